@@ -1,0 +1,428 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/engine"
+	"github.com/infrapuzzle/kscertctl/lab/host"
+	"github.com/infrapuzzle/kscertctl/lab/image"
+	"github.com/infrapuzzle/kscertctl/lab/internal/cache"
+	"github.com/infrapuzzle/kscertctl/lab/internal/sh"
+	"github.com/infrapuzzle/kscertctl/lab/kubebuild"
+	"github.com/infrapuzzle/kscertctl/lab/kubespray"
+)
+
+// UpOptions are choices about making a cluster that are not about the cluster.
+type UpOptions struct {
+	// Keep leaves what there is of a cluster that could not be made, to look at.
+	Keep bool
+	// Verbose gets the output of slow commands (builds, installations).
+	Verbose io.Writer
+}
+
+// Up makes a cluster and returns when all of its nodes are ready.
+func Up(ctx context.Context, env Env, spec Spec, opts UpOptions) (*Cluster, error) {
+	spec, err := spec.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(env.dir(spec.Name)); err == nil {
+		return nil, fmt.Errorf("cluster %s exists already (state in %s): take it down first", spec.Name, env.dir(spec.Name))
+	}
+	b := &builder{c: &Cluster{env: env}, opts: opts}
+	b.c.Spec = spec
+	if err := b.run(ctx); err != nil {
+		err = fmt.Errorf("making cluster %s: %w", spec.Name, err)
+		if opts.Keep {
+			return nil, err
+		}
+		// The caller's context may be what ended; removing must still work.
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+		defer cancel()
+		return nil, errors.Join(err, Down(clean, env, spec.Name))
+	}
+	return b.c, nil
+}
+
+// builder carries a cluster through the phases of Up.
+type builder struct {
+	c    *Cluster
+	opts UpOptions
+	r    renderer
+}
+
+func (b *builder) run(ctx context.Context) error {
+	for _, phase := range []struct {
+		name    string
+		timeout time.Duration
+		do      func(context.Context) error
+	}{
+		{"machine prepared", 15 * time.Minute, b.prepareHost},
+		{"node image ready", 40 * time.Minute, b.buildImage},
+		{"network made", time.Minute, b.makeNetwork},
+		{"machines started", 2 * time.Minute, b.startMachines},
+		{"machines ready, images loaded", 3 * time.Minute, b.prepareMachines},
+		{"etcd running", 2 * time.Minute, b.startEtcd},
+		{"first control plane made", 5 * time.Minute, b.initFirst},
+		{"nodes joined", 10 * time.Minute, b.joinOthers},
+		{"nodes and control plane ready", 3 * time.Minute, b.waitReady},
+		{"checkout and inventory written", time.Minute, b.writeCheckout},
+	} {
+		started := time.Now()
+		phaseCtx, cancel := context.WithTimeout(ctx, phase.timeout)
+		err := phase.do(phaseCtx)
+		cancel()
+		if err != nil {
+			return err
+		}
+		b.c.env.logf("%s (%.1fs)", phase.name, time.Since(started).Seconds())
+	}
+	return nil
+}
+
+func (b *builder) prepareHost(ctx context.Context) error {
+	if err := os.MkdirAll(b.c.env.CacheDir, 0o755); err != nil {
+		return err
+	}
+	unlock, err := cache.Lock(ctx, filepath.Join(b.c.env.CacheDir, "host.lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := host.EnsureTools(ctx, b.opts.Verbose); err != nil {
+		return err
+	}
+	if err := host.EnsureSysctls(); err != nil {
+		return err
+	}
+	e := engine.Find(ctx, b.c.env.CacheDir)
+	if e == nil {
+		if err := host.EnsureEngineTools(ctx, b.opts.Verbose); err != nil {
+			return err
+		}
+		if e, err = engine.Ensure(ctx, b.c.env.CacheDir); err != nil {
+			return err
+		}
+	}
+	b.c.engine, b.c.state.Engine = e, e.Host
+	return nil
+}
+
+func (b *builder) buildImage(ctx context.Context) error {
+	built, err := kubebuild.Build(ctx, b.c.env.CacheDir, b.c.Spec.KubernetesVersion, b.opts.Verbose)
+	if err != nil {
+		return err
+	}
+	b.c.state.Image, err = image.Node(ctx, b.c.engine, b.c.env.CacheDir, built, b.opts.Verbose)
+	return err
+}
+
+// makeNetwork claims the cluster's name and a free range of addresses. The
+// state is written before anything is made, so that Down finds it.
+func (b *builder) makeNetwork(ctx context.Context) error {
+	c := b.c
+	if err := c.removeLeftovers(ctx); err != nil {
+		return err
+	}
+	hostNets, err := engine.HostSubnets()
+	if err != nil {
+		return err
+	}
+	taken, err := c.engine.Subnets(ctx)
+	if err != nil {
+		return err
+	}
+	taken = append(taken, hostNets...)
+	c.Network, c.Created = networkName(c.Spec.Name), time.Now().UTC().Truncate(time.Second)
+	for {
+		if c.Subnet, err = engine.FreeSubnet(taken); err != nil {
+			return err
+		}
+		c.state.Nodes = plan(c.Spec, c.Subnet)
+		if err := c.save(); err != nil {
+			return err
+		}
+		_, err = c.engine.Docker(ctx, "network", "create", "--subnet", c.Subnet.String(),
+			"--label", engine.LabelKey+"="+c.Spec.Name, c.Network)
+		if err == nil {
+			break
+		}
+		// Another cluster may have taken the range since we looked.
+		if ctx.Err() != nil || !strings.Contains(err.Error(), "overlap") {
+			return fmt.Errorf("creating network %s: %w", c.Network, err)
+		}
+		taken = append(taken, c.Subnet)
+	}
+	if b.r.secrets, err = newSecrets(); err != nil {
+		return err
+	}
+	b.r.c = c
+	_, err = sh.Run(ctx, sh.Command{Args: []string{"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "kscertctl lab " + c.Spec.Name, "-f", c.KeyFile()}})
+	if err != nil {
+		return fmt.Errorf("making the ssh key: %w", err)
+	}
+	return nil
+}
+
+// removeLeftovers clears what an earlier cluster of this name and checkout left
+// behind, and refuses to touch another checkout's.
+func (c *Cluster) removeLeftovers(ctx context.Context) error {
+	containers, err := c.engine.Containers(ctx, c.Spec.Name)
+	if err != nil {
+		return err
+	}
+	for _, x := range containers {
+		if x.StateDir != c.Dir() {
+			return fmt.Errorf("a cluster %s exists already, its state is in %s", c.Spec.Name, x.StateDir)
+		}
+	}
+	return removeResources(ctx, c.engine, c.Spec.Name)
+}
+
+func (b *builder) startMachines(ctx context.Context) error {
+	return Each(ctx, b.c.Nodes(), func(ctx context.Context, n Node) error {
+		if _, err := b.c.engine.Docker(ctx, b.c.runArgs(n)...); err != nil {
+			return fmt.Errorf("starting the machine: %w", err)
+		}
+		return nil
+	})
+}
+
+// runArgs is the docker command line of a node. It asks for what systemd and
+// kubelet need by name, not for --privileged: that demands capabilities the
+// machine itself may not have.
+func (c *Cluster) runArgs(n Node) []string {
+	args := []string{
+		"run", "--detach", "--name", n.Container, "--hostname", n.Name,
+		"--label", engine.LabelKey + "=" + c.Spec.Name, "--label", engine.StateLabelKey + "=" + c.Dir(),
+		"--network", c.Network, "--ip", n.IP.String(),
+		"--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE",
+		"--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
+		"--cgroupns", "private", "--stop-signal", "SIGRTMIN+3",
+		"--tmpfs", "/run:exec", "--tmpfs", "/tmp:exec", "--volume", "/var",
+	}
+	for _, other := range c.Nodes() {
+		args = append(args, "--add-host", fmt.Sprintf("%s.cluster.local:%s", other.Name, other.IP), "--add-host", fmt.Sprintf("%s:%s", other.Name, other.IP))
+	}
+	return append(args, c.state.Image)
+}
+
+func (b *builder) prepareMachines(ctx context.Context) error {
+	key, err := os.ReadFile(b.c.KeyFile() + ".pub")
+	if err != nil {
+		return err
+	}
+	var etcdFiles []File
+	if b.c.Spec.Etcd == EtcdHost {
+		if etcdFiles, err = etcdPKI(b.c.ControlPlanes(), time.Now()); err != nil {
+			return err
+		}
+	}
+	return Each(ctx, b.c.Nodes(), func(ctx context.Context, n Node) error {
+		files, err := b.r.nodeFiles(n, key)
+		if err != nil {
+			return err
+		}
+		if n.Role == ControlPlane {
+			files = append(files, etcdFiles...)
+		}
+		if err := b.c.WriteFiles(ctx, n.Name, files...); err != nil {
+			return err
+		}
+		script := `chown kubespray:kubespray /home/kubespray/.ssh
+chmod 700 /home/kubespray/.ssh
+[ ! -d /etc/ssl/etcd/ssl ] || chmod 700 /etc/ssl/etcd/ssl
+chgrp -R kube-cert /etc/kubernetes/ssl
+until ctr version >/dev/null 2>&1; do sleep 0.2; done
+ctr -n k8s.io images import ` + image.ArchivePath + ` >/dev/null
+systemctl daemon-reload
+systemctl --quiet enable kubelet`
+		if _, err := b.c.Shell(ctx, n.Name, script); err != nil {
+			return fmt.Errorf("loading the images: %w", err)
+		}
+		return waitSSH(ctx, n)
+	})
+}
+
+// waitSSH waits until the node's sshd introduces itself.
+func waitSSH(ctx context.Context, n Node) error {
+	return Poll(ctx, time.Minute, 200*time.Millisecond, "ssh on "+n.Name, func(ctx context.Context) error {
+		d := net.Dialer{Timeout: 2 * time.Second}
+		conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(n.IP.String(), "22"))
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+			return err
+		}
+		banner := make([]byte, 4)
+		if _, err := io.ReadFull(conn, banner); err != nil || string(banner) != "SSH-" {
+			return fmt.Errorf("no ssh banner: %q (%v)", banner, err)
+		}
+		return nil
+	})
+}
+
+func (b *builder) startEtcd(ctx context.Context) error {
+	if b.c.Spec.Etcd != EtcdHost {
+		return nil
+	}
+	// A member is only up when a majority is, so all must start at once.
+	return Each(ctx, b.c.ControlPlanes(), func(ctx context.Context, n Node) error {
+		_, err := b.c.Shell(ctx, n.Name, "systemctl --quiet enable etcd; systemctl start etcd")
+		return err
+	})
+}
+
+// initScript makes the first control plane. The kubeconfigs are made before
+// the rest, because Kubespray has a control plane's components talk to their
+// own API server: pointing them there before they start saves a restart, and
+// with it the wait for the controller manager's lease. admin.conf follows at
+// the end: kubeadm tells joining nodes to go where it points.
+const initScript = `cd /etc/kubernetes
+C=kubeadm-config.yaml
+kubeadm init phase certs all --config $C
+kubeadm init phase kubeconfig all --config $C
+` + componentEndpoints + `
+kubeadm init --config $C --upload-certs --skip-phases=preflight,certs,kubeconfig,addon/coredns,addon/kube-proxy
+` + localEndpoints + `
+` + rootKubeconfig
+
+const (
+	componentEndpoints = `sed -i -E 's#^(    server:) https://.*#\1 https://127.0.0.1:6443#' controller-manager.conf kubelet.conf scheduler.conf`
+	localEndpoints     = componentEndpoints + ` admin.conf`
+)
+
+const rootKubeconfig = `install -d -m 0700 /root/.kube
+install -m 0600 admin.conf /root/.kube/config`
+
+func (b *builder) initFirst(ctx context.Context) error {
+	first := b.c.ControlPlanes()[0]
+	if _, err := b.c.Shell(ctx, first.Name, initScript); err != nil {
+		return fmt.Errorf("kubeadm init: %w", err)
+	}
+	return nil
+}
+
+const joinControlPlaneScript = `cd /etc/kubernetes
+kubeadm join --config kubeadm-controlplane.yaml --skip-phases=preflight
+` + localEndpoints + `
+` + rootKubeconfig + `
+systemctl restart kubelet
+ids=$(crictl ps -q --name '^kube-(controller-manager|scheduler)$')
+[ -z "$ids" ] || crictl stop $ids`
+
+const joinWorkerScript = `kubeadm join --config /etc/kubernetes/kubeadm-client.conf --skip-phases=preflight`
+
+// joinOthers joins the control planes one after the other, since each one adds
+// an etcd member, and the workers meanwhile.
+func (b *builder) joinOthers(ctx context.Context) error {
+	first := b.c.ControlPlanes()[0].Name
+	return Each(ctx, append(b.c.Workers(), b.c.ControlPlanes()[0]), func(ctx context.Context, n Node) error {
+		if n.Name != first {
+			if _, err := b.c.Shell(ctx, n.Name, joinWorkerScript); err != nil {
+				return fmt.Errorf("kubeadm join: %w", err)
+			}
+			return nil
+		}
+		for _, cp := range b.c.ControlPlanes()[1:] {
+			if _, err := b.c.Shell(ctx, cp.Name, joinControlPlaneScript); err != nil {
+				return fmt.Errorf("kubeadm join --control-plane on %s: %w", cp.Name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// waitReady waits until every node is Ready, may be scheduled to, and runs its
+// control plane.
+func (b *builder) waitReady(ctx context.Context) error {
+	return Poll(ctx, 3*time.Minute, 500*time.Millisecond, "the cluster to be ready", b.c.CheckReady)
+}
+
+// CheckReady returns nil if every node is Ready and every static pod of every
+// control plane runs and is ready, as the API server has it at this moment.
+func (c *Cluster) CheckReady(ctx context.Context) error {
+	out, err := c.Kubectl(ctx, "get", "nodes,pods", "-n", "kube-system", "-o", "json")
+	if err != nil {
+		return err
+	}
+	var list struct {
+		Items []struct {
+			Kind     string
+			Metadata struct{ Name string }
+			Spec     struct{ Taints []struct{ Key string } }
+			Status   struct {
+				Conditions []struct{ Type, Status string }
+			}
+		}
+	}
+	if err := json.Unmarshal(out, &list); err != nil {
+		return fmt.Errorf("reading the nodes and pods: %w", err)
+	}
+	ready := map[string]bool{}
+	for _, item := range list.Items {
+		ok := false
+		for _, cond := range item.Status.Conditions {
+			ok = ok || cond.Type == "Ready" && cond.Status == "True"
+		}
+		for _, t := range item.Spec.Taints {
+			ok = ok && !strings.HasPrefix(t.Key, "node.kubernetes.io/")
+		}
+		ready[item.Kind+"/"+item.Metadata.Name] = ok
+	}
+	var missing []string
+	need := func(what string) {
+		if !ready[what] {
+			missing = append(missing, what)
+		}
+	}
+	for _, n := range c.Nodes() {
+		need("Node/" + n.Name)
+	}
+	for _, n := range c.ControlPlanes() {
+		for _, pod := range c.StaticPods() {
+			need("Pod/" + pod + "-" + n.Name)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("not ready: %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// StaticPods are the names of the static pods of a control plane, without the
+// node's name.
+func (c *Cluster) StaticPods() []string {
+	pods := []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+	if c.Spec.Etcd == EtcdKubeadm {
+		pods = append(pods, "etcd")
+	}
+	return pods
+}
+
+func (b *builder) writeCheckout(context.Context) error {
+	c := b.c
+	if err := kubespray.Write(c.KubesprayDir()); err != nil {
+		return fmt.Errorf("writing the stand-in checkout: %w", err)
+	}
+	inventory, err := b.r.render("inventory.ini", Node{})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(c.Inventory(), inventory, 0o644); err != nil {
+		return err
+	}
+	c.state.Ready = true
+	return c.save()
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
+	"github.com/infrapuzzle/kscertctl/lab/engine"
+	"github.com/infrapuzzle/kscertctl/lab/kubebuild"
+)
+
+func newCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "lab",
+		Short:         "disposable Kubernetes clusters in Kubespray's layout",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(upCommand(), downCommand(), listCommand(), statusCommand(), shellCommand())
+	return root
+}
+
+// progress returns a logger that puts the time since the start before a line.
+func progress(w io.Writer) func(string) {
+	start := time.Now()
+	return func(line string) { fmt.Fprintf(w, "[%6.1fs] %s\n", time.Since(start).Seconds(), line) }
+}
+
+// name is the cluster a command is about: its argument, or "lab".
+func name(args []string) string {
+	if len(args) > 0 {
+		return args[0]
+	}
+	return "lab"
+}
+
+func upCommand() *cobra.Command {
+	var (
+		spec    cluster.Spec
+		etcd    string
+		opts    cluster.UpOptions
+		verbose bool
+		timeout time.Duration
+	)
+	cmd := &cobra.Command{
+		Use: "up [NAME]", Short: "make a cluster and wait until it is ready", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			env, err := cluster.NewEnv(progress(cmd.ErrOrStderr()))
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			spec.Name, spec.Etcd = name(args), cluster.Etcd(etcd)
+			if verbose {
+				opts.Verbose = cmd.ErrOrStderr()
+			}
+			c, err := cluster.Up(ctx, env, spec, opts)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), c.Inventory())
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&spec.ControlPlanes, "control-planes", 1, "number of control plane nodes (odd)")
+	f.IntVar(&spec.Workers, "workers", 1, "number of workers")
+	f.StringVar(&etcd, "etcd", string(cluster.EtcdHost), "who runs etcd: host (a systemd service) or kubeadm (a static pod)")
+	f.StringVar(&spec.KubernetesVersion, "kubernetes-version", kubebuild.DefaultVersion, "version to build and run")
+	f.DurationVar(&spec.CertificateValidity, "certificate-validity", 0, "issue certificates this short-lived (default: kubeadm's year)")
+	f.BoolVar(&opts.Keep, "keep", false, "leave a cluster that could not be made as it is")
+	f.BoolVarP(&verbose, "verbose", "v", false, "show the output of builds and installations")
+	f.DurationVar(&timeout, "timeout", time.Hour, "give up after")
+	return cmd
+}
+
+func downCommand() *cobra.Command {
+	var all, stopEngine bool
+	cmd := &cobra.Command{
+		Use: "down [NAME]", Short: "remove a cluster", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if all && len(args) > 0 {
+				return errors.New("--all takes no name")
+			}
+			if stopEngine && !all {
+				return errors.New("--engine needs --all: other clusters may run in it")
+			}
+			env, err := cluster.NewEnv(progress(cmd.ErrOrStderr()))
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Minute)
+			defer cancel()
+			if !all {
+				return cluster.Down(ctx, env, name(args))
+			}
+			names, err := cluster.DownAll(ctx, env)
+			if err != nil {
+				return err
+			}
+			env.Log(fmt.Sprintf("removed: %s", strings.Join(names, " ")))
+			if !stopEngine {
+				return nil
+			}
+			stopped, err := engine.Stop(ctx, env.CacheDir)
+			if stopped {
+				env.Log("engine stopped")
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "remove every cluster on this machine")
+	cmd.Flags().BoolVar(&stopEngine, "engine", false, "also stop the container engine, if the lab started it")
+	return cmd
+}
+
+func listCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "list the clusters", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			env, err := cluster.NewEnv(nil)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
+			defer cancel()
+			list, err := cluster.List(ctx, env)
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 4, 2, ' ', 0)
+			fmt.Fprintln(w, "NAME\tVERSION\tETCD\tCONTROL PLANES\tWORKERS\tMACHINES\tCOMPLETE\tAGE")
+			for _, s := range list {
+				age := "-"
+				if !s.Created.IsZero() {
+					age = time.Since(s.Created).Round(time.Second).String()
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d/%d\t%t\t%s\n", s.Name, s.Spec.KubernetesVersion, s.Spec.Etcd,
+					s.Spec.ControlPlanes, s.Spec.Workers, s.Running, s.Nodes, s.Ready, age)
+			}
+			return w.Flush()
+		},
+	}
+}
+
+func statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status [NAME]", Short: "show a cluster's nodes and whether all is ready", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := load(args)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
+			defer cancel()
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 4, 2, ' ', 0)
+			fmt.Fprintln(w, "NODE\tROLE\tIP\tCONTAINER")
+			for _, n := range c.Nodes() {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", n.Name, n.Role, n.IP, n.Container)
+			}
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "inventory  %s\nkubespray  %s\n", c.Inventory(), c.KubesprayDir())
+			return c.CheckReady(ctx)
+		},
+	}
+}
+
+func shellCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "shell NAME NODE [COMMAND...]", Short: "open a root shell on a node, or run a command there", Args: cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := load(args[:1])
+			if err != nil {
+				return err
+			}
+			argv, err := c.ShellCommand(args[1], isTerminal(os.Stdin), args[2:]...)
+			if err != nil {
+				return err
+			}
+			sub := exec.CommandContext(cmd.Context(), argv[0], argv[1:]...)
+			sub.Stdin, sub.Stdout, sub.Stderr = os.Stdin, os.Stdout, os.Stderr
+			return sub.Run()
+		},
+	}
+	cmd.Flags().SetInterspersed(false)
+	return cmd
+}
+
+func load(args []string) (*cluster.Cluster, error) {
+	env, err := cluster.NewEnv(nil)
+	if err != nil {
+		return nil, err
+	}
+	return cluster.Load(env, name(args))
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && info.Name() != "null"
+}

@@ -1,0 +1,21 @@
+// Package hyperkube carries the sources of the programs a lab node runs that
+// are not Debian's: a multi-call binary around Kubernetes' and etcd's own
+// commands, a small crictl, the pause process and the witness workload.
+//
+// The sources lie in _src, a directory the go command skips, because they are
+// compiled in a module that is generated for one Kubernetes version (package
+// kubebuild) and whose dependencies must not become the lab's own.
+package hyperkube
+
+import (
+	"embed"
+	"io/fs"
+)
+
+//go:embed _src/*/*.go
+var files embed.FS
+
+// Source returns the source tree: one directory a program.
+func Source() (fs.FS, error) {
+	return fs.Sub(files, "_src")
+}

@@ -1,0 +1,88 @@
+package kubebuild
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/format"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// components are the Kubernetes commands that become applets.
+var components = []string{
+	"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy",
+	"kubeadm", "kubectl", "kubelet",
+}
+
+// applet turns the source of a main package into a package that can be
+// imported: its main function becomes Main. What each Kubernetes version does
+// in main (flags, feature registration, how errors become exit codes) is so
+// kept without the lab knowing it.
+func applet(source []byte, pkg string) ([]byte, error) {
+	fset := token.NewFileSet()
+	file, err := parser.ParseFile(fset, pkg+".go", source, parser.ParseComments)
+	if err != nil {
+		return nil, err
+	}
+	file.Name.Name = pkg
+	found := false
+	for _, d := range file.Decls {
+		if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && f.Name.Name == "main" {
+			f.Name.Name, found = "Main", true
+		}
+	}
+	if !found {
+		return nil, fmt.Errorf("no main function")
+	}
+	var out bytes.Buffer
+	if err := format.Node(&out, fset, file); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// writeApplets makes the applet packages of a Kubernetes source tree in dir.
+func writeApplets(kubernetes, dir string) error {
+	for _, name := range components {
+		sources, err := filepath.Glob(filepath.Join(kubernetes, "cmd", name, "*.go"))
+		if err != nil {
+			return err
+		}
+		var mains int
+		for _, path := range sources {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			source, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if !bytes.Contains(source, []byte("\nfunc main()")) {
+				continue
+			}
+			code, err := applet(source, strings.ReplaceAll(name, "-", ""))
+			if err != nil {
+				return fmt.Errorf("making an applet of %s: %w", path, err)
+			}
+			if err := writeFile(filepath.Join(dir, "applet", name, filepath.Base(path)), code); err != nil {
+				return err
+			}
+			mains++
+		}
+		if mains != 1 {
+			return fmt.Errorf("kubernetes' cmd/%s has %d main functions, want 1", name, mains)
+		}
+	}
+	return nil
+}
+
+func writeFile(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, data, 0o644)
+}
