@@ -1,0 +1,137 @@
+// Package cli is the command line: flags in, rendered result out, no logic.
+//
+// Standard output carries data, standard error carries progress. Nothing is
+// asked when standard input is no terminal.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+)
+
+// Streams are what the command line reads from and writes to.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// Terminal is true when In and Err are one: only then is anything asked.
+	Terminal bool
+}
+
+// OSStreams are the streams of the process.
+func OSStreams() Streams {
+	return Streams{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		Terminal: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
+	}
+}
+
+// Main runs the command line and returns its exit code.
+func Main(args []string, s Streams) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot(s)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		printError(s.Err, err)
+	}
+	return int(orchestrator.Code(err))
+}
+
+func newRoot(s Streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kscertctl",
+		Short: "Bring back Kubespray clusters whose certificates have expired",
+		Long: `kscertctl brings back Kubespray clusters whose certificates have expired.
+
+It looks at every node through Ansible, says why the API server does or does
+not answer, picks the way out, carries it out one control plane at a time
+behind health gates, and proves the result. Certificate authorities and
+service account keys stay as they are.`,
+		Example: `  kscertctl diagnose -i inventory.ini
+  kscertctl run -i inventory.ini
+  kscertctl run -i inventory.ini --yes --kubespray-dir kubespray --playbook upgrade-cluster`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Version:       version(),
+	}
+	root.SetIn(s.In)
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
+	root.AddCommand(newRun(s), newDiagnose(s), newVersion())
+	wrapArgs(root)
+	return root
+}
+
+// wrapArgs gives wrong arguments the exit code of wrong usage.
+func wrapArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return usage(c, err)
+			}
+			return nil
+		}
+	}
+	for _, child := range cmd.Commands() {
+		wrapArgs(child)
+	}
+}
+
+func usage(cmd *cobra.Command, err error) error {
+	return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "see: " + cmd.CommandPath() + " --help"}
+}
+
+// printError says what went wrong, what was seen, and what to do next.
+func printError(w io.Writer, err error) {
+	_, _ = fmt.Fprintf(w, "error: %v\n", err)
+	var e *orchestrator.Error
+	if !errors.As(err, &e) {
+		return
+	}
+	for line := range strings.Lines(e.Evidence) {
+		_, _ = fmt.Fprintf(w, "  | %s\n", strings.TrimRight(line, "\r\n"))
+	}
+	prefix := "  next: "
+	for line := range strings.Lines(e.Next) {
+		_, _ = fmt.Fprintf(w, "%s%s\n", prefix, strings.TrimRight(line, "\n"))
+		prefix = "        "
+	}
+}
+
+// version is the module's version as the Go tool recorded it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "kscertctl %s\n", version())
+			return err
+		},
+	}
+}

@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+)
+
+func newRun(s Streams) *cobra.Command {
+	var (
+		flags    inspectFlags
+		yes      bool
+		playbook = choice(plan.Auto)
+	)
+	cmd := &cobra.Command{
+		Use:   "run -i INVENTORY",
+		Short: "Bring a cluster back, or renew what is due: diagnose, plan, ask, apply, prove",
+		Long: `run brings a cluster back whose certificates have expired, and renews
+certificates that are about to expire.
+
+It diagnoses the cluster, shows the plan, asks on a terminal (or takes --yes),
+backs up what it will change on each node, works on one control plane at a time
+behind health gates, and proves the result. On a healthy cluster it does
+nothing. It refuses, and changes nothing, when no certificate explains why the
+API server does not answer.`,
+		Example: `  kscertctl run -i inventory.ini
+  kscertctl run -i inventory.ini --yes
+  kscertctl run -i inventory.ini --yes --kubespray-dir kubespray --playbook upgrade-cluster`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts, err := flags.options(cmd, s)
+			if err != nil {
+				return err
+			}
+			opts.Playbook = plan.Choice(playbook)
+			opts.Observe = newProgress(s).event
+			opts.Approve = approver(s, yes)
+			o, err := orchestrator.New(opts)
+			if err != nil {
+				return err
+			}
+			result, err := o.Run(cmd.Context())
+			if result.RunID == "" {
+				return err
+			}
+			if flags.output == "json" {
+				if jerr := report.JSON(s.Out, result); jerr != nil && err == nil {
+					err = jerr
+				}
+				return err
+			}
+			if err != nil {
+				return err
+			}
+			return summary(s.Out, result)
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().Var(&playbook, "playbook", "what reconciles the cluster after, or instead of, the pre-phase: "+choices())
+	cmd.Flags().BoolVar(&yes, "yes", false, "carry out the plan without asking")
+	cmd.Flags().DurationVar(&flags.opts.GateTimeout, "gate-timeout", 5*time.Minute, "how long a health gate may take to hold")
+	cmd.Flags().StringVar(&flags.opts.BackupRoot, "backup-root", orchestrator.DefaultBackupRoot, "folder on each node for backups")
+	return cmd
+}
+
+// approver shows the diagnosis and the plan and asks for a yes on a terminal.
+func approver(s Streams, yes bool) func(context.Context, orchestrator.Proposal) (bool, error) {
+	return func(ctx context.Context, p orchestrator.Proposal) (bool, error) {
+		if err := report.Diagnosis(s.Err, p.Diagnosis); err != nil {
+			return false, err
+		}
+		_, _ = fmt.Fprintln(s.Err)
+		if err := report.Plan(s.Err, p.Plan); err != nil {
+			return false, err
+		}
+		switch {
+		case yes:
+			return true, nil
+		case !s.Terminal:
+			return false, fmt.Errorf("standard input is no terminal, so nobody can be asked")
+		}
+		_, _ = fmt.Fprint(s.Err, "\nCarry out this plan? Only yes is taken for a yes: ")
+		answer := make(chan string, 1)
+		go func() {
+			line, _ := bufio.NewReader(s.In).ReadString('\n')
+			answer <- strings.TrimSpace(line)
+		}()
+		select {
+		case a := <-answer:
+			return a == "yes", nil
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+}
+
+// summary fits a screen: what was wrong, what was done, what is true now.
+func summary(w io.Writer, r orchestrator.Result) error {
+	if len(r.Plan.Steps) == 0 {
+		if _, err := fmt.Fprintf(w, "Nothing to do: %s.\nNext to end on each node:\n", r.Before.Verdict); err != nil {
+			return err
+		}
+		return report.Expiry(w, r.Snapshot)
+	}
+	if _, err := fmt.Fprintf(w, `Was:     %s
+Done:    %d steps in %s
+Is now:  %s
+Next to end on each node:
+`, r.Before.Verdict, len(r.Plan.Steps), time.Duration(r.Seconds*float64(time.Second)).Round(time.Second), r.After.Verdict); err != nil {
+		return err
+	}
+	if err := report.Expiry(w, r.Snapshot); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "Backups: %s on each node that was changed\nRecord:  %s\n", r.Backups, r.Dir)
+	return err
+}

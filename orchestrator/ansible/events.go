@@ -1,0 +1,135 @@
+package ansible
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// Event is one line of the callback plugin (playbooks/plugins/callback).
+type Event struct {
+	V     int     `json:"v"`
+	Time  float64 `json:"time"` // seconds since the epoch
+	Event string  `json:"event"`
+	// Core is Ansible's version, in the event "hello".
+	Core string `json:"core,omitempty"`
+	// Name is the play's name, in "play_start".
+	Name string `json:"name,omitempty"`
+	// Path is the playbook's file, in "playbook_start".
+	Path string `json:"path,omitempty"`
+	Task *Task  `json:"task,omitempty"`
+	Host string `json:"host,omitempty"`
+	// Status of a "result": ok, changed, skipped, failed, unreachable, retry.
+	Status  string  `json:"status,omitempty"`
+	Ignored bool    `json:"ignored,omitempty"`
+	Seconds float64 `json:"seconds,omitempty"`
+	// Evidence says why a result failed.
+	Evidence *Evidence `json:"evidence,omitempty"`
+	// Payload is the whole standard output of a task tagged kscert_payload.
+	Payload string `json:"payload,omitempty"`
+	// Hosts are the final counts, in "stats".
+	Hosts map[string]Stats `json:"hosts,omitempty"`
+}
+
+// Task is where an event comes from.
+type Task struct {
+	Name   string `json:"name"`
+	Action string `json:"action"`
+	Path   string `json:"path,omitempty"` // "file:line"
+}
+
+// Evidence is what of a result says why it failed. Text is clipped.
+type Evidence struct {
+	Msg          string   `json:"msg,omitempty"`
+	RC           any      `json:"rc,omitempty"`
+	Stdout       string   `json:"stdout,omitempty"`
+	Stderr       string   `json:"stderr,omitempty"`
+	ModuleStdout string   `json:"module_stdout,omitempty"`
+	ModuleStderr string   `json:"module_stderr,omitempty"`
+	Reason       string   `json:"reason,omitempty"`
+	Items        []string `json:"items,omitempty"`
+	Censored     string   `json:"censored,omitempty"`
+}
+
+// Stats are Ansible's final counts for one host.
+type Stats struct {
+	OK          int `json:"ok"`
+	Changed     int `json:"changed"`
+	Failures    int `json:"failures"`
+	Unreachable int `json:"unreachable"`
+	Skipped     int `json:"skipped"`
+	Rescued     int `json:"rescued"`
+	Ignored     int `json:"ignored"`
+}
+
+// maxEvent bounds one line: the payload of a node and some room.
+const maxEvent = 8 << 20
+
+// errOversize says that a line of the event file is longer than maxEvent.
+var errOversize = errors.New("an event is larger than 8 MiB")
+
+// decode reads JSON lines to the end of r.
+func decode(r io.Reader, observe func(Event)) error {
+	br := bufio.NewReaderSize(r, 64<<10)
+	for {
+		line, err := readLine(br)
+		if len(line) > 1 {
+			var e Event
+			if jerr := json.Unmarshal(line, &e); jerr != nil {
+				return fmt.Errorf("reading an event of Ansible: %w", jerr)
+			}
+			observe(e)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+func readLine(br *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := br.ReadSlice('\n')
+		line = append(line, part...)
+		if len(line) > maxEvent {
+			return nil, errOversize
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+	}
+}
+
+// follower reads a growing file until done is closed and its end is reached.
+type follower struct {
+	file *os.File
+	done <-chan struct{}
+	last bool
+}
+
+// poll is how often the event file is looked at: well below what a person notices.
+const poll = 25 * time.Millisecond
+
+func (f *follower) Read(p []byte) (int, error) {
+	for {
+		n, err := f.file.Read(p)
+		if n > 0 || (err != nil && !errors.Is(err, io.EOF)) {
+			return n, err
+		}
+		if f.last {
+			return 0, io.EOF
+		}
+		select {
+		case <-f.done:
+			f.last = true
+		case <-time.After(poll):
+		}
+	}
+}

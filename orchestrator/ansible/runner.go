@@ -1,0 +1,530 @@
+package ansible
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/apenella/go-ansible/v2/pkg/execute"
+	"github.com/apenella/go-ansible/v2/pkg/execute/result"
+	"github.com/apenella/go-ansible/v2/pkg/inventory"
+	"github.com/apenella/go-ansible/v2/pkg/playbook"
+)
+
+// Options say how Ansible reaches the nodes: the same for every playbook of a
+// run. Fields mirror flags of ansible-playbook.
+type Options struct {
+	// Inventories are the arguments of -i: files, folders, scripts or host
+	// lists ("a,b,"). Relative paths are made absolute.
+	Inventories []string
+	// BinDir is the folder of the ansible commands (a virtual environment's
+	// bin); empty to search PATH.
+	BinDir string
+	// User, PrivateKey, Forks as in -u, --private-key, -f; empty for Ansible's default.
+	User, PrivateKey string
+	Forks            int
+	// Become asks for -b. The project's own playbooks become root by themselves.
+	Become bool
+	// ExtraVars are the arguments of -e, as given.
+	ExtraVars []string
+	// VaultIDs and VaultPasswordFiles are the arguments of the flags of that name.
+	VaultIDs, VaultPasswordFiles []string
+	// Verbosity is the number of v in -v.
+	Verbosity int
+}
+
+// MinimumVersion is the oldest ansible-core whose callback interface and
+// modules the playbooks use.
+var MinimumVersion = [2]int{2, 11}
+
+// Runner runs Ansible with one set of options.
+type Runner struct {
+	opts Options
+}
+
+// New checks the inventory arguments and returns a Runner.
+//
+// It returns an *InventoryError when one cannot be read.
+func New(opts Options) (*Runner, error) {
+	if len(opts.Inventories) == 0 {
+		return nil, &InventoryError{Detail: "no inventory was given"}
+	}
+	paths := make([]string, len(opts.Inventories))
+	for i, inv := range opts.Inventories {
+		if strings.Contains(inv, ",") { // a host list, not a path
+			paths[i] = inv
+			continue
+		}
+		abs, err := filepath.Abs(inv)
+		if err != nil {
+			return nil, &InventoryError{Path: inv, Detail: err.Error()}
+		}
+		info, err := os.Stat(abs)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, &InventoryError{Path: inv, Detail: "it does not exist"}
+		case err != nil:
+			return nil, &InventoryError{Path: inv, Detail: err.Error()}
+		case info.Mode().IsRegular() && info.Size() == 0:
+			return nil, &InventoryError{Path: inv, Detail: "the file is empty"}
+		}
+		paths[i] = abs
+	}
+	opts.Inventories = paths
+	return &Runner{opts: opts}, nil
+}
+
+// InventoryError says which inventory cannot be used and why.
+type InventoryError struct {
+	Path, Detail string
+}
+
+func (e *InventoryError) Error() string {
+	if e.Path == "" {
+		return "inventory: " + e.Detail
+	}
+	return fmt.Sprintf("inventory %s: %s", e.Path, e.Detail)
+}
+
+// NotInstalledError says that an Ansible command cannot be run.
+type NotInstalledError struct {
+	Command string
+	Err     error
+}
+
+func (e *NotInstalledError) Error() string {
+	return fmt.Sprintf("%s cannot be run: %v", e.Command, e.Err)
+}
+func (e *NotInstalledError) Unwrap() error { return e.Err }
+
+// VersionError says that the installed Ansible is older than MinimumVersion.
+type VersionError struct{ Found string }
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("ansible-core %s is too old: %d.%d or later is needed", e.Found, MinimumVersion[0], MinimumVersion[1])
+}
+
+func (r *Runner) binary(name string) (string, error) {
+	if r.opts.BinDir != "" {
+		name = filepath.Join(r.opts.BinDir, name)
+	}
+	found, err := exec.LookPath(name)
+	if err != nil {
+		return "", &NotInstalledError{Command: name, Err: err}
+	}
+	return filepath.Abs(found)
+}
+
+var versionLine = regexp.MustCompile(`^ansible(?:-playbook)? (?:\[core )?(\d+)\.(\d+)([^\]\s]*)`)
+
+// Version returns the version of ansible-core, such as "2.14.18". It returns a
+// *NotInstalledError or a *VersionError when this Ansible cannot be used.
+func (r *Runner) Version(ctx context.Context) (string, error) {
+	bin, err := r.binary("ansible-playbook")
+	if err != nil {
+		return "", err
+	}
+	var out, errs bytes.Buffer
+	code, err := r.execute(ctx, argv{bin, "--version"}, "", nil, &out, &errs)
+	if err != nil {
+		return "", &NotInstalledError{Command: bin, Err: err}
+	}
+	m := versionLine.FindStringSubmatch(out.String())
+	if code != 0 || m == nil {
+		return "", &NotInstalledError{Command: bin, Err: fmt.Errorf("--version ended with %d: %s", code, firstLine(errs.String()+out.String()))}
+	}
+	major, _ := strconv.Atoi(m[1])
+	minor, _ := strconv.Atoi(m[2])
+	version := m[1] + "." + m[2] + m[3]
+	if slices.Compare([]int{major, minor}, MinimumVersion[:]) < 0 {
+		return version, &VersionError{Found: version}
+	}
+	return version, nil
+}
+
+// Inventory returns the JSON of "ansible-inventory --list".
+func (r *Runner) Inventory(ctx context.Context) ([]byte, error) {
+	bin, err := r.binary("ansible-inventory")
+	if err != nil {
+		return nil, err
+	}
+	cmd := inventory.NewAnsibleInventoryCmd(
+		inventory.WithBinary(bin),
+		inventory.WithPattern("all"),
+		inventory.WithInventoryOptions(&inventory.AnsibleInventoryOptions{List: true}),
+	)
+	var out, errs bytes.Buffer
+	code, err := r.execute(ctx, withArgs{cmd, append(r.inventoryArgs(), r.vaultArgs()...)}, "", nil, &out, &errs)
+	if err != nil {
+		return nil, err
+	}
+	if code != 0 {
+		return nil, &InventoryError{Path: strings.Join(r.opts.Inventories, ", "),
+			Detail: fmt.Sprintf("ansible-inventory ended with %d: %s", code, ansibleError(errs.String()))}
+	}
+	if strings.Contains(errs.String(), "Unable to parse") {
+		return nil, &InventoryError{Path: strings.Join(r.opts.Inventories, ", "),
+			Detail: "Ansible could not parse it: " + ansibleError(errs.String())}
+	}
+	return out.Bytes(), nil
+}
+
+// Playbook is one run of ansible-playbook.
+type Playbook struct {
+	// Path of the playbook file.
+	Path string
+	// Dir is the working directory; its ansible.cfg counts. Empty for the
+	// driver's own.
+	Dir string
+	// Vars are extra variables; they win over the user's. No secrets: they are
+	// on the command line.
+	Vars map[string]any
+	// Args are further arguments, after all others.
+	Args []string
+	// Hosts must all be in the final stats, without failure. Nil: any.
+	Hosts []string
+	// CallbackDir holds the event callback.
+	CallbackDir string
+	// Isolated keeps callbacks and fact caches of the user's configuration out:
+	// for the project's own playbooks.
+	Isolated bool
+	// Events and Log are files that the run appends to.
+	Events, Log string
+	// Output gets a copy of what Ansible prints; may be nil.
+	Output io.Writer
+}
+
+// Outcome is what came of a playbook run.
+type Outcome struct {
+	// ExitCode of ansible-playbook; it alone does not tell success.
+	ExitCode int
+	// Stats are the final counts; nil when Ansible never got that far.
+	Stats map[string]Stats
+	// Failures are the results that failed or found a host unreachable.
+	Failures []Event
+	// Payloads are the outputs of payload tasks by host.
+	Payloads map[string]string
+}
+
+// RunError says why a playbook run does not count as a success.
+type RunError struct {
+	Playbook string
+	// Reason in words.
+	Reason string
+	// Failures as in Outcome.
+	Failures []Event
+	// Unreachable are the hosts that Ansible could not reach.
+	Unreachable []string
+	// Log is the file with Ansible's own output.
+	Log string
+}
+
+func (e *RunError) Error() string {
+	return fmt.Sprintf("playbook %s: %s", filepath.Base(e.Playbook), e.Reason)
+}
+
+// Run runs a playbook to its end and hands its events to observe, one at a
+// time and in order.
+//
+// A run has succeeded when the exit code is 0, the final stats arrived, and
+// every expected host is in them without failure: Ansible ends with 0 also when
+// no host matched. Anything else is a *RunError beside the Outcome. When ctx
+// ends, Ansible and everything it started is ended, and the error wraps the
+// context's.
+func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outcome, error) {
+	bin, err := r.binary("ansible-playbook")
+	if err != nil {
+		return Outcome{}, err
+	}
+	log, err := os.OpenFile(p.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("opening the log: %w", err)
+	}
+	defer func() { _ = log.Close() }()
+	events, err := os.OpenFile(p.Events, os.O_RDONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("opening the event file: %w", err)
+	}
+	defer func() { _ = events.Close() }()
+
+	opts := &playbook.AnsiblePlaybookOptions{
+		ExtraVars: p.Vars, User: r.opts.User, PrivateKey: r.opts.PrivateKey, Become: r.opts.Become,
+	}
+	if r.opts.Forks > 0 {
+		opts.Forks = strconv.Itoa(r.opts.Forks)
+	}
+	args := slices.Concat(r.inventoryArgs(), r.vaultArgs(), repeat("--extra-vars", r.opts.ExtraVars), verbosity(r.opts.Verbosity))
+	cmd := withArgs{playbook.NewAnsiblePlaybookCmd(
+		playbook.WithBinary(bin), playbook.WithPlaybooks(p.Path), playbook.WithPlaybookOptions(opts)), args}
+
+	outcome := Outcome{Payloads: map[string]string{}}
+	done, read := make(chan struct{}), make(chan error, 1)
+	go func() {
+		read <- decode(&follower{file: events, done: done}, func(e Event) {
+			outcome.add(e)
+			if observe != nil {
+				observe(e)
+			}
+		})
+	}()
+	out := &lockedWriter{w: log}
+	if p.Output != nil {
+		out.w = io.MultiWriter(log, p.Output)
+	}
+	code, err := r.execute(ctx, appended{cmd, p.Args}, p.Dir, p.env(), out, out)
+	close(done)
+	readErr := <-read
+	outcome.ExitCode = code
+	switch {
+	case ctx.Err() != nil:
+		return outcome, fmt.Errorf("playbook %s was stopped: %w", filepath.Base(p.Path), context.Cause(ctx))
+	case err != nil:
+		return outcome, err
+	case readErr != nil:
+		return outcome, readErr
+	}
+	if reason := outcome.verdict(p.Hosts); reason != "" {
+		return outcome, &RunError{Playbook: p.Path, Reason: reason, Failures: outcome.Failures, Unreachable: outcome.unreachable(), Log: p.Log}
+	}
+	return outcome, nil
+}
+
+func (o *Outcome) add(e Event) {
+	switch e.Event {
+	case "stats":
+		o.Stats = e.Hosts
+	case "result":
+		if e.Payload != "" {
+			o.Payloads[e.Host] = e.Payload
+		}
+		if e.Status == "unreachable" || (e.Status == "failed" && !e.Ignored) {
+			e.Payload = ""
+			o.Failures = append(o.Failures, e)
+		}
+	}
+}
+
+func (o *Outcome) unreachable() []string {
+	var out []string
+	for host, s := range o.Stats {
+		if s.Unreachable > 0 {
+			out = append(out, host)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// verdict returns in words why the run is no success, or nothing.
+func (o *Outcome) verdict(expected []string) string {
+	if o.Stats == nil {
+		return fmt.Sprintf("Ansible ended with %d before its first task was done", o.ExitCode)
+	}
+	hosts := slices.Sorted(maps.Keys(o.Stats))
+	var unreachable, failed, missing []string
+	for _, h := range hosts {
+		switch s := o.Stats[h]; {
+		case s.Unreachable > 0:
+			unreachable = append(unreachable, h)
+		case s.Failures > 0:
+			failed = append(failed, h)
+		}
+	}
+	for _, h := range expected {
+		if _, ok := o.Stats[h]; !ok {
+			missing = append(missing, h)
+		}
+	}
+	switch {
+	case len(failed) > 0:
+		return "failed on " + strings.Join(failed, ", ")
+	case len(unreachable) > 0:
+		return "could not reach " + strings.Join(unreachable, ", ")
+	case len(missing) > 0:
+		return "never ran on " + strings.Join(missing, ", ")
+	case o.ExitCode != 0:
+		return fmt.Sprintf("Ansible ended with %d", o.ExitCode)
+	default:
+		return ""
+	}
+}
+
+// env is what a run adds to the environment. Kubespray's playbooks get the
+// callback alone: the user's configuration stays whole.
+func (p Playbook) env() map[string]string {
+	env := map[string]string{
+		"KSCERT_EVENTS": p.Events,
+		// Naming the folder keeps Ansible's own search places: an empty list
+		// would mean the working directory.
+		"ANSIBLE_CALLBACK_PLUGINS":    strings.Join(append([]string{p.CallbackDir}, callbackPath()...), ":"),
+		"ANSIBLE_RETRY_FILES_ENABLED": "False",
+	}
+	if p.Isolated {
+		env["ANSIBLE_CALLBACKS_ENABLED"] = ""
+		env["ANSIBLE_CACHE_PLUGIN"] = "memory"
+		env["ANSIBLE_DEPRECATION_WARNINGS"] = "False"
+		env["ANSIBLE_LOCALHOST_WARNING"] = "False"
+		// As in Kubespray's ansible.cfg: half the round trips.
+		if os.Getenv("ANSIBLE_PIPELINING") == "" && os.Getenv("ANSIBLE_SSH_PIPELINING") == "" {
+			env["ANSIBLE_PIPELINING"] = "True"
+		}
+	}
+	return env
+}
+
+// callbackPath is where Ansible looks for callbacks when nothing is set.
+func callbackPath() []string {
+	if set := os.Getenv("ANSIBLE_CALLBACK_PLUGINS"); set != "" {
+		return strings.Split(set, ":")
+	}
+	return []string{"~/.ansible/plugins/callback", "/usr/share/ansible/plugins/callback"}
+}
+
+func (r *Runner) inventoryArgs() []string { return repeat("--inventory", r.opts.Inventories) }
+
+func (r *Runner) vaultArgs() []string {
+	return append(repeat("--vault-id", r.opts.VaultIDs), repeat("--vault-password-file", r.opts.VaultPasswordFiles)...)
+}
+
+func repeat(flag string, values []string) []string {
+	var out []string
+	for _, v := range values {
+		out = append(out, flag+"="+v)
+	}
+	return out
+}
+
+func verbosity(n int) []string {
+	if n <= 0 {
+		return nil
+	}
+	return []string{"-" + strings.Repeat("v", min(n, 6))}
+}
+
+// execute runs a command through go-ansible and returns its exit code; the
+// error is set only when it could not be run at all or ctx ended.
+func (r *Runner) execute(ctx context.Context, cmd execute.Commander, dir string, env map[string]string, out, errs io.Writer) (int, error) {
+	rec := &exitRecorder{}
+	ex := execute.NewDefaultExecute(
+		execute.WithCmd(cmd), execute.WithCmdRunDir(dir), execute.WithEnvVars(env),
+		execute.WithErrorEnrich(rec), execute.WithOutput(plainOutput{}),
+		execute.WithWrite(out), execute.WithWriteError(errs),
+	)
+	ex.Exec = &processes{ctx: ctx, owner: ex}
+	// go-ansible must not see the cancellation: it would kill the parent alone.
+	err := ex.Execute(context.WithoutCancel(ctx))
+	switch {
+	case ctx.Err() != nil:
+		return rec.code, context.Cause(ctx)
+	case err != nil && !rec.seen:
+		return -1, err
+	}
+	return rec.code, nil
+}
+
+// exitRecorder sees the exit error before go-ansible turns it into text.
+type exitRecorder struct {
+	seen bool
+	code int
+}
+
+func (r *exitRecorder) Enrich(err error) error {
+	r.seen = true
+	r.code = -1
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		r.code = exit.ExitCode()
+		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+			r.code = 128 + int(ws.Signal())
+		}
+	}
+	return err
+}
+
+// plainOutput copies bytes: go-ansible's own outputs read line by line and
+// lose or hang on long ones.
+type plainOutput struct{}
+
+func (plainOutput) Print(_ context.Context, r io.Reader, w io.Writer, _ ...result.OptionsFunc) error {
+	_, err := io.Copy(w, r)
+	return err
+}
+
+// argv is a command as it is.
+type argv []string
+
+func (a argv) Command() ([]string, error) { return a, nil }
+func (a argv) String() string             { return strings.Join(a, " ") }
+
+// withArgs puts arguments that go-ansible has no field for, such as a second
+// inventory, right behind the command's name.
+type withArgs struct {
+	execute.Commander
+	args []string
+}
+
+func (c withArgs) Command() ([]string, error) {
+	base, err := c.Commander.Command()
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(base[:1], c.args, base[1:]), nil
+}
+
+// appended puts arguments at the end.
+type appended struct {
+	execute.Commander
+	args []string
+}
+
+func (c appended) Command() ([]string, error) {
+	base, err := c.Commander.Command()
+	return append(base, c.args...), err
+}
+
+// lockedWriter serialises standard output and standard error. It never returns
+// an error: go-ansible would leave the process unwaited for.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, _ = l.w.Write(p)
+	return len(p), nil
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}
+
+// ansibleError is what of Ansible's standard error says what went wrong.
+func ansibleError(s string) string {
+	var keep []string
+	for line := range strings.Lines(s) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "ERROR!") || strings.HasPrefix(line, "[ERROR]") || strings.HasPrefix(line, "[WARNING]") {
+			keep = append(keep, line)
+		}
+	}
+	if len(keep) == 0 {
+		return firstLine(s)
+	}
+	return strings.Join(keep[:min(3, len(keep))], "; ")
+}

@@ -1,0 +1,149 @@
+package certs
+
+import "path"
+
+// Kind names what a certificate is for. The values are stable: they appear in
+// JSON documents.
+type Kind string
+
+// Authority names who signs a certificate.
+type Authority string
+
+// The three authorities of a kubeadm cluster (Kubernetes documentation, "PKI
+// certificates and requirements"), Kubespray's own etcd authority, and the
+// kubelet that signs for itself.
+const (
+	KubernetesCA Authority = "kubernetes-ca"
+	FrontProxyCA Authority = "front-proxy-ca"
+	EtcdCA       Authority = "etcd-ca"
+	EtcdHostCA   Authority = "etcd-host-ca"
+	SelfSigned   Authority = "self-signed"
+)
+
+// Base is the folder that a row's path is relative to. The folders themselves
+// come from the node's own settings.
+type Base string
+
+// The folders that hold certificates.
+const (
+	PKI     Base = "pki"     // kubeadm's certificatesDir
+	Config  Base = "config"  // kube_config_dir: kubeconfigs
+	Kubelet Base = "kubelet" // /var/lib/kubelet/pki
+	EtcdPKI Base = "etcd"    // etcd_cert_dir of Kubespray's host etcd
+	Home    Base = "home"    // root's ~/.kube
+)
+
+// KindUnknown is a certificate at a place no row names.
+const KindUnknown Kind = "unknown"
+
+// The kinds that code asks for by name. All rows are in Table.
+const (
+	KindCA                  Kind = "ca"
+	KindFrontProxyCA        Kind = "front-proxy-ca"
+	KindEtcdCA              Kind = "etcd-ca"
+	KindEtcdHostCA          Kind = "etcd-host-ca"
+	KindAPIServer           Kind = "apiserver"
+	KindAPIServerEtcdClient Kind = "apiserver-etcd-client"
+	KindAdmin               Kind = "admin.conf"
+	KindKubeletConf         Kind = "kubelet.conf"
+	KindKubeletClient       Kind = "kubelet-client"
+	KindKubeletServing      Kind = "kubelet-serving"
+	KindEtcdServer          Kind = "etcd-server"
+	KindEtcdMember          Kind = "etcd-host-member"
+	KindEtcdAdmin           Kind = "etcd-host-admin"
+	KindEtcdNode            Kind = "etcd-host-node"
+)
+
+// Row describes one kind of certificate. Adding a kind is adding a row.
+type Row struct {
+	Kind Kind
+	// Name is kubeadm's name for it where kubeadm has one.
+	Name string
+	Base Base
+	// Path below Base; a shell pattern as in path.Match.
+	Path string
+	// Signer is the authority that issues it.
+	Signer Authority
+	// CA is true for the authority's own certificate.
+	CA bool
+	// Outage says that the API server cannot be used once it has expired,
+	// and in which way.
+	Outage Outage
+	// KubeletRenews is true where a running kubelet renews the certificate by
+	// itself: it is due when it has expired, not when it is about to.
+	KubeletRenews bool
+}
+
+// Outage is the way in which an expired certificate takes the API server away.
+type Outage string
+
+// How the API server becomes unusable.
+const (
+	NoOutage Outage = ""
+	// OutageTLS: clients refuse the certificate that the API server serves.
+	OutageTLS Outage = "tls"
+	// OutageClient: the API server refuses the client that administers it.
+	OutageClient Outage = "client"
+	// OutageEtcd: the API server and etcd no longer trust each other.
+	OutageEtcd Outage = "etcd"
+	// OutageKubelet: the kubelet does not start, so no static pod does.
+	OutageKubelet Outage = "kubelet"
+)
+
+// Table lists every kind of certificate on a Kubespray node. Places: Kubernetes
+// documentation "PKI certificates and requirements"; Kubespray v2.10 to v2.31,
+// roles/etcd and roles/kubernetes/control-plane.
+func Table() []Row {
+	return []Row{
+		{Kind: KindCA, Name: "ca", Base: PKI, Path: "ca.crt", Signer: SelfSigned, CA: true},
+		{Kind: KindFrontProxyCA, Name: "front-proxy-ca", Base: PKI, Path: "front-proxy-ca.crt", Signer: SelfSigned, CA: true},
+		{Kind: KindEtcdCA, Name: "etcd-ca", Base: PKI, Path: "etcd/ca.crt", Signer: SelfSigned, CA: true},
+		{Kind: KindEtcdHostCA, Name: "etcd host CA", Base: EtcdPKI, Path: "ca.pem", Signer: SelfSigned, CA: true},
+
+		{Kind: KindAPIServer, Name: "apiserver", Base: PKI, Path: "apiserver.crt", Signer: KubernetesCA, Outage: OutageTLS},
+		{Kind: "apiserver-kubelet-client", Name: "apiserver-kubelet-client", Base: PKI, Path: "apiserver-kubelet-client.crt", Signer: KubernetesCA},
+		{Kind: "front-proxy-client", Name: "front-proxy-client", Base: PKI, Path: "front-proxy-client.crt", Signer: FrontProxyCA},
+		{Kind: KindAPIServerEtcdClient, Name: "apiserver-etcd-client", Base: PKI, Path: "apiserver-etcd-client.crt", Signer: EtcdCA, Outage: OutageEtcd},
+		{Kind: KindEtcdServer, Name: "etcd-server", Base: PKI, Path: "etcd/server.crt", Signer: EtcdCA, Outage: OutageEtcd},
+		{Kind: "etcd-peer", Name: "etcd-peer", Base: PKI, Path: "etcd/peer.crt", Signer: EtcdCA, Outage: OutageEtcd},
+		{Kind: "etcd-healthcheck-client", Name: "etcd-healthcheck-client", Base: PKI, Path: "etcd/healthcheck-client.crt", Signer: EtcdCA},
+
+		{Kind: KindAdmin, Name: "admin.conf", Base: Config, Path: "admin.conf", Signer: KubernetesCA, Outage: OutageClient},
+		{Kind: "super-admin.conf", Name: "super-admin.conf", Base: Config, Path: "super-admin.conf", Signer: KubernetesCA},
+		{Kind: "controller-manager.conf", Name: "controller-manager.conf", Base: Config, Path: "controller-manager.conf", Signer: KubernetesCA},
+		{Kind: "scheduler.conf", Name: "scheduler.conf", Base: Config, Path: "scheduler.conf", Signer: KubernetesCA},
+		{Kind: KindKubeletConf, Name: "kubelet.conf", Base: Config, Path: "kubelet.conf", Signer: KubernetesCA, Outage: OutageKubelet},
+		{Kind: "root-kubeconfig", Name: "/root/.kube/config", Base: Home, Path: "config", Signer: KubernetesCA},
+
+		{Kind: KindKubeletClient, Name: "kubelet-client-current.pem", Base: Kubelet, Path: "kubelet-client-current.pem", Signer: KubernetesCA, Outage: OutageKubelet, KubeletRenews: true},
+		{Kind: "kubelet-server", Name: "kubelet-server-current.pem", Base: Kubelet, Path: "kubelet-server-current.pem", Signer: KubernetesCA, KubeletRenews: true},
+		{Kind: KindKubeletServing, Name: "kubelet.crt", Base: Kubelet, Path: "kubelet.crt", Signer: SelfSigned},
+
+		{Kind: KindEtcdMember, Base: EtcdPKI, Path: "member-*.pem", Signer: EtcdHostCA, Outage: OutageEtcd},
+		{Kind: KindEtcdAdmin, Base: EtcdPKI, Path: "admin-*.pem", Signer: EtcdHostCA},
+		{Kind: KindEtcdNode, Base: EtcdPKI, Path: "node-*.pem", Signer: EtcdHostCA, Outage: OutageEtcd},
+	}
+}
+
+// Lookup returns the row of a kind.
+func Lookup(k Kind) (Row, bool) {
+	for _, r := range Table() {
+		if r.Kind == k {
+			return r, true
+		}
+	}
+	return Row{}, false
+}
+
+// Classify names the kind of a file, given its folder and its path below it.
+func Classify(b Base, rel string) Kind {
+	for _, r := range Table() {
+		if r.Base != b {
+			continue
+		}
+		if ok, err := path.Match(r.Path, rel); err == nil && ok {
+			return r.Kind
+		}
+	}
+	return KindUnknown
+}

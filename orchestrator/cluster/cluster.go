@@ -1,0 +1,203 @@
+// Package cluster turns an Ansible inventory into the nodes of one Kubernetes
+// cluster and their roles.
+//
+// The input is the JSON that "ansible-inventory --list" prints, so that every
+// inventory source and plugin that works for ansible-playbook works here.
+// The package does no I/O.
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// Role is what a node does in the cluster. One node may have several.
+type Role string
+
+// The roles, named after Kubespray's groups.
+const (
+	ControlPlane Role = "control-plane"
+	Worker       Role = "worker"
+	Etcd         Role = "etcd"
+)
+
+// groups maps each role to the inventory groups that give it, the current name
+// first. Kubespray up to v2.15 used the names with a dash, later releases still
+// understand them (Kubespray, roles/dynamic_groups).
+var groups = []struct {
+	role  Role
+	names []string
+}{
+	{ControlPlane, []string{"kube_control_plane", "kube-master"}},
+	{Worker, []string{"kube_node", "kube-node"}},
+	{Etcd, []string{"etcd"}},
+}
+
+// Node is one host of the inventory that belongs to the cluster.
+type Node struct {
+	// Name is the inventory hostname: the name Ansible reports events under.
+	Name string `json:"name"`
+	// Roles in the order control plane, worker, etcd.
+	Roles []Role `json:"roles"`
+	// KubernetesName is the node's name in the API: kube_override_hostname
+	// where the inventory sets it to plain text, else Name.
+	KubernetesName string `json:"kubernetesName"`
+}
+
+// Is reports whether the node has the role.
+func (n Node) Is(r Role) bool { return slices.Contains(n.Roles, r) }
+
+// Cluster is the set of nodes that one inventory describes.
+type Cluster struct {
+	// Nodes in inventory order of their groups: control planes, workers, etcd.
+	Nodes []Node `json:"nodes"`
+}
+
+// With returns the nodes that have the role, in order.
+func (c Cluster) With(r Role) []Node {
+	var out []Node
+	for _, n := range c.Nodes {
+		if n.Is(r) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// Node returns the node with that inventory name.
+func (c Cluster) Node(name string) (Node, bool) {
+	for _, n := range c.Nodes {
+		if n.Name == name {
+			return n, true
+		}
+	}
+	return Node{}, false
+}
+
+// Names returns the inventory names of nodes, in order.
+func Names(nodes []Node) []string {
+	out := make([]string, len(nodes))
+	for i, n := range nodes {
+		out[i] = n.Name
+	}
+	return out
+}
+
+// Errors that Parse returns; wrapped with what was found.
+var (
+	// ErrEmpty says that the inventory has no hosts at all.
+	ErrEmpty = errors.New("the inventory has no hosts")
+	// ErrNoControlPlane says that no host is in a control plane group.
+	ErrNoControlPlane = errors.New("the inventory has no control plane hosts")
+)
+
+type group struct {
+	Hosts    []string `json:"hosts"`
+	Children []string `json:"children"`
+}
+
+type meta struct {
+	HostVars map[string]map[string]any `json:"hostvars"`
+}
+
+// Parse reads the JSON of "ansible-inventory --list".
+//
+// It returns ErrEmpty or ErrNoControlPlane, wrapped, when the inventory cannot
+// describe a Kubespray cluster, and a plain error when data is not such JSON.
+func Parse(data []byte) (Cluster, error) {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return Cluster{}, fmt.Errorf("reading the JSON of ansible-inventory: %w", err)
+	}
+	var vars meta
+	if m, ok := raw["_meta"]; ok {
+		if err := json.Unmarshal(m, &vars); err != nil {
+			return Cluster{}, fmt.Errorf("reading the host variables of ansible-inventory: %w", err)
+		}
+	}
+	all := map[string]group{}
+	for name, v := range raw {
+		if name == "_meta" {
+			continue
+		}
+		var g group
+		if err := json.Unmarshal(v, &g); err != nil {
+			return Cluster{}, fmt.Errorf("reading group %q of ansible-inventory: %w", name, err)
+		}
+		all[name] = g
+	}
+
+	var c Cluster
+	index := map[string]int{}
+	for _, row := range groups {
+		for _, name := range row.names {
+			for _, host := range members(all, name) {
+				i, ok := index[host]
+				if !ok {
+					i = len(c.Nodes)
+					index[host] = i
+					c.Nodes = append(c.Nodes, Node{Name: host, KubernetesName: kubernetesName(host, vars.HostVars[host])})
+				}
+				if !c.Nodes[i].Is(row.role) {
+					c.Nodes[i].Roles = append(c.Nodes[i].Roles, row.role)
+				}
+			}
+		}
+	}
+	if len(c.With(ControlPlane)) > 0 {
+		return c, nil
+	}
+	if len(members(all, "all")) == 0 && len(vars.HostVars) == 0 && len(c.Nodes) == 0 {
+		return Cluster{}, ErrEmpty
+	}
+	return Cluster{}, fmt.Errorf("%w: none in the groups %s; its groups are: %s",
+		ErrNoControlPlane, strings.Join(groups[0].names, " or "), strings.Join(groupNames(all), ", "))
+}
+
+// members lists the hosts of a group and of its children, each once, in order.
+func members(all map[string]group, name string) []string {
+	var out []string
+	seenGroup, seenHost := map[string]bool{}, map[string]bool{}
+	var walk func(string)
+	walk = func(name string) {
+		if seenGroup[name] {
+			return
+		}
+		seenGroup[name] = true
+		for _, h := range all[name].Hosts {
+			if !seenHost[h] {
+				seenHost[h] = true
+				out = append(out, h)
+			}
+		}
+		for _, child := range all[name].Children {
+			walk(child)
+		}
+	}
+	walk(name)
+	return out
+}
+
+func groupNames(all map[string]group) []string {
+	var out []string
+	for name := range all {
+		if name != "all" {
+			out = append(out, name)
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+// kubernetesName follows Kubespray: kube_override_hostname wins over the
+// inventory name. An expression is left to Ansible, which renders it.
+func kubernetesName(host string, vars map[string]any) string {
+	if v, ok := vars["kube_override_hostname"].(string); ok && v != "" && !strings.Contains(v, "{{") {
+		return v
+	}
+	return host
+}

@@ -1,0 +1,202 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/gate"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+)
+
+// ExitCode is the contract with whoever calls the command line.
+type ExitCode int
+
+// The exit codes; docs/reference/exit-codes.md.
+const (
+	ExitDone        ExitCode = 0   // done, or nothing to do
+	ExitUnexpected  ExitCode = 1   // an error nobody foresaw
+	ExitUnreachable ExitCode = 4   // nodes could not be reached
+	ExitRefused     ExitCode = 5   // not a certificate problem, or acting would destroy something
+	ExitNotBegun    ExitCode = 7   // stopped before any change
+	ExitStopped     ExitCode = 8   // stopped after a change; run again to go on
+	ExitNotApproved ExitCode = 10  // nobody said yes
+	ExitUsage       ExitCode = 64  // flags, inventory or environment are wrong
+	ExitInterrupted ExitCode = 130 // a signal or the caller stopped it
+)
+
+// Error is what Orchestrator returns: what went wrong, and what to do next.
+type Error struct {
+	Code ExitCode
+	// Summary says what went wrong and where.
+	Summary string
+	// Evidence is what was seen, in the words of whoever said it; may be empty.
+	Evidence string
+	// Next is what to do now.
+	Next string
+	// Err is the cause; may be nil.
+	Err error
+}
+
+func (e *Error) Error() string { return e.Summary }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Code returns the exit code that an error stands for.
+func Code(err error) ExitCode {
+	var e *Error
+	switch {
+	case err == nil:
+		return ExitDone
+	case errors.As(err, &e):
+		return e.Code
+	case errors.Is(err, context.Canceled):
+		return ExitInterrupted
+	default:
+		return ExitUnexpected
+	}
+}
+
+// preflightError turns what the tools say before any node is asked.
+func preflightError(err error) *Error {
+	var (
+		inventory    *ansible.InventoryError
+		notInstalled *ansible.NotInstalledError
+		version      *ansible.VersionError
+	)
+	e := &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; correct this and run again"}
+	switch {
+	case errors.Is(err, context.Canceled):
+		e.Code, e.Summary = ExitInterrupted, "interrupted before any change"
+	case errors.As(err, &inventory):
+		e.Code = ExitUsage
+		e.Next = "name an existing inventory with -i, and check it with: ansible-inventory -i INVENTORY --graph"
+	case errors.Is(err, cluster.ErrEmpty), errors.Is(err, cluster.ErrNoControlPlane):
+		e.Code = ExitUsage
+		e.Next = "use the inventory the cluster was made with (groups kube_control_plane, kube_node, etcd), and check it with: ansible-inventory -i INVENTORY --graph"
+	case errors.As(err, &notInstalled):
+		e.Next = "install ansible-core (Debian and Ubuntu: apt-get install ansible-core), or name its folder with --ansible-bin"
+	case errors.As(err, &version):
+		e.Next = "install a newer ansible-core, or name the bin folder of a virtual environment that has one with --ansible-bin"
+	}
+	return e
+}
+
+// refusalCodes gives the reasons whose exit code is not ExitRefused.
+var refusalCodes = map[diagnosis.Reason]ExitCode{
+	diagnosis.NodeUnreachable:      ExitUnreachable,
+	diagnosis.PrivilegeMissing:     ExitNotBegun,
+	diagnosis.InspectionFailed:     ExitNotBegun,
+	diagnosis.ToolMissing:          ExitNotBegun,
+	diagnosis.KubeadmConfigMissing: ExitNotBegun,
+}
+
+// refusal explains why nothing will be done; nil when the route can be taken.
+func refusal(d diagnosis.Diagnosis) *Error {
+	if d.Route != diagnosis.Refuse && d.Route != diagnosis.NewCA {
+		return nil
+	}
+	e := &Error{Code: ExitRefused, Summary: d.Verdict, Next: "nothing was changed"}
+	for _, f := range d.Findings {
+		if f.Severity() != diagnosis.Critical {
+			continue
+		}
+		if code, ok := refusalCodes[f.Reason]; ok {
+			e.Code = code
+		}
+		e.Next = f.Next()
+		break
+	}
+	return e
+}
+
+// stepError says which step stopped the run, on which node, at which task.
+func stepError(err error, step plan.Step, changed bool, runDir, backups string) *Error {
+	e := &Error{Code: ExitNotBegun, Err: err, Next: "nothing was changed on any node; correct this and run again"}
+	if changed {
+		e.Code = ExitStopped
+		e.Next = fmt.Sprintf("correct this and run kscertctl again: it goes on with what is still due. What was there before lies on each node in %s", backups)
+	}
+	e.Summary = fmt.Sprintf("step %s stopped: %v", step.ID, err)
+	var (
+		playbook *ansible.RunError
+		timeout  *gate.TimeoutError
+	)
+	switch {
+	case errors.Is(err, context.Canceled):
+		e.Code = ExitInterrupted
+		e.Summary = fmt.Sprintf("interrupted in step %s", step.ID)
+	case errors.As(err, &playbook):
+		e.Summary = fmt.Sprintf("step %s: %s", step.ID, playbook.Reason)
+		e.Evidence = taskEvidence(playbook)
+		if len(playbook.Unreachable) > 0 && !changed {
+			e.Code = ExitUnreachable
+		}
+	case errors.As(err, &timeout):
+		e.Summary = fmt.Sprintf("step %s: the gate did not hold within %s", step.ID, timeout.Timeout)
+		lines := make([]string, len(timeout.Unmet))
+		for i, u := range timeout.Unmet {
+			lines[i] = u.String()
+		}
+		e.Evidence = strings.Join(lines, "\n")
+	}
+	e.Next += "\nthe record of the run: " + runDir
+	return e
+}
+
+// taskEvidence names host, task, file and words of the first failures.
+func taskEvidence(r *ansible.RunError) string {
+	var out []string
+	for _, f := range r.Failures[:min(3, len(r.Failures))] {
+		line := f.Host
+		if f.Task != nil {
+			line += fmt.Sprintf(", task %q", f.Task.Name)
+			if f.Task.Path != "" {
+				line += " (" + f.Task.Path + ")"
+			}
+		}
+		if words := evidenceText(f.Evidence); words != "" {
+			line += "\n  " + strings.ReplaceAll(words, "\n", "\n  ")
+		}
+		out = append(out, line)
+	}
+	if len(out) == 0 {
+		return logTail(r.Log)
+	}
+	return strings.Join(out, "\n")
+}
+
+func evidenceText(e *ansible.Evidence) string {
+	if e == nil {
+		return ""
+	}
+	if e.Censored != "" {
+		return "(its output is censored: no_log)"
+	}
+	for _, text := range append([]string{e.Stderr, e.ModuleStderr, e.Stdout, e.ModuleStdout, e.Msg, e.Reason}, e.Items...) {
+		text = strings.TrimSpace(text)
+		if text == "" || strings.HasPrefix(text, "Shared connection to") {
+			continue
+		}
+		lines := strings.Split(text, "\n")
+		return strings.Join(lines[max(0, len(lines)-6):], "\n")
+	}
+	return ""
+}
+
+// logTail is the end of Ansible's own output: all there is when Ansible ended
+// before its first task.
+func logTail(path string) string {
+	data, err := os.ReadFile(path) //nolint:gosec // the log of our own run
+	if err != nil {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	lines = slices.DeleteFunc(lines, func(l string) bool { return strings.TrimSpace(l) == "" })
+	return strings.Join(lines[max(0, len(lines)-6):], "\n")
+}

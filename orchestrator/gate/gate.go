@@ -1,0 +1,243 @@
+// Package gate decides from a snapshot whether a health condition holds, and
+// waits for it with a deadline.
+//
+// A gate is diagnosis again: take a snapshot, evaluate it purely.
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// leaseAge is how old a lease may be: a kubelet renews its own every 10 s and
+// is taken for lost after 40 s (kubelet's nodeLeaseDurationSeconds); the
+// components' leases last 15 s.
+const leaseAge = 40 * time.Second
+
+// Unmet is one condition that does not hold yet.
+type Unmet struct {
+	Node string `json:"node,omitempty"`
+	// What must hold, and Evidence of what is seen instead.
+	What     string `json:"what"`
+	Evidence string `json:"evidence"`
+}
+
+func (u Unmet) String() string {
+	s := u.What
+	if u.Node != "" {
+		s = u.Node + ": " + s
+	}
+	if u.Evidence != "" {
+		s += " (" + u.Evidence + ")"
+	}
+	return s
+}
+
+// Check is a gate together with what it is judged against.
+type Check struct {
+	Gate  plan.Gate
+	Nodes []string
+	// Before is the snapshot the run began with.
+	Before snapshot.Snapshot
+	// Thresholds as in the diagnosis.
+	Thresholds diagnosis.Thresholds
+}
+
+// Evaluate returns the conditions that do not hold in now; none: the gate holds.
+func (c Check) Evaluate(now snapshot.Snapshot) []Unmet {
+	var unmet []Unmet
+	add := func(node, what, evidence string) {
+		unmet = append(unmet, Unmet{Node: node, What: what, Evidence: evidence})
+	}
+	for _, name := range c.Nodes {
+		n, ok := now.Node(name)
+		if !ok || n.Failure != nil {
+			add(name, "must be reachable", failure(n))
+			continue
+		}
+		c.identity(n, add)
+		switch c.Gate {
+		case plan.APIServerGate:
+			apiServer(n, add)
+		case plan.KubeletGate:
+			c.kubelet(n, now, add)
+		case plan.ClusterGate:
+			if n.Is(cluster.ControlPlane) {
+				apiServer(n, add)
+			}
+			if n.Is(cluster.ControlPlane) || n.Is(cluster.Worker) {
+				c.kubelet(n, now, add)
+			}
+		}
+	}
+	if c.Gate == plan.ClusterGate {
+		c.whole(now, add)
+	}
+	return unmet
+}
+
+func failure(n snapshot.Node) string {
+	if n.Failure == nil {
+		return "it was not asked"
+	}
+	return n.Failure.Message
+}
+
+// identity: authorities, service account keys and the encryption configuration
+// are what they were, byte for byte.
+func (c Check) identity(n snapshot.Node, add func(node, what, evidence string)) {
+	before, ok := c.Before.Node(n.Name)
+	if !ok || before.Failure != nil {
+		return
+	}
+	paths := maps.Clone(before.Digests)
+	maps.Copy(paths, n.Digests)
+	for _, p := range slices.Sorted(maps.Keys(paths)) {
+		if before.Digests[p] != n.Digests[p] {
+			add(n.Name, p+" must not change", fmt.Sprintf("SHA-256 was %s, is %s", orNone(before.Digests[p]), orNone(n.Digests[p])))
+		}
+	}
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// apiServer: /readyz holds with verified TLS, and what is served is on disk.
+func apiServer(n snapshot.Node, add func(node, what, evidence string)) {
+	if r := n.Results["readyz"]; n.View == nil {
+		lines := strings.Split(r.Output, "\n")
+		add(n.Name, "the API server must answer /readyz", strings.TrimSpace(lines[len(lines)-1]))
+		return
+	}
+	disk, _ := n.Certificate(certs.KindAPIServer)
+	if e, _ := n.Endpoint("kube-apiserver"); e.Fingerprint != disk.Fingerprint {
+		add(n.Name, "the API server must serve the certificate on disk", e.Address+" serves another one")
+	}
+}
+
+// kubelet: the unit runs, its client certificate is valid, its lease is fresh.
+func (c Check) kubelet(n snapshot.Node, now snapshot.Snapshot, add func(node, what, evidence string)) {
+	if u := n.Units["kubelet"]; u.Active != "active" {
+		add(n.Name, "the kubelet must run", "systemd says "+orNone(u.Active))
+	}
+	if cert, ok := n.Certificate(certs.KindKubeletClient); ok {
+		if s := cert.StatusAt(n.Clock, 0); s != certs.Valid {
+			add(n.Name, "the kubelet's client certificate must be valid", string(s)+" since "+cert.NotAfter.Format(time.RFC3339))
+		}
+	}
+	view, clock, ok := observer(now)
+	if !ok {
+		add(n.Name, "the kubelet's lease must be fresh", "no API server can be asked")
+		return
+	}
+	lease := view.NodeLeases[n.KubernetesName]
+	before, _ := c.Before.Node(n.Name)
+	switch {
+	case lease.IsZero():
+		add(n.Name, "the kubelet's lease must be fresh", "it has none")
+	case clock.Sub(lease) > leaseAge:
+		add(n.Name, "the kubelet's lease must be fresh", fmt.Sprintf("last renewed %s ago", clock.Sub(lease).Round(time.Second)))
+	case !lease.After(before.Clock):
+		add(n.Name, "the kubelet must renew its lease", "not since the run began")
+	}
+	if ready := view.Nodes[n.KubernetesName]; ready != "True" && c.Gate == plan.ClusterGate {
+		add(n.Name, "the node must be Ready", "its Ready condition is "+orNone(ready))
+	}
+}
+
+// observer returns a view of the cluster and the clock of the node it is from.
+func observer(s snapshot.Snapshot) (snapshot.View, time.Time, bool) {
+	for _, n := range s.Nodes {
+		if n.View != nil {
+			return *n.View, n.Clock, true
+		}
+	}
+	return snapshot.View{}, time.Time{}, false
+}
+
+// whole: nothing is due any more, every component is Ready and leads.
+func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string)) {
+	d := diagnosis.Diagnose(now, c.Thresholds)
+	for _, f := range d.Findings {
+		switch f.Reason {
+		case diagnosis.NodeUnreachable, diagnosis.NodeNotReady, diagnosis.KubeletDown, diagnosis.APIUnusable:
+			// Said by the conditions of the node.
+		case diagnosis.CAExpiring:
+			// True before and after; a rotation is another matter.
+		default:
+			add(f.Node, f.Subject+": must not be: "+f.Title(), f.Evidence)
+		}
+	}
+	view, clock, ok := observer(now)
+	if !ok {
+		return
+	}
+	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
+		if lease, ok := view.ComponentLeases[component]; !ok || clock.Sub(lease) > leaseAge {
+			add("", component+" must hold its lease", "last renewed at "+lease.Format(time.RFC3339))
+		}
+	}
+}
+
+// TimeoutError says that a gate did not hold before its deadline.
+type TimeoutError struct {
+	Gate    plan.Gate
+	Timeout time.Duration
+	// Unmet is what did not hold when time ran out.
+	Unmet []Unmet
+}
+
+func (e *TimeoutError) Error() string {
+	lines := make([]string, len(e.Unmet))
+	for i, u := range e.Unmet {
+		lines[i] = u.String()
+	}
+	return fmt.Sprintf("gate %s did not hold within %s: %s", e.Gate, e.Timeout, strings.Join(lines, "; "))
+}
+
+// Wait takes snapshots, with pauses between them, until the gate holds or
+// timeout has passed. It returns the last snapshot taken; each evaluation is
+// handed to observe. The error is a *TimeoutError, or take's.
+func (c Check) Wait(ctx context.Context, timeout, pause time.Duration, take func(context.Context) (snapshot.Snapshot, error), observe func([]Unmet)) (snapshot.Snapshot, error) {
+	deadline := time.Now().Add(timeout)
+	for {
+		s, err := take(ctx)
+		if err != nil {
+			return s, err
+		}
+		unmet := c.Evaluate(s)
+		observe(unmet)
+		if len(unmet) == 0 {
+			return s, nil
+		}
+		if !time.Now().Add(pause).Before(deadline) {
+			return s, &TimeoutError{Gate: c.Gate, Timeout: timeout, Unmet: unmet}
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return s, context.Cause(ctx)
+		}
+	}
+}
+
+// IsTimeout reports whether err is a gate that did not hold in time.
+func IsTimeout(err error) bool {
+	var t *TimeoutError
+	return errors.As(err, &t)
+}

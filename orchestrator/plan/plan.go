@@ -1,0 +1,253 @@
+// Package plan turns a diagnosis and the user's policy into ordered steps.
+//
+// It is a pure function of both: the same diagnosis gives the same plan.
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// Choice is which playbook reconciles the cluster after, or instead of, the
+// pre-phase.
+type Choice string
+
+// The choices of --playbook.
+const (
+	// Auto renews what is due and runs nothing that is not needed.
+	Auto Choice = "auto"
+	// RenewCerts runs the renew-certs playbook.
+	RenewCerts Choice = "renew-certs"
+	// UpgradeCluster runs Kubespray's upgrade-cluster.yml once the API server
+	// can be used again.
+	UpgradeCluster Choice = "upgrade-cluster"
+	// NoPlaybook runs the pre-phase alone.
+	NoPlaybook Choice = "none"
+)
+
+// Choices in the order they are documented in.
+func Choices() []Choice { return []Choice{Auto, RenewCerts, UpgradeCluster, NoPlaybook} }
+
+// Action is what a playbook step does.
+type Action string
+
+// The actions.
+const (
+	Backup           Action = "backup"
+	PrePhase         Action = "pre-phase"
+	Renew            Action = "renew-certs"
+	KubeletBootstrap Action = "kubelet-bootstrap"
+	Upgrade          Action = "upgrade-cluster"
+)
+
+// Gate is a health condition that must hold before the next step.
+type Gate string
+
+// The gates.
+const (
+	APIServerGate Gate = "api-server"
+	KubeletGate   Gate = "kubelets"
+	ClusterGate   Gate = "cluster"
+)
+
+// Step is one playbook run or one gate; exactly one of Action and Gate is set.
+type Step struct {
+	// ID is unique in the plan and sorts in order: "02-pre-phase-cp1".
+	ID     string `json:"id"`
+	Action Action `json:"action,omitempty"`
+	Gate   Gate   `json:"gate,omitempty"`
+	// Nodes are the inventory names it is about, in the order they are taken.
+	Nodes []string `json:"nodes"`
+	// Title says what it does, Why it is needed.
+	Title string `json:"title"`
+	Why   string `json:"why"`
+	// Changes is true when the step changes nodes.
+	Changes bool `json:"changes"`
+}
+
+// Plan is the ordered steps of a route.
+type Plan struct {
+	Schema int             `json:"schema"`
+	Route  diagnosis.Route `json:"route"`
+	// Steps is empty when there is nothing to do.
+	Steps []Step `json:"steps"`
+	// Interruption says in words what users of the cluster will notice.
+	Interruption string `json:"interruption"`
+}
+
+// Schema is the version of the JSON form of a Plan.
+const Schema = 1
+
+// UnsupportedError says that no safe plan exists for what was found.
+type UnsupportedError struct{ Detail string }
+
+func (e *UnsupportedError) Error() string { return e.Detail }
+
+// Make plans the way out of a diagnosis. It returns an *UnsupportedError when
+// certificates are due that no step renews, or when the choice leaves out what
+// the route needs. The plan of a refused route has no steps.
+func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, choice Choice) (Plan, error) {
+	p := Plan{Schema: Schema, Route: d.Route, Interruption: "none"}
+	if d.Route != diagnosis.Renew && d.Route != diagnosis.Recover {
+		return p, nil
+	}
+	if err := supported(c, s, d, choice); err != nil {
+		return p, err
+	}
+	b := builder{plan: &p}
+	controlPlanes, kubelets := affected(c, d)
+
+	touched := cluster.Names(c.Nodes)
+	if choice != UpgradeCluster {
+		touched = slices.DeleteFunc(touched, func(n string) bool {
+			return !slices.Contains(controlPlanes, n) && !slices.Contains(kubelets, n)
+		})
+	}
+	b.step(Step{Action: Backup, Nodes: touched, Title: "Back up the PKI, kubeconfigs and manifests",
+		Why: "nothing is changed on a node before a verified copy lies on it", Changes: true})
+
+	for _, name := range controlPlanes {
+		state := d.ControlPlanes[name]
+		if state == diagnosis.APIUsable {
+			b.step(Step{Action: Renew, Nodes: []string{name}, Title: "Renew the certificates of the control plane", Why: due(d, name), Changes: true})
+		} else {
+			b.step(Step{Action: PrePhase, Nodes: []string{name}, Title: "Re-issue expired certificates without the API server",
+				Why: fmt.Sprintf("its API server is unusable (%s); %s", state, due(d, name)), Changes: true})
+		}
+		b.step(Step{Gate: APIServerGate, Nodes: []string{name}, Title: "Wait for the API server",
+			Why: "readyz with verified TLS, and the served certificate is the one on disk"})
+	}
+	if len(kubelets) > 0 {
+		b.step(Step{Action: KubeletBootstrap, Nodes: kubelets, Title: "Give kubelets a new client certificate",
+			Why: "an expired kubelet cannot ask for one by itself; upgrade-cluster.yml never mends it", Changes: true})
+		b.step(Step{Gate: KubeletGate, Nodes: kubelets, Title: "Wait for the kubelets", Why: "each must renew its lease"})
+	}
+	switch choice {
+	case UpgradeCluster:
+		b.step(Step{Action: Upgrade, Nodes: cluster.Names(c.Nodes), Title: "Run Kubespray's upgrade-cluster.yml",
+			Why: "asked for; at an unchanged version it reconciles and renews nothing by itself", Changes: true})
+	case RenewCerts:
+		if d.Route == diagnosis.Recover {
+			b.step(Step{Action: Renew, Nodes: cluster.Names(c.With(cluster.ControlPlane)), Title: "Renew what is still due",
+				Why: "asked for; the pre-phase has re-issued what was due, so nothing should be left", Changes: true})
+		}
+	case Auto, NoPlaybook:
+	}
+	b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Title: "Prove the result",
+		Why: "every certificate valid, authorities unchanged, all nodes Ready with fresh leases"})
+
+	switch d.Route {
+	case diagnosis.Recover:
+		p.Interruption = "the API server is already unusable; running pods are not touched"
+	default:
+		p.Interruption = "each API server restarts once, a few seconds without an answer where there is only one; running pods are not touched"
+	}
+	return p, nil
+}
+
+type builder struct{ plan *Plan }
+
+func (b *builder) step(s Step) {
+	name := string(s.Action)
+	if s.Gate != "" {
+		name = "gate-" + string(s.Gate)
+	}
+	if len(s.Nodes) == 1 {
+		name += "-" + s.Nodes[0]
+	}
+	s.ID = fmt.Sprintf("%02d-%s", len(b.plan.Steps)+1, name)
+	b.plan.Steps = append(b.plan.Steps, s)
+}
+
+// affected lists the control planes whose certificates are due or served stale,
+// and the nodes whose kubelet needs a bootstrap: workers, and control planes
+// that are otherwise left alone. A control plane's own step covers its kubelet
+// when the API server is out.
+func affected(c cluster.Cluster, d diagnosis.Diagnosis) (controlPlanes, kubelets []string) {
+	stale := map[string]bool{}
+	for _, f := range d.Findings {
+		if f.Reason == diagnosis.ServedCertificateStale {
+			stale[f.Node] = true
+		}
+	}
+	for _, n := range c.Nodes {
+		var kubelet, other bool
+		for _, k := range d.Due[n.Name] {
+			if isKubelet(k) {
+				kubelet = true
+			} else {
+				other = true
+			}
+		}
+		isCP := n.Is(cluster.ControlPlane)
+		out := isCP && d.ControlPlanes[n.Name] != diagnosis.APIUsable
+		if isCP && (other || stale[n.Name] || out) {
+			controlPlanes = append(controlPlanes, n.Name)
+		}
+		if kubelet && !out {
+			kubelets = append(kubelets, n.Name)
+		}
+	}
+	return controlPlanes, kubelets
+}
+
+func isKubelet(k certs.Kind) bool {
+	row, _ := certs.Lookup(k)
+	return row.Base == certs.Kubelet || k == certs.KindKubeletConf
+}
+
+// supported refuses what no step can mend, before anything is changed.
+func supported(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, choice Choice) error {
+	if choice == NoPlaybook && d.Route == diagnosis.Renew {
+		return &UnsupportedError{"--playbook none leaves nothing to run: the API server can be used, so no pre-phase is needed; leave the flag out to renew what is due"}
+	}
+	out := 0
+	for _, n := range c.Nodes {
+		if n.Is(cluster.ControlPlane) {
+			if d.ControlPlanes[n.Name] != diagnosis.APIUsable {
+				out++
+			}
+			continue
+		}
+		for _, k := range d.Due[n.Name] {
+			if !isKubelet(k) {
+				return &UnsupportedError{fmt.Sprintf("%s is due on %s, which is no control plane: this version renews etcd certificates only where etcd runs beside a control plane", k, n.Name)}
+			}
+		}
+	}
+	if out > 1 && d.Route == diagnosis.Recover {
+		return &UnsupportedError{fmt.Sprintf("%d API servers are out at once: this version recovers one control plane; follow docs/explanation/manual-process.md on every one of them", out)}
+	}
+	for _, n := range s.With(cluster.ControlPlane) {
+		if dueKind(d, n.Name, certs.EtcdHostCA) && n.Digests[n.Facts["etcd-dir"]+"/ca-key.pem"] == "" {
+			return &UnsupportedError{fmt.Sprintf("etcd certificates are due on %s, but %s/ca-key.pem is not there to sign new ones", n.Name, n.Facts["etcd-dir"])}
+		}
+	}
+	return nil
+}
+
+func dueKind(d diagnosis.Diagnosis, node string, signer certs.Authority) bool {
+	return slices.ContainsFunc(d.Due[node], func(k certs.Kind) bool {
+		row, _ := certs.Lookup(k)
+		return row.Signer == signer
+	})
+}
+
+// due names the certificates of a node that are due.
+func due(d diagnosis.Diagnosis, node string) string {
+	kinds := slices.Compact(slices.Sorted(slices.Values(d.Due[node])))
+	if len(kinds) == 0 {
+		return "it serves an older certificate than the one on disk"
+	}
+	names := make([]string, len(kinds))
+	for i, k := range kinds {
+		names[i] = string(k)
+	}
+	return "due: " + strings.Join(names, ", ")
+}

@@ -1,0 +1,153 @@
+"""Ansible callback that writes a run's events as JSON lines for kscertctl.
+
+One object a line, appended to the file named by KSCERT_EVENTS; without that
+variable the plugin stays silent. Ansible's own output is left alone. The event
+fields are documented in docs/reference/events.md.
+
+Works with ansible-core 2.11 and later: host, task and result of a task result
+were private attributes before 2.19 and are public since.
+"""
+from __future__ import absolute_import, division, print_function
+
+__metaclass__ = type
+
+DOCUMENTATION = r'''
+    name: kscert_events
+    type: aggregate
+    short_description: writes run events as JSON lines
+    description:
+      - Appends one JSON object a line to the file named by the environment variable E(KSCERT_EVENTS).
+      - Output of successful tasks is left out, since it may hold tokens; results of tasks with no_log are censored.
+    options: {}
+'''
+
+import json
+import os
+import time
+
+from ansible.plugins.callback import CallbackBase
+
+SCHEMA = 1
+
+# A task with this tag hands its standard output to kscertctl, whole.
+PAYLOAD_TAG = 'kscert_payload'
+
+# What of a failed result says why it failed.
+EVIDENCE = ('msg', 'rc', 'stdout', 'stderr', 'module_stdout', 'module_stderr', 'reason')
+
+# Longest evidence text kept; the middle is cut out.
+CLIP = 8192
+
+
+def clip(value):
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    text = str(text)
+    if len(text) <= CLIP:
+        return text
+    half = CLIP // 2
+    return '%s\n[... %d characters cut ...]\n%s' % (text[:half], len(text) - 2 * half, text[-half:])
+
+
+def attribute(obj, name):
+    """The public attribute of newer ansible-core, or its private ancestor."""
+    value = getattr(obj, name, None)
+    return value if value is not None else getattr(obj, '_' + name, None)
+
+
+class CallbackModule(CallbackBase):
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = 'aggregate'
+    CALLBACK_NAME = 'kscert_events'
+
+    def __init__(self, *args, **kwargs):
+        super(CallbackModule, self).__init__(*args, **kwargs)
+        self._fd = None
+        self._started = {}
+        path = os.environ.get('KSCERT_EVENTS')
+        if not path:
+            self.disabled = True
+            return
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        except OSError as error:
+            self.disabled = True
+            self._display.warning('kscert_events: %s' % error)
+            return
+        from ansible.release import __version__ as core
+        self._emit('hello', core=core, pid=os.getpid())
+
+    def _emit(self, event, **fields):
+        if self._fd is None:
+            return
+        record = {'v': SCHEMA, 'time': round(time.time(), 3), 'event': event}
+        record.update((k, v) for k, v in fields.items() if v is not None)
+        try:
+            line = memoryview((json.dumps(record, default=str) + '\n').encode('utf-8', 'replace'))
+            while line:
+                line = line[os.write(self._fd, line):]
+        except Exception as error:  # telling about a play must never disturb it
+            self._fd = None
+            self._display.warning('kscert_events stopped: %s' % error)
+
+    def _task(self, task):
+        fields = {'name': task.get_name(), 'action': task.action}
+        try:
+            fields['path'] = task.get_path()
+        except Exception:
+            pass
+        return fields
+
+    def _result(self, result, status, ignored=None):
+        host, task = attribute(result, 'host'), attribute(result, 'task')
+        data = attribute(result, 'result') or {}
+        evidence, payload = {}, None
+        if data.get('_ansible_no_log') or getattr(task, 'no_log', False) is True:
+            evidence['censored'] = 'no_log'
+        elif status in ('failed', 'unreachable', 'retry'):
+            evidence = dict((k, clip(data[k])) for k in EVIDENCE if data.get(k) not in (None, ''))
+            items = [i for i in data.get('results') or [] if isinstance(i, dict) and i.get('failed')]
+            if items and not any(i.get('_ansible_no_log') for i in items):
+                evidence['items'] = [clip(i.get('msg', '')) for i in items[:20]]
+        elif PAYLOAD_TAG in (getattr(task, 'tags', None) or ()):
+            payload = str(data.get('stdout', ''))
+        started = self._started.get((host.get_name(), str(task._uuid)))
+        self._emit('result', status=status, host=host.get_name(), task=self._task(task),
+                   seconds=round(time.time() - started, 3) if started else None,
+                   ignored=ignored, evidence=evidence or None, payload=payload)
+
+    def v2_playbook_on_start(self, playbook):
+        self._emit('playbook_start', path=getattr(playbook, '_file_name', None))
+
+    def v2_playbook_on_play_start(self, play):
+        self._emit('play_start', name=play.get_name())
+
+    def v2_playbook_on_no_hosts_matched(self):
+        self._emit('no_hosts_matched')
+
+    def v2_playbook_on_task_start(self, task, is_conditional):
+        self._emit('task_start', task=self._task(task))
+
+    def v2_playbook_on_handler_task_start(self, task):
+        self._emit('task_start', task=self._task(task))
+
+    def v2_runner_on_start(self, host, task):
+        self._started[(host.get_name(), str(task._uuid))] = time.time()
+
+    def v2_runner_on_ok(self, result):
+        data = attribute(result, 'result') or {}
+        self._result(result, 'changed' if data.get('changed') else 'ok')
+
+    def v2_runner_on_failed(self, result, ignore_errors=False):
+        self._result(result, 'failed', ignored=True if ignore_errors else None)
+
+    def v2_runner_on_unreachable(self, result):
+        self._result(result, 'unreachable')
+
+    def v2_runner_on_skipped(self, result):
+        self._result(result, 'skipped')
+
+    def v2_runner_retry(self, result):
+        self._result(result, 'retry')
+
+    def v2_playbook_on_stats(self, stats):
+        self._emit('stats', hosts=dict((h, stats.summarize(h)) for h in stats.processed))

@@ -1,0 +1,94 @@
+# Renews the leaves and kubeconfigs of a control plane node that are due, with
+# kubeadm and the node's own configuration, without the API server.
+#
+# kubeadm works on copies in a stage beside; a copy takes its original's place
+# only after it was checked. Authorities, service account keys and everything
+# that is not due stay untouched. kubeadm's renewal keeps subject, SANs, server
+# and contexts of what it renews (kubeadm, cmd/kubeadm/app/phases/certs/renewal).
+need_backup
+pki=$(pki_dir)
+leaves='apiserver apiserver-kubelet-client front-proxy-client apiserver-etcd-client etcd/server etcd/peer etcd/healthcheck-client'
+kubeconfigs='admin super-admin controller-manager scheduler'
+
+open_stage "$conf"
+due=
+for leaf in $leaves; do
+  [ -f "$pki/$leaf.crt" ] || continue
+  rm -f "$pki/$leaf.crt.kscertctl" "$pki/$leaf.key.kscertctl"
+  # A pair that does not match is what an interrupted run leaves behind.
+  if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key"; then due="$due $leaf"; fi
+done
+for name in $kubeconfigs; do
+  f=$conf/$name.conf
+  rm -f "$f.kscertctl"
+  grep -qs client-certificate-data "$f" || continue
+  kubeconfig_certificate "$f" >"$stage/old.crt"
+  if ends_within "$stage/old.crt" "$seconds"; then due="$due $name.conf"; fi
+done
+home=/root/.kube/config
+if [ -f "$home" ] && grep -q client-certificate-data "$home"; then
+  kubeconfig_certificate "$home" >"$stage/home.crt"
+  # Only what this cluster's authority issued.
+  if ends_within "$stage/home.crt" "$seconds" && openssl verify -no_check_time -CAfile "$pki/ca.crt" "$stage/home.crt" >/dev/null 2>&1; then
+    due="$due $home"
+  fi
+fi
+[ -n "$due" ] || exit 0
+checking "renew$due" && exit 0
+
+check_authority ca
+check_authority front-proxy-ca
+stage_config
+if kubeadm certs renew --help >/dev/null 2>&1; then certs=certs; else certs='alpha certs'; fi
+
+# renew NAME: kubeadm renews the staged copy. $certs is one or two words.
+renew() {
+  # shellcheck disable=SC2086
+  quietly kubeadm $certs renew "$1" --config "$stage/kubeadm.yaml" --kubeconfig-dir "$stage/conf"
+}
+
+# First everything is made and checked, then everything is placed.
+for item in $due; do
+  case $item in
+  "$home")
+    mkdir "$stage/home"
+    cp "$home" "$stage/home/admin.conf"
+    # shellcheck disable=SC2086
+    quietly kubeadm $certs renew admin.conf --config "$stage/kubeadm.yaml" --kubeconfig-dir "$stage/home"
+    kubeconfig_certificate "$stage/home/admin.conf" >"$stage/new.crt"
+    check_successor "$stage/home.crt" "$stage/new.crt" "$pki/ca.crt"
+    ;;
+  *.conf)
+    cp "$conf/$item" "$stage/conf/$item"
+    renew "$item"
+    kubeconfig_certificate "$conf/$item" >"$stage/old.crt"
+    kubeconfig_certificate "$stage/conf/$item" >"$stage/new.crt"
+    check_successor "$stage/old.crt" "$stage/new.crt" "$pki/ca.crt"
+    ;;
+  *)
+    case $item in
+    front-proxy-client) ca=front-proxy-ca name=$item ;;
+    apiserver-etcd-client) ca=etcd/ca name=$item ;;
+    etcd/*) ca=etcd/ca name=etcd-${item#etcd/} ;;
+    *) ca=ca name=$item ;;
+    esac
+    check_authority "$ca"
+    cp "$pki/$item.crt" "$stage/pki/$item.crt"
+    cp "$pki/$item.key" "$stage/pki/$item.key"
+    renew "$name"
+    pair "$stage/pki/$item.crt" "$stage/pki/$item.key" || fail "kubeadm made a $item whose key does not match"
+    check_successor "$pki/$item.crt" "$stage/pki/$item.crt" "$pki/$ca.crt"
+    ;;
+  esac
+done
+for item in $due; do
+  case $item in
+  "$home") place "$stage/home/admin.conf" "$home" ;;
+  *.conf) place "$stage/conf/$item" "$conf/$item" ;;
+  *)
+    place "$stage/pki/$item.key" "$pki/$item.key"
+    place "$stage/pki/$item.crt" "$pki/$item.crt"
+    ;;
+  esac
+  changed "$item"
+done

@@ -1,0 +1,66 @@
+# Gives the kubelet of a control plane node a new client certificate without the
+# API server, and starts it. kubelet.conf keeps pointing at the rotating file.
+need_backup
+pki=$(pki_dir)
+current=$kubelet/kubelet-client-current.pem
+kubeletconf=$conf/kubelet.conf
+[ -f "$kubeletconf" ] || fail "$kubeletconf does not exist"
+
+rm -rf "$kubelet"/.kscertctl.* "$kubeletconf.kscertctl"
+open_stage "$conf"
+due=
+if [ -f "$current" ]; then
+  # A running kubelet renews this one by itself: only an expired one is due.
+  cp "$current" "$stage/old.crt"
+  if ends_within "$current" 600; then due=yes; fi
+else
+  kubeconfig_certificate "$kubeletconf" >"$stage/old.crt"
+  if ends_within "$stage/old.crt" "$seconds"; then due=yes; fi
+fi
+embedded=
+if grep -q client-certificate-data "$kubeletconf"; then
+  kubeconfig_certificate "$kubeletconf" >"$stage/embedded.crt"
+  if ends_within "$stage/embedded.crt" "$seconds"; then embedded=yes; fi
+fi
+
+if [ -n "$due" ] && ! checking "renew the kubelet's client certificate"; then
+  check_authority ca
+  stage_config
+  quietly kubeadm init phase kubeconfig kubelet --config "$stage/kubeadm.yaml" --kubeconfig-dir "$stage/conf"
+  new=$stage/conf/kubelet.conf
+  kubeconfig_certificate "$new" >"$stage/new.crt"
+  check_successor "$stage/old.crt" "$stage/new.crt" "$pki/ca.crt"
+  target=$kubelet/kubelet-client-$(date -u +%Y-%m-%d-%H-%M-%S).pem
+  mkdir -p "$kubelet"
+  {
+    cat "$stage/new.crt"
+    awk '$1=="client-key-data:"{print $2; exit}' "$new" | base64 -d
+  } >"$target"
+  pair "$target" "$target" || fail "kubeadm made a kubelet certificate whose key does not match"
+  sync "$target"
+  ln -s "$target" "$kubelet/.kscertctl.link"
+  mv -T "$kubelet/.kscertctl.link" "$current"
+  changed "$current"
+fi
+
+# An embedded credential is not rotated: refer to the rotating file instead.
+if { [ -n "$embedded" ] || { [ -n "$due" ] && grep -q client-certificate-data "$kubeletconf"; }; } &&
+  ! checking "let $kubeletconf refer to $current"; then
+  awk -v f="$current" '
+    $1=="client-certificate-data:" {sub(/client-certificate-data:.*/, "client-certificate: " f)}
+    $1=="client-key-data:" {sub(/client-key-data:.*/, "client-key: " f)}
+    {print}' "$kubeletconf" >"$stage/kubelet.conf"
+  place "$stage/kubelet.conf" "$kubeletconf"
+  changed "$kubeletconf"
+fi
+
+# Its self-signed serving pair is made anew by the kubelet where it is missing.
+if [ -f "$kubelet/kubelet.crt" ] && ends_within "$kubelet/kubelet.crt" "$seconds" && ! checking "renew $kubelet/kubelet.crt"; then
+  rm -f "$kubelet/kubelet.crt" "$kubelet/kubelet.key"
+  changed "$kubelet/kubelet.crt"
+fi
+
+checking "restart the kubelet" && exit 0
+systemctl reset-failed kubelet 2>/dev/null || true
+systemctl restart kubelet || fail "the kubelet does not start: $(journalctl -u kubelet -n 5 -o cat --no-pager)"
+changed "restarted the kubelet"

@@ -1,0 +1,134 @@
+# Restarts the control plane components that still hold an old credential,
+# through the container runtime, and waits until what is served is what lies on
+# disk and the API server is ready. A component that has the new credential
+# already is left alone.
+pki=$(pki_dir)
+deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
+ticks=$(getconf CLK_TCK)
+boot=$(awk '$1=="btime"{print $2}' /proc/stat)
+
+# containers NAME: full IDs of the component's running containers.
+containers() {
+  if command -v crictl >/dev/null; then
+    crictl ps --quiet --no-trunc --state Running --label io.kubernetes.pod.namespace=kube-system --label "io.kubernetes.container.name=$1"
+  else
+    docker ps --quiet --no-trunc --filter status=running --filter label=io.kubernetes.pod.namespace=kube-system --filter "label=io.kubernetes.container.name=$1"
+  fi
+}
+
+stop() {
+  if command -v crictl >/dev/null; then quietly crictl stop --timeout 30 "$1"; else quietly docker stop --time 30 "$1"; fi
+}
+
+# started ID: when the container's first process started, seconds since 1970.
+started() {
+  for dir in /proc/[0-9]*; do
+    grep -qs "$1" "$dir/cgroup" || continue
+    # The fields behind the name, which may hold blanks: field 20 is starttime.
+    sed 's/.*) //' "$dir/stat" 2>/dev/null | awk -v boot="$boot" -v ticks="$ticks" '{print int(boot + $20 / ticks)}'
+  done | sort -n | head -n 1
+}
+
+newest() {
+  t=0
+  for f in "$@"; do
+    [ -e "$f" ] || continue
+    m=$(stat -L -c %Y "$f")
+    [ "$m" -le "$t" ] || t=$m
+  done
+  echo "$t"
+}
+
+served() { openssl s_client -connect "$1" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256 2>/dev/null || true; }
+
+# credentials NAME: the files that a component reads.
+credentials() {
+  case $1 in
+  kube-apiserver) set -- "$pki"/apiserver.crt "$pki"/apiserver-kubelet-client.crt "$pki"/apiserver-etcd-client.crt "$pki"/front-proxy-client.crt "$KSCERT_ETCD_DIR"/node-*.pem ;;
+  kube-controller-manager | kube-scheduler) set -- "$conf/${1#kube-}.conf" ;;
+  kube-vip) set -- "$conf/admin.conf" "$conf/super-admin.conf" ;;
+  esac
+  newest "$@"
+}
+
+# stale NAME: it runs since before its credentials were written. Both times are
+# whole seconds, so one second more is allowed for: a restart too many is harmless.
+stale() {
+  for id in $(containers "$1"); do
+    since=$(started "$id")
+    [ "${since:-0}" -gt $(($(credentials "$1") + 1)) ] || return 0
+  done
+  return 1
+}
+
+# back NAME: it runs, and not as one of the containers that were stopped.
+stopped=
+back() {
+  running=$(containers "$1")
+  [ -n "$running" ] || return 1
+  for id in $running; do
+    case $stopped in *"$id"*) return 1 ;; esac
+  done
+}
+
+# etcd reads its certificates at every handshake: it is restarted only when what
+# it serves shows that this one does not.
+etcd_file=$pki/etcd/server.crt
+if systemctl cat etcd >/dev/null 2>&1; then etcd_file=$(sed -n 's/^ETCD_CERT_FILE=//p' /etc/etcd.env); fi
+etcd_serves() { [ ! -f "$etcd_file" ] || [ "$(served 127.0.0.1:2379)" = "$(fingerprint "$etcd_file")" ]; }
+
+if ! etcd_serves; then
+  checking "restart etcd" || {
+    if systemctl cat etcd >/dev/null 2>&1; then
+      systemctl restart --no-block etcd
+      changed "restarted etcd"
+    else
+      for id in $(containers etcd); do
+        stop "$id"
+        changed "restarted etcd"
+      done
+    fi
+  }
+fi
+
+systemctl is-active --quiet kubelet || fail "the kubelet does not run: a component that is stopped would not come back"
+for name in kube-apiserver kube-controller-manager kube-scheduler kube-vip; do
+  stale "$name" || continue
+  checking "restart $name" && continue
+  for id in $(containers "$name"); do
+    stopped="$stopped $id"
+    stop "$id"
+  done
+  changed "restarted $name"
+done
+[ "$KSCERT_CHECK" != True ] || exit 0
+
+manifest=$conf/manifests/kube-apiserver.yaml
+port=$(sed -n 's/.*--secure-port=\([0-9]*\).*/\1/p' "$manifest" | head -n 1)
+host=$(sed -n 's/.*--advertise-address=\([^ ",]*\).*/\1/p' "$manifest" | head -n 1)
+case $host in *:*) host="[$host]" ;; esac
+api=${host:-127.0.0.1}:${port:-6443}
+
+while :; do
+  if ! etcd_serves; then
+    missing="etcd does not serve $etcd_file on 127.0.0.1:2379"
+  elif ! back kube-apiserver; then
+    missing='kube-apiserver does not run with its new credentials'
+  elif [ "$(served "$api")" != "$(fingerprint "$pki/apiserver.crt")" ]; then
+    missing="the API server does not serve $pki/apiserver.crt on $api"
+  elif ! missing=$(kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s get --raw /readyz 2>&1 </dev/null); then
+    missing="the API server is not ready: $missing"
+  elif ! back kube-controller-manager; then
+    missing='kube-controller-manager does not run with its new credential'
+  elif ! back kube-scheduler; then
+    missing='kube-scheduler does not run with its new credential'
+  else
+    break
+  fi
+  if [ "$(date +%s)" -ge "$deadline" ]; then
+    log=$(find /var/log/pods -path '*kube-system_kube-apiserver-*/kube-apiserver/*.log' -printf '%T@ %p\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p')
+    [ -z "$log" ] || tail -n 5 "$log" >&2
+    fail "after $KSCERT_WAIT_SECONDS seconds: $missing"
+  fi
+  sleep 0.5
+done

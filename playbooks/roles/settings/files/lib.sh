@@ -1,0 +1,111 @@
+# Shared by the scripts of the roles; the task puts it before each of them.
+# shellcheck shell=sh disable=SC2034,SC2154
+set -eu
+umask 077
+LC_ALL=C
+PATH=$PATH:$KSCERT_BIN_DIR:/usr/local/bin:/opt/bin:/usr/sbin:/sbin
+export LC_ALL PATH
+
+conf=$KSCERT_CONFIG_DIR
+config=$conf/kubeadm-config.yaml
+kubelet=/var/lib/kubelet/pki
+seconds=$KSCERT_RENEW_BEFORE
+
+fail() {
+  printf 'kscertctl: %s\n' "$*" >&2
+  exit 1
+}
+
+# changed WHAT: a line that tells Ansible, and the reader, what was changed.
+changed() { printf 'changed: %s\n' "$*"; }
+
+# checking WHAT: true in check mode, having said what would be done.
+checking() {
+  [ "$KSCERT_CHECK" = True ] || return 1
+  printf 'changed: would %s\n' "$*"
+}
+
+# Nothing is changed on a node before a verified backup of it exists.
+need_backup() {
+  [ -f "$KSCERT_BACKUP_DIR/SHA256SUMS" ] || [ "$KSCERT_CHECK" = True ] ||
+    fail "there is no verified backup in $KSCERT_BACKUP_DIR: run the backup role first"
+}
+
+# pki_dir: the real folder of kubeadm's certificatesDir.
+pki_dir() {
+  [ -f "$config" ] || fail "$config does not exist: without it SANs, folders and external etcd would be forgotten"
+  dir=$(sed -n 's/^certificatesDir: *"\{0,1\}\([^" ]*\).*/\1/p' "$config" | head -n 1)
+  readlink -f "${dir:-/etc/kubernetes/pki}"
+}
+
+# ends_within FILE SECONDS: the first certificate of a PEM file ends so soon.
+ends_within() { ! openssl x509 -in "$1" -noout -checkend "$2" >/dev/null; }
+
+fingerprint() { openssl x509 -in "$1" -noout -fingerprint -sha256; }
+subject() { openssl x509 -in "$1" -noout -subject; }
+sans() { openssl x509 -in "$1" -noout -text | sed -n '/Subject Alternative Name/{n;p;}' | tr , '\n' | tr -d ' ' | sort -u; }
+
+# pair CERTIFICATE KEY: the key belongs to the certificate.
+pair() { [ "$(openssl x509 -in "$1" -noout -pubkey)" = "$(openssl pkey -in "$2" -pubout)" ]; }
+
+# kubeconfig_certificate FILE: the client certificate embedded in a kubeconfig.
+kubeconfig_certificate() { awk '$1=="client-certificate-data:"{print $2; exit}' "$1" | base64 -d; }
+
+# check_successor OLD NEW CA: the new certificate may take the old one's place:
+# issued by the same authority, valid now, same subject, no name lost.
+check_successor() {
+  openssl verify -CAfile "$3" "$2" >/dev/null 2>&1 || fail "the new $1 is not valid under $3: $(openssl verify -CAfile "$3" "$2" 2>&1 | tail -n 1)"
+  [ "$(subject "$1")" = "$(subject "$2")" ] || fail "the new $1 would have another subject: $(subject "$2") instead of $(subject "$1")"
+  sans "$1" >"$stage/sans-old"
+  sans "$2" >"$stage/sans-new"
+  lost=$(comm -23 "$stage/sans-old" "$stage/sans-new" | tr '\n' ' ')
+  [ -z "$lost" ] || fail "the new $1 would lose these SANs: $lost"
+}
+
+# place NEW OLD: NEW takes OLD's place in one step, with OLD's owner and mode.
+place() {
+  cp "$1" "$2.kscertctl"
+  chown --reference="$2" "$2.kscertctl"
+  chmod --reference="$2" "$2.kscertctl"
+  sync "$2.kscertctl"
+  mv -f "$2.kscertctl" "$2"
+}
+
+# open_stage DIR: a private folder for what is being made, gone at the end, and
+# without what an interrupted run may have left.
+open_stage() {
+  rm -rf "$1"/.kscertctl.*
+  stage=$(mktemp -d "$1/.kscertctl.XXXXXX")
+  trap 'rm -rf "$stage"' EXIT
+  trap 'exit 130' INT TERM HUP
+}
+
+# stage_config: a copy of the node's own kubeadm configuration whose folder of
+# certificates is in the stage, with the authorities linked, not copied. Needs
+# $pki and $stage.
+stage_config() {
+  mkdir -p "$stage/pki/etcd" "$stage/conf"
+  for f in ca front-proxy-ca etcd/ca; do
+    [ ! -f "$pki/$f.crt" ] || ln -s "$pki/$f.crt" "$stage/pki/$f.crt"
+    [ ! -f "$pki/$f.key" ] || ln -s "$pki/$f.key" "$stage/pki/$f.key"
+  done
+  awk -v dir="$stage/pki" '
+    /^certificatesDir:/ {next}
+    {print}
+    /^kind: *ClusterConfiguration/ {print "certificatesDir: " dir}' "$config" >"$stage/kubeadm.yaml"
+  grep -q '^certificatesDir: ' "$stage/kubeadm.yaml" || fail "$config holds no ClusterConfiguration"
+}
+
+# check_authority NAME: certificate and key are there, belong together, valid.
+check_authority() {
+  [ -f "$pki/$1.crt" ] || fail "$pki/$1.crt does not exist; a new authority is never made here"
+  [ -f "$pki/$1.key" ] || fail "$pki/$1.key does not exist: certificates must be issued where the authority's key is"
+  pair "$pki/$1.crt" "$pki/$1.key" || fail "$pki/$1.key does not belong to $pki/$1.crt"
+  ! ends_within "$pki/$1.crt" 0 || fail "$pki/$1.crt has expired: what it signs is worth nothing"
+}
+
+# quietly COMMAND...: its output is shown only when it fails.
+quietly() {
+  said=$("$@" 2>&1 </dev/null) || fail "$* failed: $said"
+}
+
