@@ -65,7 +65,7 @@ func (c *Cluster) Kubectl(ctx context.Context, args ...string) ([]byte, error) {
 // KubectlOn runs kubectl with admin.conf on a chosen control plane, with
 // something on stdin if it is not nil.
 func (c *Cluster) KubectlOn(ctx context.Context, node string, stdin io.Reader, args ...string) ([]byte, error) {
-	args = append([]string{"kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout", "10s"}, args...)
+	args = append([]string{"kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--cache-dir", "/run/kubectl", "--request-timeout", "10s"}, args...)
 	return c.ExecInput(ctx, node, stdin, args...)
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/infrapuzzle/kscertctl/lab/cluster"
 	"github.com/infrapuzzle/kscertctl/lab/engine"
@@ -25,7 +26,7 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(upCommand(), downCommand(), listCommand(), statusCommand(), shellCommand())
+	root.AddCommand(upCommand(), downCommand(), expireCommand(), listCommand(), statusCommand(), shellCommand())
 	return root
 }
 
@@ -185,7 +186,7 @@ func shellCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			argv, err := c.ShellCommand(args[1], isTerminal(os.Stdin), args[2:]...)
+			argv, err := c.ShellCommand(args[1], term.IsTerminal(int(os.Stdin.Fd())), args[2:]...)
 			if err != nil {
 				return err
 			}
@@ -204,9 +205,4 @@ func load(args []string) (*cluster.Cluster, error) {
 		return nil, err
 	}
 	return cluster.Load(env, name(args))
-}
-
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && info.Name() != "null"
 }

@@ -1,0 +1,242 @@
+// Package expire makes the certificates of a lab cluster expire, or come close
+// to it: at once, and only in their dates.
+package expire
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
+)
+
+// year is how long the certificates pretend to have been valid.
+const year = 365 * 24 * time.Hour
+
+// Options say what expires and when.
+type Options struct {
+	// Kinds to re-sign; none means all.
+	Kinds []Kind
+	// Nodes to do it on, by name; none means all.
+	Nodes []string
+	// NotAfter is the new end; zero means an hour ago.
+	NotAfter time.Time
+	// NotBefore is the new beginning; zero means a year before the end. One
+	// in the future makes certificates that are not valid yet.
+	NotBefore time.Time
+	// Restart stops the control plane, kubelet and etcd and has them start
+	// again with what they find: what a reboot shows.
+	Restart bool
+}
+
+// Cluster re-signs certificates of a cluster and returns how many.
+func Cluster(ctx context.Context, c *cluster.Cluster, opts Options) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	if len(opts.Kinds) == 0 {
+		opts.Kinds = All()
+	}
+	if opts.NotAfter.IsZero() {
+		opts.NotAfter = time.Now().Add(-time.Hour)
+	}
+	if opts.NotBefore.IsZero() {
+		opts.NotBefore = opts.NotAfter.Add(-year)
+	}
+	nodes, err := chooseNodes(c, opts.Nodes)
+	if err != nil {
+		return 0, err
+	}
+	cas, err := readCAs(ctx, c)
+	if err != nil {
+		return 0, err
+	}
+	r := &Resigner{CAs: cas, NotBefore: opts.NotBefore, NotAfter: opts.NotAfter}
+	// Reading and writing take a moment a node and go at once; signing is
+	// serial, for the copies' sake.
+	var mu sync.Mutex
+	count := 0
+	err = cluster.Each(ctx, nodes, func(ctx context.Context, n cluster.Node) error {
+		files, err := readLeaves(ctx, c, n)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		changed, err := r.files(files, opts.Kinds)
+		count += len(changed)
+		mu.Unlock()
+		if err != nil || len(changed) == 0 {
+			return err
+		}
+		return c.WriteFiles(ctx, n.Name, changed...)
+	})
+	if err != nil {
+		return count, fmt.Errorf("re-signing the certificates of cluster %s: %w", c.Name(), err)
+	}
+	if opts.Restart {
+		return count, c.Restart(ctx, nodes...)
+	}
+	if slices.Contains(opts.Kinds, APIServer) {
+		return count, waitServed(ctx, nodes, opts.NotAfter)
+	}
+	return count, nil
+}
+
+func chooseNodes(c *cluster.Cluster, names []string) ([]cluster.Node, error) {
+	if len(names) == 0 {
+		return c.Nodes(), nil
+	}
+	var nodes []cluster.Node
+	for _, name := range names {
+		n, err := c.Node(name)
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, n)
+	}
+	return nodes, nil
+}
+
+// caFiles are the certificates of the CAs that sign leaves, and their keys.
+var caFiles = map[string]string{
+	"/etc/kubernetes/ssl/ca.crt":             "/etc/kubernetes/ssl/ca.key",
+	"/etc/kubernetes/ssl/front-proxy-ca.crt": "/etc/kubernetes/ssl/front-proxy-ca.key",
+	"/etc/kubernetes/ssl/etcd/ca.crt":        "/etc/kubernetes/ssl/etcd/ca.key",
+	"/etc/ssl/etcd/ssl/ca.pem":               "/etc/ssl/etcd/ssl/ca-key.pem",
+}
+
+func readCAs(ctx context.Context, c *cluster.Cluster) ([]CA, error) {
+	var patterns []string
+	for cert, key := range caFiles {
+		patterns = append(patterns, cert, key)
+	}
+	first := c.ControlPlanes()[0].Name
+	files, err := c.ReadFiles(ctx, first, patterns...)
+	if err != nil {
+		return nil, fmt.Errorf("reading the CAs of node %s: %w", first, err)
+	}
+	found := map[string][]byte{}
+	for _, f := range files {
+		found[f.Path] = f.Data
+	}
+	var cas []CA
+	for certPath, keyPath := range caFiles {
+		cert, key := found[certPath], found[keyPath]
+		if cert == nil || key == nil {
+			continue
+		}
+		ca, err := ParseCA(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("%s of node %s: %w", certPath, first, err)
+		}
+		cas = append(cas, ca)
+	}
+	return cas, nil
+}
+
+func readLeaves(ctx context.Context, c *cluster.Cluster, n cluster.Node) ([]cluster.File, error) {
+	var patterns []string
+	for _, p := range places {
+		pattern := p.pattern
+		if strings.HasSuffix(pattern, "kubelet-client-*.pem") {
+			pattern = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+		}
+		patterns = append(patterns, pattern)
+	}
+	return c.ReadFiles(ctx, n.Name, patterns...)
+}
+
+// files returns the successors of those files that hold one of the kinds.
+func (r *Resigner) files(files []cluster.File, kinds []Kind) ([]cluster.File, error) {
+	var changed []cluster.File
+	for _, f := range files {
+		kind, form, ok := place(f.Path)
+		if !ok || !slices.Contains(kinds, kind) {
+			continue
+		}
+		var data []byte
+		var err error
+		switch form {
+		case kubeconfig:
+			data, err = r.Kubeconfig(f.Data)
+		case selfIssued:
+			data, err = r.SelfIssued(f.Data)
+		default:
+			data, err = r.PEM(f.Data)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Path, err)
+		}
+		if string(data) != string(f.Data) {
+			f.Data = data
+			changed = append(changed, f)
+		}
+	}
+	return changed, nil
+}
+
+// waitServed waits until the API servers that run serve the new certificate:
+// they take it up by themselves, but not at once.
+func waitServed(ctx context.Context, nodes []cluster.Node, notAfter time.Time) error {
+	return cluster.Each(ctx, nodes, func(ctx context.Context, n cluster.Node) error {
+		if n.Role != cluster.ControlPlane {
+			return nil
+		}
+		return cluster.Poll(ctx, 90*time.Second, 300*time.Millisecond, "the API server to serve its new certificate", func(ctx context.Context) error {
+			served, err := servedUntil(ctx, net.JoinHostPort(n.IP.String(), "6443"))
+			var refused *net.OpError
+			if errors.As(err, &refused) {
+				return nil // it doesn't run: nothing to wait for
+			}
+			if err != nil {
+				return err
+			}
+			if !served.Equal(notAfter.Truncate(time.Second)) {
+				return fmt.Errorf("the one served ends %s", served.Format(time.RFC3339))
+			}
+			return nil
+		})
+	})
+}
+
+func servedUntil(ctx context.Context, address string) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	d := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // an expired certificate is what we look for
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer conn.Close()
+	tlsConn, ok := conn.(*tls.Conn)
+	if !ok {
+		return time.Time{}, fmt.Errorf("%s: not TLS", address)
+	}
+	return tlsConn.ConnectionState().PeerCertificates[0].NotAfter, nil
+}
+
+// ParseTime reads a date: RFC 3339, 2006-01-02, or a distance from now such as
+// -1h, +5d or -400d.
+func ParseTime(s string, now time.Time) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, nil
+		}
+	}
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseFloat(days, 64); err == nil {
+			return now.Add(time.Duration(n * 24 * float64(time.Hour))), nil
+		}
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q is no date: want -1h, +5d, 2026-01-31 or RFC 3339", s)
+	}
+	return now.Add(d), nil
+}
