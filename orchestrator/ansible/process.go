@@ -31,7 +31,7 @@ func (p *processes) Command(name string, arg ...string) gaexec.Cmder {
 }
 
 func (p *processes) CommandContext(_ context.Context, name string, arg ...string) gaexec.Cmder {
-	return &process{Cmd: exec.Command(name, arg...), ctx: p.ctx, owner: p.owner, done: make(chan struct{})} //nolint:gosec // the command is Ansible's, built by go-ansible
+	return &process{Cmd: exec.Command(name, arg...), ctx: p.ctx, owner: p.owner, done: make(chan struct{})}
 }
 
 // process is deliberately no *exec.Cmd: go-ansible ties the driver's own
@@ -95,7 +95,7 @@ func descendants(root int) []int {
 	children := map[int][]int{}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, file := range stats {
-		data, err := os.ReadFile(file) //nolint:gosec // a path of /proc
+		data, err := os.ReadFile(file)
 		if err != nil {
 			continue // ended meanwhile
 		}

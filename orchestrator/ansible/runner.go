@@ -373,7 +373,7 @@ func (p Playbook) env() map[string]string {
 		"ANSIBLE_RETRY_FILES_ENABLED": "False",
 	}
 	if p.Isolated {
-		env["ANSIBLE_CALLBACKS_ENABLED"] = ""
+		env["ANSIBLE_CALLBACKS_ENABLED"] = "kscert_events" // this one alone
 		env["ANSIBLE_CACHE_PLUGIN"] = "memory"
 		env["ANSIBLE_DEPRECATION_WARNINGS"] = "False"
 		env["ANSIBLE_LOCALHOST_WARNING"] = "False"

@@ -124,7 +124,7 @@ var reasons = map[Reason]meaning{
 	ToolMissing:            {Critical, true, "a command that is needed is missing on the node", "install it, or set bin_dir in the inventory to where it lies"},
 	NodeNotReady:           {Critical, false, "the node is not Ready", "read: kubectl describe node NODE, and journalctl -u kubelet on it"},
 	NodeNotRegistered:      {Critical, false, "the API server does not know the node", "check kube_override_hostname in the inventory, or whether the node ever joined"},
-	StaticPodNotReady:      {Critical, false, "a control plane component is not Ready", "read its log: crictl logs on the node"},
+	StaticPodNotReady:      {Warning, false, "a control plane component is not Ready", "read its log: crictl logs on the node"},
 }
 
 // blocking lists the reasons that forbid any change.

@@ -170,17 +170,20 @@ func observer(s snapshot.Snapshot) (snapshot.View, time.Time, bool) {
 	return snapshot.View{}, time.Time{}, false
 }
 
-// whole: nothing is due any more, every component is Ready and leads.
+// whole: nothing is wrong any more, and both components lead.
 func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string)) {
-	d := diagnosis.Diagnose(now, c.Thresholds)
-	for _, f := range d.Findings {
+	for _, n := range now.Nodes {
+		before, _ := c.Before.Node(n.Name)
+		for _, cert := range n.Certificates {
+			c.certificate(n, before, cert, add)
+		}
+	}
+	for _, f := range diagnosis.Diagnose(now, c.Thresholds).With(diagnosis.Critical) {
 		switch f.Reason {
-		case diagnosis.NodeUnreachable, diagnosis.NodeNotReady, diagnosis.KubeletDown, diagnosis.APIUnusable:
-			// Said by the conditions of the node.
-		case diagnosis.CAExpiring:
-			// True before and after; a rotation is another matter.
+		case diagnosis.NodeUnreachable, diagnosis.NodeNotReady, diagnosis.KubeletDown, diagnosis.APIUnusable, diagnosis.CertificateExpired:
+			// Said by the conditions of the node and of its certificates.
 		default:
-			add(f.Node, f.Subject+": must not be: "+f.Title(), f.Evidence)
+			add(f.Node, strings.TrimSpace(f.Subject+" "+f.Title()), f.Evidence)
 		}
 	}
 	view, clock, ok := observer(now)
@@ -191,6 +194,23 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 		if lease, ok := view.ComponentLeases[component]; !ok || clock.Sub(lease) > leaseAge {
 			add("", component+" must hold its lease", "last renewed at "+lease.Format(time.RFC3339))
 		}
+	}
+}
+
+// certificate: valid, and not the one that was due when the run began. A new one
+// may still end within the threshold: authorities may issue for shorter.
+func (c Check) certificate(n, before snapshot.Node, cert certs.Certificate, add func(node, what, evidence string)) {
+	row, known := certs.Lookup(cert.Kind)
+	if !known || cert.Served || row.CA {
+		return
+	}
+	within := c.Thresholds.RenewBefore
+	if row.KubeletRenews {
+		within = 0
+	}
+	same := slices.ContainsFunc(before.Certificates, func(b certs.Certificate) bool { return b.Fingerprint == cert.Fingerprint })
+	if s := cert.StatusAt(n.Clock, within); s != certs.Valid && (s != certs.Expiring || same) {
+		add(n.Name, cert.Path+" must hold a fresh certificate", fmt.Sprintf("it is %s: it ends at %s", s, cert.NotAfter.Format(time.RFC3339)))
 	}
 }
 

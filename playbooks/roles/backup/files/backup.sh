@@ -28,11 +28,15 @@ free=$(df -Pk "$dir.partial" | awk 'NR==2{print $4}')
 attempt=0
 while :; do
   attempt=$((attempt + 1))
+  cd /
   rm -rf "$dir.partial/files"
   mkdir "$dir.partial/files"
   for path in "$@"; do
+    [ -e "$path" ] || continue
+    into=$dir.partial/files$(dirname "$path")
+    mkdir -p "$into"
     # -a keeps owner, mode, times, links, extended attributes and contexts.
-    [ ! -e "$path" ] || cp -a --parents "$path" "$dir.partial/files"
+    cp -a "$path" "$into/"
   done
   cd "$dir.partial/files"
   find . -type f -exec sha256sum {} + | sort -k2 >"../$sums"

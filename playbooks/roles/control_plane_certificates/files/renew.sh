@@ -3,8 +3,9 @@
 #
 # kubeadm works on copies in a stage beside; a copy takes its original's place
 # only after it was checked. Authorities, service account keys and everything
-# that is not due stay untouched. kubeadm's renewal keeps subject, SANs, server
-# and contexts of what it renews (kubeadm, cmd/kubeadm/app/phases/certs/renewal).
+# that is not due stay untouched. kubeadm's renewal keeps the subject and SANs
+# of what it renews (Kubernetes, cmd/kubeadm/app/phases/certs/renewal), where
+# "init phase certs" would take them from a configuration that may be older.
 need_backup
 pki=$(pki_dir)
 leaves='apiserver apiserver-kubelet-client front-proxy-client apiserver-etcd-client etcd/server etcd/peer etcd/healthcheck-client'
@@ -39,31 +40,14 @@ checking "renew$due" && exit 0
 check_authority ca
 check_authority front-proxy-ca
 stage_config
-if kubeadm certs renew --help >/dev/null 2>&1; then certs=certs; else certs='alpha certs'; fi
-
-# renew NAME: kubeadm renews the staged copy. $certs is one or two words.
-renew() {
-  # shellcheck disable=SC2086
-  quietly kubeadm $certs renew "$1" --config "$stage/kubeadm.yaml" --kubeconfig-dir "$stage/conf"
-}
 
 # First everything is made and checked, then everything is placed.
 for item in $due; do
   case $item in
-  "$home")
-    mkdir "$stage/home"
-    cp "$home" "$stage/home/admin.conf"
-    # shellcheck disable=SC2086
-    quietly kubeadm $certs renew admin.conf --config "$stage/kubeadm.yaml" --kubeconfig-dir "$stage/home"
-    kubeconfig_certificate "$stage/home/admin.conf" >"$stage/new.crt"
-    check_successor "$stage/home.crt" "$stage/new.crt" "$pki/ca.crt"
-    ;;
+  "$home") issue_kubeconfig "$stage/home.crt" "$home" "$stage/home.conf" ;;
   *.conf)
-    cp "$conf/$item" "$stage/conf/$item"
-    renew "$item"
     kubeconfig_certificate "$conf/$item" >"$stage/old.crt"
-    kubeconfig_certificate "$stage/conf/$item" >"$stage/new.crt"
-    check_successor "$stage/old.crt" "$stage/new.crt" "$pki/ca.crt"
+    issue_kubeconfig "$stage/old.crt" "$conf/$item" "$stage/conf/$item"
     ;;
   *)
     case $item in
@@ -75,7 +59,8 @@ for item in $due; do
     check_authority "$ca"
     cp "$pki/$item.crt" "$stage/pki/$item.crt"
     cp "$pki/$item.key" "$stage/pki/$item.key"
-    renew "$name"
+    # shellcheck disable=SC2086 # none or one word
+    quietly kubeadm $alpha certs renew "$name" --config "$stage/kubeadm.yaml"
     pair "$stage/pki/$item.crt" "$stage/pki/$item.key" || fail "kubeadm made a $item whose key does not match"
     check_successor "$pki/$item.crt" "$stage/pki/$item.crt" "$pki/$ca.crt"
     ;;
@@ -83,7 +68,7 @@ for item in $due; do
 done
 for item in $due; do
   case $item in
-  "$home") place "$stage/home/admin.conf" "$home" ;;
+  "$home") place "$stage/home.conf" "$home" ;;
   *.conf) place "$stage/conf/$item" "$conf/$item" ;;
   *)
     place "$stage/pki/$item.key" "$pki/$item.key"

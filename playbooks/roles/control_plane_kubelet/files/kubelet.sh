@@ -26,15 +26,12 @@ fi
 if [ -n "$due" ] && ! checking "renew the kubelet's client certificate"; then
   check_authority ca
   stage_config
-  quietly kubeadm init phase kubeconfig kubelet --config "$stage/kubeadm.yaml" --kubeconfig-dir "$stage/conf"
-  new=$stage/conf/kubelet.conf
-  kubeconfig_certificate "$new" >"$stage/new.crt"
-  check_successor "$stage/old.crt" "$stage/new.crt" "$pki/ca.crt"
+  issue_kubeconfig "$stage/old.crt" "$kubeletconf" "$stage/conf/kubelet.conf"
   target=$kubelet/kubelet-client-$(date -u +%Y-%m-%d-%H-%M-%S).pem
   mkdir -p "$kubelet"
   {
     cat "$stage/new.crt"
-    awk '$1=="client-key-data:"{print $2; exit}' "$new" | base64 -d
+    awk '$1=="client-key-data:"{print $2; exit}' "$stage/user.conf" | base64 -d
   } >"$target"
   pair "$target" "$target" || fail "kubeadm made a kubelet certificate whose key does not match"
   sync "$target"

@@ -16,8 +16,10 @@ containers() {
   fi
 }
 
+# stop ID: a component gets few seconds: an API server with open watches would
+# use up all it is given, answering nobody.
 stop() {
-  if command -v crictl >/dev/null; then quietly crictl stop --timeout 30 "$1"; else quietly docker stop --time 30 "$1"; fi
+  if command -v crictl >/dev/null; then quietly crictl stop --timeout 3 "$1"; else quietly docker stop --time 3 "$1"; fi
 }
 
 # started ID: when the container's first process started, seconds since 1970.
@@ -91,44 +93,65 @@ if ! etcd_serves; then
   }
 fi
 
-systemctl is-active --quiet kubelet || fail "the kubelet does not run: a component that is stopped would not come back"
-for name in kube-apiserver kube-controller-manager kube-scheduler kube-vip; do
-  stale "$name" || continue
-  checking "restart $name" && continue
-  for id in $(containers "$name"); do
+# restart NAME: unless it has its new credentials already.
+restart() {
+  stale "$1" || return 0
+  checking "restart $1" && return 0
+  for id in $(containers "$1"); do
     stopped="$stopped $id"
     stop "$id"
   done
-  changed "restarted $name"
-done
-[ "$KSCERT_CHECK" != True ] || exit 0
+  changed "restarted $1"
+}
 
+# wait_for CONDITION: the function prints what is missing and fails, or succeeds.
+wait_for() {
+  [ "$KSCERT_CHECK" != True ] || return 0
+  while ! missing=$("$1"); do
+    if [ "$(date +%s)" -ge "$deadline" ]; then
+      log=$(find /var/log/pods -path '*kube-system_kube-apiserver-*/kube-apiserver/*.log' -printf '%T@ %p\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p')
+      [ -z "$log" ] || tail -n 5 "$log" >&2
+      fail "after $KSCERT_WAIT_SECONDS seconds: $missing"
+    fi
+    sleep 0.3
+  done
+}
+
+# api_ready: verified TLS, the administrator's new credential, the new certificate.
+api_ready() {
+  if ! etcd_serves; then
+    echo "etcd does not serve $etcd_file on 127.0.0.1:2379"
+  elif ! back kube-apiserver; then
+    echo 'kube-apiserver does not run'
+  elif [ "$(served "$api")" != "$(fingerprint "$pki/apiserver.crt")" ]; then
+    echo "the API server does not serve $pki/apiserver.crt on $api"
+  elif ! kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s get --raw /readyz 2>&1 </dev/null; then
+    echo ' (the answer of /readyz)'
+  else
+    return 0
+  fi
+  return 1
+}
+
+components_back() {
+  for name in kube-controller-manager kube-scheduler; do
+    back "$name" || {
+      echo "$name does not run"
+      return 1
+    }
+  done
+}
+
+systemctl is-active --quiet kubelet || fail "the kubelet does not run: a component that is stopped would not come back"
 manifest=$conf/manifests/kube-apiserver.yaml
 port=$(sed -n 's/.*--secure-port=\([0-9]*\).*/\1/p' "$manifest" | head -n 1)
 host=$(sed -n 's/.*--advertise-address=\([^ ",]*\).*/\1/p' "$manifest" | head -n 1)
 case $host in *:*) host="[$host]" ;; esac
 api=${host:-127.0.0.1}:${port:-6443}
 
-while :; do
-  if ! etcd_serves; then
-    missing="etcd does not serve $etcd_file on 127.0.0.1:2379"
-  elif ! back kube-apiserver; then
-    missing='kube-apiserver does not run with its new credentials'
-  elif [ "$(served "$api")" != "$(fingerprint "$pki/apiserver.crt")" ]; then
-    missing="the API server does not serve $pki/apiserver.crt on $api"
-  elif ! missing=$(kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s get --raw /readyz 2>&1 </dev/null); then
-    missing="the API server is not ready: $missing"
-  elif ! back kube-controller-manager; then
-    missing='kube-controller-manager does not run with its new credential'
-  elif ! back kube-scheduler; then
-    missing='kube-scheduler does not run with its new credential'
-  else
-    break
-  fi
-  if [ "$(date +%s)" -ge "$deadline" ]; then
-    log=$(find /var/log/pods -path '*kube-system_kube-apiserver-*/kube-apiserver/*.log' -printf '%T@ %p\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p')
-    [ -z "$log" ] || tail -n 5 "$log" >&2
-    fail "after $KSCERT_WAIT_SECONDS seconds: $missing"
-  fi
-  sleep 0.5
-done
+# The API server first: the others end when they find none, and come back later
+# each time.
+restart kube-apiserver
+wait_for api_ready
+for name in kube-controller-manager kube-scheduler kube-vip; do restart "$name"; done
+wait_for components_back

@@ -94,6 +94,9 @@ stage_config() {
     {print}
     /^kind: *ClusterConfiguration/ {print "certificatesDir: " dir}' "$config" >"$stage/kubeadm.yaml"
   grep -q '^certificatesDir: ' "$stage/kubeadm.yaml" || fail "$config holds no ClusterConfiguration"
+  # Both commands that are used here were "alpha" before Kubernetes v1.20.
+  alpha=
+  kubeadm certs --help >/dev/null 2>&1 || alpha=alpha
 }
 
 # check_authority NAME: certificate and key are there, belong together, valid.
@@ -107,5 +110,27 @@ check_authority() {
 # quietly COMMAND...: its output is shown only when it fails.
 quietly() {
   said=$("$@" 2>&1 </dev/null) || fail "$* failed: $said"
+}
+
+# issue_kubeconfig OLD-CERTIFICATE OLD NEW: a copy of the kubeconfig OLD whose
+# client certificate is a new one with the same subject, and a new key. Server,
+# contexts and authority stay as they are. Keys go from file to file only.
+issue_kubeconfig() {
+  set -- "$1" "$2" "$3" --client-name="$(openssl x509 -in "$1" -noout -subject -nameopt multiline | sed -n 's/^ *commonName *= //p')"
+  for org in $(openssl x509 -in "$1" -noout -subject -nameopt multiline | sed -n 's/^ *organizationName *= //p'); do
+    set -- "$@" "--org=$org"
+  done
+  old_certificate=$1 old=$2 new=$3
+  shift 3
+  # shellcheck disable=SC2086 # none or one word
+  kubeadm $alpha kubeconfig user "$@" --config "$stage/kubeadm.yaml" >"$stage/user.conf" 2>"$stage/said" </dev/null ||
+    fail "kubeadm kubeconfig user $* failed: $(cat "$stage/said")"
+  kubeconfig_certificate "$stage/user.conf" >"$stage/new.crt"
+  check_successor "$old_certificate" "$stage/new.crt" "$pki/ca.crt"
+  awk '
+    NR==FNR {if ($1=="client-certificate-data:") crt=$2; if ($1=="client-key-data:") key=$2; next}
+    $1=="client-certificate-data:" {sub(/client-certificate-data:.*/, "client-certificate-data: " crt)}
+    $1=="client-key-data:" {sub(/client-key-data:.*/, "client-key-data: " key)}
+    {print}' "$stage/user.conf" "$old" >"$new"
 }
 
