@@ -5,7 +5,8 @@
 pki=$(pki_dir)
 deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
 ticks=$(getconf CLK_TCK)
-boot=$(awk '$1=="btime"{print $2}' /proc/stat)
+# When the node booted, to a hundredth of a second: btime in /proc/stat is whole.
+boot=$(awk -v now="$(date +%s.%N)" '{printf "%.2f", now - $1}' /proc/uptime)
 
 # containers NAME: full IDs of the component's running containers.
 containers() {
@@ -27,18 +28,14 @@ started() {
   for dir in /proc/[0-9]*; do
     grep -qs "$1" "$dir/cgroup" || continue
     # The fields behind the name, which may hold blanks: field 20 is starttime.
-    sed 's/.*) //' "$dir/stat" 2>/dev/null | awk -v boot="$boot" -v ticks="$ticks" '{print int(boot + $20 / ticks)}'
+    sed 's/.*) //' "$dir/stat" 2>/dev/null | awk -v boot="$boot" -v ticks="$ticks" '{printf "%.2f\n", boot + $20 / ticks}'
   done | sort -n | head -n 1
 }
 
 newest() {
-  t=0
   for f in "$@"; do
-    [ -e "$f" ] || continue
-    m=$(stat -L -c %Y "$f")
-    [ "$m" -le "$t" ] || t=$m
-  done
-  echo "$t"
+    [ ! -e "$f" ] || stat -L -c %.2Y "$f"
+  done | sort -rn | head -n 1
 }
 
 served() { openssl s_client -connect "$1" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256 2>/dev/null || true; }
@@ -53,12 +50,10 @@ credentials() {
   newest "$@"
 }
 
-# stale NAME: it runs since before its credentials were written. Both times are
-# whole seconds, so one second more is allowed for: a restart too many is harmless.
+# stale NAME: it runs since before its credentials were written.
 stale() {
   for id in $(containers "$1"); do
-    since=$(started "$id")
-    [ "${since:-0}" -gt $(($(credentials "$1") + 1)) ] || return 0
+    awk -v started="$(started "$id")" -v written="$(credentials "$1")" 'BEGIN {exit !(started <= written + 0.05)}' && return 0
   done
   return 1
 }
