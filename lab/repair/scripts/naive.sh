@@ -1,0 +1,15 @@
+#!/bin/bash
+# On a control plane: what the procedure found on the web does. It makes new CAs,
+# and with them a cluster nobody else believes. Here to prove that a check for a
+# good repair tells the difference.
+set -uo pipefail
+cd /etc/kubernetes
+mkdir -p /root/naive-backup
+cp -aL ssl ./*.conf /root/naive-backup/
+rm -f ssl/*.crt ssl/*.key ssl/*.pub ./admin.conf ./super-admin.conf ./controller-manager.conf ./kubelet.conf ./scheduler.conf
+rm -rf ssl/etcd
+kubeadm init phase certs all --config kubeadm-config.yaml
+kubeadm init phase kubeconfig all --config kubeadm-config.yaml
+systemctl restart kubelet
+ids=$(crictl pods -q --label tier=control-plane)
+[ -z "$ids" ] || crictl rmp -f $ids

@@ -1,0 +1,18 @@
+#!/bin/bash
+# On a control plane: have everything take up what issue.sh made, and wait until
+# the API server answers.
+set -euo pipefail
+cd /etc/kubernetes
+systemctl restart kubelet
+remove() {
+  local ids
+  ids=$(crictl pods -q --label tier=control-plane)
+  [ -z "$ids" ] || crictl rmp -f $ids >/dev/null
+}
+# kubelet may be starting one of them at this moment.
+for _ in $(seq 10); do remove && break; sleep 1; done
+# kubelet copies the certificate out of its new kubeconfig at once; from then on
+# the kubeconfig is to point at the copy that rotates.
+until openssl x509 -noout -checkend 60 -in /var/lib/kubelet/pki/kubelet-client-current.pem >/dev/null 2>&1; do sleep 0.2; done
+kubeadm init phase kubelet-finalize all --config kubeadm-config.yaml
+until kubectl --kubeconfig admin.conf --request-timeout=3s get --raw /readyz >/dev/null 2>&1; do sleep 0.3; done

@@ -1,0 +1,200 @@
+package witness
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
+)
+
+// keptFiles must be byte-identical after a repair that keeps the CAs.
+var keptFiles = []string{
+	"/etc/kubernetes/ssl/ca.crt", "/etc/kubernetes/ssl/ca.key",
+	"/etc/kubernetes/ssl/front-proxy-ca.crt", "/etc/kubernetes/ssl/front-proxy-ca.key",
+	"/etc/kubernetes/ssl/sa.key", "/etc/kubernetes/ssl/sa.pub",
+	"/etc/kubernetes/ssl/secrets_encryption.yaml",
+	"/etc/kubernetes/ssl/etcd/ca.crt", "/etc/kubernetes/ssl/etcd/ca.key",
+	"/etc/ssl/etcd/ssl/ca.pem", "/etc/ssl/etcd/ssl/ca-key.pem",
+}
+
+// certFiles are where certificates lie on a node.
+var certFiles = []string{
+	"/etc/kubernetes/ssl/*.crt", "/etc/kubernetes/ssl/etcd/*.crt", "/etc/kubernetes/*.conf", "/root/.kube/config",
+	kubeletClient, kubeletServing, "/etc/ssl/etcd/ssl/*.pem",
+}
+
+const (
+	kubeletClient  = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+	kubeletServing = "/var/lib/kubelet/pki/kubelet.crt"
+	kubeletConf    = "/etc/kubernetes/kubelet.conf"
+)
+
+// onEach calls f for all nodes at once and collects the results by node name.
+func onEach[T any](ctx context.Context, nodes []cluster.Node, f func(context.Context, cluster.Node) (T, error)) (map[string]T, error) {
+	var mu sync.Mutex
+	out := map[string]T{}
+	err := cluster.Each(ctx, nodes, func(ctx context.Context, n cluster.Node) error {
+		v, err := f(ctx, n)
+		mu.Lock()
+		defer mu.Unlock()
+		out[n.Name] = v
+		return err
+	})
+	return out, err
+}
+
+func (w *Witness) keptDigests(ctx context.Context) (map[string]map[string]string, error) {
+	return onEach(ctx, w.c.Nodes(), func(ctx context.Context, n cluster.Node) (map[string]string, error) {
+		files, err := w.c.ReadFiles(ctx, n.Name, keptFiles...)
+		digests := map[string]string{}
+		for _, f := range files {
+			sum := sha256.Sum256(f.Data)
+			digests[f.Path] = hex.EncodeToString(sum[:])
+		}
+		return digests, err
+	})
+}
+
+// certificates reads every certificate file of a node: path to certificates,
+// empty for a kubeconfig that refers to another file. It also returns kubelet's
+// kubeconfig.
+func (w *Witness) certificates(ctx context.Context, n cluster.Node) (map[string][]*x509.Certificate, string, error) {
+	files, err := w.c.ReadFiles(ctx, n.Name, certFiles...)
+	if err != nil {
+		return nil, "", err
+	}
+	certs, conf := map[string][]*x509.Certificate{}, ""
+	for _, f := range files {
+		if strings.HasSuffix(f.Path, "-key.pem") {
+			continue
+		}
+		name := f.Path
+		if strings.HasPrefix(name, "/var/lib/kubelet/pki/kubelet-client-") {
+			name = kubeletClient // a link to a file with a date in its name
+		}
+		if name == kubeletConf {
+			conf = string(f.Data)
+		}
+		list, err := parse(f.Data)
+		if err != nil {
+			return nil, "", fmt.Errorf("%s: %w", f.Path, err)
+		}
+		certs[name] = list
+	}
+	return certs, conf, nil
+}
+
+var clientCertificateData = regexp.MustCompile(`client-certificate-data:\s*(\S+)`)
+
+// parse returns the certificates in a PEM file or those embedded in a
+// kubeconfig for its users.
+func parse(data []byte) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for _, m := range clientCertificateData.FindAllSubmatch(data, -1) {
+		inner, err := base64.StdEncoding.DecodeString(string(m[1]))
+		if err != nil {
+			return nil, err
+		}
+		list, err := parse(inner)
+		if err != nil {
+			return nil, err
+		}
+		certs = append(certs, list...)
+	}
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return certs, nil
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		certs = append(certs, cert)
+	}
+}
+
+func (w *Witness) fingerprints(ctx context.Context) (map[string]map[string][]string, error) {
+	return onEach(ctx, w.c.Nodes(), func(ctx context.Context, n cluster.Node) (map[string][]string, error) {
+		certs, _, err := w.certificates(ctx, n)
+		out := map[string][]string{}
+		for path, list := range certs {
+			if len(list) > 0 {
+				out[path] = fingerprintsOf(list)
+			}
+		}
+		return out, err
+	})
+}
+
+func fingerprintsOf(certs []*x509.Certificate) []string {
+	var out []string
+	for _, c := range certs {
+		sum := sha256.Sum256(c.Raw)
+		out = append(out, hex.EncodeToString(sum[:]))
+	}
+	return out
+}
+
+// Digest describes files: "node:path" to type, mode, owner, time and content.
+type Digest map[string]string
+
+// FilesDigest describes everything a repair may touch, on all nodes. Two equal
+// digests mean that nothing was changed between them.
+func FilesDigest(ctx context.Context, c *cluster.Cluster) (Digest, error) {
+	// kubectl keeps a cache beside the kubeconfig; it is no state.
+	const script = `for d in /etc/kubernetes /etc/ssl/etcd /var/lib/kubelet/pki /root/.kube; do [ -e "$d" ] && echo "$d"; done |
+xargs -I{} find {} -path /root/.kube/cache -prune -o -printf '%p\t%y %m %U:%G %T@ %l\n'
+for d in /etc/kubernetes /etc/ssl/etcd /var/lib/kubelet/pki /root/.kube; do [ -e "$d" ] && echo "$d"; done |
+xargs -I{} find {} -path /root/.kube/cache -prune -o -type f -print0 | xargs -0 -r sha256sum | sed -E 's/^([0-9a-f]+)  (.*)$/\2\t\1/'`
+	lists, err := onEach(ctx, c.Nodes(), func(ctx context.Context, n cluster.Node) (string, error) {
+		out, err := c.Exec(ctx, n.Name, "bash", "-c", script)
+		return string(out), err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("describing the files of cluster %s: %w", c.Name(), err)
+	}
+	digest := Digest{}
+	for node, list := range lists {
+		for line := range strings.Lines(list) {
+			path, what, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+			if ok {
+				digest[node+":"+path] = strings.TrimSpace(digest[node+":"+path] + " " + what)
+			}
+		}
+	}
+	return digest, nil
+}
+
+// Diff says what is different in another digest, one line a file.
+func (d Digest) Diff(other Digest) []string {
+	var lines []string
+	for _, path := range slices.Sorted(maps.Keys(d)) {
+		now, ok := other[path]
+		switch {
+		case !ok:
+			lines = append(lines, "gone: "+path)
+		case now != d[path]:
+			lines = append(lines, fmt.Sprintf("changed: %s: %s, was %s", path, now, d[path]))
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(other)) {
+		if _, ok := d[path]; !ok {
+			lines = append(lines, "new: "+path)
+		}
+	}
+	return lines
+}

@@ -1,0 +1,386 @@
+package witness
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
+)
+
+// recovery is how long the slow parts of a cluster may take to come back after
+// a repair has ended: kubelets renew their leases every ten seconds, and a
+// controller manager waits for its predecessor's lease.
+const recovery = 90 * time.Second
+
+// Verify returns nil if the cluster is whole again and nothing planted was
+// harmed. Its error joins one for each check that failed.
+func (w *Witness) Verify(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	began := time.Now()
+	checks := []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"nodes", func(ctx context.Context) error { return w.verifyNodes(ctx, began) }},
+		{"kept files", w.verifyKept},
+		{"certificates on disk", w.verifyCertificates},
+		{"certificates served", w.verifyServed},
+		{"secret", w.verifySecret},
+		{"service account token", w.verifyToken},
+		{"root's kubeconfig", w.verifyRootKubeconfig},
+		{"workload", w.verifyWorkload},
+	}
+	errs := make([]error, len(checks))
+	var wg sync.WaitGroup
+	for i, check := range checks {
+		wg.Go(func() {
+			if err := check.do(ctx); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", check.name, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// verifyNodes asks every API server, over verified TLS and with its node's
+// admin.conf, for what it has seen since the check began. Conditions lag behind
+// by most of a minute; leases don't.
+func (w *Witness) verifyNodes(ctx context.Context, began time.Time) error {
+	// An API server that refuses the credentials will not change its mind.
+	for _, n := range w.c.ControlPlanes() {
+		err := cluster.Poll(ctx, 20*time.Second, time.Second, "the API server", func(ctx context.Context) error {
+			_, err := w.c.KubectlOn(ctx, n.Name, nil, "get", "nodes", "-o", "name")
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("node %s: %w", n.Name, err)
+		}
+	}
+	return cluster.Poll(ctx, recovery, time.Second, "nodes and leases", func(ctx context.Context) error {
+		for _, n := range w.c.ControlPlanes() {
+			if err := w.verifyLeases(ctx, n, began); err != nil {
+				return fmt.Errorf("as %s sees it: %w", n.Name, err)
+			}
+		}
+		return w.c.CheckReady(ctx)
+	})
+}
+
+func (w *Witness) verifyLeases(ctx context.Context, via cluster.Node, began time.Time) error {
+	out, err := w.c.KubectlOn(ctx, via.Name, nil, "-n", "kube-node-lease", "get", "leases", "-o", "json")
+	if err != nil {
+		return err
+	}
+	var leases struct {
+		Items []struct {
+			Metadata struct{ Name string }
+			Spec     struct{ RenewTime time.Time }
+		}
+	}
+	if err := json.Unmarshal(out, &leases); err != nil {
+		return err
+	}
+	renewed := map[string]time.Time{}
+	for _, l := range leases.Items {
+		renewed[l.Metadata.Name] = l.Spec.RenewTime
+	}
+	var errs []error
+	for _, n := range w.c.Nodes() {
+		if !renewed[n.Name].After(began) {
+			errs = append(errs, fmt.Errorf("node %s has not renewed its lease since %s", n.Name, renewed[n.Name].Format(time.RFC3339)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (w *Witness) verifyKept(ctx context.Context) error {
+	now, err := w.keptDigests(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for node, files := range w.Kept {
+		for path, digest := range files {
+			switch is := now[node][path]; is {
+			case digest:
+			case "":
+				errs = append(errs, fmt.Errorf("node %s: %s is gone", node, path))
+			default:
+				errs = append(errs, fmt.Errorf("node %s: %s has changed", node, path))
+			}
+		}
+	}
+	return sorted(errs)
+}
+
+// verifyCertificates checks that whatever was there is there again, within its
+// dates and signed by the CA it was signed by, and that kubelets can rotate.
+func (w *Witness) verifyCertificates(ctx context.Context) error {
+	var mu sync.Mutex
+	var errs []error
+	fail := func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		errs = append(errs, fmt.Errorf(format, args...))
+	}
+	cas, err := w.authorities(ctx)
+	if err != nil {
+		return err
+	}
+	err = cluster.Each(ctx, w.c.Nodes(), func(ctx context.Context, n cluster.Node) error {
+		certs, conf, err := w.certificates(ctx, n)
+		if err != nil {
+			return err
+		}
+		for path := range w.Leaves[n.Name] {
+			if _, ok := certs[path]; !ok {
+				fail("node %s: %s is gone", n.Name, path)
+			}
+		}
+		for path, list := range certs {
+			for _, cert := range list {
+				if err := valid(cert); err != nil {
+					fail("node %s: %s: %w", n.Name, path, err)
+				} else if path != kubeletServing && !signedBy(cert, cas) {
+					fail("node %s: %s: %q is not signed by the cluster's CA", n.Name, path, cert.Subject)
+				}
+			}
+		}
+		if !w.KubeletsKept && slices.Equal(fingerprintsOf(certs[kubeletClient]), w.Leaves[n.Name][kubeletClient]) {
+			fail("node %s: kubelet still has the client certificate it had before", n.Name)
+		}
+		if !strings.Contains(conf, "client-certificate: "+kubeletClient) {
+			fail("node %s: %s does not refer to %s: kubelet would not use what it rotates to", n.Name, kubeletConf, kubeletClient)
+		}
+		return nil
+	})
+	return errors.Join(err, sorted(errs))
+}
+
+// authorities are the CA certificates on the first control plane.
+func (w *Witness) authorities(ctx context.Context) ([]*x509.Certificate, error) {
+	files, err := w.c.ReadFiles(ctx, w.c.ControlPlanes()[0].Name, keptFiles...)
+	if err != nil {
+		return nil, err
+	}
+	var cas []*x509.Certificate
+	for _, f := range files {
+		list, err := parse(f.Data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Path, err)
+		}
+		cas = append(cas, list...)
+	}
+	return cas, nil
+}
+
+func signedBy(cert *x509.Certificate, cas []*x509.Certificate) bool {
+	return slices.ContainsFunc(cas, func(ca *x509.Certificate) bool { return cert.CheckSignatureFrom(ca) == nil })
+}
+
+func valid(cert *x509.Certificate) error {
+	now := time.Now()
+	switch {
+	case now.After(cert.NotAfter):
+		return fmt.Errorf("%q expired at %s", cert.Subject, cert.NotAfter.Format(time.RFC3339))
+	case now.Before(cert.NotBefore):
+		return fmt.Errorf("%q is not valid before %s", cert.Subject, cert.NotBefore.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// verifyServed looks at what the components really use: the file on disk may be
+// new and the process old.
+func (w *Witness) verifyServed(ctx context.Context) error {
+	cas, err := w.authorities(ctx)
+	if err != nil {
+		return err
+	}
+	pool := x509.NewCertPool()
+	for _, ca := range cas {
+		pool.AddCert(ca)
+	}
+	type target struct {
+		node, address string
+		verify        bool
+	}
+	var targets []target
+	add := func(n cluster.Node, port string, verify bool) {
+		targets = append(targets, target{n.Name, net.JoinHostPort(n.IP.String(), port), verify})
+	}
+	for _, n := range w.c.ControlPlanes() {
+		add(n, "6443", true)
+		add(n, "2379", true)
+		add(n, "10257", false)
+		add(n, "10259", false)
+	}
+	for _, n := range w.c.Nodes() {
+		add(n, "10250", false) // signed by kubelet itself
+	}
+	errs := make([]error, len(targets))
+	var wg sync.WaitGroup
+	for i, t := range targets {
+		wg.Go(func() {
+			err := cluster.Poll(ctx, 30*time.Second, 500*time.Millisecond, t.address, func(ctx context.Context) error {
+				chain, err := served(ctx, t.address)
+				if err != nil {
+					return err
+				}
+				if err := valid(chain[0]); err != nil || !t.verify {
+					return err
+				}
+				host, _, err := net.SplitHostPort(t.address)
+				if err != nil {
+					return err
+				}
+				_, err = chain[0].Verify(x509.VerifyOptions{Roots: pool, DNSName: host})
+				return err
+			})
+			if err != nil {
+				errs[i] = fmt.Errorf("node %s: %w", t.node, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// served returns the certificates a port serves. Whether the handshake goes on
+// from there is not asked: etcd wants a client certificate.
+func served(ctx context.Context, address string) ([]*x509.Certificate, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var chain []*x509.Certificate
+	d := tls.Dialer{Config: &tls.Config{
+		InsecureSkipVerify: true, //nolint:gosec // judged by the caller
+		VerifyConnection: func(s tls.ConnectionState) error {
+			chain = s.PeerCertificates
+			return nil
+		},
+	}}
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err == nil {
+		err = conn.Close()
+	}
+	if len(chain) > 0 {
+		return chain, nil
+	}
+	return nil, fmt.Errorf("no certificate: %w", err)
+}
+
+func (w *Witness) verifySecret(ctx context.Context) error {
+	return cluster.Poll(ctx, 30*time.Second, time.Second, "the secret", func(ctx context.Context) error {
+		value, err := w.secretValue(ctx)
+		if err == nil && value != w.Value {
+			err = errors.New("it has another value")
+		}
+		return err
+	})
+}
+
+// verifyToken asks every API server who the old token belongs to.
+func (w *Witness) verifyToken(ctx context.Context) error {
+	cas, err := w.authorities(ctx)
+	if err != nil {
+		return err
+	}
+	pool := x509.NewCertPool()
+	for _, ca := range cas {
+		pool.AddCert(ca)
+	}
+	client := &http.Client{
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true},
+		Timeout:   10 * time.Second,
+	}
+	return cluster.Each(ctx, w.c.ControlPlanes(), func(ctx context.Context, n cluster.Node) error {
+		return cluster.Poll(ctx, 30*time.Second, time.Second, "the token to be accepted", func(ctx context.Context) error {
+			return w.whoAmI(ctx, client, net.JoinHostPort(n.IP.String(), "6443"))
+		})
+	})
+}
+
+func (w *Witness) whoAmI(ctx context.Context, client *http.Client, address string) error {
+	body := `{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}`
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+address+"/apis/authentication.k8s.io/v1/selfsubjectreviews", bytes.NewBufferString(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+w.Token)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return err
+	}
+	var review struct {
+		Status struct{ UserInfo struct{ Username string } }
+	}
+	if err := json.Unmarshal(answer, &review); err != nil {
+		return fmt.Errorf("%s: %w", resp.Status, err)
+	}
+	if want := "system:serviceaccount:" + namespace + ":" + namespace; review.Status.UserInfo.Username != want {
+		return fmt.Errorf("%s: the token belongs to %q, want %q", resp.Status, review.Status.UserInfo.Username, want)
+	}
+	return nil
+}
+
+func (w *Witness) verifyRootKubeconfig(ctx context.Context) error {
+	return cluster.Each(ctx, w.c.ControlPlanes(), func(ctx context.Context, n cluster.Node) error {
+		return cluster.Poll(ctx, 30*time.Second, time.Second, "the API server", func(ctx context.Context) error {
+			_, err := w.c.Exec(ctx, n.Name, "kubectl", "--kubeconfig", "/root/.kube/config", "--cache-dir", "/run/kubectl", "--request-timeout", "10s",
+				"get", "secrets", "-n", "kube-system", "-o", "name")
+			return err
+		})
+	})
+}
+
+// verifyWorkload reads the workload's log through the API server, which needs
+// its client certificate for kubelets, and checks that it is the same process.
+func (w *Witness) verifyWorkload(ctx context.Context) error {
+	return cluster.Poll(ctx, recovery, time.Second, "the workload", func(ctx context.Context) error {
+		pod, err := w.podIdentity(ctx)
+		if err != nil {
+			return err
+		}
+		if pod != w.Pod {
+			return errors.New("it was restarted or replaced")
+		}
+		out, err := w.c.Kubectl(ctx, "-n", namespace, "logs", namespace, "--tail", "1")
+		if err == nil && !bytes.HasPrefix(out, []byte("witness ")) {
+			err = fmt.Errorf("its log ends in %q", out)
+		}
+		return err
+	})
+}
+
+// sorted joins errors in a stable order.
+func sorted(errs []error) error {
+	byText := map[string]error{}
+	for _, err := range errs {
+		byText[err.Error()] = err
+	}
+	var out []error
+	for _, text := range slices.Sorted(maps.Keys(byText)) {
+		out = append(out, byText[text])
+	}
+	return errors.Join(out...)
+}

@@ -1,0 +1,201 @@
+// Package witness plants things in a healthy cluster that a repair must not
+// harm, and tells afterwards whether it did: data encrypted with a key on disk,
+// a token signed by the service account key, a workload, the CAs. It knows
+// nothing about how a repair is done.
+package witness
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
+	"github.com/infrapuzzle/kscertctl/lab/image"
+)
+
+// namespace holds the planted objects; each is named so too.
+const namespace = "witness"
+
+// Witness is what was planted and how the cluster was at that time.
+type Witness struct {
+	// Value is the content of the planted secret.
+	Value string
+	// Token is a service account token that outlives the certificates.
+	Token string
+	// Pod identifies the workload: a new pod or a restarted one differs.
+	Pod string
+	// Kept maps node and path of what must stay byte-identical to its digest.
+	Kept map[string]map[string]string
+	// Leaves maps node and path to the fingerprints of the certificates.
+	Leaves map[string]map[string][]string
+	// KubeletsKept says that the kubelets' client certificates need not be
+	// other ones than before. Set it where they were not made to expire.
+	KubeletsKept bool
+
+	c *cluster.Cluster
+}
+
+const manifest = `apiVersion: v1
+kind: Namespace
+metadata: {name: %[1]s}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: %[1]s, namespace: %[1]s}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: %[1]s, namespace: %[1]s}
+stringData: {value: %[2]s}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: %[1]s, namespace: %[1]s}
+spec:
+  nodeName: %[3]s
+  serviceAccountName: %[1]s
+  automountServiceAccountToken: false
+  terminationGracePeriodSeconds: 1
+  tolerations: [{operator: Exists}]
+  containers:
+  - {name: %[1]s, image: %[4]q, imagePullPolicy: Never}
+`
+
+// Plant plants the witnesses. The cluster must be healthy.
+func Plant(ctx context.Context, c *cluster.Cluster) (*Witness, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	w := &Witness{c: c}
+	if err := w.plant(ctx); err != nil {
+		return nil, fmt.Errorf("planting witnesses in cluster %s: %w", c.Name(), err)
+	}
+	return w, nil
+}
+
+func (w *Witness) plant(ctx context.Context) error {
+	value := make([]byte, 24)
+	if _, err := rand.Read(value); err != nil {
+		return err
+	}
+	w.Value = hex.EncodeToString(value)
+	first := w.c.ControlPlanes()[0].Name
+	node := first
+	if workers := w.c.Workers(); len(workers) > 0 {
+		node = workers[0].Name
+	}
+	// A service account is not there the moment its namespace is: the pod
+	// may be refused at first.
+	err := cluster.Poll(ctx, time.Minute, 500*time.Millisecond, "the witnesses to be accepted", func(ctx context.Context) error {
+		text := fmt.Sprintf(manifest, namespace, w.Value, node, image.WitnessRef)
+		_, err := w.c.KubectlOn(ctx, first, bytes.NewBufferString(text), "apply", "-f", "-")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = cluster.Poll(ctx, 90*time.Second, 500*time.Millisecond, "the workload to run", func(ctx context.Context) error {
+		var err error
+		w.Pod, err = w.podIdentity(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	token, err := w.c.Kubectl(ctx, "-n", namespace, "create", "token", namespace, "--duration", "8760h")
+	if err != nil {
+		return err
+	}
+	w.Token = strings.TrimSpace(string(token))
+	if err := w.checkEncrypted(ctx); err != nil {
+		return err
+	}
+	if w.Kept, err = w.keptDigests(ctx); err != nil {
+		return err
+	}
+	w.Leaves, err = w.fingerprints(ctx)
+	return err
+}
+
+// podIdentity is what changes when the workload is restarted or replaced; it
+// fails while the workload doesn't run.
+func (w *Witness) podIdentity(ctx context.Context) (string, error) {
+	out, err := w.c.Kubectl(ctx, "-n", namespace, "get", "pod", namespace, "-o", "json")
+	if err != nil {
+		return "", err
+	}
+	var pod struct {
+		Metadata struct{ UID string }
+		Status   struct {
+			ContainerStatuses []struct {
+				Ready       bool
+				ContainerID string
+			}
+		}
+	}
+	if err := json.Unmarshal(out, &pod); err != nil {
+		return "", err
+	}
+	if len(pod.Status.ContainerStatuses) != 1 || !pod.Status.ContainerStatuses[0].Ready {
+		return "", fmt.Errorf("pod %s/%s is not ready", namespace, namespace)
+	}
+	return pod.Metadata.UID + " " + pod.Status.ContainerStatuses[0].ContainerID, nil
+}
+
+// checkEncrypted looks at the secret as it lies in etcd.
+func (w *Witness) checkEncrypted(ctx context.Context) error {
+	script := `[ ! -e /etc/etcd.env ] || { set -a; . /etc/etcd.env; }
+if [ ! -e /etc/etcd.env ]; then
+  d=/etc/kubernetes/ssl/etcd
+  export ETCDCTL_ENDPOINTS=https://127.0.0.1:2379 ETCDCTL_CACERT=$d/ca.crt ETCDCTL_CERT=$d/healthcheck-client.crt ETCDCTL_KEY=$d/healthcheck-client.key
+fi
+etcdctl get /registry/secrets/` + namespace + `/` + namespace + ` --print-value-only`
+	raw, err := w.c.Shell(ctx, w.c.ControlPlanes()[0].Name, script)
+	if err != nil {
+		return fmt.Errorf("reading the secret from etcd: %w", err)
+	}
+	if !bytes.HasPrefix(raw, []byte("k8s:enc:secretbox:")) || bytes.Contains(raw, []byte(w.Value)) {
+		return fmt.Errorf("the secret lies in etcd in the clear")
+	}
+	return nil
+}
+
+func (w *Witness) secretValue(ctx context.Context) (string, error) {
+	out, err := w.c.Kubectl(ctx, "-n", namespace, "get", "secret", namespace, "-o", "jsonpath={.data.value}")
+	if err != nil {
+		return "", err
+	}
+	value, err := base64.StdEncoding.DecodeString(string(out))
+	return string(value), err
+}
+
+const stateFile = "witness.json"
+
+// Save keeps the witness in the cluster's state directory for another process.
+func (w *Witness) Save() error {
+	data, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(w.c.Dir(), stateFile), data, 0o600)
+}
+
+// Load returns the witness that Save kept.
+func Load(c *cluster.Cluster) (*Witness, error) {
+	data, err := os.ReadFile(filepath.Join(c.Dir(), stateFile))
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s has no witness: %w", c.Name(), err)
+	}
+	w := &Witness{c: c}
+	if err := json.Unmarshal(data, w); err != nil {
+		return nil, fmt.Errorf("reading the witness of cluster %s: %w", c.Name(), err)
+	}
+	return w, nil
+}
