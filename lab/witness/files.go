@@ -155,11 +155,12 @@ type Digest map[string]string
 // FilesDigest describes everything a repair may touch, on all nodes. Two equal
 // digests mean that nothing was changed between them.
 func FilesDigest(ctx context.Context, c *cluster.Cluster) (Digest, error) {
-	// kubectl keeps a cache beside the kubeconfig; it is no state.
+	// kubectl keeps a cache beside the kubeconfig; it is no state, nor is the
+	// time its directory was made in.
 	const script = `for d in /etc/kubernetes /etc/ssl/etcd /var/lib/kubelet/pki /root/.kube; do [ -e "$d" ] && echo "$d"; done |
-xargs -I{} find {} -path /root/.kube/cache -prune -o -printf '%p\t%y %m %U:%G %T@ %l\n'
+xargs -I{} find {} -path /root/.kube -o -path /root/.kube/cache -prune -o -printf '%p\t%y %m %U:%G %T@ %l\n'
 for d in /etc/kubernetes /etc/ssl/etcd /var/lib/kubelet/pki /root/.kube; do [ -e "$d" ] && echo "$d"; done |
-xargs -I{} find {} -path /root/.kube/cache -prune -o -type f -print0 | xargs -0 -r sha256sum | sed -E 's/^([0-9a-f]+)  (.*)$/\2\t\1/'`
+xargs -I{} find {} -path /root/.kube -o -path /root/.kube/cache -prune -o -type f -print0 | xargs -0 -r sha256sum | sed -E 's/^([0-9a-f]+)  (.*)$/\2\t\1/'`
 	lists, err := onEach(ctx, c.Nodes(), func(ctx context.Context, n cluster.Node) (string, error) {
 		out, err := c.Exec(ctx, n.Name, "bash", "-c", script)
 		return string(out), err

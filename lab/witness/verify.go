@@ -25,24 +25,31 @@ import (
 // controller manager waits for its predecessor's lease.
 const recovery = 90 * time.Second
 
+// patience is how long an API server gets to answer at all.
+const patience = 20 * time.Second
+
 // Verify returns nil if the cluster is whole again and nothing planted was
-// harmed. Its error joins one for each check that failed.
+// harmed. Its error joins one for each check that failed. Where an API server
+// can't be used, what has to go through it is not waited for.
 func (w *Witness) Verify(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	began := time.Now()
-	checks := []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"nodes", func(ctx context.Context) error { return w.verifyNodes(ctx, began) }},
-		{"kept files", w.verifyKept},
+	checks := []check{
+		{"files to keep", w.verifyKept},
 		{"certificates on disk", w.verifyCertificates},
 		{"certificates served", w.verifyServed},
-		{"secret", w.verifySecret},
-		{"service account token", w.verifyToken},
-		{"root's kubeconfig", w.verifyRootKubeconfig},
-		{"workload", w.verifyWorkload},
+	}
+	unusable := w.verifyAPI(ctx)
+	if unusable == nil {
+		checks = append(checks,
+			check{"nodes", func(ctx context.Context) error { return w.verifyNodes(ctx, began) }},
+			check{"secret", w.verifySecret},
+			check{"service account token", w.verifyToken},
+			check{"root's kubeconfig", w.verifyRootKubeconfig},
+			check{"workload", w.verifyWorkload})
+	} else {
+		unusable = fmt.Errorf("API server (nodes, secret, token and workload not checked): %w", unusable)
 	}
 	errs := make([]error, len(checks))
 	var wg sync.WaitGroup
@@ -54,23 +61,28 @@ func (w *Witness) Verify(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return errors.Join(append([]error{unusable}, errs...)...)
 }
 
-// verifyNodes asks every API server, over verified TLS and with its node's
-// admin.conf, for what it has seen since the check began. Conditions lag behind
-// by most of a minute; leases don't.
-func (w *Witness) verifyNodes(ctx context.Context, began time.Time) error {
-	// An API server that refuses the credentials will not change its mind.
-	for _, n := range w.c.ControlPlanes() {
-		err := cluster.Poll(ctx, 20*time.Second, time.Second, "the API server", func(ctx context.Context) error {
+type check struct {
+	name string
+	do   func(context.Context) error
+}
+
+// verifyAPI asks every API server for the nodes, over verified TLS and with its
+// own node's admin.conf.
+func (w *Witness) verifyAPI(ctx context.Context) error {
+	return cluster.Each(ctx, w.c.ControlPlanes(), func(ctx context.Context, n cluster.Node) error {
+		return cluster.Poll(ctx, patience, time.Second, "an answer", func(ctx context.Context) error {
 			_, err := w.c.KubectlOn(ctx, n.Name, nil, "get", "nodes", "-o", "name")
 			return err
 		})
-		if err != nil {
-			return fmt.Errorf("node %s: %w", n.Name, err)
-		}
-	}
+	})
+}
+
+// verifyNodes asks every API server what it has seen since the check began.
+// Conditions lag behind by most of a minute; leases don't.
+func (w *Witness) verifyNodes(ctx context.Context, began time.Time) error {
 	return cluster.Poll(ctx, recovery, time.Second, "nodes and leases", func(ctx context.Context) error {
 		for _, n := range w.c.ControlPlanes() {
 			if err := w.verifyLeases(ctx, n, began); err != nil {
@@ -236,7 +248,7 @@ func (w *Witness) verifyServed(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for i, t := range targets {
 		wg.Go(func() {
-			err := cluster.Poll(ctx, 30*time.Second, 500*time.Millisecond, t.address, func(ctx context.Context) error {
+			err := cluster.Poll(ctx, patience, 500*time.Millisecond, t.address, func(ctx context.Context) error {
 				chain, err := served(ctx, t.address)
 				if err != nil {
 					return err

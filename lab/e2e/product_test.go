@@ -1,0 +1,134 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
+)
+
+// outcome is what a run of kscertctl left behind.
+type outcome struct {
+	code           int
+	stdout, stderr string
+	// stateDir holds the run's directory.
+	stateDir string
+	took     time.Duration
+}
+
+// kscertctl runs the product as a user would: the built binary, off a terminal.
+func kscertctl(ctx context.Context, t *testing.T, args ...string) outcome {
+	t.Helper()
+	binary, err := filepath.Abs("../../.bin/kscertctl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(binary); err != nil {
+		t.Fatalf("%v; build it with: ./hack/task build", err)
+	}
+	o := outcome{stateDir: t.TempDir()}
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, binary, append(args, "--state-dir", o.stateDir)...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 30 * time.Second
+	started := time.Now()
+	err = cmd.Run()
+	o.took = time.Since(started)
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	o.code, o.stdout, o.stderr = cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()
+	return o
+}
+
+// want fails the test unless the exit code is right and the texts were said.
+func (o outcome) want(t *testing.T, code int, texts ...string) {
+	t.Helper()
+	if o.code != code {
+		t.Fatalf("kscertctl ended with %d, want %d\nstdout:\n%s\nstderr:\n%s", o.code, code, o.stdout, o.stderr)
+	}
+	for _, text := range texts {
+		if !strings.Contains(o.stdout+o.stderr, text) {
+			t.Errorf("kscertctl said nothing of %q\nstdout:\n%s\nstderr:\n%s", text, o.stdout, o.stderr)
+		}
+	}
+}
+
+// wantUnchanged fails the test if anything on the nodes differs after f.
+func wantUnchanged(ctx context.Context, t *testing.T, c *cluster.Cluster, f func()) {
+	t.Helper()
+	before := filesDigest(ctx, t, c)
+	f()
+	if diff := before.Diff(filesDigest(ctx, t, c)); len(diff) > 0 {
+		t.Errorf("files on the nodes have changed:\n%s", strings.Join(diff, "\n"))
+	}
+}
+
+// wantNoKeys fails the test if a line of any private key of the cluster is in
+// the run's record or in what was printed.
+func wantNoKeys(ctx context.Context, t *testing.T, c *cluster.Cluster, o outcome) {
+	t.Helper()
+	var keys []string
+	for _, n := range c.Nodes() {
+		out, err := c.Shell(ctx, n.Name, `
+cat /etc/kubernetes/ssl/*.key /etc/kubernetes/ssl/*/*.key /etc/ssl/etcd/ssl/*-key.pem /var/lib/kubelet/pki/*.key 2>/dev/null || true
+sed -n '/PRIVATE KEY/,/PRIVATE KEY/p' /var/lib/kubelet/pki/kubelet-client-*.pem 2>/dev/null || true
+for f in /etc/kubernetes/*.conf /root/.kube/config $(find /var/backups/kscertctl -name '*.conf'); do
+  awk '$1=="client-key-data:"{print $2}' "$f" 2>/dev/null | fold -w 64 || true
+done`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(out)) {
+			// Whole lines of key material only: PEM's own words are no secret.
+			if line = strings.TrimSpace(line); len(line) == 64 {
+				keys = append(keys, line)
+			}
+		}
+	}
+	if len(keys) < 100 {
+		t.Fatalf("only %d lines of private keys were found: the search itself is broken", len(keys))
+	}
+	search := func(where, text string) {
+		for _, key := range keys {
+			if strings.Contains(text, key) {
+				t.Errorf("private key material is in %s", where)
+				return
+			}
+		}
+	}
+	search("standard output", o.stdout)
+	search("standard error", o.stderr)
+	files := 0
+	err := filepath.WalkDir(o.stateDir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		files++
+		data, err := os.ReadFile(path)
+		search(path, string(data))
+		return err
+	})
+	if err != nil || files < 5 {
+		t.Fatalf("the run's record has %d files: %v", files, err)
+	}
+}
+
+// sshKey makes a key that no node knows.
+func sshKey(ctx context.Context, t *testing.T, path string) {
+	t.Helper()
+	if out, err := exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}

@@ -1,0 +1,189 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
+	"github.com/infrapuzzle/kscertctl/lab/expire"
+	"github.com/infrapuzzle/kscertctl/lab/repair"
+	"github.com/infrapuzzle/kscertctl/lab/witness"
+)
+
+// TestRecover is the product's promise: one command brings an expired cluster
+// back, whole and unharmed, and a second one finds nothing to do.
+func TestRecover(t *testing.T) {
+	for _, etcd := range []cluster.Etcd{cluster.EtcdHost, cluster.EtcdKubeadm} {
+		t.Run(string(etcd)+"-etcd", func(t *testing.T) {
+			ctx := testContext(t, 15*time.Minute)
+			c := newCluster(ctx, t, cluster.Spec{Name: "e2e-recover", ControlPlanes: 1, Workers: 1, Etcd: etcd})
+			for _, restart := range []bool{true, false} {
+				name := "running"
+				if restart {
+					name = "rebooted"
+				}
+				t.Run(name, func(t *testing.T) { recovers(ctx, t, c, expire.Options{Restart: restart}) })
+			}
+		})
+	}
+}
+
+func recovers(ctx context.Context, t *testing.T, c *cluster.Cluster, opts expire.Options) {
+	t.Helper()
+	w := plant(ctx, t, c)
+	expireAll(ctx, t, c, opts)
+	wantErrorWith(t, w.Verify(ctx), "apiserver.crt", "expired at")
+	before := filesDigest(ctx, t, c)
+
+	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
+	o.want(t, 0, "the API server cannot be used because", "Is now:  healthy")
+	t.Logf("recovered in %.1fs", o.took.Seconds())
+	if err := w.Verify(ctx); err != nil {
+		t.Fatalf("the witness is not content: %v", err)
+	}
+	wantNoKeys(ctx, t, c, o)
+	wantBackups(ctx, t, c, before)
+
+	wantUnchanged(ctx, t, c, func() {
+		kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Nothing to do: healthy")
+	})
+}
+
+// wantBackups fails the test unless each node has exactly what was there before
+// the run in its newest backup, byte for byte, with owners, modes and times.
+func wantBackups(ctx context.Context, t *testing.T, c *cluster.Cluster, before witness.Digest) {
+	t.Helper()
+	for _, n := range c.Nodes() {
+		out, err := c.Shell(ctx, n.Name, `
+cd "$(ls -d /var/backups/kscertctl/*/ | tail -n 1)"
+stat -c '%a' . | grep -qx 700
+cd files && sha256sum -c --quiet ../SHA256SUMS && sed 's| \./| /|' ../SHA256SUMS`)
+		if err != nil {
+			t.Errorf("the backup on %s: %v", n.Name, err)
+			continue
+		}
+		saved := map[string]string{}
+		for line := range strings.Lines(string(out)) {
+			sum, path, _ := strings.Cut(strings.TrimSpace(line), "  ")
+			saved[path] = sum
+		}
+		compared := 0
+		for key, was := range before {
+			path, ours := strings.CutPrefix(key, n.Name+":")
+			if !ours || !strings.HasPrefix(path, "/etc/kubernetes/") || saved[path] == "" {
+				continue
+			}
+			compared++
+			if !strings.Contains(was, saved[path]) {
+				t.Errorf("the backup of %s on %s is not what was there: %s, was %s", path, n.Name, saved[path], was)
+			}
+		}
+		if compared < 5 {
+			t.Errorf("only %d files of %s were compared with their backup", compared, n.Name)
+		}
+	}
+}
+
+// TestUpgradeDeadlock shows what the product is for: Kubespray's own way out
+// stops at the token, and passes once kscertctl has gone first.
+func TestUpgradeDeadlock(t *testing.T) {
+	const token = "Create kubeadm token for joining nodes with 24h expiration (default)"
+	ctx := testContext(t, 25*time.Minute)
+	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-deadlock", ControlPlanes: 1, Workers: 1})
+	w := plant(ctx, t, c)
+	expireAll(ctx, t, c, expire.Options{Kinds: expire.Yearly()})
+
+	started := time.Now()
+	out, err := kubespray(ctx, c, "upgrade-cluster.yml")
+	if err == nil {
+		t.Fatalf("the upgrade passes on an expired cluster:\n%s", out)
+	}
+	t.Logf("deadlock: %.1fs", time.Since(started).Seconds())
+	last := out[max(strings.LastIndex(out, "TASK ["), 0):]
+	if !strings.Contains(last, token) || !strings.Contains(last, "fatal: [cp1]") {
+		t.Fatalf("it did not fail at the token:\n%s", last)
+	}
+
+	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes", "-b", "--kubespray-dir", c.KubesprayDir(), "--playbook", "upgrade-cluster")
+	o.want(t, 0, token, "upgrade-cluster: done", "Is now:  healthy")
+	t.Logf("recovered and upgraded in %.1fs", o.took.Seconds())
+	if err := w.Verify(ctx); err != nil {
+		t.Errorf("the witness is not content: %v", err)
+	}
+}
+
+// TestExpiredByItself lets certificates of three minutes run out instead of
+// re-signing them: nothing but time has touched the cluster.
+func TestExpiredByItself(t *testing.T) {
+	ctx := testContext(t, 15*time.Minute)
+	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-natural", ControlPlanes: 1, Workers: 1, CertificateValidity: 3 * time.Minute})
+	w := plant(ctx, t, c)
+	// kube-controller-manager issues kubelets' certificates for as long, and
+	// kubelets renew theirs: a stopped one is what a year without care leaves.
+	for _, n := range c.Nodes() {
+		if _, err := c.Exec(ctx, n.Name, "systemctl", "stop", "kubelet"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(3*time.Minute + 10*time.Second)
+	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes", "--warn", "1m")
+	o.want(t, 0, "the API server cannot be used because", "Is now:  healthy")
+	if err := w.Verify(ctx); err != nil {
+		t.Errorf("the witness is not content: %v", err)
+	}
+}
+
+// TestRecoveryBenchmark compares a recovery with the bare shell repair on the
+// same cluster in the same run. Each goes first once.
+func TestRecoveryBenchmark(t *testing.T) {
+	ctx := testContext(t, 25*time.Minute)
+	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-bench", ControlPlanes: 1, Workers: 1})
+	const rounds = 3
+	var ours, bare time.Duration
+	for round := range rounds {
+		for _, who := range [][]string{{"kscertctl", "shell"}, {"shell", "kscertctl"}}[round%2] {
+			expireAll(ctx, t, c, expire.Options{Restart: true})
+			var took time.Duration
+			if who == "shell" {
+				var err error
+				if took, err = repair.Cluster(ctx, c); err != nil {
+					t.Fatal(err)
+				}
+				bare += took
+			} else {
+				o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
+				o.want(t, 0)
+				took = o.took
+				ours += took
+			}
+			t.Logf("round %d: %-9s %5.1fs", round+1, who, took.Seconds())
+			if err := settle(ctx, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ratio := ours.Seconds() / bare.Seconds()
+	t.Logf("mean of %d: kscertctl %.1fs, bare shell %.1fs, ratio %.2f", rounds, ours.Seconds()/rounds, bare.Seconds()/rounds, ratio)
+	if ratio > 2 {
+		t.Errorf("a recovery takes %.2f times the bare shell repair, more than twice", ratio)
+	}
+	if path := os.Getenv("KSCERTCTL_BENCH_FILE"); path != "" {
+		line := fmt.Sprintf("kscertctl %.1f s, bare shell %.1f s, ratio %.2f\n", ours.Seconds()/rounds, bare.Seconds()/rounds, ratio)
+		if err := os.WriteFile(filepath.Clean(path), []byte(line), 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// settle waits until the cluster is at rest, so that one round does not pay for
+// the one before.
+func settle(ctx context.Context, c *cluster.Cluster) error {
+	return cluster.Poll(ctx, 3*time.Minute, time.Second, "the cluster is at rest", c.CheckReady)
+}
