@@ -102,15 +102,11 @@ func refusal(d diagnosis.Diagnosis) *Error {
 		return nil
 	}
 	e := &Error{Code: ExitRefused, Summary: d.Verdict, Next: "nothing was changed"}
-	for _, f := range d.Findings {
-		if f.Severity() != diagnosis.Critical {
-			continue
-		}
+	if f, ok := d.Primary(); ok {
+		e.Evidence, e.Next = f.Evidence, "nothing was changed. "+f.Next()
 		if code, ok := refusalCodes[f.Reason]; ok {
 			e.Code = code
 		}
-		e.Next = f.Next()
-		break
 	}
 	return e
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
@@ -42,7 +43,13 @@ API server does not answer.`,
 				return err
 			}
 			opts.Playbook = plan.Choice(playbook)
-			opts.Observe = newProgress(s).event
+			progress := newProgress(s)
+			opts.Observe = func(e orchestrator.Event) {
+				progress.event(e)
+				if e.Kind == orchestrator.EventDiagnosis && e.Diagnosis.Route != diagnosis.None {
+					_ = report.Diagnosis(s.Err, *e.Diagnosis) // progress: nobody to tell when it cannot be shown
+				}
+			}
 			opts.Approve = approver(s, yes)
 			o, err := orchestrator.New(opts)
 			if err != nil {
@@ -72,12 +79,9 @@ API server does not answer.`,
 	return cmd
 }
 
-// approver shows the diagnosis and the plan and asks for a yes on a terminal.
+// approver shows the plan and asks for a yes on a terminal.
 func approver(s Streams, yes bool) func(context.Context, orchestrator.Proposal) (bool, error) {
 	return func(ctx context.Context, p orchestrator.Proposal) (bool, error) {
-		if err := report.Diagnosis(s.Err, p.Diagnosis); err != nil {
-			return false, err
-		}
 		_, _ = fmt.Fprintln(s.Err)
 		if err := report.Plan(s.Err, p.Plan); err != nil {
 			return false, err

@@ -47,7 +47,7 @@ func TestRefuse(t *testing.T) {
 			name: "API server manifest that is no YAML, certificates fresh",
 			node: "cp1", fault: "cp -p " + manifest + " /root/m && sed -i 's/^spec:/spec: [broken/' " + manifest,
 			repair: "cp -p /root/m " + manifest, code: 5, settled: true,
-			visible: noAPI + " && journalctl -u kubelet | grep -q 'kube-apiserver.yaml'",
+			visible: noAPI + " && journalctl -u kubelet --since -30s | grep -q 'parse as pod'",
 			says:    []string{"no expired certificate explains it", "kube-apiserver.yaml"},
 		},
 		{

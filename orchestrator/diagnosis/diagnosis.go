@@ -419,22 +419,33 @@ func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 	}
 }
 
-// refusal names the finding that stands in the way.
+// Primary returns the finding that decided the route: what forbids a change
+// before what is unusable before the rest.
+func (d Diagnosis) Primary() (Finding, bool) {
+	for _, decides := range []func(Finding) bool{
+		func(f Finding) bool { return reasons[f.Reason].blocks },
+		func(f Finding) bool { return f.Reason == CAExpired },
+		func(f Finding) bool { return f.Reason == APIUnusable },
+		func(f Finding) bool { return f.Severity() == Critical },
+		func(Finding) bool { return true },
+	} {
+		if i := slices.IndexFunc(d.Findings, decides); i >= 0 {
+			return d.Findings[i], true
+		}
+	}
+	return Finding{}, false
+}
+
+// refusal says in words what stands in the way.
 func (d *Diagnosis) refusal() string {
-	for _, f := range d.Findings {
-		if reasons[f.Reason].blocks {
-			return fmt.Sprintf("%s (%s)", f.Title(), f.where())
-		}
-	}
-	for _, f := range d.Findings {
-		if f.Reason == APIUnusable {
-			return fmt.Sprintf("the API server on %s cannot be used (%s), and no expired certificate explains it", f.Node, f.Subject)
-		}
-	}
-	for _, f := range d.With(Critical) {
+	switch f, _ := d.Primary(); {
+	case reasons[f.Reason].blocks:
+		return fmt.Sprintf("%s (%s)", f.Title(), f.where())
+	case f.Reason == APIUnusable:
+		return fmt.Sprintf("the API server on %s cannot be used (%s), and no expired certificate explains it", f.Node, f.Subject)
+	default:
 		return fmt.Sprintf("%s (%s), and no certificate explains it", f.Title(), f.where())
 	}
-	return "unknown"
 }
 
 func (d *Diagnosis) count(r Reason) int {

@@ -117,7 +117,7 @@ var reasons = map[Reason]meaning{
 	CertificateNotYetValid: {Critical, true, "the certificate is not valid yet", "check the clocks of this node and of the one that issued it; renew nothing before they are right"},
 	CertificateUnreadable:  {Critical, false, "no certificate where one belongs", "look at the file; restore it from a backup if it is damaged"},
 	ServedCertificateStale: {Warning, false, "the certificate on disk is not the one that is served", "restart the component: kscertctl run"},
-	APIUnusable:            {Critical, false, "the API server cannot be used", "see the certificate findings of the node; without one, look at the API server's and the kubelet's logs in the evidence"},
+	APIUnusable:            {Critical, false, "the API server cannot be used", "an expired certificate on the node explains it: kscertctl run; where none does, mend what the API server's and the kubelet's logs say"},
 	ManifestMissing:        {Critical, true, "the API server's static pod manifest is missing", "restore manifests/kube-apiserver.yaml from a backup or with: kubeadm init phase control-plane apiserver"},
 	KubeletDown:            {Critical, false, "the kubelet does not run", "read: journalctl -u kubelet"},
 	KubeadmConfigMissing:   {Critical, true, "the node's kubeadm configuration is missing", "restore kubeadm-config.yaml: without it SANs, folders and external etcd would be forgotten"},

@@ -130,7 +130,10 @@ case " $KSCERT_ROLES " in *' control-plane '*)
   served kube-controller-manager 127.0.0.1:10257
   served kube-scheduler 127.0.0.1:10259
   # This node's own API server, as its administrator, with TLS verified.
-  set -- kubectl --kubeconfig="$conf/admin.conf" --server="https://$api" --request-timeout=8s
+  # Its cache is not left in root's home: looking changes nothing.
+  cache=$(mktemp -d)
+  trap 'rm -rf "$cache"' EXIT
+  set -- kubectl --cache-dir="$cache" --kubeconfig="$conf/admin.conf" --server="https://$api" --request-timeout=8s
   tab='{"\t"}' nl='{"\n"}'
   show readyz "$@" get --raw '/readyz?verbose'
   if [ "$status" = 0 ]; then
@@ -142,12 +145,18 @@ case " $KSCERT_ROLES " in *' control-plane '*)
   else
     # Why it does not answer: the last words of the API server and the kubelet.
     log=$(find /var/log/pods -path '*kube-system_kube-apiserver-*/kube-apiserver/*.log' -printf '%T@ %p\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p')
-    [ -z "$log" ] || show apiserver-log tail -n 6 "$log"
+    # The runtime's prefix (time, stream, flag) is cut off; errors before the rest.
+    # shellcheck disable=SC2016 # $1 is the inner shell's
+    [ -z "$log" ] || show apiserver-log sh -c 'words=$(tail -n 300 "$1" | cut -d" " -f4-)
+      printf "%s\n" "$words" | grep -E "^([EF][0-9]{4} |Error|panic|fatal)" | tail -n 4 | grep . || printf "%s\n" "$words" | tail -n 3' sh "$log"
     status=1
   fi
   ;;
 esac
 if [ "$status" != 0 ] || ! systemctl is-active --quiet kubelet; then
-  show kubelet-log sh -c "journalctl -u kubelet -n 300 -o cat --no-pager | grep -E '^E[0-9]{4}|rror|expired' | tail -n 8"
+  # What follows from the missing API server is left out: it says nothing new.
+  show kubelet-log sh -c 'journalctl -u kubelet --since -10min -o cat --no-pager | grep -E "^[EF][0-9]{4} |expired" |
+    grep -vE "connection refused|update node status|event.go|CrashLoopBackOff|eviction manager|OOM events" |
+    cut -d"]" -f2- | tail -n 100 | awk "!seen[\$0]++" | tail -n 5'
 fi
 printf '@@END\n'
