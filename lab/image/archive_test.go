@@ -1,0 +1,159 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/infrapuzzle/kscertctl/lab/kubebuild"
+)
+
+func readTar(t *testing.T, data []byte) (names []string, contents map[string][]byte) {
+	t.Helper()
+	contents = map[string][]byte{}
+	r := tar.NewReader(bytes.NewReader(data))
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return names, contents
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names, contents[h.Name] = append(names, h.Name), body
+	}
+}
+
+func TestWriteArchive(t *testing.T) {
+	layers := map[string]Layer{
+		"shared": {{Path: "usr/bin/tool", Mode: 0o755, Data: []byte("tool")}, {Path: "usr/bin/alias", Symlink: "tool"}},
+		"own":    {{Path: "pause", Mode: 0o755, Data: []byte("pause")}},
+	}
+	images := []ArchiveImage{
+		{Ref: "registry.example/a:1", Layer: "shared"},
+		{Ref: "registry.example/b:1", Layer: "shared"},
+		{Ref: "registry.example/pause:3", Layer: "own", Entrypoint: []string{"/pause"}},
+	}
+	var first, second bytes.Buffer
+	for _, w := range []io.Writer{&first, &second} {
+		if err := WriteArchive(w, layers, images); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(first.Bytes(), second.Bytes()) {
+		t.Error("the same images make different archives")
+	}
+
+	_, contents := readTar(t, first.Bytes())
+	var manifest []struct {
+		Config   string
+		RepoTags []string
+		Layers   []string
+	}
+	if err := json.Unmarshal(contents["manifest.json"], &manifest); err != nil {
+		t.Fatal(err)
+	}
+	if len(manifest) != 3 || manifest[0].Layers[0] != manifest[1].Layers[0] || manifest[0].Config == manifest[1].Config {
+		t.Fatalf("images that share a layer must share the file and nothing else: %+v", manifest)
+	}
+	for i, m := range manifest {
+		if m.RepoTags[0] != images[i].Ref {
+			t.Errorf("image %d is named %q, want %q", i, m.RepoTags, images[i].Ref)
+		}
+		layer, ok := contents[m.Layers[0]]
+		if !ok {
+			t.Fatalf("layer %s is not in the archive", m.Layers[0])
+		}
+		var config struct {
+			RootFS struct {
+				DiffIDs []string `json:"diff_ids"`
+			}
+			Config struct{ Entrypoint []string }
+		}
+		if err := json.Unmarshal(contents[m.Config], &config); err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(layer)
+		if want := "sha256:" + hex.EncodeToString(sum[:]); config.RootFS.DiffIDs[0] != want {
+			t.Errorf("image %s: diff ID %s, want %s", images[i].Ref, config.RootFS.DiffIDs[0], want)
+		}
+	}
+	names, _ := readTar(t, contents[manifest[0].Layers[0]])
+	if want := []string{"usr/", "usr/bin/", "usr/bin/tool", "usr/bin/alias"}; !slices.Equal(names, want) {
+		t.Errorf("the layer has %q, want %q", names, want)
+	}
+}
+
+func TestControlPlaneArchive(t *testing.T) {
+	refs := []string{"registry.k8s.io/kube-apiserver:v1.33.13", "registry.k8s.io/etcd:3.5.24-0", "registry.k8s.io/pause:3.10"}
+	_, images, err := controlPlaneArchive("/programs", refs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers := map[string]string{}
+	for _, i := range images {
+		layers[i.Ref] = i.Layer
+	}
+	for ref, want := range map[string]string{refs[0]: "hyperkube", refs[1]: "hyperkube", refs[2]: "pause", WitnessRef: "witness"} {
+		if layers[ref] != want {
+			t.Errorf("%s has layer %q, want %q", ref, layers[ref], want)
+		}
+	}
+	if _, _, err := controlPlaneArchive("/programs", refs[:2]); err == nil {
+		t.Error("without a pause image no pod can run, yet there is no error")
+	}
+}
+
+func TestMergeTar(t *testing.T) {
+	var base bytes.Buffer
+	w := tar.NewWriter(&base)
+	for name, body := range map[string]string{"./etc/kept": "kept", "./etc/replaced": "old"} {
+		if err := writeEntry(w, name, []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "rootfs.tar")
+	if err := os.WriteFile(path, base.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := mergeTar(&out, path, Layer{{Path: "etc/replaced", Mode: 0o644, Data: []byte("new")}}); err != nil {
+		t.Fatal(err)
+	}
+	_, contents := readTar(t, out.Bytes())
+	if len(contents) != 2 || string(contents["./etc/kept"]) != "kept" || string(contents["etc/replaced"]) != "new" {
+		t.Errorf("got %q", contents)
+	}
+}
+
+func TestNodeFiles(t *testing.T) {
+	layer, err := nodeFiles(&kubebuild.Result{Version: "1.33.13", Dir: "/programs", Images: []string{"registry.k8s.io/pause:3.10"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := map[string]Entry{}
+	for _, e := range layer {
+		entries[e.Path] = e
+	}
+	if entries["etc/kubernetes/pki"].Symlink != "/etc/kubernetes/ssl" {
+		t.Error("/etc/kubernetes/pki is not the link to ssl it is in Kubespray")
+	}
+	if !bytes.Contains(entries["etc/containerd/config.toml"].Data, []byte(`sandbox_image = "registry.k8s.io/pause:3.10"`)) {
+		t.Error("the container runtime does not know the pause image of this version")
+	}
+}
