@@ -19,7 +19,7 @@ type imageJSON struct {
 }
 
 func toImageJSON(i *cri.Image) imageJSON {
-	out := imageJSON{ID: i.Id, RepoTags: i.RepoTags, RepoDigests: i.RepoDigests, Size: strconv.FormatUint(i.GetSize_(), 10), Pinned: i.Pinned}
+	out := imageJSON{ID: i.Id, RepoTags: i.RepoTags, RepoDigests: i.RepoDigests, Size: strconv.FormatUint(imageSize(i), 10), Pinned: i.Pinned}
 	if out.RepoTags == nil {
 		out.RepoTags = []string{}
 	}
@@ -27,6 +27,18 @@ func toImageJSON(i *cri.Image) imageJSON {
 		out.RepoDigests = []string{}
 	}
 	return out
+}
+
+// imageSize reads a field whose accessor has a name of its own with each of the
+// two protobuf compilers that CRI's messages have been made with.
+func imageSize(image any) uint64 {
+	switch i := image.(type) {
+	case interface{ GetSize() uint64 }:
+		return i.GetSize()
+	case interface{ GetSize_() uint64 }:
+		return i.GetSize_()
+	}
+	return 0
 }
 
 func imagesCommand(c *client) *cobra.Command {
@@ -63,7 +75,7 @@ func imagesCommand(c *client) *cobra.Command {
 		for _, i := range resp.Images {
 			for _, tag := range i.RepoTags {
 				at := strings.LastIndex(tag, ":")
-				row(w, tag[:at], tag[at+1:], shortID(i.Id, full), fmt.Sprintf("%.3gMB", float64(i.GetSize_())/1e6))
+				row(w, tag[:at], tag[at+1:], shortID(i.Id, full), fmt.Sprintf("%.3gMB", float64(imageSize(i))/1e6))
 			}
 		}
 		return w.Flush()
