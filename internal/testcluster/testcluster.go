@@ -1,0 +1,332 @@
+// Package testcluster makes clusters and snapshots of them for tests: a healthy
+// one, and the edits that turn it into the situation a test is about.
+package testcluster
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// Now is when every snapshot of this package is taken.
+var Now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// Day is how certificates count days.
+const Day = 24 * time.Hour
+
+// The folders of a node as Kubespray lays them out.
+const (
+	PKI        = "/etc/kubernetes/ssl"
+	EtcdPKI    = "/etc/ssl/etcd/ssl"
+	KubeletPKI = "/var/lib/kubelet/pki"
+)
+
+func node(name string, roles ...cluster.Role) cluster.Node {
+	return cluster.Node{Name: name, KubernetesName: name, Roles: roles}
+}
+
+// Single is one control plane with etcd beside it, and one worker.
+func Single() cluster.Cluster {
+	return cluster.Cluster{Nodes: []cluster.Node{
+		node("cp1", cluster.ControlPlane, cluster.Etcd),
+		node("w1", cluster.Worker),
+	}}
+}
+
+// HA is three control planes with etcd beside them, and one worker.
+func HA() cluster.Cluster {
+	return cluster.Cluster{Nodes: []cluster.Node{
+		node("cp1", cluster.ControlPlane, cluster.Etcd),
+		node("cp2", cluster.ControlPlane, cluster.Etcd),
+		node("cp3", cluster.ControlPlane, cluster.Etcd),
+		node("w1", cluster.Worker),
+	}}
+}
+
+// ExternalEtcd is one control plane, one worker and etcd on a machine of its own.
+func ExternalEtcd() cluster.Cluster {
+	return cluster.Cluster{Nodes: []cluster.Node{
+		node("cp1", cluster.ControlPlane),
+		node("w1", cluster.Worker),
+		node("etcd1", cluster.Etcd),
+	}}
+}
+
+// Healthy is a snapshot of a cluster that has nothing wrong, changed by edits.
+func Healthy(c cluster.Cluster, edits ...Edit) snapshot.Snapshot {
+	s := snapshot.Snapshot{Schema: snapshot.Schema, Taken: Now}
+	for _, n := range c.Nodes {
+		s.Nodes = append(s.Nodes, healthyNode(c, n))
+	}
+	for _, edit := range edits {
+		edit(&s)
+	}
+	return s
+}
+
+func healthyNode(c cluster.Cluster, n cluster.Node) snapshot.Node {
+	out := snapshot.Node{
+		Node:  n,
+		Clock: Now,
+		Facts: map[string]string{
+			"hostname": n.Name, "pki": PKI, "pki-real": PKI, "config-dir": "/etc/kubernetes", "etcd-dir": EtcdPKI,
+			"kubeadm": "/usr/local/bin/kubeadm", "kubectl": "/usr/local/bin/kubectl", "openssl": "/usr/bin/openssl",
+		},
+		Units:    map[string]snapshot.Unit{},
+		DiskFree: map[string]int64{"/": 10 << 20},
+		Digests:  map[string]string{},
+		Results:  map[string]snapshot.Result{},
+	}
+	if n.Is(cluster.ControlPlane) || n.Is(cluster.Worker) {
+		out.Units["kubelet"] = snapshot.Unit{Active: "active", Sub: "running", ActiveSeconds: 3600}
+		add(&out, certs.KindKubeletClient, KubeletPKI+"/kubelet-client-current.pem")
+		add(&out, certs.KindKubeletServing, KubeletPKI+"/kubelet.crt")
+		add(&out, certs.KindCA, PKI+"/ca.crt")
+		out.Digests[PKI+"/ca.crt"] = "sum-of-ca.crt"
+	}
+	if n.Is(cluster.Etcd) {
+		add(&out, certs.KindEtcdHostCA, EtcdPKI+"/ca.pem")
+		add(&out, certs.KindEtcdMember, EtcdPKI+"/member-"+n.Name+".pem")
+		add(&out, certs.KindEtcdAdmin, EtcdPKI+"/admin-"+n.Name+".pem")
+		out.Digests[EtcdPKI+"/ca.pem"] = "sum-of-ca.pem"
+		out.Digests[EtcdPKI+"/ca-key.pem"] = "sum-of-ca-key.pem"
+		listen(&out, "etcd", "127.0.0.1:2379", certs.KindEtcdMember)
+	}
+	if n.Is(cluster.ControlPlane) {
+		controlPlane(c, &out)
+	}
+	return out
+}
+
+func controlPlane(c cluster.Cluster, n *snapshot.Node) {
+	n.Facts["manifest"] = "present"
+	n.Facts["kubeadm-config"] = "/etc/kubernetes/kubeadm-config.yaml"
+	for _, name := range []string{"ca.key", "front-proxy-ca.crt", "front-proxy-ca.key", "sa.key", "sa.pub"} {
+		n.Digests[PKI+"/"+name] = "sum-of-" + name
+	}
+	for _, row := range certs.Table() {
+		file := path.Join(PKI, row.Path)
+		switch {
+		case row.Kind == certs.KindCA, strings.Contains(row.Path, "etcd"): // there already; etcd is the host's
+			continue
+		case row.Base == certs.Config && row.Kind != certs.KindKubeletConf: // which refers to the rotating file
+			file = path.Join("/etc/kubernetes", row.Path)
+		case row.Base != certs.PKI:
+			continue
+		}
+		add(n, row.Kind, file)
+	}
+	listen(n, "kube-apiserver", "10.0.0.1:6443", certs.KindAPIServer)
+	n.Results["kubeadm-version"] = snapshot.Result{Output: "v1.33.5"}
+	n.Results["readyz"] = snapshot.Result{Output: "[+]ping ok\nreadyz check passed"}
+	n.View = &snapshot.View{
+		Nodes:      map[string]string{},
+		NodeLeases: map[string]time.Time{},
+		ComponentLeases: map[string]time.Time{
+			"kube-controller-manager": Now.Add(-2 * time.Second), "kube-scheduler": Now.Add(-2 * time.Second),
+		},
+	}
+	for _, other := range c.Nodes {
+		if other.Is(cluster.ControlPlane) || other.Is(cluster.Worker) {
+			n.View.Nodes[other.KubernetesName] = "True"
+			n.View.NodeLeases[other.KubernetesName] = Now.Add(-5 * time.Second)
+		}
+		if other.Is(cluster.ControlPlane) {
+			for _, component := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+				n.View.StaticPods = append(n.View.StaticPods, snapshot.StaticPod{Component: component, Node: other.Name, Ready: "True"})
+			}
+		}
+	}
+}
+
+// add gives a node a certificate that began ten days ago: a leaf for a year, an
+// authority for ten.
+func add(n *snapshot.Node, k certs.Kind, file string) {
+	row, ok := certs.Lookup(k)
+	if !ok {
+		panic(fmt.Sprintf("no row for %q", k))
+	}
+	c := certs.Certificate{
+		Kind: k, Path: file, Subject: "CN=" + string(k), Issuer: "CN=" + string(row.Signer), SerialNumber: "1", IsCA: row.CA,
+		NotBefore: Now.Add(-10 * Day), NotAfter: Now.Add(355 * Day), Fingerprint: "first " + n.Name + ":" + file,
+	}
+	if row.CA {
+		c.NotAfter, c.Fingerprint = Now.Add(3640*Day), "authority "+file
+	}
+	n.Certificates = append(n.Certificates, c)
+}
+
+// listen lets a port serve the node's own certificate of a kind.
+func listen(n *snapshot.Node, component, address string, k certs.Kind) {
+	c, ok := n.Certificate(k)
+	if !ok {
+		panic(fmt.Sprintf("%s has no certificate of kind %q to serve", n.Name, k))
+	}
+	n.Endpoints = append(n.Endpoints, snapshot.Endpoint{Name: component, Address: address, Fingerprint: c.Fingerprint})
+	c.Kind, c.Path, c.Served = certs.Kind(component), address, true
+	n.Certificates = append(n.Certificates, c)
+}
+
+// Edit changes a snapshot into the situation a test is about.
+type Edit func(*snapshot.Snapshot)
+
+// NodeEdit changes one node of a snapshot.
+type NodeEdit func(*snapshot.Node)
+
+// On applies edits to the nodes of these names, comma-separated.
+func On(names string, edits ...NodeEdit) Edit {
+	return func(s *snapshot.Snapshot) {
+		for name := range strings.SplitSeq(names, ",") {
+			i := slices.IndexFunc(s.Nodes, func(n snapshot.Node) bool { return n.Name == name })
+			if i < 0 {
+				panic("no node " + name)
+			}
+			for _, edit := range edits {
+				edit(&s.Nodes[i])
+			}
+		}
+	}
+}
+
+// Everywhere applies edits to every node.
+func Everywhere(edits ...NodeEdit) Edit {
+	return func(s *snapshot.Snapshot) {
+		for i := range s.Nodes {
+			for _, edit := range edits {
+				edit(&s.Nodes[i])
+			}
+		}
+	}
+}
+
+// Files applies an edit to the certificates of these kinds that lie in files.
+func Files(edit func(*certs.Certificate), kinds ...certs.Kind) NodeEdit {
+	return func(n *snapshot.Node) {
+		for _, k := range kinds {
+			if _, ok := n.Certificate(k); !ok {
+				panic(fmt.Sprintf("%s has no certificate of kind %q", n.Name, k))
+			}
+		}
+		for i := range n.Certificates {
+			if c := &n.Certificates[i]; !c.Served && slices.Contains(kinds, c.Kind) {
+				edit(c)
+			}
+		}
+	}
+}
+
+// EndsIn lets certificates in files end after d; negative: they have expired.
+func EndsIn(d time.Duration, kinds ...certs.Kind) NodeEdit {
+	return Files(func(c *certs.Certificate) { c.NotAfter = Now.Add(d) }, kinds...)
+}
+
+// Expired lets certificates in files have ended a day ago.
+func Expired(kinds ...certs.Kind) NodeEdit { return EndsIn(-Day, kinds...) }
+
+// Renewed puts new certificates into the files; what is served stays.
+func Renewed(kinds ...certs.Kind) NodeEdit {
+	return Files(func(c *certs.Certificate) {
+		c.NotBefore, c.NotAfter = Now, Now.Add(365*Day)
+		c.Fingerprint = strings.Replace(c.Fingerprint, "first", "second", 1)
+	}, kinds...)
+}
+
+// Serving lets a component present its certificate of this kind from the file.
+func Serving(component string, k certs.Kind) NodeEdit {
+	return func(n *snapshot.Node) {
+		c, _ := n.Certificate(k)
+		for i := range n.Endpoints {
+			if n.Endpoints[i].Name == component {
+				n.Endpoints[i].Fingerprint, n.Endpoints[i].Error = c.Fingerprint, ""
+			}
+		}
+	}
+}
+
+// Kinds lists the kinds of leaves in the node's files.
+func Kinds(n snapshot.Node) []certs.Kind {
+	var out []certs.Kind
+	for _, c := range n.Certificates {
+		if !c.Served && !c.IsCA {
+			out = append(out, c.Kind)
+		}
+	}
+	return out
+}
+
+// Unusable lets the API server answer kubectl with an error.
+func Unusable(status int, kubectl string) NodeEdit {
+	return func(n *snapshot.Node) {
+		n.View = nil
+		n.Results["readyz"] = snapshot.Result{Status: status, Output: kubectl}
+	}
+}
+
+// What kubectl says to the API servers of the lab in each situation.
+const (
+	SaysExpired      = "Unable to connect to the server: tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time 2026-03-01T12:00:00Z is after 2026-02-28T12:00:00Z"
+	SaysRefused      = "The connection to the server 10.0.0.1:6443 was refused - did you specify the right host or port?"
+	SaysUnauthorized = "error: You must be logged in to the server (Unauthorized)"
+	SaysNotReady     = "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed\nError from server (InternalError): an error on the server (\"...\") has prevented the request from succeeding"
+)
+
+// Refused lets nothing listen on the API server's port.
+func Refused() NodeEdit {
+	return func(n *snapshot.Node) {
+		Unusable(1, SaysRefused)(n)
+		for i := range n.Endpoints {
+			if n.Endpoints[i].Name == "kube-apiserver" {
+				n.Endpoints[i].Fingerprint, n.Endpoints[i].Error = "", "connect: Connection refused\nconnect:errno=111"
+			}
+		}
+	}
+}
+
+// CrashLoop lets the kubelet end again and again.
+func CrashLoop() NodeEdit {
+	return func(n *snapshot.Node) {
+		n.Units["kubelet"] = snapshot.Unit{Active: "activating", Sub: "auto-restart", Restarts: 12}
+		n.Results["kubelet-log"] = snapshot.Result{Output: `"command failed" err="failed to run Kubelet: unable to load bootstrap kubeconfig: stat /etc/kubernetes/bootstrap-kubelet.conf: no such file or directory"`}
+	}
+}
+
+// Unknown lets nothing be known of the node.
+func Unknown(kind snapshot.FailureKind, message string) NodeEdit {
+	return func(n *snapshot.Node) {
+		*n = snapshot.Node{Node: n.Node, Failure: &snapshot.Failure{Kind: kind, Message: message}}
+	}
+}
+
+// View changes what every API server that answers tells of the cluster.
+func View(edit func(*snapshot.View)) Edit {
+	return Everywhere(func(n *snapshot.Node) {
+		if n.View != nil {
+			edit(n.View)
+		}
+	})
+}
+
+// Later moves the snapshot on in time: clocks and leases, not certificates.
+func Later(d time.Duration) Edit {
+	return func(s *snapshot.Snapshot) {
+		s.Taken = s.Taken.Add(d)
+		for i := range s.Nodes {
+			n := &s.Nodes[i]
+			n.Clock = n.Clock.Add(d)
+			if n.View == nil {
+				continue
+			}
+			for _, leases := range []map[string]time.Time{n.View.NodeLeases, n.View.ComponentLeases} {
+				for name := range leases {
+					leases[name] = leases[name].Add(d)
+				}
+			}
+		}
+	}
+}
