@@ -31,6 +31,27 @@ const (
 	ExitInterrupted ExitCode = 130 // a signal or the caller stopped it
 )
 
+// ExitCodes returns every exit code with its meaning, in order.
+func ExitCodes() []struct {
+	Code    ExitCode
+	Meaning string
+} {
+	return []struct {
+		Code    ExitCode
+		Meaning string
+	}{
+		{ExitDone, "done, or nothing to do"},
+		{ExitUnexpected, "an error nobody foresaw"},
+		{ExitUnreachable, "nodes could not be reached; nothing was changed"},
+		{ExitRefused, "refused: it is not a certificate problem, or acting would destroy something; nothing was changed"},
+		{ExitNotBegun, "stopped before any change: a condition for starting does not hold"},
+		{ExitStopped, "stopped after a change; run again to go on"},
+		{ExitNotApproved, "the plan was not approved; nothing was changed"},
+		{ExitUsage, "flags, inventory or checkout are wrong; no node was asked"},
+		{ExitInterrupted, "interrupted by a signal"},
+	}
+}
+
 // Error is what Orchestrator returns: what went wrong, and what to do next.
 type Error struct {
 	Code ExitCode

@@ -84,7 +84,7 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 	d.compareControlPlanes(s)
 	d.judgeView(s)
 	slices.SortStableFunc(d.Findings, func(a, b Finding) int {
-		return reasons[a.Reason].severity.rank() - reasons[b.Reason].severity.rank()
+		return a.Severity().rank() - b.Severity().rank()
 	})
 	d.Route = d.route(s)
 	d.Verdict = d.verdict(s)
@@ -367,7 +367,7 @@ func (d *Diagnosis) explained(n snapshot.Node) bool {
 }
 
 func (d *Diagnosis) route(s snapshot.Snapshot) Route {
-	if d.Has(blocking()...) {
+	if slices.ContainsFunc(d.Findings, func(f Finding) bool { return f.Reason.Blocks() }) {
 		return Refuse
 	}
 	if d.Has(CAExpired) {
@@ -423,7 +423,7 @@ func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 // before what is unusable before the rest.
 func (d Diagnosis) Primary() (Finding, bool) {
 	for _, decides := range []func(Finding) bool{
-		func(f Finding) bool { return reasons[f.Reason].blocks },
+		func(f Finding) bool { return f.Reason.Blocks() },
 		func(f Finding) bool { return f.Reason == CAExpired },
 		func(f Finding) bool { return f.Reason == APIUnusable },
 		func(f Finding) bool { return f.Severity() == Critical },
@@ -439,7 +439,7 @@ func (d Diagnosis) Primary() (Finding, bool) {
 // refusal says in words what stands in the way.
 func (d *Diagnosis) refusal() string {
 	switch f, _ := d.Primary(); {
-	case reasons[f.Reason].blocks:
+	case f.Reason.Blocks():
 		return fmt.Sprintf("%s (%s)", f.Title(), f.where())
 	case f.Reason == APIUnusable:
 		return fmt.Sprintf("the API server on %s cannot be used (%s), and no expired certificate explains it", f.Node, f.Subject)

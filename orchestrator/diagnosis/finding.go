@@ -2,6 +2,8 @@ package diagnosis
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
@@ -19,13 +21,13 @@ type Finding struct {
 }
 
 // Severity of the finding's reason.
-func (f Finding) Severity() Severity { return reasons[f.Reason].severity }
+func (f Finding) Severity() Severity { return f.Reason.Severity() }
 
 // Title is the reason in words.
-func (f Finding) Title() string { return reasons[f.Reason].title }
+func (f Finding) Title() string { return f.Reason.Title() }
 
 // Next is what to do or look at next.
-func (f Finding) Next() string { return reasons[f.Reason].next }
+func (f Finding) Next() string { return f.Reason.Next() }
 
 // MarshalJSON writes the finding with what its reason says.
 func (f Finding) MarshalJSON() ([]byte, error) {
@@ -85,6 +87,21 @@ const (
 	StaticPodNotReady      Reason = "static-pod-not-ready"
 )
 
+// Reasons returns every reason code, in alphabetical order.
+func Reasons() []Reason { return slices.Sorted(maps.Keys(reasons)) }
+
+// Severity says how much it matters.
+func (r Reason) Severity() Severity { return reasons[r].severity }
+
+// Blocks reports whether nothing may be changed while it holds.
+func (r Reason) Blocks() bool { return reasons[r].blocks }
+
+// Title is the reason in words.
+func (r Reason) Title() string { return reasons[r].title }
+
+// Next is what to do or look at next.
+func (r Reason) Next() string { return reasons[r].next }
+
 // failureReasons maps why a node could not be inspected to a reason.
 var failureReasons = map[snapshot.FailureKind]Reason{
 	snapshot.Unreachable: NodeUnreachable,
@@ -125,15 +142,4 @@ var reasons = map[Reason]meaning{
 	NodeNotReady:           {Critical, false, "the node is not Ready", "read: kubectl describe node NODE, and journalctl -u kubelet on it"},
 	NodeNotRegistered:      {Critical, false, "the API server does not know the node", "check kube_override_hostname in the inventory, or whether the node ever joined"},
 	StaticPodNotReady:      {Warning, false, "a control plane component is not Ready", "read its log: crictl logs on the node"},
-}
-
-// blocking lists the reasons that forbid any change.
-func blocking() []Reason {
-	var out []Reason
-	for r, m := range reasons {
-		if m.blocks {
-			out = append(out, r)
-		}
-	}
-	return out
 }

@@ -2,7 +2,7 @@
 
 One object a line, appended to the file named by KSCERT_EVENTS; without that
 variable the plugin stays silent. Ansible's own output is left alone. The event
-fields are documented in docs/reference/events.md.
+fields are documented in docs/reference/run-directory.md.
 
 Works with ansible-core 2.11 and later: host, task and result of a task result
 were private attributes before 2.19 and are public since.

@@ -155,6 +155,7 @@ case " $KSCERT_ROLES " in *' control-plane '*)
 esac
 if [ "$status" != 0 ] || ! systemctl is-active --quiet kubelet; then
   # What follows from the missing API server is left out: it says nothing new.
+  # shellcheck disable=SC2016 # $0 is awk's
   show kubelet-log sh -c 'journalctl -u kubelet --since -10min -o cat --no-pager | grep -E "^[EF][0-9]{4} |expired" |
     grep -vE "connection refused|update node status|event.go|CrashLoopBackOff|eviction manager|OOM events" |
     cut -d"]" -f2- | tail -n 100 | awk "!seen[\$0]++" | tail -n 5'
