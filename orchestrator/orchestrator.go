@@ -65,18 +65,20 @@ type Proposal struct {
 // Result is what came of a run.
 type Result struct {
 	// RunID names the run; Dir is its directory on the driver.
-	RunID, Dir string
+	RunID string `json:"run"`
+	Dir   string `json:"dir"`
 	// Backups is the folder on each touched node; empty when none was touched.
-	Backups string
+	Backups string `json:"backups,omitempty"`
 	// Before and After are the diagnoses at the beginning and at the end; After
 	// equals Before when nothing was done.
-	Before, After diagnosis.Diagnosis
-	// Snapshot is the last one taken.
-	Snapshot snapshot.Snapshot
+	Before diagnosis.Diagnosis `json:"before"`
+	After  diagnosis.Diagnosis `json:"after"`
 	// Plan is what was carried out; no steps when there was nothing to do.
-	Plan plan.Plan
+	Plan plan.Plan `json:"plan"`
 	// Seconds the whole run took.
-	Seconds float64
+	Seconds float64 `json:"seconds"`
+	// Snapshot is the last one taken; as JSON it lies in Dir.
+	Snapshot snapshot.Snapshot `json:"-"`
 }
 
 // Orchestrator works on one cluster.

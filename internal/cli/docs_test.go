@@ -22,7 +22,7 @@ const root = "../.."
 // shows: a flag that does not exist fails.
 func TestDocumentedCommands(t *testing.T) {
 	t.Parallel()
-	command := regexp.MustCompile(`(?m)^\s*(?:\$ )?kscertctl ([a-z][^#\n|>]*)`)
+	command := regexp.MustCompile(`(?m)^\s*(?:\$ )?(?:\.bin/)?kscertctl ([a-z][^#\n|>]*)`)
 	seen := 0
 	for _, page := range pages(t) {
 		for _, block := range regexp.MustCompile("(?s)```(?:sh|console|text)\n(.*?)```").FindAllStringSubmatch(read(t, page), -1) {
@@ -112,7 +112,7 @@ func TestPlaybookVariables(t *testing.T) {
 func pages(t *testing.T) []string {
 	t.Helper()
 	out := []string{"README.md"}
-	err := filepath.WalkDir(filepath.Join(root, "docs"), func(path string, d os.DirEntry, err error) error {
+	err := filepath.WalkDir(filepath.Join(root, "docs"), func(path string, _ os.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".md") {
 			rel, relErr := filepath.Rel(root, path)
 			out = append(out, rel)

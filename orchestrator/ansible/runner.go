@@ -444,8 +444,7 @@ type exitRecorder struct {
 func (r *exitRecorder) Enrich(err error) error {
 	r.seen = true
 	r.code = -1
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		r.code = exit.ExitCode()
 		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 			r.code = 128 + int(ws.Signal())

@@ -77,7 +77,7 @@ const (
 
 // Diagnose concludes from a snapshot.
 func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
-	d := Diagnosis{Schema: Schema, ControlPlanes: map[string]APIState{}, Due: map[string][]certs.Kind{}}
+	d := Diagnosis{Schema: Schema, Findings: []Finding{}, ControlPlanes: map[string]APIState{}, Due: map[string][]certs.Kind{}}
 	for _, n := range s.Nodes {
 		d.inspectNode(n, s.Taken, t)
 	}

@@ -93,7 +93,7 @@ func (e *UnsupportedError) Error() string { return e.Detail }
 // certificates are due that no step renews, or when the choice leaves out what
 // the route needs. The plan of a refused route has no steps.
 func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, choice Choice) (Plan, error) {
-	p := Plan{Schema: Schema, Route: d.Route, Interruption: "none"}
+	p := Plan{Schema: Schema, Route: d.Route, Steps: []Step{}, Interruption: "none"}
 	if d.Route != diagnosis.Renew && d.Route != diagnosis.Recover {
 		return p, nil
 	}

@@ -160,7 +160,7 @@ func readFile(n *Node, f []string, text []byte) error {
 	c, err := certs.ParsePEM(text)
 	if err != nil {
 		n.Unreadable = append(n.Unreadable, Unreadable{Path: p, Reason: err.Error()})
-		return nil
+		return nil //nolint:nilerr // a file without a certificate is a fact of the node, not of the parsing
 	}
 	c.Path, c.Kind = p, certs.Classify(base, rel)
 	n.Certificates = append(n.Certificates, c)
