@@ -1,0 +1,285 @@
+package gate_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/gate"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// later is how long after the beginning of a run its gates look.
+const later = time.Minute
+
+// renewed is the state after a successful run over certificates that were due.
+func renewed(edits ...tc.Edit) snapshot.Snapshot {
+	fresh := tc.On("cp1", tc.Renewed(certs.KindAPIServer), tc.Serving("kube-apiserver", certs.KindAPIServer))
+	return tc.Healthy(tc.Single(), append([]tc.Edit{fresh, tc.Later(later)}, edits...)...)
+}
+
+func check(g plan.Gate, nodes ...string) gate.Check {
+	return gate.Check{
+		Gate: g, Nodes: nodes, Thresholds: diagnosis.DefaultThresholds(),
+		Before: tc.Healthy(tc.Single(), tc.On("cp1", tc.Expired(certs.KindAPIServer))),
+	}
+}
+
+func lease(age time.Duration) tc.Edit {
+	return tc.View(func(v *snapshot.View) { v.NodeLeases["w1"] = tc.Now.Add(later - age) })
+}
+
+func TestEvaluate(t *testing.T) {
+	t.Parallel()
+	apiServer, kubelet, all := check(plan.APIServerGate, "cp1"), check(plan.KubeletGate, "w1"), check(plan.ClusterGate, "cp1", "w1")
+	for _, row := range []struct {
+		name  string
+		check gate.Check
+		edit  tc.Edit
+		// want are the unmet conditions as they are printed; none: the gate holds.
+		want []string
+	}{
+		{"the API server is back", apiServer, nil, nil},
+		{"the kubelet is back", kubelet, nil, nil},
+		{"the cluster is whole", all, nil, nil},
+
+		// --- the API server's gate -----------------------------------------------
+		{"the API server does not answer", apiServer, tc.On("cp1", tc.Unusable(1, "one\n"+tc.SaysRefused)),
+			[]string{"cp1: the API server must answer /readyz (" + tc.SaysRefused + ")"}},
+		{"it serves another certificate than the one on disk", apiServer, tc.On("cp1", func(n *snapshot.Node) { n.Endpoints[1].Fingerprint = "the old one" }),
+			[]string{"cp1: the API server must serve the certificate on disk (10.0.0.1:6443 serves another one)"}},
+		{"it cannot be reached", apiServer, tc.On("cp1", tc.Unknown(snapshot.Unreachable, "Connection timed out")),
+			[]string{"cp1: must be reachable (Connection timed out)"}},
+		{"it was not asked", apiServer, func(s *snapshot.Snapshot) { s.Nodes = s.Nodes[1:] },
+			[]string{"cp1: must be reachable (it was not asked)"}},
+		{"a worker in trouble is not its business", apiServer, tc.On("w1", tc.CrashLoop()), nil},
+
+		// --- the kubelets' gate ----------------------------------------------------
+		{"the kubelet does not run", kubelet, tc.On("w1", tc.CrashLoop()),
+			[]string{"w1: the kubelet must run (systemd says activating)"}},
+		{"the kubelet is no unit at all", kubelet, tc.On("w1", func(n *snapshot.Node) { delete(n.Units, "kubelet") }),
+			[]string{"w1: the kubelet must run (systemd says none)"}},
+		{"its client certificate has expired", kubelet, tc.On("w1", tc.Expired(certs.KindKubeletClient)),
+			[]string{"w1: the kubelet's client certificate must be valid (expired since 2026-02-28T12:00:00Z)"}},
+		{"a client certificate that ends soon is valid", kubelet, tc.On("w1", tc.EndsIn(time.Hour, certs.KindKubeletClient)), nil},
+		{"it has no lease", kubelet, tc.View(func(v *snapshot.View) { delete(v.NodeLeases, "w1") }),
+			[]string{"w1: the kubelet's lease must be fresh (it has none)"}},
+		{"its lease is 40 seconds old", kubelet, lease(40 * time.Second), nil},
+		{"its lease is 41 seconds old", kubelet, lease(41 * time.Second),
+			[]string{"w1: the kubelet's lease must be fresh (last renewed 41s ago)"}},
+		{"nobody can be asked for its lease", kubelet, tc.On("cp1", tc.Refused()),
+			[]string{"w1: the kubelet's lease must be fresh (no API server can be asked)"}},
+		{"Ready comes later: the lease is enough", kubelet, tc.View(func(v *snapshot.View) { v.Nodes["w1"] = "False" }), nil},
+
+		// --- the cluster's gate ----------------------------------------------------
+		{"a node is not Ready", all, tc.View(func(v *snapshot.View) { v.Nodes["w1"] = "Unknown" }),
+			[]string{"w1: the node must be Ready (its Ready condition is Unknown)"}},
+		{"a node is not known", all, tc.View(func(v *snapshot.View) { delete(v.Nodes, "w1") }),
+			[]string{
+				"w1: the node must be Ready (its Ready condition is none)",
+				"w1: w1 the API server does not know the node (the API server knows no node of this name)",
+			}},
+		{"a certificate has expired", all, tc.On("cp1", tc.Expired(certs.KindAdmin)),
+			[]string{"cp1: /etc/kubernetes/admin.conf must hold a fresh certificate (it is expired: it ends at 2026-02-28T12:00:00Z)"}},
+		{"a certificate that was due is still there", all, tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin)),
+			[]string{"cp1: /etc/kubernetes/admin.conf must hold a fresh certificate (it is expiring: it ends at 2026-03-02T12:00:00Z)"}},
+		{"a new certificate of an authority that issues for a day", all,
+			tc.On("cp1", tc.Renewed(certs.KindAdmin), tc.EndsIn(tc.Day, certs.KindAdmin)), nil},
+		{"a kubelet's certificate that it renews by itself", all, tc.On("w1", tc.EndsIn(tc.Day, certs.KindKubeletClient)), nil},
+		{"an authority that ends soon is not renewed here", all, tc.On("cp1", tc.EndsIn(tc.Day, certs.KindCA)), nil},
+		{"a component lost its lease", all, tc.View(func(v *snapshot.View) { v.ComponentLeases["kube-scheduler"] = tc.Now }),
+			[]string{"kube-scheduler must hold its lease (last renewed at 2026-03-01T12:00:00Z)"}},
+		{"something else broke meanwhile", all, tc.On("cp1", func(n *snapshot.Node) { delete(n.Facts, "kubeadm-config") }),
+			[]string{"cp1: kubeadm-config.yaml the node's kubeadm configuration is missing (/etc/kubernetes/kubeadm-config.yaml does not exist)"}},
+		{"a worker cannot be reached", all, tc.On("w1", tc.Unknown(snapshot.Unreachable, "No route to host")),
+			[]string{"w1: must be reachable (No route to host)"}},
+		{"the API server is out: said once for each node", all, tc.On("cp1", tc.Refused()),
+			[]string{
+				"cp1: the API server must answer /readyz (" + tc.SaysRefused + ")",
+				"cp1: the kubelet's lease must be fresh (no API server can be asked)",
+				"w1: the kubelet's lease must be fresh (no API server can be asked)",
+			}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			now := renewed()
+			if row.edit != nil {
+				row.edit(&now)
+			}
+			var got []string
+			for _, u := range row.check.Evaluate(now) {
+				got = append(got, u.String())
+			}
+			if !slices.Equal(got, row.want) {
+				t.Errorf("unmet:\n  %s\nwant:\n  %s", strings.Join(got, "\n  "), strings.Join(row.want, "\n  "))
+			}
+		})
+	}
+}
+
+// A lease that is fresh proves nothing when it was renewed before the run began:
+// the kubelet may have died with its old certificate just now.
+func TestLeaseMustBeRenewedInTheRun(t *testing.T) {
+	t.Parallel()
+	now := tc.Healthy(tc.Single())
+	got := check(plan.KubeletGate, "w1").Evaluate(now) // at the same moment as Before
+	if len(got) != 1 || got[0].What != "the kubelet must renew its lease" {
+		t.Errorf("unmet: %v", got)
+	}
+}
+
+// A node of etcd alone has neither API server nor kubelet to wait for.
+func TestEtcdNodeIsOnlyReached(t *testing.T) {
+	t.Parallel()
+	c := tc.ExternalEtcd()
+	g := gate.Check{Gate: plan.ClusterGate, Nodes: cluster.Names(c.Nodes), Thresholds: diagnosis.DefaultThresholds(), Before: tc.Healthy(c)}
+	if got := g.Evaluate(tc.Healthy(c, tc.Later(later))); len(got) > 0 {
+		t.Errorf("unmet: %v", got)
+	}
+	lost := tc.Healthy(c, tc.Later(later), tc.On("etcd1", tc.Unknown(snapshot.Unreachable, "gone")))
+	if got := g.Evaluate(lost); len(got) != 1 || got[0].Node != "etcd1" {
+		t.Errorf("unmet: %v", got)
+	}
+}
+
+// Authorities, service account keys and the encryption configuration stay what
+// they are, byte for byte; a file that appears or disappears is a change too.
+func TestIdentity(t *testing.T) {
+	t.Parallel()
+	before := tc.Healthy(tc.Single())
+	cp1, _ := before.Node("cp1")
+	if len(cp1.Digests) < 8 {
+		t.Fatalf("the snapshot has only %d digests: %v", len(cp1.Digests), cp1.Digests)
+	}
+	for _, g := range []plan.Gate{plan.APIServerGate, plan.KubeletGate, plan.ClusterGate} {
+		for file := range cp1.Digests {
+			for how, edit := range map[string]func(map[string]string){
+				"changed":     func(d map[string]string) { d[file] = "another" },
+				"disappeared": func(d map[string]string) { delete(d, file) },
+			} {
+				now := renewed(tc.On("cp1", func(n *snapshot.Node) { edit(n.Digests) }))
+				if !names(check(g, "cp1").Evaluate(now), file+" must not change") {
+					t.Errorf("gate %s: nobody sees that %s %s", g, file, how)
+				}
+			}
+		}
+		appeared := tc.PKI + "/secrets_encryption.yaml"
+		now := renewed(tc.On("cp1", func(n *snapshot.Node) { n.Digests[appeared] = "new" }))
+		if !names(check(g, "cp1").Evaluate(now), appeared+" must not change") {
+			t.Errorf("gate %s: nobody sees that %s appeared", g, appeared)
+		}
+	}
+	if got := check(plan.APIServerGate, "cp1").Evaluate(renewed()); len(got) > 0 {
+		t.Errorf("unchanged files are told as changed: %v", got)
+	}
+}
+
+// Evidence of a changed file names both sums, so that it can be looked up.
+func TestIdentityEvidence(t *testing.T) {
+	t.Parallel()
+	now := renewed(tc.On("cp1", func(n *snapshot.Node) { delete(n.Digests, tc.PKI+"/sa.key") }))
+	got := check(plan.APIServerGate, "cp1").Evaluate(now)
+	want := gate.Unmet{Node: "cp1", What: "/etc/kubernetes/ssl/sa.key must not change", Evidence: "SHA-256 was sum-of-sa.key, is none"}
+	if len(got) != 1 || got[0] != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func names(unmet []gate.Unmet, what string) bool {
+	return slices.ContainsFunc(unmet, func(u gate.Unmet) bool { return u.What == what })
+}
+
+// --- waiting -------------------------------------------------------------------
+
+// looks hands out snapshots one after another and counts how often it was asked.
+type looks struct {
+	snaps []snapshot.Snapshot
+	err   error
+	count int
+}
+
+func (l *looks) take(context.Context) (snapshot.Snapshot, error) {
+	l.count++
+	if l.err != nil {
+		return snapshot.Snapshot{}, l.err
+	}
+	return l.snaps[min(l.count, len(l.snaps))-1], nil
+}
+
+func TestWaitHoldsAtTheThirdLook(t *testing.T) {
+	t.Parallel()
+	refused := renewed(tc.On("cp1", tc.Refused()))
+	stale := renewed(tc.On("cp1", func(n *snapshot.Node) { n.Endpoints[1].Fingerprint = "the old one" }))
+	l := &looks{snaps: []snapshot.Snapshot{refused, stale, renewed()}}
+	var observed []int
+	got, err := check(plan.APIServerGate, "cp1").Wait(t.Context(), time.Minute, time.Millisecond, l.take, func(u []gate.Unmet) { observed = append(observed, len(u)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(observed, []int{1, 1, 0}) {
+		t.Errorf("unmet conditions at each look: %v", observed)
+	}
+	if n, _ := got.Node("cp1"); n.View == nil || l.count != 3 {
+		t.Errorf("looked %d times, and the snapshot that came back is not the last one", l.count)
+	}
+}
+
+func TestWaitGivesUpAtItsDeadline(t *testing.T) {
+	t.Parallel()
+	l := &looks{snaps: []snapshot.Snapshot{renewed(tc.On("cp1", tc.Refused()))}}
+	_, err := check(plan.APIServerGate, "cp1").Wait(t.Context(), 50*time.Millisecond, 10*time.Millisecond, l.take, func([]gate.Unmet) {})
+	var timeout *gate.TimeoutError
+	if !errors.As(err, &timeout) || !gate.IsTimeout(err) {
+		t.Fatalf("error is %v, want a TimeoutError", err)
+	}
+	if timeout.Gate != plan.APIServerGate || len(timeout.Unmet) != 1 {
+		t.Errorf("%+v", timeout)
+	}
+	if want := "gate api-server did not hold within 50ms: cp1: the API server must answer /readyz (" + tc.SaysRefused + ")"; err.Error() != want {
+		t.Errorf("error is %q, want %q", err, want)
+	}
+	if l.count < 2 {
+		t.Errorf("looked only %d times in 50 ms with pauses of 10 ms", l.count)
+	}
+}
+
+// A deadline in the past still allows one look: the gate may hold already.
+func TestWaitLooksAtLeastOnce(t *testing.T) {
+	t.Parallel()
+	l := &looks{snaps: []snapshot.Snapshot{renewed()}}
+	if _, err := check(plan.APIServerGate, "cp1").Wait(t.Context(), 0, time.Second, l.take, func([]gate.Unmet) {}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWaitReturnsTheErrorOfALook(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("ansible-playbook is gone")
+	l := &looks{err: broken}
+	_, err := check(plan.APIServerGate, "cp1").Wait(t.Context(), time.Minute, time.Millisecond, l.take, func([]gate.Unmet) { t.Error("an unknown state was evaluated") })
+	if !errors.Is(err, broken) || l.count != 1 || gate.IsTimeout(err) {
+		t.Errorf("error is %v after %d looks", err, l.count)
+	}
+}
+
+func TestWaitEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	l := &looks{snaps: []snapshot.Snapshot{renewed(tc.On("cp1", tc.Refused()))}}
+	start := time.Now()
+	_, err := check(plan.APIServerGate, "cp1").Wait(ctx, time.Hour, time.Minute, l.take, func([]gate.Unmet) { cancel() })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v", err)
+	}
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("it took %s to notice", d)
+	}
+}

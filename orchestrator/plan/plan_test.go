@@ -1,0 +1,433 @@
+package plan_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+const kubeletServer certs.Kind = "kubelet-server"
+
+// serverCertificate adds the kubelet's serving certificate of clusters that
+// rotate it.
+func serverCertificate(n *snapshot.Node) {
+	c, _ := n.Certificate(certs.KindKubeletClient)
+	c.Kind, c.Path = kubeletServer, tc.KubeletPKI+"/kubelet-server-current.pem"
+	n.Certificates = append(n.Certificates, c)
+}
+
+// Situations that several tests plan for.
+var (
+	due        = tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAPIServer, certs.KindAdmin))
+	out        = tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired))
+	workerOut  = tc.On("w1", tc.Expired(certs.KindKubeletClient), tc.CrashLoop())
+	outCrashes = tc.On("cp1", tc.Expired(certs.KindKubeletClient), tc.CrashLoop(), tc.Refused())
+)
+
+type row struct {
+	name   string
+	of     cluster.Cluster
+	edits  []tc.Edit
+	choice plan.Choice
+	// steps as "ID [nodes]", with ~ before those that change nodes and "without
+	// waiting" behind those that leave it to a later one.
+	steps []string
+	// unsupported is a part of the *UnsupportedError's text.
+	unsupported string
+}
+
+func rows() []row {
+	single, ha := tc.Single(), tc.HA()
+	return []row{
+		// --- routes without steps ------------------------------------------------
+		{name: "healthy", of: single, choice: plan.Auto},
+		{name: "healthy, whatever is asked for", of: single, choice: plan.UpgradeCluster},
+		{name: "refused", of: single, edits: []tc.Edit{tc.On("cp1", tc.Refused())}, choice: plan.Auto},
+		{name: "a new authority is never planned silently", of: single, edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindCA))}, choice: plan.RenewCerts},
+
+		// --- renew -----------------------------------------------------------------
+		{
+			name: "renew one control plane", of: single, edits: []tc.Edit{due}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup-cp1 [cp1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "04-gate-cluster [cp1 w1]",
+			},
+		},
+		{
+			name: "renew, asked for by name", of: single, edits: []tc.Edit{due}, choice: plan.RenewCerts,
+			steps: []string{
+				"~01-backup-cp1 [cp1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "04-gate-cluster [cp1 w1]",
+			},
+		},
+		{
+			name: "renew, then upgrade: the backup is of every node", of: single, edits: []tc.Edit{due}, choice: plan.UpgradeCluster,
+			steps: []string{
+				"~01-backup [cp1 w1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "~04-upgrade-cluster [cp1 w1]", "05-gate-cluster [cp1 w1]",
+			},
+		},
+		{
+			name: "renew three control planes one after another, each behind its gate", of: ha,
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", tc.EndsIn(tc.Day, certs.KindAPIServer))}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup [cp1 cp2 cp3]",
+				"~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]",
+				"~04-renew-certs-cp2 [cp2]", "05-gate-api-server-cp2 [cp2]",
+				"~06-renew-certs-cp3 [cp3]", "07-gate-api-server-cp3 [cp3]",
+				"08-gate-cluster [cp1 cp2 cp3 w1]",
+			},
+		},
+		{
+			name: "only the control plane that is due is touched", of: ha,
+			edits: []tc.Edit{tc.On("cp2", tc.EndsIn(tc.Day, certs.KindAPIServer))}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup-cp2 [cp2]", "~02-renew-certs-cp2 [cp2]", "03-gate-api-server-cp2 [cp2]", "04-gate-cluster [cp1 cp2 cp3 w1]",
+			},
+		},
+		{
+			name: "a stale served certificate needs a restart", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Renewed(certs.KindAPIServer))}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup-cp1 [cp1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "04-gate-cluster [cp1 w1]",
+			},
+		},
+		{
+			name: "a worker's kubelet", of: single, edits: []tc.Edit{workerOut}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup-w1 [w1]", "~02-kubelet-bootstrap-w1 [w1]", "03-gate-kubelets-w1 [w1]", "04-gate-cluster [cp1 w1]",
+			},
+		},
+		{
+			name: "the kubelet of a control plane whose API server answers", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindKubeletClient), tc.CrashLoop())}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup-cp1 [cp1]", "~02-kubelet-bootstrap-cp1 [cp1]", "03-gate-kubelets-cp1 [cp1]", "04-gate-cluster [cp1 w1]",
+			},
+		},
+		{
+			name: "the kubelet's serving certificates", of: single,
+			edits: []tc.Edit{tc.On("w1", serverCertificate, tc.Expired(kubeletServer))}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup-w1 [w1]", "~02-kubelet-bootstrap-w1 [w1]", "03-gate-kubelets-w1 [w1]", "04-gate-cluster [cp1 w1]",
+			},
+		},
+		{
+			name: "control plane and worker", of: single, edits: []tc.Edit{due, workerOut}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup [cp1 w1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]",
+				"~04-kubelet-bootstrap-w1 [w1]", "05-gate-kubelets-w1 [w1]", "06-gate-cluster [cp1 w1]",
+			},
+		},
+
+		// --- recover ---------------------------------------------------------------
+		{
+			name: "recover with the pre-phase", of: single, edits: []tc.Edit{out}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup-cp1 [cp1]", "~02-pre-phase-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "04-gate-cluster [cp1 w1]",
+			},
+		},
+		{
+			name: "recover with the pre-phase alone", of: single, edits: []tc.Edit{out}, choice: plan.NoPlaybook,
+			steps: []string{
+				"~01-backup-cp1 [cp1]", "~02-pre-phase-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "04-gate-cluster [cp1 w1]",
+			},
+		},
+		{
+			name: "recover, then renew-certs", of: single, edits: []tc.Edit{out}, choice: plan.RenewCerts,
+			steps: []string{
+				"~01-backup-cp1 [cp1]", "~02-pre-phase-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "~04-renew-certs-cp1 [cp1]", "05-gate-cluster [cp1 w1]",
+			},
+		},
+		{
+			name: "recover, then upgrade", of: single, edits: []tc.Edit{out}, choice: plan.UpgradeCluster,
+			steps: []string{
+				"~01-backup [cp1 w1]", "~02-pre-phase-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "~04-upgrade-cluster [cp1 w1]", "05-gate-cluster [cp1 w1]",
+			},
+		},
+		{
+			name: "the pre-phase covers its own node's kubelet; workers come after", of: single,
+			edits: []tc.Edit{outCrashes, workerOut}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup [cp1 w1]", "~02-pre-phase-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]",
+				"~04-kubelet-bootstrap-w1 [w1]", "05-gate-kubelets-w1 [w1]", "06-gate-cluster [cp1 w1]",
+			},
+		},
+		{
+			name: "one API server is out, the others are due: in the order of the inventory", of: ha,
+			edits: []tc.Edit{
+				tc.On("cp1,cp3", tc.EndsIn(tc.Day, certs.KindAPIServer)),
+				tc.On("cp2", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired)),
+			}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup [cp1 cp2 cp3]",
+				"~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]",
+				"~04-pre-phase-cp2 [cp2]", "05-gate-api-server-cp2 [cp2]",
+				"~06-renew-certs-cp3 [cp3]", "07-gate-api-server-cp3 [cp3]",
+				"08-gate-cluster [cp1 cp2 cp3 w1]",
+			},
+		},
+		{
+			name: "two API servers are out: one is back before the next is touched", of: ha,
+			edits: []tc.Edit{tc.On("cp1,cp2", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired))}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup [cp1 cp2]",
+				"~02-pre-phase-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]",
+				"~04-pre-phase-cp2 [cp2]", "05-gate-api-server-cp2 [cp2]",
+				"06-gate-cluster [cp1 cp2 cp3 w1]",
+			},
+		},
+		{
+			name: "etcd has lost its quorum: no API server is waited for before all have new certificates", of: ha,
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", tc.Expired(certs.KindEtcdMember), tc.Refused())}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup [cp1 cp2 cp3]",
+				"~02-pre-phase-cp1 [cp1] without waiting", "~03-pre-phase-cp2 [cp2] without waiting", "~04-pre-phase-cp3 [cp3] without waiting",
+				"~05-renew-certs-cp1 [cp1]", "06-gate-api-server-cp1 [cp1]",
+				"~07-renew-certs-cp2 [cp2]", "08-gate-api-server-cp2 [cp2]",
+				"~09-renew-certs-cp3 [cp3]", "10-gate-api-server-cp3 [cp3]",
+				"11-gate-cluster [cp1 cp2 cp3 w1]",
+			},
+		},
+		{
+			name: "renew-certs goes over all control planes: the backup is of all of them", of: ha,
+			edits: []tc.Edit{tc.On("cp2", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired))}, choice: plan.RenewCerts,
+			steps: []string{
+				"~01-backup [cp1 cp2 cp3]", "~02-pre-phase-cp2 [cp2]", "03-gate-api-server-cp2 [cp2]",
+				"~04-renew-certs [cp1 cp2 cp3]", "05-gate-cluster [cp1 cp2 cp3 w1]",
+			},
+		},
+
+		// --- no safe plan ------------------------------------------------------------
+		{
+			name: "no playbook where no pre-phase is needed", of: single, edits: []tc.Edit{due}, choice: plan.NoPlaybook,
+			unsupported: "--playbook none leaves nothing to run",
+		},
+		{
+			name: "etcd certificates on a machine without a control plane", of: tc.ExternalEtcd(),
+			edits: []tc.Edit{tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember))}, choice: plan.Auto,
+			unsupported: "etcd-host-member is due on etcd1, which is no control plane",
+		},
+		{
+			name: "etcd certificates without the authority's key", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(tc.Day, certs.KindEtcdMember), func(n *snapshot.Node) {
+				delete(n.Digests, tc.EtcdPKI+"/ca-key.pem")
+			})}, choice: plan.Auto,
+			unsupported: "etcd certificates are due on cp1, but /etc/ssl/etcd/ssl/ca-key.pem is not there",
+		},
+	}
+}
+
+func (r row) make() (plan.Plan, error) {
+	s := tc.Healthy(r.of, r.edits...)
+	return plan.Make(r.of, s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), r.choice)
+}
+
+func TestMake(t *testing.T) {
+	t.Parallel()
+	for _, r := range rows() {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			p, err := r.make()
+			if r.unsupported != "" {
+				var unsupported *plan.UnsupportedError
+				if !errors.As(err, &unsupported) || !strings.Contains(err.Error(), r.unsupported) {
+					t.Errorf("error is %v, want an UnsupportedError with %q", err, r.unsupported)
+				}
+				if len(p.Steps) > 0 {
+					t.Errorf("a plan that is not supported has steps: %v", p.Steps)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, s := range p.Steps {
+				mark := ""
+				if s.Changes {
+					mark = "~"
+				}
+				line := fmt.Sprintf("%s%s %v", mark, s.ID, s.Nodes)
+				if s.NoWait {
+					line += " without waiting"
+				}
+				got = append(got, line)
+			}
+			if !slices.Equal(got, r.steps) {
+				t.Errorf("steps are\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(r.steps, "\n  "))
+			}
+		})
+	}
+}
+
+// What every plan promises, whatever the situation and the choice.
+func TestEveryPlan(t *testing.T) {
+	t.Parallel()
+	for _, r := range rows() {
+		for _, choice := range plan.Choices() {
+			r.choice = choice
+			t.Run(r.name+"/"+string(choice), func(t *testing.T) {
+				t.Parallel()
+				p, err := r.make()
+				if err != nil || len(p.Steps) == 0 {
+					return // said by TestMake
+				}
+				if p.Schema != plan.Schema || p.Interruption == "" {
+					t.Errorf("schema %d, interruption %q", p.Schema, p.Interruption)
+				}
+				if p.Steps[0].Action != plan.Backup {
+					t.Fatalf("the first step is %s, not the backup", p.Steps[0].ID)
+				}
+				last := p.Steps[len(p.Steps)-1]
+				if last.Gate != plan.ClusterGate || !slices.Equal(last.Nodes, cluster.Names(r.of.Nodes)) {
+					t.Errorf("the last step is %s on %v, not the proof over all nodes", last.ID, last.Nodes)
+				}
+				ids := map[string]bool{}
+				for i, s := range p.Steps {
+					if ids[s.ID] || !strings.HasPrefix(s.ID, fmt.Sprintf("%02d-", i+1)) {
+						t.Errorf("step %d is called %s: IDs are unique and in order", i+1, s.ID)
+					}
+					ids[s.ID] = true
+					if (s.Action == "") == (s.Gate == "") {
+						t.Errorf("%s: action %q and gate %q, want exactly one", s.ID, s.Action, s.Gate)
+					}
+					if s.Changes != (s.Action != "") {
+						t.Errorf("%s: changes is %t", s.ID, s.Changes)
+					}
+					if s.Title == "" || s.Why == "" || len(s.Nodes) == 0 {
+						t.Errorf("%s has title %q, reason %q, nodes %v", s.ID, s.Title, s.Why, s.Nodes)
+					}
+					if (s.Action == plan.PrePhase || (s.Action == plan.Renew && i < len(p.Steps)-2)) && len(s.Nodes) != 1 {
+						t.Errorf("%s works on %v at once", s.ID, s.Nodes)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Nothing is changed on a node before a verified backup of it exists.
+func TestBackupCoversWhatIsChanged(t *testing.T) {
+	t.Parallel()
+	for _, r := range rows() {
+		for _, choice := range plan.Choices() {
+			r.choice = choice
+			p, err := r.make()
+			if err != nil || len(p.Steps) == 0 {
+				continue
+			}
+			for _, s := range p.Steps[1:] {
+				for _, n := range s.Nodes {
+					if s.Changes && !slices.Contains(p.Steps[0].Nodes, n) {
+						t.Errorf("%s, %s: %s changes %s, and the backup is of %v", r.name, choice, s.ID, n, p.Steps[0].Nodes)
+					}
+				}
+			}
+		}
+	}
+}
+
+// Each control plane's step is followed by its gate before anything else moves.
+func TestEveryControlPlaneIsGated(t *testing.T) {
+	t.Parallel()
+	for _, r := range rows() {
+		p, err := r.make()
+		if err != nil {
+			continue
+		}
+		for i, s := range p.Steps {
+			if s.NoWait {
+				continue // its node comes again, with a gate
+			}
+			if s.Action != plan.PrePhase && (s.Action != plan.Renew || len(s.Nodes) > 1 || p.Steps[i+1].Gate == plan.ClusterGate) {
+				continue
+			}
+			if next := p.Steps[i+1]; next.Gate != plan.APIServerGate || !slices.Equal(next.Nodes, s.Nodes) {
+				t.Errorf("%s: %s is followed by %s, not by its gate", r.name, s.ID, next.ID)
+			}
+		}
+	}
+}
+
+// A step says why it is there.
+func TestWhy(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name string
+		edit tc.Edit
+		step int
+		want string
+	}{
+		{"what is due, each kind once, sorted", due, 1, "due: admin.conf, apiserver"},
+		{"how the API server is out", out, 1, "its API server is unusable (serving-certificate-expired); due: apiserver"},
+		{"what is served stale", tc.On("cp1", tc.Renewed(certs.KindAPIServer)), 1, "it serves an older certificate than the one on disk"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			s := tc.Healthy(tc.Single(), row.edit)
+			p, err := plan.Make(tc.Single(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Auto)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := p.Steps[row.step].Why; got != row.want {
+				t.Errorf("reason is %q, want %q", got, row.want)
+			}
+		})
+	}
+}
+
+func TestInterruption(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		edits []tc.Edit
+		want  string
+	}{
+		"healthy": {nil, "none"},
+		"renew":   {[]tc.Edit{due}, "each API server restarts once"},
+		"recover": {[]tc.Edit{out}, "already unusable"},
+	} {
+		s := tc.Healthy(tc.Single(), row.edits...)
+		p, err := plan.Make(tc.Single(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Auto)
+		if err != nil || !strings.Contains(p.Interruption, row.want) {
+			t.Errorf("%s: interruption is %q (%v), want %q", name, p.Interruption, err, row.want)
+		}
+	}
+}
+
+// The same diagnosis gives the same plan, and is left as it was.
+func TestMakeIsPure(t *testing.T) {
+	t.Parallel()
+	for _, r := range rows() {
+		s := tc.Healthy(r.of, r.edits...)
+		d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
+		inputs := func() string { return document(t, []any{r.of, s, d}) }
+		before := inputs()
+		first, err := plan.Make(r.of, s, d, r.choice)
+		for range 5 {
+			again, err2 := plan.Make(r.of, s, d, r.choice)
+			if a, b := document(t, first), document(t, again); a != b || fmt.Sprint(err) != fmt.Sprint(err2) {
+				t.Errorf("%s: planned again it is\n%s (%v), not\n%s (%v)", r.name, b, err2, a, err)
+			}
+		}
+		if after := inputs(); after != before {
+			t.Errorf("%s: planning changed its input", r.name)
+		}
+	}
+}
+
+func document(t *testing.T, v any) string {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
