@@ -1,0 +1,103 @@
+// Package testpki makes certificate authorities and certificates for tests, at
+// run time: no key is ever part of the repository.
+package testpki
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"testing"
+	"time"
+)
+
+// Pair is a certificate and its key, in PEM.
+type Pair struct {
+	Certificate, Key []byte
+	// X509 is the certificate, parsed.
+	X509 *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+// Leaf says what a certificate is for.
+type Leaf struct {
+	CommonName   string
+	Organization string
+	DNSNames     []string
+	IPs          []string
+	Usages       []x509.ExtKeyUsage
+	// NotBefore and NotAfter are an hour ago and in a year when zero.
+	NotBefore, NotAfter time.Time
+}
+
+// Authority makes a certificate authority that ends in ten years.
+func Authority(t testing.TB, name string) Pair {
+	t.Helper()
+	return AuthorityUntil(t, name, time.Now().AddDate(10, 0, 0))
+}
+
+// AuthorityUntil makes a certificate authority with an end of its own.
+func AuthorityUntil(t testing.TB, name string, end time.Time) Pair {
+	t.Helper()
+	return Pair{}.sign(t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().AddDate(-2, 0, 0), NotAfter: end,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	})
+}
+
+// Issue signs a certificate with a key of its own.
+func (p Pair) Issue(t testing.TB, l Leaf) Pair {
+	t.Helper()
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: l.CommonName}, DNSNames: l.DNSNames, ExtKeyUsage: l.Usages,
+		NotBefore: l.NotBefore, NotAfter: l.NotAfter, BasicConstraintsValid: true,
+	}
+	if l.Organization != "" {
+		template.Subject.Organization = []string{l.Organization}
+	}
+	for _, ip := range l.IPs {
+		template.IPAddresses = append(template.IPAddresses, net.ParseIP(ip))
+	}
+	if template.NotBefore.IsZero() {
+		template.NotBefore = time.Now().Add(-time.Hour)
+	}
+	if template.NotAfter.IsZero() {
+		template.NotAfter = time.Now().AddDate(1, 0, 0)
+	}
+	return p.sign(t, template)
+}
+
+// sign makes a key and a certificate; without a key of its own p lets the new
+// certificate sign itself.
+func (p Pair) sign(t testing.TB, template *x509.Certificate) Pair {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(err)
+	template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	must(err)
+	parent, signer := template, key
+	if p.key != nil {
+		parent, signer = p.X509, p.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	must(err)
+	x, err := x509.ParseCertificate(der)
+	must(err)
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	must(err)
+	return Pair{
+		Certificate: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		Key:         pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}),
+		X509:        x, key: key,
+	}
+}

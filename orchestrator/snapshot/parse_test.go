@@ -1,0 +1,343 @@
+package snapshot_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"text/template"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+var cp1 = cluster.Node{Name: "cp1", KubernetesName: "cp1", Roles: []cluster.Role{cluster.ControlPlane}}
+
+// pki are the certificates that the files in testdata ask for, by name.
+type pki map[string]testpki.Pair
+
+func makePKI(t testing.TB) pki {
+	t.Helper()
+	ca := testpki.Authority(t, "kubernetes")
+	return pki{
+		"ca":             ca,
+		"apiserver":      ca.Issue(t, testpki.Leaf{CommonName: "kube-apiserver", DNSNames: []string{"kubernetes", "localhost"}, IPs: []string{"10.0.0.1"}}),
+		"kubelet-client": ca.Issue(t, testpki.Leaf{CommonName: "system:node:cp1", Organization: "system:nodes"}),
+		"admin":          ca.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin"}),
+		"member":         ca.Issue(t, testpki.Leaf{CommonName: "etcd-member-cp1"}),
+	}
+}
+
+func (p pki) fingerprint(name string) string {
+	sum := sha256.Sum256(p[name].X509.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// output reads what a collector printed, with certificates put in.
+func (p pki) output(t testing.TB, file string) []byte {
+	t.Helper()
+	tmpl, err := template.New(file).Funcs(template.FuncMap{
+		"bars": func(name string) string {
+			return "|" + strings.ReplaceAll(strings.TrimSpace(string(p[name].Certificate)), "\n", "\n|")
+		},
+		"base64": func(name string) string { return base64.StdEncoding.EncodeToString(p[name].Certificate) },
+		"sum":    func(text string) string { sum := sha256.Sum256([]byte(text)); return hex.EncodeToString(sum[:]) },
+	}).ParseFiles(filepath.Join("testdata", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := tmpl.Execute(&out, nil); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func parse(t testing.TB, output []byte) snapshot.Node {
+	t.Helper()
+	n, err := snapshot.Parse(cp1, output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestParseControlPlane(t *testing.T) {
+	t.Parallel()
+	p := makePKI(t)
+	n := parse(t, p.output(t, "control-plane.txt"))
+
+	equal(t, "node", n.Name, "cp1")
+	equal(t, "clock", n.Clock, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
+	equal(t, "fact pki", n.Facts["pki"], "/etc/kubernetes/pki")
+	equal(t, "fact manifest", n.Facts["manifest"], "present")
+	if _, known := n.Facts["openssl"]; known {
+		t.Error("a command that was not found is a fact")
+	}
+	equal(t, "free space", n.DiskFree, map[string]int64{"/": 67928608, "/var": 1024})
+	equal(t, "units", n.Units, map[string]snapshot.Unit{
+		"kubelet": {Active: "active", Sub: "running", ActiveSeconds: 68},
+		"etcd":    {Active: "activating", Sub: "start", Restarts: 3},
+	})
+	sum := func(s string) string { x := sha256.Sum256([]byte(s)); return hex.EncodeToString(x[:]) }
+	equal(t, "digests", n.Digests, map[string]string{
+		"/etc/kubernetes/ssl/ca.crt": sum("ca"), "/etc/kubernetes/ssl/a name with blanks.key": sum("ca.key"),
+	})
+	equal(t, "kubeconfigs", n.Kubeconfigs, []snapshot.Kubeconfig{
+		{Path: "/etc/kubernetes/admin.conf", Server: "https://10.0.0.1:6443", CAFingerprint: p.fingerprint("ca")},
+		{Path: "/etc/kubernetes/kubelet.conf", Server: "https://127.0.0.1:6443", CAFingerprint: p.fingerprint("ca"), ClientCertificateFile: "/var/lib/kubelet/pki/kubelet-client-current.pem"},
+		{Path: "/root/.kube/config", Server: "https://10.0.0.1:6443"},
+	})
+	equal(t, "unreadable", n.Unreadable, []snapshot.Unreadable{
+		{Path: "/etc/kubernetes/pki/etcd/server.crt", Reason: "no PEM certificate block"},
+		{Path: "/root/.kube/config", Reason: "certificate-authority-data: no PEM certificate block"},
+		{Path: "/root/.kube/config", Reason: "client-certificate-data: decoding base64: illegal base64 data at input byte 0"},
+	})
+	equal(t, "endpoints", n.Endpoints, []snapshot.Endpoint{
+		{Name: "kube-apiserver", Address: "10.0.0.1:6443", Fingerprint: p.fingerprint("apiserver")},
+		{Name: "etcd", Address: "127.0.0.1:2379", Error: "connect: Connection refused\nconnect:errno=111"},
+		{Name: "kube-scheduler", Address: "127.0.0.1:10259", Error: "no certificate was served"},
+	})
+	equal(t, "view", n.View, &snapshot.View{
+		Nodes:           map[string]string{"cp1": "True", "w1": "Unknown"},
+		NodeLeases:      map[string]time.Time{"cp1": time.Date(2026, 3, 1, 11, 59, 55, 123456000, time.UTC)},
+		ComponentLeases: map[string]time.Time{"kube-scheduler": time.Date(2026, 3, 1, 11, 59, 58, 0, time.UTC)},
+		StaticPods:      []snapshot.StaticPod{{Component: "kube-apiserver", Node: "cp1", Ready: "True"}, {Component: "kube-scheduler", Node: "cp1", Ready: "False"}},
+	})
+	equal(t, "results", n.Results, map[string]snapshot.Result{
+		"kubeadm-version": {Output: "v1.33.5"}, "readyz": {Output: "[+]ping ok\nreadyz check passed"},
+	})
+
+	type where struct {
+		kind   certs.Kind
+		path   string
+		served bool
+	}
+	var got []where
+	for _, c := range n.Certificates {
+		got = append(got, where{c.Kind, c.Path, c.Served})
+	}
+	equal(t, "certificates", got, []where{
+		{certs.KindCA, "/etc/kubernetes/pki/ca.crt", false},
+		{certs.KindAPIServer, "/etc/kubernetes/pki/apiserver.crt", false},
+		{certs.KindKubeletClient, "/var/lib/kubelet/pki/kubelet-client-current.pem", false},
+		{certs.KindEtcdMember, "/etc/ssl/etcd/ssl/member-cp1.pem", false},
+		{certs.KindAdmin, "/etc/kubernetes/admin.conf", false},
+		{"kube-apiserver", "10.0.0.1:6443", true},
+	})
+	if c, ok := n.Certificate(certs.KindAPIServer); !ok || !reflect.DeepEqual(c.SANs, []string{"kubernetes", "localhost", "10.0.0.1"}) {
+		t.Errorf("the API server's certificate: %+v", c)
+	}
+}
+
+func TestParseUnusableAPIServer(t *testing.T) {
+	t.Parallel()
+	n := parse(t, makePKI(t).output(t, "unusable.txt"))
+	if n.View != nil {
+		t.Errorf("a view of the cluster without an API server: %+v", n.View)
+	}
+	if e, ok := n.Endpoint("kube-apiserver"); !ok || !strings.HasSuffix(e.Error, "connect:errno=111") || e.Fingerprint != "" {
+		t.Errorf("endpoint: %+v", e)
+	}
+	equal(t, "manifest", n.Facts["manifest"], "missing")
+	equal(t, "readyz", n.Results["readyz"].Status, 1)
+	if n.Results["kubelet-log"].Output == "" {
+		t.Error("the kubelet's last words are lost")
+	}
+}
+
+// Ansible's raw runs in a pty, and people's nodes greet whoever logs in: neither
+// changes what is read.
+func TestParseReadsThroughNoise(t *testing.T) {
+	t.Parallel()
+	plain := makePKI(t).output(t, "control-plane.txt")
+	want := parse(t, plain)
+	for name, output := range map[string][]byte{
+		"carriage returns":  bytes.ReplaceAll(plain, []byte("\n"), []byte("\r\n")),
+		"a banner":          append([]byte("Authorised use only!\n| this is monitored |\n\n"), plain...),
+		"text after":        append(bytes.Clone(plain), "Connection to cp1 closed.\n@@FACT pki /tmp\n"...),
+		"text in between":   bytes.Replace(plain, []byte("@@DISK /"), []byte("sudo: unable to resolve host cp1\n@@DISK /"), 1),
+		"no newline at end": bytes.TrimSuffix(plain, []byte("\n")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := parse(t, output); !reflect.DeepEqual(got, want) {
+				t.Errorf("got\n%+v\nwant\n%+v", got, want)
+			}
+		})
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	t.Parallel()
+	plain := makePKI(t).output(t, "control-plane.txt")
+	for _, row := range []struct {
+		name   string
+		output string
+		is     error
+		text   string
+	}{
+		{"empty", "", snapshot.ErrNotCollector, ""},
+		{"another program", "bash: sh: command not found\n", snapshot.ErrNotCollector, ""},
+		{"no header", "@@FACT pki /etc\n@@END\n", snapshot.ErrNotCollector, ""},
+		{"cut off after a record", string(plain[:bytes.Index(plain, []byte("@@DIGEST"))]), snapshot.ErrTruncated, ""},
+		{"cut off inside a certificate", string(plain[:bytes.Index(plain, []byte("-----END"))]), snapshot.ErrTruncated, ""},
+		{"a record of a later version", "@@KSCERT 1 1\n@@NEWS x\n@@END\n", nil, `unknown record "NEWS"`},
+		{"a later version", "@@KSCERT 2 1\n@@END\n", nil, "version 2, this program reads version 1"},
+		{"no clock", "@@KSCERT 1 noon\n@@END\n", nil, "clock"},
+		{"a header without a clock", "@@KSCERT 1\n@@END\n", nil, "has 1 fields, want 2"},
+		{"a unit with a word for a number", "@@KSCERT 1 1\n@@UNIT kubelet active running x 1\n@@END\n", nil, `record "UNIT"`},
+		{"a unit with a word for its seconds", "@@KSCERT 1 1\n@@UNIT kubelet active running 1 x\n@@END\n", nil, `record "UNIT"`},
+		{"a unit without its fields", "@@KSCERT 1 1\n@@UNIT kubelet\n@@END\n", nil, "has 1 fields, want 5"},
+		{"a disk without a number", "@@KSCERT 1 1\n@@DISK / x\n@@END\n", nil, `record "DISK"`},
+		{"a result without a number", "@@KSCERT 1 1\n@@RESULT readyz x\n@@END\n", nil, `record "RESULT"`},
+		{"a file without a path", "@@KSCERT 1 1\n@@FILE pki 644 root root 1 1\n@@END\n", nil, "has 6 fields, want 7"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n, err := snapshot.Parse(cp1, []byte(row.output))
+			switch {
+			case err == nil:
+				t.Fatalf("no error, but %+v", n)
+			case row.is != nil && !errors.Is(err, row.is):
+				t.Errorf("error is %v, want %v", err, row.is)
+			case !strings.Contains(err.Error(), row.text):
+				t.Errorf("error is %q, want %q in it", err, row.text)
+			}
+		})
+	}
+}
+
+// A damaged file is a fact about the node, not a reason to know nothing of it.
+func TestUnreadablePEM(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"no PEM":      "|hello\n",
+		"another PEM": "|-----BEGIN CERTIFICATE REQUEST-----\n|AAAA\n|-----END CERTIFICATE REQUEST-----\n",
+		"no X.509":    "|-----BEGIN CERTIFICATE-----\n|AAAA\n|-----END CERTIFICATE-----\n",
+		"cut off":     "|-----BEGIN CERTIFICATE-----\n|AAAA\n",
+	} {
+		n := parse(t, []byte("@@KSCERT 1 1\n@@FACT pki /p\n@@FILE pki 644 root root 1 1 apiserver.crt\n"+text+"@@END\n"))
+		if len(n.Unreadable) != 1 || n.Unreadable[0].Path != "/p/apiserver.crt" || n.Unreadable[0].Reason == "" || len(n.Certificates) > 0 {
+			t.Errorf("%s: %+v, certificates %v", name, n.Unreadable, n.Certificates)
+		}
+	}
+}
+
+// A saved snapshot is the same when it is read again: a maintainer's desk sees
+// what the user's did.
+func TestJSONRoundTrip(t *testing.T) {
+	t.Parallel()
+	p := makePKI(t)
+	want := snapshot.Snapshot{Schema: snapshot.Schema, Taken: time.Date(2026, 3, 1, 12, 0, 1, 5, time.UTC), Nodes: []snapshot.Node{
+		parse(t, p.output(t, "control-plane.txt")),
+		{Node: cluster.Node{Name: "w1", KubernetesName: "w1.example.com", Roles: []cluster.Role{cluster.Worker}},
+			Failure: &snapshot.Failure{Kind: snapshot.Unreachable, Message: "No route to host"}},
+	}}
+	data, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got snapshot.Snapshot
+	if err := json.Unmarshal(data, &got); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", got, want)
+	}
+}
+
+func TestLookups(t *testing.T) {
+	t.Parallel()
+	view := &snapshot.View{Nodes: map[string]string{"w1": "True"}}
+	s := snapshot.Snapshot{Nodes: []snapshot.Node{
+		{Node: cluster.Node{Name: "cp1", Roles: []cluster.Role{cluster.ControlPlane, cluster.Etcd}}},
+		{Node: cluster.Node{Name: "cp2", Roles: []cluster.Role{cluster.ControlPlane}}, View: view},
+		{Node: cluster.Node{Name: "w1", Roles: []cluster.Role{cluster.Worker}}},
+	}}
+	if n, ok := s.Node("cp2"); !ok || n.Name != "cp2" {
+		t.Errorf("Node: %v %t", n, ok)
+	}
+	if _, ok := s.Node("cp9"); ok {
+		t.Error("a node that is not there was found")
+	}
+	if got := s.With(cluster.ControlPlane); len(got) != 2 || got[1].Name != "cp2" {
+		t.Errorf("With: %v", got)
+	}
+	if v, ok := s.View(); !ok || !reflect.DeepEqual(v, *view) {
+		t.Errorf("View: %v %t", v, ok)
+	}
+	if _, ok := (snapshot.Snapshot{}).View(); ok {
+		t.Error("a view of nothing")
+	}
+}
+
+// systemd calls a unit active in the moments between two crashes too.
+func TestSteady(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name string
+		unit snapshot.Unit
+		want bool
+	}{
+		{"just started, never crashed", snapshot.Unit{Active: "active"}, true},
+		{"crashed long ago", snapshot.Unit{Active: "active", Restarts: 5, ActiveSeconds: 30}, true},
+		{"between two crashes", snapshot.Unit{Active: "active", Restarts: 1, ActiveSeconds: 29}, false},
+		{"waits for its next start", snapshot.Unit{Active: "activating"}, false},
+		{"failed", snapshot.Unit{Active: "failed", ActiveSeconds: 100}, false},
+	} {
+		if got := row.unit.Steady(); got != row.want {
+			t.Errorf("%s: steady is %t", row.name, got)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	p := makePKI(f)
+	files, err := os.ReadDir("testdata")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file.Name(), ".txt") {
+			f.Add(p.output(f, file.Name()))
+		}
+	}
+	for _, seed := range []string{"", "@@KSCERT 1 1\n@@END", "@@KSCERT 1 1\r\n|x\r\n@@FACT\r\n@@END\r\n", "@@KSCERT 1 1\n@@DIGEST a b\n@@SERVED a b\n|\n@@END\n", "@@", "|", "@@KSCERT 1 9223372036854775807\n@@END\n"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, output []byte) {
+		n, err := snapshot.Parse(cp1, output)
+		if err != nil {
+			return
+		}
+		if !bytes.Contains(output, []byte("@@END")) {
+			t.Errorf("an output without its end was read: %+v", n)
+		}
+		if n.Name != "cp1" || n.Failure != nil {
+			t.Errorf("not the node that was asked: %+v", n)
+		}
+		for _, c := range n.Certificates {
+			if len(c.Fingerprint) != 64 {
+				t.Errorf("a certificate without a fingerprint: %+v", c)
+			}
+		}
+	})
+}
+
+func equal(t *testing.T, what string, got, want any) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s is\n  %+v, want\n  %+v", what, got, want)
+	}
+}
