@@ -349,6 +349,9 @@ func (s *session) play(ctx context.Context, step plan.Step) error {
 		plan.KubeletBootstrap: playbooks.KubeletBootstrap,
 	}[step.Action]
 	p := s.playbook(step.ID, file, step.Nodes)
+	if step.NoWait {
+		p.Vars["kscert_wait_seconds"] = 0
+	}
 	if step.Action == plan.Upgrade {
 		p.Path, p.Isolated, p.Vars = s.kube.upgrade, false, nil
 	}

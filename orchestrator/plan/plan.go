@@ -69,6 +69,8 @@ type Step struct {
 	Why   string `json:"why"`
 	// Changes is true when the step changes nodes.
 	Changes bool `json:"changes"`
+	// NoWait leaves waiting for the components to a later step.
+	NoWait bool `json:"noWait,omitempty"`
 }
 
 // Plan is the ordered steps of a route.
@@ -100,23 +102,23 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, choice 
 	if err := supported(c, s, d, choice); err != nil {
 		return p, err
 	}
-	b := builder{plan: &p}
+	var b builder
 	controlPlanes, kubelets := affected(c, d)
 
-	touched := cluster.Names(c.Nodes)
-	if choice != UpgradeCluster {
-		touched = slices.DeleteFunc(touched, func(n string) bool {
-			return !slices.Contains(controlPlanes, n) && !slices.Contains(kubelets, n)
-		})
+	together := needEachOther(c, d)
+	for _, name := range together {
+		b.step(Step{Action: PrePhase, Nodes: []string{name}, NoWait: true, Title: "Re-issue expired certificates without the API server",
+			Why: "etcd has no quorum before most members trust each other again, so no API server is waited for yet; " + due(d, name), Changes: true})
 	}
-	b.step(Step{Action: Backup, Nodes: touched, Title: "Back up the PKI, kubeconfigs and manifests",
-		Why: "nothing is changed on a node before a verified copy lies on it", Changes: true})
-
 	for _, name := range controlPlanes {
 		state := d.ControlPlanes[name]
-		if state == diagnosis.APIUsable {
+		switch {
+		case slices.Contains(together, name):
+			b.step(Step{Action: Renew, Nodes: []string{name}, Title: "Restart what still holds an old credential",
+				Why: "its certificates are new; now its API server can be waited for", Changes: true})
+		case state == diagnosis.APIUsable:
 			b.step(Step{Action: Renew, Nodes: []string{name}, Title: "Renew the certificates of the control plane", Why: due(d, name), Changes: true})
-		} else {
+		default:
 			b.step(Step{Action: PrePhase, Nodes: []string{name}, Title: "Re-issue expired certificates without the API server",
 				Why: fmt.Sprintf("its API server is unusable (%s); %s", state, due(d, name)), Changes: true})
 		}
@@ -142,6 +144,8 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, choice 
 	b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Title: "Prove the result",
 		Why: "every certificate valid, authorities unchanged, all nodes Ready with fresh leases"})
 
+	p.Steps = numbered(append([]Step{backup(c, b.steps)}, b.steps...))
+
 	switch d.Route {
 	case diagnosis.Recover:
 		p.Interruption = "the API server is already unusable; running pods are not touched"
@@ -151,18 +155,32 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, choice 
 	return p, nil
 }
 
-type builder struct{ plan *Plan }
+type builder struct{ steps []Step }
 
-func (b *builder) step(s Step) {
-	name := string(s.Action)
-	if s.Gate != "" {
-		name = "gate-" + string(s.Gate)
+func (b *builder) step(s Step) { b.steps = append(b.steps, s) }
+
+// backup covers every node that a step changes.
+func backup(c cluster.Cluster, steps []Step) Step {
+	changed := slices.DeleteFunc(cluster.Names(c.Nodes), func(name string) bool {
+		return !slices.ContainsFunc(steps, func(s Step) bool { return s.Changes && slices.Contains(s.Nodes, name) })
+	})
+	return Step{Action: Backup, Nodes: changed, Title: "Back up the PKI, kubeconfigs and manifests",
+		Why: "nothing is changed on a node before a verified copy lies on it", Changes: true}
+}
+
+// numbered gives the steps their IDs.
+func numbered(steps []Step) []Step {
+	for i := range steps {
+		name := string(steps[i].Action)
+		if steps[i].Gate != "" {
+			name = "gate-" + string(steps[i].Gate)
+		}
+		if len(steps[i].Nodes) == 1 {
+			name += "-" + steps[i].Nodes[0]
+		}
+		steps[i].ID = fmt.Sprintf("%02d-%s", i+1, name)
 	}
-	if len(s.Nodes) == 1 {
-		name += "-" + s.Nodes[0]
-	}
-	s.ID = fmt.Sprintf("%02d-%s", len(b.plan.Steps)+1, name)
-	b.plan.Steps = append(b.plan.Steps, s)
+	return steps
 }
 
 // affected lists the control planes whose certificates are due or served stale,
@@ -197,6 +215,26 @@ func affected(c cluster.Cluster, d diagnosis.Diagnosis) (controlPlanes, kubelets
 	return controlPlanes, kubelets
 }
 
+// needEachOther lists the control planes that can only come back together: more
+// than one is out, and etcd certificates are due on some of them. One member
+// with new certificates among expired ones has no quorum, and an API server
+// waits for etcd in vain.
+func needEachOther(c cluster.Cluster, d diagnosis.Diagnosis) []string {
+	var out []string
+	etcd := false
+	for _, n := range c.With(cluster.ControlPlane) {
+		if d.ControlPlanes[n.Name] == diagnosis.APIUsable {
+			continue
+		}
+		out = append(out, n.Name)
+		etcd = etcd || dueKind(d, n.Name, certs.EtcdCA) || dueKind(d, n.Name, certs.EtcdHostCA)
+	}
+	if len(out) < 2 || !etcd {
+		return nil
+	}
+	return out
+}
+
 func isKubelet(k certs.Kind) bool {
 	row, _ := certs.Lookup(k)
 	return row.Base == certs.Kubelet || k == certs.KindKubeletConf
@@ -207,12 +245,8 @@ func supported(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, ch
 	if choice == NoPlaybook && d.Route == diagnosis.Renew {
 		return &UnsupportedError{"--playbook none leaves nothing to run: the API server can be used, so no pre-phase is needed; leave the flag out to renew what is due"}
 	}
-	out := 0
 	for _, n := range c.Nodes {
 		if n.Is(cluster.ControlPlane) {
-			if d.ControlPlanes[n.Name] != diagnosis.APIUsable {
-				out++
-			}
 			continue
 		}
 		for _, k := range d.Due[n.Name] {
@@ -220,9 +254,6 @@ func supported(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, ch
 				return &UnsupportedError{fmt.Sprintf("%s is due on %s, which is no control plane: this version renews etcd certificates only where etcd runs beside a control plane", k, n.Name)}
 			}
 		}
-	}
-	if out > 1 && d.Route == diagnosis.Recover {
-		return &UnsupportedError{fmt.Sprintf("%d API servers are out at once: this version recovers one control plane; follow docs/explanation/manual-process.md on every one of them", out)}
 	}
 	for _, n := range s.With(cluster.ControlPlane) {
 		if dueKind(d, n.Name, certs.EtcdHostCA) && n.Digests[n.Facts["etcd-dir"]+"/ca-key.pem"] == "" {

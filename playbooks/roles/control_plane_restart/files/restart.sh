@@ -100,8 +100,10 @@ restart() {
 }
 
 # wait_for CONDITION: the function prints what is missing and fails, or succeeds.
+# With no time to wait, a later step does: several control planes may need each
+# other to come back.
 wait_for() {
-  [ "$KSCERT_CHECK" != True ] || return 0
+  [ "$KSCERT_CHECK" != True ] && [ "$KSCERT_WAIT_SECONDS" -gt 0 ] || return 0
   while ! missing=$("$1"); do
     if [ "$(date +%s)" -ge "$deadline" ]; then
       log=$(find /var/log/pods -path '*kube-system_kube-apiserver-*/kube-apiserver/*.log' -printf '%T@ %p\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p')
