@@ -24,6 +24,9 @@ const keepEnv = "KSCERTCTL_LAB_KEEP"
 // versionEnv names another Kubernetes version for all tests.
 const versionEnv = "KSCERTCTL_LAB_KUBERNETES_VERSION"
 
+// tokenTask is where Kubespray's upgrade gets stuck.
+const tokenTask = "Create kubeadm token for joining nodes with 24h expiration (default)"
+
 // testContext ends with the test, or before its time is up.
 func testContext(t *testing.T, timeout time.Duration) context.Context {
 	t.Helper()

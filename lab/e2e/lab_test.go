@@ -15,6 +15,7 @@ import (
 // TestRepairByHand is the lab's own proof: certificates really expire, the
 // witness sees it, and a repair that keeps the CAs satisfies it.
 func TestRepairByHand(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name string
 		spec cluster.Spec
@@ -27,6 +28,7 @@ func TestRepairByHand(t *testing.T) {
 		{"three-host-etcd-rebooted", cluster.Spec{Name: "e2e-hand-5", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdHost}, expire.Options{Restart: true}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			ctx := testContext(t, 15*time.Minute)
 			c := newCluster(ctx, t, test.spec)
 			w := plant(ctx, t, c)
@@ -54,6 +56,7 @@ func TestRepairByHand(t *testing.T) {
 // TestNaiveRepairIsSeenThrough checks that the witness is not satisfied by an
 // API server that merely answers.
 func TestNaiveRepairIsSeenThrough(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t, 10*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-naive", ControlPlanes: 1, Workers: 1})
 	w := plant(ctx, t, c)
@@ -66,6 +69,7 @@ func TestNaiveRepairIsSeenThrough(t *testing.T) {
 
 // TestDigestSeesOnlyChanges checks the means of "nothing was changed" tests.
 func TestDigestSeesOnlyChanges(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t, 10*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-digest", ControlPlanes: 1, Workers: 1})
 	before := filesDigest(ctx, t, c)
@@ -84,11 +88,11 @@ func TestDigestSeesOnlyChanges(t *testing.T) {
 	}
 }
 
-// TestStandInUpgrade checks the stand-in for Kubespray: it passes where it
-// should, and gets stuck where the original does.
+// TestStandInUpgrade checks that the stand-in for Kubespray passes where it
+// should; TestUpgradeDeadlock, that it gets stuck where the original does.
 func TestStandInUpgrade(t *testing.T) {
-	const token = "Create kubeadm token for joining nodes with 24h expiration (default)"
-	ctx := testContext(t, 25*time.Minute)
+	t.Parallel()
+	ctx := testContext(t, 15*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-kubespray", ControlPlanes: 1, Workers: 1})
 	started := time.Now()
 	out, err := kubespray(ctx, c, "upgrade-cluster.yml")
@@ -96,19 +100,7 @@ func TestStandInUpgrade(t *testing.T) {
 		t.Fatalf("the upgrade fails on a healthy cluster: %v\n%s", err, out)
 	}
 	t.Logf("upgrade of a healthy cluster: %.1fs", time.Since(started).Seconds())
-	if !strings.Contains(out, token) {
-		t.Errorf("the task %q did not run", token)
-	}
-
-	expireAll(ctx, t, c, expire.Options{Kinds: expire.Yearly()})
-	started = time.Now()
-	out, err = kubespray(ctx, c, "upgrade-cluster.yml")
-	if err == nil {
-		t.Fatalf("the upgrade passes on an expired cluster:\n%s", out)
-	}
-	t.Logf("deadlock: %.1fs", time.Since(started).Seconds())
-	last := out[max(strings.LastIndex(out, "TASK ["), 0):]
-	if !strings.Contains(last, token) || !strings.Contains(last, "fatal: [cp1]") {
-		t.Errorf("it did not fail at the token:\n%s", last)
+	if !strings.Contains(out, tokenTask) {
+		t.Errorf("the task %q did not run", tokenTask)
 	}
 }

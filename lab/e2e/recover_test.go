@@ -20,11 +20,23 @@ import (
 // TestRecover is the product's promise: one command brings an expired cluster
 // back, whole and unharmed, and a second one finds nothing to do.
 func TestRecover(t *testing.T) {
-	for _, etcd := range []cluster.Etcd{cluster.EtcdHost, cluster.EtcdKubeadm} {
-		t.Run(string(etcd)+"-etcd", func(t *testing.T) {
-			ctx := testContext(t, 15*time.Minute)
-			c := newCluster(ctx, t, cluster.Spec{Name: "e2e-recover", ControlPlanes: 1, Workers: 1, Etcd: etcd})
-			for _, restart := range []bool{true, false} {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		spec cluster.Spec
+		// restarts: expire with a reboot, without one, or one after the other.
+		restarts []bool
+	}{
+		{"host-etcd", cluster.Spec{Name: "e2e-recover-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, []bool{true, false}},
+		{"kubeadm-etcd", cluster.Spec{Name: "e2e-recover-2", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}, []bool{true, false}},
+		{"three-kubeadm-etcd", cluster.Spec{Name: "e2e-recover-3", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm}, []bool{true}},
+		{"three-host-etcd", cluster.Spec{Name: "e2e-recover-4", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdHost}, []bool{false}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			ctx := testContext(t, 20*time.Minute)
+			c := newCluster(ctx, t, test.spec)
+			for _, restart := range test.restarts {
 				name := "running"
 				if restart {
 					name = "rebooted"
@@ -94,7 +106,7 @@ cd files && sha256sum -c --quiet ../SHA256SUMS && sed 's| \./| /|' ../SHA256SUMS
 // TestUpgradeDeadlock shows what the product is for: Kubespray's own way out
 // stops at the token, and passes once kscertctl has gone first.
 func TestUpgradeDeadlock(t *testing.T) {
-	const token = "Create kubeadm token for joining nodes with 24h expiration (default)"
+	t.Parallel()
 	ctx := testContext(t, 25*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-deadlock", ControlPlanes: 1, Workers: 1})
 	w := plant(ctx, t, c)
@@ -107,23 +119,24 @@ func TestUpgradeDeadlock(t *testing.T) {
 	}
 	t.Logf("deadlock: %.1fs", time.Since(started).Seconds())
 	last := out[max(strings.LastIndex(out, "TASK ["), 0):]
-	if !strings.Contains(last, token) || !strings.Contains(last, "fatal: [cp1]") {
+	if !strings.Contains(last, tokenTask) || !strings.Contains(last, "fatal: [cp1]") {
 		t.Fatalf("it did not fail at the token:\n%s", last)
 	}
 
 	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes", "-b", "--kubespray-dir", c.KubesprayDir(), "--playbook", "upgrade-cluster")
-	o.want(t, 0, token, "upgrade-cluster: done", "Is now:  healthy")
+	o.want(t, 0, tokenTask, "upgrade-cluster: done", "Is now:  healthy")
 	t.Logf("recovered and upgraded in %.1fs", o.took.Seconds())
 	if err := w.Verify(ctx); err != nil {
 		t.Errorf("the witness is not content: %v", err)
 	}
 }
 
-// TestExpiredByItself lets certificates of three minutes run out instead of
+// TestExpiredByItself lets certificates of five minutes run out instead of
 // re-signing them: nothing but time has touched the cluster.
 func TestExpiredByItself(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t, 15*time.Minute)
-	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-natural", ControlPlanes: 1, Workers: 1, CertificateValidity: 3 * time.Minute})
+	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-natural", ControlPlanes: 1, Workers: 1, CertificateValidity: 5 * time.Minute})
 	w := plant(ctx, t, c)
 	// kube-controller-manager issues kubelets' certificates for as long, and
 	// kubelets renew theirs: a stopped one is what a year without care leaves.
@@ -132,7 +145,7 @@ func TestExpiredByItself(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(3*time.Minute + 10*time.Second)
+	time.Sleep(5*time.Minute + 5*time.Second)
 	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes", "--warn", "1m")
 	o.want(t, 0, "the API server cannot be used because", "Is now:  healthy")
 	if err := w.Verify(ctx); err != nil {

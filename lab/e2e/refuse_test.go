@@ -17,6 +17,7 @@ import (
 // TestRefuse breaks one thing after the other on one cluster. kscertctl must
 // say what is wrong, end with the contract's exit code and change nothing.
 func TestRefuse(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t, 20*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-refuse", ControlPlanes: 1, Workers: 1})
 	const manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml"
@@ -126,6 +127,7 @@ func TestRefuse(t *testing.T) {
 
 // TestNotApproved: off a terminal nothing is asked and nothing is done.
 func TestNotApproved(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t, 10*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-approve", ControlPlanes: 1, Workers: 1})
 	expireAll(ctx, t, c, expire.Options{Kinds: expire.Yearly()})

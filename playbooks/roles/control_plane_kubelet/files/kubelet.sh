@@ -12,7 +12,7 @@ due=
 if [ -f "$current" ]; then
   # A running kubelet renews this one by itself: only an expired one is due.
   cp "$current" "$stage/old.crt"
-  if ends_within "$current" 600; then due=yes; fi
+  if ends_within "$current" 0; then due=yes; fi
 else
   kubeconfig_certificate "$kubeletconf" >"$stage/old.crt"
   if ends_within "$stage/old.crt" "$seconds"; then due=yes; fi

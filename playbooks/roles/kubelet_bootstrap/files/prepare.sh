@@ -12,7 +12,7 @@ if [ -f "$kubelet/kubelet.crt" ] && ends_within "$kubelet/kubelet.crt" "$seconds
   changed "$kubelet/kubelet.crt"
 fi
 if [ -f "$current" ]; then
-  ends_within "$current" 600 || exit 0
+  ends_within "$current" 0 || exit 0
 else
   kubeconfig_certificate "$kubeletconf" | openssl x509 -noout -checkend "$seconds" >/dev/null && exit 0
 fi
