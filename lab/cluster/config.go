@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/big"
 	"os"
+	"strings"
 	"text/template"
 	"time"
 )
@@ -78,12 +79,9 @@ func (r renderer) render(name string, node Node) ([]byte, error) {
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 		cgroups = "systemd"
 	}
-	etcdCluster := ""
-	for i, n := range c.ControlPlanes() {
-		if i > 0 {
-			etcdCluster += ","
-		}
-		etcdCluster += fmt.Sprintf("etcd-%s=https://%s:2380", n.Name, n.IP)
+	var etcdCluster []string
+	for _, n := range c.ControlPlanes() {
+		etcdCluster = append(etcdCluster, fmt.Sprintf("etcd-%s=https://%s:2380", n.Name, n.IP))
 	}
 	data := map[string]any{
 		"Node": node, "Nodes": c.Nodes(), "ControlPlanes": c.ControlPlanes(), "KubeNodes": kubeNodes,
@@ -93,7 +91,7 @@ func (r renderer) render(name string, node Node) ([]byte, error) {
 		"Tainted": len(c.Workers()) > 0,
 		"Version": c.Spec.KubernetesVersion, "Endpoint": c.endpoint(), "SANs": c.sans(),
 		"Validity": duration(c.Spec.CertificateValidity), "HostEtcd": c.Spec.Etcd == EtcdHost, "EtcdType": c.Spec.Etcd,
-		"EtcdCluster": etcdCluster, "CgroupDriver": cgroups, "KeyFile": c.KeyFile(),
+		"EtcdCluster": strings.Join(etcdCluster, ","), "CgroupDriver": cgroups, "KeyFile": c.KeyFile(),
 		"Token": r.secrets.Token, "CertificateKey": r.secrets.CertificateKey, "EncryptionKey": r.secrets.EncryptionKey,
 	}
 	text, err := templates.ReadFile("templates/" + name)

@@ -266,8 +266,11 @@ func waitSSH(ctx context.Context, n Node) error {
 			return err
 		}
 		banner := make([]byte, 4)
-		if _, err := io.ReadFull(conn, banner); err != nil || string(banner) != "SSH-" {
-			return fmt.Errorf("no ssh banner: %q (%v)", banner, err)
+		if _, err := io.ReadFull(conn, banner); err != nil {
+			return fmt.Errorf("reading the ssh banner: %w", err)
+		}
+		if string(banner) != "SSH-" {
+			return fmt.Errorf("no ssh banner: %q", banner)
 		}
 		return nil
 	})

@@ -49,7 +49,7 @@ func newCluster(ctx context.Context, t *testing.T, spec cluster.Spec) *cluster.C
 	if err := cluster.Down(ctx, env, spec.Name); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	t.Cleanup(func() { //nolint:contextcheck // the test's own has ended by then
 		if t.Failed() && os.Getenv(keepEnv) != "" {
 			t.Logf("cluster %s is kept", spec.Name)
 			return

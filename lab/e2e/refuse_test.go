@@ -16,7 +16,7 @@ import (
 
 // TestRefuse breaks one thing after the other on one cluster. kscertctl must
 // say what is wrong, end with the contract's exit code and change nothing.
-func TestRefuse(t *testing.T) {
+func TestRefuse(t *testing.T) { //nolint:tparallel // one fault at a time on one cluster
 	t.Parallel()
 	ctx := testContext(t, 20*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-refuse", ControlPlanes: 1, Workers: 1})

@@ -102,7 +102,7 @@ func (d daemon) start(ctx context.Context) (*Engine, error) {
 	for !e.Answers(ctx) {
 		select {
 		case err := <-exited:
-			return nil, fmt.Errorf("dockerd ended (%v); its log is %s", err, d.logFile())
+			return nil, fmt.Errorf("dockerd ended (%w); its log is %s", err, d.logFile())
 		case <-ctx.Done():
 			return nil, fmt.Errorf("waiting for dockerd to answer: %w; its log is %s", ctx.Err(), d.logFile())
 		case <-time.After(200 * time.Millisecond):
@@ -127,7 +127,7 @@ func (d daemon) pid() (int, error) {
 	}
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil || !strings.Contains(string(cmdline), d.pidFile()) {
-		return 0, nil
+		return 0, nil //nolint:nilerr // no such process: another's ID, or ended
 	}
 	return pid, nil
 }

@@ -72,7 +72,7 @@ func (e *Engine) Containers(ctx context.Context, cluster string) ([]Container, e
 		return nil, err
 	}
 	var list []Container
-	for _, line := range strings.Fields(string(out)) {
+	for line := range strings.FieldsSeq(string(out)) {
 		f := strings.SplitN(line, "|", 4)
 		if len(f) == 4 {
 			list = append(list, Container{f[0], f[1], f[2], f[3]})

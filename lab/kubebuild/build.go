@@ -94,7 +94,7 @@ func sourceDigest(source fs.FS, version string) (string, error) {
 }
 
 func build(ctx context.Context, source fs.FS, version, out string, log io.Writer) error {
-	moduleDir, err := downloadKubernetes(ctx, version, log)
+	moduleDir, err := downloadKubernetes(ctx, version)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func build(ctx context.Context, source fs.FS, version, out string, log io.Writer
 }
 
 // downloadKubernetes fetches the module and returns its directory.
-func downloadKubernetes(ctx context.Context, version string, log io.Writer) (string, error) {
+func downloadKubernetes(ctx context.Context, version string) (string, error) {
 	out, err := sh.Run(ctx, sh.Command{
 		Args: []string{"go", "mod", "download", "-json", "k8s.io/kubernetes@v" + version},
 		Dir:  os.TempDir(), Env: []string{"GOWORK=off", "GOFLAGS="},
