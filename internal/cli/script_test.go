@@ -1,0 +1,45 @@
+package cli_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/infrapuzzle/kscertctl/internal/cli"
+)
+
+// TestMain lets the scripts call kscertctl: it is this test binary, running the
+// real Main in a process of its own.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"kscertctl": func() { os.Exit(cli.Main(os.Args[1:], cli.OSStreams())) },
+		// code NUMBER COMMAND...: the command must end with exactly this exit code.
+		"code": code,
+	})
+}
+
+// TestScripts runs testdata/script/*.txt: each is a story of the command line.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(env *testscript.Env) error {
+			config := filepath.Join(env.WorkDir, ".ansible.cfg")
+			if err := os.WriteFile(config, nil, 0o600); err != nil {
+				return err
+			}
+			// Nothing of the one who runs the tests: neither state nor settings.
+			for key, value := range map[string]string{
+				"HOME": env.WorkDir, "XDG_STATE_HOME": filepath.Join(env.WorkDir, "state"), "ANSIBLE_CONFIG": config,
+				"ANSIBLE_HOME": filepath.Join(env.WorkDir, ".ansible"), "LC_ALL": "C.UTF-8",
+			} {
+				env.Setenv(key, value)
+			}
+			return nil
+		},
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+	})
+}

@@ -1,0 +1,575 @@
+package ansible
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+)
+
+// These tests run the real Ansible; without it they cannot say anything.
+func needAnsible(t testing.TB) {
+	t.Helper()
+	for _, name := range []string{"ansible-playbook", "ansible-inventory"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Fatalf("%s is not installed: run hack/packages unit, or apt-get install ansible-core (%v)", name, err)
+		}
+	}
+}
+
+// callbacks is the folder of the event callback.
+func callbacks(t testing.TB) string {
+	t.Helper()
+	dir, err := filepath.Abs("../../playbooks/plugins/callback")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// local is an inventory whose hosts are this machine, by these names.
+func local(t testing.TB, hosts ...string) string {
+	t.Helper()
+	return file(t, "hosts.ini", strings.Join(hosts, "\n")+"\n[all:vars]\nansible_connection=local\nansible_python_interpreter=auto_silent\n")
+}
+
+func file(t testing.TB, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func runner(t testing.TB, o Options) *Runner {
+	t.Helper()
+	needAnsible(t)
+	r, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// book makes a run of a playbook with these tasks on all hosts.
+func book(t testing.TB, tasks string) Playbook {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "test.yml")
+	text := "- name: Test\n  hosts: \"{{ target | default('all') }}\"\n  gather_facts: false\n  tasks:\n" + tasks
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return Playbook{
+		Path: path, Dir: dir, CallbackDir: callbacks(t), Isolated: true,
+		Events: filepath.Join(dir, "events.jsonl"), Log: filepath.Join(dir, "log"),
+	}
+}
+
+func TestRunSucceeds(t *testing.T) {
+	t.Parallel()
+	r := runner(t, Options{Inventories: []string{local(t, "a", "b")}, ExtraVars: []string{"word=user"}})
+	p := book(t, `
+    - name: Say a word
+      ansible.builtin.raw: "printf '%s' {{ word }}"
+      changed_when: false
+      tags: [kscert_payload]
+    - name: Change something
+      ansible.builtin.raw: "true"
+`)
+	p.Hosts = []string{"a", "b"}
+	p.Vars = map[string]any{"word": "ours"} // they win over the user's
+	var screen bytes.Buffer
+	p.Output = &screen
+	var kinds []string
+	o, err := r.Run(t.Context(), p, func(e Event) {
+		if e.Event != "result" && e.Event != "task_start" {
+			kinds = append(kinds, e.Event)
+		}
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, screen.String())
+	}
+	if o.ExitCode != 0 || o.Stats["a"].Changed != 1 || o.Stats["b"].OK != 2 || len(o.Failures) > 0 {
+		t.Errorf("outcome: %+v", o)
+	}
+	if want := map[string]string{"a": "ours", "b": "ours"}; !maps.Equal(o.Payloads, want) {
+		t.Errorf("payloads are %v, want %v", o.Payloads, want)
+	}
+	if want := []string{"hello", "playbook_start", "play_start", "stats"}; !slices.Equal(kinds, want) {
+		t.Errorf("events are %v, want %v", kinds, want)
+	}
+	log, err := os.ReadFile(p.Log)
+	if err != nil || !bytes.Equal(log, screen.Bytes()) || !strings.Contains(string(log), "PLAY RECAP") {
+		t.Errorf("the log is %q (%v), the output was %q", log, err, screen.String())
+	}
+	for _, name := range []string{p.Log, p.Events} {
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v %v", name, info.Mode(), err)
+		}
+	}
+}
+
+// Ansible ends with 0 in all of these; none is a success.
+func TestExitCodeZeroIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name   string
+		vars   map[string]any
+		hosts  []string
+		reason string
+	}{
+		{"no host matched", map[string]any{"target": "nobody"}, []string{"a"}, "never ran on a"},
+		{"an expected host is not in the inventory", nil, []string{"a", "z"}, "never ran on z"},
+		{"an expected host was not asked", map[string]any{"target": "a"}, []string{"a", "b"}, "never ran on b"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			p := book(t, "    - ansible.builtin.raw: 'true'\n")
+			p.Vars, p.Hosts = row.vars, row.hosts
+			o, err := runner(t, Options{Inventories: []string{local(t, "a", "b")}}).Run(t.Context(), p, nil)
+			var failed *RunError
+			if !errors.As(err, &failed) || !strings.Contains(failed.Reason, row.reason) {
+				t.Errorf("error is %v, want a RunError with %q", err, row.reason)
+			}
+			if o.ExitCode != 0 {
+				t.Errorf("exit code is %d: the test tests nothing", o.ExitCode)
+			}
+		})
+	}
+}
+
+func TestFailedTask(t *testing.T) {
+	t.Parallel()
+	p := book(t, `
+    - name: Break on b
+      ansible.builtin.raw: "echo out; echo because >&2; {{ 'exit 3' if inventory_hostname == 'b' else 'true' }}"
+    - name: Ignored
+      ansible.builtin.raw: exit 4
+      ignore_errors: true
+`)
+	_, err := runner(t, Options{Inventories: []string{local(t, "a", "b")}}).Run(t.Context(), p, nil)
+	var failed *RunError
+	if !errors.As(err, &failed) {
+		t.Fatalf("error is %v, want a RunError", err)
+	}
+	if failed.Reason != "failed on b" || failed.Log != p.Log || err.Error() != "playbook test.yml: failed on b" {
+		t.Errorf("%+v: %v", failed, err)
+	}
+	if len(failed.Failures) != 1 {
+		t.Fatalf("failures: %+v", failed.Failures)
+	}
+	f := failed.Failures[0]
+	if f.Host != "b" || f.Status != "failed" || f.Task == nil || f.Task.Name != "Break on b" || !strings.HasPrefix(f.Task.Path, p.Path+":") {
+		t.Errorf("failure: %+v, task %+v", f, f.Task)
+	}
+	if f.Evidence == nil || f.Evidence.RC == nil || fmt.Sprint(f.Evidence.RC) != "3" || !strings.Contains(f.Evidence.Stdout+f.Evidence.Stderr, "because") {
+		t.Errorf("evidence: %+v", f.Evidence)
+	}
+}
+
+func TestBrokenPlaybook(t *testing.T) {
+	t.Parallel()
+	p := book(t, "    - no.such.module: {}\n")
+	o, err := runner(t, Options{Inventories: []string{local(t, "a")}}).Run(t.Context(), p, nil)
+	var failed *RunError
+	if !errors.As(err, &failed) || o.ExitCode == 0 || o.Stats != nil {
+		t.Errorf("error is %v, outcome %+v", err, o)
+	}
+}
+
+func TestUnreachableHost(t *testing.T) {
+	t.Parallel()
+	inv := file(t, "hosts.ini", "a ansible_connection=local\nb ansible_host=127.0.0.1 ansible_port=1 ansible_ssh_common_args='-o ConnectTimeout=5'\n")
+	o, err := runner(t, Options{Inventories: []string{inv}}).Run(t.Context(), book(t, "    - ansible.builtin.raw: 'true'\n"), nil)
+	var failed *RunError
+	if !errors.As(err, &failed) || !slices.Equal(failed.Unreachable, []string{"b"}) || failed.Reason != "could not reach b" {
+		t.Errorf("error is %v: %+v", err, failed)
+	}
+	if o.Stats["a"].OK != 1 || len(o.Failures) != 1 || o.Failures[0].Status != "unreachable" || o.Failures[0].Evidence == nil {
+		t.Errorf("outcome: %+v", o)
+	}
+}
+
+// A token under no_log is nowhere: not in an event, not in the outcome. Output
+// of tasks that succeed is left out too, since it may hold one.
+func TestNoLogLeaksNothing(t *testing.T) {
+	t.Parallel()
+	const token = "s3cr3t.canary"
+	p := book(t, `
+    - name: Make a token
+      ansible.builtin.raw: "printf %s%s s3cr3t .canary"
+      register: made
+      no_log: true
+      tags: [kscert_payload]
+    - name: Use it, and fail
+      ansible.builtin.raw: "echo {{ made.stdout }}; exit 1"
+      no_log: true
+      ignore_errors: true
+    - name: In a loop
+      ansible.builtin.raw: "echo {{ item }}; exit 1"
+      loop: ["{{ made.stdout }}"]
+      no_log: true
+      ignore_errors: true
+    - name: Print it where it is not forbidden
+      ansible.builtin.raw: "printf %s%s s3cr3t .canary"
+`)
+	o, err := runner(t, Options{Inventories: []string{local(t, "a")}}).Run(t.Context(), p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err := os.ReadFile(p.Events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(o.Payloads) > 0 || bytes.Contains(events, []byte(token)) || strings.Contains(fmt.Sprintf("%+v", o), token) {
+		t.Errorf("the token is in\n%s\n%+v", events, o)
+	}
+	if got := bytes.Count(events, []byte(`"censored"`)); got < 3 {
+		t.Errorf("%d results are censored, want those of three tasks:\n%s", got, events)
+	}
+}
+
+// A payload of 1 MiB passes whole.
+func TestHugePayload(t *testing.T) {
+	t.Parallel()
+	p := book(t, `
+    - ansible.builtin.raw: "head -c 1048576 /dev/zero | tr '\\0' x; echo; echo end"
+      tags: [kscert_payload]
+`)
+	o, err := runner(t, Options{Inventories: []string{local(t, "a")}}).Run(t.Context(), p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.TrimRight(strings.ReplaceAll(o.Payloads["a"], "\r", ""), "\n")
+	if want := strings.Repeat("x", 1<<20) + "\nend"; got != want {
+		t.Errorf("the payload has %d bytes, want %d", len(got), len(want))
+	}
+}
+
+// Cancelling ends Ansible and everything it started.
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	pidFile := filepath.Join(t.TempDir(), "pids")
+	p := book(t, fmt.Sprintf(`
+    - ansible.builtin.raw: "echo $$ > %[1]s.tmp; sh -c 'echo $$ >> %[1]s.tmp; mv %[1]s.tmp %[1]s; sleep 60; true'; true"
+`, pidFile))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	r := runner(t, Options{Inventories: []string{local(t, "a")}})
+	go func() { _, err := r.Run(ctx, p, nil); ended <- err }()
+
+	var pids []int
+	for deadline := time.Now().Add(30 * time.Second); len(pids) < 2; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the task never began")
+		}
+		data, _ := os.ReadFile(pidFile)
+		pids = nil
+		for f := range strings.FieldsSeq(string(data)) {
+			if pid, err := strconv.Atoi(f); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	start := time.Now()
+	cancel()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("error is %v", err)
+		}
+	case <-time.After(15 * time.Second):
+		t.Fatal("Run did not come back")
+	}
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("it took %s to end", d)
+	}
+	for _, pid := range pids {
+		gone := false
+		for deadline := time.Now().Add(2 * time.Second); !gone && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			gone = !alive(pid)
+		}
+		if !gone {
+			t.Errorf("process %d of the task outlived the cancellation", pid)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// alive is false for a zombie too: nobody may be there to reap it.
+func alive(pid int) bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(data), ") ")
+	return !strings.HasPrefix(rest, "Z")
+}
+
+// A context that has ended before anything began starts nothing that goes on.
+func TestCancelledBefore(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	mark := filepath.Join(t.TempDir(), "mark")
+	p := book(t, "    - ansible.builtin.raw: touch "+mark+"\n")
+	if _, err := runner(t, Options{Inventories: []string{local(t, "a")}}).Run(ctx, p, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v", err)
+	}
+	if _, err := os.Stat(mark); err == nil {
+		t.Error("the task was carried out")
+	}
+}
+
+// --- what is handed to ansible-playbook -----------------------------------------
+
+func script(t testing.TB, dir, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text), 0o700); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+}
+
+func TestArguments(t *testing.T) {
+	t.Parallel()
+	bin := t.TempDir()
+	script(t, bin, "ansible-playbook", `for a; do printf '%s\n' "$a"; done; env | grep -E '^(ANSIBLE|KSCERT)_' | sort`)
+	a, b := local(t, "a"), local(t, "b")
+	r, err := New(Options{
+		Inventories: []string{a, b, "x,y"}, BinDir: bin, User: "root", PrivateKey: "/k", Forks: 7, Become: true,
+		ExtraVars: []string{"one=1", "@f.yml"}, VaultIDs: []string{"v@p"}, VaultPasswordFiles: []string{"pw"}, Verbosity: 2,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := book(t, "")
+	p.Args, p.Vars = []string{"--diff"}, map[string]any{"kscert_hosts": "a,b"}
+	var out bytes.Buffer
+	p.Output = &out
+	if _, err := r.Run(t.Context(), p, nil); err == nil {
+		t.Error("a run without events is a success")
+	}
+	lines := strings.Split(out.String(), "\n")
+	for _, want := range []string{
+		"--inventory=" + a, "--inventory=" + b, "--inventory=x,y", "--vault-id=v@p", "--vault-password-file=pw",
+		"--extra-vars=one=1", "--extra-vars=@f.yml", "-vv", p.Path, "--diff",
+		"KSCERT_EVENTS=" + p.Events, "ANSIBLE_CALLBACKS_ENABLED=kscert_events", "ANSIBLE_RETRY_FILES_ENABLED=False",
+	} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("%q is not among\n%s", want, out.String())
+		}
+	}
+	for _, want := range []string{`kscert_hosts`, "--become", "--forks", "7", "--user", "--private-key"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+	// Of two values of a variable the last one counts: ours.
+	users, ours := strings.Index(out.String(), "--extra-vars=one=1"), strings.Index(out.String(), "kscert_hosts")
+	if users > ours {
+		t.Errorf("the user's variables come after ours:\n%s", out.String())
+	}
+}
+
+// Kubespray's own playbooks keep the user's configuration.
+func TestEnvironmentOfOthersPlaybooks(t *testing.T) {
+	t.Parallel()
+	for _, isolated := range []bool{false, true} {
+		env := Playbook{Isolated: isolated, Events: "e", CallbackDir: "/c"}.env()
+		for _, name := range []string{"ANSIBLE_CALLBACKS_ENABLED", "ANSIBLE_CACHE_PLUGIN"} {
+			if _, set := env[name]; set != isolated {
+				t.Errorf("isolated %t: %s is set: %t", isolated, name, set)
+			}
+		}
+		if env["KSCERT_EVENTS"] != "e" || !strings.HasPrefix(env["ANSIBLE_CALLBACK_PLUGINS"], "/c:") {
+			t.Errorf("isolated %t: %v", isolated, env)
+		}
+	}
+}
+
+// --- versions -------------------------------------------------------------------
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name, says string
+		want       string
+		tooOld     bool
+		unusable   bool
+	}{
+		{name: "before ansible-core", says: "echo 'ansible-playbook 2.9.6'", want: "2.9.6", tooOld: true},
+		{name: "ansible-core 2.10", says: "echo 'ansible-playbook 2.10.8'", want: "2.10.8", tooOld: true},
+		{name: "the oldest", says: "echo 'ansible-playbook [core 2.11.0]'", want: "2.11.0"},
+		{name: "Debian's", says: "echo 'ansible-playbook [core 2.14.18]'; echo '  config file = None'", want: "2.14.18"},
+		{name: "2.19", says: "echo 'ansible-playbook [core 2.19.0]'", want: "2.19.0"},
+		{name: "a pre-release", says: "echo 'ansible-playbook [core 2.20.0rc1]'", want: "2.20.0rc1"},
+		{name: "version 3", says: "echo 'ansible-playbook [core 3.0.1]'", want: "3.0.1"},
+		{name: "garbage", says: "echo hello", unusable: true},
+		{name: "a failure", says: "echo 'ansible-playbook [core 2.14.18]'; echo broken >&2; exit 1", unusable: true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			bin := t.TempDir()
+			script(t, bin, "ansible-playbook", row.says+"\n")
+			r, err := New(Options{Inventories: []string{"a,"}, BinDir: bin})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := r.Version(t.Context())
+			var (
+				old   *VersionError
+				tools *NotInstalledError
+			)
+			if errors.As(err, &old) != row.tooOld || errors.As(err, &tools) != row.unusable || (err != nil) != (row.tooOld || row.unusable) || got != row.want {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestVersionWithoutAnsible(t *testing.T) {
+	t.Parallel()
+	r, err := New(Options{Inventories: []string{"a,"}, BinDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tools *NotInstalledError
+	if _, err := r.Version(t.Context()); !errors.As(err, &tools) || !strings.HasSuffix(tools.Command, "/ansible-playbook") || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Version: %v", err)
+	}
+	if _, err := r.Inventory(t.Context()); !errors.As(err, &tools) {
+		t.Errorf("Inventory: %v", err)
+	}
+	if _, err := r.Run(t.Context(), Playbook{}, nil); !errors.As(err, &tools) {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestVersionOfTheInstalledAnsible(t *testing.T) {
+	t.Parallel()
+	if v, err := runner(t, Options{Inventories: []string{"a,"}}).Version(t.Context()); err != nil || !strings.HasPrefix(v, "2.") {
+		t.Errorf("%q, %v", v, err)
+	}
+}
+
+// --- inventories ----------------------------------------------------------------
+
+func TestInventoryErrors(t *testing.T) {
+	t.Parallel()
+	needAnsible(t)
+	for _, row := range []struct {
+		name string
+		path string
+		text string
+	}{
+		{"missing", "/nonexistent/hosts.ini", "it does not exist"},
+		{"empty", file(t, "hosts.ini", ""), "the file is empty"},
+		{"unparsable", file(t, "hosts.yml", "all: [\n"), ""},
+		{"vaulted without a password", file(t, "hosts.yml", "$ANSIBLE_VAULT;1.1;AES256\n3132\n"), ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			r, err := New(Options{Inventories: []string{row.path}})
+			if err == nil {
+				var data []byte
+				data, err = r.Inventory(t.Context())
+				if err == nil {
+					t.Fatalf("no error, but %s", data)
+				}
+			}
+			var wrong *InventoryError
+			if !errors.As(err, &wrong) || !strings.Contains(err.Error(), row.text) || !strings.Contains(err.Error(), row.path) || wrong.Detail == "" {
+				t.Errorf("error is %v", err)
+			}
+		})
+	}
+	var wrong *InventoryError
+	if _, err := New(Options{}); !errors.As(err, &wrong) || err.Error() != "inventory: no inventory was given" {
+		t.Errorf("without any: %v", err)
+	}
+}
+
+func TestTwoInventories(t *testing.T) {
+	t.Parallel()
+	a, b := file(t, "a.ini", "[kube_control_plane]\ncp1\n"), file(t, "b.ini", "[kube_node]\nw1\n")
+	data, err := runner(t, Options{Inventories: []string{a, b}}).Inventory(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := cluster.Parse(data)
+	if got := cluster.Names(c.Nodes); err != nil || !slices.Equal(got, []string{"cp1", "w1"}) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// Every example of inventory-examples/ describes the cluster that its head says.
+func TestInventoryExamples(t *testing.T) {
+	t.Parallel()
+	needAnsible(t)
+	const root = "../../inventory-examples"
+	want := map[string][]string{ // name: roles, with the Kubernetes name where it differs
+		"single.ini":  {"node1: [control-plane etcd]", "node2: [worker]", "node3: [worker]"},
+		"ha":          {"cp1: [control-plane etcd]", "cp2: [control-plane etcd]", "cp3: [control-plane etcd]", "worker1: [worker]", "worker2: [worker]", "worker3: [worker]"},
+		"bastion.ini": {"cp1: [control-plane etcd]", "cp2: [control-plane etcd]", "cp3: [control-plane etcd]", "worker1: [worker]", "worker2: [worker]"},
+		"external-etcd": {
+			"cp1: [control-plane]", "cp2: [control-plane]", "worker1: [worker]", "worker2: [worker]", "etcd1: [etcd]", "etcd2: [etcd]", "etcd3: [etcd]",
+		},
+		"legacy-groups.ini": {
+			"master-a: [control-plane etcd]", "master-b: [control-plane etcd]", "master-c: [control-plane etcd]",
+			"worker-a: [worker]", "worker-b (worker-b.example.com): [worker]",
+		},
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".md") {
+			continue
+		}
+		t.Run(e.Name(), func(t *testing.T) {
+			t.Parallel()
+			nodes, known := want[e.Name()]
+			if !known {
+				t.Fatalf("nobody says what %s describes: add it to this test", e.Name())
+			}
+			data, err := runner(t, Options{Inventories: []string{filepath.Join(root, e.Name())}}).Inventory(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := cluster.Parse(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, n := range c.Nodes {
+				name := n.Name
+				if n.KubernetesName != name {
+					name += " (" + n.KubernetesName + ")"
+				}
+				got = append(got, fmt.Sprintf("%s: %v", name, n.Roles))
+			}
+			if !slices.Equal(got, nodes) {
+				t.Errorf("nodes are\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(nodes, "\n  "))
+			}
+		})
+	}
+	if len(entries) < len(want) {
+		t.Errorf("examples are missing: %v", entries)
+	}
+}
