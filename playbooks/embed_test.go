@@ -1,0 +1,79 @@
+package playbooks_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/infrapuzzle/kscertctl/playbooks"
+)
+
+func sorted(s []string) []string { return slices.Sorted(slices.Values(s)) }
+
+func owner(info os.FileInfo) string {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "unknown"
+	}
+	return fmt.Sprintf("%d:%d", st.Uid, st.Gid)
+}
+
+func parsed(t *testing.T, text []byte) *x509.Certificate {
+	t.Helper()
+	block, _ := pem.Decode(text)
+	if block == nil {
+		t.Fatal("no PEM")
+	}
+	x, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// A run directory holds exactly what is run: every file of this folder that
+// Ansible may read.
+func TestWriteTo(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "playbooks")
+	if err := playbooks.WriteTo(dir); err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	err := filepath.WalkDir(".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || strings.HasSuffix(path, ".go") || strings.Contains(path, "__pycache__") || strings.HasSuffix(path, ".md") {
+			return err
+		}
+		count++
+		want, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if got, err := os.ReadFile(filepath.Join(dir, path)); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s was not written as it is: %v", path, err)
+		}
+		return nil
+	})
+	if err != nil || count < 20 {
+		t.Errorf("%d files compared, %v", count, err)
+	}
+	for _, name := range []string{playbooks.Inspect, playbooks.Backup, playbooks.PrePhase, playbooks.RenewCerts, playbooks.KubeletBootstrap, playbooks.CallbackDir + "/kscert_events.py"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := playbooks.WriteTo(dir); err == nil {
+		t.Error("it was written over")
+	}
+	if err := playbooks.WriteTo("/proc/nowhere"); err == nil {
+		t.Error("written to where nothing can be")
+	}
+}
