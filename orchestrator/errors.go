@@ -134,10 +134,10 @@ func refusal(d diagnosis.Diagnosis) *Error {
 
 // stepError says which step stopped the run, on which node, at which task.
 func stepError(err error, step plan.Step, changed bool, runDir, backups string) *Error {
-	e := &Error{Code: ExitNotBegun, Err: err, Next: "nothing was changed on any node; correct this and run again"}
+	e := &Error{Code: ExitNotBegun, Err: err, Next: "nothing was changed on any node; when this is mended, run kscertctl again"}
 	if changed {
 		e.Code = ExitStopped
-		e.Next = fmt.Sprintf("correct this and run kscertctl again: it goes on with what is still due. What was there before lies on each node in %s", backups)
+		e.Next = "when this is mended, run kscertctl again: it goes on with what is still due. What was there before lies on each node in " + backups
 	}
 	e.Summary = fmt.Sprintf("step %s stopped: %v", step.ID, err)
 	var (
@@ -148,6 +148,7 @@ func stepError(err error, step plan.Step, changed bool, runDir, backups string) 
 	case errors.Is(err, context.Canceled):
 		e.Code = ExitInterrupted
 		e.Summary = fmt.Sprintf("interrupted in step %s", step.ID)
+		e.Next = strings.Replace(e.Next, "when this is mended, ", "", 1)
 	case errors.As(err, &playbook):
 		e.Summary = fmt.Sprintf("step %s: %s", step.ID, playbook.Reason)
 		e.Evidence = taskEvidence(playbook)

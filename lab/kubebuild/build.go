@@ -21,7 +21,7 @@ import (
 )
 
 // DefaultVersion is the Kubernetes version a lab runs if none is asked for.
-const DefaultVersion = "1.33.13"
+const DefaultVersion = "1.34.4"
 
 // recipe is part of the cache key: raise it when the way of building changes.
 const recipe = "1"
