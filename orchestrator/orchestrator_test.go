@@ -17,6 +17,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
 // fakeAnsible is a folder with commands that tell of one control plane whose
@@ -165,7 +166,7 @@ func TestRunStopsAtAGate(t *testing.T) {
 	data, _ := os.ReadFile(filepath.Join(r.Dir, "journal.jsonl"))
 	var got []string
 	for line := range strings.Lines(string(data)) {
-		var e struct{ Event, Step, Outcome string }
+		var e run.Entry
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			t.Fatal(err)
 		}

@@ -35,23 +35,23 @@ type Leaf struct {
 }
 
 // Authority makes a certificate authority that ends in ten years.
-func Authority(t testing.TB, name string) Pair {
-	t.Helper()
-	return AuthorityUntil(t, name, time.Now().AddDate(10, 0, 0))
+func Authority(tb testing.TB, name string) Pair {
+	tb.Helper()
+	return AuthorityUntil(tb, name, time.Now().AddDate(10, 0, 0))
 }
 
 // AuthorityUntil makes a certificate authority with an end of its own.
-func AuthorityUntil(t testing.TB, name string, end time.Time) Pair {
-	t.Helper()
-	return Pair{}.sign(t, &x509.Certificate{
+func AuthorityUntil(tb testing.TB, name string, end time.Time) Pair {
+	tb.Helper()
+	return Pair{}.sign(tb, &x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().AddDate(-2, 0, 0), NotAfter: end,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	})
 }
 
 // Issue signs a certificate with a key of its own.
-func (p Pair) Issue(t testing.TB, l Leaf) Pair {
-	t.Helper()
+func (p Pair) Issue(tb testing.TB, l Leaf) Pair {
+	tb.Helper()
 	template := &x509.Certificate{
 		Subject: pkix.Name{CommonName: l.CommonName}, DNSNames: l.DNSNames, ExtKeyUsage: l.Usages,
 		NotBefore: l.NotBefore, NotAfter: l.NotAfter, BasicConstraintsValid: true,
@@ -68,17 +68,17 @@ func (p Pair) Issue(t testing.TB, l Leaf) Pair {
 	if template.NotAfter.IsZero() {
 		template.NotAfter = time.Now().AddDate(1, 0, 0)
 	}
-	return p.sign(t, template)
+	return p.sign(tb, template)
 }
 
 // sign makes a key and a certificate; without a key of its own p lets the new
 // certificate sign itself.
-func (p Pair) sign(t testing.TB, template *x509.Certificate) Pair {
-	t.Helper()
+func (p Pair) sign(tb testing.TB, template *x509.Certificate) Pair {
+	tb.Helper()
 	must := func(err error) {
-		t.Helper()
+		tb.Helper()
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -20,61 +20,61 @@ import (
 )
 
 // These tests run the real Ansible; without it they cannot say anything.
-func needAnsible(t testing.TB) {
-	t.Helper()
+func needAnsible(tb testing.TB) {
+	tb.Helper()
 	for _, name := range []string{"ansible-playbook", "ansible-inventory"} {
 		if _, err := exec.LookPath(name); err != nil {
-			t.Fatalf("%s is not installed: run hack/packages unit, or apt-get install ansible-core (%v)", name, err)
+			tb.Fatalf("%s is not installed: run hack/packages unit, or apt-get install ansible-core (%v)", name, err)
 		}
 	}
 }
 
 // callbacks is the folder of the event callback.
-func callbacks(t testing.TB) string {
-	t.Helper()
+func callbacks(tb testing.TB) string {
+	tb.Helper()
 	dir, err := filepath.Abs("../../playbooks/plugins/callback")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return dir
 }
 
 // local is an inventory whose hosts are this machine, by these names.
-func local(t testing.TB, hosts ...string) string {
-	t.Helper()
-	return file(t, "hosts.ini", strings.Join(hosts, "\n")+"\n[all:vars]\nansible_connection=local\nansible_python_interpreter=auto_silent\n")
+func local(tb testing.TB, hosts ...string) string {
+	tb.Helper()
+	return file(tb, "hosts.ini", strings.Join(hosts, "\n")+"\n[all:vars]\nansible_connection=local\nansible_python_interpreter=auto_silent\n")
 }
 
-func file(t testing.TB, name, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
+func file(tb testing.TB, name, text string) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return path
 }
 
-func runner(t testing.TB, o Options) *Runner {
-	t.Helper()
-	needAnsible(t)
+func runner(tb testing.TB, o Options) *Runner {
+	tb.Helper()
+	needAnsible(tb)
 	r, err := New(o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return r
 }
 
 // book makes a run of a playbook with these tasks on all hosts.
-func book(t testing.TB, tasks string) Playbook {
-	t.Helper()
-	dir := t.TempDir()
+func book(tb testing.TB, tasks string) Playbook {
+	tb.Helper()
+	dir := tb.TempDir()
 	path := filepath.Join(dir, "test.yml")
 	text := "- name: Test\n  hosts: \"{{ target | default('all') }}\"\n  gather_facts: false\n  tasks:\n" + tasks
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return Playbook{
-		Path: path, Dir: dir, CallbackDir: callbacks(t), Isolated: true,
+		Path: path, Dir: dir, CallbackDir: callbacks(tb), Isolated: true,
 		Events: filepath.Join(dir, "events.jsonl"), Log: filepath.Join(dir, "log"),
 	}
 }
@@ -338,10 +338,10 @@ func TestCancelledBefore(t *testing.T) {
 
 // --- what is handed to ansible-playbook -----------------------------------------
 
-func script(t testing.TB, dir, name, text string) {
-	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text), 0o700); err != nil { //nolint:gosec // a program
-		t.Fatal(err)
+func script(tb testing.TB, dir, name, text string) {
+	tb.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text), 0o700); err != nil {
+		tb.Fatal(err)
 	}
 }
 

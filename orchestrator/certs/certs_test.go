@@ -25,11 +25,11 @@ var (
 )
 
 // selfSigned makes a certificate at run time: no key is part of the repository.
-func selfSigned(t testing.TB) []byte {
-	t.Helper()
+func selfSigned(tb testing.TB) []byte {
+	tb.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(0xC0FFEE), Subject: pkix.Name{CommonName: "kube-apiserver", Organization: []string{"system:masters"}},
@@ -38,7 +38,7 @@ func selfSigned(t testing.TB) []byte {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return der
 }

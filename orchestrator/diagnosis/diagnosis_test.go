@@ -604,12 +604,13 @@ func TestEvidence(t *testing.T) {
 	}
 }
 
-// Without its own certificate's name a member's folder is compared as it is.
+// In a folder with the certificates of all members, another's is not compared
+// with what this one serves.
 func TestServedEtcdCertificate(t *testing.T) {
 	t.Parallel()
 	second := func(n *snapshot.Node) { // as the first etcd node of Kubespray: it holds every member's
-		n.Certificates = append(n.Certificates, certs.Certificate{
-			Kind: certs.KindEtcdMember, Path: tc.EtcdPKI + "/member-cp2.pem", Fingerprint: "of cp2",
+		n.Certificates = slices.Insert(n.Certificates, 0, certs.Certificate{
+			Kind: certs.KindEtcdMember, Path: tc.EtcdPKI + "/member-another.pem", Fingerprint: "of another",
 			NotBefore: tc.Now.Add(-tc.Day), NotAfter: tc.Now.Add(300 * tc.Day),
 		})
 	}

@@ -26,15 +26,15 @@ var cp1 = cluster.Node{Name: "cp1", KubernetesName: "cp1", Roles: []cluster.Role
 // pki are the certificates that the files in testdata ask for, by name.
 type pki map[string]testpki.Pair
 
-func makePKI(t testing.TB) pki {
-	t.Helper()
-	ca := testpki.Authority(t, "kubernetes")
+func makePKI(tb testing.TB) pki {
+	tb.Helper()
+	ca := testpki.Authority(tb, "kubernetes")
 	return pki{
 		"ca":             ca,
-		"apiserver":      ca.Issue(t, testpki.Leaf{CommonName: "kube-apiserver", DNSNames: []string{"kubernetes", "localhost"}, IPs: []string{"10.0.0.1"}}),
-		"kubelet-client": ca.Issue(t, testpki.Leaf{CommonName: "system:node:cp1", Organization: "system:nodes"}),
-		"admin":          ca.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin"}),
-		"member":         ca.Issue(t, testpki.Leaf{CommonName: "etcd-member-cp1"}),
+		"apiserver":      ca.Issue(tb, testpki.Leaf{CommonName: "kube-apiserver", DNSNames: []string{"kubernetes", "localhost"}, IPs: []string{"10.0.0.1"}}),
+		"kubelet-client": ca.Issue(tb, testpki.Leaf{CommonName: "system:node:cp1", Organization: "system:nodes"}),
+		"admin":          ca.Issue(tb, testpki.Leaf{CommonName: "kubernetes-admin"}),
+		"member":         ca.Issue(tb, testpki.Leaf{CommonName: "etcd-member-cp1"}),
 	}
 }
 
@@ -44,8 +44,8 @@ func (p pki) fingerprint(name string) string {
 }
 
 // output reads what a collector printed, with certificates put in.
-func (p pki) output(t testing.TB, file string) []byte {
-	t.Helper()
+func (p pki) output(tb testing.TB, file string) []byte {
+	tb.Helper()
 	tmpl, err := template.New(file).Funcs(template.FuncMap{
 		"bars": func(name string) string {
 			return "|" + strings.ReplaceAll(strings.TrimSpace(string(p[name].Certificate)), "\n", "\n|")
@@ -54,20 +54,20 @@ func (p pki) output(t testing.TB, file string) []byte {
 		"sum":    func(text string) string { sum := sha256.Sum256([]byte(text)); return hex.EncodeToString(sum[:]) },
 	}).ParseFiles(filepath.Join("testdata", file))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var out bytes.Buffer
 	if err := tmpl.Execute(&out, nil); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out.Bytes()
 }
 
-func parse(t testing.TB, output []byte) snapshot.Node {
-	t.Helper()
+func parse(tb testing.TB, output []byte) snapshot.Node {
+	tb.Helper()
 	n, err := snapshot.Parse(cp1, output)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return n
 }
