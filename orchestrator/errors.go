@@ -76,11 +76,16 @@ func Code(err error) ExitCode {
 		return ExitDone
 	case errors.As(err, &e):
 		return e.Code
-	case errors.Is(err, context.Canceled):
+	case interrupted(err):
 		return ExitInterrupted
 	default:
 		return ExitUnexpected
 	}
+}
+
+// interrupted reports whether the caller's context ended the work.
+func interrupted(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // preflightError turns what the tools say before any node is asked.
@@ -92,7 +97,7 @@ func preflightError(err error) *Error {
 	)
 	e := &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; correct this and run again"}
 	switch {
-	case errors.Is(err, context.Canceled):
+	case interrupted(err):
 		e.Code, e.Summary = ExitInterrupted, "interrupted before any change"
 	case errors.As(err, &inventory):
 		e.Code = ExitUsage
@@ -145,7 +150,7 @@ func stepError(err error, step plan.Step, changed bool, runDir, backups string) 
 		timeout  *gate.TimeoutError
 	)
 	switch {
-	case errors.Is(err, context.Canceled):
+	case interrupted(err):
 		e.Code = ExitInterrupted
 		e.Summary = fmt.Sprintf("interrupted in step %s", step.ID)
 		e.Next = strings.Replace(e.Next, "when this is mended, ", "", 1)

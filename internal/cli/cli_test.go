@@ -27,7 +27,7 @@ func TestParseDays(t *testing.T) {
 			t.Errorf("%q: %s %v, want %s", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"", "d", "soon", "-1d", "-1h", "1.5d", "30", "30dd", "3d12h"} {
+	for _, in := range []string{"", "d", "soon", "-1d", "-1h", "1.5d", "30", "30 d", "+3d", "999999999d", "30dd", "3d12h"} {
 		if got, err := parseDays(in); err == nil {
 			t.Errorf("%q is taken for %s", in, got)
 		}

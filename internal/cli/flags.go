@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -65,8 +66,8 @@ func (f *inspectFlags) options(cmd *cobra.Command, s Streams) (orchestrator.Opti
 // of daylight saving; certificates count days of 24 hours.
 func parseDays(s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
-		var n int
-		if _, err := fmt.Sscanf(days+"\n", "%d\n", &n); err != nil || n < 0 {
+		n, err := strconv.ParseUint(days, 10, 16) // more would overflow a duration
+		if err != nil {
 			return 0, fmt.Errorf("%q is no number of days", s)
 		}
 		return time.Duration(n) * 24 * time.Hour, nil

@@ -31,7 +31,7 @@ func (p *processes) Command(name string, arg ...string) gaexec.Cmder {
 }
 
 func (p *processes) CommandContext(_ context.Context, name string, arg ...string) gaexec.Cmder {
-	return &process{Cmd: exec.Command(name, arg...), ctx: p.ctx, owner: p.owner, done: make(chan struct{})}
+	return &process{Cmd: exec.Command(name, arg...), ctx: p.ctx, owner: p.owner, done: make(chan struct{}), ended: make(chan struct{})}
 }
 
 // process is deliberately no *exec.Cmd: go-ansible ties the driver's own
@@ -41,6 +41,8 @@ type process struct {
 	ctx   context.Context //nolint:containedctx // see processes
 	owner *execute.DefaultExecute
 	done  chan struct{}
+	// ended is closed once nothing of the process tree is to be ended any more.
+	ended chan struct{}
 }
 
 func (p *process) Start() error {
@@ -58,6 +60,7 @@ func (p *process) Start() error {
 func (p *process) Wait() error {
 	err := p.Cmd.Wait()
 	close(p.done)
+	<-p.ended
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return &exec.ExitError{ProcessState: p.ProcessState, Stderr: []byte(err.Error())}
@@ -66,15 +69,25 @@ func (p *process) Wait() error {
 }
 
 func (p *process) endWithContext() {
+	defer close(p.ended)
 	select {
 	case <-p.done:
 		return
 	case <-p.ctx.Done():
 	}
+	var tree []int
+	// What Ansible leaves behind: a job in the background of a shell ignores an
+	// interrupt, and its parents are gone when Ansible is.
+	defer func() {
+		_ = syscall.Kill(-p.Process.Pid, syscall.SIGKILL)
+		for _, pid := range tree {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}()
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
 		// ansible-core 2.19 and later give each worker a session of its own, so
 		// the group alone does not reach them.
-		tree := descendants(p.Process.Pid)
+		tree = append(tree, descendants(p.Process.Pid)...)
 		_ = syscall.Kill(-p.Process.Pid, sig)
 		if sig == syscall.SIGKILL {
 			for _, pid := range tree {

@@ -333,6 +333,9 @@ func (o *Outcome) verdict(expected []string) string {
 	if o.Stats == nil {
 		return fmt.Sprintf("Ansible ended with %d before its first task was done", o.ExitCode)
 	}
+	if len(o.Stats) == 0 && len(expected) == 0 {
+		return fmt.Sprintf("Ansible ended with %d and no host matched", o.ExitCode)
+	}
 	hosts := slices.Sorted(maps.Keys(o.Stats))
 	var unreachable, failed, missing []string
 	for _, h := range hosts {

@@ -133,6 +133,7 @@ func TestExitCodeZeroIsNoSuccess(t *testing.T) {
 		reason string
 	}{
 		{"no host matched", map[string]any{"target": "nobody"}, []string{"a"}, "never ran on a"},
+		{"no host matched, and none was expected", map[string]any{"target": "nobody"}, nil, "no host matched"},
 		{"an expected host is not in the inventory", nil, []string{"a", "z"}, "never ran on z"},
 		{"an expected host was not asked", map[string]any{"target": "a"}, []string{"a", "b"}, "never ran on b"},
 	} {
@@ -265,7 +266,7 @@ func TestCancel(t *testing.T) {
 	t.Parallel()
 	pidFile := filepath.Join(t.TempDir(), "pids")
 	p := book(t, fmt.Sprintf(`
-    - ansible.builtin.raw: "echo $$ > %[1]s.tmp; sh -c 'echo $$ >> %[1]s.tmp; mv %[1]s.tmp %[1]s; sleep 60; true'; true"
+    - ansible.builtin.raw: "echo $$ > %[1]s.tmp; sh -c 'echo $$ >> %[1]s.tmp; mv %[1]s.tmp %[1]s; sleep 60; true' & wait"
 `, pidFile))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

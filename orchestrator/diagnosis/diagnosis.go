@@ -179,8 +179,8 @@ var served = map[string][]certs.Kind{
 func (d *Diagnosis) judgeServed(n snapshot.Node) {
 	for _, e := range n.Endpoints {
 		for _, kind := range served[e.Name] {
-			c, ok := n.Certificate(kind)
-			if !ok || e.Fingerprint == "" || ownFile(n, c) != c.Path {
+			c, ok := ownCertificate(n, kind)
+			if !ok || e.Fingerprint == "" {
 				continue
 			}
 			if c.Fingerprint != e.Fingerprint {
@@ -190,18 +190,15 @@ func (d *Diagnosis) judgeServed(n snapshot.Node) {
 	}
 }
 
-// ownFile is the path of the member's own certificate where a folder holds
-// those of all members, as Kubespray's first etcd node does.
-func ownFile(n snapshot.Node, c certs.Certificate) string {
-	if c.Kind != certs.KindEtcdMember {
-		return c.Path
-	}
-	for _, other := range n.Certificates {
-		if other.Kind == c.Kind && strings.HasSuffix(other.Path, "/member-"+n.Name+".pem") {
-			return other.Path
+// ownCertificate is the node's certificate of a kind; the member's own where a
+// folder holds those of all members, as Kubespray's first etcd node does.
+func ownCertificate(n snapshot.Node, kind certs.Kind) (certs.Certificate, bool) {
+	for _, c := range n.Certificates {
+		if kind == certs.KindEtcdMember && c.Kind == kind && !c.Served && strings.HasSuffix(c.Path, "/member-"+n.Name+".pem") {
+			return c, true
 		}
 	}
-	return c.Path
+	return n.Certificate(kind)
 }
 
 func (d *Diagnosis) judgeControlPlane(n snapshot.Node) {

@@ -618,6 +618,12 @@ func TestServedEtcdCertificate(t *testing.T) {
 	if d.Has(diagnosis.ServedCertificateStale) {
 		t.Errorf("another member's certificate was taken for the node's own: %+v", d.Findings)
 	}
+	d = diagnosis.Diagnose(tc.Healthy(tc.HA(), tc.On("cp1", second, tc.Files(func(c *certs.Certificate) {
+		c.Fingerprint += " renewed"
+	}, certs.KindEtcdMember))), diagnosis.DefaultThresholds())
+	if !d.Has(diagnosis.ServedCertificateStale) {
+		t.Error("its own stale certificate is overlooked behind another's")
+	}
 }
 
 // A threshold of the caller's own counts for everything but what a kubelet renews.

@@ -148,7 +148,7 @@ func (p *printer) wrapped(indent, text string) {
 	const width = 80
 	line := indent
 	for word := range strings.FieldsSeq(text) {
-		if len(line)+len(word)+1 > width && line != indent {
+		if len(line)+len(word) > width && line != indent {
 			p.line("%s", strings.TrimRight(line, " "))
 			line = indent
 		}

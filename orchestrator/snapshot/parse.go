@@ -78,7 +78,7 @@ func records(output []byte) ([]record, error) {
 			tag, fields, _ := strings.Cut(string(line[2:]), " ")
 			if !started {
 				if tag != "KSCERT" {
-					return nil, ErrNotCollector
+					continue // a banner may draw its frame with these too
 				}
 				started = true
 			}

@@ -164,7 +164,7 @@ func TestParseReadsThroughNoise(t *testing.T) {
 	want := parse(t, plain)
 	for name, output := range map[string][]byte{
 		"carriage returns":  bytes.ReplaceAll(plain, []byte("\n"), []byte("\r\n")),
-		"a banner":          append([]byte("Authorised use only!\n| this is monitored |\n\n"), plain...),
+		"a banner":          append([]byte("@@@@@@@@ WARNING @@@@@@@@\nAuthorised use only!\n| this is monitored |\n\n"), plain...),
 		"text after":        append(bytes.Clone(plain), "Connection to cp1 closed.\n@@FACT pki /tmp\n"...),
 		"text in between":   bytes.Replace(plain, []byte("@@DISK /"), []byte("sudo: unable to resolve host cp1\n@@DISK /"), 1),
 		"no newline at end": bytes.TrimSuffix(plain, []byte("\n")),

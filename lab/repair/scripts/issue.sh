@@ -16,13 +16,13 @@ for leaf in $leaves; do rm -f "ssl/$leaf.crt" "ssl/$leaf.key"; done
 kubeadm init phase certs all --config "$config"
 
 server=$(sed -n 's/^ *server: //p' admin.conf)
-confs="admin.conf controller-manager.conf kubelet.conf scheduler.conf"
+confs=(admin.conf controller-manager.conf kubelet.conf scheduler.conf)
 super=$(ls super-admin.conf 2>/dev/null || true)
-rm -f $confs super-admin.conf
+rm -f "${confs[@]}" super-admin.conf
 kubeadm init phase kubeconfig all --config "$config"
 # kubeadm makes a super-admin.conf everywhere; only the first node has one.
 [ -n "$super" ] || rm -f super-admin.conf
-sed -i "s#^    server: .*#    server: $server#" $confs
+sed -i "s#^    server: .*#    server: $server#" "${confs[@]}"
 install -m 0600 admin.conf /root/.kube/config
 
 openssl x509 -noout -checkend 60 -in /var/lib/kubelet/pki/kubelet.crt >/dev/null ||

@@ -3,7 +3,7 @@
 # and with them a cluster nobody else believes. Here to prove that a check for a
 # good repair tells the difference.
 set -uo pipefail
-cd /etc/kubernetes
+cd /etc/kubernetes || exit 1
 mkdir -p /root/naive-backup
 cp -aL ssl ./*.conf /root/naive-backup/
 rm -f ssl/*.crt ssl/*.key ssl/*.pub ./admin.conf ./super-admin.conf ./controller-manager.conf ./kubelet.conf ./scheduler.conf
@@ -11,5 +11,5 @@ rm -rf ssl/etcd
 kubeadm init phase certs all --config kubeadm-config.yaml
 kubeadm init phase kubeconfig all --config kubeadm-config.yaml
 systemctl restart kubelet
-ids=$(crictl pods -q --label tier=control-plane)
-[ -z "$ids" ] || crictl rmp -f $ids
+mapfile -t ids < <(crictl pods -q --label tier=control-plane)
+[ ${#ids[@]} -eq 0 ] || crictl rmp -f "${ids[@]}"

@@ -6,8 +6,8 @@ cd /etc/kubernetes
 systemctl restart kubelet
 remove() {
   local ids
-  ids=$(crictl pods -q --label tier=control-plane)
-  [ -z "$ids" ] || crictl rmp -f $ids >/dev/null
+  mapfile -t ids < <(crictl pods -q --label tier=control-plane)
+  [ ${#ids[@]} -eq 0 ] || crictl rmp -f "${ids[@]}" >/dev/null
 }
 # kubelet may be starting one of them at this moment.
 for _ in $(seq 10); do remove && break; sleep 1; done
