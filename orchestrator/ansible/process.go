@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -84,7 +85,11 @@ func (p *process) endWithContext() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}()
-	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
+	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL}
+	if signal.Ignored(syscall.SIGINT) {
+		signals = signals[1:] // a job in the background: what we start ignores it too
+	}
+	for _, sig := range signals {
 		// ansible-core 2.19 and later give each worker a session of its own, so
 		// the group alone does not reach them.
 		tree = append(tree, descendants(p.Process.Pid)...)

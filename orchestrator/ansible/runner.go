@@ -420,6 +420,9 @@ func verbosity(n int) []string {
 // execute runs a command through go-ansible and returns its exit code; the
 // error is set only when it could not be run at all or ctx ended.
 func (r *Runner) execute(ctx context.Context, cmd execute.Commander, dir string, env map[string]string, out, errs io.Writer) (int, error) {
+	if ctx.Err() != nil {
+		return -1, context.Cause(ctx)
+	}
 	rec := &exitRecorder{}
 	ex := execute.NewDefaultExecute(
 		execute.WithCmd(cmd), execute.WithCmdRunDir(dir), execute.WithEnvVars(env),

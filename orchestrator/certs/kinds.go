@@ -72,6 +72,9 @@ type Row struct {
 	// KubeletRenews is true where a running kubelet renews the certificate by
 	// itself: it is due when it has expired, not when it is about to.
 	KubeletRenews bool
+	// Approved is true where the kubelet asks for the certificate and somebody
+	// must approve: nothing that is issued here would mend it.
+	Approved bool
 }
 
 // Outage is the way in which an expired certificate takes the API server away.
@@ -116,7 +119,7 @@ func Table() []Row {
 		{Kind: "root-kubeconfig", Name: "/root/.kube/config", Base: Home, Path: "config", Signer: KubernetesCA},
 
 		{Kind: KindKubeletClient, Name: "kubelet-client-current.pem", Base: Kubelet, Path: "kubelet-client-current.pem", Signer: KubernetesCA, Outage: OutageKubelet, KubeletRenews: true},
-		{Kind: "kubelet-server", Name: "kubelet-server-current.pem", Base: Kubelet, Path: "kubelet-server-current.pem", Signer: KubernetesCA, KubeletRenews: true},
+		{Kind: "kubelet-server", Name: "kubelet-server-current.pem", Base: Kubelet, Path: "kubelet-server-current.pem", Signer: KubernetesCA, KubeletRenews: true, Approved: true},
 		{Kind: KindKubeletServing, Name: "kubelet.crt", Base: Kubelet, Path: "kubelet.crt", Signer: SelfSigned},
 
 		{Kind: KindEtcdMember, Base: EtcdPKI, Path: "member-*.pem", Signer: EtcdHostCA, Outage: OutageEtcd},

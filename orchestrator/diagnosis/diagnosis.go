@@ -156,6 +156,8 @@ func (d *Diagnosis) judgeCertificate(n snapshot.Node, c certs.Certificate, t Thr
 	case status == certs.NotYetValid:
 		d.find(CertificateNotYetValid, n.Name, c.Label(), fmt.Sprintf("%s begins at %s, the node's clock says %s",
 			c.Path, c.NotBefore.Format(time.RFC3339), n.Clock.Format(time.RFC3339)))
+	case status == certs.Expired && row.Approved:
+		d.find(CertificateUnapproved, n.Name, c.Label(), evidence)
 	case status == certs.Expired && row.CA:
 		d.find(CAExpired, n.Name, c.Label(), evidence)
 	case status == certs.Expired:

@@ -408,6 +408,16 @@ func situations() []situation {
 			states:  map[string]diagnosis.APIState{"cp1": diagnosis.APIExpired},
 		},
 		{
+			name: "a kubelet's serving certificate that waits for approval", of: single,
+			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) {
+				c, _ := n.Certificate(certs.KindKubeletClient)
+				c.Kind, c.Path = "kubelet-server", tc.KubeletPKI+"/kubelet-server-current.pem"
+				n.Certificates = append(n.Certificates, c)
+			}, tc.Expired("kubelet-server"))},
+			route: diagnosis.None, verdict: "healthy",
+			reasons: []diagnosis.Reason{diagnosis.CertificateUnapproved},
+		},
+		{
 			name: "no kubeadm on the control plane", of: single,
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { delete(n.Facts, "kubeadm") })},
 			route: diagnosis.Refuse, verdict: "a command that is needed is missing on the node (cp1, kubeadm)",

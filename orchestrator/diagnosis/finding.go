@@ -75,6 +75,7 @@ const (
 	CertificateExpired     Reason = "certificate-expired"
 	CertificateExpiring    Reason = "certificate-expiring"
 	CertificateNotYetValid Reason = "certificate-not-yet-valid"
+	CertificateUnapproved  Reason = "certificate-unapproved"
 	CertificateUnreadable  Reason = "certificate-unreadable"
 	ServedCertificateStale Reason = "served-certificate-stale"
 	APIUnusable            Reason = "api-server-unusable"
@@ -132,6 +133,7 @@ var reasons = map[Reason]meaning{
 	CertificateExpired:     {Critical, false, "the certificate has expired", "renew it: kscertctl run"},
 	CertificateExpiring:    {Warning, false, "the certificate is about to expire", "renew it: kscertctl run"},
 	CertificateNotYetValid: {Critical, true, "the certificate is not valid yet", "check the clocks of this node and of the one that issued it; renew nothing before they are right"},
+	CertificateUnapproved:  {Warning, false, "the kubelet's serving certificate has expired and the next one waits to be approved", "read: kubectl get csr; approve what the kubelet asked for, or let kubelet_csr_approver_enabled do it"},
 	CertificateUnreadable:  {Critical, false, "no certificate where one belongs", "look at the file; restore it from a backup if it is damaged"},
 	ServedCertificateStale: {Warning, false, "the certificate on disk is not the one that is served", "restart the component: kscertctl run"},
 	APIUnusable:            {Critical, false, "the API server cannot be used", "an expired certificate on the node explains it: kscertctl run; where none does, mend what the API server's and the kubelet's logs say"},

@@ -201,7 +201,7 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 // may still end within the threshold: authorities may issue for shorter.
 func (c Check) certificate(n, before snapshot.Node, cert certs.Certificate, add func(node, what, evidence string)) {
 	row, known := certs.Lookup(cert.Kind)
-	if !known || cert.Served || row.CA {
+	if !known || cert.Served || row.CA || row.Approved {
 		return
 	}
 	within := c.Thresholds.RenewBefore

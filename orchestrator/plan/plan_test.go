@@ -113,8 +113,12 @@ func rows() []row {
 			},
 		},
 		{
-			name: "the kubelet's serving certificates", of: single,
+			name: "a serving certificate that somebody must approve", of: single,
 			edits: []tc.Edit{tc.On("w1", serverCertificate, tc.Expired(kubeletServer))}, choice: plan.Auto,
+		},
+		{
+			name: "the kubelet's self-signed serving certificate", of: single,
+			edits: []tc.Edit{tc.On("w1", tc.Expired(certs.KindKubeletServing))}, choice: plan.Auto,
 			steps: []string{
 				"~01-backup-w1 [w1]", "~02-kubelet-bootstrap-w1 [w1]", "03-gate-kubelets-w1 [w1]", "04-gate-cluster [cp1 w1]",
 			},
