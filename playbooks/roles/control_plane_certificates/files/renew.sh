@@ -60,7 +60,7 @@ for item in $due; do
     cp "$pki/$item.crt" "$stage/pki/$item.crt"
     cp "$pki/$item.key" "$stage/pki/$item.key"
     # shellcheck disable=SC2086 # none or one word
-    quietly kubeadm $alpha certs renew "$name" --config "$stage/kubeadm.yaml"
+    quietly timeout 60 kubeadm $alpha certs renew "$name" --config "$stage/kubeadm.yaml"
     pair "$stage/pki/$item.crt" "$stage/pki/$item.key" || fail "kubeadm made a $item whose key does not match"
     check_successor "$pki/$item.crt" "$stage/pki/$item.crt" "$pki/$ca.crt"
     ;;

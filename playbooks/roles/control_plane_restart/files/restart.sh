@@ -38,7 +38,7 @@ newest() {
   done | sort -rn | head -n 1
 }
 
-served() { openssl s_client -connect "$1" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256 2>/dev/null || true; }
+served() { timeout 6 openssl s_client -connect "$1" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256 2>/dev/null || true; }
 
 # credentials NAME: the files that a component reads.
 credentials() {
@@ -71,7 +71,7 @@ back() {
 # etcd reads its certificates at every handshake: it is restarted only when what
 # it serves shows that this one does not.
 etcd_file=$pki/etcd/server.crt
-if systemctl cat etcd >/dev/null 2>&1; then etcd_file=$(sed -n 's/^ETCD_CERT_FILE=//p' /etc/etcd.env); fi
+if systemctl cat etcd >/dev/null 2>&1; then etcd_file=$(sed -n 's/^ETCD_CERT_FILE=//p' /etc/etcd.env 2>/dev/null || true); fi
 etcd_serves() { [ ! -f "$etcd_file" ] || [ "$(served 127.0.0.1:2379)" = "$(fingerprint "$etcd_file")" ]; }
 
 if ! etcd_serves; then
@@ -139,6 +139,9 @@ components_back() {
   done
 }
 
+# Asked once for itself: below, a runtime that does not answer would look like a
+# component that does not run.
+containers kube-apiserver >/dev/null || fail 'the container runtime cannot be asked for its containers'
 systemctl is-active --quiet kubelet || fail "the kubelet does not run: a component that is stopped would not come back"
 manifest=$conf/manifests/kube-apiserver.yaml
 port=$(sed -n 's/.*--secure-port=\([0-9]*\).*/\1/p' "$manifest" | head -n 1)

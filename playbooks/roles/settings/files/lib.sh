@@ -123,7 +123,7 @@ issue_kubeconfig() {
   old_certificate=$1 old=$2 new=$3
   shift 3
   # shellcheck disable=SC2086 # none or one word
-  kubeadm $alpha kubeconfig user "$@" --config "$stage/kubeadm.yaml" >"$stage/user.conf" 2>"$stage/said" </dev/null ||
+  timeout 60 kubeadm $alpha kubeconfig user "$@" --config "$stage/kubeadm.yaml" >"$stage/user.conf" 2>"$stage/said" </dev/null ||
     fail "kubeadm kubeconfig user $* failed: $(cat "$stage/said")"
   kubeconfig_certificate "$stage/user.conf" >"$stage/new.crt"
   check_successor "$old_certificate" "$stage/new.crt" "$pki/ca.crt"
