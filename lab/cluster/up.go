@@ -40,7 +40,7 @@ func Up(ctx context.Context, env Env, spec Spec, opts UpOptions) (*Cluster, erro
 	}
 	b := &builder{c: &Cluster{env: env}, opts: opts}
 	b.c.Spec = spec
-	if err := b.run(ctx); err != nil {
+	if err := b.run(ctx, append(b.preparation(), b.making()...)); err != nil {
 		err = fmt.Errorf("making cluster %s: %w", spec.Name, err)
 		if opts.Keep {
 			return nil, err
@@ -53,6 +53,25 @@ func Up(ctx context.Context, env Env, spec Spec, opts UpOptions) (*Cluster, erro
 	return b.c, nil
 }
 
+// Prepare makes ready what every cluster of a Kubernetes version needs, so that
+// Up need not wait for it: packages, the container engine, the node image. It
+// takes minutes the first time and no time after.
+func Prepare(ctx context.Context, env Env, version string, opts UpOptions) error {
+	b := &builder{c: &Cluster{env: env}, opts: opts}
+	b.c.Spec.KubernetesVersion = version
+	if err := b.run(ctx, b.preparation()); err != nil {
+		return fmt.Errorf("preparing for Kubernetes %s: %w", version, err)
+	}
+	return nil
+}
+
+// phase is one step on the way to a cluster, with its own deadline.
+type phase struct {
+	name    string
+	timeout time.Duration
+	do      func(context.Context) error
+}
+
 // builder carries a cluster through the phases of Up.
 type builder struct {
 	c    *Cluster
@@ -60,14 +79,15 @@ type builder struct {
 	r    renderer
 }
 
-func (b *builder) run(ctx context.Context) error {
-	for _, phase := range []struct {
-		name    string
-		timeout time.Duration
-		do      func(context.Context) error
-	}{
+func (b *builder) preparation() []phase {
+	return []phase{
 		{"machine prepared", 15 * time.Minute, b.prepareHost},
 		{"node image ready", 40 * time.Minute, b.buildImage},
+	}
+}
+
+func (b *builder) making() []phase {
+	return []phase{
 		{"network made", time.Minute, b.makeNetwork},
 		{"machines started", 2 * time.Minute, b.startMachines},
 		{"machines ready, images loaded", 3 * time.Minute, b.prepareMachines},
@@ -76,7 +96,11 @@ func (b *builder) run(ctx context.Context) error {
 		{"nodes joined", 10 * time.Minute, b.joinOthers},
 		{"nodes and control plane ready", 3 * time.Minute, b.waitReady},
 		{"checkout and inventory written", time.Minute, b.writeCheckout},
-	} {
+	}
+}
+
+func (b *builder) run(ctx context.Context, phases []phase) error {
+	for _, phase := range phases {
 		started := time.Now()
 		phaseCtx, cancel := context.WithTimeout(ctx, phase.timeout)
 		err := phase.do(phaseCtx)

@@ -6,6 +6,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -26,6 +27,22 @@ const versionEnv = "KSCERTCTL_LAB_KUBERNETES_VERSION"
 
 // tokenTask is where Kubespray's upgrade gets stuck.
 const tokenTask = "Create kubeadm token for joining nodes with 24h expiration (default)"
+
+// TestMain builds Kubernetes and the node image before any test's time runs: on
+// a machine without caches that takes as long as all tests together.
+func TestMain(m *testing.M) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	env, err := cluster.NewEnv(func(line string) { fmt.Println(line) })
+	if err == nil {
+		err = cluster.Prepare(ctx, env, version(), cluster.UpOptions{})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "the lab cannot run on this machine, so nothing was tested:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
 
 // testContext ends with the test, or before its time is up.
 func testContext(t *testing.T, timeout time.Duration) context.Context {
