@@ -11,40 +11,39 @@ pki=$(pki_dir)
 leaves='apiserver apiserver-kubelet-client front-proxy-client apiserver-etcd-client etcd/server etcd/peer etcd/healthcheck-client'
 kubeconfigs='admin super-admin controller-manager scheduler'
 
-open_stage "$conf"
+sweep "$conf"/.kscertctl.* "$conf"/*.kscertctl "$pki"/*.kscertctl "$pki"/etcd/*.kscertctl /root/.kube/*.kscertctl
 due=
 for leaf in $leaves; do
   [ -f "$pki/$leaf.crt" ] || continue
-  rm -f "$pki/$leaf.crt.kscertctl" "$pki/$leaf.key.kscertctl"
   # A pair that does not match is what an interrupted run leaves behind.
   if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key"; then due="$due $leaf"; fi
 done
 for name in $kubeconfigs; do
   f=$conf/$name.conf
-  rm -f "$f.kscertctl"
   grep -qs client-certificate-data "$f" || continue
-  kubeconfig_certificate "$f" >"$stage/old.crt"
-  if ends_within "$stage/old.crt" "$seconds"; then due="$due $name.conf"; fi
+  if kubeconfig_ends_within "$f" "$seconds"; then due="$due $name.conf"; fi
 done
 home=/root/.kube/config
-if [ -f "$home" ] && grep -q client-certificate-data "$home"; then
-  kubeconfig_certificate "$home" >"$stage/home.crt"
+if grep -qs client-certificate-data "$home" && kubeconfig_ends_within "$home" "$seconds" &&
   # Only what this cluster's authority issued.
-  if ends_within "$stage/home.crt" "$seconds" && openssl verify -no_check_time -CAfile "$pki/ca.crt" "$stage/home.crt" >/dev/null 2>&1; then
-    due="$due $home"
-  fi
+  kubeconfig_certificate "$home" | openssl verify -no_check_time -CAfile "$pki/ca.crt" >/dev/null 2>&1; then
+  due="$due $home"
 fi
 [ -n "$due" ] || exit 0
 checking "renew$due" && exit 0
 
 check_authority ca
 check_authority front-proxy-ca
+open_stage "$conf"
 stage_config
 
 # First everything is made and checked, then everything is placed.
 for item in $due; do
   case $item in
-  "$home") issue_kubeconfig "$stage/home.crt" "$home" "$stage/home.conf" ;;
+  "$home")
+    kubeconfig_certificate "$home" >"$stage/old.crt"
+    issue_kubeconfig "$stage/old.crt" "$home" "$stage/home.conf"
+    ;;
   *.conf)
     kubeconfig_certificate "$conf/$item" >"$stage/old.crt"
     issue_kubeconfig "$stage/old.crt" "$conf/$item" "$stage/conf/$item"

@@ -6,26 +6,22 @@ current=$kubelet/kubelet-client-current.pem
 kubeletconf=$conf/kubelet.conf
 [ -f "$kubeletconf" ] || fail "$kubeletconf does not exist"
 
-rm -rf "$kubelet"/.kscertctl.* "$kubeletconf.kscertctl"
-open_stage "$conf"
+sweep "$conf"/.kscertctl.* "$kubelet"/.kscertctl.* "$kubeletconf.kscertctl"
 due=
 if [ -f "$current" ]; then
   # A running kubelet renews this one by itself: only an expired one is due.
-  cp "$current" "$stage/old.crt"
   if ends_within "$current" 0; then due=yes; fi
-else
-  kubeconfig_certificate "$kubeletconf" >"$stage/old.crt"
-  if ends_within "$stage/old.crt" "$seconds"; then due=yes; fi
+elif kubeconfig_ends_within "$kubeletconf" "$seconds"; then
+  due=yes
 fi
 embedded=
-if grep -q client-certificate-data "$kubeletconf"; then
-  kubeconfig_certificate "$kubeletconf" >"$stage/embedded.crt"
-  if ends_within "$stage/embedded.crt" "$seconds"; then embedded=yes; fi
-fi
+if grep -q client-certificate-data "$kubeletconf" && kubeconfig_ends_within "$kubeletconf" "$seconds"; then embedded=yes; fi
 
+open_stage "$conf"
 if [ -n "$due" ] && ! checking "renew the kubelet's client certificate"; then
   check_authority ca
   stage_config
+  if [ -f "$current" ]; then cp "$current" "$stage/old.crt"; else kubeconfig_certificate "$kubeletconf" >"$stage/old.crt"; fi
   issue_kubeconfig "$stage/old.crt" "$kubeletconf" "$stage/conf/kubelet.conf"
   target=$kubelet/kubelet-client-$(date -u +%Y-%m-%d-%H-%M-%S).pem
   mkdir -p "$kubelet"

@@ -71,10 +71,19 @@ place() {
   mv -f "$2.kscertctl" "$2"
 }
 
-# open_stage DIR: a private folder for what is being made, gone at the end, and
-# without what an interrupted run may have left.
+# kubeconfig_ends_within FILE SECONDS: likewise for an embedded certificate.
+kubeconfig_ends_within() { ! kubeconfig_certificate "$1" | openssl x509 -noout -checkend "$2" >/dev/null; }
+
+# sweep PATH...: removes what an interrupted run may have left; touches nothing
+# where there is nothing.
+sweep() {
+  for left in "$@"; do
+    [ ! -e "$left" ] || rm -rf "$left"
+  done
+}
+
+# open_stage DIR: a private folder for what is being made, gone at the end.
 open_stage() {
-  rm -rf "$1"/.kscertctl.*
   stage=$(mktemp -d "$1/.kscertctl.XXXXXX")
   trap 'rm -rf "$stage"' EXIT
   trap 'exit 130' INT TERM HUP

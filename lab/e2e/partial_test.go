@@ -1,0 +1,113 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
+	"github.com/infrapuzzle/kscertctl/lab/expire"
+)
+
+// TestPartlyExpired lets one kind of certificate expire at a time: the API server
+// may be usable or not, and only what is due is renewed.
+func TestPartlyExpired(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t, 20*time.Minute)
+	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-partly", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost})
+	for _, test := range []struct {
+		name string
+		opts expire.Options
+		says string
+	}{
+		{"kubelet of the worker", expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"w1"}, Restart: true}, "Route:   renew"},
+		{"kubelet of the control plane, running", expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"cp1"}}, "Route:   renew"},
+		{"kubelet of the control plane, rebooted", expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"cp1"}, Restart: true}, "Route:   recover"},
+		{"front proxy", expire.Options{Kinds: []expire.Kind{expire.FrontProxyClient}, Restart: true}, "Route:   renew"},
+		{"controller manager and scheduler", expire.Options{Kinds: []expire.Kind{expire.ControllerManager, expire.Scheduler}, Restart: true}, "Route:   renew"},
+		{"administrator", expire.Options{Kinds: []expire.Kind{expire.Admin}}, "Route:   recover"},
+		{"etcd", expire.Options{Kinds: []expire.Kind{expire.Etcd}, Restart: true}, "Route:   recover"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := plant(ctx, t, c)
+			w.KubeletsKept = true
+			expireAll(ctx, t, c, test.opts)
+			o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
+			o.want(t, 0, test.says, "Is now:  healthy")
+			t.Logf("mended in %.1fs", o.took.Seconds())
+			if err := w.Verify(ctx); err != nil {
+				t.Errorf("the witness is not content: %v", err)
+			}
+		})
+	}
+}
+
+// TestPlaybooksByHand runs the project's playbooks with plain ansible-playbook:
+// they need nothing of the driver, and change nothing the second time.
+func TestPlaybooksByHand(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t, 15*time.Minute)
+	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-byhand", ControlPlanes: 1, Workers: 1})
+	w := plant(ctx, t, c)
+	w.KubeletsKept = true
+	expireAll(ctx, t, c, expire.Options{Kinds: []expire.Kind{expire.APIServer, expire.Admin, expire.Scheduler}, NotAfter: time.Now().Add(5 * 24 * time.Hour)})
+
+	out := byHand(ctx, t, c, "renew-certs.yml", "--check")
+	if !strings.Contains(out, "changed=") {
+		t.Errorf("no summary:\n%s", out)
+	}
+	if changes(t, out) == 0 {
+		t.Error("--check does not tell that something would change")
+	}
+	wantErrorWith(t, certificateFresh(ctx, c), "apiserver.crt")
+
+	if out := byHand(ctx, t, c, "renew-certs.yml"); changes(t, out) == 0 {
+		t.Errorf("nothing was renewed:\n%s", out)
+	}
+	if err := certificateFresh(ctx, c); err != nil {
+		t.Error(err)
+	}
+	if err := w.Verify(ctx); err != nil {
+		t.Errorf("the witness is not content: %v", err)
+	}
+	// A backup is taken by each run; nothing else changes.
+	wantUnchanged(ctx, t, c, func() {
+		if out := byHand(ctx, t, c, "renew-certs.yml"); changes(t, out) != 1 {
+			t.Errorf("the second time changes more than the backup:\n%s", out)
+		}
+	})
+}
+
+func byHand(ctx context.Context, t *testing.T, c *cluster.Cluster, playbook string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, "ansible-playbook", append([]string{"-i", c.Inventory(), "playbooks/" + playbook}, args...)...)
+	cmd.Dir = "../.."
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", playbook, err, out)
+	}
+	return string(out)
+}
+
+// changes counts the changed tasks of Ansible's summary.
+func changes(t *testing.T, out string) int {
+	t.Helper()
+	n := 0
+	for _, m := range regexp.MustCompile(`changed=(\d+)`).FindAllStringSubmatch(out, -1) {
+		for _, digit := range m[1] {
+			n = n*10 + int(digit-'0')
+		}
+	}
+	return n
+}
+
+// certificateFresh returns an error while the API server's certificate ends soon.
+func certificateFresh(ctx context.Context, c *cluster.Cluster) error {
+	_, err := c.Shell(ctx, "cp1", "openssl x509 -noout -checkend 2592000 -in /etc/kubernetes/ssl/apiserver.crt || { echo apiserver.crt ends soon >&2; exit 1; }")
+	return err
+}
