@@ -9,6 +9,7 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
@@ -42,6 +43,45 @@ func (s *session) inspect(ctx context.Context) (snapshot.Snapshot, error) {
 	}
 	s.tell(Event{Kind: EventInspected, Seconds: time.Since(start).Seconds(), Message: fmt.Sprintf("%d nodes", len(snap.Nodes))})
 	return snap, nil
+}
+
+// settleTime is how long an API server that has just been started may take to be
+// ready before its state counts, and settlePause between two looks at it.
+const (
+	settleTime  = time.Minute
+	settlePause = 3 * time.Second
+)
+
+// settled looks at the nodes, and again while an API server is only starting: a
+// run right after a reboot must not be refused for what is about to pass.
+func (s *session) settled(ctx context.Context) (snapshot.Snapshot, diagnosis.Diagnosis, error) {
+	deadline := time.Now().Add(settleTime)
+	for {
+		snap, err := s.inspect(ctx)
+		if err != nil {
+			return snap, diagnosis.Diagnosis{}, err
+		}
+		d := diagnosis.Diagnose(snap, s.opts.Thresholds)
+		if d.Route != diagnosis.Refuse || !starting(snap, d) || time.Now().After(deadline) {
+			return snap, d, nil
+		}
+		select {
+		case <-time.After(settlePause):
+		case <-ctx.Done(): // the next look says so
+		}
+	}
+}
+
+// starting reports whether the finding that decides is an API server that may
+// yet become ready: it answers without being so, or its kubelet has just started.
+func starting(snap snapshot.Snapshot, d diagnosis.Diagnosis) bool {
+	f, _ := d.Primary()
+	if f.Reason != diagnosis.APIUnusable {
+		return false
+	}
+	n, _ := snap.Node(f.Node)
+	state := d.ControlPlanes[f.Node]
+	return state == diagnosis.APINotReady || (state == diagnosis.APIRefused && n.Units["kubelet"].ActiveSeconds < int(2*settleTime/time.Second))
 }
 
 // observed is one node as the inspection left it.

@@ -247,11 +247,10 @@ func (s *session) backups() string { return s.opts.BackupRoot + "/" + s.dir.ID }
 
 func (s *session) run(ctx context.Context) (Result, error) {
 	var r Result
-	before, err := s.inspect(ctx)
+	before, d, err := s.settled(ctx)
 	if err != nil {
 		return r, err
 	}
-	d := diagnosis.Diagnose(before, s.opts.Thresholds)
 	r.Before, r.After, r.Snapshot = d, d, before
 	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &d})
 	if refused := refusal(d); refused != nil {

@@ -31,7 +31,7 @@ func TestPartlyExpired(t *testing.T) {
 		{"front proxy", expire.Options{Kinds: []expire.Kind{expire.FrontProxyClient}, Restart: true}, "Route:   renew"},
 		{"controller manager and scheduler", expire.Options{Kinds: []expire.Kind{expire.ControllerManager, expire.Scheduler}, Restart: true}, "Route:   renew"},
 		{"administrator", expire.Options{Kinds: []expire.Kind{expire.Admin}}, "Route:   recover"},
-		{"etcd", expire.Options{Kinds: []expire.Kind{expire.Etcd}, Restart: true}, "Route:   recover"},
+		{"etcd", expire.Options{Kinds: []expire.Kind{expire.HostEtcd}, Restart: true}, "Route:   recover"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := plant(ctx, t, c)

@@ -256,6 +256,7 @@ func apiState(n snapshot.Node) APIState {
 		{"deadline exceeded", APITimeout},
 		{"no route to host", APITimeout},
 		{"check failed", APINotReady},
+		{"[+]ping ok", APINotReady}, // it answers, and lists what is not ready
 		{"ServiceUnavailable", APINotReady},
 		{"not ready", APINotReady},
 	} {

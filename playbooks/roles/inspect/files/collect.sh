@@ -18,7 +18,7 @@ kubelet=/var/lib/kubelet/pki
 manifest=$conf/manifests/kube-apiserver.yaml
 
 fact() { printf '@@FACT %s %s\n' "$1" "$2"; }
-bars() { cut -c1-400 | sed 's/^/|/'; }
+bars() { cut -c1-4000 | sed 's/^/|/'; }
 
 # show NAME COMMAND...: exit status and output of a command, with a deadline.
 # The status is left in $status.
