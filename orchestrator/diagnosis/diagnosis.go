@@ -252,6 +252,10 @@ func apiState(n snapshot.Node) APIState {
 		{"Unauthorized", APIUnauthorized},
 		{"connection refused", APIRefused},
 		{"was refused", APIRefused},
+		// It listens, waits for etcd, and gives up: over and over.
+		{"connection reset by peer", APIRefused},
+		{"EOF", APIRefused},
+		{"TLS handshake timeout", APITimeout},
 		{"i/o timeout", APITimeout},
 		{"deadline exceeded", APITimeout},
 		{"no route to host", APITimeout},

@@ -175,6 +175,15 @@ func situations() []situation {
 			due:     map[string][]certs.Kind{"cp1": {certs.KindEtcdMember}},
 		},
 		{
+			name: "etcd's certificate has expired and the API server listens, waits and ends", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindEtcdMember),
+				tc.Unusable(1, "Unable to connect to the server: read tcp 10.0.0.1:34868->10.0.0.1:6443: read: connection reset by peer"))},
+			route: diagnosis.Recover, verdict: "the API server cannot be used because 1 certificate has expired",
+			reasons: []diagnosis.Reason{diagnosis.CertificateExpired, diagnosis.APIUnusable},
+			states:  map[string]diagnosis.APIState{"cp1": diagnosis.APIRefused},
+			due:     map[string][]certs.Kind{"cp1": {certs.KindEtcdMember}},
+		},
+		{
 			name: "etcd's certificate has expired under a running API server", of: single,
 			edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindEtcdMember), tc.Unusable(1, tc.SaysNotReady))},
 			route: diagnosis.Recover, verdict: "because 1 certificate has expired",
