@@ -16,7 +16,7 @@ import (
 
 // TestPartlyExpired lets one kind of certificate expire at a time: the API server
 // may be usable or not, and only what is due is renewed.
-func TestPartlyExpired(t *testing.T) {
+func TestPartlyExpired(t *testing.T) { //nolint:tparallel // one kind at a time on one cluster
 	t.Parallel()
 	ctx := testContext(t, 20*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-partly", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost})
