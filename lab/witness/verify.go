@@ -216,16 +216,25 @@ func valid(cert *x509.Certificate) error {
 	return nil
 }
 
-// verifyServed looks at what the components really use: the file on disk may be
-// new and the process old.
-func (w *Witness) verifyServed(ctx context.Context) error {
+// authorityPool is what a client of the cluster trusts.
+func (w *Witness) authorityPool(ctx context.Context) (*x509.CertPool, error) {
 	cas, err := w.authorities(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	pool := x509.NewCertPool()
 	for _, ca := range cas {
 		pool.AddCert(ca)
+	}
+	return pool, nil
+}
+
+// verifyServed looks at what the components really use: the file on disk may be
+// new and the process old.
+func (w *Witness) verifyServed(ctx context.Context) error {
+	pool, err := w.authorityPool(ctx)
+	if err != nil {
+		return err
 	}
 	type target struct {
 		node, address string
@@ -307,13 +316,9 @@ func (w *Witness) verifySecret(ctx context.Context) error {
 
 // verifyToken asks every API server who the old token belongs to.
 func (w *Witness) verifyToken(ctx context.Context) error {
-	cas, err := w.authorities(ctx)
+	pool, err := w.authorityPool(ctx)
 	if err != nil {
 		return err
-	}
-	pool := x509.NewCertPool()
-	for _, ca := range cas {
-		pool.AddCert(ca)
 	}
 	client := &http.Client{
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true},

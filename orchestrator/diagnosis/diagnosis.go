@@ -146,12 +146,8 @@ func (d *Diagnosis) judgeCertificate(n snapshot.Node, c certs.Certificate, t Thr
 	if !known {
 		return
 	}
-	within := t.RenewBefore
-	if row.KubeletRenews {
-		within = 0
-	}
 	evidence := fmt.Sprintf("%s ended at %s", c.Path, c.NotAfter.Format(time.RFC3339))
-	switch status := c.StatusAt(n.Clock, within); {
+	switch status := c.StatusAt(n.Clock, row.Window(t.RenewBefore)); {
 	case status == certs.Valid:
 	case status == certs.NotYetValid:
 		d.find(CertificateNotYetValid, n.Name, c.Label(), fmt.Sprintf("%s begins at %s, the node's clock says %s",

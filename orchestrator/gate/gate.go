@@ -162,12 +162,11 @@ func (c Check) kubelet(n snapshot.Node, now snapshot.Snapshot, add func(node, wh
 
 // observer returns a view of the cluster and the clock of the node it is from.
 func observer(s snapshot.Snapshot) (snapshot.View, time.Time, bool) {
-	for _, n := range s.Nodes {
-		if n.View != nil {
-			return *n.View, n.Clock, true
-		}
+	n, ok := s.Observer()
+	if !ok {
+		return snapshot.View{}, time.Time{}, false
 	}
-	return snapshot.View{}, time.Time{}, false
+	return *n.View, n.Clock, true
 }
 
 // whole: nothing is wrong any more, and both components lead.
@@ -204,12 +203,8 @@ func (c Check) certificate(n, before snapshot.Node, cert certs.Certificate, add 
 	if !known || cert.Served || row.CA || row.Approved {
 		return
 	}
-	within := c.Thresholds.RenewBefore
-	if row.KubeletRenews {
-		within = 0
-	}
 	same := slices.ContainsFunc(before.Certificates, func(b certs.Certificate) bool { return b.Fingerprint == cert.Fingerprint })
-	if s := cert.StatusAt(n.Clock, within); s != certs.Valid && (s != certs.Expiring || same) {
+	if s := cert.StatusAt(n.Clock, row.Window(c.Thresholds.RenewBefore)); s != certs.Valid && (s != certs.Expiring || same) {
 		add(n.Name, cert.Path+" must hold a fresh certificate", fmt.Sprintf("it is %s: it ends at %s", s, cert.NotAfter.Format(time.RFC3339)))
 	}
 }

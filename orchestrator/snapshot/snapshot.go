@@ -168,14 +168,22 @@ func (s Snapshot) With(r cluster.Role) []Node {
 	return out
 }
 
-// View returns the view of the first control plane that has one.
-func (s Snapshot) View() (View, bool) {
-	for _, n := range s.Nodes {
-		if n.View != nil {
-			return *n.View, true
-		}
+// Observer returns the first control plane that has a view of the cluster.
+func (s Snapshot) Observer() (Node, bool) {
+	i := slices.IndexFunc(s.Nodes, func(n Node) bool { return n.View != nil })
+	if i < 0 {
+		return Node{}, false
 	}
-	return View{}, false
+	return s.Nodes[i], true
+}
+
+// View returns what the observer sees.
+func (s Snapshot) View() (View, bool) {
+	n, ok := s.Observer()
+	if !ok {
+		return View{}, false
+	}
+	return *n.View, true
 }
 
 // Certificate returns the node's certificate of a kind in a file or kubeconfig.
