@@ -78,10 +78,10 @@ func healthyNode(c cluster.Cluster, n cluster.Node) snapshot.Node {
 			"hostname": n.Name, "pki": PKI, "pki-real": PKI, "config-dir": "/etc/kubernetes", "etcd-dir": EtcdPKI,
 			"kubeadm": "/usr/local/bin/kubeadm", "kubectl": "/usr/local/bin/kubectl", "openssl": "/usr/bin/openssl",
 		},
-		Units:    map[string]snapshot.Unit{},
-		DiskFree: map[string]int64{"/": 10 << 20},
-		Digests:  map[string]string{},
-		Results:  map[string]snapshot.Result{},
+		Units:   map[string]snapshot.Unit{},
+		Disks:   map[string]snapshot.Disk{"/": {FreeKiB: 10 << 20, SizeKiB: 20 << 20, FreeInodes: 1 << 20}},
+		Digests: map[string]string{},
+		Results: map[string]snapshot.Result{},
 	}
 	if n.Is(cluster.ControlPlane) || n.Is(cluster.Worker) {
 		out.Units["kubelet"] = snapshot.Unit{Active: "active", Sub: "running", ActiveSeconds: 3600}

@@ -33,6 +33,42 @@ type Certificate struct {
 	IsCA         bool      `json:"isCA,omitempty"`
 	// Fingerprint is the SHA-256 of the DER encoding, hexadecimal.
 	Fingerprint string `json:"fingerprint"`
+	// PublicKey is the SHA-256 of the SubjectPublicKeyInfo, hexadecimal: equal for
+	// a certificate and its key, and for a renewal that kept the key.
+	PublicKey string `json:"publicKey,omitempty"`
+	// KeyAlgorithm as in "RSA 2048" or "ECDSA P-256".
+	KeyAlgorithm string `json:"keyAlgorithm,omitempty"`
+	// Usages are the extended key usages: "server auth", "client auth".
+	Usages []string `json:"usages,omitempty"`
+	// SignedBy is the authority whose key really signed it, by verified signature;
+	// empty when none of the authorities on its node did.
+	SignedBy Authority `json:"signedBy,omitempty"`
+	// Key tells whether the private key beside it is its own.
+	Key KeyState `json:"key,omitempty"`
+	// File is the owner and mode of the file; nil for a served certificate.
+	File *File `json:"file,omitempty"`
+}
+
+// KeyState tells what is known of a certificate's private key. The key itself
+// never leaves its node: only a digest of its public half does.
+type KeyState string
+
+// The states of a private key; empty where no key belongs beside the
+// certificate or none was looked for.
+const (
+	KeyMatches    KeyState = "matches"
+	KeyMismatch   KeyState = "mismatch"
+	KeyMissing    KeyState = "missing"
+	KeyUnreadable KeyState = "unreadable"
+)
+
+// File is the metadata of a file on a node.
+type File struct {
+	Mode     string    `json:"mode"` // octal, as in "0600"
+	Owner    string    `json:"owner"`
+	Group    string    `json:"group"`
+	Size     int64     `json:"size"`
+	Modified time.Time `json:"modified"`
 }
 
 // Status is the validity of a certificate at one moment.

@@ -36,6 +36,22 @@ const (
 	Home    Base = "home"    // root's ~/.kube
 )
 
+// Group joins the kinds that share a fate: what breaks when they expire, and so
+// the reason code that says it.
+type Group string
+
+// The groups.
+const (
+	GroupAuthority      Group = "authority"
+	GroupServing        Group = "serving"         // what the API server presents
+	GroupClient         Group = "client"          // administrators and components, towards the API server
+	GroupAPIToKubelet   Group = "api-to-kubelet"  // the API server, towards kubelets
+	GroupKubeletClient  Group = "kubelet-client"  // the kubelet, towards the API server
+	GroupKubeletServing Group = "kubelet-serving" // what the kubelet presents
+	GroupEtcd           Group = "etcd"            // all that etcd and its clients present
+	GroupFrontProxy     Group = "front-proxy"     // the API server, towards aggregated ones
+)
+
 // KindUnknown is a certificate at a place no row names.
 const KindUnknown Kind = "unknown"
 
@@ -67,6 +83,8 @@ type Row struct {
 	Path string
 	// Signer is the authority that issues it.
 	Signer Authority
+	// Group is what breaks when it expires.
+	Group Group
 	// CA is true for the authority's own certificate.
 	CA bool
 	// Outage says that the API server cannot be used once it has expired,
@@ -110,33 +128,33 @@ const (
 // roles/etcd and roles/kubernetes/control-plane.
 func Table() []Row {
 	return []Row{
-		{Kind: KindCA, Name: "ca", Base: PKI, Path: "ca.crt", Signer: SelfSigned, CA: true},
-		{Kind: KindFrontProxyCA, Name: "front-proxy-ca", Base: PKI, Path: "front-proxy-ca.crt", Signer: SelfSigned, CA: true},
-		{Kind: KindEtcdCA, Name: "etcd-ca", Base: PKI, Path: "etcd/ca.crt", Signer: SelfSigned, CA: true},
-		{Kind: KindEtcdHostCA, Name: "etcd host CA", Base: EtcdPKI, Path: "ca.pem", Signer: SelfSigned, CA: true},
+		{Kind: KindCA, Name: "ca", Base: PKI, Path: "ca.crt", Signer: SelfSigned, Group: GroupAuthority, CA: true},
+		{Kind: KindFrontProxyCA, Name: "front-proxy-ca", Base: PKI, Path: "front-proxy-ca.crt", Signer: SelfSigned, Group: GroupAuthority, CA: true},
+		{Kind: KindEtcdCA, Name: "etcd-ca", Base: PKI, Path: "etcd/ca.crt", Signer: SelfSigned, Group: GroupAuthority, CA: true},
+		{Kind: KindEtcdHostCA, Name: "etcd host CA", Base: EtcdPKI, Path: "ca.pem", Signer: SelfSigned, Group: GroupAuthority, CA: true},
 
-		{Kind: KindAPIServer, Name: "apiserver", Base: PKI, Path: "apiserver.crt", Signer: KubernetesCA, Outage: OutageTLS},
-		{Kind: "apiserver-kubelet-client", Name: "apiserver-kubelet-client", Base: PKI, Path: "apiserver-kubelet-client.crt", Signer: KubernetesCA},
-		{Kind: "front-proxy-client", Name: "front-proxy-client", Base: PKI, Path: "front-proxy-client.crt", Signer: FrontProxyCA},
-		{Kind: KindAPIServerEtcdClient, Name: "apiserver-etcd-client", Base: PKI, Path: "apiserver-etcd-client.crt", Signer: EtcdCA, Outage: OutageEtcd},
-		{Kind: KindEtcdServer, Name: "etcd-server", Base: PKI, Path: "etcd/server.crt", Signer: EtcdCA, Outage: OutageEtcd},
-		{Kind: "etcd-peer", Name: "etcd-peer", Base: PKI, Path: "etcd/peer.crt", Signer: EtcdCA, Outage: OutageEtcd},
-		{Kind: "etcd-healthcheck-client", Name: "etcd-healthcheck-client", Base: PKI, Path: "etcd/healthcheck-client.crt", Signer: EtcdCA},
+		{Kind: KindAPIServer, Name: "apiserver", Base: PKI, Path: "apiserver.crt", Signer: KubernetesCA, Group: GroupServing, Outage: OutageTLS},
+		{Kind: "apiserver-kubelet-client", Name: "apiserver-kubelet-client", Base: PKI, Path: "apiserver-kubelet-client.crt", Signer: KubernetesCA, Group: GroupAPIToKubelet},
+		{Kind: "front-proxy-client", Name: "front-proxy-client", Base: PKI, Path: "front-proxy-client.crt", Signer: FrontProxyCA, Group: GroupFrontProxy},
+		{Kind: KindAPIServerEtcdClient, Name: "apiserver-etcd-client", Base: PKI, Path: "apiserver-etcd-client.crt", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
+		{Kind: KindEtcdServer, Name: "etcd-server", Base: PKI, Path: "etcd/server.crt", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
+		{Kind: "etcd-peer", Name: "etcd-peer", Base: PKI, Path: "etcd/peer.crt", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
+		{Kind: "etcd-healthcheck-client", Name: "etcd-healthcheck-client", Base: PKI, Path: "etcd/healthcheck-client.crt", Signer: EtcdCA, Group: GroupEtcd},
 
-		{Kind: KindAdmin, Name: "admin.conf", Base: Config, Path: "admin.conf", Signer: KubernetesCA, Outage: OutageClient},
-		{Kind: "super-admin.conf", Name: "super-admin.conf", Base: Config, Path: "super-admin.conf", Signer: KubernetesCA},
-		{Kind: "controller-manager.conf", Name: "controller-manager.conf", Base: Config, Path: "controller-manager.conf", Signer: KubernetesCA},
-		{Kind: "scheduler.conf", Name: "scheduler.conf", Base: Config, Path: "scheduler.conf", Signer: KubernetesCA},
-		{Kind: KindKubeletConf, Name: "kubelet.conf", Base: Config, Path: "kubelet.conf", Signer: KubernetesCA, Outage: OutageKubelet},
-		{Kind: "root-kubeconfig", Name: "/root/.kube/config", Base: Home, Path: "config", Signer: KubernetesCA},
+		{Kind: KindAdmin, Name: "admin.conf", Base: Config, Path: "admin.conf", Signer: KubernetesCA, Group: GroupClient, Outage: OutageClient},
+		{Kind: "super-admin.conf", Name: "super-admin.conf", Base: Config, Path: "super-admin.conf", Signer: KubernetesCA, Group: GroupClient},
+		{Kind: "controller-manager.conf", Name: "controller-manager.conf", Base: Config, Path: "controller-manager.conf", Signer: KubernetesCA, Group: GroupClient},
+		{Kind: "scheduler.conf", Name: "scheduler.conf", Base: Config, Path: "scheduler.conf", Signer: KubernetesCA, Group: GroupClient},
+		{Kind: KindKubeletConf, Name: "kubelet.conf", Base: Config, Path: "kubelet.conf", Signer: KubernetesCA, Group: GroupKubeletClient, Outage: OutageKubelet},
+		{Kind: "root-kubeconfig", Name: "/root/.kube/config", Base: Home, Path: "config", Signer: KubernetesCA, Group: GroupClient},
 
-		{Kind: KindKubeletClient, Name: "kubelet-client-current.pem", Base: Kubelet, Path: "kubelet-client-current.pem", Signer: KubernetesCA, Outage: OutageKubelet, KubeletRenews: true},
-		{Kind: "kubelet-server", Name: "kubelet-server-current.pem", Base: Kubelet, Path: "kubelet-server-current.pem", Signer: KubernetesCA, KubeletRenews: true, Approved: true},
-		{Kind: KindKubeletServing, Name: "kubelet.crt", Base: Kubelet, Path: "kubelet.crt", Signer: SelfSigned},
+		{Kind: KindKubeletClient, Name: "kubelet-client-current.pem", Base: Kubelet, Path: "kubelet-client-current.pem", Signer: KubernetesCA, Group: GroupKubeletClient, Outage: OutageKubelet, KubeletRenews: true},
+		{Kind: "kubelet-server", Name: "kubelet-server-current.pem", Base: Kubelet, Path: "kubelet-server-current.pem", Signer: KubernetesCA, Group: GroupKubeletServing, KubeletRenews: true, Approved: true},
+		{Kind: KindKubeletServing, Name: "kubelet.crt", Base: Kubelet, Path: "kubelet.crt", Signer: SelfSigned, Group: GroupKubeletServing},
 
-		{Kind: KindEtcdMember, Base: EtcdPKI, Path: "member-*.pem", Signer: EtcdHostCA, Outage: OutageEtcd},
-		{Kind: KindEtcdAdmin, Base: EtcdPKI, Path: "admin-*.pem", Signer: EtcdHostCA},
-		{Kind: KindEtcdNode, Base: EtcdPKI, Path: "node-*.pem", Signer: EtcdHostCA, Outage: OutageEtcd},
+		{Kind: KindEtcdMember, Base: EtcdPKI, Path: "member-*.pem", Signer: EtcdHostCA, Group: GroupEtcd, Outage: OutageEtcd},
+		{Kind: KindEtcdAdmin, Base: EtcdPKI, Path: "admin-*.pem", Signer: EtcdHostCA, Group: GroupEtcd},
+		{Kind: KindEtcdNode, Base: EtcdPKI, Path: "node-*.pem", Signer: EtcdHostCA, Group: GroupEtcd, Outage: OutageEtcd},
 	}
 }
 

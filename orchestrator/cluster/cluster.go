@@ -46,6 +46,11 @@ type Node struct {
 	// KubernetesName is the node's name in the API: kube_override_hostname
 	// where the inventory sets it to plain text, else Name.
 	KubernetesName string `json:"kubernetesName"`
+	// Address is how other machines reach the node: access_ip, ip or ansible_host
+	// as plain text, else Name (Kubespray, roles/kubespray_defaults, main_access_ip).
+	Address string `json:"address,omitempty"`
+	// Port is what the node's API server listens on: kube_apiserver_port.
+	Port int `json:"port,omitempty"`
 }
 
 // Is reports whether the node has the role.
@@ -55,6 +60,9 @@ func (n Node) Is(r Role) bool { return slices.Contains(n.Roles, r) }
 type Cluster struct {
 	// Nodes in inventory order of their groups: control planes, workers, etcd.
 	Nodes []Node `json:"nodes"`
+	// Endpoint is the "host:port" of the load balancer before the API servers
+	// (loadbalancer_apiserver, apiserver_loadbalancer_domain_name); empty without one.
+	Endpoint string `json:"endpoint,omitempty"`
 }
 
 // With returns the nodes that have the role, in order.

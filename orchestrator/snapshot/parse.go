@@ -36,12 +36,12 @@ func Parse(node cluster.Node, output []byte) (Node, error) {
 		return Node{}, err
 	}
 	n := Node{
-		Node:     node,
-		Facts:    map[string]string{},
-		Units:    map[string]Unit{},
-		DiskFree: map[string]int64{},
-		Digests:  map[string]string{},
-		Results:  map[string]Result{},
+		Node:    node,
+		Facts:   map[string]string{},
+		Units:   map[string]Unit{},
+		Disks:   map[string]Disk{},
+		Digests: map[string]string{},
+		Results: map[string]Result{},
 	}
 	for _, r := range recs {
 		h, ok := handlers[r.tag]
@@ -109,7 +109,7 @@ type handler struct {
 var handlers = map[string]handler{
 	"KSCERT":     {2, 2, readHeader},
 	"FACT":       {2, 1, readFact},
-	"DISK":       {2, 2, readDisk},
+	"DISK":       {4, 4, readDisk},
 	"UNIT":       {5, 5, readUnit},
 	"FILE":       {7, 7, readFile},
 	"KUBECONFIG": {7, 7, readKubeconfig},
@@ -138,9 +138,16 @@ func readFact(n *Node, f []string, _ []byte) error {
 }
 
 func readDisk(n *Node, f []string, _ []byte) error {
-	free, err := strconv.ParseInt(f[1], 10, 64)
-	n.DiskFree[f[0]] = free
-	return err
+	var numbers [3]int64
+	for i := range numbers {
+		v, err := strconv.ParseInt(f[i], 10, 64)
+		if err != nil {
+			return err
+		}
+		numbers[i] = v
+	}
+	n.Disks[f[3]] = Disk{FreeKiB: numbers[0], SizeKiB: numbers[1], FreeInodes: numbers[2]}
+	return nil
 }
 
 func readUnit(n *Node, f []string, _ []byte) error {

@@ -84,7 +84,7 @@ func TestParseControlPlane(t *testing.T) {
 	if _, known := n.Facts["openssl"]; known {
 		t.Error("a command that was not found is a fact")
 	}
-	equal(t, "free space", n.DiskFree, map[string]int64{"/": 67928608, "/var": 1024})
+	equal(t, "disks", n.Disks, map[string]snapshot.Disk{"/": {67928608, 98000000, 6000000}, "/var": {1024, 2048, -1}})
 	equal(t, "units", n.Units, map[string]snapshot.Unit{
 		"kubelet": {Active: "active", Sub: "running", ActiveSeconds: 68},
 		"etcd":    {Active: "activating", Sub: "start", Restarts: 3},
@@ -166,7 +166,7 @@ func TestParseReadsThroughNoise(t *testing.T) {
 		"carriage returns":  bytes.ReplaceAll(plain, []byte("\n"), []byte("\r\n")),
 		"a banner":          append([]byte("@@@@@@@@ WARNING @@@@@@@@\nAuthorised use only!\n| this is monitored |\n\n"), plain...),
 		"text after":        append(bytes.Clone(plain), "Connection to cp1 closed.\n@@FACT pki /tmp\n"...),
-		"text in between":   bytes.Replace(plain, []byte("@@DISK /"), []byte("sudo: unable to resolve host cp1\n@@DISK /"), 1),
+		"text in between":   bytes.Replace(plain, []byte("@@DISK 67"), []byte("sudo: unable to resolve host cp1\n@@DISK 67"), 1),
 		"no newline at end": bytes.TrimSuffix(plain, []byte("\n")),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -199,7 +199,7 @@ func TestParseErrors(t *testing.T) {
 		{"a unit with a word for a number", "@@KSCERT 1 1\n@@UNIT kubelet active running x 1\n@@END\n", nil, `record "UNIT"`},
 		{"a unit with a word for its seconds", "@@KSCERT 1 1\n@@UNIT kubelet active running 1 x\n@@END\n", nil, `record "UNIT"`},
 		{"a unit without its fields", "@@KSCERT 1 1\n@@UNIT kubelet\n@@END\n", nil, "has 1 fields, want 5"},
-		{"a disk without a number", "@@KSCERT 1 1\n@@DISK / x\n@@END\n", nil, `record "DISK"`},
+		{"a disk without a number", "@@KSCERT 1 1\n@@DISK x 1 1 /\n@@END\n", nil, `record "DISK"`},
 		{"a result without a number", "@@KSCERT 1 1\n@@RESULT readyz x\n@@END\n", nil, `record "RESULT"`},
 		{"a file without a path", "@@KSCERT 1 1\n@@FILE pki 644 root root 1 1\n@@END\n", nil, "has 6 fields, want 7"},
 	} {

@@ -22,6 +22,11 @@ type Snapshot struct {
 	Schema int `json:"schema"`
 	// Taken is the driver's clock when the nodes were asked.
 	Taken time.Time `json:"taken"`
+	// Probes are the API endpoints as the driver sees them from outside. A driver
+	// behind a bastion may reach none of them: that alone says nothing.
+	Probes []Probe `json:"probes,omitempty"`
+	// Endpoint is the load balancer before the API servers; empty without one.
+	Endpoint string `json:"endpoint,omitempty"`
 	// Nodes has one entry for each node of the cluster, in cluster order, also
 	// for those that could not be reached.
 	Nodes []Node `json:"nodes"`
@@ -36,12 +41,15 @@ type Node struct {
 	// Clock is the node's own time, whole seconds.
 	Clock time.Time `json:"clock"`
 	// Facts are single values by name: hostname, pki, pki-real, config-dir,
-	// kubeadm, kubeadm-config, kubectl, openssl, manifest.
+	// etcd-dir, kubeadm, kubeadm-config, kubectl, openssl, manifest,
+	// kubelet-version, runtime.
 	Facts map[string]string `json:"facts,omitempty"`
 	// Units are systemd units that are loaded, by name.
 	Units map[string]Unit `json:"units,omitempty"`
-	// DiskFree is the free space in KiB by mount point.
-	DiskFree map[string]int64 `json:"diskFree,omitempty"`
+	// Disks are the file systems that hold what matters, by mount point.
+	Disks map[string]Disk `json:"disks,omitempty"`
+	// Processes are the control plane's, etcd's and the kubelet's, as they run.
+	Processes []Process `json:"processes,omitempty"`
 	// Certificates found in files, in kubeconfigs and on ports.
 	Certificates []certs.Certificate `json:"certificates,omitempty"`
 	// Kubeconfigs by path, with the certificate they present listed above.
@@ -50,11 +58,18 @@ type Node struct {
 	Unreadable []Unreadable `json:"unreadable,omitempty"`
 	// Endpoints tells what answered on each port that was asked.
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
+	// Probes are API endpoints as the node sees them: its own API server, and the
+	// one its kubelet talks to.
+	Probes []Probe `json:"probes,omitempty"`
+	// Kubeadm is what matters of the node's kubeadm configuration; nil without one.
+	Kubeadm *KubeadmConfig `json:"kubeadm,omitempty"`
+	// Etcd is the etcd member that runs on the node; nil where none was asked.
+	Etcd *Etcd `json:"etcd,omitempty"`
 	// Digests are SHA-256 sums, hexadecimal, of what must never change: CA
 	// certificates and keys, service account keys, the encryption configuration.
 	Digests map[string]string `json:"digests,omitempty"`
 	// Results are the outcomes of commands by name: kubeadm-version, readyz,
-	// apiserver-log, kubelet-log.
+	// apiserver-log, kubelet-log, etcd-log.
 	Results map[string]Result `json:"results,omitempty"`
 	// View is the cluster as this node's API server tells it; nil when the API
 	// server could not be asked.
@@ -103,6 +118,93 @@ type Kubeconfig struct {
 	ClientCertificateFile string `json:"clientCertificateFile,omitempty"`
 	// CAFingerprint is the SHA-256 of the CA certificate it trusts, hexadecimal.
 	CAFingerprint string `json:"caFingerprint,omitempty"`
+	// CANotAfter is when that CA certificate ends.
+	CANotAfter time.Time `json:"caNotAfter,omitzero"`
+}
+
+// Disk is one mounted file system.
+type Disk struct {
+	FreeKiB int64 `json:"freeKiB"`
+	SizeKiB int64 `json:"sizeKiB"`
+	// FreeInodes is negative where the file system does not count them.
+	FreeInodes int64 `json:"freeInodes"`
+}
+
+// Process is a running process in the node's own network namespace: a static
+// pod or a unit, not a pod of a user.
+type Process struct {
+	// Name of the component: kube-apiserver, kube-controller-manager,
+	// kube-scheduler, etcd, kubelet, kube-vip.
+	Name string `json:"name"`
+	PID  int    `json:"pid"`
+	// Started is when it began, to a hundredth of a second.
+	Started time.Time `json:"started"`
+}
+
+// Stage is one step of asking an API endpoint, in the order they are taken.
+type Stage string
+
+// The stages. Each presumes the one before.
+const (
+	StageResolve Stage = "resolve" // the name has an address
+	StageTCP     Stage = "tcp"     // the port accepts
+	StageTLS     Stage = "tls"     // a certificate is presented; not yet trusted
+	StageLivez   Stage = "livez"   // /livez answers 200
+	StageReadyz  Stage = "readyz"  // /readyz answers 200
+	StageAuth    Stage = "auth"    // the administrator's request is accepted, TLS verified
+)
+
+// Probe is how far one asker came with one API endpoint.
+type Probe struct {
+	// Endpoint is "host:port" as it was asked for.
+	Endpoint string `json:"endpoint"`
+	// Addresses the host resolved to.
+	Addresses []string `json:"addresses,omitempty"`
+	// Failed is the first stage that failed; empty when all that were tried held.
+	Failed Stage `json:"failed,omitempty"`
+	// Error is why, in the words of the client or of the server.
+	Error string `json:"error,omitempty"`
+	// Fingerprint, SANs and NotAfter are of the certificate that was presented.
+	Fingerprint string    `json:"fingerprint,omitempty"`
+	SANs        []string  `json:"sans,omitempty"`
+	NotAfter    time.Time `json:"notAfter,omitzero"`
+}
+
+// KubeadmConfig is the public part of a kubeadm ClusterConfiguration.
+type KubeadmConfig struct {
+	Path                 string   `json:"path"`
+	KubernetesVersion    string   `json:"kubernetesVersion,omitempty"`
+	ControlPlaneEndpoint string   `json:"controlPlaneEndpoint,omitempty"`
+	CertificatesDir      string   `json:"certificatesDir,omitempty"`
+	CertSANs             []string `json:"certSANs,omitempty"`
+	// EtcdEndpoints, and the files the API server authenticates with, where etcd
+	// is external to kubeadm.
+	EtcdEndpoints []string `json:"etcdEndpoints,omitempty"`
+}
+
+// Etcd is an etcd member as it tells of itself and of its cluster, from its own
+// client port with the node's own credentials.
+type Etcd struct {
+	// Healthy is what /health answered: a linearizable read succeeded, so there
+	// is a quorum.
+	Healthy bool `json:"healthy"`
+	// Error is why it is not known or not healthy.
+	Error string `json:"error,omitempty"`
+	// MemberID is this member's own, hexadecimal.
+	MemberID string `json:"memberID,omitempty"`
+	// Members is the membership as this member knows it, read without quorum.
+	Members []EtcdMember `json:"members,omitempty"`
+	// Version of etcd, such as "3.5.21".
+	Version string `json:"version,omitempty"`
+}
+
+// EtcdMember is one member of the etcd cluster.
+type EtcdMember struct {
+	ID         string   `json:"id"` // hexadecimal
+	Name       string   `json:"name"`
+	PeerURLs   []string `json:"peerURLs"`
+	ClientURLs []string `json:"clientURLs,omitempty"`
+	Learner    bool     `json:"learner,omitempty"`
 }
 
 // Unreadable is a file in a certificate's place without a certificate in it.
@@ -184,6 +286,25 @@ func (s Snapshot) View() (View, bool) {
 		return View{}, false
 	}
 	return *n.View, true
+}
+
+// Cluster returns the nodes the snapshot is of, as the inventory gave them.
+func (s Snapshot) Cluster() cluster.Cluster {
+	c := cluster.Cluster{Endpoint: s.Endpoint}
+	for _, n := range s.Nodes {
+		c.Nodes = append(c.Nodes, n.Node)
+	}
+	return c
+}
+
+// Process returns the running process of a component.
+func (n Node) Process(name string) (Process, bool) {
+	for _, p := range n.Processes {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return Process{}, false
 }
 
 // Certificate returns the node's certificate of a kind in a file or kubeconfig.

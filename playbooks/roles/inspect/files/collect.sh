@@ -98,7 +98,7 @@ fact etcd-dir "$etcd"
 fact kubeadm "$(command -v kubeadm)"
 fact kubectl "$(command -v kubectl)"
 fact openssl "$(command -v openssl)"
-df -Pk "$conf" /var/lib/kubelet /var/lib/etcd /var 2>/dev/null | awk 'NR>1{print "@@DISK " $6 " " $4}' | sort -u
+df -Pk "$conf" /var/lib/kubelet /var/lib/etcd /var 2>/dev/null | awk 'NR>1{print "@@DISK " $4 " " $2 " -1 " $6}' | sort -u
 for u in kubelet etcd containerd crio docker; do unit "$u"; done
 
 pem pki "$real" ca.crt front-proxy-ca.crt apiserver.crt apiserver-kubelet-client.crt apiserver-etcd-client.crt front-proxy-client.crt etcd/ca.crt etcd/server.crt etcd/peer.crt etcd/healthcheck-client.crt
