@@ -139,21 +139,25 @@ func stateDir() (string, error) {
 	return filepath.Join(home, ".local", "state", "kscertctl"), nil
 }
 
-// Diagnose looks at every node and says what is wrong; it changes nothing. A
-// node that cannot be inspected is part of the diagnosis, not an error.
-func (o *Orchestrator) Diagnose(ctx context.Context) (snapshot.Snapshot, diagnosis.Diagnosis, error) {
+// Inspect looks at every node and brings back what is there; it changes
+// nothing. A node that cannot be inspected is part of the snapshot, not an
+// error. The error is of type *Error.
+func (o *Orchestrator) Inspect(ctx context.Context) (snapshot.Snapshot, error) {
 	s, err := o.begin(ctx)
 	if err != nil {
-		return snapshot.Snapshot{}, diagnosis.Diagnosis{}, err
+		return snapshot.Snapshot{}, err
 	}
 	defer s.close()
-	snap, err := s.inspect(ctx)
+	return s.inspect(ctx)
+}
+
+// Diagnose looks at every node like Inspect and says what is wrong.
+func (o *Orchestrator) Diagnose(ctx context.Context) (snapshot.Snapshot, diagnosis.Diagnosis, error) {
+	snap, err := o.Inspect(ctx)
 	if err != nil {
 		return snap, diagnosis.Diagnosis{}, err
 	}
-	d := diagnosis.Diagnose(snap, o.opts.Thresholds)
-	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &d})
-	return snap, d, nil
+	return snap, diagnosis.Diagnose(snap, o.opts.Thresholds), nil
 }
 
 // Run diagnoses, plans, asks for approval, carries the plan out and proves the

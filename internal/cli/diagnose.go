@@ -9,7 +9,10 @@ import (
 )
 
 func newDiagnose(s Streams) *cobra.Command {
-	var flags inspectFlags
+	var (
+		flags   inspectFlags
+		verdict verdictFlags
+	)
 	cmd := &cobra.Command{
 		Use:   "diagnose -i INVENTORY",
 		Short: "Say why the API server does or does not answer; changes nothing",
@@ -19,20 +22,16 @@ nothing.`,
 		Example: "  kscertctl diagnose -i inventory.ini",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			opts, err := flags.options(cmd, s)
+			due, err := verdict.thresholds(cmd)
 			if err != nil {
 				return err
 			}
-			opts.Observe = newProgress(s).event
-			o, err := orchestrator.New(opts)
+			snap, err := flags.snapshot(cmd, s)
 			if err != nil {
 				return err
 			}
-			_, d, err := o.Diagnose(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if flags.output == "json" {
+			d := diagnosis.Diagnose(snap, due)
+			if verdict.output == "json" {
 				err = report.JSON(s.Out, d)
 			} else {
 				err = report.Diagnosis(s.Out, d)
@@ -44,5 +43,7 @@ nothing.`,
 		},
 	}
 	flags.register(cmd)
+	verdict.register(cmd)
+	flags.registerSnapshot(cmd)
 	return cmd
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,17 +13,19 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
 // inspectFlags are what every command that looks at nodes takes. Those of
 // ansible-playbook keep their names and meaning.
 type inspectFlags struct {
 	opts    orchestrator.Options
-	warn    string
-	output  string
 	verbose int
+	// save and from are files of snapshots, of commands that only look.
+	save, from string
 }
 
+// register adds the flags that say which nodes there are and how to reach them.
 func (f *inspectFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.SortFlags = false
@@ -38,28 +41,89 @@ func (f *inspectFlags) register(cmd *cobra.Command) {
 	fl.CountVarP(&f.verbose, "verbose", "v", "show Ansible's own output; -vv and more make Ansible verbose too")
 	fl.StringVar(&a.BinDir, "ansible-bin", "", "folder of ansible-playbook, such as VENV/bin (default: search PATH)")
 	fl.StringVar(&f.opts.KubesprayDir, "kubespray-dir", "", "Kubespray checkout to run in")
-	fl.StringVar(&f.warn, "warn", "30d", "a certificate is due when it ends within this time, such as 30d, 12h")
 	fl.StringVar(&f.opts.StateDir, "state-dir", "", "folder for run directories (default: $XDG_STATE_HOME/kscertctl)")
-	fl.StringVarP(&f.output, "output", "o", "text", "text or json")
 }
 
-// options checks the flags and returns what they say.
-func (f *inspectFlags) options(cmd *cobra.Command, s Streams) (orchestrator.Options, error) {
+// registerSnapshot adds the flags of commands that only look.
+func (f *inspectFlags) registerSnapshot(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.save, "save-snapshot", "", "also write what was seen to this file, without secrets: a support case in one file")
+	cmd.Flags().StringVar(&f.from, "from-snapshot", "", "ask no node: read what was seen from a file of --save-snapshot")
+}
+
+// options returns what the flags say.
+func (f *inspectFlags) options(s Streams) orchestrator.Options {
 	opts := f.opts
-	if f.output != "text" && f.output != "json" {
-		return opts, usage(cmd, fmt.Errorf("-o %s: must be text or json", f.output))
-	}
-	before, err := parseDays(f.warn)
-	if err != nil {
-		return opts, usage(cmd, fmt.Errorf("--warn: %w", err))
-	}
-	opts.Thresholds = diagnosis.DefaultThresholds()
-	opts.Thresholds.RenewBefore = before
 	if f.verbose > 0 {
 		opts.Output = s.Err
 		opts.Ansible.Verbosity = f.verbose - 1
 	}
-	return opts, nil
+	return opts
+}
+
+// snapshot looks at the nodes, or reads what another look brought back. What is
+// seen is told on standard error as it happens, and saved where asked for.
+func (f *inspectFlags) snapshot(cmd *cobra.Command, s Streams) (snapshot.Snapshot, error) {
+	var (
+		snap snapshot.Snapshot
+		err  error
+	)
+	switch {
+	case f.from != "" && len(f.opts.Ansible.Inventories) > 0:
+		return snap, usage(cmd, errors.New("--from-snapshot asks no node, so it takes no -i"))
+	case f.from != "" && f.save != "":
+		return snap, usage(cmd, errors.New("--from-snapshot and --save-snapshot exclude each other: the file is there already"))
+	case f.from != "":
+		if snap, err = snapshot.Load(f.from); err != nil {
+			return snap, fileError(err)
+		}
+		return snap, nil
+	}
+	opts := f.options(s)
+	opts.Observe = newProgress(s).event
+	o, err := orchestrator.New(opts)
+	if err != nil {
+		return snap, err
+	}
+	if snap, err = o.Inspect(cmd.Context()); err != nil || f.save == "" {
+		return snap, err
+	}
+	return snap, fileError(snapshot.Save(f.save, snap))
+}
+
+// fileError gives a snapshot's file that cannot be used the exit code of wrong
+// usage; nil stays nil.
+func fileError(err error) error {
+	if err == nil {
+		return nil
+	}
+	e := &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err}
+	var file *snapshot.FileError
+	if errors.As(err, &file) {
+		e.Next = file.Next
+	}
+	return e
+}
+
+// verdictFlags are what every command that diagnoses takes.
+type verdictFlags struct{ warn, output string }
+
+func (f *verdictFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.warn, "warn", "30d", "a certificate is due when it ends within this time, such as 30d, 12h")
+	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
+}
+
+// thresholds checks the flags and returns when a certificate is due.
+func (f *verdictFlags) thresholds(cmd *cobra.Command) (diagnosis.Thresholds, error) {
+	t := diagnosis.DefaultThresholds()
+	if f.output != "text" && f.output != "json" {
+		return t, usage(cmd, fmt.Errorf("-o %s: must be text or json", f.output))
+	}
+	before, err := parseDays(f.warn)
+	if err != nil {
+		return t, usage(cmd, fmt.Errorf("--warn: %w", err))
+	}
+	t.RenewBefore = before
+	return t, nil
 }
 
 // parseDays reads a duration of Go with days added, which Go leaves out because

@@ -19,6 +19,7 @@ import (
 func newRun(s Streams) *cobra.Command {
 	var (
 		flags    inspectFlags
+		verdict  verdictFlags
 		yes      bool
 		playbook = choice(plan.Auto)
 	)
@@ -38,10 +39,12 @@ API server does not answer.`,
   kscertctl run -i inventory.ini --yes --kubespray-dir kubespray --playbook upgrade-cluster`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			opts, err := flags.options(cmd, s)
+			due, err := verdict.thresholds(cmd)
 			if err != nil {
 				return err
 			}
+			opts := flags.options(s)
+			opts.Thresholds = due
 			opts.Playbook = plan.Choice(playbook)
 			progress := newProgress(s)
 			opts.Observe = func(e orchestrator.Event) {
@@ -59,7 +62,7 @@ API server does not answer.`,
 			if result.RunID == "" {
 				return err
 			}
-			if flags.output == "json" {
+			if verdict.output == "json" {
 				if jerr := report.JSON(s.Out, result); jerr != nil && err == nil {
 					err = jerr
 				}
@@ -72,6 +75,7 @@ API server does not answer.`,
 		},
 	}
 	flags.register(cmd)
+	verdict.register(cmd)
 	cmd.Flags().Var(&playbook, "playbook", "what reconciles the cluster after, or instead of, the pre-phase: "+choices())
 	cmd.Flags().BoolVar(&yes, "yes", false, "carry out the plan without asking")
 	cmd.Flags().DurationVar(&flags.opts.GateTimeout, "gate-timeout", 5*time.Minute, "how long a health gate may take to hold")
