@@ -1,0 +1,232 @@
+package expiry_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// find returns the row of a node's certificate of a kind; served or in a file.
+func find(t *testing.T, r expiry.Report, node string, kind certs.Kind, served bool) expiry.Row {
+	t.Helper()
+	i := slices.IndexFunc(r.Certificates, func(c expiry.Row) bool { return c.Node == node && c.Kind == kind && c.Served == served })
+	if i < 0 {
+		t.Fatalf("no row for %s of %s", kind, node)
+	}
+	return r.Certificates[i]
+}
+
+// begins moves the beginning of certificates, and so their lifetime.
+func begins(before time.Duration, kinds ...certs.Kind) tc.NodeEdit {
+	return tc.Files(func(c *certs.Certificate) { c.NotBefore = tc.Now.Add(-before) }, kinds...)
+}
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	clock := func(d time.Duration) tc.NodeEdit {
+		return func(n *snapshot.Node) { n.Clock = n.Clock.Add(d) }
+	}
+	for _, row := range []struct {
+		name  string
+		kind  certs.Kind
+		edits []tc.NodeEdit
+		want  expiry.Status
+	}{
+		{"a year left", certs.KindAdmin, nil, expiry.Valid},
+		{"as long as the warning", certs.KindAdmin, []tc.NodeEdit{tc.EndsIn(30*tc.Day, certs.KindAdmin)}, expiry.Valid},
+		{"a second less", certs.KindAdmin, []tc.NodeEdit{tc.EndsIn(30*tc.Day-time.Second, certs.KindAdmin)}, expiry.Warning},
+		{"as long as critical", certs.KindAdmin, []tc.NodeEdit{tc.EndsIn(7*tc.Day, certs.KindAdmin)}, expiry.Warning},
+		{"a second less", certs.KindAdmin, []tc.NodeEdit{tc.EndsIn(7*tc.Day-time.Second, certs.KindAdmin)}, expiry.Critical},
+		{"its last second", certs.KindAdmin, []tc.NodeEdit{tc.EndsIn(0, certs.KindAdmin)}, expiry.Critical},
+		{"a second after", certs.KindAdmin, []tc.NodeEdit{tc.EndsIn(-time.Second, certs.KindAdmin)}, expiry.Expired},
+		{"not begun", certs.KindAdmin, []tc.NodeEdit{begins(-time.Hour, certs.KindAdmin)}, expiry.NotYetValid},
+		{"by the node's clock, not ours", certs.KindAdmin, []tc.NodeEdit{clock(400 * tc.Day)}, expiry.Expired},
+		{"an authority counts like all others", certs.KindCA, []tc.NodeEdit{tc.EndsIn(20*tc.Day, certs.KindCA)}, expiry.Warning},
+
+		{"renewed by the kubelet: a year's last 29 days", certs.KindKubeletClient, []tc.NodeEdit{begins(336*tc.Day, certs.KindKubeletClient), tc.EndsIn(29*tc.Day, certs.KindKubeletClient)}, expiry.Warning},
+		{"a day's certificate is never warned about in its first nine tenths", certs.KindKubeletClient, []tc.NodeEdit{begins(21*time.Hour, certs.KindKubeletClient), tc.EndsIn(3*time.Hour, certs.KindKubeletClient)}, expiry.Valid},
+		{"in the last tenth it is", certs.KindKubeletClient, []tc.NodeEdit{begins(22*time.Hour, certs.KindKubeletClient), tc.EndsIn(2*time.Hour, certs.KindKubeletClient)}, expiry.Warning},
+		{"and in the last twentieth it is critical", certs.KindKubeletClient, []tc.NodeEdit{begins(23*time.Hour, certs.KindKubeletClient), tc.EndsIn(time.Hour, certs.KindKubeletClient)}, expiry.Critical},
+		{"a day's certificate that nobody renews", certs.KindAdmin, []tc.NodeEdit{begins(time.Hour, certs.KindAdmin), tc.EndsIn(23*time.Hour, certs.KindAdmin)}, expiry.Critical},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			r := expiry.Of(tc.Healthy(tc.Single(), tc.On("cp1", row.edits...)), expiry.DefaultThresholds())
+			got := find(t, r, "cp1", row.kind, false)
+			if got.Status != row.want {
+				t.Errorf("%s, want %s: %+v", got.Status, row.want, got)
+			}
+			if want := got.NotAfter.Sub(r.Nodes[0].Clock); got.Residual() != want {
+				t.Errorf("residual time %s, want %s", got.Residual(), want)
+			}
+		})
+	}
+}
+
+// The moments at which a row will change are those at which it does change.
+func TestWarningAndCriticalFrom(t *testing.T) {
+	t.Parallel()
+	s := tc.Healthy(tc.Single())
+	for _, c := range expiry.Of(s, expiry.DefaultThresholds()).Certificates {
+		for moment, want := range map[time.Time][2]expiry.Status{
+			c.WarningFrom:  {expiry.Valid, expiry.Warning},
+			c.CriticalFrom: {expiry.Warning, expiry.Critical},
+			c.NotAfter:     {expiry.Critical, expiry.Expired},
+		} {
+			for i, later := range []time.Duration{0, time.Second} {
+				at := tc.Healthy(tc.Single(), tc.Later(moment.Add(later).Sub(tc.Now)))
+				if got := find(t, expiry.Of(at, expiry.DefaultThresholds()), c.Node, c.Kind, c.Served); got.Status != want[i] {
+					t.Errorf("%s of %s, %s after %s: %s, want %s", c.Name, c.Node, later, moment, got.Status, want[i])
+				}
+			}
+		}
+	}
+}
+
+func TestWhatEndsFirstIsFirst(t *testing.T) {
+	t.Parallel()
+	r := expiry.Of(tc.Healthy(tc.HA(), tc.On("cp2", tc.EndsIn(5*tc.Day, certs.KindAPIServer)), tc.On("cp3,w1", tc.Expired(certs.KindKubeletClient))), expiry.DefaultThresholds())
+	var got []string
+	for _, c := range r.Certificates[:3] {
+		got = append(got, c.Node+" "+string(c.Kind))
+	}
+	if want := []string{"cp3 kubelet-client", "w1 kubelet-client", "cp2 apiserver"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if !slices.IsSortedFunc(r.Certificates, func(a, b expiry.Row) int { return a.NotAfter.Compare(b.NotAfter) }) {
+		t.Error("not sorted by their ends")
+	}
+	if r.Status != expiry.Expired || r.Level() != expiry.LevelCritical || !r.Complete || len(r.Worth(expiry.LevelWarning)) != 3 {
+		t.Errorf("status %s, level %d, complete %t", r.Status, r.Level(), r.Complete)
+	}
+	sum := 0
+	for _, status := range expiry.Statuses() {
+		sum += r.Counts[status]
+	}
+	if r.Counts[expiry.Expired] != 2 || r.Counts[expiry.Critical] != 1 || sum != len(r.Certificates) {
+		t.Errorf("counts %v of %d", r.Counts, len(r.Certificates))
+	}
+}
+
+// What is not known is said to be unknown, and takes nothing from the others.
+func TestUnknown(t *testing.T) {
+	t.Parallel()
+	whole := expiry.Of(tc.Healthy(tc.Single()), expiry.DefaultThresholds())
+	for _, row := range []struct {
+		name, reason string
+		edit         tc.NodeEdit
+	}{
+		{"a node that does not answer", "unreachable", tc.Unknown(snapshot.Unreachable, "no route to host")},
+		{"a node without a privilege", "privilege", tc.Unknown(snapshot.Privilege, "sudo: a password is required")},
+		{"a node on which nothing was found", expiry.NoCertificates, func(n *snapshot.Node) { n.Certificates = nil }},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			r := expiry.Of(tc.Healthy(tc.Single(), tc.On("w1", row.edit)), expiry.DefaultThresholds())
+			unknown := r.Unknown()
+			if r.Complete || len(unknown) != 1 || unknown[0].Name != "w1" || unknown[0].Reason != row.reason || unknown[0].Message == "" {
+				t.Errorf("complete %t, unknown %+v", r.Complete, unknown)
+			}
+			others := slices.DeleteFunc(slices.Clone(whole.Certificates), func(c expiry.Row) bool { return c.Node == "w1" })
+			if len(r.Certificates) != len(others) {
+				t.Errorf("%d rows of the others, want %d", len(r.Certificates), len(others))
+			}
+		})
+	}
+}
+
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	r := expiry.Of(tc.Healthy(tc.Single(), tc.On("cp1", func(n *snapshot.Node) {
+		n.Unreadable = []snapshot.Unreadable{{Path: tc.PKI + "/apiserver.crt", Reason: "no PEM certificate block"}}
+	})), expiry.DefaultThresholds())
+	if r.Complete || r.Status != expiry.Valid || r.Level() != expiry.LevelCritical || len(r.Unreadable) != 1 || r.Unreadable[0].Node != "cp1" {
+		t.Errorf("%+v", r.Unreadable)
+	}
+}
+
+func TestServed(t *testing.T) {
+	t.Parallel()
+	serve := func(kind certs.Kind, address string, like certs.Kind) tc.NodeEdit {
+		return func(n *snapshot.Node) {
+			c, ok := n.Certificate(like)
+			if !ok {
+				c = certs.Certificate{NotBefore: tc.Now, NotAfter: tc.Now.Add(tc.Day), Fingerprint: "self-made", SignedBy: certs.SelfSigned}
+			}
+			c.Kind, c.Path, c.Served = kind, address, true
+			n.Certificates = append(n.Certificates, c)
+		}
+	}
+	for _, row := range []struct {
+		name          string
+		kind          certs.Kind
+		edits         []tc.NodeEdit
+		inFile, stale bool
+		authority     certs.Authority
+	}{
+		{"the file's", "kube-apiserver", nil, true, false, certs.KubernetesCA},
+		{"an older one than the file's", "kube-apiserver", []tc.NodeEdit{tc.Renewed(certs.KindAPIServer)}, false, true, certs.KubernetesCA},
+		{"host etcd's", "etcd", nil, true, false, certs.EtcdHostCA},
+		{"host etcd's, older", "etcd", []tc.NodeEdit{tc.Renewed(certs.KindEtcdMember)}, false, true, certs.EtcdHostCA},
+		{"the kubelet's self-signed", "kubelet", []tc.NodeEdit{serve("kubelet", "127.0.0.1:10250", certs.KindKubeletServing)}, true, false, certs.SelfSigned},
+		{"made at start: no file to compare", "kube-scheduler", []tc.NodeEdit{serve("kube-scheduler", "127.0.0.1:10259", "")}, false, false, certs.SelfSigned},
+		{"the API server's own loopback", "kube-apiserver-loopback", []tc.NodeEdit{serve("kube-apiserver-loopback", "10.0.0.1:6443", "")}, false, false, certs.SelfSigned},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			r := expiry.Of(tc.Healthy(tc.Single(), tc.On("cp1", row.edits...)), expiry.DefaultThresholds())
+			got := find(t, r, "cp1", row.kind, true)
+			if got.InFile != row.inFile || got.Stale != row.stale || got.Authority != row.authority {
+				t.Errorf("in a file %t, stale %t, authority %s: %+v", got.InFile, got.Stale, got.Authority, got)
+			}
+		})
+	}
+}
+
+func TestExternallyManaged(t *testing.T) {
+	t.Parallel()
+	key := func(state certs.KeyState, kinds ...certs.Kind) tc.NodeEdit {
+		return tc.Files(func(c *certs.Certificate) { c.Key = state }, kinds...)
+	}
+	all := []certs.Kind{certs.KindCA, certs.KindFrontProxyCA}
+	for _, row := range []struct {
+		name, node string
+		kind       certs.Kind
+		edits      []tc.Edit
+		want       bool
+	}{
+		{"the keys are there", "cp1", certs.KindAPIServer, []tc.Edit{tc.On("cp1,cp2,cp3", key(certs.KeyMatches, all...))}, false},
+		{"not known", "cp1", certs.KindAPIServer, nil, false},
+		{"no key", "cp1", certs.KindAPIServer, []tc.Edit{tc.On("cp1", key(certs.KeyMissing, certs.KindCA))}, true},
+		{"no key: the authority itself", "cp1", certs.KindCA, []tc.Edit{tc.On("cp1", key(certs.KeyMissing, certs.KindCA))}, true},
+		{"no key of another authority", "cp1", "front-proxy-client", []tc.Edit{tc.On("cp1", key(certs.KeyMissing, certs.KindCA))}, false},
+		{"no key on another control plane", "cp2", certs.KindAPIServer, []tc.Edit{tc.On("cp1", key(certs.KeyMissing, certs.KindCA)), tc.On("cp2,cp3", key(certs.KeyMatches, certs.KindCA))}, false},
+		{"a worker has no key and needs none", "w1", certs.KindKubeletClient, []tc.Edit{tc.On("w1", key(certs.KeyMissing, certs.KindCA)), tc.On("cp1,cp2,cp3", key(certs.KeyMatches, certs.KindCA))}, false},
+		{"a worker of a cluster without the key", "w1", certs.KindKubeletClient, []tc.Edit{tc.On("cp1,cp2,cp3", key(certs.KeyMissing, certs.KindCA))}, true},
+		{"host etcd: one member has the key", "cp2", certs.KindEtcdMember, []tc.Edit{tc.On("cp2,cp3", key(certs.KeyMissing, certs.KindEtcdHostCA)), tc.On("cp1", key(certs.KeyMatches, certs.KindEtcdHostCA))}, false},
+		{"host etcd: no member has it", "cp2", certs.KindEtcdMember, []tc.Edit{tc.On("cp1,cp2,cp3", key(certs.KeyMissing, certs.KindEtcdHostCA))}, true},
+		{"a certificate that signed itself", "w1", certs.KindKubeletServing, []tc.Edit{tc.On("cp1,cp2,cp3", key(certs.KeyMissing, all...))}, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			r := expiry.Of(tc.Healthy(tc.HA(), row.edits...), expiry.DefaultThresholds())
+			if got := find(t, r, row.node, row.kind, false); got.ExternallyManaged != row.want {
+				t.Errorf("externally managed: %t", got.ExternallyManaged)
+			}
+		})
+	}
+}
+
+// An empty snapshot, or one of nodes of which nothing is known, is no good news.
+func TestNothing(t *testing.T) {
+	t.Parallel()
+	r := expiry.Of(tc.Healthy(tc.Single(), tc.Everywhere(tc.Unknown(snapshot.Unreachable, "gone"))), expiry.DefaultThresholds())
+	if r.Complete || len(r.Certificates) != 0 || len(r.Unknown()) != 2 {
+		t.Errorf("%+v", r)
+	}
+}
