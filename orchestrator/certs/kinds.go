@@ -96,6 +96,9 @@ type Row struct {
 	// Approved is true where the kubelet asks for the certificate and somebody
 	// must approve: nothing that is issued here would mend it.
 	Approved bool
+	// Copy is true for what another program has copied from a file of this table:
+	// it is reported, never issued.
+	Copy bool
 }
 
 // Window is how long before its end a certificate of this kind is due, given the
