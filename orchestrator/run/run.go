@@ -1,28 +1,30 @@
-// Package run keeps the record of one run: its directory, its journal and its
-// files.
-//
-// A run directory holds, readable by its owner alone:
-//
-//	plan.json               the diagnosis and the plan that was approved
-//	journal.jsonl           every intent and every outcome, fsynced one by one
-//	snapshots/NN.json       what the nodes looked like
-//	steps/ID.events.jsonl   Ansible's events of a step
-//	steps/ID.log            Ansible's own output of a step
-//	playbooks/              the playbooks that were run
 package run
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
-// Dir is the directory of one run.
+const (
+	runsDir     = "runs"
+	journalFile = "journal.jsonl"
+)
+
+// Dir is the directory of a run that this process works on. No other process can
+// open it until Close.
 type Dir struct {
 	// ID names the run: its start in UTC and a random part.
 	ID string
@@ -30,7 +32,10 @@ type Dir struct {
 	Path string
 
 	mu        sync.Mutex
+	lock      *flock.Flock
 	journal   *os.File
+	size      int64 // of the whole lines in the journal
+	seq       int
 	snapshots int
 }
 
@@ -41,7 +46,7 @@ func Create(root string, start time.Time) (*Dir, error) {
 		return nil, fmt.Errorf("naming the run: %w", err)
 	}
 	id := start.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(random)
-	path, err := filepath.Abs(filepath.Join(root, "runs", id))
+	path, err := filepath.Abs(filepath.Join(root, runsDir, id))
 	if err != nil {
 		return nil, fmt.Errorf("finding the run directory: %w", err)
 	}
@@ -50,15 +55,89 @@ func Create(root string, start time.Time) (*Dir, error) {
 			return nil, fmt.Errorf("making the run directory: %w", err)
 		}
 	}
-	journal, err := os.OpenFile(filepath.Join(path, "journal.jsonl"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("opening the journal: %w", err)
+	d := &Dir{ID: id, Path: path}
+	if err := d.open(); err != nil {
+		return nil, err
 	}
-	return &Dir{ID: id, Path: path, journal: journal}, nil
+	return d, nil
 }
 
-// Close closes the journal.
-func (d *Dir) Close() error { return d.journal.Close() }
+// BusyError says that another process works on a run.
+type BusyError struct{ Run string }
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("run %s is being worked on by another process", e.Run)
+}
+
+// Open opens the directory of an earlier run to go on with it, and returns its
+// journal. An unfinished last line is cut off. The error is a *BusyError while
+// another process works on the run, a *DamagedError when the journal is not what
+// was written.
+func Open(root, id string) (*Dir, Journal, error) {
+	path, err := filepath.Abs(filepath.Join(root, runsDir, id))
+	if err != nil {
+		return nil, Journal{}, fmt.Errorf("finding the run directory: %w", err)
+	}
+	if _, err := os.Stat(filepath.Join(path, journalFile)); err != nil {
+		return nil, Journal{}, fmt.Errorf("opening run %s: %w", id, err)
+	}
+	d := &Dir{ID: id, Path: path}
+	if err := d.open(); err != nil {
+		return nil, Journal{}, err
+	}
+	j, err := d.read()
+	if err != nil {
+		_ = d.Close()
+		return nil, Journal{}, err
+	}
+	return d, j, nil
+}
+
+// open takes the lock and opens the journal.
+func (d *Dir) open() error {
+	path := filepath.Join(d.Path, journalFile)
+	d.lock = flock.New(path, flock.SetFlag(os.O_RDWR|os.O_CREATE), flock.SetPermissions(0o600))
+	// Whoever lists runs holds the lock for a moment, to see whether it is free.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if got, err := d.lock.TryLockContext(ctx, 20*time.Millisecond); !got {
+		if err == nil || errors.Is(err, context.DeadlineExceeded) {
+			return &BusyError{Run: d.ID}
+		}
+		return fmt.Errorf("locking the journal: %w", err)
+	}
+	var err error
+	if d.journal, err = os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
+		_ = d.lock.Close()
+		return fmt.Errorf("opening the journal: %w", err)
+	}
+	return nil
+}
+
+// read reads the journal of a run that is gone on with, and cuts off what a
+// killed driver did not finish.
+func (d *Dir) read() (Journal, error) {
+	data, err := os.ReadFile(filepath.Join(d.Path, journalFile))
+	if err != nil {
+		return Journal{}, fmt.Errorf("reading the journal: %w", err)
+	}
+	j, err := ParseJournal(d.ID, data)
+	if err != nil {
+		return Journal{}, fmt.Errorf("run %s: %w", d.ID, err)
+	}
+	if j.Torn > 0 {
+		if err := d.journal.Truncate(int64(len(data) - j.Torn)); err != nil {
+			return Journal{}, fmt.Errorf("cutting off an unfinished line of the journal: %w", err)
+		}
+	}
+	d.seq, d.size = len(j.Entries), int64(len(data)-j.Torn)
+	shots, err := filepath.Glob(filepath.Join(d.Path, "snapshots", "*.json"))
+	d.snapshots = len(shots)
+	return j, err
+}
+
+// Close closes the journal and lets others open the run.
+func (d *Dir) Close() error { return errors.Join(d.journal.Close(), d.lock.Close()) }
 
 // Events is the file for Ansible's events of a step, Log for its output.
 func (d *Dir) Events(step string) string { return filepath.Join(d.Path, "steps", step+".events.jsonl") }
@@ -69,48 +148,40 @@ func (d *Dir) Log(step string) string { return filepath.Join(d.Path, "steps", st
 // Playbooks is the folder of the playbooks that are run.
 func (d *Dir) Playbooks() string { return filepath.Join(d.Path, "playbooks") }
 
-// JournalSchema is the version of a journal line.
-const JournalSchema = 1
-
-// Entry is one line of the journal.
-type Entry struct {
-	V    int       `json:"v"`
-	Time time.Time `json:"time"`
-	Run  string    `json:"run"`
-	// Event is begin, intent, outcome or end.
-	Event string `json:"event"`
-	Step  string `json:"step,omitempty"`
-	// Outcome of a step or of the run: done or failed.
-	Outcome string `json:"outcome,omitempty"`
-	Detail  string `json:"detail,omitempty"`
-}
-
-// Record appends to the journal and returns once the line is on the disk.
+// Record numbers an entry, appends it to the journal and returns once it is on
+// the disk.
 func (d *Dir) Record(e Entry) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	e.V, e.Run, e.Time = JournalSchema, d.ID, time.Now().UTC()
+	e.V, e.Run, e.Seq, e.Time = JournalSchema, d.ID, d.seq+1, time.Now().UTC()
 	line, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("writing the journal: %w", err)
 	}
-	if _, err := d.journal.Write(append(line, '\n')); err != nil {
+	line = append(line, '\n')
+	if _, err := d.journal.Write(line); err != nil {
+		_ = d.journal.Truncate(d.size) // on a full disk: no half a line before the next one
 		return fmt.Errorf("writing the journal: %w", err)
 	}
 	if err := d.journal.Sync(); err != nil {
 		return fmt.Errorf("writing the journal: %w", err)
 	}
+	d.seq++
+	d.size += int64(len(line))
 	return nil
 }
 
 // Save writes a document beside and renames it, so that a reader finds either
 // the old or the new one, whole.
 func (d *Dir) Save(name string, document any) error {
+	return save(filepath.Join(d.Path, name), name, document)
+}
+
+func save(path, name string, document any) error {
 	data, err := json.MarshalIndent(document, "", "  ")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
-	path := filepath.Join(d.Path, name)
 	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // 0600
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
@@ -126,10 +197,24 @@ func (d *Dir) Save(name string, document any) error {
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	return nil
+}
+
+// syncDir puts the names in a folder on the disk: a rename alone may be lost
+// with the power.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	return dir.Sync()
 }
 
 // SaveSnapshot writes a snapshot under the next number.
@@ -139,4 +224,91 @@ func (d *Dir) SaveSnapshot(s any) error {
 	name := filepath.Join("snapshots", fmt.Sprintf("%02d.json", d.snapshots))
 	d.mu.Unlock()
 	return d.Save(name, s)
+}
+
+// Record is an earlier run as its directory tells.
+type Record struct {
+	ID, Path string
+	State    State
+	// Running is true while some process works on the run.
+	Running bool
+	// Torn is how many bytes of an unfinished last line the journal has.
+	Torn int
+	// Err says why State is not known; nil when it is.
+	Err error
+}
+
+// Read reads the record of a run without touching it. Its Err is set when the
+// journal cannot be read.
+func Read(root, id string) Record {
+	r := Record{ID: id, Path: filepath.Join(root, runsDir, id)}
+	path := filepath.Join(r.Path, journalFile)
+	lock := flock.New(path, flock.SetFlag(os.O_RDONLY))
+	if got, err := lock.TryRLock(); err == nil {
+		r.Running = !got
+	}
+	_ = lock.Close()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		r.Err = fmt.Errorf("run %s: %w", id, err)
+		return r
+	}
+	j, err := ParseJournal(id, data)
+	if err != nil {
+		r.Err = fmt.Errorf("run %s: %w", id, err)
+		return r
+	}
+	r.State, r.Torn = j.State(), j.Torn
+	if r.Running {
+		r.Torn = 0 // it is being written
+	}
+	return r
+}
+
+// List reads the records of all runs below root, the newest first. Without any
+// the list is empty.
+func List(root string) ([]Record, error) {
+	entries, err := os.ReadDir(filepath.Join(root, runsDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("listing the runs: %w", err)
+	}
+	var out []Record
+	for _, e := range slices.Backward(entries) { // sorted by name, which begins with the time
+		if e.IsDir() {
+			out = append(out, Read(root, e.Name()))
+		}
+	}
+	return out, nil
+}
+
+// NoRunError says that no run, or more than one, has the name.
+type NoRunError struct {
+	Name string
+	// Matches are the runs whose names begin so.
+	Matches []string
+}
+
+func (e *NoRunError) Error() string {
+	if len(e.Matches) > 0 {
+		return fmt.Sprintf("%q is the beginning of %d runs: %s", e.Name, len(e.Matches), strings.Join(e.Matches, ", "))
+	}
+	return fmt.Sprintf("there is no run %q", e.Name)
+}
+
+// Find returns the one record whose ID is name or begins with it.
+func Find(records []Record, name string) (Record, error) {
+	var found []Record
+	var ids []string
+	for _, r := range records {
+		if r.ID == name {
+			return r, nil
+		}
+		if name != "" && strings.HasPrefix(r.ID, name) {
+			found, ids = append(found, r), append(ids, r.ID)
+		}
+	}
+	if len(found) != 1 {
+		return Record{}, &NoRunError{Name: name, Matches: ids}
+	}
+	return found[0], nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"sync"
@@ -74,7 +75,10 @@ func TestID(t *testing.T) {
 func TestJournal(t *testing.T) {
 	t.Parallel()
 	d := create(t)
-	entries := []Entry{{Event: "begin"}, {Event: "intent", Step: "01-backup"}, {Event: "outcome", Step: "01-backup", Outcome: "failed", Detail: "two\nlines"}, {Event: "end", Outcome: "failed"}}
+	entries := []Entry{
+		{Event: Begin, Kind: KindRollback, Of: "another"}, {Event: Intent, Step: "01-backup", Nodes: []string{"cp1", "w1"}},
+		{Event: Outcome, Step: "01-backup", Outcome: Failed, Detail: "two\nlines"}, {Event: End, Outcome: Failed},
+	}
 	for _, e := range entries {
 		if err := d.Record(e); err != nil {
 			t.Fatal(err)
@@ -94,12 +98,12 @@ func TestJournal(t *testing.T) {
 		if err := json.Unmarshal([]byte(line), &got); err != nil {
 			t.Fatalf("line %d is no JSON: %v", i+1, err)
 		}
-		if got.V != JournalSchema || got.Run != d.ID || got.Time.Before(last) || got.Time.IsZero() {
+		if got.V != JournalSchema || got.Seq != i+1 || got.Run != d.ID || got.Time.Before(last) || got.Time.IsZero() {
 			t.Errorf("line %d: %+v", i+1, got)
 		}
 		last = got.Time
-		got.V, got.Run, got.Time = 0, "", time.Time{}
-		if got != entries[i] {
+		got.V, got.Seq, got.Run, got.Time = 0, 0, "", time.Time{}
+		if !reflect.DeepEqual(got, entries[i]) {
 			t.Errorf("line %d is %+v, want %+v", i+1, got, entries[i])
 		}
 	}

@@ -1,0 +1,17 @@
+// Package run keeps the record of runs: their directories, journals and
+// documents, and the locks that keep two of them apart.
+//
+// A run directory holds, readable by its owner alone:
+//
+//	journal.jsonl           every intent and every outcome, fsynced one by one
+//	request.json            what was asked for, and how the nodes are reached
+//	plan.json               the diagnosis and the plan that was approved
+//	snapshot-before.json    what the nodes looked like when the plan was made
+//	snapshots/NN.json       what the nodes looked like each time they were asked
+//	steps/ID.events.jsonl   Ansible's events of a step
+//	steps/ID.log            Ansible's own output of a step
+//	playbooks/              the playbooks that were run
+//
+// Whoever works on a run holds a lock on its journal, so that a run whose driver
+// has died can be told from one that is being worked on.
+package run

@@ -1,0 +1,238 @@
+package run
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// The documents of a run directory that a resumed run needs.
+const (
+	RequestFile = "request.json"
+	PlanFile    = "plan.json"
+	BeforeFile  = "snapshot-before.json"
+)
+
+// RequestSchema is the version of the JSON form of a Request.
+const RequestSchema = 1
+
+// Request is what was asked for, and how the nodes are reached. It holds names
+// of files, all absolute, and no secrets.
+type Request struct {
+	Schema int `json:"schema"`
+	// Dir is the folder the command was given in: its ansible.cfg counts.
+	Dir         string   `json:"dir"`
+	Inventories []string `json:"inventories"`
+	BinDir      string   `json:"binDir,omitempty"`
+	User        string   `json:"user,omitempty"`
+	PrivateKey  string   `json:"privateKey,omitempty"`
+	Forks       int      `json:"forks,omitempty"`
+	Become      bool     `json:"become,omitempty"`
+	// ExtraVars are those of the form @FILE. The others may be passwords: only
+	// how many there were is kept.
+	ExtraVars          []string             `json:"extraVars,omitempty"`
+	WithheldVars       int                  `json:"withheldVars,omitempty"`
+	VaultIDs           []string             `json:"vaultIDs,omitempty"`
+	VaultPasswordFiles []string             `json:"vaultPasswordFiles,omitempty"`
+	KubesprayDir       string               `json:"kubesprayDir,omitempty"`
+	Playbook           plan.Choice          `json:"playbook"`
+	Thresholds         diagnosis.Thresholds `json:"thresholds"`
+	GateTimeout        time.Duration        `json:"gateTimeout"`
+	BackupRoot         string               `json:"backupRoot"`
+}
+
+// ProposalSchema is the version of the JSON form of a Proposal.
+const ProposalSchema = 1
+
+// Proposal is a plan with all it rests on: what "plan --out" writes, "apply"
+// carries out, and a run directory keeps in three files.
+type Proposal struct {
+	Schema int `json:"schema"`
+	// Made is the driver's clock.
+	Made time.Time `json:"made"`
+	// Cluster is the fingerprint of the CA: it tells one cluster from another.
+	Cluster   string              `json:"cluster"`
+	Request   Request             `json:"request"`
+	Diagnosis diagnosis.Diagnosis `json:"diagnosis"`
+	Plan      plan.Plan           `json:"plan"`
+	Snapshot  snapshot.Snapshot   `json:"snapshot"`
+}
+
+// ClusterID identifies a cluster: the SHA-256 of its CA certificate, hexadecimal,
+// as the first control plane that could be asked has it; empty when none has one.
+func ClusterID(s snapshot.Snapshot) string {
+	for _, n := range s.With(cluster.ControlPlane) {
+		if ca, ok := n.Certificate(certs.KindCA); ok {
+			return ca.Fingerprint
+		}
+	}
+	return ""
+}
+
+// WriteProposal writes a plan file, readable by its owner alone.
+func WriteProposal(path string, p Proposal) error { return save(path, path, p) }
+
+// ReadProposal reads a plan file. What was changed by hand, or made by another
+// version that would plan otherwise, is a *DamagedError: diagnosis and plan are
+// pure functions of the snapshot, so they are made again and compared.
+func ReadProposal(path string) (Proposal, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Proposal{}, fmt.Errorf("reading the plan: %w", err)
+	}
+	return ParseProposal(path, data)
+}
+
+// ParseProposal is ReadProposal for the bytes of a file of that name.
+func ParseProposal(name string, data []byte) (Proposal, error) {
+	var (
+		p Proposal
+		w struct {
+			Proposal
+			// As they were written, to be compared.
+			Diagnosis json.RawMessage `json:"diagnosis"`
+			Plan      json.RawMessage `json:"plan"`
+		}
+	)
+	damaged := func(format string, args ...any) (Proposal, error) {
+		return Proposal{}, &DamagedError{File: name, Reason: fmt.Sprintf(format, args...)}
+	}
+	if err := checkSchema(data, ProposalSchema); err != nil {
+		return damaged("%v", err)
+	}
+	if err := decode(data, &w); err != nil {
+		return damaged("%v", err)
+	}
+	p = w.Proposal
+	if id := ClusterID(p.Snapshot); p.Cluster == "" || id != p.Cluster {
+		return damaged("its snapshot is not of the cluster it names")
+	}
+	var err error
+	p.Diagnosis = diagnosis.Diagnose(p.Snapshot, p.Request.Thresholds)
+	p.Plan, err = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, p.Request.Playbook)
+	if err != nil {
+		return damaged("its snapshot allows no plan: %v", err)
+	}
+	if !says(w.Diagnosis, p.Diagnosis) {
+		return damaged("its diagnosis is not what its snapshot means to this version: it was changed, or made by another one")
+	}
+	if !says(w.Plan, p.Plan) {
+		return damaged("its plan is not what its diagnosis leads to: it was changed, or made by another version")
+	}
+	return p, nil
+}
+
+// says reports whether text is the JSON form of a document, however indented.
+func says(text json.RawMessage, document any) bool {
+	var compact bytes.Buffer
+	want, err := json.Marshal(document)
+	return err == nil && json.Compact(&compact, text) == nil && bytes.Equal(compact.Bytes(), want)
+}
+
+// checkSchema says whether data is a document of the schema that is read here.
+func checkSchema(data []byte, want int) error {
+	var head struct {
+		Schema *int `json:"schema"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return fmt.Errorf("it is no JSON document: %w", err)
+	}
+	if head.Schema == nil {
+		return errors.New("it has no schema")
+	}
+	if *head.Schema != want {
+		return fmt.Errorf("it has schema %d, this version reads %d", *head.Schema, want)
+	}
+	return nil
+}
+
+// decode reads one JSON document that has no field the type does not know.
+func decode(data []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the document")
+	}
+	return nil
+}
+
+// planDocument is plan.json.
+type planDocument struct {
+	Schema    int             `json:"schema"`
+	Made      time.Time       `json:"made"`
+	Cluster   string          `json:"cluster"`
+	Diagnosis json.RawMessage `json:"diagnosis"` // findings are written with fields that follow from their reason
+	Plan      plan.Plan       `json:"plan"`
+}
+
+// SaveProposal writes the documents that a resumed run needs.
+func (d *Dir) SaveProposal(p Proposal) error {
+	found, err := json.Marshal(p.Diagnosis)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", PlanFile, err)
+	}
+	return errors.Join(
+		d.Save(RequestFile, p.Request),
+		d.Save(BeforeFile, p.Snapshot),
+		d.Save(PlanFile, planDocument{ProposalSchema, p.Made, p.Cluster, found, p.Plan}),
+	)
+}
+
+// MissingError says which file a run's record lacks.
+type MissingError struct{ Run, File string }
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("the record of run %s has no %s", e.Run, e.File)
+}
+
+// LoadProposal reads back what SaveProposal wrote. The error is a *MissingError
+// or a *DamagedError, naming the file.
+func LoadProposal(root, id string) (Proposal, error) {
+	p := Proposal{Schema: ProposalSchema}
+	var doc planDocument
+	for _, f := range []struct {
+		name   string
+		schema int
+		into   any
+	}{
+		{RequestFile, RequestSchema, &p.Request},
+		{PlanFile, ProposalSchema, &doc},
+		{BeforeFile, snapshot.Schema, &p.Snapshot},
+	} {
+		data, err := os.ReadFile(filepath.Join(root, runsDir, id, f.name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return Proposal{}, &MissingError{Run: id, File: f.name}
+		}
+		if err == nil {
+			if err = checkSchema(data, f.schema); err == nil {
+				err = decode(data, f.into)
+			}
+			if err != nil {
+				err = &DamagedError{File: f.name, Reason: err.Error()}
+			}
+		}
+		if err != nil {
+			return Proposal{}, fmt.Errorf("the record of run %s: %w", id, err)
+		}
+	}
+	p.Made, p.Cluster, p.Plan = doc.Made, doc.Cluster, doc.Plan
+	if err := json.Unmarshal(doc.Diagnosis, &p.Diagnosis); err != nil {
+		return Proposal{}, fmt.Errorf("the record of run %s: %w", id, &DamagedError{File: PlanFile, Reason: err.Error()})
+	}
+	return p, nil
+}

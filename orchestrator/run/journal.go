@@ -1,0 +1,233 @@
+package run
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+)
+
+// JournalSchema is the version of a journal line.
+const JournalSchema = 2
+
+// EntryEvent says what a journal line is about.
+type EntryEvent string
+
+// The events of a journal.
+const (
+	// Begin: somebody began to work on the run; Kind says how.
+	Begin EntryEvent = "begin"
+	// Requested: request, plan and snapshot lie on the disk and were approved.
+	// From here on the run can be resumed.
+	Requested EntryEvent = "request"
+	// Intent and Outcome stand before and after each step.
+	Intent  EntryEvent = "intent"
+	Outcome EntryEvent = "outcome"
+	// End: the work on the run ended in order.
+	End EntryEvent = "end"
+)
+
+// Kind is what somebody does with a run.
+type Kind string
+
+// The kinds, as a begin line has them.
+const (
+	KindRun      Kind = "run"
+	KindRollback Kind = "rollback"
+	// KindResume goes on with a run or a rollback in its own directory.
+	KindResume Kind = "resume"
+	// KindLook changes no certificate: a diagnosis, a plan, a list of backups.
+	KindLook Kind = "look"
+)
+
+// Result of a step or of the work on a run.
+type Result string
+
+// The results. None yet: the step is at work, or the driver died in it.
+const (
+	Done        Result = "done"
+	Failed      Result = "failed"
+	Interrupted Result = "interrupted"
+)
+
+// Steps of the driver's own, which stand in the journal but in no plan.
+const (
+	StepLock   = "lock"
+	StepUnlock = "unlock"
+)
+
+// Entry is one line of the journal.
+type Entry struct {
+	V int `json:"v"`
+	// Seq counts the lines of a journal from 1, without gaps.
+	Seq  int       `json:"seq"`
+	Time time.Time `json:"time"`
+	Run  string    `json:"run"`
+
+	Event EntryEvent `json:"event"`
+	// Kind is set in a begin line, Of in that of a rollback: the run it undoes.
+	Kind Kind   `json:"kind,omitempty"`
+	Of   string `json:"of,omitempty"`
+	// Step and Nodes are set in intents and outcomes.
+	Step  string   `json:"step,omitempty"`
+	Nodes []string `json:"nodes,omitempty"`
+	// Outcome is set in outcome and end lines; Detail says why in words.
+	Outcome Result `json:"outcome,omitempty"`
+	Detail  string `json:"detail,omitempty"`
+}
+
+// Journal is what the lines of a journal say.
+type Journal struct {
+	Entries []Entry
+	// Torn is how many bytes an unfinished last line has: a driver was killed
+	// while it wrote. What the line would have said has not been acted upon.
+	Torn int
+}
+
+// DamagedError says that a file of a run's record is not what was written.
+type DamagedError struct {
+	// File is a name below the run directory, Line counts from 1 in a journal.
+	File   string
+	Line   int
+	Reason string
+}
+
+func (e *DamagedError) Error() string {
+	if e.Line > 0 {
+		return fmt.Sprintf("%s is damaged in line %d: %s", e.File, e.Line, e.Reason)
+	}
+	return fmt.Sprintf("%s is damaged: %s", e.File, e.Reason)
+}
+
+// ParseJournal reads the journal of a run. An unfinished last line is no error
+// and is left out; anything else that does not belong is a *DamagedError.
+func ParseJournal(id string, data []byte) (Journal, error) {
+	var j Journal
+	for len(data) > 0 {
+		line, rest, whole := bytes.Cut(data, []byte("\n"))
+		entry, reason := parseEntry(id, len(j.Entries)+1, line)
+		if last := len(rest) == 0; last && (!whole || !json.Valid(line)) {
+			j.Torn = len(data)
+			return j, nil
+		}
+		if reason != "" {
+			return Journal{}, &DamagedError{File: journalFile, Line: len(j.Entries) + 1, Reason: reason}
+		}
+		j.Entries = append(j.Entries, entry)
+		data = rest
+	}
+	return j, nil
+}
+
+// parseEntry returns the entry of a line, or why it cannot be one.
+func parseEntry(id string, seq int, line []byte) (Entry, string) {
+	var e Entry
+	if err := json.Unmarshal(line, &e); err != nil {
+		return e, "it is no JSON: " + err.Error()
+	}
+	events := []EntryEvent{Begin, Requested, Intent, Outcome, End}
+	switch {
+	case e.V != JournalSchema:
+		return e, fmt.Sprintf("it has schema %d, this version reads %d", e.V, JournalSchema)
+	case e.Run != id:
+		return e, fmt.Sprintf("it belongs to run %q", e.Run)
+	case e.Seq != seq:
+		return e, fmt.Sprintf("it is number %d where %d belongs: lines are missing or twice", e.Seq, seq)
+	case !slices.Contains(events, e.Event):
+		return e, fmt.Sprintf("it has the unknown event %q", e.Event)
+	case (seq == 1) != (e.Event == Begin && e.Kind != KindResume):
+		return e, "a journal begins with the one line that says what the run is"
+	case (e.Event == Intent || e.Event == Outcome) && e.Step == "":
+		return e, "it names no step"
+	}
+	return e, ""
+}
+
+// State is how far a run has come, as its journal tells.
+type State struct {
+	Kind Kind
+	// Of is the run that a rollback undoes.
+	Of    string
+	Began time.Time
+	// Last is when the last line was written.
+	Last time.Time
+	// Requested is true once the plan was approved and lies on the disk.
+	Requested bool
+	// Ended is the result of the last work on the run; empty while somebody is at
+	// work, and for good when the driver was killed.
+	Ended  Result
+	Detail string
+	// Steps that have been begun, by ID: their result, or nothing while they are
+	// at work. Order has them in the order they were first begun.
+	Steps map[string]Result
+	Order []string
+}
+
+// State reads how far the run has come.
+func (j Journal) State() State {
+	s := State{Steps: map[string]Result{}}
+	for _, e := range j.Entries {
+		s.Last = e.Time
+		switch e.Event {
+		case Begin:
+			if e.Kind != KindResume {
+				s.Kind, s.Of, s.Began = e.Kind, e.Of, e.Time
+			}
+			s.Ended, s.Detail = "", ""
+		case Requested:
+			s.Requested = true
+		case Intent:
+			if _, again := s.Steps[e.Step]; !again {
+				s.Order = append(s.Order, e.Step)
+			}
+			s.Steps[e.Step] = ""
+		case Outcome:
+			s.Steps[e.Step] = e.Outcome
+		case End:
+			s.Ended, s.Detail = e.Outcome, e.Detail
+		}
+	}
+	return s
+}
+
+// Next is the index of the first step of the plan that is not done; the number
+// of steps when all are.
+func (s State) Next(p plan.Plan) int {
+	for i, step := range p.Steps {
+		if s.Steps[step.ID] != Done {
+			return i
+		}
+	}
+	return len(p.Steps)
+}
+
+// Open returns the step that was begun and has no outcome.
+func (s State) Open() (string, bool) {
+	for _, id := range s.Order {
+		if s.Steps[id] == "" {
+			return id, true
+		}
+	}
+	return "", false
+}
+
+// Touched lists the nodes that the run may have changed, in the order it came to
+// them: those of every step that changes nodes and was begun. A backup alone
+// changes nothing that was there.
+func (s State) Touched(p plan.Plan) []string {
+	var out []string
+	for _, step := range p.Steps {
+		if _, begun := s.Steps[step.ID]; !begun || !step.Changes || step.Action == plan.Backup {
+			continue
+		}
+		for _, n := range step.Nodes {
+			if !slices.Contains(out, n) {
+				out = append(out, n)
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,133 @@
+package run
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// Owner says who holds the lock of a cluster.
+type Owner struct {
+	V    int    `json:"v"`
+	User string `json:"user"`
+	Host string `json:"host"`
+	PID  int    `json:"pid"`
+	// Run is the run it is held for.
+	Run     string    `json:"run"`
+	Started time.Time `json:"started"`
+}
+
+// OwnerSchema is the version of the JSON form of an Owner.
+const OwnerSchema = 1
+
+func (o Owner) String() string {
+	if o.Run == "" {
+		return "somebody who left no name"
+	}
+	return fmt.Sprintf("%s on %s (process %d, run %s)", o.User, o.Host, o.PID, o.Run)
+}
+
+// ParseOwner reads the content of a lock. Content that cannot be read belongs to
+// an unknown owner, whose lock holds all the same.
+func ParseOwner(data []byte) (Owner, error) {
+	var o Owner
+	if err := json.Unmarshal(data, &o); err != nil {
+		return Owner{}, fmt.Errorf("the lock names no owner: %w", err)
+	}
+	if o.V != OwnerSchema || o.Run == "" {
+		return Owner{}, fmt.Errorf("the lock has schema %d, this version reads %d", o.V, OwnerSchema)
+	}
+	return o, nil
+}
+
+// StaleAfter is how old the heartbeat of a lock may be: five times its interval,
+// so that a slow network costs nobody a lock.
+const (
+	Heartbeat  = time.Minute
+	StaleAfter = 5 * Heartbeat
+)
+
+// Holding is a lock as it was found on the first control plane.
+type Holding struct {
+	Owner Owner
+	// Age is the time since its last heartbeat, by the node's own clock.
+	Age time.Duration
+}
+
+// Verdict is what a lock means for the one who found it.
+type Verdict string
+
+// The verdicts.
+const (
+	// Held: its owner is at work, or cannot be told from one who is.
+	Held Verdict = "held"
+	// Stale: its owner has died, or has not been heard of for StaleAfter.
+	Stale Verdict = "stale"
+)
+
+// Judge tells whether the owner of a lock seems dead. It is when no heartbeat
+// came for StaleAfter, or when it is a process of this machine that is gone.
+func (h Holding) Judge(host string, alive func(pid int) bool) Verdict {
+	switch {
+	case h.Age > StaleAfter:
+		return Stale
+	case h.Owner.Run != "" && h.Owner.Host == host && !alive(h.Owner.PID):
+		return Stale
+	default:
+		return Held
+	}
+}
+
+// LockedError says that another run holds the lock of the cluster.
+type LockedError struct {
+	// Where the lock lies: "this machine", or a node.
+	Where string
+	Holding
+	Verdict Verdict
+}
+
+func (e *LockedError) Error() string {
+	return fmt.Sprintf("the cluster is locked on %s by %s", e.Where, e.Owner)
+}
+
+// DriverLock keeps two runs on this machine apart. The operating system releases
+// it when the process ends, however it ends.
+type DriverLock struct{ flock *flock.Flock }
+
+// LockDriver takes the lock of a cluster below root for the owner. The error is
+// a *LockedError when another process holds it.
+func LockDriver(root, cluster string, me Owner) (*DriverLock, error) {
+	dir := filepath.Join(root, "locks")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the folder of locks: %w", err)
+	}
+	l := flock.New(filepath.Join(dir, cluster+".json"), flock.SetFlag(os.O_RDWR|os.O_CREATE), flock.SetPermissions(0o600))
+	got, err := l.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("locking the cluster on this machine: %w", err)
+	}
+	if !got {
+		data, err := os.ReadFile(l.Path())
+		owner, perr := ParseOwner(data)
+		if err = errors.Join(err, perr); err != nil {
+			owner = Owner{} // its owner is just about to write
+		}
+		return nil, errors.Join(&LockedError{Where: "this machine", Holding: Holding{Owner: owner}, Verdict: Held}, l.Close())
+	}
+	data, err := json.Marshal(me)
+	if err == nil {
+		err = os.WriteFile(l.Path(), append(data, '\n'), 0o600)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("locking the cluster on this machine: %w", err), l.Close())
+	}
+	return &DriverLock{flock: l}, nil
+}
+
+// Unlock releases the lock.
+func (l *DriverLock) Unlock() error { return l.flock.Close() }
