@@ -22,6 +22,10 @@ import (
 // keepEnv, if set, leaves the clusters of tests that failed to be looked at.
 const keepEnv = "KSCERTCTL_LAB_KEEP"
 
+// useEnv names a cluster that is there already, for one test at a time: it is used
+// and left, which saves most of the time while a test is being written.
+const useEnv = "KSCERTCTL_LAB_USE"
+
 // versionEnv names another Kubernetes version for all tests.
 const versionEnv = "KSCERTCTL_LAB_KUBERNETES_VERSION"
 
@@ -62,6 +66,13 @@ func newCluster(ctx context.Context, t *testing.T, spec cluster.Spec) *cluster.C
 	env, err := cluster.NewEnv(func(line string) { t.Log(line) })
 	if err != nil {
 		t.Fatal(err)
+	}
+	if name := os.Getenv(useEnv); name != "" {
+		c, err := cluster.Load(env, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
 	}
 	if err := cluster.Down(ctx, env, spec.Name); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,9 @@ type Options struct {
 	Kinds []Kind
 	// Nodes to do it on, by name; none means all.
 	Nodes []string
+	// Files of those kinds, by real path, which may be a pattern as of
+	// path.Match; none means all.
+	Files []string
 	// NotAfter is the new end; zero means an hour ago.
 	NotAfter time.Time
 	// NotBefore is the new beginning; zero means a year before the end. One
@@ -68,7 +72,7 @@ func Cluster(ctx context.Context, c *cluster.Cluster, opts Options) (int, error)
 			return err
 		}
 		mu.Lock()
-		changed, err := r.files(files, opts.Kinds)
+		changed, err := r.files(only(files, opts.Files), opts.Kinds)
 		count += len(changed)
 		mu.Unlock()
 		if err != nil || len(changed) == 0 {
@@ -150,6 +154,19 @@ func readLeaves(ctx context.Context, c *cluster.Cluster, n cluster.Node) ([]clus
 		patterns = append(patterns, pattern)
 	}
 	return c.ReadFiles(ctx, n.Name, patterns...)
+}
+
+// only returns the files that one of the patterns matches; all without patterns.
+func only(files []cluster.File, patterns []string) []cluster.File {
+	if len(patterns) == 0 {
+		return files
+	}
+	return slices.DeleteFunc(files, func(f cluster.File) bool {
+		return !slices.ContainsFunc(patterns, func(pattern string) bool {
+			ok, err := path.Match(pattern, f.Path)
+			return err == nil && ok
+		})
+	})
 }
 
 // files returns the successors of those files that hold one of the kinds.

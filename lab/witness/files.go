@@ -170,12 +170,7 @@ xargs -I{} find {} -path /root/.kube -o -path /root/.kube/cache -prune -o -type 
 	}
 	digest := Digest{}
 	for node, list := range lists {
-		for line := range strings.Lines(list) {
-			path, what, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
-			if ok {
-				digest[node+":"+path] = strings.TrimSpace(digest[node+":"+path] + " " + what)
-			}
-		}
+		digest.add(node, list)
 	}
 	return digest, nil
 }

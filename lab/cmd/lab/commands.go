@@ -26,7 +26,7 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(upCommand(), downCommand(), expireCommand(), plantCommand(), verifyCommand(), repairCommand(), listCommand(), statusCommand(), shellCommand())
+	root.AddCommand(upCommand(), downCommand(), expireCommand(), breakCommand(), mendCommand(), plantCommand(), verifyCommand(), repairCommand(), listCommand(), statusCommand(), shellCommand())
 	return root
 }
 

@@ -1,0 +1,103 @@
+package e2e
+
+import (
+	"github.com/infrapuzzle/kscertctl/lab/fault"
+)
+
+// state is what a fault must be diagnosed as.
+type state struct {
+	// fault is its name.
+	fault string
+	// primary is the reason code that is named first, subject what it is about;
+	// an empty subject is not compared.
+	primary, subject string
+	// also are the only other reason codes that may be found: true consequences.
+	also []string
+	// sample is made in CI too; the others in a longer task.
+	sample bool
+}
+
+// apiDown is what follows when an API server does not answer: it says so, and
+// whoever is directed to it cannot get through.
+var apiDown = []string{"api-server-unusable", "load-balancer"}
+
+// clusterStates are the states to be made on one cluster, in order.
+type clusterStates struct {
+	name   string
+	faults []fault.Fault
+	states []state
+}
+
+// states are all of them. Every fault of the lab is in here once.
+func states() []clusterStates {
+	return []clusterStates{
+		{"host-etcd", fault.One(), []state{
+			{fault: "apiserver-expired", primary: "serving-certificate-expired", subject: "apiserver", also: apiDown, sample: true},
+			{fault: "admin-expired", primary: "client-certificate-expired", subject: "admin.conf", also: apiDown, sample: true},
+			{fault: "controller-manager-expired", primary: "client-certificate-expired", subject: "controller-manager.conf", also: []string{"static-pod-not-ready"}},
+			{fault: "kubelet-client-expired", primary: "kubelet-client-certificate-expired", sample: true},
+			{fault: "kubelet-client-expired-rebooted", primary: "kubelet-client-certificate-expired", also: append([]string{"kubelet-down"}, apiDown...)},
+			{fault: "kubelet-access-expired", primary: "kubelet-access-certificate-expired", sample: true},
+			{fault: "front-proxy-expired", primary: "front-proxy-certificate-expired", sample: true},
+			{fault: "kubelet-serving-expired", primary: "kubelet-serving-certificate-expired"},
+			{fault: "etcd-member-expired", primary: "etcd-certificate-expired", also: append([]string{"etcd-no-quorum", "etcd-member-down"}, apiDown...)},
+			{fault: "etcd-client-expired", primary: "etcd-certificate-expired", also: apiDown},
+			{fault: "etcd-admin-expired", primary: "etcd-certificate-expired"},
+			{fault: "not-yet-valid", primary: "certificate-not-yet-valid", subject: "front-proxy-client", sample: true},
+			{fault: "expiring", primary: "certificate-expiring", subject: "apiserver"},
+			{fault: "authority-expired", primary: "ca-expired", subject: "front-proxy-ca", also: []string{"ca-expires-first"}},
+			{fault: "authority-expiring", primary: "ca-expiring", subject: "front-proxy-ca", also: []string{"certificate-expiring"}},
+			{fault: "authority-ends-first", primary: "ca-expires-first"},
+			{fault: "authority-wrong", primary: "unknown-authority", also: []string{"authorities-differ"}, sample: true},
+			{fault: "signed-by-stranger", primary: "unknown-authority", also: apiDown},
+			{fault: "key-mismatch", primary: "key-mismatch", subject: "apiserver", sample: true},
+			{fault: "certificate-removed", primary: "file-missing", sample: true},
+			{fault: "key-removed", primary: "file-missing"},
+			{fault: "certificate-damaged", primary: "certificate-unreadable"},
+			{fault: "authority-removed", primary: "ca-missing", subject: "front-proxy-ca"},
+			{fault: "authority-key-absent", primary: "ca-key-missing", subject: "ca"},
+			{fault: "served-stale", primary: "served-certificate-stale", sample: true},
+			{fault: "credential-stale", primary: "credential-stale"},
+			{fault: "san-missing", primary: "san-missing", also: apiDown},
+			{fault: "kubeadm-config-removed", primary: "kubeadm-config-missing"},
+			{fault: "kubeadm-removed", primary: "tool-missing", subject: "kubeadm"},
+			{fault: "disk-full", primary: "disk-full", sample: true},
+			{fault: "disk-without-inodes", primary: "disk-full"},
+			{fault: "etcd-stopped", primary: "etcd-no-quorum", also: append([]string{"etcd-member-down", "api-server-not-ready"}, apiDown...), sample: true},
+			{fault: "etcd-disk-full", primary: "disk-full", also: append([]string{"etcd-no-quorum", "etcd-member-down", "api-server-not-ready"}, apiDown...)},
+			{fault: "kubelet-stopped", primary: "kubelet-down", also: []string{"node-not-ready"}, sample: true},
+			{fault: "kubelet-flag", primary: "kubelet-down", also: []string{"node-not-ready"}},
+			{fault: "runtime-stopped", primary: "container-runtime-down", also: []string{"kubelet-down", "node-not-ready"}},
+			{fault: "manifest-flag", primary: "api-server-crashing", also: apiDown},
+			{fault: "manifest-no-yaml", primary: "manifest-invalid", also: apiDown, sample: true},
+			{fault: "manifest-removed", primary: "manifest-missing", also: apiDown},
+			{fault: "scheduler-flag", primary: "static-pod-not-ready"},
+			{fault: "network-plugin-removed", primary: "node-not-ready"},
+			{fault: "node-deleted", primary: "node-not-registered"},
+			{fault: "port-blocked", primary: "api-server-blocked", also: apiDown, sample: true},
+			{fault: "port-rejected", primary: "api-server-refused", also: apiDown},
+			{fault: "etcd-port-blocked", primary: "api-server-not-ready", also: apiDown},
+			{fault: "endpoint-name", primary: "name-resolution-failed", also: []string{"node-not-ready"}},
+			{fault: "endpoint-down", primary: "load-balancer", also: []string{"node-not-ready"}},
+			{fault: "ssh-stopped", primary: "node-unreachable", sample: true},
+			{fault: "ssh-blocked", primary: "node-unreachable"},
+			{fault: "sudo-removed", primary: "privilege-missing"},
+			{fault: "clock-wrong", primary: "clock-skew"},
+		}},
+		{"kubeadm-etcd", fault.KubeadmEtcd(), []state{
+			{fault: "etcd-server-expired", primary: "etcd-certificate-expired", subject: "etcd-server", also: append([]string{"etcd-no-quorum", "static-pod-not-ready"}, apiDown...)},
+			{fault: "etcd-peer-expired", primary: "etcd-certificate-expired", subject: "etcd-peer"},
+			{fault: "etcd-healthcheck-expired", primary: "etcd-certificate-expired", subject: "etcd-healthcheck-client"},
+			{fault: "apiserver-etcd-client-expired", primary: "etcd-certificate-expired", subject: "apiserver-etcd-client", also: apiDown},
+			{fault: "etcd-manifest-removed", primary: "manifest-missing", also: append([]string{"etcd-no-quorum", "etcd-member-down"}, apiDown...)},
+		}},
+		{"three", fault.Three(), []state{
+			{fault: "one-apiserver-expired", primary: "serving-certificate-expired", also: apiDown},
+			{fault: "authorities-differ", primary: "authorities-differ"},
+			{fault: "service-account-keys-differ", primary: "service-account-keys-differ"},
+			{fault: "etcd-member-stopped", primary: "etcd-member-down"},
+			{fault: "one-kubelet-stopped", primary: "kubelet-down", also: []string{"node-not-ready"}},
+			{fault: "one-port-blocked", primary: "api-server-blocked", also: apiDown},
+		}},
+	}
+}

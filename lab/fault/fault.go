@@ -1,0 +1,99 @@
+// Package fault breaks nodes of a lab cluster for real, one thing at a time, and
+// mends them again: what is on the nodes after is what was there before.
+package fault
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
+)
+
+// Fault is one thing that is wrong with a node.
+type Fault struct {
+	// Name is unique: "port-blocked".
+	Name string
+	// What is done to the node, in words: "packets to port 6443 are dropped".
+	What string
+	// Node is the node it is made on, by name.
+	Node string
+	// Sign makes certificates that a script cannot; nil where none are needed.
+	// It comes before Break.
+	Sign func(context.Context, *cluster.Cluster, string) error
+	// Break is the bash script that makes the fault, as root.
+	Break string
+	// Shows is a bash command that succeeds once the fault has its effect;
+	// empty where it is there at once.
+	Shows string
+	// Repair is the bash script that undoes what Break did beside changing files:
+	// the files are back as they were when it runs.
+	Repair string
+}
+
+// patience is how long a fault may take to show: a kubelet looks at its
+// manifests every 20 s, and gives a probe 80 s.
+const patience = 2 * time.Minute
+
+//go:embed scripts/common.sh
+var commonScript string
+
+//go:embed scripts/keep.sh
+var keepScript string
+
+//go:embed scripts/restore.sh
+var restoreScript string
+
+// Make keeps the node's files, breaks the node, and returns when the fault shows.
+// Mend is to be called after it even when it fails.
+func (f Fault) Make(ctx context.Context, c *cluster.Cluster) error {
+	if _, err := c.Shell(ctx, f.Node, keepScript); err != nil {
+		return f.error("keeping the files", err)
+	}
+	if f.Sign != nil {
+		if err := f.Sign(ctx, c, f.Node); err != nil {
+			return f.error("signing", err)
+		}
+	}
+	if f.Break != "" {
+		if _, err := c.Shell(ctx, f.Node, commonScript+f.Break); err != nil {
+			return f.error("breaking the node", err)
+		}
+	}
+	if f.Shows == "" {
+		return nil
+	}
+	err := cluster.Poll(ctx, patience, 500*time.Millisecond, "the fault to show", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+		defer cancel()
+		_, err := c.Shell(ctx, f.Node, commonScript+f.Shows)
+		return err
+	})
+	if err != nil {
+		return f.error("it does not show", err)
+	}
+	return nil
+}
+
+// Mend puts the node's files back, undoes the rest, and returns when the cluster
+// is ready.
+func (f Fault) Mend(ctx context.Context, c *cluster.Cluster) error {
+	_, err := c.Shell(ctx, f.Node, restoreScript)
+	if f.Repair != "" {
+		_, mended := c.Shell(ctx, f.Node, commonScript+f.Repair)
+		err = errors.Join(err, mended)
+	}
+	if err != nil {
+		return f.error("mending", err)
+	}
+	if err := cluster.Poll(ctx, 3*time.Minute, 500*time.Millisecond, "the cluster to be ready", c.CheckReady); err != nil {
+		return f.error("mended in vain", err)
+	}
+	return nil
+}
+
+func (f Fault) error(doing string, err error) error {
+	return fmt.Errorf("fault %s on %s: %s: %w", f.Name, f.Node, doing, err)
+}

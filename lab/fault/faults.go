@@ -1,0 +1,342 @@
+package fault
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/expire"
+)
+
+// The faults, by the cluster they are made on. Each table's rows can be made and
+// mended one after another on one cluster.
+//
+// One is for a control plane cp1 and a worker w1 with Kubespray's host etcd.
+func One() []Fault {
+	return slices.Concat(expiry(), files(), components(), network())
+}
+
+// restartKubelet lets the kubelet read its files again and end waiting between
+// two tries of a pod.
+const restartKubelet = "systemctl restart kubelet"
+
+// restartEtcd brings an etcd back that has given up, and what waited for it.
+const restartEtcd = "systemctl reset-failed etcd || true; systemctl restart etcd; " + restartKubelet + "; again kube-apiserver"
+
+func expiry() []Fault {
+	return []Fault{
+		{
+			Name: "apiserver-expired", Node: "cp1", What: "apiserver.crt has ended; the API server serves it",
+			Sign: expired(expire.APIServer), Shows: "api_says expired",
+		},
+		{
+			Name: "admin-expired", Node: "cp1", What: "the client certificate in admin.conf has ended",
+			Sign: expired(expire.Admin), Shows: "api_says 'Unauthorized|logged in'",
+		},
+		{
+			Name: "controller-manager-expired", Node: "cp1", What: "the client certificate in controller-manager.conf has ended",
+			Sign: expired(expire.ControllerManager), Repair: "again kube-controller-manager",
+			Break: "again kube-controller-manager", Shows: "log_says kube-controller-manager Unauthorized",
+		},
+		{
+			Name: "kubelet-client-expired", Node: "w1", What: "the kubelet's client certificate has ended; the kubelet runs on",
+			Sign: expired(expire.Kubelet), Repair: restartKubelet,
+		},
+		{
+			Name: "kubelet-client-expired-rebooted", Node: "cp1", What: "the same on a control plane, after a reboot: no static pod starts",
+			Sign:  expired(expire.Kubelet),
+			Break: "systemctl stop kubelet; again '.*'; systemctl start kubelet", Repair: restartKubelet,
+			Shows: "! api >/dev/null && journal_says kubelet expired",
+		},
+		{
+			Name: "kubelet-access-expired", Node: "cp1", What: "apiserver-kubelet-client.crt has ended",
+			Sign: expired(expire.APIServerKubeletClient),
+		},
+		{
+			Name: "front-proxy-expired", Node: "cp1", What: "front-proxy-client.crt has ended",
+			Sign: expired(expire.FrontProxyClient),
+		},
+		{
+			Name: "kubelet-serving-expired", Node: "w1", What: "kubelet.crt has ended and the kubelet serves it",
+			Sign: expired(expire.KubeletServing), Break: restartKubelet, Repair: restartKubelet,
+			Shows: `[ "$(served 10250)" = "$(fingerprint $kubelet/pki/kubelet.crt)" ]`,
+		},
+		{
+			Name: "etcd-member-expired", Node: "cp1", What: "the etcd member's certificate has ended",
+			Sign: expired(expire.HostEtcd, "/etc/ssl/etcd/ssl/member-*.pem"), Break: restartEtcd, Repair: restartEtcd, Shows: "! api >/dev/null",
+		},
+		{
+			Name: "etcd-client-expired", Node: "cp1", What: "the certificate the API server presents to etcd has ended",
+			Sign: expired(expire.HostEtcd, "/etc/ssl/etcd/ssl/node-*.pem"), Break: "again kube-apiserver", Repair: restartEtcd, Shows: "! api >/dev/null",
+		},
+		{
+			Name: "etcd-admin-expired", Node: "cp1", What: "the certificate etcd's administrator presents has ended",
+			Sign: expired(expire.HostEtcd, "/etc/ssl/etcd/ssl/admin-*.pem"),
+		},
+		{
+			Name: "not-yet-valid", Node: "cp1", What: "front-proxy-client.crt begins tomorrow",
+			Sign: dated(day, 365*day, expire.FrontProxyClient),
+		},
+		{
+			Name: "expiring", Node: "cp1", What: "apiserver.crt ends in five days",
+			Sign: dated(-360*day, 5*day, expire.APIServer),
+		},
+		{
+			Name: "authority-expired", Node: "cp1", What: "front-proxy-ca.crt has ended",
+			Sign: ends("/etc/kubernetes/ssl/front-proxy-ca", -time.Hour),
+		},
+		{
+			Name: "authority-expiring", Node: "cp1", What: "front-proxy-ca.crt ends in ten days, what it signed before it",
+			Sign: each(ends("/etc/kubernetes/ssl/front-proxy-ca", 10*day), dated(-360*day, 9*day, expire.FrontProxyClient)),
+		},
+		{
+			Name: "authority-ends-first", Node: "cp1", What: "front-proxy-ca.crt ends in 100 days, what it signed in a year",
+			Sign: ends("/etc/kubernetes/ssl/front-proxy-ca", 100*day),
+		},
+	}
+}
+
+func files() []Fault {
+	return []Fault{
+		{
+			Name: "authority-wrong", Node: "w1", What: "ca.crt is that of another cluster",
+			Break: "d=$(mktemp -d); stranger kubernetes $d; overwrite $ssl/ca.crt <$d/stranger.crt; rm -r $d",
+		},
+		{
+			Name: "signed-by-stranger", Node: "cp1", What: "apiserver.crt is signed by an authority of the same name that nobody knows",
+			Break: `d=$(mktemp -d); stranger kubernetes $d
+openssl x509 -x509toreq -in $ssl/apiserver.crt -signkey $ssl/apiserver.key -copy_extensions copyall |
+openssl x509 -req -CA $d/stranger.crt -CAkey $d/stranger.key -days 300 -copy_extensions copyall | overwrite $ssl/apiserver.crt; rm -r $d`,
+			Shows: "api_says 'unknown authority'",
+		},
+		{
+			Name: "key-mismatch", Node: "cp1", What: "apiserver.key is not that of apiserver.crt",
+			Break: "openssl genrsa 2048 2>/dev/null | overwrite $ssl/apiserver.key",
+		},
+		{
+			Name: "certificate-removed", Node: "cp1", What: "apiserver-kubelet-client.crt is gone",
+			Break: "rm $ssl/apiserver-kubelet-client.crt",
+		},
+		{
+			Name: "key-removed", Node: "cp1", What: "apiserver.key is gone",
+			Break: "rm $ssl/apiserver.key",
+		},
+		{
+			Name: "certificate-damaged", Node: "cp1", What: "front-proxy-client.crt is cut in the middle",
+			Break: "head -c 500 $ssl/front-proxy-client.crt | overwrite $ssl/front-proxy-client.crt",
+		},
+		{
+			Name: "authority-removed", Node: "cp1", What: "front-proxy-ca.crt is gone",
+			Break: "rm $ssl/front-proxy-ca.crt",
+		},
+		{
+			Name: "authority-key-absent", Node: "cp1", What: "ca.key is kept elsewhere",
+			Break: "rm $ssl/ca.key",
+		},
+		{
+			Name: "served-stale", Node: "w1", What: "kubelet.crt is a new one, the kubelet serves the old one",
+			Sign: dated(-day, 300*day, expire.KubeletServing),
+		},
+		{
+			Name: "credential-stale", Node: "cp1", What: "controller-manager.conf is a new one, the controller manager holds the old one",
+			Sign: dated(-day, 300*day, expire.ControllerManager),
+		},
+		{
+			Name: "san-missing", Node: "cp1", What: "apiserver.crt lacks the address that kubelets connect to",
+			Sign: reissued("/etc/kubernetes/ssl/apiserver", "/etc/kubernetes/ssl/ca", func(c *x509.Certificate) {
+				c.IPAddresses = slices.DeleteFunc(c.IPAddresses, func(ip net.IP) bool { return !ip.IsLoopback() })
+			}),
+			Shows: `! served 6443 text | grep "IP Address:$(sed -n 's/.*--node-ip=\([^"]*\).*/\1/p' $conf/kubelet.env)" >/dev/null`,
+		},
+		{
+			Name: "kubeadm-config-removed", Node: "cp1", What: "kubeadm-config.yaml is gone",
+			Break: "rm $conf/kubeadm-config.yaml",
+		},
+		{
+			Name: "kubeadm-removed", Node: "cp1", What: "kubeadm is not installed",
+			Break: "mv /usr/local/bin/kubeadm /usr/local/bin/kubeadm.away", Repair: "mv /usr/local/bin/kubeadm.away /usr/local/bin/kubeadm",
+		},
+		{
+			Name: "disk-full", Node: "cp1", What: "the file system of /etc/kubernetes has no byte left",
+			Break: fullDisk("$conf", 8), Repair: "umount $conf",
+		},
+		{
+			Name: "disk-without-inodes", Node: "w1", What: "the file system of /etc/kubernetes has no inode left",
+			Break: `mkdir /run/kept && cp -a $conf/. /run/kept && mount -t tmpfs -o size=256m,nr_inodes=64 tmpfs $conf && cp -a /run/kept/. $conf && rm -r /run/kept
+i=0; while touch $conf/filler.$((i+=1)) 2>/dev/null; do :; done`, Repair: "umount $conf",
+		},
+	}
+}
+
+// fullDisk puts a folder on a file system of its own and fills that.
+func fullDisk(dir string, sizeMiB int) string {
+	return fmt.Sprintf(`mkdir /run/kept && cp -a %[1]s/. /run/kept && mount -t tmpfs -o size=%[2]dm tmpfs %[1]s && cp -a /run/kept/. %[1]s && rm -r /run/kept
+dd if=/dev/zero of=%[1]s/filler bs=4k 2>/dev/null || true`, dir, sizeMiB)
+}
+
+func components() []Fault {
+	return []Fault{
+		{
+			Name: "etcd-stopped", Node: "cp1", What: "etcd does not run",
+			Break: "systemctl stop etcd", Shows: "! api >/dev/null", Repair: restartEtcd,
+		},
+		{
+			Name: "etcd-disk-full", Node: "cp1", What: "etcd's file system has no byte left, and etcd ends",
+			Break: "systemctl stop etcd; " + fullDisk("/var/lib/etcd", 256) + "; systemctl start --no-block etcd",
+			Shows: "journal_says etcd 'no space left' && ! api >/dev/null", Repair: "systemctl stop etcd; umount /var/lib/etcd; " + restartEtcd,
+		},
+		{
+			Name: "kubelet-stopped", Node: "w1", What: "the kubelet does not run",
+			Break: "systemctl stop kubelet", Repair: "systemctl start kubelet",
+		},
+		{
+			Name: "kubelet-flag", Node: "w1", What: "the kubelet ends at once: it has a flag that it does not know",
+			Break: `sed -i 's/KUBELET_ARGS="/&--no-such-flag /' $conf/kubelet.env; ` + restartKubelet, Repair: restartKubelet,
+			Shows: "journal_says kubelet no-such-flag",
+		},
+		{
+			Name: "runtime-stopped", Node: "w1", What: "the container runtime does not run",
+			Break: "systemctl stop containerd", Repair: "systemctl start containerd; " + restartKubelet,
+		},
+		{
+			Name: "manifest-flag", Node: "cp1", What: "the API server ends at once: its manifest has a flag that it does not know",
+			Break: `sed -i 's/- --secure-port=/- --no-such-flag=1\n    - --secure-port=/' $apiserver`,
+			Shows: "log_says kube-apiserver 'unknown flag' && ! api >/dev/null",
+		},
+		{
+			Name: "manifest-no-yaml", Node: "cp1", What: "the API server's manifest is no YAML",
+			Break: "sed -i 's/^spec:/spec: [broken/' $apiserver; " + restartKubelet,
+			Shows: "! api >/dev/null && journal_says kubelet 'parse as pod'",
+		},
+		{
+			Name: "manifest-removed", Node: "cp1", What: "the API server's manifest is gone",
+			Break: "rm $apiserver", Shows: "! api >/dev/null",
+		},
+		{
+			Name: "scheduler-flag", Node: "cp1", What: "the scheduler ends at once: its manifest has a flag that it does not know",
+			Break: `sed -i 's/- --leader-elect=/- --no-such-flag=1\n    - --leader-elect=/' $manifests/kube-scheduler.yaml`,
+			Shows: "log_says kube-scheduler 'unknown flag'",
+		},
+		{
+			Name: "network-plugin-removed", Node: "w1", What: "the container network's configuration is gone",
+			Break: "rm /etc/cni/net.d/*; " + restartKubelet, Repair: restartKubelet,
+		},
+		{
+			Name: "node-deleted", Node: "cp1", What: "the worker's node object was deleted",
+			Break: "kubectl --kubeconfig $conf/admin.conf --cache-dir /run/kubectl delete node w1",
+		},
+	}
+}
+
+func network() []Fault {
+	return []Fault{
+		{
+			Name: "port-blocked", Node: "cp1", What: "packets to port 6443 are dropped",
+			Break: drop("6443"), Repair: undrop("6443"), Shows: "! api >/dev/null",
+		},
+		{
+			Name: "port-rejected", Node: "cp1", What: "connections to port 6443 are refused by a firewall",
+			Break: "iptables -w -I INPUT -p tcp --dport 6443 -j REJECT --reject-with tcp-reset", Shows: "api_says refused",
+			Repair: "iptables -w -D INPUT -p tcp --dport 6443 -j REJECT --reject-with tcp-reset",
+		},
+		{
+			Name: "etcd-port-blocked", Node: "cp1", What: "packets to etcd's client port are dropped",
+			Break: drop("2379"), Repair: undrop("2379") + "; again kube-apiserver; " + restartKubelet, Shows: "! api >/dev/null",
+		},
+		{
+			Name: "endpoint-name", Node: "w1", What: "the kubelet's API endpoint is a name without an address",
+			Break: "sed -i 's#server: .*#server: https://api.lab.invalid:6443#' $conf/kubelet.conf; " + restartKubelet, Repair: restartKubelet,
+		},
+		{
+			Name: "endpoint-down", Node: "w1", What: "nothing listens where the kubelet's API endpoint should be",
+			Break: "sed -i 's#\\(server: https://.*\\):6443#\\1:8443#' $conf/kubelet.conf; " + restartKubelet, Repair: restartKubelet,
+		},
+		{
+			Name: "ssh-stopped", Node: "w1", What: "sshd does not run",
+			Break: "systemctl stop ssh", Repair: "systemctl start ssh",
+		},
+		{
+			Name: "ssh-blocked", Node: "w1", What: "packets to sshd are dropped",
+			Break: drop("22"), Repair: undrop("22"),
+		},
+		{
+			Name: "sudo-removed", Node: "w1", What: "the SSH user may not become root",
+			Break: "rm /etc/sudoers.d/kubespray",
+		},
+		{
+			// A process in a container has the machine's clock: only what the node
+			// says of its time is wrong, not the time its programs reckon with.
+			Name: "clock-wrong", Node: "w1", What: "date says an hour later (not the clock itself: containers share the machine's)",
+			Break: `printf '#!/bin/sh\nexec /usr/bin/date -d "+1 hour" "$@"\n' >/usr/local/bin/date; chmod 755 /usr/local/bin/date`, Repair: "rm /usr/local/bin/date",
+		},
+	}
+}
+
+func drop(port string) string { return "iptables -w -I INPUT -p tcp --dport " + port + " -j DROP" }
+
+func undrop(port string) string { return "iptables -w -D INPUT -p tcp --dport " + port + " -j DROP" }
+
+// KubeadmEtcd is for a control plane cp1 and a worker w1 with kubeadm's etcd.
+func KubeadmEtcd() []Fault {
+	file := func(name string) string { return "/etc/kubernetes/ssl/" + name + ".crt" }
+	return []Fault{
+		{
+			Name: "etcd-server-expired", Node: "cp1", What: "etcd/server.crt has ended",
+			Sign: expired(expire.Etcd, file("etcd/server")), Break: "again kube-apiserver", Repair: restartKubelet + "; again kube-apiserver", Shows: "! api >/dev/null",
+		},
+		{
+			Name: "etcd-peer-expired", Node: "cp1", What: "etcd/peer.crt has ended",
+			Sign: expired(expire.Etcd, file("etcd/peer")),
+		},
+		{
+			Name: "etcd-healthcheck-expired", Node: "cp1", What: "etcd/healthcheck-client.crt has ended",
+			Sign: expired(expire.Etcd, file("etcd/healthcheck-client")),
+		},
+		{
+			Name: "apiserver-etcd-client-expired", Node: "cp1", What: "apiserver-etcd-client.crt has ended",
+			Sign: expired(expire.APIServerEtcdClient), Break: "again kube-apiserver", Repair: restartKubelet + "; again kube-apiserver", Shows: "! api >/dev/null",
+		},
+		{
+			Name: "etcd-manifest-removed", Node: "cp1", What: "etcd's manifest is gone",
+			Break: "rm $manifests/etcd.yaml", Repair: restartKubelet + "; again kube-apiserver", Shows: "! api >/dev/null",
+		},
+	}
+}
+
+// Three is for control planes cp1 to cp3 and a worker w1 with Kubespray's host
+// etcd.
+func Three() []Fault {
+	return []Fault{
+		{
+			Name: "one-apiserver-expired", Node: "cp2", What: "apiserver.crt of one of three has ended",
+			Sign: expired(expire.APIServer), Shows: "api_says expired",
+		},
+		{
+			Name: "authorities-differ", Node: "cp2", What: "front-proxy-ca and what it signed are other ones than on the other control planes",
+			Break: `d=$(mktemp -d); stranger front-proxy-ca $d
+overwrite $ssl/front-proxy-ca.crt <$d/stranger.crt; overwrite $ssl/front-proxy-ca.key <$d/stranger.key; rm -r $d
+rm $ssl/front-proxy-client.*; kubeadm init phase certs front-proxy-client --config $conf/kubeadm-config.yaml >/dev/null`,
+		},
+		{
+			Name: "service-account-keys-differ", Node: "cp3", What: "sa.key and sa.pub are other ones than on the other control planes",
+			Break: `openssl genrsa 2048 2>/dev/null | overwrite $ssl/sa.key; openssl rsa -in $ssl/sa.key -pubout 2>/dev/null | overwrite $ssl/sa.pub`,
+		},
+		{
+			Name: "etcd-member-stopped", Node: "cp3", What: "one of three etcd members does not run",
+			Break: "systemctl stop etcd", Repair: "systemctl start etcd",
+		},
+		{
+			Name: "one-kubelet-stopped", Node: "cp2", What: "the kubelet of one of three control planes does not run",
+			Break: "systemctl stop kubelet", Repair: "systemctl start kubelet",
+		},
+		{
+			Name: "one-port-blocked", Node: "cp2", What: "packets to port 6443 of one of three control planes are dropped",
+			Break: drop("6443"), Repair: undrop("6443"), Shows: "! api >/dev/null",
+		},
+	}
+}
+
+// All are the faults of every cluster.
+func All() []Fault { return slices.Concat(One(), KubeadmEtcd(), Three()) }
