@@ -1,0 +1,73 @@
+package testcluster
+
+import (
+	"slices"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// Expiring is a cluster with one certificate in each state, a port that serves an
+// old one, and a node that does not answer: what an expiry check has to show. It
+// has few certificates, and always the same, so that golden files stay short.
+func Expiring() snapshot.Snapshot {
+	keep := []certs.Kind{
+		certs.KindCA, certs.KindFrontProxyCA, certs.KindAPIServer, "apiserver-kubelet-client", "front-proxy-client",
+		certs.KindAdmin, "scheduler.conf", certs.KindKubeletClient, "kube-apiserver",
+	}
+	s := Healthy(ExternalEtcd(),
+		Everywhere(func(n *snapshot.Node) {
+			*n = snapshot.Node{Node: n.Node, Clock: n.Clock, Certificates: slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool {
+				return !slices.Contains(keep, c.Kind)
+			})}
+			for i := range n.Certificates {
+				describe(&n.Certificates[i])
+			}
+		}),
+		On("cp1",
+			Expired(certs.KindAdmin),
+			EndsIn(3*Day, "apiserver-kubelet-client"),
+			EndsIn(20*Day+5*time.Hour, "front-proxy-client"),
+			Files(func(c *certs.Certificate) { c.NotBefore = Now.Add(Day) }, "scheduler.conf"),
+			Files(func(c *certs.Certificate) { c.Key = certs.KeyMissing }, certs.KindFrontProxyCA),
+			Files(func(c *certs.Certificate) { c.Key = certs.KeyMismatch }, "front-proxy-client"),
+			EndsIn(-12*Day, certs.KindAPIServer), serveFile, Renewed(certs.KindAPIServer),
+		),
+		On("w1", func(n *snapshot.Node) {
+			n.Unreadable = []snapshot.Unreadable{{Path: KubeletPKI + "/kubelet.crt", Reason: "no PEM certificate block"}}
+		}),
+		On("etcd1", Unknown(snapshot.Unreachable, "ssh: connect to host etcd1 port 22: No route to host")),
+	)
+	s.Endpoint = ""
+	return s
+}
+
+// describe gives a certificate the fields that Healthy leaves out.
+func describe(c *certs.Certificate) {
+	*c = certs.Certificate{
+		Kind: c.Kind, Path: c.Path, Served: c.Served, Subject: c.Subject, Issuer: c.Issuer, SerialNumber: "2a", IsCA: c.IsCA,
+		NotBefore: Now.Add(-10 * Day), NotAfter: c.NotAfter, Fingerprint: c.Fingerprint, PublicKey: "key of " + c.Path, KeyAlgorithm: "RSA 2048",
+	}
+	if c.Kind == certs.KindAPIServer || c.Served {
+		c.SANs, c.Usages = []string{"kubernetes", "10.233.0.1"}, []string{"server auth"}
+	}
+	row, ok := certs.Lookup(c.Kind)
+	if c.Served {
+		c.SignedBy = certs.KubernetesCA
+	}
+	if ok {
+		c.SignedBy, c.Key = row.Signer, certs.KeyMatches
+		c.File = &certs.File{Mode: "0600", Owner: "root", Group: "root", Size: 1100, Modified: Now.Add(-10 * Day)}
+	}
+}
+
+// serveFile lets the API server present what its file holds at this moment.
+func serveFile(n *snapshot.Node) {
+	file, _ := n.Certificate(certs.KindAPIServer)
+	for i := range n.Certificates {
+		if c := &n.Certificates[i]; c.Kind == "kube-apiserver" {
+			c.NotAfter, c.Fingerprint = file.NotAfter, file.Fingerprint
+		}
+	}
+}

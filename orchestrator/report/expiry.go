@@ -1,0 +1,275 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
+)
+
+// ExpiryTable writes one line a certificate under kubeadm's columns, with node
+// and status. A served certificate is shown only when it says something that its
+// file does not. For a width above zero, columns are left out from the right of
+// their importance until the lines fit.
+func ExpiryTable(w io.Writer, r expiry.Report, width int) error {
+	shown := columns(false)
+	cells := lines(r, shown, hidden)
+	for _, drop := range []string{"EXTERNALLY MANAGED", "CERTIFICATE AUTHORITY", "EXPIRES"} {
+		if width <= 0 || tableWidth(cells) <= width {
+			break
+		}
+		cells = without(cells, drop)
+	}
+	return writeTable(w, cells)
+}
+
+// ExpiryWide writes every certificate with all that fits a line: also what ports
+// serve, and where each file lies and whose it is.
+func ExpiryWide(w io.Writer, r expiry.Report) error {
+	return writeTable(w, lines(r, columns(true), func(expiry.Row) bool { return false }))
+}
+
+// hidden reports whether a row says nothing that a file's row does not: a served
+// certificate that lies in a file too, or that a component made for itself and
+// that is valid.
+func hidden(c expiry.Row) bool {
+	return c.Served && !c.Stale && (c.InFile || c.Status == expiry.Valid)
+}
+
+// column of a table: its head, and its cell of a row.
+type column struct {
+	head string
+	cell func(expiry.Row) string
+}
+
+func columns(wide bool) []column {
+	out := []column{
+		{"NODE", func(c expiry.Row) string { return c.Node }},
+		{"CERTIFICATE", func(c expiry.Row) string { return c.Name }},
+		// As kubeadm writes it.
+		{"EXPIRES", func(c expiry.Row) string { return c.NotAfter.UTC().Format("Jan 02, 2006 15:04 MST") }},
+		{"RESIDUAL TIME", func(c expiry.Row) string { return residualTime(c.Residual()) }},
+		{"CERTIFICATE AUTHORITY", func(c expiry.Row) string { return authorityName(c.Authority) }},
+		{"EXTERNALLY MANAGED", func(c expiry.Row) string { return yesNo(c.ExternallyManaged) }},
+		{"STATUS", func(c expiry.Row) string {
+			if c.Stale {
+				return string(c.Status) + ",stale"
+			}
+			return string(c.Status)
+		}},
+	}
+	if !wide {
+		return out
+	}
+	return append(out,
+		column{"KIND", func(c expiry.Row) string { return string(c.Kind) }},
+		column{"PATH", func(c expiry.Row) string { return c.Path }},
+		column{"SERVED", func(c expiry.Row) string { return yesNo(c.Served) }},
+		column{"OWNER", func(c expiry.Row) string {
+			if c.File == nil {
+				return ""
+			}
+			return c.File.Owner + ":" + c.File.Group
+		}},
+		column{"MODE", func(c expiry.Row) string {
+			if c.File == nil {
+				return ""
+			}
+			return c.File.Mode
+		}},
+		column{"KEY", func(c expiry.Row) string { return string(c.Key) }},
+		column{"SIGNED BY", func(c expiry.Row) string { return authorityName(c.SignedBy) }},
+		column{"SERIAL", func(c expiry.Row) string { return c.SerialNumber }},
+		column{"SUBJECT", func(c expiry.Row) string { return c.Subject }},
+		column{"SANS", func(c expiry.Row) string { return strings.Join(c.SANs, ",") }},
+	)
+}
+
+// lines are the cells of a table, its head first. What is not known comes next:
+// it may be worse than anything that is.
+func lines(r expiry.Report, shown []column, hide func(expiry.Row) bool) [][]string {
+	head := make([]string, len(shown))
+	for i, c := range shown {
+		head[i] = c.head
+	}
+	out := [][]string{head}
+	add := func(cell func(column) string) {
+		line := make([]string, len(shown))
+		for i, c := range shown {
+			line[i] = printable(cell(c))
+			if line[i] == "" {
+				line[i] = "-" // so that every line has as many words for awk
+			}
+		}
+		out = append(out, line)
+	}
+	special := func(words map[string]string) { add(func(c column) string { return words[c.head] }) }
+	for _, n := range r.Unknown() {
+		special(map[string]string{"NODE": n.Name, "STATUS": "unknown"})
+	}
+	for _, u := range r.Unreadable {
+		special(map[string]string{"NODE": u.Node, "CERTIFICATE": u.Path, "PATH": u.Path, "STATUS": "unreadable"})
+	}
+	for _, c := range r.Certificates {
+		if !hide(c) {
+			add(func(col column) string { return col.cell(c) })
+		}
+	}
+	return out
+}
+
+// gap is between two columns.
+const gap = 3 // as kubeadm's
+
+func columnWidths(cells [][]string) []int {
+	out := make([]int, len(cells[0]))
+	for _, line := range cells {
+		for i, cell := range line {
+			out[i] = max(out[i], utf8.RuneCountInString(cell))
+		}
+	}
+	return out
+}
+
+func tableWidth(cells [][]string) int {
+	sum := -gap
+	for _, w := range columnWidths(cells) {
+		sum += w + gap
+	}
+	return sum
+}
+
+// without leaves a column out.
+func without(cells [][]string, head string) [][]string {
+	out := make([][]string, len(cells))
+	for l, line := range cells {
+		for i, cell := range line {
+			if cells[0][i] != head {
+				out[l] = append(out[l], cell)
+			}
+		}
+	}
+	return out
+}
+
+func writeTable(w io.Writer, cells [][]string) error {
+	p := printer{w: w}
+	widths := columnWidths(cells)
+	for _, line := range cells {
+		var b strings.Builder
+		for i, cell := range line {
+			b.WriteString(cell)
+			b.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+gap))
+		}
+		p.line("%s", strings.TrimRight(b.String(), " "))
+	}
+	return p.err
+}
+
+// printable makes one line of a text, and replaces what a terminal would obey and
+// XML forbids: names, paths and messages come from nodes.
+func printable(s string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case unicode.IsPrint(c):
+			return c
+		case unicode.IsSpace(c):
+			return ' '
+		default:
+			return unicode.ReplacementChar
+		}
+	}, s)
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// authorityName is kubeadm's name of an authority, where it has one.
+func authorityName(a certs.Authority) string {
+	if a == certs.KubernetesCA {
+		return "ca"
+	}
+	return string(a)
+}
+
+// residualTime is the time left in its largest unit, as kubeadm prints it
+// (apimachinery, ShortHumanDuration). What has ended has a minus before the time
+// since, where kubeadm only says that it is invalid.
+func residualTime(d time.Duration) string {
+	sign := ""
+	if d < 0 {
+		sign, d = "-", -d
+	}
+	switch hours := int(d.Hours()); {
+	case d < time.Minute:
+		return fmt.Sprintf("%s%ds", sign, int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%s%dm", sign, int(d.Minutes()))
+	case hours < 24:
+		return fmt.Sprintf("%s%dh", sign, hours)
+	case hours < 24*365:
+		return fmt.Sprintf("%s%dd", sign, hours/24)
+	default:
+		return fmt.Sprintf("%s%dy", sign, hours/24/365)
+	}
+}
+
+// sentence says in words how it stands with a certificate.
+func sentence(c expiry.Row) string {
+	left := strings.TrimPrefix(residualTime(c.Residual()), "-")
+	switch c.Status {
+	case expiry.Expired:
+		return "expired " + left + " ago"
+	case expiry.NotYetValid:
+		return "not valid before " + c.NotBefore.UTC().Format(time.RFC3339)
+	case expiry.Valid, expiry.Warning, expiry.Critical:
+		return "expires in " + left
+	default:
+		return string(c.Status)
+	}
+}
+
+// YAML writes a document with the fields of its JSON form, in their order.
+func YAML(w io.Writer, document any) error {
+	data, err := json.Marshal(document)
+	if err != nil {
+		return err
+	}
+	var node yaml.Node
+	if err := yaml.Unmarshal(data, &node); err != nil { // JSON is YAML
+		return err
+	}
+	block(&node)
+	var out bytes.Buffer // the encoder hides the writer's errors
+	enc := yaml.NewEncoder(&out)
+	enc.SetIndent(2)
+	if err := errors.Join(enc.Encode(&node), enc.Close()); err != nil {
+		return err
+	}
+	_, err = out.WriteTo(w)
+	return err
+}
+
+// block gives a document read from JSON the style of YAML.
+func block(n *yaml.Node) {
+	if len(n.Content) > 0 || n.Kind == yaml.ScalarNode {
+		n.Style = 0
+	}
+	for _, child := range n.Content {
+		block(child)
+	}
+}

@@ -1,0 +1,82 @@
+package report
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	ics "github.com/arran4/golang-ical"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
+)
+
+// ExpiryCalendar writes an iCalendar file (RFC 5545): one event for each day on
+// which certificates end, at the time of the first, with alarms where the
+// thresholds are. The same certificates give the same events, so that a calendar
+// which subscribes replaces what it has.
+func ExpiryCalendar(w io.Writer, r expiry.Report) error {
+	cal := ics.NewCalendarFor("kscertctl")
+	cal.SetMethod(ics.MethodPublish)
+	cal.SetXWRCalName("Certificates of " + clusterName(r))
+	var day []expiry.Row
+	flush := func() {
+		if len(day) > 0 {
+			addEvent(cal, r, day)
+		}
+		day = nil
+	}
+	for _, c := range r.Certificates { // sorted by their ends
+		if c.InFile {
+			continue // its file has a row of its own
+		}
+		if len(day) > 0 && day[0].NotAfter.UTC().Format(time.DateOnly) != c.NotAfter.UTC().Format(time.DateOnly) {
+			flush()
+		}
+		day = append(day, c)
+	}
+	flush()
+	_, err := io.WriteString(w, cal.Serialize(ics.WithNewLineWindows)) // RFC 5545, 3.1
+	return err
+}
+
+// addEvent adds the event of the certificates that end on one day.
+func addEvent(cal *ics.Calendar, r expiry.Report, day []expiry.Row) {
+	first := day[0]
+	sum := sha256.Sum256([]byte(clusterName(r)))
+	e := cal.AddEvent(first.NotAfter.UTC().Format("20060102") + "-" + hex.EncodeToString(sum[:8]) + "@kscertctl")
+	e.SetDtStampTime(r.Taken.UTC())
+	e.SetStartAt(first.NotAfter.UTC())
+	summary := fmt.Sprintf("%d certificates expire: %s", len(day), clusterName(r))
+	if len(day) == 1 {
+		summary = fmt.Sprintf("%s on %s expires", first.Name, first.Node)
+	}
+	e.SetSummary(printable(summary))
+	lines := make([]string, len(day))
+	for i, c := range day {
+		lines[i] = printable(fmt.Sprintf("%s %s: %s", c.NotAfter.UTC().Format("15:04 MST"), c.Node, c.Name))
+	}
+	e.SetDescription(strings.Join(lines, "\n"))
+	for _, seconds := range []int64{r.WarnSeconds, r.CritSeconds} {
+		alarm := e.AddAlarm()
+		alarm.SetAction(ics.ActionDisplay)
+		alarm.SetTrigger(fmt.Sprintf("-PT%dS", seconds))
+		alarm.SetDescription(printable(summary))
+	}
+}
+
+// clusterName is how a calendar knows the cluster again: by its control planes.
+func clusterName(r expiry.Report) string {
+	var names []string
+	for _, n := range r.Nodes {
+		for _, role := range n.Roles {
+			if role == cluster.ControlPlane {
+				names = append(names, n.Name)
+			}
+		}
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,69 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jstemmer/go-junit-report/v2/junit"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
+)
+
+// ExpiryJUnit writes one test suite a node and one test case a certificate. A
+// certificate of the given level and above has failed; a node of which nothing is
+// known is an error.
+func ExpiryJUnit(w io.Writer, r expiry.Report, fails func(expiry.Level) bool) error {
+	all := junit.Testsuites{Name: "kscertctl check-expiration"}
+	for i, n := range r.Nodes {
+		suite := junit.Testsuite{Name: n.Name, ID: i, Hostname: n.Name, Time: "0"}
+		suite.SetTimestamp(r.Taken)
+		add := func(name, kind string) *junit.Testcase {
+			suite.Testcases = append(suite.Testcases, junit.Testcase{Name: printable(name), Classname: n.Name + "." + kind})
+			return &suite.Testcases[len(suite.Testcases)-1]
+		}
+		if !n.Known {
+			add("the node can be inspected", "node").Error = &junit.Result{Message: printable(n.Reason), Type: "unknown", Data: printable(strings.TrimSpace(n.Message))}
+		}
+		for _, u := range r.Unreadable {
+			if u.Node != n.Name {
+				continue
+			}
+			c := add(u.Path, "unreadable")
+			if fails(expiry.LevelCritical) {
+				c.Failure = &junit.Result{Message: printable(u.Reason), Type: "unreadable"}
+			}
+		}
+		for _, row := range r.Certificates {
+			if row.Node != n.Name {
+				continue
+			}
+			name := row.Name
+			if !row.Served && row.Path != name {
+				name += " (" + row.Path + ")"
+			}
+			c := add(name, string(row.Kind))
+			text := fmt.Sprintf("%s: %s", row.Status, sentence(row))
+			if row.Stale {
+				text += "; stale: the file holds another one"
+			}
+			if fails(row.Status.Level()) {
+				c.Failure = &junit.Result{Message: text, Type: string(row.Status), Data: details(row)}
+			} else {
+				c.SystemOut = &junit.Output{Data: text}
+			}
+		}
+		counted := suite
+		counted.Testcases = nil
+		for _, c := range suite.Testcases {
+			counted.AddTestcase(c)
+		}
+		all.AddSuite(counted)
+	}
+	return all.WriteXML(w)
+}
+
+func details(c expiry.Row) string {
+	return printable(fmt.Sprintf("subject %s, serial %s, valid from %s to %s, status by the clock of %s",
+		c.Subject, c.SerialNumber, c.NotBefore.UTC().Format("2006-01-02T15:04:05Z"), c.NotAfter.UTC().Format("2006-01-02T15:04:05Z"), c.Node))
+}

@@ -1,0 +1,99 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
+)
+
+// NagiosState is the return code of a plugin (Monitoring Plugins Development
+// Guidelines, "Plugin Return Codes").
+type NagiosState int
+
+// The states.
+const (
+	NagiosOK NagiosState = iota
+	NagiosWarning
+	NagiosCritical
+	NagiosUnknown
+)
+
+func (s NagiosState) String() string {
+	return [...]string{"OK", "WARNING", "CRITICAL", "UNKNOWN"}[s]
+}
+
+// nagiosLines is how many lines of details are written: what carries plugin
+// output cuts it off after a few KiB.
+const nagiosLines = 20
+
+// ExpiryNagiosState is what a monitoring system is told: something known to be
+// critical is; then an unknown node is worse than a warning.
+func ExpiryNagiosState(r expiry.Report) NagiosState {
+	level, unknown := r.Level(), len(r.Unknown()) > 0
+	switch {
+	case level == expiry.LevelCritical:
+		return NagiosCritical
+	case unknown, len(r.Nodes) == 0:
+		return NagiosUnknown
+	case level == expiry.LevelWarning:
+		return NagiosWarning
+	default:
+		return NagiosOK
+	}
+}
+
+// ExpiryNagios writes one line with the state and performance data, then one line
+// for each thing that is not as it should be.
+func ExpiryNagios(w io.Writer, r expiry.Report) error {
+	unknown := r.Unknown()
+	var said []string
+	for _, status := range []expiry.Status{expiry.Expired, expiry.NotYetValid, expiry.Critical, expiry.Warning} {
+		if n := r.Counts[status]; n > 0 {
+			said = append(said, fmt.Sprintf("%d %s", n, status))
+		}
+	}
+	if n := len(r.Unreadable); n > 0 {
+		said = append(said, fmt.Sprintf("%d unreadable", n))
+	}
+	if n := len(unknown); n > 0 {
+		said = append(said, fmt.Sprintf("%d of %d nodes unknown", n, len(r.Nodes)))
+	}
+	if len(said) == 0 {
+		said = []string{fmt.Sprintf("%d certificates on %d nodes are valid", len(r.Certificates), len(r.Nodes))}
+	}
+	text := strings.Join(said, ", ")
+	perf := ""
+	if len(r.Certificates) > 0 {
+		c := r.Certificates[0]
+		text += fmt.Sprintf("; first: %s on %s %s", c.Name, c.Node, sentence(c))
+		perf = fmt.Sprintf("'next_expiry'=%ds;%d:;%d: ", c.ResidualSeconds, r.WarnSeconds, r.CritSeconds)
+	}
+	perf += fmt.Sprintf("'certificates'=%d;;;0 'warning'=%d;;;0 'critical'=%d;;;0 'not_yet_valid'=%d;;;0 'expired'=%d;;;0 'unreadable'=%d;;;0 'unknown_nodes'=%d;;;0",
+		len(r.Certificates), r.Counts[expiry.Warning], r.Counts[expiry.Critical], r.Counts[expiry.NotYetValid], r.Counts[expiry.Expired], len(r.Unreadable), len(unknown))
+
+	p := printer{w: w}
+	p.line("KSCERTCTL %s - %s | %s", ExpiryNagiosState(r), nagiosText(text), perf)
+	var more []string
+	for _, n := range unknown {
+		first, _, _ := strings.Cut(strings.TrimSpace(n.Message), "\n")
+		more = append(more, fmt.Sprintf("unknown: %s: %s: %s", n.Name, n.Reason, strings.TrimSpace(first)))
+	}
+	for _, u := range r.Unreadable {
+		more = append(more, fmt.Sprintf("unreadable: %s: %s: %s", u.Node, u.Path, u.Reason))
+	}
+	for _, c := range r.Worth(expiry.LevelWarning) {
+		more = append(more, fmt.Sprintf("%s: %s: %s %s", c.Status, c.Node, c.Name, sentence(c)))
+	}
+	for _, line := range more[:min(len(more), nagiosLines)] {
+		p.line("%s", nagiosText(line))
+	}
+	if rest := len(more) - nagiosLines; rest > 0 {
+		p.line("and %d more: kscertctl check-expiration -o table", rest)
+	}
+	return p.err
+}
+
+// nagiosText keeps performance data apart: the bar begins it.
+func nagiosText(s string) string { return strings.ReplaceAll(printable(s), "|", "/") }
