@@ -177,7 +177,7 @@ func (o *Orchestrator) Run(ctx context.Context) (Result, error) {
 		end.Status, end.Message = "failed", err.Error()
 	}
 	s.tell(end)
-	if jerr := s.dir.Record(run.Entry{Event: "end", Outcome: end.Status, Detail: end.Message}); jerr != nil && err == nil {
+	if jerr := s.dir.Record(run.Entry{Event: "end", Outcome: run.Result(end.Status), Detail: end.Message}); jerr != nil && err == nil {
 		err = &Error{Code: ExitUnexpected, Summary: jerr.Error(), Err: jerr}
 	}
 	return result, err
@@ -336,7 +336,7 @@ func (s *session) step(ctx context.Context, step plan.Step, before snapshot.Snap
 	if err != nil {
 		outcome.Outcome, outcome.Detail = "failed", err.Error()
 	}
-	s.tell(Event{Kind: EventStepEnd, Step: &step, Status: outcome.Outcome, Message: outcome.Detail, Seconds: time.Since(start).Seconds()})
+	s.tell(Event{Kind: EventStepEnd, Step: &step, Status: string(outcome.Outcome), Message: outcome.Detail, Seconds: time.Since(start).Seconds()})
 	if jerr := s.dir.Record(outcome); jerr != nil && err == nil {
 		err = jerr
 	}
