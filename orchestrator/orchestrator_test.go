@@ -170,7 +170,7 @@ func TestRunStopsAtAGate(t *testing.T) {
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			t.Fatal(err)
 		}
-		got = append(got, strings.TrimSpace(e.Event+" "+e.Step+" "+e.Outcome))
+		got = append(got, strings.TrimSpace(string(e.Event)+" "+e.Step+" "+string(e.Outcome)))
 	}
 	steps := r.Plan.Steps
 	want := []string{"begin"}
