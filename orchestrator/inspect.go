@@ -4,41 +4,119 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/probe"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
-// inspect looks at all nodes in one round trip. A node that fails is recorded
-// in the snapshot; the error is set only when Ansible itself could not run.
-func (s *session) inspect(ctx context.Context) (snapshot.Snapshot, error) {
-	s.looks++
-	id := fmt.Sprintf("inspect-%02d", s.looks)
-	p := s.playbook(id, playbooks.Inspect, cluster.Names(s.cluster.Nodes))
+// look reads the inventory and looks at the nodes at the same time: the playbook
+// needs no list of nodes to begin with, and most of what looking costs is the
+// time that Ansible takes to start.
+func (s *session) look(ctx context.Context) (snapshot.Snapshot, error) {
 	start := time.Now()
+	playing, stop := context.WithCancel(ctx)
+	defer stop()
+	played := make(chan answer, 1)
+	go func() { played <- s.ask(playing, nil) }()
+
+	nodes, err := s.nodes(ctx)
+	if err != nil {
+		stop()
+		<-played
+		_ = os.RemoveAll(s.dir.Path) // of a run that never was
+		return snapshot.Snapshot{}, s.precise(ctx, err)
+	}
+	s.cluster = nodes
+	s.tell(Event{Kind: EventBegin, Message: s.dir.Path})
+	probed := probeBeside(ctx, nodes)
+	a := <-played
+	if a.outcome.Stats == nil && ctx.Err() == nil {
+		if _, err := s.runner.Version(ctx); err != nil {
+			return snapshot.Snapshot{}, preflightError(err)
+		}
+	}
+	return s.seen(ctx, start, a, probed())
+}
+
+// precise prefers what is wrong with Ansible to what it says.
+func (s *session) precise(ctx context.Context, err error) *Error {
+	if _, verr := s.runner.Version(ctx); verr != nil {
+		err = verr
+	}
+	return preflightError(err)
+}
+
+// inspect looks at all nodes again, whose inventory is known.
+func (s *session) inspect(ctx context.Context) (snapshot.Snapshot, error) {
+	start := time.Now()
+	probed := probeBeside(ctx, s.cluster)
+	a := s.ask(ctx, cluster.Names(s.cluster.Nodes))
+	return s.seen(ctx, start, a, probed())
+}
+
+// probeGrace is how much longer than Ansible the endpoints may take to answer.
+const probeGrace = 500 * time.Millisecond
+
+// probeBeside asks the API endpoints while Ansible looks at the nodes. The
+// function that is returned gives the answers.
+func probeBeside(ctx context.Context, c cluster.Cluster) func() []snapshot.Probe {
+	ctx, cancel := context.WithCancel(ctx)
+	answers := make(chan []snapshot.Probe, 1)
+	go func() { answers <- probe.All(ctx, probe.Endpoints(c)) }()
+	return func() []snapshot.Probe {
+		defer time.AfterFunc(probeGrace, cancel).Stop()
+		defer cancel()
+		return <-answers
+	}
+}
+
+// answer is what Ansible brought back of one look at the nodes.
+type answer struct {
+	playbook ansible.Playbook
+	outcome  ansible.Outcome
+	err      error
+}
+
+// ask looks at nodes in one round trip; nil asks all.
+func (s *session) ask(ctx context.Context, nodes []string) answer {
+	s.looks++
+	p := s.playbook(fmt.Sprintf("inspect-%02d", s.looks), playbooks.Inspect, nodes)
 	outcome, err := s.runner.Run(ctx, p, nil)
+	return answer{p, outcome, err}
+}
+
+// seen makes a snapshot of an answer and keeps it. A node that failed is recorded
+// in it; the error is set only when Ansible itself could not run.
+func (s *session) seen(ctx context.Context, start time.Time, a answer, probes []snapshot.Probe) (snapshot.Snapshot, error) {
 	var incomplete *ansible.RunError
 	switch {
 	case ctx.Err() != nil:
 		return snapshot.Snapshot{}, &Error{Code: ExitInterrupted, Summary: "interrupted while looking at the nodes", Err: context.Cause(ctx)}
-	case err != nil && (!errors.As(err, &incomplete) || outcome.Stats == nil):
-		e := &Error{Code: ExitNotBegun, Summary: "the nodes could not be inspected: " + err.Error(), Err: err,
-			Next: "nothing was changed; Ansible's own words are in " + p.Log}
+	case a.err != nil && (!errors.As(a.err, &incomplete) || a.outcome.Stats == nil):
+		e := &Error{Code: ExitNotBegun, Summary: "the nodes could not be inspected: " + a.err.Error(), Err: a.err,
+			Next: "nothing was changed; Ansible's own words are in " + a.playbook.Log}
 		if incomplete != nil {
-			e.Evidence = logTail(p.Log)
+			e.Evidence = logTail(a.playbook.Log)
 		}
 		return snapshot.Snapshot{}, e
 	}
-	snap := snapshot.Snapshot{Schema: snapshot.Schema, Taken: start.UTC()}
+	snap := snapshot.Snapshot{Schema: snapshot.Schema, Taken: start.UTC(), Endpoint: s.cluster.Endpoint, Probes: probes}
 	for _, n := range s.cluster.Nodes {
-		snap.Nodes = append(snap.Nodes, observed(n, outcome))
+		snap.Nodes = append(snap.Nodes, observed(n, a.outcome))
 	}
+	snap = snapshot.Redact(snap)
 	if err := s.dir.SaveSnapshot(snap); err != nil {
+		return snap, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "check the disk that holds --state-dir"}
+	}
+	// The snapshot is what is kept: the answers as they came are not redacted.
+	if err := os.Remove(a.playbook.Events); err != nil {
 		return snap, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "check the disk that holds --state-dir"}
 	}
 	s.tell(Event{Kind: EventInspected, Seconds: time.Since(start).Seconds(), Message: fmt.Sprintf("%d nodes", len(snap.Nodes))})

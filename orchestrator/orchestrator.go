@@ -143,12 +143,12 @@ func stateDir() (string, error) {
 // nothing. A node that cannot be inspected is part of the snapshot, not an
 // error. The error is of type *Error.
 func (o *Orchestrator) Inspect(ctx context.Context) (snapshot.Snapshot, error) {
-	s, err := o.begin(ctx)
+	s, err := o.open()
 	if err != nil {
 		return snapshot.Snapshot{}, err
 	}
 	defer s.close()
-	return s.inspect(ctx)
+	return s.look(ctx)
 }
 
 // Diagnose looks at every node like Inspect and says what is wrong.
@@ -196,26 +196,47 @@ type session struct {
 
 // begin checks the tools, reads the inventory and opens the run directory.
 func (o *Orchestrator) begin(ctx context.Context) (*session, error) {
-	s := &session{Orchestrator: o, start: time.Now()}
 	var (
-		wg        sync.WaitGroup
-		inventory []byte
-		errs      [2]error
+		wg       sync.WaitGroup
+		nodes    cluster.Cluster
+		toolErr  error
+		nodesErr error
 	)
-	wg.Add(2)
-	go func() { defer wg.Done(); _, errs[0] = o.runner.Version(ctx) }()
-	go func() { defer wg.Done(); inventory, errs[1] = o.runner.Inventory(ctx) }()
+	wg.Go(func() { _, toolErr = o.runner.Version(ctx) })
+	wg.Go(func() { nodes, nodesErr = o.nodes(ctx) })
 	wg.Wait()
-	for _, err := range errs { // the tool before what it says
+	for _, err := range []error{toolErr, nodesErr} { // the tool before what it says
 		if err != nil {
 			return nil, preflightError(err)
 		}
 	}
-	var err error
-	if s.cluster, err = cluster.Parse(inventory); err != nil {
-		return nil, preflightError(fmt.Errorf("%s: %w", strings.Join(o.opts.Ansible.Inventories, ", "), err))
+	s, err := o.open()
+	if err != nil {
+		return nil, err
 	}
+	s.cluster = nodes
+	s.tell(Event{Kind: EventBegin, Message: s.dir.Path})
+	return s, nil
+}
+
+// nodes reads the inventory.
+func (o *Orchestrator) nodes(ctx context.Context) (cluster.Cluster, error) {
+	inventory, err := o.runner.Inventory(ctx)
+	if err != nil {
+		return cluster.Cluster{}, err
+	}
+	c, err := cluster.Parse(inventory)
+	if err != nil {
+		return c, fmt.Errorf("%s: %w", strings.Join(o.opts.Ansible.Inventories, ", "), err)
+	}
+	return c, nil
+}
+
+// open makes the run directory.
+func (o *Orchestrator) open() (*session, error) {
+	s := &session{Orchestrator: o, start: time.Now()}
 	var all *multierror.Error
+	var err error
 	if s.dir, err = run.Create(o.opts.StateDir, s.start); err != nil {
 		return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Next: "name a folder that can be written with --state-dir", Err: err}
 	}
@@ -225,7 +246,6 @@ func (o *Orchestrator) begin(ctx context.Context) (*session, error) {
 	if err := all.ErrorOrNil(); err != nil {
 		return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Next: "check the disk that holds --state-dir", Err: err}
 	}
-	s.tell(Event{Kind: EventBegin, Message: s.dir.Path})
 	return s, nil
 }
 
@@ -366,9 +386,10 @@ func (s *session) play(ctx context.Context, step plan.Step) error {
 	return err
 }
 
-// playbook prepares one of the project's own playbooks for some nodes.
+// playbook prepares one of the project's own playbooks for some nodes; nil is
+// for those that the playbook itself names.
 func (s *session) playbook(id, file string, nodes []string) ansible.Playbook {
-	return ansible.Playbook{
+	p := ansible.Playbook{
 		Path:        filepath.Join(s.dir.Playbooks(), file),
 		Dir:         s.kube.dir,
 		Hosts:       nodes,
@@ -378,11 +399,14 @@ func (s *session) playbook(id, file string, nodes []string) ansible.Playbook {
 		Log:         s.dir.Log(id),
 		Output:      s.opts.Output,
 		Vars: map[string]any{
-			"kscert_hosts":                strings.Join(nodes, ","),
 			"kscert_run":                  s.dir.ID,
 			"kscert_backup_root":          s.opts.BackupRoot,
 			"kscert_renew_before_seconds": int64(s.opts.Thresholds.RenewBefore.Seconds()),
 			"kscert_wait_seconds":         int64(s.opts.GateTimeout.Seconds()),
 		},
 	}
+	if nodes != nil {
+		p.Vars["kscert_hosts"] = strings.Join(nodes, ",")
+	}
+	return p
 }

@@ -78,6 +78,11 @@ func (f *inspectFlags) snapshot(cmd *cobra.Command, s Streams) (snapshot.Snapsho
 		}
 		return snap, nil
 	}
+	if f.save != "" { // before the nodes are asked, so that nobody waits in vain
+		if err := snapshot.Writable(f.save); err != nil {
+			return snap, fileError(err)
+		}
+	}
 	opts := f.options(s)
 	opts.Observe = newProgress(s).event
 	o, err := orchestrator.New(opts)

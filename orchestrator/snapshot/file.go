@@ -109,31 +109,50 @@ func decode(data []byte) (Snapshot, error) {
 	return s, nil
 }
 
+// Writable reports whether Save could write a file there; the error is a
+// *FileError.
+func Writable(path string) error {
+	f, err := beside(path)
+	if err != nil {
+		return err
+	}
+	_ = f.Close()
+	_ = os.Remove(f.Name())
+	return nil
+}
+
 // Save writes a snapshot so that Load finds it whole or not at all, readable by
 // its owner alone. The error is a *FileError.
 func Save(path string, s Snapshot) error {
-	fail := func(err error) error {
-		return &FileError{Path: path, Detail: "it cannot be written: " + err.Error(), Next: "name a file in a folder that exists and can be written", Err: err}
-	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return &FileError{Path: path, Detail: "it is no regular file", Next: "name a file, new or to be replaced"}
-	}
-	data, err := json.MarshalIndent(s, "", "  ")
+	f, err := beside(path)
 	if err != nil {
-		return fail(err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".snapshot-*") // 0600
-	if err != nil {
-		return fail(err)
+		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
-	_, err = f.Write(append(data, '\n'))
-	err = errors.Join(err, f.Sync(), f.Close())
+	enc := json.NewEncoder(f)
+	enc.SetIndent("", "  ")
+	err = errors.Join(enc.Encode(s), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return fail(err)
+		return cannotWrite(path, err)
 	}
 	return nil
+}
+
+// beside opens a new file next to the one that is to be written, mode 0600.
+func beside(path string) (*os.File, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, &FileError{Path: path, Detail: "it is no regular file", Next: "name a file, new or to be replaced"}
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".snapshot-*")
+	if err != nil {
+		return nil, cannotWrite(path, err)
+	}
+	return f, nil
+}
+
+func cannotWrite(path string, err error) error {
+	return &FileError{Path: path, Detail: "it cannot be written: " + err.Error(), Next: "name a file in a folder that exists and can be written", Err: err}
 }

@@ -1,0 +1,235 @@
+// Package probe asks API endpoints from the driver, as anybody outside the
+// cluster would: how far does a client come?
+//
+// It presents no credentials and trusts nothing; it only listens. Connections
+// are direct: HTTPS_PROXY and its like are ignored, as kubelets and Ansible go
+// to these addresses directly too, and a proxy's answer would hide the server's.
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// The deadlines: of one stage, and of all of them together.
+const (
+	stageTime = 5 * time.Second
+	totalTime = 8 * time.Second
+)
+
+// defaultPort is kube_apiserver_port where the inventory does not set it
+// (Kubespray, roles/kubespray_defaults).
+const defaultPort = 6443
+
+// Endpoints lists what is worth asking of a cluster, each once: the load
+// balancer, then the API server of each control plane, as "host:port".
+func Endpoints(c cluster.Cluster) []string {
+	var out []string
+	if c.Endpoint != "" {
+		out = append(out, c.Endpoint)
+	}
+	for _, n := range c.With(cluster.ControlPlane) {
+		host, port := n.Address, n.Port
+		if host == "" {
+			host = n.Name
+		}
+		if port == 0 {
+			port = defaultPort
+		}
+		if e := net.JoinHostPort(host, strconv.Itoa(port)); !slices.Contains(out, e) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// All asks every endpoint at the same time and returns one probe each, in their
+// order. It ends after 8 seconds, or when ctx does: what was not answered by
+// then has failed at the stage it had reached.
+func All(ctx context.Context, endpoints []string) []snapshot.Probe {
+	ctx, cancel := context.WithTimeout(ctx, totalTime)
+	defer cancel()
+	out := make([]snapshot.Probe, len(endpoints))
+	var wg sync.WaitGroup
+	for i, e := range endpoints {
+		wg.Go(func() { out[i] = ask(ctx, e) })
+	}
+	wg.Wait()
+	return out
+}
+
+// asker goes through the stages of one endpoint.
+type asker struct {
+	probe snapshot.Probe
+	host  string
+	conn  net.Conn
+	https *http.Client
+}
+
+// ask takes one stage after the other and stops at the first that fails.
+func ask(ctx context.Context, endpoint string) snapshot.Probe {
+	a := &asker{probe: snapshot.Probe{Endpoint: endpoint}}
+	defer a.close()
+	for _, stage := range []struct {
+		name snapshot.Stage
+		take func(context.Context) error
+	}{
+		{snapshot.StageResolve, a.resolve},
+		{snapshot.StageTCP, a.connect},
+		{snapshot.StageTLS, a.handshake},
+		{snapshot.StageLivez, func(ctx context.Context) error { return a.get(ctx, "/livez") }},
+		{snapshot.StageReadyz, func(ctx context.Context) error { return a.get(ctx, "/readyz") }},
+	} {
+		start := time.Now()
+		stageCtx, cancel := context.WithTimeout(ctx, stageTime)
+		err := stage.take(stageCtx)
+		late := stageCtx.Err() != nil
+		cancel()
+		if err != nil {
+			a.probe.Failed, a.probe.Error = stage.name, err.Error()
+			if late {
+				a.probe.Error = fmt.Sprintf("no answer within %.1f s", time.Since(start).Seconds())
+			}
+			break
+		}
+	}
+	return a.probe
+}
+
+func (a *asker) close() {
+	if a.conn != nil {
+		_ = a.conn.Close()
+	}
+	if a.https != nil {
+		a.https.CloseIdleConnections()
+	}
+}
+
+func (a *asker) resolve(ctx context.Context) error {
+	host, _, err := net.SplitHostPort(a.probe.Endpoint)
+	if err != nil {
+		return err
+	}
+	a.host = host
+	a.probe.Addresses, err = net.DefaultResolver.LookupHost(ctx, host)
+	return err
+}
+
+func (a *asker) connect(ctx context.Context) error {
+	var err error
+	a.conn, err = new(net.Dialer).DialContext(ctx, "tcp", a.probe.Endpoint)
+	return err
+}
+
+// handshake keeps the certificate that is presented, whoever signed it.
+func (a *asker) handshake(ctx context.Context) error {
+	secured, err := a.secure(ctx, a.conn)
+	if err != nil {
+		return err
+	}
+	a.conn = secured
+	shown := secured.ConnectionState().PeerCertificates
+	if len(shown) == 0 {
+		return errors.New("no certificate was presented")
+	}
+	c, err := certs.ParsePEM(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: shown[0].Raw}))
+	if err != nil {
+		return err
+	}
+	a.probe.Fingerprint, a.probe.SANs, a.probe.NotAfter = c.Fingerprint, c.SANs, c.NotAfter
+	return nil
+}
+
+func (a *asker) secure(ctx context.Context, conn net.Conn) (*tls.Conn, error) {
+	secured := tls.Client(conn, &tls.Config{
+		InsecureSkipVerify: true, //nolint:gosec // what is wrong with the certificate is the question; nothing secret is sent
+		ServerName:         a.host,
+		NextProtos:         []string{"http/1.1"},
+	})
+	return secured, secured.HandshakeContext(ctx)
+}
+
+// get asks for a health endpoint. A server that wants to know first who asks is
+// at work: 401 and 403 are answers (anonymous requests may be switched off).
+func (a *asker) get(ctx context.Context, path string) error {
+	if a.https == nil {
+		a.https = a.client()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+a.probe.Endpoint+path, nil)
+	if err != nil {
+		return err
+	}
+	res, err := a.https.Do(req)
+	if err != nil {
+		return fmt.Errorf("GET %s: %w", path, errors.Unwrap(err)) // without the URL, which is known
+	}
+	defer func() { _ = res.Body.Close() }()
+	switch res.StatusCode {
+	case http.StatusOK, http.StatusUnauthorized, http.StatusForbidden:
+		_, err = io.Copy(io.Discard, io.LimitReader(res.Body, maxBody)) // so that the connection can be used again
+		return err
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
+	if err != nil {
+		return fmt.Errorf("GET %s: %s, then: %w", path, res.Status, err)
+	}
+	return fmt.Errorf("GET %s: %s%s", path, res.Status, unhealthy(string(body)))
+}
+
+// maxBody is more than any health endpoint says.
+const maxBody = 16 << 10
+
+// client goes on with the connection that there is, and makes another one only
+// where the server has closed it.
+func (a *asker) client() *http.Client {
+	first := a.conn
+	a.conn = nil // the client's from now on
+	return &http.Client{
+		Transport: &http.Transport{DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			if conn := first; conn != nil {
+				first = nil
+				return conn, nil
+			}
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return a.secure(ctx, conn)
+		}},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// unhealthy is what of a health endpoint's answer says what is wrong: the lines
+// of the checks that failed, else the first line.
+func unhealthy(body string) string {
+	var failed []string
+	for line := range strings.Lines(body) {
+		if strings.HasPrefix(line, "[-]") {
+			failed = append(failed, strings.TrimSpace(line))
+		}
+	}
+	if len(failed) == 0 {
+		line, _, _ := strings.Cut(strings.TrimSpace(body), "\n")
+		failed = []string{line}
+	}
+	if text := strings.Join(failed, "; "); text != "" {
+		return ": " + text[:min(len(text), 500)]
+	}
+	return ""
+}
