@@ -20,6 +20,9 @@ const (
 	PrePhase         = "pre-phase.yml"
 	RenewCerts       = "renew-certs.yml"
 	KubeletBootstrap = "kubelet-bootstrap.yml"
+	Backups          = "backups.yml"
+	Rollback         = "rollback.yml"
+	Lock             = "lock.yml"
 )
 
 // CallbackDir is the folder, below the playbooks, of the event callback.
