@@ -22,6 +22,8 @@ type ExitCode int
 const (
 	ExitDone        ExitCode = 0   // done, or nothing to do
 	ExitUnexpected  ExitCode = 1   // an error nobody foresaw
+	ExitWarning     ExitCode = 2   // a certificate is past the warning threshold
+	ExitCritical    ExitCode = 3   // a certificate is expired or past the critical threshold
 	ExitUnreachable ExitCode = 4   // nodes could not be reached
 	ExitRefused     ExitCode = 5   // not a certificate problem, or acting would destroy something
 	ExitNotBegun    ExitCode = 7   // stopped before any change
@@ -42,6 +44,8 @@ func ExitCodes() []struct {
 	}{
 		{ExitDone, "done, or nothing to do"},
 		{ExitUnexpected, "an error nobody foresaw"},
+		{ExitWarning, "a certificate expires within the warning threshold"},
+		{ExitCritical, "a certificate has expired, is not yet valid or expires within the critical threshold"},
 		{ExitUnreachable, "nodes could not be reached; nothing was changed"},
 		{ExitRefused, "refused: it is not a certificate problem, or acting would destroy something; nothing was changed"},
 		{ExitNotBegun, "stopped before any change: a condition for starting does not hold"},

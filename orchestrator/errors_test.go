@@ -44,7 +44,7 @@ func TestCode(t *testing.T) {
 func TestExitCodesStayWhatTheyAre(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[ExitCode]int{
-		ExitDone: 0, ExitUnexpected: 1, ExitUnreachable: 4, ExitRefused: 5, ExitNotBegun: 7, ExitStopped: 8, ExitNotApproved: 10, ExitUsage: 64, ExitInterrupted: 130,
+		ExitDone: 0, ExitUnexpected: 1, ExitWarning: 2, ExitCritical: 3, ExitUnreachable: 4, ExitRefused: 5, ExitNotBegun: 7, ExitStopped: 8, ExitNotApproved: 10, ExitUsage: 64, ExitInterrupted: 130,
 	} {
 		if int(code) != want {
 			t.Errorf("%d was %d", code, want)

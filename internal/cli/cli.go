@@ -44,7 +44,7 @@ func Main(args []string, s Streams) int {
 	root := newRoot(s)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if err != nil {
+	if err != nil && !errors.As(err, new(reported)) {
 		printError(s.Err, err)
 	}
 	return int(orchestrator.Code(err))
@@ -60,7 +60,8 @@ It looks at every node through Ansible, says why the API server does or does
 not answer, picks the way out, carries it out one control plane at a time
 behind health gates, and proves the result. Certificate authorities and
 service account keys stay as they are.`,
-		Example: `  kscertctl diagnose -i inventory.ini
+		Example: `  kscertctl check-expiration -i inventory.ini
+  kscertctl diagnose -i inventory.ini
   kscertctl run -i inventory.ini
   kscertctl run -i inventory.ini --yes --kubespray-dir kubespray --playbook upgrade-cluster`,
 		SilenceErrors: true,
@@ -74,7 +75,7 @@ service account keys stay as they are.`,
 	root.SetErr(s.Err)
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	root.AddCommand(newRun(s), newDiagnose(s), newVersion())
+	root.AddCommand(newRun(s), newDiagnose(s), newCheck(s), newVersion())
 	wrapArgs(root)
 	return root
 }

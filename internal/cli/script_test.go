@@ -30,6 +30,14 @@ func TestScripts(t *testing.T) {
 			if err := os.WriteFile(config, nil, 0o600); err != nil {
 				return err
 			}
+			// Snapshots to read, and what each format makes of the one called expiring.
+			for key, dir := range map[string]string{"SNAPSHOTS": "testdata/snapshots", "REPORTS": "../../orchestrator/report/testdata"} {
+				abs, err := filepath.Abs(dir)
+				if err != nil {
+					return err
+				}
+				env.Setenv(key, abs)
+			}
 			// Nothing of the one who runs the tests: neither state nor settings.
 			for key, value := range map[string]string{
 				"HOME": env.WorkDir, "XDG_STATE_HOME": filepath.Join(env.WorkDir, "state"), "ANSIBLE_CONFIG": config,

@@ -8,23 +8,30 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// Expiring is a cluster with one certificate in each state, a port that serves an
-// old one, and a node that does not answer: what an expiry check has to show. It
-// has few certificates, and always the same, so that golden files stay short.
-func Expiring() snapshot.Snapshot {
+// Few is a healthy cluster with few certificates, and always the same, so that
+// golden files stay short: one control plane, one worker, etcd on its own machine.
+func Few(edits ...Edit) snapshot.Snapshot {
 	keep := []certs.Kind{
 		certs.KindCA, certs.KindFrontProxyCA, certs.KindAPIServer, "apiserver-kubelet-client", "front-proxy-client",
-		certs.KindAdmin, "scheduler.conf", certs.KindKubeletClient, "kube-apiserver",
+		certs.KindAdmin, "scheduler.conf", certs.KindKubeletClient, certs.KindEtcdMember, "kube-apiserver",
 	}
-	s := Healthy(ExternalEtcd(),
-		Everywhere(func(n *snapshot.Node) {
-			*n = snapshot.Node{Node: n.Node, Clock: n.Clock, Certificates: slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool {
-				return !slices.Contains(keep, c.Kind)
-			})}
-			for i := range n.Certificates {
-				describe(&n.Certificates[i])
-			}
-		}),
+	few := Everywhere(func(n *snapshot.Node) {
+		*n = snapshot.Node{Node: n.Node, Clock: n.Clock, Certificates: slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool {
+			return !slices.Contains(keep, c.Kind)
+		})}
+		for i := range n.Certificates {
+			describe(&n.Certificates[i])
+		}
+	})
+	s := Healthy(ExternalEtcd(), append([]Edit{few}, edits...)...)
+	return snapshot.Snapshot{Schema: s.Schema, Taken: s.Taken, Nodes: s.Nodes}
+}
+
+// Expiring is Few with a certificate in each state, a port that serves an old
+// one, a file without a certificate, and a node that does not answer: what an
+// expiry check has to show.
+func Expiring() snapshot.Snapshot {
+	return Few(
 		On("cp1",
 			Expired(certs.KindAdmin),
 			EndsIn(3*Day, "apiserver-kubelet-client"),
@@ -39,15 +46,13 @@ func Expiring() snapshot.Snapshot {
 		}),
 		On("etcd1", Unknown(snapshot.Unreachable, "ssh: connect to host etcd1 port 22: No route to host")),
 	)
-	s.Endpoint = ""
-	return s
 }
 
 // describe gives a certificate the fields that Healthy leaves out.
 func describe(c *certs.Certificate) {
 	*c = certs.Certificate{
 		Kind: c.Kind, Path: c.Path, Served: c.Served, Subject: c.Subject, Issuer: c.Issuer, SerialNumber: "2a", IsCA: c.IsCA,
-		NotBefore: Now.Add(-10 * Day), NotAfter: c.NotAfter, Fingerprint: c.Fingerprint, PublicKey: "key of " + c.Path, KeyAlgorithm: "RSA 2048",
+		NotBefore: Now.Add(-375 * Day), NotAfter: c.NotAfter, Fingerprint: c.Fingerprint, PublicKey: "key of " + c.Path, KeyAlgorithm: "RSA 2048",
 	}
 	if c.Kind == certs.KindAPIServer || c.Served {
 		c.SANs, c.Usages = []string{"kubernetes", "10.233.0.1"}, []string{"server auth"}

@@ -1,0 +1,241 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/infrapuzzle/kscertctl/internal/atomicfile"
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+)
+
+// checkFlags are those of check-expiration, beside those of every look.
+type checkFlags struct {
+	inspectFlags
+
+	warn, crit string
+	failOn     string
+	output     string
+	outputFile string
+}
+
+// failLevels maps each value of --fail-on to the first level that fails.
+var failLevels = map[string]expiry.Level{
+	"warn": expiry.LevelWarning, "crit": expiry.LevelCritical, "never": expiry.LevelCritical + 1,
+}
+
+// checkFormats are the values of -o, in the order of the help.
+var checkFormats = []string{"table", "wide", "json", "yaml", "prometheus", "junit", "nagios", "ics"}
+
+func newCheck(s Streams) *cobra.Command {
+	var flags checkFlags
+	cmd := &cobra.Command{
+		Use:     "check-expiration -i INVENTORY",
+		Aliases: []string{"check"},
+		Short:   "Say when each certificate of each node expires; changes nothing",
+		Long: `check-expiration lists the certificates of all nodes, what expires first at the
+top: those in files and kubeconfigs, and those that ports serve. It changes
+nothing. The columns are those of "kubeadm certs check-expiration", with the
+node and the status; time is each node's own clock.
+
+It ends with exit code 0, with 2 when a certificate expires within --warn, with
+3 when one has expired or expires within --crit, and with 4 when a node could
+not be looked at; what is known of the others is written all the same. --fail-on
+says from where on 2 and 3 are used.
+
+With -o nagios the exit code is that of a monitoring plugin instead: 0 OK,
+1 WARNING, 2 CRITICAL, 3 UNKNOWN; --fail-on has no say there.`,
+		Example: `  kscertctl check-expiration -i inventory.ini
+  kscertctl check -i inventory.ini -o wide
+  kscertctl check -i inventory.ini -o json --warn 60d --crit 14d
+  kscertctl check -i inventory.ini -o prometheus --fail-on never \
+    --output-file /var/lib/prometheus/node-exporter/kscertctl.prom`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if flags.output != "nagios" {
+				return flags.run(cmd, s)
+			}
+			s.Err = io.Discard // some carriers take words there for a failure
+			return pluginError(s.Out, flags.run(cmd, s))
+		},
+	}
+	flags.register(cmd)
+	flags.registerSnapshot(cmd)
+	fl := cmd.Flags()
+	fl.StringVarP(&flags.output, "output", "o", "table", strings.Join(checkFormats, ", "))
+	fl.StringVar(&flags.outputFile, "output-file", "", "write to this file instead, whole or not at all")
+	fl.StringVar(&flags.warn, "warn", "30d", "warn when a certificate expires within this time, such as 30d, 12h")
+	fl.StringVar(&flags.crit, "crit", "7d", "and within this time it is critical")
+	fl.StringVar(&flags.failOn, "fail-on", "warn", "warn, crit or never: what ends with exit code 2 or 3")
+	return cmd
+}
+
+// run looks, writes the report and says by its error how it stands.
+func (f *checkFlags) run(cmd *cobra.Command, s Streams) error {
+	t, fails, err := f.check(cmd)
+	if err != nil {
+		return err
+	}
+	snap, err := f.snapshot(cmd, s)
+	if err != nil {
+		return err
+	}
+	r := expiry.Of(snap, t)
+	var out bytes.Buffer
+	if err := f.render(&out, r, fails, width(s.Out)); err != nil {
+		return err
+	}
+	if err := f.write(s.Out, out.Bytes()); err != nil {
+		return err
+	}
+	if f.output == "nagios" {
+		return plugin(report.ExpiryNagiosState(r))
+	}
+	return expiryError(r, fails)
+}
+
+// check turns the flags into thresholds and into what fails.
+func (f *checkFlags) check(cmd *cobra.Command) (expiry.Thresholds, func(expiry.Level) bool, error) {
+	var t expiry.Thresholds
+	if !slices.Contains(checkFormats, f.output) {
+		return t, nil, usage(cmd, fmt.Errorf("-o %s: must be one of %s", f.output, strings.Join(checkFormats, ", ")))
+	}
+	from, ok := failLevels[f.failOn]
+	if !ok {
+		return t, nil, usage(cmd, fmt.Errorf("--fail-on %s: must be warn, crit or never", f.failOn))
+	}
+	var err error
+	if t.Warn, err = parseDays(f.warn); err != nil {
+		return t, nil, usage(cmd, fmt.Errorf("--warn: %w", err))
+	}
+	if t.Crit, err = parseDays(f.crit); err != nil {
+		return t, nil, usage(cmd, fmt.Errorf("--crit: %w", err))
+	}
+	if t.Crit > t.Warn {
+		return t, nil, usage(cmd, fmt.Errorf("--crit %s is longer than --warn %s: what is critical would never have been a warning", f.crit, f.warn))
+	}
+	return t, func(l expiry.Level) bool { return l >= from }, nil
+}
+
+func (f *checkFlags) render(w io.Writer, r expiry.Report, fails func(expiry.Level) bool, width int) error {
+	switch f.output {
+	case "wide":
+		return report.ExpiryWide(w, r)
+	case "json":
+		return report.JSON(w, r)
+	case "yaml":
+		return report.YAML(w, r)
+	case "prometheus":
+		return report.ExpiryPrometheus(w, r)
+	case "junit":
+		return report.ExpiryJUnit(w, r, fails)
+	case "nagios":
+		return report.ExpiryNagios(w, r)
+	case "ics":
+		return report.ExpiryCalendar(w, r)
+	default:
+		return report.ExpiryTable(w, r, width)
+	}
+}
+
+// write puts the report where it was asked for. Others may read the file: a
+// collector of metrics runs as a user of its own, and nothing in it is secret.
+func (f *checkFlags) write(w io.Writer, data []byte) error {
+	if f.outputFile == "" {
+		_, err := w.Write(data)
+		return err
+	}
+	if err := atomicfile.Write(f.outputFile, data, 0o644); err != nil {
+		return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file in a folder that exists and can be written with --output-file"}
+	}
+	return nil
+}
+
+// width is that of the terminal that w is; 0 for anything else, which then gets
+// every column.
+func width(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	columns, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return columns
+}
+
+// expiryError is the error that a report stands for; nil when there is nothing to
+// tell. A node that is not known outweighs the rest: more may be wrong than is seen.
+func expiryError(r expiry.Report, fails func(expiry.Level) bool) error {
+	var bad []string
+	for _, status := range slices.Backward(expiry.Statuses()) {
+		if n := r.Counts[status]; n > 0 && status.Level() > expiry.LevelOK {
+			bad = append(bad, fmt.Sprintf("%d %s", n, status))
+		}
+	}
+	if n := len(r.Unreadable); n > 0 {
+		bad = append(bad, fmt.Sprintf("%d unreadable", n))
+	}
+	e := &orchestrator.Error{Summary: "certificates: " + strings.Join(bad, ", "), Next: "see why, and what would be done: kscertctl diagnose -i INVENTORY"}
+	unknown := r.Unknown()
+	switch level := r.Level(); {
+	case len(unknown) > 0:
+		e.Code = orchestrator.ExitUnreachable
+		var names, words []string
+		for _, n := range unknown {
+			names = append(names, n.Name)
+			words = append(words, fmt.Sprintf("%s: %s: %s", n.Name, n.Reason, strings.TrimSpace(n.Message)))
+		}
+		e.Summary = "unknown, so not healthy: " + strings.Join(names, ", ")
+		if len(bad) > 0 {
+			e.Summary += "; of the others: " + strings.Join(bad, ", ")
+		}
+		e.Evidence = strings.Join(words, "\n")
+		e.Next = "try them with: ansible -i INVENTORY NODE -b -m ansible.builtin.raw -a true"
+	case !fails(level):
+		return nil
+	case level == expiry.LevelCritical:
+		e.Code = orchestrator.ExitCritical
+	default:
+		e.Code = orchestrator.ExitWarning
+	}
+	return e
+}
+
+// reported is an error whose words have been written already: only its exit code
+// is left to say.
+type reported struct{ error }
+
+func (r reported) Unwrap() error { return r.error }
+
+// plugin ends with a state of the Monitoring Plugins; nil for OK.
+func plugin(state report.NagiosState) error {
+	if state == report.NagiosOK {
+		return nil
+	}
+	return reported{&orchestrator.Error{Code: orchestrator.ExitCode(state), Summary: state.String()}}
+}
+
+// pluginError tells a monitoring system that the check itself failed, in its own
+// form: whatever else goes wrong is UNKNOWN.
+func pluginError(w io.Writer, err error) error {
+	var done reported
+	if err == nil || errors.As(err, &done) {
+		return err
+	}
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	if _, werr := fmt.Fprintf(w, "KSCERTCTL %s - %s\n", report.NagiosUnknown, strings.ReplaceAll(line, "|", "/")); werr != nil {
+		return werr
+	}
+	return plugin(report.NagiosUnknown)
+}

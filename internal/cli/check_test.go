@@ -1,0 +1,79 @@
+package cli
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+var update = flag.Bool("update", false, "write the snapshots in testdata anew")
+
+// The scripts read these snapshots. They are files, so that one saved by an
+// earlier version is known to be read still; go test ./internal/cli -update writes
+// them anew.
+func TestSavedSnapshots(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]snapshot.Snapshot{"expiring.json": tc.Expiring(), "few.json": tc.Few()} {
+		path := filepath.Join("testdata", "snapshots", name)
+		if *update {
+			if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+				t.Fatal(err)
+			}
+			if err := snapshot.Save(path, want); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := snapshot.Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(expiry.Of(got, expiry.DefaultThresholds()), expiry.Of(want, expiry.DefaultThresholds())) {
+			t.Errorf("%s is not what the test says", path)
+		}
+	}
+}
+
+// The exit codes are a contract: what is not known outweighs the rest.
+func TestExpiryError(t *testing.T) {
+	t.Parallel()
+	warning := tc.On("cp1", tc.EndsIn(20*tc.Day, certs.KindAdmin))
+	critical := tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin))
+	expired := tc.On("cp1", tc.Expired(certs.KindAdmin))
+	unreadable := tc.On("w1", func(n *snapshot.Node) { n.Unreadable = []snapshot.Unreadable{{Path: "/x"}} })
+	unknown := tc.On("w1", tc.Unknown(snapshot.Unreachable, "gone"))
+	for _, row := range []struct {
+		name              string
+		edits             []tc.Edit
+		warn, crit, never orchestrator.ExitCode // by --fail-on
+		nagios            report.NagiosState
+	}{
+		{"valid", nil, 0, 0, 0, report.NagiosOK},
+		{"warning", []tc.Edit{warning}, 2, 0, 0, report.NagiosWarning},
+		{"critical", []tc.Edit{critical}, 3, 3, 0, report.NagiosCritical},
+		{"expired", []tc.Edit{expired}, 3, 3, 0, report.NagiosCritical},
+		{"unreadable", []tc.Edit{unreadable}, 3, 3, 0, report.NagiosCritical},
+		{"unknown", []tc.Edit{unknown}, 4, 4, 4, report.NagiosUnknown},
+		{"unknown, and a warning", []tc.Edit{unknown, warning}, 4, 4, 4, report.NagiosUnknown},
+		{"unknown, and expired", []tc.Edit{unknown, expired}, 4, 4, 4, report.NagiosCritical},
+	} {
+		r := expiry.Of(tc.Few(row.edits...), expiry.DefaultThresholds())
+		for failOn, want := range map[string]orchestrator.ExitCode{"warn": row.warn, "crit": row.crit, "never": row.never} {
+			got := orchestrator.Code(expiryError(r, func(l expiry.Level) bool { return l >= failLevels[failOn] }))
+			if got != want {
+				t.Errorf("%s, --fail-on %s: exit code %d, want %d", row.name, failOn, got, want)
+			}
+		}
+		if got := orchestrator.Code(plugin(report.ExpiryNagiosState(r))); got != orchestrator.ExitCode(row.nagios) {
+			t.Errorf("%s: a plugin's exit code is %d, want %d", row.name, got, row.nagios)
+		}
+	}
+}
