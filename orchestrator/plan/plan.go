@@ -37,13 +37,14 @@ func Choices() []Choice { return []Choice{Auto, RenewCerts, UpgradeCluster, NoPl
 // Action is what a playbook step does.
 type Action string
 
-// The actions.
+// The actions. Each is named like its playbook.
 const (
 	Backup           Action = "backup"
 	PrePhase         Action = "pre-phase"
 	Renew            Action = "renew-certs"
 	KubeletBootstrap Action = "kubelet-bootstrap"
 	Upgrade          Action = "upgrade-cluster"
+	RestoreBackup    Action = "rollback"
 )
 
 // Gate is a health condition that must hold before the next step.
@@ -76,11 +77,17 @@ type Step struct {
 // Plan is the ordered steps of a route.
 type Plan struct {
 	Schema int             `json:"schema"`
-	Route  diagnosis.Route `json:"route"`
+	Route  diagnosis.Route `json:"route,omitempty"`
+	// Undoes is the run that a rollback undoes; a rollback has no route.
+	Undoes string `json:"undoes,omitempty"`
 	// Steps is empty when there is nothing to do.
 	Steps []Step `json:"steps"`
 	// Interruption says in words what users of the cluster will notice.
 	Interruption string `json:"interruption"`
+	// Unknown says in words what the plan was made without knowing, Warnings what
+	// whoever approves it should know.
+	Unknown  []string `json:"unknown,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Schema is the version of the JSON form of a Plan.
@@ -95,7 +102,7 @@ func (e *UnsupportedError) Error() string { return e.Detail }
 // certificates are due that no step renews, or when the choice leaves out what
 // the route needs. The plan of a refused route has no steps.
 func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, choice Choice) (Plan, error) {
-	p := Plan{Schema: Schema, Route: d.Route, Steps: []Step{}, Interruption: "none"}
+	p := Plan{Schema: Schema, Route: d.Route, Steps: []Step{}, Interruption: "none", Unknown: unknown(s)}
 	if d.Route != diagnosis.Renew && d.Route != diagnosis.Recover {
 		return p, nil
 	}

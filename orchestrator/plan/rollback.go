@@ -1,0 +1,108 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// Undo is what is known of a run that shall be rolled back.
+type Undo struct {
+	// Run names it.
+	Run string
+	// Touched are the nodes it may have changed, in the order it came to them.
+	Touched []string
+	// Only limits the rollback to these nodes; all when empty.
+	Only []string
+	// Before and Diagnosis are what the run began with.
+	Before    snapshot.Snapshot
+	Diagnosis diagnosis.Diagnosis
+	// Now is when it is rolled back.
+	Now time.Time
+}
+
+// Rollback plans the way back to what was there before a run: a backup of what
+// is there now, then node by node in reverse order, the last changed first. A
+// gate follows only where its condition held before the run. The plan has no
+// steps when there is nothing to roll back; the error is an *UnsupportedError
+// when it is asked for a node that the run did not change.
+func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
+	p := Plan{Schema: Schema, Undoes: u.Run, Steps: []Step{}, Interruption: "none"}
+	for _, name := range u.Only {
+		if !slices.Contains(u.Touched, name) {
+			return p, &UnsupportedError{fmt.Sprintf("run %s changed nothing on %s: it changed %s", u.Run, name, orNothing(u.Touched))}
+		}
+	}
+	var nodes []cluster.Node
+	for _, name := range slices.Backward(u.Touched) {
+		i := slices.IndexFunc(c.Nodes, func(n cluster.Node) bool { return n.Name == name })
+		switch {
+		case len(u.Only) > 0 && !slices.Contains(u.Only, name):
+			continue
+		case i < 0:
+			return p, &UnsupportedError{fmt.Sprintf("run %s changed %s, which is no longer in the inventory", u.Run, name)}
+		}
+		nodes = append(nodes, c.Nodes[i])
+	}
+	if len(nodes) == 0 {
+		return p, nil
+	}
+	// What was broken before is broken again: only what held is waited for.
+	sound := u.Diagnosis.Route == diagnosis.Renew && len(u.Diagnosis.With(diagnosis.Critical)) == 0
+	var b builder
+	p.Interruption = "none: no API server is restarted, and running pods are not touched"
+	for _, n := range nodes {
+		b.step(Step{Action: RestoreBackup, Nodes: []string{n.Name}, Title: "Restore the backup of run " + u.Run,
+			Why: "it was changed by that run; every file comes back with its owner, mode and times, and what the run added is removed", Changes: true})
+		switch {
+		case n.Is(cluster.ControlPlane) && u.Diagnosis.ControlPlanes[n.Name] != diagnosis.APIUsable:
+			p.Interruption = "the API server will be as unusable as it was before the run; running pods are not touched"
+		case n.Is(cluster.ControlPlane):
+			p.Interruption = "each API server restarts once, a few seconds without an answer where there is only one; running pods are not touched"
+			b.step(Step{Gate: APIServerGate, Nodes: []string{n.Name}, Title: "Wait for the API server", Why: "it could be used before the run"})
+		case n.Is(cluster.Worker) && sound:
+			b.step(Step{Gate: KubeletGate, Nodes: []string{n.Name}, Title: "Wait for the kubelet", Why: "it was sound before the run"})
+		}
+	}
+	if sound {
+		b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Title: "Prove the result", Why: "the cluster was sound before the run, so it must be again"})
+	}
+	names := cluster.Names(nodes)
+	first := Step{Action: Backup, Nodes: names, Title: "Back up what is there now",
+		Why: "nothing is changed on a node before a verified copy lies on it; this rollback can be rolled back too", Changes: true}
+	p.Steps = numbered(append([]Step{first}, b.steps...))
+	p.Warnings = ended(u, names)
+	return p, nil
+}
+
+// ended warns of what is restored and has ended already.
+func ended(u Undo, names []string) []string {
+	var out []string
+	for _, name := range names {
+		n, _ := u.Before.Node(name)
+		var labels []string
+		for _, cert := range n.Certificates {
+			if !cert.Served && cert.StatusAt(u.Now, 0) == certs.Expired {
+				labels = append(labels, cert.Label())
+			}
+		}
+		if len(labels) > 0 {
+			slices.Sort(labels)
+			out = append(out, fmt.Sprintf("what is restored on %s has expired: %s", name, strings.Join(slices.Compact(labels), ", ")))
+		}
+	}
+	return out
+}
+
+func orNothing(names []string) string {
+	if len(names) == 0 {
+		return "no node"
+	}
+	return strings.Join(names, ", ")
+}

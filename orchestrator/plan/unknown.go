@@ -1,0 +1,52 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// unknown says in words what a plan had to be made without knowing.
+func unknown(s snapshot.Snapshot) []string {
+	var out []string
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	members := false
+	var etcd []string
+	for _, n := range s.Nodes {
+		if n.Failure != nil {
+			say("%s: nothing is known of it (%s)", n.Name, n.Failure.Message)
+			continue
+		}
+		if n.Is(cluster.Etcd) {
+			etcd = append(etcd, n.Name)
+			members = members || (n.Etcd != nil && len(n.Etcd.Members) > 0)
+		}
+		var outside []string
+		for _, c := range n.Certificates {
+			if c.Kind == certs.KindUnknown && !c.Served {
+				outside = append(outside, c.Path)
+			}
+		}
+		if len(outside) > 0 {
+			slices.Sort(outside)
+			say("%s: what these certificates are for, so no step renews them: %s", n.Name, strings.Join(slices.Compact(outside), ", "))
+		}
+	}
+	if len(etcd) > 0 && !members {
+		say("which members etcd has: none of %s told", strings.Join(etcd, ", "))
+	}
+	var silent []string
+	for _, p := range s.Probes {
+		if p.Failed == snapshot.StageResolve || p.Failed == snapshot.StageTCP {
+			silent = append(silent, p.Endpoint)
+		}
+	}
+	if len(silent) > 0 {
+		say("what clients outside see: this machine reaches no API endpoint at %s", strings.Join(silent, ", "))
+	}
+	return out
+}
