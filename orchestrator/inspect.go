@@ -171,6 +171,10 @@ func observed(n cluster.Node, o ansible.Outcome) snapshot.Node {
 		}
 		return snapshot.Node{Node: n, Failure: &snapshot.Failure{Kind: snapshot.Garbled, Message: err.Error()}}
 	}
+	if size, ok := o.Oversize[n.Name]; ok {
+		return snapshot.Node{Node: n, Failure: &snapshot.Failure{Kind: snapshot.Garbled,
+			Message: fmt.Sprintf("it answered with %d bytes, more than %d MiB: cut off", size, ansible.MaxPayload>>20)}}
+	}
 	for _, f := range o.Failures {
 		if f.Host == n.Name {
 			return snapshot.Node{Node: n, Failure: &snapshot.Failure{Kind: failureKind(f), Message: failureText(f)}}

@@ -31,6 +31,8 @@ type Event struct {
 	Evidence *Evidence `json:"evidence,omitempty"`
 	// Payload is the whole standard output of a task tagged kscert_payload.
 	Payload string `json:"payload,omitempty"`
+	// PayloadSize is set instead, in bytes, when that is longer than MaxPayload.
+	PayloadSize int `json:"payload_size,omitempty"`
 	// Hosts are the final counts, in "stats".
 	Hosts map[string]Stats `json:"hosts,omitempty"`
 }
@@ -66,18 +68,24 @@ type Stats struct {
 	Ignored     int `json:"ignored"`
 }
 
-// maxEvent bounds one line: the payload of a node and some room.
-const maxEvent = 8 << 20
+// MaxPayload is how long a payload may be, in bytes of its event's line: the
+// callback hands over the size alone of a longer one (PAYLOAD_LIMIT there).
+const MaxPayload = 4 << 20
 
-// errOversize says that a line of the event file is longer than maxEvent.
-var errOversize = errors.New("an event is larger than 8 MiB")
+// maxEvent bounds one line: a payload and what surrounds it. The callback writes
+// no longer one, so that only a foreign writer is cut off here.
+const maxEvent = MaxPayload + 1<<20
 
-// decode reads JSON lines to the end of r.
-func decode(r io.Reader, observe func(Event)) error {
+// decode reads JSON lines to the end of r. A line longer than maxEvent is passed
+// over and its length given to skipped; no more than that is held in memory.
+func decode(r io.Reader, observe func(Event), skipped func(length int)) error {
 	br := bufio.NewReaderSize(r, 64<<10)
 	for {
-		line, err := readLine(br)
-		if len(line) > 1 {
+		line, length, err := readLine(br)
+		switch {
+		case length > maxEvent:
+			skipped(length)
+		case length > 1:
 			var e Event
 			if jerr := json.Unmarshal(line, &e); jerr != nil {
 				return fmt.Errorf("reading an event of Ansible: %w", jerr)
@@ -93,16 +101,19 @@ func decode(r io.Reader, observe func(Event)) error {
 	}
 }
 
-func readLine(br *bufio.Reader) ([]byte, error) {
-	var line []byte
+// readLine reads to the end of a line. It returns the line and its length; the
+// line is nil when it is longer than maxEvent.
+func readLine(br *bufio.Reader) (line []byte, length int, err error) {
 	for {
 		part, err := br.ReadSlice('\n')
-		line = append(line, part...)
-		if len(line) > maxEvent {
-			return nil, errOversize
+		length += len(part)
+		if length > maxEvent {
+			line = nil
+		} else {
+			line = append(line, part...)
 		}
 		if !errors.Is(err, bufio.ErrBufferFull) {
-			return line, err
+			return line, length, err
 		}
 	}
 }

@@ -1,10 +1,10 @@
 package ansible
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +17,7 @@ func TestDecode(t *testing.T) {
 {"v": 1, "event": "result", "status": "failed", "host": "a", "task": {"name": "T", "action": "raw", "path": "f.yml:2"}, "seconds": 0.5, "ignored": true, "evidence": {"rc": 3, "stderr": "no", "items": ["x"]}}
 {"v": 1, "event": "stats", "hosts": {"a": {"ok": 1, "failures": 2, "unreachable": 3, "changed": 4, "skipped": 5, "rescued": 6, "ignored": 7}}}`
 	var got []Event
-	if err := decode(strings.NewReader(text), func(e Event) { got = append(got, e) }); err != nil {
+	if err := decode(strings.NewReader(text), func(e Event) { got = append(got, e) }, nil); err != nil {
 		t.Fatal(err)
 	}
 	want := []Event{
@@ -34,16 +34,26 @@ func TestDecode(t *testing.T) {
 func TestDecodeErrors(t *testing.T) {
 	t.Parallel()
 	seen := 0
-	err := decode(strings.NewReader("{\"v\": 1}\nTraceback\n{\"v\": 1}\n"), func(Event) { seen++ })
+	err := decode(strings.NewReader("{\"v\": 1}\nTraceback\n{\"v\": 1}\n"), func(Event) { seen++ }, nil)
 	if err == nil || !strings.Contains(err.Error(), "reading an event of Ansible") || seen != 1 {
 		t.Errorf("a bad line: %v after %d events", err, seen)
 	}
-	line := `{"payload": "` + strings.Repeat("x", maxEvent) + `"}` + "\n"
-	if err := decode(strings.NewReader(line), func(Event) {}); !errors.Is(err, errOversize) {
-		t.Errorf("an oversize line: %v", err)
+}
+
+// A line that is too long is named by its length and passed over: those around it
+// are read.
+func TestDecodeOversize(t *testing.T) {
+	t.Parallel()
+	line := func(size int) string {
+		const head, tail = `{"host": "big", "payload": "`, `"}`
+		return head + strings.Repeat("x", size-len(head)-len(tail)-1) + tail + "\n"
 	}
-	if err := decode(strings.NewReader(`{"payload": "`+strings.Repeat("x", maxEvent-100)+`"}`), func(Event) { seen++ }); err != nil || seen != 2 {
-		t.Errorf("a line that just fits: %v", err)
+	text := "{\"host\": \"a\"}\n" + line(maxEvent+1) + line(maxEvent) + "{\"host\": \"b\"}\n" + strings.Repeat("y", 3*maxEvent)
+	var hosts []string
+	var skipped []int
+	err := decode(strings.NewReader(text), func(e Event) { hosts = append(hosts, e.Host) }, func(n int) { skipped = append(skipped, n) })
+	if err != nil || !slices.Equal(hosts, []string{"a", "big", "b"}) || !slices.Equal(skipped, []int{maxEvent + 1, 3 * maxEvent}) {
+		t.Errorf("events of %v, %v bytes passed over: %v", hosts, skipped, err)
 	}
 }
 
@@ -72,7 +82,7 @@ func TestFollower(t *testing.T) {
 		_ = w.Close()
 	}()
 	var hosts []string
-	if err := decode(&follower{file: r, done: done}, func(e Event) { hosts = append(hosts, e.Host) }); err != nil {
+	if err := decode(&follower{file: r, done: done}, func(e Event) { hosts = append(hosts, e.Host) }, nil); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Join(hosts, "") != "abc" {
@@ -86,7 +96,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		seen := 0
-		err := decode(strings.NewReader(text), func(Event) { seen++ })
+		err := decode(strings.NewReader(text), func(Event) { seen++ }, func(int) { seen++ })
 		if lines := strings.Count(text, "\n") + 1; seen > lines {
 			t.Errorf("%d events of %d lines (%v)", seen, lines, err)
 		}

@@ -217,6 +217,10 @@ type Outcome struct {
 	Failures []Event
 	// Payloads are the outputs of payload tasks by host.
 	Payloads map[string]string
+	// Oversize are the sizes, in bytes, of those that were longer than MaxPayload.
+	Oversize map[string]int
+	// Skipped are the lengths of events that were too long to be read.
+	Skipped []int
 }
 
 // RunError says why a playbook run does not count as a success.
@@ -270,7 +274,7 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	cmd := withArgs{playbook.NewAnsiblePlaybookCmd(
 		playbook.WithBinary(bin), playbook.WithPlaybooks(p.Path), playbook.WithPlaybookOptions(opts)), args}
 
-	outcome := Outcome{Payloads: map[string]string{}}
+	outcome := Outcome{Payloads: map[string]string{}, Oversize: map[string]int{}}
 	done, read := make(chan struct{}), make(chan error, 1)
 	go func() {
 		read <- decode(&follower{file: events, done: done}, func(e Event) {
@@ -278,7 +282,7 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 			if observe != nil {
 				observe(e)
 			}
-		})
+		}, func(length int) { outcome.Skipped = append(outcome.Skipped, length) })
 	}()
 	out := &lockedWriter{w: log}
 	if p.Output != nil {
@@ -309,6 +313,9 @@ func (o *Outcome) add(e Event) {
 	case "result":
 		if e.Payload != "" {
 			o.Payloads[e.Host] = e.Payload
+		}
+		if e.PayloadSize > 0 {
+			o.Oversize[e.Host] = e.PayloadSize
 		}
 		if e.Status == "unreachable" || (e.Status == "failed" && !e.Ignored) {
 			e.Payload = ""
@@ -360,6 +367,8 @@ func (o *Outcome) verdict(expected []string) string {
 		return "never ran on " + strings.Join(missing, ", ")
 	case o.ExitCode != 0:
 		return fmt.Sprintf("Ansible ended with %d", o.ExitCode)
+	case len(o.Skipped) > 0:
+		return fmt.Sprintf("an event of %d bytes was too long to be read", o.Skipped[0])
 	default:
 		return ""
 	}

@@ -261,6 +261,61 @@ func TestHugePayload(t *testing.T) {
 	}
 }
 
+// 100 MB from one host are cut off and their size is told; the other hosts'
+// answers are whole, and no more than an event's worth is held.
+func TestOversizePayload(t *testing.T) {
+	t.Parallel()
+	const size = 100_000_000
+	p := book(t, fmt.Sprintf(`
+    - ansible.builtin.raw: "{{ 'head -c %d /dev/zero' if inventory_hostname == 'b' else 'printf ours' }}"
+      tags: [kscert_payload]
+`, size))
+	o, err := runner(t, Options{Inventories: []string{local(t, "a", "b", "c")}}).Run(t.Context(), p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := map[string]string{"a": "ours", "c": "ours"}; !maps.Equal(o.Payloads, want) {
+		t.Errorf("payloads are %v, want %v", o.Payloads, want)
+	}
+	if want := map[string]int{"b": size}; !maps.Equal(o.Oversize, want) {
+		t.Errorf("oversize are %v, want %v", o.Oversize, want)
+	}
+	if info, err := os.Stat(p.Events); err != nil || info.Size() > 1<<20 {
+		t.Errorf("the event file: %v, %v", info, err)
+	}
+}
+
+// What is short as text may be long as JSON: it is the event that is bounded.
+func TestOversizeEvent(t *testing.T) {
+	t.Parallel()
+	p := book(t, `
+    - ansible.builtin.raw: "head -c 1048576 /dev/zero"
+      tags: [kscert_payload]
+`)
+	o, err := runner(t, Options{Inventories: []string{local(t, "a")}}).Run(t.Context(), p, nil)
+	if err != nil || o.Oversize["a"] != 1<<20 || len(o.Payloads) > 0 { // a NUL is six bytes of JSON
+		t.Errorf("oversize are %v, %d payloads: %v", o.Oversize, len(o.Payloads), err)
+	}
+}
+
+// An event that nobody of ours wrote may be of any length: it is named, the rest counts.
+func TestForeignEvent(t *testing.T) {
+	t.Parallel()
+	p := book(t, fmt.Sprintf(`
+    - ansible.builtin.raw: "head -c %d /dev/zero >> {{ lookup('env', 'KSCERT_EVENTS') }}; echo >> {{ lookup('env', 'KSCERT_EVENTS') }}"
+    - ansible.builtin.raw: printf ours
+      tags: [kscert_payload]
+`, 2*maxEvent))
+	o, err := runner(t, Options{Inventories: []string{local(t, "a")}}).Run(t.Context(), p, nil)
+	var failed *RunError
+	if !errors.As(err, &failed) || failed.Reason != fmt.Sprintf("an event of %d bytes was too long to be read", 2*maxEvent+1) {
+		t.Errorf("error is %v", err)
+	}
+	if o.Stats["a"].OK != 2 || o.Payloads["a"] != "ours" {
+		t.Errorf("outcome: %+v", o)
+	}
+}
+
 // Cancelling ends Ansible and everything it started.
 func TestCancel(t *testing.T) {
 	t.Parallel()

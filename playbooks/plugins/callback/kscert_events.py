@@ -38,6 +38,10 @@ EVIDENCE = ('msg', 'rc', 'stdout', 'stderr', 'module_stdout', 'module_stderr', '
 # Longest evidence text kept; the middle is cut out.
 CLIP = 8192
 
+# Longest payload handed over, in bytes of the event's line. A longer one is cut
+# off, and its size told: half of an answer is none.
+PAYLOAD_LIMIT = 4 << 20
+
 
 def clip(value):
     text = value if isinstance(value, str) else json.dumps(value, default=str)
@@ -46,6 +50,13 @@ def clip(value):
         return text
     half = CLIP // 2
     return '%s\n[... %d characters cut ...]\n%s' % (text[:half], len(text) - 2 * half, text[-half:])
+
+
+def oversize(text):
+    """How many bytes text has when it is too long for an event, else None."""
+    if len(text) <= PAYLOAD_LIMIT and len(json.dumps(text)) <= PAYLOAD_LIMIT:
+        return None
+    return len(text.encode('utf-8', 'replace'))
 
 
 def attribute(obj, name):
@@ -100,7 +111,7 @@ class CallbackModule(CallbackBase):
     def _result(self, result, status, ignored=None):
         host, task = attribute(result, 'host'), attribute(result, 'task')
         data = attribute(result, 'result') or {}
-        evidence, payload = {}, None
+        evidence, payload, size = {}, None, None
         if data.get('_ansible_no_log') or getattr(task, 'no_log', False) is True:
             evidence['censored'] = 'no_log'
         elif status in ('failed', 'unreachable', 'retry'):
@@ -110,10 +121,13 @@ class CallbackModule(CallbackBase):
                 evidence['items'] = [clip(i.get('msg', '')) for i in items[:20]]
         elif PAYLOAD_TAG in (getattr(task, 'tags', None) or ()):
             payload = str(data.get('stdout', ''))
+            size = oversize(payload)
+            if size is not None:
+                payload = None
         started = self._started.get((host.get_name(), str(task._uuid)))
         self._emit('result', status=status, host=host.get_name(), task=self._task(task),
                    seconds=round(time.time() - started, 3) if started else None,
-                   ignored=ignored, evidence=evidence or None, payload=payload)
+                   ignored=ignored, evidence=evidence or None, payload=payload, payload_size=size)
 
     def v2_playbook_on_start(self, playbook):
         self._emit('playbook_start', path=getattr(playbook, '_file_name', None))
