@@ -13,10 +13,10 @@ import (
 
 // Owner says who holds the lock of a cluster.
 type Owner struct {
-	V    int    `json:"v"`
-	User string `json:"user"`
-	Host string `json:"host"`
-	PID  int    `json:"pid"`
+	Schema int    `json:"schema"`
+	User   string `json:"user"`
+	Host   string `json:"host"`
+	PID    int    `json:"pid"`
 	// Run is the run it is held for.
 	Run     string    `json:"run"`
 	Started time.Time `json:"started"`
@@ -39,8 +39,8 @@ func ParseOwner(data []byte) (Owner, error) {
 	if err := json.Unmarshal(data, &o); err != nil {
 		return Owner{}, fmt.Errorf("the lock names no owner: %w", err)
 	}
-	if o.V != OwnerSchema || o.Run == "" {
-		return Owner{}, fmt.Errorf("the lock has schema %d, this version reads %d", o.V, OwnerSchema)
+	if o.Schema != OwnerSchema || o.Run == "" {
+		return Owner{}, fmt.Errorf("the lock has schema %d, this version reads %d", o.Schema, OwnerSchema)
 	}
 	return o, nil
 }

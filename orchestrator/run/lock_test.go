@@ -13,7 +13,7 @@ import (
 // of this very machine that is gone.
 func TestJudge(t *testing.T) {
 	t.Parallel()
-	owner := Owner{V: OwnerSchema, User: "op", Host: "here", PID: 7, Run: id}
+	owner := Owner{Schema: OwnerSchema, User: "op", Host: "here", PID: 7, Run: id}
 	elsewhere := owner
 	elsewhere.Host = "there"
 	for _, row := range []struct {
@@ -42,7 +42,7 @@ func TestJudge(t *testing.T) {
 
 func TestParseOwner(t *testing.T) {
 	t.Parallel()
-	want := Owner{V: OwnerSchema, User: "op", Host: "here", PID: 7, Run: id, Started: start.UTC()}
+	want := Owner{Schema: OwnerSchema, User: "op", Host: "here", PID: 7, Run: id, Started: start.UTC()}
 	data, err := json.Marshal(want)
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func TestParseOwner(t *testing.T) {
 	if got, err := ParseOwner(data); err != nil || got != want {
 		t.Errorf("%+v %v", got, err)
 	}
-	for _, text := range []string{"", "{", "{}", `{"v":9,"run":"x"}`, `{"v":1}`} {
+	for _, text := range []string{"", "{", "{}", `{"schema":9,"run":"x"}`, `{"schema":1}`} {
 		if got, err := ParseOwner([]byte(text)); err == nil {
 			t.Errorf("%q is taken for %+v", text, got)
 		}
@@ -65,8 +65,8 @@ func TestParseOwner(t *testing.T) {
 func TestLockDriver(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
-	first := Owner{V: OwnerSchema, User: "a", Host: "here", PID: 1, Run: "first"}
-	second := Owner{V: OwnerSchema, User: "b", Host: "here", PID: 2, Run: "second"}
+	first := Owner{Schema: OwnerSchema, User: "a", Host: "here", PID: 1, Run: "first"}
+	second := Owner{Schema: OwnerSchema, User: "b", Host: "here", PID: 2, Run: "second"}
 	l, err := LockDriver(root, "cluster", first)
 	if err != nil {
 		t.Fatal(err)

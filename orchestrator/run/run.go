@@ -145,6 +145,18 @@ func (d *Dir) Events(step string) string { return filepath.Join(d.Path, "steps",
 // Log is the file for Ansible's own output of a step.
 func (d *Dir) Log(step string) string { return filepath.Join(d.Path, "steps", step+".log") }
 
+// Attempt is the name of a step's files: its ID, with a number behind it when the
+// step was begun before. What an earlier attempt left is kept, and not read again.
+func (d *Dir) Attempt(step string) string {
+	name := step
+	for i := 2; ; i++ {
+		if _, err := os.Stat(d.Log(name)); err != nil {
+			return name
+		}
+		name = fmt.Sprintf("%s.%d", step, i)
+	}
+}
+
 // Playbooks is the folder of the playbooks that are run.
 func (d *Dir) Playbooks() string { return filepath.Join(d.Path, "playbooks") }
 

@@ -1,0 +1,151 @@
+package run
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// BackupState is what a playbook says of a backup.
+type BackupState string
+
+// The states, as docs/reference/backup-format.md has them.
+const (
+	BackupMade       BackupState = "made"
+	BackupKept       BackupState = "kept"
+	BackupComplete   BackupState = "complete"
+	BackupIncomplete BackupState = "incomplete"
+	BackupUnknown    BackupState = "unknown"
+	BackupVerified   BackupState = "verified"
+	BackupDamaged    BackupState = "damaged"
+	BackupMissing    BackupState = "missing"
+	BackupPruned     BackupState = "pruned"
+)
+
+// Backup is one backup on one node.
+type Backup struct {
+	Node  string      `json:"node"`
+	Run   string      `json:"run"`
+	State BackupState `json:"state"`
+	// Made is by the node's clock; zero where it is not known.
+	Made time.Time `json:"made,omitzero"`
+	// Entries and KiB are its size, EtcdBytes that of the snapshot of etcd in it.
+	Entries   int   `json:"entries,omitempty"`
+	KiB       int64 `json:"kib,omitempty"`
+	EtcdBytes int64 `json:"etcdBytes,omitempty"`
+	// Manifest is the SHA-256 of its manifest, hexadecimal.
+	Manifest string `json:"manifest,omitempty"`
+	// Notes are what is wrong with it, or why something is not in it.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// ParseBackups reads what a playbook printed of the backups on a node. The error
+// says that the answer was cut off or not understood.
+func ParseBackups(node string, payload []byte) ([]Backup, error) {
+	var out []Backup
+	complete, ours := false, false
+	lines := bufio.NewScanner(bytes.NewReader(payload))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := strings.TrimRight(lines.Text(), "\r")
+		switch {
+		case strings.HasPrefix(line, "@@BACKUP "):
+			b, err := parseBackup(node, strings.Fields(line)[1:])
+			if err != nil {
+				return nil, err
+			}
+			out, ours = append(out, b), true
+		case strings.HasPrefix(line, "@@"):
+			complete = complete || line == "@@END"
+			ours = false
+		case ours && strings.HasPrefix(line, "|"):
+			b := &out[len(out)-1]
+			b.Notes = append(b.Notes, line[1:])
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: its answer cannot be read: %w", node, err)
+	}
+	if !complete {
+		return nil, fmt.Errorf("%s: its answer was cut off", node)
+	}
+	return out, nil
+}
+
+// parseBackup reads RUN STATE MADE ENTRIES KIB MANIFEST ETCD.
+func parseBackup(node string, f []string) (Backup, error) {
+	if len(f) != 7 {
+		return Backup{}, fmt.Errorf("%s: a record of a backup has %d fields, not 7: %q", node, len(f), f)
+	}
+	b := Backup{Node: node, Run: f[0], State: BackupState(f[1])}
+	var numbers [4]int64
+	for i, text := range []string{f[2], f[3], f[4], f[6]} {
+		if text == "-" {
+			continue
+		}
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 0 {
+			return Backup{}, fmt.Errorf("%s: %q in a record of a backup is no number", node, text)
+		}
+		numbers[i] = n
+	}
+	if numbers[0] > 0 {
+		b.Made = time.Unix(numbers[0], 0).UTC()
+	}
+	b.Entries, b.KiB, b.EtcdBytes = int(numbers[1]), numbers[2], numbers[3]
+	if f[5] != "-" {
+		b.Manifest = f[5]
+	}
+	return b, nil
+}
+
+// BackupsFile notes the backups of a run on the driver's side, so that one that
+// was changed on its node is recognised.
+const BackupsFile = "backups.json"
+
+// BackupsSchema is the version of BackupsFile.
+const BackupsSchema = 1
+
+type backupsDocument struct {
+	Schema  int      `json:"schema"`
+	Backups []Backup `json:"backups"`
+}
+
+// SaveBackups notes the backups of this run.
+func (d *Dir) SaveBackups(b []Backup) error {
+	return d.Save(BackupsFile, backupsDocument{BackupsSchema, b})
+}
+
+// LoadManifests returns the digests of a run's manifests by node; none when the
+// run was stopped before it noted them.
+func LoadManifests(root, id string) (map[string]string, error) {
+	out := map[string]string{}
+	data, err := os.ReadFile(filepath.Join(root, runsDir, id, BackupsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return out, nil
+	}
+	var doc backupsDocument
+	if err == nil {
+		if err = checkSchema(data, BackupsSchema); err == nil {
+			err = json.Unmarshal(data, &doc)
+		}
+		if err != nil {
+			err = &DamagedError{File: BackupsFile, Reason: err.Error()}
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the record of run %s: %w", id, err)
+	}
+	for _, b := range doc.Backups {
+		out[b.Node] = b.Manifest
+	}
+	return out, nil
+}
