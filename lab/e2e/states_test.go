@@ -1,6 +1,13 @@
 package e2e
 
 import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
 	"github.com/infrapuzzle/kscertctl/lab/fault"
 )
 
@@ -23,7 +30,8 @@ var apiDown = []string{"api-server-unusable", "load-balancer"}
 
 // clusterStates are the states to be made on one cluster, in order.
 type clusterStates struct {
-	name   string
+	name, title string
+
 	faults []fault.Fault
 	states []state
 }
@@ -31,7 +39,7 @@ type clusterStates struct {
 // states are all of them. Every fault of the lab is in here once.
 func states() []clusterStates {
 	return []clusterStates{
-		{"host-etcd", fault.One(), []state{
+		{"host-etcd", "One control plane, one worker, etcd as a service of the host", fault.One(), []state{
 			{fault: "apiserver-expired", primary: "serving-certificate-expired", subject: "apiserver", also: apiDown, sample: true},
 			{fault: "admin-expired", primary: "client-certificate-expired", subject: "admin.conf", also: apiDown, sample: true},
 			{fault: "controller-manager-expired", primary: "client-certificate-expired", subject: "controller-manager.conf", also: []string{"static-pod-not-ready"}},
@@ -79,19 +87,20 @@ func states() []clusterStates {
 			{fault: "etcd-port-blocked", primary: "api-server-not-ready", also: apiDown},
 			{fault: "endpoint-name", primary: "name-resolution-failed", also: []string{"node-not-ready"}},
 			{fault: "endpoint-down", primary: "load-balancer", also: []string{"node-not-ready"}},
+			{fault: "way-blocked", primary: "api-server-blocked", also: []string{"node-not-ready"}},
 			{fault: "ssh-stopped", primary: "node-unreachable", sample: true},
 			{fault: "ssh-blocked", primary: "node-unreachable"},
 			{fault: "sudo-removed", primary: "privilege-missing"},
 			{fault: "clock-wrong", primary: "clock-skew"},
 		}},
-		{"kubeadm-etcd", fault.KubeadmEtcd(), []state{
+		{"kubeadm-etcd", "One control plane, one worker, etcd as a static pod", fault.KubeadmEtcd(), []state{
 			{fault: "etcd-server-expired", primary: "etcd-certificate-expired", subject: "etcd-server", also: append([]string{"etcd-no-quorum", "static-pod-not-ready"}, apiDown...)},
 			{fault: "etcd-peer-expired", primary: "etcd-certificate-expired", subject: "etcd-peer"},
 			{fault: "etcd-healthcheck-expired", primary: "etcd-certificate-expired", subject: "etcd-healthcheck-client"},
 			{fault: "apiserver-etcd-client-expired", primary: "etcd-certificate-expired", subject: "apiserver-etcd-client", also: apiDown},
-			{fault: "etcd-manifest-removed", primary: "manifest-missing", also: append([]string{"etcd-no-quorum", "etcd-member-down"}, apiDown...)},
+			{fault: "etcd-manifest-removed", primary: "etcd-member-down", also: append([]string{"etcd-no-quorum", "api-server-not-ready"}, apiDown...)},
 		}},
-		{"three", fault.Three(), []state{
+		{"three", "Three control planes, one worker, etcd as a service of the hosts", fault.Three(), []state{
 			{fault: "one-apiserver-expired", primary: "serving-certificate-expired", also: apiDown},
 			{fault: "authorities-differ", primary: "authorities-differ"},
 			{fault: "service-account-keys-differ", primary: "service-account-keys-differ"},
@@ -99,5 +108,66 @@ func states() []clusterStates {
 			{fault: "one-kubelet-stopped", primary: "kubelet-down", also: []string{"node-not-ready"}},
 			{fault: "one-port-blocked", primary: "api-server-blocked", also: apiDown},
 		}},
+	}
+}
+
+// TestStatesCoverFaults: every fault has its state and every state its fault.
+func TestStatesCoverFaults(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, group := range states() {
+		for _, s := range group.states {
+			if !slices.ContainsFunc(group.faults, func(f fault.Fault) bool { return f.Name == s.fault }) {
+				t.Errorf("%s is no fault of %s", s.fault, group.name)
+			}
+			if seen[s.fault] {
+				t.Errorf("%s is there twice", s.fault)
+			}
+			seen[s.fault] = true
+		}
+	}
+	for _, f := range fault.All() {
+		if !seen[f.Name] {
+			t.Errorf("what fault %s must be diagnosed as is not said", f.Name)
+		}
+	}
+}
+
+// TestStatesAreDocumented compares the table of the reference with the one above.
+// Write it anew with UPDATE_DOCS=1.
+func TestStatesAreDocumented(t *testing.T) {
+	t.Parallel()
+	const page = "../../docs/reference/diagnosed-states.md"
+	var table strings.Builder
+	for _, group := range states() {
+		fmt.Fprintf(&table, "## %s\n\n| fault | node | what is done | first reason code | may follow |\n| --- | --- | --- | --- | --- |\n", group.title)
+		for _, s := range group.states {
+			f := group.faults[slices.IndexFunc(group.faults, func(f fault.Fault) bool { return f.Name == s.fault })]
+			var also []string
+			for _, reason := range s.also {
+				also = append(also, "`"+reason+"`")
+			}
+			fmt.Fprintf(&table, "| `%s` | %s | %s | `%s` | %s |\n", f.Name, f.Node, f.What, s.primary, strings.Join(also, ", "))
+		}
+		table.WriteString("\n")
+	}
+	data, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	between := regexp.MustCompile(`(?s)(<!-- table: [^\n]* -->\n\n).*?<!-- end -->`)
+	if !between.Match(data) {
+		t.Fatalf("%s has no place for its table", page)
+	}
+	want := between.ReplaceAllStringFunc(string(data), func(old string) string {
+		return between.FindStringSubmatch(old)[1] + table.String() + "<!-- end -->"
+	})
+	if os.Getenv("UPDATE_DOCS") != "" {
+		err = os.WriteFile(page, []byte(want), 0o600)
+	} else if string(data) != want {
+		err = fmt.Errorf("%s is not what the table says; write it anew with UPDATE_DOCS=1", page)
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }

@@ -20,9 +20,9 @@ type Fault struct {
 	What string
 	// Node is the node it is made on, by name.
 	Node string
-	// Sign makes certificates that a script cannot; nil where none are needed.
+	// Do is what a script cannot do, such as signing; nil where there is nothing.
 	// It comes before Break.
-	Sign func(context.Context, *cluster.Cluster, string) error
+	Do func(context.Context, *cluster.Cluster, string) error
 	// Break is the bash script that makes the fault, as root.
 	Break string
 	// Shows is a bash command that succeeds once the fault has its effect;
@@ -52,9 +52,9 @@ func (f Fault) Make(ctx context.Context, c *cluster.Cluster) error {
 	if _, err := c.Shell(ctx, f.Node, keepScript); err != nil {
 		return f.error("keeping the files", err)
 	}
-	if f.Sign != nil {
-		if err := f.Sign(ctx, c, f.Node); err != nil {
-			return f.error("signing", err)
+	if f.Do != nil {
+		if err := f.Do(ctx, c, f.Node); err != nil {
+			return f.error("doing", err)
 		}
 	}
 	if f.Break != "" {
@@ -88,10 +88,21 @@ func (f Fault) Mend(ctx context.Context, c *cluster.Cluster) error {
 	if err != nil {
 		return f.error("mending", err)
 	}
-	if err := cluster.Poll(ctx, 3*time.Minute, 500*time.Millisecond, "the cluster to be ready", c.CheckReady); err != nil {
+	err = cluster.Poll(ctx, 3*time.Minute, 500*time.Millisecond, "the cluster to be ready", func(ctx context.Context) error {
+		return errors.Join(c.CheckReady(ctx), checkAPI(ctx, c))
+	})
+	if err != nil {
 		return f.error("mended in vain", err)
 	}
 	return nil
+}
+
+// checkAPI asks every API server itself: what one says of another is old.
+func checkAPI(ctx context.Context, c *cluster.Cluster) error {
+	return cluster.Each(ctx, c.ControlPlanes(), func(ctx context.Context, n cluster.Node) error {
+		_, err := c.KubectlOn(ctx, n.Name, nil, "get", "--raw", "/readyz")
+		return err
+	})
 }
 
 func (f Fault) error(doing string, err error) error {

@@ -1,12 +1,14 @@
 package fault
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
 	"net"
 	"slices"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
 	"github.com/infrapuzzle/kscertctl/lab/expire"
 )
 
@@ -22,78 +24,82 @@ func One() []Fault {
 // two tries of a pod.
 const restartKubelet = "systemctl restart kubelet"
 
+// againAPIServer ends an API server that takes its time to end, or has got stuck,
+// and has the kubelet start it at once.
+const againAPIServer = "again kube-apiserver; " + restartKubelet
+
 // restartEtcd brings an etcd back that has given up, and what waited for it.
-const restartEtcd = "systemctl reset-failed etcd || true; systemctl restart etcd; " + restartKubelet + "; again kube-apiserver"
+const restartEtcd = "systemctl reset-failed etcd || true; systemctl restart etcd; " + againAPIServer
 
 func expiry() []Fault {
 	return []Fault{
 		{
 			Name: "apiserver-expired", Node: "cp1", What: "apiserver.crt has ended; the API server serves it",
-			Sign: expired(expire.APIServer), Shows: "api_says expired",
+			Do: expired(expire.APIServer), Shows: "api_says expired",
 		},
 		{
 			Name: "admin-expired", Node: "cp1", What: "the client certificate in admin.conf has ended",
-			Sign: expired(expire.Admin), Shows: "api_says 'Unauthorized|logged in'",
+			Do: expired(expire.Admin), Shows: "api_says 'Unauthorized|logged in'",
 		},
 		{
 			Name: "controller-manager-expired", Node: "cp1", What: "the client certificate in controller-manager.conf has ended",
-			Sign: expired(expire.ControllerManager), Repair: "again kube-controller-manager",
+			Do: expired(expire.ControllerManager), Repair: restartKubelet + "; again kube-controller-manager",
 			Break: "again kube-controller-manager", Shows: "log_says kube-controller-manager Unauthorized",
 		},
 		{
 			Name: "kubelet-client-expired", Node: "w1", What: "the kubelet's client certificate has ended; the kubelet runs on",
-			Sign: expired(expire.Kubelet), Repair: restartKubelet,
+			Do: expired(expire.Kubelet), Repair: restartKubelet,
 		},
 		{
 			Name: "kubelet-client-expired-rebooted", Node: "cp1", What: "the same on a control plane, after a reboot: no static pod starts",
-			Sign:  expired(expire.Kubelet),
+			Do:    expired(expire.Kubelet),
 			Break: "systemctl stop kubelet; again '.*'; systemctl start kubelet", Repair: restartKubelet,
 			Shows: "! api >/dev/null && journal_says kubelet expired",
 		},
 		{
 			Name: "kubelet-access-expired", Node: "cp1", What: "apiserver-kubelet-client.crt has ended",
-			Sign: expired(expire.APIServerKubeletClient),
+			Do: expired(expire.APIServerKubeletClient),
 		},
 		{
 			Name: "front-proxy-expired", Node: "cp1", What: "front-proxy-client.crt has ended",
-			Sign: expired(expire.FrontProxyClient),
+			Do: expired(expire.FrontProxyClient),
 		},
 		{
 			Name: "kubelet-serving-expired", Node: "w1", What: "kubelet.crt has ended and the kubelet serves it",
-			Sign: expired(expire.KubeletServing), Break: restartKubelet, Repair: restartKubelet,
+			Do: expired(expire.KubeletServing), Break: restartKubelet, Repair: restartKubelet,
 			Shows: `[ "$(served 10250)" = "$(fingerprint $kubelet/pki/kubelet.crt)" ]`,
 		},
 		{
 			Name: "etcd-member-expired", Node: "cp1", What: "the etcd member's certificate has ended",
-			Sign: expired(expire.HostEtcd, "/etc/ssl/etcd/ssl/member-*.pem"), Break: restartEtcd, Repair: restartEtcd, Shows: "! api >/dev/null",
+			Do: expired(expire.HostEtcd, "/etc/ssl/etcd/ssl/member-*.pem"), Break: restartEtcd, Repair: restartEtcd, Shows: "! api >/dev/null",
 		},
 		{
 			Name: "etcd-client-expired", Node: "cp1", What: "the certificate the API server presents to etcd has ended",
-			Sign: expired(expire.HostEtcd, "/etc/ssl/etcd/ssl/node-*.pem"), Break: "again kube-apiserver", Repair: restartEtcd, Shows: "! api >/dev/null",
+			Do: expired(expire.HostEtcd, "/etc/ssl/etcd/ssl/node-*.pem"), Break: "again kube-apiserver", Repair: restartEtcd, Shows: "! api >/dev/null",
 		},
 		{
 			Name: "etcd-admin-expired", Node: "cp1", What: "the certificate etcd's administrator presents has ended",
-			Sign: expired(expire.HostEtcd, "/etc/ssl/etcd/ssl/admin-*.pem"),
+			Do: expired(expire.HostEtcd, "/etc/ssl/etcd/ssl/admin-*.pem"),
 		},
 		{
 			Name: "not-yet-valid", Node: "cp1", What: "front-proxy-client.crt begins tomorrow",
-			Sign: dated(day, 365*day, expire.FrontProxyClient),
+			Do: dated(day, 365*day, expire.FrontProxyClient),
 		},
 		{
 			Name: "expiring", Node: "cp1", What: "apiserver.crt ends in five days",
-			Sign: dated(-360*day, 5*day, expire.APIServer),
+			Do: dated(-360*day, 5*day, expire.APIServer),
 		},
 		{
 			Name: "authority-expired", Node: "cp1", What: "front-proxy-ca.crt has ended",
-			Sign: ends("/etc/kubernetes/ssl/front-proxy-ca", -time.Hour),
+			Do: ends("/etc/kubernetes/ssl/front-proxy-ca", -time.Hour),
 		},
 		{
 			Name: "authority-expiring", Node: "cp1", What: "front-proxy-ca.crt ends in ten days, what it signed before it",
-			Sign: each(ends("/etc/kubernetes/ssl/front-proxy-ca", 10*day), dated(-360*day, 9*day, expire.FrontProxyClient)),
+			Do: each(ends("/etc/kubernetes/ssl/front-proxy-ca", 10*day), dated(-360*day, 9*day, expire.FrontProxyClient)),
 		},
 		{
 			Name: "authority-ends-first", Node: "cp1", What: "front-proxy-ca.crt ends in 100 days, what it signed in a year",
-			Sign: ends("/etc/kubernetes/ssl/front-proxy-ca", 100*day),
+			Do: ends("/etc/kubernetes/ssl/front-proxy-ca", 100*day),
 		},
 	}
 }
@@ -137,15 +143,15 @@ openssl x509 -req -CA $d/stranger.crt -CAkey $d/stranger.key -days 300 -copy_ext
 		},
 		{
 			Name: "served-stale", Node: "w1", What: "kubelet.crt is a new one, the kubelet serves the old one",
-			Sign: dated(-day, 300*day, expire.KubeletServing),
+			Do: dated(-day, 300*day, expire.KubeletServing),
 		},
 		{
 			Name: "credential-stale", Node: "cp1", What: "controller-manager.conf is a new one, the controller manager holds the old one",
-			Sign: dated(-day, 300*day, expire.ControllerManager),
+			Do: dated(-day, 300*day, expire.ControllerManager),
 		},
 		{
 			Name: "san-missing", Node: "cp1", What: "apiserver.crt lacks the address that kubelets connect to",
-			Sign: reissued("/etc/kubernetes/ssl/apiserver", "/etc/kubernetes/ssl/ca", func(c *x509.Certificate) {
+			Do: reissued("/etc/kubernetes/ssl/apiserver", "/etc/kubernetes/ssl/ca", func(c *x509.Certificate) {
 				c.IPAddresses = slices.DeleteFunc(c.IPAddresses, func(ip net.IP) bool { return !ip.IsLoopback() })
 			}),
 			Shows: `! served 6443 text | grep "IP Address:$(sed -n 's/.*--node-ip=\([^"]*\).*/\1/p' $conf/kubelet.env)" >/dev/null`,
@@ -207,12 +213,12 @@ func components() []Fault {
 		},
 		{
 			Name: "manifest-no-yaml", Node: "cp1", What: "the API server's manifest is no YAML",
-			Break: "sed -i 's/^spec:/spec: [broken/' $apiserver; " + restartKubelet,
+			Break: "sed -i 's/^spec:/spec: [broken/' $apiserver", Repair: againAPIServer,
 			Shows: "! api >/dev/null && journal_says kubelet 'parse as pod'",
 		},
 		{
 			Name: "manifest-removed", Node: "cp1", What: "the API server's manifest is gone",
-			Break: "rm $apiserver", Shows: "! api >/dev/null",
+			Break: "rm $apiserver", Shows: "! api >/dev/null", Repair: againAPIServer,
 		},
 		{
 			Name: "scheduler-flag", Node: "cp1", What: "the scheduler ends at once: its manifest has a flag that it does not know",
@@ -224,8 +230,12 @@ func components() []Fault {
 			Break: "rm /etc/cni/net.d/*; " + restartKubelet, Repair: restartKubelet,
 		},
 		{
-			Name: "node-deleted", Node: "cp1", What: "the worker's node object was deleted",
-			Break: "kubectl --kubeconfig $conf/admin.conf --cache-dir /run/kubectl delete node w1",
+			Name: "node-deleted", Node: "w1", What: "its node object was deleted",
+			Do: func(ctx context.Context, c *cluster.Cluster, node string) error {
+				_, err := c.Kubectl(ctx, "delete", "node", node)
+				return err
+			},
+			Repair: restartKubelet,
 		},
 	}
 }
@@ -243,15 +253,20 @@ func network() []Fault {
 		},
 		{
 			Name: "etcd-port-blocked", Node: "cp1", What: "packets to etcd's client port are dropped",
-			Break: drop("2379"), Repair: undrop("2379") + "; again kube-apiserver; " + restartKubelet, Shows: "! api >/dev/null",
+			Break: drop("2379"), Repair: undrop("2379") + "; " + againAPIServer, Shows: "! api >/dev/null",
 		},
 		{
 			Name: "endpoint-name", Node: "w1", What: "the kubelet's API endpoint is a name without an address",
 			Break: "sed -i 's#server: .*#server: https://api.lab.invalid:6443#' $conf/kubelet.conf; " + restartKubelet, Repair: restartKubelet,
 		},
 		{
-			Name: "endpoint-down", Node: "w1", What: "nothing listens where the kubelet's API endpoint should be",
-			Break: "sed -i 's#\\(server: https://.*\\):6443#\\1:8443#' $conf/kubelet.conf; " + restartKubelet, Repair: restartKubelet,
+			// Kubespray's workers ask a proxy of their own.
+			Name: "endpoint-down", Node: "w1", What: "the kubelet asks a proxy on its own node, which does not run",
+			Break: "sed -i 's#server: .*#server: https://localhost:6443#' $conf/kubelet.conf; " + restartKubelet, Repair: restartKubelet,
+		},
+		{
+			Name: "way-blocked", Node: "w1", What: "packets from this node to port 6443 are dropped",
+			Break: "iptables -w -I OUTPUT -p tcp --dport 6443 -j DROP", Repair: "iptables -w -D OUTPUT -p tcp --dport 6443 -j DROP; " + restartKubelet,
 		},
 		{
 			Name: "ssh-stopped", Node: "w1", What: "sshd does not run",
@@ -284,23 +299,23 @@ func KubeadmEtcd() []Fault {
 	return []Fault{
 		{
 			Name: "etcd-server-expired", Node: "cp1", What: "etcd/server.crt has ended",
-			Sign: expired(expire.Etcd, file("etcd/server")), Break: "again kube-apiserver", Repair: restartKubelet + "; again kube-apiserver", Shows: "! api >/dev/null",
+			Do: expired(expire.Etcd, file("etcd/server")), Break: "again kube-apiserver", Repair: againAPIServer, Shows: "! api >/dev/null",
 		},
 		{
 			Name: "etcd-peer-expired", Node: "cp1", What: "etcd/peer.crt has ended",
-			Sign: expired(expire.Etcd, file("etcd/peer")),
+			Do: expired(expire.Etcd, file("etcd/peer")),
 		},
 		{
 			Name: "etcd-healthcheck-expired", Node: "cp1", What: "etcd/healthcheck-client.crt has ended",
-			Sign: expired(expire.Etcd, file("etcd/healthcheck-client")),
+			Do: expired(expire.Etcd, file("etcd/healthcheck-client")),
 		},
 		{
 			Name: "apiserver-etcd-client-expired", Node: "cp1", What: "apiserver-etcd-client.crt has ended",
-			Sign: expired(expire.APIServerEtcdClient), Break: "again kube-apiserver", Repair: restartKubelet + "; again kube-apiserver", Shows: "! api >/dev/null",
+			Do: expired(expire.APIServerEtcdClient), Break: "again kube-apiserver", Repair: againAPIServer, Shows: "! api >/dev/null",
 		},
 		{
 			Name: "etcd-manifest-removed", Node: "cp1", What: "etcd's manifest is gone",
-			Break: "rm $manifests/etcd.yaml", Repair: restartKubelet + "; again kube-apiserver", Shows: "! api >/dev/null",
+			Break: "rm $manifests/etcd.yaml", Repair: againAPIServer, Shows: "! api >/dev/null",
 		},
 	}
 }
@@ -311,7 +326,7 @@ func Three() []Fault {
 	return []Fault{
 		{
 			Name: "one-apiserver-expired", Node: "cp2", What: "apiserver.crt of one of three has ended",
-			Sign: expired(expire.APIServer), Shows: "api_says expired",
+			Do: expired(expire.APIServer), Shows: "api_says expired",
 		},
 		{
 			Name: "authorities-differ", Node: "cp2", What: "front-proxy-ca and what it signed are other ones than on the other control planes",
