@@ -26,8 +26,10 @@ const (
 	ExitCritical    ExitCode = 3   // a certificate is expired or past the critical threshold
 	ExitUnreachable ExitCode = 4   // nodes could not be reached
 	ExitRefused     ExitCode = 5   // not a certificate problem, or acting would destroy something
+	ExitLocked      ExitCode = 6   // another run holds the lock of the cluster
 	ExitNotBegun    ExitCode = 7   // stopped before any change
-	ExitStopped     ExitCode = 8   // stopped after a change; run again to go on
+	ExitStopped     ExitCode = 8   // stopped after a change; resume or roll back
+	ExitRolledBack  ExitCode = 9   // failed, and rolled back
 	ExitNotApproved ExitCode = 10  // nobody said yes
 	ExitUsage       ExitCode = 64  // flags, inventory or environment are wrong
 	ExitInterrupted ExitCode = 130 // a signal or the caller stopped it
@@ -48,8 +50,10 @@ func ExitCodes() []struct {
 		{ExitCritical, "a certificate has expired, is not yet valid or expires within the critical threshold"},
 		{ExitUnreachable, "nodes could not be reached; nothing was changed"},
 		{ExitRefused, "refused: it is not a certificate problem, or acting would destroy something; nothing was changed"},
+		{ExitLocked, "another run is at work on the cluster, or was when it died; nothing was changed"},
 		{ExitNotBegun, "stopped before any change: a condition for starting does not hold"},
-		{ExitStopped, "stopped after a change; run again to go on"},
+		{ExitStopped, "stopped after a change: go on with `resume`, or go back with `rollback`"},
+		{ExitRolledBack, "failed after a change and rolled back, as `--rollback-on-failure` asks for; the nodes are as they were"},
 		{ExitNotApproved, "the plan was not approved; nothing was changed"},
 		{ExitUsage, "flags, inventory or checkout are wrong; no node was asked"},
 		{ExitInterrupted, "interrupted by a signal"},
@@ -65,6 +69,8 @@ type Error struct {
 	Evidence string
 	// Next is what to do now.
 	Next string
+	// Reason is the reason code that it stands for; empty where none does.
+	Reason diagnosis.Reason
 	// Err is the cause; may be nil.
 	Err error
 }
@@ -124,6 +130,7 @@ var refusalCodes = map[diagnosis.Reason]ExitCode{
 	diagnosis.InspectionFailed:     ExitNotBegun,
 	diagnosis.ToolMissing:          ExitNotBegun,
 	diagnosis.KubeadmConfigMissing: ExitNotBegun,
+	diagnosis.DiskFull:             ExitNotBegun,
 }
 
 // refusal explains why nothing will be done; nil when the route can be taken.
@@ -133,7 +140,7 @@ func refusal(d diagnosis.Diagnosis) *Error {
 	}
 	e := &Error{Code: ExitRefused, Summary: d.Verdict, Next: "nothing was changed"}
 	if f, ok := d.Primary(); ok {
-		e.Evidence, e.Next = f.Evidence, "nothing was changed. "+f.Next()
+		e.Reason, e.Evidence, e.Next = f.Reason, f.Evidence, "nothing was changed. "+f.Next()
 		if code, ok := refusalCodes[f.Reason]; ok {
 			e.Code = code
 		}
@@ -141,12 +148,23 @@ func refusal(d diagnosis.Diagnosis) *Error {
 	return e
 }
 
-// stepError says which step stopped the run, on which node, at which task.
-func stepError(err error, step plan.Step, changed bool, runDir, backups string) *Error {
-	e := &Error{Code: ExitNotBegun, Err: err, Next: "nothing was changed on any node; when this is mended, run kscertctl again"}
+// stepError says which step stopped the run, on which node, at which task, and
+// what can be done now.
+func (s *session) stepError(err error, step plan.Step, changed bool) *Error {
+	e := stepError(err, step, changed)
+	if changed {
+		e.Next = fmt.Sprintf("%s: %s\nor go back to what was there before: %s\nwhat was there before lies on each node in %s",
+			e.Next, s.command("resume "+s.dir.ID), s.command("rollback "+s.dir.ID), s.backups())
+	}
+	e.Next += "\nthe record of the run: " + s.dir.Path
+	return e
+}
+
+func stepError(err error, step plan.Step, changed bool) *Error {
+	e := &Error{Code: ExitNotBegun, Err: err, Next: "nothing was changed on any node; when this is mended, give the command again"}
 	if changed {
 		e.Code = ExitStopped
-		e.Next = "when this is mended, run kscertctl again: it goes on with what is still due. What was there before lies on each node in " + backups
+		e.Next = "when this is mended, go on"
 	}
 	e.Summary = fmt.Sprintf("step %s stopped: %v", step.ID, err)
 	var (
@@ -172,7 +190,6 @@ func stepError(err error, step plan.Step, changed bool, runDir, backups string) 
 		}
 		e.Evidence = strings.Join(lines, "\n")
 	}
-	e.Next += "\nthe record of the run: " + runDir
 	return e
 }
 

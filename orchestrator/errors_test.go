@@ -17,6 +17,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/gate"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
@@ -44,7 +45,7 @@ func TestCode(t *testing.T) {
 func TestExitCodesStayWhatTheyAre(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[ExitCode]int{
-		ExitDone: 0, ExitUnexpected: 1, ExitWarning: 2, ExitCritical: 3, ExitUnreachable: 4, ExitRefused: 5, ExitNotBegun: 7, ExitStopped: 8, ExitNotApproved: 10, ExitUsage: 64, ExitInterrupted: 130,
+		ExitDone: 0, ExitUnexpected: 1, ExitWarning: 2, ExitCritical: 3, ExitUnreachable: 4, ExitRefused: 5, ExitNotBegun: 7, ExitStopped: 8, ExitLocked: 6, ExitRolledBack: 9, ExitNotApproved: 10, ExitUsage: 64, ExitInterrupted: 130,
 	} {
 		if int(code) != want {
 			t.Errorf("%d was %d", code, want)
@@ -87,14 +88,15 @@ func TestRefusal(t *testing.T) {
 		{"healthy", nil, 0, ""},
 		{"due", tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin)), 0, ""},
 		{"out, explained", tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired)), 0, ""},
-		{"out, not explained", tc.On("cp1", tc.Refused()), ExitRefused, "an expired certificate on the node explains it"},
+		{"out, not explained", tc.On("cp1", tc.Refused()), ExitRefused, "find out why it is not started"},
 		{"an expired authority", tc.On("cp1", tc.Expired(certs.KindCA)), ExitRefused, "docs/explanation/certificates.md"},
-		{"an unreachable node", tc.On("w1", tc.Unknown(snapshot.Unreachable, "gone")), ExitUnreachable, "ansible -i INVENTORY NODE"},
+		{"an unreachable node", tc.On("w1", tc.Unknown(snapshot.Unreachable, "gone")), ExitUnreachable, "ansible -i INVENTORY w1"},
 		{"no root", tc.On("w1", tc.Unknown(snapshot.Privilege, "sudo: no")), ExitNotBegun, "ansible_become_password"},
 		{"a garbled answer", tc.On("w1", tc.Unknown(snapshot.Garbled, "cut")), ExitNotBegun, "log of the inspection"},
 		{"no kubeadm", tc.On("cp1", func(n *snapshot.Node) { delete(n.Facts, "kubeadm") }), ExitNotBegun, "bin_dir"},
 		{"no kubeadm configuration", tc.On("cp1", func(n *snapshot.Node) { delete(n.Facts, "kubeadm-config") }), ExitNotBegun, "kubeadm-config.yaml"},
 		{"a wrong clock", tc.On("w1", func(n *snapshot.Node) { n.Clock = n.Clock.Add(time.Hour) }), ExitRefused, "set the clock"},
+		{"a full disk", tc.On("w1", func(n *snapshot.Node) { n.Disks["/var"] = snapshot.Disk{SizeKiB: 100} }), ExitNotBegun, "du -xh /var"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -110,7 +112,7 @@ func TestRefusal(t *testing.T) {
 				}
 				return
 			}
-			if e == nil || e.Code != row.code || e.Summary != d.Verdict || !strings.HasPrefix(e.Next, "nothing was changed. ") || !strings.Contains(e.Next, row.next) {
+			if e == nil || e.Code != row.code || e.Summary != d.Verdict || e.Reason != d.PrimaryReason || !strings.HasPrefix(e.Next, "nothing was changed. ") || !strings.Contains(e.Next, row.next) {
 				t.Errorf("got %+v, want code %d and %q", e, row.code, row.next)
 			}
 		})
@@ -147,12 +149,18 @@ func TestStepError(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			e := stepError(row.err, plan.Step{ID: "02-pre-phase-cp1"}, row.changed, "/state/runs/1", "/var/backups/1")
+			s := session{Orchestrator: &Orchestrator{opts: Options{StateDir: "/state", BackupRoot: "/var/backups"}}, dir: &run.Dir{ID: "1", Path: "/state/runs/1"}}
+			e := s.stepError(row.err, plan.Step{ID: "02-pre-phase-cp1"}, row.changed)
 			if e.Code != row.code || !strings.Contains(e.Summary, row.summary) || !strings.HasPrefix(e.Evidence, row.text) || !errors.Is(e, row.err) {
 				t.Errorf("got %+v\nwant code %d, %q, %q", e, row.code, row.summary, row.text)
 			}
 			if strings.Contains(e.Next, "/var/backups/1") != row.changed || strings.Contains(e.Next, "nothing was changed") == row.changed {
 				t.Errorf("changed %t, and next is %q", row.changed, e.Next)
+			}
+			for _, command := range []string{"kscertctl resume 1 --state-dir /state", "kscertctl rollback 1 --state-dir /state"} {
+				if strings.Contains(e.Next, command) != row.changed {
+					t.Errorf("changed %t, and next is %q: %s?", row.changed, e.Next, command)
+				}
 			}
 			if !strings.Contains(e.Next, "/state/runs/1") {
 				t.Errorf("the record is not named: %q", e.Next)

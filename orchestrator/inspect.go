@@ -150,16 +150,22 @@ func (s *session) settled(ctx context.Context) (snapshot.Snapshot, diagnosis.Dia
 	}
 }
 
-// starting reports whether the finding that decides is an API server that may
-// yet become ready: it answers without being so, or its kubelet has just started.
+// starting reports whether the finding that decides is an outage that may yet
+// pass by itself: an API server that answers without being ready, or one that
+// does not, or etcd, where the kubelet has just started.
 func starting(snap snapshot.Snapshot, d diagnosis.Diagnosis) bool {
 	f, _ := d.Primary()
-	if f.Reason != diagnosis.APIUnusable {
+	n, _ := snap.Node(f.Node)
+	kubelet := n.Units["kubelet"]
+	justStarted := kubelet.Steady() && kubelet.ActiveSeconds < int(2*settleTime/time.Second)
+	switch f.Reason {
+	case diagnosis.APIServerNotReady:
+		return true
+	case diagnosis.APIServerRefused, diagnosis.APICrashing, diagnosis.EtcdMemberDown, diagnosis.EtcdNoQuorum:
+		return justStarted
+	default:
 		return false
 	}
-	n, _ := snap.Node(f.Node)
-	state := d.ControlPlanes[f.Node]
-	return state == diagnosis.APINotReady || (state == diagnosis.APIRefused && n.Units["kubelet"].ActiveSeconds < int(2*settleTime/time.Second))
 }
 
 // observed is one node as the inspection left it.

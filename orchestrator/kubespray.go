@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 )
 
 // upgradePlaybooks are the places of the upgrade playbook in a checkout: the
@@ -22,7 +24,7 @@ type checkout struct {
 // openCheckout checks that dir can be used as a Kubespray checkout.
 func openCheckout(dir string) (checkout, *Error) {
 	refuse := func(next, format string, args ...any) (checkout, *Error) {
-		return checkout{}, &Error{Code: ExitUsage, Summary: "--kubespray-dir: " + fmt.Sprintf(format, args...), Next: next}
+		return checkout{}, &Error{Code: ExitUsage, Reason: diagnosis.KubesprayNotFound, Summary: "--kubespray-dir: " + fmt.Sprintf(format, args...), Next: next}
 	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {

@@ -85,10 +85,15 @@ func healthyNode(c cluster.Cluster, n cluster.Node) snapshot.Node {
 	}
 	if n.Is(cluster.ControlPlane) || n.Is(cluster.Worker) {
 		out.Units["kubelet"] = snapshot.Unit{Active: "active", Sub: "running", ActiveSeconds: 3600}
+		out.Units["containerd"] = snapshot.Unit{Active: "active", Sub: "running", ActiveSeconds: 3600}
+		run(&out, "kubelet")
 		add(&out, certs.KindKubeletClient, KubeletPKI+"/kubelet-client-current.pem")
 		add(&out, certs.KindKubeletServing, KubeletPKI+"/kubelet.crt")
 		add(&out, certs.KindCA, PKI+"/ca.crt")
 		out.Digests[PKI+"/ca.crt"] = "sum-of-ca.crt"
+		out.Kubeconfigs = append(out.Kubeconfigs, snapshot.Kubeconfig{
+			Path: "/etc/kubernetes/kubelet.conf", Server: server, ClientCertificateFile: KubeletPKI + "/kubelet-client-current.pem", CAFingerprint: "authority " + PKI + "/ca.crt",
+		})
 	}
 	if n.Is(cluster.Etcd) {
 		add(&out, certs.KindEtcdHostCA, EtcdPKI+"/ca.pem")
@@ -97,6 +102,13 @@ func healthyNode(c cluster.Cluster, n cluster.Node) snapshot.Node {
 		out.Digests[EtcdPKI+"/ca.pem"] = "sum-of-ca.pem"
 		out.Digests[EtcdPKI+"/ca-key.pem"] = "sum-of-ca-key.pem"
 		listen(&out, "etcd", "127.0.0.1:2379", certs.KindEtcdMember)
+		listen(&out, "etcd-peer", "10.0.0.1:2380", certs.KindEtcdMember)
+		out.Units["etcd"] = snapshot.Unit{Active: "active", Sub: "running", ActiveSeconds: 3600}
+		run(&out, "etcd")
+		out.Etcd = &snapshot.Etcd{Healthy: true, MemberID: "id of " + n.Name}
+		for _, m := range c.With(cluster.Etcd) {
+			out.Etcd.Members = append(out.Etcd.Members, snapshot.EtcdMember{ID: "id of " + m.Name, Name: m.Name})
+		}
 	}
 	if n.Is(cluster.ControlPlane) {
 		controlPlane(c, &out)
@@ -113,7 +125,7 @@ func controlPlane(c cluster.Cluster, n *snapshot.Node) {
 	for _, row := range certs.Table() {
 		file := path.Join(PKI, row.Path)
 		switch {
-		case row.Kind == certs.KindCA, strings.Contains(row.Path, "etcd"): // there already; etcd is the host's
+		case row.Kind == certs.KindCA, row.Copy, strings.Contains(row.Path, "etcd"): // there already; etcd is the host's
 			continue
 		case row.Base == certs.Config && row.Kind != certs.KindKubeletConf: // which refers to the rotating file
 			file = path.Join("/etc/kubernetes", row.Path)
@@ -121,8 +133,25 @@ func controlPlane(c cluster.Cluster, n *snapshot.Node) {
 			continue
 		}
 		add(n, row.Kind, file)
+		if row.Base == certs.Config {
+			n.Kubeconfigs = append(n.Kubeconfigs, snapshot.Kubeconfig{Path: file, Server: server, CAFingerprint: "authority " + PKI + "/ca.crt"})
+		}
+	}
+	for i := range n.Certificates {
+		if n.Certificates[i].Kind == certs.KindAPIServer {
+			n.Certificates[i].SANs = []string{n.Name, "localhost", "10.0.0.1", "127.0.0.1"}
+		}
 	}
 	listen(n, "kube-apiserver", "10.0.0.1:6443", certs.KindAPIServer)
+	n.Certificates = append(n.Certificates, certs.Certificate{
+		Kind: "kube-apiserver-loopback", Path: "10.0.0.1:6443", Served: true, Subject: "CN=apiserver-loopback-client", SignedBy: certs.SelfSigned,
+		NotBefore: Now.Add(-10 * Day), NotAfter: Now.Add(355 * Day), Fingerprint: "loopback of " + n.Name,
+	})
+	n.Probes = []snapshot.Probe{{Endpoint: "10.0.0.1:6443", Addresses: []string{"10.0.0.1"}}}
+	n.Kubeadm = &snapshot.KubeadmConfig{Path: "/etc/kubernetes/kubeadm-config.yaml", CertificatesDir: PKI, CertSANs: []string{n.Name, "127.0.0.1"}, EtcdEndpoints: []string{"https://10.0.0.1:2379"}}
+	for _, component := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		run(n, component)
+	}
 	n.Results["kubeadm-version"] = snapshot.Result{Output: "v1.33.5"}
 	n.Results["readyz"] = snapshot.Result{Output: "[+]ping ok\nreadyz check passed"}
 	n.View = &snapshot.View{
@@ -155,11 +184,51 @@ func add(n *snapshot.Node, k certs.Kind, file string) {
 	c := certs.Certificate{
 		Kind: k, Path: file, Subject: "CN=" + string(k), Issuer: "CN=" + string(row.Signer), SerialNumber: "1", IsCA: row.CA,
 		NotBefore: Now.Add(-10 * Day), NotAfter: Now.Add(355 * Day), Fingerprint: "first " + n.Name + ":" + file,
+		PublicKey: "key of " + n.Name + ":" + file, SignedBy: row.Signer, Key: certs.KeyMatches,
+		File: &certs.File{Mode: "0600", Owner: "root", Group: "root", Size: 1100, Modified: Now.Add(-10 * Day)},
 	}
 	if row.CA {
 		c.NotAfter, c.Fingerprint = Now.Add(3640*Day), "authority "+file
 	}
 	n.Certificates = append(n.Certificates, c)
+}
+
+// server is what kubeconfigs point at: a control plane's own API server, or the
+// proxy beside a worker's kubelet.
+const server = "https://127.0.0.1:6443"
+
+// run lets a component run for nine days.
+func run(n *snapshot.Node, component string) {
+	n.Processes = append(n.Processes, snapshot.Process{Name: component, PID: 1000 + len(n.Processes), Started: Now.Add(-9 * Day)})
+}
+
+// Stopped lets a component run no more, neither as a process nor as a unit, and
+// its port answer nobody.
+func Stopped(component string) NodeEdit {
+	return func(n *snapshot.Node) {
+		n.Processes = slices.DeleteFunc(n.Processes, func(p snapshot.Process) bool { return p.Name == component })
+		if _, ok := n.Units[component]; ok {
+			n.Units[component] = snapshot.Unit{Active: "inactive", Sub: "dead"}
+		}
+		for i := range n.Endpoints {
+			if n.Endpoints[i].Name == component {
+				n.Endpoints[i].Fingerprint, n.Endpoints[i].Error = "", "connect: Connection refused\nconnect:errno=111"
+			}
+		}
+		n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool { return c.Served && c.Kind == certs.Kind(component) })
+		if component == "etcd" {
+			n.Etcd = &snapshot.Etcd{Error: "connect: Connection refused"}
+		}
+	}
+}
+
+// Fault lets the node's probe of an endpoint, asked for the first time or not,
+// fail at a stage.
+func Fault(endpoint string, at snapshot.Stage, text string) NodeEdit {
+	return func(n *snapshot.Node) {
+		n.Probes = slices.DeleteFunc(n.Probes, func(p snapshot.Probe) bool { return p.Endpoint == endpoint })
+		n.Probes = append(n.Probes, snapshot.Probe{Endpoint: endpoint, Failed: at, Error: text})
+	}
 }
 
 // listen lets a port serve the node's own certificate of a kind.
@@ -169,7 +238,7 @@ func listen(n *snapshot.Node, component, address string, k certs.Kind) {
 		panic(fmt.Sprintf("%s has no certificate of kind %q to serve", n.Name, k))
 	}
 	n.Endpoints = append(n.Endpoints, snapshot.Endpoint{Name: component, Address: address, Fingerprint: c.Fingerprint})
-	c.Kind, c.Path, c.Served = certs.Kind(component), address, true
+	c.Kind, c.Path, c.Served, c.Key, c.File = certs.Kind(component), address, true, "", nil
 	n.Certificates = append(n.Certificates, c)
 }
 
@@ -276,15 +345,13 @@ const (
 	SaysNotReady     = "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed\nError from server (InternalError): an error on the server (\"...\") has prevented the request from succeeding"
 )
 
-// Refused lets nothing listen on the API server's port.
+// Refused lets no API server run.
 func Refused() NodeEdit {
 	return func(n *snapshot.Node) {
 		Unusable(1, SaysRefused)(n)
-		for i := range n.Endpoints {
-			if n.Endpoints[i].Name == "kube-apiserver" {
-				n.Endpoints[i].Fingerprint, n.Endpoints[i].Error = "", "connect: Connection refused\nconnect:errno=111"
-			}
-		}
+		Stopped("kube-apiserver")(n)
+		Stopped("kube-apiserver-loopback")(n)
+		Fault("10.0.0.1:6443", snapshot.StageTCP, "connect: Connection refused")(n)
 	}
 }
 

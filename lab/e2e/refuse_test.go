@@ -42,14 +42,14 @@ func TestRefuse(t *testing.T) { //nolint:tparallel // one fault at a time on one
 			node: "cp1", fault: "cp -p " + manifest + " /root/m && sed -i 's/- --secure-port=/- --no-such-flag=1\\n    - --secure-port=/' " + manifest,
 			repair: "cp -p /root/m " + manifest, code: 5, settled: true,
 			visible: "grep -rqs 'unknown flag' /var/log/pods/kube-system_kube-apiserver-*",
-			says:    []string{"no expired certificate explains it", "unknown flag: --no-such-flag"},
+			says:    []string{"no expired certificate explains it: the API server ends as soon as it starts", "unknown flag: --no-such-flag"},
 		},
 		{
 			name: "API server manifest that is no YAML, certificates fresh",
 			node: "cp1", fault: "cp -p " + manifest + " /root/m && sed -i 's/^spec:/spec: [broken/' " + manifest,
 			repair: "cp -p /root/m " + manifest, code: 5, settled: true,
 			visible: noAPI + " && journalctl -u kubelet --since -30s | grep -q 'parse as pod'",
-			says:    []string{"no expired certificate explains it", "kube-apiserver.yaml"},
+			says:    []string{"the kubelet cannot read a static pod manifest", "kube-apiserver.yaml"},
 		},
 		{
 			name: "API server manifest gone",

@@ -16,7 +16,7 @@ import (
 // forgotten in the table.
 func declared(t *testing.T) []Reason {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "finding.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "reason.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestEveryReasonIsExplained(t *testing.T) {
 	t.Parallel()
 	all := declared(t)
 	if len(all) < 20 {
-		t.Fatalf("only %d reason codes found in finding.go: %v", len(all), all)
+		t.Fatalf("only %d reason codes found in reason.go: %v", len(all), all)
 	}
 	for _, r := range all {
 		f := Finding{Reason: r}
@@ -60,10 +60,49 @@ func TestEveryReasonIsExplained(t *testing.T) {
 		if f.Next() == "" {
 			t.Errorf("%s has no next step", r)
 		}
+		if r.Area() == "" {
+			t.Errorf("%s is of no area", r)
+		}
 	}
-	for r := range reasons {
+	if want := Reasons(); len(all) != len(want) {
+		t.Errorf("%d codes are declared, %d explained", len(all), len(want))
+	}
+	for _, r := range Reasons() {
 		if !slices.Contains(all, r) {
 			t.Errorf("the table explains %q, which no constant names", r)
+		}
+	}
+}
+
+// The order of the table is what "cause before symptom" means: no code has two
+// places, what brings another about stands above it, and what forbids a change
+// above all that does not, so that the primary finding says why a run is refused.
+func TestTableIsInOrder(t *testing.T) {
+	t.Parallel()
+	blocks, critical := true, true
+	for i, row := range table {
+		if ranks[row.reason] != i {
+			t.Errorf("%s stands at %d and at %d", row.reason, i, ranks[row.reason])
+		}
+		if row.blocks && !blocks {
+			t.Errorf("%s forbids any change, and stands below what does not", row.reason)
+		}
+		if row.blocks && row.severity != Critical {
+			t.Errorf("%s forbids any change, and is no more than a %s", row.reason, row.severity)
+		}
+		if row.area == Advice && row.severity == Critical {
+			t.Errorf("%s is critical, and no more than advice", row.reason)
+		}
+		blocks, critical = row.blocks, critical && row.area != Advice
+		if row.area != Advice && !critical {
+			t.Errorf("%s is more than advice, and stands below it", row.reason)
+		}
+	}
+	for symptom, may := range consequences {
+		for _, cause := range slices.Concat(may.node, may.anywhere) {
+			if ranks[cause] >= ranks[symptom] {
+				t.Errorf("%s is said to bring about %s, which stands above it", cause, symptom)
+			}
 		}
 	}
 }
@@ -72,7 +111,7 @@ func TestEveryReasonIsExplained(t *testing.T) {
 func TestEveryFailureBlocks(t *testing.T) {
 	t.Parallel()
 	for _, k := range []snapshot.FailureKind{snapshot.Unreachable, snapshot.Privilege, snapshot.Garbled, snapshot.Failed, snapshot.Missing} {
-		if r := failureReasons[k]; !reasons[r].blocks {
+		if r := failureReasons[k]; !r.Blocks() {
 			t.Errorf("a node whose inspection ended with %q gives %q, which blocks nothing", k, r)
 		}
 	}
@@ -89,6 +128,10 @@ func TestFindingJSON(t *testing.T) {
 		{
 			"all fields", Finding{Reason: CAExpired, Node: "cp1", Subject: "ca", Evidence: "ended"},
 			`{"reason":"ca-expired","severity":"critical","node":"cp1","subject":"ca","title":"a certificate authority has expired","evidence":"ended","next":"all that it signed must be issued anew, which is never done without being asked for: see docs/explanation/certificates.md"}`,
+		},
+		{
+			"a consequence names its cause, and the next step the node", Finding{Reason: NodeNotReady, Node: "w1", Subject: "worker-1", Because: KubeletDown},
+			`{"reason":"node-not-ready","severity":"critical","node":"w1","subject":"worker-1","title":"the node is not Ready","because":"kubelet-down","next":"read: kubectl describe node worker-1, and journalctl -u kubelet on it"}`,
 		},
 		{
 			"empty ones are left out", Finding{Reason: StaticPodNotReady},

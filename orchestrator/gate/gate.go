@@ -6,7 +6,6 @@ package gate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -178,10 +177,7 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 		}
 	}
 	for _, f := range diagnosis.Diagnose(now, c.Thresholds).With(diagnosis.Critical) {
-		switch f.Reason {
-		case diagnosis.NodeUnreachable, diagnosis.NodeNotReady, diagnosis.KubeletDown, diagnosis.APIUnusable, diagnosis.CertificateExpired:
-			// Said by the conditions of the node and of its certificates.
-		default:
+		if !saidByConditions(f.Reason) {
 			add(f.Node, strings.TrimSpace(f.Subject+" "+f.Title()), f.Evidence)
 		}
 	}
@@ -196,11 +192,23 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 	}
 }
 
+// saidByConditions: the conditions of the node and of its certificates say so.
+func saidByConditions(r diagnosis.Reason) bool {
+	switch r {
+	case diagnosis.NodeUnreachable, diagnosis.NodeNotReady, diagnosis.KubeletDown:
+		return true
+	case diagnosis.LoadBalancer, diagnosis.NameResolutionFailed:
+		return false // on the way to the API servers, not of one
+	default:
+		return r.Expired() || r.Area() == diagnosis.API
+	}
+}
+
 // certificate: valid, and not the one that was due when the run began. A new one
 // may still end within the threshold: authorities may issue for shorter.
 func (c Check) certificate(n, before snapshot.Node, cert certs.Certificate, add func(node, what, evidence string)) {
 	row, known := certs.Lookup(cert.Kind)
-	if !known || cert.Served || row.CA || row.Approved {
+	if !known || cert.Served || row.CA || row.Approved || row.Copy {
 		return
 	}
 	same := slices.ContainsFunc(before.Certificates, func(b certs.Certificate) bool { return b.Fingerprint == cert.Fingerprint })
@@ -249,10 +257,4 @@ func (c Check) Wait(ctx context.Context, timeout, pause time.Duration, take func
 			return s, context.Cause(ctx)
 		}
 	}
-}
-
-// IsTimeout reports whether err is a gate that did not hold in time.
-func IsTimeout(err error) bool {
-	var t *TimeoutError
-	return errors.As(err, &t)
 }

@@ -195,12 +195,6 @@ func numbered(steps []Step) []Step {
 // that are otherwise left alone. A control plane's own step covers its kubelet
 // when the API server is out.
 func affected(c cluster.Cluster, d diagnosis.Diagnosis) (controlPlanes, kubelets []string) {
-	stale := map[string]bool{}
-	for _, f := range d.Findings {
-		if f.Reason == diagnosis.ServedCertificateStale {
-			stale[f.Node] = true
-		}
-	}
 	for _, n := range c.Nodes {
 		var kubelet, other bool
 		for _, k := range d.Due[n.Name] {
@@ -212,7 +206,7 @@ func affected(c cluster.Cluster, d diagnosis.Diagnosis) (controlPlanes, kubelets
 		}
 		isCP := n.Is(cluster.ControlPlane)
 		out := isCP && d.ControlPlanes[n.Name] != diagnosis.APIUsable
-		if isCP && (other || stale[n.Name] || out) {
+		if isCP && (other || len(d.Stale[n.Name]) > 0 || out) {
 			controlPlanes = append(controlPlanes, n.Name)
 		}
 		if kubelet && !out {
@@ -281,7 +275,7 @@ func dueKind(d diagnosis.Diagnosis, node string, signer certs.Authority) bool {
 func due(d diagnosis.Diagnosis, node string) string {
 	kinds := slices.Compact(slices.Sorted(slices.Values(d.Due[node])))
 	if len(kinds) == 0 {
-		return "it serves an older certificate than the one on disk"
+		return strings.Join(d.Stale[node], ", ") + " holds or serves an older certificate than the one on disk"
 	}
 	names := make([]string, len(kinds))
 	for i, k := range kinds {

@@ -372,7 +372,8 @@ func TestWhy(t *testing.T) {
 	}{
 		{"what is due, each kind once, sorted", due, 1, "due: admin.conf, apiserver"},
 		{"how the API server is out", out, 1, "its API server is unusable (serving-certificate-expired); due: apiserver"},
-		{"what is served stale", tc.On("cp1", tc.Renewed(certs.KindAPIServer)), 1, "it serves an older certificate than the one on disk"},
+		{"what is served stale", tc.On("cp1", tc.Renewed(certs.KindAPIServer)), 1, "kube-apiserver holds or serves an older certificate than the one on disk"},
+		{"what holds an older credential", tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.File.Modified = tc.Now }, "scheduler.conf")), 1, "kube-scheduler holds or serves an older certificate than the one on disk"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,325 @@
+package diagnosis
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// APIState is how an API server answered its own node's administrator.
+type APIState string
+
+// The states of an API server.
+const (
+	APIUsable       APIState = "usable"
+	APIExpired      APIState = "serving-certificate-expired"
+	APIUntrusted    APIState = "serving-certificate-untrusted"
+	APIUnauthorized APIState = "client-rejected"
+	APIRefused      APIState = "connection-refused"
+	APITimeout      APIState = "timeout"
+	APINotReady     APIState = "not-ready"
+	APIUnknown      APIState = "unknown"
+)
+
+// apiState reads how kubectl fared against the node's own API server. The texts
+// are those of kubectl and of Go's crypto/tls, unchanged since Kubernetes 1.14.
+func apiState(n snapshot.Node) APIState {
+	r, asked := n.Results["readyz"]
+	if asked && r.Status == 0 {
+		return APIUsable
+	}
+	e, _ := n.Endpoint(apiServer)
+	for _, row := range []struct {
+		text  string
+		state APIState
+	}{
+		{"certificate has expired or is not yet valid", APIExpired},
+		{"certificate signed by unknown authority", APIUntrusted},
+		{"certificate is valid for", APIUntrusted},
+		{"doesn't contain any IP SANs", APIUntrusted},
+		{"Unauthorized", APIUnauthorized},
+		{"connection refused", APIRefused},
+		{"was refused", APIRefused},
+		// It listens, waits for etcd, and gives up: over and over.
+		{"connection reset by peer", APIRefused},
+		{"EOF", APIRefused},
+		{"TLS handshake timeout", APITimeout},
+		{"i/o timeout", APITimeout},
+		{"deadline exceeded", APITimeout},
+		{"Client.Timeout exceeded", APITimeout},
+		{"no route to host", APITimeout},
+		{"check failed", APINotReady},
+		{"[+]ping ok", APINotReady}, // it answers, and lists what is not ready
+		{"ServiceUnavailable", APINotReady},
+		{"not ready", APINotReady},
+	} {
+		if strings.Contains(r.Output, row.text) {
+			return row.state
+		}
+	}
+	if e.Fingerprint == "" && strings.Contains(e.Error, "refused") {
+		return APIRefused
+	}
+	if asked && r.Status == 124 { // timeout(1)
+		return APITimeout
+	}
+	return APIUnknown
+}
+
+// judgeAPIServers: each API server can be used, or why it cannot.
+func (d *Diagnosis) judgeAPIServers(s snapshot.Snapshot) {
+	for _, n := range s.With(cluster.ControlPlane) {
+		if n.Failure != nil {
+			d.ControlPlanes[n.Name] = APIUnknown
+			continue
+		}
+		state := apiState(n)
+		d.ControlPlanes[n.Name] = state
+		if state == APIUsable {
+			continue
+		}
+		if n.Facts["manifest"] == "missing" {
+			d.find(ManifestMissing, n.Name, apiServer, n.Facts["config-dir"]+"/manifests/kube-apiserver.yaml does not exist")
+		}
+		d.judgeManifests(n)
+		if because, ok := d.certificateCause(n); ok {
+			d.Findings = append(d.Findings, Finding{Reason: APIUnusable, Node: n.Name, Subject: string(state), Evidence: apiEvidence(n), Because: because})
+			continue
+		}
+		reason := apiReason(n, state)
+		evidence := apiEvidence(n)
+		if p, ok := n.Process(apiServer); ok && reason == APIBlocked {
+			evidence = fmt.Sprintf("process %d runs since %s\n%s", p.PID, p.Started.Format(time.RFC3339), evidence)
+		}
+		d.find(reason, n.Name, string(state), evidence)
+	}
+}
+
+// invalidManifest is what the kubelet logs of a file that is no pod, since
+// Kubernetes 1.10: "FILE: couldn't parse as pod(yaml: ...), please check config file".
+var invalidManifest = regexp.MustCompile(`(/[^\s:"\\]+\.(?:yaml|yml|json))[\\"]*: couldn't parse as pod.*`)
+
+// judgeManifests reads from the kubelet's log which static pod it cannot start.
+func (d *Diagnosis) judgeManifests(n snapshot.Node) {
+	told := map[string]bool{}
+	for _, m := range invalidManifest.FindAllStringSubmatch(n.Results["kubelet-log"].Output, -1) {
+		if !told[m[1]] {
+			told[m[1]] = true
+			d.find(ManifestInvalid, n.Name, m[1], m[0])
+		}
+	}
+}
+
+// certificateCause returns the reason of the certificate finding that accounts
+// for the state of a node's API server: the condition without which nothing is
+// changed.
+func (d *Diagnosis) certificateCause(n snapshot.Node) (Reason, bool) {
+	ended := map[certs.Outage]Reason{}
+	for _, c := range n.Certificates {
+		row, ok := certs.Lookup(c.Kind)
+		switch {
+		case !ok || c.Served || row.Copy || c.StatusAt(n.Clock, 0) != certs.Expired:
+		case row.CA:
+			return CAExpired, true // its route is another
+		default:
+			ended[row.Outage] = expired[row.Group]
+		}
+	}
+	var causes []Reason
+	switch d.ControlPlanes[n.Name] {
+	case APIExpired:
+		causes = append(causes, ended[certs.OutageTLS])
+		if e, _ := n.Endpoint(apiServer); d.stales(n, apiServer) {
+			if c, ok := servedCertificate(n, e); ok && c.StatusAt(n.Clock, 0) == certs.Expired {
+				causes = append(causes, ServedCertificateStale)
+			}
+		}
+	case APIUnauthorized:
+		causes = append(causes, ended[certs.OutageClient])
+	case APIRefused, APITimeout:
+		// Nothing listens: etcd keeps the API server from starting, or the
+		// kubelet does not run and so starts no static pod.
+		causes = append(causes, ended[certs.OutageEtcd])
+		if !n.Units["kubelet"].Steady() {
+			causes = append(causes, ended[certs.OutageKubelet])
+		}
+	case APINotReady:
+		causes = append(causes, ended[certs.OutageEtcd])
+	case APIUsable, APIUntrusted, APIUnknown:
+	}
+	reason := cmp.Or(causes...)
+	return reason, reason != ""
+}
+
+// stales reports whether a node's component serves an older certificate.
+func (d *Diagnosis) stales(n snapshot.Node, component string) bool {
+	for _, f := range d.Findings {
+		if f.Reason == ServedCertificateStale && f.Node == n.Name && f.Subject == component {
+			return true
+		}
+	}
+	return false
+}
+
+// crashed is how a component's log ends when it gave up: its command line's
+// error, klog's fatal line, Go's panic.
+var crashed = regexp.MustCompile(`(?m)^(Error|error|panic|fatal error):|^F\d{4} |"command failed"`)
+
+// lasting is how long an API server runs that has not been kept from starting:
+// one that waits for etcd in vain gives up after 20 s.
+const lasting = time.Minute
+
+// apiReason names an outage that no certificate explains.
+func apiReason(n snapshot.Node, state APIState) Reason {
+	p, runs := n.Process(apiServer)
+	lasts := runs && n.Clock.Sub(p.Started) > lasting
+	switch state {
+	case APIRefused:
+		switch {
+		case lasts:
+			return APIBlocked
+		case n.Units["kubelet"].Steady() && crashed.MatchString(n.Results["apiserver-log"].Output):
+			return APICrashing
+		default:
+			return APIServerRefused
+		}
+	case APITimeout:
+		e, _ := n.Endpoint(apiServer)
+		switch {
+		case e.Fingerprint != "" || reached(n, e.Address):
+			return APIServerNotReady
+		case runs || len(n.Processes) == 0:
+			return APIBlocked
+		default:
+			return APIServerRefused
+		}
+	case APINotReady:
+		return APIServerNotReady
+	case APIUnauthorized:
+		return APIRejectsClient
+	case APIExpired, APIUntrusted:
+		return APIServerUntrusted
+	case APIUsable, APIUnknown:
+	}
+	return APIUnusable
+}
+
+// reached reports whether the node's own probe of an endpoint was accepted by
+// TCP.
+func reached(n snapshot.Node, endpoint string) bool {
+	for _, p := range n.Probes {
+		if p.Endpoint == endpoint {
+			return p.Failed != snapshot.StageTCP && p.Failed != snapshot.StageResolve
+		}
+	}
+	return strings.Contains(n.Results["readyz"].Output, "TLS handshake timeout")
+}
+
+func apiEvidence(n snapshot.Node) string {
+	var parts []string
+	for _, name := range []string{"readyz", "apiserver-log", "kubelet-log"} {
+		if out := lastLines(n.Results[name].Output, 2); out != "" {
+			parts = append(parts, name+": "+out)
+		}
+	}
+	return strings.Join(parts, "\n")
+}
+
+// judgeEndpoints: from every node the endpoint of its kubelet leads to an API
+// server. It says nothing while no API server can be used.
+func (d *Diagnosis) judgeEndpoints(s snapshot.Snapshot) {
+	for _, n := range s.Nodes {
+		own, _ := n.Endpoint(apiServer)
+		for _, p := range n.Probes {
+			if p.Failed == "" || p.Failed == snapshot.StageAuth || p.Endpoint == own.Address {
+				continue
+			}
+			evidence := fmt.Sprintf("asked from %s, %s failed at %s: %s", n.Name, p.Endpoint, p.Failed, p.Error)
+			owner, direct := ownerOf(s, hostOf(p.Endpoint))
+			switch {
+			case p.Failed == snapshot.StageResolve:
+				d.find(NameResolutionFailed, n.Name, p.Endpoint, evidence)
+			case direct && d.ControlPlanes[owner.Name] == APIUsable:
+				d.find(APIBlocked, n.Name, p.Endpoint, evidence)
+			case !direct && d.anyUsable():
+				d.find(LoadBalancer, n.Name, p.Endpoint, evidence)
+			}
+		}
+	}
+}
+
+func (d *Diagnosis) anyUsable() bool {
+	for _, state := range d.ControlPlanes {
+		if state == APIUsable {
+			return true
+		}
+	}
+	return false
+}
+
+// judgeDriversView: what the driver sees of the API from outside. A driver behind
+// a bastion reaches nothing, which says nothing.
+func (d *Diagnosis) judgeDriversView(s snapshot.Snapshot) {
+	known := map[string]bool{}
+	complete := true
+	for _, n := range s.With(cluster.ControlPlane) {
+		c, _ := n.Certificate(certs.KindAPIServer)
+		e, _ := n.Endpoint(apiServer)
+		known[c.Fingerprint], known[e.Fingerprint] = true, true
+		complete = complete && n.Failure == nil && c.Fingerprint != ""
+	}
+	direct := false
+	for _, p := range s.Probes {
+		direct = direct || (p.Endpoint != s.Endpoint && p.Failed == "")
+	}
+	for _, p := range s.Probes {
+		switch {
+		case p.Fingerprint != "" && !known[p.Fingerprint] && complete:
+			evidence := fmt.Sprintf("asked from the driver, %s presents %s, which ends at %s, and no API server serves it",
+				p.Endpoint, short(p.Fingerprint), p.NotAfter.Format(time.RFC3339))
+			d.find(LoadBalancer, "", p.Endpoint, evidence)
+		case p.Endpoint == s.Endpoint && p.Failed != "" && p.Failed != snapshot.StageResolve && direct && d.anyUsable():
+			d.find(LoadBalancer, "", p.Endpoint, fmt.Sprintf("asked from the driver, %s failed at %s: %s", p.Endpoint, p.Failed, p.Error))
+		}
+	}
+}
+
+// judgeView reads what a usable API server says of nodes and static pods.
+func (d *Diagnosis) judgeView(s snapshot.Snapshot) {
+	v, ok := s.View()
+	if !ok {
+		return
+	}
+	for _, n := range s.Nodes {
+		if !n.Is(cluster.ControlPlane) && !n.Is(cluster.Worker) {
+			continue
+		}
+		switch ready, known := v.Nodes[n.KubernetesName]; {
+		case !known:
+			d.find(NodeNotRegistered, n.Name, n.KubernetesName, "the API server knows no node of this name")
+		case ready != "True":
+			d.find(NodeNotReady, n.Name, n.KubernetesName, "its Ready condition is "+ready)
+		}
+	}
+	for _, p := range v.StaticPods {
+		if p.Ready != "True" {
+			d.find(StaticPodNotReady, nodeOf(s, p.Node), p.Component, "its Ready condition is "+p.Ready)
+		}
+	}
+}
+
+// nodeOf is the inventory name of a node that the API server names.
+func nodeOf(s snapshot.Snapshot, kubernetesName string) string {
+	for _, n := range s.Nodes {
+		if n.KubernetesName == kubernetesName {
+			return n.Name
+		}
+	}
+	return kubernetesName
+}

@@ -1,0 +1,87 @@
+package diagnosis
+
+import "slices"
+
+// causes are what may bring a reason about: on the same node, and on
+// any node of the cluster.
+type causes struct{ node, anywhere []Reason }
+
+// brokenFiles are what keeps a component from starting or from being trusted.
+var brokenFiles = []Reason{DiskFull, UnknownAuthority, KeyMismatch, FileMissing, CertificateNotYetValid, CertificateUnreadable}
+
+// outage brings about what is seen of an API server that no expired certificate
+// explains; where one does, the finding is made with it.
+var outage = causes{
+	node: slices.Concat(
+		[]Reason{ClockSkew, CAMissing, AuthoritiesDiffer, ManifestMissing, ManifestInvalid}, brokenFiles,
+		[]Reason{LoopbackCertificateExpired, SANMissing, ContainerRuntimeDown, KubeletDown}),
+	anywhere: []Reason{EtcdMemberDown, EtcdNoQuorum},
+}
+
+// absence brings about a node that the API server misses.
+var absence = causes{
+	node: slices.Concat(
+		[]Reason{NodeUnreachable, ClockSkew, CAMissing, AuthoritiesDiffer, CAExpired}, brokenFiles,
+		[]Reason{KubeletClientExpired, ContainerRuntimeDown, KubeletDown, NameResolutionFailed, LoadBalancer, APIBlocked}),
+	anywhere: []Reason{SANMissing},
+}
+
+// consequences lists, for each reason that may be a symptom, what explains it.
+var consequences = map[Reason]causes{
+	UnknownAuthority: {node: []Reason{AuthoritiesDiffer}},
+	KeyMismatch:      {node: []Reason{AuthoritiesDiffer, UnknownAuthority}},
+
+	CAExpired:              {node: []Reason{ClockSkew}},
+	CertificateNotYetValid: {node: []Reason{ClockSkew}},
+	ServingExpired:         {node: []Reason{ClockSkew}},
+	EtcdExpired:            {node: []Reason{ClockSkew}},
+	KubeletClientExpired:   {node: []Reason{ClockSkew}},
+	ClientExpired:          {node: []Reason{ClockSkew}},
+	KubeletAccessExpired:   {node: []Reason{ClockSkew}},
+	FrontProxyExpired:      {node: []Reason{ClockSkew}},
+	KubeletServingExpired:  {node: []Reason{ClockSkew}},
+
+	ContainerRuntimeDown: {node: []Reason{DiskFull}},
+	KubeletDown:          {node: slices.Concat(brokenFiles, []Reason{CAMissing, KubeletClientExpired, ContainerRuntimeDown})},
+	EtcdMemberDown:       {node: slices.Concat(brokenFiles, []Reason{EtcdExpired, ContainerRuntimeDown, KubeletDown})},
+	EtcdNoQuorum: {
+		node:     slices.Concat([]Reason{ClockSkew}, brokenFiles),
+		anywhere: []Reason{EtcdExpired, EtcdMemberDown},
+	},
+
+	LoadBalancer:       {node: []Reason{ContainerRuntimeDown, KubeletDown}},
+	APICrashing:        outage,
+	APIServerRefused:   outage,
+	APIServerNotReady:  outage,
+	APIRejectsClient:   outage,
+	APIServerUntrusted: outage,
+
+	NodeNotRegistered: absence,
+	NodeNotReady:      absence,
+	StaticPodNotReady: {
+		node: slices.Concat(absence.node, []Reason{ManifestMissing, ManifestInvalid, ServingExpired, EtcdExpired, ClientExpired,
+			ServedCertificateStale, CredentialStale, LoopbackCertificateExpired, SANMissing, EtcdMemberDown, EtcdNoQuorum,
+			APICrashing, APIBlocked, APIServerRefused, APIServerNotReady, APIRejectsClient, APIServerUntrusted, APIUnusable, NodeNotReady}),
+	},
+}
+
+// explain marks each finding that another one brought about with that one's
+// reason: of several the one that stands highest in the table.
+func (d *Diagnosis) explain() {
+	for i := range d.Findings {
+		f := &d.Findings[i]
+		if f.Because != "" {
+			continue
+		}
+		may := consequences[f.Reason]
+		for _, cause := range d.Findings {
+			here := slices.Contains(may.node, cause.Reason) && cause.Node == f.Node
+			if !here && !slices.Contains(may.anywhere, cause.Reason) {
+				continue
+			}
+			if f.Because == "" || ranks[cause.Reason] < ranks[f.Because] {
+				f.Because = cause.Reason
+			}
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package diagnosis
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// judgeCertificate finds what is wrong with one certificate on disk by itself:
+// its dates and its key.
+func (d *Diagnosis) judgeCertificate(n snapshot.Node, c certs.Certificate, t Thresholds) {
+	row, known := certs.Lookup(c.Kind)
+	if !known {
+		return
+	}
+	status := c.StatusAt(n.Clock, row.Window(t.RenewBefore))
+	if row.Copy {
+		d.judgeCopy(n, c, status)
+		return
+	}
+	switch c.Key {
+	case certs.KeyMismatch:
+		d.find(KeyMismatch, n.Name, c.Label(), fmt.Sprintf("the private key of %s has another public half than the certificate (%s)", c.Path, short(c.PublicKey)))
+	case certs.KeyUnreadable:
+		d.find(CertificateUnreadable, n.Name, c.Label(), "the private key of "+c.Path+" cannot be read")
+	case certs.KeyMatches, certs.KeyMissing:
+	}
+	ended := fmt.Sprintf("%s ended at %s", c.Path, c.NotAfter.Format(time.RFC3339))
+	ends := fmt.Sprintf("%s ends at %s", c.Path, c.NotAfter.Format(time.RFC3339))
+	switch {
+	case status == certs.Valid:
+	case status == certs.NotYetValid:
+		d.find(CertificateNotYetValid, n.Name, c.Label(), fmt.Sprintf("%s begins at %s, the node's clock says %s",
+			c.Path, c.NotBefore.Format(time.RFC3339), n.Clock.Format(time.RFC3339)))
+	case status == certs.Expired && row.Approved:
+		d.find(CertificateUnapproved, n.Name, c.Label(), ended)
+	case status == certs.Expired && row.CA:
+		d.find(CAExpired, n.Name, c.Label(), ended)
+	case status == certs.Expired:
+		d.find(expired[row.Group], n.Name, c.Label(), ended)
+		d.Due[n.Name] = append(d.Due[n.Name], c.Kind)
+	case row.CA:
+		d.find(CAExpiring, n.Name, c.Label(), ends)
+	default:
+		d.find(CertificateExpiring, n.Name, c.Label(), ends)
+		d.Due[n.Name] = append(d.Due[n.Name], c.Kind)
+	}
+}
+
+// judgeCopy: what another program has copied from a file is still that file's
+// certificate, and valid.
+func (d *Diagnosis) judgeCopy(n snapshot.Node, c certs.Certificate, status certs.Status) {
+	if status != certs.Valid {
+		d.find(CopyStale, n.Name, c.Label(), fmt.Sprintf("%s is %s: it ends at %s", c.Path, status, c.NotAfter.Format(time.RFC3339)))
+		return
+	}
+	var original certs.Certificate
+	for _, o := range n.Certificates {
+		row, known := certs.Lookup(o.Kind)
+		if !known || o.Served || row.Copy || o.Subject != c.Subject {
+			continue
+		}
+		if o.Fingerprint == c.Fingerprint {
+			return
+		}
+		original = o
+	}
+	if original.Path != "" {
+		d.find(CopyStale, n.Name, c.Label(), fmt.Sprintf("%s (%s) is no longer %s (%s)", c.Path, short(c.Fingerprint), original.Path, short(original.Fingerprint)))
+	}
+}
+
+// short is the beginning of a fingerprint, enough to tell two apart.
+func short(fingerprint string) string { return fingerprint[:min(len(fingerprint), 12)] }
+
+// --- what must be there --------------------------------------------------------
+
+// required are the kinds without which a control plane does not work, whatever
+// the layout of etcd (Kubernetes documentation, "PKI certificates and
+// requirements"). The others are optional, or a kubelet makes them by itself.
+var required = []certs.Kind{
+	certs.KindAPIServer, "apiserver-kubelet-client", "front-proxy-client",
+	certs.KindAdmin, "controller-manager.conf", "scheduler.conf",
+}
+
+// requiredOfEtcd are those that kubeadm's own etcd needs beside its authority.
+var requiredOfEtcd = []certs.Kind{certs.KindEtcdServer, "etcd-peer", certs.KindAPIServerEtcdClient}
+
+// authorities are kubeadm's: the name below the PKI folder, and the kind.
+var authorities = []struct {
+	name string
+	kind certs.Kind
+}{{"ca", certs.KindCA}, {"front-proxy-ca", certs.KindFrontProxyCA}}
+
+// judgeFiles: what must be on the node for its role is there.
+func (d *Diagnosis) judgeFiles(n snapshot.Node) {
+	pki := n.Facts["pki-real"]
+	_, etcdServer := n.Certificate(certs.KindEtcdServer)
+	_, etcdCA := n.Certificate(certs.KindEtcdCA)
+	if n.Is(cluster.ControlPlane) {
+		for _, a := range authorities {
+			d.judgeAuthorityFiles(n, path.Join(pki, a.name))
+		}
+		// Kubeadm's own etcd; with an external one its authority has no key here.
+		if etcdServer {
+			d.judgeAuthorityFiles(n, path.Join(pki, "etcd/ca"))
+		}
+	}
+	for _, c := range n.Certificates {
+		if row, known := certs.Lookup(c.Kind); known && c.Key == certs.KeyMissing && !c.Served && (slices.Contains(required, c.Kind) || row.Outage != certs.NoOutage) {
+			d.find(FileMissing, n.Name, "the key of "+c.Label(), "the private key of "+c.Path+" does not exist")
+		}
+	}
+	if _, ok := n.Certificate(certs.KindCA); !ok {
+		return // the folder may lie elsewhere: what was not found there proves nothing
+	}
+	var kinds []certs.Kind
+	if n.Is(cluster.ControlPlane) {
+		kinds = append(kinds, required...)
+		if etcdCA && n.Is(cluster.Etcd) && (n.Kubeadm == nil || len(n.Kubeadm.EtcdEndpoints) == 0) {
+			if _, host := n.Certificate(certs.KindEtcdHostCA); !host {
+				kinds = append(kinds, requiredOfEtcd...)
+			}
+		}
+	}
+	for _, kind := range kinds {
+		row, known := certs.Lookup(kind)
+		if !known {
+			continue
+		}
+		dir := n.Facts["pki"]
+		if row.Base == certs.Config {
+			dir = n.Facts["config-dir"]
+		}
+		if file := path.Join(dir, row.Path); !has(n, kind, file) {
+			d.find(FileMissing, n.Name, file, file+" does not exist")
+		}
+	}
+	if n.Is(cluster.ControlPlane) || n.Is(cluster.Worker) {
+		d.judgeKubeletFiles(n)
+	}
+	if member := path.Join(n.Facts["etcd-dir"], "member-"+n.Name+".pem"); n.Is(cluster.Etcd) && !has(n, "", member) {
+		if c, others := n.Certificate(certs.KindEtcdMember); others && strings.HasPrefix(path.Base(c.Path), "member-") {
+			d.find(FileMissing, n.Name, member, member+" does not exist, and that of another member does")
+		}
+	}
+}
+
+func (d *Diagnosis) judgeAuthorityFiles(n snapshot.Node, file string) {
+	name := strings.TrimPrefix(file, n.Facts["pki-real"]+"/")
+	_, cert := n.Digests[file+".crt"]
+	_, key := n.Digests[file+".key"]
+	switch {
+	case !cert:
+		d.find(CAMissing, n.Name, name, file+".crt does not exist")
+	case !key:
+		d.find(CAKeyMissing, n.Name, name, file+".key does not exist")
+	}
+}
+
+// judgeKubeletFiles: kubelet.conf, and the certificate it refers to. A kubelet
+// that is about to bootstrap has neither.
+func (d *Diagnosis) judgeKubeletFiles(n snapshot.Node) {
+	conf := path.Join(n.Facts["config-dir"], "kubelet.conf")
+	i := slices.IndexFunc(n.Kubeconfigs, func(k snapshot.Kubeconfig) bool { return k.Path == conf })
+	bootstrapping := slices.ContainsFunc(n.Kubeconfigs, func(k snapshot.Kubeconfig) bool { return path.Base(k.Path) == "bootstrap-kubelet.conf" })
+	switch {
+	case bootstrapping:
+	case i < 0 && !has(n, certs.KindKubeletConf, conf):
+		d.find(FileMissing, n.Name, conf, conf+" does not exist")
+	case i >= 0 && path.Base(n.Kubeconfigs[i].ClientCertificateFile) == "kubelet-client-current.pem":
+		if file := n.Kubeconfigs[i].ClientCertificateFile; !has(n, certs.KindKubeletClient, file) {
+			d.find(FileMissing, n.Name, file, conf+" refers to "+file+", which does not exist")
+		}
+	}
+}
+
+// has reports whether a file is on the node: its certificate, its kubeconfig, or
+// the file without a certificate in it.
+func has(n snapshot.Node, kind certs.Kind, file string) bool {
+	if _, ok := n.Certificate(kind); ok {
+		return true
+	}
+	return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool { return c.Path == file }) ||
+		slices.ContainsFunc(n.Kubeconfigs, func(k snapshot.Kubeconfig) bool { return k.Path == file }) ||
+		slices.ContainsFunc(n.Unreadable, func(u snapshot.Unreadable) bool { return u.Path == file })
+}

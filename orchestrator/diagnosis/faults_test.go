@@ -1,0 +1,620 @@
+package diagnosis_test
+
+import (
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// fault is one thing that is broken in an otherwise healthy cluster: its cause is
+// the primary finding, and whatever else is found is explained by it.
+type fault struct {
+	name  string
+	of    cluster.Cluster
+	edits []tc.Edit
+
+	route diagnosis.Route
+	// causes are the findings that nothing explains, the primary one first.
+	causes []diagnosis.Reason
+	// follow are the consequences, each with what brought it about.
+	follow map[diagnosis.Reason]diagnosis.Reason
+}
+
+const kubeletConf = "/etc/kubernetes/kubelet.conf"
+
+// Edits that several rows share.
+var (
+	notReady = func(node string) tc.Edit {
+		return tc.View(func(v *snapshot.View) { v.Nodes[node] = "Unknown" })
+	}
+	unauthorized = tc.Unusable(1, tc.SaysUnauthorized)
+	timeout      = tc.Unusable(1, "Unable to connect to the server: net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)")
+)
+
+func disk(d snapshot.Disk) tc.NodeEdit {
+	return func(n *snapshot.Node) { n.Disks["/var"] = d }
+}
+
+func output(name, text string) tc.NodeEdit {
+	return func(n *snapshot.Node) { n.Results[name] = snapshot.Result{Output: text} }
+}
+
+func runtimeDown(n *snapshot.Node) {
+	n.Units["containerd"] = snapshot.Unit{Active: "failed", Sub: "failed"}
+}
+
+// without removes the certificates of a kind, and kubeconfigs of that name.
+func without(kinds ...certs.Kind) tc.NodeEdit {
+	return func(n *snapshot.Node) {
+		n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool { return slices.Contains(kinds, c.Kind) })
+		n.Kubeconfigs = slices.DeleteFunc(n.Kubeconfigs, func(k snapshot.Kubeconfig) bool {
+			return slices.Contains(kinds, certs.Classify(certs.Config, k.Path[len("/etc/kubernetes/"):]))
+		})
+	}
+}
+
+func key(state certs.KeyState, kinds ...certs.Kind) tc.NodeEdit {
+	return tc.Files(func(c *certs.Certificate) { c.Key = state }, kinds...)
+}
+
+func servedOnLoopback(end time.Time) tc.NodeEdit {
+	return func(n *snapshot.Node) {
+		for i := range n.Certificates {
+			if n.Certificates[i].Kind == "kube-apiserver-loopback" {
+				n.Certificates[i].NotAfter = end
+			}
+		}
+	}
+}
+
+// foreign lets another authority have signed the certificates of these kinds.
+func foreign(kinds ...certs.Kind) tc.NodeEdit {
+	return tc.Files(func(c *certs.Certificate) { c.SignedBy = "" }, kinds...)
+}
+
+// otherCA puts another authority's certificate in the place of the cluster's.
+func otherCA(n *snapshot.Node) {
+	for i := range n.Certificates {
+		switch c := &n.Certificates[i]; {
+		case c.Kind == certs.KindCA:
+			c.Fingerprint = "another authority"
+		case c.SignedBy == certs.KubernetesCA:
+			c.SignedBy = ""
+		}
+	}
+	n.Digests[tc.PKI+"/ca.crt"] = "sum of another"
+}
+
+// kubeadmEtcd moves etcd's certificates to where kubeadm keeps those of its own.
+func kubeadmEtcd(n *snapshot.Node) {
+	kinds := map[certs.Kind]certs.Kind{certs.KindEtcdHostCA: certs.KindEtcdCA, certs.KindEtcdMember: certs.KindEtcdServer, certs.KindEtcdAdmin: "etcd-peer"}
+	for i := range n.Certificates {
+		if kind, ok := kinds[n.Certificates[i].Kind]; ok && !n.Certificates[i].Served {
+			row, _ := certs.Lookup(kind)
+			n.Certificates[i].Kind, n.Certificates[i].Path, n.Certificates[i].SignedBy = kind, tc.PKI+"/"+row.Path, row.Signer
+		}
+	}
+	client := n.Certificates[0]
+	client.Kind, client.Path, client.SignedBy = certs.KindAPIServerEtcdClient, tc.PKI+"/apiserver-etcd-client.crt", certs.EtcdCA
+	n.Certificates = append(n.Certificates, client)
+	n.Digests[tc.PKI+"/etcd/ca.crt"], n.Digests[tc.PKI+"/etcd/ca.key"] = "1", "2"
+	n.Kubeadm.EtcdEndpoints = nil
+	delete(n.Units, "etcd")
+	n.Endpoints = slices.DeleteFunc(n.Endpoints, func(e snapshot.Endpoint) bool { return e.Name == "etcd-peer" })
+	tc.Serving("etcd", certs.KindEtcdServer)(n)
+}
+
+// copied puts what another program has copied beside the member's certificate.
+func copied(fingerprint string, end time.Time) tc.NodeEdit {
+	return func(n *snapshot.Node) {
+		for _, row := range certs.Table() {
+			if row.Copy {
+				n.Certificates = append(n.Certificates, certs.Certificate{
+					Kind: row.Kind, Path: "/copy", Subject: "CN=" + string(certs.KindEtcdMember), Fingerprint: fingerprint, NotAfter: end, NotBefore: tc.Now.Add(-tc.Day),
+				})
+				return
+			}
+		}
+	}
+}
+
+func faults() []fault {
+	single, ha := tc.Single(), tc.HA()
+	one := func(r diagnosis.Reason) []diagnosis.Reason { return []diagnosis.Reason{r} }
+	type follow = map[diagnosis.Reason]diagnosis.Reason
+	return []fault{
+		// --- the ground ------------------------------------------------------------
+		{
+			name: "a file system without room", of: single,
+			edits: []tc.Edit{tc.On("cp1", disk(snapshot.Disk{FreeKiB: 64<<10 - 1, SizeKiB: 1 << 20, FreeInodes: 100}), tc.Stopped("etcd"), tc.Refused())},
+			route: diagnosis.Refuse, causes: one(diagnosis.DiskFull),
+			follow: follow{diagnosis.EtcdMemberDown: diagnosis.DiskFull, diagnosis.EtcdNoQuorum: diagnosis.DiskFull, diagnosis.APIServerRefused: diagnosis.DiskFull},
+		},
+		{
+			name: "a file system without inodes", of: single,
+			edits: []tc.Edit{tc.On("w1", disk(snapshot.Disk{FreeKiB: 1 << 20, SizeKiB: 1 << 20, FreeInodes: 0}))},
+			route: diagnosis.Refuse, causes: one(diagnosis.DiskFull),
+		},
+		{
+			name: "a file system that counts no inodes has room", of: single,
+			edits: []tc.Edit{tc.On("w1", disk(snapshot.Disk{FreeKiB: 64 << 10, SizeKiB: 1 << 20, FreeInodes: -1}))},
+			route: diagnosis.None,
+		},
+		{
+			name: "a clock that is two years ahead: what it calls expired is not", of: single,
+			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) { n.Clock = n.Clock.Add(730 * tc.Day) })},
+			route: diagnosis.Refuse, causes: one(diagnosis.ClockSkew),
+			follow: follow{diagnosis.KubeletClientExpired: diagnosis.ClockSkew, diagnosis.KubeletServingExpired: diagnosis.ClockSkew},
+		},
+
+		// --- authorities -----------------------------------------------------------
+		{
+			name: "another authority's certificate in the place of the cluster's", of: single,
+			edits: []tc.Edit{tc.On("cp1", otherCA, key(certs.KeyMismatch, certs.KindCA), unauthorized)},
+			route: diagnosis.Refuse, causes: one(diagnosis.UnknownAuthority),
+			follow: follow{diagnosis.KeyMismatch: diagnosis.UnknownAuthority, diagnosis.APIRejectsClient: diagnosis.UnknownAuthority},
+		},
+		{
+			name: "another authority on one of three control planes", of: ha,
+			edits: []tc.Edit{tc.On("cp1", otherCA)},
+			route: diagnosis.Refuse, causes: one(diagnosis.AuthoritiesDiffer),
+			follow: follow{diagnosis.UnknownAuthority: diagnosis.AuthoritiesDiffer},
+		},
+		{
+			name: "another authority on a worker", of: single,
+			edits: []tc.Edit{tc.On("w1", otherCA), notReady("w1")},
+			route: diagnosis.Refuse, causes: one(diagnosis.UnknownAuthority),
+			follow: follow{diagnosis.NodeNotReady: diagnosis.UnknownAuthority},
+		},
+		{
+			name: "the same authority in a file with one line more", of: ha,
+			edits: []tc.Edit{tc.On("cp2", func(n *snapshot.Node) { n.Digests[tc.PKI+"/ca.crt"] = "sum of more" })},
+			route: diagnosis.None,
+		},
+		{
+			name: "one certificate that another authority signed", of: single,
+			edits: []tc.Edit{tc.On("cp1", foreign(frontProxyClient))},
+			route: diagnosis.Refuse, causes: one(diagnosis.UnknownAuthority),
+		},
+		{
+			name: "nobody verified any signature", of: single,
+			edits: []tc.Edit{tc.Everywhere(func(n *snapshot.Node) {
+				for i := range n.Certificates {
+					n.Certificates[i].SignedBy = ""
+				}
+			})},
+			route: diagnosis.None,
+		},
+		{
+			name: "a kubeconfig that trusts another authority", of: single,
+			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) { n.Kubeconfigs[0].CAFingerprint = "another" }), notReady("w1")},
+			route: diagnosis.Refuse, causes: one(diagnosis.UnknownAuthority),
+			follow: follow{diagnosis.NodeNotReady: diagnosis.UnknownAuthority},
+		},
+		{
+			name: "root's own kubeconfig may be of another cluster", of: single,
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) {
+				n.Kubeconfigs = append(n.Kubeconfigs, snapshot.Kubeconfig{Path: "/root/.kube/config", Server: "https://elsewhere:6443", CAFingerprint: "another"})
+			})},
+			route: diagnosis.None,
+		},
+		{
+			name: "somebody else's certificate on the API server's port", of: single,
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) {
+				for i := range n.Certificates {
+					if c := &n.Certificates[i]; c.Kind == "kube-apiserver" {
+						c.SignedBy, c.Fingerprint = "", "another"
+					}
+				}
+			}, tc.Unusable(1, "x509: certificate signed by unknown authority"))},
+			route: diagnosis.Refuse, causes: one(diagnosis.UnknownAuthority),
+			follow: follow{diagnosis.APIServerUntrusted: diagnosis.UnknownAuthority},
+		},
+		{
+			name: "a certificate and another's key", of: single,
+			edits: []tc.Edit{tc.On("cp1", key(certs.KeyMismatch, certs.KindAPIServer), tc.Refused(),
+				output("apiserver-log", `E0301 run.go:72] "command failed" err="tls: private key does not match public key"`))},
+			route: diagnosis.Refuse, causes: one(diagnosis.KeyMismatch),
+			follow: follow{diagnosis.APICrashing: diagnosis.KeyMismatch},
+		},
+		{
+			name: "an authority that ends before what it signed", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(100*tc.Day, certs.KindFrontProxyCA))},
+			route: diagnosis.None, causes: one(diagnosis.CAExpiresFirst),
+		},
+
+		// --- files -----------------------------------------------------------------
+		{
+			name: "the API server's certificate is gone", of: single,
+			edits: []tc.Edit{tc.On("cp1", without(certs.KindAPIServer), tc.Refused(), output("apiserver-log", "Error: open apiserver.crt: no such file"))},
+			route: diagnosis.Refuse, causes: one(diagnosis.FileMissing),
+			follow: follow{diagnosis.APICrashing: diagnosis.FileMissing},
+		},
+		{
+			name: "the API server's key is gone", of: single,
+			edits: []tc.Edit{tc.On("cp1", key(certs.KeyMissing, certs.KindAPIServer))},
+			route: diagnosis.Refuse, causes: one(diagnosis.FileMissing),
+		},
+		{
+			name: "a kubeconfig of the control plane is gone", of: single,
+			edits: []tc.Edit{tc.On("cp1", without(controllerManager))},
+			route: diagnosis.Refuse, causes: one(diagnosis.FileMissing),
+		},
+		{
+			name: "a kubeconfig that nobody needs is gone", of: single,
+			edits: []tc.Edit{tc.On("cp1", without("super-admin.conf"))},
+			route: diagnosis.None,
+		},
+		{
+			name: "a worker's kubelet.conf is gone", of: single,
+			edits: []tc.Edit{tc.On("w1", without(certs.KindKubeletConf), tc.CrashLoop()), notReady("w1")},
+			route: diagnosis.Refuse, causes: one(diagnosis.FileMissing),
+			follow: follow{diagnosis.KubeletDown: diagnosis.FileMissing, diagnosis.NodeNotReady: diagnosis.FileMissing},
+		},
+		{
+			name: "a kubelet that is about to bootstrap needs no kubelet.conf", of: single,
+			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) { n.Kubeconfigs[0].Path = "/etc/kubernetes/bootstrap-kubelet.conf" })},
+			route: diagnosis.None,
+		},
+		{
+			name: "what kubelet.conf refers to is gone", of: single,
+			edits: []tc.Edit{tc.On("w1", without(certs.KindKubeletClient), tc.CrashLoop())},
+			route: diagnosis.Refuse, causes: one(diagnosis.FileMissing), follow: follow{diagnosis.KubeletDown: diagnosis.FileMissing},
+		},
+		{
+			name: "an etcd member's own certificate is gone, another's is there", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.Path = tc.EtcdPKI + "/member-other.pem" }, certs.KindEtcdMember))},
+			route: diagnosis.Refuse, causes: one(diagnosis.FileMissing),
+		},
+		{name: "etcd as kubeadm's own static pod", of: single, edits: []tc.Edit{tc.On("cp1", kubeadmEtcd)}, route: diagnosis.None},
+		{
+			name: "a certificate of kubeadm's own etcd is gone", of: single,
+			edits: []tc.Edit{tc.On("cp1", kubeadmEtcd, without("etcd-peer"))},
+			route: diagnosis.Refuse, causes: one(diagnosis.FileMissing),
+		},
+		{
+			name: "the key of kubeadm's own etcd authority is gone", of: single,
+			edits: []tc.Edit{tc.On("cp1", kubeadmEtcd, func(n *snapshot.Node) { delete(n.Digests, tc.PKI+"/etcd/ca.key") })},
+			route: diagnosis.Refuse, causes: one(diagnosis.CAKeyMissing),
+		},
+		{
+			name: "where no authority was found, nothing is said to be missing", of: single,
+			edits: []tc.Edit{tc.On("cp1", without(certs.KindCA, certs.KindAPIServer))},
+			route: diagnosis.None,
+		},
+		{
+			name: "a key that cannot be read", of: single,
+			edits: []tc.Edit{tc.On("cp1", key(certs.KeyUnreadable, certs.KindAdmin))},
+			route: diagnosis.Refuse, causes: one(diagnosis.CertificateUnreadable),
+		},
+		{
+			name: "the manifest is no YAML", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Refused(), output("kubelet-log",
+				`"Could not process manifest file" err="/etc/kubernetes/manifests/kube-apiserver.yaml: couldn't parse as pod(yaml: line 13: did not find expected key), please check config file"`))},
+			route: diagnosis.Refuse, causes: one(diagnosis.ManifestInvalid),
+			follow: follow{diagnosis.APIServerRefused: diagnosis.ManifestInvalid},
+		},
+
+		// --- what is in use ----------------------------------------------------------
+		{
+			name: "the served certificate has expired, the file is fresh", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Renewed(certs.KindAPIServer), func(n *snapshot.Node) {
+				for i := range n.Certificates {
+					if n.Certificates[i].Kind == "kube-apiserver" {
+						n.Certificates[i].NotAfter = tc.Now.Add(-tc.Day)
+					}
+				}
+			}, tc.Unusable(1, tc.SaysExpired))},
+			route: diagnosis.Recover, causes: one(diagnosis.ServedCertificateStale),
+			follow: follow{diagnosis.APIUnusable: diagnosis.ServedCertificateStale},
+		},
+		{
+			name: "a kubelet serves an older certificate: no run mends it", of: single,
+			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) {
+				n.Endpoints = append(n.Endpoints, snapshot.Endpoint{Name: "kubelet", Address: "10.0.0.2:10250", Fingerprint: "older"})
+			})},
+			route: diagnosis.None, causes: one(diagnosis.ServedCertificateStale),
+		},
+		{
+			name: "the controller manager runs since before its kubeconfig was written", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.File.Modified = tc.Now.Add(-9*tc.Day + 2*time.Second) }, controllerManager))},
+			route: diagnosis.Renew, causes: one(diagnosis.CredentialStale),
+		},
+		{
+			name: "the controller manager started as its kubeconfig was written", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.File.Modified = tc.Now.Add(-9*tc.Day + time.Second) }, controllerManager))},
+			route: diagnosis.None,
+		},
+		{
+			name: "the API server's own certificate in memory has expired", of: single,
+			edits: []tc.Edit{tc.On("cp1", servedOnLoopback(tc.Now.Add(-time.Hour)), tc.Unusable(1, tc.SaysNotReady))},
+			route: diagnosis.Refuse, causes: one(diagnosis.LoopbackCertificateExpired),
+			follow: follow{diagnosis.APIServerNotReady: diagnosis.LoopbackCertificateExpired},
+		},
+		{
+			name: "the API server's own certificate in memory ends soon", of: single,
+			edits: []tc.Edit{tc.On("cp1", servedOnLoopback(tc.Now.Add(tc.Day)))},
+			route: diagnosis.None, causes: one(diagnosis.LoopbackCertificateExpiring),
+		},
+		{
+			name: "a worker asks by a name that no API server's certificate has", of: ha,
+			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) { n.Kubeconfigs[0].Server = "https://lb.example.com:8443" }), notReady("w1")},
+			route: diagnosis.Refuse, causes: slices.Repeat(one(diagnosis.SANMissing), 3),
+			follow: follow{diagnosis.NodeNotReady: diagnosis.SANMissing},
+		},
+		{
+			name: "a name that a star covers, in capitals", of: single,
+			edits: []tc.Edit{
+				tc.On("w1", func(n *snapshot.Node) { n.Kubeconfigs[0].Server = "https://LB.Example.com:8443" }),
+				tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.SANs = append(c.SANs, "*.example.com") }, certs.KindAPIServer)),
+			},
+			route: diagnosis.None,
+		},
+		{
+			name: "a worker asks one control plane by its address: the others need no such name", of: ha,
+			edits: []tc.Edit{
+				tc.On("w1", func(n *snapshot.Node) { n.Kubeconfigs[0].Server = "https://10.9.9.1:6443" }),
+				tc.On("cp1", func(n *snapshot.Node) { n.Address = "10.9.9.1" }),
+				tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.SANs = append(c.SANs, "10.9.9.1") }, certs.KindAPIServer)),
+			},
+			route: diagnosis.None,
+		},
+		{
+			name: "kubeadm's configuration has one name more than the certificate", of: single,
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { n.Kubeadm.CertSANs = append(n.Kubeadm.CertSANs, "new.example.com") })},
+			route: diagnosis.None, causes: one(diagnosis.SANPending),
+		},
+
+		{
+			name: "a copy of a certificate that was renewed since", of: single,
+			edits: []tc.Edit{tc.On("cp1", copied("older", tc.Now.Add(100*tc.Day)))},
+			route: diagnosis.None, causes: one(diagnosis.CopyStale),
+		},
+		{
+			name: "a copy that has expired is not due", of: single,
+			edits: []tc.Edit{tc.On("cp1", copied("older", tc.Now.Add(-tc.Day)))},
+			route: diagnosis.None, causes: one(diagnosis.CopyStale),
+		},
+		{
+			name: "a copy that is the certificate", of: single,
+			edits: []tc.Edit{tc.On("cp1", copied("first cp1:"+tc.EtcdPKI+"/member-cp1.pem", tc.Now.Add(100*tc.Day)))},
+			route: diagnosis.None,
+		},
+		{
+			name: "one authority in two places", of: single,
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) {
+				ca, _ := n.Certificate(certs.KindEtcdHostCA)
+				ca.Kind, ca.Path = certs.KindEtcdCA, tc.PKI+"/etcd/ca.crt"
+				n.Certificates = append(n.Certificates, ca)
+			}, tc.Files(func(c *certs.Certificate) { c.SignedBy = certs.EtcdCA }, certs.KindEtcdMember))},
+			route: diagnosis.None,
+		},
+
+		// --- components ----------------------------------------------------------------
+		{
+			name: "the container runtime is down", of: single,
+			edits: []tc.Edit{tc.On("w1", runtimeDown, tc.CrashLoop(), tc.Fault("127.0.0.1:6443", snapshot.StageTCP, "refused")), notReady("w1")},
+			route: diagnosis.Refuse, causes: one(diagnosis.ContainerRuntimeDown),
+			follow: follow{
+				diagnosis.KubeletDown: diagnosis.ContainerRuntimeDown, diagnosis.NodeNotReady: diagnosis.ContainerRuntimeDown,
+				diagnosis.LoadBalancer: diagnosis.ContainerRuntimeDown,
+			},
+		},
+		{
+			name: "of two container runtimes one is enough", of: single,
+			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) { n.Units["crio"] = snapshot.Unit{Active: "inactive", Sub: "dead"} })},
+			route: diagnosis.None,
+		},
+		{
+			name: "the kubelet was stopped, and with it the API server", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Stopped("kubelet"), tc.Refused(), output("apiserver-log", "Error: of yesterday"))},
+			route: diagnosis.Refuse, causes: one(diagnosis.KubeletDown),
+			follow: follow{diagnosis.APIServerRefused: diagnosis.KubeletDown},
+		},
+		{
+			name: "etcd was stopped", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Stopped("etcd"), tc.Stopped("etcd-peer"), tc.Refused(), output("apiserver-log", "F0301 12:00:00 instance.go:226] Error creating leases: context deadline exceeded"))},
+			route: diagnosis.Refuse, causes: one(diagnosis.EtcdMemberDown),
+			follow: follow{diagnosis.EtcdNoQuorum: diagnosis.EtcdMemberDown, diagnosis.APICrashing: diagnosis.EtcdMemberDown},
+		},
+		{
+			name: "one of three etcd members is down: nothing is renewed meanwhile", of: ha,
+			edits: []tc.Edit{tc.On("cp2", tc.Stopped("etcd"), tc.Stopped("etcd-peer")), tc.On("cp1", tc.Renewed(certs.KindAPIServer), tc.Serving("kube-apiserver", certs.KindAPIServer))},
+			route: diagnosis.Refuse, causes: one(diagnosis.EtcdMemberDown),
+		},
+		{
+			name: "two of three etcd members are down", of: ha,
+			edits: []tc.Edit{
+				tc.On("cp1,cp2,cp3", tc.Unusable(1, tc.SaysNotReady)),
+				tc.On("cp3", func(n *snapshot.Node) { n.Etcd.Healthy, n.Etcd.Error = false, "no leader" }),
+				tc.On("cp1,cp2", tc.Stopped("etcd"), tc.Stopped("etcd-peer")),
+			},
+			route: diagnosis.Refuse, causes: slices.Repeat(one(diagnosis.EtcdMemberDown), 2),
+			follow: follow{diagnosis.EtcdNoQuorum: diagnosis.EtcdMemberDown, diagnosis.APIServerNotReady: diagnosis.EtcdMemberDown},
+		},
+		{
+			name: "every member runs, and none leads", of: ha,
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", tc.Unusable(1, tc.SaysNotReady), func(n *snapshot.Node) { n.Etcd.Healthy, n.Etcd.Error = false, "no leader" })},
+			route: diagnosis.Refuse, causes: one(diagnosis.EtcdNoQuorum),
+			follow: follow{diagnosis.APIServerNotReady: diagnosis.EtcdNoQuorum},
+		},
+		{
+			name: "etcd does not trust who asks for its health, and the API server does well", of: single,
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { n.Etcd = &snapshot.Etcd{Error: "tls: bad certificate"} })},
+			route: diagnosis.None,
+		},
+		{
+			name: "etcd's certificate has expired: its member is not down", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindEtcdMember), tc.Refused(), func(n *snapshot.Node) { n.Etcd = &snapshot.Etcd{Error: "certificate has expired"} })},
+			route: diagnosis.Recover, causes: one(diagnosis.EtcdExpired),
+			follow: follow{diagnosis.EtcdNoQuorum: diagnosis.EtcdExpired, diagnosis.APIUnusable: diagnosis.EtcdExpired},
+		},
+
+		// --- how the API answers ---------------------------------------------------------
+		{
+			name: "a flag that the API server does not know", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Refused(), output("apiserver-log", "Error: unknown flag: --no-such-flag"))},
+			route: diagnosis.Refuse, causes: one(diagnosis.APICrashing),
+		},
+		{
+			name: "a packet filter before a running API server", of: single,
+			edits: []tc.Edit{tc.On("cp1", timeout, tc.Fault("10.0.0.1:6443", snapshot.StageTCP, "timed out"), func(n *snapshot.Node) {
+				n.Endpoints[len(n.Endpoints)-1] = snapshot.Endpoint{Name: "kube-apiserver", Address: "10.0.0.1:6443", Error: "errno=110"}
+			})},
+			route: diagnosis.Refuse, causes: one(diagnosis.APIBlocked),
+		},
+		{
+			name: "a packet filter that refuses, before an API server that runs for days", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Unusable(1, tc.SaysRefused))},
+			route: diagnosis.Refuse, causes: one(diagnosis.APIBlocked),
+		},
+		{
+			name: "a packet filter on the way from a worker", of: single,
+			edits: []tc.Edit{tc.On("w1", tc.Fault("10.0.0.1:6443", snapshot.StageTCP, "timed out")), notReady("w1")},
+			route: diagnosis.Refuse, causes: one(diagnosis.APIBlocked),
+			follow: follow{diagnosis.NodeNotReady: diagnosis.APIBlocked},
+		},
+		{
+			name: "an API server that hangs", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Unusable(1, "net/http: TLS handshake timeout"), tc.Fault("10.0.0.1:6443", snapshot.StageTLS, "timed out"), func(n *snapshot.Node) {
+				n.Endpoints[len(n.Endpoints)-1] = snapshot.Endpoint{Name: "kube-apiserver", Address: "10.0.0.1:6443", Error: "errno=110"}
+			})},
+			route: diagnosis.Refuse, causes: one(diagnosis.APIServerNotReady),
+		},
+		{
+			name: "an address behind which nothing runs and nothing answers", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Refused(), timeout, tc.Fault("10.0.0.1:6443", snapshot.StageTCP, "timed out"))},
+			route: diagnosis.Refuse, causes: one(diagnosis.APIServerRefused),
+		},
+		{
+			name: "an API server that is not ready, with every certificate fresh", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Unusable(1, "[+]ping ok\n[-]poststarthook/rbac failed\nreadyz check failed"))},
+			route: diagnosis.Refuse, causes: one(diagnosis.APIServerNotReady),
+		},
+		{
+			name: "an API server that trusts no administrator", of: single,
+			edits: []tc.Edit{tc.On("cp1", unauthorized)},
+			route: diagnosis.Refuse, causes: one(diagnosis.APIRejectsClient),
+		},
+		{
+			name: "a name without an address", of: single,
+			edits: []tc.Edit{tc.On("w1", tc.Fault("kubernetes.example.com:6443", snapshot.StageResolve, "no such host"), func(n *snapshot.Node) {
+				n.Kubeconfigs[0].Server = "https://kubernetes.example.com:6443"
+			}), tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.SANs = append(c.SANs, "kubernetes.example.com") }, certs.KindAPIServer)), notReady("w1")},
+			route: diagnosis.Refuse, causes: one(diagnosis.NameResolutionFailed),
+			follow: follow{diagnosis.NodeNotReady: diagnosis.NameResolutionFailed},
+		},
+		{
+			name: "the proxy beside a kubelet leads nowhere", of: single,
+			edits: []tc.Edit{tc.On("w1", tc.Fault("127.0.0.1:6443", snapshot.StageTLS, "unexpected EOF")), notReady("w1")},
+			route: diagnosis.Refuse, causes: one(diagnosis.LoadBalancer),
+			follow: follow{diagnosis.NodeNotReady: diagnosis.LoadBalancer},
+		},
+		{
+			name: "no API server answers: what stands before them is not at fault", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Refused()), tc.On("w1", tc.Fault("127.0.0.1:6443", snapshot.StageTLS, "unexpected EOF"))},
+			route: diagnosis.Refuse, causes: one(diagnosis.APIServerRefused),
+		},
+
+		// --- the driver's view -------------------------------------------------------------
+		{
+			name: "a driver behind a bastion", of: single,
+			edits: []tc.Edit{func(s *snapshot.Snapshot) {
+				s.Endpoint = "lb:8443"
+				s.Probes = []snapshot.Probe{{Endpoint: "lb:8443", Failed: snapshot.StageResolve}, {Endpoint: "10.0.0.1:6443", Failed: snapshot.StageTCP}}
+			}},
+			route: diagnosis.None,
+		},
+		{
+			name: "the load balancer does not answer the driver, the API server does", of: single,
+			edits: []tc.Edit{func(s *snapshot.Snapshot) {
+				s.Endpoint = "lb:8443"
+				s.Probes = []snapshot.Probe{{Endpoint: "lb:8443", Failed: snapshot.StageTCP, Error: "refused"}, {Endpoint: "10.0.0.1:6443"}}
+			}},
+			route: diagnosis.Refuse, causes: one(diagnosis.LoadBalancer),
+		},
+		{
+			name: "the driver is shown a certificate that no API server has", of: single,
+			edits: []tc.Edit{func(s *snapshot.Snapshot) {
+				s.Probes = []snapshot.Probe{{Endpoint: "10.0.0.1:6443", Fingerprint: "another"}}
+			}},
+			route: diagnosis.Refuse, causes: one(diagnosis.LoadBalancer),
+		},
+		{
+			name: "the driver is shown the certificate of the API server", of: single,
+			edits: []tc.Edit{func(s *snapshot.Snapshot) {
+				cp1, _ := s.Node("cp1")
+				c, _ := cp1.Certificate(certs.KindAPIServer)
+				s.Probes = []snapshot.Probe{{Endpoint: "10.0.0.1:6443", Fingerprint: c.Fingerprint}}
+			}},
+			route: diagnosis.None,
+		},
+	}
+}
+
+// One thing is broken: the primary finding is its cause, and nothing is found
+// that is neither the cause nor explained by it.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	for _, row := range faults() {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			d := diagnosis.Diagnose(tc.Healthy(row.of, row.edits...), diagnosis.DefaultThresholds())
+			if d.Route != row.route {
+				t.Errorf("route is %s, want %s (%s)", d.Route, row.route, d.Verdict)
+			}
+			var causes []diagnosis.Reason
+			follow := map[diagnosis.Reason]diagnosis.Reason{}
+			for _, f := range d.Findings {
+				if f.Because == "" {
+					causes = append(causes, f.Reason)
+				} else {
+					follow[f.Reason] = f.Because
+				}
+				if f.Evidence == "" {
+					t.Errorf("%s has no evidence", f.Reason)
+				}
+			}
+			if !slices.Equal(causes, row.causes) {
+				t.Errorf("causes are %v, want %v\n%+v", causes, row.causes, d.Findings)
+			}
+			if !maps.Equal(follow, row.follow) {
+				t.Errorf("consequences are %v, want %v", follow, row.follow)
+			}
+			primary, found := d.Primary()
+			if found != (len(row.causes) > 0) || (found && primary.Reason != row.causes[0]) || d.PrimaryReason != primary.Reason {
+				t.Errorf("the primary finding is %q (%q in the document), want the first of %v", primary.Reason, d.PrimaryReason, row.causes)
+			}
+		})
+	}
+}
+
+// Every code of the table is found in some situation; those that the driver
+// finds before it has a snapshot are named here.
+func TestEveryReasonIsFound(t *testing.T) {
+	t.Parallel()
+	found := map[diagnosis.Reason]bool{diagnosis.KubesprayNotFound: true}
+	note := func(c cluster.Cluster, edits []tc.Edit) {
+		for _, f := range diagnosis.Diagnose(tc.Healthy(c, edits...), diagnosis.DefaultThresholds()).Findings {
+			found[f.Reason] = true
+		}
+	}
+	for _, row := range situations() {
+		note(row.of, row.edits)
+	}
+	for _, row := range faults() {
+		note(row.of, row.edits)
+	}
+	for _, r := range diagnosis.Reasons() {
+		if !found[r] {
+			t.Errorf("no situation gives %s", r)
+		}
+	}
+}

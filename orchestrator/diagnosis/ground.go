@@ -1,0 +1,156 @@
+package diagnosis
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// leastFree is what a file system must have left: less, and etcd, the kubelet
+// or a backup fail half-way. 64 MiB is one segment of etcd's log.
+const leastFree = 64 << 10 // KiB
+
+// judgeGround: what everything else stands on, the clock, the disks, the tools
+// and the configuration.
+func (d *Diagnosis) judgeGround(n snapshot.Node, taken time.Time, t Thresholds) {
+	if skew := n.Clock.Sub(taken); skew.Abs() > t.ClockSkew {
+		d.find(ClockSkew, n.Name, "", fmt.Sprintf("its clock says %s, the driver's %s: %s apart",
+			n.Clock.Format(time.RFC3339), taken.UTC().Format(time.RFC3339), skew.Abs().Round(time.Second)))
+	}
+	for _, mount := range slices.Sorted(maps.Keys(n.Disks)) {
+		switch disk := n.Disks[mount]; {
+		case disk.SizeKiB > 0 && disk.FreeKiB < leastFree:
+			d.find(DiskFull, n.Name, mount, fmt.Sprintf("%s has %d MiB of %d left", mount, disk.FreeKiB>>10, disk.SizeKiB>>10))
+		case disk.FreeInodes == 0:
+			d.find(DiskFull, n.Name, mount, mount+" has no free inode left")
+		}
+	}
+	if !n.Is(cluster.ControlPlane) {
+		return
+	}
+	for _, tool := range []string{"kubeadm", "kubectl", "openssl"} {
+		if n.Facts[tool] == "" {
+			d.find(ToolMissing, n.Name, tool, "not in the node's PATH nor in bin_dir")
+		}
+	}
+	if n.Facts["kubeadm-config"] == "" {
+		d.find(KubeadmConfigMissing, n.Name, "kubeadm-config.yaml", n.Facts["config-dir"]+"/kubeadm-config.yaml does not exist")
+	}
+}
+
+// runtimes are the units that a container runtime may run as.
+var runtimes = []string{"containerd", "crio", "docker"}
+
+// judgeUnits: the container runtime and the kubelet run.
+func (d *Diagnosis) judgeUnits(n snapshot.Node) {
+	if n.Is(cluster.ControlPlane) || n.Is(cluster.Worker) {
+		var down []string
+		up := false
+		for _, name := range runtimes {
+			if u, loaded := n.Units[name]; loaded {
+				up = up || u.Steady()
+				down = append(down, name)
+			}
+		}
+		// Of several that are installed one is enough: docker stands on containerd.
+		if len(down) > 0 && !up {
+			d.find(ContainerRuntimeDown, n.Name, down[0], unitEvidence(n.Units[down[0]], snapshot.Result{}))
+		}
+	}
+	if u, ok := n.Units["kubelet"]; ok && !u.Steady() {
+		d.find(KubeletDown, n.Name, "kubelet.service", unitEvidence(u, n.Results["kubelet-log"]))
+	}
+}
+
+func unitEvidence(u snapshot.Unit, log snapshot.Result) string {
+	s := fmt.Sprintf("systemd says %s (%s), restarted %d times", u.Active, u.Sub, u.Restarts)
+	if last := lastLines(log.Output, 2); last != "" {
+		s += "\n" + last
+	}
+	return s
+}
+
+func lastLines(s string, n int) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.TrimSpace(strings.Join(lines[max(0, len(lines)-n):], "\n"))
+}
+
+// judgeEtcd: which members run, and whether enough of them do.
+func (d *Diagnosis) judgeEtcd(s snapshot.Snapshot) {
+	nodes := s.With(cluster.Etcd)
+	members := len(nodes)
+	var down, waiting []snapshot.Node
+	quorum := false
+	for _, n := range nodes {
+		if n.Failure != nil {
+			continue
+		}
+		if n.Etcd != nil {
+			members = max(members, len(n.Etcd.Members))
+		}
+		switch {
+		case stopped(n):
+			down = append(down, n)
+			d.find(EtcdMemberDown, n.Name, "etcd", etcdEvidence(n))
+		case n.Etcd != nil && n.Etcd.Healthy:
+			quorum = true // a linearizable read succeeded
+		case n.Etcd != nil:
+			waiting = append(waiting, n)
+		}
+	}
+	for _, n := range s.With(cluster.ControlPlane) {
+		quorum = quorum || n.View != nil // an API server that is ready has asked etcd
+	}
+	switch {
+	case quorum:
+	case len(down) > (members-1)/2:
+		d.find(EtcdNoQuorum, down[0].Name, "etcd", fmt.Sprintf("%d of %s do not run: %s", len(down), plural(members, "member"), names(down)))
+	case len(waiting) > 0:
+		d.find(EtcdNoQuorum, waiting[0].Name, "etcd", etcdEvidence(waiting[0]))
+	}
+}
+
+// stopped reports whether it is certain that no etcd runs on an etcd node.
+func stopped(n snapshot.Node) bool {
+	if e, asked := n.Endpoint("etcd"); asked && e.Fingerprint != "" {
+		return false
+	}
+	if _, runs := n.Process("etcd"); runs {
+		return false
+	}
+	if u, isUnit := n.Units["etcd"]; isUnit {
+		return u.Active != "active"
+	}
+	e, asked := n.Endpoint("etcd")
+	return asked && len(n.Processes) > 0 && e.Error != ""
+}
+
+func etcdEvidence(n snapshot.Node) string {
+	var parts []string
+	if u, ok := n.Units["etcd"]; ok {
+		parts = append(parts, unitEvidence(u, snapshot.Result{}))
+	}
+	if n.Etcd != nil && n.Etcd.Error != "" {
+		parts = append(parts, n.Etcd.Error)
+	}
+	if e, _ := n.Endpoint("etcd"); e.Error != "" {
+		parts = append(parts, e.Address+": "+lastLines(e.Error, 1))
+	}
+	if last := lastLines(n.Results["etcd-log"].Output, 2); last != "" {
+		parts = append(parts, last)
+	}
+	return strings.Join(parts, "\n")
+}
+
+func names(nodes []snapshot.Node) string {
+	out := make([]string, len(nodes))
+	for i, n := range nodes {
+		out[i] = n.Name
+	}
+	return strings.Join(out, ", ")
+}

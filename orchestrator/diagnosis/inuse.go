@@ -1,0 +1,249 @@
+package diagnosis
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// apiServer and loopback are the names under which an API server's port was
+// asked: for its certificate, and for the one it made for itself.
+const (
+	apiServer = "kube-apiserver"
+	loopback  = "kube-apiserver-loopback"
+)
+
+// served lists, for each port, the files that it may serve. The controller
+// manager and the scheduler make their certificates in memory. restarts: a
+// renewal restarts the component where what it serves is not what is on disk.
+var served = []struct {
+	component string
+	kinds     []certs.Kind
+	restarts  bool
+}{
+	{apiServer, []certs.Kind{certs.KindAPIServer}, true},
+	{"etcd", []certs.Kind{certs.KindEtcdServer, certs.KindEtcdMember}, true},
+	{"etcd-peer", []certs.Kind{"etcd-peer", certs.KindEtcdMember}, false},
+	{"kubelet", []certs.Kind{"kubelet-server", certs.KindKubeletServing}, false},
+}
+
+// heldBy lists components that read their kubeconfig once, when they start.
+var heldBy = []struct {
+	component string
+	kind      certs.Kind
+}{
+	{"kube-controller-manager", "controller-manager.conf"},
+	{"kube-scheduler", "scheduler.conf"},
+}
+
+// judgeInUse compares what lies on disk with what is served and held.
+func (d *Diagnosis) judgeInUse(n snapshot.Node, t Thresholds) {
+	for _, row := range served {
+		for _, e := range n.Endpoints {
+			if e.Name == row.component {
+				d.judgeServed(n, e, row.kinds, row.restarts)
+			}
+		}
+	}
+	for _, row := range heldBy {
+		c, ok := n.Certificate(row.kind)
+		p, runs := n.Process(row.component)
+		// A second: what is written in the moment a process starts, it has read.
+		if ok && runs && c.File != nil && !p.Started.IsZero() && c.File.Modified.Sub(p.Started) > time.Second {
+			d.find(CredentialStale, n.Name, row.component, fmt.Sprintf("process %d runs since %s, %s was written at %s",
+				p.PID, p.Started.Format(time.RFC3339), c.Path, c.File.Modified.Format(time.RFC3339)))
+			d.stale(n, row.component)
+		}
+	}
+	for _, c := range n.Certificates {
+		if !c.Served || c.Kind != loopback {
+			continue
+		}
+		switch c.StatusAt(n.Clock, t.RenewBefore) {
+		case certs.Expired:
+			d.find(LoopbackCertificateExpired, n.Name, apiServer, fmt.Sprintf("what %s presents to itself ended at %s", c.Path, c.NotAfter.Format(time.RFC3339)))
+		case certs.Expiring:
+			d.find(LoopbackCertificateExpiring, n.Name, apiServer, fmt.Sprintf("what %s presents to itself ends at %s", c.Path, c.NotAfter.Format(time.RFC3339)))
+		case certs.Valid, certs.NotYetValid:
+		}
+	}
+}
+
+// judgeServed compares what a port presents with the files it may have been
+// started from.
+func (d *Diagnosis) judgeServed(n snapshot.Node, e snapshot.Endpoint, kinds []certs.Kind, restarts bool) {
+	var files []string
+	for _, kind := range kinds {
+		c, ok := ownCertificate(n, kind)
+		if ok && c.Fingerprint == e.Fingerprint {
+			return
+		}
+		if ok {
+			files = append(files, c.Path)
+		}
+	}
+	if e.Fingerprint == "" || len(files) == 0 {
+		return
+	}
+	evidence := fmt.Sprintf("%s serves another certificate than %s", e.Address, strings.Join(files, " or "))
+	if c, ok := servedCertificate(n, e); ok {
+		evidence += fmt.Sprintf(": %s, which ends at %s", short(c.Fingerprint), c.NotAfter.Format(time.RFC3339))
+	}
+	d.find(ServedCertificateStale, n.Name, e.Name, evidence)
+	if restarts {
+		d.stale(n, e.Name)
+	}
+}
+
+// stale notes a component that a renewal restarts: those of control planes.
+func (d *Diagnosis) stale(n snapshot.Node, component string) {
+	if n.Is(cluster.ControlPlane) && !slices.Contains(d.Stale[n.Name], component) {
+		d.Stale[n.Name] = append(d.Stale[n.Name], component)
+	}
+}
+
+// servedCertificate is the certificate that a port presented.
+func servedCertificate(n snapshot.Node, e snapshot.Endpoint) (certs.Certificate, bool) {
+	for _, c := range n.Certificates {
+		if c.Served && c.Path == e.Address && c.Fingerprint == e.Fingerprint {
+			return c, true
+		}
+	}
+	return certs.Certificate{}, false
+}
+
+// ownCertificate is the node's certificate of a kind; the member's own where a
+// folder holds those of all members, as Kubespray's first etcd node does.
+func ownCertificate(n snapshot.Node, kind certs.Kind) (certs.Certificate, bool) {
+	for _, c := range n.Certificates {
+		if kind == certs.KindEtcdMember && c.Kind == kind && !c.Served && strings.HasSuffix(c.Path, "/member-"+n.Name+".pem") {
+			return c, true
+		}
+	}
+	return n.Certificate(kind)
+}
+
+// --- names ---------------------------------------------------------------------
+
+// use is one way in which an API server is asked.
+type use struct {
+	host string
+	// by is who asks so: a kubeconfig or a node.
+	by   string
+	node string
+}
+
+// judgeNames: the API server's certificate has every name by which it is asked.
+func (d *Diagnosis) judgeNames(s snapshot.Snapshot) {
+	uses := usesOf(s)
+	for _, n := range s.With(cluster.ControlPlane) {
+		c, ok := n.Certificate(certs.KindAPIServer)
+		if !ok || len(c.SANs) == 0 {
+			continue
+		}
+		var told []string
+		for _, u := range uses {
+			if u.means(s, n) && !covers(c.SANs, u.host) && !slices.Contains(told, u.host) {
+				told = append(told, u.host)
+				d.find(SANMissing, n.Name, u.host, fmt.Sprintf("%s is for %s; %s asks for %s", c.Path, strings.Join(c.SANs, ", "), u.by, u.host))
+			}
+		}
+		if n.Kubeadm == nil {
+			continue
+		}
+		for _, name := range n.Kubeadm.CertSANs {
+			if !covers(c.SANs, name) && !slices.Contains(told, name) {
+				d.find(SANPending, n.Name, name, fmt.Sprintf("certSANs of %s name it, %s is for %s", n.Kubeadm.Path, c.Path, strings.Join(c.SANs, ", ")))
+			}
+		}
+	}
+}
+
+// usesOf lists by which names API servers are asked: in kubeconfigs, and by the
+// inspection itself.
+func usesOf(s snapshot.Snapshot) []use {
+	var out []use
+	for _, n := range s.Nodes {
+		for _, k := range n.Kubeconfigs {
+			if server, err := url.Parse(k.Server); err == nil && server.Hostname() != "" && !strings.HasPrefix(k.Path, "/root/") {
+				out = append(out, use{server.Hostname(), k.Path + " on " + n.Name, n.Name})
+			}
+		}
+		for _, p := range n.Probes {
+			if host := hostOf(p.Endpoint); host != "" {
+				out = append(out, use{host, n.Name, n.Name})
+			}
+		}
+		if e, ok := n.Endpoint(apiServer); ok {
+			if host := hostOf(e.Address); host != "" && !isLoopback(host) {
+				out = append(out, use{host, n.Name, n.Name})
+			}
+		}
+	}
+	return out
+}
+
+// means reports whether the use leads to the API server of this node: to itself
+// on a control plane's own loopback, to all through a load balancer.
+func (u use) means(s snapshot.Snapshot, n snapshot.Node) bool {
+	if owner, ok := ownerOf(s, u.host); ok {
+		return owner.Name == n.Name
+	}
+	if asker, _ := s.Node(u.node); isLoopback(u.host) && asker.Is(cluster.ControlPlane) {
+		return asker.Name == n.Name
+	}
+	return true
+}
+
+// ownerOf returns the node that has this address or name as its own.
+func ownerOf(s snapshot.Snapshot, host string) (snapshot.Node, bool) {
+	for _, n := range s.Nodes {
+		e, _ := n.Endpoint(apiServer)
+		for _, own := range []string{n.Address, n.Name, n.KubernetesName, n.Facts["hostname"], hostOf(e.Address)} {
+			if own != "" && !isLoopback(own) && same(own, host) {
+				return n, true
+			}
+		}
+	}
+	return snapshot.Node{}, false
+}
+
+func hostOf(endpoint string) string {
+	host, _, err := net.SplitHostPort(endpoint)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+func isLoopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || (err == nil && a.IsLoopback())
+}
+
+// same compares two hosts as TLS does: addresses by value, names without case.
+func same(a, b string) bool {
+	x, errX := netip.ParseAddr(a)
+	y, errY := netip.ParseAddr(b)
+	if errX == nil && errY == nil {
+		return x.Unmap() == y.Unmap()
+	}
+	return strings.EqualFold(strings.TrimSuffix(a, "."), strings.TrimSuffix(b, "."))
+}
+
+// covers reports whether a certificate for these names is one for the host; a
+// star stands for one label.
+func covers(sans []string, host string) bool {
+	_, parent, _ := strings.Cut(host, ".")
+	return slices.ContainsFunc(sans, func(san string) bool {
+		return same(san, host) || (parent != "" && same(san, "*."+parent))
+	})
+}

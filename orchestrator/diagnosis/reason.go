@@ -1,0 +1,261 @@
+package diagnosis
+
+import (
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// Severity says how much a finding matters.
+type Severity string
+
+// Severities, from grave to mild.
+const (
+	Critical Severity = "critical"
+	Warning  Severity = "warning"
+)
+
+func (s Severity) rank() int {
+	if s == Critical {
+		return 0
+	}
+	return 1
+}
+
+// Area is the part of a cluster that a reason speaks of.
+type Area string
+
+// The areas, from cause to symptom.
+const (
+	Looking     Area = "looking"     // what keeps a node from being looked at
+	Ground      Area = "ground"      // clock, disk, configuration
+	Authorities Area = "authorities" // CAs, service account keys, who signed what
+	Files       Area = "files"       // what must be there and readable
+	Expiry      Area = "expiry"      // dates of leaves
+	InUse       Area = "in-use"      // what is served and held against what is on disk
+	Components  Area = "components"  // container runtime, kubelet, etcd
+	API         Area = "api"         // how the API answers
+	Symptoms    Area = "symptoms"    // what the API tells of nodes and pods
+	Advice      Area = "advice"      // what will matter later
+)
+
+// Reason is a stable code: others build on it, so none is ever renamed.
+type Reason string
+
+// The reason codes. What each means is in the table below.
+const (
+	NodeUnreachable   Reason = "node-unreachable"
+	PrivilegeMissing  Reason = "privilege-missing"
+	InspectionFailed  Reason = "inspection-failed"
+	ToolMissing       Reason = "tool-missing"
+	KubesprayNotFound Reason = "kubespray-not-found"
+
+	ClockSkew            Reason = "clock-skew"
+	DiskFull             Reason = "disk-full"
+	KubeadmConfigMissing Reason = "kubeadm-config-missing"
+
+	CAMissing                Reason = "ca-missing"
+	CAKeyMissing             Reason = "ca-key-missing"
+	AuthoritiesDiffer        Reason = "authorities-differ"
+	ServiceAccountKeysDiffer Reason = "service-account-keys-differ"
+	UnknownAuthority         Reason = "unknown-authority"
+	KeyMismatch              Reason = "key-mismatch"
+	CAExpired                Reason = "ca-expired"
+
+	ManifestMissing       Reason = "manifest-missing"
+	ManifestInvalid       Reason = "manifest-invalid"
+	FileMissing           Reason = "file-missing"
+	CertificateUnreadable Reason = "certificate-unreadable"
+
+	CertificateNotYetValid Reason = "certificate-not-yet-valid"
+	ServingExpired         Reason = "serving-certificate-expired"
+	EtcdExpired            Reason = "etcd-certificate-expired"
+	KubeletClientExpired   Reason = "kubelet-client-certificate-expired"
+	ClientExpired          Reason = "client-certificate-expired"
+	KubeletAccessExpired   Reason = "kubelet-access-certificate-expired"
+	FrontProxyExpired      Reason = "front-proxy-certificate-expired"
+	KubeletServingExpired  Reason = "kubelet-serving-certificate-expired"
+
+	ServedCertificateStale     Reason = "served-certificate-stale"
+	CredentialStale            Reason = "credential-stale"
+	LoopbackCertificateExpired Reason = "loopback-certificate-expired"
+	SANMissing                 Reason = "san-missing"
+
+	ContainerRuntimeDown Reason = "container-runtime-down"
+	KubeletDown          Reason = "kubelet-down"
+	EtcdMemberDown       Reason = "etcd-member-down"
+	EtcdNoQuorum         Reason = "etcd-no-quorum"
+
+	NameResolutionFailed Reason = "name-resolution-failed"
+	LoadBalancer         Reason = "load-balancer"
+	APICrashing          Reason = "api-server-crashing"
+	APIBlocked           Reason = "api-server-blocked"
+	APIServerRefused     Reason = "api-server-refused"
+	APIServerNotReady    Reason = "api-server-not-ready"
+	APIRejectsClient     Reason = "api-server-rejects-client"
+	APIServerUntrusted   Reason = "api-server-untrusted"
+	APIUnusable          Reason = "api-server-unusable"
+
+	NodeNotRegistered Reason = "node-not-registered"
+	NodeNotReady      Reason = "node-not-ready"
+	StaticPodNotReady Reason = "static-pod-not-ready"
+
+	CAExpiring                  Reason = "ca-expiring"
+	CAExpiresFirst              Reason = "ca-expires-first"
+	LoopbackCertificateExpiring Reason = "loopback-certificate-expiring"
+	CertificateUnapproved       Reason = "certificate-unapproved"
+	CertificateExpiring         Reason = "certificate-expiring"
+	CopyStale                   Reason = "copy-stale"
+	SANPending                  Reason = "san-pending"
+)
+
+// meaning is what a reason says. blocks: nothing may be changed while it holds.
+type meaning struct {
+	reason   Reason
+	area     Area
+	severity Severity
+	blocks   bool
+	title    string
+	next     string
+}
+
+// table holds every reason from cause to symptom: of several findings the one
+// that stands higher explains the lower one, never the other way round. What
+// blocks stands before all that does not, so that the first finding is also the
+// one that forbids a change. In next, NODE and SUBJECT stand for the finding's.
+var table = []meaning{
+	{NodeUnreachable, Looking, Critical, true, "the node cannot be reached", "check address, SSH user and key with: ansible -i INVENTORY NODE -m ansible.builtin.raw -a true"},
+	{PrivilegeMissing, Looking, Critical, true, "root cannot be had on the node", "let the SSH user become root without a password, or give Ansible the password (ansible_become_password in a vault)"},
+	{InspectionFailed, Looking, Critical, true, "the node could not be inspected", "read the log of the inspection in the run directory"},
+	{ToolMissing, Looking, Critical, true, "a command that is needed is missing on the node", "install it, or set bin_dir in the inventory to where it lies"},
+	{KubesprayNotFound, Looking, Critical, true, "the Kubespray checkout that was asked for is none", "name the folder that holds upgrade-cluster.yml with --kubespray-dir"},
+
+	{ClockSkew, Ground, Critical, true, "the node's clock is wrong", "set the clock (NTP) first: with a wrong clock no certificate can be judged or issued; look at it with: timedatectl status"},
+	{DiskFull, Ground, Critical, true, "a file system is full", "make room before anything is written; what takes it: du -xh SUBJECT | sort -h | tail, and for inodes: df -i SUBJECT"},
+	{KubeadmConfigMissing, Ground, Critical, true, "the node's kubeadm configuration is missing", "restore kubeadm-config.yaml: without it SANs, folders and external etcd would be forgotten"},
+
+	{CAMissing, Authorities, Critical, true, "the certificate of an authority is missing", "restore it from a backup or from another control plane node; a new one would break every kubelet and token"},
+	{CAKeyMissing, Authorities, Critical, true, "the key of an authority is missing", "it may be kept outside (kube_external_ca_mode): then certificates must be issued where the key is"},
+	{AuthoritiesDiffer, Authorities, Critical, true, "control planes hold different authorities", "find out which is right with: openssl x509 -noout -subject -dates -fingerprint -in FILE on each; nothing may be issued before they are the same"},
+	{ServiceAccountKeysDiffer, Authorities, Critical, true, "control planes hold different service account keys", "find out with which the tokens in use were signed and copy that pair; a token of one API server is refused by another until then"},
+	{UnknownAuthority, Authorities, Critical, true, "a certificate is not of the authority that its place demands", "find out which of the two is wrong: openssl verify -CAfile CA FILE; restore it from a backup or from another control plane node"},
+	{KeyMismatch, Authorities, Critical, true, "a certificate and its key do not belong together", "restore the pair from one backup: SUBJECT and its key"},
+
+	{ManifestMissing, Files, Critical, true, "the API server's static pod manifest is missing", "restore manifests/kube-apiserver.yaml from a backup or with: kubeadm init phase control-plane apiserver"},
+	{ManifestInvalid, Files, Critical, true, "the kubelet cannot read a static pod manifest", "mend the file; what the kubelet says of it: journalctl -u kubelet | grep 'parse as pod'"},
+	{FileMissing, Files, Critical, true, "a certificate, key or kubeconfig that must be there is missing", "restore SUBJECT from a backup; if there is none: kubeadm init phase certs or kubeadm init phase kubeconfig with the node's own --config issues a file that is missing"},
+	{CertificateNotYetValid, Expiry, Critical, true, "the certificate is not valid yet", "check the clocks of this node and of the one that issued it; renew nothing before they are right"},
+
+	{CAExpired, Authorities, Critical, false, "a certificate authority has expired", "all that it signed must be issued anew, which is never done without being asked for: see docs/explanation/certificates.md"},
+	{CertificateUnreadable, Files, Critical, false, "no certificate or key where one belongs", "look at the file; restore it from a backup if it is damaged"},
+
+	{ServingExpired, Expiry, Critical, false, "the API server's serving certificate has expired", "renew it: kscertctl run"},
+	{EtcdExpired, Expiry, Critical, false, "an etcd certificate has expired", "renew it: kscertctl run"},
+	{KubeletClientExpired, Expiry, Critical, false, "the kubelet's client certificate has expired", "renew it: kscertctl run"},
+	{ClientExpired, Expiry, Critical, false, "a client certificate has expired", "renew it: kscertctl run"},
+	{KubeletAccessExpired, Expiry, Critical, false, "the certificate with which the API server reaches kubelets has expired", "renew it: kscertctl run"},
+	{FrontProxyExpired, Expiry, Critical, false, "the front proxy's client certificate has expired", "renew it: kscertctl run"},
+	{KubeletServingExpired, Expiry, Critical, false, "the kubelet's serving certificate has expired", "renew it: kscertctl run"},
+
+	{ServedCertificateStale, InUse, Warning, false, "the certificate on disk is not the one that is served", "restart the component: kscertctl run, or for a kubelet: systemctl restart kubelet"},
+	{CredentialStale, InUse, Warning, false, "the component runs since before its kubeconfig was written", "restart the component: kscertctl run"},
+	{LoopbackCertificateExpired, InUse, Critical, false, "the certificate that the API server made for itself in memory has expired", "restart the API server, which makes a new one: crictl stop $(crictl ps -q --name '^kube-apiserver$') on NODE"},
+	{SANMissing, InUse, Critical, false, "the API server's certificate lacks a name by which it is asked", "add the name to certSANs in kubeadm-config.yaml (supplementary_addresses_in_ssl_keys in Kubespray), set apiserver.crt and apiserver.key aside, and issue them with: kubeadm init phase certs apiserver --config kubeadm-config.yaml"},
+
+	{ContainerRuntimeDown, Components, Critical, false, "the container runtime does not run", "read: systemctl status SUBJECT; journalctl -u SUBJECT"},
+	{KubeletDown, Components, Critical, false, "the kubelet does not run", "read: journalctl -u kubelet"},
+	{EtcdMemberDown, Components, Critical, false, "the etcd member does not run", "read: journalctl -u etcd, or where etcd is a static pod: crictl ps -a --name etcd; start it: systemctl start etcd"},
+	{EtcdNoQuorum, Components, Critical, false, "etcd has no quorum", "bring back enough members before anything else; restore a snapshot only when they are lost"},
+
+	{NameResolutionFailed, API, Critical, false, "the name of the API endpoint has no address on the node", "look at DNS and at /etc/hosts: getent hosts NAME"},
+	{LoadBalancer, API, Critical, false, "the API servers answer, and the endpoint before them does not lead there", "look at what listens on SUBJECT: the load balancer, kube-vip, or the nginx-proxy or haproxy pod on NODE"},
+	{APICrashing, API, Critical, false, "the API server ends as soon as it starts", "mend what its log says: crictl logs $(crictl ps -a -q --name '^kube-apiserver$' | head -n 1) on NODE"},
+	{APIBlocked, API, Critical, false, "the API server runs, and its port cannot be reached", "look for a packet filter: nft list ruleset, iptables -S; and what listens: ss -tlnp on NODE"},
+	{APIServerRefused, API, Critical, false, "nothing listens on the API server's port", "find out why it is not started: crictl ps -a --name kube-apiserver, journalctl -u kubelet on NODE"},
+	{APIServerNotReady, API, Critical, false, "the API server runs, and is not ready", "read what it waits for: kubectl get --raw '/readyz?verbose', and its log: crictl logs"},
+	{APIRejectsClient, API, Critical, false, "the API server does not accept the administrator's certificate", "compare --client-ca-file in its manifest with the authority that signed admin.conf"},
+	{APIServerUntrusted, API, Critical, false, "the certificate that the API server presents cannot be trusted", "look at it: openssl s_client -connect SERVER:PORT -showcerts, against the authority in admin.conf"},
+	{APIUnusable, API, Critical, false, "the API server cannot be used", "an expired certificate on the node explains it: kscertctl run; where none does, mend what the API server's and the kubelet's logs say"},
+
+	{NodeNotRegistered, Symptoms, Critical, false, "the API server does not know the node", "check kube_override_hostname in the inventory, or whether the node ever joined"},
+	{NodeNotReady, Symptoms, Critical, false, "the node is not Ready", "read: kubectl describe node SUBJECT, and journalctl -u kubelet on it"},
+	{StaticPodNotReady, Symptoms, Warning, false, "a control plane component is not Ready", "read its log: crictl logs on the node"},
+
+	{CAExpiring, Advice, Warning, false, "a certificate authority is about to expire", "plan a rotation of the authority while the cluster is healthy"},
+	{CAExpiresFirst, Advice, Warning, false, "a certificate authority ends before a certificate it signed", "what it signed is worth nothing after its end: plan a rotation of the authority while the cluster is healthy"},
+	{LoopbackCertificateExpiring, Advice, Warning, false, "the certificate that the API server made for itself in memory is about to expire", "restart the API server, which makes a new one: crictl stop $(crictl ps -q --name '^kube-apiserver$') on NODE"},
+	{CertificateUnapproved, Advice, Warning, false, "the kubelet's serving certificate has expired and the next one waits to be approved", "read: kubectl get csr; approve what the kubelet asked for, or let kubelet_csr_approver_enabled do it"},
+	{CertificateExpiring, Advice, Warning, false, "the certificate is about to expire", "renew it: kscertctl run"},
+	{CopyStale, Advice, Warning, false, "a copy of a certificate is not the certificate any more, or will not be valid for long", "renew the original first, then run the playbook that made the copy: cluster.yml --tags network"},
+	{SANPending, Advice, Warning, false, "kubeadm's configuration has a name that the API server's certificate lacks", "nobody is seen using it; the certificate gets it when it is issued anew from the configuration, not when it is renewed"},
+}
+
+// ranks is where each reason stands in the table.
+var ranks = func() map[Reason]int {
+	m := make(map[Reason]int, len(table))
+	for i, row := range table {
+		m[row.reason] = i
+	}
+	return m
+}()
+
+// row returns what is known of a reason; a code that is none has no words.
+func (r Reason) row() meaning {
+	if i, ok := ranks[r]; ok {
+		return table[i]
+	}
+	return meaning{reason: r}
+}
+
+// Reasons returns every reason code, from cause to symptom.
+func Reasons() []Reason {
+	out := make([]Reason, len(table))
+	for i, row := range table {
+		out[i] = row.reason
+	}
+	return out
+}
+
+// Area is the part of the cluster it speaks of.
+func (r Reason) Area() Area { return r.row().area }
+
+// Severity says how much it matters.
+func (r Reason) Severity() Severity { return r.row().severity }
+
+// Blocks reports whether nothing may be changed while it holds.
+func (r Reason) Blocks() bool { return r.row().blocks }
+
+// Title is the reason in words.
+func (r Reason) Title() string { return r.row().title }
+
+// Next is what to do or look at next; NODE and SUBJECT stand for the finding's.
+func (r Reason) Next() string { return r.row().next }
+
+// Expired reports whether it says that a leaf has expired: what a run renews.
+func (r Reason) Expired() bool {
+	for _, e := range expired {
+		if r == e {
+			return true
+		}
+	}
+	return false
+}
+
+// expired maps what a certificate is for to the reason that says it has expired.
+var expired = map[certs.Group]Reason{
+	certs.GroupServing:        ServingExpired,
+	certs.GroupEtcd:           EtcdExpired,
+	certs.GroupKubeletClient:  KubeletClientExpired,
+	certs.GroupClient:         ClientExpired,
+	certs.GroupAPIToKubelet:   KubeletAccessExpired,
+	certs.GroupFrontProxy:     FrontProxyExpired,
+	certs.GroupKubeletServing: KubeletServingExpired,
+}
+
+// failureReasons maps why a node could not be inspected to a reason.
+var failureReasons = map[snapshot.FailureKind]Reason{
+	snapshot.Unreachable: NodeUnreachable,
+	snapshot.Missing:     NodeUnreachable,
+	snapshot.Privilege:   PrivilegeMissing,
+	snapshot.Garbled:     InspectionFailed,
+	snapshot.Failed:      InspectionFailed,
+}
