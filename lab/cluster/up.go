@@ -322,11 +322,15 @@ kubeadm init phase certs all --config $C
 kubeadm init phase kubeconfig all --config $C
 ` + componentEndpoints + `
 kubeadm init --config $C --upload-certs --skip-phases=preflight,certs,kubeconfig,addon/coredns,addon/kube-proxy
-` + localEndpoints + `
+` + adminEndpoint + `
 ` + rootKubeconfig
 
+// A file is only written where it changes: a component that runs since before its
+// kubeconfig was written is taken for one with an old credential.
 const (
-	componentEndpoints = `sed -i -E 's#^(    server:) https://.*#\1 https://127.0.0.1:6443#' controller-manager.conf kubelet.conf scheduler.conf`
+	localEndpoint      = `sed -i -E 's#^(    server:) https://.*#\1 https://127.0.0.1:6443#' `
+	adminEndpoint      = localEndpoint + `admin.conf`
+	componentEndpoints = localEndpoint + `controller-manager.conf kubelet.conf scheduler.conf`
 	localEndpoints     = componentEndpoints + ` admin.conf`
 )
 
