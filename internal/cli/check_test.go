@@ -2,10 +2,16 @@ package cli
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"gopkg.in/yaml.v3"
 
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
@@ -76,4 +82,112 @@ func TestExpiryError(t *testing.T) {
 			t.Errorf("%s: a plugin's exit code is %d, want %d", row.name, got, row.nagios)
 		}
 	}
+}
+
+// The reference of the formats says what the schema and the metrics say. Write it
+// anew with UPDATE_DOCS=1.
+func TestCheckFormatsReference(t *testing.T) {
+	t.Parallel()
+	const page = "docs/reference/check-formats.md"
+	old := read(t, page)
+	want := old
+	for name, table := range map[string]string{"fields": fieldTable(t), "metrics": metricTable()} {
+		place := regexp.MustCompile(`(?s)(<!-- table: ` + name + `,[^\n]* -->\n\n).*?<!-- end -->`)
+		if !place.MatchString(want) {
+			t.Fatalf("%s has no place for its table of %s", page, name)
+		}
+		want = place.ReplaceAllStringFunc(want, func(s string) string {
+			return place.FindStringSubmatch(s)[1] + table + "\n<!-- end -->"
+		})
+	}
+	if os.Getenv("UPDATE_DOCS") != "" {
+		if err := os.WriteFile(filepath.Join(root, page), []byte(want), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	} else if want != old {
+		t.Errorf("%s is not what the code says; write it anew with UPDATE_DOCS=1", page)
+	}
+}
+
+// schemaField is one property of a JSON Schema; a YAML decoder keeps their order.
+type schemaField struct {
+	Description string
+	Ref         string `yaml:"$ref"`
+	Const       string
+	Enum        []string
+	Type        yaml.Node
+	Items       *schemaField
+	Required    []string
+	Properties  yaml.Node
+	Defs        map[string]schemaField `yaml:"$defs"`
+}
+
+func fieldTable(t *testing.T) string {
+	t.Helper()
+	var schema schemaField
+	if err := yaml.Unmarshal([]byte(read(t, "docs/reference/schemas/check-expiration-v1.json")), &schema); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	out.WriteString("| field | type | meaning |\n| --- | --- | --- |\n")
+	var walk func(prefix string, f schemaField)
+	walk = func(prefix string, f schemaField) {
+		required := map[string]bool{}
+		for _, name := range f.Required {
+			required[name] = true
+		}
+		for i := 0; i+1 < len(f.Properties.Content); i += 2 {
+			name := f.Properties.Content[i].Value
+			var child schemaField
+			if err := f.Properties.Content[i+1].Decode(&child); err != nil {
+				t.Fatal(err)
+			}
+			kind, suffix, inner := child.Type.Value, "", child
+			if child.Items != nil {
+				kind, suffix, inner = "list", "[]", *child.Items
+			}
+			ref := strings.TrimPrefix(inner.Ref, "#/$defs/")
+			switch {
+			case ref == "time" || ref == "status":
+				kind = ref
+			case ref != "":
+				inner = schema.Defs[ref]
+			}
+			if len(child.Enum) > 0 {
+				kind = "`" + strings.Join(child.Enum, "`, `") + "`"
+			}
+			if kind == "" {
+				kind = "object"
+			}
+			if child.Const != "" {
+				kind = child.Const
+			}
+			star := ""
+			if required[name] {
+				star = " \\*"
+			}
+			fmt.Fprintf(&out, "| `%s`%s | %s | %s |\n", prefix+name, star, kind, child.Description)
+			walk(prefix+name+suffix+".", inner)
+		}
+	}
+	walk("", schema)
+	return out.String()
+}
+
+func metricTable() string {
+	descs := make(chan *prometheus.Desc, 100)
+	report.Collector{}.Describe(descs)
+	close(descs)
+	parts := regexp.MustCompile(`fqName: "([^"]+)", help: "([^"]+)".*variableLabels: \{([^}]*)\}`)
+	var out strings.Builder
+	out.WriteString("| metric | meaning | labels |\n| --- | --- | --- |\n")
+	for d := range descs {
+		m := parts.FindStringSubmatch(d.String())
+		labels := ""
+		if m[3] != "" {
+			labels = "`" + strings.ReplaceAll(m[3], ",", "`, `") + "`"
+		}
+		fmt.Fprintf(&out, "| `%s` | %s | %s |\n", m[1], m[2], labels)
+	}
+	return out.String()
 }

@@ -129,7 +129,7 @@ func lines(r expiry.Report, shown []column, hide func(expiry.Row) bool) [][]stri
 }
 
 // gap is between two columns.
-const gap = 3 // as kubeadm's
+const gap = 2
 
 func columnWidths(cells [][]string) []int {
 	out := make([]int, len(cells[0]))
