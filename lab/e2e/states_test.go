@@ -26,7 +26,7 @@ type state struct {
 
 // apiDown is what follows when an API server does not answer: it says so, and
 // whoever is directed to it cannot get through.
-var apiDown = []string{"api-server-unusable", "load-balancer"}
+var apiDown = []string{"api-server-unusable", "api-server-refused", "api-server-crashing", "api-server-not-ready", "api-server-untrusted", "load-balancer"}
 
 // clusterStates are the states to be made on one cluster, in order.
 type clusterStates struct {
@@ -71,8 +71,8 @@ func states() []clusterStates {
 			{fault: "kubeadm-removed", primary: "tool-missing", subject: "kubeadm"},
 			{fault: "disk-full", primary: "disk-full", sample: true},
 			{fault: "disk-without-inodes", primary: "disk-full"},
-			{fault: "etcd-stopped", primary: "etcd-no-quorum", also: append([]string{"etcd-member-down", "api-server-not-ready"}, apiDown...), sample: true},
-			{fault: "etcd-disk-full", primary: "disk-full", also: append([]string{"etcd-no-quorum", "etcd-member-down", "api-server-not-ready"}, apiDown...)},
+			{fault: "etcd-stopped", primary: "etcd-member-down", also: append([]string{"etcd-no-quorum"}, apiDown...), sample: true},
+			{fault: "etcd-disk-full", primary: "disk-full", also: append([]string{"etcd-no-quorum", "etcd-member-down"}, apiDown...)},
 			{fault: "kubelet-stopped", primary: "kubelet-down", also: []string{"node-not-ready"}, sample: true},
 			{fault: "kubelet-flag", primary: "kubelet-down", also: []string{"node-not-ready"}},
 			{fault: "runtime-stopped", primary: "container-runtime-down", also: []string{"kubelet-down", "node-not-ready"}},
@@ -83,7 +83,7 @@ func states() []clusterStates {
 			{fault: "network-plugin-removed", primary: "node-not-ready"},
 			{fault: "node-deleted", primary: "node-not-registered"},
 			{fault: "port-blocked", primary: "api-server-blocked", also: apiDown, sample: true},
-			{fault: "port-rejected", primary: "api-server-refused", also: apiDown},
+			{fault: "port-rejected", primary: "api-server-blocked", also: apiDown},
 			{fault: "etcd-port-blocked", primary: "api-server-not-ready", also: apiDown},
 			{fault: "endpoint-name", primary: "name-resolution-failed", also: []string{"node-not-ready"}},
 			{fault: "endpoint-down", primary: "load-balancer", also: []string{"node-not-ready"}},
@@ -98,7 +98,7 @@ func states() []clusterStates {
 			{fault: "etcd-peer-expired", primary: "etcd-certificate-expired", subject: "etcd-peer"},
 			{fault: "etcd-healthcheck-expired", primary: "etcd-certificate-expired", subject: "etcd-healthcheck-client"},
 			{fault: "apiserver-etcd-client-expired", primary: "etcd-certificate-expired", subject: "apiserver-etcd-client", also: apiDown},
-			{fault: "etcd-manifest-removed", primary: "etcd-member-down", also: append([]string{"etcd-no-quorum", "api-server-not-ready"}, apiDown...)},
+			{fault: "etcd-manifest-removed", primary: "etcd-member-down", also: append([]string{"etcd-no-quorum"}, apiDown...)},
 		}},
 		{"three", "Three control planes, one worker, etcd as a service of the hosts", fault.Three(), []state{
 			{fault: "one-apiserver-expired", primary: "serving-certificate-expired", also: apiDown},

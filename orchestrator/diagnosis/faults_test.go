@@ -451,10 +451,22 @@ func faults() []fault {
 			route: diagnosis.None,
 		},
 		{
+			name: "etcd runs and its port is blocked: that tells nothing of a quorum", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Unusable(1, tc.SaysNotReady), func(n *snapshot.Node) {
+				n.Etcd = &snapshot.Etcd{Error: "timed out"}
+				for i := range n.Endpoints {
+					if n.Endpoints[i].Name == "etcd" {
+						n.Endpoints[i].Fingerprint = ""
+					}
+				}
+			})},
+			route: diagnosis.Refuse, causes: one(diagnosis.APIServerNotReady),
+		},
+		{
 			name: "etcd's certificate has expired: its member is not down", of: single,
 			edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindEtcdMember), tc.Refused(), func(n *snapshot.Node) { n.Etcd = &snapshot.Etcd{Error: "certificate has expired"} })},
 			route: diagnosis.Recover, causes: one(diagnosis.EtcdExpired),
-			follow: follow{diagnosis.EtcdNoQuorum: diagnosis.EtcdExpired, diagnosis.APIUnusable: diagnosis.EtcdExpired},
+			follow: follow{diagnosis.APIUnusable: diagnosis.EtcdExpired},
 		},
 
 		// --- how the API answers ---------------------------------------------------------
@@ -506,8 +518,8 @@ func faults() []fault {
 		{
 			name: "a name without an address", of: single,
 			edits: []tc.Edit{tc.On("w1", tc.Fault("kubernetes.example.com:6443", snapshot.StageResolve, "no such host"), func(n *snapshot.Node) {
-				n.Kubeconfigs[0].Server = "https://kubernetes.example.com:6443"
-			}), tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.SANs = append(c.SANs, "kubernetes.example.com") }, certs.KindAPIServer)), notReady("w1")},
+				n.Kubeconfigs[0].Server = "https://kubernetes.example.com:6443" // nor has any certificate that name
+			}), notReady("w1")},
 			route: diagnosis.Refuse, causes: one(diagnosis.NameResolutionFailed),
 			follow: follow{diagnosis.NodeNotReady: diagnosis.NameResolutionFailed},
 		},

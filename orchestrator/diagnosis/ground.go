@@ -99,7 +99,7 @@ func (d *Diagnosis) judgeEtcd(s snapshot.Snapshot) {
 			d.find(EtcdMemberDown, n.Name, "etcd", etcdEvidence(n))
 		case n.Etcd != nil && n.Etcd.Healthy:
 			quorum = true // a linearizable read succeeded
-		case n.Etcd != nil:
+		case n.Etcd != nil && answered(n):
 			waiting = append(waiting, n)
 		}
 	}
@@ -128,6 +128,12 @@ func stopped(n snapshot.Node) bool {
 	}
 	e, asked := n.Endpoint("etcd")
 	return asked && len(n.Processes) > 0 && e.Error != ""
+}
+
+// answered reports whether etcd itself spoke: a port that cannot be reached, or
+// that does not trust who asks, tells nothing of a quorum.
+func answered(n snapshot.Node) bool {
+	return n.Etcd.Version != "" || n.Etcd.MemberID != "" || len(n.Etcd.Members) > 0
 }
 
 func etcdEvidence(n snapshot.Node) string {

@@ -168,17 +168,24 @@ func (d *Diagnosis) judgeNames(s snapshot.Snapshot) {
 }
 
 // usesOf lists by which names API servers are asked: in kubeconfigs, and by the
-// inspection itself.
+// inspection itself. A name behind which nobody presented a certificate leads to
+// no API server.
 func usesOf(s snapshot.Snapshot) []use {
 	var out []use
 	for _, n := range s.Nodes {
+		var dead []string
+		for _, p := range n.Probes {
+			if p.Failed == snapshot.StageResolve || p.Failed == snapshot.StageTCP || p.Failed == snapshot.StageTLS {
+				dead = append(dead, hostOf(p.Endpoint))
+			}
+		}
 		for _, k := range n.Kubeconfigs {
-			if server, err := url.Parse(k.Server); err == nil && server.Hostname() != "" && !strings.HasPrefix(k.Path, "/root/") {
+			if server, err := url.Parse(k.Server); err == nil && server.Hostname() != "" && !slices.Contains(dead, server.Hostname()) && !strings.HasPrefix(k.Path, "/root/") {
 				out = append(out, use{server.Hostname(), k.Path + " on " + n.Name, n.Name})
 			}
 		}
 		for _, p := range n.Probes {
-			if host := hostOf(p.Endpoint); host != "" {
+			if host := hostOf(p.Endpoint); host != "" && !slices.Contains(dead, host) {
 				out = append(out, use{host, n.Name, n.Name})
 			}
 		}
