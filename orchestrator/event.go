@@ -24,6 +24,7 @@ const (
 	EventTask      EventKind = "task"       // a task ended on a node
 	EventGate      EventKind = "gate"       // a gate was evaluated; Unmet is set unless it holds
 	EventStepEnd   EventKind = "step-end"   // Step, Status and Seconds are set
+	EventNotice    EventKind = "notice"     // Message says what is worth knowing and stops nothing
 	EventEnd       EventKind = "end"        // Status and Seconds are set
 )
 

@@ -16,7 +16,6 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
-	"github.com/infrapuzzle/kscertctl/orchestrator/gate"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
@@ -41,6 +40,11 @@ type Options struct {
 	BackupRoot string
 	// GateTimeout is how long a gate may take to hold; 5 minutes when zero.
 	GateTimeout time.Duration
+	// RollbackOnFailure rolls a run back that stopped after a change.
+	RollbackOnFailure bool
+	// Stop, when closed, ends the work in order: a step that changes nodes is
+	// finished, none is begun after it. Cancelling the context ends it at once.
+	Stop <-chan struct{}
 	// Approve is asked before anything is changed. Nil never approves.
 	Approve func(context.Context, Proposal) (bool, error)
 	// Observe is told what happens, one event at a time; may be nil.
@@ -102,13 +106,11 @@ func New(opts Options) (*Orchestrator, error) {
 	if opts.BackupRoot == "" {
 		opts.BackupRoot = DefaultBackupRoot
 	}
-	if opts.StateDir == "" {
-		dir, err := stateDir()
-		if err != nil {
-			return nil, &Error{Code: ExitUsage, Summary: err.Error(), Next: "name a folder with --state-dir", Err: err}
-		}
-		opts.StateDir = dir
+	dir, err := stateOr(opts.StateDir)
+	if err != nil {
+		return nil, err
 	}
+	opts.StateDir = dir
 	o := &Orchestrator{opts: opts}
 	runner, err := ansible.New(opts.Ansible)
 	if err != nil {
@@ -127,6 +129,26 @@ func New(opts Options) (*Orchestrator, error) {
 	return o, nil
 }
 
+// stateOr returns the folder, or the default one for none. The error is an *Error.
+func stateOr(dir string) (string, error) {
+	if dir != "" {
+		return dir, nil
+	}
+	dir, err := stateDir()
+	if err != nil {
+		return "", &Error{Code: ExitUsage, Summary: err.Error(), Next: "name a folder with --state-dir", Err: err}
+	}
+	return dir, nil
+}
+
+// command is what to type next, for the same runs.
+func (o *Orchestrator) command(args string) string {
+	if dir, err := stateDir(); err != nil || dir != o.opts.StateDir {
+		args += " --state-dir " + o.opts.StateDir
+	}
+	return "kscertctl " + args
+}
+
 // stateDir follows the XDG Base Directory Specification.
 func stateDir() (string, error) {
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
@@ -143,7 +165,7 @@ func stateDir() (string, error) {
 // nothing. A node that cannot be inspected is part of the snapshot, not an
 // error. The error is of type *Error.
 func (o *Orchestrator) Inspect(ctx context.Context) (snapshot.Snapshot, error) {
-	s, err := o.open()
+	s, err := o.open(nil, run.Entry{Kind: run.KindLook})
 	if err != nil {
 		return snapshot.Snapshot{}, err
 	}
@@ -160,29 +182,6 @@ func (o *Orchestrator) Diagnose(ctx context.Context) (snapshot.Snapshot, diagnos
 	return snap, diagnosis.Diagnose(snap, o.opts.Thresholds), nil
 }
 
-// Run diagnoses, plans, asks for approval, carries the plan out and proves the
-// result. When there is nothing to do it does nothing and succeeds.
-//
-// The error is of type *Error. The Result is filled as far as the run came.
-func (o *Orchestrator) Run(ctx context.Context) (Result, error) {
-	s, err := o.begin(ctx)
-	if err != nil {
-		return Result{}, err
-	}
-	defer s.close()
-	result, err := s.run(ctx)
-	result.RunID, result.Dir, result.Seconds = s.dir.ID, s.dir.Path, time.Since(s.start).Seconds()
-	end := Event{Kind: EventEnd, Status: "done", Seconds: result.Seconds}
-	if err != nil {
-		end.Status, end.Message = "failed", err.Error()
-	}
-	s.tell(end)
-	if jerr := s.dir.Record(run.Entry{Event: "end", Outcome: run.Result(end.Status), Detail: end.Message}); jerr != nil && err == nil {
-		err = &Error{Code: ExitUnexpected, Summary: jerr.Error(), Err: jerr}
-	}
-	return result, err
-}
-
 // session is one use of an Orchestrator.
 type session struct {
 	*Orchestrator
@@ -194,8 +193,14 @@ type session struct {
 	looks   int
 }
 
-// begin checks the tools, reads the inventory and opens the run directory.
-func (o *Orchestrator) begin(ctx context.Context) (*session, error) {
+// begin opens the directory of a new run and its journal with the first entry.
+func (o *Orchestrator) begin(ctx context.Context, first run.Entry) (*session, error) {
+	return o.attach(ctx, nil, first)
+}
+
+// attach checks the tools, reads the inventory and opens the directory of an
+// earlier run, or of a new one when dir is nil.
+func (o *Orchestrator) attach(ctx context.Context, dir *run.Dir, first run.Entry) (*session, error) {
 	var (
 		wg       sync.WaitGroup
 		nodes    cluster.Cluster
@@ -210,7 +215,7 @@ func (o *Orchestrator) begin(ctx context.Context) (*session, error) {
 			return nil, preflightError(err)
 		}
 	}
-	s, err := o.open()
+	s, err := o.open(dir, first)
 	if err != nil {
 		return nil, err
 	}
@@ -232,17 +237,22 @@ func (o *Orchestrator) nodes(ctx context.Context) (cluster.Cluster, error) {
 	return c, nil
 }
 
-// open makes the run directory.
-func (o *Orchestrator) open() (*session, error) {
-	s := &session{Orchestrator: o, start: time.Now()}
+// open makes the run directory unless there is one, and begins its journal with
+// the first entry.
+func (o *Orchestrator) open(dir *run.Dir, first run.Entry) (*session, error) {
+	s := &session{Orchestrator: o, start: time.Now(), dir: dir}
 	var all *multierror.Error
 	var err error
-	if s.dir, err = run.Create(o.opts.StateDir, s.start); err != nil {
-		return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Next: "name a folder that can be written with --state-dir", Err: err}
+	if dir == nil {
+		if s.dir, err = run.Create(o.opts.StateDir, s.start); err != nil {
+			return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Next: "name a folder that can be written with --state-dir", Err: err}
+		}
 	}
-	all = multierror.Append(all, playbooks.WriteTo(s.dir.Playbooks()))
+	first.Event = run.Begin
+	// Those of the version that goes on, should it be another one.
+	all = multierror.Append(all, os.RemoveAll(s.dir.Playbooks()), playbooks.WriteTo(s.dir.Playbooks()))
 	s.events, err = os.OpenFile(filepath.Join(s.dir.Path, "events.jsonl"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	all = multierror.Append(all, err, s.dir.Record(run.Entry{Event: "begin"}))
+	all = multierror.Append(all, err, s.dir.Record(first))
 	if err := all.ErrorOrNil(); err != nil {
 		return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Next: "check the disk that holds --state-dir", Err: err}
 	}
@@ -269,126 +279,10 @@ func (s *session) tell(e Event) {
 
 func (s *session) backups() string { return s.opts.BackupRoot + "/" + s.dir.ID }
 
-func (s *session) run(ctx context.Context) (Result, error) {
-	var r Result
-	before, d, err := s.settled(ctx)
-	if err != nil {
-		return r, err
-	}
-	r.Before, r.After, r.Snapshot = d, d, before
-	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &d})
-	if refused := refusal(d); refused != nil {
-		return r, refused
-	}
-	p, err := plan.Make(s.cluster, before, d, s.opts.Playbook)
-	if err != nil {
-		return r, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed"}
-	}
-	r.Plan = p
-	s.tell(Event{Kind: EventPlan, Plan: &p})
-	if err := s.dir.Save("plan.json", struct {
-		Diagnosis diagnosis.Diagnosis `json:"diagnosis"`
-		Plan      plan.Plan           `json:"plan"`
-	}{d, p}); err != nil {
-		return r, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "check the disk that holds --state-dir"}
-	}
-	if len(p.Steps) == 0 {
-		return r, nil
-	}
-	if err := s.approve(ctx, Proposal{Snapshot: before, Diagnosis: d, Plan: p}); err != nil {
-		return r, err
-	}
-	r.Backups = s.backups()
-	changed := false
-	for _, step := range p.Steps {
-		after, err := s.step(ctx, step, before)
-		// A backup adds files of its own and changes none of the node's.
-		changed = changed || (step.Changes && step.Action != plan.Backup)
-		if err != nil {
-			return r, stepError(err, step, changed, s.dir.Path, r.Backups)
-		}
-		if step.Gate != "" {
-			r.Snapshot = after
-		}
-	}
-	r.After = diagnosis.Diagnose(r.Snapshot, s.opts.Thresholds)
-	return r, nil
-}
-
-func (s *session) approve(ctx context.Context, p Proposal) error {
-	notApproved := &Error{Code: ExitNotApproved, Summary: "the plan was not approved", Next: "nothing was changed; approve with --yes, or on a terminal by typing yes"}
-	if s.opts.Approve == nil {
-		return notApproved
-	}
-	yes, err := s.opts.Approve(ctx, p)
-	switch {
-	case ctx.Err() != nil:
-		return &Error{Code: ExitInterrupted, Summary: "interrupted before any change", Err: context.Cause(ctx)}
-	case err != nil:
-		return &Error{Code: ExitNotApproved, Summary: "the plan was not approved: " + err.Error(), Err: err, Next: notApproved.Next}
-	case !yes:
-		return notApproved
-	}
-	return nil
-}
-
-// step carries out one step, with its intent and its outcome in the journal.
-// For a gate it returns the snapshot that satisfied it.
-func (s *session) step(ctx context.Context, step plan.Step, before snapshot.Snapshot) (snapshot.Snapshot, error) {
-	if err := s.dir.Record(run.Entry{Event: "intent", Step: step.ID}); err != nil {
-		return snapshot.Snapshot{}, err
-	}
-	start := time.Now()
-	s.tell(Event{Kind: EventStepBegin, Step: &step})
-	var (
-		snap snapshot.Snapshot
-		err  error
-	)
-	if step.Gate != "" {
-		check := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: before, Thresholds: s.opts.Thresholds}
-		snap, err = check.Wait(ctx, s.opts.GateTimeout, gatePause, s.inspect, func(unmet []gate.Unmet) {
-			s.tell(Event{Kind: EventGate, Step: &step, Unmet: unmet})
-		})
-	} else {
-		err = s.play(ctx, step)
-	}
-	outcome := run.Entry{Event: "outcome", Step: step.ID, Outcome: "done"}
-	if err != nil {
-		outcome.Outcome, outcome.Detail = "failed", err.Error()
-	}
-	s.tell(Event{Kind: EventStepEnd, Step: &step, Status: string(outcome.Outcome), Message: outcome.Detail, Seconds: time.Since(start).Seconds()})
-	if jerr := s.dir.Record(outcome); jerr != nil && err == nil {
-		err = jerr
-	}
-	return snap, err
-}
-
-// play runs the playbook of a step.
-func (s *session) play(ctx context.Context, step plan.Step) error {
-	file := map[plan.Action]string{
-		plan.Backup:           playbooks.Backup,
-		plan.PrePhase:         playbooks.PrePhase,
-		plan.Renew:            playbooks.RenewCerts,
-		plan.KubeletBootstrap: playbooks.KubeletBootstrap,
-	}[step.Action]
-	p := s.playbook(step.ID, file, step.Nodes)
-	if step.NoWait {
-		p.Vars["kscert_wait_seconds"] = 0
-	}
-	if step.Action == plan.Upgrade {
-		p.Path, p.Isolated, p.Vars = s.kube.upgrade, false, nil
-	}
-	_, err := s.runner.Run(ctx, p, func(e ansible.Event) {
-		if e.Event == "result" && e.Status != "skipped" && e.Task != nil {
-			s.tell(Event{Kind: EventTask, Step: &step, Node: e.Host, Task: e.Task.Name, Status: e.Status, Seconds: e.Seconds})
-		}
-	})
-	return err
-}
-
 // playbook prepares one of the project's own playbooks for some nodes; nil is
 // for those that the playbook itself names.
 func (s *session) playbook(id, file string, nodes []string) ansible.Playbook {
+	id = s.dir.Attempt(id)
 	p := ansible.Playbook{
 		Path:        filepath.Join(s.dir.Playbooks(), file),
 		Dir:         s.kube.dir,

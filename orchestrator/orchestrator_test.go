@@ -15,22 +15,21 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// fakeAnsible is a folder with commands that tell of one control plane whose
-// admin.conf ends after the given time; playbooks other than the inspection are
-// written to the file "ran" and end with the given code.
-func fakeAnsible(t *testing.T, left time.Duration, code int) (bin, ran string) {
+// fakeNode is what the collector tells of a control plane whose admin.conf ends
+// after the given time.
+func fakeNode(t *testing.T, left time.Duration) string {
 	t.Helper()
-	bin = t.TempDir()
-	ran = filepath.Join(bin, "ran")
 	ca := testpki.Authority(t, "kubernetes")
-	admin := ca.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin", NotAfter: time.Now().Add(left)})
-	b64 := base64.StdEncoding.EncodeToString
-	payload := fmt.Sprintf(`@@KSCERT 1 %d
+	front := testpki.Authority(t, "front-proxy-ca")
+	var out strings.Builder
+	fmt.Fprintf(&out, `@@KSCERT 1 %d
+@@FACT pki /pki
 @@FACT pki-real /pki
 @@FACT config-dir /etc/kubernetes
 @@FACT kubeadm-config /etc/kubernetes/kubeadm-config.yaml
@@ -38,9 +37,6 @@ func fakeAnsible(t *testing.T, left time.Duration, code int) (bin, ran string) {
 @@FACT kubectl /bin/kubectl
 @@FACT openssl /bin/openssl
 @@UNIT kubelet active running 0 99
-@@KUBECONFIG config 600 root root 1 1 admin.conf
-|certificate-authority-data: %s
-|client-certificate-data: %s
 @@DIGEST 1 /pki/ca.crt
 @@DIGEST 1 /pki/ca.key
 @@DIGEST 1 /pki/front-proxy-ca.crt
@@ -49,30 +45,76 @@ func fakeAnsible(t *testing.T, left time.Duration, code int) (bin, ran string) {
 @@RESULT readyz 0
 @@RESULT nodes 0
 |cp1	True
-@@END
-`, time.Now().Unix(), b64(ca.Certificate), b64(admin.Certificate))
-	var events strings.Builder
-	for _, e := range []ansible.Event{
-		{V: 1, Event: "result", Status: "ok", Host: "cp1", Task: &ansible.Task{Name: "Collect"}, Payload: payload},
-		{V: 1, Event: "stats", Hosts: map[string]ansible.Stats{"cp1": {OK: 1}}},
-	} {
-		line, err := json.Marshal(e)
-		if err != nil {
-			t.Fatal(err)
+`, time.Now().Unix())
+	for _, row := range certs.Table() {
+		var pair testpki.Pair
+		switch {
+		case strings.Contains(row.Path, "*"), row.Signer == certs.EtcdCA, row.Kind == certs.KindEtcdCA, row.Base != certs.PKI && row.Base != certs.Config:
+			continue
+		case row.Kind == certs.KindCA:
+			pair = ca
+		case row.Kind == certs.KindFrontProxyCA:
+			pair = front
+		case row.Signer == certs.FrontProxyCA:
+			pair = front.Issue(t, testpki.Leaf{CommonName: row.Name})
+		case row.Kind == certs.KindAdmin:
+			pair = ca.Issue(t, testpki.Leaf{CommonName: row.Name, NotAfter: time.Now().Add(left)})
+		default:
+			pair = ca.Issue(t, testpki.Leaf{CommonName: row.Name})
 		}
-		events.Write(append(line, '\n'))
+		b64 := base64.StdEncoding.EncodeToString
+		if row.Base == certs.PKI {
+			fmt.Fprintf(&out, "@@FILE pki 644 root root 1 1 %s\n|%s\n", row.Path, strings.ReplaceAll(strings.TrimSpace(string(pair.Certificate)), "\n", "\n|"))
+		} else {
+			fmt.Fprintf(&out, "@@KUBECONFIG config 600 root root 1 1 %s\n|certificate-authority-data: %s\n|client-certificate-data: %s\n", row.Path, b64(ca.Certificate), b64(pair.Certificate))
+		}
+	}
+	return out.String() + "@@END\n"
+}
+
+// fakeAnsible is a folder with commands that tell of one control plane whose
+// admin.conf ends after the given time; playbooks other than the inspection are
+// written to the file "ran" and end with the given code.
+func fakeAnsible(t *testing.T, left time.Duration, code int) (bin, ran string) {
+	t.Helper()
+	bin = t.TempDir()
+	ran = filepath.Join(bin, "ran")
+	payload := fakeNode(t, left)
+	says := func(payload string) string {
+		var out strings.Builder
+		for _, e := range []ansible.Event{
+			{V: 1, Event: "result", Status: "ok", Host: "cp1", Task: &ansible.Task{Name: "Tell"}, Payload: payload},
+			{V: 1, Event: "stats", Hosts: map[string]ansible.Stats{"cp1": {OK: 1}}},
+		} {
+			line, err := json.Marshal(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out.Write(append(line, '\n'))
+		}
+		return out.String()
 	}
 	for name, text := range map[string]string{
-		"events":            events.String(),
+		"inspect.yml":       says(payload),
+		"lock.yml":          says("@@LOCK acquired 0 -\n@@END\n"),
+		"backup.yml":        says("@@BACKUP this made 1 1 1 abc -\n@@END\n"),
+		"backups.yml":       says("@@BACKUP that verified 1 1 1 abc -\n@@END\n"),
+		"events":            says(""),
 		"ansible-inventory": "#!/bin/sh\necho '{\"kube_control_plane\": {\"hosts\": [\"cp1\"]}}'\n",
 		"ansible-playbook": fmt.Sprintf(`#!/bin/sh
 case $* in
 --version) echo 'ansible-playbook [core 2.14.18]'; exit ;;
-*inspect.yml*) cat '%[1]s/events' >>"$KSCERT_EVENTS"; exit 0 ;;
 esac
-for a; do case $a in *.yml) basename "$a" >>'%[2]s' ;; esac; done
-tail -n 1 '%[1]s/events' >>"$KSCERT_EVENTS"
-exit %[3]d
+for a; do case $a in *.yml) playbook=$(basename "$a") ;; esac; done
+case $playbook in
+inspect.yml | lock.yml) code=0 ;;
+*) code=%[3]d; echo "$playbook" >>'%[2]s' ;;
+esac
+[ ! -x '%[1]s/hook' ] || '%[1]s/hook' "$playbook" "$*" || exit
+says='%[1]s/'$playbook
+[ -f "$says" ] || says='%[1]s/events'
+cat "$says" >>"$KSCERT_EVENTS"
+exit $code
 `, bin, ran, code),
 	} {
 		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o700); err != nil {
@@ -173,7 +215,7 @@ func TestRunStopsAtAGate(t *testing.T) {
 		got = append(got, strings.TrimSpace(string(e.Event)+" "+e.Step+" "+string(e.Outcome)))
 	}
 	steps := r.Plan.Steps
-	want := []string{"begin"}
+	want := []string{"begin", "request", "intent lock", "outcome lock done"}
 	for i, s := range steps[:slices.IndexFunc(steps, func(s plan.Step) bool { return s.Gate != "" })+1] {
 		outcome := "done"
 		if s.Gate != "" && i > 0 && strings.Contains(err.Error(), s.ID) {
@@ -186,8 +228,8 @@ func TestRunStopsAtAGate(t *testing.T) {
 			t.Fatalf("journal:\n  %s\nwant it to begin with\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
 		}
 	}
-	if got[len(got)-1] != "end  failed" {
-		t.Errorf("the journal ends with %q", got[len(got)-1])
+	if end := got[len(got)-3:]; !slices.Equal(end, []string{"intent unlock", "outcome unlock done", "end  failed"}) {
+		t.Errorf("the journal ends with %q", end)
 	}
 }
 

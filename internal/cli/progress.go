@@ -44,6 +44,8 @@ func (p *progress) event(e orchestrator.Event) {
 		}
 	case orchestrator.EventStepEnd:
 		p.line("%s: %s (%.1f s)", e.Step.ID, e.Status, e.Seconds)
+	case orchestrator.EventNotice:
+		p.line("%s", e.Message)
 	case orchestrator.EventPlan, orchestrator.EventEnd:
 	}
 }

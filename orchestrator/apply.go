@@ -1,0 +1,171 @@
+package orchestrator
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// Plan looks at every node and says what Run would do, with all that it rests on;
+// it changes nothing. Route and Steps of the plan are empty or without steps when
+// there is nothing to do. The error is of type *Error, also when no way can be
+// taken; the proposal then holds the diagnosis that says why.
+func (o *Orchestrator) Plan(ctx context.Context) (p run.Proposal, err error) {
+	s, err := o.begin(ctx, run.Entry{Kind: run.KindLook})
+	if err != nil {
+		return p, err
+	}
+	var r Result
+	defer s.finish(&r, &err)
+	soft, cancel := o.stoppable(ctx)
+	defer cancel()
+	return s.propose(soft, &r)
+}
+
+// Run diagnoses, plans, asks for approval, carries the plan out and proves the
+// result. When there is nothing to do it does nothing and succeeds.
+//
+// When ctx ends, everything is stopped at once; when Options.Stop is closed, the
+// step that changes nodes is finished first. The error is of type *Error. The
+// Result is filled as far as the run came.
+func (o *Orchestrator) Run(ctx context.Context) (Result, error) {
+	r, err := o.run(ctx)
+	return o.orBack(ctx, r, err)
+}
+
+func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
+	s, err := o.begin(ctx, run.Entry{Kind: run.KindRun})
+	if err != nil {
+		return r, err
+	}
+	defer s.finish(&r, &err)
+	soft, cancel := o.stoppable(ctx)
+	defer cancel()
+	p, err := s.propose(soft, &r)
+	if err == nil {
+		err = s.keep(p)
+	}
+	if err != nil || len(p.Plan.Steps) == 0 {
+		return r, err
+	}
+	if err := s.approve(soft, Proposal{Snapshot: p.Snapshot, Diagnosis: p.Diagnosis, Plan: p.Plan}); err != nil {
+		return r, err
+	}
+	return r, s.launch(ctx, work{Proposal: p}, &r)
+}
+
+// Apply carries out a plan that Plan made, without asking again. It refuses with
+// ExitNotBegun when the nodes are no longer what the plan was made for, naming
+// node and file.
+func (o *Orchestrator) Apply(ctx context.Context, p run.Proposal) (Result, error) {
+	r, err := o.apply(ctx, p)
+	return o.orBack(ctx, r, err)
+}
+
+func (o *Orchestrator) apply(ctx context.Context, p run.Proposal) (r Result, err error) {
+	s, err := o.begin(ctx, run.Entry{Kind: run.KindRun})
+	if err != nil {
+		return r, err
+	}
+	defer s.finish(&r, &err)
+	r.Before, r.After, r.Snapshot = p.Diagnosis, p.Diagnosis, p.Snapshot
+	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &p.Diagnosis})
+	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})
+	if err := s.keep(p); err != nil || len(p.Plan.Steps) == 0 {
+		return r, err
+	}
+	return r, s.launch(ctx, work{Proposal: p}, &r)
+}
+
+// keep writes down what a resumed run needs.
+func (s *session) keep(p run.Proposal) error {
+	return diskError(s.dir.SaveProposal(p))
+}
+
+// launch carries out what was approved.
+func (s *session) launch(ctx context.Context, w work, r *Result) error {
+	if err := diskError(s.dir.Record(run.Entry{Event: run.Requested})); err != nil {
+		return err
+	}
+	return s.carryOut(ctx, w, r)
+}
+
+// diskError explains a record that cannot be kept; nil stays nil.
+func diskError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; check the disk that holds --state-dir"}
+}
+
+// propose looks at the nodes and plans. The result holds what was seen.
+func (s *session) propose(ctx context.Context, r *Result) (run.Proposal, error) {
+	p := run.Proposal{Schema: run.ProposalSchema, Made: time.Now().UTC()}
+	var err error
+	if p.Snapshot, p.Diagnosis, err = s.settled(ctx); err != nil {
+		return p, err
+	}
+	p.Cluster = run.ClusterID(p.Snapshot)
+	r.Before, r.After, r.Snapshot = p.Diagnosis, p.Diagnosis, p.Snapshot
+	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &p.Diagnosis})
+	if refused := refusal(p.Diagnosis); refused != nil {
+		return p, refused
+	}
+	if p.Request, err = s.request(); err == nil {
+		p.Plan, err = plan.Make(s.cluster, p.Snapshot, p.Diagnosis, s.opts.Playbook)
+	}
+	if err == nil && len(p.Plan.Steps) > 0 && p.Cluster == "" {
+		err = fmt.Errorf("no control plane has a CA certificate to know the cluster by")
+	}
+	if err != nil {
+		return p, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed"}
+	}
+	r.Plan = p.Plan
+	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})
+	return p, nil
+}
+
+func (s *session) approve(ctx context.Context, p Proposal) error {
+	notApproved := &Error{Code: ExitNotApproved, Summary: "the plan was not approved", Next: "nothing was changed; approve with --yes, or on a terminal by typing yes"}
+	if s.opts.Approve == nil {
+		return notApproved
+	}
+	yes, err := s.opts.Approve(ctx, p)
+	switch {
+	case ctx.Err() != nil:
+		return &Error{Code: ExitInterrupted, Summary: "interrupted before any change", Err: context.Cause(ctx)}
+	case err != nil:
+		return &Error{Code: ExitNotApproved, Summary: "the plan was not approved: " + err.Error(), Err: err, Next: notApproved.Next}
+	case !yes:
+		return notApproved
+	}
+	return nil
+}
+
+// orBack rolls a run back that stopped after a change, where that was asked for.
+func (o *Orchestrator) orBack(ctx context.Context, r Result, err error) (Result, error) {
+	if !o.opts.RollbackOnFailure || Code(err) != ExitStopped {
+		return r, err
+	}
+	back := *o
+	back.opts.Approve = func(context.Context, Proposal) (bool, error) { return true, nil }
+	undone, berr := back.Rollback(ctx, r.RunID, nil)
+	if berr != nil {
+		return r, &Error{Code: ExitStopped, Summary: fmt.Sprintf("%v; and the rollback failed: %v", err, berr), Err: err,
+			Next: "go on with the rollback: " + o.command("resume "+undone.RunID)}
+	}
+	r.After, r.Snapshot = undone.After, undone.Snapshot
+	return r, &Error{Code: ExitRolledBack, Summary: fmt.Sprintf("%v; run %s has rolled it back", err, undone.RunID), Err: err,
+		Next: "the nodes are as they were: " + verdict(undone.After)}
+}
+
+func verdict(d diagnosis.Diagnosis) string {
+	if d.Verdict == "" {
+		return "they were not looked at again"
+	}
+	return d.Verdict
+}

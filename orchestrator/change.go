@@ -1,0 +1,294 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/gate"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+	"github.com/infrapuzzle/kscertctl/playbooks"
+)
+
+// errStop is why work ends that was asked to stop in order.
+var errStop = fmt.Errorf("a stop was asked for: %w", context.Canceled)
+
+// stoppable returns a context that ends with ctx, and also when Options.Stop is
+// closed: for work that may end at any moment.
+func (o *Orchestrator) stoppable(ctx context.Context) (context.Context, context.CancelFunc) {
+	soft, cancel := context.WithCancelCause(ctx)
+	if o.opts.Stop != nil {
+		go func() {
+			select {
+			case <-o.opts.Stop:
+				cancel(errStop)
+			case <-soft.Done():
+			}
+		}()
+	}
+	return soft, func() { cancel(nil) }
+}
+
+// finish ends the work on a run: it fills the result, tells the end and records
+// it.
+func (s *session) finish(r *Result, err *error) {
+	defer s.close()
+	r.RunID, r.Dir, r.Seconds = s.dir.ID, s.dir.Path, time.Since(s.start).Seconds()
+	end := run.Entry{Event: run.End, Outcome: result(*err)}
+	if *err != nil {
+		end.Detail = (*err).Error()
+	}
+	s.tell(Event{Kind: EventEnd, Status: string(end.Outcome), Message: end.Detail, Seconds: r.Seconds})
+	if jerr := s.dir.Record(end); jerr != nil && *err == nil {
+		*err = &Error{Code: ExitUnexpected, Summary: jerr.Error(), Err: jerr}
+	}
+}
+
+// result is how an error stands in the journal.
+func result(err error) run.Result {
+	switch {
+	case err == nil:
+		return run.Done
+	case Code(err) == ExitInterrupted, interrupted(err):
+		return run.Interrupted
+	default:
+		return run.Failed
+	}
+}
+
+// recorded does something between an intent and an outcome in the journal.
+func (s *session) recorded(step string, nodes []string, do func() error) error {
+	if err := s.dir.Record(run.Entry{Event: run.Intent, Step: step, Nodes: nodes}); err != nil {
+		return err
+	}
+	err := do()
+	outcome := run.Entry{Event: run.Outcome, Step: step, Nodes: nodes, Outcome: result(err)}
+	if err != nil {
+		outcome.Detail = err.Error()
+	}
+	if jerr := s.dir.Record(outcome); jerr != nil && err == nil {
+		err = jerr
+	}
+	return err
+}
+
+// work is a plan on its way.
+type work struct {
+	run.Proposal
+	// state is how far the run has come before.
+	state run.State
+	// replaces is the run whose lock is taken over, since its owner is dead.
+	replaces string
+}
+
+// carryOut locks the cluster, makes sure that it still is what the plan was made
+// for, and takes the steps that are not done. The error is an *Error.
+func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
+	soft, cancel := s.stoppable(ctx)
+	defer cancel()
+	r.Plan = w.Plan
+	h, err := s.lock(ctx, w.Cluster, w.replaces)
+	if err != nil {
+		return err
+	}
+	release := h.release
+	defer func() { release(ctx) }()
+
+	touched := w.state.Touched(w.Plan)
+	if err := s.ready(soft, w, len(touched) > 0); err != nil {
+		return err
+	}
+	r.Backups = s.backups()
+	changed := len(touched) > 0
+	for _, step := range w.Plan.Steps[w.state.Next(w.Plan):] {
+		if err := s.mayGoOn(soft, h, step, changed); err != nil {
+			return err
+		}
+		// A backup adds files of its own and changes none of the node's.
+		changed = changed || (step.Changes && step.Action != plan.Backup)
+		snap, err := s.step(ctx, soft, step, w)
+		if err != nil {
+			if step.Changes && ctx.Err() != nil {
+				release = func(context.Context) { h.abandon() } // a command may still be at work there
+			}
+			return s.stepError(err, step, changed)
+		}
+		if step.Gate != "" {
+			r.Snapshot = snap
+		}
+	}
+	if last := len(w.Plan.Steps) - 1; last >= 0 && w.Plan.Steps[last].Gate == "" {
+		if r.Snapshot, err = s.inspect(soft); err != nil {
+			return err
+		}
+	}
+	r.After = diagnosis.Diagnose(r.Snapshot, s.opts.Thresholds)
+	return nil
+}
+
+// mayGoOn says why the next step must not be begun; nil when it may.
+func (s *session) mayGoOn(soft context.Context, h *hold, step plan.Step, changed bool) error {
+	select {
+	case <-h.lost:
+		return s.stepError(errors.New("another run has taken the lock of the cluster"), step, changed)
+	default:
+	}
+	if soft.Err() != nil {
+		e := s.stepError(context.Cause(soft), step, changed)
+		e.Summary = "stopped in order before step " + step.ID
+		return e
+	}
+	return nil
+}
+
+// ready looks at the nodes again, now that nobody else works on them, and says
+// why the plan must not be carried out.
+func (s *session) ready(ctx context.Context, w work, changed bool) error {
+	snap, d, err := s.settled(ctx)
+	if err != nil {
+		return err
+	}
+	if id := run.ClusterID(snap); id != w.Cluster {
+		return &Error{Code: ExitNotBegun, Summary: "this is not the cluster that the plan was made for: its CA is another one",
+			Evidence: fmt.Sprintf("SHA-256 was %s, is %s", w.Cluster, id), Next: "nothing was changed; name the right inventory"}
+	}
+	if w.Plan.Undoes == "" && !changed {
+		return s.unchanged(w, snap, d)
+	}
+	if e := s.reachable(w, snap); e != nil {
+		return e
+	}
+	return s.verified(ctx, w)
+}
+
+// unchanged refuses a plan that the nodes have moved away from.
+func (s *session) unchanged(w work, snap snapshot.Snapshot, d diagnosis.Diagnosis) error {
+	if drift := Drift(w.Snapshot, snap); len(drift) > 0 {
+		return drifted(drift)
+	}
+	if refused := refusal(d); refused != nil {
+		return refused
+	}
+	again, err := plan.Make(s.cluster, snap, d, s.opts.Playbook)
+	same := func(a, b plan.Step) bool { return a.ID == b.ID && slices.Equal(a.Nodes, b.Nodes) }
+	if err != nil || !slices.EqualFunc(again.Steps, w.Plan.Steps, same) {
+		return &Error{Code: ExitNotBegun, Err: err, Summary: "what has to be done has changed since the plan was made: " + d.Verdict,
+			Next: "nothing was changed; make a new plan"}
+	}
+	return nil
+}
+
+// drifted names what is no longer what the plan was made for.
+func drifted(drift []Difference) *Error {
+	lines := make([]string, len(drift))
+	for i, d := range drift {
+		lines[i] = d.String()
+	}
+	summary := drift[0].String()
+	if more := len(drift) - 1; more > 0 {
+		summary += fmt.Sprintf(", and %d more", more)
+	}
+	return &Error{Code: ExitNotBegun, Summary: "since the plan was made, the nodes have changed: " + summary,
+		Evidence: strings.Join(lines, "\n"), Next: "nothing was changed; make a new plan"}
+}
+
+// reachable refuses to begin when a node of a step to come cannot be looked at.
+func (s *session) reachable(w work, snap snapshot.Snapshot) error {
+	for _, step := range w.Plan.Steps[w.state.Next(w.Plan):] {
+		for _, name := range step.Nodes {
+			n, _ := snap.Node(name)
+			if n.Failure == nil {
+				continue
+			}
+			e := &Error{Code: ExitNotBegun, Summary: fmt.Sprintf("%s cannot be looked at, and step %s is about it", name, step.ID),
+				Evidence: n.Failure.Message, Next: "nothing was changed now; when this is mended, give the command again"}
+			if n.Failure.Kind == snapshot.Unreachable {
+				e.Code = ExitUnreachable
+			}
+			return e
+		}
+	}
+	return nil
+}
+
+// step carries out one step, with its intent and its outcome in the journal.
+// For a gate it returns the snapshot that satisfied it. A gate ends with soft,
+// a step that changes nodes only with ctx.
+func (s *session) step(ctx, soft context.Context, step plan.Step, w work) (snap snapshot.Snapshot, err error) {
+	start := time.Now()
+	s.tell(Event{Kind: EventStepBegin, Step: &step})
+	err = s.recorded(step.ID, step.Nodes, func() error {
+		if step.Gate == "" {
+			return s.play(ctx, step, w)
+		}
+		check := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: w.Snapshot, Thresholds: s.opts.Thresholds}
+		var err error
+		snap, err = check.Wait(soft, s.opts.GateTimeout, gatePause, s.inspect, func(unmet []gate.Unmet) {
+			s.tell(Event{Kind: EventGate, Step: &step, Unmet: unmet})
+		})
+		return err
+	})
+	end := Event{Kind: EventStepEnd, Step: &step, Status: string(result(err)), Seconds: time.Since(start).Seconds()}
+	if err != nil {
+		end.Message = err.Error()
+	}
+	s.tell(end)
+	return snap, err
+}
+
+// actions are the playbooks of the steps; that of an upgrade is in the checkout.
+var actions = map[plan.Action]string{
+	plan.Backup:           playbooks.Backup,
+	plan.PrePhase:         playbooks.PrePhase,
+	plan.Renew:            playbooks.RenewCerts,
+	plan.KubeletBootstrap: playbooks.KubeletBootstrap,
+	plan.RestoreBackup:    playbooks.Rollback,
+}
+
+// play runs the playbook of a step.
+func (s *session) play(ctx context.Context, step plan.Step, w work) error {
+	p := s.playbook(step.ID, actions[step.Action], step.Nodes)
+	if step.NoWait {
+		p.Vars["kscert_wait_seconds"] = 0
+	}
+	switch step.Action {
+	case plan.Upgrade:
+		p.Path, p.Isolated, p.Vars = s.kube.upgrade, false, nil
+	case plan.RestoreBackup:
+		manifests, err := run.LoadManifests(s.opts.StateDir, w.Plan.Undoes)
+		if err != nil {
+			return err
+		}
+		p.Vars["kscert_restore_run"], p.Vars["kscert_restore_manifests"] = w.Plan.Undoes, manifests
+	}
+	outcome, err := s.runner.Run(ctx, p, func(e ansible.Event) {
+		if e.Event == "result" && e.Status != "skipped" && e.Task != nil {
+			s.tell(Event{Kind: EventTask, Step: &step, Node: e.Host, Task: e.Task.Name, Status: e.Status, Seconds: e.Seconds})
+		}
+	})
+	if err == nil && step.Action == plan.Backup {
+		err = s.noteBackups(step.Nodes, outcome)
+	}
+	return err
+}
+
+// noteBackups writes down what was backed up: a backup that is changed on its
+// node later is recognised.
+func (s *session) noteBackups(nodes []string, o ansible.Outcome) error {
+	var all []run.Backup
+	for _, node := range nodes {
+		backups, err := run.ParseBackups(node, []byte(o.Payloads[node]))
+		if err != nil {
+			return fmt.Errorf("the backup was not confirmed: %w", err)
+		}
+		all = append(all, backups...)
+	}
+	return s.dir.SaveBackups(all)
+}

@@ -1,0 +1,237 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+	"github.com/infrapuzzle/kscertctl/playbooks"
+)
+
+// lockState is what the lock playbook found or did; docs/reference/lock.md.
+type lockState string
+
+const (
+	lockAcquired lockState = "acquired"
+	lockHeld     lockState = "held"
+	lockBeaten   lockState = "beaten"
+	lockBroken   lockState = "broken"
+	lockAbsent   lockState = "absent"
+)
+
+// parseLock reads "@@LOCK STATE AGE JSON" and "@@END". An owner that cannot be
+// read is left empty: the lock holds all the same.
+func parseLock(payload string) (lockState, run.Holding, error) {
+	var record string
+	complete := false
+	for line := range strings.Lines(payload) {
+		line = strings.TrimRight(line, "\r\n")
+		if rest, ok := strings.CutPrefix(line, "@@LOCK "); ok {
+			record = rest
+		}
+		complete = complete || line == "@@END"
+	}
+	f := strings.SplitN(record, " ", 3)
+	if !complete || len(f) != 3 {
+		return "", run.Holding{}, fmt.Errorf("the answer about the lock was cut off: %q", payload)
+	}
+	seconds, err := strconv.ParseInt(f[1], 10, 64)
+	if err != nil {
+		return "", run.Holding{}, fmt.Errorf("the age of the lock is no number: %q", f[1])
+	}
+	owner, err := run.ParseOwner([]byte(f[2]))
+	if err != nil {
+		owner = run.Owner{}
+	}
+	return lockState(f[0]), run.Holding{Owner: owner, Age: time.Duration(seconds) * time.Second}, nil
+}
+
+// lockAction runs the lock playbook on the first control plane.
+func (s *session) lockAction(ctx context.Context, action, id string, vars map[string]any) (lockState, run.Holding, error) {
+	node := s.lockNode()
+	p := s.playbook(id, playbooks.Lock, []string{node})
+	p.Vars["kscert_lock_action"] = action
+	for name, value := range vars {
+		p.Vars[name] = value
+	}
+	outcome, err := s.runner.Run(ctx, p, nil)
+	if err != nil {
+		return "", run.Holding{}, err
+	}
+	if action == "heartbeat" { // one a minute: nobody reads them
+		_ = errors.Join(os.Remove(p.Events), os.Remove(p.Log))
+	}
+	return parseLock(outcome.Payloads[node])
+}
+
+// lockNode is where the lock of the cluster lies.
+func (s *session) lockNode() string {
+	return cluster.Names(s.cluster.With(cluster.ControlPlane))[0]
+}
+
+// lockName is the part of a cluster's fingerprint that its locks are named by.
+func lockName(id string) string { return id[:min(16, len(id))] }
+
+// owner is this process, for a lock.
+func (s *session) owner() run.Owner {
+	o := run.Owner{Schema: run.OwnerSchema, PID: os.Getpid(), Run: s.dir.ID, Started: s.start.UTC().Truncate(time.Second), User: "uid " + strconv.Itoa(os.Getuid())}
+	if u, err := user.Current(); err == nil {
+		o.User = u.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		o.Host = host
+	}
+	return o
+}
+
+// hold is the lock of a cluster while a session has it.
+type hold struct {
+	s      *session
+	id     string
+	driver *run.DriverLock
+	stop   context.CancelFunc
+	beats  chan struct{} // closed when no heartbeat is under way any more
+	// lost is closed when the lock is no longer this run's.
+	lost chan struct{}
+}
+
+// lock takes the lock of the cluster on this machine and on its first control
+// plane. A lock that names the run "replaces" is taken over: whoever asks has
+// made sure that its owner is dead. The error is an *Error.
+func (s *session) lock(ctx context.Context, id, replaces string) (*hold, error) {
+	me := s.owner()
+	driver, err := run.LockDriver(s.opts.StateDir, lockName(id), me)
+	if err != nil {
+		return nil, s.lockError(err)
+	}
+	err = s.recorded(run.StepLock, []string{s.lockNode()}, func() error {
+		state, holding, err := s.lockAction(ctx, "acquire", run.StepLock, map[string]any{
+			"kscert_lock_cluster": lockName(id), "kscert_lock_run": s.dir.ID, "kscert_lock_owner": me, "kscert_lock_replace": replaces,
+		})
+		if err == nil && state != lockAcquired {
+			err = &run.LockedError{Where: s.lockNode(), Holding: holding, Verdict: holding.Judge(me.Host, alive)}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(s.lockError(err), driver.Unlock())
+	}
+	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
+	h := &hold{s: s, id: id, driver: driver, stop: stop, beats: make(chan struct{}), lost: make(chan struct{})}
+	go h.beat(beating)
+	return h, nil
+}
+
+// beat renews the lock's sign of life until ctx ends or the lock is lost.
+func (h *hold) beat(ctx context.Context) {
+	defer close(h.beats)
+	ticker := time.NewTicker(run.Heartbeat)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		state, holding, err := h.s.lockAction(ctx, "heartbeat", "lock-heartbeat", h.vars())
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil: // others wait five times as long before they call it stale
+			h.s.tell(Event{Kind: EventNotice, Message: "the lock could not be renewed: " + err.Error()})
+		case state != lockBeaten:
+			h.s.tell(Event{Kind: EventNotice, Message: "the lock of the cluster was taken away; it is now that of " + holding.Owner.String()})
+			close(h.lost)
+			return
+		}
+	}
+}
+
+func (h *hold) vars() map[string]any {
+	return map[string]any{"kscert_lock_cluster": lockName(h.id), "kscert_lock_run": h.s.dir.ID}
+}
+
+// releaseTime is how long giving the lock back may take, and how long when
+// somebody waits for the process to end at once.
+const (
+	releaseTime       = 30 * time.Second
+	releaseTimeAtOnce = 2 * time.Second
+)
+
+// release gives the lock back. A failure is told and harms nobody: others see
+// that this process is gone.
+func (h *hold) release(ctx context.Context) {
+	h.stop()
+	<-h.beats
+	timeout := releaseTime
+	if ctx.Err() != nil {
+		timeout = releaseTimeAtOnce
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	err := h.s.recorded(run.StepUnlock, []string{h.s.lockNode()}, func() error {
+		_, _, err := h.s.lockAction(ctx, "release", run.StepUnlock, h.vars())
+		return err
+	})
+	if err = errors.Join(err, h.driver.Unlock()); err != nil {
+		h.s.tell(Event{Kind: EventNotice, Message: "the lock of the cluster could not be released: " + err.Error()})
+	}
+}
+
+// abandon keeps the lock on the node: something may still be at work there.
+func (h *hold) abandon() {
+	h.stop()
+	<-h.beats
+	_ = h.driver.Unlock() // the end of the process does it too
+}
+
+// alive reports whether a process of this machine exists.
+func alive(pid int) bool {
+	err := syscall.Kill(pid, 0)
+	return err == nil || errors.Is(err, syscall.EPERM)
+}
+
+// lockError explains a lock that could not be taken.
+func (s *session) lockError(err error) *Error {
+	var locked *run.LockedError
+	if !errors.As(err, &locked) {
+		e := preflightError(err)
+		var failed *ansible.RunError
+		if errors.As(err, &failed) {
+			e.Summary = fmt.Sprintf("the cluster could not be locked on %s: %s", s.lockNode(), failed.Reason)
+			e.Evidence = taskEvidence(failed)
+			if len(failed.Unreachable) > 0 {
+				e.Code = ExitUnreachable
+			}
+		}
+		return e
+	}
+	e := &Error{Code: ExitLocked, Summary: locked.Error(), Err: err}
+	if o := locked.Owner; o.Run != "" {
+		e.Evidence = fmt.Sprintf("since %s", o.Started.Format(time.RFC3339))
+		if locked.Where == s.lockNode() {
+			e.Evidence += fmt.Sprintf(", last sign of life %s ago", locked.Age)
+		}
+	}
+	if locked.Verdict == run.Held {
+		e.Next = "nothing was changed; wait until that run has ended. If you know that it is dead: " + s.command("unlock -i INVENTORY")
+		return e
+	}
+	id := locked.Owner.Run
+	e.Evidence += "; its owner seems dead"
+	e.Next = fmt.Sprintf("nothing was changed. On %s go on with that run: %s\nor undo it: %s\nor, if neither is wanted: %s",
+		locked.Owner.Host, s.command("resume "+id), s.command("rollback "+id), s.command("unlock -i INVENTORY"))
+	if id == "" {
+		e.Next = "nothing was changed. If nobody works on the cluster: " + s.command("unlock -i INVENTORY")
+	}
+	return e
+}

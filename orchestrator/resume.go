@@ -1,0 +1,140 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// Runs lists the runs and rollbacks in a state folder, the newest first; an empty
+// folder is the default one. Commands that only looked are left out.
+func Runs(state string) ([]run.Record, error) {
+	state, err := stateOr(state)
+	if err != nil {
+		return nil, err
+	}
+	records, err := run.List(state)
+	if err != nil {
+		return nil, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err, Next: "name the folder of the runs with --state-dir"}
+	}
+	return slices.DeleteFunc(records, func(r run.Record) bool { return r.Err == nil && !r.State.Requested }), nil
+}
+
+// FindRun returns the run whose name is id or begins with it; the newest that
+// can be resumed or rolled back when id is empty.
+func FindRun(state, id string) (run.Record, error) {
+	records, err := Runs(state)
+	if err != nil {
+		return run.Record{}, err
+	}
+	if id == "" && len(records) > 0 {
+		return records[0], nil
+	}
+	r, err := run.Find(records, id)
+	if err != nil {
+		e := &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Next: "see: kscertctl runs list"}
+		if id == "" {
+			e.Summary = "no run has been recorded here"
+		}
+		return r, e
+	}
+	return r, nil
+}
+
+// LoadRun returns what a run was asked for, and its plan.
+func LoadRun(state, id string) (run.Proposal, error) {
+	state, err := stateOr(state)
+	if err != nil {
+		return run.Proposal{}, err
+	}
+	p, err := run.LoadProposal(state, id)
+	if err != nil {
+		return p, recordError(err)
+	}
+	return p, nil
+}
+
+// recordError explains a record that cannot be used.
+func recordError(err error) *Error {
+	e := &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
+		Next: "nothing was changed; the record of this run cannot be used: look at the cluster with kscertctl diagnose, and begin a new run"}
+	var (
+		busy    *run.BusyError
+		missing *fs.PathError
+	)
+	switch {
+	case errors.As(err, &busy):
+		e.Code, e.Next = ExitLocked, "nothing was changed; wait until it has ended, and see: kscertctl status "+busy.Run
+	case errors.As(err, &missing) && errors.Is(err, fs.ErrNotExist):
+		e.Code, e.Next = ExitUsage, "see: kscertctl runs list"
+	}
+	return e
+}
+
+// Resume goes on with a run or a rollback that was stopped or killed, at its
+// first step that is not done. It refuses with ExitLocked while another process
+// works on the run or on the cluster. A run that is done stays as it is.
+func (o *Orchestrator) Resume(ctx context.Context, id string) (r Result, err error) {
+	dir, journal, err := run.Open(o.opts.StateDir, id)
+	if err != nil {
+		return r, recordError(err)
+	}
+	state := journal.State()
+	p, err := run.LoadProposal(o.opts.StateDir, id)
+	if !state.Requested {
+		err = fmt.Errorf("run %s was not approved, so there is nothing to go on with", id)
+	}
+	if err == nil && state.Ended != run.Done {
+		err = o.superseded(id, p.Cluster)
+	}
+	if err != nil {
+		return r, errors.Join(recordError(err), dir.Close())
+	}
+	if state.Ended == run.Done {
+		r.RunID, r.Dir, r.Before, r.After, r.Snapshot = id, dir.Path, p.Diagnosis, p.Diagnosis, p.Snapshot
+		return r, dir.Close()
+	}
+	s, err := o.attach(ctx, dir, run.Entry{Kind: run.KindResume})
+	if err != nil {
+		return r, errors.Join(err, dir.Close())
+	}
+	defer s.finish(&r, &err)
+	if journal.Torn > 0 {
+		s.tell(Event{Kind: EventNotice, Message: fmt.Sprintf("the last line of the journal was cut off in the middle (%d bytes): its driver was killed while writing it", journal.Torn)})
+	}
+	r.Before, r.After, r.Snapshot = p.Diagnosis, p.Diagnosis, p.Snapshot
+	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})
+	replaces := id // the journal is ours alone, so whoever held the lock for this run is dead
+	if err := s.carryOut(ctx, work{Proposal: p, state: state, replaces: replaces}, &r); err != nil {
+		return r, err
+	}
+	return r, nil
+}
+
+// superseded refuses to go on with a run after which another one has worked on
+// the same cluster: its plan is no longer about what is there.
+func (o *Orchestrator) superseded(id, cluster string) error {
+	records, err := run.List(o.opts.StateDir)
+	if err != nil {
+		return err
+	}
+	for _, later := range records {
+		if later.ID <= id || later.Err != nil || !later.State.Requested {
+			continue
+		}
+		p, err := run.LoadProposal(o.opts.StateDir, later.ID)
+		if err == nil && p.Cluster == cluster && len(later.State.Touched(p.Plan)) > 0 {
+			what := "has worked on the cluster since"
+			if strings.HasPrefix(later.State.Of, id) {
+				what = "has rolled it back"
+			}
+			return fmt.Errorf("run %s cannot be gone on with: run %s %s", id, later.ID, what)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+	"github.com/infrapuzzle/kscertctl/playbooks"
+)
+
+// Rollback puts back what was there before a run, on all nodes that it changed
+// or on some of them. It is a run of its own: it asks for approval, backs up what
+// is there first, and can be resumed and rolled back. Before the first change all
+// backups are verified; one that is missing or was changed is refused with
+// ExitNotBegun, naming the file.
+func (o *Orchestrator) Rollback(ctx context.Context, id string, nodes []string) (r Result, err error) {
+	of, journal, err := run.Open(o.opts.StateDir, id)
+	if err != nil {
+		return r, recordError(err)
+	}
+	defer func() { _ = of.Close() }() // nobody goes on with it meanwhile
+	was, err := run.LoadProposal(o.opts.StateDir, id)
+	state := journal.State()
+	if !state.Requested {
+		err = fmt.Errorf("run %s was not approved, so there is nothing to roll back", id)
+	}
+	if err != nil {
+		return r, recordError(err)
+	}
+	s, err := o.begin(ctx, run.Entry{Kind: run.KindRollback, Of: id})
+	if err != nil {
+		return r, err
+	}
+	defer s.finish(&r, &err)
+	soft, cancel := o.stoppable(ctx)
+	defer cancel()
+	now, err := s.inspect(soft)
+	if err != nil {
+		return r, err
+	}
+	d := diagnosis.Diagnose(now, o.opts.Thresholds)
+	r.Before, r.After, r.Snapshot = d, d, now
+	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &d})
+	p := run.Proposal{Schema: run.ProposalSchema, Made: time.Now().UTC(), Cluster: was.Cluster, Diagnosis: d, Snapshot: now}
+	if p.Request, err = s.request(); err == nil {
+		p.Plan, err = plan.Rollback(s.cluster, plan.Undo{
+			Run: id, Touched: state.Touched(was.Plan), Only: nodes, Before: was.Snapshot, Diagnosis: was.Diagnosis, Now: now.Taken,
+		})
+	}
+	if err != nil {
+		return r, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed"}
+	}
+	r.Plan = p.Plan
+	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})
+	if err := s.keep(p); err != nil {
+		return r, err
+	}
+	if len(p.Plan.Steps) > 0 {
+		if err := s.approve(soft, Proposal{Snapshot: now, Diagnosis: d, Plan: p.Plan}); err != nil {
+			return r, err
+		}
+	}
+	// Also when nothing is to be restored: the lock of a dead owner is cleared.
+	return r, s.launch(ctx, work{Proposal: p, replaces: id}, &r)
+}
+
+// verified has the backups that a rollback is about to restore verified on their
+// nodes, and compares them with what was noted when they were made.
+func (s *session) verified(ctx context.Context, w work) error {
+	var nodes []string
+	for _, step := range w.Plan.Steps[w.state.Next(w.Plan):] {
+		if step.Action == plan.RestoreBackup {
+			nodes = append(nodes, step.Nodes...)
+		}
+	}
+	if len(nodes) == 0 {
+		return nil
+	}
+	noted, err := run.LoadManifests(s.opts.StateDir, w.Plan.Undoes)
+	if err != nil {
+		return recordError(err)
+	}
+	backups, err := s.backupsOn(ctx, nodes, "verify", map[string]any{"kscert_backup_run": w.Plan.Undoes})
+	if err != nil {
+		return err
+	}
+	var wrong []string
+	for _, node := range nodes {
+		i := slices.IndexFunc(backups, func(b run.Backup) bool { return b.Node == node && b.Run == w.Plan.Undoes })
+		switch {
+		case i < 0:
+			wrong = append(wrong, node+": the backup is missing")
+		case backups[i].State != run.BackupVerified:
+			lines := backups[i].Notes
+			if len(lines) == 0 {
+				lines = []string{"the backup is " + string(backups[i].State)}
+			}
+			for _, line := range lines {
+				wrong = append(wrong, node+": "+line)
+			}
+		case noted[node] != "" && noted[node] != backups[i].Manifest:
+			wrong = append(wrong, fmt.Sprintf("%s: MANIFEST is not the one that was noted when the backup was made", node))
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return &Error{Code: ExitNotBegun, Summary: fmt.Sprintf("the backup of run %s cannot be trusted: %s", w.Plan.Undoes, wrong[0]),
+		Evidence: strings.Join(wrong, "\n"), Next: "nothing was changed by this rollback; other backups: " + s.command("backup list -i INVENTORY")}
+}
+
+// backupsOn runs the playbook that handles backups and returns what it says. The
+// error is an *Error.
+func (s *session) backupsOn(ctx context.Context, nodes []string, action string, vars map[string]any) ([]run.Backup, error) {
+	p := s.playbook("backups-"+action, playbooks.Backups, nodes)
+	p.Vars["kscert_backup_action"] = action
+	for name, value := range vars {
+		p.Vars[name] = value
+	}
+	outcome, err := s.runner.Run(ctx, p, nil)
+	var all []run.Backup
+	for _, node := range nodes {
+		if err != nil {
+			break
+		}
+		var found []run.Backup
+		found, err = run.ParseBackups(node, []byte(outcome.Payloads[node]))
+		all = append(all, found...)
+	}
+	if err == nil {
+		return all, nil
+	}
+	e := &Error{Code: ExitNotBegun, Summary: "the backups could not be asked for: " + err.Error(), Err: err, Next: "nothing was changed"}
+	var failed *ansible.RunError
+	switch {
+	case interrupted(err):
+		e.Code = ExitInterrupted
+	case errors.As(err, &failed):
+		e.Evidence = taskEvidence(failed)
+		if len(failed.Unreachable) > 0 {
+			e.Code = ExitUnreachable
+		}
+	}
+	return nil, e
+}

@@ -1,0 +1,47 @@
+package orchestrator
+
+import (
+	"context"
+	"os"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// Unlock shows who holds the lock of the cluster on its first control plane and
+// breaks it when confirm says so; without a lock it does nothing and confirm is
+// not asked. It returns the lock that was found.
+func (o *Orchestrator) Unlock(ctx context.Context, confirm func(context.Context, run.Holding, run.Verdict) (bool, error)) (found *run.Holding, err error) {
+	s, err := o.begin(ctx, run.Entry{Kind: run.KindLook})
+	if err != nil {
+		return nil, err
+	}
+	defer s.finish(&Result{}, &err)
+	soft, cancel := o.stoppable(ctx)
+	defer cancel()
+	state, holding, err := s.lockAction(soft, "show", "lock-show", nil)
+	if err != nil {
+		return nil, s.lockError(err)
+	}
+	if state == lockAbsent {
+		return nil, nil //nolint:nilnil // no lock is no error
+	}
+	host, _ := os.Hostname() // without one, no owner is taken for a dead process of this machine
+	yes, err := confirm(soft, holding, holding.Judge(host, alive))
+	switch {
+	case soft.Err() != nil:
+		return &holding, &Error{Code: ExitInterrupted, Summary: "interrupted; the lock is as it was", Err: context.Cause(soft)}
+	case err != nil:
+		return &holding, &Error{Code: ExitNotApproved, Summary: "the lock was not broken: " + err.Error(), Err: err, Next: "confirm with --yes, or on a terminal by typing yes"}
+	case !yes:
+		return &holding, &Error{Code: ExitNotApproved, Summary: "the lock was not broken", Next: "it is as it was"}
+	}
+	// The lock that was shown, and no other that has come meanwhile.
+	state, now, err := s.lockAction(ctx, "break", "lock-break", map[string]any{"kscert_lock_run": holding.Owner.Run})
+	switch {
+	case err != nil:
+		return &holding, s.lockError(err)
+	case state != lockBroken && state != lockAbsent:
+		return &holding, s.lockError(&run.LockedError{Where: s.lockNode(), Holding: now, Verdict: run.Held})
+	}
+	return &holding, nil
+}
