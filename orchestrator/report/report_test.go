@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -152,10 +153,122 @@ func TestExpiryOfLeavesOnly(t *testing.T) {
 	}
 }
 
+// assess is what diagnose does with a snapshot.
+func assess(s snapshot.Snapshot) report.Assessment {
+	d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
+	p, unplanned := plan.Make(s.Cluster(), s, d, plan.Auto)
+	return report.Assess(s, d, p, unplanned)
+}
+
+// probed lets the driver and every node ask the API of cp1.
+func probed(s snapshot.Snapshot, driver, nodes snapshot.Probe) snapshot.Snapshot {
+	s.Probes = []snapshot.Probe{driver}
+	for i := range s.Nodes {
+		s.Nodes[i].Probes = []snapshot.Probe{nodes}
+	}
+	return s
+}
+
+func TestAssessment(t *testing.T) {
+	t.Parallel()
+	refused := snapshot.Probe{Endpoint: "10.0.0.1:6443", Failed: snapshot.StageTCP, Error: "dial tcp 10.0.0.1:6443: connect: connection refused"}
+	blocked := refused
+	blocked.Error = "no answer within 5.0 s"
+	fine := snapshot.Probe{Endpoint: "10.0.0.1:6443", NotAfter: tc.Now.Add(355 * tc.Day)}
+	due := tc.Healthy(tc.ExternalEtcd(), tc.On("etcd1", tc.Expired(certs.KindEtcdMember)))
+	for name, s := range map[string]snapshot.Snapshot{
+		"assessment-healthy.txt":   probed(tc.Healthy(tc.Single()), blocked, fine),
+		"assessment-outage.txt":    probed(outage(), refused, refused),
+		"assessment-refused.txt":   probed(tc.Healthy(tc.Single(), tc.On("cp1", tc.Refused())), blocked, refused),
+		"assessment-unplanned.txt": due,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var out bytes.Buffer
+			if err := assess(s).Text(&out); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name, out.String())
+		})
+	}
+}
+
+// What another finding has brought about is one line below its cause: on the
+// same node if it is there, else anywhere; what has no cause here stands alone.
+func TestConsequencesAreFolded(t *testing.T) {
+	t.Parallel()
+	d := diagnosis.Diagnosis{Verdict: "bad", Route: diagnosis.Refuse, Findings: []diagnosis.Finding{
+		{Reason: diagnosis.KubeletDown, Node: "cp1", Evidence: "it stopped"},
+		{Reason: diagnosis.KubeletDown, Node: "w1"},
+		{Reason: diagnosis.NodeNotReady, Node: "w1", Subject: "w1", Because: diagnosis.KubeletDown},
+		{Reason: diagnosis.StaticPodNotReady, Node: "cp9", Subject: "kube-scheduler", Because: diagnosis.KubeletDown},
+		{Reason: diagnosis.NodeNotReady, Node: "w2", Subject: "w2", Because: diagnosis.ClockSkew},
+	}}
+	var out bytes.Buffer
+	if err := report.Diagnosis(&out, d); err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for line := range strings.Lines(out.String()) {
+		if strings.Contains(line, "[") && !strings.Contains(line, "next:") {
+			lines = append(lines, strings.TrimRight(line, "\n"))
+		}
+	}
+	for i, want := range []string{"critical cp1: ", "         + cp9: ", "critical w1: ", "         + w1: ", "critical w2: "} {
+		if i >= len(lines) || !strings.HasPrefix(lines[i], want) {
+			t.Fatalf("line %d is not %q:\n%s", i, want, out.String())
+		}
+	}
+	if len(lines) != 5 {
+		t.Errorf("%d findings:\n%s", len(lines), out.String())
+	}
+}
+
+// Two hundred nodes with the same finding are one finding to read.
+func TestManyNodesAreOneFinding(t *testing.T) {
+	t.Parallel()
+	d := diagnosis.Diagnosis{Verdict: "bad"}
+	for i := range 200 {
+		node := fmt.Sprintf("w%d", i+1)
+		d.Findings = append(d.Findings, diagnosis.Finding{Reason: diagnosis.KubeletClientExpired, Node: node, Subject: "kubelet-client-current.pem", Evidence: node + " has ended"})
+	}
+	var out bytes.Buffer
+	if err := report.Diagnosis(&out, d); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); strings.Count(got, "[kubelet-client-certificate-expired]") != 1 || !strings.Contains(got, " w1, w2, w3, w4, w5, w6, w7, w8 and 192 more: ") ||
+		!strings.Contains(got, "| on w1: w1 has ended") || strings.Count(got, "kubelet-client-current.pem") != 1 {
+		t.Errorf("%s", got)
+	}
+}
+
+// Two hundred nodes that see the same are one line.
+func TestReachIsJoined(t *testing.T) {
+	t.Parallel()
+	s := tc.Healthy(tc.Single())
+	for i := range 200 {
+		n := s.Nodes[1]
+		n.Name = fmt.Sprintf("w%d", i+2)
+		s.Nodes = append(s.Nodes, n)
+	}
+	a := assess(probed(s, snapshot.Probe{Endpoint: "api:6443", Failed: snapshot.StageTCP, Error: "no answer within 5.0 s"}, snapshot.Probe{Endpoint: "api:6443"}))
+	if len(a.Reach) != 2 || len(a.Reach[1].From) != 202 {
+		t.Fatalf("%+v", a.Reach)
+	}
+	var out bytes.Buffer
+	if err := a.Text(&out); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "and 194 more") || strings.Contains(out.String(), "w100") {
+		t.Errorf("%s", out.String())
+	}
+}
+
 func TestJSON(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	if err := report.JSON(&out, diagnosis.Diagnose(tc.Healthy(tc.Single(), tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin))), diagnosis.DefaultThresholds())); err != nil {
+	s := probed(tc.Healthy(tc.Single(), tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin))), snapshot.Probe{Endpoint: "10.0.0.1:6443"}, snapshot.Probe{Endpoint: "10.0.0.1:6443"})
+	if err := report.JSON(&out, assess(s)); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "diagnosis.json", out.String())
@@ -172,7 +285,7 @@ func TestWriteErrors(t *testing.T) {
 	d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
 	for name, err := range map[string]error{
 		"diagnosis": report.Diagnosis(broken{}, d), "plan": report.Plan(broken{}, plan.Plan{}),
-		"expiry": report.Expiry(broken{}, s), "json": report.JSON(broken{}, d),
+		"expiry": report.Expiry(broken{}, s), "json": report.JSON(broken{}, d), "assessment": assess(s).Text(broken{}), "runbook": report.Runbook(broken{}, s, assess(s)),
 	} {
 		if !errors.Is(err, os.ErrClosed) {
 			t.Errorf("%s: %v", name, err)

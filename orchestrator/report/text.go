@@ -5,9 +5,11 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
@@ -16,49 +18,252 @@ import (
 )
 
 // Diagnosis writes the verdict first, then each finding with its evidence and
-// what to do about it. Certificates of one node that share a fate are one line.
+// what to do about it. Certificates of one node that share a fate are one line,
+// and so is what another finding has brought about.
 func Diagnosis(w io.Writer, d diagnosis.Diagnosis) error {
 	p := printer{w: w}
 	p.line("Verdict: %s", d.Verdict)
 	p.line("Route:   %s", d.Route)
-	for _, g := range group(d.Findings) {
+	causes, brought := fold(group(d.Findings))
+	for i, g := range causes {
 		p.line("")
-		p.line("%-8s %s: %s [%s]", g.first.Severity(), g.first.Node, g.first.Title(), g.first.Reason)
+		p.line("%-8s %s [%s]", g.first.Severity(), g.title(), g.first.Reason)
 		if len(g.subjects) > 0 {
 			p.wrapped("         ", strings.Join(g.subjects, ", "))
 		}
-		if g.first.Evidence != "" {
-			for line := range strings.Lines(g.first.Evidence) {
-				p.line("         | %s", strings.TrimRight(line, "\n"))
-			}
+		for line := range strings.Lines(g.evidence()) {
+			p.line("         | %s", strings.TrimRight(line, "\r\n"))
+		}
+		for _, c := range brought[i] {
+			p.hanging("         + ", "           ", c.title()+" ["+string(c.first.Reason)+"]")
 		}
 		p.line("         next: %s", g.first.Next())
 	}
 	return p.err
 }
 
+// findings share a reason, and mostly a node.
 type findings struct {
 	first    diagnosis.Finding
+	nodes    []string
 	subjects []string
 }
 
-// group joins findings that have the same reason on the same node.
+// crowd is from how many nodes on the same finding is said once for all of them.
+const crowd = 4
+
+// group joins findings that have the same reason on the same node, or on many.
 func group(all []diagnosis.Finding) []findings {
-	var out []findings
-	index := map[string]int{}
+	type key struct {
+		reason, because diagnosis.Reason
+		node            string
+	}
+	nodes := map[key]map[string]bool{}
 	for _, f := range all {
-		key := string(f.Reason) + "\x00" + f.Node
-		i, ok := index[key]
+		k := key{reason: f.Reason, because: f.Because}
+		if nodes[k] == nil {
+			nodes[k] = map[string]bool{}
+		}
+		nodes[k][f.Node] = true
+	}
+	var out []findings
+	index := map[key]int{}
+	for _, f := range all {
+		k := key{reason: f.Reason, because: f.Because}
+		if len(nodes[k]) < crowd {
+			k.node = f.Node
+		}
+		i, ok := index[k]
 		if !ok {
 			i = len(out)
-			index[key] = i
+			index[k] = i
 			out = append(out, findings{first: f})
 		}
-		if f.Subject != "" {
-			out[i].subjects = append(out[i].subjects, f.Subject)
+		g := &out[i]
+		if !slices.Contains(g.nodes, f.Node) {
+			g.nodes = append(g.nodes, f.Node)
+		}
+		if f.Subject != "" && f.Node == g.first.Node {
+			g.subjects = append(g.subjects, f.Subject)
 		}
 	}
 	return out
+}
+
+// title says where and what.
+func (g findings) title() string {
+	if where := few(g.nodes); where != "" {
+		return where + ": " + g.first.Title()
+	}
+	return g.first.Title()
+}
+
+// evidence is what was seen, of several nodes on the first.
+func (g findings) evidence() string {
+	if len(g.nodes) > 1 && g.first.Evidence != "" {
+		return "on " + g.first.Node + ": " + g.first.Evidence
+	}
+	return g.first.Evidence
+}
+
+// fold separates causes from what they have brought about, by the cause's place:
+// on the same node if it is there, else anywhere. What has no cause among the
+// findings is one itself.
+func fold(all []findings) (causes []findings, brought map[int][]findings) {
+	place := func(f diagnosis.Finding) int {
+		first := -1
+		for i, c := range causes {
+			if c.first.Reason != f.Because {
+				continue
+			}
+			if slices.Contains(c.nodes, f.Node) {
+				return i
+			}
+			if first < 0 {
+				first = i
+			}
+		}
+		return first
+	}
+	for _, g := range all {
+		if g.first.Because == "" || !slices.ContainsFunc(all, func(c findings) bool { return c.first.Because == "" && c.first.Reason == g.first.Because }) {
+			causes = append(causes, g)
+		}
+	}
+	brought = map[int][]findings{}
+	for _, g := range all {
+		if i := place(g.first); g.first.Because != "" && i >= 0 {
+			brought[i] = append(brought[i], g)
+		}
+	}
+	return causes, brought
+}
+
+// Assessment is what a snapshot means and what would be done about it: the
+// document of diagnose. As JSON it is the diagnosis with the plan beside.
+type Assessment struct {
+	diagnosis.Diagnosis
+	// Reach is how far each asker came with each API endpoint.
+	Reach []Reach `json:"reach"`
+	// Plan is what "run" would do.
+	Plan plan.Plan `json:"plan"`
+	// Unplanned says why there is no plan for what was found; empty otherwise.
+	Unplanned string `json:"unplanned,omitempty"`
+}
+
+// Assess puts together what is known of a snapshot. unplanned is the error of
+// plan.Make, or nil.
+func Assess(s snapshot.Snapshot, d diagnosis.Diagnosis, p plan.Plan, unplanned error) Assessment {
+	a := Assessment{Diagnosis: d, Reach: reach(s), Plan: p}
+	if unplanned != nil {
+		a.Unplanned = unplanned.Error()
+	}
+	return a
+}
+
+// Reach is how far some askers came with one API endpoint, all equally far.
+type Reach struct {
+	Endpoint string `json:"endpoint"`
+	// From are inventory names of nodes, or Driver.
+	From []string `json:"from"`
+	// Failed, Error and NotAfter as in snapshot.Probe.
+	Failed   snapshot.Stage `json:"failed,omitempty"`
+	Error    string         `json:"error,omitempty"`
+	NotAfter time.Time      `json:"notAfter,omitzero"`
+}
+
+// Driver is the asker that is no node: the machine that runs Ansible.
+const Driver = "(driver)"
+
+// reach joins the probes that came equally far, in the order they were asked:
+// the driver's first, then the nodes'.
+func reach(s snapshot.Snapshot) []Reach {
+	out := []Reach{}
+	add := func(from string, probes []snapshot.Probe) {
+		for _, p := range probes {
+			i := slices.IndexFunc(out, func(r Reach) bool {
+				return r.Endpoint == p.Endpoint && r.Failed == p.Failed && r.Error == p.Error && r.NotAfter.Equal(p.NotAfter)
+			})
+			if i < 0 {
+				i = len(out)
+				out = append(out, Reach{Endpoint: p.Endpoint, Failed: p.Failed, Error: p.Error, NotAfter: p.NotAfter})
+			}
+			out[i].From = append(out[i].From, from)
+		}
+	}
+	add(Driver, s.Probes)
+	for _, n := range s.Nodes {
+		add(n.Name, n.Probes)
+	}
+	slices.SortStableFunc(out, func(a, b Reach) int { return strings.Compare(a.Endpoint, b.Endpoint) })
+	return out
+}
+
+// Text writes an assessment for people: the diagnosis, how far each asker came,
+// and what would be done.
+func (a Assessment) Text(w io.Writer) error {
+	if err := Diagnosis(w, a.Diagnosis); err != nil {
+		return err
+	}
+	p := printer{w: w}
+	if len(a.Reach) > 0 {
+		p.line("")
+		p.line("The API as it is reached (name, TCP, TLS, /livez, /readyz, as administrator):")
+	}
+	for _, r := range a.Reach {
+		p.line("  %s: %s", r.Endpoint, r.came())
+		p.hanging("    from ", "         ", few(r.From))
+	}
+	p.line("")
+	if p.err != nil {
+		return p.err
+	}
+	switch {
+	case a.Unplanned != "":
+		p.line("No plan: %s", a.Unplanned)
+	case a.Route == diagnosis.Refuse || a.Route == diagnosis.NewCA:
+		p.line("No plan: nothing is changed on this route. What to look at, as commands:")
+		p.line("  kscertctl diagnose -i INVENTORY --runbook")
+	default:
+		if err := Plan(w, a.Plan); err != nil || len(a.Plan.Steps) == 0 {
+			return err
+		}
+		p.line("Carry it out:  kscertctl run -i INVENTORY")
+		p.line("Or by hand:    kscertctl diagnose -i INVENTORY --runbook")
+	}
+	return p.err
+}
+
+// came says in one line how far.
+func (r Reach) came() string {
+	text := "answers"
+	if r.Failed != "" {
+		text = fmt.Sprintf("fails at %s: %s", r.Failed, clip(r.Error))
+	}
+	if !r.NotAfter.IsZero() {
+		text += ", certificate until " + r.NotAfter.UTC().Format(time.DateOnly)
+	}
+	return text
+}
+
+// clip keeps the first line of somebody's words, and of a long one its end, where
+// most clients say what is wrong.
+func clip(s string) string {
+	const most = 100
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	if r := []rune(line); len(r) > most {
+		return "…" + string(r[len(r)-most:])
+	}
+	return line
+}
+
+// few names some and counts the rest: 200 nodes that say the same are no news.
+func few(names []string) string {
+	const shown = 8
+	if len(names) <= shown+1 {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:shown], ", "), len(names)-shown)
 }
 
 // Plan writes the steps in order, with their nodes and reasons.
@@ -74,11 +279,17 @@ func Plan(w io.Writer, p plan.Plan) error {
 		if s.Changes {
 			mark = "~"
 		}
-		out.line("  %s %s  %s  [%s]", mark, s.ID[:2], s.Title, strings.Join(s.Nodes, ", "))
+		out.line("  %s %s  %s  [%s]", mark, s.ID[:2], s.Title, few(s.Nodes))
 		out.wrapped("         ", s.Why)
 	}
 	out.line("  ~ changes nodes, · only looks")
 	out.line("Interruption: %s.", p.Interruption)
+	for _, text := range p.Unknown {
+		out.hanging("Not known: ", "  ", text)
+	}
+	for _, text := range p.Warnings {
+		out.hanging("Warning: ", "  ", text)
+	}
 	return out.err
 }
 
@@ -143,18 +354,25 @@ func (p *printer) line(format string, args ...any) {
 	}
 }
 
-// wrapped breaks text between words so that it fits a terminal of 80 columns.
-func (p *printer) wrapped(indent, text string) {
-	const width = 80
-	line := indent
+// width is that of the terminals which the text has to fit.
+const width = 80
+
+// wrapped breaks text between words so that it fits a terminal.
+func (p *printer) wrapped(indent, text string) { p.hanging(indent, indent, text) }
+
+// hanging is wrapped with another beginning of the first line.
+func (p *printer) hanging(first, indent, text string) {
+	line := first
+	begun := false // something stands on the line
 	for word := range strings.FieldsSeq(text) {
-		if len(line)+len(word) > width && line != indent {
+		if begun && utf8.RuneCountInString(line)+utf8.RuneCountInString(word) > width {
 			p.line("%s", strings.TrimRight(line, " "))
 			line = indent
 		}
 		line += word + " "
+		begun = true
 	}
-	if line != indent {
+	if begun {
 		p.line("%s", strings.TrimRight(line, " "))
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/infrapuzzle/kscertctl/internal/atomicfile"
 )
 
 // FileError says why a snapshot's file cannot be used, and what to do.
@@ -112,45 +114,30 @@ func decode(data []byte) (Snapshot, error) {
 // Writable reports whether Save could write a file there; the error is a
 // *FileError.
 func Writable(path string) error {
-	f, err := beside(path)
-	if err != nil {
-		return err
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return &FileError{Path: path, Detail: "it is no regular file", Next: "name a file, new or to be replaced"}
 	}
-	_ = f.Close()
-	_ = os.Remove(f.Name())
-	return nil
+	f, err := os.CreateTemp(filepath.Dir(path), ".kscertctl-*.tmp")
+	if err != nil {
+		return cannotWrite(path, err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // Save writes a snapshot so that Load finds it whole or not at all, readable by
 // its owner alone. The error is a *FileError.
 func Save(path string, s Snapshot) error {
-	f, err := beside(path)
-	if err != nil {
+	if err := Writable(path); err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
-	enc := json.NewEncoder(f)
-	enc.SetIndent("", "  ")
-	err = errors.Join(enc.Encode(s), f.Sync(), f.Close())
+	data, err := json.MarshalIndent(s, "", "  ")
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = atomicfile.Write(path, append(data, '\n'), 0o600)
 	}
 	if err != nil {
 		return cannotWrite(path, err)
 	}
 	return nil
-}
-
-// beside opens a new file next to the one that is to be written, mode 0600.
-func beside(path string) (*os.File, error) {
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, &FileError{Path: path, Detail: "it is no regular file", Next: "name a file, new or to be replaced"}
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".snapshot-*")
-	if err != nil {
-		return nil, cannotWrite(path, err)
-	}
-	return f, nil
 }
 
 func cannotWrite(path string, err error) error {

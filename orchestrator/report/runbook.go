@@ -1,0 +1,677 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// Runbook writes, as Markdown, what a person would type to carry a plan out by
+// hand on this very cluster: the plan's steps in their order, node by node, with
+// the paths, names and addresses that were seen and only for what is due. A plan
+// without steps becomes a list of what to look at.
+//
+// Every block is for a root shell on the node its heading names, and changes
+// nothing in that shell. It holds no secret: a token is asked for.
+func Runbook(w io.Writer, s snapshot.Snapshot, a Assessment) error {
+	b := &book{printer: printer{w: w}, s: s, d: a.Diagnosis}
+	b.line("# Runbook: %s", a.Verdict)
+	b.line("")
+	b.line("Seen at %s, %s. Route: %s.", s.Taken.UTC().Format(time.RFC3339), count(len(s.Nodes), "node"), a.Route)
+	if a.Unplanned != "" {
+		b.line("")
+		b.hanging("No plan: ", "", a.Unplanned)
+	}
+	if len(a.Plan.Steps) == 0 {
+		b.look()
+		return b.err
+	}
+	b.line("")
+	b.line("Each block is for a root shell on the node that its heading names; it stops at the")
+	b.line("first command that fails. Go from top to bottom and do not go on before a block has")
+	b.line("ended well. `kscertctl run -i INVENTORY` does the same, with checks that no person")
+	b.line("has the patience for.")
+	b.warnings(a.Plan)
+	for _, step := range a.Plan.Steps {
+		b.step(step)
+	}
+	return b.err
+}
+
+// book writes a runbook.
+type book struct {
+	printer
+	s        snapshot.Snapshot
+	d        diagnosis.Diagnosis
+	sections int
+}
+
+// script is what is typed on a node; empty lines are kept.
+type script []string
+
+func (s *script) add(format string, args ...any) { *s = append(*s, fmt.Sprintf(format, args...)) }
+
+// warnings say where the obvious way would do harm on this cluster.
+func (b *book) warnings(p plan.Plan) {
+	b.line("")
+	b.line("## What not to do")
+	b.line("")
+	said := map[string]bool{}
+	warn := func(format string, args ...any) {
+		text := fmt.Sprintf(format, args...)
+		if !said[text] {
+			said[text] = true
+			b.hanging("- ", "  ", text)
+		}
+	}
+	for _, n := range b.s.Nodes {
+		if n.Failure != nil || !n.Is(cluster.ControlPlane) {
+			continue
+		}
+		if pki, linked := path.Join(dir(n, "config-dir"), "pki"), dir(n, "pki-real"); pki != linked {
+			warn("`mv %s` backs nothing up where it is a link: the certificates lie in `%s`.", pki, linked)
+		}
+		warn("`kubeadm init phase certs` without the authorities in `%s` silently makes new ones: every kubelet, token and kubeconfig would be void.", dir(n, "pki-real"))
+		warn("kubeadm without `--config %s` takes its own defaults instead of this cluster's%s.", n.Facts["kubeadm-config"], remembered(n))
+		if n.Facts["config-dir"] != "" && n.Facts["config-dir"] != kubernetesDir {
+			warn("kubeadm renews kubeconfigs in %s only, and those of this cluster lie in `%s`: use `kscertctl run` instead.", kubernetesDir, n.Facts["config-dir"])
+		}
+		if b.due(n, certs.EtcdHostCA) {
+			warn("kubeadm does not know the certificates in `%s`: etcd runs on the host, and they are signed there.", dir(n, "etcd-dir"))
+		}
+		if b.has(n, certs.KindKubeletClient) {
+			warn("`kubeadm init phase kubeconfig kubelet` writes the certificate into `kubelet.conf`, where nothing renews it: next year's outage. `kubelet.conf` has to refer to `%s`.", current(n))
+		}
+	}
+	if slices.ContainsFunc(p.Steps, func(s plan.Step) bool { return s.NoWait }) {
+		warn("Waiting for one control plane before the next has its certificates is in vain: etcd has no quorum before most members trust each other again.")
+	}
+}
+
+// kubernetesDir is where kubeadm looks for kubeconfigs, whatever its
+// configuration says (Kubernetes, cmd/kubeadm/app/constants).
+const kubernetesDir = "/etc/kubernetes"
+
+// remembered names what a kubeadm configuration keeps and kubeadm's defaults lack.
+func remembered(n snapshot.Node) string {
+	var parts []string
+	if c := n.Kubeadm; c != nil {
+		if c.CertificatesDir != "" {
+			parts = append(parts, "the folder "+c.CertificatesDir)
+		}
+		if len(c.CertSANs) > 0 {
+			parts = append(parts, fmt.Sprintf("the names %s", strings.Join(c.CertSANs, ", ")))
+		}
+		if len(c.EtcdEndpoints) > 0 {
+			parts = append(parts, "etcd at "+strings.Join(c.EtcdEndpoints, ", "))
+		}
+	}
+	if len(parts) == 0 {
+		return " folder, names and etcd"
+	}
+	return ": " + strings.Join(parts, "; ")
+}
+
+// step writes one step of the plan. A gate is part of what it waits for, but for
+// the last one.
+func (b *book) step(step plan.Step) {
+	switch {
+	case step.Gate == plan.ClusterGate:
+		b.heading(step)
+		b.on(b.controlPlanes(), "look", prove)
+		b.line("")
+		b.line("Then, from where the inventory is: `kscertctl diagnose -i INVENTORY`.")
+	case step.Gate == plan.KubeletGate:
+		b.heading(step)
+		b.on(b.controlPlanes()[:1], "wait for the kubelets", func(n snapshot.Node) script { return b.waitForNodes(n, step.Nodes) })
+	case step.Gate != "": // the block before has waited
+	case step.Action == plan.Backup:
+		b.heading(step)
+		b.on(step.Nodes, "a copy, read back", backup)
+	case step.Action == plan.PrePhase:
+		b.heading(step)
+		b.on(step.Nodes, "new certificates", b.issue)
+		b.on(step.Nodes, "the kubelet", b.startKubelet)
+		if !step.NoWait {
+			b.on(step.Nodes, "restart what holds an old credential", b.restart)
+		}
+	case step.Action == plan.Renew:
+		b.heading(step)
+		if b.d.ControlPlanes[step.Nodes[0]] == diagnosis.APIUsable { // else it is issued already
+			b.on(step.Nodes, "new certificates", b.issue)
+		}
+		b.on(step.Nodes, "restart what holds an old credential", b.restart)
+	case step.Action == plan.KubeletBootstrap:
+		b.heading(step)
+		first := b.controlPlanes()[:1]
+		b.line("")
+		b.line("A token that lets a kubelet ask for a certificate, for 15 minutes:")
+		b.on(first, "make a token", createToken)
+		b.line("")
+		b.line("It is asked for below, so that it is in no argument list and no history.")
+		b.on(step.Nodes, "the kubelet", b.bootstrap)
+		b.line("")
+		b.line("No token is left behind: its first six characters are its name.")
+		b.on(first, "remove the token", deleteToken)
+	case step.Action == plan.Upgrade:
+		b.heading(step)
+		b.line("")
+		b.line("From the Kubespray checkout: `ansible-playbook -i INVENTORY -b upgrade-cluster.yml`.")
+	}
+}
+
+func (b *book) heading(step plan.Step) {
+	b.sections++
+	b.line("")
+	b.line("## %d. %s", b.sections, step.Title)
+	b.line("")
+	b.wrapped("", strings.ToUpper(step.Why[:1])+step.Why[1:]+".")
+}
+
+// on writes what is typed on each of the nodes; nodes on which it is the same
+// share a block.
+func (b *book) on(names []string, what string, write func(snapshot.Node) script) {
+	var order []string
+	nodes := map[string][]string{}
+	for _, name := range names {
+		n, _ := b.s.Node(name)
+		lines := write(n)
+		if len(lines) == 0 {
+			continue
+		}
+		text := strings.Join(lines, "\n")
+		if nodes[text] == nil {
+			order = append(order, text)
+		}
+		nodes[text] = append(nodes[text], name)
+	}
+	for _, text := range order {
+		b.line("")
+		b.line("### On %s: %s", strings.Join(nodes[text], ", "), what)
+		b.line("")
+		b.line("```sh")
+		b.line("(")
+		b.line("set -eu")
+		b.line("umask 077")
+		b.line("%s", text)
+		b.line(")")
+		b.line("```")
+	}
+}
+
+func (b *book) controlPlanes() []string {
+	var out []string
+	for _, n := range b.s.With(cluster.ControlPlane) {
+		if n.Failure == nil {
+			out = append(out, n.Name)
+		}
+	}
+	return out
+}
+
+// due tells whether any certificate of an authority is due on the node.
+func (b *book) due(n snapshot.Node, signer certs.Authority) bool {
+	return slices.ContainsFunc(b.d.Due[n.Name], func(k certs.Kind) bool {
+		row, _ := certs.Lookup(k)
+		return row.Signer == signer
+	})
+}
+
+// has tells whether one of the kinds is due on the node.
+func (b *book) has(n snapshot.Node, kinds ...certs.Kind) bool {
+	return slices.ContainsFunc(b.d.Due[n.Name], func(k certs.Kind) bool { return slices.Contains(kinds, k) })
+}
+
+// Defaults of the folders that a node may tell (Kubespray,
+// roles/kubespray_defaults).
+func dir(n snapshot.Node, fact string) string {
+	if v := n.Facts[fact]; v != "" {
+		return v
+	}
+	return map[string]string{
+		"config-dir": kubernetesDir, "pki-real": kubernetesDir + "/ssl", "etcd-dir": "/etc/ssl/etcd/ssl",
+		"kubelet-dir": "/var/lib/kubelet/pki", "home-dir": "/root/.kube",
+	}[fact]
+}
+
+// current is the kubelet's rotating client certificate.
+func current(n snapshot.Node) string {
+	return path.Join(dir(n, "kubelet-dir"), "kubelet-client-current.pem")
+}
+
+// tools lets the node's commands be found.
+func (s *script) tools(n snapshot.Node) {
+	if bin := path.Dir(n.Facts["kubeadm"]); path.IsAbs(bin) {
+		s.add("PATH=$PATH:%s", quote(bin))
+	}
+}
+
+// backup copies what may be changed, with owners, modes, times and links, and
+// reads the copy back.
+func backup(n snapshot.Node) script {
+	paths := []string{dir(n, "config-dir"), dir(n, "kubelet-dir")}
+	if n.Is(cluster.ControlPlane) {
+		paths = append(paths, dir(n, "pki-real"), path.Join(dir(n, "home-dir"), "config"))
+	}
+	if n.Is(cluster.Etcd) || n.Is(cluster.ControlPlane) {
+		paths = append(paths, dir(n, "etcd-dir"), "/etc/etcd.env")
+	}
+	var s script
+	s.add("backup=/var/backups/kscertctl/manual-$(date -u +%%Y%%m%%dT%%H%%M%%SZ)")
+	s.add(`mkdir -p "$backup"`)
+	s.add("for path in %s; do", quoted(outermost(paths)))
+	s.add(`  [ -e "$path" ] || continue`)
+	s.add(`  cp -a --parents "$path" "$backup"`)
+	s.add(`  diff -r "$path" "$backup$path"`)
+	s.add("done")
+	s.add(`echo "backed up to $backup"`)
+	return s
+}
+
+// outermost leaves out what lies in another of the folders.
+func outermost(paths []string) []string {
+	return slices.DeleteFunc(slices.Clone(paths), func(p string) bool {
+		return slices.ContainsFunc(paths, func(outer string) bool { return strings.HasPrefix(p, outer+"/") })
+	})
+}
+
+// issue makes what is due on a control plane anew, from the authorities that are
+// there and without the API server.
+func (b *book) issue(n snapshot.Node) script {
+	var s script
+	s.tools(n)
+	head := len(s)
+	s = append(s, b.signEtcd(n)...)
+	s = append(s, b.renew(n)...)
+	if len(s) == head {
+		return nil
+	}
+	return s
+}
+
+// renew lets kubeadm renew what it knows: same subject and names, new key.
+func (b *book) renew(n snapshot.Node) script {
+	var names []string
+	home := false
+	for _, row := range certs.Table() { // the table's order: the leaves, then the kubeconfigs
+		if !slices.Contains(b.d.Due[n.Name], row.Kind) {
+			continue
+		}
+		switch {
+		case row.Base == certs.Home:
+			home = true
+		case row.Base == certs.PKI, row.Base == certs.Config && row.Kind != certs.KindKubeletConf:
+			names = append(names, row.Name)
+		}
+	}
+	var s script
+	if len(names) > 0 {
+		s.add("for name in %s; do", quoted(names))
+		s.add("  %s certs renew \"$name\" --config %s", kubeadm(n), quote(n.Facts["kubeadm-config"]))
+		s.add("done")
+	}
+	if home {
+		admin, config := path.Join(dir(n, "config-dir"), "admin.conf"), path.Join(dir(n, "home-dir"), "config")
+		s.add("install -m 0600 %s %s", quote(admin), quote(config))
+		if was := server(n, config); was != "" && was != server(n, admin) {
+			s.add("sed -i %s %s", quote("s|^\\( *server:\\).*|\\1 "+was+"|"), quote(config))
+		}
+	}
+	return s
+}
+
+// kubeadm is its command: what is used here was "alpha" before v1.20.
+func kubeadm(n snapshot.Node) string {
+	m := regexp.MustCompile(`^v1\.(\d+)\.`).FindStringSubmatch(strings.TrimSpace(n.Results["kubeadm-version"].Output))
+	if m != nil {
+		if minor, err := strconv.Atoi(m[1]); err == nil && minor < 20 {
+			return "kubeadm alpha"
+		}
+	}
+	return "kubeadm"
+}
+
+func server(n snapshot.Node, file string) string {
+	for _, k := range n.Kubeconfigs {
+		if k.Path == file {
+			return k.Server
+		}
+	}
+	return ""
+}
+
+// signEtcd signs the leaves of host etcd that are due again: same key, subject,
+// names and usages.
+func (b *book) signEtcd(n snapshot.Node) script {
+	var s script
+	for _, c := range n.Certificates {
+		row, _ := certs.Lookup(c.Kind)
+		if c.Served || row.Signer != certs.EtcdHostCA || row.CA || row.Copy || !b.has(n, c.Kind) {
+			continue
+		}
+		if len(s) == 0 {
+			s.add("cd %s", quote(dir(n, "etcd-dir")))
+		}
+		file := path.Base(c.Path)
+		key := strings.TrimSuffix(file, ".pem") + "-key.pem"
+		s.add("openssl x509 -x509toreq -in %s -signkey %s -out request.new", quote(file), quote(key))
+		s.add("cat >extensions.new <<'EXTENSIONS'")
+		s.add("basicConstraints = CA:FALSE")
+		s.add("subjectKeyIdentifier = hash")
+		s.add("authorityKeyIdentifier = keyid,issuer")
+		if usages := usages(c); usages != "" {
+			s.add("extendedKeyUsage = %s", usages)
+		}
+		if len(c.SANs) > 0 {
+			s.add("subjectAltName = %s", altNames(c))
+		}
+		s.add("EXTENSIONS")
+		s.add("openssl x509 -req -in request.new -sha256 -days %d -set_serial \"0x$(openssl rand -hex 15)\" \\", days(n, c))
+		s.add("  -CA ca.pem -CAkey ca-key.pem -extfile extensions.new -out certificate.new")
+		s.add("openssl verify -CAfile ca.pem certificate.new")
+		s.add("chown --reference=%[1]s certificate.new && chmod --reference=%[1]s certificate.new", quote(file))
+		s.add("mv certificate.new %s", quote(file))
+		s.add("rm request.new extensions.new")
+	}
+	return s
+}
+
+func usages(c certs.Certificate) string {
+	var out []string
+	for _, u := range c.Usages {
+		if name, ok := map[string]string{"server auth": "serverAuth", "client auth": "clientAuth"}[u]; ok {
+			out = append(out, name)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func altNames(c certs.Certificate) string {
+	var out []string
+	for _, name := range c.SANs {
+		kind := "DNS"
+		if net.ParseIP(name) != nil {
+			kind = "IP"
+		}
+		out = append(out, kind+":"+name)
+	}
+	return strings.Join(out, ", ")
+}
+
+// days is how long a new certificate is valid: as long as the old one was, at
+// least a year, and not longer than its authority.
+func days(n snapshot.Node, c certs.Certificate) int {
+	const day = 24 * time.Hour
+	out := max(int(c.NotAfter.Sub(c.NotBefore)/day), 365)
+	if ca, ok := n.Certificate(certs.KindEtcdHostCA); ok {
+		out = min(out, int(ca.NotAfter.Sub(n.Clock)/day))
+	}
+	return out
+}
+
+// startKubelet gives the kubelet of a control plane a client certificate without
+// the API server, starts it, and lets etcd take up its new certificates.
+func (b *book) startKubelet(n snapshot.Node) script {
+	var s script
+	s.tools(n)
+	kubelet, conf := dir(n, "kubelet-dir"), path.Join(dir(n, "config-dir"), "kubelet.conf")
+	if b.has(n, certs.KindKubeletClient, certs.KindKubeletConf) {
+		s.add("new=$(mktemp)")
+		s.add("%s kubeconfig user --config %s --client-name %s --org system:nodes >\"$new\"",
+			kubeadm(n), quote(n.Facts["kubeadm-config"]), quote("system:node:"+n.KubernetesName))
+		s.add("pem=%s/kubelet-client-$(date -u +%%Y-%%m-%%d-%%H-%%M-%%S).pem", quote(kubelet))
+		s.add("for field in client-certificate-data client-key-data; do")
+		s.add(`  sed -n "s/^ *$field: *//p" "$new" | base64 -d`)
+		s.add(`done >"$pem"`)
+		s.add(`rm "$new"`)
+		s.add(`ln -sfn "$pem" %s`, quote(current(n)))
+		if _, embedded := n.Certificate(certs.KindKubeletConf); embedded {
+			s.add("sed -i -e %s -e %s %s", quote("s|client-certificate-data:.*|client-certificate: "+current(n)+"|"),
+				quote("s|client-key-data:.*|client-key: "+current(n)+"|"), quote(conf))
+		}
+	}
+	s = append(s, b.dropServing(n)...)
+	s.add("systemctl reset-failed kubelet || true")
+	s.add("systemctl restart kubelet")
+	switch {
+	case b.due(n, certs.EtcdHostCA):
+		s.add("systemctl restart --no-block etcd")
+	case b.has(n, certs.KindEtcdServer, "etcd-peer"):
+		s = append(s, stop(n, "etcd")...)
+	}
+	return s
+}
+
+// dropServing removes the kubelet's self-signed pair, which it makes anew.
+func (b *book) dropServing(n snapshot.Node) script {
+	var s script
+	if b.has(n, certs.KindKubeletServing) {
+		s.add("rm -f %s %s", quote(path.Join(dir(n, "kubelet-dir"), "kubelet.crt")), quote(path.Join(dir(n, "kubelet-dir"), "kubelet.key")))
+	}
+	return s
+}
+
+// stop ends a static pod's container; the kubelet starts another one.
+func stop(n snapshot.Node, component string) script {
+	list := "crictl ps --quiet --no-trunc --state Running --label io.kubernetes.pod.namespace=kube-system --label io.kubernetes.container.name=" + component
+	end := "crictl stop --timeout 3"
+	if strings.HasPrefix(n.Facts["runtime"], "Docker") {
+		list = "docker ps --quiet --no-trunc --filter status=running --filter label=io.kubernetes.container.name=" + component
+		end = "docker stop --time 3"
+	}
+	var s script
+	s.add("for id in $(%s); do", list)
+	s.add("  %s \"$id\" || true # it may have ended by itself", end)
+	s.add("done")
+	return s
+}
+
+// restart has the components of a control plane take up what is new, the API
+// server first: the others end when they find none.
+func (b *book) restart(n snapshot.Node) script {
+	var s script
+	s.tools(n)
+	s = append(s, stop(n, "kube-apiserver")...)
+	kubectl := "kubectl --kubeconfig " + quote(path.Join(dir(n, "config-dir"), "admin.conf"))
+	if e, ok := n.Endpoint("kube-apiserver"); ok {
+		kubectl += " --server " + quote("https://"+e.Address)
+	}
+	s.add("timeout 300 sh -c %s", quote("until "+kubectl+" --request-timeout=5s get --raw /readyz; do sleep 2; done"))
+	for _, component := range []struct {
+		name  string
+		kinds []certs.Kind
+	}{
+		{"kube-controller-manager", []certs.Kind{"controller-manager.conf"}},
+		{"kube-scheduler", []certs.Kind{"scheduler.conf"}},
+		{"kube-vip", []certs.Kind{certs.KindAdmin, "super-admin.conf"}},
+	} {
+		_, runs := n.Process(component.name)
+		if b.has(n, component.kinds...) && (runs || component.name != "kube-vip") {
+			s = append(s, stop(n, component.name)...)
+		}
+	}
+	return s
+}
+
+// admin is kubectl's or kubeadm's administrator on a control plane.
+func admin(n snapshot.Node) string {
+	return "--kubeconfig " + quote(path.Join(dir(n, "config-dir"), "admin.conf"))
+}
+
+func createToken(n snapshot.Node) script {
+	var s script
+	s.tools(n)
+	s.add("kubeadm token create --ttl 15m %s", admin(n))
+	return s
+}
+
+func deleteToken(n snapshot.Node) script {
+	var s script
+	s.tools(n)
+	s.add("printf 'The first six characters of the token: ' && read -r id")
+	s.add("kubeadm token delete \"$id\" %s", admin(n))
+	return s
+}
+
+// bootstrap has a kubelet ask for a client certificate as when it joined.
+func (b *book) bootstrap(n snapshot.Node) script {
+	conf := path.Join(dir(n, "config-dir"), "bootstrap-kubelet.conf")
+	var s script
+	if b.has(n, certs.KindKubeletClient, certs.KindKubeletConf) {
+		s.add("printf 'The token: ' && read -r token")
+		s.add("cat >%s <<CONF", quote(conf))
+		s.add("apiVersion: v1")
+		s.add("kind: Config")
+		s.add("clusters:")
+		s.add("  - name: default")
+		s.add("    cluster:")
+		s.add("      server: %s", server(n, path.Join(dir(n, "config-dir"), "kubelet.conf")))
+		s.add("      certificate-authority: %s", authority(n))
+		s.add("users:")
+		s.add("  - name: bootstrap")
+		s.add("    user: {token: $token}")
+		s.add("contexts:")
+		s.add("  - name: bootstrap")
+		s.add("    context: {cluster: default, user: bootstrap}")
+		s.add("current-context: bootstrap")
+		s.add("CONF")
+	}
+	s = append(s, b.dropServing(n)...)
+	s.add("systemctl reset-failed kubelet || true")
+	s.add("systemctl restart kubelet")
+	if b.has(n, certs.KindKubeletClient, certs.KindKubeletConf) {
+		s.add("timeout 120 sh -c %s", quote("until openssl x509 -noout -checkend 0 -in "+quote(current(n))+"; do sleep 1; done"))
+		s.add("rm %s", quote(conf))
+	}
+	return s
+}
+
+// authority is the file of the cluster's CA on a node.
+func authority(n snapshot.Node) string {
+	if c, ok := n.Certificate(certs.KindCA); ok {
+		return c.Path
+	}
+	return path.Join(dir(n, "pki-real"), "ca.crt")
+}
+
+func (b *book) waitForNodes(n snapshot.Node, names []string) script {
+	var s script
+	s.tools(n)
+	var nodes []string
+	for _, name := range names {
+		other, _ := b.s.Node(name)
+		nodes = append(nodes, "node/"+other.KubernetesName)
+	}
+	s.add("kubectl %s wait --for=condition=Ready --timeout=300s %s", admin(n), quoted(nodes))
+	return s
+}
+
+func prove(n snapshot.Node) script {
+	var s script
+	s.tools(n)
+	s.add("kubectl %s get nodes", admin(n))
+	s.add("%s certs check-expiration --config %s", kubeadm(n), quote(n.Facts["kubeadm-config"]))
+	return s
+}
+
+// look lists what was found where nothing is to be done by a plan, with commands
+// that show more and change nothing.
+func (b *book) look() {
+	b.line("")
+	if b.d.Route == diagnosis.None {
+		b.line("Nothing is due, so there is nothing to type.")
+		return
+	}
+	b.line("No command here changes anything: mend what is found first, then look again with")
+	b.line("`kscertctl diagnose -i INVENTORY`.")
+	var nodes []string
+	for _, g := range group(b.d.Findings) {
+		if g.first.Severity() != diagnosis.Critical {
+			continue
+		}
+		b.line("")
+		b.line("## %s [%s]", g.title(), g.first.Reason)
+		b.line("")
+		if len(g.subjects) > 0 {
+			b.wrapped("", strings.Join(g.subjects, ", "))
+			b.line("")
+		}
+		for line := range strings.Lines(g.evidence()) {
+			b.line("    %s", strings.TrimRight(line, "\r\n"))
+		}
+		if g.first.Evidence != "" {
+			b.line("")
+		}
+		b.line("Next: %s.", strings.TrimSuffix(g.first.Next(), "."))
+		if n, ok := b.s.Node(g.first.Node); ok && n.Failure == nil && !slices.Contains(nodes, n.Name) {
+			nodes = append(nodes, n.Name)
+		}
+	}
+	if len(nodes) > 0 {
+		b.line("")
+		b.line("## What the nodes say")
+		b.on(nodes, "look", words)
+	}
+}
+
+// words shows what the components of a node say.
+func words(n snapshot.Node) script {
+	s := script{"date -u"}
+	s.tools(n)
+	s.add("df -h /etc /var || true")
+	units := []string{"kubelet"}
+	if _, ok := n.Units["etcd"]; ok {
+		units = append(units, "etcd")
+	}
+	for _, unit := range units {
+		s.add("systemctl --no-pager status %s || true", unit)
+		s.add("journalctl --no-pager -u %s -n 50", unit)
+	}
+	if n.Is(cluster.ControlPlane) {
+		s.add("crictl ps -a --label io.kubernetes.pod.namespace=kube-system || true")
+		s.add("tail -n 50 /var/log/pods/kube-system_kube-apiserver-*/kube-apiserver/*.log || true")
+		if n.Facts["kubeadm-config"] != "" {
+			s.add("%s certs check-expiration --config %s || true", kubeadm(n), quote(n.Facts["kubeadm-config"]))
+		}
+	}
+	return s
+}
+
+// quote makes a text one word of the shell.
+func quote(s string) string {
+	special := func(r rune) bool {
+		return !strings.ContainsRune("_@%+=:,./-", r) && (r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
+	}
+	if s != "" && !strings.ContainsFunc(s, special) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+func quoted(words []string) string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = quote(w)
+	}
+	return strings.Join(out, " ")
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -1,0 +1,152 @@
+package report_test
+
+import (
+	"bytes"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// allExpired is a cluster where every leaf has ended and no API server answers.
+func allExpired(c cluster.Cluster) snapshot.Snapshot {
+	s := tc.Healthy(c, joined)
+	for _, n := range s.Nodes {
+		edits := []tc.NodeEdit{tc.Expired(tc.Kinds(n)...)}
+		if n.Is(cluster.ControlPlane) {
+			edits = append(edits, tc.CrashLoop(), tc.Refused())
+		}
+		tc.On(n.Name, edits...)(&s)
+	}
+	return s
+}
+
+// joined gives nodes what the inspection tells of kubeconfigs, names and layout.
+func joined(s *snapshot.Snapshot) {
+	tc.Everywhere(func(n *snapshot.Node) {
+		n.Kubeconfigs = append(n.Kubeconfigs, snapshot.Kubeconfig{Path: "/etc/kubernetes/kubelet.conf", Server: "https://lb.example:6443"})
+		n.Facts["pki"] = "/etc/kubernetes/pki"
+		for i, c := range n.Certificates {
+			if c.Kind == certs.KindEtcdMember && !c.Served {
+				n.Certificates[i].SANs, n.Certificates[i].Usages = []string{"etcd." + n.Name, "10.0.0.1", "fd00::1"}, []string{"server auth", "client auth"}
+			}
+		}
+		if n.Is(cluster.ControlPlane) {
+			n.Kubeadm = &snapshot.KubeadmConfig{CertificatesDir: "/etc/kubernetes/ssl", CertSANs: []string{"lb.example", "10.0.0.1"}}
+		}
+	})(s)
+}
+
+// kubeadmEtcd turns etcd of the host into kubeadm's static pod.
+func kubeadmEtcd(s *snapshot.Snapshot) {
+	tc.Everywhere(func(n *snapshot.Node) {
+		if !n.Is(cluster.Etcd) {
+			return
+		}
+		for i, c := range n.Certificates {
+			row := map[certs.Kind]struct {
+				kind certs.Kind
+				file string
+			}{
+				certs.KindEtcdHostCA: {certs.KindEtcdCA, "etcd/ca.crt"},
+				certs.KindEtcdMember: {certs.KindEtcdServer, "etcd/server.crt"},
+				certs.KindEtcdAdmin:  {"etcd-peer", "etcd/peer.crt"},
+			}
+			if to, ok := row[c.Kind]; ok {
+				n.Certificates[i].Kind, n.Certificates[i].Path = to.kind, tc.PKI+"/"+to.file
+			}
+		}
+	})(s)
+}
+
+func runbook(t *testing.T, s snapshot.Snapshot) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := report.Runbook(&out, s, assess(s)); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+func runbooks() map[string]snapshot.Snapshot {
+	single := allExpired(tc.Single())
+	static := tc.Healthy(tc.HA(), joined, kubeadmEtcd)
+	for _, n := range static.With(cluster.ControlPlane) {
+		tc.On(n.Name, tc.Expired(tc.Kinds(n)...), tc.CrashLoop(), tc.Refused())(&static)
+	}
+	return map[string]snapshot.Snapshot{
+		"runbook-outage-host-etcd.md":    single,
+		"runbook-outage-kubeadm-etcd.md": static,
+		"runbook-worker.md":              tc.Healthy(tc.Single(), joined, tc.On("w1", tc.Expired(certs.KindKubeletClient))),
+		"runbook-renew.md":               tc.Healthy(tc.Single(), joined, tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin, "controller-manager.conf"))),
+		"runbook-healthy.md":             tc.Healthy(tc.Single()),
+		"runbook-refuse.md":              tc.Healthy(tc.Single(), tc.On("cp1", tc.Refused()), tc.On("w1", tc.Unknown(snapshot.Unreachable, "ssh: no route"))),
+		"runbook-unplanned.md":           tc.Healthy(tc.ExternalEtcd(), tc.On("etcd1", tc.Expired(certs.KindEtcdMember))),
+	}
+}
+
+func TestRunbook(t *testing.T) {
+	t.Parallel()
+	for name, s := range runbooks() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			golden(t, name, runbook(t, s))
+		})
+	}
+}
+
+var blocks = regexp.MustCompile("(?s)```sh\n(.*?)```")
+
+// What is to be typed is shell that a shell understands.
+func TestRunbookIsShell(t *testing.T) {
+	t.Parallel()
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("no bash on this machine")
+	}
+	seen := 0
+	for name, s := range runbooks() {
+		for _, block := range blocks.FindAllStringSubmatch(runbook(t, s), -1) {
+			seen++
+			cmd := exec.CommandContext(t.Context(), bash, "-n")
+			cmd.Stdin = strings.NewReader(block[1])
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s: %v: %s\n%s", name, err, out, block[1])
+			}
+		}
+	}
+	if seen < 15 {
+		t.Errorf("only %d blocks were found", seen)
+	}
+}
+
+// Names and paths of the cluster stay one word, whatever is in them.
+func TestRunbookQuotes(t *testing.T) {
+	t.Parallel()
+	s := allExpired(tc.Single())
+	tc.Everywhere(func(n *snapshot.Node) {
+		n.KubernetesName = "it's; $(reboot)"
+		n.Facts["kubeadm-config"] = "/etc/kube config/`reboot`.yaml"
+	})(&s)
+	got := runbook(t, s)
+	for _, want := range []string{`'system:node:it'\''s; $(reboot)'`, "'/etc/kube config/`reboot`.yaml'"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+}
+
+// Only what is due is made anew.
+func TestRunbookLeavesTheRest(t *testing.T) {
+	t.Parallel()
+	got := runbook(t, tc.Healthy(tc.Single(), joined, tc.On("cp1", tc.EndsIn(tc.Day, "scheduler.conf"))))
+	if !strings.Contains(got, "for name in scheduler.conf; do") || strings.Contains(got, "kubelet-client-$(date") || strings.Contains(got, "ca-key.pem") || strings.Contains(got, "token create") {
+		t.Errorf("%s", got)
+	}
+}
