@@ -88,6 +88,7 @@ type answer struct {
 func (s *session) ask(ctx context.Context, nodes []string) answer {
 	s.looks++
 	p := s.playbook(fmt.Sprintf("inspect-%02d", s.looks), playbooks.Inspect, nodes)
+	p.Looks = true
 	outcome, err := s.runner.Run(ctx, p, nil)
 	return answer{p, outcome, err}
 }

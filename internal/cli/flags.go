@@ -35,7 +35,7 @@ func (f *inspectFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&a.PrivateKey, "private-key", "", "SSH private key file")
 	fl.StringArrayVarP(&a.ExtraVars, "extra-vars", "e", nil, "extra variables: key=value, JSON, or @FILE; may be repeated")
 	fl.BoolVarP(&a.Become, "become", "b", false, "hand -b to Kubespray's playbooks (our own always become root)")
-	fl.IntVarP(&a.Forks, "forks", "f", 0, "nodes to work on at the same time where that is safe (default: Ansible's)")
+	fl.IntVarP(&a.Forks, "forks", "f", 0, "nodes to work on at the same time where that is safe (default: Ansible's; 50 for looking)")
 	fl.StringArrayVar(&a.VaultIDs, "vault-id", nil, "vault identity; may be repeated")
 	fl.StringArrayVar(&a.VaultPasswordFiles, "vault-password-file", nil, "vault password file; may be repeated")
 	fl.CountVarP(&f.verbose, "verbose", "v", "show Ansible's own output; -vv and more make Ansible verbose too")

@@ -201,6 +201,9 @@ type Playbook struct {
 	// Isolated keeps callbacks and fact caches of the user's configuration out:
 	// for the project's own playbooks.
 	Isolated bool
+	// Looks says that the playbook changes nothing, so that many nodes at a time
+	// are no risk.
+	Looks bool
 	// Events and Log are files that the run appends to.
 	Events, Log string
 	// Output gets a copy of what Ansible prints; may be nil.
@@ -267,8 +270,8 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	opts := &playbook.AnsiblePlaybookOptions{
 		ExtraVars: p.Vars, User: r.opts.User, PrivateKey: r.opts.PrivateKey, Become: r.opts.Become,
 	}
-	if r.opts.Forks > 0 {
-		opts.Forks = strconv.Itoa(r.opts.Forks)
+	if forks := r.forks(p); forks > 0 {
+		opts.Forks = strconv.Itoa(forks)
 	}
 	args := slices.Concat(r.inventoryArgs(), r.vaultArgs(), repeat("--extra-vars", r.opts.ExtraVars), verbosity(r.opts.Verbosity))
 	cmd := withArgs{playbook.NewAnsiblePlaybookCmd(

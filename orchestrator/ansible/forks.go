@@ -1,0 +1,44 @@
+package ansible
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+)
+
+// lookForks is how many nodes are looked at together where nobody says: Ansible's
+// own default of 5 makes two hundred nodes take forty rounds, and looking costs
+// the driver little.
+const lookForks = 50
+
+// setForks finds a setting of the number of forks in a configuration of Ansible.
+var setForks = regexp.MustCompile(`(?m)^\s*forks\s*[=:]`)
+
+// forks is the argument of --forks; 0 leaves it to Ansible. What the user asks
+// for goes first, then the user's configuration, then, for a playbook that only
+// looks, more than Ansible's default.
+func (r *Runner) forks(p Playbook) int {
+	if r.opts.Forks > 0 || !p.Looks || os.Getenv("ANSIBLE_FORKS") != "" {
+		return r.opts.Forks
+	}
+	config, err := os.ReadFile(configFile(p.Dir))
+	if err == nil && setForks.Match(config) {
+		return 0
+	}
+	return lookForks
+}
+
+// configFile is the one file that Ansible reads its configuration from when it
+// runs in dir (Ansible documentation, "The configuration file"); empty without one.
+func configFile(dir string) string {
+	home, _ := os.UserHomeDir()
+	for _, path := range []string{os.Getenv("ANSIBLE_CONFIG"), filepath.Join(dir, "ansible.cfg"), filepath.Join(home, ".ansible.cfg"), "/etc/ansible/ansible.cfg"} {
+		if info, err := os.Stat(path); err == nil {
+			if info.IsDir() { // allowed for ANSIBLE_CONFIG alone
+				path = filepath.Join(path, "ansible.cfg")
+			}
+			return path
+		}
+	}
+	return ""
+}

@@ -1,0 +1,68 @@
+package ansible
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// What somebody has said about forks counts; only looking has a default of ours.
+func TestForks(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		asked  int
+		env    string
+		config string // ansible.cfg of the folder
+		change bool
+		want   int
+	}{
+		{name: "nobody says", want: lookForks},
+		{name: "the flag", asked: 3, want: 3},
+		{name: "the flag before all others", asked: 3, env: "7", config: "[defaults]\nforks = 9\n", want: 3},
+		{name: "the environment", env: "7", want: 0},
+		{name: "the configuration", config: "[defaults]\nhost_key_checking=False\nforks=9\n", want: 0},
+		{name: "a comment is no setting", config: "[defaults]\n# forks = 9\n", want: lookForks},
+		{name: "what changes nodes is left to Ansible", change: true, want: 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			dir := t.TempDir()
+			t.Setenv("HOME", dir)
+			t.Setenv("ANSIBLE_CONFIG", "")
+			t.Setenv("ANSIBLE_FORKS", row.env)
+			if row.config == "" {
+				row.config = "[defaults]\n" // so that no file of this machine counts
+			}
+			if err := os.WriteFile(filepath.Join(dir, "ansible.cfg"), []byte(row.config), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r := &Runner{opts: Options{Forks: row.asked}}
+			if got := r.forks(Playbook{Dir: dir, Looks: !row.change}); got != row.want {
+				t.Errorf("%d, want %d", got, row.want)
+			}
+		})
+	}
+}
+
+// The first file that exists is the only one that counts.
+func TestConfigFile(t *testing.T) {
+	home, dir, other := t.TempDir(), t.TempDir(), t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("ANSIBLE_CONFIG", "")
+	for _, path := range []string{filepath.Join(home, ".ansible.cfg"), filepath.Join(dir, "ansible.cfg"), filepath.Join(other, "ansible.cfg")} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := configFile(t.TempDir()); got != filepath.Join(home, ".ansible.cfg") {
+		t.Errorf("home: %s", got)
+	}
+	if got := configFile(dir); got != filepath.Join(dir, "ansible.cfg") {
+		t.Errorf("folder: %s", got)
+	}
+	for _, set := range []string{other, filepath.Join(other, "ansible.cfg")} {
+		t.Setenv("ANSIBLE_CONFIG", set)
+		if got := configFile(dir); got != filepath.Join(other, "ansible.cfg") {
+			t.Errorf("%s: %s", set, got)
+		}
+	}
+}
