@@ -446,10 +446,7 @@ func (b *book) startKubelet(n snapshot.Node) script {
 	s = append(s, b.dropServing(n)...)
 	s.add("systemctl reset-failed kubelet || true")
 	s.add("systemctl restart kubelet")
-	switch {
-	case b.due(n, certs.EtcdHostCA):
-		s.add("systemctl restart --no-block etcd")
-	case b.has(n, certs.KindEtcdServer, "etcd-peer"):
+	if n.Is(cluster.Etcd) && (b.due(n, certs.EtcdHostCA) || b.due(n, certs.EtcdCA)) {
 		s = append(s, stop(n, "etcd")...)
 	}
 	return s
@@ -464,8 +461,12 @@ func (b *book) dropServing(n snapshot.Node) script {
 	return s
 }
 
-// stop ends a static pod's container; the kubelet starts another one.
+// stop ends a static pod's container, of which the kubelet starts another one; a
+// unit is restarted.
 func stop(n snapshot.Node, component string) script {
+	if _, unit := n.Units[component]; unit {
+		return script{"systemctl restart --no-block " + component}
+	}
 	list := "crictl ps --quiet --no-trunc --state Running --label io.kubernetes.pod.namespace=kube-system --label io.kubernetes.container.name=" + component
 	end := "crictl stop --timeout 3"
 	if strings.HasPrefix(n.Facts["runtime"], "Docker") {
@@ -480,30 +481,44 @@ func stop(n snapshot.Node, component string) script {
 }
 
 // restart has the components of a control plane take up what is new, the API
-// server first: the others end when they find none.
+// server before those that end when they find none.
 func (b *book) restart(n snapshot.Node) script {
 	var s script
 	s.tools(n)
-	s = append(s, stop(n, "kube-apiserver")...)
-	kubectl := "kubectl --kubeconfig " + quote(path.Join(dir(n, "config-dir"), "admin.conf"))
-	if e, ok := n.Endpoint("kube-apiserver"); ok {
-		kubectl += " --server " + quote("https://"+e.Address)
-	}
-	s.add("timeout 300 sh -c %s", quote("until "+kubectl+" --request-timeout=5s get --raw /readyz; do sleep 2; done"))
+	out := b.d.ControlPlanes[n.Name] != diagnosis.APIUsable
 	for _, component := range []struct {
 		name  string
+		out   bool // restarted whenever the API server is out
 		kinds []certs.Kind
 	}{
-		{"kube-controller-manager", []certs.Kind{"controller-manager.conf"}},
-		{"kube-scheduler", []certs.Kind{"scheduler.conf"}},
-		{"kube-vip", []certs.Kind{certs.KindAdmin, "super-admin.conf"}},
+		{"etcd", false, nil},
+		{apiServer, true, []certs.Kind{certs.KindAPIServer, "apiserver-kubelet-client", "front-proxy-client", certs.KindAPIServerEtcdClient, certs.KindEtcdNode}},
+		{"kube-controller-manager", false, []certs.Kind{"controller-manager.conf"}},
+		{"kube-scheduler", false, []certs.Kind{"scheduler.conf"}},
+		{"kube-vip", false, []certs.Kind{certs.KindAdmin, "super-admin.conf"}},
 	} {
 		_, runs := n.Process(component.name)
-		if b.has(n, component.kinds...) && (runs || component.name != "kube-vip") {
+		stale := slices.Contains(b.d.Stale[n.Name], component.name)
+		if stale || (component.out && out) || (b.has(n, component.kinds...) && (runs || component.name != "kube-vip")) {
 			s = append(s, stop(n, component.name)...)
+		}
+		if component.name == apiServer {
+			s.add("timeout 300 sh -c %s", quote("until "+kubectl(n)+" --request-timeout=5s get --raw /readyz; do sleep 2; done"))
 		}
 	}
 	return s
+}
+
+// apiServer is the component that the others wait for.
+const apiServer = "kube-apiserver"
+
+// kubectl asks the node's own API server as administrator.
+func kubectl(n snapshot.Node) string {
+	out := "kubectl " + admin(n)
+	if e, ok := n.Endpoint(apiServer); ok {
+		out += " --server " + quote("https://"+e.Address)
+	}
+	return out
 }
 
 // admin is kubectl's or kubeadm's administrator on a control plane.
@@ -575,14 +590,14 @@ func (b *book) waitForNodes(n snapshot.Node, names []string) script {
 		other, _ := b.s.Node(name)
 		nodes = append(nodes, "node/"+other.KubernetesName)
 	}
-	s.add("kubectl %s wait --for=condition=Ready --timeout=300s %s", admin(n), quoted(nodes))
+	s.add("%s wait --for=condition=Ready --timeout=300s %s", kubectl(n), quoted(nodes))
 	return s
 }
 
 func prove(n snapshot.Node) script {
 	var s script
 	s.tools(n)
-	s.add("kubectl %s get nodes", admin(n))
+	s.add("%s get nodes", kubectl(n))
 	s.add("%s certs check-expiration --config %s", kubeadm(n), quote(n.Facts["kubeadm-config"]))
 	return s
 }
