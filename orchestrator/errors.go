@@ -22,7 +22,7 @@ type ExitCode int
 const (
 	ExitDone        ExitCode = 0   // done, or nothing to do
 	ExitUnexpected  ExitCode = 1   // an error nobody foresaw
-	ExitWarning     ExitCode = 2   // a certificate is past the warning threshold
+	ExitWarning     ExitCode = 2   // a certificate is past the warning threshold, or changes are needed
 	ExitCritical    ExitCode = 3   // a certificate is expired or past the critical threshold
 	ExitUnreachable ExitCode = 4   // nodes could not be reached
 	ExitRefused     ExitCode = 5   // not a certificate problem, or acting would destroy something
@@ -46,7 +46,7 @@ func ExitCodes() []struct {
 	}{
 		{ExitDone, "done, or nothing to do"},
 		{ExitUnexpected, "an error nobody foresaw"},
-		{ExitWarning, "a certificate expires within the warning threshold"},
+		{ExitWarning, "a certificate expires within the warning threshold; `plan --detailed-exitcode`: there is something to do"},
 		{ExitCritical, "a certificate has expired, is not yet valid or expires within the critical threshold"},
 		{ExitUnreachable, "nodes could not be reached; nothing was changed"},
 		{ExitRefused, "refused: it is not a certificate problem, or acting would destroy something; nothing was changed"},

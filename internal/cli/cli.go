@@ -5,15 +5,12 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -39,7 +36,7 @@ func OSStreams() Streams {
 
 // Main runs the command line and returns its exit code.
 func Main(args []string, s Streams) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interrupts()
 	defer stop()
 	root := newRoot(s)
 	root.SetArgs(args)
@@ -75,7 +72,10 @@ service account keys stay as they are.`,
 	root.SetErr(s.Err)
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	root.AddCommand(newRun(s), newDiagnose(s), newCheck(s), newVersion())
+	root.AddCommand(
+		newCheck(s), newDiagnose(s), newPlan(s), newApply(s), newRun(s),
+		newStatus(s), newRuns(s), newResume(s), newRollback(s), newBackup(s), newUnlock(s), newVersion(),
+	)
 	wrapArgs(root)
 	return root
 }

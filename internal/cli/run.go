@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -11,17 +12,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator"
-	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
-	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
 func newRun(s Streams) *cobra.Command {
 	var (
-		flags    inspectFlags
-		verdict  verdictFlags
-		yes      bool
-		playbook = choice(plan.Auto)
+		flags     planFlags
+		yes, back bool
 	)
 	cmd := &cobra.Command{
 		Use:   "run -i INVENTORY",
@@ -39,47 +36,19 @@ API server does not answer.`,
   kscertctl run -i inventory.ini --yes --kubespray-dir kubespray --playbook upgrade-cluster`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			due, err := verdict.thresholds(cmd)
+			opts, err := flags.options(cmd, s)
 			if err != nil {
 				return err
 			}
-			opts := flags.options(s)
-			opts.Thresholds = due
-			opts.Playbook = plan.Choice(playbook)
-			progress := newProgress(s)
-			opts.Observe = func(e orchestrator.Event) {
-				progress.event(e)
-				if e.Kind == orchestrator.EventDiagnosis && e.Diagnosis.Route != diagnosis.None {
-					_ = report.Diagnosis(s.Err, *e.Diagnosis) // progress: nobody to tell when it cannot be shown
-				}
-			}
-			opts.Approve = approver(s, yes)
-			o, err := orchestrator.New(opts)
-			if err != nil {
-				return err
-			}
-			result, err := o.Run(cmd.Context())
-			if result.RunID == "" {
-				return err
-			}
-			if verdict.output == "json" {
-				if jerr := report.JSON(s.Out, result); jerr != nil && err == nil {
-					err = jerr
-				}
-				return err
-			}
-			if err != nil {
-				return err
-			}
-			return summary(s.Out, result)
+			opts.Observe, opts.Approve, opts.RollbackOnFailure = watch(s), approver(s, yes), back
+			return carry(cmd, s, opts, flags.verdict.output, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+				return o.Run(ctx)
+			})
 		},
 	}
 	flags.register(cmd)
-	verdict.register(cmd)
-	cmd.Flags().Var(&playbook, "playbook", "what reconciles the cluster after, or instead of, the pre-phase: "+choices())
 	cmd.Flags().BoolVar(&yes, "yes", false, "carry out the plan without asking")
-	cmd.Flags().DurationVar(&flags.opts.GateTimeout, "gate-timeout", 5*time.Minute, "how long a health gate may take to hold")
-	cmd.Flags().StringVar(&flags.opts.BackupRoot, "backup-root", orchestrator.DefaultBackupRoot, "folder on each node for backups")
+	rollbackOnFailure(cmd, &back)
 	return cmd
 }
 
@@ -90,24 +59,29 @@ func approver(s Streams, yes bool) func(context.Context, orchestrator.Proposal) 
 		if err := report.Plan(s.Err, p.Plan); err != nil {
 			return false, err
 		}
-		switch {
-		case yes:
-			return true, nil
-		case !s.Terminal:
-			return false, fmt.Errorf("standard input is no terminal, so nobody can be asked")
-		}
-		_, _ = fmt.Fprint(s.Err, "\nCarry out this plan? Only yes is taken for a yes: ")
-		answer := make(chan string, 1)
-		go func() {
-			line, _ := bufio.NewReader(s.In).ReadString('\n')
-			answer <- strings.TrimSpace(line)
-		}()
-		select {
-		case a := <-answer:
-			return a == "yes", nil
-		case <-ctx.Done():
-			return false, context.Cause(ctx)
-		}
+		return ask(ctx, s, yes, "Carry out this plan?")
+	}
+}
+
+// ask takes a yes on a terminal, and nothing else for one.
+func ask(ctx context.Context, s Streams, yes bool, question string) (bool, error) {
+	switch {
+	case yes:
+		return true, nil
+	case !s.Terminal:
+		return false, errors.New("standard input is no terminal, so nobody can be asked")
+	}
+	_, _ = fmt.Fprintf(s.Err, "\n%s Only yes is taken for a yes: ", question)
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(s.In).ReadString('\n')
+		answer <- strings.TrimSpace(line)
+	}()
+	select {
+	case a := <-answer:
+		return a == "yes", nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
 	}
 }
 

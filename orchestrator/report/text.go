@@ -273,14 +273,22 @@ func Plan(w io.Writer, p plan.Plan) error {
 		out.line("Nothing to do.")
 		return out.err
 	}
-	out.line("Plan (route %s):", p.Route)
+	way := "route " + string(p.Route)
+	if p.Undoes != "" {
+		way = "back to what was there before run " + p.Undoes
+	}
+	out.line("Plan (%s):", way)
 	for _, s := range p.Steps {
 		mark := "·"
 		if s.Changes {
 			mark = "~"
 		}
 		out.line("  %s %s  %s  [%s]", mark, s.ID[:2], s.Title, few(s.Nodes))
-		out.wrapped("         ", s.Why)
+		by := string(s.Action) + ".yml: "
+		if s.Gate != "" {
+			by = "gate " + string(s.Gate) + ": "
+		}
+		out.wrapped("         ", by+s.Why)
 	}
 	out.line("  ~ changes nodes, · only looks")
 	out.line("Interruption: %s.", p.Interruption)

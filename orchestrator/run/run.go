@@ -324,3 +324,35 @@ func Find(records []Record, name string) (Record, error) {
 	}
 	return found[0], nil
 }
+
+// Status of a run in one word.
+type Status string
+
+// The statuses of a run.
+const (
+	StatusRunning     Status = "running"     // some process works on it
+	StatusDone        Status = "done"        // every step is done
+	StatusFailed      Status = "failed"      // a step or a gate stopped it
+	StatusInterrupted Status = "interrupted" // somebody stopped it
+	StatusKilled      Status = "killed"      // its driver died
+	StatusDamaged     Status = "damaged"     // its journal cannot be read
+)
+
+// Status tells how the run stands.
+func (r Record) Status() Status {
+	switch {
+	case r.Err != nil:
+		return StatusDamaged
+	case r.Running:
+		return StatusRunning
+	case r.State.Ended == "":
+		return StatusKilled
+	default:
+		return Status(r.State.Ended)
+	}
+}
+
+// Resumable reports whether there is something to go on with.
+func (r Record) Resumable() bool {
+	return r.Err == nil && !r.Running && r.State.Requested && r.State.Ended != Done
+}

@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// carryFlags are what every command that carries a plan out takes.
+type carryFlags struct {
+	inspectFlags
+	output string
+}
+
+func (f *carryFlags) register(cmd *cobra.Command) {
+	f.inspectFlags.register(cmd)
+	cmd.Flags().DurationVar(&f.opts.GateTimeout, "gate-timeout", 0, "how long a health gate may take to hold (default: 5m, or as before)")
+	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
+}
+
+// again returns the options of an earlier command, with what the flags say in
+// front, and goes to the folder that it was given in: its ansible.cfg counts.
+func (f *carryFlags) again(cmd *cobra.Command, s Streams, r run.Request) (orchestrator.Options, error) {
+	opts := f.options(s)
+	if f.output != "text" && f.output != "json" {
+		return opts, usage(cmd, fmt.Errorf("-o %s: must be text or json", f.output))
+	}
+	if err := opts.Recall(r); err != nil {
+		return opts, err
+	}
+	if err := os.Chdir(r.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return opts, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "going to the folder the command was given in: " + err.Error(), Err: err}
+	}
+	opts.Observe = watch(s)
+	return opts, nil
+}
+
+// watch tells what happens, and what was found before anything is done about it.
+func watch(s Streams) func(orchestrator.Event) {
+	progress := newProgress(s)
+	return func(e orchestrator.Event) {
+		progress.event(e)
+		if e.Kind == orchestrator.EventDiagnosis && e.Diagnosis.Route != diagnosis.None {
+			_ = report.Diagnosis(s.Err, *e.Diagnosis) // progress: nobody to tell when it cannot be shown
+		}
+	}
+}
+
+// carry carries something out and writes what came of it.
+func carry(cmd *cobra.Command, s Streams, opts orchestrator.Options, output string, do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) error {
+	ctx, done := stopsInOrder(cmd, s, &opts)
+	defer done()
+	o, err := orchestrator.New(opts)
+	if err != nil {
+		return err
+	}
+	result, err := do(ctx, o)
+	if result.RunID == "" {
+		return err
+	}
+	if output == "json" {
+		return errors.Join(err, report.JSON(s.Out, result))
+	}
+	if err != nil {
+		return err
+	}
+	return summary(s.Out, result)
+}

@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// planFlags are what every command that makes a plan takes.
+type planFlags struct {
+	inspect inspectFlags
+	verdict verdictFlags
+	// playbook is what reconciles the cluster.
+	playbook choice
+}
+
+func (f *planFlags) register(cmd *cobra.Command) {
+	f.playbook = choice(plan.Auto)
+	f.inspect.register(cmd)
+	f.verdict.register(cmd)
+	cmd.Flags().Var(&f.playbook, "playbook", "what reconciles the cluster after, or instead of, the pre-phase: "+choices())
+	cmd.Flags().DurationVar(&f.inspect.opts.GateTimeout, "gate-timeout", 5*time.Minute, "how long a health gate may take to hold")
+	cmd.Flags().StringVar(&f.inspect.opts.BackupRoot, "backup-root", orchestrator.DefaultBackupRoot, "folder on each node for backups")
+}
+
+// options returns what the flags say.
+func (f *planFlags) options(cmd *cobra.Command, s Streams) (orchestrator.Options, error) {
+	opts := f.inspect.options(s)
+	due, err := f.verdict.thresholds(cmd)
+	opts.Thresholds, opts.Playbook = due, plan.Choice(f.playbook)
+	return opts, err
+}
+
+func newPlan(s Streams) *cobra.Command {
+	var (
+		flags  planFlags
+		out    string
+		detail bool
+	)
+	cmd := &cobra.Command{
+		Use:   "plan -i INVENTORY",
+		Short: "Show what \"run\" would do, and keep it for \"apply\"; changes nothing",
+		Long: `plan looks at every node and shows what "run" would do: the steps with their
+reasons, nodes, playbooks and gates, what users of the cluster will notice, and what
+is not known. It changes nothing.
+
+With --out the plan is kept in a file together with all it rests on; "apply" carries
+it out as long as the nodes are what they were. The file holds no secrets.`,
+		Example: `  kscertctl plan -i inventory.ini
+  kscertctl plan -i inventory.ini --out renewal.json
+  kscertctl plan -i inventory.ini --detailed-exitcode`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts, err := flags.options(cmd, s)
+			if err != nil {
+				return err
+			}
+			opts.Observe = newProgress(s).event
+			if out != "" {
+				if out, err = filepath.Abs(out); err != nil {
+					return usage(cmd, fmt.Errorf("--out: %w", err))
+				}
+			}
+			o, err := orchestrator.New(opts)
+			if err != nil {
+				return err
+			}
+			p, err := o.Plan(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if out != "" {
+				if err := run.WriteProposal(out, p); err != nil {
+					return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file that can be written with --out"}
+				}
+			}
+			if flags.verdict.output == "json" {
+				err = report.JSON(s.Out, report.Proposal{Schema: p.Schema, Made: p.Made, Cluster: p.Cluster, Diagnosis: p.Diagnosis, Plan: p.Plan})
+			} else {
+				err = report.Proposed(s.Out, p, out)
+			}
+			if err == nil && detail && len(p.Plan.Steps) > 0 {
+				err = reported{&orchestrator.Error{Code: orchestrator.ExitWarning, Summary: "changes are needed"}}
+			}
+			return err
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().StringVar(&out, "out", "", "also write the plan to this file, for \"apply\"")
+	cmd.Flags().BoolVar(&detail, "detailed-exitcode", false, "end with 2 when there is something to do, with 0 when there is nothing")
+	return cmd
+}

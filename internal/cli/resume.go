@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+func newResume(s Streams) *cobra.Command {
+	var flags carryFlags
+	cmd := &cobra.Command{
+		Use:   "resume [RUN]",
+		Short: "Go on with a run that was stopped or killed",
+		Long: `resume goes on with a run or a rollback, by default the newest, at its first
+step that is not done; a step that was interrupted is done again. Before that it
+makes sure that nobody else works on the run or on the cluster, that the cluster is
+the one the plan was made for, and that nothing is still at work on a node.
+
+How the nodes are reached is in the run's record; flags win over it.`,
+		Example: `  kscertctl status
+  kscertctl resume
+  kscertctl resume 20260301T110000Z-abcdef`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, p, err := earlier(flags.opts.StateDir, args)
+			if err != nil {
+				return err
+			}
+			opts, err := flags.again(cmd, s, p.Request)
+			if err != nil {
+				return err
+			}
+			return carry(cmd, s, opts, flags.output, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+				return o.Resume(ctx, id)
+			})
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+// earlier finds the run that is named, or the newest, and what it was asked for.
+func earlier(state string, args []string) (string, run.Proposal, error) {
+	name := ""
+	if len(args) > 0 {
+		name = args[0]
+	}
+	r, err := orchestrator.FindRun(state, name)
+	if err != nil {
+		return "", run.Proposal{}, err
+	}
+	p, err := orchestrator.LoadRun(state, r.ID)
+	return r.ID, p, err
+}

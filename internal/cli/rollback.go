@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+)
+
+func newRollback(s Streams) *cobra.Command {
+	var (
+		flags carryFlags
+		yes   bool
+		nodes []string
+	)
+	cmd := &cobra.Command{
+		Use:   "rollback [RUN]",
+		Short: "Put back what was there before a run",
+		Long: `rollback puts back, on every node that a run changed or on some of them, what was
+there before it: every file with its owner, mode and times; what the run added is
+removed. By default it is about the newest run.
+
+It is a run of its own: it shows its plan and asks, backs up what is there first,
+has gates where there was something sound to go back to, and can itself be resumed
+and rolled back. Every backup is verified before anything is changed.`,
+		Example: `  kscertctl rollback
+  kscertctl rollback 20260301T110000Z-abcdef --node cp2 --yes`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, p, err := earlier(flags.opts.StateDir, args)
+			if err != nil {
+				return err
+			}
+			opts, err := flags.again(cmd, s, p.Request)
+			if err != nil {
+				return err
+			}
+			opts.Approve = approver(s, yes)
+			return carry(cmd, s, opts, flags.output, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+				return o.Rollback(ctx, id, nodes)
+			})
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().StringSliceVar(&nodes, "node", nil, "only this node; may be repeated")
+	cmd.Flags().BoolVar(&yes, "yes", false, "roll back without asking")
+	return cmd
+}

@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+)
+
+// recordFlags are what commands take that read the records of runs and ask no node.
+type recordFlags struct{ state, output string }
+
+func (f *recordFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.state, "state-dir", "", "folder for run directories (default: $XDG_STATE_HOME/kscertctl)")
+	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
+}
+
+func (f *recordFlags) check(cmd *cobra.Command) error {
+	if f.output != "text" && f.output != "json" {
+		return usage(cmd, fmt.Errorf("-o %s: must be text or json", f.output))
+	}
+	return nil
+}
+
+func newStatus(s Streams) *cobra.Command {
+	var flags recordFlags
+	cmd := &cobra.Command{
+		Use:   "status [RUN]",
+		Short: "Say how far a run has come",
+		Long: `status says how far a run has come, by default the newest, from its record on this
+machine: which steps are done, which one was at work, what stopped it, and what can
+be done now. It asks no node.`,
+		Example: `  kscertctl status
+  kscertctl status 20260301T110000Z-abcdef -o json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := flags.check(cmd); err != nil {
+				return err
+			}
+			name := ""
+			if len(args) > 0 {
+				name = args[0]
+			}
+			r, err := orchestrator.FindRun(flags.state, name)
+			if err != nil {
+				return err
+			}
+			if r.Err != nil {
+				return &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: r.Err.Error(), Err: r.Err, Next: "its record is in " + r.Path}
+			}
+			p, err := orchestrator.LoadRun(flags.state, r.ID)
+			if err != nil {
+				return err
+			}
+			status := report.Status(r, p)
+			if flags.output == "json" {
+				return report.JSON(s.Out, status)
+			}
+			return status.Text(s.Out)
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}

@@ -1,0 +1,215 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// RunsSchema is the version of the JSON forms of runs, one run and backups.
+const RunsSchema = 1
+
+// Proposal is a plan with the diagnosis it follows from: the document of plan.
+type Proposal struct {
+	Schema    int                 `json:"schema"`
+	Made      time.Time           `json:"made"`
+	Cluster   string              `json:"cluster"`
+	Diagnosis diagnosis.Diagnosis `json:"diagnosis"`
+	Plan      plan.Plan           `json:"plan"`
+}
+
+// Proposed writes a plan for people, and how to carry it out: from a file when
+// one was written.
+func Proposed(w io.Writer, p run.Proposal, file string) error {
+	out := printer{w: w}
+	out.line("Verdict: %s", p.Diagnosis.Verdict)
+	out.line("")
+	if out.err != nil {
+		return out.err
+	}
+	if err := Plan(w, p.Plan); err != nil || len(p.Plan.Steps) == 0 {
+		return err
+	}
+	if file == "" {
+		out.line("Carry it out:  kscertctl run -i INVENTORY")
+	} else {
+		out.line("Carry it out:  kscertctl apply %s", file)
+	}
+	return out.err
+}
+
+// RunLine is one run among others.
+type RunLine struct {
+	Run    string     `json:"run"`
+	Kind   run.Kind   `json:"kind,omitempty"`
+	Of     string     `json:"of,omitempty"`
+	Status run.Status `json:"status"`
+	Began  time.Time  `json:"began,omitzero"`
+	Last   time.Time  `json:"last,omitzero"`
+	// Resumable is true when there is something to go on with.
+	Resumable bool   `json:"resumable"`
+	Detail    string `json:"detail,omitempty"`
+	Dir       string `json:"dir"`
+}
+
+func line(r run.Record) RunLine {
+	l := RunLine{
+		Run: r.ID, Kind: r.State.Kind, Of: r.State.Of, Status: r.Status(), Began: r.State.Began, Last: r.State.Last,
+		Resumable: r.Resumable(), Detail: r.State.Detail, Dir: r.Path,
+	}
+	if r.Err != nil {
+		l.Detail = r.Err.Error()
+	}
+	return l
+}
+
+// RunList is the document of "runs list".
+type RunList struct {
+	Schema int       `json:"schema"`
+	Runs   []RunLine `json:"runs"`
+}
+
+// List puts runs into a document, in their order.
+func List(records []run.Record) RunList {
+	out := RunList{Schema: RunsSchema, Runs: []RunLine{}}
+	for _, r := range records {
+		out.Runs = append(out.Runs, line(r))
+	}
+	return out
+}
+
+// Text writes a table.
+func (l RunList) Text(w io.Writer) error {
+	if len(l.Runs) == 0 {
+		_, err := fmt.Fprintln(w, "No run has been recorded here.")
+		return err
+	}
+	tw := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
+	p := printer{w: tw}
+	p.line("RUN\tKIND\tSTATUS\tBEGAN")
+	for _, r := range l.Runs {
+		kind := string(r.Kind)
+		if r.Of != "" {
+			kind += " of " + r.Of
+		}
+		p.line("%s\t%s\t%s\t%s", r.Run, kind, r.Status, r.Began.Format(time.RFC3339))
+	}
+	if p.err != nil {
+		return p.err
+	}
+	return tw.Flush()
+}
+
+// StepLine is how one step of a run stands.
+type StepLine struct {
+	plan.Step
+	// Status is a result, "begun" for one that was at work last, or "to do".
+	Status string `json:"status"`
+}
+
+// RunStatus is the document of "status".
+type RunStatus struct {
+	Schema int `json:"schema"`
+	RunLine
+	Cluster string     `json:"cluster"`
+	Steps   []StepLine `json:"steps"`
+	// Touched are the nodes that it may have changed.
+	Touched []string `json:"touched"`
+	// Torn is how many bytes of an unfinished last line the journal has.
+	Torn int `json:"torn,omitempty"`
+}
+
+// Status says how far a run has come.
+func Status(r run.Record, p run.Proposal) RunStatus {
+	out := RunStatus{Schema: RunsSchema, RunLine: line(r), Cluster: p.Cluster, Steps: []StepLine{}, Touched: r.State.Touched(p.Plan), Torn: r.Torn}
+	for _, step := range p.Plan.Steps {
+		l := StepLine{Step: step, Status: "to do"}
+		if result, begun := r.State.Steps[step.ID]; begun {
+			l.Status = string(result)
+			if result == "" {
+				l.Status = "begun"
+			}
+		}
+		out.Steps = append(out.Steps, l)
+	}
+	return out
+}
+
+// Text writes the steps, and what can be done now.
+func (s RunStatus) Text(w io.Writer) error {
+	p := printer{w: w}
+	what := string(s.Kind)
+	if s.Of != "" {
+		what += " of " + s.Of
+	}
+	p.line("Run %s (%s): %s", s.Run, what, s.Status)
+	p.line("Began %s, last entry %s", s.Began.Format(time.RFC3339), s.Last.Format(time.RFC3339))
+	for _, step := range s.Steps {
+		p.line("  %-11s %s  %s  [%s]", step.Status, step.ID[:2], step.Title, few(step.Nodes))
+	}
+	if s.Detail != "" {
+		p.hanging("Stopped: ", "  ", s.Detail)
+	}
+	if s.Torn > 0 {
+		p.line("The journal's last line was cut off in the middle (%d bytes): its driver was killed.", s.Torn)
+	}
+	touched := "no node"
+	if len(s.Touched) > 0 {
+		touched = few(s.Touched)
+	}
+	p.line("Changed: %s", touched)
+	if s.Resumable {
+		p.line("Go on:   kscertctl resume %s", s.Run)
+	}
+	if len(s.Touched) > 0 && s.Status != run.StatusRunning {
+		p.line("Go back: kscertctl rollback %s", s.Run)
+	}
+	p.line("Record:  %s", s.Dir)
+	return p.err
+}
+
+// Backups is the document of the backup commands.
+type Backups struct {
+	Schema  int          `json:"schema"`
+	Backups []run.Backup `json:"backups"`
+}
+
+// Text writes a table, and below a backup what is wrong with it.
+func (b Backups) Text(w io.Writer) error {
+	if len(b.Backups) == 0 {
+		_, err := fmt.Fprintln(w, "No backup was found.")
+		return err
+	}
+	tw := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
+	p := printer{w: tw}
+	p.line("NODE\tRUN\tSTATE\tMADE\tENTRIES\tKIB\tETCD")
+	for _, x := range b.Backups {
+		made, etcd := "-", "-"
+		if !x.Made.IsZero() {
+			made = x.Made.Format(time.RFC3339)
+		}
+		if x.EtcdBytes > 0 {
+			etcd = fmt.Sprintf("%d KiB", (x.EtcdBytes+1023)/1024)
+		}
+		p.line("%s\t%s\t%s\t%s\t%d\t%d\t%s", x.Node, x.Run, x.State, made, x.Entries, x.KiB, etcd)
+	}
+	if p.err != nil {
+		return p.err
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	p.w = w
+	for _, x := range b.Backups {
+		if len(x.Notes) > 0 && x.State != run.BackupVerified {
+			p.line("%s, run %s: %s", x.Node, x.Run, strings.Join(x.Notes, "; "))
+		}
+	}
+	return p.err
+}
