@@ -3,7 +3,6 @@ package playbooks_test
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/base64"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,8 +13,6 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
-	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
-	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
 // node is a folder that stands for a node's file system as far as the roles'
@@ -59,7 +56,7 @@ func (n *node) read(path string) []byte {
 }
 
 // verified pretends that the backup role has run.
-func (n *node) verified() { n.write(n.backup+"/SHA256SUMS", nil, 0o600) }
+func (n *node) verified() { n.write(n.backup+"/COMPLETE", nil, 0o600) }
 
 func role(t *testing.T, path string) string {
 	t.Helper()
@@ -78,6 +75,16 @@ func (n *node) run(script string) (stdout, stderr string, err error) {
 
 func (n *node) sh(script string) (stdout, stderr string, err error) {
 	n.t.Helper()
+	cmd := n.command(script)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	return out.String(), errs.String(), err
+}
+
+// command is a script with what the roles put into its environment.
+func (n *node) command(script string) *exec.Cmd {
+	n.t.Helper()
 	cmd := exec.Command("/bin/sh")
 	cmd.Stdin = strings.NewReader("")
 	cmd.Args = append(cmd.Args, "-c", script)
@@ -85,227 +92,9 @@ func (n *node) sh(script string) (stdout, stderr string, err error) {
 		"PATH="+n.bin+":"+os.Getenv("PATH"), // a kubectl of this machine stays out of it
 		"KSCERT_CONFIG_DIR="+n.conf, "KSCERT_BIN_DIR="+n.bin, "KSCERT_ETCD_DIR="+n.etcd, "KSCERT_ROLES=control-plane etcd",
 		"KSCERT_BACKUP_ROOT="+filepath.Dir(n.backup), "KSCERT_BACKUP_DIR="+n.backup,
+		"KSCERT_ROOT="+filepath.Dir(n.conf), "KSCERT_RUN=run", "KSCERT_ETCD_SNAPSHOT_SECONDS=0",
 		"KSCERT_RENEW_BEFORE=2592000", "KSCERT_WAIT_SECONDS=5", "KSCERT_CHECK="+n.check)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err = cmd.Run()
-	return out.String(), errs.String(), err
-}
-
-// --- the collector ----------------------------------------------------------------
-
-// The promise that a private key never leaves its node, tried on the program
-// that reads them all: a key in every place where one may lie.
-func TestCollectorPrintsNoKey(t *testing.T) {
-	t.Parallel()
-	n := newNode(t)
-	ca := testpki.Authority(t, "kubernetes")
-	frontProxy, etcdCA := testpki.Authority(t, "front-proxy-ca"), testpki.Authority(t, "etcd-ca")
-	leaf := func(name string) testpki.Pair {
-		return ca.Issue(t, testpki.Leaf{CommonName: name, IPs: []string{"10.0.0.1"}})
-	}
-	pki := n.conf + "/ssl"
-	var secrets []testpki.Pair
-	pair := func(p testpki.Pair, crt, key string) {
-		secrets = append(secrets, p)
-		n.write(crt, p.Certificate, 0o644)
-		n.write(key, p.Key, 0o600)
-	}
-	pair(ca, pki+"/ca.crt", pki+"/ca.key")
-	pair(frontProxy, pki+"/front-proxy-ca.crt", pki+"/front-proxy-ca.key")
-	pair(leaf("sa"), pki+"/sa.pub", pki+"/sa.key")
-	pair(leaf("member"), n.etcd+"/member-cp1.pem", n.etcd+"/member-cp1-key.pem")
-	pair(etcdCA, n.etcd+"/ca.pem", n.etcd+"/ca-key.pem")
-	for _, both := range []string{pki + "/apiserver.crt", n.etcd + "/admin-cp1.pem"} { // key and certificate in one file, either way round
-		p := leaf("both")
-		secrets = append(secrets, p)
-		n.write(both, slices.Concat(p.Key, p.Certificate, p.Key), 0o600)
-	}
-	onlyKey := leaf("misplaced")
-	secrets = append(secrets, onlyKey)
-	n.write(pki+"/front-proxy-client.crt", onlyKey.Key, 0o600)
-	for _, name := range []string{"admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf", "kubelet.conf", "bootstrap-kubelet.conf"} {
-		p := leaf(name)
-		secrets = append(secrets, p)
-		n.write(n.conf+"/"+name, kubeconfig(ca, p, "token: c4n4ry.t0ken"), 0o600)
-	}
-	n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+pki+"\ncertificateKey: c4n4ry.certkey\n"), 0o600)
-	n.write(pki+"/secrets_encryption.yaml", []byte("secret: c4n4ry.encryption\n"), 0o600)
-
-	out, errs, err := n.sh(role(t, "inspect/files/collect.sh"))
-	if err != nil {
-		t.Fatalf("%v\n%s", err, errs)
-	}
-	everything := out + errs
-	canaries := []string{"PRIVATE KEY", "c4n4ry"}
-	for _, p := range secrets {
-		canaries = append(canaries, base64.StdEncoding.EncodeToString(p.Key))
-		for line := range strings.Lines(string(p.Key)) {
-			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "-----") && len(line) > 8 {
-				canaries = append(canaries, line)
-			}
-		}
-	}
-	for _, c := range canaries {
-		if strings.Contains(everything, c) {
-			t.Errorf("%q of a secret is printed", c)
-		}
-	}
-
-	got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	for _, k := range []certs.Kind{
-		certs.KindCA, certs.KindFrontProxyCA, certs.KindAPIServer, certs.KindEtcdHostCA, certs.KindEtcdMember, certs.KindEtcdAdmin, certs.KindAdmin, certs.KindKubeletConf,
-		"super-admin.conf", "controller-manager.conf", "scheduler.conf",
-	} {
-		if _, ok := got.Certificate(k); !ok {
-			t.Errorf("the certificate of kind %s was not brought", k)
-		}
-	}
-	for _, file := range []string{pki + "/ca.key", pki + "/sa.key", pki + "/secrets_encryption.yaml", n.etcd + "/ca-key.pem"} {
-		if len(got.Digests[file]) != 64 {
-			t.Errorf("digest of %s is %q", file, got.Digests[file])
-		}
-	}
-	if !slices.ContainsFunc(got.Unreadable, func(u snapshot.Unreadable) bool { return u.Path == pki+"/front-proxy-client.crt" }) {
-		t.Errorf("a key in a certificate's place is not told: %v", got.Unreadable)
-	}
-	if got.Facts["manifest"] != "missing" || got.Facts["kubeadm-config"] == "" || got.Facts["pki-real"] != pki || time.Since(got.Clock).Abs() > time.Minute {
-		t.Errorf("facts: %v, clock %s", got.Facts, got.Clock)
-	}
-	if k := got.Kubeconfigs[0]; k.Server != "https://10.0.0.1:6443" || k.CAFingerprint == "" {
-		t.Errorf("kubeconfig: %+v", k)
-	}
-}
-
-// An API server that answers is asked for the whole cluster.
-func TestCollectorAsksTheAPIServer(t *testing.T) {
-	t.Parallel()
-	n := newNode(t)
-	n.write(n.bin+"/kubectl", []byte(`#!/bin/sh
-case $* in
-*readyz*) echo 'readyz check passed' ;;
-*'get nodes'*) printf 'cp1\tTrue\nw1\tFalse\n' ;;
-*kube-node-lease*) printf 'cp1\t2026-03-01T12:00:00.000000Z\n' ;;
-*'get leases kube-controller-manager'*) printf 'kube-scheduler\t2026-03-01T12:00:00.000000Z\n' ;;
-*'get pods'*) printf 'kube-apiserver\tcp1\tTrue\n' ;;
-*) echo "unexpected: $*"; exit 1 ;;
-esac
-`), 0o755)
-	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("    - --advertise-address=127.0.0.1\n    - --secure-port=1\n"), 0o600)
-	out, errs, err := n.sh(role(t, "inspect/files/collect.sh"))
-	if err != nil {
-		t.Fatalf("%v\n%s", err, errs)
-	}
-	got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
-	if err != nil || got.View == nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if got.View.Nodes["w1"] != "False" || len(got.View.NodeLeases) != 1 || len(got.View.ComponentLeases) != 1 || len(got.View.StaticPods) != 1 {
-		t.Errorf("view: %+v", got.View)
-	}
-	if e, _ := got.Endpoint("kube-apiserver"); e.Address != "127.0.0.1:1" || !strings.Contains(strings.ToLower(e.Error), "refused") {
-		t.Errorf("endpoint: %+v", e)
-	}
-	if got.Facts["manifest"] != "present" {
-		t.Errorf("facts: %v", got.Facts)
-	}
-}
-
-func kubeconfig(ca, p testpki.Pair, more string) []byte {
-	b64 := base64.StdEncoding.EncodeToString
-	return []byte(`apiVersion: v1
-kind: Config
-clusters:
-- cluster:
-    certificate-authority-data: ` + b64(ca.Certificate) + `
-    server: https://10.0.0.1:6443
-  name: kubernetes
-users:
-- name: someone
-  user:
-    client-certificate-data: ` + b64(p.Certificate) + `
-    client-key-data: ` + b64(p.Key) + `
-    ` + more + "\n")
-}
-
-// --- the backup -------------------------------------------------------------------
-
-func TestBackup(t *testing.T) {
-	t.Parallel()
-	n := newNode(t)
-	ca := testpki.Authority(t, "kubernetes")
-	n.write(n.conf+"/ssl/ca.crt", ca.Certificate, 0o644)
-	n.write(n.conf+"/ssl/ca.key", ca.Key, 0o600)
-	n.write(n.etcd+"/ca-key.pem", ca.Key, 0o640)
-	n.ok(os.Symlink("ssl", n.conf+"/pki"))
-	old := time.Date(2020, 2, 3, 4, 5, 6, 0, time.UTC)
-	n.ok(os.Chtimes(n.conf+"/ssl/ca.key", old, old))
-
-	script := role(t, "backup/files/backup.sh")
-	out, errs, err := n.run(script)
-	if err != nil || !strings.Contains(out, "changed: backed up ") {
-		t.Fatalf("%v: %s%s", err, out, errs)
-	}
-	for _, file := range []string{n.conf + "/ssl/ca.crt", n.conf + "/ssl/ca.key", n.etcd + "/ca-key.pem"} {
-		copied := n.backup + "/files" + file
-		if !bytes.Equal(n.read(copied), n.read(file)) {
-			t.Errorf("the copy of %s differs", file)
-		}
-		a, err1 := os.Stat(file)
-		b, err2 := os.Stat(copied)
-		n.ok(err1)
-		n.ok(err2)
-		if a.Mode() != b.Mode() || !a.ModTime().Equal(b.ModTime()) {
-			t.Errorf("%s has %v %s, its copy %v %s", file, a.Mode(), a.ModTime(), b.Mode(), b.ModTime())
-		}
-		if !strings.Contains(string(n.read(n.backup+"/SHA256SUMS")), file) {
-			t.Errorf("no digest of %s", file)
-		}
-	}
-	if to, err := os.Readlink(n.backup + "/files" + n.conf + "/pki"); err != nil || to != "ssl" {
-		t.Errorf("the link is copied as %q (%v)", to, err)
-	}
-	if !strings.Contains(string(n.read(n.backup+"/METADATA")), " -> ssl") {
-		t.Error("the metadata lack the link")
-	}
-	if info, err := os.Stat(n.backup); err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("the backup folder: %v %v", info, err)
-	}
-	if _, err := os.Stat(n.backup + ".partial"); err == nil {
-		t.Error("a partial backup is left")
-	}
-
-	// A second run keeps it, whatever has changed since.
-	n.write(n.conf+"/ssl/ca.crt", []byte("changed since"), 0o644)
-	before := n.read(n.backup + "/SHA256SUMS")
-	out, errs, err = n.run(script)
-	if err != nil || strings.Contains(out, "changed: ") || !strings.Contains(out, "kept: ") {
-		t.Errorf("%v: %s%s", err, out, errs)
-	}
-	if !bytes.Equal(n.read(n.backup+"/SHA256SUMS"), before) {
-		t.Error("the digests were written anew")
-	}
-	// A damaged one is detected.
-	n.write(n.backup+"/files"+n.conf+"/ssl/ca.key", []byte("tampered"), 0o600)
-	if out, errs, err := n.run(script); err == nil || !strings.Contains(errs, "is damaged") {
-		t.Errorf("%v: %s%s", err, out, errs)
-	}
-}
-
-func TestBackupInCheckMode(t *testing.T) {
-	t.Parallel()
-	n := newNode(t)
-	n.check = "True"
-	out, _, err := n.run(role(t, "backup/files/backup.sh"))
-	if err != nil || !strings.Contains(out, "changed: would back up") {
-		t.Errorf("%v: %s", err, out)
-	}
-	if _, err := os.Stat(n.backup + ".partial"); err == nil {
-		t.Error("check mode made a folder")
-	}
+	return cmd
 }
 
 // --- the library -------------------------------------------------------------------

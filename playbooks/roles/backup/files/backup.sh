@@ -1,52 +1,86 @@
-# Copies what may be changed into the backup folder, reads it back, and only
-# then gives the folder its name: a folder without ".partial" is verified.
+# Copies what may be changed into the run's backup folder and reads it back. A
+# folder without COMPLETE is no backup.
 dir=$KSCERT_BACKUP_DIR
-sums=SHA256SUMS
 
-if [ -f "$dir/$sums" ]; then
-  (cd "$dir/files" && sha256sum -c --quiet "../$sums") || fail "the backup in $dir is damaged"
+sweep
+case $(backup_state "$dir") in
+complete)
+  wrong=$(wrong_with "$dir")
+  [ -z "$wrong" ] || fail "the backup in $dir is damaged: $wrong"
+  record "$dir" kept
+  echo '@@END'
   echo "kept: $dir is there and verified"
   exit 0
-fi
+  ;;
+unknown) fail "the backup in $dir has another format: $(head -n 1 "$dir/MANIFEST")" ;;
+missing) [ ! -e "$dir" ] || rmdir "$dir" || fail "$dir is there and is no backup of kscertctl" ;;
+esac
 checking "back up to $dir" && exit 0
 
-pki=$conf/ssl
-[ ! -f "$config" ] || pki=$(pki_dir)
-set -- "$conf" "$pki" "$kubelet" /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \
-  /etc/ssl/etcd "$KSCERT_ETCD_DIR" /etc/etcd.env /root/.kube/config
-
-need=0
-for path in "$@"; do
-  [ -e "$path" ] || continue
-  need=$((need + $(du -sk "$path" | cut -f1)))
-done
-mkdir -p "$dir.partial"
-chmod 700 "$KSCERT_BACKUP_ROOT" "$dir.partial"
-free=$(df -Pk "$dir.partial" | awk 'NR==2{print $4}')
-[ "$free" -gt $((need + 10240)) ] || fail "not enough room for a backup below $KSCERT_BACKUP_ROOT: $((need + 10240)) KiB needed, $free KiB free"
-
-attempt=0
-while :; do
-  attempt=$((attempt + 1))
+# What was begun and not finished is worth nothing, and takes room.
+discard() {
   cd /
-  rm -rf "$dir.partial/files"
-  mkdir "$dir.partial/files"
-  for path in "$@"; do
-    [ -e "$path" ] || continue
-    into=$dir.partial/files$(dirname "$path")
-    mkdir -p "$into"
-    # -a keeps owner, mode, times, links, extended attributes and contexts.
-    cp -a "$path" "$into/"
-  done
-  cd "$dir.partial/files"
-  find . -type f -exec sha256sum {} + | sort -k2 >"../$sums"
-  find . -printf '%y %m %u:%g %T@ %p -> %l\n' | sort -k5 >../METADATA
-  # The copy is what the files are now: not read while something wrote to them.
-  if (cd / && sha256sum -c --quiet "$dir.partial/$sums" >/dev/null 2>&1); then break; fi
-  [ "$attempt" -lt 3 ] || fail "files below $conf change while they are being backed up"
+  rm -rf "$dir"
+}
+[ ! -e "$dir" ] || discard
+mkdir -p "$KSCERT_BACKUP_ROOT"
+mkdir "$dir"
+trap discard EXIT
+trap 'exit 130' INT TERM HUP
+printf '%s\n' "$header" >"$dir/MANIFEST"
+
+# Whole blocks, and some for what else is written.
+need=$(covered | tr '\n' '\0' | du -sck --exclude "$conf/tmp" --files0-from=- 2>/dev/null | awk 'END {print $1 * 2 + 4096}')
+free=$(df -Pk "$dir" | awk 'NR == 2 {print $4}')
+[ "$free" -ge "$need" ] || fail "not enough room for a backup below $KSCERT_BACKUP_ROOT: $need KiB needed, $free KiB free"
+
+# copy: what the manifest lists, with owner, mode, times, links, attributes and
+# contexts. Folders come first, and get their times last.
+copy() {
+  mkdir "$dir/files" || return 1
+  awk -F '\t' '$1 == "d" {print $10}' "$dir/MANIFEST.new" | while IFS= read -r path; do mkdir -p "$dir/files$path"; done || return 1
+  awk -F '\t' 'NF == 10 && $1 != "d" {print $10}' "$dir/MANIFEST.new" | tr '\n' '\0' |
+    (cd / && xargs -0 -r cp -a --parents -t "$dir/files") || return 1
+  awk -F '\t' '$1 == "d" {print $10}' "$dir/MANIFEST.new" | sort -r | while IFS= read -r path; do like "$path" "$dir/files$path"; done
+}
+
+attempt=1
+while :; do
+  {
+    printf '%s\n' "$header"
+    covered | sed "s/^/root$tab/"
+  } >"$dir/MANIFEST.new"
+  covered | describe '' >"$dir/now" || fail 'nothing was backed up'
+  cat "$dir/now" >>"$dir/MANIFEST.new"
+  # Not read while something wrote to it: the same before and after.
+  if copy && [ -z "$(covered | describe '' | differences "$dir/MANIFEST.new")" ]; then break; fi
+  [ "$attempt" -lt 3 ] || fail "files below $conf change while they are being backed up, or cannot be copied"
+  attempt=$((attempt + 1))
+  rm -rf "$dir/files"
 done
-sync
-sha256sum -c --quiet "../$sums" || fail "the backup reads back differently from what was written"
-cd /
-mv "$dir.partial" "$dir"
-changed "backed up $(wc -l <"$dir/$sums") files to $dir"
+rm "$dir/now"
+wrong=$(roots "$dir/MANIFEST.new" | describe "$dir/files" | differences "$dir/MANIFEST.new" | in_words)
+[ -z "$wrong" ] || fail "the backup reads back differently from what was written: $wrong"
+mv "$dir/MANIFEST.new" "$dir/MANIFEST"
+
+etcd_snapshot "$dir/etcd-snapshot.db"
+
+{
+  printf 'kscertctl-backup %s\nrun %s\nmade %s\n' "$format" "${dir##*/}" "$(date +%s)"
+  printf 'entries %s\n' "$(awk -F '\t' 'NF == 10' "$dir/MANIFEST" | wc -l)"
+  printf 'kib %s\n' "$(du -sk "$dir" | cut -f 1)"
+  printf 'manifest %s\n' "$(sha256 "$dir/MANIFEST")"
+  if [ -f "$dir/etcd-snapshot.db" ]; then
+    printf 'etcd-snapshot %s %s\n' "$(sha256 "$dir/etcd-snapshot.db")" "$(stat -c %s "$dir/etcd-snapshot.db")"
+  else
+    echo 'etcd-snapshot - 0'
+  fi
+} >"$dir/COMPLETE.new"
+to_disk "$dir"
+mv "$dir/COMPLETE.new" "$dir/COMPLETE"
+sync "$dir"
+trap - EXIT
+record "$dir" made
+[ -z "$why" ] || printf '|etcd: %s\n' "$why"
+echo '@@END'
+changed "backed up $(value entries "$dir") entries to $dir"

@@ -11,7 +11,7 @@ pki=$(pki_dir)
 leaves='apiserver apiserver-kubelet-client front-proxy-client apiserver-etcd-client etcd/server etcd/peer etcd/healthcheck-client'
 kubeconfigs='admin super-admin controller-manager scheduler'
 
-sweep "$conf"/.kscertctl.* "$conf"/*.kscertctl "$pki"/*.kscertctl "$pki"/etcd/*.kscertctl /root/.kube/*.kscertctl
+sweep
 due=
 for leaf in $leaves; do
   [ -f "$pki/$leaf.crt" ] || continue
@@ -23,7 +23,6 @@ for name in $kubeconfigs; do
   grep -qs client-certificate-data "$f" || continue
   if kubeconfig_ends_within "$f" "$seconds"; then due="$due $name.conf"; fi
 done
-home=/root/.kube/config
 if grep -qs client-certificate-data "$home" && kubeconfig_ends_within "$home" "$seconds" &&
   # Only what this cluster's authority issued.
   kubeconfig_certificate "$home" | openssl verify -no_check_time -CAfile "$pki/ca.crt" >/dev/null 2>&1; then

@@ -6,7 +6,7 @@ current=$kubelet/kubelet-client-current.pem
 kubeletconf=$conf/kubelet.conf
 [ -f "$kubeletconf" ] || fail "$kubeletconf does not exist"
 
-sweep "$conf"/.kscertctl.* "$kubelet"/.kscertctl.* "$kubeletconf.kscertctl"
+sweep
 due=
 if [ -f "$current" ]; then
   # A running kubelet renews this one by itself: only an expired one is due.

@@ -3,7 +3,7 @@
 dir=$KSCERT_ETCD_DIR
 [ -f "$dir/ca.pem" ] || exit 0
 need_backup
-sweep "$dir"/.kscertctl.* "$dir"/*.kscertctl
+sweep
 
 due=
 for cert in "$dir"/member-*.pem "$dir"/admin-*.pem "$dir"/node-*.pem; do

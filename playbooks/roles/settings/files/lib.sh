@@ -8,7 +8,11 @@ export LC_ALL PATH
 
 conf=$KSCERT_CONFIG_DIR
 config=$conf/kubeadm-config.yaml
-kubelet=/var/lib/kubelet/pki
+# For tests: what lies before the paths that no setting names.
+root=${KSCERT_ROOT:-}
+kubelet=$root/var/lib/kubelet/pki
+home=$root/root/.kube/config
+tab=$(printf '\t')
 seconds=$KSCERT_RENEW_BEFORE
 
 fail() {
@@ -27,7 +31,7 @@ checking() {
 
 # Nothing is changed on a node before a verified backup of it exists.
 need_backup() {
-  [ -f "$KSCERT_BACKUP_DIR/SHA256SUMS" ] || [ "$KSCERT_CHECK" = True ] ||
+  [ -f "$KSCERT_BACKUP_DIR/COMPLETE" ] || [ "$KSCERT_CHECK" = True ] ||
     fail "there is no verified backup in $KSCERT_BACKUP_DIR: run the backup role first"
 }
 
@@ -36,6 +40,20 @@ pki_dir() {
   [ -f "$config" ] || fail "$config does not exist: without it SANs, folders and external etcd would be forgotten"
   dir=$(sed -n 's/^certificatesDir: *"\{0,1\}\([^" ]*\).*/\1/p' "$config" | head -n 1)
   readlink -f "${dir:-/etc/kubernetes/pki}"
+}
+
+# pki_or_default: likewise, on a node without kubeadm's configuration, too.
+pki_or_default() { if [ -f "$config" ]; then pki_dir; else readlink -f "$conf/ssl" || printf '%s\n' "$conf/ssl"; fi; }
+
+# covered: the places that a change of ours, of kubeadm or of Kubespray may touch,
+# one a line, and what they lead to if they are links. None lies below another.
+# A place is listed whether or not something is there.
+covered() {
+  for path in "$conf" "$(pki_or_default)" "$kubelet" "${kubelet%/*}/config.yaml" "${kubelet%/*}/kubeadm-flags.env" \
+    "$KSCERT_ETCD_DIR" "${KSCERT_ETCD_DIR%/*}/openssl.conf" "$root/etc/etcd.env" "$home"; do
+    printf '%s\n' "$path"
+    readlink -f "$path" || :
+  done | LC_ALL=C sort -u | awk '{for (i = 1; i <= n; i++) if (index($0 "/", kept[i] "/") == 1) next; kept[++n] = $0; print}'
 }
 
 # ends_within FILE SECONDS: the first certificate of a PEM file ends so soon.
@@ -62,23 +80,44 @@ check_successor() {
   [ -z "$lost" ] || fail "the new $1 would lose these SANs: $lost"
 }
 
-# place NEW OLD: NEW takes OLD's place in one step, with OLD's owner and mode.
+# beside PATH: where PATH's successor is made. The kubelet takes no file whose
+# name begins with a dot for a manifest.
+beside() { printf '%s/.kscertctl.%s\n' "${1%/*}" "${1##*/}"; }
+
+# settle NEW OLD: NEW, made beside OLD, takes OLD's place, on the disk first.
+settle() {
+  { [ -L "$1" ] || sync "$1"; } && mv -fT "$1" "$2" && sync "${2%/*}" && return 0
+  rm -f "$1"
+  fail "$2 cannot be written; it is as it was"
+}
+
+# place NEW OLD: NEW's content takes OLD's place in one step, with OLD's owner,
+# mode, attributes and context.
 place() {
-  cp "$1" "$2.kscertctl"
-  chown --reference="$2" "$2.kscertctl"
-  chmod --reference="$2" "$2.kscertctl"
-  sync "$2.kscertctl"
-  mv -f "$2.kscertctl" "$2"
+  next=$(beside "$2")
+  rm -f "$next"
+  { cp --preserve=all --attributes-only "$2" "$next" && cat "$1" >"$next"; } || {
+    rm -f "$next"
+    fail "$2 cannot be written; it is as it was"
+  }
+  settle "$next" "$2"
 }
 
 # kubeconfig_ends_within FILE SECONDS: likewise for an embedded certificate.
 kubeconfig_ends_within() { ! kubeconfig_certificate "$1" | openssl x509 -noout -checkend "$2" >/dev/null; }
 
-# sweep PATH...: removes what an interrupted run may have left; touches nothing
-# where there is nothing.
+# sweep: removes what an interrupted run may have left beside what it was making:
+# stages and successors that never took their place. Some of it holds keys.
 sweep() {
-  for left in "$@"; do
-    [ ! -e "$left" ] || rm -rf "$left"
+  [ "$KSCERT_CHECK" != True ] || return 0
+  # The pair of a kubelet that was made, but that nothing refers to yet.
+  left=$(readlink "$kubelet/.kscertctl.link" || :)
+  case $left in
+  "$kubelet"/kubelet-client-*.pem) [ "$(readlink "$kubelet/kubelet-client-current.pem")" = "$left" ] || rm -f "$left" ;;
+  esac
+  covered | while IFS= read -r path; do
+    [ ! -d "$path" ] || find "$path" -name '.kscertctl.*' -prune -exec rm -rf {} +
+    rm -f "$(beside "$path")"
   done
 }
 

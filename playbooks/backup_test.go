@@ -1,0 +1,746 @@
+package playbooks_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// What the roles put before the scripts that take and read backups.
+const manifestLib = "settings/files/manifest.sh"
+
+// script is some files of the roles as one.
+func script(t *testing.T, paths ...string) string {
+	t.Helper()
+	var all strings.Builder
+	for _, p := range paths {
+		all.WriteString(role(t, p) + "\n")
+	}
+	return all.String()
+}
+
+func backupScript(t *testing.T) string {
+	t.Helper()
+	return script(t, manifestLib, "backup/files/etcd.sh", "backup/files/backup.sh")
+}
+
+func restoreScript(t *testing.T) string {
+	t.Helper()
+	return script(t, manifestLib, "restore/files/verify.sh", "restore/files/restore.sh")
+}
+
+// root is the folder that stands for the node's "/".
+func (n *node) root() string { return filepath.Dir(n.conf) }
+
+// places are the covered places that the fixture has.
+func (n *node) places() []string {
+	return []string{n.conf, n.etcd, n.root() + "/var/lib/kubelet", n.root() + "/root/.kube/config"}
+}
+
+// furnish gives the node one of everything that a backup has to keep.
+func furnish(t *testing.T) *node {
+	t.Helper()
+	n := newNode(t)
+	kubelet := n.root() + "/var/lib/kubelet/pki"
+	n.write(n.conf+"/ssl/ca.key", []byte("the authority's key"), 0o600)
+	n.write(n.conf+"/ssl/apiserver.crt", []byte("an old certificate"), 0o644)
+	n.write(n.conf+"/ssl/secrets_encryption.yaml", nil, 0o640)
+	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("kind: Pod\n"), 0o600)
+	n.write(n.conf+"/a name with blanks", []byte{0, 1, '\n', 0xff}, 0o4755)
+	n.write(n.conf+"/tmp/kubeadm-backup-etcd/db", bytes.Repeat([]byte("x"), 1<<20), 0o600)
+	n.ok(os.MkdirAll(n.conf+"/empty", 0o1700))
+	n.ok(os.Symlink("ssl", n.conf+"/pki"))
+	n.ok(os.Symlink("/nowhere at all", n.conf+"/dangling"))
+	n.write(kubelet+"/kubelet-client-2026-01-01-00-00-00.pem", []byte("old"), 0o600)
+	n.write(kubelet+"/kubelet-client-2026-02-01-00-00-00.pem", []byte("new"), 0o600)
+	n.ok(os.Symlink(kubelet+"/kubelet-client-2026-01-01-00-00-00.pem", kubelet+"/kubelet-client-current.pem"))
+	n.write(n.root()+"/var/lib/kubelet/config.yaml", []byte("kind: KubeletConfiguration\n"), 0o644)
+	n.write(n.etcd+"/ca-key.pem", []byte("etcd's"), 0o640)
+	n.write(n.root()+"/root/.kube/config", []byte("kind: Config\n"), 0o600)
+	if os.Geteuid() == 0 {
+		n.ok(os.Chown(n.conf+"/ssl", 4711, 4712))
+		n.ok(os.Chown(n.conf+"/ssl/secrets_encryption.yaml", 0, 4712))
+		n.ok(os.Lchown(n.conf+"/pki", 4711, 4712))
+	}
+	if attributes(t, n.conf) {
+		n.ok(syscall.Setxattr(n.conf+"/ssl/ca.key", "user.kscertctl", []byte("kept = yes"), 0))
+		n.ok(syscall.Setxattr(n.conf+"/ssl", "user.folder", []byte{0, 1}, 0))
+	}
+	old := time.Date(2020, 2, 3, 4, 5, 6, 123456789, time.UTC)
+	for _, path := range []string{n.conf + "/ssl/ca.key", n.conf + "/ssl", n.conf + "/empty", n.conf} {
+		n.ok(os.Chtimes(path, old, old))
+	}
+	return n
+}
+
+// attributes tells whether extended attributes can be set there, and be seen by
+// the roles.
+func attributes(t *testing.T, dir string) bool {
+	t.Helper()
+	_, err := exec.LookPath("getfattr")
+	return err == nil && syscall.Setxattr(dir, "user.try", nil, 0) == nil && syscall.Removexattr(dir, "user.try") == nil
+}
+
+// tree describes what lies below some places: all that a backup has to keep.
+func (n *node) tree(prefix string) map[string]string {
+	n.t.Helper()
+	all := map[string]string{}
+	for _, place := range n.places() {
+		n.ok(filepath.WalkDir(prefix+place, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if path == prefix+n.conf+"/tmp" {
+				return fs.SkipDir
+			}
+			name := strings.TrimPrefix(path, prefix)
+			if strings.HasSuffix(name, "/var/lib/kubelet") {
+				return nil // not covered, what lies in it is
+			}
+			all[name] = n.describe(path)
+			return nil
+		}))
+	}
+	return all
+}
+
+func (n *node) describe(path string) string {
+	n.t.Helper()
+	info, err := os.Lstat(path)
+	n.ok(err)
+	content := ""
+	switch {
+	case info.Mode()&fs.ModeSymlink != 0:
+		content, err = os.Readlink(path)
+		n.ok(err)
+	case info.Mode().IsRegular():
+		content = fmt.Sprintf("%x", sha256.Sum256(n.read(path)))
+	}
+	var attrs []string
+	if info.Mode()&fs.ModeSymlink == 0 {
+		names := make([]byte, 4096)
+		size, err := syscall.Listxattr(path, names)
+		if err != nil {
+			size = 0
+		}
+		for name := range strings.SplitSeq(strings.Trim(string(names[:size]), "\x00"), "\x00") {
+			value := make([]byte, 4096)
+			if size, err := syscall.Getxattr(path, name, value); err == nil {
+				attrs = append(attrs, fmt.Sprintf("%s=%x", name, value[:size]))
+			}
+		}
+	}
+	return fmt.Sprint(info.Mode(), " ", owner(info), " ", info.ModTime().UnixNano(), " ", content, " ", sorted(attrs))
+}
+
+// wantSame fails the test unless both trees are the same in everything.
+func wantSame(t *testing.T, got, want map[string]string) {
+	t.Helper()
+	for path, w := range want {
+		if got[path] != w {
+			t.Errorf("%s is %q, want %q", path, got[path], w)
+		}
+	}
+	for path := range got {
+		if _, ok := want[path]; !ok {
+			t.Errorf("%s should not be there", path)
+		}
+	}
+}
+
+// good runs a script that must succeed.
+func (n *node) good(script string) string {
+	n.t.Helper()
+	out, errs, err := n.run(script)
+	if err != nil {
+		n.t.Fatalf("%v\n%s%s", err, out, errs)
+	}
+	return out
+}
+
+// refused runs a script that must fail and say why.
+func (n *node) refused(script, why string) {
+	n.t.Helper()
+	out, errs, err := n.run(script)
+	if err == nil || !strings.Contains(errs, why) {
+		n.t.Errorf("%v: %q, want %q\n%s", err, errs, why, out)
+	}
+}
+
+// exists tells whether anything is there, be it a link to nowhere.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// --- taking a backup ---------------------------------------------------------------
+
+func TestBackup(t *testing.T) {
+	t.Parallel()
+	n := furnish(t)
+	before := n.tree("")
+	out := n.good(backupScript(t))
+	if !strings.HasPrefix(out, "@@BACKUP run made ") || !strings.Contains(out, "\n@@END\n") || !strings.Contains(out, "changed: backed up ") {
+		t.Errorf("it says %q", out)
+	}
+	wantSame(t, n.tree(""), before)
+	wantSame(t, n.tree(n.backup+"/files"), before)
+	if exists(n.backup + "/files" + n.conf + "/tmp") {
+		t.Error("kubeadm's own copies are in the backup")
+	}
+	if info, err := os.Stat(n.backup); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the backup folder: %v %v", info, err)
+	}
+	names, err := filepath.Glob(n.backup + "/*")
+	n.ok(err)
+	for i := range names {
+		names[i] = filepath.Base(names[i])
+	}
+	if want := []string{"COMPLETE", "MANIFEST", "files"}; !slices.Equal(names, want) {
+		t.Errorf("the folder holds %v, want %v", names, want)
+	}
+	// What was not there is covered, too: a rollback removes it again.
+	if !strings.Contains(string(n.read(n.backup+"/MANIFEST")), "\nroot\t"+n.root()+"/etc/etcd.env\n") {
+		t.Error("a place where nothing is does not count as covered")
+	}
+
+	// A second run keeps it, whatever has changed since.
+	n.write(n.conf+"/ssl/apiserver.crt", []byte("changed since"), 0o644)
+	complete := n.describe(n.backup + "/COMPLETE")
+	if out := n.good(backupScript(t)); strings.Contains(out, "changed: ") || !strings.HasPrefix(out, "@@BACKUP run kept ") {
+		t.Errorf("it says %q", out)
+	}
+	if n.describe(n.backup+"/COMPLETE") != complete {
+		t.Error("the backup was written anew")
+	}
+	wantSame(t, n.tree(n.backup+"/files"), before)
+}
+
+// A folder that was begun and not finished is made anew; one that is not ours is
+// left alone.
+func TestBackupMeetsAFolder(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name    string
+		edit    func(*node)
+		refusal string
+	}{
+		{"begun and not finished", func(n *node) {
+			n.write(n.backup+"/MANIFEST", []byte("kscertctl-backup\t1\n"), 0o600)
+			n.write(n.backup+"/files/half", nil, 0o600)
+		}, ""},
+		{"made and nothing in it", func(n *node) { n.ok(os.Mkdir(n.backup, 0o700)) }, ""},
+		{"somebody else's", func(n *node) { n.write(n.backup+"/precious", nil, 0o600) }, "is there and is no backup of kscertctl"},
+		{"of a format to come", func(n *node) {
+			n.write(n.backup+"/MANIFEST", []byte("kscertctl-backup\t2\n"), 0o600)
+			n.write(n.backup+"/COMPLETE", nil, 0o600)
+		}, "has another format"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := furnish(t)
+			row.edit(n)
+			if row.refusal != "" {
+				n.refused(backupScript(t), row.refusal)
+				if entries, err := os.ReadDir(n.backup); err != nil || len(entries) == 0 {
+					t.Errorf("what was there is gone: %v", err)
+				}
+				return
+			}
+			n.good(backupScript(t))
+			if exists(n.backup + "/files/half") {
+				t.Error("it was not made anew")
+			}
+			wantSame(t, n.tree(n.backup+"/files"), n.tree(""))
+		})
+	}
+}
+
+func TestBackupInCheckMode(t *testing.T) {
+	t.Parallel()
+	n := furnish(t)
+	n.check = "True"
+	if out := n.good(backupScript(t)); !strings.Contains(out, "changed: would back up") {
+		t.Errorf("it says %q", out)
+	}
+	if exists(n.backup) {
+		t.Error("check mode made a folder")
+	}
+}
+
+// A name that no line can hold stops the backup, and with it the run.
+func TestBackupRefusesNames(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"tab\tin it", "line\nbreak", `back\slash`} {
+		n := furnish(t)
+		n.write(n.conf+"/"+name, nil, 0o600)
+		n.refused(backupScript(t), "nothing was backed up")
+		if exists(n.backup) {
+			t.Errorf("%q: a folder is left", name)
+		}
+	}
+}
+
+// small mounts a file system of so many KiB, or skips the test.
+func small(t *testing.T, dir string, kib int) {
+	t.Helper()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dk", kib)); err != nil {
+		t.Skipf("a small file system needs root: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+}
+
+func TestBackupWithoutRoom(t *testing.T) {
+	t.Parallel()
+	n := furnish(t)
+	small(t, filepath.Dir(n.backup), 100)
+	n.refused(backupScript(t), "not enough room for a backup")
+	if exists(n.backup) {
+		t.Error("a folder is left")
+	}
+	// What was promised may be gone a moment later.
+	lying := strings.Replace(backupScript(t), `[ "$free" -ge "$need" ]`, "true", 1)
+	n.write(n.conf+"/big", bytes.Repeat([]byte("x"), 200<<10), 0o600)
+	n.refused(lying, "or cannot be copied")
+	if exists(n.backup) {
+		t.Error("a folder is left")
+	}
+}
+
+// --- verifying ---------------------------------------------------------------------
+
+// tampering is what may happen to a backup, and what is said about it.
+var tampering = []struct {
+	name string
+	edit func(*node)
+	says string // with BACKUP and CONF for the paths
+}{
+	{"another content", func(n *node) { n.scribble("/ssl/ca.key") }, "differs CONF/ssl/ca.key (content)"},
+	{"another mode", func(n *node) { n.ok(os.Chmod(n.copied("/ssl/ca.key"), 0o644)) }, "differs CONF/ssl/ca.key (mode)"},
+	{"another time", func(n *node) {
+		n.ok(os.Chtimes(n.copied("/ssl/ca.key"), time.Unix(1, 0), time.Unix(1, 1)))
+	}, "differs CONF/ssl/ca.key (time)"},
+	{"another attribute", func(n *node) {
+		if !attributes(n.t, n.conf) {
+			n.t.Skip("no extended attributes here")
+		}
+		n.ok(syscall.Setxattr(n.copied("/ssl/ca.key"), "user.kscertctl", []byte("no"), 0))
+	}, "differs CONF/ssl/ca.key (attributes)"},
+	{"another owner", func(n *node) {
+		if os.Geteuid() != 0 {
+			n.t.Skip("needs root")
+		}
+		n.ok(os.Chown(n.copied("/ssl/ca.key"), 1, 2))
+	}, "differs CONF/ssl/ca.key (owner, group)"},
+	{"another target", func(n *node) {
+		n.ok(os.Remove(n.copied("/pki")))
+		n.ok(os.Symlink("elsewhere", n.copied("/pki")))
+	}, "differs CONF/pki ("},
+	{"a file less", func(n *node) { n.ok(os.Remove(n.copied("/manifests/kube-apiserver.yaml"))) }, "missing CONF/manifests/kube-apiserver.yaml"},
+	{"a file more", func(n *node) { n.write(n.copied("/ssl/evil"), nil, 0o600) }, "extra CONF/ssl/evil"},
+	{"another manifest", func(n *node) {
+		n.write(n.backup+"/MANIFEST", bytes.Replace(n.read(n.backup+"/MANIFEST"), []byte("f\t600"), []byte("f\t666"), 1), 0o600)
+	}, "differs BACKUP/MANIFEST (content)"},
+	{"no snapshot of etcd, where there was one", func(n *node) {
+		n.write(n.backup+"/COMPLETE", bytes.Replace(n.read(n.backup+"/COMPLETE"), []byte("etcd-snapshot - 0"), []byte("etcd-snapshot 1234 5"), 1), 0o600)
+	}, "differs BACKUP/etcd-snapshot.db (content)"},
+}
+
+func (n *node) copied(path string) string { return n.backup + "/files" + n.conf + path }
+
+// scribble changes a copy as bit rot would: neither size nor time tell.
+func (n *node) scribble(path string) {
+	n.t.Helper()
+	info, err := os.Stat(n.copied(path))
+	n.ok(err)
+	data := n.read(n.copied(path))
+	data[0] ^= 1
+	n.write(n.copied(path), data, info.Mode())
+	n.ok(os.Chtimes(n.copied(path), info.ModTime(), info.ModTime()))
+}
+
+// Whatever happens to a backup is seen and named: by who lists it, by who would
+// rely on it, and by who would restore it, before anything is touched.
+func TestTamperedBackup(t *testing.T) {
+	t.Parallel()
+	for _, row := range tampering {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := furnish(t)
+			n.good(backupScript(t))
+			row.edit(n)
+			says := strings.NewReplacer("BACKUP", n.backup, "CONF", n.conf).Replace(row.says)
+			verify := "KSCERT_BACKUP_ACTION=verify KSCERT_BACKUP_RUN=run\n" + script(t, manifestLib, "backups/files/backups.sh")
+			if out := n.good(verify); !strings.HasPrefix(out, "@@BACKUP run damaged ") || !strings.Contains(out, "\n|"+says) {
+				t.Errorf("verify says %q, want %q", out, says)
+			}
+			n.refused(backupScript(t), says)
+			n.refused(n.rollback(), says)
+		})
+	}
+}
+
+func TestVerifiedBackup(t *testing.T) {
+	t.Parallel()
+	n := furnish(t)
+	verify := "KSCERT_BACKUP_ACTION=verify KSCERT_BACKUP_RUN=\n" + script(t, manifestLib, "backups/files/backups.sh")
+	if out := n.good(verify); out != "@@END\n" {
+		t.Errorf("of no backup it says %q", out)
+	}
+	n.good(backupScript(t))
+	if out := n.good(verify); !strings.HasPrefix(out, "@@BACKUP run verified ") || strings.Contains(out, "|") {
+		t.Errorf("it says %q", out)
+	}
+	if out := n.good(strings.Replace(verify, "RUN=", "RUN=another", 1)); out != "@@BACKUP another missing - - - - -\n@@END\n" {
+		t.Errorf("of another run it says %q", out)
+	}
+}
+
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	begun := func(run string, complete bool, age time.Duration) {
+		dir := filepath.Dir(n.backup) + "/" + run
+		n.write(dir+"/MANIFEST", []byte("kscertctl-backup\t1\n"), 0o600)
+		if complete {
+			n.write(dir+"/COMPLETE", []byte("kscertctl-backup 1\nmade 1\nentries 0\nkib 0\nmanifest -\netcd-snapshot - 0\n"), 0o600)
+		}
+		then := time.Now().Add(-age)
+		n.ok(os.Chtimes(dir+"/MANIFEST", then, then))
+	}
+	begun("now", false, time.Minute)
+	begun("newest", true, 2*time.Hour)
+	begun("newer", true, 3*time.Hour)
+	begun("old", true, 4*time.Hour)
+	begun("resumable", true, 5*time.Hour)
+	begun("abandoned", false, 6*time.Hour)
+	n.write(filepath.Dir(n.backup)+"/precious/file", nil, 0o600)
+	prune := "KSCERT_BACKUP_ACTION=prune KSCERT_BACKUP_RUN= KSCERT_BACKUP_KEEP=2 KSCERT_BACKUP_PROTECT='other resumable'\n" + script(t, manifestLib, "backups/files/backups.sh")
+	n.check = "True"
+	if out := n.good(prune); strings.Contains(out, " pruned ") || strings.Count(out, "changed: would remove ") != 2 {
+		t.Errorf("in check mode it says %q", out)
+	}
+	n.check = "False"
+	out := n.good(prune)
+	for run, state := range map[string]string{"now": "kept", "newest": "kept", "newer": "kept", "old": "pruned", "resumable": "kept", "abandoned": "pruned"} {
+		if !strings.Contains(out, "@@BACKUP "+run+" "+state+" ") || exists(filepath.Dir(n.backup)+"/"+run) != (state == "kept") {
+			t.Errorf("%s was not %s:\n%s", run, state, out)
+		}
+	}
+	if !exists(filepath.Dir(n.backup) + "/precious/file") {
+		t.Error("a folder of somebody else was removed")
+	}
+}
+
+// --- restoring ---------------------------------------------------------------------
+
+// rollback is the script that restores the backup "run"; the rollback's own
+// backup must be there before.
+func (n *node) rollback() string {
+	n.t.Helper()
+	return "KSCERT_RESTORE_RUN=run KSCERT_RESTORE_MANIFEST=${KSCERT_RESTORE_MANIFEST:-}\n" + restoreScript(n.t)
+}
+
+// changes are what a run, or anybody, may have done since the backup.
+var changes = []struct {
+	name string
+	edit func(*node)
+}{
+	{"nothing", func(*node) {}},
+	{"a content", func(n *node) { n.write(n.conf+"/ssl/apiserver.crt", []byte("a new certificate"), 0o644) }},
+	{"a mode", func(n *node) { n.ok(os.Chmod(n.conf+"/ssl/ca.key", 0o644)) }},
+	{"a time", func(n *node) { n.ok(os.Chtimes(n.conf+"/ssl/ca.key", time.Now(), time.Now())) }},
+	{"the time of a folder", func(n *node) { n.ok(os.Chtimes(n.conf, time.Now(), time.Now())) }},
+	{"an attribute", func(n *node) {
+		if attributes(n.t, n.conf) {
+			n.ok(syscall.Removexattr(n.conf+"/ssl/ca.key", "user.kscertctl"))
+			n.ok(syscall.Removexattr(n.conf+"/ssl", "user.folder"))
+			n.ok(syscall.Setxattr(n.conf+"/ssl", "user.another", nil, 0))
+		}
+	}},
+	{"owners", func(n *node) {
+		if os.Geteuid() == 0 {
+			n.ok(os.Chown(n.conf+"/ssl", 0, 0))
+			n.ok(os.Chown(n.conf+"/ssl/secrets_encryption.yaml", 1, 1))
+			n.ok(os.Lchown(n.conf+"/pki", 0, 0))
+		}
+	}},
+	{"a file gone", func(n *node) { n.ok(os.Remove(n.conf + "/a name with blanks")) }},
+	{"a folder gone", func(n *node) { n.ok(os.RemoveAll(n.conf + "/ssl")) }},
+	{"all gone", func(n *node) {
+		for _, place := range n.places() {
+			n.ok(os.RemoveAll(place))
+		}
+	}},
+	{"files and folders more", func(n *node) {
+		n.write(n.conf+"/ssl/more/and/more", nil, 0o600)
+		n.write(n.conf+"/empty/file", nil, 0o600)
+		n.ok(os.Symlink("x", n.conf+"/another link"))
+	}},
+	{"a place that was empty", func(n *node) { n.write(n.root()+"/etc/etcd.env", nil, 0o600) }},
+	{"the rotating link", func(n *node) {
+		link := n.root() + "/var/lib/kubelet/pki/kubelet-client-current.pem"
+		n.ok(os.Remove(link))
+		n.ok(os.Symlink("kubelet-client-2026-02-01-00-00-00.pem", link))
+	}},
+	{"a link in a file's place", func(n *node) {
+		n.ok(os.Remove(n.conf + "/ssl/ca.key"))
+		n.ok(os.Symlink("/etc/hostname", n.conf+"/ssl/ca.key"))
+	}},
+	{"a folder in a link's place", func(n *node) {
+		n.ok(os.Remove(n.conf + "/pki"))
+		n.write(n.conf+"/pki/ca.key", []byte("a new authority"), 0o600)
+	}},
+	{"a file in a folder's place", func(n *node) {
+		n.ok(os.RemoveAll(n.conf + "/manifests"))
+		n.write(n.conf+"/manifests", nil, 0o600)
+	}},
+	{"what an interrupted run leaves behind", func(n *node) {
+		n.write(n.conf+"/.kscertctl.ABCDEF/pki/apiserver.key", []byte("a key"), 0o600)
+		n.write(n.conf+"/ssl/.kscertctl.apiserver.key", []byte("a key"), 0o600)
+		n.write(n.root()+"/root/.kube/.kscertctl.config", []byte("a key"), 0o600)
+	}},
+}
+
+// ownBackup takes the backup that a rollback takes before it restores.
+func (n *node) ownBackup() {
+	n.t.Helper()
+	n.backup = filepath.Dir(n.backup) + "/rollback"
+	n.good(backupScript(n.t))
+}
+
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	for _, row := range changes {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := furnish(t)
+			n.good(backupScript(t))
+			before := n.tree("")
+			row.edit(n)
+			n.ownBackup()
+			out := n.good(n.rollback())
+			wantSame(t, n.tree(""), before)
+			if row.name == "nothing" && !strings.HasPrefix(out, "@@RESTORED run unchanged 0 0\n") {
+				t.Errorf("it says %q", out)
+			}
+			if exists(n.root() + "/etc/etcd.env") {
+				t.Error("what was made in an empty place is left")
+			}
+			for _, left := range []string{n.conf + "/.kscertctl.ABCDEF", n.root() + "/root/.kube/.kscertctl.config"} {
+				if exists(left) {
+					t.Errorf("%s is left behind", left)
+				}
+			}
+			if out := n.good(n.rollback()); !strings.HasPrefix(out, "@@RESTORED run unchanged 0 0\n") {
+				t.Errorf("a second time it says %q", out)
+			}
+		})
+	}
+}
+
+// What did not change is not written again: others may hold on to it.
+func TestRestoreTouchesOnlyWhatDiffers(t *testing.T) {
+	t.Parallel()
+	n := furnish(t)
+	n.good(backupScript(t))
+	inode := func(path string) uint64 {
+		var st syscall.Stat_t
+		n.ok(syscall.Lstat(path, &st))
+		return st.Ino
+	}
+	kept := inode(n.conf + "/ssl/ca.key")
+	n.write(n.conf+"/ssl/apiserver.crt", []byte("a new certificate"), 0o644)
+	n.ownBackup()
+	out := n.good(n.rollback())
+	if inode(n.conf+"/ssl/ca.key") != kept {
+		t.Error("a file that had not changed was written again")
+	}
+	if want := "|restored " + n.conf + "/ssl/apiserver.crt\n"; !strings.Contains(out, want) || strings.Contains(out, "ca.key") {
+		t.Errorf("it says %q", out)
+	}
+}
+
+func TestRestoreRefuses(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name  string
+		edit  func(*node)
+		vars  string
+		says  string
+		plain bool // without the rollback's own backup
+	}{
+		{"a run without a backup", func(n *node) { n.ok(os.RemoveAll(filepath.Dir(n.backup) + "/run")) }, "", "is missing", false},
+		{"an incomplete backup", func(n *node) { n.ok(os.Remove(filepath.Dir(n.backup) + "/run/COMPLETE")) }, "", "is incomplete", false},
+		{"a manifest that is not the noted one", func(*node) {}, "KSCERT_RESTORE_MANIFEST=1234\n", "is not the one that was noted", false},
+		{"without a backup of what is there now", func(*node) {}, "", "there is no verified backup in", true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := furnish(t)
+			n.good(backupScript(t))
+			n.write(n.conf+"/ssl/apiserver.crt", []byte("a new certificate"), 0o644)
+			if row.plain {
+				n.backup = filepath.Dir(n.backup) + "/rollback"
+			} else {
+				n.ownBackup()
+			}
+			row.edit(n)
+			after := n.tree("")
+			n.refused(row.vars+n.rollback(), row.says)
+			wantSame(t, n.tree(""), after)
+		})
+	}
+}
+
+// A disk that is full leaves every file whole: as it is now, or as it was.
+func TestRestoreWithoutRoom(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	small(t, n.conf, 400)
+	n.write(n.conf+"/big", bytes.Repeat([]byte("old"), 40<<10), 0o600)
+	n.good(backupScript(t))
+	before := n.tree2(n.conf)
+	n.write(n.conf+"/big", bytes.Repeat([]byte("new"), 40<<10), 0o600)
+	n.ownBackup()
+	n.write(n.conf+"/tmp/filler", bytes.Repeat([]byte("x"), 240<<10), 0o600)
+	n.refused(n.rollback(), n.conf+"/big cannot be written; it is as it was")
+	if !bytes.HasPrefix(n.read(n.conf+"/big"), []byte("newnew")) || len(n.read(n.conf+"/big")) != 3*40<<10 {
+		t.Error("the file is neither as it was nor as it should be")
+	}
+	if left, _ := filepath.Glob(n.conf + "/.kscertctl*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	n.ok(os.RemoveAll(n.conf + "/tmp"))
+	n.good(n.rollback())
+	wantSame(t, n.tree2(n.conf), before)
+}
+
+// tree2 describes one place, whole.
+func (n *node) tree2(place string) map[string]string {
+	n.t.Helper()
+	all := map[string]string{}
+	n.ok(filepath.WalkDir(place, func(path string, _ fs.DirEntry, err error) error {
+		if err == nil {
+			all[path] = n.describe(path)
+		}
+		return err
+	}))
+	return all
+}
+
+// --- killed half-way ------------------------------------------------------------------
+
+// killers puts programs before those that change files, which kill the whole
+// script at the call of the given number, before or after it did its work.
+func (n *node) killers() {
+	n.t.Helper()
+	for _, name := range []string{"cp", "mv", "rm", "mkdir", "rmdir", "sync", "touch", "chown", "chmod", "ln", "mktemp"} {
+		real, err := exec.LookPath(name)
+		n.ok(err)
+		n.write(n.bin+"/"+name, []byte(`#!/bin/sh
+read -r n <"$KILL_COUNT"
+n=$((n + 1))
+echo "$n" >"$KILL_COUNT"
+[ "$n" != "$KILL_AT" ] || [ "$KILL_WHEN" != before ] || kill -KILL 0
+`+real+` "$@"
+code=$?
+[ "$n" != "$KILL_AT" ] || kill -KILL 0
+exit "$code"
+`), 0o755)
+	}
+}
+
+// runKilled runs a script that is killed at a call; false when it ended before.
+func (n *node) runKilled(script string, at int, when string) (killed bool) {
+	n.t.Helper()
+	count := n.root() + "/count"
+	n.write(count, []byte("0\n"), 0o600)
+	cmd := n.command(role(n.t, "settings/files/lib.sh") + "\n" + script)
+	cmd.Env = append(cmd.Env, "KILL_COUNT="+count, fmt.Sprintf("KILL_AT=%d", at), "KILL_WHEN="+when)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return false
+	}
+	if cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL { //nolint:forcetypeassert // so on Linux
+		n.t.Fatalf("it ended by itself: %v\n%s", err, out)
+	}
+	return true
+}
+
+// everyKillEnv, if set, kills at every call; it takes minutes. Otherwise at some.
+const everyKillEnv = "KSCERT_TEST_EVERY_KILL"
+
+// everyKill tries a script once for each call that it makes: killed there, and
+// then run to its end. Each try gets a node of its own.
+func everyKill(t *testing.T, prepare func(*testing.T) *node, script func(*node) string, check func(*node)) {
+	t.Helper()
+	step := 9
+	if os.Getenv(everyKillEnv) != "" {
+		step = 1
+	}
+	for at := 2; ; at += step {
+		n := prepare(t)
+		n.killers()
+		killed := n.runKilled(script(n), at, []string{"before", "after"}[at%2])
+		n.ok(os.RemoveAll(n.bin))
+		n.good(script(n))
+		check(n)
+		if t.Failed() {
+			t.Fatalf("killed at call %d", at)
+		}
+		if !killed {
+			if at < 10 {
+				t.Errorf("only %d calls", at)
+			}
+			return
+		}
+	}
+}
+
+func TestBackupKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	var before map[string]string
+	everyKill(t, func(t *testing.T) *node {
+		t.Helper()
+		n := furnish(t)
+		before = n.tree("")
+		return n
+	}, func(n *node) string { return backupScript(n.t) }, func(n *node) {
+		wantSame(n.t, n.tree(""), before)
+		wantSame(n.t, n.tree(n.backup+"/files"), before)
+	})
+}
+
+func TestRestoreKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	var before map[string]string
+	everyKill(t, func(t *testing.T) *node {
+		t.Helper()
+		n := furnish(t)
+		n.good(backupScript(t))
+		before = n.tree("")
+		for _, row := range changes {
+			if slices.Contains([]string{"a mode", "a file gone", "files and folders more", "a folder in a link's place", "the rotating link", "the time of a folder"}, row.name) {
+				row.edit(n)
+			}
+		}
+		n.ownBackup()
+		return n
+	}, (*node).rollback, func(n *node) {
+		wantSame(n.t, n.tree(""), before)
+		if left, _ := filepath.Glob(n.conf + "/*/.kscertctl*"); len(left) > 0 {
+			n.t.Errorf("left behind: %v", left)
+		}
+	})
+}

@@ -1,0 +1,35 @@
+# Lets the kubelet and the control plane use what was put back: whatever started
+# before that is restarted. What was restored may have expired; then the kubelet
+# does not come up, and nothing is stopped that it would have to start again.
+systemctl cat kubelet >/dev/null 2>&1 || exit 0
+
+property() { systemctl show kubelet -p "$1" | cut -d = -f 2; }
+put_back=$(newest "$conf/kubelet.conf" "$kubelet/kubelet-client-current.pem" "$kubelet/kubelet-server-current.pem" "$kubelet/kubelet.crt" \
+  "$conf/kubelet.env" "$conf/kubelet-config.yaml" "${kubelet%/*}/config.yaml")
+since=$(property ActiveEnterTimestampMonotonic)
+if ! systemctl is-active --quiet kubelet ||
+  awk -v boot="$boot" -v since="${since:-0}" -v put="${put_back:-0}" 'BEGIN {exit !(boot + since / 1000000 <= put + 0.05)}'; then
+  checking 'restart the kubelet' || {
+    systemctl reset-failed kubelet 2>/dev/null || true
+    systemctl restart kubelet || fail "the kubelet does not start: $(journalctl -u kubelet -n 5 -o cat --no-pager)"
+    changed 'restarted the kubelet'
+  }
+fi
+
+# What has expired ends it in a moment, again and again.
+restarts=$(property NRestarts)
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+  if ! systemctl is-active --quiet kubelet || [ "$(property NRestarts)" != "$restarts" ]; then
+    echo 'the kubelet does not run with what was restored: no component is stopped'
+    exit 0
+  fi
+  sleep 0.5
+done
+
+[ -f "$manifest" ] || exit 0
+containers kube-apiserver >/dev/null || fail 'the container runtime cannot be asked for its containers'
+restart_etcd
+restart kube-apiserver
+wait_for api_ready
+for name in kube-controller-manager kube-scheduler kube-vip; do restart "$name"; done
+wait_for components_back

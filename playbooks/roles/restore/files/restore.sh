@@ -1,0 +1,59 @@
+# Puts back what the backup holds and the node has no longer, or differently, and
+# removes what has appeared since. Done again after an interruption, it goes on
+# with what still differs.
+need_backup
+from=$KSCERT_BACKUP_ROOT/$KSCERT_RESTORE_RUN
+manifest=$from/MANIFEST
+copy=$from/files
+sweep
+
+# differing WHAT: the paths of which that holds, parents first.
+differing() { roots "$manifest" | describe '' | differences "$manifest" | awk -F '\t' -v what="$1" 'index(what, $1) {print $2}' | LC_ALL=C sort; }
+
+restore=$(differing 'missing differs')
+remove=$(differing extra)
+if [ -z "$restore$remove" ]; then
+  printf '@@RESTORED %s unchanged 0 0\n@@END\n' "$KSCERT_RESTORE_RUN"
+  exit 0
+fi
+checking "restore $(printf '%s\n' "$restore$remove" | wc -l) entries from $from" && exit 0
+
+printf '%s\n' "$restore" | while IFS= read -r path; do
+  [ -n "$path" ] || continue
+  if [ -d "$copy$path" ] && [ ! -L "$copy$path" ]; then
+    [ -d "$path" ] && [ ! -L "$path" ] && continue # its attributes come last
+    rm -f "$path"
+    mkdir -p "$path"
+    continue
+  fi
+  # What was no folder is one now: it lies in the backup of what is there now.
+  if [ -d "$path" ] && [ ! -L "$path" ]; then rm -rf "$path"; fi
+  mkdir -p "${path%/*}"
+  next=$(beside "$path")
+  cp -aT "$copy$path" "$next" || {
+    rm -f "$next"
+    fail "$path cannot be written; it is as it was"
+  }
+  settle "$next" "$path"
+done
+# What has appeared, looked for anew: a path from before may lead elsewhere now,
+# where a link is back in its place. What is in a folder goes before the folder.
+differing extra | LC_ALL=C sort -r | while IFS= read -r path; do
+  if [ -d "$path" ] && [ ! -L "$path" ]; then rmdir "$path"; else rm -f "$path"; fi
+done
+differing differs | LC_ALL=C sort -r | while IFS= read -r path; do
+  if [ -d "$copy$path" ] && [ ! -L "$copy$path" ]; then like "$copy$path" "$path"; fi
+done
+roots "$manifest" | while IFS= read -r place; do
+  [ ! -d "$place" ] || to_disk "$place"
+done
+
+wrong=$(roots "$manifest" | describe '' | differences "$manifest" | in_words)
+[ -z "$wrong" ] || fail "what was restored is not what was there: $wrong"
+
+count() { printf '%s' "$1" | grep -c . || :; }
+printf '@@RESTORED %s restored %s %s\n' "$KSCERT_RESTORE_RUN" "$(count "$restore")" "$(count "$remove")"
+printf '%s\n' "$restore" | sed -n 's/^./|restored &/p'
+printf '%s\n' "$remove" | sed -n 's/^./|removed &/p'
+echo '@@END'
+changed "restored $from"

@@ -1,0 +1,147 @@
+# Describing what lies in some places, and comparing it with a description made
+# before: what backups, their verification and rollbacks have in common. The
+# format is in docs/reference/backup-format.md.
+# shellcheck shell=sh disable=SC2034,SC2154
+format=1
+header=kscertctl-backup$tab$format
+
+# describe PREFIX: one line for each entry in the places that standard input
+# names, looked for behind PREFIX, sorted by path. It fails when something cannot
+# be read or has a name that no manifest can hold, and has a line for that, too.
+describe() {
+  prefix=$1
+  context=-
+  [ ! -e /sys/fs/selinux/enforce ] || context=%Z
+  set --
+  while IFS= read -r place; do
+    if [ -e "$prefix$place" ] || [ -L "$prefix$place" ]; then set -- "$@" "$prefix$place"; fi
+  done
+  [ $# -gt 0 ] || return 0
+  {
+    # What ours left behind is no part of a node, nor are kubeadm's own copies.
+    find "$@" \( -name '.kscertctl.*' -o -path "$prefix$conf/tmp" \) -prune -o \
+      -printf "E\t%y\t%m\t%U\t%G\t%s\t%T@\t%l\t$context\t%p\n" | sort -t "$tab" -k 10
+    find "$@" \( -name '.kscertctl.*' -o -path "$prefix$conf/tmp" \) -prune -o -type f -exec sha256sum {} + |
+      sed "s/^\([0-9a-f]*\)  /D$tab\1$tab/"
+    if command -v getfattr >/dev/null; then
+      getfattr -R -P -h -d -m - -e hex --absolute-names "$@" | sed "s/^/A$tab/"
+    else
+      printf 'A\t?\n'
+    fi
+    printf 'END\n'
+  } | awk -F '\t' -v OFS='\t' -v cut="${#prefix}" '
+    $1 == "E" && NF == 10 {path[++n] = $10; for (i = 2; i <= 9; i++) field[n, i] = $i; next}
+    $1 == "D" && NF == 3 {digest[$3] = $2; next}
+    $1 == "A" && $2 == "?" {unknown = 1; next}
+    $1 == "A" && index($2, "# file: ") == 1 {of = substr($2, 9); next}
+    # Contexts have their own column; what the kernel writes of a file itself is
+    # different for each copy.
+    $1 == "A" && ($2 == "" || $2 ~ /^security\.(selinux|ima|evm)=/) {next}
+    $1 == "A" {names = attributes[of]; attributes[of] = names (names == "" ? "" : ",") $2; next}
+    $1 == "END" {whole = 1; next}
+    {bad[++faults] = $0}
+    END {
+      for (i = 1; i <= n; i++) {
+        type = field[i, 2]; content = type == "l" ? field[i, 8] : "-"
+        if (type == "f") {
+          if (!(path[i] in digest)) {bad[++faults] = path[i]; continue}
+          content = digest[path[i]]
+        }
+        print type, field[i, 3], field[i, 4], field[i, 5], type == "f" ? field[i, 6] : "-", field[i, 7], content, field[i, 9],
+          unknown ? "?" : path[i] in attributes ? attributes[path[i]] : "-", substr(path[i], cut + 1)
+      }
+      if (!whole) bad[++faults] = "the end"
+      for (i = 1; i <= faults; i++) print "unreadable", bad[i]
+      exit faults > 0
+    }'
+}
+
+# differences MANIFEST: how what standard input describes differs from MANIFEST,
+# one line each: missing, extra, differs or unreadable; the path; what of it.
+differences() {
+  awk -F '\t' -v OFS='\t' '
+    BEGIN {split("type mode owner group size time content context attributes", name, " ")}
+    NR == FNR {if (NF == 10) {line[$10] = $0; order[++n] = $10} next}
+    NF != 10 {print "unreadable", $2, "-"; next}
+    !($10 in line) {print "extra", $10, "-"; next}
+    {
+      seen[$10] = 1
+      split(line[$10], was, FS)
+      what = ""
+      for (i = 1; i <= 9; i++) {
+        if ($i == was[i] || (i == 9 && ($i == "?" || was[i] == "?"))) continue
+        what = what (what == "" ? "" : ", ") (i == 7 && was[1] == "l" ? "target" : name[i])
+      }
+      if (what != "") print "differs", $10, what
+    }
+    END {for (i = 1; i <= n; i++) if (!(order[i] in seen)) print "missing", order[i], "-"}' "$1" -
+}
+
+# in_words: differences for people.
+in_words() { awk -F '\t' '{print $1 " " $2 ($3 == "-" ? "" : " (" $3 ")")}'; }
+
+# roots MANIFEST: the places it covers.
+roots() { sed -n "s/^root$tab//p" "$1"; }
+
+sha256() { sha256sum "$1" | cut -d ' ' -f 1; }
+
+# value KEY DIR: what the backup in DIR says of itself.
+value() { sed -n "s/^$1 //p" "$2/COMPLETE"; }
+
+# ours DIR: a folder that was begun as a backup.
+ours() { [ "$(head -n 1 "$1/MANIFEST" 2>/dev/null | cut -f 1)" = kscertctl-backup ]; }
+
+# backup_state DIR: missing, incomplete, unknown (of another format), or complete,
+# which is not yet verified.
+backup_state() {
+  if [ ! -d "$1" ] || ! ours "$1"; then
+    echo missing
+  elif [ ! -f "$1/COMPLETE" ]; then
+    echo incomplete
+  elif [ "$(head -n 1 "$1/MANIFEST")" != "$header" ]; then
+    echo unknown
+  else
+    echo complete
+  fi
+}
+
+# wrong_with DIR: in words, what is not as it was when the backup was taken.
+# Nothing for a backup that holds.
+wrong_with() {
+  [ "$(sha256 "$1/MANIFEST")" = "$(value manifest "$1")" ] || echo "differs $1/MANIFEST (content)"
+  roots "$1/MANIFEST" | describe "$1/files" | differences "$1/MANIFEST" | in_words
+  saved=$(value etcd-snapshot "$1")
+  case $saved in
+  '- '*) ;;
+  *) [ -f "$1/etcd-snapshot.db" ] && [ "$(sha256 "$1/etcd-snapshot.db")" = "${saved% *}" ] || echo "differs $1/etcd-snapshot.db (content)" ;;
+  esac
+}
+
+# record DIR STATE: a backup's line for kscertctl.
+record() {
+  if [ -f "$1/COMPLETE" ]; then
+    etcd_snapshot=$(value etcd-snapshot "$1")
+    printf '@@BACKUP %s %s %s %s %s %s %s\n' "${1##*/}" "$2" "$(value made "$1")" "$(value entries "$1")" \
+      "$(value kib "$1")" "$(value manifest "$1")" "${etcd_snapshot#* }"
+  else
+    printf '@@BACKUP %s %s - - - - -\n' "${1##*/}" "$2"
+  fi
+}
+
+# to_disk DIR: files and folders below are on the disk when it returns.
+to_disk() { find "$1" \( -type f -o -type d \) -exec sync {} +; }
+
+bars() { sed 's/^/|/'; }
+
+# like A B: the folder B gets owner, mode, attributes, context and times of A.
+like() {
+  chown --reference="$1" "$2"
+  chmod --reference="$1" "$2"
+  if command -v setfattr >/dev/null && command -v getfattr >/dev/null; then
+    kept='^(user|trusted|system\.posix_acl)'
+    getfattr -m "$kept" --absolute-names "$2" | sed '/^#/d; /^$/d' | while IFS= read -r name; do setfattr -x "$name" "$2"; done
+    (cd "$1" && getfattr -d -m "$kept" -e hex .) | (cd "$2" && setfattr --restore=-)
+  fi
+  [ ! -e /sys/fs/selinux/enforce ] || chcon --reference="$1" "$2"
+  touch -r "$1" "$2"
+}
