@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +33,7 @@ With --runbook it writes what a person would type instead, node by node, as
 Markdown: the commands for this very cluster, and only for what is due.
 
 It ends with exit code 0 whatever it finds, and with 4 when a node could not be
-reached. With --from-snapshot it asks no node and needs neither inventory nor
+looked at. With --from-snapshot it asks no node and needs neither inventory nor
 Ansible.`,
 		Example: `  kscertctl diagnose -i inventory.ini
   kscertctl diagnose -i inventory.ini --runbook > runbook.md
@@ -56,8 +57,8 @@ Ansible.`,
 			if err := write(s.Out, verdict.output, runbook, snap, report.Assess(snap, d, p, unplanned)); err != nil {
 				return err
 			}
-			if d.Has(diagnosis.NodeUnreachable) {
-				return &orchestrator.Error{Code: orchestrator.ExitUnreachable, Summary: "not every node could be reached: what is not known is not healthy", Next: "see the findings above"}
+			if slices.ContainsFunc(snap.Nodes, func(n snapshot.Node) bool { return n.Failure != nil }) {
+				return &orchestrator.Error{Code: orchestrator.ExitUnreachable, Summary: "not every node could be looked at: what is not known is not healthy", Next: "see the findings above"}
 			}
 			return nil
 		},
