@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -28,7 +29,7 @@ func fakeNode(t *testing.T, left time.Duration) string {
 	ca := testpki.Authority(t, "kubernetes")
 	front := testpki.Authority(t, "front-proxy-ca")
 	var out strings.Builder
-	fmt.Fprintf(&out, `@@KSCERT 1 %d
+	fmt.Fprintf(&out, `@@KSCERT 2 %d
 @@FACT pki /pki
 @@FACT pki-real /pki
 @@FACT config-dir /etc/kubernetes
@@ -63,10 +64,13 @@ func fakeNode(t *testing.T, left time.Duration) string {
 			pair = ca.Issue(t, testpki.Leaf{CommonName: row.Name})
 		}
 		b64 := base64.StdEncoding.EncodeToString
+		public := sha256.Sum256(pair.X509.RawSubjectPublicKeyInfo)
 		if row.Base == certs.PKI {
-			fmt.Fprintf(&out, "@@FILE pki 644 root root 1 1 %s\n|%s\n", row.Path, strings.ReplaceAll(strings.TrimSpace(string(pair.Certificate)), "\n", "\n|"))
+			fmt.Fprintf(&out, "@@FILE 644 root root 1 1 /pki/%s\n|%s\n", row.Path, strings.ReplaceAll(strings.TrimSpace(string(pair.Certificate)), "\n", "\n|"))
+			fmt.Fprintf(&out, "@@KEY %x /pki/%s\n", public, row.KeyFile(row.Path))
 		} else {
-			fmt.Fprintf(&out, "@@KUBECONFIG config 600 root root 1 1 %s\n|certificate-authority-data: %s\n|client-certificate-data: %s\n", row.Path, b64(ca.Certificate), b64(pair.Certificate))
+			fmt.Fprintf(&out, "@@KUBECONFIG 600 root root 1 1 /etc/kubernetes/%s\n|certificate-authority-data: %s\n|client-certificate-data: %s\n", row.Path, b64(ca.Certificate), b64(pair.Certificate))
+			fmt.Fprintf(&out, "@@KEY %x /etc/kubernetes/%s\n", public, row.Path)
 		}
 	}
 	return out.String() + "@@END\n"

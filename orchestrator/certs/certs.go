@@ -5,12 +5,15 @@
 package certs
 
 import (
+	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -101,28 +104,44 @@ func (c Certificate) StatusAt(t time.Time, within time.Duration) Status {
 // ErrNoCertificate says that a PEM text held no certificate block.
 var ErrNoCertificate = errors.New("no PEM certificate block")
 
-// ParsePEM returns the first certificate of a PEM text: in every file of the
+// ParsePEM describes the first certificate of a PEM text: in every file of the
 // table the first block is the node's own, intermediates follow.
 func ParsePEM(data []byte) (Certificate, error) {
+	chain, err := ParseChain(data)
+	if err != nil {
+		return Certificate{}, err
+	}
+	return Describe(chain[0]), nil
+}
+
+// ParseChain returns the certificates of a PEM text in order, at least one.
+// Blocks behind the first that are no X.509 are passed over.
+func ParseChain(data []byte) ([]*x509.Certificate, error) {
+	var chain []*x509.Certificate
 	for {
-		block, rest := pem.Decode(data)
-		if block == nil {
-			return Certificate{}, ErrNoCertificate
+		var block *pem.Block
+		block, data = pem.Decode(data)
+		switch {
+		case block == nil && chain == nil:
+			return nil, ErrNoCertificate
+		case block == nil:
+			return chain, nil
+		case block.Type != "CERTIFICATE":
+			continue
 		}
-		if block.Type == "CERTIFICATE" {
-			return ParseDER(block.Bytes)
+		x, err := x509.ParseCertificate(block.Bytes)
+		switch {
+		case err == nil:
+			chain = append(chain, x)
+		case chain == nil:
+			return nil, fmt.Errorf("parsing X.509: %w", err)
 		}
-		data = rest
 	}
 }
 
-// ParseDER describes one DER-encoded certificate. Kind and Path are left empty.
-func ParseDER(der []byte) (Certificate, error) {
-	x, err := x509.ParseCertificate(der)
-	if err != nil {
-		return Certificate{}, fmt.Errorf("parsing X.509: %w", err)
-	}
-	sum := sha256.Sum256(x.Raw)
+// Describe tells what a certificate says of itself. Kind and Path, and what
+// needs more than the certificate to know, are left empty.
+func Describe(x *x509.Certificate) Certificate {
 	c := Certificate{
 		Subject:      x.Subject.String(),
 		Issuer:       x.Issuer.String(),
@@ -130,13 +149,74 @@ func ParseDER(der []byte) (Certificate, error) {
 		NotBefore:    x.NotBefore.UTC(),
 		NotAfter:     x.NotAfter.UTC(),
 		IsCA:         x.IsCA,
-		Fingerprint:  hex.EncodeToString(sum[:]),
+		Fingerprint:  digest(x.Raw),
+		PublicKey:    digest(x.RawSubjectPublicKeyInfo),
+		KeyAlgorithm: keyAlgorithm(x),
 	}
 	c.SANs = append(c.SANs, x.DNSNames...)
 	for _, ip := range x.IPAddresses {
 		c.SANs = append(c.SANs, ip.String())
 	}
-	return c, nil
+	for _, u := range x.ExtKeyUsage {
+		name, ok := usageNames[u]
+		if !ok {
+			name = fmt.Sprintf("usage %d", u)
+		}
+		c.Usages = append(c.Usages, name)
+	}
+	return c
+}
+
+func digest(der []byte) string {
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
+}
+
+// usageNames are Kubernetes' words for the usages that its certificates have
+// (certificates.k8s.io/v1, KeyUsage).
+var usageNames = map[x509.ExtKeyUsage]string{
+	x509.ExtKeyUsageAny:        "any",
+	x509.ExtKeyUsageServerAuth: "server auth",
+	x509.ExtKeyUsageClientAuth: "client auth",
+}
+
+func keyAlgorithm(x *x509.Certificate) string {
+	switch key := x.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", key.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "ECDSA " + key.Curve.Params().Name
+	default:
+		return x.PublicKeyAlgorithm.String()
+	}
+}
+
+// Issuer is an authority's certificate, with the name it signs as.
+type Issuer struct {
+	Authority   Authority
+	Certificate *x509.Certificate
+}
+
+// Signer tells which authority's key really signed a certificate: the signature
+// is verified (RFC 5280, section 6.1.3), names are not looked at. The rest of the
+// chain it came with may lead there. It returns SelfSigned where that ends in a
+// certificate that signed itself and is none of the issuers, and "" where
+// nothing given signed it.
+func Signer(x *x509.Certificate, chain []*x509.Certificate, issuers []Issuer) Authority {
+	for _, i := range issuers {
+		if !x.Equal(i.Certificate) && x.CheckSignatureFrom(i.Certificate) == nil {
+			return i.Authority
+		}
+	}
+	if x.CheckSignature(x.SignatureAlgorithm, x.RawTBSCertificate, x.Signature) == nil {
+		return SelfSigned
+	}
+	for i, next := range chain {
+		if x.CheckSignatureFrom(next) == nil {
+			return Signer(next, slices.Delete(slices.Clone(chain), i, i+1), issuers)
+		}
+	}
+	return ""
 }
 
 // Label is how people name the certificate: kubeadm's name where it has one,

@@ -2,8 +2,11 @@ package certs
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -14,6 +17,7 @@ import (
 	"net"
 	"path"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +39,7 @@ func selfSigned(tb testing.TB) []byte {
 		SerialNumber: big.NewInt(0xC0FFEE), Subject: pkix.Name{CommonName: "kube-apiserver", Organization: []string{"system:masters"}},
 		DNSNames: []string{"kubernetes"}, IPAddresses: []net.IP{net.ParseIP("10.0.0.1"), net.ParseIP("fd00::1")},
 		NotBefore: begin, NotAfter: end, IsCA: true, BasicConstraintsValid: true,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageOCSPSigning},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
 	if err != nil {
@@ -77,11 +82,16 @@ func TestStatusAt(t *testing.T) {
 func TestParsePEM(t *testing.T) {
 	t.Parallel()
 	first, second := selfSigned(t), selfSigned(t)
-	sum := sha256.Sum256(first)
+	x, err := x509.ParseCertificate(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, public := sha256.Sum256(first), sha256.Sum256(x.RawSubjectPublicKeyInfo)
 	want := Certificate{
 		Subject: "CN=kube-apiserver,O=system:masters", Issuer: "CN=kube-apiserver,O=system:masters", SerialNumber: "c0ffee",
 		SANs: []string{"kubernetes", "10.0.0.1", "fd00::1"}, NotBefore: begin, NotAfter: end, IsCA: true,
-		Fingerprint: hex.EncodeToString(sum[:]),
+		Fingerprint: hex.EncodeToString(sum[:]), PublicKey: hex.EncodeToString(public[:]), KeyAlgorithm: "Ed25519",
+		Usages: []string{"server auth", "client auth", "usage 9"},
 	}
 	cert := block("CERTIFICATE", first)
 	for name, text := range map[string][]byte{
@@ -122,6 +132,112 @@ func TestParsePEMErrors(t *testing.T) {
 	}
 }
 
+func TestParseChain(t *testing.T) {
+	t.Parallel()
+	first, second := selfSigned(t), selfSigned(t)
+	text := slices.Concat(block("EC PRIVATE KEY", []byte{1}), block("CERTIFICATE", first), block("CERTIFICATE", []byte("no DER")), block("CERTIFICATE", second))
+	chain, err := ParseChain(text)
+	if err != nil || len(chain) != 2 || !bytes.Equal(chain[0].Raw, first) || !bytes.Equal(chain[1].Raw, second) {
+		t.Errorf("%v, %d certificates", err, len(chain))
+	}
+}
+
+func TestKeyAlgorithm(t *testing.T) {
+	t.Parallel()
+	small, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, public := range map[string]any{"RSA 2048": small.Public(), "ECDSA P-256": curve.Public()} {
+		if got := keyAlgorithm(&x509.Certificate{PublicKey: public}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// pair is a certificate and the key that signs with it.
+type pair struct {
+	cert *x509.Certificate
+	key  ed25519.PrivateKey
+}
+
+// sign makes a certificate of the name; without a signer it signs itself.
+func sign(t *testing.T, name string, ca bool, by *pair) pair {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: begin, NotAfter: end, IsCA: ca, BasicConstraintsValid: true}
+	if by == nil {
+		by = &pair{template, private}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, by.cert, public, by.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair{x, private}
+}
+
+// What counts is whose key signed, not whose name is written there.
+func TestSigner(t *testing.T) {
+	t.Parallel()
+	ca, namesake, etcd := sign(t, "kubernetes", true, nil), sign(t, "kubernetes", true, nil), sign(t, "etcd-ca", true, nil)
+	issuers := []Issuer{{KubernetesCA, ca.cert}, {EtcdCA, etcd.cert}}
+	leaf := func(by *pair) *x509.Certificate { return sign(t, "leaf", false, by).cert }
+	between := sign(t, "intermediate", true, &ca)
+	kubelet := sign(t, "cp1-ca@1700000000", true, nil)
+	noAuthority := sign(t, "no authority", false, &ca)
+	for _, row := range []struct {
+		name  string
+		cert  *x509.Certificate
+		chain []*x509.Certificate
+		want  Authority
+	}{
+		{"by the first authority", leaf(&ca), nil, KubernetesCA},
+		{"by the second", leaf(&etcd), nil, EtcdCA},
+		{"by another of the same name", leaf(&namesake), nil, ""},
+		{"an authority itself", ca.cert, nil, SelfSigned},
+		{"a leaf that signed itself", sign(t, "kubelet", false, nil).cert, nil, SelfSigned},
+		{"by an intermediate that came along", leaf(&between), []*x509.Certificate{between.cert}, KubernetesCA},
+		{"by an intermediate that did not", leaf(&between), nil, ""},
+		{"by an authority of its own, as the kubelet's", leaf(&kubelet), []*x509.Certificate{kubelet.cert}, SelfSigned},
+		{"with a chain that has nothing to do with it", leaf(&namesake), []*x509.Certificate{between.cert, kubelet.cert}, ""},
+		{"by what may not sign", leaf(&noAuthority), []*x509.Certificate{noAuthority.cert}, ""},
+	} {
+		if got := Signer(row.cert, row.chain, issuers); got != row.want {
+			t.Errorf("%s: %q, want %q", row.name, got, row.want)
+		}
+	}
+}
+
+func TestKeyFile(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		kind      Kind
+		rel, want string
+	}{
+		{KindAPIServer, "apiserver.crt", "apiserver.key"},
+		{KindEtcdServer, "etcd/server.crt", "etcd/server.key"},
+		{KindEtcdMember, "member-cp1.example.com.pem", "member-cp1.example.com-key.pem"},
+		{KindKubeletClient, "kubelet-client-current.pem", "kubelet-client-current.pem"},
+		{KindAdmin, "admin.conf", ""},
+	} {
+		r, _ := Lookup(row.kind)
+		if got := r.KeyFile(row.rel); got != row.want {
+			t.Errorf("the key of %s is %q, want %q", row.rel, got, row.want)
+		}
+	}
+}
+
 // example is a path that a row's pattern must match.
 func example(r Row) string { return strings.ReplaceAll(r.Path, "*", "node1") }
 
@@ -143,8 +259,11 @@ func TestTable(t *testing.T) {
 		if got, ok := Lookup(r.Kind); !ok || got != r {
 			t.Errorf("Lookup of %q gives %+v", r.Kind, got)
 		}
-		if r.Signer == "" || (r.CA && r.Signer != SelfSigned) {
+		if r.Signer == "" || ((r.CA || r.Authority != "") && r.Signer != SelfSigned) {
 			t.Errorf("%q is signed by %q", r.Kind, r.Signer)
+		}
+		if (r.CA && r.Authority == "") || r.Group == "" || (r.Copy && r.Outage != NoOutage) {
+			t.Errorf("%q is incomplete: %+v", r.Kind, r)
 		}
 		for _, other := range rows {
 			if other.Kind == r.Kind || other.Base != r.Base {

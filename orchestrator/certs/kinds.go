@@ -2,6 +2,7 @@ package certs
 
 import (
 	"path"
+	"strings"
 	"time"
 )
 
@@ -13,13 +14,14 @@ type Kind string
 type Authority string
 
 // The three authorities of a kubeadm cluster (Kubernetes documentation, "PKI
-// certificates and requirements"), Kubespray's own etcd authority, and the
-// kubelet that signs for itself.
+// certificates and requirements"), Kubespray's own etcd authority, that of an
+// etcd set up by neither, and who signs for itself, as the kubelet does.
 const (
 	KubernetesCA Authority = "kubernetes-ca"
 	FrontProxyCA Authority = "front-proxy-ca"
 	EtcdCA       Authority = "etcd-ca"
 	EtcdHostCA   Authority = "etcd-host-ca"
+	EtcdOtherCA  Authority = "etcd-other-ca"
 	SelfSigned   Authority = "self-signed"
 )
 
@@ -31,9 +33,15 @@ type Base string
 const (
 	PKI     Base = "pki"     // kubeadm's certificatesDir
 	Config  Base = "config"  // kube_config_dir: kubeconfigs
-	Kubelet Base = "kubelet" // /var/lib/kubelet/pki
+	Kubelet Base = "kubelet" // the kubelet's --cert-dir, /var/lib/kubelet/pki
 	EtcdPKI Base = "etcd"    // etcd_cert_dir of Kubespray's host etcd
 	Home    Base = "home"    // root's ~/.kube
+	Calico  Base = "calico"  // /etc/calico/certs
+	Cilium  Base = "cilium"  // /etc/cilium/certs
+	// Setting is no folder: a row's path and key are settings of the node, such as
+	// "kube-apiserver.etcd-certfile", that name the file wherever it lies. Rows of
+	// a folder come first.
+	Setting Base = "setting"
 )
 
 // Group joins the kinds that share a fate: what breaks when they expire, and so
@@ -81,12 +89,20 @@ type Row struct {
 	Base Base
 	// Path below Base; a shell pattern as in path.Match.
 	Path string
+	// Key is the private key's file below Base, with a "*" for what Path's matched;
+	// empty in a kubeconfig, which holds its own.
+	Key string
 	// Signer is the authority that issues it.
 	Signer Authority
 	// Group is what breaks when it expires.
 	Group Group
 	// CA is true for the authority's own certificate.
 	CA bool
+	// Authority is what the certificate signs as; empty for what signs nothing.
+	Authority Authority
+	// Copy is true for a copy of another certificate and for what is issued by
+	// somebody else: it is reported, and never due here.
+	Copy bool
 	// Outage says that the API server cannot be used once it has expired,
 	// and in which way.
 	Outage Outage
@@ -96,9 +112,6 @@ type Row struct {
 	// Approved is true where the kubelet asks for the certificate and somebody
 	// must approve: nothing that is issued here would mend it.
 	Approved bool
-	// Copy is true for what another program has copied from a file of this table:
-	// it is reported, never issued.
-	Copy bool
 }
 
 // Window is how long before its end a certificate of this kind is due, given the
@@ -128,37 +141,65 @@ const (
 
 // Table lists every kind of certificate on a Kubespray node. Places: Kubernetes
 // documentation "PKI certificates and requirements"; Kubespray v2.10 to v2.31,
-// roles/etcd and roles/kubernetes/control-plane.
+// roles/etcd, roles/kubernetes/control-plane and roles/network_plugin.
 func Table() []Row {
 	return []Row{
-		{Kind: KindCA, Name: "ca", Base: PKI, Path: "ca.crt", Signer: SelfSigned, Group: GroupAuthority, CA: true},
-		{Kind: KindFrontProxyCA, Name: "front-proxy-ca", Base: PKI, Path: "front-proxy-ca.crt", Signer: SelfSigned, Group: GroupAuthority, CA: true},
-		{Kind: KindEtcdCA, Name: "etcd-ca", Base: PKI, Path: "etcd/ca.crt", Signer: SelfSigned, Group: GroupAuthority, CA: true},
-		{Kind: KindEtcdHostCA, Name: "etcd host CA", Base: EtcdPKI, Path: "ca.pem", Signer: SelfSigned, Group: GroupAuthority, CA: true},
+		{Kind: KindCA, Name: "ca", Base: PKI, Path: "ca.crt", Key: "ca.key", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: KubernetesCA},
+		{Kind: KindFrontProxyCA, Name: "front-proxy-ca", Base: PKI, Path: "front-proxy-ca.crt", Key: "front-proxy-ca.key", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: FrontProxyCA},
+		{Kind: KindEtcdCA, Name: "etcd-ca", Base: PKI, Path: "etcd/ca.crt", Key: "etcd/ca.key", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: EtcdCA},
+		{Kind: KindEtcdHostCA, Name: "etcd host CA", Base: EtcdPKI, Path: "ca.pem", Key: "ca-key.pem", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: EtcdHostCA},
 
-		{Kind: KindAPIServer, Name: "apiserver", Base: PKI, Path: "apiserver.crt", Signer: KubernetesCA, Group: GroupServing, Outage: OutageTLS},
-		{Kind: "apiserver-kubelet-client", Name: "apiserver-kubelet-client", Base: PKI, Path: "apiserver-kubelet-client.crt", Signer: KubernetesCA, Group: GroupAPIToKubelet},
-		{Kind: "front-proxy-client", Name: "front-proxy-client", Base: PKI, Path: "front-proxy-client.crt", Signer: FrontProxyCA, Group: GroupFrontProxy},
-		{Kind: KindAPIServerEtcdClient, Name: "apiserver-etcd-client", Base: PKI, Path: "apiserver-etcd-client.crt", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
-		{Kind: KindEtcdServer, Name: "etcd-server", Base: PKI, Path: "etcd/server.crt", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
-		{Kind: "etcd-peer", Name: "etcd-peer", Base: PKI, Path: "etcd/peer.crt", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
-		{Kind: "etcd-healthcheck-client", Name: "etcd-healthcheck-client", Base: PKI, Path: "etcd/healthcheck-client.crt", Signer: EtcdCA, Group: GroupEtcd},
+		{Kind: KindAPIServer, Name: "apiserver", Base: PKI, Path: "apiserver.crt", Key: "apiserver.key", Signer: KubernetesCA, Group: GroupServing, Outage: OutageTLS},
+		{Kind: "apiserver-kubelet-client", Name: "apiserver-kubelet-client", Base: PKI, Path: "apiserver-kubelet-client.crt", Key: "apiserver-kubelet-client.key", Signer: KubernetesCA, Group: GroupAPIToKubelet},
+		{Kind: "front-proxy-client", Name: "front-proxy-client", Base: PKI, Path: "front-proxy-client.crt", Key: "front-proxy-client.key", Signer: FrontProxyCA, Group: GroupFrontProxy},
+		{Kind: KindAPIServerEtcdClient, Name: "apiserver-etcd-client", Base: PKI, Path: "apiserver-etcd-client.crt", Key: "apiserver-etcd-client.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
+		{Kind: KindEtcdServer, Name: "etcd-server", Base: PKI, Path: "etcd/server.crt", Key: "etcd/server.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
+		{Kind: "etcd-peer", Name: "etcd-peer", Base: PKI, Path: "etcd/peer.crt", Key: "etcd/peer.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
+		{Kind: "etcd-healthcheck-client", Name: "etcd-healthcheck-client", Base: PKI, Path: "etcd/healthcheck-client.crt", Key: "etcd/healthcheck-client.key", Signer: EtcdCA, Group: GroupEtcd},
 
 		{Kind: KindAdmin, Name: "admin.conf", Base: Config, Path: "admin.conf", Signer: KubernetesCA, Group: GroupClient, Outage: OutageClient},
 		{Kind: "super-admin.conf", Name: "super-admin.conf", Base: Config, Path: "super-admin.conf", Signer: KubernetesCA, Group: GroupClient},
 		{Kind: "controller-manager.conf", Name: "controller-manager.conf", Base: Config, Path: "controller-manager.conf", Signer: KubernetesCA, Group: GroupClient},
 		{Kind: "scheduler.conf", Name: "scheduler.conf", Base: Config, Path: "scheduler.conf", Signer: KubernetesCA, Group: GroupClient},
 		{Kind: KindKubeletConf, Name: "kubelet.conf", Base: Config, Path: "kubelet.conf", Signer: KubernetesCA, Group: GroupKubeletClient, Outage: OutageKubelet},
+		{Kind: "bootstrap-kubelet.conf", Name: "bootstrap-kubelet.conf", Base: Config, Path: "bootstrap-kubelet.conf", Signer: KubernetesCA, Group: GroupKubeletClient, Copy: true},
 		{Kind: "root-kubeconfig", Name: "/root/.kube/config", Base: Home, Path: "config", Signer: KubernetesCA, Group: GroupClient},
+		{Kind: "kube-vip-kubeconfig", Name: "kube-vip's kubeconfig", Base: Setting, Path: "kube-vip.kubeconfig", Signer: KubernetesCA, Group: GroupClient, Copy: true},
 
-		{Kind: KindKubeletClient, Name: "kubelet-client-current.pem", Base: Kubelet, Path: "kubelet-client-current.pem", Signer: KubernetesCA, Group: GroupKubeletClient, Outage: OutageKubelet, KubeletRenews: true},
-		{Kind: "kubelet-server", Name: "kubelet-server-current.pem", Base: Kubelet, Path: "kubelet-server-current.pem", Signer: KubernetesCA, Group: GroupKubeletServing, KubeletRenews: true, Approved: true},
-		{Kind: KindKubeletServing, Name: "kubelet.crt", Base: Kubelet, Path: "kubelet.crt", Signer: SelfSigned, Group: GroupKubeletServing},
+		{Kind: KindKubeletClient, Name: "kubelet-client-current.pem", Base: Kubelet, Path: "kubelet-client-current.pem", Key: "kubelet-client-current.pem", Signer: KubernetesCA, Group: GroupKubeletClient, Outage: OutageKubelet, KubeletRenews: true},
+		{Kind: "kubelet-server", Name: "kubelet-server-current.pem", Base: Kubelet, Path: "kubelet-server-current.pem", Key: "kubelet-server-current.pem", Signer: KubernetesCA, Group: GroupKubeletServing, KubeletRenews: true, Approved: true},
+		{Kind: KindKubeletServing, Name: "kubelet.crt", Base: Kubelet, Path: "kubelet.crt", Key: "kubelet.key", Signer: SelfSigned, Group: GroupKubeletServing},
+		{Kind: "kubelet-client-file", Name: "the kubelet's client certificate", Base: Setting, Path: "kubelet.client-certificate", Key: "kubelet.client-key", Signer: KubernetesCA, Group: GroupKubeletClient, Copy: true},
+		{Kind: "kubelet-serving-file", Name: "the kubelet's tlsCertFile", Base: Setting, Path: "kubelet.tlsCertFile", Key: "kubelet.tlsPrivateKeyFile", Signer: KubernetesCA, Group: GroupKubeletServing, Copy: true},
 
-		{Kind: KindEtcdMember, Base: EtcdPKI, Path: "member-*.pem", Signer: EtcdHostCA, Group: GroupEtcd, Outage: OutageEtcd},
-		{Kind: KindEtcdAdmin, Base: EtcdPKI, Path: "admin-*.pem", Signer: EtcdHostCA, Group: GroupEtcd},
-		{Kind: KindEtcdNode, Base: EtcdPKI, Path: "node-*.pem", Signer: EtcdHostCA, Group: GroupEtcd, Outage: OutageEtcd},
+		{Kind: KindEtcdMember, Base: EtcdPKI, Path: "member-*.pem", Key: "member-*-key.pem", Signer: EtcdHostCA, Group: GroupEtcd, Outage: OutageEtcd},
+		{Kind: KindEtcdAdmin, Base: EtcdPKI, Path: "admin-*.pem", Key: "admin-*-key.pem", Signer: EtcdHostCA, Group: GroupEtcd},
+		{Kind: KindEtcdNode, Base: EtcdPKI, Path: "node-*.pem", Key: "node-*-key.pem", Signer: EtcdHostCA, Group: GroupEtcd, Outage: OutageEtcd},
+
+		{Kind: "calico-etcd-ca", Name: "Calico's etcd CA", Base: Calico, Path: "ca_cert.crt", Signer: SelfSigned, Group: GroupEtcd, Copy: true},
+		{Kind: "calico-etcd-client", Name: "Calico's etcd client", Base: Calico, Path: "cert.crt", Key: "key.pem", Signer: EtcdHostCA, Group: GroupEtcd, Copy: true},
+		{Kind: "cilium-etcd-ca", Name: "Cilium's etcd CA", Base: Cilium, Path: "ca_cert.crt", Signer: SelfSigned, Group: GroupEtcd, Copy: true},
+		{Kind: "cilium-etcd-client", Name: "Cilium's etcd client", Base: Cilium, Path: "cert.crt", Key: "key.pem", Signer: EtcdHostCA, Group: GroupEtcd, Copy: true},
+
+		// An etcd that is neither kubeadm's nor Kubespray's, as the API server and
+		// etcd itself are told.
+		{Kind: "etcd-other-ca", Name: "etcd's CA", Base: Setting, Path: "kube-apiserver.etcd-cafile", Signer: SelfSigned, Group: GroupEtcd, Authority: EtcdOtherCA, Copy: true},
+		{Kind: "etcd-other-client", Name: "the API server's etcd client", Base: Setting, Path: "kube-apiserver.etcd-certfile", Key: "kube-apiserver.etcd-keyfile", Signer: EtcdOtherCA, Group: GroupEtcd, Copy: true},
+		{Kind: "etcd-other-member-ca", Name: "etcd's own CA", Base: Setting, Path: "etcd.trusted-ca-file", Signer: SelfSigned, Group: GroupEtcd, Authority: EtcdOtherCA, Copy: true},
+		{Kind: "etcd-other-peer-ca", Name: "etcd's peer CA", Base: Setting, Path: "etcd.peer-trusted-ca-file", Signer: SelfSigned, Group: GroupEtcd, Authority: EtcdOtherCA, Copy: true},
+		{Kind: "etcd-other-server", Name: "etcd's server certificate", Base: Setting, Path: "etcd.cert-file", Key: "etcd.key-file", Signer: EtcdOtherCA, Group: GroupEtcd, Copy: true},
+		{Kind: "etcd-other-peer", Name: "etcd's peer certificate", Base: Setting, Path: "etcd.peer-cert-file", Key: "etcd.peer-key-file", Signer: EtcdOtherCA, Group: GroupEtcd, Copy: true},
 	}
+}
+
+// KeyFile returns the path of the private key, below Base, of the certificate
+// that lies at rel; empty where the row names none.
+func (r Row) KeyFile(rel string) string {
+	before, after, ok := strings.Cut(r.Path, "*")
+	if !ok {
+		return r.Key
+	}
+	return strings.Replace(r.Key, "*", strings.TrimSuffix(strings.TrimPrefix(rel, before), after), 1)
 }
 
 // Lookup returns the row of a kind.

@@ -7,11 +7,14 @@
 package cluster
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 )
 
@@ -109,7 +112,13 @@ type group struct {
 }
 
 type meta struct {
-	HostVars map[string]map[string]any `json:"hostvars"`
+	HostVars map[string]hostVars `json:"hostvars"`
+}
+
+// Variables are the host variables that Parse reads.
+var Variables = []string{
+	"access_ip", "ansible_host", "apiserver_loadbalancer_domain_name", "ip",
+	"kube_apiserver_port", "kube_override_hostname", "loadbalancer_apiserver",
 }
 
 // Parse reads the JSON of "ansible-inventory --list".
@@ -148,7 +157,7 @@ func Parse(data []byte) (Cluster, error) {
 				if !ok {
 					i = len(c.Nodes)
 					index[host] = i
-					c.Nodes = append(c.Nodes, Node{Name: host, KubernetesName: kubernetesName(host, vars.HostVars[host])})
+					c.Nodes = append(c.Nodes, describe(host, vars.HostVars[host]))
 				}
 				if !c.Nodes[i].Is(row.role) {
 					c.Nodes[i].Roles = append(c.Nodes[i].Roles, row.role)
@@ -156,7 +165,8 @@ func Parse(data []byte) (Cluster, error) {
 			}
 		}
 	}
-	if len(c.With(ControlPlane)) > 0 {
+	if controlPlanes := c.With(ControlPlane); len(controlPlanes) > 0 {
+		c.Endpoint = loadBalancer(vars.HostVars[controlPlanes[0].Name], controlPlanes[0].Port)
 		return c, nil
 	}
 	if len(members(all, "all")) == 0 && len(vars.HostVars) == 0 && len(c.Nodes) == 0 {
@@ -201,11 +211,55 @@ func groupNames(all map[string]group) []string {
 	return out
 }
 
-// kubernetesName follows Kubespray: kube_override_hostname wins over the
-// inventory name. An expression is left to Ansible, which renders it.
-func kubernetesName(host string, vars map[string]any) string {
-	if v, ok := vars["kube_override_hostname"].(string); ok && v != "" && !strings.Contains(v, "{{") {
-		return v
+// describe reads what a host's variables tell of a node.
+func describe(host string, vars hostVars) Node {
+	return Node{
+		Name:           host,
+		KubernetesName: cmp.Or(vars.text("kube_override_hostname"), host),
+		Address:        cmp.Or(vars.text("access_ip"), vars.text("ip"), vars.text("ansible_host"), host),
+		Port:           cmp.Or(vars.port("kube_apiserver_port"), defaultPort),
 	}
-	return host
+}
+
+// defaultPort is kube_apiserver_port of Kubespray's defaults, and kubeadm's.
+const defaultPort = 6443
+
+// loadBalancer returns the "host:port" of the load balancer before the API
+// servers, "" without one. Kubespray has one where loadbalancer_apiserver is set,
+// and lets clients call it by apiserver_loadbalancer_domain_name. Its address is
+// taken before, for the name may be known on the nodes alone.
+func loadBalancer(vars hostVars, port int) string {
+	lb, ok := vars["loadbalancer_apiserver"].(map[string]any)
+	if !ok {
+		return ""
+	}
+	host := cmp.Or(hostVars(lb).text("address"), vars.text("apiserver_loadbalancer_domain_name"))
+	if host == "" {
+		return ""
+	}
+	return net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(cmp.Or(hostVars(lb).port("port"), port)))
+}
+
+// hostVars are variables as ansible-inventory prints them: expressions are not
+// rendered, so they say nothing here.
+type hostVars map[string]any
+
+// text returns a variable that is plain text; "" for any other.
+func (v hostVars) text(name string) string {
+	if s, ok := v[name].(string); ok && !strings.Contains(s, "{{") && !strings.Contains(s, "{%") {
+		return strings.TrimSpace(s)
+	}
+	return ""
+}
+
+// port returns a variable that is a port, as a number or as text; 0 for any other.
+func (v hostVars) port(name string) int {
+	n, err := strconv.Atoi(v.text(name))
+	if f, ok := v[name].(float64); ok {
+		n, err = int(f), nil
+	}
+	if err != nil || n < 1 || n > 65535 {
+		return 0
+	}
+	return n
 }

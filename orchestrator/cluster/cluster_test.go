@@ -16,7 +16,7 @@ const (
 )
 
 func node(name string, roles ...cluster.Role) cluster.Node {
-	return cluster.Node{Name: name, KubernetesName: name, Roles: roles}
+	return cluster.Node{Name: name, KubernetesName: name, Roles: roles, Address: name, Port: 6443}
 }
 
 func TestParse(t *testing.T) {
@@ -71,7 +71,7 @@ func TestParse(t *testing.T) {
 		{
 			"kube_override_hostname is the name in the API",
 			`{"_meta": {"hostvars": {"a": {"kube_override_hostname": "a.example.com"}}}, "kube_control_plane": {"hosts": ["a"]}}`,
-			[]cluster.Node{{Name: "a", KubernetesName: "a.example.com", Roles: []cluster.Role{cp}}},
+			[]cluster.Node{{Name: "a", KubernetesName: "a.example.com", Roles: []cluster.Role{cp}, Address: "a", Port: 6443}},
 		},
 		{
 			"an expression there is Ansible's to render",
@@ -94,6 +94,40 @@ func TestParse(t *testing.T) {
 				t.Errorf("nodes are\n  %+v, want\n  %+v", got.Nodes, row.want)
 			}
 		})
+	}
+}
+
+// Where a node is reached, and the load balancer: Kubespray's variables, in its order.
+func TestAddresses(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name, vars, address string
+		port                int
+		endpoint            string
+	}{
+		{"nothing is set", `{}`, "a", 6443, ""},
+		{"only how Ansible connects", `{"ansible_host": "192.0.2.1"}`, "192.0.2.1", 6443, ""},
+		{"the node's own address", `{"ansible_host": "192.0.2.1", "ip": "10.0.0.1"}`, "10.0.0.1", 6443, ""},
+		{"the address for others", `{"ansible_host": "192.0.2.1", "ip": "10.0.0.1", "access_ip": "10.9.0.1"}`, "10.9.0.1", 6443, ""},
+		{"an expression is no address", `{"access_ip": "{{ ip }}", "ip": "{% if x %}1{% endif %}", "ansible_host": "192.0.2.1"}`, "192.0.2.1", 6443, ""},
+		{"a port as a number", `{"kube_apiserver_port": 8443}`, "a", 8443, ""},
+		{"a port as text", `{"kube_apiserver_port": "8443"}`, "a", 8443, ""},
+		{"no port", `{"kube_apiserver_port": 70000}`, "a", 6443, ""},
+		{"a load balancer", `{"loadbalancer_apiserver": {"address": "10.0.0.9", "port": 8383}}`, "a", 6443, "10.0.0.9:8383"},
+		{"one with a name too", `{"loadbalancer_apiserver": {"address": "10.0.0.9", "port": "8383"}, "apiserver_loadbalancer_domain_name": "api.example.com"}`, "a", 6443, "10.0.0.9:8383"},
+		{"one with a name alone", `{"loadbalancer_apiserver": {"address": "{{ vip }}"}, "apiserver_loadbalancer_domain_name": "api.example.com", "kube_apiserver_port": 8443}`, "a", 8443, "api.example.com:8443"},
+		{"one in IPv6", `{"loadbalancer_apiserver": {"address": "fd00::9"}}`, "a", 6443, "[fd00::9]:6443"},
+		{"a name without a load balancer", `{"apiserver_loadbalancer_domain_name": "api.example.com"}`, "a", 6443, ""},
+		{"an expression is no load balancer", `{"loadbalancer_apiserver": "{{ lb }}"}`, "a", 6443, ""},
+		{"one without an address", `{"loadbalancer_apiserver": {"port": 8383}}`, "a", 6443, ""},
+	} {
+		c, err := cluster.Parse([]byte(`{"_meta": {"hostvars": {"a": ` + row.vars + `}}, "kube_control_plane": {"hosts": ["a"]}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := c.Nodes[0]; n.Address != row.address || n.Port != row.port || c.Endpoint != row.endpoint {
+			t.Errorf("%s: %s, %d and %q, want %s, %d and %q", row.name, n.Address, n.Port, c.Endpoint, row.address, row.port, row.endpoint)
+		}
 	}
 }
 

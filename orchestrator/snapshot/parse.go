@@ -2,10 +2,11 @@ package snapshot
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"path"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +17,7 @@ import (
 
 // collectorVersion is the version of the collector's output that Parse reads
 // (playbooks/roles/inspect/files/collect.sh).
-const collectorVersion = "1"
+const collectorVersion = "2"
 
 // Errors of Parse.
 var (
@@ -35,13 +36,19 @@ func Parse(node cluster.Node, output []byte) (Node, error) {
 	if err != nil {
 		return Node{}, err
 	}
-	n := Node{
-		Node:    node,
-		Facts:   map[string]string{},
-		Units:   map[string]Unit{},
-		Disks:   map[string]Disk{},
-		Digests: map[string]string{},
-		Results: map[string]Result{},
+	n := reading{
+		Node: Node{
+			Node:    node,
+			Facts:   map[string]string{},
+			Units:   map[string]Unit{},
+			Disks:   map[string]Disk{},
+			Digests: map[string]string{},
+			Results: map[string]Result{},
+		},
+		keys:     map[string][]string{},
+		tls:      map[string]answer{},
+		http:     map[string]answer{},
+		resolved: map[string][]string{},
 	}
 	for _, r := range recs {
 		h, ok := handlers[r.tag]
@@ -56,8 +63,23 @@ func Parse(node cluster.Node, output []byte) (Node, error) {
 			return Node{}, fmt.Errorf("record %q of the collector: %w", r.tag, err)
 		}
 	}
-	n.View = view(n.Results)
-	return n, nil
+	n.identify()
+	n.conclude()
+	return n.Node, nil
+}
+
+// reading is a node while its records are read, with what can be judged only
+// when all of them are there.
+type reading struct {
+	Node
+	// chains are the certificates of n.Certificates by index, as they came.
+	chains [][]*x509.Certificate
+	// keys are the digests of public keys by the path of the private one, or
+	// "unreadable".
+	keys map[string][]string
+	// tls and http are what ports answered, by name; resolved are addresses by host.
+	tls, http map[string]answer
+	resolved  map[string][]string
 }
 
 type record struct {
@@ -103,22 +125,28 @@ func records(output []byte) ([]record, error) {
 // min how many it must have: an empty last field is dropped with its blank.
 type handler struct {
 	fields, min int
-	read        func(n *Node, f []string, text []byte) error
+	read        func(n *reading, f []string, text []byte) error
 }
 
 var handlers = map[string]handler{
 	"KSCERT":     {2, 2, readHeader},
 	"FACT":       {2, 1, readFact},
+	"SETTINGS":   {1, 1, readSettings},
 	"DISK":       {4, 4, readDisk},
 	"UNIT":       {5, 5, readUnit},
-	"FILE":       {7, 7, readFile},
-	"KUBECONFIG": {7, 7, readKubeconfig},
-	"DIGEST":     {2, 2, func(n *Node, f []string, _ []byte) error { n.Digests[f[1]] = f[0]; return nil }},
-	"SERVED":     {2, 2, readServed},
+	"PROCESS":    {3, 3, readProcess},
+	"FILE":       {6, 6, readFile},
+	"KUBECONFIG": {6, 6, readKubeconfig},
+	"UNREADABLE": {1, 1, readUnreadable},
+	"DIGEST":     {2, 2, func(n *reading, f []string, _ []byte) error { n.Digests[f[1]] = f[0]; return nil }},
+	"KEY":        {2, 2, func(n *reading, f []string, _ []byte) error { n.keys[f[1]] = append(n.keys[f[1]], f[0]); return nil }},
+	"RESOLVED":   {1, 1, readResolved},
+	"TLS":        {3, 3, readTLS},
+	"HTTP":       {3, 3, readHTTP},
 	"RESULT":     {2, 2, readResult},
 }
 
-func readHeader(n *Node, f []string, _ []byte) error {
+func readHeader(n *reading, f []string, _ []byte) error {
 	if f[0] != collectorVersion {
 		return fmt.Errorf("version %s, this program reads version %s", f[0], collectorVersion)
 	}
@@ -130,14 +158,14 @@ func readHeader(n *Node, f []string, _ []byte) error {
 	return nil
 }
 
-func readFact(n *Node, f []string, _ []byte) error {
+func readFact(n *reading, f []string, _ []byte) error {
 	if len(f) == 2 && f[1] != "" {
 		n.Facts[f[0]] = f[1]
 	}
 	return nil
 }
 
-func readDisk(n *Node, f []string, _ []byte) error {
+func readDisk(n *reading, f []string, _ []byte) error {
 	var numbers [3]int64
 	for i := range numbers {
 		v, err := strconv.ParseInt(f[i], 10, 64)
@@ -150,7 +178,7 @@ func readDisk(n *Node, f []string, _ []byte) error {
 	return nil
 }
 
-func readUnit(n *Node, f []string, _ []byte) error {
+func readUnit(n *reading, f []string, _ []byte) error {
 	restarts, err := strconv.Atoi(f[3])
 	if err != nil {
 		return err
@@ -160,94 +188,143 @@ func readUnit(n *Node, f []string, _ []byte) error {
 	return err
 }
 
-// readFile: base mode user group size mtime path-below-base.
-func readFile(n *Node, f []string, text []byte) error {
-	base, rel := certs.Base(f[0]), f[6]
-	p := n.path(base, rel)
-	c, err := certs.ParsePEM(text)
-	if err != nil {
-		n.Unreadable = append(n.Unreadable, Unreadable{Path: p, Reason: err.Error()})
-		return nil //nolint:nilerr // a file without a certificate is a fact of the node, not of the parsing
+// readSettings: lines of a name and a value. The kubeadm configuration's may
+// repeat; the others become facts.
+func readSettings(n *reading, _ []string, text []byte) error {
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		field, ok := strings.CutPrefix(name, "kubeadm.")
+		if !ok {
+			n.Facts[name] = value
+			continue
+		}
+		if n.Kubeadm == nil {
+			n.Kubeadm = &KubeadmConfig{}
+		}
+		switch field {
+		case "kubernetesVersion":
+			n.Kubeadm.KubernetesVersion = value
+		case "controlPlaneEndpoint":
+			n.Kubeadm.ControlPlaneEndpoint = value
+		case "certificatesDir":
+			n.Kubeadm.CertificatesDir = value
+		case "certSANs":
+			n.Kubeadm.CertSANs = append(n.Kubeadm.CertSANs, value)
+		case "endpoints":
+			n.Kubeadm.EtcdEndpoints = append(n.Kubeadm.EtcdEndpoints, value)
+		}
 	}
-	c.Path, c.Kind = p, certs.Classify(base, rel)
-	n.Certificates = append(n.Certificates, c)
 	return nil
 }
 
-func readKubeconfig(n *Node, f []string, text []byte) error {
-	base, rel := certs.Base(f[0]), f[6]
-	k := Kubeconfig{Path: n.path(base, rel)}
+// readProcess: name pid started, in seconds since 1970 with a fraction.
+func readProcess(n *reading, f []string, _ []byte) error {
+	pid, err := strconv.Atoi(f[1])
+	if err != nil {
+		return err
+	}
+	seconds, err := strconv.ParseFloat(f[2], 64)
+	if err != nil {
+		return err
+	}
+	started := time.UnixMilli(int64(math.Round(seconds * 1000))).UTC()
+	n.Processes = append(n.Processes, Process{Name: f[0], PID: pid, Started: started})
+	return nil
+}
+
+// metadata: mode user group size mtime.
+func metadata(f []string) (*certs.File, error) {
+	mode, err := strconv.ParseUint(f[0], 8, 32)
+	if err != nil {
+		return nil, err
+	}
+	size, err := strconv.ParseInt(f[3], 10, 64)
+	if err != nil {
+		return nil, err
+	}
+	mtime, err := strconv.ParseInt(f[4], 10, 64)
+	if err != nil {
+		return nil, err
+	}
+	return &certs.File{Mode: fmt.Sprintf("%04o", mode), Owner: f[1], Group: f[2], Size: size, Modified: time.Unix(mtime, 0).UTC()}, nil
+}
+
+// add keeps the first certificate of a chain. A place without one is a fact of
+// the node, not of the parsing.
+func (n *reading) add(c certs.Certificate, chain []*x509.Certificate) {
+	described := certs.Describe(chain[0])
+	described.Path, described.Kind, described.Served, described.File = c.Path, c.Kind, c.Served, c.File
+	n.Certificates = append(n.Certificates, described)
+	n.chains = append(n.chains, chain)
+}
+
+func (n *reading) unreadable(p, reason string) {
+	n.Unreadable = append(n.Unreadable, Unreadable{Path: p, Reason: reason})
+}
+
+func readUnreadable(n *reading, f []string, text []byte) error {
+	n.unreadable(f[0], strings.TrimSpace(string(text)))
+	return nil
+}
+
+// readFile: metadata path, with the certificates in it.
+func readFile(n *reading, f []string, text []byte) error {
+	file, err := metadata(f)
+	if err != nil {
+		return err
+	}
+	chain, err := certs.ParseChain(text)
+	if err != nil {
+		n.unreadable(f[5], err.Error())
+		return nil //nolint:nilerr // see add
+	}
+	n.add(certs.Certificate{Path: f[5], File: file}, chain)
+	return nil
+}
+
+// readKubeconfig: metadata path, with the public fields.
+func readKubeconfig(n *reading, f []string, text []byte) error {
+	file, err := metadata(f)
+	if err != nil {
+		return err
+	}
+	k := Kubeconfig{Path: f[5]}
 	for line := range strings.Lines(string(text)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		value = strings.Trim(value, `"'`)
 		switch key {
 		case "server:":
 			k.Server = value
 		case "client-certificate:":
 			k.ClientCertificateFile = value
-		case "certificate-authority-data:":
-			c, err := fromBase64(value)
-			if err != nil {
-				n.Unreadable = append(n.Unreadable, Unreadable{Path: k.Path, Reason: "certificate-authority-data: " + err.Error()})
-				continue
+		case "certificate-authority-data:", "client-certificate-data:":
+			chain, err := fromBase64(value)
+			switch {
+			case err != nil:
+				n.unreadable(k.Path, key+" "+err.Error())
+			case key == "client-certificate-data:":
+				n.add(certs.Certificate{Path: k.Path, File: file}, chain)
+			default:
+				ca := certs.Describe(chain[0])
+				k.CAFingerprint, k.CANotAfter = ca.Fingerprint, ca.NotAfter
 			}
-			k.CAFingerprint = c.Fingerprint
-		case "client-certificate-data:":
-			c, err := fromBase64(value)
-			if err != nil {
-				n.Unreadable = append(n.Unreadable, Unreadable{Path: k.Path, Reason: "client-certificate-data: " + err.Error()})
-				continue
-			}
-			c.Path, c.Kind = k.Path, certs.Classify(base, rel)
-			n.Certificates = append(n.Certificates, c)
 		}
 	}
 	n.Kubeconfigs = append(n.Kubeconfigs, k)
 	return nil
 }
 
-func fromBase64(s string) (certs.Certificate, error) {
+func fromBase64(s string) ([]*x509.Certificate, error) {
 	data, err := base64.StdEncoding.DecodeString(s)
 	if err != nil {
-		return certs.Certificate{}, fmt.Errorf("decoding base64: %w", err)
+		return nil, fmt.Errorf("decoding base64: %w", err)
 	}
-	return certs.ParsePEM(data)
+	return certs.ParseChain(data)
 }
 
-// readServed: component address, with a PEM block or the client's error.
-func readServed(n *Node, f []string, text []byte) error {
-	e := Endpoint{Name: f[0], Address: f[1]}
-	c, err := certs.ParsePEM(text)
-	if err == nil {
-		c.Path, c.Kind, c.Served = f[1], certs.Kind(f[0]), true
-		n.Certificates = append(n.Certificates, c)
-		e.Fingerprint = c.Fingerprint
-	} else {
-		e.Error = strings.TrimSpace(string(text))
-		if e.Error == "" {
-			e.Error = "no certificate was served"
-		}
-	}
-	n.Endpoints = append(n.Endpoints, e)
-	return nil
-}
-
-func readResult(n *Node, f []string, text []byte) error {
+func readResult(n *reading, f []string, text []byte) error {
 	status, err := strconv.Atoi(f[1])
 	n.Results[f[0]] = Result{Status: status, Output: strings.Trim(string(text), "\n")}
 	return err
-}
-
-// path joins a base folder of this node with a path below it.
-func (n *Node) path(b certs.Base, rel string) string {
-	dir := map[certs.Base]string{
-		certs.PKI:     n.Facts["pki"],
-		certs.Config:  n.Facts["config-dir"],
-		certs.Kubelet: "/var/lib/kubelet/pki",
-		certs.EtcdPKI: n.Facts["etcd-dir"],
-		certs.Home:    "/root/.kube",
-	}[b]
-	return path.Join(dir, rel)
 }
 
 // view reads what the API server told; nil unless /readyz answered.

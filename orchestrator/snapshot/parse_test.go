@@ -28,20 +28,25 @@ type pki map[string]testpki.Pair
 
 func makePKI(tb testing.TB) pki {
 	tb.Helper()
-	ca := testpki.Authority(tb, "kubernetes")
+	ca, etcdCA := testpki.Authority(tb, "kubernetes"), testpki.Authority(tb, "etcd-ca")
 	return pki{
 		"ca":             ca,
 		"apiserver":      ca.Issue(tb, testpki.Leaf{CommonName: "kube-apiserver", DNSNames: []string{"kubernetes", "localhost"}, IPs: []string{"10.0.0.1"}}),
 		"kubelet-client": ca.Issue(tb, testpki.Leaf{CommonName: "system:node:cp1", Organization: "system:nodes"}),
 		"admin":          ca.Issue(tb, testpki.Leaf{CommonName: "kubernetes-admin"}),
-		"member":         ca.Issue(tb, testpki.Leaf{CommonName: "etcd-member-cp1"}),
+		"etcd-ca":        etcdCA,
+		"member":         etcdCA.Issue(tb, testpki.Leaf{CommonName: "etcd-member-cp1"}),
+		"stranger":       testpki.Authority(tb, "another").Issue(tb, testpki.Leaf{CommonName: "oidc"}),
+		"loopback":       testpki.Authority(tb, "apiserver-loopback-client@1772280000"),
 	}
 }
 
-func (p pki) fingerprint(name string) string {
-	sum := sha256.Sum256(p[name].X509.Raw)
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
 }
+
+func (p pki) fingerprint(name string) string { return digest(p[name].X509.Raw) }
 
 // output reads what a collector printed, with certificates put in.
 func (p pki) output(tb testing.TB, file string) []byte {
@@ -50,8 +55,9 @@ func (p pki) output(tb testing.TB, file string) []byte {
 		"bars": func(name string) string {
 			return "|" + strings.ReplaceAll(strings.TrimSpace(string(p[name].Certificate)), "\n", "\n|")
 		},
+		"public": func(name string) string { return digest(p[name].X509.RawSubjectPublicKeyInfo) },
 		"base64": func(name string) string { return base64.StdEncoding.EncodeToString(p[name].Certificate) },
-		"sum":    func(text string) string { sum := sha256.Sum256([]byte(text)); return hex.EncodeToString(sum[:]) },
+		"sum":    func(text string) string { return digest([]byte(text)) },
 	}).ParseFiles(filepath.Join("testdata", file))
 	if err != nil {
 		tb.Fatal(err)
@@ -76,12 +82,16 @@ func TestParseControlPlane(t *testing.T) {
 	t.Parallel()
 	p := makePKI(t)
 	n := parse(t, p.output(t, "control-plane.txt"))
+	written := time.Date(2026, 2, 28, 12, 0, 0, 0, time.UTC)
 
 	equal(t, "node", n.Name, "cp1")
 	equal(t, "clock", n.Clock, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 	equal(t, "fact pki", n.Facts["pki"], "/etc/kubernetes/pki")
 	equal(t, "fact manifest", n.Facts["manifest"], "present")
-	if _, known := n.Facts["openssl"]; known {
+	equal(t, "fact kubelet-version", n.Facts["kubelet-version"], "v1.33.5")
+	equal(t, "fact runtime", n.Facts["runtime"], "containerd 1.7.27")
+	equal(t, "a setting", n.Facts["kube-apiserver.tls-cert-file"], "/etc/kubernetes/ssl/apiserver.crt")
+	if _, known := n.Facts["kubectl"]; known {
 		t.Error("a command that was not found is a fact")
 	}
 	equal(t, "disks", n.Disks, map[string]snapshot.Disk{"/": {67928608, 98000000, 6000000}, "/var": {1024, 2048, -1}})
@@ -89,25 +99,45 @@ func TestParseControlPlane(t *testing.T) {
 		"kubelet": {Active: "active", Sub: "running", ActiveSeconds: 68},
 		"etcd":    {Active: "activating", Sub: "start", Restarts: 3},
 	})
-	sum := func(s string) string { x := sha256.Sum256([]byte(s)); return hex.EncodeToString(x[:]) }
+	equal(t, "processes", n.Processes, []snapshot.Process{{Name: "kube-apiserver", PID: 447, Started: written.Add(250 * time.Millisecond)}})
 	equal(t, "digests", n.Digests, map[string]string{
-		"/etc/kubernetes/ssl/ca.crt": sum("ca"), "/etc/kubernetes/ssl/a name with blanks.key": sum("ca.key"),
+		"/etc/kubernetes/ssl/ca.crt": digest([]byte("ca")), "/etc/kubernetes/ssl/a name with blanks.key": digest([]byte("ca.key")),
 	})
 	equal(t, "kubeconfigs", n.Kubeconfigs, []snapshot.Kubeconfig{
-		{Path: "/etc/kubernetes/admin.conf", Server: "https://10.0.0.1:6443", CAFingerprint: p.fingerprint("ca")},
-		{Path: "/etc/kubernetes/kubelet.conf", Server: "https://127.0.0.1:6443", CAFingerprint: p.fingerprint("ca"), ClientCertificateFile: "/var/lib/kubelet/pki/kubelet-client-current.pem"},
+		{Path: "/etc/kubernetes/admin.conf", Server: "https://10.0.0.1:6443", CAFingerprint: p.fingerprint("ca"), CANotAfter: p["ca"].X509.NotAfter},
+		{Path: "/etc/kubernetes/kubelet.conf", Server: "https://127.0.0.1:6443", CAFingerprint: p.fingerprint("ca"), CANotAfter: p["ca"].X509.NotAfter, ClientCertificateFile: "/var/lib/kubelet/pki/kubelet-client-current.pem"},
 		{Path: "/root/.kube/config", Server: "https://10.0.0.1:6443"},
 	})
 	equal(t, "unreadable", n.Unreadable, []snapshot.Unreadable{
 		{Path: "/etc/kubernetes/pki/etcd/server.crt", Reason: "no PEM certificate block"},
+		{Path: "/var/lib/kubelet/pki/kubelet.crt", Reason: "a link to nothing"},
 		{Path: "/root/.kube/config", Reason: "certificate-authority-data: no PEM certificate block"},
 		{Path: "/root/.kube/config", Reason: "client-certificate-data: decoding base64: illegal base64 data at input byte 0"},
 	})
+	equal(t, "kubeadm", n.Kubeadm, &snapshot.KubeadmConfig{
+		Path: "/etc/kubernetes/kubeadm-config.yaml", KubernetesVersion: "v1.33.5", ControlPlaneEndpoint: "10.0.0.1:6443",
+		CertificatesDir: "/etc/kubernetes/ssl", CertSANs: []string{"kubernetes", "10.0.0.1"}, EtcdEndpoints: []string{"https://10.0.0.1:2379"},
+	})
 	equal(t, "endpoints", n.Endpoints, []snapshot.Endpoint{
+		{Name: "etcd", Address: "127.0.0.1:2379", Fingerprint: p.fingerprint("member")},
 		{Name: "kube-apiserver", Address: "10.0.0.1:6443", Fingerprint: p.fingerprint("apiserver")},
-		{Name: "etcd", Address: "127.0.0.1:2379", Error: "connect: Connection refused\nconnect:errno=111"},
+		{Name: "kube-apiserver-loopback", Address: "10.0.0.1:6443", Fingerprint: p.fingerprint("loopback")},
+		{Name: "kube-controller-manager", Address: "127.0.0.1:10257", Error: "connect: Connection refused\nconnect:errno=111"},
 		{Name: "kube-scheduler", Address: "127.0.0.1:10259", Error: "no certificate was served"},
 	})
+	equal(t, "etcd", n.Etcd, &snapshot.Etcd{
+		Healthy: true, MemberID: "a79d4a037e740a9c", Version: "3.5.21",
+		Members: []snapshot.EtcdMember{
+			{ID: "a79d4a037e740a9c", Name: "etcd1", PeerURLs: []string{"https://10.0.0.1:2380"}, ClientURLs: []string{"https://10.0.0.1:2379"}},
+			{ID: "ff", PeerURLs: []string{"https://10.0.0.2:2380"}, Learner: true},
+		},
+	})
+	presented := snapshot.Probe{Fingerprint: p.fingerprint("apiserver"), SANs: []string{"kubernetes", "localhost", "10.0.0.1"}, NotAfter: p["apiserver"].X509.NotAfter}
+	own, far := presented, presented
+	own.Endpoint, own.Addresses = "10.0.0.1:6443", []string{"10.0.0.1"}
+	far.Endpoint, far.Addresses = "api.example.com:443", []string{"10.0.0.9", "fd00::9"}
+	far.Failed, far.Error = snapshot.StageReadyz, "HTTP 500: readyz check failed"
+	equal(t, "probes", n.Probes, []snapshot.Probe{own, far})
 	equal(t, "view", n.View, &snapshot.View{
 		Nodes:           map[string]string{"cp1": "True", "w1": "Unknown"},
 		NodeLeases:      map[string]time.Time{"cp1": time.Date(2026, 3, 1, 11, 59, 55, 123456000, time.UTC)},
@@ -118,26 +148,33 @@ func TestParseControlPlane(t *testing.T) {
 		"kubeadm-version": {Output: "v1.33.5"}, "readyz": {Output: "[+]ping ok\nreadyz check passed"},
 	})
 
-	type where struct {
-		kind   certs.Kind
-		path   string
-		served bool
+	type summary struct {
+		kind     certs.Kind
+		path     string
+		served   bool
+		signedBy certs.Authority
+		key      certs.KeyState
 	}
-	var got []where
+	var got []summary
 	for _, c := range n.Certificates {
-		got = append(got, where{c.Kind, c.Path, c.Served})
+		got = append(got, summary{c.Kind, c.Path, c.Served, c.SignedBy, c.Key})
 	}
-	equal(t, "certificates", got, []where{
-		{certs.KindCA, "/etc/kubernetes/pki/ca.crt", false},
-		{certs.KindAPIServer, "/etc/kubernetes/pki/apiserver.crt", false},
-		{certs.KindKubeletClient, "/var/lib/kubelet/pki/kubelet-client-current.pem", false},
-		{certs.KindEtcdMember, "/etc/ssl/etcd/ssl/member-cp1.pem", false},
-		{certs.KindAdmin, "/etc/kubernetes/admin.conf", false},
-		{"kube-apiserver", "10.0.0.1:6443", true},
+	equal(t, "certificates", got, []summary{
+		{certs.KindCA, "/etc/kubernetes/pki/ca.crt", false, certs.SelfSigned, certs.KeyMissing},
+		{certs.KindAPIServer, "/etc/kubernetes/pki/apiserver.crt", false, certs.KubernetesCA, certs.KeyMatches},
+		{certs.KindUnknown, "/etc/kubernetes/pki/oidc.crt", false, "", ""},
+		{certs.KindKubeletClient, "/var/lib/kubelet/pki/kubelet-client-current.pem", false, certs.KubernetesCA, certs.KeyMismatch},
+		{certs.KindEtcdMember, "/etc/ssl/etcd/ssl/member-cp1.pem", false, certs.EtcdOtherCA, certs.KeyUnreadable},
+		{"etcd-other-ca", "/etc/etcd/other-ca.pem", false, certs.SelfSigned, certs.KeyMissing},
+		{"calico-etcd-client", "/etc/calico/certs/cert.crt", false, certs.EtcdOtherCA, certs.KeyMatches},
+		{certs.KindAdmin, "/etc/kubernetes/admin.conf", false, certs.KubernetesCA, certs.KeyMatches},
+		{"etcd", "127.0.0.1:2379", true, certs.EtcdOtherCA, ""},
+		{"kube-apiserver", "10.0.0.1:6443", true, certs.KubernetesCA, ""},
+		{"kube-apiserver-loopback", "10.0.0.1:6443", true, certs.SelfSigned, ""},
 	})
-	if c, ok := n.Certificate(certs.KindAPIServer); !ok || !reflect.DeepEqual(c.SANs, []string{"kubernetes", "localhost", "10.0.0.1"}) {
-		t.Errorf("the API server's certificate: %+v", c)
-	}
+	c, _ := n.Certificate(certs.KindAPIServer)
+	equal(t, "SANs", c.SANs, []string{"kubernetes", "localhost", "10.0.0.1"})
+	equal(t, "file", c.File, &certs.File{Mode: "0644", Owner: "root", Group: "root", Size: 1285, Modified: written})
 }
 
 func TestParseUnusableAPIServer(t *testing.T) {
@@ -151,6 +188,12 @@ func TestParseUnusableAPIServer(t *testing.T) {
 	}
 	equal(t, "manifest", n.Facts["manifest"], "missing")
 	equal(t, "readyz", n.Results["readyz"].Status, 1)
+	if p := n.Probes[0]; p.Failed != snapshot.StageTCP || !strings.Contains(p.Error, "refused") {
+		t.Errorf("probe: %+v", p)
+	}
+	if e := n.Etcd; e == nil || e.Healthy || !strings.Contains(e.Error, "bad certificate") {
+		t.Errorf("etcd: %+v", e)
+	}
 	if n.Results["kubelet-log"].Output == "" {
 		t.Error("the kubelet's last words are lost")
 	}
@@ -192,16 +235,20 @@ func TestParseErrors(t *testing.T) {
 		{"no header", "@@FACT pki /etc\n@@END\n", snapshot.ErrNotCollector, ""},
 		{"cut off after a record", string(plain[:bytes.Index(plain, []byte("@@DIGEST"))]), snapshot.ErrTruncated, ""},
 		{"cut off inside a certificate", string(plain[:bytes.Index(plain, []byte("-----END"))]), snapshot.ErrTruncated, ""},
-		{"a record of a later version", "@@KSCERT 1 1\n@@NEWS x\n@@END\n", nil, `unknown record "NEWS"`},
-		{"a later version", "@@KSCERT 2 1\n@@END\n", nil, "version 2, this program reads version 1"},
-		{"no clock", "@@KSCERT 1 noon\n@@END\n", nil, "clock"},
-		{"a header without a clock", "@@KSCERT 1\n@@END\n", nil, "has 1 fields, want 2"},
-		{"a unit with a word for a number", "@@KSCERT 1 1\n@@UNIT kubelet active running x 1\n@@END\n", nil, `record "UNIT"`},
-		{"a unit with a word for its seconds", "@@KSCERT 1 1\n@@UNIT kubelet active running 1 x\n@@END\n", nil, `record "UNIT"`},
-		{"a unit without its fields", "@@KSCERT 1 1\n@@UNIT kubelet\n@@END\n", nil, "has 1 fields, want 5"},
-		{"a disk without a number", "@@KSCERT 1 1\n@@DISK x 1 1 /\n@@END\n", nil, `record "DISK"`},
-		{"a result without a number", "@@KSCERT 1 1\n@@RESULT readyz x\n@@END\n", nil, `record "RESULT"`},
-		{"a file without a path", "@@KSCERT 1 1\n@@FILE pki 644 root root 1 1\n@@END\n", nil, "has 6 fields, want 7"},
+		{"a record of a later version", "@@KSCERT 2 1\n@@NEWS x\n@@END\n", nil, `unknown record "NEWS"`},
+		{"a later version", "@@KSCERT 3 1\n@@END\n", nil, "version 3, this program reads version 2"},
+		{"no clock", "@@KSCERT 2 noon\n@@END\n", nil, "clock"},
+		{"a header without a clock", "@@KSCERT 2\n@@END\n", nil, "has 1 fields, want 2"},
+		{"a unit with a word for a number", "@@KSCERT 2 1\n@@UNIT kubelet active running x 1\n@@END\n", nil, `record "UNIT"`},
+		{"a unit with a word for its seconds", "@@KSCERT 2 1\n@@UNIT kubelet active running 1 x\n@@END\n", nil, `record "UNIT"`},
+		{"a unit without its fields", "@@KSCERT 2 1\n@@UNIT kubelet\n@@END\n", nil, "has 1 fields, want 5"},
+		{"a disk without a number", "@@KSCERT 2 1\n@@DISK x 1 1 /\n@@END\n", nil, `record "DISK"`},
+		{"a result without a number", "@@KSCERT 2 1\n@@RESULT readyz x\n@@END\n", nil, `record "RESULT"`},
+		{"a file without a path", "@@KSCERT 2 1\n@@FILE 644 root root 1 1\n@@END\n", nil, "has 5 fields, want 6"},
+		{"a file with a word for its mode", "@@KSCERT 2 1\n@@FILE rw root root 1 1 /x\n@@END\n", nil, `record "FILE"`},
+		{"a kubeconfig with a word for its size", "@@KSCERT 2 1\n@@KUBECONFIG 600 root root big 1 /x\n@@END\n", nil, `record "KUBECONFIG"`},
+		{"a process with a word for its number", "@@KSCERT 2 1\n@@PROCESS etcd x 1\n@@END\n", nil, `record "PROCESS"`},
+		{"a process with a word for its start", "@@KSCERT 2 1\n@@PROCESS etcd 1 x\n@@END\n", nil, `record "PROCESS"`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -227,7 +274,7 @@ func TestUnreadablePEM(t *testing.T) {
 		"no X.509":    "|-----BEGIN CERTIFICATE-----\n|AAAA\n|-----END CERTIFICATE-----\n",
 		"cut off":     "|-----BEGIN CERTIFICATE-----\n|AAAA\n",
 	} {
-		n := parse(t, []byte("@@KSCERT 1 1\n@@FACT pki /p\n@@FILE pki 644 root root 1 1 apiserver.crt\n"+text+"@@END\n"))
+		n := parse(t, []byte("@@KSCERT 2 1\n@@FACT pki /p\n@@FILE 644 root root 1 1 /p/apiserver.crt\n"+text+"@@END\n"))
 		if len(n.Unreadable) != 1 || n.Unreadable[0].Path != "/p/apiserver.crt" || n.Unreadable[0].Reason == "" || len(n.Certificates) > 0 {
 			t.Errorf("%s: %+v, certificates %v", name, n.Unreadable, n.Certificates)
 		}
@@ -313,7 +360,7 @@ func FuzzParse(f *testing.F) {
 			f.Add(p.output(f, file.Name()))
 		}
 	}
-	for _, seed := range []string{"", "@@KSCERT 1 1\n@@END", "@@KSCERT 1 1\r\n|x\r\n@@FACT\r\n@@END\r\n", "@@KSCERT 1 1\n@@DIGEST a b\n@@SERVED a b\n|\n@@END\n", "@@", "|", "@@KSCERT 1 9223372036854775807\n@@END\n"} {
+	for _, seed := range []string{"", "@@KSCERT 2 1\n@@END", "@@KSCERT 2 1\r\n|x\r\n@@FACT\r\n@@END\r\n", "@@KSCERT 2 1\n@@DIGEST a b\n@@TLS a b c\n|\n@@HTTP endpoint 1 c\n|HTTP/1.1 200\n|\n|{\n@@END\n", "@@", "|", "@@KSCERT 2 9223372036854775807\n@@END\n"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, output []byte) {

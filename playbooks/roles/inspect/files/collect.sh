@@ -1,163 +1,542 @@
 # Prints what a node's certificates and control plane look like, for Go to parse
 # (orchestrator/snapshot). POSIX sh without Python, so that a broken node can
 # still be looked at. It changes nothing and never prints a private key: of PEM
-# files only CERTIFICATE blocks, of kubeconfigs only four public fields.
+# files only CERTIFICATE blocks, of kubeconfigs only public fields, of a key only
+# the digest of its public half.
 #
-# Settings: KSCERT_CONFIG_DIR, KSCERT_BIN_DIR, KSCERT_ETCD_DIR, KSCERT_ROLES.
+# Settings: KSCERT_CONFIG_DIR, KSCERT_BIN_DIR, KSCERT_ETCD_DIR, KSCERT_ROLES;
+# KSCERT_ROOT is put before the places that no setting names (tests).
 #
-# Lines: "@@TAG fields" opens a record, "|text" belongs to the record above,
-# "@@END" closes the output: without it the output was cut off.
+# Version 2 of the output. "@@TAG fields" opens a record, "|text" belongs to the
+# record above, "@@END" closes the output: without it the output was cut off.
+#
+#   KSCERT version clock            seconds since 1970
+#   FACT name value
+#   SETTINGS                        text: "name value" of the node's own settings
+#   DISK freeKiB sizeKiB freeInodes mount
+#   UNIT name active sub restarts activeSeconds
+#   PROCESS name pid started        seconds since 1970; in the node's own network
+#   FILE mode user group size mtime path         text: certificates
+#   KUBECONFIG mode user group size mtime path   text: public fields
+#   UNREADABLE path                 text: why there is no certificate
+#   DIGEST sha256 path
+#   KEY sha256|unreadable path      digest of the public key, DER
+#   RESOLVED host                   text: as getent prints addresses
+#   TLS name exit address           text: CONNECTED, certificates, "!words"
+#   HTTP name exit address          text: responses, "!words"
+#   RESULT name exit                text: what a command printed
 set -u
+umask 077
 LC_ALL=C
 PATH=$PATH:$KSCERT_BIN_DIR:/usr/local/bin:/opt/bin:/usr/sbin:/sbin
 export LC_ALL PATH
 
+root=${KSCERT_ROOT-}
 conf=$KSCERT_CONFIG_DIR
 etcd=$KSCERT_ETCD_DIR
-kubelet=/var/lib/kubelet/pki
-manifest=$conf/manifests/kube-apiserver.yaml
+kubeadm=$conf/kubeadm-config.yaml
+limit=4194304
+nl='
+'
 
-fact() { printf '@@FACT %s %s\n' "$1" "$2"; }
+has_role() { case " $KSCERT_ROLES " in *" $1 "*) ;; *) return 1 ;; esac }
+fact() { [ -z "$2" ] || printf '@@FACT %s %s\n' "$1" "$2"; }
 bars() { cut -c1-4000 | sed 's/^/|/'; }
 
-# show NAME COMMAND...: exit status and output of a command, with a deadline.
-# The status is left in $status.
+# flag NAME DEFAULT: what the kubelet's environment file sets, in $value.
+flag() {
+  value=$2
+  case $words in *"--$1="*) value=${words#*"--$1="} value=${value%%[\"\' ]*} ;; esac
+}
+
+# setting NAME DEFAULT: a setting of the node, in $value.
+setting() {
+  value=${settings#*"$nl|$1 "}
+  if [ "$value" = "$settings" ]; then value=$2; else value=${value%%"$nl"*}; fi
+}
+
+# host ADDRESS: where a server that is bound there is reached, in $value.
+host() {
+  case $1 in '' | 0.0.0.0 | :: | '[::]') value=127.0.0.1 ;; \[*) value=$1 ;; *:*) value="[$1]" ;; *) value=$1 ;; esac
+}
+
+# url LIST: the host:port of a URL in a list, of this machine's own before others.
+url() {
+  value=
+  list=$1,
+  while [ -n "$list" ]; do
+    u=${list%%,*} list=${list#*,}
+    u=${u#*://} u=${u%%/*}
+    [ -n "$value" ] || value=$u
+    case $u in 127.0.0.1:* | localhost:* | '[::1]:'*) value=$u ;; esac
+  done
+  port=${value##*:}
+  host "${value%:*}"
+  [ -z "$1" ] && value= || value=$value:$port
+}
+
+# read_settings: the fields of the node's own files that tell where things are.
+# Named one by one: the same files hold tokens.
+read_settings() {
+  set --
+  for f in "$conf"/manifests/kube-apiserver.yaml "$conf"/manifests/kube-controller-manager.yaml "$conf"/manifests/kube-scheduler.yaml \
+    "$conf"/manifests/etcd.yaml "$conf"/manifests/kube-vip.y*ml "$root/etc/etcd.env" "$kubeadm" "$kubelet_config" "$kubelet_conf"; do
+    [ -f "$f" ] && set -- "$@" "$f"
+  done
+  [ $# = 0 ] || awk -v kubeadm="$kubeadm" -v config="$kubelet_config" -v kubeconfig="$kubelet_conf" '
+    function put(name, value) {
+      gsub(/["\047\r]/, "", value)
+      if (value != "") print "|" name " " value
+    }
+    BEGIN {
+      n = split("advertise-address bind-address secure-port tls-cert-file tls-private-key-file client-ca-file " \
+        "kubelet-client-certificate kubelet-client-key proxy-client-cert-file proxy-client-key-file requestheader-client-ca-file " \
+        "etcd-cafile etcd-certfile etcd-keyfile etcd-servers kubeconfig cert-file key-file trusted-ca-file " \
+        "peer-cert-file peer-key-file peer-trusted-ca-file listen-client-urls listen-peer-urls data-dir name", names, " ")
+      for (i = 1; i <= n; i++) wanted[names[i]] = 1
+    }
+    FNR == 1 { file = FILENAME; sub(/.*\//, "", file); sub(/\.ya?ml$/, "", file); top = list = "" }
+    FILENAME == kubeadm {
+      if ($0 ~ /^[A-Za-z-]/) top = $1
+      if ($0 ~ /^(kubernetesVersion|controlPlaneEndpoint|certificatesDir):/) put("kubeadm." substr($1, 1, length($1) - 1), $2)
+      else if ((top == "apiServer:" && $1 == "certSANs:") || (top == "etcd:" && $1 == "endpoints:")) list = substr($1, 1, length($1) - 1)
+      else if (list != "" && $1 == "-") put("kubeadm." list, $2)
+      else list = ""
+      next
+    }
+    FILENAME == config {
+      if ($1 ~ /^(address|port|tlsCertFile|tlsPrivateKeyFile|clientCAFile|rotateCertificates|serverTLSBootstrap|containerRuntimeEndpoint):$/)
+        put("kubelet." substr($1, 1, length($1) - 1), $2)
+      next
+    }
+    FILENAME == kubeconfig {
+      if ($1 ~ /^(server|client-certificate|client-key):$/) put("kubelet." substr($1, 1, length($1) - 1), $2)
+      next
+    }
+    file == "kube-vip" {
+      if ($1 == "path:" && $2 ~ /(\.conf|config)["\047]?$/) put("kube-vip.kubeconfig", $2)
+      next
+    }
+    file == "etcd.env" {
+      eq = index($0, "=")
+      if ($0 !~ /^ETCD_/ || eq == 0) next
+      name = tolower(substr($0, 6, eq - 6))
+      gsub(/_/, "-", name)
+      if (name in wanted) put("etcd." name, substr($0, eq + 1))
+      next
+    }
+    $1 == "-" && match($0, /--[a-z-]+=/) {
+      name = substr($0, RSTART + 2, RLENGTH - 3)
+      if (name in wanted) put(file "." name, substr($0, RSTART + RLENGTH))
+    }' "$@"
+}
+
+# readable FILE: a file is there; what is there instead is told.
+readable() {
+  [ -n "$1" ] && [ ! -f "$1" ] || return 0
+  if [ -L "$1" ]; then
+    printf '@@UNREADABLE %s\n|a link to nothing\n' "$1"
+  elif [ -e "$1" ]; then
+    printf '@@UNREADABLE %s\n|not a file\n' "$1"
+  fi
+}
+
+# list FILE: adds a file to $files, once, however it is called.
+list() {
+  [ -f "$1" ] || return 0
+  # shellcheck disable=SC3013 # in every sh that a node may have
+  for f in $files; do [ "$1" -ef "$f" ] && return 0; done
+  files=$files$nl$1
+}
+
+# certificates: of every file that may hold one, with owner, mode, size and time.
+certificates() {
+  files=
+  for f in "$pki"/*.crt "$pki"/etcd/*.crt "$kubelet"/*.crt "$kubelet"/*-current.pem "$etcd"/*.pem "$calico"/*.crt "$cilium"/*.crt; do
+    case $f in *-key.pem) ;; *) readable "$f" && list "$f" ;; esac
+  done
+  for name in kube-apiserver.tls-cert-file kube-apiserver.client-ca-file kube-apiserver.kubelet-client-certificate kube-apiserver.proxy-client-cert-file \
+    kube-apiserver.requestheader-client-ca-file kube-apiserver.etcd-cafile kube-apiserver.etcd-certfile etcd.cert-file etcd.trusted-ca-file \
+    etcd.peer-cert-file etcd.peer-trusted-ca-file kubelet.tlsCertFile kubelet.clientCAFile kubelet.client-certificate; do
+    setting "$name" ''
+    list "$value"
+  done
+  # shellcheck disable=SC2086 # split at newlines
+  set -- $files
+  [ $# = 0 ] || stat -L -c '%a %U %G %s %Y %n' "$@" 2>/dev/null | awk '
+    !files { path = $0; sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ /, "", path); meta[path] = $0; next }
+    FNR == 1 { inside = 0; print "@@FILE " meta[FILENAME]; delete meta[FILENAME] }
+    /-----BEGIN/ { inside = $0 ~ /^-----BEGIN CERTIFICATE-----[ \r]*$/ }
+    inside && /^([A-Za-z0-9+\/=]+|-----(BEGIN|END) CERTIFICATE-----)[ \r]*$/ { print "|" $0 }
+    /-----END/ { inside = 0 }
+    END { for (path in meta) print "@@FILE " meta[path] }' - files=1 "$@"
+}
+
+# kubeconfigs: public fields, and for each key the public half, in a file of
+# its own. A key goes from pipe to pipe.
+kubeconfigs() {
+  files=
+  for f in "$conf"/*.conf "$root/root/.kube/config"; do
+    case $f in */kubeadm-client.conf) ;; *) readable "$f" && list "$f" ;; esac
+  done
+  setting kube-vip.kubeconfig ''
+  list "$value"
+  # shellcheck disable=SC2086 # split at newlines
+  set -- $files
+  [ $# = 0 ] || stat -L -c '%a %U %G %s %Y %n' "$@" 2>/dev/null | awk -v tmp="$tmp" -v openssl="$openssl" '
+    !files { path = $0; sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ /, "", path); meta[path] = $0; next }
+    { gsub(/["\047\r]/, "") }
+    FNR == 1 { print "@@KUBECONFIG " meta[FILENAME]; delete meta[FILENAME] }
+    $1 ~ /^(server|certificate-authority|certificate-authority-data|client-certificate-data|client-certificate|client-key):$/ { print "|" $1 " " $2 }
+    $1 == "client-key-data:" && openssl != "" {
+      pub = "kubeconfig." ++n
+      print pub " " FILENAME >(tmp "/keys")
+      command = "base64 -d 2>/dev/null | openssl pkey -passin pass: -pubout -outform DER -out " tmp "/pub/" pub " 2>/dev/null"
+      print $2 | command
+      close(command)
+    }
+    END { for (path in meta) print "@@KUBECONFIG " meta[path] }' - files=1 "$@"
+}
+
+# digests: of what must never change, and of the public half of every key.
+digests() {
+  files=
+  for f in "$pki"/*.key "$pki"/etcd/*.key "$kubelet"/*.key "$kubelet"/*-current.pem "$etcd"/*-key.pem "$calico"/*key* "$cilium"/*key*; do
+    # sa.key belongs to no certificate.
+    case $f in */sa.key) ;; *) list "$f" ;; esac
+  done
+  for name in kube-apiserver.tls-private-key-file kube-apiserver.kubelet-client-key kube-apiserver.proxy-client-key-file kube-apiserver.etcd-keyfile \
+    etcd.key-file etcd.peer-key-file kubelet.tlsPrivateKeyFile kubelet.client-key; do
+    setting "$name" ''
+    list "$value"
+  done
+  n=0
+  [ -z "$openssl" ] || for f in $files; do
+    n=$((n + 1))
+    printf '%s %s\n' "$n" "$f" >>"$tmp/keys"
+    openssl pkey -in "$f" -passin pass: -pubout -outform DER -out "$tmp/pub/$n" </dev/null >/dev/null 2>&1
+  done
+  set --
+  for f in "$real"/ca.crt "$real"/ca.key "$real"/sa.key "$real"/sa.pub "$real"/front-proxy-ca.crt "$real"/front-proxy-ca.key \
+    "$real"/etcd/ca.crt "$real"/etcd/ca.key "$real"/secrets_encryption.yaml "$etcd"/ca.pem "$etcd"/ca-key.pem "$tmp"/pub/*; do
+    [ ! -s "$f" ] || set -- "$@" "$f"
+  done
+  [ -f "$tmp/keys" ] || : >"$tmp/keys"
+  { [ $# = 0 ] || sha256sum "$@"; } | awk -v pub="$tmp/pub/" '
+    !sums { name = $1; sub(/^[^ ]+ /, ""); path[name] = $0; next }
+    {
+      sum = $1
+      sub(/^[^ ]+ [ *]/, "")
+      if (index($0, pub) != 1) { print "@@DIGEST " sum " " $0; next }
+      name = substr($0, length(pub) + 1)
+      print "@@KEY " sum " " path[name]
+      delete path[name]
+    }
+    END { for (name in path) print "@@KEY unreadable " path[name] }' "$tmp/keys" sums=1 -
+}
+
+disks() {
+  timeout 3 df -k --output=avail,size,iavail,target "$conf" "$root/var/lib/kubelet" /var/lib/etcd /var/lib/containerd /var 2>/dev/null |
+    while read -r free size inodes mount; do
+      [ "$inodes" != - ] || inodes=-1
+      case $free in [0-9]*) printf '@@DISK %s %s %s %s\n' "$free" "$size" "$inodes" "$mount" ;; esac
+    done
+}
+
+# units: the systemd units that are loaded, their restarts and for how long they
+# are active.
+units() {
+  timeout 5 systemctl show kubelet.service etcd.service containerd.service crio.service docker.service \
+    -p Id -p LoadState -p ActiveState -p SubState -p NRestarts -p ActiveEnterTimestampMonotonic 2>/dev/null |
+    awk -F= -v up="$uptime" '
+      function flush() {
+        sub(/\.service$/, "", v["Id"])
+        if (v["LoadState"] == "loaded")
+          printf "@@UNIT %s %s %s %d %d\n", v["Id"], v["ActiveState"], v["SubState"], v["NRestarts"], v["ActiveState"] == "active" ? up - v["ActiveEnterTimestampMonotonic"] / 1000000 : 0
+        split("", v)
+      }
+      $0 == "" { flush() }
+      { v[$1] = $2 }
+      END { flush() }'
+}
+
+# processes: of the control plane, etcd and the kubelet, since when. Those in
+# another network namespace are pods of users. A hundredth of a second is the
+# kernel's unit here on every architecture (USER_HZ).
+processes() {
+  cat /proc/[0-9]*/stat 2>/dev/null | awk -v now="$now" -v up="$uptime" '
+    match($0, /\(.*\)/) {
+      name = substr($0, RSTART + 1, RLENGTH - 2)
+      if (name !~ /^(kube-apiserver|kube-controller|kube-scheduler|etcd|kubelet|kube-vip)$/) next
+      pid = $1
+      split(substr($0, RSTART + RLENGTH + 1), field, " ")
+      printf "%s %d %.2f\n", name, pid, now - up + field[20] / 100
+    }' | while read -r name pid started; do
+    # shellcheck disable=SC3013 # in every sh that a node may have
+    [ "/proc/$pid/ns/net" -ef /proc/1/ns/net ] || continue
+    if [ "$name" = kube-controller ]; then # the kernel cuts names after 15 characters
+      read -r command <"/proc/$pid/cmdline"
+      case $command in *kube-controller-manager*) name=kube-controller-manager ;; *) continue ;; esac
+    fi
+    printf '@@PROCESS %s %s %s\n' "$name" "$pid" "$started"
+  done 2>/dev/null
+}
+
+# tls NAME ADDRESS [OPTION...]: asks a port for its certificates.
+tls() {
+  name=$1 address=$2
+  shift 2
+  printf '%s\n' "$address" >"$tmp/tls.$name"
+  timeout 6 openssl s_client -connect "$address" -showcerts "$@" </dev/null >>"$tmp/tls.$name" 2>"$tmp/tls-said.$name"
+  printf '%s\n' $? >"$tmp/tls-exit.$name"
+}
+
+# http NAME ADDRESS [OPTION...]: sends the requests on stdin to a port; quietly,
+# for else the session's secrets are printed in between.
+http() {
+  name=$1 address=$2
+  shift 2
+  printf '%s\n' "$address" >"$tmp/http.$name"
+  timeout 6 openssl s_client -connect "$address" -quiet "$@" >>"$tmp/http.$name" 2>"$tmp/http-said.$name"
+  printf '%s\n' $? >"$tmp/http-exit.$name"
+}
+
+# request METHOD PATH CLOSING-HEADER [BODY]
+request() { printf '%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: %s\r\nContent-Length: %s\r\n\r\n%s' "$1" "$2" "$3" "${#4}" "$4"; }
+
+# api NAME ADDRESS: how far one comes with an API server, without a credential.
+api() {
+  tls "$1" "$2" &
+  { request GET /livez keep-alive '' && request GET /readyz close ''; } | http "$1" "$2" &
+}
+
+# show NAME SECONDS COMMAND...: exit status and output of a command.
 show() {
-  name=$1
-  shift
-  text=$(timeout 12 "$@" 2>&1 </dev/null)
+  name=$1 seconds=$2
+  shift 2
+  text=$(timeout "$seconds" "$@" 2>&1 </dev/null)
   status=$?
   printf '@@RESULT %s %s\n' "$name" "$status"
   [ -z "$text" ] || printf '%s\n' "$text" | head -c 400000 | bars
+  return "$status"
 }
 
-certificates() { awk '/-----BEGIN CERTIFICATE-----/{p=1} p{print "|" $0} /-----END CERTIFICATE-----/{p=0}' "$1"; }
+# view: the cluster as this node's API server tells its administrator, TLS
+# verified. The client's cache is not left in root's home.
+view() {
+  set -- kubectl --cache-dir="$tmp/cache" --kubeconfig="$conf/admin.conf" --server="https://$1" --request-timeout=8s
+  tab='{"\t"}' end='{"\n"}'
+  show readyz 9 "$@" get --raw '/readyz?verbose' >"$tmp/result.readyz" || return 0
+  show nodes 4 "$@" get nodes -o "jsonpath={range .items[*]}{.metadata.name}$tab{.status.conditions[?(@.type==\"Ready\")].status}$end{end}" >"$tmp/result.nodes" &
+  show node-leases 4 "$@" -n kube-node-lease get leases -o "jsonpath={range .items[*]}{.metadata.name}$tab{.spec.renewTime}$end{end}" >"$tmp/result.node-leases" &
+  show component-leases 4 "$@" -n kube-system get leases kube-controller-manager kube-scheduler --ignore-not-found -o "jsonpath={range .items[*]}{.metadata.name}$tab{.spec.renewTime}$end{end}" >"$tmp/result.component-leases" &
+  show static-pods 4 "$@" -n kube-system get pods -l tier=control-plane -o "jsonpath={range .items[*]}{.metadata.labels.component}$tab{.spec.nodeName}$tab{.status.conditions[?(@.type==\"Ready\")].status}$end{end}" >"$tmp/result.static-pods" &
+  wait
+}
 
-# pem BASE DIR PATTERN...: certificates of files, with owner, mode, size and time.
-pem() {
-  base=$1 dir=$2
-  shift 2
-  for rel in "$@"; do
-    for f in "$dir"/$rel; do
-      case $f in *-key.pem) continue ;; esac
-      [ -e "$f" ] || continue
-      printf '@@FILE %s %s %s\n' "$base" "$(stat -L -c '%a %U %G %s %Y' "$f")" "${f#"$dir"/}"
-      certificates "$f"
+# ask_control_plane: this node's own components; leaves $api.
+ask_control_plane() {
+  setting kube-apiserver.secure-port 6443
+  port=$value
+  setting kube-apiserver.advertise-address ''
+  host "$value"
+  api=$value:$port
+  if [ -n "$openssl" ]; then
+    api kube-apiserver "$api"
+    # The certificate with which it talks to itself is in no file.
+    tls kube-apiserver-loopback "$api" -servername apiserver-loopback-client &
+    for component in kube-controller-manager:10257 kube-scheduler:10259; do
+      setting "${component%:*}.secure-port" "${component#*:}"
+      port=$value
+      setting "${component%:*}.bind-address" ''
+      host "$value"
+      tls "${component%:*}" "$value:$port" &
     done
-  done
+  fi
+  [ -z "$(command -v kubectl)" ] || view "$api" &
+  [ -z "$(command -v kubeadm)" ] || show kubeadm-version 8 kubeadm version -o short >"$tmp/result.kubeadm-version" &
 }
 
-# kubeconfig BASE DIR NAME...: the public fields of kubeconfigs.
-kubeconfig() {
-  base=$1 dir=$2
-  shift 2
-  for rel in "$@"; do
-    f=$dir/$rel
-    [ -e "$f" ] || continue
-    printf '@@KUBECONFIG %s %s %s\n' "$base" "$(stat -L -c '%a %U %G %s %Y' "$f")" "$rel"
-    awk '$1=="server:"||$1=="certificate-authority-data:"||$1=="client-certificate-data:"||$1=="client-certificate:"{print "|" $1 " " $2}' "$f"
-  done
+# ask_etcd: the member on this node, with the certificate it serves itself.
+# Last what waits for a quorum.
+ask_etcd() {
+  setting etcd.cert-file ''
+  crt=$value
+  setting etcd.key-file ''
+  key=$value
+  setting etcd.listen-peer-urls ''
+  url "$value"
+  peer=$value
+  setting etcd.listen-client-urls "$(has_role etcd && echo https://127.0.0.1:2379)"
+  url "$value"
+  # A client without a certificate would be answered too, and etcd's log tell of it.
+  set --
+  [ -f "$crt" ] && [ -f "$key" ] && set -- -cert "$crt" -key "$key"
+  [ -z "$peer" ] || tls etcd-peer "$peer" "$@" &
+  [ -n "$value" ] || return 0
+  tls etcd "$value" "$@" &
+  [ $# != 0 ] || return 0
+  { request GET /version keep-alive '' && request POST /v3/cluster/member/list keep-alive '{}' && request GET /health close ''; } |
+    http etcd "$value" "$@" &
 }
 
-# served NAME ADDRESS: the certificate that a port presents, or why it does not.
-served() {
-  answer=$(timeout 6 openssl s_client -connect "$2" </dev/null 2>&1)
-  printf '@@SERVED %s %s\n' "$1" "$2"
-  case $answer in
-  *-----BEGIN*) printf '%s\n' "$answer" | awk '/-----BEGIN CERTIFICATE-----/{p=1} p{print "|" $0} /-----END CERTIFICATE-----/{exit}' ;;
-  *) printf '%s\n' "$answer" | grep -iE 'errno|error|refused|timed out|not found' | head -n 3 | bars ;;
+# ask_kubelet: what it serves, and the API endpoint that it talks to, where that
+# is not this node's own API server.
+ask_kubelet() {
+  setting kubelet.address ''
+  flag node-ip "$value"
+  host "${value%%,*}"
+  address=$value
+  setting kubelet.port 10250
+  [ -z "$openssl" ] || tls kubelet "$address:$value" &
+  show kubelet-version 5 kubelet --version >"$tmp/result.kubelet-version" &
+  setting kubelet.server ''
+  endpoint=${value#*://} endpoint=${endpoint%%/*}
+  [ -n "$endpoint" ] || return 0
+  case $endpoint in *]:* | [!\[]*:*) ;; *) endpoint=$endpoint:443 ;; esac
+  if [ -n "$api" ]; then
+    case $endpoint in "$api" | "localhost:${api##*:}" | "127.0.0.1:${api##*:}" | "[::1]:${api##*:}") return 0 ;; esac
+  fi
+  [ -z "$openssl" ] || api endpoint "$endpoint"
+  case $endpoint in
+  \[*) ;;
+  *[!0-9.:]*)
+    { printf '@@RESOLVED %s\n' "${endpoint%:*}" && timeout 5 getent ahosts "${endpoint%:*}" 2>&1 | bars; } >"$tmp/result.resolved" &
+    ;;
   esac
 }
 
-digest() {
-  for f in "$@"; do
-    [ -f "$f" ] && printf '@@DIGEST %s\n' "$(sha256sum "$f" | sed 's/  */ /')"
+# answers: what the ports said.
+answers() {
+  set --
+  for f in "$tmp"/tls.* "$tmp"/http.*; do
+    name=${f##*/} kind=${name%%.*} name=${name#*.}
+    [ -f "$f" ] && set -- "$@" "$tmp/$kind-exit.$name" "$f" "$tmp/$kind-said.$name"
   done
+  [ $# = 0 ] || awk '
+    FNR == 1 {
+      inside = 0
+      kind = name = FILENAME
+      sub(/.*\//, "", kind)
+      sub(/\..*/, "", kind)
+      sub(/.*\/[a-z-]*\./, "", name)
+    }
+    kind ~ /-exit$/ { code = $0; next }
+    kind ~ /-said$/ {
+      if ($0 !~ /^depth=|^verify|^Can.t use SSL_get_servername|^DONE$/) print "|!" substr($0, 1, 1000)
+      next
+    }
+    FNR == 1 { print "@@" toupper(kind) " " name " " code " " $0; next }
+    kind == "http" { print "|" substr($0, 1, 100000); next }
+    /^CONNECTED/ { print "|CONNECTED" }
+    /-----BEGIN CERTIFICATE-----/ { inside = 1 }
+    inside { print "|" $0 }
+    /-----END CERTIFICATE-----/ { inside = 0 }' "$@"
 }
 
-# unit NAME: state of a loaded systemd unit, its restarts, seconds it is active.
-unit() {
-  systemctl show "$1" -p LoadState -p ActiveState -p SubState -p NRestarts -p ActiveEnterTimestampMonotonic 2>/dev/null |
-    awk -F= -v name="$1" -v up="$(cut -d. -f1 /proc/uptime)" '{v[$1]=$2} END{
-      if (v["LoadState"]!="loaded") exit
-      age=v["ActiveState"]=="active" ? up-v["ActiveEnterTimestampMonotonic"]/1000000 : 0
-      printf "@@UNIT %s %s %s %d %d\n", name, v["ActiveState"], v["SubState"], v["NRestarts"], age}'
+# last_words NAME: of the newest container of a static pod: errors before the rest.
+last_words() {
+  log=$(find "$root/var/log/pods" -path "*kube-system_$1-*/$1/*.log" -printf '%T@ %p\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p')
+  # The runtime's prefix (time, stream, flag) is cut off.
+  # shellcheck disable=SC2016 # $1 is the inner shell's
+  [ -z "$log" ] || show "${1#kube-}-log" 3 sh -c 'words=$(tail -n 300 "$1" | cut -d" " -f4-)
+    printf "%s\n" "$words" | grep -E "^([EF][0-9]{4} |Error|panic|fatal)|\"level\":\"(error|fatal|panic|warn)\"" | tail -n 4 | grep . || printf "%s\n" "$words" | tail -n 3' sh "$log"
 }
 
-printf '@@KSCERT 1 %s\n' "$(date +%s)"
-
-pki=$(sed -n 's/^certificatesDir: *"\{0,1\}\([^" ]*\).*/\1/p' "$conf/kubeadm-config.yaml" 2>/dev/null | head -n 1)
-[ -n "$pki" ] || { [ -d "$conf/ssl" ] && pki=$conf/ssl; } || pki=$conf/pki
-real=$(readlink -f "$pki" 2>/dev/null || printf '%s' "$pki")
-fact hostname "$(hostname 2>/dev/null || cat /proc/sys/kernel/hostname)"
-fact pki "$pki"
-fact pki-real "$real"
-fact config-dir "$conf"
-fact etcd-dir "$etcd"
-[ -f "$conf/kubeadm-config.yaml" ] && fact kubeadm-config "$conf/kubeadm-config.yaml"
-fact kubeadm "$(command -v kubeadm)"
-fact kubectl "$(command -v kubectl)"
-fact openssl "$(command -v openssl)"
-df -Pk "$conf" /var/lib/kubelet /var/lib/etcd /var 2>/dev/null | awk 'NR>1{print "@@DISK " $4 " " $2 " -1 " $6}' | sort -u
-for u in kubelet etcd containerd crio docker; do unit "$u"; done
-
-pem pki "$real" ca.crt front-proxy-ca.crt apiserver.crt apiserver-kubelet-client.crt apiserver-etcd-client.crt front-proxy-client.crt etcd/ca.crt etcd/server.crt etcd/peer.crt etcd/healthcheck-client.crt
-pem kubelet "$kubelet" kubelet-client-current.pem kubelet-server-current.pem kubelet.crt
-pem etcd "$etcd" ca.pem 'member-*.pem' 'admin-*.pem' 'node-*.pem'
-kubeconfig config "$conf" admin.conf super-admin.conf controller-manager.conf scheduler.conf kubelet.conf bootstrap-kubelet.conf
-kubeconfig home /root/.kube config
-digest "$real"/ca.crt "$real"/ca.key "$real"/sa.key "$real"/sa.pub "$real"/front-proxy-ca.crt "$real"/front-proxy-ca.key "$real"/etcd/ca.crt "$real"/etcd/ca.key "$real"/secrets_encryption.yaml "$etcd"/ca.pem "$etcd"/ca-key.pem
-
-address=$(sed -n 's/.*--node-ip=\([^ ",]*\).*/\1/p' "$conf/kubelet.env" 2>/dev/null | head -n 1)
-case $address in *:*) address="[$address]" ;; esac
-served kubelet "${address:-127.0.0.1}:10250"
-
-case " $KSCERT_ROLES " in *' etcd '*)
-  # Kubespray's host etcd listens on 127.0.0.1 too, and so does kubeadm's.
-  served etcd 127.0.0.1:2379
-  ;;
-esac
-
-status=0
-case " $KSCERT_ROLES " in *' control-plane '*)
-  [ -n "$(command -v kubeadm)" ] && show kubeadm-version kubeadm version -o short
-  fact manifest "$([ -f "$manifest" ] && echo present || echo missing)"
-  port=$(sed -n 's/.*--secure-port=\([0-9]*\).*/\1/p' "$manifest" 2>/dev/null | head -n 1)
-  host=$(sed -n 's/.*--advertise-address=\([^ ",]*\).*/\1/p' "$manifest" 2>/dev/null | head -n 1)
-  case $host in *:*) host="[$host]" ;; esac
-  api=${host:-127.0.0.1}:${port:-6443}
-  served kube-apiserver "$api"
-  served kube-controller-manager 127.0.0.1:10257
-  served kube-scheduler 127.0.0.1:10259
-  # This node's own API server, as its administrator, with TLS verified.
-  # Its cache is not left in root's home: looking changes nothing.
-  cache=$(mktemp -d)
-  trap 'rm -rf "$cache"' EXIT
-  set -- kubectl --cache-dir="$cache" --kubeconfig="$conf/admin.conf" --server="https://$api" --request-timeout=8s
-  tab='{"\t"}' nl='{"\n"}'
-  show readyz "$@" get --raw '/readyz?verbose'
-  if [ "$status" = 0 ]; then
-    show nodes "$@" get nodes -o "jsonpath={range .items[*]}{.metadata.name}$tab{.status.conditions[?(@.type==\"Ready\")].status}$nl{end}"
-    show node-leases "$@" -n kube-node-lease get leases -o "jsonpath={range .items[*]}{.metadata.name}$tab{.spec.renewTime}$nl{end}"
-    show component-leases "$@" -n kube-system get leases kube-controller-manager kube-scheduler --ignore-not-found -o "jsonpath={range .items[*]}{.metadata.name}$tab{.spec.renewTime}$nl{end}"
-    show static-pods "$@" -n kube-system get pods -l tier=control-plane -o "jsonpath={range .items[*]}{.metadata.labels.component}$tab{.spec.nodeName}$tab{.status.conditions[?(@.type==\"Ready\")].status}$nl{end}"
-    status=0
-  else
-    # Why it does not answer: the last words of the API server and the kubelet.
-    log=$(find /var/log/pods -path '*kube-system_kube-apiserver-*/kube-apiserver/*.log' -printf '%T@ %p\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p')
-    # The runtime's prefix (time, stream, flag) is cut off; errors before the rest.
-    # shellcheck disable=SC2016 # $1 is the inner shell's
-    [ -z "$log" ] || show apiserver-log sh -c 'words=$(tail -n 300 "$1" | cut -d" " -f4-)
-      printf "%s\n" "$words" | grep -E "^([EF][0-9]{4} |Error|panic|fatal)" | tail -n 4 | grep . || printf "%s\n" "$words" | tail -n 3' sh "$log"
-    status=1
+# logs: why something does not answer, where something does not.
+logs() {
+  kubelet_too=
+  if [ -f "$tmp/result.readyz" ] && ! grep -q '^@@RESULT readyz 0$' "$tmp/result.readyz"; then
+    last_words kube-apiserver
+    kubelet_too=1
   fi
-  ;;
-esac
-if [ "$status" != 0 ] || ! systemctl is-active --quiet kubelet; then
+  if [ -f "$tmp/http.etcd" ] && ! grep -q '"health":"true"' "$tmp/http.etcd"; then
+    if [ -f "$conf/manifests/etcd.yaml" ]; then
+      last_words etcd
+    else
+      show etcd-log 3 journalctl -u etcd -n 8 -o cat --no-pager
+    fi
+  fi
+  case $units in *'UNIT kubelet active '*) ;; *'UNIT kubelet '*) kubelet_too=1 ;; esac
   # What follows from the missing API server is left out: it says nothing new.
   # shellcheck disable=SC2016 # $0 is awk's
-  show kubelet-log sh -c 'journalctl -u kubelet --since -10min -o cat --no-pager | grep -E "^[EF][0-9]{4} |expired" |
+  [ -z "$kubelet_too" ] || show kubelet-log 4 sh -c 'journalctl -u kubelet --since -10min -o cat --no-pager | grep -E "^[EF][0-9]{4} |expired" |
     grep -vE "connection refused|update node status|event.go|CrashLoopBackOff|eviction manager|OOM events" |
     cut -d"]" -f2- | tail -n 100 | awk "!seen[\$0]++" | tail -n 5'
-fi
-printf '@@END\n'
+}
+
+collect() {
+  now=$(date +%s.%N)
+  read -r uptime _ </proc/uptime
+  printf '@@KSCERT 2 %s\n' "${now%.*}"
+  openssl=$(command -v openssl)
+  words=
+  for f in "$root/var/lib/kubelet/kubeadm-flags.env" "$conf/kubelet.env"; do
+    [ -f "$f" ] && while read -r line || [ -n "$line" ]; do words="$words $line"; done <"$f"
+  done
+  flag config "$conf/kubelet-config.yaml"
+  kubelet_config=$value
+  flag kubeconfig "$conf/kubelet.conf"
+  kubelet_conf=$value
+  flag cert-dir "$root/var/lib/kubelet/pki"
+  kubelet=$value
+  calico=$root/etc/calico/certs
+  cilium=$root/etc/cilium/certs
+  settings=$nl$(read_settings)$nl
+  setting kubeadm.certificatesDir "$([ -d "$conf/ssl" ] && echo "$conf/ssl" || echo "$conf/pki")"
+  pki=$value
+  real=$(readlink -f "$pki" 2>/dev/null || printf '%s' "$pki")
+
+  # The network first: while it answers, files are read.
+  api=
+  if has_role control-plane; then ask_control_plane; fi
+  if [ -n "$openssl" ]; then ask_etcd; fi
+  if has_role control-plane || has_role worker; then ask_kubelet; fi
+
+  read -r hostname </proc/sys/kernel/hostname
+  fact hostname "$hostname"
+  fact pki "$pki"
+  fact pki-real "$real"
+  fact config-dir "$conf"
+  fact etcd-dir "$etcd"
+  fact kubelet-dir "$kubelet"
+  fact calico-dir "$calico"
+  fact cilium-dir "$cilium"
+  fact home-dir "$root/root/.kube"
+  [ -f "$kubeadm" ] && fact kubeadm-config "$kubeadm"
+  fact kubeadm "$(command -v kubeadm)"
+  fact kubectl "$(command -v kubectl)"
+  fact openssl "$openssl"
+  if has_role control-plane; then fact manifest "$([ -f "$conf/manifests/kube-apiserver.yaml" ] && echo present || echo missing)"; fi
+  printf '@@SETTINGS%s' "$settings"
+  disks
+  units=$(units)
+  printf '%s\n' "$units"
+  for runtime in containerd crio docker; do
+    case $units in *"UNIT $runtime active "*) ;; *) continue ;; esac
+    fact runtime "$(timeout 5 "$runtime" --version 2>/dev/null | head -n 1)"
+    break
+  done
+  processes
+  # Names are split at newlines and taken as they are.
+  IFS=$nl
+  certificates
+  kubeconfigs
+  digests
+  unset IFS
+  wait
+  answers
+  cat "$tmp"/result.* 2>/dev/null
+  logs
+  printf '@@END\n'
+}
+
+for dir in /dev/shm /run /tmp; do tmp=$(mktemp -d "$dir/kscertctl.XXXXXX" 2>/dev/null) && break; done
+[ -n "$tmp" ] || {
+  echo 'no folder for temporary files: none of /dev/shm, /run and /tmp can be written' >&2
+  exit 1
+}
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 130' INT TERM HUP
+mkdir "$tmp/pub"
+collect | head -c "$limit"

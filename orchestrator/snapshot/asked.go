@@ -1,0 +1,268 @@
+package snapshot
+
+import (
+	"cmp"
+	"crypto/x509"
+	"encoding/json"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+)
+
+// loopback is the name under which an API server was asked for the certificate
+// with which it talks to itself, and the subject that it has (k8s.io/apiserver,
+// pkg/server/options, LoopbackClientServerNameOverride).
+const (
+	loopback        = "kube-apiserver-loopback"
+	loopbackSubject = "CN=apiserver-loopback-client"
+)
+
+// endpoint is the name under which the API endpoint of a node's kubelet was asked.
+const endpoint = "endpoint"
+
+// answer is what a port said, in one connection.
+type answer struct {
+	address   string
+	connected bool
+	chain     []*x509.Certificate
+	responses []response
+	// words are the client's own, empty when it had nothing to complain of.
+	words string
+}
+
+// response is one HTTP response.
+type response struct {
+	status int
+	body   string
+}
+
+// answered: the server spoke, be it to ask for a credential.
+func (r response) answered() bool { return r.status == 200 || r.status == 401 || r.status == 403 }
+
+func (r response) String() string {
+	return strings.TrimSpace("HTTP " + strconv.Itoa(r.status) + ": " + lastLine(r.body))
+}
+
+// statusLine begins a response. It need not begin a line: the one before may end
+// without.
+var statusLine = regexp.MustCompile(`HTTP/1\.[01] ([0-9]{3})[^\n]*\n`)
+
+// responses splits what was read from a connection into the responses.
+func responses(text string) []response {
+	var out []response
+	starts := statusLine.FindAllStringSubmatchIndex(text, -1)
+	for i, at := range starts {
+		end := len(text)
+		if i+1 < len(starts) {
+			end = starts[i+1][0]
+		}
+		status, _ := strconv.Atoi(text[at[2]:at[3]])
+		_, body, _ := strings.Cut("\n"+text[at[1]:end], "\n\n")
+		out = append(out, response{status: status, body: strings.TrimSpace(body)})
+	}
+	return out
+}
+
+// said separates the client's words, marked with "!", from what it read.
+func said(text []byte, exit string) (read, words string) {
+	var told []string
+	var b strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if word, ok := strings.CutPrefix(line, "!"); ok {
+			told = append(told, strings.TrimSpace(word))
+			continue
+		}
+		b.WriteString(line)
+	}
+	words = strings.Join(told[:min(3, len(told))], "\n")
+	if exit == "124" { // timeout(1)
+		words = cmp.Or(words, "no answer in time")
+	}
+	return b.String(), words
+}
+
+// readTLS: name exit address, with the certificates that were presented.
+func readTLS(n *reading, f []string, text []byte) error {
+	read, words := said(text, f[1])
+	a := answer{address: f[2], connected: strings.Contains(read, "CONNECTED"), words: words}
+	chain, err := certs.ParseChain([]byte(read))
+	if err == nil {
+		a.chain, a.connected = chain, true
+	}
+	a.words = cmp.Or(a.words, "no certificate was served")
+	n.tls[f[0]] = a
+	if f[0] == endpoint {
+		return nil
+	}
+	e := Endpoint{Name: f[0], Address: f[2]}
+	switch {
+	case a.chain == nil:
+		e.Error = a.words
+	case f[0] == loopback && !strings.HasPrefix(certs.Describe(chain[0]).Subject, loopbackSubject):
+		e.Error = "no certificate of its own is served to " + strings.TrimPrefix(loopbackSubject, "CN=")
+	default:
+		n.add(certs.Certificate{Path: f[2], Kind: certs.Kind(f[0]), Served: true}, chain)
+		e.Fingerprint = certs.Describe(chain[0]).Fingerprint
+	}
+	n.Endpoints = append(n.Endpoints, e)
+	return nil
+}
+
+// readHTTP: name exit address, with the responses.
+func readHTTP(n *reading, f []string, text []byte) error {
+	read, words := said(text, f[1])
+	n.http[f[0]] = answer{address: f[2], responses: responses(read), words: cmp.Or(words, "the connection ended without an answer")}
+	return nil
+}
+
+// readResolved: host, with lines that begin with an address.
+func readResolved(n *reading, f []string, text []byte) error {
+	n.resolved[f[0]] = []string{}
+	for line := range strings.Lines(string(text)) {
+		first, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if _, err := netip.ParseAddr(first); err == nil && !slices.Contains(n.resolved[f[0]], first) {
+			n.resolved[f[0]] = append(n.resolved[f[0]], first)
+		}
+	}
+	return nil
+}
+
+// conclude makes probes, etcd's account and the view of the cluster of what was
+// answered.
+func (n *reading) conclude() {
+	if n.Kubeadm != nil {
+		n.Kubeadm.Path = n.Facts["kubeadm-config"]
+	}
+	if a, ok := n.tls["kube-apiserver"]; ok {
+		p := n.probe("kube-apiserver", a)
+		if r, tried := n.Results["readyz"]; p.Failed == "" && tried && r.Status != 0 {
+			p.Failed, p.Error = StageAuth, lastLine(r.Output)
+		}
+		n.Probes = append(n.Probes, p)
+	}
+	if a, ok := n.tls[endpoint]; ok {
+		n.Probes = append(n.Probes, n.probe(endpoint, a))
+	}
+	n.Etcd = n.etcd()
+	n.View = view(n.Results)
+	if r, ok := n.Results["kubelet-version"]; ok && r.Status == 0 {
+		n.Facts["kubelet-version"] = strings.TrimPrefix(r.Output, "Kubernetes ")
+	}
+	delete(n.Results, "kubelet-version")
+	if words := strings.Fields(n.Facts["runtime"]); len(words) > 0 {
+		n.Facts["runtime"] = strings.TrimSpace(strings.ToLower(words[0]) + " " + version.FindString(n.Facts["runtime"]))
+	}
+}
+
+var version = regexp.MustCompile(`[0-9]+\.[0-9]+\.[0-9]+`)
+
+// probe tells how far the node came with an API endpoint, stage by stage.
+func (n *reading) probe(name string, a answer) Probe {
+	p := Probe{Endpoint: a.address}
+	host, _, err := net.SplitHostPort(a.address)
+	if _, notIP := netip.ParseAddr(host); err == nil && notIP == nil {
+		p.Addresses = []string{host}
+	}
+	addresses, looked := n.resolved[host]
+	p.Addresses = append(p.Addresses, addresses...)
+	if a.chain != nil {
+		c := certs.Describe(a.chain[0])
+		p.Fingerprint, p.SANs, p.NotAfter = c.Fingerprint, c.SANs, c.NotAfter
+	}
+	answers := append(slices.Clone(n.http[name].responses), response{}, response{})
+	unanswered := func(r response) string {
+		if r.status == 0 {
+			return n.http[name].words
+		}
+		return r.String()
+	}
+	switch {
+	case looked && len(addresses) == 0 && !a.connected:
+		p.Failed, p.Error = StageResolve, a.words
+	case !a.connected:
+		p.Failed, p.Error = StageTCP, a.words
+	case a.chain == nil:
+		p.Failed, p.Error = StageTLS, a.words
+	case !answers[0].answered():
+		p.Failed, p.Error = StageLivez, unanswered(answers[0])
+	case !answers[1].answered():
+		p.Failed, p.Error = StageReadyz, unanswered(answers[1])
+	}
+	return p
+}
+
+// etcd reads the member's answers to the requests of the collector, in their
+// order: /version, the member list and /health. Numbers come as text (etcd's
+// JSON gateway: 64 bits do not fit JavaScript's).
+func (n *reading) etcd() *Etcd {
+	port, asked := n.tls["etcd"]
+	if !asked {
+		return nil
+	}
+	a, asked := n.http["etcd"]
+	if !asked {
+		return &Etcd{Error: "not asked: its certificate or key is not where its settings say"}
+	}
+	answers := append(slices.Clone(a.responses), make([]response, 3)...)
+	var (
+		release struct {
+			Server string `json:"etcdserver"`
+		}
+		list struct {
+			Header struct {
+				MemberID uint64 `json:"member_id,string"`
+			} `json:"header"`
+			Members []struct {
+				ID         uint64   `json:"ID,string"`
+				Name       string   `json:"name"`
+				PeerURLs   []string `json:"peerURLs"`
+				ClientURLs []string `json:"clientURLs"`
+				Learner    bool     `json:"isLearner"`
+			} `json:"members"`
+		}
+		health struct {
+			Health string `json:"health"`
+			Reason string `json:"reason"`
+		}
+	)
+	answers[0].decode(&release)
+	answers[1].decode(&list)
+	answers[2].decode(&health)
+	e := &Etcd{Healthy: health.Health == "true", Version: release.Server}
+	if list.Header.MemberID != 0 {
+		e.MemberID = strconv.FormatUint(list.Header.MemberID, 16)
+	}
+	for _, m := range list.Members {
+		e.Members = append(e.Members, EtcdMember{
+			ID: strconv.FormatUint(m.ID, 16), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, Learner: m.Learner,
+		})
+	}
+	switch {
+	case e.Healthy:
+	case port.chain == nil:
+		e.Error = port.words
+	case answers[2].status != 0:
+		e.Error = cmp.Or(health.Reason, answers[2].String())
+	default:
+		e.Error = a.words
+	}
+	return e
+}
+
+// decode reads the JSON object of a response. What cannot be read stays empty,
+// and so is not known.
+func (r response) decode(into any) {
+	if at := strings.Index(r.body, "{"); at >= 0 && r.status != 0 {
+		_ = json.NewDecoder(strings.NewReader(r.body[at:])).Decode(into) //nolint:errcheck // see above
+	}
+}
+
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	return s[strings.LastIndex(s, "\n")+1:]
+}

@@ -1,0 +1,96 @@
+package snapshot
+
+import (
+	"cmp"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+)
+
+// folders maps each base to the fact that names its folder on the node.
+var folders = map[certs.Base]string{
+	certs.PKI:     "pki",
+	certs.Config:  "config-dir",
+	certs.Kubelet: "kubelet-dir",
+	certs.EtcdPKI: "etcd-dir",
+	certs.Home:    "home-dir",
+	certs.Calico:  "calico-dir",
+	certs.Cilium:  "cilium-dir",
+}
+
+// identify tells of each certificate what it is for, whose signature it bears and
+// whether its key is its own.
+func (n *reading) identify() {
+	var issuers []certs.Issuer
+	rows := make([]certs.Row, len(n.Certificates))
+	for i := range n.Certificates {
+		c := &n.Certificates[i]
+		if c.Served {
+			continue
+		}
+		row, keyFile := n.row(c.Path)
+		rows[i] = row
+		c.Kind = cmp.Or(row.Kind, certs.KindUnknown)
+		c.Key = n.keyState(*c, keyFile)
+		if row.Authority != "" {
+			issuers = append(issuers, certs.Issuer{Authority: row.Authority, Certificate: n.chains[i][0]})
+		}
+	}
+	for i := range n.Certificates {
+		// Two authorities may share a key: the one that the place demands counts.
+		mine := slices.Clone(issuers)
+		slices.SortStableFunc(mine, func(a, b certs.Issuer) int {
+			return rank(a.Authority == rows[i].Signer) - rank(b.Authority == rows[i].Signer)
+		})
+		n.Certificates[i].SignedBy = certs.Signer(n.chains[i][0], n.chains[i][1:], mine)
+	}
+}
+
+func rank(first bool) int {
+	if first {
+		return 0
+	}
+	return 1
+}
+
+// row finds the row of the table that a file is in the place of, and the path of
+// its key; a zero row where there is none.
+func (n *reading) row(file string) (row certs.Row, keyFile string) {
+	for _, row := range certs.Table() {
+		if row.Base == certs.Setting {
+			if n.Facts[row.Path] == file {
+				return row, cmp.Or(n.Facts[row.Key], file)
+			}
+			continue
+		}
+		dir := n.Facts[folders[row.Base]]
+		rel, below := strings.CutPrefix(file, dir+"/")
+		if ok, err := path.Match(row.Path, rel); dir == "" || !below || !ok || err != nil {
+			continue
+		}
+		if key := row.KeyFile(rel); key != "" {
+			return row, path.Join(dir, key)
+		}
+		return row, file
+	}
+	return certs.Row{}, ""
+}
+
+// keyState compares the certificate with what was found of its key.
+func (n *reading) keyState(c certs.Certificate, keyFile string) certs.KeyState {
+	sums := n.keys[keyFile]
+	switch {
+	case keyFile == "" || n.Facts["openssl"] == "":
+		return ""
+	case len(sums) == 0:
+		return certs.KeyMissing
+	case slices.Contains(sums, c.PublicKey):
+		return certs.KeyMatches
+	case slices.Contains(sums, "unreadable"):
+		return certs.KeyUnreadable
+	default:
+		return certs.KeyMismatch
+	}
+}

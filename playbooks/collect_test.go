@@ -1,0 +1,325 @@
+package playbooks_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// The promise that a private key never leaves its node, tried on the program
+// that reads them all: a key in every place where one may lie.
+func TestCollectorPrintsNoKey(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	root := filepath.Dir(n.conf)
+	pki, kubelet, other := n.conf+"/ssl", root+"/var/lib/kubelet/pki", root+"/elsewhere"
+	authorities := map[certs.Authority]testpki.Pair{}
+	for _, a := range []certs.Authority{certs.KubernetesCA, certs.FrontProxyCA, certs.EtcdCA, certs.EtcdHostCA} {
+		authorities[a] = testpki.Authority(t, string(a))
+	}
+	ca := authorities[certs.KubernetesCA]
+	var secrets []testpki.Pair
+	issue := func(by testpki.Pair, name string) testpki.Pair {
+		p := by.Issue(t, testpki.Leaf{CommonName: name, IPs: []string{"10.0.0.1"}})
+		secrets = append(secrets, p)
+		return p
+	}
+
+	// Every kind of certificate in its place, with its key; and what must be said of it.
+	type judgement struct {
+		signedBy certs.Authority
+		key      certs.KeyState
+	}
+	want := map[certs.Kind]judgement{}
+	folders := map[certs.Base]string{
+		certs.PKI: pki, certs.Config: n.conf, certs.Kubelet: kubelet, certs.EtcdPKI: n.etcd,
+		certs.Home: root + "/root/.kube", certs.Calico: root + "/etc/calico/certs", certs.Cilium: root + "/etc/cilium/certs",
+	}
+	for _, row := range certs.Table() {
+		dir, ok := folders[row.Base]
+		if !ok {
+			continue // only settings name it: below
+		}
+		rel := strings.ReplaceAll(row.Path, "*", "cp1")
+		key := row.KeyFile(rel)
+		p, ok := authorities[row.Authority]
+		switch {
+		case ok:
+			secrets = append(secrets, p)
+		case row.Signer == certs.SelfSigned:
+			p = testpki.Authority(t, "itself")
+			secrets = append(secrets, p)
+		default:
+			p = issue(authorities[row.Signer], string(row.Kind))
+		}
+		want[row.Kind] = judgement{row.Signer, certs.KeyMatches}
+		switch {
+		case row.Base == certs.Config || row.Base == certs.Home:
+			text := kubeconfig(ca, p, "token: c4n4ry.t0ken")
+			if row.Kind == certs.KindKubeletConf { // nobody is there
+				text = bytes.Replace(text, []byte("10.0.0.1:6443"), []byte("127.0.0.2:1"), 1)
+			}
+			n.write(dir+"/"+rel, text, 0o600)
+		case key == rel: // both in one file, either way round
+			n.write(dir+"/"+rel, slices.Concat(p.Key, p.Certificate, p.Key), 0o600)
+		case key == "":
+			n.write(dir+"/"+rel, p.Certificate, 0o644)
+			want[row.Kind] = judgement{row.Signer, certs.KeyMissing}
+		default:
+			n.write(dir+"/"+rel, p.Certificate, 0o644)
+			n.write(dir+"/"+key, p.Key, 0o600)
+		}
+	}
+
+	// What is not as it should be.
+	both := issue(ca, "both")
+	n.write(pki+"/apiserver.crt", slices.Concat(both.Key, both.Certificate, both.Key), 0o600)
+	n.write(pki+"/apiserver.key", issue(ca, "another").Key, 0o600)
+	want[certs.KindAPIServer] = judgement{certs.KubernetesCA, certs.KeyMismatch}
+	n.write(n.etcd+"/admin-cp1-key.pem", []byte("-----BEGIN PRIVATE KEY-----\nc4n4ry\n-----END PRIVATE KEY-----\n"), 0o600)
+	want[certs.KindEtcdAdmin] = judgement{certs.EtcdHostCA, certs.KeyUnreadable}
+	n.ok(os.Remove(pki + "/apiserver-kubelet-client.key"))
+	want["apiserver-kubelet-client"] = judgement{certs.KubernetesCA, certs.KeyMissing}
+	n.write(pki+"/etcd/server.crt", issue(ca, "of another authority").Certificate, 0o644)
+	want[certs.KindEtcdServer] = judgement{certs.KubernetesCA, certs.KeyMismatch}
+	n.write(pki+"/etcd/peer.crt", testpki.Authority(t, string(certs.EtcdCA)).Issue(t, testpki.Leaf{CommonName: "of a namesake"}).Certificate, 0o644)
+	want["etcd-peer"] = judgement{"", certs.KeyMismatch}
+	unreadable := map[string]string{}
+	const none = "no PEM certificate block"
+	n.write(pki+"/front-proxy-client.crt", issue(ca, "misplaced").Key, 0o600)
+	unreadable[pki+"/front-proxy-client.crt"] = none
+	delete(want, "front-proxy-client")
+	odd := issue(ca, "odd")
+	for name, text := range map[string][]byte{
+		"joined.crt":   slices.Concat(bytes.TrimSpace(odd.Certificate), odd.Key), // no line between
+		"cut.crt":      slices.Concat(odd.Certificate[:len(odd.Certificate)/2], []byte("\n"), odd.Key),
+		"one-line.crt": []byte(strings.ReplaceAll(string(odd.Certificate)+string(odd.Key), "\n", " ")),
+	} {
+		n.write(pki+"/"+name, text, 0o600)
+		unreadable[pki+"/"+name] = none
+	}
+	n.ok(os.Symlink(kubelet+"/gone", kubelet+"/link.crt"))
+	unreadable[kubelet+"/link.crt"] = "a link to nothing"
+	n.ok(os.Mkdir(n.conf+"/folder.conf", 0o700)) // as a runtime makes where a file to mount is missing
+	unreadable[n.conf+"/folder.conf"] = "not a file"
+
+	// Files that only settings name.
+	pair := func(k certs.Kind, crt, key string) {
+		p := issue(ca, string(k))
+		n.write(other+"/"+crt, p.Certificate, 0o644)
+		n.write(other+"/"+key, p.Key, 0o600)
+		want[k] = judgement{certs.KubernetesCA, certs.KeyMatches}
+	}
+	pair("etcd-other-client", "client.pem", "client.key")
+	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("    - --etcd-certfile="+other+"/client.pem\n    - --etcd-keyfile="+other+"/client.key\n    - --secure-port=1\n    - --service-account-issuer=c4n4ry\n"), 0o600)
+	pair("kubelet-serving-file", "serving.crt", "serving.key")
+	n.write(other+"/kubelet.yaml", []byte("tlsCertFile: \""+other+"/serving.crt\"\ntlsPrivateKeyFile: "+other+"/serving.key\nport: 1\nstaticPodURLHeader: c4n4ry\n"), 0o600)
+	n.write(n.conf+"/kubelet.env", []byte("KUBELET_ARGS=\"--config="+other+"/kubelet.yaml --node-ip=::1\"\nSECRET=c4n4ry\n"), 0o600)
+	n.write(other+"/vip.conf", kubeconfig(ca, issue(ca, "vip"), "token: c4n4ry.t0ken"), 0o600)
+	n.write(n.conf+"/manifests/kube-vip.yml", []byte("  - hostPath:\n      path: "+other+"/vip.conf\n"), 0o600)
+	want["kube-vip-kubeconfig"] = judgement{certs.KubernetesCA, certs.KeyMatches}
+	n.write(root+"/etc/etcd.env", []byte("ETCD_LISTEN_CLIENT_URLS=https://10.0.0.1:1,https://127.0.0.1:1\nETCD_LISTEN_PEER_URLS=https://[::1]:1\nETCD_INITIAL_CLUSTER_TOKEN=c4n4ry\nETCD_ROOT_PASSWORD=c4n4ry\n"), 0o600)
+
+	// Secrets that belong to no certificate.
+	n.write(pki+"/sa.key", issue(ca, "sa").Key, 0o600)
+	n.write(pki+"/sa.pub", []byte("public"), 0o600)
+	n.write(pki+"/secrets_encryption.yaml", []byte("secret: c4n4ry.encryption\n"), 0o600)
+	n.write(n.conf+"/kubeadm-config.yaml", []byte(`apiVersion: kubeadm.k8s.io/v1beta4
+kind: InitConfiguration
+bootstrapTokens:
+- token: "c4n4ry.t0ken"
+certificateKey: c4n4ry.certkey
+---
+kind: ClusterConfiguration
+kubernetesVersion: v1.34.4
+controlPlaneEndpoint: "10.0.0.1:6443"
+certificatesDir: `+pki+`
+etcd:
+  external:
+    endpoints:
+    - https://10.0.0.1:2379
+    keyFile: /c4n4ry
+apiServer:
+  extraArgs:
+  - name: c4n4ry
+  certSANs:
+  - "kubernetes"
+  - 10.0.0.1
+controllerManager:
+  extraArgs:
+  - c4n4ry
+`), 0o600)
+
+	out, errs, err := n.sh(role(t, "inspect/files/collect.sh"))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, errs)
+	}
+	canaries := []string{"PRIVATE KEY", "c4n4ry"}
+	for _, p := range secrets {
+		canaries = append(canaries, base64.StdEncoding.EncodeToString(p.Key))
+		for line := range strings.Lines(string(p.Key)) {
+			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "-----") && len(line) > 8 {
+				canaries = append(canaries, line)
+			}
+		}
+	}
+	for _, c := range canaries {
+		if strings.Contains(out+errs, c) {
+			t.Errorf("%q of a secret is printed", c)
+		}
+	}
+
+	got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for k, j := range want {
+		if c, ok := got.Certificate(k); !ok {
+			t.Errorf("the certificate of kind %s was not brought", k)
+		} else if c.SignedBy != j.signedBy || c.Key != j.key || c.File == nil {
+			t.Errorf("%s is signed by %q and its key %q, want %q and %q", c.Path, c.SignedBy, c.Key, j.signedBy, j.key)
+		}
+	}
+	for _, file := range []string{pki + "/ca.key", pki + "/sa.key", pki + "/secrets_encryption.yaml", n.etcd + "/ca-key.pem"} {
+		if len(got.Digests[file]) != 64 {
+			t.Errorf("digest of %s is %q", file, got.Digests[file])
+		}
+	}
+	reasons := map[string]string{}
+	for _, u := range got.Unreadable {
+		reasons[u.Path] = u.Reason
+	}
+	if !maps.Equal(reasons, unreadable) {
+		t.Errorf("unreadable: %v, want %v", reasons, unreadable)
+	}
+	if got.Facts["manifest"] != "present" || got.Facts["kubeadm-config"] == "" || got.Facts["pki-real"] != pki || time.Since(got.Clock).Abs() > time.Minute {
+		t.Errorf("facts: %v, clock %s", got.Facts, got.Clock)
+	}
+	if k := got.Kubeadm; k == nil || k.CertificatesDir != pki || !slices.Equal(k.CertSANs, []string{"kubernetes", "10.0.0.1"}) || !slices.Equal(k.EtcdEndpoints, []string{"https://10.0.0.1:2379"}) {
+		t.Errorf("kubeadm's configuration: %+v", k)
+	}
+	if k := got.Kubeconfigs[0]; k.Server != "https://10.0.0.1:6443" || k.CAFingerprint == "" || k.CANotAfter.IsZero() {
+		t.Errorf("kubeconfig: %+v", k)
+	}
+	for name, address := range map[string]string{"kube-apiserver": "127.0.0.1:1", "etcd": "127.0.0.1:1", "etcd-peer": "[::1]:1", "kubelet": "[::1]:1"} {
+		if e, _ := got.Endpoint(name); e.Address != address {
+			t.Errorf("%s was asked at %q, want %q", name, e.Address, address)
+		}
+	}
+	if len(got.Probes) != 2 || got.Probes[1].Endpoint != "127.0.0.2:1" {
+		t.Errorf("probes: %+v", got.Probes)
+	}
+	if p := got.Probes[0]; p.Failed != snapshot.StageTCP || !strings.Contains(strings.ToLower(p.Error), "refused") {
+		t.Errorf("probe: %+v", p)
+	}
+}
+
+// A certificate and its key are one file under two names where pki is a link.
+func TestCollectorFollowsLinks(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	ca := testpki.Authority(t, "kubernetes")
+	n.write(n.conf+"/ssl/ca.crt", ca.Certificate, 0o644)
+	n.write(n.conf+"/ssl/ca.key", ca.Key, 0o600)
+	n.ok(os.Symlink("ssl", n.conf+"/pki"))
+	n.write(n.conf+"/kubeadm-config.yaml", []byte("certificatesDir: "+n.conf+"/pki\n"), 0o600)
+	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("    - --client-ca-file="+n.conf+"/ssl/ca.crt\n    - --secure-port=1\n"), 0o600)
+	out, errs, err := n.sh(role(t, "inspect/files/collect.sh"))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, errs)
+	}
+	got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	files := 0
+	for _, c := range got.Certificates {
+		if !c.Served {
+			files++
+		}
+	}
+	if c, _ := got.Certificate(certs.KindCA); files != 1 || c.Path != n.conf+"/pki/ca.crt" || c.Key != certs.KeyMatches {
+		t.Errorf("%d files, %+v", files, c)
+	}
+	if got.Facts["pki-real"] != n.conf+"/ssl" || got.Digests[n.conf+"/ssl/ca.key"] == "" {
+		t.Errorf("facts: %v, digests: %v", got.Facts, got.Digests)
+	}
+}
+
+// However much there is on a node, no more than 4 MiB come back, without an end.
+func TestCollectorIsCutOff(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	line := strings.Repeat("A", 64) + "\n"
+	n.write(n.conf+"/ssl/ca.crt", []byte("-----BEGIN CERTIFICATE-----\n"+strings.Repeat(line, 100_000)+"-----END CERTIFICATE-----\n"), 0o644)
+	out, _, err := n.sh(role(t, "inspect/files/collect.sh"))
+	if err != nil || len(out) != 4<<20 {
+		t.Errorf("%d bytes, %v", len(out), err)
+	}
+	if _, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out)); !errors.Is(err, snapshot.ErrTruncated) {
+		t.Errorf("%v", err)
+	}
+}
+
+// An API server that answers is asked for the whole cluster.
+func TestCollectorAsksTheAPIServer(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.write(n.bin+"/kubectl", []byte(`#!/bin/sh
+case $* in
+*readyz*) echo 'readyz check passed' ;;
+*'get nodes'*) printf 'cp1\tTrue\nw1\tFalse\n' ;;
+*kube-node-lease*) printf 'cp1\t2026-03-01T12:00:00.000000Z\n' ;;
+*'get leases kube-controller-manager'*) printf 'kube-scheduler\t2026-03-01T12:00:00.000000Z\n' ;;
+*'get pods'*) printf 'kube-apiserver\tcp1\tTrue\n' ;;
+*) echo "unexpected: $*"; exit 1 ;;
+esac
+`), 0o755)
+	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("    - --advertise-address=127.0.0.1\n    - --secure-port=1\n"), 0o600)
+	out, errs, err := n.sh(role(t, "inspect/files/collect.sh"))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, errs)
+	}
+	got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
+	if err != nil || got.View == nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if got.View.Nodes["w1"] != "False" || len(got.View.NodeLeases) != 1 || len(got.View.ComponentLeases) != 1 || len(got.View.StaticPods) != 1 {
+		t.Errorf("view: %+v", got.View)
+	}
+	if e, _ := got.Endpoint("kube-apiserver"); e.Address != "127.0.0.1:1" || !strings.Contains(strings.ToLower(e.Error), "refused") {
+		t.Errorf("endpoint: %+v", e)
+	}
+	if got.Facts["manifest"] != "present" {
+		t.Errorf("facts: %v", got.Facts)
+	}
+}
+
+func kubeconfig(ca, p testpki.Pair, more string) []byte {
+	b64 := base64.StdEncoding.EncodeToString
+	return []byte(`apiVersion: v1
+kind: Config
+clusters:
+- cluster:
+    certificate-authority-data: ` + b64(ca.Certificate) + `
+    server: https://10.0.0.1:6443
+  name: kubernetes
+users:
+- name: someone
+  user:
+    client-certificate-data: ` + b64(p.Certificate) + `
+    client-key-data: ` + b64(p.Key) + `
+    ` + more + "\n")
+}
