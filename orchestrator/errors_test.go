@@ -205,6 +205,7 @@ func TestFailureKind(t *testing.T) {
 		{"failed", "doas: Operation not permitted", snapshot.Privilege},
 		{"failed", "Missing sudo password", snapshot.Privilege},
 		{"failed", "Incorrect become password", snapshot.Privilege},
+		{"failed", "Timeout (12s) waiting for privilege escalation prompt: ", snapshot.Unreachable},
 		{"failed", "sh: 1: awk: not found", snapshot.Failed},
 		{"failed", "", snapshot.Failed},
 	} {

@@ -197,6 +197,11 @@ func failureKind(f ansible.Event) snapshot.FailureKind {
 		return snapshot.Unreachable
 	}
 	text := strings.ToLower(failureText(f))
+	// Over a connection that is still open, a node that does not answer any more
+	// is one from which no word of sudo arrives.
+	if strings.Contains(text, "waiting for privilege escalation prompt") {
+		return snapshot.Unreachable
+	}
 	for _, sign := range []string{"sudo", "su:", "doas", "become", "password is required", "not permitted"} {
 		if strings.Contains(text, sign) {
 			return snapshot.Privilege

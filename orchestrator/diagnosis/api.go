@@ -297,7 +297,8 @@ func (d *Diagnosis) judgeView(s snapshot.Snapshot) {
 		return
 	}
 	for _, n := range s.Nodes {
-		if !n.Is(cluster.ControlPlane) && !n.Is(cluster.Worker) {
+		// An API server that named no node at all was asked in vain.
+		if len(v.Nodes) == 0 || !n.Is(cluster.ControlPlane) && !n.Is(cluster.Worker) {
 			continue
 		}
 		switch ready, known := v.Nodes[n.KubernetesName]; {

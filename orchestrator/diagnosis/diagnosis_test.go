@@ -311,6 +311,11 @@ func situations() []situation {
 			reasons: []diagnosis.Reason{diagnosis.NodeNotRegistered},
 		},
 		{
+			name: "an API server that was asked for its nodes and did not say", of: single,
+			edits: []tc.Edit{tc.View(func(v *snapshot.View) { clear(v.Nodes) })},
+			route: diagnosis.None, verdict: "healthy",
+		},
+		{
 			name: "a kubelet that is down with fresh certificates", of: single,
 			edits: []tc.Edit{tc.On("w1", tc.CrashLoop())},
 			route: diagnosis.Refuse, verdict: "the kubelet does not run (w1, kubelet.service)",
