@@ -68,20 +68,32 @@ var consequences = map[Reason]causes{
 // explain marks each finding that another one brought about with that one's
 // reason: of several the one that stands highest in the table.
 func (d *Diagnosis) explain() {
+	found := map[string][]Reason{} // by node; "" for anywhere
+	for _, f := range d.Findings {
+		for _, node := range slices.Compact([]string{f.Node, ""}) {
+			if !slices.Contains(found[node], f.Reason) {
+				found[node] = append(found[node], f.Reason)
+			}
+		}
+	}
 	for i := range d.Findings {
 		f := &d.Findings[i]
 		if f.Because != "" {
 			continue
 		}
 		may := consequences[f.Reason]
-		for _, cause := range d.Findings {
-			here := slices.Contains(may.node, cause.Reason) && cause.Node == f.Node
-			if !here && !slices.Contains(may.anywhere, cause.Reason) {
-				continue
-			}
-			if f.Because == "" || ranks[cause.Reason] < ranks[f.Because] {
-				f.Because = cause.Reason
-			}
+		f.Because = highest(f.Because, found[f.Node], may.node)
+		f.Because = highest(f.Because, found[""], may.anywhere)
+	}
+}
+
+// highest returns that of the reasons that are both found and possible, or the
+// one given, which stands highest in the table.
+func highest(r Reason, found, possible []Reason) Reason {
+	for _, cause := range possible {
+		if slices.Contains(found, cause) && (r == "" || ranks[cause] < ranks[r]) {
+			r = cause
 		}
 	}
+	return r
 }

@@ -27,8 +27,6 @@ type fault struct {
 	follow map[diagnosis.Reason]diagnosis.Reason
 }
 
-const kubeletConf = "/etc/kubernetes/kubelet.conf"
-
 // Edits that several rows share.
 var (
 	notReady = func(node string) tc.Edit {

@@ -2,7 +2,6 @@ package diagnosis
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -136,9 +135,10 @@ func ownCertificate(n snapshot.Node, kind certs.Kind) (certs.Certificate, bool) 
 // use is one way in which an API server is asked.
 type use struct {
 	host string
+	// of is the node whose API server is meant; empty for all of them.
+	of string
 	// by is who asks so: a kubeconfig or a node.
-	by   string
-	node string
+	by string
 }
 
 // judgeNames: the API server's certificate has every name by which it is asked.
@@ -151,7 +151,7 @@ func (d *Diagnosis) judgeNames(s snapshot.Snapshot) {
 		}
 		var told []string
 		for _, u := range uses {
-			if u.means(s, n) && !covers(c.SANs, u.host) && !slices.Contains(told, u.host) {
+			if (u.of == "" || u.of == n.Name) && !covers(c.SANs, u.host) && !slices.Contains(told, u.host) {
 				told = append(told, u.host)
 				d.find(SANMissing, n.Name, u.host, fmt.Sprintf("%s is for %s; %s asks for %s", c.Path, strings.Join(c.SANs, ", "), u.by, u.host))
 			}
@@ -168,8 +168,8 @@ func (d *Diagnosis) judgeNames(s snapshot.Snapshot) {
 }
 
 // usesOf lists by which names API servers are asked: in kubeconfigs, and by the
-// inspection itself. A name behind which nobody presented a certificate leads to
-// no API server.
+// inspection itself, each once. A name behind which nobody presented a
+// certificate leads to no API server.
 func usesOf(s snapshot.Snapshot) []use {
 	var out []use
 	for _, n := range s.Nodes {
@@ -179,35 +179,39 @@ func usesOf(s snapshot.Snapshot) []use {
 				dead = append(dead, hostOf(p.Endpoint))
 			}
 		}
+		note := func(host, by string) {
+			known := slices.ContainsFunc(out, func(u use) bool { return u.host == host && (u.of == n.Name || !isLoopback(host)) })
+			if host != "" && !known && !slices.Contains(dead, host) {
+				out = append(out, use{host: host, of: meant(s, n, host), by: by})
+			}
+		}
 		for _, k := range n.Kubeconfigs {
-			if server, err := url.Parse(k.Server); err == nil && server.Hostname() != "" && !slices.Contains(dead, server.Hostname()) && !strings.HasPrefix(k.Path, "/root/") {
-				out = append(out, use{server.Hostname(), k.Path + " on " + n.Name, n.Name})
+			if server, err := url.Parse(k.Server); err == nil && !strings.HasPrefix(k.Path, "/root/") {
+				note(server.Hostname(), k.Path+" on "+n.Name)
 			}
 		}
 		for _, p := range n.Probes {
-			if host := hostOf(p.Endpoint); host != "" && !slices.Contains(dead, host) {
-				out = append(out, use{host, n.Name, n.Name})
-			}
+			note(hostOf(p.Endpoint), n.Name)
 		}
-		if e, ok := n.Endpoint(apiServer); ok {
-			if host := hostOf(e.Address); host != "" && !isLoopback(host) {
-				out = append(out, use{host, n.Name, n.Name})
-			}
+		if e, ok := n.Endpoint(apiServer); ok && !isLoopback(hostOf(e.Address)) {
+			note(hostOf(e.Address), n.Name)
 		}
 	}
 	return out
 }
 
-// means reports whether the use leads to the API server of this node: to itself
-// on a control plane's own loopback, to all through a load balancer.
-func (u use) means(s snapshot.Snapshot, n snapshot.Node) bool {
-	if owner, ok := ownerOf(s, u.host); ok {
-		return owner.Name == n.Name
+// meant is the node whose API server answers when a node asks for a host: its
+// owner, or a control plane itself on its loopback; empty for any of them, behind
+// a load balancer or a worker's proxy.
+func meant(s snapshot.Snapshot, asker snapshot.Node, host string) string {
+	if isLoopback(host) {
+		if asker.Is(cluster.ControlPlane) {
+			return asker.Name
+		}
+		return ""
 	}
-	if asker, _ := s.Node(u.node); isLoopback(u.host) && asker.Is(cluster.ControlPlane) {
-		return asker.Name == n.Name
-	}
-	return true
+	owner, _ := ownerOf(s, host)
+	return owner.Name
 }
 
 // ownerOf returns the node that has this address or name as its own.
@@ -223,12 +227,13 @@ func ownerOf(s snapshot.Snapshot, host string) (snapshot.Node, bool) {
 	return snapshot.Node{}, false
 }
 
+// hostOf is the host of a "host:port", without the brackets of IPv6.
 func hostOf(endpoint string) string {
-	host, _, err := net.SplitHostPort(endpoint)
+	u, err := url.Parse("//" + endpoint)
 	if err != nil {
 		return ""
 	}
-	return host
+	return u.Hostname()
 }
 
 func isLoopback(host string) bool {

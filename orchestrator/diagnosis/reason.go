@@ -76,7 +76,7 @@ const (
 	KubeletServingExpired  Reason = "kubelet-serving-certificate-expired"
 
 	ServedCertificateStale     Reason = "served-certificate-stale"
-	CredentialStale            Reason = "credential-stale"
+	CredentialStale            Reason = "credential-stale" //nolint:gosec // a code, no credential
 	LoopbackCertificateExpired Reason = "loopback-certificate-expired"
 	SANMissing                 Reason = "san-missing"
 
