@@ -69,7 +69,7 @@ func (d *Diagnosis) judgeSignatures(s snapshot.Snapshot) {
 			if !row.CA || !ok || row.Copy {
 				continue
 			}
-			leaves := signedLeaves(n, row.Kind)
+			leaves := signedLeaves(n, row.Authority)
 			d.judgeLifetime(n, ca, leaves)
 			if row.Kind == certs.KindCA && clusterCA.Fingerprint != "" && ca.Fingerprint != clusterCA.Fingerprint {
 				d.find(UnknownAuthority, n.Name, ca.Path, fmt.Sprintf("%s (%s) is not the cluster's authority (%s)", ca.Path, short(ca.Fingerprint), short(clusterCA.Fingerprint)))
@@ -90,7 +90,7 @@ func clusterCA(s snapshot.Snapshot) certs.Certificate {
 	count := map[string]int{}
 	for _, n := range s.With(cluster.ControlPlane) {
 		c, ok := n.Certificate(certs.KindCA)
-		if !ok || signedNothing(n, signedLeaves(n, certs.KindCA), certs.KubernetesCA) {
+		if !ok || signedNothing(n, signedLeaves(n, certs.KubernetesCA), certs.KubernetesCA) {
 			continue
 		}
 		if count[c.Fingerprint]++; count[c.Fingerprint] > count[usual.Fingerprint] {
@@ -111,21 +111,13 @@ func signedNothing(n snapshot.Node, leaves []certs.Certificate, by certs.Authori
 	return verified(n) && len(leaves) > 1 && !slices.ContainsFunc(leaves, func(c certs.Certificate) bool { return c.SignedBy == by })
 }
 
-// signers maps the kind of an authority's certificate to the authority.
-var signers = map[certs.Kind]certs.Authority{
-	certs.KindCA:           certs.KubernetesCA,
-	certs.KindFrontProxyCA: certs.FrontProxyCA,
-	certs.KindEtcdCA:       certs.EtcdCA,
-	certs.KindEtcdHostCA:   certs.EtcdHostCA,
-}
-
 // signedLeaves are the node's certificates on disk that an authority must have
 // signed. What a kubelet lets be approved may come from a signer of its own.
-func signedLeaves(n snapshot.Node, ca certs.Kind) []certs.Certificate {
+func signedLeaves(n snapshot.Node, ca certs.Authority) []certs.Certificate {
 	var out []certs.Certificate
 	for _, c := range n.Certificates {
 		row, known := certs.Lookup(c.Kind)
-		if known && !c.Served && !row.CA && !row.Copy && !row.Approved && row.Signer == signers[ca] && signers[ca] != "" {
+		if known && !c.Served && !row.CA && !row.Copy && !row.Approved && row.Signer == ca {
 			out = append(out, c)
 		}
 	}
@@ -169,8 +161,9 @@ func (d *Diagnosis) judgeLeaves(n snapshot.Node, ca certs.Certificate, leaves []
 func alsoKnownAs(n snapshot.Node, ca certs.Certificate) []certs.Authority {
 	var out []certs.Authority
 	for _, c := range n.Certificates {
-		if name := signers[c.Kind]; name != "" && !c.Served && (c.Fingerprint == ca.Fingerprint || (c.PublicKey != "" && c.PublicKey == ca.PublicKey)) {
-			out = append(out, name)
+		row, _ := certs.Lookup(c.Kind)
+		if row.Authority != "" && !c.Served && (c.Fingerprint == ca.Fingerprint || (c.PublicKey != "" && c.PublicKey == ca.PublicKey)) {
+			out = append(out, row.Authority)
 		}
 	}
 	return out
