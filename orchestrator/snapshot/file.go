@@ -55,21 +55,18 @@ func Load(path string) (Snapshot, error) {
 	if err != nil {
 		return fail("name a file that can be read", err)
 	}
-	s, err := decode(data)
-	if err != nil {
-		var reason *FileError
-		if errors.As(err, &reason) {
-			reason.Path = path
-		}
-		return Snapshot{}, err
+	s, wrong := decode(data)
+	if wrong != nil {
+		wrong.Path = path
+		return Snapshot{}, wrong
 	}
 	return s, nil
 }
 
 // decode reads the JSON form of a snapshot and checks that it is one; the error
-// is a *FileError without a path.
-func decode(data []byte) (Snapshot, error) {
-	wrong := func(next, format string, args ...any) (Snapshot, error) {
+// lacks a path.
+func decode(data []byte) (Snapshot, *FileError) {
+	wrong := func(next, format string, args ...any) (Snapshot, *FileError) {
 		return Snapshot{}, &FileError{Detail: fmt.Sprintf(format, args...), Next: next}
 	}
 	if len(data) > maxFile {

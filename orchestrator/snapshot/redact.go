@@ -59,7 +59,7 @@ func Redact(s Snapshot) Snapshot {
 		}
 		return text
 	}
-	out, _ := (rewriter{text: scrub, names: names()}).copy(reflect.ValueOf(s), true).Interface().(Snapshot)
+	out, _ := reflect.TypeAssert[Snapshot](rewriter{text: scrub, names: names()}.copy(reflect.ValueOf(s), true))
 	return out
 }
 
