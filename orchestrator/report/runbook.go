@@ -467,17 +467,23 @@ func stop(n snapshot.Node, component string) script {
 	if _, unit := n.Units[component]; unit {
 		return script{"systemctl restart --no-block " + component}
 	}
-	list := "crictl ps --quiet --no-trunc --state Running --label io.kubernetes.pod.namespace=kube-system --label io.kubernetes.container.name=" + component
-	end := "crictl stop --timeout 3"
-	if strings.HasPrefix(n.Facts["runtime"], "Docker") {
-		list = "docker ps --quiet --no-trunc --filter status=running --filter label=io.kubernetes.container.name=" + component
-		end = "docker stop --time 3"
-	}
+	list, end := containers(n, component)
 	var s script
 	s.add("for id in $(%s); do", list)
 	s.add("  %s \"$id\" || true # it may have ended by itself", end)
 	s.add("done")
 	return s
+}
+
+// containers are the commands that list a component's running containers and that
+// end one.
+func containers(n snapshot.Node, component string) (list, end string) {
+	if strings.HasPrefix(n.Facts["runtime"], "Docker") {
+		return "docker ps --quiet --no-trunc --filter status=running --filter label=io.kubernetes.container.name=" + component,
+			"docker stop --time 3"
+	}
+	return "crictl ps --quiet --no-trunc --state Running --label io.kubernetes.pod.namespace=kube-system --label io.kubernetes.container.name=" + component,
+		"crictl stop --timeout 3"
 }
 
 // restart has the components of a control plane take up what is new, the API
@@ -505,6 +511,12 @@ func (b *book) restart(n snapshot.Node) script {
 		if component.name == apiServer {
 			s.add("timeout 300 sh -c %s", quote("until "+kubectl(n)+" --request-timeout=5s get --raw /readyz; do sleep 2; done"))
 		}
+	}
+	// The longer the API server was away, the longer the kubelet waits before it
+	// starts them once more.
+	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
+		list, _ := containers(n, component)
+		s.add("timeout 600 sh -c %s", quote("until "+list+" | grep .; do sleep 2; done"))
 	}
 	return s
 }
