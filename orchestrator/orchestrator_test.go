@@ -45,7 +45,7 @@ func fakeNode(t *testing.T, left time.Duration) string {
 @@FACT manifest present
 @@RESULT readyz 0
 @@RESULT nodes 0
-|cp1	True
+|cp1	True	v1.34.4	containerd://1.7.27
 `, time.Now().Unix())
 	for _, row := range certs.Table() {
 		var pair testpki.Pair

@@ -280,7 +280,7 @@ func TestCollectorAsksTheAPIServer(t *testing.T) {
 	n.write(n.bin+"/kubectl", []byte(`#!/bin/sh
 case $* in
 *readyz*) echo 'readyz check passed' ;;
-*'get nodes'*) printf 'cp1\tTrue\nw1\tFalse\n' ;;
+*'get nodes'*) printf 'cp1\tTrue\tv1\tcontainerd://2\nw1\tFalse\t\t\n' ;;
 *kube-node-lease*) printf 'cp1\t2026-03-01T12:00:00.000000Z\n' ;;
 *'get leases kube-controller-manager'*) printf 'kube-scheduler\t2026-03-01T12:00:00.000000Z\n' ;;
 *'get pods'*) printf 'kube-apiserver\tcp1\tTrue\n' ;;

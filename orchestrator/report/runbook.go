@@ -478,7 +478,7 @@ func stop(n snapshot.Node, component string) script {
 // containers are the commands that list a component's running containers and that
 // end one.
 func containers(n snapshot.Node, component string) (list, end string) {
-	if strings.HasPrefix(n.Facts["runtime"], "Docker") {
+	if n.Facts["runtime"] == "docker" {
 		return "docker ps --quiet --no-trunc --filter status=running --filter label=io.kubernetes.container.name=" + component,
 			"docker stop --time 3"
 	}
@@ -509,7 +509,7 @@ func (b *book) restart(n snapshot.Node) script {
 			s = append(s, stop(n, component.name)...)
 		}
 		if component.name == apiServer {
-			s.add("timeout 300 sh -c %s", quote("until "+kubectl(n)+" --request-timeout=5s get --raw /readyz; do sleep 2; done"))
+			s.add("timeout 600 sh -c %s", quote("until "+kubectl(n)+" --request-timeout=5s get --raw /readyz; do sleep 2; done"))
 		}
 	}
 	// The longer the API server was away, the longer the kubelet waits before it

@@ -150,16 +150,15 @@ func (n *reading) conclude() {
 	}
 	n.Etcd = n.etcd()
 	n.View = view(n.Results)
-	if r, ok := n.Results["kubelet-version"]; ok && r.Status == 0 {
-		n.Facts["kubelet-version"] = strings.TrimPrefix(r.Output, "Kubernetes ")
-	}
-	delete(n.Results, "kubelet-version")
-	if words := strings.Fields(n.Facts["runtime"]); len(words) > 0 {
-		n.Facts["runtime"] = strings.TrimSpace(strings.ToLower(words[0]) + " " + version.FindString(n.Facts["runtime"]))
+	for _, name := range []string{"kubelet-version", "runtime-version"} {
+		if v := version.FindString(n.Results[name].Output); v != "" {
+			n.Facts[name] = v
+		}
+		delete(n.Results, name)
 	}
 }
 
-var version = regexp.MustCompile(`[0-9]+\.[0-9]+\.[0-9]+`)
+var version = regexp.MustCompile(`v?[0-9]+\.[0-9]+\.[0-9]+`)
 
 // probe tells how far the node came with an API endpoint, stage by stage.
 func (n *reading) probe(name string, a answer) Probe {

@@ -334,11 +334,13 @@ func view(results map[string]Result) *View {
 	}
 	v := &View{
 		Nodes:           map[string]string{},
+		Versions:        map[string]NodeVersions{},
 		NodeLeases:      leases(results["node-leases"]),
 		ComponentLeases: leases(results["component-leases"]),
 	}
-	for _, f := range table(results["nodes"], 2) {
+	for _, f := range table(results["nodes"], 4) {
 		v.Nodes[f[0]] = f[1]
+		v.Versions[f[0]] = NodeVersions{Kubelet: f[2], Runtime: f[3]}
 	}
 	for _, f := range table(results["static-pods"], 3) {
 		v.StaticPods = append(v.StaticPods, StaticPod{Component: f[0], Node: f[1], Ready: f[2]})

@@ -89,7 +89,8 @@ func TestParseControlPlane(t *testing.T) {
 	equal(t, "fact pki", n.Facts["pki"], "/etc/kubernetes/pki")
 	equal(t, "fact manifest", n.Facts["manifest"], "present")
 	equal(t, "fact kubelet-version", n.Facts["kubelet-version"], "v1.33.5")
-	equal(t, "fact runtime", n.Facts["runtime"], "containerd 1.7.27")
+	equal(t, "fact runtime", n.Facts["runtime"], "containerd")
+	equal(t, "fact runtime-version", n.Facts["runtime-version"], "v1.7.27")
 	equal(t, "a setting", n.Facts["kube-apiserver.tls-cert-file"], "/etc/kubernetes/ssl/apiserver.crt")
 	if _, known := n.Facts["kubectl"]; known {
 		t.Error("a command that was not found is a fact")
@@ -140,6 +141,7 @@ func TestParseControlPlane(t *testing.T) {
 	equal(t, "probes", n.Probes, []snapshot.Probe{own, far})
 	equal(t, "view", n.View, &snapshot.View{
 		Nodes:           map[string]string{"cp1": "True", "w1": "Unknown"},
+		Versions:        map[string]snapshot.NodeVersions{"cp1": {Kubelet: "v1.33.5", Runtime: "containerd://1.7.27"}, "w1": {}},
 		NodeLeases:      map[string]time.Time{"cp1": time.Date(2026, 3, 1, 11, 59, 55, 123456000, time.UTC)},
 		ComponentLeases: map[string]time.Time{"kube-scheduler": time.Date(2026, 3, 1, 11, 59, 58, 0, time.UTC)},
 		StaticPods:      []snapshot.StaticPod{{Component: "kube-apiserver", Node: "cp1", Ready: "True"}, {Component: "kube-scheduler", Node: "cp1", Ready: "False"}},

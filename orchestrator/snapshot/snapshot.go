@@ -41,8 +41,11 @@ type Node struct {
 	// Clock is the node's own time, whole seconds.
 	Clock time.Time `json:"clock"`
 	// Facts are single values by name: hostname, pki, pki-real, config-dir,
-	// etcd-dir, kubeadm, kubeadm-config, kubectl, openssl, manifest,
-	// kubelet-version, runtime.
+	// etcd-dir, kubelet-dir, calico-dir, cilium-dir, home-dir, kubeadm,
+	// kubeadm-config, kubectl, openssl, manifest; runtime (containerd, crio or
+	// docker), runtime-version and kubelet-version ("v1.34.4") where the node itself
+	// was asked; and its own settings under the name of who reads them, such as
+	// "kube-apiserver.etcd-certfile" or "kubelet.server".
 	Facts map[string]string `json:"facts,omitempty"`
 	// Units are systemd units that are loaded, by name.
 	Units map[string]Unit `json:"units,omitempty"`
@@ -235,12 +238,20 @@ type Result struct {
 type View struct {
 	// Nodes maps a Kubernetes node name to its Ready condition.
 	Nodes map[string]string `json:"nodes"`
+	// Versions maps a Kubernetes node name to what its kubelet told of itself.
+	Versions map[string]NodeVersions `json:"versions,omitempty"`
 	// NodeLeases maps a Kubernetes node name to when its kubelet last renewed it.
 	NodeLeases map[string]time.Time `json:"nodeLeases"`
 	// ComponentLeases maps kube-controller-manager and kube-scheduler likewise.
 	ComponentLeases map[string]time.Time `json:"componentLeases"`
 	// StaticPods are the control plane's mirror pods.
 	StaticPods []StaticPod `json:"staticPods"`
+}
+
+// NodeVersions are versions on a node, as in the API.
+type NodeVersions struct {
+	Kubelet string `json:"kubelet"` // "v1.34.4"
+	Runtime string `json:"runtime"` // "containerd://1.7.27"
 }
 
 // StaticPod is one control plane component on one node.

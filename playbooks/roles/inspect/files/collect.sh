@@ -260,6 +260,22 @@ units() {
       END { flush() }'
 }
 
+# versions: of the runtime and the kubelet. A worker whose kubelet runs is not
+# asked, for the API tells and a kubelet takes longer to tell than all the rest.
+versions() {
+  setting kubelet.containerRuntimeEndpoint ''
+  flag container-runtime-endpoint "$value"
+  case $value in
+  *containerd*) runtime=containerd ;;
+  *crio*) runtime=crio ;;
+  *) runtime=docker ;; # the kubelet's own, before Kubernetes 1.24, and cri-dockerd
+  esac
+  case $units in *"UNIT $runtime "*) fact runtime "$runtime" ;; *) runtime= ;; esac
+  if ! has_role control-plane; then case $units in '' | *'UNIT kubelet active '*) return 0 ;; esac fi
+  [ -z "$runtime" ] || show runtime-version 5 "$runtime" --version >"$tmp/result.runtime-version" &
+  [ -z "$(command -v kubelet)" ] || show kubelet-version 5 kubelet --version >"$tmp/result.kubelet-version" &
+}
+
 # processes: of the control plane, etcd and the kubelet, since when. Those in
 # another network namespace are pods of users. A hundredth of a second is the
 # kernel's unit here on every architecture (USER_HZ).
@@ -274,10 +290,13 @@ processes() {
     }' | while read -r name pid started; do
     # shellcheck disable=SC3013 # in every sh that a node may have
     [ "/proc/$pid/ns/net" -ef /proc/1/ns/net ] || continue
-    if [ "$name" = kube-controller ]; then # the kernel cuts names after 15 characters
-      read -r command <"/proc/$pid/cmdline"
-      case $command in *kube-controller-manager*) name=kube-controller-manager ;; *) continue ;; esac
-    fi
+    command=
+    read -r command <"/proc/$pid/cmdline" # NULs between the words are left out
+    case $name:$command in
+    *--version) continue ;; # asked by whoever looks, now
+    kube-controller:*kube-controller-manager*) name=kube-controller-manager ;; # the kernel cuts names after 15 characters
+    kube-controller:*) continue ;;
+    esac
     printf '@@PROCESS %s %s %s\n' "$name" "$pid" "$started"
   done 2>/dev/null
 }
@@ -327,7 +346,7 @@ view() {
   set -- kubectl --cache-dir="$tmp/cache" --kubeconfig="$conf/admin.conf" --server="https://$1" --request-timeout=8s
   tab='{"\t"}' end='{"\n"}'
   show readyz 9 "$@" get --raw '/readyz?verbose' >"$tmp/result.readyz" || return 0
-  show nodes 4 "$@" get nodes -o "jsonpath={range .items[*]}{.metadata.name}$tab{.status.conditions[?(@.type==\"Ready\")].status}$end{end}" >"$tmp/result.nodes" &
+  show nodes 4 "$@" get nodes -o "jsonpath={range .items[*]}{.metadata.name}$tab{.status.conditions[?(@.type==\"Ready\")].status}$tab{.status.nodeInfo.kubeletVersion}$tab{.status.nodeInfo.containerRuntimeVersion}$end{end}" >"$tmp/result.nodes" &
   show node-leases 4 "$@" -n kube-node-lease get leases -o "jsonpath={range .items[*]}{.metadata.name}$tab{.spec.renewTime}$end{end}" >"$tmp/result.node-leases" &
   show component-leases 4 "$@" -n kube-system get leases kube-controller-manager kube-scheduler --ignore-not-found -o "jsonpath={range .items[*]}{.metadata.name}$tab{.spec.renewTime}$end{end}" >"$tmp/result.component-leases" &
   show static-pods 4 "$@" -n kube-system get pods -l tier=control-plane -o "jsonpath={range .items[*]}{.metadata.labels.component}$tab{.spec.nodeName}$tab{.status.conditions[?(@.type==\"Ready\")].status}$end{end}" >"$tmp/result.static-pods" &
@@ -389,7 +408,6 @@ ask_kubelet() {
   address=$value
   setting kubelet.port 10250
   [ -z "$openssl" ] || tls kubelet "$address:$value" &
-  show kubelet-version 5 kubelet --version >"$tmp/result.kubelet-version" &
   setting kubelet.server ''
   endpoint=${value#*://} endpoint=${endpoint%%/*}
   [ -n "$endpoint" ] || return 0
@@ -512,11 +530,7 @@ collect() {
   disks
   units=$(units)
   printf '%s\n' "$units"
-  for runtime in containerd crio docker; do
-    case $units in *"UNIT $runtime active "*) ;; *) continue ;; esac
-    fact runtime "$(timeout 5 "$runtime" --version 2>/dev/null | head -n 1)"
-    break
-  done
+  versions
   processes
   # Names are split at newlines and taken as they are.
   IFS=$nl
