@@ -102,8 +102,7 @@ func fileError(err error) error {
 		return nil
 	}
 	e := &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err}
-	var file *snapshot.FileError
-	if errors.As(err, &file) {
+	if file, ok := errors.AsType[*snapshot.FileError](err); ok {
 		e.Next = file.Next
 	}
 	return e

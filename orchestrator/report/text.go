@@ -50,7 +50,7 @@ type findings struct {
 }
 
 // crowd is from how many nodes on the same finding is said once for all of them.
-const crowd = 4
+const crowd = 3
 
 // group joins findings that have the same reason on the same node, or on many.
 func group(all []diagnosis.Finding) []findings {
