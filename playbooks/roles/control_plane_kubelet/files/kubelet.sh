@@ -25,14 +25,16 @@ if [ -n "$due" ] && ! checking "renew the kubelet's client certificate"; then
   issue_kubeconfig "$stage/old.crt" "$kubeletconf" "$stage/conf/kubelet.conf"
   target=$kubelet/kubelet-client-$(date -u +%Y-%m-%d-%H-%M-%S).pem
   mkdir -p "$kubelet"
+  # The link names the pair before it exists: by it, sweep finds a pair that an
+  # interrupted run made and nothing refers to.
+  ln -s "$target" "$kubelet/.kscertctl.link"
   {
     cat "$stage/new.crt"
     awk '$1=="client-key-data:"{print $2; exit}' "$stage/user.conf" | base64 -d
   } >"$target"
   pair "$target" "$target" || fail "kubeadm made a kubelet certificate whose key does not match"
   sync "$target"
-  ln -s "$target" "$kubelet/.kscertctl.link"
-  mv -T "$kubelet/.kscertctl.link" "$current"
+  settle "$kubelet/.kscertctl.link" "$current"
   changed "$current"
 fi
 
@@ -47,12 +49,7 @@ if { [ -n "$embedded" ] || { [ -n "$due" ] && grep -q client-certificate-data "$
   changed "$kubeletconf"
 fi
 
-# Its self-signed serving pair is made anew by the kubelet where it is missing.
-if [ -f "$kubelet/kubelet.crt" ] && ends_within "$kubelet/kubelet.crt" "$seconds" && ! checking "renew $kubelet/kubelet.crt"; then
-  rm -f "$kubelet/kubelet.crt" "$kubelet/kubelet.key"
-  changed "$kubelet/kubelet.crt"
-fi
-
+renew_serving_pair
 checking "restart the kubelet" && exit 0
 systemctl reset-failed kubelet 2>/dev/null || true
 systemctl restart kubelet || fail "the kubelet does not start: $(journalctl -u kubelet -n 5 -o cat --no-pager)"

@@ -1,11 +1,10 @@
 # Restarts the kubelet, which asks for a new client certificate with the
 # bootstrap kubeconfig, and waits until it has one.
 current=$kubelet/kubelet-client-current.pem
-bootstrap=$conf/bootstrap-kubelet.conf
 deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
 systemctl reset-failed kubelet 2>/dev/null || true
 systemctl restart kubelet || fail "the kubelet does not start: $(journalctl -u kubelet -n 5 -o cat --no-pager)"
-if [ -f "$bootstrap" ]; then
+if [ "$(head -n 1 "$bootstrap" 2>/dev/null)" = "$mark" ]; then
   until [ -f "$current" ] && ! ends_within "$current" 0; do
     if [ "$(date +%s)" -ge "$deadline" ]; then
       journalctl -u kubelet -n 40 -o cat --no-pager | grep -E '^E|rror' | tail -n 5 >&2

@@ -6,10 +6,15 @@ kubeletconf=$conf/kubelet.conf
 server=$(awk '$1=="server:"{print $2; exit}' "$kubeletconf")
 [ -n "$server" ] || fail "$kubeletconf names no server"
 
-# Its self-signed serving pair is made anew by the kubelet where it is missing.
-if [ -f "$kubelet/kubelet.crt" ] && ends_within "$kubelet/kubelet.crt" "$seconds" && ! checking "renew $kubelet/kubelet.crt"; then
-  rm -f "$kubelet/kubelet.crt" "$kubelet/kubelet.key"
-  changed "$kubelet/kubelet.crt"
+# What an interrupted run left: a token that may still be good.
+sweep
+bootstrap_gone
+
+renew_serving_pair
+# Removed, and the kubelet not restarted since: it still serves the old one.
+if [ ! -f "$kubelet/kubelet.crt" ] && [ ! -e "$kubelet/kubelet-server-current.pem" ] &&
+  ! grep -Eqs '^(tlsCertFile|serverTLSBootstrap): *[^f ]|--tls-cert-file' "$conf/kubelet-config.yaml" "${kubelet%/*}/config.yaml" "$conf/kubelet.env"; then
+  checking 'restart the kubelet' || changed 'the kubelet has no serving certificate until it is restarted'
 fi
 if [ -f "$current" ]; then
   ends_within "$current" 0 || exit 0

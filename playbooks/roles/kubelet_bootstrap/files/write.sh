@@ -7,7 +7,8 @@ server=$(awk '$1=="server:"{print $2; exit}' "$kubeletconf")
 authority=$(awk '$1=="certificate-authority-data:"{print $2; exit}' "$kubeletconf")
 file=$(awk '$1=="certificate-authority:"{print $2; exit}' "$kubeletconf")
 if [ -z "$authority" ]; then authority=$(base64 -w0 <"${file:-$conf/ssl/ca.crt}"); fi
-cat >"$conf/bootstrap-kubelet.conf" <<CONF
+cat >"$(beside "$bootstrap")" <<CONF
+$mark
 apiVersion: v1
 kind: Config
 clusters:
@@ -24,3 +25,4 @@ contexts:
     context: {cluster: default, user: bootstrap}
 current-context: bootstrap
 CONF
+settle "$(beside "$bootstrap")" "$bootstrap"
