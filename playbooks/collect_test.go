@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -255,6 +256,45 @@ func TestCollectorFollowsLinks(t *testing.T) {
 	}
 	if got.Facts["pki-real"] != n.conf+"/ssl" || got.Digests[n.conf+"/ssl/ca.key"] == "" {
 		t.Errorf("facts: %v, digests: %v", got.Facts, got.Digests)
+	}
+}
+
+// Ports that accept and stay silent, and a client that waits for ever.
+func TestCollectorEndsInTime(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	n.ok(err)
+	t.Cleanup(func() { _ = silent.Close() })
+	address := silent.Addr().String()
+	_, port, err := net.SplitHostPort(address)
+	n.ok(err)
+	n.write(n.bin+"/kubectl", []byte("#!/bin/sh\nexec sleep 60\n"), 0o755)
+	n.write(n.bin+"/kubeadm", []byte("#!/bin/sh\nexec sleep 60\n"), 0o755)
+	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("    - --advertise-address=127.0.0.1\n    - --secure-port="+port+"\n"), 0o600)
+	n.write(filepath.Dir(n.conf)+"/etc/etcd.env", []byte("ETCD_LISTEN_CLIENT_URLS=https://"+address+"\n"), 0o600)
+	n.write(n.conf+"/kubelet.conf", []byte("    server: https://localhost.localdomain.invalid:"+port+"\n"), 0o600)
+	start := time.Now()
+	out, errs, err := n.sh(role(t, "inspect/files/collect.sh"))
+	if took := time.Since(start); err != nil || took > 15*time.Second {
+		t.Errorf("after %s: %v\n%s", took, err, errs)
+	}
+	got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if r := got.Results["readyz"]; r.Status != 124 {
+		t.Errorf("readyz: %+v", r)
+	}
+	if e := got.Etcd; e == nil || e.Healthy || e.Error == "" {
+		t.Errorf("etcd: %+v", e)
+	}
+	var failed []snapshot.Stage
+	for _, p := range got.Probes {
+		failed = append(failed, p.Failed)
+	}
+	if !slices.Equal(failed, []snapshot.Stage{snapshot.StageTLS, snapshot.StageResolve}) {
+		t.Errorf("probes: %+v", got.Probes)
 	}
 }
 
