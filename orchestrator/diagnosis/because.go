@@ -49,7 +49,9 @@ var consequences = map[Reason]causes{
 		anywhere: []Reason{EtcdExpired, EtcdMemberDown},
 	},
 
-	LoadBalancer:       {node: []Reason{ContainerRuntimeDown, KubeletDown}},
+	LoadBalancer: {node: []Reason{ContainerRuntimeDown, KubeletDown}},
+	// An API server whose manifest has gone ends in its own time, deaf.
+	APIBlocked:         {node: []Reason{ManifestMissing, ManifestInvalid}},
 	APICrashing:        outage,
 	APIServerRefused:   outage,
 	APIServerNotReady:  outage,

@@ -299,6 +299,13 @@ func faults() []fault {
 			route: diagnosis.Refuse, causes: one(diagnosis.ManifestInvalid),
 			follow: follow{diagnosis.APIServerRefused: diagnosis.ManifestInvalid},
 		},
+		{
+			name: "the manifest is no YAML, and the API server has not quite ended", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Unusable(1, tc.SaysRefused), output("kubelet-log",
+				`err="/etc/kubernetes/manifests/kube-apiserver.yaml: couldn't parse as pod(yaml: line 13), please check config file"`))},
+			route: diagnosis.Refuse, causes: one(diagnosis.ManifestInvalid),
+			follow: follow{diagnosis.APIBlocked: diagnosis.ManifestInvalid},
+		},
 
 		// --- what is in use ----------------------------------------------------------
 		{

@@ -20,6 +20,8 @@
 #   KUBECONFIG mode user group size mtime path   text: public fields
 #   UNREADABLE path                 text: why there is no certificate
 #   DIGEST sha256 path
+#   WATCH sha256 path               of what a plan relies on and a change may touch
+#   WORK pid seconds what           of a change at work on the node, and for how long
 #   KEY sha256|unreadable path      digest of the public key, DER
 #   RESOLVED host                   text: as getent prints addresses
 #   TLS name exit address           text: CONNECTED, certificates, "!words"
@@ -233,6 +235,41 @@ digests() {
       delete path[name]
     }
     END { for (name in path) print "@@KEY unreadable " path[name] }' "$tmp/keys" sums=1 -
+}
+
+# watched: what a plan relies on beside the certificates.
+watched() {
+  set --
+  for f in "$conf"/manifests/*.y*ml "$kubeadm" "$root/etc/etcd.env" "$conf/kubelet.env" "$kubelet_config"; do
+    [ ! -f "$f" ] || set -- "$@" "$f"
+  done
+  [ $# = 0 ] || sha256sum "$@" | sed -n 's/^\([0-9a-f]\{64\}\)  /@@WATCH \1 /p'
+}
+
+# work: who may be changing something here at this moment: tasks of a run, which
+# carry its name; other tasks of Ansible as root, by how it starts them; kubeadm.
+# Not those that only look or handle the lock. The text of this script is in
+# command lines, too: no pattern matches itself. Arguments may be secrets.
+work() {
+  {
+    grep -lsz '^KSCERT_RUN=' /proc/[0-9]*/environ
+    grep -lsE 'AnsiballZ[_]|BECOME-SUCCESS[-]|python[0-9.]* && sleep[ ]0' /proc/[0-9]*/cmdline
+    grep -lsx kubeadm /proc/[0-9]*/comm
+  } | while IFS=/ read -r _ _ pid file; do
+    case $file in
+    environ) what="a task of run $(tr '\0' '\n' <"/proc/$pid/environ" | sed -n 's/^KSCERT_RUN=//p')" ;;
+    cmdline)
+      ! grep -qsE 'KSCERT_(ROLES|LOCK_ACTION)=' "/proc/$pid/cmdline" || continue
+      what='a task of Ansible'
+      ;;
+    comm)
+      what="kubeadm $(tr '\0' '\n' <"/proc/$pid/cmdline" | sed -n '2,3s/^[a-z][a-z-]*$/&/p' | tr '\n' ' ')"
+      case $what in 'kubeadm version '*) continue ;; esac
+      ;;
+    esac
+    started=$(sed 's/.*) //' "/proc/$pid/stat" | cut -d ' ' -f 20)
+    [ -z "$started" ] || printf '@@WORK %s %s %s\n' "$pid" "$((${uptime%.*} - started / 100))" "$what"
+  done 2>/dev/null | head -n 50
 }
 
 disks() {
@@ -546,11 +583,13 @@ collect() {
   printf '%s\n' "$units"
   versions
   processes
+  work
   # Names are split at newlines and taken as they are.
   IFS=$nl
   certificates
   kubeconfigs
   digests
+  watched
   unset IFS
   wait
   answers
