@@ -257,7 +257,7 @@ func (n *reading) etcd() *Etcd {
 // and so is not known.
 func (r response) decode(into any) {
 	if at := strings.Index(r.body, "{"); at >= 0 && r.status != 0 {
-		_ = json.NewDecoder(strings.NewReader(r.body[at:])).Decode(into) //nolint:errcheck // see above
+		_ = json.NewDecoder(strings.NewReader(r.body[at:])).Decode(into)
 	}
 }
 
