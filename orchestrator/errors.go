@@ -55,7 +55,7 @@ func ExitCodes() []struct {
 		{ExitStopped, "stopped after a change: go on with `resume`, or go back with `rollback`"},
 		{ExitRolledBack, "failed after a change and rolled back, as `--rollback-on-failure` asks for; the nodes are as they were"},
 		{ExitNotApproved, "the plan was not approved; nothing was changed"},
-		{ExitUsage, "flags, inventory or checkout are wrong; no node was asked"},
+		{ExitUsage, "flags, inventory or checkout are wrong; nothing was changed"},
 		{ExitInterrupted, "interrupted by a signal"},
 	}
 }
