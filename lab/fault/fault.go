@@ -37,6 +37,9 @@ type Fault struct {
 // manifests every 20 s, and gives a probe 80 s.
 const patience = 2 * time.Minute
 
+// settled is how long a cluster must have been ready to be at rest.
+const settled = 5 * time.Second
+
 //go:embed scripts/common.sh
 var commonScript string
 
@@ -88,8 +91,21 @@ func (f Fault) Mend(ctx context.Context, c *cluster.Cluster) error {
 	if err != nil {
 		return f.error("mending", err)
 	}
+	// A kubelet that was restarted says of its pods that they are not ready, a
+	// moment later: what was ready before it said so has to be so after.
+	var since time.Time
 	err = cluster.Poll(ctx, 3*time.Minute, 500*time.Millisecond, "the cluster to be ready", func(ctx context.Context) error {
-		return errors.Join(c.CheckReady(ctx), checkAPI(ctx, c))
+		if err := errors.Join(c.CheckReady(ctx), checkAPI(ctx, c)); err != nil {
+			since = time.Time{}
+			return err
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if f.Repair != "" && time.Since(since) < settled {
+			return errors.New("it has only just become ready")
+		}
+		return nil
 	})
 	if err != nil {
 		return f.error("mended in vain", err)

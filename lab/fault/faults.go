@@ -152,7 +152,8 @@ openssl x509 -req -CA $d/stranger.crt -CAkey $d/stranger.key -days 300 -copy_ext
 		{
 			Name: "san-missing", Node: "cp1", What: "apiserver.crt lacks the address that kubelets connect to",
 			Do: reissued("/etc/kubernetes/ssl/apiserver", "/etc/kubernetes/ssl/ca", func(c *x509.Certificate) {
-				c.IPAddresses = slices.DeleteFunc(c.IPAddresses, func(ip net.IP) bool { return !ip.IsLoopback() })
+				service := net.IPv4(10, 233, 0, 1)
+				c.IPAddresses = slices.DeleteFunc(c.IPAddresses, func(ip net.IP) bool { return !ip.IsLoopback() && !ip.Equal(service) })
 			}),
 			Shows: `! served 6443 text | grep "IP Address:$(sed -n 's/.*--node-ip=\([^"]*\).*/\1/p' $conf/kubelet.env)" >/dev/null`,
 		},
@@ -166,20 +167,25 @@ openssl x509 -req -CA $d/stranger.crt -CAkey $d/stranger.key -days 300 -copy_ext
 		},
 		{
 			Name: "disk-full", Node: "cp1", What: "the file system of /etc/kubernetes has no byte left",
-			Break: fullDisk("$conf", 8), Repair: "umount $conf",
+			Break: fullDisk("$conf", 8, 0), Repair: "umount $conf",
 		},
 		{
 			Name: "disk-without-inodes", Node: "w1", What: "the file system of /etc/kubernetes has no inode left",
-			Break: `mkdir /run/kept && cp -a $conf/. /run/kept && mount -t tmpfs -o size=256m,nr_inodes=64 tmpfs $conf && cp -a /run/kept/. $conf && rm -r /run/kept
-i=0; while touch $conf/filler.$((i+=1)) 2>/dev/null; do :; done`, Repair: "umount $conf",
+			Break: fullDisk("$conf", 256, 64), Repair: "umount $conf",
 		},
 	}
 }
 
-// fullDisk puts a folder on a file system of its own and fills that.
-func fullDisk(dir string, sizeMiB int) string {
-	return fmt.Sprintf(`mkdir /run/kept && cp -a %[1]s/. /run/kept && mount -t tmpfs -o size=%[2]dm tmpfs %[1]s && cp -a /run/kept/. %[1]s && rm -r /run/kept
-dd if=/dev/zero of=%[1]s/filler bs=4k 2>/dev/null || true`, dir, sizeMiB)
+// fullDisk puts a folder on a file system of its own and fills that: its inodes
+// where their number is given, else its bytes.
+func fullDisk(dir string, sizeMiB, inodes int) string {
+	fill := "dd if=/dev/zero of=" + dir + "/filler bs=4k 2>/dev/null || true"
+	if inodes > 0 {
+		fill = "i=0; while touch " + dir + "/filler.$((i+=1)) 2>/dev/null; do :; done"
+	}
+	return fmt.Sprintf(`mkdir /run/kept && cp -a %[1]s/. /run/kept
+mount -t tmpfs -o size=%[2]dm,nr_inodes=%[3]d tmpfs %[1]s && cp -a /run/kept/. %[1]s && rm -r /run/kept
+%[4]s`, dir, sizeMiB, inodes, fill)
 }
 
 func components() []Fault {
@@ -189,8 +195,10 @@ func components() []Fault {
 			Break: "systemctl stop etcd", Shows: "! api >/dev/null", Repair: restartEtcd,
 		},
 		{
-			Name: "etcd-disk-full", Node: "cp1", What: "etcd's file system has no byte left, and etcd ends",
-			Break: "systemctl stop etcd; " + fullDisk("/var/lib/etcd", 256) + "; systemctl start --no-block etcd",
+			// With room for no file it cannot start; without a free byte alone it may
+			// go on until its next segment.
+			Name: "etcd-disk-full", Node: "cp1", What: "etcd's file system has no room left, and etcd cannot start",
+			Break: "systemctl stop etcd; " + fullDisk("/var/lib/etcd", 1024, 64) + "; systemctl start --no-block etcd",
 			Shows: "journal_says etcd 'no space left' && ! api >/dev/null", Repair: "systemctl stop etcd; umount /var/lib/etcd; " + restartEtcd,
 		},
 		{
@@ -219,6 +227,11 @@ func components() []Fault {
 		{
 			Name: "manifest-removed", Node: "cp1", What: "the API server's manifest is gone",
 			Break: "rm $apiserver", Shows: "! api >/dev/null", Repair: againAPIServer,
+		},
+		{
+			Name: "image-removed", Node: "cp1", What: "the API server's image is gone, and cannot be had again",
+			Break: "id=$(crictl ps --name '^kube-apiserver$' | awk 'NR==2{print $2}'); ctr -n k8s.io images rm $(ctr -n k8s.io images ls -q | grep -E \"kube-apiserver|sha256:$id\") >/dev/null; again kube-apiserver",
+			Shows: "! api >/dev/null && ! crictl ps --name '^kube-apiserver$' -q | grep -q .", Repair: "ctr -n k8s.io images import /usr/local/share/kscertctl-lab/images.tar >/dev/null; " + againAPIServer,
 		},
 		{
 			Name: "scheduler-flag", Node: "cp1", What: "the scheduler ends at once: its manifest has a flag that it does not know",
@@ -256,8 +269,8 @@ func network() []Fault {
 			Break: drop("2379"), Repair: undrop("2379") + "; " + againAPIServer, Shows: "! api >/dev/null",
 		},
 		{
-			Name: "endpoint-name", Node: "w1", What: "the kubelet's API endpoint is a name without an address",
-			Break: "sed -i 's#server: .*#server: https://api.lab.invalid:6443#' $conf/kubelet.conf; " + restartKubelet, Repair: restartKubelet,
+			Name: "endpoint-name", Node: "w1", What: "the load balancer's name, which the kubelet asks for, has no address",
+			Break: "sed -i 's#server: .*#server: https://lb-apiserver.kubernetes.local:6443#' $conf/kubelet.conf; " + restartKubelet, Repair: restartKubelet,
 		},
 		{
 			// Kubespray's workers ask a proxy of their own.
@@ -270,7 +283,7 @@ func network() []Fault {
 		},
 		{
 			Name: "ssh-stopped", Node: "w1", What: "sshd does not run",
-			Break: "systemctl stop ssh", Repair: "systemctl start ssh",
+			Break: "systemctl kill --signal=KILL ssh; systemctl stop ssh", Repair: "systemctl reset-failed ssh || true; systemctl start ssh",
 		},
 		{
 			Name: "ssh-blocked", Node: "w1", What: "packets to sshd are dropped",
