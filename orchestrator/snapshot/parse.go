@@ -43,6 +43,7 @@ func Parse(node cluster.Node, output []byte) (Node, error) {
 			Units:   map[string]Unit{},
 			Disks:   map[string]Disk{},
 			Digests: map[string]string{},
+			Files:   map[string]string{},
 			Results: map[string]Result{},
 		},
 		keys:     map[string][]string{},
@@ -139,6 +140,8 @@ var handlers = map[string]handler{
 	"KUBECONFIG": {6, 6, readKubeconfig},
 	"UNREADABLE": {1, 1, readUnreadable},
 	"DIGEST":     {2, 2, func(n *reading, f []string, _ []byte) error { n.Digests[f[1]] = f[0]; return nil }},
+	"WATCH":      {2, 2, func(n *reading, f []string, _ []byte) error { n.Files[f[1]] = f[0]; return nil }},
+	"WORK":       {3, 3, readWork},
 	"KEY":        {2, 2, func(n *reading, f []string, _ []byte) error { n.keys[f[1]] = append(n.keys[f[1]], f[0]); return nil }},
 	"RESOLVED":   {1, 1, readResolved},
 	"TLS":        {3, 3, readTLS},
@@ -229,6 +232,20 @@ func readProcess(n *reading, f []string, _ []byte) error {
 	}
 	started := time.UnixMilli(int64(math.Round(seconds * 1000))).UTC()
 	n.Processes = append(n.Processes, Process{Name: f[0], PID: pid, Started: started})
+	return nil
+}
+
+// readWork: pid seconds what.
+func readWork(n *reading, f []string, _ []byte) error {
+	pid, err := strconv.Atoi(f[0])
+	if err != nil {
+		return err
+	}
+	seconds, err := strconv.Atoi(f[1])
+	if err != nil {
+		return err
+	}
+	n.Work = append(n.Work, Work{PID: pid, Seconds: seconds, What: f[2]})
 	return nil
 }
 

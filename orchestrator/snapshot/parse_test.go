@@ -101,6 +101,8 @@ func TestParseControlPlane(t *testing.T) {
 		"etcd":    {Active: "activating", Sub: "start", Restarts: 3},
 	})
 	equal(t, "processes", n.Processes, []snapshot.Process{{Name: "kube-apiserver", PID: 447, Started: written.Add(250 * time.Millisecond)}})
+	equal(t, "watched files", n.Files, map[string]string{"/etc/kubernetes/manifests/a name.yaml": "5e1f"})
+	equal(t, "work", n.Work, []snapshot.Work{{PID: 4711, Seconds: 12, What: "kubeadm init phase"}})
 	equal(t, "digests", n.Digests, map[string]string{
 		"/etc/kubernetes/ssl/ca.crt": digest([]byte("ca")), "/etc/kubernetes/ssl/a name with blanks.key": digest([]byte("ca.key")),
 	})
@@ -250,6 +252,8 @@ func TestParseErrors(t *testing.T) {
 		{"a file with a word for its mode", "@@KSCERT 2 1\n@@FILE rw root root 1 1 /x\n@@END\n", nil, `record "FILE"`},
 		{"a kubeconfig with a word for its size", "@@KSCERT 2 1\n@@KUBECONFIG 600 root root big 1 /x\n@@END\n", nil, `record "KUBECONFIG"`},
 		{"a process with a word for its number", "@@KSCERT 2 1\n@@PROCESS etcd x 1\n@@END\n", nil, `record "PROCESS"`},
+		{"work with a word for its number", "@@KSCERT 2 1\n@@WORK x 1 kubeadm\n@@END\n", nil, `record "WORK"`},
+		{"work with a word for its age", "@@KSCERT 2 1\n@@WORK 1 x kubeadm\n@@END\n", nil, `record "WORK"`},
 		{"a process with a word for its start", "@@KSCERT 2 1\n@@PROCESS etcd 1 x\n@@END\n", nil, `record "PROCESS"`},
 	} {
 		t.Run(row.name, func(t *testing.T) {

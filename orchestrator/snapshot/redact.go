@@ -68,7 +68,7 @@ func Redact(s Snapshot) Snapshot {
 func names() map[reflect.Type][]string {
 	return map[reflect.Type][]string{
 		reflect.TypeFor[Snapshot]():          {"Endpoint"},
-		reflect.TypeFor[Node]():              {"Node", "Facts", "Digests"},
+		reflect.TypeFor[Node]():              {"Node", "Facts", "Digests", "Files"},
 		reflect.TypeFor[Endpoint]():          {"Name", "Address"},
 		reflect.TypeFor[Probe]():             {"Endpoint", "Addresses", "SANs"},
 		reflect.TypeFor[Unreadable]():        {"Path"},

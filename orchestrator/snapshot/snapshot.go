@@ -71,6 +71,12 @@ type Node struct {
 	// Digests are SHA-256 sums, hexadecimal, of what must never change: CA
 	// certificates and keys, service account keys, the encryption configuration.
 	Digests map[string]string `json:"digests,omitempty"`
+	// Files are SHA-256 sums, hexadecimal, of what else a plan relies on, and what a
+	// change may touch: static pod manifests, the configurations of kubeadm, the
+	// kubelet and etcd.
+	Files map[string]string `json:"files,omitempty"`
+	// Work is what may be changing something on the node at this moment.
+	Work []Work `json:"work,omitempty"`
 	// Results are the outcomes of commands by name: kubeadm-version, readyz,
 	// apiserver-log, kubelet-log, etcd-log.
 	Results map[string]Result `json:"results,omitempty"`
@@ -95,6 +101,16 @@ const (
 type Failure struct {
 	Kind    FailureKind `json:"kind"`
 	Message string      `json:"message"`
+}
+
+// Work is one process that may be changing something on a node: a task of a run
+// of ours, another task of Ansible, or kubeadm. One task may be several processes.
+type Work struct {
+	PID int `json:"pid"`
+	// Seconds is for how long it has been running.
+	Seconds int `json:"seconds"`
+	// What it is, in words, without its arguments: they may be secrets.
+	What string `json:"what"`
 }
 
 // Unit is the state of a systemd unit, in systemd's words.

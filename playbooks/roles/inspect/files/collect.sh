@@ -255,7 +255,7 @@ work() {
     grep -lsz '^KSCERT_RUN=' /proc/[0-9]*/environ
     grep -lsE 'AnsiballZ[_]|BECOME-SUCCESS[-]|python[0-9.]* && sleep[ ]0' /proc/[0-9]*/cmdline
     grep -lsx kubeadm /proc/[0-9]*/comm
-  } | while IFS=/ read -r _ _ pid file; do
+  } | awk -F/ '!seen[$3]++' | while IFS=/ read -r _ _ pid file; do
     case $file in
     environ) what="a task of run $(tr '\0' '\n' <"/proc/$pid/environ" | sed -n 's/^KSCERT_RUN=//p')" ;;
     cmdline)
