@@ -4,11 +4,14 @@
 systemctl cat kubelet >/dev/null 2>&1 || exit 0
 
 property() { systemctl show kubelet -p "$1" | cut -d = -f 2; }
-put_back=$(newest "$conf/kubelet.conf" "$kubelet/kubelet-client-current.pem" "$kubelet/kubelet-server-current.pem" "$kubelet/kubelet.crt" \
+of_kubelet=$(newest "$conf/kubelet.conf" "$kubelet/kubelet-client-current.pem" "$kubelet/kubelet-server-current.pem" "$kubelet/kubelet.crt" \
   "$conf/kubelet.env" "$conf/kubelet-config.yaml" "${kubelet%/*}/config.yaml")
-since=$(property ActiveEnterTimestampMonotonic)
+of_others=$(newest "$conf"/*.conf "$pki"/*.crt "$pki"/etcd/*.crt "$KSCERT_ETCD_DIR"/*.pem)
+[ -n "$of_kubelet$of_others" ] || exit 0 # nothing was put back
+
+started=$(property ActiveEnterTimestampMonotonic)
 if ! systemctl is-active --quiet kubelet ||
-  awk -v boot="$boot" -v since="${since:-0}" -v put="${put_back:-0}" 'BEGIN {exit !(boot + since / 1000000 <= put + 0.05)}'; then
+  awk -v boot="$boot" -v started="${started:-0}" -v put="${of_kubelet:-0}" 'BEGIN {exit !(boot + started / 1000000 <= put + 0.05)}'; then
   checking 'restart the kubelet' || {
     systemctl reset-failed kubelet 2>/dev/null || true
     systemctl restart kubelet || fail "the kubelet does not start: $(journalctl -u kubelet -n 5 -o cat --no-pager)"

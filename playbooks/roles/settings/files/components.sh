@@ -31,8 +31,9 @@ started() {
   done | sort -n | head -n 1
 }
 
-# newest FILE...: when the last of them was written. A restored file, or link, is
-# as old as it was: when it was put there, its change time says.
+# newest FILE...: when the last of them was written; nothing if none was. A restored
+# file, or link, is as old as it was: after a restore the change time counts, of
+# what changed since the backup before it.
 newest() {
   for f in "$@"; do
     [ -e "$f" ] || continue
@@ -42,8 +43,10 @@ newest() {
       stat -L -c %.2Z "$f"
       stat -c %.2Z "$f"
     fi
-  done | sort -rn | head -n 1
+  done | awk -v since="$since" '$1 >= since' | sort -rn | head -n 1
 }
+since=0
+[ "${KSCERT_CREDENTIAL_TIME:-modified}" = modified ] || since=$(stat -c %.2Y "$KSCERT_BACKUP_DIR/COMPLETE" 2>/dev/null || echo 0)
 
 served() { timeout 6 openssl s_client -connect "$1" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256 2>/dev/null || true; }
 
@@ -59,8 +62,10 @@ credentials() {
 
 # stale NAME: it runs since before its credentials were written.
 stale() {
+  written=$(credentials "$1")
+  [ -n "$written" ] || return 1
   for id in $(containers "$1"); do
-    awk -v started="$(started "$id")" -v written="$(credentials "$1")" 'BEGIN {exit !(started <= written + 0.05)}' && return 0
+    awk -v started="$(started "$id")" -v written="$written" 'BEGIN {exit !(started <= written + 0.05)}' && return 0
   done
   return 1
 }
