@@ -258,7 +258,7 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	if step.NoWait {
 		p.Vars["kscert_wait_seconds"] = 0
 	}
-	switch step.Action {
+	switch step.Action { //nolint:exhaustive // the other actions need no more than their playbook
 	case plan.Upgrade:
 		p.Path, p.Isolated, p.Vars = s.kube.upgrade, false, nil
 	case plan.RestoreBackup:

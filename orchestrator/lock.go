@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/user"
 	"strconv"
@@ -60,9 +61,7 @@ func (s *session) lockAction(ctx context.Context, action, id string, vars map[st
 	node := s.lockNode()
 	p := s.playbook(id, playbooks.Lock, []string{node})
 	p.Vars["kscert_lock_action"] = action
-	for name, value := range vars {
-		p.Vars[name] = value
-	}
+	maps.Copy(p.Vars, vars)
 	outcome, err := s.runner.Run(ctx, p, nil)
 	if err != nil {
 		return "", run.Holding{}, err
@@ -205,8 +204,7 @@ func (s *session) lockError(err error) *Error {
 	var locked *run.LockedError
 	if !errors.As(err, &locked) {
 		e := preflightError(err)
-		var failed *ansible.RunError
-		if errors.As(err, &failed) {
+		if failed, ok := errors.AsType[*ansible.RunError](err); ok {
 			e.Summary = fmt.Sprintf("the cluster could not be locked on %s: %s", s.lockNode(), failed.Reason)
 			e.Evidence = taskEvidence(failed)
 			if len(failed.Unreachable) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ import (
 // backups are verified; one that is missing or was changed is refused with
 // ExitNotBegun, naming the file.
 func (o *Orchestrator) Rollback(ctx context.Context, id string, nodes []string) (r Result, err error) {
-	of, journal, err := run.Open(o.opts.StateDir, id)
+	of, journal, err := run.Open(o.opts.StateDir, id) //nolint:contextcheck // it waits a second at most for whoever lists runs
 	if err != nil {
 		return r, recordError(err)
 	}
@@ -121,9 +122,7 @@ func (s *session) verified(ctx context.Context, w work) error {
 func (s *session) backupsOn(ctx context.Context, nodes []string, action string, vars map[string]any) ([]run.Backup, error) {
 	p := s.playbook("backups-"+action, playbooks.Backups, nodes)
 	p.Vars["kscert_backup_action"] = action
-	for name, value := range vars {
-		p.Vars[name] = value
-	}
+	maps.Copy(p.Vars, vars)
 	outcome, err := s.runner.Run(ctx, p, nil)
 	var all []run.Backup
 	for _, node := range nodes {

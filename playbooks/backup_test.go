@@ -645,14 +645,14 @@ func (n *node) tree2(place string) map[string]string {
 func (n *node) killers() {
 	n.t.Helper()
 	for _, name := range []string{"cp", "mv", "rm", "mkdir", "rmdir", "sync", "touch", "chown", "chmod", "ln", "mktemp"} {
-		real, err := exec.LookPath(name)
+		program, err := exec.LookPath(name)
 		n.ok(err)
 		n.write(n.bin+"/"+name, []byte(`#!/bin/sh
 read -r n <"$KILL_COUNT"
 n=$((n + 1))
 echo "$n" >"$KILL_COUNT"
 [ "$n" != "$KILL_AT" ] || [ "$KILL_WHEN" != before ] || kill -KILL 0
-`+real+` "$@"
+`+program+` "$@"
 code=$?
 [ "$n" != "$KILL_AT" ] || kill -KILL 0
 exit "$code"

@@ -55,8 +55,7 @@ func rollbackOnFailure(cmd *cobra.Command, back *bool) {
 // proposalError explains a plan file that cannot be used.
 func proposalError(err error) error {
 	e := &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file that was written by: kscertctl plan --out FILE"}
-	var damaged *run.DamagedError
-	if errors.As(err, &damaged) {
+	if _, ok := errors.AsType[*run.DamagedError](err); ok {
 		e.Code, e.Next = orchestrator.ExitNotBegun, "nothing was changed; make a new plan"
 	}
 	return e

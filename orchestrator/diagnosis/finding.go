@@ -8,17 +8,17 @@ import (
 // Finding is one fact that matters.
 type Finding struct {
 	// Reason is the stable code.
-	Reason Reason
+	Reason Reason `json:"reason"`
 	// Node is the inventory name of the node it was found on; empty where it
 	// concerns the way from the driver to the cluster.
-	Node string
+	Node string `json:"node"`
 	// Subject is what it is about: a certificate, a file, a component.
-	Subject string
+	Subject string `json:"subject"`
 	// Evidence is what was seen, in the words of whoever said it.
-	Evidence string
+	Evidence string `json:"evidence"`
 	// Because is the reason of another finding that brought this one about;
 	// empty for a cause, or where none is known.
-	Because Reason
+	Because Reason `json:"because"`
 }
 
 // Severity of the finding's reason.
