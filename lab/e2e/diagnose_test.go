@@ -39,7 +39,7 @@ func (f finding) String() string {
 // TestDiagnose breaks one thing after the other on real clusters. Each gets its
 // own reason code as the first one, nothing but its consequences is found beside
 // it, and looking changes nothing.
-func TestDiagnose(t *testing.T) { //nolint:tparallel // one fault at a time on a cluster
+func TestDiagnose(t *testing.T) {
 	t.Parallel()
 	specs := map[string]cluster.Spec{
 		"host-etcd":    {Name: "e2e-states-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost},

@@ -20,7 +20,7 @@ import (
 )
 
 // TestInspect holds what every look at a cluster promises, with either etcd.
-func TestInspect(t *testing.T) { //nolint:tparallel // the subtests of a cluster break it in turn
+func TestInspect(t *testing.T) {
 	t.Parallel()
 	for _, spec := range []cluster.Spec{
 		{Name: "e2e-inspect-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost},

@@ -12,10 +12,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/expire"
 )
 
-// The faults, by the cluster they are made on. Each table's rows can be made and
-// mended one after another on one cluster.
-//
-// One is for a control plane cp1 and a worker w1 with Kubespray's host etcd.
+// One lists the faults for a control plane cp1 and a worker w1 with Kubespray's
+// host etcd. As in the other tables, its rows can be made and mended one after
+// another on one cluster.
 func One() []Fault {
 	return slices.Concat(expiry(), files(), components(), network())
 }

@@ -35,7 +35,7 @@ func proposal(t *testing.T) Proposal {
 // same compares documents in their JSON form.
 func same(t *testing.T, a, b Proposal) bool {
 	t.Helper()
-	text, err := json.Marshal(a)
+	text, err := json.Marshal(a) //nolint:musttag // a finding writes itself
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestParseProposalRefuses(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			data, err := json.Marshal(proposal(t))
+			data, err := json.Marshal(proposal(t)) //nolint:musttag // a finding writes itself
 			if err != nil {
 				t.Fatal(err)
 			}
