@@ -744,3 +744,51 @@ func TestRestoreKilledAnywhere(t *testing.T) {
 		}
 	})
 }
+
+// A renewal that is killed leaves each file whole, old or new, and what it leaves
+// beside them is gone after the next.
+func TestEtcdRenewalKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	var old []byte
+	everyKill(t, func(t *testing.T) *node {
+		t.Helper()
+		n, _, member := etcdNode(t, -time.Hour)
+		old = member.Certificate
+		return n
+	}, func(n *node) string { return role(n.t, "etcd_certificates/files/renew.sh") }, func(n *node) {
+		n.good(`pair "$KSCERT_ETCD_DIR/member-cp1.pem" "$KSCERT_ETCD_DIR/member-cp1-key.pem"`)
+		n.good(`openssl verify -CAfile "$KSCERT_ETCD_DIR/ca.pem" "$KSCERT_ETCD_DIR/member-cp1.pem"`)
+		if bytes.Equal(n.read(n.etcd+"/member-cp1.pem"), old) {
+			n.t.Error("the certificate was not renewed")
+		}
+		if left, _ := filepath.Glob(n.etcd + "/.kscertctl*"); len(left) > 0 {
+			n.t.Errorf("left behind: %v", left)
+		}
+	})
+}
+
+// The pair of a kubelet that an interrupted run made, and that nothing refers to
+// yet, is found by the link that was to refer to it; others stay.
+func TestSweepKubeletPair(t *testing.T) {
+	t.Parallel()
+	n := furnish(t)
+	kubelet := n.root() + "/var/lib/kubelet/pki/"
+	before := n.tree("")
+	left := kubelet + "kubelet-client-2026-03-01-00-00-00.pem"
+	n.write(left, []byte("half a pair"), 0o600)
+	n.ok(os.Symlink(left, kubelet+".kscertctl.link"))
+	n.good("sweep")
+	after := n.tree("")
+	delete(before, filepath.Clean(kubelet)) // its time tells of what came and went
+	delete(after, filepath.Clean(kubelet))
+	wantSame(t, after, before)
+	// The link of a run that came further is in its place: the pair is in use.
+	current := kubelet + "kubelet-client-current.pem"
+	target, err := os.Readlink(current)
+	n.ok(err)
+	n.ok(os.Symlink(target, kubelet+".kscertctl.link"))
+	n.good("sweep")
+	if !exists(target) || exists(kubelet+".kscertctl.link") {
+		t.Error("a pair in use was removed, or the link was left")
+	}
+}

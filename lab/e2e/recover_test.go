@@ -76,7 +76,9 @@ func wantBackups(ctx context.Context, t *testing.T, c *cluster.Cluster, before w
 		out, err := c.Shell(ctx, n.Name, `
 cd "$(ls -d /var/backups/kscertctl/*/ | tail -n 1)"
 stat -c '%a' . | grep -qx 700
-cd files && sha256sum -c --quiet ../SHA256SUMS && sed 's| \./| /|' ../SHA256SUMS`)
+grep -qx "manifest $(sha256sum <MANIFEST | cut -d ' ' -f 1)" COMPLETE
+awk -F '\t' '$1 == "f" {print $7 "  files" $10}' MANIFEST | sha256sum -c --quiet
+awk -F '\t' '$1 == "f" {print $7 "  " $10}' MANIFEST`)
 		if err != nil {
 			t.Errorf("the backup on %s: %v", n.Name, err)
 			continue

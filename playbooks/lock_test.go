@@ -1,0 +1,189 @@
+package playbooks_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// locker is one who handles the lock of a cluster, in a folder of the test.
+type locker struct {
+	t   *testing.T
+	dir string
+}
+
+// do runs an action for a run and returns the state and the lock it tells.
+func (l locker) do(action, run string, vars ...string) (state, lock string) {
+	l.t.Helper()
+	out, err := l.try(action, run, vars...)
+	if err != nil {
+		l.t.Fatalf("%s: %v\n%s", action, err, out)
+	}
+	first, rest, _ := strings.Cut(out, "\n")
+	fields := strings.SplitN(first, " ", 4)
+	if len(fields) != 4 || fields[0] != "@@LOCK" || rest != "@@END\n" {
+		l.t.Fatalf("%s says %q", action, out)
+	}
+	return fields[1], fields[3]
+}
+
+func (l locker) try(action, run string, vars ...string) (string, error) {
+	cmd := exec.Command("/bin/sh", "-c", role(l.t, "lock/files/lock.sh"))
+	cmd.Env = append(os.Environ(),
+		"KSCERT_STATE_DIR="+l.dir, "KSCERT_CONFIG_DIR=/nowhere", "KSCERT_LOCK_CLUSTER=0123456789abcdef", "KSCERT_LOCK_ACTION="+action,
+		"KSCERT_LOCK_RUN="+run, "KSCERT_LOCK_REPLACE=", fmt.Sprintf(`KSCERT_LOCK_OWNER={"user":"\"run\":\"x\"","run":"%s"}`, run))
+	cmd.Env = append(cmd.Env, vars...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	return out.String(), err
+}
+
+// Each row acts on the lock that the rows before it left.
+func TestLock(t *testing.T) {
+	t.Parallel()
+	l := locker{t, t.TempDir() + "/state"}
+	for i, row := range []struct {
+		action, run, replace string
+		state, owner         string // owner: the run that the told lock names
+	}{
+		{"show", "", "", "absent", ""},
+		{"heartbeat", "a", "", "lost", ""},
+		{"release", "a", "", "absent", ""},
+		{"break", "", "", "absent", ""},
+		{"acquire", "a", "", "acquired", "a"},
+		{"acquire", "b", "", "held", "a"},
+		{"acquire", "a", "", "held", "a"}, // who resumes says that it replaces
+		{"show", "", "", "held", "a"},
+		{"heartbeat", "a", "", "beaten", "a"},
+		{"heartbeat", "b", "", "lost", "a"},
+		{"release", "b", "", "held", "a"},
+		{"break", "b", "", "held", "a"},
+		{"acquire", "b", "c", "held", "a"},
+		{"acquire", "b", "a", "acquired", "b"},
+		{"heartbeat", "a", "", "lost", "b"},
+		{"acquire", "b", "b", "acquired", "b"},
+		{"release", "b", "", "released", "b"},
+		{"show", "", "", "absent", ""},
+		{"acquire", "c", "a", "acquired", "c"},
+		{"break", "c", "", "broken", "c"},
+		{"acquire", "d", "", "acquired", "d"},
+		{"break", "", "", "broken", "d"},
+	} {
+		state, lock := l.do(row.action, row.run, "KSCERT_LOCK_REPLACE="+row.replace)
+		named := row.owner == "" && lock == "-" || row.owner != "" && strings.HasSuffix(lock, `"run":"`+row.owner+`"}`)
+		if state != row.state || !named {
+			t.Errorf("row %d: %s %s: %s %s, want %s %q", i, row.action, row.run, state, lock, row.state, row.owner)
+		}
+	}
+}
+
+// Of many who try at the same moment one succeeds, and all others see its lock,
+// whole.
+func TestLockAtTheSameMoment(t *testing.T) {
+	t.Parallel()
+	l := locker{t, t.TempDir()}
+	const many = 12
+	var (
+		wg   sync.WaitGroup
+		outs [many]string
+	)
+	for i := range many {
+		wg.Go(func() { outs[i], _ = l.try("acquire", fmt.Sprintf("run-%d", i)) })
+	}
+	wg.Wait()
+	_, lock := l.do("show", "")
+	acquired := 0
+	for _, out := range outs {
+		if !strings.Contains(out, " "+lock+"\n@@END\n") {
+			t.Errorf("one was told %q, the lock is %q", out, lock)
+		}
+		if strings.HasPrefix(out, "@@LOCK acquired ") {
+			acquired++
+		}
+	}
+	if acquired != 1 {
+		t.Errorf("%d acquired it", acquired)
+	}
+	if left, err := os.ReadDir(l.dir); err != nil || len(left) != 2 { // the lock and its mutex
+		t.Errorf("left are %v", left)
+	}
+}
+
+// The age is that of the last sign of life.
+func TestLockAge(t *testing.T) {
+	t.Parallel()
+	l := locker{t, t.TempDir()}
+	l.do("acquire", "a")
+	then := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(l.dir+"/lock-0123456789abcdef", then, then); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := l.try("show", ""); err != nil || !strings.HasPrefix(out, "@@LOCK held 360") {
+		t.Errorf("an hour later it says %q (%v)", out, err)
+	}
+	l.do("heartbeat", "a")
+	if out, err := l.try("show", ""); err != nil || strings.HasPrefix(out, "@@LOCK held 360") {
+		t.Errorf("after a sign of life it says %q (%v)", out, err)
+	}
+}
+
+func TestLockRefuses(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ name, action, run, vars, says string }{
+		{"an action it does not know", "steal", "a", "X=", "say acquire, heartbeat, release, show or break"},
+		{"to acquire for nobody", "acquire", "", "X=", "acquire needs kscert_lock_run"},
+		{"to release for nobody", "release", "", "X=", "release needs kscert_lock_run"},
+		{"a cluster it cannot name", "show", "", "KSCERT_LOCK_CLUSTER=", "name it with kscert_lock_cluster"},
+		{"a name that is a path", "show", "", "KSCERT_LOCK_CLUSTER=../x", "name it with kscert_lock_cluster"},
+		{"a place that cannot be written", "acquire", "a", "KSCERT_STATE_DIR=/proc/nowhere", "cannot make /proc/nowhere"},
+	} {
+		if out, err := (locker{t, t.TempDir()}).try(row.action, row.run, row.vars); err == nil || !strings.Contains(out, row.says) {
+			t.Errorf("%s: %v, %q, want %q", row.name, err, out, row.says)
+		}
+	}
+	full := locker{t, t.TempDir()}
+	small(t, full.dir, 4)
+	if err := os.WriteFile(full.dir+"/filler", bytes.Repeat([]byte("x"), 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := full.try("acquire", "a"); err == nil || strings.Contains(out, "acquired") {
+		t.Errorf("on a full disk: %v, %q", err, out)
+	}
+}
+
+// What may be changing a node is told, by what it is and never by its arguments.
+func TestCollectorTellsWork(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	sleep, err := exec.LookPath("sleep")
+	n.ok(err)
+	n.ok(os.Symlink(sleep, n.bin+"/kubeadm"))
+	start := func(path string, env ...string) int {
+		cmd := exec.Command(path, "60")
+		cmd.Env = env
+		n.ok(cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		return cmd.Process.Pid
+	}
+	kubeadm := start(n.bin + "/kubeadm")
+	task := start(sleep, "KSCERT_RUN=20260301T120000Z-abcd", "TOKEN=c4n4ry")
+	idle := start(sleep, "KSCERT_ROLES=worker")
+	out, errs, err := n.sh(role(t, "inspect/files/collect.sh"))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, errs)
+	}
+	for pid, what := range map[int]string{kubeadm: "kubeadm", task: "a task of run 20260301T120000Z-abcd"} {
+		if !strings.Contains(out, fmt.Sprintf("\n@@WORK %d ", pid)) || !strings.Contains(out, " "+what) {
+			t.Errorf("%s, process %d, is not told", what, pid)
+		}
+	}
+	if strings.Contains(out, fmt.Sprintf("@@WORK %d ", idle)) || strings.Contains(out, "c4n4ry") {
+		t.Error("more is told than what may change something")
+	}
+}
