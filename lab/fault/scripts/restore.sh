@@ -8,9 +8,13 @@ find . -mindepth 1 \( -type f -o -type l \) -print0 | while IFS= read -r -d '' f
   if [ -L "$f" ]; then
     [ "$(readlink "$f")" = "$(readlink "/$f" || true)" ] || cp -a --remove-destination "$f" "/$f"
   elif ! cmp -s "$f" "/$f" || [ "$(stat -c '%a %u:%g %Y' "$f")" != "$(stat -c '%a %u:%g %Y' "/$f")" ]; then
+    case $f in
+    # At once: a kubelet complains of half a manifest.
+    */manifests/*) cp -a "$f" "/${f%/*}/.restored" && mv "/${f%/*}/.restored" "/$f" ;;
     # In place: the API server watches the file that it has, and may need a
     # minute to notice another one of its name.
-    cp -a "$f" "/$f"
+    *) cp -a "$f" "/$f" ;;
+    esac
   fi
 done
 for d in etc/kubernetes etc/ssl/etcd etc/sudoers.d etc/cni/net.d var/lib/kubelet/pki root etc/calico; do
