@@ -58,9 +58,10 @@ func rules(t *testing.T) map[string]string {
 	var file struct {
 		Groups []struct {
 			Rules []struct {
-				Alert, Expr string
-			}
-		}
+				Alert string `yaml:"alert"`
+				Expr  string `yaml:"expr"`
+			} `yaml:"rules"`
+		} `yaml:"groups"`
 	}
 	if err := yaml.Unmarshal(read(t, "kscertctl.rules.yml"), &file); err != nil {
 		t.Fatal(err)
@@ -75,16 +76,27 @@ func rules(t *testing.T) map[string]string {
 }
 
 type panel struct {
-	ID          int
-	Title, Type string
-	Description string
-	GridPos     struct{ H, W, X, Y int }
-	Targets     []struct{ RefID, Expr string }
+	ID          int    `json:"id"`
+	Title       string `json:"title"`
+	Type        string `json:"type"`
+	Description string `json:"description"`
+	GridPos     struct {
+		H int `json:"h"`
+		W int `json:"w"`
+		X int `json:"x"`
+		Y int `json:"y"`
+	} `json:"gridPos"`
+	Targets []struct {
+		RefID string `json:"refId"`
+		Expr  string `json:"expr"`
+	} `json:"targets"`
 }
 
 func panels(t *testing.T) []panel {
 	t.Helper()
-	var file struct{ Panels []panel }
+	var file struct {
+		Panels []panel `json:"panels"`
+	}
 	dec := json.NewDecoder(bytes.NewReader(read(t, "dashboard.json")))
 	if err := dec.Decode(&file); err != nil {
 		t.Fatal(err)
@@ -150,7 +162,7 @@ func TestEveryAlertIsTested(t *testing.T) {
 				Alert  string `yaml:"alertname"`
 				Alerts []any  `yaml:"exp_alerts"`
 			} `yaml:"alert_rule_test"`
-		}
+		} `yaml:"tests"`
 	}
 	if err := yaml.Unmarshal(read(t, "kscertctl.rules_test.yml"), &file); err != nil {
 		t.Fatal(err)

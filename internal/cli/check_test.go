@@ -111,14 +111,14 @@ func TestCheckFormatsReference(t *testing.T) {
 
 // schemaField is one property of a JSON Schema; a YAML decoder keeps their order.
 type schemaField struct {
-	Description string
-	Ref         string `yaml:"$ref"`
-	Const       string
-	Enum        []string
-	Type        yaml.Node
-	Items       *schemaField
-	Required    []string
-	Properties  yaml.Node
+	Description string                 `yaml:"description"`
+	Ref         string                 `yaml:"$ref"`
+	Const       string                 `yaml:"const"`
+	Enum        []string               `yaml:"enum"`
+	Type        yaml.Node              `yaml:"type"`
+	Items       *schemaField           `yaml:"items"`
+	Required    []string               `yaml:"required"`
+	Properties  yaml.Node              `yaml:"properties"`
 	Defs        map[string]schemaField `yaml:"$defs"`
 }
 

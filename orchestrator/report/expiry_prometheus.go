@@ -2,6 +2,7 @@ package report
 
 import (
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,7 +34,7 @@ var (
 	servedStale = prometheus.NewDesc("kscertctl_served_certificate_stale",
 		"Whether a port serves another certificate than the file of its process holds: 1 or 0.", certificateLabels, nil)
 	info = prometheus.NewDesc("kscertctl_certificate_info",
-		"What the certificate says of itself; always 1.", append(certificateLabels[:len(certificateLabels):len(certificateLabels)], "subject", "issuer", "serial_number", "fingerprint_sha256", "signed_by"), nil)
+		"What the certificate says of itself; always 1.", append(slices.Clip(certificateLabels), "subject", "issuer", "serial_number", "fingerprint_sha256", "signed_by"), nil)
 	unreadable = prometheus.NewDesc("kscertctl_certificate_unreadable",
 		"A file that should hold a certificate and does not; always 1.", []string{"node", "path"}, nil)
 	nodeUp = prometheus.NewDesc("kscertctl_node_up",
