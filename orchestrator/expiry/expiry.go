@@ -119,7 +119,8 @@ type Unreadable struct {
 // Row is one certificate of one node.
 type Row struct {
 	Node string `json:"node"`
-	// Name is kubeadm's where it has one.
+	// Name is kubeadm's where it has one, else the path; of a served one, the
+	// component and its port, since one port may serve two.
 	Name   string `json:"name"`
 	Status Status `json:"status"`
 	// ResidualSeconds from the node's clock to the end; negative afterwards.
@@ -197,7 +198,11 @@ func row(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate, t Thresholds
 	if c.Served {
 		kind, inFile, stale = servedFrom(n, c)
 	}
-	r := Row{Node: n.Name, Name: c.Label(), InFile: inFile, Stale: stale, Authority: c.SignedBy, Certificate: c}
+	name := c.Label()
+	if c.Served {
+		name = string(c.Kind) + " at " + c.Path
+	}
+	r := Row{Node: n.Name, Name: name, InFile: inFile, Stale: stale, Authority: c.SignedBy, Certificate: c}
 	entry, ok := certs.Lookup(kind)
 	if ok {
 		r.Authority = entry.Signer

@@ -125,7 +125,7 @@ func TestExpiryNagiosStates(t *testing.T) {
 			`^KSCERTCTL WARNING - 1 warning; first: admin.conf on cp1 expires in 20d \|`},
 		{"a warning, and a node unknown", expiry.Of(tc.Healthy(tc.Single(), tc.On("cp1", tc.EndsIn(20*tc.Day, certs.KindAdmin)), tc.On("w1", tc.Unknown(snapshot.Unreachable, "gone"))), expiry.DefaultThresholds()), report.NagiosUnknown,
 			`^KSCERTCTL UNKNOWN - 1 warning, 1 of 2 nodes unknown; first:`},
-		{"all there is", expiring(), report.NagiosCritical, `^KSCERTCTL CRITICAL - 2 expired, 1 not-yet-valid, 1 critical, 1 warning, 1 unreadable, 1 of 3 nodes unknown; first: served on 10.0.0.1:6443 on cp1 expired 12d ago \|`},
+		{"all there is", expiring(), report.NagiosCritical, `^KSCERTCTL CRITICAL - 2 expired, 1 not-yet-valid, 1 critical, 1 warning, 1 unreadable, 1 of 3 nodes unknown; first: kube-apiserver at 10.0.0.1:6443 on cp1 expired 12d ago \|`},
 		{"nothing", nothing(), report.NagiosUnknown, `^KSCERTCTL UNKNOWN - 2 of 2 nodes unknown \| 'certificates'=0`},
 		{"no node at all", expiry.Of(snapshot.Snapshot{}, expiry.DefaultThresholds()), report.NagiosUnknown, `^KSCERTCTL UNKNOWN - `},
 		{"a file without a certificate", expiry.Of(unreadable, expiry.DefaultThresholds()), report.NagiosCritical, `^KSCERTCTL CRITICAL - 1 unreadable;`},
@@ -203,10 +203,10 @@ func TestExpiryTableShowsWhatIsServed(t *testing.T) {
 		{"made at start, expired", loopback(-tc.Day), 1},
 	} {
 		r := expiry.Of(tc.Healthy(tc.Single(), tc.On("cp1", row.edit)), expiry.DefaultThresholds())
-		if got := strings.Count(render(t, "check.txt", r), "served on"); got != row.want {
+		if got := strings.Count(render(t, "check.txt", r), " at "); got != row.want {
 			t.Errorf("%s: %d rows, want %d", row.name, got, row.want)
 		}
-		if got := strings.Count(render(t, "check-wide.txt", r), "served on"); got < 2 { // API server and etcd
+		if got := strings.Count(render(t, "check-wide.txt", r), " at "); got < 2 { // API server and etcd
 			t.Errorf("%s: wide has %d rows", row.name, got)
 		}
 	}
