@@ -1,13 +1,13 @@
+# shellcheck shell=bash disable=SC2034 # the faults' scripts, which follow, use them
 # What the faults' scripts share.
 conf=/etc/kubernetes
 ssl=$conf/ssl
-etcd=/etc/ssl/etcd/ssl
 manifests=$conf/manifests
 kubelet=/var/lib/kubelet
 apiserver=$manifests/kube-apiserver.yaml
 
-# api [PATH]: what the node's API server answers to its administrator.
-api() { kubectl --kubeconfig "$conf/admin.conf" --cache-dir /run/kubectl --request-timeout 3s get --raw "${1:-/readyz}" 2>&1; }
+# api: what the node's API server says of its readiness to its administrator.
+api() { kubectl --kubeconfig "$conf/admin.conf" --cache-dir /run/kubectl --request-timeout 3s get --raw /readyz 2>&1; }
 
 # api_says, journal_says UNIT, log_says COMPONENT: the words are in what it answers
 # or has logged lately.
@@ -21,6 +21,7 @@ log_says() {
 # again NAME: ends the component's container; kubelet starts another one.
 again() {
   ids=$(crictl ps -q --name "^$1$")
+  # shellcheck disable=SC2086 # one word each
   [ -z "$ids" ] || crictl stop -t 2 $ids >/dev/null
 }
 

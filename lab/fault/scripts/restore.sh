@@ -3,7 +3,7 @@
 # manifest that goes and comes back for another pod.
 kept=/var/lib/lab-fault
 [ -d "$kept" ] || exit 0
-cd "$kept"
+cd "$kept" || exit
 find . -mindepth 1 \( -type f -o -type l \) -print0 | while IFS= read -r -d '' f; do
   if [ -L "$f" ]; then
     [ "$(readlink "$f")" = "$(readlink "/$f" || true)" ] || cp -a --remove-destination "$f" "/$f"
