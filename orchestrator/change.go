@@ -162,10 +162,59 @@ func (s *session) ready(ctx context.Context, w work, changed bool) error {
 	if w.Plan.Undoes == "" && !changed {
 		return s.unchanged(w, snap, d)
 	}
-	if e := s.reachable(w, snap); e != nil {
-		return e
+	if err := s.reachable(w, snap); err != nil {
+		return err
+	}
+	if err := s.idle(ctx, snap); err != nil {
+		return err
 	}
 	return s.verified(ctx, w)
+}
+
+// workTime is how long what an earlier run left at work on the nodes may take to
+// end, and workPause between two looks at it.
+const (
+	workTime  = 2 * time.Minute
+	workPause = 2 * time.Second
+)
+
+// idle waits until nothing is at work on a node that may be changing it: a
+// command of a killed run can outlive its driver.
+func (s *session) idle(ctx context.Context, snap snapshot.Snapshot) error {
+	deadline := time.Now().Add(workTime)
+	for told := ""; ; {
+		work := atWork(snap)
+		if len(work) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return &Error{Code: ExitNotBegun, Summary: fmt.Sprintf("something has been at work on a node for %s: %s", workTime, work[0]),
+				Evidence: strings.Join(work, "\n"), Next: "nothing was changed now; wait for it, or end it on the node, and give the command again"}
+		}
+		if work[0] != told {
+			told = work[0]
+			s.tell(Event{Kind: EventNotice, Message: "waiting until nothing is at work on the nodes: " + told})
+		}
+		select {
+		case <-time.After(workPause):
+		case <-ctx.Done(): // the next look says so
+		}
+		var err error
+		if snap, err = s.inspect(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// atWork names the processes that may be changing a node.
+func atWork(snap snapshot.Snapshot) []string {
+	var out []string
+	for _, n := range snap.Nodes {
+		for _, w := range n.Work {
+			out = append(out, fmt.Sprintf("%s: process %d, %s", n.Name, w.PID, strings.TrimSpace(w.What)))
+		}
+	}
+	return out
 }
 
 // unchanged refuses a plan that the nodes have moved away from.
