@@ -19,7 +19,8 @@ type Difference struct {
 func (d Difference) String() string { return fmt.Sprintf("%s: %s %s", d.Node, d.Path, d.What) }
 
 // Drift compares what the nodes look like now with what they looked like before:
-// certificates in files, kubeconfigs, and what must never change. Nodes that
+// certificates in files, kubeconfigs, what must never change, and what else a plan
+// relies on: manifests and configurations. Nodes that
 // could not be looked at, then or now, are not compared. The result is sorted by
 // node, in the order of the snapshot, and path.
 func Drift(before, now snapshot.Snapshot) []Difference {
@@ -65,8 +66,10 @@ func state(n snapshot.Node) map[string]string {
 	for _, u := range n.Unreadable {
 		out[u.Path] += "unreadable " + u.Reason + " "
 	}
-	for path, sum := range n.Digests {
-		out[path] += "digest " + sum + " "
+	for _, sums := range []map[string]string{n.Digests, n.Files} {
+		for path, sum := range sums {
+			out[path] += "digest " + sum + " "
+		}
 	}
 	return out
 }

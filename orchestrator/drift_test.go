@@ -19,6 +19,11 @@ func TestDrift(t *testing.T) {
 			n.Kubeconfigs = []snapshot.Kubeconfig{{Path: "/etc/kubernetes/admin.conf", Server: server}}
 		}
 	}
+	manifest := func(sum string) tc.NodeEdit {
+		return func(n *snapshot.Node) {
+			n.Files = map[string]string{"/etc/kubernetes/manifests/kube-apiserver.yaml": sum}
+		}
+	}
 	for _, row := range []struct {
 		name        string
 		before, now tc.Edit
@@ -39,6 +44,10 @@ func TestDrift(t *testing.T) {
 		{
 			name: "a CA key has appeared", before: tc.On("cp1", func(n *snapshot.Node) { delete(n.Digests, "/etc/kubernetes/ssl/ca.key") }),
 			want: "cp1: /etc/kubernetes/ssl/ca.key has appeared",
+		},
+		{
+			name:   "a manifest was edited",
+			before: tc.On("cp1", manifest("a")), now: tc.On("cp1", manifest("b")), want: "cp1: /etc/kubernetes/manifests/kube-apiserver.yaml has changed",
 		},
 		{
 			name: "a kubeconfig points elsewhere", before: tc.On("cp1", kubeconfig("https://a:6443")), now: tc.On("cp1", kubeconfig("https://b:6443")),
