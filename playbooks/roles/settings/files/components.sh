@@ -123,7 +123,19 @@ api=${host:-127.0.0.1}:${port:-6443}
 # other to come back.
 wait_for() {
   [ "$KSCERT_CHECK" != True ] && [ "$KSCERT_WAIT_SECONDS" -gt 0 ] || return 0
+  patience=$(($(date +%s) + 20))
   while ! missing=$("$1"); do
+    # A kubelet waits longer before each restart of what was restarted often, up to
+    # five minutes, and forgets it when it is restarted itself.
+    case $missing in
+    *' does not run')
+      if [ "$patience" -gt 0 ] && [ "$(date +%s)" -ge "$patience" ]; then
+        patience=0
+        systemctl restart kubelet
+        changed 'restarted the kubelet, which held a component back'
+      fi
+      ;;
+    esac
     if [ "$(date +%s)" -ge "$deadline" ]; then
       log=$(find /var/log/pods -path '*kube-system_kube-apiserver-*/kube-apiserver/*.log' -printf '%T@ %p\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p')
       [ -z "$log" ] || tail -n 5 "$log" >&2
