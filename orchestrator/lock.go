@@ -112,6 +112,7 @@ func (s *session) lock(ctx context.Context, id, replaces string) (*hold, error) 
 	if err != nil {
 		return nil, s.lockError(err)
 	}
+	s.held = append(s.held, driver.File())
 	err = s.recorded(run.StepLock, []string{s.lockNode()}, func() error {
 		state, holding, err := s.lockAction(ctx, "acquire", run.StepLock, map[string]any{
 			"kscert_lock_cluster": lockName(id), "kscert_lock_run": s.dir.ID, "kscert_lock_owner": me, "kscert_lock_replace": replaces,

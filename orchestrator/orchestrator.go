@@ -165,7 +165,7 @@ func stateDir() (string, error) {
 // nothing. A node that cannot be inspected is part of the snapshot, not an
 // error. The error is of type *Error.
 func (o *Orchestrator) Inspect(ctx context.Context) (snapshot.Snapshot, error) {
-	s, err := o.open(nil, run.Entry{Kind: run.KindLook}) //nolint:contextcheck // its lock is new and free
+	s, err := o.open(nil, run.Entry{Kind: run.KindLook})
 	if err != nil {
 		return snapshot.Snapshot{}, err
 	}
@@ -191,6 +191,8 @@ type session struct {
 	events  *os.File
 	mu      sync.Mutex
 	looks   int
+	// held are the locks that whatever Ansible is started holds too.
+	held []*os.File
 }
 
 // begin opens the directory of a new run and its journal with the first entry.
@@ -215,7 +217,7 @@ func (o *Orchestrator) attach(ctx context.Context, dir *run.Dir, first run.Entry
 			return nil, preflightError(err)
 		}
 	}
-	s, err := o.open(dir, first) //nolint:contextcheck // it waits a second at most for whoever lists runs
+	s, err := o.open(dir, first)
 	if err != nil {
 		return nil, err
 	}
@@ -251,6 +253,7 @@ func (o *Orchestrator) open(dir *run.Dir, first run.Entry) (*session, error) {
 	first.Event = run.Begin
 	// Those of the version that goes on, should it be another one.
 	all = multierror.Append(all, os.RemoveAll(s.dir.Playbooks()), playbooks.WriteTo(s.dir.Playbooks()))
+	s.held = []*os.File{s.dir.Lock()}
 	s.events, err = os.OpenFile(filepath.Join(s.dir.Path, "events.jsonl"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	all = multierror.Append(all, err, s.dir.Record(first))
 	if err := all.ErrorOrNil(); err != nil {
@@ -289,6 +292,7 @@ func (s *session) playbook(id, file string, nodes []string) ansible.Playbook {
 		Hosts:       nodes,
 		CallbackDir: filepath.Join(s.dir.Playbooks(), playbooks.CallbackDir),
 		Isolated:    true,
+		Hold:        s.held,
 		Events:      s.dir.Events(id),
 		Log:         s.dir.Log(id),
 		Output:      s.opts.Output,

@@ -80,7 +80,7 @@ func recordError(err error) *Error {
 // first step that is not done. It refuses with ExitLocked while another process
 // works on the run or on the cluster. A run that is done stays as it is.
 func (o *Orchestrator) Resume(ctx context.Context, id string) (r Result, err error) {
-	dir, journal, err := run.Open(o.opts.StateDir, id) //nolint:contextcheck // it waits a second at most for whoever lists runs
+	dir, journal, err := run.Open(o.opts.StateDir, id)
 	if err != nil {
 		return r, recordError(err)
 	}

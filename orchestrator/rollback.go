@@ -22,7 +22,7 @@ import (
 // backups are verified; one that is missing or was changed is refused with
 // ExitNotBegun, naming the file.
 func (o *Orchestrator) Rollback(ctx context.Context, id string, nodes []string) (r Result, err error) {
-	of, journal, err := run.Open(o.opts.StateDir, id) //nolint:contextcheck // it waits a second at most for whoever lists runs
+	of, journal, err := run.Open(o.opts.StateDir, id)
 	if err != nil {
 		return r, recordError(err)
 	}

@@ -25,6 +25,7 @@ const grace = 4 * time.Second
 type processes struct {
 	ctx   context.Context //nolint:containedctx // go-ansible hands over a context of its own that must not kill
 	owner *execute.DefaultExecute
+	hold  []*os.File
 }
 
 func (p *processes) Command(name string, arg ...string) gaexec.Cmder {
@@ -32,7 +33,9 @@ func (p *processes) Command(name string, arg ...string) gaexec.Cmder {
 }
 
 func (p *processes) CommandContext(_ context.Context, name string, arg ...string) gaexec.Cmder {
-	return &process{Cmd: exec.Command(name, arg...), ctx: p.ctx, owner: p.owner, done: make(chan struct{}), ended: make(chan struct{})}
+	cmd := exec.Command(name, arg...)
+	cmd.ExtraFiles = p.hold
+	return &process{Cmd: cmd, ctx: p.ctx, owner: p.owner, done: make(chan struct{}), ended: make(chan struct{})}
 }
 
 // process is deliberately no *exec.Cmd: go-ansible ties the driver's own

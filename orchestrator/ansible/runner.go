@@ -138,7 +138,7 @@ func (r *Runner) Version(ctx context.Context) (string, error) {
 		return "", err
 	}
 	var out, errs bytes.Buffer
-	code, err := r.execute(ctx, argv{bin, "--version"}, "", nil, &out, &errs)
+	code, err := r.execute(ctx, argv{bin, "--version"}, "", nil, nil, &out, &errs)
 	if err != nil {
 		return "", &NotInstalledError{Command: bin, Err: err}
 	}
@@ -167,7 +167,7 @@ func (r *Runner) Inventory(ctx context.Context) ([]byte, error) {
 		inventory.WithInventoryOptions(&inventory.AnsibleInventoryOptions{List: true}),
 	)
 	var out, errs bytes.Buffer
-	code, err := r.execute(ctx, withArgs{cmd, append(r.inventoryArgs(), r.vaultArgs()...)}, "", nil, &out, &errs)
+	code, err := r.execute(ctx, withArgs{cmd, append(r.inventoryArgs(), r.vaultArgs()...)}, "", nil, nil, &out, &errs)
 	if err != nil {
 		return nil, err
 	}
@@ -204,6 +204,13 @@ type Playbook struct {
 	// Looks says that the playbook changes nothing, so that many nodes at a time
 	// are no risk.
 	Looks bool
+	// Variables asks for an event "inventory" when the first play begins, with
+	// these variables of each host. It saves a start of ansible-inventory. The run
+	// fails where an inventory cannot be parsed; without them Ansible goes on.
+	Variables []string
+	// Hold are files that Ansible is given beside its own: locks of flock(2) on them
+	// are held until it has ended, also when this process was killed.
+	Hold []*os.File
 	// Events and Log are files that the run appends to.
 	Events, Log string
 	// Output gets a copy of what Ansible prints; may be nil.
@@ -291,7 +298,7 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	if p.Output != nil {
 		out.w = io.MultiWriter(log, p.Output)
 	}
-	code, err := r.execute(ctx, appended{cmd, p.Args}, p.Dir, p.env(), out, out)
+	code, err := r.execute(ctx, appended{cmd, p.Args}, p.Dir, p.env(), p.Hold, out, out)
 	close(done)
 	readErr := <-read
 	outcome.ExitCode = code
@@ -387,6 +394,10 @@ func (p Playbook) env() map[string]string {
 		"ANSIBLE_CALLBACK_PLUGINS":    strings.Join(append([]string{p.CallbackDir}, callbackPath()...), ":"),
 		"ANSIBLE_RETRY_FILES_ENABLED": "False",
 	}
+	if len(p.Variables) > 0 {
+		env["KSCERT_VARIABLES"] = strings.Join(p.Variables, ",")
+		env["ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED"] = "True"
+	}
 	if p.Isolated {
 		env["ANSIBLE_CALLBACKS_ENABLED"] = "kscert_events" // this one alone
 		env["ANSIBLE_CACHE_PLUGIN"] = "memory"
@@ -431,7 +442,7 @@ func verbosity(n int) []string {
 
 // execute runs a command through go-ansible and returns its exit code; the
 // error is set only when it could not be run at all or ctx ended.
-func (r *Runner) execute(ctx context.Context, cmd execute.Commander, dir string, env map[string]string, out, errs io.Writer) (int, error) {
+func (r *Runner) execute(ctx context.Context, cmd execute.Commander, dir string, env map[string]string, hold []*os.File, out, errs io.Writer) (int, error) {
 	if ctx.Err() != nil {
 		return -1, context.Cause(ctx)
 	}
@@ -441,7 +452,7 @@ func (r *Runner) execute(ctx context.Context, cmd execute.Commander, dir string,
 		execute.WithErrorEnrich(rec), execute.WithOutput(plainOutput{}),
 		execute.WithWrite(out), execute.WithWriteError(errs),
 	)
-	ex.Exec = &processes{ctx: ctx, owner: ex}
+	ex.Exec = &processes{ctx: ctx, owner: ex, hold: hold}
 	// go-ansible must not see the cancellation: it would kill the parent alone.
 	err := ex.Execute(context.WithoutCancel(ctx))
 	switch {

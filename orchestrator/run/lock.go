@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/gofrs/flock"
 )
 
 // Owner says who holds the lock of a cluster.
@@ -96,8 +94,8 @@ func (e *LockedError) Error() string {
 }
 
 // DriverLock keeps two runs on this machine apart. The operating system releases
-// it when the process ends, however it ends.
-type DriverLock struct{ flock *flock.Flock }
+// it when the process, and whatever it has handed the lock down to, has ended.
+type DriverLock struct{ file *os.File }
 
 // LockDriver takes the lock of a cluster below root for the owner. The error is
 // a *LockedError when another process holds it.
@@ -106,28 +104,31 @@ func LockDriver(root, cluster string, me Owner) (*DriverLock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of locks: %w", err)
 	}
-	l := flock.New(filepath.Join(dir, cluster+".json"), flock.SetFlag(os.O_RDWR|os.O_CREATE), flock.SetPermissions(0o600))
-	got, err := l.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("locking the cluster on this machine: %w", err)
-	}
-	if !got {
-		data, err := os.ReadFile(l.Path())
+	path := filepath.Join(dir, cluster+".json")
+	f, err := lockFile(path, 0)
+	if errors.Is(err, errLocked) {
+		data, err := os.ReadFile(path)
 		owner, perr := ParseOwner(data)
 		if err = errors.Join(err, perr); err != nil {
 			owner = Owner{} // its owner is just about to write
 		}
-		return nil, errors.Join(&LockedError{Where: "this machine", Holding: Holding{Owner: owner}, Verdict: Held}, l.Close())
+		return nil, &LockedError{Where: "this machine", Holding: Holding{Owner: owner}, Verdict: Held}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("locking the cluster on this machine: %w", err)
 	}
 	data, err := json.Marshal(me)
 	if err == nil {
-		err = os.WriteFile(l.Path(), append(data, '\n'), 0o600)
+		err = os.WriteFile(path, append(data, '\n'), 0o600)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("locking the cluster on this machine: %w", err), l.Close())
+		return nil, errors.Join(fmt.Errorf("locking the cluster on this machine: %w", err), f.Close())
 	}
-	return &DriverLock{flock: l}, nil
+	return &DriverLock{file: f}, nil
 }
 
-// Unlock releases the lock.
-func (l *DriverLock) Unlock() error { return l.flock.Close() }
+// File holds the lock as Dir.Lock holds a run.
+func (l *DriverLock) File() *os.File { return l.file }
+
+// Unlock gives the lock back.
+func (l *DriverLock) Unlock() error { return l.file.Close() }

@@ -1,7 +1,6 @@
 package run
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -14,8 +13,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/gofrs/flock"
 )
 
 const (
@@ -32,7 +29,7 @@ type Dir struct {
 	Path string
 
 	mu        sync.Mutex
-	lock      *flock.Flock
+	lock      *os.File
 	journal   *os.File
 	size      int64 // of the whole lines in the journal
 	seq       int
@@ -62,7 +59,8 @@ func Create(root string, start time.Time) (*Dir, error) {
 	return d, nil
 }
 
-// BusyError says that another process works on a run.
+// BusyError says that another process works on a run: its driver, or an Ansible
+// that has outlived its driver.
 type BusyError struct{ Run string }
 
 func (e *BusyError) Error() string {
@@ -96,23 +94,23 @@ func Open(root, id string) (*Dir, Journal, error) {
 // open takes the lock and opens the journal.
 func (d *Dir) open() error {
 	path := filepath.Join(d.Path, journalFile)
-	d.lock = flock.New(path, flock.SetFlag(os.O_RDWR|os.O_CREATE), flock.SetPermissions(0o600))
+	var err error
 	// Whoever lists runs holds the lock for a moment, to see whether it is free.
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if got, err := d.lock.TryLockContext(ctx, 20*time.Millisecond); !got {
-		if err == nil || errors.Is(err, context.DeadlineExceeded) {
+	if d.lock, err = lockFile(path, time.Second); err != nil {
+		if errors.Is(err, errLocked) {
 			return &BusyError{Run: d.ID}
 		}
 		return fmt.Errorf("locking the journal: %w", err)
 	}
-	var err error
 	if d.journal, err = os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
-		_ = d.lock.Close()
-		return fmt.Errorf("opening the journal: %w", err)
+		return errors.Join(fmt.Errorf("opening the journal: %w", err), d.lock.Close())
 	}
 	return nil
 }
+
+// Lock is the file whose descriptor holds the run: a process that is given it
+// holds the run until it ends.
+func (d *Dir) Lock() *os.File { return d.lock }
 
 // read reads the journal of a run that is gone on with, and cuts off what a
 // killed driver did not finish.
@@ -255,11 +253,7 @@ type Record struct {
 func Read(root, id string) Record {
 	r := Record{ID: id, Path: filepath.Join(root, runsDir, id)}
 	path := filepath.Join(r.Path, journalFile)
-	lock := flock.New(path, flock.SetFlag(os.O_RDONLY))
-	if got, err := lock.TryRLock(); err == nil {
-		r.Running = !got
-	}
-	_ = lock.Close()
+	r.Running = fileLocked(path)
 	data, err := os.ReadFile(path)
 	if err != nil {
 		r.Err = fmt.Errorf("run %s: %w", id, err)

@@ -1,8 +1,11 @@
 package run
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -216,4 +219,36 @@ func TestRecordAfterClose(t *testing.T) {
 	if err := d.Record(Entry{Event: "end"}); err == nil {
 		t.Error("a line that is on no disk was recorded")
 	}
+}
+
+// A run whose driver was killed is held by what that has started, until it ends.
+func TestLockIsHandedDown(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	d, err := Create(root, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Record(begin); err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	ansible := exec.CommandContext(ctx, "sleep", "60")
+	ansible.ExtraFiles = []*os.File{d.Lock()}
+	if err := ansible.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = d.Close() // as the operating system does
+	var busy *BusyError
+	if _, _, err := Open(root, d.ID); !errors.As(err, &busy) || !Read(root, d.ID).Running {
+		t.Errorf("%v", err)
+	}
+	end()
+	_ = ansible.Wait()
+	again, _, err := Open(root, d.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = again.Close()
 }
