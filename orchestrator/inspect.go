@@ -16,17 +16,27 @@ import (
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
-// look reads the inventory and looks at the nodes at the same time: the playbook
-// needs no list of nodes to begin with, and most of what looking costs is the
-// time that Ansible takes to start.
+// look looks at the nodes of an inventory that is not known yet: the playbook
+// needs no list of nodes to begin with, and tells the inventory when it begins.
+// One start of Ansible is most of what looking at a few nodes costs.
 func (s *session) look(ctx context.Context) (snapshot.Snapshot, error) {
 	start := time.Now()
 	playing, stop := context.WithCancel(ctx)
 	defer stop()
-	played := make(chan answer, 1)
-	go func() { played <- s.ask(playing, nil) }()
+	played, told := make(chan answer, 1), make(chan []byte, 1)
+	go func() {
+		defer close(told)
+		played <- s.ask(playing, nil, cluster.Variables, func(e ansible.Event) {
+			if e.Event == "inventory" {
+				told <- e.Inventory
+			}
+		})
+	}()
 
-	nodes, err := s.nodes(ctx)
+	nodes, err := cluster.Parse(<-told)
+	if err != nil { // ansible-inventory says why
+		nodes, err = s.nodes(ctx)
+	}
 	if err != nil {
 		stop()
 		<-played
@@ -57,7 +67,7 @@ func (s *session) precise(ctx context.Context, err error) *Error {
 func (s *session) inspect(ctx context.Context) (snapshot.Snapshot, error) {
 	start := time.Now()
 	probed := probeBeside(ctx, s.cluster)
-	a := s.ask(ctx, cluster.Names(s.cluster.Nodes))
+	a := s.ask(ctx, cluster.Names(s.cluster.Nodes), nil, nil)
 	return s.seen(ctx, start, a, probed())
 }
 
@@ -84,12 +94,13 @@ type answer struct {
 	err      error
 }
 
-// ask looks at nodes in one round trip; nil asks all.
-func (s *session) ask(ctx context.Context, nodes []string) answer {
+// ask looks at nodes in one round trip; nil asks all. With variables, observe is
+// told the inventory.
+func (s *session) ask(ctx context.Context, nodes, variables []string, observe func(ansible.Event)) answer {
 	s.looks++
 	p := s.playbook(fmt.Sprintf("inspect-%02d", s.looks), playbooks.Inspect, nodes)
-	p.Looks = true
-	outcome, err := s.runner.Run(ctx, p, nil)
+	p.Looks, p.Variables = true, variables
+	outcome, err := s.runner.Run(ctx, p, observe)
 	return answer{p, outcome, err}
 }
 

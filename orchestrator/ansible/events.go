@@ -33,6 +33,9 @@ type Event struct {
 	Payload string `json:"payload,omitempty"`
 	// PayloadSize is set instead, in bytes, when that is longer than MaxPayload.
 	PayloadSize int `json:"payload_size,omitempty"`
+	// Inventory is what "ansible-inventory --list" prints, with the variables of
+	// Playbook.Variables alone, in "inventory".
+	Inventory json.RawMessage `json:"inventory,omitempty"`
 	// Hosts are the final counts, in "stats".
 	Hosts map[string]Stats `json:"hosts,omitempty"`
 }

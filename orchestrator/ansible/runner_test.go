@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -557,6 +558,51 @@ func TestInventoryErrors(t *testing.T) {
 	var wrong *InventoryError
 	if _, err := New(Options{}); !errors.As(err, &wrong) || err.Error() != "inventory: no inventory was given" {
 		t.Errorf("without any: %v", err)
+	}
+}
+
+// A playbook tells the same inventory as ansible-inventory, of the variables that
+// were asked for alone, also to a host that no play names.
+func TestRunTellsTheInventory(t *testing.T) {
+	t.Parallel()
+	for _, inventories := range [][]string{
+		{"../../inventory-examples/ha"}, {"../../inventory-examples/external-etcd"}, {"../../inventory-examples/legacy-groups.ini"},
+		{file(t, "a.ini", "[kube_control_plane]\ncp1 access_ip=10.0.0.1 secret=canary\n[all:vars]\nloadbalancer_apiserver={'address': '10.0.0.9', 'port': 443}\n"), file(t, "b.ini", "[kube_node]\nw1\n")},
+	} {
+		t.Run(filepath.Base(inventories[0]), func(t *testing.T) {
+			t.Parallel()
+			r := runner(t, Options{Inventories: inventories})
+			want, err := r.Inventory(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := book(t, "    - ansible.builtin.raw: 'true'\n")
+			p.Vars, p.Variables = map[string]any{"target": "nobody"}, cluster.Variables
+			var got []byte
+			_, _ = r.Run(t.Context(), p, func(e Event) { got = append(got, e.Inventory...) })
+			gotNodes, err := cluster.Parse(got)
+			wantNodes, werr := cluster.Parse(want)
+			if err != nil || werr != nil || !reflect.DeepEqual(gotNodes, wantNodes) || bytes.Contains(got, []byte("canary")) {
+				t.Errorf("got\n%+v (%v)\nwant\n%+v (%v)\n%s", gotNodes, err, wantNodes, werr, got)
+			}
+		})
+	}
+}
+
+// Where it is asked to tell the inventory, an inventory that cannot be parsed
+// ends the run: Ansible would go on without it.
+func TestRunTellsNoHalfInventory(t *testing.T) {
+	t.Parallel()
+	p := book(t, "    - ansible.builtin.raw: 'true'\n")
+	p.Variables = cluster.Variables
+	r := runner(t, Options{Inventories: []string{local(t, "a"), file(t, "b.yml", "all: [\n")}})
+	o, err := r.Run(t.Context(), p, func(e Event) {
+		if e.Inventory != nil {
+			t.Errorf("told: %s", e.Inventory)
+		}
+	})
+	if err == nil || o.Stats != nil {
+		t.Errorf("error is %v, outcome %+v", err, o)
 	}
 }
 

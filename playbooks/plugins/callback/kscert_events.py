@@ -18,6 +18,7 @@ DOCUMENTATION = r'''
     description:
       - Appends one JSON object a line to the file named by the environment variable E(KSCERT_EVENTS).
       - Output of successful tasks is left out, since it may hold tokens; results of tasks with no_log are censored.
+      - Tells the inventory when the environment variable E(KSCERT_VARIABLES) names host variables, those alone, separated by commas.
     options: {}
 '''
 
@@ -74,6 +75,7 @@ class CallbackModule(CallbackBase):
         super(CallbackModule, self).__init__(*args, **kwargs)
         self._fd = None
         self._started = {}
+        self._variables = [v for v in os.environ.get('KSCERT_VARIABLES', '').split(',') if v]
         path = os.environ.get('KSCERT_EVENTS')
         if not path:
             self.disabled = True
@@ -132,8 +134,27 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_start(self, playbook):
         self._emit('playbook_start', path=getattr(playbook, '_file_name', None))
 
+    def _inventory(self, play):
+        """The inventory in the form of "ansible-inventory --list"."""
+        variables = play.get_variable_manager()
+        inventory = variables._inventory
+        told = dict((name, {'hosts': [h.name for h in group.hosts], 'children': [g.name for g in group.child_groups]})
+                    for name, group in inventory.groups.items())
+        hostvars = {}
+        for host in inventory.get_hosts('all', ignore_limits=True, ignore_restrictions=True):
+            known = variables.get_vars(host=host, include_hostvars=False, stage='all')
+            hostvars[host.name] = dict((name, known[name]) for name in self._variables if name in known)
+        told['_meta'] = {'hostvars': hostvars}
+        return told
+
     def v2_playbook_on_play_start(self, play):
         self._emit('play_start', name=play.get_name())
+        if self._variables:
+            try:
+                self._emit('inventory', inventory=self._inventory(play))
+            except Exception as error:  # ansible-inventory tells it too
+                self._display.warning('kscert_events: %s' % error)
+            self._variables = []
 
     def v2_playbook_on_no_hosts_matched(self):
         self._emit('no_hosts_matched')
