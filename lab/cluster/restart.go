@@ -29,3 +29,27 @@ func (c *Cluster) Restart(ctx context.Context, nodes ...Node) error {
 	}
 	return nil
 }
+
+// Stop cuts a node's power: nothing on it has time to end in order.
+func (c *Cluster) Stop(ctx context.Context, node string) error {
+	n, err := c.Node(node)
+	if err != nil {
+		return err
+	}
+	if _, err := c.engine.Docker(ctx, "kill", n.Container); err != nil {
+		return fmt.Errorf("stopping node %s: %w", node, err)
+	}
+	return nil
+}
+
+// Start starts a node that was stopped, and returns when its sshd answers.
+func (c *Cluster) Start(ctx context.Context, node string) error {
+	n, err := c.Node(node)
+	if err != nil {
+		return err
+	}
+	if _, err := c.engine.Docker(ctx, "start", n.Container); err != nil {
+		return fmt.Errorf("starting node %s: %w", node, err)
+	}
+	return waitSSH(ctx, n)
+}

@@ -3,9 +3,7 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,30 +23,18 @@ type outcome struct {
 	took     time.Duration
 }
 
-// kscertctl runs the product as a user would: the built binary, off a terminal.
+// kscertctl runs the product with a state folder of its own.
 func kscertctl(ctx context.Context, t *testing.T, args ...string) outcome {
 	t.Helper()
-	binary, err := filepath.Abs("../../.bin/kscertctl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(binary); err != nil {
-		t.Fatalf("%v; build it with: ./hack/task build", err)
-	}
-	o := outcome{stateDir: t.TempDir()}
-	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, binary, append(args, "--state-dir", o.stateDir)...)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 30 * time.Second
+	return kscertctlIn(ctx, t, t.TempDir(), args...)
+}
+
+// kscertctlIn runs the product with the runs that a state folder holds.
+func kscertctlIn(ctx context.Context, t *testing.T, stateDir string, args ...string) outcome {
+	t.Helper()
 	started := time.Now()
-	err = cmd.Run()
+	o := start(ctx, t, stateDir, args...).wait()
 	o.took = time.Since(started)
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	o.code, o.stdout, o.stderr = cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()
 	return o
 }
 

@@ -101,12 +101,7 @@ func (w *Witness) plant(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = cluster.Poll(ctx, 90*time.Second, 500*time.Millisecond, "the workload to run", func(ctx context.Context) error {
-		var err error
-		w.Pod, err = w.podIdentity(ctx)
-		return err
-	})
-	if err != nil {
+	if err := w.AwaitWorkload(ctx); err != nil {
 		return err
 	}
 	token, err := w.c.Kubectl(ctx, "-n", namespace, "create", "token", namespace, "--duration", "8760h")
@@ -122,6 +117,16 @@ func (w *Witness) plant(ctx context.Context) error {
 	}
 	w.Leaves, err = w.fingerprints(ctx)
 	return err
+}
+
+// AwaitWorkload waits until the workload runs and notes which one it is: after
+// its node was rebooted, it is another one.
+func (w *Witness) AwaitWorkload(ctx context.Context) error {
+	return cluster.Poll(ctx, 90*time.Second, 500*time.Millisecond, "the workload to run", func(ctx context.Context) error {
+		var err error
+		w.Pod, err = w.podIdentity(ctx)
+		return err
+	})
 }
 
 // podIdentity is what changes when the workload is restarted or replaced; it

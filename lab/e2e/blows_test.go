@@ -1,0 +1,204 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
+)
+
+// blow is what befalls a run while it changes nodes.
+type blow struct {
+	name, what string
+	// strikes says at which moments.
+	strikes timing
+	// sample are the moments that CI tries too, as "state/moment".
+	sample []string
+	// prepare makes the node ready before the run, clear undoes that after all.
+	prepare, clear func(context.Context, *struck) error
+	hit            func(context.Context, *struck) error
+	// mend undoes the blow once the run has ended.
+	mend func(context.Context, *struck) error
+	// reboots: the workloads of the node are restarted.
+	reboots bool
+}
+
+// timing is when a blow strikes.
+type timing int
+
+const (
+	// boundary: as soon as a line stands in the journal, one line after the other.
+	boundary timing = iota
+	// middle: in the middle of each step that touches a node.
+	middle
+	// before: when the intent of each step that touches a node was written down.
+	before
+)
+
+// struck is whom a blow hits.
+type struck struct {
+	c      *cluster.Cluster
+	driver *driver
+	// step is the ID of the step, node the last of its nodes.
+	step, node string
+}
+
+func (s *struck) shell(script string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := s.c.Shell(ctx, s.node, script)
+		return err
+	}
+}
+
+// onNode runs a script on the node of the step.
+func onNode(script string) func(context.Context, *struck) error {
+	return func(ctx context.Context, s *struck) error { return s.shell(script)(ctx) }
+}
+
+// signalled sends signals to the driver, a moment apart.
+func signalled(signals ...syscall.Signal) func(context.Context, *struck) error {
+	return func(_ context.Context, s *struck) error {
+		for i, sig := range signals {
+			if i > 0 {
+				time.Sleep(300 * time.Millisecond)
+			}
+			if err := s.driver.signal(sig); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// smallDisk puts what a run writes to on a small file system of its own.
+const smallDisk = `mkdir -p /mnt/small /var/backups/kscertctl
+mount -t tmpfs -o size=64m tmpfs /mnt/small
+for d in /etc/kubernetes /var/lib/kubelet/pki /var/backups/kscertctl; do
+  mkdir -p /mnt/small$d
+  cp -a $d/. /mnt/small$d
+  touch -r $d /mnt/small$d
+  mount --bind /mnt/small$d $d
+done`
+
+const noSmallDisk = `for d in /etc/kubernetes /var/lib/kubelet/pki /var/backups/kscertctl /mnt/small; do umount -l $d; done`
+
+// restarting does something and has the components start again with what they
+// find: a container keeps the file systems that it was started with.
+func restarting(do func(context.Context, *struck) error) func(context.Context, *struck) error {
+	return func(ctx context.Context, s *struck) error {
+		if err := do(ctx, s); err != nil {
+			return err
+		}
+		n, err := s.c.Node(s.node)
+		if err != nil {
+			return err
+		}
+		return s.c.Restart(ctx, n)
+	}
+}
+
+// blows are all of them.
+func blows() []blow {
+	return []blow{
+		{
+			name: "driver killed", what: "SIGKILL to kscertctl alone; the Ansible that it has started goes on",
+			strikes: boundary, hit: signalled(syscall.SIGKILL), sample: []string{"recover/intent 02-pre-phase-cp1"},
+		},
+		{
+			name: "machine gone", what: "SIGKILL to kscertctl and all that it has started, at once",
+			strikes: middle, sample: []string{"recover/in 02-pre-phase-cp1"},
+			hit: func(_ context.Context, s *struck) error { return s.driver.killTree() },
+		},
+		{name: "interrupted", what: "Ctrl-C once", strikes: middle, hit: signalled(syscall.SIGINT)},
+		{name: "interrupted twice", what: "Ctrl-C twice", strikes: middle, hit: signalled(syscall.SIGINT, syscall.SIGINT)},
+		{name: "terminated", what: "SIGTERM once, as a pipeline does", strikes: middle, hit: signalled(syscall.SIGTERM)},
+		{
+			name: "SSH cut", what: "sshd and its connections end", strikes: middle,
+			hit:  onNode("systemctl kill --signal=KILL ssh; systemctl stop ssh"),
+			mend: onNode("systemctl reset-failed ssh || true; systemctl start ssh"),
+		},
+		{
+			name: "node stopped", what: "the node loses its power, and is started again", strikes: middle, reboots: true,
+			hit:  func(ctx context.Context, s *struck) error { return s.c.Stop(ctx, s.node) },
+			mend: func(ctx context.Context, s *struck) error { return s.c.Start(ctx, s.node) },
+		},
+		{
+			name: "disk full", what: "no byte is left for certificates and backups", strikes: before,
+			prepare: restarting(onNode(smallDisk)), clear: restarting(onNode(noSmallDisk)),
+			hit:  onNode("dd if=/dev/zero of=/mnt/small/filler bs=4k 2>/dev/null || true"),
+			mend: onNode("rm /mnt/small/filler"),
+		},
+		{
+			name: "kubeadm fails", what: "every call of kubeadm on the first control plane fails", strikes: before,
+			hit:  onFirst(`mv /usr/local/bin/kubeadm /usr/local/bin/kubeadm.true; printf '#!/bin/sh\necho no kubeadm today >&2\nexit 1\n' >/usr/local/bin/kubeadm; chmod 755 /usr/local/bin/kubeadm`),
+			mend: onFirst("mv /usr/local/bin/kubeadm.true /usr/local/bin/kubeadm"),
+		},
+		{
+			name: "no sudo", what: "the SSH user may not become root any more", strikes: before,
+			hit: onNode("mv /etc/sudoers.d/kubespray /root/sudoers"), mend: onNode("mv /root/sudoers /etc/sudoers.d/kubespray"),
+		},
+		{
+			name: "runtime stopped", what: "containerd does not run", strikes: before,
+			hit: onNode("systemctl stop containerd"), mend: onNode("systemctl start containerd; systemctl restart kubelet"),
+			sample: []string{"renew/intent 02-renew-certs-cp1"},
+		},
+	}
+}
+
+func onFirst(script string) func(context.Context, *struck) error {
+	return func(ctx context.Context, s *struck) error {
+		first := *s
+		first.node = s.c.ControlPlanes()[0].Name
+		return first.shell(script)(ctx)
+	}
+}
+
+// moment is when a blow strikes.
+type moment struct {
+	name string
+	// line is how many lines the journal has by then; 0 for a moment in a step.
+	line int
+	// task is how many tasks of the step have begun by then.
+	task int
+	// step and node are those that are at work.
+	step, node string
+}
+
+// moments finds those of a blow in what a run without any blow has left behind.
+func (b blow) moments(journal []journalLine, tasks map[string]int) []moment {
+	var out []moment
+	for i, l := range journal {
+		m := moment{name: l.Event, line: i + 1, step: l.Step}
+		if l.Step != "" {
+			m.name += " " + l.Step
+		}
+		if len(l.Nodes) > 0 {
+			m.node = l.Nodes[len(l.Nodes)-1]
+		}
+		touches := l.Event == "intent" && tasks[l.Step] > 0
+		switch {
+		case b.strikes == boundary:
+			out = append(out, m)
+		case b.strikes == before && touches:
+			out = append(out, m)
+		case b.strikes == middle && touches:
+			m.name, m.line, m.task = "in "+l.Step, 0, tasks[l.Step]/2+1
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// ending is how a trial ended.
+type ending struct {
+	state, blow, moment string
+	// ran is how the run ended that was struck; resumed and back say what came of
+	// going on, and of going back.
+	ran, resumed, back string
+}
+
+func (e ending) String() string {
+	return fmt.Sprintf("| %s | %s | %s | %s | %s |", e.blow, e.moment, e.ran, e.resumed, e.back)
+}

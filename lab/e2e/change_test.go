@@ -1,0 +1,323 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
+	"github.com/infrapuzzle/kscertctl/lab/expire"
+	"github.com/infrapuzzle/kscertctl/lab/witness"
+)
+
+// TestChange strikes runs that change nodes, at every moment and in every way that
+// there is. Afterwards each can be gone on with, until every gate holds, and, in
+// another trial, be rolled back: every file is as it was, with its metadata. So is
+// every file when a run that has succeeded is rolled back.
+func TestChange(t *testing.T) {
+	t.Parallel()
+	for i, state := range changeStates() {
+		for j, part := range []struct {
+			name  string
+			holds func(blow) bool
+		}{
+			{"kills", func(b blow) bool { return b.strikes == boundary }},
+			{"ends", func(b blow) bool { return b.strikes == middle }},
+			{"faults", func(b blow) bool { return b.strikes == before }},
+		} {
+			t.Run(state.name+"-"+part.name, func(t *testing.T) {
+				t.Parallel()
+				ctx := testContext(t, 100*time.Minute)
+				spec := state.spec
+				spec.Name = fmt.Sprintf("e2e-change-%d%d", i+1, j+1)
+				g := newTrials(ctx, t, state, newCluster(ctx, t, spec))
+				for _, b := range blows() {
+					if part.holds(b) {
+						for _, m := range b.moments(g.journal, g.tasks) {
+							t.Run(b.subtest(state.name, m), func(t *testing.T) { g.try(ctx, t, b, m) })
+						}
+					}
+				}
+				g.record(t, part.name)
+			})
+		}
+	}
+}
+
+// changeState is what a cluster is like before the runs.
+type changeState struct {
+	name string
+	spec cluster.Spec
+	// breaks makes it so.
+	breaks func(context.Context, *testing.T, *cluster.Cluster)
+	// restart: components are started again once the files are as they were.
+	restart bool
+}
+
+func changeStates() []changeState {
+	return []changeState{
+		{
+			name: "recover", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, restart: true,
+			breaks: func(ctx context.Context, t *testing.T, c *cluster.Cluster) {
+				t.Helper()
+				expireAll(ctx, t, c, expire.Options{Restart: true})
+			},
+		},
+		{
+			name: "renew", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm},
+			breaks: func(ctx context.Context, t *testing.T, c *cluster.Cluster) {
+				t.Helper()
+				// The kubelet of the control plane would renew its own at once.
+				kinds := slices.DeleteFunc(expire.All(), func(k expire.Kind) bool { return k == expire.Kubelet })
+				expireAll(ctx, t, c, expire.Options{Kinds: kinds, NotAfter: time.Now().Add(5 * 24 * time.Hour)})
+				expireAll(ctx, t, c, expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"w1"}})
+			},
+		},
+	}
+}
+
+// trials are those on one cluster, which is in its state before and after each.
+type trials struct {
+	state changeState
+	c     *cluster.Cluster
+	w     *witness.Witness
+	// journal and tasks are those of a run that nothing has befallen.
+	journal []journalLine
+	tasks   map[string]int
+	endings []ending
+}
+
+// newTrials brings the cluster into its state, and has a run succeed and be
+// rolled back.
+func newTrials(ctx context.Context, t *testing.T, state changeState, c *cluster.Cluster) *trials {
+	t.Helper()
+	g := &trials{state: state, c: c, w: plant(ctx, t, c), tasks: map[string]int{}}
+	state.breaks(ctx, t, c)
+	before := filesDigest(ctx, t, c)
+	o := kscertctl(ctx, t, g.run()...)
+	o.want(t, 0, "Is now:  healthy")
+	dir := runDirs(o.stateDir)[0]
+	g.journal = journal(dir)
+	for _, l := range g.journal {
+		g.tasks[l.Step] = tasks(dir, l.Step)
+	}
+	wantCheapJournal(t, dir, o.took)
+	g.wantWhole(ctx, t)
+	g.goBack(ctx, t, o.stateDir, before)
+	return g
+}
+
+func (g *trials) run() []string {
+	return []string{"run", "-i", g.c.Inventory(), "--yes", "--gate-timeout", "90s"}
+}
+
+// subtest names a trial so that a sample can be chosen.
+func (b blow) subtest(state string, m moment) string {
+	part := "more"
+	if slices.Contains(b.sample, state+"/"+m.name) {
+		part = "sample"
+	}
+	return part + "/" + strings.ReplaceAll(b.name, " ", "-") + "/" + strings.ReplaceAll(m.name, " ", "-")
+}
+
+// try strikes one run that is gone on with, and one that is rolled back.
+func (g *trials) try(ctx context.Context, t *testing.T, b blow, m moment) {
+	t.Helper()
+	e := ending{state: g.state.name, blow: b.name, moment: m.name, resumed: "FAILED", back: "FAILED"}
+	defer func() { g.endings = append(g.endings, e) }()
+
+	s := &struck{c: g.c, step: m.step, node: m.node}
+	if b.prepare != nil {
+		g.must(t, "preparing", b.prepare(ctx, s))
+		defer func() { g.must(t, "clearing", b.clear(ctx, s)) }()
+	}
+	for _, how := range []struct {
+		name  string
+		said  *string
+		after func(context.Context, *testing.T, string, witness.Digest, blow) string
+	}{{"resume", &e.resumed, g.resume}, {"rollback", &e.back, g.back}} {
+		stateDir := t.TempDir()
+		before := filesDigest(ctx, t, g.c)
+		s.driver = start(ctx, t, stateDir, g.run()...)
+		if !s.driver.until(m) {
+			t.Fatalf("the moment did not come: %+v\n%s", s.driver.wait(), journal(runDirs(stateDir)[0]))
+		}
+		started := append(descendants(s.driver.cmd.Process.Pid), s.driver.cmd.Process.Pid)
+		hit := time.Now()
+		g.must(t, "striking", b.hit(ctx, s))
+		o := s.driver.wait()
+		e.ran = o.ending()
+		t.Logf("the run ended with %s after %.1fs", e.ran, time.Since(hit).Seconds())
+		if b.name != "driver killed" {
+			if left := alive(started); len(left) > 0 {
+				t.Errorf("Ansible is still at work: %s", left)
+			}
+		}
+		if !slices.Contains([]int{-1, 0, 4, 7, 8, 130}, o.code) {
+			t.Errorf("it ended with %d:\n%s", o.code, o.stderr)
+		}
+		if o.code == 4 || o.code == 7 {
+			if diff := before.Diff(filesDigest(ctx, t, g.c)); len(diff) > 0 {
+				t.Errorf("it says that nothing was changed:\n%s\n%s", o.stderr, strings.Join(diff, "\n"))
+			}
+		}
+		if b.mend != nil {
+			g.must(t, "mending", b.mend(ctx, s))
+		}
+		began := time.Now()
+		*how.said = how.after(ctx, t, stateDir, before, b)
+		t.Logf("%s: %s in %.1fs", how.name, *how.said, time.Since(began).Seconds())
+	}
+}
+
+func (g *trials) must(t *testing.T, doing string, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%s: %v", doing, err)
+	}
+}
+
+// ending is how a struck run ended, in a word.
+func (o outcome) ending() string {
+	if o.code == -1 {
+		return "killed"
+	}
+	return fmt.Sprint(o.code)
+}
+
+// begun reports whether the run had come so far that it can be gone on with.
+func begun(stateDir string) bool {
+	return slices.ContainsFunc(journal(runDirs(stateDir)[0]), func(l journalLine) bool { return l.Event == "request" })
+}
+
+// resume goes on with the run until all is well, then back to where it began.
+func (g *trials) resume(ctx context.Context, t *testing.T, stateDir string, before witness.Digest, b blow) string {
+	t.Helper()
+	if !begun(stateDir) {
+		kscertctlIn(ctx, t, stateDir, "resume").want(t, 64)
+		g.wantAsBefore(ctx, t, before)
+		return "nothing begun"
+	}
+	id := filepath.Base(runDirs(stateDir)[0])
+	g.patiently(ctx, t, stateDir, "resume", id).want(t, 0, "healthy")
+	if b.reboots {
+		g.must(t, "waiting for the workload", g.w.AwaitWorkload(ctx))
+	}
+	g.wantWhole(ctx, t)
+	g.goBack(ctx, t, stateDir, before)
+	return "healthy"
+}
+
+// back rolls the run back.
+func (g *trials) back(ctx context.Context, t *testing.T, stateDir string, before witness.Digest, _ blow) string {
+	t.Helper()
+	if !begun(stateDir) {
+		kscertctlIn(ctx, t, stateDir, "rollback", "--yes").want(t, 64)
+		g.wantAsBefore(ctx, t, before)
+		return "nothing begun"
+	}
+	g.goBack(ctx, t, stateDir, before)
+	return "as before"
+}
+
+// goBack rolls the first run of a state folder back, and has the components start
+// with what is there.
+func (g *trials) goBack(ctx context.Context, t *testing.T, stateDir string, before witness.Digest) {
+	t.Helper()
+	g.patiently(ctx, t, stateDir, "rollback", filepath.Base(runDirs(stateDir)[0]), "--yes").want(t, 0)
+	g.wantAsBefore(ctx, t, before)
+	if g.state.restart {
+		g.must(t, "restarting", g.c.Restart(ctx, g.c.Nodes()...))
+	}
+}
+
+// patiently gives a command again while what a killed driver has started is still
+// at work on the run.
+func (g *trials) patiently(ctx context.Context, t *testing.T, stateDir string, args ...string) outcome {
+	t.Helper()
+	for deadline := time.Now().Add(4 * time.Minute); ; time.Sleep(time.Second) {
+		o := kscertctlIn(ctx, t, stateDir, args...)
+		if o.code != 6 || time.Now().After(deadline) {
+			return o
+		}
+	}
+}
+
+// wantAsBefore fails the test unless every file is as it was and nobody holds the
+// lock.
+func (g *trials) wantAsBefore(ctx context.Context, t *testing.T, before witness.Digest) {
+	t.Helper()
+	if diff := before.Diff(filesDigest(ctx, t, g.c)); len(diff) > 0 {
+		t.Fatalf("not everything is as it was:\n%s", strings.Join(diff, "\n"))
+	}
+	g.wantUnlocked(ctx, t)
+}
+
+func (g *trials) wantWhole(ctx context.Context, t *testing.T) {
+	t.Helper()
+	if err := g.w.Verify(ctx); err != nil {
+		t.Fatalf("the witness is not content: %v", err)
+	}
+	g.wantUnlocked(ctx, t)
+}
+
+func (g *trials) wantUnlocked(ctx context.Context, t *testing.T) {
+	t.Helper()
+	if _, err := g.c.Shell(ctx, "cp1", "! ls /var/lib/kscertctl/lock-* 2>/dev/null"); err != nil {
+		t.Errorf("the lock is still there: %v", err)
+	}
+}
+
+// wantCheapJournal writes the lines of a journal again as it was written, each on
+// the disk before the next, and compares the time with that of the run.
+func wantCheapJournal(t *testing.T, dir string, took time.Duration) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, "journal.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "journal.copy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	began := time.Now()
+	for line := range strings.Lines(string(data)) {
+		_, err := f.WriteString(line)
+		if err == nil {
+			err = f.Sync()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cost := time.Since(began)
+	share := 100 * cost.Seconds() / took.Seconds()
+	t.Logf("the journal of %d bytes cost %s of %.1fs: %.2f %%", len(data), cost.Round(time.Millisecond), took.Seconds(), share)
+	if share > 2 {
+		t.Errorf("the journal cost %.1f %% of the run, more than 2", share)
+	}
+}
+
+// record prints what came of the trials, and writes it to the page with
+// UPDATE_DOCS=1.
+func (g *trials) record(t *testing.T, part string) {
+	t.Helper()
+	if len(g.endings) == 0 {
+		return
+	}
+	section := changeSection(g.endings)
+	t.Logf("\n%s", section)
+	if os.Getenv("UPDATE_DOCS") != "" && !t.Failed() {
+		if err := writeSection(g.state.name, part, section); err != nil {
+			t.Error(err)
+		}
+	}
+}

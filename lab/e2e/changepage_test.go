@@ -1,0 +1,77 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// changePage is where what came of the trials is written down.
+const changePage = "../../docs/reference/interrupted-runs.md"
+
+// pageMutex: the subtests run at the same time.
+var pageMutex sync.Mutex //nolint:gochecknoglobals // of a file
+
+// changeSection is the table of the trials on one cluster.
+func changeSection(endings []ending) string {
+	var b strings.Builder
+	b.WriteString("| what happened | when | the run ended with | resume | rollback |\n| --- | --- | --- | --- | --- |\n")
+	for _, e := range endings {
+		fmt.Fprintln(&b, e)
+	}
+	return b.String()
+}
+
+// between finds the table of a section.
+func between(state, part string) *regexp.Regexp {
+	return regexp.MustCompile(fmt.Sprintf(`(?s)(<!-- table %s %s -->\n\n)(.*?)(\n<!-- end -->)`, state, part))
+}
+
+func writeSection(state, part, table string) error {
+	pageMutex.Lock()
+	defer pageMutex.Unlock()
+	data, err := os.ReadFile(changePage)
+	if err != nil {
+		return err
+	}
+	place := between(state, part)
+	if !place.Match(data) {
+		return fmt.Errorf("%s has no place for %s %s", changePage, state, part)
+	}
+	text := place.ReplaceAllStringFunc(string(data), func(old string) string {
+		m := place.FindStringSubmatch(old)
+		return m[1] + table + m[3]
+	})
+	return os.WriteFile(changePage, []byte(text), 0o600)
+}
+
+// TestChangeIsDocumented: the page has what came of every blow, and nothing of it
+// was bad.
+func TestChangeIsDocumented(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile(changePage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"recover kills", "recover ends", "recover faults", "renew kills", "renew ends", "renew faults"} {
+		state, of, _ := strings.Cut(part, " ")
+		m := between(state, of).FindSubmatch(data)
+		if m == nil {
+			t.Errorf("the page has no place for %s", part)
+			continue
+		}
+		rows := strings.Count(string(m[2]), "\n") - 2
+		good := regexp.MustCompile(`(?m)\| (healthy \| as before|nothing begun \| nothing begun) \|$`).FindAll(m[2], -1)
+		if rows < 6 || len(good) != rows {
+			t.Errorf("%s: of %d rows, %d are good", part, rows, len(good))
+		}
+	}
+	for _, b := range blows() {
+		if !strings.Contains(string(data), "\n| "+b.name+" | ") || !strings.Contains(string(data), "\n| "+b.name+" | "+b.what+" |\n") {
+			t.Errorf("the page does not say what came of %q (%s)", b.name, b.what)
+		}
+	}
+}

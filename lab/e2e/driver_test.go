@@ -1,0 +1,188 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// driver is a kscertctl at work.
+type driver struct {
+	cmd      *exec.Cmd
+	stateDir string
+	// out and errs are complete when ended is closed.
+	out, errs bytes.Buffer
+	ended     chan struct{}
+}
+
+// binary is the product as it was built.
+func binary(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs("../../.bin/kscertctl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("%v; build it with: ./hack/task build", err)
+	}
+	return path
+}
+
+// start begins a command as a user would, off a terminal.
+func start(ctx context.Context, t *testing.T, stateDir string, args ...string) *driver {
+	t.Helper()
+	d := &driver{stateDir: stateDir, ended: make(chan struct{})}
+	d.cmd = exec.CommandContext(ctx, binary(t), append(args, "--state-dir", stateDir)...)
+	d.cmd.Stdout, d.cmd.Stderr = &d.out, &d.errs
+	d.cmd.Cancel = func() error { return d.cmd.Process.Signal(os.Interrupt) }
+	// An Ansible that outlives a killed driver holds its output open.
+	d.cmd.WaitDelay = time.Second
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(d.ended)
+		_ = d.cmd.Wait()
+	}()
+	return d
+}
+
+// wait returns what came of it.
+func (d *driver) wait() outcome {
+	<-d.ended
+	return outcome{code: d.cmd.ProcessState.ExitCode(), stdout: d.out.String(), stderr: d.errs.String(), stateDir: d.stateDir}
+}
+
+func (d *driver) signal(sig syscall.Signal) error {
+	if err := d.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	return nil
+}
+
+// killTree ends the driver and all that it has started at one moment: none of
+// them sees another one end.
+func (d *driver) killTree() error {
+	var stopped []int
+	for {
+		fresh := slices.DeleteFunc(append(descendants(d.cmd.Process.Pid), d.cmd.Process.Pid), func(pid int) bool { return slices.Contains(stopped, pid) })
+		if len(fresh) == 0 {
+			break
+		}
+		for _, pid := range fresh {
+			_ = syscall.Kill(pid, syscall.SIGSTOP) // one that has ended meanwhile is none the less ended
+		}
+		stopped = append(stopped, fresh...)
+	}
+	for _, pid := range stopped {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	return nil
+}
+
+// descendants lists the processes below one.
+func descendants(root int) []int {
+	children := map[int][]int{}
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range stats {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		_, rest, _ := strings.Cut(string(data), ") ")
+		f := strings.Fields(rest)
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil || len(f) < 2 {
+			continue
+		}
+		if parent, err := strconv.Atoi(f[1]); err == nil {
+			children[parent] = append(children[parent], pid)
+		}
+	}
+	var out []int
+	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
+		out = append(out, children[queue[0]]...)
+		queue = append(queue, children[queue[0]]...)
+	}
+	return out
+}
+
+// alive names those of the processes that are still Ansible's.
+func alive(pids []int) []string {
+	var out []string
+	for _, pid := range pids {
+		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if words := string(bytes.ReplaceAll(line, []byte{0}, []byte{' '})); strings.Contains(words, "ansible-playbook") {
+			out = append(out, fmt.Sprintf("%d: %.100s", pid, words))
+		}
+	}
+	return out
+}
+
+// journalLine is what these tests read of a journal.
+type journalLine struct {
+	Event, Kind, Step, Outcome string
+	Nodes                      []string
+}
+
+// runDirs lists the run directories below a state folder, the oldest first.
+func runDirs(stateDir string) []string {
+	dirs, _ := filepath.Glob(filepath.Join(stateDir, "runs", "*"))
+	return dirs
+}
+
+// journal reads the whole lines of a run's journal.
+func journal(dir string) []journalLine {
+	data, _ := os.ReadFile(filepath.Join(dir, "journal.jsonl"))
+	var out []journalLine
+	for line := range bytes.Lines(data) {
+		var l journalLine
+		if bytes.HasSuffix(line, []byte("\n")) && json.Unmarshal(line, &l) == nil {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// tasks counts the tasks that a step has begun.
+func tasks(dir, step string) int {
+	data, _ := os.ReadFile(filepath.Join(dir, "steps", step+".events.jsonl"))
+	return bytes.Count(data, []byte(`"event": "task_start"`)) + bytes.Count(data, []byte(`"event":"task_start"`))
+}
+
+// reached reports whether the run has come to the moment.
+func (d *driver) reached(m moment) bool {
+	dirs := runDirs(d.stateDir)
+	if len(dirs) == 0 {
+		return false
+	}
+	if m.line > 0 {
+		return len(journal(dirs[0])) >= m.line
+	}
+	return tasks(dirs[0], m.step) >= m.task
+}
+
+// until waits for a moment; false when the driver ended before it came.
+func (d *driver) until(m moment) bool {
+	for {
+		if d.reached(m) {
+			return true
+		}
+		select {
+		case <-d.ended:
+			return d.reached(m)
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
