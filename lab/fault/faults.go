@@ -327,7 +327,7 @@ func KubeadmEtcd() []Fault {
 		},
 		{
 			Name: "etcd-manifest-removed", Node: "cp1", What: "etcd's manifest is gone",
-			Break: "rm $manifests/etcd.yaml", Repair: againAPIServer, Shows: "! api >/dev/null",
+			Break: "rm $manifests/etcd.yaml", Repair: againAPIServer, Shows: `! api >/dev/null && [ -z "$(crictl ps -q --name '^etcd$')" ]`,
 		},
 	}
 }
