@@ -59,6 +59,8 @@ type changeState struct {
 	breaks func(context.Context, *testing.T, *cluster.Cluster)
 	// restart: components are started again once the files are as they were.
 	restart bool
+	// kubeletsKept: not every kubelet has had to be given a new certificate.
+	kubeletsKept bool
 }
 
 func changeStates() []changeState {
@@ -71,7 +73,7 @@ func changeStates() []changeState {
 			},
 		},
 		{
-			name: "renew", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm},
+			name: "renew", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}, kubeletsKept: true,
 			breaks: func(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 				t.Helper()
 				// The kubelet of the control plane would renew its own at once.
@@ -99,6 +101,7 @@ type trials struct {
 func newTrials(ctx context.Context, t *testing.T, state changeState, c *cluster.Cluster) *trials {
 	t.Helper()
 	g := &trials{state: state, c: c, w: plant(ctx, t, c), tasks: map[string]int{}}
+	g.w.KubeletsKept = state.kubeletsKept
 	state.breaks(ctx, t, c)
 	before := filesDigest(ctx, t, c)
 	o := kscertctl(ctx, t, g.run()...)

@@ -1,0 +1,154 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
+	"github.com/infrapuzzle/kscertctl/lab/expire"
+)
+
+// TestTwoRuns: of two runs on one cluster one proceeds, and the other is told whose
+// it is; so is who comes after a run that was killed.
+func TestTwoRuns(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t, 20*time.Minute)
+	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-two", ControlPlanes: 1, Workers: 1})
+	expireAll(ctx, t, c, expire.Options{Restart: true})
+	args := []string{"run", "-i", c.Inventory(), "--yes"}
+
+	// Two state folders: as from two machines, which share nothing but the nodes.
+	drivers := []*driver{start(ctx, t, t.TempDir(), args...), start(ctx, t, t.TempDir(), args...)}
+	ends := []outcome{drivers[0].wait(), drivers[1].wait()}
+	winner := slices.IndexFunc(ends, func(o outcome) bool { return o.code == 0 })
+	if winner < 0 {
+		t.Fatalf("neither proceeded:\n%s\n%s", ends[0].stderr, ends[1].stderr)
+	}
+	won, lost := ends[winner], ends[1-winner]
+	lost.want(t, 6, "the cluster is locked on ", fmt.Sprintf("(process %d, run %s)", drivers[winner].cmd.Process.Pid, filepath.Base(runDirs(won.stateDir)[0])), "nothing was changed")
+	won.want(t, 0, "Is now:  healthy")
+
+	expireAll(ctx, t, c, expire.Options{Restart: true})
+	first := start(ctx, t, t.TempDir(), args...)
+	if !first.until(moment{task: 1, step: "01-backup"}) {
+		t.Fatalf("it ended before: %+v", first.wait())
+	}
+	owner := fmt.Sprintf("(process %d, run %s)", first.cmd.Process.Pid, filepath.Base(runDirs(first.stateDir)[0]))
+	kscertctlIn(ctx, t, first.stateDir, args...).want(t, 6, "the cluster is locked on this machine by", owner)
+	kscertctl(ctx, t, args...).want(t, 6, "the cluster is locked on cp1 by", owner)
+	if err := first.killTree(); err != nil {
+		t.Fatal(err)
+	}
+	first.wait()
+
+	kscertctl(ctx, t, args...).want(t, 6, "the cluster is locked on cp1 by", owner, "its owner seems dead", "kscertctl resume", "kscertctl rollback", "kscertctl unlock")
+	kscertctl(ctx, t, "unlock", "-i", c.Inventory()).want(t, 10, owner, "its owner seems dead")
+	kscertctl(ctx, t, "unlock", "-i", c.Inventory(), "--yes").want(t, 0, "Unlocked: run ")
+	kscertctl(ctx, t, "unlock", "-i", c.Inventory()).want(t, 0, "The cluster is not locked.")
+	// Unlocked by somebody: the run can be gone on with all the same.
+	kscertctlIn(ctx, t, first.stateDir, "resume").want(t, 0, "healthy")
+	kscertctlIn(ctx, t, first.stateDir, "status").want(t, 0, "done")
+}
+
+// TestApply: a plan is carried out as it was looked at, or not at all.
+func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cluster
+	t.Parallel()
+	ctx := testContext(t, 20*time.Minute)
+	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-apply", ControlPlanes: 1, Workers: 1})
+	plan := filepath.Join(t.TempDir(), "plan.json")
+	kscertctl(ctx, t, "plan", "-i", c.Inventory(), "--detailed-exitcode").want(t, 0)
+	expireAll(ctx, t, c, expire.Options{Kinds: []expire.Kind{expire.APIServer, expire.Scheduler}, NotAfter: time.Now().Add(5 * 24 * time.Hour)})
+	wantUnchanged(ctx, t, c, func() {
+		kscertctl(ctx, t, "plan", "-i", c.Inventory(), "--out", plan, "--detailed-exitcode").want(t, 2, "renew-certs")
+	})
+
+	for _, test := range []struct{ name, change, mend, names string }{
+		{
+			"a certificate was renewed by somebody else",
+			"cp -a /etc/kubernetes/scheduler.conf /root/kept && kubeadm certs renew scheduler.conf --config /etc/kubernetes/kubeadm-config.yaml",
+			"mv /root/kept /etc/kubernetes/scheduler.conf", "cp1: /etc/kubernetes/scheduler.conf",
+		},
+		{
+			"a configuration was edited",
+			"cp -a /etc/kubernetes/kubeadm-config.yaml /root/kept && echo '# edited' >>/etc/kubernetes/kubeadm-config.yaml",
+			"mv /root/kept /etc/kubernetes/kubeadm-config.yaml", "cp1: /etc/kubernetes/kubeadm-config.yaml has changed",
+		},
+		{
+			"a file is gone",
+			"mv /etc/kubernetes/ssl/front-proxy-client.crt /root/kept",
+			"mv /root/kept /etc/kubernetes/ssl/front-proxy-client.crt", "cp1: /etc/kubernetes/ssl/front-proxy-client.crt has disappeared",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if _, err := c.Shell(ctx, "cp1", test.change); err != nil {
+				t.Fatal(err)
+			}
+			wantUnchanged(ctx, t, c, func() {
+				kscertctl(ctx, t, "apply", plan).want(t, 7, "the nodes have changed", test.names, "nothing was changed")
+			})
+			if _, err := c.Shell(ctx, "cp1", test.mend); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	t.Run("a plan that was edited", func(t *testing.T) {
+		edited := filepath.Join(t.TempDir(), "plan.json")
+		data, err := os.ReadFile(plan)
+		if err == nil {
+			err = os.WriteFile(edited, []byte(strings.Replace(string(data), `"02-renew-certs-cp1"`, `"02-renew-certs-w1"`, 1)), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		kscertctl(ctx, t, "apply", edited).want(t, 7, "plan.json is damaged", "its plan is not what its diagnosis leads to")
+	})
+
+	state := t.TempDir()
+	before := filesDigest(ctx, t, c)
+	kscertctlIn(ctx, t, state, "apply", plan).want(t, 0, "Is now:  healthy")
+	run := filepath.Base(runDirs(state)[0])
+	backup := "/var/backups/kscertctl/" + run
+
+	for _, test := range []struct{ name, harm, mend, says string }{
+		{"a byte of a backup was changed", "cp -a %s/files/etc/kubernetes/admin.conf /root/kept && sed -i 's/a/b/' %[1]s/files/etc/kubernetes/admin.conf", "cp -a /root/kept %s/files/etc/kubernetes/admin.conf", "/etc/kubernetes/admin.conf"},
+		{"a file of a backup is gone", "mv %s/files/etc/kubernetes/ssl/ca.key /root/kept", "mv /root/kept %s/files/etc/kubernetes/ssl/ca.key", "/etc/kubernetes/ssl/ca.key"},
+		{"backup and manifest were changed to fit", "cp -a %s /root/saved; sed -i '/admin.conf$/d' %[1]s/MANIFEST; rm %[1]s/files/etc/kubernetes/admin.conf; sed -i \"s/^manifest .*/manifest $(sha256sum %[1]s/MANIFEST | cut -d ' ' -f 1)/\" %[1]s/COMPLETE", "rm -r %s; mv /root/saved %[1]s", "cp1: "},
+		{"a backup is gone", "mv %s /root/saved", "mv /root/saved %s", "cp1: the backup is missing"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if _, err := c.Shell(ctx, "cp1", fmt.Sprintf(test.harm, backup)); err != nil {
+				t.Fatal(err)
+			}
+			wantUnchanged(ctx, t, c, func() {
+				kscertctlIn(ctx, t, state, "rollback", "--yes").want(t, 7, "cannot be trusted", test.says, "nothing was changed")
+			})
+			if _, err := c.Shell(ctx, "cp1", fmt.Sprintf(test.mend, backup)); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	kscertctl(ctx, t, "backup", "verify", "-i", c.Inventory(), run).want(t, 0, "verified")
+
+	// One node alone, then all of them.
+	kscertctlIn(ctx, t, state, "rollback", run, "--node", "w1", "--yes").want(t, 7, "changed nothing on w1")
+	kscertctlIn(ctx, t, state, "rollback", run, "--node", "cp1", "--yes").want(t, 0)
+	if diff := before.Diff(filesDigest(ctx, t, c)); len(diff) > 0 {
+		t.Errorf("the rollback of a successful run left this different:\n%s", strings.Join(diff, "\n"))
+	}
+	var runs []struct{ Run, Kind, Status string }
+	o := kscertctlIn(ctx, t, state, "runs", "list", "-o", "json")
+	if err := json.Unmarshal([]byte(o.stdout), &runs); err != nil {
+		t.Logf("%v: %s", err, o.stdout)
+	}
+	kscertctl(ctx, t, "backup", "prune", "-i", c.Inventory(), "--keep", "1").want(t, 0)
+	kscertctlIn(context.WithoutCancel(ctx), t, state, "backup", "list", "-i", c.Inventory()).want(t, 0, "cp1")
+}
