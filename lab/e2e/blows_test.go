@@ -74,7 +74,7 @@ func signalled(signals ...syscall.Signal) func(context.Context, *struck) error {
 
 // smallDisk puts what a run writes to on a small file system of its own.
 const smallDisk = `mkdir -p /mnt/small /var/backups/kscertctl
-mount -t tmpfs -o size=64m tmpfs /mnt/small
+mount -t tmpfs -o size=192m tmpfs /mnt/small
 for d in /etc/kubernetes /var/lib/kubelet/pki /var/backups/kscertctl; do
   mkdir -p /mnt/small$d
   cp -a $d/. /mnt/small$d
