@@ -31,9 +31,9 @@ type timing int
 const (
 	// boundary: as soon as a line stands in the journal, one line after the other.
 	boundary timing = iota
-	// middle: in the middle of each step that touches a node.
+	// middle: in the middle of each step of the plan that touches nodes.
 	middle
-	// before: when the intent of each step that touches a node was written down.
+	// before: when the intent of each such step was written down.
 	before
 )
 
@@ -177,7 +177,7 @@ func (b blow) moments(journal []journalLine, tasks map[string]int) []moment {
 		if len(l.Nodes) > 0 {
 			m.node = l.Nodes[len(l.Nodes)-1]
 		}
-		touches := l.Event == "intent" && tasks[l.Step] > 0
+		touches := l.Event == "intent" && tasks[l.Step] > 0 && l.Step != "lock" && l.Step != "unlock"
 		switch {
 		case b.strikes == boundary:
 			out = append(out, m)
