@@ -233,16 +233,19 @@ func (e *TimeoutError) Error() string {
 	return fmt.Sprintf("gate %s did not hold within %s: %s", e.Gate, e.Timeout, strings.Join(lines, "; "))
 }
 
-// Wait takes snapshots, with pauses between them, until the gate holds or
-// timeout has passed. It returns the last snapshot taken; each evaluation is
+// Wait takes snapshots until the gate holds or timeout has passed. Between two of
+// them it pauses at least as long as the last one took: nodes that are busy coming
+// back are not kept busy being looked at. It returns the last snapshot taken; each evaluation is
 // handed to observe. The error is a *TimeoutError, or take's.
 func (c Check) Wait(ctx context.Context, timeout, pause time.Duration, take func(context.Context) (snapshot.Snapshot, error), observe func([]Unmet)) (snapshot.Snapshot, error) {
 	deadline := time.Now().Add(timeout)
 	for {
+		began := time.Now()
 		s, err := take(ctx)
 		if err != nil {
 			return s, err
 		}
+		pause := max(pause, time.Since(began))
 		unmet := c.Evaluate(s)
 		observe(unmet)
 		if len(unmet) == 0 {
