@@ -124,13 +124,12 @@ func (d *Dir) SaveBackups(b []Backup) error {
 	return d.Save(BackupsFile, backupsDocument{BackupsSchema, b})
 }
 
-// LoadManifests returns the digests of a run's manifests by node; none when the
-// run was stopped before it noted them.
-func LoadManifests(root, id string) (map[string]string, error) {
-	out := map[string]string{}
+// LoadBackups returns what a run noted of its backups; none when it was stopped
+// before it noted them.
+func LoadBackups(root, id string) ([]Backup, error) {
 	data, err := os.ReadFile(filepath.Join(root, runsDir, id, BackupsFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return out, nil
+		return nil, nil
 	}
 	var doc backupsDocument
 	if err == nil {
@@ -144,7 +143,18 @@ func LoadManifests(root, id string) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the record of run %s: %w", id, err)
 	}
-	for _, b := range doc.Backups {
+	return doc.Backups, nil
+}
+
+// LoadManifests returns the digests of a run's manifests by node; none when the
+// run was stopped before it noted them.
+func LoadManifests(root, id string) (map[string]string, error) {
+	backups, err := LoadBackups(root, id)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for _, b := range backups {
 		out[b.Node] = b.Manifest
 	}
 	return out, nil

@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	runsDir     = "runs"
-	journalFile = "journal.jsonl"
+	runsDir      = "runs"
+	journalFile  = "journal.jsonl"
+	snapshotsDir = "snapshots"
 )
 
 // Dir is the directory of a run that this process works on. No other process can
@@ -47,7 +48,7 @@ func Create(root string, start time.Time) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the run directory: %w", err)
 	}
-	for _, dir := range []string{path, filepath.Join(path, "snapshots"), filepath.Join(path, "steps")} {
+	for _, dir := range []string{path, filepath.Join(path, snapshotsDir), filepath.Join(path, "steps")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("making the run directory: %w", err)
 		}
@@ -129,7 +130,7 @@ func (d *Dir) read() (Journal, error) {
 		}
 	}
 	d.seq, d.size = len(j.Entries), int64(len(data)-j.Torn)
-	shots, err := filepath.Glob(filepath.Join(d.Path, "snapshots", "*.json"))
+	shots, err := filepath.Glob(filepath.Join(d.Path, snapshotsDir, "*.json"))
 	d.snapshots = len(shots)
 	return j, err
 }
@@ -231,7 +232,7 @@ func syncDir(path string) error {
 func (d *Dir) SaveSnapshot(s any) error {
 	d.mu.Lock()
 	d.snapshots++
-	name := filepath.Join("snapshots", fmt.Sprintf("%02d.json", d.snapshots))
+	name := filepath.Join(snapshotsDir, fmt.Sprintf("%02d.json", d.snapshots))
 	d.mu.Unlock()
 	return d.Save(name, s)
 }
@@ -246,6 +247,8 @@ type Record struct {
 	Torn int
 	// Err says why State is not known; nil when it is.
 	Err error
+	// Entries are the whole lines of the journal.
+	Entries []Entry
 }
 
 // Read reads the record of a run without touching it. Its Err is set when the
@@ -264,7 +267,7 @@ func Read(root, id string) Record {
 		r.Err = fmt.Errorf("run %s: %w", id, err)
 		return r
 	}
-	r.State, r.Torn = j.State(), j.Torn
+	r.State, r.Torn, r.Entries = j.State(), j.Torn, j.Entries
 	if r.Running {
 		r.Torn = 0 // it is being written
 	}

@@ -1,0 +1,302 @@
+// Package testruns makes the histories of runs for tests: one of each way in which
+// a run can go, and the run directories that tell them.
+package testruns
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/gate"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// The names of the runs, in the order they were begun.
+const (
+	RefusedID    = "20260301T113000Z-0a0a0a"
+	RecoveredID  = "20260301T120000Z-abcdef"
+	KilledID     = "20260301T123000Z-1b2c3d"
+	FailedGateID = "20260301T130000Z-c0ffee"
+	RolledBackID = "20260301T133000Z-5eed01"
+)
+
+// All are the histories of this package by name.
+func All() map[string]run.History {
+	return map[string]run.History{
+		"recovered": Recovered(), "killed": Killed(), "failed-gate": FailedGate(), "rollback": RolledBack(), "refused": Refused(),
+	}
+}
+
+// Recovered brought three control planes back whose certificates had expired.
+func Recovered() run.History { return Of(tc.HA()) }
+
+// Of brought a cluster back whose certificates had expired.
+func Of(c cluster.Cluster) run.History {
+	s := begin(RecoveredID, run.Entry{Kind: run.KindRun}, outage(c))
+	s.request(plan.Auto)
+	s.steps(len(s.plan().Steps))
+	s.end(run.Done, "", 0, "")
+	return s.h
+}
+
+// Killed is a run whose driver died while the first control plane was changed.
+func Killed() run.History {
+	s := begin(KilledID, run.Entry{Kind: run.KindRun}, outage(tc.Single()))
+	s.request(plan.Auto)
+	s.steps(1)
+	s.intent(s.plan().Steps[1])
+	s.h.Torn = 17
+	return s.close()
+}
+
+// FailedGate renewed what was due on the one control plane, whose API server did not
+// come back.
+func FailedGate() run.History {
+	s := begin(FailedGateID, run.Entry{Kind: run.KindRun}, expiring())
+	s.request(plan.Auto)
+	s.steps(2)
+	step := s.plan().Steps[2]
+	s.intent(step)
+	for range 3 {
+		s.look(broken(), 100*time.Second)
+	}
+	unmet := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: s.h.Proposal.Snapshot}.Evaluate(s.last())
+	timeout := gate.TimeoutError{Gate: step.Gate, Timeout: 5 * time.Minute, Unmet: unmet}
+	s.outcome(step, run.Failed, timeout.Error())
+	s.end(run.Failed, fmt.Sprintf("step %s: the gate did not hold within 5m0s", step.ID), 8,
+		fmt.Sprintf("when this is mended, go on: kscertctl resume %[1]s\nor go back to what was there before: kscertctl rollback %[1]s", FailedGateID))
+	return s.h
+}
+
+// RolledBack put back what was there before FailedGate.
+func RolledBack() run.History {
+	was := FailedGate()
+	s := begin(RolledBackID, run.Entry{Kind: run.KindRollback, Of: FailedGateID}, broken())
+	p, err := plan.Rollback(tc.Single(), plan.Undo{
+		Run: FailedGateID, Touched: was.State.Touched(was.Proposal.Plan), Before: was.Proposal.Snapshot, Diagnosis: was.Proposal.Diagnosis, Now: s.at,
+	})
+	must(err)
+	s.propose(plan.Auto, p)
+	s.steps(len(p.Steps))
+	s.end(run.Done, "", 0, "")
+	return s.h
+}
+
+// Refused is a run that no certificate would have helped.
+func Refused() run.History {
+	s := begin(RefusedID, run.Entry{Kind: run.KindRun}, tc.Healthy(tc.Single(), tc.On("cp1", tc.Refused())))
+	s.keep(plan.Auto, s.make(plan.Auto))
+	f, _ := s.h.Proposal.Diagnosis.Primary()
+	s.end(run.Failed, s.h.Proposal.Diagnosis.Verdict, 5, "nothing was changed. "+f.Next())
+	return s.h
+}
+
+// outage is a cluster all of whose leaves have expired, and no API server runs.
+func outage(c cluster.Cluster) snapshot.Snapshot {
+	s := tc.Healthy(c)
+	for _, n := range s.Nodes {
+		edits := []tc.NodeEdit{tc.Expired(tc.Kinds(n)...), aYearLong}
+		if n.Is(cluster.ControlPlane) {
+			edits = append(edits, tc.CrashLoop(), tc.Refused())
+		}
+		tc.On(n.Name, edits...)(&s)
+	}
+	return s
+}
+
+// expiring is a cluster that works, and whose administrator soon will be locked out.
+func expiring() snapshot.Snapshot {
+	return tc.Healthy(tc.Single(), tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin), aYearLong))
+}
+
+// broken is what expiring has become: renewed, and without an API server.
+func broken() snapshot.Snapshot {
+	return tc.Healthy(tc.Single(), tc.On("cp1", tc.Renewed(certs.KindAdmin), tc.Refused()))
+}
+
+// aYearLong lets leaves that end soon have begun a year before.
+func aYearLong(n *snapshot.Node) {
+	for i := range n.Certificates {
+		if c := &n.Certificates[i]; !c.IsCA && c.NotAfter.Before(tc.Now.Add(30*tc.Day)) {
+			c.NotBefore = c.NotAfter.Add(-365 * tc.Day)
+		}
+	}
+}
+
+// story writes a history while it happens.
+type story struct {
+	h   run.History
+	at  time.Time
+	now snapshot.Snapshot // what the nodes look like, at the time of package testcluster
+}
+
+// begin is a run that has looked at the nodes.
+func begin(id string, first run.Entry, now snapshot.Snapshot) *story {
+	at, err := time.Parse("20060102T150405Z", strings.SplitN(id, "-", 2)[0])
+	must(err)
+	s := &story{at: at, now: now, h: run.History{Record: run.Record{ID: id, Path: "/home/op/.local/state/kscertctl/runs/" + id}}}
+	first.Event = run.Begin
+	s.entry(first)
+	s.look(now, 3*time.Second)
+	return s
+}
+
+func (s *story) plan() plan.Plan { return s.h.Proposal.Plan }
+
+func (s *story) entry(e run.Entry) {
+	e.V, e.Run, e.Seq, e.Time = run.JournalSchema, s.h.ID, len(s.h.Entries)+1, s.at
+	s.h.Entries = append(s.h.Entries, e)
+}
+
+// look takes a snapshot of what is there, which takes a while.
+func (s *story) look(now snapshot.Snapshot, took time.Duration) {
+	data, err := json.Marshal(now)
+	must(err)
+	var seen snapshot.Snapshot // of its own, since what is there goes on
+	must(json.Unmarshal(data, &seen))
+	tc.Later(s.at.Sub(seen.Taken))(&seen)
+	s.h.Looks, s.h.Snapshots = append(s.h.Looks, seen.Taken), append(s.h.Snapshots, seen)
+	s.at = s.at.Add(took)
+}
+
+// last is what was seen last.
+func (s *story) last() snapshot.Snapshot { return s.h.Snapshots[len(s.h.Snapshots)-1] }
+
+// make plans what is to be done about what was seen last.
+func (s *story) make(choice plan.Choice) plan.Plan {
+	p, err := plan.Make(s.last().Cluster(), s.last(), diagnosis.Diagnose(s.last(), diagnosis.DefaultThresholds()), choice)
+	must(err)
+	return p
+}
+
+// request plans with a choice, and has the plan approved.
+func (s *story) request(choice plan.Choice) { s.propose(choice, s.make(choice)) }
+
+func (s *story) keep(choice plan.Choice, p plan.Plan) {
+	s.h.Proposal = &run.Proposal{
+		Schema: run.ProposalSchema, Made: s.at, Cluster: strings.Repeat("ab12cd34", 8), Plan: p, Snapshot: s.last(),
+		Diagnosis: diagnosis.Diagnose(s.last(), diagnosis.DefaultThresholds()),
+		Request: run.Request{
+			Schema: run.RequestSchema, Dir: "/home/op", Inventories: []string{"/home/op/inventory.ini"}, WithheldVars: 1, Playbook: choice,
+			Thresholds: diagnosis.DefaultThresholds(), GateTimeout: 5 * time.Minute, BackupRoot: "/var/backups/kscertctl",
+		},
+	}
+}
+
+func (s *story) propose(choice plan.Choice, p plan.Plan) {
+	s.keep(choice, p)
+	s.at = s.at.Add(9 * time.Second) // somebody reads it
+	s.entry(run.Entry{Event: run.Requested})
+	lock := plan.Step{ID: run.StepLock, Nodes: []string{"cp1"}}
+	s.intent(lock)
+	s.at = s.at.Add(2 * time.Second)
+	s.outcome(lock, run.Done, "")
+	s.look(s.now, 3*time.Second) // is it still what the plan was made for?
+}
+
+// steps are the first n of the plan, done.
+func (s *story) steps(n int) {
+	for _, step := range s.plan().Steps[:n] {
+		s.intent(step)
+		s.do(step)
+		s.outcome(step, run.Done, "")
+	}
+}
+
+// do is what a step does, and how long it takes.
+func (s *story) do(step plan.Step) {
+	took := map[plan.Action]time.Duration{
+		plan.Backup: 6 * time.Second, plan.PrePhase: 24 * time.Second, plan.Renew: 15 * time.Second, plan.KubeletBootstrap: 21 * time.Second, plan.RestoreBackup: 11 * time.Second,
+	}
+	switch step.Action {
+	case plan.Backup:
+		for i, node := range step.Nodes {
+			s.h.Backups = append(s.h.Backups, run.Backup{
+				Node: node, Run: s.h.ID, State: run.BackupMade, Made: s.at.Add(4 * time.Second), Entries: 41 - i, KiB: int64(812 - i), EtcdBytes: int64(2 << 20), Manifest: strings.Repeat(fmt.Sprintf("%02x", 160+i), 32),
+			})
+		}
+	case plan.RestoreBackup:
+		s.now = expiring()
+	case "":
+		s.look(s.now, 5*time.Second)
+	default:
+		s.now = s.renewed(step.Nodes)
+	}
+	s.at = s.at.Add(took[step.Action])
+}
+
+// renewed is what the nodes look like once those named have new certificates and
+// work again.
+func (s *story) renewed(names []string) snapshot.Snapshot {
+	out := tc.Healthy(s.now.Cluster())
+	for i, n := range out.Nodes {
+		switch was, _ := s.now.Node(n.Name); {
+		case slices.Contains(names, n.Name):
+			tc.Renewed(tc.Kinds(n)...)(&out.Nodes[i])
+			served(&out.Nodes[i])
+		default:
+			out.Nodes[i] = was
+		}
+	}
+	return out
+}
+
+// served lets every port present what lies in the file.
+func served(n *snapshot.Node) {
+	for component, kind := range map[string]certs.Kind{"kube-apiserver": certs.KindAPIServer, "etcd": certs.KindEtcdMember, "etcd-peer": certs.KindEtcdMember} {
+		file, ok := n.Certificate(kind)
+		if !ok {
+			continue
+		}
+		tc.Serving(component, kind)(n)
+		for i := range n.Certificates {
+			if c := &n.Certificates[i]; c.Served && string(c.Kind) == component {
+				c.NotBefore, c.NotAfter, c.Fingerprint = file.NotBefore, file.NotAfter, file.Fingerprint
+			}
+		}
+	}
+	for i := range n.Processes {
+		n.Processes[i].Started = tc.Now.Add(time.Second)
+	}
+}
+
+func (s *story) intent(step plan.Step) {
+	s.entry(run.Entry{Event: run.Intent, Step: step.ID, Nodes: step.Nodes})
+}
+
+func (s *story) outcome(step plan.Step, r run.Result, detail string) {
+	s.entry(run.Entry{Event: run.Outcome, Step: step.ID, Nodes: step.Nodes, Outcome: r, Detail: detail})
+}
+
+// end lets go of the lock, where there is one, and ends the run.
+func (s *story) end(r run.Result, detail string, code int, next string) {
+	if slices.ContainsFunc(s.h.Entries, func(e run.Entry) bool { return e.Step == run.StepLock }) {
+		unlock := plan.Step{ID: run.StepUnlock, Nodes: []string{"cp1"}}
+		s.intent(unlock)
+		s.at = s.at.Add(time.Second)
+		s.outcome(unlock, run.Done, "")
+	}
+	s.entry(run.Entry{Event: run.End, Outcome: r, Detail: detail})
+	s.h.Exit = &run.Exit{Schema: run.ExitSchema, Seq: len(s.h.Entries), Code: code, Next: next}
+	s.close()
+}
+
+// close concludes from the journal how the run stands.
+func (s *story) close() run.History {
+	s.h.State = run.Journal{Entries: s.h.Entries}.State()
+	return s.h
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

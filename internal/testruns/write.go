@@ -1,0 +1,54 @@
+package testruns
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// Write makes the run directory of a history below root, as the run itself would
+// have left it, and returns its path.
+func Write(tb testing.TB, root string, h run.History) string {
+	tb.Helper()
+	ok := func(err error) {
+		tb.Helper()
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	path := filepath.Join(root, "runs", h.ID)
+	for _, dir := range []string{"snapshots", "steps"} {
+		ok(os.MkdirAll(filepath.Join(path, dir), 0o700))
+	}
+	var lines bytes.Buffer
+	for _, e := range h.Entries {
+		line, err := json.Marshal(e)
+		ok(err)
+		lines.Write(append(line, '\n'))
+	}
+	journal := filepath.Join(path, "journal.jsonl")
+	ok(os.WriteFile(journal, lines.Bytes(), 0o600))
+	d, _, err := run.Open(root, h.ID)
+	ok(err)
+	for _, s := range h.Snapshots {
+		ok(d.SaveSnapshot(s))
+	}
+	if h.Proposal != nil {
+		ok(d.SaveProposal(*h.Proposal))
+	}
+	if len(h.Backups) > 0 {
+		ok(d.SaveBackups(h.Backups))
+	}
+	ok(d.Close())
+	if h.Exit != nil {
+		ok(run.SaveExit(root, h.ID, h.Exit.Code, h.Exit.Next))
+	}
+	// What a killed driver did not finish.
+	ok(os.WriteFile(journal, append(lines.Bytes(), strings.Repeat("{", h.Torn)...), 0o600))
+	return path
+}

@@ -1,0 +1,58 @@
+package run
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// ExitFile notes how the last command on a run ended.
+const ExitFile = "exit.json"
+
+// ExitSchema is the version of the JSON form of an Exit.
+const ExitSchema = 1
+
+// Exit is how a command on a run ended.
+type Exit struct {
+	Schema int `json:"schema"`
+	// Seq is the number of the journal's last line at that moment: with a later one,
+	// somebody has worked on the run since.
+	Seq int `json:"seq"`
+	// Code is the exit code, Next what to do now, in words; empty when it is done.
+	Code int    `json:"code"`
+	Next string `json:"next,omitempty"`
+}
+
+// SaveExit notes how a command on a run ended, once its directory is closed.
+func SaveExit(root, id string, code int, next string) error {
+	r := Read(root, id)
+	if r.Err != nil {
+		return r.Err
+	}
+	return save(filepath.Join(r.Path, ExitFile), ExitFile, Exit{Schema: ExitSchema, Seq: len(r.Entries), Code: code, Next: next})
+}
+
+// loadExit reads how the last command on a run ended; nil when nobody noted it after
+// the journal's last line.
+func loadExit(dir string, seq int) (*Exit, error) {
+	data, err := os.ReadFile(filepath.Join(dir, ExitFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var e Exit
+	if err == nil {
+		if err = checkSchema(data, ExitSchema); err == nil {
+			err = json.Unmarshal(data, &e)
+		}
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading how it ended: %w", &DamagedError{File: ExitFile, Reason: err.Error()})
+	case e.Seq != seq:
+		return nil, nil
+	}
+	return &e, nil
+}
