@@ -34,7 +34,7 @@ func (o *Orchestrator) Plan(ctx context.Context) (p run.Proposal, err error) {
 // Result is filled as far as the run came.
 func (o *Orchestrator) Run(ctx context.Context) (Result, error) {
 	r, err := o.run(ctx)
-	return o.orBack(ctx, r, err)
+	return o.ended(o.orBack(ctx, r, err))
 }
 
 func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
@@ -46,8 +46,10 @@ func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
 	soft, cancel := o.stoppable(ctx)
 	defer cancel()
 	p, err := s.propose(soft, &r)
-	if err == nil {
-		err = s.keep(p)
+	if len(p.Snapshot.Nodes) > 0 { // what was refused is reported too
+		if kerr := s.keep(p); err == nil {
+			err = kerr
+		}
 	}
 	if err != nil || len(p.Plan.Steps) == 0 {
 		return r, err
@@ -63,7 +65,7 @@ func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
 // node and file.
 func (o *Orchestrator) Apply(ctx context.Context, p run.Proposal) (Result, error) {
 	r, err := o.apply(ctx, p)
-	return o.orBack(ctx, r, err)
+	return o.ended(o.orBack(ctx, r, err))
 }
 
 func (o *Orchestrator) apply(ctx context.Context, p run.Proposal) (r Result, err error) {
@@ -81,7 +83,7 @@ func (o *Orchestrator) apply(ctx context.Context, p run.Proposal) (r Result, err
 	return r, s.launch(ctx, work{Proposal: p}, &r)
 }
 
-// keep writes down what a resumed run needs.
+// keep writes down what a resumed run and a report need.
 func (s *session) keep(p run.Proposal) error {
 	return diskError(s.dir.SaveProposal(p))
 }
@@ -112,11 +114,11 @@ func (s *session) propose(ctx context.Context, r *Result) (run.Proposal, error) 
 	p.Cluster = run.ClusterID(p.Snapshot)
 	r.Before, r.After, r.Snapshot = p.Diagnosis, p.Diagnosis, p.Snapshot
 	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &p.Diagnosis})
-	if refused := refusal(p.Diagnosis); refused != nil {
-		return p, refused
-	}
 	if p.Request, err = s.request(); err == nil {
 		p.Plan, err = plan.Make(s.cluster, p.Snapshot, p.Diagnosis, s.opts.Playbook)
+	}
+	if refused := refusal(p.Diagnosis); refused != nil {
+		return p, refused
 	}
 	if err == nil && len(p.Plan.Steps) > 0 && p.Cluster == "" {
 		err = fmt.Errorf("no control plane has a CA certificate to know the cluster by")

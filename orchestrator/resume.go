@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
@@ -13,38 +12,14 @@ import (
 
 // Runs lists the runs and rollbacks in a state folder, the newest first; an empty
 // folder is the default one. Commands that only looked are left out.
-func Runs(state string) ([]run.Record, error) {
-	state, err := stateOr(state)
-	if err != nil {
-		return nil, err
-	}
-	records, err := run.List(state)
-	if err != nil {
-		return nil, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err, Next: "name the folder of the runs with --state-dir"}
-	}
-	return slices.DeleteFunc(records, func(r run.Record) bool { return r.Err == nil && !r.State.Requested }), nil
-}
+func Runs(state string) ([]run.Record, error) { return recorded(state, approved) }
 
 // FindRun returns the run whose name is id or begins with it; the newest that
 // can be resumed or rolled back when id is empty.
-func FindRun(state, id string) (run.Record, error) {
-	records, err := Runs(state)
-	if err != nil {
-		return run.Record{}, err
-	}
-	if id == "" && len(records) > 0 {
-		return records[0], nil
-	}
-	r, err := run.Find(records, id)
-	if err != nil {
-		e := &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Next: "see: kscertctl runs list"}
-		if id == "" {
-			e.Summary = "no run has been recorded here"
-		}
-		return r, e
-	}
-	return r, nil
-}
+func FindRun(state, id string) (run.Record, error) { return find(state, id, approved) }
+
+// approved: from then on a run can be resumed and rolled back.
+func approved(r run.Record) bool { return r.State.Requested }
 
 // LoadRun returns what a run was asked for, and its plan.
 func LoadRun(state, id string) (run.Proposal, error) {
@@ -79,7 +54,11 @@ func recordError(err error) *Error {
 // Resume goes on with a run or a rollback that was stopped or killed, at its
 // first step that is not done. It refuses with ExitLocked while another process
 // works on the run or on the cluster. A run that is done stays as it is.
-func (o *Orchestrator) Resume(ctx context.Context, id string) (r Result, err error) {
+func (o *Orchestrator) Resume(ctx context.Context, id string) (Result, error) {
+	return o.ended(o.resume(ctx, id))
+}
+
+func (o *Orchestrator) resume(ctx context.Context, id string) (r Result, err error) {
 	dir, journal, err := run.Open(o.opts.StateDir, id)
 	if err != nil {
 		return r, recordError(err)
@@ -119,22 +98,13 @@ func (o *Orchestrator) Resume(ctx context.Context, id string) (r Result, err err
 // superseded refuses to go on with a run after which another one has worked on
 // the same cluster: its plan is no longer about what is there.
 func (o *Orchestrator) superseded(id, cluster string) error {
-	records, err := run.List(o.opts.StateDir)
-	if err != nil {
+	all, err := run.Later(o.opts.StateDir, id, cluster)
+	if err != nil || len(all) == 0 {
 		return err
 	}
-	for _, later := range records {
-		if later.ID <= id || later.Err != nil || !later.State.Requested {
-			continue
-		}
-		p, err := run.LoadProposal(o.opts.StateDir, later.ID)
-		if err == nil && p.Cluster == cluster && len(later.State.Touched(p.Plan)) > 0 {
-			what := "has worked on the cluster since"
-			if strings.HasPrefix(later.State.Of, id) {
-				what = "has rolled it back"
-			}
-			return fmt.Errorf("run %s cannot be gone on with: run %s %s", id, later.ID, what)
-		}
+	later, what := all[0], "has worked on the cluster since"
+	if strings.HasPrefix(later.State.Of, id) {
+		what = "has rolled it back"
 	}
-	return nil
+	return fmt.Errorf("run %s cannot be gone on with: run %s %s", id, later.ID, what)
 }

@@ -21,7 +21,11 @@ import (
 // is there first, and can be resumed and rolled back. Before the first change all
 // backups are verified; one that is missing or was changed is refused with
 // ExitNotBegun, naming the file.
-func (o *Orchestrator) Rollback(ctx context.Context, id string, nodes []string) (r Result, err error) {
+func (o *Orchestrator) Rollback(ctx context.Context, id string, nodes []string) (Result, error) {
+	return o.ended(o.rollback(ctx, id, nodes))
+}
+
+func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) (r Result, err error) {
 	of, journal, err := run.Open(o.opts.StateDir, id)
 	if err != nil {
 		return r, recordError(err)

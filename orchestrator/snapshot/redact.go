@@ -50,17 +50,23 @@ func secrets() []secret {
 // and addresses that identify nodes and certificates stay as they are.
 func Redact(s Snapshot) Snapshot {
 	all := secrets()
-	scrub := func(text string, free bool) string {
-		for _, secret := range all {
-			if (secret.loose && !free) || !strings.Contains(text, secret.sign) {
-				continue
-			}
-			text = secret.text.ReplaceAllString(text, "${keep}"+Redacted)
-		}
-		return text
-	}
+	scrub := func(text string, free bool) string { return redact(all, text, free) }
 	out, _ := reflect.TypeAssert[Snapshot](rewriter{text: scrub, names: names()}.copy(reflect.ValueOf(s), true))
 	return out
+}
+
+// RedactText returns somebody's words without the secrets that may be in them.
+func RedactText(text string) string { return redact(secrets(), text, true) }
+
+// redact: free says whether a text is somebody's words rather than a name.
+func redact(all []secret, text string, free bool) string {
+	for _, secret := range all {
+		if (secret.loose && !free) || !strings.Contains(text, secret.sign) {
+			continue
+		}
+		text = secret.text.ReplaceAllString(text, "${keep}"+Redacted)
+	}
+	return text
 }
 
 // names lists the fields that hold names, addresses and paths; "" stands for

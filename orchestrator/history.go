@@ -1,0 +1,83 @@
+package orchestrator
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// History returns all that is recorded of the run or rollback whose name is id or
+// begins with it, of the newest when id is empty: also of one that was refused, or
+// that nobody approved. It asks no node. The error is an *Error.
+func History(state, id string) (run.History, error) {
+	state, err := stateOr(state)
+	if err != nil {
+		return run.History{}, err
+	}
+	r, err := find(state, id, func(r run.Record) bool { return r.State.Kind == run.KindRun || r.State.Kind == run.KindRollback })
+	if err != nil {
+		return run.History{Record: r}, err
+	}
+	h, err := run.LoadHistory(state, r.ID)
+	if err != nil {
+		return h, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err, Next: "its record is in " + r.Path}
+	}
+	if dir, err := stateDir(); err != nil || dir != state {
+		h.StateDir = state
+	}
+	return h, nil
+}
+
+// recorded lists the runs in a state folder that are wanted, and those of which
+// nothing is known, the newest first. The error is an *Error.
+func recorded(state string, want func(run.Record) bool) ([]run.Record, error) {
+	state, err := stateOr(state)
+	if err != nil {
+		return nil, err
+	}
+	records, err := run.List(state)
+	if err != nil {
+		return nil, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err, Next: "name the folder of the runs with --state-dir"}
+	}
+	return slices.DeleteFunc(records, func(r run.Record) bool { return r.Err == nil && !want(r) }), nil
+}
+
+// find returns the run that is wanted and whose name is id or begins with it; the
+// newest when id is empty. The error is an *Error.
+func find(state, id string, want func(run.Record) bool) (run.Record, error) {
+	records, err := recorded(state, want)
+	if err != nil {
+		return run.Record{}, err
+	}
+	if id == "" && len(records) > 0 {
+		return records[0], nil
+	}
+	r, err := run.Find(records, id)
+	if err != nil {
+		e := &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Next: "see: kscertctl runs list"}
+		if id == "" {
+			e.Summary = "no run has been recorded here"
+		}
+		return r, e
+	}
+	return r, nil
+}
+
+// ended notes in the record of a run how a command on it ended, and returns both.
+func (o *Orchestrator) ended(r Result, err error) (Result, error) {
+	if r.RunID == "" {
+		return r, err
+	}
+	_ = run.SaveExit(o.opts.StateDir, r.RunID, int(Code(err)), next(err)) // for reports; the journal is the one that counts
+	return r, err
+}
+
+// next is what to do about an error, in words; empty when it does not say.
+func next(err error) string {
+	var e *Error
+	if !errors.As(err, &e) {
+		return ""
+	}
+	return e.Next
+}

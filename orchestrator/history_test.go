@@ -1,0 +1,123 @@
+package orchestrator
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/testruns"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// However a run ends, its record says with which exit code and what to do next.
+func TestHistoryTellsHowItEnded(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name     string
+		left     time.Duration
+		ansible  int
+		edit     func(*Options)
+		code     ExitCode
+		next     string
+		steps    int
+		backedUp bool
+	}{
+		{name: "nothing to do", left: 300 * 24 * time.Hour},
+		{name: "not approved", left: 24 * time.Hour, code: ExitNotApproved, next: "nothing was changed; approve with --yes", steps: 4},
+		{name: "no backup", left: 24 * time.Hour, ansible: 2, edit: func(o *Options) { o.Approve = yes }, code: ExitNotBegun, next: "nothing was changed", steps: 4},
+		{name: "stopped at a gate", left: 24 * time.Hour, edit: func(o *Options) { o.Approve = yes }, code: ExitStopped, next: "when this is mended, go on: kscertctl resume ", steps: 4, backedUp: true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			bin, _ := fakeAnsible(t, row.left, row.ansible)
+			var state string
+			r, _, err := fakeRun(t, bin, func(o *Options) {
+				if state = o.StateDir; row.edit != nil {
+					row.edit(o)
+				}
+			})
+			if Code(err) != row.code {
+				t.Fatalf("code %d: %v", Code(err), err)
+			}
+			h, err := History(state, r.RunID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if h.Exit == nil || h.Exit.Code != int(row.code) || !strings.HasPrefix(h.Exit.Next, row.next) || h.StateDir != state {
+				t.Errorf("%+v, of the folder %q", h.Exit, h.StateDir)
+			}
+			if len(h.Proposal.Plan.Steps) != row.steps || (len(h.Backups) > 0) != row.backedUp || len(h.Snapshots) == 0 || len(h.Unknown) > 0 {
+				t.Errorf("%d steps, backups %v, %d snapshots, unknown %q", len(h.Proposal.Plan.Steps), h.Backups, len(h.Snapshots), h.Unknown)
+			}
+		})
+	}
+}
+
+// What was refused is reported like everything else, though nobody can go on with it.
+func TestHistoryOfARefusedRun(t *testing.T) {
+	t.Parallel()
+	bin, _ := fakeAnsible(t, 24*time.Hour, 0)
+	seen := filepath.Join(bin, "inspect.yml")
+	answer, err := os.ReadFile(seen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(seen, bytes.Replace(answer, []byte(`@@FACT openssl /bin/openssl\n`), nil, 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var state string
+	r, _, err := fakeRun(t, bin, func(o *Options) {
+		state = o.StateDir
+		o.Approve = func(context.Context, Proposal) (bool, error) { t.Error("asked for what is refused"); return false, nil }
+	})
+	if Code(err) != ExitNotBegun {
+		t.Fatalf("code %d: %v", Code(err), err)
+	}
+	h, err := History(state, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.ID != r.RunID || h.Proposal == nil || h.Proposal.Diagnosis.Route != diagnosis.Refuse || len(h.Proposal.Plan.Steps) > 0 || h.Exit.Code != int(ExitNotBegun) {
+		t.Errorf("%+v", h)
+	}
+	if runs, err := Runs(state); err != nil || len(runs) > 0 {
+		t.Errorf("it can be gone on with: %v %v", runs, err)
+	}
+}
+
+// Runs and rollbacks have a history, what only looked has none; a name may be cut
+// short, and none means the newest.
+func TestHistoryIsFound(t *testing.T) {
+	t.Parallel()
+	state := t.TempDir()
+	for _, h := range testruns.All() {
+		testruns.Write(t, state, h)
+	}
+	look := testruns.Refused()
+	look.ID, look.Proposal, look.Exit = "20260302T000000Z-100c00", nil, nil
+	look.Entries = slices.Clone(look.Entries)
+	for i := range look.Entries {
+		look.Entries[i].Run = look.ID
+	}
+	look.Entries[0].Kind = run.KindLook
+	testruns.Write(t, state, look)
+	for name, want := range map[string]string{"": testruns.RolledBackID, testruns.RefusedID: testruns.RefusedID, "20260301T1230": testruns.KilledID} {
+		if h, err := History(state, name); err != nil || h.ID != want || h.StateDir != state {
+			t.Errorf("%q: %s %v", name, h.ID, err)
+		}
+	}
+	for _, name := range []string{look.ID, "20260301", "nothing"} {
+		if _, err := History(state, name); Code(err) != ExitUsage {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if _, err := History(filepath.Join(state, "empty"), ""); Code(err) != ExitUsage || !strings.Contains(err.Error(), "no run has been recorded here") {
+		t.Errorf("%v", err)
+	}
+}
