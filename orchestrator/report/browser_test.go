@@ -1,0 +1,250 @@
+package report_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// browser is a headless Chromium behind its driver (W3C WebDriver, and Chromium's own
+// protocol where that has no word for something).
+type browser struct {
+	t    *testing.T
+	base string
+}
+
+// openBrowser starts the driver that KSCERTCTL_CHROMEDRIVER names, and a browser with
+// a profile of its own; both end with the test.
+func openBrowser(t *testing.T) *browser {
+	t.Helper()
+	driver := os.Getenv("KSCERTCTL_CHROMEDRIVER")
+	if driver == "" {
+		t.Skip("KSCERTCTL_CHROMEDRIVER names no driver; ./hack/task check:report does")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	cmd := exec.CommandContext(ctx, driver, "--port=0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the browser is in it too
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	out, err := cmd.StdoutPipe()
+	ok(t, err)
+	ok(t, cmd.Start())
+	t.Cleanup(func() {
+		cancel()
+		_ = cmd.Wait()
+	})
+	b := &browser{t: t, base: "http://127.0.0.1:" + port(t, out) + "/session"}
+	var session struct {
+		SessionID string `json:"sessionId"`
+	}
+	b.ask(http.MethodPost, "", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{
+		"goog:loggingPrefs": map[string]string{"browser": "ALL", "performance": "ALL"},
+		"goog:chromeOptions": map[string]any{"args": []string{
+			"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+			"--disable-component-update", "--disable-sync", "--user-data-dir=" + t.TempDir(),
+		}},
+	}}}, &session)
+	b.base += "/" + session.SessionID
+	t.Cleanup(func() { b.ask(http.MethodDelete, "", struct{}{}, nil) })
+	b.ask(http.MethodPost, "/url", map[string]string{"url": "about:blank"}, nil)
+	b.requests() // those of the browser's own first page
+	b.log("browser")
+	return b
+}
+
+// port is where the driver says that it listens.
+func port(t *testing.T, out io.Reader) string {
+	t.Helper()
+	said := regexp.MustCompile(`successfully on port (\d+)`)
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if m := said.FindStringSubmatch(lines.Text()); m != nil {
+			go func() { _, _ = io.Copy(io.Discard, out) }()
+			return m[1]
+		}
+	}
+	t.Fatal("the driver names no port")
+	return ""
+}
+
+func ok(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ask sends one command to the driver.
+func (b *browser) ask(method, path string, in, out any) {
+	b.t.Helper()
+	body, err := json.Marshal(in)
+	ok(b.t, err)
+	req, err := http.NewRequestWithContext(context.WithoutCancel(b.t.Context()), method, b.base+path, bytes.NewReader(body))
+	ok(b.t, err)
+	resp, err := http.DefaultClient.Do(req)
+	ok(b.t, err)
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	ok(b.t, err)
+	if resp.StatusCode != http.StatusOK {
+		b.t.Fatalf("%s %s: %s", method, path, answer)
+	}
+	if out != nil {
+		ok(b.t, json.Unmarshal(answer, &struct {
+			Value any `json:"value"`
+		}{out}))
+	}
+}
+
+// devtools sends one command of Chromium's own protocol.
+func (b *browser) devtools(command string, params map[string]any) {
+	b.t.Helper()
+	b.ask(http.MethodPost, "/goog/cdp/execute", map[string]any{"cmd": command, "params": params}, nil)
+}
+
+// run runs a script in the page; one that calls back is waited for.
+func (b *browser) run(out any, script string) {
+	b.t.Helper()
+	b.ask(http.MethodPost, "/execute/async", map[string]any{"args": []any{}, "script": script}, out)
+}
+
+// log takes what has been logged since it was last asked.
+func (b *browser) log(kind string) []string {
+	b.t.Helper()
+	var lines []struct {
+		Message string `json:"message"`
+	}
+	b.ask(http.MethodPost, "/se/log", map[string]string{"type": kind}, &lines)
+	var out []string
+	for _, l := range lines {
+		out = append(out, l.Message)
+	}
+	return out
+}
+
+// requests are the addresses that were asked for since.
+func (b *browser) requests() []string {
+	b.t.Helper()
+	var out []string
+	for _, line := range b.log("performance") {
+		var event struct {
+			Message struct {
+				Method string `json:"method"`
+				Params struct {
+					Request struct {
+						URL string `json:"url"`
+					} `json:"request"`
+				} `json:"params"`
+			} `json:"message"`
+		}
+		ok(b.t, json.Unmarshal([]byte(line), &event))
+		if event.Message.Method == "Network.requestWillBeSent" {
+			out = append(out, event.Message.Params.Request.URL)
+		}
+	}
+	return out
+}
+
+// visit shows a page on a screen of this width, on paper or in a colour scheme.
+func (b *browser) visit(page string, width int, look string) {
+	b.t.Helper()
+	media, scheme := "screen", look
+	if look == "print" {
+		media, scheme = "print", "light"
+	}
+	b.devtools("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false})
+	b.devtools("Emulation.setEmulatedMedia", map[string]any{"media": media, "features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}})
+	b.ask(http.MethodPost, "/url", map[string]string{"url": (&url.URL{Scheme: "file", Path: page}).String()}, nil)
+}
+
+// picture saves the whole page as it is shown, where KSCERTCTL_SCREENSHOTS names a
+// folder.
+func (b *browser) picture(name string) {
+	b.t.Helper()
+	dir := os.Getenv("KSCERTCTL_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	var shot struct {
+		Data string `json:"data"`
+	}
+	b.ask(http.MethodPost, "/goog/cdp/execute", map[string]any{"cmd": "Page.captureScreenshot", "params": map[string]any{"captureBeyondViewport": true}}, &shot)
+	png, err := base64.StdEncoding.DecodeString(shot.Data)
+	ok(b.t, err)
+	ok(b.t, os.WriteFile(filepath.Join(dir, name+".png"), png, 0o600))
+}
+
+// A report is a page that asks nobody for anything, says nothing to the console, fits
+// a telephone, has both colour schemes and can be read with any technology.
+func TestBrowser(t *testing.T) {
+	t.Parallel()
+	b := openBrowser(t)
+	axe, err := os.ReadFile(os.Getenv("KSCERTCTL_AXE"))
+	if err != nil {
+		t.Logf("NOT CHECKED: accessibility: KSCERTCTL_AXE names no axe-core (%v)", err)
+	}
+	dir := t.TempDir()
+	for name, r := range runReports() {
+		page := filepath.Join(dir, name+".html")
+		ok(t, os.WriteFile(page, []byte(renderRun(t, "html", r)), 0o600))
+		colours := map[string]bool{}
+		for _, look := range []string{"light", "dark", "print"} {
+			for _, width := range []int{360, 1280} {
+				b.visit(page, width, look)
+				where := fmt.Sprintf("%s-%s-%d", name, look, width)
+				b.picture(where)
+				for _, address := range b.requests() {
+					if !strings.HasPrefix(address, "file://"+page) && !strings.HasPrefix(address, "data:") {
+						t.Errorf("%s asks for %s", where, address)
+					}
+				}
+				if said := b.log("browser"); len(said) > 0 {
+					t.Errorf("%s: the console says %q", where, said)
+				}
+				var got struct {
+					Width, Shown int
+					Colour       string
+				}
+				b.run(&got, `const d = document.scrollingElement;
+					arguments[0]({Width: d.scrollWidth, Shown: d.clientWidth, Colour: getComputedStyle(document.body).backgroundColor})`)
+				if got.Width > got.Shown {
+					t.Errorf("%s is %d pixels wide, and the screen %d", where, got.Width, got.Shown)
+				}
+				colours[look+got.Colour] = true
+				b.accessible(where, axe)
+			}
+		}
+		if len(colours) != 3 || colours["dark"+"rgb(255, 255, 255)"] || !colours["print"+"rgb(255, 255, 255)"] {
+			t.Errorf("%s: the colours of the page are %v", name, colours)
+		}
+	}
+}
+
+// accessible reports what axe-core finds.
+func (b *browser) accessible(where string, axe []byte) {
+	b.t.Helper()
+	if len(axe) == 0 {
+		return
+	}
+	var found []struct {
+		ID, Help string
+		Nodes    []struct{ HTML, FailureSummary string }
+	}
+	b.run(&found, string(axe)+"\n;const done = arguments[0]; axe.run().then(r => done(r.violations), e => done([{id: 'axe', help: String(e), nodes: []}]))")
+	for _, f := range found {
+		b.t.Errorf("%s: %s: %s: %+v", where, f.ID, f.Help, f.Nodes[:min(2, len(f.Nodes))])
+	}
+}

@@ -1,0 +1,21 @@
+package report
+
+import "io"
+
+// RunFormat is one form of a report of a run.
+type RunFormat struct {
+	Name string
+	// Suffix is what the name of its file ends in.
+	Suffix string
+	Write  func(io.Writer, Run) error
+}
+
+// RunFormats lists every form of a report of a run.
+func RunFormats() []RunFormat {
+	return []RunFormat{
+		{"html", ".html", RunHTML},
+		{"json", ".json", func(w io.Writer, r Run) error { return JSON(w, r) }},
+		{"junit", ".junit.xml", RunJUnit},
+		{"markdown", ".md", RunMarkdown},
+	}
+}

@@ -1,0 +1,90 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/jstemmer/go-junit-report/v2/junit"
+)
+
+// RunJUnit writes one test case for each step and each gate, and one for what the
+// driver does beside them. A failure says what went wrong and what to do next; a step
+// that was never begun is skipped.
+func RunJUnit(w io.Writer, r Run) error {
+	suite := junit.Testsuite{Name: "kscertctl " + string(r.Kind) + " " + r.Run, Time: seconds(r.Began, r.Last)}
+	suite.SetTimestamp(r.Began)
+	for _, p := range []fact{{"run", r.Run}, {"kind", string(r.Kind)}, {"outcome", string(r.Outcome.Status)}, {"cluster", r.Cluster}} {
+		suite.AddProperty(p.Name, p.Value)
+	}
+	v := view(r)
+	suite.AddTestcase(driverCase(v))
+	for _, s := range r.Steps {
+		suite.AddTestcase(stepCase(s))
+	}
+	all := junit.Testsuites{Name: "kscertctl report"}
+	all.AddSuite(suite)
+	return all.WriteXML(w)
+}
+
+func seconds(from, to time.Time) string { return fmt.Sprintf("%.3f", to.Sub(from).Seconds()) }
+
+// driverCase is about looking, planning, approval and the lock: it has failed when
+// the run stopped, and in none of its steps.
+func driverCase(v runView) junit.Testcase {
+	c := junit.Testcase{Classname: "run.driver", Name: "look, plan, approval, lock"}
+	if len(v.Stopped) == 0 {
+		judge(&c, StepStatus(v.Outcome.Status), cmp.Or(v.Outcome.Detail, v.Outcome.Summary), nil, v.Outcome.Next)
+	}
+	return c
+}
+
+func stepCase(s RunStep) junit.Testcase {
+	kind := "step"
+	if s.Gate != "" {
+		kind = "gate"
+	}
+	c := junit.Testcase{Classname: "run." + kind, Name: printable(s.ID)}
+	if n := len(s.Attempts); n > 0 {
+		c.Time = seconds(s.Attempts[n-1].Began, s.Attempts[n-1].Ended)
+	}
+	var unmet []string
+	for _, u := range s.Unmet {
+		unmet = append(unmet, u.String())
+	}
+	judge(&c, s.Status, s.Detail, unmet, s.Next)
+	return c
+}
+
+// judge puts a state into a test case: what stopped by itself has failed, what was
+// stopped by others is an error.
+func judge(c *junit.Testcase, status StepStatus, detail string, unmet []string, next string) {
+	result := &junit.Result{Message: printable(detail), Type: string(status), Data: explanation(unmet, next)}
+	switch status {
+	case StepDone:
+	case StepFailed:
+		c.Failure = result
+	case StepToDo:
+		c.Skipped = &junit.Result{Message: "never begun"}
+	case StepRunning:
+		c.Skipped = &junit.Result{Message: "at work"}
+	default:
+		c.Error = result
+	}
+}
+
+// explanation has one line for each thing that is waited for or to be done.
+func explanation(unmet []string, next string) string {
+	var lines []string
+	for _, u := range unmet {
+		lines = append(lines, printable("waits for: "+u))
+	}
+	prefix := "next: "
+	for line := range strings.Lines(next) {
+		lines = append(lines, prefix+printable(strings.TrimRight(line, "\n")))
+		prefix = "      "
+	}
+	return strings.Join(lines, "\n")
+}
