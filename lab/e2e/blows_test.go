@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"strings"
 	"syscall"
 	"time"
 
@@ -33,6 +34,8 @@ const (
 	boundary timing = iota
 	// middle: in the middle of each step of the plan that touches nodes.
 	middle
+	// inControlPlane: in the middle of the step of a control plane alone.
+	inControlPlane
 	// before: when the intent of each such step was written down.
 	before
 )
@@ -111,9 +114,9 @@ func blows() []blow {
 			strikes: middle, sample: []string{"recover/in 02-pre-phase-cp1"},
 			hit: func(_ context.Context, s *struck) error { return s.driver.killTree() },
 		},
-		{name: "interrupted", what: "Ctrl-C once", strikes: middle, hit: signalled(syscall.SIGINT)},
-		{name: "interrupted twice", what: "Ctrl-C twice", strikes: middle, hit: signalled(syscall.SIGINT, syscall.SIGINT)},
-		{name: "terminated", what: "SIGTERM once, as a pipeline does", strikes: middle, hit: signalled(syscall.SIGTERM)},
+		{name: "interrupted", what: "Ctrl-C once", strikes: inControlPlane, hit: signalled(syscall.SIGINT)},
+		{name: "interrupted twice", what: "Ctrl-C twice", strikes: inControlPlane, hit: signalled(syscall.SIGINT, syscall.SIGINT)},
+		{name: "terminated", what: "SIGTERM once, as a pipeline does", strikes: inControlPlane, hit: signalled(syscall.SIGTERM)},
 		{
 			name: "SSH cut", what: "sshd and its connections end", strikes: middle,
 			hit:  onNode("systemctl kill --signal=KILL ssh; systemctl stop ssh"),
@@ -183,7 +186,8 @@ func (b blow) moments(journal []journalLine, tasks map[string]int) []moment {
 			out = append(out, m)
 		case b.strikes == before && touches:
 			out = append(out, m)
-		case b.strikes == middle && touches:
+		case b.strikes == inControlPlane && !strings.HasSuffix(l.Step, "-cp1"):
+		case b.strikes != before && touches:
 			m.name, m.line, m.task = "in "+l.Step, 0, tasks[l.Step]/2+1
 			out = append(out, m)
 		}

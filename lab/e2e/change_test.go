@@ -29,7 +29,7 @@ func TestChange(t *testing.T) {
 			holds func(blow) bool
 		}{
 			{"kills", func(b blow) bool { return b.strikes == boundary }},
-			{"ends", func(b blow) bool { return b.strikes == middle }},
+			{"ends", func(b blow) bool { return b.strikes == middle || b.strikes == inControlPlane }},
 			{"faults", func(b blow) bool { return b.strikes == before }},
 		} {
 			t.Run(state.name+"-"+part.name, func(t *testing.T) {
@@ -57,7 +57,8 @@ type changeState struct {
 	spec cluster.Spec
 	// breaks makes it so.
 	breaks func(context.Context, *testing.T, *cluster.Cluster)
-	// restart: components are started again once the files are as they were.
+	// restart: components are started again once the files are as they were; no API
+	// server can be used then.
 	restart bool
 	// kubeletsKept: not every kubelet has had to be given a new certificate.
 	kubeletsKept bool
@@ -139,7 +140,11 @@ func (g *trials) try(ctx context.Context, t *testing.T, b blow, m moment) {
 	s := &struck{c: g.c, step: m.step, node: m.node}
 	if b.prepare != nil {
 		g.must(t, "preparing", b.prepare(ctx, s))
-		defer func() { g.must(t, "clearing", b.clear(ctx, s)) }()
+		g.awaitAPI(ctx, t)
+		defer func() {
+			g.must(t, "clearing", b.clear(ctx, s))
+			g.awaitAPI(ctx, t)
+		}()
 	}
 	for _, how := range []struct {
 		name  string
@@ -178,6 +183,18 @@ func (g *trials) try(ctx context.Context, t *testing.T, b blow, m moment) {
 		*how.said = how.after(ctx, t, stateDir, before, b)
 		t.Logf("%s: %s in %.1fs", how.name, *how.said, time.Since(began).Seconds())
 	}
+}
+
+// awaitAPI waits for the API server where it can be used in this state.
+func (g *trials) awaitAPI(ctx context.Context, t *testing.T) {
+	t.Helper()
+	if g.state.restart {
+		return
+	}
+	g.must(t, "waiting for the API server", cluster.Poll(ctx, 2*time.Minute, time.Second, "the API server", func(ctx context.Context) error {
+		_, err := g.c.Kubectl(ctx, "get", "--raw", "/readyz")
+		return err
+	}))
 }
 
 func (g *trials) must(t *testing.T, doing string, err error) {
@@ -316,10 +333,11 @@ func (g *trials) record(t *testing.T, part string) {
 	if len(g.endings) == 0 {
 		return
 	}
-	section := changeSection(g.endings)
-	t.Logf("\n%s", section)
-	if os.Getenv("UPDATE_DOCS") != "" && !t.Failed() {
-		if err := writeSection(g.state.name, part, section); err != nil {
+	for _, e := range g.endings {
+		t.Log(e)
+	}
+	if os.Getenv("UPDATE_DOCS") != "" {
+		if err := writeEndings(g.state.name, part, g.endings); err != nil {
 			t.Error(err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,22 +16,14 @@ const changePage = "../../docs/reference/interrupted-runs.md"
 // pageMutex: the subtests run at the same time.
 var pageMutex sync.Mutex //nolint:gochecknoglobals // of a file
 
-// changeSection is the table of the trials on one cluster.
-func changeSection(endings []ending) string {
-	var b strings.Builder
-	b.WriteString("| what happened | when | the run ended with | resume | rollback |\n| --- | --- | --- | --- | --- |\n")
-	for _, e := range endings {
-		fmt.Fprintln(&b, e)
-	}
-	return b.String()
-}
-
 // between finds the table of a section.
 func between(state, part string) *regexp.Regexp {
 	return regexp.MustCompile(fmt.Sprintf(`(?s)(<!-- table %s %s -->\n\n)(.*?)(\n<!-- end -->)`, state, part))
 }
 
-func writeSection(state, part, table string) error {
+// writeEndings puts rows into the table of a section, in the place of earlier ones
+// about the same.
+func writeEndings(state, part string, endings []ending) error {
 	pageMutex.Lock()
 	defer pageMutex.Unlock()
 	data, err := os.ReadFile(changePage)
@@ -38,14 +31,24 @@ func writeSection(state, part, table string) error {
 		return err
 	}
 	place := between(state, part)
-	if !place.Match(data) {
+	m := place.FindSubmatchIndex(data)
+	if m == nil {
 		return fmt.Errorf("%s has no place for %s %s", changePage, state, part)
 	}
-	text := place.ReplaceAllStringFunc(string(data), func(old string) string {
-		m := place.FindStringSubmatch(old)
-		return m[1] + table + m[3]
-	})
-	return os.WriteFile(changePage, []byte(text), 0o600)
+	rows := slices.Collect(strings.Lines(string(data[m[4]:m[5]])))
+	if len(rows) == 0 {
+		rows = []string{"| what happened | when | the run ended with | resume | rollback |\n", "| --- | --- | --- | --- | --- |\n"}
+	}
+	for _, e := range endings {
+		about := fmt.Sprintf("| %s | %s | ", e.blow, e.moment)
+		if i := slices.IndexFunc(rows, func(row string) bool { return strings.HasPrefix(row, about) }); i >= 0 {
+			rows[i] = e.String() + "\n"
+		} else {
+			rows = append(rows, e.String()+"\n")
+		}
+	}
+	text := slices.Concat(data[:m[4]], []byte(strings.Join(rows, "")), data[m[5]:])
+	return os.WriteFile(changePage, text, 0o600)
 }
 
 // TestChangeIsDocumented: the page has what came of every blow, and nothing of it
