@@ -2,12 +2,14 @@ package orchestrator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
 // Plan looks at every node and says what Run would do, with all that it rests on;
@@ -104,6 +106,30 @@ func diskError(err error) error {
 	return &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; check the disk that holds --state-dir"}
 }
 
+// PlanFrom says what Plan would say of nodes that were looked at before: it asks
+// none. The proposal cannot be applied: it does not say how the nodes are reached.
+// The error is as that of Plan.
+func PlanFrom(snap snapshot.Snapshot, due diagnosis.Thresholds, choice plan.Choice) (run.Proposal, error) {
+	p := run.Proposal{Schema: run.ProposalSchema, Made: snap.Taken, Cluster: run.ClusterID(snap), Snapshot: snap, Diagnosis: diagnosis.Diagnose(snap, due)}
+	return p, plannable(&p, choice)
+}
+
+// plannable fills in the plan, or says why there is none.
+func plannable(p *run.Proposal, choice plan.Choice) error {
+	var err error
+	p.Plan, err = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, choice)
+	if refused := refusal(p.Diagnosis); refused != nil {
+		return refused
+	}
+	if err == nil && len(p.Plan.Steps) > 0 && p.Cluster == "" {
+		err = errors.New("no control plane has a CA certificate to know the cluster by")
+	}
+	if err != nil {
+		return &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed"}
+	}
+	return nil
+}
+
 // propose looks at the nodes and plans. The result holds what was seen.
 func (s *session) propose(ctx context.Context, r *Result) (run.Proposal, error) {
 	p := run.Proposal{Schema: run.ProposalSchema, Made: time.Now().UTC()}
@@ -114,17 +140,11 @@ func (s *session) propose(ctx context.Context, r *Result) (run.Proposal, error) 
 	p.Cluster = run.ClusterID(p.Snapshot)
 	r.Before, r.After, r.Snapshot = p.Diagnosis, p.Diagnosis, p.Snapshot
 	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &p.Diagnosis})
-	if p.Request, err = s.request(); err == nil {
-		p.Plan, err = plan.Make(s.cluster, p.Snapshot, p.Diagnosis, s.opts.Playbook)
-	}
-	if refused := refusal(p.Diagnosis); refused != nil {
-		return p, refused
-	}
-	if err == nil && len(p.Plan.Steps) > 0 && p.Cluster == "" {
-		err = fmt.Errorf("no control plane has a CA certificate to know the cluster by")
-	}
-	if err != nil {
+	if p.Request, err = s.request(); err != nil {
 		return p, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed"}
+	}
+	if err := plannable(&p, s.opts.Playbook); err != nil {
+		return p, err
 	}
 	r.Plan = p.Plan
 	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})

@@ -63,36 +63,52 @@ func (f *inspectFlags) options(s Streams) orchestrator.Options {
 // snapshot looks at the nodes, or reads what another look brought back. What is
 // seen is told on standard error as it happens, and saved where asked for.
 func (f *inspectFlags) snapshot(cmd *cobra.Command, s Streams) (snapshot.Snapshot, error) {
-	var (
-		snap snapshot.Snapshot
-		err  error
-	)
-	switch {
-	case f.from != "" && len(f.opts.Ansible.Inventories) > 0:
-		return snap, usage(cmd, errors.New("--from-snapshot asks no node, so it takes no -i"))
-	case f.from != "" && f.save != "":
-		return snap, usage(cmd, errors.New("--from-snapshot and --save-snapshot exclude each other: the file is there already"))
-	case f.from != "":
-		if snap, err = snapshot.Load(f.from); err != nil {
-			return snap, fileError(err)
-		}
-		return snap, nil
+	if f.from != "" {
+		return f.load(cmd)
 	}
-	if f.save != "" { // before the nodes are asked, so that nobody waits in vain
-		if err := snapshot.Writable(f.save); err != nil {
-			return snap, fileError(err)
-		}
+	if err := f.writable(); err != nil {
+		return snapshot.Snapshot{}, err
 	}
 	opts := f.options(s)
 	opts.Observe = newProgress(s).event
 	o, err := orchestrator.New(opts)
 	if err != nil {
+		return snapshot.Snapshot{}, err
+	}
+	snap, err := o.Inspect(cmd.Context())
+	if err != nil {
 		return snap, err
 	}
-	if snap, err = o.Inspect(cmd.Context()); err != nil || f.save == "" {
-		return snap, err
+	return snap, f.keep(snap)
+}
+
+// load reads the file of --from-snapshot.
+func (f *inspectFlags) load(cmd *cobra.Command) (snapshot.Snapshot, error) {
+	switch {
+	case len(f.opts.Ansible.Inventories) > 0:
+		return snapshot.Snapshot{}, usage(cmd, errors.New("--from-snapshot asks no node, so it takes no -i"))
+	case f.save != "":
+		return snapshot.Snapshot{}, usage(cmd, errors.New("--from-snapshot and --save-snapshot exclude each other: the file is there already"))
 	}
-	return snap, fileError(snapshot.Save(f.save, snap))
+	snap, err := snapshot.Load(f.from)
+	return snap, fileError(err)
+}
+
+// writable checks the file of --save-snapshot before the nodes are asked, so that
+// nobody waits in vain.
+func (f *inspectFlags) writable() error {
+	if f.save == "" {
+		return nil
+	}
+	return fileError(snapshot.Writable(f.save))
+}
+
+// keep writes the file of --save-snapshot.
+func (f *inspectFlags) keep(snap snapshot.Snapshot) error {
+	if f.save == "" {
+		return nil
+	}
+	return fileError(snapshot.Save(f.save, snap))
 }
 
 // fileError gives a snapshot's file that cannot be used the exit code of wrong

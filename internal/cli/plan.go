@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -52,34 +53,17 @@ reasons, nodes, playbooks and gates, what users of the cluster will notice, and 
 is not known. It changes nothing.
 
 With --out the plan is kept in a file together with all it rests on; "apply" carries
-it out as long as the nodes are what they were. The file holds no secrets.`,
+it out as long as the nodes are what they were. The file holds no secrets. With
+--from-snapshot no node is asked: the plan is shown, and cannot be applied.`,
 		Example: `  kscertctl plan -i inventory.ini
   kscertctl plan -i inventory.ini --out renewal.json
-  kscertctl plan -i inventory.ini --detailed-exitcode`,
+  kscertctl plan -i inventory.ini --detailed-exitcode
+  kscertctl plan --from-snapshot case.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			opts, err := flags.options(cmd, s)
+			p, err := flags.propose(cmd, s, out)
 			if err != nil {
 				return err
-			}
-			opts.Observe = newProgress(s).event
-			if out != "" {
-				if out, err = filepath.Abs(out); err != nil {
-					return usage(cmd, fmt.Errorf("--out: %w", err))
-				}
-			}
-			o, err := orchestrator.New(opts)
-			if err != nil {
-				return err
-			}
-			p, err := o.Plan(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if out != "" {
-				if err := run.WriteProposal(out, p); err != nil {
-					return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file that can be written with --out"}
-				}
 			}
 			if flags.verdict.output == "json" {
 				err = report.JSON(s.Out, report.Proposal{Schema: p.Schema, Made: p.Made, Cluster: p.Cluster, Diagnosis: p.Diagnosis, Plan: p.Plan})
@@ -93,7 +77,51 @@ it out as long as the nodes are what they were. The file holds no secrets.`,
 		},
 	}
 	flags.register(cmd)
+	flags.inspect.registerSnapshot(cmd)
 	cmd.Flags().StringVar(&out, "out", "", "also write the plan to this file, for \"apply\"")
 	cmd.Flags().BoolVar(&detail, "detailed-exitcode", false, "end with 2 when there is something to do, with 0 when there is nothing")
 	return cmd
+}
+
+// propose makes the plan, of the nodes or of what was seen of them before, and
+// keeps both where asked for.
+func (f *planFlags) propose(cmd *cobra.Command, s Streams, out string) (run.Proposal, error) {
+	opts, err := f.options(cmd, s)
+	if err != nil {
+		return run.Proposal{}, err
+	}
+	if f.inspect.from != "" {
+		if out != "" {
+			return run.Proposal{}, usage(cmd, errors.New("--from-snapshot does not say how the nodes are reached, so its plan cannot be kept with --out"))
+		}
+		snap, err := f.inspect.load(cmd)
+		if err != nil {
+			return run.Proposal{}, err
+		}
+		return orchestrator.PlanFrom(snap, opts.Thresholds, opts.Playbook)
+	}
+	if err := f.inspect.writable(); err != nil {
+		return run.Proposal{}, err
+	}
+	opts.Observe = newProgress(s).event
+	if out != "" {
+		if out, err = filepath.Abs(out); err != nil {
+			return run.Proposal{}, usage(cmd, fmt.Errorf("--out: %w", err))
+		}
+	}
+	o, err := orchestrator.New(opts)
+	if err != nil {
+		return run.Proposal{}, err
+	}
+	p, err := o.Plan(cmd.Context())
+	if len(p.Snapshot.Nodes) > 0 { // also of nodes for which there is no plan
+		err = errors.Join(err, f.inspect.keep(p.Snapshot))
+	}
+	if err != nil || out == "" {
+		return p, err
+	}
+	if err := run.WriteProposal(out, p); err != nil {
+		return p, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file that can be written with --out"}
+	}
+	return p, nil
 }
