@@ -3,6 +3,7 @@ package ansible
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -65,6 +66,9 @@ func (p *process) Wait() error {
 	err := p.Cmd.Wait()
 	close(p.done)
 	<-p.ended
+	for _, pid := range abandoned(p.owner.EnvVars["KSCERT_EVENTS"]) {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return &exec.ExitError{ProcessState: p.ProcessState, Stderr: []byte(err.Error())}
@@ -110,31 +114,66 @@ func (p *process) endWithContext() {
 	}
 }
 
-// descendants lists the processes below root, from /proc; empty where there is
-// no /proc.
+// descendants lists the processes below root; empty where there is no /proc.
 func descendants(root int) []int {
 	children := map[int][]int{}
+	for _, p := range processTable() {
+		children[p.parent] = append(children[p.parent], p.pid)
+	}
+	var out []int
+	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
+		out = append(out, children[queue[0]]...)
+		queue = append(queue, children[queue[0]]...)
+	}
+	return out
+}
+
+// abandoned lists the clients of ssh that the Ansible which wrote these events has
+// left behind: where a node hangs it gives the task up, but the client waits on. The
+// connections that ssh keeps open (ControlPersist) lead sessions of their own.
+func abandoned(events string) []int {
+	if events == "" {
+		return nil
+	}
+	var out []int
+	for _, p := range processTable() {
+		if p.name != "ssh" || p.session == p.pid {
+			continue
+		}
+		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
+		if err == nil && strings.Contains("\x00"+string(env), "\x00KSCERT_EVENTS="+events+"\x00") {
+			out = append(out, p.pid)
+		}
+	}
+	return out
+}
+
+type processEntry struct {
+	pid, parent, session int
+	name                 string
+}
+
+// processTable reads what runs on this machine from /proc.
+func processTable() []processEntry {
+	var out []processEntry
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, file := range stats {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			continue // ended meanwhile
 		}
-		_, rest, ok := strings.Cut(string(data), ") ") // proc(5): pid (comm) state ppid
+		head, rest, _ := strings.Cut(string(data), ") ") // proc(5): pid (comm) state ppid pgrp session
+		_, name, _ := strings.Cut(head, "(")
 		f := strings.Fields(rest)
-		if !ok || len(f) < 2 {
+		if len(f) < 4 {
 			continue
 		}
 		pid, err1 := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 		parent, err2 := strconv.Atoi(f[1])
-		if err1 == nil && err2 == nil {
-			children[parent] = append(children[parent], pid)
+		session, err3 := strconv.Atoi(f[3])
+		if errors.Join(err1, err2, err3) == nil {
+			out = append(out, processEntry{pid, parent, session, name})
 		}
-	}
-	var out []int
-	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
-		out = append(out, children[queue[0]]...)
-		queue = append(queue, children[queue[0]]...)
 	}
 	return out
 }
