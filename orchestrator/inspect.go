@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -99,7 +100,7 @@ type answer struct {
 func (s *session) ask(ctx context.Context, nodes, variables []string, observe func(ansible.Event)) answer {
 	s.looks++
 	p := s.playbook(fmt.Sprintf("inspect-%02d", s.looks), playbooks.Inspect, nodes)
-	p.Looks, p.Variables = true, variables
+	p.Looks, p.Variables, p.SSH = true, variables, filepath.Join(s.dir.Playbooks(), playbooks.SSH)
 	outcome, err := s.runner.Run(ctx, p, observe)
 	return answer{p, outcome, err}
 }
@@ -182,23 +183,28 @@ func starting(snap snapshot.Snapshot, d diagnosis.Diagnosis) bool {
 
 // observed is one node as the inspection left it.
 func observed(n cluster.Node, o ansible.Outcome) snapshot.Node {
+	unknown := func(kind snapshot.FailureKind, format string, args ...any) snapshot.Node {
+		return snapshot.Node{Node: n, Failure: &snapshot.Failure{Kind: kind, Message: fmt.Sprintf(format, args...)}}
+	}
 	if payload, ok := o.Payloads[n.Name]; ok {
 		parsed, err := snapshot.Parse(n, []byte(payload))
 		if err == nil {
 			return parsed
 		}
-		return snapshot.Node{Node: n, Failure: &snapshot.Failure{Kind: snapshot.Garbled, Message: err.Error()}}
+		return unknown(snapshot.Garbled, "%.1000s", err) // it may quote what it read
 	}
 	if size, ok := o.Oversize[n.Name]; ok {
-		return snapshot.Node{Node: n, Failure: &snapshot.Failure{Kind: snapshot.Garbled,
-			Message: fmt.Sprintf("it answered with %d bytes, more than %d MiB: cut off", size, ansible.MaxPayload>>20)}}
+		return unknown(snapshot.Garbled, "it answered with %d bytes or more, too long for an event: cut off", size)
 	}
 	for _, f := range o.Failures {
 		if f.Host == n.Name {
-			return snapshot.Node{Node: n, Failure: &snapshot.Failure{Kind: failureKind(f), Message: failureText(f)}}
+			return unknown(failureKind(f), "%s", failureText(f))
 		}
 	}
-	return snapshot.Node{Node: n, Failure: &snapshot.Failure{Kind: snapshot.Missing, Message: "Ansible brought no answer of it"}}
+	if _, asked := o.Stats[n.Name]; asked {
+		return unknown(snapshot.Garbled, "it answered with nothing")
+	}
+	return unknown(snapshot.Missing, "Ansible brought no answer of it")
 }
 
 // failureKind tells a missing connection from a missing privilege. The texts

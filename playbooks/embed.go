@@ -8,9 +8,10 @@ import (
 	"embed"
 	"fmt"
 	"os"
+	"path/filepath"
 )
 
-//go:embed *.yml roles plugins
+//go:embed *.yml *.sh roles plugins
 var files embed.FS
 
 // The playbooks, by file name.
@@ -28,9 +29,16 @@ const (
 // CallbackDir is the folder, below the playbooks, of the event callback.
 const CallbackDir = "plugins/callback"
 
+// SSH is the program that Ansible calls instead of ssh when it looks at nodes.
+const SSH = "ssh.sh"
+
 // WriteTo writes all files below dir, which must not hold them yet.
 func WriteTo(dir string) error {
-	if err := os.CopyFS(dir, files); err != nil {
+	err := os.CopyFS(dir, files)
+	if err == nil {
+		err = os.Chmod(filepath.Join(dir, SSH), 0o700) //nolint:gosec // a program
+	}
+	if err != nil {
 		return fmt.Errorf("writing the playbooks: %w", err)
 	}
 	return nil

@@ -21,11 +21,16 @@ func (r *Runner) forks(p Playbook) int {
 	if r.opts.Forks > 0 || !p.Looks || os.Getenv("ANSIBLE_FORKS") != "" {
 		return r.opts.Forks
 	}
-	config, err := os.ReadFile(configFile(p.Dir))
-	if err == nil && setForks.Match(config) {
+	if configured(p.Dir, setForks) {
 		return 0
 	}
 	return lookForks
+}
+
+// configured reports whether the configuration that counts in dir has a setting.
+func configured(dir string, setting *regexp.Regexp) bool {
+	config, err := os.ReadFile(configFile(dir))
+	return err == nil && setting.Match(config)
 }
 
 // configFile is the one file that Ansible reads its configuration from when it

@@ -204,6 +204,9 @@ type Playbook struct {
 	// Looks says that the playbook changes nothing, so that many nodes at a time
 	// are no risk.
 	Looks bool
+	// SSH is called in place of ssh unless the user's configuration names a program;
+	// empty for ssh itself.
+	SSH string
 	// Variables asks for an event "inventory" when the first play begins, with
 	// these variables of each host. It saves a start of ansible-inventory. The run
 	// fails where an inventory cannot be parsed; without them Ansible goes on.
@@ -211,9 +214,10 @@ type Playbook struct {
 	// Hold are files that Ansible is given beside its own: locks of flock(2) on them
 	// are held until it has ended, also when this process was killed.
 	Hold []*os.File
-	// Events and Log are files that the run appends to.
+	// Events and Log are files that the run appends to. Very long lines of what
+	// Ansible prints are cut off in Log.
 	Events, Log string
-	// Output gets a copy of what Ansible prints; may be nil.
+	// Output gets a copy of Log; may be nil.
 	Output io.Writer
 }
 
@@ -294,10 +298,11 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 			}
 		}, func(length int) { outcome.Skipped = append(outcome.Skipped, length) })
 	}()
-	out := &lockedWriter{w: log}
+	var to io.Writer = log
 	if p.Output != nil {
-		out.w = io.MultiWriter(log, p.Output)
+		to = io.MultiWriter(log, p.Output)
 	}
+	out := &lockedWriter{w: &clipper{w: to}}
 	code, err := r.execute(ctx, appended{cmd, p.Args}, p.Dir, p.env(), p.Hold, out, out)
 	close(done)
 	readErr := <-read
@@ -394,12 +399,17 @@ func (p Playbook) env() map[string]string {
 		"ANSIBLE_CALLBACK_PLUGINS":    strings.Join(append([]string{p.CallbackDir}, callbackPath()...), ":"),
 		"ANSIBLE_RETRY_FILES_ENABLED": "False",
 	}
+	if ssh := p.ssh(); ssh != "" {
+		env["ANSIBLE_SSH_EXECUTABLE"] = ssh
+	}
 	if len(p.Variables) > 0 {
 		env["KSCERT_VARIABLES"] = strings.Join(p.Variables, ",")
 		env["ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED"] = "True"
 	}
 	if p.Isolated {
 		env["ANSIBLE_CALLBACKS_ENABLED"] = "kscert_events" // this one alone
+		env["ANSIBLE_STDOUT_CALLBACK"] = "default"         // what clipper expects
+		env["ANSIBLE_CALLBACK_RESULT_FORMAT"] = "json"
 		env["ANSIBLE_CACHE_PLUGIN"] = "memory"
 		env["ANSIBLE_DEPRECATION_WARNINGS"] = "False"
 		env["ANSIBLE_LOCALHOST_WARNING"] = "False"

@@ -299,6 +299,23 @@ func TestOversizeEvent(t *testing.T) {
 	}
 }
 
+// A result that failed is printed with all that the node has said; the log keeps the
+// beginning of it.
+func TestOversizeFailure(t *testing.T) {
+	t.Parallel()
+	const size = 10_000_000
+	p := book(t, fmt.Sprintf("    - ansible.builtin.raw: \"yes x | head -c %d; exit 3\"\n", size))
+	o, err := runner(t, Options{Inventories: []string{local(t, "a")}}).Run(t.Context(), p, nil)
+	var failed *RunError
+	if !errors.As(err, &failed) || len(o.Failures) != 1 || len(o.Failures[0].Evidence.Stdout) > 10_000 {
+		t.Errorf("error is %v, %d failures", err, len(o.Failures))
+	}
+	log, err := os.ReadFile(p.Log)
+	if err != nil || len(log) > 3*maxLine || !strings.Contains(string(log), "bytes cut ...]") || !strings.Contains(string(log), "PLAY RECAP") {
+		t.Errorf("the log has %d bytes (%v), want its beginning and its end", len(log), err)
+	}
+}
+
 // An event that nobody of ours wrote may be of any length: it is named, the rest counts.
 func TestForeignEvent(t *testing.T) {
 	t.Parallel()
@@ -448,7 +465,7 @@ func TestEnvironmentOfOthersPlaybooks(t *testing.T) {
 	t.Parallel()
 	for _, isolated := range []bool{false, true} {
 		env := Playbook{Isolated: isolated, Events: "e", CallbackDir: "/c"}.env()
-		for _, name := range []string{"ANSIBLE_CALLBACKS_ENABLED", "ANSIBLE_CACHE_PLUGIN"} {
+		for _, name := range []string{"ANSIBLE_CALLBACKS_ENABLED", "ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_CACHE_PLUGIN"} {
 			if _, set := env[name]; set != isolated {
 				t.Errorf("isolated %t: %s is set: %t", isolated, name, set)
 			}

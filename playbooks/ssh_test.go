@@ -1,0 +1,59 @@
+package playbooks_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/infrapuzzle/kscertctl/playbooks"
+)
+
+// What Ansible gets is what ssh gives, as far as it has room in it.
+func TestBoundedSSH(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name, ssh string // what ssh does
+		out, errs string
+		length    int // of the output, where it is not out
+		code      int
+	}{
+		{name: "an answer", ssh: `printf 'a\nb'; echo said >&2`, out: "a\nb", errs: "said\n"},
+		{name: "a command that fails", ssh: `printf a; exit 3`, out: "a", code: 3},
+		{name: "no connection", ssh: `echo refused >&2; exit 255`, errs: "refused\n", code: 255},
+		{name: "no words", ssh: `exit 0`},
+		{name: "its arguments", ssh: `printf '[%s]' "$@"`, out: "[-o][a b][node][echo 'c'; exit]"},
+		{name: "its input", ssh: `cat`, out: "input"},
+		{name: "a long answer", ssh: `head -c 5000000 /dev/zero`, length: 5_000_000},
+		{name: "100 MB", ssh: `head -c 100000000 /dev/zero; exit 3`, length: 5 << 20, code: 3},
+		{name: "an answer without end", ssh: `exec yes 2>/dev/null`, length: 5 << 20, code: 128 + 13},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			bin := t.TempDir()
+			if err := os.WriteFile(filepath.Join(bin, "ssh"), []byte("#!/bin/sh\n"+row.ssh), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), "./"+playbooks.SSH, "-o", "a b", "node", "echo 'c'; exit")
+			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+			var out, errs bytes.Buffer
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader("input"), &out, &errs
+			err := cmd.Run()
+			if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+				t.Fatal(err)
+			}
+			if code := cmd.ProcessState.ExitCode(); code != row.code || errs.String() != row.errs {
+				t.Errorf("exit code %d, want %d; %q, want %q", code, row.code, errs.String(), row.errs)
+			}
+			if row.length == 0 && out.String() != row.out {
+				t.Errorf("answer %.100q, want %q", out.String(), row.out)
+			}
+			if row.length > 0 && out.Len() != row.length {
+				t.Errorf("%d bytes, want %d", out.Len(), row.length)
+			}
+		})
+	}
+}
