@@ -38,7 +38,7 @@ again.`,
 				return err
 			}
 			opts.RollbackOnFailure = back
-			return carry(cmd, s, opts, flags.output, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+			return carry(cmd, s, opts, flags.results, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
 				return o.Apply(ctx, p)
 			})
 		},

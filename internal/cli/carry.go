@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -18,13 +19,20 @@ import (
 // carryFlags are what every command that carries a plan out takes.
 type carryFlags struct {
 	inspectFlags
-	output string
+	results
+}
+
+// results say what becomes of the result of a plan that was carried out.
+type results struct {
+	output  string
+	reports reportDir
 }
 
 func (f *carryFlags) register(cmd *cobra.Command) {
 	f.inspectFlags.register(cmd)
 	cmd.Flags().DurationVar(&f.opts.GateTimeout, "gate-timeout", 0, "how long a health gate may take to hold (default: 5m, or as before)")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
+	f.reports.register(cmd)
 }
 
 // again returns the options of an earlier command, with what the flags say in
@@ -36,6 +44,13 @@ func (f *carryFlags) again(cmd *cobra.Command, s Streams, r run.Request) (orches
 	}
 	if err := opts.Recall(r); err != nil {
 		return opts, err
+	}
+	if opts.StateDir != "" { // named from here
+		state, err := filepath.Abs(opts.StateDir)
+		if err != nil {
+			return opts, usage(cmd, fmt.Errorf("--state-dir: %w", err))
+		}
+		opts.StateDir = state
 	}
 	if err := os.Chdir(r.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return opts, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "going to the folder the command was given in: " + err.Error(), Err: err}
@@ -56,7 +71,10 @@ func watch(s Streams) func(orchestrator.Event) {
 }
 
 // carry carries something out and writes what came of it.
-func carry(cmd *cobra.Command, s Streams, opts orchestrator.Options, output string, do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) error {
+func carry(cmd *cobra.Command, s Streams, opts orchestrator.Options, to results, do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) error {
+	if err := to.reports.ready(); err != nil {
+		return err
+	}
 	ctx, done := stopsInOrder(cmd, s, &opts)
 	defer done()
 	o, err := orchestrator.New(opts)
@@ -67,7 +85,10 @@ func carry(cmd *cobra.Command, s Streams, opts orchestrator.Options, output stri
 	if result.RunID == "" {
 		return err
 	}
-	if output == "json" {
+	if unwritten := to.reports.ended(s, opts.StateDir, result.RunID); unwritten != nil {
+		err = errors.Join(err, unwritten)
+	}
+	if to.output == "json" {
 		return errors.Join(err, report.JSON(s.Out, result))
 	}
 	if err != nil {

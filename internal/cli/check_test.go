@@ -84,28 +84,32 @@ func TestExpiryError(t *testing.T) {
 	}
 }
 
-// The reference of the formats says what the schema and the metrics say. Write it
+// The references of the formats say what the schemas and the metrics say. Write them
 // anew with UPDATE_DOCS=1.
-func TestCheckFormatsReference(t *testing.T) {
+func TestFormatsReferences(t *testing.T) {
 	t.Parallel()
-	const page = "docs/reference/check-formats.md"
-	old := read(t, page)
-	want := old
-	for name, table := range map[string]string{"fields": fieldTable(t), "metrics": metricTable()} {
-		place := regexp.MustCompile(`(?s)(<!-- table: ` + name + `,[^\n]* -->\n\n).*?<!-- end -->`)
-		if !place.MatchString(want) {
-			t.Fatalf("%s has no place for its table of %s", page, name)
+	for page, tables := range map[string]map[string]string{
+		"docs/reference/check-formats.md": {"fields": fieldTable(t, "check-expiration-v1.json"), "metrics": metricTable()},
+		"docs/reference/report.md":        {"fields": fieldTable(t, "run-report-v1.json")},
+	} {
+		old := read(t, page)
+		want := old
+		for name, table := range tables {
+			place := regexp.MustCompile(`(?s)(<!-- table: ` + name + `,[^\n]* -->\n\n).*?<!-- end -->`)
+			if !place.MatchString(want) {
+				t.Fatalf("%s has no place for its table of %s", page, name)
+			}
+			want = place.ReplaceAllStringFunc(want, func(s string) string {
+				return place.FindStringSubmatch(s)[1] + table + "\n<!-- end -->"
+			})
 		}
-		want = place.ReplaceAllStringFunc(want, func(s string) string {
-			return place.FindStringSubmatch(s)[1] + table + "\n<!-- end -->"
-		})
-	}
-	if os.Getenv("UPDATE_DOCS") != "" {
-		if err := os.WriteFile(filepath.Join(root, page), []byte(want), 0o600); err != nil {
-			t.Fatal(err)
+		if os.Getenv("UPDATE_DOCS") != "" {
+			if err := os.WriteFile(filepath.Join(root, page), []byte(want), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		} else if want != old {
+			t.Errorf("%s is not what the code says; write it anew with UPDATE_DOCS=1", page)
 		}
-	} else if want != old {
-		t.Errorf("%s is not what the code says; write it anew with UPDATE_DOCS=1", page)
 	}
 }
 
@@ -122,10 +126,11 @@ type schemaField struct {
 	Defs        map[string]schemaField `yaml:"$defs"`
 }
 
-func fieldTable(t *testing.T) string {
+// fieldTable lists the fields of a published schema.
+func fieldTable(t *testing.T, file string) string {
 	t.Helper()
 	var schema schemaField
-	if err := yaml.Unmarshal([]byte(read(t, "docs/reference/schemas/check-expiration-v1.json")), &schema); err != nil {
+	if err := yaml.Unmarshal([]byte(read(t, "docs/reference/schemas/"+file)), &schema); err != nil {
 		t.Fatal(err)
 	}
 	var out strings.Builder
@@ -147,11 +152,12 @@ func fieldTable(t *testing.T) string {
 				kind, suffix, inner = "list", "[]", *child.Items
 			}
 			ref := strings.TrimPrefix(inner.Ref, "#/$defs/")
-			switch {
-			case ref == "time" || ref == "status":
+			switch def := schema.Defs[ref]; {
+			case ref == "":
+			case len(def.Properties.Content) == 0: // a word for a kind of value
 				kind = ref
-			case ref != "":
-				inner = schema.Defs[ref]
+			default:
+				inner = def
 			}
 			if len(child.Enum) > 0 {
 				kind = "`" + strings.Join(child.Enum, "`, `") + "`"

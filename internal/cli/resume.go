@@ -33,7 +33,7 @@ How the nodes are reached is in the run's record; flags win over it.`,
 			if err != nil {
 				return err
 			}
-			return carry(cmd, s, opts, flags.output, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+			return carry(cmd, s, opts, flags.results, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
 				return o.Resume(ctx, id)
 			})
 		},

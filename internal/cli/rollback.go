@@ -37,7 +37,7 @@ and rolled back. Every backup is verified before anything is changed.`,
 				return err
 			}
 			opts.Approve = approver(s, yes)
-			return carry(cmd, s, opts, flags.output, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+			return carry(cmd, s, opts, flags.results, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
 				return o.Rollback(ctx, id, nodes)
 			})
 		},

@@ -18,6 +18,7 @@ import (
 func newRun(s Streams) *cobra.Command {
 	var (
 		flags     planFlags
+		reports   reportDir
 		yes, back bool
 	)
 	cmd := &cobra.Command{
@@ -41,7 +42,7 @@ API server does not answer.`,
 				return err
 			}
 			opts.Observe, opts.Approve, opts.RollbackOnFailure = watch(s), approver(s, yes), back
-			return carry(cmd, s, opts, flags.verdict.output, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+			return carry(cmd, s, opts, results{flags.verdict.output, reports}, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
 				return o.Run(ctx)
 			})
 		},
@@ -49,6 +50,7 @@ API server does not answer.`,
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&yes, "yes", false, "carry out the plan without asking")
 	rollbackOnFailure(cmd, &back)
+	reports.register(cmd)
 	return cmd
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/infrapuzzle/kscertctl/internal/cli"
+	"github.com/infrapuzzle/kscertctl/internal/testruns"
 )
 
 // TestMain lets the scripts call kscertctl: it is this test binary, running the
@@ -23,6 +24,11 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script/*.txt: each is a story of the command line.
 func TestScripts(t *testing.T) {
 	t.Parallel()
+	// A state folder with a run of each kind, for those that only read it.
+	runs := t.TempDir()
+	for _, h := range testruns.All() {
+		testruns.Write(t, runs, h)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {
@@ -38,6 +44,7 @@ func TestScripts(t *testing.T) {
 				}
 				env.Setenv(key, abs)
 			}
+			env.Setenv("RUNS", runs)
 			// Nothing of the one who runs the tests: neither state nor settings.
 			for key, value := range map[string]string{
 				"HOME": env.WorkDir, "XDG_STATE_HOME": filepath.Join(env.WorkDir, "state"), "ANSIBLE_CONFIG": config,

@@ -19,8 +19,8 @@ import (
 const RunSchema = 1
 
 // Run is what one run saw and did: the document behind every format of "report". It
-// is made of what is typed in a run's record alone, so that nothing which Ansible or
-// a node has printed can be in it unasked.
+// is made of what is typed in a run's record alone, so that Ansible's own output and
+// the events of its tasks cannot be in it.
 type Run struct {
 	Schema int      `json:"schema"`
 	Run    string   `json:"run"`
@@ -286,7 +286,10 @@ func (b *runBuilder) outcome() Outcome {
 	if e := b.h.Exit; e != nil {
 		o.ExitCode, o.Next = &e.Code, snapshot.RedactText(e.Next)
 	}
-	if o.Next == "" && status != run.StatusDone {
+	switch {
+	case len(b.h.Later) > 0: // what was said then is no longer true
+		o.Next = b.superseded()
+	case o.Next == "" && status != run.StatusDone:
 		o.Next = b.next()
 	}
 	return o
@@ -335,6 +338,19 @@ func (b *runBuilder) next() string {
 	return strings.Join(lines, "\n")
 }
 
+// superseded is what to do about a run after which another one has worked.
+func (b *runBuilder) superseded() string {
+	if b.undone() {
+		return "it has been rolled back: nothing is to be done about it"
+	}
+	return fmt.Sprintf("run %s has worked on the cluster since: see what is there now with kscertctl diagnose", b.h.Later[0].ID)
+}
+
+// undone reports whether a rollback has put back what was there before the run.
+func (b *runBuilder) undone() bool {
+	return slices.ContainsFunc(b.h.Later, func(r run.Record) bool { return r.State.Of == b.h.ID && r.State.Ended == run.Done })
+}
+
 // commands are those that can follow.
 func (b *runBuilder) commands() []Command {
 	out := []Command{}
@@ -345,11 +361,10 @@ func (b *runBuilder) commands() []Command {
 		}
 		out = append(out, Command{For: what, Command: command})
 	}
-	undone := slices.ContainsFunc(b.h.Later, func(r run.Record) bool { return r.State.Of == b.h.ID && r.State.Ended == run.Done })
 	if b.h.Resumable() && len(b.h.Later) == 0 {
 		say("go on", "resume %s")
 	}
-	if len(b.touched) > 0 && !b.h.Running && !undone {
+	if len(b.touched) > 0 && !b.h.Running && !b.undone() {
 		say("go back to what was there before", "rollback %s")
 	}
 	return out

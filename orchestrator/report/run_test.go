@@ -193,6 +193,11 @@ func TestRunCommands(t *testing.T) {
 			t.Errorf("%s: %q, want %q", row.name, got, row.want)
 		}
 	}
+	superseded := testruns.FailedGate()
+	rolledBack(run.Done)(&superseded)
+	if got := report.OfRun(superseded).Steps[2].Next; got != "it has been rolled back: nothing is to be done about it" {
+		t.Errorf("what was to be done then is no longer: %s", got)
+	}
 	elsewhere := testruns.Killed()
 	elsewhere.StateDir = "/srv/the runs"
 	if got := report.OfRun(elsewhere).Commands[0].Command; got != "kscertctl resume "+testruns.KilledID+" --state-dir '/srv/the runs'" {

@@ -5,8 +5,10 @@
 //
 //	journal.jsonl           every intent and every outcome, fsynced one by one
 //	request.json            what was asked for, and how the nodes are reached
-//	plan.json               the diagnosis and the plan that was approved
+//	plan.json               the diagnosis and the plan
 //	snapshot-before.json    what the nodes looked like when the plan was made
+//	backups.json            the backups on the nodes
+//	exit.json               how the last command on the run ended
 //	snapshots/NN.json       what the nodes looked like each time they were asked
 //	steps/ID.events.jsonl   Ansible's events of a step
 //	steps/ID.log            Ansible's own output of a step

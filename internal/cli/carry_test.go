@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/infrapuzzle/kscertctl/internal/testruns"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// A command on an earlier run goes to the folder that the run was started in; folders
+// on its own command line are named from where it is typed.
+func TestFoldersAreNamedFromHere(t *testing.T) {
+	here, there := t.TempDir(), t.TempDir()
+	t.Chdir(here)
+	var flags carryFlags
+	s := Streams{Out: io.Discard, Err: io.Discard}
+	cmd := newResume(s)
+	flags.opts.StateDir, flags.output = "state", "text"
+	if err := flags.reports.Set("reports"); err != nil {
+		t.Fatal(err)
+	}
+	opts, err := flags.again(cmd, s, run.Request{Dir: there})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now, err := os.Getwd(); err != nil || now != there {
+		t.Errorf("it works in %s, not in %s: %v", now, there, err)
+	}
+	if opts.StateDir != filepath.Join(here, "state") || string(flags.reports) != filepath.Join(here, "reports") {
+		t.Errorf("the runs are looked for in %s, the reports written into %s", opts.StateDir, flags.reports)
+	}
+}
+
+// A run that was rolled back at once leaves two reports: of itself, and of what has
+// rolled it back.
+func TestReportsOfARolledBackRun(t *testing.T) {
+	t.Parallel()
+	state, dir := t.TempDir(), reportDir(t.TempDir())
+	for _, h := range testruns.All() {
+		testruns.Write(t, state, h)
+	}
+	s := Streams{Out: io.Discard, Err: io.Discard}
+	if err := dir.ended(s, state, testruns.FailedGateID); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{testruns.FailedGateID, testruns.RolledBackID} {
+		if found, _ := filepath.Glob(filepath.Join(string(dir), id+".*")); len(found) != 4 {
+			t.Errorf("of %s there are %q", id, found)
+		}
+	}
+	if found, _ := filepath.Glob(filepath.Join(string(dir), "*")); len(found) != 8 {
+		t.Errorf("%q", found)
+	}
+}

@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrapuzzle/kscertctl/internal/atomicfile"
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+)
+
+// reportDir is the folder that --report-dir names; empty for none. It is absolute,
+// since a command on an earlier run goes elsewhere.
+type reportDir string
+
+func (d *reportDir) String() string { return string(*d) }
+func (d *reportDir) Type() string   { return "string" }
+func (d *reportDir) Set(s string) error {
+	if s == "" {
+		return errors.New("it names no folder")
+	}
+	path, err := filepath.Abs(s)
+	*d = reportDir(path)
+	return err
+}
+
+func (d *reportDir) register(cmd *cobra.Command) {
+	cmd.Flags().Var(d, "report-dir", "write the reports of the run into this folder, in every format")
+}
+
+// ready makes the folder, and says before anything is done that nothing can be
+// written there.
+func (d reportDir) ready() error {
+	if d == "" {
+		return nil
+	}
+	err := os.MkdirAll(string(d), 0o750)
+	if err == nil {
+		var f *os.File
+		if f, err = os.CreateTemp(string(d), ".kscertctl-*.tmp"); err == nil {
+			err = errors.Join(f.Close(), os.Remove(f.Name()))
+		}
+	}
+	if err != nil {
+		return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "--report-dir: " + err.Error(), Err: err, Next: "name a folder that can be written"}
+	}
+	return nil
+}
+
+// write writes a report in every format and says where. Others may read it: nothing
+// in it is secret.
+func (d reportDir) write(s Streams, r report.Run) error {
+	if d == "" {
+		return nil
+	}
+	for _, f := range report.RunFormats() {
+		var out bytes.Buffer
+		err := f.Write(&out, r)
+		if err == nil {
+			err = atomicfile.Write(filepath.Join(string(d), r.Run+f.Suffix), out.Bytes(), 0o644)
+		}
+		if err != nil {
+			return &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: "the reports could not be written: " + err.Error(), Err: err, Next: "write them again: kscertctl report " + r.Run}
+		}
+	}
+	_, _ = fmt.Fprintf(s.Err, "reports of run %s: %s\n", r.Run, filepath.Join(string(d), r.Run+".*"))
+	return nil
+}
+
+// ended writes the reports of a run that has ended, and of what has rolled it back.
+func (d reportDir) ended(s Streams, state, id string) error {
+	if d == "" {
+		return nil
+	}
+	h, err := orchestrator.History(state, id)
+	if err != nil {
+		return err
+	}
+	err = d.write(s, report.OfRun(h))
+	for _, later := range h.Later {
+		if err == nil && later.State.Of == id {
+			err = d.ended(s, state, later.ID)
+		}
+	}
+	return err
+}
