@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -54,7 +55,7 @@ func openBrowser(t *testing.T) *browser {
 		"goog:loggingPrefs": map[string]string{"browser": "ALL", "performance": "ALL"},
 		"goog:chromeOptions": map[string]any{"args": []string{
 			"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-			"--disable-component-update", "--disable-sync", "--user-data-dir=" + t.TempDir(),
+			"--disable-component-update", "--disable-sync", "--hide-scrollbars", "--user-data-dir=" + t.TempDir(),
 		}},
 	}}}, &session)
 	b.base += "/" + session.SessionID
@@ -187,64 +188,105 @@ func (b *browser) picture(name string) {
 	ok(b.t, os.WriteFile(filepath.Join(dir, name+".png"), png, 0o600))
 }
 
+// screen is one way to look at a page.
+type screen struct {
+	width int
+	look  string // light, dark or print
+}
+
+func screens() []screen {
+	return []screen{{360, "light"}, {1280, "light"}, {360, "dark"}, {1280, "dark"}, {800, "print"}}
+}
+
+// faults shows a page and says what is wrong with it: each begins with one word.
+func (b *browser) faults(page string, s screen, axe string) (out []string, background string) {
+	b.t.Helper()
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	b.visit(page, s.width, s.look)
+	for _, address := range b.requests() {
+		if !strings.HasPrefix(address, "file://"+page) && !strings.HasPrefix(address, "data:") {
+			say("request of %s", address)
+		}
+	}
+	for _, line := range b.log("browser") {
+		say("console: %s", line)
+	}
+	var got struct {
+		Width, Shown int
+		Background   string
+	}
+	b.run(&got, `const d = document.scrollingElement;
+		arguments[0]({Width: d.scrollWidth, Shown: d.clientWidth, Background: getComputedStyle(document.body).backgroundColor})`)
+	if got.Width > got.Shown {
+		say("scrolls: it is %d pixels wide, and the screen %d", got.Width, got.Shown)
+	}
+	if axe != "" {
+		var found []struct {
+			ID, Help string
+			Nodes    []struct{ HTML, FailureSummary string }
+		}
+		b.run(&found, axe+`
+			;const done = arguments[0]; axe.run().then(r => done(r.violations), e => done([{id: "axe", help: String(e), nodes: []}]))`)
+		for _, f := range found {
+			say("accessibility: %s: %s: %+v", f.ID, f.Help, f.Nodes[:min(2, len(f.Nodes))])
+		}
+	}
+	return out, got.Background
+}
+
+// accessibility is axe-core, where KSCERTCTL_AXE names it.
+func accessibility(t *testing.T) string {
+	t.Helper()
+	path := os.Getenv("KSCERTCTL_AXE")
+	if path == "" {
+		t.Log("NOT CHECKED: accessibility: KSCERTCTL_AXE names no axe-core")
+		return ""
+	}
+	axe, err := os.ReadFile(path)
+	ok(t, err)
+	return string(axe)
+}
+
 // A report is a page that asks nobody for anything, says nothing to the console, fits
 // a telephone, has both colour schemes and can be read with any technology.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	b := openBrowser(t)
-	axe, err := os.ReadFile(os.Getenv("KSCERTCTL_AXE"))
-	if err != nil {
-		t.Logf("NOT CHECKED: accessibility: KSCERTCTL_AXE names no axe-core (%v)", err)
-	}
+	axe := accessibility(t)
 	dir := t.TempDir()
 	for name, r := range runReports() {
 		page := filepath.Join(dir, name+".html")
 		ok(t, os.WriteFile(page, []byte(renderRun(t, "html", r)), 0o600))
-		colours := map[string]bool{}
-		for _, look := range []string{"light", "dark", "print"} {
-			for _, width := range []int{360, 1280} {
-				b.visit(page, width, look)
-				where := fmt.Sprintf("%s-%s-%d", name, look, width)
-				b.picture(where)
-				for _, address := range b.requests() {
-					if !strings.HasPrefix(address, "file://"+page) && !strings.HasPrefix(address, "data:") {
-						t.Errorf("%s asks for %s", where, address)
-					}
-				}
-				if said := b.log("browser"); len(said) > 0 {
-					t.Errorf("%s: the console says %q", where, said)
-				}
-				var got struct {
-					Width, Shown int
-					Colour       string
-				}
-				b.run(&got, `const d = document.scrollingElement;
-					arguments[0]({Width: d.scrollWidth, Shown: d.clientWidth, Colour: getComputedStyle(document.body).backgroundColor})`)
-				if got.Width > got.Shown {
-					t.Errorf("%s is %d pixels wide, and the screen %d", where, got.Width, got.Shown)
-				}
-				colours[look+got.Colour] = true
-				b.accessible(where, axe)
+		backgrounds := map[string]string{}
+		for _, s := range screens() {
+			where := fmt.Sprintf("%s-%s-%d", name, s.look, s.width)
+			faults, background := b.faults(page, s, axe)
+			for _, f := range faults {
+				t.Errorf("%s: %s", where, f)
 			}
+			backgrounds[s.look] = background
+			b.picture(where)
 		}
-		if len(colours) != 3 || colours["dark"+"rgb(255, 255, 255)"] || !colours["print"+"rgb(255, 255, 255)"] {
-			t.Errorf("%s: the colours of the page are %v", name, colours)
+		const white = "rgb(255, 255, 255)"
+		if backgrounds["light"] != white || backgrounds["print"] != white || backgrounds["dark"] == white {
+			t.Errorf("%s: the colours of the page are %v", name, backgrounds)
 		}
 	}
 }
 
-// accessible reports what axe-core finds.
-func (b *browser) accessible(where string, axe []byte) {
-	b.t.Helper()
-	if len(axe) == 0 {
-		return
-	}
-	var found []struct {
-		ID, Help string
-		Nodes    []struct{ HTML, FailureSummary string }
-	}
-	b.run(&found, string(axe)+"\n;const done = arguments[0]; axe.run().then(r => done(r.violations), e => done([{id: 'axe', help: String(e), nodes: []}]))")
-	for _, f := range found {
-		b.t.Errorf("%s: %s: %s: %+v", where, f.ID, f.Help, f.Nodes[:min(2, len(f.Nodes))])
+// What the test above looks for, it finds where it is.
+func TestBrowserFindsFaults(t *testing.T) {
+	t.Parallel()
+	b := openBrowser(t)
+	axe := accessibility(t)
+	page := filepath.Join(t.TempDir(), "faults.html")
+	ok(t, os.WriteFile(page, []byte(`<!DOCTYPE html><title>x</title><link rel="icon" href="data:,">
+		<p style="width: 2000px; color: #ccc">pale<img src="http://127.0.0.1:1/x.png"><script>console.error("x")</script>`), 0o600))
+	got, _ := b.faults(page, screens()[0], axe)
+	for _, want := range []string{"request of http://127.0.0.1:1/x.png", "console: ", "scrolls: ", "accessibility: color-contrast", "accessibility: image-alt", "accessibility: html-has-lang"} {
+		found := slices.ContainsFunc(got, func(f string) bool { return strings.HasPrefix(f, want) })
+		if !found && (axe != "" || !strings.HasPrefix(want, "accessibility")) {
+			t.Errorf("no %q in %q", want, got)
+		}
 	}
 }
