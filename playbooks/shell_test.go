@@ -134,6 +134,50 @@ func TestCheckSuccessor(t *testing.T) {
 	}
 }
 
+// A kubelet starts with a whole serving pair, or makes one where it finds neither
+// file: anything between keeps it from starting.
+func TestRenewServingPair(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	fresh, other := ca.Issue(t, testpki.Leaf{CommonName: "w1"}), ca.Issue(t, testpki.Leaf{CommonName: "w1"})
+	due := ca.Issue(t, testpki.Leaf{CommonName: "w1", NotAfter: time.Now().AddDate(0, 0, 5)})
+	for _, row := range []struct {
+		name             string
+		certificate, key []byte
+		check            string
+		kept             bool
+	}{
+		{name: "whole and fresh", certificate: fresh.Certificate, key: fresh.Key, kept: true},
+		{name: "due", certificate: due.Certificate, key: due.Key},
+		{name: "due, in check mode", certificate: due.Certificate, key: due.Key, check: "True", kept: true},
+		{name: "the key was cut off by a full disk", certificate: fresh.Certificate, key: []byte{}},
+		{name: "the certificate was cut off", certificate: fresh.Certificate[:100], key: fresh.Key},
+		{name: "the key of another certificate", certificate: fresh.Certificate, key: other.Key},
+		{name: "no key", certificate: fresh.Certificate},
+		{name: "no certificate", key: fresh.Key},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			if row.check != "" {
+				n.check = row.check
+			}
+			dir := filepath.Dir(n.conf) + "/var/lib/kubelet/pki"
+			n.ok(os.MkdirAll(dir, 0o700))
+			for name, data := range map[string][]byte{"kubelet.crt": row.certificate, "kubelet.key": row.key} {
+				if data != nil {
+					n.write(dir+"/"+name, data, 0o600)
+				}
+			}
+			out, errs, err := n.run("renew_serving_pair")
+			left, _ := filepath.Glob(dir + "/*")
+			if err != nil || (len(left) == 2) != row.kept || (!row.kept && len(left) > 0) || strings.Contains(out, "changed: ") == (row.kept && row.check == "") {
+				t.Errorf("%v: left %v; said %q %q", err, left, out, errs)
+			}
+		})
+	}
+}
+
 func TestPair(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)

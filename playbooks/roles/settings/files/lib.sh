@@ -121,18 +121,19 @@ sweep() {
   done
 }
 
-# renew_serving_pair: removes the kubelet's self-signed serving pair when it is
-# due: the kubelet makes it anew when it starts and finds neither file. With one of
-# them, which an interrupted run may leave, it would not start.
+# renew_serving_pair: removes the kubelet's self-signed serving pair when it is due
+# or no pair at all: the kubelet makes it anew when it starts and finds neither file.
+# With one of them, or an empty one that a full disk leaves, it would not start.
 renew_serving_pair() {
-  if [ -f "$kubelet/kubelet.crt" ] && [ -f "$kubelet/kubelet.key" ]; then
-    ends_within "$kubelet/kubelet.crt" "$seconds" || return 0
-  elif [ ! -f "$kubelet/kubelet.crt" ] && [ ! -f "$kubelet/kubelet.key" ]; then
-    return 0
+  certificate=$kubelet/kubelet.crt
+  key=$kubelet/kubelet.key
+  [ -e "$certificate" ] || [ -e "$key" ] || return 0
+  if [ -s "$certificate" ] && [ -s "$key" ]; then
+    ends_within "$certificate" "$seconds" || ! pair "$certificate" "$key" || return 0
   fi
-  ! checking "renew $kubelet/kubelet.crt" || return 0
-  rm -f "$kubelet/kubelet.crt" "$kubelet/kubelet.key"
-  changed "$kubelet/kubelet.crt"
+  ! checking "renew $certificate" || return 0
+  rm -f "$certificate" "$key"
+  changed "$certificate"
 }
 
 # open_stage DIR: a private folder for what is being made, gone at the end.
