@@ -36,7 +36,7 @@ func openBrowser(t *testing.T) *browser {
 	if driver == "" {
 		t.Skip("KSCERTCTL_CHROMEDRIVER names no driver; ./hack/task check:report does")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 9*time.Minute)
 	cmd := exec.CommandContext(ctx, driver, "--port=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the browser is in it too
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -52,6 +52,7 @@ func openBrowser(t *testing.T) *browser {
 		SessionID string `json:"sessionId"`
 	}
 	b.ask(http.MethodPost, "", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{
+		"timeouts":          map[string]int{"script": 120_000},
 		"goog:loggingPrefs": map[string]string{"browser": "ALL", "performance": "ALL"},
 		"goog:chromeOptions": map[string]any{"args": []string{
 			"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

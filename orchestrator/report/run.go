@@ -328,6 +328,9 @@ func noWay() []diagnosis.Route { return []diagnosis.Route{diagnosis.Refuse, diag
 
 // next is what to do about a run that says nothing of it itself.
 func (b *runBuilder) next() string {
+	if b.h.Running {
+		return "wait until it has ended, and see: " + b.command("status")
+	}
 	var lines []string
 	for _, c := range b.commands() {
 		lines = append(lines, c.For+": "+c.Command)
@@ -354,18 +357,11 @@ func (b *runBuilder) undone() bool {
 // commands are those that can follow.
 func (b *runBuilder) commands() []Command {
 	out := []Command{}
-	say := func(what, format string) {
-		command := fmt.Sprintf("kscertctl "+format, b.h.ID)
-		if b.h.StateDir != "" {
-			command += " --state-dir " + quote(b.h.StateDir)
-		}
-		out = append(out, Command{For: what, Command: command})
-	}
 	if b.h.Resumable() && len(b.h.Later) == 0 {
-		say("go on", "resume %s")
+		out = append(out, Command{"go on", b.command("resume")})
 	}
 	if len(b.touched) > 0 && !b.h.Running && !b.undone() {
-		say("go back to what was there before", "rollback %s")
+		out = append(out, Command{"go back to what was there before", b.command("rollback")})
 	}
 	return out
 }
@@ -379,6 +375,15 @@ func (b *runBuilder) backups() []run.Backup {
 			backup.Notes[i] = snapshot.RedactText(note)
 		}
 		out = append(out, backup)
+	}
+	return out
+}
+
+// command is what to type about this run, wherever its record is.
+func (b *runBuilder) command(name string) string {
+	out := "kscertctl " + name + " " + b.h.ID
+	if b.h.StateDir != "" {
+		out += " --state-dir " + quote(b.h.StateDir)
 	}
 	return out
 }

@@ -138,7 +138,7 @@ func (m *markdown) steps(v runView) {
 	}
 	m.table([]string{"step", "runs", "nodes", "began (UTC)", "took", "result"}, rows)
 	for _, s := range v.Stopped {
-		m.heading(3, "Where it stopped: "+s.ID)
+		m.heading(3, s.StoppedTitle())
 		m.line("%s", md(sentenceCase(s.Why))+".")
 		m.code("text", s.Detail)
 		if len(s.Unmet) == 0 {

@@ -32,7 +32,7 @@ import (
 // runReports are reports of every way in which a run can go, and of those that could
 // break a format.
 func runReports() map[string]report.Run {
-	out := map[string]report.Run{"evil": report.OfRun(evilRun()), "begun": report.OfRun(begunRun())}
+	out := map[string]report.Run{"evil": report.OfRun(evilRun()), "begun": report.OfRun(begunRun()), "at-work": report.OfRun(atWork())}
 	for name, h := range testruns.All() {
 		out[name] = report.OfRun(h)
 	}
@@ -44,6 +44,13 @@ func begunRun() run.History {
 	h := testruns.Killed()
 	h.Entries, h.Proposal, h.Looks, h.Snapshots, h.Backups = h.Entries[:1], nil, nil, nil, nil
 	h.State = run.Journal{Entries: h.Entries}.State()
+	return h
+}
+
+// atWork is a run that has begun to change a node.
+func atWork() run.History {
+	h := testruns.Killed()
+	h.Running, h.Torn = true, 0
 	return h
 }
 
@@ -202,6 +209,21 @@ func TestRunCommands(t *testing.T) {
 	elsewhere.StateDir = "/srv/the runs"
 	if got := report.OfRun(elsewhere).Commands[0].Command; got != "kscertctl resume "+testruns.KilledID+" --state-dir '/srv/the runs'" {
 		t.Errorf("of runs in another folder: %s", got)
+	}
+}
+
+// While a run is at work, nothing is said that is true only of one that has stopped.
+func TestRunAtWork(t *testing.T) {
+	t.Parallel()
+	h := atWork()
+	r := report.OfRun(h)
+	if want := "wait until it has ended, and see: kscertctl status " + h.ID; r.Outcome.Status != run.StatusRunning || r.Outcome.Next != want || r.Steps[1].Status != report.StepRunning || r.Steps[1].Next != want {
+		t.Errorf("%+v, %+v", r.Outcome, r.Steps[1])
+	}
+	for _, format := range []string{"html", "markdown"} {
+		if text := renderRun(t, format, r); !strings.Contains(text, "At work: 02-pre-phase-cp1") || regexp.MustCompile(`(?i)where it stopped|nothing was changed`).MatchString(text) {
+			t.Errorf("%s", text)
+		}
 	}
 }
 

@@ -111,6 +111,14 @@ func (v runView) NextTitle() string {
 	return "What to do next"
 }
 
+// StoppedTitle heads what is to be said of a step that is not done.
+func (s stepRow) StoppedTitle() string {
+	if s.Status == StepRunning {
+		return "At work: " + s.ID
+	}
+	return "Where it stopped: " + s.ID
+}
+
 // clock is a moment in UTC, to the second.
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + " UTC" }
 
