@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -15,8 +16,8 @@ func newResume(s Streams) *cobra.Command {
 		Use:   "resume [RUN]",
 		Short: "Go on with a run that was stopped or killed",
 		Long: `resume goes on with a run or a rollback, by default the newest, at its first
-step that is not done; a step that was interrupted is done again. Before that it
-makes sure that nobody else works on the run or on the cluster, that the cluster is
+step that is not done; a step that was interrupted is done again, and so is the
+change before a gate that did not hold. Before that it makes sure that nobody else works on the run or on the cluster, that the cluster is
 the one the plan was made for, and that nothing is still at work on a node.
 
 How the nodes are reached is in the run's record; flags win over it.`,
@@ -25,8 +26,12 @@ How the nodes are reached is in the run's record; flags win over it.`,
   kscertctl resume 20260301T110000Z-abcdef`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, p, err := earlier(flags.opts.StateDir, args)
+			r, p, err := earlier(flags.opts.StateDir, args)
 			if err != nil {
+				return err
+			}
+			if r.State.Ended == run.Done && flags.output == "text" {
+				_, err := fmt.Fprintf(s.Out, "Run %s is done: there is nothing to go on with.\nHow the cluster is now: kscertctl diagnose -i INVENTORY\n", r.ID)
 				return err
 			}
 			opts, err := flags.again(cmd, s, p.Request)
@@ -34,7 +39,7 @@ How the nodes are reached is in the run's record; flags win over it.`,
 				return err
 			}
 			return carry(cmd, s, opts, flags.results, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
-				return o.Resume(ctx, id)
+				return o.Resume(ctx, r.ID)
 			})
 		},
 	}
@@ -43,15 +48,15 @@ How the nodes are reached is in the run's record; flags win over it.`,
 }
 
 // earlier finds the run that is named, or the newest, and what it was asked for.
-func earlier(state string, args []string) (string, run.Proposal, error) {
+func earlier(state string, args []string) (run.Record, run.Proposal, error) {
 	name := ""
 	if len(args) > 0 {
 		name = args[0]
 	}
 	r, err := orchestrator.FindRun(state, name)
 	if err != nil {
-		return "", run.Proposal{}, err
+		return r, run.Proposal{}, err
 	}
 	p, err := orchestrator.LoadRun(state, r.ID)
-	return r.ID, p, err
+	return r, p, err
 }

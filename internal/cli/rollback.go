@@ -28,7 +28,7 @@ and rolled back. Every backup is verified before anything is changed.`,
   kscertctl rollback 20260301T110000Z-abcdef --node cp2 --yes`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, p, err := earlier(flags.opts.StateDir, args)
+			of, p, err := earlier(flags.opts.StateDir, args)
 			if err != nil {
 				return err
 			}
@@ -38,7 +38,7 @@ and rolled back. Every backup is verified before anything is changed.`,
 			}
 			opts.Approve = approver(s, yes)
 			return carry(cmd, s, opts, flags.results, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
-				return o.Rollback(ctx, id, nodes)
+				return o.Rollback(ctx, of.ID, nodes)
 			})
 		},
 	}

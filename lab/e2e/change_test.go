@@ -226,7 +226,7 @@ func (g *trials) resume(ctx context.Context, t *testing.T, stateDir string, befo
 		return "nothing begun"
 	}
 	id := filepath.Base(runDirs(stateDir)[0])
-	g.patiently(ctx, t, stateDir, "resume", id).want(t, 0, "healthy")
+	g.patiently(ctx, t, stateDir, "resume", id).want(t, 0)
 	if b.reboots {
 		g.must(t, "waiting for the workload", g.w.AwaitWorkload(ctx))
 	}

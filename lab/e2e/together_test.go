@@ -57,6 +57,7 @@ func TestTwoRuns(t *testing.T) {
 	// Unlocked by somebody: the run can be gone on with all the same.
 	kscertctlIn(ctx, t, first.stateDir, "resume").want(t, 0, "healthy")
 	kscertctlIn(ctx, t, first.stateDir, "status").want(t, 0, "done")
+	kscertctlIn(ctx, t, first.stateDir, "resume").want(t, 0, "is done: there is nothing to go on with")
 }
 
 // TestApply: a plan is carried out as it was looked at, or not at all.

@@ -193,15 +193,24 @@ func (j Journal) State() State {
 	return s
 }
 
-// Next is the index of the first step of the plan that is not done; the number
-// of steps when all are.
+// Next is the index of the step to go on at: the first that is not done; the number
+// of steps when all are. Where that is a gate that did not hold, it is the first
+// change of one of its nodes: steps do only what is still due, so doing them again
+// mends what has gone wrong since, and harms nothing else.
 func (s State) Next(p plan.Plan) int {
-	for i, step := range p.Steps {
-		if s.Steps[step.ID] != Done {
-			return i
+	i := slices.IndexFunc(p.Steps, func(step plan.Step) bool { return s.Steps[step.ID] != Done })
+	if i < 0 {
+		return len(p.Steps)
+	}
+	if gate := p.Steps[i]; gate.Gate != "" && s.Steps[gate.ID] == Failed {
+		changes := func(step plan.Step) bool {
+			return step.Changes && step.Action != plan.Backup && slices.ContainsFunc(step.Nodes, func(n string) bool { return slices.Contains(gate.Nodes, n) })
+		}
+		if again := slices.IndexFunc(p.Steps[:i], changes); again >= 0 {
+			return again
 		}
 	}
-	return len(p.Steps)
+	return i
 }
 
 // Open returns the step that was begun and has no outcome.

@@ -122,6 +122,15 @@ func TestState(t *testing.T) {
 		{name: "resumed and at work again", entries: append(append([]Entry{}, stopped...), resume, intent("02-renew-certs-cp1")), requested: true, next: 1, open: "02-renew-certs-cp1", touched: []string{"cp1"}},
 		{name: "past it", entries: append(append([]Entry{}, stopped...), resume, intent("02-renew-certs-cp1"), outcome("02-renew-certs-cp1", Done)), requested: true, next: 2, touched: []string{"cp1"}},
 		{
+			name: "a gate did not hold: what was changed before it is looked at again",
+			entries: append(append([]Entry{}, renewing...), outcome("02-renew-certs-cp1", Done), intent("03-gate-api-server-cp1"), outcome("03-gate-api-server-cp1", Failed),
+				end(Failed), resume), requested: true, next: 1, touched: []string{"cp1"},
+		},
+		{
+			name:    "interrupted in a gate: only it is done again",
+			entries: append(append([]Entry{}, renewing...), outcome("02-renew-certs-cp1", Done), intent("03-gate-api-server-cp1")), requested: true, next: 2, open: "03-gate-api-server-cp1", touched: []string{"cp1"},
+		},
+		{
 			name: "done",
 			entries: append(append([]Entry{}, renewing...), outcome("02-renew-certs-cp1", Done), intent("03-gate-api-server-cp1"), outcome("03-gate-api-server-cp1", Done),
 				intent("04-kubelet-bootstrap"), outcome("04-kubelet-bootstrap", Done), end(Done)),
