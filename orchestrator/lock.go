@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,10 +25,17 @@ type lockState string
 const (
 	lockAcquired lockState = "acquired"
 	lockHeld     lockState = "held"
+	lockReleased lockState = "released"
 	lockBeaten   lockState = "beaten"
+	lockLost     lockState = "lost"
 	lockBroken   lockState = "broken"
 	lockAbsent   lockState = "absent"
 )
+
+// lockStates are all that the playbook prints.
+func lockStates() []lockState {
+	return []lockState{lockAcquired, lockHeld, lockReleased, lockBeaten, lockLost, lockBroken, lockAbsent}
+}
 
 // parseLock reads "@@LOCK STATE AGE JSON" and "@@END". An owner that cannot be
 // read is left empty: the lock holds all the same.
@@ -43,11 +51,14 @@ func parseLock(payload string) (lockState, run.Holding, error) {
 	}
 	f := strings.SplitN(record, " ", 3)
 	if !complete || len(f) != 3 {
-		return "", run.Holding{}, fmt.Errorf("the answer about the lock was cut off: %q", payload)
+		return "", run.Holding{}, fmt.Errorf("the answer about the lock was cut off: %.200q", payload)
 	}
-	seconds, err := strconv.ParseInt(f[1], 10, 64)
+	seconds, err := strconv.ParseInt(f[1], 10, 32) // 68 years: as time.Duration it fits
 	if err != nil {
-		return "", run.Holding{}, fmt.Errorf("the age of the lock is no number: %q", f[1])
+		return "", run.Holding{}, fmt.Errorf("the age of the lock is no number of seconds: %.40q", f[1])
+	}
+	if !slices.Contains(lockStates(), lockState(f[0])) {
+		return "", run.Holding{}, fmt.Errorf("no state of a lock: %.40q", f[0])
 	}
 	owner, err := run.ParseOwner([]byte(f[2]))
 	if err != nil {
