@@ -153,12 +153,27 @@ func readHeader(n *reading, f []string, _ []byte) error {
 	if f[0] != collectorVersion {
 		return fmt.Errorf("version %s, this program reads version %s", f[0], collectorVersion)
 	}
-	sec, err := strconv.ParseInt(f[1], 10, 64)
-	if err != nil {
+	var err error
+	if n.Clock, err = moment(f[1]); err != nil {
 		return fmt.Errorf("clock: %w", err)
 	}
-	n.Clock = time.Unix(sec, 0).UTC()
 	return nil
+}
+
+// The first and the last second of the years 1 to 9999: JSON knows no others, and
+// what is beyond them could not be saved.
+const firstSecond, lastSecond = -62135596800, 253402300799
+
+// moment reads seconds since 1970, which may have a fraction.
+func moment(s string) (time.Time, error) {
+	seconds, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if seconds < firstSecond || seconds > lastSecond || math.IsNaN(seconds) {
+		return time.Time{}, fmt.Errorf("%.40q is no time", s)
+	}
+	return time.UnixMilli(int64(math.Round(seconds * 1000))).UTC(), nil
 }
 
 func readFact(n *reading, f []string, _ []byte) error {
@@ -226,11 +241,10 @@ func readProcess(n *reading, f []string, _ []byte) error {
 	if err != nil {
 		return err
 	}
-	seconds, err := strconv.ParseFloat(f[2], 64)
+	started, err := moment(f[2])
 	if err != nil {
 		return err
 	}
-	started := time.UnixMilli(int64(math.Round(seconds * 1000))).UTC()
 	n.Processes = append(n.Processes, Process{Name: f[0], PID: pid, Started: started})
 	return nil
 }
@@ -259,11 +273,11 @@ func metadata(f []string) (*certs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	mtime, err := strconv.ParseInt(f[4], 10, 64)
+	modified, err := moment(f[4])
 	if err != nil {
 		return nil, err
 	}
-	return &certs.File{Mode: fmt.Sprintf("%04o", mode), Owner: f[1], Group: f[2], Size: size, Modified: time.Unix(mtime, 0).UTC()}, nil
+	return &certs.File{Mode: fmt.Sprintf("%04o", mode), Owner: f[1], Group: f[2], Size: size, Modified: modified}, nil
 }
 
 // add keeps the first certificate of a chain. A place without one is a fact of

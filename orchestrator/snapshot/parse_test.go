@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -242,6 +243,10 @@ func TestParseErrors(t *testing.T) {
 		{"a record of a later version", "@@KSCERT 2 1\n@@NEWS x\n@@END\n", nil, `unknown record "NEWS"`},
 		{"a later version", "@@KSCERT 3 1\n@@END\n", nil, "version 3, this program reads version 2"},
 		{"no clock", "@@KSCERT 2 noon\n@@END\n", nil, "clock"},
+		{"a clock that no JSON can hold", "@@KSCERT 2 253402300800\n@@END\n", nil, "is no time"},
+		{"a clock that is no number", "@@KSCERT 2 NaN\n@@END\n", nil, "is no time"},
+		{"a file of the year 292277026596", "@@KSCERT 2 1\n@@FILE 644 root root 1 9223372036854775807 /x\n@@END\n", nil, "is no time"},
+		{"a process of the distant past", "@@KSCERT 2 1\n@@PROCESS etcd 1 -1e18\n@@END\n", nil, "is no time"},
 		{"a header without a clock", "@@KSCERT 2\n@@END\n", nil, "has 1 fields, want 2"},
 		{"a unit with a word for a number", "@@KSCERT 2 1\n@@UNIT kubelet active running x 1\n@@END\n", nil, `record "UNIT"`},
 		{"a unit with a word for its seconds", "@@KSCERT 2 1\n@@UNIT kubelet active running 1 x\n@@END\n", nil, `record "UNIT"`},
@@ -383,6 +388,40 @@ func FuzzParse(f *testing.F) {
 		for _, c := range n.Certificates {
 			if len(c.Fingerprint) != 64 {
 				t.Errorf("a certificate without a fingerprint: %+v", c)
+			}
+		}
+		if _, err := json.Marshal(n); err != nil {
+			t.Errorf("what one node says keeps the snapshot from being saved: %v", err)
+		}
+	})
+}
+
+// FuzzKubeconfig: whatever a kubeconfig says, the node is known, and what is wrong
+// with the file is told.
+func FuzzKubeconfig(f *testing.F) {
+	p := makePKI(f)
+	data := base64.StdEncoding.EncodeToString(p["ca"].Certificate)
+	for _, seed := range []string{"", "server: https://10.0.0.1:6443\nclient-certificate-data: " + data + "\ncertificate-authority-data: " + data, "client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem\n"} {
+		f.Add([]byte(seed))
+	}
+	const path = "/etc/kubernetes/admin.conf"
+	f.Fuzz(func(t *testing.T, text []byte) {
+		text = bytes.ReplaceAll(text, []byte("\n"), []byte("\n|"))
+		n, err := snapshot.Parse(cp1, fmt.Appendf(nil, "@@KSCERT 2 1\n@@KUBECONFIG 600 root root 1 1 %s\n|%s\n@@END\n", path, text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(n.Kubeconfigs) != 1 || n.Kubeconfigs[0].Path != path {
+			t.Errorf("%+v", n.Kubeconfigs)
+		}
+		for _, u := range n.Unreadable {
+			if u.Path != path || u.Reason == "" {
+				t.Errorf("%+v", u)
+			}
+		}
+		for _, c := range n.Certificates {
+			if c.Path != path || len(c.Fingerprint) != 64 {
+				t.Errorf("%+v", c)
 			}
 		}
 	})
