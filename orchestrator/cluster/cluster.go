@@ -153,6 +153,9 @@ func Parse(data []byte) (Cluster, error) {
 	for _, row := range groups {
 		for _, name := range row.names {
 			for _, host := range members(all, name) {
+				if host == "" {
+					return Cluster{}, fmt.Errorf("a host in group %q of ansible-inventory has no name", name)
+				}
 				i, ok := index[host]
 				if !ok {
 					i = len(c.Nodes)

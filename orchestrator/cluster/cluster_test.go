@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"errors"
+	"net"
 	"reflect"
 	"strings"
 	"testing"
@@ -185,4 +186,37 @@ func TestLookups(t *testing.T) {
 	if _, ok := c.Node("z"); ok {
 		t.Error("a node that is not there was found")
 	}
+}
+
+// FuzzParse: an inventory is a cluster whose nodes can be told apart and asked, or
+// an error.
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{
+		`{"_meta":{"hostvars":{"cp1":{"ip":"10.0.0.1","loadbalancer_apiserver":{"address":"10.0.0.9","port":8443}}}},"all":{"children":["kube_control_plane","kube_node"]},"kube_control_plane":{"hosts":["cp1"]},"kube_node":{"hosts":["cp1","w1"]},"etcd":{"children":["kube_control_plane"]}}`,
+		`{"kube-master":{"hosts":["cp1"]}}`, "{}", "null", "",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := cluster.Parse(data)
+		if err != nil {
+			if len(c.Nodes) > 0 {
+				t.Errorf("nodes beside the error %v: %+v", err, c.Nodes)
+			}
+			return
+		}
+		if len(c.With(cp)) == 0 {
+			t.Errorf("a cluster without a control plane: %+v", c)
+		}
+		names := map[string]bool{}
+		for _, n := range c.Nodes {
+			if n.Name == "" || names[n.Name] || n.KubernetesName == "" || n.Address == "" || len(n.Roles) == 0 || n.Port < 1 || n.Port > 65535 {
+				t.Errorf("not a node: %+v", n)
+			}
+			names[n.Name] = true
+		}
+		if _, _, err := net.SplitHostPort(c.Endpoint); c.Endpoint != "" && err != nil {
+			t.Errorf("endpoint %q: %v", c.Endpoint, err)
+		}
+	})
 }
