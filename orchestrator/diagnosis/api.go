@@ -57,6 +57,8 @@ func apiState(n snapshot.Node) APIState {
 		{"check failed", APINotReady},
 		{"[+]ping ok", APINotReady}, // it answers, and lists what is not ready
 		{"ServiceUnavailable", APINotReady},
+		// Just started, it has not read yet who may do what.
+		{`cannot get path "/readyz"`, APINotReady},
 		{"not ready", APINotReady},
 	} {
 		if strings.Contains(r.Output, row.text) {

@@ -558,6 +558,7 @@ func TestAPIState(t *testing.T) {
 		{"no route", tc.Unusable(1, "connect: no route to host"), diagnosis.APITimeout},
 		{"ended by timeout(1) without a word", tc.Unusable(124, ""), diagnosis.APITimeout},
 		{"not ready", tc.Unusable(1, tc.SaysNotReady), diagnosis.APINotReady},
+		{"without its roles yet", tc.Unusable(1, `Error from server (Forbidden): forbidden: User "kubernetes-admin" cannot get path "/readyz"`), diagnosis.APINotReady},
 		{"unavailable", tc.Unusable(1, "Error from server (ServiceUnavailable): the server is currently unable to handle the request"), diagnosis.APINotReady},
 		{"unauthorized", tc.Unusable(1, tc.SaysUnauthorized), diagnosis.APIUnauthorized},
 		{"kubectl is missing, and the port refuses", func(n *snapshot.Node) {
