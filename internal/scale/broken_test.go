@@ -1,0 +1,100 @@
+//go:build e2e
+
+package scale
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// A broken node may answer with anything, at any length, or not at all: it is named
+// and unknown, the others are looked at all the same. What bounds an answer, and where:
+//
+//   - on the node, the collector ends its own after 4 MiB: worth nothing where the
+//     node itself is broken;
+//   - on the driver, playbooks/ssh.sh passes on 5 MiB, for Ansible would keep it all;
+//   - the task has kscert_inspect_seconds;
+//   - the callback hands over 4 MiB, or the length alone;
+//   - kscertctl reads no longer event, and logs no longer line than 64 KiB.
+func TestBrokenNodes(t *testing.T) {
+	rows := []struct {
+		name, command, vars string
+		kind                snapshot.FailureKind
+		words               string // regular expression
+	}{
+		{"garbage", `head -c 100000000 /dev/zero | tr '\0' x`, "", snapshot.Garbled, `^it answered with 5242880 bytes or more, .*: cut off$`},
+		{"lines", `yes garbage | head -c 10000000`, "", snapshot.Garbled, `^it answered with 5242880 bytes or more, .*: cut off$`},
+		{"failing", `head -c 10000000 /dev/zero | tr '\0' x; exit 3`, "", snapshot.Failed, `^x+`},
+		{"noise", `head -c 100000 /dev/urandom`, "", snapshot.Garbled, `^not the collector's output$`},
+		{"half", `sh -c "$SSH_ORIGINAL_COMMAND" | head -c 2000`, "", snapshot.Garbled, `^the collector's output is cut off$`},
+		{"silent", `exit 0`, "", snapshot.Garbled, `^it answered with nothing$`},
+		{"hanging", `sleep 300`, "kscert_inspect_seconds=3", snapshot.Failed, `expected time frame|[Tt]imed out`},
+	}
+	hosts := healthy(4)
+	var names []string
+	for _, row := range rows {
+		hosts = append(hosts, host{name: row.name, command: row.command, vars: row.vars})
+		names = append(names, row.name)
+	}
+	f := newFarm(t, hosts)
+	l := f.check(t)
+
+	for _, row := range rows {
+		n, _ := l.snapshot.Node(row.name)
+		if n.Failure == nil || (row.kind != "" && n.Failure.Kind != row.kind) || !regexp.MustCompile(row.words).MatchString(n.Failure.Message) {
+			t.Errorf("%s: the failure is %+v, want %s with %q", row.name, n.Failure, row.kind, row.words)
+		}
+	}
+	if want := "error: unknown, so not healthy: " + strings.Join(names, ", ") + "\n"; l.code != 4 || !strings.Contains(l.stderr, want) {
+		t.Errorf("exit code %d, want 4 and %q in\n%s", l.code, want, l.stderr)
+	}
+	l.wantWhole(t, healthy(4))
+	size := f.runs(t)
+	if l.memory > maxMemory || size > 2<<20 {
+		t.Errorf("kscertctl held %d KiB, its run directory holds %d bytes", l.memory, size)
+	}
+	if left := clients(t, f.dir); len(left) > 0 {
+		t.Errorf("clients of ssh are left behind: %v", left)
+	}
+	t.Logf("%.1f s; kscertctl's peak %d MiB, largest process %d MiB, run directory %d KiB", l.seconds, l.memory>>10, l.largest>>10, size>>10)
+}
+
+// runs is what the run directories take on the disk, in bytes.
+func (f farm) runs(t *testing.T) int64 {
+	t.Helper()
+	var size int64
+	must(t, filepath.WalkDir(filepath.Join(f.dir, "kscertctl"), func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	}))
+	return size
+}
+
+// clients are the processes of ssh that work on this farm, but not those that keep
+// a connection open.
+func clients(t *testing.T, dir string) []string {
+	t.Helper()
+	var out []string
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	must(t, err)
+	for _, file := range files {
+		line, _ := os.ReadFile(file) // it may have ended
+		if bytes.HasPrefix(line, []byte("ssh\x00")) && bytes.Contains(line, []byte(dir)) {
+			out = append(out, filepath.Dir(file))
+		}
+	}
+	return out
+}

@@ -1,0 +1,202 @@
+//go:build e2e
+
+package scale
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// host is one machine of a farm.
+type host struct {
+	name         string
+	controlPlane bool
+	// command is what the host does instead of what it is asked to (ForceCommand of
+	// sshd_config); $SSH_ORIGINAL_COMMAND is what that was. Empty: as it is asked.
+	command string
+	// vars are variables of the inventory, beside those of every host.
+	vars string
+}
+
+// healthy are hosts as Kubespray makes them: three control planes, the rest workers.
+func healthy(count int) []host {
+	hosts := make([]host, count)
+	for i := range hosts {
+		hosts[i] = host{name: fmt.Sprintf("worker%d", i-2)}
+		if i < 3 {
+			hosts[i] = host{name: fmt.Sprintf("cp%d", i+1), controlPlane: true}
+		}
+	}
+	return hosts
+}
+
+// farm is many hosts on this machine: each has a loopback address, an OpenSSH
+// server of its own, and what lies below /etc and /var/lib of a Kubespray node.
+// They belong to whoever runs the test.
+type farm struct {
+	dir, inventory string
+}
+
+// newFarm starts the hosts. They end with the test.
+func newFarm(tb testing.TB, hosts []host) farm {
+	tb.Helper()
+	dir := tb.TempDir()
+	f := farm{dir: dir, inventory: filepath.Join(dir, "inventory.ini")}
+	f.makeKeys(tb)
+
+	roots := map[bool]string{true: controlPlaneTree(tb, dir), false: workerTree(tb, dir)}
+	groups := map[bool][]string{}
+	var lines []string
+	sshd := daemon(tb)
+	for i, h := range hosts {
+		root := roots[h.controlPlane]
+		config := f.write(tb, h.name+".sshd", f.sshdConfig(root, h.command))
+		port := listen(tb, net.IPv4(127, 1, byte(i/250), byte(i%250+1)), sshd, "-i", "-f", config)
+		lines = append(lines, fmt.Sprintf("%s ansible_host=%s ansible_port=%d kube_config_dir=%s/etc/kubernetes etcd_cert_dir=%[4]s/etc/ssl/etcd/ssl %[5]s",
+			h.name, port.IP, port.Port, root, h.vars))
+		groups[h.controlPlane] = append(groups[h.controlPlane], h.name)
+	}
+	me, err := user.Current()
+	must(tb, err)
+	f.write(tb, "inventory.ini", fmt.Sprintf(`%s
+[all:vars]
+ansible_user=%s
+# Nothing here needs root, and sudo may not be installed.
+ansible_become=false
+ansible_ssh_private_key_file=%[3]s/user
+ansible_ssh_common_args=-o UserKnownHostsFile=%[3]s/known_hosts
+
+[kube_control_plane]
+%[4]s
+
+[etcd:children]
+kube_control_plane
+
+[kube_node]
+%[5]s
+`, strings.Join(lines, "\n"), me.Username, dir, strings.Join(groups[true], "\n"), strings.Join(groups[false], "\n")))
+	return f
+}
+
+// daemon finds the program and makes what it wants where no service has.
+func daemon(tb testing.TB) string {
+	tb.Helper()
+	for _, path := range []string{"/usr/sbin/sshd", "/usr/bin/sshd"} {
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		if os.Getuid() == 0 {
+			must(tb, os.MkdirAll("/run/sshd", 0o755)) // of privilege separation
+		}
+		return path
+	}
+	tb.Fatal("there is no OpenSSH server: run hack/packages scale")
+	return ""
+}
+
+// makeKeys makes the key of the hosts, which the driver knows, and its own.
+func (f farm) makeKeys(tb testing.TB) {
+	tb.Helper()
+	for _, name := range []string{"host", "user"} {
+		out, err := exec.CommandContext(tb.Context(), "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(f.dir, name)).CombinedOutput()
+		if err != nil {
+			tb.Fatalf("ssh-keygen: %v: %s", err, out)
+		}
+	}
+	public, err := os.ReadFile(filepath.Join(f.dir, "host.pub"))
+	must(tb, err)
+	f.write(tb, "known_hosts", "* "+string(public))
+}
+
+func (f farm) sshdConfig(root, command string) string {
+	config := fmt.Sprintf(`HostKey %s/host
+AuthorizedKeysFile %[1]s/user.pub
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+LogLevel ERROR
+SetEnv KSCERT_ROOT=%s
+`, f.dir, root)
+	if command != "" {
+		config += "ForceCommand " + command + "\n"
+	}
+	return config
+}
+
+// listen starts a command for every connection to an address, which is its standard
+// input and output, as ssh.socket of systemd does.
+func listen(tb testing.TB, ip net.IP, command ...string) net.TCPAddr {
+	tb.Helper()
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: ip})
+	must(tb, err)
+	var serving sync.WaitGroup
+	tb.Cleanup(func() { // the test's context has ended, and with it the commands
+		_ = l.Close()
+		serving.Wait()
+	})
+	serving.Go(func() {
+		for {
+			conn, err := l.AcceptTCP()
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err == nil {
+				err = serve(tb.Context(), &serving, conn, command)
+			}
+			if err != nil && tb.Context().Err() == nil {
+				tb.Errorf("a connection to %s: %v", ip, err)
+			}
+		}
+	})
+	address, _ := l.Addr().(*net.TCPAddr)
+	return *address
+}
+
+func serve(ctx context.Context, serving *sync.WaitGroup, conn *net.TCPConn, command []string) error {
+	file, err := conn.File()
+	if err = errors.Join(err, conn.Close()); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = file, file, os.Stderr
+	err = cmd.Start()
+	if err == nil {
+		serving.Go(func() { _ = cmd.Wait() }) // ends as the connection does
+	}
+	return errors.Join(err, file.Close())
+}
+
+func (f farm) write(tb testing.TB, name, text string) string {
+	tb.Helper()
+	path := filepath.Join(f.dir, name)
+	must(tb, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+// command prepares a command that knows nothing of this machine's own settings.
+func (f farm) command(tb testing.TB, name string, args ...string) *exec.Cmd {
+	tb.Helper()
+	cmd := exec.CommandContext(tb.Context(), name, args...)
+	cmd.Dir = f.dir
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "ANSIBLE_") })
+	cmd.Env = append(cmd.Env, "HOME="+f.dir, "XDG_STATE_HOME="+f.dir, "ANSIBLE_SSH_CONTROL_PATH_DIR="+f.dir+"/cp", "NO_COLOR=1")
+	return cmd
+}
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
