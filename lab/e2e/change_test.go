@@ -95,6 +95,8 @@ type trials struct {
 	journal []journalLine
 	tasks   map[string]int
 	endings []ending
+	// spoilt: the cluster is not in its state.
+	spoilt bool
 }
 
 // newTrials brings the cluster into its state, and has a run succeed and be
@@ -136,6 +138,11 @@ func (g *trials) try(ctx context.Context, t *testing.T, b blow, m moment) {
 	t.Helper()
 	e := ending{state: g.state.name, blow: b.name, moment: m.name, resumed: "FAILED", back: "FAILED"}
 	defer func() { g.endings = append(g.endings, e) }()
+	if g.spoilt { // by a trial that failed half-way
+		g.state.breaks(ctx, t, g.c)
+		g.spoilt = false
+	}
+	defer func() { g.spoilt = t.Failed() }()
 
 	s := &struck{c: g.c, step: m.step, node: m.node}
 	if b.prepare != nil {
