@@ -18,7 +18,7 @@ var pageMutex sync.Mutex //nolint:gochecknoglobals // of a file
 
 // between finds the table of a section.
 func between(state, part string) *regexp.Regexp {
-	return regexp.MustCompile(fmt.Sprintf(`(?s)(<!-- table %s %s -->\n\n)(.*?)(\n<!-- end -->)`, state, part))
+	return regexp.MustCompile(fmt.Sprintf(`(?s)(<!-- table %s %s -->\n\n)(.*?)\n?<!-- end -->`, state, part))
 }
 
 // writeEndings puts rows into the table of a section, in the place of earlier ones
@@ -47,7 +47,7 @@ func writeEndings(state, part string, endings []ending) error {
 			rows = append(rows, e.String()+"\n")
 		}
 	}
-	text := slices.Concat(data[:m[4]], []byte(strings.Join(rows, "")), data[m[5]:])
+	text := slices.Concat(data[:m[4]], []byte(strings.Join(rows, "")), []byte("\n<!-- end -->"), data[m[1]:])
 	return os.WriteFile(changePage, text, 0o600)
 }
 

@@ -17,6 +17,15 @@ import (
 	"time"
 )
 
+// outcome is what a run of kscertctl left behind.
+type outcome struct {
+	code           int
+	stdout, stderr string
+	// stateDir holds the run's directory.
+	stateDir string
+	took     time.Duration
+}
+
 // driver is a kscertctl at work.
 type driver struct {
 	cmd      *exec.Cmd

@@ -14,15 +14,6 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/cluster"
 )
 
-// outcome is what a run of kscertctl left behind.
-type outcome struct {
-	code           int
-	stdout, stderr string
-	// stateDir holds the run's directory.
-	stateDir string
-	took     time.Duration
-}
-
 // kscertctl runs the product with a state folder of its own.
 func kscertctl(ctx context.Context, t *testing.T, args ...string) outcome {
 	t.Helper()
