@@ -86,7 +86,7 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 		{
 			"a file is gone",
 			"mv /etc/kubernetes/ssl/front-proxy-client.crt /root/kept",
-			"mv /root/kept /etc/kubernetes/ssl/front-proxy-client.crt", "cp1: /etc/kubernetes/ssl/front-proxy-client.crt has disappeared",
+			"mv /root/kept /etc/kubernetes/ssl/front-proxy-client.crt", "cp1: /etc/kubernetes/ssl/front-proxy-client.crt is gone",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
