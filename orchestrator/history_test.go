@@ -121,3 +121,45 @@ func TestHistoryIsFound(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Who names no run means the newest that has begun with its plan, or was killed
+// before: not one that found the cluster locked.
+func TestFindRunWithoutAName(t *testing.T) {
+	t.Parallel()
+	lock := []run.Entry{{Event: run.Begin, Kind: run.KindRun}, {Event: run.Requested}, {Event: run.Intent, Step: run.StepLock}}
+	locked := append(slices.Clone(lock), run.Entry{Event: run.Outcome, Step: run.StepLock, Outcome: run.Failed}, run.Entry{Event: run.End, Outcome: run.Failed})
+	worked := append(slices.Clone(lock), run.Entry{Event: run.Outcome, Step: run.StepLock, Outcome: run.Done},
+		run.Entry{Event: run.Intent, Step: "01-backup"}, run.Entry{Event: run.Outcome, Step: "01-backup", Outcome: run.Failed}, run.Entry{Event: run.End, Outcome: run.Failed})
+	for _, row := range []struct {
+		name string
+		runs [][]run.Entry // the oldest first
+		want int
+	}{
+		{"one that worked, then one that found the cluster locked", [][]run.Entry{worked, locked}, 0},
+		{"one that worked, then one that was killed while it took the lock", [][]run.Entry{worked, lock}, 1},
+		{"two that worked", [][]run.Entry{worked, worked}, 1},
+		{"only one that found the cluster locked", [][]run.Entry{locked}, 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			state := t.TempDir()
+			var ids []string
+			for i, entries := range row.runs {
+				d, err := run.Create(state, time.Date(2026, 3, 1, 12, i, 0, 0, time.UTC))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range entries {
+					if err := d.Record(e); err != nil {
+						t.Fatal(err)
+					}
+				}
+				ids = append(ids, d.ID)
+				_ = d.Close()
+			}
+			if r, err := FindRun(state, ""); err != nil || r.ID != ids[row.want] {
+				t.Errorf("%s %v, want %s of %v", r.ID, err, ids[row.want], ids)
+			}
+		})
+	}
+}

@@ -14,9 +14,18 @@ import (
 // folder is the default one. Commands that only looked are left out.
 func Runs(state string) ([]run.Record, error) { return recorded(state, approved) }
 
-// FindRun returns the run whose name is id or begins with it; the newest that
-// can be resumed or rolled back when id is empty.
-func FindRun(state, id string) (run.Record, error) { return find(state, id, approved) }
+// FindRun returns the run whose name is id or begins with it; the newest that can
+// be resumed or rolled back when id is empty. Whoever names none does not mean one
+// that ended before it began with its plan, such as one that found the cluster locked.
+func FindRun(state, id string) (run.Record, error) {
+	if id == "" {
+		at := func(r run.Record) bool { return approved(r) && (r.State.Ended == "" || r.State.Begun()) }
+		if r, err := find(state, "", at); err == nil {
+			return r, nil
+		}
+	}
+	return find(state, id, approved)
+}
 
 // approved: from then on a run can be resumed and rolled back.
 func approved(r run.Record) bool { return r.State.Requested }

@@ -89,6 +89,10 @@ func ask(ctx context.Context, s Streams, yes bool, question string) (bool, error
 
 // summary fits a screen: what was wrong, what was done, what is true now.
 func summary(w io.Writer, r orchestrator.Result) error {
+	if len(r.Plan.Steps) == 0 && r.Plan.Undoes != "" {
+		_, err := fmt.Fprintf(w, "Run %s changed nothing on any node: there is nothing to put back.\n", r.Plan.Undoes)
+		return err
+	}
 	if len(r.Plan.Steps) == 0 {
 		if _, err := fmt.Fprintf(w, "Nothing to do: %s.\nNext to end on each node:\n", r.Before.Verdict); err != nil {
 			return err

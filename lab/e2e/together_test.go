@@ -130,6 +130,7 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 				t.Fatal(err)
 			}
 			wantUnchanged(ctx, t, c, func() {
+				// Of the plan that was applied: a rollback that was refused is none.
 				kscertctlIn(ctx, t, state, "rollback", "--yes").want(t, 7, "cannot be trusted", test.says, "nothing was changed")
 			})
 			if _, err := c.Shell(ctx, "cp1", fmt.Sprintf(test.mend, backup)); err != nil {

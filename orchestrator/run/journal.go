@@ -213,6 +213,12 @@ func (s State) Next(p plan.Plan) int {
 	return i
 }
 
+// Begun reports whether a step of the plan was begun: a run that found the cluster
+// locked, or a backup damaged, ended before that.
+func (s State) Begun() bool {
+	return slices.ContainsFunc(s.Order, func(id string) bool { return id != StepLock && id != StepUnlock })
+}
+
 // Open returns the step that was begun and has no outcome.
 func (s State) Open() (string, bool) {
 	for _, id := range s.Order {
