@@ -51,14 +51,15 @@ func writeEndings(state, part string, endings []ending) error {
 	return os.WriteFile(changePage, text, 0o600)
 }
 
-// TestChangeIsDocumented: the page has what came of every blow, and nothing of it
-// was bad.
+// TestChangeIsDocumented: the page describes every blow, and no trial on it ended
+// badly.
 func TestChangeIsDocumented(t *testing.T) {
 	t.Parallel()
 	data, err := os.ReadFile(changePage)
 	if err != nil {
 		t.Fatal(err)
 	}
+	total := 0
 	for _, part := range []string{"recover kills", "recover ends", "recover faults", "renew kills", "renew ends", "renew faults"} {
 		state, of, _ := strings.Cut(part, " ")
 		m := between(state, of).FindSubmatch(data)
@@ -66,15 +67,19 @@ func TestChangeIsDocumented(t *testing.T) {
 			t.Errorf("the page has no place for %s", part)
 			continue
 		}
-		rows := strings.Count(string(m[2]), "\n") - 2
+		rows := max(strings.Count(string(m[2]), "\n")-2, 0)
 		good := regexp.MustCompile(`(?m)\| (healthy \| as before|nothing begun \| nothing begun) \|$`).FindAll(m[2], -1)
-		if rows < 6 || len(good) != rows {
+		if len(good) != rows {
 			t.Errorf("%s: of %d rows, %d are good", part, rows, len(good))
 		}
+		total += rows
+	}
+	if total < 20 {
+		t.Errorf("the page has %d rows", total)
 	}
 	for _, b := range blows() {
-		if !strings.Contains(string(data), "\n| "+b.name+" | ") || !strings.Contains(string(data), "\n| "+b.name+" | "+b.what+" |\n") {
-			t.Errorf("the page does not say what came of %q (%s)", b.name, b.what)
+		if !strings.Contains(string(data), "\n| "+b.name+" | "+b.what+" |\n") {
+			t.Errorf("the page does not describe %q (%s)", b.name, b.what)
 		}
 	}
 }
