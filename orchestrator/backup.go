@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
@@ -14,16 +15,38 @@ func (o *Orchestrator) ListBackups(ctx context.Context, id string) ([]run.Backup
 }
 
 // VerifyBackups reads the backups on the nodes back and compares them with their
-// manifests; of one run when id is not empty. The error is an *Error with
-// ExitNotBegun when one is damaged, beside the list.
+// manifests, and these with what was noted here when they were made; of one run when
+// id is not empty. The error is an *Error with ExitNotBegun when one is damaged, or
+// missing where there was one, beside the list.
 func (o *Orchestrator) VerifyBackups(ctx context.Context, id string) ([]run.Backup, error) {
 	all, err := o.backupAction(ctx, "verify", map[string]any{"kscert_backup_run": id})
-	i := slices.IndexFunc(all, func(b run.Backup) bool { return b.State != run.BackupVerified })
-	if err == nil && i >= 0 {
-		err = &Error{Code: ExitNotBegun, Summary: "the backup of run " + all[i].Run + " on " + all[i].Node + " is " + string(all[i].State),
-			Next: "do not roll back to it"}
+	if err != nil {
+		return all, err
 	}
-	return all, err
+	noted, err := run.LoadManifests(o.opts.StateDir, id)
+	if err != nil {
+		return all, recordError(err)
+	}
+	all = judged(all, noted)
+	if i := slices.IndexFunc(all, func(b run.Backup) bool { return b.State != run.BackupVerified }); i >= 0 {
+		return all, &Error{Code: ExitNotBegun, Summary: "the backup of run " + all[i].Run + " on " + all[i].Node + " is " + string(all[i].State),
+			Evidence: strings.Join(all[i].Notes, "\n"), Next: "do not roll back to it"}
+	}
+	return all, nil
+}
+
+// judged leaves out the nodes that a run took no backup of, and marks manifests that
+// are not those that were noted. Where nothing was noted, as on another machine, a
+// node has none for sure when another has one.
+func judged(all []run.Backup, noted map[string]string) []run.Backup {
+	some := len(noted) > 0 || slices.ContainsFunc(all, func(b run.Backup) bool { return b.State != run.BackupMissing })
+	all = slices.DeleteFunc(all, func(b run.Backup) bool { return b.State == run.BackupMissing && some && noted[b.Node] == "" })
+	for i, b := range all {
+		if noted[b.Node] != "" && b.State == run.BackupVerified && b.Manifest != noted[b.Node] {
+			all[i].State, all[i].Notes = run.BackupDamaged, append(b.Notes, "MANIFEST is not the one that was noted when the backup was made")
+		}
+	}
+	return all
 }
 
 // PruneBackups removes all but the newest backups of each node. Those of runs
