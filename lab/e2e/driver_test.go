@@ -170,16 +170,17 @@ func tasks(dir, step string) int {
 	return bytes.Count(data, []byte(`"event": "task_start"`)) + bytes.Count(data, []byte(`"event":"task_start"`))
 }
 
-// reached reports whether the run has come to the moment.
+// reached reports whether the newest run has come to the moment.
 func (d *driver) reached(m moment) bool {
 	dirs := runDirs(d.stateDir)
 	if len(dirs) == 0 {
 		return false
 	}
+	newest := dirs[len(dirs)-1]
 	if m.line > 0 {
-		return len(journal(dirs[0])) >= m.line
+		return len(journal(newest)) >= m.line
 	}
-	return tasks(dirs[0], m.step) >= m.task
+	return tasks(newest, m.step) >= m.task
 }
 
 // until waits for a moment; false when the driver ended before it came.

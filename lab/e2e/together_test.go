@@ -119,30 +119,44 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 	run := filepath.Base(runDirs(state)[0])
 	backup := "/var/backups/kscertctl/" + run
 
-	for _, test := range []struct{ name, harm, mend, says string }{
-		{"a byte of a backup was changed", "cp -a %s/files/etc/kubernetes/admin.conf /root/kept && sed -i 's/a/b/' %[1]s/files/etc/kubernetes/admin.conf", "cp -a /root/kept %s/files/etc/kubernetes/admin.conf", "/etc/kubernetes/admin.conf"},
-		{"a file of a backup is gone", "mv %s/files/etc/kubernetes/ssl/ca.key /root/kept", "mv /root/kept %s/files/etc/kubernetes/ssl/ca.key", "/etc/kubernetes/ssl/ca.key"},
-		{"backup and manifest were changed to fit", "cp -a %s /root/saved; sed -i '/admin.conf$/d' %[1]s/MANIFEST; rm %[1]s/files/etc/kubernetes/admin.conf; sed -i \"s/^manifest .*/manifest $(sha256sum %[1]s/MANIFEST | cut -d ' ' -f 1)/\" %[1]s/COMPLETE", "rm -r %s; mv /root/saved %[1]s", "cp1: "},
-		{"a backup is gone", "mv %s /root/saved", "mv /root/saved %s", "cp1: the backup is missing"},
+	const saved = "/var/backups/saved"
+	for _, test := range []struct{ name, harm, says string }{
+		{"a byte of a backup was changed", "sed -i 's/a/b/' files/etc/kubernetes/admin.conf", "/etc/kubernetes/admin.conf"},
+		{"a file of a backup is gone", "rm files/etc/kubernetes/ssl/ca.key", "/etc/kubernetes/ssl/ca.key"},
+		{
+			"backup and manifest were changed to fit",
+			"sed -i '/admin.conf$/d' MANIFEST; rm files/etc/kubernetes/admin.conf; sed -i \"s/^manifest .*/manifest $(sha256sum MANIFEST | cut -d ' ' -f 1)/\" COMPLETE", "cp1: ",
+		},
+		{"a backup is gone", "rm -r " + backup, "cp1: the backup is missing"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if _, err := c.Shell(ctx, "cp1", fmt.Sprintf(test.harm, backup)); err != nil {
+			if _, err := c.Shell(ctx, "cp1", fmt.Sprintf("cp -a %s %s; cd %[1]s; %[3]s", backup, saved, test.harm)); err != nil {
 				t.Fatal(err)
 			}
 			wantUnchanged(ctx, t, c, func() {
 				// Of the plan that was applied: a rollback that was refused is none.
 				kscertctlIn(ctx, t, state, "rollback", "--yes").want(t, 7, "cannot be trusted", test.says, "nothing was changed")
+				kscertctlIn(ctx, t, state, "backup", "verify", "-i", c.Inventory(), run).want(t, 7, "the backup of run "+run+" on cp1 is ")
 			})
-			if _, err := c.Shell(ctx, "cp1", fmt.Sprintf(test.mend, backup)); err != nil {
+			if _, err := c.Shell(ctx, "cp1", fmt.Sprintf("rm -rf %s; mv %s %[1]s", backup, saved)); err != nil {
 				t.Fatal(err)
 			}
 		})
 	}
-	kscertctl(ctx, t, "backup", "verify", "-i", c.Inventory(), run).want(t, 0, "verified")
+	kscertctl(ctx, t, "backup", "verify", "-i", c.Inventory(), run).want(t, 0, "verified") // as on another machine
 
 	// One node alone, then all of them.
 	kscertctlIn(ctx, t, state, "rollback", run, "--node", "w1", "--yes").want(t, 7, "changed nothing on w1")
-	kscertctlIn(ctx, t, state, "rollback", run, "--node", "cp1", "--yes").want(t, 0)
+	// A rollback is a run: killed while it puts files back, it is gone on with.
+	back := start(ctx, t, state, "rollback", run, "--node", "cp1", "--yes")
+	if !back.until(moment{step: "02-rollback-cp1", task: 5}) {
+		t.Fatalf("it ended before it put anything back: %+v", back.wait())
+	}
+	if err := back.killTree(); err != nil {
+		t.Fatal(err)
+	}
+	back.wait()
+	kscertctlIn(ctx, t, state, "resume").want(t, 0)
 	if diff := before.Diff(filesDigest(ctx, t, c)); len(diff) > 0 {
 		t.Errorf("the rollback of a successful run left this different:\n%s", strings.Join(diff, "\n"))
 	}
