@@ -160,10 +160,15 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 	if diff := before.Diff(filesDigest(ctx, t, c)); len(diff) > 0 {
 		t.Errorf("the rollback of a successful run left this different:\n%s", strings.Join(diff, "\n"))
 	}
-	var runs []struct{ Run, Kind, Status string }
+	var list struct {
+		Runs []struct{ Run, Kind, Of, Status string }
+	}
 	o := kscertctlIn(ctx, t, state, "runs", "list", "-o", "json")
-	if err := json.Unmarshal([]byte(o.stdout), &runs); err != nil {
-		t.Logf("%v: %s", err, o.stdout)
+	if err := json.Unmarshal([]byte(o.stdout), &list); err != nil {
+		t.Fatalf("%v: %s", err, o.stdout)
+	}
+	if newest := list.Runs[0]; newest.Kind != "rollback" || newest.Of != run || newest.Status != "done" {
+		t.Errorf("the newest run is %+v", newest)
 	}
 	kscertctl(ctx, t, "backup", "prune", "-i", c.Inventory(), "--keep", "1").want(t, 0)
 	kscertctlIn(context.WithoutCancel(ctx), t, state, "backup", "list", "-i", c.Inventory()).want(t, 0, "cp1")
