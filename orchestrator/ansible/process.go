@@ -66,9 +66,6 @@ func (p *process) Wait() error {
 	err := p.Cmd.Wait()
 	close(p.done)
 	<-p.ended
-	for _, pid := range abandoned(p.owner.EnvVars["KSCERT_EVENTS"]) {
-		_ = syscall.Kill(pid, syscall.SIGTERM)
-	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return &exec.ExitError{ProcessState: p.ProcessState, Stderr: []byte(err.Error())}
@@ -128,24 +125,19 @@ func descendants(root int) []int {
 	return out
 }
 
-// abandoned lists the clients of ssh that the Ansible which wrote these events has
+// endAbandoned ends the clients of ssh that the Ansible which wrote these events has
 // left behind: where a node hangs it gives the task up, but the client waits on. The
 // connections that ssh keeps open (ControlPersist) lead sessions of their own.
-func abandoned(events string) []int {
-	if events == "" {
-		return nil
-	}
-	var out []int
+func endAbandoned(events string) {
 	for _, p := range processTable() {
 		if p.name != "ssh" || p.session == p.pid {
 			continue
 		}
 		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
 		if err == nil && strings.Contains("\x00"+string(env), "\x00KSCERT_EVENTS="+events+"\x00") {
-			out = append(out, p.pid)
+			_ = syscall.Kill(p.pid, syscall.SIGTERM)
 		}
 	}
-	return out
 }
 
 type processEntry struct {
@@ -156,9 +148,13 @@ type processEntry struct {
 // processTable reads what runs on this machine from /proc.
 func processTable() []processEntry {
 	var out []processEntry
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, file := range stats {
-		data, err := os.ReadFile(file)
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue // no process
+		}
+		data, err := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
 		if err != nil {
 			continue // ended meanwhile
 		}
@@ -168,10 +164,9 @@ func processTable() []processEntry {
 		if len(f) < 4 {
 			continue
 		}
-		pid, err1 := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		parent, err2 := strconv.Atoi(f[1])
-		session, err3 := strconv.Atoi(f[3])
-		if errors.Join(err1, err2, err3) == nil {
+		parent, err := strconv.Atoi(f[1])
+		session, serr := strconv.Atoi(f[3])
+		if err == nil && serr == nil {
 			out = append(out, processEntry{pid, parent, session, name})
 		}
 	}

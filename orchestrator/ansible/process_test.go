@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// A client of ssh that Ansible leaves behind ends with it, and no other process.
+// A client of ssh that Ansible leaves behind when it gives a task up ends with it, and
+// no other process.
 func TestAbandonedClients(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -20,10 +21,10 @@ func TestAbandonedClients(t *testing.T) {
 	}
 	p := book(t, fmt.Sprintf(`
     - ansible.builtin.raw: "for name in ssh other; do %[1]s/$name </dev/null >/dev/null 2>&1 & echo $! >%[1]s/$name.pid; done"
-    - ansible.builtin.raw: "setsid %[1]s/ssh </dev/null >/dev/null 2>&1 & echo $! >%[1]s/session.pid"
+    - ansible.builtin.raw: "setsid %[1]s/ssh </dev/null >/dev/null 2>&1 & echo $! >%[1]s/session.pid; exit 1"
 `, dir))
-	if _, err := runner(t, Options{Inventories: []string{local(t, "a")}}).Run(t.Context(), p, nil); err != nil {
-		t.Fatal(err)
+	if _, err := runner(t, Options{Inventories: []string{local(t, "a")}}).Run(t.Context(), p, nil); err == nil {
+		t.Fatal("the task that failed is a success")
 	}
 	for name, want := range map[string]bool{"ssh": false, "other": true, "session": true} {
 		pid := number(t, filepath.Join(dir, name+".pid"))

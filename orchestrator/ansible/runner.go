@@ -306,6 +306,9 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	code, err := r.execute(ctx, appended{cmd, p.Args}, p.Dir, p.env(), p.Hold, out, out)
 	close(done)
 	readErr := <-read
+	if len(outcome.Failures) > 0 {
+		endAbandoned(p.Events)
+	}
 	outcome.ExitCode = code
 	switch {
 	case ctx.Err() != nil:
