@@ -129,10 +129,14 @@ func apiServer(n snapshot.Node, add func(node, what, evidence string)) {
 	}
 }
 
-// kubelet: the unit runs, its client certificate is valid, its lease is fresh.
+// kubelet: the unit runs and is in no restart loop, as a diagnosis would have it,
+// its client certificate is valid, its lease is fresh.
 func (c Check) kubelet(n snapshot.Node, now snapshot.Snapshot, add func(node, what, evidence string)) {
-	if u := n.Units["kubelet"]; u.Active != "active" {
+	switch u := n.Units["kubelet"]; {
+	case u.Active != "active":
 		add(n.Name, "the kubelet must run", "systemd says "+orNone(u.Active))
+	case !u.Steady():
+		add(n.Name, "the kubelet must run on", fmt.Sprintf("restarted %d times, the last time %d s ago", u.Restarts, u.ActiveSeconds))
 	}
 	if cert, ok := n.Certificate(certs.KindKubeletClient); ok {
 		if s := cert.StatusAt(n.Clock, 0); s != certs.Valid {

@@ -74,6 +74,12 @@ func TestEvaluate(t *testing.T) {
 		// --- the kubelets' gate ----------------------------------------------------
 		{"the kubelet does not run", kubelet, tc.On("w1", tc.CrashLoop()),
 			[]string{"w1: the kubelet must run (systemd says activating)"}},
+		{"the kubelet runs between two crashes, or has just got over one", kubelet, tc.On("w1", func(n *snapshot.Node) {
+			n.Units["kubelet"] = snapshot.Unit{Active: "active", Sub: "running", Restarts: 1, ActiveSeconds: 8}
+		}), []string{"w1: the kubelet must run on (restarted 1 times, the last time 8 s ago)"}},
+		{"the kubelet has got over a crash", kubelet, tc.On("w1", func(n *snapshot.Node) {
+			n.Units["kubelet"] = snapshot.Unit{Active: "active", Sub: "running", Restarts: 1, ActiveSeconds: 31}
+		}), nil},
 		{"the kubelet is no unit at all", kubelet, tc.On("w1", func(n *snapshot.Node) { delete(n.Units, "kubelet") }),
 			[]string{"w1: the kubelet must run (systemd says none)"}},
 		{"its client certificate has expired", kubelet, tc.On("w1", tc.Expired(certs.KindKubeletClient)),
