@@ -35,12 +35,15 @@ func (o *Orchestrator) VerifyBackups(ctx context.Context, id string) ([]run.Back
 	return all, nil
 }
 
-// judged leaves out the nodes that a run took no backup of, and marks manifests that
-// are not those that were noted. Where nothing was noted, as on another machine, a
-// node has none for sure when another has one.
+// judged leaves out the nodes that a run took no backup of. Where nothing was noted,
+// as on another machine, a node has none for sure when another has one.
 func judged(all []run.Backup, noted map[string]string) []run.Backup {
 	some := len(noted) > 0 || slices.ContainsFunc(all, func(b run.Backup) bool { return b.State != run.BackupMissing })
-	all = slices.DeleteFunc(all, func(b run.Backup) bool { return b.State == run.BackupMissing && some && noted[b.Node] == "" })
+	return slices.DeleteFunc(asNoted(all, noted), func(b run.Backup) bool { return b.State == run.BackupMissing && some && noted[b.Node] == "" })
+}
+
+// asNoted marks those that verify, but whose manifest is not the one that was noted.
+func asNoted(all []run.Backup, noted map[string]string) []run.Backup {
 	for i, b := range all {
 		if noted[b.Node] != "" && b.State == run.BackupVerified && b.Manifest != noted[b.Node] {
 			all[i].State, all[i].Notes = run.BackupDamaged, append(b.Notes, "MANIFEST is not the one that was noted when the backup was made")

@@ -96,6 +96,7 @@ func (s *session) verified(ctx context.Context, w work) error {
 	if err != nil {
 		return err
 	}
+	backups = asNoted(backups, noted)
 	var wrong []string
 	for _, node := range nodes {
 		i := slices.IndexFunc(backups, func(b run.Backup) bool { return b.Node == node && b.Run == w.Plan.Undoes })
@@ -110,8 +111,6 @@ func (s *session) verified(ctx context.Context, w work) error {
 			for _, line := range lines {
 				wrong = append(wrong, node+": "+line)
 			}
-		case noted[node] != "" && noted[node] != backups[i].Manifest:
-			wrong = append(wrong, fmt.Sprintf("%s: MANIFEST is not the one that was noted when the backup was made", node))
 		}
 	}
 	if len(wrong) == 0 {
