@@ -20,9 +20,9 @@ func (d Difference) String() string { return fmt.Sprintf("%s: %s %s", d.Node, d.
 
 // Drift compares what the nodes look like now with what they looked like before:
 // certificates in files, kubeconfigs, what must never change, and what else a plan
-// relies on: manifests and configurations. Nodes that
-// could not be looked at, then or now, are not compared. The result is sorted by
-// node, in the order of the snapshot, and path.
+// relies on: manifests and configurations. Nodes that could not be looked at, then
+// or now, are not compared. The result is sorted by node, in the order of the
+// snapshot, and path.
 func Drift(before, now snapshot.Snapshot) []Difference {
 	var out []Difference
 	for _, was := range before.Nodes {

@@ -62,8 +62,8 @@ func recordError(err error) *Error {
 
 // Resume goes on with a run or a rollback that was stopped or killed, at its
 // first step that is not done, or at the change before a gate that did not hold.
-// It refuses with ExitLocked while another process
-// works on the run or on the cluster. A run that is done stays as it is.
+// It refuses with ExitLocked while another process works on the run or on the
+// cluster. A run that is done stays as it is.
 func (o *Orchestrator) Resume(ctx context.Context, id string) (Result, error) {
 	return o.ended(o.resume(ctx, id))
 }

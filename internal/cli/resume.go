@@ -17,8 +17,9 @@ func newResume(s Streams) *cobra.Command {
 		Short: "Go on with a run that was stopped or killed",
 		Long: `resume goes on with a run or a rollback, by default the newest, at its first
 step that is not done; a step that was interrupted is done again, and so is the
-change before a gate that did not hold. Before that it makes sure that nobody else works on the run or on the cluster, that the cluster is
-the one the plan was made for, and that nothing is still at work on a node.
+change before a gate that did not hold. Before that it makes sure that nobody else
+works on the run or on the cluster, that the cluster is the one the plan was made
+for, and that nothing is still at work on a node.
 
 How the nodes are reached is in the run's record; flags win over it.`,
 		Example: `  kscertctl status
