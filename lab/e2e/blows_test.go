@@ -44,20 +44,16 @@ const (
 type struck struct {
 	c      *cluster.Cluster
 	driver *driver
-	// step is the ID of the step, node the last of its nodes.
-	step, node string
-}
-
-func (s *struck) shell(script string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		_, err := s.c.Shell(ctx, s.node, script)
-		return err
-	}
+	// node is the last of the step that is at work.
+	node string
 }
 
 // onNode runs a script on the node of the step.
 func onNode(script string) func(context.Context, *struck) error {
-	return func(ctx context.Context, s *struck) error { return s.shell(script)(ctx) }
+	return func(ctx context.Context, s *struck) error {
+		_, err := s.c.Shell(ctx, s.node, script)
+		return err
+	}
 }
 
 // signalled sends signals to the driver, a moment apart.
@@ -152,9 +148,8 @@ func blows() []blow {
 
 func onFirst(script string) func(context.Context, *struck) error {
 	return func(ctx context.Context, s *struck) error {
-		first := *s
-		first.node = s.c.ControlPlanes()[0].Name
-		return first.shell(script)(ctx)
+		_, err := s.c.Shell(ctx, s.c.ControlPlanes()[0].Name, script)
+		return err
 	}
 }
 
@@ -197,7 +192,7 @@ func (b blow) moments(journal []journalLine, tasks map[string]int) []moment {
 
 // ending is how a trial ended.
 type ending struct {
-	state, blow, moment string
+	blow, moment string
 	// ran is how the run ended that was struck; resumed and back say what came of
 	// going on, and of going back.
 	ran, resumed, back string
