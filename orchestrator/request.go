@@ -12,39 +12,68 @@ import (
 // request is what the options ask for, without their secrets and with absolute
 // paths: enough for another process, started elsewhere, to go on.
 func (o *Orchestrator) request() (run.Request, error) {
-	a := o.opts.Ansible
 	dir, err := os.Getwd()
 	if err != nil {
 		return run.Request{}, fmt.Errorf("finding the working directory: %w", err)
 	}
+	opts := o.opts
+	opts.Anchor(dir)
+	a := opts.Ansible
 	r := run.Request{
 		Schema: run.RequestSchema, Dir: dir, User: a.User, Forks: a.Forks, Become: a.Become,
-		Playbook: o.opts.Playbook, Thresholds: o.opts.Thresholds, GateTimeout: o.opts.GateTimeout, BackupRoot: o.opts.BackupRoot,
-		BinDir: absolute(dir, a.BinDir), PrivateKey: absolute(dir, a.PrivateKey), KubesprayDir: absolute(dir, o.opts.KubesprayDir),
-	}
-	for _, inv := range a.Inventories {
-		if !strings.Contains(inv, ",") { // a host list is no path
-			inv = absolute(dir, inv)
-		}
-		r.Inventories = append(r.Inventories, inv)
+		Playbook: opts.Playbook, Thresholds: opts.Thresholds, GateTimeout: opts.GateTimeout, BackupRoot: opts.BackupRoot,
+		BinDir: a.BinDir, PrivateKey: a.PrivateKey, KubesprayDir: opts.KubesprayDir,
+		Inventories: a.Inventories, VaultIDs: a.VaultIDs, VaultPasswordFiles: a.VaultPasswordFiles,
 	}
 	for _, v := range a.ExtraVars {
-		if file, ok := strings.CutPrefix(v, "@"); ok {
-			r.ExtraVars = append(r.ExtraVars, "@"+absolute(dir, file))
+		if strings.HasPrefix(v, "@") {
+			r.ExtraVars = append(r.ExtraVars, v)
 		} else {
 			r.WithheldVars++
 		}
 	}
-	for _, id := range a.VaultIDs {
-		if label, source, ok := strings.Cut(id, "@"); ok && source != "prompt" {
-			id = label + "@" + absolute(dir, source)
-		}
-		r.VaultIDs = append(r.VaultIDs, id)
-	}
-	for _, file := range a.VaultPasswordFiles {
-		r.VaultPasswordFiles = append(r.VaultPasswordFiles, absolute(dir, file))
-	}
 	return r, nil
+}
+
+// Anchor makes the paths on the driver absolute: a relative one is below dir. A
+// program that goes to another folder does so before.
+func (o *Options) Anchor(dir string) {
+	a := &o.Ansible
+	for _, path := range []*string{&o.StateDir, &o.KubesprayDir, &a.BinDir, &a.PrivateKey} {
+		*path = absolute(dir, *path)
+	}
+	for _, list := range []struct {
+		paths *[]string
+		path  func(string) (before, path string)
+	}{
+		{&a.Inventories, func(s string) (string, string) {
+			if strings.Contains(s, ",") { // a host list
+				return s, ""
+			}
+			return "", s
+		}},
+		{&a.ExtraVars, func(s string) (string, string) {
+			if file, ok := strings.CutPrefix(s, "@"); ok {
+				return "@", file
+			}
+			return s, ""
+		}},
+		{&a.VaultIDs, func(s string) (string, string) {
+			source := s[strings.Index(s, "@")+1:] // all of it without a label
+			if source == "prompt" {
+				return s, ""
+			}
+			return strings.TrimSuffix(s, source), source
+		}},
+		{&a.VaultPasswordFiles, func(s string) (string, string) { return "", s }},
+	} {
+		var anchored []string
+		for _, s := range *list.paths {
+			before, path := list.path(s)
+			anchored = append(anchored, before+absolute(dir, path))
+		}
+		*list.paths = anchored
+	}
 }
 
 func absolute(dir, path string) string {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -43,15 +42,13 @@ func (f *carryFlags) again(cmd *cobra.Command, s Streams, r run.Request) (orches
 	if f.output != "text" && f.output != "json" {
 		return opts, usage(cmd, fmt.Errorf("-o %s: must be text or json", f.output))
 	}
+	here, err := os.Getwd()
+	if err != nil {
+		return opts, fmt.Errorf("finding the working directory: %w", err)
+	}
+	opts.Anchor(here)
 	if err := opts.Recall(r); err != nil {
 		return opts, err
-	}
-	if opts.StateDir != "" { // named from here
-		state, err := filepath.Abs(opts.StateDir)
-		if err != nil {
-			return opts, usage(cmd, fmt.Errorf("--state-dir: %w", err))
-		}
-		opts.StateDir = state
 	}
 	if err := os.Chdir(r.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return opts, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "going to the folder the command was given in: " + err.Error(), Err: err}

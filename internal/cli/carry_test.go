@@ -18,7 +18,7 @@ func TestFoldersAreNamedFromHere(t *testing.T) {
 	var flags carryFlags
 	s := Streams{Out: io.Discard, Err: io.Discard}
 	cmd := newResume(s)
-	flags.opts.StateDir, flags.output = "state", "text"
+	flags.opts.StateDir, flags.opts.Ansible.Inventories, flags.output = "state", []string{"inventory.ini"}, "text"
 	if err := flags.reports.Set("reports"); err != nil {
 		t.Fatal(err)
 	}
@@ -29,8 +29,8 @@ func TestFoldersAreNamedFromHere(t *testing.T) {
 	if now, err := os.Getwd(); err != nil || now != there {
 		t.Errorf("it works in %s, not in %s: %v", now, there, err)
 	}
-	if opts.StateDir != filepath.Join(here, "state") || string(flags.reports) != filepath.Join(here, "reports") {
-		t.Errorf("the runs are looked for in %s, the reports written into %s", opts.StateDir, flags.reports)
+	if opts.StateDir != filepath.Join(here, "state") || opts.Ansible.Inventories[0] != filepath.Join(here, "inventory.ini") || string(flags.reports) != filepath.Join(here, "reports") {
+		t.Errorf("the runs are looked for in %s, the nodes in %s, the reports written into %s", opts.StateDir, opts.Ansible.Inventories, flags.reports)
 	}
 }
 
