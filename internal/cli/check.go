@@ -21,8 +21,8 @@ import (
 // checkFlags are those of check-expiration, beside those of every look.
 type checkFlags struct {
 	inspectFlags
+	thresholdFlags
 
-	warn, crit string
 	failOn     string
 	output     string
 	outputFile string
@@ -68,13 +68,12 @@ With -o nagios the exit code is that of a monitoring plugin instead: 0 OK,
 			return pluginError(s.Out, flags.run(cmd, s))
 		},
 	}
-	flags.register(cmd)
+	flags.inspectFlags.register(cmd)
 	flags.registerSnapshot(cmd)
 	fl := cmd.Flags()
 	fl.StringVarP(&flags.output, "output", "o", "table", strings.Join(checkFormats, ", "))
 	fl.StringVar(&flags.outputFile, "output-file", "", "write to this file instead, whole or not at all")
-	fl.StringVar(&flags.warn, "warn", "30d", "warn when a certificate expires within this time, such as 30d, 12h")
-	fl.StringVar(&flags.crit, "crit", "7d", "and within this time it is critical")
+	flags.thresholdFlags.register(cmd)
 	fl.StringVar(&flags.failOn, "fail-on", "warn", "warn, crit or never: what ends with exit code 2 or 3")
 	return cmd
 }
@@ -105,23 +104,16 @@ func (f *checkFlags) run(cmd *cobra.Command, s Streams) error {
 
 // check turns the flags into thresholds and into what fails.
 func (f *checkFlags) check(cmd *cobra.Command) (expiry.Thresholds, func(expiry.Level) bool, error) {
-	var t expiry.Thresholds
 	if !slices.Contains(checkFormats, f.output) {
-		return t, nil, usage(cmd, fmt.Errorf("-o %s: must be one of %s", f.output, strings.Join(checkFormats, ", ")))
+		return expiry.Thresholds{}, nil, usage(cmd, fmt.Errorf("-o %s: must be one of %s", f.output, strings.Join(checkFormats, ", ")))
 	}
 	from, ok := failLevels[f.failOn]
 	if !ok {
-		return t, nil, usage(cmd, fmt.Errorf("--fail-on %s: must be warn, crit or never", f.failOn))
+		return expiry.Thresholds{}, nil, usage(cmd, fmt.Errorf("--fail-on %s: must be warn, crit or never", f.failOn))
 	}
-	var err error
-	if t.Warn, err = parseDays(f.warn); err != nil {
-		return t, nil, usage(cmd, fmt.Errorf("--warn: %w", err))
-	}
-	if t.Crit, err = parseDays(f.crit); err != nil {
-		return t, nil, usage(cmd, fmt.Errorf("--crit: %w", err))
-	}
-	if t.Crit > t.Warn {
-		return t, nil, usage(cmd, fmt.Errorf("--crit %s is longer than --warn %s: what is critical would never have been a warning", f.crit, f.warn))
+	t, err := f.thresholds(cmd)
+	if err != nil {
+		return t, nil, err
 	}
 	return t, func(l expiry.Level) bool { return l >= from }, nil
 }

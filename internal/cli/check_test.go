@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"gopkg.in/yaml.v3"
 
+	"github.com/infrapuzzle/kscertctl/internal/exporter"
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
@@ -89,7 +90,8 @@ func TestExpiryError(t *testing.T) {
 func TestFormatsReferences(t *testing.T) {
 	t.Parallel()
 	for page, tables := range map[string]map[string]string{
-		"docs/reference/check-formats.md": {"fields": fieldTable(t, "check-expiration-v1.json"), "metrics": metricTable()},
+		"docs/reference/check-formats.md": {"fields": fieldTable(t, "check-expiration-v1.json"), "metrics": metricTable(report.Collector{})},
+		"docs/reference/exporter.md":      {"metrics": metricTable(exporter.New(exporter.Options{}))},
 		"docs/reference/report.md":        {"fields": fieldTable(t, "run-report-v1.json")},
 	} {
 		old := read(t, page)
@@ -180,9 +182,9 @@ func fieldTable(t *testing.T, file string) string {
 	return out.String()
 }
 
-func metricTable() string {
+func metricTable(c prometheus.Collector) string {
 	descs := make(chan *prometheus.Desc, 100)
-	report.Collector{}.Describe(descs)
+	c.Describe(descs)
 	close(descs)
 	parts := regexp.MustCompile(`fqName: "([^"]+)", help: "([^"]+)".*variableLabels: \{([^}]*)\}`)
 	var out strings.Builder

@@ -73,7 +73,7 @@ service account keys stay as they are.`,
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.AddCommand(
-		newCheck(s), newDiagnose(s), newPlan(s), newApply(s), newRun(s),
+		newCheck(s), newExporter(s), newDiagnose(s), newPlan(s), newApply(s), newRun(s),
 		newStatus(s), newReport(s), newRuns(s), newResume(s), newRollback(s), newBackup(s), newUnlock(s), newVersion(),
 	)
 	wrapArgs(root)

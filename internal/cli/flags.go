@@ -12,6 +12,7 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
@@ -122,6 +123,28 @@ func fileError(err error) error {
 		e.Next = file.Next
 	}
 	return e
+}
+
+// thresholdFlags say when a certificate is told of.
+type thresholdFlags struct{ warn, crit string }
+
+func (f *thresholdFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.warn, "warn", "30d", "warn when a certificate expires within this time, such as 30d, 12h")
+	cmd.Flags().StringVar(&f.crit, "crit", "7d", "and within this time it is critical")
+}
+
+// thresholds checks the flags and returns what they say.
+func (f *thresholdFlags) thresholds(cmd *cobra.Command) (t expiry.Thresholds, err error) {
+	if t.Warn, err = parseDays(f.warn); err != nil {
+		return t, usage(cmd, fmt.Errorf("--warn: %w", err))
+	}
+	if t.Crit, err = parseDays(f.crit); err != nil {
+		return t, usage(cmd, fmt.Errorf("--crit: %w", err))
+	}
+	if t.Crit > t.Warn {
+		return t, usage(cmd, fmt.Errorf("--crit %s is longer than --warn %s: what is critical would never have been a warning", f.crit, f.warn))
+	}
+	return t, nil
 }
 
 // verdictFlags are what every command that diagnoses takes.

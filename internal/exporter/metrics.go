@@ -1,0 +1,82 @@
+package exporter
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+)
+
+// Of the inspections; what the certificates are like is report.Collector's.
+var (
+	lastResult = prometheus.NewDesc("kscertctl_exporter_last_inspection_success",
+		"Whether the last inspection that ended told anything: 1 or 0. Absent before the first has ended.", nil, nil)
+	lastEnd = prometheus.NewDesc("kscertctl_exporter_last_inspection_timestamp_seconds",
+		"When the last inspection ended, whatever it told.", nil, nil)
+	lastDuration = prometheus.NewDesc("kscertctl_exporter_last_inspection_duration_seconds",
+		"How long the last inspection took that has ended.", nil, nil)
+	inspections = prometheus.NewDesc("kscertctl_exporter_inspections_total",
+		"Inspections that have ended, by result: success, failure or timeout.", []string{"result"}, nil)
+	running = prometheus.NewDesc("kscertctl_exporter_inspection_running",
+		"Whether an inspection is going on: 1 or 0.", nil, nil)
+	nodeSeen = prometheus.NewDesc("kscertctl_exporter_node_last_success_timestamp_seconds",
+		"When the node was last looked at with success: of that moment are its certificates.", []string{"node"}, nil)
+)
+
+// Describe and Collect make the Exporter a prometheus.Collector of the metrics of
+// its inspections.
+func (e *Exporter) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{lastResult, lastEnd, lastDuration, inspections, running, nodeSeen} {
+		ch <- d
+	}
+}
+
+// Collect sends what is known at this moment.
+func (e *Exporter) Collect(ch chan<- prometheus.Metric) {
+	s := e.now()
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	for _, r := range results() {
+		ch <- prometheus.MustNewConstMetric(inspections, prometheus.CounterValue, float64(s.counts[r]), string(r))
+	}
+	gauge(running, number(s.began.After(s.ended)))
+	if !s.ended.IsZero() {
+		gauge(lastResult, number(s.failed == nil))
+		gauge(lastEnd, seconds(s.ended))
+		gauge(lastDuration, s.took.Seconds())
+	}
+	for node, seen := range s.seen {
+		gauge(nodeSeen, seconds(seen), node)
+	}
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+
+// registry gathers all metrics: of the certificates once there are any, of the
+// inspections, and of the process itself.
+func (e *Exporter) registry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(e, certificates{e}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// certificates are the metrics of the reports.
+type certificates struct{ *Exporter }
+
+func (c certificates) Describe(ch chan<- *prometheus.Desc) { report.Collector{}.Describe(ch) }
+func (c certificates) Collect(ch chan<- prometheus.Metric) {
+	if s := c.now(); s.known {
+		report.Collector{Latest: func() expiry.Report { return s.report }}.Collect(ch)
+	}
+}

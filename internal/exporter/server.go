@@ -1,0 +1,111 @@
+package exporter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/exporter-toolkit/web"
+)
+
+// scrapes is how many are answered at the same time; more are told to come again
+// (503), so that they cannot fill the memory.
+const scrapes = 8
+
+// Listen says where the exporter is served. The fields are the flags of the
+// Prometheus project's exporters of the same names (exporter-toolkit).
+type Listen struct {
+	Addresses []string
+	// ConfigFile turns TLS and basic authentication on; empty for neither.
+	ConfigFile string
+}
+
+// Serve inspects and answers until the context ends. It returns an error when it
+// cannot listen or the configuration file is wrong.
+func (e *Exporter) Serve(ctx context.Context, l Listen) error {
+	handler, err := e.Handler()
+	if err != nil {
+		return err
+	}
+	if err := web.Validate(l.ConfigFile); err != nil {
+		return fmt.Errorf("%s: %w", l.ConfigFile, err)
+	}
+	var listeners []net.Listener
+	for _, address := range l.Addresses {
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		if err != nil {
+			return errors.Join(err, closeAll(listeners))
+		}
+		listeners = append(listeners, listener)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	inspecting := make(chan struct{})
+	go func() {
+		defer close(inspecting)
+		e.Run(ctx)
+	}()
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute}
+	context.AfterFunc(ctx, func() {
+		last, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer stop()
+		_ = server.Shutdown(last) // who still reads then is cut off
+	})
+	err = web.ServeMultiple(listeners, server, &web.FlagConfig{WebListenAddresses: &l.Addresses, WebConfigFile: &l.ConfigFile}, e.opts.Log)
+	cancel()
+	<-inspecting // with it ends the Ansible that it has started
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func closeAll(listeners []net.Listener) (err error) {
+	for _, l := range listeners {
+		err = errors.Join(err, l.Close())
+	}
+	return err
+}
+
+// Handler answers /metrics, /healthz and, for people, /.
+func (e *Exporter) Handler() (http.Handler, error) {
+	home, err := web.NewLandingPage(web.LandingConfig{
+		Name:        "kscertctl",
+		Description: "When the certificates of a Kubernetes cluster expire",
+		Links:       []web.LandingLinks{{Address: "/metrics", Text: "Metrics"}, {Address: "/healthz", Text: "Health"}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the first page: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", home)
+	mux.HandleFunc("/healthz", e.health)
+	mux.Handle("/metrics", promhttp.HandlerFor(e.registry(), promhttp.HandlerOpts{MaxRequestsInFlight: scrapes}))
+	return mux, nil
+}
+
+// health is about the exporter: it is well while its schedule goes on, whatever the
+// nodes do. How old its data is stands beside it.
+func (e *Exporter) health(w http.ResponseWriter, _ *http.Request) {
+	s, now := e.now(), time.Now()
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if e.stuck(s, now) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = fmt.Fprintf(w, "stuck: an inspection that began %s ago has not ended\n", now.Sub(s.began).Round(time.Second))
+	} else {
+		_, _ = fmt.Fprintln(w, "ok")
+	}
+	if s.known {
+		_, _ = fmt.Fprintf(w, "data: %s old\n", now.Sub(s.report.Taken).Round(time.Second))
+	} else {
+		_, _ = fmt.Fprintln(w, "data: none yet")
+	}
+	if s.failed != nil {
+		_, _ = fmt.Fprintln(w, "the last inspection failed; its words are in the log")
+	}
+}
