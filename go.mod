@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/apenella/go-ansible/v2 v2.4.1
 	github.com/arran4/golang-ical v0.3.4
+	github.com/cenkalti/backoff/v5 v5.0.3
 	github.com/hashicorp/go-multierror v1.1.1
 	github.com/jstemmer/go-junit-report/v2 v2.1.0
 	github.com/prometheus/client_golang v1.25.0

@@ -25,6 +25,7 @@ type carryFlags struct {
 type results struct {
 	output  string
 	reports reportDir
+	notify  notifyFlags
 }
 
 func (f *carryFlags) register(cmd *cobra.Command) {
@@ -32,7 +33,12 @@ func (f *carryFlags) register(cmd *cobra.Command) {
 	cmd.Flags().Lookup("inventory").Usage = "another inventory than that of the record; may be repeated"
 	cmd.Flags().DurationVar(&f.opts.GateTimeout, "gate-timeout", 0, "how long a health gate may take to hold (default: 5m, or as before)")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
-	f.reports.register(cmd)
+	f.results.register(cmd)
+}
+
+func (r *results) register(cmd *cobra.Command) {
+	r.reports.register(cmd)
+	r.notify.register(cmd)
 }
 
 // again returns the options of an earlier command, with what the flags say in
@@ -70,7 +76,7 @@ func watch(s Streams) func(orchestrator.Event) {
 
 // carry carries something out and writes what came of it.
 func carry(cmd *cobra.Command, s Streams, opts orchestrator.Options, to results, do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) error {
-	if err := to.reports.ready(); err != nil {
+	if err := errors.Join(to.reports.ready(), to.notify.ready(cmd)); err != nil {
 		return err
 	}
 	ctx, done := stopsInOrder(cmd, s, &opts)
@@ -83,6 +89,7 @@ func carry(cmd *cobra.Command, s Streams, opts orchestrator.Options, to results,
 	if result.RunID == "" {
 		return err
 	}
+	to.notify.ended(ctx, s, opts.StateDir, result.RunID)
 	if unwritten := to.reports.ended(s, opts.StateDir, result.RunID); unwritten != nil {
 		err = errors.Join(err, unwritten)
 	}

@@ -18,7 +18,7 @@ import (
 func newRun(s Streams) *cobra.Command {
 	var (
 		flags     planFlags
-		reports   reportDir
+		to        results
 		yes, back bool
 	)
 	cmd := &cobra.Command{
@@ -41,8 +41,9 @@ API server does not answer.`,
 			if err != nil {
 				return err
 			}
+			to.output = flags.verdict.output
 			opts.Observe, opts.Approve, opts.RollbackOnFailure = watch(s), approver(s, yes), back
-			return carry(cmd, s, opts, results{flags.verdict.output, reports}, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+			return carry(cmd, s, opts, to, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
 				return o.Run(ctx)
 			})
 		},
@@ -50,7 +51,7 @@ API server does not answer.`,
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&yes, "yes", false, "carry out the plan without asking")
 	rollbackOnFailure(cmd, &back)
-	reports.register(cmd)
+	to.register(cmd)
 	return cmd
 }
 

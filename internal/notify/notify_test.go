@@ -1,0 +1,162 @@
+package notify
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var options = Options{Timeout: 5 * time.Second, Tries: 3}
+
+const report = `{"run":"20260301T110000Z-abcdef"}`
+
+// TestWebhook: a server that is ill is asked again, one that does not want the report
+// is not; the URL, which may be a password, is in no error.
+func TestWebhook(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		answers []int // the last one for ever
+		tries   int32
+		err     string
+	}{
+		{"it takes it", []int{204}, 1, ""},
+		{"it is ill at first", []int{503, 429, 200}, 3, ""},
+		{"it stays ill", []int{500}, 3, "it answered 500 Internal Server Error"},
+		{"it does not know us", []int{404}, 1, "it answered 404 Not Found"},
+		{"it sends us elsewhere without saying where", []int{300}, 1, "it answered 300 Multiple Choices"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var tries atomic.Int32
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				n := int(tries.Add(1))
+				body, _ := io.ReadAll(r.Body)
+				if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" || string(body) != report {
+					t.Errorf("%s %s %q", r.Method, r.Header, body)
+				}
+				w.WriteHeader(tt.answers[min(n, len(tt.answers))-1])
+			}))
+			defer server.Close()
+			hook, err := ParseWebhook(server.URL + "/services/t0ken")
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = Send(t.Context(), []Hook{hook}, []byte(report), options)
+			if tries.Load() != tt.tries {
+				t.Errorf("%d tries, want %d", tries.Load(), tt.tries)
+			}
+			switch {
+			case tt.err == "" && err != nil:
+				t.Error(err)
+			case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err) || strings.Contains(err.Error(), "t0ken")):
+				t.Errorf("%v, want %q and no token", err, tt.err)
+			}
+		})
+	}
+}
+
+// TestSilentWebhook: who does not answer is given up, and no word of the URL is told.
+func TestSilentWebhook(t *testing.T) {
+	t.Parallel()
+	done := make(chan struct{})
+	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-done }))
+	defer silent.Close()
+	defer close(done)
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for name, url := range map[string]string{"silent": silent.URL, "gone": gone.URL} {
+		hook, err := ParseWebhook(url + "/t0ken")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = Send(t.Context(), []Hook{hook}, []byte(report), Options{Timeout: 50 * time.Millisecond, Tries: 2})
+		if err == nil || strings.Contains(err.Error(), "t0ken") || !strings.HasPrefix(err.Error(), "webhook at 127.0.0.1:") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestCommand(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		name, command, err string
+	}{
+		{"it reads the report", "cat >DIR/read", ""},
+		{"it does not read it", "true", ""},
+		{"it works the second time", "test -f DIR/once || { touch DIR/once; false; }", ""},
+		{"it fails", "echo tok3n is wrong >&2; exit 3", "command echo: exit status 3: tok3n is wrong"},
+		{"it is not there", "kscertctl-no-such-command --token t0ken", "command kscertctl-no-such-command: exit status 127"},
+		{"it hangs, with what it has started", "sleep 300 & sleep 300", "command sleep: it did not end in time"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			o := options
+			if strings.Contains(tt.command, "300") {
+				o = Options{Timeout: 100 * time.Millisecond, Tries: 2}
+			}
+			began := time.Now()
+			err := Send(t.Context(), []Hook{Command(strings.ReplaceAll(tt.command, "DIR", dir))}, []byte(report), o)
+			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%v, want %q", err, tt.err)
+			}
+			if took := time.Since(began); took > 20*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		if data, err := os.ReadFile(filepath.Join(dir, "read")); err != nil || string(data) != report {
+			t.Errorf("it has read %q: %v", data, err)
+		}
+	})
+}
+
+// TestOthersAreTold: who fails keeps nobody else from being told.
+func TestOthersAreTold(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "told")
+	err := Send(t.Context(), []Hook{Command("false"), Command("cat >" + file), Command("exit 2")}, []byte(report), Options{Timeout: time.Second, Tries: 1})
+	if err == nil || !strings.Contains(err.Error(), "command false: exit status 1") || !strings.Contains(err.Error(), "command exit: exit status 2") {
+		t.Error(err)
+	}
+	if data, _ := os.ReadFile(file); string(data) != report {
+		t.Errorf("%q", data)
+	}
+}
+
+func TestParseWebhook(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "url")
+	if err := os.WriteFile(file, []byte("https://hooks.example.com/t0ken\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for given, want := range map[string]string{
+		"https://hooks.example.com/t0ken":   "webhook at hooks.example.com",
+		"http://127.0.0.1:8080":             "webhook at 127.0.0.1:8080",
+		"@" + file:                          "webhook at hooks.example.com",
+		"@" + file + ".old":                 "",
+		"hooks.example.com/t0ken":           "",
+		"ftp://hooks.example.com/t0ken":     "",
+		"":                                  "",
+		"https://hooks.example.com/t0ken\n": "",
+	} {
+		hook, err := ParseWebhook(given)
+		if want == "" {
+			if err == nil || strings.Contains(err.Error(), "t0ken") {
+				t.Errorf("%q: %v", given, err)
+			}
+			continue
+		}
+		if err != nil || hook.Name() != want {
+			t.Errorf("%q: %v, %q, want %q", given, err, hook.Name(), want)
+		}
+	}
+}
