@@ -273,7 +273,11 @@ func (s *session) reachable(w work, snap snapshot.Snapshot) error {
 func (s *session) step(ctx, soft context.Context, step plan.Step, w work) (snap snapshot.Snapshot, err error) {
 	start := time.Now()
 	s.tell(Event{Kind: EventStepBegin, Step: &step})
-	err = s.recorded(step.ID, step.Nodes, func() error {
+	during := ctx
+	if step.Gate != "" {
+		during = soft
+	}
+	take := func() error {
 		if step.Gate == "" {
 			return s.play(ctx, step, w)
 		}
@@ -283,6 +287,12 @@ func (s *session) step(ctx, soft context.Context, step plan.Step, w work) (snap 
 			s.tell(Event{Kind: EventGate, Step: &step, Unmet: unmet})
 		})
 		return err
+	}
+	err = s.recorded(step.ID, step.Nodes, func() error {
+		if w.Plan.Undoes != "" {
+			return take()
+		}
+		return s.hooked(during, step, take)
 	})
 	end := Event{Kind: EventStepEnd, Step: &step, Status: string(result(err)), Seconds: time.Since(start).Seconds()}
 	if err != nil {

@@ -14,6 +14,8 @@
 //	if err != nil { ... }
 //	result, err := o.Run(ctx)
 //
+// Hooks add steps and gates of the program's own; the examples show each.
+//
 // Nothing is changed unless Approve says so. Errors are of type *Error and
 // carry the exit code of the command line's contract and what to do next. The
 // package writes nothing to the terminal; it tells what happens through

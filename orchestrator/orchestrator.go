@@ -45,6 +45,8 @@ type Options struct {
 	// Stop, when closed, ends the work in order: a step that changes nodes is
 	// finished, none is begun after it. Cancelling the context ends it at once.
 	Stop <-chan struct{}
+	// Hooks are called around steps; a rollback calls none.
+	Hooks []Hook
 	// Approve is asked before anything is changed. Nil never approves.
 	Approve func(context.Context, Proposal) (bool, error)
 	// Observe is told what happens, one event at a time; may be nil.

@@ -1,0 +1,64 @@
+package orchestrator
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+)
+
+// Hook is what a program adds of its own to the steps of a run: work, or a condition
+// that must hold, such as a service of its own that must answer again before the next
+// control plane is touched.
+//
+// An error stops the run as a step that failed does: nothing is begun after it. Resume
+// takes the step again, of a gate the change before it too, with their hooks; so what a
+// hook does must bear being done twice. Its context ends when the run is stopped at once, and, in a
+// hook around a gate, also when it is stopped in order.
+type Hook struct {
+	// Name is how errors and events call it.
+	Name string
+	// Steps says which steps it is about; nil for every one. A step is known by its
+	// Action or Gate and by its Nodes rather than by its ID, whose number depends on
+	// the plan.
+	Steps func(plan.Step) bool
+	// Before and After are called right before the step and, when it has succeeded,
+	// right after it; either may be nil.
+	Before, After func(context.Context, plan.Step) error
+}
+
+// hooked does a step between the hooks that are about it. Those of Before are called
+// in the order of Options.Hooks, those of After in the opposite one, as around is
+// understood.
+func (s *session) hooked(ctx context.Context, step plan.Step, do func() error) error {
+	var about []Hook
+	for _, h := range s.opts.Hooks {
+		if h.Steps == nil || h.Steps(step) {
+			about = append(about, h)
+		}
+	}
+	call := func(h Hook, when string, f func(context.Context, plan.Step) error) error {
+		if f == nil {
+			return nil
+		}
+		s.tell(Event{Kind: EventNotice, Step: &step, Message: fmt.Sprintf("%s, %s step %s", h.Name, when, step.ID)})
+		if err := f(ctx, step); err != nil {
+			return fmt.Errorf("%s, %s the step: %w", h.Name, when, err)
+		}
+		return nil
+	}
+	for _, h := range about {
+		if err := call(h, "before", h.Before); err != nil {
+			return err
+		}
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	for i := len(about) - 1; i >= 0; i-- {
+		if err := call(about[i], "after", about[i].After); err != nil {
+			return err
+		}
+	}
+	return nil
+}
