@@ -30,10 +30,28 @@ func TestInspect(t *testing.T) {
 			t.Parallel()
 			ctx := testContext(t, 20*time.Minute)
 			c := newCluster(ctx, t, spec)
+			t.Run("cronjob", func(t *testing.T) { takesCronJob(ctx, t, c) })
 			t.Run("agrees-with-kubeadm", func(t *testing.T) { agreesWithKubeadm(ctx, t, c) })
 			t.Run("silent-host", func(t *testing.T) { reportsSilentHost(ctx, t, c) })
 			t.Run("keys-stay", func(t *testing.T) { keysStay(ctx, t, c) })
 		})
+	}
+}
+
+// takesCronJob: the API server would take the example of a CronJob, with no field that
+// it does not know.
+func takesCronJob(ctx context.Context, t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	example, err := os.ReadFile("../../examples/pipelines/kubernetes-cronjob.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Kubectl(ctx, "create", "namespace", "monitoring"); err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.KubectlOn(ctx, "cp1", bytes.NewReader(example), "create", "--dry-run=server", "--validate=strict", "-f", "-")
+	if err != nil || !strings.Contains(string(out), "cronjob.batch/kscertctl-check created (server dry run)") {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
