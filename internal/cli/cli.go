@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
 // Streams are what the command line reads from and writes to.
@@ -65,7 +67,7 @@ service account keys stay as they are.`,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		Version:       version(),
+		Version:       built().Version,
 	}
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
@@ -74,9 +76,10 @@ service account keys stay as they are.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.AddCommand(
 		newCheck(s), newExporter(s), newDiagnose(s), newPlan(s), newApply(s), newRun(s),
-		newStatus(s), newReport(s), newRuns(s), newResume(s), newRollback(s), newBackup(s), newUnlock(s), newVersion(),
+		newStatus(s), newReport(s), newRuns(s), newResume(s), newRollback(s), newBackup(s), newUnlock(s), newExplain(s), newVersion(s),
 	)
 	wrapArgs(root)
+	complete(root)
 	return root
 }
 
@@ -116,23 +119,59 @@ func printError(w io.Writer, err error) {
 	}
 }
 
-// version is the module's version as the Go tool recorded it.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "(devel)"
-	}
-	return info.Main.Version
+// build is what is known of this program.
+type build struct {
+	Version string `json:"version"`
+	// Commit and Time are those of the last commit; absent in a release that was
+	// installed from a module proxy. Modified: there were changes beside it.
+	Commit   string `json:"commit,omitempty"`
+	Time     string `json:"time,omitempty"`
+	Modified bool   `json:"modified,omitempty"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
 }
 
-func newVersion() *cobra.Command {
-	return &cobra.Command{
+// built reads what the Go tool recorded.
+func built() build {
+	b := build{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	if info.Main.Version != "" {
+		b.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value
+		case "vcs.time":
+			b.Time = s.Value
+		case "vcs.modified":
+			b.Modified = s.Value == "true"
+		}
+	}
+	return b
+}
+
+func newVersion(s Streams) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "kscertctl %s\n", version())
-			return err
+			switch output {
+			case "json":
+				return report.JSON(s.Out, built())
+			case "text":
+				_, err := fmt.Fprintf(s.Out, "kscertctl %s\n", built().Version)
+				return err
+			default:
+				return usage(cmd, fmt.Errorf("-o %s: must be text or json", output))
+			}
 		},
 	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
 }

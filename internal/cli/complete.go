@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// complete teaches the shell the values of arguments and flags: what is listed here,
+// files for what names one, nothing for the rest.
+func complete(root *cobra.Command) {
+	for _, cmd := range everyCommand(root) {
+		if strings.Contains(cmd.Use, "[RUN]") {
+			cmd.ValidArgsFunction = completeRuns
+		} else if cmd.ValidArgsFunction == nil && !strings.Contains(cmd.Use, "FILE") {
+			cmd.ValidArgsFunction = cobra.NoFileCompletions
+		}
+		for flag, values := range map[string][]string{
+			"output":   outputs(cmd),
+			"playbook": choiceNames(),
+			"fail-on":  {"warn", "crit", "never"},
+		} {
+			if cmd.Flags().Lookup(flag) != nil {
+				// An error would mean that there is no such flag.
+				_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+			}
+		}
+		if cmd.Name() == "rollback" {
+			_ = cmd.RegisterFlagCompletionFunc("node", completeNodes)
+		}
+		for _, flag := range []string{"user", "extra-vars", "forks", "vault-id", "warn", "crit", "gate-timeout", "backup-root", "interval", "timeout"} {
+			if cmd.Flags().Lookup(flag) != nil {
+				_ = cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
+			}
+		}
+		for _, flag := range []string{"ansible-bin", "kubespray-dir", "state-dir", "report-dir"} {
+			if cmd.Flags().Lookup(flag) != nil {
+				_ = cmd.MarkFlagDirname(flag)
+			}
+		}
+	}
+}
+
+func everyCommand(cmd *cobra.Command) []*cobra.Command {
+	out := []*cobra.Command{cmd}
+	for _, child := range cmd.Commands() {
+		out = append(out, everyCommand(child)...)
+	}
+	return out
+}
+
+// outputs are the values of -o: its help lists them.
+func outputs(cmd *cobra.Command) []string {
+	f := cmd.Flags().Lookup("output")
+	if f == nil {
+		return nil
+	}
+	return strings.Split(strings.ReplaceAll(f.Usage, " or ", ", "), ", ")
+}
+
+func choiceNames() (names []string) {
+	for _, c := range plan.Choices() {
+		names = append(names, string(c))
+	}
+	return names
+}
+
+// completeRuns are the runs that were recorded, the newest first.
+func completeRuns(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	runs, err := orchestrator.Runs(stateFlag(cmd))
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var out []cobra.Completion
+	for _, r := range runs {
+		out = append(out, cobra.CompletionWithDesc(r.ID, fmt.Sprintf("%s, %s", r.State.Kind, ending(r.State))))
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}
+
+// completeNodes are the nodes of the run that is named, or of the newest.
+func completeNodes(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	_, p, err := earlier(stateFlag(cmd), args)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var out []cobra.Completion
+	for _, n := range p.Snapshot.Nodes {
+		out = append(out, n.Name)
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
+}
+
+func stateFlag(cmd *cobra.Command) string {
+	if f := cmd.Flags().Lookup("state-dir"); f != nil {
+		return f.Value.String()
+	}
+	return ""
+}
+
+func ending(s run.State) string {
+	if s.Ended == "" {
+		return "not ended"
+	}
+	return string(s.Ended)
+}
