@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// TestCommandReference: the reference of the commands says what --help says. Write it
+// anew with UPDATE_DOCS=1.
+func TestCommandReference(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	out.WriteString(`# Commands
+
+<!-- written by the test TestCommandReference: UPDATE_DOCS=1 go test ./internal/cli -->
+
+Flags that ` + "`ansible-playbook`" + ` has too mean the same here. Data goes to standard output, what
+happens meanwhile to standard error. [Exit codes](exit-codes.md) are the same for all.
+
+`)
+	commands := everyCommand(newRoot(Streams{Out: io.Discard, Err: io.Discard}))[1:]
+	for _, cmd := range commands {
+		if listed(cmd) {
+			fmt.Fprintf(&out, "- [`%s`](#%s): %s\n", cmd.CommandPath(), strings.ReplaceAll(cmd.CommandPath(), " ", "-"), cmd.Short)
+		}
+	}
+	for _, cmd := range commands {
+		if !listed(cmd) {
+			continue
+		}
+		long := cmd.Long
+		if long == "" {
+			long = cmd.Short + "."
+		}
+		fmt.Fprintf(&out, "\n## %s\n\n```text\n%s\n```\n\n%s\n", cmd.CommandPath(), cmd.UseLine(), strings.TrimSpace(long))
+		if len(cmd.Aliases) > 0 {
+			fmt.Fprintf(&out, "\nAlso called `%s`.\n", strings.Join(cmd.Aliases, "`, `"))
+		}
+		if cmd.Example != "" {
+			fmt.Fprintf(&out, "\n```sh\n%s\n```\n", strings.ReplaceAll(strings.TrimPrefix(cmd.Example, "  "), "\n  ", "\n"))
+		}
+		flags := flagTable(cmd)
+		if flags != "" {
+			fmt.Fprintf(&out, "\n| flag | default | meaning |\n| --- | --- | --- |\n%s", flags)
+		}
+	}
+	const page = "docs/reference/commands.md"
+	if os.Getenv("UPDATE_DOCS") != "" {
+		if err := os.WriteFile(filepath.Join(root, page), []byte(out.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	} else if read(t, page) != out.String() {
+		t.Errorf("%s is not what the code says; write it anew with UPDATE_DOCS=1", page)
+	}
+}
+
+func listed(cmd *cobra.Command) bool {
+	return cmd.Runnable() && !cmd.Hidden && !cmd.HasSubCommands()
+}
+
+func flagTable(cmd *cobra.Command) string {
+	var out strings.Builder
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if f.Hidden || f.Name == "help" {
+			return
+		}
+		name := "--" + f.Name
+		if f.Shorthand != "" {
+			name = "-" + f.Shorthand + ", " + name
+		}
+		fallback := ""
+		switch f.DefValue {
+		case "", "0", "0s", "false", "[]":
+		default:
+			fallback = "`" + strings.Trim(f.DefValue, "[]") + "`"
+		}
+		fmt.Fprintf(&out, "| `%s` | %s | %s |\n", name, fallback, strings.ReplaceAll(f.Usage, "|", "\\|"))
+	})
+	return out.String()
+}
