@@ -31,7 +31,7 @@ type Streams struct {
 // OSStreams are the streams of the process.
 func OSStreams() Streams {
 	return Streams{
-		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		In: os.Stdin, Out: os.Stdout, Err: newScreen(os.Stderr, os.Getenv),
 		Terminal: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 	}
 }
@@ -43,6 +43,9 @@ func Main(args []string, s Streams) int {
 	root := newRoot(s)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	if s, ok := s.Err.(*screen); ok {
+		s.idle()
+	}
 	if err != nil && !errors.As(err, new(reported)) {
 		printError(s.Err, err)
 	}

@@ -2,37 +2,64 @@ package cli
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// progress writes one line for each thing that happened to standard error.
+// progress tells on standard error what happens: a line for each thing that has
+// happened, and on a terminal what is happening now.
 type progress struct {
-	w     io.Writer
+	*screen
+
 	start time.Time
-	unmet string
+	// step is the one that is being taken, since stepped; unmet is what its gate waits
+	// for.
+	step    string
+	stepped time.Time
+	unmet   string
 }
 
-func newProgress(s Streams) *progress { return &progress{w: s.Err, start: time.Now()} }
+func newProgress(s Streams) *progress {
+	p := &progress{start: time.Now()}
+	var ok bool
+	if p.screen, ok = s.Err.(*screen); !ok {
+		p.screen = &screen{w: s.Err}
+	}
+	return p
+}
 
 func (p *progress) event(e orchestrator.Event) {
 	switch e.Kind {
 	case orchestrator.EventBegin:
 		p.line("record of this run: %s", e.Message)
+		p.doing("looking at the nodes", time.Now())
 	case orchestrator.EventInspected:
+		if p.step == "" {
+			p.idle()
+		}
 		if e.Message != "" && p.unmet == "" {
 			p.line("looked at %s in %.1f s", e.Message, e.Seconds)
 		}
 	case orchestrator.EventDiagnosis:
 		p.line("%s", e.Diagnosis.Verdict)
 	case orchestrator.EventStepBegin:
-		p.unmet = ""
-		p.line("%s: %s [%s]", e.Step.ID, e.Step.Title, strings.Join(e.Step.Nodes, ", "))
+		p.step, p.stepped, p.unmet = e.Step.ID, time.Now(), ""
+		title := fmt.Sprintf("%s: %s [%s]", e.Step.ID, e.Step.Title, strings.Join(e.Step.Nodes, ", "))
+		if p.group.begin != nil {
+			p.group.begin(p.w, e.Step.ID, title, e.Time)
+		} else {
+			p.line("%s", title)
+		}
+		p.doing(p.step, p.stepped)
 	case orchestrator.EventTask:
-		p.line("  %s: %s: %s (%.1f s)", e.Node, e.Task, e.Status, e.Seconds)
+		status := e.Status
+		if status == "failed" || status == "unreachable" {
+			status = p.paint(red, status)
+		}
+		p.line("  %s: %s: %s (%.1f s)", e.Node, e.Task, status, e.Seconds)
 	case orchestrator.EventGate:
 		// Said once, and again only when something else is waited for.
 		if len(e.Unmet) == 0 {
@@ -40,16 +67,28 @@ func (p *progress) event(e orchestrator.Event) {
 		}
 		if first := e.Unmet[0].String(); first != p.unmet {
 			p.unmet = first
-			p.line("  waiting: %s", first)
+			p.line("  %s: %s", p.paint(yellow, "waiting"), first)
 		}
+		p.doing(fmt.Sprintf("%s waits for %d: %s", p.step, len(e.Unmet), e.Unmet[0]), p.stepped)
 	case orchestrator.EventStepEnd:
-		p.line("%s: %s (%.1f s)", e.Step.ID, e.Status, e.Seconds)
+		p.step = ""
+		p.idle()
+		if p.group.end != nil {
+			p.group.end(p.w, e.Step.ID, "", e.Time)
+		}
+		color := green
+		if e.Status != string(run.Done) {
+			color = red
+		}
+		p.line("%s: %s (%.1f s)", e.Step.ID, p.paint(color, e.Status), e.Seconds)
 	case orchestrator.EventNotice:
 		p.line("%s", e.Message)
-	case orchestrator.EventPlan, orchestrator.EventEnd:
+	case orchestrator.EventEnd:
+		p.idle()
+	case orchestrator.EventPlan:
 	}
 }
 
 func (p *progress) line(format string, args ...any) {
-	_, _ = fmt.Fprintf(p.w, "[%6.1fs] "+format+"\n", append([]any{time.Since(p.start).Seconds()}, args...)...)
+	_, _ = fmt.Fprintf(p.screen, "[%6.1fs] "+format+"\n", append([]any{time.Since(p.start).Seconds()}, args...)...)
 }

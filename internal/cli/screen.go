@@ -1,0 +1,172 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// screen is standard error: lines for what has happened and, on a terminal, one below
+// them for what is happening now, which is no line of its own and leaves nothing
+// behind. Where lines may be folded away, as in the log of a pipeline, they are
+// grouped by step.
+type screen struct {
+	w io.Writer
+	// width is how many columns there are; nil off a terminal, where there is no line
+	// for now.
+	width func() int
+	color bool
+	group grouping
+
+	mu    sync.Mutex
+	now   string
+	since time.Time
+	shown bool
+	ticks *time.Ticker
+	done  chan struct{}
+}
+
+// grouping is how a log is folded; nil functions for one that is not.
+type grouping struct {
+	begin, end func(w io.Writer, id, title string, at time.Time)
+}
+
+// groupings maps a variable that a pipeline sets to how its log is folded.
+var groupings = map[string]grouping{
+	// https://docs.github.com/actions/reference/workflow-commands-for-github-actions
+	"GITHUB_ACTIONS": {
+		func(w io.Writer, _, title string, _ time.Time) { _, _ = fmt.Fprintf(w, "::group::%s\n", title) },
+		func(w io.Writer, _, _ string, _ time.Time) { _, _ = fmt.Fprintln(w, "::endgroup::") },
+	},
+	// https://docs.gitlab.com/ci/jobs/job_logs/#custom-collapsible-sections
+	"GITLAB_CI": {
+		func(w io.Writer, id, title string, at time.Time) {
+			_, _ = fmt.Fprintf(w, "\x1b[0Ksection_start:%d:%s\r\x1b[0K%s\n", at.Unix(), id, title)
+		},
+		func(w io.Writer, id, _ string, at time.Time) {
+			_, _ = fmt.Fprintf(w, "\x1b[0Ksection_end:%d:%s\r\x1b[0K\n", at.Unix(), id)
+		},
+	},
+}
+
+// newScreen returns the screen that fits a file and an environment. Colour follows
+// https://no-color.org; a terminal that calls itself dumb gets lines only.
+func newScreen(w io.Writer, getenv func(string) string) *screen {
+	s := &screen{w: w}
+	f, ok := w.(*os.File)
+	if ok && term.IsTerminal(int(f.Fd())) && getenv("TERM") != "dumb" {
+		s.color = getenv("NO_COLOR") == ""
+		s.width = func() int {
+			columns, _, err := term.GetSize(int(f.Fd()))
+			if err != nil {
+				return 80
+			}
+			return columns
+		}
+		return s
+	}
+	for variable, g := range groupings {
+		if getenv(variable) == "true" {
+			s.group = g
+		}
+	}
+	return s
+}
+
+// Write passes on what others write, out of the way of the line for now.
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hide()
+	n, err := s.w.Write(p)
+	if strings.HasSuffix(string(p), "\n") {
+		s.show()
+	}
+	return n, err
+}
+
+// doing says what is happening now, and since when.
+func (s *screen) doing(text string, since time.Time) {
+	if s.width == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hide()
+	s.now, s.since = text, since
+	s.show()
+	if s.ticks == nil {
+		s.ticks, s.done = time.NewTicker(time.Second), make(chan struct{})
+		go s.tick(s.ticks, s.done)
+	}
+}
+
+func (s *screen) tick(ticks *time.Ticker, done <-chan struct{}) {
+	for {
+		select {
+		case <-ticks.C:
+			s.mu.Lock()
+			s.hide()
+			s.show()
+			s.mu.Unlock()
+		case <-done:
+			return
+		}
+	}
+}
+
+// idle says that nothing is happening any more.
+func (s *screen) idle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hide()
+	s.now = ""
+	if s.ticks != nil {
+		s.ticks.Stop()
+		close(s.done)
+		s.ticks, s.done = nil, nil
+	}
+}
+
+// show and hide draw the line for now and take it away. It is cut to the width of the
+// terminal: a line that wraps could not be taken away.
+func (s *screen) show() {
+	if s.now == "" || s.shown {
+		return
+	}
+	text := []rune(fmt.Sprintf("[%6.0fs] %s", time.Since(s.since).Seconds(), s.now))
+	if columns := s.width() - 1; len(text) > columns {
+		text = append(text[:max(0, columns-3)], []rune("...")...)
+	}
+	_, _ = fmt.Fprint(s.w, s.paint(dim, string(text)))
+	s.shown = true
+}
+
+func (s *screen) hide() {
+	if s.shown {
+		_, _ = fmt.Fprint(s.w, "\r\x1b[K")
+		s.shown = false
+	}
+}
+
+// paint is a Select Graphic Rendition code of ECMA-48.
+type paint string
+
+const (
+	dim    paint = "2"
+	red    paint = "1;31"
+	green  paint = "32"
+	yellow paint = "33"
+)
+
+func (s *screen) paint(p paint, text string) string {
+	if !s.color {
+		return text
+	}
+	return "\x1b[" + string(p) + "m" + text + "\x1b[0m"
+}
