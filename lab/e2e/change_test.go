@@ -178,13 +178,21 @@ func (g *trials) try(ctx context.Context, t *testing.T, b blow, m moment) {
 		if !slices.Contains([]int{-1, 0, 4, 7, 8, 130}, o.code) {
 			t.Errorf("it ended with %d:\n%s", o.code, o.stderr)
 		}
+		mend := func() {
+			if b.mend != nil {
+				g.must(t, "mending", b.mend(ctx, s))
+			}
+		}
+		if b.reboots { // there are no files to be seen before
+			mend()
+		}
 		if o.code == 4 || o.code == 7 {
 			if diff := before.Diff(filesDigest(ctx, t, g.c)); len(diff) > 0 {
 				t.Errorf("it says that nothing was changed:\n%s\n%s", o.stderr, strings.Join(diff, "\n"))
 			}
 		}
-		if b.mend != nil {
-			g.must(t, "mending", b.mend(ctx, s))
+		if !b.reboots {
+			mend()
 		}
 		began := time.Now()
 		*how.said = how.after(ctx, t, stateDir, before, b)
