@@ -87,14 +87,10 @@ func (w *Witness) plant(ctx context.Context) error {
 	}
 	w.Value = hex.EncodeToString(value)
 	first := w.c.ControlPlanes()[0].Name
-	node := first
-	if workers := w.c.Workers(); len(workers) > 0 {
-		node = workers[0].Name
-	}
 	// A service account is not there the moment its namespace is: the pod
 	// may be refused at first.
 	err := cluster.Poll(ctx, time.Minute, 500*time.Millisecond, "the witnesses to be accepted", func(ctx context.Context) error {
-		text := fmt.Sprintf(manifest, namespace, w.Value, node, image.WitnessRef)
+		text := fmt.Sprintf(manifest, namespace, w.Value, w.node(), image.WitnessRef)
 		_, err := w.c.KubectlOn(ctx, first, bytes.NewBufferString(text), "apply", "-f", "-")
 		return err
 	})
@@ -120,13 +116,31 @@ func (w *Witness) plant(ctx context.Context) error {
 }
 
 // AwaitWorkload waits until the workload runs and notes which one it is: after
-// its node was rebooted, it is another one.
+// its node was rebooted, it is another one. The API may still tell of the old one, as
+// long as the kubelet cannot talk to it; so the node is asked, too.
 func (w *Witness) AwaitWorkload(ctx context.Context) error {
 	return cluster.Poll(ctx, 90*time.Second, 500*time.Millisecond, "the workload to run", func(ctx context.Context) error {
 		var err error
-		w.Pod, err = w.podIdentity(ctx)
-		return err
+		if w.Pod, err = w.podIdentity(ctx); err != nil {
+			return err
+		}
+		runs, err := w.c.Shell(ctx, w.node(), "crictl ps --quiet --no-trunc --name '^"+namespace+"$'")
+		if err != nil {
+			return err
+		}
+		if id := strings.TrimSpace(string(runs)); id == "" || !strings.HasSuffix(w.Pod, id) {
+			return fmt.Errorf("the API tells of %q, on the node runs %q", w.Pod, id)
+		}
+		return nil
 	})
+}
+
+// node is where the workload runs: on a worker if there is one.
+func (w *Witness) node() string {
+	if workers := w.c.Workers(); len(workers) > 0 {
+		return workers[0].Name
+	}
+	return w.c.ControlPlanes()[0].Name
 }
 
 // podIdentity is what changes when the workload is restarted or replaced; it
