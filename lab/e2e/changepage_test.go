@@ -51,8 +51,8 @@ func writeEndings(state, part string, endings []ending) error {
 	return os.WriteFile(changePage, text, 0o600)
 }
 
-// TestChangeIsDocumented: the page describes every blow, and no trial on it ended
-// badly.
+// TestChangeIsDocumented: the page describes every blow, all have been tried, and no
+// trial ended badly.
 func TestChangeIsDocumented(t *testing.T) {
 	t.Parallel()
 	data, err := os.ReadFile(changePage)
@@ -74,7 +74,7 @@ func TestChangeIsDocumented(t *testing.T) {
 		}
 		total += rows
 	}
-	if total < 20 {
+	if total < 86 { // 19 lines of either journal, 12 ends and 12 faults in three steps each
 		t.Errorf("the page has %d rows", total)
 	}
 	for _, b := range blows() {
