@@ -70,6 +70,15 @@ func TestWriteTo(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	look := filepath.Join(t.TempDir(), "playbooks")
+	if err := playbooks.WriteTo(look, playbooks.ToLook()...); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{playbooks.Inspect: true, playbooks.SSH: true, "roles/inspect/files/collect.sh": true, playbooks.Backup: false} {
+		if _, err := os.Stat(filepath.Join(look, name)); (err == nil) != want {
+			t.Errorf("to look, %s is there: %t", name, err == nil)
+		}
+	}
 	if err := playbooks.WriteTo(dir); err == nil {
 		t.Error("it was written over")
 	}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // host is one machine of a farm.
@@ -24,6 +25,9 @@ type host struct {
 	// command is what the host does instead of what it is asked to (ForceCommand of
 	// sshd_config); $SSH_ORIGINAL_COMMAND is what that was. Empty: as it is asked.
 	command string
+	// remembers makes the host answer the collector from memory, once told to
+	// (farm.fromMemory).
+	remembers bool
 	// vars are variables of the inventory, beside those of every host.
 	vars string
 }
@@ -45,6 +49,8 @@ func healthy(count int) []host {
 // They belong to whoever runs the test.
 type farm struct {
 	dir, inventory string
+	// roots are the trees of a control plane (true) and of a worker.
+	roots map[bool]string
 }
 
 // newFarm starts the hosts. They end with the test.
@@ -53,13 +59,17 @@ func newFarm(tb testing.TB, hosts []host) farm {
 	dir := tb.TempDir()
 	f := farm{dir: dir, inventory: filepath.Join(dir, "inventory.ini")}
 	f.makeKeys(tb)
+	f.makeTools(tb)
 
-	roots := map[bool]string{true: controlPlaneTree(tb, dir), false: workerTree(tb, dir)}
+	f.roots = map[bool]string{true: controlPlaneTree(tb, dir), false: workerTree(tb, dir)}
 	groups := map[bool][]string{}
 	var lines []string
 	sshd := daemon(tb)
 	for i, h := range hosts {
-		root := roots[h.controlPlane]
+		root := f.roots[h.controlPlane]
+		if h.remembers {
+			h.command = f.memory(tb) + " " + h.name
+		}
 		config := f.write(tb, h.name+".sshd", f.sshdConfig(root, h.command))
 		port := listen(tb, net.IPv4(127, 1, byte(i/250), byte(i%250+1)), sshd, "-i", "-f", config)
 		lines = append(lines, fmt.Sprintf("%s ansible_host=%s ansible_port=%d kube_config_dir=%s/etc/kubernetes etcd_cert_dir=%[4]s/etc/ssl/etcd/ssl %[5]s",
@@ -86,6 +96,61 @@ kube_control_plane
 %[5]s
 `, strings.Join(lines, "\n"), me.Username, dir, strings.Join(groups[true], "\n"), strings.Join(groups[false], "\n")))
 	return f
+}
+
+// memory writes what a host runs that can answer from memory: it notes what it is
+// asked for, and after learn answers with what its collector has said then, after as
+// long as that took. So it costs this machine next to nothing, like a node that has
+// processors of its own.
+func (f farm) memory(tb testing.TB) string {
+	tb.Helper()
+	path := f.write(tb, "remember", `#!/bin/sh
+host=${0%/*}/$1
+case $SSH_ORIGINAL_COMMAND in
+*KSCERT_ROLES=*) ;;
+*) exec sh -c "$SSH_ORIGINAL_COMMAND" ;;
+esac
+if [ -f "${0%/*}/from-memory" ]; then
+	read -r seconds <"$host.seconds"
+	sleep "$seconds"
+	exec cat "$host.answer"
+fi
+[ -f "$host.asked" ] || printf '%s' "$SSH_ORIGINAL_COMMAND" >"$host.asked"
+exec sh -c "$SSH_ORIGINAL_COMMAND"
+`)
+	must(tb, os.Chmod(path, 0o700))
+	return path
+}
+
+// learn has every host do once more what it was asked for, one after the other and
+// nothing beside, and keeps how long that took: of three times the middle one.
+func (f farm) learn(tb testing.TB, hosts []host) {
+	tb.Helper()
+	for _, h := range hosts {
+		asked, err := os.ReadFile(filepath.Join(f.dir, h.name+".asked"))
+		must(tb, err)
+		var took []float64
+		for range 3 {
+			cmd := f.command(tb, "sh", "-c", string(asked))
+			cmd.Env = append(cmd.Env, "KSCERT_ROOT="+f.roots[h.controlPlane], "HOME="+f.roots[h.controlPlane]+"/root", "PATH="+f.dir+"/bin")
+			start := time.Now()
+			answer, err := cmd.Output()
+			must(tb, err)
+			took = append(took, time.Since(start).Seconds())
+			f.write(tb, h.name+".answer", string(answer))
+		}
+		f.write(tb, h.name+".seconds", fmt.Sprintf("%.3f\n", median(took)))
+	}
+}
+
+// fromMemory tells the hosts that remember whether to answer from memory.
+func (f farm) fromMemory(tb testing.TB, yes bool) {
+	tb.Helper()
+	if yes {
+		f.write(tb, "from-memory", "")
+		return
+	}
+	must(tb, os.RemoveAll(filepath.Join(f.dir, "from-memory")))
 }
 
 // daemon finds the program and makes what it wants where no service has.
@@ -118,6 +183,18 @@ func (f farm) makeKeys(tb testing.TB) {
 	f.write(tb, "known_hosts", "* "+string(public))
 }
 
+// makeTools gives the hosts the commands that the collector calls and every node has,
+// so that it does not matter whether this machine has a kubectl.
+func (f farm) makeTools(tb testing.TB) {
+	tb.Helper()
+	must(tb, os.Mkdir(filepath.Join(f.dir, "bin"), 0o755))
+	for name := range strings.FieldsSeq("awk base64 bash cat cut date df find getent grep head journalctl mkdir mktemp openssl readlink rm sed sh sha256sum sleep sort stat systemctl tail timeout tr yes") {
+		path, err := exec.LookPath(name)
+		must(tb, err)
+		must(tb, os.Symlink(path, filepath.Join(f.dir, "bin", name)))
+	}
+}
+
 func (f farm) sshdConfig(root, command string) string {
 	config := fmt.Sprintf(`HostKey %s/host
 AuthorizedKeysFile %[1]s/user.pub
@@ -126,7 +203,7 @@ UsePAM no
 PasswordAuthentication no
 PermitRootLogin prohibit-password
 LogLevel ERROR
-SetEnv KSCERT_ROOT=%s
+SetEnv KSCERT_ROOT=%s HOME=%[2]s/root PATH=%[1]s/bin
 `, f.dir, root)
 	if command != "" {
 		config += "ForceCommand " + command + "\n"

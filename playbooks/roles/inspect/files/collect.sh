@@ -192,7 +192,7 @@ kubeconfigs() {
     $1 ~ /^(server|certificate-authority|certificate-authority-data|client-certificate-data|client-certificate|client-key):$/ { print "|" $1 " " $2 }
     $1 == "client-key-data:" && openssl != "" {
       pub = "kubeconfig." ++n
-      print pub " " FILENAME >(tmp "/keys")
+      print pub " " FILENAME >(tmp "/keys.kubeconfigs")
       command = "base64 -d 2>/dev/null | openssl pkey -passin pass: -pubout -outform DER -out " tmp "/pub/" pub " 2>/dev/null"
       print $2 | command
       close(command)
@@ -200,8 +200,8 @@ kubeconfigs() {
     END { for (path in meta) print "@@KUBECONFIG " meta[path] }' - files=1 "$@"
 }
 
-# digests: of what must never change, and of the public half of every key.
-digests() {
+# keys: the public half of every key in a file of its own.
+keys() {
   files=
   for f in "$pki"/*.key "$pki"/etcd/*.key "$kubelet"/*.key "$kubelet"/*-current.pem "$etcd"/*-key.pem "$calico"/*key* "$cilium"/*key*; do
     # sa.key belongs to no certificate.
@@ -213,17 +213,21 @@ digests() {
     list "$value"
   done
   n=0
-  [ -z "$openssl" ] || for f in $files; do
+  for f in $files; do
     n=$((n + 1))
-    printf '%s %s\n' "$n" "$f" >>"$tmp/keys"
+    printf '%s %s\n' "$n" "$f"
     openssl pkey -in "$f" -passin pass: -pubout -outform DER -out "$tmp/pub/$n" </dev/null >/dev/null 2>&1
-  done
+  done >"$tmp/keys.files"
+}
+
+# digests: of what must never change, and of the public half of every key.
+digests() {
   set --
   for f in "$real"/ca.crt "$real"/ca.key "$real"/sa.key "$real"/sa.pub "$real"/front-proxy-ca.crt "$real"/front-proxy-ca.key \
     "$real"/etcd/ca.crt "$real"/etcd/ca.key "$real"/secrets_encryption.yaml "$etcd"/ca.pem "$etcd"/ca-key.pem "$tmp"/pub/*; do
     [ ! -s "$f" ] || set -- "$@" "$f"
   done
-  [ -f "$tmp/keys" ] || : >"$tmp/keys"
+  : >"$tmp/keys.none"
   { [ $# = 0 ] || sha256sum "$@"; } | awk -v pub="$tmp/pub/" '
     !sums { name = $1; sub(/^[^ ]+ /, ""); path[name] = $0; next }
     {
@@ -234,7 +238,7 @@ digests() {
       print "@@KEY " sum " " path[name]
       delete path[name]
     }
-    END { for (name in path) print "@@KEY unreadable " path[name] }' "$tmp/keys" sums=1 -
+    END { for (name in path) print "@@KEY unreadable " path[name] }' "$tmp"/keys.* sums=1 -
 }
 
 # watched: what a plan relies on beside the certificates.
@@ -254,7 +258,7 @@ work() {
   {
     grep -lsz '^KSCERT_RUN=' /proc/[0-9]*/environ
     grep -lsE 'AnsiballZ[_]|BECOME-SUCCESS[-]|python[0-9.]* && sleep[ ]0' /proc/[0-9]*/cmdline
-    grep -lsx kubeadm /proc/[0-9]*/comm
+    sed -n 's|^\([0-9]*\) (kubeadm) .*|/proc/\1/comm|p' "$tmp/stat"
   } | awk -F/ '!seen[$3]++' | while IFS=/ read -r _ _ pid file; do
     case $file in
     environ) what="a task of run $(tr '\0' '\n' <"/proc/$pid/environ" | sed -n 's/^KSCERT_RUN=//p')" ;;
@@ -317,14 +321,15 @@ versions() {
 # another network namespace are pods of users. A hundredth of a second is the
 # kernel's unit here on every architecture (USER_HZ).
 processes() {
-  cat /proc/[0-9]*/stat 2>/dev/null | awk -v now="$now" -v up="$uptime" '
+  cat /proc/[0-9]*/stat 2>/dev/null >"$tmp/stat"
+  awk -v now="$now" -v up="$uptime" '
     match($0, /\(.*\)/) {
       name = substr($0, RSTART + 1, RLENGTH - 2)
       if (name !~ /^(kube-apiserver|kube-controller|kube-scheduler|etcd|kubelet|kube-vip)$/) next
       pid = $1
       split(substr($0, RSTART + RLENGTH + 1), field, " ")
       printf "%s %d %.2f\n", name, pid, now - up + field[20] / 100
-    }' | while read -r name pid started; do
+    }' "$tmp/stat" | while read -r name pid started; do
     # shellcheck disable=SC3013 # in every sh that a node may have
     [ "/proc/$pid/ns/net" -ef /proc/1/ns/net ] || continue
     command=
@@ -519,6 +524,7 @@ logs() {
     fi
   fi
   case $units in *'UNIT kubelet active '*) ;; *'UNIT kubelet '*) kubelet_too=1 ;; esac
+  [ -n "$kubelet_too" ] || return 0
   # A manifest that cannot be read is said again every 20 s: what was said before
   # the files last changed (which no copy with an old time hides) is over.
   changed=$(stat -c %Z "$conf"/manifests "$conf"/manifests/* 2>/dev/null | sort -n | tail -n 1)
@@ -526,7 +532,7 @@ logs() {
   [ "${changed:-0}" -gt "$minute" ] || changed=$minute
   # What follows from the missing API server is left out: it says nothing new.
   # shellcheck disable=SC2016 # $0 is awk's, $1 the inner shell's
-  [ -z "$kubelet_too" ] || show kubelet-log 4 sh -c '{
+  show kubelet-log 4 sh -c '{
     journalctl -u kubelet --since -10min -o cat --no-pager | grep -v "parse as pod"
     journalctl -u kubelet --since "@$1" -o cat --no-pager | grep "parse as pod"
     } | grep -E "^[EF][0-9]{4} |expired" |
@@ -556,7 +562,12 @@ collect() {
   pki=$value
   real=$(readlink -f "$pki" 2>/dev/null || printf '%s' "$pki")
 
-  # The network first: while it answers, files are read.
+  # What takes longest first: openssl for the keys, then the network. While it answers,
+  # the other files are read. Names are split at newlines and taken as they are.
+  IFS=$nl
+  if [ -n "$openssl" ]; then keys & fi
+  kubeconfigs >"$tmp/kubeconfigs" &
+  unset IFS
   api=
   if has_role control-plane; then ask_control_plane; fi
   if [ -n "$openssl" ]; then ask_etcd; fi
@@ -584,14 +595,13 @@ collect() {
   versions
   processes
   work
-  # Names are split at newlines and taken as they are.
   IFS=$nl
   certificates
-  kubeconfigs
-  digests
   watched
-  unset IFS
   wait
+  cat "$tmp/kubeconfigs"
+  digests
+  unset IFS
   answers
   cat "$tmp"/result.* 2>/dev/null
   logs
