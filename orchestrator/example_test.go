@@ -85,7 +85,7 @@ func ExampleEvent() {
 	_, _ = orchestrator.New(orchestrator.Options{
 		Ansible: ansible.Options{Inventories: []string{"inventory.ini"}},
 		Observe: func(e orchestrator.Event) {
-			switch e.Kind {
+			switch e.Kind { //nolint:exhaustive // there are more
 			case orchestrator.EventStepBegin:
 				log.Println(e.Step.Title)
 			case orchestrator.EventGate:
@@ -147,8 +147,7 @@ func ExampleHook_step() {
 // of the command line.
 func ExampleError() {
 	_, err := orchestrator.New(orchestrator.Options{Ansible: ansible.Options{Inventories: []string{"missing.ini"}}})
-	var e *orchestrator.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*orchestrator.Error](err); ok {
 		fmt.Println(int(e.Code), e.Summary)
 		fmt.Println("next:", e.Next)
 	}

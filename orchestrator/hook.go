@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
@@ -55,8 +56,8 @@ func (s *session) hooked(ctx context.Context, step plan.Step, do func() error) e
 	if err := do(); err != nil {
 		return err
 	}
-	for i := len(about) - 1; i >= 0; i-- {
-		if err := call(about[i], "after", about[i].After); err != nil {
+	for _, h := range slices.Backward(about) {
+		if err := call(h, "after", h.After); err != nil {
 			return err
 		}
 	}

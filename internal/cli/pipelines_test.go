@@ -86,6 +86,7 @@ func decode(t *testing.T, text string, into any) {
 }
 
 func workflow(t *testing.T, text string) (out []string) {
+	t.Helper()
 	var file struct {
 		Jobs map[string]struct {
 			Steps []struct {
@@ -107,6 +108,7 @@ func workflow(t *testing.T, text string) (out []string) {
 // gitlab knows the keywords that the example uses, of
 // https://docs.gitlab.com/ci/yaml/.
 func gitlab(t *testing.T, text string) (out []string) {
+	t.Helper()
 	type job struct {
 		Extends       string   `yaml:"extends"`
 		Stage         string   `yaml:"stage"`
@@ -157,6 +159,7 @@ func gitlab(t *testing.T, text string) (out []string) {
 
 // jenkins knows that blocks end.
 func jenkins(t *testing.T, text string) []string {
+	t.Helper()
 	code := regexp.MustCompile(`(?s)'''.*?'''|'[^'\n]*'|//[^\n]*`).ReplaceAllString(text, "")
 	depth := 0
 	for _, r := range code {
@@ -178,6 +181,7 @@ func jenkins(t *testing.T, text string) []string {
 }
 
 func cronJob(t *testing.T, text string) []string {
+	t.Helper()
 	var file struct {
 		Kind string `yaml:"kind"`
 		Spec struct {
@@ -205,6 +209,7 @@ func cronJob(t *testing.T, text string) []string {
 }
 
 func playbook(t *testing.T, text string) []string {
+	t.Helper()
 	var plays []struct {
 		Tasks []struct {
 			Command struct {
@@ -244,10 +249,12 @@ func systemdSections(t *testing.T, text string, sections ...string) map[string]s
 }
 
 func service(t *testing.T, text string) []string {
+	t.Helper()
 	return calls(systemdSections(t, text, "Unit", "Service", "Install")["Service.ExecStart"])
 }
 
 func timer(t *testing.T, text string) []string {
+	t.Helper()
 	u := systemdSections(t, text, "Unit", "Timer", "Install")
 	if u["Timer.OnCalendar"] == "" || u["Install.WantedBy"] != "timers.target" {
 		t.Errorf("%v", u)

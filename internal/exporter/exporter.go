@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -157,10 +158,7 @@ func (e *Exporter) now() state {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.state
-	s.counts, s.seen = map[result]int{}, map[string]time.Time{}
-	for r, n := range e.state.counts {
-		s.counts[r] = n
-	}
+	s.counts, s.seen = maps.Clone(e.state.counts), map[string]time.Time{}
 	for _, n := range s.report.Nodes { // not those that have left the inventory
 		if t, ok := e.state.seen[n.Name]; ok {
 			s.seen[n.Name] = t

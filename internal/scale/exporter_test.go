@@ -125,7 +125,7 @@ func TestExporter(t *testing.T) {
 }
 
 func scrape(client *http.Client, url string) (int, string, error) {
-	res, err := client.Get(url) //nolint:noctx // ends with the exporter
+	res, err := client.Get(url)
 	if err != nil {
 		return 0, "", err
 	}
@@ -148,7 +148,7 @@ func until(t *testing.T, what string, holds func() bool) {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	must(t, l.Close())
 	return l.Addr().String()
