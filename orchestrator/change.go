@@ -172,9 +172,10 @@ func (s *session) ready(ctx context.Context, w work, changed bool) error {
 }
 
 // workTime is how long what an earlier run left at work on the nodes may take to
-// end, and workPause between two looks at it.
+// end: longer than a script waits for a component (kscert_wait_seconds, 240).
+// workPause is between two looks at it.
 const (
-	workTime  = 2 * time.Minute
+	workTime  = 5 * time.Minute
 	workPause = 2 * time.Second
 )
 
