@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
+
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 )
 
@@ -44,8 +46,10 @@ type Exporter struct {
 // state is what is told of the inspections.
 type state struct {
 	// report merges the inspections that have succeeded; nothing has before known.
-	report expiry.Report
-	known  bool
+	// families are its metrics: made once, not for each scrape.
+	report   expiry.Report
+	families []*dto.MetricFamily
+	known    bool
 	// seen is when each node was last looked at, by the driver's clock.
 	seen map[string]time.Time
 	// began and ended are of the last inspection that did so, took is how long that
@@ -98,6 +102,11 @@ func (e *Exporter) inspect(ctx context.Context) {
 		return
 	}
 
+	var families []*dto.MetricFamily
+	merged := merge(e.now().report, r)
+	if err == nil {
+		families, err = gather(merged)
+	}
 	now := time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -106,7 +115,7 @@ func (e *Exporter) inspect(ctx context.Context) {
 	switch {
 	case err == nil:
 		s.counts[success]++
-		s.report, s.known = merge(s.report, r), true
+		s.report, s.families, s.known = merged, families, true
 		for _, n := range r.Nodes {
 			if n.Known {
 				s.seen[n.Name] = r.Taken

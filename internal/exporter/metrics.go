@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
@@ -63,20 +64,19 @@ func number(b bool) float64 {
 
 func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
-// registry gathers all metrics: of the certificates once there are any, of the
-// inspections, and of the process itself.
-func (e *Exporter) registry() *prometheus.Registry {
+// metrics gathers all there are: of the inspections and the process as they are now,
+// of the certificates as they were last seen.
+func (e *Exporter) metrics() prometheus.Gatherer {
 	r := prometheus.NewRegistry()
-	r.MustRegister(e, certificates{e}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return r
+	r.MustRegister(e, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return prometheus.Gatherers{r, prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return e.now().families, nil })}
 }
 
-// certificates are the metrics of the reports.
-type certificates struct{ *Exporter }
-
-func (c certificates) Describe(ch chan<- *prometheus.Desc) { report.Collector{}.Describe(ch) }
-func (c certificates) Collect(ch chan<- prometheus.Metric) {
-	if s := c.now(); s.known {
-		report.Collector{Latest: func() expiry.Report { return s.report }}.Collect(ch)
+// gather makes the metrics of a report.
+func gather(r expiry.Report) ([]*dto.MetricFamily, error) {
+	registry := prometheus.NewRegistry()
+	if err := registry.Register(report.Collector{Latest: func() expiry.Report { return r }}); err != nil {
+		return nil, err
 	}
+	return registry.Gather()
 }

@@ -84,7 +84,7 @@ func (e *Exporter) Handler() (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/", home)
 	mux.HandleFunc("/healthz", e.health)
-	mux.Handle("/metrics", promhttp.HandlerFor(e.registry(), promhttp.HandlerOpts{MaxRequestsInFlight: scrapes}))
+	mux.Handle("/metrics", promhttp.HandlerFor(e.metrics(), promhttp.HandlerOpts{MaxRequestsInFlight: scrapes}))
 	return mux, nil
 }
 
