@@ -280,11 +280,11 @@ func (s *session) step(ctx, soft context.Context, step plan.Step, w work) (snap 
 	}
 	take := func() error {
 		if step.Gate == "" {
-			return s.play(ctx, step, w)
+			return s.play(during, step, w)
 		}
 		check := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: w.Snapshot, Thresholds: s.opts.Thresholds}
 		var err error
-		snap, err = check.Wait(soft, s.opts.GateTimeout, gatePause, s.inspect, func(unmet []gate.Unmet) {
+		snap, err = check.Wait(during, s.opts.GateTimeout, gatePause, s.inspect, func(unmet []gate.Unmet) {
 			s.tell(Event{Kind: EventGate, Step: &step, Unmet: unmet})
 		})
 		return err

@@ -14,8 +14,8 @@ import (
 //
 // An error stops the run as a step that failed does: nothing is begun after it. Resume
 // takes the step again, of a gate the change before it too, with their hooks; so what a
-// hook does must bear being done twice. Its context ends when the run is stopped at once, and, in a
-// hook around a gate, also when it is stopped in order.
+// hook does must bear being done twice. Its context ends when the run is stopped at
+// once, and, in a hook around a gate, also when it is stopped in order.
 type Hook struct {
 	// Name is how errors and events call it.
 	Name string

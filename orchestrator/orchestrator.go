@@ -167,7 +167,7 @@ func stateDir() (string, error) {
 // nothing. A node that cannot be inspected is part of the snapshot, not an
 // error. The error is of type *Error.
 func (o *Orchestrator) Inspect(ctx context.Context) (snapshot.Snapshot, error) {
-	s, err := o.open(nil, run.Entry{Kind: run.KindLook}, playbooks.ToLook()...)
+	s, err := o.open(nil, run.Entry{Kind: run.KindLook}, playbooks.WriteToLook)
 	if err != nil {
 		return snapshot.Snapshot{}, err
 	}
@@ -219,7 +219,7 @@ func (o *Orchestrator) attach(ctx context.Context, dir *run.Dir, first run.Entry
 			return nil, preflightError(err)
 		}
 	}
-	s, err := o.open(dir, first)
+	s, err := o.open(dir, first, playbooks.WriteTo)
 	if err != nil {
 		return nil, err
 	}
@@ -241,9 +241,9 @@ func (o *Orchestrator) nodes(ctx context.Context) (cluster.Cluster, error) {
 	return c, nil
 }
 
-// open makes the run directory unless there is one, writes the playbooks that are
-// named, or all, and begins its journal with the first entry.
-func (o *Orchestrator) open(dir *run.Dir, first run.Entry, files ...string) (*session, error) {
+// open makes the run directory unless there is one, writes the playbooks into it, and
+// begins its journal with the first entry.
+func (o *Orchestrator) open(dir *run.Dir, first run.Entry, write func(dir string) error) (*session, error) {
 	s := &session{Orchestrator: o, start: time.Now(), dir: dir}
 	var all *multierror.Error
 	var err error
@@ -254,7 +254,7 @@ func (o *Orchestrator) open(dir *run.Dir, first run.Entry, files ...string) (*se
 	}
 	first.Event = run.Begin
 	// Those of the version that goes on, should it be another one.
-	all = multierror.Append(all, os.RemoveAll(s.dir.Playbooks()), playbooks.WriteTo(s.dir.Playbooks(), files...))
+	all = multierror.Append(all, os.RemoveAll(s.dir.Playbooks()), write(s.dir.Playbooks()))
 	s.held = []*os.File{s.dir.Lock()}
 	s.events, err = os.OpenFile(filepath.Join(s.dir.Path, "events.jsonl"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	all = multierror.Append(all, err, s.dir.Record(first))

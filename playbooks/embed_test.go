@@ -71,7 +71,7 @@ func TestWriteTo(t *testing.T) {
 		}
 	}
 	look := filepath.Join(t.TempDir(), "playbooks")
-	if err := playbooks.WriteTo(look, playbooks.ToLook()...); err != nil {
+	if err := playbooks.WriteToLook(look); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]bool{playbooks.Inspect: true, playbooks.SSH: true, "roles/inspect/files/collect.sh": true, playbooks.Backup: false} {

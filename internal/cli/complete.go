@@ -7,8 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator"
-	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
-	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
 // complete teaches the shell the values of arguments and flags: what is listed here,
@@ -63,13 +61,6 @@ func outputs(cmd *cobra.Command) []string {
 	return strings.Split(strings.ReplaceAll(f.Usage, " or ", ", "), ", ")
 }
 
-func choiceNames() (names []string) {
-	for _, c := range plan.Choices() {
-		names = append(names, string(c))
-	}
-	return names
-}
-
 // completeRuns are the runs that were recorded, the newest first.
 func completeRuns(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if len(args) > 0 {
@@ -81,7 +72,7 @@ func completeRuns(cmd *cobra.Command, args []string, _ string) ([]cobra.Completi
 	}
 	var out []cobra.Completion
 	for _, r := range runs {
-		out = append(out, cobra.CompletionWithDesc(r.ID, fmt.Sprintf("%s, %s", r.State.Kind, ending(r.State))))
+		out = append(out, cobra.CompletionWithDesc(r.ID, fmt.Sprintf("%s, %s", r.State.Kind, r.Status())))
 	}
 	return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 }
@@ -104,11 +95,4 @@ func stateFlag(cmd *cobra.Command) string {
 		return f.Value.String()
 	}
 	return ""
-}
-
-func ending(s run.State) string {
-	if s.Ended == "" {
-		return "not ended"
-	}
-	return string(s.Ended)
 }

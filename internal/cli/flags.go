@@ -199,10 +199,11 @@ func (c *choice) Set(s string) error {
 	return nil
 }
 
-func choices() string {
-	var names []string
+func choices() string { return strings.Join(choiceNames(), ", ") }
+
+func choiceNames() (names []string) {
 	for _, c := range plan.Choices() {
 		names = append(names, string(c))
 	}
-	return strings.Join(names, ", ")
+	return names
 }

@@ -45,11 +45,10 @@ type Exporter struct {
 
 // state is what is told of the inspections.
 type state struct {
-	// report merges the inspections that have succeeded; nothing has before known.
-	// families are its metrics: made once, not for each scrape.
+	// report merges the inspections that have succeeded. families are its metrics: made
+	// once, not for each scrape; none before the first.
 	report   expiry.Report
 	families []*dto.MetricFamily
-	known    bool
 	// seen is when each node was last looked at, by the driver's clock.
 	seen map[string]time.Time
 	// began and ended are of the last inspection that did so, took is how long that
@@ -102,9 +101,10 @@ func (e *Exporter) inspect(ctx context.Context) {
 		return
 	}
 
+	var merged expiry.Report
 	var families []*dto.MetricFamily
-	merged := merge(e.now().report, r)
 	if err == nil {
+		merged = merge(e.now().report, r)
 		families, err = gather(merged)
 	}
 	now := time.Now()
@@ -115,7 +115,7 @@ func (e *Exporter) inspect(ctx context.Context) {
 	switch {
 	case err == nil:
 		s.counts[success]++
-		s.report, s.families, s.known = merged, families, true
+		s.report, s.families = merged, families
 		for _, n := range r.Nodes {
 			if n.Known {
 				s.seen[n.Name] = r.Taken

@@ -100,7 +100,7 @@ func (e *Exporter) health(w http.ResponseWriter, _ *http.Request) {
 	} else {
 		_, _ = fmt.Fprintln(w, "ok")
 	}
-	if s.known {
+	if s.families != nil {
 		_, _ = fmt.Fprintf(w, "data: %s old\n", now.Sub(s.report.Taken).Round(time.Second))
 	} else {
 		_, _ = fmt.Fprintln(w, "data: none yet")

@@ -64,11 +64,11 @@ func newFarm(tb testing.TB, hosts []host) farm {
 	f.roots = map[bool]string{true: controlPlaneTree(tb, dir), false: workerTree(tb, dir)}
 	groups := map[bool][]string{}
 	var lines []string
-	sshd := daemon(tb)
+	sshd, remember := daemon(tb), f.memory(tb)
 	for i, h := range hosts {
 		root := f.roots[h.controlPlane]
 		if h.remembers {
-			h.command = f.memory(tb) + " " + h.name
+			h.command = remember + " " + h.name
 		}
 		config := f.write(tb, h.name+".sshd", f.sshdConfig(root, h.command))
 		port := listen(tb, net.IPv4(127, 1, byte(i/250), byte(i%250+1)), sshd, "-i", "-f", config)
