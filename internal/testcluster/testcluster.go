@@ -329,6 +329,17 @@ func Kinds(n snapshot.Node) []certs.Kind {
 	return out
 }
 
+// Loopback gives an end to the certificate that the API server made for itself.
+func Loopback(end time.Time) NodeEdit {
+	return func(n *snapshot.Node) {
+		for i := range n.Certificates {
+			if n.Certificates[i].Kind == "kube-apiserver-loopback" {
+				n.Certificates[i].NotAfter = end
+			}
+		}
+	}
+}
+
 // Unusable lets the API server answer kubectl with an error.
 func Unusable(status int, kubectl string) NodeEdit {
 	return func(n *snapshot.Node) {

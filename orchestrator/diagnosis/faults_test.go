@@ -62,16 +62,6 @@ func key(state certs.KeyState, kinds ...certs.Kind) tc.NodeEdit {
 	return tc.Files(func(c *certs.Certificate) { c.Key = state }, kinds...)
 }
 
-func servedOnLoopback(end time.Time) tc.NodeEdit {
-	return func(n *snapshot.Node) {
-		for i := range n.Certificates {
-			if n.Certificates[i].Kind == "kube-apiserver-loopback" {
-				n.Certificates[i].NotAfter = end
-			}
-		}
-	}
-}
-
 // foreign lets another authority have signed the certificates of these kinds.
 func foreign(kinds ...certs.Kind) tc.NodeEdit {
 	return tc.Files(func(c *certs.Certificate) { c.SignedBy = "" }, kinds...)
@@ -339,13 +329,13 @@ func faults() []fault {
 		},
 		{
 			name: "the API server's own certificate in memory has expired", of: single,
-			edits: []tc.Edit{tc.On("cp1", servedOnLoopback(tc.Now.Add(-time.Hour)), tc.Unusable(1, tc.SaysNotReady))},
+			edits: []tc.Edit{tc.On("cp1", tc.Loopback(tc.Now.Add(-time.Hour)), tc.Unusable(1, tc.SaysNotReady))},
 			route: diagnosis.Refuse, causes: one(diagnosis.LoopbackCertificateExpired),
 			follow: follow{diagnosis.APIServerNotReady: diagnosis.LoopbackCertificateExpired},
 		},
 		{
 			name: "the API server's own certificate in memory ends soon", of: single,
-			edits: []tc.Edit{tc.On("cp1", servedOnLoopback(tc.Now.Add(tc.Day)))},
+			edits: []tc.Edit{tc.On("cp1", tc.Loopback(tc.Now.Add(tc.Day)))},
 			route: diagnosis.None, causes: one(diagnosis.LoopbackCertificateExpiring),
 		},
 		{

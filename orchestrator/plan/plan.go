@@ -157,9 +157,26 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, choice 
 	case diagnosis.Recover:
 		p.Interruption = "the API server is already unusable; running pods are not touched"
 	default:
-		p.Interruption = "each API server restarts once, a few seconds without an answer where there is only one; running pods are not touched"
+		p.Interruption = interruption(d)
 	}
 	return p, nil
+}
+
+// interruption says what a renewal costs the users of a healthy cluster. An API
+// server takes renewed files up by itself since Kubernetes 1.20
+// (kubernetes/kubernetes#92791 closed the last gap); only what it made for itself when
+// it started needs a restart.
+func interruption(d diagnosis.Diagnosis) string {
+	var restart []string
+	for _, f := range d.Findings {
+		if f.Reason == diagnosis.LoopbackCertificateExpired || f.Reason == diagnosis.LoopbackCertificateExpiring {
+			restart = append(restart, f.Node)
+		}
+	}
+	if len(restart) > 0 {
+		return fmt.Sprintf("the API server on %s restarts, for the certificate that it made for itself ends soon: a few seconds without an answer where there is only one; running pods are not touched", strings.Join(restart, ", "))
+	}
+	return "none is expected: API servers take renewed certificates up by themselves, and one that does not, as before Kubernetes 1.20, is restarted: a few seconds without an answer where there is only one; running pods are not touched"
 }
 
 type builder struct{ steps []Step }

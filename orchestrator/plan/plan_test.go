@@ -396,7 +396,10 @@ func TestInterruption(t *testing.T) {
 		want  string
 	}{
 		"healthy": {nil, "none"},
-		"renew":   {[]tc.Edit{due}, "each API server restarts once"},
+		"renew":   {[]tc.Edit{due}, "none is expected"},
+		"renew, and what the API server made for itself ends soon": {
+			[]tc.Edit{due, tc.On("cp1", tc.Loopback(tc.Now.Add(tc.Day)))}, "the API server on cp1 restarts",
+		},
 		"recover": {[]tc.Edit{out}, "already unusable"},
 	} {
 		s := tc.Healthy(tc.Single(), row.edits...)

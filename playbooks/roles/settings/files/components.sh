@@ -60,8 +60,51 @@ credentials() {
   newest "$@"
 }
 
-# stale NAME: it runs since before its credentials were written.
+# reloads: this API server takes up by itself what is renewed: what it serves, and
+# with which certificates it asks etcd, kubelets and aggregated servers. All do since
+# Kubernetes 1.20 (kubernetes/kubernetes#92791 was the last); by the image's tag, for
+# what lies on disk may be newer than what runs.
+reloads() {
+  [ "${KSCERT_API_RELOADS:-False}" = True ] || return 1
+  minor=$(sed -n 's#.*image: .*/kube-apiserver:v1\.\([0-9]*\).*#\1#p' "$manifest" 2>/dev/null | head -n 1)
+  [ "${minor:-0}" -ge 20 ]
+}
+
+# serves_new: the API server serves what lies on disk. It reads it again at once, or
+# after a minute where it was not told of the change (apiserver,
+# server/dynamiccertificates).
+serves_new() {
+  patience=70
+  [ "$KSCERT_WAIT_SECONDS" -ge "$patience" ] || patience=$KSCERT_WAIT_SECONDS
+  until [ "$(served "$api")" = "$(fingerprint "$pki/apiserver.crt")" ]; do
+    [ "$patience" -gt 0 ] || return 1
+    patience=$((patience - 1))
+    sleep 1
+  done
+}
+
+# loopback_ends: the certificate that the API server made for itself when it started,
+# for a year or 14 months, ends soon; only a restart makes a new one
+# (kubernetes/kubernetes#86552).
+loopback_ends() {
+  own=$(timeout 6 openssl s_client -connect "$api" -servername apiserver-loopback-client </dev/null 2>/dev/null | openssl x509 2>/dev/null) || return 1
+  case $(printf '%s\n' "$own" | openssl x509 -noout -subject) in
+  *apiserver-loopback-client*) ! printf '%s\n' "$own" | openssl x509 -noout -checkend "$seconds" >/dev/null ;;
+  *) return 1 ;;
+  esac
+}
+
+# stale NAME: it holds an old credential. What reads files once, does so when it runs
+# since before they were written.
 stale() {
+  if [ "$1" = kube-apiserver ]; then
+    [ -n "$(containers kube-apiserver)" ] || return 1
+    ! loopback_ends || return 0
+    if reloads; then
+      ! serves_new
+      return
+    fi
+  fi
   written=$(credentials "$1")
   [ -n "$written" ] || return 1
   for id in $(containers "$1"); do
@@ -123,14 +166,14 @@ api=${host:-127.0.0.1}:${port:-6443}
 # other to come back.
 wait_for() {
   [ "$KSCERT_CHECK" != True ] && [ "$KSCERT_WAIT_SECONDS" -gt 0 ] || return 0
-  patience=$(($(date +%s) + 20))
+  hurry=$(($(date +%s) + 20))
   while ! missing=$("$1"); do
     # A kubelet waits longer before each restart of what was restarted often, up to
     # five minutes, and forgets it when it is restarted itself.
     case $missing in
     *' does not run')
-      if [ "$patience" -gt 0 ] && [ "$(date +%s)" -ge "$patience" ]; then
-        patience=0
+      if [ "$hurry" -gt 0 ] && [ "$(date +%s)" -ge "$hurry" ]; then
+        hurry=0
         systemctl restart kubelet
         changed 'restarted the kubelet, which held a component back'
       fi
