@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
@@ -120,10 +121,15 @@ func (s *session) seen(ctx context.Context, start time.Time, a answer, probes []
 		}
 		return snapshot.Snapshot{}, e
 	}
-	snap := snapshot.Snapshot{Schema: snapshot.Schema, Taken: start.UTC(), Endpoint: s.cluster.Endpoint, Probes: probes}
-	for _, n := range s.cluster.Nodes {
-		snap.Nodes = append(snap.Nodes, observed(n, a.outcome))
+	snap := snapshot.Snapshot{
+		Schema: snapshot.Schema, Taken: start.UTC(), Endpoint: s.cluster.Endpoint, Probes: probes,
+		Nodes: make([]snapshot.Node, len(s.cluster.Nodes)),
 	}
+	var reading sync.WaitGroup
+	for i, n := range s.cluster.Nodes {
+		reading.Go(func() { snap.Nodes[i] = observed(n, a.outcome) })
+	}
+	reading.Wait()
 	snap = snapshot.Redact(snap)
 	if err := s.dir.SaveSnapshot(snap); err != nil {
 		return snap, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "check the disk that holds --state-dir"}

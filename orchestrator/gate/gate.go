@@ -172,7 +172,8 @@ func observer(s snapshot.Snapshot) (snapshot.View, time.Time, bool) {
 	return *n.View, n.Clock, true
 }
 
-// whole: nothing is wrong any more, and both components lead.
+// whole: nothing is wrong any more, the control plane is Ready again, and both
+// components lead.
 func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string)) {
 	for _, n := range now.Nodes {
 		before, _ := c.Before.Node(n.Name)
@@ -180,8 +181,13 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 			c.certificate(n, before, cert, add)
 		}
 	}
-	for _, f := range diagnosis.Diagnose(now, c.Thresholds).With(diagnosis.Critical) {
-		if !saidByConditions(f.Reason) {
+	was := diagnosis.Diagnose(c.Before, c.Thresholds)
+	for _, f := range diagnosis.Diagnose(now, c.Thresholds).Findings {
+		// What was not Ready before may have reasons of its own.
+		unready := f.Reason == diagnosis.StaticPodNotReady && !slices.ContainsFunc(was.Findings, func(b diagnosis.Finding) bool {
+			return b.Reason == f.Reason && b.Node == f.Node && b.Subject == f.Subject
+		})
+		if unready || f.Severity() == diagnosis.Critical && !saidByConditions(f.Reason) {
 			add(f.Node, strings.TrimSpace(f.Subject+" "+f.Title()), f.Evidence)
 		}
 	}

@@ -114,6 +114,8 @@ func TestEvaluate(t *testing.T) {
 			[]string{"cp1: etcd the etcd member does not run (systemd says inactive (dead), restarted 0 times\nconnect: Connection refused\n127.0.0.1:2379: connect:errno=111)"}},
 		{"a component lost its lease", all, tc.View(func(v *snapshot.View) { v.ComponentLeases["kube-scheduler"] = tc.Now }),
 			[]string{"kube-scheduler must hold its lease (last renewed at 2026-03-01T12:00:00Z)"}},
+		{"a component is not Ready again", all, tc.View(func(v *snapshot.View) { v.StaticPods[0].Ready = "False" }),
+			[]string{"cp1: kube-apiserver a control plane component is not Ready (its Ready condition is False)"}},
 		{"something else broke meanwhile", all, tc.On("cp1", func(n *snapshot.Node) { delete(n.Facts, "kubeadm-config") }),
 			[]string{"cp1: kubeadm-config.yaml the node's kubeadm configuration is missing (/etc/kubernetes/kubeadm-config.yaml does not exist)"}},
 		{"a worker cannot be reached", all, tc.On("w1", tc.Unknown(snapshot.Unreachable, "No route to host")),
