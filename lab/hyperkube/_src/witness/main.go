@@ -1,9 +1,17 @@
-// Command witness is the workload that must live through a repair untouched:
-// it prints a numbered line a second until it is told to stop.
+// Command witness is the workload that must live through a repair untouched: it
+// prints a numbered line a second until it is told to stop. With the URL of an API
+// server as its argument it writes there ten times a second, as a pod does, and tells
+// of each time that it could not.
 package main
 
 import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -11,16 +19,74 @@ import (
 )
 
 func main() {
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
-	tick := time.NewTicker(time.Second)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	pause, act := time.Second, func(i int) string { return fmt.Sprintf("witness %d", i) }
+	if len(os.Args) > 1 {
+		pause, act = 100*time.Millisecond, func(i int) string { return write(ctx, os.Args[1], i) }
+	}
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for i := 0; ; i++ {
-		fmt.Printf("witness %d %s\n", i, time.Now().UTC().Format(time.RFC3339))
+		if said := act(i); said != "" && ctx.Err() == nil {
+			fmt.Printf("%s %s\n", said, time.Now().UTC().Format(time.RFC3339Nano))
+		}
 		select {
-		case <-stop:
+		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 	}
+}
+
+// account is where a pod finds its service account.
+const account = "/var/run/secrets/kubernetes.io/serviceaccount/"
+
+// write changes the config map "writes" over a connection of its own and says what
+// came of it, where that is worth a line.
+func write(ctx context.Context, server string, i int) string {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := patch(ctx, server, i); err != nil {
+		return fmt.Sprintf("failed %d: %v", i, err)
+	}
+	if i%10 == 0 {
+		return fmt.Sprintf("written %d", i)
+	}
+	return ""
+}
+
+func patch(ctx context.Context, server string, i int) error {
+	token, err := os.ReadFile(account + "token")
+	if err != nil {
+		return err
+	}
+	ca, err := os.ReadFile(account + "ca.crt")
+	if err != nil {
+		return err
+	}
+	space, err := os.ReadFile(account + "namespace")
+	if err != nil {
+		return err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca)
+	url := fmt.Sprintf("%s/api/v1/namespaces/%s/configmaps/writes", server, space)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPatch, url, bytes.NewBufferString(fmt.Sprintf(`{"data":{"count":"%d"}}`, i)))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Content-Type", "application/merge-patch+json")
+	request.Header.Set("Authorization", "Bearer "+string(token))
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	said, _ := io.ReadAll(response.Body)
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %.200s", response.Status, said)
+	}
+	return nil
 }

@@ -1,0 +1,106 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
+	"github.com/infrapuzzle/kscertctl/lab/expire"
+)
+
+// TestRenewUnnoticed renews a healthy cluster under the eyes of its users: nobody
+// notices. What the plain way costs them is printed beside it.
+func TestRenewUnnoticed(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		spec cluster.Spec
+	}{
+		{"host-etcd", cluster.Spec{Name: "e2e-renew-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}},
+		{"kubeadm-etcd", cluster.Spec{Name: "e2e-renew-2", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}},
+		{"three-kubeadm-etcd", cluster.Spec{Name: "e2e-renew-3", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm}},
+		{"three-host-etcd", cluster.Spec{Name: "e2e-renew-4", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdHost}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			ctx := testContext(t, 20*time.Minute)
+			c := newCluster(ctx, t, test.spec)
+			w := plant(ctx, t, c)
+			soon := expire.Options{NotAfter: time.Now().Add(5 * 24 * time.Hour)}
+			expireAll(ctx, t, c, soon)
+			w.KubeletsKept = true // valid for five days: kubelets renew theirs by themselves
+			running := apiServers(ctx, t, c)
+
+			u := use(ctx, t, c)
+			o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
+			asked, failures := u.end(ctx, t)
+			o.want(t, 0, "Route:   renew", "Is now:  healthy")
+			t.Logf("kscertctl: %d requests in %.0f s, failed: %d", asked, o.took.Seconds(), count(failures))
+			for who, what := range failures {
+				t.Errorf("%s failed %d times, first: %s", who, len(what), what[0])
+			}
+			if now := apiServers(ctx, t, c); !slices.Equal(now, running) {
+				t.Errorf("API servers were restarted: %q, were %q", now, running)
+			}
+			if err := w.Verify(ctx); err != nil {
+				t.Errorf("the witness is not content: %v", err)
+			}
+
+			expireAll(ctx, t, c, soon)
+			u = use(ctx, t, c)
+			renewPlainly(ctx, t, c)
+			asked, failures = u.end(ctx, t)
+			t.Logf("the plain way: %d requests, failed: %d", asked, count(failures))
+			if count(failures) == 0 {
+				t.Error("nobody noticed the restart of every API server: these clients cannot tell")
+			}
+		})
+	}
+}
+
+func count(failures map[string][]string) int {
+	n := 0
+	for _, f := range failures {
+		n += len(f)
+	}
+	return n
+}
+
+// apiServers are the containers of the API servers.
+func apiServers(ctx context.Context, t *testing.T, c *cluster.Cluster) []string {
+	t.Helper()
+	var out []string
+	for _, n := range c.ControlPlanes() {
+		id, err := c.Shell(ctx, n.Name, "crictl ps --quiet --no-trunc --name '^kube-apiserver$'")
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, strings.TrimSpace(string(id)))
+	}
+	return out
+}
+
+// renewPlainly is what people do: renew all, then remove the control plane's pods, on
+// all control planes at the same time.
+func renewPlainly(ctx context.Context, t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	err := cluster.Each(ctx, c.ControlPlanes(), func(ctx context.Context, n cluster.Node) error {
+		_, err := c.Shell(ctx, n.Name, `cd /etc/kubernetes
+kubeadm certs renew all --config kubeadm-config.yaml >/dev/null
+crictl pods --quiet --namespace kube-system --label tier=control-plane | while read -r pod; do
+  crictl stopp "$pod" >/dev/null && crictl rmp "$pod" >/dev/null
+done`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := settle(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+}
