@@ -52,6 +52,12 @@ func Main(args []string, s Streams) int {
 	return int(orchestrator.Code(err))
 }
 
+// Command is the command line as a tree, for those that describe it: man pages and
+// completions are made from it. It is not to be executed; Main does that.
+func Command() *cobra.Command {
+	return newRoot(Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard})
+}
+
 func newRoot(s Streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kscertctl",
