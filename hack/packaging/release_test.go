@@ -185,7 +185,7 @@ type tarFile struct {
 func (r release) archive(t *testing.T, platform string) {
 	t.Helper()
 	got := r.contents(t, platform)
-	want := append(besides(), "kscertctl", "LICENSE", "README.md", "CHANGELOG.md")
+	want := append(besides(), "kscertctl", "LICENSE", "README.md", "CHANGELOG.md", "Containerfile")
 	slices.Sort(want)
 	if names := slices.Sorted(maps.Keys(got)); !slices.Equal(names, want) {
 		t.Errorf("there are %q\nwant %q", names, want)
