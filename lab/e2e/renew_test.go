@@ -93,7 +93,8 @@ func renewPlainly(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 		_, err := c.Shell(ctx, n.Name, `cd /etc/kubernetes
 kubeadm certs renew all --config kubeadm-config.yaml >/dev/null
 crictl pods --quiet --namespace kube-system --label tier=control-plane | while read -r pod; do
-  crictl stopp "$pod" >/dev/null && crictl rmp "$pod" >/dev/null
+  crictl stopp "$pod" >/dev/null
+  crictl rmp --force "$pod" >/dev/null 2>&1 || true # the kubelet clears up, too
 done`)
 		return err
 	})

@@ -13,5 +13,6 @@ restart_etcd
 # each time.
 restart kube-apiserver
 wait_for api_ready
+ask_kubelet
 for name in kube-controller-manager kube-scheduler kube-vip; do restart "$name"; done
 wait_for components_back

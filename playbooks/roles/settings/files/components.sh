@@ -204,6 +204,20 @@ api_ready() {
   return 1
 }
 
+# ask_kubelet: has the API server ask this node's kubelet. The first connection that it
+# makes to any kubelet after its certificate for them was renewed, it closes at once,
+# with all others (client-go, transport/cert_rotation.go): better under our request
+# than under somebody's kubectl logs. Whether kubelets can be reached, others judge.
+ask_kubelet() {
+  [ "$KSCERT_CHECK" != True ] || return 0
+  name=$(openssl x509 -in "$kubelet/kubelet-client-current.pem" -noout -subject -nameopt multiline 2>/dev/null | sed -n 's/^ *commonName *= system:node://p')
+  for _ in 1 2 3; do
+    [ -n "$name" ] || return 0
+    ! kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s get --raw "/api/v1/nodes/$name/proxy/healthz" >/dev/null 2>&1 </dev/null || return 0
+    sleep 0.5
+  done
+}
+
 components_back() {
   for name in kube-controller-manager kube-scheduler; do
     back "$name" || {
