@@ -3,9 +3,9 @@ package orchestrator
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
+	"github.com/infrapuzzle/kscertctl/internal/anchor"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
@@ -40,47 +40,24 @@ func (o *Orchestrator) request() (run.Request, error) {
 func (o *Options) Anchor(dir string) {
 	a := &o.Ansible
 	for _, path := range []*string{&o.StateDir, &o.KubesprayDir, &a.BinDir, &a.PrivateKey} {
-		*path = absolute(dir, *path)
+		*path = anchor.Path(dir, *path)
 	}
 	for _, list := range []struct {
-		paths *[]string
-		path  func(string) (before, path string)
+		values *[]string
+		find   anchor.Finder
 	}{
-		{&a.Inventories, func(s string) (string, string) {
-			if strings.Contains(s, ",") { // a host list
-				return s, ""
-			}
-			return "", s
-		}},
-		{&a.ExtraVars, func(s string) (string, string) {
-			if file, ok := strings.CutPrefix(s, "@"); ok {
-				return "@", file
-			}
-			return s, ""
-		}},
-		{&a.VaultIDs, func(s string) (string, string) {
-			source := s[strings.Index(s, "@")+1:] // all of it without a label
-			if source == "prompt" {
-				return s, ""
-			}
-			return strings.TrimSuffix(s, source), source
-		}},
-		{&a.VaultPasswordFiles, func(s string) (string, string) { return "", s }},
+		{&a.Inventories, anchor.Inventory},
+		{&a.ExtraVars, anchor.AtFile},
+		{&a.VaultIDs, anchor.VaultID},
+		{&a.VaultPasswordFiles, anchor.Whole},
 	} {
 		var anchored []string
-		for _, s := range *list.paths {
-			before, path := list.path(s)
-			anchored = append(anchored, before+absolute(dir, path))
+		for _, s := range *list.values {
+			before, path := list.find(s)
+			anchored = append(anchored, before+anchor.Path(dir, path))
 		}
-		*list.paths = anchored
+		*list.values = anchored
 	}
-}
-
-func absolute(dir, path string) string {
-	if path == "" || filepath.IsAbs(path) || strings.HasPrefix(path, "~") { // Ansible knows its user's home
-		return path
-	}
-	return filepath.Join(dir, path)
 }
 
 // Recall fills the options that are empty from what an earlier command was asked

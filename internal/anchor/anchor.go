@@ -1,0 +1,50 @@
+// Package anchor makes the paths in what was asked for absolute: a value of a flag of
+// ansible-playbook may be one, may have one in it, or may not be one at all.
+package anchor
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// Finder splits a value into what is before the path of a file on the driver, and the
+// path, which is empty where there is none.
+type Finder func(value string) (before, path string)
+
+// Whole is for a value that is a path.
+func Whole(value string) (before, path string) { return "", value }
+
+// Inventory is for a value of -i: a path, or a list of hosts, which has a comma.
+func Inventory(value string) (before, path string) {
+	if strings.Contains(value, ",") {
+		return value, ""
+	}
+	return "", value
+}
+
+// AtFile is for a value such as those of -e, which names a file as @FILE.
+func AtFile(value string) (before, path string) {
+	if file, ok := strings.CutPrefix(value, "@"); ok {
+		return "@", file
+	}
+	return value, ""
+}
+
+// VaultID is for a value of --vault-id: LABEL@SOURCE or SOURCE, where the source is a
+// path, or prompt.
+func VaultID(value string) (before, path string) {
+	source := value[strings.Index(value, "@")+1:] // all of it without a label
+	if source == "prompt" {
+		return value, ""
+	}
+	return strings.TrimSuffix(value, source), source
+}
+
+// Path is path, below dir when it is relative. One that begins with ~ is left to
+// Ansible, which knows its user's home.
+func Path(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) || strings.HasPrefix(path, "~") {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
