@@ -3,6 +3,7 @@ module github.com/infrapuzzle/kscertctl
 go 1.26.0
 
 require (
+	github.com/agnivade/levenshtein v1.2.2
 	github.com/apenella/go-ansible/v2 v2.4.1
 	github.com/arran4/golang-ical v0.3.4
 	github.com/cenkalti/backoff/v5 v5.0.3

@@ -1,0 +1,227 @@
+// Package config reads settings from kscertctl.yaml and from the variables KSCERTCTL_*,
+// and says of each where it was set. It knows no flag: which settings there are is
+// handed in. Parse and Environment are pure; Find is what touches files.
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/agnivade/levenshtein"
+)
+
+// Kind is what the value of a setting is.
+type Kind string
+
+// The kinds. A Duration is one of Go, such as 90s or 5m, and more than nothing; a Time
+// may be in days too, such as 30d.
+const (
+	String   Kind = "string"
+	Bool     Kind = "true or false"
+	Integer  Kind = "whole number"
+	Duration Kind = "duration"
+	Time     Kind = "time"
+)
+
+// must is how a value of each kind is asked for.
+var must = map[Kind]string{
+	String:   "must be a string: put it into quotes",
+	Bool:     "must be true or false",
+	Integer:  "must be a whole number, 0 or more",
+	Duration: "must be a duration such as 90s or 5m",
+	Time:     "must be a time such as 30d or 12h",
+}
+
+// Setting is something that can be set.
+type Setting struct {
+	// Name in the file, such as gate-timeout; Variable returns the one in the environment.
+	Name string
+	Kind Kind
+	// List is true when there may be several values.
+	List bool
+	// Values are the only ones allowed; nil for any.
+	Values []string
+	// ByFile is true when a value may be a secret: then only @FILE is taken.
+	ByFile bool
+	// Usage says what it is for, in a line.
+	Usage string
+}
+
+// Variable is the name in the environment: gate-timeout is KSCERTCTL_GATE_TIMEOUT.
+func Variable(name string) string {
+	return prefix + strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(name))
+}
+
+const prefix = "KSCERTCTL_"
+
+// Known is what there is to set.
+type Known struct {
+	Settings []Setting
+	// Refused are names that stand for something which cannot be set, and why.
+	Refused map[string]string
+}
+
+func (k Known) find(name string) (Setting, bool) {
+	i := slices.IndexFunc(k.Settings, func(s Setting) bool { return s.Name == name })
+	if i < 0 {
+		return Setting{}, false
+	}
+	return k.Settings[i], true
+}
+
+// nearest is the setting whose name is the likeliest to have been meant; empty when
+// none is near. A name may have a third of its letters wrong, and no more than three.
+func (k Known) nearest(name string) string {
+	if len(name) > 64 {
+		return ""
+	}
+	best, near := "", min(3, (len(name)+1)/3)+1
+	for _, s := range k.Settings {
+		if d := levenshtein.ComputeDistance(strings.ToLower(name), s.Name); d < near {
+			best, near = s.Name, d
+		}
+	}
+	return best
+}
+
+// Source is what has set a value, the weakest first. A Record is that of an earlier run.
+type Source string
+
+// The sources.
+const (
+	Default     Source = "default"
+	File        Source = "file"
+	Environment Source = "environment"
+	Record      Source = "record"
+	Flag        Source = "flag"
+)
+
+// Origin is where a value was set.
+type Origin struct {
+	Source Source
+	// Name is that of the file or of the variable; empty for a default or a flag.
+	Name string
+	// Line and Column in the file begin with 1; 0 where they are not known.
+	Line, Column int
+}
+
+// String is FILE:LINE, the variable's name, "flag" or "default".
+func (o Origin) String() string {
+	switch {
+	case o.Name == "":
+		return string(o.Source)
+	case o.Line > 0:
+		return o.Name + ":" + strconv.Itoa(o.Line)
+	default:
+		return o.Name
+	}
+}
+
+// Value is what a setting was set to: one value, or those of a list.
+type Value struct {
+	Name   string
+	Values []string
+	Origin Origin
+}
+
+// Problem is something that cannot be used.
+type Problem struct {
+	Origin  Origin
+	Message string
+}
+
+// String is FILE:LINE:COLUMN: or VARIABLE: with the message. It shows no value, which
+// might be a secret.
+func (p Problem) String() string {
+	at := p.Origin.String()
+	if p.Origin.Column > 0 {
+		at += ":" + strconv.Itoa(p.Origin.Column)
+	}
+	return at + ": " + p.Message
+}
+
+// SettingErrors are all that keeps a source from being used, in their order.
+type SettingErrors []Problem
+
+func (p SettingErrors) Error() string {
+	if len(p) == 1 {
+		return p[0].String()
+	}
+	return fmt.Sprintf("%s and %d more problems", p[0], len(p)-1)
+}
+
+// err is nil for no problems.
+func (p SettingErrors) err() error {
+	if len(p) == 0 {
+		return nil
+	}
+	return p
+}
+
+// Merge returns each setting's value by its name: that of the last layer which sets it.
+// A list replaces a list.
+func Merge(layers ...[]Value) map[string]Value {
+	out := map[string]Value{}
+	for _, layer := range layers {
+		for _, v := range layer {
+			out[v.Name] = v
+		}
+	}
+	return out
+}
+
+// check says what is wrong with one value; nothing when it can be used.
+func (s Setting) check(text string) string {
+	switch {
+	case text == "":
+		return "is empty: leave it out"
+	case strings.ContainsRune(text, 0):
+		return "has a NUL byte in it"
+	case s.ByFile && (len(text) < 2 || text[0] != '@'):
+		return "may be a secret: write that into a file and name it here, as @FILE"
+	case s.Values != nil && !slices.Contains(s.Values, text):
+		return "must be one of " + strings.Join(s.Values, ", ")
+	case !s.Kind.reads(text):
+		return must[s.Kind]
+	}
+	return ""
+}
+
+// reads is true when a text is a value of the kind.
+func (k Kind) reads(text string) bool {
+	switch k {
+	case Bool:
+		return text == "true" || text == "false"
+	case Integer:
+		_, err := strconv.ParseUint(text, 10, 31)
+		return err == nil
+	case Duration:
+		d, err := time.ParseDuration(text)
+		return err == nil && d > 0
+	case Time:
+		_, err := ParseTime(text)
+		return err == nil
+	default:
+		return true
+	}
+}
+
+// ParseTime reads a duration of Go, or a number of days such as 30d, which Go leaves
+// out because of daylight saving; certificates count days of 24 hours.
+func ParseTime(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16) // more would overflow a duration
+		if err != nil {
+			return 0, fmt.Errorf("%q is no number of days", s)
+		}
+		return time.Duration(n) * 24 * time.Hour, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || strings.HasPrefix(s, "-") {
+		return 0, fmt.Errorf("%q is no time such as 30d or 12h", s)
+	}
+	return d, nil
+}

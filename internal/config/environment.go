@@ -1,0 +1,78 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// FileVariable names the file of settings.
+const FileVariable = prefix + "CONFIG"
+
+// ofKubernetes are variables that Kubernetes puts into every container beside a Service
+// whose name begins with kscertctl:
+// https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables.
+var ofKubernetes = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
+// FromEnvironment reads the variables KSCERTCTL_* of an environment in the form of
+// os.Environ. An empty one counts as not set; a list has a value a line.
+//
+// An error is of type SettingErrors: a value that cannot be used, a name that cannot be set,
+// or one that is nearly a setting's. Any other name may be somebody else's, so it is
+// only handed back, as a problem to warn of.
+func FromEnvironment(environ []string, known Known) (values []Value, strange []Problem, err error) {
+	settings, refused := map[string]Setting{}, map[string]string{}
+	for _, s := range known.Settings {
+		settings[Variable(s.Name)] = s
+	}
+	for name, why := range known.Refused {
+		refused[Variable(name)] = why
+	}
+	var problems SettingErrors
+	for _, pair := range slices.Sorted(slices.Values(environ)) {
+		variable, text, _ := strings.Cut(pair, "=")
+		if !strings.HasPrefix(variable, prefix) || variable == FileVariable || strings.TrimSpace(text) == "" {
+			continue
+		}
+		origin := Origin{Source: Environment, Name: variable}
+		if setting, ok := settings[variable]; ok {
+			v := Value{Name: setting.Name, Values: setting.split(text), Origin: origin}
+			for _, one := range v.Values {
+				if wrong := setting.check(one); wrong != "" {
+					problems = append(problems, Problem{origin, wrong})
+				}
+			}
+			values = append(values, v)
+			continue
+		}
+		meant := known.nearest(strings.ReplaceAll(strings.TrimPrefix(variable, prefix), "_", "-"))
+		switch why, no := refused[variable]; {
+		case no:
+			problems = append(problems, Problem{origin, "this cannot be set: " + why})
+		case ofKubernetes.MatchString(variable):
+		case meant != "":
+			problems = append(problems, Problem{origin, fmt.Sprintf("there is no such setting; did you mean %s?", Variable(meant))})
+		default:
+			strange = append(strange, Problem{origin, "there is no such setting"})
+		}
+	}
+	if len(problems) > 0 {
+		return nil, nil, problems
+	}
+	return values, strange, nil
+}
+
+// split returns the values that a variable holds.
+func (s Setting) split(text string) []string {
+	if !s.List {
+		return []string{s.Kind.normal(text)}
+	}
+	var out []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			out = append(out, line)
+		}
+	}
+	return out
+}

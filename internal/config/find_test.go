@@ -1,0 +1,144 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/infrapuzzle/kscertctl/internal/config"
+)
+
+// home is a folder with a file of settings of its own, in which a test runs in work.
+func home(t *testing.T) (getenv func(string) string) {
+	t.Helper()
+	dir := t.TempDir()
+	variables := map[string]string{"HOME": dir}
+	work := filepath.Join(dir, "work")
+	if err := os.Mkdir(work, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(work)
+	return func(name string) string { return variables[name] }
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What is named wins over the variable, that over what lies here, that over what lies at
+// home; and one file is read.
+func TestFind(t *testing.T) {
+	getenv := home(t)
+	variable := ""
+	env := func(name string) string {
+		if name == config.FileVariable {
+			return variable
+		}
+		return getenv(name)
+	}
+	find := func(named, want string) {
+		t.Helper()
+		if name, text, err := config.Find(named, env); err != nil || name != want || string(text) != want {
+			t.Errorf("%q with %q, %v; want %q", name, text, err, want)
+		}
+	}
+	find("", "")
+	mine := filepath.Join(env("HOME"), ".config/kscertctl/kscertctl.yaml")
+	put(t, mine, mine)
+	find("", mine)
+	put(t, "kscertctl.yaml", "kscertctl.yaml")
+	find("", "kscertctl.yaml")
+	put(t, "variable.yaml", "variable.yaml")
+	variable = "variable.yaml"
+	find("", "variable.yaml")
+	put(t, "named.yaml", "named.yaml")
+	find("named.yaml", "named.yaml")
+}
+
+func TestFindInXDG(t *testing.T) {
+	home(t)
+	dir := t.TempDir()
+	want := filepath.Join(dir, "kscertctl/kscertctl.yaml")
+	put(t, want, "")
+	for dir, want := range map[string]string{dir: want, "relative": ""} {
+		getenv := func(name string) string { return map[string]string{"XDG_CONFIG_HOME": dir}[name] }
+		if name, _, err := config.Find("", getenv); err != nil || name != want {
+			t.Errorf("XDG_CONFIG_HOME=%s: %q %v, want %q", dir, name, err, want)
+		}
+	}
+}
+
+func TestFindRefuses(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		given func(*testing.T)
+		named string
+		want  string
+	}{
+		{"what everybody may write to", func(t *testing.T) {
+			t.Helper()
+			put(t, "kscertctl.yaml", "")
+			chmod(t, "kscertctl.yaml", 0o666)
+		}, "", "kscertctl.yaml: everybody may write to it, and it can name commands that kscertctl runs"},
+		{"what everybody may replace", func(t *testing.T) {
+			t.Helper()
+			put(t, "kscertctl.yaml", "")
+			chmod(t, ".", 0o777)
+		}, "", "kscertctl.yaml: everybody may write to its folder, and it can name commands that kscertctl runs"},
+		{"even what only its owner may remove", func(t *testing.T) {
+			t.Helper()
+			put(t, "kscertctl.yaml", "")
+			chmod(t, ".", 0o777|os.ModeSticky)
+		}, "", "kscertctl.yaml: everybody may write to its folder, and it can name commands that kscertctl runs"},
+		{"another ending", func(t *testing.T) { t.Helper(); put(t, "kscertctl.yml", "") }, "", "kscertctl.yml: it is looked for as kscertctl.yaml"},
+		{"what is missing", func(*testing.T) {}, "gone.yaml", "gone.yaml: no such file or directory"},
+		{"a folder", func(*testing.T) {}, ".", ".: is a directory"},
+		{"what never ends", func(*testing.T) {}, "/dev/zero", "/dev/zero: it is larger than 1048576 bytes"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			getenv := home(t)
+			row.given(t)
+			_, _, err := config.Find(row.named, getenv)
+			file, ok := err.(*config.FileError) //nolint:errorlint // it is never wrapped, and that is what is promised
+			if !ok || err.Error() != row.want || file.Next == "" {
+				t.Errorf("%v, want %q and what to do", err, row.want)
+			}
+		})
+	}
+}
+
+// Whoever names a file vouches for it.
+func TestFindTakesWhatIsNamed(t *testing.T) {
+	getenv := home(t)
+	put(t, "kscertctl.yaml", "forks: 1\n")
+	chmod(t, ".", 0o777)
+	if name, _, err := config.Find("kscertctl.yaml", getenv); err != nil || name != "kscertctl.yaml" {
+		t.Errorf("%q %v", name, err)
+	}
+	if name, text, err := config.Find("/dev/null", getenv); err != nil || name != "/dev/null" || len(text) > 0 {
+		t.Errorf("%q %q %v", name, text, err)
+	}
+}
+
+// A daemon's home may be no folder at all.
+func TestFindWithoutHome(t *testing.T) {
+	home(t)
+	for _, dir := range []string{"", "/dev/null", "/nonexistent"} {
+		if name, _, err := config.Find("", func(name string) string { return map[string]string{"HOME": dir}[name] }); err != nil || name != "" {
+			t.Errorf("HOME=%s: %q %v", dir, name, err)
+		}
+	}
+}
+
+func chmod(t *testing.T, path string, mode os.FileMode) {
+	t.Helper()
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}

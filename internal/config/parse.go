@@ -1,0 +1,167 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Parse reads the text of a file: one mapping of settings in YAML, or nothing. The name
+// of the file is for origins. An error is of type SettingErrors and has all of them.
+func Parse(name string, text []byte, known Known) ([]Value, error) {
+	f := file{name: name, known: known, first: map[string]int{}}
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	var document, another yaml.Node
+	if err := d.Decode(&document); errors.Is(err, io.EOF) {
+		return nil, nil // empty, or nothing but comments
+	} else if err != nil {
+		f.syntax(err)
+		return nil, f.problems.err()
+	}
+	f.mapping(document.Content[0])
+	switch err := d.Decode(&another); {
+	case err == nil:
+		f.fault(another.Content[0], "a second document begins here: there may be one")
+	case !errors.Is(err, io.EOF):
+		f.syntax(err)
+	}
+	if len(f.problems) > 0 {
+		return nil, f.problems
+	}
+	return f.values, nil
+}
+
+// file is what is being read.
+type file struct {
+	name  string
+	known Known
+	// first is the line in which each setting was met.
+	first    map[string]int
+	values   []Value
+	problems SettingErrors
+}
+
+func (f *file) at(n *yaml.Node) Origin {
+	return Origin{Source: File, Name: f.name, Line: n.Line, Column: n.Column}
+}
+
+func (f *file) fault(n *yaml.Node, format string, args ...any) {
+	f.problems = append(f.problems, Problem{Origin: f.at(n), Message: fmt.Sprintf(format, args...)})
+}
+
+// syntax notes what the YAML parser says. It counts lines from 0 where it met something
+// unexpected and from 1 where it met what cannot be, and does not tell the first line.
+func (f *file) syntax(err error) {
+	m := regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`).FindStringSubmatch(err.Error())
+	if m == nil {
+		m = []string{"", "", err.Error()}
+	}
+	line, _ := strconv.Atoi(m[1])
+	if line == 0 || strings.HasPrefix(m[2], "did not find") {
+		line++
+	}
+	f.problems = append(f.problems, Problem{Origin: Origin{Source: File, Name: f.name, Line: line}, Message: "this is no YAML: " + m[2]})
+}
+
+func (f *file) mapping(n *yaml.Node) {
+	switch {
+	case n.Kind == yaml.ScalarNode && n.Tag == "!!null":
+		return
+	case n.Kind != yaml.MappingNode:
+		f.fault(n, "there must be settings here, one a line, such as forks: 10")
+		return
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		f.entry(n.Content[i], n.Content[i+1])
+	}
+}
+
+func (f *file) entry(key, value *yaml.Node) {
+	name := key.Value
+	setting, ok := f.known.find(name)
+	why, refused := f.known.Refused[name]
+	switch {
+	case key.Kind != yaml.ScalarNode:
+		f.fault(key, "the name of a setting must stand here")
+		return
+	case refused:
+		f.fault(key, "%q cannot be set: %s", name, why)
+		return
+	case !ok:
+		f.fault(key, "%s", f.known.unknown(strconv.Quote(name), name))
+		return
+	case f.first[name] > 0:
+		f.fault(key, "%q is set a second time, after line %d", name, f.first[name])
+		return
+	}
+	f.first[name] = key.Line
+	before := len(f.problems)
+	var values []string
+	switch {
+	case setting.List && value.Kind == yaml.SequenceNode:
+		if len(value.Content) == 0 {
+			f.fault(value, "%q is an empty list: leave it out", name)
+		}
+		for _, item := range value.Content {
+			values = append(values, f.scalar(setting, item))
+		}
+	default:
+		values = append(values, f.scalar(setting, value))
+	}
+	if len(f.problems) == before {
+		f.values = append(f.values, Value{Name: name, Values: values, Origin: f.at(key)})
+	}
+}
+
+// unknown says that there is no such setting, and which one may have been meant.
+func (k Known) unknown(shown, name string) string {
+	text := "unknown setting " + shown
+	if meant := k.nearest(name); meant != "" {
+		text += fmt.Sprintf("; did you mean %q?", meant)
+	}
+	return text
+}
+
+// tags are those that YAML gives to values of a kind; a string for the others.
+var tags = map[Kind]string{Bool: "!!bool", Integer: "!!int"}
+
+// scalar returns the text of one value.
+func (f *file) scalar(s Setting, n *yaml.Node) string {
+	tag, ok := tags[s.Kind]
+	if !ok {
+		tag = "!!str"
+	}
+	switch {
+	case n.Kind == yaml.AliasNode:
+		f.fault(n, "%q is an alias: write the value itself", s.Name)
+	case n.ShortTag() == "!!null":
+		f.fault(n, "%q has no value: leave it out", s.Name)
+	case strings.HasPrefix(n.Tag, "!") && !strings.HasPrefix(n.Tag, "!!"):
+		f.fault(n, "%q has the tag %s, which means nothing here", s.Name, n.Tag)
+	case n.Kind != yaml.ScalarNode && s.List:
+		f.fault(n, "%q must be a string or a list of strings", s.Name)
+	case n.Kind != yaml.ScalarNode || n.ShortTag() != tag:
+		f.fault(n, "%q %s", s.Name, must[s.Kind])
+	default:
+		text := s.Kind.normal(n.Value)
+		if wrong := s.check(text); wrong != "" {
+			f.fault(n, "%q %s", s.Name, wrong)
+		}
+		return text
+	}
+	return ""
+}
+
+// normal is the one way in which a value is written: a boolean has several.
+func (k Kind) normal(text string) string {
+	if b, err := strconv.ParseBool(text); k == Bool && err == nil {
+		return strconv.FormatBool(b)
+	}
+	return text
+}
