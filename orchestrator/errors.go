@@ -31,7 +31,7 @@ const (
 	ExitStopped     ExitCode = 8   // stopped after a change; resume or roll back
 	ExitRolledBack  ExitCode = 9   // failed, and rolled back
 	ExitNotApproved ExitCode = 10  // nobody said yes
-	ExitUsage       ExitCode = 64  // flags, inventory or environment are wrong
+	ExitUsage       ExitCode = 64  // flags, settings, inventory or environment are wrong
 	ExitInterrupted ExitCode = 130 // a signal or the caller stopped it
 )
 
@@ -55,7 +55,7 @@ func ExitCodes() []struct {
 		{ExitStopped, "stopped after a change: go on with `resume`, or go back with `rollback`"},
 		{ExitRolledBack, "failed after a change and rolled back, as `--rollback-on-failure` asks for; the nodes are as they were"},
 		{ExitNotApproved, "the plan was not approved; nothing was changed"},
-		{ExitUsage, "flags, inventory or checkout are wrong; nothing was changed"},
+		{ExitUsage, "flags, settings, inventory or checkout are wrong; nothing was changed"},
 		{ExitInterrupted, "interrupted by a signal"},
 	}
 }

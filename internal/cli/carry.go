@@ -30,6 +30,7 @@ type results struct {
 
 func (f *carryFlags) register(cmd *cobra.Command) {
 	f.inspectFlags.register(cmd)
+	cmd.Annotations = map[string]string{byRecord: ""}
 	cmd.Flags().Lookup("inventory").Usage = "another inventory than that of the record; may be repeated"
 	cmd.Flags().DurationVar(&f.opts.GateTimeout, "gate-timeout", 0, "how long a health gate may take to hold (default: 5m, or as before)")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")

@@ -33,6 +33,9 @@ var failLevels = map[string]expiry.Level{
 	"warn": expiry.LevelWarning, "crit": expiry.LevelCritical, "never": expiry.LevelCritical + 1,
 }
 
+// failOn are the values of --fail-on.
+func failOn() []string { return []string{"warn", "crit", "never"} }
+
 // checkFormats are the values of -o, in the order of the help.
 var checkFormats = []string{"table", "wide", "json", "yaml", "prometheus", "junit", "nagios", "ics"}
 

@@ -93,6 +93,7 @@ func TestFormatsReferences(t *testing.T) {
 		"docs/reference/check-formats.md": {"fields": fieldTable(t, "check-expiration-v1.json"), "metrics": metricTable(report.Collector{})},
 		"docs/reference/exporter.md":      {"metrics": metricTable(exporter.New(exporter.Options{}))},
 		"docs/reference/report.md":        {"fields": fieldTable(t, "run-report-v1.json")},
+		"docs/reference/configuration.md": {"settings": settingTable(), "flags": refusedTable(), "fields": fieldTable(t, "config-show-v1.json")},
 	} {
 		old := read(t, page)
 		want := old

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/infrapuzzle/kscertctl/internal/config"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
@@ -76,16 +77,24 @@ service account keys stay as they are.`,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		Version:       built().Version,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			set, from, err := settle(cmd)
+			if err == nil {
+				from.tell(s.Err, set)
+			}
+			return err
+		},
+		Version: built().Version,
 	}
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.PersistentFlags().String("config", "", "file of settings (default: "+config.FileName+" here, or in $XDG_CONFIG_HOME/kscertctl)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.AddCommand(
 		newCheck(s), newExporter(s), newDiagnose(s), newPlan(s), newApply(s), newRun(s),
-		newStatus(s), newReport(s), newRuns(s), newResume(s), newRollback(s), newBackup(s), newUnlock(s), newExplain(s), newVersion(s),
+		newStatus(s), newReport(s), newRuns(s), newResume(s), newRollback(s), newBackup(s), newUnlock(s), newExplain(s), newConfig(s), newVersion(s),
 	)
 	wrapArgs(root)
 	complete(root)

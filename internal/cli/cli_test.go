@@ -18,22 +18,6 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
-func TestParseDays(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]time.Duration{
-		"30d": 30 * tc.Day, "0d": 0, "1d": tc.Day, "12h": 12 * time.Hour, "90m": 90 * time.Minute, "1h30m": 90 * time.Minute, "0": 0,
-	} {
-		if got, err := parseDays(in); err != nil || got != want {
-			t.Errorf("%q: %s %v, want %s", in, got, err, want)
-		}
-	}
-	for _, in := range []string{"", "d", "soon", "-1d", "-1h", "1.5d", "30", "30 d", "+3d", "999999999d", "30dd", "3d12h"} {
-		if got, err := parseDays(in); err == nil {
-			t.Errorf("%q is taken for %s", in, got)
-		}
-	}
-}
-
 func proposal() orchestrator.Proposal {
 	s := tc.Healthy(tc.Single(), tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin)))
 	d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())

@@ -23,6 +23,8 @@ func TestCommandReference(t *testing.T) {
 
 Flags that ` + "`ansible-playbook`" + ` has too mean the same here. Data goes to standard output, what
 happens meanwhile to standard error. [Exit codes](exit-codes.md) are the same for all.
+Most flags can be set in a file, which every command takes as ` + "`--config FILE`" + `, and in the
+environment: [configuration](configuration.md).
 
 `)
 	commands := everyCommand(newRoot(Streams{Out: io.Discard, Err: io.Discard}))[1:]
@@ -76,9 +78,7 @@ func flagTable(cmd *cobra.Command) string {
 			name = "-" + f.Shorthand + ", " + name
 		}
 		fallback := ""
-		switch f.DefValue {
-		case "", "0", "0s", "false", "[]":
-		default:
+		if !noValue(f.DefValue) {
 			fallback = "`" + strings.Trim(f.DefValue, "[]") + "`"
 		}
 		fmt.Fprintf(&out, "| `%s` | %s | %s |\n", name, fallback, strings.ReplaceAll(f.Usage, "|", "\\|"))

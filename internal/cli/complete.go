@@ -21,7 +21,7 @@ func complete(root *cobra.Command) {
 		for flag, values := range map[string][]string{
 			"output":   outputs(cmd),
 			"playbook": choiceNames(),
-			"fail-on":  {"warn", "crit", "never"},
+			"fail-on":  failOn(),
 		} {
 			if cmd.Flags().Lookup(flag) != nil {
 				// An error would mean that there is no such flag.
@@ -91,6 +91,7 @@ func completeNodes(cmd *cobra.Command, args []string, _ string) ([]cobra.Complet
 }
 
 func stateFlag(cmd *cobra.Command) string {
+	_, _, _ = settle(cmd) // what is wrong with settings is told by the command itself
 	if f := cmd.Flags().Lookup("state-dir"); f != nil {
 		return f.Value.String()
 	}

@@ -4,12 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/infrapuzzle/kscertctl/internal/config"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
@@ -86,7 +85,7 @@ func (f *inspectFlags) snapshot(cmd *cobra.Command, s Streams) (snapshot.Snapsho
 // load reads the file of --from-snapshot.
 func (f *inspectFlags) load(cmd *cobra.Command) (snapshot.Snapshot, error) {
 	switch {
-	case len(f.opts.Ansible.Inventories) > 0:
+	case cmd.Flags().Changed("inventory"):
 		return snapshot.Snapshot{}, usage(cmd, errors.New("--from-snapshot asks no node, so it takes no -i"))
 	case f.save != "":
 		return snapshot.Snapshot{}, usage(cmd, errors.New("--from-snapshot and --save-snapshot exclude each other: the file is there already"))
@@ -135,10 +134,10 @@ func (f *thresholdFlags) register(cmd *cobra.Command) {
 
 // thresholds checks the flags and returns what they say.
 func (f *thresholdFlags) thresholds(cmd *cobra.Command) (t expiry.Thresholds, err error) {
-	if t.Warn, err = parseDays(f.warn); err != nil {
+	if t.Warn, err = config.ParseTime(f.warn); err != nil {
 		return t, usage(cmd, fmt.Errorf("--warn: %w", err))
 	}
-	if t.Crit, err = parseDays(f.crit); err != nil {
+	if t.Crit, err = config.ParseTime(f.crit); err != nil {
 		return t, usage(cmd, fmt.Errorf("--crit: %w", err))
 	}
 	if t.Crit > t.Warn {
@@ -161,29 +160,12 @@ func (f *verdictFlags) thresholds(cmd *cobra.Command) (diagnosis.Thresholds, err
 	if f.output != "text" && f.output != "json" {
 		return t, usage(cmd, fmt.Errorf("-o %s: must be text or json", f.output))
 	}
-	before, err := parseDays(f.warn)
+	before, err := config.ParseTime(f.warn)
 	if err != nil {
 		return t, usage(cmd, fmt.Errorf("--warn: %w", err))
 	}
 	t.RenewBefore = before
 	return t, nil
-}
-
-// parseDays reads a duration of Go with days added, which Go leaves out because
-// of daylight saving; certificates count days of 24 hours.
-func parseDays(s string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16) // more would overflow a duration
-		if err != nil {
-			return 0, fmt.Errorf("%q is no number of days", s)
-		}
-		return time.Duration(n) * 24 * time.Hour, nil
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%q is no time such as 30d or 12h", s)
-	}
-	return d, nil
 }
 
 // choice is a flag that takes one of plan.Choices.

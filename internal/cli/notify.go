@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,23 +26,41 @@ type notifyFlags struct {
 
 func (f *notifyFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.Func("notify-command", "run this in a shell when the run has ended, with its report as JSON on standard input; may be repeated", func(s string) error {
-		if s == "" {
-			return errors.New("it is empty")
-		}
-		f.hooks = append(f.hooks, notify.Command(s))
-		return nil
-	})
-	fl.Func("notify-webhook", "POST the report to this URL, or to the one in @FILE; may be repeated", func(s string) error {
-		hook, err := notify.ParseWebhook(s)
-		if err != nil {
-			f.wrong = fmt.Errorf("--notify-webhook: %w", err)
-		}
-		f.hooks = append(f.hooks, hook)
-		return nil
-	})
+	fl.Var(&repeated{add: f.command}, "notify-command", "run this in a shell when the run has ended, with its report as JSON on standard input; may be repeated")
+	fl.Var(&repeated{add: f.webhook}, "notify-webhook", "POST the report to this URL, or to the one in @FILE; may be repeated")
 	fl.DurationVar(&f.options.Timeout, "notify-timeout", 10*time.Second, "how long one try to notify may take")
 	fl.UintVar(&f.options.Tries, "notify-tries", 3, "how often each is tried")
+}
+
+func (f *notifyFlags) command(s string) error {
+	if s == "" {
+		return errors.New("it is empty")
+	}
+	f.hooks = append(f.hooks, notify.Command(s))
+	return nil
+}
+
+func (f *notifyFlags) webhook(s string) error {
+	hook, err := notify.ParseWebhook(s)
+	if err != nil {
+		f.wrong = fmt.Errorf("--notify-webhook: %w", err)
+	}
+	f.hooks = append(f.hooks, hook)
+	return nil
+}
+
+// repeated is a flag that may be given several times, and hands on each value.
+type repeated struct {
+	values []string
+	add    func(string) error
+}
+
+func (r *repeated) GetSlice() []string { return r.values }
+func (r *repeated) String() string     { return strings.Join(r.values, ",") }
+func (r *repeated) Type() string       { return "stringArray" }
+func (r *repeated) Set(s string) error {
+	r.values = append(r.values, s)
+	return r.add(s)
 }
 
 // ready says before anything is done that somebody cannot be told.

@@ -1,0 +1,260 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/infrapuzzle/kscertctl/internal/config"
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// Every flag of every command is a setting, or is said not to be one and why: a new flag
+// is decided on. And a setting is one thing, with one type and a variable of its own.
+func TestSettingsAndFlags(t *testing.T) {
+	t.Parallel()
+	root := newRoot(Streams{Out: io.Discard, Err: io.Discard})
+	refused := invocation()
+	met := map[string]bool{}
+	for _, cmd := range everyCommand(root) {
+		cmd.InitDefaultHelpFlag()
+		cmd.InitDefaultVersionFlag()
+		both := pflag.NewFlagSet("", pflag.ContinueOnError)
+		both.AddFlagSet(cmd.Flags())
+		both.AddFlagSet(cmd.PersistentFlags())
+		both.VisitAll(func(f *pflag.Flag) {
+			met[f.Name] = true
+			i := slices.IndexFunc(settings(), func(s setting) bool { return s.name == f.Name })
+			_, no := refused[f.Name]
+			if (i >= 0) == no {
+				t.Errorf("%s --%s: it must be in settings() or, with a reason, in invocation(), and not in both", cmd.CommandPath(), f.Name)
+			}
+			if no || i < 0 {
+				return
+			}
+			if kinds()[f.Value.Type()] == "" {
+				t.Errorf("%s --%s: kinds() does not know %s", cmd.CommandPath(), f.Name, f.Value.Type())
+			}
+			s := settings()[i]
+			if first := s.of(s.flags(root)[0]); cmd.Name() != s.but && (s.of(f).Kind != first.Kind || s.of(f).List != first.List) {
+				t.Errorf("%s --%s is a %s, and elsewhere a %s", cmd.CommandPath(), f.Name, s.of(f).Kind, first.Kind)
+			}
+			if _, required := f.Annotations[cobra.BashCompOneRequiredFlag]; required {
+				t.Errorf("%s --%s is required as a flag, so it cannot be set elsewhere", cmd.CommandPath(), f.Name)
+			}
+		})
+	}
+	variables := map[string]string{config.FileVariable: "config"}
+	for _, s := range settings() {
+		if v := config.Variable(s.name); variables[v] != "" {
+			t.Errorf("%s and %s have one variable", s.name, variables[v])
+		}
+		variables[config.Variable(s.name)] = s.name
+		if !met[s.name] {
+			t.Errorf("%s is no flag", s.name)
+		}
+		if s.but != "" && !slices.ContainsFunc(everyCommand(root), func(c *cobra.Command) bool { return c.Name() == s.but && c.Flags().Lookup(s.name) != nil }) {
+			t.Errorf("%s: there is no %s --%s", s.name, s.but, s.name)
+		}
+	}
+	for name := range refused {
+		if !met[name] {
+			t.Errorf("%s is no flag", name)
+		}
+	}
+}
+
+// What the record of a run holds is said to be recorded, and nothing else is: the option
+// that a flag fills is one that Recall fills.
+func TestRecordedSettings(t *testing.T) {
+	t.Parallel()
+	samples := map[string]string{"bool": "true", "int": "3", "uint": "3", "count": "3", "duration": "3m"}
+	for _, s := range settings() {
+		var flags carryFlags
+		cmd := &cobra.Command{Use: "resume"}
+		flags.register(cmd)
+		f := cmd.Flags().Lookup(s.name)
+		if f == nil { // resume takes it from the record, or it is about something else
+			continue
+		}
+		sample, ok := samples[f.Value.Type()]
+		if !ok {
+			sample = "@sample"
+		}
+		if err := f.Value.Set(sample); err != nil {
+			t.Fatalf("--%s %s: %v", s.name, sample, err)
+		}
+		var recalled orchestrator.Options
+		if err := recalled.Recall(everything()); err != nil {
+			t.Fatal(err)
+		}
+		field := differs(reflect.ValueOf(flags.options(Streams{})), reflect.ValueOf(orchestrator.Options{}))
+		holds := field != nil && !reflect.ValueOf(recalled).FieldByIndex(field).IsZero()
+		if holds != s.recorded {
+			t.Errorf("%s: that it is recorded is said to be %t, and is %t", s.name, s.recorded, holds)
+		}
+	}
+}
+
+// everything is a record of a command that was given every option.
+func everything() run.Request {
+	var r run.Request
+	v := reflect.ValueOf(&r).Elem()
+	for _, f := range v.Fields() {
+		switch f.Kind() { //nolint:exhaustive // the others hold nothing that Recall asks for
+		case reflect.String:
+			f.SetString("recorded")
+		case reflect.Int, reflect.Int64:
+			f.SetInt(7)
+		case reflect.Bool:
+			f.SetBool(true)
+		case reflect.Slice:
+			f.Set(reflect.ValueOf([]string{"recorded"}))
+		}
+	}
+	r.WithheldVars = 0
+	return r
+}
+
+// differs is the index of the first field in which two structs differ; nil for none.
+func differs(a, b reflect.Value) []int {
+	for i := range a.NumField() {
+		x, y := a.Field(i), b.Field(i)
+		if x.Kind() == reflect.Func || reflect.DeepEqual(x.Interface(), y.Interface()) {
+			continue
+		}
+		if x.Kind() == reflect.Struct {
+			return append([]int{i}, differs(x, y)...)
+		}
+		return []int{i}
+	}
+	return nil
+}
+
+// The published schemas are those of the code; and what "config show" writes is what its
+// own says. Write the first anew with UPDATE_DOCS=1.
+func TestConfigSchemas(t *testing.T) {
+	t.Parallel()
+	const page = "docs/reference/schemas/config-v1.json"
+	schema := output(t, "config", "schema")
+	if os.Getenv("UPDATE_DOCS") != "" {
+		if err := os.WriteFile(filepath.Join(root, page), []byte(schema), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	} else if read(t, page) != schema {
+		t.Errorf("%s is not what the code says; write it anew with UPDATE_DOCS=1", page)
+	}
+	compiler := jsonschema.NewCompiler()
+	if _, err := compiler.Compile(filepath.Join(root, page)); err != nil {
+		t.Error(err)
+	}
+	shows, err := compiler.Compile(root + "/docs/reference/schemas/config-show-v1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{}, {"run", "-i", "a", "-i", "b", "-b", "-f", "3"}, {"resume"}} {
+		text := output(t, append([]string{"config", "show", "--config", os.DevNull, "-o", "json"}, args...)...)
+		document, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := shows.Validate(document); err != nil {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+	var document map[string]any
+	if err := json.Unmarshal([]byte(output(t, "config", "show", "--config", os.DevNull, "-o", "json")), &document); err != nil {
+		t.Fatal(err)
+	}
+	document["more"] = 1
+	if shows.Validate(document) == nil {
+		t.Error("the schema takes a field that it does not name")
+	}
+}
+
+// The example can be used as it is.
+func TestConfigExample(t *testing.T) {
+	t.Parallel()
+	const example = root + "/examples/kscertctl.yaml"
+	if got, want := output(t, "config", "validate", example), example+": valid; settings: 13\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// output is what a command line writes.
+func output(t *testing.T, args ...string) string {
+	t.Helper()
+	var out, errs strings.Builder
+	if code := Main(args, Streams{Out: &out, Err: &errs}); code != 0 {
+		t.Fatalf("kscertctl %q: exit code %d\n%s", args, code, errs.String())
+	}
+	return out.String()
+}
+
+// settingTable is the reference's table of what can be set.
+func settingTable() string {
+	root := newRoot(Streams{Out: io.Discard, Err: io.Discard})
+	var out strings.Builder
+	out.WriteString("| setting | variable | value | commands |\n| --- | --- | --- | --- |\n")
+	for _, s := range settings() {
+		of := s.of(s.flags(root)[0])
+		value := string(of.Kind)
+		if of.Values != nil {
+			value = "`" + strings.Join(of.Values, "`, `") + "`"
+		}
+		switch {
+		case of.ByFile:
+			value = "`@FILE`"
+		case s.path != nil:
+			value = "path"
+		}
+		if s.name == "vault-id" {
+			value = "`LABEL@`path"
+		}
+		if of.List {
+			value += "; a list"
+		}
+		var commands []string
+		for _, cmd := range everyCommand(root) {
+			if s.flagOf(cmd) != nil {
+				name := strings.Fields(cmd.CommandPath())[1]
+				if s.recorded && goesByRecord(cmd) {
+					name += "†"
+				}
+				if !slices.Contains(commands, name) {
+					commands = append(commands, name)
+				}
+			}
+		}
+		fmt.Fprintf(&out, "| `%s` | `%s` | %s | %s |\n", s.name, config.Variable(s.name), value, strings.Join(commands, ", "))
+	}
+	return out.String()
+}
+
+// refusedTable is the reference's table of flags that cannot be set elsewhere.
+func refusedTable() string {
+	var out strings.Builder
+	out.WriteString("| flag | why not |\n| --- | --- |\n")
+	refused := invocation()
+	for _, name := range slices.Sorted(maps.Keys(refused)) {
+		fmt.Fprintf(&out, "| `--%s` | %s |\n", name, refused[name])
+	}
+	for _, s := range settings() {
+		if s.but != "" {
+			fmt.Fprintf(&out, "| `--%s` of `%s` | it means something else there than for the other commands |\n", s.name, s.but)
+		}
+	}
+	return out.String()
+}
