@@ -70,6 +70,12 @@ With -o nagios the exit code is that of a monitoring plugin instead: 0 OK,
 			s.Err = io.Discard // some carriers take words there for a failure
 			return pluginError(s.Out, flags.run(cmd, s))
 		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if flags.output != "nagios" {
+				return applySettings(cmd, s.Err)
+			}
+			return pluginError(s.Out, applySettings(cmd, io.Discard))
+		},
 	}
 	flags.inspectFlags.register(cmd)
 	flags.registerSnapshot(cmd)

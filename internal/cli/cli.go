@@ -77,13 +77,7 @@ service account keys stay as they are.`,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			set, from, err := settle(cmd)
-			if err == nil {
-				from.tell(s.Err, set)
-			}
-			return err
-		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return applySettings(cmd, s.Err) },
 		Version: built().Version,
 	}
 	root.SetIn(s.In)

@@ -12,6 +12,7 @@ import (
 // complete teaches the shell the values of arguments and flags: what is listed here,
 // files for what names one, nothing for the rest.
 func complete(root *cobra.Command) {
+	_ = root.MarkPersistentFlagFilename("config", "yaml")
 	for _, cmd := range everyCommand(root) {
 		if strings.Contains(cmd.Use, "[RUN]") {
 			cmd.ValidArgsFunction = completeRuns

@@ -269,6 +269,15 @@ func settle(cmd *cobra.Command) ([]effective, elsewhere, error) {
 	return all, from, nil
 }
 
+// applySettings settles a command that is about to run, and says what is to be said.
+func applySettings(cmd *cobra.Command, w io.Writer) error {
+	all, from, err := settle(cmd)
+	if err == nil {
+		from.tell(w, all)
+	}
+	return err
+}
+
 // set gives the flag a value, with what is relative to its origin made absolute.
 func (e *effective) set(v config.Value) error {
 	for _, text := range v.Values {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -73,6 +74,24 @@ func TestSettingsAndFlags(t *testing.T) {
 		if !met[name] {
 			t.Errorf("%s is no flag", name)
 		}
+	}
+}
+
+// The variables of this project's own tests and tools are near no setting, or none of
+// them could run kscertctl.
+func TestOwnVariables(t *testing.T) {
+	t.Parallel()
+	var own []string
+	for _, page := range []string{"Taskfile.yml", "hack/browser", "lab/README.md", "lab/e2e/helpers_test.go", "lab/e2e/recover_test.go"} {
+		for _, name := range regexp.MustCompile(`KSCERTCTL_[A-Z_]+`).FindAllString(read(t, page), -1) {
+			own = append(own, name+"=x")
+		}
+	}
+	if len(own) < 5 {
+		t.Fatalf("only %q were found: the search is broken", own)
+	}
+	if _, _, err := config.FromEnvironment(own, known(newRoot(Streams{Out: io.Discard, Err: io.Discard}))); err != nil {
+		t.Error(err)
 	}
 }
 
