@@ -73,12 +73,12 @@ service account keys stay as they are.`,
   kscertctl diagnose -i inventory.ini
   kscertctl run -i inventory.ini
   kscertctl run -i inventory.ini --yes --kubespray-dir kubespray --playbook upgrade-cluster`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		Args:              cobra.NoArgs,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return applySettings(cmd, s.Err) },
-		Version: built().Version,
+		Version:           built().Version,
 	}
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
