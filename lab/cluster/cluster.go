@@ -4,6 +4,7 @@
 package cluster
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,15 +36,42 @@ const (
 // Spec is the cluster that is wanted. The zero values of all but Name mean the
 // defaults.
 type Spec struct {
-	Name              string
-	ControlPlanes     int
-	Workers           int
-	Etcd              Etcd
+	Name          string
+	ControlPlanes int
+	Workers       int
+	Etcd          Etcd
+	// EtcdNodes is the number of machines that run etcd and nothing else, as
+	// members of Kubespray's group etcd that are in no other; none puts etcd on the
+	// control planes.
+	EtcdNodes int
+	// AlsoWorkers puts the control planes into kube_node too, free of taints.
+	// Without workers they always are.
+	AlsoWorkers bool
+	// LoadBalancer puts a TCP load balancer before the API servers, on a machine of
+	// its own: all clients in the cluster call it by its name.
+	LoadBalancer bool
+	// LocalProxy has each worker reach the API servers through a proxy of its own,
+	// a static pod that listens on localhost.
+	LocalProxy bool
+	// KubernetesNames are the names in the API of the nodes that have another one
+	// than in the inventory, by that one.
+	KubernetesNames map[string]string
+	// BinDir and ConfigDir are Kubespray's bin_dir and kube_config_dir.
+	BinDir, ConfigDir string
+
 	KubernetesVersion string
 	// CertificateValidity, if not zero, is how long the certificates kubeadm
 	// and the controller manager issue are valid: expiry the slow, natural way.
 	CertificateValidity time.Duration
 }
+
+// Kubespray's defaults of bin_dir and kube_config_dir.
+const (
+	DefaultBinDir    = "/usr/local/bin"
+	DefaultConfigDir = "/etc/kubernetes"
+)
+
+var dirPattern = regexp.MustCompile(`^(/[A-Za-z0-9._-]+)+$`)
 
 var namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$`)
 
@@ -60,6 +89,8 @@ func (s Spec) withDefaults() (Spec, error) {
 		s.KubernetesVersion = kubebuild.DefaultVersion
 	}
 	s.KubernetesVersion = strings.TrimPrefix(s.KubernetesVersion, "v")
+	s.AlsoWorkers = s.AlsoWorkers || s.Workers == 0
+	s.BinDir, s.ConfigDir = cmp.Or(s.BinDir, DefaultBinDir), cmp.Or(s.ConfigDir, DefaultConfigDir)
 	switch {
 	case !namePattern.MatchString(s.Name):
 		return s, fmt.Errorf("cluster name %q: want up to 20 lower-case letters, digits and dashes", s.Name)
@@ -69,25 +100,51 @@ func (s Spec) withDefaults() (Spec, error) {
 		return s, fmt.Errorf("%d control planes: etcd wants an odd number up to 9", s.ControlPlanes)
 	case s.Workers < 0 || s.Workers > 20:
 		return s, fmt.Errorf("%d workers: want 0 to 20", s.Workers)
+	case s.EtcdNodes != 0 && (s.EtcdNodes < 0 || s.EtcdNodes > 9 || s.EtcdNodes%2 == 0):
+		return s, fmt.Errorf("%d etcd nodes: etcd wants an odd number up to 9", s.EtcdNodes)
+	case s.EtcdNodes != 0 && s.Etcd != EtcdHost:
+		return s, fmt.Errorf("etcd %s runs on the control planes: etcd nodes want %s", s.Etcd, EtcdHost)
+	case s.LoadBalancer && s.LocalProxy:
+		return s, errors.New("a load balancer and local proxies: want one of the two, as in Kubespray")
+	}
+	for _, dir := range []string{s.BinDir, s.ConfigDir} {
+		if !dirPattern.MatchString(dir) {
+			return s, fmt.Errorf("%q: want the absolute path of a folder, without blanks", dir)
+		}
+	}
+	for name, other := range s.KubernetesNames {
+		known := slices.ContainsFunc(s.machines(), func(m machine) bool { return m.name == name && m.role.hasKubelet() })
+		if !known || !namePattern.MatchString(other) {
+			return s, fmt.Errorf("%s as %q: want a control plane or worker, and up to 20 lower-case letters, digits and dashes", name, other)
+		}
 	}
 	return s, nil
 }
 
-// Role is what a node is in Kubernetes.
+// Role is what a machine is in a cluster.
 type Role string
 
-// The roles of a node.
+// The roles of a machine. Etcd nodes and the load balancer are no nodes of
+// Kubernetes; the load balancer is not in the inventory either.
 const (
 	ControlPlane Role = "control-plane"
 	Worker       Role = "worker"
+	EtcdNode     Role = "etcd"
+	Balancer     Role = "load-balancer"
 )
+
+// hasKubelet tells whether machines of the role are nodes of Kubernetes.
+func (r Role) hasKubelet() bool { return r == ControlPlane || r == Worker }
 
 // Node is one machine of a cluster.
 type Node struct {
-	Name      string
-	Role      Role
-	IP        netip.Addr
-	Container string
+	// Name is its name in the inventory, and its host name.
+	Name string
+	// KubernetesName is its name in the API; empty for one that is no node there.
+	KubernetesName string
+	Role           Role
+	IP             netip.Addr
+	Container      string
 	// PodCIDR is the addresses of the node's own pods.
 	PodCIDR string
 }
@@ -216,26 +273,52 @@ func (c *Cluster) KeyFile() string { return filepath.Join(c.Dir(), "id_ed25519")
 // KubesprayDir is the path of the cluster's stand-in for a Kubespray checkout.
 func (c *Cluster) KubesprayDir() string { return filepath.Join(c.Dir(), "kubespray") }
 
-// Nodes returns all nodes, control planes first.
-func (c *Cluster) Nodes() []Node { return c.state.Nodes }
+// Machines returns all machines: control planes, workers, etcd nodes, load balancer.
+func (c *Cluster) Machines() []Node { return c.state.Nodes }
+
+// Nodes returns the machines of the inventory, control planes first.
+func (c *Cluster) Nodes() []Node { return c.with(ControlPlane, Worker, EtcdNode) }
+
+// KubernetesNodes returns the machines that have a kubelet, control planes first.
+func (c *Cluster) KubernetesNodes() []Node { return c.with(ControlPlane, Worker) }
 
 // ControlPlanes returns the control plane nodes.
-func (c *Cluster) ControlPlanes() []Node { return c.withRole(ControlPlane) }
+func (c *Cluster) ControlPlanes() []Node { return c.with(ControlPlane) }
 
 // Workers returns the nodes that are not control planes.
-func (c *Cluster) Workers() []Node { return c.withRole(Worker) }
+func (c *Cluster) Workers() []Node { return c.with(Worker) }
 
-func (c *Cluster) withRole(role Role) []Node {
+// KubeNodes returns the nodes that pods are scheduled to: Kubespray's kube_node.
+func (c *Cluster) KubeNodes() []Node {
+	if c.Spec.AlsoWorkers {
+		return c.KubernetesNodes()
+	}
+	return c.Workers()
+}
+
+// EtcdMembers returns the machines that etcd runs on: Kubespray's group etcd.
+func (c *Cluster) EtcdMembers() []Node {
+	if c.Spec.EtcdNodes > 0 {
+		return c.with(EtcdNode)
+	}
+	return c.ControlPlanes()
+}
+
+func (c *Cluster) isEtcdMember(n Node) bool {
+	return slices.ContainsFunc(c.EtcdMembers(), func(m Node) bool { return m.Name == n.Name })
+}
+
+func (c *Cluster) with(roles ...Role) []Node {
 	var nodes []Node
 	for _, n := range c.state.Nodes {
-		if n.Role == role {
+		if slices.Contains(roles, n.Role) {
 			nodes = append(nodes, n)
 		}
 	}
 	return nodes
 }
 
-// Node returns a node by its name.
+// Node returns a machine by its name.
 func (c *Cluster) Node(name string) (Node, error) {
 	for _, n := range c.state.Nodes {
 		if n.Name == name {
@@ -245,30 +328,94 @@ func (c *Cluster) Node(name string) (Node, error) {
 	return Node{}, fmt.Errorf("cluster %s has no node %q", c.Spec.Name, name)
 }
 
-// endpoint is the address the cluster's control plane is reached at. A load
-// balancer would stand here; without one it is the first control plane.
-func (c *Cluster) endpoint() string { return fmt.Sprintf("%s:6443", c.state.Nodes[0].IP) }
+const (
+	apiPort      = 6443
+	balancerPort = 8443
+)
 
-// plan lays out the nodes of a cluster in its network.
+// LoadBalancer is what stands before the API servers.
+type LoadBalancer struct {
+	Machine Node
+	// Name is what clients in the cluster call it.
+	Name string
+}
+
+// Address is the host and port where it is reached from everywhere.
+func (lb LoadBalancer) Address() string { return fmt.Sprintf("%s:%d", lb.Machine.IP, balancerPort) }
+
+// LoadBalancer returns the load balancer, if the cluster has one.
+func (c *Cluster) LoadBalancer() (LoadBalancer, bool) {
+	if !c.Spec.LoadBalancer {
+		return LoadBalancer{}, false
+	}
+	// A name that kubeadm and Kubespray put into no certificate by themselves.
+	return LoadBalancer{c.with(Balancer)[0], "api." + c.Spec.Name + ".test"}, true
+}
+
+// endpoint is the host and port the control plane is reached at, kubeadm's
+// controlPlaneEndpoint: the load balancer, or else the first control plane.
+func (c *Cluster) endpoint() string {
+	if lb, ok := c.LoadBalancer(); ok {
+		return fmt.Sprintf("%s:%d", lb.Name, balancerPort)
+	}
+	return fmt.Sprintf("%s:%d", c.state.Nodes[0].IP, apiPort)
+}
+
+// server is the URL in the kubeconfigs of a node, Kubespray's
+// kube_apiserver_endpoint.
+func (c *Cluster) server(n Node) string {
+	switch {
+	case c.Spec.LoadBalancer:
+		return "https://" + c.endpoint()
+	case n.Role == ControlPlane:
+		return localServer
+	case c.Spec.LocalProxy:
+		return fmt.Sprintf("https://localhost:%d", apiPort)
+	}
+	return "https://" + c.endpoint()
+}
+
+// localServer is a control plane's own API server.
+var localServer = fmt.Sprintf("https://127.0.0.1:%d", apiPort)
+
+// machine is a machine before it has an address: its last byte is host.
+type machine struct {
+	role Role
+	name string
+	host int
+}
+
+// machines lays out what a cluster consists of, in the order of Cluster.Machines.
+func (s Spec) machines() []machine {
+	var list []machine
+	for _, row := range []struct {
+		role   Role
+		prefix string
+		count  int
+		host   int
+	}{{ControlPlane, "cp", s.ControlPlanes, 10}, {Worker, "w", s.Workers, 100}, {EtcdNode, "etcd", s.EtcdNodes, 30}} {
+		for i := 1; i <= row.count; i++ {
+			list = append(list, machine{row.role, fmt.Sprintf("%s%d", row.prefix, i), row.host + i})
+		}
+	}
+	if s.LoadBalancer {
+		list = append(list, machine{Balancer, "lb", 10})
+	}
+	return list
+}
+
+// plan gives the machines of a cluster their addresses in its network.
 func plan(spec Spec, subnet netip.Prefix) []Node {
 	base := subnet.Masked().Addr().As4()
-	at := func(host int) netip.Addr {
-		a := base
-		a[3] += byte(host)
-		return netip.AddrFrom4(a)
-	}
 	var nodes []Node
-	add := func(role Role, name string, host int) {
-		nodes = append(nodes, Node{
-			Name: name, Role: role, IP: at(host), Container: containerName(spec.Name, name),
-			PodCIDR: fmt.Sprintf("10.233.%d.0/24", 64+len(nodes)),
-		})
-	}
-	for i := 1; i <= spec.ControlPlanes; i++ {
-		add(ControlPlane, fmt.Sprintf("cp%d", i), 10+i)
-	}
-	for i := 1; i <= spec.Workers; i++ {
-		add(Worker, fmt.Sprintf("w%d", i), 100+i)
+	for i, m := range spec.machines() {
+		address := base
+		address[3] += byte(m.host)
+		n := Node{Name: m.name, Role: m.role, IP: netip.AddrFrom4(address), Container: containerName(spec.Name, m.name)}
+		if m.role.hasKubelet() {
+			n.KubernetesName, n.PodCIDR = cmp.Or(spec.KubernetesNames[m.name], m.name), fmt.Sprintf("10.233.%d.0/24", 64+i)
+		}
+		nodes = append(nodes, n)
 	}
 	return nodes
 }

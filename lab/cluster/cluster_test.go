@@ -7,7 +7,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,8 +29,11 @@ func testCluster(t *testing.T, spec Spec) *Cluster {
 
 func TestSpec(t *testing.T) {
 	spec, err := Spec{KubernetesVersion: "v1.32.13"}.withDefaults()
-	if err != nil || spec.Name != "lab" || spec.ControlPlanes != 1 || spec.Etcd != EtcdHost || spec.KubernetesVersion != "1.32.13" {
-		t.Errorf("got %+v, %v", spec, err)
+	want := Spec{
+		Name: "lab", ControlPlanes: 1, AlsoWorkers: true, Etcd: EtcdHost, BinDir: "/usr/local/bin", ConfigDir: "/etc/kubernetes", KubernetesVersion: "1.32.13",
+	}
+	if err != nil || !reflect.DeepEqual(spec, want) {
+		t.Errorf("got %+v, %v, want %+v", spec, err, want)
 	}
 	for name, bad := range map[string]Spec{
 		"path in the name": {Name: "../x"},
@@ -36,6 +41,14 @@ func TestSpec(t *testing.T) {
 		"even":             {ControlPlanes: 2},
 		"etcd":             {Etcd: "docker"},
 		"workers":          {Workers: -1},
+		"etcd nodes":       {EtcdNodes: 2},
+		"stacked and not":  {Etcd: EtcdKubeadm, EtcdNodes: 3},
+		"two ways":         {Workers: 1, LoadBalancer: true, LocalProxy: true},
+		"relative folder":  {BinDir: "opt/bin"},
+		"folder in words":  {ConfigDir: "/etc/my cluster"},
+		"name of nobody":   {KubernetesNames: map[string]string{"w1": "x"}},
+		"name of etcd":     {EtcdNodes: 3, KubernetesNames: map[string]string{"etcd1": "x"}},
+		"long node name":   {KubernetesNames: map[string]string{"cp1": strings.Repeat("x", 21)}},
 	} {
 		if _, err := bad.withDefaults(); err == nil {
 			t.Errorf("%s: %+v is accepted", name, bad)
@@ -44,17 +57,72 @@ func TestSpec(t *testing.T) {
 }
 
 func TestPlan(t *testing.T) {
-	c := testCluster(t, Spec{Name: "x", ControlPlanes: 3, Workers: 1})
+	c := testCluster(t, Spec{Name: "x", ControlPlanes: 3, Workers: 1, EtcdNodes: 1, LoadBalancer: true, KubernetesNames: map[string]string{"w1": "beta"}})
 	var got []string
-	for _, n := range c.Nodes() {
-		got = append(got, n.Container+" "+n.IP.String()+" "+n.PodCIDR)
+	for _, n := range c.Machines() {
+		got = append(got, strings.TrimSpace(strings.Join([]string{n.Container, string(n.Role), n.IP.String(), n.KubernetesName, n.PodCIDR}, " ")))
 	}
 	want := []string{
-		"lab-x-cp1 10.201.7.11 10.233.64.0/24", "lab-x-cp2 10.201.7.12 10.233.65.0/24", "lab-x-cp3 10.201.7.13 10.233.66.0/24",
-		"lab-x-w1 10.201.7.101 10.233.67.0/24",
+		"lab-x-cp1 control-plane 10.201.7.11 cp1 10.233.64.0/24",
+		"lab-x-cp2 control-plane 10.201.7.12 cp2 10.233.65.0/24",
+		"lab-x-cp3 control-plane 10.201.7.13 cp3 10.233.66.0/24",
+		"lab-x-w1 worker 10.201.7.101 beta 10.233.67.0/24",
+		"lab-x-etcd1 etcd 10.201.7.31",
+		"lab-x-lb load-balancer 10.201.7.10",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestGroups: which machines are what, as Kubespray's groups have it.
+func TestGroups(t *testing.T) {
+	for _, test := range []struct {
+		name                               string
+		spec                               Spec
+		nodes, kubernetes, kubeNodes, etcd string
+	}{
+		{"usual", Spec{Workers: 1}, "cp1 w1", "cp1 w1", "w1", "cp1"},
+		{"no workers", Spec{}, "cp1", "cp1", "cp1", "cp1"},
+		{"also workers", Spec{Workers: 1, AlsoWorkers: true}, "cp1 w1", "cp1 w1", "cp1 w1", "cp1"},
+		{"etcd apart", Spec{Workers: 1, EtcdNodes: 3}, "cp1 w1 etcd1 etcd2 etcd3", "cp1 w1", "w1", "etcd1 etcd2 etcd3"},
+		{"load balancer", Spec{Workers: 1, LoadBalancer: true}, "cp1 w1", "cp1 w1", "w1", "cp1"},
+	} {
+		c := testCluster(t, test.spec)
+		for _, group := range []struct {
+			name, want string
+			got        []Node
+		}{
+			{"nodes", test.nodes, c.Nodes()},
+			{"Kubernetes nodes", test.kubernetes, c.KubernetesNodes()},
+			{"kube_node", test.kubeNodes, c.KubeNodes()},
+			{"etcd", test.etcd, c.EtcdMembers()},
+		} {
+			if got := strings.Join(names(group.got), " "); got != group.want {
+				t.Errorf("%s: the %s are %q, want %q", test.name, group.name, got, group.want)
+			}
+		}
+	}
+}
+
+// TestServer: where a node's kubeconfigs lead, Kubespray's kube_apiserver_endpoint.
+func TestServer(t *testing.T) {
+	for _, test := range []struct {
+		name                 string
+		spec                 Spec
+		controlPlane, worker string
+	}{
+		{"directly", Spec{Workers: 1}, "https://127.0.0.1:6443", "https://10.201.7.11:6443"},
+		{"local proxy", Spec{Workers: 1, LocalProxy: true}, "https://127.0.0.1:6443", "https://localhost:6443"},
+		{"load balancer", Spec{Name: "x", Workers: 1, LoadBalancer: true}, "https://api.x.test:8443", "https://api.x.test:8443"},
+	} {
+		c := testCluster(t, test.spec)
+		if got := c.server(c.ControlPlanes()[0]); got != test.controlPlane {
+			t.Errorf("%s: a control plane asks %s, want %s", test.name, got, test.controlPlane)
+		}
+		if got := c.server(c.Workers()[0]); got != test.worker {
+			t.Errorf("%s: a worker asks %s, want %s", test.name, got, test.worker)
+		}
 	}
 }
 
@@ -96,6 +164,34 @@ func TestNodeFiles(t *testing.T) {
 	if stacked["/etc/etcd.env"] != "" || !strings.Contains(stacked[config], "dataDir: /var/lib/etcd") || !strings.Contains(stacked[config], "certificateValidityPeriod: 3m0s") || strings.Contains(stacked[config], "NoSchedule") {
 		t.Errorf("a lone control plane with stacked etcd has\n%s", stacked[config])
 	}
+	balanced := files(Spec{Name: "x", ControlPlanes: 3, Workers: 1, LoadBalancer: true, AlsoWorkers: true, KubernetesNames: map[string]string{"cp1": "alpha"}}, "cp1")
+	for _, want := range []string{"controlPlaneEndpoint: \"api.x.test:8443\"", "- \"api.x.test\"", "- \"10.201.7.10\"", "name: \"alpha\"", "- \"alpha\""} {
+		if !strings.Contains(balanced[config], want) {
+			t.Errorf("%q is missing behind a load balancer in cp1's\n%s", want, balanced[config])
+		}
+	}
+	if strings.Contains(balanced[config], "NoSchedule") || strings.Contains(balanced[config], "lb-apiserver") {
+		t.Errorf("a control plane that is a worker, behind a load balancer with a name of its own, has\n%s", balanced[config])
+	}
+	if lb := files(Spec{ControlPlanes: 3, LoadBalancer: true}, "lb"); len(lb) != 2 || !strings.Contains(lb["/etc/haproxy/haproxy.cfg"], "bind :8443") || !strings.Contains(lb["/etc/haproxy/haproxy.cfg"], "cp3 10.201.7.13:6443") {
+		t.Errorf("a load balancer has %v", lb)
+	}
+	apart := files(Spec{EtcdNodes: 3}, "cp1")
+	if apart["/etc/etcd.env"] != "" || !strings.Contains(apart[config], "https://10.201.7.33:2379") || strings.Contains(apart[config], "https://10.201.7.11:2379") {
+		t.Errorf("a control plane without etcd has\n%s", apart[config])
+	}
+	if etcd := files(Spec{EtcdNodes: 3}, "etcd2"); len(etcd) != 4 || !strings.Contains(etcd["/etc/etcd.env"], "etcd-etcd3=https://10.201.7.33:2380") {
+		t.Errorf("an etcd node has %v", etcd)
+	}
+	elsewhere := files(Spec{Workers: 1, BinDir: "/opt/bin", ConfigDir: "/etc/k8s", LocalProxy: true}, "w1")
+	for path, text := range elsewhere {
+		if strings.Contains(path+text, "/etc/kubernetes") || strings.Contains(text, "=/usr/local/bin/") {
+			t.Errorf("with other folders, %s says\n%s", path, text)
+		}
+	}
+	if !strings.Contains(elsewhere["/etc/haproxy/haproxy.cfg"], "bind 127.0.0.1:6443") || elsewhere["/etc/k8s/manifests/haproxy.yml"] == "" {
+		t.Errorf("a worker with a proxy has %v", elsewhere)
+	}
 	worker := files(Spec{Workers: 1}, "w1")
 	if worker[config] != "" || strings.Contains(worker["/etc/kubernetes/kubeadm-client.conf"], "controlPlane:") || worker["/etc/kubernetes/ssl/secrets_encryption.yaml"] != "" {
 		t.Errorf("a worker has what only a control plane may have: %v", worker)
@@ -121,7 +217,7 @@ func TestSecretsAreFresh(t *testing.T) {
 
 func TestEtcdPKI(t *testing.T) {
 	c := testCluster(t, Spec{ControlPlanes: 1})
-	files, err := etcdPKI(c.ControlPlanes(), time.Now())
+	files, err := etcdPKI(c.EtcdMembers(), c.ControlPlanes(), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,22 +245,83 @@ func TestEtcdPKI(t *testing.T) {
 	}
 }
 
-func TestInventory(t *testing.T) {
-	c := testCluster(t, Spec{ControlPlanes: 1, Workers: 1})
-	out, err := renderer{c: c}.render("inventory.ini", Node{})
+// TestEtcdFiles: who holds which of host etcd's files.
+func TestEtcdFiles(t *testing.T) {
+	c := testCluster(t, Spec{ControlPlanes: 3, Workers: 1, EtcdNodes: 1, LoadBalancer: true})
+	files, err := etcdPKI(c.EtcdMembers(), c.ControlPlanes(), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{
-		"cp1 ansible_host=10.201.7.11 ip=10.201.7.11 access_ip=10.201.7.11", "[kube_control_plane]\ncp1\n", "[etcd]\ncp1\n", "[kube_node]\nw1\n",
-		"[k8s_cluster:children]", "ansible_user=kubespray",
+	for node, want := range map[string]string{
+		"etcd1": "ca-key.pem ca.pem member-etcd1-key.pem member-etcd1.pem admin-etcd1-key.pem admin-etcd1.pem " +
+			"node-cp1-key.pem node-cp1.pem node-cp2-key.pem node-cp2.pem node-cp3-key.pem node-cp3.pem",
+		"cp2": "ca.pem node-cp2-key.pem node-cp2.pem",
+		"w1":  "",
+		"lb":  "",
 	} {
-		if !strings.Contains(string(out), want) {
-			t.Errorf("%q is missing in\n%s", want, out)
+		n, err := c.Node(node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, f := range c.etcdFiles(n, files) {
+			got = append(got, filepath.Base(f.Path))
+		}
+		expected := strings.Fields(want)
+		slices.Sort(got)
+		slices.Sort(expected)
+		if !slices.Equal(got, expected) {
+			t.Errorf("%s holds %q, want %q", node, got, expected)
 		}
 	}
-	if strings.Contains(string(out), "ansible_become") {
-		t.Error("the inventory decides about become; that is the caller's to do")
+}
+
+func TestInventory(t *testing.T) {
+	for _, test := range []struct {
+		name            string
+		spec            Spec
+		inventory, vars []string
+	}{
+		{
+			name: "usual", spec: Spec{ControlPlanes: 1, Workers: 1},
+			inventory: []string{
+				"cp1 ansible_host=10.201.7.11 ip=10.201.7.11 access_ip=10.201.7.11\n", "[kube_control_plane]\ncp1\n", "[etcd]\ncp1\n", "[kube_node]\nw1\n",
+				"[k8s_cluster:children]", "ansible_user=kubespray",
+			},
+			vars: []string{"bin_dir: /usr/local/bin\n", "kube_config_dir: /etc/kubernetes\n", "loadbalancer_apiserver_localhost: false\n"},
+		},
+		{
+			name: "all at once", spec: Spec{Name: "x", Workers: 1, AlsoWorkers: true, EtcdNodes: 1, LoadBalancer: true, ConfigDir: "/etc/k8s", KubernetesNames: map[string]string{"w1": "beta"}},
+			inventory: []string{
+				"w1 ansible_host=10.201.7.101 ip=10.201.7.101 access_ip=10.201.7.101 kube_override_hostname=beta\n",
+				"etcd1 ansible_host=10.201.7.31 ip=10.201.7.31 access_ip=10.201.7.31\n", "[etcd]\netcd1\n", "[kube_node]\ncp1\nw1\n",
+			},
+			vars: []string{
+				"kube_config_dir: /etc/k8s\n",
+				"apiserver_loadbalancer_domain_name: api.x.test\nloadbalancer_apiserver:\n  address: 10.201.7.10\n  port: 8443\n",
+			},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := renderer{c: testCluster(t, test.spec)}
+			for template, wants := range map[string][]string{"inventory.ini": test.inventory, "group_vars.yml": test.vars} {
+				out, err := r.render(template, Node{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, want := range wants {
+					if !strings.Contains(string(out), want) {
+						t.Errorf("%q is missing in\n%s", want, out)
+					}
+				}
+				if strings.Contains(string(out), "ansible_become") {
+					t.Error("the inventory decides about become; that is the caller's to do")
+				}
+				if strings.Contains(string(out), "lb ") {
+					t.Errorf("the load balancer is a node in\n%s", out)
+				}
+			}
+		})
 	}
 }
 

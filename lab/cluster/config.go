@@ -12,6 +12,8 @@ import (
 	"strings"
 	"text/template"
 	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/image"
 )
 
 //go:embed templates
@@ -71,25 +73,30 @@ type renderer struct {
 // render fills a template for a node.
 func (r renderer) render(name string, node Node) ([]byte, error) {
 	c := r.c
-	kubeNodes := c.Workers()
-	if len(kubeNodes) == 0 {
-		kubeNodes = c.ControlPlanes()
-	}
 	cgroups := "cgroupfs"
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 		cgroups = "systemd"
 	}
 	var etcdCluster []string
-	for _, n := range c.ControlPlanes() {
+	for _, n := range c.EtcdMembers() {
 		etcdCluster = append(etcdCluster, fmt.Sprintf("etcd-%s=https://%s:2380", n.Name, n.IP))
 	}
+	balancer, balanced := c.LoadBalancer()
+	// Everybody may ask the load balancer; a worker's proxy serves the worker alone.
+	proxyListen := fmt.Sprintf(":%d", balancerPort)
+	if node.Role == Worker {
+		proxyListen = fmt.Sprintf("127.0.0.1:%d", apiPort)
+	}
 	data := map[string]any{
-		"Node": node, "Nodes": c.Nodes(), "ControlPlanes": c.ControlPlanes(), "KubeNodes": kubeNodes,
+		"Node": node, "Nodes": c.Nodes(), "ControlPlanes": c.ControlPlanes(), "KubeNodes": c.KubeNodes(), "EtcdMembers": c.EtcdMembers(),
 		"IsControlPlane": node.Role == ControlPlane,
-		// As Kubespray does it: a control plane is kept free of other pods
-		// only if there is another node for them.
-		"Tainted": len(c.Workers()) > 0,
-		"Version": c.Spec.KubernetesVersion, "Endpoint": c.endpoint(), "SANs": c.sans(),
+		// As Kubespray does it: a control plane is kept free of other pods unless
+		// it is in kube_node.
+		"Tainted": !c.Spec.AlsoWorkers,
+		"Version": c.Spec.KubernetesVersion, "Endpoint": c.endpoint(), "SANs": c.sans(node),
+		"BinDir": c.Spec.BinDir, "ConfigDir": c.Spec.ConfigDir,
+		"Balanced": balanced, "Balancer": balancer, "BalancerPort": balancerPort,
+		"LocalProxy": c.Spec.LocalProxy, "ProxyListen": proxyListen, "ProxyImage": image.WitnessRef,
 		"Validity": duration(c.Spec.CertificateValidity), "HostEtcd": c.Spec.Etcd == EtcdHost, "EtcdType": c.Spec.Etcd,
 		"EtcdCluster": strings.Join(etcdCluster, ","), "CgroupDriver": cgroups, "KeyFile": c.KeyFile(),
 		"Token": r.secrets.Token, "CertificateKey": r.secrets.CertificateKey, "EncryptionKey": r.secrets.EncryptionKey,
@@ -110,20 +117,25 @@ func (r renderer) render(name string, node Node) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// sans are the names the API server's certificate is for, as Kubespray lists
-// them.
-func (c *Cluster) sans() []string {
+// sans are the names the API server's certificate of a control plane is for, as
+// Kubespray lists them.
+func (c *Cluster) sans(node Node) []string {
 	names := []string{
 		"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
 		"10.233.0.1", "localhost", "127.0.0.1", "::1",
 	}
+	if lb, ok := c.LoadBalancer(); ok {
+		names = append(names, lb.Name, lb.Machine.IP.String())
+	} else {
+		names = append(names, "lb-apiserver.kubernetes.local")
+	}
 	for _, n := range c.ControlPlanes() {
-		names = append(names, n.Name, "lb-apiserver.kubernetes.local", n.IP.String(), n.Name+".cluster.local")
+		names = append(names, n.Name, n.IP.String(), n.Name+".cluster.local")
 	}
 	seen := map[string]bool{}
 	var unique []string
-	for _, n := range names {
-		if !seen[n] {
+	for _, n := range append(names, node.KubernetesName) {
+		if n != "" && !seen[n] {
 			seen[n] = true
 			unique = append(unique, n)
 		}
@@ -138,34 +150,47 @@ func duration(d time.Duration) string {
 	return d.String()
 }
 
-// nodeFiles are the files a node gets before kubeadm runs on it.
+// nodeFiles are the files a machine gets before kubeadm runs on it.
 func (r renderer) nodeFiles(n Node, sshKey []byte) ([]File, error) {
 	type spec struct {
 		template, path string
 		mode           int64
 		group          string
 	}
-	list := []spec{
-		{"kubelet-config.yaml", "/etc/kubernetes/kubelet-config.yaml", 0o640, ""},
-		{"kubelet.env", "/etc/kubernetes/kubelet.env", 0o640, ""},
-		{"cni.conflist", "/etc/cni/net.d/10-lab.conflist", 0o644, ""},
-	}
-	first := n.Name == r.c.state.Nodes[0].Name
-	if n.Role == ControlPlane {
+	var list []spec
+	conf := r.c.Spec.ConfigDir
+	const proxyConfig = "/etc/haproxy/haproxy.cfg"
+	if n.Role.hasKubelet() {
 		list = append(list,
-			spec{"kubeadm-config.yaml", "/etc/kubernetes/kubeadm-config.yaml", 0o640, ""},
-			spec{"secrets_encryption.yaml", "/etc/kubernetes/ssl/secrets_encryption.yaml", 0o640, "kube-cert"})
-		if !first {
-			list = append(list, spec{"kubeadm-join.yaml", "/etc/kubernetes/kubeadm-controlplane.yaml", 0o640, ""})
+			spec{"kubelet-config.yaml", conf + "/kubelet-config.yaml", 0o640, ""},
+			spec{"kubelet.env", conf + "/kubelet.env", 0o640, ""},
+			spec{"kubelet.service", "/etc/systemd/system/kubelet.service", 0o644, ""},
+			spec{"cni.conflist", "/etc/cni/net.d/10-lab.conflist", 0o644, ""})
+	}
+	switch n.Role {
+	case ControlPlane:
+		list = append(list,
+			spec{"kubeadm-config.yaml", conf + "/kubeadm-config.yaml", 0o640, ""},
+			spec{"secrets_encryption.yaml", conf + "/ssl/secrets_encryption.yaml", 0o640, "kube-cert"})
+		if n.Name != r.c.state.Nodes[0].Name {
+			list = append(list, spec{"kubeadm-join.yaml", conf + "/kubeadm-controlplane.yaml", 0o640, ""})
 		}
-		if r.c.Spec.Etcd == EtcdHost {
+	case Worker:
+		list = append(list, spec{"kubeadm-join.yaml", conf + "/kubeadm-client.conf", 0o640, ""})
+		if r.c.Spec.LocalProxy {
 			list = append(list,
-				spec{"etcd.env", "/etc/etcd.env", 0o640, ""},
-				spec{"etcd.service", "/etc/systemd/system/etcd.service", 0o644, ""},
-				spec{"etcd-openssl.conf", "/etc/ssl/etcd/openssl.conf", 0o644, ""})
+				spec{"haproxy.cfg", proxyConfig, 0o644, ""},
+				spec{"haproxy.yaml", conf + "/manifests/haproxy.yml", 0o600, ""})
 		}
-	} else {
-		list = append(list, spec{"kubeadm-join.yaml", "/etc/kubernetes/kubeadm-client.conf", 0o640, ""})
+	case Balancer:
+		list = append(list, spec{"haproxy.cfg", proxyConfig, 0o644, ""})
+	case EtcdNode:
+	}
+	if r.c.Spec.Etcd == EtcdHost && r.c.isEtcdMember(n) {
+		list = append(list,
+			spec{"etcd.env", "/etc/etcd.env", 0o640, ""},
+			spec{"etcd.service", "/etc/systemd/system/etcd.service", 0o644, ""},
+			spec{"etcd-openssl.conf", "/etc/ssl/etcd/openssl.conf", 0o644, ""})
 	}
 	files := []File{{Path: "/home/kubespray/.ssh/authorized_keys", Data: sshKey, Mode: 0o600, Owner: "kubespray", Group: "kubespray"}}
 	for _, s := range list {

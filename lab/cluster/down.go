@@ -101,7 +101,7 @@ func List(ctx context.Context, env Env) ([]Summary, error) {
 	for _, name := range names {
 		s := Summary{Name: name}
 		if c, err := Load(env, name); err == nil {
-			s.Spec, s.Ready, s.Created, s.Nodes = c.Spec, c.Ready, c.Created, len(c.Nodes())
+			s.Spec, s.Ready, s.Created, s.Nodes = c.Spec, c.Ready, c.Created, len(c.Machines())
 		} else if !errors.Is(err, ErrNotFound) {
 			return nil, err
 		}

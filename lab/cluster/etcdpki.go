@@ -6,19 +6,24 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
+	"strings"
 	"time"
 )
 
 // etcdValidity is what Kubespray gives to host etcd's CA and leaves alike.
 const etcdValidity = 36500 * 24 * time.Hour
 
-// etcdPKI makes the certificates of host etcd in Kubespray's names: one CA and,
-// for every control plane, a member, an admin and a client (node) certificate.
-func etcdPKI(nodes []Node, now time.Time) ([]File, error) {
-	const dir = "/etc/ssl/etcd/ssl/"
+// etcdDir is Kubespray's etcd_cert_dir.
+const etcdDir = "/etc/ssl/etcd/ssl/"
+
+// etcdPKI makes the certificates of host etcd in Kubespray's names: one CA, for
+// every member a member and an admin certificate, for every control plane a client
+// certificate (node).
+func etcdPKI(members, controlPlanes []Node, now time.Time) ([]File, error) {
 	caKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return nil, err
@@ -43,34 +48,63 @@ func etcdPKI(nodes []Node, now time.Time) ([]File, error) {
 	if ca, err = x509.ParseCertificate(caDER); err != nil {
 		return nil, err
 	}
-	files := pair(dir+"ca", caDER, caKey)
+	files := pair(etcdDir+"ca", caDER, caKey)
 	names := []string{"localhost"}
 	addresses := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
-	for _, n := range nodes {
+	for _, n := range members {
 		names = append(names, n.Name)
 		addresses = append(addresses, net.IP(n.IP.AsSlice()))
 	}
-	for _, n := range nodes {
-		for _, kind := range []string{"member", "admin", "node"} {
-			key, err := rsa.GenerateKey(rand.Reader, 2048)
-			if err != nil {
-				return nil, err
-			}
-			leaf, err := template("etcd-" + kind + "-" + n.Name)
-			if err != nil {
-				return nil, err
-			}
-			leaf.KeyUsage = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageContentCommitment
-			leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
-			leaf.DNSNames, leaf.IPAddresses = names, addresses
-			der, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
-			if err != nil {
-				return nil, fmt.Errorf("making the etcd %s certificate of %s: %w", kind, n.Name, err)
-			}
-			files = append(files, pair(dir+kind+"-"+n.Name, der, key)...)
+	issue := func(kind, node string) error {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			return err
+		}
+		leaf, err := template("etcd-" + kind + "-" + node)
+		if err != nil {
+			return err
+		}
+		leaf.KeyUsage = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageContentCommitment
+		leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
+		leaf.DNSNames, leaf.IPAddresses = names, addresses
+		der, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
+		if err != nil {
+			return fmt.Errorf("making the etcd %s certificate of %s: %w", kind, node, err)
+		}
+		files = append(files, pair(etcdDir+kind+"-"+node, der, key)...)
+		return nil
+	}
+	for _, n := range members {
+		if err := errors.Join(issue("member", n.Name), issue("admin", n.Name)); err != nil {
+			return nil, err
+		}
+	}
+	for _, n := range controlPlanes {
+		if err := issue("node", n.Name); err != nil {
+			return nil, err
 		}
 	}
 	return files, nil
+}
+
+// etcdFiles picks from host etcd's files those that a node holds: a member has all
+// of them, the CA's key too; another control plane has the CA's certificate and its
+// own pair (Kubespray, roles/etcd, gen_certs_script.yml).
+func (c *Cluster) etcdFiles(n Node, all []File) []File {
+	switch {
+	case c.isEtcdMember(n):
+		return all
+	case n.Role != ControlPlane:
+		return nil
+	}
+	var own []File
+	for _, f := range all {
+		switch strings.TrimPrefix(f.Path, etcdDir) {
+		case "ca.pem", "node-" + n.Name + ".pem", "node-" + n.Name + "-key.pem":
+			own = append(own, f)
+		}
+	}
+	return own
 }
 
 func pair(base string, der []byte, key *rsa.PrivateKey) []File {

@@ -39,7 +39,7 @@ func (c *Cluster) ExecInput(ctx context.Context, node string, stdin io.Reader, a
 		ctx, cancel = context.WithTimeout(ctx, left)
 		defer cancel()
 	}
-	docker := []string{"exec"}
+	docker := []string{"exec", "-e", c.path()}
 	if stdin != nil {
 		docker = append(docker, "-i")
 	}
@@ -52,6 +52,12 @@ func (c *Cluster) ExecInput(ctx context.Context, node string, stdin io.Reader, a
 	return out, nil
 }
 
+// path has the lab find Kubernetes' programs wherever they lie; nobody else on the
+// node does.
+func (c *Cluster) path() string {
+	return "PATH=" + c.Spec.BinDir + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+}
+
 // Shell runs a bash script on a node as root; it stops at the first error.
 func (c *Cluster) Shell(ctx context.Context, node, script string) ([]byte, error) {
 	return c.Exec(ctx, node, "bash", "-euo", "pipefail", "-c", script)
@@ -62,10 +68,12 @@ func (c *Cluster) Kubectl(ctx context.Context, args ...string) ([]byte, error) {
 	return c.KubectlOn(ctx, c.state.Nodes[0].Name, nil, args...)
 }
 
-// KubectlOn runs kubectl with admin.conf on a chosen control plane, with
+// KubectlOn asks the API server of a chosen control plane with its admin.conf, with
 // something on stdin if it is not nil.
 func (c *Cluster) KubectlOn(ctx context.Context, node string, stdin io.Reader, args ...string) ([]byte, error) {
-	args = append([]string{"kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--cache-dir", "/run/kubectl", "--request-timeout", "10s"}, args...)
+	args = append([]string{
+		"kubectl", "--kubeconfig", c.Spec.ConfigDir + "/admin.conf", "--server", localServer, "--cache-dir", "/run/kubectl", "--request-timeout", "10s",
+	}, args...)
 	return c.ExecInput(ctx, node, stdin, args...)
 }
 
@@ -79,7 +87,7 @@ func (c *Cluster) ShellCommand(node string, tty bool, args ...string) ([]string,
 	if tty {
 		docker = append(docker, "-t")
 	}
-	docker = append(docker, "-e", "KUBECONFIG=/etc/kubernetes/admin.conf", n.Container)
+	docker = append(docker, "-e", c.path(), "-e", "KUBECONFIG="+c.Spec.ConfigDir+"/admin.conf", n.Container)
 	if len(args) == 0 {
 		args = []string{"bash", "-l"}
 	}

@@ -6,22 +6,28 @@ import (
 	"time"
 )
 
-// restartScript ends everything that holds a certificate in memory. kubelet
+// restartKubernetes ends everything that holds a certificate in memory. kubelet
 // goes first, or it would bring containers back between; etcd is not waited
 // for, since with an expired certificate it may never be ready.
-const restartScript = `systemctl stop kubelet
+const restartKubernetes = `systemctl stop kubelet
 ids=$(crictl ps -q --label io.kubernetes.pod.namespace=kube-system)
 [ -z "$ids" ] || crictl stop -t 2 $ids >/dev/null
-[ ! -e /etc/etcd.env ] || systemctl restart --no-block etcd
+[ ! -e /etc/etcd.env ] || ` + restartEtcd + `
 systemctl start kubelet`
 
-// Restart restarts kubelet, the control plane's containers and etcd on the
-// given nodes, all at once, as if the machines had been rebooted.
+const restartEtcd = `systemctl restart --no-block etcd`
+
+// Restart restarts kubelet, the static pods and etcd on the given nodes, all at
+// once, as if the machines had been rebooted.
 func (c *Cluster) Restart(ctx context.Context, nodes ...Node) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	err := Each(ctx, nodes, func(ctx context.Context, n Node) error {
-		_, err := c.Shell(ctx, n.Name, restartScript)
+		script := restartKubernetes
+		if n.Role == EtcdNode {
+			script = restartEtcd
+		}
+		_, err := c.Shell(ctx, n.Name, script)
 		return err
 	})
 	if err != nil {

@@ -91,6 +91,7 @@ func (b *builder) making() []phase {
 		{"network made", time.Minute, b.makeNetwork},
 		{"machines started", 2 * time.Minute, b.startMachines},
 		{"machines ready, images loaded", 3 * time.Minute, b.prepareMachines},
+		{"load balancer running", time.Minute, b.startBalancer},
 		{"etcd running", 2 * time.Minute, b.startEtcd},
 		{"first control plane made", 5 * time.Minute, b.initFirst},
 		{"nodes joined", 10 * time.Minute, b.joinOthers},
@@ -213,7 +214,7 @@ func (c *Cluster) removeLeftovers(ctx context.Context) error {
 }
 
 func (b *builder) startMachines(ctx context.Context) error {
-	return Each(ctx, b.c.Nodes(), func(ctx context.Context, n Node) error {
+	return Each(ctx, b.c.Machines(), func(ctx context.Context, n Node) error {
 		if _, err := b.c.engine.Docker(ctx, b.c.runArgs(n)...); err != nil {
 			return fmt.Errorf("starting the machine: %w", err)
 		}
@@ -234,11 +235,46 @@ func (c *Cluster) runArgs(n Node) []string {
 		"--cgroupns", "private", "--stop-signal", "SIGRTMIN+3",
 		"--tmpfs", "/run:exec", "--tmpfs", "/tmp:exec", "--volume", "/var",
 	}
-	for _, other := range c.Nodes() {
+	for _, other := range c.Machines() {
 		args = append(args, "--add-host", fmt.Sprintf("%s.cluster.local:%s", other.Name, other.IP), "--add-host", fmt.Sprintf("%s:%s", other.Name, other.IP))
+	}
+	if lb, ok := c.LoadBalancer(); ok {
+		args = append(args, "--add-host", fmt.Sprintf("%s:%s", lb.Name, lb.Machine.IP))
 	}
 	return append(args, c.state.Image)
 }
+
+// layoutScripts take from a machine of a role what the image has and it should not.
+var layoutScripts = map[Role]string{
+	ControlPlane: moveFolders,
+	Worker:       moveFolders,
+	EtcdNode: `rm -r /etc/kubernetes
+rm /usr/local/bin/{kubeadm,kubelet,kubectl,crictl}
+` + moveFolders,
+	Balancer: `rm -r /etc/kubernetes /usr/local/bin/*`,
+}
+
+// moveFolders puts programs and configuration where they are to be. kubeadm writes
+// kubeconfigs and manifests to /etc/kubernetes and nowhere else: who has Kubespray's
+// kube_config_dir elsewhere needs a link there.
+const moveFolders = `[ "$bin" = ` + DefaultBinDir + ` ] || { mkdir -p "$bin"; mv ` + DefaultBinDir + `/* "$bin"; }
+if [ "$conf" != ` + DefaultConfigDir + ` ] && [ -d ` + DefaultConfigDir + ` ]; then
+  mkdir -p "${conf%/*}"
+  mv ` + DefaultConfigDir + ` "$conf"
+  ln -s "$conf" ` + DefaultConfigDir + `
+  ln -sfn "$conf/ssl" "$conf/pki"
+fi`
+
+// permissions follow on the files.
+const permissions = `chown kubespray:kubespray /home/kubespray/.ssh
+chmod 700 /home/kubespray/.ssh
+[ ! -d /etc/ssl/etcd/ssl ] || chmod 700 /etc/ssl/etcd/ssl
+systemctl daemon-reload`
+
+const loadImages = `chgrp -R kube-cert "$conf/ssl"
+until ctr version >/dev/null 2>&1; do sleep 0.2; done
+ctr -n k8s.io images import ` + image.ArchivePath + ` >/dev/null
+systemctl --quiet enable kubelet`
 
 func (b *builder) prepareMachines(ctx context.Context) error {
 	key, err := os.ReadFile(b.c.KeyFile() + ".pub")
@@ -247,34 +283,43 @@ func (b *builder) prepareMachines(ctx context.Context) error {
 	}
 	var etcdFiles []File
 	if b.c.Spec.Etcd == EtcdHost {
-		if etcdFiles, err = etcdPKI(b.c.ControlPlanes(), time.Now()); err != nil {
+		if etcdFiles, err = etcdPKI(b.c.EtcdMembers(), b.c.ControlPlanes(), time.Now()); err != nil {
 			return err
 		}
 	}
-	return Each(ctx, b.c.Nodes(), func(ctx context.Context, n Node) error {
+	return Each(ctx, b.c.Machines(), func(ctx context.Context, n Node) error {
+		if _, err := b.script(ctx, n, layoutScripts[n.Role]); err != nil {
+			return fmt.Errorf("laying out the machine: %w", err)
+		}
 		files, err := b.r.nodeFiles(n, key)
 		if err != nil {
 			return err
 		}
-		if n.Role == ControlPlane {
-			files = append(files, etcdFiles...)
-		}
-		if err := b.c.WriteFiles(ctx, n.Name, files...); err != nil {
+		if err := b.c.WriteFiles(ctx, n.Name, append(files, b.c.etcdFiles(n, etcdFiles)...)...); err != nil {
 			return err
 		}
-		script := `chown kubespray:kubespray /home/kubespray/.ssh
-chmod 700 /home/kubespray/.ssh
-[ ! -d /etc/ssl/etcd/ssl ] || chmod 700 /etc/ssl/etcd/ssl
-chgrp -R kube-cert /etc/kubernetes/ssl
-until ctr version >/dev/null 2>&1; do sleep 0.2; done
-ctr -n k8s.io images import ` + image.ArchivePath + ` >/dev/null
-systemctl daemon-reload
-systemctl --quiet enable kubelet`
-		if _, err := b.c.Shell(ctx, n.Name, script); err != nil {
-			return fmt.Errorf("loading the images: %w", err)
+		if _, err := b.script(ctx, n, permissions); err != nil {
+			return fmt.Errorf("setting permissions: %w", err)
+		}
+		if n.Role.hasKubelet() {
+			if _, err := b.script(ctx, n, loadImages); err != nil {
+				return fmt.Errorf("loading the images: %w", err)
+			}
+		}
+		if n.Role == ControlPlane && b.c.Spec.EtcdNodes > 0 {
+			if _, err := b.script(ctx, n, fmt.Sprintf(linkEtcdClient, strings.Join(names(b.c.ControlPlanes()), " "))); err != nil {
+				return fmt.Errorf("linking the etcd certificates: %w", err)
+			}
 		}
 		return waitSSH(ctx, n)
 	})
+}
+
+// script runs a bash script on a node, with what differs between clusters and nodes
+// in variables: folders, and the API server of the node's kubeconfigs.
+func (b *builder) script(ctx context.Context, n Node, text string) ([]byte, error) {
+	spec := b.c.Spec
+	return b.c.Shell(ctx, n.Name, fmt.Sprintf("conf=%s\nbin=%s\nserver=%s\n%s", spec.ConfigDir, spec.BinDir, b.c.server(n), text))
 }
 
 // waitSSH waits until the node's sshd introduces itself.
@@ -300,74 +345,102 @@ func waitSSH(ctx context.Context, n Node) error {
 	})
 }
 
+func names(nodes []Node) []string {
+	var list []string
+	for _, n := range nodes {
+		list = append(list, n.Name)
+	}
+	return list
+}
+
+func (b *builder) startBalancer(ctx context.Context) error {
+	lb, ok := b.c.LoadBalancer()
+	if !ok {
+		return nil
+	}
+	_, err := b.c.Shell(ctx, lb.Machine.Name, "systemctl --quiet enable --now haproxy")
+	return err
+}
+
 func (b *builder) startEtcd(ctx context.Context) error {
 	if b.c.Spec.Etcd != EtcdHost {
 		return nil
 	}
 	// A member is only up when a majority is, so all must start at once.
-	return Each(ctx, b.c.ControlPlanes(), func(ctx context.Context, n Node) error {
+	return Each(ctx, b.c.EtcdMembers(), func(ctx context.Context, n Node) error {
 		_, err := b.c.Shell(ctx, n.Name, "systemctl --quiet enable etcd; systemctl start etcd")
 		return err
 	})
 }
 
 // initScript makes the first control plane. The kubeconfigs are made before
-// the rest, because Kubespray has a control plane's components talk to their
-// own API server: pointing them there before they start saves a restart, and
-// with it the wait for the controller manager's lease. admin.conf follows at
-// the end: kubeadm tells joining nodes to go where it points.
-const initScript = `cd /etc/kubernetes
+// the rest, because Kubespray has a control plane's components talk to the load
+// balancer or to their own API server: pointing them there before they start saves a
+// restart, and with it the wait for the controller manager's lease. admin.conf
+// follows at the end: kubeadm tells joining nodes to go where it points.
+const initScript = `cd "$conf"
 C=kubeadm-config.yaml
 kubeadm init phase certs all --config $C
 kubeadm init phase kubeconfig all --config $C
-` + componentEndpoints + `
+` + componentServers + `
 kubeadm init --config $C --upload-certs --skip-phases=preflight,certs,kubeconfig,addon/coredns,addon/kube-proxy
-` + adminEndpoint + `
+` + adminServer + `
 ` + rootKubeconfig
 
 // A file is only written where it changes: a component that runs since before its
 // kubeconfig was written is taken for one with an old credential.
 const (
-	localEndpoint      = `sed -i -E 's#^(    server:) https://.*#\1 https://127.0.0.1:6443#' `
-	adminEndpoint      = localEndpoint + `admin.conf`
-	componentEndpoints = localEndpoint + `controller-manager.conf kubelet.conf scheduler.conf`
-	localEndpoints     = componentEndpoints + ` admin.conf`
+	setServer        = `sed -i -E "s#^(    server:) https://.*#\1 $server#" `
+	adminServer      = setServer + `admin.conf`
+	componentServers = setServer + `controller-manager.conf kubelet.conf scheduler.conf`
+	allServers       = componentServers + ` admin.conf`
 )
 
 const rootKubeconfig = `install -d -m 0700 /root/.kube
 install -m 0600 admin.conf /root/.kube/config`
 
 func (b *builder) initFirst(ctx context.Context) error {
-	first := b.c.ControlPlanes()[0]
-	if _, err := b.c.Shell(ctx, first.Name, initScript); err != nil {
+	if _, err := b.script(ctx, b.c.ControlPlanes()[0], initScript); err != nil {
 		return fmt.Errorf("kubeadm init: %w", err)
 	}
 	return nil
 }
 
-const joinControlPlaneScript = `cd /etc/kubernetes
+// linkEtcdClient gives a control plane without a member the client certificates of
+// the others by name: kubeadm has all control planes use the one of the first
+// (Kubespray v2.28, roles/etcd). When it joins, kubeadm writes that certificate
+// through the link.
+const linkEtcdClient = `cd ` + etcdDir + `
+for other in %s; do
+  [ -e "node-$other.pem" ] || ln -s "node-$(hostname).pem" "node-$other.pem"
+  [ -e "node-$other-key.pem" ] || ln -s "node-$(hostname)-key.pem" "node-$other-key.pem"
+done`
+
+const joinControlPlaneScript = `cd "$conf"
 kubeadm join --config kubeadm-controlplane.yaml --skip-phases=preflight
-` + localEndpoints + `
+` + allServers + `
 ` + rootKubeconfig + `
 systemctl restart kubelet
 ids=$(crictl ps -q --name '^kube-(controller-manager|scheduler)$')
 [ -z "$ids" ] || crictl stop $ids`
 
-const joinWorkerScript = `kubeadm join --config /etc/kubernetes/kubeadm-client.conf --skip-phases=preflight`
+const joinWorkerScript = `cd "$conf"
+kubeadm join --config kubeadm-client.conf --skip-phases=preflight
+grep -q "^    server: $server$" kubelet.conf || { ` + setServer + `kubelet.conf; systemctl restart kubelet; }`
 
 // joinOthers joins the control planes one after the other, since each one adds
 // an etcd member, and the workers meanwhile.
 func (b *builder) joinOthers(ctx context.Context) error {
-	first := b.c.ControlPlanes()[0].Name
-	return Each(ctx, append(b.c.Workers(), b.c.ControlPlanes()[0]), func(ctx context.Context, n Node) error {
-		if n.Name != first {
-			if _, err := b.c.Shell(ctx, n.Name, joinWorkerScript); err != nil {
+	controlPlanes := b.c.ControlPlanes()
+	return Each(ctx, append(b.c.Workers(), controlPlanes[0]), func(ctx context.Context, n Node) error {
+		if n.Role == Worker {
+			if _, err := b.script(ctx, n, joinWorkerScript); err != nil {
 				return fmt.Errorf("kubeadm join: %w", err)
 			}
 			return nil
 		}
-		for _, cp := range b.c.ControlPlanes()[1:] {
-			if _, err := b.c.Shell(ctx, cp.Name, joinControlPlaneScript); err != nil {
+		for _, cp := range controlPlanes[1:] {
+			if _, err := b.script(ctx, cp, joinControlPlaneScript); err != nil {
 				return fmt.Errorf("kubeadm join --control-plane on %s: %w", cp.Name, err)
 			}
 		}
@@ -381,8 +454,8 @@ func (b *builder) waitReady(ctx context.Context) error {
 	return Poll(ctx, 3*time.Minute, 500*time.Millisecond, "the cluster to be ready", b.c.CheckReady)
 }
 
-// CheckReady returns nil if every node is Ready and every static pod of every
-// control plane runs and is ready, as the API server has it at this moment.
+// CheckReady returns nil if every node is Ready and every static pod runs and is
+// ready, as the API server has it at this moment.
 func (c *Cluster) CheckReady(ctx context.Context) error {
 	out, err := c.Kubectl(ctx, "get", "nodes,pods", "-n", "kube-system", "-o", "json")
 	if err != nil {
@@ -418,12 +491,10 @@ func (c *Cluster) CheckReady(ctx context.Context) error {
 			missing = append(missing, what)
 		}
 	}
-	for _, n := range c.Nodes() {
-		need("Node/" + n.Name)
-	}
-	for _, n := range c.ControlPlanes() {
-		for _, pod := range c.StaticPods() {
-			need("Pod/" + pod + "-" + n.Name)
+	for _, n := range c.KubernetesNodes() {
+		need("Node/" + n.KubernetesName)
+		for _, pod := range c.StaticPods(n) {
+			need("Pod/" + pod + "-" + n.KubernetesName)
 		}
 	}
 	if len(missing) > 0 {
@@ -432,14 +503,17 @@ func (c *Cluster) CheckReady(ctx context.Context) error {
 	return nil
 }
 
-// StaticPods are the names of the static pods of a control plane, without the
-// node's name.
-func (c *Cluster) StaticPods() []string {
-	pods := []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"}
-	if c.Spec.Etcd == EtcdKubeadm {
-		pods = append(pods, "etcd")
+// StaticPods are the names of the static pods of a node, without the node's name.
+func (c *Cluster) StaticPods(n Node) []string {
+	switch {
+	case n.Role == Worker && c.Spec.LocalProxy:
+		return []string{"haproxy"}
+	case n.Role != ControlPlane:
+		return nil
+	case c.Spec.Etcd == EtcdKubeadm:
+		return []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"}
 	}
-	return pods
+	return []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"}
 }
 
 func (b *builder) writeCheckout(context.Context) error {
@@ -447,12 +521,20 @@ func (b *builder) writeCheckout(context.Context) error {
 	if err := kubespray.Write(c.KubesprayDir()); err != nil {
 		return fmt.Errorf("writing the stand-in checkout: %w", err)
 	}
-	inventory, err := b.r.render("inventory.ini", Node{})
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(c.Inventory(), inventory, 0o644); err != nil {
-		return err
+	for template, path := range map[string]string{
+		"inventory.ini":  c.Inventory(),
+		"group_vars.yml": filepath.Join(c.Dir(), "group_vars", "all.yml"),
+	} {
+		text, err := b.r.render(template, Node{})
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			return err
+		}
 	}
 	c.state.Ready = true
 	return c.save()

@@ -61,6 +61,7 @@ func Cluster(ctx context.Context, c *cluster.Cluster, opts Options) (int, error)
 	if err != nil {
 		return 0, err
 	}
+	conf := c.Spec.ConfigDir
 	r := &Resigner{CAs: cas, NotBefore: opts.NotBefore, NotAfter: opts.NotAfter}
 	// Reading and writing take a moment a node and go at once; signing is
 	// serial, for the copies' sake.
@@ -72,7 +73,7 @@ func Cluster(ctx context.Context, c *cluster.Cluster, opts Options) (int, error)
 			return err
 		}
 		mu.Lock()
-		changed, err := r.files(only(files, opts.Files), opts.Kinds)
+		changed, err := r.files(conf, only(files, opts.Files), opts.Kinds)
 		count += len(changed)
 		mu.Unlock()
 		if err != nil || len(changed) == 0 {
@@ -109,35 +110,39 @@ func chooseNodes(c *cluster.Cluster, names []string) ([]cluster.Node, error) {
 
 // caFiles are the certificates of the CAs that sign leaves, and their keys.
 var caFiles = map[string]string{
-	"/etc/kubernetes/ssl/ca.crt":             "/etc/kubernetes/ssl/ca.key",
-	"/etc/kubernetes/ssl/front-proxy-ca.crt": "/etc/kubernetes/ssl/front-proxy-ca.key",
-	"/etc/kubernetes/ssl/etcd/ca.crt":        "/etc/kubernetes/ssl/etcd/ca.key",
-	"/etc/ssl/etcd/ssl/ca.pem":               "/etc/ssl/etcd/ssl/ca-key.pem",
+	configDir + "/ssl/ca.crt":             configDir + "/ssl/ca.key",
+	configDir + "/ssl/front-proxy-ca.crt": configDir + "/ssl/front-proxy-ca.key",
+	configDir + "/ssl/etcd/ca.crt":        configDir + "/ssl/etcd/ca.key",
+	"/etc/ssl/etcd/ssl/ca.pem":            "/etc/ssl/etcd/ssl/ca-key.pem",
 }
 
+// readCAs reads the CAs where their keys are: etcd's on its members, the others on
+// control planes.
 func readCAs(ctx context.Context, c *cluster.Cluster) ([]CA, error) {
 	var patterns []string
 	for cert, key := range caFiles {
-		patterns = append(patterns, cert, key)
-	}
-	first := c.ControlPlanes()[0].Name
-	files, err := c.ReadFiles(ctx, first, patterns...)
-	if err != nil {
-		return nil, fmt.Errorf("reading the CAs of node %s: %w", first, err)
+		patterns = append(patterns, in(c.Spec.ConfigDir, cert), in(c.Spec.ConfigDir, key))
 	}
 	found := map[string][]byte{}
-	for _, f := range files {
-		found[f.Path] = f.Data
+	for _, n := range []cluster.Node{c.ControlPlanes()[0], c.EtcdMembers()[0]} {
+		files, err := c.ReadFiles(ctx, n.Name, patterns...)
+		if err != nil {
+			return nil, fmt.Errorf("reading the CAs of node %s: %w", n.Name, err)
+		}
+		for _, f := range files {
+			found[f.Path] = f.Data
+		}
 	}
 	var cas []CA
 	for certPath, keyPath := range caFiles {
+		certPath, keyPath = in(c.Spec.ConfigDir, certPath), in(c.Spec.ConfigDir, keyPath)
 		cert, key := found[certPath], found[keyPath]
 		if cert == nil || key == nil {
 			continue
 		}
 		ca, err := ParseCA(cert, key)
 		if err != nil {
-			return nil, fmt.Errorf("%s of node %s: %w", certPath, first, err)
+			return nil, fmt.Errorf("%s: %w", certPath, err)
 		}
 		cas = append(cas, ca)
 	}
@@ -147,7 +152,7 @@ func readCAs(ctx context.Context, c *cluster.Cluster) ([]CA, error) {
 func readLeaves(ctx context.Context, c *cluster.Cluster, n cluster.Node) ([]cluster.File, error) {
 	var patterns []string
 	for _, p := range places {
-		pattern := p.pattern
+		pattern := in(c.Spec.ConfigDir, p.pattern)
 		if strings.HasSuffix(pattern, "kubelet-client-*.pem") {
 			pattern = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 		}
@@ -170,10 +175,10 @@ func only(files []cluster.File, patterns []string) []cluster.File {
 }
 
 // files returns the successors of those files that hold one of the kinds.
-func (r *Resigner) files(files []cluster.File, kinds []Kind) ([]cluster.File, error) {
+func (r *Resigner) files(conf string, files []cluster.File, kinds []Kind) ([]cluster.File, error) {
 	var changed []cluster.File
 	for _, f := range files {
-		kind, form, ok := place(f.Path)
+		kind, form, ok := place(conf, f.Path)
 		if !ok || !slices.Contains(kinds, kind) {
 			continue
 		}

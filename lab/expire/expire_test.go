@@ -201,7 +201,7 @@ func TestPlace(t *testing.T) {
 		"/root/.kube/config":                                       Admin,
 		"/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04.pem": Kubelet,
 	} {
-		if got, _, _ := place(file); got != want {
+		if got, _, _ := place("/etc/kubernetes", file); got != want {
 			t.Errorf("%s is %q, want %q", file, got, want)
 		}
 	}

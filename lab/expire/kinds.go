@@ -36,6 +36,9 @@ const (
 	selfIssued
 )
 
+// configDir stands for the cluster's kube_config_dir.
+const configDir = "$conf"
+
 // places is where the certificates of each kind lie. Paths are real paths, so
 // pki, a link to ssl in Kubespray's layout, appears only once.
 var places = []struct {
@@ -43,22 +46,22 @@ var places = []struct {
 	form    form
 	pattern string
 }{
-	{APIServer, pemFile, "/etc/kubernetes/ssl/apiserver.crt"},
-	{APIServerKubeletClient, pemFile, "/etc/kubernetes/ssl/apiserver-kubelet-client.crt"},
-	{APIServerEtcdClient, pemFile, "/etc/kubernetes/ssl/apiserver-etcd-client.crt"},
-	{FrontProxyClient, pemFile, "/etc/kubernetes/ssl/front-proxy-client.crt"},
-	{Admin, kubeconfig, "/etc/kubernetes/admin.conf"},
+	{APIServer, pemFile, configDir + "/ssl/apiserver.crt"},
+	{APIServerKubeletClient, pemFile, configDir + "/ssl/apiserver-kubelet-client.crt"},
+	{APIServerEtcdClient, pemFile, configDir + "/ssl/apiserver-etcd-client.crt"},
+	{FrontProxyClient, pemFile, configDir + "/ssl/front-proxy-client.crt"},
+	{Admin, kubeconfig, configDir + "/admin.conf"},
 	{Admin, kubeconfig, "/root/.kube/config"},
-	{SuperAdmin, kubeconfig, "/etc/kubernetes/super-admin.conf"},
-	{ControllerManager, kubeconfig, "/etc/kubernetes/controller-manager.conf"},
-	{Scheduler, kubeconfig, "/etc/kubernetes/scheduler.conf"},
-	{Kubelet, kubeconfig, "/etc/kubernetes/kubelet.conf"},
+	{SuperAdmin, kubeconfig, configDir + "/super-admin.conf"},
+	{ControllerManager, kubeconfig, configDir + "/controller-manager.conf"},
+	{Scheduler, kubeconfig, configDir + "/scheduler.conf"},
+	{Kubelet, kubeconfig, configDir + "/kubelet.conf"},
 	// Only the current one: kubelet leaves those it has rotated away.
 	{Kubelet, pemFile, "/var/lib/kubelet/pki/kubelet-client-*.pem"},
 	{KubeletServing, selfIssued, "/var/lib/kubelet/pki/kubelet.crt"},
-	{Etcd, pemFile, "/etc/kubernetes/ssl/etcd/server.crt"},
-	{Etcd, pemFile, "/etc/kubernetes/ssl/etcd/peer.crt"},
-	{Etcd, pemFile, "/etc/kubernetes/ssl/etcd/healthcheck-client.crt"},
+	{Etcd, pemFile, configDir + "/ssl/etcd/server.crt"},
+	{Etcd, pemFile, configDir + "/ssl/etcd/peer.crt"},
+	{Etcd, pemFile, configDir + "/ssl/etcd/healthcheck-client.crt"},
 	{HostEtcd, pemFile, "/etc/ssl/etcd/ssl/member-*.pem"},
 	{HostEtcd, pemFile, "/etc/ssl/etcd/ssl/admin-*.pem"},
 	{HostEtcd, pemFile, "/etc/ssl/etcd/ssl/node-*.pem"},
@@ -108,14 +111,22 @@ func ParseKinds(names []string) ([]Kind, error) {
 }
 
 // place finds what a real path on a node holds.
-func place(file string) (Kind, form, bool) {
+func place(conf, file string) (Kind, form, bool) {
 	if strings.HasSuffix(file, "-key.pem") {
 		return "", 0, false
 	}
 	for _, p := range places {
-		if ok, err := path.Match(p.pattern, file); err == nil && ok {
+		if ok, err := path.Match(in(conf, p.pattern), file); err == nil && ok {
 			return p.kind, p.form, true
 		}
 	}
 	return "", 0, false
+}
+
+// in returns the path, or pattern, in a cluster with that kube_config_dir.
+func in(conf, pattern string) string {
+	if rest, ok := strings.CutPrefix(pattern, configDir); ok {
+		return conf + rest
+	}
+	return pattern
 }

@@ -38,12 +38,12 @@ const suite = "bookworm"
 const ArchivePath = "/usr/local/share/kscertctl-lab/images.tar"
 
 // nodePackages is a node as Kubespray finds it: systemd, ssh, Python and a
-// container runtime.
+// container runtime; and a load balancer for the machine that is one.
 var nodePackages = []string{
 	"systemd", "systemd-sysv", "dbus", "openssh-server", "openssh-client", "sudo",
 	"python3", "python3-minimal",
 	"containerd", "runc", "containernetworking-plugins",
-	"iproute2", "iptables", "conntrack", "ethtool", "socat", "kmod", "iputils-ping",
+	"haproxy", "iproute2", "iptables", "conntrack", "ethtool", "socat", "kmod", "iputils-ping",
 	"procps", "util-linux", "mount", "less", "curl", "openssl", "ca-certificates",
 }
 
@@ -53,6 +53,7 @@ const customize = `set -e
 chroot "$1" groupadd --system kube-cert
 chroot "$1" useradd --system --gid kube-cert --home-dir / --shell /usr/sbin/nologin kube
 chroot "$1" useradd --create-home --shell /bin/bash kubespray
+chroot "$1" systemctl --quiet disable haproxy
 rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/etc/ssh/ssh_host_*
 : > "$1"/etc/machine-id`
 
@@ -207,7 +208,6 @@ func nodeFiles(build *kubebuild.Result) (Layer, error) {
 		mode         int64
 	}{
 		{"usr/local/sbin/lab-entrypoint", "entrypoint", 0o755},
-		{"etc/systemd/system/kubelet.service", "kubelet.service", 0o644},
 		{"etc/containerd/config.toml", "config.toml.tmpl", 0o644},
 		{"etc/crictl.yaml", "crictl.yaml", 0o644},
 		{"etc/systemd/journald.conf.d/lab.conf", "journald.conf", 0o644},

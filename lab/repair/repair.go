@@ -9,6 +9,7 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,24 +54,38 @@ func repair(ctx context.Context, c *cluster.Cluster) error {
 	return repairWorkers(ctx, c)
 }
 
+// repairHostEtcd has the first member sign everybody's certificates, as Kubespray
+// does, and gives each node those that it has.
 func repairHostEtcd(ctx context.Context, c *cluster.Cluster) error {
-	first := c.ControlPlanes()[0]
+	first := c.EtcdMembers()[0]
 	out, err := run(ctx, c, first, "etcd.sh", "")
 	if err != nil || !strings.Contains(string(out), "renewed") {
 		return err
 	}
-	files, err := c.ReadFiles(ctx, first.Name, "/etc/ssl/etcd/ssl/*.pem")
+	const etcdFiles = "/etc/ssl/etcd/ssl/*.pem"
+	files, err := c.ReadFiles(ctx, first.Name, etcdFiles)
 	if err != nil {
 		return err
 	}
-	return cluster.Each(ctx, c.ControlPlanes(), func(ctx context.Context, n cluster.Node) error {
+	return cluster.Each(ctx, c.Nodes(), func(ctx context.Context, n cluster.Node) error {
 		if n.Name != first.Name {
-			if err := c.WriteFiles(ctx, n.Name, files...); err != nil {
+			has, err := c.ReadFiles(ctx, n.Name, etcdFiles)
+			if err != nil {
+				return err
+			}
+			if err := c.WriteFiles(ctx, n.Name, theirs(files, has)...); err != nil {
 				return err
 			}
 		}
-		_, err := c.Exec(ctx, n.Name, "systemctl", "restart", "--no-block", "etcd")
+		_, err := c.Shell(ctx, n.Name, "[ ! -e /etc/etcd.env ] || systemctl restart --no-block etcd")
 		return err
+	})
+}
+
+// theirs are the files that are among those that a node has.
+func theirs(files, has []cluster.File) []cluster.File {
+	return slices.DeleteFunc(slices.Clone(files), func(f cluster.File) bool {
+		return !slices.ContainsFunc(has, func(h cluster.File) bool { return h.Path == f.Path })
 	})
 }
 
@@ -79,7 +94,7 @@ func repairWorkers(ctx context.Context, c *cluster.Cluster) error {
 		return nil
 	}
 	first := c.ControlPlanes()[0].Name
-	kubeadm := []string{"kubeadm", "--kubeconfig", "/etc/kubernetes/admin.conf", "token"}
+	kubeadm := []string{"kubeadm", "--kubeconfig", c.Spec.ConfigDir + "/admin.conf", "token"}
 	token, err := c.Exec(ctx, first, append(kubeadm, "create", "--ttl", "15m")...)
 	if err != nil {
 		return err
@@ -114,7 +129,7 @@ func run(ctx context.Context, c *cluster.Cluster, n cluster.Node, script, stdin 
 	if err := c.WriteFiles(ctx, n.Name, cluster.File{Path: path, Data: text, Mode: 0o755}); err != nil {
 		return nil, err
 	}
-	out, err := c.ExecInput(ctx, n.Name, bytes.NewBufferString(stdin), path)
+	out, err := c.ExecInput(ctx, n.Name, bytes.NewBufferString(stdin), "env", "CONF="+c.Spec.ConfigDir, path)
 	if err != nil {
 		return out, fmt.Errorf("%s: %w", script, err)
 	}

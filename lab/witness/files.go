@@ -18,26 +18,31 @@ import (
 )
 
 // keptFiles must be byte-identical after a repair that keeps the CAs.
-var keptFiles = []string{
-	"/etc/kubernetes/ssl/ca.crt", "/etc/kubernetes/ssl/ca.key",
-	"/etc/kubernetes/ssl/front-proxy-ca.crt", "/etc/kubernetes/ssl/front-proxy-ca.key",
-	"/etc/kubernetes/ssl/sa.key", "/etc/kubernetes/ssl/sa.pub",
-	"/etc/kubernetes/ssl/secrets_encryption.yaml",
-	"/etc/kubernetes/ssl/etcd/ca.crt", "/etc/kubernetes/ssl/etcd/ca.key",
-	"/etc/ssl/etcd/ssl/ca.pem", "/etc/ssl/etcd/ssl/ca-key.pem",
+func keptFiles(c *cluster.Cluster) []string {
+	ssl := c.Spec.ConfigDir + "/ssl"
+	return []string{
+		ssl + "/ca.crt", ssl + "/ca.key", ssl + "/front-proxy-ca.crt", ssl + "/front-proxy-ca.key", ssl + "/sa.key", ssl + "/sa.pub",
+		ssl + "/secrets_encryption.yaml", ssl + "/etcd/ca.crt", ssl + "/etcd/ca.key",
+		"/etc/ssl/etcd/ssl/ca.pem", "/etc/ssl/etcd/ssl/ca-key.pem",
+	}
 }
 
 // certFiles are where certificates lie on a node.
-var certFiles = []string{
-	"/etc/kubernetes/ssl/*.crt", "/etc/kubernetes/ssl/etcd/*.crt", "/etc/kubernetes/*.conf", "/root/.kube/config",
-	kubeletClient, kubeletServing, "/etc/ssl/etcd/ssl/*.pem",
+func certFiles(c *cluster.Cluster) []string {
+	conf := c.Spec.ConfigDir
+	return []string{
+		conf + "/ssl/*.crt", conf + "/ssl/etcd/*.crt", conf + "/*.conf", rootKubeconfig,
+		kubeletClient, kubeletServing, "/etc/ssl/etcd/ssl/*.pem",
+	}
 }
 
 const (
 	kubeletClient  = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 	kubeletServing = "/var/lib/kubelet/pki/kubelet.crt"
-	kubeletConf    = "/etc/kubernetes/kubelet.conf"
+	rootKubeconfig = "/root/.kube/config"
 )
+
+func kubeletConf(c *cluster.Cluster) string { return c.Spec.ConfigDir + "/kubelet.conf" }
 
 // onEach calls f for all nodes at once and collects the results by node name.
 func onEach[T any](ctx context.Context, nodes []cluster.Node, f func(context.Context, cluster.Node) (T, error)) (map[string]T, error) {
@@ -55,7 +60,7 @@ func onEach[T any](ctx context.Context, nodes []cluster.Node, f func(context.Con
 
 func (w *Witness) keptDigests(ctx context.Context) (map[string]map[string]string, error) {
 	return onEach(ctx, w.c.Nodes(), func(ctx context.Context, n cluster.Node) (map[string]string, error) {
-		files, err := w.c.ReadFiles(ctx, n.Name, keptFiles...)
+		files, err := w.c.ReadFiles(ctx, n.Name, keptFiles(w.c)...)
 		digests := map[string]string{}
 		for _, f := range files {
 			sum := sha256.Sum256(f.Data)
@@ -65,15 +70,22 @@ func (w *Witness) keptDigests(ctx context.Context) (map[string]map[string]string
 	})
 }
 
-// certificates reads every certificate file of a node: path to certificates,
-// empty for a kubeconfig that refers to another file. It also returns kubelet's
-// kubeconfig.
-func (w *Witness) certificates(ctx context.Context, n cluster.Node) (map[string][]*x509.Certificate, string, error) {
-	files, err := w.c.ReadFiles(ctx, n.Name, certFiles...)
+// holdings are the certificates and kubeconfigs of a node, by path.
+type holdings struct {
+	// certs is empty for a kubeconfig that refers to another file.
+	certs map[string][]*x509.Certificate
+	// servers are the API servers that kubeconfigs name.
+	servers map[string]string
+	// kubelet is the kubelet's kubeconfig.
+	kubelet string
+}
+
+func (w *Witness) holdings(ctx context.Context, n cluster.Node) (holdings, error) {
+	files, err := w.c.ReadFiles(ctx, n.Name, certFiles(w.c)...)
 	if err != nil {
-		return nil, "", err
+		return holdings{}, err
 	}
-	certs, conf := map[string][]*x509.Certificate{}, ""
+	h := holdings{certs: map[string][]*x509.Certificate{}, servers: map[string]string{}}
 	for _, f := range files {
 		if strings.HasSuffix(f.Path, "-key.pem") {
 			continue
@@ -82,17 +94,22 @@ func (w *Witness) certificates(ctx context.Context, n cluster.Node) (map[string]
 		if strings.HasPrefix(name, "/var/lib/kubelet/pki/kubelet-client-") {
 			name = kubeletClient // a link to a file with a date in its name
 		}
-		if name == kubeletConf {
-			conf = string(f.Data)
+		if name == kubeletConf(w.c) {
+			h.kubelet = string(f.Data)
+		}
+		if m := server.FindSubmatch(f.Data); m != nil {
+			h.servers[name] = string(m[1])
 		}
 		list, err := parse(f.Data)
 		if err != nil {
-			return nil, "", fmt.Errorf("%s: %w", f.Path, err)
+			return holdings{}, fmt.Errorf("%s: %w", f.Path, err)
 		}
-		certs[name] = list
+		h.certs[name] = list
 	}
-	return certs, conf, nil
+	return h, nil
 }
+
+var server = regexp.MustCompile(`(?m)^\s*server:\s*(\S+)`)
 
 var clientCertificateData = regexp.MustCompile(`client-certificate-data:\s*(\S+)`)
 
@@ -127,17 +144,19 @@ func parse(data []byte) ([]*x509.Certificate, error) {
 	}
 }
 
-func (w *Witness) fingerprints(ctx context.Context) (map[string]map[string][]string, error) {
-	return onEach(ctx, w.c.Nodes(), func(ctx context.Context, n cluster.Node) (map[string][]string, error) {
-		certs, _, err := w.certificates(ctx, n)
-		out := map[string][]string{}
-		for path, list := range certs {
+// remember notes which certificates nodes have, and which API servers they talk to.
+func (w *Witness) remember(ctx context.Context) error {
+	all, err := onEach(ctx, w.c.Nodes(), w.holdings)
+	w.Leaves, w.Servers = map[string]map[string][]string{}, map[string]map[string]string{}
+	for node, h := range all {
+		w.Servers[node], w.Leaves[node] = h.servers, map[string][]string{}
+		for path, list := range h.certs {
 			if len(list) > 0 {
-				out[path] = fingerprintsOf(list)
+				w.Leaves[node][path] = fingerprintsOf(list)
 			}
 		}
-		return out, err
-	})
+	}
+	return err
 }
 
 func fingerprintsOf(certs []*x509.Certificate) []string {
@@ -157,12 +176,12 @@ type Digest map[string]string
 func FilesDigest(ctx context.Context, c *cluster.Cluster) (Digest, error) {
 	// kubectl keeps a cache beside the kubeconfig; it is no state, nor is the
 	// time its directory was made in.
-	const script = `for d in /etc/kubernetes /etc/ssl/etcd /var/lib/kubelet/pki /root/.kube; do [ -e "$d" ] && echo "$d"; done |
+	const script = `conf=$0; for d in "$conf" /etc/ssl/etcd /var/lib/kubelet/pki /root/.kube; do [ -e "$d" ] && echo "$d"; done |
 xargs -I{} find {} -path /root/.kube -o -path /root/.kube/cache -prune -o -printf '%p\t%y %m %U:%G %T@ %l\n'
-for d in /etc/kubernetes /etc/ssl/etcd /var/lib/kubelet/pki /root/.kube; do [ -e "$d" ] && echo "$d"; done |
+for d in "$conf" /etc/ssl/etcd /var/lib/kubelet/pki /root/.kube; do [ -e "$d" ] && echo "$d"; done |
 xargs -I{} find {} -path /root/.kube -o -path /root/.kube/cache -prune -o -type f -print0 | xargs -0 -r sha256sum | sed -E 's/^([0-9a-f]+)  (.*)$/\2\t\1/'`
 	lists, err := onEach(ctx, c.Nodes(), func(ctx context.Context, n cluster.Node) (string, error) {
-		out, err := c.Exec(ctx, n.Name, "bash", "-c", script)
+		out, err := c.Exec(ctx, n.Name, "bash", "-c", script, c.Spec.ConfigDir)
 		return string(out), err
 	})
 	if err != nil {

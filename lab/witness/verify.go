@@ -39,6 +39,7 @@ func (w *Witness) Verify(ctx context.Context) error {
 		{"files to keep", w.verifyKept},
 		{"certificates on disk", w.verifyCertificates},
 		{"certificates served", w.verifyServed},
+		{"etcd members", w.verifyEtcd},
 	}
 	unusable := w.verifyAPI(ctx)
 	if unusable == nil {
@@ -112,9 +113,9 @@ func (w *Witness) verifyLeases(ctx context.Context, via cluster.Node, began time
 		renewed[l.Metadata.Name] = l.Spec.RenewTime
 	}
 	var errs []error
-	for _, n := range w.c.Nodes() {
-		if !renewed[n.Name].After(began) {
-			errs = append(errs, fmt.Errorf("node %s has not renewed its lease since %s", n.Name, renewed[n.Name].Format(time.RFC3339)))
+	for _, n := range w.c.KubernetesNodes() {
+		if at := renewed[n.KubernetesName]; !at.After(began) {
+			errs = append(errs, fmt.Errorf("node %s has not renewed its lease since %s", n.Name, at.Format(time.RFC3339)))
 		}
 	}
 	return errors.Join(errs...)
@@ -141,7 +142,8 @@ func (w *Witness) verifyKept(ctx context.Context) error {
 }
 
 // verifyCertificates checks that whatever was there is there again, within its
-// dates and signed by the CA it was signed by, and that kubelets can rotate.
+// dates and signed by the CA it was signed by, that kubeconfigs lead to where they
+// led, and that kubelets can rotate.
 func (w *Witness) verifyCertificates(ctx context.Context) error {
 	var mu sync.Mutex
 	var errs []error
@@ -155,16 +157,21 @@ func (w *Witness) verifyCertificates(ctx context.Context) error {
 		return err
 	}
 	err = cluster.Each(ctx, w.c.Nodes(), func(ctx context.Context, n cluster.Node) error {
-		certs, conf, err := w.certificates(ctx, n)
+		h, err := w.holdings(ctx, n)
 		if err != nil {
 			return err
 		}
 		for path := range w.Leaves[n.Name] {
-			if _, ok := certs[path]; !ok {
+			if _, ok := h.certs[path]; !ok {
 				fail("node %s: %s is gone", n.Name, path)
 			}
 		}
-		for path, list := range certs {
+		for path, was := range w.Servers[n.Name] {
+			if is := h.servers[path]; is != was {
+				fail("node %s: %s leads to %q, not to %q", n.Name, path, is, was)
+			}
+		}
+		for path, list := range h.certs {
 			for _, cert := range list {
 				if err := valid(cert); err != nil {
 					fail("node %s: %s: %w", n.Name, path, err)
@@ -173,11 +180,14 @@ func (w *Witness) verifyCertificates(ctx context.Context) error {
 				}
 			}
 		}
-		if !w.KubeletsKept && slices.Equal(fingerprintsOf(certs[kubeletClient]), w.Leaves[n.Name][kubeletClient]) {
+		if n.KubernetesName == "" {
+			return nil
+		}
+		if !w.KubeletsKept && slices.Equal(fingerprintsOf(h.certs[kubeletClient]), w.Leaves[n.Name][kubeletClient]) {
 			fail("node %s: kubelet still has the client certificate it had before", n.Name)
 		}
-		if !strings.Contains(conf, "client-certificate: "+kubeletClient) {
-			fail("node %s: %s does not refer to %s: kubelet would not use what it rotates to", n.Name, kubeletConf, kubeletClient)
+		if !strings.Contains(h.kubelet, "client-certificate: "+kubeletClient) {
+			fail("node %s: %s does not refer to %s: kubelet would not use what it rotates to", n.Name, kubeletConf(w.c), kubeletClient)
 		}
 		return nil
 	})
@@ -186,7 +196,7 @@ func (w *Witness) verifyCertificates(ctx context.Context) error {
 
 // authorities are the CA certificates on the first control plane.
 func (w *Witness) authorities(ctx context.Context) ([]*x509.Certificate, error) {
-	files, err := w.c.ReadFiles(ctx, w.c.ControlPlanes()[0].Name, keptFiles...)
+	files, err := w.c.ReadFiles(ctx, w.c.ControlPlanes()[0].Name, keptFiles(w.c)...)
 	if err != nil {
 		return nil, err
 	}
@@ -238,20 +248,28 @@ func (w *Witness) verifyServed(ctx context.Context) error {
 	}
 	type target struct {
 		node, address string
-		verify        bool
+		// host is the name or address it must be for; empty for one that is signed
+		// by nobody else.
+		host string
 	}
 	var targets []target
-	add := func(n cluster.Node, port string, verify bool) {
-		targets = append(targets, target{n.Name, net.JoinHostPort(n.IP.String(), port), verify})
+	add := func(n cluster.Node, port, host string) {
+		targets = append(targets, target{n.Name, net.JoinHostPort(n.IP.String(), port), host})
 	}
 	for _, n := range w.c.ControlPlanes() {
-		add(n, "6443", true)
-		add(n, "2379", true)
-		add(n, "10257", false)
-		add(n, "10259", false)
+		add(n, "6443", n.IP.String())
+		add(n, "10257", "")
+		add(n, "10259", "")
 	}
-	for _, n := range w.c.Nodes() {
-		add(n, "10250", false) // signed by kubelet itself
+	for _, n := range w.c.EtcdMembers() {
+		add(n, "2379", n.IP.String())
+		add(n, "2380", n.IP.String())
+	}
+	for _, n := range w.c.KubernetesNodes() {
+		add(n, "10250", "")
+	}
+	if lb, ok := w.c.LoadBalancer(); ok {
+		targets = append(targets, target{lb.Machine.Name, lb.Address(), lb.Name})
 	}
 	errs := make([]error, len(targets))
 	var wg sync.WaitGroup
@@ -262,14 +280,10 @@ func (w *Witness) verifyServed(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				if err := valid(chain[0]); err != nil || !t.verify {
+				if err := valid(chain[0]); err != nil || t.host == "" {
 					return err
 				}
-				host, _, err := net.SplitHostPort(t.address)
-				if err != nil {
-					return err
-				}
-				_, err = chain[0].Verify(x509.VerifyOptions{Roots: pool, DNSName: host})
+				_, err = chain[0].Verify(x509.VerifyOptions{Roots: pool, DNSName: t.host})
 				return err
 			})
 			if err != nil {
@@ -279,6 +293,17 @@ func (w *Witness) verifyServed(ctx context.Context) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// verifyEtcd asks every member whether it can commit, with the administrator's
+// certificate on its node.
+func (w *Witness) verifyEtcd(ctx context.Context) error {
+	return cluster.Each(ctx, w.c.EtcdMembers(), func(ctx context.Context, n cluster.Node) error {
+		return cluster.Poll(ctx, patience, time.Second, "the member to be healthy", func(ctx context.Context) error {
+			_, err := w.etcdctl(ctx, n, "endpoint", "health", "--command-timeout=3s")
+			return err
+		})
+	})
 }
 
 // served returns the certificates a port serves. Whether the handshake goes on
@@ -363,7 +388,7 @@ func (w *Witness) whoAmI(ctx context.Context, client *http.Client, address strin
 func (w *Witness) verifyRootKubeconfig(ctx context.Context) error {
 	return cluster.Each(ctx, w.c.ControlPlanes(), func(ctx context.Context, n cluster.Node) error {
 		return cluster.Poll(ctx, 30*time.Second, time.Second, "the API server", func(ctx context.Context) error {
-			_, err := w.c.Exec(ctx, n.Name, "kubectl", "--kubeconfig", "/root/.kube/config", "--cache-dir", "/run/kubectl", "--request-timeout", "10s",
+			_, err := w.c.Exec(ctx, n.Name, "kubectl", "--kubeconfig", rootKubeconfig, "--cache-dir", "/run/kubectl", "--request-timeout", "10s",
 				"get", "secrets", "-n", "kube-system", "-o", "name")
 			return err
 		})

@@ -36,6 +36,8 @@ type Witness struct {
 	Kept map[string]map[string]string
 	// Leaves maps node and path to the fingerprints of the certificates.
 	Leaves map[string]map[string][]string
+	// Servers maps node and path of kubeconfigs to the API server they name.
+	Servers map[string]map[string]string
 	// KubeletsKept says that the kubelets' client certificates need not be
 	// other ones than before. Set it where they were not made to expire.
 	KubeletsKept bool
@@ -90,7 +92,7 @@ func (w *Witness) plant(ctx context.Context) error {
 	// A service account is not there the moment its namespace is: the pod
 	// may be refused at first.
 	err := cluster.Poll(ctx, time.Minute, 500*time.Millisecond, "the witnesses to be accepted", func(ctx context.Context) error {
-		text := fmt.Sprintf(manifest, namespace, w.Value, w.node(), image.WitnessRef)
+		text := fmt.Sprintf(manifest, namespace, w.Value, w.node().KubernetesName, image.WitnessRef)
 		_, err := w.c.KubectlOn(ctx, first, bytes.NewBufferString(text), "apply", "-f", "-")
 		return err
 	})
@@ -111,8 +113,7 @@ func (w *Witness) plant(ctx context.Context) error {
 	if w.Kept, err = w.keptDigests(ctx); err != nil {
 		return err
 	}
-	w.Leaves, err = w.fingerprints(ctx)
-	return err
+	return w.remember(ctx)
 }
 
 // AwaitWorkload waits until the workload runs and notes which one it is: after
@@ -124,7 +125,7 @@ func (w *Witness) AwaitWorkload(ctx context.Context) error {
 		if w.Pod, err = w.podIdentity(ctx); err != nil {
 			return err
 		}
-		runs, err := w.c.Shell(ctx, w.node(), "crictl ps --quiet --no-trunc --name '^"+namespace+"$'")
+		runs, err := w.c.Shell(ctx, w.node().Name, "crictl ps --quiet --no-trunc --name '^"+namespace+"$'")
 		if err != nil {
 			return err
 		}
@@ -135,13 +136,8 @@ func (w *Witness) AwaitWorkload(ctx context.Context) error {
 	})
 }
 
-// node is where the workload runs: on a worker if there is one.
-func (w *Witness) node() string {
-	if workers := w.c.Workers(); len(workers) > 0 {
-		return workers[0].Name
-	}
-	return w.c.ControlPlanes()[0].Name
-}
+// node is where the workload runs: on a control plane only if that is a worker, too.
+func (w *Witness) node() cluster.Node { return w.c.KubeNodes()[0] }
 
 // podIdentity is what changes when the workload is restarted or replaced; it
 // fails while the workload doesn't run.
@@ -170,13 +166,7 @@ func (w *Witness) podIdentity(ctx context.Context) (string, error) {
 
 // checkEncrypted looks at the secret as it lies in etcd.
 func (w *Witness) checkEncrypted(ctx context.Context) error {
-	script := `[ ! -e /etc/etcd.env ] || { set -a; . /etc/etcd.env; }
-if [ ! -e /etc/etcd.env ]; then
-  d=/etc/kubernetes/ssl/etcd
-  export ETCDCTL_ENDPOINTS=https://127.0.0.1:2379 ETCDCTL_CACERT=$d/ca.crt ETCDCTL_CERT=$d/healthcheck-client.crt ETCDCTL_KEY=$d/healthcheck-client.key
-fi
-etcdctl get /registry/secrets/` + namespace + `/` + namespace + ` --print-value-only`
-	raw, err := w.c.Shell(ctx, w.c.ControlPlanes()[0].Name, script)
+	raw, err := w.etcdctl(ctx, w.c.EtcdMembers()[0], "get", "/registry/secrets/"+namespace+"/"+namespace, "--print-value-only")
 	if err != nil {
 		return fmt.Errorf("reading the secret from etcd: %w", err)
 	}
@@ -184,6 +174,19 @@ etcdctl get /registry/secrets/` + namespace + `/` + namespace + ` --print-value-
 		return fmt.Errorf("the secret lies in etcd in the clear")
 	}
 	return nil
+}
+
+// etcdctl asks the etcd member on a node, as its administrator.
+func (w *Witness) etcdctl(ctx context.Context, n cluster.Node, args ...string) ([]byte, error) {
+	script := `if [ -e /etc/etcd.env ]; then
+  set -a
+  . /etc/etcd.env
+else
+  d=` + w.c.Spec.ConfigDir + `/ssl/etcd
+  export ETCDCTL_ENDPOINTS=https://127.0.0.1:2379 ETCDCTL_CACERT=$d/ca.crt ETCDCTL_CERT=$d/healthcheck-client.crt ETCDCTL_KEY=$d/healthcheck-client.key
+fi
+etcdctl `
+	return w.c.Shell(ctx, n.Name, script+strings.Join(args, " "))
 }
 
 func (w *Witness) secretValue(ctx context.Context) (string, error) {

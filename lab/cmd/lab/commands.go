@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,6 +78,13 @@ func upCommand() *cobra.Command {
 	f.IntVar(&spec.ControlPlanes, "control-planes", 1, "number of control plane nodes (odd)")
 	f.IntVar(&spec.Workers, "workers", 1, "number of workers")
 	f.StringVar(&etcd, "etcd", string(cluster.EtcdHost), "who runs etcd: host (a systemd service) or kubeadm (a static pod)")
+	f.IntVar(&spec.EtcdNodes, "etcd-nodes", 0, "number of machines of their own for etcd (odd; default: etcd on the control planes)")
+	f.BoolVar(&spec.AlsoWorkers, "also-workers", false, "make the control planes workers, too (without workers they always are)")
+	f.BoolVar(&spec.LoadBalancer, "load-balancer", false, "put a TCP load balancer with a name of its own before the API servers")
+	f.BoolVar(&spec.LocalProxy, "local-proxy", false, "have workers reach the API servers through a proxy on their own machine")
+	f.StringToStringVar(&spec.KubernetesNames, "kubernetes-name", nil, "give nodes another name in the API than in the inventory (cp1=alpha,w1=beta)")
+	f.StringVar(&spec.BinDir, "bin-dir", cluster.DefaultBinDir, "Kubespray's bin_dir")
+	f.StringVar(&spec.ConfigDir, "config-dir", cluster.DefaultConfigDir, "Kubespray's kube_config_dir")
 	f.StringVar(&spec.KubernetesVersion, "kubernetes-version", kubebuild.DefaultVersion, "version to build and run")
 	f.DurationVar(&spec.CertificateValidity, "certificate-validity", 0, "issue certificates this short-lived (default: kubeadm's year)")
 	f.BoolVar(&opts.Keep, "keep", false, "leave a cluster that could not be made as it is")
@@ -165,14 +173,17 @@ func statusCommand() *cobra.Command {
 			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 			defer cancel()
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 4, 2, ' ', 0)
-			fmt.Fprintln(w, "NODE\tROLE\tIP\tCONTAINER")
-			for _, n := range c.Nodes() {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", n.Name, n.Role, n.IP, n.Container)
+			fmt.Fprintln(w, "MACHINE\tROLE\tNODE\tIP\tCONTAINER")
+			for _, n := range c.Machines() {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n.Name, n.Role, cmp.Or(n.KubernetesName, "-"), n.IP, n.Container)
 			}
 			if err := w.Flush(); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "inventory  %s\nkubespray  %s\n", c.Inventory(), c.KubesprayDir())
+			if lb, ok := c.LoadBalancer(); ok {
+				fmt.Fprintf(cmd.OutOrStdout(), "endpoint   %s (%s)\n", lb.Address(), lb.Name)
+			}
 			return c.CheckReady(ctx)
 		},
 	}

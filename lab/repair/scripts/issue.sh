@@ -3,7 +3,7 @@
 # there. Run it on all control planes before anything is restarted, or a stacked
 # etcd finds no quorum.
 set -euo pipefail
-cd /etc/kubernetes
+cd "$CONF"
 config=kubeadm-config.yaml
 backup=/root/pki-backup-$(date +%s)
 mkdir -m 0700 "$backup"

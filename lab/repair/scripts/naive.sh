@@ -3,7 +3,7 @@
 # and with them a cluster nobody else believes. Here to prove that a check for a
 # good repair tells the difference.
 set -uo pipefail
-cd /etc/kubernetes || exit 1
+cd "$CONF" || exit 1
 mkdir -p /root/naive-backup
 cp -aL ssl ./*.conf /root/naive-backup/
 rm -f ssl/*.crt ssl/*.key ssl/*.pub ./admin.conf ./super-admin.conf ./controller-manager.conf ./kubelet.conf ./scheduler.conf

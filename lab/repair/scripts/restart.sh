@@ -2,7 +2,7 @@
 # On a control plane: have everything take up what issue.sh made, and wait until
 # the API server answers.
 set -euo pipefail
-cd /etc/kubernetes
+cd "$CONF"
 systemctl restart kubelet
 remove() {
   local ids

@@ -2,13 +2,13 @@
 # On a worker, with a bootstrap token on stdin: have kubelet ask for a new client
 # certificate as it did when it joined.
 set -euo pipefail
-cd /etc/kubernetes
+cd "$CONF"
 read -r token
 umask 077
 cat >bootstrap-kubelet.conf <<EOF
 apiVersion: v1
 kind: Config
-clusters: [{name: default, cluster: {server: "$(sed -n 's/^ *server: //p' kubelet.conf)", certificate-authority: /etc/kubernetes/ssl/ca.crt}}]
+clusters: [{name: default, cluster: {server: "$(sed -n 's/^ *server: //p' kubelet.conf)", certificate-authority: $CONF/ssl/ca.crt}}]
 users: [{name: bootstrap, user: {token: "$token"}}]
 contexts: [{name: default, context: {cluster: default, user: bootstrap}}]
 current-context: default
