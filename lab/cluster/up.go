@@ -288,6 +288,10 @@ func (b *builder) prepareMachines(ctx context.Context) error {
 		}
 	}
 	return Each(ctx, b.c.Machines(), func(ctx context.Context, n Node) error {
+		// With sshd, systemd is there to be asked.
+		if err := waitSSH(ctx, n); err != nil {
+			return err
+		}
 		if _, err := b.script(ctx, n, layoutScripts[n.Role]); err != nil {
 			return fmt.Errorf("laying out the machine: %w", err)
 		}
@@ -311,7 +315,7 @@ func (b *builder) prepareMachines(ctx context.Context) error {
 				return fmt.Errorf("linking the etcd certificates: %w", err)
 			}
 		}
-		return waitSSH(ctx, n)
+		return nil
 	})
 }
 

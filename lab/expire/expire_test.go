@@ -191,18 +191,24 @@ func TestResignSelfIssued(t *testing.T) {
 }
 
 func TestPlace(t *testing.T) {
-	for file, want := range map[string]Kind{
-		"/etc/kubernetes/ssl/apiserver.crt":                        APIServer,
-		"/etc/ssl/etcd/ssl/node-cp1.pem":                           HostEtcd,
-		"/etc/ssl/etcd/ssl/node-cp1-key.pem":                       "",
-		"/etc/ssl/etcd/ssl/ca.pem":                                 "",
-		"/etc/kubernetes/ssl/ca.crt":                               "",
-		"/etc/kubernetes/ssl/etcd/peer.crt":                        Etcd,
-		"/root/.kube/config":                                       Admin,
-		"/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04.pem": Kubelet,
+	for _, test := range []struct {
+		conf, file string
+		want       Kind
+	}{
+		{"/etc/kubernetes", "/etc/kubernetes/ssl/apiserver.crt", APIServer},
+		{"/etc/kubernetes", "/etc/ssl/etcd/ssl/node-cp1.pem", HostEtcd},
+		{"/etc/kubernetes", "/etc/ssl/etcd/ssl/node-cp1-key.pem", ""},
+		{"/etc/kubernetes", "/etc/ssl/etcd/ssl/ca.pem", ""},
+		{"/etc/kubernetes", "/etc/kubernetes/ssl/ca.crt", ""},
+		{"/etc/kubernetes", "/etc/kubernetes/ssl/etcd/peer.crt", Etcd},
+		{"/etc/kubernetes", "/root/.kube/config", Admin},
+		{"/etc/kubernetes", "/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04.pem", Kubelet},
+		{"/etc/k8s", "/etc/k8s/ssl/apiserver.crt", APIServer},
+		{"/etc/k8s", "/etc/kubernetes/ssl/apiserver.crt", ""},
+		{"/etc/k8s", "/root/.kube/config", Admin},
 	} {
-		if got, _, _ := place("/etc/kubernetes", file); got != want {
-			t.Errorf("%s is %q, want %q", file, got, want)
+		if got, _, _ := place(test.conf, test.file); got != test.want {
+			t.Errorf("%s is %q with %s, want %q", test.file, got, test.conf, test.want)
 		}
 	}
 }

@@ -32,3 +32,13 @@ func TestParseRefusesRubbish(t *testing.T) {
 		t.Errorf("a reference: got %v, %v", certs, err)
 	}
 }
+
+func TestServerOfKubeconfig(t *testing.T) {
+	m := server.FindStringSubmatch("clusters:\n- cluster:\n    certificate-authority-data: QQ==\n    server: https://api.x.test:8443\n  name: x\n")
+	if m == nil || m[1] != "https://api.x.test:8443" {
+		t.Errorf("got %q", m)
+	}
+	if m := server.FindStringSubmatch("-----BEGIN CERTIFICATE-----\n"); m != nil {
+		t.Errorf("a certificate leads to %q", m)
+	}
+}
