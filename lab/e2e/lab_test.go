@@ -25,6 +25,11 @@ func TestRepairByHand(t *testing.T) {
 		{"host-etcd-rebooted", cluster.Spec{Name: "e2e-hand-2", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, expire.Options{Restart: true}},
 		{"kubeadm-etcd-running", cluster.Spec{Name: "e2e-hand-3", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}, expire.Options{}},
 		{"three-kubeadm-etcd-rebooted", cluster.Spec{Name: "e2e-hand-4", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm}, expire.Options{Restart: true}},
+		{"etcd-nodes-rebooted", cluster.Spec{Name: "e2e-hand-6", ControlPlanes: 3, Workers: 1, EtcdNodes: 3, LocalProxy: true}, expire.Options{Restart: true}},
+		{"balanced-other-folders-renamed-rebooted", cluster.Spec{
+			Name: "e2e-hand-7", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm, AlsoWorkers: true, LoadBalancer: true,
+			BinDir: "/opt/kube/bin", ConfigDir: "/etc/k8s", KubernetesNames: map[string]string{"cp2": "beta"},
+		}, expire.Options{Restart: true}},
 		{"three-host-etcd-rebooted", cluster.Spec{Name: "e2e-hand-5", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdHost}, expire.Options{Restart: true}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -14,36 +14,64 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/expire"
 )
 
+// partly is one kind of certificate that has expired on some nodes, and the way out.
+type partly struct {
+	name string
+	opts expire.Options
+	says string
+}
+
 // TestPartlyExpired lets one kind of certificate expire at a time: the API server
 // may be usable or not, and only what is due is renewed.
-func TestPartlyExpired(t *testing.T) { //nolint:tparallel // one kind at a time on one cluster
+func TestPartlyExpired(t *testing.T) {
 	t.Parallel()
-	ctx := testContext(t, 20*time.Minute)
-	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-partly", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost})
 	for _, test := range []struct {
-		name string
-		opts expire.Options
-		says string
+		name  string
+		spec  cluster.Spec
+		cases []partly
 	}{
-		{"kubelet of the worker", expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"w1"}, Restart: true}, "Route:   renew"},
-		{"kubelet of the control plane, running", expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"cp1"}}, "Route:   renew"},
-		{"kubelet of the control plane, rebooted", expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"cp1"}, Restart: true}, "Route:   recover"},
-		{"front proxy", expire.Options{Kinds: []expire.Kind{expire.FrontProxyClient}, Restart: true}, "Route:   renew"},
-		{"controller manager and scheduler", expire.Options{Kinds: []expire.Kind{expire.ControllerManager, expire.Scheduler}, Restart: true}, "Route:   renew"},
-		{"administrator", expire.Options{Kinds: []expire.Kind{expire.Admin}}, "Route:   recover"},
-		{"etcd", expire.Options{Kinds: []expire.Kind{expire.HostEtcd}, Restart: true}, "Route:   recover"},
+		{"one", cluster.Spec{Name: "e2e-partly-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, []partly{
+			{"kubelet of the worker", expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"w1"}, Restart: true}, "Route:   renew"},
+			{"kubelet of the control plane, running", expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"cp1"}}, "Route:   renew"},
+			{"kubelet of the control plane, rebooted", expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"cp1"}, Restart: true}, "Route:   recover"},
+			{"front proxy", expire.Options{Kinds: []expire.Kind{expire.FrontProxyClient}, Restart: true}, "Route:   renew"},
+			{"controller manager and scheduler", expire.Options{Kinds: []expire.Kind{expire.ControllerManager, expire.Scheduler}, Restart: true}, "Route:   renew"},
+			{"administrator", expire.Options{Kinds: []expire.Kind{expire.Admin}}, "Route:   recover"},
+			{"etcd", expire.Options{Kinds: []expire.Kind{expire.HostEtcd}, Restart: true}, "Route:   recover"},
+		}},
+		{"three", cluster.Spec{Name: "e2e-partly-3", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm, LoadBalancer: true}, []partly{
+			{"one control plane", expire.Options{Nodes: []string{"cp2"}, Restart: true}, "Route:   recover"},
+			{"kubelet of a control plane", expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"cp3"}, Restart: true}, "Route:   recover"},
+			{"the worker", expire.Options{Nodes: []string{"w1"}, Restart: true}, "Route:   renew"},
+			{"front proxy", expire.Options{Kinds: []expire.Kind{expire.FrontProxyClient}, Restart: true}, "Route:   renew"},
+			{"etcd", expire.Options{Kinds: []expire.Kind{expire.Etcd, expire.APIServerEtcdClient}, Restart: true}, "Route:   recover"},
+		}},
+		{"etcd nodes", cluster.Spec{Name: "e2e-partly-etcd", ControlPlanes: 1, Workers: 1, EtcdNodes: 3}, []partly{
+			{"etcd", expire.Options{Kinds: []expire.Kind{expire.HostEtcd}, Restart: true}, "Route:   recover"},
+			{"one member", expire.Options{Kinds: []expire.Kind{expire.HostEtcd}, Nodes: []string{"etcd2"}, Files: []string{"/etc/ssl/etcd/ssl/member-etcd2.pem"}, Restart: true}, "Route:   renew"},
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := plant(ctx, t, c)
-			w.KubeletsKept = true
-			expireAll(ctx, t, c, test.opts)
-			o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
-			o.want(t, 0, test.says, "Is now:  healthy")
-			t.Logf("mended in %.1fs", o.took.Seconds())
-			if err := w.Verify(ctx); err != nil {
-				t.Errorf("the witness is not content: %v", err)
+			t.Parallel()
+			ctx := testContext(t, 25*time.Minute)
+			c := newCluster(ctx, t, test.spec)
+			for _, row := range test.cases {
+				t.Run(row.name, func(t *testing.T) { mends(ctx, t, c, row) })
 			}
 		})
+	}
+}
+
+func mends(ctx context.Context, t *testing.T, c *cluster.Cluster, row partly) {
+	t.Helper()
+	w := plant(ctx, t, c)
+	w.KubeletsKept = true
+	expireAll(ctx, t, c, row.opts)
+	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
+	o.want(t, 0, row.says, "Is now:  healthy")
+	t.Logf("mended in %.1fs", o.took.Seconds())
+	if err := w.Verify(ctx); err != nil {
+		t.Errorf("the witness is not content: %v", err)
 	}
 }
 

@@ -62,8 +62,9 @@ func wantNoKeys(ctx context.Context, t *testing.T, c *cluster.Cluster, o outcome
 		// certificate has the same bytes, sometimes in the same alignment.
 		out, err := c.Shell(ctx, n.Name, `
 secret() { awk '/BEGIN.*PRIVATE KEY/{n=0; key=1; next} /END/{key=0} key && ++n>8' "$@"; }
-for f in $(find /etc/kubernetes/ssl/ /etc/ssl/etcd /var/lib/kubelet/pki /var/backups/kscertctl -type f); do secret "$f"; done
-for f in $(find /etc/kubernetes /root/.kube /var/backups/kscertctl -type f -name '*.conf' -o -name config -type f); do
+conf=`+c.Spec.ConfigDir+`
+for f in $(find $conf/ssl/ /etc/ssl/etcd /var/lib/kubelet/pki /var/backups/kscertctl -type f); do secret "$f"; done
+for f in $(find $conf /root/.kube /var/backups/kscertctl -type f -name '*.conf' -o -name config -type f); do
   awk '$1=="client-key-data:"{print $2}' "$f" | base64 -d 2>/dev/null | secret
   awk '$1=="client-key-data:"{print $2}' "$f" | fold -w 64 | tail -n +12
 done`)

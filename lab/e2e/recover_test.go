@@ -29,8 +29,16 @@ func TestRecover(t *testing.T) {
 	}{
 		{"host-etcd", cluster.Spec{Name: "e2e-recover-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, []bool{true, false}},
 		{"kubeadm-etcd", cluster.Spec{Name: "e2e-recover-2", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}, []bool{true, false}},
+		{"also-worker", cluster.Spec{Name: "e2e-recover-5", ControlPlanes: 1, Etcd: cluster.EtcdHost}, []bool{true}},
+		{"other-folders", cluster.Spec{Name: "e2e-recover-6", ControlPlanes: 1, Workers: 1, BinDir: "/opt/kube/bin", ConfigDir: "/etc/k8s"}, []bool{true}},
+		{"renamed", cluster.Spec{Name: "e2e-recover-7", ControlPlanes: 1, Workers: 1, KubernetesNames: map[string]string{"cp1": "alpha", "w1": "beta"}}, []bool{true}},
+		{"local-proxy", cluster.Spec{Name: "e2e-recover-8", ControlPlanes: 1, Workers: 1, LocalProxy: true}, []bool{true}},
 		{"three-kubeadm-etcd", cluster.Spec{Name: "e2e-recover-3", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm}, []bool{true}},
 		{"three-host-etcd", cluster.Spec{Name: "e2e-recover-4", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdHost}, []bool{false}},
+		{"three-kubeadm-etcd-balanced", cluster.Spec{Name: "e2e-recover-9", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm, LoadBalancer: true}, []bool{true}},
+		{"three-host-etcd-balanced", cluster.Spec{Name: "e2e-recover-10", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdHost, LoadBalancer: true}, []bool{true}},
+		{"three-also-workers", cluster.Spec{Name: "e2e-recover-11", ControlPlanes: 3, Etcd: cluster.EtcdHost}, []bool{true}},
+		{"three-etcd-nodes", cluster.Spec{Name: "e2e-recover-12", ControlPlanes: 3, Workers: 1, EtcdNodes: 3}, []bool{true}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -91,7 +99,8 @@ awk -F '\t' '$1 == "f" {print $7 "  " $10}' MANIFEST`)
 		compared := 0
 		for key, was := range before {
 			path, ours := strings.CutPrefix(key, n.Name+":")
-			if !ours || !strings.HasPrefix(path, "/etc/kubernetes/") || saved[path] == "" {
+			covered := strings.HasPrefix(path, c.Spec.ConfigDir+"/") || strings.HasPrefix(path, "/etc/ssl/etcd/")
+			if !ours || !covered || saved[path] == "" {
 				continue
 			}
 			compared++
