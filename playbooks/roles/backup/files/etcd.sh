@@ -4,10 +4,10 @@
 # the backup: where it cannot be had, the backup says why and is complete without.
 # shellcheck shell=sh disable=SC2034,SC2154
 
-# etcd_post PATH: etcd's answer, without its headers.
+# etcd_post PATH SECONDS: etcd's answer, without its headers.
 etcd_post() {
   printf 'POST %s HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}' "$1" |
-    timeout "$KSCERT_ETCD_SNAPSHOT_SECONDS" openssl s_client -quiet -verify_return_error -CAfile "$etcd_ca" \
+    timeout "$2" openssl s_client -quiet -verify_return_error -CAfile "$etcd_ca" \
       -cert "$etcd_cert" -key "$etcd_key" -connect 127.0.0.1:2379 2>/dev/null |
     sed -n '/^{/p'
 }
@@ -29,7 +29,8 @@ etcd_client() {
 etcd_snapshot() {
   why=
   [ "$KSCERT_ETCD_SNAPSHOT_SECONDS" -gt 0 ] && etcd_client || return 0
-  bytes=$(etcd_post /v3/maintenance/status | sed -n 's/.*"dbSize":"\([0-9]*\)".*/\1/p')
+  # A member without a quorum keeps silent for as long as one listens.
+  bytes=$(etcd_post /v3/maintenance/status 10 | sed -n 's/.*"dbSize":"\([0-9]*\)".*/\1/p')
   if [ -z "$bytes" ]; then
     why='no snapshot: etcd does not answer on 127.0.0.1:2379'
     return 0
@@ -40,7 +41,7 @@ etcd_snapshot() {
     why="no snapshot: $((bytes / 1024)) KiB would leave less than 256 MiB of $room KiB free"
     return 0
   fi
-  etcd_post /v3/maintenance/snapshot | sed -n 's/.*"blob":"\([^"]*\)".*/\1/p' | base64 -d >"$1.new" || :
+  etcd_post /v3/maintenance/snapshot "$KSCERT_ETCD_SNAPSHOT_SECONDS" | sed -n 's/.*"blob":"\([^"]*\)".*/\1/p' | base64 -d >"$1.new" || :
   if [ "$(head -c -32 "$1.new" | sha256sum | cut -d ' ' -f 1)" = "$(tail -c 32 "$1.new" | od -An -v -tx1 | tr -d ' \n')" ]; then
     mv "$1.new" "$1"
   else
