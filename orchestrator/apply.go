@@ -31,7 +31,7 @@ func (o *Orchestrator) Plan(ctx context.Context) (p run.Proposal, err error) {
 // Run diagnoses, plans, asks for approval, carries the plan out and proves the
 // result. When there is nothing to do it does nothing and succeeds.
 //
-// When ctx ends, everything is stopped at once; when Options.Stop is closed, the
+// When ctx ends, everything is stopped at once; when the channel of WithStop is closed, the
 // step that changes nodes is finished first. The error is of type *Error. The
 // Result is filled as far as the run came.
 func (o *Orchestrator) Run(ctx context.Context) (Result, error) {

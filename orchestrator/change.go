@@ -20,8 +20,8 @@ import (
 // errStop is why work ends that was asked to stop in order.
 var errStop = fmt.Errorf("a stop was asked for: %w", context.Canceled)
 
-// stoppable returns a context that ends with ctx, and also when Options.Stop is
-// closed: for work that may end at any moment.
+// stoppable returns a context that ends with ctx, and also when the channel of WithStop
+// is closed: for work that may end at any moment.
 func (o *Orchestrator) stoppable(ctx context.Context) (context.Context, context.CancelFunc) {
 	soft, cancel := context.WithCancelCause(ctx)
 	if o.opts.Stop != nil {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log"
 	"net/http"
-	"os"
+	"net/http/httptest"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator"
@@ -19,30 +21,34 @@ import (
 // The whole of it: a run that nobody has to watch, but that leaves alone what is not
 // a matter of certificates alone.
 func Example() {
-	o, err := orchestrator.New(orchestrator.Options{
-		Ansible: ansible.Options{Inventories: []string{"inventory.ini"}},
-		Approve: func(_ context.Context, p orchestrator.Proposal) (bool, error) {
-			return p.Diagnosis.Route == diagnosis.Renew && len(p.Plan.Warnings) == 0, nil
-		},
-		RollbackOnFailure: true,
-	})
+	o, err := orchestrator.New(
+		orchestrator.WithInventory("../inventory-examples/single.ini"),
+		orchestrator.WithApproval(func(_ context.Context, p orchestrator.Proposal) (bool, error) {
+			fmt.Println("is:", p.Diagnosis.Verdict)
+			return p.Diagnosis.Route == diagnosis.Renew, nil
+		}),
+		orchestrator.WithRollbackOnFailure(),
+	)
 	if err != nil {
 		log.Fatal(err)
 	}
 	result, err := o.Run(context.Background())
 	switch orchestrator.Code(err) {
 	case orchestrator.ExitDone:
-		fmt.Println(result.After.Verdict)
+		fmt.Println("is now:", result.After.Verdict)
 	case orchestrator.ExitNotApproved:
 		fmt.Println("a human has to look:", result.Before.Verdict)
 	default:
 		log.Fatal(err)
 	}
+	// Output:
+	// is: healthy, but 1 certificate is about to expire
+	// is now: healthy: every certificate on 1 node is valid, every API server answers
 }
 
 // Looking changes nothing on any node, and needs nobody's approval.
 func ExampleOrchestrator_Diagnose() {
-	o, err := orchestrator.New(orchestrator.Options{Ansible: ansible.Options{Inventories: []string{"inventory.ini"}}})
+	o, err := orchestrator.New(orchestrator.WithInventory("../inventory-examples/single.ini"))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -52,9 +58,43 @@ func ExampleOrchestrator_Diagnose() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	fmt.Println(d.Route, "-", d.Verdict)
 	for _, f := range d.Findings {
-		fmt.Println(f.Node, f.Reason, f.Evidence)
+		fmt.Println(f.Node, f.Reason)
 	}
+	// Output:
+	// renew - healthy, but 1 certificate is about to expire
+	// cp1 certificate-expiring
+}
+
+// Several clusters at the same time, in one process: an Orchestrator for each.
+func ExampleNew() {
+	inventories := []string{"../inventory-examples/single.ini", "../inventory-examples/ha"}
+	verdicts := make([]string, len(inventories))
+	var looking sync.WaitGroup
+	for i, inventory := range inventories {
+		looking.Go(func() {
+			o, err := orchestrator.New(
+				orchestrator.WithInventory(inventory),
+				orchestrator.WithAnsible(ansible.Options{User: "ubuntu", Forks: 20}),
+			)
+			if err == nil {
+				var d diagnosis.Diagnosis
+				_, d, err = o.Diagnose(context.Background())
+				verdicts[i] = d.Verdict
+			}
+			if err != nil {
+				verdicts[i] = err.Error()
+			}
+		})
+	}
+	looking.Wait()
+	for i, inventory := range inventories {
+		fmt.Println(filepath.Base(inventory)+":", verdicts[i])
+	}
+	// Output:
+	// single.ini: healthy, but 1 certificate is about to expire
+	// ha: healthy, but 1 certificate is about to expire
 }
 
 // What was seen of a cluster can be judged later, elsewhere, and without any node.
@@ -79,74 +119,117 @@ func ExamplePlanFrom() {
 	// 04-gate-cluster [cp1 w1]
 }
 
-// What happens is told as it happens: here every step and every gate that does not
+// What happens is told as it happens: here every step, and every gate that does not
 // hold yet.
-func ExampleEvent() {
-	_, _ = orchestrator.New(orchestrator.Options{
-		Ansible: ansible.Options{Inventories: []string{"inventory.ini"}},
-		Observe: func(e orchestrator.Event) {
+func ExampleWithObserver() {
+	o, err := orchestrator.New(
+		orchestrator.WithInventory("../inventory-examples/single.ini"),
+		orchestrator.WithApproval(yes),
+		orchestrator.WithObserver(func(e orchestrator.Event) {
 			switch e.Kind { //nolint:exhaustive // there are more
 			case orchestrator.EventStepBegin:
-				log.Println(e.Step.Title)
+				fmt.Println("begins:", e.Step.ID)
 			case orchestrator.EventGate:
 				for _, u := range e.Unmet {
-					log.Println(e.Step.ID, "waits for", u)
+					fmt.Println(e.Step.ID, "waits for", u)
 				}
-			case orchestrator.EventTask:
-				log.Println(e.Node, e.Task, e.Status)
+			case orchestrator.EventEnd:
+				fmt.Println("ends:", e.Status)
 			}
-		},
-	})
+		}),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := o.Run(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// begins: 01-backup-cp1
+	// begins: 02-renew-certs-cp1
+	// begins: 03-gate-api-server-cp1
+	// begins: 04-gate-cluster-cp1
+	// ends: done
 }
 
 // A gate of one's own: after each control plane the shop must still sell, or nothing
 // more is touched.
 func ExampleHook_gate() {
-	shop := orchestrator.Hook{
-		Name:  "the shop sells",
-		Steps: func(s plan.Step) bool { return s.Gate == plan.APIServerGate },
-		After: func(ctx context.Context, _ plan.Step) error {
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://shop.example.com/healthz", nil)
-			if err != nil {
-				return err
-			}
-			res, err := http.DefaultClient.Do(req)
-			if err != nil {
-				return err
-			}
-			if err := res.Body.Close(); err != nil {
-				return err
-			}
-			if res.StatusCode != http.StatusOK {
-				return errors.New(res.Status)
-			}
-			return nil
-		},
+	shop := httptest.NewServer(http.NotFoundHandler())
+	defer shop.Close()
+	o, err := orchestrator.New(
+		orchestrator.WithInventory("../inventory-examples/single.ini"),
+		orchestrator.WithApproval(yes),
+		orchestrator.WithHooks(orchestrator.Hook{
+			Name:  "the shop sells",
+			Steps: func(s plan.Step) bool { return s.Gate == plan.APIServerGate },
+			After: func(ctx context.Context, _ plan.Step) error {
+				req, err := http.NewRequestWithContext(ctx, http.MethodGet, shop.URL, nil)
+				if err != nil {
+					return err
+				}
+				res, err := http.DefaultClient.Do(req)
+				if err != nil {
+					return err
+				}
+				if err := res.Body.Close(); err != nil {
+					return err
+				}
+				if res.StatusCode != http.StatusOK {
+					return errors.New(res.Status)
+				}
+				return nil
+			},
+		}),
+	)
+	if err != nil {
+		log.Fatal(err)
 	}
-	_, _ = orchestrator.New(orchestrator.Options{
-		Ansible: ansible.Options{Inventories: []string{"inventory.ini"}},
-		Hooks:   []orchestrator.Hook{shop},
-	})
+	_, err = o.Run(context.Background())
+	fmt.Println(err)
+	fmt.Println("can be resumed or rolled back:", orchestrator.Code(err) == orchestrator.ExitStopped)
+	// Output:
+	// step 03-gate-api-server-cp1 stopped: the shop sells, after the step: 404 Not Found
+	// can be resumed or rolled back: true
 }
 
-// A step of one's own, before a step that is named by what it does: silence the
+// A step of one's own, around a step that is named by what it does: silence the
 // alerts, and let them speak again afterwards.
 func ExampleHook_step() {
-	renewal := func(s plan.Step) bool { return s.Action == plan.PrePhase || s.Action == plan.Renew }
-	_, _ = orchestrator.New(orchestrator.Options{
-		Ansible: ansible.Options{Inventories: []string{"inventory.ini"}},
-		Hooks: []orchestrator.Hook{{
-			Name: "silence", Steps: renewal,
-			Before: func(context.Context, plan.Step) error { return os.WriteFile("/run/silence", nil, 0o600) },
-			After:  func(context.Context, plan.Step) error { return os.Remove("/run/silence") },
-		}},
-	})
+	o, err := orchestrator.New(
+		orchestrator.WithInventory("../inventory-examples/single.ini"),
+		orchestrator.WithApproval(yes),
+		orchestrator.WithHooks(orchestrator.Hook{
+			Name:  "alerts",
+			Steps: func(s plan.Step) bool { return s.Action == plan.PrePhase || s.Action == plan.Renew },
+			Before: func(_ context.Context, s plan.Step) error {
+				fmt.Println("silence", s.Nodes)
+				return nil
+			},
+			After: func(_ context.Context, s plan.Step) error {
+				fmt.Println("speak again", s.Nodes)
+				return nil
+			},
+		}),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := o.Run(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// silence [cp1]
+	// speak again [cp1]
 }
+
+// yes approves of everything.
+func yes(context.Context, orchestrator.Proposal) (bool, error) { return true, nil }
 
 // Errors say what happened, what was seen and what to do next, and carry the exit code
 // of the command line.
 func ExampleError() {
-	_, err := orchestrator.New(orchestrator.Options{Ansible: ansible.Options{Inventories: []string{"missing.ini"}}})
+	_, err := orchestrator.New(orchestrator.WithInventory("missing.ini"))
 	if e, ok := errors.AsType[*orchestrator.Error](err); ok {
 		fmt.Println(int(e.Code), e.Summary)
 		fmt.Println("next:", e.Next)

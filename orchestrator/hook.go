@@ -29,7 +29,7 @@ type Hook struct {
 }
 
 // hooked does a step between the hooks that are about it. Those of Before are called
-// in the order of Options.Hooks, those of After in the opposite one, as around is
+// in the order of WithHooks, those of After in the opposite one, as around is
 // understood.
 func (s *session) hooked(ctx context.Context, step plan.Step, do func() error) error {
 	var about []Hook

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,39 +20,6 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
-
-// Options say which cluster, by which way, and who is told. Only
-// Ansible.Inventories is required.
-type Options struct {
-	// Ansible says how the nodes are reached.
-	Ansible ansible.Options
-	// KubesprayDir is a Kubespray checkout; Ansible runs in it, with its
-	// ansible.cfg. Needed for the choice plan.UpgradeCluster.
-	KubesprayDir string
-	// Playbook is what runs after, or instead of, the pre-phase; plan.Auto when empty.
-	Playbook plan.Choice
-	// Thresholds say when a certificate is due; zero for the defaults.
-	Thresholds diagnosis.Thresholds
-	// StateDir holds the run directories; $XDG_STATE_HOME/kscertctl when empty.
-	StateDir string
-	// BackupRoot is the folder on each node that holds the backups.
-	BackupRoot string
-	// GateTimeout is how long a gate may take to hold; 5 minutes when zero.
-	GateTimeout time.Duration
-	// RollbackOnFailure rolls a run back that stopped after a change.
-	RollbackOnFailure bool
-	// Stop, when closed, ends the work in order: a step that changes nodes is
-	// finished, none is begun after it. Cancelling the context ends it at once.
-	Stop <-chan struct{}
-	// Hooks are called around steps; a rollback calls none.
-	Hooks []Hook
-	// Approve is asked before anything is changed. Nil never approves.
-	Approve func(context.Context, Proposal) (bool, error)
-	// Observe is told what happens, one event at a time; may be nil.
-	Observe func(Event)
-	// Output gets a copy of what Ansible prints; may be nil.
-	Output io.Writer
-}
 
 // DefaultBackupRoot is where backups lie on each node.
 const DefaultBackupRoot = "/var/backups/kscertctl"
@@ -94,20 +60,11 @@ type Orchestrator struct {
 	kube   checkout
 }
 
-// New checks the options without asking any node. Errors are of type *Error.
-func New(opts Options) (*Orchestrator, error) {
-	if opts.Playbook == "" {
-		opts.Playbook = plan.Auto
-	}
-	if opts.Thresholds == (diagnosis.Thresholds{}) {
-		opts.Thresholds = diagnosis.DefaultThresholds()
-	}
-	if opts.GateTimeout == 0 {
-		opts.GateTimeout = 5 * time.Minute
-	}
-	if opts.BackupRoot == "" {
-		opts.BackupRoot = DefaultBackupRoot
-	}
+// New returns an Orchestrator for the cluster of an inventory, the one thing that has
+// to be named. It checks the options, the inventory's file and the checkout, and asks
+// no node. Errors are of type *Error.
+func New(options ...Option) (*Orchestrator, error) {
+	opts := resolve(options)
 	dir, err := stateOr(opts.StateDir)
 	if err != nil {
 		return nil, err

@@ -2,11 +2,8 @@ package orchestrator
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,119 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
-	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
-
-// fakeNode is what the collector tells of a control plane whose admin.conf ends
-// after the given time.
-func fakeNode(t *testing.T, left time.Duration) string {
-	t.Helper()
-	ca := testpki.Authority(t, "kubernetes")
-	front := testpki.Authority(t, "front-proxy-ca")
-	var out strings.Builder
-	fmt.Fprintf(&out, `@@KSCERT 2 %d
-@@FACT pki /pki
-@@FACT pki-real /pki
-@@FACT config-dir /etc/kubernetes
-@@FACT kubeadm-config /etc/kubernetes/kubeadm-config.yaml
-@@FACT kubeadm /bin/kubeadm
-@@FACT kubectl /bin/kubectl
-@@FACT openssl /bin/openssl
-@@UNIT kubelet active running 0 99
-@@DIGEST 1 /pki/ca.crt
-@@DIGEST 1 /pki/ca.key
-@@DIGEST 1 /pki/front-proxy-ca.crt
-@@DIGEST 1 /pki/front-proxy-ca.key
-@@FACT manifest present
-@@RESULT readyz 0
-@@RESULT nodes 0
-|cp1	True	v1.34.4	containerd://1.7.27
-`, time.Now().Unix())
-	for _, row := range certs.Table() {
-		var pair testpki.Pair
-		switch {
-		case strings.Contains(row.Path, "*"), row.Signer == certs.EtcdCA, row.Kind == certs.KindEtcdCA, row.Base != certs.PKI && row.Base != certs.Config:
-			continue
-		case row.Kind == certs.KindCA:
-			pair = ca
-		case row.Kind == certs.KindFrontProxyCA:
-			pair = front
-		case row.Signer == certs.FrontProxyCA:
-			pair = front.Issue(t, testpki.Leaf{CommonName: row.Name})
-		case row.Kind == certs.KindAdmin:
-			pair = ca.Issue(t, testpki.Leaf{CommonName: row.Name, NotAfter: time.Now().Add(left)})
-		default:
-			pair = ca.Issue(t, testpki.Leaf{CommonName: row.Name})
-		}
-		b64 := base64.StdEncoding.EncodeToString
-		public := sha256.Sum256(pair.X509.RawSubjectPublicKeyInfo)
-		if row.Base == certs.PKI {
-			fmt.Fprintf(&out, "@@FILE 644 root root 1 1 /pki/%s\n|%s\n", row.Path, strings.ReplaceAll(strings.TrimSpace(string(pair.Certificate)), "\n", "\n|"))
-			fmt.Fprintf(&out, "@@KEY %x /pki/%s\n", public, row.KeyFile(row.Path))
-		} else {
-			fmt.Fprintf(&out, "@@KUBECONFIG 600 root root 1 1 /etc/kubernetes/%s\n|certificate-authority-data: %s\n|client-certificate-data: %s\n", row.Path, b64(ca.Certificate), b64(pair.Certificate))
-			fmt.Fprintf(&out, "@@KEY %x /etc/kubernetes/%s\n", public, row.Path)
-		}
-	}
-	return out.String() + "@@END\n"
-}
-
-// fakeAnsible is a folder with commands that tell of one control plane whose
-// admin.conf ends after the given time; playbooks other than the inspection are
-// written to the file "ran" and end with the given code.
-func fakeAnsible(t *testing.T, left time.Duration, code int) (bin, ran string) {
-	t.Helper()
-	bin = t.TempDir()
-	ran = filepath.Join(bin, "ran")
-	payload := fakeNode(t, left)
-	says := func(payload string) string {
-		var out strings.Builder
-		for _, e := range []ansible.Event{
-			{V: 1, Event: "result", Status: "ok", Host: "cp1", Task: &ansible.Task{Name: "Tell"}, Payload: payload},
-			{V: 1, Event: "stats", Hosts: map[string]ansible.Stats{"cp1": {OK: 1}}},
-		} {
-			line, err := json.Marshal(e)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out.Write(append(line, '\n'))
-		}
-		return out.String()
-	}
-	for name, text := range map[string]string{
-		"inspect.yml":       says(payload),
-		"lock.yml":          says("@@LOCK acquired 0 -\n@@END\n"),
-		"backup.yml":        says("@@BACKUP this made 1 1 1 abc -\n@@END\n"),
-		"backups.yml":       says("@@BACKUP that verified 1 1 1 abc -\n@@END\n"),
-		"events":            says(""),
-		"ansible-inventory": "#!/bin/sh\necho '{\"kube_control_plane\": {\"hosts\": [\"cp1\"]}}'\n",
-		"ansible-playbook": fmt.Sprintf(`#!/bin/sh
-case $* in
---version) echo 'ansible-playbook [core 2.14.18]'; exit ;;
-esac
-for a; do case $a in *.yml) playbook=$(basename "$a") ;; esac; done
-case $playbook in
-inspect.yml | lock.yml) code=0 ;;
-*) code=%[3]d; echo "$playbook" >>'%[2]s' ;;
-esac
-[ ! -x '%[1]s/hook' ] || '%[1]s/hook' "$playbook" "$*" || exit
-says='%[1]s/'$playbook
-[ -f "$says" ] || says='%[1]s/events'
-cat "$says" >>"$KSCERT_EVENTS"
-exit $code
-`, bin, ran, code),
-	} {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return bin, ran
-}
 
 func fakeRun(t *testing.T, bin string, edit func(*Options)) (Result, []EventKind, error) {
 	t.Helper()

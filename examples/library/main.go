@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator"
-	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 )
 
@@ -66,7 +65,7 @@ func run(ctx context.Context, inventories []string) int {
 // first says of one cluster what ends first.
 func first(ctx context.Context, inventory string) (answer, error) {
 	a := answer{Inventory: inventory}
-	o, err := orchestrator.New(orchestrator.Options{Ansible: ansible.Options{Inventories: []string{inventory}}})
+	o, err := orchestrator.New(orchestrator.WithInventory(inventory))
 	if err != nil {
 		return a.failed(err), err
 	}

@@ -5,4 +5,8 @@
 // brings its own process handling (go-ansible's cancellation kills only the
 // parent and leaves Ansible's workers at work), its own exit code reading, and
 // events from a callback plugin that writes JSON lines to a file.
+//
+// Options say how the nodes are reached; orchestrator.WithAnsible takes them. Most
+// programs need nothing else of it: Runner is for those that run playbooks of their own
+// in the same way.
 package ansible

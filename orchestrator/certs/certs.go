@@ -2,6 +2,10 @@
 // lies, what it is for, which authority signs it and when it is due.
 //
 // It parses PEM and reads nothing but what it is given.
+//
+// Table has all kinds of certificates, a row each; Lookup finds the row of a kind.
+// ParsePEM describes a certificate, and Certificate.StatusAt says how it stands at a
+// time.
 package certs
 
 import (

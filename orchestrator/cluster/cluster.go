@@ -4,6 +4,11 @@
 // The input is the JSON that "ansible-inventory --list" prints, so that every
 // inventory source and plugin that works for ansible-playbook works here.
 // The package does no I/O.
+//
+//	c, err := cluster.Parse(output) // of ansible-inventory --list
+//	for _, n := range c.With(cluster.ControlPlane) { ... }
+//
+// Most programs need not call it: a snapshot knows its Cluster.
 package cluster
 
 import (

@@ -4,6 +4,10 @@
 // It is a pure function: no I/O and no clock but the snapshot's, so that every
 // situation is a row in a test and a saved snapshot gives the same diagnosis
 // on another machine. A fact that a snapshot lacks raises no finding.
+//
+// Diagnose is all there is to call. A Diagnosis has one verdict, one route and the
+// findings; a finding's Reason is a stable code that programs may compare, with its
+// words, its severity and what to do next as methods.
 package diagnosis
 
 import (

@@ -2,6 +2,9 @@
 //
 // It is pure: the time is each node's own clock as the snapshot has it, so the
 // same snapshot gives the same report on every machine.
+//
+// Of makes a Report of a snapshot, what ends first at the top; Report.Unknown are the
+// nodes of which nothing is known, and that are not to be taken for healthy.
 package expiry
 
 import (

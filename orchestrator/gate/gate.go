@@ -2,6 +2,13 @@
 // waits for it with a deadline.
 //
 // A gate is diagnosis again: take a snapshot, evaluate it purely.
+//
+//	check := gate.Check{Gate: plan.ClusterGate, Nodes: names, Before: before, Thresholds: due}
+//	for _, u := range check.Evaluate(now) { // none: the gate holds
+//		fmt.Println(u)
+//	}
+//
+// A condition of a program's own is a hook of package orchestrator.
 package gate
 
 import (

@@ -1,6 +1,12 @@
 // Package plan turns a diagnosis and the user's policy into ordered steps.
 //
 // It is a pure function of both: the same diagnosis gives the same plan.
+//
+//	p, err := plan.Make(snap.Cluster(), snap, d, plan.Auto)
+//	for _, step := range p.Steps { ... }
+//
+// A step runs a playbook, and then its Action is set, or waits for a gate, and then
+// its Gate is. Package orchestrator carries plans out.
 package plan
 
 import (

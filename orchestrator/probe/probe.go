@@ -4,6 +4,9 @@
 // It presents no credentials and trusts nothing; it only listens. Connections
 // are direct: HTTPS_PROXY and its like are ignored, as kubelets and Ansible go
 // to these addresses directly too, and a proxy's answer would hide the server's.
+//
+// Endpoints says what to ask of a cluster, and All asks. The snapshots of package
+// orchestrator have the driver's answers already.
 package probe
 
 import (

@@ -1,5 +1,10 @@
 // Package report renders diagnoses, plans and results, one renderer a format.
 // It writes to what it is given and decides nothing.
+//
+// What has a type of its own (Assessment, Run, RunList, RunStatus, Backups, Proposal)
+// is the document that the command line shows: JSON and YAML write it for programs, its
+// Text method or a function of its format for people. The JSON schemas are in
+// docs/reference/schemas.
 package report
 
 import (

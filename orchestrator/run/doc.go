@@ -14,6 +14,9 @@
 //	steps/ID.log            Ansible's own output of a step
 //	playbooks/              the playbooks that were run
 //
+// Programs read these records through package orchestrator (Runs, FindRun, LoadRun,
+// History) and get the types of this one; what writes them is for orchestrator itself.
+//
 // Whoever works on a run holds a lock on its journal, so that a run whose driver
 // has died can be told from one that is being worked on.
 package run

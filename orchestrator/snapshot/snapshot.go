@@ -4,6 +4,11 @@
 // A snapshot is immutable and carries its own time, so that whatever is derived
 // from it can be derived again, on another machine, from the saved JSON. It
 // holds public certificates, digests and log lines, never a private key.
+//
+// Orchestrator.Inspect takes one; Load reads one that Save, or a command's
+// --save-snapshot, has written. Its nodes say what each lies, runs and serves; one that
+// could not be looked at has a Failure and nothing else, and is not to be taken for
+// healthy.
 package snapshot
 
 import (

@@ -1,0 +1,166 @@
+package orchestrator
+
+import (
+	"context"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+)
+
+// Option is a setting of an Orchestrator, for New. The With functions make one each;
+// what is not set, or set to its zero value, has its default. Of two that set the same
+// thing the later one wins.
+//
+// Options, the record of all settings, is an Option too: for programs that have them
+// from elsewhere, such as flags, a file, or an earlier run (Options.Recall).
+type Option interface{ apply(*Options) }
+
+// setting is an Option of one thing.
+type setting func(*Options)
+
+func (set setting) apply(o *Options) { set(o) }
+
+func (o Options) apply(to *Options) { *to = o }
+
+// Options are all settings at once: which cluster, by which way, and who is told. Only
+// Ansible.Inventories is required. Each has a With function that says the same.
+type Options struct {
+	// Ansible says how the nodes are reached.
+	Ansible ansible.Options
+	// KubesprayDir is a Kubespray checkout; Ansible runs in it, with its
+	// ansible.cfg. Needed for the choice plan.UpgradeCluster.
+	KubesprayDir string
+	// Playbook is what runs after, or instead of, the pre-phase; plan.Auto when empty.
+	Playbook plan.Choice
+	// Thresholds say when a certificate is due; zero for the defaults.
+	Thresholds diagnosis.Thresholds
+	// StateDir holds the run directories; $XDG_STATE_HOME/kscertctl when empty.
+	StateDir string
+	// BackupRoot is the folder on each node that holds the backups.
+	BackupRoot string
+	// GateTimeout is how long a gate may take to hold; 5 minutes when zero.
+	GateTimeout time.Duration
+	// RollbackOnFailure rolls a run back that stopped after a change.
+	RollbackOnFailure bool
+	// Stop, when closed, ends the work in order: a step that changes nodes is
+	// finished, none is begun after it. Cancelling the context ends it at once.
+	Stop <-chan struct{}
+	// Hooks are called around steps; a rollback calls none.
+	Hooks []Hook
+	// Approve is asked before anything is changed. Nil never approves.
+	Approve func(context.Context, Proposal) (bool, error)
+	// Observe is told what happens, one event at a time; may be nil.
+	Observe func(Event)
+	// Output gets a copy of what Ansible prints; may be nil.
+	Output io.Writer
+}
+
+// resolve applies options in their order and fills in the defaults.
+func resolve(options []Option) Options {
+	var o Options
+	for _, option := range options {
+		option.apply(&o)
+	}
+	if o.Playbook == "" {
+		o.Playbook = plan.Auto
+	}
+	if o.Thresholds == (diagnosis.Thresholds{}) {
+		o.Thresholds = diagnosis.DefaultThresholds()
+	}
+	if o.GateTimeout == 0 {
+		o.GateTimeout = 5 * time.Minute
+	}
+	if o.BackupRoot == "" {
+		o.BackupRoot = DefaultBackupRoot
+	}
+	return o
+}
+
+// WithInventory names the cluster: files, folders or scripts of an Ansible inventory,
+// or host lists ("a,b,"), as ansible-playbook takes them with -i.
+func WithInventory(inventories ...string) Option {
+	return setting(func(o *Options) { o.Ansible.Inventories = inventories })
+}
+
+// WithAnsible says how Ansible reaches the nodes: user, key, variables, vaults. Without
+// Inventories of its own it leaves those of WithInventory.
+func WithAnsible(a ansible.Options) Option {
+	return setting(func(o *Options) {
+		if a.Inventories == nil {
+			a.Inventories = o.Ansible.Inventories
+		}
+		o.Ansible = a
+	})
+}
+
+// WithKubespray names a Kubespray checkout: Ansible runs in it, with its ansible.cfg.
+// WithPlaybook(plan.UpgradeCluster) needs one.
+func WithKubespray(dir string) Option {
+	return setting(func(o *Options) { o.KubesprayDir = dir })
+}
+
+// WithPlaybook chooses what runs after, or instead of, the pre-phase; plan.Auto by
+// default.
+func WithPlaybook(c plan.Choice) Option {
+	return setting(func(o *Options) { o.Playbook = c })
+}
+
+// WithThresholds says when a certificate is due; diagnosis.DefaultThresholds by default.
+func WithThresholds(t diagnosis.Thresholds) Option {
+	return setting(func(o *Options) { o.Thresholds = t })
+}
+
+// WithStateDir names the folder on this machine that holds the run directories;
+// $XDG_STATE_HOME/kscertctl by default. Several Orchestrators may share it.
+func WithStateDir(dir string) Option {
+	return setting(func(o *Options) { o.StateDir = dir })
+}
+
+// WithBackupRoot names the folder on each node that holds the backups;
+// DefaultBackupRoot by default.
+func WithBackupRoot(dir string) Option {
+	return setting(func(o *Options) { o.BackupRoot = dir })
+}
+
+// WithGateTimeout says how long a gate may take to hold; 5 minutes by default.
+func WithGateTimeout(d time.Duration) Option {
+	return setting(func(o *Options) { o.GateTimeout = d })
+}
+
+// WithRollbackOnFailure rolls a run back by itself when it stopped after a change; the
+// error then has the code ExitRolledBack.
+func WithRollbackOnFailure() Option {
+	return setting(func(o *Options) { o.RollbackOnFailure = true })
+}
+
+// WithStop ends the work in order when the channel is closed: a step that changes nodes
+// is finished, none is begun after it. Cancelling the context ends it at once.
+func WithStop(stop <-chan struct{}) Option {
+	return setting(func(o *Options) { o.Stop = stop })
+}
+
+// WithHooks adds steps and gates of the program's own, to those that are there already.
+func WithHooks(hooks ...Hook) Option {
+	return setting(func(o *Options) { o.Hooks = slices.Concat(o.Hooks, hooks) })
+}
+
+// WithApproval names who is asked before anything is changed; without one, nothing ever
+// is. An error counts as a no, and Run's error wraps it.
+func WithApproval(approve func(context.Context, Proposal) (bool, error)) Option {
+	return setting(func(o *Options) { o.Approve = approve })
+}
+
+// WithObserver names who is told what happens: one event at a time, in order. What it
+// does, the work waits for.
+func WithObserver(observe func(Event)) Option {
+	return setting(func(o *Options) { o.Observe = observe })
+}
+
+// WithOutput gets a copy of what Ansible prints.
+func WithOutput(w io.Writer) Option {
+	return setting(func(o *Options) { o.Output = w })
+}
