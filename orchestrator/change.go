@@ -40,7 +40,7 @@ func (o *Orchestrator) stoppable(ctx context.Context) (context.Context, context.
 // it.
 func (s *session) finish(r *Result, err *error) {
 	defer s.close()
-	r.RunID, r.Dir, r.Seconds = s.dir.ID, s.dir.Path, time.Since(s.start).Seconds()
+	r.Schema, r.RunID, r.Dir, r.Seconds = ResultSchema, s.dir.ID, s.dir.Path, time.Since(s.start).Seconds()
 	end := run.Entry{Event: run.End, Outcome: result(*err)}
 	if *err != nil {
 		end.Detail = (*err).Error()

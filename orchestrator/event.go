@@ -16,33 +16,48 @@ type EventKind string
 
 // The kinds of events, in the order of a run.
 const (
-	EventBegin     EventKind = "begin"      // a run began; Message is its directory
-	EventInspected EventKind = "inspected"  // all nodes were looked at
-	EventDiagnosis EventKind = "diagnosis"  // Diagnosis is set
-	EventPlan      EventKind = "plan"       // Plan is set
-	EventStepBegin EventKind = "step-begin" // Step is set
-	EventTask      EventKind = "task"       // a task ended on a node
-	EventGate      EventKind = "gate"       // a gate was evaluated; Unmet is set unless it holds
-	EventStepEnd   EventKind = "step-end"   // Step, Status and Seconds are set
-	EventNotice    EventKind = "notice"     // Message says what is worth knowing and stops nothing
-	EventEnd       EventKind = "end"        // Status and Seconds are set
+	EventBegin     EventKind = "begin"      // the work began; the message is the run directory
+	EventInspected EventKind = "inspected"  // all nodes were looked at; the message is how many there are
+	EventDiagnosis EventKind = "diagnosis"  // it was concluded what is wrong
+	EventPlan      EventKind = "plan"       // it was decided what is to be done
+	EventStepBegin EventKind = "step-begin" // a step began
+	EventTask      EventKind = "task"       // a task of the step ended on a node
+	EventGate      EventKind = "gate"       // a gate was evaluated; it holds when nothing is unmet
+	EventStepEnd   EventKind = "step-end"   // a step ended; the message says why it failed
+	EventNotice    EventKind = "notice"     // the message is worth knowing and stops nothing; of a hook, with its step
+	EventEnd       EventKind = "end"        // the work ended; the message says why it failed
 )
 
 // Event is one thing that happened in a run. Events are also written, one JSON
 // object a line, to events.jsonl in the run directory.
 type Event struct {
-	Schema int       `json:"schema"`
-	Time   time.Time `json:"time"`
-	Run    string    `json:"run"`
-	Kind   EventKind `json:"kind"`
+	// Schema is the version of this document. A field or a kind may be added within a
+	// version; none is removed or changes its meaning.
+	Schema int `json:"schema"`
+	// Time is the driver's clock, in UTC.
+	Time time.Time `json:"time"`
+	// Run is the run's name.
+	Run string `json:"run"`
+	// Kind says what happened.
+	Kind EventKind `json:"kind"`
 
-	Step      *plan.Step           `json:"step,omitempty"`
-	Node      string               `json:"node,omitempty"`
-	Task      string               `json:"task,omitempty"`
-	Status    string               `json:"status,omitempty"`
-	Seconds   float64              `json:"seconds,omitempty"`
-	Message   string               `json:"message,omitempty"`
-	Unmet     []gate.Unmet         `json:"unmet,omitempty"`
+	// Step is the step of the plan that it happened in.
+	Step *plan.Step `json:"step,omitempty"`
+	// Node is where a task ended, by its name in the inventory.
+	Node string `json:"node,omitempty"`
+	// Task is the name of Ansible's task.
+	Task string `json:"task,omitempty"`
+	// Status of a task is Ansible's: ok, changed, failed, unreachable or retry; of a
+	// step and of the end, a result: done, failed or interrupted.
+	Status string `json:"status,omitempty"`
+	// Seconds is how long it took.
+	Seconds float64 `json:"seconds,omitempty"`
+	// Message is for people, in words.
+	Message string `json:"message,omitempty"`
+	// Unmet is what a gate still waits for.
+	Unmet []gate.Unmet `json:"unmet,omitempty"`
+	// Diagnosis is the document of the event of that kind.
 	Diagnosis *diagnosis.Diagnosis `json:"diagnosis,omitempty"`
-	Plan      *plan.Plan           `json:"plan,omitempty"`
+	// Plan is the document of the event of that kind.
+	Plan *plan.Plan `json:"plan,omitempty"`
 }

@@ -3,12 +3,16 @@ package orchestrator
 import (
 	"context"
 	"io"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
@@ -87,5 +91,41 @@ func TestSeveralClustersAtOnce(t *testing.T) {
 	work.Wait()
 	if all, err := Runs(state); err != nil || len(all) != 2 {
 		t.Errorf("%d runs are recorded, want those that were approved: %v", len(all), err)
+	}
+}
+
+// What a run writes down as it happens is what the published schema says.
+func TestEventsAreWhatTheSchemaSays(t *testing.T) {
+	t.Parallel()
+	schema, err := jsonschema.NewCompiler().Compile("../docs/reference/schemas/event-v1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin, _ := fakeAnsible(t, 24*time.Hour, 0)
+	r, _, _ := fakeRun(t, bin, func(o *Options) {
+		o.Approve = yes
+		o.Hooks = []Hook{{Name: "look", Before: func(context.Context, plan.Step) error { return nil }}}
+	})
+	data, err := os.ReadFile(filepath.Join(r.Dir, "events.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[any]bool{}
+	for line := range strings.Lines(string(data)) {
+		event, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Validate(event); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+		if e, ok := event.(map[string]any); ok {
+			seen[e["kind"]] = true
+		}
+	}
+	for _, kind := range []EventKind{EventBegin, EventInspected, EventDiagnosis, EventPlan, EventStepBegin, EventTask, EventGate, EventStepEnd, EventNotice, EventEnd} {
+		if !seen[string(kind)] {
+			t.Errorf("the run told no event %q", kind)
+		}
 	}
 }

@@ -34,17 +34,22 @@ type Proposal struct {
 	Plan      plan.Plan
 }
 
+// ResultSchema is the version of the JSON form of a Result.
+const ResultSchema = 1
+
 // Result is what came of a run.
 type Result struct {
-	// RunID names the run; Dir is its directory on the driver.
+	Schema int `json:"schema"`
+	// RunID names the run.
 	RunID string `json:"run"`
-	Dir   string `json:"dir"`
+	// Dir is its directory on the driver.
+	Dir string `json:"dir"`
 	// Backups is the folder on each touched node; empty when none was touched.
 	Backups string `json:"backups,omitempty"`
-	// Before and After are the diagnoses at the beginning and at the end; After
-	// equals Before when nothing was done.
+	// Before is the diagnosis at the beginning.
 	Before diagnosis.Diagnosis `json:"before"`
-	After  diagnosis.Diagnosis `json:"after"`
+	// After is the diagnosis at the end; it equals Before when nothing was done.
+	After diagnosis.Diagnosis `json:"after"`
 	// Plan is what was carried out; no steps when there was nothing to do.
 	Plan plan.Plan `json:"plan"`
 	// Seconds the whole run took.

@@ -85,7 +85,7 @@ func (o *Orchestrator) resume(ctx context.Context, id string) (r Result, err err
 		return r, errors.Join(recordError(err), dir.Close())
 	}
 	if state.Ended == run.Done {
-		r.RunID, r.Dir, r.Before, r.After, r.Snapshot = id, dir.Path, p.Diagnosis, p.Diagnosis, p.Snapshot
+		r.Schema, r.RunID, r.Dir, r.Before, r.After, r.Snapshot = ResultSchema, id, dir.Path, p.Diagnosis, p.Diagnosis, p.Snapshot
 		return r, dir.Close()
 	}
 	s, err := o.attach(ctx, dir, run.Entry{Kind: run.KindResume})

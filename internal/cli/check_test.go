@@ -90,10 +90,15 @@ func TestExpiryError(t *testing.T) {
 func TestFormatsReferences(t *testing.T) {
 	t.Parallel()
 	for page, tables := range map[string]map[string]string{
-		"docs/reference/check-formats.md": {"fields": fieldTable(t, "check-expiration-v1.json"), "metrics": metricTable(report.Collector{})},
-		"docs/reference/exporter.md":      {"metrics": metricTable(exporter.New(exporter.Options{}))},
-		"docs/reference/report.md":        {"fields": fieldTable(t, "run-report-v1.json")},
-		"docs/reference/configuration.md": {"settings": settingTable(), "flags": refusedTable(), "fields": fieldTable(t, "config-show-v1.json")},
+		"docs/reference/check-formats.md": {
+			"fields":  fieldTable(t, "check-expiration-v1.json", "", nil),
+			"metrics": metricTable(t, report.Collector{Latest: func() expiry.Report { return expiry.Of(tc.Expiring(), expiry.DefaultThresholds()) }}),
+		},
+		"docs/reference/exporter.md":      {"metrics": metricTable(t, exporter.New(exporter.Options{}))},
+		"docs/reference/report.md":        {"fields": fieldTable(t, "run-report-v1.json", "", nil)},
+		"docs/reference/events.md":        eventTables(t),
+		"docs/reference/json.md":          documentTables(t),
+		"docs/reference/configuration.md": {"settings": settingTable(), "flags": refusedTable(), "fields": fieldTable(t, "config-show-v1.json", "", nil)},
 	} {
 		old := read(t, page)
 		want := old
@@ -129,8 +134,9 @@ type schemaField struct {
 	Defs        map[string]schemaField `yaml:"$defs"`
 }
 
-// fieldTable lists the fields of a published schema.
-func fieldTable(t *testing.T, file string) string {
+// fieldTable lists the fields of a published schema, or of one of its definitions.
+// What is described elsewhere is linked instead of repeated.
+func fieldTable(t *testing.T, file, definition string, elsewhere map[string]string) string {
 	t.Helper()
 	var schema schemaField
 	if err := yaml.Unmarshal([]byte(read(t, "docs/reference/schemas/"+file)), &schema); err != nil {
@@ -157,6 +163,11 @@ func fieldTable(t *testing.T, file string) string {
 			ref := strings.TrimPrefix(inner.Ref, "#/$defs/")
 			switch def := schema.Defs[ref]; {
 			case ref == "":
+			case elsewhere[ref] != "":
+				if kind != "" {
+					kind += " of "
+				}
+				kind += elsewhere[ref]
 			case len(def.Properties.Content) == 0: // a word for a kind of value
 				kind = ref
 			default:
@@ -164,6 +175,9 @@ func fieldTable(t *testing.T, file string) string {
 			}
 			if len(child.Enum) > 0 {
 				kind = "`" + strings.Join(child.Enum, "`, `") + "`"
+			}
+			if len(inner.Enum) > 0 && suffix != "" {
+				kind = "list of `" + strings.Join(inner.Enum, "`, `") + "`"
 			}
 			if kind == "" {
 				kind = "object"
@@ -179,24 +193,47 @@ func fieldTable(t *testing.T, file string) string {
 			walk(prefix+name+suffix+".", inner)
 		}
 	}
+	if definition != "" {
+		schema.Properties, schema.Required = schema.Defs[definition].Properties, schema.Defs[definition].Required
+	}
 	walk("", schema)
 	return out.String()
 }
 
-func metricTable(c prometheus.Collector) string {
+// metricTable lists the metrics that a collector describes. Descriptions have no type:
+// a counter's name ends in _total, and the metrics that can be collected show it.
+func metricTable(t *testing.T, c prometheus.Collector) string {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(c)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind := func(name string) string {
+		if strings.HasSuffix(name, "_total") {
+			return "counter"
+		}
+		return "gauge"
+	}
+	for _, f := range families {
+		if got := strings.ToLower(f.GetType().String()); got != kind(f.GetName()) {
+			t.Errorf("%s is a %s and does not look like one", f.GetName(), got)
+		}
+	}
 	descs := make(chan *prometheus.Desc, 100)
 	c.Describe(descs)
 	close(descs)
 	parts := regexp.MustCompile(`fqName: "([^"]+)", help: "([^"]+)".*variableLabels: \{([^}]*)\}`)
 	var out strings.Builder
-	out.WriteString("| metric | meaning | labels |\n| --- | --- | --- |\n")
+	out.WriteString("| metric | type | meaning | labels |\n| --- | --- | --- | --- |\n")
 	for d := range descs {
 		m := parts.FindStringSubmatch(d.String())
 		labels := ""
 		if m[3] != "" {
 			labels = "`" + strings.ReplaceAll(m[3], ",", "`, `") + "`"
 		}
-		fmt.Fprintf(&out, "| `%s` | %s | %s |\n", m[1], m[2], labels)
+		fmt.Fprintf(&out, "| `%s` | %s | %s | %s |\n", m[1], kind(m[1]), m[2], labels)
 	}
 	return out.String()
 }

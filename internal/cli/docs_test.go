@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -86,26 +85,60 @@ func TestReferenceTables(t *testing.T) {
 	}
 }
 
-// TestPlaybookVariables: every setting of the playbooks is in the reference with
-// its default, and the reference names no other.
+// TestPlaybookVariables: every setting of every role is in the reference, with its
+// default where that is a plain value, and the reference names no other.
 func TestPlaybookVariables(t *testing.T) {
 	t.Parallel()
-	var settings map[string]any
-	if err := yaml.Unmarshal([]byte(read(t, "playbooks/roles/settings/defaults/main.yml")), &settings); err != nil {
-		t.Fatal(err)
-	}
-	page := read(t, "docs/reference/playbooks.md")
-	var documented []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `(kscert_[a-z_]+)` \\|").FindAllStringSubmatch(page, -1) {
-		documented = append(documented, m[1])
-		if _, ok := settings[m[1]]; !ok && m[1] != "kscert_hosts" {
-			t.Errorf("the reference names %s, which no role knows", m[1])
+	documented := map[string]string{} // the rows of the tables, by variable
+	for _, page := range []string{"playbooks", "backup-format", "lock"} {
+		for _, m := range regexp.MustCompile("(?m)^\\| `(kscert_[a-z_]+)` \\|.*$").FindAllStringSubmatch(read(t, "docs/reference/"+page+".md"), -1) {
+			documented[m[1]] = m[0]
 		}
 	}
-	for name := range settings {
-		if internal := strings.HasSuffix(name, "_lib") || name == "kscert_environment"; !internal && !slices.Contains(documented, name) {
-			t.Errorf("the reference does not name %s", name)
+	known := map[string]bool{"kscert_hosts": true} // of the playbooks themselves
+	files, err := filepath.Glob(filepath.Join(root, "playbooks/roles/*/defaults/main.yml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no defaults of roles: %v", err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
 		}
+		var settings map[string]any
+		if err := yaml.Unmarshal(data, &settings); err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range settings {
+			known[name] = true
+			if internal := strings.HasSuffix(name, "_lib") || !strings.HasPrefix(name, "kscert_") || name == "kscert_environment"; internal {
+				continue
+			}
+			row, ok := documented[name]
+			if !ok {
+				t.Errorf("the reference does not name %s", name)
+			}
+			if text := fmt.Sprint(value); plain(value) && !strings.Contains(row, text) {
+				t.Errorf("the reference does not say that %s is %q by default: %s", name, text, row)
+			}
+		}
+	}
+	for name := range documented {
+		if !known[name] {
+			t.Errorf("the reference names %s, which no role knows", name)
+		}
+	}
+}
+
+// plain: a value that is the same everywhere, and not empty.
+func plain(value any) bool {
+	switch v := value.(type) {
+	case string:
+		return v != "" && !strings.Contains(v, "{{")
+	case int:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -51,7 +51,8 @@ type Diagnosis struct {
 	Schema int `json:"schema"`
 	// Verdict is the state of the cluster in one sentence.
 	Verdict string `json:"verdict"`
-	Route   Route  `json:"route"`
+	// Route is the way out.
+	Route Route `json:"route"`
 	// PrimaryReason is the reason of the finding that Primary returns; empty
 	// where nothing was found.
 	PrimaryReason Reason `json:"primary,omitempty"`

@@ -34,8 +34,9 @@ const leaseAge = 40 * time.Second
 // Unmet is one condition that does not hold yet.
 type Unmet struct {
 	Node string `json:"node,omitempty"`
-	// What must hold, and Evidence of what is seen instead.
-	What     string `json:"what"`
+	// What must hold.
+	What string `json:"what"`
+	// Evidence is what is seen instead.
 	Evidence string `json:"evidence"`
 }
 

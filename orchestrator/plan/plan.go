@@ -66,14 +66,17 @@ const (
 // Step is one playbook run or one gate; exactly one of Action and Gate is set.
 type Step struct {
 	// ID is unique in the plan and sorts in order: "02-pre-phase-cp1".
-	ID     string `json:"id"`
+	ID string `json:"id"`
+	// Action is the playbook that it runs; absent for a gate.
 	Action Action `json:"action,omitempty"`
-	Gate   Gate   `json:"gate,omitempty"`
+	// Gate is the condition that it waits for; absent for a playbook.
+	Gate Gate `json:"gate,omitempty"`
 	// Nodes are the inventory names it is about, in the order they are taken.
 	Nodes []string `json:"nodes"`
-	// Title says what it does, Why it is needed.
+	// Title says what it does.
 	Title string `json:"title"`
-	Why   string `json:"why"`
+	// Why says for which reason it is there.
+	Why string `json:"why"`
 	// Changes is true when the step changes nodes.
 	Changes bool `json:"changes"`
 	// NoWait leaves waiting for the components to a later step.
@@ -82,17 +85,18 @@ type Step struct {
 
 // Plan is the ordered steps of a route.
 type Plan struct {
-	Schema int             `json:"schema"`
-	Route  diagnosis.Route `json:"route,omitempty"`
+	Schema int `json:"schema"`
+	// Route is the way out that it takes.
+	Route diagnosis.Route `json:"route,omitempty"`
 	// Undoes is the run that a rollback undoes; a rollback has no route.
 	Undoes string `json:"undoes,omitempty"`
 	// Steps is empty when there is nothing to do.
 	Steps []Step `json:"steps"`
 	// Interruption says in words what users of the cluster will notice.
 	Interruption string `json:"interruption"`
-	// Unknown says in words what the plan was made without knowing, Warnings what
-	// whoever approves it should know.
-	Unknown  []string `json:"unknown,omitempty"`
+	// Unknown says in words what the plan was made without knowing.
+	Unknown []string `json:"unknown,omitempty"`
+	// Warnings are what whoever approves the plan should know, in words.
 	Warnings []string `json:"warnings,omitempty"`
 }
 

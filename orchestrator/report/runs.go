@@ -17,11 +17,15 @@ const RunsSchema = 1
 
 // Proposal is a plan with the diagnosis it follows from: the document of plan.
 type Proposal struct {
-	Schema    int                 `json:"schema"`
-	Made      time.Time           `json:"made"`
-	Cluster   string              `json:"cluster"`
+	Schema int `json:"schema"`
+	// Made is when, by the clock of the asking machine.
+	Made time.Time `json:"made"`
+	// Cluster is the SHA-256 of the cluster's CA certificate, hexadecimal.
+	Cluster string `json:"cluster"`
+	// Diagnosis is what is wrong.
 	Diagnosis diagnosis.Diagnosis `json:"diagnosis"`
-	Plan      plan.Plan           `json:"plan"`
+	// Plan is what would be done about it.
+	Plan plan.Plan `json:"plan"`
 }
 
 // Proposed writes a plan for people, and how to carry it out: from a file when
@@ -46,16 +50,24 @@ func Proposed(w io.Writer, p run.Proposal, file string) error {
 
 // RunLine is one run among others.
 type RunLine struct {
-	Run    string     `json:"run"`
-	Kind   run.Kind   `json:"kind,omitempty"`
-	Of     string     `json:"of,omitempty"`
+	// Run is its name.
+	Run string `json:"run"`
+	// Kind is what it is; absent when its journal cannot be read.
+	Kind run.Kind `json:"kind,omitempty"`
+	// Of is the run that a rollback undoes.
+	Of string `json:"of,omitempty"`
+	// Status says in one word how it stands.
 	Status run.Status `json:"status"`
-	Began  time.Time  `json:"began,omitzero"`
-	Last   time.Time  `json:"last,omitzero"`
+	// Began is the first line of its journal.
+	Began time.Time `json:"began,omitzero"`
+	// Last is the last line of its journal.
+	Last time.Time `json:"last,omitzero"`
 	// Resumable is true when there is something to go on with.
-	Resumable bool   `json:"resumable"`
-	Detail    string `json:"detail,omitempty"`
-	Dir       string `json:"dir"`
+	Resumable bool `json:"resumable"`
+	// Detail is why it stopped.
+	Detail string `json:"detail,omitempty"`
+	// Dir is its directory on this machine.
+	Dir string `json:"dir"`
 }
 
 func line(r run.Record) RunLine {
@@ -71,8 +83,9 @@ func line(r run.Record) RunLine {
 
 // RunList is the document of "runs list".
 type RunList struct {
-	Schema int       `json:"schema"`
-	Runs   []RunLine `json:"runs"`
+	Schema int `json:"schema"`
+	// Runs are the newest first.
+	Runs []RunLine `json:"runs"`
 }
 
 // List puts runs into a document, in their order.
@@ -117,8 +130,10 @@ type StepLine struct {
 type RunStatus struct {
 	Schema int `json:"schema"`
 	RunLine
-	Cluster string     `json:"cluster"`
-	Steps   []StepLine `json:"steps"`
+	// Cluster is the SHA-256 of the cluster's CA certificate, hexadecimal.
+	Cluster string `json:"cluster"`
+	// Steps are those of the plan, in order.
+	Steps []StepLine `json:"steps"`
 	// Touched are the nodes that it may have changed.
 	Touched []string `json:"touched"`
 	// Torn is how many bytes of an unfinished last line the journal has.
@@ -176,7 +191,8 @@ func (s RunStatus) Text(w io.Writer) error {
 
 // Backups is the document of the backup commands.
 type Backups struct {
-	Schema  int          `json:"schema"`
+	Schema int `json:"schema"`
+	// Backups are sorted by node, in the order of the inventory.
 	Backups []run.Backup `json:"backups"`
 }
 

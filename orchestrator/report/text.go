@@ -168,13 +168,16 @@ func Assess(s snapshot.Snapshot, d diagnosis.Diagnosis, p plan.Plan, unplanned e
 
 // Reach is how far some askers came with one API endpoint, all equally far.
 type Reach struct {
+	// Endpoint is the "host:port" that was asked.
 	Endpoint string `json:"endpoint"`
-	// From are inventory names of nodes, or Driver.
+	// From are nodes by their names in the inventory, or "(driver)".
 	From []string `json:"from"`
-	// Failed, Error and NotAfter as in snapshot.Probe.
-	Failed   snapshot.Stage `json:"failed,omitempty"`
-	Error    string         `json:"error,omitempty"`
-	NotAfter time.Time      `json:"notAfter,omitzero"`
+	// Failed is the first stage that failed; absent when all that were tried held.
+	Failed snapshot.Stage `json:"failed,omitempty"`
+	// Error is why, in the words of the client or of the server.
+	Error string `json:"error,omitempty"`
+	// NotAfter is when the certificate ends that was presented.
+	NotAfter time.Time `json:"notAfter,omitzero"`
 }
 
 // Driver is the asker that is no node: the machine that runs Ansible.

@@ -32,14 +32,19 @@ const (
 
 // Backup is one backup on one node.
 type Backup struct {
-	Node  string      `json:"node"`
-	Run   string      `json:"run"`
+	// Node is where it lies, by its name in the inventory.
+	Node string `json:"node"`
+	// Run is the run that took it.
+	Run string `json:"run"`
+	// State is how it stands.
 	State BackupState `json:"state"`
 	// Made is by the node's clock; zero where it is not known.
 	Made time.Time `json:"made,omitzero"`
-	// Entries and KiB are its size, EtcdBytes that of the snapshot of etcd in it.
-	Entries   int   `json:"entries,omitempty"`
-	KiB       int64 `json:"kib,omitempty"`
+	// Entries are the files, folders and links in it.
+	Entries int `json:"entries,omitempty"`
+	// KiB is its size.
+	KiB int64 `json:"kib,omitempty"`
+	// EtcdBytes is the size of the snapshot of etcd in it.
 	EtcdBytes int64 `json:"etcdBytes,omitempty"`
 	// Manifest is the SHA-256 of its manifest, hexadecimal.
 	Manifest string `json:"manifest,omitempty"`

@@ -1,0 +1,260 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/internal/testruns"
+	"github.com/infrapuzzle/kscertctl/internal/testschema"
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/gate"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+const module = "github.com/infrapuzzle/kscertctl"
+
+// document is a JSON document that programs may read: what it is, what it is called,
+// and examples of it.
+type document struct {
+	testschema.Document
+	examples []any
+}
+
+// finding is how a Finding becomes JSON: with what its reason says.
+type finding struct {
+	Reason   diagnosis.Reason   `json:"reason"`
+	Severity diagnosis.Severity `json:"severity"`
+	Node     string             `json:"node,omitempty"`
+	Subject  string             `json:"subject,omitempty"`
+	Title    string             `json:"title"`
+	Evidence string             `json:"evidence,omitempty"`
+	Because  diagnosis.Reason   `json:"because,omitempty"`
+	Next     string             `json:"next"`
+}
+
+// documents are all whose schemas are made of the code; the schemas of
+// check-expiration and report are written by hand.
+func documents(t *testing.T) map[string]document {
+	t.Helper()
+	as := map[reflect.Type]reflect.Type{reflect.TypeFor[diagnosis.Finding](): reflect.TypeFor[finding]()}
+	// New ones come with new versions of Kubernetes, and of this program.
+	open := []reflect.Type{reflect.TypeFor[certs.Kind](), reflect.TypeFor[diagnosis.Reason]()}
+	var records []run.Record
+	var statuses, proposals, plans, results, events, backups []any
+	for _, name := range []string{"failed-gate", "recovered", "killed", "rollback", "refused"} {
+		h := testruns.All()[name]
+		records = append(records, h.Record)
+		p := *h.Proposal
+		statuses = append(statuses, report.Status(h.Record, p))
+		proposals = append(proposals, p)
+		plans = append(plans, report.Proposal{Schema: p.Schema, Made: p.Made, Cluster: p.Cluster, Diagnosis: p.Diagnosis, Plan: p.Plan})
+		results = append(results, orchestrator.Result{Schema: orchestrator.ResultSchema, RunID: h.ID, Dir: h.Path, Before: p.Diagnosis, After: p.Diagnosis, Plan: p.Plan, Seconds: 93.5})
+		backups = append(backups, report.Backups{Schema: report.RunsSchema, Backups: h.Backups})
+	}
+	for _, e := range exampleEvents() {
+		events = append(events, e)
+	}
+	var looks, seen []any
+	for _, s := range []snapshot.Snapshot{tc.Few(), tc.Expiring(), tc.Healthy(tc.HA()), tc.Healthy(tc.ExternalEtcd()), {Schema: snapshot.Schema, Taken: tc.Now}} {
+		seen = append(seen, s)
+		d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
+		p, err := plan.Make(s.Cluster(), s, d, plan.Auto)
+		looks = append(looks, report.Assess(s, d, p, err))
+	}
+	return map[string]document{
+		"event-v1": {testschema.Document{
+			Title: "kscertctl event, version 1", Version: orchestrator.EventSchema, Value: orchestrator.Event{}, As: as, Open: open,
+			Description: "One thing that happened in a run: a line of events.jsonl, and what orchestrator.WithObserver is told.",
+		}, events},
+		"diagnose-v1": {testschema.Document{
+			Title: "kscertctl diagnose, version 1", Version: diagnosis.Schema, Value: report.Assessment{}, As: as, Open: open,
+			Description: "What is wrong with a cluster and what would be done about it: kscertctl diagnose -o json.",
+		}, looks},
+		"plan-v1": {testschema.Document{
+			Title: "kscertctl plan, version 1", Version: run.ProposalSchema, Value: report.Proposal{}, As: as, Open: open,
+			Description: "A plan with the diagnosis that it follows from: kscertctl plan -o json.",
+		}, plans},
+		"plan-file-v1": {testschema.Document{
+			Title: "kscertctl plan file, version 1", Version: run.ProposalSchema, Value: run.Proposal{}, As: as, Open: open,
+			Description: "A plan with all that it rests on: the file of kscertctl plan --out, for kscertctl apply. To be read; a file that was edited is refused.",
+		}, proposals},
+		"result-v1": {testschema.Document{
+			Title: "kscertctl result of a run, version 1", Version: orchestrator.ResultSchema, Value: orchestrator.Result{}, As: as, Open: open,
+			Description: "What came of a run: kscertctl run, apply, resume and rollback with -o json.",
+		}, results},
+		"runs-v1": {testschema.Document{
+			Title: "kscertctl runs, version 1", Version: report.RunsSchema, Value: report.RunList{},
+			Description: "The runs that were recorded on a machine: kscertctl runs list -o json.",
+		}, []any{report.List(records), report.List(nil)}},
+		"status-v1": {testschema.Document{
+			Title: "kscertctl status, version 1", Version: report.RunsSchema, Value: report.RunStatus{},
+			Description: "How far a run has come: kscertctl status -o json.",
+		}, statuses},
+		"backups-v1": {testschema.Document{
+			Title: "kscertctl backups, version 1", Version: report.RunsSchema, Value: report.Backups{},
+			Description: "The backups on the nodes: kscertctl backup list, verify and prune with -o json.",
+		}, backups},
+		"snapshot-v1": {testschema.Document{
+			Title: "kscertctl snapshot, version 1", Version: snapshot.Schema, Value: snapshot.Snapshot{}, Open: open,
+			Description: "What was seen of all nodes at one moment: the file of --save-snapshot, and snapshots/NN.json of a run.",
+		}, seen},
+	}
+}
+
+// exampleEvents has one event of each kind, in the order of a run.
+func exampleEvents() []orchestrator.Event {
+	h := testruns.FailedGate()
+	d, p := h.Proposal.Diagnosis, h.Proposal.Plan
+	backup, gated := p.Steps[0], p.Steps[2]
+	unmet := gate.Check{Gate: gated.Gate, Nodes: gated.Nodes, Before: h.Proposal.Snapshot}.Evaluate(h.Snapshots[len(h.Snapshots)-1])
+	events := []orchestrator.Event{
+		{Kind: orchestrator.EventBegin, Message: h.Path},
+		{Kind: orchestrator.EventInspected, Seconds: 2.4, Message: "2 nodes"},
+		{Kind: orchestrator.EventDiagnosis, Diagnosis: &d},
+		{Kind: orchestrator.EventPlan, Plan: &p},
+		{Kind: orchestrator.EventStepBegin, Step: &backup},
+		{Kind: orchestrator.EventTask, Step: &backup, Node: "cp1", Task: "Take the backup", Status: "changed", Seconds: 1.8},
+		{Kind: orchestrator.EventGate, Step: &gated, Unmet: unmet},
+		{Kind: orchestrator.EventStepEnd, Step: &gated, Status: string(run.Failed), Seconds: 300.2, Message: "gate api-server did not hold within 5m0s: cp1: the API server must answer /readyz"},
+		{Kind: orchestrator.EventNotice, Message: "the lock could not be renewed: could not reach cp1"},
+		{Kind: orchestrator.EventEnd, Status: string(run.Failed), Seconds: 312.5, Message: "step " + gated.ID + ": the gate did not hold within 5m0s"},
+	}
+	for i := range events {
+		e := &events[i]
+		e.Schema, e.Run, e.Time = orchestrator.EventSchema, h.ID, h.State.Began.Add(time.Duration(i)*time.Second)
+	}
+	return events
+}
+
+// The published schemas are made of the code: go test ./internal/cli -run
+// TestSchemas with UPDATE_DOCS=1 writes them anew. Every example is what its schema
+// says, and the first one is compared with a golden file.
+func TestSchemas(t *testing.T) {
+	t.Parallel()
+	for name, d := range documents(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := "docs/reference/schemas/" + name + ".json"
+			made, err := testschema.Make(root, module, d.Document)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fresh(t, path, string(made)+"\n")
+			schema, err := jsonschema.NewCompiler().Compile(filepath.Join(root, path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, example := range d.examples {
+				var text bytes.Buffer
+				if err := report.JSON(&text, example); err != nil {
+					t.Fatal(err)
+				}
+				if i == 0 && name != "event-v1" { // events have theirs in the reference
+					fresh(t, "internal/cli/testdata/documents/"+name+".json", text.String())
+				}
+				parsed, err := jsonschema.UnmarshalJSON(&text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := schema.Validate(parsed); err != nil {
+					t.Errorf("example %d is not what the schema says: %v", i, err)
+				}
+				object, ok := parsed.(map[string]any)
+				if !ok {
+					t.Fatalf("example %d is no object", i)
+				}
+				object["surprise"] = true
+				if schema.Validate(object) == nil {
+					t.Error("the schema takes a field that it does not name")
+				}
+			}
+		})
+	}
+}
+
+// fresh compares a file with what the code makes of it; UPDATE_DOCS=1 writes it.
+func fresh(t *testing.T, file, want string) {
+	t.Helper()
+	path := filepath.Join(root, file)
+	if os.Getenv("UPDATE_DOCS") != "" {
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(want), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != want {
+		t.Errorf("%s is not what the code says (%v); write it anew with UPDATE_DOCS=1", file, err)
+	}
+}
+
+// The reference of the events: every kind, its fields and an example of it.
+func eventTables(t *testing.T) map[string]string {
+	t.Helper()
+	kinds, err := testschema.Constants(root, module, orchestrator.EventBegin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list, lines strings.Builder
+	list.WriteString("| kind | what happened | fields beside `schema`, `time`, `run` and `kind` |\n| --- | --- | --- |\n")
+	for _, k := range kinds {
+		found := false
+		for _, e := range exampleEvents() {
+			if string(e.Kind) != k.Value {
+				continue
+			}
+			found = true
+			line, err := json.Marshal(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fields := slices.DeleteFunc(testschema.Fields(line), func(f string) bool { return slices.Contains([]string{"schema", "time", "run", "kind"}, f) })
+			fmt.Fprintf(&list, "| `%s` | %s | `%s` |\n", k.Value, k.Words, strings.Join(fields, "`, `"))
+			fmt.Fprintf(&lines, "%s\n", line)
+		}
+		if !found {
+			t.Errorf("there is no example of the event %q", k.Value)
+		}
+	}
+	return map[string]string{"kinds": list.String(), "examples": "```json\n" + lines.String() + "```\n", "fields": fieldTable(t, "event-v1.json", "", elsewhere)}
+}
+
+// elsewhere are the documents within documents that are described once.
+var elsewhere = map[string]string{
+	"diagnosis.Diagnosis": "[diagnosis](json.md#diagnosis)",
+	"diagnosis.Finding":   "[finding](json.md#finding)",
+	"plan.Plan":           "[plan](json.md#plan)",
+	"plan.Step":           "[step](json.md#step)",
+}
+
+// documentTables are the fields of the documents, and of what several have in common.
+func documentTables(t *testing.T) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for _, name := range []string{"result", "runs", "status", "backups"} {
+		out[name] = fieldTable(t, name+"-v1.json", "", elsewhere)
+	}
+	out["plan document"] = fieldTable(t, "plan-v1.json", "", elsewhere)
+	out["diagnose"] = fieldTable(t, "diagnose-v1.json", "", elsewhere)
+	for name, definition := range map[string]string{"diagnosis": "diagnosis.Diagnosis", "finding": "diagnosis.Finding", "plan": "plan.Plan", "step": "plan.Step"} {
+		out[name] = fieldTable(t, "plan-v1.json", definition, elsewhere)
+	}
+	return out
+}
