@@ -85,3 +85,25 @@ func flagTable(cmd *cobra.Command) string {
 	})
 	return out.String()
 }
+
+// Every command has a script that pins its exit codes and what it writes.
+func TestEveryCommandHasAScript(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/script/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var scripts strings.Builder
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scripts.Write(data)
+	}
+	for _, cmd := range everyCommand(newRoot(Streams{Out: io.Discard, Err: io.Discard})) {
+		if listed(cmd) && !strings.Contains(scripts.String(), " "+cmd.CommandPath()+" ") {
+			t.Errorf("no script calls %s", cmd.CommandPath())
+		}
+	}
+}

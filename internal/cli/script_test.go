@@ -37,7 +37,10 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			// Snapshots to read, and what each format makes of the one called expiring.
-			for key, dir := range map[string]string{"SNAPSHOTS": "testdata/snapshots", "REPORTS": "../../orchestrator/report/testdata"} {
+			for key, dir := range map[string]string{
+				"SNAPSHOTS": "testdata/snapshots", "DOCUMENTS": "testdata/documents", "REPORTS": "../../orchestrator/report/testdata",
+				"DUE": "../../orchestrator/testdata/due.json", // one certificate of a healthy cluster
+			} {
 				abs, err := filepath.Abs(dir)
 				if err != nil {
 					return err
