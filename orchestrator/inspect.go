@@ -120,7 +120,7 @@ func (s *session) seen(ctx context.Context, start time.Time, a answer, probes []
 		}
 		return snapshot.Snapshot{}, e
 	}
-	snap := snapshot.Snapshot{Schema: snapshot.Schema, Taken: start.UTC(), Endpoint: s.cluster.Endpoint, Probes: probes}
+	snap := snapshot.Snapshot{Schema: snapshot.Schema, Taken: start.UTC(), Endpoint: s.cluster.Endpoint, ExternalCA: s.cluster.ExternalCA, Probes: probes}
 	for _, n := range s.cluster.Nodes {
 		snap.Nodes = append(snap.Nodes, observed(n, a.outcome))
 	}
