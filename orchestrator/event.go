@@ -21,6 +21,7 @@ const (
 	EventDiagnosis EventKind = "diagnosis"  // Diagnosis is set
 	EventPlan      EventKind = "plan"       // Plan is set
 	EventStepBegin EventKind = "step-begin" // Step is set
+	EventTaskBegin EventKind = "task-begin" // a task began on the nodes of a step; Done and Total are set where known
 	EventTask      EventKind = "task"       // a task ended on a node
 	EventGate      EventKind = "gate"       // a gate was evaluated; Unmet is set unless it holds
 	EventStepEnd   EventKind = "step-end"   // Step, Status and Seconds are set
@@ -36,9 +37,13 @@ type Event struct {
 	Run    string    `json:"run"`
 	Kind   EventKind `json:"kind"`
 
-	Step      *plan.Step           `json:"step,omitempty"`
-	Node      string               `json:"node,omitempty"`
-	Task      string               `json:"task,omitempty"`
+	Step *plan.Step `json:"step,omitempty"`
+	Node string     `json:"node,omitempty"`
+	Task string     `json:"task,omitempty"`
+	// Done of Total tasks of a playbook of Kubespray were begun; of those that it
+	// includes while it runs, none counts.
+	Done      int                  `json:"done,omitempty"`
+	Total     int                  `json:"total,omitempty"`
 	Status    string               `json:"status,omitempty"`
 	Seconds   float64              `json:"seconds,omitempty"`
 	Message   string               `json:"message,omitempty"`
