@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/testansible"
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 )
 
@@ -73,9 +74,9 @@ func (n *node) files() map[string]string {
 }
 
 // play runs a playbook by hand, with plain ansible-playbook, on the node.
-func (n *node) play(playbook string, args ...string) (string, error) {
+func (n *node) play(bin, playbook string, args ...string) (string, error) {
 	n.t.Helper()
-	cmd := exec.CommandContext(n.t.Context(), "ansible-playbook", append([]string{"-i", "cp1,", playbook,
+	cmd := exec.CommandContext(n.t.Context(), filepath.Join(bin, "ansible-playbook"), append([]string{"-i", "cp1,", playbook,
 		"-e", "kscert_hosts=all", "-e", "ansible_connection=local", "-e", "ansible_become=false", "-e", "ansible_python_interpreter=auto_silent",
 		"-e", "kscert_config_dir=" + n.conf, "-e", "kscert_etcd_cert_dir=" + n.etcd, "-e", "kscert_bin_dir=" + n.bin,
 		"-e", "kscert_backup_root=" + filepath.Dir(n.backup), "-e", "kscert_run=run", "-e", "kscert_wait_seconds=0", "-e", "kscert_etcd_snapshot_seconds=0",
@@ -94,9 +95,6 @@ func (n *node) play(playbook string, args ...string) (string, error) {
 // node that is as it should be.
 func TestCheckMode(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("ansible-playbook"); err != nil {
-		t.Fatalf("ansible-playbook is not installed: run hack/packages unit (%v)", err)
-	}
 	const running, dead = "0", "3"
 	renewed := []string{
 		"would back up to BACKUP", "would renew ETCD/node-cp1.pem, which ends TIME",
@@ -119,36 +117,38 @@ func TestCheckMode(t *testing.T) {
 		{name: "renew-certs, where the kubelet is dead", playbook: "renew-certs.yml", left: 24 * time.Hour, kubelet: dead, fails: "the kubelet does not run"},
 		{name: "renew-certs, fresh", playbook: "renew-certs.yml", left: 300 * 24 * time.Hour, kubelet: running, want: []string{"would back up to BACKUP"}},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			t.Parallel()
-			n := controlPlane(t, row.left, row.kubelet)
-			before := n.files()
-			out, err := n.play(row.playbook, "--check", "--diff")
-			if (err != nil) != (row.fails != "") || !strings.Contains(out, row.fails) {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			for path, text := range n.files() {
-				if before[path] != text {
-					t.Errorf("%s was changed or made", path)
+		for _, bin := range testansible.Bins(t) {
+			t.Run(row.name+", "+bin, func(t *testing.T) {
+				t.Parallel()
+				n := controlPlane(t, row.left, row.kubelet)
+				before := n.files()
+				out, err := n.play(bin, row.playbook, "--check", "--diff")
+				if (err != nil) != (row.fails != "") || !strings.Contains(out, row.fails) {
+					t.Fatalf("%v\n%s", err, out)
 				}
-				delete(before, path)
-			}
-			for path := range before {
-				t.Errorf("%s is gone", path)
-			}
-			if row.fails != "" {
-				return
-			}
-			said := regexp.MustCompile(`[A-Z][a-z]{2} [ 0-9]\d \d\d:\d\d:\d\d \d{4} GMT`).ReplaceAllString(out, "TIME")
-			said = strings.NewReplacer(n.backup, "BACKUP", n.conf, "CONF", n.etcd, "ETCD", filepath.Dir(n.conf)+"/var/lib/kubelet/pki", "KUBELET").Replace(said)
-			var got []string
-			for _, m := range regexp.MustCompile(`(?m)^\s+"(would .*?)",?$`).FindAllStringSubmatch(said, -1) {
-				got = append(got, m[1])
-			}
-			if !slices.Equal(got, row.want) {
-				t.Errorf("it says\n  %s\nwant\n  %s\n%s", strings.Join(got, "\n  "), strings.Join(row.want, "\n  "), out)
-			}
-		})
+				for path, text := range n.files() {
+					if before[path] != text {
+						t.Errorf("%s was changed or made", path)
+					}
+					delete(before, path)
+				}
+				for path := range before {
+					t.Errorf("%s is gone", path)
+				}
+				if row.fails != "" {
+					return
+				}
+				said := regexp.MustCompile(`[A-Z][a-z]{2} [ 0-9]\d \d\d:\d\d:\d\d \d{4} GMT`).ReplaceAllString(out, "TIME")
+				said = strings.NewReplacer(n.backup, "BACKUP", n.conf, "CONF", n.etcd, "ETCD", filepath.Dir(n.conf)+"/var/lib/kubelet/pki", "KUBELET").Replace(said)
+				var got []string
+				for _, m := range regexp.MustCompile(`(?m)^\s+"(would .*?)",?$`).FindAllStringSubmatch(said, -1) {
+					got = append(got, m[1])
+				}
+				if !slices.Equal(got, row.want) {
+					t.Errorf("it says\n  %s\nwant\n  %s\n%s", strings.Join(got, "\n  "), strings.Join(row.want, "\n  "), out)
+				}
+			})
+		}
 	}
 }
 
@@ -157,7 +157,7 @@ func TestCheckModeSeesWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	n := controlPlane(t, 24*time.Hour, "0")
 	n.ok(os.Remove(n.conf + "/ssl/front-proxy-ca.key"))
-	if out, err := n.play("renew-certs.yml", "--check"); err == nil || !strings.Contains(out, "front-proxy-ca.key does not exist") {
+	if out, err := n.play(testansible.Bins(t)[0], "renew-certs.yml", "--check"); err == nil || !strings.Contains(out, "front-proxy-ca.key does not exist") {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
