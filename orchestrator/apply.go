@@ -111,13 +111,13 @@ func diskError(err error) error {
 // The error is as that of Plan.
 func PlanFrom(snap snapshot.Snapshot, due diagnosis.Thresholds, choice plan.Choice) (run.Proposal, error) {
 	p := run.Proposal{Schema: run.ProposalSchema, Made: snap.Taken, Cluster: run.ClusterID(snap), Snapshot: snap, Diagnosis: diagnosis.Diagnose(snap, due)}
-	return p, plannable(&p, choice)
+	return p, plannable(&p, plan.Policy{Choice: choice})
 }
 
 // plannable fills in the plan, or says why there is none.
-func plannable(p *run.Proposal, choice plan.Choice) error {
+func plannable(p *run.Proposal, policy plan.Policy) error {
 	var err error
-	p.Plan, err = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, choice)
+	p.Plan, err = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, policy)
 	if refused := refusal(p.Diagnosis); refused != nil {
 		return refused
 	}
@@ -143,7 +143,8 @@ func (s *session) propose(ctx context.Context, r *Result) (run.Proposal, error) 
 	if p.Request, err = s.request(); err != nil {
 		return p, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed"}
 	}
-	if err := plannable(&p, s.opts.Playbook); err != nil {
+	p.Request.Kubespray = s.kubespray
+	if err := plannable(&p, p.Request.Policy()); err != nil {
 		return p, err
 	}
 	r.Plan = p.Plan

@@ -115,7 +115,8 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 		changed = changed || (step.Changes && step.Action != plan.Backup)
 		snap, err := s.step(ctx, soft, step, w)
 		if err != nil {
-			if step.Changes && ctx.Err() != nil {
+			var late *StepTimeoutError
+			if step.Changes && (ctx.Err() != nil || errors.As(err, &late)) {
 				release = func(context.Context) { h.abandon() } // a command may still be at work there
 			}
 			return s.stepError(err, step, changed)
@@ -226,7 +227,7 @@ func (s *session) unchanged(w work, snap snapshot.Snapshot, d diagnosis.Diagnosi
 	if refused := refusal(d); refused != nil {
 		return refused
 	}
-	again, err := plan.Make(s.cluster, snap, d, s.opts.Playbook)
+	again, err := plan.Make(s.cluster, snap, d, w.Request.Policy())
 	same := func(a, b plan.Step) bool { return a.ID == b.ID && slices.Equal(a.Nodes, b.Nodes) }
 	if err != nil || !slices.EqualFunc(again.Steps, w.Plan.Steps, same) {
 		return &Error{Code: ExitNotBegun, Err: err, Summary: "what has to be done has changed since the plan was made: " + d.Verdict,
@@ -314,22 +315,35 @@ var actions = map[plan.Action]string{
 
 // play runs the playbook of a step.
 func (s *session) play(ctx context.Context, step plan.Step, w work) error {
+	late := &StepTimeoutError{Timeout: s.stepTimeout(step)}
+	ctx, cancel := context.WithTimeoutCause(ctx, late.Timeout, late)
+	defer cancel()
 	p := s.playbook(step.ID, actions[step.Action], step.Nodes)
 	if step.NoWait {
 		p.Vars["kscert_wait_seconds"] = 0
 	}
-	switch step.Action { //nolint:exhaustive // the other actions need no more than their playbook
-	case plan.Upgrade:
-		p.Path, p.Isolated, p.Vars = s.kube.upgrade, false, nil
-	case plan.RestoreBackup:
+	switch {
+	case step.Playbook != "":
+		s.theirs(&p, step)
+	case step.Action == plan.RestoreBackup:
 		manifests, err := run.LoadManifests(s.opts.StateDir, w.Plan.Undoes)
 		if err != nil {
 			return err
 		}
 		p.Vars["kscert_restore_run"], p.Vars["kscert_restore_manifests"] = w.Plan.Undoes, manifests
 	}
+	var progress ansible.Progress
+	if step.Playbook != "" {
+		progress.Plays = s.listed
+	}
 	outcome, err := s.runner.Run(ctx, p, func(e ansible.Event) {
-		if e.Event == "result" && e.Status != "skipped" && e.Task != nil {
+		done, total := progress.Add(e)
+		switch {
+		case e.Task == nil:
+		case e.Event == "task_start":
+			late.Doing = strings.TrimSpace(fmt.Sprintf("task %q %s", e.Task.Name, e.Task.Path))
+			s.tell(Event{Kind: EventTaskBegin, Step: &step, Task: e.Task.Name, Done: done, Total: total})
+		case e.Event == "result" && e.Status != "skipped":
 			s.tell(Event{Kind: EventTask, Step: &step, Node: e.Host, Task: e.Task.Name, Status: e.Status, Seconds: e.Seconds})
 		}
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/gate"
+	"github.com/infrapuzzle/kscertctl/orchestrator/hint"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
@@ -67,6 +68,8 @@ type Error struct {
 	Summary string
 	// Evidence is what was seen, in the words of whoever said it; may be empty.
 	Evidence string
+	// Hint is what its words usually mean, where they are well-known.
+	Hint string
 	// Next is what to do now.
 	Next string
 	// Reason is the reason code that it stands for; empty where none does.
@@ -106,6 +109,7 @@ func preflightError(err error) *Error {
 		version      *ansible.VersionError
 	)
 	e := &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; correct this and run again"}
+	e.Hint = hinted(err.Error())
 	switch {
 	case interrupted(err):
 		e.Code, e.Summary = ExitInterrupted, "interrupted before any change"
@@ -133,6 +137,15 @@ var refusalCodes = map[diagnosis.Reason]ExitCode{
 	diagnosis.DiskFull:             ExitNotBegun,
 }
 
+// looking are the reasons whose evidence is Ansible's.
+var looking = map[diagnosis.Reason]bool{diagnosis.NodeUnreachable: true, diagnosis.PrivilegeMissing: true, diagnosis.InspectionFailed: true}
+
+// hinted is the advice for what somebody said; empty where the words are not known.
+func hinted(text string) string {
+	h, _ := hint.Of(text)
+	return h.Advice
+}
+
 // refusal explains why nothing will be done; nil when the route can be taken.
 func refusal(d diagnosis.Diagnosis) *Error {
 	if d.Route != diagnosis.Refuse && d.Route != diagnosis.NewCA {
@@ -141,6 +154,9 @@ func refusal(d diagnosis.Diagnosis) *Error {
 	e := &Error{Code: ExitRefused, Summary: d.Verdict, Next: "nothing was changed"}
 	if f, ok := d.Primary(); ok {
 		e.Reason, e.Evidence, e.Next = f.Reason, f.Evidence, "nothing was changed. "+f.Next()
+		if looking[f.Reason] { // what Ansible says; the rest are our own words
+			e.Hint = hinted(f.Evidence)
+		}
 		if code, ok := refusalCodes[f.Reason]; ok {
 			e.Code = code
 		}
@@ -170,6 +186,7 @@ func stepError(err error, step plan.Step, changed bool) *Error {
 	var (
 		playbook *ansible.RunError
 		timeout  *gate.TimeoutError
+		late     *StepTimeoutError
 	)
 	switch {
 	case interrupted(err):
@@ -179,9 +196,14 @@ func stepError(err error, step plan.Step, changed bool) *Error {
 	case errors.As(err, &playbook):
 		e.Summary = fmt.Sprintf("step %s: %s", step.ID, playbook.Reason)
 		e.Evidence = taskEvidence(playbook)
+		e.Hint = hinted(e.Evidence)
 		if len(playbook.Unreachable) > 0 && !changed {
 			e.Code = ExitUnreachable
 		}
+	case errors.As(err, &late):
+		e.Summary = fmt.Sprintf("step %s was not done within %s, and was ended", step.ID, late.Timeout)
+		e.Evidence = late.Doing
+		e.Next = "give it more time with --step-timeout; " + e.Next
 	case errors.As(err, &timeout):
 		e.Summary = fmt.Sprintf("step %s: the gate did not hold within %s", step.ID, timeout.Timeout)
 		lines := make([]string, len(timeout.Unmet))

@@ -21,6 +21,7 @@ const (
 	EventDiagnosis EventKind = "diagnosis"  // it was concluded what is wrong
 	EventPlan      EventKind = "plan"       // it was decided what is to be done
 	EventStepBegin EventKind = "step-begin" // a step began
+	EventTaskBegin EventKind = "task-begin" // a task of the step began on its nodes
 	EventTask      EventKind = "task"       // a task of the step ended on a node
 	EventGate      EventKind = "gate"       // a gate was evaluated; it holds when nothing is unmet
 	EventStepEnd   EventKind = "step-end"   // a step ended; the message says why it failed
@@ -47,6 +48,11 @@ type Event struct {
 	Node string `json:"node,omitempty"`
 	// Task is the name of Ansible's task.
 	Task string `json:"task,omitempty"`
+	// Done is how many tasks of a playbook of Kubespray have begun; of those that it
+	// includes while it runs, none counts.
+	Done int `json:"done,omitempty"`
+	// Total is how many tasks that playbook has.
+	Total int `json:"total,omitempty"`
 	// Status of a task is Ansible's: ok, changed, failed, unreachable or retry; of a
 	// step and of the end, a result: done, failed or interrupted.
 	Status string `json:"status,omitempty"`

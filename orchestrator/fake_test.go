@@ -171,10 +171,13 @@ func writeFakeAnsible(tb testing.TB, bin, payload string, code int) (ran string)
 		"backup.yml":        says("@@BACKUP this made 1 1 1 abc -\n@@END\n"),
 		"backups.yml":       says("@@BACKUP that verified 1 1 1 abc -\n@@END\n"),
 		"events":            says(""),
-		"ansible-inventory": "#!/bin/sh\necho '{\"kube_control_plane\": {\"hosts\": [\"cp1\"]}}'\n",
+		"ansible-config":    "#!/bin/sh\necho \"DEFAULT_CALLBACK_PLUGIN_PATH(default) = ['/callbacks']\"\n",
+		"ansible-inventory": "#!/bin/sh\ncat \"${0%/*}/inventory\"\n",
+		"inventory":         `{"kube_control_plane": {"hosts": ["cp1"]}}`,
 		"ansible-playbook": fmt.Sprintf(`#!/bin/sh
 case $* in
 --version) echo 'ansible-playbook [core 2.14.18]'; exit ;;
+*--list-tasks*) printf '  play #1 (all): Play\tTAGS: []\n    tasks:\n      Task\tTAGS: []\n'; exit ;;
 esac
 for a; do case $a in *.yml) playbook=$(basename "$a") ;; esac; done
 case $playbook in

@@ -122,7 +122,7 @@ func (s *session) seen(ctx context.Context, start time.Time, a answer, probes []
 		return snapshot.Snapshot{}, e
 	}
 	snap := snapshot.Snapshot{
-		Schema: snapshot.Schema, Taken: start.UTC(), Endpoint: s.cluster.Endpoint, Probes: probes,
+		Schema: snapshot.Schema, Taken: start.UTC(), Endpoint: s.cluster.Endpoint, ExternalCA: s.cluster.ExternalCA, Probes: probes,
 		Nodes: make([]snapshot.Node, len(s.cluster.Nodes)),
 	}
 	var reading sync.WaitGroup

@@ -1,53 +1,245 @@
 package orchestrator
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"time"
 
+	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/kubespray"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
-// upgradePlaybooks are the places of the upgrade playbook in a checkout: the
-// wrapper of all releases, its alias since v2.30, its home since v2.22.
-var upgradePlaybooks = []string{"upgrade-cluster.yml", "upgrade_cluster.yml", "playbooks/upgrade_cluster.yml"}
-
-// checkout is a Kubespray checkout that was looked at before anything else.
-type checkout struct {
-	dir     string // absolute
-	upgrade string // file of the upgrade playbook, absolute
+// demands are what a playbook of the checkout needs, found out before any node is
+// asked; empty where none will run.
+type demands struct {
+	// kubespray is what a plan tells of the checkout; nil without one.
+	kubespray *plan.Kubespray
+	// callbacks are the folders in which the checkout's configuration has callbacks.
+	callbacks []string
+	// listed are the tasks of the playbook.
+	listed []ansible.Play
 }
 
-// openCheckout checks that dir can be used as a Kubespray checkout.
-func openCheckout(dir string) (checkout, *Error) {
-	refuse := func(next, format string, args ...any) (checkout, *Error) {
-		return checkout{}, &Error{Code: ExitUsage, Reason: diagnosis.KubesprayNotFound, Summary: "--kubespray-dir: " + fmt.Sprintf(format, args...), Next: next}
+// openCheckout opens the checkout that was named, or finds one where a playbook of it
+// was asked for. The error is an *Error.
+func (o *Orchestrator) openCheckout() error {
+	dir := o.opts.KubesprayDir
+	if dir == "" && o.opts.Playbook == plan.UpgradeCluster {
+		here, err := os.Getwd()
+		if err != nil {
+			return &Error{Code: ExitUsage, Summary: "finding a Kubespray checkout: " + err.Error(), Next: "name it with --kubespray-dir", Err: err}
+		}
+		if dir, o.found = kubespray.Find(here, o.opts.Ansible.Inventories); dir == "" {
+			return &Error{Code: ExitUsage, Summary: "--playbook upgrade-cluster needs a Kubespray checkout, and none is here, above the inventory, or in ./kubespray or ../kubespray",
+				Next: "name it with --kubespray-dir"}
+		}
+		o.opts.KubesprayDir = dir
 	}
-	abs, err := filepath.Abs(dir)
+	if dir == "" {
+		return o.tagless()
+	}
+	kube, err := kubespray.Open(dir)
 	if err != nil {
-		return refuse("name the folder of your Kubespray checkout", "%v", err)
+		e := checkoutError(err)
+		e.Summary = "--kubespray-dir: " + e.Summary
+		return e
 	}
-	info, err := os.Stat(abs)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return refuse("name the folder of your Kubespray checkout", "%s does not exist", dir)
-	case err != nil:
-		return refuse("name the folder of your Kubespray checkout", "%v", err)
-	case !info.IsDir():
-		return refuse("name the folder of your Kubespray checkout", "%s is no folder", dir)
-	case info.Mode().Perm()&0o002 != 0:
-		// Ansible ignores an ansible.cfg in such a folder, and with it the
-		// checkout's roles, library and connection settings.
-		return refuse("chmod o-w "+abs, "%s is writable by everyone, so Ansible would ignore its ansible.cfg", dir)
+	o.kube = kube
+	return o.tagless()
+}
+
+// tagless refuses tags that no playbook would get.
+func (o *Orchestrator) tagless() error {
+	if len(o.opts.Tags)+len(o.opts.SkipTags) == 0 || o.policy().Runs() {
+		return nil
 	}
-	for _, name := range upgradePlaybooks {
-		file := filepath.Join(abs, name)
-		if _, err := os.Stat(file); err == nil {
-			return checkout{dir: abs, upgrade: file}, nil
+	return &Error{Code: ExitUsage, Summary: "--tags and --skip-tags are for playbooks of Kubespray, and none would run",
+		Next: "ask for one with --playbook upgrade-cluster, or leave the tags out"}
+}
+
+// checkoutError explains a checkout that cannot be used.
+func checkoutError(err error) *Error {
+	e := &Error{Code: ExitUsage, Reason: diagnosis.KubesprayNotFound, Summary: err.Error(), Err: err}
+	if wrong, ok := errors.AsType[*kubespray.Error](err); ok {
+		e.Next = wrong.Next
+	}
+	return e
+}
+
+// withoutCheckout is the same, for work in which no playbook of the checkout runs.
+func (o *Orchestrator) withoutCheckout() *Orchestrator {
+	other := *o
+	other.opts.Playbook, other.opts.Tags, other.opts.SkipTags = plan.Auto, nil, nil
+	return &other
+}
+
+// policy is what plans are made by, as far as it is known without Ansible.
+func (o *Orchestrator) policy() plan.Policy {
+	p := plan.Policy{Choice: o.opts.Playbook}
+	if o.kube.Dir != "" {
+		p.Kubespray = &plan.Kubespray{Dir: o.kube.Dir, Found: o.found, Upgrade: o.kube.Upgrade, Renew: o.kube.Renew,
+			Demands: o.kube.Ansible.String(), Release: fmt.Sprintf("%s (%s)", o.kube.Release, o.kube.ReleaseFrom)}
+	}
+	return p
+}
+
+// playbookOf is the playbook of the checkout that a policy runs.
+func playbookOf(p plan.Policy) string {
+	if p.Choice == plan.UpgradeCluster {
+		return p.Kubespray.Upgrade
+	}
+	return p.Kubespray.Renew
+}
+
+// demanded refuses an ansible-core that the checkout does not take, where a playbook
+// of it is to run: it would refuse it itself, or behave in ways nobody has tried. The
+// error is an *Error.
+func (o *Orchestrator) demanded(version string) error {
+	if !o.policy().Runs() || o.kube.Ansible.Allows(version) {
+		return nil
+	}
+	venv := o.kube.Dir + "-venv"
+	return &Error{
+		Code:    ExitNotBegun,
+		Summary: fmt.Sprintf("Kubespray %s in %s demands ansible-core %s, and this one is %s", o.kube.Release, o.kube.Dir, o.kube.Ansible, version),
+		Next: fmt.Sprintf("nothing was changed; make an environment with the right one:\npython3 -m venv %[1]s && %[1]s/bin/pip install %[2]s\nand give the command again with --ansible-bin %[1]s/bin",
+			venv, o.kube.Requirement()),
+	}
+}
+
+// demand finds out whether a playbook of the checkout can be run, and what is needed
+// for it: that it is whole and asks for nothing, its tasks, its callbacks. The error
+// is an *Error.
+func (o *Orchestrator) demand(ctx context.Context, version string, inventory []byte) (demands, error) {
+	policy := o.policy()
+	d := demands{kubespray: policy.Kubespray}
+	if d.kubespray == nil {
+		return d, nil
+	}
+	kube := o.kube.Described(ctx)
+	d.kubespray.Release = fmt.Sprintf("%s (%s)", kube.Release, kube.ReleaseFrom)
+	d.kubespray.Ansible, d.kubespray.Warnings = version, kube.Warnings
+	if !policy.Runs() {
+		return d, nil
+	}
+	file := playbookOf(policy)
+	if err := o.prompts(file, inventory); err != nil {
+		return d, err
+	}
+	var (
+		wg                   sync.WaitGroup
+		listErr, callbackErr error
+	)
+	wg.Go(func() { d.listed, listErr = o.runner.Tasks(ctx, o.theirPlaybook(file)) })
+	wg.Go(func() { d.callbacks, callbackErr = o.runner.CallbackPath(ctx, o.kube.Dir) })
+	wg.Wait()
+	for _, err := range []error{callbackErr, listErr} {
+		switch {
+		case err == nil:
+		case interrupted(err):
+			return d, preflightError(err)
+		default:
+			return d, &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Hint: hinted(err.Error()), Next: "nothing was changed; what Ansible says of it: cd " + o.kube.Dir + " && ansible-playbook " + file + " --list-tasks"}
 		}
 	}
-	return refuse("name the folder that holds upgrade-cluster.yml", "%s holds none of %s", dir, strings.Join(upgradePlaybooks, ", "))
+	for _, p := range d.listed {
+		d.kubespray.Tasks += p.Tasks
+	}
+	return d, nil
+}
+
+// prompts refuses what would ask on a terminal: Ansible gets none, and goes on as if
+// somebody had pressed a key.
+func (o *Orchestrator) prompts(file string, inventory []byte) error {
+	asked, err := o.kube.Prompts(file)
+	if err != nil {
+		return checkoutError(err)
+	}
+	extra := kubespray.ExtraVars(o.opts.Ansible.ExtraVars)
+	asked = slices.DeleteFunc(asked, func(name string) bool { _, given := extra[name]; return given })
+	if len(asked) > 0 {
+		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s asks for %s at its beginning, and nobody can answer", file, strings.Join(asked, ", ")),
+			Next: "give it with -e " + asked[0] + "=VALUE, or -e @FILE"}
+	}
+	var told struct {
+		Meta struct {
+			HostVars map[string]map[string]any `json:"hostvars"`
+		} `json:"_meta"`
+	}
+	if err := json.Unmarshal(inventory, &told); err != nil {
+		return &Error{Code: ExitUsage, Summary: "reading the host variables of the inventory: " + err.Error(), Err: err}
+	}
+	for _, host := range slices.Sorted(maps.Keys(told.Meta.HostVars)) {
+		vars := told.Meta.HostVars[host]
+		maps.Copy(vars, extra)
+		if names := kubespray.Confirmations(vars); len(names) > 0 {
+			return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s is set for %s: Kubespray would wait for a key on a terminal, and there is none: it would go on by itself", names[0], host),
+				Next: "leave it out, or add -e " + names[0] + "=false; to have time between nodes: -e upgrade_node_pause_seconds=60"}
+		}
+	}
+	return nil
+}
+
+// theirPlaybook is a playbook of the checkout, run as its owner runs it: with its
+// configuration, roles, modules, callbacks and fact cache.
+func (o *Orchestrator) theirPlaybook(file string) ansible.Playbook {
+	p := ansible.Playbook{Path: filepath.Join(o.kube.Dir, file), Dir: o.kube.Dir}
+	for _, tags := range []struct {
+		flag string
+		of   []string
+	}{{"--tags", o.opts.Tags}, {"--skip-tags", o.opts.SkipTags}} {
+		for _, t := range tags.of {
+			p.Args = append(p.Args, tags.flag+"="+t)
+		}
+	}
+	return p
+}
+
+// theirs makes a step's playbook one of the checkout.
+func (s *session) theirs(p *ansible.Playbook, step plan.Step) {
+	t := s.theirPlaybook(step.Playbook)
+	p.Path, p.Args, p.Isolated, p.Vars, p.Callbacks = t.Path, t.Args, false, nil, s.callbacks
+	if len(step.Nodes) < len(s.cluster.Nodes) {
+		p.Args = append(p.Args, "--limit="+strings.Join(step.Nodes, ","))
+	}
+}
+
+// The longest that a step may take where nobody says: ours wait for what they
+// restart, each for kscert_wait_seconds at most; Kubespray may drain and upgrade
+// hundreds of nodes.
+const (
+	ourStepTimeout   = time.Hour
+	theirStepTimeout = 12 * time.Hour
+)
+
+func (o *Orchestrator) stepTimeout(step plan.Step) time.Duration {
+	switch {
+	case o.opts.StepTimeout > 0:
+		return o.opts.StepTimeout
+	case step.Playbook != "":
+		return theirStepTimeout
+	default:
+		return ourStepTimeout
+	}
+}
+
+// StepTimeoutError says that a step took longer than it may, and was ended.
+type StepTimeoutError struct {
+	Timeout time.Duration
+	// Doing is the task that it was at, with its file and line; empty before the first.
+	Doing string
+}
+
+func (e *StepTimeoutError) Error() string {
+	return fmt.Sprintf("it was not done within %s, and ended", e.Timeout)
 }

@@ -32,8 +32,13 @@ type Options struct {
 	// Ansible says how the nodes are reached.
 	Ansible ansible.Options
 	// KubesprayDir is a Kubespray checkout; Ansible runs in it, with its
-	// ansible.cfg. Needed for the choice plan.UpgradeCluster.
+	// ansible.cfg. When empty, it is looked for where the choice is
+	// plan.UpgradeCluster: where the command was given, above the inventory, and in
+	// ./kubespray and ../kubespray.
 	KubesprayDir string
+	// Tags and SkipTags are those flags of ansible-playbook, for playbooks of the
+	// checkout alone.
+	Tags, SkipTags []string
 	// Playbook is what runs after, or instead of, the pre-phase; plan.Auto when empty.
 	Playbook plan.Choice
 	// Thresholds say when a certificate is due; zero for the defaults.
@@ -44,6 +49,9 @@ type Options struct {
 	BackupRoot string
 	// GateTimeout is how long a gate may take to hold; 5 minutes when zero.
 	GateTimeout time.Duration
+	// StepTimeout is how long the playbook of a step may take; when zero, 1 hour for
+	// ours and 12 for those of Kubespray.
+	StepTimeout time.Duration
 	// RollbackOnFailure rolls a run back that stopped after a change.
 	RollbackOnFailure bool
 	// Stop, when closed, ends the work in order: a step that changes nodes is
@@ -98,9 +106,25 @@ func WithAnsible(a ansible.Options) Option {
 }
 
 // WithKubespray names a Kubespray checkout: Ansible runs in it, with its ansible.cfg.
-// WithPlaybook(plan.UpgradeCluster) needs one.
+// Without it WithPlaybook(plan.UpgradeCluster) looks for one (Options.KubesprayDir).
 func WithKubespray(dir string) Option {
 	return setting(func(o *Options) { o.KubesprayDir = dir })
+}
+
+// WithTags are --tags of ansible-playbook, for playbooks of the checkout alone.
+func WithTags(tags ...string) Option {
+	return setting(func(o *Options) { o.Tags = tags })
+}
+
+// WithSkipTags are --skip-tags, likewise.
+func WithSkipTags(tags ...string) Option {
+	return setting(func(o *Options) { o.SkipTags = tags })
+}
+
+// WithStepTimeout says how long the playbook of a step may take; an hour for ours and
+// twelve for Kubespray's by default.
+func WithStepTimeout(d time.Duration) Option {
+	return setting(func(o *Options) { o.StepTimeout = d })
 }
 
 // WithPlaybook chooses what runs after, or instead of, the pre-phase; plan.Auto by

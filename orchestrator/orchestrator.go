@@ -15,6 +15,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/kubespray"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
@@ -62,7 +63,9 @@ type Result struct {
 type Orchestrator struct {
 	opts   Options
 	runner *ansible.Runner
-	kube   checkout
+	kube   kubespray.Checkout
+	// found is how the checkout was found; empty where it was named.
+	found string
 }
 
 // New returns an Orchestrator for the cluster of an inventory, the one thing that has
@@ -81,14 +84,8 @@ func New(options ...Option) (*Orchestrator, error) {
 		return nil, preflightError(err)
 	}
 	o.runner = runner
-	if opts.KubesprayDir != "" {
-		kube, refused := openCheckout(opts.KubesprayDir)
-		if refused != nil {
-			return nil, refused
-		}
-		o.kube = kube
-	} else if opts.Playbook == plan.UpgradeCluster {
-		return nil, &Error{Code: ExitUsage, Summary: "--playbook upgrade-cluster needs a Kubespray checkout", Next: "name it with --kubespray-dir"}
+	if err := o.openCheckout(); err != nil {
+		return nil, err
 	}
 	return o, nil
 }
@@ -157,6 +154,8 @@ type session struct {
 	looks   int
 	// held are the locks that whatever Ansible is started holds too.
 	held []*os.File
+	// demands is what a playbook of the checkout needs.
+	demands
 }
 
 // begin opens the directory of a new run and its journal with the first entry.
@@ -168,24 +167,36 @@ func (o *Orchestrator) begin(ctx context.Context, first run.Entry) (*session, er
 // earlier run, or of a new one when dir is nil.
 func (o *Orchestrator) attach(ctx context.Context, dir *run.Dir, first run.Entry) (*session, error) {
 	var (
-		wg       sync.WaitGroup
-		nodes    cluster.Cluster
-		toolErr  error
-		nodesErr error
+		wg                 sync.WaitGroup
+		version            string
+		inventory          []byte
+		nodes              cluster.Cluster
+		toolErr, sourceErr error
 	)
-	wg.Go(func() { _, toolErr = o.runner.Version(ctx) })
-	wg.Go(func() { nodes, nodesErr = o.nodes(ctx) })
+	wg.Go(func() { version, toolErr = o.runner.Version(ctx) })
+	wg.Go(func() { inventory, sourceErr = o.runner.Inventory(ctx) })
 	wg.Wait()
-	for _, err := range []error{toolErr, nodesErr} { // the tool before what it says
-		if err != nil {
-			return nil, preflightError(err)
-		}
+	if toolErr != nil { // the tool before what it says
+		return nil, preflightError(toolErr)
+	}
+	if err := o.demanded(version); err != nil {
+		return nil, err
+	}
+	if sourceErr == nil {
+		nodes, sourceErr = o.parse(inventory)
+	}
+	if sourceErr != nil {
+		return nil, preflightError(sourceErr)
+	}
+	needs, err := o.demand(ctx, version, inventory)
+	if err != nil {
+		return nil, err
 	}
 	s, err := o.open(dir, first, playbooks.WriteTo)
 	if err != nil {
 		return nil, err
 	}
-	s.cluster = nodes
+	s.cluster, s.demands = nodes, needs
 	s.tell(Event{Kind: EventBegin, Message: s.dir.Path})
 	return s, nil
 }
@@ -196,6 +207,10 @@ func (o *Orchestrator) nodes(ctx context.Context) (cluster.Cluster, error) {
 	if err != nil {
 		return cluster.Cluster{}, err
 	}
+	return o.parse(inventory)
+}
+
+func (o *Orchestrator) parse(inventory []byte) (cluster.Cluster, error) {
 	c, err := cluster.Parse(inventory)
 	if err != nil {
 		return c, fmt.Errorf("%s: %w", strings.Join(o.opts.Ansible.Inventories, ", "), err)
@@ -252,7 +267,7 @@ func (s *session) playbook(id, file string, nodes []string) ansible.Playbook {
 	id = s.dir.Attempt(id)
 	p := ansible.Playbook{
 		Path:        filepath.Join(s.dir.Playbooks(), file),
-		Dir:         s.kube.dir,
+		Dir:         s.kube.Dir,
 		Hosts:       nodes,
 		CallbackDir: filepath.Join(s.dir.Playbooks(), playbooks.CallbackDir),
 		Isolated:    true,

@@ -158,21 +158,3 @@ func TestNewErrors(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-// The upgrade playbook is found where each release of Kubespray keeps it.
-func TestOpenCheckout(t *testing.T) {
-	t.Parallel()
-	for _, name := range upgradePlaybooks {
-		dir := t.TempDir()
-		file := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if got, e := openCheckout(dir); e != nil || got.upgrade != file || got.dir != dir {
-			t.Errorf("%s: %+v %v", name, got, e)
-		}
-	}
-}

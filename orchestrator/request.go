@@ -21,6 +21,7 @@ func (o *Orchestrator) request() (run.Request, error) {
 	a := opts.Ansible
 	r := run.Request{
 		Schema: run.RequestSchema, Dir: dir, User: a.User, Forks: a.Forks, Become: a.Become,
+		Tags: opts.Tags, SkipTags: opts.SkipTags, StepTimeout: opts.StepTimeout,
 		Playbook: opts.Playbook, Thresholds: opts.Thresholds, GateTimeout: opts.GateTimeout, BackupRoot: opts.BackupRoot,
 		BinDir: a.BinDir, PrivateKey: a.PrivateKey, KubesprayDir: opts.KubesprayDir,
 		Inventories: a.Inventories, VaultIDs: a.VaultIDs, VaultPasswordFiles: a.VaultPasswordFiles,
@@ -76,6 +77,8 @@ func (o *Options) Recall(r run.Request) error {
 	recall(&a.ExtraVars, r.ExtraVars)
 	recall(&a.VaultIDs, r.VaultIDs)
 	recall(&a.VaultPasswordFiles, r.VaultPasswordFiles)
+	recall(&o.Tags, r.Tags)
+	recall(&o.SkipTags, r.SkipTags)
 	for _, f := range []struct {
 		to   *string
 		from string
@@ -95,6 +98,9 @@ func (o *Options) Recall(r run.Request) error {
 	}
 	if o.GateTimeout == 0 {
 		o.GateTimeout = r.GateTimeout
+	}
+	if o.StepTimeout == 0 {
+		o.StepTimeout = r.StepTimeout
 	}
 	a.Become = a.Become || r.Become
 	// What the plan was made from is not to be chosen again.

@@ -88,6 +88,9 @@ func (o *Orchestrator) resume(ctx context.Context, id string) (r Result, err err
 		r.Schema, r.RunID, r.Dir, r.Before, r.After, r.Snapshot = ResultSchema, id, dir.Path, p.Diagnosis, p.Diagnosis, p.Snapshot
 		return r, dir.Close()
 	}
+	if p.Plan.Undoes != "" {
+		o = o.withoutCheckout()
+	}
 	s, err := o.attach(ctx, dir, run.Entry{Kind: run.KindResume})
 	if err != nil {
 		return r, errors.Join(err, dir.Close())

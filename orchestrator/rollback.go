@@ -39,7 +39,7 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 	if err != nil {
 		return r, recordError(err)
 	}
-	s, err := o.begin(ctx, run.Entry{Kind: run.KindRollback, Of: id})
+	s, err := o.withoutCheckout().begin(ctx, run.Entry{Kind: run.KindRollback, Of: id})
 	if err != nil {
 		return r, err
 	}

@@ -124,6 +124,9 @@ func printError(w io.Writer, err error) {
 	for line := range strings.Lines(e.Evidence) {
 		_, _ = fmt.Fprintf(w, "  | %s\n", strings.TrimRight(line, "\r\n"))
 	}
+	if e.Hint != "" {
+		_, _ = fmt.Fprintf(w, "  hint: %s\n", e.Hint)
+	}
 	prefix := "  next: "
 	for line := range strings.Lines(e.Next) {
 		_, _ = fmt.Fprintf(w, "%s%s\n", prefix, strings.TrimRight(line, "\n"))

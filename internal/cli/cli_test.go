@@ -21,7 +21,7 @@ import (
 func proposal() orchestrator.Proposal {
 	s := tc.Healthy(tc.Single(), tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin)))
 	d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
-	p, _ := plan.Make(tc.Single(), s, d, plan.Auto)
+	p, _ := plan.Make(tc.Single(), s, d, plan.Policy{Choice: plan.Auto})
 	return orchestrator.Proposal{Snapshot: s, Diagnosis: d, Plan: p}
 }
 

@@ -53,7 +53,7 @@ Ansible.`,
 				return err
 			}
 			d := diagnosis.Diagnose(snap, due)
-			p, unplanned := plan.Make(snap.Cluster(), snap, d, plan.Auto)
+			p, unplanned := plan.Make(snap.Cluster(), snap, d, plan.Policy{Choice: plan.Auto})
 			if err := write(s.Out, verdict.output, runbook, snap, report.Assess(snap, d, p, unplanned)); err != nil {
 				return err
 			}

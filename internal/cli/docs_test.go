@@ -12,6 +12,8 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/hint"
+	"github.com/infrapuzzle/kscertctl/orchestrator/kubespray"
 )
 
 const root = "../.."
@@ -20,7 +22,7 @@ const root = "../.."
 // Write them anew with UPDATE_DOCS=1.
 func TestReferenceTables(t *testing.T) {
 	t.Parallel()
-	var codes, reasons strings.Builder
+	var codes, reasons, releases, hints strings.Builder
 	codes.WriteString("| code | meaning |\n| --- | --- |\n")
 	for _, c := range orchestrator.ExitCodes() {
 		fmt.Fprintf(&codes, "| %d | %s |\n", c.Code, c.Meaning)
@@ -33,7 +35,17 @@ func TestReferenceTables(t *testing.T) {
 		}
 		fmt.Fprintf(&reasons, "| `%s` | %s | %s | %s | %s |\n", r, r.Severity(), blocks, r.Title(), r.Next())
 	}
+	releases.WriteString("| Kubespray | ansible-core |\n| --- | --- |\n")
+	for _, s := range kubespray.AllSeries() {
+		fmt.Fprintf(&releases, "| %s | %s |\n", s.Release, s.Demands)
+	}
+	hints.WriteString("| hint | what it says |\n| --- | --- |\n")
+	for _, h := range hint.All() {
+		fmt.Fprintf(&hints, "| %s | %s |\n", h.Name, strings.ReplaceAll(h.Advice, "|", "\\|"))
+	}
 	for page, table := range map[string]string{
+		"docs/reference/kubespray.md":    releases.String(),
+		"docs/reference/hints.md":        hints.String(),
 		"docs/reference/exit-codes.md":   codes.String(),
 		"docs/reference/reason-codes.md": reasons.String(),
 	} {

@@ -74,7 +74,7 @@ func documents(t *testing.T) map[string]document {
 	for _, s := range []snapshot.Snapshot{tc.Few(), tc.Expiring(), tc.Healthy(tc.HA()), tc.Healthy(tc.ExternalEtcd()), {Schema: snapshot.Schema, Taken: tc.Now}} {
 		seen = append(seen, s)
 		d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
-		p, err := plan.Make(s.Cluster(), s, d, plan.Auto)
+		p, err := plan.Make(s.Cluster(), s, d, plan.Policy{})
 		looks = append(looks, report.Assess(s, d, p, err))
 	}
 	return map[string]document{
@@ -233,11 +233,11 @@ func eventTables(t *testing.T) map[string]string {
 			t.Errorf("there is no example of the event %q", k.Value)
 		}
 	}
-	return map[string]string{"kinds": list.String(), "examples": "```json\n" + lines.String() + "```\n", "fields": fieldTable(t, "event-v1.json", "", elsewhere)}
+	return map[string]string{"kinds": list.String(), "examples": "```json\n" + lines.String() + "```\n", "fields": fieldTable(t, "event-v1.json", "", describedOnce)}
 }
 
-// elsewhere are the documents within documents that are described once.
-var elsewhere = map[string]string{
+// describedOnce are the documents within documents that are described once.
+var describedOnce = map[string]string{
 	"diagnosis.Diagnosis": "[diagnosis](json.md#diagnosis)",
 	"diagnosis.Finding":   "[finding](json.md#finding)",
 	"plan.Plan":           "[plan](json.md#plan)",
@@ -249,12 +249,12 @@ func documentTables(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	for _, name := range []string{"result", "runs", "status", "backups"} {
-		out[name] = fieldTable(t, name+"-v1.json", "", elsewhere)
+		out[name] = fieldTable(t, name+"-v1.json", "", describedOnce)
 	}
-	out["plan document"] = fieldTable(t, "plan-v1.json", "", elsewhere)
-	out["diagnose"] = fieldTable(t, "diagnose-v1.json", "", elsewhere)
+	out["plan document"] = fieldTable(t, "plan-v1.json", "", describedOnce)
+	out["diagnose"] = fieldTable(t, "diagnose-v1.json", "", describedOnce)
 	for name, definition := range map[string]string{"diagnosis": "diagnosis.Diagnosis", "finding": "diagnosis.Finding", "plan": "plan.Plan", "step": "plan.Step"} {
-		out[name] = fieldTable(t, "plan-v1.json", definition, elsewhere)
+		out[name] = fieldTable(t, "plan-v1.json", definition, describedOnce)
 	}
 	return out
 }

@@ -40,7 +40,7 @@ func (f *inspectFlags) register(cmd *cobra.Command) {
 	fl.StringArrayVar(&a.VaultPasswordFiles, "vault-password-file", nil, "vault password file; may be repeated")
 	fl.CountVarP(&f.verbose, "verbose", "v", "show Ansible's own output; -vv and more make Ansible verbose too")
 	fl.StringVar(&a.BinDir, "ansible-bin", "", "folder of ansible-playbook, such as VENV/bin (default: search PATH)")
-	fl.StringVar(&f.opts.KubesprayDir, "kubespray-dir", "", "Kubespray checkout to run in")
+	fl.StringVar(&f.opts.KubesprayDir, "kubespray-dir", "", "Kubespray checkout to run in (default, where one is needed: here, above the inventory, ./kubespray, ../kubespray)")
 	fl.StringVar(&f.opts.StateDir, "state-dir", "", "folder for run directories (default: $XDG_STATE_HOME/kscertctl)")
 }
 

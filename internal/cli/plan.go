@@ -28,7 +28,14 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	f.verdict.register(cmd)
 	cmd.Flags().Var(&f.playbook, "playbook", "what reconciles the cluster after, or instead of, the pre-phase: "+choices())
 	cmd.Flags().DurationVar(&f.inspect.opts.GateTimeout, "gate-timeout", 5*time.Minute, "how long a health gate may take to hold")
+	stepTimeout(cmd, &f.inspect.opts)
+	cmd.Flags().StringArrayVarP(&f.inspect.opts.Tags, "tags", "t", nil, "hand --tags to Kubespray's playbook; may be repeated")
+	cmd.Flags().StringArrayVar(&f.inspect.opts.SkipTags, "skip-tags", nil, "hand --skip-tags to Kubespray's playbook; may be repeated")
 	cmd.Flags().StringVar(&f.inspect.opts.BackupRoot, "backup-root", orchestrator.DefaultBackupRoot, "folder on each node for backups")
+}
+
+func stepTimeout(cmd *cobra.Command, opts *orchestrator.Options) {
+	cmd.Flags().DurationVar(&opts.StepTimeout, "step-timeout", 0, "how long a step's playbook may take before it is ended (default: 1h, 12h for Kubespray's)")
 }
 
 // options returns what the flags say.

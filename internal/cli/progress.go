@@ -54,6 +54,12 @@ func (p *progress) event(e orchestrator.Event) {
 			p.line("%s", title)
 		}
 		p.doing(p.step, p.stepped)
+	case orchestrator.EventTaskBegin:
+		text := p.step
+		if e.Total > 0 {
+			text += fmt.Sprintf(" %d/%d tasks", e.Done, e.Total)
+		}
+		p.doing(text+": "+e.Task, p.stepped)
 	case orchestrator.EventTask:
 		status := e.Status
 		if status == "failed" || status == "unreachable" {

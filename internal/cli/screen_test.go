@@ -69,6 +69,30 @@ func TestLineForNow(t *testing.T) {
 	})
 }
 
+// TestTasksOnAScreen: while a playbook runs, the line for now tells its task, and of one
+// of Kubespray how far it is. None of it is a line of its own.
+func TestTasksOnAScreen(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	p := newProgress(Streams{Err: &screen{w: &out, width: func() int { return 80 }}})
+	step := &plan.Step{ID: "04-upgrade-cluster", Title: "upgrade", Nodes: []string{"cp1"}}
+	p.event(orchestrator.Event{Kind: orchestrator.EventStepBegin, Step: step})
+	for _, at := range []struct {
+		event orchestrator.Event
+		want  string
+	}{
+		{orchestrator.Event{Task: "Gather facts", Done: 12, Total: 1209}, "04-upgrade-cluster 12/1209 tasks: Gather facts"},
+		{orchestrator.Event{Task: "Renew"}, "04-upgrade-cluster: Renew"},
+	} {
+		at.event.Kind, at.event.Step = orchestrator.EventTaskBegin, step
+		p.event(at.event)
+		if got, want := shown(out.String()), "[   0.0s] 04-upgrade-cluster: upgrade [cp1]\n[     0s] "+at.want; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	p.idle()
+}
+
 // TestErrorsOnAScreen: what others write stands above the line for now.
 func TestErrorsOnAScreen(t *testing.T) {
 	t.Parallel()

@@ -172,7 +172,7 @@ func (s *story) last() snapshot.Snapshot { return s.h.Snapshots[len(s.h.Snapshot
 
 // make plans what is to be done about what was seen last.
 func (s *story) make(choice plan.Choice) plan.Plan {
-	p, err := plan.Make(s.last().Cluster(), s.last(), diagnosis.Diagnose(s.last(), diagnosis.DefaultThresholds()), choice)
+	p, err := plan.Make(s.last().Cluster(), s.last(), diagnosis.Diagnose(s.last(), diagnosis.DefaultThresholds()), plan.Policy{Choice: choice})
 	must(err)
 	return p
 }

@@ -14,7 +14,7 @@ func TestWrite(t *testing.T) {
 	if err := Write(dir); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"ansible.cfg", "galaxy.yml", "cluster.yml", "upgrade-cluster.yml", "upgrade_cluster.yml", "playbooks/upgrade_cluster.yml", "library"} {
+	for _, name := range []string{"ansible.cfg", "galaxy.yml", "cluster.yml", "upgrade-cluster.yml", "upgrade_cluster.yml", "playbooks/upgrade_cluster.yml", "playbooks/ansible_version.yml", "library"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			t.Error(err)
 		}

@@ -18,8 +18,9 @@ import (
 )
 
 // grace is how long Ansible may take to end after each signal: it stops its
-// workers by itself on an interrupt, usually within half a second.
-const grace = 4 * time.Second
+// workers by itself on an interrupt, usually within half a second. Two of them are
+// waited for, and nothing is to be left after five seconds.
+const grace = 2 * time.Second
 
 // processes starts commands for go-ansible. When its context ends, the whole
 // process tree is ended: interrupt, terminate, kill.

@@ -196,8 +196,10 @@ type Playbook struct {
 	Args []string
 	// Hosts must all be in the final stats, without failure. Nil: any.
 	Hosts []string
-	// CallbackDir holds the event callback.
+	// CallbackDir holds the event callback; Callbacks are the folders of others, nil
+	// for those where Ansible looks by itself.
 	CallbackDir string
+	Callbacks   []string
 	// Isolated keeps callbacks and fact caches of the user's configuration out:
 	// for the project's own playbooks.
 	Isolated bool
@@ -278,16 +280,6 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	}
 	defer func() { _ = events.Close() }()
 
-	opts := &playbook.AnsiblePlaybookOptions{
-		ExtraVars: p.Vars, User: r.opts.User, PrivateKey: r.opts.PrivateKey, Become: r.opts.Become,
-	}
-	if forks := r.forks(p); forks > 0 {
-		opts.Forks = strconv.Itoa(forks)
-	}
-	args := slices.Concat(r.inventoryArgs(), r.vaultArgs(), repeat("--extra-vars", r.opts.ExtraVars), verbosity(r.opts.Verbosity))
-	cmd := withArgs{playbook.NewAnsiblePlaybookCmd(
-		playbook.WithBinary(bin), playbook.WithPlaybooks(p.Path), playbook.WithPlaybookOptions(opts)), args}
-
 	outcome := Outcome{Payloads: map[string]string{}, Oversize: map[string]int{}}
 	done, read := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -303,7 +295,7 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 		to = io.MultiWriter(log, p.Output)
 	}
 	out := &lockedWriter{w: &clipper{w: to}}
-	code, err := r.execute(ctx, appended{cmd, p.Args}, p.Dir, p.env(), p.Hold, out, out)
+	code, err := r.execute(ctx, r.command(bin, p), p.Dir, p.env(), p.Hold, out, out)
 	close(done)
 	readErr := <-read
 	if len(outcome.Failures) > 0 {
@@ -322,6 +314,19 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 		return outcome, &RunError{Playbook: p.Path, Reason: reason, Failures: outcome.Failures, Unreachable: outcome.unreachable(), Log: p.Log}
 	}
 	return outcome, nil
+}
+
+// command is what is typed for a playbook.
+func (r *Runner) command(bin string, p Playbook) execute.Commander {
+	opts := &playbook.AnsiblePlaybookOptions{
+		ExtraVars: p.Vars, User: r.opts.User, PrivateKey: r.opts.PrivateKey, Become: r.opts.Become,
+	}
+	if forks := r.forks(p); forks > 0 {
+		opts.Forks = strconv.Itoa(forks)
+	}
+	args := slices.Concat(r.inventoryArgs(), r.vaultArgs(), repeat("--extra-vars", r.opts.ExtraVars), verbosity(r.opts.Verbosity))
+	return appended{withArgs{playbook.NewAnsiblePlaybookCmd(
+		playbook.WithBinary(bin), playbook.WithPlaybooks(p.Path), playbook.WithPlaybookOptions(opts)), args}, p.Args}
 }
 
 func (o *Outcome) add(e Event) {
@@ -399,7 +404,7 @@ func (p Playbook) env() map[string]string {
 		"KSCERT_EVENTS": p.Events,
 		// Naming the folder keeps Ansible's own search places: an empty list
 		// would mean the working directory.
-		"ANSIBLE_CALLBACK_PLUGINS":    strings.Join(append([]string{p.CallbackDir}, callbackPath()...), ":"),
+		"ANSIBLE_CALLBACK_PLUGINS":    strings.Join(append([]string{p.CallbackDir}, p.callbackPath()...), ":"),
 		"ANSIBLE_RETRY_FILES_ENABLED": "False",
 	}
 	if ssh := p.ssh(); ssh != "" {
@@ -424,8 +429,11 @@ func (p Playbook) env() map[string]string {
 	return env
 }
 
-// callbackPath is where Ansible looks for callbacks when nothing is set.
-func callbackPath() []string {
+// callbackPath is where Ansible looks for callbacks beside ours.
+func (p Playbook) callbackPath() []string {
+	if p.Callbacks != nil {
+		return p.Callbacks
+	}
 	if set := os.Getenv("ANSIBLE_CALLBACK_PLUGINS"); set != "" {
 		return strings.Split(set, ":")
 	}

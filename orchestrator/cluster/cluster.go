@@ -71,6 +71,9 @@ type Cluster struct {
 	// Endpoint is the "host:port" of the load balancer before the API servers
 	// (loadbalancer_apiserver, apiserver_loadbalancer_domain_name); empty without one.
 	Endpoint string `json:"endpoint,omitempty"`
+	// ExternalCA: the keys of the authorities are kept outside, and nothing on the
+	// nodes can issue a certificate (kube_external_ca_mode, Kubespray v2.19 and later).
+	ExternalCA bool `json:"externalCA,omitempty"`
 }
 
 // With returns the nodes that have the role, in order.
@@ -123,7 +126,7 @@ type meta struct {
 // Variables are the host variables that Parse reads.
 var Variables = []string{
 	"access_ip", "ansible_host", "apiserver_loadbalancer_domain_name", "ip",
-	"kube_apiserver_port", "kube_override_hostname", "loadbalancer_apiserver",
+	"kube_apiserver_port", "kube_external_ca_mode", "kube_override_hostname", "loadbalancer_apiserver",
 }
 
 // Parse reads the JSON of "ansible-inventory --list".
@@ -174,7 +177,8 @@ func Parse(data []byte) (Cluster, error) {
 		}
 	}
 	if controlPlanes := c.With(ControlPlane); len(controlPlanes) > 0 {
-		c.Endpoint = loadBalancer(vars.HostVars[controlPlanes[0].Name], controlPlanes[0].Port)
+		first := vars.HostVars[controlPlanes[0].Name]
+		c.Endpoint, c.ExternalCA = loadBalancer(first, controlPlanes[0].Port), Truth(first["kube_external_ca_mode"])
 		return c, nil
 	}
 	if len(members(all, "all")) == 0 && len(vars.HostVars) == 0 && len(c.Nodes) == 0 {
@@ -270,4 +274,19 @@ func (v hostVars) port(name string) int {
 		return 0
 	}
 	return n
+}
+
+// Truth is Ansible's filter bool for a variable as ansible-inventory prints it. An
+// expression, which is not rendered there, is false.
+func Truth(v any) bool {
+	switch v := v.(type) {
+	case bool:
+		return v
+	case float64:
+		return v == 1
+	case string:
+		return slices.Contains([]string{"yes", "on", "1", "true"}, strings.ToLower(v))
+	default:
+		return false
+	}
 }

@@ -171,6 +171,20 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
+// Whether the keys of the authorities are kept outside is what the first control plane's
+// variable says, as Ansible understands truth; an expression says nothing.
+func TestExternalCA(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]bool{
+		`true`: true, `false`: false, `"true"`: true, `"Yes"`: true, `"no"`: false, `1`: true, `0`: false, `"{{ x }}"`: false, `null`: false, `[]`: false,
+	} {
+		c, err := cluster.Parse([]byte(`{"_meta": {"hostvars": {"a": {"kube_external_ca_mode": ` + value + `}}}, "kube_control_plane": {"hosts": ["a"]}}`))
+		if err != nil || c.ExternalCA != want {
+			t.Errorf("%s: %t, %v", value, c.ExternalCA, err)
+		}
+	}
+}
+
 func TestLookups(t *testing.T) {
 	t.Parallel()
 	c := cluster.Cluster{Nodes: []cluster.Node{node("a", cp, etcd), node("w", worker), node("e", etcd)}}

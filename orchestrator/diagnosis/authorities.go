@@ -59,6 +59,27 @@ func (d *Diagnosis) compareControlPlanes(s snapshot.Snapshot) {
 	}
 }
 
+// judgeExternalCA: where the keys of the authorities are kept outside, that none is on
+// a node is as it should be, and nothing that is due can be issued there.
+func (d *Diagnosis) judgeExternalCA(s snapshot.Snapshot) {
+	if !s.ExternalCA {
+		return
+	}
+	d.Findings = slices.DeleteFunc(d.Findings, func(f Finding) bool { return f.Reason == CAKeyMissing })
+	for _, n := range s.Nodes {
+		var due []string
+		for _, kind := range d.Due[n.Name] {
+			// Kubespray keeps etcd's authority on the nodes, and a kubelet signs its own.
+			if row, _ := certs.Lookup(kind); row.Signer == certs.KubernetesCA || row.Signer == certs.FrontProxyCA {
+				due = append(due, string(kind))
+			}
+		}
+		if len(due) > 0 {
+			d.find(ExternalCA, n.Name, "", fmt.Sprintf("the inventory sets kube_external_ca_mode, and due on %s: %s", n.Name, strings.Join(due, ", ")))
+		}
+	}
+}
+
 // judgeSignatures: each certificate is signed by the authority that its place
 // demands, and that authority outlives it.
 func (d *Diagnosis) judgeSignatures(s snapshot.Snapshot) {

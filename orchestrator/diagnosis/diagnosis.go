@@ -79,6 +79,7 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 	for _, n := range s.Nodes {
 		d.judgeNode(n, s.Taken, t)
 	}
+	d.judgeExternalCA(s)
 	d.compareControlPlanes(s)
 	d.judgeSignatures(s)
 	d.judgeNames(s)

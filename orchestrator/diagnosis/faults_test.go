@@ -80,6 +80,15 @@ func otherCA(n *snapshot.Node) {
 	n.Digests[tc.PKI+"/ca.crt"] = "sum of another"
 }
 
+// externalCA is a cluster whose inventory says that no node has the authorities' keys.
+func externalCA(s *snapshot.Snapshot) {
+	s.ExternalCA = true
+	for _, n := range s.Nodes {
+		delete(n.Digests, tc.PKI+"/ca.key")
+		delete(n.Digests, tc.PKI+"/front-proxy-ca.key")
+	}
+}
+
 // kubeadmEtcd moves etcd's certificates to where kubeadm keeps those of its own.
 func kubeadmEtcd(n *snapshot.Node) {
 	kinds := map[certs.Kind]certs.Kind{certs.KindEtcdHostCA: certs.KindEtcdCA, certs.KindEtcdMember: certs.KindEtcdServer, certs.KindEtcdAdmin: "etcd-peer"}
@@ -271,6 +280,20 @@ func faults() []fault {
 			name: "the key of kubeadm's own etcd authority is gone", of: single,
 			edits: []tc.Edit{tc.On("cp1", kubeadmEtcd, func(n *snapshot.Node) { delete(n.Digests, tc.PKI+"/etcd/ca.key") })},
 			route: diagnosis.Refuse, causes: one(diagnosis.CAKeyMissing),
+		},
+		{
+			name: "keys that are kept outside, and nothing due", of: single, edits: []tc.Edit{externalCA},
+			route: diagnosis.None,
+		},
+		{
+			name: "keys that are kept outside, and a certificate due", of: single,
+			edits: []tc.Edit{externalCA, tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin))},
+			route: diagnosis.Refuse, causes: []diagnosis.Reason{diagnosis.ExternalCA, diagnosis.CertificateExpiring},
+		},
+		{
+			name: "keys that are kept outside, and a kubelet that signs its own", of: single,
+			edits: []tc.Edit{externalCA, tc.On("w1", tc.EndsIn(tc.Day, certs.KindKubeletServing))},
+			route: diagnosis.Renew, causes: one(diagnosis.CertificateExpiring),
 		},
 		{
 			name: "where no authority was found, nothing is said to be missing", of: single,

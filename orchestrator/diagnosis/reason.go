@@ -55,6 +55,7 @@ const (
 
 	CAMissing                Reason = "ca-missing"
 	CAKeyMissing             Reason = "ca-key-missing"
+	ExternalCA               Reason = "external-ca"
 	AuthoritiesDiffer        Reason = "authorities-differ"
 	ServiceAccountKeysDiffer Reason = "service-account-keys-differ"
 	UnknownAuthority         Reason = "unknown-authority"
@@ -134,7 +135,8 @@ var table = []meaning{
 	{KubeadmConfigMissing, Ground, Critical, true, "the node's kubeadm configuration is missing", "restore kubeadm-config.yaml: without it SANs, folders and external etcd would be forgotten"},
 
 	{CAMissing, Authorities, Critical, true, "the certificate of an authority is missing", "restore it from a backup or from another control plane node; a new one would break every kubelet and token"},
-	{CAKeyMissing, Authorities, Critical, true, "the key of an authority is missing", "it may be kept outside (kube_external_ca_mode): then certificates must be issued where the key is"},
+	{CAKeyMissing, Authorities, Critical, true, "the key of an authority is missing", "it may be kept outside: then set kube_external_ca_mode in the inventory, and issue certificates where the key is"},
+	{ExternalCA, Authorities, Critical, true, "certificates are due, and the keys of the authorities are kept outside", "make requests on NODE with: kubeadm certs generate-csr --config kubeadm-config.yaml --cert-dir DIR --kubeconfig-dir DIR; have them signed where the keys are, put the certificates in place, and restart what holds the old ones"},
 	{AuthoritiesDiffer, Authorities, Critical, true, "control planes hold different authorities", "find out which is right with: openssl x509 -noout -subject -dates -fingerprint -in FILE on each; nothing may be issued before they are the same"},
 	{ServiceAccountKeysDiffer, Authorities, Critical, true, "control planes hold different service account keys", "find out with which the tokens in use were signed and copy that pair; a token of one API server is refused by another until then"},
 	{UnknownAuthority, Authorities, Critical, true, "a certificate is not of the authority that its place demands", "find out which of the two is wrong: openssl verify -CAfile CA FILE; restore it from a backup or from another control plane node"},

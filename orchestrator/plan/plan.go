@@ -2,7 +2,7 @@
 //
 // It is a pure function of both: the same diagnosis gives the same plan.
 //
-//	p, err := plan.Make(snap.Cluster(), snap, d, plan.Auto)
+//	p, err := plan.Make(snap.Cluster(), snap, d, plan.Policy{})
 //	for _, step := range p.Steps { ... }
 //
 // A step runs a playbook, and then its Action is set, or waits for a gate, and then
@@ -40,6 +40,38 @@ const (
 // Choices in the order they are documented in.
 func Choices() []Choice { return []Choice{Auto, RenewCerts, UpgradeCluster, NoPlaybook} }
 
+// Policy is what the user asks of a plan, and what there is to carry it out with.
+type Policy struct {
+	// Choice is the playbook; Auto when empty.
+	Choice Choice
+	// Kubespray is the checkout that was named or found; nil without one.
+	Kubespray *Kubespray
+}
+
+// Kubespray is a checkout as a plan tells of it.
+type Kubespray struct {
+	Dir string `json:"dir"`
+	// Found says by which convention; empty where it was named.
+	Found string `json:"found,omitempty"`
+	// Release, and what it demands of ansible-core, in words; Ansible is the one in use.
+	Release string `json:"release"`
+	Demands string `json:"demands"`
+	Ansible string `json:"ansible"`
+	// Upgrade and Renew are its playbooks, relative to Dir; Renew is empty without one.
+	Upgrade string `json:"upgrade"`
+	Renew   string `json:"renew,omitempty"`
+	// Tasks are those of the playbook that will run, before what it includes; 0 when
+	// none will.
+	Tasks int `json:"tasks,omitempty"`
+	// Warnings are about the checkout, in words.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Runs reports whether a policy may run a playbook of the checkout.
+func (p Policy) Runs() bool {
+	return p.Choice == UpgradeCluster || (p.Choice == RenewCerts && p.Kubespray != nil && p.Kubespray.Renew != "")
+}
+
 // Action is what a playbook step does.
 type Action string
 
@@ -71,6 +103,8 @@ type Step struct {
 	Action Action `json:"action,omitempty"`
 	// Gate is the condition that it waits for; absent for a playbook.
 	Gate Gate `json:"gate,omitempty"`
+	// Playbook is one of the Kubespray checkout, relative to it; absent for ours.
+	Playbook string `json:"playbook,omitempty"`
 	// Nodes are the inventory names it is about, in the order they are taken.
 	Nodes []string `json:"nodes"`
 	// Title says what it does.
@@ -96,6 +130,8 @@ type Plan struct {
 	Interruption string `json:"interruption"`
 	// Unknown says in words what the plan was made without knowing.
 	Unknown []string `json:"unknown,omitempty"`
+	// Notes say in words what it was made with.
+	Notes []string `json:"notes,omitempty"`
 	// Warnings are what whoever approves the plan should know, in words.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -111,16 +147,21 @@ func (e *UnsupportedError) Error() string { return e.Detail }
 // Make plans the way out of a diagnosis. It returns an *UnsupportedError when
 // certificates are due that no step renews, or when the choice leaves out what
 // the route needs. The plan of a refused route has no steps.
-func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, choice Choice) (Plan, error) {
+func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy Policy) (Plan, error) {
 	p := Plan{Schema: Schema, Route: d.Route, Steps: []Step{}, Interruption: "none", Unknown: unknown(s)}
 	if d.Route != diagnosis.Renew && d.Route != diagnosis.Recover {
 		return p, nil
 	}
-	if err := supported(c, s, d, choice); err != nil {
+	if err := supported(c, s, d, policy.Choice); err != nil {
 		return p, err
 	}
 	var b builder
 	controlPlanes, kubelets := affected(c, d)
+	kube, theirs := policy.Kubespray, ""
+	if kube != nil && policy.Choice == RenewCerts {
+		theirs = kube.Renew
+	}
+	left := d.Route == diagnosis.Recover // something may be left for renew-certs at the end
 
 	together := needEachOther(c, d)
 	for _, name := range together {
@@ -133,6 +174,9 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, choice 
 		case slices.Contains(together, name):
 			b.step(Step{Action: Renew, Nodes: []string{name}, Title: "Restart what still holds an old credential",
 				Why: "its certificates are new; now its API server can be waited for", Changes: true})
+		case state == diagnosis.APIUsable && theirs != "":
+			left = true
+			b.step(Step{Action: Renew, Playbook: theirs, Nodes: []string{name}, Title: "Run the checkout's own renew-certs playbook", Why: due(d, name), Changes: true})
 		case state == diagnosis.APIUsable:
 			b.step(Step{Action: Renew, Nodes: []string{name}, Title: "Renew the certificates of the control plane", Why: due(d, name), Changes: true})
 		default:
@@ -147,19 +191,24 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, choice 
 			Why: "an expired kubelet cannot ask for one by itself; upgrade-cluster.yml never mends it", Changes: true})
 		b.step(Step{Gate: KubeletGate, Nodes: kubelets, Title: "Wait for the kubelets", Why: "each must renew its lease"})
 	}
-	switch choice {
+	proof := "every certificate valid, authorities unchanged, all nodes Ready with fresh leases"
+	switch policy.Choice {
 	case UpgradeCluster:
-		b.step(Step{Action: Upgrade, Nodes: cluster.Names(c.Nodes), Title: "Run Kubespray's upgrade-cluster.yml",
-			Why: "asked for; at an unchanged version it reconciles and renews nothing by itself", Changes: true})
+		upgrade := Step{Action: Upgrade, Nodes: cluster.Names(c.Nodes), Title: "Run Kubespray's upgrade-cluster.yml",
+			Why: "asked for; at an unchanged version it reconciles and renews nothing by itself", Changes: true}
+		if kube != nil {
+			upgrade.Playbook = kube.Upgrade
+		}
+		b.step(upgrade)
+		proof += "; also what upgrade-cluster.yml should have left in order is looked at, not believed"
 	case RenewCerts:
-		if d.Route == diagnosis.Recover {
+		if left {
 			b.step(Step{Action: Renew, Nodes: cluster.Names(c.With(cluster.ControlPlane)), Title: "Renew what is still due",
-				Why: "asked for; the pre-phase has re-issued what was due, so nothing should be left", Changes: true})
+				Why: "asked for; what was due has been issued anew, so nothing should be left", Changes: true})
 		}
 	case Auto, NoPlaybook:
 	}
-	b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Title: "Prove the result",
-		Why: "every certificate valid, authorities unchanged, all nodes Ready with fresh leases"})
+	b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Title: "Prove the result", Why: proof})
 
 	p.Steps = numbered(append([]Step{backup(c, b.steps)}, b.steps...))
 
@@ -169,6 +218,10 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, choice 
 	default:
 		p.Interruption = interruption(d)
 	}
+	if policy.Choice == UpgradeCluster {
+		p.Interruption += "; upgrade-cluster.yml then drains one node after another"
+	}
+	p.Notes, p.Warnings = policy.notes()
 	return p, nil
 }
 

@@ -39,6 +39,8 @@ type row struct {
 	of     cluster.Cluster
 	edits  []tc.Edit
 	choice plan.Choice
+	// theirs is the checkout's own renew-certs playbook.
+	theirs string
 	// steps as "ID [nodes]", with ~ before those that change nodes and "without
 	// waiting" behind those that leave it to a later one.
 	steps []string
@@ -66,6 +68,30 @@ func rows() []row {
 			name: "renew, asked for by name", of: single, edits: []tc.Edit{due}, choice: plan.RenewCerts,
 			steps: []string{
 				"~01-backup-cp1 [cp1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "04-gate-cluster [cp1 w1]",
+			},
+		},
+		{
+			name: "renew by the checkout's own playbook: one at a time, and ours after it", of: ha,
+			edits: []tc.Edit{tc.On("cp1,cp2", tc.EndsIn(tc.Day, certs.KindAPIServer))}, choice: plan.RenewCerts, theirs: "renew-certs.yml",
+			steps: []string{
+				"~01-backup [cp1 cp2 cp3]", "~02-renew-certs-cp1 [cp1] by renew-certs.yml", "03-gate-api-server-cp1 [cp1]",
+				"~04-renew-certs-cp2 [cp2] by renew-certs.yml", "05-gate-api-server-cp2 [cp2]", "~06-renew-certs [cp1 cp2 cp3]", "07-gate-cluster [cp1 cp2 cp3 w1]",
+			},
+		},
+		{
+			name: "the checkout's own playbook is not used unless it is asked for", of: single, edits: []tc.Edit{due}, choice: plan.Auto, theirs: "renew-certs.yml",
+			steps: []string{"~01-backup-cp1 [cp1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "04-gate-cluster [cp1 w1]"},
+		},
+		{
+			name: "nor where an API server is out", of: single, edits: []tc.Edit{out}, choice: plan.RenewCerts, theirs: "renew-certs.yml",
+			steps: []string{
+				"~01-backup-cp1 [cp1]", "~02-pre-phase-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "~04-renew-certs-cp1 [cp1]", "05-gate-cluster [cp1 w1]",
+			},
+		},
+		{
+			name: "the checkout's upgrade", of: single, edits: []tc.Edit{due}, choice: plan.UpgradeCluster, theirs: "renew-certs.yml",
+			steps: []string{
+				"~01-backup [cp1 w1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "~04-upgrade-cluster [cp1 w1] by upgrade-cluster.yml", "05-gate-cluster [cp1 w1]",
 			},
 		},
 		{
@@ -231,7 +257,11 @@ func rows() []row {
 
 func (r row) make() (plan.Plan, error) {
 	s := tc.Healthy(r.of, r.edits...)
-	return plan.Make(r.of, s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), r.choice)
+	policy := plan.Policy{Choice: r.choice}
+	if r.theirs != "" {
+		policy.Kubespray = &plan.Kubespray{Dir: "/kubespray", Upgrade: "upgrade-cluster.yml", Renew: r.theirs}
+	}
+	return plan.Make(r.of, s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), policy)
 }
 
 func TestMake(t *testing.T) {
@@ -260,6 +290,9 @@ func TestMake(t *testing.T) {
 					mark = "~"
 				}
 				line := fmt.Sprintf("%s%s %v", mark, s.ID, s.Nodes)
+				if s.Playbook != "" {
+					line += " by " + s.Playbook
+				}
 				if s.NoWait {
 					line += " without waiting"
 				}
@@ -378,7 +411,7 @@ func TestWhy(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			s := tc.Healthy(tc.Single(), row.edit)
-			p, err := plan.Make(tc.Single(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Auto)
+			p, err := plan.Make(tc.Single(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{Choice: plan.Auto})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -403,7 +436,7 @@ func TestInterruption(t *testing.T) {
 		"recover": {[]tc.Edit{out}, "already unusable"},
 	} {
 		s := tc.Healthy(tc.Single(), row.edits...)
-		p, err := plan.Make(tc.Single(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Auto)
+		p, err := plan.Make(tc.Single(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{Choice: plan.Auto})
 		if err != nil || !strings.Contains(p.Interruption, row.want) {
 			t.Errorf("%s: interruption is %q (%v), want %q", name, p.Interruption, err, row.want)
 		}
@@ -418,9 +451,9 @@ func TestMakeIsPure(t *testing.T) {
 		d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
 		inputs := func() string { return document(t, []any{r.of, s, d}) }
 		before := inputs()
-		first, err := plan.Make(r.of, s, d, r.choice)
+		first, err := plan.Make(r.of, s, d, plan.Policy{Choice: r.choice})
 		for range 5 {
-			again, err2 := plan.Make(r.of, s, d, r.choice)
+			again, err2 := plan.Make(r.of, s, d, plan.Policy{Choice: r.choice})
 			if a, b := document(t, first), document(t, again); a != b || fmt.Sprint(err) != fmt.Sprint(err2) {
 				t.Errorf("%s: planned again it is\n%s (%v), not\n%s (%v)", r.name, b, err2, a, err)
 			}

@@ -147,7 +147,7 @@ func TestUnknown(t *testing.T) {
 		},
 	} {
 		s := tc.Healthy(tc.Single(), members, row.edit)
-		p, err := plan.Make(tc.Single(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Auto)
+		p, err := plan.Make(tc.Single(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{Choice: plan.Auto})
 		if err != nil || !reflect.DeepEqual(p.Unknown, row.want) {
 			t.Errorf("%s: %q %v, want %q", row.name, p.Unknown, err, row.want)
 		}

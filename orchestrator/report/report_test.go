@@ -70,7 +70,7 @@ func TestPlan(t *testing.T) {
 	for name, s := range map[string]snapshot.Snapshot{"plan-nothing.txt": tc.Healthy(tc.Single()), "plan-recover.txt": outage()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p, err := plan.Make(tc.Single(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.UpgradeCluster)
+			p, err := plan.Make(tc.Single(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{Choice: plan.UpgradeCluster})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,7 +88,7 @@ func TestWidth(t *testing.T) {
 	t.Parallel()
 	s := outage()
 	d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
-	p, err := plan.Make(tc.Single(), s, d, plan.Auto)
+	p, err := plan.Make(tc.Single(), s, d, plan.Policy{Choice: plan.Auto})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestExpiryOfLeavesOnly(t *testing.T) {
 // assess is what diagnose does with a snapshot.
 func assess(s snapshot.Snapshot) report.Assessment {
 	d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
-	p, unplanned := plan.Make(s.Cluster(), s, d, plan.Auto)
+	p, unplanned := plan.Make(s.Cluster(), s, d, plan.Policy{Choice: plan.Auto})
 	return report.Assess(s, d, p, unplanned)
 }
 

@@ -293,8 +293,11 @@ func Plan(w io.Writer, p plan.Plan) error {
 		}
 		out.line("  %s %s  %s  [%s]", mark, s.ID[:2], s.Title, few(s.Nodes))
 		by := string(s.Action) + ".yml: "
-		if s.Gate != "" {
+		switch {
+		case s.Gate != "":
 			by = "gate " + string(s.Gate) + ": "
+		case s.Playbook != "":
+			by = s.Playbook + " of the checkout: "
 		}
 		out.wrapped("         ", by+s.Why)
 	}
@@ -302,6 +305,9 @@ func Plan(w io.Writer, p plan.Plan) error {
 	out.line("Interruption: %s.", p.Interruption)
 	for _, text := range p.Unknown {
 		out.hanging("Not known: ", "  ", text)
+	}
+	for _, text := range p.Notes {
+		out.hanging("Note: ", "  ", text)
 	}
 	for _, text := range p.Warnings {
 		out.hanging("Warning: ", "  ", text)

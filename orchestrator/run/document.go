@@ -42,15 +42,26 @@ type Request struct {
 	Become      bool     `json:"become,omitempty"`
 	// ExtraVars are those of the form @FILE. The others may be passwords: only
 	// how many there were is kept.
-	ExtraVars          []string             `json:"extraVars,omitempty"`
-	WithheldVars       int                  `json:"withheldVars,omitempty"`
-	VaultIDs           []string             `json:"vaultIDs,omitempty"`
-	VaultPasswordFiles []string             `json:"vaultPasswordFiles,omitempty"`
-	KubesprayDir       string               `json:"kubesprayDir,omitempty"`
-	Playbook           plan.Choice          `json:"playbook"`
-	Thresholds         diagnosis.Thresholds `json:"thresholds"`
-	GateTimeout        time.Duration        `json:"gateTimeout"`
-	BackupRoot         string               `json:"backupRoot"`
+	ExtraVars          []string `json:"extraVars,omitempty"`
+	WithheldVars       int      `json:"withheldVars,omitempty"`
+	VaultIDs           []string `json:"vaultIDs,omitempty"`
+	VaultPasswordFiles []string `json:"vaultPasswordFiles,omitempty"`
+	KubesprayDir       string   `json:"kubesprayDir,omitempty"`
+	// Kubespray is what there was of the checkout when the plan was made; Tags and
+	// SkipTags are for its playbooks.
+	Kubespray   *plan.Kubespray      `json:"kubespray,omitempty"`
+	Tags        []string             `json:"tags,omitempty"`
+	SkipTags    []string             `json:"skipTags,omitempty"`
+	Playbook    plan.Choice          `json:"playbook"`
+	Thresholds  diagnosis.Thresholds `json:"thresholds"`
+	GateTimeout time.Duration        `json:"gateTimeout"`
+	StepTimeout time.Duration        `json:"stepTimeout,omitempty"`
+	BackupRoot  string               `json:"backupRoot"`
+}
+
+// Policy is what a plan for the request is made by.
+func (r Request) Policy() plan.Policy {
+	return plan.Policy{Choice: r.Playbook, Kubespray: r.Kubespray}
 }
 
 // ProposalSchema is the version of the JSON form of a Proposal.
@@ -121,7 +132,7 @@ func ParseProposal(name string, data []byte) (Proposal, error) {
 	}
 	var err error
 	p.Diagnosis = diagnosis.Diagnose(p.Snapshot, p.Request.Thresholds)
-	p.Plan, err = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, p.Request.Playbook)
+	p.Plan, err = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, p.Request.Policy())
 	if err != nil {
 		return damaged("its snapshot allows no plan: %v", err)
 	}

@@ -19,7 +19,7 @@ func proposal(t *testing.T) Proposal {
 	t.Helper()
 	s := tc.Healthy(tc.Single(), tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin)))
 	d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
-	p, err := plan.Make(tc.Single(), s, d, plan.Auto)
+	p, err := plan.Make(tc.Single(), s, d, plan.Policy{Choice: plan.Auto})
 	if err != nil {
 		t.Fatal(err)
 	}

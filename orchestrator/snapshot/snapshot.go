@@ -32,6 +32,8 @@ type Snapshot struct {
 	Probes []Probe `json:"probes,omitempty"`
 	// Endpoint is the load balancer before the API servers; empty without one.
 	Endpoint string `json:"endpoint,omitempty"`
+	// ExternalCA is that of cluster.Cluster.
+	ExternalCA bool `json:"externalCA,omitempty"`
 	// Nodes has one entry for each node of the cluster, in cluster order, also
 	// for those that could not be reached.
 	Nodes []Node `json:"nodes"`
@@ -322,7 +324,7 @@ func (s Snapshot) View() (View, bool) {
 
 // Cluster returns the nodes the snapshot is of, as the inventory gave them.
 func (s Snapshot) Cluster() cluster.Cluster {
-	c := cluster.Cluster{Endpoint: s.Endpoint}
+	c := cluster.Cluster{Endpoint: s.Endpoint, ExternalCA: s.ExternalCA}
 	for _, n := range s.Nodes {
 		c.Nodes = append(c.Nodes, n.Node)
 	}

@@ -29,10 +29,17 @@ if grep -qs client-certificate-data "$home" && kubeconfig_ends_within "$home" "$
   due="$due $home"
 fi
 [ -n "$due" ] || exit 0
-checking "renew$due" && exit 0
 
 check_authority ca
 check_authority front-proxy-ca
+for item in $due; do
+  case $item in
+  "$home") would_renew "$home" ;;
+  *.conf) would_renew "$conf/$item" ;;
+  *) would_renew "$pki/$item.crt" ;;
+  esac || break
+done
+[ "$KSCERT_CHECK" != True ] || exit 0
 open_stage "$conf"
 stage_config
 

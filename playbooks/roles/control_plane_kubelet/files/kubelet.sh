@@ -8,7 +8,9 @@ kubeletconf=$conf/kubelet.conf
 
 sweep
 due=
+credential=$kubeletconf
 if [ -f "$current" ]; then
+  credential=$current
   # A running kubelet renews this one by itself: only an expired one is due.
   if ends_within "$current" 0; then due=yes; fi
 elif kubeconfig_ends_within "$kubeletconf" "$seconds"; then
@@ -17,8 +19,8 @@ fi
 embedded=
 if grep -q client-certificate-data "$kubeletconf" && kubeconfig_ends_within "$kubeletconf" "$seconds"; then embedded=yes; fi
 
-open_stage "$conf"
-if [ -n "$due" ] && ! checking "renew the kubelet's client certificate"; then
+[ "$KSCERT_CHECK" = True ] || open_stage "$conf"
+if [ -n "$due" ] && ! would_renew "$credential"; then
   check_authority ca
   stage_config
   if [ -f "$current" ]; then cp "$current" "$stage/old.crt"; else kubeconfig_certificate "$kubeletconf" >"$stage/old.crt"; fi

@@ -50,14 +50,13 @@ since=0
 
 served() { timeout 6 openssl s_client -connect "$1" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256 2>/dev/null || true; }
 
-# credentials NAME: the files that a component reads.
-credentials() {
-  case $1 in
-  kube-apiserver) set -- "$pki"/apiserver.crt "$pki"/apiserver-kubelet-client.crt "$pki"/apiserver-etcd-client.crt "$pki"/front-proxy-client.crt "$KSCERT_ETCD_DIR"/node-*.pem ;;
-  kube-controller-manager | kube-scheduler) set -- "$conf/${1#kube-}.conf" ;;
-  kube-vip) set -- "$conf/admin.conf" "$conf/super-admin.conf" ;;
+# of_credentials COMMAND NAME: the command, for the files that a component reads.
+of_credentials() {
+  case $2 in
+  kube-apiserver) "$1" "$pki"/apiserver.crt "$pki"/apiserver-kubelet-client.crt "$pki"/apiserver-etcd-client.crt "$pki"/front-proxy-client.crt "$KSCERT_ETCD_DIR"/node-*.pem ;;
+  kube-controller-manager | kube-scheduler) "$1" "$conf/${2#kube-}.conf" ;;
+  kube-vip) "$1" "$conf/admin.conf" "$conf/super-admin.conf" ;;
   esac
-  newest "$@"
 }
 
 # reloads: this API server takes up by itself what is renewed: what it serves, and
@@ -94,18 +93,28 @@ loopback_ends() {
   esac
 }
 
-# stale NAME: it holds an old credential. What reads files once, does so when it runs
-# since before they were written.
+# would_be_new FILE...: in check mode, a role before this one would have renewed one.
+# KSCERT_WOULD is what those said.
+would_be_new() {
+  for f in "$@"; do
+    case ${KSCERT_WOULD:-} in *"would renew $f, "*) return 0 ;; esac
+  done
+  return 1
+}
+
+# stale NAME: it holds an old credential, or would. What reads files once, does so when
+# it runs since before they were written.
 stale() {
+  [ -n "$(containers "$1")" ] || return 1
   if [ "$1" = kube-apiserver ]; then
-    [ -n "$(containers kube-apiserver)" ] || return 1
     ! loopback_ends || return 0
     if reloads; then
       ! serves_new
       return
     fi
   fi
-  written=$(credentials "$1")
+  if of_credentials would_be_new "$1"; then return 0; fi
+  written=$(of_credentials newest "$1")
   [ -n "$written" ] || return 1
   for id in $(containers "$1"); do
     awk -v started="$(started "$id")" -v written="$written" 'BEGIN {exit !(started <= written + 0.05)}' && return 0

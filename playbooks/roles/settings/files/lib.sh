@@ -29,6 +29,15 @@ checking() {
   printf 'changed: would %s\n' "$*"
 }
 
+# would_renew FILE: likewise of a certificate or kubeconfig, with the time it ends.
+would_renew() {
+  case $1 in
+  *.pem | *.crt) end=$(openssl x509 -in "$1" -noout -enddate) ;;
+  *) end=$(kubeconfig_certificate "$1" | openssl x509 -noout -enddate) ;;
+  esac
+  checking "renew $1, which ends ${end#notAfter=}"
+}
+
 # Nothing is changed on a node before a verified backup of it exists.
 need_backup() {
   [ -f "$KSCERT_BACKUP_DIR/COMPLETE" ] || [ "$KSCERT_CHECK" = True ] ||

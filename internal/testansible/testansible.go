@@ -1,0 +1,30 @@
+// Package testansible finds the versions of Ansible that tests run with.
+package testansible
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// BinsEnv names folders of further versions, such as VENV/bin, separated by colons.
+const BinsEnv = "KSCERTCTL_ANSIBLE_BINS"
+
+// Bins returns the folders of ansible-playbook: that of PATH, and those of BinsEnv. A
+// test that needs Ansible fails where there is none.
+func Bins(tb testing.TB) []string {
+	tb.Helper()
+	found, err := exec.LookPath("ansible-playbook")
+	if err != nil {
+		tb.Fatalf("ansible-playbook is not installed: run hack/packages unit, or apt-get install ansible-core (%v)", err)
+	}
+	bins := []string{filepath.Dir(found)}
+	for _, dir := range filepath.SplitList(os.Getenv(BinsEnv)) {
+		if _, err := exec.LookPath(filepath.Join(dir, "ansible-playbook")); err != nil {
+			tb.Fatalf("%s: %v", BinsEnv, err)
+		}
+		bins = append(bins, dir)
+	}
+	return bins
+}

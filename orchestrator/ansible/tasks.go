@@ -1,0 +1,146 @@
+package ansible
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// Play is one play of a playbook with the number of its tasks, without those that it
+// includes while it runs.
+type Play struct {
+	Name  string
+	Tasks int
+}
+
+// A line of "ansible-playbook --list-tasks". Names may hold anything but a newline.
+var (
+	playLine = regexp.MustCompile(`^  play #\d+ \((.*?)\): (.*)\tTAGS: \[`)
+	taskLine = regexp.MustCompile(`^      .*\tTAGS: \[`)
+)
+
+// Tasks lists the plays of a playbook with "ansible-playbook --list-tasks", which
+// reads all of it and asks no node: roles, modules and files that are missing are an
+// error before anything is done.
+func (r *Runner) Tasks(ctx context.Context, p Playbook) ([]Play, error) {
+	bin, err := r.binary("ansible-playbook")
+	if err != nil {
+		return nil, err
+	}
+	p.Args = append(p.Args, "--list-tasks")
+	var out, errs bytes.Buffer
+	code, err := r.execute(ctx, r.command(bin, p), p.Dir, map[string]string{"ANSIBLE_NOCOLOR": "True"}, nil, &out, &errs)
+	if err != nil {
+		return nil, err
+	}
+	if code != 0 {
+		return nil, fmt.Errorf("%s cannot be run: Ansible ended with %d: %s", filepath.Base(p.Path), code, ansibleError(errs.String()))
+	}
+	return parseTasks(out.String()), nil
+}
+
+func parseTasks(text string) []Play {
+	var plays []Play
+	for line := range strings.Lines(text) {
+		if m := playLine.FindStringSubmatch(line); m != nil {
+			name := m[2]
+			if name == "" {
+				name = m[1] // as Ansible calls a play without a name
+			}
+			plays = append(plays, Play{Name: name})
+		} else if len(plays) > 0 && taskLine.MatchString(line) {
+			plays[len(plays)-1].Tasks++
+		}
+	}
+	return plays
+}
+
+// Progress counts how far a playbook has come, of the plays that Tasks listed.
+type Progress struct {
+	Plays []Play
+	// at is the play that runs, before how many tasks were in those before it.
+	at, before int
+	begun      map[string]bool
+	running    bool
+}
+
+// Add takes an event and returns how many of the listed tasks are behind it, itself
+// included: those of plays that are over, and those that the present one has begun.
+// A play that goes over its hosts in batches begins each of its tasks once. Both are 0
+// where nothing was listed.
+func (p *Progress) Add(e Event) (done, total int) {
+	for _, play := range p.Plays {
+		total += play.Tasks
+	}
+	if total == 0 {
+		return 0, 0
+	}
+	switch {
+	case e.Event == "play_start":
+		p.enter(e.Name)
+	case e.Event == "task_start" && e.Task != nil && p.running:
+		p.begun[e.Task.Path+" "+e.Task.Name] = true
+	case e.Event == "stats":
+		return total, total
+	}
+	if !p.running {
+		return 0, total
+	}
+	return p.before + min(len(p.begun), p.Plays[p.at].Tasks), total
+}
+
+// enter goes on to the next play of that name; the present one stays where it begins
+// another batch.
+func (p *Progress) enter(name string) {
+	if p.running && p.Plays[p.at].Name == name {
+		return
+	}
+	next := p.at
+	if p.running {
+		next++
+	}
+	for i := next; i < len(p.Plays); i++ {
+		if p.Plays[i].Name != name {
+			continue
+		}
+		p.before = 0
+		for _, over := range p.Plays[:i] {
+			p.before += over.Tasks
+		}
+		p.at, p.running, p.begun = i, true, map[string]bool{}
+		return
+	}
+}
+
+// callbackSetting is how "ansible-config dump" prints the folders of callbacks: a list
+// of Python's, whichever format there is in a version.
+var (
+	callbackSetting = regexp.MustCompile(`(?m)^DEFAULT_CALLBACK_PLUGIN_PATH\(.*\) = \[(.*)\]`)
+	quoted          = regexp.MustCompile(`'([^']*)'|"([^"]*)"`)
+)
+
+// CallbackPath returns the folders in which Ansible looks for callbacks when it runs
+// in dir: those of the configuration that counts there.
+func (r *Runner) CallbackPath(ctx context.Context, dir string) ([]string, error) {
+	bin, err := r.binary("ansible-config")
+	if err != nil {
+		return nil, err
+	}
+	var out, errs bytes.Buffer
+	code, err := r.execute(ctx, argv{bin, "dump"}, dir, map[string]string{"ANSIBLE_NOCOLOR": "True"}, nil, &out, &errs)
+	if err != nil {
+		return nil, err
+	}
+	m := callbackSetting.FindStringSubmatch(out.String())
+	if code != 0 || m == nil {
+		return nil, fmt.Errorf("ansible-config dump does not tell the folders of callbacks; it ended with %d: %s", code, ansibleError(errs.String()))
+	}
+	var paths []string
+	for _, q := range quoted.FindAllStringSubmatch(m[1], -1) {
+		paths = append(paths, q[1]+q[2])
+	}
+	return paths, nil
+}

@@ -1,0 +1,128 @@
+// Package hint knows the failures that people meet when they run Ansible, Kubespray
+// and kubeadm, by what these say, and what helps.
+//
+// It is a pure function over text. A hint is a guess from words: it stands beside the
+// words, never in their place.
+package hint
+
+import "regexp"
+
+// Hint is what a well-known failure means.
+type Hint struct {
+	// Name is short and stable: tests and the reference page know it by this.
+	Name string
+	// Advice says what it usually is and what to do.
+	Advice string
+}
+
+// table holds the failures, the particular before the general: the first that fits is
+// the hint. Each pattern is a piece of a message as its author prints it.
+var table = []struct {
+	Hint
+
+	says *regexp.Regexp
+}{
+	{Hint{"host-key-changed", "the node presents another SSH host key than it used to: make sure that it is the right machine (a reinstalled one has a new key), then: ssh-keygen -R HOST"},
+		regexp.MustCompile(`REMOTE HOST IDENTIFICATION HAS CHANGED`)},
+	{Hint{"sshpass-host-key", "with a password, Ansible cannot ask whether a host key is right: log in once by hand with ssh, or add the keys with: ssh-keyscan HOST >> ~/.ssh/known_hosts"},
+		regexp.MustCompile(`Using a SSH password instead of a key is not possible because Host Key checking is enabled`)},
+	{Hint{"host-key", "the node's SSH host key is not known here: log in once by hand with ssh, or add the keys with: ssh-keyscan HOST >> ~/.ssh/known_hosts"},
+		regexp.MustCompile(`Host key verification failed`)},
+	{Hint{"sshpass", "for SSH with a password Ansible needs the program sshpass on this machine: apt-get install sshpass, or use a key"},
+		regexp.MustCompile(`you must install the sshpass program`)},
+	{Hint{"private-key-mode", "ssh does not use a key file that others can read: chmod 600 KEY"},
+		regexp.MustCompile(`UNPROTECTED PRIVATE KEY FILE|bad permissions`)},
+	{Hint{"ssh-login", "the node takes neither key nor password: check the user (-u, ansible_user) and the key (--private-key), and try: ssh USER@HOST"},
+		regexp.MustCompile(`Permission denied \((?:publickey|password|keyboard-interactive|gssapi)|Invalid/incorrect password`)},
+	{Hint{"ssh-name", "the node's name has no address here: set ansible_host in the inventory to an address"},
+		regexp.MustCompile(`Could not resolve hostname`)},
+	{Hint{"ssh-refused", "nothing listens on the node's SSH port: check ansible_host and ansible_port, and that sshd runs"},
+		regexp.MustCompile(`connect to host \S+ port \d+: Connection refused`)},
+	{Hint{"ssh-timeout", "the node does not answer on its SSH port: check address, firewall and bastion, and that it is switched on"},
+		regexp.MustCompile(`connect to host \S+ port \d+: (?:Connection timed out|No route to host|Network is unreachable|Operation timed out)|Connection timed out during banner exchange`)},
+	{Hint{"sudo-password", "sudo asks for a password: give it with -K (--ask-become-pass) or ansible_become_password in a vault, or let the user become root without one"},
+		regexp.MustCompile(`Missing sudo password|sudo: a password is required|sudo: a terminal is required to read the password`)},
+	{Hint{"sudo-wrong", "the password for sudo is not right: check -K, --become-password-file or ansible_become_password"},
+		regexp.MustCompile(`Incorrect sudo password|Sorry, try again`)},
+	{Hint{"sudoers", "the user may not become root: add it to sudoers on the node, or connect as another one (-u)"},
+		regexp.MustCompile(`is not in the sudoers file|is not allowed to (?:execute|run) .* as root`)},
+	{Hint{"become-prompt", "the node did not answer while Ansible waited to become root: it hangs, its sudo asks for something else, or its name service is slow (try sudo -v there)"},
+		regexp.MustCompile(`waiting for privilege escalation prompt`)},
+	{Hint{"vault-password", "something is encrypted with ansible-vault, and no password that was given opens it: give the right one with --vault-password-file or --vault-id"},
+		regexp.MustCompile(`no vault secrets (?:were )?found|Decryption failed|vault password file .* was not found`)},
+	{Hint{"locale", "Ansible wants a UTF-8 locale on this machine: export LC_ALL=C.UTF-8"},
+		regexp.MustCompile(`requires the locale encoding to be UTF-8|unsupported locale setting`)},
+	{Hint{"ansible-version", "the checkout refuses this version of Ansible: make an environment with the right one (python3 -m venv VENV && VENV/bin/pip install -r requirements.txt) and give --ansible-bin VENV/bin"},
+		regexp.MustCompile(`Ansible must be between`)},
+	{Hint{"python-library", "a Python library that Kubespray needs is missing beside Ansible: VENV/bin/pip install -r requirements.txt of the checkout, in the environment that --ansible-bin names"},
+		regexp.MustCompile(`Python netaddr is not present|requires python's netaddr|Failed to import the required Python library|You need to install "?jmespath|No module named '?(?:netaddr|jmespath|cryptography|ruamel)`)},
+	{Hint{"jinja-version", "Jinja is too old for the checkout: VENV/bin/pip install -r requirements.txt in an environment of its own, and give --ansible-bin VENV/bin"},
+		regexp.MustCompile(`Your Jinja version is too old`)},
+	{Hint{"collection", "a module of a collection is not installed: the package ansible (not ansible-core alone) brings those that Kubespray needs: VENV/bin/pip install -r requirements.txt"},
+		regexp.MustCompile(`couldn't resolve module/action|the filter plugin '[^']+' was not found|Could not load "[^"]+": |No filter named`)},
+	{Hint{"role", "a role is not found: run from the whole checkout, with its own ansible.cfg (roles_path); ANSIBLE_CONFIG and ANSIBLE_ROLES_PATH must not lead elsewhere"},
+		regexp.MustCompile(`the role '[^']+' was not found`)},
+	{Hint{"python", "the node has no Python where Ansible looks for it: install python3 there, or set ansible_python_interpreter (our own playbooks need none to look at a node)"},
+		regexp.MustCompile(`python\S*: (?:not found|No such file or directory|command not found)|interpreter .* was not found|No python interpreters found`)},
+	{Hint{"python-too-old", "the node's Python is too old or too new for this Ansible: set ansible_python_interpreter to another one there"},
+		regexp.MustCompile(`ansible-core requires a minimum of Python|Python version .* is not supported|SyntaxError: future feature annotations is not defined`)},
+	{Hint{"apt-lock", "another package manager is at work on the node, often unattended-upgrades: wait for it and go on"},
+		regexp.MustCompile(`Could not get lock /var/lib/|Unable to acquire the dpkg frontend lock|Failed to lock apt for exclusive operation|holding the yum lock|waiting for process with pid \d+ to finish`)},
+	{Hint{"apt-source", "a package repository does not answer or its signature is not right: apt-get update on the node says which; without internet set Kubespray's mirror variables"},
+		regexp.MustCompile(`Failed to update apt cache|NO_PUBKEY|does not have a Release file|Cannot find a valid baseurl`)},
+	{Hint{"disk-full", "a file system is full: make room on the node (or here); what takes it: du -xh / | sort -h | tail"},
+		regexp.MustCompile(`No space left on device|Disk quota exceeded|not enough room for a backup|not have enough free space`)},
+	{Hint{"read-only", "a file system is mounted read-only, often after a disk error: dmesg on the node says why"},
+		regexp.MustCompile(`Read-only file system`)},
+	{Hint{"remote-tmp", "Ansible cannot use its temporary folder on the node: check space and rights of the user's home, or set ansible_remote_tmp"},
+		regexp.MustCompile(`Failed to create temporary directory|Failed to set permissions on the temporary files`)},
+	{Hint{"version-skew", "Kubernetes is upgraded one minor version after the other, and no kubelet may be newer than its API server: use the checkout of the release in between, or set kube_version"},
+		regexp.MustCompile(`kubeadm can upgrade only 1 minor version at a time|is too high; kubeadm|this version of kubeadm only supports deploying clusters with the control plane version|kubelet version .* is (?:higher|newer) than|Kubelet.*is higher than the (?:control plane|specified)`)},
+	{Hint{"certificate-expired", "a certificate has expired: kscertctl diagnose says which, and kscertctl run brings it back before Kubespray's playbook"},
+		regexp.MustCompile(`x509: certificate has expired or is not yet valid|certificate has expired`)},
+	{Hint{"unknown-authority", "a certificate is of another authority than the one that is trusted: kscertctl diagnose says where"},
+		regexp.MustCompile(`x509: certificate signed by unknown authority`)},
+	{Hint{"token", "the API server is asked for a join token and does not give one: it is out, or refuses admin.conf; kscertctl diagnose says why"},
+		regexp.MustCompile(`Create kubeadm token|kubeadm.* token create|failed to create token`)},
+	{Hint{"drain", "a node cannot be drained: a pod's disruption budget forbids it, or pods have no controller; kubectl get pdb -A shows which, drain_timeout and drain_retries give it more time"},
+		regexp.MustCompile(`Cannot evict pod as it would violate|Failed to drain node|cannot delete Pods (?:declare no controller|that declare no controller|not managed by)`)},
+	{Hint{"etcd", "etcd does not answer as it should: kscertctl diagnose looks at its members, certificates and quorum"},
+		regexp.MustCompile(`etcdserver: (?:no leader|request timed out|mvcc: database space exceeded)|Wait for etcd cluster to be healthy|etcd cluster is unavailable`)},
+	{Hint{"image-pull", "an image cannot be pulled: check the registry and its mirror from the node; without internet set Kubespray's *_image_repo variables"},
+		regexp.MustCompile(`failed to pull (?:and unpack )?image|ErrImagePull|ImagePullBackOff|toomanyrequests`)},
+	{Hint{"download", "a download failed: check proxy (http_proxy) and mirror (files_repo) from the node"},
+		regexp.MustCompile(`Request failed: <urlopen error|HTTP Error (?:403|404|407|5\d\d)|The checksum for .* did not match`)},
+	{Hint{"unauthorized", "the API server does not accept the credentials in a kubeconfig: kscertctl diagnose says whether they have expired"},
+		regexp.MustCompile(`You must be logged in to the server|\bUnauthorized\b`)},
+	{Hint{"api-server", "the API server does not answer: kscertctl diagnose says why, before anything is tried again"},
+		regexp.MustCompile(`The connection to the server \S+ was refused|timed out waiting for the condition|dial tcp \S+:6443: connect`)},
+	{Hint{"facts", "a node's facts are missing, which Kubespray keeps from an earlier run: run its facts.yml without --limit, or clear the fact cache"},
+		regexp.MustCompile(`ansible_(?:default_ipv4|facts|all_ipv4_addresses|distribution\w*)'? is undefined|has no attribute '(?:ansible_)?(?:default_ipv4|ansible_hostname|distribution)'`)},
+	{Hint{"undefined", "a variable is not set: often a name of another Kubespray release in group_vars, or a group that the inventory lacks; compare with inventory/sample of the checkout"},
+		regexp.MustCompile(`is undefined|has no attribute`)},
+	{Hint{"selinux", "the node uses SELinux, and Python has no bindings for it: install python3-libselinux there"},
+		regexp.MustCompile(`target uses selinux but python bindings`)},
+	{Hint{"out-of-memory", "something was killed on the node, most often for want of memory: dmesg | grep -i oom"},
+		regexp.MustCompile(`Cannot allocate memory|MemoryError|Out of memory|rc: 137|'rc': 137`)},
+	{Hint{"unreachable", "the node could not be reached: try by hand with the same user and key: ansible -i INVENTORY NODE -m ansible.builtin.raw -a true -vvv"},
+		regexp.MustCompile(`Failed to connect to the host via ssh|UNREACHABLE!`)},
+}
+
+// Of returns the hint for what a failure said; false where its words are not known.
+func Of(text string) (Hint, bool) {
+	for _, row := range table {
+		if row.says.MatchString(text) {
+			return row.Hint, true
+		}
+	}
+	return Hint{}, false
+}
+
+// All returns every hint, in the order in which they are looked for.
+func All() []Hint {
+	out := make([]Hint, len(table))
+	for i, row := range table {
+		out[i] = row.Hint
+	}
+	return out
+}

@@ -1,0 +1,58 @@
+package kubespray
+
+import (
+	"maps"
+	"os"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+)
+
+// ExtraVars reads the arguments of -e as far as they are plain: pairs of key=value,
+// objects of JSON or YAML, and files of those. The last value of a name counts. What
+// cannot be read, such as a vaulted file, says nothing here.
+func ExtraVars(args []string) map[string]any {
+	out := map[string]any{}
+	for _, arg := range args {
+		text := arg
+		if file, ok := strings.CutPrefix(arg, "@"); ok {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				continue
+			}
+			text = string(data)
+		} else if !strings.HasPrefix(strings.TrimSpace(arg), "{") {
+			for word := range strings.FieldsSeq(arg) {
+				if key, value, ok := strings.Cut(word, "="); ok {
+					out[key] = strings.Trim(value, `'"`)
+				}
+			}
+			continue
+		}
+		values := map[string]any{}
+		if yaml.Unmarshal([]byte(text), &values) != nil {
+			continue
+		}
+		maps.Copy(out, values)
+	}
+	return out
+}
+
+// confirmations are the variables with which roles of Kubespray stop until somebody
+// presses a key (roles/upgrade/pre-upgrade and post-upgrade). Without a terminal
+// Ansible goes on as if somebody had.
+var confirmations = []string{"upgrade_node_confirm", "upgrade_node_post_upgrade_confirm"}
+
+// Confirmations returns which of the variables that make Kubespray wait for a key are
+// set, of variables as Ansible tells them.
+func Confirmations(vars map[string]any) []string {
+	var out []string
+	for _, name := range confirmations {
+		if cluster.Truth(vars[name]) {
+			out = append(out, name)
+		}
+	}
+	return out
+}

@@ -1,0 +1,55 @@
+package kubespray
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// Described returns the checkout with what git knows of it: its release where the
+// files do not tell it exactly, and a warning where files differ from those of the
+// release. New files, such as an inventory, are no difference. Without git, or where
+// the folder is no work tree, it is as it was.
+func (c Checkout) Described(ctx context.Context) Checkout {
+	if !exists(c.Dir, ".git") {
+		return c
+	}
+	if tag, err := c.git(ctx, "describe", "--tags", "--match", "v[0-9]*"); err == nil && c.ReleaseFrom != "galaxy.yml" {
+		c.Release, c.ReleaseFrom = strings.TrimPrefix(strings.TrimSpace(tag), "v"), "git describe"
+		c.Ansible = demanded(c.Dir, c.Release)
+	}
+	status, err := c.git(ctx, "status", "--porcelain", "--untracked-files=no")
+	if err != nil {
+		c.Warnings = append(c.Warnings, "whether the checkout has local changes is not known: "+err.Error())
+		return c
+	}
+	var files []string
+	for line := range strings.Lines(status) {
+		files = append(files, strings.TrimSpace(line))
+	}
+	if len(files) > 0 {
+		const shown = 5
+		text := strings.Join(files[:min(shown, len(files))], ", ")
+		if more := len(files) - shown; more > 0 {
+			text += fmt.Sprintf(", and %d more", more)
+		}
+		c.Warnings = append(c.Warnings, "the checkout has local changes, which its playbooks run with: "+text)
+	}
+	return c
+}
+
+// git asks and writes nothing, not even the index.
+func (c Checkout) git(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", c.Dir}, args...)...)
+	cmd.Env = append(os.Environ(), "GIT_OPTIONAL_LOCKS=0", "LC_ALL=C")
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		line, _, _ := strings.Cut(strings.TrimSpace(errs.String()), "\n")
+		return "", fmt.Errorf("git %s: %w: %s", args[0], err, line)
+	}
+	return string(out), nil
+}

@@ -1,0 +1,157 @@
+package kubespray
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// layouts tell releases apart by what only they have, the newest first: when each
+// file came into Kubespray's repository.
+var layouts = []struct{ has, release string }{
+	{"upgrade_cluster.yml", "2.30 or later"},
+	{"playbooks/upgrade_cluster.yml", "2.22 to 2.29"},
+	{"roles/kubernetes/control-plane", "2.16 to 2.21"},
+	{"roles/kubernetes/master", "2.15 or earlier"},
+}
+
+// release recognises which release of Kubespray lies in dir: by what its galaxy.yml
+// says (v2.22 and later), else by its layout.
+func release(dir string) (version, from string) {
+	var galaxy struct {
+		Version string `yaml:"version"`
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "galaxy.yml")); err == nil && yaml.Unmarshal(data, &galaxy) == nil && galaxy.Version != "" {
+		return galaxy.Version, "galaxy.yml"
+	}
+	for _, l := range layouts {
+		if exists(dir, l.has) {
+			return l.release, "its layout"
+		}
+	}
+	return "unknown", "its layout"
+}
+
+// Series is one series of releases and what it demands of ansible-core.
+type Series struct {
+	Release string
+	Demands Range
+}
+
+// AllSeries returns the known series, the newest first: what their requirements.txt and
+// the check in their ansible_version.yml say.
+func AllSeries() []Series { return slices.Clone(series) }
+
+// series is for checkouts that do not say themselves what they demand.
+var series = []Series{
+	{"2.31", Range{"2.18.0", "2.19.0"}},
+	{"2.30", Range{"2.17.3", "2.18.0"}},
+	{"2.29", Range{"2.17.3", "2.18.0"}},
+	{"2.28", Range{"2.16.4", "2.17.0"}},
+	{"2.27", Range{"2.16.4", "2.17.0"}},
+	{"2.26", Range{"2.16.4", "2.17.0"}},
+	{"2.25", Range{"2.16.4", "2.17.0"}},
+	{"2.24", Range{"2.15.5", "2.17.0"}},
+	{"2.23", Range{"2.14.0", "2.15.0"}},
+	{"2.22", Range{"2.11.0", "2.13.0"}},
+	{"2.21", Range{"2.11.0", "2.13.0"}},
+	{"2.20", Range{"2.11.0", "2.13.0"}},
+	{"2.19", Range{"2.9.0", "2.13.0"}},
+	{"2.18", Range{"2.9.0", "2.12.0"}},
+	{"2.17", Range{"2.9.0", "2.11.0"}},
+	{"2.16", Range{"2.9.0", "2.11.0"}},
+	{"2.15", Range{"2.9.0", "2.10.0"}},
+	{"2.14", Range{"2.8.0", ""}},
+	{"2.13", Range{"2.8.0", ""}},
+	{"2.12", Range{"2.7.8", ""}},
+	{"2.11", Range{"2.7.8", ""}},
+	{"2.10", Range{"2.7.8", ""}},
+}
+
+// Range is what is demanded of a version: from Min on, and before Max; empty where
+// there is no such bound.
+type Range struct{ Min, Max string }
+
+var bound = regexp.MustCompile(`(?m)^\s*(minimal|maximal)_ansible_version: *["']?([0-9][0-9.]*)`)
+
+// demanded reads what a checkout demands of ansible-core from the playbook in which
+// it checks that itself; where it has none, from what its release is known to demand.
+func demanded(dir, release string) Range {
+	if name := first(dir, versionPlaybooks); name != "" {
+		var r Range
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		for _, m := range bound.FindAllSubmatch(data, -1) {
+			if string(m[1]) == "minimal" {
+				r.Min = string(m[2])
+			} else {
+				r.Max = string(m[2])
+			}
+		}
+		if err == nil && r != (Range{}) {
+			return r
+		}
+	}
+	for _, s := range series {
+		if strings.HasPrefix(release+".", s.Release+".") {
+			return s.Demands
+		}
+	}
+	return Range{}
+}
+
+func (r Range) String() string {
+	switch {
+	case r.Min == "" && r.Max == "":
+		return "any"
+	case r.Max == "":
+		return r.Min + " or later"
+	case r.Min == "":
+		return "before " + r.Max
+	default:
+		return fmt.Sprintf("%s or later, before %s", r.Min, r.Max)
+	}
+}
+
+// Allows reports whether a version, such as "2.14.18" or "2.18.0rc1", is in the
+// range. What follows the numbers does not count, as little as it does to Kubespray.
+func (r Range) Allows(version string) bool {
+	v := numbers(version)
+	return (r.Min == "" || slices.Compare(v, numbers(r.Min)) >= 0) && (r.Max == "" || slices.Compare(v, numbers(r.Max)) < 0)
+}
+
+var number = regexp.MustCompile(`^[0-9]+`)
+
+// numbers are the parts of a version, three at least.
+func numbers(version string) []int {
+	var out []int
+	for part := range strings.SplitSeq(version, ".") {
+		digits := number.FindString(part)
+		n, err := strconv.Atoi(digits)
+		if err != nil {
+			break
+		}
+		out = append(out, n)
+		if digits != part {
+			break
+		}
+	}
+	for len(out) < 3 {
+		out = append(out, 0)
+	}
+	return out
+}
+
+// Requirement is what to give to pip for an Ansible that the checkout takes.
+func (c Checkout) Requirement() string {
+	if exists(c.Dir, "requirements.txt") {
+		return "-r " + filepath.Join(c.Dir, "requirements.txt")
+	}
+	return fmt.Sprintf("'ansible-core>=%s,<%s' netaddr jmespath", cmp.Or(c.Ansible.Min, "2.11"), cmp.Or(c.Ansible.Max, "3"))
+}
