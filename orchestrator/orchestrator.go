@@ -228,8 +228,35 @@ func (o *Orchestrator) attach(ctx context.Context, dir *run.Dir, first run.Entry
 	return s, nil
 }
 
-// nodes reads the inventory.
+// nodes reads the inventory as a play has it.
 func (o *Orchestrator) nodes(ctx context.Context) (cluster.Cluster, error) {
+	dir, err := os.MkdirTemp("", "kscertctl-")
+	if err != nil {
+		return cluster.Cluster{}, fmt.Errorf("reading the inventory: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := playbooks.WriteToLook(filepath.Join(dir, "playbooks")); err != nil {
+		return cluster.Cluster{}, err
+	}
+	p := ansible.Playbook{
+		Path: filepath.Join(dir, "playbooks", playbooks.Inspect), Dir: o.kube.dir, CallbackDir: filepath.Join(dir, "playbooks", playbooks.CallbackDir),
+		Isolated: true, Looks: true, Variables: cluster.Variables, Vars: map[string]any{"kscert_hosts": "!all"},
+		Events: filepath.Join(dir, "events.jsonl"), Log: filepath.Join(dir, "log"),
+	}
+	var told []byte
+	_, err = o.runner.Run(ctx, p, func(e ansible.Event) { told = append(told, e.Inventory...) })
+	if ctx.Err() != nil {
+		return cluster.Cluster{}, err
+	}
+	if c, err := cluster.Parse(told); err == nil {
+		return c, nil
+	}
+	return o.listed(ctx)
+}
+
+// listed reads the inventory as ansible-inventory prints it, with expressions that
+// are not rendered. It is asked why an inventory cannot be used.
+func (o *Orchestrator) listed(ctx context.Context) (cluster.Cluster, error) {
 	inventory, err := o.runner.Inventory(ctx)
 	if err != nil {
 		return cluster.Cluster{}, err

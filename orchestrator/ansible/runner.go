@@ -555,13 +555,20 @@ func firstLine(s string) string {
 	return line
 }
 
-// ansibleError is what of Ansible's standard error says what went wrong.
+// ansibleError is what of Ansible's standard error says what went wrong. Ansible
+// wraps its lines.
 func ansibleError(s string) string {
 	var keep []string
+	said := false // the line above belongs to what is kept
 	for line := range strings.Lines(s) {
 		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "ERROR!") || strings.HasPrefix(line, "[ERROR]") || strings.HasPrefix(line, "[WARNING]") {
-			keep = append(keep, line)
+		switch {
+		case strings.HasPrefix(line, "ERROR!"), strings.HasPrefix(line, "[ERROR]"), strings.HasPrefix(line, "[WARNING]"):
+			keep, said = append(keep, line), true
+		case said && line != "" && !strings.HasPrefix(line, "["):
+			keep[len(keep)-1] += " " + line
+		default:
+			said = false
 		}
 	}
 	if len(keep) == 0 {
