@@ -94,7 +94,8 @@ type Orchestrator struct {
 	kube   checkout
 }
 
-// New checks the options without asking any node. Errors are of type *Error.
+// New checks the options without asking any node, and asks Ansible.Ask for the
+// passwords that they want. Errors are of type *Error.
 func New(opts Options) (*Orchestrator, error) {
 	if opts.Playbook == "" {
 		opts.Playbook = plan.Auto
@@ -114,11 +115,6 @@ func New(opts Options) (*Orchestrator, error) {
 	}
 	opts.StateDir = dir
 	o := &Orchestrator{opts: opts}
-	runner, err := ansible.New(opts.Ansible)
-	if err != nil {
-		return nil, preflightError(err)
-	}
-	o.runner = runner
 	if opts.KubesprayDir != "" {
 		kube, refused := openCheckout(opts.KubesprayDir)
 		if refused != nil {
@@ -127,6 +123,10 @@ func New(opts Options) (*Orchestrator, error) {
 		o.kube = kube
 	} else if opts.Playbook == plan.UpgradeCluster {
 		return nil, &Error{Code: ExitUsage, Summary: "--playbook upgrade-cluster needs a Kubespray checkout", Next: "name it with --kubespray-dir"}
+	}
+	// Last, for it may ask for passwords.
+	if o.runner, err = ansible.New(opts.Ansible.AsConfigured(o.kube.dir)); err != nil {
+		return nil, preflightError(err)
 	}
 	return o, nil
 }
@@ -331,6 +331,9 @@ func (s *session) playbook(id, file string, nodes []string) ansible.Playbook {
 			"kscert_renew_before_seconds": int64(s.opts.Thresholds.RenewBefore.Seconds()),
 			"kscert_wait_seconds":         int64(s.opts.GateTimeout.Seconds()),
 		},
+	}
+	if common := s.opts.Ansible.SSHCommonArgs; common != "" {
+		p.Vars["kscert_ssh_common_args"] = common
 	}
 	if nodes != nil {
 		p.Vars["kscert_hosts"] = strings.Join(nodes, ",")

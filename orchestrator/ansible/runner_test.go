@@ -427,6 +427,8 @@ func TestArguments(t *testing.T) {
 	r, err := New(Options{
 		Inventories: []string{a, b, "x,y"}, BinDir: bin, User: "root", PrivateKey: "/k", Forks: 7, Become: true,
 		ExtraVars: []string{"one=1", "@f.yml"}, VaultIDs: []string{"v@p"}, VaultPasswordFiles: []string{"pw"}, Verbosity: 2,
+		BecomeMethod: "su", BecomeUser: "toor", Connection: "paramiko", Timeout: 30, BecomePasswordFile: a, ConnectionPasswordFile: b,
+		SSHCommonArgs: "-o ProxyJump=j", SSHExtraArgs: "-C", SFTPExtraArgs: "-l 1", SCPExtraArgs: "-l 2", Args: []string{"--force-handlers"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -442,13 +444,15 @@ func TestArguments(t *testing.T) {
 	for _, want := range []string{
 		"--inventory=" + a, "--inventory=" + b, "--inventory=x,y", "--vault-id=v@p", "--vault-password-file=pw",
 		"--extra-vars=one=1", "--extra-vars=@f.yml", "-vv", p.Path, "--diff",
+		"--become-password-file=" + a, "--connection-password-file=" + b, "--timeout=30", "--force-handlers",
+		"--ssh-common-args=-o ProxyJump=j", "--ssh-extra-args=-C", "--sftp-extra-args=-l 1", "--scp-extra-args=-l 2",
 		"KSCERT_EVENTS=" + p.Events, "ANSIBLE_CALLBACKS_ENABLED=kscert_events", "ANSIBLE_RETRY_FILES_ENABLED=False",
 	} {
 		if !slices.Contains(lines, want) {
 			t.Errorf("%q is not among\n%s", want, out.String())
 		}
 	}
-	for _, want := range []string{`kscert_hosts`, "--become", "--forks", "7", "--user", "--private-key"} {
+	for _, want := range []string{`kscert_hosts`, "--become", "--forks", "7", "--user", "--private-key", "--become-method", "su", "--become-user", "toor", "--connection", "paramiko"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, out.String())
 		}
