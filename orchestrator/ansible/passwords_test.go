@@ -184,7 +184,7 @@ exec "$@"
 	if err := os.Symlink("../../secret.yml", filepath.Join(dir, "in", "group_vars", "all.yml")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(filepath.Join(dir, "program.sh"), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.Chmod(filepath.Join(dir, "program.sh"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	encrypt := exec.CommandContext(t.Context(), "ansible-vault", "encrypt", "--vault-id", "prod@"+dir+"/vault", dir+"/secret.yml")
