@@ -334,7 +334,7 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	}
 	var progress ansible.Progress
 	if step.Playbook != "" {
-		progress.Plays = s.listed
+		progress.Plays = s.plays
 	}
 	outcome, err := s.runner.Run(ctx, p, func(e ansible.Event) {
 		done, total := progress.Add(e)

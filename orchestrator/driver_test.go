@@ -62,7 +62,7 @@ func TestDriverBenchmark(t *testing.T) {
 	if err := os.WriteFile(inventory, []byte(hosts.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	o, err := New(Options{Ansible: ansible.Options{Inventories: []string{inventory}, Forks: benchHosts}, StateDir: t.TempDir(), KubesprayDir: dir, Playbook: plan.UpgradeCluster})
+	o, err := New(Options{Ansible: ansible.Options{Inventories: []string{inventory}, BinDir: realAnsible(t), Forks: benchHosts}, StateDir: t.TempDir(), KubesprayDir: dir, Playbook: plan.UpgradeCluster})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestDriverBenchmark(t *testing.T) {
 	var latencies []time.Duration
 	for range rounds {
 		bare, bareCPU := timed(t, func() error {
-			cmd := exec.CommandContext(t.Context(), "ansible-playbook", "-i", inventory, "-f", strconv.Itoa(benchHosts), "upgrade-cluster.yml")
+			cmd := exec.CommandContext(t.Context(), filepath.Join(realAnsible(t), "ansible-playbook"), "-i", inventory, "-f", strconv.Itoa(benchHosts), "upgrade-cluster.yml")
 			cmd.Dir = dir
 			var log bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &log, &log

@@ -107,6 +107,8 @@ func preflightError(err error) *Error {
 		inventory    *ansible.InventoryError
 		notInstalled *ansible.NotInstalledError
 		version      *ansible.VersionError
+		argument     *ansible.ArgumentError
+		password     *ansible.PasswordError
 	)
 	e := &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; correct this and run again"}
 	e.Hint = hinted(err.Error())
@@ -119,6 +121,11 @@ func preflightError(err error) *Error {
 	case errors.Is(err, cluster.ErrEmpty), errors.Is(err, cluster.ErrNoControlPlane):
 		e.Code = ExitUsage
 		e.Next = "use the inventory the cluster was made with (groups kube_control_plane, kube_node, etcd), and check it with: ansible-inventory -i INVENTORY --graph"
+	case errors.As(err, &argument):
+		e.Code, e.Next = ExitUsage, argument.Next
+	case errors.As(err, &password):
+		e.Code = ExitUsage
+		e.Next = "give a file that only you can read, or a program that prints the password, with " + password.Instead
 	case errors.As(err, &notInstalled):
 		e.Next = "install ansible-core (Debian and Ubuntu: apt-get install ansible-core), or name its folder with --ansible-bin"
 	case errors.As(err, &version):

@@ -56,6 +56,18 @@ esac
 	return test()
 }
 
+// realAnsible is the folder of the Ansible that PATH would find without a fake one.
+func realAnsible(tb testing.TB) string {
+	tb.Helper()
+	for _, dir := range filepath.SplitList(os.Getenv("PATH"))[1:] {
+		if _, err := os.Stat(filepath.Join(dir, "ansible-playbook")); err == nil {
+			return dir
+		}
+	}
+	tb.Fatal("there is no ansible-playbook: run hack/packages unit")
+	return ""
+}
+
 // exampleTB stands in for the test that examples do not have.
 type exampleTB struct{ testing.TB }
 

@@ -37,7 +37,7 @@ func (s *session) look(ctx context.Context) (snapshot.Snapshot, error) {
 
 	nodes, err := cluster.Parse(<-told)
 	if err != nil { // ansible-inventory says why
-		nodes, err = s.nodes(ctx)
+		nodes, err = s.listed(ctx)
 	}
 	if err != nil {
 		stop()

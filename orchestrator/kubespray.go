@@ -26,8 +26,8 @@ type demands struct {
 	kubespray *plan.Kubespray
 	// callbacks are the folders in which the checkout's configuration has callbacks.
 	callbacks []string
-	// listed are the tasks of the playbook.
-	listed []ansible.Play
+	// plays are those of the playbook, with how many tasks each has.
+	plays []ansible.Play
 }
 
 // openCheckout opens the checkout that was named, or finds one where a playbook of it
@@ -140,7 +140,7 @@ func (o *Orchestrator) demand(ctx context.Context, version string, inventory []b
 		wg                   sync.WaitGroup
 		listErr, callbackErr error
 	)
-	wg.Go(func() { d.listed, listErr = o.runner.Tasks(ctx, o.theirPlaybook(file)) })
+	wg.Go(func() { d.plays, listErr = o.runner.Tasks(ctx, o.theirPlaybook(file)) })
 	wg.Go(func() { d.callbacks, callbackErr = o.runner.CallbackPath(ctx, o.kube.Dir) })
 	wg.Wait()
 	for _, err := range []error{callbackErr, listErr} {
@@ -152,7 +152,7 @@ func (o *Orchestrator) demand(ctx context.Context, version string, inventory []b
 			return d, &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Hint: hinted(err.Error()), Next: "nothing was changed; what Ansible says of it: cd " + o.kube.Dir + " && ansible-playbook " + file + " --list-tasks"}
 		}
 	}
-	for _, p := range d.listed {
+	for _, p := range d.plays {
 		d.kubespray.Tasks += p.Tasks
 	}
 	return d, nil

@@ -176,7 +176,7 @@ func playing(ctx context.Context, t *testing.T, tasks string, edit func(*Options
 		t.Fatal(err)
 	}
 	dir := kubesprayDir(t, "- name: Upgrade\n  hosts: all\n  gather_facts: false\n  tasks:\n"+strings.ReplaceAll(tasks, "MARK", mark), nil)
-	opts := Options{Ansible: ansible.Options{Inventories: []string{inventory}}, StateDir: t.TempDir(), KubesprayDir: dir, Playbook: plan.UpgradeCluster}
+	opts := Options{Ansible: ansible.Options{Inventories: []string{inventory}, BinDir: realAnsible(t)}, StateDir: t.TempDir(), KubesprayDir: dir, Playbook: plan.UpgradeCluster}
 	edit(&opts)
 	o, err := New(opts)
 	if err != nil {

@@ -69,8 +69,9 @@ type Orchestrator struct {
 }
 
 // New returns an Orchestrator for the cluster of an inventory, the one thing that has
-// to be named. It checks the options, the inventory's file and the checkout, and asks
-// no node. Errors are of type *Error.
+// to be named. It checks the options, the inventory's file and the checkout, asks no
+// node, and asks Ansible.Ask for the passwords that the options want. Errors are of
+// type *Error.
 func New(options ...Option) (*Orchestrator, error) {
 	opts := resolve(options)
 	dir, err := stateOr(opts.StateDir)
@@ -79,13 +80,12 @@ func New(options ...Option) (*Orchestrator, error) {
 	}
 	opts.StateDir = dir
 	o := &Orchestrator{opts: opts}
-	runner, err := ansible.New(opts.Ansible)
-	if err != nil {
-		return nil, preflightError(err)
-	}
-	o.runner = runner
 	if err := o.openCheckout(); err != nil {
 		return nil, err
+	}
+	// Last, for it may ask for passwords.
+	if o.runner, err = ansible.New(opts.Ansible.AsConfigured(o.kube.Dir)); err != nil {
+		return nil, preflightError(err)
 	}
 	return o, nil
 }
@@ -167,14 +167,17 @@ func (o *Orchestrator) begin(ctx context.Context, first run.Entry) (*session, er
 // earlier run, or of a new one when dir is nil.
 func (o *Orchestrator) attach(ctx context.Context, dir *run.Dir, first run.Entry) (*session, error) {
 	var (
-		wg                 sync.WaitGroup
-		version            string
-		inventory          []byte
-		nodes              cluster.Cluster
-		toolErr, sourceErr error
+		wg                          sync.WaitGroup
+		version                     string
+		nodes                       cluster.Cluster
+		inventory                   []byte
+		toolErr, nodesErr, listsErr error
 	)
 	wg.Go(func() { version, toolErr = o.runner.Version(ctx) })
-	wg.Go(func() { inventory, sourceErr = o.runner.Inventory(ctx) })
+	wg.Go(func() { nodes, nodesErr = o.nodes(ctx) })
+	if o.policy().Runs() {
+		wg.Go(func() { inventory, listsErr = o.runner.Inventory(ctx) })
+	}
 	wg.Wait()
 	if toolErr != nil { // the tool before what it says
 		return nil, preflightError(toolErr)
@@ -182,11 +185,10 @@ func (o *Orchestrator) attach(ctx context.Context, dir *run.Dir, first run.Entry
 	if err := o.demanded(version); err != nil {
 		return nil, err
 	}
-	if sourceErr == nil {
-		nodes, sourceErr = o.parse(inventory)
-	}
-	if sourceErr != nil {
-		return nil, preflightError(sourceErr)
+	for _, err := range []error{nodesErr, listsErr} {
+		if err != nil {
+			return nil, preflightError(err)
+		}
 	}
 	needs, err := o.demand(ctx, version, inventory)
 	if err != nil {
@@ -201,16 +203,39 @@ func (o *Orchestrator) attach(ctx context.Context, dir *run.Dir, first run.Entry
 	return s, nil
 }
 
-// nodes reads the inventory.
+// nodes reads the inventory as a play has it.
 func (o *Orchestrator) nodes(ctx context.Context) (cluster.Cluster, error) {
+	dir, err := os.MkdirTemp("", "kscertctl-")
+	if err != nil {
+		return cluster.Cluster{}, fmt.Errorf("reading the inventory: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := playbooks.WriteToLook(filepath.Join(dir, "playbooks")); err != nil {
+		return cluster.Cluster{}, err
+	}
+	p := ansible.Playbook{
+		Path: filepath.Join(dir, "playbooks", playbooks.Inspect), Dir: o.kube.Dir, CallbackDir: filepath.Join(dir, "playbooks", playbooks.CallbackDir),
+		Isolated: true, Looks: true, Variables: cluster.Variables, Vars: map[string]any{"kscert_hosts": "!all"},
+		Events: filepath.Join(dir, "events.jsonl"), Log: filepath.Join(dir, "log"),
+	}
+	var told []byte
+	_, err = o.runner.Run(ctx, p, func(e ansible.Event) { told = append(told, e.Inventory...) })
+	if ctx.Err() != nil {
+		return cluster.Cluster{}, err
+	}
+	if c, err := cluster.Parse(told); err == nil {
+		return c, nil
+	}
+	return o.listed(ctx)
+}
+
+// listed reads the inventory as ansible-inventory prints it, with expressions that
+// are not rendered. It is asked why an inventory cannot be used.
+func (o *Orchestrator) listed(ctx context.Context) (cluster.Cluster, error) {
 	inventory, err := o.runner.Inventory(ctx)
 	if err != nil {
 		return cluster.Cluster{}, err
 	}
-	return o.parse(inventory)
-}
-
-func (o *Orchestrator) parse(inventory []byte) (cluster.Cluster, error) {
 	c, err := cluster.Parse(inventory)
 	if err != nil {
 		return c, fmt.Errorf("%s: %w", strings.Join(o.opts.Ansible.Inventories, ", "), err)
@@ -281,6 +306,9 @@ func (s *session) playbook(id, file string, nodes []string) ansible.Playbook {
 			"kscert_renew_before_seconds": int64(s.opts.Thresholds.RenewBefore.Seconds()),
 			"kscert_wait_seconds":         int64(s.opts.GateTimeout.Seconds()),
 		},
+	}
+	if common := s.opts.Ansible.SSHCommonArgs; common != "" {
+		p.Vars["kscert_ssh_common_args"] = common
 	}
 	if nodes != nil {
 		p.Vars["kscert_hosts"] = strings.Join(nodes, ",")

@@ -25,6 +25,10 @@ func (o *Orchestrator) request() (run.Request, error) {
 		Playbook: opts.Playbook, Thresholds: opts.Thresholds, GateTimeout: opts.GateTimeout, BackupRoot: opts.BackupRoot,
 		BinDir: a.BinDir, PrivateKey: a.PrivateKey, KubesprayDir: opts.KubesprayDir,
 		Inventories: a.Inventories, VaultIDs: a.VaultIDs, VaultPasswordFiles: a.VaultPasswordFiles,
+		BecomeMethod: a.BecomeMethod, BecomeUser: a.BecomeUser, Connection: a.Connection, Timeout: a.Timeout,
+		SSHCommonArgs: a.SSHCommonArgs, SSHExtraArgs: a.SSHExtraArgs, SFTPExtraArgs: a.SFTPExtraArgs, SCPExtraArgs: a.SCPExtraArgs,
+		AskPass: a.AskPass, AskBecomePass: a.AskBecomePass, AskVaultPass: a.AskVaultPass,
+		ConnectionPasswordFile: a.ConnectionPasswordFile, BecomePasswordFile: a.BecomePasswordFile, Args: a.Args,
 	}
 	for _, v := range a.ExtraVars {
 		if strings.HasPrefix(v, "@") {
@@ -40,7 +44,7 @@ func (o *Orchestrator) request() (run.Request, error) {
 // program that goes to another folder does so before.
 func (o *Options) Anchor(dir string) {
 	a := &o.Ansible
-	for _, path := range []*string{&o.StateDir, &o.KubesprayDir, &a.BinDir, &a.PrivateKey} {
+	for _, path := range []*string{&o.StateDir, &o.KubesprayDir, &a.BinDir, &a.PrivateKey, &a.ConnectionPasswordFile, &a.BecomePasswordFile} {
 		*path = anchor.Path(dir, *path)
 	}
 	for _, list := range []struct {
@@ -75,10 +79,19 @@ func (o *Options) Recall(r run.Request) error {
 	}
 	recall(&a.Inventories, r.Inventories)
 	recall(&a.ExtraVars, r.ExtraVars)
+	a.AskVaultPass = a.AskVaultPass || (r.AskVaultPass && len(a.VaultIDs)+len(a.VaultPasswordFiles) == 0)
 	recall(&a.VaultIDs, r.VaultIDs)
 	recall(&a.VaultPasswordFiles, r.VaultPasswordFiles)
 	recall(&o.Tags, r.Tags)
 	recall(&o.SkipTags, r.SkipTags)
+	recall(&a.Args, r.Args)
+	// One source of a password takes the place of the other.
+	if !a.AskPass && a.ConnectionPasswordFile == "" {
+		a.AskPass, a.ConnectionPasswordFile = r.AskPass, r.ConnectionPasswordFile
+	}
+	if !a.AskBecomePass && a.BecomePasswordFile == "" {
+		a.AskBecomePass, a.BecomePasswordFile = r.AskBecomePass, r.BecomePasswordFile
+	}
 	for _, f := range []struct {
 		to   *string
 		from string
@@ -88,6 +101,13 @@ func (o *Options) Recall(r run.Request) error {
 		{&a.PrivateKey, r.PrivateKey},
 		{&o.KubesprayDir, r.KubesprayDir},
 		{&o.BackupRoot, r.BackupRoot},
+		{&a.BecomeMethod, r.BecomeMethod},
+		{&a.BecomeUser, r.BecomeUser},
+		{&a.Connection, r.Connection},
+		{&a.SSHCommonArgs, r.SSHCommonArgs},
+		{&a.SSHExtraArgs, r.SSHExtraArgs},
+		{&a.SFTPExtraArgs, r.SFTPExtraArgs},
+		{&a.SCPExtraArgs, r.SCPExtraArgs},
 	} {
 		if *f.to == "" {
 			*f.to = f.from
@@ -95,6 +115,9 @@ func (o *Options) Recall(r run.Request) error {
 	}
 	if a.Forks == 0 {
 		a.Forks = r.Forks
+	}
+	if a.Timeout == 0 {
+		a.Timeout = r.Timeout
 	}
 	if o.GateTimeout == 0 {
 		o.GateTimeout = r.GateTimeout

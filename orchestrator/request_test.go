@@ -35,3 +35,27 @@ func TestAnchor(t *testing.T) {
 		t.Errorf("of nothing: %+v", none)
 	}
 }
+
+// What a command was given is in its record, and found again by the one that goes on:
+// all but passwords, of which it is known that they have to be asked for.
+func TestRecall(t *testing.T) {
+	t.Parallel()
+	given := ansible.Options{
+		Inventories: []string{"/i"}, BecomeMethod: "su", BecomeUser: "toor", Connection: "paramiko", Timeout: 30,
+		SSHCommonArgs: "-o A=b", SSHExtraArgs: "-C", SFTPExtraArgs: "-l 1", SCPExtraArgs: "-l 2", Args: []string{"--force-handlers"},
+		AskBecomePass: true, AskVaultPass: true, ConnectionPasswordFile: "/c",
+	}
+	request, err := (&Orchestrator{opts: Options{Ansible: given}}).request()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again Options
+	if err := again.Recall(request); err != nil || !reflect.DeepEqual(again.Ansible, given) {
+		t.Errorf("%v\n%+v, want\n%+v", err, again.Ansible, given)
+	}
+	// A file that is given now takes the place of a question, and the other way round.
+	now := Options{Ansible: ansible.Options{BecomePasswordFile: "/b", AskPass: true, VaultPasswordFiles: []string{"/v"}}}
+	if err := now.Recall(request); err != nil || now.Ansible.AskBecomePass || now.Ansible.AskVaultPass || now.Ansible.ConnectionPasswordFile != "" {
+		t.Errorf("%v: %+v", err, now.Ansible)
+	}
+}

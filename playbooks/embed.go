@@ -11,10 +11,10 @@ import (
 	"path/filepath"
 )
 
-//go:embed *.yml *.sh roles plugins
+//go:embed *.yml *.sh roles plugins vars
 var files embed.FS
 
-//go:embed inspect.yml ssh.sh roles/inspect roles/settings plugins
+//go:embed inspect.yml ssh.sh roles/inspect roles/settings plugins vars
 var look embed.FS
 
 // The playbooks, by file name.

@@ -2,6 +2,9 @@
 # ssh for looking at nodes: of what a node answers, the first 5 MiB count. Ansible
 # keeps an answer in memory several times over, however long it is. What follows is
 # read and dropped, so that ssh ends as it would; after 1 GiB the node is given up.
+#
+# The first pieces are passed on as they come, for Ansible waits for a prompt of sudo;
+# head keeps what it reads until there is a block of it.
 exec 3>&1
-status=$({ { ssh "$@" 3>&- 4>&-; echo $? >&4; } | { head -c 5242880 >&3 && exec head -c 1073741824 >/dev/null; }; } 4>&1)
+status=$({ { ssh "$@" 3>&- 4>&-; echo $? >&4; } | { { dd bs=512 count=16 2>/dev/null; head -c 5234688; } >&3 && exec head -c 1073741824 >/dev/null; }; } 4>&1)
 exit "$status"

@@ -2,12 +2,15 @@ package playbooks_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
@@ -55,5 +58,32 @@ func TestBoundedSSH(t *testing.T) {
 				t.Errorf("%d bytes, want %d", out.Len(), row.length)
 			}
 		})
+	}
+}
+
+// A prompt is passed on while ssh waits for its answer.
+func TestSSHPassesOnAPrompt(t *testing.T) {
+	t.Parallel()
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "ssh"), []byte("#!/bin/sh\nprintf 'password: '\nread -r word\nprintf '%s, thanks' \"$word\"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // it waits for ever otherwise
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "./"+playbooks.SSH)
+	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	in, err := cmd.StdinPipe()
+	out, oerr := cmd.StdoutPipe()
+	if err := errors.Join(err, oerr, cmd.Start()); err != nil {
+		t.Fatal(err)
+	}
+	prompt := make([]byte, len("password: "))
+	if _, err := io.ReadFull(out, prompt); err != nil {
+		t.Errorf("%q: %v", prompt, err)
+	}
+	_, err = io.WriteString(in, "word\n")
+	rest, rerr := io.ReadAll(out)
+	if err := errors.Join(err, rerr, cmd.Wait()); err != nil || string(rest) != "word, thanks" {
+		t.Errorf("%q: %v", rest, err)
 	}
 }

@@ -27,14 +27,17 @@ type Streams struct {
 	Out, Err io.Writer
 	// Terminal is true when In and Err are one: only then is anything asked.
 	Terminal bool
+	// Password asks for a password; nil when nobody can be asked.
+	Password func(prompt string) (string, error)
 }
 
 // OSStreams are the streams of the process.
 func OSStreams() Streams {
-	return Streams{
-		In: os.Stdin, Out: os.Stdout, Err: newScreen(os.Stderr, os.Getenv),
-		Terminal: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
+	s := Streams{In: os.Stdin, Out: os.Stdout, Err: newScreen(os.Stderr, os.Getenv)}
+	if term.IsTerminal(int(os.Stdin.Fd())) {
+		s.Terminal, s.Password = term.IsTerminal(int(os.Stderr.Fd())), readPassword
 	}
+	return s
 }
 
 // Main runs the command line and returns its exit code.

@@ -179,7 +179,9 @@ func settingsOnly(root *cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{Use: "settings"}
 	for _, s := range settings() {
 		if flags := s.flags(root); len(flags) > 0 {
-			cmd.Flags().AddFlag(flags[0])
+			f := *flags[0]
+			f.Shorthand = "" // two may have the same, of different commands
+			cmd.Flags().AddFlag(&f)
 		}
 	}
 	root.AddCommand(cmd)

@@ -129,6 +129,7 @@ func exampleEvents() []orchestrator.Event {
 		{Kind: orchestrator.EventDiagnosis, Diagnosis: &d},
 		{Kind: orchestrator.EventPlan, Plan: &p},
 		{Kind: orchestrator.EventStepBegin, Step: &backup},
+		{Kind: orchestrator.EventTaskBegin, Step: &backup, Task: "Take the backup"},
 		{Kind: orchestrator.EventTask, Step: &backup, Node: "cp1", Task: "Take the backup", Status: "changed", Seconds: 1.8},
 		{Kind: orchestrator.EventGate, Step: &gated, Unmet: unmet},
 		{Kind: orchestrator.EventStepEnd, Step: &gated, Status: string(run.Failed), Seconds: 300.2, Message: "gate api-server did not hold within 5m0s: cp1: the API server must answer /readyz"},

@@ -25,7 +25,7 @@ type exporterFlags struct {
 }
 
 func newExporter(s Streams) *cobra.Command {
-	var flags exporterFlags
+	flags := exporterFlags{inspectFlags: inspectFlags{timeout: "connect-timeout"}}
 	cmd := &cobra.Command{
 		Use:   "exporter -i INVENTORY",
 		Short: "Serve when certificates expire to Prometheus; changes nothing",

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/infrapuzzle/kscertctl/internal/config"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
@@ -23,6 +25,8 @@ type inspectFlags struct {
 	verbose int
 	// save and from are files of snapshots, of commands that only look.
 	save, from string
+	// timeout is another name for Ansible's --timeout, where that is taken.
+	timeout string
 }
 
 // register adds the flags that say which nodes there are and how to reach them.
@@ -34,14 +38,60 @@ func (f *inspectFlags) register(cmd *cobra.Command) {
 	fl.StringVarP(&a.User, "user", "u", "", "connect as this user")
 	fl.StringVar(&a.PrivateKey, "private-key", "", "SSH private key file")
 	fl.StringArrayVarP(&a.ExtraVars, "extra-vars", "e", nil, "extra variables: key=value, JSON, or @FILE; may be repeated")
+	fl.BoolVarP(&a.AskPass, "ask-pass", "k", false, "ask for the connection password, once")
+	fl.StringVar(&a.ConnectionPasswordFile, "connection-password-file", "", "file with the connection password, or a program that prints it")
+	fl.StringVarP(&a.Connection, "connection", "c", "", "connection plugin (default: Ansible's, ssh)")
+	fl.IntVarP(&a.Timeout, cmp.Or(f.timeout, "timeout"), "T", 0, "how long connecting to a node may take, seconds (default: Ansible's, 10)")
+	fl.StringVar(&a.SSHCommonArgs, "ssh-common-args", "", "arguments of ssh, sftp and scp, such as -o ProxyJump=HOST")
+	fl.StringVar(&a.SSHExtraArgs, "ssh-extra-args", "", "arguments of ssh alone; sftp and scp have flags of this kind too")
+	fl.StringVar(&a.SFTPExtraArgs, "sftp-extra-args", "", "arguments of sftp alone")
+	fl.StringVar(&a.SCPExtraArgs, "scp-extra-args", "", "arguments of scp alone")
 	fl.BoolVarP(&a.Become, "become", "b", false, "hand -b to Kubespray's playbooks (our own always become root)")
+	fl.StringVar(&a.BecomeMethod, "become-method", "", "how to become another user (default: Ansible's, sudo)")
+	fl.StringVar(&a.BecomeUser, "become-user", "", "user to become (default: Ansible's, root; another must be able to do all that root can)")
+	fl.BoolVarP(&a.AskBecomePass, "ask-become-pass", "K", false, "ask for the become password, once")
+	fl.StringVar(&a.BecomePasswordFile, "become-password-file", "", "file with the become password, or a program that prints it")
 	fl.IntVarP(&a.Forks, "forks", "f", 0, "nodes to work on at the same time where that is safe (default: Ansible's; 50 for looking)")
-	fl.StringArrayVar(&a.VaultIDs, "vault-id", nil, "vault identity; may be repeated")
+	fl.BoolVarP(&a.AskVaultPass, "ask-vault-pass", "J", false, "ask for the password of the vault, once")
+	fl.StringArrayVar(&a.VaultIDs, "vault-id", nil, "vault identity: [NAME@]FILE, a program, or prompt; may be repeated")
 	fl.StringArrayVar(&a.VaultPasswordFiles, "vault-password-file", nil, "vault password file; may be repeated")
 	fl.CountVarP(&f.verbose, "verbose", "v", "show Ansible's own output; -vv and more make Ansible verbose too")
 	fl.StringVar(&a.BinDir, "ansible-bin", "", "folder of ansible-playbook, such as VENV/bin (default: search PATH)")
 	fl.StringVar(&f.opts.KubesprayDir, "kubespray-dir", "", "Kubespray checkout to run in (default, where one is needed: here, above the inventory, ./kubespray, ../kubespray)")
 	fl.StringVar(&f.opts.StateDir, "state-dir", "", "folder for run directories (default: $XDG_STATE_HOME/kscertctl)")
+	fl.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		return pflag.NormalizedName(cmp.Or(otherNames[name], name))
+	})
+	f.passOn(cmd)
+}
+
+// otherNames are names that ansible-playbook has for the same flag.
+var otherNames = map[string]string{
+	"inventory-file": "inventory", "key-file": "private-key", "conn-pass-file": "connection-password-file", "become-pass-file": "become-password-file",
+	"ask-vault-password": "ask-vault-pass", "vault-pass-file": "vault-password-file",
+}
+
+// passOn takes what follows -- out of the command's arguments, for ansible-playbook,
+// and checks the flags that exclude each other.
+func (f *inspectFlags) passOn(cmd *cobra.Command) {
+	before := func(cmd *cobra.Command, args []string) []string {
+		if n := cmd.ArgsLenAtDash(); n >= 0 {
+			return args[:n]
+		}
+		return args
+	}
+	check, run := cmd.Args, cmd.RunE
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		own := before(cmd, args)
+		f.opts.Ansible.Args = args[len(own):]
+		for ask, file := range map[string]string{"ask-pass": "connection-password-file", "ask-become-pass": "become-password-file"} {
+			if cmd.Flags().Changed(ask) && cmd.Flags().Changed(file) {
+				return usage(cmd, fmt.Errorf("--%s and --%s exclude each other", ask, file))
+			}
+		}
+		return check(cmd, own)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return run(cmd, before(cmd, args)) }
 }
 
 // registerSnapshot adds the flags of commands that only look.
@@ -53,6 +103,7 @@ func (f *inspectFlags) registerSnapshot(cmd *cobra.Command) {
 // options returns what the flags say.
 func (f *inspectFlags) options(s Streams) orchestrator.Options {
 	opts := f.opts
+	opts.Ansible.Ask = asker(s)
 	if f.verbose > 0 {
 		opts.Output = s.Err
 		opts.Ansible.Verbosity = f.verbose - 1

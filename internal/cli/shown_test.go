@@ -22,7 +22,7 @@ var (
 	codeBlock = regexp.MustCompile("(?sm)^```(\\w+)\n(.*?)^```")
 	// typed is a command among what a screen shows.
 	typed = regexp.MustCompile(`(?m)^\s*(?:\$ )?((?:\.bin/)?kscertctl [a-z][^#\n|>]*)`)
-	named = regexp.MustCompile(`\b(?:inventory-examples|examples|monitoring|playbooks)/[A-Za-z0-9_./-]*[A-Za-z0-9_/-]`)
+	named = regexp.MustCompile(`(?:^|[^/\w-])((?:inventory-examples|examples|monitoring|playbooks)/[A-Za-z0-9_./-]*[A-Za-z0-9_/-])`)
 )
 
 // TestShownCommands: what the documentation shows can be typed. Every block is what it
@@ -38,8 +38,8 @@ func TestShownCommands(t *testing.T) {
 				t.Errorf("%s: %v in\n%s", page, err, block[2])
 			}
 		}
-		for _, file := range named.FindAllString(text, -1) {
-			if err := exists(file); err != nil {
+		for _, file := range named.FindAllStringSubmatch(text, -1) {
+			if err := exists(file[1]); err != nil {
 				t.Errorf("%s: %v", page, err)
 			}
 		}

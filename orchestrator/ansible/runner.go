@@ -38,27 +38,54 @@ type Options struct {
 	Forks            int
 	// Become asks for -b. The project's own playbooks become root by themselves.
 	Become bool
+	// BecomeMethod, BecomeUser, Connection as in --become-method, --become-user, -c;
+	// empty for Ansible's default.
+	BecomeMethod, BecomeUser, Connection string
+	// Options of ssh, sftp and scp, as in the flags of that name.
+	SSHCommonArgs, SSHExtraArgs, SFTPExtraArgs, SCPExtraArgs string
+	// Timeout of a connection as in -T, seconds; 0 for Ansible's default.
+	Timeout int
+	// AskPass, AskBecomePass, AskVaultPass as in -k, -K, -J: Ask is asked for the
+	// password, and for that of each vault identity with the source "prompt", by New.
+	AskPass, AskBecomePass, AskVaultPass bool
+	// Ask returns what is typed after a prompt; nil refuses with a *PasswordError.
+	Ask func(prompt string) (string, error)
+	// ConnectionPasswordFile and BecomePasswordFile are the arguments of the flags of
+	// that name: files, or programs that print the password.
+	ConnectionPasswordFile, BecomePasswordFile string
 	// ExtraVars are the arguments of -e, as given.
 	ExtraVars []string
 	// VaultIDs and VaultPasswordFiles are the arguments of the flags of that name.
 	VaultIDs, VaultPasswordFiles []string
 	// Verbosity is the number of v in -v.
 	Verbosity int
+	// Args are further options of ansible-playbook (CheckArguments).
+	Args []string
 }
 
 // MinimumVersion is the oldest ansible-core whose callback interface and
 // modules the playbooks use.
 var MinimumVersion = [2]int{2, 11}
 
+// passwordVersion is the first ansible-core with --become-password-file and
+// --connection-password-file (their documentation).
+var passwordVersion = [2]int{2, 12}
+
 // Runner runs Ansible with one set of options.
 type Runner struct {
-	opts Options
+	opts      Options
+	passwords passwords
 }
 
-// New checks the inventory arguments and returns a Runner.
+// New checks the inventories and arguments, asks for the passwords and returns a
+// Runner.
 //
-// It returns an *InventoryError when one cannot be read.
+// It returns an *InventoryError when an inventory cannot be read, an *ArgumentError
+// or a *PasswordError.
 func New(opts Options) (*Runner, error) {
+	if err := CheckArguments(opts.Args); err != nil {
+		return nil, err
+	}
 	if len(opts.Inventories) == 0 {
 		return nil, &InventoryError{Detail: "no inventory was given"}
 	}
@@ -84,7 +111,11 @@ func New(opts Options) (*Runner, error) {
 		paths[i] = abs
 	}
 	opts.Inventories = paths
-	return &Runner{opts: opts}, nil
+	passwords, err := gather(opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Runner{opts: opts, passwords: passwords}, nil
 }
 
 // InventoryError says which inventory cannot be used and why.
@@ -110,11 +141,19 @@ func (e *NotInstalledError) Error() string {
 }
 func (e *NotInstalledError) Unwrap() error { return e.Err }
 
-// VersionError says that the installed Ansible is older than MinimumVersion.
-type VersionError struct{ Found string }
+// VersionError says that the installed Ansible is older than MinimumVersion, or than
+// what a password needs.
+type VersionError struct {
+	Found  string
+	Needed [2]int
+}
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("ansible-core %s is too old: %d.%d or later is needed", e.Found, MinimumVersion[0], MinimumVersion[1])
+	text := fmt.Sprintf("ansible-core %s is too old: %d.%d or later is needed", e.Found, e.Needed[0], e.Needed[1])
+	if e.Needed == passwordVersion {
+		text += " to hand it a connection or become password"
+	}
+	return text
 }
 
 func (r *Runner) binary(name string) (string, error) {
@@ -149,8 +188,12 @@ func (r *Runner) Version(ctx context.Context) (string, error) {
 	major, _ := strconv.Atoi(m[1])
 	minor, _ := strconv.Atoi(m[2])
 	version := m[1] + "." + m[2] + m[3]
-	if slices.Compare([]int{major, minor}, MinimumVersion[:]) < 0 {
-		return version, &VersionError{Found: version}
+	needed := MinimumVersion
+	if o := r.opts; r.passwords.connection != nil || r.passwords.become != nil || o.ConnectionPasswordFile+o.BecomePasswordFile != "" {
+		needed = passwordVersion
+	}
+	if slices.Compare([]int{major, minor}, needed[:]) < 0 {
+		return version, &VersionError{Found: version, Needed: needed}
 	}
 	return version, nil
 }
@@ -166,8 +209,13 @@ func (r *Runner) Inventory(ctx context.Context) ([]byte, error) {
 		inventory.WithPattern("all"),
 		inventory.WithInventoryOptions(&inventory.AnsibleInventoryOptions{List: true}),
 	)
+	h, err := r.hand("", firstInherited)
+	if err != nil {
+		return nil, err
+	}
+	defer h.end()
 	var out, errs bytes.Buffer
-	code, err := r.execute(ctx, withArgs{cmd, append(r.inventoryArgs(), r.vaultArgs()...)}, "", nil, nil, &out, &errs)
+	code, err := r.execute(ctx, withArgs{cmd, append(r.inventoryArgs(), h.args...)}, "", nil, h.files, &out, &errs)
 	if err != nil {
 		return nil, err
 	}
@@ -280,6 +328,11 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	}
 	defer func() { _ = events.Close() }()
 
+	h, err := r.hand(filepath.Dir(p.Log), firstInherited+len(p.Hold))
+	if err != nil {
+		return Outcome{}, err
+	}
+	defer h.end()
 	outcome := Outcome{Payloads: map[string]string{}, Oversize: map[string]int{}}
 	done, read := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -295,7 +348,7 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 		to = io.MultiWriter(log, p.Output)
 	}
 	out := &lockedWriter{w: &clipper{w: to}}
-	code, err := r.execute(ctx, r.command(bin, p), p.Dir, p.env(), p.Hold, out, out)
+	code, err := r.execute(ctx, r.command(bin, p, h), p.Dir, p.env(), slices.Concat(p.Hold, h.files), out, out)
 	close(done)
 	readErr := <-read
 	if len(outcome.Failures) > 0 {
@@ -316,17 +369,19 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	return outcome, nil
 }
 
-// command is what is typed for a playbook.
-func (r *Runner) command(bin string, p Playbook) execute.Commander {
+// command is what is typed for a playbook, with what hands the passwords over.
+func (r *Runner) command(bin string, p Playbook, h handed) execute.Commander {
 	opts := &playbook.AnsiblePlaybookOptions{
 		ExtraVars: p.Vars, User: r.opts.User, PrivateKey: r.opts.PrivateKey, Become: r.opts.Become,
+		BecomeMethod: r.opts.BecomeMethod, BecomeUser: r.opts.BecomeUser, Connection: r.opts.Connection, Timeout: r.opts.Timeout,
+		SSHCommonArgs: r.opts.SSHCommonArgs, SSHExtraArgs: r.opts.SSHExtraArgs, SFTPExtraArgs: r.opts.SFTPExtraArgs, SCPExtraArgs: r.opts.SCPExtraArgs,
 	}
 	if forks := r.forks(p); forks > 0 {
 		opts.Forks = strconv.Itoa(forks)
 	}
-	args := slices.Concat(r.inventoryArgs(), r.vaultArgs(), repeat("--extra-vars", r.opts.ExtraVars), verbosity(r.opts.Verbosity))
+	args := slices.Concat(r.inventoryArgs(), h.args, repeat("--extra-vars", r.opts.ExtraVars), verbosity(r.opts.Verbosity))
 	return appended{withArgs{playbook.NewAnsiblePlaybookCmd(
-		playbook.WithBinary(bin), playbook.WithPlaybooks(p.Path), playbook.WithPlaybookOptions(opts)), args}, p.Args}
+		playbook.WithBinary(bin), playbook.WithPlaybooks(p.Path), playbook.WithPlaybookOptions(opts)), args}, slices.Concat(r.opts.Args, p.Args)}
 }
 
 func (o *Outcome) add(e Event) {
@@ -407,6 +462,9 @@ func (p Playbook) env() map[string]string {
 		"ANSIBLE_CALLBACK_PLUGINS":    strings.Join(append([]string{p.CallbackDir}, p.callbackPath()...), ":"),
 		"ANSIBLE_RETRY_FILES_ENABLED": "False",
 	}
+	for _, s := range asked {
+		env[s.env] = "False" // New has asked
+	}
 	if ssh := p.ssh(); ssh != "" {
 		env["ANSIBLE_SSH_EXECUTABLE"] = ssh
 	}
@@ -442,9 +500,9 @@ func (p Playbook) callbackPath() []string {
 
 func (r *Runner) inventoryArgs() []string { return repeat("--inventory", r.opts.Inventories) }
 
-func (r *Runner) vaultArgs() []string {
-	return append(repeat("--vault-id", r.opts.VaultIDs), repeat("--vault-password-file", r.opts.VaultPasswordFiles)...)
-}
+// firstInherited is the first descriptor of the files that a command is given beside
+// its standard ones (os/exec, Cmd.ExtraFiles).
+const firstInherited = 3
 
 func repeat(flag string, values []string) []string {
 	var out []string
@@ -463,7 +521,7 @@ func verbosity(n int) []string {
 
 // execute runs a command through go-ansible and returns its exit code; the
 // error is set only when it could not be run at all or ctx ended.
-func (r *Runner) execute(ctx context.Context, cmd execute.Commander, dir string, env map[string]string, hold []*os.File, out, errs io.Writer) (int, error) {
+func (r *Runner) execute(ctx context.Context, cmd execute.Commander, dir string, env map[string]string, files []*os.File, out, errs io.Writer) (int, error) {
 	if ctx.Err() != nil {
 		return -1, context.Cause(ctx)
 	}
@@ -473,7 +531,7 @@ func (r *Runner) execute(ctx context.Context, cmd execute.Commander, dir string,
 		execute.WithErrorEnrich(rec), execute.WithOutput(plainOutput{}),
 		execute.WithWrite(out), execute.WithWriteError(errs),
 	)
-	ex.Exec = &processes{ctx: ctx, owner: ex, hold: hold}
+	ex.Exec = &processes{ctx: ctx, owner: ex, hold: files}
 	// go-ansible must not see the cancellation: it would kill the parent alone.
 	err := ex.Execute(context.WithoutCancel(ctx))
 	switch {
@@ -563,13 +621,20 @@ func firstLine(s string) string {
 	return line
 }
 
-// ansibleError is what of Ansible's standard error says what went wrong.
+// ansibleError is what of Ansible's standard error says what went wrong. Ansible
+// wraps its lines.
 func ansibleError(s string) string {
 	var keep []string
+	said := false // the line above belongs to what is kept
 	for line := range strings.Lines(s) {
 		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "ERROR!") || strings.HasPrefix(line, "[ERROR]") || strings.HasPrefix(line, "[WARNING]") {
-			keep = append(keep, line)
+		switch {
+		case strings.HasPrefix(line, "ERROR!"), strings.HasPrefix(line, "[ERROR]"), strings.HasPrefix(line, "[WARNING]"):
+			keep, said = append(keep, line), true
+		case said && line != "" && !strings.HasPrefix(line, "["):
+			keep[len(keep)-1] += " " + line
+		default:
+			said = false
 		}
 	}
 	if len(keep) == 0 {

@@ -31,8 +31,13 @@ func (r *Runner) Tasks(ctx context.Context, p Playbook) ([]Play, error) {
 		return nil, err
 	}
 	p.Args = append(p.Args, "--list-tasks")
+	h, err := r.hand("", firstInherited)
+	if err != nil {
+		return nil, err
+	}
+	defer h.end()
 	var out, errs bytes.Buffer
-	code, err := r.execute(ctx, r.command(bin, p), p.Dir, map[string]string{"ANSIBLE_NOCOLOR": "True"}, nil, &out, &errs)
+	code, err := r.execute(ctx, r.command(bin, p, h), p.Dir, map[string]string{"ANSIBLE_NOCOLOR": "True"}, h.files, &out, &errs)
 	if err != nil {
 		return nil, err
 	}

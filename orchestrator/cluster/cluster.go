@@ -2,8 +2,8 @@
 // cluster and their roles.
 //
 // The input is the JSON that "ansible-inventory --list" prints, so that every
-// inventory source and plugin that works for ansible-playbook works here.
-// The package does no I/O.
+// inventory source and plugin that works for ansible-playbook works here. The event
+// callback tells the same with expressions rendered. The package does no I/O.
 //
 //	c, err := cluster.Parse(output) // of ansible-inventory --list
 //	for _, n := range c.With(cluster.ControlPlane) { ... }
@@ -35,13 +35,14 @@ const (
 
 // groups maps each role to the inventory groups that give it, the current name
 // first. Kubespray up to v2.15 used the names with a dash, later releases still
-// understand them (Kubespray, roles/dynamic_groups).
+// understand them (Kubespray, roles/dynamic_groups). Route reflectors of Calico are
+// workers: they run a kubelet (playbooks/upgrade_cluster.yml, kube_node:calico_rr).
 var groups = []struct {
 	role  Role
 	names []string
 }{
 	{ControlPlane, []string{"kube_control_plane", "kube-master"}},
-	{Worker, []string{"kube_node", "kube-node"}},
+	{Worker, []string{"kube_node", "kube-node", "calico_rr", "calico-rr"}},
 	{Etcd, []string{"etcd"}},
 }
 
@@ -52,10 +53,10 @@ type Node struct {
 	// Roles in the order control plane, worker, etcd.
 	Roles []Role `json:"roles"`
 	// KubernetesName is the node's name in the API: kube_override_hostname
-	// where the inventory sets it to plain text, else Name.
+	// where the inventory sets it, else Name.
 	KubernetesName string `json:"kubernetesName"`
-	// Address is how other machines reach the node: access_ip, ip or ansible_host
-	// as plain text, else Name (Kubespray, roles/kubespray_defaults, main_access_ip).
+	// Address is how other machines reach the node: access_ip, ip or ansible_host,
+	// else Name (Kubespray, roles/kubespray_defaults, main_access_ip).
 	Address string `json:"address,omitempty"`
 	// Port is what the node's API server listens on: kube_apiserver_port.
 	Port int `json:"port,omitempty"`
@@ -252,8 +253,8 @@ func loadBalancer(vars hostVars, port int) string {
 	return net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(cmp.Or(hostVars(lb).port("port"), port)))
 }
 
-// hostVars are variables as ansible-inventory prints them: expressions are not
-// rendered, so they say nothing here.
+// hostVars are variables of a host. An expression that is left in them, because it
+// needs facts or because ansible-inventory printed it, says nothing here.
 type hostVars map[string]any
 
 // text returns a variable that is plain text; "" for any other.

@@ -70,12 +70,17 @@ func TestParse(t *testing.T) {
 			[]cluster.Node{node("a", cp)},
 		},
 		{
+			"route reflectors are workers, by either name",
+			`{"kube_control_plane": {"hosts": ["a"]}, "kube_node": {"hosts": ["w"]}, "calico_rr": {"hosts": ["r"]}, "calico-rr": {"hosts": ["s", "w"]}}`,
+			[]cluster.Node{node("a", cp), node("w", worker), node("r", worker), node("s", worker)},
+		},
+		{
 			"kube_override_hostname is the name in the API",
 			`{"_meta": {"hostvars": {"a": {"kube_override_hostname": "a.example.com"}}}, "kube_control_plane": {"hosts": ["a"]}}`,
 			[]cluster.Node{{Name: "a", KubernetesName: "a.example.com", Roles: []cluster.Role{cp}, Address: "a", Port: 6443}},
 		},
 		{
-			"an expression there is Ansible's to render",
+			"an expression that is left there is no name",
 			`{"_meta": {"hostvars": {"a": {"kube_override_hostname": "{{ inventory_hostname }}"}}}, "kube_control_plane": {"hosts": ["a"]}}`,
 			[]cluster.Node{node("a", cp)},
 		},

@@ -40,6 +40,25 @@ type Request struct {
 	PrivateKey  string   `json:"privateKey,omitempty"`
 	Forks       int      `json:"forks,omitempty"`
 	Become      bool     `json:"become,omitempty"`
+	// How to become another user and to connect, as in ansible-playbook's flags.
+	BecomeMethod  string `json:"becomeMethod,omitempty"`
+	BecomeUser    string `json:"becomeUser,omitempty"`
+	Connection    string `json:"connection,omitempty"`
+	SSHCommonArgs string `json:"sshCommonArgs,omitempty"`
+	SSHExtraArgs  string `json:"sshExtraArgs,omitempty"`
+	SFTPExtraArgs string `json:"sftpExtraArgs,omitempty"`
+	SCPExtraArgs  string `json:"scpExtraArgs,omitempty"`
+	// Timeout of a connection, seconds.
+	Timeout int `json:"timeout,omitempty"`
+	// Passwords that were asked for, and are again.
+	AskPass       bool `json:"askPass,omitempty"`
+	AskBecomePass bool `json:"askBecomePass,omitempty"`
+	AskVaultPass  bool `json:"askVaultPass,omitempty"`
+
+	ConnectionPasswordFile string `json:"connectionPasswordFile,omitempty"`
+	BecomePasswordFile     string `json:"becomePasswordFile,omitempty"`
+	// Args are further options of ansible-playbook.
+	Args []string `json:"args,omitempty"`
 	// ExtraVars are those of the form @FILE. The others may be passwords: only
 	// how many there were is kept.
 	ExtraVars          []string `json:"extraVars,omitempty"`

@@ -27,6 +27,8 @@ import os
 import time
 
 from ansible.plugins.callback import CallbackBase
+from ansible.template import Templar
+from ansible.vars.hostvars import HostVars
 
 SCHEMA = 1
 
@@ -58,6 +60,12 @@ def oversize(text):
     if len(text) <= PAYLOAD_LIMIT and len(json.dumps(text)) <= PAYLOAD_LIMIT:
         return None
     return len(text.encode('utf-8', 'replace'))
+
+
+def expression(value):
+    """Whether a variable is, or holds, an expression of Jinja."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return '{{' in text or '{%' in text
 
 
 def attribute(obj, name):
@@ -134,8 +142,16 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_start(self, playbook):
         self._emit('playbook_start', path=getattr(playbook, '_file_name', None))
 
+    def _render(self, values, templar):
+        """Renders expressions; one that needs more than the inventory stays as it is."""
+        for name, value in values.items():
+            try:
+                values[name] = templar.template(value)
+            except Exception:
+                pass  # facts, say, which nobody has gathered
+
     def _inventory(self, play):
-        """The inventory in the form of "ansible-inventory --list"."""
+        """The inventory in the form of "ansible-inventory --list", with expressions rendered."""
         variables = play.get_variable_manager()
         inventory = variables._inventory
         told = dict((name, {'hosts': [h.name for h in group.hosts], 'children': [g.name for g in group.child_groups]})
@@ -144,6 +160,10 @@ class CallbackModule(CallbackBase):
         for host in inventory.get_hosts('all', ignore_limits=True, ignore_restrictions=True):
             known = variables.get_vars(host=host, include_hostvars=False, stage='all')
             hostvars[host.name] = dict((name, known[name]) for name in self._variables if name in known)
+            if any(expression(value) for value in hostvars[host.name].values()):
+                # Where the play has no hosts, Ansible has made no hostvars.
+                known = dict(variables.get_vars(play=play, host=host), hostvars=HostVars(inventory, variables, variables._loader))
+                self._render(hostvars[host.name], Templar(loader=variables._loader, variables=known))
         told['_meta'] = {'hostvars': hostvars}
         return told
 

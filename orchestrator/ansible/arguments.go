@@ -1,0 +1,124 @@
+package ansible
+
+import (
+	"slices"
+	"strings"
+)
+
+// ArgumentError says why an argument is not passed on to ansible-playbook.
+type ArgumentError struct {
+	Argument, Reason string
+	// Next is what to do instead.
+	Next string
+}
+
+func (e *ArgumentError) Error() string { return e.Argument + ": " + e.Reason }
+
+// argument is an option of ansible-playbook (ansible-core 2.14 to 2.19).
+type argument struct {
+	names string
+	// value: the option takes one.
+	value bool
+	// refused says why it is not passed on, next what to do instead.
+	refused, next string
+}
+
+const (
+	ownFlag    = "kscertctl has to know it"
+	ownNext    = "give it to kscertctl itself, before the --"
+	noChange   = "the steps and gates of a run rest on what was changed"
+	noChangeDo = "see what would be done: kscertctl plan"
+	skips      = "a run that leaves tasks or nodes out cannot be proved"
+	prints     = "it prints something in place of what was asked for"
+)
+
+var arguments = []argument{
+	{names: "-v --verbose"}, {names: "-b --become"}, {names: "-D --diff"}, {names: "--force-handlers"}, {names: "--flush-cache"},
+	{names: "-u --user", value: true}, {names: "-c --connection", value: true}, {names: "-T --timeout", value: true},
+	{names: "-f --forks", value: true}, {names: "-M --module-path", value: true}, {names: "--private-key --key-file", value: true},
+	{names: "--become-method", value: true}, {names: "--become-user", value: true},
+	{names: "--ssh-common-args", value: true}, {names: "--ssh-extra-args", value: true},
+	{names: "--sftp-extra-args", value: true}, {names: "--scp-extra-args", value: true},
+
+	{names: "-i --inventory --inventory-file", refused: ownFlag, next: ownNext},
+	{names: "-e --extra-vars", refused: ownFlag, next: ownNext},
+	{names: "-k --ask-pass", refused: ownFlag, next: ownNext},
+	{names: "-K --ask-become-pass", refused: ownFlag, next: ownNext},
+	{names: "-J --ask-vault-pass --ask-vault-password", refused: ownFlag, next: ownNext},
+	{names: "--connection-password-file --conn-pass-file", refused: ownFlag, next: ownNext},
+	{names: "--become-password-file --become-pass-file", refused: ownFlag, next: ownNext},
+	{names: "--vault-id", refused: ownFlag, next: ownNext},
+	{names: "--vault-password-file --vault-pass-file", refused: ownFlag, next: ownNext},
+
+	{names: "-C --check", refused: noChange, next: noChangeDo},
+	{names: "--syntax-check", refused: noChange, next: noChangeDo},
+	{names: "--list-hosts", refused: noChange, next: noChangeDo},
+	{names: "--list-tasks", refused: noChange, next: noChangeDo},
+	{names: "--list-tags", refused: noChange, next: noChangeDo},
+	{names: "-l --limit", refused: skips, next: "what is fresh is left alone by itself; for a part of the cluster run a playbook by hand"},
+	{names: "-t --tags", refused: ownFlag, next: ownNext},
+	{names: "--skip-tags", refused: ownFlag, next: ownNext},
+	{names: "--start-at-task", refused: skips, next: "go on where a run was stopped: kscertctl resume"},
+	{names: "--step", refused: "there is nobody whom Ansible could ask", next: "look at the steps first, and carry them out then: kscertctl plan --out FILE, kscertctl apply FILE"},
+	{names: "-h --help", refused: prints, next: "ask Ansible: ansible-playbook --help"},
+	{names: "--version", refused: prints, next: "ask Ansible: ansible-playbook --version"},
+}
+
+// CheckArguments checks that arguments for ansible-playbook are options that leave a
+// run's safety alone. Names must be whole. The error is an *ArgumentError.
+func CheckArguments(args []string) error {
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		wants, err := checkArgument(arg)
+		switch {
+		case err != nil:
+			return err
+		case wants && len(args) == 0:
+			return &ArgumentError{Argument: arg, Reason: "it needs a value", Next: "give it as " + arg + "=VALUE"}
+		case wants:
+			args = args[1:]
+		}
+	}
+	return nil
+}
+
+// checkArgument checks a long option, or short ones in one word. It reports whether
+// the next argument is a value of it.
+func checkArgument(arg string) (wants bool, err error) {
+	if strings.HasPrefix(arg, "--") {
+		name, _, has := strings.Cut(arg, "=")
+		a, err := option(arg, name)
+		return a.value && !has, err
+	}
+	if len(arg) < 2 || arg[0] != '-' {
+		_, err := option(arg, arg)
+		return false, err
+	}
+	for i := 1; i < len(arg); i++ {
+		a, err := option(arg, "-"+arg[i:i+1])
+		if err != nil || a.value {
+			return a.value && i == len(arg)-1, err
+		}
+	}
+	return false, nil
+}
+
+// option finds the option of that name in arg.
+func option(arg, name string) (argument, error) {
+	var known []string
+	for _, a := range arguments {
+		names := strings.Fields(a.names)
+		switch {
+		case !slices.Contains(names, name):
+		case a.refused != "":
+			return argument{}, &ArgumentError{Argument: arg, Reason: a.refused, Next: a.next}
+		default:
+			return a, nil
+		}
+		if a.refused == "" {
+			known = append(known, names[len(names)-1])
+		}
+	}
+	return argument{}, &ArgumentError{Argument: arg, Reason: "this is not passed on to Ansible", Next: "what is: " + strings.Join(known, ", ")}
+}
