@@ -26,11 +26,16 @@ func (s *session) look(ctx context.Context) (snapshot.Snapshot, error) {
 	playing, stop := context.WithCancel(ctx)
 	defer stop()
 	played, told := make(chan answer, 1), make(chan []byte, 1)
+	probing := make(chan func() []snapshot.Probe, 1) // once the cluster is known
 	go func() {
-		defer close(told)
-		played <- s.ask(playing, nil, cluster.Variables, func(e ansible.Event) {
-			if e.Event == "inventory" {
+		all := sync.OnceFunc(func() { close(told) })
+		defer all()
+		played <- s.ask(playing, start, nil, probing, func(e ansible.Event) {
+			switch e.Event {
+			case "inventory":
 				told <- e.Inventory
+			case "stats":
+				all()
 			}
 		})
 	}()
@@ -40,6 +45,7 @@ func (s *session) look(ctx context.Context) (snapshot.Snapshot, error) {
 		nodes, err = s.listed(ctx)
 	}
 	if err != nil {
+		close(probing)
 		stop()
 		<-played
 		_ = os.RemoveAll(s.dir.Path) // of a run that never was
@@ -47,14 +53,14 @@ func (s *session) look(ctx context.Context) (snapshot.Snapshot, error) {
 	}
 	s.cluster = nodes
 	s.tell(Event{Kind: EventBegin, Message: s.dir.Path})
-	probed := probeBeside(ctx, nodes)
+	probing <- probeBeside(ctx, nodes)
 	a := <-played
 	if a.outcome.Stats == nil && ctx.Err() == nil {
 		if _, err := s.runner.Version(ctx); err != nil {
 			return snapshot.Snapshot{}, preflightError(err)
 		}
 	}
-	return s.seen(ctx, start, a, probed())
+	return s.seen(ctx, start, a)
 }
 
 // precise prefers what is wrong with Ansible to what it says.
@@ -68,9 +74,9 @@ func (s *session) precise(ctx context.Context, err error) *Error {
 // inspect looks at all nodes again, whose inventory is known.
 func (s *session) inspect(ctx context.Context) (snapshot.Snapshot, error) {
 	start := time.Now()
-	probed := probeBeside(ctx, s.cluster)
-	a := s.ask(ctx, cluster.Names(s.cluster.Nodes), nil, nil)
-	return s.seen(ctx, start, a, probed())
+	probing := make(chan func() []snapshot.Probe, 1)
+	probing <- probeBeside(ctx, s.cluster)
+	return s.seen(ctx, start, s.ask(ctx, start, cluster.Names(s.cluster.Nodes), probing, nil))
 }
 
 // probeGrace is how much longer than Ansible the endpoints may take to answer.
@@ -94,21 +100,49 @@ type answer struct {
 	playbook ansible.Playbook
 	outcome  ansible.Outcome
 	err      error
+	// snap is made of it, and kept unless saved says why not.
+	snap  snapshot.Snapshot
+	saved error
 }
 
-// ask looks at nodes in one round trip; nil asks all. With variables, observe is
-// told the inventory.
-func (s *session) ask(ctx context.Context, nodes, variables []string, observe func(ansible.Event)) answer {
+// ask looks at nodes in one round trip; nil asks all, and has observe told the
+// inventory. The snapshot is made while Ansible still ends, with what probing gives;
+// it is closed where there is none to be made.
+func (s *session) ask(ctx context.Context, start time.Time, nodes []string, probing <-chan func() []snapshot.Probe, observe func(ansible.Event)) answer {
 	s.looks++
 	p := s.playbook(fmt.Sprintf("inspect-%02d", s.looks), playbooks.Inspect, nodes)
-	p.Looks, p.Variables, p.SSH = true, variables, filepath.Join(s.dir.Playbooks(), playbooks.SSH)
-	outcome, err := s.runner.Run(ctx, p, observe)
-	return answer{p, outcome, err}
+	p.Looks, p.SSH = true, filepath.Join(s.dir.Playbooks(), playbooks.SSH)
+	if nodes == nil {
+		p.Variables = cluster.Variables
+	}
+	a := answer{playbook: p}
+	a.playbook.Told = func(o ansible.Outcome) {
+		if probed, ok := <-probing; ok {
+			a.snap = s.assemble(start, o, probed())
+			a.saved = s.dir.SaveSnapshot(a.snap)
+		}
+	}
+	a.outcome, a.err = s.runner.Run(ctx, a.playbook, observe)
+	return a
 }
 
-// seen makes a snapshot of an answer and keeps it. A node that failed is recorded
-// in it; the error is set only when Ansible itself could not run.
-func (s *session) seen(ctx context.Context, start time.Time, a answer, probes []snapshot.Probe) (snapshot.Snapshot, error) {
+// assemble makes a snapshot of what was brought back. A node that failed is recorded
+// in it.
+func (s *session) assemble(start time.Time, o ansible.Outcome, probes []snapshot.Probe) snapshot.Snapshot {
+	snap := snapshot.Snapshot{
+		Schema: snapshot.Schema, Taken: start.UTC(), Endpoint: s.cluster.Endpoint, ExternalCA: s.cluster.ExternalCA, Probes: probes,
+		Nodes: make([]snapshot.Node, len(s.cluster.Nodes)),
+	}
+	var reading sync.WaitGroup
+	for i, n := range s.cluster.Nodes {
+		reading.Go(func() { snap.Nodes[i] = observed(n, o) })
+	}
+	reading.Wait()
+	return snapshot.Redact(snap)
+}
+
+// seen tells of a look. The error is set only when Ansible itself could not run.
+func (s *session) seen(ctx context.Context, start time.Time, a answer) (snapshot.Snapshot, error) {
 	var incomplete *ansible.RunError
 	switch {
 	case ctx.Err() != nil:
@@ -121,17 +155,8 @@ func (s *session) seen(ctx context.Context, start time.Time, a answer, probes []
 		}
 		return snapshot.Snapshot{}, e
 	}
-	snap := snapshot.Snapshot{
-		Schema: snapshot.Schema, Taken: start.UTC(), Endpoint: s.cluster.Endpoint, ExternalCA: s.cluster.ExternalCA, Probes: probes,
-		Nodes: make([]snapshot.Node, len(s.cluster.Nodes)),
-	}
-	var reading sync.WaitGroup
-	for i, n := range s.cluster.Nodes {
-		reading.Go(func() { snap.Nodes[i] = observed(n, a.outcome) })
-	}
-	reading.Wait()
-	snap = snapshot.Redact(snap)
-	if err := s.dir.SaveSnapshot(snap); err != nil {
+	snap := a.snap
+	if err := a.saved; err != nil {
 		return snap, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "check the disk that holds --state-dir"}
 	}
 	// The snapshot is what is kept: the answers as they came are not redacted.

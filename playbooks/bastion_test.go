@@ -19,11 +19,12 @@ func TestBastion(t *testing.T) {
 	)
 	for _, row := range []struct {
 		name, inventory string
-		args            []string
+		args, env       []string
+		config          string
 		want            map[string]string // by address: the options that say something of the way
 	}{
 		{
-			"with all that can be said", "[bastion]\nbastion ansible_host=198.51.100.5 ansible_port=2222 ansible_user=jump\n", nil,
+			"with all that can be said", "[bastion]\nbastion ansible_host=198.51.100.5 ansible_port=2222 ansible_user=jump\n", nil, nil, "",
 			map[string]string{
 				"192.0.2.1": "ProxyCommand=" + command + "2222  jump@198.51.100.5",
 				"192.0.2.2": "ProxyCommand=" + command + "2222 -i '/keys/of cp2' jump@198.51.100.5",
@@ -31,7 +32,7 @@ func TestBastion(t *testing.T) {
 			},
 		},
 		{
-			"with its name alone, in no group", "[all]\nbastion\n", nil,
+			"with its name alone, in no group", "[all]\nbastion\n", nil, nil, "",
 			map[string]string{
 				"192.0.2.1": "ProxyCommand=" + command + "22  bastion",
 				"192.0.2.2": "ProxyCommand=" + command + "22 -i '/keys/of cp2' bastion",
@@ -39,7 +40,7 @@ func TestBastion(t *testing.T) {
 			},
 		},
 		{
-			"a proxy of the command line before it", "[bastion]\nbastion ansible_host=b\n", []string{"-e", "{kscert_ssh_common_args: -o ProxyJump=other}"},
+			"a proxy of the command line before it", "[bastion]\nbastion ansible_host=b\n", []string{"-e", "{kscert_ssh_common_args: -o ProxyJump=other}"}, nil, "",
 			map[string]string{
 				"192.0.2.1": "ProxyJump=other ProxyCommand=" + command + "22  b",
 				"192.0.2.2": "ProxyJump=other ProxyCommand=" + command + "22 -i '/keys/of cp2' b",
@@ -47,10 +48,18 @@ func TestBastion(t *testing.T) {
 			},
 		},
 		{
-			"a bastion by another name is none", "[bastion]\ngateway ansible_host=198.51.100.5\n", []string{"--ssh-common-args", "-o ProxyJump=other"},
+			"a bastion by another name is none", "[bastion]\ngateway ansible_host=198.51.100.5\n", []string{"-e", "{kscert_ssh_common_args: -o ProxyJump=other}"}, nil, "",
 			map[string]string{"192.0.2.1": "ProxyJump=other", "192.0.2.2": "ProxyJump=other", "192.0.2.3": "Tag=own"},
 		},
-		{"none", "", nil, map[string]string{"192.0.2.1": "", "192.0.2.2": "", "192.0.2.3": "Tag=own"}},
+		{
+			"Ansible's configuration counts", "", nil, nil, "[ssh_connection]\nssh_common_args = -o ProxyJump=file\n",
+			map[string]string{"192.0.2.1": "ProxyJump=file", "192.0.2.2": "ProxyJump=file", "192.0.2.3": "Tag=own"},
+		},
+		{
+			"its environment before it", "", nil, []string{"ANSIBLE_SSH_COMMON_ARGS=-o ProxyJump=env"}, "[ssh_connection]\nssh_common_args = -o ProxyJump=file\n",
+			map[string]string{"192.0.2.1": "ProxyJump=env", "192.0.2.2": "ProxyJump=env", "192.0.2.3": "Tag=own"},
+		},
+		{"none", "", nil, nil, "", map[string]string{"192.0.2.1": "", "192.0.2.2": "", "192.0.2.3": "Tag=own"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -58,7 +67,7 @@ func TestBastion(t *testing.T) {
 			// ssh notes the way, and the address that follows -tt, and fails.
 			for name, text := range map[string]string{
 				"inventory.ini": nodes + row.inventory,
-				"ansible.cfg":   "",
+				"ansible.cfg":   row.config,
 				"ssh": `#!/bin/sh
 way=
 for option; do
@@ -75,6 +84,7 @@ exit 255
 			}
 			cmd := exec.CommandContext(t.Context(), "ansible-playbook", append([]string{"-i", filepath.Join(dir, "inventory.ini"), "inspect.yml"}, row.args...)...)
 			cmd.Env = append(os.Environ(), "ANSIBLE_CONFIG="+filepath.Join(dir, "ansible.cfg"), "ANSIBLE_SSH_EXECUTABLE="+filepath.Join(dir, "ssh"))
+			cmd.Env = append(cmd.Env, row.env...)
 			out, _ := cmd.CombinedOutput() // no node can be reached
 			for address, want := range row.want {
 				got, err := os.ReadFile(filepath.Join(dir, "way."+address))

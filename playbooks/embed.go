@@ -11,10 +11,10 @@ import (
 	"path/filepath"
 )
 
-//go:embed *.yml *.sh roles plugins vars
+//go:embed *.yml *.sh roles plugins
 var files embed.FS
 
-//go:embed inspect.yml ssh.sh roles/inspect roles/settings plugins vars
+//go:embed inspect.yml ssh.sh roles/inspect roles/settings plugins
 var look embed.FS
 
 // The playbooks, by file name.

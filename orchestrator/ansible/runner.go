@@ -261,6 +261,9 @@ type Playbook struct {
 	// these variables of each host. It saves a start of ansible-inventory. The run
 	// fails where an inventory cannot be parsed; without them Ansible goes on.
 	Variables []string
+	// Told, if set, is called once the final stats have arrived: with all of the outcome
+	// but the exit code, and while Ansible still ends, which takes it a while.
+	Told func(Outcome)
 	// Hold are files that Ansible is given beside its own: locks of flock(2) on them
 	// are held until it has ended, also when this process was killed.
 	Hold []*os.File
@@ -340,6 +343,9 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 			outcome.add(e)
 			if observe != nil {
 				observe(e)
+			}
+			if e.Event == "stats" && p.Told != nil {
+				p.Told(outcome)
 			}
 		}, func(length int) { outcome.Skipped = append(outcome.Skipped, length) })
 	}()
