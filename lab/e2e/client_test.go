@@ -175,7 +175,7 @@ func (u *clients) watch(ctx context.Context, server string, config *tls.Config) 
 				if _, err = io.Copy(io.Discard, response.Body); err == nil {
 					err = errors.New("it was ended by the server")
 				}
-				response.Body.Close()
+				err = errors.Join(err, response.Body.Close())
 			}
 		}
 		if ctx.Err() == nil {
