@@ -1,5 +1,5 @@
 #!/bin/sh
-# ssh for looking at nodes: of what a node answers, the first 5 MiB count. Ansible
+# ssh for looking at nodes: of what a node answers, the first 5 MiB at most count. Ansible
 # keeps an answer in memory several times over, however long it is. What follows is
 # read and dropped, so that ssh ends as it would; after 1 GiB the node is given up.
 #

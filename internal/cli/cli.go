@@ -94,6 +94,7 @@ service account keys stay as they are.`,
 		newCheck(s), newExporter(s), newDiagnose(s), newPlan(s), newApply(s), newRun(s),
 		newStatus(s), newReport(s), newRuns(s), newResume(s), newRollback(s), newBackup(s), newUnlock(s), newExplain(s), newConfig(s), newVersion(s),
 	)
+	root.InitDefaultCompletionCmd()
 	wrapArgs(root)
 	complete(root)
 	return root
@@ -140,19 +141,28 @@ func printError(w io.Writer, err error) {
 
 // build is what is known of this program.
 type build struct {
+	// Schema is the version of this document.
+	Schema int `json:"schema"`
+	// Version is that of the release, or of what lies between two.
 	Version string `json:"version"`
-	// Commit and Time are those of the last commit; absent in a release that was
-	// installed from a module proxy. Modified: there were changes beside it.
-	Commit   string `json:"commit,omitempty"`
-	Time     string `json:"time,omitempty"`
-	Modified bool   `json:"modified,omitempty"`
-	Go       string `json:"go"`
+	// Commit is the last commit; absent in a release from a module proxy.
+	Commit string `json:"commit,omitempty"`
+	// Time is that of the commit, RFC 3339.
+	Time string `json:"time,omitempty"`
+	// Modified says that there were changes beside the commit.
+	Modified bool `json:"modified,omitempty"`
+	// Go is the version of Go that it was built with.
+	Go string `json:"go"`
+	// Platform is the operating system and the architecture, such as "linux/amd64".
 	Platform string `json:"platform"`
 }
 
+// buildSchema is the version of the JSON form of a build.
+const buildSchema = 1
+
 // built reads what the Go tool recorded.
 func built() build {
-	b := build{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	b := build{Schema: buildSchema, Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b

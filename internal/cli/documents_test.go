@@ -110,6 +110,13 @@ func documents(t *testing.T) map[string]document {
 			Title: "kscertctl backups, version 1", Version: report.RunsSchema, Value: report.Backups{},
 			Description: "The backups on the nodes: kscertctl backup list, verify and prune with -o json.",
 		}, backups},
+		"version-v1": {testschema.Document{
+			Title: "kscertctl version, version 1", Version: buildSchema, Value: build{},
+			Description: "What a kscertctl was built from: kscertctl version -o json.",
+		}, []any{
+			build{Schema: buildSchema, Version: "v1.2.3", Commit: "0123456789abcdef0123456789abcdef01234567", Time: "2026-03-01T12:00:00Z", Go: "go1.26.8", Platform: "linux/amd64"},
+			build{Schema: buildSchema, Version: "(devel)", Modified: true, Go: "go1.26.8", Platform: "darwin/arm64"},
+		}},
 		"snapshot-v1": {testschema.Document{
 			Title: "kscertctl snapshot, version 1", Version: snapshot.Schema, Value: snapshot.Snapshot{}, Open: open,
 			Description: "What was seen of all nodes at one moment: the file of --save-snapshot, and snapshots/NN.json of a run.",

@@ -109,6 +109,7 @@ func invocation() map[string]string {
 		"keep":              "what is to be removed is said by whoever removes it",
 		"config":            "a file does not name another",
 		"origin":            oneCall,
+		"no-descriptions":   oneCall,
 		"help":              oneCall,
 		"version":           oneCall,
 	}
