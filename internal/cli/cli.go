@@ -42,7 +42,6 @@ func OSStreams() Streams {
 
 // Main runs the command line and returns its exit code.
 func Main(args []string, s Streams) int {
-	clearUp(rarely)
 	ctx, stop := interrupts()
 	defer stop()
 	root := newRoot(s)

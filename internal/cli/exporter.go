@@ -72,7 +72,6 @@ func (f *exporterFlags) serve(cmd *cobra.Command, s Streams) error {
 	if _, err := orchestrator.New(opts); err != nil { // what can be known now is not told to a log
 		return err
 	}
-	clearUp(usually)
 	e := exporter.New(exporter.Options{
 		Interval: f.interval, Timeout: f.timeout, Log: slog.New(slog.NewTextHandler(s.Err, nil)),
 		Inspect: func(ctx context.Context) (r expiry.Report, err error) {

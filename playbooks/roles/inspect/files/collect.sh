@@ -216,10 +216,8 @@ keys() {
   for f in $files; do
     n=$((n + 1))
     printf '%s %s\n' "$n" "$f"
-    openssl pkey -in "$f" -passin pass: -pubout -outform DER -out "$tmp/pub/$n" </dev/null >/dev/null 2>&1 &
-    [ $((n % 2)) = 1 ] || wait # two at a time, whatever else the node has to do
+    openssl pkey -in "$f" -passin pass: -pubout -outform DER -out "$tmp/pub/$n" </dev/null >/dev/null 2>&1
   done >"$tmp/keys.files"
-  wait
 }
 
 # digests: of what must never change, and of the public half of every key.
