@@ -189,12 +189,9 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 			c.certificate(n, before, cert, add)
 		}
 	}
-	was := diagnosis.Diagnose(c.Before, c.Thresholds)
 	for _, f := range diagnosis.Diagnose(now, c.Thresholds).Findings {
 		// What was not Ready before may have reasons of its own.
-		unready := f.Reason == diagnosis.StaticPodNotReady && !slices.ContainsFunc(was.Findings, func(b diagnosis.Finding) bool {
-			return b.Reason == f.Reason && b.Node == f.Node && b.Subject == f.Subject
-		})
+		unready := f.Reason == diagnosis.StaticPodNotReady && !c.wasFound(f)
 		if unready || f.Severity() == diagnosis.Critical && !saidByConditions(f.Reason) {
 			add(f.Node, strings.TrimSpace(f.Subject+" "+f.Title()), f.Evidence)
 		}
@@ -208,6 +205,13 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 			add("", component+" must hold its lease", "last renewed at "+lease.Format(time.RFC3339))
 		}
 	}
+}
+
+// wasFound reports whether the same was wrong when the run began.
+func (c Check) wasFound(f diagnosis.Finding) bool {
+	return slices.ContainsFunc(diagnosis.Diagnose(c.Before, c.Thresholds).Findings, func(b diagnosis.Finding) bool {
+		return b.Reason == f.Reason && b.Node == f.Node && b.Subject == f.Subject
+	})
 }
 
 // saidByConditions: the conditions of the node and of its certificates say so.

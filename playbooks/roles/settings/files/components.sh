@@ -105,7 +105,8 @@ would_be_new() {
 # stale NAME: it holds an old credential, or would. What reads files once, does so when
 # it runs since before they were written.
 stale() {
-  [ -n "$(containers "$1")" ] || return 1
+  running=$(containers "$1")
+  [ -n "$running" ] || return 1
   if [ "$1" = kube-apiserver ]; then
     ! loopback_ends || return 0
     if reloads; then
@@ -116,7 +117,7 @@ stale() {
   if of_credentials would_be_new "$1"; then return 0; fi
   written=$(of_credentials newest "$1")
   [ -n "$written" ] || return 1
-  for id in $(containers "$1"); do
+  for id in $running; do
     awk -v started="$(started "$id")" -v written="$written" 'BEGIN {exit !(started <= written + 0.05)}' && return 0
   done
   return 1
