@@ -34,10 +34,8 @@ func TestExporter(t *testing.T) {
 	const seconds = 12
 	hosts := append(healthy(3), host{name: "hanging", command: "sleep 300", vars: "kscert_inspect_seconds=2"})
 	f := newFarm(t, hosts)
-	binary, err := filepath.Abs("../../.bin/kscertctl")
-	must(t, err)
 	address := freeAddress(t)
-	cmd := f.command(t, binary, "exporter", "-i", f.inventory, "-f", forks, "--interval", "1s", "--timeout", "20s", "--web.listen-address", address)
+	cmd := f.command(t, executable(t), "exporter", "-i", f.inventory, "-f", forks, "--interval", "1s", "--timeout", "20s", "--web.listen-address", address)
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	must(t, cmd.Start())

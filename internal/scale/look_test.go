@@ -28,20 +28,26 @@ type look struct {
 	snapshot        snapshot.Snapshot
 }
 
+// executable is the kscertctl that task build has made.
+func executable(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs("../../.bin/kscertctl")
+	must(t, err)
+	return path
+}
+
 // check runs kscertctl check-expiration on all hosts.
 func (f farm) check(t *testing.T, args ...string) look {
 	t.Helper()
-	binary, err := filepath.Abs("../../.bin/kscertctl")
-	must(t, err)
 	saved := filepath.Join(f.dir, "snapshot.json")
-	cmd := f.command(t, binary, append([]string{"check-expiration", "-i", f.inventory, "-f", forks, "--save-snapshot", saved}, args...)...)
+	cmd := f.command(t, executable(t), append([]string{"check-expiration", "-i", f.inventory, "-f", forks, "--save-snapshot", saved}, args...)...)
 	var said strings.Builder
 	cmd.Stderr = &said
 	start := time.Now()
 	must(t, cmd.Start())
 	ended, peak := make(chan struct{}), make(chan int64)
 	go func() { peak <- watch(cmd.Process.Pid, ended) }()
-	err = cmd.Wait()
+	err := cmd.Wait()
 	l := look{seconds: time.Since(start).Seconds(), code: cmd.ProcessState.ExitCode(), stderr: said.String()}
 	close(ended)
 	l.memory = <-peak

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -24,7 +25,8 @@ const (
 
 // Rounds alternate, so that a busy moment of the machine falls on all. In each the
 // nodes are looked at twice: with answers from memory, since nodes work on processors
-// of their own, and with every collector at work on this machine at the same time.
+// of their own, and with every collector at work on this machine at the same time. The
+// first is timed and not watched, as Ansible is; the second is watched for memory.
 func TestScaleBenchmark(t *testing.T) {
 	fmt.Printf("%5s %12s %16s %24s %16s %16s\n", "hosts", "raw -a true", "kscertctl", "with all nodes' work", "kscertctl's peak", "largest process")
 	for _, row := range []struct{ hosts, rounds int }{{3, 15}, {50, 7}, {200, 5}} {
@@ -42,15 +44,13 @@ func TestScaleBenchmark(t *testing.T) {
 			for range row.rounds {
 				a := f.bare(t)
 				f.fromMemory(t, true)
-				b := f.check(t)
+				b := f.table(t, hosts)
 				f.fromMemory(t, false)
 				c := f.check(t)
-				for _, l := range []look{b, c} {
-					l.wantWhole(t, hosts)
-					memory, largest = max(memory, l.memory), max(largest, l.largest)
-				}
-				bare, own, shared = append(bare, a), append(own, b.seconds), append(shared, c.seconds)
-				ratio, sharedRatio = append(ratio, b.seconds/a), append(sharedRatio, c.seconds/a)
+				c.wantWhole(t, hosts)
+				memory, largest = max(memory, c.memory), max(largest, c.largest)
+				bare, own, shared = append(bare, a), append(own, b), append(shared, c.seconds)
+				ratio, sharedRatio = append(ratio, b/a), append(sharedRatio, c.seconds/a)
 			}
 			fmt.Printf("%5d %10.2f s %7.2f s = %.2f× %15.2f s = %.2f× %12d MiB %12d MiB\n", row.hosts,
 				median(bare), median(own), median(ratio), median(shared), median(sharedRatio), memory>>10, largest>>10)
@@ -80,17 +80,44 @@ func (f farm) bare(t *testing.T) float64 {
 	return time.Since(start).Seconds()
 }
 
+// table is kscertctl's table of all hosts' certificates; seconds.
+func (f farm) table(t *testing.T, hosts []host) float64 {
+	t.Helper()
+	cmd := f.command(t, executable(t), "check-expiration", "-i", f.inventory, "-f", forks)
+	start := time.Now()
+	out, err := cmd.CombinedOutput()
+	took := time.Since(start).Seconds()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	rows := map[string]int{}
+	for line := range strings.Lines(string(out)) {
+		node, _, _ := strings.Cut(line, " ")
+		rows[node]++
+	}
+	for _, h := range hosts {
+		if rows[h.name] < h.certificates() {
+			t.Fatalf("%s has %d certificates in the table, want %d\n%s", h.name, rows[h.name], h.certificates(), out)
+		}
+	}
+	return took
+}
+
+// certificates is how many a host has at least.
+func (h host) certificates() int {
+	if h.controlPlane {
+		return 15 // kubeadm's five, etcd's four, four kubeconfigs', the kubelet's two
+	}
+	return 3 // the authority and the kubelet's two
+}
+
 // wantWhole: every host has told all its certificates.
 func (l look) wantWhole(t *testing.T, hosts []host) {
 	t.Helper()
 	for _, h := range hosts {
 		n, _ := l.snapshot.Node(h.name)
-		want := 3 // the authority and the kubelet's two
-		if h.controlPlane {
-			want = 15 // kubeadm's five, etcd's four, four kubeconfigs', the kubelet's two
-		}
-		if n.Failure != nil || len(n.Certificates) < want {
-			t.Fatalf("%s has %d certificates, want %d (%+v)\n%s", h.name, len(n.Certificates), want, n.Failure, l.stderr)
+		if n.Failure != nil || len(n.Certificates) < h.certificates() {
+			t.Fatalf("%s has %d certificates, want %d (%+v)\n%s", h.name, len(n.Certificates), h.certificates(), n.Failure, l.stderr)
 		}
 	}
 }

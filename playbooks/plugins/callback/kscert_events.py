@@ -22,6 +22,7 @@ DOCUMENTATION = r'''
     options: {}
 '''
 
+import gc
 import json
 import os
 import time
@@ -206,3 +207,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_stats(self, stats):
         self._emit('stats', hosts=dict((h, stats.summarize(h)) for h in stats.processed))
+        # Ansible has nothing left to do but to end, at which Python searches all it
+        # holds for garbage, several times: a tenth of the time that a look takes.
+        if hasattr(gc, 'freeze'):  # since Python 3.7
+            gc.freeze()
