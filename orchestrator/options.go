@@ -52,6 +52,9 @@ type Options struct {
 	// StepTimeout is how long the playbook of a step may take; when zero, 1 hour for
 	// ours and 12 for those of Kubespray.
 	StepTimeout time.Duration
+	// AcceptSANLoss are names that a new certificate may lose, as the error of a run
+	// that stops for them has them; any other name that would be lost stops the run.
+	AcceptSANLoss []string
 	// RollbackOnFailure rolls a run back that stopped after a change.
 	RollbackOnFailure bool
 	// Stop, when closed, ends the work in order: a step that changes nodes is
@@ -153,6 +156,12 @@ func WithBackupRoot(dir string) Option {
 // WithGateTimeout says how long a gate may take to hold; 5 minutes by default.
 func WithGateTimeout(d time.Duration) Option {
 	return setting(func(o *Options) { o.GateTimeout = d })
+}
+
+// WithAcceptedSANLoss names what a new certificate may lose of the old one's names; any
+// other that would be lost stops the run before the certificate is placed.
+func WithAcceptedSANLoss(names ...string) Option {
+	return setting(func(o *Options) { o.AcceptSANLoss = names })
 }
 
 // WithRollbackOnFailure rolls a run back by itself when it stopped after a change; the

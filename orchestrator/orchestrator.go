@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -80,6 +81,10 @@ func New(options ...Option) (*Orchestrator, error) {
 	}
 	opts.StateDir = dir
 	o := &Orchestrator{opts: opts}
+	if i := slices.IndexFunc(opts.AcceptSANLoss, func(name string) bool { return len(strings.Fields(name)) != 1 }); i >= 0 {
+		return nil, &Error{Code: ExitUsage, Summary: fmt.Sprintf("--accept-san-loss %q is no name", opts.AcceptSANLoss[i]),
+			Next: "give each name by itself, as the message of the run that stopped has it"}
+	}
 	if err := o.openCheckout(); err != nil {
 		return nil, err
 	}
@@ -309,6 +314,9 @@ func (s *session) playbook(id, file string, nodes []string) ansible.Playbook {
 	}
 	if common := s.opts.Ansible.SSHCommonArgs; common != "" {
 		p.Vars["kscert_ssh_common_args"] = common
+	}
+	if names := s.opts.AcceptSANLoss; len(names) > 0 { // else what the inventory says counts
+		p.Vars["kscert_accept_san_loss"] = names
 	}
 	if nodes != nil {
 		p.Vars["kscert_hosts"] = strings.Join(nodes, ",")

@@ -76,6 +76,7 @@ func settings() []setting {
 		{name: "skip-tags", recorded: true},
 		{name: "gate-timeout", recorded: true},
 		{name: "step-timeout", recorded: true},
+		{name: "accept-san-loss", recorded: true},
 		{name: "backup-root"},
 		{name: "rollback-on-failure"},
 		{name: "report-dir", path: anchor.Whole, but: "report"},
