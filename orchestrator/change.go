@@ -102,11 +102,16 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 	defer func() { release(ctx) }()
 
 	touched := w.state.Touched(w.Plan)
+	if w.Plan.Undoes == "" {
+		if err := s.refreshable(&w.Snapshot); err != nil {
+			return err
+		}
+	}
 	if err := s.ready(soft, w, len(touched) > 0); err != nil {
 		return err
 	}
 	r.Backups = s.backups()
-	changed := len(touched) > 0
+	changed, looked := len(touched) > 0, false
 	for _, step := range w.Plan.Steps[w.state.Next(w.Plan):] {
 		if err := s.mayGoOn(soft, h, step, changed); err != nil {
 			return err
@@ -121,17 +126,33 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 			}
 			return s.stepError(err, step, changed)
 		}
-		if step.Gate != "" {
+		if looked = step.Gate != ""; looked {
 			r.Snapshot = snap
 		}
 	}
-	if last := len(w.Plan.Steps) - 1; last >= 0 && w.Plan.Steps[last].Gate == "" {
+	if len(w.Plan.Steps) > 0 && !looked { // also when every step was done before
 		if r.Snapshot, err = s.inspect(soft); err != nil {
 			return err
 		}
 	}
 	r.After = diagnosis.Diagnose(r.Snapshot, s.opts.Thresholds)
-	return nil
+	if w.Plan.Undoes != "" {
+		return nil
+	}
+	return s.conclude(soft, w.Snapshot, r)
+}
+
+// conclude does what is to be done on this machine once the nodes are what they should
+// be, and notes what is left. The error is an *Error.
+func (s *session) conclude(ctx context.Context, before snapshot.Snapshot, r *Result) error {
+	done, err := s.refresh(ctx, r.Snapshot, len(r.Plan.Steps) > 0)
+	r.Notes = slices.Concat(done, s.notes(before, r.Snapshot, r.After))
+	if err == nil && len(r.Notes) > 0 {
+		if err = s.dir.SaveNotes(r.Notes); err != nil {
+			return &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err, Next: "the nodes are as they should be; check the disk that holds --state-dir"}
+		}
+	}
+	return err
 }
 
 // mayGoOn says why the next step must not be begun; nil when it may.

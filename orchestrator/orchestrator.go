@@ -54,6 +54,9 @@ type Result struct {
 	After diagnosis.Diagnosis `json:"after"`
 	// Plan is what was carried out; no steps when there was nothing to do.
 	Plan plan.Plan `json:"plan"`
+	// Notes say in words what is left to be known or done: names that certificates have
+	// lost, copies of certificates and kubeconfigs that are behind.
+	Notes []string `json:"notes,omitempty"`
 	// Seconds the whole run took.
 	Seconds float64 `json:"seconds"`
 	// Snapshot is the last one taken; as JSON it lies in Dir.

@@ -54,6 +54,8 @@ type Run struct {
 	Commands []Command `json:"commands"`
 	// Later are runs that have changed nodes of the cluster since, the newest first.
 	Later []string `json:"later,omitempty"`
+	// Notes say in words what the run left to be known or done.
+	Notes []string `json:"notes,omitempty"`
 	// Unknown says in words what is not known, and was not when the plan was made.
 	Unknown []string `json:"unknown,omitempty"`
 }
@@ -214,6 +216,9 @@ func (b *runBuilder) run() Run {
 	if p := b.h.Proposal; p != nil {
 		r.Cluster, r.Asked = p.Cluster, asked(p.Request)
 		r.Route, r.Interruption, r.Warnings, r.Unknown = p.Plan.Route, p.Plan.Interruption, p.Plan.Warnings, slices.Clone(p.Plan.Unknown)
+	}
+	for _, note := range b.h.Notes {
+		r.Notes = append(r.Notes, snapshot.RedactText(note))
 	}
 	for _, later := range b.h.Later {
 		r.Later = append(r.Later, later.ID)
