@@ -233,9 +233,9 @@ func TestFetchedKeyIsNotTold(t *testing.T) {
 	if err := errors.Join(
 		os.WriteFile(filepath.Join(dir, "admin.conf"), []byte(text), 0o600),
 		os.WriteFile(filepath.Join(dir, "inventory.ini"), fmt.Appendf(nil, "[kube_control_plane]\ncp1 kube_config_dir=%s ansible_connection=ssh ansible_ssh_executable=%s ansible_python_interpreter=auto_silent ansible_become_exe=%s ansible_become_user=operator\n", dir, ssh, sudo), 0o600),
-		os.WriteFile(ssh, []byte("#!/bin/sh\nfor last; do :; done\nexec /bin/sh -c \"$last\"\n"), 0o700), //nolint:gosec // a program
+		os.WriteFile(ssh, []byte("#!/bin/sh\nfor last; do :; done\nexec /bin/sh -c \"$last\"\n"), 0o700),
 		// As another user, fetch brings the content as the result of a module.
-		os.WriteFile(sudo, []byte("#!/bin/sh\nwhile [ \"$1\" != /bin/sh ]; do shift; done\nexec \"$@\"\n"), 0o700), //nolint:gosec // a program
+		os.WriteFile(sudo, []byte("#!/bin/sh\nwhile [ \"$1\" != /bin/sh ]; do shift; done\nexec \"$@\"\n"), 0o700),
 	); err != nil {
 		t.Fatal(err)
 	}
