@@ -368,10 +368,26 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 			s.tell(Event{Kind: EventTask, Step: &step, Node: e.Host, Task: e.Task.Name, Status: e.Status, Seconds: e.Seconds})
 		}
 	})
+	for _, node := range step.Nodes {
+		for _, what := range leftAlone(outcome.Payloads[node]) {
+			s.left = append(s.left, what)
+			s.tell(Event{Kind: EventNotice, Step: &step, Message: what})
+		}
+	}
 	if err == nil && step.Action == plan.Backup {
 		err = s.noteBackups(step.Nodes, outcome)
 	}
 	return err
+}
+
+// leftAlone is what a playbook says that it has left alone, and why.
+func leftAlone(payload string) (out []string) {
+	for line := range strings.Lines(payload) {
+		if what, ok := strings.CutPrefix(strings.TrimSpace(line), "left: "); ok {
+			out = append(out, "left alone: "+what)
+		}
+	}
+	return out
 }
 
 // noteBackups writes down what was backed up: a backup that is changed on its

@@ -15,9 +15,10 @@ import (
 )
 
 // notes say what a run leaves to be known or done: names that certificates have lost,
-// copies of certificates that are behind, and copies of kubeconfigs on this machine.
+// copies of certificates that are behind, copies of kubeconfigs on this machine, and
+// requests of kubelets that were left alone.
 func (s *session) notes(before, after snapshot.Snapshot, d diagnosis.Diagnosis) []string {
-	return slices.Concat(lostNames(before, after), staleCopies(d), s.heldHere(after))
+	return slices.Concat(s.left, lostNames(before, after), staleCopies(d), s.heldHere(after))
 }
 
 // lostNames says which certificates have other names than before, and which they lack.

@@ -96,3 +96,27 @@ func TestKubeconfigsBesideTheInventory(t *testing.T) {
 		t.Errorf("%v: %+v", err, all)
 	}
 }
+
+// What a playbook leaves alone is told when it is, and once more at the end.
+func TestWhatIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	c := newRefreshCluster(t)
+	due := c.fakeCluster
+	due.admin = c.user(t, 5)
+	c.write(t, "renewed", fakeSays(t, fakeNode(t, c.fakeCluster, 0)))
+	c.write(t, "inspect.yml", fakeSays(t, fakeNode(t, due, 0)))
+	c.write(t, "renew-certs.yml", fakeSays(t, "changed: approved csr-2, the serving certificate of node cp1\nleft: csr-1, under the name of node cp1: its signer is x\n"))
+	opts := c.options()
+	opts.GateTimeout = time.Minute
+	var told []string
+	opts.Observe = func(e Event) {
+		if e.Kind == EventNotice {
+			told = append(told, e.Message)
+		}
+	}
+	r, err := c.run(t, opts)
+	want := []string{"left alone: csr-1, under the name of node cp1: its signer is x"}
+	if err != nil || !slices.Equal(r.Notes, want) || !slices.Equal(told, want) {
+		t.Errorf("%v: noted %q, told %q", err, r.Notes, told)
+	}
+}

@@ -162,6 +162,8 @@ type session struct {
 	looks   int
 	// held are the locks that whatever Ansible is started holds too.
 	held []*os.File
+	// left is what playbooks have left alone, in words.
+	left []string
 	// demands is what a playbook of the checkout needs.
 	demands
 }

@@ -113,8 +113,8 @@ func (f File) Behind(s snapshot.Snapshot, renewBefore time.Duration) string {
 		return "its client certificate ended on " + end
 	case status == certs.Expiring:
 		return "its client certificate ends on " + end
-	case len(copies) > 0 && !slices.ContainsFunc(copies, func(o original) bool { return o.Fingerprint == f.Certificate.Fingerprint }):
-		return fmt.Sprintf("its client certificate is an older one than that of %s on %s, and ends on %s", path.Base(copies[0].Path), copies[0].node, end)
+	case len(copies) > 0 && !slices.ContainsFunc(copies, func(o original) bool { return !f.Certificate.NotAfter.Before(o.NotAfter) }):
+		return fmt.Sprintf("its client certificate is another one than that of %s on %s, and ends earlier, on %s", path.Base(copies[0].Path), copies[0].node, end)
 	default:
 		return ""
 	}
@@ -127,7 +127,8 @@ type Origin struct {
 	Node, Name string
 	// Certificate is its client certificate.
 	Certificate certs.Certificate
-	// Current: the file has the certificate of a control plane already.
+	// Current: the file has the certificate of a control plane already, or one that was
+	// issued for itself and ends no earlier.
 	Current bool
 }
 
@@ -150,10 +151,11 @@ func (f File) Origin(s snapshot.Snapshot) (Origin, error) {
 	if len(found) == 0 {
 		return Origin{}, fmt.Errorf("its user is %s, whom no admin.conf or super-admin.conf of a control plane is for", f.Certificate.Subject)
 	}
-	o := Origin{Current: slices.ContainsFunc(found, func(o original) bool { return o.Fingerprint == f.Certificate.Fingerprint })}
 	last := slices.MaxFunc(found, func(a, b original) int { return a.NotAfter.Compare(b.NotAfter) }) // the first of several
-	o.Node, o.Name, o.Certificate = last.node, path.Base(last.Path), last.Certificate
-	return o, nil
+	return Origin{
+		Node: last.node, Name: path.Base(last.Path), Certificate: last.Certificate,
+		Current: !f.Certificate.NotAfter.Before(last.NotAfter) || slices.ContainsFunc(found, func(o original) bool { return o.Fingerprint == f.Certificate.Fingerprint }),
+	}, nil
 }
 
 // With returns the text of the file with the client certificate and key of another one,

@@ -161,14 +161,15 @@ func TestBehindAndOrigin(t *testing.T) {
 	}{
 		{"that of the first", kubeconfigOf(ca, late), seen(ca, late, later), "", "cp2 admin.conf current"},
 		{"that of the last", kubeconfigOf(ca, later), seen(ca, late, later), "", "cp2 admin.conf current"},
-		{"an older one", kubeconfigOf(ca, mine), seen(ca, later, late), "its client certificate is an older one than that of admin.conf on cp1, and ends on " + in(200).UTC().Format(time.DateOnly), "cp1 admin.conf"},
+		{"an older one", kubeconfigOf(ca, mine), seen(ca, later, late), "its client certificate is another one than that of admin.conf on cp1, and ends earlier, on " + in(200).UTC().Format(time.DateOnly), "cp1 admin.conf"},
 		{"expiring", kubeconfigOf(ca, soon), seen(ca, later, late), "its client certificate ends on ", "cp1 admin.conf"},
 		{"expiring, like the cluster's", kubeconfigOf(ca, soon), seen(ca, soon), "its client certificate ends on ", "cp1 admin.conf current"},
 		{"expired", kubeconfigOf(ca, gone), seen(ca, later, late), "its client certificate ended on ", "cp1 admin.conf"},
 		{"of another cluster", kubeconfigOf(other, admin(t, other, in(300))), seen(ca, late), "it trusts another CA", "!of another cluster"},
-		{"issued by another authority of that name", kubeconfigOf(ca, admin(t, other, in(300))), seen(ca, late), "an older one than that of admin.conf on cp1", "!was not issued by the cluster's CA"},
+		{"issued by another authority of that name", kubeconfigOf(ca, admin(t, other, in(300))), seen(ca, later), "another one than that of admin.conf on cp1", "!was not issued by the cluster's CA"},
 		{"somebody else", kubeconfigOf(ca, somebody), seen(ca, late), "", "!its user is CN=somebody, whom no admin.conf"},
-		{"without a CA", bare, seen(ca, late), "an older one", "!embeds no CA"},
+		{"without a CA", bare, seen(ca, late), "another one", "!embeds no CA"},
+		{"one of its own that ends no earlier", kubeconfigOf(ca, later), seen(ca, late), "", "cp1 admin.conf current"},
 		{"nobody was asked", kubeconfigOf(ca, mine), snapshot.Snapshot{Taken: time.Now()}, "", "!no control plane tells"},
 	} {
 		f, err := kubeconfig.Parse([]byte(row.text))
