@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/testansible"
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 )
 
@@ -208,4 +209,20 @@ func TestServingNeeded(t *testing.T) {
 func servingPEM(t *testing.T, left time.Duration) []byte {
 	t.Helper()
 	return testpki.Authority(t, "kubernetes").Issue(t, testpki.Leaf{CommonName: "system:node:w1", NotAfter: time.Now().Add(left)}).Certificate
+}
+
+// The role asks on the control plane for the node at hand, by its name in Kubernetes, and
+// tells what it did; what it left is the output that a run is handed.
+func TestServingPlaybook(t *testing.T) {
+	t.Parallel()
+	n := controlPlane(t, 300*24*time.Hour, "0")
+	evil := honest()
+	evil.request.DNSNames = []string{"kubernetes"}
+	approved := n.withKubectl(map[string]asked{"csr-1": evil, "csr-2": honest()})
+	n.write(n.conf+"/kubelet-config.yaml", []byte("serverTLSBootstrap: true\n"), 0o600)
+	out, err := n.play(testansible.Bins(t)[0], "kubelet-bootstrap.yml", "--diff", "-v", "-e", "kube_override_hostname=W1", "-e", "kscert_wait_seconds=5",
+		"-e", "kubelet_bootstrap_control_plane=cp1", "-e", "kubelet_serving_control_plane=cp1")
+	if err != nil || approved() != "csr-2" || !strings.Contains(out, `"approved csr-2, the serving certificate of node w1"`) || !strings.Contains(out, "left: csr-1, under the name of node w1: it names DNS:kubernetes") {
+		t.Errorf("%v: approved %q\n%s", err, approved(), out)
+	}
 }
