@@ -65,6 +65,9 @@ func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
 	if len(p.Plan.Steps) == 0 {
 		return r, s.conclude(soft, p.Snapshot, &r)
 	}
+	for _, path := range o.opts.RefreshKubeconfigs { // it may be set elsewhere, and is no step
+		s.tell(Event{Kind: EventNotice, Message: "at the end, " + path + " on this machine gets the client certificate and key of an administrator from a control plane"})
+	}
 	if err := s.approve(soft, Proposal{Snapshot: p.Snapshot, Diagnosis: p.Diagnosis, Plan: p.Plan}); err != nil {
 		return r, err
 	}

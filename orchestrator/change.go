@@ -384,7 +384,7 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 func leftAlone(payload string) (out []string) {
 	for line := range strings.Lines(payload) {
 		if what, ok := strings.CutPrefix(strings.TrimSpace(line), "left: "); ok {
-			out = append(out, "left alone: "+what)
+			out = append(out, "left alone: "+snapshot.RedactText(what))
 		}
 	}
 	return out
