@@ -40,6 +40,9 @@ func (o *Orchestrator) Run(ctx context.Context) (Result, error) {
 }
 
 func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
+	if err := o.refreshable(nil); err != nil {
+		return r, err
+	}
 	s, err := o.begin(ctx, run.Entry{Kind: run.KindRun})
 	if err != nil {
 		return r, err
@@ -53,8 +56,17 @@ func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
 			err = kerr
 		}
 	}
-	if err != nil || len(p.Plan.Steps) == 0 {
+	if err == nil {
+		err = s.refreshable(&p.Snapshot)
+	}
+	if err != nil {
 		return r, err
+	}
+	if len(p.Plan.Steps) == 0 {
+		return r, s.conclude(soft, p.Snapshot, &r)
+	}
+	for _, path := range o.opts.RefreshKubeconfigs { // it may be set elsewhere, and is no step
+		s.tell(Event{Kind: EventNotice, Message: "at the end, " + path + " on this machine gets the client certificate and key of an administrator from a control plane"})
 	}
 	if err := s.approve(soft, Proposal{Snapshot: p.Snapshot, Diagnosis: p.Diagnosis, Plan: p.Plan}); err != nil {
 		return r, err
@@ -149,6 +161,9 @@ func (s *session) propose(ctx context.Context, r *Result) (run.Proposal, error) 
 	}
 	r.Plan = p.Plan
 	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})
+	for _, note := range s.heldHere(p.Snapshot) {
+		s.tell(Event{Kind: EventNotice, Message: note})
+	}
 	return p, nil
 }
 
@@ -171,7 +186,8 @@ func (s *session) approve(ctx context.Context, p Proposal) error {
 
 // orBack rolls a run back that stopped after a change, where that was asked for.
 func (o *Orchestrator) orBack(ctx context.Context, r Result, err error) (Result, error) {
-	if !o.opts.RollbackOnFailure || Code(err) != ExitStopped {
+	// A copy of a kubeconfig on this machine is no reason to undo what was proved.
+	if _, copied := errors.AsType[*KubeconfigError](err); !o.opts.RollbackOnFailure || Code(err) != ExitStopped || copied {
 		return r, err
 	}
 	back := *o

@@ -102,11 +102,16 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 	defer func() { release(ctx) }()
 
 	touched := w.state.Touched(w.Plan)
+	if w.Plan.Undoes == "" {
+		if err := s.refreshable(&w.Snapshot); err != nil {
+			return err
+		}
+	}
 	if err := s.ready(soft, w, len(touched) > 0); err != nil {
 		return err
 	}
 	r.Backups = s.backups()
-	changed := len(touched) > 0
+	changed, looked := len(touched) > 0, false
 	for _, step := range w.Plan.Steps[w.state.Next(w.Plan):] {
 		if err := s.mayGoOn(soft, h, step, changed); err != nil {
 			return err
@@ -121,17 +126,33 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 			}
 			return s.stepError(err, step, changed)
 		}
-		if step.Gate != "" {
+		if looked = step.Gate != ""; looked {
 			r.Snapshot = snap
 		}
 	}
-	if last := len(w.Plan.Steps) - 1; last >= 0 && w.Plan.Steps[last].Gate == "" {
+	if len(w.Plan.Steps) > 0 && !looked { // also when every step was done before
 		if r.Snapshot, err = s.inspect(soft); err != nil {
 			return err
 		}
 	}
 	r.After = diagnosis.Diagnose(r.Snapshot, s.opts.Thresholds)
-	return nil
+	if w.Plan.Undoes != "" {
+		return nil
+	}
+	return s.conclude(soft, w.Snapshot, r)
+}
+
+// conclude does what is to be done on this machine once the nodes are what they should
+// be, and notes what is left. The error is an *Error.
+func (s *session) conclude(ctx context.Context, before snapshot.Snapshot, r *Result) error {
+	done, err := s.refresh(ctx, r.Snapshot, len(r.Plan.Steps) > 0)
+	r.Notes = slices.Concat(done, s.notes(before, r.Snapshot, r.After))
+	if err == nil && len(r.Notes) > 0 {
+		if err = s.dir.SaveNotes(r.Notes); err != nil {
+			return &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err, Next: "the nodes are as they should be; check the disk that holds --state-dir"}
+		}
+	}
+	return err
 }
 
 // mayGoOn says why the next step must not be begun; nil when it may.
@@ -354,10 +375,26 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 			s.tell(Event{Kind: EventTask, Step: &step, Node: e.Host, Task: e.Task.Name, Status: e.Status, Seconds: e.Seconds})
 		}
 	})
+	for _, node := range step.Nodes {
+		for _, what := range leftAlone(outcome.Payloads[node]) {
+			s.left = append(s.left, what)
+			s.tell(Event{Kind: EventNotice, Step: &step, Message: what})
+		}
+	}
 	if err == nil && step.Action == plan.Backup {
 		err = s.noteBackups(step.Nodes, outcome)
 	}
 	return err
+}
+
+// leftAlone is what a playbook says that it has left alone, and why.
+func leftAlone(payload string) (out []string) {
+	for line := range strings.Lines(payload) {
+		if what, ok := strings.CutPrefix(strings.TrimSpace(line), "left: "); ok {
+			out = append(out, "left alone: "+snapshot.RedactText(what))
+		}
+	}
+	return out
 }
 
 // noteBackups writes down what was backed up: a backup that is changed on its

@@ -77,6 +77,8 @@ func (exampleTB) Fatal(args ...any) { panic(fmt.Sprint(args...)) }
 // fakeCluster has the authorities of a fake cluster.
 type fakeCluster struct {
 	ca, front testpki.Pair
+	// admin is that of admin.conf; made with the node where there is none.
+	admin testpki.Pair
 	// well: gates hold, for the API server serves its certificate and leases are fresh.
 	well bool
 }
@@ -121,6 +123,8 @@ func fakeNode(tb testing.TB, in fakeCluster, left time.Duration) string {
 			pair = front
 		case row.Signer == certs.FrontProxyCA:
 			pair = front.Issue(tb, testpki.Leaf{CommonName: row.Name})
+		case row.Kind == certs.KindAdmin && in.admin.X509 != nil:
+			pair = in.admin
 		case row.Kind == certs.KindAdmin:
 			pair = ca.Issue(tb, testpki.Leaf{CommonName: row.Name, NotAfter: time.Now().Add(left)})
 		default:

@@ -52,6 +52,13 @@ type Options struct {
 	// StepTimeout is how long the playbook of a step may take; when zero, 1 hour for
 	// ours and 12 for those of Kubespray.
 	StepTimeout time.Duration
+	// AcceptSANLoss are names that a new certificate may lose, as the error of a run
+	// that stops for them has them; any other name that would be lost stops the run.
+	AcceptSANLoss []string
+	// RefreshKubeconfigs are kubeconfigs on this machine, copies of the cluster's
+	// admin.conf or super-admin.conf, that get its new client certificate and key once
+	// the result is proved; what they were lies beside them.
+	RefreshKubeconfigs []string
 	// RollbackOnFailure rolls a run back that stopped after a change.
 	RollbackOnFailure bool
 	// Stop, when closed, ends the work in order: a step that changes nodes is
@@ -153,6 +160,18 @@ func WithBackupRoot(dir string) Option {
 // WithGateTimeout says how long a gate may take to hold; 5 minutes by default.
 func WithGateTimeout(d time.Duration) Option {
 	return setting(func(o *Options) { o.GateTimeout = d })
+}
+
+// WithAcceptedSANLoss names what a new certificate may lose of the old one's names; any
+// other that would be lost stops the run before the certificate is placed.
+func WithAcceptedSANLoss(names ...string) Option {
+	return setting(func(o *Options) { o.AcceptSANLoss = names })
+}
+
+// WithRefreshedKubeconfigs names kubeconfigs on this machine that get the cluster's new
+// client certificate and key at the end of Run: a private key leaves its node for that.
+func WithRefreshedKubeconfigs(paths ...string) Option {
+	return setting(func(o *Options) { o.RefreshKubeconfigs = paths })
 }
 
 // WithRollbackOnFailure rolls a run back by itself when it stopped after a change; the

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -53,6 +54,9 @@ type Result struct {
 	After diagnosis.Diagnosis `json:"after"`
 	// Plan is what was carried out; no steps when there was nothing to do.
 	Plan plan.Plan `json:"plan"`
+	// Notes say in words what is left to be known or done: names that certificates have
+	// lost, copies of certificates and kubeconfigs that are behind.
+	Notes []string `json:"notes,omitempty"`
 	// Seconds the whole run took.
 	Seconds float64 `json:"seconds"`
 	// Snapshot is the last one taken; as JSON it lies in Dir.
@@ -80,6 +84,10 @@ func New(options ...Option) (*Orchestrator, error) {
 	}
 	opts.StateDir = dir
 	o := &Orchestrator{opts: opts}
+	if i := slices.IndexFunc(opts.AcceptSANLoss, func(name string) bool { return len(strings.Fields(name)) != 1 }); i >= 0 {
+		return nil, &Error{Code: ExitUsage, Summary: fmt.Sprintf("--accept-san-loss %q is no name", opts.AcceptSANLoss[i]),
+			Next: "give each name by itself, as the message of the run that stopped has it"}
+	}
 	if err := o.openCheckout(); err != nil {
 		return nil, err
 	}
@@ -154,6 +162,8 @@ type session struct {
 	looks   int
 	// held are the locks that whatever Ansible is started holds too.
 	held []*os.File
+	// left is what playbooks have left alone, in words.
+	left []string
 	// demands is what a playbook of the checkout needs.
 	demands
 }
@@ -309,6 +319,9 @@ func (s *session) playbook(id, file string, nodes []string) ansible.Playbook {
 	}
 	if common := s.opts.Ansible.SSHCommonArgs; common != "" {
 		p.Vars["kscert_ssh_common_args"] = common
+	}
+	if names := s.opts.AcceptSANLoss; len(names) > 0 { // else what the inventory says counts
+		p.Vars["kscert_accept_san_loss"] = names
 	}
 	if nodes != nil {
 		p.Vars["kscert_hosts"] = strings.Join(nodes, ",")

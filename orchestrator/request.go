@@ -28,6 +28,8 @@ func (o *Orchestrator) request() (run.Request, error) {
 		BecomeMethod: a.BecomeMethod, BecomeUser: a.BecomeUser, Connection: a.Connection, Timeout: a.Timeout,
 		SSHCommonArgs: a.SSHCommonArgs, SSHExtraArgs: a.SSHExtraArgs, SFTPExtraArgs: a.SFTPExtraArgs, SCPExtraArgs: a.SCPExtraArgs,
 		AskPass: a.AskPass, AskBecomePass: a.AskBecomePass, AskVaultPass: a.AskVaultPass,
+		AcceptSANLoss:          opts.AcceptSANLoss,
+		RefreshKubeconfigs:     opts.RefreshKubeconfigs,
 		ConnectionPasswordFile: a.ConnectionPasswordFile, BecomePasswordFile: a.BecomePasswordFile, Args: a.Args,
 	}
 	for _, v := range a.ExtraVars {
@@ -55,6 +57,7 @@ func (o *Options) Anchor(dir string) {
 		{&a.ExtraVars, anchor.AtFile},
 		{&a.VaultIDs, anchor.VaultID},
 		{&a.VaultPasswordFiles, anchor.Whole},
+		{&o.RefreshKubeconfigs, anchor.Whole},
 	} {
 		var anchored []string
 		for _, s := range *list.values {
@@ -84,6 +87,8 @@ func (o *Options) Recall(r run.Request) error {
 	recall(&a.VaultPasswordFiles, r.VaultPasswordFiles)
 	recall(&o.Tags, r.Tags)
 	recall(&o.SkipTags, r.SkipTags)
+	recall(&o.AcceptSANLoss, r.AcceptSANLoss)
+	recall(&o.RefreshKubeconfigs, r.RefreshKubeconfigs)
 	recall(&a.Args, r.Args)
 	// One source of a password takes the place of the other.
 	if !a.AskPass && a.ConnectionPasswordFile == "" {

@@ -28,6 +28,7 @@ const (
 	Backups          = "backups.yml"
 	Rollback         = "rollback.yml"
 	Lock             = "lock.yml"
+	Kubeconfig       = "kubeconfig.yml"
 )
 
 // CallbackDir is the folder, below the playbooks, of the event callback.

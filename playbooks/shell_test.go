@@ -103,22 +103,30 @@ func TestCheckSuccessor(t *testing.T) {
 	t.Parallel()
 	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
 	old := testpki.Leaf{CommonName: "kube-apiserver", DNSNames: []string{"kubernetes", "api.example.com"}, IPs: []string{"10.0.0.1"}}
-	more, fewer, subject, ended := old, old, old, old
+	more, fewer, subject, ended, wild := old, old, old, old, old
+	wild.DNSNames = []string{"*.example.com"}
+	fewer.IPs = nil
 	more.DNSNames = append(slices.Clone(old.DNSNames), "new.example.com")
 	fewer.DNSNames = []string{"kubernetes"}
 	subject.CommonName = "somebody"
 	ended.NotBefore, ended.NotAfter = time.Now().AddDate(-1, 0, 0), time.Now().Add(-time.Hour)
 	for _, row := range []struct {
-		name    string
-		next    testpki.Pair
-		refusal string
+		name          string
+		next          testpki.Pair
+		accepted      string
+		refusal, says string
 	}{
-		{"the same names", ca.Issue(t, old), ""},
-		{"a name more", ca.Issue(t, more), ""},
-		{"a lost name", ca.Issue(t, fewer), "would lose these SANs: DNS:api.example.com"},
-		{"another subject", ca.Issue(t, subject), "would have another subject"},
-		{"another authority of the same name", other.Issue(t, old), "is not valid under"},
-		{"expired already", ca.Issue(t, ended), "is not valid under"},
+		{"the same names", ca.Issue(t, old), "", "", ""},
+		{"a name more", ca.Issue(t, more), "", "", ""},
+		{"lost names", ca.Issue(t, fewer), "", "would lose these SANs: DNS:api.example.com IPAddress:10.0.0.1. It stays as it is." +
+			" Where nobody needs them, let them go with: --accept-san-loss DNS:api.example.com --accept-san-loss IPAddress:10.0.0.1 ", ""},
+		{"lost names, which may be", ca.Issue(t, fewer), "10.0.0.1 DNS:API.example.com", "", "changed: OLD loses DNS:api.example.com IPAddress:10.0.0.1, as was accepted\n"},
+		{"lost names, one of which may be", ca.Issue(t, fewer), "api.example.com", "would lose these SANs: IPAddress:10.0.0.1. ", ""},
+		{"lost names, where parts of them are named", ca.Issue(t, fewer), "example.com api DNS 10.0.0.0 . .*", "would lose these SANs: DNS:api.example.com IPAddress:10.0.0.1. ", ""},
+		{"what is named is not lost", ca.Issue(t, old), "api.example.com", "", ""},
+		{"another subject", ca.Issue(t, subject), "api.example.com", "would have another subject", ""},
+		{"another authority of the same name", other.Issue(t, old), "", "is not valid under", ""},
+		{"expired already", ca.Issue(t, ended), "", "is not valid under", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -126,11 +134,23 @@ func TestCheckSuccessor(t *testing.T) {
 			n.write(n.conf+"/old.crt", ca.Issue(t, old).Certificate, 0o600)
 			n.write(n.conf+"/new.crt", row.next.Certificate, 0o600)
 			n.write(n.conf+"/ca.crt", ca.Certificate, 0o600)
-			_, errs, err := n.run(`stage=$conf; check_successor "$conf/old.crt" "$conf/new.crt" "$conf/ca.crt"`)
+			out, errs, err := n.run("KSCERT_ACCEPT_SAN_LOSS='" + row.accepted + "'\n" + `stage=$conf; check_successor "$conf/old.crt" "$conf/new.crt" "$conf/ca.crt"`)
 			if (err != nil) != (row.refusal != "") || !strings.Contains(errs, row.refusal) {
 				t.Errorf("%v: %q, want %q", err, errs, row.refusal)
 			}
+			if want := strings.ReplaceAll(row.says, "OLD", n.conf+"/old.crt"); out != want {
+				t.Errorf("it says %q, want %q", out, want)
+			}
 		})
+	}
+	// A name with a wildcard stands for itself, and not for files that it matches.
+	n := newNode(t)
+	n.write(n.conf+"/old.crt", ca.Issue(t, wild).Certificate, 0o600)
+	n.write(n.conf+"/new.crt", ca.Issue(t, testpki.Leaf{CommonName: "kube-apiserver", DNSNames: []string{"a"}, IPs: old.IPs}).Certificate, 0o600)
+	n.write(n.conf+"/ca.crt", ca.Certificate, 0o600)
+	n.write(n.conf+"/x.example.com", nil, 0o600)
+	if out, errs, err := n.run("cd \"$conf\"\nKSCERT_ACCEPT_SAN_LOSS='*.example.com'\n" + `stage=$conf; check_successor old.crt new.crt ca.crt`); err != nil || out != "changed: old.crt loses DNS:*.example.com, as was accepted\n" {
+		t.Errorf("%v: %q %q", err, out, errs)
 	}
 }
 

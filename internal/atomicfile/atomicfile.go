@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // Write puts data into the file with the given permissions: into a file beside
@@ -14,6 +15,32 @@ import (
 // stays for good when Write fails. Only a regular file is ever replaced, so that
 // a device or a folder of that name is safe.
 func Write(path string, data []byte, perm fs.FileMode) error {
+	return write(path, data, func(f *os.File) error { return f.Chmod(perm) })
+}
+
+// Replace puts data into a file that exists, likewise, and keeps its mode and owner. Of
+// a symbolic link, the file that it leads to is replaced.
+func Replace(path string, data []byte) error {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return fmt.Errorf("writing: %w", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("writing: %w", err)
+	}
+	return write(path, data, func(f *os.File) error {
+		if s, ok := info.Sys().(*syscall.Stat_t); ok {
+			if err := f.Chown(int(s.Uid), int(s.Gid)); err != nil {
+				return fmt.Errorf("keeping its owner: %w", err)
+			}
+		}
+		return f.Chmod(info.Mode().Perm())
+	})
+}
+
+// write: dress gives the new file its mode and owner.
+func write(path string, data []byte, dress func(*os.File) error) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("writing %s: it is no regular file", path)
 	}
@@ -23,8 +50,11 @@ func Write(path string, data []byte, perm fs.FileMode) error {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(perm), f.Sync(), f.Close())
+	err = dress(f)                             // before there is anything in it
+	if err == nil {
+		_, err = f.Write(data)
+	}
+	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}

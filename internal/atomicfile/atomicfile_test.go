@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/infrapuzzle/kscertctl/internal/atomicfile"
@@ -73,5 +74,48 @@ func onlyOne(t *testing.T, dir string) {
 	t.Helper()
 	if all, err := os.ReadDir(dir); err != nil || len(all) != 1 {
 		t.Errorf("%v %v", all, err)
+	}
+}
+
+// A file keeps its mode and owner, and a link leads where it led.
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, link := filepath.Join(dir, "x"), filepath.Join(dir, "link")
+	if err := os.Symlink("x", link); err != nil {
+		t.Fatal(err)
+	}
+	if err := atomicfile.Replace(link, []byte("new")); err == nil {
+		t.Error("what is not there was replaced")
+	}
+	if err := atomicfile.Write(path, []byte("old"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(path, 4711, 4712); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := atomicfile.Replace(link, []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, _ := before.Sys().(*syscall.Stat_t)
+	is, _ := after.Sys().(*syscall.Stat_t)
+	if got, err := os.ReadFile(path); err != nil || string(got) != "new" || after.Mode() != before.Mode() || is.Uid != was.Uid || is.Gid != was.Gid {
+		t.Errorf("%v: %q %v %d:%d", err, got, after.Mode(), is.Uid, is.Gid)
+	}
+	if to, err := os.Readlink(link); err != nil || to != "x" {
+		t.Errorf("%v: the link leads to %q", err, to)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".kscertctl-*")); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
 	}
 }

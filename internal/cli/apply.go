@@ -44,6 +44,7 @@ again.`,
 		},
 	}
 	flags.register(cmd)
+	acceptSANLoss(cmd, &flags.opts)
 	rollbackOnFailure(cmd, &back)
 	return cmd
 }

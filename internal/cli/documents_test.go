@@ -64,7 +64,7 @@ func documents(t *testing.T) map[string]document {
 		statuses = append(statuses, report.Status(h.Record, p))
 		proposals = append(proposals, p)
 		plans = append(plans, report.Proposal{Schema: p.Schema, Made: p.Made, Cluster: p.Cluster, Diagnosis: p.Diagnosis, Plan: p.Plan})
-		results = append(results, orchestrator.Result{Schema: orchestrator.ResultSchema, RunID: h.ID, Dir: h.Path, Before: p.Diagnosis, After: p.Diagnosis, Plan: p.Plan, Seconds: 93.5})
+		results = append(results, orchestrator.Result{Schema: orchestrator.ResultSchema, RunID: h.ID, Dir: h.Path, Before: p.Diagnosis, After: p.Diagnosis, Plan: p.Plan, Notes: h.Notes, Seconds: 93.5})
 		backups = append(backups, report.Backups{Schema: report.RunsSchema, Backups: h.Backups})
 	}
 	for _, e := range exampleEvents() {

@@ -29,6 +29,7 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.playbook, "playbook", "what reconciles the cluster after, or instead of, the pre-phase: "+choices())
 	cmd.Flags().DurationVar(&f.inspect.opts.GateTimeout, "gate-timeout", 5*time.Minute, "how long a health gate may take to hold")
 	stepTimeout(cmd, &f.inspect.opts)
+	acceptSANLoss(cmd, &f.inspect.opts)
 	cmd.Flags().StringArrayVarP(&f.inspect.opts.Tags, "tags", "t", nil, "hand --tags to Kubespray's playbook; may be repeated")
 	cmd.Flags().StringArrayVar(&f.inspect.opts.SkipTags, "skip-tags", nil, "hand --skip-tags to Kubespray's playbook; may be repeated")
 	cmd.Flags().StringVar(&f.inspect.opts.BackupRoot, "backup-root", orchestrator.DefaultBackupRoot, "folder on each node for backups")
@@ -36,6 +37,11 @@ func (f *planFlags) register(cmd *cobra.Command) {
 
 func stepTimeout(cmd *cobra.Command, opts *orchestrator.Options) {
 	cmd.Flags().DurationVar(&opts.StepTimeout, "step-timeout", 0, "how long a step's playbook may take before it is ended (default: 1h, 12h for Kubespray's)")
+}
+
+// acceptSANLoss takes names, not a yes to all of them: what is let go has been looked at.
+func acceptSANLoss(cmd *cobra.Command, opts *orchestrator.Options) {
+	cmd.Flags().StringArrayVar(&opts.AcceptSANLoss, "accept-san-loss", nil, "let a new certificate lose this name, which otherwise stops the run; may be repeated")
 }
 
 // options returns what the flags say.

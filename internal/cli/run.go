@@ -51,6 +51,8 @@ API server does not answer.`,
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&yes, "yes", false, "carry out the plan without asking")
 	rollbackOnFailure(cmd, &back)
+	cmd.Flags().StringArrayVar(&flags.inspect.opts.RefreshKubeconfigs, "refresh-kubeconfig", nil,
+		"at the end, give this copy of admin.conf on this machine the new client certificate and key; may be repeated")
 	to.register(cmd)
 	return cmd
 }
@@ -98,7 +100,7 @@ func summary(w io.Writer, r orchestrator.Result) error {
 		if _, err := fmt.Fprintf(w, "Nothing to do: %s.\nNext to end on each node:\n", r.Before.Verdict); err != nil {
 			return err
 		}
-		return report.Expiry(w, r.Snapshot)
+		return errors.Join(report.Expiry(w, r.Snapshot), report.Notes(w, r.Notes))
 	}
 	if _, err := fmt.Fprintf(w, `Was:     %s
 Done:    %d steps in %s
@@ -108,6 +110,9 @@ Next to end on each node:
 		return err
 	}
 	if err := report.Expiry(w, r.Snapshot); err != nil {
+		return err
+	}
+	if err := report.Notes(w, r.Notes); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(w, "Backups: %s on each node that was changed\nRecord:  %s\n", r.Backups, r.Dir)

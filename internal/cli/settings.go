@@ -76,6 +76,8 @@ func settings() []setting {
 		{name: "skip-tags", recorded: true},
 		{name: "gate-timeout", recorded: true},
 		{name: "step-timeout", recorded: true},
+		{name: "accept-san-loss", recorded: true},
+		{name: "refresh-kubeconfig", path: anchor.Whole, recorded: true},
 		{name: "backup-root"},
 		{name: "rollback-on-failure"},
 		{name: "report-dir", path: anchor.Whole, but: "report"},

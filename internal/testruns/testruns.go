@@ -44,6 +44,7 @@ func Of(c cluster.Cluster) run.History {
 	s.request(plan.Auto)
 	s.steps(len(s.plan().Steps))
 	s.end(run.Done, "", 0, "")
+	s.h.Notes = []string{"/home/op/artifacts/admin.conf: its client certificate ended on 2026-02-28; --refresh-kubeconfig /home/op/artifacts/admin.conf brings it up to date"}
 	return s.h
 }
 

@@ -44,6 +44,9 @@ func Write(tb testing.TB, root string, h run.History) string {
 	if len(h.Backups) > 0 {
 		ok(d.SaveBackups(h.Backups))
 	}
+	if len(h.Notes) > 0 {
+		ok(d.SaveNotes(h.Notes))
+	}
 	ok(d.Close())
 	if h.Exit != nil {
 		ok(run.SaveExit(root, h.ID, h.Exit.Code, h.Exit.Next))

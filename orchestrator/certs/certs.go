@@ -161,6 +161,10 @@ func Describe(x *x509.Certificate) Certificate {
 	for _, ip := range x.IPAddresses {
 		c.SANs = append(c.SANs, ip.String())
 	}
+	c.SANs = append(c.SANs, x.EmailAddresses...)
+	for _, uri := range x.URIs {
+		c.SANs = append(c.SANs, uri.String())
+	}
 	for _, u := range x.ExtKeyUsage {
 		name, ok := usageNames[u]
 		if !ok {

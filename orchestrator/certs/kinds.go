@@ -72,6 +72,7 @@ const (
 	KindAPIServer           Kind = "apiserver"
 	KindAPIServerEtcdClient Kind = "apiserver-etcd-client"
 	KindAdmin               Kind = "admin.conf"
+	KindSuperAdmin          Kind = "super-admin.conf"
 	KindKubeletConf         Kind = "kubelet.conf"
 	KindKubeletClient       Kind = "kubelet-client"
 	KindKubeletServing      Kind = "kubelet-serving"
@@ -158,7 +159,7 @@ func Table() []Row {
 		{Kind: "etcd-healthcheck-client", Name: "etcd-healthcheck-client", Base: PKI, Path: "etcd/healthcheck-client.crt", Key: "etcd/healthcheck-client.key", Signer: EtcdCA, Group: GroupEtcd},
 
 		{Kind: KindAdmin, Name: "admin.conf", Base: Config, Path: "admin.conf", Signer: KubernetesCA, Group: GroupClient, Outage: OutageClient},
-		{Kind: "super-admin.conf", Name: "super-admin.conf", Base: Config, Path: "super-admin.conf", Signer: KubernetesCA, Group: GroupClient},
+		{Kind: KindSuperAdmin, Name: "super-admin.conf", Base: Config, Path: "super-admin.conf", Signer: KubernetesCA, Group: GroupClient},
 		{Kind: "controller-manager.conf", Name: "controller-manager.conf", Base: Config, Path: "controller-manager.conf", Signer: KubernetesCA, Group: GroupClient},
 		{Kind: "scheduler.conf", Name: "scheduler.conf", Base: Config, Path: "scheduler.conf", Signer: KubernetesCA, Group: GroupClient},
 		{Kind: KindKubeletConf, Name: "kubelet.conf", Base: Config, Path: "kubelet.conf", Signer: KubernetesCA, Group: GroupKubeletClient, Outage: OutageKubelet},

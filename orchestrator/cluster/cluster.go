@@ -75,6 +75,9 @@ type Cluster struct {
 	// ExternalCA: the keys of the authorities are kept outside, and nothing on the
 	// nodes can issue a certificate (kube_external_ca_mode, Kubespray v2.19 and later).
 	ExternalCA bool `json:"externalCA,omitempty"`
+	// Artifacts is the folder on the driver for what a deployment leaves there, such as
+	// a copy of admin.conf (artifacts_dir); empty where the inventory sets none.
+	Artifacts string `json:"artifacts,omitempty"`
 }
 
 // With returns the nodes that have the role, in order.
@@ -126,7 +129,7 @@ type meta struct {
 
 // Variables are the host variables that Parse reads.
 var Variables = []string{
-	"access_ip", "ansible_host", "apiserver_loadbalancer_domain_name", "ip",
+	"access_ip", "ansible_host", "apiserver_loadbalancer_domain_name", "artifacts_dir", "ip",
 	"kube_apiserver_port", "kube_external_ca_mode", "kube_override_hostname", "loadbalancer_apiserver",
 }
 
@@ -180,6 +183,7 @@ func Parse(data []byte) (Cluster, error) {
 	if controlPlanes := c.With(ControlPlane); len(controlPlanes) > 0 {
 		first := vars.HostVars[controlPlanes[0].Name]
 		c.Endpoint, c.ExternalCA = loadBalancer(first, controlPlanes[0].Port), Truth(first["kube_external_ca_mode"])
+		c.Artifacts = first.text("artifacts_dir")
 		return c, nil
 	}
 	if len(members(all, "all")) == 0 && len(vars.HostVars) == 0 && len(c.Nodes) == 0 {

@@ -47,7 +47,7 @@ type Run struct {
 	Route        diagnosis.Route `json:"route,omitempty"`
 	Interruption string          `json:"interruption,omitempty"`
 	Warnings     []string        `json:"warnings,omitempty"`
-	Made         []string        `json:"notes,omitempty"`
+	Made         []string        `json:"madeWith,omitempty"`
 	Steps        []RunStep       `json:"steps"`
 	Certificates []Lifetime      `json:"certificates"`
 	// Backups are those the run took, as they were noted when they were made.
@@ -56,6 +56,8 @@ type Run struct {
 	Commands []Command `json:"commands"`
 	// Later are runs that have changed nodes of the cluster since, the newest first.
 	Later []string `json:"later,omitempty"`
+	// Notes say in words what the run left to be known or done.
+	Notes []string `json:"notes,omitempty"`
 	// Unknown says in words what is not known, and was not when the plan was made.
 	Unknown []string `json:"unknown,omitempty"`
 }
@@ -217,6 +219,9 @@ func (b *runBuilder) run() Run {
 		r.Cluster, r.Asked = p.Cluster, asked(p.Request)
 		r.Route, r.Interruption, r.Unknown = p.Plan.Route, p.Plan.Interruption, slices.Clone(p.Plan.Unknown)
 		r.Warnings, r.Made = p.Plan.Warnings, p.Plan.Notes
+	}
+	for _, note := range b.h.Notes {
+		r.Notes = append(r.Notes, snapshot.RedactText(note))
 	}
 	for _, later := range b.h.Later {
 		r.Later = append(r.Later, later.ID)

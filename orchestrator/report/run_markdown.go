@@ -23,6 +23,7 @@ func RunMarkdown(w io.Writer, r Run) error {
 	m.certificates(v)
 	m.findings(v)
 	m.backups(v)
+	m.list("What is left", r.Notes)
 	m.list("What is not known", r.Unknown)
 	return m.err
 }
@@ -120,7 +121,7 @@ func (m *markdown) next(v runView) {
 	if len(v.Commands) == 0 {
 		m.line("%s", md(v.Outcome.Next))
 	}
-	for _, note := range v.Notes {
+	for _, note := range v.Caveats {
 		m.line("")
 		m.line("%s", md(note))
 	}

@@ -18,8 +18,8 @@ type runView struct {
 	// Why it stopped, unless the verdict says so already.
 	Why   string
 	Facts []fact
-	// Notes are what to know before one of the commands is typed.
-	Notes        []string
+	// Caveats are what to know before one of the commands is typed.
+	Caveats      []string
 	Steps        []stepRow
 	Stopped      []stepRow
 	Lanes        []lane
@@ -77,7 +77,7 @@ type backupRow struct {
 }
 
 func view(r Run) runView {
-	v := runView{Run: r, Title: "Run " + r.Run, Badge: string(r.Outcome.Status), Facts: facts(r), Notes: notes(r)}
+	v := runView{Run: r, Title: "Run " + r.Run, Badge: string(r.Outcome.Status), Facts: facts(r), Caveats: caveats(r)}
 	if r.Of != "" {
 		v.Title = fmt.Sprintf("Run %s, rollback of run %s", r.Run, r.Of)
 	}
@@ -178,8 +178,8 @@ func inDays(seconds int64) string {
 	return (time.Duration(seconds) * time.Second).String()
 }
 
-// notes are what to know before a command is typed.
-func notes(r Run) []string {
+// caveats are what to know before a command is typed.
+func caveats(r Run) []string {
 	var out []string
 	if a := r.Asked; a != nil && a.WithheldVars > 0 && len(r.Commands) > 0 {
 		out = append(out, fmt.Sprintf("It was begun with %s not in its record, since they may be passwords: give the same -e again.", count(a.WithheldVars, "extra variable")))

@@ -315,6 +315,15 @@ func Plan(w io.Writer, p plan.Plan) error {
 	return out.err
 }
 
+// Notes writes what a run left to be known or done.
+func Notes(w io.Writer, notes []string) error {
+	p := printer{w: w}
+	for _, text := range notes {
+		p.hanging("Note:    ", "         ", text)
+	}
+	return p.err
+}
+
 // Expiry writes one line a node: its next leaf to end.
 func Expiry(w io.Writer, s snapshot.Snapshot) error {
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)

@@ -68,14 +68,18 @@ type Request struct {
 	KubesprayDir       string   `json:"kubesprayDir,omitempty"`
 	// Kubespray is what there was of the checkout when the plan was made; Tags and
 	// SkipTags are for its playbooks.
-	Kubespray   *plan.Kubespray      `json:"kubespray,omitempty"`
-	Tags        []string             `json:"tags,omitempty"`
-	SkipTags    []string             `json:"skipTags,omitempty"`
-	Playbook    plan.Choice          `json:"playbook"`
-	Thresholds  diagnosis.Thresholds `json:"thresholds"`
-	GateTimeout time.Duration        `json:"gateTimeout"`
-	StepTimeout time.Duration        `json:"stepTimeout,omitempty"`
-	BackupRoot  string               `json:"backupRoot"`
+	Kubespray *plan.Kubespray `json:"kubespray,omitempty"`
+	Tags      []string        `json:"tags,omitempty"`
+	SkipTags  []string        `json:"skipTags,omitempty"`
+	// AcceptSANLoss are names that a new certificate may lose.
+	AcceptSANLoss []string `json:"acceptSANLoss,omitempty"`
+	// RefreshKubeconfigs are kubeconfigs on the driver to be brought up to date.
+	RefreshKubeconfigs []string             `json:"refreshKubeconfigs,omitempty"`
+	Playbook           plan.Choice          `json:"playbook"`
+	Thresholds         diagnosis.Thresholds `json:"thresholds"`
+	GateTimeout        time.Duration        `json:"gateTimeout"`
+	StepTimeout        time.Duration        `json:"stepTimeout,omitempty"`
+	BackupRoot         string               `json:"backupRoot"`
 }
 
 // Policy is what a plan for the request is made by.

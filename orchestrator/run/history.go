@@ -28,6 +28,8 @@ type History struct {
 	// of all, in order: a gate may have taken many more.
 	Snapshots []snapshot.Snapshot
 	Backups   []Backup
+	// Notes say in words what the run left to be known or done.
+	Notes []string
 	// Exit is how the last command on the run ended; nil when that is not known.
 	Exit *Exit
 	// Later are runs on the same cluster that were begun afterwards and may have
@@ -50,6 +52,8 @@ func LoadHistory(root, id string) (History, error) {
 	h.propose(root)
 	var err error
 	h.Backups, err = LoadBackups(root, id)
+	h.lost(err)
+	h.Notes, err = LoadNotes(root, id)
 	h.lost(err)
 	h.Exit, err = loadExit(h.Path, len(h.Entries))
 	h.lost(err)

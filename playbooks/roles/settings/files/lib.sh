@@ -78,15 +78,29 @@ pair() { [ "$(openssl x509 -in "$1" -noout -pubkey)" = "$(openssl pkey -in "$2" 
 # kubeconfig_certificate FILE: the client certificate embedded in a kubeconfig.
 kubeconfig_certificate() { awk '$1=="client-certificate-data:"{print $2; exit}' "$1" | base64 -d; }
 
+# accepted_loss NAME: somebody has said that a certificate may lose this name, with
+# or without the type that openssl writes before it.
+accepted_loss() { printf '%s\n' "${KSCERT_ACCEPT_SAN_LOSS:-}" | tr ' ' '\n' | grep -Fxiq -e "$1" -e "${1#*:}"; }
+
 # check_successor OLD NEW CA: the new certificate may take the old one's place:
-# issued by the same authority, valid now, same subject, no name lost.
+# issued by the same authority, valid now, same subject, no name lost but those that
+# may be. kubeadm keeps DNS names and addresses, and no others; and in a kubeconfig none.
 check_successor() {
   openssl verify -CAfile "$3" "$2" >/dev/null 2>&1 || fail "the new $1 is not valid under $3: $(openssl verify -CAfile "$3" "$2" 2>&1 | tail -n 1)"
   [ "$(subject "$1")" = "$(subject "$2")" ] || fail "the new $1 would have another subject: $(subject "$2") instead of $(subject "$1")"
   sans "$1" >"$stage/sans-old"
   sans "$2" >"$stage/sans-new"
-  lost=$(comm -23 "$stage/sans-old" "$stage/sans-new" | tr '\n' ' ')
-  [ -z "$lost" ] || fail "the new $1 would lose these SANs: $lost"
+  lost='' accepted='' flags=''
+  while IFS= read -r name; do
+    [ -n "$name" ] || continue
+    if accepted_loss "$name"; then accepted="$accepted $name"; else lost="$lost $name" flags="$flags --accept-san-loss $name"; fi
+  done <<END
+$(comm -23 "$stage/sans-old" "$stage/sans-new")
+END
+  [ -z "$lost" ] || fail "the new $1 would lose these SANs:$lost. It stays as it is. Where nobody needs them, let them go with:$flags" \
+    "(by hand: -e kscert_accept_san_loss=NAME). To keep them, have a certificate with these names issued where this one came from" \
+    "and put it in its place: what is not due is left alone"
+  [ -z "$accepted" ] || changed "$1 loses$accepted, as was accepted"
 }
 
 # beside PATH: where PATH's successor is made. The kubelet takes no file whose

@@ -1,0 +1,306 @@
+// Package kubeconfig knows a kubeconfig that lies on no node: a copy of admin.conf in
+// somebody's home, or beside an inventory.
+//
+// It does no I/O. Parse reads one, File.Behind says why it is not what the cluster's
+// administrators have by now, File.Origin where its successor lies, and File.With puts
+// that one's client certificate and key in place of its own.
+package kubeconfig
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// File is a kubeconfig, and what its current context stands for. It holds a private
+// key, which none of its exported fields does, nor what it prints.
+type File struct {
+	// Certificate is the client certificate of the current user.
+	Certificate certs.Certificate
+	// CA is the fingerprint of the authority that the current cluster is trusted by;
+	// empty where the file embeds none.
+	CA string
+
+	client           *x509.Certificate
+	authorities      []*x509.Certificate
+	data             []byte
+	certificate, key place
+}
+
+// String says whose it is.
+func (f File) String() string { return "kubeconfig of " + f.Certificate.Subject }
+
+// GoString is String: %#v prints no key either.
+func (f File) GoString() string { return f.String() }
+
+// place is where a value stands in a text.
+type place struct{ from, to int }
+
+// ErrNotEmbedded says that the current user authenticates in another way than by a
+// certificate and key in the file itself.
+var ErrNotEmbedded = errors.New("the user of its current context has no certificate and key in the file itself")
+
+// Parse reads a kubeconfig, in YAML or JSON. The error says, in words, what it is not;
+// it is ErrNotEmbedded, wrapped, for one that needs no renewal here. It quotes nothing
+// of the file but names.
+func Parse(data []byte) (File, error) {
+	f := File{data: data}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil || len(doc.Content) != 1 {
+		return f, errors.New("it is no kubeconfig: neither YAML nor JSON") // the error may quote a key
+	}
+	root := doc.Content[0]
+	current := text(member(root, "current-context"))
+	context := member(named(root, "contexts", current), "context")
+	if context == nil {
+		return f, errors.New("it is no kubeconfig, or has no current context: kubectl config use-context sets one")
+	}
+	user, of := text(member(context, "user")), text(member(context, "cluster"))
+	credential := member(named(root, "users", user), "user")
+	certificate, key := member(credential, "client-certificate-data"), member(credential, "client-key-data")
+	if text(certificate) == "" || text(key) == "" {
+		return f, fmt.Errorf("%w: %q", ErrNotEmbedded, user)
+	}
+	var err error
+	for _, value := range []struct {
+		node *yaml.Node
+		at   *place
+	}{{certificate, &f.certificate}, {key, &f.key}} {
+		if *value.at, err = locate(data, value.node); err != nil {
+			return f, err
+		}
+	}
+	chain, err := embedded(certificate)
+	if err != nil {
+		return f, fmt.Errorf("the client certificate of user %q: %w", user, err)
+	}
+	f.client, f.Certificate = chain[0], certs.Describe(chain[0])
+	if ca := member(member(named(root, "clusters", of), "cluster"), "certificate-authority-data"); text(ca) != "" {
+		if f.authorities, err = embedded(ca); err != nil {
+			return f, fmt.Errorf("the authority of cluster %q: %w", of, err)
+		}
+		f.CA = certs.Describe(f.authorities[0]).Fingerprint
+	}
+	return f, nil
+}
+
+// Behind says in words why a kubeconfig is no longer what the cluster's administrators
+// have, or will not be usable for long; empty when all is well, and when the snapshot
+// does not tell. Of the user of somebody else, whom no kubeconfig of a control plane is
+// for, the time alone is judged.
+func (f File) Behind(s snapshot.Snapshot, renewBefore time.Duration) string {
+	end := f.Certificate.NotAfter.UTC().Format(time.DateOnly)
+	ours, ok := authority(s)
+	copies := originals(s, f.Certificate.Subject)
+	switch status := f.Certificate.StatusAt(s.Taken, renewBefore); {
+	case ok && f.CA != "" && f.CA != ours:
+		return "it trusts another CA than that of the cluster"
+	case status == certs.Expired:
+		return "its client certificate ended on " + end
+	case status == certs.Expiring:
+		return "its client certificate ends on " + end
+	case len(copies) > 0 && !slices.ContainsFunc(copies, func(o original) bool { return !f.Certificate.NotAfter.Before(o.NotAfter) }):
+		return fmt.Sprintf("its client certificate is another one than that of %s on %s, and ends earlier, on %s", path.Base(copies[0].Path), copies[0].node, end)
+	default:
+		return ""
+	}
+}
+
+// Origin is a kubeconfig of a control plane that is for the same user.
+type Origin struct {
+	// Node is where it lies, by its name in the inventory; Name is admin.conf or
+	// super-admin.conf.
+	Node, Name string
+	// Certificate is its client certificate.
+	Certificate certs.Certificate
+	// Current: the file has the certificate of a control plane already, or one that was
+	// issued for itself and ends no earlier.
+	Current bool
+}
+
+// Origin finds the kubeconfig that a file can get its new certificate and key from: of
+// the control planes' the one that ends last. The error says, in words, why there is
+// none: another cluster's CA, or another user.
+func (f File) Origin(s snapshot.Snapshot) (Origin, error) {
+	ours, ok := authority(s)
+	switch {
+	case !ok:
+		return Origin{}, errors.New("no control plane tells which CA the cluster has")
+	case f.CA == "":
+		return Origin{}, errors.New("it embeds no CA (certificate-authority-data), so nothing proves that it is of this cluster")
+	case f.CA != ours:
+		return Origin{}, errors.New("it is of another cluster: the CA that it trusts is not that of the nodes")
+	case !slices.ContainsFunc(f.authorities, func(ca *x509.Certificate) bool { return f.client.CheckSignatureFrom(ca) == nil }):
+		return Origin{}, fmt.Errorf("the certificate of its user %s was not issued by the cluster's CA", f.Certificate.Subject)
+	}
+	found := originals(s, f.Certificate.Subject)
+	if len(found) == 0 {
+		return Origin{}, fmt.Errorf("its user is %s, whom no admin.conf or super-admin.conf of a control plane is for", f.Certificate.Subject)
+	}
+	last := slices.MaxFunc(found, func(a, b original) int { return a.NotAfter.Compare(b.NotAfter) }) // the first of several
+	return Origin{
+		Node: last.node, Name: path.Base(last.Path), Certificate: last.Certificate,
+		Current: !f.Certificate.NotAfter.Before(last.NotAfter) || slices.ContainsFunc(found, func(o original) bool { return o.Fingerprint == f.Certificate.Fingerprint }),
+	}, nil
+}
+
+// With returns the text of the file with the client certificate and key of another one,
+// for the same user, in place of its own; every other byte stays.
+func (f File) With(next File) ([]byte, error) {
+	if next.Certificate.Subject != f.Certificate.Subject {
+		return nil, fmt.Errorf("the new one is for %s, not for %s", next.Certificate.Subject, f.Certificate.Subject)
+	}
+	if err := next.paired(); err != nil {
+		return nil, err
+	}
+	edits := []struct{ at, by place }{{f.certificate, next.certificate}, {f.key, next.key}}
+	slices.SortFunc(edits, func(a, b struct{ at, by place }) int { return cmp.Compare(a.at.from, b.at.from) })
+	var out []byte
+	done := 0
+	for _, e := range edits {
+		out = append(out, f.data[done:e.at.from]...)
+		out = append(out, next.data[e.by.from:e.by.to]...)
+		done = e.at.to
+	}
+	out = append(out, f.data[done:]...)
+	again, err := Parse(out)
+	if err != nil || again.Certificate.Fingerprint != next.Certificate.Fingerprint || again.CA != f.CA || again.paired() != nil {
+		return nil, errors.New("its text cannot be edited in place")
+	}
+	return out, nil
+}
+
+// paired says that the key does not belong to the certificate; nil when it does.
+func (f File) paired() error {
+	var pair [2][]byte
+	for i, at := range []place{f.certificate, f.key} {
+		var err error
+		if pair[i], err = base64.StdEncoding.DecodeString(string(f.data[at.from:at.to])); err != nil {
+			return errors.New("its certificate or key is no base64")
+		}
+	}
+	if _, err := tls.X509KeyPair(pair[0], pair[1]); err != nil {
+		return errors.New("its key does not belong to its certificate")
+	}
+	return nil
+}
+
+// original is an administrator's certificate on a control plane.
+type original struct {
+	certs.Certificate
+	node string
+}
+
+// administrators are the kinds of kubeconfigs that people have copies of.
+var administrators = []certs.Kind{certs.KindAdmin, certs.KindSuperAdmin}
+
+// originals are the administrators' certificates that are for a subject, in the order
+// of the control planes.
+func originals(s snapshot.Snapshot, subject string) (out []original) {
+	for _, n := range s.With(cluster.ControlPlane) {
+		for _, kind := range administrators {
+			if c, ok := n.Certificate(kind); ok && c.Subject == subject {
+				out = append(out, original{c, n.Name})
+			}
+		}
+	}
+	return out
+}
+
+// authority is the fingerprint of the cluster's CA.
+func authority(s snapshot.Snapshot) (string, bool) {
+	for _, n := range s.With(cluster.ControlPlane) {
+		if ca, ok := n.Certificate(certs.KindCA); ok {
+			return ca.Fingerprint, true
+		}
+	}
+	return "", false
+}
+
+// --- YAML ----------------------------------------------------------------------
+
+// member is the value of a mapping; nil where there is none. An alias is none: what it
+// stands for may be somebody else's, too.
+func member(n *yaml.Node, name string) *yaml.Node {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == name {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+// named is the element of a list that has a name.
+func named(n *yaml.Node, list, name string) *yaml.Node {
+	all := member(n, list)
+	if all == nil || all.Kind != yaml.SequenceNode || name == "" {
+		return nil
+	}
+	for _, element := range all.Content {
+		if text(member(element, "name")) == name {
+			return element
+		}
+	}
+	return nil
+}
+
+func text(n *yaml.Node) string {
+	if n == nil || n.Kind != yaml.ScalarNode {
+		return ""
+	}
+	return n.Value
+}
+
+// locate finds the text of a scalar that stands on one line.
+func locate(data []byte, n *yaml.Node) (place, error) {
+	refused := errors.New("its certificate or key does not stand on one line, so it cannot be edited in place")
+	rest, at := data, 0
+	for range n.Line - 1 {
+		_, after, ok := bytes.Cut(rest, []byte("\n"))
+		if !ok {
+			return place{}, refused
+		}
+		at += len(rest) - len(after)
+		rest = after
+	}
+	// A column counts characters.
+	first, _, _ := bytes.Cut(rest, []byte("\n"))
+	line := []rune(string(first))
+	if n.Column-1 > len(line) {
+		return place{}, refused
+	}
+	at += len(string(line[:n.Column-1]))
+	if n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0 {
+		at++
+	}
+	if !bytes.HasPrefix(data[min(at, len(data)):], []byte(n.Value)) {
+		return place{}, refused
+	}
+	return place{at, at + len(n.Value)}, nil
+}
+
+// embedded reads the certificates of a value in base64.
+func embedded(n *yaml.Node) ([]*x509.Certificate, error) {
+	pem, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text(n)))
+	if err != nil {
+		return nil, errors.New("it is no base64")
+	}
+	return certs.ParseChain(pem)
+}

@@ -1,0 +1,194 @@
+package kubeconfig_test
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/kubeconfig"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+var b64 = base64.StdEncoding.EncodeToString
+
+func admin(t *testing.T, ca testpki.Pair, end time.Time) testpki.Pair {
+	t.Helper()
+	return ca.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters", NotAfter: end})
+}
+
+// kubeconfigOf is as people have it: two clusters, and a comment.
+func kubeconfigOf(ca, user testpki.Pair) string {
+	return fmt.Sprintf(`# mine – do not touch
+apiVersion: v1
+kind: Config
+clusters:
+- name: other
+  cluster: {server: https://198.51.100.9:6443}
+- cluster:
+    certificate-authority-data: %s
+    server: https://api.example.com:6443
+  name: cluster.local
+contexts:
+- {name: other, context: {cluster: other, user: other}}
+- context:
+    cluster: cluster.local
+    user: kubernetes-admin
+  name: admin@cluster.local
+current-context: admin@cluster.local
+users:
+- name: other
+  user:
+    token: abc
+- name: kubernetes-admin
+  user:
+    client-key-data: %s
+    client-certificate-data: %s   # mine
+`, b64(ca.Certificate), b64(user.Key), b64(user.Certificate))
+}
+
+// What is edited are two values, wherever and however they stand.
+func TestWith(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	old, next := admin(t, ca, time.Now().Add(time.Hour)), admin(t, ca, time.Time{})
+	block := kubeconfigOf(ca, old)
+	quoted := strings.NewReplacer(b64(old.Key), `"`+b64(old.Key)+`"`, b64(old.Certificate), "'"+b64(old.Certificate)+"'").Replace(block)
+	json := fmt.Sprintf(`{"current-context":"a","contexts":[{"name":"a","context":{"cluster":"c","user":"ü"}}],"clusters":[{"name":"c","cluster":{"certificate-authority-data":%q}}],`+
+		`"users":[{"name":"ü","user":{"client-certificate-data":%q,"client-key-data":%q}}]}`, b64(ca.Certificate), b64(old.Certificate), b64(old.Key))
+	successor, err := kubeconfig.Parse([]byte(strings.ReplaceAll(kubeconfigOf(ca, next), "cluster.local", "another.name")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"block": block, "quoted": quoted, "JSON": json, "CRLF": strings.ReplaceAll(block, "\n", "\r\n")} {
+		f, err := kubeconfig.Parse([]byte(text))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got, err := f.With(successor)
+		want := strings.NewReplacer(b64(old.Key), b64(next.Key), b64(old.Certificate), b64(next.Certificate)).Replace(text)
+		if err != nil || string(got) != want {
+			t.Errorf("%s: %v\n%s", name, err, got)
+		}
+		for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
+			if said := fmt.Sprintf(format, f); strings.Contains(said, b64(old.Key)) || len(said) > 100 {
+				t.Errorf("%s: as %s it is %.200s", name, format, said)
+			}
+		}
+	}
+	f, err := kubeconfig.Parse([]byte(block))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"another's key":   strings.Replace(kubeconfigOf(ca, next), b64(next.Key), b64(old.Key), 1),
+		"another subject": kubeconfigOf(ca, ca.Issue(t, testpki.Leaf{CommonName: "somebody"})),
+	} {
+		wrong, err := kubeconfig.Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := f.With(wrong); err == nil {
+			t.Errorf("%s is taken: %s", name, got)
+		}
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	user := admin(t, ca, time.Time{})
+	block := kubeconfigOf(ca, user)
+	swap := func(pairs ...string) string { return strings.NewReplacer(pairs...).Replace(block) }
+	for _, row := range []struct {
+		name, text, want string
+		embedded         bool
+	}{
+		{"nothing", "", "it is no kubeconfig", true},
+		{"no YAML", "client-key-data: [" + b64(user.Key), "it is no kubeconfig", true},
+		{"a list", "[1, 2]", "has no current context", true},
+		{"no current context", swap("current-context: admin@cluster.local", ""), "has no current context", true},
+		{"a context that is not there", swap("current-context: admin@cluster.local", "current-context: x"), "has no current context", true},
+		{"a token", swap("current-context: admin@cluster.local", "current-context: other"), `no certificate and key in the file itself: "other"`, false},
+		{"files", swap("client-certificate-data: "+b64(user.Certificate), "client-certificate: a.crt"), "no certificate and key", false},
+		{"a certificate that is none", swap(b64(user.Certificate), b64([]byte("x"))), `the client certificate of user "kubernetes-admin": no PEM`, true},
+		{"no base64", swap(b64(user.Certificate), "???"), "it is no base64", true},
+		{"a value of several lines", swap(b64(user.Key), "|\n      "+b64(user.Key)), "does not stand on one line", true},
+		{"an alias", swap(b64(user.Key), "*key"), "it is no kubeconfig", true},
+	} {
+		_, err := kubeconfig.Parse([]byte(row.text))
+		if err == nil || !strings.Contains(err.Error(), row.want) || errors.Is(err, kubeconfig.ErrNotEmbedded) == row.embedded {
+			t.Errorf("%s: %v, want %q", row.name, err, row.want)
+		}
+		if err != nil && strings.Contains(err.Error(), b64(user.Key)[:40]) {
+			t.Errorf("%s: the error has the key: %v", row.name, err)
+		}
+	}
+}
+
+// seen is a cluster whose control planes have these certificates as administrators'.
+func seen(ca testpki.Pair, admins ...testpki.Pair) snapshot.Snapshot {
+	s := snapshot.Snapshot{Taken: time.Now()}
+	for i, a := range admins {
+		n := snapshot.Node{Node: cluster.Node{Name: fmt.Sprintf("cp%d", i+1), Roles: []cluster.Role{cluster.ControlPlane}}}
+		for kind, c := range map[certs.Kind]certs.Certificate{certs.KindCA: certs.Describe(ca.X509), certs.KindAdmin: certs.Describe(a.X509)} {
+			c.Kind, c.Path = kind, "/etc/kubernetes/"+string(kind)
+			n.Certificates = append(n.Certificates, c)
+		}
+		s.Nodes = append(s.Nodes, n)
+	}
+	return s
+}
+
+func TestBehindAndOrigin(t *testing.T) {
+	t.Parallel()
+	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
+	in := func(days int) time.Time { return time.Now().AddDate(0, 0, days) }
+	mine, soon, gone := admin(t, ca, in(200)), admin(t, ca, in(5)), admin(t, ca, in(-1))
+	late, later := admin(t, ca, in(300)), admin(t, ca, in(365))
+	somebody := ca.Issue(t, testpki.Leaf{CommonName: "somebody"})
+	bare := strings.Replace(kubeconfigOf(ca, mine), "certificate-authority-data: "+b64(ca.Certificate), "insecure-skip-tls-verify: true", 1)
+	for _, row := range []struct {
+		name, text     string
+		now            snapshot.Snapshot
+		behind, origin string // empty: it is not behind; "!" and why there is no origin
+	}{
+		{"that of the first", kubeconfigOf(ca, late), seen(ca, late, later), "", "cp2 admin.conf current"},
+		{"that of the last", kubeconfigOf(ca, later), seen(ca, late, later), "", "cp2 admin.conf current"},
+		{"an older one", kubeconfigOf(ca, mine), seen(ca, later, late), "its client certificate is another one than that of admin.conf on cp1, and ends earlier, on " + in(200).UTC().Format(time.DateOnly), "cp1 admin.conf"},
+		{"expiring", kubeconfigOf(ca, soon), seen(ca, later, late), "its client certificate ends on ", "cp1 admin.conf"},
+		{"expiring, like the cluster's", kubeconfigOf(ca, soon), seen(ca, soon), "its client certificate ends on ", "cp1 admin.conf current"},
+		{"expired", kubeconfigOf(ca, gone), seen(ca, later, late), "its client certificate ended on ", "cp1 admin.conf"},
+		{"of another cluster", kubeconfigOf(other, admin(t, other, in(300))), seen(ca, late), "it trusts another CA", "!of another cluster"},
+		{"issued by another authority of that name", kubeconfigOf(ca, admin(t, other, in(300))), seen(ca, later), "another one than that of admin.conf on cp1", "!was not issued by the cluster's CA"},
+		{"somebody else", kubeconfigOf(ca, somebody), seen(ca, late), "", "!its user is CN=somebody, whom no admin.conf"},
+		{"without a CA", bare, seen(ca, late), "another one", "!embeds no CA"},
+		{"one of its own that ends no earlier", kubeconfigOf(ca, later), seen(ca, late), "", "cp1 admin.conf current"},
+		{"nobody was asked", kubeconfigOf(ca, mine), snapshot.Snapshot{Taken: time.Now()}, "", "!no control plane tells"},
+	} {
+		f, err := kubeconfig.Parse([]byte(row.text))
+		if err != nil {
+			t.Fatalf("%s: %v", row.name, err)
+		}
+		if got := f.Behind(row.now, 30*24*time.Hour); !strings.Contains(got, row.behind) || (got == "") != (row.behind == "") {
+			t.Errorf("%s: behind for %q, want %q", row.name, got, row.behind)
+		}
+		o, err := f.Origin(row.now)
+		got := o.Node + " " + o.Name
+		if o.Current {
+			got += " current"
+		}
+		if err != nil {
+			got = "!" + err.Error()
+		}
+		if why, refused := strings.CutPrefix(row.origin, "!"); (err != nil) != refused || !strings.Contains(got, why) {
+			t.Errorf("%s: from %q, want %q", row.name, got, row.origin)
+		}
+	}
+}

@@ -1,0 +1,122 @@
+package orchestrator
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+)
+
+func TestLostNames(t *testing.T) {
+	t.Parallel()
+	names := func(all ...string) tc.NodeEdit {
+		return tc.Files(func(c *certs.Certificate) { c.SANs = all }, certs.KindAPIServer)
+	}
+	before := tc.Healthy(tc.Single(), tc.On("cp1", names("kubernetes", "old.example.com", "10.0.0.1")))
+	for name, row := range map[string]struct {
+		now  []string
+		want string
+	}{
+		"all are there":   {[]string{"10.0.0.1", "old.example.com", "kubernetes"}, ""},
+		"one is lost":     {[]string{"10.0.0.1", "kubernetes", "new"}, "cp1: /etc/kubernetes/ssl/apiserver.crt is no longer for old.example.com"},
+		"several are":     {[]string{"kubernetes"}, "cp1: /etc/kubernetes/ssl/apiserver.crt is no longer for old.example.com, 10.0.0.1"},
+		"one is added":    {[]string{"kubernetes", "old.example.com", "10.0.0.1", "new"}, ""},
+		"nobody had them": {nil, "cp1: /etc/kubernetes/ssl/apiserver.crt is no longer for kubernetes, old.example.com, 10.0.0.1"},
+	} {
+		got := lostNames(before, tc.Healthy(tc.Single(), tc.On("cp1", names(row.now...))))
+		if strings.Join(got, "; ") != row.want {
+			t.Errorf("%s: %q, want %q", name, got, row.want)
+		}
+	}
+}
+
+// A network plugin's copy of a certificate that was renewed is named with what helps.
+func TestStaleCopiesAreTold(t *testing.T) {
+	t.Parallel()
+	d := diagnosis.Diagnosis{Findings: []diagnosis.Finding{
+		{Reason: diagnosis.CertificateExpiring, Node: "cp1"},
+		{Reason: diagnosis.CopyStale, Node: "cp1", Subject: "Cilium's etcd client", Evidence: "/etc/cilium/certs/cert.crt (0a1b) is no longer /etc/ssl/etcd/ssl/node-cp1.pem (2c3d)"},
+	}}
+	got := staleCopies(d)
+	if len(got) != 1 || !strings.HasPrefix(got[0], "cp1: Cilium's etcd client is behind: /etc/cilium/certs/cert.crt") || !strings.HasSuffix(got[0], "cluster.yml --tags network") {
+		t.Errorf("%q", got)
+	}
+}
+
+// Where Kubespray leaves a copy of admin.conf, it is looked at; what is not known of it
+// is said.
+func TestKubeconfigsBesideTheInventory(t *testing.T) {
+	t.Parallel()
+	c, dir := newRefreshCluster(t), t.TempDir()
+	write := func(path, text string) {
+		path = filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	soon := c.user(t, 5)
+	write("a/hosts.ini", "cp1")
+	write("a/artifacts/admin.conf", adminConf(c.ca, soon))
+	write("b/artifacts/admin.conf", "token: x")
+	write("c/hosts.ini", "cp1")
+	write("elsewhere/admin.conf", adminConf(c.ca, c.admin))
+	opts := resolve([]Option{c.options(), WithInventory(filepath.Join(dir, "a/hosts.ini"), filepath.Join(dir, "b"), filepath.Join(dir, "c/hosts.ini"), "cp1,")})
+	s := &session{Orchestrator: &Orchestrator{opts: opts}, cluster: cluster.Cluster{Artifacts: filepath.Join(dir, "elsewhere")}}
+	o, err := New(c.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	snap, err := o.Inspect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := s.heldHere(snap)
+	a, b := filepath.Join(dir, "a/artifacts/admin.conf"), filepath.Join(dir, "b/artifacts/admin.conf")
+	want := []string{
+		a + ": its client certificate ends on " + soon.X509.NotAfter.UTC().Format(time.DateOnly) + "; --refresh-kubeconfig " + a + " brings it up to date",
+		b + ": whether it can still be used is not known: it is no kubeconfig, or has no current context: kubectl config use-context sets one",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q\nwant %q", got, want)
+	}
+	if places := artifacts([]string{"x/hosts.ini", "x/more.ini"}, "relative"); !slices.Equal(places, []string{"x/artifacts/admin.conf"}) {
+		t.Errorf("places: %q", places)
+	}
+	if all, err := cluster.Parse([]byte(`{"kube_control_plane": {"hosts": ["cp1"]}, "_meta": {"hostvars": {"cp1": {"artifacts_dir": "/srv/artifacts"}}}}`)); err != nil || all.Artifacts != "/srv/artifacts" {
+		t.Errorf("%v: %+v", err, all)
+	}
+}
+
+// What a playbook leaves alone is told when it is, and once more at the end.
+func TestWhatIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	c := newRefreshCluster(t)
+	due := c.fakeCluster
+	due.admin = c.user(t, 5)
+	c.write(t, "renewed", fakeSays(t, fakeNode(t, c.fakeCluster, 0)))
+	c.write(t, "inspect.yml", fakeSays(t, fakeNode(t, due, 0)))
+	c.write(t, "renew-certs.yml", fakeSays(t, "changed: approved csr-2, the serving certificate of node cp1\nleft: csr-1, under the name of node cp1: its signer is x\n"))
+	opts := c.options()
+	opts.GateTimeout = time.Minute
+	var told []string
+	opts.Observe = func(e Event) {
+		if e.Kind == EventNotice {
+			told = append(told, e.Message)
+		}
+	}
+	r, err := c.run(t, opts)
+	want := []string{"left alone: csr-1, under the name of node cp1: its signer is x"}
+	if err != nil || !slices.Equal(r.Notes, want) || !slices.Equal(told, want) {
+		t.Errorf("%v: noted %q, told %q", err, r.Notes, told)
+	}
+}

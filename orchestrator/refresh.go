@@ -1,0 +1,154 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/atomicfile"
+	"github.com/infrapuzzle/kscertctl/orchestrator/kubeconfig"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+	"github.com/infrapuzzle/kscertctl/playbooks"
+)
+
+// KubeconfigError says why a kubeconfig of this machine, of
+// Options.RefreshKubeconfigs, cannot be brought up to date.
+type KubeconfigError struct {
+	Path string
+	Err  error
+}
+
+func (e *KubeconfigError) Error() string {
+	return fmt.Sprintf("--refresh-kubeconfig %s: %v", e.Path, e.Err)
+}
+func (e *KubeconfigError) Unwrap() error { return e.Err }
+
+// readKubeconfig reads a kubeconfig that is to be refreshed. The error is a
+// *KubeconfigError.
+func readKubeconfig(path string) ([]byte, kubeconfig.File, error) {
+	data, err := os.ReadFile(path)
+	var f kubeconfig.File
+	if err == nil {
+		f, err = kubeconfig.Parse(data)
+	}
+	if err != nil {
+		return nil, f, &KubeconfigError{path, err}
+	}
+	return data, f, nil
+}
+
+// refreshable refuses kubeconfigs that cannot be refreshed, before anything is done.
+// Without a snapshot, what a node has to tell of is not asked. The error is an *Error.
+func (o *Orchestrator) refreshable(snap *snapshot.Snapshot) error {
+	for _, path := range o.opts.RefreshKubeconfigs {
+		_, f, err := readKubeconfig(path)
+		if err == nil && snap != nil {
+			if _, oerr := f.Origin(*snap); oerr != nil {
+				err = &KubeconfigError{path, oerr}
+			}
+		}
+		if err != nil {
+			return &Error{Code: ExitUsage, Summary: err.Error(), Err: err,
+				Next: "nothing was changed now; name a copy of this cluster's admin.conf or super-admin.conf, or leave the flag out"}
+		}
+	}
+	return nil
+}
+
+// refresh brings the kubeconfigs that were named up to date, and returns what was done,
+// in words. The error is an *Error; changed says that nodes were changed before.
+func (s *session) refresh(ctx context.Context, now snapshot.Snapshot, changed bool) (done []string, err error) {
+	for _, path := range s.opts.RefreshKubeconfigs {
+		note, err := s.refreshOne(ctx, path, now)
+		if err != nil {
+			return done, s.refreshError(err, changed)
+		}
+		if note != "" {
+			s.tell(Event{Kind: EventNotice, Message: note})
+			done = append(done, note)
+		}
+	}
+	return done, nil
+}
+
+func (s *session) refreshError(err error, changed bool) *Error {
+	e := &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
+		Next: "nothing was changed on any node; when this is mended, give the command again"}
+	if changed {
+		e.Code, e.Next = ExitStopped, "all that was to be done on the nodes is done; when this is mended, go on: "+s.command("resume "+s.dir.ID)
+	}
+	if interrupted(err) {
+		e.Code = ExitInterrupted
+	}
+	return e
+}
+
+// refreshOne returns what was done with a kubeconfig; nothing where it is up to date.
+func (s *session) refreshOne(ctx context.Context, path string, now snapshot.Snapshot) (string, error) {
+	data, f, err := readKubeconfig(path)
+	if err != nil {
+		return "", err
+	}
+	from, err := f.Origin(now)
+	if err != nil {
+		return "", &KubeconfigError{path, err}
+	}
+	if from.Current {
+		return "", nil
+	}
+	next, err := s.fetch(ctx, from)
+	if err != nil {
+		return "", &KubeconfigError{path, err}
+	}
+	text, err := f.With(next)
+	if err != nil {
+		return "", &KubeconfigError{path, err}
+	}
+	backup := path + ".kscertctl-" + s.dir.ID
+	if err := atomicfile.Write(backup, data, 0o600); err != nil {
+		return "", &KubeconfigError{path, err}
+	}
+	if err := atomicfile.Replace(path, text); err != nil {
+		return "", &KubeconfigError{path, err}
+	}
+	return fmt.Sprintf("%s has the client certificate of %s on %s now, until %s; what it was is in %s",
+		path, from.Name, from.Node, from.Certificate.NotAfter.UTC().Format(time.DateOnly), backup), nil
+}
+
+// fetch brings a kubeconfig of a control plane here, and keeps it in memory alone. On
+// its way it lies in a folder that nobody else can read, outside the run directory,
+// which is a record to be shown to others.
+func (s *session) fetch(ctx context.Context, from kubeconfig.Origin) (f kubeconfig.File, err error) {
+	dir, err := os.MkdirTemp("", "kscertctl-") // 0700
+	if err != nil {
+		return f, fmt.Errorf("making a folder for it: %w", err)
+	}
+	defer func() {
+		if rerr := os.RemoveAll(dir); rerr != nil {
+			err = errors.Join(err, fmt.Errorf("remove this folder, it holds a private key: %w", rerr))
+		}
+	}()
+	file := filepath.Join(dir, "kubeconfig")
+	ctx, cancel := context.WithTimeout(ctx, s.stepTimeout(plan.Step{}))
+	defer cancel()
+	p := s.playbook("kubeconfig", playbooks.Kubeconfig, []string{from.Node})
+	p.Vars["kubeconfig_name"], p.Vars["kubeconfig_dest"] = from.Name, file
+	if _, err := s.runner.Run(ctx, p, nil); err != nil {
+		return f, fmt.Errorf("fetching %s of %s: %w", from.Name, from.Node, err)
+	}
+	data, err := os.ReadFile(file)
+	if err == nil {
+		f, err = kubeconfig.Parse(data)
+	}
+	switch {
+	case err != nil:
+		return f, fmt.Errorf("%s of %s: %w", from.Name, from.Node, err)
+	case f.Certificate.Fingerprint != from.Certificate.Fingerprint:
+		return f, fmt.Errorf("%s of %s has changed since it was looked at", from.Name, from.Node)
+	}
+	return f, nil
+}

@@ -1,0 +1,96 @@
+# Approves what the kubelet of $KSCERT_NODE asks for as its serving certificate, on a
+# control plane node, once it asks: a request of the node itself, for itself alone
+# (Kubernetes documentation, "Certificate signing requests", kubelet-serving). Whatever
+# else is pending under the node's name is left alone, in a line that says why.
+node=$KSCERT_NODE
+case $node in '' | *[!a-z0-9.-]*) fail "$node is no name of a node" ;; esac
+kubectl_() { kubectl --kubeconfig "$conf/admin.conf" --request-timeout=10s "$@"; }
+left() { printf 'left: %s\n' "$*" | tr -cd '[:print:]\n'; }
+
+# canonical: addresses on standard input as openssl writes them, for IPv6 in eight
+# groups without leading zeros.
+canonical() {
+  tr '[:lower:]' '[:upper:]' | awk -F: '
+    !/:/ {print; next}
+    {
+      out = ""; missing = 8 - NF; doubled = 0
+      for (i = 1; i <= NF; i++) {
+        if ($i == "" && !doubled && (i > 1 || $2 == "")) {doubled = 1; for (k = 0; k <= missing; k++) out = out ":0"; continue}
+        sub(/^0+/, "", $i); out = out ":" ($i == "" ? "0" : $i)
+      }
+      print substr(out, 2)
+    }'
+}
+
+# of_node TYPES: the addresses of these types that the node has.
+of_node() { sed -nE "s/^($1) //p" "$stage/addresses"; }
+
+# wrong: why the request in $stage/fields must not be approved; nothing when it may be.
+wrong() {
+  # Who asks chooses some of them: one with a line break is not to be taken for two.
+  [ "$(wc -l <"$stage/fields")" -eq 7 ] || { echo 'its fields cannot be told apart' && return; }
+  [ "$signer" = kubernetes.io/kubelet-serving ] || { echo "its signer is $signer" && return; }
+  [ "$username" = "system:node:$node" ] || { echo "$username asks for it" && return; }
+  case " $groups " in *' system:nodes '*) ;; *) echo "who asks is not in system:nodes, but in $groups" && return ;; esac
+  case $(printf '%s' "$usages" | tr , '\n' | sed '/^$/d' | LC_ALL=C sort | tr '\n' ,) in
+  'digital signature,key encipherment,server auth,' | 'digital signature,server auth,') ;;
+  *) echo "its usages are $usages" && return ;;
+  esac
+  printf '%s' "$request" | base64 -d >"$stage/request" 2>/dev/null || { echo 'it is no base64' && return; }
+  openssl req -in "$stage/request" -noout -verify 2>&1 | grep -q 'verify OK' || { echo 'it is not signed by its own key' && return; }
+  subject=$(openssl req -in "$stage/request" -noout -subject -nameopt RFC2253)
+  [ "$(printf '%s\n' "${subject#subject=}" | tr , '\n' | sed 's/^ *//' | LC_ALL=C sort | tr '\n' ,)" = "CN=system:node:$node,O=system:nodes," ] ||
+    { echo "its subject is ${subject#subject=}" && return; }
+  openssl req -in "$stage/request" -noout -text | sed -n '/Subject Alternative Name/{n;p;}' | tr , '\n' | tr -d ' ' | sed '/^$/d' >"$stage/sans"
+  [ -s "$stage/sans" ] || { echo 'it names neither a DNS name nor an address' && return; }
+  while IFS= read -r san; do
+    case $san in
+    DNS:*) of_node 'Hostname|InternalDNS|ExternalDNS' | grep -Fxiq -e "${san#DNS:}" ;;
+    IPAddress:*) of_node 'InternalIP|ExternalIP' | canonical | grep -Fxq -e "${san#IPAddress:}" ;;
+    *) false ;;
+    esac || { echo "it names $san, which is no address of node $node" && return; }
+  done <"$stage/sans"
+}
+
+open_stage "$conf"
+kubectl_ get node "$node" -o 'jsonpath={range .status.addresses[*]}{.type}{" "}{.address}{"\n"}{end}' >"$stage/addresses" 2>"$stage/said" ||
+  { left "the API does not tell the addresses of node $node: $(cat "$stage/said")" && exit 0; }
+# Another approver may have been faster, and what was asked for since the kubelet
+# was restarted is what it waits for.
+since=$(date -u -d "@$(($(date +%s) - 300))" +%Y-%m-%dT%H:%M:%SZ)
+deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
+told=' '
+while :; do
+  names=$(kubectl_ get certificatesigningrequests -o "jsonpath={range .items[?(@.spec.username==\"system:node:$node\")]}{.metadata.name}{\"\\n\"}{end}" 2>"$stage/said") ||
+    { left "the API does not tell what node $node asks for: $(cat "$stage/said")" && exit 0; }
+  approved=
+  for name in $names; do
+    kubectl_ get certificatesigningrequests "$name" -o 'jsonpath={.spec.signerName}{"\n"}{.status.conditions[*].type}{"\n"}{.metadata.creationTimestamp}{"\n"}{.spec.request}{"\n"}{range .spec.usages[*]}{@}{","}{end}{"\n"}{.spec.groups[*]}{"\n"}{.spec.username}{"\n"}' >"$stage/fields" 2>/dev/null || continue
+    signer='' conditions='' created='' request='' usages='' groups='' username=''
+    { IFS= read -r signer && IFS= read -r conditions && IFS= read -r created && IFS= read -r request && IFS= read -r usages && IFS= read -r groups && IFS= read -r username; } <"$stage/fields" || :
+    case $conditions in
+    '') ;;
+    *Approved*) # of another approver, just now
+      if [ "$signer" = kubernetes.io/kubelet-serving ] && [ "$(printf '%s\n%s\n' "$since" "$created" | LC_ALL=C sort | head -n 1)" = "$since" ]; then approved=$name; fi
+      continue
+      ;;
+    *) continue ;;
+    esac
+    why=$(wrong)
+    if [ -n "$why" ]; then
+      case $told in *" $name "*) ;; *) told="$told$name " && left "$name, under the name of node $node: $why" ;; esac
+      continue
+    fi
+    if kubectl_ certificate approve "$name" >/dev/null 2>"$stage/said"; then
+      approved=$name
+      changed "approved $name, the serving certificate of node $node"
+    else
+      left "$name, of node $node, could not be approved: $(cat "$stage/said")" && exit 0
+    fi
+  done
+  [ -z "$approved" ] || exit 0
+  if [ "$(date +%s)" -ge "$deadline" ]; then
+    left "the kubelet of node $node has not asked for a serving certificate within $KSCERT_WAIT_SECONDS seconds that may be approved" && exit 0
+  fi
+  sleep 1
+done
