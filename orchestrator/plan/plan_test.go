@@ -283,26 +283,31 @@ func TestMake(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var got []string
-			for _, s := range p.Steps {
-				mark := ""
-				if s.Changes {
-					mark = "~"
-				}
-				line := fmt.Sprintf("%s%s %v", mark, s.ID, s.Nodes)
-				if s.Playbook != "" {
-					line += " by " + s.Playbook
-				}
-				if s.NoWait {
-					line += " without waiting"
-				}
-				got = append(got, line)
-			}
+			got := lines(p)
 			if !slices.Equal(got, r.steps) {
 				t.Errorf("steps are\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(r.steps, "\n  "))
 			}
 		})
 	}
+}
+
+// lines are the steps as the tables of these tests have them.
+func lines(p plan.Plan) (out []string) {
+	for _, s := range p.Steps {
+		mark := ""
+		if s.Changes {
+			mark = "~"
+		}
+		line := fmt.Sprintf("%s%s %v", mark, s.ID, s.Nodes)
+		if s.Playbook != "" {
+			line += " by " + s.Playbook
+		}
+		if s.NoWait {
+			line += " without waiting"
+		}
+		out = append(out, line)
+	}
+	return out
 }
 
 // What every plan promises, whatever the situation and the choice.
