@@ -283,7 +283,7 @@ func (s *session) step(ctx, soft context.Context, step plan.Step, w work) (snap 
 		if step.Gate == "" {
 			return s.play(during, step, w)
 		}
-		check := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: w.Snapshot, Thresholds: s.opts.Thresholds}
+		check := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: w.Snapshot, Thresholds: s.opts.Thresholds, StableFor: s.opts.StableFor}
 		var err error
 		snap, err = check.Wait(during, s.opts.GateTimeout, gatePause, s.inspect, func(unmet []gate.Unmet) {
 			s.tell(Event{Kind: EventGate, Step: &step, Unmet: unmet})
@@ -323,6 +323,8 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 		p.Vars["kscert_wait_seconds"] = 0
 	}
 	switch {
+	case step.Action == plan.KubeletBootstrap && s.opts.Serial != "":
+		p.Vars["kscert_serial"] = s.opts.Serial
 	case step.Playbook != "":
 		s.theirs(&p, step)
 	case step.Action == plan.RestoreBackup:

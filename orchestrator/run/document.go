@@ -68,19 +68,25 @@ type Request struct {
 	KubesprayDir       string   `json:"kubesprayDir,omitempty"`
 	// Kubespray is what there was of the checkout when the plan was made; Tags and
 	// SkipTags are for its playbooks.
-	Kubespray   *plan.Kubespray      `json:"kubespray,omitempty"`
-	Tags        []string             `json:"tags,omitempty"`
-	SkipTags    []string             `json:"skipTags,omitempty"`
-	Playbook    plan.Choice          `json:"playbook"`
+	Kubespray *plan.Kubespray `json:"kubespray,omitempty"`
+	Tags      []string        `json:"tags,omitempty"`
+	SkipTags  []string        `json:"skipTags,omitempty"`
+	Playbook  plan.Choice     `json:"playbook"`
+	// Limit, SkipPhases and UntilPhase say which part of the plan was asked for.
+	Limit       []string             `json:"limit,omitempty"`
+	SkipPhases  []plan.Phase         `json:"skipPhases,omitempty"`
+	UntilPhase  plan.Phase           `json:"untilPhase,omitempty"`
+	Serial      string               `json:"serial,omitempty"`
 	Thresholds  diagnosis.Thresholds `json:"thresholds"`
 	GateTimeout time.Duration        `json:"gateTimeout"`
+	StableFor   time.Duration        `json:"stableFor,omitempty"`
 	StepTimeout time.Duration        `json:"stepTimeout,omitempty"`
 	BackupRoot  string               `json:"backupRoot"`
 }
 
 // Policy is what a plan for the request is made by.
 func (r Request) Policy() plan.Policy {
-	return plan.Policy{Choice: r.Playbook, Kubespray: r.Kubespray}
+	return plan.Policy{Choice: r.Playbook, Kubespray: r.Kubespray, Limit: r.Limit, Skip: r.SkipPhases, Until: r.UntilPhase}
 }
 
 // ProposalSchema is the version of the JSON form of a Proposal.
