@@ -76,7 +76,7 @@ func (o *Orchestrator) apply(ctx context.Context, p run.Proposal) (r Result, err
 		return r, err
 	}
 	defer s.finish(&r, &err)
-	r.Before, r.After, r.Snapshot = p.Diagnosis, p.Diagnosis, p.Snapshot
+	r.Before, r.After, r.Snapshot, r.Plan = p.Diagnosis, p.Diagnosis, p.Snapshot, p.Plan
 	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &p.Diagnosis})
 	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})
 	if err := s.keep(p); err != nil || len(p.Plan.Steps) == 0 {
@@ -111,6 +111,7 @@ func diskError(err error) error {
 // The error is as that of Plan.
 func PlanFrom(snap snapshot.Snapshot, due diagnosis.Thresholds, policy plan.Policy) (run.Proposal, error) {
 	p := run.Proposal{Schema: run.ProposalSchema, Made: snap.Taken, Cluster: run.ClusterID(snap), Snapshot: snap, Diagnosis: diagnosis.Diagnose(snap, due)}
+	p.Request.Limit, p.Request.SkipPhases, p.Request.UntilPhase = policy.Limit, policy.Skip, policy.Until
 	return p, plannable(&p, policy)
 }
 

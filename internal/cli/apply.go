@@ -44,6 +44,7 @@ again.`,
 		},
 	}
 	flags.register(cmd)
+	serial(cmd, &flags.opts, "as before")
 	rollbackOnFailure(cmd, &back)
 	return cmd
 }

@@ -45,6 +45,7 @@ How the nodes are reached is in the run's record; flags win over it.`,
 		},
 	}
 	flags.register(cmd)
+	serial(cmd, &flags.opts, "as before")
 	return cmd
 }
 
