@@ -76,10 +76,12 @@ func checkoutError(err error) *Error {
 	return e
 }
 
-// withoutCheckout is the same, for work in which no playbook of the checkout runs.
+// withoutCheckout is the same, for work in which no playbook of the checkout runs and of
+// which no part is asked for: a rollback.
 func (o *Orchestrator) withoutCheckout() *Orchestrator {
 	other := *o
 	other.opts.Playbook, other.opts.Tags, other.opts.SkipTags = plan.Auto, nil, nil
+	other.opts.Limit, other.opts.SkipPhases, other.opts.UntilPhase = nil, nil, ""
 	return &other
 }
 

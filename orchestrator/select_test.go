@@ -95,3 +95,32 @@ func TestSerial(t *testing.T) {
 		t.Errorf("batches were asked for of %q:\n%s", serial, told)
 	}
 }
+
+// A gate that holds is looked at again for as long as it has to, before the run goes on.
+func TestStableFor(t *testing.T) {
+	t.Parallel()
+	bin := t.TempDir()
+	cluster := newFakeCluster(t)
+	cluster.well = true
+	writeFakeAnsible(t, bin, fakeNode(t, cluster, 24*time.Hour), 0)
+	var seen []string
+	r, err := fakeOrchestrator(t, bin, func(o *Options) {
+		o.StableFor, o.SkipPhases, o.Approve = time.Second, []plan.Phase{"cluster"}, yes
+		o.Observe = func(e Event) {
+			if e.Kind != EventGate {
+				return
+			}
+			text := "holds"
+			if len(e.Unmet) > 0 {
+				text = e.Unmet[0].String()
+			}
+			seen = append(seen, text)
+		}
+	}).Run(t.Context())
+	if want := []string{"the gate must hold without a break (holds, for 0 s of 1 s)", "holds"}; err != nil || !slices.Equal(seen, want) {
+		t.Errorf("%v: %q, want %q", err, seen, want)
+	}
+	if last := r.Plan.Steps[len(r.Plan.Steps)-1]; last.Gate != plan.APIServerGate {
+		t.Errorf("the plan is %+v", r.Plan)
+	}
+}
