@@ -310,6 +310,7 @@ var actions = map[plan.Action]string{
 	plan.PrePhase:         playbooks.PrePhase,
 	plan.Renew:            playbooks.RenewCerts,
 	plan.KubeletBootstrap: playbooks.KubeletBootstrap,
+	plan.EtcdCertificates: playbooks.EtcdCertificates,
 	plan.RestoreBackup:    playbooks.Rollback,
 }
 
@@ -321,6 +322,9 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	p := s.playbook(step.ID, actions[step.Action], step.Nodes)
 	if step.NoWait {
 		p.Vars["kscert_wait_seconds"] = 0
+	}
+	if step.Signer != "" {
+		p.Vars["kscert_etcd_signer"] = step.Signer
 	}
 	switch {
 	case step.Action == plan.KubeletBootstrap && s.opts.Serial != "":

@@ -755,7 +755,7 @@ func TestEtcdRenewalKilledAnywhere(t *testing.T) {
 		n, _, member := etcdNode(t, -time.Hour)
 		old = member.Certificate
 		return n
-	}, func(n *node) string { return role(n.t, "etcd_certificates/files/renew.sh") }, func(n *node) {
+	}, func(n *node) string { return etcdRenewal(n.t) }, func(n *node) {
 		n.good(`pair "$KSCERT_ETCD_DIR/member-cp1.pem" "$KSCERT_ETCD_DIR/member-cp1-key.pem"`)
 		n.good(`openssl verify -CAfile "$KSCERT_ETCD_DIR/ca.pem" "$KSCERT_ETCD_DIR/member-cp1.pem"`)
 		if bytes.Equal(n.read(n.etcd+"/member-cp1.pem"), old) {

@@ -24,6 +24,7 @@ const (
 	PrePhase         = "pre-phase.yml"
 	RenewCerts       = "renew-certs.yml"
 	KubeletBootstrap = "kubelet-bootstrap.yml"
+	EtcdCertificates = "etcd-certificates.yml"
 	Backups          = "backups.yml"
 	Rollback         = "rollback.yml"
 	Lock             = "lock.yml"

@@ -65,7 +65,7 @@ func TestWriteTo(t *testing.T) {
 	if err != nil || count < 20 {
 		t.Errorf("%d files compared, %v", count, err)
 	}
-	for _, name := range []string{playbooks.Inspect, playbooks.Backup, playbooks.PrePhase, playbooks.RenewCerts, playbooks.KubeletBootstrap, playbooks.Backups, playbooks.Rollback, playbooks.Lock, playbooks.CallbackDir + "/kscert_events.py", playbooks.SSH} {
+	for _, name := range []string{playbooks.Inspect, playbooks.Backup, playbooks.PrePhase, playbooks.RenewCerts, playbooks.KubeletBootstrap, playbooks.EtcdCertificates, playbooks.Backups, playbooks.Rollback, playbooks.Lock, playbooks.CallbackDir + "/kscert_events.py", playbooks.SSH} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			t.Error(err)
 		}

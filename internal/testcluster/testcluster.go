@@ -58,6 +58,22 @@ func ExternalEtcd() cluster.Cluster {
 	}}
 }
 
+// EtcdNodes is ExternalEtcd with three machines for etcd.
+func EtcdNodes() cluster.Cluster {
+	c := ExternalEtcd()
+	return cluster.Cluster{Nodes: append(c.Nodes, node("etcd2", cluster.Etcd), node("etcd3", cluster.Etcd))}
+}
+
+// NoQuorum is an etcd member that runs and answers nobody, since the others are gone or
+// trust it no more.
+func NoQuorum(n *snapshot.Node) { n.Etcd = &snapshot.Etcd{Error: "context deadline exceeded"} }
+
+// EtcdClient gives a node a client certificate of etcd's, and no key of its authority.
+func EtcdClient(n *snapshot.Node) {
+	add(n, certs.KindEtcdNode, EtcdPKI+"/node-"+n.Name+".pem")
+	n.Digests[EtcdPKI+"/ca.pem"] = "sum-of-ca.pem"
+}
+
 // Healthy is a snapshot of a cluster that has nothing wrong, changed by edits.
 func Healthy(c cluster.Cluster, edits ...Edit) snapshot.Snapshot {
 	s := snapshot.Snapshot{Schema: snapshot.Schema, Taken: Now}

@@ -22,8 +22,8 @@ import (
 )
 
 // clients are who uses a cluster while something is done to it: one that asks each of
-// its API servers every 50 ms over a connection of its own, one that watches, and a
-// pod that writes. All of them verify whom they talk to.
+// its API servers, and the load balancer before them, every 50 ms over a connection of
+// its own, one that watches, and a pod that writes. All of them verify whom they talk to.
 type clients struct {
 	c       *cluster.Cluster
 	stop    context.CancelFunc
@@ -89,10 +89,17 @@ func use(ctx context.Context, t *testing.T, c *cluster.Cluster) *clients {
 		t.Fatal(err)
 	}
 	ctx, u.stop = context.WithCancel(ctx)
-	for _, n := range c.ControlPlanes() {
-		server := fmt.Sprintf("https://%s:6443", n.IP)
+	begin := func(server string, config *tls.Config) {
 		u.working.Go(func() { u.ask(ctx, server, config) })
 		u.working.Go(func() { u.watch(ctx, server, config) })
+	}
+	for _, n := range c.ControlPlanes() {
+		begin(fmt.Sprintf("https://%s:6443", n.IP), config)
+	}
+	if lb, ok := c.LoadBalancer(); ok {
+		named := config.Clone() // this machine does not know the name
+		named.ServerName = lb.Name
+		begin("https://"+lb.Address(), named)
 	}
 	return u
 }

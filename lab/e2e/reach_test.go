@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -16,54 +17,86 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/expire"
 )
 
-// TestReach recovers a cluster whose control plane is reached through a bastion, by a
-// user whose sudo wants a password, which lies in a vault.
+// TestReach recovers a cluster again and again, by another kind of inventory each time.
+// That of all other tests is an INI file, whose user is not root and has sudo.
 func TestReach(t *testing.T) {
 	t.Parallel()
-	ctx := testContext(t, 20*time.Minute)
+	ctx := testContext(t, 25*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-reach", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost})
-	w := plant(ctx, t, c)
-	expireAll(ctx, t, c, expire.Options{Restart: true})
-
-	password, dir := rand.Text(), t.TempDir()
-	var bastion cluster.Node
-	for _, n := range c.Nodes() {
-		if _, err := c.ExecInput(ctx, n.Name, strings.NewReader("kubespray:"+password+"\n"), "chpasswd"); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Exec(ctx, n.Name, "sed", "-i", "s/NOPASSWD: *//", "/etc/sudoers.d/kubespray"); err != nil {
-			t.Fatal(err)
-		}
-		bastion = n // the worker, the last
-	}
-	inventory, err := os.ReadFile(c.Inventory())
+	ini, err := os.ReadFile(c.Inventory())
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A node with common arguments of its own goes its own way.
-	text := strings.Replace(string(inventory), "ansible_ssh_common_args=", "ansible_ssh_extra_args=", 1) +
-		fmt.Sprintf("\n[bastion]\nbastion ansible_host=%s\n", bastion.IP)
-	for name, text := range map[string]string{
-		"inventory.ini": text, "key": rand.Text(), "vault.yml": "ansible_become_password: " + password + "\n",
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+	recovered := func(t *testing.T, reach ...string) {
+		t.Helper()
+		w := plant(ctx, t, c)
+		expireAll(ctx, t, c, expire.Options{Restart: true})
+		o := kscertctl(ctx, t, append([]string{"run", "--yes"}, reach...)...)
+		o.want(t, 0, "the API server cannot be used because", "Is now:  healthy")
+		if err := w.Verify(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Run("a folder of YAML with group_vars", func(t *testing.T) {
+		out, err := exec.CommandContext(ctx, "ansible-inventory", "-i", c.Inventory(), "--list", "--yaml").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		const user = "ansible_user: kubespray\n"
+		hosts := regexp.MustCompile(` *` + user).ReplaceAllString(string(out), "")
+		if hosts == string(out) || !strings.Contains(hosts, "kube_control_plane:") {
+			t.Fatalf("not the lab's inventory:\n%s", out)
+		}
+		recovered(t, "-i", folder(t, map[string]string{"hosts.yaml": hosts, "group_vars/all/connection.yml": user}))
+	})
+	t.Run("Kubespray's old group names", func(t *testing.T) {
+		old := strings.NewReplacer("kube_control_plane", "kube-master", "kube_node", "kube-node", "k8s_cluster", "k8s-cluster").Replace(string(ini))
+		recovered(t, "-i", folder(t, map[string]string{"inventory.ini": old})+"/inventory.ini")
+	})
+	t.Run("a bastion, and sudo with a password from a vault", func(t *testing.T) {
+		password := rand.Text()
+		var bastion cluster.Node
+		for _, n := range c.Nodes() {
+			if _, err := c.ExecInput(ctx, n.Name, strings.NewReader("kubespray:"+password+"\n"), "chpasswd"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Exec(ctx, n.Name, "sed", "-i", "s/NOPASSWD: *//", "/etc/sudoers.d/kubespray"); err != nil {
+				t.Fatal(err)
+			}
+			bastion = n // the worker, the last
+		}
+		dir := folder(t, map[string]string{
+			// A node with common arguments of its own goes its own way.
+			"inventory.ini": strings.Replace(string(ini), "ansible_ssh_common_args=", "ansible_ssh_extra_args=", 1) +
+				fmt.Sprintf("\n[bastion]\nbastion ansible_host=%s\n", bastion.IP),
+			"key": rand.Text(), "vault.yml": "ansible_become_password: " + password + "\n",
+		})
+		if out, err := exec.CommandContext(ctx, "ansible-vault", "encrypt", "--vault-password-file", dir+"/key", dir+"/vault.yml").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		recovered(t, "-i", dir+"/inventory.ini", "-e", "@"+dir+"/vault.yml", "--vault-password-file", dir+"/key")
+
+		// Without the password nobody gets in: what was done above needed it.
+		kscertctl(ctx, t, "diagnose", "-i", dir+"/inventory.ini").want(t, 4)
+		log, err := c.Exec(ctx, c.ControlPlanes()[0].Name, "journalctl", "-u", "ssh", "-o", "cat", "--no-pager")
+		if from := "from " + bastion.IP.String(); err != nil || !strings.Contains(string(log), from) {
+			t.Errorf("%v: nobody came %s:\n%s", err, from, log)
+		}
+	})
+}
+
+// folder writes files into a new folder.
+func folder(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if out, err := exec.CommandContext(ctx, "ansible-vault", "encrypt", "--vault-password-file", dir+"/key", dir+"/vault.yml").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-
-	reach := []string{"-i", dir + "/inventory.ini", "-e", "@" + dir + "/vault.yml", "--vault-password-file", dir + "/key"}
-	o := kscertctl(ctx, t, append([]string{"run", "--yes"}, reach...)...)
-	o.want(t, 0, "the API server cannot be used because", "Is now:  healthy")
-	if err := w.Verify(ctx); err != nil {
-		t.Error(err)
-	}
-	// Without the password nobody gets in: what was tried above needed it.
-	kscertctl(ctx, t, "diagnose", "-i", dir+"/inventory.ini").want(t, 4)
-	log, err := c.Exec(ctx, c.ControlPlanes()[0].Name, "journalctl", "-u", "ssh", "-o", "cat", "--no-pager")
-	if from := "from " + bastion.IP.String(); err != nil || !strings.Contains(string(log), from) {
-		t.Errorf("%v: nobody came %s:\n%s", err, from, log)
-	}
+	return dir
 }

@@ -23,8 +23,9 @@ func TestRenewUnnoticed(t *testing.T) {
 	}{
 		{"host-etcd", cluster.Spec{Name: "e2e-renew-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}},
 		{"kubeadm-etcd", cluster.Spec{Name: "e2e-renew-2", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}},
-		{"three-kubeadm-etcd", cluster.Spec{Name: "e2e-renew-3", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm}},
-		{"three-host-etcd", cluster.Spec{Name: "e2e-renew-4", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdHost}},
+		{"three-kubeadm-etcd", cluster.Spec{Name: "e2e-renew-3", ControlPlanes: 3, Workers: 2, Etcd: cluster.EtcdKubeadm, LoadBalancer: true}},
+		{"three-host-etcd", cluster.Spec{Name: "e2e-renew-4", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdHost, LoadBalancer: true}},
+		{"three-etcd-nodes", cluster.Spec{Name: "e2e-renew-5", ControlPlanes: 3, Workers: 1, EtcdNodes: 3, LoadBalancer: true}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

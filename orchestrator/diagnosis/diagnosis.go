@@ -62,7 +62,7 @@ type Diagnosis struct {
 	ControlPlanes map[string]APIState `json:"controlPlanes"`
 	// Due maps a node to its certificates that must be renewed.
 	Due map[string][]certs.Kind `json:"due,omitempty"`
-	// Stale maps a control plane to its components that hold or serve an older
+	// Stale maps a control plane, or a node of etcd, to its components that hold or serve an older
 	// credential than the file's: a renewal restarts them.
 	Stale map[string][]string `json:"stale,omitempty"`
 }

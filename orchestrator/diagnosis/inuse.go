@@ -102,9 +102,9 @@ func (d *Diagnosis) judgeServed(n snapshot.Node, e snapshot.Endpoint, kinds []ce
 	}
 }
 
-// stale notes a component that a renewal restarts: those of control planes.
+// stale notes a component that a renewal restarts: those of control planes, and etcd.
 func (d *Diagnosis) stale(n snapshot.Node, component string) {
-	if n.Is(cluster.ControlPlane) && !slices.Contains(d.Stale[n.Name], component) {
+	if (n.Is(cluster.ControlPlane) || component == "etcd" && n.Is(cluster.Etcd)) && !slices.Contains(d.Stale[n.Name], component) {
 		d.Stale[n.Name] = append(d.Stale[n.Name], component)
 	}
 }

@@ -77,7 +77,10 @@ func (c Check) Evaluate(now snapshot.Snapshot) []Unmet {
 		}
 		c.identity(n, add)
 		switch c.Gate {
+		case plan.EtcdGate:
+			c.member(n, add)
 		case plan.APIServerGate:
+			c.member(n, add)
 			apiServer(n, add)
 		case plan.KubeletGate:
 			c.kubelet(n, now, add)
@@ -124,6 +127,41 @@ func orNone(s string) string {
 		return "none"
 	}
 	return s
+}
+
+// member: an etcd member answers a read with quorum and serves what is on disk. Until
+// it does, a restart of another one may cost the quorum. One that could not be asked
+// when the run began, for another reason than its certificates, says nothing now.
+func (c Check) member(n snapshot.Node, add func(node, what, evidence string)) {
+	if before, _ := c.Before.Node(n.Name); !n.Is(cluster.Etcd) || n.Etcd == nil || !answered(before) && !etcdExpired(before) {
+		return
+	}
+	if !n.Etcd.Healthy {
+		add(n.Name, "the etcd member must answer a read with quorum", orNone(n.Etcd.Error))
+	}
+	e, asked := n.Endpoint("etcd")
+	if !asked {
+		return
+	}
+	for _, c := range n.Certificates {
+		if !c.Served && c.Fingerprint == e.Fingerprint {
+			return
+		}
+	}
+	what := "serves a certificate that is in no file"
+	if e.Fingerprint == "" {
+		what = "serves none: " + e.Error
+	}
+	add(n.Name, "the etcd member must serve the certificate on disk", e.Address+" "+what)
+}
+
+func answered(n snapshot.Node) bool { return n.Etcd != nil && n.Etcd.Healthy }
+
+func etcdExpired(n snapshot.Node) bool {
+	return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
+		row, _ := certs.Lookup(c.Kind)
+		return row.Group == certs.GroupEtcd && c.StatusAt(n.Clock, 0) == certs.Expired
+	})
 }
 
 // apiServer: /readyz holds with verified TLS, and what is served is on disk.

@@ -210,6 +210,40 @@ func TestEtcdNodeIsOnlyReached(t *testing.T) {
 	}
 }
 
+// An etcd member is waited for as long as it matters what it says.
+func TestEtcdMember(t *testing.T) {
+	t.Parallel()
+	c := tc.EtcdNodes()
+	expired := tc.On("etcd2", tc.Expired(certs.KindEtcdMember), tc.NoQuorum)
+	renewed := tc.On("etcd2", tc.Renewed(certs.KindEtcdMember), tc.Serving("etcd", certs.KindEtcdMember))
+	for _, row := range []struct {
+		name          string
+		before, after []tc.Edit
+		want          []string
+	}{
+		{"it is back", []tc.Edit{expired}, []tc.Edit{renewed}, nil},
+		{"it has no quorum yet", []tc.Edit{expired}, []tc.Edit{renewed, tc.On("etcd2", tc.NoQuorum)},
+			[]string{"etcd2: the etcd member must answer a read with quorum (context deadline exceeded)"}},
+		{"it serves the old certificate", []tc.Edit{expired}, []tc.Edit{tc.On("etcd2", tc.Renewed(certs.KindEtcdMember))},
+			[]string{"etcd2: the etcd member must serve the certificate on disk (127.0.0.1:2379 serves a certificate that is in no file)"}},
+		{"it fell out meanwhile", nil, []tc.Edit{tc.On("etcd2", tc.NoQuorum)},
+			[]string{"etcd2: the etcd member must answer a read with quorum (context deadline exceeded)"}},
+		{"it could not be asked before, for another reason", []tc.Edit{tc.On("etcd2", tc.NoQuorum)}, []tc.Edit{tc.On("etcd2", tc.NoQuorum)}, nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			g := gate.Check{Gate: plan.EtcdGate, Nodes: []string{"etcd2"}, Thresholds: diagnosis.DefaultThresholds(), Before: tc.Healthy(c, row.before...)}
+			var got []string
+			for _, u := range g.Evaluate(tc.Healthy(c, append(row.after, tc.Later(later))...)) {
+				got = append(got, u.String())
+			}
+			if !slices.Equal(got, row.want) {
+				t.Errorf("unmet: %q, want %q", got, row.want)
+			}
+		})
+	}
+}
+
 // Authorities, service account keys and the encryption configuration stay what
 // they are, byte for byte; a file that appears or disappears is a change too.
 func TestIdentity(t *testing.T) {

@@ -88,6 +88,7 @@ const (
 	PrePhase         Action = "pre-phase"
 	Renew            Action = "renew-certs"
 	KubeletBootstrap Action = "kubelet-bootstrap"
+	EtcdCertificates Action = "etcd-certificates"
 	Upgrade          Action = "upgrade-cluster"
 	RestoreBackup    Action = "rollback"
 )
@@ -97,6 +98,7 @@ type Gate string
 
 // The gates.
 const (
+	EtcdGate      Gate = "etcd"
 	APIServerGate Gate = "api-server"
 	KubeletGate   Gate = "kubelets"
 	ClusterGate   Gate = "cluster"
@@ -122,6 +124,9 @@ type Step struct {
 	Changes bool `json:"changes"`
 	// NoWait leaves waiting for the components to a later step.
 	NoWait bool `json:"noWait,omitempty"`
+	// Signer is the node that signs etcd certificates for those of Nodes that do not
+	// have the key of etcd's authority; absent when all have it.
+	Signer string `json:"signer,omitempty"`
 }
 
 // Plan is the ordered steps of a route.
@@ -166,14 +171,21 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	if err := supported(c, s, d, policy.Choice); err != nil {
 		return p, err
 	}
-	var b builder
-	controlPlanes, kubelets := affected(c, d)
+	q := QuorumOf(s)
+	t := affected(c, d)
+	controlPlanes, kubelets := downFirst(q, t.controlPlanes), t.kubelets
+	members := slices.DeleteFunc(append(slices.Clone(t.etcd), t.controlPlanes...), func(name string) bool {
+		n, _ := s.Node(name)
+		return !n.Is(cluster.Etcd) || !etcdDue(d, name)
+	})
+	b := builder{signer: func(nodes []string) string { return signer(s, d, nodes) }}
 	kube, theirs := policy.Kubespray, ""
 	if kube != nil && policy.Choice == RenewCerts {
 		theirs = kube.Renew
 	}
 	left := d.Route == diagnosis.Recover // something may be left for renew-certs at the end
 
+	b.etcd(c, d, downFirst(q, t.etcd), lost(s, q))
 	together := needEachOther(c, d)
 	for _, name := range together {
 		b.step(Step{Action: PrePhase, Nodes: []string{name}, NoWait: true, Title: "Re-issue expired certificates without the API server",
@@ -226,6 +238,10 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 		p.Warnings = undone
 		return p, err
 	}
+	members = slices.DeleteFunc(members, func(name string) bool { return !taken(steps, name, EtcdCertificates, PrePhase, Renew) })
+	if err := keepsQuorum(d, q, members); err != nil {
+		return p, err
+	}
 	p.Steps = numbered(append([]Step{backup(c, steps)}, steps...))
 
 	switch d.Route {
@@ -239,6 +255,9 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	}
 	p.Notes, p.Warnings = policy.notes()
 	p.Warnings = slices.Concat(p.Warnings, undone)
+	if len(members) > 0 && q.Members > 1 {
+		p.Notes = append(p.Notes, q.String())
+	}
 	return p, nil
 }
 
@@ -260,9 +279,82 @@ func interruption(d diagnosis.Diagnosis, nodes []string) string {
 	return "none is expected: API servers take renewed certificates up by themselves, and one that does not, as before Kubernetes 1.20, is restarted: a few seconds without an answer where there is only one; running pods are not touched"
 }
 
-type builder struct{ steps []Step }
+type builder struct {
+	steps []Step
+	// signer finds who signs etcd certificates for nodes; empty where they can.
+	signer func(nodes []string) string
+}
 
-func (b *builder) step(s Step) { b.steps = append(b.steps, s) }
+func (b *builder) step(s Step) {
+	switch s.Action {
+	case EtcdCertificates, PrePhase, Renew:
+		if s.Signer = b.signer(s.Nodes); s.Signer != "" {
+			s.Why += fmt.Sprintf("; %s, which has the key of etcd's authority, signs", s.Signer)
+		}
+	default:
+	}
+	b.steps = append(b.steps, s)
+}
+
+// etcd renews the certificates of etcd's members and clients that are no control plane:
+// one after another, each member behind a gate; or all before the first gate, where
+// they have lost each other. Clients come last.
+func (b *builder) etcd(c cluster.Cluster, d diagnosis.Diagnosis, nodes []string, lost bool) {
+	var members, clients []string
+	for _, name := range nodes {
+		if n, _ := c.Node(name); n.Is(cluster.Etcd) {
+			members = append(members, name)
+		} else {
+			clients = append(clients, name)
+		}
+	}
+	for _, name := range members {
+		step := Step{Action: EtcdCertificates, Nodes: []string{name}, Title: "Renew the certificates of the etcd member", Why: due(d, name), Changes: true, NoWait: lost}
+		if lost {
+			step.Why = "etcd has no quorum before most members trust each other again, so none is waited for yet; " + step.Why
+		}
+		b.step(step)
+		if !lost {
+			b.step(Step{Gate: EtcdGate, Nodes: []string{name}, Title: "Wait for the etcd member", Why: "it answers a read with quorum, and serves the certificate on disk, before another one is touched"})
+		}
+	}
+	if lost && len(members) > 0 {
+		b.step(Step{Gate: EtcdGate, Nodes: members, Title: "Wait for etcd", Why: "every member answers a read with quorum, and serves the certificate on disk; API servers need it"})
+	}
+	if len(clients) > 0 {
+		b.step(Step{Action: EtcdCertificates, Nodes: clients, Title: "Renew the certificates of etcd's clients", Why: due(d, clients[0]), Changes: true})
+	}
+}
+
+// lost reports whether etcd's members cannot be waited for one by one: no member
+// answers with a quorum, and no API server that is ready has asked one.
+func lost(s snapshot.Snapshot, q Quorum) bool {
+	_, usable := s.Observer()
+	return !q.Holds() && !usable
+}
+
+// signer is a node that can sign etcd certificates for those of nodes that need it and
+// have no key of etcd's authority themselves; empty when there is none of these.
+func signer(s snapshot.Snapshot, d diagnosis.Diagnosis, nodes []string) string {
+	for _, name := range nodes {
+		n, _ := s.Node(name)
+		if !dueKind(d, name, certs.EtcdHostCA) || etcdKey(n) {
+			continue
+		}
+		for _, other := range s.With(cluster.Etcd) {
+			if etcdKey(other) && etcdAuthority(other) == etcdAuthority(n) {
+				return other.Name
+			}
+		}
+	}
+	return ""
+}
+
+// etcdKey reports whether a node has the key of etcd's authority.
+func etcdKey(n snapshot.Node) bool { return n.Digests[n.Facts["etcd-dir"]+"/ca-key.pem"] != "" }
+
+// etcdAuthority is the digest of etcd's authority on a node.
+func etcdAuthority(n snapshot.Node) string { return n.Digests[n.Facts["etcd-dir"]+"/ca.pem"] }
 
 // backup covers every node that a step changes.
 func backup(c cluster.Cluster, steps []Step) Step {
@@ -288,11 +380,14 @@ func numbered(steps []Step) []Step {
 	return steps
 }
 
-// affected lists the control planes whose certificates are due or served stale,
-// and the nodes whose kubelet needs a bootstrap: workers, and control planes
-// that are otherwise left alone. A control plane's own step covers its kubelet
-// when the API server is out.
-func affected(c cluster.Cluster, d diagnosis.Diagnosis) (controlPlanes, kubelets []string) {
+// targets are the nodes that a plan works on, by what is done there.
+type targets struct{ etcd, controlPlanes, kubelets []string }
+
+// affected lists the control planes whose certificates are due or served stale, the
+// other nodes whose etcd certificates are, and the nodes whose kubelet needs a
+// bootstrap: workers, and control planes that are otherwise left alone. A control
+// plane's own step covers its etcd, and its kubelet when the API server is out.
+func affected(c cluster.Cluster, d diagnosis.Diagnosis) (t targets) {
 	for _, n := range c.Nodes {
 		var kubelet, other bool
 		for _, k := range d.Due[n.Name] {
@@ -304,14 +399,17 @@ func affected(c cluster.Cluster, d diagnosis.Diagnosis) (controlPlanes, kubelets
 		}
 		isCP := n.Is(cluster.ControlPlane)
 		out := isCP && d.ControlPlanes[n.Name] != diagnosis.APIUsable
-		if isCP && (other || len(d.Stale[n.Name]) > 0 || out) {
-			controlPlanes = append(controlPlanes, n.Name)
+		switch work := other || len(d.Stale[n.Name]) > 0 || out; {
+		case work && isCP:
+			t.controlPlanes = append(t.controlPlanes, n.Name)
+		case work:
+			t.etcd = append(t.etcd, n.Name)
 		}
 		if kubelet && !out {
-			kubelets = append(kubelets, n.Name)
+			t.kubelets = append(t.kubelets, n.Name)
 		}
 	}
-	return controlPlanes, kubelets
+	return t
 }
 
 // needEachOther lists the control planes that can only come back together: more
@@ -326,7 +424,7 @@ func needEachOther(c cluster.Cluster, d diagnosis.Diagnosis) []string {
 			continue
 		}
 		out = append(out, n.Name)
-		etcd = etcd || dueKind(d, n.Name, certs.EtcdCA) || dueKind(d, n.Name, certs.EtcdHostCA)
+		etcd = etcd || n.Is(cluster.Etcd) && (dueKind(d, n.Name, certs.EtcdCA) || dueKind(d, n.Name, certs.EtcdHostCA))
 	}
 	if len(out) < 2 || !etcd {
 		return nil
@@ -349,14 +447,14 @@ func supported(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, ch
 			continue
 		}
 		for _, k := range d.Due[n.Name] {
-			if !isKubelet(k) {
-				return &UnsupportedError{fmt.Sprintf("%s is due on %s, which is no control plane: this version renews etcd certificates only where etcd runs beside a control plane", k, n.Name)}
+			if row, _ := certs.Lookup(k); !isKubelet(k) && row.Signer != certs.EtcdHostCA {
+				return &UnsupportedError{fmt.Sprintf("%s is due on %s, which is no control plane: nothing here renews it there", k, n.Name)}
 			}
 		}
 	}
-	for _, n := range s.With(cluster.ControlPlane) {
-		if dueKind(d, n.Name, certs.EtcdHostCA) && n.Digests[n.Facts["etcd-dir"]+"/ca-key.pem"] == "" {
-			return &UnsupportedError{fmt.Sprintf("etcd certificates are due on %s, but %s/ca-key.pem is not there to sign new ones", n.Name, n.Facts["etcd-dir"])}
+	for _, n := range s.Nodes {
+		if dueKind(d, n.Name, certs.EtcdHostCA) && !etcdKey(n) && signer(s, d, []string{n.Name}) == "" {
+			return &UnsupportedError{fmt.Sprintf("etcd certificates are due on %s, but %s/ca-key.pem is neither there nor, for the same authority, on a node of the group etcd: nobody can sign new ones", n.Name, n.Facts["etcd-dir"])}
 		}
 	}
 	return nil

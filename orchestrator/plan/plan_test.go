@@ -49,7 +49,7 @@ type row struct {
 }
 
 func rows() []row {
-	single, ha := tc.Single(), tc.HA()
+	single, ha, nodes := tc.Single(), tc.HA(), tc.EtcdNodes()
 	return []row{
 		// --- routes without steps ------------------------------------------------
 		{name: "healthy", of: single, choice: plan.Auto},
@@ -235,22 +235,66 @@ func rows() []row {
 			},
 		},
 
+		// --- etcd on machines of its own ---------------------------------------------
+		{
+			name: "etcd's members are renewed one after another, each behind its gate", of: nodes,
+			edits: []tc.Edit{tc.On("etcd1,etcd2,etcd3", tc.EndsIn(tc.Day, certs.KindEtcdMember))}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup [etcd1 etcd2 etcd3]",
+				"~02-etcd-certificates-etcd1 [etcd1]", "03-gate-etcd-etcd1 [etcd1]",
+				"~04-etcd-certificates-etcd2 [etcd2]", "05-gate-etcd-etcd2 [etcd2]",
+				"~06-etcd-certificates-etcd3 [etcd3]", "07-gate-etcd-etcd3 [etcd3]",
+				"08-gate-cluster [cp1 w1 etcd1 etcd2 etcd3]",
+			},
+		},
+		{
+			name: "the member that is down for its certificate comes first", of: nodes,
+			edits: []tc.Edit{
+				tc.On("etcd1,etcd2", tc.EndsIn(tc.Day, certs.KindEtcdMember)),
+				tc.On("etcd3", tc.Expired(certs.KindEtcdMember), tc.NoQuorum),
+			}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup [etcd1 etcd2 etcd3]",
+				"~02-etcd-certificates-etcd3 [etcd3]", "03-gate-etcd-etcd3 [etcd3]",
+				"~04-etcd-certificates-etcd1 [etcd1]", "05-gate-etcd-etcd1 [etcd1]",
+				"~06-etcd-certificates-etcd2 [etcd2]", "07-gate-etcd-etcd2 [etcd2]",
+				"08-gate-cluster [cp1 w1 etcd1 etcd2 etcd3]",
+			},
+		},
+		{
+			name: "members that have lost each other are waited for together, and API servers after them", of: nodes,
+			edits: []tc.Edit{
+				tc.On("etcd1,etcd2,etcd3", tc.Expired(certs.KindEtcdMember), tc.NoQuorum),
+				tc.On("cp1", tc.EtcdClient, tc.Expired(certs.KindEtcdNode), tc.Refused()),
+			}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup [cp1 etcd1 etcd2 etcd3]",
+				"~02-etcd-certificates-etcd1 [etcd1] without waiting", "~03-etcd-certificates-etcd2 [etcd2] without waiting",
+				"~04-etcd-certificates-etcd3 [etcd3] without waiting", "05-gate-etcd [etcd1 etcd2 etcd3]",
+				"~06-pre-phase-cp1 [cp1] signed by etcd1", "07-gate-api-server-cp1 [cp1]",
+				"08-gate-cluster [cp1 w1 etcd1 etcd2 etcd3]",
+			},
+		},
+		{
+			name: "a client certificate of etcd's on a worker", of: nodes,
+			edits: []tc.Edit{
+				tc.On("w1", tc.EtcdClient, tc.EndsIn(tc.Day, certs.KindEtcdNode)),
+				tc.On("etcd1", func(n *snapshot.Node) { delete(n.Digests, tc.EtcdPKI+"/ca-key.pem") }),
+			}, choice: plan.Auto,
+			steps: []string{"~01-backup-w1 [w1]", "~02-etcd-certificates-w1 [w1] signed by etcd2", "03-gate-cluster [cp1 w1 etcd1 etcd2 etcd3]"},
+		},
+
 		// --- no safe plan ------------------------------------------------------------
 		{
 			name: "no playbook where no pre-phase is needed", of: single, edits: []tc.Edit{due}, choice: plan.NoPlaybook,
 			unsupported: "--playbook none leaves nothing to run",
 		},
 		{
-			name: "etcd certificates on a machine without a control plane", of: tc.ExternalEtcd(),
-			edits: []tc.Edit{tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember))}, choice: plan.Auto,
-			unsupported: "etcd-host-member is due on etcd1, which is no control plane",
-		},
-		{
 			name: "etcd certificates without the authority's key", of: single,
 			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(tc.Day, certs.KindEtcdMember), func(n *snapshot.Node) {
 				delete(n.Digests, tc.EtcdPKI+"/ca-key.pem")
 			})}, choice: plan.Auto,
-			unsupported: "etcd certificates are due on cp1, but /etc/ssl/etcd/ssl/ca-key.pem is not there",
+			unsupported: "etcd certificates are due on cp1, but /etc/ssl/etcd/ssl/ca-key.pem is neither there nor",
 		},
 	}
 }
@@ -304,6 +348,9 @@ func lines(p plan.Plan) (out []string) {
 		}
 		if s.NoWait {
 			line += " without waiting"
+		}
+		if s.Signer != "" {
+			line += " signed by " + s.Signer
 		}
 		out = append(out, line)
 	}

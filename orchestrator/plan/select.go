@@ -18,7 +18,7 @@ type Phase string
 // Phases are all that a plan may have, those that change nodes before their gates.
 func Phases() []Phase {
 	return []Phase{
-		Phase(Backup), Phase(PrePhase), Phase(Renew), Phase(APIServerGate),
+		Phase(Backup), Phase(EtcdCertificates), Phase(EtcdGate), Phase(PrePhase), Phase(Renew), Phase(APIServerGate),
 		Phase(KubeletBootstrap), Phase(KubeletGate), Phase(Upgrade), Phase(ClusterGate),
 	}
 }
@@ -144,6 +144,8 @@ func (p Policy) end(steps []Step) (int, error) {
 // worksFor are the actions whose nodes a gate waits for.
 func worksFor(g Gate) []Action {
 	switch g {
+	case EtcdGate:
+		return []Action{EtcdCertificates}
 	case APIServerGate:
 		return []Action{PrePhase, Renew}
 	case KubeletGate:
@@ -195,23 +197,35 @@ func (s *selection) cutsUpgrade() string {
 	return "--limit with --playbook upgrade-cluster: that playbook of Kubespray goes over every node; leave the limit out, or run it for itself afterwards"
 }
 
-// cutsQuorum: control planes that need each other come back together or not at all, and
-// nothing else is touched while etcd has no quorum.
+// cutsQuorum: nodes that are not waited for one by one come back together or not at all,
+// and nothing else is touched while etcd has no quorum.
 func (s *selection) cutsQuorum() string {
-	together := needEachOther(s.cluster, s.diagnosis)
-	out := without(together, s.nodes)
-	if len(out) == 0 {
+	var together, out []string
+	var phase Phase
+	for i, step := range s.all {
+		if step.NoWait {
+			together = append(together, step.Nodes...)
+		}
+		if step.NoWait && len(s.kept[i].Nodes) == 0 {
+			out, phase = append(out, step.Nodes...), step.Phase()
+		}
+	}
+	if len(out) == 0 || s.idle() != "" {
 		return ""
 	}
-	return fmt.Sprintf("--limit leaves out %s: %s come back together or not at all, for etcd has no quorum before most members trust each other again; name all of them, or leave the limit out",
-		strings.Join(out, ", "), strings.Join(together, ", "))
+	instead := "name all of them in --limit, or leave the limit out"
+	if overlap(out, s.nodes) {
+		instead = fmt.Sprintf("leave the phase %s in", phase)
+	}
+	return fmt.Sprintf("%s would be left out: %s come back together or not at all, for etcd has no quorum before most members trust each other again; %s",
+		strings.Join(out, ", "), strings.Join(together, ", "), instead)
 }
 
 // unfinished: what got new certificates without being waited for has its second half.
 func (s *selection) unfinished() string {
 	for i, step := range s.kept {
 		for _, name := range step.Nodes {
-			if step.NoWait && !taken(s.kept[i+1:], name, Renew) {
+			if step.Action == PrePhase && step.NoWait && !taken(s.kept[i+1:], name, Renew) {
 				return fmt.Sprintf("the plan would end between the halves of %s: it has new certificates then, and components with the old ones; go on until phase %s, and leave it in", name, Renew)
 			}
 		}
@@ -307,7 +321,7 @@ func (s *selection) undone() []string {
 
 // left says what stays due on a node; empty for nothing.
 func (s *selection) left(name string) string {
-	issued := taken(s.kept, name, PrePhase, Renew)
+	issued := taken(s.kept, name, EtcdCertificates, PrePhase, Renew)
 	bootstrapped := taken(s.kept, name, PrePhase, KubeletBootstrap)
 	stays := diagnosis.Diagnosis{Due: map[string][]certs.Kind{}, Stale: map[string][]string{}}
 	for _, k := range s.diagnosis.Due[name] {

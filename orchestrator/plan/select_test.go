@@ -21,6 +21,18 @@ var (
 	renewMany = []tc.Edit{allDue, workerOut}
 )
 
+// Situations of etcd on three machines of its own.
+var (
+	memberDown = []tc.Edit{
+		tc.On("etcd1,etcd2", tc.EndsIn(tc.Day, certs.KindEtcdMember)),
+		tc.On("etcd3", tc.Expired(certs.KindEtcdMember), tc.NoQuorum),
+	}
+	membersLost = []tc.Edit{
+		tc.On("etcd1,etcd2,etcd3", tc.Expired(certs.KindEtcdMember), tc.NoQuorum),
+		tc.On("cp1", tc.EtcdClient, tc.Expired(certs.KindEtcdNode), tc.Refused()),
+	}
+)
+
 type choice struct {
 	name   string
 	of     cluster.Cluster
@@ -35,7 +47,7 @@ type choice struct {
 }
 
 func choices() []choice {
-	single, ha := tc.Single(), tc.HA()
+	single, ha, nodes := tc.Single(), tc.HA(), tc.EtcdNodes()
 	limit := func(names ...string) plan.Policy { return plan.Policy{Limit: names} }
 	skip := func(phases ...plan.Phase) plan.Policy { return plan.Policy{Skip: phases} }
 	until := func(phase plan.Phase) plan.Policy { return plan.Policy{Until: phase} }
@@ -91,11 +103,11 @@ func choices() []choice {
 		},
 		{
 			name: "some that need each other", of: ha, edits: []tc.Edit{noQuorum}, policy: limit("cp1", "cp3"),
-			refused: "--limit leaves out cp2: cp1, cp2, cp3 come back together or not at all",
+			refused: "cp2 would be left out: cp1, cp2, cp3 come back together or not at all",
 		},
 		{
 			name: "a worker, while etcd has no quorum", of: ha, edits: []tc.Edit{noQuorum, workerOut}, policy: limit("w1"),
-			refused: "--limit leaves out cp1, cp2, cp3",
+			refused: "cp1, cp2, cp3 would be left out",
 		},
 		{
 			name: "a worker whose kubelet needs an API server that is out", of: single, edits: []tc.Edit{out, workerOut}, policy: limit("w1"),
@@ -118,6 +130,63 @@ func choices() []choice {
 		{name: "a node that is none", of: single, edits: []tc.Edit{due}, policy: limit("cp1", "cp9"), unknown: "--limit cp9: "},
 		{name: "a node that is none, of a healthy cluster", of: single, policy: limit("cp9"), unknown: "--limit cp9: "},
 		{name: "a group without nodes", of: tc.ExternalEtcd(), policy: limit("calico_rr"), unknown: "--limit calico_rr: "},
+
+		// --- etcd on machines of its own --------------------------------------------------
+		{
+			name: "one member, while the others answer", of: nodes, edits: []tc.Edit{tc.On("etcd1,etcd2,etcd3", tc.EndsIn(tc.Day, certs.KindEtcdMember))}, policy: limit("etcd2"),
+			steps:    []string{"~01-backup-etcd2 [etcd2]", "~02-etcd-certificates-etcd2 [etcd2]", "03-gate-etcd-etcd2 [etcd2]", "04-gate-cluster-etcd2 [etcd2]"},
+			warnings: []string{"not in this plan: etcd1, etcd3 (due: etcd-host-member)"},
+		},
+		{
+			name: "a member that answers, beside one that is down for its certificate", of: nodes, edits: memberDown, policy: limit("etcd1"),
+			refused: "none of etcd1 may be worked on, for a restart there would cost the quorum; bring back etcd3 first",
+		},
+		{
+			name: "the member that is down for its certificate", of: nodes, edits: memberDown, policy: limit("etcd3"),
+			steps:    []string{"~01-backup-etcd3 [etcd3]", "~02-etcd-certificates-etcd3 [etcd3]", "03-gate-etcd-etcd3 [etcd3]", "04-gate-cluster-etcd3 [etcd3]"},
+			warnings: []string{"not in this plan: etcd1, etcd2 (due: etcd-host-member)"},
+		},
+		{
+			name: "a control plane, while a member is down and not worked on", of: nodes, edits: append([]tc.Edit{due}, memberDown...), policy: limit("cp1"),
+			steps:    []string{"~01-backup-cp1 [cp1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "04-gate-cluster-cp1 [cp1]"},
+			warnings: []string{"not in this plan: etcd1, etcd2, etcd3 (due: etcd-host-member)"},
+		},
+		{
+			name: "without the gate between two members", of: nodes, edits: memberDown, policy: skip("etcd"),
+			refused: "--skip-phases etcd: etcd-certificates of etcd1 is begun only when etcd3 is known to be back",
+		},
+		{
+			name: "members that have lost each other, all of them", of: nodes, edits: membersLost, policy: limit("etcd"),
+			steps: []string{
+				"~01-backup [etcd1 etcd2 etcd3]", "~02-etcd-certificates-etcd1 [etcd1] without waiting", "~03-etcd-certificates-etcd2 [etcd2] without waiting",
+				"~04-etcd-certificates-etcd3 [etcd3] without waiting", "05-gate-etcd [etcd1 etcd2 etcd3]", "06-gate-cluster [etcd1 etcd2 etcd3]",
+			},
+			warnings: []string{"not in this plan: cp1 (its API server is unusable: connection-refused; due: etcd-host-node)"},
+		},
+		{
+			name: "members that have lost each other, until they are back", of: nodes, edits: membersLost, policy: until("etcd-certificates"),
+			steps: []string{
+				"~01-backup [etcd1 etcd2 etcd3]", "~02-etcd-certificates-etcd1 [etcd1] without waiting", "~03-etcd-certificates-etcd2 [etcd2] without waiting",
+				"~04-etcd-certificates-etcd3 [etcd3] without waiting", "05-gate-etcd [etcd1 etcd2 etcd3]",
+			},
+			warnings: []string{"not in this plan: cp1 (its API server is unusable: connection-refused; due: etcd-host-node)", "the result is not proved: look at the cluster afterwards, with kscertctl diagnose"},
+		},
+		{
+			name: "two members that have lost each other", of: nodes, edits: membersLost, policy: limit("etcd1", "etcd2"),
+			refused: "etcd3 would be left out: etcd1, etcd2, etcd3 come back together or not at all",
+		},
+		{
+			name: "the control plane, while etcd is lost", of: nodes, edits: membersLost, policy: limit("cp1"),
+			refused: "etcd1, etcd2, etcd3 would be left out",
+		},
+		{
+			name: "the control plane, without the members that it needs", of: nodes, edits: membersLost, policy: skip("etcd-certificates"),
+			refused: "leave the phase etcd-certificates in",
+		},
+		{
+			name: "the control plane, without the gate of the members that it needs", of: nodes, edits: membersLost, policy: skip("etcd"),
+			refused: "--skip-phases etcd: pre-phase of cp1 is begun only when etcd1 is known to be back",
+		},
 
 		// --- phases that are left out ------------------------------------------------
 		{
@@ -171,7 +240,11 @@ func choices() []choice {
 		},
 		{
 			name: "without the pre-phase that the renewal needs", of: ha, edits: []tc.Edit{noQuorum}, policy: skip("pre-phase"),
-			refused: "renew-certs of cp1 needs the API server of cp1",
+			refused: "cp1, cp2, cp3 come back together or not at all, for etcd has no quorum before most members trust each other again; leave the phase pre-phase in",
+		},
+		{
+			name: "without the pre-phase that the last renewal needs", of: ha, edits: []tc.Edit{oneOut}, policy: plan.Policy{Choice: plan.RenewCerts, Skip: []plan.Phase{"pre-phase"}},
+			refused: "renew-certs of cp1, cp2, cp3 needs the API server of cp2, which would stay unusable (serving-certificate-expired); leave the phase pre-phase in",
 		},
 		{
 			name: "without the second half", of: ha, edits: []tc.Edit{noQuorum}, policy: skip("renew-certs"),
@@ -258,6 +331,11 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+func member(c cluster.Cluster, name string) bool {
+	n, _ := c.Node(name)
+	return n.Is(cluster.Etcd)
+}
+
 // Whatever is asked to be left out of whatever plan: what is left is backed up, touches
 // no other node, and begins nothing before what was changed is known to be back.
 func TestEveryChoiceIsSafe(t *testing.T) {
@@ -265,7 +343,7 @@ func TestEveryChoiceIsSafe(t *testing.T) {
 	policies := []plan.Policy{}
 	for _, phase := range plan.Phases() {
 		policies = append(policies, plan.Policy{Skip: []plan.Phase{phase}}, plan.Policy{Until: phase})
-		for _, limit := range []string{"cp1", "cp2", "w1", "kube_control_plane"} {
+		for _, limit := range []string{"cp1", "cp2", "w1", "kube_control_plane", "etcd", "etcd1", "etcd3"} {
 			policies = append(policies, plan.Policy{Limit: []string{limit}}, plan.Policy{Limit: []string{limit}, Skip: []plan.Phase{phase}}, plan.Policy{Limit: []string{limit}, Until: phase})
 		}
 	}
@@ -278,7 +356,7 @@ func TestEveryChoiceIsSafe(t *testing.T) {
 				if err != nil || len(p.Steps) == 0 {
 					continue
 				}
-				var limited []string
+				limited := []string{}
 				for _, name := range policy.Limit {
 					limited = append(limited, cluster.Names(r.of.Named(name))...)
 				}
@@ -306,7 +384,7 @@ func TestEveryChoiceIsSafe(t *testing.T) {
 						switch {
 						case step.Gate != "":
 							delete(waits, n)
-						case step.Action == plan.PrePhase && !step.NoWait, step.Action == plan.KubeletBootstrap, step.Action == plan.Renew && len(step.Nodes) == 1:
+						case step.Action == plan.EtcdCertificates && member(r.of, n), step.Action == plan.PrePhase && !step.NoWait, step.Action == plan.KubeletBootstrap, step.Action == plan.Renew && len(step.Nodes) == 1:
 							waits[n] = true
 						}
 					}

@@ -175,7 +175,7 @@ func TestAssessment(t *testing.T) {
 	blocked := refused
 	blocked.Error = "no answer within 5.0 s"
 	fine := snapshot.Probe{Endpoint: "10.0.0.1:6443", NotAfter: tc.Now.Add(355 * tc.Day)}
-	due := tc.Healthy(tc.ExternalEtcd(), tc.On("etcd1", tc.Expired(certs.KindEtcdMember)))
+	due := tc.Healthy(tc.ExternalEtcd(), tc.On("etcd1", tc.Expired(certs.KindEtcdMember), keyless))
 	for name, s := range map[string]snapshot.Snapshot{
 		"assessment-healthy.txt":   probed(tc.Healthy(tc.Single()), blocked, fine),
 		"assessment-outage.txt":    probed(outage(), refused, refused),

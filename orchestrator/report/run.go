@@ -42,10 +42,12 @@ type Run struct {
 	// last change; nil when nobody looked.
 	Before *Seen `json:"before,omitempty"`
 	After  *Seen `json:"after,omitempty"`
-	// Route, Interruption and Warnings are the plan's.
+	// Route, Interruption, Warnings and Made are the plan's; Made says what it was made
+	// with, in words (plan.Plan.Notes).
 	Route        diagnosis.Route `json:"route,omitempty"`
 	Interruption string          `json:"interruption,omitempty"`
 	Warnings     []string        `json:"warnings,omitempty"`
+	Made         []string        `json:"notes,omitempty"`
 	Steps        []RunStep       `json:"steps"`
 	Certificates []Lifetime      `json:"certificates"`
 	// Backups are those the run took, as they were noted when they were made.
@@ -221,7 +223,8 @@ func (b *runBuilder) run() Run {
 	}
 	if p := b.h.Proposal; p != nil {
 		r.Cluster, r.Asked = p.Cluster, asked(p.Request)
-		r.Route, r.Interruption, r.Warnings, r.Unknown = p.Plan.Route, p.Plan.Interruption, p.Plan.Warnings, slices.Clone(p.Plan.Unknown)
+		r.Route, r.Interruption, r.Unknown = p.Plan.Route, p.Plan.Interruption, slices.Clone(p.Plan.Unknown)
+		r.Warnings, r.Made = p.Plan.Warnings, p.Plan.Notes
 	}
 	for _, later := range b.h.Later {
 		r.Later = append(r.Later, later.ID)

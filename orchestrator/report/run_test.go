@@ -73,7 +73,7 @@ func evilRun() run.History {
 	h.Exit.Next = text
 	p := h.Proposal
 	p.Request.Inventories = []string{text}
-	p.Plan.Warnings, p.Plan.Unknown = []string{text}, []string{text}
+	p.Plan.Warnings, p.Plan.Notes, p.Plan.Unknown = []string{text}, []string{text}, []string{text}
 	for i := range p.Plan.Steps {
 		p.Plan.Steps[i].Nodes = []string{name}
 	}

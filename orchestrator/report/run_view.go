@@ -149,6 +149,9 @@ func facts(r Run) []fact {
 	for _, text := range r.Warnings {
 		add("Warning", text)
 	}
+	for _, text := range r.Made {
+		add("Note", text)
+	}
 	if a := r.Asked; a != nil {
 		add("Inventory", strings.Join(a.Inventories, ", "))
 		add("Kubespray", a.KubesprayDir)

@@ -141,6 +141,9 @@ func (b *book) step(step plan.Step) {
 	case step.Action == plan.Backup:
 		b.heading(step)
 		b.on(step.Nodes, "a copy, read back", backup)
+	case step.Action == plan.EtcdCertificates:
+		b.heading(step)
+		b.on(step.Nodes, "new certificates, which etcd takes up by itself", b.signEtcd)
 	case step.Action == plan.PrePhase:
 		b.heading(step)
 		b.on(step.Nodes, "new certificates", b.issue)
@@ -379,8 +382,18 @@ func (b *book) signEtcd(n snapshot.Node) script {
 			s.add("subjectAltName = %s", altNames(c))
 		}
 		s.add("EXTENSIONS")
-		s.add("openssl x509 -req -in request.new -sha256 -days %d -set_serial \"0x$(openssl rand -hex 15)\" \\", days(n, c))
-		s.add("  -CA ca.pem -CAkey ca-key.pem -extfile extensions.new -out certificate.new")
+		sign := fmt.Sprintf("openssl x509 -req -in request.new -sha256 -days %d -set_serial \"0x$(openssl rand -hex 15)\"", days(n, c))
+		const by = "-CA ca.pem -CAkey ca-key.pem -extfile extensions.new -out certificate.new"
+		if n.Digests[path.Join(dir(n, "etcd-dir"), "ca-key.pem")] != "" {
+			s.add("%s \\", sign)
+			s.add("  %s", by)
+		} else {
+			s.add("# The key of etcd's CA is not here. Carry request.new and extensions.new to a")
+			s.add("# node of etcd that has it, sign there, and bring certificate.new back:")
+			s.add("#   %s \\", sign)
+			s.add("#   %s", by)
+			s.add("until [ -s certificate.new ]; do sleep 1; done")
+		}
 		s.add("openssl verify -CAfile ca.pem certificate.new")
 		s.add("chown --reference=%[1]s certificate.new && chmod --reference=%[1]s certificate.new", quote(file))
 		s.add("mv certificate.new %s", quote(file))

@@ -82,6 +82,9 @@ func runbook(t *testing.T, s snapshot.Snapshot) string {
 	return out.String()
 }
 
+// keyless takes the key of etcd's authority from a node.
+func keyless(n *snapshot.Node) { delete(n.Digests, tc.EtcdPKI+"/ca-key.pem") }
+
 func runbooks() map[string]snapshot.Snapshot {
 	static := tc.Healthy(tc.HA(), joined, kubeadmEtcd)
 	for _, n := range static.With(cluster.ControlPlane) {
@@ -94,7 +97,9 @@ func runbooks() map[string]snapshot.Snapshot {
 		"renew-expiring":       tc.Healthy(tc.Single(), joined, tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin, "controller-manager.conf"))),
 		"none":                 tc.Healthy(tc.Single()),
 		"refuse":               tc.Healthy(tc.Single(), tc.On("cp1", tc.Refused()), tc.On("w1", tc.Unknown(snapshot.Unreachable, "ssh: no route"))),
-		"renew-unplanned":      tc.Healthy(tc.ExternalEtcd(), tc.On("etcd1", tc.Expired(certs.KindEtcdMember))),
+		"renew-unplanned":      tc.Healthy(tc.ExternalEtcd(), tc.On("etcd1", tc.Expired(certs.KindEtcdMember), keyless)),
+		"renew-etcd-nodes": tc.Healthy(tc.EtcdNodes(), joined, tc.On("etcd1,etcd2,etcd3", tc.EndsIn(tc.Day, certs.KindEtcdMember)),
+			tc.On("cp1", tc.EtcdClient, tc.EndsIn(tc.Day, certs.KindEtcdNode))),
 	}
 }
 

@@ -1,7 +1,8 @@
 // Command witness is the workload that must live through a repair untouched: it
 // prints a numbered line a second until it is told to stop. With the URL of an API
 // server as its argument it writes there ten times a second, as a pod does, and tells
-// of each time that it could not.
+// of each time that it could not. With "serve ADDRESS GROUP/VERSION" it is an aggregated
+// API server.
 package main
 
 import (
@@ -21,6 +22,13 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	if len(os.Args) == 4 && os.Args[1] == "serve" {
+		if err := serve(ctx, os.Args[2], os.Args[3]); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		return
+	}
 	pause, act := time.Second, func(i int) string { return fmt.Sprintf("witness %d", i) }
 	if len(os.Args) > 1 {
 		pause, act = 100*time.Millisecond, func(i int) string { return write(ctx, os.Args[1], i) }

@@ -59,7 +59,7 @@ pki_or_default() { if [ -f "$config" ]; then pki_dir; else readlink -f "$conf/ss
 # A place is listed whether or not something is there.
 covered() {
   for path in "$conf" "$(pki_or_default)" "$kubelet" "${kubelet%/*}/config.yaml" "${kubelet%/*}/kubeadm-flags.env" \
-    "$KSCERT_ETCD_DIR" "${KSCERT_ETCD_DIR%/*}/openssl.conf" "$root/etc/etcd.env" "$home"; do
+    "$KSCERT_ETCD_DIR" "${KSCERT_ETCD_DIR%/*}/openssl.conf" "$root/etc/etcd.env" "$root/etc/calico/certs" "$root/etc/cilium/certs" "$home"; do
     printf '%s\n' "$path"
     readlink -f "$path" || :
   done | LC_ALL=C sort -u | awk '{for (i = 1; i <= n; i++) if (index($0 "/", kept[i] "/") == 1) next; kept[++n] = $0; print}'
