@@ -323,6 +323,9 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	if step.NoWait {
 		p.Vars["kscert_wait_seconds"] = 0
 	}
+	if step.AtOnce > 1 {
+		p.Vars["kscert_max_unavailable"] = step.AtOnce
+	}
 	if step.Signer != "" {
 		p.Vars["kscert_etcd_signer"] = step.Signer
 	}

@@ -53,6 +53,9 @@ type Policy struct {
 	Skip []Phase
 	// Until is the phase that the plan ends with; empty for the whole plan.
 	Until Phase
+	// MaxUnavailable is how many control planes whose API servers work may be renewed
+	// between two gates; 1 when 0. It never takes the last one, nor the quorum of etcd.
+	MaxUnavailable int
 }
 
 // Kubespray is a checkout as a plan tells of it.
@@ -72,6 +75,27 @@ type Kubespray struct {
 	Tasks int `json:"tasks,omitempty"`
 	// Warnings are about the checkout, in words.
 	Warnings []string `json:"warnings,omitempty"`
+}
+
+// atOnce is how many control planes may be renewed between two gates, and why it is
+// fewer than was asked for.
+func (p Policy) atOnce(c cluster.Cluster, d diagnosis.Diagnosis, q Quorum, members []string) (n int, bound string) {
+	asked := max(p.MaxUnavailable, 1)
+	n = asked
+	// Members on machines of their own come before, each behind its gate.
+	beside := slices.ContainsFunc(members, func(name string) bool {
+		n, _ := c.Node(name)
+		return n.Is(cluster.ControlPlane) && etcdDue(d, name)
+	})
+	why := "one control plane is always left alone"
+	n = min(n, max(len(c.With(cluster.ControlPlane))-1, 1))
+	if beside && max(q.Spare(), 1) < n {
+		n, why = max(q.Spare(), 1), q.String()
+	}
+	if n < asked {
+		bound = fmt.Sprintf("%d control planes at a time were asked for, %d it will be: %s", asked, n, why)
+	}
+	return n, bound
 }
 
 // Runs reports whether a policy may run a playbook of the checkout.
@@ -124,6 +148,8 @@ type Step struct {
 	Changes bool `json:"changes"`
 	// NoWait leaves waiting for the components to a later step.
 	NoWait bool `json:"noWait,omitempty"`
+	// AtOnce is how many of Nodes are worked on at the same time; 1 when absent.
+	AtOnce int `json:"atOnce,omitempty"`
 	// Signer is the node that signs etcd certificates for those of Nodes that do not
 	// have the key of etcd's authority; absent when all have it.
 	Signer string `json:"signer,omitempty"`
@@ -191,23 +217,34 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 		b.step(Step{Action: PrePhase, Nodes: []string{name}, NoWait: true, Title: "Re-issue expired certificates without the API server",
 			Why: "etcd has no quorum before most members trust each other again, so no API server is waited for yet; " + due(d, name), Changes: true})
 	}
-	for _, name := range controlPlanes {
+	atOnce, bound := policy.atOnce(c, d, q, members)
+	for len(controlPlanes) > 0 {
+		name := controlPlanes[0]
+		now := controlPlanes[:1]
 		state := d.ControlPlanes[name]
 		switch {
 		case slices.Contains(together, name):
-			b.step(Step{Action: Renew, Nodes: []string{name}, Title: "Restart what still holds an old credential",
+			b.step(Step{Action: Renew, Nodes: now, Title: "Restart what still holds an old credential",
 				Why: "its certificates are new; now its API server can be waited for", Changes: true})
 		case state == diagnosis.APIUsable && theirs != "":
 			left = true
-			b.step(Step{Action: Renew, Playbook: theirs, Nodes: []string{name}, Title: "Run the checkout's own renew-certs playbook", Why: due(d, name), Changes: true})
+			b.step(Step{Action: Renew, Playbook: theirs, Nodes: now, Title: "Run the checkout's own renew-certs playbook", Why: due(d, name), Changes: true})
 		case state == diagnosis.APIUsable:
-			b.step(Step{Action: Renew, Nodes: []string{name}, Title: "Renew the certificates of the control plane", Why: due(d, name), Changes: true})
+			for len(now) < min(atOnce, len(controlPlanes)) && d.ControlPlanes[controlPlanes[len(now)]] == diagnosis.APIUsable {
+				now = controlPlanes[:len(now)+1]
+			}
+			step := Step{Action: Renew, Nodes: now, Title: "Renew the certificates of the control plane", Why: due(d, name), Changes: true}
+			if len(now) > 1 {
+				step.AtOnce = len(now)
+			}
+			b.step(step)
 		default:
-			b.step(Step{Action: PrePhase, Nodes: []string{name}, Title: "Re-issue expired certificates without the API server",
+			b.step(Step{Action: PrePhase, Nodes: now, Title: "Re-issue expired certificates without the API server",
 				Why: fmt.Sprintf("its API server is unusable (%s); %s", state, due(d, name)), Changes: true})
 		}
-		b.step(Step{Gate: APIServerGate, Nodes: []string{name}, Title: "Wait for the API server",
+		b.step(Step{Gate: APIServerGate, Nodes: now, Title: "Wait for the API server",
 			Why: "readyz with verified TLS, and the served certificate is the one on disk"})
+		controlPlanes = controlPlanes[len(now):]
 	}
 	if len(kubelets) > 0 {
 		b.step(Step{Action: KubeletBootstrap, Nodes: kubelets, Title: "Give kubelets a new client certificate",
@@ -257,6 +294,9 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	p.Warnings = slices.Concat(p.Warnings, undone)
 	if len(members) > 0 && q.Members > 1 {
 		p.Notes = append(p.Notes, q.String())
+	}
+	if bound != "" {
+		p.Notes = append(p.Notes, bound)
 	}
 	return p, nil
 }

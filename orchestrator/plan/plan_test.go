@@ -41,6 +41,7 @@ type row struct {
 	choice plan.Choice
 	// theirs is the checkout's own renew-certs playbook.
 	theirs string
+	atOnce int
 	// steps as "ID [nodes]", with ~ before those that change nodes and "without
 	// waiting" behind those that leave it to a later one.
 	steps []string
@@ -103,6 +104,25 @@ func rows() []row {
 		{
 			name: "renew three control planes one after another, each behind its gate", of: ha,
 			edits: []tc.Edit{tc.On("cp1,cp2,cp3", tc.EndsIn(tc.Day, certs.KindAPIServer))}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup [cp1 cp2 cp3]",
+				"~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]",
+				"~04-renew-certs-cp2 [cp2]", "05-gate-api-server-cp2 [cp2]",
+				"~06-renew-certs-cp3 [cp3]", "07-gate-api-server-cp3 [cp3]",
+				"08-gate-cluster [cp1 cp2 cp3 w1]",
+			},
+		},
+		{
+			name: "as many at a time as may be unavailable, but never all", of: ha, atOnce: 5,
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", tc.EndsIn(tc.Day, certs.KindAPIServer))}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup [cp1 cp2 cp3]", "~02-renew-certs [cp1 cp2] 2 at once", "03-gate-api-server [cp1 cp2]",
+				"~04-renew-certs-cp3 [cp3]", "05-gate-api-server-cp3 [cp3]", "06-gate-cluster [cp1 cp2 cp3 w1]",
+			},
+		},
+		{
+			name: "and not more members of etcd than the quorum bears", of: ha, atOnce: 2,
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", tc.EndsIn(tc.Day, certs.KindEtcdMember))}, choice: plan.Auto,
 			steps: []string{
 				"~01-backup [cp1 cp2 cp3]",
 				"~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]",
@@ -301,7 +321,7 @@ func rows() []row {
 
 func (r row) make() (plan.Plan, error) {
 	s := tc.Healthy(r.of, r.edits...)
-	policy := plan.Policy{Choice: r.choice}
+	policy := plan.Policy{Choice: r.choice, MaxUnavailable: r.atOnce}
 	if r.theirs != "" {
 		policy.Kubespray = &plan.Kubespray{Dir: "/kubespray", Upgrade: "upgrade-cluster.yml", Renew: r.theirs}
 	}
@@ -349,6 +369,9 @@ func lines(p plan.Plan) (out []string) {
 		if s.NoWait {
 			line += " without waiting"
 		}
+		if s.AtOnce > 0 {
+			line += fmt.Sprintf(" %d at once", s.AtOnce)
+		}
 		if s.Signer != "" {
 			line += " signed by " + s.Signer
 		}
@@ -394,7 +417,7 @@ func TestEveryPlan(t *testing.T) {
 					if s.Title == "" || s.Why == "" || len(s.Nodes) == 0 {
 						t.Errorf("%s has title %q, reason %q, nodes %v", s.ID, s.Title, s.Why, s.Nodes)
 					}
-					if (s.Action == plan.PrePhase || (s.Action == plan.Renew && i < len(p.Steps)-2)) && len(s.Nodes) != 1 {
+					if (s.Action == plan.PrePhase || (s.Action == plan.Renew && i < len(p.Steps)-2)) && len(s.Nodes) != max(s.AtOnce, 1) {
 						t.Errorf("%s works on %v at once", s.ID, s.Nodes)
 					}
 				}

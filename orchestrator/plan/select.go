@@ -165,6 +165,9 @@ func (s *selection) keep(end int) {
 		if i < end && !slices.Contains(s.Skip, step.Phase()) {
 			s.kept[i].Nodes = both(step.Nodes, s.nodes)
 		}
+		if s.kept[i].AtOnce = min(step.AtOnce, len(s.kept[i].Nodes)); s.kept[i].AtOnce < 2 {
+			s.kept[i].AtOnce = 0
+		}
 	}
 	for i := range s.kept {
 		step := &s.kept[i]

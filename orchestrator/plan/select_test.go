@@ -86,6 +86,14 @@ func choices() []choice {
 			warnings: []string{"not in this plan: cp2 (its API server is unusable: serving-certificate-expired; due: apiserver)"},
 		},
 		{
+			name: "two of three at a time, of which the limit takes one", of: ha, edits: []tc.Edit{allDue}, policy: plan.Policy{MaxUnavailable: 2, Limit: []string{"cp1", "cp3"}},
+			steps: []string{
+				"~01-backup [cp1 cp3]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]",
+				"~04-renew-certs-cp3 [cp3]", "05-gate-api-server-cp3 [cp3]", "06-gate-cluster [cp1 cp3]",
+			},
+			warnings: []string{"not in this plan: cp2 (due: apiserver)"},
+		},
+		{
 			name: "the last renewal goes over the limit alone", of: ha, edits: []tc.Edit{oneOut},
 			policy: plan.Policy{Choice: plan.RenewCerts, Limit: []string{"cp2", "cp3"}},
 			steps: []string{
@@ -351,6 +359,7 @@ func TestEveryChoiceIsSafe(t *testing.T) {
 		s := tc.Healthy(r.of, r.edits...)
 		d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
 		for _, policy := range policies {
+			policy.MaxUnavailable = r.atOnce
 			for _, policy.Choice = range plan.Choices() {
 				p, err := plan.Make(r.of, s, d, policy)
 				if err != nil || len(p.Steps) == 0 {
@@ -384,7 +393,7 @@ func TestEveryChoiceIsSafe(t *testing.T) {
 						switch {
 						case step.Gate != "":
 							delete(waits, n)
-						case step.Action == plan.EtcdCertificates && member(r.of, n), step.Action == plan.PrePhase && !step.NoWait, step.Action == plan.KubeletBootstrap, step.Action == plan.Renew && len(step.Nodes) == 1:
+						case step.Action == plan.EtcdCertificates && member(r.of, n), step.Action == plan.PrePhase && !step.NoWait, step.Action == plan.KubeletBootstrap, step.Action == plan.Renew && len(step.Nodes) == max(step.AtOnce, 1):
 							waits[n] = true
 						}
 					}
