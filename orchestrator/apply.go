@@ -88,7 +88,7 @@ func (o *Orchestrator) apply(ctx context.Context, p run.Proposal) (r Result, err
 		return r, err
 	}
 	defer s.finish(&r, &err)
-	r.Before, r.After, r.Snapshot = p.Diagnosis, p.Diagnosis, p.Snapshot
+	r.Before, r.After, r.Snapshot, r.Plan = p.Diagnosis, p.Diagnosis, p.Snapshot, p.Plan
 	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &p.Diagnosis})
 	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})
 	if err := s.keep(p); err != nil || len(p.Plan.Steps) == 0 {
@@ -118,18 +118,22 @@ func diskError(err error) error {
 	return &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; check the disk that holds --state-dir"}
 }
 
-// PlanFrom says what Plan would say of nodes that were looked at before: it asks
-// none. The proposal cannot be applied: it does not say how the nodes are reached.
+// PlanFrom says what Plan would say by a policy of nodes that were looked at before: it
+// asks none. The proposal cannot be applied: it does not say how the nodes are reached.
 // The error is as that of Plan.
-func PlanFrom(snap snapshot.Snapshot, due diagnosis.Thresholds, choice plan.Choice) (run.Proposal, error) {
+func PlanFrom(snap snapshot.Snapshot, due diagnosis.Thresholds, policy plan.Policy) (run.Proposal, error) {
 	p := run.Proposal{Schema: run.ProposalSchema, Made: snap.Taken, Cluster: run.ClusterID(snap), Snapshot: snap, Diagnosis: diagnosis.Diagnose(snap, due)}
-	return p, plannable(&p, plan.Policy{Choice: choice})
+	p.Request.Limit, p.Request.SkipPhases, p.Request.UntilPhase = policy.Limit, policy.Skip, policy.Until
+	return p, plannable(&p, policy)
 }
 
 // plannable fills in the plan, or says why there is none.
 func plannable(p *run.Proposal, policy plan.Policy) error {
 	var err error
 	p.Plan, err = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, policy)
+	if unknown := selectionError(err); unknown != nil {
+		return unknown
+	}
 	if refused := refusal(p.Diagnosis); refused != nil {
 		return refused
 	}
@@ -142,10 +146,21 @@ func plannable(p *run.Proposal, policy plan.Policy) error {
 	return nil
 }
 
+// selectionError explains what is named and there is none of; nil for any other error.
+func selectionError(err error) error {
+	if unknown, ok := errors.AsType[*plan.SelectionError](err); ok {
+		return &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Next: unknown.Next}
+	}
+	return nil
+}
+
 // propose looks at the nodes and plans. The result holds what was seen.
 func (s *session) propose(ctx context.Context, r *Result) (run.Proposal, error) {
 	p := run.Proposal{Schema: run.ProposalSchema, Made: time.Now().UTC()}
-	var err error
+	err := selectionError(s.policy().Check(s.cluster)) // before any node is asked
+	if err != nil {
+		return p, err
+	}
 	if p.Snapshot, p.Diagnosis, err = s.settled(ctx); err != nil {
 		return p, err
 	}

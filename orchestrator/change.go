@@ -145,7 +145,15 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 // conclude does what is to be done on this machine once the nodes are what they should
 // be, and notes what is left. The error is an *Error.
 func (s *session) conclude(ctx context.Context, before snapshot.Snapshot, r *Result) error {
-	done, err := s.refresh(ctx, r.Snapshot, len(r.Plan.Steps) > 0)
+	var done []string
+	var err error
+	if proven(r.Plan) {
+		done, err = s.refresh(ctx, r.Snapshot, len(r.Plan.Steps) > 0)
+	} else {
+		for _, path := range s.opts.RefreshKubeconfigs {
+			done = append(done, path+" was not brought up to date: the plan leaves out the proof of the result")
+		}
+	}
 	r.Notes = slices.Concat(done, s.notes(before, r.Snapshot, r.After))
 	if err == nil && len(r.Notes) > 0 {
 		if err = s.dir.SaveNotes(r.Notes); err != nil {
@@ -153,6 +161,12 @@ func (s *session) conclude(ctx context.Context, before snapshot.Snapshot, r *Res
 		}
 	}
 	return err
+}
+
+// proven reports whether a plan that was carried out ends with the proof of its result,
+// or had nothing to do.
+func proven(p plan.Plan) bool {
+	return len(p.Steps) == 0 || p.Steps[len(p.Steps)-1].Gate == plan.ClusterGate
 }
 
 // mayGoOn says why the next step must not be begun; nil when it may.
@@ -304,7 +318,7 @@ func (s *session) step(ctx, soft context.Context, step plan.Step, w work) (snap 
 		if step.Gate == "" {
 			return s.play(during, step, w)
 		}
-		check := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: w.Snapshot, Thresholds: s.opts.Thresholds}
+		check := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: w.Snapshot, Thresholds: s.opts.Thresholds, StableFor: s.opts.StableFor}
 		var err error
 		snap, err = check.Wait(during, s.opts.GateTimeout, gatePause, s.inspect, func(unmet []gate.Unmet) {
 			s.tell(Event{Kind: EventGate, Step: &step, Unmet: unmet})
@@ -351,6 +365,8 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 		p.Vars["kscert_etcd_signer"] = step.Signer
 	}
 	switch {
+	case step.Action == plan.KubeletBootstrap && s.opts.Serial != "":
+		p.Vars["kscert_serial"] = s.opts.Serial
 	case step.Playbook != "":
 		s.theirs(&p, step)
 	case step.Action == plan.RestoreBackup:

@@ -103,7 +103,7 @@ func ExamplePlanFrom() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	p, err := orchestrator.PlanFrom(snap, diagnosis.DefaultThresholds(), plan.Auto)
+	p, err := orchestrator.PlanFrom(snap, diagnosis.DefaultThresholds(), plan.Policy{Choice: plan.Auto})
 	if err != nil {
 		log.Fatal(err)
 	}

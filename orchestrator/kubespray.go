@@ -76,16 +76,18 @@ func checkoutError(err error) *Error {
 	return e
 }
 
-// withoutCheckout is the same, for work in which no playbook of the checkout runs.
+// withoutCheckout is the same, for work in which no playbook of the checkout runs and of
+// which no part is asked for: a rollback.
 func (o *Orchestrator) withoutCheckout() *Orchestrator {
 	other := *o
 	other.opts.Playbook, other.opts.Tags, other.opts.SkipTags = plan.Auto, nil, nil
+	other.opts.Limit, other.opts.SkipPhases, other.opts.UntilPhase = nil, nil, ""
 	return &other
 }
 
 // policy is what plans are made by, as far as it is known without Ansible.
 func (o *Orchestrator) policy() plan.Policy {
-	p := plan.Policy{Choice: o.opts.Playbook}
+	p := plan.Policy{Choice: o.opts.Playbook, Limit: o.opts.Limit, Skip: o.opts.SkipPhases, Until: o.opts.UntilPhase, MaxUnavailable: o.opts.MaxUnavailable}
 	if o.kube.Dir != "" {
 		p.Kubespray = &plan.Kubespray{Dir: o.kube.Dir, Found: o.found, Upgrade: o.kube.Upgrade, Renew: o.kube.Renew,
 			Demands: o.kube.Ansible.String(), Release: fmt.Sprintf("%s (%s)", o.kube.Release, o.kube.ReleaseFrom)}

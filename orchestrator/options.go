@@ -2,7 +2,9 @@ package orchestrator
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"time"
 
@@ -41,6 +43,18 @@ type Options struct {
 	Tags, SkipTags []string
 	// Playbook is what runs after, or instead of, the pre-phase; plan.Auto when empty.
 	Playbook plan.Choice
+	// Limit names the only nodes to be worked on, each by its name in the inventory or
+	// by that of a group (kube_control_plane, kube_node, etcd); all when empty.
+	Limit []string
+	// SkipPhases are left out of the plan, and UntilPhase is the one that it ends with.
+	SkipPhases []plan.Phase
+	UntilPhase plan.Phase
+	// Serial is how many kubelets are given a new certificate at a time: a number, or a
+	// part of all with %; all at once when empty.
+	Serial string
+	// MaxUnavailable is how many control planes are renewed between two gates; one when
+	// zero (plan.Policy.MaxUnavailable).
+	MaxUnavailable int
 	// Thresholds say when a certificate is due; zero for the defaults.
 	Thresholds diagnosis.Thresholds
 	// StateDir holds the run directories; $XDG_STATE_HOME/kscertctl when empty.
@@ -49,6 +63,9 @@ type Options struct {
 	BackupRoot string
 	// GateTimeout is how long a gate may take to hold; 5 minutes when zero.
 	GateTimeout time.Duration
+	// StableFor is how long a gate must hold, without a break, before the next step. It
+	// comes on top of GateTimeout.
+	StableFor time.Duration
 	// StepTimeout is how long the playbook of a step may take; when zero, 1 hour for
 	// ours and 12 for those of Kubespray.
 	StepTimeout time.Duration
@@ -93,6 +110,20 @@ func resolve(options []Option) Options {
 		o.BackupRoot = DefaultBackupRoot
 	}
 	return o
+}
+
+// batches are what Ansible takes as serial: a number of nodes, or a part of them.
+var batches = regexp.MustCompile(`^([1-9][0-9]{0,5}|([1-9][0-9]?|100)%)$`)
+
+// check says which setting cannot be used, whatever the cluster. The error is an *Error.
+func (o Options) check() error {
+	if o.MaxUnavailable < 0 {
+		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--max-unavailable %d: it must be a number of control planes", o.MaxUnavailable), Next: "give one such as 1 or 2"}
+	}
+	if o.Serial != "" && !batches.MatchString(o.Serial) {
+		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--serial %s: it must be a number of nodes, or a percentage of them", o.Serial), Next: "give one such as 5 or 20%"}
+	}
+	return nil
 }
 
 // WithInventory names the cluster: files, folders or scripts of an Ansible inventory,
@@ -140,6 +171,35 @@ func WithPlaybook(c plan.Choice) Option {
 	return setting(func(o *Options) { o.Playbook = c })
 }
 
+// WithLimit names the only nodes to be worked on, each by its name in the inventory or by
+// that of a group. What would not be safe is refused, and the plan warns of what stays due.
+func WithLimit(nodes ...string) Option {
+	return setting(func(o *Options) { o.Limit = nodes })
+}
+
+// WithSkipPhases leaves phases out of the plan. What would not be safe is refused, and the
+// plan warns of what stays undone.
+func WithSkipPhases(phases ...plan.Phase) Option {
+	return setting(func(o *Options) { o.SkipPhases = phases })
+}
+
+// WithUntilPhase ends the plan with the last step of a phase, and with its gate.
+func WithUntilPhase(phase plan.Phase) Option {
+	return setting(func(o *Options) { o.UntilPhase = phase })
+}
+
+// WithMaxUnavailable says how many control planes may be renewed between two gates; one by
+// default. It never takes the last one, nor the quorum of etcd.
+func WithMaxUnavailable(n int) Option {
+	return setting(func(o *Options) { o.MaxUnavailable = n })
+}
+
+// WithSerial says how many kubelets are given a new certificate at a time: "5", or "20%"
+// of them; all at once by default.
+func WithSerial(batch string) Option {
+	return setting(func(o *Options) { o.Serial = batch })
+}
+
 // WithThresholds says when a certificate is due; diagnosis.DefaultThresholds by default.
 func WithThresholds(t diagnosis.Thresholds) Option {
 	return setting(func(o *Options) { o.Thresholds = t })
@@ -172,6 +232,12 @@ func WithAcceptedSANLoss(names ...string) Option {
 // client certificate and key at the end of Run: a private key leaves its node for that.
 func WithRefreshedKubeconfigs(paths ...string) Option {
 	return setting(func(o *Options) { o.RefreshKubeconfigs = paths })
+}
+
+// WithStableFor says how long a gate must hold, without a break, before the next step; it
+// need not by default.
+func WithStableFor(d time.Duration) Option {
+	return setting(func(o *Options) { o.StableFor = d })
 }
 
 // WithRollbackOnFailure rolls a run back by itself when it stopped after a change; the

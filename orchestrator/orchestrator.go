@@ -78,6 +78,9 @@ type Orchestrator struct {
 // type *Error.
 func New(options ...Option) (*Orchestrator, error) {
 	opts := resolve(options)
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
 	dir, err := stateOr(opts.StateDir)
 	if err != nil {
 		return nil, err

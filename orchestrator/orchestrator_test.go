@@ -20,18 +20,26 @@ import (
 func fakeRun(t *testing.T, bin string, edit func(*Options)) (Result, []EventKind, error) {
 	t.Helper()
 	var kinds []EventKind
+	r, err := fakeOrchestrator(t, bin, func(o *Options) {
+		o.Observe = func(e Event) { kinds = append(kinds, e.Kind) }
+		edit(o)
+	}).Run(t.Context())
+	return r, kinds, err
+}
+
+// fakeOrchestrator works with the commands of fakeAnsible.
+func fakeOrchestrator(t *testing.T, bin string, edit func(*Options)) *Orchestrator {
+	t.Helper()
 	opts := Options{
 		Ansible:  ansible.Options{Inventories: []string{"cp1,"}, BinDir: bin},
 		StateDir: t.TempDir(), GateTimeout: time.Millisecond,
-		Observe: func(e Event) { kinds = append(kinds, e.Kind) },
 	}
 	edit(&opts)
 	o, err := New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := o.Run(t.Context())
-	return r, kinds, err
+	return o
 }
 
 func ranPlaybooks(ran string) []string {
@@ -148,13 +156,18 @@ func TestNewErrors(t *testing.T) {
 	}{
 		"no inventory":              {Options{}, ExitUsage},
 		"upgrade without checkout":  {Options{Ansible: good, Playbook: plan.UpgradeCluster}, ExitUsage},
+		"half a node at a time":     {Options{Ansible: good, Serial: "0.5"}, ExitUsage},
+		"no node at a time":         {Options{Ansible: good, Serial: "0"}, ExitUsage},
+		"more than all at a time":   {Options{Ansible: good, Serial: "101%"}, ExitUsage},
 		"a checkout that is no one": {Options{Ansible: good, KubesprayDir: t.TempDir()}, ExitUsage},
 	} {
 		if _, err := New(row.in); Code(err) != row.code {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := New(Options{Ansible: good}); err != nil {
-		t.Error(err)
+	for _, serial := range []string{"", "1", "50", "20%", "100%"} {
+		if _, err := New(Options{Ansible: good, Serial: serial}); err != nil {
+			t.Error(err)
+		}
 	}
 }

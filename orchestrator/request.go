@@ -22,6 +22,7 @@ func (o *Orchestrator) request() (run.Request, error) {
 	r := run.Request{
 		Schema: run.RequestSchema, Dir: dir, User: a.User, Forks: a.Forks, Become: a.Become,
 		Tags: opts.Tags, SkipTags: opts.SkipTags, StepTimeout: opts.StepTimeout,
+		Limit: opts.Limit, SkipPhases: opts.SkipPhases, UntilPhase: opts.UntilPhase, Serial: opts.Serial, MaxUnavailable: opts.MaxUnavailable, StableFor: opts.StableFor,
 		Playbook: opts.Playbook, Thresholds: opts.Thresholds, GateTimeout: opts.GateTimeout, BackupRoot: opts.BackupRoot,
 		BinDir: a.BinDir, PrivateKey: a.PrivateKey, KubesprayDir: opts.KubesprayDir,
 		Inventories: a.Inventories, VaultIDs: a.VaultIDs, VaultPasswordFiles: a.VaultPasswordFiles,
@@ -106,6 +107,7 @@ func (o *Options) Recall(r run.Request) error {
 		{&a.PrivateKey, r.PrivateKey},
 		{&o.KubesprayDir, r.KubesprayDir},
 		{&o.BackupRoot, r.BackupRoot},
+		{&o.Serial, r.Serial},
 		{&a.BecomeMethod, r.BecomeMethod},
 		{&a.BecomeUser, r.BecomeUser},
 		{&a.Connection, r.Connection},
@@ -127,12 +129,16 @@ func (o *Options) Recall(r run.Request) error {
 	if o.GateTimeout == 0 {
 		o.GateTimeout = r.GateTimeout
 	}
+	if o.StableFor == 0 {
+		o.StableFor = r.StableFor
+	}
 	if o.StepTimeout == 0 {
 		o.StepTimeout = r.StepTimeout
 	}
 	a.Become = a.Become || r.Become
 	// What the plan was made from is not to be chosen again.
 	o.Playbook, o.Thresholds = r.Playbook, r.Thresholds
+	o.Limit, o.SkipPhases, o.UntilPhase = r.Limit, r.SkipPhases, r.UntilPhase
 	return nil
 }
 

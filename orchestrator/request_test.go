@@ -3,8 +3,10 @@ package orchestrator
 import (
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
 // What names a file on the driver is made absolute, and nothing else.
@@ -33,6 +35,29 @@ func TestAnchor(t *testing.T) {
 	var none Options
 	if none.Anchor("/home"); !reflect.DeepEqual(none, Options{}) {
 		t.Errorf("of nothing: %+v", none)
+	}
+}
+
+// Which part of a plan was asked for is in the record, and not to be chosen again; how
+// its steps are taken may be.
+func TestRecallOfASelection(t *testing.T) {
+	t.Parallel()
+	given := Options{Limit: []string{"cp1"}, SkipPhases: []plan.Phase{"kubelets"}, UntilPhase: "renew-certs", Serial: "2", StableFor: time.Second}
+	request, err := (&Orchestrator{opts: given}).request()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := Options{Limit: []string{"cp2"}, UntilPhase: "cluster", Serial: "50%"}
+	if err := again.Recall(request); err != nil {
+		t.Fatal(err)
+	}
+	want := given
+	want.Serial = "50%"
+	if !reflect.DeepEqual(again, want) {
+		t.Errorf("\n%+v, want\n%+v", again, want)
+	}
+	if p := request.Policy(); !reflect.DeepEqual(p, plan.Policy{Limit: given.Limit, Skip: given.SkipPhases, Until: given.UntilPhase}) {
+		t.Errorf("the policy is %+v", p)
 	}
 }
 

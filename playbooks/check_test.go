@@ -152,6 +152,30 @@ func TestCheckMode(t *testing.T) {
 	}
 }
 
+// Kubelets are worked on in batches. One that fails ends nothing but its own work, unless
+// it is all of its batch: then no other batch is begun.
+func TestKubeletsInBatches(t *testing.T) {
+	t.Parallel()
+	for serial, want := range map[string]string{"100%": "w1 w3 w4", "2": "w1 w3 w4", "50%": "w1 w3 w4", "1": "w1"} {
+		for _, bin := range testansible.Bins(t) {
+			t.Run(serial+", "+bin, func(t *testing.T) {
+				t.Parallel()
+				n := controlPlane(t, -time.Hour, "0")
+				out, err := n.play(bin, "kubelet-bootstrap.yml", "--check", "-i", "w1,w2,w3,w4,", "-e", "kscert_hosts=w1:w2:w3:w4", "-e", "kscert_serial="+serial,
+					"-e", "kubelet_bootstrap_control_plane=cp1", "-e", "{kscert_config_dir: \"{{ '/nowhere' if inventory_hostname == 'w2' else '"+n.conf+"' }}\"}")
+				var done []string
+				for _, m := range regexp.MustCompile(`(?ms)^ok: \[(\S+)\] => \{[^}]*would give the kubelet a new client certificate`).FindAllStringSubmatch(out, -1) {
+					done = append(done, m[1])
+				}
+				slices.Sort(done)
+				if err == nil || strings.Join(done, " ") != want || !strings.Contains(out, "/nowhere/kubelet.conf does not exist") {
+					t.Errorf("%v: done are %v, want %s\n%s", err, done, want, out)
+				}
+			})
+		}
+	}
+}
+
 // What stands in the way of a renewal is told by --check too.
 func TestCheckModeSeesWhatIsMissing(t *testing.T) {
 	t.Parallel()

@@ -80,6 +80,9 @@ func TestApproverIsCancelled(t *testing.T) {
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	step := &plan.Step{ID: "02-renew-certs-cp1", Title: "Renew", Nodes: []string{"cp1", "cp2"}}
+	stable := func(held string) orchestrator.Event {
+		return orchestrator.Event{Kind: orchestrator.EventGate, Step: step, Unmet: []gate.Unmet{{What: "must hold", Evidence: "holds, for " + held + " of 4 s"}}}
+	}
 	waits := func(what string) orchestrator.Event {
 		return orchestrator.Event{Kind: orchestrator.EventGate, Step: step, Unmet: []gate.Unmet{{Node: "cp1", What: what}, {What: "more"}}}
 	}
@@ -93,7 +96,7 @@ func TestProgress(t *testing.T) {
 		{Kind: orchestrator.EventPlan, Plan: &plan.Plan{}},
 		{Kind: orchestrator.EventStepBegin, Step: step},
 		{Kind: orchestrator.EventTask, Node: "cp1", Task: "Renew it", Status: "changed", Seconds: 2},
-		waits("must answer"), looked, waits("must answer"), waits("must serve"),
+		waits("must answer"), looked, waits("must answer"), waits("must serve"), stable("0 s"), stable("2 s"),
 		{Kind: orchestrator.EventGate, Step: step},
 		{Kind: orchestrator.EventStepEnd, Step: step, Status: "done", Seconds: 3.14},
 		{Kind: orchestrator.EventEnd, Status: "done"},
@@ -108,6 +111,7 @@ healthy, but
   cp1: Renew it: changed (2.0 s)
   waiting: cp1: must answer
   waiting: cp1: must serve
+  waiting: must hold (holds, for 0 s of 4 s)
 02-renew-certs-cp1: done (3.1 s)
 `
 	if got != want {
@@ -125,6 +129,13 @@ func TestSummary(t *testing.T) {
 		in   orchestrator.Result
 		want string
 	}{
+		{"nothing to do on some nodes", orchestrator.Result{Before: p.Diagnosis, After: p.Diagnosis, Snapshot: healthy, Plan: plan.Plan{Warnings: []string{"not in this plan: cp1 (due: admin.conf)"}}}, `Nothing to do on the nodes that were named.
+Cluster: healthy, but 1 certificate is about to expire.
+not in this plan: cp1 (due: admin.conf).
+Next to end on each node:
+  cp1  2027-02-19  355d  kubelet-client-current.pem
+  w1   2027-02-19  355d  kubelet-client-current.pem
+`},
 		{"nothing to do", orchestrator.Result{Before: fine, After: fine, Snapshot: healthy, Plan: plan.Plan{}}, `Nothing to do: healthy: every certificate on 2 nodes is valid, every API server answers.
 Next to end on each node:
   cp1  2027-02-19  355d  kubelet-client-current.pem

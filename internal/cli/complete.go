@@ -20,9 +20,11 @@ func complete(root *cobra.Command) {
 			cmd.ValidArgsFunction = cobra.NoFileCompletions
 		}
 		for flag, values := range map[string][]string{
-			"output":   outputs(cmd),
-			"playbook": choiceNames(),
-			"fail-on":  failOn(),
+			"output":      outputs(cmd),
+			"playbook":    choiceNames(),
+			"skip-phases": phaseNames(),
+			"until-phase": phaseNames(),
+			"fail-on":     failOn(),
 		} {
 			if cmd.Flags().Lookup(flag) != nil {
 				// An error would mean that there is no such flag.
@@ -32,7 +34,7 @@ func complete(root *cobra.Command) {
 		if cmd.Name() == "rollback" {
 			_ = cmd.RegisterFlagCompletionFunc("node", completeNodes)
 		}
-		for _, flag := range []string{"user", "extra-vars", "forks", "vault-id", "warn", "crit", "gate-timeout", "backup-root", "interval", "timeout"} {
+		for _, flag := range []string{"user", "extra-vars", "forks", "vault-id", "warn", "crit", "gate-timeout", "stable-for", "limit", "serial", "max-unavailable", "backup-root", "interval", "timeout"} {
 			if cmd.Flags().Lookup(flag) != nil {
 				_ = cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
 			}

@@ -79,7 +79,7 @@ func TestPlaybookVariables(t *testing.T) {
 			documented[m[1]] = m[0]
 		}
 	}
-	known := map[string]bool{"kscert_hosts": true} // of the playbooks themselves
+	known := map[string]bool{"kscert_hosts": true, "kscert_serial": true, "kscert_max_unavailable": true} // of the playbooks themselves
 	for _, settings := range roleDefaults(t) {
 		for name, value := range settings {
 			known[name] = true

@@ -240,3 +240,44 @@ func choiceNames() (names []string) {
 	}
 	return names
 }
+
+// phase is a flag that takes one of plan.Phases.
+type phase plan.Phase
+
+func (p *phase) String() string { return string(*p) }
+func (p *phase) Type() string   { return "name" }
+func (p *phase) Set(s string) error {
+	if !slices.Contains(plan.Phases(), plan.Phase(s)) {
+		return fmt.Errorf("must be one of %s", strings.Join(phaseNames(), ", "))
+	}
+	*p = phase(s)
+	return nil
+}
+
+func phaseNames() (names []string) {
+	for _, p := range plan.Phases() {
+		names = append(names, string(p))
+	}
+	return names
+}
+
+// words is a flag that takes several values, with commas between them or one after
+// another; those of only, where that is set.
+type words struct{ values, only []string }
+
+func (w *words) String() string     { return strings.Join(w.values, ",") }
+func (w *words) Type() string       { return "names" }
+func (w *words) GetSlice() []string { return w.values }
+func (w *words) Set(s string) error {
+	for word := range strings.SplitSeq(s, ",") {
+		word = strings.TrimSpace(word)
+		switch {
+		case word == "":
+			return errors.New("a name is missing")
+		case w.only != nil && !slices.Contains(w.only, word):
+			return fmt.Errorf("%s must be one of %s", word, strings.Join(w.only, ", "))
+		}
+		w.values = append(w.values, word)
+	}
+	return nil
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +21,9 @@ type planFlags struct {
 	verdict verdictFlags
 	// playbook is what reconciles the cluster.
 	playbook choice
+	// limit, skip and until say which part of the plan is asked for.
+	limit, skip words
+	until       phase
 }
 
 func (f *planFlags) register(cmd *cobra.Command) {
@@ -28,11 +32,22 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	f.verdict.register(cmd)
 	cmd.Flags().Var(&f.playbook, "playbook", "what reconciles the cluster after, or instead of, the pre-phase: "+choices())
 	cmd.Flags().DurationVar(&f.inspect.opts.GateTimeout, "gate-timeout", 5*time.Minute, "how long a health gate may take to hold")
+	cmd.Flags().DurationVar(&f.inspect.opts.StableFor, "stable-for", 0, "how long a gate must hold, without a break, before the next step")
 	stepTimeout(cmd, &f.inspect.opts)
 	acceptSANLoss(cmd, &f.inspect.opts)
+	f.skip.only = phaseNames()
+	cmd.Flags().VarP(&f.limit, "limit", "l", "work on these nodes alone: names of nodes, or a group such as kube_node; with commas, may be repeated")
+	cmd.Flags().Var(&f.skip, "skip-phases", "leave these phases out: "+strings.Join(phaseNames(), ", ")+"; with commas, may be repeated")
+	cmd.Flags().Var(&f.until, "until-phase", "end the plan with the last step of this phase and its gate")
+	serial(cmd, &f.inspect.opts, "all at once")
+	cmd.Flags().IntVar(&f.inspect.opts.MaxUnavailable, "max-unavailable", 1, "how many control planes whose API servers work are renewed between two gates: never the last one, nor more than etcd's quorum bears")
 	cmd.Flags().StringArrayVarP(&f.inspect.opts.Tags, "tags", "t", nil, "hand --tags to Kubespray's playbook; may be repeated")
 	cmd.Flags().StringArrayVar(&f.inspect.opts.SkipTags, "skip-tags", nil, "hand --skip-tags to Kubespray's playbook; may be repeated")
 	cmd.Flags().StringVar(&f.inspect.opts.BackupRoot, "backup-root", orchestrator.DefaultBackupRoot, "folder on each node for backups")
+}
+
+func serial(cmd *cobra.Command, opts *orchestrator.Options, fallback string) {
+	cmd.Flags().StringVar(&opts.Serial, "serial", "", "how many kubelets are given a new certificate at a time: a number, or a percentage of them (default: "+fallback+")")
 }
 
 func stepTimeout(cmd *cobra.Command, opts *orchestrator.Options) {
@@ -49,6 +64,10 @@ func (f *planFlags) options(cmd *cobra.Command, s Streams) (orchestrator.Options
 	opts := f.inspect.options(s)
 	due, err := f.verdict.thresholds(cmd)
 	opts.Thresholds, opts.Playbook = due, plan.Choice(f.playbook)
+	opts.Limit, opts.UntilPhase = f.limit.values, plan.Phase(f.until)
+	for _, name := range f.skip.values {
+		opts.SkipPhases = append(opts.SkipPhases, plan.Phase(name))
+	}
 	return opts, err
 }
 
@@ -111,7 +130,7 @@ func (f *planFlags) propose(cmd *cobra.Command, s Streams, out string) (run.Prop
 		if err != nil {
 			return run.Proposal{}, err
 		}
-		return orchestrator.PlanFrom(snap, opts.Thresholds, opts.Playbook)
+		return orchestrator.PlanFrom(snap, opts.Thresholds, plan.Policy{Choice: opts.Playbook, Limit: opts.Limit, Skip: opts.SkipPhases, Until: opts.UntilPhase, MaxUnavailable: opts.MaxUnavailable})
 	}
 	if err := f.inspect.writable(); err != nil {
 		return run.Proposal{}, err

@@ -67,12 +67,13 @@ func (p *progress) event(e orchestrator.Event) {
 		}
 		p.line("  %s: %s: %s (%.1f s)", e.Node, e.Task, status, e.Seconds)
 	case orchestrator.EventGate:
-		// Said once, and again only when something else is waited for.
+		// Said once, and again only when something else is waited for: of a gate that
+		// holds, how long it has is on the line for now.
 		if len(e.Unmet) == 0 {
 			break
 		}
-		if first := e.Unmet[0].String(); first != p.unmet {
-			p.unmet = first
+		if first := e.Unmet[0]; first.Node+first.What != p.unmet {
+			p.unmet = first.Node + first.What
 			p.line("  %s: %s", p.paint(yellow, "waiting"), first)
 		}
 		p.doing(fmt.Sprintf("%s waits for %d: %s", p.step, len(e.Unmet), e.Unmet[0]), p.stepped)

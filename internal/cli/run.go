@@ -97,7 +97,11 @@ func summary(w io.Writer, r orchestrator.Result) error {
 		return err
 	}
 	if len(r.Plan.Steps) == 0 {
-		if _, err := fmt.Fprintf(w, "Nothing to do: %s.\nNext to end on each node:\n", r.Before.Verdict); err != nil {
+		text := fmt.Sprintf("Nothing to do: %s.\n", r.Before.Verdict)
+		if len(r.Plan.Warnings) > 0 {
+			text = fmt.Sprintf("Nothing to do on the nodes that were named.\nCluster: %s.\n%s.\n", r.Before.Verdict, strings.Join(r.Plan.Warnings, ".\n"))
+		}
+		if _, err := fmt.Fprint(w, text+"Next to end on each node:\n"); err != nil {
 			return err
 		}
 		return errors.Join(report.Expiry(w, r.Snapshot), report.Notes(w, r.Notes))

@@ -72,9 +72,15 @@ func settings() []setting {
 		{name: "crit", time: true},
 		{name: "fail-on", values: failOn()},
 		{name: "playbook", values: choiceNames()},
+		{name: "limit"},
+		{name: "skip-phases", values: phaseNames()},
+		{name: "until-phase", values: phaseNames()},
+		{name: "serial", recorded: true},
+		{name: "max-unavailable"},
 		{name: "tags", recorded: true},
 		{name: "skip-tags", recorded: true},
 		{name: "gate-timeout", recorded: true},
+		{name: "stable-for", recorded: true},
 		{name: "step-timeout", recorded: true},
 		{name: "accept-san-loss", recorded: true},
 		{name: "refresh-kubeconfig", path: anchor.Whole, recorded: true},
@@ -136,7 +142,7 @@ func firstWord(value string) string {
 // kinds are those of the types of flags.
 func kinds() map[string]config.Kind {
 	return map[string]config.Kind{
-		"string": config.String, "stringArray": config.String, "name": config.String,
+		"string": config.String, "stringArray": config.String, "name": config.String, "names": config.String,
 		"bool": config.Bool, "int": config.Integer, "uint": config.Integer, "count": config.Integer,
 		"duration": config.Duration,
 	}

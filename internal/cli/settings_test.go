@@ -142,7 +142,8 @@ func everything() run.Request {
 		case reflect.Bool:
 			f.SetBool(true)
 		case reflect.Slice:
-			f.Set(reflect.ValueOf([]string{"recorded"}))
+			f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+			f.Index(0).SetString("recorded")
 		}
 	}
 	r.WithheldVars = 0

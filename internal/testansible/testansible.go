@@ -9,7 +9,7 @@ import (
 )
 
 // BinsEnv names folders of further versions, such as VENV/bin, separated by colons.
-const BinsEnv = "KSCERTCTL_ANSIBLE_BINS"
+const BinsEnv = "KSCERTCTL_TRY_ANSIBLES"
 
 // Bins returns the folders of ansible-playbook: that of PATH, and those of BinsEnv. A
 // test that needs Ansible fails where there is none.

@@ -55,7 +55,7 @@ var arguments = []argument{
 	{names: "--list-hosts", refused: noChange, next: noChangeDo},
 	{names: "--list-tasks", refused: noChange, next: noChangeDo},
 	{names: "--list-tags", refused: noChange, next: noChangeDo},
-	{names: "-l --limit", refused: skips, next: "what is fresh is left alone by itself; for a part of the cluster run a playbook by hand"},
+	{names: "-l --limit", refused: skips, next: "what is fresh is left alone by itself; for a part of the cluster give --limit to kscertctl run or plan, before the --"},
 	{names: "-t --tags", refused: ownFlag, next: ownNext},
 	{names: "--skip-tags", refused: ownFlag, next: ownNext},
 	{names: "--start-at-task", refused: skips, next: "go on where a run was stopped: kscertctl resume"},

@@ -443,6 +443,8 @@ func (o *Outcome) verdict(expected []string) string {
 		}
 	}
 	switch {
+	case len(failed) > 0 && len(missing) > 0: // the batches behind one of which all failed
+		return "failed on " + strings.Join(failed, ", ") + ", and never ran on " + strings.Join(missing, ", ")
 	case len(failed) > 0:
 		return "failed on " + strings.Join(failed, ", ")
 	case len(unreachable) > 0:

@@ -154,6 +154,18 @@ func TestExitCodeZeroIsNoSuccess(t *testing.T) {
 	}
 }
 
+// A batch of which all fail is the last one: what it failed on, and what was not come to.
+func TestFailedBatch(t *testing.T) {
+	t.Parallel()
+	p := book(t, "    - ansible.builtin.raw: exit 3\n")
+	p.Vars, p.Hosts = map[string]any{"target": "a"}, []string{"a", "b"}
+	_, err := runner(t, Options{Inventories: []string{local(t, "a", "b")}}).Run(t.Context(), p, nil)
+	var failed *RunError
+	if !errors.As(err, &failed) || failed.Reason != "failed on a, and never ran on b" {
+		t.Errorf("error is %v", err)
+	}
+}
+
 func TestFailedTask(t *testing.T) {
 	t.Parallel()
 	p := book(t, `

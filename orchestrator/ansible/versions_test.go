@@ -63,7 +63,7 @@ const everyKind = `
 `
 
 // Every version of Ansible tells the same of the same playbook. Further ones than the
-// installed are named by KSCERTCTL_ANSIBLE_BINS.
+// installed are named by KSCERTCTL_TRY_ANSIBLES.
 func TestSameEventsOnEachAnsible(t *testing.T) {
 	t.Parallel()
 	want, err := os.ReadFile("testdata/events.txt")

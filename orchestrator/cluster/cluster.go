@@ -101,6 +101,21 @@ func (c Cluster) Node(name string) (Node, bool) {
 	return Node{}, false
 }
 
+// Named returns the node of that name, or else the nodes of the group of that name, as
+// far as it is one that stands for a role; none for any other name. Route reflectors
+// count among kube_node and are no group of their own here.
+func (c Cluster) Named(name string) []Node {
+	if n, ok := c.Node(name); ok {
+		return []Node{n}
+	}
+	for _, row := range groups {
+		if slices.Contains(row.names, name) && !strings.HasPrefix(name, "calico") {
+			return c.With(row.role)
+		}
+	}
+	return nil
+}
+
 // Names returns the inventory names of nodes, in order.
 func Names(nodes []Node) []string {
 	out := make([]string, len(nodes))

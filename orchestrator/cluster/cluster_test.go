@@ -199,6 +199,26 @@ func TestLookups(t *testing.T) {
 	if got := cluster.Names(nil); len(got) != 0 {
 		t.Errorf("names of nothing: %v", got)
 	}
+	reflector := cluster.Cluster{Nodes: []cluster.Node{node("etcd", cp), node("r", worker)}}
+	for _, row := range []struct {
+		of   cluster.Cluster
+		name string
+		want []string
+	}{
+		{c, "w", []string{"w"}},
+		{c, "etcd", []string{"a", "e"}},
+		{c, "kube_control_plane", []string{"a"}},
+		{c, "kube-master", []string{"a"}},
+		{c, "kube_node", []string{"w"}},
+		{c, "all", []string{}},
+		{c, "", []string{}},
+		{reflector, "calico_rr", []string{}},
+		{reflector, "etcd", []string{"etcd"}}, // a node goes before a group
+	} {
+		if got := cluster.Names(row.of.Named(row.name)); !reflect.DeepEqual(got, row.want) {
+			t.Errorf("named %q: %v, want %v", row.name, got, row.want)
+		}
+	}
 	if n, ok := c.Node("w"); !ok || !n.Is(worker) || n.Is(cp) {
 		t.Errorf("w: %+v %t", n, ok)
 	}

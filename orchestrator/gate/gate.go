@@ -59,6 +59,8 @@ type Check struct {
 	Before snapshot.Snapshot
 	// Thresholds as in the diagnosis.
 	Thresholds diagnosis.Thresholds
+	// StableFor is how long it must hold, without a break, before Wait is content.
+	StableFor time.Duration
 }
 
 // Evaluate returns the conditions that do not hold in now; none: the gate holds.
@@ -218,16 +220,24 @@ func observer(s snapshot.Snapshot) (snapshot.View, time.Time, bool) {
 	return *n.View, n.Clock, true
 }
 
-// whole: nothing is wrong any more, the control plane is Ready again, and both
-// components lead.
+// whole: nothing is wrong any more with the nodes, the control plane is Ready again,
+// and both components lead. Where the gate is about some nodes alone, what is wrong with
+// others is no matter of it, and what belongs to no node may have been so before.
 func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string)) {
+	part := slices.ContainsFunc(now.Nodes, func(n snapshot.Node) bool { return !slices.Contains(c.Nodes, n.Name) })
 	for _, n := range now.Nodes {
+		if !slices.Contains(c.Nodes, n.Name) {
+			continue
+		}
 		before, _ := c.Before.Node(n.Name)
 		for _, cert := range n.Certificates {
 			c.certificate(n, before, cert, add)
 		}
 	}
 	for _, f := range diagnosis.Diagnose(now, c.Thresholds).Findings {
+		if f.Node != "" && !slices.Contains(c.Nodes, f.Node) || f.Node == "" && part && c.wasFound(f) {
+			continue
+		}
 		// What was not Ready before may have reasons of its own.
 		unready := f.Reason == diagnosis.StaticPodNotReady && !c.wasFound(f)
 		if unready || f.Severity() == diagnosis.Critical && !saidByConditions(f.Reason) {
@@ -293,12 +303,15 @@ func (e *TimeoutError) Error() string {
 	return fmt.Sprintf("gate %s did not hold within %s: %s", e.Gate, e.Timeout, strings.Join(lines, "; "))
 }
 
-// Wait takes snapshots until the gate holds or timeout has passed. Between two of
-// them it pauses at least as long as the last one took: nodes that are busy coming
-// back are not kept busy being looked at. It returns the last snapshot taken; each evaluation is
-// handed to observe. The error is a *TimeoutError, or take's.
+// Wait takes snapshots until the gate holds and has held for StableFor, or until it does
+// not hold when timeout has passed: what holds then may still have its time. Between two
+// of them it pauses at least as long as the last one took: nodes that are busy coming
+// back are not kept busy being looked at. It returns the last snapshot taken; each
+// evaluation is handed to observe, and while the gate holds and not for long enough, how
+// long it has. The error is a *TimeoutError, or take's.
 func (c Check) Wait(ctx context.Context, timeout, pause time.Duration, take func(context.Context) (snapshot.Snapshot, error), observe func([]Unmet)) (snapshot.Snapshot, error) {
 	deadline := time.Now().Add(timeout)
+	var since time.Time // the end of the first look since which it has held
 	for {
 		began := time.Now()
 		s, err := take(ctx)
@@ -307,11 +320,21 @@ func (c Check) Wait(ctx context.Context, timeout, pause time.Duration, take func
 		}
 		pause := max(pause, time.Since(began))
 		unmet := c.Evaluate(s)
+		holds := len(unmet) == 0
+		switch {
+		case !holds:
+			since = time.Time{}
+		case since.IsZero():
+			since = time.Now()
+			unmet = c.unstable(0)
+		default:
+			unmet = c.unstable(began.Sub(since))
+		}
 		observe(unmet)
 		if len(unmet) == 0 {
 			return s, nil
 		}
-		if !time.Now().Add(pause).Before(deadline) {
+		if !holds && !time.Now().Add(pause).Before(deadline) {
 			return s, &TimeoutError{Gate: c.Gate, Timeout: timeout, Unmet: unmet}
 		}
 		select {
@@ -321,3 +344,14 @@ func (c Check) Wait(ctx context.Context, timeout, pause time.Duration, take func
 		}
 	}
 }
+
+// unstable is what a gate that holds lacks after a time; nil when that was long enough.
+func (c Check) unstable(held time.Duration) []Unmet {
+	if held >= c.StableFor {
+		return nil
+	}
+	return []Unmet{{What: "the gate must hold without a break", Evidence: fmt.Sprintf("holds, for %s of %s", seconds(held), seconds(c.StableFor))}}
+}
+
+// seconds as SI has them: a duration of minutes is easier compared in one unit.
+func seconds(d time.Duration) string { return fmt.Sprintf("%.0f s", d.Seconds()) }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
@@ -135,6 +136,46 @@ func TestEvaluate(t *testing.T) {
 			}
 			var got []string
 			for _, u := range row.check.Evaluate(now) {
+				got = append(got, u.String())
+			}
+			if !slices.Equal(got, row.want) {
+				t.Errorf("unmet:\n  %s\nwant:\n  %s", strings.Join(got, "\n  "), strings.Join(row.want, "\n  "))
+			}
+		})
+	}
+}
+
+// The proof of some nodes is theirs alone: what stays due on others, or is out there, is
+// no matter of it, nor is what belonged to no node and was so before. What broke meanwhile
+// is, and so are both components.
+func TestPartOfTheCluster(t *testing.T) {
+	t.Parallel()
+	balancer := func(s *snapshot.Snapshot) {
+		s.Endpoint = "lb.example:6443"
+		s.Probes = append(s.Probes, snapshot.Probe{Endpoint: "10.0.0.1:6443"}, snapshot.Probe{Endpoint: s.Endpoint, Failed: snapshot.StageTCP, Error: "refused"})
+	}
+	left := tc.On("cp2", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired))
+	notReady := tc.View(func(v *snapshot.View) { v.Nodes["w1"] = "Unknown" })
+	for _, row := range []struct {
+		name        string
+		nodes       []string
+		before, now []tc.Edit
+		want        []string
+	}{
+		{"others stay as they were", []string{"cp1"}, []tc.Edit{left, notReady}, []tc.Edit{left, notReady, tc.On("cp3", tc.EndsIn(tc.Day, certs.KindAdmin))}, nil},
+		{"its own is still due", []string{"cp3"}, []tc.Edit{tc.On("cp3", tc.EndsIn(tc.Day, certs.KindAdmin))}, []tc.Edit{tc.On("cp3", tc.EndsIn(tc.Day, certs.KindAdmin))},
+			[]string{"cp3: /etc/kubernetes/admin.conf must hold a fresh certificate (it is expiring: it ends at 2026-03-02T12:00:00Z)"}},
+		{"the load balancer was down before", []string{"w1"}, []tc.Edit{balancer}, []tc.Edit{balancer}, nil},
+		{"the load balancer went down", []string{"w1"}, nil, []tc.Edit{balancer},
+			[]string{"lb.example:6443 the API servers answer, and the endpoint before them does not lead there (asked from the driver, lb.example:6443 failed at tcp: refused)"}},
+		{"a component lost its lease", []string{"w1"}, nil, []tc.Edit{tc.View(func(v *snapshot.View) { v.ComponentLeases["kube-scheduler"] = tc.Now })},
+			[]string{"kube-scheduler must hold its lease (last renewed at 2026-03-01T12:00:00Z)"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			c := gate.Check{Gate: plan.ClusterGate, Nodes: row.nodes, Thresholds: diagnosis.DefaultThresholds(), Before: tc.Healthy(tc.HA(), row.before...)}
+			var got []string
+			for _, u := range c.Evaluate(tc.Healthy(tc.HA(), append([]tc.Edit{tc.Later(later)}, row.now...)...)) {
 				got = append(got, u.String())
 			}
 			if !slices.Equal(got, row.want) {
@@ -336,4 +377,48 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	if d := time.Since(start); d > 10*time.Second {
 		t.Errorf("it took %s to notice", d)
 	}
+}
+
+// A gate must hold for a time without a break; what breaks begins anew.
+func TestWaitUntilStable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		broken := renewed(tc.On("cp1", tc.Refused()))
+		l := &looks{snaps: []snapshot.Snapshot{renewed(), renewed(), broken, renewed()}}
+		c := check(plan.APIServerGate, "cp1")
+		c.StableFor = 30 * time.Second
+		var observed []string
+		start := time.Now()
+		_, err := c.Wait(t.Context(), 40*time.Second, 10*time.Second, l.take, func(u []gate.Unmet) {
+			if len(u) == 0 {
+				observed = append(observed, "holds")
+			} else {
+				observed = append(observed, u[0].Evidence)
+			}
+		})
+		want := []string{"holds, for 0 s of 30 s", "holds, for 10 s of 30 s", tc.SaysRefused, "holds, for 0 s of 30 s", "holds, for 10 s of 30 s", "holds, for 20 s of 30 s", "holds"}
+		if err != nil || !slices.Equal(observed, want) {
+			t.Errorf("%v\n%q, want\n%q", err, observed, want)
+		}
+		// It began to hold before its deadline, and was given its time.
+		if took := time.Since(start); took != time.Minute {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+// A gate that breaks off after its deadline does not hold: no wait is endless.
+func TestWaitEndsWhereNothingIsStable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		broken := renewed(tc.On("cp1", tc.Refused()))
+		l := &looks{snaps: []snapshot.Snapshot{broken, renewed(), renewed(), broken, renewed()}}
+		c := check(plan.APIServerGate, "cp1")
+		c.StableFor = time.Minute
+		_, err := c.Wait(t.Context(), 25*time.Second, 10*time.Second, l.take, func([]gate.Unmet) {})
+		var timeout *gate.TimeoutError
+		if !errors.As(err, &timeout) || l.count != 4 || timeout.Unmet[0].Node != "cp1" {
+			t.Errorf("error is %v after %d looks", err, l.count)
+		}
+	})
 }

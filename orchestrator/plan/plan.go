@@ -46,6 +46,13 @@ type Policy struct {
 	Choice Choice
 	// Kubespray is the checkout that was named or found; nil without one.
 	Kubespray *Kubespray
+	// Limit names the only nodes to be worked on, each by its own name or by that of
+	// its group; all when empty.
+	Limit []string
+	// Skip are phases that are left out.
+	Skip []Phase
+	// Until is the phase that the plan ends with; empty for the whole plan.
+	Until Phase
 	// MaxUnavailable is how many control planes whose API servers work may be renewed
 	// between two gates; 1 when 0. It never takes the last one, nor the quorum of etcd.
 	MaxUnavailable int
@@ -176,10 +183,14 @@ type UnsupportedError struct{ Detail string }
 func (e *UnsupportedError) Error() string { return e.Detail }
 
 // Make plans the way out of a diagnosis. It returns an *UnsupportedError when
-// certificates are due that no step renews, or when the choice leaves out what
-// the route needs. The plan of a refused route has no steps.
+// certificates are due that no step renews, or when the policy leaves out what
+// the route needs, and a *SelectionError when it names what there is none of. The
+// plan of a refused route has no steps.
 func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy Policy) (Plan, error) {
 	p := Plan{Schema: Schema, Route: d.Route, Steps: []Step{}, Interruption: "none", Unknown: unknown(s)}
+	if err := policy.Check(c); err != nil {
+		return p, err
+	}
 	if d.Route != diagnosis.Renew && d.Route != diagnosis.Recover {
 		return p, nil
 	}
@@ -193,9 +204,6 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 		n, _ := s.Node(name)
 		return !n.Is(cluster.Etcd) || !etcdDue(d, name)
 	})
-	if err := keepsQuorum(d, q, members); err != nil {
-		return p, err
-	}
 	b := builder{signer: func(nodes []string) string { return signer(s, d, nodes) }}
 	kube, theirs := policy.Kubespray, ""
 	if kube != nil && policy.Choice == RenewCerts {
@@ -262,18 +270,28 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	}
 	b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Title: "Prove the result", Why: proof})
 
-	p.Steps = numbered(append([]Step{backup(c, b.steps)}, b.steps...))
+	steps, undone, err := policy.choose(c, d, b.steps)
+	if err != nil || len(steps) == 0 {
+		p.Warnings = undone
+		return p, err
+	}
+	members = slices.DeleteFunc(members, func(name string) bool { return !taken(steps, name, EtcdCertificates, PrePhase, Renew) })
+	if err := keepsQuorum(d, q, members); err != nil {
+		return p, err
+	}
+	p.Steps = numbered(append([]Step{backup(c, steps)}, steps...))
 
 	switch d.Route {
 	case diagnosis.Recover:
 		p.Interruption = "the API server is already unusable; running pods are not touched"
 	default:
-		p.Interruption = interruption(d)
+		p.Interruption = interruption(d, p.Steps[0].Nodes)
 	}
-	if policy.Choice == UpgradeCluster {
+	if slices.ContainsFunc(steps, func(s Step) bool { return s.Action == Upgrade }) {
 		p.Interruption += "; upgrade-cluster.yml then drains one node after another"
 	}
 	p.Notes, p.Warnings = policy.notes()
+	p.Warnings = slices.Concat(p.Warnings, undone)
 	if len(members) > 0 && q.Members > 1 {
 		p.Notes = append(p.Notes, q.String())
 	}
@@ -283,14 +301,15 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	return p, nil
 }
 
-// interruption says what a renewal costs the users of a healthy cluster. An API
+// interruption says what a renewal of nodes costs the users of a healthy cluster. An API
 // server takes renewed files up by itself since Kubernetes 1.20
 // (kubernetes/kubernetes#92791 closed the last gap); only what it made for itself when
 // it started needs a restart.
-func interruption(d diagnosis.Diagnosis) string {
+func interruption(d diagnosis.Diagnosis, nodes []string) string {
 	var restart []string
 	for _, f := range d.Findings {
-		if f.Reason == diagnosis.LoopbackCertificateExpired || f.Reason == diagnosis.LoopbackCertificateExpiring {
+		loopback := f.Reason == diagnosis.LoopbackCertificateExpired || f.Reason == diagnosis.LoopbackCertificateExpiring
+		if loopback && slices.Contains(nodes, f.Node) {
 			restart = append(restart, f.Node)
 		}
 	}

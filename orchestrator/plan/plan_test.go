@@ -347,32 +347,37 @@ func TestMake(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var got []string
-			for _, s := range p.Steps {
-				mark := ""
-				if s.Changes {
-					mark = "~"
-				}
-				line := fmt.Sprintf("%s%s %v", mark, s.ID, s.Nodes)
-				if s.Playbook != "" {
-					line += " by " + s.Playbook
-				}
-				if s.NoWait {
-					line += " without waiting"
-				}
-				if s.AtOnce > 0 {
-					line += fmt.Sprintf(" %d at once", s.AtOnce)
-				}
-				if s.Signer != "" {
-					line += " signed by " + s.Signer
-				}
-				got = append(got, line)
-			}
+			got := lines(p)
 			if !slices.Equal(got, r.steps) {
 				t.Errorf("steps are\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(r.steps, "\n  "))
 			}
 		})
 	}
+}
+
+// lines are the steps as the tables of these tests have them.
+func lines(p plan.Plan) (out []string) {
+	for _, s := range p.Steps {
+		mark := ""
+		if s.Changes {
+			mark = "~"
+		}
+		line := fmt.Sprintf("%s%s %v", mark, s.ID, s.Nodes)
+		if s.Playbook != "" {
+			line += " by " + s.Playbook
+		}
+		if s.NoWait {
+			line += " without waiting"
+		}
+		if s.AtOnce > 0 {
+			line += fmt.Sprintf(" %d at once", s.AtOnce)
+		}
+		if s.Signer != "" {
+			line += " signed by " + s.Signer
+		}
+		out = append(out, line)
+	}
+	return out
 }
 
 // What every plan promises, whatever the situation and the choice.

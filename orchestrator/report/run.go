@@ -80,11 +80,19 @@ type Asked struct {
 	Inventories  []string    `json:"inventories"`
 	KubesprayDir string      `json:"kubesprayDir,omitempty"`
 	Playbook     plan.Choice `json:"playbook"`
+	// Limit, SkipPhases and UntilPhase say which part of the plan was asked for.
+	Limit      []string     `json:"limit,omitempty"`
+	SkipPhases []plan.Phase `json:"skipPhases,omitempty"`
+	UntilPhase plan.Phase   `json:"untilPhase,omitempty"`
+	// Serial is how many kubelets were to get a new certificate at a time.
+	Serial string `json:"serial,omitempty"`
 	// WithheldVars is the number of extra variables that are not in the record.
-	WithheldVars       int    `json:"withheldVars,omitempty"`
-	RenewBeforeSeconds int64  `json:"renewBeforeSeconds"`
-	GateTimeoutSeconds int64  `json:"gateTimeoutSeconds"`
-	BackupRoot         string `json:"backupRoot"`
+	WithheldVars       int   `json:"withheldVars,omitempty"`
+	RenewBeforeSeconds int64 `json:"renewBeforeSeconds"`
+	GateTimeoutSeconds int64 `json:"gateTimeoutSeconds"`
+	// StableForSeconds is how long a gate had to hold.
+	StableForSeconds int64  `json:"stableForSeconds,omitempty"`
+	BackupRoot       string `json:"backupRoot"`
 }
 
 // Work is one time that somebody worked on a run.
@@ -239,6 +247,7 @@ func (b *runBuilder) run() Run {
 func asked(r run.Request) *Asked {
 	return &Asked{
 		Inventories: r.Inventories, KubesprayDir: r.KubesprayDir, Playbook: r.Playbook, WithheldVars: r.WithheldVars, BackupRoot: r.BackupRoot,
+		Limit: r.Limit, SkipPhases: r.SkipPhases, UntilPhase: r.UntilPhase, Serial: r.Serial, StableForSeconds: int64(r.StableFor / time.Second),
 		RenewBeforeSeconds: int64(r.Thresholds.RenewBefore / time.Second), GateTimeoutSeconds: int64(r.GateTimeout / time.Second),
 	}
 }

@@ -153,6 +153,19 @@ func TestRunSchema(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	// Of a part of a plan, it says which.
+	part := testruns.Recovered()
+	asked := &part.Proposal.Request
+	asked.Limit, asked.SkipPhases, asked.UntilPhase, asked.Serial, asked.StableFor = []string{"cp1", "w1"}, []plan.Phase{"kubelets"}, "cluster", "20%", time.Minute
+	text := renderRun(t, "json", report.OfRun(part))
+	of, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+	ok(t, err)
+	if err := schema.Validate(of); err != nil || !strings.Contains(text, `"stableForSeconds": 60`) {
+		t.Errorf("a part of a plan: %v\n%s", err, text)
+	}
+	if page := renderRun(t, "html", report.OfRun(part)); !strings.Contains(page, "--limit cp1,w1 --skip-phases kubelets --until-phase cluster") {
+		t.Error("the page does not say that it was a part of a plan")
+	}
 	// A field that the schema does not name is one that nobody documented.
 	var document map[string]any
 	ok(t, json.Unmarshal([]byte(renderRun(t, "json", report.OfRun(testruns.Recovered()))), &document))

@@ -155,7 +155,8 @@ func facts(r Run) []fact {
 	if a := r.Asked; a != nil {
 		add("Inventory", strings.Join(a.Inventories, ", "))
 		add("Kubespray", a.KubesprayDir)
-		add("Asked for", fmt.Sprintf("--playbook %s --warn %s --gate-timeout %s", a.Playbook, inDays(a.RenewBeforeSeconds), time.Duration(a.GateTimeoutSeconds)*time.Second))
+		add("Asked for", fmt.Sprintf("--playbook %s --warn %s --gate-timeout %s", a.Playbook, inDays(a.RenewBeforeSeconds), time.Duration(a.GateTimeoutSeconds)*time.Second)+
+			part(run.Request{Limit: a.Limit, SkipPhases: a.SkipPhases, UntilPhase: a.UntilPhase}))
 	}
 	add("Cluster", r.Cluster)
 	add("Record", r.Dir)

@@ -41,11 +41,29 @@ func Proposed(w io.Writer, p run.Proposal, file string) error {
 		return err
 	}
 	if file == "" {
-		out.line("Carry it out:  kscertctl run -i INVENTORY")
+		out.line("Carry it out:  kscertctl run -i INVENTORY%s", part(p.Request))
 	} else {
 		out.line("Carry it out:  kscertctl apply %s", file)
 	}
 	return out.err
+}
+
+// part is how a command is asked for the part of a plan that a request is about, behind a
+// blank; empty for all of it.
+func part(r run.Request) string {
+	var skip []string
+	for _, phase := range r.SkipPhases {
+		skip = append(skip, string(phase))
+	}
+	var out strings.Builder
+	for _, flag := range []struct{ name, value string }{
+		{"--limit", strings.Join(r.Limit, ",")}, {"--skip-phases", strings.Join(skip, ",")}, {"--until-phase", string(r.UntilPhase)},
+	} {
+		if flag.value != "" {
+			out.WriteString(" " + flag.name + " " + flag.value)
+		}
+	}
+	return out.String()
 }
 
 // RunLine is one run among others.

@@ -279,6 +279,7 @@ func Plan(w io.Writer, p plan.Plan) error {
 	out := printer{w: w}
 	if len(p.Steps) == 0 {
 		out.line("Nothing to do.")
+		out.warnings(p)
 		return out.err
 	}
 	way := "route " + string(p.Route)
@@ -309,9 +310,7 @@ func Plan(w io.Writer, p plan.Plan) error {
 	for _, text := range p.Notes {
 		out.hanging("Note: ", "  ", text)
 	}
-	for _, text := range p.Warnings {
-		out.hanging("Warning: ", "  ", text)
-	}
+	out.warnings(p)
 	return out.err
 }
 
@@ -322,6 +321,12 @@ func Notes(w io.Writer, notes []string) error {
 		p.hanging("Note:    ", "         ", text)
 	}
 	return p.err
+}
+
+func (p *printer) warnings(of plan.Plan) {
+	for _, text := range of.Warnings {
+		p.hanging("Warning: ", "  ", text)
+	}
 }
 
 // Expiry writes one line a node: its next leaf to end.

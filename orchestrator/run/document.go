@@ -74,17 +74,25 @@ type Request struct {
 	// AcceptSANLoss are names that a new certificate may lose.
 	AcceptSANLoss []string `json:"acceptSANLoss,omitempty"`
 	// RefreshKubeconfigs are kubeconfigs on the driver to be brought up to date.
-	RefreshKubeconfigs []string             `json:"refreshKubeconfigs,omitempty"`
-	Playbook           plan.Choice          `json:"playbook"`
-	Thresholds         diagnosis.Thresholds `json:"thresholds"`
-	GateTimeout        time.Duration        `json:"gateTimeout"`
-	StepTimeout        time.Duration        `json:"stepTimeout,omitempty"`
-	BackupRoot         string               `json:"backupRoot"`
+	RefreshKubeconfigs []string    `json:"refreshKubeconfigs,omitempty"`
+	Playbook           plan.Choice `json:"playbook"`
+	// Limit, SkipPhases and UntilPhase say which part of the plan was asked for.
+	Limit      []string     `json:"limit,omitempty"`
+	SkipPhases []plan.Phase `json:"skipPhases,omitempty"`
+	UntilPhase plan.Phase   `json:"untilPhase,omitempty"`
+	Serial     string       `json:"serial,omitempty"`
+	// MaxUnavailable is how many control planes may be renewed between two gates.
+	MaxUnavailable int                  `json:"maxUnavailable,omitempty"`
+	Thresholds     diagnosis.Thresholds `json:"thresholds"`
+	GateTimeout    time.Duration        `json:"gateTimeout"`
+	StableFor      time.Duration        `json:"stableFor,omitempty"`
+	StepTimeout    time.Duration        `json:"stepTimeout,omitempty"`
+	BackupRoot     string               `json:"backupRoot"`
 }
 
 // Policy is what a plan for the request is made by.
 func (r Request) Policy() plan.Policy {
-	return plan.Policy{Choice: r.Playbook, Kubespray: r.Kubespray}
+	return plan.Policy{Choice: r.Playbook, Kubespray: r.Kubespray, Limit: r.Limit, Skip: r.SkipPhases, Until: r.UntilPhase, MaxUnavailable: r.MaxUnavailable}
 }
 
 // ProposalSchema is the version of the JSON form of a Proposal.

@@ -1,0 +1,370 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+)
+
+// Phase is a part of a plan: the steps that do the same, by the name of their action or
+// of their gate.
+type Phase string
+
+// Phases are all that a plan may have, those that change nodes before their gates.
+func Phases() []Phase {
+	return []Phase{
+		Phase(Backup), Phase(EtcdCertificates), Phase(EtcdGate), Phase(PrePhase), Phase(Renew), Phase(APIServerGate),
+		Phase(KubeletBootstrap), Phase(KubeletGate), Phase(Upgrade), Phase(ClusterGate),
+	}
+}
+
+// Phase is the one that the step belongs to.
+func (s Step) Phase() Phase { return Phase(cmp.Or(string(s.Action), string(s.Gate))) }
+
+// SelectionError says that a policy names a node or a phase that there is none of. That
+// is a mistake in what was asked for, whatever the state of the cluster.
+type SelectionError struct {
+	// Detail says what was named where; Next what can be.
+	Detail, Next string
+}
+
+func (e *SelectionError) Error() string { return e.Detail }
+
+// Check says whether all that the policy names exists in the cluster. The error is a
+// *SelectionError.
+func (p Policy) Check(c cluster.Cluster) error {
+	for _, name := range p.Limit {
+		if len(c.Named(name)) == 0 {
+			return &SelectionError{
+				fmt.Sprintf("--limit %s: the cluster has no such node, and no node in a group of that name", name),
+				"name nodes of the inventory, or kube_control_plane, kube_node or etcd; see: ansible-inventory -i INVENTORY --graph",
+			}
+		}
+	}
+	named := map[string][]Phase{"--skip-phases": p.Skip}
+	if p.Until != "" {
+		named["--until-phase"] = []Phase{p.Until}
+	}
+	for _, flag := range []string{"--skip-phases", "--until-phase"} {
+		for _, phase := range named[flag] {
+			if !slices.Contains(Phases(), phase) {
+				return &SelectionError{fmt.Sprintf("%s %s: there is no such phase", flag, phase), "the phases: " + phases(Phases())}
+			}
+		}
+	}
+	return nil
+}
+
+// selects reports whether the policy leaves anything out.
+func (p Policy) selects() bool { return len(p.Limit)+len(p.Skip) > 0 || p.Until != "" }
+
+// selection is what a policy leaves of the steps of a plan.
+type selection struct {
+	Policy
+
+	cluster   cluster.Cluster
+	diagnosis diagnosis.Diagnosis
+	// nodes are those of the limit, or all.
+	nodes []string
+	// all are the steps of the whole plan, without the backup; kept are the same with
+	// the nodes that are left of each: none for a step that is left out.
+	all, kept []Step
+}
+
+// choose returns what the policy leaves of steps, and warnings of what stays undone.
+// Without steps there is nothing to do on the nodes of the limit. The error is an
+// *UnsupportedError when what is left would not be safe, or would change nothing.
+func (p Policy) choose(c cluster.Cluster, d diagnosis.Diagnosis, steps []Step) ([]Step, []string, error) {
+	if !p.selects() {
+		return steps, nil, nil
+	}
+	s := selection{Policy: p, cluster: c, diagnosis: d, nodes: p.limited(c), all: steps}
+	if !slices.ContainsFunc(steps, func(step Step) bool { return step.Changes && overlap(step.Nodes, s.nodes) }) {
+		return nil, s.undone(), nil
+	}
+	end, err := p.end(steps)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.keep(end)
+	for _, refuses := range []func() string{s.unbacked, s.cutsUpgrade, s.cutsQuorum, s.unfinished, s.withoutAPI, s.ungated, s.idle} {
+		if why := refuses(); why != "" {
+			return nil, nil, &UnsupportedError{why}
+		}
+	}
+	warnings := s.undone()
+	return slices.DeleteFunc(s.kept, func(step Step) bool { return len(step.Nodes) == 0 }), warnings, nil
+}
+
+// limited are the nodes of the limit in the order of the cluster; all without one.
+func (p Policy) limited(c cluster.Cluster) []string {
+	if len(p.Limit) == 0 {
+		return cluster.Names(c.Nodes)
+	}
+	var named []string
+	for _, name := range p.Limit {
+		named = append(named, cluster.Names(c.Named(name))...)
+	}
+	return both(cluster.Names(c.Nodes), named)
+}
+
+// end is how many steps there are up to the phase that the plan ends with: its last one,
+// and the gates behind that, for they belong to what was changed.
+func (p Policy) end(steps []Step) (int, error) {
+	switch p.Until {
+	case "":
+		return len(steps), nil
+	case Phase(Backup):
+		return 0, &UnsupportedError{"--until-phase backup changes nothing: a backup alone is what the playbook backup.yml makes"}
+	}
+	end := 0
+	present := []Phase{}
+	for i, step := range steps {
+		if step.Phase() == p.Until {
+			end = i + 1
+		}
+		if !slices.Contains(present, step.Phase()) {
+			present = append(present, step.Phase())
+		}
+	}
+	if end == 0 {
+		return 0, &UnsupportedError{fmt.Sprintf("--until-phase %s: what has to be done has no such phase; it has: %s", p.Until, phases(present))}
+	}
+	for end < len(steps) && !steps[end].Changes {
+		end++
+	}
+	return end, nil
+}
+
+// worksFor are the actions whose nodes a gate waits for.
+func worksFor(g Gate) []Action {
+	switch g {
+	case EtcdGate:
+		return []Action{EtcdCertificates}
+	case APIServerGate:
+		return []Action{PrePhase, Renew}
+	case KubeletGate:
+		return []Action{KubeletBootstrap}
+	default:
+		return nil
+	}
+}
+
+// keep takes of each step the nodes that are left. A gate stays for the nodes that were
+// worked on; the proof for those on which nothing stays due.
+func (s *selection) keep(end int) {
+	s.kept = make([]Step, len(s.all))
+	for i, step := range s.all {
+		s.kept[i] = step
+		s.kept[i].Nodes = nil
+		if i < end && !slices.Contains(s.Skip, step.Phase()) {
+			s.kept[i].Nodes = both(step.Nodes, s.nodes)
+		}
+		if s.kept[i].AtOnce = min(step.AtOnce, len(s.kept[i].Nodes)); s.kept[i].AtOnce < 2 {
+			s.kept[i].AtOnce = 0
+		}
+	}
+	for i := range s.kept {
+		step := &s.kept[i]
+		switch step.Gate {
+		case "":
+		case ClusterGate:
+			step.Nodes = slices.DeleteFunc(step.Nodes, func(n string) bool { return s.left(n) != "" })
+			if len(step.Nodes) < len(s.cluster.Nodes) {
+				step.Why = "of these nodes alone: " + step.Why
+			}
+		default:
+			step.Nodes = slices.DeleteFunc(step.Nodes, func(n string) bool { return !taken(s.kept[:i], n, worksFor(step.Gate)...) })
+		}
+	}
+}
+
+// unbacked: nothing is changed without a verified backup.
+func (s *selection) unbacked() string {
+	if !slices.Contains(s.Skip, Phase(Backup)) {
+		return ""
+	}
+	return "--skip-phases backup: nothing is changed on a node before a verified copy lies on it; leave that phase in"
+}
+
+// cutsUpgrade: Kubespray's playbook goes over the whole cluster.
+func (s *selection) cutsUpgrade() string {
+	if len(s.Limit) == 0 || !slices.ContainsFunc(s.kept, func(step Step) bool { return step.Action == Upgrade && len(step.Nodes) > 0 }) {
+		return ""
+	}
+	return "--limit with --playbook upgrade-cluster: that playbook of Kubespray goes over every node; leave the limit out, or run it for itself afterwards"
+}
+
+// cutsQuorum: nodes that are not waited for one by one come back together or not at all,
+// and nothing else is touched while etcd has no quorum.
+func (s *selection) cutsQuorum() string {
+	var together, out []string
+	var phase Phase
+	for i, step := range s.all {
+		if step.NoWait {
+			together = append(together, step.Nodes...)
+		}
+		if step.NoWait && len(s.kept[i].Nodes) == 0 {
+			out, phase = append(out, step.Nodes...), step.Phase()
+		}
+	}
+	if len(out) == 0 || s.idle() != "" {
+		return ""
+	}
+	instead := "name all of them in --limit, or leave the limit out"
+	if overlap(out, s.nodes) {
+		instead = fmt.Sprintf("leave the phase %s in", phase)
+	}
+	return fmt.Sprintf("%s would be left out: %s come back together or not at all, for etcd has no quorum before most members trust each other again; %s",
+		strings.Join(out, ", "), strings.Join(together, ", "), instead)
+}
+
+// unfinished: what got new certificates without being waited for has its second half.
+func (s *selection) unfinished() string {
+	for i, step := range s.kept {
+		for _, name := range step.Nodes {
+			if step.Action == PrePhase && step.NoWait && !taken(s.kept[i+1:], name, Renew) {
+				return fmt.Sprintf("the plan would end between the halves of %s: it has new certificates then, and components with the old ones; go on until phase %s, and leave it in", name, Renew)
+			}
+		}
+	}
+	return ""
+}
+
+// withoutAPI: a kubelet gets its certificate from an API server, whichever answers it,
+// and renew-certs is for one that can be used.
+func (s *selection) withoutAPI() string {
+	for i, step := range s.kept {
+		if len(step.Nodes) == 0 {
+			continue
+		}
+		needs := map[Action][]string{
+			KubeletBootstrap: cluster.Names(s.cluster.With(cluster.ControlPlane)),
+			Upgrade:          cluster.Names(s.cluster.With(cluster.ControlPlane)),
+			Renew:            step.Nodes,
+		}[step.Action]
+		for _, name := range needs {
+			state := s.diagnosis.ControlPlanes[name]
+			if state == diagnosis.APIUsable || taken(s.kept[:i], name, PrePhase) {
+				continue
+			}
+			instead := fmt.Sprintf("leave the phase %s in", PrePhase)
+			if !slices.Contains(s.nodes, name) {
+				instead = fmt.Sprintf("name %s in --limit too", name)
+			}
+			return fmt.Sprintf("%s of %s needs the API server of %s, which would stay unusable (%s); %s", step.Action, strings.Join(step.Nodes, ", "), name, state, instead)
+		}
+	}
+	return ""
+}
+
+// ungated: nothing is begun before what was changed is known to be back.
+func (s *selection) ungated() string {
+	for i, step := range s.all {
+		next := slices.IndexFunc(s.kept[i:], func(later Step) bool { return later.Changes && len(later.Nodes) > 0 })
+		if next < 0 {
+			continue
+		}
+		for _, name := range without(step.Nodes, s.kept[i].Nodes) {
+			if taken(s.kept[:i], name, worksFor(step.Gate)...) {
+				later := s.kept[i+next]
+				return fmt.Sprintf("--skip-phases %s: %s of %s is begun only when %s is known to be back; leave that phase in",
+					step.Phase(), later.Action, strings.Join(later.Nodes, ", "), name)
+			}
+		}
+	}
+	return ""
+}
+
+// idle: something is due, and what is left changes nothing.
+func (s *selection) idle() string {
+	if slices.ContainsFunc(s.kept, func(step Step) bool { return step.Changes && len(step.Nodes) > 0 }) {
+		return ""
+	}
+	return "--skip-phases and --until-phase leave nothing to change: " + strings.Join(s.undone(), "; ")
+}
+
+// undone says in words what is not done: what stays due on which nodes, and what is not
+// looked at.
+func (s *selection) undone() []string {
+	var out, texts []string
+	nodes := map[string][]string{}
+	for _, n := range s.cluster.Nodes {
+		text := s.left(n.Name)
+		if text == "" {
+			continue
+		}
+		if nodes[text] == nil {
+			texts = append(texts, text)
+		}
+		nodes[text] = append(nodes[text], n.Name)
+	}
+	for _, text := range texts {
+		out = append(out, fmt.Sprintf("not in this plan: %s (%s)", strings.Join(nodes[text], ", "), text))
+	}
+	for i, step := range s.kept {
+		switch {
+		case step.Gate == ClusterGate && len(step.Nodes) == 0:
+			out = append(out, "the result is not proved: look at the cluster afterwards, with kscertctl diagnose")
+		case step.Action == Upgrade && len(step.Nodes) == 0:
+			out = append(out, "not in this plan: upgrade-cluster.yml")
+		}
+		unseen := slices.DeleteFunc(without(s.all[i].Nodes, step.Nodes), func(n string) bool { return !taken(s.kept[:i], n, worksFor(step.Gate)...) })
+		if len(unseen) > 0 {
+			out = append(out, fmt.Sprintf("nothing waits for the gate %s of %s: look yourself whether all is back there", step.Gate, strings.Join(unseen, ", ")))
+		}
+	}
+	return out
+}
+
+// left says what stays due on a node; empty for nothing.
+func (s *selection) left(name string) string {
+	issued := taken(s.kept, name, EtcdCertificates, PrePhase, Renew)
+	bootstrapped := taken(s.kept, name, PrePhase, KubeletBootstrap)
+	stays := diagnosis.Diagnosis{Due: map[string][]certs.Kind{}, Stale: map[string][]string{}}
+	for _, k := range s.diagnosis.Due[name] {
+		if isKubelet(k) && !bootstrapped || !isKubelet(k) && !issued {
+			stays.Due[name] = append(stays.Due[name], k)
+		}
+	}
+	if !issued {
+		stays.Stale[name] = s.diagnosis.Stale[name]
+	}
+	var parts []string
+	if state, ok := s.diagnosis.ControlPlanes[name]; ok && state != diagnosis.APIUsable && !issued {
+		parts = append(parts, fmt.Sprintf("its API server is unusable: %s", state))
+	}
+	if len(stays.Due[name])+len(stays.Stale[name]) > 0 {
+		parts = append(parts, due(stays, name))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// taken reports whether one of steps does one of actions on a node.
+func taken(steps []Step, node string, actions ...Action) bool {
+	return slices.ContainsFunc(steps, func(s Step) bool { return slices.Contains(actions, s.Action) && slices.Contains(s.Nodes, node) })
+}
+
+// both are the names of a that are in b too; without, those that are not.
+func both(a, b []string) []string {
+	return slices.DeleteFunc(slices.Clone(a), func(name string) bool { return !slices.Contains(b, name) })
+}
+
+func without(a, b []string) []string {
+	return slices.DeleteFunc(slices.Clone(a), func(name string) bool { return slices.Contains(b, name) })
+}
+
+func overlap(a, b []string) bool { return len(both(a, b)) > 0 }
+
+func phases(all []Phase) string {
+	names := make([]string, len(all))
+	for i, phase := range all {
+		names[i] = string(phase)
+	}
+	return strings.Join(names, ", ")
+}

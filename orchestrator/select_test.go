@@ -1,0 +1,126 @@
+package orchestrator
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// A part of a plan is made, kept, read back, carried out and recorded as that part.
+func TestApplyAPartOfAPlan(t *testing.T) {
+	t.Parallel()
+	bin, ran := fakeAnsible(t, 24*time.Hour, 0)
+	part := func(o *Options) {
+		o.Limit, o.UntilPhase, o.SkipPhases, o.Approve = []string{"kube_control_plane"}, "renew-certs", []plan.Phase{"cluster", "api-server"}, yes
+	}
+	o := fakeOrchestrator(t, bin, part)
+	p, err := o.Plan(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "plan.json")
+	if err := run.WriteProposal(file, p); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = run.ReadProposal(file); err != nil {
+		t.Fatal(err)
+	}
+	again := Options{StateDir: o.opts.StateDir}
+	again.Ansible.BinDir = bin
+	if err := again.Recall(p.Request); err != nil {
+		t.Fatal(err)
+	}
+	if o, err = New(again); err != nil {
+		t.Fatal(err)
+	}
+	r, err := o.Apply(t.Context(), p)
+	if err != nil || len(r.Plan.Steps) != 2 || len(r.Plan.Warnings) != 2 {
+		t.Errorf("%v: %+v", err, r.Plan)
+	}
+	if got := ranPlaybooks(ran); !slices.Equal(got, []string{"backup.yml", "renew-certs.yml"}) {
+		t.Errorf("playbooks were run: %v", got)
+	}
+	kept, err := run.LoadProposal(again.StateDir, r.RunID)
+	if err != nil || kept.Request.UntilPhase != "renew-certs" || !slices.Equal(kept.Request.Limit, []string{"kube_control_plane"}) || len(kept.Request.SkipPhases) != 2 {
+		t.Errorf("%v: %+v", err, kept.Request)
+	}
+}
+
+// A node that is none is told before any node is asked.
+func TestLimitIsCheckedFirst(t *testing.T) {
+	t.Parallel()
+	bin, _ := fakeAnsible(t, 24*time.Hour, 0)
+	r, _, err := fakeRun(t, bin, func(o *Options) { o.Limit = []string{"cp9"} })
+	if Code(err) != ExitUsage || !strings.HasPrefix(err.Error(), "--limit cp9: ") || len(r.Snapshot.Nodes) > 0 {
+		t.Errorf("%v: %+v", err, r)
+	}
+}
+
+// Kubelets are given new certificates in the batches that were asked for, and nothing
+// else is.
+func TestSerial(t *testing.T) {
+	t.Parallel()
+	bin, _ := fakeAnsible(t, 24*time.Hour, 0)
+	if err := os.WriteFile(filepath.Join(bin, "hook"), []byte("#!/bin/sh\necho \"$*\" >>\"${0%/*}/told\"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	o := fakeOrchestrator(t, bin, func(o *Options) { o.Serial = "20%" })
+	s, err := o.begin(t.Context(), run.Entry{Kind: run.KindLook})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for _, action := range []plan.Action{plan.Renew, plan.KubeletBootstrap} {
+		if err := s.play(t.Context(), plan.Step{ID: string(action), Action: action, Nodes: []string{"cp1"}}, work{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told, err := os.ReadFile(filepath.Join(bin, "told"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serial []string
+	for line := range strings.Lines(string(told)) {
+		if strings.Contains(line, `"kscert_serial":"20%"`) {
+			serial = append(serial, strings.Fields(line)[0])
+		}
+	}
+	if !slices.Equal(serial, []string{"kubelet-bootstrap.yml"}) {
+		t.Errorf("batches were asked for of %q:\n%s", serial, told)
+	}
+}
+
+// A gate that holds is looked at again for as long as it has to, before the run goes on.
+func TestStableFor(t *testing.T) {
+	t.Parallel()
+	bin := t.TempDir()
+	cluster := newFakeCluster(t)
+	cluster.well = true
+	writeFakeAnsible(t, bin, fakeNode(t, cluster, 24*time.Hour), 0)
+	var seen []string
+	r, err := fakeOrchestrator(t, bin, func(o *Options) {
+		o.StableFor, o.SkipPhases, o.Approve = time.Second, []plan.Phase{"cluster"}, yes
+		o.Observe = func(e Event) {
+			if e.Kind != EventGate {
+				return
+			}
+			text := "holds"
+			if len(e.Unmet) > 0 {
+				text = e.Unmet[0].String()
+			}
+			seen = append(seen, text)
+		}
+	}).Run(t.Context())
+	if want := []string{"the gate must hold without a break (holds, for 0 s of 1 s)", "holds"}; err != nil || !slices.Equal(seen, want) {
+		t.Errorf("%v: %q, want %q", err, seen, want)
+	}
+	if last := r.Plan.Steps[len(r.Plan.Steps)-1]; last.Gate != plan.APIServerGate {
+		t.Errorf("the plan is %+v", r.Plan)
+	}
+}
