@@ -19,7 +19,7 @@ import (
 
 // TestReach recovers a cluster again and again, by another kind of inventory each time.
 // That of all other tests is an INI file, whose user is not root and has sudo.
-func TestReach(t *testing.T) {
+func TestReach(t *testing.T) { //nolint:tparallel // one after another on one cluster
 	t.Parallel()
 	ctx := testContext(t, 25*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-reach", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost})
@@ -43,7 +43,7 @@ func TestReach(t *testing.T) {
 			t.Fatal(err)
 		}
 		const user = "ansible_user: kubespray\n"
-		hosts := regexp.MustCompile(` *` + user).ReplaceAllString(string(out), "")
+		hosts := regexp.MustCompile(` *`+user).ReplaceAllString(string(out), "")
 		if hosts == string(out) || !strings.Contains(hosts, "kube_control_plane:") {
 			t.Fatalf("not the lab's inventory:\n%s", out)
 		}
