@@ -64,6 +64,27 @@ func TestRenewUnnoticed(t *testing.T) {
 	}
 }
 
+// TestMemberDown: with one of three members of etcd down, none of the others is touched.
+func TestMemberDown(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t, 20*time.Minute)
+	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-member-down", ControlPlanes: 3, Etcd: cluster.EtcdHost})
+	expireAll(ctx, t, c, expire.Options{NotAfter: time.Now().Add(5 * 24 * time.Hour)})
+	if _, err := c.Exec(ctx, "cp3", "systemctl", "stop", "etcd"); err != nil {
+		t.Fatal(err)
+	}
+	wantUnchanged(ctx, t, c, func() {
+		kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 5, "Route:   refuse", "the etcd member does not run")
+	})
+	if _, err := c.Exec(ctx, "cp3", "systemctl", "start", "etcd"); err != nil {
+		t.Fatal(err)
+	}
+	if err := settle(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Route:   renew", "Is now:  healthy")
+}
+
 func count(failures map[string][]string) int {
 	n := 0
 	for _, f := range failures {
