@@ -17,7 +17,7 @@ import (
 
 var b64 = base64.StdEncoding.EncodeToString
 
-func admin(t *testing.T, ca testpki.Pair, end time.Time) testpki.Pair {
+func admin(t testing.TB, ca testpki.Pair, end time.Time) testpki.Pair {
 	t.Helper()
 	return ca.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters", NotAfter: end})
 }
@@ -191,4 +191,30 @@ func TestBehindAndOrigin(t *testing.T) {
 			t.Errorf("%s: from %q, want %q", row.name, got, row.origin)
 		}
 	}
+}
+
+// Whatever a file says: it is refused, or what is put into it can be read again.
+func FuzzParse(f *testing.F) {
+	ca := testpki.Authority(f, "kubernetes")
+	next, err := kubeconfig.Parse([]byte(kubeconfigOf(ca, admin(f, ca, time.Time{}))))
+	if err != nil {
+		f.Fatal(err)
+	}
+	text := kubeconfigOf(ca, admin(f, ca, time.Now().Add(time.Hour)))
+	for _, seed := range []string{text, strings.ReplaceAll(text, "\n", "\r\n"), text[:len(text)/2], "{}", "users: [1]", "current-context: *a", "- &a [*a]"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file, err := kubeconfig.Parse(data)
+		if err != nil {
+			return
+		}
+		got, err := file.With(next)
+		if err != nil {
+			return
+		}
+		if again, err := kubeconfig.Parse(got); err != nil || again.Certificate.Fingerprint != next.Certificate.Fingerprint {
+			t.Errorf("%v: what was put in cannot be read again", err)
+		}
+	})
 }
