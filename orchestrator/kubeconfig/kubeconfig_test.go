@@ -17,9 +17,9 @@ import (
 
 var b64 = base64.StdEncoding.EncodeToString
 
-func admin(t testing.TB, ca testpki.Pair, end time.Time) testpki.Pair {
-	t.Helper()
-	return ca.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters", NotAfter: end})
+func admin(tb testing.TB, ca testpki.Pair, end time.Time) testpki.Pair {
+	tb.Helper()
+	return ca.Issue(tb, testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters", NotAfter: end})
 }
 
 // kubeconfigOf is as people have it: two clusters, and a comment.
