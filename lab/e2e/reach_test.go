@@ -65,10 +65,16 @@ func TestReach(t *testing.T) { //nolint:tparallel // one after another on one cl
 			}
 			bastion = n // the worker, the last
 		}
+		// Connections that were opened for the inventories above lead past the bastion.
+		sockets, err := os.MkdirTemp("", "cp")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(sockets)
 		dir := folder(t, map[string]string{
 			// A node with common arguments of its own goes its own way.
 			"inventory.ini": strings.Replace(string(ini), "ansible_ssh_common_args=", "ansible_ssh_extra_args=", 1) +
-				fmt.Sprintf("\n[bastion]\nbastion ansible_host=%s\n", bastion.IP),
+				fmt.Sprintf("\n[bastion]\nbastion ansible_host=%s\n[all:vars]\nansible_control_path_dir=%s\n", bastion.IP, sockets),
 			"key": rand.Text(), "vault.yml": "ansible_become_password: " + password + "\n",
 		})
 		if out, err := exec.CommandContext(ctx, "ansible-vault", "encrypt", "--vault-password-file", dir+"/key", dir+"/vault.yml").CombinedOutput(); err != nil {
@@ -80,7 +86,7 @@ func TestReach(t *testing.T) { //nolint:tparallel // one after another on one cl
 		kscertctl(ctx, t, "diagnose", "-i", dir+"/inventory.ini").want(t, 4)
 		log, err := c.Exec(ctx, c.ControlPlanes()[0].Name, "journalctl", "-u", "ssh", "-o", "cat", "--no-pager")
 		if from := "from " + bastion.IP.String(); err != nil || !strings.Contains(string(log), from) {
-			t.Errorf("%v: nobody came %s:\n%s", err, from, log)
+			t.Errorf("%v: nobody came %s", err, from)
 		}
 	})
 }
