@@ -66,7 +66,7 @@ func TestReach(t *testing.T) { //nolint:tparallel // one after another on one cl
 			bastion = n // the worker, the last
 		}
 		// Connections that were opened for the inventories above lead past the bastion.
-		sockets, err := os.MkdirTemp("", "cp")
+		sockets, err := os.MkdirTemp("", "cp") //nolint:usetesting // the path of a socket is short
 		if err != nil {
 			t.Fatal(err)
 		}
