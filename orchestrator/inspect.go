@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -195,8 +196,8 @@ func (s *session) settled(ctx context.Context) (snapshot.Snapshot, diagnosis.Dia
 }
 
 // starting reports whether the finding that decides is an outage that may yet
-// pass by itself: an API server that answers without being ready, or one that
-// does not, or etcd, where the kubelet has just started.
+// pass by itself: an API server that answers without being ready, also through the
+// endpoint before it, or one that does not, or etcd, where the kubelet has just started.
 func starting(snap snapshot.Snapshot, d diagnosis.Diagnosis) bool {
 	f, _ := d.Primary()
 	n, _ := snap.Node(f.Node)
@@ -207,6 +208,10 @@ func starting(snap snapshot.Snapshot, d diagnosis.Diagnosis) bool {
 		return true
 	case diagnosis.APIServerRefused, diagnosis.APICrashing, diagnosis.EtcdMemberDown, diagnosis.EtcdNoQuorum:
 		return justStarted
+	case diagnosis.LoadBalancer:
+		return slices.ContainsFunc(append(slices.Clone(n.Probes), snap.Probes...), func(p snapshot.Probe) bool {
+			return p.Endpoint == f.Subject && (p.Failed == snapshot.StageLivez || p.Failed == snapshot.StageReadyz)
+		})
 	default:
 		return false
 	}

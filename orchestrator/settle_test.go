@@ -1,0 +1,38 @@
+package orchestrator
+
+import (
+	"testing"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// What may pass by itself is looked at again before a run is refused for it.
+func TestStarting(t *testing.T) {
+	t.Parallel()
+	balancer := func(at snapshot.Stage) tc.Edit {
+		return tc.On("w1", func(n *snapshot.Node) {
+			n.Probes = []snapshot.Probe{{Endpoint: "localhost:8443", Failed: at, Error: "HTTP 500"}}
+		})
+	}
+	for name, row := range map[string]struct {
+		edit tc.Edit
+		want bool
+	}{
+		"an API server that is not ready":                     {tc.On("cp1", tc.Unusable(1, "Error from server (InternalError): readyz check failed")), true},
+		"a load balancer before an API server that is unwell": {balancer(snapshot.StageLivez), true},
+		"a load balancer that leads nowhere":                  {balancer(snapshot.StageTCP), false},
+		"a node that cannot be reached":                       {tc.On("w1", tc.Unknown(snapshot.Unreachable, "gone")), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := tc.Healthy(tc.Single(), row.edit)
+			d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
+			if got := starting(s, d); got != row.want || d.Route != diagnosis.Refuse {
+				f, _ := d.Primary()
+				t.Errorf("%t, want %t (%s, route %s)", got, row.want, f.Reason, d.Route)
+			}
+		})
+	}
+}
