@@ -68,13 +68,18 @@ func responses(text string) []response {
 	return out
 }
 
+// opensslError is a line of OpenSSL's error queue: thread, code, library, function,
+// reason, and where in its source (ERR_print_errors(3)). Older ones put "lib(n)" and
+// "func(n)" for names. The reason is what people want.
+var opensslError = regexp.MustCompile(`^[0-9A-Fa-f]+:error:[0-9A-Fa-f]+:[^:]*:[^:]*:([^:]+):.*$`)
+
 // said separates the client's words, marked with "!", from what it read.
 func said(text []byte, exit string) (read, words string) {
 	var told []string
 	var b strings.Builder
 	for line := range strings.Lines(string(text)) {
 		if word, ok := strings.CutPrefix(line, "!"); ok {
-			told = append(told, strings.TrimSpace(word))
+			told = append(told, opensslError.ReplaceAllString(strings.TrimSpace(word), "$1"))
 			continue
 		}
 		b.WriteString(line)

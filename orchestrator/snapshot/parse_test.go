@@ -188,7 +188,7 @@ func TestParseUnusableAPIServer(t *testing.T) {
 	if n.View != nil {
 		t.Errorf("a view of the cluster without an API server: %+v", n.View)
 	}
-	if e, ok := n.Endpoint("kube-apiserver"); !ok || !strings.HasSuffix(e.Error, "connect:errno=111") || e.Fingerprint != "" {
+	if e, ok := n.Endpoint("kube-apiserver"); !ok || e.Error != "Connection refused\nconnect:errno=111" || e.Fingerprint != "" {
 		t.Errorf("endpoint: %+v", e)
 	}
 	equal(t, "manifest", n.Facts["manifest"], "missing")
