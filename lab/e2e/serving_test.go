@@ -18,6 +18,10 @@ func TestServingRequests(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 15*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-serving", ControlPlanes: 1, Workers: 1})
+	w1, err := c.Node("w1")
+	if err != nil {
+		t.Fatal(err)
+	}
 	shell := func(node, script string) string {
 		t.Helper()
 		out, err := c.Shell(ctx, node, script)
@@ -44,7 +48,7 @@ END`)
 	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
 	o.want(t, 0, "Is now:  healthy", "too-much, under the name of node w1: it names DNS:kubernetes.default, which is no address of node w1")
 	if err := cluster.Poll(ctx, time.Minute, time.Second, "the kubelet to serve what the cluster's authority has signed", func(ctx context.Context) error {
-		_, err := c.Shell(ctx, "w1", `openssl s_client -connect 127.0.0.1:10250 </dev/null 2>/dev/null | openssl x509 >/tmp/served.pem
+		_, err := c.Shell(ctx, "w1", `openssl s_client -connect `+w1.IP.String()+`:10250 </dev/null 2>/dev/null | openssl x509 >/tmp/served.pem
 openssl verify -CAfile /etc/kubernetes/ssl/ca.crt /tmp/served.pem >/dev/null
 test -L /var/lib/kubelet/pki/kubelet-server-current.pem`)
 		return err
