@@ -213,9 +213,11 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 
 	b.etcd(c, d, downFirst(q, t.etcd), lost(s, q))
 	together := needEachOther(c, d)
-	for _, name := range together {
-		b.step(Step{Action: PrePhase, Nodes: []string{name}, NoWait: true, Title: "Re-issue expired certificates without the API server",
-			Why: "etcd has no quorum before most members trust each other again, so no API server is waited for yet; " + due(d, name), Changes: true})
+	// Where nobody is served any more, there is nobody to spare: all at the same time.
+	all := lost(s, q)
+	for _, nodes := range steps(together, all) {
+		b.step(Step{Action: PrePhase, Nodes: nodes, NoWait: true, AtOnce: several(nodes), Title: "Re-issue expired certificates without the API server",
+			Why: "etcd has no quorum before most members trust each other again, so no API server is waited for yet; " + due(d, nodes...), Changes: true})
 	}
 	atOnce, bound := policy.atOnce(c, d, q, members)
 	for len(controlPlanes) > 0 {
@@ -224,7 +226,10 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 		state := d.ControlPlanes[name]
 		switch {
 		case slices.Contains(together, name):
-			b.step(Step{Action: Renew, Nodes: now, Title: "Restart what still holds an old credential",
+			for all && len(now) < len(controlPlanes) && slices.Contains(together, controlPlanes[len(now)]) {
+				now = controlPlanes[:len(now)+1]
+			}
+			b.step(Step{Action: Renew, Nodes: now, AtOnce: several(now), Title: "Restart what still holds an old credential",
 				Why: "its certificates are new; now its API server can be waited for", Changes: true})
 		case state == diagnosis.APIUsable && theirs != "":
 			left = true
@@ -233,11 +238,7 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 			for len(now) < min(atOnce, len(controlPlanes)) && d.ControlPlanes[controlPlanes[len(now)]] == diagnosis.APIUsable {
 				now = controlPlanes[:len(now)+1]
 			}
-			step := Step{Action: Renew, Nodes: now, Title: "Renew the certificates of the control plane", Why: due(d, name), Changes: true}
-			if len(now) > 1 {
-				step.AtOnce = len(now)
-			}
-			b.step(step)
+			b.step(Step{Action: Renew, Nodes: now, AtOnce: several(now), Title: "Renew the certificates of the control plane", Why: due(d, now...), Changes: true})
 		default:
 			b.step(Step{Action: PrePhase, Nodes: now, Title: "Re-issue expired certificates without the API server",
 				Why: fmt.Sprintf("its API server is unusable (%s); %s", state, due(d, name)), Changes: true})
@@ -348,22 +349,45 @@ func (b *builder) etcd(c cluster.Cluster, d diagnosis.Diagnosis, nodes []string,
 			clients = append(clients, name)
 		}
 	}
-	for _, name := range members {
-		step := Step{Action: EtcdCertificates, Nodes: []string{name}, Title: "Renew the certificates of the etcd member", Why: due(d, name), Changes: true, NoWait: lost}
+	for _, nodes := range steps(members, lost) {
+		step := Step{Action: EtcdCertificates, Nodes: nodes, AtOnce: several(nodes), NoWait: lost, Title: "Renew the certificates of etcd members", Why: due(d, nodes...), Changes: true}
 		if lost {
 			step.Why = "etcd has no quorum before most members trust each other again, so none is waited for yet; " + step.Why
 		}
 		b.step(step)
 		if !lost {
-			b.step(Step{Gate: EtcdGate, Nodes: []string{name}, Title: "Wait for the etcd member", Why: "it answers a read with quorum, and serves the certificate on disk, before another one is touched"})
+			b.step(Step{Gate: EtcdGate, Nodes: nodes, Title: "Wait for the etcd member", Why: "it answers a read with quorum, and serves the certificate on disk, before another one is touched"})
 		}
 	}
 	if lost && len(members) > 0 {
 		b.step(Step{Gate: EtcdGate, Nodes: members, Title: "Wait for etcd", Why: "every member answers a read with quorum, and serves the certificate on disk; API servers need it"})
 	}
 	if len(clients) > 0 {
-		b.step(Step{Action: EtcdCertificates, Nodes: clients, Title: "Renew the certificates of etcd's clients", Why: due(d, clients[0]), Changes: true})
+		b.step(Step{Action: EtcdCertificates, Nodes: clients, Title: "Renew the certificates of etcd's clients", Why: due(d, clients...), Changes: true})
 	}
+}
+
+// steps are the nodes of one step each, or of one for all of them.
+func steps(nodes []string, together bool) [][]string {
+	switch {
+	case len(nodes) == 0:
+		return nil
+	case together:
+		return [][]string{nodes}
+	}
+	var out [][]string
+	for _, name := range nodes {
+		out = append(out, []string{name})
+	}
+	return out
+}
+
+// several is how many of the nodes are worked on at the same time, where that is not one.
+func several(nodes []string) int {
+	if len(nodes) < 2 {
+		return 0
+	}
+	return len(nodes)
 }
 
 // lost reports whether etcd's members cannot be waited for one by one: no member
@@ -507,11 +531,18 @@ func dueKind(d diagnosis.Diagnosis, node string, signer certs.Authority) bool {
 	})
 }
 
-// due names the certificates of a node that are due.
-func due(d diagnosis.Diagnosis, node string) string {
-	kinds := slices.Compact(slices.Sorted(slices.Values(d.Due[node])))
-	if len(kinds) == 0 {
-		return strings.Join(d.Stale[node], ", ") + " holds or serves an older certificate than the one on disk"
+// due names the certificates of nodes that are due.
+func due(d diagnosis.Diagnosis, nodes ...string) string {
+	var kinds []certs.Kind
+	var stale []string
+	for _, node := range nodes {
+		kinds = append(kinds, d.Due[node]...)
+		stale = append(stale, d.Stale[node]...)
+	}
+	slices.Sort(kinds)
+	if kinds = slices.Compact(kinds); len(kinds) == 0 {
+		slices.Sort(stale)
+		return strings.Join(slices.Compact(stale), ", ") + " holds or serves an older certificate than the one on disk"
 	}
 	names := make([]string, len(kinds))
 	for i, k := range kinds {

@@ -235,7 +235,15 @@ func rows() []row {
 			},
 		},
 		{
-			name: "etcd has lost its quorum: no API server is waited for before all have new certificates", of: ha,
+			name: "etcd has lost its quorum: all at the same time, and no API server is waited for before all have new certificates", of: ha,
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", tc.Expired(certs.KindEtcdMember), tc.Refused(), tc.NoQuorum)}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup [cp1 cp2 cp3]", "~02-pre-phase [cp1 cp2 cp3] without waiting 3 at once",
+				"~03-renew-certs [cp1 cp2 cp3] 3 at once", "04-gate-api-server [cp1 cp2 cp3]", "05-gate-cluster [cp1 cp2 cp3 w1]",
+			},
+		},
+		{
+			name: "etcd may lose its quorum: one after the other, but no API server is waited for before all have new certificates", of: ha,
 			edits: []tc.Edit{tc.On("cp1,cp2,cp3", tc.Expired(certs.KindEtcdMember), tc.Refused())}, choice: plan.Auto,
 			steps: []string{
 				"~01-backup [cp1 cp2 cp3]",
@@ -289,10 +297,9 @@ func rows() []row {
 			}, choice: plan.Auto,
 			steps: []string{
 				"~01-backup [cp1 etcd1 etcd2 etcd3]",
-				"~02-etcd-certificates-etcd1 [etcd1] without waiting", "~03-etcd-certificates-etcd2 [etcd2] without waiting",
-				"~04-etcd-certificates-etcd3 [etcd3] without waiting", "05-gate-etcd [etcd1 etcd2 etcd3]",
-				"~06-pre-phase-cp1 [cp1] signed by etcd1", "07-gate-api-server-cp1 [cp1]",
-				"08-gate-cluster [cp1 w1 etcd1 etcd2 etcd3]",
+				"~02-etcd-certificates [etcd1 etcd2 etcd3] without waiting 3 at once", "03-gate-etcd [etcd1 etcd2 etcd3]",
+				"~04-pre-phase-cp1 [cp1] signed by etcd1", "05-gate-api-server-cp1 [cp1]",
+				"06-gate-cluster [cp1 w1 etcd1 etcd2 etcd3]",
 			},
 		},
 		{

@@ -206,11 +206,14 @@ func (s *selection) cutsQuorum() string {
 	var together, out []string
 	var phase Phase
 	for i, step := range s.all {
-		if step.NoWait {
-			together = append(together, step.Nodes...)
+		if !step.NoWait {
+			continue
 		}
-		if step.NoWait && len(s.kept[i].Nodes) == 0 {
-			out, phase = append(out, step.Nodes...), step.Phase()
+		together = append(together, step.Nodes...)
+		for _, name := range step.Nodes {
+			if !slices.Contains(s.kept[i].Nodes, name) {
+				out, phase = append(out, name), step.Phase()
+			}
 		}
 	}
 	if len(out) == 0 || s.idle() != "" {

@@ -166,16 +166,15 @@ func choices() []choice {
 		{
 			name: "members that have lost each other, all of them", of: nodes, edits: membersLost, policy: limit("etcd"),
 			steps: []string{
-				"~01-backup [etcd1 etcd2 etcd3]", "~02-etcd-certificates-etcd1 [etcd1] without waiting", "~03-etcd-certificates-etcd2 [etcd2] without waiting",
-				"~04-etcd-certificates-etcd3 [etcd3] without waiting", "05-gate-etcd [etcd1 etcd2 etcd3]", "06-gate-cluster [etcd1 etcd2 etcd3]",
+				"~01-backup [etcd1 etcd2 etcd3]", "~02-etcd-certificates [etcd1 etcd2 etcd3] without waiting 3 at once",
+				"03-gate-etcd [etcd1 etcd2 etcd3]", "04-gate-cluster [etcd1 etcd2 etcd3]",
 			},
 			warnings: []string{"not in this plan: cp1 (its API server is unusable: connection-refused; due: etcd-host-node)"},
 		},
 		{
 			name: "members that have lost each other, until they are back", of: nodes, edits: membersLost, policy: until("etcd-certificates"),
 			steps: []string{
-				"~01-backup [etcd1 etcd2 etcd3]", "~02-etcd-certificates-etcd1 [etcd1] without waiting", "~03-etcd-certificates-etcd2 [etcd2] without waiting",
-				"~04-etcd-certificates-etcd3 [etcd3] without waiting", "05-gate-etcd [etcd1 etcd2 etcd3]",
+				"~01-backup [etcd1 etcd2 etcd3]", "~02-etcd-certificates [etcd1 etcd2 etcd3] without waiting 3 at once", "03-gate-etcd [etcd1 etcd2 etcd3]",
 			},
 			warnings: []string{"not in this plan: cp1 (its API server is unusable: connection-refused; due: etcd-host-node)", "the result is not proved: look at the cluster afterwards, with kscertctl diagnose"},
 		},
