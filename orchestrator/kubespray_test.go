@@ -258,10 +258,10 @@ func TestStepTimeout(t *testing.T) {
 	s, step, _, ended := playing(t.Context(), t, `
     - name: Take long
       ansible.builtin.raw: "touch MARK; sleep 60"
-`, func(o *Options) { o.StepTimeout = 3 * time.Second })
+`, func(o *Options) { o.StepTimeout = 8 * time.Second })
 	err := <-ended
 	e := s.stepError(err, step, true)
-	if e.Code != ExitStopped || e.Summary != "step 01-upgrade-cluster was not done within 3s, and was ended" ||
+	if e.Code != ExitStopped || e.Summary != "step 01-upgrade-cluster was not done within 8s, and was ended" ||
 		!strings.HasPrefix(e.Evidence, `task "Take long" `) || !strings.Contains(e.Evidence, "upgrade-cluster.yml:") || !strings.HasPrefix(e.Next, "give it more time with --step-timeout") {
 		t.Errorf("%v: %+v", err, e)
 	}
