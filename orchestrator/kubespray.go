@@ -87,7 +87,7 @@ func (o *Orchestrator) withoutCheckout() *Orchestrator {
 
 // policy is what plans are made by, as far as it is known without Ansible.
 func (o *Orchestrator) policy() plan.Policy {
-	p := plan.Policy{Choice: o.opts.Playbook, Limit: o.opts.Limit, Skip: o.opts.SkipPhases, Until: o.opts.UntilPhase, MaxUnavailable: o.opts.MaxUnavailable}
+	p := o.opts.Policy()
 	if o.kube.Dir != "" {
 		p.Kubespray = &plan.Kubespray{Dir: o.kube.Dir, Found: o.found, Upgrade: o.kube.Upgrade, Renew: o.kube.Renew,
 			Demands: o.kube.Ansible.String(), Release: fmt.Sprintf("%s (%s)", o.kube.Release, o.kube.ReleaseFrom)}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
@@ -112,6 +113,11 @@ func resolve(options []Option) Options {
 	return o
 }
 
+// Policy is what the options ask of a plan, without a checkout of Kubespray.
+func (o Options) Policy() plan.Policy {
+	return plan.Policy{Choice: o.Playbook, Limit: o.Limit, Skip: o.SkipPhases, Until: o.UntilPhase, MaxUnavailable: o.MaxUnavailable}
+}
+
 // batches are what Ansible takes as serial: a number of nodes, or a part of them.
 var batches = regexp.MustCompile(`^([1-9][0-9]{0,5}|([1-9][0-9]?|100)%)$`)
 
@@ -122,6 +128,10 @@ func (o Options) check() error {
 	}
 	if o.Serial != "" && !batches.MatchString(o.Serial) {
 		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--serial %s: it must be a number of nodes, or a percentage of them", o.Serial), Next: "give one such as 5 or 20%"}
+	}
+	if i := slices.IndexFunc(o.AcceptSANLoss, func(name string) bool { return len(strings.Fields(name)) != 1 }); i >= 0 {
+		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--accept-san-loss %q is no name", o.AcceptSANLoss[i]),
+			Next: "give each name by itself, as the message of the run that stopped has it"}
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -87,10 +86,6 @@ func New(options ...Option) (*Orchestrator, error) {
 	}
 	opts.StateDir = dir
 	o := &Orchestrator{opts: opts}
-	if i := slices.IndexFunc(opts.AcceptSANLoss, func(name string) bool { return len(strings.Fields(name)) != 1 }); i >= 0 {
-		return nil, &Error{Code: ExitUsage, Summary: fmt.Sprintf("--accept-san-loss %q is no name", opts.AcceptSANLoss[i]),
-			Next: "give each name by itself, as the message of the run that stopped has it"}
-	}
 	if err := o.openCheckout(); err != nil {
 		return nil, err
 	}

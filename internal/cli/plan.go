@@ -130,7 +130,7 @@ func (f *planFlags) propose(cmd *cobra.Command, s Streams, out string) (run.Prop
 		if err != nil {
 			return run.Proposal{}, err
 		}
-		return orchestrator.PlanFrom(snap, opts.Thresholds, plan.Policy{Choice: opts.Playbook, Limit: opts.Limit, Skip: opts.SkipPhases, Until: opts.UntilPhase, MaxUnavailable: opts.MaxUnavailable})
+		return orchestrator.PlanFrom(snap, opts.Thresholds, opts.Policy())
 	}
 	if err := f.inspect.writable(); err != nil {
 		return run.Proposal{}, err

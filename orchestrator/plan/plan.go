@@ -79,13 +79,13 @@ type Kubespray struct {
 
 // atOnce is how many control planes may be renewed between two gates, and why it is
 // fewer than was asked for.
-func (p Policy) atOnce(c cluster.Cluster, d diagnosis.Diagnosis, q Quorum, members []string) (n int, bound string) {
+func (p Policy) atOnce(c cluster.Cluster, q Quorum, members []string) (n int, bound string) {
 	asked := max(p.MaxUnavailable, 1)
 	n = asked
 	// Members on machines of their own come before, each behind its gate.
 	beside := slices.ContainsFunc(members, func(name string) bool {
 		n, _ := c.Node(name)
-		return n.Is(cluster.ControlPlane) && etcdDue(d, name)
+		return n.Is(cluster.ControlPlane)
 	})
 	why := "one control plane is always left alone"
 	n = min(n, max(len(c.With(cluster.ControlPlane))-1, 1))
@@ -211,15 +211,15 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	}
 	left := d.Route == diagnosis.Recover // something may be left for renew-certs at the end
 
-	b.etcd(c, d, downFirst(q, t.etcd), lost(s, q))
-	together := needEachOther(c, d)
 	// Where nobody is served any more, there is nobody to spare: all at the same time.
 	all := lost(s, q)
+	b.etcd(c, d, downFirst(q, t.etcd), all)
+	together := needEachOther(c, d)
 	for _, nodes := range steps(together, all) {
 		b.step(Step{Action: PrePhase, Nodes: nodes, NoWait: true, AtOnce: several(nodes), Title: "Re-issue expired certificates without the API server",
 			Why: "etcd has no quorum before most members trust each other again, so no API server is waited for yet; " + due(d, nodes...), Changes: true})
 	}
-	atOnce, bound := policy.atOnce(c, d, q, members)
+	atOnce, bound := policy.atOnce(c, q, members)
 	for len(controlPlanes) > 0 {
 		name := controlPlanes[0]
 		now := controlPlanes[:1]

@@ -132,23 +132,32 @@ func (d *Dir) SaveBackups(b []Backup) error {
 // LoadBackups returns what a run noted of its backups; none when it was stopped
 // before it noted them.
 func LoadBackups(root, id string) ([]Backup, error) {
-	data, err := os.ReadFile(filepath.Join(root, runsDir, id, BackupsFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	var doc backupsDocument
+	if err := loadNoted(root, id, BackupsFile, BackupsSchema, &doc); err != nil {
+		return nil, err
+	}
+	return doc.Backups, nil
+}
+
+// loadNoted fills in a document that a run may have noted; it stays as it is where the
+// run has not. The error is a *DamagedError, wrapped, when the file makes no sense.
+func loadNoted(root, id, file string, schema int, into any) error {
+	data, err := os.ReadFile(filepath.Join(root, runsDir, id, file))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err == nil {
-		if err = checkSchema(data, BackupsSchema); err == nil {
-			err = json.Unmarshal(data, &doc)
+		if err = checkSchema(data, schema); err == nil {
+			err = json.Unmarshal(data, into)
 		}
 		if err != nil {
-			err = &DamagedError{File: BackupsFile, Reason: err.Error()}
+			err = &DamagedError{File: file, Reason: err.Error()}
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the record of run %s: %w", id, err)
+		return fmt.Errorf("the record of run %s: %w", id, err)
 	}
-	return doc.Backups, nil
+	return nil
 }
 
 // LoadManifests returns the digests of a run's manifests by node; none when the

@@ -1,14 +1,5 @@
 package run
 
-import (
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-)
-
 // NotesFile has what a run leaves to whoever asked for it.
 const NotesFile = "notes.json"
 
@@ -28,18 +19,9 @@ func (d *Dir) SaveNotes(notes []string) error {
 // LoadNotes returns what a run wrote down; none of one that had nothing to say, or
 // was stopped before.
 func LoadNotes(root, id string) ([]string, error) {
-	data, err := os.ReadFile(filepath.Join(root, runsDir, id, NotesFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	var doc notesDocument
-	if err == nil {
-		if err = checkSchema(data, NotesSchema); err == nil {
-			err = json.Unmarshal(data, &doc)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the record of run %s: %w", id, &DamagedError{File: NotesFile, Reason: err.Error()})
+	if err := loadNoted(root, id, NotesFile, NotesSchema, &doc); err != nil {
+		return nil, err
 	}
 	return doc.Notes, nil
 }

@@ -139,6 +139,13 @@ etcd_file=$pki/etcd/server.crt
 if systemctl cat etcd >/dev/null 2>&1; then etcd_file=$(sed -n 's/^ETCD_CERT_FILE=//p' "$root/etc/etcd.env" 2>/dev/null || true); fi
 etcd_serves() { [ ! -f "$etcd_file" ] || [ "$(served 127.0.0.1:2379)" = "$(fingerprint "$etcd_file")" ]; }
 
+# etcd_back: it serves what lies on disk.
+etcd_back() {
+  etcd_serves && return 0
+  echo "etcd does not serve $etcd_file on 127.0.0.1:2379"
+  return 1
+}
+
 # restart_etcd: unless it serves what lies on disk.
 restart_etcd() {
   if etcd_serves || checking "restart etcd"; then return 0; fi
@@ -200,9 +207,8 @@ wait_for() {
 
 # api_ready: verified TLS, the administrator's new credential, the new certificate.
 api_ready() {
-  if ! etcd_serves; then
-    echo "etcd does not serve $etcd_file on 127.0.0.1:2379"
-  elif ! back kube-apiserver; then
+  etcd_back || return 1
+  if ! back kube-apiserver; then
     echo 'kube-apiserver does not run'
   elif [ "$(served "$api")" != "$(fingerprint "$pki/apiserver.crt")" ]; then
     echo "the API server does not serve $pki/apiserver.crt on $api"
