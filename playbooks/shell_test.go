@@ -213,16 +213,16 @@ func TestPair(t *testing.T) {
 	}
 }
 
-func TestSANs(t *testing.T) {
+func TestNames(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	p := testpki.Authority(t, "a").Issue(t, testpki.Leaf{CommonName: "x", DNSNames: []string{"b", "a"}, IPs: []string{"10.0.0.1"}})
 	n.write(n.conf+"/x.crt", p.Certificate, 0o600)
 	n.write(n.conf+"/ca.crt", testpki.Authority(t, "a").Certificate, 0o600)
-	if out, errs, err := n.run(`sans "$conf/x.crt"`); err != nil || out != "DNS:a\nDNS:b\nIPAddress:10.0.0.1\n" {
+	if out, errs, err := n.run(`names "$conf/x.crt"`); err != nil || out != "subject=CN = x\nDNS:b\nDNS:a\nIPAddress:10.0.0.1\n" {
 		t.Errorf("%q %s %v", out, errs, err)
 	}
-	if out, errs, err := n.run(`sans "$conf/ca.crt"`); err != nil || out != "" {
+	if out, errs, err := n.run(`names "$conf/ca.crt"`); err != nil || out != "subject=CN = a\n" {
 		t.Errorf("of a certificate without names: %q %s %v", out, errs, err)
 	}
 }

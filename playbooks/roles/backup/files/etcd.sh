@@ -7,7 +7,7 @@
 # etcd_post PATH SECONDS: etcd's answer, without its headers.
 etcd_post() {
   printf 'POST %s HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}' "$1" |
-    timeout "$2" openssl s_client -quiet -verify_return_error -CAfile "$etcd_ca" \
+    client "$2" -quiet -verify_return_error -CAfile "$etcd_ca" \
       -cert "$etcd_cert" -key "$etcd_key" -connect 127.0.0.1:2379 2>/dev/null |
     sed -n '/^{/p'
 }

@@ -20,6 +20,17 @@ fail() {
   exit 1
 }
 
+# openssl: without the system's authorities. It would read all of them each time, which
+# takes five times as long as what it is asked for, and nothing here is verified by them.
+openssl() { SSL_CERT_FILE=/dev/null SSL_CERT_DIR=/dev/null command openssl "$@"; }
+
+# client SECONDS OPTION...: openssl s_client, likewise, for so long.
+client() {
+  limit=$1
+  shift
+  SSL_CERT_FILE=/dev/null SSL_CERT_DIR=/dev/null timeout "$limit" openssl s_client "$@"
+}
+
 # changed WHAT: a line that tells Ansible, and the reader, what was changed.
 changed() { printf 'changed: %s\n' "$*"; }
 
@@ -69,8 +80,13 @@ covered() {
 ends_within() { ! openssl x509 -in "$1" -noout -checkend "$2" >/dev/null; }
 
 fingerprint() { openssl x509 -in "$1" -noout -fingerprint -sha256; }
-subject() { openssl x509 -in "$1" -noout -subject; }
-sans() { openssl x509 -in "$1" -noout -text | sed -n '/Subject Alternative Name/{n;p;}' | tr , '\n' | tr -d ' ' | sort -u; }
+
+# names FILE: the subject of a certificate, then its SANs with their types, one a line.
+names() {
+  openssl x509 -in "$1" -noout -subject -text | awk '
+    /^subject=/ {print}
+    /Subject Alternative Name/ {getline; gsub(/ /, ""); n = split($0, san, ","); for (i = 1; i <= n; i++) print san[i]}'
+}
 
 # pair CERTIFICATE KEY: the key belongs to the certificate.
 pair() { [ "$(openssl x509 -in "$1" -noout -pubkey)" = "$(openssl pkey -in "$2" -pubout)" ]; }
@@ -87,15 +103,18 @@ accepted_loss() { printf '%s\n' "${KSCERT_ACCEPT_SAN_LOSS:-}" | tr ' ' '\n' | gr
 # may be. kubeadm keeps DNS names and addresses, and no others; and in a kubeconfig none.
 check_successor() {
   openssl verify -CAfile "$3" "$2" >/dev/null 2>&1 || fail "the new $1 is not valid under $3: $(openssl verify -CAfile "$3" "$2" 2>&1 | tail -n 1)"
-  [ "$(subject "$1")" = "$(subject "$2")" ] || fail "the new $1 would have another subject: $(subject "$2") instead of $(subject "$1")"
-  sans "$1" >"$stage/sans-old"
-  sans "$2" >"$stage/sans-new"
+  names "$1" >"$stage/names-old"
+  [ -s "$stage/names-old" ] || fail "$1 cannot be read: what the new one must have is not known"
+  names "$2" >"$stage/names-new"
   lost='' accepted='' flags=''
   while IFS= read -r name; do
-    [ -n "$name" ] || continue
+    case $name in
+    '') continue ;;
+    subject=*) fail "the new $1 would have another subject: $(grep '^subject=' "$stage/names-new") instead of $name" ;;
+    esac
     if accepted_loss "$name"; then accepted="$accepted $name"; else lost="$lost $name" flags="$flags --accept-san-loss $name"; fi
   done <<END
-$(comm -23 "$stage/sans-old" "$stage/sans-new")
+$(grep -Fxv -f "$stage/names-new" "$stage/names-old")
 END
   [ -z "$lost" ] || fail "the new $1 would lose these SANs:$lost. It stays as it is. Where nobody needs them, let them go with:$flags" \
     "(by hand: -e kscert_accept_san_loss=NAME). To keep them, have a certificate with these names issued where this one came from" \
@@ -185,12 +204,15 @@ stage_config() {
   kubeadm certs --help >/dev/null 2>&1 || alpha=alpha
 }
 
-# check_authority NAME: certificate and key are there, belong together, valid.
+# check_authority NAME: certificate and key are there, belong together, valid. Asked once.
+sound=
 check_authority() {
+  case " $sound " in *" $1 "*) return 0 ;; esac
   [ -f "$pki/$1.crt" ] || fail "$pki/$1.crt does not exist; a new authority is never made here"
   [ -f "$pki/$1.key" ] || fail "$pki/$1.key does not exist: certificates must be issued where the authority's key is"
   pair "$pki/$1.crt" "$pki/$1.key" || fail "$pki/$1.key does not belong to $pki/$1.crt"
   ! ends_within "$pki/$1.crt" 0 || fail "$pki/$1.crt has expired: what it signs is worth nothing"
+  sound="$sound $1"
 }
 
 # quietly COMMAND...: its output is shown only when it fails.
@@ -202,8 +224,9 @@ quietly() {
 # client certificate is a new one with the same subject, and a new key. Server,
 # contexts and authority stay as they are. Keys go from file to file only.
 issue_kubeconfig() {
-  set -- "$1" "$2" "$3" --client-name="$(openssl x509 -in "$1" -noout -subject -nameopt multiline | sed -n 's/^ *commonName *= //p')"
-  for org in $(openssl x509 -in "$1" -noout -subject -nameopt multiline | sed -n 's/^ *organizationName *= //p'); do
+  fields=$(openssl x509 -in "$1" -noout -subject -nameopt multiline)
+  set -- "$1" "$2" "$3" --client-name="$(printf '%s\n' "$fields" | sed -n 's/^ *commonName *= //p')"
+  for org in $(printf '%s\n' "$fields" | sed -n 's/^ *organizationName *= //p'); do
     set -- "$@" "--org=$org"
   done
   old_certificate=$1 old=$2 new=$3
