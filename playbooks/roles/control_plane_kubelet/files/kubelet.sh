@@ -1,5 +1,5 @@
 # Gives the kubelet of a control plane node a new client certificate without the
-# API server, and starts it. kubelet.conf keeps pointing at the rotating file.
+# API server. kubelet.conf keeps pointing at the rotating file.
 need_backup
 pki=$(pki_dir)
 current=$kubelet/kubelet-client-current.pem
@@ -52,7 +52,3 @@ if { [ -n "$embedded" ] || { [ -n "$due" ] && grep -q client-certificate-data "$
 fi
 
 renew_serving_pair
-checking "restart the kubelet" && exit 0
-systemctl reset-failed kubelet 2>/dev/null || true
-systemctl restart kubelet || fail "the kubelet does not start: $(journalctl -u kubelet -n 5 -o cat --no-pager)"
-changed "restarted the kubelet"

@@ -22,13 +22,23 @@ stop() {
   if command -v crictl >/dev/null; then quietly crictl stop --timeout 3 "$1"; else quietly docker stop --time 3 "$1"; fi
 }
 
-# started ID: when the container's first process started, seconds since 1970.
+# started ID: when the first process of the container, or unit, started, seconds since
+# 1970.
 started() {
-  for dir in /proc/[0-9]*; do
-    grep -qs "$1" "$dir/cgroup" || continue
+  grep -ls -e "$1" /proc/[0-9]*/cgroup | while IFS= read -r cgroup; do
     # The fields behind the name, which may hold blanks: field 20 is starttime.
-    sed 's/.*) //' "$dir/stat" 2>/dev/null | awk -v boot="$boot" -v ticks="$ticks" '{printf "%.2f\n", boot + $20 / ticks}'
+    sed 's/.*) //' "${cgroup%/cgroup}/stat" 2>/dev/null | awk -v boot="$boot" -v ticks="$ticks" '{printf "%.2f\n", boot + $20 / ticks}'
   done | sort -n | head -n 1
+}
+
+# older FILE...: one of $running has run since before a file was written.
+older() {
+  written=$(newest "$@")
+  [ -n "$written" ] || return 1
+  for id in $running; do
+    awk -v started="$(started "$id")" -v written="$written" 'BEGIN {exit !(started <= written + 0.05)}' && return 0
+  done
+  return 1
 }
 
 # newest FILE...: when the last of them was written; nothing if none was. A restored
@@ -48,7 +58,7 @@ newest() {
 since=0
 [ "${KSCERT_CREDENTIAL_TIME:-modified}" = modified ] || since=$(stat -c %.2Y "$KSCERT_BACKUP_DIR/COMPLETE" 2>/dev/null || echo 0)
 
-served() { timeout 6 openssl s_client -connect "$1" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256 2>/dev/null || true; }
+served() { client 6 -connect "$1" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256 2>/dev/null || true; }
 
 # of_credentials COMMAND NAME: the command, for the files that a component reads.
 of_credentials() {
@@ -86,7 +96,7 @@ serves_new() {
 # for a year or 14 months, ends soon; only a restart makes a new one
 # (kubernetes/kubernetes#86552).
 loopback_ends() {
-  own=$(timeout 6 openssl s_client -connect "$api" -servername apiserver-loopback-client </dev/null 2>/dev/null | openssl x509 2>/dev/null) || return 1
+  own=$(client 6 -connect "$api" -servername apiserver-loopback-client </dev/null 2>/dev/null | openssl x509 2>/dev/null) || return 1
   case $(printf '%s\n' "$own" | openssl x509 -noout -subject) in
   *apiserver-loopback-client*) ! printf '%s\n' "$own" | openssl x509 -noout -checkend "$seconds" >/dev/null ;;
   *) return 1 ;;
@@ -115,12 +125,7 @@ stale() {
     fi
   fi
   if of_credentials would_be_new "$1"; then return 0; fi
-  written=$(of_credentials newest "$1")
-  [ -n "$written" ] || return 1
-  for id in $running; do
-    awk -v started="$(started "$id")" -v written="$written" 'BEGIN {exit !(started <= written + 0.05)}' && return 0
-  done
-  return 1
+  of_credentials older "$1"
 }
 
 # back NAME: it runs, and not as one of the containers that were stopped.
@@ -136,7 +141,18 @@ back() {
 # etcd reads its certificates at every handshake: it is restarted only when what
 # it serves shows that this one does not.
 etcd_file=$pki/etcd/server.crt
-if systemctl cat etcd >/dev/null 2>&1; then etcd_file=$(sed -n 's/^ETCD_CERT_FILE=//p' "$root/etc/etcd.env" 2>/dev/null || true); fi
+etcd_unit=
+if systemctl cat etcd >/dev/null 2>&1; then
+  etcd_unit=etcd.service
+  etcd_file=$(sed -n 's/^ETCD_CERT_FILE=//p' "$root/etc/etcd.env" 2>/dev/null || true)
+fi
+
+# etcd_older: it has run since before its certificate was written, or the unit does not
+# run. One that has not yet found a quorum keeps everybody waiting who asks what it serves.
+etcd_older() {
+  running=${etcd_unit:-$(containers etcd)}
+  older "$etcd_file"
+}
 etcd_serves() { [ ! -f "$etcd_file" ] || [ "$(served 127.0.0.1:2379)" = "$(fingerprint "$etcd_file")" ]; }
 
 # etcd_back: it serves what lies on disk.
@@ -146,10 +162,10 @@ etcd_back() {
   return 1
 }
 
-# restart_etcd: unless it serves what lies on disk.
+# restart_etcd: unless it serves what lies on disk, or will.
 restart_etcd() {
-  if etcd_serves || checking "restart etcd"; then return 0; fi
-  if systemctl cat etcd >/dev/null 2>&1; then
+  if ! etcd_older || etcd_serves || checking "restart etcd"; then return 0; fi
+  if [ -n "$etcd_unit" ]; then
     systemctl restart --no-block etcd
     changed "restarted etcd"
     return 0
@@ -225,7 +241,7 @@ api_ready() {
 # with all others (client-go, transport/cert_rotation.go): better under our request
 # than under somebody's kubectl logs. Whether kubelets can be reached, others judge.
 ask_kubelet() {
-  [ "$KSCERT_CHECK" != True ] || return 0
+  [ "$KSCERT_CHECK" != True ] && [ "$KSCERT_WAIT_SECONDS" -gt 0 ] || return 0
   name=$(openssl x509 -in "$kubelet/kubelet-client-current.pem" -noout -subject -nameopt multiline 2>/dev/null | sed -n 's/^ *commonName *= system:node://p')
   for _ in 1 2 3; do
     [ -n "$name" ] || return 0

@@ -1,0 +1,15 @@
+# Starts the kubelet of a control plane node, and with it what was down.
+checking "restart the kubelet" && exit 0
+systemctl reset-failed kubelet 2>/dev/null || true
+systemctl restart kubelet || fail "the kubelet does not start: $(journalctl -u kubelet -n 5 -o cat --no-pager)"
+changed "restarted the kubelet"
+
+# A member of etcd that starts asks each of the others, for up to 7 seconds, whether its
+# data are the same (etcd, server/etcdserver/corrupt.go: InitialCheck; kubeadm and
+# Kubespray ask for it). Members that start together all wait for each other, in vain: so
+# the next one starts when this one has done with that and talks to others.
+[ "$KSCERT_TOGETHER" = True ] || exit 0
+peer=$(sed -n 's#.*--listen-peer-urls=https://\([^ ",]*\).*#\1#p' "$conf/manifests/etcd.yaml" 2>/dev/null | head -n 1)
+[ -n "$peer" ] || exit 0
+deadline=$(($(date +%s) + 15))
+until [ -n "$(served "$peer")" ] || [ "$(date +%s)" -ge "$deadline" ]; do sleep 0.2; done
