@@ -16,8 +16,12 @@ var setForks = regexp.MustCompile(`(?m)^\s*forks\s*[=:]`)
 
 // forks is the argument of --forks; 0 leaves it to Ansible. What the user asks
 // for goes first, then the user's configuration, then, for a playbook that only
-// looks, more than Ansible's default.
+// looks, more than Ansible's default. Nodes that wait for each other have one each.
 func (r *Runner) forks(p Playbook) int {
+	return max(r.asked(p), p.Together)
+}
+
+func (r *Runner) asked(p Playbook) int {
 	if r.opts.Forks > 0 || !p.Looks || os.Getenv("ANSIBLE_FORKS") != "" {
 		return r.opts.Forks
 	}

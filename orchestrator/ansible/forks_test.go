@@ -14,7 +14,9 @@ func TestForks(t *testing.T) {
 		env    string
 		config string // ansible.cfg of the folder
 		change bool
-		want   int
+		// together is how many nodes wait for each other.
+		together int
+		want     int
 	}{
 		{name: "nobody says", want: lookForks},
 		{name: "the flag", asked: 3, want: 3},
@@ -23,6 +25,8 @@ func TestForks(t *testing.T) {
 		{name: "the configuration", config: "[defaults]\nhost_key_checking=False\nforks=9\n", want: 0},
 		{name: "a comment is no setting", config: "[defaults]\n# forks = 9\n", want: lookForks},
 		{name: "what changes nodes is left to Ansible", change: true, want: 0},
+		{name: "nodes that wait for each other have one each", change: true, asked: 2, together: 3, want: 3},
+		{name: "more is no harm", change: true, asked: 9, together: 3, want: 9},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -36,7 +40,7 @@ func TestForks(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := &Runner{opts: Options{Forks: row.asked}}
-			if got := r.forks(Playbook{Dir: dir, Looks: !row.change}); got != row.want {
+			if got := r.forks(Playbook{Dir: dir, Looks: !row.change, Together: row.together}); got != row.want {
 				t.Errorf("%d, want %d", got, row.want)
 			}
 		})

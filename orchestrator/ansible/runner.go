@@ -254,6 +254,9 @@ type Playbook struct {
 	// Looks says that the playbook changes nothing, so that many nodes at a time
 	// are no risk.
 	Looks bool
+	// Together is how many nodes wait for each other in one task, so that fewer forks
+	// would never end; 0 for none.
+	Together int
 	// SSH is called in place of ssh unless the user's configuration names a program;
 	// empty for ssh itself.
 	SSH string

@@ -155,6 +155,11 @@ type Step struct {
 	Signer string `json:"signer,omitempty"`
 }
 
+// Together reports whether the step's nodes come back together or not at all: etcd has
+// no quorum before most of them have new certificates, so none is waited for before all
+// have them.
+func (s Step) Together() bool { return s.NoWait || s.Action == PrePhase && s.AtOnce > 1 }
+
 // Plan is the ordered steps of a route.
 type Plan struct {
 	Schema int `json:"schema"`
@@ -215,9 +220,15 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	all := lost(s, q)
 	b.etcd(c, d, downFirst(q, t.etcd), all)
 	together := needEachOther(c, d)
-	for _, nodes := range steps(together, all) {
-		b.step(Step{Action: PrePhase, Nodes: nodes, NoWait: true, AtOnce: several(nodes), Title: "Re-issue expired certificates without the API server",
-			Why: "etcd has no quorum before most members trust each other again, so no API server is waited for yet; " + due(d, nodes...), Changes: true})
+	if len(together) > 0 && all {
+		b.step(Step{Action: PrePhase, Nodes: together, AtOnce: several(together), Title: "Re-issue expired certificates without the API server",
+			Why: "etcd has no quorum before most members trust each other again, so they are worked on at the same time; " + due(d, together...), Changes: true})
+		b.step(apiServers(together))
+		controlPlanes, together = without(controlPlanes, together), nil
+	}
+	for _, name := range together {
+		b.step(Step{Action: PrePhase, Nodes: []string{name}, NoWait: true, Title: "Re-issue expired certificates without the API server",
+			Why: "etcd has no quorum before most members trust each other again, so no API server is waited for yet; " + due(d, name), Changes: true})
 	}
 	atOnce, bound := policy.atOnce(c, q, members)
 	for len(controlPlanes) > 0 {
@@ -226,10 +237,7 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 		state := d.ControlPlanes[name]
 		switch {
 		case slices.Contains(together, name):
-			for all && len(now) < len(controlPlanes) && slices.Contains(together, controlPlanes[len(now)]) {
-				now = controlPlanes[:len(now)+1]
-			}
-			b.step(Step{Action: Renew, Nodes: now, AtOnce: several(now), Title: "Restart what still holds an old credential",
+			b.step(Step{Action: Renew, Nodes: now, Title: "Restart what still holds an old credential",
 				Why: "its certificates are new; now its API server can be waited for", Changes: true})
 		case state == diagnosis.APIUsable && theirs != "":
 			left = true
@@ -243,8 +251,7 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 			b.step(Step{Action: PrePhase, Nodes: now, Title: "Re-issue expired certificates without the API server",
 				Why: fmt.Sprintf("its API server is unusable (%s); %s", state, due(d, name)), Changes: true})
 		}
-		b.step(Step{Gate: APIServerGate, Nodes: now, Title: "Wait for the API server",
-			Why: "readyz with verified TLS, and the served certificate is the one on disk"})
+		b.step(apiServers(now))
 		controlPlanes = controlPlanes[len(now):]
 	}
 	if len(kubelets) > 0 {
@@ -365,6 +372,12 @@ func (b *builder) etcd(c cluster.Cluster, d diagnosis.Diagnosis, nodes []string,
 	if len(clients) > 0 {
 		b.step(Step{Action: EtcdCertificates, Nodes: clients, Title: "Renew the certificates of etcd's clients", Why: due(d, clients...), Changes: true})
 	}
+}
+
+// apiServers is the gate behind the work on control planes.
+func apiServers(nodes []string) Step {
+	return Step{Gate: APIServerGate, Nodes: nodes, Title: "Wait for the API server",
+		Why: "readyz with verified TLS, and the served certificate is the one on disk"}
 }
 
 // steps are the nodes of one step each, or of one for all of them.

@@ -200,13 +200,13 @@ func (s *selection) cutsUpgrade() string {
 	return "--limit with --playbook upgrade-cluster: that playbook of Kubespray goes over every node; leave the limit out, or run it for itself afterwards"
 }
 
-// cutsQuorum: nodes that are not waited for one by one come back together or not at all,
+// cutsQuorum: nodes that wait for each other come back together or not at all,
 // and nothing else is touched while etcd has no quorum.
 func (s *selection) cutsQuorum() string {
 	var together, out []string
 	var phase Phase
 	for i, step := range s.all {
-		if !step.NoWait {
+		if !step.Together() {
 			continue
 		}
 		together = append(together, step.Nodes...)

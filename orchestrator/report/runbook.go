@@ -96,7 +96,7 @@ func (b *book) warnings(p plan.Plan) {
 			warn("`kubeadm init phase kubeconfig kubelet` writes the certificate into `kubelet.conf`, where nothing renews it: next year's outage. `kubelet.conf` has to refer to `%s`.", current(n))
 		}
 	}
-	if slices.ContainsFunc(p.Steps, func(s plan.Step) bool { return s.NoWait }) {
+	if slices.ContainsFunc(p.Steps, func(s plan.Step) bool { return s.Together() }) {
 		warn("Waiting for one control plane before the next has its certificates is in vain: etcd has no quorum before most members trust each other again.")
 	}
 }
