@@ -172,7 +172,7 @@ func TestRecoveryBenchmark(t *testing.T) {
 		most   float64
 	}{
 		{"one", cluster.Spec{Name: "e2e-bench", ControlPlanes: 1, Workers: 1}, 3, 2},
-		{"three", cluster.Spec{Name: "e2e-bench-3", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm}, 2, 1.5},
+		{"three", cluster.Spec{Name: "e2e-bench-3", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm}, 4, 1.5},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			ctx := testContext(t, 40*time.Minute)
