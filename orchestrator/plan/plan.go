@@ -415,20 +415,17 @@ func lost(s snapshot.Snapshot, q Quorum) bool {
 func signer(s snapshot.Snapshot, d diagnosis.Diagnosis, nodes []string) string {
 	for _, name := range nodes {
 		n, _ := s.Node(name)
-		if !dueKind(d, name, certs.EtcdHostCA) || etcdKey(n) {
+		if !dueKind(d, name, certs.EtcdHostCA) || n.SignsEtcd() {
 			continue
 		}
 		for _, other := range s.With(cluster.Etcd) {
-			if etcdKey(other) && etcdAuthority(other) == etcdAuthority(n) {
+			if other.SignsEtcd() && etcdAuthority(other) == etcdAuthority(n) {
 				return other.Name
 			}
 		}
 	}
 	return ""
 }
-
-// etcdKey reports whether a node has the key of etcd's authority.
-func etcdKey(n snapshot.Node) bool { return n.Digests[n.Facts["etcd-dir"]+"/ca-key.pem"] != "" }
 
 // etcdAuthority is the digest of etcd's authority on a node.
 func etcdAuthority(n snapshot.Node) string { return n.Digests[n.Facts["etcd-dir"]+"/ca.pem"] }
@@ -530,7 +527,7 @@ func supported(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, ch
 		}
 	}
 	for _, n := range s.Nodes {
-		if dueKind(d, n.Name, certs.EtcdHostCA) && !etcdKey(n) && signer(s, d, []string{n.Name}) == "" {
+		if dueKind(d, n.Name, certs.EtcdHostCA) && !n.SignsEtcd() && signer(s, d, []string{n.Name}) == "" {
 			return &UnsupportedError{fmt.Sprintf("etcd certificates are due on %s, but %s/ca-key.pem is neither there nor, for the same authority, on a node of the group etcd: nobody can sign new ones", n.Name, n.Facts["etcd-dir"])}
 		}
 	}

@@ -384,7 +384,7 @@ func (b *book) signEtcd(n snapshot.Node) script {
 		s.add("EXTENSIONS")
 		sign := fmt.Sprintf("openssl x509 -req -in request.new -sha256 -days %d -set_serial \"0x$(openssl rand -hex 15)\"", days(n, c))
 		const by = "-CA ca.pem -CAkey ca-key.pem -extfile extensions.new -out certificate.new"
-		if n.Digests[path.Join(dir(n, "etcd-dir"), "ca-key.pem")] != "" {
+		if n.SignsEtcd() {
 			s.add("%s \\", sign)
 			s.add("  %s", by)
 		} else {

@@ -4,10 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -142,19 +139,7 @@ func LoadBackups(root, id string) ([]Backup, error) {
 // loadNoted fills in a document that a run may have noted; it stays as it is where the
 // run has not. The error is a *DamagedError, wrapped, when the file makes no sense.
 func loadNoted(root, id, file string, schema int, into any) error {
-	data, err := os.ReadFile(filepath.Join(root, runsDir, id, file))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		if err = checkSchema(data, schema); err == nil {
-			err = json.Unmarshal(data, into)
-		}
-		if err != nil {
-			err = &DamagedError{File: file, Reason: err.Error()}
-		}
-	}
-	if err != nil {
+	if _, err := load(filepath.Join(root, runsDir, id), file, schema, json.Unmarshal, into); err != nil {
 		return fmt.Errorf("the record of run %s: %w", id, err)
 	}
 	return nil

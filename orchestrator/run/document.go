@@ -183,6 +183,25 @@ func says(text json.RawMessage, document any) bool {
 	return err == nil && json.Compact(&compact, text) == nil && bytes.Equal(compact.Bytes(), want)
 }
 
+// load fills in a document of a run directory, and reports whether there is one. The
+// error is a *DamagedError, or says why it cannot be read.
+func load(dir, file string, schema int, decode func([]byte, any) error, into any) (bool, error) {
+	data, err := os.ReadFile(filepath.Join(dir, file))
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return false, err
+	}
+	if err = checkSchema(data, schema); err == nil {
+		err = decode(data, into)
+	}
+	if err != nil {
+		return true, &DamagedError{File: file, Reason: err.Error()}
+	}
+	return true, nil
+}
+
 // checkSchema says whether data is a document of the schema that is read here.
 func checkSchema(data []byte, want int) error {
 	var head struct {
@@ -256,20 +275,12 @@ func LoadProposal(root, id string) (Proposal, error) {
 		{PlanFile, ProposalSchema, &doc},
 		{BeforeFile, snapshot.Schema, &p.Snapshot},
 	} {
-		data, err := os.ReadFile(filepath.Join(root, runsDir, id, f.name))
-		if errors.Is(err, fs.ErrNotExist) {
-			return Proposal{}, &MissingError{Run: id, File: f.name}
-		}
-		if err == nil {
-			if err = checkSchema(data, f.schema); err == nil {
-				err = decode(data, f.into)
-			}
-			if err != nil {
-				err = &DamagedError{File: f.name, Reason: err.Error()}
-			}
-		}
+		found, err := load(filepath.Join(root, runsDir, id), f.name, f.schema, decode, f.into)
 		if err != nil {
 			return Proposal{}, fmt.Errorf("the record of run %s: %w", id, err)
+		}
+		if !found {
+			return Proposal{}, &MissingError{Run: id, File: f.name}
 		}
 	}
 	p.Made, p.Cluster, p.Plan = doc.Made, doc.Cluster, doc.Plan

@@ -2,10 +2,7 @@ package run
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 )
 
@@ -38,20 +35,12 @@ func SaveExit(root, id string, code int, next string) error {
 // loadExit reads how the last command on a run ended; nil when nobody noted it after
 // the journal's last line.
 func loadExit(dir string, seq int) (*Exit, error) {
-	data, err := os.ReadFile(filepath.Join(dir, ExitFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	var e Exit
-	if err == nil {
-		if err = checkSchema(data, ExitSchema); err == nil {
-			err = json.Unmarshal(data, &e)
-		}
-	}
+	found, err := load(dir, ExitFile, ExitSchema, json.Unmarshal, &e)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("reading how it ended: %w", &DamagedError{File: ExitFile, Reason: err.Error()})
-	case e.Seq != seq:
+		return nil, fmt.Errorf("reading how it ended: %w", err)
+	case !found || e.Seq != seq:
 		return nil, nil
 	}
 	return &e, nil

@@ -12,6 +12,7 @@
 package snapshot
 
 import (
+	"path"
 	"slices"
 	"time"
 
@@ -350,6 +351,10 @@ func (n Node) Certificate(k certs.Kind) (certs.Certificate, bool) {
 	}
 	return certs.Certificate{}, false
 }
+
+// SignsEtcd reports whether the key of the authority of etcd as a host service lies on
+// the node: the others' certificates are signed where it does.
+func (n Node) SignsEtcd() bool { return n.Digests[path.Join(n.Facts["etcd-dir"], "ca-key.pem")] != "" }
 
 // Endpoint returns what a component's port answered.
 func (n Node) Endpoint(name string) (Endpoint, bool) {
