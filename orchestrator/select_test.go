@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
@@ -122,5 +124,45 @@ func TestStableFor(t *testing.T) {
 	}
 	if last := r.Plan.Steps[len(r.Plan.Steps)-1]; last.Gate != plan.APIServerGate {
 		t.Errorf("the plan is %+v", r.Plan)
+	}
+}
+
+// Of two gates in a row the second one is judged by what was seen for the first, unless
+// something may have happened in between, or it has to hold for a while.
+func TestTwoGatesLookOnce(t *testing.T) {
+	t.Parallel()
+	const before = 2 // looks: for the plan, and with the lock
+	for _, row := range []struct {
+		name  string
+		edit  func(*Options)
+		looks int
+	}{
+		{"nothing is done in between", func(*Options) {}, before + 1},
+		{"a program's own step may do something", func(o *Options) {
+			o.Hooks = []Hook{{Name: "all", Before: func(context.Context, plan.Step) error { return nil }}}
+		}, before + 2},
+		{"each has to hold for a while", func(o *Options) { o.StableFor = time.Millisecond }, before + 4},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			c := newRefreshCluster(t)
+			due := c.fakeCluster
+			due.admin = c.user(t, 5)
+			c.write(t, "renewed", fakeSays(t, fakeNode(t, c.fakeCluster, 0)))
+			c.write(t, "inspect.yml", fakeSays(t, fakeNode(t, due, 0)))
+			opts := c.options()
+			row.edit(&opts)
+			r, err := c.run(t, opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(r.Plan.Steps); n != 4 || r.Plan.Steps[n-2].Gate == "" || r.Plan.Steps[n-1].Gate == "" {
+				t.Fatalf("the plan does not end with two gates: %+v", r.Plan.Steps)
+			}
+			looks, err := filepath.Glob(filepath.Join(r.Dir, "snapshots", "*.json"))
+			if err != nil || len(looks) != row.looks || r.After.Route != diagnosis.None {
+				t.Errorf("%d looks, want %d: %v; in the end %s", len(looks), row.looks, err, r.After.Verdict)
+			}
+		})
 	}
 }

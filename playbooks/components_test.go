@@ -2,7 +2,9 @@ package playbooks_test
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -101,6 +103,81 @@ func TestAPIServerIsRestarted(t *testing.T) {
 			out, err := cmd.Output()
 			if err != nil || (strings.TrimSpace(string(out)) == "restart") != row.stale {
 				t.Errorf("%v: %q; restarted %t, want %t", err, out, !row.stale, row.stale)
+			}
+		})
+	}
+}
+
+// What started after its certificate was written has it, even where it cannot yet be
+// asked; of what is older, what it serves counts.
+func TestEtcdIsRestarted(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "etcd-ca")
+	member := ca.Issue(t, testpki.Leaf{CommonName: "member"})
+	for _, row := range []struct {
+		name    string
+		written time.Duration // ago
+		stale   bool
+	}{
+		{"one that started afterwards", 1000 * time.Hour, false},
+		{"one that is older, and serves nothing", -time.Hour, true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			server := n.conf + "/ssl/etcd/server.crt"
+			n.write(server, member.Certificate, 0o600)
+			at := time.Now().Add(-row.written)
+			n.ok(os.Chtimes(server, at, at))
+			n.write(n.bin+"/crictl", []byte("#!/bin/sh\ncase $* in *stop*) echo \"$*\" >"+n.bin+"/stopped ;; *) echo 0123abcd ;; esac\n"), 0o700)
+			n.write(n.bin+"/systemctl", []byte("#!/bin/sh\nexit 1\n"), 0o700)
+			out, err := n.command(role(t, "settings/files/lib.sh") + "\n" + role(t, "settings/files/components.sh") +
+				"\nserved() { :; }\nstarted() { date +%s; }\nrestart_etcd").CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if exists(n.bin+"/stopped") != row.stale {
+				t.Errorf("restarted %t, want %t: %s", !row.stale, row.stale, out)
+			}
+		})
+	}
+}
+
+// A kubelet that is started together with others is done when its member of etcd talks
+// to others; one that is started alone, at once.
+func TestKubeletsStartOneAfterAnother(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name, manifest, together string
+		asked                    int
+	}{
+		{"together", "    - --listen-peer-urls=https://10.0.0.11:2380\n", "True", 3},
+		{"alone", "    - --listen-peer-urls=https://10.0.0.11:2380\n", "False", 0},
+		{"together, without a member beside it", "", "True", 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			if row.manifest != "" {
+				n.write(n.conf+"/manifests/etcd.yaml", []byte(row.manifest), 0o600)
+			}
+			n.write(n.bin+"/systemctl", []byte("#!/bin/sh\n[ \"$1\" != cat ]\n"), 0o700)
+			// Its member answers the third time.
+			n.write(n.bin+"/openssl", fmt.Appendf(nil, `#!/bin/sh
+case $1 in
+s_client) echo "$*" >>'%[1]s/asked'; [ $(wc -l <'%[1]s/asked') -lt 3 ] || echo certificate ;;
+x509) cat ;;
+esac
+`, n.bin), 0o700)
+			cmd := n.command(role(t, "settings/files/lib.sh") + "\n" + role(t, "settings/files/components.sh") + "\n" + role(t, "control_plane_kubelet/files/start.sh"))
+			cmd.Env = append(cmd.Env, "KSCERT_TOGETHER="+row.together)
+			out, err := cmd.CombinedOutput()
+			if err != nil || !strings.Contains(string(out), "changed: restarted the kubelet") {
+				t.Fatalf("%v: %s", err, out)
+			}
+			asked, _ := os.ReadFile(n.bin + "/asked")
+			if got := strings.Count(string(asked), "s_client -connect 10.0.0.11:2380\n"); got != row.asked {
+				t.Errorf("the member was asked %d times, want %d: %s", got, row.asked, asked)
 			}
 		})
 	}

@@ -18,6 +18,7 @@ var (
 	allDue    = tc.On("cp1,cp2,cp3", tc.EndsIn(tc.Day, certs.KindAPIServer))
 	oneOut    = tc.On("cp2", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired))
 	noQuorum  = tc.On("cp1,cp2,cp3", tc.Expired(certs.KindEtcdMember), tc.Refused())
+	lost      = tc.On("cp1,cp2,cp3", tc.Expired(certs.KindEtcdMember), tc.Refused(), tc.NoQuorum)
 	renewMany = []tc.Edit{allDue, workerOut}
 )
 
@@ -108,6 +109,14 @@ func choices() []choice {
 				"~05-renew-certs-cp1 [cp1]", "06-gate-api-server-cp1 [cp1]", "~07-renew-certs-cp2 [cp2]", "08-gate-api-server-cp2 [cp2]",
 				"~09-renew-certs-cp3 [cp3]", "10-gate-api-server-cp3 [cp3]", "11-gate-cluster [cp1 cp2 cp3]",
 			},
+		},
+		{
+			name: "all that have lost each other", of: ha, edits: []tc.Edit{lost}, policy: limit("etcd"),
+			steps: []string{"~01-backup [cp1 cp2 cp3]", "~02-pre-phase [cp1 cp2 cp3] 3 at once", "03-gate-api-server [cp1 cp2 cp3]", "04-gate-cluster [cp1 cp2 cp3]"},
+		},
+		{
+			name: "some that have lost each other", of: ha, edits: []tc.Edit{lost}, policy: limit("cp1", "cp3"),
+			refused: "cp2 would be left out: cp1, cp2, cp3 come back together or not at all",
 		},
 		{
 			name: "some that need each other", of: ha, edits: []tc.Edit{noQuorum}, policy: limit("cp1", "cp3"),
@@ -252,6 +261,10 @@ func choices() []choice {
 		{
 			name: "without the pre-phase that the last renewal needs", of: ha, edits: []tc.Edit{oneOut}, policy: plan.Policy{Choice: plan.RenewCerts, Skip: []plan.Phase{"pre-phase"}},
 			refused: "renew-certs of cp1, cp2, cp3 needs the API server of cp2, which would stay unusable (serving-certificate-expired); leave the phase pre-phase in",
+		},
+		{
+			name: "without the step that brings all of them back", of: ha, edits: []tc.Edit{lost}, policy: skip("pre-phase"),
+			refused: "leave nothing to change: not in this plan: cp1, cp2, cp3",
 		},
 		{
 			name: "without the second half", of: ha, edits: []tc.Edit{noQuorum}, policy: skip("renew-certs"),
