@@ -110,6 +110,11 @@ func credentials(ctx context.Context, c *cluster.Cluster) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	return credentialsOf(text)
+}
+
+// credentialsOf are those that are embedded in a kubeconfig.
+func credentialsOf(text []byte) (*tls.Config, error) {
 	field := func(name string) []byte {
 		if m := regexp.MustCompile(name + `: (\S+)`).FindSubmatch(text); m != nil {
 			text, _ := base64.StdEncoding.DecodeString(string(m[1]))
