@@ -18,7 +18,7 @@ import (
 
 // TestPartOfAPlan renews three control planes and two workers in the parts, and in the
 // way, that somebody asked for. Its rows build on each other.
-func TestPartOfAPlan(t *testing.T) {
+func TestPartOfAPlan(t *testing.T) { //nolint:tparallel // its rows build on each other
 	t.Parallel()
 	ctx := testContext(t, 30*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-part", ControlPlanes: 3, Workers: 2, Etcd: cluster.EtcdKubeadm})
