@@ -47,7 +47,7 @@ func (f *planFlags) register(cmd *cobra.Command) {
 }
 
 func serial(cmd *cobra.Command, opts *orchestrator.Options, fallback string) {
-	cmd.Flags().StringVar(&opts.Serial, "serial", "", "how many kubelets are given a new certificate at a time: a number, or a percentage of them (default: "+fallback+")")
+	cmd.Flags().StringVar(&opts.Serial, "serial", "", "how many kubelets are given a new certificate at a time: a number, or a percentage of them; a batch of which all fail is the last (default: "+fallback+")")
 }
 
 func stepTimeout(cmd *cobra.Command, opts *orchestrator.Options) {
