@@ -171,7 +171,7 @@ func TestRecoveryBenchmark(t *testing.T) {
 		rounds int
 		most   float64
 	}{
-		{"one", cluster.Spec{Name: "e2e-bench", ControlPlanes: 1, Workers: 1}, 3, 2},
+		{"one", cluster.Spec{Name: "e2e-bench", ControlPlanes: 1, Workers: 1}, 3, 1.7},
 		{"three", cluster.Spec{Name: "e2e-bench-3", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm}, 4, 1.5},
 	} {
 		t.Run(row.name, func(t *testing.T) {
