@@ -111,8 +111,8 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 		return err
 	}
 	r.Backups = s.backups()
-	changed, looked := len(touched) > 0, false
-	var last *snapshot.Snapshot // of the gate before, when that was the step before
+	changed := len(touched) > 0
+	var last *snapshot.Snapshot // of the step before, when that was a gate
 	for _, step := range w.Plan.Steps[w.state.Next(w.Plan):] {
 		if err := s.mayGoOn(soft, h, step, changed); err != nil {
 			return err
@@ -128,11 +128,11 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 			return s.stepError(err, step, changed)
 		}
 		last = nil
-		if looked = step.Gate != ""; looked {
+		if step.Gate != "" {
 			r.Snapshot, last = snap, &snap
 		}
 	}
-	if len(w.Plan.Steps) > 0 && !looked { // also when every step was done before
+	if len(w.Plan.Steps) > 0 && last == nil { // also when every step was done before
 		if r.Snapshot, err = s.inspect(soft); err != nil {
 			return err
 		}

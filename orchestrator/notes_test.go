@@ -101,10 +101,7 @@ func TestKubeconfigsBesideTheInventory(t *testing.T) {
 func TestWhatIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	c := newRefreshCluster(t)
-	due := c.fakeCluster
-	due.admin = c.user(t, 5)
-	c.write(t, "renewed", fakeSays(t, fakeNode(t, c.fakeCluster, 0)))
-	c.write(t, "inspect.yml", fakeSays(t, fakeNode(t, due, 0)))
+	c.renews(t)
 	c.write(t, "renew-certs.yml", fakeSays(t, "changed: approved csr-2, the serving certificate of node cp1\nleft: csr-1, under the name of node cp1: its signer is x\n"))
 	opts := c.options()
 	opts.GateTimeout = time.Minute

@@ -60,6 +60,17 @@ func (c refreshCluster) user(t *testing.T, days int) testpki.Pair {
 	return c.ca.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters", NotAfter: time.Now().AddDate(0, 0, days)})
 }
 
+// renews lets admin.conf be due until renew-certs has run, and returns the certificate
+// that it has until then.
+func (c refreshCluster) renews(t *testing.T) testpki.Pair {
+	t.Helper()
+	due := c.fakeCluster
+	due.admin = c.user(t, 5)
+	c.write(t, "renewed", fakeSays(t, fakeNode(t, c.fakeCluster, 0)))
+	c.write(t, "inspect.yml", fakeSays(t, fakeNode(t, due, 0)))
+	return due.admin
+}
+
 func (c refreshCluster) write(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(c.bin, name)
@@ -181,13 +192,10 @@ func TestRefreshKubeconfigRefuses(t *testing.T) {
 func TestRefreshKubeconfigAfterARenewal(t *testing.T) {
 	t.Parallel()
 	c := newRefreshCluster(t)
-	due := c.fakeCluster
-	due.admin = c.user(t, 5)
-	c.write(t, "renewed", fakeSays(t, fakeNode(t, c.fakeCluster, 0)))
-	c.write(t, "inspect.yml", fakeSays(t, fakeNode(t, due, 0)))
+	due := c.renews(t)
 	broken := c.write(t, "broken", "")
 	file := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(file, []byte(adminConf(c.ca, due.admin)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(adminConf(c.ca, due)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	opts := c.options(file)

@@ -146,10 +146,7 @@ func TestTwoGatesLookOnce(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			c := newRefreshCluster(t)
-			due := c.fakeCluster
-			due.admin = c.user(t, 5)
-			c.write(t, "renewed", fakeSays(t, fakeNode(t, c.fakeCluster, 0)))
-			c.write(t, "inspect.yml", fakeSays(t, fakeNode(t, due, 0)))
+			c.renews(t)
 			opts := c.options()
 			row.edit(&opts)
 			r, err := c.run(t, opts)
