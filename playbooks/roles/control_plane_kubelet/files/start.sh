@@ -1,7 +1,6 @@
 # Starts the kubelet of a control plane node, and with it what was down.
 checking "restart the kubelet" && exit 0
-systemctl reset-failed kubelet 2>/dev/null || true
-systemctl restart kubelet || fail "the kubelet does not start: $(journalctl -u kubelet -n 5 -o cat --no-pager)"
+restart_kubelet
 changed "restarted the kubelet"
 
 # A member of etcd that starts asks each of the others, for up to 7 seconds, whether its

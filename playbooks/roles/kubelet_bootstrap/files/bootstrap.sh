@@ -2,8 +2,7 @@
 # bootstrap kubeconfig, and waits until it has one.
 current=$kubelet/kubelet-client-current.pem
 deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
-systemctl reset-failed kubelet 2>/dev/null || true
-systemctl restart kubelet || fail "the kubelet does not start: $(journalctl -u kubelet -n 5 -o cat --no-pager)"
+restart_kubelet
 if [ "$(head -n 1 "$bootstrap" 2>/dev/null)" = "$mark" ]; then
   until [ -f "$current" ] && ! ends_within "$current" 0; do
     if [ "$(date +%s)" -ge "$deadline" ]; then

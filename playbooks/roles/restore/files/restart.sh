@@ -13,8 +13,7 @@ started=$(property ActiveEnterTimestampMonotonic)
 if ! systemctl is-active --quiet kubelet ||
   awk -v boot="$boot" -v started="${started:-0}" -v put="${of_kubelet:-0}" 'BEGIN {exit !(boot + started / 1000000 <= put + 0.05)}'; then
   checking 'restart the kubelet' || {
-    systemctl reset-failed kubelet 2>/dev/null || true
-    systemctl restart kubelet || fail "the kubelet does not start: $(journalctl -u kubelet -n 5 -o cat --no-pager)"
+    restart_kubelet
     changed 'restarted the kubelet'
   }
 fi

@@ -122,6 +122,12 @@ END
   [ -z "$accepted" ] || changed "$1 loses$accepted, as was accepted"
 }
 
+# restart_kubelet: also one that systemd has given up.
+restart_kubelet() {
+  systemctl reset-failed kubelet 2>/dev/null || true
+  systemctl restart kubelet || fail "the kubelet does not start: $(journalctl -u kubelet -n 5 -o cat --no-pager)"
+}
+
 # beside PATH: where PATH's successor is made. The kubelet takes no file whose
 # name begins with a dot for a manifest.
 beside() { printf '%s/.kscertctl.%s\n' "${1%/*}" "${1##*/}"; }
