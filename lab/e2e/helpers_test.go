@@ -122,6 +122,16 @@ func expireAll(ctx context.Context, t *testing.T, c *cluster.Cluster, opts expir
 	t.Logf("%d files re-signed", n)
 }
 
+// said runs a script on a node and returns what it said, or ends the test.
+func said(ctx context.Context, t *testing.T, c *cluster.Cluster, node, script string) string {
+	t.Helper()
+	out, err := c.Shell(ctx, node, script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
 // filesDigest describes the clusters' files or ends the test.
 func filesDigest(ctx context.Context, t *testing.T, c *cluster.Cluster) witness.Digest {
 	t.Helper()

@@ -25,14 +25,6 @@ func TestPartOfAPlan(t *testing.T) { //nolint:tparallel // its rows build on eac
 	w := plant(ctx, t, c)
 	w.KubeletsKept = true
 	soon := time.Now().Add(5 * 24 * time.Hour)
-	shell := func(t *testing.T, node, script string) string {
-		t.Helper()
-		out, err := c.Shell(ctx, node, script)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(out)
-	}
 	run := func(t *testing.T, args ...string) outcome {
 		t.Helper()
 		return kscertctl(ctx, t, append([]string{"run", "-i", c.Inventory(), "--yes"}, args...)...)
@@ -40,7 +32,7 @@ func TestPartOfAPlan(t *testing.T) { //nolint:tparallel // its rows build on eac
 
 	// kubeadm drops URIs when it renews.
 	const name = "URI:spiffe://cluster.test/apiserver"
-	shell(t, "cp1", `cd /etc/kubernetes/ssl
+	said(ctx, t, c, "cp1", `cd /etc/kubernetes/ssl
 names=$(openssl x509 -in apiserver.crt -noout -ext subjectAltName | tail -n +2 | tr -d ' ' | sed 's/IPAddress:/IP:/g')
 openssl req -new -key apiserver.key -subj /CN=kube-apiserver -out /tmp/request
 printf 'subjectAltName=%s,`+name+`\nextendedKeyUsage=serverAuth\n' "$names" >/tmp/extensions
@@ -56,14 +48,14 @@ openssl x509 -req -in /tmp/request -CA ca.crt -CAkey ca.key -set_serial 77 -days
 	})
 	t.Run("a name may be lost", func(t *testing.T) {
 		run(t, "--limit", "cp1", "--accept-san-loss", name).want(t, 0, "apiserver.crt is no longer for")
-		if out := shell(t, "cp1", "openssl x509 -in /etc/kubernetes/ssl/apiserver.crt -noout -text -checkend 2592000"); strings.Contains(out, "spiffe") {
+		if out := said(ctx, t, c, "cp1", "openssl x509 -in /etc/kubernetes/ssl/apiserver.crt -noout -text -checkend 2592000"); strings.Contains(out, "spiffe") {
 			t.Errorf("cp1 has\n%s", out)
 		}
 	})
 
 	copied := filepath.Join(t.TempDir(), "config")
 	expireAll(ctx, t, c, expire.Options{NotAfter: soon})
-	if err := os.WriteFile(copied, []byte(shell(t, "cp1", "cat /etc/kubernetes/admin.conf")), 0o600); err != nil {
+	if err := os.WriteFile(copied, []byte(said(ctx, t, c, "cp1", "cat /etc/kubernetes/admin.conf")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Run("one control plane", func(t *testing.T) {
@@ -100,14 +92,14 @@ openssl x509 -req -in /tmp/request -CA ca.crt -CAkey ca.key -set_serial 77 -days
 	t.Run("workers in batches, one of which cannot start", func(t *testing.T) {
 		const broken = "/etc/systemd/system/kubelet.service.d/90-broken.conf"
 		expireAll(ctx, t, c, expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"w1", "w2"}, Restart: true})
-		shell(t, "w1", "mkdir -p "+filepath.Dir(broken)+"; printf '[Service]\nExecStartPre=/bin/false\n' >"+broken+"; systemctl daemon-reload")
+		said(ctx, t, c, "w1", "mkdir -p "+filepath.Dir(broken)+"; printf '[Service]\nExecStartPre=/bin/false\n' >"+broken+"; systemctl daemon-reload")
 		// A batch of which all fail is the last one, as Ansible has it.
 		run(t, "--serial", "1").want(t, 8, "failed on w1, and never ran on w2", "the kubelet does not start")
 		run(t, "--serial", "2").want(t, 8, "failed on w1", "the kubelet does not start")
-		if out := shell(t, "w2", "openssl x509 -in /var/lib/kubelet/pki/kubelet-client-current.pem -noout -checkend 86400 || true"); !strings.Contains(out, "will not expire") {
+		if out := said(ctx, t, c, "w2", "openssl x509 -in /var/lib/kubelet/pki/kubelet-client-current.pem -noout -checkend 86400 || true"); !strings.Contains(out, "will not expire") {
 			t.Errorf("w2, beside the one that failed: %s", out)
 		}
-		shell(t, "w1", "rm "+broken+"; systemctl daemon-reload")
+		said(ctx, t, c, "w1", "rm "+broken+"; systemctl daemon-reload")
 		run(t, "--serial", "50%").want(t, 0, "Is now:  healthy")
 	})
 	if err := w.Verify(ctx); err != nil {

@@ -22,17 +22,9 @@ func TestServingRequests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shell := func(node, script string) string {
-		t.Helper()
-		out, err := c.Shell(ctx, node, script)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(out)
-	}
-	shell("w1", "echo 'serverTLSBootstrap: true' >>/etc/kubernetes/kubelet-config.yaml")
+	said(ctx, t, c, "w1", "echo 'serverTLSBootstrap: true' >>/etc/kubernetes/kubelet-config.yaml")
 	// With the node's own credential, but for a name that is not its own.
-	shell("w1", `cd /tmp
+	said(ctx, t, c, "w1", `cd /tmp
 openssl req -new -newkey rsa:2048 -nodes -keyout evil.key -subj '/O=system:nodes/CN=system:node:w1' -addext 'subjectAltName=DNS:w1,DNS:kubernetes.default' -out evil.csr 2>/dev/null
 kubectl --kubeconfig /etc/kubernetes/kubelet.conf create -f - <<END
 apiVersion: certificates.k8s.io/v1
@@ -55,7 +47,7 @@ test -L /var/lib/kubelet/pki/kubelet-server-current.pem`)
 	}); err != nil {
 		t.Error(err)
 	}
-	if out := shell("cp1", "kubectl --kubeconfig /etc/kubernetes/admin.conf get csr too-much -o jsonpath='{.status}'"); strings.Contains(out, "Approved") {
+	if out := said(ctx, t, c, "cp1", "kubectl --kubeconfig /etc/kubernetes/admin.conf get csr too-much -o jsonpath='{.status}'"); strings.Contains(out, "Approved") {
 		t.Errorf("what asks for more was approved: %s", out)
 	}
 }
