@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -112,7 +111,7 @@ type answer struct {
 func (s *session) ask(ctx context.Context, start time.Time, nodes []string, probing <-chan func() []snapshot.Probe, observe func(ansible.Event)) answer {
 	s.looks++
 	p := s.playbook(fmt.Sprintf("inspect-%02d", s.looks), playbooks.Inspect, nodes)
-	p.Looks, p.SSH = true, filepath.Join(s.dir.Playbooks(), playbooks.SSH)
+	p.Looks = true
 	if nodes == nil {
 		p.Variables = cluster.Variables
 	}

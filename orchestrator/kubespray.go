@@ -210,7 +210,7 @@ func (o *Orchestrator) theirPlaybook(file string) ansible.Playbook {
 // theirs makes a step's playbook one of the checkout.
 func (s *session) theirs(p *ansible.Playbook, step plan.Step) {
 	t := s.theirPlaybook(step.Playbook)
-	p.Path, p.Args, p.Isolated, p.Vars, p.Callbacks = t.Path, t.Args, false, nil, s.callbacks
+	p.Path, p.Args, p.Isolated, p.SSH, p.Vars, p.Callbacks = t.Path, t.Args, false, "", nil, s.callbacks
 	if len(step.Nodes) < len(s.cluster.Nodes) {
 		p.Args = append(p.Args, "--limit="+strings.Join(step.Nodes, ","))
 	}

@@ -304,6 +304,7 @@ func (s *session) playbook(id, file string, nodes []string) ansible.Playbook {
 		Hosts:       nodes,
 		CallbackDir: filepath.Join(s.dir.Playbooks(), playbooks.CallbackDir),
 		Isolated:    true,
+		SSH:         filepath.Join(s.dir.Playbooks(), playbooks.SSH),
 		Hold:        s.held,
 		Events:      s.dir.Events(id),
 		Log:         s.dir.Log(id),

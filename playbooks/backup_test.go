@@ -293,7 +293,7 @@ func TestBackupRefusesNames(t *testing.T) {
 // small mounts a file system of so many KiB, or skips the test.
 func small(t *testing.T, dir string, kib int) {
 	t.Helper()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dk", kib)); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("mode=755,size=%dk", kib)); err != nil {
 		t.Skipf("a small file system needs root: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })

@@ -1,52 +1,177 @@
 package playbooks_test
 
 import (
-	"fmt"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"encoding/base64"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/testansible"
+	"github.com/infrapuzzle/kscertctl/internal/testpki"
 )
 
-// A kubelet asks for a certificate when somebody leads who can sign it; where nobody
-// does, it asks all the same, and the bootstrap says what is wrong.
-func TestSignerIsAwaited(t *testing.T) {
-	t.Parallel()
-	renewed := func(ago time.Duration) string {
-		return time.Now().Add(-ago).UTC().Format("2006-01-02T15:04:05.000000Z")
+// pair is where the node's kubelet has its client certificate and key.
+func (n *node) pair() string { return n.root() + "/var/lib/kubelet/pki/kubelet-client-current.pem" }
+
+// worker is a node whose kubelet has a client certificate for who, which has expired.
+func worker(t *testing.T, ca testpki.Pair, who string) *node {
+	t.Helper()
+	n := newNode(t)
+	n.verified()
+	old := ca.Issue(t, testpki.Leaf{CommonName: "system:node:" + who, Organization: "system:nodes",
+		NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(-time.Hour)})
+	n.write(filepath.Dir(n.pair())+"/kubelet-client-2026-01-01-00-00-00.pem", slices.Concat(old.Certificate, old.Key), 0o600)
+	n.ok(os.Symlink("kubelet-client-2026-01-01-00-00-00.pem", n.pair()))
+	n.write(n.root()+"/var/lib/kubelet/pki/kubelet.crt", ca.Issue(t, testpki.Leaf{CommonName: who}).Certificate, 0o600)
+	n.write(n.conf+"/kubelet.conf", []byte("clusters:\n- cluster:\n    certificate-authority-data: "+base64.StdEncoding.EncodeToString(ca.Certificate)+
+		"\n    server: https://10.0.0.1:6443\nusers:\n- user:\n    client-certificate: "+n.pair()+"\n    client-key: "+n.pair()+"\n"), 0o600)
+	n.write(n.bin+"/systemctl", []byte("#!/bin/sh\necho \"$*\" >>"+n.root()+"/called\n"), 0o700)
+	return n
+}
+
+// signer is a control plane that has the key of the authority.
+func signer(t *testing.T, ca testpki.Pair) *node {
+	t.Helper()
+	n := newNode(t)
+	n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
+	n.write(n.conf+"/ssl/ca.crt", ca.Certificate, 0o644)
+	n.write(n.conf+"/ssl/ca.key", ca.Key, 0o600)
+	n.write(n.conf+"/manifests/kube-controller-manager.yaml", []byte("    - --cluster-signing-duration=48h30m0s\n"), 0o600)
+	return n
+}
+
+func (n *node) kubelet(script string, settings string) (stdout, stderr string, err error) {
+	n.t.Helper()
+	return n.run(settings + "\n" + role(n.t, "kubelet_bootstrap/files/"+script))
+}
+
+// asksKubelet is what a worker asks for, without the words before it.
+func (n *node) asksKubelet() string {
+	n.t.Helper()
+	out, errs, err := n.kubelet("request.sh", "")
+	if err != nil {
+		n.t.Fatal(err, errs)
 	}
+	return words(out, "request: ")
+}
+
+// A kubelet gets a client certificate for its own node, and no key and no token travels.
+func TestKubeletSigned(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	cp, n := signer(t, ca), worker(t, ca, "w1")
+	asked := n.asksKubelet()
+	signed, errs, err := cp.kubelet("sign.sh", "KSCERT_NAMES='cp1 w1' KSCERT_REQUESTS='host1|w1|"+asked+"'")
+	issued := words(signed, "issued: host1|")
+	if err != nil || issued == "" {
+		t.Fatalf("%v: %s%s", err, signed, errs)
+	}
+	for _, said := range []string{asked, signed} {
+		for part := range strings.SplitSeq(said, "|") {
+			if text, err := base64.StdEncoding.DecodeString(strings.TrimSpace(part)); err == nil && strings.Contains(string(text), "PRIVATE") {
+				t.Errorf("a key travels: %s", said)
+			}
+		}
+	}
+	before := n.read(n.pair())
+	out, errs, err := n.kubelet("take.sh", "KSCERT_REFUSED= KSCERT_ISSUED='"+issued+"'")
+	if err != nil || out != "changed: "+n.pair()+"\nchanged: restarted the kubelet\n" {
+		t.Fatalf("%v: %s%s", err, out, errs)
+	}
+	x := parsed(t, n.read(n.pair()))
+	if x.Subject.String() != "CN=system:node:w1,O=system:nodes" || x.CheckSignatureFrom(ca.X509) != nil || x.IsCA ||
+		!slices.Equal(x.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}) || x.KeyUsage != x509.KeyUsageDigitalSignature {
+		t.Errorf("it is for %s %v %v", x.Subject, x.ExtKeyUsage, x.KeyUsage)
+	}
+	if _, ok := x.PublicKey.(*ecdsa.PublicKey); !ok || len(x.SerialNumber.Bytes()) < 12 || x.AuthorityKeyId == nil {
+		t.Errorf("key %T, serial %s, authority %x", x.PublicKey, x.SerialNumber, x.AuthorityKeyId)
+	}
+	if life, ahead := x.NotAfter.Sub(x.NotBefore), time.Since(x.NotBefore); life != 48*time.Hour+30*time.Minute || ahead < 5*time.Minute || ahead > 6*time.Minute {
+		t.Errorf("it lives %s, from %s ago", life, ahead)
+	}
+	if old := n.read(filepath.Dir(n.pair()) + "/kubelet-client-2026-01-01-00-00-00.pem"); string(old) != string(before) {
+		t.Error("the old pair has changed")
+	}
+	if left, _ := filepath.Glob(filepath.Dir(n.pair()) + "/.kscertctl*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if out := n.asksKubelet(); out != "" {
+		t.Errorf("a second run asks for %s", out)
+	}
+}
+
+// A worker's own words do not decide whose certificate it gets.
+func TestKubeletSignerRefuses(t *testing.T) {
+	t.Parallel()
+	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
 	for _, row := range []struct {
 		name string
-		// renewed is what the lease says, one time of asking after the other.
-		renewed []string
-		check   string
-		asked   int
+		// node is what the old certificate says, by is who signed it, inventory is the name
+		// there, names are all that the inventory has.
+		node, inventory, names string
+		by                     testpki.Pair
+		edit                   func([]string)
+		// is is whose certificate comes of it.
+		is, refusal string
 	}{
-		{"it leads", []string{renewed(-time.Hour)}, "False", 1},
-		{"it has led, and leads again", []string{renewed(time.Minute), renewed(time.Minute), renewed(-time.Hour)}, "False", 3},
-		{"there is no lease, as before Kubernetes 1.20", []string{""}, "False", 1},
-		{"the API server does not answer", []string{"fail"}, "False", 1},
-		{"nobody comes", []string{renewed(time.Minute)}, "False", 25},
-		{"in check mode", []string{renewed(time.Minute)}, "True", 0},
+		{name: "as the inventory says", node: "w1", inventory: "w1", names: "cp1 w1", by: ca, is: "w1"},
+		{name: "called otherwise than the inventory says, with proof", node: "ip-10-0-0-1", inventory: "w1", names: "cp1 w1", by: ca, is: "ip-10-0-0-1"},
+		{name: "without its old certificate", node: "w1", inventory: "w1", names: "cp1 w1", by: ca, edit: func(f []string) { f[1], f[2] = "", "" }, is: "w1"},
+		{name: "called otherwise, without proof", node: "ip-10-0-0-1", inventory: "w1", names: "cp1 w1", by: ca, edit: func(f []string) { f[2] = "" }, refusal: "nothing proves that it is its own"},
+		{name: "called otherwise by another authority", node: "ip-10-0-0-1", inventory: "w1", names: "cp1 w1", by: other, refusal: "nothing proves that it is its own"},
+		{name: "called like another host", node: "cp1", inventory: "w1", names: "cp1 w1", by: ca, refusal: "which is another host of the inventory"},
+		{name: "with a name that two hosts have", node: "cp1", inventory: "cp1", names: "cp1 cp1", by: ca, refusal: "more than one host"},
+		{name: "no name of a node", node: "w1", inventory: "w1_x", names: "cp1 w1_x", by: ca, refusal: "is no name of a node"},
+		{name: "no request", node: "w1", inventory: "w1", names: "cp1 w1", by: ca, edit: func(f []string) { f[0] = "eA==" }, refusal: "failed"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			n := newNode(t)
-			n.check = row.check
-			n.write(n.bin+"/renewed", []byte(strings.Join(row.renewed, "\n")+"\n"), 0o600)
-			n.write(n.bin+"/sleep", []byte("#!/bin/sh\n"), 0o700)
-			n.write(n.bin+"/kubectl", fmt.Appendf(nil, `#!/bin/sh
-cd '%s' && echo "$*" >>asked
-says=$(head -n "$(wc -l <asked)" renewed | tail -n 1)
-[ "$says" != fail ] && printf '%%s' "$says"
-`, n.bin), 0o700)
-			if out, errs, err := n.run(role(t, "kubelet_bootstrap/files/signer.sh")); err != nil {
-				t.Fatalf("%v: %s%s", err, out, errs)
+			cp := signer(t, ca)
+			fields := strings.Split(worker(t, row.by, row.node).asksKubelet(), "|")
+			if row.edit != nil {
+				row.edit(fields)
 			}
-			asked, _ := os.ReadFile(n.bin + "/asked")
-			if got := strings.Count(string(asked), "get lease kube-controller-manager"); got != row.asked {
-				t.Errorf("asked %d times, want %d:\n%s", got, row.asked, asked)
+			out, errs, err := cp.kubelet("sign.sh", "KSCERT_NAMES='"+row.names+"' KSCERT_REQUESTS='host1|"+row.inventory+"|"+strings.Join(fields, "|")+"'")
+			if err != nil {
+				t.Fatal(err, errs)
+			}
+			text, err := base64.StdEncoding.DecodeString(words(out, "issued: host1|"))
+			cp.ok(err)
+			why, err := base64.StdEncoding.DecodeString(words(out, "refused: host1|"))
+			cp.ok(err)
+			if row.refusal != "" {
+				if !strings.Contains(string(why), row.refusal) || len(text) > 0 {
+					t.Errorf("it says %q, want %q", why, row.refusal)
+				}
+				return
+			}
+			if x := parsed(t, text); x.Subject.String() != "CN=system:node:"+row.is+",O=system:nodes" {
+				t.Errorf("it is for %s: %s", x.Subject, why)
 			}
 		})
+	}
+}
+
+// Through the playbook, by hand: the whole way, on a machine that is both.
+func TestKubeletBootstrapPlaybook(t *testing.T) {
+	t.Parallel()
+	for _, bin := range testansible.Bins(t) {
+		n := controlPlane(t, -time.Hour, "0")
+		out, err := n.play(bin, "kubelet-bootstrap.yml", "-e", "kscert_control_plane=cp1", "-e", "kscert_approve_serving=false")
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		x := parsed(t, n.read(n.pair()))
+		if x.Subject.String() != "CN=system:node:cp1,O=system:nodes" || time.Until(x.NotAfter) < 300*24*time.Hour {
+			t.Errorf("it is for %s until %s\n%s", x.Subject, x.NotAfter, out)
+		}
+		if conf := string(n.read(n.conf + "/kubelet.conf")); strings.Contains(conf, "client-key-data") || !strings.Contains(conf, "client-certificate: "+n.pair()) {
+			t.Errorf("kubelet.conf is\n%s", conf)
+		}
 	}
 }

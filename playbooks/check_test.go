@@ -27,7 +27,11 @@ func controlPlane(t *testing.T, left time.Duration, kubelet string) *node {
 	root := filepath.Dir(n.conf)
 	ca, front, etcd := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "front-proxy-ca"), testpki.Authority(t, "etcd-ca")
 	issue := func(by testpki.Pair, name string) testpki.Pair {
-		return by.Issue(t, testpki.Leaf{CommonName: name, DNSNames: []string{"cp1"}, NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(left)})
+		organization := ""
+		if strings.HasPrefix(name, "system:node:") {
+			organization = "system:nodes"
+		}
+		return by.Issue(t, testpki.Leaf{CommonName: name, Organization: organization, DNSNames: []string{"cp1"}, NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(left)})
 	}
 	kubeconfig := func(name string) {
 		p := issue(ca, name)
@@ -152,17 +156,17 @@ func TestCheckMode(t *testing.T) {
 	}
 }
 
-// Kubelets are worked on in batches. One that fails ends nothing but its own work, unless
-// it is all of its batch: then no other batch is begun.
+// Kubelets are worked on in batches. One that cannot be asked for ends nothing but its own
+// work. (A batch of which all fail to start is the last: TestPartOfAPlan, on the lab.)
 func TestKubeletsInBatches(t *testing.T) {
 	t.Parallel()
-	for serial, want := range map[string]string{"100%": "w1 w3 w4", "2": "w1 w3 w4", "50%": "w1 w3 w4", "1": "w1"} {
+	for serial, want := range map[string]string{"100%": "w1 w3 w4", "2": "w1 w3 w4", "50%": "w1 w3 w4", "1": "w1 w3 w4"} {
 		for _, bin := range testansible.Bins(t) {
 			t.Run(serial+", "+bin, func(t *testing.T) {
 				t.Parallel()
 				n := controlPlane(t, -time.Hour, "0")
 				out, err := n.play(bin, "kubelet-bootstrap.yml", "--check", "-i", "w1,w2,w3,w4,", "-e", "kscert_hosts=w1:w2:w3:w4", "-e", "kscert_serial="+serial,
-					"-e", "kubelet_bootstrap_control_plane=cp1", "-e", "{kscert_config_dir: \"{{ '/nowhere' if inventory_hostname == 'w2' else '"+n.conf+"' }}\"}")
+					"-e", "kscert_control_plane=cp1", "-e", "{kscert_config_dir: \"{{ '/nowhere' if inventory_hostname == 'w2' else '"+n.conf+"' }}\"}")
 				var done []string
 				for _, m := range regexp.MustCompile(`(?ms)^ok: \[(\S+)\] => \{[^}]*would give the kubelet a new client certificate`).FindAllStringSubmatch(out, -1) {
 					done = append(done, m[1])

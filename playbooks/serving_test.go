@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
@@ -73,6 +74,7 @@ cd '%s' || exit
 [ "$1 $2 $3" = '--kubeconfig %s/admin.conf --request-timeout=10s' ] || exit 1
 shift 3
 case $* in
+'get deployments,daemonsets -A -l app.kubernetes.io/name=kubelet-csr-approver -o name') cat approver 2>/dev/null ;;
 'get node w1 -o '*) [ ! -f down ] && cat node ;;
 'get certificatesigningrequests -o jsonpath={range .items[?(@.spec.username=="system:node:w1")]}{.metadata.name}{"\n"}{end}') ls csr ;;
 'get certificatesigningrequests '*) cat "csr/$3" ;;
@@ -85,6 +87,9 @@ esac
 		return strings.TrimSpace(string(data))
 	}
 }
+
+// ofW1 is what the inventory says of w1, before the script.
+const ofW1 = "KSCERT_NODES='w1 10.0.0.21 fd00::1:0:21 10.0.0.99' KSCERT_WAIT_SECONDS=0\n"
 
 // What is approved is what the node asks for itself; all else is left, with the reason.
 func TestApproveServing(t *testing.T) {
@@ -101,16 +106,27 @@ func TestApproveServing(t *testing.T) {
 		{"what a kubelet asks for", "", honest()},
 		{"with a key of another kind", "", but(func(a *asked) { a.usages = "server auth,digital signature," })},
 		{"for fewer names", "", but(func(a *asked) { a.request.IPAddresses = nil })},
-		{"for another name that the node has", "", but(func(a *asked) { a.request.DNSNames = []string{"W1.example.com"} })},
+		{"for another name that only the Node object has", "it names DNS:W1.example.com, which is no address of node w1 in the inventory", but(func(a *asked) { a.request.DNSNames = []string{"W1.example.com"} })},
+		{"for an address that only the inventory has", "it names IPAddress:10.0.0.99, which is no address of node w1 in the Node object", but(func(a *asked) { a.request.IPAddresses = []net.IP{net.ParseIP("10.0.0.99")} })},
+		{"for names behind a line break", "it names DNS:w1%0AX509v3%20x:%0A%20%20DNS:kubernetes", but(func(a *asked) {
+			a.request.ExtraExtensions = append(a.request.ExtraExtensions, san(t, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 2, Bytes: []byte("w1\nX509v3 x:\n  DNS:kubernetes")}))
+			a.request.DNSNames, a.request.IPAddresses = nil, nil
+		})},
+		{"for a second list of names", "it names DNS:kubernetes", but(func(a *asked) {
+			first := san(t, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 2, Bytes: []byte("w1")})
+			second := san(t, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 2, Bytes: []byte("kubernetes")})
+			a.request.ExtraExtensions = append(a.request.ExtraExtensions, first, second)
+			a.request.DNSNames, a.request.IPAddresses = nil, nil
+		})},
 		{"by somebody else", "system:node:w2 asks for it", but(func(a *asked) { a.username = "system:node:w2" })},
 		{"not by a node", "who asks is not in system:nodes, but in system:nodesx system:authenticated", but(func(a *asked) { a.groups = "system:nodesx system:authenticated" })},
 		{"for another signer", "its signer is kubernetes.io/kube-apiserver-client", but(func(a *asked) { a.signer = "kubernetes.io/kube-apiserver-client" })},
 		{"for a client", "its usages are digital signature,key encipherment,server auth,client auth,", but(func(a *asked) { a.usages += "client auth," })},
 		{"for no server", "its usages are digital signature,", but(func(a *asked) { a.usages = "digital signature," })},
-		{"in the name of another", "its subject is CN=system:node:w2,O=system:nodes", but(func(a *asked) { a.request.Subject.CommonName = "system:node:w2" })},
-		{"in one organization more", "its subject is CN=system:node:w1,O=system:masters+O=system:nodes", but(func(a *asked) { a.request.Subject.Organization = []string{"system:nodes", "system:masters"} })},
+		{"in the name of another", "its subject is O=system:nodes,CN=system:node:w2", but(func(a *asked) { a.request.Subject.CommonName = "system:node:w2" })},
+		{"in one organization more", "its subject is O=system:nodes+O=system:masters,CN=system:node:w1", but(func(a *asked) { a.request.Subject.Organization = []string{"system:nodes", "system:masters"} })},
 		{"in no organization", "its subject is CN=system:node:w1", but(func(a *asked) { a.request.Subject.Organization = nil })},
-		{"in one unit more", "its subject is CN=system:node:w1,OU=", but(func(a *asked) { a.request.Subject.OrganizationalUnit = []string{"x"} })},
+		{"in one unit more", "its subject is O=system:nodes,OU=x,CN=system:node:w1", but(func(a *asked) { a.request.Subject.OrganizationalUnit = []string{"x"} })},
 		{"for another name", "it names DNS:api.example.com, which is no address of node w1", but(func(a *asked) { a.request.DNSNames = append(a.request.DNSNames, "api.example.com") })},
 		{"for a name of which the node's is a part", "it names DNS:w1.example.com.evil", but(func(a *asked) { a.request.DNSNames = []string{"w1.example.com.evil"} })},
 		{"for a name that matches the node's", "it names DNS:w.", but(func(a *asked) { a.request.DNSNames = []string{"w."} })},
@@ -128,7 +144,7 @@ func TestApproveServing(t *testing.T) {
 			t.Parallel()
 			n := newNode(t)
 			approved := n.withKubectl(map[string]asked{"csr-1": row.asked})
-			out, errs, err := n.run("KSCERT_NODE=w1 KSCERT_WAIT_SECONDS=0\n" + role(t, "kubelet_serving/files/approve.sh"))
+			out, errs, err := n.run(ofW1 + role(t, "kubelet_serving/files/approve.sh"))
 			want, says := "csr-1", "changed: approved csr-1, the serving certificate of node w1\n"
 			if row.left != "" {
 				want, says = "", "left: csr-1, under the name of node w1: "+row.left
@@ -146,7 +162,7 @@ func TestApproveServing(t *testing.T) {
 // Of several, each is judged by itself; what is decided already is let be.
 func TestApproveServingAmongOthers(t *testing.T) {
 	t.Parallel()
-	script := "KSCERT_NODE=w1 KSCERT_WAIT_SECONDS=0\n" + role(t, "kubelet_serving/files/approve.sh")
+	script := ofW1 + role(t, "kubelet_serving/files/approve.sh")
 	decided := func(conditions string, ago time.Duration) asked {
 		a := honest()
 		a.conditions, a.created = conditions, time.Now().Add(-ago).UTC().Format(time.RFC3339)
@@ -174,6 +190,12 @@ func TestApproveServingAmongOthers(t *testing.T) {
 	n.write(filepath.Dir(n.conf)+"/api/down", nil, 0o600)
 	if out, _, err := n.run(script); err != nil || !strings.HasPrefix(out, "left: the API does not tell the addresses of node w1") {
 		t.Errorf("of an API that is down: %v: %q", err, out)
+	}
+	n = newNode(t)
+	approved := n.withKubectl(map[string]asked{"csr-1": honest()})
+	n.write(filepath.Dir(n.conf)+"/api/approver", []byte("deployment.apps/kubelet-csr-approver\n"), 0o600)
+	if out, _, err := n.run(script); err != nil || approved() != "" || !strings.HasPrefix(out, "left: kubelet serving certificates, to deployment.apps/kubelet-csr-approver") {
+		t.Errorf("where an approver is deployed: %v: %q", err, out)
 	}
 }
 
@@ -220,9 +242,19 @@ func TestServingPlaybook(t *testing.T) {
 	evil.request.DNSNames = []string{"kubernetes"}
 	approved := n.withKubectl(map[string]asked{"csr-1": evil, "csr-2": honest()})
 	n.write(n.conf+"/kubelet-config.yaml", []byte("serverTLSBootstrap: true\n"), 0o600)
-	out, err := n.play(testansible.Bins(t)[0], "kubelet-bootstrap.yml", "--diff", "-v", "-e", "kube_override_hostname=W1", "-e", "kscert_wait_seconds=5",
-		"-e", "kubelet_bootstrap_control_plane=cp1", "-e", "kubelet_serving_control_plane=cp1")
-	if err != nil || approved() != "csr-2" || !strings.Contains(out, `"approved csr-2, the serving certificate of node w1"`) || !strings.Contains(out, "left: csr-1, under the name of node w1: it names DNS:kubernetes") {
-		t.Errorf("%v: approved %q\n%s", err, approved(), out)
+	asks := func(more ...string) string {
+		out, err := n.play(testansible.Bins(t)[0], "kubelet-bootstrap.yml", append([]string{"--diff", "-v", "-e", "kube_override_hostname=W1", "-e", "kscert_wait_seconds=5",
+			"-e", "kscert_control_plane=cp1", "-e", "ip=10.0.0.21", "-e", "access_ip6=fd00:0::1:0:21"}, more...)...)
+		if err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return out
+	}
+	if out := asks("-e", "kscert_approve_serving=false"); approved() != "" {
+		t.Errorf("approved %q, and was told not to\n%s", approved(), out)
+	}
+	out := asks()
+	if approved() != "csr-2" || !strings.Contains(out, `"approved csr-2, the serving certificate of node w1"`) || !strings.Contains(out, "left: csr-1, under the name of node w1: it names DNS:kubernetes") {
+		t.Errorf("approved %q\n%s", approved(), out)
 	}
 }

@@ -219,10 +219,10 @@ func TestNames(t *testing.T) {
 	p := testpki.Authority(t, "a").Issue(t, testpki.Leaf{CommonName: "x", DNSNames: []string{"b", "a"}, IPs: []string{"10.0.0.1"}})
 	n.write(n.conf+"/x.crt", p.Certificate, 0o600)
 	n.write(n.conf+"/ca.crt", testpki.Authority(t, "a").Certificate, 0o600)
-	if out, errs, err := n.run(`names "$conf/x.crt"`); err != nil || out != "subject=CN = x\nDNS:b\nDNS:a\nIPAddress:10.0.0.1\n" {
+	if out, errs, err := n.run(`names "$conf/x.crt"`); err != nil || out != "subject=CN=x\nDNS:b\nDNS:a\nIPAddress:10.0.0.1\n" {
 		t.Errorf("%q %s %v", out, errs, err)
 	}
-	if out, errs, err := n.run(`names "$conf/ca.crt"`); err != nil || out != "subject=CN = a\n" {
+	if out, errs, err := n.run(`names "$conf/ca.crt"`); err != nil || out != "subject=CN=a\n" {
 		t.Errorf("of a certificate without names: %q %s %v", out, errs, err)
 	}
 }
@@ -267,7 +267,7 @@ func etcdNode(t *testing.T, left time.Duration) (n *node, ca, member testpki.Pai
 
 func etcdRenewal(t *testing.T) string {
 	t.Helper()
-	return role(t, "etcd_certificates/files/issue.sh") + role(t, "etcd_certificates/files/renew.sh")
+	return "KSCERT_ETCD=renew KSCERT_ISSUED=\n" + role(t, "etcd_certificates/files/issue.sh") + role(t, "etcd_certificates/files/renew.sh")
 }
 
 func TestEtcdRenewal(t *testing.T) {
@@ -334,7 +334,12 @@ func TestEtcdRenewalLeavesAlone(t *testing.T) {
 		{"what is not due", 31 * 24 * time.Hour, func(*node) {}, "", ""},
 		{"a node without etcd", -time.Hour, func(n *node) { n.ok(os.Remove(n.etcd + "/ca.pem")) }, "", ""},
 		{"all, in check mode", -time.Hour, func(n *node) { n.check = "True" }, "", "changed: would renew"},
-		{"all, without the authority's key", -time.Hour, func(n *node) { n.ok(os.Remove(n.etcd + "/ca-key.pem")) }, "", "request: "},
+		{"all, without the authority's key", -time.Hour, func(n *node) { n.ok(os.Remove(n.etcd + "/ca-key.pem")) }, "no node has signed a new one", ""},
+		{"what leads elsewhere", -time.Hour, func(n *node) {
+			elsewhere := filepath.Dir(n.conf) + "/elsewhere.pem"
+			n.ok(os.Rename(n.etcd+"/member-cp1.pem", elsewhere))
+			n.ok(os.Symlink(elsewhere, n.etcd+"/member-cp1.pem"))
+		}, "leads to", ""},
 		{"all, with the key of another authority", -time.Hour, func(n *node) {
 			n.write(n.etcd+"/ca-key.pem", testpki.Authority(n.t, "x").Key, 0o600)
 		}, "ca-key.pem does not belong to", ""},

@@ -488,6 +488,8 @@ func (p Playbook) env() map[string]string {
 		env["ANSIBLE_STDOUT_CALLBACK"] = "default"         // what clipper expects
 		env["ANSIBLE_CALLBACK_RESULT_FORMAT"] = "json"
 		env["ANSIBLE_CACHE_PLUGIN"] = "memory"
+		// What a node answers is no variable of ours.
+		env["ANSIBLE_INJECT_FACT_VARS"] = "False"
 		env["ANSIBLE_DEPRECATION_WARNINGS"] = "False"
 		env["ANSIBLE_LOCALHOST_WARNING"] = "False"
 		// As in Kubespray's ansible.cfg: half the round trips.

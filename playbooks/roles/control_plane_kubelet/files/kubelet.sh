@@ -25,30 +25,18 @@ if [ -n "$due" ] && ! would_renew "$credential"; then
   stage_config
   if [ -f "$current" ]; then cp "$current" "$stage/old.crt"; else kubeconfig_certificate "$kubeletconf" >"$stage/old.crt"; fi
   issue_kubeconfig "$stage/old.crt" "$kubeletconf" "$stage/conf/kubelet.conf"
-  target=$kubelet/kubelet-client-$(date -u +%Y-%m-%d-%H-%M-%S).pem
   mkdir -p "$kubelet"
-  # The link names the pair before it exists: by it, sweep finds a pair that an
-  # interrupted run made and nothing refers to.
-  ln -s "$target" "$kubelet/.kscertctl.link"
   {
     cat "$stage/new.crt"
     awk '$1=="client-key-data:"{print $2; exit}' "$stage/user.conf" | base64 -d
-  } >"$target"
-  pair "$target" "$target" || fail "kubeadm made a kubelet certificate whose key does not match"
-  sync "$target"
-  settle "$kubelet/.kscertctl.link" "$current"
-  changed "$current"
+  } >"$stage/pair"
+  place_kubelet_pair "$stage/pair"
 fi
 
 # An embedded credential is not rotated: refer to the rotating file instead.
 if { [ -n "$embedded" ] || { [ -n "$due" ] && grep -q client-certificate-data "$kubeletconf"; }; } &&
   ! checking "let $kubeletconf refer to $current"; then
-  awk -v f="$current" '
-    $1=="client-certificate-data:" {sub(/client-certificate-data:.*/, "client-certificate: " f)}
-    $1=="client-key-data:" {sub(/client-key-data:.*/, "client-key: " f)}
-    {print}' "$kubeletconf" >"$stage/kubelet.conf"
-  place "$stage/kubelet.conf" "$kubeletconf"
-  changed "$kubeletconf"
+  refer_to_current
 fi
 
 renew_serving_pair

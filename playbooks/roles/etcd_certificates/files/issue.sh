@@ -4,19 +4,6 @@
 # shellcheck shell=sh disable=SC2034,SC2154
 dir=$KSCERT_ETCD_DIR
 
-field() { openssl x509 -in "$1" -noout -text | sed -n "/$2/{n;p;}" | sed 's/^ *//'; }
-date_of() { date -d "$(openssl x509 -in "$1" -noout "-$2" | cut -d= -f2)" +%s; }
-
-# request CERTIFICATE KEY: leaves $stage/request, and in $names, $usage and $days what
-# the old one was for.
-request() {
-  usage=$(field "$1" 'Extended Key Usage' | sed 's/TLS Web Server Authentication/serverAuth/; s/TLS Web Client Authentication/clientAuth/')
-  names=$(field "$1" 'Subject Alternative Name' | sed 's/IP Address:/IP:/g')
-  days=$((($(date_of "$1" enddate) - $(date_of "$1" startdate)) / 86400))
-  [ "$days" -ge 365 ] || days=365
-  quietly openssl x509 -x509toreq -in "$1" -signkey "$2" -out "$stage/request"
-}
-
 # check_etcd_authority: its key is here, belongs to it, and it is valid.
 check_etcd_authority() {
   [ -f "$dir/ca-key.pem" ] || fail "$dir/ca-key.pem does not exist: etcd certificates must be issued where it is"
@@ -24,23 +11,35 @@ check_etcd_authority() {
   ! ends_within "$dir/ca.pem" 0 || fail "$dir/ca.pem has expired: what it signs is worth nothing"
 }
 
-# sign: $stage/request, with $names, $usage and $days, to $stage/new.pem; never beyond
-# the authority's own end.
+# request OLD KEY: $stage/request, signed by the key of OLD.
+request() { quietly openssl x509 -x509toreq -in "$1" -signkey "$2" -out "$stage/request"; }
+
+# vouch OLD: who has the key of OLD, which etcd's authority has signed, asks in
+# $stage/request for what OLD is: no more than what they had, whatever they say.
+vouch() {
+  openssl verify -no_check_time -CAfile "$dir/ca.pem" "$1" >/dev/null 2>&1 || fail "etcd's authority has not signed the old certificate"
+  [ "$(openssl req -in "$stage/request" -noout -pubkey)" = "$(openssl x509 -in "$1" -noout -pubkey)" ] ||
+    fail 'the request is for another key than that of the old certificate'
+  was=$(names "$1" | sed -n 1p)
+  if [ -z "$was" ] || [ "$(names "$stage/request" | sed -n 1p)" != "$was" ]; then fail 'the request has another subject than the old certificate'; fi
+}
+
+# sign OLD: signs $stage/request to $stage/new.pem: for the names and usages of OLD, and
+# for as long as OLD was.
 sign() {
   {
     echo 'basicConstraints = CA:FALSE'
     echo 'subjectKeyIdentifier = hash'
     echo 'authorityKeyIdentifier = keyid,issuer'
-    [ -z "$usage" ] || echo "extendedKeyUsage = $usage"
-    [ -z "$names" ] || echo "subjectAltName = $names"
+    # As DER, byte by byte: no name can become another line here.
+    fields "$1" | sed -n 's/^extension 551d25 \(.*\)$/extendedKeyUsage = DER:\1/p; s/^extension 551d11 \(.*\)$/subjectAltName = DER:\1/p'
   } >"$stage/extensions"
-  left=$((($(date_of "$dir/ca.pem" enddate) - $(date +%s)) / 86400))
-  [ "$days" -le "$left" ] || days=$left
-  quietly openssl x509 -req -in "$stage/request" -sha256 -days "$days" -set_serial "0x$(openssl rand -hex 15)" \
-    -CA "$dir/ca.pem" -CAkey "$dir/ca-key.pem" -extfile "$stage/extensions" -out "$stage/new.pem"
+  lifetime=$(($(date_of "$1" enddate) - $(date_of "$1" startdate)))
+  [ "$lifetime" -ge 31536000 ] || lifetime=31536000
+  sign_request "$dir/ca.pem" "$dir/ca-key.pem" "$lifetime"
 }
 
-# take CERTIFICATE KEY: $stage/new.pem takes its place, and that of the copies that
+# take OLD KEY: $stage/new.pem takes the place of OLD, and that of the copies that
 # Kubespray makes for network plugins which keep their data in etcd.
 take() {
   pair "$stage/new.pem" "$2" || fail "the new $1 does not belong to its key"

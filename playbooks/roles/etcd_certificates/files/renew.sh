@@ -1,44 +1,53 @@
 # Renews the leaves of Kubespray's host etcd that are due: same key, subject,
 # names and usages, signed by etcd's own authority, for as long as before. Where the
-# authority's key is not, as on a control plane without an etcd member, it prints
-# requests for the node that has it (sign.sh).
+# authority's key is not, as on a control plane without an etcd member, KSCERT_ETCD=request
+# prints requests for the node that has it (sign.sh), and what that has signed is taken
+# from KSCERT_ISSUED.
 [ -f "$dir/ca.pem" ] || exit 0
+here=
+[ ! -f "$dir/ca-key.pem" ] || here=yes
+[ "$KSCERT_ETCD" != request ] || { [ -z "$here" ] && [ "$KSCERT_CHECK" != True ]; } || exit 0
 need_backup
 sweep
 
 # A name may lead to another, as that of the first control plane's client
-# certificate does on those that joined; each file once.
+# certificate does on those that joined; each file once, and none elsewhere.
 due=
 seen=
 for name in "$dir"/member-*.pem "$dir"/admin-*.pem "$dir"/node-*.pem; do
   case $name in *-key.pem) continue ;; esac
   [ -f "$name" ] || continue
   cert=$(readlink -f "$name")
+  case $cert in "$(readlink -f "$dir")"/*) ;; *) fail "$name leads to $cert, which is not in $dir: it is left alone" ;; esac
   case "$seen " in *" $cert "*) continue ;; esac
   seen="$seen $cert"
   ends_within "$cert" "$seconds" && due="$due $name"
 done
 [ -n "$due" ] || exit 0
 
-here=
-if [ -f "$dir/ca-key.pem" ]; then
-  here=yes
-  check_etcd_authority
-fi
+[ -z "$here" ] || check_etcd_authority
 for name in $due; do would_renew "$(readlink -f "$name")" || break; done
 [ "$KSCERT_CHECK" != True ] || exit 0
-open_stage "$dir"
+open_stage "$(safe_dir "$dir")"
 
 for name in $due; do
   cert=$(readlink -f "$name")
   key=${name%.pem}-key.pem
   [ -f "$key" ] || fail "$key does not exist"
   pair "$cert" "$key" || fail "$key does not belong to $cert"
-  request "$cert" "$key"
-  if [ -n "$here" ]; then
-    sign
-    take "$cert" "$key"
-  else
-    printf 'request: %s|%s|%s|%s|%s\n' "$name" "$days" "$usage" "$names" "$(base64 <"$stage/request" | tr -d '\n')"
+  id=$(printf '%s' "$name" | one_line)
+  if [ "$KSCERT_ETCD" = request ]; then
+    request "$cert" "$key"
+    printf 'request: %s|%s|%s\n' "$id" "$(one_line <"$cert")" "$(one_line <"$stage/request")"
+    continue
   fi
+  if [ -n "$here" ]; then
+    request "$cert" "$key"
+    sign "$cert"
+  else
+    printf '%s\n' "$KSCERT_ISSUED" | sed -n "s#^$id|##p" | base64 -d >"$stage/new.pem"
+    [ -s "$stage/new.pem" ] || fail "$cert is due, $dir/ca-key.pem is not here, and no node has signed a new one:" \
+      "kscert_etcd_signer names the node that has that key; with --limit, name it there too"
+  fi
+  take "$cert" "$key"
 done

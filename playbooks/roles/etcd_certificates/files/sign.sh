@@ -1,13 +1,18 @@
-# On a node that has the key of etcd's authority: signs what another one asked for
-# (renew.sh), and prints the certificates. Nothing is changed here.
+# On a node that has the key of etcd's authority: signs what others ask for (renew.sh),
+# each for no more than the certificate that it has, and prints the certificates. Nothing
+# is changed here. One that is refused keeps no other from being signed.
 check_etcd_authority
-open_stage "$dir"
+open_stage "$(safe_dir "$dir")"
 printf '%s\n' "$KSCERT_REQUESTS" >"$stage/requests"
-while IFS='|' read -r name days usage names data; do
-  # These words become a configuration of openssl.
-  case $days$usage$names in *[!A-Za-z0-9.:*,\ -]*) fail "$name: not a request for an etcd certificate: $days $usage $names" ;; esac
-  printf '%s' "$data" | base64 -d >"$stage/request"
-  quietly openssl req -in "$stage/request" -noout -verify
-  sign
-  printf 'issued: %s|%s\n' "$name" "$(base64 <"$stage/new.pem" | tr -d '\n')"
+refused=
+while IFS='|' read -r host id old data; do
+  if why=$(
+    printf '%s' "$old" | base64 -d >"$stage/old.pem" && printf '%s' "$data" | base64 -d >"$stage/request" &&
+      { vouch "$stage/old.pem" && sign "$stage/old.pem"; } 2>&1
+  ); then
+    printf 'issued: %s|%s|%s\n' "$host" "$id" "$(one_line <"$stage/new.pem")"
+  else
+    refused="$refused$host: ${why#kscertctl: }; "
+  fi
 done <"$stage/requests"
+[ -z "$refused" ] || fail "not signed: ${refused%; }"

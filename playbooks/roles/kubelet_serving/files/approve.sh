@@ -1,9 +1,9 @@
-# Approves what the kubelet of $KSCERT_NODE asks for as its serving certificate, on a
-# control plane node, once it asks: a request of the node itself, for itself alone
-# (Kubernetes documentation, "Certificate signing requests", kubelet-serving). Whatever
-# else is pending under the node's name is left alone, in a line that says why.
-node=$KSCERT_NODE
-case $node in '' | *[!a-z0-9.-]*) fail "$node is no name of a node" ;; esac
+# Approves what kubelets ask for as their serving certificates, on a control plane node,
+# once they ask. KSCERT_NODES says of whom, one a line: "NAME NAMES AND ADDRESSES" as the
+# inventory has them. Approved is a request of the node itself, for names and addresses
+# that both the inventory and the Node object have, which the node writes (Kubernetes
+# documentation, "Certificate signing requests", kubelet-serving). Whatever else is
+# pending under the node's name is left alone, in a line that says why.
 kubectl_() { kubectl --kubeconfig "$conf/admin.conf" --request-timeout=10s "$@"; }
 left() { printf 'left: %s\n' "$*" | tr -cd '[:print:]\n'; }
 
@@ -22,8 +22,11 @@ canonical() {
     }'
 }
 
-# of_node TYPES: the addresses of these types that the node has.
+# of_node TYPES: the addresses of these types that the Node object has.
 of_node() { sed -nE "s/^($1) //p" "$stage/addresses"; }
+
+# of_inventory: what the inventory says, one a line.
+of_inventory() { printf '%s\n' "$node $allowed" | tr ' ' '\n'; }
 
 # wrong: why the request in $stage/fields must not be approved; nothing when it may be.
 wrong() {
@@ -38,33 +41,39 @@ wrong() {
   esac
   printf '%s' "$request" | base64 -d >"$stage/request" 2>/dev/null || { echo 'it is no base64' && return; }
   openssl req -in "$stage/request" -noout -verify 2>&1 | grep -q 'verify OK' || { echo 'it is not signed by its own key' && return; }
-  subject=$(openssl req -in "$stage/request" -noout -subject -nameopt RFC2253)
-  [ "$(printf '%s\n' "${subject#subject=}" | tr , '\n' | sed 's/^ *//' | LC_ALL=C sort | tr '\n' ,)" = "CN=system:node:$node,O=system:nodes," ] ||
-    { echo "its subject is ${subject#subject=}" && return; }
-  openssl req -in "$stage/request" -noout -text | sed -n '/Subject Alternative Name/{n;p;}' | tr , '\n' | tr -d ' ' | sed '/^$/d' >"$stage/sans"
+  names "$stage/request" >"$stage/names"
+  subject=$(sed -n '1s/^subject=//p' "$stage/names")
+  case $subject in
+  "O=system:nodes,CN=system:node:$node" | "CN=system:node:$node,O=system:nodes") ;;
+  *) echo "its subject is $subject" && return ;;
+  esac
+  sed 1d "$stage/names" >"$stage/sans"
   [ -s "$stage/sans" ] || { echo 'it names neither a DNS name nor an address' && return; }
   while IFS= read -r san; do
+    where=
     case $san in
-    DNS:*) of_node 'Hostname|InternalDNS|ExternalDNS' | grep -Fxiq -e "${san#DNS:}" ;;
-    IPAddress:*) of_node 'InternalIP|ExternalIP' | canonical | grep -Fxq -e "${san#IPAddress:}" ;;
-    *) false ;;
-    esac || { echo "it names $san, which is no address of node $node" && return; }
+    DNS:*)
+      of_node 'Hostname|InternalDNS|ExternalDNS' | grep -Fxiq -e "${san#DNS:}" || where="Node object"
+      of_inventory | grep -Fxiq -e "${san#DNS:}" || where="${where:-inventory}"
+      ;;
+    IPAddress:*)
+      of_node 'InternalIP|ExternalIP' | canonical | grep -Fxq -e "${san#IPAddress:}" || where="Node object"
+      of_inventory | canonical | grep -Fxq -e "${san#IPAddress:}" || where="${where:-inventory}"
+      ;;
+    *) where="Node object" ;;
+    esac
+    [ -z "$where" ] || { echo "it names $san, which is no address of node $node in the $where" && return; }
   done <"$stage/sans"
 }
 
-open_stage "$conf"
-kubectl_ get node "$node" -o 'jsonpath={range .status.addresses[*]}{.type}{" "}{.address}{"\n"}{end}' >"$stage/addresses" 2>"$stage/said" ||
-  { left "the API does not tell the addresses of node $node: $(cat "$stage/said")" && exit 0; }
-# Another approver may have been faster, and what was asked for since the kubelet
-# was restarted is what it waits for.
-since=$(date -u -d "@$(($(date +%s) - 300))" +%Y-%m-%dT%H:%M:%SZ)
-deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
-told=' '
-while :; do
-  names=$(kubectl_ get certificatesigningrequests -o "jsonpath={range .items[?(@.spec.username==\"system:node:$node\")]}{.metadata.name}{\"\\n\"}{end}" 2>"$stage/said") ||
-    { left "the API does not tell what node $node asks for: $(cat "$stage/said")" && exit 0; }
+# approve NODE: what it asks for; done when something of it is approved.
+approve() {
+  kubectl_ get node "$1" -o 'jsonpath={range .status.addresses[*]}{.type}{" "}{.address}{"\n"}{end}' >"$stage/addresses" 2>"$stage/said" ||
+    { left "the API does not tell the addresses of node $1: $(cat "$stage/said")" && return; }
+  asked=$(kubectl_ get certificatesigningrequests -o "jsonpath={range .items[?(@.spec.username==\"system:node:$1\")]}{.metadata.name}{\"\\n\"}{end}" 2>"$stage/said") ||
+    { left "the API does not tell what node $1 asks for: $(cat "$stage/said")" && return; }
   approved=
-  for name in $names; do
+  for name in $asked; do
     kubectl_ get certificatesigningrequests "$name" -o 'jsonpath={.spec.signerName}{"\n"}{.status.conditions[*].type}{"\n"}{.metadata.creationTimestamp}{"\n"}{.spec.request}{"\n"}{range .spec.usages[*]}{@}{","}{end}{"\n"}{.spec.groups[*]}{"\n"}{.spec.username}{"\n"}' >"$stage/fields" 2>/dev/null || continue
     signer='' conditions='' created='' request='' usages='' groups='' username=''
     { IFS= read -r signer && IFS= read -r conditions && IFS= read -r created && IFS= read -r request && IFS= read -r usages && IFS= read -r groups && IFS= read -r username; } <"$stage/fields" || :
@@ -78,19 +87,42 @@ while :; do
     esac
     why=$(wrong)
     if [ -n "$why" ]; then
-      case $told in *" $name "*) ;; *) told="$told$name " && left "$name, under the name of node $node: $why" ;; esac
+      case $told in *" $name "*) ;; *) told="$told$name " && left "$name, under the name of node $1: $why" ;; esac
       continue
     fi
     if kubectl_ certificate approve "$name" >/dev/null 2>"$stage/said"; then
       approved=$name
-      changed "approved $name, the serving certificate of node $node"
+      changed "approved $name, the serving certificate of node $1"
     else
-      left "$name, of node $node, could not be approved: $(cat "$stage/said")" && exit 0
+      left "$name, of node $1, could not be approved: $(cat "$stage/said")" && return
     fi
   done
-  [ -z "$approved" ] || exit 0
+  [ -n "$approved" ]
+}
+
+open_stage "$conf"
+printf '%s\n' "$KSCERT_NODES" >"$stage/nodes"
+# Who has deployed an approver has chosen who is to approve.
+approver=$(kubectl_ get deployments,daemonsets -A -l app.kubernetes.io/name=kubelet-csr-approver -o name 2>/dev/null | head -n 1)
+[ -z "$approver" ] || { left "kubelet serving certificates, to $approver, which approves them in this cluster" && exit 0; }
+# Another approver may have been faster, and what was asked for since the kubelet
+# was restarted is what it waits for.
+since=$(date -u -d "@$(($(date +%s) - 300))" +%Y-%m-%dT%H:%M:%SZ)
+deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
+told=' '
+while :; do
+  : >"$stage/waiting"
+  while read -r node allowed; do
+    case $node in '' | *[!a-z0-9.-]*) fail "$node is no name of a node" ;; esac
+    approve "$node" </dev/null || printf '%s %s\n' "$node" "$allowed" >>"$stage/waiting"
+  done <"$stage/nodes"
+  mv "$stage/waiting" "$stage/nodes"
+  [ -s "$stage/nodes" ] || exit 0
   if [ "$(date +%s)" -ge "$deadline" ]; then
-    left "the kubelet of node $node has not asked for a serving certificate within $KSCERT_WAIT_SECONDS seconds that may be approved" && exit 0
+    while read -r node _; do
+      left "the kubelet of node $node has not asked for a serving certificate within $KSCERT_WAIT_SECONDS seconds that may be approved"
+    done <"$stage/nodes"
+    exit 0
   fi
   sleep 1
 done

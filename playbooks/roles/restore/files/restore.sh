@@ -29,7 +29,7 @@ printf '%s\n' "$restore" | while IFS= read -r path; do
   # What was no folder is one now: it lies in the backup of what is there now.
   if [ -d "$path" ] && [ ! -L "$path" ]; then rm -rf "$path"; fi
   mkdir -p "${path%/*}"
-  next=$(beside "$path")
+  next=$(beside "$path") || exit
   cp -aT "$copy$path" "$next" || {
     rm -f "$next"
     fail "$path cannot be written; it is as it was"

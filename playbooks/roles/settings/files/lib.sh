@@ -81,11 +81,155 @@ ends_within() { ! openssl x509 -in "$1" -noout -checkend "$2" >/dev/null; }
 
 fingerprint() { openssl x509 -in "$1" -noout -fingerprint -sha256; }
 
-# names FILE: the subject of a certificate, then its SANs with their types, one a line.
+# one_line: standard input as base64 in one line.
+one_line() { base64 | tr -d '\n'; }
+
+# date_of FILE startdate|enddate: seconds since 1970.
+date_of() { date -d "$(openssl x509 -in "$1" -noout "-$2" | cut -d= -f2)" +%s; }
+
+# fields FILE: of a certificate or a certification request, what its DER says (RFC 5280,
+# 4.1; RFC 2986, 4), one a line: "rdn OID:TAG:VALUE+..." of the subject, "san TAG VALUE",
+# "extension OID VALUE"; all of it hexadecimal. A printout cannot be taken apart: a name
+# may hold a line break. Nothing, and failure, where the structure is another.
+fields() {
+  case $(sed -n '/^-----BEGIN/{p;q;}' "$1") in
+  *REQUEST*) openssl req -in "$1" -outform DER ;;
+  *) openssl x509 -in "$1" -outform DER ;;
+  esac | od -An -v -tx1 | awk '
+    function number(h) { return (index("0123456789abcdef", substr(h, 1, 1)) - 1) * 16 + index("0123456789abcdef", substr(h, 2, 1)) - 1 }
+    # open P: reads the head at P, leaves its tag in T, its content from V up to before E.
+    function open(p, size, i) {
+      if (p + 1 >= n) wrong()
+      T = b[p]; size = number(b[p + 1]); V = p + 2
+      if (size > 127) {
+        i = size - 128; size = 0
+        if (i < 1 || i > 3) wrong()
+        for (; i > 0; i--) size = size * 256 + number(b[V++])
+      }
+      E = V + size
+      if (E > n) wrong()
+    }
+    function wrong() { exit 1 }
+    function put(line) { said = said line "\n" }
+    function hex(from, to, out) { for (out = ""; from < to; from++) out = out b[from]; return out }
+    function subject(p, end, set, atv, out, oid) {
+      for (; p < end; p = set) {
+        open(p); set = E; if (T != "31") wrong()
+        out = ""
+        for (p = V; p < set; p = atv) {
+          open(p); atv = E; if (T != "30") wrong()
+          open(V); oid = hex(V, E); open(E)
+          out = out (out == "" ? "" : "+") oid ":" T ":" hex(V, E)
+        }
+        put("rdn " out)
+      }
+    }
+    function extensions(p, end, next_, oid) {
+      for (; p < end; p = next_) {
+        open(p); next_ = E; if (T != "30") wrong()
+        open(V); oid = hex(V, E)
+        open(E); if (T == "01") open(E)
+        if (T != "04") wrong()
+        put("extension " oid " " hex(V, E))
+        if (oid == "551d11") names(V)
+      }
+    }
+    function names(p, end) {
+      open(p); end = E; if (T != "30") wrong()
+      for (p = V; p < end; p = E) { open(p); put("san " T " " hex(V, E)) }
+    }
+    function attributes(p, end, next_, oid) {
+      for (; p < end; p = next_) {
+        open(p); next_ = E; open(V); oid = hex(V, E); open(E)
+        if (oid == "2a864886f70d01090e") { open(V); extensions(V, E) } # extensionRequest, RFC 2985, 5.4.2
+      }
+    }
+    { for (i = 1; i <= NF; i++) b[n++] = $i }
+    END {
+      open(0); open(V); end = E; p = V
+      open(p)
+      if (T == "a0") { # a certificate: version, serialNumber, signature, issuer, validity
+        for (i = 0; i < 5; i++) { open(p); p = E }
+      } else p = E # a request: version
+      open(p); subject(V, E); open(p); p = E
+      open(p); p = E # subjectPublicKeyInfo
+      for (; p < end; p = at) {
+        open(p); at = E
+        if (T == "a0") attributes(V, E)
+        if (T == "a3") { open(V); extensions(V, E) }
+      }
+      printf "%s", said
+    }'
+}
+
+# names FILE: likewise for people: the subject, then the SANs with their types, one a
+# line. What is not plain text is escaped as in URLs, so that a line is one name. Nothing
+# where FILE is no certificate and no request.
 names() {
-  openssl x509 -in "$1" -noout -subject -text | awk '
-    /^subject=/ {print}
-    /Subject Alternative Name/ {getline; gsub(/ /, ""); n = split($0, san, ","); for (i = 1; i <= n; i++) print san[i]}'
+  fields "$1" | awk '
+    function text(h, tag, keep, out, i, c) {
+      for (i = 1; i < length(h); i += 2) {
+        c = (index("0123456789abcdef", substr(h, i, 1)) - 1) * 16 + index("0123456789abcdef", substr(h, i + 1, 1)) - 1
+        c = c > 31 && c < 127 ? sprintf("%c", c) : ""
+        out = out (c != "" && tag ~ /^(0c|13|16|81|82|86)$/ && c ~ keep ? c : "%" toupper(substr(h, i, 2)))
+      }
+      return out
+    }
+    function address(h, i, out) {
+      if (length(h) == 8) for (i = 1; i < 9; i += 2) out = out (i > 1 ? "." : "") (index("0123456789abcdef", substr(h, i, 1)) - 1) * 16 + index("0123456789abcdef", substr(h, i + 1, 1)) - 1
+      else for (i = 1; i < length(h); i += 4) { g = substr(h, i, 4); sub(/^0+/, "", g); out = out (i > 1 ? ":" : "") (g == "" ? "0" : toupper(g)) }
+      return out
+    }
+    BEGIN {
+      split("550403 CN 55040a O 55040b OU 550406 C 550408 ST 550407 L 550405 serialNumber", word, " ")
+      for (i = 1; i in word; i += 2) short[word[i]] = word[i + 1]
+      type["81"] = "email:"; type["82"] = "DNS:"; type["86"] = "URI:"; type["87"] = "IPAddress:"
+    }
+    $1 == "rdn" {
+      parts = split(substr($0, 5), part, "+")
+      for (i = 1; i <= parts; i++) {
+        split(part[i], f, ":")
+        subject = subject (i > 1 ? "+" : subject == "" ? "" : ",") (f[1] in short ? short[f[1]] : f[1]) "=" text(f[3], f[2], "[^,+=%]")
+      }
+      next
+    }
+    $1 == "san" { san[++n] = ($2 in type ? type[$2] : "other" $2 ":") ($2 == "87" ? address($3) : text($3, $2, "[A-Za-z0-9._:@/*?#&=~-]")) }
+    END {
+      if (!NR) exit
+      print "subject=" subject
+      for (i = 1; i <= n; i++) print san[i]
+    }'
+}
+
+# sign_request CA KEY SECONDS [SUBJECT]: $stage/request, signed to $stage/new.pem with
+# what $stage/extensions says and nothing that the request asks for beside its key and,
+# without SUBJECT, its own. From five minutes ago, as kubeadm and kube-controller-manager
+# have it, for clocks that are behind (Kubernetes, pkg/controller/certificates/authority);
+# never beyond the authority's end.
+sign_request() {
+  cat >"$stage/ca.cnf" <<CONF
+[ca]
+default_ca = one
+[one]
+database = $stage/index
+serial = $stage/serial
+new_certs_dir = $stage
+default_md = sha256
+unique_subject = no
+policy = any
+[any]
+commonName = optional
+CONF
+  : >"$stage/index"
+  openssl rand -hex 15 >"$stage/serial"
+  start=$(($(date +%s) - 300))
+  last=$((start + $3)) ends=$(date_of "$1" enddate)
+  [ "$last" -le "$ends" ] || last=$ends
+  for_subject=${4:-}
+  set -- openssl ca -batch -notext -preserveDN -config "$stage/ca.cnf" -cert "$1" -keyfile "$2" -in "$stage/request" -out "$stage/new.pem" \
+    -startdate "$(date -u -d "@$start" +%Y%m%d%H%M%SZ)" -enddate "$(date -u -d "@$last" +%Y%m%d%H%M%SZ)" -extfile "$stage/extensions"
+  [ -z "$for_subject" ] || set -- "$@" -subj "$for_subject"
+  quietly "$@"
 }
 
 # pair CERTIFICATE KEY: the key belongs to the certificate.
@@ -128,9 +272,18 @@ restart_kubelet() {
   systemctl restart kubelet || fail "the kubelet does not start: $(journalctl -u kubelet -n 5 -o cat --no-pager)"
 }
 
+# safe_dir DIR: DIR, or the nearest one above it in which only root can put something:
+# where a successor is made, nobody else may place a link meanwhile.
+safe_dir() {
+  safe=$(readlink -f "$1")
+  while [ "$safe" != / ] && [ -n "$(find "$safe" -prune \( ! -user 0 -o -perm /022 \))" ] && [ "$(id -u)" = 0 ]; do safe=$(dirname "$safe"); done
+  [ "$(stat -c %d "$safe")" = "$(stat -c %d "$1")" ] || fail "$1 is a file system of its own in which others than root can write: nothing is placed there"
+  printf '%s\n' "${safe%/}"
+}
+
 # beside PATH: where PATH's successor is made. The kubelet takes no file whose
 # name begins with a dot for a manifest.
-beside() { printf '%s/.kscertctl.%s\n' "${1%/*}" "${1##*/}"; }
+beside() { printf '%s/.kscertctl.%s\n' "$(safe_dir "${1%/*}")" "${1##*/}"; }
 
 # settle NEW OLD: NEW, made beside OLD, takes OLD's place, on the disk first.
 settle() {
@@ -164,9 +317,37 @@ sweep() {
   "$kubelet"/kubelet-client-*.pem) [ "$(readlink "$kubelet/kubelet-client-current.pem")" = "$left" ] || rm -f "$left" ;;
   esac
   covered | while IFS= read -r path; do
-    [ ! -d "$path" ] || find "$path" -name '.kscertctl.*' -prune -exec rm -rf {} +
-    rm -f "$(beside "$path")"
+    [ ! -d "$path" ] || {
+      find "$path" -name '.kscertctl.*' -prune -exec rm -rf {} +
+      rm -rf "$(safe_dir "$path")"/.kscertctl.*
+    }
+    [ ! -d "${path%/*}" ] || rm -f "$(beside "$path")"
   done
+}
+
+# place_kubelet_pair FILE: certificate and key in FILE become the pair that the kubelet
+# logs in with, under the name that the kubelet would give them.
+place_kubelet_pair() {
+  target=$kubelet/kubelet-client-$(date -u +%Y-%m-%d-%H-%M-%S).pem
+  # The link names the pair before it exists: by it, sweep finds a pair that an
+  # interrupted run made and nothing refers to.
+  ln -s "$target" "$kubelet/.kscertctl.link"
+  cat "$1" >"$target"
+  pair "$target" "$target" || fail "the new client certificate of the kubelet does not belong to its key"
+  sync "$target"
+  settle "$kubelet/.kscertctl.link" "$current"
+  changed "$current"
+}
+
+# refer_to_current: kubelet.conf holds no credential of its own, which would not be
+# rotated, but refers to the rotating file. Needs $stage.
+refer_to_current() {
+  awk -v f="$current" '
+    $1=="client-certificate-data:" {sub(/client-certificate-data:.*/, "client-certificate: " f)}
+    $1=="client-key-data:" {sub(/client-key-data:.*/, "client-key: " f)}
+    {print}' "$kubeletconf" >"$stage/kubelet.conf"
+  place "$stage/kubelet.conf" "$kubeletconf"
+  changed "$kubeletconf"
 }
 
 # renew_serving_pair: removes the kubelet's self-signed serving pair when it is due
@@ -230,11 +411,15 @@ quietly() {
 # client certificate is a new one with the same subject, and a new key. Server,
 # contexts and authority stay as they are. Keys go from file to file only.
 issue_kubeconfig() {
-  fields=$(openssl x509 -in "$1" -noout -subject -nameopt multiline)
-  set -- "$1" "$2" "$3" --client-name="$(printf '%s\n' "$fields" | sed -n 's/^ *commonName *= //p')"
-  for org in $(printf '%s\n' "$fields" | sed -n 's/^ *organizationName *= //p'); do
-    set -- "$@" "--org=$org"
-  done
+  names "$1" >"$stage/names-old"
+  subject=$(sed -n '1s/^subject=//p' "$stage/names-old")
+  case $subject in *%* | *+*) fail "the subject of $2 cannot be asked of kubeadm: $subject" ;; esac
+  set -- "$1" "$2" "$3" --client-name="$(printf '%s\n' "$subject" | tr , '\n' | sed -n 's/^CN=//p')"
+  while IFS= read -r org; do
+    [ -z "$org" ] || set -- "$@" "--org=$org"
+  done <<END
+$(printf '%s\n' "$subject" | tr , '\n' | sed -n 's/^O=//p')
+END
   old_certificate=$1 old=$2 new=$3
   shift 3
   # shellcheck disable=SC2086 # none or one word

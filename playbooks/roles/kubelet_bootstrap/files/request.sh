@@ -1,0 +1,42 @@
+# Tells whether the kubelet of this node needs a client certificate that it cannot ask
+# for by itself, and makes a key and a request for one. The key stays here; what travels
+# to a control plane is public: the request, the old certificate, and the old key's
+# signature of the request, which proves who asks.
+need_backup
+current=$kubelet/kubelet-client-current.pem
+kubeletconf=$conf/kubelet.conf
+[ -f "$kubeletconf" ] || fail "$kubeletconf does not exist: join the node again instead"
+
+sweep
+renew_serving_pair
+# Removed, and the kubelet not restarted since: it still serves the old one.
+if [ ! -f "$kubelet/kubelet.crt" ] && [ ! -e "$kubelet/kubelet-server-current.pem" ] &&
+  ! grep -Eqs '^(tlsCertFile|serverTLSBootstrap): *[^f ]|--tls-cert-file' "$conf/kubelet-config.yaml" "${kubelet%/*}/config.yaml" "$conf/kubelet.env"; then
+  checking 'restart the kubelet' || changed 'the kubelet has no serving certificate until it is restarted'
+fi
+if [ -f "$current" ]; then
+  ends_within "$current" 0 || exit 0
+else
+  kubeconfig_certificate "$kubeletconf" | openssl x509 -noout -checkend "$seconds" >/dev/null && exit 0
+fi
+checking 'give the kubelet a new client certificate' && exit 0
+
+mkdir -p "$kubelet"
+stage=$kubelet/.kscertctl.request
+mkdir "$stage"
+quietly openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$stage/key"
+# Who asks is told by the inventory and the old certificate: whatever stands here.
+quietly openssl req -new -key "$stage/key" -subj /CN=kubelet -out "$stage/request"
+if [ -f "$current" ]; then
+  cat "$current" >"$stage/old.pem"
+else
+  kubeconfig_certificate "$kubeletconf" >"$stage/old.pem"
+  awk '$1=="client-key-data:"{print $2; exit}' "$kubeletconf" | base64 -d >>"$stage/old.pem"
+fi
+old='' proof=''
+if openssl x509 -in "$stage/old.pem" -out "$stage/old.crt" 2>/dev/null; then
+  old=$(one_line <"$stage/old.crt")
+  proof=$(openssl dgst -sha256 -sign "$stage/old.pem" "$stage/request" 2>/dev/null | one_line)
+fi
+rm -f "$stage/old.pem"
+printf 'request: %s|%s|%s\n' "$(one_line <"$stage/request")" "$old" "$proof"

@@ -1,0 +1,58 @@
+# On a control plane: signs the client certificates that kubelets need, from requests
+# that their nodes have made (request.sh), and prints them. Of a request nothing counts but
+# its key: who it is for says the inventory. Where the old certificate names another node
+# (--hostname-override), that counts when its key has signed the request and the
+# inventory has no other host of that name. Usages and lifetime are those that
+# kube-controller-manager would give (Kubernetes, pkg/controller/certificates/signer).
+pki=$(pki_dir)
+check_authority ca
+open_stage "$conf"
+cat >"$stage/extensions" <<CONF
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = clientAuth
+authorityKeyIdentifier = keyid
+CONF
+lifetime=$(sed -n 's/.*--\(experimental-\)\{0,1\}cluster-signing-duration=\([0-9hms]*\).*/\2/p' "$conf/manifests/kube-controller-manager.yaml" 2>/dev/null | head -n 1 |
+  awk '{for (s = 0; match($0, /^[0-9]+[hms]/); $0 = substr($0, RLENGTH + 1)) s += substr($0, 1, RLENGTH - 1) * (/^[0-9]+h/ ? 3600 : /^[0-9]+m/ ? 60 : 1); print s}')
+[ "${lifetime:-0}" -gt 0 ] || lifetime=31536000
+
+# subject_for NAME: leaves in $node which node the certificate is for.
+subject_for() {
+  node=$1
+  [ -s "$stage/old.pem" ] || return 0
+  was=$(names "$stage/old.pem" | sed -n '1s/^subject=//p')
+  case $was in
+  "O=system:nodes,CN=system:node:$1" | "CN=system:node:$1,O=system:nodes") return 0 ;;
+  O=system:nodes,CN=system:node:*) was=${was#O=system:nodes,CN=system:node:} ;;
+  *) fail "its old certificate is that of ${was:-nobody}, and no node's" ;;
+  esac
+  case $was in *[!a-z0-9.-]*) fail 'its old certificate names no node' ;; esac
+  case " $KSCERT_NAMES " in *" $was "*) fail "its old certificate is that of $was, which is another host of the inventory" ;; esac
+  openssl x509 -in "$stage/old.pem" -noout -pubkey >"$stage/old.pub" 2>/dev/null
+  { openssl verify -no_check_time -CAfile "$pki/ca.crt" "$stage/old.pem" &&
+    openssl dgst -sha256 -verify "$stage/old.pub" -signature "$stage/proof" "$stage/request"; } >/dev/null 2>&1 || fail "its old certificate names the node $was, and nothing proves that it is its own: set kube_override_hostname to that name in the inventory"
+  node=$was
+}
+
+# sign HOST NAME REQUEST OLD PROOF
+sign() {
+  case $2 in '' | *[!a-z0-9.-]*) fail "$2 is no name of a node" ;; esac
+  [ "$(printf '%s\n' "$KSCERT_NAMES" | tr ' ' '\n' | grep -Fxc -e "$2")" = 1 ] || fail "the inventory has more than one host that is the node $2"
+  { printf '%s' "$3" | base64 -d >"$stage/request" && printf '%s' "$4" | base64 -d >"$stage/old.pem" && printf '%s' "$5" | base64 -d >"$stage/proof"; } ||
+    fail 'its request is no base64'
+  subject_for "$2"
+  sign_request "$pki/ca.crt" "$pki/ca.key" "$lifetime" "/O=system:nodes/CN=system:node:$node"
+  openssl verify -CAfile "$pki/ca.crt" "$stage/new.pem" >/dev/null 2>&1 || fail "what was signed is not valid under $pki/ca.crt"
+}
+
+printf '%s\n' "$KSCERT_REQUESTS" >"$stage/requests"
+while IFS='|' read -r host name request old proof; do
+  rm -f "$stage/new.pem"
+  if why=$(sign "$host" "$name" "$request" "$old" "$proof" 2>&1); then
+    printf 'issued: %s|%s\n' "$host" "$(one_line <"$stage/new.pem")"
+  else
+    # Its node fails for it; the others need not.
+    printf 'refused: %s|%s\n' "$host" "$(printf '%s' "${why#kscertctl: }" | one_line)"
+  fi
+done <"$stage/requests"

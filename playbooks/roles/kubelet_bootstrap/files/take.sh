@@ -1,0 +1,27 @@
+# Takes the client certificate that a control plane has signed for this node's kubelet
+# (sign.sh), and restarts the kubelet with it.
+need_backup
+current=$kubelet/kubelet-client-current.pem
+kubeletconf=$conf/kubelet.conf
+stage=$kubelet/.kscertctl.request
+if [ -d "$stage" ]; then
+  trap 'rm -rf "$stage"' EXIT
+  trap 'exit 130' INT TERM HUP
+  [ -z "$KSCERT_REFUSED" ] || fail "no client certificate was signed for this kubelet: $(printf '%s' "$KSCERT_REFUSED" | base64 -d)"
+  [ -n "$KSCERT_ISSUED" ] || fail "no control plane has signed a client certificate for this kubelet: with --limit, name the first control plane there, too"
+  printf '%s' "$KSCERT_ISSUED" | base64 -d >"$stage/new.pem"
+  pair "$stage/new.pem" "$stage/key" || fail 'the new client certificate does not belong to the key that was made for it'
+  # The authority that the kubelet trusts in the API server is the one that signs kubelets.
+  awk '$1=="certificate-authority-data:"{print $2; exit}' "$kubeletconf" | base64 -d >"$stage/ca.pem"
+  file=$(awk '$1=="certificate-authority:"{print $2; exit}' "$kubeletconf")
+  [ -s "$stage/ca.pem" ] || cat "${file:-$conf/ssl/ca.crt}" >"$stage/ca.pem"
+  why=$(openssl verify -CAfile "$stage/ca.pem" "$stage/new.pem" 2>&1) || fail "the new client certificate is not valid under the authority in $kubeletconf: $(printf '%s\n' "$why" | grep '^error' | head -n 1)"
+  if [ -s "$stage/old.crt" ] && [ "$(names "$stage/old.crt")" != "$(names "$stage/new.pem")" ]; then
+    changed "the kubelet was $(names "$stage/old.crt" | sed -n '1s/^subject=//p'), and is $(names "$stage/new.pem" | sed -n '1s/^subject=//p')"
+  fi
+  cat "$stage/new.pem" "$stage/key" >"$stage/pair"
+  place_kubelet_pair "$stage/pair"
+  if grep -q client-certificate-data "$kubeletconf"; then refer_to_current; fi
+fi
+restart_kubelet
+changed 'restarted the kubelet'
