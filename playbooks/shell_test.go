@@ -246,6 +246,40 @@ func TestPlace(t *testing.T) {
 	}
 }
 
+// Where others than root can put a link, root makes nothing: a successor is made above,
+// and what a directory gets, no link in its place gets.
+func TestOutOfReachOfOthers(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root makes files for others")
+	}
+	n := newNode(t)
+	n.ok(os.Chmod(n.root(), 0o755))
+	victim, theirs := n.root()+"/victim", n.etcd+"/ssl"
+	n.write(victim, []byte("of root"), 0o600)
+	n.write(theirs+"/member.pem", []byte("old"), 0o640)
+	n.ok(os.Chown(n.etcd, 4711, 4711))
+	n.ok(os.Chown(theirs, 4711, 4711))
+	n.ok(os.Symlink(victim, theirs+"/.kscertctl.member.pem"))
+	n.write(n.conf+"/new", []byte("new"), 0o600)
+	out, errs, err := n.run(`beside "$KSCERT_ETCD_DIR/ssl/member.pem"; place "$conf/new" "$KSCERT_ETCD_DIR/ssl/member.pem"`)
+	if err != nil || out != n.root()+"/.kscertctl.member.pem\n" {
+		t.Errorf("the successor is made as %q: %v %s", out, err, errs)
+	}
+	if string(n.read(victim)) != "of root" || string(n.read(theirs+"/member.pem")) != "new" {
+		t.Errorf("the victim holds %q, the file %q", n.read(victim), n.read(theirs+"/member.pem"))
+	}
+	n.ok(os.Symlink(n.conf, theirs+"/directory"))
+	n.ok(os.Chmod(n.conf, 0o700))
+	n.ok(os.Mkdir(n.root()+"/like", 0o755))
+	_, errs, err = n.sh(script(t, "settings/files/lib.sh", manifestLib) + `like "` + n.root() + `/like" "` + theirs + `/directory"`)
+	info, serr := os.Stat(n.conf)
+	n.ok(serr)
+	if err == nil || info.Mode().Perm() != 0o700 || !strings.Contains(errs, "is no directory any more") {
+		t.Errorf("what a link leads to has mode %v: %v %s", info.Mode(), err, errs)
+	}
+}
+
 // --- etcd's certificates ------------------------------------------------------------
 
 // etcdNode has a member certificate that ends after the given time.

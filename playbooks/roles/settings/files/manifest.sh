@@ -133,15 +133,18 @@ to_disk() { find "$1" \( -type f -o -type d \) -exec sync {} +; }
 
 bars() { sed 's/^/|/'; }
 
-# like A B: the folder B gets owner, mode, attributes, context and times of A.
-like() {
-  chown --reference="$1" "$2"
-  chmod --reference="$1" "$2"
+# like A B: the directory B gets owner, mode, attributes, context and times of A: from
+# within, since who owns the directory above may put a link in its place meanwhile.
+like() (
+  # shellcheck disable=SC3013 # in every sh that a node may have
+  if ! cd "$2" || [ -L "$2" ] || ! [ . -ef "$2" ]; then fail "$2 is no directory any more"; fi
+  chown --reference="$1" .
+  chmod --reference="$1" .
   if command -v setfattr >/dev/null && command -v getfattr >/dev/null; then
     kept='^(user|trusted|system\.posix_acl)'
-    getfattr -m "$kept" --absolute-names "$2" | sed '/^#/d; /^$/d' | while IFS= read -r name; do setfattr -x "$name" "$2"; done
-    (cd "$1" && getfattr -d -m "$kept" -e hex .) | (cd "$2" && setfattr --restore=-)
+    getfattr -m "$kept" . | sed '/^#/d; /^$/d' | while IFS= read -r name; do setfattr -x "$name" .; done
+    (cd "$1" && getfattr -d -m "$kept" -e hex .) | setfattr --restore=-
   fi
-  [ ! -e /sys/fs/selinux/enforce ] || chcon --reference="$1" "$2"
-  touch -r "$1" "$2"
-}
+  [ ! -e /sys/fs/selinux/enforce ] || chcon --reference="$1" .
+  touch -r "$1" .
+)
