@@ -108,6 +108,55 @@ func TestAPIServerIsRestarted(t *testing.T) {
 	}
 }
 
+// A lease is released that nobody has renewed for long, and nobody renews now.
+func TestLeasesAreReleased(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	ago := func(d time.Duration) string { return now.Add(-d).UTC().Format("2006-01-02T15:04:05.000000Z") }
+	for _, row := range []struct {
+		name string
+		// first and second are what the lease says, one time of asking after the other.
+		first, second string
+		check         string
+		released      bool
+	}{
+		{"its holder is gone", "77 " + ago(time.Hour) + " 15 cp1_x", "77 " + ago(time.Hour) + " 15 cp1_x", "False", true},
+		{"its holder may be alive", "77 " + ago(70*time.Second) + " 15 cp1_x", "77 " + ago(70*time.Second) + " 15 cp1_x", "False", false},
+		{"somebody renews it", "77 " + ago(time.Hour) + " 15 cp1_x", "78 " + ago(0) + " 15 cp1_x", "False", false},
+		{"nobody holds it", "77 " + ago(time.Hour) + " 15 ", "77 " + ago(time.Hour) + " 15 ", "False", false},
+		{"there is none", "", "", "False", false},
+		{"in check mode", "77 " + ago(time.Hour) + " 15 cp1_x", "77 " + ago(time.Hour) + " 15 cp1_x", "True", false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			n.check = row.check
+			n.write(n.bin+"/leases", []byte(row.first+"\n"+row.second+"\n"), 0o600)
+			n.write(n.bin+"/kubectl", fmt.Appendf(nil, `#!/bin/sh
+cd '%s'
+case $* in
+*'patch lease kube-scheduler '*) printf '%%s\n' "$*" >patched ;;
+*'get lease kube-scheduler '*) echo >>asked; sed -n "$(wc -l <asked)p" leases ;;
+*) exit 1 ;;
+esac
+`, n.bin), 0o700)
+			script := role(t, "settings/files/components.sh") + "\nnote_leases\nnoted_at=0\nrelease_leases"
+			out, errs, err := n.run(script)
+			patched, _ := os.ReadFile(n.bin + "/patched")
+			want := ""
+			if row.released {
+				want = "changed: released the lease of the kube-scheduler that led before the outage\n"
+			}
+			if err != nil || out != want || (len(patched) > 0) != row.released {
+				t.Errorf("%v: %q %q, patched %q", err, out, errs, patched)
+			}
+			if row.released && !strings.Contains(string(patched), `{"metadata":{"resourceVersion":"77"},"spec":{"holderIdentity":""}}`) {
+				t.Errorf("not for the version that was seen: %s", patched)
+			}
+		})
+	}
+}
+
 // What started after its certificate was written has it, even where it cannot yet be
 // asked; of what is older, what it serves counts.
 func TestEtcdIsRestarted(t *testing.T) {

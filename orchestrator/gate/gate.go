@@ -244,12 +244,15 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 			add(f.Node, strings.TrimSpace(f.Subject+" "+f.Title()), f.Evidence)
 		}
 	}
-	view, clock, ok := observer(now)
+	n, ok := now.Observer()
 	if !ok {
 		return
 	}
+	before, _ := c.Before.Node(n.Name)
 	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
-		if lease, ok := view.ComponentLeases[component]; !ok || clock.Sub(lease) > leaseAge {
+		// A lease from before the run tells of a leader that may be gone.
+		lease, ok := n.View.ComponentLeases[component]
+		if !ok || n.Clock.Sub(lease) > leaseAge || !lease.After(before.Clock) {
 			add("", component+" must hold its lease", "last renewed at "+lease.Format(time.RFC3339))
 		}
 	}

@@ -115,6 +115,12 @@ func TestEvaluate(t *testing.T) {
 			[]string{"cp1: etcd the etcd member does not run (systemd says inactive (dead), restarted 0 times\nconnect: Connection refused\n127.0.0.1:2379: connect:errno=111)"}},
 		{"a component lost its lease", all, tc.View(func(v *snapshot.View) { v.ComponentLeases["kube-scheduler"] = tc.Now }),
 			[]string{"kube-scheduler must hold its lease (last renewed at 2026-03-01T12:00:00Z)"}},
+		{"a component's lease is from before the run", check(plan.ClusterGate, "cp1", "w1"), func(s *snapshot.Snapshot) {
+			tc.View(func(v *snapshot.View) { v.ComponentLeases["kube-scheduler"] = tc.Now })(s)
+			for i := range s.Nodes {
+				s.Nodes[i].Clock = tc.Now.Add(30 * time.Second)
+			}
+		}, []string{"kube-scheduler must hold its lease (last renewed at 2026-03-01T12:00:00Z)"}},
 		{"a component is not Ready again", all, tc.View(func(v *snapshot.View) { v.StaticPods[0].Ready = "False" }),
 			[]string{"cp1: kube-apiserver a control plane component is not Ready (its Ready condition is False)"}},
 		{"something else broke meanwhile", all, tc.On("cp1", func(n *snapshot.Node) { delete(n.Facts, "kubeadm-config") }),

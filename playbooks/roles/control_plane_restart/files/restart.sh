@@ -16,6 +16,8 @@ restart_etcd
 # each time.
 restart kube-apiserver
 wait_for api_ready
+note_leases
 ask_kubelet
 for name in kube-controller-manager kube-scheduler kube-vip; do restart "$name"; done
 wait_for components_back
+release_leases

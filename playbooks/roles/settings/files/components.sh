@@ -258,3 +258,41 @@ components_back() {
     }
   done
 }
+
+# lease NAME: version, time of renewal, lifetime in seconds and holder of the lease by which
+# a component leads; nothing where it is not held.
+lease() {
+  kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s -n kube-system get lease "$1" \
+    -o 'jsonpath={.metadata.resourceVersion} {.spec.renewTime} {.spec.leaseDurationSeconds} {.spec.holderIdentity}' 2>/dev/null </dev/null | awk 'NF == 4'
+}
+
+# note_leases: leaves in $noted the leases whose holder gave no sign of life for a minute
+# longer than they last: after an outage nobody leads, and who would waits once more for as
+# long as a lease lasts (client-go, tools/leaderelection), 15 seconds.
+noted=
+note_leases() {
+  [ "$KSCERT_CHECK" != True ] && [ "$KSCERT_WAIT_SECONDS" -gt 0 ] || return 0
+  for name in kube-controller-manager kube-scheduler; do
+    held=$(lease "$name")
+    [ -n "$held" ] || continue
+    at=${held#* } at=${at%% *} lasts=${held% *} lasts=${lasts##* }
+    case $lasts in *[!0-9]*) continue ;; esac
+    [ $(($(date +%s) - $(date -d "$at" +%s))) -le $((lasts + 60)) ] || noted="$noted$name $held
+"
+  done
+  noted_at=$(date +%s)
+}
+
+# release_leases: of those, the ones that were not renewed meanwhile. A holder that lives
+# renews every 2 seconds, whatever the clocks say; and the API server refuses when the
+# lease has changed since.
+release_leases() {
+  [ -n "$noted" ] || return 0
+  while [ $(($(date +%s) - noted_at)) -lt 4 ]; do sleep 0.2; done
+  printf '%s' "$noted" | while read -r name held; do
+    [ "$(lease "$name")" = "$held" ] || continue
+    kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s -n kube-system patch lease "$name" --type=merge \
+      -p "{\"metadata\":{\"resourceVersion\":\"${held%% *}\"},\"spec\":{\"holderIdentity\":\"\"}}" >/dev/null 2>&1 </dev/null || continue
+    changed "released the lease of the $name that led before the outage"
+  done
+}
