@@ -8,11 +8,11 @@ import (
 	"io"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/infrapuzzle/kscertctl/internal/printable"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 )
@@ -106,7 +106,7 @@ func lines(r expiry.Report, shown []column, hide func(expiry.Row) bool) [][]stri
 	add := func(cell func(column) string) {
 		line := make([]string, len(shown))
 		for i, c := range shown {
-			line[i] = printable(cell(c))
+			line[i] = printable.Line(cell(c))
 			if line[i] == "" {
 				line[i] = "-" // so that every line has as many words for awk
 			}
@@ -176,21 +176,6 @@ func writeTable(w io.Writer, cells [][]string) error {
 	return p.err
 }
 
-// printable makes one line of a text, and replaces what a terminal would obey and
-// XML forbids: names, paths and messages come from nodes.
-func printable(s string) string {
-	return strings.Map(func(c rune) rune {
-		switch {
-		case unicode.IsPrint(c):
-			return c
-		case unicode.IsSpace(c):
-			return ' '
-		default:
-			return unicode.ReplacementChar
-		}
-	}, s)
-}
-
 func yesNo(b bool) string {
 	if b {
 		return "yes"
@@ -250,7 +235,7 @@ func YAML(w io.Writer, document any) error {
 		return err
 	}
 	var node yaml.Node
-	if err := yaml.Unmarshal(data, &node); err != nil { // JSON is YAML
+	if err := yaml.Unmarshal(escaped(data, yamlEscape), &node); err != nil { // JSON is YAML
 		return err
 	}
 	block(&node)
@@ -260,7 +245,7 @@ func YAML(w io.Writer, document any) error {
 	if err := errors.Join(enc.Encode(&node), enc.Close()); err != nil {
 		return err
 	}
-	_, err = out.WriteTo(w)
+	_, err = w.Write(escaped(out.Bytes(), yamlEscape))
 	return err
 }
 
@@ -268,6 +253,10 @@ func YAML(w io.Writer, document any) error {
 func block(n *yaml.Node) {
 	if len(n.Content) > 0 || n.Kind == yaml.ScalarNode {
 		n.Style = 0
+	}
+	odd := func(r rune) bool { return r != '\n' && !printable.Rune(r) }
+	if strings.ContainsFunc(n.Value, odd) || strings.HasPrefix(n.Value, "\n") { // which a block would lose
+		n.Style = yaml.DoubleQuotedStyle // the one that has escapes
 	}
 	for _, child := range n.Content {
 		block(child)

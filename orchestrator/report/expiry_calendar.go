@@ -10,6 +10,7 @@ import (
 
 	ics "github.com/arran4/golang-ical"
 
+	"github.com/infrapuzzle/kscertctl/internal/printable"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 )
@@ -21,7 +22,7 @@ import (
 func ExpiryCalendar(w io.Writer, r expiry.Report) error {
 	cal := ics.NewCalendarFor("kscertctl")
 	cal.SetMethod(ics.MethodPublish)
-	cal.SetXWRCalName("Certificates of " + clusterName(r))
+	cal.SetXWRCalName(printable.Line("Certificates of " + clusterName(r)))
 	var day []expiry.Row
 	flush := func() {
 		if len(day) > 0 {
@@ -54,17 +55,17 @@ func addEvent(cal *ics.Calendar, r expiry.Report, day []expiry.Row) {
 	if len(day) == 1 {
 		summary = fmt.Sprintf("%s on %s expires", first.Name, first.Node)
 	}
-	e.SetSummary(printable(summary))
+	e.SetSummary(printable.Line(summary))
 	lines := make([]string, len(day))
 	for i, c := range day {
-		lines[i] = printable(fmt.Sprintf("%s %s: %s", c.NotAfter.UTC().Format("15:04 MST"), c.Node, c.Name))
+		lines[i] = printable.Line(fmt.Sprintf("%s %s: %s", c.NotAfter.UTC().Format("15:04 MST"), c.Node, c.Name))
 	}
 	e.SetDescription(strings.Join(lines, "\n"))
 	for _, seconds := range []int64{r.WarnSeconds, r.CritSeconds} {
 		alarm := e.AddAlarm()
 		alarm.SetAction(ics.ActionDisplay)
 		alarm.SetTrigger(fmt.Sprintf("-PT%dS", seconds))
-		alarm.SetDescription(printable(summary))
+		alarm.SetDescription(printable.Line(summary))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jstemmer/go-junit-report/v2/junit"
 
+	"github.com/infrapuzzle/kscertctl/internal/printable"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 )
 
@@ -19,11 +20,11 @@ func ExpiryJUnit(w io.Writer, r expiry.Report, fails func(expiry.Level) bool) er
 		suite := junit.Testsuite{Name: n.Name, ID: i, Hostname: n.Name, Time: "0"}
 		suite.SetTimestamp(r.Taken)
 		add := func(name, kind string) *junit.Testcase {
-			suite.Testcases = append(suite.Testcases, junit.Testcase{Name: printable(name), Classname: n.Name + "." + kind})
+			suite.Testcases = append(suite.Testcases, junit.Testcase{Name: printable.Line(name), Classname: n.Name + "." + kind})
 			return &suite.Testcases[len(suite.Testcases)-1]
 		}
 		if !n.Known {
-			add("the node can be inspected", "node").Error = &junit.Result{Message: printable(n.Reason), Type: "unknown", Data: printable(strings.TrimSpace(n.Message))}
+			add("the node can be inspected", "node").Error = &junit.Result{Message: printable.Line(n.Reason), Type: "unknown", Data: printable.Line(strings.TrimSpace(n.Message))}
 		}
 		for _, u := range r.Unreadable {
 			if u.Node != n.Name {
@@ -31,7 +32,7 @@ func ExpiryJUnit(w io.Writer, r expiry.Report, fails func(expiry.Level) bool) er
 			}
 			c := add(u.Path, "unreadable")
 			if fails(expiry.LevelCritical) {
-				c.Failure = &junit.Result{Message: printable(u.Reason), Type: "unreadable"}
+				c.Failure = &junit.Result{Message: printable.Line(u.Reason), Type: "unreadable"}
 			}
 		}
 		for _, row := range r.Certificates {
@@ -60,10 +61,10 @@ func ExpiryJUnit(w io.Writer, r expiry.Report, fails func(expiry.Level) bool) er
 		}
 		all.AddSuite(counted)
 	}
-	return all.WriteXML(w)
+	return all.WriteXML(printable.NewWriter(w))
 }
 
 func details(c expiry.Row) string {
-	return printable(fmt.Sprintf("subject %s, serial %s, valid from %s to %s, status by the clock of %s",
+	return printable.Line(fmt.Sprintf("subject %s, serial %s, valid from %s to %s, status by the clock of %s",
 		c.Subject, c.SerialNumber, c.NotBefore.UTC().Format("2006-01-02T15:04:05Z"), c.NotAfter.UTC().Format("2006-01-02T15:04:05Z"), c.Node))
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/infrapuzzle/kscertctl/internal/printable"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 )
 
@@ -96,4 +97,4 @@ func ExpiryNagios(w io.Writer, r expiry.Report) error {
 }
 
 // nagiosText keeps performance data apart: the bar begins it.
-func nagiosText(s string) string { return strings.ReplaceAll(printable(s), "|", "/") }
+func nagiosText(s string) string { return strings.ReplaceAll(printable.Line(s), "|", "/") }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/infrapuzzle/kscertctl/internal/printable"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 )
@@ -64,10 +65,7 @@ func (c Collector) Describe(ch chan<- *prometheus.Desc) {
 func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	r := c.Latest()
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
-		for i, l := range labels {
-			labels[i] = strings.ToValidUTF8(l, "\uFFFD") // what a node says may be anything
-		}
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, clean(labels)...)
 	}
 	gauge(inspected, float64(r.Taken.Unix()))
 	for _, n := range r.Nodes {
@@ -80,7 +78,7 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	// two certificates at one place is the one that ends first.
 	seen := map[string]bool{}
 	first := func(labels ...string) bool {
-		key := strings.Join(labels, "\x00")
+		key := strings.Join(clean(labels), "\x00")
 		defer func() { seen[key] = true }()
 		return !seen[key]
 	}
@@ -107,6 +105,15 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(info, 1, append(labels, c.Subject, c.Issuer, c.SerialNumber, c.Fingerprint, string(c.SignedBy))...)
 	}
+}
+
+// clean is what is shown of labels: what a node says may be anything.
+func clean(labels []string) []string {
+	out := make([]string, len(labels))
+	for i, l := range labels {
+		out[i] = printable.Line(l)
+	}
+	return out
 }
 
 func number(b bool) float64 {

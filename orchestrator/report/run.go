@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
@@ -398,9 +399,9 @@ func (b *runBuilder) backups() []run.Backup {
 
 // command is what to type about this run, wherever its record is.
 func (b *runBuilder) command(name string) string {
-	out := "kscertctl " + name + " " + b.h.ID
+	out := "kscertctl " + name + " " + shell.Quote(b.h.ID)
 	if b.h.StateDir != "" {
-		out += " --state-dir " + quote(b.h.StateDir)
+		out += " --state-dir " + shell.Quote(b.h.StateDir)
 	}
 	return out
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"strings"
 )
 
 //go:embed run.html
@@ -27,6 +28,9 @@ func RunHTML(w io.Writer, r Run) error {
 	}{v, timeline(r, v.Lanes), lifetimesPicture(r, v.Certificates), clock(r.Last)}); err != nil {
 		return fmt.Errorf("writing the page: %w", err)
 	}
-	_, err = out.WriteTo(w)
-	return err
+	lines := printer{w: w} // what is escaped can still reorder or hide text
+	for line := range strings.Lines(out.String()) {
+		lines.line("%s", strings.TrimSuffix(line, "\n"))
+	}
+	return lines.err
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jstemmer/go-junit-report/v2/junit"
+
+	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
 // RunJUnit writes one test case for each step and each gate, and one for what the
@@ -26,7 +28,7 @@ func RunJUnit(w io.Writer, r Run) error {
 	}
 	all := junit.Testsuites{Name: "kscertctl report"}
 	all.AddSuite(suite)
-	return all.WriteXML(w)
+	return all.WriteXML(printable.NewWriter(w))
 }
 
 func seconds(from, to time.Time) string { return fmt.Sprintf("%.3f", to.Sub(from).Seconds()) }
@@ -46,7 +48,7 @@ func stepCase(s RunStep) junit.Testcase {
 	if s.Gate != "" {
 		kind = "gate"
 	}
-	c := junit.Testcase{Classname: "run." + kind, Name: printable(s.ID)}
+	c := junit.Testcase{Classname: "run." + kind, Name: printable.Line(s.ID)}
 	if n := len(s.Attempts); n > 0 {
 		c.Time = seconds(s.Attempts[n-1].Began, s.Attempts[n-1].Ended)
 	}
@@ -61,7 +63,7 @@ func stepCase(s RunStep) junit.Testcase {
 // judge puts a state into a test case: what stopped by itself has failed, what was
 // stopped by others is an error.
 func judge(c *junit.Testcase, status StepStatus, detail string, unmet []string, next string) {
-	result := &junit.Result{Message: printable(detail), Type: string(status), Data: explanation(unmet, next)}
+	result := &junit.Result{Message: printable.Line(detail), Type: string(status), Data: explanation(unmet, next)}
 	switch status {
 	case StepDone:
 	case StepFailed:
@@ -79,11 +81,11 @@ func judge(c *junit.Testcase, status StepStatus, detail string, unmet []string, 
 func explanation(unmet []string, next string) string {
 	var lines []string
 	for _, u := range unmet {
-		lines = append(lines, printable("waits for: "+u))
+		lines = append(lines, printable.Line("waits for: "+u))
 	}
 	prefix := "next: "
 	for line := range strings.Lines(next) {
-		lines = append(lines, prefix+printable(strings.TrimRight(line, "\n")))
+		lines = append(lines, prefix+printable.Line(strings.TrimRight(line, "\n")))
 		prefix = "      "
 	}
 	return strings.Join(lines, "\n")

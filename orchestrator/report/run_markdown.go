@@ -3,8 +3,13 @@ package report
 import (
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/infrapuzzle/kscertctl/internal/printable"
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 )
 
 // RunMarkdown writes a report that fits a ticket: what matters first, and short also
@@ -31,16 +36,37 @@ func RunMarkdown(w io.Writer, r Run) error {
 // markdown writes Markdown as GitHub and GitLab read it.
 type markdown struct{ printer }
 
-// md makes a text stand for itself, on one line.
+// md makes a text stand for itself, on one line or, where it is broken between words, on
+// several: no markup, no HTML, no link.
 func md(s string) string {
-	var out strings.Builder
-	for _, c := range printable(s) {
-		if strings.ContainsRune("\\`*_[]<>|~&", c) {
-			out.WriteByte('\\')
+	words := strings.Split(printable.Line(s), " ")
+	for i, word := range words {
+		var out strings.Builder
+		block := blockMark.MatchString(word)
+		for j, c := range word {
+			if strings.ContainsRune("\\`*_[]<>|~&#", c) || block && j == len(word)-1 ||
+				strings.HasPrefix(word[j:], "://") || strings.HasPrefix(word[j:], ".") && strings.HasSuffix(word[:j], "www") {
+				out.WriteByte('\\')
+			}
+			out.WriteRune(c)
 		}
-		out.WriteRune(c)
+		words[i] = out.String()
 	}
-	return out.String()
+	return strings.Join(words, " ")
+}
+
+// blockMark is a word that would begin a list, a heading or a line at the beginning of a
+// line.
+var blockMark = regexp.MustCompile(`^([-+]|-+|=+|\d+[.)])$`)
+
+// span is a text as code among others where it is plain, and else one that stands for
+// itself: code that is broken between words could begin a block.
+func span(s string) string {
+	words := strings.Split(s, " ")
+	if slices.ContainsFunc(words, func(word string) bool { return shell.Quote(word) != word || blockMark.MatchString(word) }) {
+		return md(s)
+	}
+	return "`" + s + "`"
 }
 
 func sentenceCase(s string) string {
@@ -66,7 +92,7 @@ func (m *markdown) code(language, text string) {
 	m.line("")
 	m.line("%s%s", fence, language)
 	for line := range strings.Lines(text) {
-		m.line("%s", printable(strings.TrimRight(line, "\r\n")))
+		m.line("%s", printable.Line(strings.TrimRight(line, "\r\n")))
 	}
 	m.line("%s", fence)
 }
@@ -198,7 +224,7 @@ func (m *markdown) backups(v runView) {
 		return
 	}
 	m.heading(2, "Backups")
-	m.line("On each node in `%s`:", strings.ReplaceAll(printable(v.BackupDir), "`", ""))
+	m.line("On each node in %s:", span(v.BackupDir))
 	m.line("")
 	rows := [][]string{}
 	for _, b := range v.Backups {

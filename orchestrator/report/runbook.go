@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
@@ -28,12 +28,12 @@ import (
 // nothing in that shell. It holds no secret: a token is asked for.
 func Runbook(w io.Writer, s snapshot.Snapshot, a Assessment) error {
 	b := &book{printer: printer{w: w}, s: s, d: a.Diagnosis}
-	b.line("# Runbook: %s", a.Verdict)
+	b.line("# Runbook: %s", md(a.Verdict))
 	b.line("")
 	b.line("Seen at %s, %s. Route: %s.", s.Taken.UTC().Format(time.RFC3339), count(len(s.Nodes), "node"), a.Route)
 	if a.Unplanned != "" {
 		b.line("")
-		b.hanging("No plan: ", "", a.Unplanned)
+		b.hanging("No plan: ", "", md(a.Unplanned))
 	}
 	if len(a.Plan.Steps) == 0 {
 		b.look()
@@ -59,10 +59,34 @@ type book struct {
 	sections int
 }
 
-// script is what is typed on a node; empty lines are kept.
+// script is what is typed on a node, line by line.
 type script []string
 
-func (s *script) add(format string, args ...any) { *s = append(*s, fmt.Sprintf(format, args...)) }
+// code is text for a shell that is put together already.
+type code string
+
+// add appends a line. Of the arguments, each string is one word of the shell and each
+// list of them one word each, whatever they hold; code is taken as it is.
+func (s *script) add(format string, args ...any) {
+	for i, arg := range args {
+		switch arg := arg.(type) {
+		case string:
+			args[i] = shell.Quote(arg)
+		case []string:
+			args[i] = shell.Join(arg)
+		}
+	}
+	*s = append(*s, fmt.Sprintf(format, args...))
+}
+
+// typable reports whether every line can be typed as it is shown. It is not where a node
+// tells names or paths that nothing sound has.
+func (s script) typable() bool {
+	return !slices.ContainsFunc(s, func(line string) bool { return !shell.Typable(line) })
+}
+
+// untypable stands for what a node tells and no command is to be made of.
+const untypable = "\uFFFD"
 
 // warnings say where the obvious way would do harm on this cluster.
 func (b *book) warnings(p plan.Plan) {
@@ -82,18 +106,22 @@ func (b *book) warnings(p plan.Plan) {
 			continue
 		}
 		if pki, linked := path.Join(dir(n, "config-dir"), "pki"), dir(n, "pki-real"); pki != linked {
-			warn("`mv %s` backs nothing up where it is a link: the certificates lie in `%s`.", pki, linked)
+			warn("%s backs nothing up where it is a link: the certificates lie in %s.", span("mv "+pki), span(linked))
 		}
-		warn("`kubeadm init phase certs` without the authorities in `%s` silently makes new ones: every kubelet, token and kubeconfig would be void.", dir(n, "pki-real"))
-		warn("kubeadm without `--config %s` takes its own defaults instead of this cluster's%s.", n.Facts["kubeadm-config"], remembered(n))
+		warn("`kubeadm init phase certs` without the authorities in %s silently makes new ones: "+
+			"every kubelet, token and kubeconfig would be void.", span(dir(n, "pki-real")))
+		warn("kubeadm without %s takes its own defaults instead of this cluster's%s.",
+			span("--config "+n.Facts["kubeadm-config"]), md(remembered(n)))
 		if n.Facts["config-dir"] != "" && n.Facts["config-dir"] != kubernetesDir {
-			warn("kubeadm renews kubeconfigs in %s only, and those of this cluster lie in `%s`: use `kscertctl run` instead.", kubernetesDir, n.Facts["config-dir"])
+			warn("kubeadm renews kubeconfigs in %s only, and those of this cluster lie in %s: use `kscertctl run` instead.",
+				kubernetesDir, span(n.Facts["config-dir"]))
 		}
 		if b.due(n, certs.EtcdHostCA) {
-			warn("kubeadm does not know the certificates in `%s`: etcd runs on the host, and they are signed there.", dir(n, "etcd-dir"))
+			warn("kubeadm does not know the certificates in %s: etcd runs on the host, and they are signed there.", span(dir(n, "etcd-dir")))
 		}
 		if b.has(n, certs.KindKubeletClient) {
-			warn("`kubeadm init phase kubeconfig kubelet` writes the certificate into `kubelet.conf`, where nothing renews it: next year's outage. `kubelet.conf` has to refer to `%s`.", current(n))
+			warn("`kubeadm init phase kubeconfig kubelet` writes the certificate into `kubelet.conf`, where nothing renews it: "+
+				"next year's outage. `kubelet.conf` has to refer to %s.", span(current(n)))
 		}
 	}
 	if slices.ContainsFunc(p.Steps, func(s plan.Step) bool { return s.Together() }) {
@@ -179,20 +207,24 @@ func (b *book) step(step plan.Step) {
 func (b *book) heading(step plan.Step) {
 	b.sections++
 	b.line("")
-	b.line("## %d. %s", b.sections, step.Title)
+	b.line("## %d. %s", b.sections, md(step.Title))
 	b.line("")
-	b.wrapped("", strings.ToUpper(step.Why[:1])+step.Why[1:]+".")
+	b.wrapped("", md(sentenceCase(step.Why))+".")
 }
 
 // on writes what is typed on each of the nodes; nodes on which it is the same
 // share a block.
 func (b *book) on(names []string, what string, write func(snapshot.Node) script) {
-	var order []string
+	var order, refused []string
 	nodes := map[string][]string{}
 	for _, name := range names {
 		n, _ := b.s.Node(name)
 		lines := write(n)
 		if len(lines) == 0 {
+			continue
+		}
+		if !lines.typable() {
+			refused = append(refused, name)
 			continue
 		}
 		text := strings.Join(lines, "\n")
@@ -203,15 +235,24 @@ func (b *book) on(names []string, what string, write func(snapshot.Node) script)
 	}
 	for _, text := range order {
 		b.line("")
-		b.line("### On %s: %s", strings.Join(nodes[text], ", "), what)
+		b.line("### On %s: %s", md(strings.Join(nodes[text], ", ")), what)
 		b.line("")
 		b.line("```sh")
 		b.line("(")
 		b.line("set -eu")
 		b.line("umask 077")
-		b.line("%s", text)
+		for line := range strings.SplitSeq(text, "\n") {
+			b.line("%s", line)
+		}
 		b.line(")")
 		b.line("```")
+	}
+	if len(refused) > 0 {
+		b.line("")
+		b.line("### On %s: %s, not shown", md(strings.Join(refused, ", ")), what)
+		b.line("")
+		b.wrapped("", "A name or path that the node reports cannot be typed safely: it has control characters, or is no name or absolute path. "+
+			"Find out why before anything is done on this node.")
 	}
 }
 
@@ -241,8 +282,11 @@ func (b *book) has(n snapshot.Node, kinds ...certs.Kind) bool {
 // Defaults of the folders that a node may tell (Kubespray,
 // roles/kubespray_defaults).
 func dir(n snapshot.Node, fact string) string {
-	if v := n.Facts[fact]; v != "" {
+	switch v := n.Facts[fact]; {
+	case path.IsAbs(v):
 		return v
+	case v != "":
+		return untypable // it could be taken for a flag
 	}
 	return map[string]string{
 		"config-dir": kubernetesDir, "pki-real": kubernetesDir + "/ssl", "etcd-dir": "/etc/ssl/etcd/ssl",
@@ -258,7 +302,7 @@ func current(n snapshot.Node) string {
 // tools lets the node's commands be found.
 func (s *script) tools(n snapshot.Node) {
 	if bin := path.Dir(n.Facts["kubeadm"]); path.IsAbs(bin) {
-		s.add("PATH=$PATH:%s", quote(bin))
+		s.add("PATH=$PATH:%s", bin)
 	}
 }
 
@@ -275,7 +319,7 @@ func backup(n snapshot.Node) script {
 	var s script
 	s.add("backup=/var/backups/kscertctl/manual-$(date -u +%%Y%%m%%dT%%H%%M%%SZ)")
 	s.add(`mkdir -p "$backup"`)
-	s.add("for path in %s; do", quoted(outermost(paths)))
+	s.add("for path in %s; do", outermost(paths))
 	s.add(`  [ -e "$path" ] || continue`)
 	s.add(`  cp -a --parents "$path" "$backup"`)
 	s.add(`  diff -r "$path" "$backup$path"`)
@@ -322,22 +366,27 @@ func (b *book) renew(n snapshot.Node) script {
 	}
 	var s script
 	if len(names) > 0 {
-		s.add("for name in %s; do", quoted(names))
-		s.add("  %s certs renew \"$name\" --config %s", kubeadm(n), quote(n.Facts["kubeadm-config"]))
+		s.add("for name in %s; do", names)
+		s.add("  %s certs renew \"$name\" --config %s", kubeadm(n), n.Facts["kubeadm-config"])
 		s.add("done")
 	}
 	if home {
 		admin, config := path.Join(dir(n, "config-dir"), "admin.conf"), path.Join(dir(n, "home-dir"), "config")
-		s.add("install -m 0600 %s %s", quote(admin), quote(config))
+		s.add("install -m 0600 %s %s", admin, config)
 		if was := server(n, config); was != "" && was != server(n, admin) {
-			s.add("sed -i %s %s", quote("s|^\\( *server:\\).*|\\1 "+was+"|"), quote(config))
+			s.add("sed -i %s %s", "s|^\\( *server:\\).*|\\1 "+replacement(was)+"|", config)
 		}
 	}
 	return s
 }
 
+// replacement makes a text stand for itself on the right side of sed's s|||.
+func replacement(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `|`, `\|`, `&`, `\&`).Replace(s)
+}
+
 // kubeadm is its command: what is used here was "alpha" before v1.20.
-func kubeadm(n snapshot.Node) string {
+func kubeadm(n snapshot.Node) code {
 	m := regexp.MustCompile(`^v1\.(\d+)\.`).FindStringSubmatch(strings.TrimSpace(n.Results["kubeadm-version"].Output))
 	if m != nil {
 		if minor, err := strconv.Atoi(m[1]); err == nil && minor < 20 {
@@ -366,24 +415,27 @@ func (b *book) signEtcd(n snapshot.Node) script {
 			continue
 		}
 		if len(s) == 0 {
-			s.add("cd %s", quote(dir(n, "etcd-dir")))
+			s.add("cd %s", dir(n, "etcd-dir"))
 		}
 		file := path.Base(c.Path)
+		if strings.HasPrefix(file, "-") {
+			file = untypable // it would be taken for a flag
+		}
 		key := strings.TrimSuffix(file, ".pem") + "-key.pem"
-		s.add("openssl x509 -x509toreq -in %s -signkey %s -out request.new", quote(file), quote(key))
+		s.add("openssl x509 -x509toreq -in %s -signkey %s -out request.new", file, key)
 		s.add("cat >extensions.new <<'EXTENSIONS'")
 		s.add("basicConstraints = CA:FALSE")
 		s.add("subjectKeyIdentifier = hash")
 		s.add("authorityKeyIdentifier = keyid,issuer")
 		if usages := usages(c); usages != "" {
-			s.add("extendedKeyUsage = %s", usages)
+			s.add("extendedKeyUsage = %s", code(usages))
 		}
 		if len(c.SANs) > 0 {
-			s.add("subjectAltName = %s", altNames(c))
+			s.add("subjectAltName = %s", code(altNames(c)))
 		}
 		s.add("EXTENSIONS")
-		sign := fmt.Sprintf("openssl x509 -req -in request.new -sha256 -days %d -set_serial \"0x$(openssl rand -hex 15)\"", days(n, c))
-		const by = "-CA ca.pem -CAkey ca-key.pem -extfile extensions.new -out certificate.new"
+		sign := code(fmt.Sprintf("openssl x509 -req -in request.new -sha256 -days %d -set_serial \"0x$(openssl rand -hex 15)\"", days(n, c)))
+		const by code = "-CA ca.pem -CAkey ca-key.pem -extfile extensions.new -out certificate.new"
 		if n.SignsEtcd() {
 			s.add("%s \\", sign)
 			s.add("  %s", by)
@@ -395,8 +447,8 @@ func (b *book) signEtcd(n snapshot.Node) script {
 			s.add("until [ -s certificate.new ]; do sleep 1; done")
 		}
 		s.add("openssl verify -CAfile ca.pem certificate.new")
-		s.add("chown --reference=%[1]s certificate.new && chmod --reference=%[1]s certificate.new", quote(file))
-		s.add("mv certificate.new %s", quote(file))
+		s.add("chown --reference=%[1]s certificate.new && chmod --reference=%[1]s certificate.new", file)
+		s.add("mv certificate.new %s", file)
 		s.add("rm request.new extensions.new")
 	}
 	return s
@@ -412,14 +464,21 @@ func usages(c certs.Certificate) string {
 	return strings.Join(out, ", ")
 }
 
+// hostName is a DNS name. Anything else could add names to the certificate: openssl reads
+// more than names in its configuration.
+var hostName = regexp.MustCompile(`^[A-Za-z0-9*_][A-Za-z0-9._-]*$`)
+
 func altNames(c certs.Certificate) string {
 	var out []string
 	for _, name := range c.SANs {
-		kind := "DNS"
-		if net.ParseIP(name) != nil {
-			kind = "IP"
+		switch {
+		case net.ParseIP(name) != nil:
+			out = append(out, "IP:"+name)
+		case hostName.MatchString(name):
+			out = append(out, "DNS:"+name)
+		default:
+			out = append(out, untypable)
 		}
-		out = append(out, kind+":"+name)
 	}
 	return strings.Join(out, ", ")
 }
@@ -444,16 +503,17 @@ func (b *book) startKubelet(n snapshot.Node) script {
 	if b.has(n, certs.KindKubeletClient, certs.KindKubeletConf) {
 		s.add("new=$(mktemp)")
 		s.add("%s kubeconfig user --config %s --client-name %s --org system:nodes >\"$new\"",
-			kubeadm(n), quote(n.Facts["kubeadm-config"]), quote("system:node:"+n.KubernetesName))
-		s.add("pem=%s/kubelet-client-$(date -u +%%Y-%%m-%%d-%%H-%%M-%%S).pem", quote(kubelet))
+			kubeadm(n), n.Facts["kubeadm-config"], "system:node:"+n.KubernetesName)
+		s.add("pem=%s/kubelet-client-$(date -u +%%Y-%%m-%%d-%%H-%%M-%%S).pem", kubelet)
 		s.add("for field in client-certificate-data client-key-data; do")
 		s.add(`  sed -n "s/^ *$field: *//p" "$new" | base64 -d`)
 		s.add(`done >"$pem"`)
 		s.add(`rm "$new"`)
-		s.add(`ln -sfn "$pem" %s`, quote(current(n)))
+		s.add(`ln -sfn "$pem" %s`, current(n))
 		if _, embedded := n.Certificate(certs.KindKubeletConf); embedded {
-			s.add("sed -i -e %s -e %s %s", quote("s|client-certificate-data:.*|client-certificate: "+current(n)+"|"),
-				quote("s|client-key-data:.*|client-key: "+current(n)+"|"), quote(conf))
+			file := replacement(current(n))
+			s.add("sed -i -e %s -e %s %s", "s|client-certificate-data:.*|client-certificate: "+file+"|",
+				"s|client-key-data:.*|client-key: "+file+"|", conf)
 		}
 	}
 	s = append(s, b.dropServing(n)...)
@@ -469,7 +529,7 @@ func (b *book) startKubelet(n snapshot.Node) script {
 func (b *book) dropServing(n snapshot.Node) script {
 	var s script
 	if b.has(n, certs.KindKubeletServing) {
-		s.add("rm -f %s %s", quote(path.Join(dir(n, "kubelet-dir"), "kubelet.crt")), quote(path.Join(dir(n, "kubelet-dir"), "kubelet.key")))
+		s.add("rm -f %s %s", path.Join(dir(n, "kubelet-dir"), "kubelet.crt"), path.Join(dir(n, "kubelet-dir"), "kubelet.key"))
 	}
 	return s
 }
@@ -490,12 +550,12 @@ func stop(n snapshot.Node, component string) script {
 
 // containers are the commands that list a component's running containers and that
 // end one.
-func containers(n snapshot.Node, component string) (list, end string) {
+func containers(n snapshot.Node, component string) (list, end code) {
 	if n.Facts["runtime"] == "docker" {
-		return "docker ps --quiet --no-trunc --filter status=running --filter label=io.kubernetes.container.name=" + component,
+		return "docker ps --quiet --no-trunc --filter status=running --filter label=io.kubernetes.container.name=" + code(component),
 			"docker stop --time 3"
 	}
-	return "crictl ps --quiet --no-trunc --state Running --label io.kubernetes.pod.namespace=kube-system --label io.kubernetes.container.name=" + component,
+	return "crictl ps --quiet --no-trunc --state Running --label io.kubernetes.pod.namespace=kube-system --label io.kubernetes.container.name=" + code(component),
 		"crictl stop --timeout 3"
 }
 
@@ -522,14 +582,14 @@ func (b *book) restart(n snapshot.Node) script {
 			s = append(s, stop(n, component.name)...)
 		}
 		if component.name == apiServer {
-			s.add("timeout 600 sh -c %s", quote("until "+kubectl(n)+" --request-timeout=5s get --raw /readyz; do sleep 2; done"))
+			s.add("timeout 600 sh -c %s", "until "+string(kubectl(n))+" --request-timeout=5s get --raw /readyz; do sleep 2; done")
 		}
 	}
 	// The longer the API server was away, the longer the kubelet waits before it
 	// starts them once more.
 	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
 		list, _ := containers(n, component)
-		s.add("timeout 600 sh -c %s", quote("until "+list+" | grep .; do sleep 2; done"))
+		s.add("timeout 600 sh -c %s", "until "+string(list)+" | grep .; do sleep 2; done")
 	}
 	return s
 }
@@ -538,17 +598,17 @@ func (b *book) restart(n snapshot.Node) script {
 const apiServer = "kube-apiserver"
 
 // kubectl asks the node's own API server as administrator.
-func kubectl(n snapshot.Node) string {
+func kubectl(n snapshot.Node) code {
 	out := "kubectl " + admin(n)
 	if e, ok := n.Endpoint(apiServer); ok {
-		out += " --server " + quote("https://"+e.Address)
+		out += " --server " + code(shell.Quote("https://"+e.Address))
 	}
 	return out
 }
 
 // admin is kubectl's or kubeadm's administrator on a control plane.
-func admin(n snapshot.Node) string {
-	return "--kubeconfig " + quote(path.Join(dir(n, "config-dir"), "admin.conf"))
+func admin(n snapshot.Node) code {
+	return "--kubeconfig " + code(shell.Quote(path.Join(dir(n, "config-dir"), "admin.conf")))
 }
 
 func createToken(n snapshot.Node) script {
@@ -572,31 +632,39 @@ func (b *book) bootstrap(n snapshot.Node) script {
 	var s script
 	if b.has(n, certs.KindKubeletClient, certs.KindKubeletConf) {
 		s.add("printf 'The token: ' && read -r token")
-		s.add("cat >%s <<CONF", quote(conf))
+		s.add("cat >%s <<'CONF'", conf)
 		s.add("apiVersion: v1")
 		s.add("kind: Config")
 		s.add("clusters:")
 		s.add("  - name: default")
 		s.add("    cluster:")
-		s.add("      server: %s", server(n, path.Join(dir(n, "config-dir"), "kubelet.conf")))
-		s.add("      certificate-authority: %s", authority(n))
-		s.add("users:")
-		s.add("  - name: bootstrap")
-		s.add("    user: {token: $token}")
+		s.add("      server: %s", yamlText(server(n, path.Join(dir(n, "config-dir"), "kubelet.conf"))))
+		s.add("      certificate-authority: %s", yamlText(authority(n)))
 		s.add("contexts:")
 		s.add("  - name: bootstrap")
 		s.add("    context: {cluster: default, user: bootstrap}")
 		s.add("current-context: bootstrap")
+		s.add("users:")
+		s.add("  - name: bootstrap")
 		s.add("CONF")
+		s.add(`printf '    user: {token: "%%s"}\n' "$token" >>%s`, conf)
 	}
 	s = append(s, b.dropServing(n)...)
 	s.add("systemctl reset-failed kubelet || true")
 	s.add("systemctl restart kubelet")
 	if b.has(n, certs.KindKubeletClient, certs.KindKubeletConf) {
-		s.add("timeout 120 sh -c %s", quote("until openssl x509 -noout -checkend 0 -in "+quote(current(n))+"; do sleep 1; done"))
-		s.add("rm %s", quote(conf))
+		s.add("timeout 120 sh -c %s", "until openssl x509 -noout -checkend 0 -in "+shell.Quote(current(n))+"; do sleep 1; done")
+		s.add("rm %s", conf)
 	}
 	return s
+}
+
+// yamlText is a string of YAML, for a here-document.
+func yamlText(s string) code {
+	if !shell.Typable(s) {
+		return untypable
+	}
+	return code(strconv.Quote(s))
 }
 
 // authority is the file of the cluster's CA on a node.
@@ -615,7 +683,7 @@ func (b *book) waitForNodes(n snapshot.Node, names []string) script {
 		other, _ := b.s.Node(name)
 		nodes = append(nodes, "node/"+other.KubernetesName)
 	}
-	s.add("%s wait --for=condition=Ready --timeout=300s %s", kubectl(n), quoted(nodes))
+	s.add("%s wait --for=condition=Ready --timeout=300s %s", kubectl(n), nodes)
 	return s
 }
 
@@ -623,7 +691,7 @@ func prove(n snapshot.Node) script {
 	var s script
 	s.tools(n)
 	s.add("%s get nodes", kubectl(n))
-	s.add("%s certs check-expiration --config %s", kubeadm(n), quote(n.Facts["kubeadm-config"]))
+	s.add("%s certs check-expiration --config %s", kubeadm(n), n.Facts["kubeadm-config"])
 	return s
 }
 
@@ -643,10 +711,10 @@ func (b *book) look() {
 			continue
 		}
 		b.line("")
-		b.line("## %s [%s]", g.title(), g.first.Reason)
+		b.line("## %s [%s]", md(g.title()), g.first.Reason)
 		b.line("")
 		if len(g.subjects) > 0 {
-			b.wrapped("", strings.Join(g.subjects, ", "))
+			b.wrapped("", md(strings.Join(g.subjects, ", ")))
 			b.line("")
 		}
 		for line := range strings.Lines(g.evidence()) {
@@ -655,7 +723,7 @@ func (b *book) look() {
 		if g.first.Evidence != "" {
 			b.line("")
 		}
-		b.line("Next: %s.", strings.TrimSuffix(g.first.Next(), "."))
+		b.line("Next: %s.", md(strings.TrimSuffix(g.first.Next(), ".")))
 		if n, ok := b.s.Node(g.first.Node); ok && n.Failure == nil && !slices.Contains(nodes, n.Name) {
 			nodes = append(nodes, n.Name)
 		}
@@ -684,29 +752,10 @@ func words(n snapshot.Node) script {
 		s.add("crictl ps -a --label io.kubernetes.pod.namespace=kube-system || true")
 		s.add("tail -n 50 /var/log/pods/kube-system_kube-apiserver-*/kube-apiserver/*.log || true")
 		if n.Facts["kubeadm-config"] != "" {
-			s.add("%s certs check-expiration --config %s || true", kubeadm(n), quote(n.Facts["kubeadm-config"]))
+			s.add("%s certs check-expiration --config %s || true", kubeadm(n), n.Facts["kubeadm-config"])
 		}
 	}
 	return s
-}
-
-// quote makes a text one word of the shell.
-func quote(s string) string {
-	special := func(r rune) bool {
-		return !strings.ContainsRune("_@%+=:,./-", r) && (r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
-	}
-	if s != "" && !strings.ContainsFunc(s, special) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-func quoted(words []string) string {
-	out := make([]string, len(words))
-	for i, w := range words {
-		out[i] = quote(w)
-	}
-	return strings.Join(out, " ")
 }
 
 func count(n int, noun string) string {

@@ -85,29 +85,36 @@ func runbook(t *testing.T, s snapshot.Snapshot) string {
 // keyless takes the key of etcd's authority from a node.
 func keyless(n *snapshot.Node) { delete(n.Digests, tc.EtcdPKI+"/ca-key.pem") }
 
-func runbooks() map[string]snapshot.Snapshot {
-	static := tc.Healthy(tc.HA(), joined, kubeadmEtcd)
-	for _, n := range static.With(cluster.ControlPlane) {
-		tc.On(n.Name, tc.Expired(tc.Kinds(n)...), tc.CrashLoop(), tc.Refused())(&static)
+// runbooks makes the snapshots of which there is a runbook in testdata.
+func runbooks() map[string]func() snapshot.Snapshot {
+	healthy := func(c cluster.Cluster, edits ...tc.Edit) func() snapshot.Snapshot {
+		return func() snapshot.Snapshot { return tc.Healthy(c, edits...) }
 	}
-	return map[string]snapshot.Snapshot{
-		"recover-host-etcd":    allExpired(tc.Single()),
-		"recover-kubeadm-etcd": static,
-		"renew-worker":         tc.Healthy(tc.Single(), joined, tc.On("w1", tc.Expired(certs.KindKubeletClient))),
-		"renew-expiring":       tc.Healthy(tc.Single(), joined, tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin, "controller-manager.conf"))),
-		"none":                 tc.Healthy(tc.Single()),
-		"refuse":               tc.Healthy(tc.Single(), tc.On("cp1", tc.Refused()), tc.On("w1", tc.Unknown(snapshot.Unreachable, "ssh: no route"))),
-		"renew-unplanned":      tc.Healthy(tc.ExternalEtcd(), tc.On("etcd1", tc.Expired(certs.KindEtcdMember), keyless)),
-		"renew-etcd-nodes": tc.Healthy(tc.EtcdNodes(), joined, tc.On("etcd1,etcd2,etcd3", tc.EndsIn(tc.Day, certs.KindEtcdMember)),
+	return map[string]func() snapshot.Snapshot{
+		"recover-host-etcd": func() snapshot.Snapshot { return allExpired(tc.Single()) },
+		"recover-kubeadm-etcd": func() snapshot.Snapshot {
+			s := tc.Healthy(tc.HA(), joined, kubeadmEtcd)
+			for _, n := range s.With(cluster.ControlPlane) {
+				tc.On(n.Name, tc.Expired(tc.Kinds(n)...), tc.CrashLoop(), tc.Refused())(&s)
+			}
+			return s
+		},
+		"renew-worker":    healthy(tc.Single(), joined, tc.On("w1", tc.Expired(certs.KindKubeletClient))),
+		"renew-expiring":  healthy(tc.Single(), joined, tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin, "controller-manager.conf"))),
+		"none":            healthy(tc.Single()),
+		"refuse":          healthy(tc.Single(), tc.On("cp1", tc.Refused()), tc.On("w1", tc.Unknown(snapshot.Unreachable, "ssh: no route"))),
+		"renew-unplanned": healthy(tc.ExternalEtcd(), tc.On("etcd1", tc.Expired(certs.KindEtcdMember), keyless)),
+		"renew-etcd-nodes": healthy(tc.EtcdNodes(), joined, tc.On("etcd1,etcd2,etcd3", tc.EndsIn(tc.Day, certs.KindEtcdMember)),
 			tc.On("cp1", tc.EtcdClient, tc.EndsIn(tc.Day, certs.KindEtcdNode))),
 	}
 }
 
 func TestRunbook(t *testing.T) {
 	t.Parallel()
-	for name, s := range runbooks() {
+	for name, make := range runbooks() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			s := make()
 			route, _, _ := strings.Cut(name, "-") // or the file is of another case than it says
 			if got := assess(s).Route; string(got) != route {
 				t.Fatalf("the route is %s", got)
@@ -117,7 +124,7 @@ func TestRunbook(t *testing.T) {
 	}
 }
 
-var blocks = regexp.MustCompile("(?s)```sh\n(.*?)```")
+var blocks = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
 // What is to be typed is shell that a shell understands.
 func TestRunbookIsShell(t *testing.T) {
@@ -127,8 +134,8 @@ func TestRunbookIsShell(t *testing.T) {
 		t.Skip("no bash on this machine")
 	}
 	seen := 0
-	for name, s := range runbooks() {
-		for _, block := range blocks.FindAllStringSubmatch(runbook(t, s), -1) {
+	for name, make := range runbooks() {
+		for _, block := range blocks.FindAllStringSubmatch(runbook(t, make()), -1) {
 			seen++
 			cmd := exec.CommandContext(t.Context(), bash, "-n")
 			cmd.Stdin = strings.NewReader(block[1])

@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
@@ -43,7 +44,7 @@ func Proposed(w io.Writer, p run.Proposal, file string) error {
 	if file == "" {
 		out.line("Carry it out:  kscertctl run -i INVENTORY%s", part(p.Request))
 	} else {
-		out.line("Carry it out:  kscertctl apply %s", file)
+		out.line("Carry it out:  kscertctl apply %s", shell.Quote(file))
 	}
 	return out.err
 }
@@ -60,7 +61,7 @@ func part(r run.Request) string {
 		{"--limit", strings.Join(r.Limit, ",")}, {"--skip-phases", strings.Join(skip, ",")}, {"--until-phase", string(r.UntilPhase)},
 	} {
 		if flag.value != "" {
-			out.WriteString(" " + flag.name + " " + flag.value)
+			out.WriteString(" " + flag.name + " " + shell.Quote(flag.value))
 		}
 	}
 	return out.String()
@@ -123,13 +124,13 @@ func (l RunList) Text(w io.Writer) error {
 	}
 	tw := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
 	p := printer{w: tw}
-	p.line("RUN\tKIND\tSTATUS\tBEGAN")
+	p.row("RUN", "KIND", "STATUS", "BEGAN")
 	for _, r := range l.Runs {
 		kind := string(r.Kind)
 		if r.Of != "" {
 			kind += " of " + r.Of
 		}
-		p.line("%s\t%s\t%s\t%s", r.Run, kind, r.Status, r.Began.Format(time.RFC3339))
+		p.row(r.Run, kind, string(r.Status), r.Began.Format(time.RFC3339))
 	}
 	if p.err != nil {
 		return p.err
@@ -198,10 +199,10 @@ func (s RunStatus) Text(w io.Writer) error {
 	}
 	p.line("Changed: %s", touched)
 	if s.Resumable {
-		p.line("Go on:   kscertctl resume %s", s.Run)
+		p.line("Go on:   kscertctl resume %s", shell.Quote(s.Run))
 	}
 	if len(s.Touched) > 0 && s.Status != run.StatusRunning {
-		p.line("Go back: kscertctl rollback %s", s.Run)
+		p.line("Go back: kscertctl rollback %s", shell.Quote(s.Run))
 	}
 	p.line("Record:  %s", s.Dir)
 	return p.err
@@ -222,7 +223,7 @@ func (b Backups) Text(w io.Writer) error {
 	}
 	tw := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
 	p := printer{w: tw}
-	p.line("NODE\tRUN\tSTATE\tMADE\tENTRIES\tKIB\tETCD")
+	p.row("NODE", "RUN", "STATE", "MADE", "ENTRIES", "KIB", "ETCD")
 	for _, x := range b.Backups {
 		made, etcd := "-", "-"
 		if !x.Made.IsZero() {
@@ -231,7 +232,7 @@ func (b Backups) Text(w io.Writer) error {
 		if x.EtcdBytes > 0 {
 			etcd = fmt.Sprintf("%d KiB", (x.EtcdBytes+1023)/1024)
 		}
-		p.line("%s\t%s\t%s\t%s\t%d\t%d\t%s", x.Node, x.Run, x.State, made, x.Entries, x.KiB, etcd)
+		p.row(x.Node, x.Run, string(x.State), made, fmt.Sprint(x.Entries), fmt.Sprint(x.KiB), etcd)
 	}
 	if p.err != nil {
 		return p.err

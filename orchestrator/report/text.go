@@ -16,6 +16,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/infrapuzzle/kscertctl/internal/printable"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
@@ -338,7 +339,7 @@ func Expiry(w io.Writer, s snapshot.Snapshot) error {
 		if !ok {
 			continue
 		}
-		p.line("  %s\t%s\t%s\t%s", n.Name, c.NotAfter.Format(time.DateOnly), residual(c.NotAfter.Sub(n.Clock)), c.Label())
+		p.row("  "+n.Name, c.NotAfter.Format(time.DateOnly), residual(c.NotAfter.Sub(n.Clock)), c.Label())
 	}
 	if p.err != nil {
 		return p.err
@@ -384,9 +385,22 @@ type printer struct {
 	err error
 }
 
+// line writes one line, whatever is in the texts of nodes.
 func (p *printer) line(format string, args ...any) {
+	p.write(printable.Line(fmt.Sprintf(format, args...)))
+}
+
+// row writes the cells of one line for a tabwriter.
+func (p *printer) row(cells ...string) {
+	for i, cell := range cells {
+		cells[i] = printable.Line(cell)
+	}
+	p.write(strings.Join(cells, "\t"))
+}
+
+func (p *printer) write(line string) {
 	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+		_, p.err = fmt.Fprintln(p.w, line)
 	}
 }
 

@@ -1,0 +1,478 @@
+package report_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"maps"
+	"os/exec"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	ics "github.com/arran4/golang-ical"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"gopkg.in/yaml.v3"
+	"mvdan.cc/sh/v3/syntax"
+
+	"github.com/infrapuzzle/kscertctl/internal/printable"
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/internal/testruns"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// hostile puts a text into every string that a node may have chosen.
+type hostile struct {
+	text string
+	// sans has the alternative names of certificates changed too.
+	sans bool
+	// names are the keys of maps that are names of nodes.
+	names []string
+	seen  map[any]bool
+}
+
+// hostileTexts are harmless where nobody obeys them.
+var hostileTexts = []string{
+	"", "x", " two words", "$(id)", "`id`", "'; id; '", "\"; id; \"", "\\", "|e;s|.*|id|e;#", "&", "#", "-f", "*", "~", "!id", "{a,b}",
+	"\n", "\nCONF\nid\n", "\nEXTENSIONS\nid", "\r", "\r\n", "\t", "\x00", "\x07", "\x1b[31m", "\x1b]0;title\x07", "\x7f", "\u009b31m", "\u0085",
+	"\u202e", "\u2066", "\u200b", "\u2028", "\ufeff", "\u00a0", "\U000e0041", "\xff", "\xc3(", "\ufffd",
+	",IP:10.9.9.9", "\n```\n# x", "```", "<img src=x>", "[a](http://evil.example)", "<!--", "http://evil.example", "www.evil.example", "|", "${ENV}", "%s%n",
+}
+
+// everywhere appends the text to every string below a value; what is ours alone has a
+// type of its own and stays.
+func (h *hostile) everywhere(value any) { h.walk(reflect.ValueOf(value)) }
+
+func (h *hostile) walk(v reflect.Value) {
+	switch v.Kind() { //nolint:exhaustive // the others hold no text
+	case reflect.Pointer:
+		if !v.IsNil() {
+			h.walk(v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Field(i).CanSet() && (h.sans || v.Type().Field(i).Name != "SANs") {
+				h.walk(v.Field(i))
+			}
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			h.walk(v.Index(i))
+		}
+	case reflect.Map:
+		h.entries(v)
+	case reflect.String:
+		if at := v.Addr().Interface(); v.Type() == reflect.TypeFor[string]() && !h.seen[at] {
+			h.seen[at] = true
+			v.SetString(v.String() + h.text)
+		}
+	}
+}
+
+func (h *hostile) entries(m reflect.Value) {
+	if m.IsNil() || h.seen[m.Pointer()] {
+		return
+	}
+	h.seen[m.Pointer()] = true
+	changed := reflect.MakeMap(m.Type())
+	for it := m.MapRange(); it.Next(); {
+		key, value := it.Key(), reflect.New(m.Type().Elem()).Elem()
+		value.Set(it.Value())
+		h.walk(value)
+		if slices.Contains(h.names, key.String()) {
+			key = reflect.ValueOf(key.String() + h.text).Convert(m.Type().Key())
+		}
+		changed.SetMapIndex(key, value)
+	}
+	m.Clear()
+	for it := changed.MapRange(); it.Next(); {
+		m.SetMapIndex(it.Key(), it.Value())
+	}
+}
+
+func hostileNames() []string { return []string{"cp1", "cp2", "cp3", "w1", "etcd1", "etcd2", "etcd3"} }
+
+// hostileSnapshot is one of runbooks(), with what follows from it, and then the text in it.
+func hostileSnapshot(name, text string, sans bool) (snapshot.Snapshot, report.Assessment) {
+	s := runbooks()[name]()
+	a := assess(s)
+	h := hostile{text: text, sans: sans, names: hostileNames(), seen: map[any]bool{}}
+	h.everywhere(&s)
+	h.everywhere(&a)
+	return s, a
+}
+
+// hostileOutputs are all outputs about a snapshot, by what they are called.
+func hostileOutputs(name, text string, sans bool) map[string]func(io.Writer) error {
+	s, a := hostileSnapshot(name, text, sans)
+	r := expiry.Of(s, expiry.DefaultThresholds())
+	p := run.Proposal{Diagnosis: a.Diagnosis, Plan: a.Plan, Snapshot: s}
+	p.Request.Limit = []string{"w1" + text}
+	return map[string]func(io.Writer) error{
+		"runbook":    func(w io.Writer) error { return report.Runbook(w, s, a) },
+		"diagnosis":  func(w io.Writer) error { return a.Text(w) },
+		"plan":       func(w io.Writer) error { return report.Plan(w, a.Plan) },
+		"proposed":   func(w io.Writer) error { return report.Proposed(w, p, "") },
+		"kept plan":  func(w io.Writer) error { return report.Proposed(w, p, "plan"+text) },
+		"expiry":     func(w io.Writer) error { return report.Expiry(w, s) },
+		"notes":      func(w io.Writer) error { return report.Notes(w, []string{text}) },
+		"table":      func(w io.Writer) error { return report.ExpiryTable(w, r, 80) },
+		"wide":       func(w io.Writer) error { return report.ExpiryWide(w, r) },
+		"nagios":     func(w io.Writer) error { return report.ExpiryNagios(w, r) },
+		"ics":        func(w io.Writer) error { return report.ExpiryCalendar(w, r) },
+		"prometheus": func(w io.Writer) error { return report.ExpiryPrometheus(w, r) },
+		"junit": func(w io.Writer) error {
+			return report.ExpiryJUnit(w, r, func(l expiry.Level) bool { return l >= expiry.LevelWarning })
+		},
+		"json": func(w io.Writer) error { return report.JSON(w, a) },
+		"yaml": func(w io.Writer) error { return report.YAML(w, a) },
+	}
+}
+
+// hostileRunOutputs are all outputs about runs.
+func hostileRunOutputs(text string) map[string]func(io.Writer) error {
+	h := testruns.FailedGate()
+	spoil := hostile{text: text, names: hostileNames(), seen: map[any]bool{}}
+	spoil.everywhere(&h)
+	h.State = run.Journal{Entries: h.Entries}.State()
+	r := report.OfRun(h)
+	out := map[string]func(io.Writer) error{
+		"runs list": report.List([]run.Record{h.Record}).Text,
+		"status":    report.Status(h.Record, *h.Proposal).Text,
+		"backups":   report.Backups{Backups: h.Backups}.Text,
+	}
+	for _, f := range report.RunFormats() {
+		name := f.Name
+		if name != "html" && name != "markdown" {
+			name = "run." + name
+		}
+		out[name] = func(w io.Writer) error { return f.Write(w, r) }
+	}
+	return out
+}
+
+// invisible returns a line with something in it that a terminal obeys or does not show;
+// empty for none.
+func invisible(text string, lineEnd string) string {
+	for line := range strings.SplitSeq(text, lineEnd) {
+		if strings.ContainsFunc(line, func(r rune) bool { return !printable.Rune(r) }) || printable.Line(line) != line {
+			return line
+		}
+	}
+	return ""
+}
+
+// readable returns why a program could not read a format; nil for one that people read.
+func readable(format, text string) error {
+	switch format {
+	case "json", "run.json":
+		return json.Unmarshal([]byte(text), new(any))
+	case "yaml":
+		return yaml.Unmarshal([]byte(text), new(any))
+	case "junit", "run.junit":
+		return xml.Unmarshal([]byte(text), new(struct{}))
+	case "prometheus":
+		_, err := new(expfmt.NewTextParser(model.UTF8Validation)).TextToMetricFamilies(strings.NewReader(text))
+		return err
+	case "ics":
+		_, err := ics.ParseCalendar(strings.NewReader(text))
+		return err
+	}
+	return nil
+}
+
+func checkOutputs(t *testing.T, outputs map[string]func(io.Writer) error) {
+	t.Helper()
+	for name, write := range outputs {
+		var out bytes.Buffer
+		if err := write(&out); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		lineEnd := "\n"
+		if name == "ics" {
+			lineEnd = "\r\n"
+		}
+		text := out.String()
+		if strings.HasSuffix(name, "junit") {
+			text = regexp.MustCompile(`(?m)^\t+`).ReplaceAllString(text, "") // its indentation
+		}
+		if line := invisible(text, lineEnd); line != "" {
+			t.Errorf("%s: %q", name, line)
+		}
+		if err := readable(name, out.String()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// shape is what a shell makes of a script, without what its words are: of each command
+// how many words it has, of each here-document how many lines, and the same of what
+// "sh -c" is handed.
+func shape(t *testing.T, script string) string {
+	t.Helper()
+	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(script), "")
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, script)
+	}
+	var out strings.Builder
+	syntax.Walk(file, func(n syntax.Node) bool {
+		switch n := n.(type) {
+		case *syntax.CallExpr:
+			fmt.Fprintf(&out, " call:%d", len(n.Args))
+			if last := len(n.Args) - 1; last > 1 && n.Args[last-1].Lit() == "-c" {
+				fmt.Fprintf(&out, " (%s )", shape(t, unquoted(t, n.Args[last])))
+			}
+		case *syntax.ForClause:
+			if words, ok := n.Loop.(*syntax.WordIter); ok {
+				fmt.Fprintf(&out, " for:%d", len(words.Items))
+			}
+		case *syntax.Redirect:
+			out.WriteString(" redirect" + n.Op.String())
+			if n.Hdoc != nil {
+				fmt.Fprintf(&out, ":%d", strings.Count(unquoted(t, n.Hdoc), "\n"))
+			}
+		case *syntax.CmdSubst, *syntax.ParamExp, *syntax.ArithmExp, *syntax.ProcSubst, *syntax.Assign:
+			fmt.Fprintf(&out, " %T", n)
+		}
+		return true
+	})
+	return out.String()
+}
+
+// unquoted is a word of literals, as a command gets it.
+func unquoted(t *testing.T, w *syntax.Word) string {
+	t.Helper()
+	var out strings.Builder
+	for _, part := range w.Parts {
+		switch part := part.(type) {
+		case *syntax.Lit:
+			out.WriteString(strings.ReplaceAll(part.Value, `\'`, `'`))
+		case *syntax.SglQuoted:
+			out.WriteString(part.Value)
+		default:
+			t.Fatalf("a %T where only literals belong", part)
+		}
+	}
+	return out.String()
+}
+
+// shapes are those of the blocks of a runbook.
+func shapes(t *testing.T, s snapshot.Snapshot, a report.Assessment) []string {
+	t.Helper()
+	var out bytes.Buffer
+	ok(t, report.Runbook(&out, s, a))
+	var all []string
+	for _, block := range blocks.FindAllStringSubmatch(out.String(), -1) {
+		all = append(all, shape(t, block[1]))
+	}
+	return all
+}
+
+// checkRunbook: whatever nodes say, a shell sees the commands that it sees where they say
+// nothing odd, or none.
+func checkRunbook(t *testing.T, name, text string, sans bool) {
+	t.Helper()
+	var want []string
+	for _, plain := range []string{"", "x"} { // which is known, and which is none that is known
+		s, a := hostileSnapshot(name, plain, sans)
+		want = append(want, shapes(t, s, a)...)
+	}
+	s, a := hostileSnapshot(name, text, sans)
+	for _, got := range shapes(t, s, a) {
+		if strings.ContainsAny(text, "./") { // which make one path of two
+			got, want = lists.ReplaceAllString(got, "for"), strings.Split(lists.ReplaceAllString(strings.Join(want, "\n"), "for"), "\n")
+		}
+		if !slices.Contains(want, got) {
+			t.Errorf("%s: a block has the shape %s, not one of\n%s", name, got, strings.Join(want, "\n"))
+		}
+	}
+}
+
+// lists are the numbers of words that a loop goes through.
+var lists = regexp.MustCompile(`for:\d+`)
+
+func FuzzOutputs(f *testing.F) {
+	for i, text := range hostileTexts {
+		f.Add(text, i, i%2 == 0)
+	}
+	names := slices.Sorted(maps.Keys(runbooks()))
+	f.Fuzz(func(t *testing.T, text string, which int, sans bool) {
+		name := names[uint(which)%uint(len(names))]
+		checkRunbook(t, name, text, sans)
+		checkOutputs(t, hostileOutputs(name, text, sans))
+		checkOutputs(t, hostileRunOutputs(text))
+	})
+}
+
+// What is shown of hostile nodes is shell for a shell, too.
+func TestRunbookOfHostileNodesIsShell(t *testing.T) {
+	t.Parallel()
+	seen := 0
+	for name := range runbooks() {
+		var script strings.Builder
+		for _, text := range hostileTexts {
+			s, a := hostileSnapshot(name, text, false)
+			var out bytes.Buffer
+			ok(t, report.Runbook(&out, s, a))
+			for _, block := range blocks.FindAllStringSubmatch(out.String(), -1) {
+				seen++
+				script.WriteString(block[1])
+			}
+		}
+		cmd := exec.CommandContext(t.Context(), "sh", "-n")
+		cmd.Stdin = strings.NewReader(script.String())
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+	}
+	if seen < 200 {
+		t.Errorf("only %d blocks were shown", seen)
+	}
+}
+
+// Where a node tells what nobody types, there are no commands for it, and it is said.
+func TestRunbookRefuses(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]tc.NodeEdit{
+		"line end in a name":        func(n *snapshot.Node) { n.KubernetesName = "w1\nid" },
+		"escape in a path":          func(n *snapshot.Node) { n.Facts["kubelet-dir"] = "/var/lib/\x1b[31m" },
+		"a flag for a path":         func(n *snapshot.Node) { n.Facts["kubelet-dir"] = "-rf" },
+		"line end in a server":      kubeletServer("https://x\nCONF\nid"),
+		"name of a certificate":     func(n *snapshot.Node) { eachSAN(n, "a,IP:10.9.9.9") },
+		"expression in a name":      func(n *snapshot.Node) { eachSAN(n, "$ENV::HOME") },
+		"a flag for a file of etcd": func(n *snapshot.Node) { eachEtcdFile(n, "/etc/ssl/etcd/ssl/-f.pem") },
+	} {
+		s := allExpired(tc.Single())
+		a := assess(s)
+		tc.Everywhere(edit)(&s)
+		var out bytes.Buffer
+		ok(t, report.Runbook(&out, s, a))
+		if !strings.Contains(out.String(), ", not shown\n") || strings.Contains(out.String(), "\nid\n") {
+			t.Errorf("%s:\n%s", name, out.String())
+		}
+	}
+}
+
+func kubeletServer(server string) tc.NodeEdit {
+	return func(n *snapshot.Node) {
+		for i := range n.Kubeconfigs {
+			n.Kubeconfigs[i].Server = server
+		}
+	}
+}
+
+func eachSAN(n *snapshot.Node, name string) {
+	for i := range n.Certificates {
+		n.Certificates[i].SANs = []string{name}
+	}
+}
+
+func eachEtcdFile(n *snapshot.Node, path string) {
+	for i, c := range n.Certificates {
+		if c.Kind == certs.KindEtcdMember && !c.Served {
+			n.Certificates[i].Path = path
+		}
+	}
+}
+
+// What a node says is text of the sed script and of the kubeconfig, not a part of them.
+func TestRunbookKeepsTextApart(t *testing.T) {
+	t.Parallel()
+	s := allExpired(tc.Single())
+	a := assess(s)
+	tc.Everywhere(func(n *snapshot.Node) {
+		for _, path := range []string{"/root/.kube/config", "/etc/kubernetes/kubelet.conf"} {
+			n.Kubeconfigs = append([]snapshot.Kubeconfig{{Path: path, Server: `https://x|e;a&\1" # $(id)`}}, n.Kubeconfigs...)
+		}
+		for i := range n.Certificates {
+			if n.Certificates[i].Kind == certs.KindKubeletClient {
+				kubeconf := n.Certificates[i]
+				kubeconf.Kind = certs.KindKubeletConf
+				n.Certificates = append(n.Certificates, kubeconf)
+			}
+		}
+		n.Facts["kubelet-dir"] = "/var/lib/a|b&c"
+	})(&s)
+	a.Due["cp1"] = append(a.Due["cp1"], "root-kubeconfig")
+	var out bytes.Buffer
+	ok(t, report.Runbook(&out, s, a))
+	for _, want := range []string{
+		`      server: "https://x|e;a&\\1\" # $(id)"`,
+		`\1 https://x\|e;a\&\\1" # $(id)|'`,
+		`client-key: /var/lib/a\|b\&c/kubelet-client-current.pem|'`,
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %s in\n%s", want, out.String())
+		}
+	}
+}
+
+// In a runbook and in a report a node's text is no link, no markup and no heading.
+func TestMarkdownOfHostileNodes(t *testing.T) {
+	t.Parallel()
+	const text = "<b>x</b> [a](http://evil.example) http://evil.example www.evil.example # x - y `z`"
+	for name, write := range map[string]func(io.Writer) error{
+		"refuse": func(w io.Writer) error {
+			s, a := hostileSnapshot("refuse", text, true)
+			return report.Runbook(w, s, a)
+		},
+		"recover": func(w io.Writer) error {
+			s, a := hostileSnapshot("recover-host-etcd", text, false)
+			return report.Runbook(w, s, a)
+		},
+		"report": hostileRunOutputs(text)["markdown"],
+	} {
+		var out bytes.Buffer
+		ok(t, write(&out))
+		code := false
+		for line := range strings.Lines(out.String()) {
+			if strings.HasPrefix(line, "```") {
+				code = !code
+			}
+			if code || strings.HasPrefix(line, "    ") {
+				continue
+			}
+			prose := spans.ReplaceAllString(strings.TrimRight(line, "\n"), "")
+			for _, bad := range []string{" <b>", " [a]", " http://", " www.e", " # x", "`z`"} {
+				if strings.Contains(" "+prose, bad) {
+					t.Errorf("%s: %s in %q", name, bad, line)
+				}
+			}
+			if strings.HasPrefix(prose, "- y") {
+				t.Errorf("%s: a list: %q", name, line)
+			}
+		}
+	}
+}
+
+// JSON and YAML lose nothing of what a node says.
+func TestJSONAndYAMLAreWhole(t *testing.T) {
+	t.Parallel()
+	for _, text := range hostileTexts {
+		want := map[string]string{"key" + strings.ToValidUTF8(text, "\ufffd"): strings.ToValidUTF8(text, "\ufffd")}
+		for format, of := range map[string]struct {
+			write func(io.Writer, any) error
+			read  func([]byte, any) error
+		}{"json": {report.JSON, json.Unmarshal}, "yaml": {report.YAML, yaml.Unmarshal}} {
+			var out bytes.Buffer
+			ok(t, of.write(&out, map[string]string{"key" + text: text}))
+			got := map[string]string{}
+			if err := of.read(out.Bytes(), &got); err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%s of %q: %v: %q in %s", format, text, err, got, out.String())
+			}
+		}
+	}
+}
+
+// spans are pieces of code within a line.
+var spans = regexp.MustCompile("`[^`]*`")
