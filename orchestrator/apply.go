@@ -210,7 +210,7 @@ func (o *Orchestrator) orBack(ctx context.Context, r Result, err error) (Result,
 	undone, berr := back.Rollback(ctx, r.RunID, nil)
 	if berr != nil {
 		return r, &Error{Code: ExitStopped, Summary: fmt.Sprintf("%v; and the rollback failed: %v", err, berr), Err: err,
-			Next: "go on with the rollback: " + o.command("resume "+undone.RunID)}
+			Next: "go on with the rollback: " + o.command("resume", undone.RunID)}
 	}
 	r.After, r.Snapshot = undone.After, undone.Snapshot
 	return r, &Error{Code: ExitRolledBack, Summary: fmt.Sprintf("%v; run %s has rolled it back", err, undone.RunID), Err: err,

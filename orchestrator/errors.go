@@ -177,7 +177,7 @@ func (s *session) stepError(err error, step plan.Step, changed bool) *Error {
 	e := stepError(err, step, changed)
 	if changed {
 		e.Next = fmt.Sprintf("%s: %s\nor go back to what was there before: %s\nwhat was there before lies on each node in %s",
-			e.Next, s.command("resume "+s.dir.ID), s.command("rollback "+s.dir.ID), s.backups())
+			e.Next, s.command("resume", s.dir.ID), s.command("rollback", s.dir.ID), s.backups())
 	}
 	e.Next += "\nthe record of the run: " + s.dir.Path
 	return e

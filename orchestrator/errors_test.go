@@ -169,6 +169,15 @@ func TestStepError(t *testing.T) {
 	}
 }
 
+// A command to type next has each name as one word.
+func TestCommandQuotes(t *testing.T) {
+	t.Parallel()
+	o := &Orchestrator{opts: Options{StateDir: "/my state/$(id)"}}
+	if got, want := o.command("resume", "a; id"), "kscertctl resume 'a; id' --state-dir '/my state/$(id)'"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestEvidenceText(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {

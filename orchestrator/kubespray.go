@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/kubespray"
@@ -114,8 +115,9 @@ func (o *Orchestrator) demanded(version string) error {
 	return &Error{
 		Code:    ExitNotBegun,
 		Summary: fmt.Sprintf("Kubespray %s in %s demands ansible-core %s, and this one is %s", o.kube.Release, o.kube.Dir, o.kube.Ansible, version),
-		Next: fmt.Sprintf("nothing was changed; make an environment with the right one:\npython3 -m venv %[1]s && %[1]s/bin/pip install %[2]s\nand give the command again with --ansible-bin %[1]s/bin",
-			venv, o.kube.Requirement()),
+		Next: fmt.Sprintf("nothing was changed; make an environment with the right one:\npython3 -m venv %s && %s install %s\n"+
+			"and give the command again with --ansible-bin %s",
+			shell.Quote(venv), shell.Quote(venv+"/bin/pip"), o.kube.Requirement(), shell.Quote(venv+"/bin")),
 	}
 }
 
@@ -151,7 +153,9 @@ func (o *Orchestrator) demand(ctx context.Context, version string, inventory []b
 		case interrupted(err):
 			return d, preflightError(err)
 		default:
-			return d, &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Hint: hinted(err.Error()), Next: "nothing was changed; what Ansible says of it: cd " + o.kube.Dir + " && ansible-playbook " + file + " --list-tasks"}
+			return d, &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Hint: hinted(err.Error()),
+				Next: fmt.Sprintf("nothing was changed; what Ansible says of it: cd %s && ansible-playbook %s --list-tasks",
+					shell.Quote(o.kube.Dir), shell.Quote(file))}
 		}
 	}
 	for _, p := range d.plays {
@@ -171,7 +175,7 @@ func (o *Orchestrator) prompts(file string, inventory []byte) error {
 	asked = slices.DeleteFunc(asked, func(name string) bool { _, given := extra[name]; return given })
 	if len(asked) > 0 {
 		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s asks for %s at its beginning, and nobody can answer", file, strings.Join(asked, ", ")),
-			Next: "give it with -e " + asked[0] + "=VALUE, or -e @FILE"}
+			Next: "give it with -e " + shell.Quote(asked[0]+"=VALUE") + ", or -e @FILE"}
 	}
 	var told struct {
 		Meta struct {

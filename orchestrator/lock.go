@@ -233,15 +233,15 @@ func (s *session) lockError(err error) *Error {
 		}
 	}
 	if locked.Verdict == run.Held {
-		e.Next = "nothing was changed; wait until that run has ended. If you know that it is dead: " + s.command("unlock -i INVENTORY")
+		e.Next = "nothing was changed; wait until that run has ended. If you know that it is dead: " + s.command("unlock", "-i", "INVENTORY")
 		return e
 	}
 	id := locked.Owner.Run
 	e.Evidence += "; its owner seems dead"
 	e.Next = fmt.Sprintf("nothing was changed. On %s go on with that run: %s\nor undo it: %s\nor, if neither is wanted: %s",
-		locked.Owner.Host, s.command("resume "+id), s.command("rollback "+id), s.command("unlock -i INVENTORY"))
+		locked.Owner.Host, s.command("resume", id), s.command("rollback", id), s.command("unlock", "-i", "INVENTORY"))
 	if id == "" {
-		e.Next = "nothing was changed. If nobody works on the cluster: " + s.command("unlock -i INVENTORY")
+		e.Next = "nothing was changed. If nobody works on the cluster: " + s.command("unlock", "-i", "INVENTORY")
 	}
 	return e
 }

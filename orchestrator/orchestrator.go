@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
@@ -109,11 +110,11 @@ func stateOr(dir string) (string, error) {
 }
 
 // command is what to type next, for the same runs.
-func (o *Orchestrator) command(args string) string {
+func (o *Orchestrator) command(args ...string) string {
 	if dir, err := stateDir(); err != nil || dir != o.opts.StateDir {
-		args += " --state-dir " + o.opts.StateDir
+		args = append(args, "--state-dir", o.opts.StateDir)
 	}
-	return "kscertctl " + args
+	return "kscertctl " + shell.Join(args)
 }
 
 // stateDir follows the XDG Base Directory Specification.

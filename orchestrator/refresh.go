@@ -79,7 +79,7 @@ func (s *session) refreshError(err error, changed bool) *Error {
 	e := &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
 		Next: "nothing was changed on any node; when this is mended, give the command again"}
 	if changed {
-		e.Code, e.Next = ExitStopped, "all that was to be done on the nodes is done; when this is mended, go on: "+s.command("resume "+s.dir.ID)
+		e.Code, e.Next = ExitStopped, "all that was to be done on the nodes is done; when this is mended, go on: "+s.command("resume", s.dir.ID)
 	}
 	if interrupted(err) {
 		e.Code = ExitInterrupted

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
@@ -53,7 +54,7 @@ func recordError(err error) *Error {
 	)
 	switch {
 	case errors.As(err, &busy):
-		e.Code, e.Next = ExitLocked, "nothing was changed; wait until it has ended, and see: kscertctl status "+busy.Run
+		e.Code, e.Next = ExitLocked, "nothing was changed; wait until it has ended, and see: kscertctl status "+shell.Quote(busy.Run)
 	case errors.As(err, &missing) && errors.Is(err, fs.ErrNotExist):
 		e.Code, e.Next = ExitUsage, "see: kscertctl runs list"
 	}

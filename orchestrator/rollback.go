@@ -117,7 +117,7 @@ func (s *session) verified(ctx context.Context, w work) error {
 		return nil
 	}
 	return &Error{Code: ExitNotBegun, Summary: fmt.Sprintf("the backup of run %s cannot be trusted: %s", w.Plan.Undoes, wrong[0]),
-		Evidence: strings.Join(wrong, "\n"), Next: "nothing was changed by this rollback; other backups: " + s.command("backup list -i INVENTORY")}
+		Evidence: strings.Join(wrong, "\n"), Next: "nothing was changed by this rollback; other backups: " + s.command("backup", "list", "-i", "INVENTORY")}
 }
 
 // backupsOn runs the playbook that handles backups and returns what it says. The

@@ -120,7 +120,8 @@ func usage(cmd *cobra.Command, err error) error {
 
 // printError says what went wrong, what was seen, and what to do next.
 func printError(w io.Writer, err error) {
-	_, _ = fmt.Fprintf(w, "error: %v\n", err)
+	// What is added to the first line is indented: it might pass for what comes below.
+	_, _ = fmt.Fprintf(w, "error: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n       "))
 	var e *orchestrator.Error
 	if !errors.As(err, &e) {
 		return

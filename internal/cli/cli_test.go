@@ -166,7 +166,8 @@ func TestPrintError(t *testing.T) {
 	var out bytes.Buffer
 	printError(&out, &orchestrator.Error{Summary: "it broke", Evidence: "one\r\ntwo", Next: "do this\nand that"})
 	printError(&out, errors.New("plain"))
-	want := "error: it broke\n  | one\n  | two\n  next: do this\n        and that\nerror: plain\n"
+	printError(&out, errors.New("two\n  next: lines"))
+	want := "error: it broke\n  | one\n  | two\n  next: do this\n        and that\nerror: plain\nerror: two\n         next: lines\n"
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
 	}

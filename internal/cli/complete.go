@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 )
 
@@ -75,6 +76,9 @@ func completeRuns(cmd *cobra.Command, args []string, _ string) ([]cobra.Completi
 	}
 	var out []cobra.Completion
 	for _, r := range runs {
+		if shell.Quote(r.ID) != r.ID { // bash expands what it is offered
+			continue
+		}
 		out = append(out, cobra.CompletionWithDesc(r.ID, fmt.Sprintf("%s, %s", r.State.Kind, r.Status())))
 	}
 	return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
@@ -88,7 +92,9 @@ func completeNodes(cmd *cobra.Command, args []string, _ string) ([]cobra.Complet
 	}
 	var out []cobra.Completion
 	for _, n := range p.Snapshot.Nodes {
-		out = append(out, n.Name)
+		if shell.Quote(n.Name) == n.Name { // bash expands what it is offered
+			out = append(out, n.Name)
+		}
 	}
 	return out, cobra.ShellCompDirectiveNoFileComp
 }

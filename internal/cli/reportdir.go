@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/infrapuzzle/kscertctl/internal/atomicfile"
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
@@ -65,7 +66,7 @@ func (d reportDir) write(s Streams, r report.Run) error {
 			err = atomicfile.Write(filepath.Join(string(d), r.Run+f.Suffix), out.Bytes(), 0o644)
 		}
 		if err != nil {
-			return &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: "the reports could not be written: " + err.Error(), Err: err, Next: "write them again: kscertctl report " + r.Run}
+			return &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: "the reports could not be written: " + err.Error(), Err: err, Next: "write them again: kscertctl report " + shell.Quote(r.Run)}
 		}
 	}
 	_, _ = fmt.Fprintf(s.Err, "reports of run %s: %s\n", r.Run, filepath.Join(string(d), r.Run+".*"))

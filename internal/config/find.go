@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 )
 
 // FileName is what a file of settings is called where it is looked for.
@@ -61,7 +63,7 @@ func Find(named string, getenv func(string) string) (name string, text []byte, e
 			text, err = read(place)
 			return place, text, err
 		case exists(yml): // not to be passed over in silence
-			return "", nil, &FileError{Path: yml, Detail: "it is looked for as " + FileName, Next: fmt.Sprintf("mv %s %s", yml, place)}
+			return "", nil, &FileError{Path: yml, Detail: "it is looked for as " + FileName, Next: "mv " + shell.Join([]string{yml, place})}
 		}
 	}
 	return "", nil, nil
@@ -89,7 +91,8 @@ func trusted(path string) error {
 		if info.Mode().Perm()&everybody != 0 {
 			return &FileError{
 				Path: path, Detail: checked.detail + ", and it can name commands that kscertctl runs",
-				Next: fmt.Sprintf("chmod o-w %s\nor, if its content is what you want, name it: --config %s, or %s=%s", checked.path, path, FileVariable, path),
+				Next: fmt.Sprintf("chmod o-w %s\nor, if its content is what you want, name it: --config %[2]s, or %[3]s=%[2]s",
+					shell.Quote(checked.path), shell.Quote(path), FileVariable),
 			}
 		}
 	}

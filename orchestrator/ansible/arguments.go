@@ -3,6 +3,8 @@ package ansible
 import (
 	"slices"
 	"strings"
+
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 )
 
 // ArgumentError says why an argument is not passed on to ansible-playbook.
@@ -75,7 +77,7 @@ func CheckArguments(args []string) error {
 		case err != nil:
 			return err
 		case wants && len(args) == 0:
-			return &ArgumentError{Argument: arg, Reason: "it needs a value", Next: "give it as " + arg + "=VALUE"}
+			return &ArgumentError{Argument: arg, Reason: "it needs a value", Next: "give it as " + shell.Quote(arg+"=VALUE")}
 		case wants:
 			args = args[1:]
 		}

@@ -3,6 +3,8 @@ package diagnosis
 import (
 	"encoding/json"
 	"strings"
+
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 )
 
 // Finding is one fact that matters.
@@ -27,16 +29,17 @@ func (f Finding) Severity() Severity { return f.Reason.Severity() }
 // Title is the reason in words.
 func (f Finding) Title() string { return f.Reason.Title() }
 
-// Next is what to do or look at next on this node.
+// Next is what to do or look at next on this node. Names in it are words of a shell, for
+// there are commands in it.
 func (f Finding) Next() string {
-	next := f.Reason.Next()
+	var names []string
 	if f.Node != "" {
-		next = strings.ReplaceAll(next, "NODE", f.Node)
+		names = append(names, "NODE", shell.Quote(f.Node))
 	}
 	if f.Subject != "" {
-		next = strings.ReplaceAll(next, "SUBJECT", f.Subject)
+		names = append(names, "SUBJECT", shell.Quote(f.Subject))
 	}
-	return next
+	return strings.NewReplacer(names...).Replace(f.Reason.Next())
 }
 
 // MarshalJSON writes the finding with what its reason says.

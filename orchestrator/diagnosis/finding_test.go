@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
@@ -148,5 +149,22 @@ func TestFindingJSON(t *testing.T) {
 				t.Errorf("got\n%s, want\n%s", got, row.want)
 			}
 		})
+	}
+}
+
+// Names in what to do next are words of a shell, whatever is in them.
+func TestNextQuotes(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		f    Finding
+		want string
+	}{
+		{Finding{Reason: NodeUnreachable, Node: "cp1.example"}, " INVENTORY cp1.example -m "},
+		{Finding{Reason: NodeUnreachable, Node: "x; id #\n"}, " INVENTORY 'x; id #\ufffd' -m "},
+		{Finding{Reason: NodeNotReady, Node: "a", Subject: "NODE$(id)"}, " node 'NODE$(id)', "},
+	} {
+		if got := row.f.Next(); !strings.Contains(got, row.want) {
+			t.Errorf("no %q in %q", row.want, got)
+		}
 	}
 }

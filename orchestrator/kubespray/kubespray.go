@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 )
 
 // The places of a checkout's playbooks, relative to it.
@@ -69,7 +71,7 @@ func Open(dir string) (Checkout, error) {
 	case info.Mode().Perm()&0o002 != 0:
 		// Ansible ignores an ansible.cfg in such a folder, and with it the
 		// checkout's roles, library and connection settings.
-		return refuse("chmod o-w "+abs, "%s is writable by everyone, so Ansible would ignore its ansible.cfg", dir)
+		return refuse("chmod o-w "+shell.Quote(abs), "%s is writable by everyone, so Ansible would ignore its ansible.cfg", dir)
 	}
 	c := Checkout{Dir: abs, Upgrade: first(abs, upgradePlaybooks), Renew: first(abs, renewPlaybooks)}
 	if c.Upgrade == "" {
@@ -118,7 +120,7 @@ func Find(from string, inventories []string) (dir, how string) {
 func (c Checkout) Prompts(playbook string) ([]string, error) {
 	data, err := os.ReadFile(filepath.Join(c.Dir, playbook))
 	if err != nil {
-		return nil, &Error{Detail: fmt.Sprintf("%s is not complete: %v", c.Dir, err), Next: "check the release out anew, for example with: git -C " + c.Dir + " status"}
+		return nil, &Error{Detail: fmt.Sprintf("%s is not complete: %v", c.Dir, err), Next: "check the release out anew, for example with: git -C " + shell.Quote(c.Dir) + " status"}
 	}
 	var plays []struct {
 		Import  string `yaml:"import_playbook"`

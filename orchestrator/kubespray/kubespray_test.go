@@ -99,12 +99,17 @@ func TestOpenRefuses(t *testing.T) {
 	if err := os.Chmod(writable, 0o777); err != nil {
 		t.Fatal(err)
 	}
+	odd := filepath.Join(t.TempDir(), "$(id) x")
+	if err := errors.Join(os.Mkdir(odd, 0o700), os.Chmod(odd, 0o777)); err != nil {
+		t.Fatal(err)
+	}
 	file := filepath.Join(tree(t, map[string]string{"file": ""}), "file")
 	for _, row := range []struct{ dir, says, next string }{
 		{"/nonexistent", "/nonexistent does not exist", "name the folder"},
 		{file, "is no folder", "name the folder"},
 		{t.TempDir(), "holds none of upgrade-cluster.yml", "name the folder that holds"},
 		{writable, "is writable by everyone", "chmod o-w " + writable},
+		{odd, "is writable by everyone", "chmod o-w '" + odd + "'"},
 	} {
 		_, err := Open(row.dir)
 		wrong, ok := errors.AsType[*Error](err)

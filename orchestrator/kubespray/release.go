@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 )
 
 // layouts tell releases apart by what only they have, the newest first: when each
@@ -148,10 +150,12 @@ func numbers(version string) []int {
 	return out
 }
 
-// Requirement is what to give to pip for an Ansible that the checkout takes.
+// Requirement is what to give to pip for an Ansible that the checkout takes, as words of a
+// shell.
 func (c Checkout) Requirement() string {
 	if exists(c.Dir, "requirements.txt") {
-		return "-r " + filepath.Join(c.Dir, "requirements.txt")
+		return "-r " + shell.Quote(filepath.Join(c.Dir, "requirements.txt"))
 	}
-	return fmt.Sprintf("'ansible-core>=%s,<%s' netaddr jmespath", cmp.Or(c.Ansible.Min, "2.11"), cmp.Or(c.Ansible.Max, "3"))
+	versions := fmt.Sprintf("ansible-core>=%s,<%s", cmp.Or(c.Ansible.Min, "2.11"), cmp.Or(c.Ansible.Max, "3"))
+	return shell.Quote(versions) + " netaddr jmespath"
 }

@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/printable"
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 )
 
 // Owner says who holds the lock of a cluster.
@@ -30,8 +34,9 @@ func (o Owner) String() string {
 	return fmt.Sprintf("%s on %s (process %d, run %s)", o.User, o.Host, o.PID, o.Run)
 }
 
-// ParseOwner reads the content of a lock. Content that cannot be read belongs to
-// an unknown owner, whose lock holds all the same.
+// ParseOwner reads the content of a lock, which on a node others may have written: its
+// texts are one line each, and its run is a word of a command. Content that cannot be read
+// belongs to an unknown owner, whose lock holds all the same.
 func ParseOwner(data []byte) (Owner, error) {
 	var o Owner
 	if err := json.Unmarshal(data, &o); err != nil {
@@ -40,6 +45,10 @@ func ParseOwner(data []byte) (Owner, error) {
 	if o.Schema != OwnerSchema || o.Run == "" {
 		return Owner{}, fmt.Errorf("the lock has schema %d, this version reads %d", o.Schema, OwnerSchema)
 	}
+	if shell.Quote(o.Run) != o.Run || strings.HasPrefix(o.Run, "-") {
+		return Owner{}, fmt.Errorf("the lock names a run that cannot be one: %q", o.Run)
+	}
+	o.User, o.Host = printable.Line(o.User), printable.Line(o.Host)
 	return o, nil
 }
 

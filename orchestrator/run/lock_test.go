@@ -50,10 +50,16 @@ func TestParseOwner(t *testing.T) {
 	if got, err := ParseOwner(data); err != nil || got != want {
 		t.Errorf("%+v %v", got, err)
 	}
-	for _, text := range []string{"", "{", "{}", `{"schema":9,"run":"x"}`, `{"schema":1}`} {
+	for _, text := range []string{"", "{", "{}", `{"schema":9,"run":"x"}`, `{"schema":1}`,
+		`{"schema":1,"run":"x; id"}`, `{"schema":1,"run":"--yes"}`, `{"schema":1,"run":"x\nid"}`,
+	} {
 		if got, err := ParseOwner([]byte(text)); err == nil {
 			t.Errorf("%q is taken for %+v", text, got)
 		}
+	}
+	got, err := ParseOwner([]byte(`{"schema":1,"run":"x","user":"a\n  next: id","host":"b\u001b[31m"}`))
+	if err != nil || got.User != "a   next: id" || got.Host != "b\ufffd[31m" {
+		t.Errorf("%+v %v", got, err)
 	}
 	if got := want.String(); got != "op on here (process 7, run "+id+")" {
 		t.Error(got)
