@@ -16,34 +16,44 @@ import (
 // typed is one block of a runbook.
 var typed = regexp.MustCompile("(?s)### On ([^\n]*): ([^\n:]*)\n\n```sh\n(.*?)```")
 
+// pasted is what is copied from one block into another.
+var pasted = regexp.MustCompile("(?s)-----BEGIN [A-Z ]+-----\n.*?-----END [A-Z ]+-----\n")
+
 // typeRunbook does what a person would: every block on the nodes that its heading
-// names, from top to bottom, with the token where it is asked for.
+// names, from top to bottom, with requests and certificates where they are asked for.
 func typeRunbook(ctx context.Context, t *testing.T, c *cluster.Cluster, runbook string) {
 	t.Helper()
 	blocks := typed.FindAllStringSubmatch(runbook, -1)
 	if len(blocks) < 3 {
 		t.Fatalf("only %d blocks in\n%s", len(blocks), runbook)
 	}
-	token := ""
+	copied := map[string]string{} // by node: its request, then its certificate
 	for _, block := range blocks {
 		names, what, script := block[1], block[2], block[3]
-		said := ""
-		switch {
-		case strings.Contains(script, "read -r token"):
-			said = token
-		case strings.Contains(script, "read -r id"):
-			said, _, _ = strings.Cut(token, ".")
-		}
+		askers, signs := strings.CutPrefix(what, "sign for ")
 		for node := range strings.SplitSeq(names, ", ") {
+			said := copied[node]
+			if signs {
+				said = ""
+				for asker := range strings.SplitSeq(askers, ", ") {
+					said += copied[asker]
+				}
+			}
 			began := time.Now()
 			// As in a login shell: nothing of the lab's own settings.
-			out, err := c.ExecInput(ctx, node, strings.NewReader(said+"\n"), "env", "-i", "HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "bash", "-c", script)
+			out, err := c.ExecInput(ctx, node, strings.NewReader(said), "env", "-i", "HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "bash", "-c", script)
 			if err != nil {
 				t.Fatalf("%s on %s: %v\n%s\n%s", what, node, err, out, script)
 			}
 			t.Logf("%s on %s: %.1fs", what, node, time.Since(began).Seconds())
-			if what == "make a token" {
-				token = strings.TrimSpace(string(out))
+			pems := pasted.FindAllString(string(out), -1)
+			switch {
+			case signs:
+				for i, asker := range strings.Split(askers, ", ") {
+					copied[asker] = pems[i]
+				}
+			case what == "make a request":
+				copied[node] = pems[0]
 			}
 		}
 	}

@@ -25,7 +25,7 @@ import (
 // without steps becomes a list of what to look at.
 //
 // Every block is for a root shell on the node its heading names, and changes
-// nothing in that shell. It holds no secret: a token is asked for.
+// nothing in that shell. It holds no secret, and asks for none.
 func Runbook(w io.Writer, s snapshot.Snapshot, a Assessment) error {
 	b := &book{printer: printer{w: w}, s: s, d: a.Diagnosis}
 	b.line("# Runbook: %s", md(a.Verdict))
@@ -187,16 +187,19 @@ func (b *book) step(step plan.Step) {
 		b.on(step.Nodes, "restart what holds an old credential", b.restart)
 	case step.Action == plan.KubeletBootstrap:
 		b.heading(step)
-		first := b.controlPlanes()[:1]
-		b.line("")
-		b.line("A token that lets a kubelet ask for a certificate, for 15 minutes:")
-		b.on(first, "make a token", createToken)
-		b.line("")
-		b.line("It is asked for below, so that it is in no argument list and no history.")
-		b.on(step.Nodes, "the kubelet", b.bootstrap)
-		b.line("")
-		b.line("No token is left behind: its first six characters are its name.")
-		b.on(first, "remove the token", deleteToken)
+		needy := slices.DeleteFunc(slices.Clone(step.Nodes), func(name string) bool {
+			n, _ := b.s.Node(name)
+			return !b.has(n, certs.KindKubeletClient, certs.KindKubeletConf)
+		})
+		if len(needy) > 0 {
+			b.line("")
+			b.wrapped("", "A key and a request on each node. The key stays there; the request is printed, and is public.")
+			b.on(needy, "make a request", request)
+			b.line("")
+			b.wrapped("", "Of a request nothing counts but its key; whose certificate it is, is said here. Take care to paste what that node has printed.")
+			b.on(b.controlPlanes()[:1], "sign for "+md(strings.Join(needy, ", ")), func(cp snapshot.Node) script { return b.signFor(cp, needy) })
+		}
+		b.on(step.Nodes, "the kubelet", b.takeKubelet)
 	case step.Action == plan.Upgrade:
 		b.heading(step)
 		b.line("")
@@ -499,22 +502,16 @@ func days(n snapshot.Node, c certs.Certificate) int {
 func (b *book) startKubelet(n snapshot.Node) script {
 	var s script
 	s.tools(n)
-	kubelet, conf := dir(n, "kubelet-dir"), path.Join(dir(n, "config-dir"), "kubelet.conf")
 	if b.has(n, certs.KindKubeletClient, certs.KindKubeletConf) {
 		s.add("new=$(mktemp)")
 		s.add("%s kubeconfig user --config %s --client-name %s --org system:nodes >\"$new\"",
 			kubeadm(n), n.Facts["kubeadm-config"], "system:node:"+n.KubernetesName)
-		s.add("pem=%s/kubelet-client-$(date -u +%%Y-%%m-%%d-%%H-%%M-%%S).pem", kubelet)
+		s.add("pem=%s/kubelet-client-$(date -u +%%Y-%%m-%%d-%%H-%%M-%%S).pem", dir(n, "kubelet-dir"))
 		s.add("for field in client-certificate-data client-key-data; do")
 		s.add(`  sed -n "s/^ *$field: *//p" "$new" | base64 -d`)
 		s.add(`done >"$pem"`)
 		s.add(`rm "$new"`)
-		s.add(`ln -sfn "$pem" %s`, current(n))
-		if _, embedded := n.Certificate(certs.KindKubeletConf); embedded {
-			file := replacement(current(n))
-			s.add("sed -i -e %s -e %s %s", "s|client-certificate-data:.*|client-certificate: "+file+"|",
-				"s|client-key-data:.*|client-key: "+file+"|", conf)
-		}
+		s = append(s, referToPair(n)...)
 	}
 	s = append(s, b.dropServing(n)...)
 	s.add("systemctl reset-failed kubelet || true")
@@ -611,60 +608,73 @@ func admin(n snapshot.Node) code {
 	return "--kubeconfig " + code(shell.Quote(path.Join(dir(n, "config-dir"), "admin.conf")))
 }
 
-func createToken(n snapshot.Node) script {
+// newKey is where a node keeps the key of its kubelet until there is a certificate for it.
+func newKey(n snapshot.Node) string { return path.Join(dir(n, "kubelet-dir"), "new.key") }
+
+// request makes a key for a kubelet and prints a request.
+func request(n snapshot.Node) script {
 	var s script
-	s.tools(n)
-	s.add("kubeadm token create --ttl 15m %s", admin(n))
+	s.add("openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out %s", newKey(n))
+	s.add("openssl req -new -key %s -subj /CN=kubelet", newKey(n))
 	return s
 }
 
-func deleteToken(n snapshot.Node) script {
+// paste has what is pasted, which PEM begins and ends, written to a file.
+func (s *script) paste(prompt any, file code) {
+	s.add("echo %s", prompt)
+	s.add(`sed -un '/^-----BEGIN/,$p; /^-----END/q' >%s`, file)
+}
+
+// signFor signs the pasted requests of nodes with the cluster's CA, as kube-controller-manager
+// would (playbooks/roles/kubelet_bootstrap/files/sign.sh).
+func (b *book) signFor(cp snapshot.Node, names []string) script {
+	var nodes []string
+	for _, name := range names {
+		n, _ := b.s.Node(name)
+		nodes = append(nodes, n.KubernetesName)
+	}
+	ca := authority(cp)
+	key := strings.TrimSuffix(ca, ".crt") + ".key"
 	var s script
-	s.tools(n)
-	s.add("printf 'The first six characters of the token: ' && read -r id")
-	s.add("kubeadm token delete \"$id\" %s", admin(n))
+	s.add("new=$(mktemp -d)")
+	s.add(`printf '%%s\n' basicConstraints=critical,CA:FALSE keyUsage=critical,digitalSignature extendedKeyUsage=clientAuth >"$new/extensions"`)
+	s.add("for node in %s; do", nodes)
+	s.paste(code(`"Paste the request of $node, to its last line:"`), `"$new/request"`)
+	s.add(`openssl req -in "$new/request" -noout -verify -pubkey -out "$new/key"`)
+	s.add(`openssl req -new -key %s -subj "/O=system:nodes/CN=system:node:$node" |`, key)
+	s.add(`  openssl x509 -req -force_pubkey "$new/key" -CA %s -CAkey %s -set_serial "0x$(openssl rand -hex 15)" -days 365 -extfile "$new/extensions"`, ca, key)
+	s.add("done")
+	s.add(`rm -r "$new"`)
 	return s
 }
 
-// bootstrap has a kubelet ask for a client certificate as when it joined.
-func (b *book) bootstrap(n snapshot.Node) script {
-	conf := path.Join(dir(n, "config-dir"), "bootstrap-kubelet.conf")
+// takeKubelet gives a kubelet the certificate that was signed for its key, and restarts it.
+func (b *book) takeKubelet(n snapshot.Node) script {
 	var s script
 	if b.has(n, certs.KindKubeletClient, certs.KindKubeletConf) {
-		s.add("printf 'The token: ' && read -r token")
-		s.add("cat >%s <<'CONF'", conf)
-		s.add("apiVersion: v1")
-		s.add("kind: Config")
-		s.add("clusters:")
-		s.add("  - name: default")
-		s.add("    cluster:")
-		s.add("      server: %s", yamlText(server(n, path.Join(dir(n, "config-dir"), "kubelet.conf"))))
-		s.add("      certificate-authority: %s", yamlText(authority(n)))
-		s.add("contexts:")
-		s.add("  - name: bootstrap")
-		s.add("    context: {cluster: default, user: bootstrap}")
-		s.add("current-context: bootstrap")
-		s.add("users:")
-		s.add("  - name: bootstrap")
-		s.add("CONF")
-		s.add(`printf '    user: {token: "%%s"}\n' "$token" >>%s`, conf)
+		s.add("pem=%s/kubelet-client-$(date -u +%%Y-%%m-%%d-%%H-%%M-%%S).pem", dir(n, "kubelet-dir"))
+		s.paste("Paste the certificate that was signed for this node, to its last line:", `"$pem"`)
+		s.add(`openssl verify -CAfile %s "$pem"`, authority(n))
+		s.add(`cat %s >>"$pem"`, newKey(n))
+		s.add("rm %s", newKey(n))
+		s = append(s, referToPair(n)...)
 	}
 	s = append(s, b.dropServing(n)...)
 	s.add("systemctl reset-failed kubelet || true")
 	s.add("systemctl restart kubelet")
-	if b.has(n, certs.KindKubeletClient, certs.KindKubeletConf) {
-		s.add("timeout 120 sh -c %s", "until openssl x509 -noout -checkend 0 -in "+shell.Quote(current(n))+"; do sleep 1; done")
-		s.add("rm %s", conf)
-	}
 	return s
 }
 
-// yamlText is a string of YAML, for a here-document.
-func yamlText(s string) code {
-	if !shell.Typable(s) {
-		return untypable
+// referToPair lets the kubelet's link and kubelet.conf lead to the pair in $pem.
+func referToPair(n snapshot.Node) script {
+	var s script
+	s.add(`ln -sfn "$pem" %s`, current(n))
+	if _, embedded := n.Certificate(certs.KindKubeletConf); embedded {
+		file := replacement(current(n))
+		s.add("sed -i -e %s -e %s %s", "s|client-certificate-data:.*|client-certificate: "+file+"|",
+			"s|client-key-data:.*|client-key: "+file+"|", path.Join(dir(n, "config-dir"), "kubelet.conf"))
 	}
-	return code(strconv.Quote(s))
+	return s
 }
 
 // authority is the file of the cluster's CA on a node.
