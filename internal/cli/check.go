@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/infrapuzzle/kscertctl/internal/atomicfile"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
@@ -99,7 +97,7 @@ func (f *checkFlags) run(cmd *cobra.Command, s Streams) error {
 	}
 	r := expiry.Of(snap, t)
 	var out bytes.Buffer
-	if err := f.render(&out, r, fails, width(s.Out)); err != nil {
+	if err := f.render(&out, r, fails, s.Columns); err != nil {
 		return err
 	}
 	if err := f.write(s.Out, out.Bytes()); err != nil {
@@ -159,20 +157,6 @@ func (f *checkFlags) write(w io.Writer, data []byte) error {
 		return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file in a folder that exists and can be written with --output-file"}
 	}
 	return nil
-}
-
-// width is that of the terminal that w is; 0 for anything else, which then gets
-// every column.
-func width(w io.Writer) int {
-	f, ok := w.(*os.File)
-	if !ok {
-		return 0
-	}
-	columns, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 0
-	}
-	return columns
 }
 
 // expiryError is the error that a report stands for; nil when there is nothing to

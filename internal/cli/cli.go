@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/infrapuzzle/kscertctl/internal/config"
+	"github.com/infrapuzzle/kscertctl/internal/printable"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
@@ -25,6 +26,8 @@ import (
 type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
+	// Columns is how wide Out is where it is a terminal; 0 where it is none.
+	Columns int
 	// Terminal is true when In and Err are one: only then is anything asked.
 	Terminal bool
 	// Password asks for a password; nil when nobody can be asked.
@@ -37,6 +40,19 @@ func OSStreams() Streams {
 	if term.IsTerminal(int(os.Stdin.Fd())) {
 		s.Terminal, s.Password = term.IsTerminal(int(os.Stderr.Fd())), readPassword
 	}
+	if columns, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
+		s.Columns = columns
+	}
+	return s
+}
+
+// printable has nothing reach either output that a terminal would obey, whichever command
+// writes it: names, paths and messages come from nodes. What a screen draws is its own.
+func (s Streams) printable() Streams {
+	s.Out = printable.NewWriter(s.Out)
+	if _, ok := s.Err.(*screen); !ok {
+		s.Err = &screen{w: s.Err}
+	}
 	return s
 }
 
@@ -44,6 +60,7 @@ func OSStreams() Streams {
 func Main(args []string, s Streams) int {
 	ctx, stop := interrupts()
 	defer stop()
+	s = s.printable()
 	root := newRoot(s)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -120,8 +137,7 @@ func usage(cmd *cobra.Command, err error) error {
 
 // printError says what went wrong, what was seen, and what to do next.
 func printError(w io.Writer, err error) {
-	// What is added to the first line is indented: it might pass for what comes below.
-	_, _ = fmt.Fprintf(w, "error: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n       "))
+	printLines(w, "error: ", err.Error())
 	var e *orchestrator.Error
 	if !errors.As(err, &e) {
 		return
@@ -129,13 +145,16 @@ func printError(w io.Writer, err error) {
 	for line := range strings.Lines(e.Evidence) {
 		_, _ = fmt.Fprintf(w, "  | %s\n", strings.TrimRight(line, "\r\n"))
 	}
-	if e.Hint != "" {
-		_, _ = fmt.Fprintf(w, "  hint: %s\n", e.Hint)
-	}
-	prefix := "  next: "
-	for line := range strings.Lines(e.Next) {
-		_, _ = fmt.Fprintf(w, "%s%s\n", prefix, strings.TrimRight(line, "\n"))
-		prefix = "        "
+	printLines(w, "  hint: ", e.Hint)
+	printLines(w, "  next: ", e.Next)
+}
+
+// printLines writes lines below one another, and so none that passes for what else is
+// printed; nothing for no text.
+func printLines(w io.Writer, prefix, text string) {
+	for line := range strings.Lines(text) {
+		_, _ = fmt.Fprintf(w, "%s%s\n", prefix, strings.TrimRight(line, "\r\n"))
+		prefix = strings.Repeat(" ", len(prefix))
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/term"
+
+	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
 // asker asks for passwords, each once however often it is wanted.
@@ -46,7 +48,7 @@ func readPassword(prompt string) (string, error) {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
 
-	_, _ = fmt.Fprint(tty, prompt)
+	_, _ = fmt.Fprint(tty, printable.Line(prompt))
 	defer func() { _, _ = fmt.Fprintln(tty) }() // the one that was typed is not shown
 	type answer struct {
 		password []byte

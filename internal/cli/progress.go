@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/printable"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
@@ -49,7 +50,7 @@ func (p *progress) event(e orchestrator.Event) {
 		p.step, p.stepped, p.unmet = e.Step.ID, time.Now(), ""
 		title := fmt.Sprintf("%s: %s [%s]", e.Step.ID, e.Step.Title, strings.Join(e.Step.Nodes, ", "))
 		if p.group.begin != nil {
-			p.group.begin(p.w, e.Step.ID, title, e.Time)
+			p.group.begin(p.w, printable.Line(e.Step.ID), printable.Line(title), e.Time)
 		} else {
 			p.line("%s", title)
 		}
@@ -61,9 +62,9 @@ func (p *progress) event(e orchestrator.Event) {
 		}
 		p.doing(text+": "+e.Task, p.stepped)
 	case orchestrator.EventTask:
-		status := e.Status
-		if status == "failed" || status == "unreachable" {
-			status = p.paint(red, status)
+		var status any = e.Status
+		if e.Status == "failed" || e.Status == "unreachable" {
+			status = p.paint(red, e.Status)
 		}
 		p.line("  %s: %s: %s (%.1f s)", e.Node, e.Task, status, e.Seconds)
 	case orchestrator.EventGate:
@@ -81,7 +82,7 @@ func (p *progress) event(e orchestrator.Event) {
 		p.step = ""
 		p.idle()
 		if p.group.end != nil {
-			p.group.end(p.w, e.Step.ID, "", e.Time)
+			p.group.end(p.w, printable.Line(e.Step.ID), "", e.Time)
 		}
 		color := green
 		if e.Status != string(run.Done) {
@@ -96,6 +97,15 @@ func (p *progress) event(e orchestrator.Event) {
 	}
 }
 
+// line draws a line with the time. Of the texts in it, only what is painted may have
+// colours.
 func (p *progress) line(format string, args ...any) {
-	_, _ = fmt.Fprintf(p.screen, "[%6.1fs] "+format+"\n", append([]any{time.Since(p.start).Seconds()}, args...)...)
+	for i, arg := range args {
+		switch arg.(type) {
+		case painted, float64:
+		default:
+			args[i] = printable.Line(fmt.Sprint(arg))
+		}
+	}
+	p.draw(painted(fmt.Sprintf("[%6.1fs] "+format, append([]any{time.Since(p.start).Seconds()}, args...)...)))
 }

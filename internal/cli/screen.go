@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
 // screen is standard error: lines for what has happened and, on a terminal, one below
@@ -17,6 +19,8 @@ import (
 // grouped by step.
 type screen struct {
 	w io.Writer
+	// text is what others write, on its way to w.
+	text *printable.Writer
 	// width is how many columns there are; nil off a terminal, where there is no line
 	// for now.
 	width func() int
@@ -78,12 +82,28 @@ func newScreen(w io.Writer, getenv func(string) string) *screen {
 	return s
 }
 
-// Write passes on what others write, out of the way of the line for now.
+// Write passes on what others write, out of the way of the line for now, and without what
+// a terminal would obey.
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.text == nil {
+		s.text = printable.NewWriter(s.w)
+	}
+	return s.above(s.text, p)
+}
+
+// draw writes what is ours alone: it may have colours.
+func (s *screen) draw(line painted) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, _ = s.above(s.w, []byte(line+"\n"))
+}
+
+// above writes above the line for now.
+func (s *screen) above(w io.Writer, p []byte) (int, error) {
 	s.hide()
-	n, err := s.w.Write(p)
+	n, err := w.Write(p)
 	if strings.HasSuffix(string(p), "\n") {
 		s.show()
 	}
@@ -139,7 +159,7 @@ func (s *screen) show() {
 	if s.now == "" || s.shown {
 		return
 	}
-	text := []rune(fmt.Sprintf("[%6.0fs] %s", time.Since(s.since).Seconds(), s.now))
+	text := []rune(printable.Line(fmt.Sprintf("[%6.0fs] %s", time.Since(s.since).Seconds(), s.now)))
 	if columns := s.width() - 1; len(text) > columns {
 		text = append(text[:max(0, columns-3)], []rune("...")...)
 	}
@@ -164,9 +184,14 @@ const (
 	yellow paint = "33"
 )
 
-func (s *screen) paint(p paint, text string) string {
-	if !s.color {
-		return text
+// painted is text that may be drawn as it is.
+type painted string
+
+// paint colours a text, where there are colours, and makes it one that may be drawn.
+func (s *screen) paint(p paint, text string) painted {
+	text = printable.Line(text)
+	if s.color {
+		text = "\x1b[" + string(p) + "m" + text + "\x1b[0m"
 	}
-	return "\x1b[" + string(p) + "m" + text + "\x1b[0m"
+	return painted(text)
 }

@@ -63,7 +63,9 @@ func Find(named string, getenv func(string) string) (name string, text []byte, e
 			text, err = read(place)
 			return place, text, err
 		case exists(yml): // not to be passed over in silence
-			return "", nil, &FileError{Path: yml, Detail: "it is looked for as " + FileName, Next: "mv " + shell.Join([]string{yml, place})}
+			return "", nil, &FileError{
+				Path: yml, Detail: "it is looked for as " + FileName, Next: "mv " + shell.Join([]string{yml, place}),
+			}
 		}
 	}
 	return "", nil, nil

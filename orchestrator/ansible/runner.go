@@ -22,6 +22,8 @@ import (
 	"github.com/apenella/go-ansible/v2/pkg/execute/result"
 	"github.com/apenella/go-ansible/v2/pkg/inventory"
 	"github.com/apenella/go-ansible/v2/pkg/playbook"
+
+	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
 // Options say how Ansible reaches the nodes: the same for every playbook of a
@@ -273,7 +275,7 @@ type Playbook struct {
 	// Events and Log are files that the run appends to. Very long lines of what
 	// Ansible prints are cut off in Log.
 	Events, Log string
-	// Output gets a copy of Log; may be nil.
+	// Output gets a copy of Log, free of control characters as that is; may be nil.
 	Output io.Writer
 }
 
@@ -356,7 +358,7 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	if p.Output != nil {
 		to = io.MultiWriter(log, p.Output)
 	}
-	out := &lockedWriter{w: &clipper{w: to}}
+	out := &lockedWriter{w: &clipper{w: printable.NewWriter(to)}} // a node's words are in it
 	code, err := r.execute(ctx, r.command(bin, p, h), p.Dir, p.env(), slices.Concat(p.Hold, h.files), out, out)
 	close(done)
 	readErr := <-read
@@ -472,6 +474,7 @@ func (p Playbook) env() map[string]string {
 		// would mean the working directory.
 		"ANSIBLE_CALLBACK_PLUGINS":    strings.Join(append([]string{p.CallbackDir}, p.callbackPath()...), ":"),
 		"ANSIBLE_RETRY_FILES_ENABLED": "False",
+		"ANSIBLE_FORCE_COLOR":         "False", // escape sequences would be replaced
 	}
 	for _, s := range asked {
 		env[s.env] = "False" // New has asked

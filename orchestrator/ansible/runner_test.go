@@ -431,6 +431,31 @@ func script(tb testing.TB, dir, name, text string) {
 	}
 }
 
+// What a node makes Ansible print is obeyed by no terminal: neither at once nor when the
+// log is read.
+func TestOutputIsPrintable(t *testing.T) {
+	t.Parallel()
+	bin := t.TempDir()
+	script(t, bin, "ansible-playbook", `printf 'a\033]0;title\007b\r\n\302\2331mc\342\200\256d\n'; printf 'e\rf\n' >&2; echo "$ANSIBLE_FORCE_COLOR"`)
+	r, err := New(Options{Inventories: []string{local(t, "a")}, BinDir: bin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := book(t, "[]")
+	var out bytes.Buffer
+	p.Output = &out
+	_, _ = r.Run(t.Context(), p, nil) // there are no statistics
+	log, err := os.ReadFile(p.Log)
+	if err != nil || string(log) != out.String() {
+		t.Errorf("%v: the log has %q, the screen %q", err, log, out.String())
+	}
+	for _, want := range []string{"a\ufffd]0;title\ufffdb\r\n", "\ufffd1mc\ufffdd\n", "e f\n", "False\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %q", want, out.String())
+		}
+	}
+}
+
 func TestArguments(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()

@@ -63,7 +63,8 @@ var blockMark = regexp.MustCompile(`^([-+]|-+|=+|\d+[.)])$`)
 // itself: code that is broken between words could begin a block.
 func span(s string) string {
 	words := strings.Split(s, " ")
-	if slices.ContainsFunc(words, func(word string) bool { return shell.Quote(word) != word || blockMark.MatchString(word) }) {
+	odd := func(word string) bool { return shell.Quote(word) != word || blockMark.MatchString(word) }
+	if slices.ContainsFunc(words, odd) {
 		return md(s)
 	}
 	return "`" + s + "`"

@@ -117,7 +117,8 @@ func (b *book) warnings(p plan.Plan) {
 				kubernetesDir, span(n.Facts["config-dir"]))
 		}
 		if b.due(n, certs.EtcdHostCA) {
-			warn("kubeadm does not know the certificates in %s: etcd runs on the host, and they are signed there.", span(dir(n, "etcd-dir")))
+			warn("kubeadm does not know the certificates in %s: etcd runs on the host, and they are signed there.",
+				span(dir(n, "etcd-dir")))
 		}
 		if b.has(n, certs.KindKubeletClient) {
 			warn("`kubeadm init phase kubeconfig kubelet` writes the certificate into `kubelet.conf`, where nothing renews it: "+
@@ -254,8 +255,8 @@ func (b *book) on(names []string, what string, write func(snapshot.Node) script)
 		b.line("")
 		b.line("### On %s: %s, not shown", md(strings.Join(refused, ", ")), what)
 		b.line("")
-		b.wrapped("", "A name or path that the node reports cannot be typed safely: it has control characters, or is no name or absolute path. "+
-			"Find out why before anything is done on this node.")
+		b.wrapped("", "A name or path that the node reports cannot be typed safely: it has control characters, "+
+			"or is no name or absolute path. Find out why before anything is done on this node.")
 	}
 }
 

@@ -111,10 +111,10 @@ func runbooks() map[string]func() snapshot.Snapshot {
 
 func TestRunbook(t *testing.T) {
 	t.Parallel()
-	for name, write := range runbooks() {
+	for name, made := range runbooks() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := write()
+			s := made()
 			route, _, _ := strings.Cut(name, "-") // or the file is of another case than it says
 			if got := assess(s).Route; string(got) != route {
 				t.Fatalf("the route is %s", got)
@@ -134,8 +134,8 @@ func TestRunbookIsShell(t *testing.T) {
 		t.Skip("no bash on this machine")
 	}
 	seen := 0
-	for name, write := range runbooks() {
-		for _, block := range blocks.FindAllStringSubmatch(runbook(t, write()), -1) {
+	for name, made := range runbooks() {
+		for _, block := range blocks.FindAllStringSubmatch(runbook(t, made()), -1) {
 			seen++
 			cmd := exec.CommandContext(t.Context(), bash, "-n")
 			cmd.Stdin = strings.NewReader(block[1])
