@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,11 +80,13 @@ func TestPlaybookVariables(t *testing.T) {
 			documented[m[1]] = m[0]
 		}
 	}
-	known := map[string]bool{"kscert_hosts": true, "kscert_serial": true, "kscert_max_unavailable": true} // of the playbooks themselves
-	for _, settings := range roleDefaults(t) {
+	known := map[string]bool{ // of the playbooks themselves
+		"kscert_hosts": true, "kscert_serial": true, "kscert_max_unavailable": true, "kscert_etcd_signer": true, "kscert_control_plane": true,
+	}
+	for _, settings := range roleVariables(t) {
 		for name, value := range settings {
 			known[name] = true
-			if internal := strings.HasSuffix(name, "_lib") || !strings.HasPrefix(name, "kscert_") || name == "kscert_environment"; internal {
+			if internal := strings.HasSuffix(name, "_lib") || !strings.HasPrefix(name, "kscert_") || slices.Contains([]string{"kscert_environment", "kscert_settings", "kscert_script"}, name); internal {
 				continue
 			}
 			row, ok := documented[name]
@@ -102,10 +105,10 @@ func TestPlaybookVariables(t *testing.T) {
 	}
 }
 
-// roleDefaults are the variables of each role, with their defaults.
-func roleDefaults(t *testing.T) []map[string]any {
+// roleVariables are the variables of each role, with their values.
+func roleVariables(t *testing.T) []map[string]any {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(root, "playbooks/roles/*/defaults/main.yml"))
+	files, err := filepath.Glob(filepath.Join(root, "playbooks/roles/*/[dv]*/main.yml"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no defaults of roles: %v", err)
 	}

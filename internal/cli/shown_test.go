@@ -221,7 +221,7 @@ func tasks(t *testing.T) []string {
 func playbookVariables(t *testing.T) []string {
 	t.Helper()
 	out := []string{"kscert_hosts"}
-	for _, settings := range roleDefaults(t) {
+	for _, settings := range roleVariables(t) {
 		for name := range settings {
 			out = append(out, name)
 		}
