@@ -3,6 +3,7 @@ package playbooks_test
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"maps"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"text/template"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
@@ -313,6 +315,32 @@ func TestCollectorIsCutOff(t *testing.T) {
 	}
 }
 
+// wantNodes has the template by which nodes are asked for filled in as kubectl does:
+// with JSON, in which a key may be missing.
+func wantNodes(t *testing.T, text string) {
+	t.Helper()
+	var list any
+	if err := json.Unmarshal([]byte(`{"items": [
+		{"metadata": {"name": "cp1", "labels": {"a": "b", "node-role.kubernetes.io/control-plane": ""}}, "status": {
+			"conditions": [{"type": "DiskPressure", "status": "False"}, {"type": "Ready", "status": "True"}],
+			"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}, {"type": "Hostname", "address": "cp1"}],
+			"nodeInfo": {"kubeletVersion": "v1", "containerRuntimeVersion": "containerd://2"}}},
+		{"metadata": {"name": "cp2", "labels": {"node-role.kubernetes.io/master": ""}}, "status": {"nodeInfo": {"kubeletVersion": "", "containerRuntimeVersion": ""}}},
+		{"metadata": {"name": "w1"}, "status": {"nodeInfo": {"kubeletVersion": "", "containerRuntimeVersion": ""}}}
+	]}`), &list); err != nil {
+		t.Fatal(err)
+	}
+	nodes, err := template.New("nodes").Parse(text)
+	var out strings.Builder
+	if err == nil {
+		err = nodes.Execute(&out, list)
+	}
+	want := "cp1\tTrue\tv1\tcontainerd://2\tcontrol-plane \t10.0.0.1 cp1 \ncp2\t\t\t\tcontrol-plane \t\nw1\t\t\t\t\t\n"
+	if err != nil || out.String() != want {
+		t.Errorf("%v: %q, want %q", err, out.String(), want)
+	}
+}
+
 // An API server that answers is asked for the whole cluster.
 func TestCollectorAsksTheAPIServer(t *testing.T) {
 	t.Parallel()
@@ -320,7 +348,7 @@ func TestCollectorAsksTheAPIServer(t *testing.T) {
 	n.write(n.bin+"/kubectl", []byte(`#!/bin/sh
 case $* in
 *readyz*) echo 'readyz check passed' ;;
-*'get nodes'*) printf 'cp1\tTrue\tv1\tcontainerd://2\nw1\tFalse\t\t\n' ;;
+*'get nodes'*) asked=$*; printf '%s' "${asked##*go-template=}" >"$0.nodes"; printf 'cp1\tTrue\tv1\tcontainerd://2\tcontrol-plane \t10.0.0.1 \nw1\tFalse\t\t\t\t\n' ;;
 *kube-node-lease*) printf 'cp1\t2026-03-01T12:00:00.000000Z\n' ;;
 *'get leases kube-controller-manager'*) printf 'kube-scheduler\t2026-03-01T12:00:00.000000Z\n' ;;
 *'get pods'*) printf 'kube-apiserver\tcp1\tTrue\n' ;;
@@ -339,6 +367,14 @@ esac
 	if got.View.Nodes["w1"] != "False" || len(got.View.NodeLeases) != 1 || len(got.View.ComponentLeases) != 1 || len(got.View.StaticPods) != 1 {
 		t.Errorf("view: %+v", got.View)
 	}
+	if !slices.Equal(got.View.ControlPlanes, []string{"cp1"}) || !slices.Equal(got.View.Addresses["cp1"], []string{"10.0.0.1"}) {
+		t.Errorf("view: %+v", got.View)
+	}
+	asked, err := os.ReadFile(n.bin + "/kubectl.nodes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantNodes(t, string(asked))
 	if e, _ := got.Endpoint("kube-apiserver"); e.Address != "127.0.0.1:1" || !strings.Contains(strings.ToLower(e.Error), "refused") {
 		t.Errorf("endpoint: %+v", e)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -366,12 +367,22 @@ func view(results map[string]Result) *View {
 	v := &View{
 		Nodes:           map[string]string{},
 		Versions:        map[string]NodeVersions{},
+		Addresses:       map[string][]string{},
 		NodeLeases:      leases(results["node-leases"]),
 		ComponentLeases: leases(results["component-leases"]),
 	}
-	for _, f := range table(results["nodes"], 4) {
+	for _, f := range table(results["nodes"], 4, 6) { // without roles and addresses before
 		v.Nodes[f[0]] = f[1]
 		v.Versions[f[0]] = NodeVersions{Kubelet: f[2], Runtime: f[3]}
+		if len(f) < 6 {
+			continue
+		}
+		if f[4] != "" {
+			v.ControlPlanes = append(v.ControlPlanes, f[0])
+		}
+		if addresses := strings.Fields(f[5]); len(addresses) > 0 {
+			v.Addresses[f[0]] = addresses
+		}
 	}
 	for _, f := range table(results["static-pods"], 3) {
 		v.StaticPods = append(v.StaticPods, StaticPod{Component: f[0], Node: f[1], Ready: f[2]})
@@ -392,14 +403,14 @@ func leases(r Result) map[string]time.Time {
 	return out
 }
 
-// table splits tab-separated lines; a line without all its columns is no row.
-func table(r Result, columns int) [][]string {
+// table splits tab-separated lines; a line of another number of columns is no row.
+func table(r Result, columns ...int) [][]string {
 	if r.Status != 0 {
 		return nil
 	}
 	var out [][]string
 	for line := range strings.Lines(r.Output) {
-		if f := strings.Split(strings.TrimRight(line, "\n"), "\t"); len(f) == columns {
+		if f := strings.Split(strings.TrimRight(line, "\n"), "\t"); slices.Contains(columns, len(f)) {
 			out = append(out, f)
 		}
 	}

@@ -143,8 +143,10 @@ func TestParseControlPlane(t *testing.T) {
 	far.Failed, far.Error = snapshot.StageReadyz, "HTTP 500: readyz check failed"
 	equal(t, "probes", n.Probes, []snapshot.Probe{own, far})
 	equal(t, "view", n.View, &snapshot.View{
-		Nodes:           map[string]string{"cp1": "True", "w1": "Unknown"},
-		Versions:        map[string]snapshot.NodeVersions{"cp1": {Kubelet: "v1.33.5", Runtime: "containerd://1.7.27"}, "w1": {}},
+		Nodes:           map[string]string{"cp1": "True", "w1": "Unknown", "w2": "True"},
+		Versions:        map[string]snapshot.NodeVersions{"cp1": {Kubelet: "v1.33.5", Runtime: "containerd://1.7.27"}, "w1": {}, "w2": {Kubelet: "v1.33.5", Runtime: "containerd://1.7.27"}},
+		ControlPlanes:   []string{"cp1"},
+		Addresses:       map[string][]string{"cp1": {"10.0.0.1", "cp1"}},
 		NodeLeases:      map[string]time.Time{"cp1": time.Date(2026, 3, 1, 11, 59, 55, 123456000, time.UTC)},
 		ComponentLeases: map[string]time.Time{"kube-scheduler": time.Date(2026, 3, 1, 11, 59, 58, 0, time.UTC)},
 		StaticPods:      []snapshot.StaticPod{{Component: "kube-apiserver", Node: "cp1", Ready: "True"}, {Component: "kube-scheduler", Node: "cp1", Ready: "False"}},

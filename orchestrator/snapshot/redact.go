@@ -82,6 +82,7 @@ func names() map[reflect.Type][]string {
 		reflect.TypeFor[Kubeconfig]():        {""},
 		reflect.TypeFor[KubeadmConfig]():     {""},
 		reflect.TypeFor[EtcdMember]():        {""},
+		reflect.TypeFor[View]():              {"ControlPlanes", "Addresses"},
 		reflect.TypeFor[StaticPod]():         {""},
 	}
 }

@@ -264,6 +264,10 @@ type View struct {
 	Nodes map[string]string `json:"nodes"`
 	// Versions maps a Kubernetes node name to what its kubelet told of itself.
 	Versions map[string]NodeVersions `json:"versions,omitempty"`
+	// ControlPlanes are the Kubernetes node names that have the label of one.
+	ControlPlanes []string `json:"controlPlanes,omitempty"`
+	// Addresses maps a Kubernetes node name to its addresses and host names.
+	Addresses map[string][]string `json:"addresses,omitempty"`
 	// NodeLeases maps a Kubernetes node name to when its kubelet last renewed it.
 	NodeLeases map[string]time.Time `json:"nodeLeases"`
 	// ComponentLeases maps kube-controller-manager and kube-scheduler likewise.

@@ -394,7 +394,10 @@ view() {
   set -- kubectl --cache-dir="$tmp/cache" --kubeconfig="$conf/admin.conf" --server="https://$1" --request-timeout=8s
   tab='{"\t"}' end='{"\n"}'
   show readyz 9 "$@" get --raw '/readyz?verbose' >"$tmp/result.readyz" || return 0
-  show nodes 4 "$@" get nodes -o "jsonpath={range .items[*]}{.metadata.name}$tab{.status.conditions[?(@.type==\"Ready\")].status}$tab{.status.nodeInfo.kubeletVersion}$tab{.status.nodeInfo.containerRuntimeVersion}$end{end}" >"$tmp/result.nodes" &
+  # A label of a control plane has no value: no jsonpath tells it from none.
+  # shellcheck disable=SC2016 # $label is kubectl's
+  nodes='{{range .items}}{{.metadata.name}}{{"\t"}}{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}}{{"\t"}}{{.status.nodeInfo.kubeletVersion}}{{"\t"}}{{.status.nodeInfo.containerRuntimeVersion}}{{"\t"}}{{range $label, $_ := .metadata.labels}}{{if or (eq $label "node-role.kubernetes.io/control-plane") (eq $label "node-role.kubernetes.io/master")}}control-plane {{end}}{{end}}{{"\t"}}{{range .status.addresses}}{{.address}} {{end}}{{"\n"}}{{end}}'
+  show nodes 4 "$@" get nodes -o "go-template=$nodes" >"$tmp/result.nodes" &
   show node-leases 4 "$@" -n kube-node-lease get leases -o "jsonpath={range .items[*]}{.metadata.name}$tab{.spec.renewTime}$end{end}" >"$tmp/result.node-leases" &
   show component-leases 4 "$@" -n kube-system get leases kube-controller-manager kube-scheduler --ignore-not-found -o "jsonpath={range .items[*]}{.metadata.name}$tab{.spec.renewTime}$end{end}" >"$tmp/result.component-leases" &
   show static-pods 4 "$@" -n kube-system get pods -l tier=control-plane -o "jsonpath={range .items[*]}{.metadata.labels.component}$tab{.spec.nodeName}$tab{.status.conditions[?(@.type==\"Ready\")].status}$end{end}" >"$tmp/result.static-pods" &
