@@ -88,6 +88,7 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 	d.judgeEndpoints(s)
 	d.judgeDriversView(s)
 	d.judgeView(s)
+	d.judgeInventory(s)
 	d.explain()
 	slices.SortStableFunc(d.Findings, func(a, b Finding) int {
 		if order := a.Severity().rank() - b.Severity().rank(); order != 0 {

@@ -578,6 +578,11 @@ func faults() []fault {
 			route: diagnosis.Refuse, causes: one(diagnosis.LoadBalancer),
 		},
 		{
+			name: "a control plane and a member of etcd that the inventory does not name", of: single,
+			edits: []tc.Edit{registered("cp2", cluster.ControlPlane), joined(snapshot.EtcdMember{ID: "c2", Name: "etcd2"})},
+			route: diagnosis.None, causes: []diagnosis.Reason{diagnosis.NotInInventory, diagnosis.NotInInventory},
+		},
+		{
 			name: "the driver is shown the certificate of the API server", of: single,
 			edits: []tc.Edit{func(s *snapshot.Snapshot) {
 				cp1, _ := s.Node("cp1")

@@ -242,13 +242,14 @@ func isLoopback(host string) bool {
 }
 
 // same compares two hosts as TLS does: addresses by value, names without case.
-func same(a, b string) bool {
-	x, errX := netip.ParseAddr(a)
-	y, errY := netip.ParseAddr(b)
-	if errX == nil && errY == nil {
-		return x.Unmap() == y.Unmap()
+func same(a, b string) bool { return canonical(a) == canonical(b) }
+
+// canonical is the one form of a host that is the same for all ways to write it.
+func canonical(host string) string {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return a.Unmap().String()
 	}
-	return strings.EqualFold(strings.TrimSuffix(a, "."), strings.TrimSuffix(b, "."))
+	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
 // covers reports whether a certificate for these names is one for the host; a

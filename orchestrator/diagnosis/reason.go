@@ -107,6 +107,7 @@ const (
 	CertificateExpiring         Reason = "certificate-expiring"
 	CopyStale                   Reason = "copy-stale"
 	SANPending                  Reason = "san-pending"
+	NotInInventory              Reason = "not-in-inventory"
 )
 
 // meaning is what a reason says. blocks: nothing may be changed while it holds.
@@ -189,6 +190,7 @@ var table = []meaning{
 	{CertificateExpiring, Advice, Warning, false, "the certificate is about to expire", "renew it: kscertctl run"},
 	{CopyStale, Advice, Warning, false, "a copy of a certificate is not the certificate any more, or will not be valid for long", "renew the original first, then run the playbook that made the copy: cluster.yml --tags network"},
 	{SANPending, Advice, Warning, false, "kubeadm's configuration has a name that the API server's certificate lacks", "nobody is seen using it; the certificate gets it when it is issued anew from the configuration, not when it is renewed"},
+	{NotInInventory, Advice, Warning, false, "the cluster has a node or an etcd member that the inventory does not name", "add SUBJECT to the inventory, or remove it from the cluster if it no longer exists; control planes are not worked on while it is a control plane or an etcd member, unless with --allow-not-in-inventory SUBJECT"},
 }
 
 // ranks is where each reason stands in the table.

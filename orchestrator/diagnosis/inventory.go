@@ -1,0 +1,220 @@
+package diagnosis
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// Stranger is a node or an etcd member that the cluster knows and the inventory does not.
+type Stranger struct {
+	// Name is that of the node in the API or of the etcd member; the member's ID where
+	// its name is not a plain word, or its address where no member told.
+	Name string
+	// Role is cluster.ControlPlane or cluster.Worker for a node, cluster.Etcd for a member.
+	Role cluster.Role
+	// Learner is true for an etcd member that does not vote.
+	Learner bool
+	// By is the inventory name of the node on which it was found.
+	By string
+	// Evidence says who lists it, and how.
+	Evidence string
+}
+
+// Strangers returns what the inventory of a snapshot does not name: nodes that the API
+// server lists, then members that etcd lists. What was not told is not known: without an
+// API server that answers there are no nodes among them.
+func Strangers(s snapshot.Snapshot) []Stranger { return append(strangeNodes(s), strangeMembers(s)...) }
+
+// judgeInventory finds what the inventory does not name.
+func (d *Diagnosis) judgeInventory(s snapshot.Snapshot) {
+	for _, st := range Strangers(s) {
+		d.find(NotInInventory, st.By, st.Name, st.Evidence)
+	}
+}
+
+// strangeNodes are the nodes of the API that no node of the inventory is.
+func strangeNodes(s snapshot.Snapshot) []Stranger {
+	by, ok := s.Observer()
+	if !ok {
+		return nil
+	}
+	// A worker's own words make no control plane known.
+	listed, heard := map[string]bool{}, map[string]bool{}
+	for _, n := range s.Nodes {
+		for _, name := range namesOf(n, true) {
+			heard[canonical(name)] = true
+		}
+		for _, name := range namesOf(n, n.Is(cluster.ControlPlane)) {
+			listed[canonical(name)] = true
+		}
+	}
+	var out []Stranger
+	for _, name := range slices.Sorted(maps.Keys(by.View.Nodes)) {
+		st := Stranger{Name: name, Role: cluster.Worker, By: by.Name}
+		known := heard
+		if slices.Contains(by.View.ControlPlanes, name) {
+			st.Role, known = cluster.ControlPlane, listed
+		}
+		addresses := by.View.Addresses[name]
+		if known[canonical(name)] || slices.ContainsFunc(addresses, func(a string) bool { return known[canonical(a)] }) {
+			continue
+		}
+		as := strings.Join(append([]string{string(st.Role)}, addresses...), ", ")
+		st.Evidence = fmt.Sprintf("the API server on %s lists the node %s (%s)", by.Name, name, as)
+		out = append(out, st)
+	}
+	return out
+}
+
+// told is a member of etcd with the node whose etcd lists it.
+type told struct {
+	snapshot.EtcdMember
+
+	by string
+}
+
+// strangeMembers are the members of etcd that no node of the inventory is. A node is one
+// member at the most, by its own ID, the host of the peer URL, or else by name.
+func strangeMembers(s snapshot.Snapshot) []Stranger {
+	members := membership(s)
+	if len(members) == 0 {
+		return strangeServers(s)
+	}
+	taken := map[string]bool{}
+	for _, matches := range []func(n snapshot.Node, m told) bool{
+		func(n snapshot.Node, m told) bool { return runsEtcd(n) && n.Etcd != nil && n.Etcd.MemberID == m.ID },
+		func(n snapshot.Node, m told) bool { return overlaps(namesOf(n, runsEtcd(n)), hosts(m.PeerURLs)) },
+		func(n snapshot.Node, m told) bool {
+			return m.Name != "" && (m.Name == n.Name || m.Name == n.KubernetesName || runsEtcd(n) && m.Name == n.Facts["etcd.name"])
+		},
+	} {
+		members = slices.DeleteFunc(members, func(m told) bool {
+			i := slices.IndexFunc(s.Nodes, func(n snapshot.Node) bool { return !taken[n.Name] && matches(n, m) })
+			if i >= 0 {
+				taken[s.Nodes[i].Name] = true
+			}
+			return i >= 0
+		})
+	}
+	var out []Stranger
+	for _, m := range members {
+		name := m.Name
+		if !plain.MatchString(name) {
+			name = m.ID
+		}
+		out = append(out, Stranger{
+			Name: name, Role: cluster.Etcd, Learner: m.Learner, By: m.by,
+			Evidence: fmt.Sprintf("etcd on %s lists the member %q, ID %s, peer URL %s", m.by, m.Name, m.ID, strings.Join(m.PeerURLs, ", ")),
+		})
+	}
+	return out
+}
+
+// plain is a name that can be given to a flag as it is.
+var plain = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// membership is what etcd's members list, each member once; of those with a quorum where
+// there are any, for another one's list may be an old one.
+func membership(s snapshot.Snapshot) []told {
+	var out []told
+	for _, healthy := range []bool{true, false} {
+		for _, n := range s.Nodes {
+			if !runsEtcd(n) || n.Etcd == nil || n.Etcd.Healthy != healthy {
+				continue
+			}
+			for _, m := range n.Etcd.Members {
+				if !slices.ContainsFunc(out, func(t told) bool { return t.ID == m.ID }) {
+					out = append(out, told{EtcdMember: m, by: n.Name})
+				}
+			}
+		}
+		if len(out) > 0 {
+			break
+		}
+	}
+	return out
+}
+
+// strangeServers are the addresses at which API servers are set to ask etcd, and that no
+// node of the inventory has: all there is where no member tells. A name may be one for
+// several, and what an etcd node is not asked for it cannot tell: both say nothing.
+func strangeServers(s snapshot.Snapshot) []Stranger {
+	if slices.ContainsFunc(s.Nodes, func(n snapshot.Node) bool { return runsEtcd(n) && n.Failure != nil }) {
+		return nil
+	}
+	var out []Stranger
+	for _, by := range s.With(cluster.ControlPlane) {
+		for _, host := range hosts(strings.Split(by.Facts["kube-apiserver.etcd-servers"], ",")) {
+			if _, err := netip.ParseAddr(host); err != nil || isLoopback(host) {
+				continue
+			}
+			known := slices.ContainsFunc(s.Nodes, func(n snapshot.Node) bool { return overlaps(namesOf(n, runsEtcd(n)), []string{host}) })
+			if known || slices.ContainsFunc(out, func(st Stranger) bool { return st.Name == host }) {
+				continue
+			}
+			out = append(out, Stranger{
+				Name: host, Role: cluster.Etcd, By: by.Name,
+				Evidence: fmt.Sprintf("the API server on %s is set to ask etcd at %s; no member of etcd told", by.Name, host),
+			})
+		}
+	}
+	return out
+}
+
+// runsEtcd reports whether a node may be a member of etcd: the group etcd is empty where
+// kubeadm keeps etcd on the control planes.
+func runsEtcd(n snapshot.Node) bool { return n.Is(cluster.Etcd) || n.Is(cluster.ControlPlane) }
+
+// namesOf are the names and addresses of a node: those of the inventory, and with own
+// also what the node says of itself.
+func namesOf(n snapshot.Node, own bool) []string {
+	out := []string{n.Name, n.KubernetesName, n.Address}
+	if own {
+		out = append(out, n.Facts["hostname"], n.Facts["kube-apiserver.advertise-address"])
+		for _, component := range []string{apiServer, "etcd", "etcd-peer"} {
+			e, _ := n.Endpoint(component)
+			out = append(out, hostOf(e.Address))
+		}
+		out = append(out, hosts(strings.Split(n.Facts["etcd.listen-peer-urls"]+","+n.Facts["etcd.listen-client-urls"], ","))...)
+		if c, ok := n.Certificate(certs.KindKubeletClient); ok {
+			out = append(out, kubeletName(c.Subject))
+		}
+	}
+	return slices.DeleteFunc(out, func(name string) bool {
+		a, err := netip.ParseAddr(name)
+		return name == "" || isLoopback(name) || err == nil && a.IsUnspecified()
+	})
+}
+
+// kubeletName is the node's name in the subject of a kubelet's client certificate, such
+// as "CN=system:node:cp1,O=system:nodes"; empty for another subject.
+func kubeletName(subject string) string {
+	_, name, _ := strings.Cut(subject, "CN=system:node:")
+	name, _, _ = strings.Cut(name, ",")
+	return name
+}
+
+// hosts are those of URLs; a text that is none has none.
+func hosts(urls []string) []string {
+	var out []string
+	for _, text := range urls {
+		if u, err := url.Parse(strings.TrimSpace(text)); err == nil && u.Hostname() != "" {
+			out = append(out, u.Hostname())
+		}
+	}
+	return out
+}
+
+// overlaps reports whether two lists of hosts have one in common.
+func overlaps(a, b []string) bool {
+	return slices.ContainsFunc(a, func(x string) bool { return slices.ContainsFunc(b, func(y string) bool { return same(x, y) }) })
+}
