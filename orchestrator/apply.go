@@ -124,6 +124,7 @@ func diskError(err error) error {
 func PlanFrom(snap snapshot.Snapshot, due diagnosis.Thresholds, policy plan.Policy) (run.Proposal, error) {
 	p := run.Proposal{Schema: run.ProposalSchema, Made: snap.Taken, Cluster: run.ClusterID(snap), Snapshot: snap, Diagnosis: diagnosis.Diagnose(snap, due)}
 	p.Request.Limit, p.Request.SkipPhases, p.Request.UntilPhase = policy.Limit, policy.Skip, policy.Until
+	p.Request.AllowNotInInventory = policy.AllowNotInInventory
 	return p, plannable(&p, policy)
 }
 

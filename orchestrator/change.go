@@ -264,10 +264,16 @@ func (s *session) unchanged(w work, snap snapshot.Snapshot, d diagnosis.Diagnosi
 	if refused := refusal(d); refused != nil {
 		return refused
 	}
-	again, err := plan.Make(s.cluster, snap, d, w.Request.Policy())
+	policy := w.Request.Policy()
+	policy.AllowNotInInventory = slices.Concat(policy.AllowNotInInventory, s.opts.AllowNotInInventory) // what is noticed now
+	again, err := plan.Make(s.cluster, snap, d, policy)
 	same := func(a, b plan.Step) bool { return a.ID == b.ID && slices.Equal(a.Nodes, b.Nodes) }
 	if err != nil || !slices.EqualFunc(again.Steps, w.Plan.Steps, same) {
-		return &Error{Code: ExitNotBegun, Err: err, Summary: "what has to be done has changed since the plan was made: " + d.Verdict,
+		why := d.Verdict
+		if err != nil {
+			why = err.Error()
+		}
+		return &Error{Code: ExitNotBegun, Err: err, Summary: "what has to be done has changed since the plan was made: " + why,
 			Next: "nothing was changed; make a new plan"}
 	}
 	return nil

@@ -73,6 +73,10 @@ type Options struct {
 	// AcceptSANLoss are names that a new certificate may lose, as the error of a run
 	// that stops for them has them; any other name that would be lost stops the run.
 	AcceptSANLoss []string
+	// AllowNotInInventory names control planes and etcd members that the inventory need not
+	// name, as the error of a plan that is refused for them has them: each is assumed to be
+	// healthy.
+	AllowNotInInventory []string
 	// RefreshKubeconfigs are kubeconfigs on this machine, copies of the cluster's
 	// admin.conf or super-admin.conf, that get its new client certificate and key once
 	// the result is proved; what they were lies beside them.
@@ -115,7 +119,7 @@ func resolve(options []Option) Options {
 
 // Policy is what the options ask of a plan, without a checkout of Kubespray.
 func (o Options) Policy() plan.Policy {
-	return plan.Policy{Choice: o.Playbook, Limit: o.Limit, Skip: o.SkipPhases, Until: o.UntilPhase, MaxUnavailable: o.MaxUnavailable}
+	return plan.Policy{Choice: o.Playbook, Limit: o.Limit, Skip: o.SkipPhases, Until: o.UntilPhase, MaxUnavailable: o.MaxUnavailable, AllowNotInInventory: o.AllowNotInInventory}
 }
 
 // batches are what Ansible takes as serial: a number of nodes, or a part of them.
@@ -129,9 +133,14 @@ func (o Options) check() error {
 	if o.Serial != "" && !batches.MatchString(o.Serial) {
 		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--serial %s: it must be a number of nodes, or a percentage of them", o.Serial), Next: "give one such as 5 or 20%"}
 	}
-	if i := slices.IndexFunc(o.AcceptSANLoss, func(name string) bool { return len(strings.Fields(name)) != 1 }); i >= 0 {
-		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--accept-san-loss %q is no name", o.AcceptSANLoss[i]),
-			Next: "give each name by itself, as the message of the run that stopped has it"}
+	for _, given := range []struct {
+		flag  string
+		names []string
+	}{{"--accept-san-loss", o.AcceptSANLoss}, {"--allow-not-in-inventory", o.AllowNotInInventory}} {
+		if i := slices.IndexFunc(given.names, func(name string) bool { return len(strings.Fields(name)) != 1 }); i >= 0 {
+			return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s %q is no name", given.flag, given.names[i]),
+				Next: "give each name by itself, as the message of the run that stopped has it"}
+		}
 	}
 	return nil
 }
@@ -236,6 +245,13 @@ func WithGateTimeout(d time.Duration) Option {
 // other that would be lost stops the run before the certificate is placed.
 func WithAcceptedSANLoss(names ...string) Option {
 	return setting(func(o *Options) { o.AcceptSANLoss = names })
+}
+
+// WithAllowedNotInInventory names control planes and etcd members that the inventory need
+// not name: each is assumed to be healthy, and is left alone. While there are others, no
+// control plane and no etcd member is worked on.
+func WithAllowedNotInInventory(names ...string) Option {
+	return setting(func(o *Options) { o.AllowNotInInventory = names })
 }
 
 // WithRefreshedKubeconfigs names kubeconfigs on this machine that get the cluster's new

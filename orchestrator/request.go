@@ -30,6 +30,7 @@ func (o *Orchestrator) request() (run.Request, error) {
 		SSHCommonArgs: a.SSHCommonArgs, SSHExtraArgs: a.SSHExtraArgs, SFTPExtraArgs: a.SFTPExtraArgs, SCPExtraArgs: a.SCPExtraArgs,
 		AskPass: a.AskPass, AskBecomePass: a.AskBecomePass, AskVaultPass: a.AskVaultPass,
 		AcceptSANLoss:          opts.AcceptSANLoss,
+		AllowNotInInventory:    opts.AllowNotInInventory,
 		RefreshKubeconfigs:     opts.RefreshKubeconfigs,
 		ConnectionPasswordFile: a.ConnectionPasswordFile, BecomePasswordFile: a.BecomePasswordFile, Args: a.Args,
 	}
@@ -89,6 +90,7 @@ func (o *Options) Recall(r run.Request) error {
 	recall(&o.Tags, r.Tags)
 	recall(&o.SkipTags, r.SkipTags)
 	recall(&o.AcceptSANLoss, r.AcceptSANLoss)
+	recall(&o.AllowNotInInventory, r.AllowNotInInventory)
 	recall(&o.RefreshKubeconfigs, r.RefreshKubeconfigs)
 	recall(&a.Args, r.Args)
 	// One source of a password takes the place of the other.

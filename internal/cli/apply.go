@@ -45,6 +45,7 @@ again.`,
 	}
 	flags.register(cmd)
 	acceptSANLoss(cmd, &flags.opts)
+	allowNotInInventory(cmd, &flags.opts)
 	serial(cmd, &flags.opts, "as before")
 	rollbackOnFailure(cmd, &back)
 	return cmd

@@ -35,6 +35,7 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&f.inspect.opts.StableFor, "stable-for", 0, "how long a gate must hold, without a break, before the next step")
 	stepTimeout(cmd, &f.inspect.opts)
 	acceptSANLoss(cmd, &f.inspect.opts)
+	allowNotInInventory(cmd, &f.inspect.opts)
 	f.skip.only = phaseNames()
 	cmd.Flags().VarP(&f.limit, "limit", "l", "work on these nodes alone: names of nodes, or a group such as kube_node; with commas, may be repeated")
 	cmd.Flags().Var(&f.skip, "skip-phases", "leave these phases out: "+strings.Join(phaseNames(), ", ")+"; with commas, may be repeated")
@@ -57,6 +58,11 @@ func stepTimeout(cmd *cobra.Command, opts *orchestrator.Options) {
 // acceptSANLoss takes names, not a yes to all of them: what is let go has been looked at.
 func acceptSANLoss(cmd *cobra.Command, opts *orchestrator.Options) {
 	cmd.Flags().StringArrayVar(&opts.AcceptSANLoss, "accept-san-loss", nil, "let a new certificate lose this name, which otherwise stops the run; may be repeated")
+}
+
+// allowNotInInventory takes names likewise: each has been found to be healthy.
+func allowNotInInventory(cmd *cobra.Command, opts *orchestrator.Options) {
+	cmd.Flags().StringArrayVar(&opts.AllowNotInInventory, "allow-not-in-inventory", nil, "work on control planes although this control plane or etcd member is not in the inventory; it is assumed to be healthy; may be repeated")
 }
 
 // options returns what the flags say.

@@ -46,6 +46,7 @@ How the nodes are reached is in the run's record; flags win over it.`,
 	}
 	flags.register(cmd)
 	acceptSANLoss(cmd, &flags.opts)
+	allowNotInInventory(cmd, &flags.opts)
 	serial(cmd, &flags.opts, "as before")
 	return cmd
 }

@@ -83,6 +83,7 @@ func settings() []setting {
 		{name: "stable-for", recorded: true},
 		{name: "step-timeout", recorded: true},
 		{name: "accept-san-loss", recorded: true},
+		{name: "allow-not-in-inventory", recorded: true},
 		{name: "refresh-kubeconfig", path: anchor.Whole, recorded: true},
 		{name: "backup-root"},
 		{name: "rollback-on-failure"},

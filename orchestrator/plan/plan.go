@@ -56,6 +56,9 @@ type Policy struct {
 	// MaxUnavailable is how many control planes whose API servers work may be renewed
 	// between two gates; 1 when 0. It never takes the last one, nor the quorum of etcd.
 	MaxUnavailable int
+	// AllowNotInInventory names control planes and etcd members that the inventory need not
+	// name, as diagnosis.Strangers has them: each is assumed to be healthy.
+	AllowNotInInventory []string
 }
 
 // Kubespray is a checkout as a plan tells of it.
@@ -188,9 +191,9 @@ type UnsupportedError struct{ Detail string }
 func (e *UnsupportedError) Error() string { return e.Detail }
 
 // Make plans the way out of a diagnosis. It returns an *UnsupportedError when
-// certificates are due that no step renews, or when the policy leaves out what
-// the route needs, and a *SelectionError when it names what there is none of. The
-// plan of a refused route has no steps.
+// certificates are due that no step renews, when the policy leaves out what the route
+// needs, or when the inventory names less than the cluster has, and a *SelectionError
+// when it names what there is none of. The plan of a refused route has no steps.
 func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy Policy) (Plan, error) {
 	p := Plan{Schema: Schema, Route: d.Route, Steps: []Step{}, Interruption: "none", Unknown: unknown(s)}
 	if err := policy.Check(c); err != nil {
@@ -202,7 +205,7 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	if err := supported(c, s, d, policy.Choice); err != nil {
 		return p, err
 	}
-	q := QuorumOf(s)
+	q := policy.quorum(s)
 	t := affected(c, d)
 	controlPlanes, kubelets := downFirst(q, t.controlPlanes), t.kubelets
 	members := slices.DeleteFunc(append(slices.Clone(t.etcd), t.controlPlanes...), func(name string) bool {
@@ -283,6 +286,10 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 		p.Warnings = undone
 		return p, err
 	}
+	allowed, err := policy.knowsEnough(c, s, steps)
+	if err != nil {
+		return p, err
+	}
 	members = slices.DeleteFunc(members, func(name string) bool { return !taken(steps, name, EtcdCertificates, PrePhase, Renew) })
 	if err := keepsQuorum(d, q, members); err != nil {
 		return p, err
@@ -299,7 +306,7 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 		p.Interruption += "; upgrade-cluster.yml then drains one node after another"
 	}
 	p.Notes, p.Warnings = policy.notes()
-	p.Warnings = slices.Concat(p.Warnings, undone)
+	p.Warnings = slices.Concat(allowed, p.Warnings, undone)
 	if len(members) > 0 && q.Members > 1 {
 		p.Notes = append(p.Notes, q.String())
 	}

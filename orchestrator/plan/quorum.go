@@ -21,6 +21,8 @@ type Quorum struct {
 	// Strangers counts members that the inventory does not name: how they are is not
 	// known.
 	Strangers int
+	// Allowed is how many of them the policy assumes to be healthy.
+	Allowed int
 }
 
 // QuorumOf reads the membership from a snapshot. Learners do not vote and do not count.
@@ -53,8 +55,9 @@ func QuorumOf(s snapshot.Snapshot) Quorum {
 	return q
 }
 
-// Healthy is how many members answer; strangers do not count.
-func (q Quorum) Healthy() int { return q.Members - q.Strangers - len(q.Down) }
+// Healthy is how many members answer, or are assumed to; other strangers do not
+// count.
+func (q Quorum) Healthy() int { return q.Members - q.Strangers + q.Allowed - len(q.Down) }
 
 // Needed is how many members a quorum takes.
 func (q Quorum) Needed() int { return q.Members/2 + 1 }
@@ -70,12 +73,15 @@ func (q Quorum) String() string {
 	if q.Members == 0 {
 		return "etcd: how many members there are is not known"
 	}
-	parts := []string{fmt.Sprintf("etcd: of %d members %d answer, %d are needed", q.Members, q.Healthy(), q.Needed())}
+	parts := []string{fmt.Sprintf("etcd: of %d members %d answer, %d are needed", q.Members, q.Healthy()-q.Allowed, q.Needed())}
 	if len(q.Down) > 0 {
 		parts = append(parts, strings.Join(q.Down, ", ")+" does not")
 	}
 	if q.Strangers > 0 {
 		parts = append(parts, fmt.Sprintf("%d more than the inventory's group etcd names", q.Strangers))
+	}
+	if q.Allowed > 0 {
+		parts = append(parts, fmt.Sprintf("%d of these assumed to be healthy", q.Allowed))
 	}
 	return strings.Join(parts, "; ")
 }
@@ -96,7 +102,7 @@ func keepsQuorum(d diagnosis.Diagnosis, q Quorum, worked []string) error {
 			foreign = append(foreign, name)
 		}
 	}
-	if len(foreign) == 0 && q.Strangers == 0 && len(q.Down) > 0 {
+	if len(foreign) == 0 && q.Strangers == q.Allowed && len(q.Down) > 0 {
 		return nil // these come first, each behind a gate
 	}
 	next := "the members that the inventory does not name"

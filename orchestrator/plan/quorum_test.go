@@ -15,7 +15,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// members are what every etcd node tells of the membership.
+// members are what every etcd node tells of the membership: etcd1, etcd2 and so on.
 func members(count int, learners ...int) tc.Edit {
 	return tc.Everywhere(func(n *snapshot.Node) {
 		if n.Etcd == nil || !n.Etcd.Healthy {
@@ -23,7 +23,7 @@ func members(count int, learners ...int) tc.Edit {
 		}
 		n.Etcd.Members = nil
 		for i := range count {
-			n.Etcd.Members = append(n.Etcd.Members, snapshot.EtcdMember{ID: fmt.Sprint(i), Learner: slices.Contains(learners, i)})
+			n.Etcd.Members = append(n.Etcd.Members, snapshot.EtcdMember{ID: fmt.Sprintf("id of etcd%d", i+1), Name: fmt.Sprintf("etcd%d", i+1), Learner: slices.Contains(learners, i)})
 		}
 	})
 }
@@ -69,7 +69,12 @@ func TestQuorumIsKept(t *testing.T) {
 	}{
 		{"all well", []tc.Edit{due}, ""},
 		{"another is down", []tc.Edit{due, tc.On("etcd2", tc.NoQuorum)}, "none of etcd1 may be worked on, for a restart there would cost the quorum; bring back etcd2 first"},
-		{"more members than the inventory names", []tc.Edit{due, members(5)}, "bring back the members that the inventory does not name first"},
+		{"more members than the inventory names", []tc.Edit{due, members(5)}, "not in the inventory: etcd4 (etcd member), etcd5 (etcd member) ("},
+		{"a member on a node that is not in the group", []tc.Edit{due, tc.Everywhere(func(n *snapshot.Node) {
+			if n.Etcd != nil {
+				n.Etcd.Members = append(n.Etcd.Members, snapshot.EtcdMember{ID: "4", Name: "cp1"}, snapshot.EtcdMember{ID: "5", Name: "w1"})
+			}
+		})}, "bring back the members that the inventory does not name first"},
 		{"the one that is down is the one that is due", []tc.Edit{tc.On("etcd1", tc.Expired(certs.KindEtcdMember), tc.NoQuorum)}, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {

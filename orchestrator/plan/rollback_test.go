@@ -130,6 +130,19 @@ func TestUnknown(t *testing.T) {
 	}{
 		{"everything is known", func(*snapshot.Snapshot) {}, nil},
 		{"a node", tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route to host")), []string{"w1: nothing is known of it (no route to host)"}},
+		{"which nodes there are", tc.On("cp1", func(n *snapshot.Node) { n.View.Nodes = nil }), []string{"which nodes the cluster has besides those of the inventory: no API server told"}},
+		{
+			"what the inventory does not name",
+			func(s *snapshot.Snapshot) {
+				tc.View(func(v *snapshot.View) {
+					v.Nodes["cp9"], v.Nodes["w9"], v.ControlPlanes = "True", "True", []string{"cp9"}
+				})(s)
+				tc.On("cp1", func(n *snapshot.Node) {
+					n.Etcd.Members = append(n.Etcd.Members, snapshot.EtcdMember{ID: "9", Name: "etcd9"})
+				})(s)
+			},
+			[]string{"the state of what the inventory does not name: cp9 (control plane), w9 (worker), etcd9 (etcd member)"},
+		},
 		{"etcd", tc.On("cp1", func(n *snapshot.Node) { n.Etcd = nil }), []string{"which members etcd has: none of cp1 told"}},
 		{
 			"a certificate of somebody else",

@@ -7,6 +7,7 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
@@ -38,6 +39,12 @@ func unknown(s snapshot.Snapshot) []string {
 	}
 	if len(etcd) > 0 && !members {
 		say("which members etcd has: none of %s told", strings.Join(etcd, ", "))
+	}
+	if v, told := s.View(); !told || len(v.Nodes) == 0 {
+		say("which nodes the cluster has besides those of the inventory: no API server told")
+	}
+	if strangers := diagnosis.Strangers(s); len(strangers) > 0 {
+		say("the state of what the inventory does not name: %s", strings.Join(called(strangers), ", "))
 	}
 	var silent []string
 	for _, p := range s.Probes {

@@ -73,6 +73,9 @@ type Request struct {
 	SkipTags  []string        `json:"skipTags,omitempty"`
 	// AcceptSANLoss are names that a new certificate may lose.
 	AcceptSANLoss []string `json:"acceptSANLoss,omitempty"`
+	// AllowNotInInventory names control planes and etcd members that the inventory need
+	// not name.
+	AllowNotInInventory []string `json:"allowNotInInventory,omitempty"`
 	// RefreshKubeconfigs are kubeconfigs on the driver to be brought up to date.
 	RefreshKubeconfigs []string    `json:"refreshKubeconfigs,omitempty"`
 	Playbook           plan.Choice `json:"playbook"`
@@ -92,7 +95,10 @@ type Request struct {
 
 // Policy is what a plan for the request is made by.
 func (r Request) Policy() plan.Policy {
-	return plan.Policy{Choice: r.Playbook, Kubespray: r.Kubespray, Limit: r.Limit, Skip: r.SkipPhases, Until: r.UntilPhase, MaxUnavailable: r.MaxUnavailable}
+	return plan.Policy{
+		Choice: r.Playbook, Kubespray: r.Kubespray, Limit: r.Limit, Skip: r.SkipPhases, Until: r.UntilPhase,
+		MaxUnavailable: r.MaxUnavailable, AllowNotInInventory: r.AllowNotInInventory,
+	}
 }
 
 // ProposalSchema is the version of the JSON form of a Proposal.

@@ -1,0 +1,82 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// strangers are the control planes and the members of etcd that the inventory does not
+// name: those that the policy allows, and the others.
+func (p Policy) strangers(s snapshot.Snapshot) (allowed, refused []diagnosis.Stranger) {
+	for _, st := range diagnosis.Strangers(s) {
+		switch {
+		case st.Role == cluster.Worker:
+		case slices.Contains(p.AllowNotInInventory, st.Name):
+			allowed = append(allowed, st)
+		default:
+			refused = append(refused, st)
+		}
+	}
+	return allowed, refused
+}
+
+// knowsEnough refuses steps that change control planes or members of etcd while there are
+// some that the inventory does not name: what such a change costs depends on them. It
+// warns of those that the policy allows.
+func (p Policy) knowsEnough(c cluster.Cluster, s snapshot.Snapshot, steps []Step) (warnings []string, err error) {
+	if !slices.ContainsFunc(steps, func(step Step) bool {
+		return step.Changes && slices.ContainsFunc(step.Nodes, func(name string) bool {
+			n, _ := c.Node(name)
+			return n.Is(cluster.ControlPlane) || n.Is(cluster.Etcd)
+		})
+	}) {
+		return nil, nil
+	}
+	allowed, refused := p.strangers(s)
+	if len(refused) > 0 {
+		var flags, evidence []string
+		for _, st := range refused {
+			if flag := "--allow-not-in-inventory " + st.Name; !slices.Contains(flags, flag) {
+				flags = append(flags, flag)
+			}
+			evidence = append(evidence, st.Evidence)
+		}
+		return nil, &UnsupportedError{fmt.Sprintf("not in the inventory: %s (%s); control planes and etcd members are not worked on while others of the cluster are unknown: "+
+			"add them to the inventory, or, if each of them is healthy and is not to be worked on, pass %s",
+			strings.Join(called(refused), ", "), strings.Join(evidence, "; "), strings.Join(flags, " "))}
+	}
+	if len(allowed) > 0 {
+		warnings = append(warnings, fmt.Sprintf("not in the inventory, but allowed by --allow-not-in-inventory: %s; each is assumed to be healthy, and nothing is renewed there",
+			strings.Join(called(allowed), ", ")))
+	}
+	return warnings, nil
+}
+
+// called are strangers by name and role.
+func called(all []diagnosis.Stranger) []string {
+	out := make([]string, len(all))
+	for i, st := range all {
+		out[i] = fmt.Sprintf("%s (%s)", st.Name, map[cluster.Role]string{
+			cluster.ControlPlane: "control plane", cluster.Worker: "worker", cluster.Etcd: "etcd member",
+		}[st.Role])
+	}
+	return out
+}
+
+// quorum is QuorumOf with the members that the policy allows not to be in the inventory
+// assumed to be healthy.
+func (p Policy) quorum(s snapshot.Snapshot) Quorum {
+	q := QuorumOf(s)
+	allowed, _ := p.strangers(s)
+	for _, st := range allowed {
+		if st.Role == cluster.Etcd && !st.Learner {
+			q.Allowed = min(q.Allowed+1, q.Strangers)
+		}
+	}
+	return q
+}
