@@ -49,7 +49,7 @@ func (e *Exporter) Serve(ctx context.Context, l Listen) error {
 		defer close(inspecting)
 		e.Run(ctx)
 	}()
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute}
+	server := newServer(handler)
 	context.AfterFunc(ctx, func() {
 		last, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer stop()
@@ -62,6 +62,15 @@ func (e *Exporter) Serve(ctx context.Context, l Listen) error {
 		return nil
 	}
 	return err
+}
+
+// newServer returns a server that waits for no client without an end: a connection that
+// sends too slowly, reads too slowly or is left open is closed.
+func newServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+	}
 }
 
 func closeAll(listeners []net.Listener) (err error) {
@@ -77,6 +86,7 @@ func (e *Exporter) Handler() (http.Handler, error) {
 		Name:        "kscertctl",
 		Description: "When the certificates of a Kubernetes cluster expire",
 		Links:       []web.LandingLinks{{Address: "/metrics", Text: "Metrics"}, {Address: "/healthz", Text: "Health"}},
+		Profiling:   "false", // there are no such pages
 	})
 	if err != nil {
 		return nil, fmt.Errorf("making the first page: %w", err)

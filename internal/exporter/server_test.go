@@ -10,8 +10,10 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +102,44 @@ func TestServe(t *testing.T) {
 	case <-ended:
 	default:
 		t.Error("the look goes on")
+	}
+}
+
+// No page links to one that is not there, nor to another site.
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	handler, err := New(Options{Interval: time.Hour, Timeout: time.Hour, Log: slog.New(slog.DiscardHandler)}).Handler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func(path string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		return w
+	}
+	links := regexp.MustCompile(`(?:href|src|action)="([^"]*)"`).FindAllStringSubmatch(get("/").Body.String(), -1)
+	if len(links) != 2 {
+		t.Errorf("%q", links)
+	}
+	for _, link := range links {
+		if !strings.HasPrefix(link[1], "/") {
+			t.Errorf("%s is no page of the exporter", link[1])
+		} else if code := get(link[1]).Code; code != http.StatusOK {
+			t.Errorf("%s: %d", link[1], code)
+		}
+	}
+}
+
+// A client that sends nothing, or is never done, holds no connection for good.
+func TestServerHasTimeouts(t *testing.T) {
+	t.Parallel()
+	s := newServer(http.NotFoundHandler())
+	for name, d := range map[string]time.Duration{
+		"ReadHeaderTimeout": s.ReadHeaderTimeout, "ReadTimeout": s.ReadTimeout, "WriteTimeout": s.WriteTimeout, "IdleTimeout": s.IdleTimeout,
+	} {
+		if d <= 0 || d > 5*time.Minute {
+			t.Errorf("%s is %s", name, d)
+		}
 	}
 }
 
