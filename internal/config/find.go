@@ -6,7 +6,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/infrapuzzle/kscertctl/internal/shell"
 )
@@ -44,24 +47,25 @@ func Places(getenv func(string) string) []string {
 // and otherwise the first that lies at one of the Places. The name is empty where there
 // is none. An error is a *FileError.
 //
-// One that was not named must not be anybody's to write: it can name commands to run.
+// A file can name commands to run. So one that belongs to another user than the caller or
+// root is refused, and one that others can write or replace; a pipe or a device is taken.
 func Find(named string, getenv func(string) string) (name string, text []byte, err error) {
 	if named == "" {
 		named = getenv(FileVariable)
 	}
 	if named != "" {
-		text, err = read(named)
+		text, err = read(named, caller(os.Geteuid(), getenv), os.ModeSticky)
 		return named, text, err
 	}
 	for _, place := range Places(getenv) {
 		yml := strings.TrimSuffix(place, ".yaml") + ".yml"
 		switch {
 		case exists(place):
-			if err := trusted(place); err != nil {
+			text, err = read(place, caller(os.Geteuid(), getenv), 0)
+			if err != nil {
 				return "", nil, err
 			}
-			text, err = read(place)
-			return place, text, err
+			return place, text, nil
 		case exists(yml): // not to be passed over in silence
 			return "", nil, &FileError{
 				Path: yml, Detail: "it is looked for as " + FileName, Next: "mv " + shell.Join([]string{yml, place}),
@@ -77,39 +81,77 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// everybody is the bit that lets everybody write.
-const everybody = 0o002
+// caller are the users whose files are taken: who runs the program, root, and with sudo
+// who called it (as git does).
+func caller(euid int, getenv func(string) string) []string {
+	users := []string{strconv.Itoa(euid), "0"}
+	if sudo := getenv("SUDO_UID"); euid == 0 && sudo != "" {
+		users = append(users, sudo)
+	}
+	return users
+}
 
-// trusted refuses what everybody can have written.
-func trusted(path string) error {
-	for _, checked := range []struct{ path, detail string }{
-		{path, "everybody may write to it"},
-		{filepath.Dir(path), "everybody may write to its folder"},
-	} {
-		info, err := os.Stat(checked.path)
-		if err != nil {
-			return unreadable(path, err)
-		}
-		if info.Mode().Perm()&everybody != 0 {
-			return &FileError{
-				Path: path, Detail: checked.detail + ", and it can name commands that kscertctl runs",
-				Next: fmt.Sprintf("chmod o-w %s\nor, if its content is what you want, name it: --config %[2]s, or %[3]s=%[2]s",
-					shell.Quote(checked.path), shell.Quote(path), FileVariable),
-			}
-		}
+// Who else can write.
+const group, everybody = 0o020, 0o002
+
+// trusted refuses a file that somebody else owns, can write or can replace. In a folder
+// that has the mode safe, everybody may write, but not replace the files of others.
+func trusted(path string, info os.FileInfo, users []string, safe os.FileMode) error {
+	refuse := func(detail, next string) error {
+		return &FileError{Path: path, Detail: detail + ", and it can name commands that kscertctl runs", Next: next}
+	}
+	owner, isKnown := info.Sys().(*syscall.Stat_t)
+	if !isKnown || !info.Mode().IsRegular() {
+		return nil
+	}
+	uid := strconv.FormatUint(uint64(owner.Uid), 10)
+	if !slices.Contains(users, uid) {
+		return refuse("it belongs to user "+uid, fmt.Sprintf("if its content is what you want, make it yours: chown %s %s\nor name a copy of your own: --config COPY",
+			users[0], shell.Quote(path)))
+	}
+	// A group of the user's own number is the user's alone, as most systems make them.
+	shared := os.FileMode(everybody)
+	if owner.Gid != owner.Uid {
+		shared |= group
+	}
+	if info.Mode().Perm()&shared != 0 && !readOnly(path) {
+		return refuse("others may write to it", "if its content is what you want: chmod go-w "+shell.Quote(path))
+	}
+	dir := filepath.Dir(path)
+	in, err := os.Stat(dir)
+	if err != nil {
+		return unreadable(path, err)
+	}
+	if in.Mode().Perm()&everybody != 0 && in.Mode()&safe == 0 && !readOnly(dir) {
+		return refuse("everybody may write to its folder", "if its content is what you want: chmod o-w "+shell.Quote(dir))
 	}
 	return nil
+}
+
+// readOnly reports whether a path is on a file system that nobody can write to, such as
+// a mounted ConfigMap, whatever its mode.
+func readOnly(path string) bool {
+	const write = 2 // W_OK of access(2)
+	return errors.Is(syscall.Access(path, write), syscall.EROFS)
 }
 
 // maxFile is far more than anybody has to set.
 const maxFile = 1 << 20
 
-func read(path string) ([]byte, error) {
+// read returns the text of a file that is trusted.
+func read(path string, users []string, safe os.FileMode) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
 	defer f.Close()
+	info, err := f.Stat() // of what is read, not of what may take its place
+	if err != nil {
+		return nil, unreadable(path, err)
+	}
+	if err := trusted(path, info, users, safe); err != nil {
+		return nil, err
+	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, unreadable(path, err)

@@ -85,7 +85,17 @@ func TestFindRefuses(t *testing.T) {
 			t.Helper()
 			put(t, "kscertctl.yaml", "")
 			chmod(t, "kscertctl.yaml", 0o666)
-		}, "", "kscertctl.yaml: everybody may write to it, and it can name commands that kscertctl runs"},
+		}, "", "kscertctl.yaml: others may write to it, and it can name commands that kscertctl runs"},
+		{"what everybody may write to, though it is named", func(t *testing.T) {
+			t.Helper()
+			put(t, "named.yaml", "")
+			chmod(t, "named.yaml", 0o602)
+		}, "named.yaml", "named.yaml: others may write to it, and it can name commands that kscertctl runs"},
+		{"what everybody may replace, though it is named", func(t *testing.T) {
+			t.Helper()
+			put(t, "named.yaml", "")
+			chmod(t, ".", 0o777)
+		}, "named.yaml", "named.yaml: everybody may write to its folder, and it can name commands that kscertctl runs"},
 		{"what everybody may replace", func(t *testing.T) {
 			t.Helper()
 			put(t, "kscertctl.yaml", "")
@@ -113,11 +123,12 @@ func TestFindRefuses(t *testing.T) {
 	}
 }
 
-// Whoever names a file vouches for it.
+// Where only its owner can replace a file, a name is enough; what is no file is nobody's
+// to write.
 func TestFindTakesWhatIsNamed(t *testing.T) {
 	getenv := home(t)
 	put(t, "kscertctl.yaml", "forks: 1\n")
-	chmod(t, ".", 0o777)
+	chmod(t, ".", 0o777|os.ModeSticky)
 	if name, _, err := config.Find("kscertctl.yaml", getenv); err != nil || name != "kscertctl.yaml" {
 		t.Errorf("%q %v", name, err)
 	}
