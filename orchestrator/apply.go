@@ -189,9 +189,12 @@ func (s *session) approve(ctx context.Context, p Proposal) error {
 		return notApproved
 	}
 	yes, err := s.opts.Approve(ctx, p)
+	refused, isOurs := errors.AsType[*Error](err)
 	switch {
 	case ctx.Err() != nil:
 		return &Error{Code: ExitInterrupted, Summary: "interrupted before any change", Err: context.Cause(ctx)}
+	case isOurs:
+		return refused
 	case err != nil:
 		return &Error{Code: ExitNotApproved, Summary: "the plan was not approved: " + err.Error(), Err: err, Next: notApproved.Next}
 	case !yes:
@@ -207,8 +210,12 @@ func (o *Orchestrator) orBack(ctx context.Context, r Result, err error) (Result,
 		return r, err
 	}
 	back := *o
-	back.opts.Approve = func(context.Context, Proposal) (bool, error) { return true, nil }
+	back.opts.Approve = func(_ context.Context, p Proposal) (bool, error) { return true, p.Unseen() }
 	undone, berr := back.Rollback(ctx, r.RunID, nil)
+	if Code(berr) == ExitNotApproved {
+		return r, &Error{Code: ExitStopped, Summary: fmt.Sprintf("%v; and it was not rolled back: %v", err, berr), Err: err,
+			Next: "look at what was changed, then: " + o.command("rollback "+r.RunID)}
+	}
 	if berr != nil {
 		return r, &Error{Code: ExitStopped, Summary: fmt.Sprintf("%v; and the rollback failed: %v", err, berr), Err: err,
 			Next: "go on with the rollback: " + o.command("resume", undone.RunID)}

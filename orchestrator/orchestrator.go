@@ -34,6 +34,9 @@ type Proposal struct {
 	Snapshot  snapshot.Snapshot
 	Diagnosis diagnosis.Diagnosis
 	Plan      plan.Plan
+	// TakenBack is what others have changed since the run that a rollback undoes: it would
+	// be lost, and a yes that was given without having seen it is none to that.
+	TakenBack []Difference
 }
 
 // ResultSchema is the version of the JSON form of a Result.

@@ -18,7 +18,8 @@ import (
 
 // Rollback puts back what was there before a run, on all nodes that it changed
 // or on some of them. It is a run of its own: it asks for approval, backs up what
-// is there first, and can be resumed and rolled back. Before the first change all
+// is there first, and can be resumed and rolled back. What others have changed since the
+// run is in the plan's warnings, and in the Proposal that Approve is asked about. Before the first change all
 // backups are verified; one that is missing or was changed is refused with
 // ExitNotBegun, naming the file.
 func (o *Orchestrator) Rollback(ctx context.Context, id string, nodes []string) (Result, error) {
@@ -62,13 +63,23 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 	if err != nil {
 		return r, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed"}
 	}
+	history, err := run.LoadHistory(o.opts.StateDir, id)
+	if err != nil {
+		return r, recordError(err)
+	}
+	changed, unknown := since(was, history, now, restored(p.Plan.Steps))
+	p.Plan.Warnings = slices.Concat(takesBack(id, changed), p.Plan.Warnings)
+	if len(unknown) > 0 {
+		p.Plan.Unknown = append(p.Plan.Unknown, fmt.Sprintf("what others have changed since run %s on %s: the run was stopped before it had looked at what it left there",
+			id, strings.Join(unknown, ", ")))
+	}
 	r.Plan = p.Plan
 	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})
 	if err := s.keep(p); err != nil {
 		return r, err
 	}
 	if len(p.Plan.Steps) > 0 {
-		if err := s.approve(soft, Proposal{Snapshot: now, Diagnosis: d, Plan: p.Plan}); err != nil {
+		if err := s.approve(soft, Proposal{Snapshot: now, Diagnosis: d, Plan: p.Plan, TakenBack: changed}); err != nil {
 			return r, err
 		}
 	}
@@ -76,15 +87,20 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 	return r, s.launch(ctx, work{Proposal: p, replaces: id}, &r)
 }
 
-// verified has the backups that a rollback is about to restore verified on their
-// nodes, and compares them with what was noted when they were made.
-func (s *session) verified(ctx context.Context, w work) error {
-	var nodes []string
-	for _, step := range w.Plan.Steps[w.state.Next(w.Plan):] {
+// restored are the nodes on which steps restore a backup, in their order.
+func restored(steps []plan.Step) (nodes []string) {
+	for _, step := range steps {
 		if step.Action == plan.RestoreBackup {
 			nodes = append(nodes, step.Nodes...)
 		}
 	}
+	return nodes
+}
+
+// verified has the backups that a rollback is about to restore verified on their
+// nodes, and compares them with what was noted when they were made.
+func (s *session) verified(ctx context.Context, w work) error {
+	nodes := restored(w.Plan.Steps[w.state.Next(w.Plan):])
 	if len(nodes) == 0 {
 		return nil
 	}

@@ -12,6 +12,7 @@ func newRollback(s Streams) *cobra.Command {
 	var (
 		flags carryFlags
 		yes   bool
+		lose  bool
 		nodes []string
 	)
 	cmd := &cobra.Command{
@@ -23,7 +24,10 @@ removed. By default it is about the newest run.
 
 It is a run of its own: it shows its plan and asks, backs up what is there first,
 has gates where there was something sound to go back to, and can itself be resumed
-and rolled back. Every backup is verified before anything is changed.`,
+and rolled back. Every backup is verified before anything is changed.
+
+Files that others have changed since the run are listed, for what was changed in them is
+lost. A yes on the terminal is a yes to that; --yes is not, unless with --discard-changes.`,
 		Example: `  kscertctl rollback
   kscertctl rollback 20260301T110000Z-abcdef --node cp2 --yes`,
 		Args: cobra.MaximumNArgs(1),
@@ -36,7 +40,7 @@ and rolled back. Every backup is verified before anything is changed.`,
 			if err != nil {
 				return err
 			}
-			opts.Approve = approver(s, yes)
+			opts.Approve = undoer(s, yes, lose)
 			return carry(cmd, s, opts, flags.results, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
 				return o.Rollback(ctx, of.ID, nodes)
 			})
@@ -45,5 +49,19 @@ and rolled back. Every backup is verified before anything is changed.`,
 	flags.register(cmd)
 	cmd.Flags().StringSliceVar(&nodes, "node", nil, "only this node; may be repeated")
 	cmd.Flags().BoolVar(&yes, "yes", false, "roll back without asking")
+	cmd.Flags().BoolVar(&lose, "discard-changes", false, "with --yes: also take back what others have changed since the run")
 	return cmd
+}
+
+// undoer is approver for a rollback: a yes by flag is none to the loss of what others have
+// changed since, unless that has its own.
+func undoer(s Streams, yes, lose bool) func(context.Context, orchestrator.Proposal) (bool, error) {
+	ask := approver(s, yes)
+	return func(ctx context.Context, p orchestrator.Proposal) (bool, error) {
+		ok, err := ask(ctx, p)
+		if ok && yes && !lose {
+			err = p.Unseen()
+		}
+		return ok && err == nil, err
+	}
 }

@@ -107,6 +107,7 @@ func invocation() map[string]string {
 	)
 	return map[string]string{
 		"yes":               "a yes is to the plan that is about to be carried out; it is given as a flag, each time",
+		"discard-changes":   "it is about what has been looked at; it is given as a flag, each time",
 		"output":            "each command has its own formats, and scripts rely on them",
 		"output-file":       oneFile,
 		"out":               oneFile,

@@ -1,0 +1,113 @@
+package orchestrator
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// since returns what others have changed after a run on the nodes that a rollback
+// restores, and what it would take back: files that are neither what the run left behind
+// nor what the backup holds. Nodes of which it is not known what the run left behind are
+// returned by name.
+func since(was run.Proposal, h run.History, now snapshot.Snapshot, nodes []string) (changed []Difference, unknown []string) {
+	left := snapshot.Snapshot{}
+	for _, name := range nodes {
+		if n, ok := leftBehind(h, was.Plan, name); ok {
+			left.Nodes = append(left.Nodes, n)
+		} else {
+			unknown = append(unknown, name)
+		}
+	}
+	for _, d := range Drift(left, now) {
+		is, _ := now.Node(d.Node)
+		then, _ := was.Snapshot.Node(d.Node)
+		if slices.Contains(nodes, d.Node) && backedUp(is, d.Path) && state(is)[d.Path] != state(then)[d.Path] {
+			changed = append(changed, d)
+		}
+	}
+	return changed, unknown
+}
+
+// leftBehind is a node as a run left it: as it was last looked at between the run's last
+// change there and the end of that work. It is false where nobody has looked, or where
+// the change may not have been over.
+func leftBehind(h run.History, p plan.Plan, name string) (snapshot.Node, bool) {
+	changes := map[string]bool{}
+	for _, step := range p.Steps {
+		changes[step.ID] = step.Changes
+	}
+	var from, until time.Time
+	for _, e := range h.Entries {
+		switch {
+		case changes[e.Step] && slices.Contains(e.Nodes, name):
+			from, until = e.Time, time.Time{}
+			if e.Event != run.Outcome {
+				from = time.Time{}
+			}
+		case (e.Event == run.End || e.Event == run.Begin) && until.IsZero():
+			until = e.Time
+		}
+	}
+	for _, s := range slices.Backward(h.Snapshots) {
+		n, ok := s.Node(name)
+		if ok && n.Failure == nil && !from.IsZero() && s.Taken.After(from) && (until.IsZero() || s.Taken.Before(until)) {
+			return n, true
+		}
+	}
+	return snapshot.Node{}, false
+}
+
+// backedUp reports whether a file of a node lies where backups are taken of, but for the
+// certificates that a kubelet replaces by itself (docs/reference/backup-format.md).
+func backedUp(n snapshot.Node, file string) bool {
+	kubelet := n.Facts["kubelet-dir"]
+	switch {
+	case path.Dir(file) == kubelet && strings.HasSuffix(file, "-current.pem"):
+		return false
+	case file == "/etc/etcd.env", file == path.Join(path.Dir(kubelet), "config.yaml"):
+		return true
+	}
+	folders := []string{"config-dir", "pki", "pki-real", "kubelet-dir", "etcd-dir", "calico-dir", "cilium-dir", "home-dir"}
+	return slices.ContainsFunc(folders, func(name string) bool {
+		return n.Facts[name] != "" && strings.HasPrefix(file, n.Facts[name]+"/")
+	})
+}
+
+// takesBack warns of what a rollback takes back, a line each node.
+func takesBack(of string, changed []Difference) []string {
+	var out []string
+	for i, d := range changed {
+		what := d.Path + " " + d.What
+		if i > 0 && changed[i-1].Node == d.Node {
+			out[len(out)-1] += ", " + what
+		} else {
+			out = append(out, fmt.Sprintf("%s: changed by others since run %s, and taken back: %s", d.Node, of, what))
+		}
+	}
+	return out
+}
+
+// Unseen is the refusal of a yes that was given before the plan was shown, such as a
+// flag's; nil where the plan takes back nothing that others have changed. The error is an
+// *Error with ExitNotApproved.
+func (p Proposal) Unseen() error {
+	if len(p.TakenBack) == 0 {
+		return nil
+	}
+	lines := make([]string, len(p.TakenBack))
+	for i, d := range p.TakenBack {
+		lines[i] = d.String()
+	}
+	return &Error{
+		Code: ExitNotApproved, Evidence: strings.Join(lines, "\n"),
+		Summary: fmt.Sprintf("others have changed %d files since the run, which the rollback would take back: %s", len(lines), lines[0]),
+		Next:    "nothing was changed; keep what is wanted of these files, then approve on a terminal, or with --yes --discard-changes",
+	}
+}

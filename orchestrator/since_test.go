@@ -1,0 +1,157 @@
+package orchestrator
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// A rollback names what others have changed since the run, before it takes that back, and
+// a yes that nobody gave after having seen it does not count.
+func TestRollbackNamesWhatOthersChanged(t *testing.T) {
+	t.Parallel()
+	in := newFakeCluster(t)
+	node := fakeNode(t, in, 24*time.Hour)
+	const manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml"
+	with := func(content string) string {
+		if content == "" {
+			return node
+		}
+		return strings.Replace(node, "@@FACT manifest", fmt.Sprintf("@@WATCH %064s %s\n@@FACT manifest", content, manifest), 1)
+	}
+	for _, row := range []struct {
+		name             string
+		before, run, now string // what is in the manifest
+		fails            bool   // the run stops in the middle of a step
+		want             string // what others have changed
+		unknown          bool
+	}{
+		{name: "nothing", before: "1", run: "1", now: "1"},
+		{name: "what the run has changed", before: "1", run: "2", now: "2"},
+		{name: "what is there again as it was", before: "1", run: "2", now: "1"},
+		{name: "what the run has left alone", before: "1", run: "1", now: "3", want: "has changed"},
+		{name: "what the run has changed, too", before: "1", run: "2", now: "3", want: "has changed"},
+		{name: "what was not there", now: "3", want: "has appeared"},
+		{name: "what is no longer there", before: "1", run: "1", want: "is gone"},
+		{name: "after a run that was cut off", before: "1", run: "1", now: "3", fails: true, unknown: true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			bin := t.TempDir()
+			writeFakeAnsible(t, bin, with(row.before), 0)
+			hook := "#!/bin/sh\ncase $1 in renew-certs.yml) cp \"${0%/*}/left\" \"${0%/*}/inspect.yml\" ;; esac\n"
+			if row.fails {
+				hook = "#!/bin/sh\n[ \"$1\" != renew-certs.yml ]\n"
+			}
+			write := func(name, text string) {
+				if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write("left", fakeSays(t, with(row.run)))
+			write("hook", hook)
+			o := fakeOrchestrator(t, bin, func(o *Options) {
+				o.UntilPhase, o.SkipPhases, o.Approve = "renew-certs", []plan.Phase{"api-server", "cluster"}, yes
+			})
+			r, err := o.Run(t.Context())
+			if (err != nil) != row.fails {
+				t.Fatal(err)
+			}
+			write("inspect.yml", fakeSays(t, with(row.now)))
+			var asked Proposal
+			o.opts.Approve = func(_ context.Context, p Proposal) (bool, error) {
+				asked = p
+				return false, p.Unseen()
+			}
+			_, err = o.Rollback(t.Context(), r.RunID, nil)
+			if Code(err) != ExitNotApproved || len(asked.Plan.Steps) == 0 {
+				t.Fatalf("%v: %+v", err, asked.Plan)
+			}
+			want, warning := "", ""
+			if row.want != "" {
+				want = "cp1: " + manifest + " " + row.want
+				warning = "cp1: changed by others since run " + r.RunID + ", and taken back: " + manifest + " " + row.want
+			}
+			var got []string
+			for _, d := range asked.TakenBack {
+				got = append(got, d.String())
+			}
+			warnings := strings.Join(asked.Plan.Warnings, "\n")
+			if strings.Join(got, "\n") != want || !strings.Contains(warnings, warning) || strings.Contains(err.Error(), manifest) != (want != "") {
+				t.Errorf("%q, want %q; warnings %q; %v", got, want, warnings, err)
+			}
+			if unknown := strings.Contains(strings.Join(asked.Plan.Unknown, "\n"), "what others have changed since run"); unknown != row.unknown {
+				t.Errorf("not known: %q", asked.Plan.Unknown)
+			}
+		})
+	}
+}
+
+// What a run left behind is seen between its last change and the end of that work: not
+// before, and not when somebody came back to it later.
+func TestLeftBehind(t *testing.T) {
+	t.Parallel()
+	at := func(minute int) time.Time { return tc.Now.Add(time.Duration(minute) * time.Minute) }
+	p := plan.Plan{Steps: []plan.Step{{ID: "change", Changes: true, Nodes: []string{"cp1"}}, {ID: "gate", Nodes: []string{"cp1"}}}}
+	entry := func(minute int, event run.EntryEvent, step string) run.Entry {
+		return run.Entry{Time: at(minute), Event: event, Step: step, Nodes: []string{"cp1"}}
+	}
+	changed := []run.Entry{entry(0, run.Begin, ""), entry(2, run.Intent, "change"), entry(4, run.Outcome, "change")}
+	ended := append(changed[:3:3], entry(6, run.Intent, "gate"), entry(8, run.Outcome, "gate"), entry(9, run.End, ""))
+	resumed := append(ended[:6:6], entry(20, run.Begin, ""), entry(30, run.End, ""))
+	for _, row := range []struct {
+		name    string
+		entries []run.Entry
+		looks   []int
+		want    int // the look; 0 for none
+	}{
+		{"the last one before the end", ended, []int{1, 5, 7, 8}, 8},
+		{"none after the change", ended, []int{1, 3}, 0},
+		{"somebody came back", resumed, []int{1, 7, 25}, 7},
+		{"nobody has looked before somebody came back", resumed, []int{1, 25}, 0},
+		{"the driver was killed in the change", changed[:2], []int{1, 3}, 0},
+		{"the driver was killed after it", changed, []int{1, 5}, 5},
+		{"done again", append(resumed[:7:7], entry(22, run.Intent, "change"), entry(24, run.Outcome, "change"), entry(28, run.End, "")), []int{1, 7, 21, 26}, 26},
+	} {
+		h := run.History{Record: run.Record{Entries: row.entries}}
+		for _, minute := range row.looks {
+			s := tc.Healthy(tc.Single())
+			s.Taken, s.Nodes[0].Clock = at(minute), at(minute)
+			h.Snapshots = append(h.Snapshots, s)
+		}
+		n, ok := leftBehind(h, p, "cp1")
+		if ok != (row.want != 0) || ok && !n.Clock.Equal(at(row.want)) {
+			t.Errorf("%s: %t, %s", row.name, ok, n.Clock)
+		}
+	}
+}
+
+// A kubelet replaces its certificates by itself, and not all that is looked at is in a
+// backup.
+func TestSinceIsAboutTheBackup(t *testing.T) {
+	t.Parallel()
+	before := tc.Healthy(tc.Single())
+	left, now := tc.Healthy(tc.Single(), tc.Later(time.Minute)), tc.Healthy(tc.Single(), tc.Later(time.Hour), tc.Everywhere(func(n *snapshot.Node) {
+		n.Facts["kubelet-dir"] = tc.KubeletPKI
+		n.Files = map[string]string{"/etc/etcd.env": "2", "/var/lib/kubelet/config.yaml": "2", "/srv/elsewhere.yaml": "2"}
+	}), tc.On("cp1", tc.Renewed(certs.KindKubeletClient, certs.KindAdmin)))
+	was := run.Proposal{Snapshot: before, Plan: plan.Plan{Steps: []plan.Step{{ID: "change", Changes: true}}}}
+	h := run.History{Snapshots: []snapshot.Snapshot{left}}
+	h.Entries = []run.Entry{{Time: tc.Now, Event: run.Outcome, Step: "change", Nodes: []string{"cp1", "w1"}}}
+	changed, unknown := since(was, h, now, []string{"cp1"})
+	got := strings.Join(takesBack("X", changed), "\n")
+	want := "cp1: changed by others since run X, and taken back: /etc/etcd.env has appeared, /etc/kubernetes/admin.conf has changed, /var/lib/kubelet/config.yaml has appeared"
+	if got != want || len(unknown) > 0 {
+		t.Errorf("%q, want %q; %q", got, want, unknown)
+	}
+}
