@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	"github.com/infrapuzzle/kscertctl/internal/testruns"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
@@ -35,7 +36,7 @@ func TestHistoryTellsHowItEnded(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			bin, _ := fakeAnsible(t, row.left, row.ansible)
+			bin, _ := fakeansible.New(t, row.left, row.ansible)
 			var state string
 			r, _, err := fakeRun(t, bin, func(o *Options) {
 				if state = o.StateDir; row.edit != nil {
@@ -62,7 +63,7 @@ func TestHistoryTellsHowItEnded(t *testing.T) {
 // What was refused is reported like everything else, though nobody can go on with it.
 func TestHistoryOfARefusedRun(t *testing.T) {
 	t.Parallel()
-	bin, _ := fakeAnsible(t, 24*time.Hour, 0)
+	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
 	seen := filepath.Join(bin, "inspect.yml")
 	answer, err := os.ReadFile(seen)
 	if err != nil {

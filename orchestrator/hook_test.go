@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
@@ -59,7 +60,7 @@ func TestHooks(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			bin, ran := fakeAnsible(t, 24*time.Hour, 0)
+			bin, ran := fakeansible.New(t, 24*time.Hour, 0)
 			var notes []string
 			_, _, err := fakeRun(t, bin, func(o *Options) {
 				o.Approve = yes

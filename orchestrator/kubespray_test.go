@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
@@ -75,7 +76,7 @@ func TestCheckoutIsRefused(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			bin, ran := fakeAnsible(t, 24*time.Hour, 0)
+			bin, ran := fakeansible.New(t, 24*time.Hour, 0)
 			if row.inventory != "" {
 				if err := os.WriteFile(filepath.Join(bin, "inventory"), []byte(row.inventory), 0o600); err != nil {
 					t.Fatal(err)
@@ -116,7 +117,7 @@ func TestCheckoutIsRefused(t *testing.T) {
 // A plan says which checkout it was made with, and what its playbook does not do.
 func TestPlanTellsOfTheCheckout(t *testing.T) {
 	t.Parallel()
-	bin, _ := fakeAnsible(t, 24*time.Hour, 0)
+	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
 	dir := kubesprayDir(t, "- hosts: all\n  tasks: []\n", map[string]string{"renew-certs.yml": "- hosts: all\n  tasks: []\n"})
 	for _, row := range []struct {
 		choice plan.Choice

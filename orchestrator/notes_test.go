@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
@@ -66,10 +67,10 @@ func TestKubeconfigsBesideTheInventory(t *testing.T) {
 	}
 	soon := c.user(t, 5)
 	write("a/hosts.ini", "cp1")
-	write("a/artifacts/admin.conf", adminConf(c.ca, soon))
+	write("a/artifacts/admin.conf", adminConf(c.CA, soon))
 	write("b/artifacts/admin.conf", "token: x")
 	write("c/hosts.ini", "cp1")
-	write("elsewhere/admin.conf", adminConf(c.ca, c.admin))
+	write("elsewhere/admin.conf", adminConf(c.CA, c.Admin))
 	opts := resolve([]Option{c.options(), WithInventory(filepath.Join(dir, "a/hosts.ini"), filepath.Join(dir, "b"), filepath.Join(dir, "c/hosts.ini"), "cp1,")})
 	s := &session{Orchestrator: &Orchestrator{opts: opts}, cluster: cluster.Cluster{Artifacts: filepath.Join(dir, "elsewhere")}}
 	o, err := New(c.options())
@@ -102,7 +103,7 @@ func TestWhatIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	c := newRefreshCluster(t)
 	c.renews(t)
-	c.write(t, "renew-certs.yml", fakeSays(t, "changed: approved csr-2, the serving certificate of node cp1\nleft: csr-1, under the name of node cp1: its signer is x\n"))
+	c.write(t, "renew-certs.yml", fakeansible.Says(t, "changed: approved csr-2, the serving certificate of node cp1\nleft: csr-1, under the name of node cp1: its signer is x\n"))
 	opts := c.options()
 	opts.GateTimeout = time.Minute
 	var told []string

@@ -14,6 +14,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
@@ -64,7 +65,7 @@ func TestSeveralClustersAtOnce(t *testing.T) {
 	state := t.TempDir()
 	var work sync.WaitGroup
 	for name, left := range map[string]time.Duration{"due": 24 * time.Hour, "fresh": 300 * 24 * time.Hour, "due as well": 48 * time.Hour} {
-		bin, ran := fakeAnsible(t, left, 0)
+		bin, ran := fakeansible.New(t, left, 0)
 		work.Go(func() {
 			runs := map[string]bool{}
 			o, err := New(
@@ -101,7 +102,7 @@ func TestEventsAreWhatTheSchemaSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin, _ := fakeAnsible(t, 24*time.Hour, 0)
+	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
 	r, _, _ := fakeRun(t, bin, func(o *Options) {
 		o.Approve = yes
 		o.Hooks = []Hook{{Name: "look", Before: func(context.Context, plan.Step) error { return nil }}}

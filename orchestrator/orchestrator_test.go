@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
@@ -50,7 +51,7 @@ func ranPlaybooks(ran string) []string {
 // A second run on a healthy cluster changes nothing, and nobody is asked.
 func TestRunOnAHealthyCluster(t *testing.T) {
 	t.Parallel()
-	bin, ran := fakeAnsible(t, 300*24*time.Hour, 0)
+	bin, ran := fakeansible.New(t, 300*24*time.Hour, 0)
 	r, kinds, err := fakeRun(t, bin, func(o *Options) {
 		o.Approve = func(context.Context, Proposal) (bool, error) { t.Error("asked for nothing"); return true, nil }
 	})
@@ -80,7 +81,7 @@ func TestRunNeedsApproval(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bin, ran := fakeAnsible(t, 24*time.Hour, 0)
+			bin, ran := fakeansible.New(t, 24*time.Hour, 0)
 			r, _, err := fakeRun(t, bin, func(o *Options) { o.Approve = approve })
 			if Code(err) != ExitNotApproved || len(r.Plan.Steps) == 0 || r.Backups != "" {
 				t.Errorf("%+v, %v", r, err)
@@ -98,7 +99,7 @@ func yes(context.Context, Proposal) (bool, error) { return true, nil }
 // tells how far it came.
 func TestRunStopsAtAGate(t *testing.T) {
 	t.Parallel()
-	bin, ran := fakeAnsible(t, 24*time.Hour, 0)
+	bin, ran := fakeansible.New(t, 24*time.Hour, 0)
 	r, _, err := fakeRun(t, bin, func(o *Options) { o.Approve = yes })
 	if Code(err) != ExitStopped || r.Backups != DefaultBackupRoot+"/"+r.RunID {
 		t.Errorf("%+v, %v", r, err)
@@ -137,7 +138,7 @@ func TestRunStopsAtAGate(t *testing.T) {
 // A backup that fails has changed nothing yet: 7, and no other playbook is run.
 func TestRunStopsWithoutABackup(t *testing.T) {
 	t.Parallel()
-	bin, ran := fakeAnsible(t, 24*time.Hour, 2)
+	bin, ran := fakeansible.New(t, 24*time.Hour, 2)
 	_, _, err := fakeRun(t, bin, func(o *Options) { o.Approve = yes })
 	if Code(err) != ExitNotBegun {
 		t.Errorf("code %d: %v", Code(err), err)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
@@ -29,16 +30,16 @@ func adminConf(ca, user testpki.Pair) string {
 
 // refreshCluster is a healthy cluster whose admin.conf can be fetched.
 type refreshCluster struct {
-	fakeCluster
+	fakeansible.Cluster
 	bin, ran, state string
 }
 
 func newRefreshCluster(t *testing.T) refreshCluster {
 	t.Helper()
-	c := refreshCluster{fakeCluster: newFakeCluster(t), bin: t.TempDir(), state: t.TempDir()}
-	c.well, c.admin = true, c.user(t, 300)
-	c.ran = writeFakeAnsible(t, c.bin, fakeNode(t, c.fakeCluster, 0), 0)
-	c.write(t, "admin.conf", strings.ReplaceAll(adminConf(c.ca, c.admin), "# mine", "# the node's"))
+	c := refreshCluster{Cluster: fakeansible.NewCluster(t), bin: t.TempDir(), state: t.TempDir()}
+	c.Well, c.Admin = true, c.user(t, 300)
+	c.ran = fakeansible.Write(t, c.bin, fakeansible.Node(t, c.Cluster, 0), 0)
+	c.write(t, "admin.conf", strings.ReplaceAll(adminConf(c.CA, c.Admin), "# mine", "# the node's"))
 	c.write(t, "hook", fmt.Sprintf(`#!/bin/sh
 cd '%s' || exit
 case $1 in
@@ -57,18 +58,18 @@ esac
 
 func (c refreshCluster) user(t *testing.T, days int) testpki.Pair {
 	t.Helper()
-	return c.ca.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters", NotAfter: time.Now().AddDate(0, 0, days)})
+	return c.CA.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters", NotAfter: time.Now().AddDate(0, 0, days)})
 }
 
 // renews lets admin.conf be due until renew-certs has run, and returns the certificate
 // that it has until then.
 func (c refreshCluster) renews(t *testing.T) testpki.Pair {
 	t.Helper()
-	due := c.fakeCluster
-	due.admin = c.user(t, 5)
-	c.write(t, "renewed", fakeSays(t, fakeNode(t, c.fakeCluster, 0)))
-	c.write(t, "inspect.yml", fakeSays(t, fakeNode(t, due, 0)))
-	return due.admin
+	due := c.Cluster
+	due.Admin = c.user(t, 5)
+	c.write(t, "renewed", fakeansible.Says(t, fakeansible.Node(t, c.Cluster, 0)))
+	c.write(t, "inspect.yml", fakeansible.Says(t, fakeansible.Node(t, due, 0)))
+	return due.Admin
 }
 
 func (c refreshCluster) write(t *testing.T, name, text string) string {
@@ -117,7 +118,7 @@ func TestRefreshKubeconfig(t *testing.T) {
 	t.Parallel()
 	c := newRefreshCluster(t)
 	dir := t.TempDir()
-	was := adminConf(c.ca, c.user(t, 200))
+	was := adminConf(c.CA, c.user(t, 200))
 	file, link := filepath.Join(dir, "config"), filepath.Join(dir, "link")
 	if err := errors.Join(os.WriteFile(file, []byte(was), 0o600), os.Chmod(file, 0o640), os.Symlink("config", link)); err != nil {
 		t.Fatal(err)
@@ -127,7 +128,7 @@ func TestRefreshKubeconfig(t *testing.T) {
 		t.Fatalf("%v: %q", err, r.Notes)
 	}
 	got, err := os.ReadFile(file)
-	if err != nil || string(got) != adminConf(c.ca, c.admin) {
+	if err != nil || string(got) != adminConf(c.CA, c.Admin) {
 		t.Errorf("%v\n%s", err, got)
 	}
 	backup := link + ".kscertctl-" + r.RunID
@@ -146,7 +147,7 @@ func TestRefreshKubeconfig(t *testing.T) {
 	if _, err := os.Stat(filepath.Dir(strings.Fields(string(fetched))[1])); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what was fetched is still there: %v", err)
 	}
-	if found := filesWith(t, c.state, string(c.admin.Key), base64.StdEncoding.EncodeToString(c.admin.Key)); len(found) > 0 {
+	if found := filesWith(t, c.state, string(c.Admin.Key), base64.StdEncoding.EncodeToString(c.Admin.Key)); len(found) > 0 {
 		t.Errorf("the key is in %q", found)
 	}
 	if notes, err := run.LoadNotes(c.state, r.RunID); err != nil || !slices.Equal(notes, r.Notes) {
@@ -160,13 +161,13 @@ func TestRefreshKubeconfig(t *testing.T) {
 // What cannot be refreshed is refused before anything is done, and stays as it is.
 func TestRefreshKubeconfigRefuses(t *testing.T) {
 	t.Parallel()
-	c, other := newRefreshCluster(t), newFakeCluster(t)
-	c.write(t, "inspect.yml", fakeSays(t, fakeNode(t, fakeCluster{ca: c.ca, front: c.front, admin: c.user(t, 5)}, 0))) // due
+	c, other := newRefreshCluster(t), fakeansible.NewCluster(t)
+	c.write(t, "inspect.yml", fakeansible.Says(t, fakeansible.Node(t, fakeansible.Cluster{CA: c.CA, Front: c.Front, Admin: c.user(t, 5)}, 0))) // due
 	for name, row := range map[string]struct{ text, want string }{
 		"missing":            {"", "no such file"},
 		"none":               {"a: b", "it is no kubeconfig"},
-		"of another cluster": {adminConf(other.ca, other.ca.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin"})), "it is of another cluster"},
-		"of somebody":        {adminConf(c.ca, c.ca.Issue(t, testpki.Leaf{CommonName: "somebody"})), "its user is CN=somebody, whom no admin.conf"},
+		"of another cluster": {adminConf(other.CA, other.CA.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin"})), "it is of another cluster"},
+		"of somebody":        {adminConf(c.CA, c.CA.Issue(t, testpki.Leaf{CommonName: "somebody"})), "its user is CN=somebody, whom no admin.conf"},
 	} {
 		path := filepath.Join(t.TempDir(), "config")
 		if row.text != "" {
@@ -195,7 +196,7 @@ func TestRefreshKubeconfigAfterARenewal(t *testing.T) {
 	due := c.renews(t)
 	broken := c.write(t, "broken", "")
 	file := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(file, []byte(adminConf(c.ca, due)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(adminConf(c.CA, due)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	opts := c.options(file)
@@ -221,7 +222,7 @@ func TestRefreshKubeconfigAfterARenewal(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err = o.Resume(t.Context(), r.RunID)
-	if got, _ := os.ReadFile(file); err != nil || string(got) != adminConf(c.ca, c.admin) || len(r.Notes) != 1 {
+	if got, _ := os.ReadFile(file); err != nil || string(got) != adminConf(c.CA, c.Admin) || len(r.Notes) != 1 {
 		t.Errorf("%v: %q\n%s", err, r.Notes, got)
 	}
 	if ran := ranPlaybooks(c.ran); strings.Join(ran, " ") != "backup.yml renew-certs.yml kubeconfig.yml kubeconfig.yml" {

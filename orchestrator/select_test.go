@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
@@ -17,7 +18,7 @@ import (
 // A part of a plan is made, kept, read back, carried out and recorded as that part.
 func TestApplyAPartOfAPlan(t *testing.T) {
 	t.Parallel()
-	bin, ran := fakeAnsible(t, 24*time.Hour, 0)
+	bin, ran := fakeansible.New(t, 24*time.Hour, 0)
 	part := func(o *Options) {
 		o.Limit, o.UntilPhase, o.SkipPhases, o.Approve = []string{"kube_control_plane"}, "renew-certs", []plan.Phase{"cluster", "api-server"}, yes
 	}
@@ -57,7 +58,7 @@ func TestApplyAPartOfAPlan(t *testing.T) {
 // A node that is none is told before any node is asked.
 func TestLimitIsCheckedFirst(t *testing.T) {
 	t.Parallel()
-	bin, _ := fakeAnsible(t, 24*time.Hour, 0)
+	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
 	r, _, err := fakeRun(t, bin, func(o *Options) { o.Limit = []string{"cp9"} })
 	if Code(err) != ExitUsage || !strings.HasPrefix(err.Error(), "--limit cp9: ") || len(r.Snapshot.Nodes) > 0 {
 		t.Errorf("%v: %+v", err, r)
@@ -68,7 +69,7 @@ func TestLimitIsCheckedFirst(t *testing.T) {
 // else is.
 func TestSerial(t *testing.T) {
 	t.Parallel()
-	bin, _ := fakeAnsible(t, 24*time.Hour, 0)
+	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
 	if err := os.WriteFile(filepath.Join(bin, "hook"), []byte("#!/bin/sh\necho \"$*\" >>\"${0%/*}/told\"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -102,9 +103,9 @@ func TestSerial(t *testing.T) {
 func TestStableFor(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()
-	cluster := newFakeCluster(t)
-	cluster.well = true
-	writeFakeAnsible(t, bin, fakeNode(t, cluster, 24*time.Hour), 0)
+	cluster := fakeansible.NewCluster(t)
+	cluster.Well = true
+	fakeansible.Write(t, bin, fakeansible.Node(t, cluster, 24*time.Hour), 0)
 	var seen []string
 	r, err := fakeOrchestrator(t, bin, func(o *Options) {
 		o.StableFor, o.SkipPhases, o.Approve = time.Second, []plan.Phase{"cluster"}, yes
