@@ -58,6 +58,7 @@ func (s Streams) printable() Streams {
 
 // Main runs the command line and returns its exit code.
 func Main(args []string, s Streams) int {
+	outlivePipes()
 	ctx, stop := interrupts()
 	defer stop()
 	s = s.printable()
@@ -66,6 +67,9 @@ func Main(args []string, s Streams) int {
 	err := root.ExecuteContext(ctx)
 	if s, ok := s.Err.(*screen); ok {
 		s.idle()
+	}
+	if pipeClosed(err) {
+		return exitPipe
 	}
 	if err != nil && !errors.As(err, new(reported)) {
 		printError(s.Err, err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"syscall"
 
 	"golang.org/x/term"
 
@@ -45,7 +44,7 @@ func readPassword(prompt string) (string, error) {
 		return "", fmt.Errorf("asking the terminal for its state: %w", err)
 	}
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, stopSignals()...)
 	defer signal.Stop(signals)
 
 	_, _ = fmt.Fprint(tty, printable.Line(prompt))

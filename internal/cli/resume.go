@@ -32,8 +32,8 @@ How the nodes are reached is in the run's record; flags win over it.`,
 				return err
 			}
 			if r.State.Ended == run.Done && flags.output == "text" {
-				_, err := fmt.Fprintf(s.Out, "Run %s is done: there is nothing to go on with.\nHow the cluster is now: kscertctl diagnose -i INVENTORY\n", r.ID)
-				return err
+				_, _ = fmt.Fprintf(s.Out, "Run %s is done: there is nothing to go on with.\nHow the cluster is now: kscertctl diagnose -i INVENTORY\n", r.ID)
+				return nil
 			}
 			opts, err := flags.again(cmd, s, p.Request)
 			if err != nil {

@@ -61,7 +61,7 @@ API server does not answer.`,
 func approver(s Streams, yes bool) func(context.Context, orchestrator.Proposal) (bool, error) {
 	return func(ctx context.Context, p orchestrator.Proposal) (bool, error) {
 		_, _ = fmt.Fprintln(s.Err)
-		if err := report.Plan(s.Err, p.Plan); err != nil {
+		if err := report.Plan(s.Err, p.Plan); err != nil && !yes { // --yes needs nobody who reads it
 			return false, err
 		}
 		return ask(ctx, s, yes, "Carry out this plan?")

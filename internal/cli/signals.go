@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -15,18 +17,34 @@ import (
 // atOnce is the key of the context that ends with the second signal.
 type atOnce struct{}
 
-// interrupts returns a context that ends with the first interrupt or request to
-// terminate; within it lies one that ends with the second.
+// stopSignals are those that stop a command. SIGHUP is left ignored where it was, as by
+// nohup(1).
+func stopSignals() []os.Signal {
+	all := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
+	}
+	return all
+}
+
+// interrupts returns a context that ends with the first of stopSignals; within it lies
+// one that ends with the second. A second SIGHUP does not count: a session that ends may
+// send it twice, from the shell and from the kernel.
 func interrupts() (soft context.Context, stop func()) {
 	hard, endHard := context.WithCancel(context.Background())
 	soft, endSoft := context.WithCancel(context.WithValue(hard, atOnce{}, hard))
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, stopSignals()...)
 	go func() {
-		for _, end := range []func(){endSoft, endHard} {
+		for {
 			select {
-			case <-signals:
-				end()
+			case sig := <-signals:
+				switch {
+				case soft.Err() == nil:
+					endSoft()
+				case sig != syscall.SIGHUP:
+					endHard()
+				}
 			case <-hard.Done():
 				return
 			}
@@ -37,6 +55,23 @@ func interrupts() (soft context.Context, stop func()) {
 		endSoft()
 		endHard()
 	}
+}
+
+// outlivePipes lets a write to a closed pipe return an error: by default the Go runtime
+// ends the process at once when that is standard output or standard error (os/signal).
+// Commands that are started do not inherit it.
+func outlivePipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
+
+// exitPipe is what a shell reports of a tool whose output nobody reads any more: 128 and
+// the number of SIGPIPE.
+const exitPipe = 128 + int(syscall.SIGPIPE)
+
+// pipeClosed reports whether the only failure is that nobody reads standard output any
+// more.
+func pipeClosed(err error) bool {
+	failed, ok := errors.AsType[*fs.PathError](err)
+	return ok && failed.Path == os.Stdout.Name() && errors.Is(failed, syscall.EPIPE) &&
+		orchestrator.Code(err) == orchestrator.ExitUnexpected
 }
 
 // stopsInOrder lets the first signal end the work in order, for commands that

@@ -1,0 +1,194 @@
+package cli_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
+)
+
+// stopTime is how long a process of these tests may take for one thing.
+const stopTime = time.Minute
+
+// tried is a kscertctl that runs, on a cluster whose admin.conf is about to expire.
+type tried struct {
+	*exec.Cmd
+	dir      string
+	out, err *os.File // the ends to read
+}
+
+// try starts kscertctl with a fake Ansible that calls the script before each playbook,
+// with its name as $1, in the directory of the fake.
+func try(t *testing.T, script string, args ...string) tried {
+	t.Helper()
+	dir := t.TempDir()
+	cluster := fakeansible.NewCluster(t)
+	fakeansible.Write(t, dir, fakeansible.Node(t, cluster, 24*time.Hour), 0)
+	cluster.Well = true
+	renewed := fakeansible.Says(t, fakeansible.Node(t, cluster, 300*24*time.Hour))
+	for name, text := range map[string]string{"renewed": renewed, "hook": fmt.Sprintf("#!/bin/sh\ncd '%s' || exit\n%s\n", dir, script)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "kscertctl", append(args, "-i", "cp1,", "--ansible-bin", dir)...)
+	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_STATE_HOME="+filepath.Join(dir, "state"), "XDG_CONFIG_HOME="+dir)
+	cmd.Dir = dir
+	return begin(t, cmd)
+}
+
+// begin starts a command, with pipes as its output.
+func begin(t *testing.T, cmd *exec.Cmd) tried {
+	t.Helper()
+	p := tried{Cmd: cmd, dir: cmd.Dir}
+	var writers []*os.File
+	for _, end := range []struct {
+		read *(*os.File)
+		to   *io.Writer
+	}{{&p.out, &cmd.Stdout}, {&p.err, &cmd.Stderr}} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		*end.read, *end.to = r, w
+		writers = append(writers, w)
+		t.Cleanup(func() { _ = r.Close() })
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range writers {
+		_ = w.Close()
+	}
+	return p
+}
+
+// until waits for a file that the script writes, and returns what is in it.
+func (p tried) until(t *testing.T, file string) string {
+	t.Helper()
+	for deadline := time.Now().Add(stopTime); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if text, err := os.ReadFile(filepath.Join(p.dir, file)); err == nil && strings.HasSuffix(string(text), "\n") {
+			return strings.TrimSpace(string(text))
+		}
+	}
+	_ = p.Process.Kill()
+	t.Fatalf("there is no file %s in time", file)
+	return ""
+}
+
+// code waits for the end of the process and returns its exit code.
+func (p tried) code(t *testing.T) int {
+	t.Helper()
+	timer := time.AfterFunc(stopTime, func() { _ = p.Process.Kill() })
+	defer timer.Stop()
+	_ = p.Wait()
+	return p.ProcessState.ExitCode()
+}
+
+// slow lets renew-certs take its time, and work.
+const slow = `case $1 in
+renew-certs.yml)
+	echo $$ >begun
+	i=0; while [ ! -e go ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i + 1)); done
+	cp renewed inspect.yml
+	echo done >finished
+	;;
+esac`
+
+// A session that ends sends SIGHUP, often twice: the step that changes nodes is finished
+// and no other is begun.
+func TestHangUp(t *testing.T) {
+	t.Parallel()
+	p := try(t, slow, "run", "--yes")
+	p.until(t, "begun")
+	for range 2 {
+		if err := p.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond) // two signals of one kind at once are one
+	}
+	p.write(t, "go")
+	said, _ := io.ReadAll(p.err)
+	if code := p.code(t); code != 130 || !strings.Contains(string(said), "stopped in order before step") {
+		t.Errorf("exit code %d:\n%s", code, said)
+	}
+	p.until(t, "finished")
+}
+
+// Where nothing is changed, it ends at once, and so does what was started.
+func TestHangUpOfALook(t *testing.T) {
+	t.Parallel()
+	p := try(t, "case $2 in *kscert_hosts*) ;; *) sleep 600 & echo $! >begun; wait ;; esac", "diagnose")
+	pid := p.until(t, "begun")
+	if err := p.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.code(t); code != 130 {
+		t.Errorf("exit code %d", code)
+	}
+	if state, err := os.ReadFile("/proc/" + pid + "/stat"); err == nil && !bytes.Contains(state, []byte(") Z ")) {
+		t.Errorf("process %s is left behind", pid)
+	}
+}
+
+// What can no longer be shown is no reason to stop in the middle.
+func TestClosedPipeOfARun(t *testing.T) {
+	t.Parallel()
+	p := try(t, slow, "run", "--yes", "-v")
+	p.until(t, "begun")
+	_, _ = p.out.Close(), p.err.Close()
+	p.write(t, "go")
+	if code := p.code(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	p.until(t, "finished")
+	found, _ := filepath.Glob(filepath.Join(p.dir, "state/kscertctl/runs/*/journal.jsonl"))
+	if len(found) != 1 {
+		t.Fatalf("journals: %q", found)
+	}
+	if text, _ := os.ReadFile(found[0]); !strings.Contains(string(text), `"event":"end","outcome":"done"`) {
+		t.Errorf("it did not go on to its end:\n%s", text)
+	}
+}
+
+// Data that nobody reads ends a command without a word, as it ends other tools.
+func TestClosedPipeOfData(t *testing.T) {
+	t.Parallel()
+	due, err := filepath.Abs("../../orchestrator/testdata/due.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"version"}, {"check", "--from-snapshot", due, "-o", "json"}, {"check", "--from-snapshot", due}, {"diagnose", "--from-snapshot", due},
+		{"plan", "--from-snapshot", due, "-o", "json"}, {"config", "schema"}, {"explain", "ca-expired"},
+	} {
+		t.Run(strings.Join(args[:1], ""), func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", `while [ ! -e go ]; do sleep 0.05; done; exec kscertctl "$@"`, "sh"}, args...)...)
+			cmd.Dir, cmd.Env = dir, append(os.Environ(), "HOME="+dir)
+			p := begin(t, cmd)
+			_ = p.out.Close()
+			p.write(t, "go")
+			said, _ := io.ReadAll(p.err)
+			if code := p.code(t); code != 141 || len(said) > 0 {
+				t.Errorf("%q: exit code %d: %s", args, code, said)
+			}
+		})
+	}
+}
+
+func (p tried) write(t *testing.T, name string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(p.dir, name), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
