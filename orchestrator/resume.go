@@ -44,19 +44,32 @@ func LoadRun(state, id string) (run.Proposal, error) {
 	return p, nil
 }
 
+// TrustRun checks that the record of a run may be believed, which says how the nodes are
+// reached: that it belongs to whoever asks, and that nobody else may write to it. The
+// error is an *Error.
+func TrustRun(r run.Record) error {
+	if err := r.Trusted(); err != nil {
+		return recordError(err)
+	}
+	return nil
+}
+
 // recordError explains a record that cannot be used.
 func recordError(err error) *Error {
 	e := &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
 		Next: "nothing was changed; the record of this run cannot be used: look at the cluster with kscertctl diagnose, and begin a new run"}
 	var (
-		busy    *run.BusyError
-		missing *fs.PathError
+		busy      *run.BusyError
+		missing   *fs.PathError
+		untrusted *run.UntrustedError
 	)
 	switch {
 	case errors.As(err, &busy):
 		e.Code, e.Next = ExitLocked, "nothing was changed; wait until it has ended, and see: kscertctl status "+shell.Quote(busy.Run)
 	case errors.As(err, &missing) && errors.Is(err, fs.ErrNotExist):
 		e.Code, e.Next = ExitUsage, "see: kscertctl runs list"
+	case errors.As(err, &untrusted):
+		e.Summary, e.Next = "the record of the run cannot be trusted: "+e.Summary, "nothing was changed; "+untrusted.Next
 	}
 	return e
 }

@@ -61,6 +61,9 @@ func earlier(state string, args []string) (run.Record, run.Proposal, error) {
 	if err != nil {
 		return r, run.Proposal{}, err
 	}
+	if err := orchestrator.TrustRun(r); err != nil {
+		return r, run.Proposal{}, err
+	}
 	p, err := orchestrator.LoadRun(state, r.ID)
 	return r, p, err
 }

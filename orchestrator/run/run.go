@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -70,8 +71,8 @@ func (e *BusyError) Error() string {
 
 // Open opens the directory of an earlier run to go on with it, and returns its
 // journal. An unfinished last line is cut off. The error is a *BusyError while
-// another process works on the run, a *DamagedError when the journal is not what
-// was written.
+// another process works on the run, an *UntrustedError when others may have written
+// its record, a *DamagedError when the journal is not what was written.
 func Open(root, id string) (*Dir, Journal, error) {
 	path, err := filepath.Abs(filepath.Join(root, runsDir, id))
 	if err != nil {
@@ -79,6 +80,9 @@ func Open(root, id string) (*Dir, Journal, error) {
 	}
 	if _, err := os.Stat(filepath.Join(path, journalFile)); err != nil {
 		return nil, Journal{}, fmt.Errorf("opening run %s: %w", id, err)
+	}
+	if err := (Record{ID: id, Path: path}).Trusted(); err != nil {
+		return nil, Journal{}, err
 	}
 	d := &Dir{ID: id, Path: path}
 	if err := d.open(); err != nil {
@@ -105,6 +109,37 @@ func (d *Dir) open() error {
 	}
 	if d.journal, err = os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
 		return errors.Join(fmt.Errorf("opening the journal: %w", err), d.lock.Close())
+	}
+	return nil
+}
+
+// UntrustedError says why the record of a run is not to be believed: somebody else may
+// have written it, and it names commands, files and programs.
+type UntrustedError struct {
+	// Path is the directory, Reason what is wrong with it, Next how to correct it.
+	Path, Reason, Next string
+}
+
+func (e *UntrustedError) Error() string { return e.Path + " " + e.Reason }
+
+// Trusted checks that the record and the directory of all records belong to whoever asks
+// and that nobody else may write to them. The error is an *UntrustedError, or says why
+// it cannot be checked.
+func (r Record) Trusted() error {
+	for _, path := range []string{filepath.Dir(r.Path), r.Path} {
+		info, err := os.Stat(path)
+		if err != nil {
+			return fmt.Errorf("checking who owns the record: %w", err)
+		}
+		owner, ok := info.Sys().(*syscall.Stat_t)
+		switch mine := os.Geteuid(); {
+		case ok && int64(owner.Uid) != int64(mine):
+			return &UntrustedError{Path: path, Reason: fmt.Sprintf("belongs to user %d, and this is user %d", owner.Uid, mine),
+				Next: "give the command as the user who began the run"}
+		case info.Mode().Perm()&0o022 != 0:
+			return &UntrustedError{Path: path, Reason: fmt.Sprintf("may be written to by others (mode %04o)", info.Mode().Perm()),
+				Next: "make sure that nobody has changed it, and then: chmod go-w " + path}
+		}
 	}
 	return nil
 }
@@ -189,16 +224,29 @@ func (d *Dir) Save(name string, document any) error {
 }
 
 func save(path, name string, document any) error {
-	data, err := json.MarshalIndent(document, "", "  ")
+	data, err := encode(document)
+	if err == nil {
+		err = saveBytes(path, data)
+	}
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
+	return nil
+}
+
+// encode is the text of a document's file.
+func encode(document any) ([]byte, error) {
+	data, err := json.MarshalIndent(document, "", "  ")
+	return append(data, '\n'), err
+}
+
+func saveBytes(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // 0600
 	if err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
+		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
-	_, err = f.Write(append(data, '\n'))
+	_, err = f.Write(data)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -211,10 +259,7 @@ func save(path, name string, document any) error {
 	if err == nil {
 		err = syncDir(filepath.Dir(path))
 	}
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
-	}
-	return nil
+	return err
 }
 
 // syncDir puts the names in a folder on the disk: a rename alone may be lost
