@@ -273,7 +273,8 @@ type Playbook struct {
 	// are held until it has ended, also when this process was killed.
 	Hold []*os.File
 	// Events and Log are files that the run appends to. Very long lines of what
-	// Ansible prints are cut off in Log.
+	// Ansible prints are cut off in Log; words of the arguments of ssh that may be
+	// passwords are masked in both.
 	Events, Log string
 	// Output gets a copy of Log, free of control characters as that is; may be nil.
 	Output io.Writer
@@ -342,9 +343,11 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	}
 	defer h.end()
 	outcome := Outcome{Payloads: map[string]string{}, Oversize: map[string]int{}}
+	mask := r.opts.mask()
 	done, read := make(chan struct{}), make(chan error, 1)
 	go func() {
 		read <- decode(&follower{file: events, done: done}, func(e Event) {
+			mask.evidence(e.Evidence)
 			outcome.add(e)
 			if observe != nil {
 				observe(e)
@@ -358,10 +361,12 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	if p.Output != nil {
 		to = io.MultiWriter(log, p.Output)
 	}
-	out := &lockedWriter{w: &clipper{w: printable.NewWriter(to)}} // a node's words are in it
+	records := &masker{mask: mask, w: &clipper{w: printable.NewWriter(to)}} // a node's words are in it
+	out := &lockedWriter{w: records}
 	code, err := r.execute(ctx, r.command(bin, p, h), p.Dir, p.env(), slices.Concat(p.Hold, h.files), out, out)
 	close(done)
-	readErr := <-read
+	readErr := errors.Join(<-read, mask.file(p.Events))
+	_ = records.flush() // as all of the log: it stops nothing
 	if len(outcome.Failures) > 0 {
 		endAbandoned(p.Events)
 	}
