@@ -2,8 +2,12 @@ package orchestrator
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
@@ -74,9 +78,11 @@ func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
 	return r, s.launch(ctx, work{Proposal: p}, &r)
 }
 
-// Apply carries out a plan that Plan made, without asking again. It refuses with
-// ExitNotBegun when the nodes are no longer what the plan was made for, naming
-// node and file.
+// Apply carries out a plan that Plan made, without asking again. How the nodes are
+// reached, and whatever else commands, is that of the Orchestrator and not of the
+// proposal, which may come from a file (Options.Follow). It refuses with ExitNotBegun
+// when the plan does not follow from the options, and when the nodes are no longer what
+// it was made for, naming node and file.
 func (o *Orchestrator) Apply(ctx context.Context, p run.Proposal) (Result, error) {
 	r, err := o.apply(ctx, p)
 	return o.ended(o.orBack(ctx, r, err))
@@ -88,6 +94,9 @@ func (o *Orchestrator) apply(ctx context.Context, p run.Proposal) (r Result, err
 		return r, err
 	}
 	defer s.finish(&r, &err)
+	if p, err = s.own(p); err != nil {
+		return r, err
+	}
 	r.Before, r.After, r.Snapshot, r.Plan = p.Diagnosis, p.Diagnosis, p.Snapshot, p.Plan
 	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &p.Diagnosis})
 	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})
@@ -95,6 +104,47 @@ func (o *Orchestrator) apply(ctx context.Context, p run.Proposal) (r Result, err
 		return r, err
 	}
 	return r, s.launch(ctx, work{Proposal: p}, &r)
+}
+
+// own makes a proposal of the session's own from the snapshot of another: with its own
+// request, and the plan that follows from it. The error is an *Error when that is
+// another plan, or one for another checkout of Kubespray.
+func (s *session) own(p run.Proposal) (run.Proposal, error) {
+	steps, checkout := p.Plan.Steps, p.Request.Kubespray
+	refuse := func(summary string, err error) (run.Proposal, error) {
+		return p, &Error{Code: ExitNotBegun, Summary: summary, Err: err, Next: "nothing was changed; give the flags that the plan was made with, or make a new plan"}
+	}
+	sum, err := hex.DecodeString(p.Cluster)
+	if err != nil || len(sum) != sha256.Size { // locks are named by it, here and on a node
+		return refuse("the plan names its cluster by something that is no SHA-256", err)
+	}
+	if p.Request, err = s.request(); err != nil {
+		return refuse(err.Error(), err)
+	}
+	p.Request.Kubespray = s.kubespray
+	if was, is := release(checkout), release(s.kubespray); was != is {
+		return refuse(fmt.Sprintf("the plan was made with %q, and this is %q", was, is), nil)
+	}
+	p.Diagnosis = diagnosis.Diagnose(p.Snapshot, p.Request.Thresholds)
+	p.Plan, err = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, p.Request.Policy())
+	if err != nil || !slices.EqualFunc(p.Plan.Steps, steps, sameStep) {
+		return refuse("the plan is not what follows from its snapshot with the settings of this command", err)
+	}
+	return p, nil
+}
+
+// release names a checkout of Kubespray by its release.
+func release(k *plan.Kubespray) string {
+	if k == nil {
+		return "no checkout of Kubespray"
+	}
+	return "Kubespray " + k.Release
+}
+
+// sameStep reports whether two steps do the same; their words may differ.
+func sameStep(a, b plan.Step) bool {
+	a.Title, a.Why = b.Title, b.Why
+	return reflect.DeepEqual(a, b)
 }
 
 // keep writes down what a resumed run and a report need.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -267,8 +268,7 @@ func (s *session) unchanged(w work, snap snapshot.Snapshot, d diagnosis.Diagnosi
 	policy := w.Request.Policy()
 	policy.AllowNotInInventory = slices.Concat(policy.AllowNotInInventory, s.opts.AllowNotInInventory) // what is noticed now
 	again, err := plan.Make(s.cluster, snap, d, policy)
-	same := func(a, b plan.Step) bool { return a.ID == b.ID && slices.Equal(a.Nodes, b.Nodes) }
-	if err != nil || !slices.EqualFunc(again.Steps, w.Plan.Steps, same) {
+	if err != nil || !slices.EqualFunc(again.Steps, w.Plan.Steps, sameStep) {
 		why := d.Verdict
 		if err != nil {
 			why = err.Error()
@@ -407,7 +407,8 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 			s.tell(Event{Kind: EventTask, Step: &step, Node: e.Host, Task: e.Task.Name, Status: e.Status, Seconds: e.Seconds})
 		}
 	})
-	for _, node := range step.Nodes {
+	// Of the nodes of the step, and of the control plane that approves for them.
+	for _, node := range slices.Sorted(maps.Keys(outcome.Payloads)) {
 		for _, what := range leftAlone(outcome.Payloads[node]) {
 			s.left = append(s.left, what)
 			s.tell(Event{Kind: EventNotice, Step: &step, Message: what})

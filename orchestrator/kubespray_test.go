@@ -154,7 +154,7 @@ func TestPlanTellsOfTheCheckout(t *testing.T) {
 		}
 		// What is kept of it is read again as what it was.
 		file := filepath.Join(t.TempDir(), "plan.json")
-		if err := run.WriteProposal(file, p); err != nil {
+		if _, err := run.WriteProposal(file, p); err != nil {
 			t.Fatal(err)
 		}
 		again, err := run.ReadProposal(file)

@@ -24,7 +24,7 @@ import (
 )
 
 // DefaultBackupRoot is where backups lie on each node.
-const DefaultBackupRoot = "/var/backups/kscertctl"
+const DefaultBackupRoot = run.DefaultBackupRoot
 
 // gatePause is between two looks at a gate that does not hold yet.
 const gatePause = 2 * time.Second

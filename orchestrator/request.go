@@ -1,11 +1,14 @@
 package orchestrator
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/infrapuzzle/kscertctl/internal/anchor"
+	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
@@ -27,12 +30,11 @@ func (o *Orchestrator) request() (run.Request, error) {
 		BinDir: a.BinDir, PrivateKey: a.PrivateKey, KubesprayDir: opts.KubesprayDir,
 		Inventories: a.Inventories, VaultIDs: a.VaultIDs, VaultPasswordFiles: a.VaultPasswordFiles,
 		BecomeMethod: a.BecomeMethod, BecomeUser: a.BecomeUser, Connection: a.Connection, Timeout: a.Timeout,
-		SSHCommonArgs: a.SSHCommonArgs, SSHExtraArgs: a.SSHExtraArgs, SFTPExtraArgs: a.SFTPExtraArgs, SCPExtraArgs: a.SCPExtraArgs,
 		AskPass: a.AskPass, AskBecomePass: a.AskBecomePass, AskVaultPass: a.AskVaultPass,
 		AcceptSANLoss:          opts.AcceptSANLoss,
 		AllowNotInInventory:    opts.AllowNotInInventory,
 		RefreshKubeconfigs:     opts.RefreshKubeconfigs,
-		ConnectionPasswordFile: a.ConnectionPasswordFile, BecomePasswordFile: a.BecomePasswordFile, Args: a.Args,
+		ConnectionPasswordFile: a.ConnectionPasswordFile, BecomePasswordFile: a.BecomePasswordFile, Withheld: withheld(a),
 	}
 	for _, v := range a.ExtraVars {
 		if strings.HasPrefix(v, "@") {
@@ -42,6 +44,26 @@ func (o *Orchestrator) request() (run.Request, error) {
 		}
 	}
 	return r, nil
+}
+
+// withheld are the flags that are given and whose values are never written down: an
+// argument of ssh can be a command with a password in it (ProxyCommand=sshpass -p …).
+func withheld(a ansible.Options) (flags []string) {
+	for _, f := range []struct {
+		flag  string
+		given bool
+	}{
+		{"--ssh-common-args", a.SSHCommonArgs != ""},
+		{"--ssh-extra-args", a.SSHExtraArgs != ""},
+		{"--sftp-extra-args", a.SFTPExtraArgs != ""},
+		{"--scp-extra-args", a.SCPExtraArgs != ""},
+		{"options after --", len(a.Args) > 0},
+	} {
+		if f.given {
+			flags = append(flags, f.flag)
+		}
+	}
+	return flags
 }
 
 // Anchor makes the paths on the driver absolute: a relative one is below dir. A
@@ -71,16 +93,12 @@ func (o *Options) Anchor(dir string) {
 }
 
 // Recall fills the options that are empty from what an earlier command was asked
-// for. It returns an *Error when that took extra variables which are not in the
-// record, since they may be passwords, and none are given now.
+// for. It returns an *Error when that took extra variables or arguments of ssh which are
+// not in the record, since they may be passwords, and none are given now.
 func (o *Options) Recall(r run.Request) error {
 	a := &o.Ansible
-	if r.WithheldVars > 0 && len(a.ExtraVars) == 0 {
-		return &Error{
-			Code:    ExitUsage,
-			Summary: fmt.Sprintf("it was begun with %d extra variables that are not in its record, since they may be passwords", r.WithheldVars),
-			Next:    "give the same -e again",
-		}
+	if err := forgotten(r, *a); err != nil {
+		return err
 	}
 	recall(&a.Inventories, r.Inventories)
 	recall(&a.ExtraVars, r.ExtraVars)
@@ -92,7 +110,6 @@ func (o *Options) Recall(r run.Request) error {
 	recall(&o.AcceptSANLoss, r.AcceptSANLoss)
 	recall(&o.AllowNotInInventory, r.AllowNotInInventory)
 	recall(&o.RefreshKubeconfigs, r.RefreshKubeconfigs)
-	recall(&a.Args, r.Args)
 	// One source of a password takes the place of the other.
 	if !a.AskPass && a.ConnectionPasswordFile == "" {
 		a.AskPass, a.ConnectionPasswordFile = r.AskPass, r.ConnectionPasswordFile
@@ -113,10 +130,6 @@ func (o *Options) Recall(r run.Request) error {
 		{&a.BecomeMethod, r.BecomeMethod},
 		{&a.BecomeUser, r.BecomeUser},
 		{&a.Connection, r.Connection},
-		{&a.SSHCommonArgs, r.SSHCommonArgs},
-		{&a.SSHExtraArgs, r.SSHExtraArgs},
-		{&a.SFTPExtraArgs, r.SFTPExtraArgs},
-		{&a.SCPExtraArgs, r.SCPExtraArgs},
 	} {
 		if *f.to == "" {
 			*f.to = f.from
@@ -141,6 +154,72 @@ func (o *Options) Recall(r run.Request) error {
 	// What the plan was made from is not to be chosen again.
 	o.Playbook, o.Thresholds = r.Playbook, r.Thresholds
 	o.Limit, o.SkipPhases, o.UntilPhase = r.Limit, r.SkipPhases, r.UntilPhase
+	return nil
+}
+
+// forgotten says what a request was given that is in no record, and is not given now;
+// nil for nothing.
+func forgotten(r run.Request, a ansible.Options) error {
+	var what, flags []string
+	if r.WithheldVars > 0 && len(a.ExtraVars) == 0 {
+		what, flags = append(what, fmt.Sprintf("%d extra variables", r.WithheldVars)), append(flags, "-e")
+	}
+	given := withheld(a)
+	for _, flag := range r.Withheld {
+		if !slices.Contains(given, flag) {
+			what, flags = append(what, flag), append(flags, flag)
+		}
+	}
+	if len(what) == 0 {
+		return nil
+	}
+	return &Error{
+		Code:    ExitUsage,
+		Summary: fmt.Sprintf("it was begun with %s that are not in its record, since they may be passwords", strings.Join(what, " and ")),
+		Next:    fmt.Sprintf("give the same %s again", strings.Join(flags, " and ")),
+	}
+}
+
+// Follow fills in, from the request of a plan file, by which choices, for which part of
+// the cluster and with which times a plan was made. Whatever reaches nodes or names a
+// file, a program or a place has to be set already: a plan file may come from others.
+//
+// The error is an *Error that names what the plan was made with and has to be given
+// again: inventory, checkout, names that may be lost, tags, place of backups.
+func (o *Options) Follow(r run.Request) error {
+	var missing []string
+	if len(o.Ansible.Inventories) == 0 {
+		missing = append(missing, "-i")
+	}
+	if r.Kubespray != nil && r.Kubespray.Found == "" && o.KubesprayDir == "" {
+		missing = append(missing, "--kubespray-dir")
+	}
+	if slices.ContainsFunc(r.AcceptSANLoss, func(name string) bool { return !slices.Contains(o.AcceptSANLoss, name) }) {
+		missing = append(missing, "--accept-san-loss")
+	}
+	if slices.ContainsFunc(r.AllowNotInInventory, func(name string) bool { return !slices.Contains(o.AllowNotInInventory, name) }) {
+		missing = append(missing, "--allow-not-in-inventory")
+	}
+	if !slices.Equal(o.Tags, r.Tags) {
+		missing = append(missing, "--tags")
+	}
+	if !slices.Equal(o.SkipTags, r.SkipTags) {
+		missing = append(missing, "--skip-tags")
+	}
+	if cmp.Or(o.BackupRoot, DefaultBackupRoot) != r.BackupRoot {
+		missing = append(missing, "--backup-root")
+	}
+	if len(missing) > 0 {
+		return &Error{
+			Code:    ExitUsage,
+			Summary: "a plan file is not believed about what it commands; give as for the plan: " + strings.Join(missing, ", "),
+			Next:    "see: kscertctl apply --help",
+		}
+	}
+	o.Playbook, o.Thresholds, o.MaxUnavailable = r.Playbook, r.Thresholds, r.MaxUnavailable
+	o.Limit, o.SkipPhases, o.UntilPhase = r.Limit, r.SkipPhases, r.UntilPhase
+	o.Serial = cmp.Or(o.Serial, r.Serial)
+	o.GateTimeout, o.StableFor, o.StepTimeout = cmp.Or(o.GateTimeout, r.GateTimeout), cmp.Or(o.StableFor, r.StableFor), cmp.Or(o.StepTimeout, r.StepTimeout)
 	return nil
 }
 

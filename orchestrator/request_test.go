@@ -67,7 +67,6 @@ func TestRecall(t *testing.T) {
 	t.Parallel()
 	given := ansible.Options{
 		Inventories: []string{"/i"}, BecomeMethod: "su", BecomeUser: "toor", Connection: "paramiko", Timeout: 30,
-		SSHCommonArgs: "-o A=b", SSHExtraArgs: "-C", SFTPExtraArgs: "-l 1", SCPExtraArgs: "-l 2", Args: []string{"--force-handlers"},
 		AskBecomePass: true, AskVaultPass: true, ConnectionPasswordFile: "/c",
 	}
 	request, err := (&Orchestrator{opts: Options{Ansible: given}}).request()

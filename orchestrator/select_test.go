@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
+	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
@@ -28,15 +29,14 @@ func TestApplyAPartOfAPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "plan.json")
-	if err := run.WriteProposal(file, p); err != nil {
+	if _, err := run.WriteProposal(file, p); err != nil {
 		t.Fatal(err)
 	}
 	if p, err = run.ReadProposal(file); err != nil {
 		t.Fatal(err)
 	}
-	again := Options{StateDir: o.opts.StateDir}
-	again.Ansible.BinDir = bin
-	if err := again.Recall(p.Request); err != nil {
+	again := Options{StateDir: o.opts.StateDir, Ansible: ansible.Options{Inventories: []string{"cp1,"}, BinDir: bin}}
+	if err := again.Follow(p.Request); err != nil {
 		t.Fatal(err)
 	}
 	if o, err = New(again); err != nil {

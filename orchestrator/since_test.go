@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
@@ -20,8 +21,8 @@ import (
 // a yes that nobody gave after having seen it does not count.
 func TestRollbackNamesWhatOthersChanged(t *testing.T) {
 	t.Parallel()
-	in := newFakeCluster(t)
-	node := fakeNode(t, in, 24*time.Hour)
+	in := fakeansible.NewCluster(t)
+	node := fakeansible.Node(t, in, 24*time.Hour)
 	const manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 	with := func(content string) string {
 		if content == "" {
@@ -48,7 +49,7 @@ func TestRollbackNamesWhatOthersChanged(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			bin := t.TempDir()
-			writeFakeAnsible(t, bin, with(row.before), 0)
+			fakeansible.Write(t, bin, with(row.before), 0)
 			hook := "#!/bin/sh\ncase $1 in renew-certs.yml) cp \"${0%/*}/left\" \"${0%/*}/inspect.yml\" ;; esac\n"
 			if row.fails {
 				hook = "#!/bin/sh\n[ \"$1\" != renew-certs.yml ]\n"
@@ -58,7 +59,7 @@ func TestRollbackNamesWhatOthersChanged(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			write("left", fakeSays(t, with(row.run)))
+			write("left", fakeansible.Says(t, with(row.run)))
 			write("hook", hook)
 			o := fakeOrchestrator(t, bin, func(o *Options) {
 				o.UntilPhase, o.SkipPhases, o.Approve = "renew-certs", []plan.Phase{"api-server", "cluster"}, yes
@@ -67,7 +68,7 @@ func TestRollbackNamesWhatOthersChanged(t *testing.T) {
 			if (err != nil) != row.fails {
 				t.Fatal(err)
 			}
-			write("inspect.yml", fakeSays(t, with(row.now)))
+			write("inspect.yml", fakeansible.Says(t, with(row.now)))
 			var asked Proposal
 			o.opts.Approve = func(_ context.Context, p Proposal) (bool, error) {
 				asked = p

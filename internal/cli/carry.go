@@ -30,13 +30,28 @@ type results struct {
 
 func (f *carryFlags) register(cmd *cobra.Command) {
 	f.inspectFlags.register(cmd)
-	cmd.Annotations = map[string]string{byRecord: ""}
-	cmd.Flags().Lookup("inventory").Usage = "another inventory than that of the record; may be repeated"
 	cmd.Flags().DurationVar(&f.opts.GateTimeout, "gate-timeout", 0, "how long a health gate may take to hold (default: 5m, or as before)")
 	cmd.Flags().DurationVar(&f.opts.StableFor, "stable-for", 0, "how long a gate must hold, without a break, before the next step (default: as before)")
 	stepTimeout(cmd, &f.opts)
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
 	f.results.register(cmd)
+}
+
+// recorded makes a command one that goes by the record of a run.
+func (f *carryFlags) recorded(cmd *cobra.Command) {
+	f.register(cmd)
+	cmd.Annotations = map[string]string{byRecord: ""}
+	cmd.Flags().Lookup("inventory").Usage = "another inventory than that of the record; may be repeated"
+}
+
+// checked returns what the flags say, when they can be used.
+func (f *carryFlags) checked(cmd *cobra.Command, s Streams) (orchestrator.Options, error) {
+	opts := f.options(s)
+	if f.output != "text" && f.output != "json" {
+		return opts, usage(cmd, fmt.Errorf("-o %s: must be text or json", f.output))
+	}
+	opts.Observe = watch(s)
+	return opts, nil
 }
 
 func (r *results) register(cmd *cobra.Command) {
@@ -47,9 +62,9 @@ func (r *results) register(cmd *cobra.Command) {
 // again returns the options of an earlier command, with what the flags say in
 // front, and goes to the folder that it was given in: its ansible.cfg counts.
 func (f *carryFlags) again(cmd *cobra.Command, s Streams, r run.Request) (orchestrator.Options, error) {
-	opts := f.options(s)
-	if f.output != "text" && f.output != "json" {
-		return opts, usage(cmd, fmt.Errorf("-o %s: must be text or json", f.output))
+	opts, err := f.checked(cmd, s)
+	if err != nil {
+		return opts, err
 	}
 	here, err := os.Getwd()
 	if err != nil {
@@ -62,7 +77,6 @@ func (f *carryFlags) again(cmd *cobra.Command, s Streams, r run.Request) (orches
 	if err := os.Chdir(r.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return opts, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "going to the folder the command was given in: " + err.Error(), Err: err}
 	}
-	opts.Observe = watch(s)
 	return opts, nil
 }
 

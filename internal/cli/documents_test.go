@@ -92,7 +92,7 @@ func documents(t *testing.T) map[string]document {
 		}, plans},
 		"plan-file-v1": {testschema.Document{
 			Title: "kscertctl plan file, version 1", Version: run.ProposalSchema, Value: run.Proposal{}, As: as, Open: open,
-			Description: "A plan with all that it rests on: the file of kscertctl plan --out, for kscertctl apply. To be read; a file that was edited is refused.",
+			Description: "A plan with all that it rests on: the file of kscertctl plan --out, for kscertctl apply. To be read; apply --digest refuses a file that was changed.",
 		}, proposals},
 		"result-v1": {testschema.Document{
 			Title: "kscertctl result of a run, version 1", Version: orchestrator.ResultSchema, Value: orchestrator.Result{}, As: as, Open: open,

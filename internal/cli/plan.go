@@ -42,9 +42,17 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.until, "until-phase", "end the plan with the last step of this phase and its gate")
 	serial(cmd, &f.inspect.opts, "all at once")
 	cmd.Flags().IntVar(&f.inspect.opts.MaxUnavailable, "max-unavailable", 1, "how many control planes whose API servers work are renewed between two gates: never the last one, nor more than etcd's quorum bears")
-	cmd.Flags().StringArrayVarP(&f.inspect.opts.Tags, "tags", "t", nil, "hand --tags to Kubespray's playbook; may be repeated")
-	cmd.Flags().StringArrayVar(&f.inspect.opts.SkipTags, "skip-tags", nil, "hand --skip-tags to Kubespray's playbook; may be repeated")
-	cmd.Flags().StringVar(&f.inspect.opts.BackupRoot, "backup-root", orchestrator.DefaultBackupRoot, "folder on each node for backups")
+	tags(cmd, &f.inspect.opts)
+	backupRoot(cmd, &f.inspect.opts)
+}
+
+func tags(cmd *cobra.Command, opts *orchestrator.Options) {
+	cmd.Flags().StringArrayVarP(&opts.Tags, "tags", "t", nil, "hand --tags to Kubespray's playbook; may be repeated")
+	cmd.Flags().StringArrayVar(&opts.SkipTags, "skip-tags", nil, "hand --skip-tags to Kubespray's playbook; may be repeated")
+}
+
+func backupRoot(cmd *cobra.Command, opts *orchestrator.Options) {
+	cmd.Flags().StringVar(&opts.BackupRoot, "backup-root", orchestrator.DefaultBackupRoot, "folder on each node for backups")
 }
 
 func serial(cmd *cobra.Command, opts *orchestrator.Options, fallback string) {
@@ -91,7 +99,8 @@ reasons, nodes, playbooks and gates, what users of the cluster will notice, and 
 is not known. It changes nothing.
 
 With --out the plan is kept in a file together with all it rests on; "apply" carries
-it out as long as the nodes are what they were. The file holds no secrets. With
+it out as long as the nodes are what they were. The file holds no secrets. Its SHA-256
+is printed: with "apply --digest" nothing else than this file is carried out. With
 --from-snapshot no node is asked: the plan is shown, and cannot be applied.`,
 		Example: `  kscertctl plan -i inventory.ini
   kscertctl plan -i inventory.ini --out renewal.json
@@ -99,14 +108,14 @@ it out as long as the nodes are what they were. The file holds no secrets. With
   kscertctl plan --from-snapshot case.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, err := flags.propose(cmd, s, out)
+			p, digest, err := flags.propose(cmd, s, out)
 			if err != nil {
 				return err
 			}
 			if flags.verdict.output == "json" {
-				err = report.JSON(s.Out, report.Proposal{Schema: p.Schema, Made: p.Made, Cluster: p.Cluster, Diagnosis: p.Diagnosis, Plan: p.Plan})
+				err = report.JSON(s.Out, report.Proposal{Schema: p.Schema, Made: p.Made, Cluster: p.Cluster, Diagnosis: p.Diagnosis, Plan: p.Plan, Digest: digest})
 			} else {
-				err = report.Proposed(s.Out, p, out)
+				err = report.Proposed(s.Out, p, out, digest)
 			}
 			if err == nil && detail && len(p.Plan.Steps) > 0 {
 				err = reported{&orchestrator.Error{Code: orchestrator.ExitWarning, Summary: "changes are needed"}}
@@ -122,44 +131,45 @@ it out as long as the nodes are what they were. The file holds no secrets. With
 }
 
 // propose makes the plan, of the nodes or of what was seen of them before, and
-// keeps both where asked for.
-func (f *planFlags) propose(cmd *cobra.Command, s Streams, out string) (run.Proposal, error) {
+// keeps both where asked for. The digest is that of the file of the plan, if there is one.
+func (f *planFlags) propose(cmd *cobra.Command, s Streams, out string) (p run.Proposal, digest string, err error) {
 	opts, err := f.options(cmd, s)
 	if err != nil {
-		return run.Proposal{}, err
+		return p, "", err
 	}
 	if f.inspect.from != "" {
 		if out != "" {
-			return run.Proposal{}, usage(cmd, errors.New("--from-snapshot does not say how the nodes are reached, so its plan cannot be kept with --out"))
+			return p, "", usage(cmd, errors.New("--from-snapshot does not say how the nodes are reached, so its plan cannot be kept with --out"))
 		}
 		snap, err := f.inspect.load(cmd)
 		if err != nil {
-			return run.Proposal{}, err
+			return p, "", err
 		}
-		return orchestrator.PlanFrom(snap, opts.Thresholds, opts.Policy())
+		p, err = orchestrator.PlanFrom(snap, opts.Thresholds, opts.Policy())
+		return p, "", err
 	}
 	if err := f.inspect.writable(); err != nil {
-		return run.Proposal{}, err
+		return p, "", err
 	}
 	opts.Observe = newProgress(s).event
 	if out != "" {
 		if out, err = filepath.Abs(out); err != nil {
-			return run.Proposal{}, usage(cmd, fmt.Errorf("--out: %w", err))
+			return p, "", usage(cmd, fmt.Errorf("--out: %w", err))
 		}
 	}
 	o, err := orchestrator.New(opts)
 	if err != nil {
-		return run.Proposal{}, err
+		return p, "", err
 	}
-	p, err := o.Plan(cmd.Context())
+	p, err = o.Plan(cmd.Context())
 	if len(p.Snapshot.Nodes) > 0 { // also of nodes for which there is no plan
 		err = errors.Join(err, f.inspect.keep(p.Snapshot))
 	}
 	if err != nil || out == "" {
-		return p, err
+		return p, "", err
 	}
-	if err := run.WriteProposal(out, p); err != nil {
-		return p, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file that can be written with --out"}
+	if digest, err = run.WriteProposal(out, p); err != nil {
+		return p, "", &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file that can be written with --out"}
 	}
-	return p, nil
+	return p, digest, nil
 }

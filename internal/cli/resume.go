@@ -21,7 +21,9 @@ change before a gate that did not hold. Before that it makes sure that nobody el
 works on the run or on the cluster, that the cluster is the one the plan was made
 for, and that nothing is still at work on a node.
 
-How the nodes are reached is in the run's record; flags win over it.`,
+How the nodes are reached is in the run's record; flags win over it. Values of -e
+NAME=VALUE, arguments of ssh and what followed -- are not in it, since they may be
+passwords: give them again. A record that others may have written is refused.`,
 		Example: `  kscertctl status
   kscertctl resume
   kscertctl resume 20260301T110000Z-abcdef`,
@@ -44,7 +46,7 @@ How the nodes are reached is in the run's record; flags win over it.`,
 			})
 		},
 	}
-	flags.register(cmd)
+	flags.recorded(cmd)
 	acceptSANLoss(cmd, &flags.opts)
 	allowNotInInventory(cmd, &flags.opts)
 	serial(cmd, &flags.opts, "as before")

@@ -46,7 +46,7 @@ lost. A yes on the terminal is a yes to that; --yes is not, unless with --discar
 			})
 		},
 	}
-	flags.register(cmd)
+	flags.recorded(cmd)
 	cmd.Flags().StringSliceVar(&nodes, "node", nil, "only this node; may be repeated")
 	cmd.Flags().BoolVar(&yes, "yes", false, "roll back without asking")
 	cmd.Flags().BoolVar(&lose, "discard-changes", false, "with --yes: also take back what others have changed since the run")

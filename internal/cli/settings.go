@@ -51,10 +51,10 @@ func settings() []setting {
 		{name: "connection", recorded: true},
 		{name: "timeout", recorded: true, but: "exporter"},
 		{name: "connect-timeout"},
-		{name: "ssh-common-args", recorded: true},
-		{name: "ssh-extra-args", recorded: true},
-		{name: "sftp-extra-args", recorded: true},
-		{name: "scp-extra-args", recorded: true},
+		{name: "ssh-common-args", show: hidden},
+		{name: "ssh-extra-args", show: hidden},
+		{name: "sftp-extra-args", show: hidden},
+		{name: "scp-extra-args", show: hidden},
 		{name: "become", recorded: true},
 		{name: "become-method", recorded: true},
 		{name: "become-user", recorded: true},
@@ -114,6 +114,7 @@ func invocation() map[string]string {
 		"save-snapshot":     oneFile,
 		"from-snapshot":     oneFile,
 		"runbook":           oneCall,
+		"digest":            "it is that of one file, and comes from whoever looked at it",
 		"detailed-exitcode": oneCall,
 		"node":              oneCall,
 		"keep":              "what is to be removed is said by whoever removes it",
@@ -129,6 +130,14 @@ func invocation() map[string]string {
 func onlyFile(value string) string {
 	if strings.HasPrefix(value, "@") {
 		return value
+	}
+	return hidden(value)
+}
+
+// hidden shows nothing of what may be a secret but that it is there.
+func hidden(value string) string {
+	if value == "" {
+		return ""
 	}
 	return "(not shown)"
 }

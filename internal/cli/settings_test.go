@@ -146,7 +146,7 @@ func everything() run.Request {
 			f.Index(0).SetString("recorded")
 		}
 	}
-	r.WithheldVars = 0
+	r.WithheldVars, r.Withheld = 0, nil
 	return r
 }
 

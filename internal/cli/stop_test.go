@@ -25,9 +25,16 @@ type tried struct {
 	out, err *os.File // the ends to read
 }
 
-// try starts kscertctl with a fake Ansible that calls the script before each playbook,
-// with its name as $1, in the directory of the fake.
+// try starts kscertctl on a fake cluster.
 func try(t *testing.T, script string, args ...string) tried {
+	t.Helper()
+	p := fake(t, script)
+	return p.again(t, append(args, "-i", "cp1,", "--ansible-bin", p.dir)...)
+}
+
+// fake is a directory with a fake Ansible that calls the script there before each
+// playbook, with its name as $1.
+func fake(t *testing.T, script string) tried {
 	t.Helper()
 	dir := t.TempDir()
 	cluster := fakeansible.NewCluster(t)
@@ -39,9 +46,15 @@ func try(t *testing.T, script string, args ...string) tried {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), "kscertctl", append(args, "-i", "cp1,", "--ansible-bin", dir)...)
-	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_STATE_HOME="+filepath.Join(dir, "state"), "XDG_CONFIG_HOME="+dir)
-	cmd.Dir = dir
+	return tried{dir: dir}
+}
+
+// again starts kscertctl there.
+func (p tried) again(t *testing.T, args ...string) tried {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "kscertctl", args...)
+	cmd.Env = append(os.Environ(), "HOME="+p.dir, "XDG_STATE_HOME="+filepath.Join(p.dir, "state"), "XDG_CONFIG_HOME="+p.dir)
+	cmd.Dir = p.dir
 	return begin(t, cmd)
 }
 
@@ -115,7 +128,7 @@ func TestHangUp(t *testing.T) {
 		}
 		time.Sleep(100 * time.Millisecond) // two signals of one kind at once are one
 	}
-	p.write(t, "go")
+	p.keep(t, "go", "")
 	said, _ := io.ReadAll(p.err)
 	if code := p.code(t); code != 130 || !strings.Contains(string(said), "stopped in order before step") {
 		t.Errorf("exit code %d:\n%s", code, said)
@@ -145,7 +158,7 @@ func TestClosedPipeOfARun(t *testing.T) {
 	p := try(t, slow, "run", "--yes", "-v")
 	p.until(t, "begun")
 	_, _ = p.out.Close(), p.err.Close()
-	p.write(t, "go")
+	p.keep(t, "go", "")
 	if code := p.code(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
@@ -177,7 +190,7 @@ func TestClosedPipeOfData(t *testing.T) {
 			cmd.Dir, cmd.Env = dir, append(os.Environ(), "HOME="+dir)
 			p := begin(t, cmd)
 			_ = p.out.Close()
-			p.write(t, "go")
+			p.keep(t, "go", "")
 			said, _ := io.ReadAll(p.err)
 			if code := p.code(t); code != 141 || len(said) > 0 {
 				t.Errorf("%q: exit code %d: %s", args, code, said)
@@ -186,9 +199,10 @@ func TestClosedPipeOfData(t *testing.T) {
 	}
 }
 
-func (p tried) write(t *testing.T, name string) {
+// keep writes a file that the script, or kscertctl, reads.
+func (p tried) keep(t *testing.T, name, text string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(p.dir, name), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -155,7 +155,7 @@ cat "$says" >>"$KSCERT_EVENTS"
 exit $code
 `, bin, ran, code),
 	} {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o700); err != nil {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o700); err != nil { //nolint:gosec // commands
 			tb.Fatal(err)
 		}
 	}

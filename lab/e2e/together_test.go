@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -69,8 +70,15 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 	kscertctl(ctx, t, "plan", "-i", c.Inventory(), "--detailed-exitcode").want(t, 0)
 	expireAll(ctx, t, c, expire.Options{Kinds: []expire.Kind{expire.APIServer, expire.Scheduler}, NotAfter: time.Now().Add(5 * 24 * time.Hour)})
 	wantUnchanged(ctx, t, c, func() {
-		kscertctl(ctx, t, "plan", "-i", c.Inventory(), "--out", plan, "--detailed-exitcode").want(t, 2, "renew-certs")
+		kscertctl(ctx, t, "plan", "-i", c.Inventory(), "--out", plan, "--detailed-exitcode").want(t, 2, "renew-certs", "kscertctl apply "+plan+" --digest ")
 	})
+	kscertctl(ctx, t, "apply", plan).want(t, 64, "give the command as: kscertctl apply "+plan+" -i "+c.Inventory())
+	data, err := os.ReadFile(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := fmt.Sprintf("%x", sha256.Sum256(data))
+	apply := func(file string) []string { return []string{"apply", file, "-i", c.Inventory()} }
 
 	for _, test := range []struct{ name, change, mend, names string }{
 		{
@@ -94,7 +102,7 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 				t.Fatal(err)
 			}
 			wantUnchanged(ctx, t, c, func() {
-				kscertctl(ctx, t, "apply", plan).want(t, 7, "the nodes have changed", test.names, "nothing was changed")
+				kscertctl(ctx, t, apply(plan)...).want(t, 7, "the nodes have changed", test.names, "nothing was changed")
 			})
 			if _, err := c.Shell(ctx, "cp1", test.mend); err != nil {
 				t.Fatal(err)
@@ -103,19 +111,17 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 	}
 	t.Run("a plan that was edited", func(t *testing.T) {
 		edited := filepath.Join(t.TempDir(), "plan.json")
-		data, err := os.ReadFile(plan)
-		if err == nil {
-			err = os.WriteFile(edited, []byte(strings.Replace(string(data), `"02-renew-certs-cp1"`, `"02-renew-certs-w1"`, 1)), 0o600)
-		}
-		if err != nil {
+		text := strings.Replace(string(data), `"02-renew-certs-cp1"`, `"02-renew-certs-w1"`, 1)
+		if err := os.WriteFile(edited, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		kscertctl(ctx, t, "apply", edited).want(t, 7, "plan.json is damaged", "its plan is not what its diagnosis leads to")
+		kscertctl(ctx, t, append(apply(edited), "--digest", digest)...).want(t, 7, "is not the plan file with that digest")
+		kscertctl(ctx, t, apply(edited)...).want(t, 7, "plan.json is damaged", "its plan is not what its diagnosis leads to")
 	})
 
 	state := t.TempDir()
 	before := filesDigest(ctx, t, c)
-	kscertctlIn(ctx, t, state, "apply", plan).want(t, 0, "Is now:  healthy")
+	kscertctlIn(ctx, t, state, append(apply(plan), "--digest", digest)...).want(t, 0, "Is now:  healthy")
 	run := filepath.Base(runDirs(state)[0])
 	backup := "/var/backups/kscertctl/" + run
 

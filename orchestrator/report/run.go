@@ -88,9 +88,11 @@ type Asked struct {
 	// Serial is how many kubelets were to get a new certificate at a time.
 	Serial string `json:"serial,omitempty"`
 	// WithheldVars is the number of extra variables that are not in the record.
-	WithheldVars       int   `json:"withheldVars,omitempty"`
-	RenewBeforeSeconds int64 `json:"renewBeforeSeconds"`
-	GateTimeoutSeconds int64 `json:"gateTimeoutSeconds"`
+	WithheldVars int `json:"withheldVars,omitempty"`
+	// Withheld are the flags whose values are not in the record.
+	Withheld           []string `json:"withheld,omitempty"`
+	RenewBeforeSeconds int64    `json:"renewBeforeSeconds"`
+	GateTimeoutSeconds int64    `json:"gateTimeoutSeconds"`
 	// StableForSeconds is how long a gate had to hold.
 	StableForSeconds int64  `json:"stableForSeconds,omitempty"`
 	BackupRoot       string `json:"backupRoot"`
@@ -247,7 +249,7 @@ func (b *runBuilder) run() Run {
 
 func asked(r run.Request) *Asked {
 	return &Asked{
-		Inventories: r.Inventories, KubesprayDir: r.KubesprayDir, Playbook: r.Playbook, WithheldVars: r.WithheldVars, BackupRoot: r.BackupRoot,
+		Inventories: r.Inventories, KubesprayDir: r.KubesprayDir, Playbook: r.Playbook, WithheldVars: r.WithheldVars, Withheld: r.Withheld, BackupRoot: r.BackupRoot,
 		Limit: r.Limit, SkipPhases: r.SkipPhases, UntilPhase: r.UntilPhase, Serial: r.Serial, StableForSeconds: int64(r.StableFor / time.Second),
 		RenewBeforeSeconds: int64(r.Thresholds.RenewBefore / time.Second), GateTimeoutSeconds: int64(r.GateTimeout / time.Second),
 	}

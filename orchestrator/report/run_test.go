@@ -456,3 +456,16 @@ func TestRunTellsWhatWasDecided(t *testing.T) {
 		t.Errorf("%+v", r.Before)
 	}
 }
+
+// What has to be given again is said where commands are, and nothing of its value is known.
+func TestRunTellsWhatIsWithheld(t *testing.T) {
+	t.Parallel()
+	h := testruns.Killed()
+	h.Proposal.Request.Withheld = []string{"--ssh-common-args", "options after --"}
+	r := report.OfRun(h)
+	var out strings.Builder
+	if err := report.RunMarkdown(&out, r); err != nil || !slices.Equal(r.Asked.Withheld, h.Proposal.Request.Withheld) ||
+		!strings.Contains(out.String(), "It was begun with --ssh-common-args, options after --: the values are not in its record") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}

@@ -182,8 +182,12 @@ func inDays(seconds int64) string {
 // caveats are what to know before a command is typed.
 func caveats(r Run) []string {
 	var out []string
-	if a := r.Asked; a != nil && a.WithheldVars > 0 && len(r.Commands) > 0 {
+	a := r.Asked
+	if a != nil && a.WithheldVars > 0 && len(r.Commands) > 0 {
 		out = append(out, fmt.Sprintf("It was begun with %s not in its record, since they may be passwords: give the same -e again.", count(a.WithheldVars, "extra variable")))
+	}
+	if a != nil && len(a.Withheld) > 0 && len(r.Commands) > 0 {
+		out = append(out, fmt.Sprintf("It was begun with %s: the values are not in its record, since they may be passwords. Give the same again.", strings.Join(a.Withheld, ", ")))
 	}
 	for _, later := range r.Later {
 		out = append(out, fmt.Sprintf("Run %s has changed nodes of this cluster since.", later))

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
@@ -27,11 +28,13 @@ type Proposal struct {
 	Diagnosis diagnosis.Diagnosis `json:"diagnosis"`
 	// Plan is what would be done about it.
 	Plan plan.Plan `json:"plan"`
+	// Digest is the SHA-256 of the plan file, hexadecimal, for "apply"; absent without one.
+	Digest string `json:"digest,omitempty"`
 }
 
 // Proposed writes a plan for people, and how to carry it out: from a file when
-// one was written.
-func Proposed(w io.Writer, p run.Proposal, file string) error {
+// one was written, which has the digest.
+func Proposed(w io.Writer, p run.Proposal, file, digest string) error {
 	out := printer{w: w}
 	out.line("Verdict: %s", p.Diagnosis.Verdict)
 	out.line("")
@@ -44,9 +47,41 @@ func Proposed(w io.Writer, p run.Proposal, file string) error {
 	if file == "" {
 		out.line("Carry it out:  kscertctl run -i INVENTORY%s", part(p.Request))
 	} else {
-		out.line("Carry it out:  kscertctl apply %s", shell.Quote(file))
+		out.line("SHA-256:       %s", digest)
+		out.line("Carry it out:  %s", ApplyCommand(file, digest, p.Request))
+		out.line("               with the same flags for the connection, if there were any")
 	}
 	return out.err
+}
+
+// ApplyCommand is what to type to carry out the plan of a file, with what "apply" takes
+// from no file; digest may be empty. The file may be somebody else's: a value that a
+// terminal would not show as it is, or that Ansible would evaluate, stands as "?".
+func ApplyCommand(file, digest string, r run.Request) string {
+	words := []string{"kscertctl", "apply", file}
+	add := func(flag string, values ...string) {
+		for _, v := range values {
+			if strings.ContainsFunc(v, func(c rune) bool { return !unicode.IsPrint(c) }) || strings.Contains(v, "{{") || strings.Contains(v, "{%") {
+				v = "?"
+			}
+			if v != "" {
+				words = append(words, flag, v)
+			}
+		}
+	}
+	add("--digest", digest)
+	add("-i", r.Inventories...)
+	if r.Kubespray != nil && r.Kubespray.Found == "" {
+		add("--kubespray-dir", r.Kubespray.Dir)
+	}
+	add("--accept-san-loss", r.AcceptSANLoss...)
+	add("--allow-not-in-inventory", r.AllowNotInInventory...)
+	add("--tags", r.Tags...)
+	add("--skip-tags", r.SkipTags...)
+	if r.BackupRoot != run.DefaultBackupRoot {
+		add("--backup-root", r.BackupRoot)
+	}
+	return shell.Join(words)
 }
 
 // part is how a command is asked for the part of a plan that a request is about, behind a

@@ -2,6 +2,8 @@ package run
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,11 +27,15 @@ const (
 	BeforeFile  = "snapshot-before.json"
 )
 
+// DefaultBackupRoot is where backups lie on each node.
+const DefaultBackupRoot = "/var/backups/kscertctl"
+
 // RequestSchema is the version of the JSON form of a Request.
 const RequestSchema = 1
 
 // Request is what was asked for, and how the nodes are reached. It holds names
-// of files, all absolute, and no secrets.
+// of files, all absolute, and no secrets. That of a run's record is believed where the
+// record is (Record.Trusted); that of a plan file commands nothing.
 type Request struct {
 	Schema int `json:"schema"`
 	// Dir is the folder the command was given in: its ansible.cfg counts.
@@ -41,13 +47,9 @@ type Request struct {
 	Forks       int      `json:"forks,omitempty"`
 	Become      bool     `json:"become,omitempty"`
 	// How to become another user and to connect, as in ansible-playbook's flags.
-	BecomeMethod  string `json:"becomeMethod,omitempty"`
-	BecomeUser    string `json:"becomeUser,omitempty"`
-	Connection    string `json:"connection,omitempty"`
-	SSHCommonArgs string `json:"sshCommonArgs,omitempty"`
-	SSHExtraArgs  string `json:"sshExtraArgs,omitempty"`
-	SFTPExtraArgs string `json:"sftpExtraArgs,omitempty"`
-	SCPExtraArgs  string `json:"scpExtraArgs,omitempty"`
+	BecomeMethod string `json:"becomeMethod,omitempty"`
+	BecomeUser   string `json:"becomeUser,omitempty"`
+	Connection   string `json:"connection,omitempty"`
 	// Timeout of a connection, seconds.
 	Timeout int `json:"timeout,omitempty"`
 	// Passwords that were asked for, and are again.
@@ -57,8 +59,9 @@ type Request struct {
 
 	ConnectionPasswordFile string `json:"connectionPasswordFile,omitempty"`
 	BecomePasswordFile     string `json:"becomePasswordFile,omitempty"`
-	// Args are further options of ansible-playbook.
-	Args []string `json:"args,omitempty"`
+	// Withheld are the flags that were given and whose values are not kept, since they
+	// may hold passwords: arguments of ssh, sftp and scp, and "options after --".
+	Withheld []string `json:"withheld,omitempty"`
 	// ExtraVars are those of the form @FILE. The others may be passwords: only
 	// how many there were is kept.
 	ExtraVars          []string `json:"extraVars,omitempty"`
@@ -129,12 +132,29 @@ func ClusterID(s snapshot.Snapshot) string {
 	return ""
 }
 
-// WriteProposal writes a plan file, readable by its owner alone.
-func WriteProposal(path string, p Proposal) error { return save(path, path, p) }
+// Digest is the SHA-256 of a plan file, hexadecimal: it binds all of the file, also what
+// does not follow from the snapshot in it.
+func Digest(file []byte) string {
+	sum := sha256.Sum256(file)
+	return hex.EncodeToString(sum[:])
+}
 
-// ReadProposal reads a plan file. What was changed by hand, or made by another
-// version that would plan otherwise, is a *DamagedError: diagnosis and plan are
-// pure functions of the snapshot, so they are made again and compared.
+// WriteProposal writes a plan file, readable by its owner alone, and returns its Digest.
+func WriteProposal(path string, p Proposal) (digest string, err error) {
+	data, err := encode(p)
+	if err == nil {
+		err = saveBytes(path, data)
+	}
+	if err != nil {
+		return "", fmt.Errorf("writing %s: %w", path, err)
+	}
+	return Digest(data), nil
+}
+
+// ReadProposal reads a plan file. A diagnosis or a plan that was changed by hand, or made
+// by another version that would plan otherwise, is a *DamagedError: both are pure
+// functions of snapshot and request, so they are made again and compared. Only its
+// Digest binds snapshot and request themselves.
 func ReadProposal(path string) (Proposal, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -46,8 +46,12 @@ func TestProposalFile(t *testing.T) {
 	t.Parallel()
 	want := proposal(t)
 	path := filepath.Join(t.TempDir(), "plan.json")
-	if err := WriteProposal(path, want); err != nil {
+	digest, err := WriteProposal(path, want)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(path); err != nil || Digest(data) != digest || len(digest) != 64 || Digest(append(data, '\n')) == digest {
+		t.Errorf("%v: the digest is %s", err, digest)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v %v", info.Mode(), err)

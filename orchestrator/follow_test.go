@@ -1,0 +1,230 @@
+package orchestrator
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
+	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// evil stands for whatever somebody writes into a plan file.
+const evil = "/evil/{{ lookup('pipe', 'id') }}"
+
+// edited is a request in which every field says something of somebody else's.
+func edited() run.Request {
+	var r run.Request
+	v := reflect.ValueOf(&r).Elem()
+	for _, field := range v.Fields() {
+		edit(field)
+	}
+	return r
+}
+
+func edit(f reflect.Value) {
+	switch f.Kind() {
+	case reflect.String:
+		f.SetString(evil)
+	case reflect.Int, reflect.Int64:
+		f.SetInt(7)
+	case reflect.Bool:
+		f.SetBool(true)
+	case reflect.Slice:
+		f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+		edit(f.Index(0))
+	case reflect.Struct:
+		for _, field := range f.Fields() {
+			edit(field)
+		}
+	case reflect.Pointer:
+		f.Set(reflect.New(f.Type().Elem()))
+		edit(f.Elem())
+	default:
+		panic(f.Kind())
+	}
+}
+
+// Of each field of a plan file's request nothing becomes a setting of whoever applies it
+// but what says how the plan was made; what may command and is part of the plan has to be
+// given again. A new field is decided on here.
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	follows := []string{"Playbook", "Thresholds", "MaxUnavailable", "Limit", "SkipPhases", "UntilPhase", "Serial", "GateTimeout", "StableFor", "StepTimeout"}
+	again := map[string]string{
+		"Kubespray": "", "AcceptSANLoss": "--accept-san-loss", "AllowNotInInventory": "--allow-not-in-inventory", "Tags": "--tags", "SkipTags": "--skip-tags", "BackupRoot": "--backup-root",
+	}
+	for field := range reflect.TypeFor[run.Request]().Fields() {
+		r := run.Request{BackupRoot: DefaultBackupRoot}
+		edit(reflect.ValueOf(&r).Elem().FieldByIndex(field.Index))
+		given := Options{Ansible: ansible.Options{Inventories: []string{"mine"}}}
+		got := given
+		err := got.Follow(r)
+		var why *Error
+		if flag, ok := again[field.Name]; ok && flag != "" {
+			if !errors.As(err, &why) || why.Code != ExitUsage || !strings.HasSuffix(why.Summary, ": "+flag) {
+				t.Errorf("%s: %v", field.Name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", field.Name, err)
+		}
+		if slices.Contains(follows, field.Name) { // that it does is what the next test is about
+			continue
+		}
+		if !reflect.DeepEqual(got, given) {
+			t.Errorf("%s of a plan file is believed: %+v", field.Name, got)
+		}
+	}
+}
+
+// What is missing is named, all of it at once; with it given, the plan is followed.
+func TestFollowNeeds(t *testing.T) {
+	t.Parallel()
+	r := run.Request{
+		BackupRoot: "/srv", AcceptSANLoss: []string{"DNS:a", "DNS:b"}, Tags: []string{"x"}, SkipTags: []string{"y"},
+		Kubespray: &plan.Kubespray{Dir: "/kubespray"}, Limit: []string{"cp1"}, Serial: "2", GateTimeout: time.Minute,
+	}
+	var none Options
+	err := none.Follow(r)
+	if Code(err) != ExitUsage || !strings.HasSuffix(err.Error(), ": -i, --kubespray-dir, --accept-san-loss, --tags, --skip-tags, --backup-root") || !reflect.DeepEqual(none, Options{}) {
+		t.Errorf("%v: %+v", err, none)
+	}
+	given := Options{
+		Ansible: ansible.Options{Inventories: []string{"mine"}}, BackupRoot: "/srv", AcceptSANLoss: []string{"DNS:c", "DNS:b", "DNS:a"},
+		Tags: []string{"x"}, SkipTags: []string{"y"}, KubesprayDir: "/mine", Serial: "3",
+	}
+	want := given
+	want.Limit, want.GateTimeout = r.Limit, r.GateTimeout
+	if err := given.Follow(r); err != nil || !reflect.DeepEqual(given, want) {
+		t.Errorf("%v\n%+v, want\n%+v", err, given, want)
+	}
+}
+
+// planFile is a plan file of the fake cluster, as somebody has edited it.
+func planFile(t *testing.T, bin string, change func(*run.Proposal)) run.Proposal {
+	t.Helper()
+	p, err := fakeOrchestrator(t, bin, func(*Options) {}).Plan(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(&p)
+	data, err := json.Marshal(p) //nolint:musttag // a finding writes itself
+	if err == nil {
+		p, err = run.ParseProposal("plan.json", data)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// An edited plan file brings nothing to a command line of Ansible, and nothing into the
+// record that resume goes by.
+func TestApplyOfAnEditedFile(t *testing.T) {
+	t.Parallel()
+	bin, ran := fakeansible.New(t, 24*time.Hour, 0)
+	hook := "#!/bin/sh\nprintf '%s\\n' \"$2\" >>\"${0%/*}/arguments\"\npwd >>\"${0%/*}/arguments\"\n"
+	if err := os.WriteFile(filepath.Join(bin, "hook"), []byte(hook), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := planFile(t, bin, func(p *run.Proposal) {
+		was := p.Request
+		p.Request = edited()
+		r := &p.Request
+		r.Schema, r.Playbook, r.Thresholds, r.Limit, r.SkipPhases, r.UntilPhase = was.Schema, was.Playbook, was.Thresholds, nil, nil, ""
+		r.Kubespray, r.AcceptSANLoss, r.AllowNotInInventory, r.Tags, r.SkipTags, r.BackupRoot, r.Serial = nil, nil, nil, nil, nil, was.BackupRoot, ""
+		r.MaxUnavailable, r.StepTimeout = 0, 0
+	})
+	opts := Options{StateDir: t.TempDir(), Ansible: ansible.Options{Inventories: []string{"cp1,"}, BinDir: bin, User: "me"}}
+	if err := opts.Follow(p.Request); err != nil {
+		t.Fatal(err)
+	}
+	o, err := New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := o.Apply(t.Context(), p)
+	if Code(err) != ExitStopped || !slices.Equal(ranPlaybooks(ran), []string{"backup.yml", "renew-certs.yml"}) { // the fake one stays as it is
+		t.Errorf("%v; ran %q", err, ranPlaybooks(ran))
+	}
+	for _, file := range []string{filepath.Join(r.Dir, run.RequestFile), filepath.Join(r.Dir, run.PlanFile), filepath.Join(bin, "arguments")} {
+		if text, err := os.ReadFile(file); err != nil || strings.Contains(string(text), "evil") {
+			t.Errorf("%s: %v: %s", filepath.Base(file), err, text)
+		}
+	}
+	if text, _ := os.ReadFile(filepath.Join(bin, "arguments")); !strings.Contains(string(text), "me") {
+		t.Errorf("the settings of whoever applies do not count: %s", text)
+	}
+}
+
+// A plan that does not follow from the options of whoever applies it is not carried out,
+// nor is one that names its cluster by something that could be a path or an expression.
+func TestApplyRefuses(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		change func(*run.Proposal)
+		says   string
+	}{
+		"a part": {func(p *run.Proposal) {
+			p.Request.SkipPhases = []plan.Phase{"cluster"}
+			p.Plan, _ = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, p.Request.Policy())
+		}, "is not what follows"},
+		"a checkout": {func(p *run.Proposal) {
+			p.Request.Kubespray = &plan.Kubespray{Dir: evil, Release: "v1"}
+			p.Plan, _ = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, p.Request.Policy())
+		}, `the plan was made with "Kubespray v1", and this is "no checkout of Kubespray"`},
+		"a path": {func(p *run.Proposal) {
+			for _, n := range p.Snapshot.Nodes {
+				for i := range n.Certificates {
+					if n.Certificates[i].Fingerprint == p.Cluster {
+						n.Certificates[i].Fingerprint = "../../../evil"
+					}
+				}
+			}
+			p.Cluster = "../../../evil"
+			p.Diagnosis = diagnosis.Diagnose(p.Snapshot, p.Request.Thresholds)
+			p.Plan, _ = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, p.Request.Policy())
+		}, "no SHA-256"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bin, ran := fakeansible.New(t, 24*time.Hour, 0)
+			p := planFile(t, bin, row.change)
+			_, err := fakeOrchestrator(t, bin, func(*Options) {}).Apply(t.Context(), p)
+			if Code(err) != ExitNotBegun || !strings.Contains(err.Error(), row.says) || len(ranPlaybooks(ran)) > 0 {
+				t.Errorf("%v, ran %q", err, ranPlaybooks(ran))
+			}
+		})
+	}
+}
+
+// Arguments of ssh and what follows -- are in no record, and asked for again.
+func TestRecallOfArguments(t *testing.T) {
+	t.Parallel()
+	given := ansible.Options{SSHCommonArgs: "a", SSHExtraArgs: "b", SFTPExtraArgs: "c", SCPExtraArgs: "d", Args: []string{"-D"}, ExtraVars: []string{"e=f"}}
+	r, err := (&Orchestrator{opts: Options{Ansible: given}}).request()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var none Options
+	var why *Error
+	if err := none.Recall(r); !errors.As(err, &why) || why.Code != ExitUsage ||
+		why.Next != "give the same -e and --ssh-common-args and --ssh-extra-args and --sftp-extra-args and --scp-extra-args and options after -- again" {
+		t.Errorf("%v", err)
+	}
+	again := Options{Ansible: given}
+	if err := again.Recall(r); err != nil || !reflect.DeepEqual(again.Ansible, given) {
+		t.Errorf("%v: %+v", err, again.Ansible)
+	}
+}
