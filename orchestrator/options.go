@@ -247,11 +247,6 @@ func WithAcceptedSANLoss(names ...string) Option {
 	return setting(func(o *Options) { o.AcceptSANLoss = names })
 }
 
-// WithAllowNotInInventory sets Options.AllowNotInInventory.
-func WithAllowNotInInventory(names ...string) Option {
-	return setting(func(o *Options) { o.AllowNotInInventory = names })
-}
-
 // WithAllowedNotInInventory names control planes and etcd members that the inventory need
 // not name: each is assumed to be healthy, and is left alone. While there are others, no
 // control plane and no etcd member is worked on.

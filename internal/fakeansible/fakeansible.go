@@ -3,8 +3,6 @@
 package fakeansible
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -13,9 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/testcluster"
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
-	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
 // Cluster has the authorities of a fake cluster.
@@ -37,63 +35,7 @@ func NewCluster(tb testing.TB) Cluster {
 // after the given time.
 func Node(tb testing.TB, in Cluster, left time.Duration) string {
 	tb.Helper()
-	ca, front := in.CA, in.Front
-	var out strings.Builder
-	fmt.Fprintf(&out, `@@KSCERT 2 %d
-@@FACT pki /pki
-@@FACT pki-real /pki
-@@FACT config-dir /etc/kubernetes
-@@FACT kubeadm-config /etc/kubernetes/kubeadm-config.yaml
-@@FACT kubeadm /bin/kubeadm
-@@FACT kubectl /bin/kubectl
-@@FACT openssl /bin/openssl
-@@UNIT kubelet active running 0 99
-@@DIGEST 1 /pki/ca.crt
-@@DIGEST 1 /pki/ca.key
-@@DIGEST 1 /pki/front-proxy-ca.crt
-@@DIGEST 1 /pki/front-proxy-ca.key
-@@FACT manifest present
-@@RESULT readyz 0
-@@RESULT nodes 0
-|cp1	True	v1.34.4	containerd://1.7.27
-`, time.Now().Unix())
-	for _, row := range certs.Table() {
-		var pair testpki.Pair
-		switch {
-		case strings.Contains(row.Path, "*"), row.Signer == certs.EtcdCA, row.Kind == certs.KindEtcdCA, row.Base != certs.PKI && row.Base != certs.Config:
-			continue
-		case row.Kind == certs.KindCA:
-			pair = ca
-		case row.Kind == certs.KindFrontProxyCA:
-			pair = front
-		case row.Signer == certs.FrontProxyCA:
-			pair = front.Issue(tb, testpki.Leaf{CommonName: row.Name})
-		case row.Kind == certs.KindAdmin && in.Admin.X509 != nil:
-			pair = in.Admin
-		case row.Kind == certs.KindAdmin:
-			pair = ca.Issue(tb, testpki.Leaf{CommonName: row.Name, NotAfter: time.Now().Add(left)})
-		default:
-			pair = ca.Issue(tb, testpki.Leaf{CommonName: row.Name})
-		}
-		b64 := base64.StdEncoding.EncodeToString
-		public := sha256.Sum256(pair.X509.RawSubjectPublicKeyInfo)
-		if row.Base == certs.PKI {
-			text := "|" + strings.ReplaceAll(strings.TrimSpace(string(pair.Certificate)), "\n", "\n|")
-			fmt.Fprintf(&out, "@@FILE 644 root root 1 1 /pki/%s\n%s\n", row.Path, text)
-			if in.Well && row.Kind == certs.KindAPIServer {
-				fmt.Fprintf(&out, "@@TLS kube-apiserver 0 127.0.0.1:6443\n%s\n", text)
-			}
-			fmt.Fprintf(&out, "@@KEY %x /pki/%s\n", public, row.KeyFile(row.Path))
-		} else {
-			fmt.Fprintf(&out, "@@KUBECONFIG 600 root root 1 1 /etc/kubernetes/%s\n|certificate-authority-data: %s\n|client-certificate-data: %s\n", row.Path, b64(ca.Certificate), b64(pair.Certificate))
-			fmt.Fprintf(&out, "@@KEY %x /etc/kubernetes/%s\n", public, row.Path)
-		}
-	}
-	if in.Well {
-		lease := time.Now().Add(time.Hour).UTC().Format(time.RFC3339) // renewed since whenever the run began
-		fmt.Fprintf(&out, "@@RESULT node-leases 0\n|cp1\t%[1]s\n@@RESULT component-leases 0\n|kube-controller-manager\t%[1]s\n|kube-scheduler\t%[1]s\n", lease)
-	}
-	return out.String() + "@@END\n"
+	return testcluster.ControlPlaneAnswer(tb, testcluster.Answering{CA: in.CA, Front: in.Front, Admin: in.Admin, Well: in.Well, Left: left})
 }
 
 // New is a folder with commands that tell of one control plane whose

@@ -1,0 +1,126 @@
+package testcluster
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+)
+
+// Answering is what the control plane cp1 answers the collector with.
+type Answering struct {
+	CA, Front testpki.Pair
+	// Admin is that of admin.conf; made with the node where there is none, for the time Left.
+	Admin testpki.Pair
+	Left  time.Duration
+	// Well: gates hold, for the API server serves its certificate and leases are fresh.
+	Well bool
+	// Workers are the other nodes that its API server knows.
+	Workers []string
+}
+
+// ControlPlaneAnswer is the collector's output on cp1: certificates that are made now,
+// all good for a year but that of admin.conf.
+func ControlPlaneAnswer(tb testing.TB, a Answering) string {
+	tb.Helper()
+	var out strings.Builder
+	fmt.Fprintf(&out, `@@KSCERT 2 %d
+@@FACT pki /pki
+@@FACT pki-real /pki
+@@FACT config-dir /etc/kubernetes
+@@FACT kubeadm-config /etc/kubernetes/kubeadm-config.yaml
+@@FACT kubeadm /bin/kubeadm
+@@FACT kubectl /bin/kubectl
+@@FACT openssl /bin/openssl
+@@UNIT kubelet active running 0 99
+@@DIGEST 1 /pki/ca.crt
+@@DIGEST 1 /pki/ca.key
+@@DIGEST 1 /pki/front-proxy-ca.crt
+@@DIGEST 1 /pki/front-proxy-ca.key
+@@FACT manifest present
+@@RESULT readyz 0
+@@RESULT nodes 0
+`, time.Now().Unix())
+	nodes := append([]string{"cp1"}, a.Workers...)
+	for _, name := range nodes {
+		fmt.Fprintf(&out, "|%s\tTrue\tv1.34.4\tcontainerd://1.7.27\n", name)
+	}
+	for _, row := range certs.Table() {
+		var pair testpki.Pair
+		switch {
+		case strings.Contains(row.Path, "*"), row.Signer == certs.EtcdCA, row.Kind == certs.KindEtcdCA, row.Base != certs.PKI && row.Base != certs.Config:
+			continue
+		case row.Kind == certs.KindCA:
+			pair = a.CA
+		case row.Kind == certs.KindFrontProxyCA:
+			pair = a.Front
+		case row.Signer == certs.FrontProxyCA:
+			pair = a.Front.Issue(tb, testpki.Leaf{CommonName: row.Name})
+		case row.Kind == certs.KindAdmin && a.Admin.X509 != nil:
+			pair = a.Admin
+		case row.Kind == certs.KindAdmin:
+			pair = a.CA.Issue(tb, testpki.Leaf{CommonName: row.Name, NotAfter: time.Now().Add(a.Left)})
+		default:
+			pair = a.CA.Issue(tb, testpki.Leaf{CommonName: row.Name})
+		}
+		b64 := base64.StdEncoding.EncodeToString
+		public := sha256.Sum256(pair.X509.RawSubjectPublicKeyInfo)
+		if row.Base == certs.PKI {
+			text := Bars(pair)
+			fmt.Fprintf(&out, "@@FILE 644 root root 1 1 /pki/%s\n%s\n", row.Path, text)
+			if a.Well && row.Kind == certs.KindAPIServer {
+				fmt.Fprintf(&out, "@@TLS kube-apiserver 0 127.0.0.1:6443\n%s\n", text)
+			}
+			fmt.Fprintf(&out, "@@KEY %x /pki/%s\n", public, row.KeyFile(row.Path))
+		} else {
+			fmt.Fprintf(&out, "@@KUBECONFIG 600 root root 1 1 /etc/kubernetes/%s\n|certificate-authority-data: %s\n|client-certificate-data: %s\n", row.Path, b64(a.CA.Certificate), b64(pair.Certificate))
+			fmt.Fprintf(&out, "@@KEY %x /etc/kubernetes/%s\n", public, row.Path)
+		}
+	}
+	if a.Well {
+		lease := time.Now().Add(time.Hour).UTC().Format(time.RFC3339) // renewed since whenever the run began
+		out.WriteString("@@RESULT node-leases 0\n")
+		for _, name := range nodes {
+			fmt.Fprintf(&out, "|%s\t%s\n", name, lease)
+		}
+		fmt.Fprintf(&out, "@@RESULT component-leases 0\n|kube-controller-manager\t%[1]s\n|kube-scheduler\t%[1]s\n", lease)
+	}
+	return out.String() + "@@END\n"
+}
+
+// WorkerAnswer is the collector's output on a worker whose kubelet's client certificate
+// is good for the given time.
+func WorkerAnswer(tb testing.TB, ca testpki.Pair, name string, left time.Duration) string {
+	tb.Helper()
+	pair := ca.Issue(tb, testpki.Leaf{CommonName: "system:node:" + name, Organization: "system:nodes", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(left)})
+	public := sha256.Sum256(pair.X509.RawSubjectPublicKeyInfo)
+	return fmt.Sprintf(`@@KSCERT 2 %d
+@@FACT hostname %s
+@@FACT pki /pki
+@@FACT pki-real /pki
+@@FACT config-dir /etc/kubernetes
+@@FACT kubelet-dir /var/lib/kubelet/pki
+@@FACT openssl /bin/openssl
+@@UNIT kubelet active running 0 99
+@@DIGEST 1 /pki/ca.crt
+@@FILE 644 root root 1 1 /pki/ca.crt
+%s
+@@FILE 600 root root 1 1 /var/lib/kubelet/pki/kubelet-client-current.pem
+%s
+@@KEY %x /var/lib/kubelet/pki/kubelet-client-current.pem
+@@KUBECONFIG 600 root root 1 1 /etc/kubernetes/kubelet.conf
+|certificate-authority-data: %s
+|client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem
+@@END
+`, time.Now().Unix(), name, Bars(ca), Bars(pair), public, base64.StdEncoding.EncodeToString(ca.Certificate))
+}
+
+// Bars are the lines of a certificate as the collector prints them.
+func Bars(p testpki.Pair) string {
+	return "|" + strings.ReplaceAll(strings.TrimSpace(string(p.Certificate)), "\n", "\n|")
+}
