@@ -30,6 +30,8 @@ type host struct {
 	remembers bool
 	// vars are variables of the inventory, beside those of every host.
 	vars string
+	// apart: it is in no group of Kubespray's.
+	apart bool
 }
 
 // healthy are hosts as Kubespray makes them: three control planes, the rest workers.
@@ -74,7 +76,9 @@ func newFarm(tb testing.TB, hosts []host) farm {
 		port := listen(tb, net.IPv4(127, 1, byte(i/250), byte(i%250+1)), sshd, "-i", "-f", config)
 		lines = append(lines, fmt.Sprintf("%s ansible_host=%s ansible_port=%d kube_config_dir=%s/etc/kubernetes etcd_cert_dir=%[4]s/etc/ssl/etcd/ssl %[5]s",
 			h.name, port.IP, port.Port, root, h.vars))
-		groups[h.controlPlane] = append(groups[h.controlPlane], h.name)
+		if !h.apart {
+			groups[h.controlPlane] = append(groups[h.controlPlane], h.name)
+		}
 	}
 	me, err := user.Current()
 	must(tb, err)
@@ -84,7 +88,7 @@ ansible_user=%s
 # Nothing here needs root, and sudo may not be installed.
 ansible_become=false
 ansible_ssh_private_key_file=%[3]s/user
-ansible_ssh_common_args=-o UserKnownHostsFile=%[3]s/known_hosts
+ansible_ssh_extra_args=-o UserKnownHostsFile=%[3]s/known_hosts
 
 [kube_control_plane]
 %[4]s
@@ -266,7 +270,9 @@ func (f farm) command(tb testing.TB, name string, args ...string) *exec.Cmd {
 	tb.Helper()
 	cmd := exec.CommandContext(tb.Context(), name, args...)
 	cmd.Dir = f.dir
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "ANSIBLE_") })
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "ANSIBLE_") || strings.HasPrefix(v, "KSCERTCTL_")
+	})
 	cmd.Env = append(cmd.Env, "HOME="+f.dir, "XDG_STATE_HOME="+f.dir, "ANSIBLE_SSH_CONTROL_PATH_DIR="+f.dir+"/cp", "NO_COLOR=1")
 	return cmd
 }
