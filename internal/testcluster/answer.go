@@ -97,7 +97,10 @@ func ControlPlaneAnswer(tb testing.TB, a Answering) string {
 // is good for the given time.
 func WorkerAnswer(tb testing.TB, ca testpki.Pair, name string, left time.Duration) string {
 	tb.Helper()
-	pair := ca.Issue(tb, testpki.Leaf{CommonName: "system:node:" + name, Organization: "system:nodes", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(left)})
+	pair := ca.Issue(tb, testpki.Leaf{
+		CommonName: "system:node:" + name, Organization: "system:nodes",
+		NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(left),
+	})
 	public := sha256.Sum256(pair.X509.RawSubjectPublicKeyInfo)
 	return fmt.Sprintf(`@@KSCERT 2 %d
 @@FACT hostname %s
