@@ -36,8 +36,12 @@ esac
 	[ "$kind" != module ] || timeout 5 cat
 } >>"$dir/$host.asked"
 [ -f "$dir/$host.$kind" ] || exit 0
-run=$(printf '%s\n' "$asked" | sed -n 's/.*KSCERT_RUN=\([A-Za-z0-9-]*\).*/\1/p' | head -n 1)
-exec sed "s/@RUN@/$run/g" "$dir/$host.$kind"
+named() { printf '%s\n' "$asked" | sed -n "s/.*$1='*\([A-Za-z0-9-]\{1,\}\).*/\1/p" | head -n 1; }
+run=$(named KSCERT_BACKUP_RUN)
+[ -n "$run" ] || run=$(named KSCERT_RUN)
+state=made
+case $asked in *KSCERT_BACKUP_ACTION=*verify*) state=verified ;; esac
+exec sed "s/@RUN@/$run/g; s/@STATE@/$state/g" "$dir/$host.$kind"
 `)
 	return s
 }
@@ -73,7 +77,7 @@ func (s stage) asked(name string) string {
 
 // progress are words that let roles go on to what they do elsewhere for a node.
 const progress = "changed: it\nbootstrap: needed\nserving: needed\nrequest: QUJD\nissued: QUJD\n" +
-	"@@BACKUP @RUN@ made 1 1 1 abc -\n@@END\n"
+	"@@BACKUP @RUN@ @STATE@ 1 1 1 abc -\n@@END\n"
 
 // module is the answer of a module that has done its work, with variables.
 func module(tb testing.TB, facts map[string]any) string {
