@@ -6,7 +6,9 @@ package playbooks
 
 import (
 	"embed"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -43,11 +45,33 @@ func WriteTo(dir string) error { return write(dir, files) }
 // WriteToLook writes what Inspect needs, and nothing else.
 func WriteToLook(dir string) error { return write(dir, look) }
 
+// write copies what others have no business to read or change, whatever the umask.
 func write(dir string, files embed.FS) error {
-	err := os.CopyFS(dir, files)
-	if err == nil {
-		err = os.Chmod(filepath.Join(dir, SSH), 0o700) //nolint:gosec // a program
-	}
+	err := fs.WalkDir(files, ".", func(name string, e fs.DirEntry, err error) error {
+		to := filepath.Join(dir, name)
+		switch {
+		case err != nil:
+			return err
+		case name == ".":
+			return os.MkdirAll(dir, 0o700)
+		case e.IsDir():
+			return os.Mkdir(to, 0o700)
+		}
+		data, err := files.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		mode := fs.FileMode(0o600)
+		if name == SSH {
+			mode = 0o700 // a program
+		}
+		f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(data)
+		return errors.Join(err, f.Close())
+	})
 	if err != nil {
 		return fmt.Errorf("writing the playbooks: %w", err)
 	}
