@@ -16,7 +16,9 @@ import (
 // restores, and what it would take back: files that are neither what the run left behind
 // nor what the backup holds. Nodes of which it is not known what the run left behind are
 // returned by name.
-func since(was run.Proposal, h run.History, now snapshot.Snapshot, nodes []string) (changed []Difference, unknown []string) {
+func since(
+	was run.Proposal, h run.History, now snapshot.Snapshot, nodes []string,
+) (changed []Difference, unknown []string) {
 	left := snapshot.Snapshot{}
 	for _, name := range nodes {
 		if n, ok := leftBehind(h, was.Plan, name); ok {
@@ -74,7 +76,9 @@ func backedUp(n snapshot.Node, file string) bool {
 	case file == "/etc/etcd.env", file == path.Join(path.Dir(kubelet), "config.yaml"):
 		return true
 	}
-	folders := []string{"config-dir", "pki", "pki-real", "kubelet-dir", "etcd-dir", "calico-dir", "cilium-dir", "home-dir"}
+	folders := []string{
+		"config-dir", "pki", "pki-real", "kubelet-dir", "etcd-dir", "calico-dir", "cilium-dir", "home-dir",
+	}
 	return slices.ContainsFunc(folders, func(name string) bool {
 		return n.Facts[name] != "" && strings.HasPrefix(file, n.Facts[name]+"/")
 	})
@@ -107,7 +111,9 @@ func (p Proposal) Unseen() error {
 	}
 	return &Error{
 		Code: ExitNotApproved, Evidence: strings.Join(lines, "\n"),
-		Summary: fmt.Sprintf("others have changed %d files since the run, which the rollback would take back: %s", len(lines), lines[0]),
-		Next:    "nothing was changed; keep what is wanted of these files, then approve on a terminal, or with --yes --discard-changes",
+		Summary: fmt.Sprintf("others have changed files since the run, which the rollback would take back: %d, first %s",
+			len(lines), lines[0]),
+		Next: "nothing was changed; keep what is wanted of these files, then approve on a terminal, " +
+			"or with --yes --discard-changes",
 	}
 }

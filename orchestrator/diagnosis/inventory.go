@@ -94,7 +94,8 @@ func strangeMembers(s snapshot.Snapshot) []Stranger {
 		func(n snapshot.Node, m told) bool { return runsEtcd(n) && n.Etcd != nil && n.Etcd.MemberID == m.ID },
 		func(n snapshot.Node, m told) bool { return overlaps(namesOf(n, runsEtcd(n)), hosts(m.PeerURLs)) },
 		func(n snapshot.Node, m told) bool {
-			return m.Name != "" && (m.Name == n.Name || m.Name == n.KubernetesName || runsEtcd(n) && m.Name == n.Facts["etcd.name"])
+			listed := m.Name == n.Name || m.Name == n.KubernetesName
+			return m.Name != "" && (listed || runsEtcd(n) && m.Name == n.Facts["etcd.name"])
 		},
 	} {
 		members = slices.DeleteFunc(members, func(m told) bool {
@@ -113,7 +114,8 @@ func strangeMembers(s snapshot.Snapshot) []Stranger {
 		}
 		out = append(out, Stranger{
 			Name: name, Role: cluster.Etcd, Learner: m.Learner, By: m.by,
-			Evidence: fmt.Sprintf("etcd on %s lists the member %q, ID %s, peer URL %s", m.by, m.Name, m.ID, strings.Join(m.PeerURLs, ", ")),
+			Evidence: fmt.Sprintf("etcd on %s lists the member %q, ID %s, peer URL %s",
+				m.by, m.Name, m.ID, strings.Join(m.PeerURLs, ", ")),
 		})
 	}
 	return out
@@ -157,7 +159,9 @@ func strangeServers(s snapshot.Snapshot) []Stranger {
 			if _, err := netip.ParseAddr(host); err != nil || isLoopback(host) {
 				continue
 			}
-			known := slices.ContainsFunc(s.Nodes, func(n snapshot.Node) bool { return overlaps(namesOf(n, runsEtcd(n)), []string{host}) })
+			known := slices.ContainsFunc(s.Nodes, func(n snapshot.Node) bool {
+				return overlaps(namesOf(n, runsEtcd(n)), []string{host})
+			})
 			if known || slices.ContainsFunc(out, func(st Stranger) bool { return st.Name == host }) {
 				continue
 			}
@@ -184,7 +188,9 @@ func namesOf(n snapshot.Node, own bool) []string {
 			e, _ := n.Endpoint(component)
 			out = append(out, hostOf(e.Address))
 		}
-		out = append(out, hosts(strings.Split(n.Facts["etcd.listen-peer-urls"]+","+n.Facts["etcd.listen-client-urls"], ","))...)
+		for _, urls := range []string{n.Facts["etcd.listen-peer-urls"], n.Facts["etcd.listen-client-urls"]} {
+			out = append(out, hosts(strings.Split(urls, ","))...)
+		}
 		if c, ok := n.Certificate(certs.KindKubeletClient); ok {
 			out = append(out, kubeletName(c.Subject))
 		}
@@ -216,5 +222,7 @@ func hosts(urls []string) []string {
 
 // overlaps reports whether two lists of hosts have one in common.
 func overlaps(a, b []string) bool {
-	return slices.ContainsFunc(a, func(x string) bool { return slices.ContainsFunc(b, func(y string) bool { return same(x, y) }) })
+	return slices.ContainsFunc(a, func(x string) bool {
+		return slices.ContainsFunc(b, func(y string) bool { return same(x, y) })
+	})
 }

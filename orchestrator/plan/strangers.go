@@ -46,12 +46,14 @@ func (p Policy) knowsEnough(c cluster.Cluster, s snapshot.Snapshot, steps []Step
 			}
 			evidence = append(evidence, st.Evidence)
 		}
-		return nil, &UnsupportedError{fmt.Sprintf("not in the inventory: %s (%s); control planes and etcd members are not worked on while others of the cluster are unknown: "+
-			"add them to the inventory, or, if each of them is healthy and is not to be worked on, pass %s",
+		return nil, &UnsupportedError{fmt.Sprintf("not in the inventory: %s (%s); "+
+			"control planes and etcd members are not worked on while others of the cluster are unknown: add them to the inventory, or, "+
+			"if each of them is healthy and is not to be worked on, pass %s",
 			strings.Join(called(refused), ", "), strings.Join(evidence, "; "), strings.Join(flags, " "))}
 	}
 	if len(allowed) > 0 {
-		warnings = append(warnings, fmt.Sprintf("not in the inventory, but allowed by --allow-not-in-inventory: %s; each is assumed to be healthy, and nothing is renewed there",
+		warnings = append(warnings, fmt.Sprintf(
+			"not in the inventory, but allowed by --allow-not-in-inventory: %s; each is assumed to be healthy, and nothing is renewed there",
 			strings.Join(called(allowed), ", ")))
 	}
 	return warnings, nil
