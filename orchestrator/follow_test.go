@@ -59,7 +59,8 @@ func edit(f reflect.Value) {
 // given again. A new field is decided on here.
 func TestFollow(t *testing.T) {
 	t.Parallel()
-	follows := []string{"Playbook", "Thresholds", "MaxUnavailable", "Limit", "SkipPhases", "UntilPhase", "Serial", "GateTimeout", "StableFor", "StepTimeout"}
+	follows := []string{"Playbook", "Thresholds", "MaxUnavailable", "Limit", "SkipPhases", "UntilPhase", "Serial",
+		"GateTimeout", "StableFor", "StepTimeout"}
 	again := map[string]string{
 		"Kubespray": "", "AcceptSANLoss": "--accept-san-loss", "AllowNotInInventory": "--allow-not-in-inventory", "Tags": "--tags", "SkipTags": "--skip-tags", "BackupRoot": "--backup-root",
 	}
@@ -97,12 +98,14 @@ func TestFollowNeeds(t *testing.T) {
 	}
 	var none Options
 	err := none.Follow(r)
-	if Code(err) != ExitUsage || !strings.HasSuffix(err.Error(), ": -i, --kubespray-dir, --accept-san-loss, --tags, --skip-tags, --backup-root") || !reflect.DeepEqual(none, Options{}) {
+	const all = ": -i, --kubespray-dir, --accept-san-loss, --tags, --skip-tags, --backup-root"
+	if Code(err) != ExitUsage || !strings.HasSuffix(err.Error(), all) || !reflect.DeepEqual(none, Options{}) {
 		t.Errorf("%v: %+v", err, none)
 	}
 	given := Options{
-		Ansible: ansible.Options{Inventories: []string{"mine"}}, BackupRoot: "/srv", AcceptSANLoss: []string{"DNS:c", "DNS:b", "DNS:a"},
-		Tags: []string{"x"}, SkipTags: []string{"y"}, KubesprayDir: "/mine", Serial: "3",
+		Ansible: ansible.Options{Inventories: []string{"mine"}}, BackupRoot: "/srv",
+		AcceptSANLoss: []string{"DNS:c", "DNS:b", "DNS:a"},
+		Tags:          []string{"x"}, SkipTags: []string{"y"}, KubesprayDir: "/mine", Serial: "3",
 	}
 	want := given
 	want.Limit, want.GateTimeout = r.Limit, r.GateTimeout
@@ -146,7 +149,8 @@ func TestApplyOfAnEditedFile(t *testing.T) {
 		r.Kubespray, r.AcceptSANLoss, r.AllowNotInInventory, r.Tags, r.SkipTags, r.BackupRoot, r.Serial = nil, nil, nil, nil, nil, was.BackupRoot, ""
 		r.MaxUnavailable, r.StepTimeout = 0, 0
 	})
-	opts := Options{StateDir: t.TempDir(), Ansible: ansible.Options{Inventories: []string{"cp1,"}, BinDir: bin, User: "me"}}
+	reached := ansible.Options{Inventories: []string{"cp1,"}, BinDir: bin, User: "me"}
+	opts := Options{StateDir: t.TempDir(), Ansible: reached}
 	if err := opts.Follow(p.Request); err != nil {
 		t.Fatal(err)
 	}
@@ -155,10 +159,12 @@ func TestApplyOfAnEditedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err := o.Apply(t.Context(), p)
-	if Code(err) != ExitStopped || !slices.Equal(ranPlaybooks(ran), []string{"backup.yml", "renew-certs.yml"}) { // the fake one stays as it is
+	wanted := []string{"backup.yml", "renew-certs.yml"} // and a gate that cannot hold
+	if Code(err) != ExitStopped || !slices.Equal(ranPlaybooks(ran), wanted) {
 		t.Errorf("%v; ran %q", err, ranPlaybooks(ran))
 	}
-	for _, file := range []string{filepath.Join(r.Dir, run.RequestFile), filepath.Join(r.Dir, run.PlanFile), filepath.Join(bin, "arguments")} {
+	for _, file := range []string{filepath.Join(r.Dir, run.RequestFile), filepath.Join(r.Dir, run.PlanFile),
+		filepath.Join(bin, "arguments")} {
 		if text, err := os.ReadFile(file); err != nil || strings.Contains(string(text), "evil") {
 			t.Errorf("%s: %v: %s", filepath.Base(file), err, text)
 		}
@@ -212,7 +218,8 @@ func TestApplyRefuses(t *testing.T) {
 // Arguments of ssh and what follows -- are in no record, and asked for again.
 func TestRecallOfArguments(t *testing.T) {
 	t.Parallel()
-	given := ansible.Options{SSHCommonArgs: "a", SSHExtraArgs: "b", SFTPExtraArgs: "c", SCPExtraArgs: "d", Args: []string{"-D"}, ExtraVars: []string{"e=f"}}
+	given := ansible.Options{SSHCommonArgs: "a", SSHExtraArgs: "b", SFTPExtraArgs: "c", SCPExtraArgs: "d",
+		Args: []string{"-D"}, ExtraVars: []string{"e=f"}}
 	r, err := (&Orchestrator{opts: Options{Ansible: given}}).request()
 	if err != nil {
 		t.Fatal(err)

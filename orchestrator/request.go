@@ -174,9 +174,10 @@ func forgotten(r run.Request, a ansible.Options) error {
 		return nil
 	}
 	return &Error{
-		Code:    ExitUsage,
-		Summary: fmt.Sprintf("it was begun with %s that are not in its record, since they may be passwords", strings.Join(what, " and ")),
-		Next:    fmt.Sprintf("give the same %s again", strings.Join(flags, " and ")),
+		Code: ExitUsage,
+		Summary: fmt.Sprintf("it was begun with %s that are not in its record, since they may be passwords",
+			strings.Join(what, " and ")),
+		Next: fmt.Sprintf("give the same %s again", strings.Join(flags, " and ")),
 	}
 }
 
@@ -219,7 +220,9 @@ func (o *Options) Follow(r run.Request) error {
 	o.Playbook, o.Thresholds, o.MaxUnavailable = r.Playbook, r.Thresholds, r.MaxUnavailable
 	o.Limit, o.SkipPhases, o.UntilPhase = r.Limit, r.SkipPhases, r.UntilPhase
 	o.Serial = cmp.Or(o.Serial, r.Serial)
-	o.GateTimeout, o.StableFor, o.StepTimeout = cmp.Or(o.GateTimeout, r.GateTimeout), cmp.Or(o.StableFor, r.StableFor), cmp.Or(o.StepTimeout, r.StepTimeout)
+	o.GateTimeout = cmp.Or(o.GateTimeout, r.GateTimeout)
+	o.StableFor = cmp.Or(o.StableFor, r.StableFor)
+	o.StepTimeout = cmp.Or(o.StepTimeout, r.StepTimeout)
 	return nil
 }
 

@@ -51,7 +51,8 @@ func TestApplyOfAFile(t *testing.T) {
 	p := fake(t, renews)
 	mine := []string{"-i", "cp1,", "--ansible-bin", p.dir}
 	with := func(args ...string) []string { return append(args, mine...) }
-	planned := p.command(t, with("plan", "--out", "plan.json")...).want(t, 0, "Carry it out:  kscertctl apply plan.json --digest ", " -i cp1,")
+	planned := p.command(t, with("plan", "--out", "plan.json")...).want(t, 0,
+		"Carry it out:  kscertctl apply plan.json --digest ", " -i cp1,")
 	digest := regexp.MustCompile(`(?m)^SHA-256: +([0-9a-f]{64})$`).FindStringSubmatch(planned.out)
 	if digest == nil {
 		t.Fatalf("it prints no digest:\n%s", planned.out)
@@ -59,24 +60,29 @@ func TestApplyOfAFile(t *testing.T) {
 	var document struct {
 		Digest string `json:"digest"`
 	}
-	if err := json.Unmarshal([]byte(p.command(t, with("plan", "--out", "plan2.json", "-o", "json")...).out), &document); err != nil || len(document.Digest) != 64 {
+	asJSON := p.command(t, with("plan", "--out", "plan2.json", "-o", "json")...).out
+	if err := json.Unmarshal([]byte(asJSON), &document); err != nil || len(document.Digest) != 64 {
 		t.Errorf("%v: the digest is %q", err, document.Digest)
 	}
 
 	// Nothing of the inventory in the file: the command is printed, and to be given by somebody.
-	p.command(t, "apply", "plan.json").want(t, 64, "give as for the plan: -i", "give the command as: kscertctl apply plan.json -i cp1,")
+	p.command(t, "apply", "plan.json").want(t, 64, "give as for the plan: -i",
+		"give the command as: kscertctl apply plan.json -i cp1,")
 	p.command(t, with("apply", "plan.json", "--digest", "abc")...).want(t, 64, "--digest: must be a SHA-256")
-	p.command(t, with("apply", "plan.json", "--digest", strings.Repeat("0", 64))...).want(t, 7, "is not the plan file with that digest: its SHA-256 is "+digest[1])
+	p.command(t, with("apply", "plan.json", "--digest", strings.Repeat("0", 64))...).want(t, 7,
+		"is not the plan file with that digest: its SHA-256 is "+digest[1])
 
 	// Edited in a part that follows from nothing.
 	text, err := os.ReadFile(filepath.Join(p.dir, "plan.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	edited := strings.Replace(string(text), `"inventories": [`, `"privateKey": "/evil", "acceptSANLoss": ["{{evil}}"], "inventories": [`, 1)
+	edited := strings.Replace(string(text), `"inventories": [`,
+		`"privateKey": "/evil", "acceptSANLoss": ["{{evil}}"], "inventories": [`, 1)
 	p.keep(t, "edited.json", edited)
 	p.command(t, with("apply", "edited.json", "--digest", digest[1])...).want(t, 7, "its SHA-256 is ")
-	p.command(t, with("apply", "edited.json")...).want(t, 64, "give as for the plan: --accept-san-loss", "--accept-san-loss '?'")
+	p.command(t, with("apply", "edited.json")...).want(t, 64, "give as for the plan: --accept-san-loss",
+		"--accept-san-loss '?'")
 	// What is set elsewhere counts, as for every command.
 	p.keep(t, "kscertctl.yaml", "inventory: nowhere.ini\n")
 	p.command(t, "apply", "plan.json", "--ansible-bin", p.dir).want(t, 64, "nowhere.ini: it does not exist")
@@ -84,8 +90,10 @@ func TestApplyOfAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	applied := p.command(t, with("apply", "plan.json", "--digest", strings.ToUpper(digest[1]), "--ssh-extra-args=-o SetEnv=A=canary", "-u", "me")...).
-		want(t, 0, "plan:", "SHA-256:", digest[1], "connection:", "user me", "arguments of ssh given", "names that may be lost:", "none")
+	applied := p.command(t, with("apply", "plan.json", "--digest", strings.ToUpper(digest[1]),
+		"--ssh-extra-args=-o SetEnv=A=canary", "-u", "me")...).
+		want(t, 0, "plan:", "SHA-256:", digest[1], "connection:", "user me", "arguments of ssh given",
+			"names that may be lost:", "none")
 	if strings.Contains(applied.out+applied.err, "canary") {
 		t.Errorf("arguments of ssh are shown:\n%s", applied.err)
 	}
@@ -97,7 +105,8 @@ func TestArgumentsAreInNoRecord(t *testing.T) {
 	// As a verbose Ansible, it prints how it was called.
 	p := fake(t, renews+"\nprintf '%s\\n' \"$2\"\n[ $1 != backup.yml ] || [ ! -e stop ] || exit 2")
 	secret := []string{
-		"-i", "cp1,", "--ansible-bin", p.dir, "--ssh-common-args=-o ProxyCommand='sshpass -p canary-1 ssh x'", "--ssh-extra-args=-o SetEnv=A=canary-2",
+		"-i", "cp1,", "--ansible-bin", p.dir, "--ssh-common-args=-o ProxyCommand='sshpass -p canary-1 ssh x'",
+		"--ssh-extra-args=-o SetEnv=A=canary-2",
 		"--sftp-extra-args=-o SetEnv=A=canary-3", "--scp-extra-args=-o SetEnv=A=canary-4", "-e", "password=canary-5",
 	}
 	behind := []string{"--", "--ssh-extra-args=-o SetEnv=A=canary-6"}
@@ -113,7 +122,8 @@ func TestArgumentsAreInNoRecord(t *testing.T) {
 	if err := os.Remove(filepath.Join(p.dir, "stop")); err != nil {
 		t.Fatal(err)
 	}
-	p.command(t, "resume").want(t, 64, "give the same -e and --ssh-common-args and --ssh-extra-args and --sftp-extra-args and --scp-extra-args and options after -- again")
+	p.command(t, "resume").want(t, 64,
+		"give the same -e and --ssh-common-args and --ssh-extra-args and --sftp-extra-args and --scp-extra-args and options after -- again")
 	p.command(t, with("resume")...).want(t, 0)
 	p.command(t, with("rollback", "--yes")...)
 	files := 0
@@ -145,7 +155,9 @@ func TestUntrustedRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, command := range []string{"resume", "rollback"} {
-		p.command(t, command).want(t, 7, "the record of the run cannot be trusted: "+records[0]+" may be written to by others (mode 0770)", "chmod go-w "+records[0])
+		p.command(t, command).want(t, 7,
+			"the record of the run cannot be trusted: "+records[0]+" may be written to by others (mode 0770)",
+			"chmod go-w "+records[0])
 	}
 	p.command(t, "status").want(t, 0)
 }

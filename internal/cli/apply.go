@@ -68,7 +68,8 @@ place of backups have to be given as they were for the plan.`,
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().StringVar(&digest, "digest", "", "refuse the file unless this is its SHA-256, as \"plan --out\" has printed it")
+	cmd.Flags().StringVar(&digest, "digest", "",
+		"refuse the file unless this is its SHA-256, as \"plan --out\" has printed it")
 	acceptSANLoss(cmd, &flags.opts)
 	allowNotInInventory(cmd, &flags.opts)
 	serial(cmd, &flags.opts, "as planned")
@@ -95,8 +96,9 @@ func readPlan(cmd *cobra.Command, file, digest string) (p run.Proposal, sum stri
 	sum = run.Digest(data)
 	if digest != "" && !strings.EqualFold(digest, sum) {
 		return p, sum, &orchestrator.Error{
-			Code: orchestrator.ExitNotBegun, Summary: fmt.Sprintf("%s is not the plan file with that digest: its SHA-256 is %s", file, sum),
-			Next: "nothing was changed; get the file that was looked at, or make a new plan",
+			Code:    orchestrator.ExitNotBegun,
+			Summary: fmt.Sprintf("%s is not the plan file with that digest: its SHA-256 is %s", file, sum),
+			Next:    "nothing was changed; get the file that was looked at, or make a new plan",
 		}
 	}
 	if p, err = run.ParseProposal(file, data); err != nil {

@@ -48,11 +48,13 @@ func (f *planFlags) register(cmd *cobra.Command) {
 
 func tags(cmd *cobra.Command, opts *orchestrator.Options) {
 	cmd.Flags().StringArrayVarP(&opts.Tags, "tags", "t", nil, "hand --tags to Kubespray's playbook; may be repeated")
-	cmd.Flags().StringArrayVar(&opts.SkipTags, "skip-tags", nil, "hand --skip-tags to Kubespray's playbook; may be repeated")
+	cmd.Flags().StringArrayVar(&opts.SkipTags, "skip-tags", nil,
+		"hand --skip-tags to Kubespray's playbook; may be repeated")
 }
 
 func backupRoot(cmd *cobra.Command, opts *orchestrator.Options) {
-	cmd.Flags().StringVar(&opts.BackupRoot, "backup-root", orchestrator.DefaultBackupRoot, "folder on each node for backups")
+	cmd.Flags().StringVar(&opts.BackupRoot, "backup-root", orchestrator.DefaultBackupRoot,
+		"folder on each node for backups")
 }
 
 func serial(cmd *cobra.Command, opts *orchestrator.Options, fallback string) {
@@ -113,7 +115,8 @@ is printed: with "apply --digest" nothing else than this file is carried out. Wi
 				return err
 			}
 			if flags.verdict.output == "json" {
-				err = report.JSON(s.Out, report.Proposal{Schema: p.Schema, Made: p.Made, Cluster: p.Cluster, Diagnosis: p.Diagnosis, Plan: p.Plan, Digest: digest})
+				err = report.JSON(s.Out, report.Proposal{Schema: p.Schema, Made: p.Made, Cluster: p.Cluster,
+					Diagnosis: p.Diagnosis, Plan: p.Plan, Digest: digest})
 			} else {
 				err = report.Proposed(s.Out, p, out, digest)
 			}
@@ -139,7 +142,8 @@ func (f *planFlags) propose(cmd *cobra.Command, s Streams, out string) (p run.Pr
 	}
 	if f.inspect.from != "" {
 		if out != "" {
-			return p, "", usage(cmd, errors.New("--from-snapshot does not say how the nodes are reached, so its plan cannot be kept with --out"))
+			return p, "", usage(cmd,
+				errors.New("--from-snapshot does not say how the nodes are reached, so its plan cannot be kept with --out"))
 		}
 		snap, err := f.inspect.load(cmd)
 		if err != nil {
@@ -169,7 +173,8 @@ func (f *planFlags) propose(cmd *cobra.Command, s Streams, out string) (p run.Pr
 		return p, "", err
 	}
 	if digest, err = run.WriteProposal(out, p); err != nil {
-		return p, "", &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file that can be written with --out"}
+		return p, "", &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err,
+			Next: "name a file that can be written with --out"}
 	}
 	return p, digest, nil
 }

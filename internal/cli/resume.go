@@ -34,7 +34,9 @@ passwords: give them again. A record that others may have written is refused.`,
 				return err
 			}
 			if r.State.Ended == run.Done && flags.output == "text" {
-				_, _ = fmt.Fprintf(s.Out, "Run %s is done: there is nothing to go on with.\nHow the cluster is now: kscertctl diagnose -i INVENTORY\n", r.ID)
+				_, _ = fmt.Fprintf(s.Out,
+					"Run %s is done: there is nothing to go on with.\nHow the cluster is now: kscertctl diagnose -i INVENTORY\n",
+					r.ID)
 				return nil
 			}
 			opts, err := flags.again(cmd, s, p.Request)

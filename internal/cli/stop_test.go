@@ -41,7 +41,8 @@ func fake(t *testing.T, script string) tried {
 	fakeansible.Write(t, dir, fakeansible.Node(t, cluster, 24*time.Hour), 0)
 	cluster.Well = true
 	renewed := fakeansible.Says(t, fakeansible.Node(t, cluster, 300*24*time.Hour))
-	for name, text := range map[string]string{"renewed": renewed, "hook": fmt.Sprintf("#!/bin/sh\ncd '%s' || exit\n%s\n", dir, script)} {
+	hook := fmt.Sprintf("#!/bin/sh\ncd '%s' || exit\n%s\n", dir, script)
+	for name, text := range map[string]string{"renewed": renewed, "hook": hook} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +54,8 @@ func fake(t *testing.T, script string) tried {
 func (p tried) again(t *testing.T, args ...string) tried {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "kscertctl", args...)
-	cmd.Env = append(os.Environ(), "HOME="+p.dir, "XDG_STATE_HOME="+filepath.Join(p.dir, "state"), "XDG_CONFIG_HOME="+p.dir)
+	cmd.Env = append(os.Environ(), "HOME="+p.dir, "XDG_STATE_HOME="+filepath.Join(p.dir, "state"),
+		"XDG_CONFIG_HOME="+p.dir)
 	cmd.Dir = p.dir
 	return begin(t, cmd)
 }
@@ -180,13 +182,17 @@ func TestClosedPipeOfData(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
-		{"version"}, {"check", "--from-snapshot", due, "-o", "json"}, {"check", "--from-snapshot", due}, {"diagnose", "--from-snapshot", due},
+		{"version"},
+		{"check", "--from-snapshot", due, "-o", "json"},
+		{"check", "--from-snapshot", due},
+		{"diagnose", "--from-snapshot", due},
 		{"plan", "--from-snapshot", due, "-o", "json"}, {"config", "schema"}, {"explain", "ca-expired"},
 	} {
 		t.Run(strings.Join(args[:1], ""), func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", `while [ ! -e go ]; do sleep 0.05; done; exec kscertctl "$@"`, "sh"}, args...)...)
+			wait := []string{"-c", `while [ ! -e go ]; do sleep 0.05; done; exec kscertctl "$@"`, "sh"}
+			cmd := exec.CommandContext(t.Context(), "sh", append(wait, args...)...)
 			cmd.Dir, cmd.Env = dir, append(os.Environ(), "HOME="+dir)
 			p := begin(t, cmd)
 			_ = p.out.Close()

@@ -70,7 +70,8 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 	kscertctl(ctx, t, "plan", "-i", c.Inventory(), "--detailed-exitcode").want(t, 0)
 	expireAll(ctx, t, c, expire.Options{Kinds: []expire.Kind{expire.APIServer, expire.Scheduler}, NotAfter: time.Now().Add(5 * 24 * time.Hour)})
 	wantUnchanged(ctx, t, c, func() {
-		kscertctl(ctx, t, "plan", "-i", c.Inventory(), "--out", plan, "--detailed-exitcode").want(t, 2, "renew-certs", "kscertctl apply "+plan+" --digest ")
+		kscertctl(ctx, t, "plan", "-i", c.Inventory(), "--out", plan, "--detailed-exitcode").want(t, 2, "renew-certs",
+			"kscertctl apply "+plan+" --digest ")
 	})
 	kscertctl(ctx, t, "apply", plan).want(t, 64, "give the command as: kscertctl apply "+plan+" -i "+c.Inventory())
 	data, err := os.ReadFile(plan)

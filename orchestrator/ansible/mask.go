@@ -16,16 +16,19 @@ const masked = "********"
 // shortest is how long a word has to be to be masked: shorter ones stand everywhere.
 const shortest = 4
 
+// openLong are options of ansible-playbook whose values are no passwords.
+const openLong = `--(become-method|become-user|connection|forks|key-file|module-path|private-key|timeout|user)`
+
 var (
 	// argumentWord is what a shell, ssh or JSON leaves in one piece.
 	argumentWord = regexp.MustCompile(`[^\s'"\\%]+`)
 	// openOption is an option of ssh, sftp or Ansible whose value is no password.
-	openOption = regexp.MustCompile(`^(?i:AddressFamily|BatchMode|BindAddress|Ciphers|Compression|ConnectionAttempts|ConnectTimeout|` +
-		`Control(Master|Path|Persist)|ForwardAgent|(Global|User)KnownHostsFile|HostKey(Algorithms|Alias)|HostName|IdentitiesOnly|Identity(Agent|File)|` +
-		`KexAlgorithms|LogLevel|MACs|Port|PreferredAuthentications|ProxyJump|PubkeyAcceptedAlgorithms|ServerAlive(CountMax|Interval)|` +
-		`StrictHostKeyChecking|User|--(become-method|become-user|connection|forks|key-file|module-path|private-key|timeout|user))=`)
+	openOption = regexp.MustCompile(`^(?i:AddressFamily|BatchMode|BindAddress|Ciphers|Compression|ConnectionAttempts|` +
+		`ConnectTimeout|Control(Master|Path|Persist)|ForwardAgent|(Global|User)KnownHostsFile|HostKey(Algorithms|Alias)|` +
+		`HostName|IdentitiesOnly|Identity(Agent|File)|KexAlgorithms|LogLevel|MACs|Port|PreferredAuthentications|ProxyJump|` +
+		`PubkeyAcceptedAlgorithms|ServerAlive(CountMax|Interval)|StrictHostKeyChecking|User|` + openLong + `)=`)
 	// openFlag is a flag whose value is the next word, and no password.
-	openFlag = regexp.MustCompile(`^(-[FJSTMcfilu]|--(become-method|become-user|connection|forks|key-file|module-path|private-key|timeout|user))$`)
+	openFlag = regexp.MustCompile(`^(-[FJSTMcfilu]|` + openLong + `)$`)
 )
 
 // mask replaces in a text what may be a password; nil replaces nothing.
@@ -36,8 +39,8 @@ type mask struct{ *strings.Replacer }
 func (o Options) mask() *mask {
 	words := slices.DeleteFunc(slices.Clone(o.ExtraVars), func(v string) bool { return strings.HasPrefix(v, "@") })
 	before := ""
-	text := strings.Join(append([]string{o.SSHCommonArgs, o.SSHExtraArgs, o.SFTPExtraArgs, o.SCPExtraArgs}, o.Args...), "\n")
-	for _, word := range argumentWord.FindAllString(text, -1) {
+	all := append([]string{o.SSHCommonArgs, o.SSHExtraArgs, o.SFTPExtraArgs, o.SCPExtraArgs}, o.Args...)
+	for _, word := range argumentWord.FindAllString(strings.Join(all, "\n"), -1) {
 		switch _, value, is := strings.Cut(word, "="); {
 		case openFlag.MatchString(before), openOption.MatchString(word):
 		case is:

@@ -13,11 +13,14 @@ import (
 func TestMask(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, args, line, want string }{
-		{"a command", "-o ProxyCommand='sshpass -p canary ssh -W %h:%p x'", "debug1: exec sshpass -p canary ssh -W 192.0.2.1:22 x", "debug1: exec ******** -p ******** ssh -W 192.0.2.1:22 x"},
-		{"as a variable", `-o ProxyCommand="pass canary"`, `{"kscert_ssh_common_args":"-o ProxyCommand=\"pass canary\""}`, `{"kscert_ssh_common_args":"-o ProxyCommand=\"******** ********\""}`},
+		{"a command", "-o ProxyCommand='sshpass -p canary ssh -W %h:%p x'",
+			"debug1: exec sshpass -p canary ssh -W 192.0.2.1:22 x", "debug1: exec ******** -p ******** ssh -W 192.0.2.1:22 x"},
+		{"as a variable", `-o ProxyCommand="pass canary"`, `{"kscert_ssh_common_args":"-o ProxyCommand=\"pass canary\""}`,
+			`{"kscert_ssh_common_args":"-o ProxyCommand=\"******** ********\""}`},
 		{"a flag with its value", "-o ProxyCommand='sshpass -pcanary x'", "-pcanary canary", "-p******** ********"},
 		{"a variable", "-o SetEnv=A=canary", "A=canary, canary", "********, ********"},
-		{"a jump host", "-o ProxyJump=me@bastion -J me@bastion -i key.pem -F file.cfg", "me@bastion key.pem file.cfg", "me@bastion key.pem file.cfg"},
+		{"a jump host", "-o ProxyJump=me@bastion -J me@bastion -i key.pem -F file.cfg", "me@bastion key.pem file.cfg",
+			"me@bastion key.pem file.cfg"},
 		{"habits", "-o StrictHostKeyChecking=accept-new -C -o Port=2222", "accept-new 2222", "accept-new 2222"},
 		{"nothing", "", "anything", "anything"},
 	} {
@@ -35,11 +38,13 @@ func TestMask(t *testing.T) {
 			}
 		})
 	}
-	if m := (Options{ExtraVars: []string{"password=canary", "@file.yml"}}).mask(); m.Replace("('password=canary', '@file.yml')") != "('********', '@file.yml')" {
-		t.Errorf("%q", m.Replace("('password=canary', '@file.yml')"))
+	variables := Options{ExtraVars: []string{"password=canary", "@file.yml"}}.mask()
+	if got := variables.Replace("('password=canary', '@file.yml')"); got != "('********', '@file.yml')" {
+		t.Errorf("%q", got)
 	}
-	if m := (Options{Args: []string{"--user=deploy", "-u", "deploy", "--ssh-extra-args", "-o SetEnv=A=canary"}}).mask(); m.Replace("deploy canary") != "deploy ********" {
-		t.Errorf("%q", m.Replace("deploy canary"))
+	further := Options{Args: []string{"--user=deploy", "-u", "deploy", "--ssh-extra-args", "-o SetEnv=A=canary"}}.mask()
+	if got := further.Replace("deploy canary"); got != "deploy ********" {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -47,9 +52,12 @@ func TestMask(t *testing.T) {
 func TestMaskOfEvents(t *testing.T) {
 	t.Parallel()
 	m := Options{SSHExtraArgs: "-o SetEnv=A=canary"}.mask()
-	e := Evidence{Msg: "canary", Stdout: "canary", Stderr: "canary", ModuleStdout: "canary", ModuleStderr: "canary", Reason: "canary", Items: []string{"canary"}}
+	e := Evidence{Msg: "canary", Stdout: "canary", Stderr: "canary", ModuleStdout: "canary", ModuleStderr: "canary",
+		Reason: "canary", Items: []string{"canary"}}
 	m.evidence(&e)
-	if want := (Evidence{Msg: masked, Stdout: masked, Stderr: masked, ModuleStdout: masked, ModuleStderr: masked, Reason: masked, Items: []string{masked}}); !reflect.DeepEqual(e, want) {
+	want := Evidence{Msg: masked, Stdout: masked, Stderr: masked, ModuleStdout: masked, ModuleStderr: masked,
+		Reason: masked, Items: []string{masked}}
+	if !reflect.DeepEqual(e, want) {
 		t.Errorf("%+v", e)
 	}
 	path := filepath.Join(t.TempDir(), "events")

@@ -459,7 +459,8 @@ func TestOutputIsPrintable(t *testing.T) {
 func TestArguments(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()
-	script(t, bin, "ansible-playbook", `{ for a; do printf '%s\n' "$a"; done; env | grep -E '^(ANSIBLE|KSCERT)_' | sort; } >"$KSCERT_EVENTS.called"`)
+	script(t, bin, "ansible-playbook",
+		`{ for a; do printf '%s\n' "$a"; done; env | grep -E '^(ANSIBLE|KSCERT)_' | sort; } >"$KSCERT_EVENTS.called"`)
 	a, b := local(t, "a"), local(t, "b")
 	r, err := New(Options{
 		Inventories: []string{a, b, "x,y"}, BinDir: bin, User: "root", PrivateKey: "/k", Forks: 7, Become: true,

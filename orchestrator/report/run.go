@@ -249,7 +249,8 @@ func (b *runBuilder) run() Run {
 
 func asked(r run.Request) *Asked {
 	return &Asked{
-		Inventories: r.Inventories, KubesprayDir: r.KubesprayDir, Playbook: r.Playbook, WithheldVars: r.WithheldVars, Withheld: r.Withheld, BackupRoot: r.BackupRoot,
+		Inventories: r.Inventories, KubesprayDir: r.KubesprayDir, Playbook: r.Playbook, WithheldVars: r.WithheldVars,
+		Withheld: r.Withheld, BackupRoot: r.BackupRoot,
 		Limit: r.Limit, SkipPhases: r.SkipPhases, UntilPhase: r.UntilPhase, Serial: r.Serial, StableForSeconds: int64(r.StableFor / time.Second),
 		RenewBeforeSeconds: int64(r.Thresholds.RenewBefore / time.Second), GateTimeoutSeconds: int64(r.GateTimeout / time.Second),
 	}

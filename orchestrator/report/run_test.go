@@ -465,7 +465,8 @@ func TestRunTellsWhatIsWithheld(t *testing.T) {
 	r := report.OfRun(h)
 	var out strings.Builder
 	if err := report.RunMarkdown(&out, r); err != nil || !slices.Equal(r.Asked.Withheld, h.Proposal.Request.Withheld) ||
-		!strings.Contains(out.String(), "It was begun with --ssh-common-args, options after --: the values are not in its record") {
+		!strings.Contains(out.String(),
+			"It was begun with --ssh-common-args, options after --: the values are not in its record") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }

@@ -61,7 +61,8 @@ func ApplyCommand(file, digest string, r run.Request) string {
 	words := []string{"kscertctl", "apply", file}
 	add := func(flag string, values ...string) {
 		for _, v := range values {
-			if strings.ContainsFunc(v, func(c rune) bool { return !unicode.IsPrint(c) }) || strings.Contains(v, "{{") || strings.Contains(v, "{%") {
+			strange := strings.ContainsFunc(v, func(c rune) bool { return !unicode.IsPrint(c) })
+			if strange || strings.Contains(v, "{{") || strings.Contains(v, "{%") {
 				v = "?"
 			}
 			if v != "" {

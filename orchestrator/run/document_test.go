@@ -50,7 +50,8 @@ func TestProposalFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if data, err := os.ReadFile(path); err != nil || Digest(data) != digest || len(digest) != 64 || Digest(append(data, '\n')) == digest {
+	data, err := os.ReadFile(path)
+	if err != nil || Digest(data) != digest || len(digest) != 64 || Digest(append(data, '\n')) == digest {
 		t.Errorf("%v: the digest is %s", err, digest)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {

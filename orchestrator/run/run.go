@@ -137,8 +137,9 @@ func (r Record) Trusted() error {
 			return &UntrustedError{Path: path, Reason: fmt.Sprintf("belongs to user %d, and this is user %d", owner.Uid, mine),
 				Next: "give the command as the user who began the run"}
 		case info.Mode().Perm()&0o022 != 0:
-			return &UntrustedError{Path: path, Reason: fmt.Sprintf("may be written to by others (mode %04o)", info.Mode().Perm()),
-				Next: "make sure that nobody has changed it, and then: chmod go-w " + path}
+			return &UntrustedError{Path: path,
+				Reason: fmt.Sprintf("may be written to by others (mode %04o)", info.Mode().Perm()),
+				Next:   "make sure that nobody has changed it, and then: chmod go-w " + path}
 		}
 	}
 	return nil

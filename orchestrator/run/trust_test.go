@@ -12,18 +12,28 @@ import (
 // written is not opened.
 func TestOpenTrusts(t *testing.T) {
 	t.Parallel()
+	mode := func(m os.FileMode) func(string) error {
+		return func(record string) error { return os.Chmod(record, m) }
+	}
+	others := "may be written to by others "
 	for _, row := range []struct {
 		name  string
 		harm  func(record string) error
 		wrong string
 		root  bool
 	}{
-		{name: "its owner's alone", harm: func(string) error { return nil }},
-		{name: "others may read it", harm: func(record string) error { return os.Chmod(record, 0o755) }},
-		{name: "its group may write", harm: func(record string) error { return os.Chmod(record, 0o770) }, wrong: "may be written to by others (mode 0770)"},
-		{name: "everybody may write", harm: func(record string) error { return os.Chmod(record, 0o707) }, wrong: "may be written to by others (mode 0707)"},
-		{name: "everybody may write to all", harm: func(record string) error { return os.Chmod(filepath.Dir(record), 0o777) }, wrong: "may be written to by others (mode 0777)"},
-		{name: "somebody else's", harm: func(record string) error { return os.Chown(record, 65534, -1) }, wrong: "belongs to user 65534, and this is user 0", root: true},
+		{name: "its owner's alone", harm: mode(0o700)},
+		{name: "others may read it", harm: mode(0o755)},
+		{name: "its group may write", harm: mode(0o770), wrong: others + "(mode 0770)"},
+		{name: "everybody may write", harm: mode(0o707), wrong: others + "(mode 0707)"},
+		{
+			name: "everybody may write to all", wrong: others + "(mode 0777)",
+			harm: func(record string) error { return os.Chmod(filepath.Dir(record), 0o777) },
+		},
+		{
+			name: "somebody else's", wrong: "belongs to user 65534, and this is user 0", root: true,
+			harm: func(record string) error { return os.Chown(record, 65534, -1) },
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -43,7 +53,8 @@ func TestOpenTrusts(t *testing.T) {
 			switch {
 			case row.wrong == "" && err == nil:
 				_ = again.Close()
-			case row.wrong == "" || !errors.As(err, &untrusted) || !strings.Contains(err.Error(), row.wrong) || untrusted.Next == "":
+			case row.wrong == "" || !errors.As(err, &untrusted) || !strings.Contains(err.Error(), row.wrong) ||
+				untrusted.Next == "":
 				t.Errorf("%v, want %q", err, row.wrong)
 			}
 		})
