@@ -121,7 +121,7 @@ func TestLeasesAreReleased(t *testing.T) {
 		released      bool
 	}{
 		{"its holder is gone", "77 " + ago(time.Hour) + " 15 cp1_x", "77 " + ago(time.Hour) + " 15 cp1_x", "False", true},
-		{"its holder may be alive", "77 " + ago(70*time.Second) + " 15 cp1_x", "77 " + ago(70*time.Second) + " 15 cp1_x", "False", false},
+		{"its holder may be alive", "77 " + ago(20*time.Second) + " 15 cp1_x", "77 " + ago(20*time.Second) + " 15 cp1_x", "False", false},
 		{"somebody renews it", "77 " + ago(time.Hour) + " 15 cp1_x", "78 " + ago(0) + " 15 cp1_x", "False", false},
 		{"nobody holds it", "77 " + ago(time.Hour) + " 15 ", "77 " + ago(time.Hour) + " 15 ", "False", false},
 		{"there is none", "", "", "False", false},
