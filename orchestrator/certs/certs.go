@@ -9,6 +9,7 @@
 package certs
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -205,26 +206,60 @@ type Issuer struct {
 	Certificate *x509.Certificate
 }
 
+// Bounds of the keys that a signature is verified with: a node may send any.
+const (
+	maxRSABits     = 8192
+	maxRSAExponent = 1 << 24
+)
+
 // Signer tells which authority's key really signed a certificate: the signature
-// is verified (RFC 5280, section 6.1.3), names are not looked at. The rest of the
-// chain it came with may lead there. It returns SelfSigned where that ends in a
-// certificate that signed itself and is none of the issuers, and "" where
-// nothing given signed it.
-func Signer(x *x509.Certificate, chain []*x509.Certificate, issuers []Issuer) Authority {
-	for _, i := range issuers {
-		if !x.Equal(i.Certificate) && x.CheckSignatureFrom(i.Certificate) == nil {
-			return i.Authority
+// is verified (RFC 5280, section 6.1.3) with the keys of those that bear the name of
+// its issuer, the ones with its key identifier first. The rest of the chain it came
+// with may lead there. Each verification takes one of checks; with none left, and
+// with an RSA key beyond 8192 bits or with a huge exponent, nothing is verified.
+//
+// It returns SelfSigned where that ends in a certificate that signed itself and is
+// none of the issuers, and "" where nothing given is known to have signed it.
+// Where *checks is negative afterwards, checks were missing.
+func Signer(x *x509.Certificate, chain []*x509.Certificate, issuers []Issuer, checks *int) Authority {
+	for _, sameKey := range []bool{true, false} {
+		for _, i := range issuers {
+			if keyed(x, i.Certificate) == sameKey && !x.Equal(i.Certificate) && signed(x, i.Certificate, checks) {
+				return i.Authority
+			}
 		}
 	}
-	if x.CheckSignature(x.SignatureAlgorithm, x.RawTBSCertificate, x.Signature) == nil {
+	if bytes.Equal(x.RawIssuer, x.RawSubject) && verifiable(x) && take(checks) &&
+		x.CheckSignature(x.SignatureAlgorithm, x.RawTBSCertificate, x.Signature) == nil {
 		return SelfSigned
 	}
 	for i, next := range chain {
-		if x.CheckSignatureFrom(next) == nil {
-			return Signer(next, slices.Delete(slices.Clone(chain), i, i+1), issuers)
+		if signed(x, next, checks) {
+			return Signer(next, slices.Delete(slices.Clone(chain), i, i+1), issuers, checks)
 		}
 	}
 	return ""
+}
+
+// keyed says that by's key has the identifier that x names as its issuer's.
+func keyed(x, by *x509.Certificate) bool {
+	return len(x.AuthorityKeyId) > 0 && bytes.Equal(x.AuthorityKeyId, by.SubjectKeyId)
+}
+
+func signed(x, by *x509.Certificate, checks *int) bool {
+	return bytes.Equal(x.RawIssuer, by.RawSubject) && verifiable(by) && take(checks) && x.CheckSignatureFrom(by) == nil
+}
+
+// verifiable says that a verification with its key takes little time.
+func verifiable(x *x509.Certificate) bool {
+	key, ok := x.PublicKey.(*rsa.PublicKey)
+	return !ok || key.N.BitLen() <= maxRSABits && key.E <= maxRSAExponent
+}
+
+// take uses up one check; false when none was left.
+func take(checks *int) bool {
+	*checks = max(*checks-1, -1)
+	return *checks >= 0
 }
 
 // Label is how people name the certificate: kubeadm's name where it has one,

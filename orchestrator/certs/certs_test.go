@@ -213,8 +213,42 @@ func TestSigner(t *testing.T) {
 		{"with a chain that has nothing to do with it", leaf(&namesake), []*x509.Certificate{between.cert, kubelet.cert}, ""},
 		{"by what may not sign", leaf(&noAuthority), []*x509.Certificate{noAuthority.cert}, ""},
 	} {
-		if got := Signer(row.cert, row.chain, issuers); got != row.want {
+		checks := 100
+		if got := Signer(row.cert, row.chain, issuers, &checks); got != row.want {
 			t.Errorf("%s: %q, want %q", row.name, got, row.want)
+		}
+	}
+}
+
+// A node may send any number of authorities, and keys of any size.
+func TestSignerIsBounded(t *testing.T) {
+	t.Parallel()
+	ca := sign(t, "kubernetes", true, nil)
+	leaf := sign(t, "leaf", false, &ca).cert
+	strangers, namesakes := make([]Issuer, 50), make([]Issuer, 50)
+	for i := range strangers {
+		strangers[i] = Issuer{EtcdCA, sign(t, "etcd-ca", true, nil).cert}
+		namesakes[i] = Issuer{EtcdCA, sign(t, "kubernetes", true, nil).cert}
+	}
+	huge, odd := *ca.cert, *ca.cert
+	huge.PublicKey = &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 8192), E: 65537}
+	odd.PublicKey = &rsa.PublicKey{N: big.NewInt(15), E: 1<<31 - 1}
+	for _, row := range []struct {
+		name    string
+		issuers []Issuer
+		checks  int
+		want    Authority
+		left    int
+	}{
+		{"another name is not tried", append(slices.Clone(strangers), Issuer{KubernetesCA, ca.cert}), 1, KubernetesCA, 0},
+		{"its key identifier first", append(slices.Clone(namesakes), Issuer{KubernetesCA, ca.cert}), 1, KubernetesCA, 0},
+		{"no more than it may", namesakes, 3, "", -1},
+		{"a huge key", []Issuer{{KubernetesCA, &huge}}, 3, "", 3},
+		{"a huge exponent", []Issuer{{KubernetesCA, &odd}}, 3, "", 3},
+	} {
+		checks := row.checks
+		if got := Signer(leaf, nil, row.issuers, &checks); got != row.want || checks != row.left {
+			t.Errorf("%s: %q with %d checks left, want %q with %d", row.name, got, checks, row.want, row.left)
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"regexp"
@@ -95,7 +97,10 @@ func said(text []byte, exit string) (read, words string) {
 func readTLS(n *reading, f []string, text []byte) error {
 	read, words := said(text, f[1])
 	a := answer{address: f[2], connected: strings.Contains(read, "CONNECTED"), words: words}
-	chain, err := certs.ParseChain([]byte(read))
+	chain, err := n.chain([]byte(read))
+	if errors.Is(err, ErrTooMuch) {
+		return fmt.Errorf("%s: %w", f[2], err)
+	}
 	if err == nil {
 		a.chain, a.connected = chain, true
 	}

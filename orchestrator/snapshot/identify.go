@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"cmp"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -21,8 +22,8 @@ var folders = map[certs.Base]string{
 }
 
 // identify tells of each certificate what it is for, whose signature it bears and
-// whether its key is its own.
-func (n *reading) identify() {
+// whether its key is its own. The error wraps ErrTooMuch.
+func (n *reading) identify() error {
 	var issuers []certs.Issuer
 	rows := make([]certs.Row, len(n.Certificates))
 	for i := range n.Certificates {
@@ -38,14 +39,19 @@ func (n *reading) identify() {
 			issuers = append(issuers, certs.Issuer{Authority: row.Authority, Certificate: n.chains[i][0]})
 		}
 	}
+	checks := maxSignatures
 	for i := range n.Certificates {
 		// Two authorities may share a key: the one that the place demands counts.
 		mine := slices.Clone(issuers)
 		slices.SortStableFunc(mine, func(a, b certs.Issuer) int {
 			return rank(a.Authority == rows[i].Signer) - rank(b.Authority == rows[i].Signer)
 		})
-		n.Certificates[i].SignedBy = certs.Signer(n.chains[i][0], n.chains[i][1:], mine)
+		n.Certificates[i].SignedBy = certs.Signer(n.chains[i][0], n.chains[i][1:], mine, &checks)
 	}
+	if checks < 0 {
+		return fmt.Errorf("more than %d signatures to verify: %w", maxSignatures, ErrTooMuch)
+	}
+	return nil
 }
 
 func rank(first bool) int {

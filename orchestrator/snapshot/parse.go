@@ -2,11 +2,13 @@ package snapshot
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,12 +28,27 @@ var (
 	ErrNotCollector = errors.New("not the collector's output")
 	// ErrTruncated says that the text stops before its end mark.
 	ErrTruncated = errors.New("the collector's output is cut off")
+	// ErrForged says that the text has what the collector never prints: a second
+	// beginning, something after its end, or a record twice.
+	ErrForged = errors.New("not what the collector prints: something on the node writes into its output")
+	// ErrTooMuch says that the text is longer than that of any node that is known,
+	// so that reading it would take too long.
+	ErrTooMuch = errors.New("more than a node has: look at what lies there, remove what does not belong, and inspect again")
+)
+
+// Bounds of what is read of one node: many times what a node has.
+const (
+	maxRecords      = 1000 // of one kind, where its handler names no other number
+	maxCertificates = 2000 // of one node, with those of chains
+	maxChain        = 100  // of one record: a bundle of authorities
+	maxSignatures   = 5000 // verified; an RSA key of 8192 bits takes less than 1 ms
 )
 
 // Parse reads the collector's output of one node.
 //
 // Text before the first record (a login banner, a warning of sudo) is passed
-// over. A record that is not understood is an error: nothing is guessed.
+// over. A record that is not understood is an error: nothing is guessed. So is what
+// the collector never prints (ErrForged), and what would take long (ErrTooMuch).
 func Parse(node cluster.Node, output []byte) (Node, error) {
 	recs, err := records(output)
 	if err != nil {
@@ -52,6 +69,7 @@ func Parse(node cluster.Node, output []byte) (Node, error) {
 		http:     map[string]answer{},
 		resolved: map[string][]string{},
 	}
+	seen, counts := map[[2]string]bool{}, map[string]int{}
 	for _, r := range recs {
 		h, ok := handlers[r.tag]
 		if !ok {
@@ -61,11 +79,23 @@ func Parse(node cluster.Node, output []byte) (Node, error) {
 		if len(fields) < h.min {
 			return Node{}, fmt.Errorf("record %q of the collector has %d fields, want %d", r.tag, len(fields), h.min)
 		}
+		if h.key != repeats {
+			id := [2]string{r.tag, fields[h.key]}
+			if seen[id] {
+				return Node{}, fmt.Errorf("a second record %q of %.100q: %w", r.tag, id[1], ErrForged)
+			}
+			seen[id] = true
+		}
+		if counts[r.tag]++; counts[r.tag] > cmp.Or(h.most, maxRecords) {
+			return Node{}, fmt.Errorf("more than %d records %q: %w", cmp.Or(h.most, maxRecords), r.tag, ErrTooMuch)
+		}
 		if err := h.read(&n, fields, r.text); err != nil {
 			return Node{}, fmt.Errorf("record %q of the collector: %w", r.tag, err)
 		}
 	}
-	n.identify()
+	if err := n.identify(); err != nil {
+		return Node{}, err
+	}
 	n.conclude()
 	return n.Node, nil
 }
@@ -79,6 +109,8 @@ type reading struct {
 	// keys are the digests of public keys by the path of the private one, or
 	// "unreadable".
 	keys map[string][]string
+	// parsed is how many certificates were read, with those of chains.
+	parsed int
 	// tls and http are what ports answered, by name; resolved are addresses by host.
 	tls, http map[string]answer
 	resolved  map[string][]string
@@ -89,23 +121,33 @@ type record struct {
 	text        []byte // without the leading bars
 }
 
+// farewell is what may stand after the end: ssh's last words on a pty.
+var farewell = regexp.MustCompile(`^\s*((Connection|Shared connection) to \S+ closed\.)?\s*$`)
+
 // records splits the output into its records, from "@@KSCERT" to "@@END".
 func records(output []byte) ([]record, error) {
 	var recs []record
 	started, ended := false, false
-	for len(output) > 0 && !ended {
+	for len(output) > 0 {
 		var line []byte
 		line, output, _ = bytes.Cut(output, []byte("\n"))
 		line = bytes.TrimRight(line, "\r") // raw runs in a pty
 		switch {
+		case ended:
+			if !farewell.Match(line) {
+				return nil, fmt.Errorf("%.100q after the end: %w", line, ErrForged)
+			}
 		case bytes.HasPrefix(line, []byte("@@")):
 			tag, fields, _ := strings.Cut(string(line[2:]), " ")
-			if !started {
-				if tag != "KSCERT" {
-					continue // a banner may draw its frame with these too
-				}
-				started = true
+			switch {
+			case !started && tag != "KSCERT":
+				continue // a banner may draw its frame with these too
+			case started && tag == "KSCERT":
+				return nil, fmt.Errorf("a second beginning: %w", ErrForged)
+			case len(recs) == maxRecords*len(handlers):
+				return nil, fmt.Errorf("more than %d records: %w", len(recs), ErrTooMuch)
 			}
+			started = true
 			if ended = tag == "END"; !ended {
 				recs = append(recs, record{tag: tag, fields: strings.TrimSpace(fields)})
 			}
@@ -123,31 +165,45 @@ func records(output []byte) ([]record, error) {
 	return recs, nil
 }
 
+// repeats is the key of a record of which a node may have several alike.
+const repeats = -1
+
 // handler reads one kind of record. fields is into how many the line is split,
-// min how many it must have: an empty last field is dropped with its blank.
+// min how many it must have: an empty last field is dropped with its blank. key is
+// the field that two records of the kind never share, most how many there may be.
 type handler struct {
-	fields, min int
-	read        func(n *reading, f []string, text []byte) error
+	fields, min, key, most int
+	read                   func(n *reading, f []string, text []byte) error
 }
 
-var handlers = map[string]handler{
-	"KSCERT":     {2, 2, readHeader},
-	"FACT":       {2, 1, readFact},
-	"SETTINGS":   {1, 1, readSettings},
-	"DISK":       {4, 4, readDisk},
-	"UNIT":       {5, 5, readUnit},
-	"PROCESS":    {3, 3, readProcess},
-	"FILE":       {6, 6, readFile},
-	"KUBECONFIG": {6, 6, readKubeconfig},
-	"UNREADABLE": {1, 1, readUnreadable},
-	"DIGEST":     {2, 2, func(n *reading, f []string, _ []byte) error { n.Digests[f[1]] = f[0]; return nil }},
-	"WATCH":      {2, 2, func(n *reading, f []string, _ []byte) error { n.Files[f[1]] = f[0]; return nil }},
-	"WORK":       {3, 3, readWork},
-	"KEY":        {2, 2, func(n *reading, f []string, _ []byte) error { n.keys[f[1]] = append(n.keys[f[1]], f[0]); return nil }},
-	"RESOLVED":   {1, 1, readResolved},
-	"TLS":        {3, 3, readTLS},
-	"HTTP":       {3, 3, readHTTP},
-	"RESULT":     {2, 2, readResult},
+// handlers by tag; set at the start, for records looks at how many there are.
+var handlers map[string]handler
+
+func init() {
+	handlers = map[string]handler{
+		"KSCERT":     {2, 2, 0, 1, readHeader},
+		"FACT":       {2, 1, 0, 0, readFact},
+		"SETTINGS":   {1, 1, 0, 1, readSettings},
+		"DISK":       {4, 4, repeats, 0, readDisk}, // folders may lie on the same one
+		"UNIT":       {5, 5, 0, 0, readUnit},
+		"PROCESS":    {3, 3, 1, 0, readProcess},
+		"FILE":       {6, 6, 5, 0, readFile},
+		"KUBECONFIG": {6, 6, 5, 100, readKubeconfig},
+		"UNREADABLE": {1, 1, repeats, 0, readUnreadable},
+		"DIGEST":     {2, 2, 1, 0, func(n *reading, f []string, _ []byte) error { n.Digests[f[1]] = f[0]; return nil }},
+		"WATCH":      {2, 2, 1, 0, func(n *reading, f []string, _ []byte) error { n.Files[f[1]] = f[0]; return nil }},
+		"WORK":       {3, 3, 0, 100, readWork},
+		"KEY":        {2, 2, repeats, 0, readKey}, // a kubeconfig may have several
+		"RESOLVED":   {1, 1, 0, 1, readResolved},
+		"TLS":        {3, 3, 0, 50, readTLS},
+		"HTTP":       {3, 3, 0, 50, readHTTP},
+		"RESULT":     {2, 2, 0, 100, readResult},
+	}
+}
+
+func readKey(n *reading, f []string, _ []byte) error {
+	n.keys[f[1]] = append(n.keys[f[1]], f[0])
+	return nil
 }
 
 func readHeader(n *reading, f []string, _ []byte) error {
@@ -294,6 +350,20 @@ func (n *reading) unreadable(p, reason string) {
 	n.Unreadable = append(n.Unreadable, Unreadable{Path: p, Reason: reason})
 }
 
+// chain reads the certificates of a text. The error wraps ErrTooMuch where they are
+// more than a node has; no other error keeps the node from being known.
+func (n *reading) chain(pem []byte) ([]*x509.Certificate, error) {
+	count := bytes.Count(pem, []byte("-----BEGIN CERTIFICATE-----"))
+	n.parsed += count
+	switch {
+	case count > maxChain:
+		return nil, fmt.Errorf("%d certificates in one place, more than %d: %w", count, maxChain, ErrTooMuch)
+	case n.parsed > maxCertificates:
+		return nil, fmt.Errorf("more than %d certificates: %w", maxCertificates, ErrTooMuch)
+	}
+	return certs.ParseChain(pem)
+}
+
 func readUnreadable(n *reading, f []string, text []byte) error {
 	n.unreadable(f[0], strings.TrimSpace(string(text)))
 	return nil
@@ -305,7 +375,10 @@ func readFile(n *reading, f []string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	chain, err := certs.ParseChain(text)
+	chain, err := n.chain(text)
+	if errors.Is(err, ErrTooMuch) {
+		return fmt.Errorf("%s: %w", f[5], err)
+	}
 	if err != nil {
 		n.unreadable(f[5], err.Error())
 		return nil
@@ -329,8 +402,10 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 		case "client-certificate:":
 			k.ClientCertificateFile = value
 		case "certificate-authority-data:", "client-certificate-data:":
-			chain, err := fromBase64(value)
+			chain, err := n.fromBase64(value)
 			switch {
+			case errors.Is(err, ErrTooMuch):
+				return fmt.Errorf("%s: %w", k.Path, err)
 			case err != nil:
 				n.unreadable(k.Path, key+" "+err.Error())
 			case key == "client-certificate-data:":
@@ -345,12 +420,12 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 	return nil
 }
 
-func fromBase64(s string) ([]*x509.Certificate, error) {
+func (n *reading) fromBase64(s string) ([]*x509.Certificate, error) {
 	data, err := base64.StdEncoding.DecodeString(s)
 	if err != nil {
 		return nil, fmt.Errorf("decoding base64: %w", err)
 	}
-	return certs.ParseChain(data)
+	return n.chain(data)
 }
 
 func readResult(n *reading, f []string, text []byte) error {

@@ -215,7 +215,7 @@ func TestParseReadsThroughNoise(t *testing.T) {
 	for name, output := range map[string][]byte{
 		"carriage returns":  bytes.ReplaceAll(plain, []byte("\n"), []byte("\r\n")),
 		"a banner":          append([]byte("@@@@@@@@ WARNING @@@@@@@@\nAuthorised use only!\n| this is monitored |\n\n"), plain...),
-		"text after":        append(bytes.Clone(plain), "Connection to cp1 closed.\n@@FACT pki /tmp\n"...),
+		"text after":        append(bytes.Clone(plain), "\r\nShared connection to cp1 closed.\r\n"...),
 		"text in between":   bytes.Replace(plain, []byte("@@DISK 67"), []byte("sudo: unable to resolve host cp1\n@@DISK 67"), 1),
 		"no newline at end": bytes.TrimSuffix(plain, []byte("\n")),
 	} {
@@ -261,6 +261,17 @@ func TestParseErrors(t *testing.T) {
 		{"a process with a word for its number", "@@KSCERT 2 1\n@@PROCESS etcd x 1\n@@END\n", nil, `record "PROCESS"`},
 		{"work with a word for its number", "@@KSCERT 2 1\n@@WORK x 1 kubeadm\n@@END\n", nil, `record "WORK"`},
 		{"work with a word for its age", "@@KSCERT 2 1\n@@WORK 1 x kubeadm\n@@END\n", nil, `record "WORK"`},
+		{"a second beginning", "@@KSCERT 2 1\n@@KSCERT 2 1\n@@END\n", snapshot.ErrForged, "a second beginning"},
+		{"a record after the end", "@@KSCERT 2 1\n@@END\n@@FACT pki /x\n", snapshot.ErrForged, "after the end"},
+		{"a second end", "@@KSCERT 2 1\n@@END\n@@END\n", snapshot.ErrForged, "after the end"},
+		{"text after the end", "@@KSCERT 2 1\n@@END\nhello\n", snapshot.ErrForged, "after the end"},
+		{"a fact twice", "@@KSCERT 2 1\n@@FACT pki /x\n@@FACT pki /y\n@@END\n", snapshot.ErrForged, `"FACT" of "pki"`},
+		{"a digest twice", "@@KSCERT 2 1\n@@DIGEST a /x\n@@DIGEST b /x\n@@END\n", snapshot.ErrForged, `"DIGEST" of "/x"`},
+		{"a port twice", "@@KSCERT 2 1\n@@TLS etcd 0 a\n@@TLS etcd 0 b\n@@END\n", snapshot.ErrForged, `"TLS" of "etcd"`},
+		{"a result twice", "@@KSCERT 2 1\n@@RESULT readyz 0\n@@RESULT readyz 1\n@@END\n", snapshot.ErrForged, `"RESULT" of "readyz"`},
+		{"settings twice", "@@KSCERT 2 1\n@@SETTINGS\n@@SETTINGS\n@@END\n", snapshot.ErrForged, `"SETTINGS"`},
+		{"records without end", "@@KSCERT 2 1\n" + strings.Repeat("@@UNREADABLE /x\n", 1001) + "@@END\n", snapshot.ErrTooMuch, `1000 records "UNREADABLE"`},
+		{"certificates without end", "@@KSCERT 2 1\n@@FILE 644 root root 1 1 /x\n" + strings.Repeat("|-----BEGIN CERTIFICATE-----\n", 101) + "@@END\n", snapshot.ErrTooMuch, "/x: 101 certificates"},
 		{"a process with a word for its start", "@@KSCERT 2 1\n@@PROCESS etcd 1 x\n@@END\n", nil, `record "PROCESS"`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -386,6 +397,9 @@ func FuzzParse(f *testing.F) {
 		}
 		if n.Name != "cp1" || n.Failure != nil {
 			t.Errorf("not the node that was asked: %+v", n)
+		}
+		if bytes.Count(output, []byte("\n@@KSCERT ")) > 1 || len(n.Certificates) > 2000 || len(n.Unreadable) > 4000 {
+			t.Errorf("more was read than a node has: %d certificates, %d unreadable", len(n.Certificates), len(n.Unreadable))
 		}
 		for _, c := range n.Certificates {
 			if len(c.Fingerprint) != 64 {
