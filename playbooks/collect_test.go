@@ -5,12 +5,15 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"text/template"
 	"time"
@@ -398,4 +401,50 @@ users:
     client-certificate-data: ` + b64(p.Certificate) + `
     client-key-data: ` + b64(p.Key) + `
     ` + more + "\n")
+}
+
+// What another user's process or a pod's says of itself is no record, and a name
+// with a line break forges none.
+func TestCollectorIsNotForged(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("processes of other users are started as root")
+	}
+	n := newNode(t)
+	start := func(attr *syscall.SysProcAttr, env string, command ...string) int {
+		cmd := exec.Command(command[0], command[1:]...)
+		cmd.Env, cmd.SysProcAttr = []string{"PATH=" + os.Getenv("PATH"), env}, attr
+		n.ok(cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		return cmd.Process.Pid
+	}
+	other := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	pod := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	strangers := []int{start(other, "KSCERT_RUN=stranger", "sleep", "60")}
+	try := exec.Command("true")
+	try.SysProcAttr = pod
+	if try.Run() == nil { // not in every sandbox
+		strangers = append(strangers, start(pod, "KSCERT_RUN=stranger", "sleep", "60"))
+	}
+	forger := start(nil, "KSCERT_RUN=a\n@@FACT forged yes\n@@END", "sleep", "60")
+	raw := start(nil, "X=y", "/bin/sh", "-c", "export KSCERT_RUN='raw-run'\nsleep 60; :")
+	n.ok(os.MkdirAll(n.conf+"/ssl", 0o700))
+	n.ok(os.WriteFile(n.conf+"/ssl/x\n@@FACT forged yes\ny.crt", nil, 0o600))
+	out, errs, err := n.sh(role(t, "inspect/files/collect.sh"))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, errs)
+	}
+	for _, pid := range strangers {
+		if strings.Contains(out, fmt.Sprintf("@@WORK %d ", pid)) {
+			t.Errorf("the stranger %d is told as work", pid)
+		}
+	}
+	for _, want := range []string{fmt.Sprintf("@@WORK %d ", forger), fmt.Sprintf("@@WORK %d ", raw), "a task of run raw-run\n", "x?@@FACT forged yes?y.crt\n|a line break"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not told", want)
+		}
+	}
+	if strings.Contains(out, "\n@@FACT forged") || strings.Count(out, "\n@@END") != 1 {
+		t.Errorf("records are forged:\n%s", out)
+	}
 }

@@ -42,7 +42,15 @@ nl='
 '
 
 has_role() { case " $KSCERT_ROLES " in *" $1 "*) ;; *) return 1 ;; esac }
-fact() { [ -z "$2" ] || printf '@@FACT %s %s\n' "$1" "$2"; }
+
+# record FIELDS [TEXT]: prints a record. A line break in a field (of a file's name,
+# a setting) begins no other one.
+record() {
+  fields=$1
+  case $1 in *[[:cntrl:]]*) fields=$(printf '%s' "$1" | tr '[:cntrl:]' '?') ;; esac
+  printf '@@%s\n%s' "$fields" "${2:+|$2$nl}"
+}
+fact() { [ -z "$2" ] || record "FACT $1 $2"; }
 bars() { cut -c1-4000 | sed 's/^/|/'; }
 
 # flag NAME DEFAULT: what the kubelet's environment file sets, in $value.
@@ -137,15 +145,21 @@ read_settings() {
 readable() {
   [ -n "$1" ] && [ ! -f "$1" ] || return 0
   if [ -L "$1" ]; then
-    printf '@@UNREADABLE %s\n|a link to nothing\n' "$1"
+    record "UNREADABLE $1" 'a link to nothing'
   elif [ -e "$1" ]; then
-    printf '@@UNREADABLE %s\n|not a file\n' "$1"
+    record "UNREADABLE $1" 'not a file'
   fi
 }
 
-# list FILE: adds a file to $files, once, however it is called.
+# list FILE: adds a file to $files, once, however it is called. A name that would
+# be split is told instead.
 list() {
   [ -f "$1" ] || return 0
+  case $1 in *[[:cntrl:]]*)
+    record "UNREADABLE $1" 'a line break or another control character is in its name'
+    return 0
+    ;;
+  esac
   # shellcheck disable=SC3013 # in every sh that a node may have
   for f in $files; do [ "$1" -ef "$f" ] && return 0; done
   files=$files$nl$1
@@ -250,21 +264,44 @@ watched() {
   [ $# = 0 ] || sha256sum "$@" | sed -n 's/^\([0-9a-f]\{64\}\)  /@@WATCH \1 /p'
 }
 
+# own PID: a process of root in the host's own namespaces. What another user's or a
+# pod's says of itself is not believed.
+own() {
+  grep -qs '^Uid:[[:space:]]*0[[:space:]]*0[[:space:]]' "/proc/$1/status" || return 1
+  for ns in user pid mnt; do
+    # shellcheck disable=SC3013 # in every sh that a node may have
+    [ "/proc/$1/ns/$ns" -ef "/proc/$first/ns/$ns" ] || return 1
+  done
+}
+
+# run_name FILE: the run that an environment or a command line names, in $value.
+run_name() {
+  value=$(tr '\0' '\n' <"$1" | sed -n "s/^\(export \)\{0,1\}KSCERT_RUN[=]'\{0,1\}\([A-Za-z0-9._-]\{1,64\}\)'\{0,1\}\$/\2/p" | head -n 1)
+}
+
 # work: who may be changing something here at this moment: tasks of a run, which
-# carry its name; other tasks of Ansible as root, by how it starts them; kubeadm.
+# carry its name; other tasks of Ansible, by how it starts them; kubeadm. All as root.
 # Not those that only look or handle the lock. The text of this script is in
 # command lines, too: no pattern matches itself. Arguments may be secrets.
 work() {
+  # Where nobody may look at process 1, in a sandbox, this script's own namespaces count.
+  first=1
+  [ -e /proc/1/ns/mnt ] || first=$$
   {
     grep -lsz '^KSCERT_RUN=' /proc/[0-9]*/environ
-    grep -lsE 'AnsiballZ[_]|BECOME-SUCCESS[-]|python[0-9.]* && sleep[ ]0' /proc/[0-9]*/cmdline
+    grep -lsE "export KSCERT_RUN[=]|AnsiballZ[_]|BECOME-SUCCESS[-]|python[0-9.]* && sleep[ ]0" /proc/[0-9]*/cmdline
     sed -n 's|^\([0-9]*\) (kubeadm) .*|/proc/\1/comm|p' "$tmp/stat"
   } | awk -F/ '!seen[$3]++' | while IFS=/ read -r _ _ pid file; do
+    own "$pid" || continue
     case $file in
-    environ) what="a task of run $(tr '\0' '\n' <"/proc/$pid/environ" | sed -n 's/^KSCERT_RUN=//p')" ;;
+    environ)
+      run_name "/proc/$pid/environ"
+      what="a task of run ${value:-?}"
+      ;;
     cmdline)
       ! grep -qsE 'KSCERT_(ROLES|LOCK_ACTION)=' "/proc/$pid/cmdline" || continue
-      what='a task of Ansible'
+      run_name "/proc/$pid/cmdline"
+      [ -n "$value" ] && what="a task of run $value" || what='a task of Ansible'
       ;;
     comm)
       what="kubeadm $(tr '\0' '\n' <"/proc/$pid/cmdline" | sed -n '2,3s/^[a-z][a-z-]*$/&/p' | tr '\n' ' ')"
@@ -272,7 +309,7 @@ work() {
       ;;
     esac
     started=$(sed 's/.*) //' "/proc/$pid/stat" | cut -d ' ' -f 20)
-    [ -z "$started" ] || printf '@@WORK %s %s %s\n' "$pid" "$((${uptime%.*} - started / 100))" "$what"
+    [ -z "$started" ] || record "WORK $pid $((${uptime%.*} - started / 100)) $what"
   done 2>/dev/null | head -n 50
 }
 
@@ -280,7 +317,7 @@ disks() {
   timeout 3 df -k --output=avail,size,iavail,target "$conf" "$root/var/lib/kubelet" /var/lib/etcd /var/lib/containerd /var 2>/dev/null |
     while read -r free size inodes mount; do
       [ "$inodes" != - ] || inodes=-1
-      case $free in [0-9]*) printf '@@DISK %s %s %s %s\n' "$free" "$size" "$inodes" "$mount" ;; esac
+      case $free in [0-9]*) record "DISK $free $size $inodes $mount" ;; esac
     done
 }
 
@@ -339,7 +376,7 @@ processes() {
     kube-controller:*kube-controller-manager*) name=kube-controller-manager ;; # the kernel cuts names after 15 characters
     kube-controller:*) continue ;;
     esac
-    printf '@@PROCESS %s %s %s\n' "$name" "$pid" "$started"
+    record "PROCESS $name $pid $started"
   done 2>/dev/null
 }
 
@@ -383,7 +420,7 @@ show() {
   shift 2
   text=$(timeout "$seconds" "$@" 2>&1 </dev/null)
   status=$?
-  printf '@@RESULT %s %s\n' "$name" "$status"
+  record "RESULT $name $status"
   [ -z "$text" ] || printf '%s\n' "$text" | head -c 400000 | bars
   return "$status"
 }
@@ -470,7 +507,7 @@ ask_kubelet() {
   case $endpoint in
   \[*) ;;
   *[!0-9.:]*)
-    { printf '@@RESOLVED %s\n' "${endpoint%:*}" && timeout 5 getent ahosts "${endpoint%:*}" 2>&1 | bars; } >"$tmp/result.resolved" &
+    { record "RESOLVED ${endpoint%:*}" && timeout 5 getent ahosts "${endpoint%:*}" 2>&1 | bars; } >"$tmp/result.resolved" &
     ;;
   esac
 }
