@@ -44,7 +44,12 @@ func parseLock(payload string) (lockState, run.Holding, error) {
 	complete := false
 	for line := range strings.Lines(payload) {
 		line = strings.TrimRight(line, "\r\n")
-		if rest, ok := strings.CutPrefix(line, "@@LOCK "); ok {
+		rest, ok := strings.CutPrefix(line, "@@LOCK ")
+		switch {
+		case !strings.HasPrefix(line, "@@"):
+		case complete || ok && record != "":
+			return "", run.Holding{}, fmt.Errorf("the answer about the lock has a second record: %.200q", payload)
+		case ok:
 			record = rest
 		}
 		complete = complete || line == "@@END"

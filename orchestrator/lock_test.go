@@ -30,6 +30,8 @@ func TestParseLock(t *testing.T) {
 		{"no age", "@@LOCK held soon -\n@@END\n", "", 0, "", "no number"},
 		{"an age that no clock can tell", "@@LOCK held 9223372036854775807 -\n@@END\n", "", 0, "", "no number"},
 		{"no state of a lock", "@@LOCK mine 1 -\n@@END\n", "", 0, "", "no state"},
+		{"a second answer", "@@LOCK held 1 -\n@@LOCK acquired 0 -\n@@END\n", "", 0, "", "second record"},
+		{"an answer after the end", "@@LOCK held 1 -\n@@END\n@@LOCK acquired 0 -\n", "", 0, "", "second record"},
 		{"garbage without end", strings.Repeat("x", 1<<20), "", 0, "", "cut off"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

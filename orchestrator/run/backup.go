@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +50,9 @@ type Backup struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
+// maxBackups bounds what is read of one node.
+const maxBackups = 2000
+
 // ParseBackups reads what a playbook printed of the backups on a node. The error
 // says that the answer was cut off or not understood.
 func ParseBackups(node string, payload []byte) ([]Backup, error) {
@@ -59,10 +63,17 @@ func ParseBackups(node string, payload []byte) ([]Backup, error) {
 	for lines.Scan() {
 		line := strings.TrimRight(lines.Text(), "\r")
 		switch {
+		case complete && strings.HasPrefix(line, "@@"):
+			return nil, fmt.Errorf("%s: its answer goes on after its end: %.100q", node, line)
+		case len(out) > maxBackups:
+			return nil, fmt.Errorf("%s: more than %d backups: remove old ones there, and try again", node, maxBackups)
 		case strings.HasPrefix(line, "@@BACKUP "):
 			b, err := parseBackup(node, strings.Fields(line)[1:])
 			if err != nil {
 				return nil, err
+			}
+			if slices.ContainsFunc(out, func(o Backup) bool { return o.Run == b.Run }) {
+				return nil, fmt.Errorf("%s: the backup of run %.100q is told twice", node, b.Run)
 			}
 			out, ours = append(out, b), true
 		case strings.HasPrefix(line, "@@"):
