@@ -118,7 +118,7 @@ func (s *session) ask(ctx context.Context, start time.Time, nodes []string, prob
 	a := answer{playbook: p}
 	a.playbook.Told = func(o ansible.Outcome) {
 		if probed, ok := <-probing; ok {
-			a.snap = s.assemble(start, o, probed())
+			a.snap = s.assemble(ctx, start, o, probed())
 			a.saved = s.dir.SaveSnapshot(a.snap)
 		}
 	}
@@ -127,15 +127,21 @@ func (s *session) ask(ctx context.Context, start time.Time, nodes []string, prob
 }
 
 // assemble makes a snapshot of what was brought back. A node that failed is recorded
-// in it.
-func (s *session) assemble(start time.Time, o ansible.Outcome, probes []snapshot.Probe) snapshot.Snapshot {
+// in it, and so is one that was not read any more when ctx ended.
+func (s *session) assemble(ctx context.Context, start time.Time, o ansible.Outcome, probes []snapshot.Probe) snapshot.Snapshot {
 	snap := snapshot.Snapshot{
 		Schema: snapshot.Schema, Taken: start.UTC(), Endpoint: s.cluster.Endpoint, ExternalCA: s.cluster.ExternalCA, Probes: probes,
 		Nodes: make([]snapshot.Node, len(s.cluster.Nodes)),
 	}
 	var reading sync.WaitGroup
 	for i, n := range s.cluster.Nodes {
-		reading.Go(func() { snap.Nodes[i] = observed(n, o) })
+		reading.Go(func() {
+			if ctx.Err() != nil { // an answer is bounded, but there may be many
+				snap.Nodes[i] = snapshot.Node{Node: n, Failure: &snapshot.Failure{Kind: snapshot.Missing, Message: "the inspection was stopped"}}
+				return
+			}
+			snap.Nodes[i] = observed(n, o)
+		})
 	}
 	reading.Wait()
 	return snapshot.Redact(snap)

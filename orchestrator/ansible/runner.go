@@ -294,6 +294,12 @@ type Outcome struct {
 	Oversize map[string]int
 	// Skipped are the lengths of events that were too long to be read.
 	Skipped []int
+
+	// play is the play at hand; reached are the hosts with a result in each play, and
+	// failed the plays in which a host failed. Batches of a play share its name.
+	play    string
+	reached map[string]map[string]bool
+	failed  []string
 }
 
 // RunError says why a playbook run does not count as a success.
@@ -404,7 +410,16 @@ func (o *Outcome) add(e Event) {
 	switch e.Event {
 	case "stats":
 		o.Stats = e.Hosts
+	case "play_start":
+		o.play = e.Name
 	case "result":
+		if o.reached[o.play] == nil {
+			if o.reached == nil {
+				o.reached = map[string]map[string]bool{}
+			}
+			o.reached[o.play] = map[string]bool{}
+		}
+		o.reached[o.play][e.Host] = true
 		if e.Payload != "" {
 			o.Payloads[e.Host] = e.Payload
 		}
@@ -414,6 +429,7 @@ func (o *Outcome) add(e Event) {
 		if e.Status == "unreachable" || (e.Status == "failed" && !e.Ignored) {
 			e.Payload = ""
 			o.Failures = append(o.Failures, e)
+			o.failed = append(o.failed, o.play)
 		}
 	}
 }
@@ -448,7 +464,10 @@ func (o *Outcome) verdict(expected []string) string {
 		}
 	}
 	for _, h := range expected {
-		if _, ok := o.Stats[h]; !ok {
+		// A batch of which all fail is the last: those behind it have results of an earlier
+		// play at most.
+		_, ok := o.Stats[h]
+		if !ok || slices.ContainsFunc(o.failed, func(play string) bool { return !o.reached[play][h] && !slices.Contains(failed, h) }) {
 			missing = append(missing, h)
 		}
 	}

@@ -31,7 +31,8 @@ set -u
 umask 077
 LC_ALL=C
 PATH=$PATH:$KSCERT_BIN_DIR:/usr/local/bin:/opt/bin:/usr/sbin:/sbin
-export LC_ALL PATH
+TERM=dumb NO_COLOR=1 SYSTEMD_COLORS=0 SYSTEMD_PAGER=
+export LC_ALL PATH TERM NO_COLOR SYSTEMD_COLORS SYSTEMD_PAGER
 
 root=${KSCERT_ROOT-}
 conf=$KSCERT_CONFIG_DIR
@@ -40,6 +41,7 @@ kubeadm=$conf/kubeadm-config.yaml
 limit=4194304
 nl='
 '
+tab=$(printf '\t')
 
 has_role() { case " $KSCERT_ROLES " in *" $1 "*) ;; *) return 1 ;; esac }
 
@@ -151,18 +153,26 @@ readable() {
   fi
 }
 
+# plain FILE: its name can stand in a record; else that it cannot is told.
+plain() {
+  case $1 in *[[:cntrl:]]*) ;; *) return 0 ;; esac
+  record "UNREADABLE $1" 'a line break or another control character is in its name'
+  return 1
+}
+
 # list FILE: adds a file to $files, once, however it is called. A name that would
 # be split is told instead.
 list() {
-  [ -f "$1" ] || return 0
-  case $1 in *[[:cntrl:]]*)
-    record "UNREADABLE $1" 'a line break or another control character is in its name'
-    return 0
-    ;;
-  esac
+  [ -f "$1" ] && plain "$1" || return 0
   # shellcheck disable=SC3013 # in every sh that a node may have
   for f in $files; do [ "$1" -ef "$f" ] && return 0; done
   files=$files$nl$1
+}
+
+# metadata FILE...: mode, user, group, size, time and path of each. A user or group of a
+# directory service may have a blank in its name, which would be the end of a field.
+metadata() {
+  stat -L -c "%a$tab%U$tab%G$tab%s$tab%Y$tab%n" "$@" 2>/dev/null | awk -F '\t' '{ gsub(/ /, "_", $2); gsub(/ /, "_", $3); $1 = $1; print }'
 }
 
 # certificates: of every file that may hold one, with owner, mode, size and time.
@@ -179,7 +189,7 @@ certificates() {
   done
   # shellcheck disable=SC2086 # split at newlines
   set -- $files
-  [ $# = 0 ] || stat -L -c '%a %U %G %s %Y %n' "$@" 2>/dev/null | awk '
+  [ $# = 0 ] || metadata "$@" | awk '
     !files { path = $0; sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ /, "", path); meta[path] = $0; next }
     FNR == 1 { inside = 0; print "@@FILE " meta[FILENAME]; delete meta[FILENAME] }
     /-----BEGIN/ { inside = $0 ~ /^-----BEGIN CERTIFICATE-----[ \r]*$/ }
@@ -199,7 +209,7 @@ kubeconfigs() {
   list "$value"
   # shellcheck disable=SC2086 # split at newlines
   set -- $files
-  [ $# = 0 ] || stat -L -c '%a %U %G %s %Y %n' "$@" 2>/dev/null | awk -v tmp="$tmp" -v openssl="$openssl" '
+  [ $# = 0 ] || metadata "$@" | awk -v tmp="$tmp" -v openssl="$openssl" '
     !files { path = $0; sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ /, "", path); meta[path] = $0; next }
     { gsub(/["\047\r]/, "") }
     FNR == 1 { print "@@KUBECONFIG " meta[FILENAME]; delete meta[FILENAME] }
@@ -259,7 +269,7 @@ digests() {
 watched() {
   set --
   for f in "$conf"/manifests/*.y*ml "$kubeadm" "$root/etc/etcd.env" "$conf/kubelet.env" "$kubelet_config"; do
-    [ ! -f "$f" ] || set -- "$@" "$f"
+    [ ! -f "$f" ] || ! plain "$f" || set -- "$@" "$f"
   done
   [ $# = 0 ] || sha256sum "$@" | sed -n 's/^\([0-9a-f]\{64\}\)  /@@WATCH \1 /p'
 }

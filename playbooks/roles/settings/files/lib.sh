@@ -4,7 +4,9 @@ set -eu
 umask 077
 LC_ALL=C
 PATH=$PATH:$KSCERT_BIN_DIR:/usr/local/bin:/opt/bin:/usr/sbin:/sbin
-export LC_ALL PATH
+# What scripts print is read by programs, though it may go through a terminal.
+TERM=dumb NO_COLOR=1 SYSTEMD_COLORS=0 SYSTEMD_PAGER=
+export LC_ALL PATH TERM NO_COLOR SYSTEMD_COLORS SYSTEMD_PAGER
 
 conf=$KSCERT_CONFIG_DIR
 config=$conf/kubeadm-config.yaml
