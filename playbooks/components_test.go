@@ -111,8 +111,6 @@ func TestAPIServerIsRestarted(t *testing.T) {
 // A lease is released that nobody has renewed for long, and nobody renews now.
 func TestLeasesAreReleased(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
-	ago := func(d time.Duration) string { return now.Add(-d).UTC().Format("2006-01-02T15:04:05.000000Z") }
 	for _, row := range []struct {
 		name string
 		// first and second are what the lease says, one time of asking after the other.
@@ -120,18 +118,20 @@ func TestLeasesAreReleased(t *testing.T) {
 		check         string
 		released      bool
 	}{
-		{"its holder is gone", "77 " + ago(time.Hour) + " 15 cp1_x", "77 " + ago(time.Hour) + " 15 cp1_x", "False", true},
-		{"its holder may be alive", "77 " + ago(20*time.Second) + " 15 cp1_x", "77 " + ago(20*time.Second) + " 15 cp1_x", "False", false},
-		{"somebody renews it", "77 " + ago(time.Hour) + " 15 cp1_x", "78 " + ago(0) + " 15 cp1_x", "False", false},
-		{"nobody holds it", "77 " + ago(time.Hour) + " 15 ", "77 " + ago(time.Hour) + " 15 ", "False", false},
+		{"its holder is gone", "77 {long ago} 15 cp1_x", "77 {long ago} 15 cp1_x", "False", true},
+		{"its holder may be alive", "77 {lately} 15 cp1_x", "77 {lately} 15 cp1_x", "False", false},
+		{"somebody renews it", "77 {long ago} 15 cp1_x", "78 {now} 15 cp1_x", "False", false},
+		{"nobody holds it", "77 {long ago} 15 ", "77 {long ago} 15 ", "False", false},
 		{"there is none", "", "", "False", false},
-		{"in check mode", "77 " + ago(time.Hour) + " 15 cp1_x", "77 " + ago(time.Hour) + " 15 cp1_x", "True", false},
+		{"in check mode", "77 {long ago} 15 cp1_x", "77 {long ago} 15 cp1_x", "True", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			n := newNode(t)
 			n.check = row.check
-			n.write(n.bin+"/leases", []byte(row.first+"\n"+row.second+"\n"), 0o600)
+			ago := func(d time.Duration) string { return time.Now().Add(-d).UTC().Format("2006-01-02T15:04:05.000000Z") }
+			times := strings.NewReplacer("{long ago}", ago(time.Hour), "{lately}", ago(20*time.Second), "{now}", ago(0))
+			n.write(n.bin+"/leases", []byte(times.Replace(row.first+"\n"+row.second+"\n")), 0o600)
 			n.write(n.bin+"/kubectl", fmt.Appendf(nil, `#!/bin/sh
 cd '%s'
 case $* in

@@ -86,7 +86,7 @@ func TestPlaybookVariables(t *testing.T) {
 	for _, settings := range roleVariables(t) {
 		for name, value := range settings {
 			known[name] = true
-			if internal := strings.HasSuffix(name, "_lib") || !strings.HasPrefix(name, "kscert_") || slices.Contains([]string{"kscert_environment", "kscert_settings", "kscert_script", "kscert_backups_seconds"}, name); internal {
+			if internal := strings.HasSuffix(name, "_lib") || !strings.HasPrefix(name, "kscert_") || slices.Contains([]string{"kscert_environment", "kscert_settings", "kscert_script"}, name); internal {
 				continue
 			}
 			row, ok := documented[name]

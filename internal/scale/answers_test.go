@@ -48,7 +48,7 @@ func hostileAnswers(t *testing.T, ca testpki.Pair) []hostileAnswer {
 	return []hostileAnswer{
 		{name: "garbage", command: "head -c 100000 /dev/urandom", unknown: true},
 		{name: "nothing", command: "exit 0", unknown: true},
-		{name: "never", command: "sleep 300", vars: "kscert_inspect_seconds=3", unknown: true},
+		{name: "never", command: "sleep 300", vars: "kscert_inspect_seconds=3 kscert_backups_seconds=3", unknown: true},
 		{name: "huge", command: `head -c 100000000 /dev/zero | tr '\0' x`, unknown: true, heavy: true},
 		{name: "twice", collector: before("twice", fine("twice")), unknown: true},
 		{name: "after-end", collector: fine("after-end") + "@@FACT hostname other\n", unknown: true},
