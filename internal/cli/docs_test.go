@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -163,4 +164,34 @@ func read(t *testing.T, page string) string {
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+// TestSecurityNamesTests: each line of the threat model is held by tests that exist.
+func TestSecurityNamesTests(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{}
+	for _, dir := range []string{"internal", "orchestrator", "playbooks"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, e fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllSubmatch(data, -1) {
+				known[string(m[1])] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w+)`").FindAllStringSubmatch(read(t, "SECURITY.md"), -1)
+	if len(named) < 20 {
+		t.Errorf("only %d tests are named", len(named))
+	}
+	for _, m := range named {
+		if !known[m[1]] {
+			t.Errorf("there is no test %s", m[1])
+		}
+	}
 }
