@@ -171,7 +171,7 @@ func TestSecurityNamesTests(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
 	for _, dir := range []string{"internal", "orchestrator", "playbooks"} {
-		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, e fs.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, "_test.go") {
 				return err
 			}
