@@ -14,6 +14,7 @@ if [ ! -f "$kubelet/kubelet.crt" ] && [ ! -e "$kubelet/kubelet-server-current.pe
   ! grep -Eqs '^(tlsCertFile|serverTLSBootstrap): *[^f ]|--tls-cert-file' "$conf/kubelet-config.yaml" "${kubelet%/*}/config.yaml" "$conf/kubelet.env"; then
   checking 'restart the kubelet' || changed 'the kubelet has no serving certificate until it is restarted'
 fi
+if restart_due; then checking 'restart the kubelet' || changed 'the kubelet has not been restarted since it got a certificate'; fi
 if [ -f "$current" ]; then
   ends_within "$current" 0 || exit 0
 else

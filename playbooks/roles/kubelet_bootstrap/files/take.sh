@@ -20,6 +20,7 @@ if [ -d "$stage" ]; then
     changed "the kubelet was $(names "$stage/old.crt" | sed -n '1s/^subject=//p'), and is $(names "$stage/new.pem" | sed -n '1s/^subject=//p')"
   fi
   cat "$stage/new.pem" "$stage/key" >"$stage/pair"
+  : >"$kubelet/.kscertctl.restart"
   place_kubelet_pair "$stage/pair"
   if grep -q client-certificate-data "$kubeletconf"; then refer_to_current; fi
 fi

@@ -272,6 +272,7 @@ END
 restart_kubelet() {
   systemctl reset-failed kubelet 2>/dev/null || true
   systemctl restart kubelet || fail "the kubelet does not start: $(journalctl -u kubelet -n 5 -o cat --no-pager)"
+  rm -f "$kubelet/.kscertctl.restart"
 }
 
 # safe_dir DIR: DIR, or the nearest one above it in which only root can put something:
@@ -309,6 +310,10 @@ place() {
 # kubeconfig_ends_within FILE SECONDS: likewise for an embedded certificate.
 kubeconfig_ends_within() { ! kubeconfig_certificate "$1" | openssl x509 -noout -checkend "$2" >/dev/null; }
 
+# restart_due: the kubelet has to be restarted for what lies there now, and is not yet; the
+# mark stays until it was. No file that is there at another time tells.
+restart_due() { [ -e "$kubelet/.kscertctl.restart" ]; }
+
 # sweep: removes what an interrupted run may have left beside what it was making:
 # stages and successors that never took their place. Some of it holds keys.
 sweep() {
@@ -320,8 +325,8 @@ sweep() {
   esac
   covered | while IFS= read -r path; do
     [ ! -d "$path" ] || {
-      find "$path" -name '.kscertctl.*' -prune -exec rm -rf {} +
-      rm -rf "$(safe_dir "$path")"/.kscertctl.*
+      find "$path" -name '.kscertctl.*' ! -name .kscertctl.restart -prune -exec rm -rf {} +
+      find "$(safe_dir "$path")/" -maxdepth 1 -name '.kscertctl.*' ! -name .kscertctl.restart -exec rm -rf {} +
     }
     [ ! -d "${path%/*}" ] || rm -f "$(beside "$path")"
   done
