@@ -226,6 +226,16 @@ func faults() []fault {
 			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(100*tc.Day, certs.KindFrontProxyCA))},
 			route: diagnosis.None, causes: one(diagnosis.CAExpiresFirst),
 		},
+		{
+			name: "an authority that ends moments before what it signed, in a century", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(36500*tc.Day, certs.KindFrontProxyCA), tc.EndsIn(36500*tc.Day+3*time.Second, "front-proxy-client"))},
+			route: diagnosis.None,
+		},
+		{
+			name: "an authority that ends in three years, two months before what it signed", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(1100*tc.Day, certs.KindFrontProxyCA), tc.EndsIn(1160*tc.Day, "front-proxy-client"))},
+			route: diagnosis.None, causes: one(diagnosis.CAExpiresFirst),
+		},
 
 		// --- files -----------------------------------------------------------------
 		{

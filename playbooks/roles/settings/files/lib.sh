@@ -248,7 +248,8 @@ accepted_loss() { printf '%s\n' "${KSCERT_ACCEPT_SAN_LOSS:-}" | tr ' ' '\n' | gr
 # issued by the same authority, valid now, same subject, no name lost but those that
 # may be. kubeadm keeps DNS names and addresses, and no others; and in a kubeconfig none.
 check_successor() {
-  openssl verify -CAfile "$3" "$2" >/dev/null 2>&1 || fail "the new $1 is not valid under $3: $(openssl verify -CAfile "$3" "$2" 2>&1 | tail -n 1)"
+  openssl verify -CAfile "$3" "$2" >/dev/null 2>&1 ||
+    fail "the new $1 is not valid under $3: $(openssl verify -CAfile "$3" "$2" 2>&1 | grep '^error' | head -n 1)"
   names "$1" >"$stage/names-old"
   [ -s "$stage/names-old" ] || fail "$1 cannot be read: what the new one must have is not known"
   names "$2" >"$stage/names-new"
