@@ -78,6 +78,13 @@ func TestKubeletSigned(t *testing.T) {
 			}
 		}
 	}
+	// A short lifetime is not shortened further: it may be less than five minutes.
+	cp.write(cp.conf+"/manifests/kube-controller-manager.yaml", []byte("    - --cluster-signing-duration=4m\n"), 0o600)
+	short, errs, err := cp.kubelet("sign.sh", "KSCERT_NAMES='cp1 w1' KSCERT_REQUESTS='host1|w1|"+asked+"'")
+	text, derr := base64.StdEncoding.DecodeString(words(short, "issued: host1|"))
+	if err != nil || derr != nil || time.Until(parsed(t, text).NotAfter) < 3*time.Minute {
+		t.Errorf("%v: %s%s", err, short, errs)
+	}
 	before := n.read(n.pair())
 	// Killed before the kubelet was restarted, the next run restarts it.
 	n.write(n.bin+"/systemctl", []byte("#!/bin/sh\n[ \"$1\" != restart ]\n"), 0o700)

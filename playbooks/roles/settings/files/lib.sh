@@ -206,8 +206,8 @@ names() {
 # sign_request CA KEY SECONDS [SUBJECT]: $stage/request, signed to $stage/new.pem with
 # what $stage/extensions says and nothing that the request asks for beside its key and,
 # without SUBJECT, its own. From five minutes ago, as kubeadm and kube-controller-manager
-# have it, for clocks that are behind (Kubernetes, pkg/controller/certificates/authority);
-# never beyond the authority's end.
+# have it, for clocks that are behind; of less than 8 hours, these minutes are no part
+# (Kubernetes, pkg/controller/certificates/authority). Never beyond the authority's end.
 sign_request() {
   cat >"$stage/ca.cnf" <<CONF
 [ca]
@@ -225,7 +225,9 @@ CONF
   : >"$stage/index"
   openssl rand -hex 15 >"$stage/serial"
   start=$(($(date +%s) - 300))
-  last=$((start + $3)) ends=$(date_of "$1" enddate)
+  last=$((start + $3))
+  [ "$3" -ge 28800 ] || last=$((last + 300))
+  ends=$(date_of "$1" enddate)
   [ "$last" -le "$ends" ] || last=$ends
   for_subject=${4:-}
   set -- openssl ca -batch -notext -preserveDN -config "$stage/ca.cnf" -cert "$1" -keyfile "$2" -in "$stage/request" -out "$stage/new.pem" \
