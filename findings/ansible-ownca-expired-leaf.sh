@@ -19,9 +19,9 @@ trap 'rm -rf "$t"' EXIT
 trap 'exit 1' HUP INT TERM
 cd "$t"
 
-for p in ansible=7.7.0+dfsg-3+deb12u1 ansible-core=2.14.18-0+deb12u2 python3-cryptography=38.0.4-3+deb12u1 \
-	python3-cffi-backend=1.15.1-5+b1 python3-jinja2=3.1.2-1+deb12u3 python3-markupsafe=2.1.2-1+b1 \
-	python3-packaging=23.0-1 python3-resolvelib=0.9.0-2 python3-yaml=6.0-3+b2; do
+for p in ansible=7.7.0+dfsg-3+deb12u1 ansible-core=2.14.18-0+deb12u2 \
+	python3-cryptography=38.0.4-3+deb12u1 python3-cffi-backend=1.15.1-5+b1 python3-jinja2=3.1.2-1+deb12u3 \
+	python3-markupsafe=2.1.2-1+b1 python3-packaging=23.0-1 python3-resolvelib=0.9.0-2 python3-yaml=6.0-3+b2; do
 	apt-get -qq -o APT::Sandbox::User=root download "$p"
 done
 mkdir root
@@ -32,7 +32,8 @@ for p in *.deb; do
 	*) dpkg -x "$p" root ;;
 	esac
 done
-export PYTHONPATH="$t/root/usr/lib/python3/dist-packages" ANSIBLE_COLLECTIONS_PATH="$t/root/usr/lib/python3/dist-packages"
+export PYTHONPATH="$t/root/usr/lib/python3/dist-packages"
+export ANSIBLE_COLLECTIONS_PATH="$t/root/usr/lib/python3/dist-packages"
 export ANSIBLE_CONFIG="$t/ansible.cfg" ANSIBLE_HOME="$t/home" ANSIBLE_LOCALHOST_WARNING=0 LC_ALL=C.UTF-8
 
 : >ansible.cfg

@@ -69,7 +69,11 @@ verdicts() {
 	certutil -N -d sql:db --empty-password
 	certutil -A -d sql:db -n ca -t CT,C,C -i ca.crt
 	certutil -A -d sql:db -n leaf -t ,, -i leaf.crt
-	if openssl verify -purpose sslserver -CAfile ca.crt leaf.crt >o 2>&1; then printf 'openssl:ok '; else printf 'openssl:no '; fi
+	if openssl verify -purpose sslserver -CAfile ca.crt leaf.crt >o 2>&1; then
+		printf 'openssl:ok '
+	else
+		printf 'openssl:no '
+	fi
 	if ./x509go | grep -qx '<nil>'; then printf 'go:ok '; else printf 'go:no '; fi
 	if certtool --verify --verify-purpose 1.3.6.1.5.5.7.3.1 --load-ca-certificate ca.crt --infile leaf.crt >g 2>&1; then
 		printf 'gnutls:ok '
@@ -88,4 +92,5 @@ is() {
 is 'serverAuth' "$(verdicts serverAuth)" 'openssl:ok go:ok gnutls:ok nss:ok'
 is 'any, serverAuth' "$(verdicts anyExtendedKeyUsage,serverAuth)" 'openssl:ok go:ok gnutls:ok nss:ok'
 is 'any' "$(verdicts anyExtendedKeyUsage)" 'openssl:no go:ok gnutls:ok nss:no'
-is 'OpenSSL reports' "$(openssl verify -purpose sslserver -CAfile ca.crt leaf.crt 2>&1 | grep -o 'error 26')" 'error 26'
+reason=$(openssl verify -purpose sslserver -CAfile ca.crt leaf.crt 2>&1 | grep -o 'error 26')
+is 'OpenSSL reports' "$reason" 'error 26'

@@ -20,7 +20,8 @@ trap 'rm -rf "$t"' EXIT
 trap 'exit 1' HUP INT TERM
 cd "$t"
 
-for p in mawk=1.3.4.20200120-3.1 gawk=1:5.2.1-2 libsigsegv2=2.14-1 busybox=1:1.35.0-4+deb12u1+b1 mksh=59c-28+deb12u1; do
+for p in mawk=1.3.4.20200120-3.1 gawk=1:5.2.1-2 libsigsegv2=2.14-1 \
+	busybox=1:1.35.0-4+deb12u1+b1 mksh=59c-28+deb12u1; do
 	apt-get -qq -o APT::Sandbox::User=root download "$p"
 done
 for p in *.deb; do dpkg -x "$p" root; done

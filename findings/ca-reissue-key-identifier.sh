@@ -110,7 +110,11 @@ verdicts() {
 	certutil -A -d sql:db -n leaf -t ,, -i leaf.crt
 	if openssl verify -CAfile "$1" leaf.crt >o 2>&1; then printf 'openssl:ok '; else printf 'openssl:no '; fi
 	if ./x509go verify "$1" leaf.crt | grep -qx '<nil>'; then printf 'go:ok '; else printf 'go:no '; fi
-	if certtool --verify --load-ca-certificate "$1" --infile leaf.crt >g 2>&1; then printf 'gnutls:ok '; else printf 'gnutls:no '; fi
+	if certtool --verify --load-ca-certificate "$1" --infile leaf.crt >g 2>&1; then
+		printf 'gnutls:ok '
+	else
+		printf 'gnutls:no '
+	fi
 	if certutil -V -d sql:db -n leaf -u V >n 2>&1; then printf 'nss:ok\n'; else printf 'nss:no\n'; fi
 }
 

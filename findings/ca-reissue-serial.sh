@@ -69,7 +69,11 @@ verdicts() {
 	certutil -A -d sql:db -n leaf -t ,, -i leaf.crt
 	if openssl verify -CAfile "$1" leaf.crt >o 2>&1; then printf 'openssl:ok '; else printf 'openssl:no '; fi
 	if ./x509go "$1" leaf.crt | grep -qx '<nil>'; then printf 'go:ok '; else printf 'go:no '; fi
-	if certtool --verify --load-ca-certificate "$1" --infile leaf.crt >g 2>&1; then printf 'gnutls:ok '; else printf 'gnutls:no '; fi
+	if certtool --verify --load-ca-certificate "$1" --infile leaf.crt >g 2>&1; then
+		printf 'gnutls:ok '
+	else
+		printf 'gnutls:no '
+	fi
 	if certutil -V -d sql:db -n leaf -u V >n 2>&1; then printf 'nss:ok\n'; else printf 'nss:no\n'; fi
 }
 
@@ -78,7 +82,11 @@ replace() {
 	rm -rf db && mkdir db
 	certutil -N -d sql:db --empty-password
 	certutil -A -d sql:db -n old -t CT,C,C -i ca.crt
-	if certutil -A -d sql:db -n new -t CT,C,C -i "$1" >n 2>&1; then echo imported; else grep -o 'SEC_ERROR_[A-Z_]*' n; fi
+	if certutil -A -d sql:db -n new -t CT,C,C -i "$1" >n 2>&1; then
+		echo imported
+	else
+		grep -o 'SEC_ERROR_[A-Z_]*' n
+	fi
 }
 
 # is WHAT GOT WANT
@@ -87,7 +95,8 @@ is() {
 	[ "$2" = "$3" ] || { printf 'CHANGED, it was: %s\n' "$3"; exit 1; }
 }
 
-export EASYRSA="$t/root/usr/share/easy-rsa" EASYRSA_BATCH=1 EASYRSA_PKI="$t/pki" EASYRSA_CA_EXPIRE=5 EASYRSA_CERT_EXPIRE=4
+export EASYRSA="$t/root/usr/share/easy-rsa" EASYRSA_PKI="$t/pki"
+export EASYRSA_BATCH=1 EASYRSA_CA_EXPIRE=5 EASYRSA_CERT_EXPIRE=4
 "$EASYRSA/easyrsa" init-pki >rsa.log 2>&1
 EASYRSA_REQ_CN=kubernetes "$EASYRSA/easyrsa" build-ca nopass >>rsa.log 2>&1
 "$EASYRSA/easyrsa" --subject-alt-name=DNS:kubernetes build-server-full server nopass >>rsa.log 2>&1

@@ -90,9 +90,17 @@ verdicts() {
 	certutil -A -d sql:db -n ca -t CT,C,C -i old.crt
 	certutil -A -d sql:db -n cross -t ,, -i cross.crt
 	certutil -A -d sql:db -n leaf -t ,, -i leaf.crt
-	if openssl verify -CAfile old.crt -untrusted cross.crt leaf.crt >o 2>&1; then printf 'openssl:ok '; else printf 'openssl:no '; fi
+	if openssl verify -CAfile old.crt -untrusted cross.crt leaf.crt >o 2>&1; then
+		printf 'openssl:ok '
+	else
+		printf 'openssl:no '
+	fi
 	if ./x509go | grep -qx '<nil>'; then printf 'go:ok '; else printf 'go:no '; fi
-	if certtool --verify --load-ca-certificate old.crt --infile chain.pem >g 2>&1; then printf 'gnutls:ok '; else printf 'gnutls:no '; fi
+	if certtool --verify --load-ca-certificate old.crt --infile chain.pem >g 2>&1; then
+		printf 'gnutls:ok '
+	else
+		printf 'gnutls:no '
+	fi
 	if certutil -V -d sql:db -n leaf -u V >n 2>&1; then printf 'nss:ok\n'; else printf 'nss:no\n'; fi
 }
 

@@ -62,7 +62,8 @@ is() {
 }
 
 for n in a b c; do
-	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout k -subj "/CN=$n" -days 5 -out $n.crt 2>/dev/null
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout k \
+		-subj "/CN=$n" -days 5 -out $n.crt 2>/dev/null
 done
 
 # ask LABEL: what each reader finds in the file "bundle"
@@ -71,7 +72,8 @@ ask() {
 	if openssl verify -CAfile bundle a.crt >o 2>&1; then r=ok; else r=$(grep -o -m1 'bad end line' o); fi
 	is "$1, openssl verify -CAfile" "$r" "$3"
 	is "$1, openssl x509 -in" "$(openssl x509 -in bundle -noout -subject)" "$4"
-	is "$1, certtool" "$(certtool --verify --load-ca-certificate bundle --infile a.crt 2>&1 | grep Loaded)" 'Loaded CAs (3 available)'
+	loaded=$(certtool --verify --load-ca-certificate bundle --infile a.crt 2>&1 | grep Loaded)
+	is "$1, certtool" "$loaded" 'Loaded CAs (3 available)'
 }
 
 cat a.crt b.crt c.crt >bundle

@@ -66,7 +66,11 @@ verdicts() {
 	done
 	certutil -A -d sql:db -n leaf -t ,, -i "$leaf"
 	if openssl verify -CAfile bundle "$leaf" >o 2>&1; then printf 'openssl:ok '; else printf 'openssl:no '; fi
-	if certtool --verify --load-ca-certificate bundle --infile "$leaf" >g 2>&1; then printf 'gnutls:ok '; else printf 'gnutls:no '; fi
+	if certtool --verify --load-ca-certificate bundle --infile "$leaf" >g 2>&1; then
+		printf 'gnutls:ok '
+	else
+		printf 'gnutls:no '
+	fi
 	if certutil -V -d sql:db -n leaf -u V >n 2>&1; then printf 'nss:ok\n'; else printf 'nss:no\n'; fi
 }
 
