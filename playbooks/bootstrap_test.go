@@ -124,6 +124,7 @@ func TestKubeletSigned(t *testing.T) {
 func TestKubeletSignerRefuses(t *testing.T) {
 	t.Parallel()
 	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
+	ghost := request(t, ca.Issue(t, testpki.Leaf{CommonName: "w1"}), "system:node:ghost")
 	for _, row := range []struct {
 		name string
 		// node is what the old certificate says, by is who signed it, inventory is the name
@@ -142,6 +143,10 @@ func TestKubeletSignerRefuses(t *testing.T) {
 		{name: "called like another host", node: "cp1", inventory: "w1", names: "cp1 w1", by: ca, refusal: "which is another host of the inventory"},
 		{name: "with a name that two hosts have", node: "cp1", inventory: "cp1", names: "cp1 cp1", by: ca, refusal: "more than one host"},
 		{name: "no name of a node", node: "w1", inventory: "w1_x", names: "cp1 w1_x", by: ca, refusal: "is no name of a node"},
+		{name: "a request before the old certificate", node: "w1", inventory: "w1", names: "cp1 w1", by: ca, edit: func(f []string) {
+			old, _ := base64.StdEncoding.DecodeString(f[1])
+			f[1] = base64.StdEncoding.EncodeToString(slices.Concat(ghost, old))
+		}, is: "w1"},
 		{name: "no request", node: "w1", inventory: "w1", names: "cp1 w1", by: ca, edit: func(f []string) { f[0] = "eA==" }, refusal: "failed"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -187,6 +192,14 @@ func TestKubeletBootstrapPlaybook(t *testing.T) {
 		}
 		if conf := string(n.read(n.conf + "/kubelet.conf")); strings.Contains(conf, "client-key-data") || !strings.Contains(conf, "client-certificate: "+n.pair()) {
 			t.Errorf("kubelet.conf is\n%s", conf)
+		}
+		// What a node has said of itself before, as Kubespray's cache of facts keeps it.
+		n.write(n.root()+"/facts/cp1", []byte(`{"kube_override_hostname": "ghost"}`), 0o600)
+		n.config = "[defaults]\nfact_caching = jsonfile\nfact_caching_connection = " + n.root() + "/facts\n"
+		n.write(n.pair(), []byte("no certificate"), 0o600)
+		out, err = n.play(bin, "kubelet-bootstrap.yml", "-e", "kscert_control_plane=cp1", "-e", "kscert_approve_serving=false")
+		if x := parsed(t, n.read(n.pair())); err != nil || x.Subject.String() != "CN=system:node:cp1,O=system:nodes" {
+			t.Errorf("with a fact of another name it is for %s: %v\n%s", x.Subject, err, out)
 		}
 	}
 }

@@ -86,7 +86,7 @@ func (n *node) play(bin, playbook string, args ...string) (string, error) {
 		"-e", "kscert_backup_root=" + filepath.Dir(n.backup), "-e", "kscert_run=run", "-e", "kscert_wait_seconds=0", "-e", "kscert_etcd_snapshot_seconds=0",
 	}, args...)...)
 	config := filepath.Join(n.t.TempDir(), "ansible.cfg")
-	n.write(config, nil, 0o600)
+	n.write(config, []byte(n.config), 0o600)
 	cmd.Env = append(os.Environ(), "PATH="+n.bin+":"+os.Getenv("PATH"), "KSCERT_ROOT="+filepath.Dir(n.conf), "ANSIBLE_NOCOLOR=True", "ANSIBLE_CONFIG="+config)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

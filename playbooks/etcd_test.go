@@ -174,6 +174,26 @@ func TestEtcdSignerRefuses(t *testing.T) {
 		t.Errorf("%s: signed for %q %v", errs, x.DNSNames, x.IPAddresses)
 	}
 
+	// Of a text with several blocks, the same one counts in every check.
+	evil := request(t, old, "root", "kubernetes")
+	for name, fields := range map[string][2][]byte{
+		"a request before the old certificate": {slices.Concat(evil, old.Certificate), evil},
+		"the old certificate before a request": {old.Certificate, slices.Concat(old.Certificate, evil)},
+		"two requests":                         {old.Certificate, slices.Concat(request(t, old, "etcd-node-cp2"), evil)},
+	} {
+		asks := field(3, base64Of(fields[1]))(field(2, base64Of(fields[0]))(n.asks()))
+		signed, _, _ := signer.with("sign.sh", "KSCERT_REQUESTS", asks)
+		_, data, _ := strings.Cut(words(signed, "issued: cp2|"), "|")
+		text, err := base64.StdEncoding.DecodeString(data)
+		n.ok(err)
+		if len(text) == 0 {
+			continue // refused
+		}
+		if x := parsed(t, text); x.Subject.String() != old.X509.Subject.String() || !slices.Equal(x.DNSNames, old.X509.DNSNames) {
+			t.Errorf("%s: signed for %s %q", name, x.Subject, x.DNSNames)
+		}
+	}
+
 	// What comes back from another authority, or for another key, takes no place.
 	n, old = client(t, testpki.Authority(t, "etcd-ca"), -time.Hour)
 	other, _, _ := etcdNode(t, time.Hour)

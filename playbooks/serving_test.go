@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,17 +47,29 @@ func honest() asked {
 func (a asked) fields(t *testing.T) string {
 	t.Helper()
 	if a.text == "" {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		der, err := x509.CreateCertificateRequest(rand.Reader, &a.request, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a.text = base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+		a.text = a.encoded(t, "", "")
 	}
 	return strings.Join([]string{a.signer, a.conditions, a.created, a.text, a.usages, a.groups, a.username, ""}, "\n")
+}
+
+// encoded is the request as the API has it, with text around it.
+func (a asked) encoded(t *testing.T, before, after string) string {
+	t.Helper()
+	return base64.StdEncoding.EncodeToString(slices.Concat([]byte(before), pemOf(t, a.request), []byte(after)))
+}
+
+// pemOf is a request signed by a key of its own.
+func pemOf(t *testing.T, request x509.CertificateRequest) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &request, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
 }
 
 // withKubectl gives the node a kubectl that knows w1 and these requests, by name, and
@@ -136,6 +149,10 @@ func TestApproveServing(t *testing.T) {
 		{"for a mail address", "it names email:w1@example.com", but(func(a *asked) { a.request.EmailAddresses = []string{"w1@example.com"} })},
 		{"for a URI", "it names URI:spiffe://w1", but(func(a *asked) { a.request.URIs = []*url.URL{spiffe} })},
 		{"for nothing", "it names neither a DNS name nor an address", but(func(a *asked) { a.request.DNSNames, a.request.IPAddresses = nil, nil })},
+		{"with a second request behind it", "it is not one request and nothing else", but(func(a *asked) {
+			a.text = a.encoded(t, "", string(pemOf(t, x509.CertificateRequest{DNSNames: []string{"kubernetes"}})))
+		})},
+		{"with words before it", "it is not one request and nothing else", but(func(a *asked) { a.text = a.encoded(t, "words\n", "") })},
 		{"with words", "it is no base64", but(func(a *asked) { a.text = "?" })},
 		{"with no request", "it is not signed by its own key", but(func(a *asked) { a.text = "eA==" })},
 		{"with a field of two lines", "its fields cannot be told apart", but(func(a *asked) { a.groups = "x\nsystem:nodes" })},

@@ -22,6 +22,8 @@ type node struct {
 	conf, etcd, backup string
 	bin                string
 	check              string
+	// config is the configuration of Ansible.
+	config string
 }
 
 func newNode(t *testing.T) *node {

@@ -61,6 +61,10 @@ func Find(named string, getenv func(string) string) (name string, text []byte, e
 		yml := strings.TrimSuffix(place, ".yaml") + ".yml"
 		switch {
 		case exists(place):
+			// Where nobody has named it, a pipe waits for whoever made it.
+			if info, err := os.Stat(place); err == nil && !info.Mode().IsRegular() {
+				return "", nil, &FileError{Path: place, Detail: "it is no regular file", Next: "remove it, or name the file that is meant: --config FILE"}
+			}
 			text, err = read(place, caller(os.Geteuid(), getenv), 0)
 			if err != nil {
 				return "", nil, err
@@ -101,13 +105,16 @@ func trusted(path string, info os.FileInfo, users []string, safe os.FileMode) er
 		return &FileError{Path: path, Detail: detail + ", and it can name commands that kscertctl runs", Next: next}
 	}
 	owner, isKnown := info.Sys().(*syscall.Stat_t)
-	if !isKnown || !info.Mode().IsRegular() {
+	if !isKnown {
 		return nil
 	}
 	uid := strconv.FormatUint(uint64(owner.Uid), 10)
 	if !slices.Contains(users, uid) {
 		return refuse("it belongs to user "+uid, fmt.Sprintf("if its content is what you want, make it yours: chown %s %s\nor name a copy of your own: --config COPY",
 			users[0], shell.Quote(path)))
+	}
+	if !info.Mode().IsRegular() { // a pipe that was named: its owner writes
+		return nil
 	}
 	// A group of the user's own number is the user's alone, as most systems make them.
 	shared := os.FileMode(everybody)

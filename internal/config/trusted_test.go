@@ -48,7 +48,8 @@ func TestTrusted(t *testing.T) {
 		{"a group's to read", entry{1000, 50, 0o644}, 1000, "", ""},
 		{"that of the user's own group", entry{1000, 1000, 0o664}, 1000, "", ""},
 		{"everybody's", entry{1000, 1000, 0o646}, 1000, "", "others may write to it"},
-		{"a pipe", entry{1001, 50, 0o666 | os.ModeNamedPipe}, 1000, "", ""},
+		{"a pipe", entry{1000, 50, 0o666 | os.ModeNamedPipe}, 1000, "", ""},
+		{"another user's pipe", entry{1001, 50, 0o666 | os.ModeNamedPipe}, 1000, "", "it belongs to user 1001"},
 	} {
 		users := caller(row.euid, func(string) string { return row.sudo })
 		err := trusted(path, row.file, users, 0)

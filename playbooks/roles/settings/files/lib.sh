@@ -164,6 +164,11 @@ fields() {
     }'
 }
 
+# alone req|x509 FILE: FILE becomes the request or certificate that openssl finds in it,
+# and nothing else. In a text with several blocks, or with long lines, sed, openssl and
+# Go find different ones: what was checked would not be what is used.
+alone() { openssl "$1" -in "$2" -out "$2.alone" 2>/dev/null </dev/null && mv -fT "$2.alone" "$2"; }
+
 # names FILE: likewise for people: the subject, then the SANs with their types, one a
 # line. What is not plain text is escaped as in URLs, so that a line is one name. Nothing
 # where FILE is no certificate and no request.
