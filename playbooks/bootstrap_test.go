@@ -147,7 +147,7 @@ func TestKubeletSignerRefuses(t *testing.T) {
 			old, _ := base64.StdEncoding.DecodeString(f[1])
 			f[1] = base64.StdEncoding.EncodeToString(slices.Concat(ghost, old))
 		}, is: "w1"},
-		{name: "no request", node: "w1", inventory: "w1", names: "cp1 w1", by: ca, edit: func(f []string) { f[0] = "eA==" }, refusal: "failed"},
+		{name: "no request", node: "w1", inventory: "w1", names: "cp1 w1", by: ca, edit: func(f []string) { f[0] = "eA==" }, refusal: "cannot be read"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -152,9 +152,12 @@ func TestApproveServing(t *testing.T) {
 		{"with a second request behind it", "it is not one request and nothing else", but(func(a *asked) {
 			a.text = a.encoded(t, "", string(pemOf(t, x509.CertificateRequest{DNSNames: []string{"kubernetes"}})))
 		})},
+		{"with a header", "it is not one request and nothing else", but(func(a *asked) {
+			a.text = base64.StdEncoding.EncodeToString([]byte(strings.Replace(string(pemOf(t, a.request)), "-----\n", "-----\nComment: x\n\n", 1)))
+		})},
 		{"with words before it", "it is not one request and nothing else", but(func(a *asked) { a.text = a.encoded(t, "words\n", "") })},
 		{"with words", "it is no base64", but(func(a *asked) { a.text = "?" })},
-		{"with no request", "it is not signed by its own key", but(func(a *asked) { a.text = "eA==" })},
+		{"with no request", "it is not one request and nothing else", but(func(a *asked) { a.text = "eA==" })},
 		{"with a field of two lines", "its fields cannot be told apart", but(func(a *asked) { a.groups = "x\nsystem:nodes" })},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -38,7 +38,7 @@ for name in $due; do
   id=$(printf '%s' "$name" | one_line)
   if [ "$KSCERT_ETCD" = request ]; then
     request "$cert" "$key"
-    printf 'request: %s|%s|%s\n' "$id" "$(one_line <"$cert")" "$(one_line <"$stage/request")"
+    printf 'request: %s|%s|%s\n' "$id" "$(openssl x509 -in "$cert" | one_line)" "$(one_line <"$stage/request")"
     continue
   fi
   if [ -n "$here" ]; then

@@ -41,6 +41,7 @@ sign() {
   [ "$(printf '%s\n' "$KSCERT_NAMES" | tr ' ' '\n' | grep -Fxc -e "$2")" = 1 ] || fail "the inventory has more than one host that is the node $2"
   { printf '%s' "$3" | base64 -d >"$stage/request" && printf '%s' "$4" | base64 -d >"$stage/old.pem" && printf '%s' "$5" | base64 -d >"$stage/proof"; } ||
     fail 'its request is no base64'
+  alone req "$stage/request" || fail 'its request cannot be read'
   [ ! -s "$stage/old.pem" ] || alone x509 "$stage/old.pem" || fail 'its old certificate cannot be read'
   subject_for "$2"
   sign_request "$pki/ca.crt" "$pki/ca.key" "$lifetime" "/O=system:nodes/CN=system:node:$node"

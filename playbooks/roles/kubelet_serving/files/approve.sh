@@ -40,6 +40,7 @@ wrong() {
   *) echo "its usages are $usages" && return ;;
   esac
   printf '%s' "$request" | base64 -d >"$stage/request" 2>/dev/null || { echo 'it is no base64' && return; }
+  plain "$stage/request" || { echo 'it is not one request and nothing else, in PEM' && return; }
   openssl req -in "$stage/request" -noout -verify 2>&1 | grep -q 'verify OK' || { echo 'it is not signed by its own key' && return; }
   # The API server reads the text anew: it must be one block, for whoever reads it.
   cat "$stage/request" >"$stage/asked"

@@ -22,9 +22,14 @@ fail() {
   exit 1
 }
 
+# Nobody types here, although raw has a terminal.
+exec </dev/null
+setsid=$(command -v setsid || :)
+
 # openssl: without the system's authorities. It would read all of them each time, which
 # takes five times as long as what it is asked for, and nothing here is verified by them.
-openssl() { SSL_CERT_FILE=/dev/null SSL_CERT_DIR=/dev/null command openssl "$@"; }
+# And without a terminal, on which it would ask for a passphrase and wait.
+openssl() { SSL_CERT_FILE=/dev/null SSL_CERT_DIR=/dev/null ${setsid:-command} openssl "$@"; }
 
 # client SECONDS OPTION...: openssl s_client, likewise, for so long.
 client() {
@@ -164,10 +169,17 @@ fields() {
     }'
 }
 
+# plain FILE: it is lines of PEM from its first one on, without headers: nothing for which
+# openssl would ask for a passphrase.
+plain() {
+  case $(head -n 1 "$1" | tr -d '\0') in '-----BEGIN '*) ;; *) return 1 ;; esac
+  ! grep -aEvq '^(-----(BEGIN|END) (NEW )?CERTIFICATE( REQUEST)?-----|[A-Za-z0-9+/=]*)$' "$1"
+}
+
 # alone req|x509 FILE: FILE becomes the request or certificate that openssl finds in it,
 # and nothing else. In a text with several blocks, or with long lines, sed, openssl and
 # Go find different ones: what was checked would not be what is used.
-alone() { openssl "$1" -in "$2" -out "$2.alone" 2>/dev/null </dev/null && mv -fT "$2.alone" "$2"; }
+alone() { plain "$2" && openssl "$1" -in "$2" -out "$2.alone" 2>/dev/null </dev/null && mv -fT "$2.alone" "$2"; }
 
 # names FILE: likewise for people: the subject, then the SANs with their types, one a
 # line. What is not plain text is escaped as in URLs, so that a line is one name. Nothing
