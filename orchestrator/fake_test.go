@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
+
 	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 )
 
@@ -38,7 +40,7 @@ lock.yml:*release*) cp due inspect.yml ;;
 esac
 `, dir),
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+		if err := testcommand.Write(filepath.Join(dir, name), text); err != nil {
 			panic(err)
 		}
 	}

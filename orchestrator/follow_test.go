@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
+
 	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
@@ -138,7 +140,7 @@ func TestApplyOfAnEditedFile(t *testing.T) {
 	t.Parallel()
 	bin, ran := fakeansible.New(t, 24*time.Hour, 0)
 	hook := "#!/bin/sh\nprintf '%s\\n' \"$2\" >>\"${0%/*}/arguments\"\npwd >>\"${0%/*}/arguments\"\n"
-	if err := os.WriteFile(filepath.Join(bin, "hook"), []byte(hook), 0o700); err != nil {
+	if err := testcommand.Write(filepath.Join(bin, "hook"), hook); err != nil {
 		t.Fatal(err)
 	}
 	p := planFile(t, bin, func(p *run.Proposal) {

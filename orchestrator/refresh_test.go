@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
+
 	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
@@ -75,7 +77,7 @@ func (c refreshCluster) renews(t *testing.T) testpki.Pair {
 func (c refreshCluster) write(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(c.bin, name)
-	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+	if err := testcommand.Write(path, text); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -242,9 +244,9 @@ func TestFetchedKeyIsNotTold(t *testing.T) {
 	if err := errors.Join(
 		os.WriteFile(filepath.Join(dir, "admin.conf"), []byte(text), 0o600),
 		os.WriteFile(filepath.Join(dir, "inventory.ini"), fmt.Appendf(nil, "[kube_control_plane]\ncp1 kube_config_dir=%s ansible_connection=ssh ansible_ssh_executable=%s ansible_python_interpreter=auto_silent ansible_become_exe=%s ansible_become_user=operator\n", dir, ssh, sudo), 0o600),
-		os.WriteFile(ssh, []byte("#!/bin/sh\nfor last; do :; done\nexec /bin/sh -c \"$last\"\n"), 0o700),
+		testcommand.Write(ssh, "#!/bin/sh\nfor last; do :; done\nexec /bin/sh -c \"$last\"\n"),
 		// As another user, fetch brings the content as the result of a module.
-		os.WriteFile(sudo, []byte("#!/bin/sh\nwhile [ \"$1\" != /bin/sh ]; do shift; done\nexec \"$@\"\n"), 0o700),
+		testcommand.Write(sudo, "#!/bin/sh\nwhile [ \"$1\" != /bin/sh ]; do shift; done\nexec \"$@\"\n"),
 	); err != nil {
 		t.Fatal(err)
 	}

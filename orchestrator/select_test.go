@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
+
 	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
@@ -70,7 +72,7 @@ func TestLimitIsCheckedFirst(t *testing.T) {
 func TestSerial(t *testing.T) {
 	t.Parallel()
 	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
-	if err := os.WriteFile(filepath.Join(bin, "hook"), []byte("#!/bin/sh\necho \"$*\" >>\"${0%/*}/told\"\n"), 0o700); err != nil {
+	if err := testcommand.Write(filepath.Join(bin, "hook"), "#!/bin/sh\necho \"$*\" >>\"${0%/*}/told\"\n"); err != nil {
 		t.Fatal(err)
 	}
 	o := fakeOrchestrator(t, bin, func(o *Options) { o.Serial = "20%" })

@@ -3,11 +3,12 @@ package orchestrator
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 
 	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
@@ -55,7 +56,7 @@ func TestRollbackNamesWhatOthersChanged(t *testing.T) {
 				hook = "#!/bin/sh\n[ \"$1\" != renew-certs.yml ]\n"
 			}
 			write := func(name, text string) {
-				if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o700); err != nil {
+				if err := testcommand.Write(filepath.Join(bin, name), text); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 )
 
 // The way to a node leads through the host that is named bastion, when it does for
@@ -78,7 +80,7 @@ done
 exit 255
 `,
 			} {
-				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+				if err := testcommand.Write(filepath.Join(dir, name), text); err != nil {
 					t.Fatal(err)
 				}
 			}

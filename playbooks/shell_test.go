@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
+
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
@@ -46,7 +48,11 @@ func (n *node) ok(err error) {
 func (n *node) write(path string, data []byte, mode os.FileMode) {
 	n.t.Helper()
 	n.ok(os.MkdirAll(filepath.Dir(path), 0o700))
-	n.ok(os.WriteFile(path, data, mode))
+	if mode&0o100 != 0 {
+		n.ok(testcommand.Write(path, string(data)))
+	} else {
+		n.ok(os.WriteFile(path, data, mode))
+	}
 	n.ok(os.Chmod(path, mode))
 }
 

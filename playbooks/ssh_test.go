@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
+
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
@@ -37,7 +39,7 @@ func TestBoundedSSH(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			bin := t.TempDir()
-			if err := os.WriteFile(filepath.Join(bin, "ssh"), []byte("#!/bin/sh\n"+row.ssh), 0o700); err != nil {
+			if err := testcommand.Write(filepath.Join(bin, "ssh"), "#!/bin/sh\n"+row.ssh); err != nil {
 				t.Fatal(err)
 			}
 			cmd := exec.CommandContext(t.Context(), "./"+playbooks.SSH, "-o", "a b", "node", "echo 'c'; exit")
@@ -65,7 +67,7 @@ func TestBoundedSSH(t *testing.T) {
 func TestSSHPassesOnAPrompt(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()
-	if err := os.WriteFile(filepath.Join(bin, "ssh"), []byte("#!/bin/sh\nprintf 'password: '\nread -r word\nprintf '%s, thanks' \"$word\"\n"), 0o700); err != nil {
+	if err := testcommand.Write(filepath.Join(bin, "ssh"), "#!/bin/sh\nprintf 'password: '\nread -r word\nprintf '%s, thanks' \"$word\"\n"); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // it waits for ever otherwise

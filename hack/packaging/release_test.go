@@ -27,6 +27,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
+
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/infrapuzzle/kscertctl/internal/cli"
@@ -231,7 +233,7 @@ func (r release) binary(t *testing.T, platform string) {
 	}
 
 	program := filepath.Join(t.TempDir(), "kscertctl")
-	if err := os.WriteFile(program, data, 0o700); err != nil {
+	if err := testcommand.Write(program, string(data)); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := command(t, t.TempDir(), program, "version"), "kscertctl "+info.Main.Version+"\n"; got != want {

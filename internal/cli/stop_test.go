@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
+
 	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 )
 
@@ -43,7 +45,7 @@ func fake(t *testing.T, script string) tried {
 	renewed := fakeansible.Says(t, fakeansible.Node(t, cluster, 300*24*time.Hour))
 	hook := fmt.Sprintf("#!/bin/sh\ncd '%s' || exit\n%s\n", dir, script)
 	for name, text := range map[string]string{"renewed": renewed, "hook": hook} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+		if err := testcommand.Write(filepath.Join(dir, name), text); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -5,11 +5,12 @@ package fakeansible
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 
 	"github.com/infrapuzzle/kscertctl/internal/testcluster"
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
@@ -97,7 +98,7 @@ cat "$says" >>"$KSCERT_EVENTS"
 exit $code
 `, bin, ran, code),
 	} {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o700); err != nil { //nolint:gosec // commands
+		if err := testcommand.Write(filepath.Join(bin, name), text); err != nil {
 			tb.Fatal(err)
 		}
 	}

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 )
 
 // host is one machine of a farm.
@@ -108,7 +110,7 @@ kube_control_plane
 // processors of its own.
 func (f farm) memory(tb testing.TB) string {
 	tb.Helper()
-	path := f.write(tb, "remember", `#!/bin/sh
+	path := f.program(tb, "remember", `#!/bin/sh
 host=${0%/*}/$1
 case $SSH_ORIGINAL_COMMAND in
 *KSCERT_ROLES=*) ;;
@@ -122,7 +124,6 @@ fi
 [ -f "$host.asked" ] || printf '%s' "$SSH_ORIGINAL_COMMAND" >"$host.asked"
 exec sh -c "$SSH_ORIGINAL_COMMAND"
 `)
-	must(tb, os.Chmod(path, 0o700))
 	return path
 }
 
@@ -262,6 +263,14 @@ func (f farm) write(tb testing.TB, name, text string) string {
 	tb.Helper()
 	path := filepath.Join(f.dir, name)
 	must(tb, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+// program writes a program of the control node into the farm's folder.
+func (f farm) program(tb testing.TB, name, text string) string {
+	tb.Helper()
+	path := filepath.Join(f.dir, name)
+	must(tb, testcommand.Write(path, text))
 	return path
 }
 

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 )
 
 // stage is a directory of the hosts' own scripts, records and answers. A host there
@@ -49,7 +51,7 @@ exec sed "s/@RUN@/$run/g; s/@STATE@/$state/g" "$dir/$host.$kind"
 func (s stage) write(name, text string) string {
 	s.tb.Helper()
 	path := filepath.Join(s.dir, name)
-	must(s.tb, os.WriteFile(path, []byte(text), 0o700))
+	must(s.tb, testcommand.Write(path, text))
 	return path
 }
 

@@ -27,8 +27,7 @@ func TestSecrets(t *testing.T) {
 	f := newFarm(t, hosts)
 	f.makeSudo(t, become)
 	vaulted := f.makeVault(t, vault, become)
-	program := f.write(t, "become.sh", "#!/bin/sh\necho "+base64.StdEncoding.EncodeToString([]byte(become))+" | base64 -d\n")
-	must(t, os.Chmod(program, 0o700))
+	program := f.program(t, "become.sh", "#!/bin/sh\necho "+base64.StdEncoding.EncodeToString([]byte(become))+" | base64 -d\n")
 	binary, err := filepath.Abs("../../.bin/kscertctl")
 	must(t, err)
 	state := filepath.Join(f.dir, "kscertctl")
@@ -84,7 +83,7 @@ func (f farm) makeSudo(t *testing.T, password string) {
 	stty, err := exec.LookPath("stty")
 	must(t, err)
 	must(t, os.Symlink(stty, filepath.Join(f.dir, "bin", "stty")))
-	path := f.write(t, "bin/sudo", fmt.Sprintf(`#!/bin/sh
+	f.program(t, "bin/sudo", fmt.Sprintf(`#!/bin/sh
 stty -echo
 while [ "$1" != /bin/sh ]; do
 	case $1 in
@@ -98,7 +97,6 @@ case $(printf '%%s' "$word" | sha256sum) in %x*) exec "$@" ;; esac
 echo 'sudo: 1 incorrect password attempt' >&2
 exit 1
 `, sha256.Sum256([]byte(password))))
-	must(t, os.Chmod(path, 0o700))
 	inventory, err := os.ReadFile(f.inventory)
 	must(t, err)
 	f.write(t, "inventory.ini", strings.Replace(string(inventory), "ansible_become=false", "ansible_become_user=operator", 1))

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
+
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 )
 
@@ -426,7 +428,7 @@ func TestCancelledBefore(t *testing.T) {
 
 func script(tb testing.TB, dir, name, text string) {
 	tb.Helper()
-	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text), 0o700); err != nil {
+	if err := testcommand.Write(filepath.Join(dir, name), "#!/bin/sh\n"+text); err != nil {
 		tb.Fatal(err)
 	}
 }
