@@ -1,6 +1,7 @@
 package playbooks_test
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -108,50 +109,83 @@ func TestAPIServerIsRestarted(t *testing.T) {
 	}
 }
 
-// A lease is released that nobody has renewed for long, and nobody renews now.
+// A lease is released whose holder was a process of this host that is gone, or that nobody
+// has renewed for long and nobody renews now.
 func TestLeasesAreReleased(t *testing.T) {
 	t.Parallel()
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, elsewhere := host+"_c0ffee", "not-"+host+"_c0ffee"
+	const gone, silent = "release_leases gone", "noted_at=0\nrelease_leases silent"
 	for _, row := range []struct {
-		name string
-		// first and second are what the lease says, one time of asking after the other.
-		first, second string
+		name, holder, conditions string
+		// since is the age of the lease's last renewal.
+		since time.Duration
+		// old: a container of the component has run since before then.
+		old bool
+		// renewed: somebody renews the lease after it was noted, or before it is released.
+		renewed, late bool
+		runtime       string
 		check         string
 		released      bool
 	}{
-		{"its holder is gone", "77 {long ago} 15 cp1_x", "77 {long ago} 15 cp1_x", "False", true},
-		{"its holder may be alive", "77 {lately} 15 cp1_x", "77 {lately} 15 cp1_x", "False", false},
-		{"somebody renews it", "77 {long ago} 15 cp1_x", "78 {now} 15 cp1_x", "False", false},
-		{"nobody holds it", "77 {long ago} 15 ", "77 {long ago} 15 ", "False", false},
-		{"there is none", "", "", "False", false},
-		{"in check mode", "77 {long ago} 15 cp1_x", "77 {long ago} 15 cp1_x", "True", false},
+		{name: "its holder is silent", holder: elsewhere, conditions: silent, since: time.Hour, released: true},
+		{name: "it is silent for less than a minute", holder: elsewhere, conditions: silent, since: 70 * time.Second},
+		{name: "somebody renews it", holder: elsewhere, conditions: silent, since: time.Hour, renewed: true},
+		{name: "somebody renews it at the last moment", holder: elsewhere, conditions: silent, since: time.Hour, late: true},
+		{name: "its holder, of this host, is gone", holder: here, conditions: gone, since: 20 * time.Second, released: true},
+		{name: "once", holder: here, conditions: gone + "\n" + silent, since: time.Hour, released: true},
+		{name: "it has not run out", holder: here, conditions: gone, since: 10 * time.Second},
+		{name: "a process of this host may hold it", holder: here, conditions: gone, since: 20 * time.Second, old: true},
+		{name: "its holder was of another host", holder: elsewhere, conditions: gone, since: 20 * time.Second},
+		{name: "it names a host, and no process", holder: host, conditions: gone, since: 20 * time.Second},
+		{name: "the runtime does not say what runs", holder: here, conditions: gone, since: 20 * time.Second, runtime: "exit 1"},
+		{name: "gone, and renewed at the last moment", holder: here, conditions: gone, since: 20 * time.Second, late: true},
+		{name: "nobody holds it", conditions: gone + "\n" + silent, since: time.Hour},
+		{name: "in check mode", holder: here, conditions: gone + "\n" + silent, since: time.Hour, check: "True"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			n := newNode(t)
-			n.check = row.check
-			ago := func(d time.Duration) string { return time.Now().Add(-d).UTC().Format("2006-01-02T15:04:05.000000Z") }
-			times := strings.NewReplacer("{long ago}", ago(time.Hour), "{lately}", ago(20*time.Second), "{now}", ago(0))
-			n.write(n.bin+"/leases", []byte(times.Replace(row.first+"\n"+row.second+"\n")), 0o600)
-			n.write(n.bin+"/kubectl", fmt.Appendf(nil, `#!/bin/sh
-cd '%s'
+			n.check = cmp.Or(row.check, "False")
+			version := map[bool]int{false: 77, true: 78}
+			now := time.Now()
+			lease := func(renewed bool) string {
+				at := map[bool]time.Time{false: now.Add(-row.since), true: now}[renewed]
+				return fmt.Sprintf("%d %s 15 %s", version[renewed], at.UTC().Format("2006-01-02T15:04:05.000000Z"), row.holder)
+			}
+			for name, text := range map[string]string{
+				"kubectl": fmt.Sprintf(`#!/bin/sh
+cd '%s' || exit
 case $* in
-*'patch lease kube-scheduler '*) printf '%%s\n' "$*" >patched ;;
-*'get lease kube-scheduler '*) echo >>asked; sed -n "$(wc -l <asked)p" leases ;;
+*'patch lease kube-scheduler '*"\"resourceVersion\":\"$(cat version)\""*'"holderIdentity":""'*)
+	echo 79 >version
+	echo '79 - 15 ' >second ;;
+*'get lease kube-scheduler '*) cat first; mv second first 2>/dev/null ;;
 *) exit 1 ;;
 esac
-`, n.bin), 0o700)
-			script := role(t, "settings/files/components.sh") + "\nnote_leases\nnoted_at=0\nrelease_leases"
+`, n.bin),
+				"crictl": "#!/bin/sh\n" + row.runtime + "\necho 0123abcd\n",
+			} {
+				n.write(n.bin+"/"+name, []byte(text), 0o700)
+			}
+			n.write(n.bin+"/first", []byte(lease(false)+"\n"), 0o600)
+			n.write(n.bin+"/second", []byte(lease(row.renewed)+"\n"), 0o600)
+			n.write(n.bin+"/version", fmt.Appendf(nil, "%d\n", version[row.renewed || row.late]), 0o600)
+			started := now.Add(-row.since + time.Second)
+			if row.old {
+				started = started.Add(-2 * time.Second)
+			}
+			script := role(t, "settings/files/components.sh") + fmt.Sprintf("\nstarted() { echo %d.5; }\nnote_leases\n%s", started.Unix(), row.conditions)
 			out, errs, err := n.run(script)
-			patched, _ := os.ReadFile(n.bin + "/patched")
 			want := ""
 			if row.released {
 				want = "changed: released the lease of the kube-scheduler that led before the outage\n"
 			}
-			if err != nil || out != want || (len(patched) > 0) != row.released {
-				t.Errorf("%v: %q %q, patched %q", err, out, errs, patched)
-			}
-			if row.released && !strings.Contains(string(patched), `{"metadata":{"resourceVersion":"77"},"spec":{"holderIdentity":""}}`) {
-				t.Errorf("not for the version that was seen: %s", patched)
+			if err != nil || out != want {
+				t.Errorf("%v: %q %q", err, out, errs)
 			}
 		})
 	}

@@ -218,6 +218,14 @@ func run(n *snapshot.Node, component string) {
 	n.Processes = append(n.Processes, snapshot.Process{Name: component, PID: 1000 + len(n.Processes), Started: Now.Add(-9 * Day)})
 }
 
+// StartedAgo lets a component run only since then.
+func StartedAgo(component string, d time.Duration) NodeEdit {
+	return func(n *snapshot.Node) {
+		i := slices.IndexFunc(n.Processes, func(p snapshot.Process) bool { return p.Name == component })
+		n.Processes[i].Started = n.Clock.Add(-d)
+	}
+}
+
 // Stopped lets a component run no more, neither as a process nor as a unit, and
 // its port answer nobody.
 func Stopped(component string) NodeEdit {

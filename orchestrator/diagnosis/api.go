@@ -311,18 +311,31 @@ func (d *Diagnosis) judgeView(s snapshot.Snapshot) {
 		}
 	}
 	for _, p := range v.StaticPods {
-		if p.Ready != "True" {
+		n, _ := s.Kubernetes(p.Node)
+		if p.Ready != "True" && !justStarted(n, p.Component) {
 			d.find(StaticPodNotReady, nodeOf(s, p.Node), p.Component, "its Ready condition is "+p.Ready)
 		}
 	}
 }
 
+// probeDelay is how long a pod of the control plane may take to be Ready after its process
+// or the kubelet has started: kubeadm's probes wait 10 s and come every 10 s
+// (cmd/kubeadm/app/util/staticpod), and a kubelet tells of them when it comes to it.
+const probeDelay = time.Minute
+
+// justStarted reports whether a component answers on its port, and its pod cannot be
+// expected to be Ready yet.
+func justStarted(n snapshot.Node, component string) bool {
+	p, runs := n.Process(component)
+	e, _ := n.Endpoint(component)
+	kubelet := time.Duration(n.Units["kubelet"].ActiveSeconds) * time.Second
+	return runs && e.Fingerprint != "" && min(n.Clock.Sub(p.Started), kubelet) < probeDelay
+}
+
 // nodeOf is the inventory name of a node that the API server names.
 func nodeOf(s snapshot.Snapshot, kubernetesName string) string {
-	for _, n := range s.Nodes {
-		if n.KubernetesName == kubernetesName {
-			return n.Name
-		}
+	if n, ok := s.Kubernetes(kubernetesName); ok {
+		return n.Name
 	}
 	return kubernetesName
 }

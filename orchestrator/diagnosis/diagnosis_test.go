@@ -22,6 +22,14 @@ const (
 	controllerManager certs.Kind = "controller-manager.conf"
 )
 
+// podNotReadyIs names the component whose pod podNotReady shows as not Ready.
+const podNotReadyIs = "kube-apiserver"
+
+func podNotReady(v *snapshot.View) {
+	i := slices.IndexFunc(v.StaticPods, func(p snapshot.StaticPod) bool { return p.Component == podNotReadyIs })
+	v.StaticPods[i].Ready = "False"
+}
+
 // situation is a row: what a cluster looks like, and what is concluded.
 type situation struct {
 	name  string
@@ -79,7 +87,26 @@ func situations() []situation {
 		},
 		{
 			name: "a static pod that is not ready is worth a word, not a change", of: single,
-			edits: []tc.Edit{tc.View(func(v *snapshot.View) { v.StaticPods[1].Ready = "False" })},
+			edits: []tc.Edit{tc.View(podNotReady)},
+			route: diagnosis.None, verdict: "healthy", reasons: []diagnosis.Reason{diagnosis.StaticPodNotReady},
+		},
+		{
+			name: "unless it has just started, and answers", of: single,
+			edits: []tc.Edit{tc.View(podNotReady), tc.On("cp1", tc.StartedAgo(podNotReadyIs, 59*time.Second))},
+			route: diagnosis.None, verdict: "healthy",
+		},
+		{
+			name: "or its kubelet has", of: single,
+			edits: []tc.Edit{tc.View(podNotReady), tc.On("cp1", func(n *snapshot.Node) {
+				n.Units["kubelet"] = snapshot.Unit{Active: "active", ActiveSeconds: 59}
+			})},
+			route: diagnosis.None, verdict: "healthy",
+		},
+		{
+			name: "one that has just started, and does not answer", of: single,
+			edits: []tc.Edit{tc.View(podNotReady), tc.On("cp1", tc.StartedAgo(podNotReadyIs, time.Second), func(n *snapshot.Node) {
+				n.Endpoints = nil
+			})},
 			route: diagnosis.None, verdict: "healthy", reasons: []diagnosis.Reason{diagnosis.StaticPodNotReady},
 		},
 		{

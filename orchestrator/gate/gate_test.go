@@ -123,6 +123,10 @@ func TestEvaluate(t *testing.T) {
 		}, []string{"kube-scheduler must hold its lease (last renewed at 2026-03-01T12:00:00Z)"}},
 		{"a component is not Ready again", all, tc.View(func(v *snapshot.View) { v.StaticPods[0].Ready = "False" }),
 			[]string{"cp1: kube-apiserver a control plane component is not Ready (its Ready condition is False)"}},
+		{"a component that has just started is not Ready yet", all, func(s *snapshot.Snapshot) {
+			tc.View(func(v *snapshot.View) { v.StaticPods[0].Ready = "False" })(s)
+			tc.On("cp1", tc.StartedAgo("kube-apiserver", 5*time.Second))(s)
+		}, nil},
 		{"something else broke meanwhile", all, tc.On("cp1", func(n *snapshot.Node) { delete(n.Facts, "kubeadm-config") }),
 			[]string{"cp1: kubeadm-config.yaml the node's kubeadm configuration is missing (/etc/kubernetes/kubeadm-config.yaml does not exist)"}},
 		{"a worker cannot be reached", all, tc.On("w1", tc.Unknown(snapshot.Unreachable, "No route to host")),

@@ -327,6 +327,15 @@ func (s Snapshot) View() (View, bool) {
 	return *n.View, true
 }
 
+// Kubernetes returns the node that the API server names so.
+func (s Snapshot) Kubernetes(name string) (Node, bool) {
+	i := slices.IndexFunc(s.Nodes, func(n Node) bool { return n.KubernetesName == name })
+	if i < 0 {
+		return Node{}, false
+	}
+	return s.Nodes[i], true
+}
+
 // Cluster returns the nodes the snapshot is of, as the inventory gave them.
 func (s Snapshot) Cluster() cluster.Cluster {
 	c := cluster.Cluster{Endpoint: s.Endpoint, ExternalCA: s.ExternalCA}

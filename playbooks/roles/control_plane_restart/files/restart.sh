@@ -19,5 +19,7 @@ wait_for api_ready
 note_leases
 ask_kubelet
 for name in kube-controller-manager kube-scheduler kube-vip; do restart "$name"; done
+# What starts now finds no lease to wait for.
+release_leases gone
 wait_for components_back
-release_leases
+release_leases silent

@@ -266,9 +266,9 @@ lease() {
     -o 'jsonpath={.metadata.resourceVersion} {.spec.renewTime} {.spec.leaseDurationSeconds} {.spec.holderIdentity}' 2>/dev/null </dev/null | awk 'NF == 4'
 }
 
-# note_leases: leaves in $noted the leases whose holder gave no sign of life for a minute
-# longer than they last: after an outage nobody leads, and who would waits once more for as
-# long as a lease lasts (client-go, tools/leaderelection), 15 seconds.
+# note_leases: leaves in $noted the leases that nobody renews any more: after an outage
+# nobody leads, and who would waits once more for as long as a lease lasts (client-go,
+# tools/leaderelection), 15 seconds.
 noted=
 note_leases() {
   [ "$KSCERT_CHECK" != True ] && [ "$KSCERT_WAIT_SECONDS" -gt 0 ] || return 0
@@ -277,20 +277,42 @@ note_leases() {
     [ -n "$held" ] || continue
     at=${held#* } at=${at%% *} lasts=${held% *} lasts=${lasts##* }
     case $lasts in *[!0-9]*) continue ;; esac
-    [ $(($(date +%s) - $(date -d "$at" +%s))) -le $((lasts + 60)) ] || noted="$noted$name $held
+    age=$(($(date +%s) - $(date -d "$at" +%s)))
+    [ "$age" -le "$lasts" ] || noted="$noted$name $age $lasts $at $held
 "
   done
   noted_at=$(date +%s)
 }
 
-# release_leases: of those, the ones that were not renewed meanwhile. A holder that lives
-# renews every 2 seconds, whatever the clocks say; and the API server refuses when the
-# lease has changed since.
-release_leases() {
-  [ -n "$noted" ] || return 0
+# gone NAME AT HOLDER: the holder was a process of this host (client-go's users name
+# themselves HOSTNAME_UUID), and all that run here have started since its last sign of
+# life, which bears the time of this host's own clock.
+gone() {
+  case $3 in "$(uname -n)_"*) ;; *) return 1 ;; esac
+  running=$(containers "$1" </dev/null) || return 1
+  at=$(date -d "$2" +%s.%N)
+  for id in $running; do
+    awk -v started="$(started "$id")" -v at="$at" 'BEGIN {exit !(started > at + 0)}' || return 1
+  done
+}
+
+# silent AGE LASTS: it has given no sign of life for a minute longer than it may, by the
+# clocks of two hosts, nor since the lease was noted: a holder that lives renews every
+# 2 seconds, whatever the clocks say.
+silent() {
+  [ "$1" -gt $(($2 + 60)) ] || return 1
   while [ $(($(date +%s) - noted_at)) -lt 4 ]; do sleep 0.2; done
-  printf '%s' "$noted" | while read -r name held; do
+}
+
+# release_leases CONDITION: of those that were noted, the ones that have not changed since
+# and whose holder is gone, or silent. The API server refuses when one has changed after all.
+release_leases() {
+  printf '%s' "$noted" | while read -r name age lasts at held; do
     [ "$(lease "$name")" = "$held" ] || continue
+    case $1 in
+    gone) gone "$name" "$at" "${held##* }" || continue ;;
+    silent) silent "$age" "$lasts" || continue ;;
+    esac
     kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s -n kube-system patch lease "$name" --type=merge \
       -p "{\"metadata\":{\"resourceVersion\":\"${held%% *}\"},\"spec\":{\"holderIdentity\":\"\"}}" >/dev/null 2>&1 </dev/null || continue
     changed "released the lease of the $name that led before the outage"
