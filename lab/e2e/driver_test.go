@@ -51,8 +51,14 @@ func binary(t *testing.T) string {
 // start begins a command as a user would, off a terminal.
 func start(ctx context.Context, t *testing.T, stateDir string, args ...string) *driver {
 	t.Helper()
+	return startOf(ctx, t, binary(t), stateDir, args...)
+}
+
+// startOf is start with another build.
+func startOf(ctx context.Context, t *testing.T, binary, stateDir string, args ...string) *driver {
+	t.Helper()
 	d := &driver{stateDir: stateDir, ended: make(chan struct{})}
-	d.cmd = exec.CommandContext(ctx, binary(t), append(args, "--state-dir", stateDir)...)
+	d.cmd = exec.CommandContext(ctx, binary, append(args, "--state-dir", stateDir)...)
 	d.cmd.Stdout, d.cmd.Stderr = &d.out, &d.errs
 	d.cmd.Cancel = func() error { return d.cmd.Process.Signal(os.Interrupt) }
 	// An Ansible that outlives a killed driver holds its output open.

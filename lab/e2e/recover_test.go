@@ -10,7 +10,6 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/lab/cluster"
 	"github.com/infrapuzzle/kscertctl/lab/expire"
-	"github.com/infrapuzzle/kscertctl/lab/repair"
 	"github.com/infrapuzzle/kscertctl/lab/witness"
 )
 
@@ -158,54 +157,6 @@ func TestExpiredByItself(t *testing.T) {
 	o.want(t, 0, "the API server cannot be used because", "Is now:  healthy")
 	if err := w.Verify(ctx); err != nil {
 		t.Errorf("the witness is not content: %v", err)
-	}
-}
-
-// TestRecoveryBenchmark compares a recovery with the bare shell repair on the same
-// cluster in the same run. Each goes first once. The shell works on all control planes
-// at the same time, where that is safe.
-func TestRecoveryBenchmark(t *testing.T) {
-	for _, row := range []struct {
-		name   string
-		spec   cluster.Spec
-		rounds int
-		most   float64
-	}{
-		{"one", cluster.Spec{Name: "e2e-bench", ControlPlanes: 1, Workers: 1}, 3, 1.7},
-		{"three", cluster.Spec{Name: "e2e-bench-3", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm}, 4, 1.5},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			ctx := testContext(t, 40*time.Minute)
-			c := newCluster(ctx, t, row.spec)
-			var ours, bare time.Duration
-			for round := range row.rounds {
-				for _, who := range [][]string{{"kscertctl", "shell"}, {"shell", "kscertctl"}}[round%2] {
-					expireAll(ctx, t, c, expire.Options{Restart: true})
-					var took time.Duration
-					if who == "shell" {
-						var err error
-						if took, err = repair.Cluster(ctx, c); err != nil {
-							t.Fatal(err)
-						}
-						bare += took
-					} else {
-						o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
-						o.want(t, 0)
-						took = o.took
-						ours += took
-					}
-					t.Logf("round %d: %-9s %5.1fs", round+1, who, took.Seconds())
-					if err := settle(ctx, c); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-			ratio, n := ours.Seconds()/bare.Seconds(), float64(row.rounds)
-			t.Logf("mean of %d: kscertctl %.1f s, bare shell %.1f s, ratio %.2f", row.rounds, ours.Seconds()/n, bare.Seconds()/n, ratio)
-			if ratio > row.most {
-				t.Errorf("a recovery takes %.2f times the bare shell repair, more than %.1f times", ratio, row.most)
-			}
-		})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"embed"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,15 +21,54 @@ import (
 var scripts embed.FS
 
 // Cluster repairs a cluster and returns how long it took: until every API
-// server answers and every kubelet has a new certificate.
+// server answers, every kubelet has a new certificate and renews its lease, and both
+// components that elect a leader have one.
 func Cluster(ctx context.Context, c *cluster.Cluster) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	start := time.Now()
-	if err := repair(ctx, c); err != nil {
+	err := repair(ctx, c)
+	if err == nil {
+		err = cluster.Poll(ctx, 2*time.Minute, 200*time.Millisecond, "all leases to be renewed", func(ctx context.Context) error {
+			return Leases(ctx, c, start)
+		})
+	}
+	if err != nil {
 		return time.Since(start), fmt.Errorf("repairing cluster %s by hand: %w", c.Name(), err)
 	}
 	return time.Since(start), nil
+}
+
+// Leases returns nil if every kubelet, and a kube-controller-manager and a kube-scheduler,
+// have renewed their lease since then: they are back, and can log in.
+func Leases(ctx context.Context, c *cluster.Cluster, since time.Time) error {
+	out, err := c.Kubectl(ctx, "get", "leases", "-A", "-o", "json")
+	if err != nil {
+		return err
+	}
+	var list struct {
+		Items []struct {
+			Metadata struct{ Name, Namespace string }
+			Spec     struct{ RenewTime time.Time }
+		}
+	}
+	if err := json.Unmarshal(out, &list); err != nil {
+		return fmt.Errorf("reading the leases: %w", err)
+	}
+	renewed := map[string]time.Time{}
+	for _, item := range list.Items {
+		renewed[item.Metadata.Namespace+"/"+item.Metadata.Name] = item.Spec.RenewTime
+	}
+	needed := []string{"kube-system/kube-controller-manager", "kube-system/kube-scheduler"}
+	for _, n := range c.KubernetesNodes() {
+		needed = append(needed, "kube-node-lease/"+n.KubernetesName)
+	}
+	for _, name := range needed {
+		if !renewed[name].After(since) {
+			return fmt.Errorf("lease %s was last renewed at %s", name, renewed[name].Format(time.RFC3339))
+		}
+	}
+	return nil
 }
 
 func repair(ctx context.Context, c *cluster.Cluster) error {
