@@ -108,6 +108,9 @@ func outage(c cluster.Cluster) snapshot.Snapshot {
 		if n.Is(cluster.ControlPlane) {
 			edits = append(edits, tc.CrashLoop(), tc.Refused())
 		}
+		if n.Is(cluster.Etcd) { // nobody has a certificate to ask it with
+			edits = append(edits, tc.NoQuorum)
+		}
 		tc.On(n.Name, edits...)(&s)
 	}
 	return s

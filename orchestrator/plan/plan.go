@@ -149,7 +149,7 @@ type Step struct {
 	Why string `json:"why"`
 	// Changes is true when the step changes nodes.
 	Changes bool `json:"changes"`
-	// NoWait leaves waiting for the components to a later step.
+	// NoWait leaves waiting for the members of etcd to the gate behind the step.
 	NoWait bool `json:"noWait,omitempty"`
 	// AtOnce is how many of Nodes are worked on at the same time; 1 when absent.
 	AtOnce int `json:"atOnce,omitempty"`
@@ -222,16 +222,11 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	// Where nobody is served any more, there is nobody to spare: all at the same time.
 	all := lost(s, q)
 	b.etcd(c, d, downFirst(q, t.etcd), all)
-	together := needEachOther(c, d)
-	if len(together) > 0 && all {
+	if together := needEachOther(c, d); len(together) > 0 && all {
 		b.step(Step{Action: PrePhase, Nodes: together, AtOnce: several(together), Title: "Re-issue expired certificates without the API server",
 			Why: "etcd has no quorum before most members trust each other again, so they are worked on at the same time; " + due(d, together...), Changes: true})
 		b.step(apiServers(together))
-		controlPlanes, together = without(controlPlanes, together), nil
-	}
-	for _, name := range together {
-		b.step(Step{Action: PrePhase, Nodes: []string{name}, NoWait: true, Title: "Re-issue expired certificates without the API server",
-			Why: "etcd has no quorum before most members trust each other again, so no API server is waited for yet; " + due(d, name), Changes: true})
+		controlPlanes = without(controlPlanes, together)
 	}
 	atOnce, bound := policy.atOnce(c, q, members)
 	for len(controlPlanes) > 0 {
@@ -239,9 +234,6 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 		now := controlPlanes[:1]
 		state := d.ControlPlanes[name]
 		switch {
-		case slices.Contains(together, name):
-			b.step(Step{Action: Renew, Nodes: now, Title: "Restart what still holds an old credential",
-				Why: "its certificates are new; now its API server can be waited for", Changes: true})
 		case state == diagnosis.APIUsable && theirs != "":
 			left = true
 			b.step(Step{Action: Renew, Playbook: theirs, Nodes: now, Title: "Run the checkout's own renew-certs playbook", Why: due(d, name), Changes: true})
@@ -493,10 +485,11 @@ func affected(c cluster.Cluster, d diagnosis.Diagnosis) (t targets) {
 	return t
 }
 
-// needEachOther lists the control planes that can only come back together: more
-// than one is out, and etcd certificates are due on some of them. One member
-// with new certificates among expired ones has no quorum, and an API server
-// waits for etcd in vain.
+// needEachOther lists the control planes that can only come back together where etcd has
+// no quorum: more than one is out, and etcd certificates are due on some of them. One
+// member with new certificates among expired ones has no quorum either, and an API server
+// waits for etcd in vain. Where there is one, members whose certificates have expired
+// talk on over the connections that they have, and each comes back by itself.
 func needEachOther(c cluster.Cluster, d diagnosis.Diagnosis) []string {
 	var out []string
 	etcd := false

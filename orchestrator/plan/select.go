@@ -92,7 +92,7 @@ func (p Policy) choose(c cluster.Cluster, d diagnosis.Diagnosis, steps []Step) (
 		return nil, nil, err
 	}
 	s.keep(end)
-	for _, refuses := range []func() string{s.unbacked, s.cutsUpgrade, s.cutsQuorum, s.unfinished, s.withoutAPI, s.ungated, s.idle} {
+	for _, refuses := range []func() string{s.unbacked, s.cutsUpgrade, s.cutsQuorum, s.withoutAPI, s.ungated, s.idle} {
 		if why := refuses(); why != "" {
 			return nil, nil, &UnsupportedError{why}
 		}
@@ -225,18 +225,6 @@ func (s *selection) cutsQuorum() string {
 	}
 	return fmt.Sprintf("%s would be left out: %s come back together or not at all, for etcd has no quorum before most members trust each other again; %s",
 		strings.Join(out, ", "), strings.Join(together, ", "), instead)
-}
-
-// unfinished: what got new certificates without being waited for has its second half.
-func (s *selection) unfinished() string {
-	for i, step := range s.kept {
-		for _, name := range step.Nodes {
-			if step.Action == PrePhase && step.NoWait && !taken(s.kept[i+1:], name, Renew) {
-				return fmt.Sprintf("the plan would end between the halves of %s: it has new certificates then, and components with the old ones; go on until phase %s, and leave it in", name, Renew)
-			}
-		}
-	}
-	return ""
 }
 
 // withoutAPI: a kubelet gets its certificate from an API server, whichever answers it,

@@ -17,7 +17,6 @@ import (
 var (
 	allDue    = tc.On("cp1,cp2,cp3", tc.EndsIn(tc.Day, certs.KindAPIServer))
 	oneOut    = tc.On("cp2", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired))
-	noQuorum  = tc.On("cp1,cp2,cp3", tc.Expired(certs.KindEtcdMember), tc.Refused())
 	lost      = tc.On("cp1,cp2,cp3", tc.Expired(certs.KindEtcdMember), tc.Refused(), tc.NoQuorum)
 	renewMany = []tc.Edit{allDue, workerOut}
 )
@@ -102,15 +101,6 @@ func choices() []choice {
 			},
 		},
 		{
-			name: "all that need each other", of: ha, edits: []tc.Edit{noQuorum}, policy: limit("etcd"),
-			steps: []string{
-				"~01-backup [cp1 cp2 cp3]",
-				"~02-pre-phase-cp1 [cp1] without waiting", "~03-pre-phase-cp2 [cp2] without waiting", "~04-pre-phase-cp3 [cp3] without waiting",
-				"~05-renew-certs-cp1 [cp1]", "06-gate-api-server-cp1 [cp1]", "~07-renew-certs-cp2 [cp2]", "08-gate-api-server-cp2 [cp2]",
-				"~09-renew-certs-cp3 [cp3]", "10-gate-api-server-cp3 [cp3]", "11-gate-cluster [cp1 cp2 cp3]",
-			},
-		},
-		{
 			name: "all that have lost each other", of: ha, edits: []tc.Edit{lost}, policy: limit("etcd"),
 			steps: []string{"~01-backup [cp1 cp2 cp3]", "~02-pre-phase [cp1 cp2 cp3] 3 at once", "03-gate-api-server [cp1 cp2 cp3]", "04-gate-cluster [cp1 cp2 cp3]"},
 		},
@@ -119,11 +109,7 @@ func choices() []choice {
 			refused: "cp2 would be left out: cp1, cp2, cp3 come back together or not at all",
 		},
 		{
-			name: "some that need each other", of: ha, edits: []tc.Edit{noQuorum}, policy: limit("cp1", "cp3"),
-			refused: "cp2 would be left out: cp1, cp2, cp3 come back together or not at all",
-		},
-		{
-			name: "a worker, while etcd has no quorum", of: ha, edits: []tc.Edit{noQuorum, workerOut}, policy: limit("w1"),
+			name: "a worker, while etcd has no quorum", of: ha, edits: []tc.Edit{lost, workerOut}, policy: limit("w1"),
 			refused: "cp1, cp2, cp3 would be left out",
 		},
 		{
@@ -255,20 +241,12 @@ func choices() []choice {
 			refused: "kubelet-bootstrap of w1 needs the API server of cp1, which would stay unusable (serving-certificate-expired); leave the phase pre-phase in",
 		},
 		{
-			name: "without the pre-phase that the renewal needs", of: ha, edits: []tc.Edit{noQuorum}, policy: skip("pre-phase"),
-			refused: "cp1, cp2, cp3 come back together or not at all, for etcd has no quorum before most members trust each other again; leave the phase pre-phase in",
-		},
-		{
 			name: "without the pre-phase that the last renewal needs", of: ha, edits: []tc.Edit{oneOut}, policy: plan.Policy{Choice: plan.RenewCerts, Skip: []plan.Phase{"pre-phase"}},
 			refused: "renew-certs of cp1, cp2, cp3 needs the API server of cp2, which would stay unusable (serving-certificate-expired); leave the phase pre-phase in",
 		},
 		{
 			name: "without the step that brings all of them back", of: ha, edits: []tc.Edit{lost}, policy: skip("pre-phase"),
 			refused: "leave nothing to change: not in this plan: cp1, cp2, cp3",
-		},
-		{
-			name: "without the second half", of: ha, edits: []tc.Edit{noQuorum}, policy: skip("renew-certs"),
-			refused: "the plan would end between the halves of cp1",
 		},
 		{
 			name: "without anything to change", of: single, edits: []tc.Edit{out}, policy: skip("pre-phase"),
@@ -298,10 +276,6 @@ func choices() []choice {
 			name: "until before the upgrade", of: single, edits: []tc.Edit{due}, policy: plan.Policy{Choice: plan.UpgradeCluster, Until: "renew-certs"},
 			steps:    []string{"~01-backup-cp1 [cp1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]"},
 			warnings: []string{"not in this plan: upgrade-cluster.yml", "the result is not proved: look at the cluster afterwards, with kscertctl diagnose"},
-		},
-		{
-			name: "until between two halves", of: ha, edits: []tc.Edit{noQuorum}, policy: until("pre-phase"),
-			refused: "the plan would end between the halves of cp1",
 		},
 		{name: "until the backup", of: single, edits: []tc.Edit{due}, policy: until("backup"), refused: "--until-phase backup changes nothing"},
 		{
@@ -405,7 +379,7 @@ func TestEveryChoiceIsSafe(t *testing.T) {
 						switch {
 						case step.Gate != "":
 							delete(waits, n)
-						case step.Action == plan.EtcdCertificates && member(r.of, n), step.Action == plan.PrePhase && !step.NoWait, step.Action == plan.KubeletBootstrap, step.Action == plan.Renew && len(step.Nodes) == max(step.AtOnce, 1):
+						case step.Action == plan.EtcdCertificates && member(r.of, n), step.Action == plan.PrePhase, step.Action == plan.KubeletBootstrap, step.Action == plan.Renew && len(step.Nodes) == max(step.AtOnce, 1):
 							waits[n] = true
 						}
 					}

@@ -177,14 +177,10 @@ func (b *book) step(step plan.Step) {
 		b.heading(step)
 		b.on(step.Nodes, "new certificates", b.issue)
 		b.on(step.Nodes, "the kubelet", b.startKubelet)
-		if !step.NoWait {
-			b.on(step.Nodes, "restart what holds an old credential", b.restart)
-		}
+		b.on(step.Nodes, "restart what holds an old credential", b.restart)
 	case step.Action == plan.Renew:
 		b.heading(step)
-		if b.d.ControlPlanes[step.Nodes[0]] == diagnosis.APIUsable { // else it is issued already
-			b.on(step.Nodes, "new certificates", b.issue)
-		}
+		b.on(step.Nodes, "new certificates", b.issue)
 		b.on(step.Nodes, "restart what holds an old credential", b.restart)
 	case step.Action == plan.KubeletBootstrap:
 		b.heading(step)

@@ -95,7 +95,7 @@ func runbooks() map[string]func() snapshot.Snapshot {
 		"recover-kubeadm-etcd": func() snapshot.Snapshot {
 			s := tc.Healthy(tc.HA(), joined, kubeadmEtcd)
 			for _, n := range s.With(cluster.ControlPlane) {
-				tc.On(n.Name, tc.Expired(tc.Kinds(n)...), tc.CrashLoop(), tc.Refused())(&s)
+				tc.On(n.Name, tc.Expired(tc.Kinds(n)...), tc.CrashLoop(), tc.Refused(), tc.NoQuorum)(&s)
 			}
 			return s
 		},
