@@ -77,6 +77,7 @@ const (
 	KindKubeletClient       Kind = "kubelet-client"
 	KindKubeletServing      Kind = "kubelet-serving"
 	KindEtcdServer          Kind = "etcd-server"
+	KindEtcdPeer            Kind = "etcd-peer"
 	KindEtcdMember          Kind = "etcd-host-member"
 	KindEtcdAdmin           Kind = "etcd-host-admin"
 	KindEtcdNode            Kind = "etcd-host-node"
@@ -155,7 +156,7 @@ func Table() []Row {
 		{Kind: "front-proxy-client", Name: "front-proxy-client", Base: PKI, Path: "front-proxy-client.crt", Key: "front-proxy-client.key", Signer: FrontProxyCA, Group: GroupFrontProxy},
 		{Kind: KindAPIServerEtcdClient, Name: "apiserver-etcd-client", Base: PKI, Path: "apiserver-etcd-client.crt", Key: "apiserver-etcd-client.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
 		{Kind: KindEtcdServer, Name: "etcd-server", Base: PKI, Path: "etcd/server.crt", Key: "etcd/server.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
-		{Kind: "etcd-peer", Name: "etcd-peer", Base: PKI, Path: "etcd/peer.crt", Key: "etcd/peer.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
+		{Kind: KindEtcdPeer, Name: "etcd-peer", Base: PKI, Path: "etcd/peer.crt", Key: "etcd/peer.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
 		{Kind: "etcd-healthcheck-client", Name: "etcd-healthcheck-client", Base: PKI, Path: "etcd/healthcheck-client.crt", Key: "etcd/healthcheck-client.key", Signer: EtcdCA, Group: GroupEtcd},
 
 		{Kind: KindAdmin, Name: "admin.conf", Base: Config, Path: "admin.conf", Signer: KubernetesCA, Group: GroupClient, Outage: OutageClient},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,7 +91,7 @@ func (d *Diagnosis) judgeAPIServers(s snapshot.Snapshot) {
 			d.find(ManifestMissing, n.Name, apiServer, n.Facts["config-dir"]+"/manifests/kube-apiserver.yaml does not exist")
 		}
 		d.judgeManifests(n)
-		if because, ok := d.certificateCause(n); ok {
+		if because, ok := d.certificateCause(s, n); ok {
 			d.Findings = append(d.Findings, Finding{Reason: APIUnusable, Node: n.Name, Subject: string(state), Evidence: apiEvidence(n), Because: because})
 			continue
 		}
@@ -121,8 +122,11 @@ func (d *Diagnosis) judgeManifests(n snapshot.Node) {
 // certificateCause returns the reason of the certificate finding that accounts
 // for the state of a node's API server: the condition without which nothing is
 // changed.
-func (d *Diagnosis) certificateCause(n snapshot.Node) (Reason, bool) {
+func (d *Diagnosis) certificateCause(s snapshot.Snapshot, n snapshot.Node) (Reason, bool) {
 	ended := map[certs.Outage]Reason{}
+	if quorumEnded(s) {
+		ended[certs.OutageEtcd] = EtcdExpired
+	}
 	for _, c := range n.Certificates {
 		row, ok := certs.Lookup(c.Kind)
 		switch {
@@ -157,6 +161,26 @@ func (d *Diagnosis) certificateCause(n snapshot.Node) (Reason, bool) {
 	}
 	reason := cmp.Or(causes...)
 	return reason, reason != ""
+}
+
+// quorumEnded reports whether no member of etcd answers, and certificates of so many have
+// expired that the others are no quorum: then every API server is out, also one whose node
+// has nothing expired.
+func quorumEnded(s snapshot.Snapshot) bool {
+	valid := 0
+	members := s.With(cluster.Etcd)
+	for _, n := range members {
+		if n.Etcd != nil && n.Etcd.Healthy {
+			return false
+		}
+		if !slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
+			return !c.Served && slices.Contains([]certs.Kind{certs.KindEtcdMember, certs.KindEtcdServer, certs.KindEtcdPeer}, c.Kind) &&
+				c.StatusAt(n.Clock, 0) == certs.Expired
+		}) {
+			valid++
+		}
+	}
+	return valid < len(members)/2+1
 }
 
 // stales reports whether a node's component serves an older certificate.

@@ -90,7 +90,7 @@ var required = []certs.Kind{
 }
 
 // requiredOfEtcd are those that kubeadm's own etcd needs beside its authority.
-var requiredOfEtcd = []certs.Kind{certs.KindEtcdServer, "etcd-peer", certs.KindAPIServerEtcdClient}
+var requiredOfEtcd = []certs.Kind{certs.KindEtcdServer, certs.KindEtcdPeer, certs.KindAPIServerEtcdClient}
 
 // authorities are kubeadm's: the name below the PKI folder, and the kind.
 var authorities = []struct {

@@ -122,11 +122,13 @@ func (d Diagnosis) With(sev Severity) []Finding {
 
 // Primary returns the root cause: the first finding, in the order of the table,
 // that no other one brought about. Where the outage is refused for want of an
-// explanation, certificates that have expired are passed over: they are none.
+// explanation, certificates that have expired are passed over: they are none; it is
+// then the first API server that they do not explain.
 func (d Diagnosis) Primary() (Finding, bool) {
 	for _, decides := range []func(Finding) bool{
 		func(f Finding) bool { return f.Reason.Blocks() },
 		func(f Finding) bool { return f.Because == "" && (d.Route != Refuse || !f.Reason.Expired()) },
+		func(f Finding) bool { return d.Route == Refuse && f.Reason.Area() == API && f.Reason != APIUnusable },
 		func(Finding) bool { return true },
 	} {
 		if i := slices.IndexFunc(d.Findings, decides); i >= 0 {
@@ -185,7 +187,7 @@ func (d *Diagnosis) route(s snapshot.Snapshot) Route {
 			continue
 		}
 		usable = false
-		if _, explained := d.certificateCause(n); !explained {
+		if _, explained := d.certificateCause(s, n); !explained {
 			return Refuse
 		}
 	}

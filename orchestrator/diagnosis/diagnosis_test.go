@@ -115,6 +115,20 @@ func situations() []situation {
 			route: diagnosis.None, verdict: "healthy", reasons: []diagnosis.Reason{diagnosis.CAExpiring},
 		},
 
+		{
+			name: "one of three members has expired, and the others find no leader: that is no reason", of: ha,
+			edits: []tc.Edit{
+				tc.On("cp1", tc.Expired(certs.KindEtcdMember), tc.Refused(), tc.NoQuorum),
+				tc.On("cp2,cp3", tc.Unusable(1, tc.SaysNotReady), func(n *snapshot.Node) { n.Etcd.Healthy, n.Etcd.Error = false, "no leader" }),
+			},
+			route: diagnosis.Refuse, verdict: "refused: the API server on cp2 cannot be used (not-ready), and no expired certificate explains it",
+			reasons: []diagnosis.Reason{
+				diagnosis.EtcdExpired, diagnosis.EtcdNoQuorum, diagnosis.APIServerNotReady, diagnosis.APIServerNotReady, diagnosis.APIUnusable,
+			},
+			states: map[string]diagnosis.APIState{"cp1": diagnosis.APIRefused, "cp2": diagnosis.APINotReady, "cp3": diagnosis.APINotReady},
+			due:    map[string][]certs.Kind{"cp1": {certs.KindEtcdMember}},
+		},
+
 		// --- renew ---------------------------------------------------------------
 		{
 			name: "one certificate ends within thirty days", of: single,

@@ -468,6 +468,24 @@ func faults() []fault {
 			follow: follow{diagnosis.EtcdNoQuorum: diagnosis.EtcdMemberDown, diagnosis.APIServerNotReady: diagnosis.EtcdMemberDown},
 		},
 		{
+			name: "of three members two have expired: the third's API server has nothing expired, and no etcd", of: ha,
+			edits: []tc.Edit{
+				tc.On("cp1,cp2", tc.Expired(certs.KindEtcdMember), tc.Refused(), tc.NoQuorum),
+				tc.On("cp3", tc.Unusable(1, tc.SaysNotReady), tc.NoQuorum),
+			},
+			route: diagnosis.Recover, causes: slices.Repeat(one(diagnosis.EtcdExpired), 2),
+			follow: follow{diagnosis.APIUnusable: diagnosis.EtcdExpired},
+		},
+		{
+			name: "all members on machines of their own have expired, and no API server's own", of: tc.EtcdNodes(),
+			edits: []tc.Edit{
+				tc.On("etcd1,etcd2,etcd3", tc.Expired(certs.KindEtcdMember), tc.NoQuorum),
+				tc.On("cp1", tc.Unusable(1, tc.SaysNotReady)),
+			},
+			route: diagnosis.Recover, causes: slices.Repeat(one(diagnosis.EtcdExpired), 3),
+			follow: follow{diagnosis.APIUnusable: diagnosis.EtcdExpired},
+		},
+		{
 			name: "every member runs, and none leads", of: ha,
 			edits: []tc.Edit{tc.On("cp1,cp2,cp3", tc.Unusable(1, tc.SaysNotReady), func(n *snapshot.Node) { n.Etcd.Healthy, n.Etcd.Error = false, "no leader" })},
 			route: diagnosis.Refuse, causes: one(diagnosis.EtcdNoQuorum),

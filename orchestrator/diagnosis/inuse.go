@@ -30,7 +30,7 @@ var served = []struct {
 }{
 	{apiServer, []certs.Kind{certs.KindAPIServer}, true},
 	{"etcd", []certs.Kind{certs.KindEtcdServer, certs.KindEtcdMember}, true},
-	{"etcd-peer", []certs.Kind{"etcd-peer", certs.KindEtcdMember}, false},
+	{"etcd-peer", []certs.Kind{certs.KindEtcdPeer, certs.KindEtcdMember}, false},
 	{"kubelet", []certs.Kind{"kubelet-server", certs.KindKubeletServing}, false},
 }
 
