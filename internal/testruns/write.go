@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
@@ -31,6 +32,10 @@ func Write(tb testing.TB, root string, h run.History) string {
 		ok(err)
 		lines.Write(append(line, '\n'))
 	}
+	// Nothing is started meanwhile: a child that is being begun would hold the run's lock
+	// a moment longer than this process (syscall.ForkLock).
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	journal := filepath.Join(path, "journal.jsonl")
 	ok(os.WriteFile(journal, lines.Bytes(), 0o600))
 	d, _, err := run.Open(root, h.ID)
