@@ -368,6 +368,8 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, late.Timeout, late)
 	defer cancel()
 	p := s.playbook(step.ID, actions[step.Action], step.Nodes)
+	// A backup adds files of its own, and a kubelet that cannot log in is nobody's loss.
+	p.Many = step.Action == plan.Backup || step.Action == plan.KubeletBootstrap
 	if step.NoWait {
 		p.Vars["kscert_wait_seconds"] = 0
 	}

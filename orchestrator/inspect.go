@@ -111,7 +111,7 @@ type answer struct {
 func (s *session) ask(ctx context.Context, start time.Time, nodes []string, probing <-chan func() []snapshot.Probe, observe func(ansible.Event)) answer {
 	s.looks++
 	p := s.playbook(fmt.Sprintf("inspect-%02d", s.looks), playbooks.Inspect, nodes)
-	p.Looks = true
+	p.Many = true
 	if nodes == nil {
 		p.Variables = cluster.Variables
 	}

@@ -227,7 +227,7 @@ func (o *Orchestrator) nodes(ctx context.Context) (cluster.Cluster, error) {
 	}
 	p := ansible.Playbook{
 		Path: filepath.Join(dir, "playbooks", playbooks.Inspect), Dir: o.kube.Dir, CallbackDir: filepath.Join(dir, "playbooks", playbooks.CallbackDir),
-		Isolated: true, Looks: true, Variables: cluster.Variables, Vars: map[string]any{"kscert_hosts": "!all"},
+		Isolated: true, Many: true, Variables: cluster.Variables, Vars: map[string]any{"kscert_hosts": "!all"},
 		Events: filepath.Join(dir, "events.jsonl"), Log: filepath.Join(dir, "log"),
 	}
 	var told []byte

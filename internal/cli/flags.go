@@ -51,7 +51,7 @@ func (f *inspectFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&a.BecomeUser, "become-user", "", "user to become (default: Ansible's, root; another must be able to do all that root can)")
 	fl.BoolVarP(&a.AskBecomePass, "ask-become-pass", "K", false, "ask for the become password, once")
 	fl.StringVar(&a.BecomePasswordFile, "become-password-file", "", "file with the become password, or a program that prints it")
-	fl.IntVarP(&a.Forks, "forks", "f", 0, "nodes to work on at the same time where that is safe (default: Ansible's; 50 for looking)")
+	fl.IntVarP(&a.Forks, "forks", "f", 0, "nodes to work on at the same time where that is safe (default: Ansible's; 50 for looking, backups and kubelets)")
 	fl.BoolVarP(&a.AskVaultPass, "ask-vault-pass", "J", false, "ask for the password of the vault, once")
 	fl.StringArrayVar(&a.VaultIDs, "vault-id", nil, "vault identity: [NAME@]FILE, a program, or prompt; may be repeated")
 	fl.StringArrayVar(&a.VaultPasswordFiles, "vault-password-file", nil, "vault password file; may be repeated")

@@ -6,29 +6,29 @@ import (
 	"regexp"
 )
 
-// lookForks is how many nodes are looked at together where nobody says: Ansible's
-// own default of 5 makes two hundred nodes take forty rounds, and looking costs
-// the driver little.
-const lookForks = 50
+// manyForks is how many nodes are worked on together where nobody says and it is no risk:
+// Ansible's own default of 5 makes two hundred nodes take forty rounds, and each costs the
+// driver little.
+const manyForks = 50
 
 // setForks finds a setting of the number of forks in a configuration of Ansible.
 var setForks = regexp.MustCompile(`(?m)^\s*forks\s*[=:]`)
 
 // forks is the argument of --forks; 0 leaves it to Ansible. What the user asks
-// for goes first, then the user's configuration, then, for a playbook that only
-// looks, more than Ansible's default. Nodes that wait for each other have one each.
+// for goes first, then the user's configuration, then, where many nodes at a time are no
+// risk, more than Ansible's default. Nodes that wait for each other have one each.
 func (r *Runner) forks(p Playbook) int {
 	return max(r.asked(p), p.Together)
 }
 
 func (r *Runner) asked(p Playbook) int {
-	if r.opts.Forks > 0 || !p.Looks || os.Getenv("ANSIBLE_FORKS") != "" {
+	if r.opts.Forks > 0 || !p.Many || os.Getenv("ANSIBLE_FORKS") != "" {
 		return r.opts.Forks
 	}
 	if configured(p.Dir, setForks) {
 		return 0
 	}
-	return lookForks
+	return manyForks
 }
 
 // configured reports whether the configuration that counts in dir has a setting.

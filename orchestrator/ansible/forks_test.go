@@ -18,13 +18,13 @@ func TestForks(t *testing.T) {
 		together int
 		want     int
 	}{
-		{name: "nobody says", want: lookForks},
+		{name: "nobody says", want: manyForks},
 		{name: "the flag", asked: 3, want: 3},
 		{name: "the flag before all others", asked: 3, env: "7", config: "[defaults]\nforks = 9\n", want: 3},
 		{name: "the environment", env: "7", want: 0},
 		{name: "the configuration", config: "[defaults]\nhost_key_checking=False\nforks=9\n", want: 0},
-		{name: "a comment is no setting", config: "[defaults]\n# forks = 9\n", want: lookForks},
-		{name: "what changes nodes is left to Ansible", change: true, want: 0},
+		{name: "a comment is no setting", config: "[defaults]\n# forks = 9\n", want: manyForks},
+		{name: "what is a risk is left to Ansible", change: true, want: 0},
 		{name: "nodes that wait for each other have one each", change: true, asked: 2, together: 3, want: 3},
 		{name: "more is no harm", change: true, asked: 9, together: 3, want: 9},
 	} {
@@ -40,7 +40,7 @@ func TestForks(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := &Runner{opts: Options{Forks: row.asked}}
-			if got := r.forks(Playbook{Dir: dir, Looks: !row.change, Together: row.together}); got != row.want {
+			if got := r.forks(Playbook{Dir: dir, Many: !row.change, Together: row.together}); got != row.want {
 				t.Errorf("%d, want %d", got, row.want)
 			}
 		})
