@@ -8,6 +8,7 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
 // complete teaches the shell the values of arguments and flags: what is listed here,
@@ -22,9 +23,9 @@ func complete(root *cobra.Command) {
 		}
 		for flag, values := range map[string][]string{
 			"output":      outputs(cmd),
-			"playbook":    choiceNames(),
-			"skip-phases": phaseNames(),
-			"until-phase": phaseNames(),
+			"playbook":    names(plan.Choices()),
+			"skip-phases": names(plan.Phases()),
+			"until-phase": names(plan.Phases()),
 			"fail-on":     failOn(),
 		} {
 			if cmd.Flags().Lookup(flag) != nil {

@@ -14,7 +14,6 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
-	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
@@ -219,46 +218,32 @@ func (f *verdictFlags) thresholds(cmd *cobra.Command) (diagnosis.Thresholds, err
 	return t, nil
 }
 
-// choice is a flag that takes one of plan.Choices.
-type choice plan.Choice
+// oneOf is a flag that takes one of some names.
+type oneOf[T ~string] struct {
+	value *T
+	all   []T
+}
 
-func (c *choice) String() string { return string(*c) }
-func (c *choice) Type() string   { return "name" }
-func (c *choice) Set(s string) error {
-	if !slices.Contains(plan.Choices(), plan.Choice(s)) {
-		return fmt.Errorf("must be one of %s", choices())
+func (f oneOf[T]) String() string {
+	if f.value == nil { // pflag asks one that it has made itself
+		return ""
 	}
-	*c = choice(s)
+	return string(*f.value)
+}
+func (f oneOf[T]) Type() string { return "name" }
+func (f oneOf[T]) Set(s string) error {
+	if !slices.Contains(f.all, T(s)) {
+		return fmt.Errorf("must be one of %s", strings.Join(names(f.all), ", "))
+	}
+	*f.value = T(s)
 	return nil
 }
 
-func choices() string { return strings.Join(choiceNames(), ", ") }
-
-func choiceNames() (names []string) {
-	for _, c := range plan.Choices() {
-		names = append(names, string(c))
+func names[T ~string](all []T) (out []string) {
+	for _, name := range all {
+		out = append(out, string(name))
 	}
-	return names
-}
-
-// phase is a flag that takes one of plan.Phases.
-type phase plan.Phase
-
-func (p *phase) String() string { return string(*p) }
-func (p *phase) Type() string   { return "name" }
-func (p *phase) Set(s string) error {
-	if !slices.Contains(plan.Phases(), plan.Phase(s)) {
-		return fmt.Errorf("must be one of %s", strings.Join(phaseNames(), ", "))
-	}
-	*p = phase(s)
-	return nil
-}
-
-func phaseNames() (names []string) {
-	for _, p := range plan.Phases() {
-		names = append(names, string(p))
-	}
-	return names
+	return out
 }
 
 // words is a flag that takes several values, with commas between them or one after

@@ -19,27 +19,27 @@ import (
 type planFlags struct {
 	inspect inspectFlags
 	verdict verdictFlags
-	// playbook is what reconciles the cluster.
-	playbook choice
-	// limit, skip and until say which part of the plan is asked for.
+	// limit and skip say which part of the plan is asked for.
 	limit, skip words
-	until       phase
 }
 
 func (f *planFlags) register(cmd *cobra.Command) {
-	f.playbook = choice(plan.Auto)
+	f.inspect.opts.Playbook = plan.Auto
 	f.inspect.register(cmd)
 	f.verdict.register(cmd)
-	cmd.Flags().Var(&f.playbook, "playbook", "what reconciles the cluster after, or instead of, the pre-phase: "+choices())
+	cmd.Flags().Var(oneOf[plan.Choice]{&f.inspect.opts.Playbook, plan.Choices()}, "playbook",
+		"what reconciles the cluster after, or instead of, the pre-phase: "+strings.Join(names(plan.Choices()), ", "))
 	cmd.Flags().DurationVar(&f.inspect.opts.GateTimeout, "gate-timeout", 5*time.Minute, "how long a health gate may take to hold")
 	cmd.Flags().DurationVar(&f.inspect.opts.StableFor, "stable-for", 0, "how long a gate must hold, without a break, before the next step")
 	stepTimeout(cmd, &f.inspect.opts)
 	acceptSANLoss(cmd, &f.inspect.opts)
 	allowNotInInventory(cmd, &f.inspect.opts)
-	f.skip.only = phaseNames()
+	f.skip.only = names(plan.Phases())
 	cmd.Flags().VarP(&f.limit, "limit", "l", "work on these nodes alone: names of nodes, or a group such as kube_node; with commas, may be repeated")
-	cmd.Flags().Var(&f.skip, "skip-phases", "leave these phases out: "+strings.Join(phaseNames(), ", ")+"; with commas, may be repeated")
-	cmd.Flags().Var(&f.until, "until-phase", "end the plan with the last step of this phase and its gate")
+	cmd.Flags().Var(&f.skip, "skip-phases",
+		"leave these phases out: "+strings.Join(names(plan.Phases()), ", ")+"; with commas, may be repeated")
+	cmd.Flags().Var(oneOf[plan.Phase]{&f.inspect.opts.UntilPhase, plan.Phases()}, "until-phase",
+		"end the plan with the last step of this phase and its gate")
 	serial(cmd, &f.inspect.opts, "all at once")
 	cmd.Flags().IntVar(&f.inspect.opts.MaxUnavailable, "max-unavailable", 1, "how many control planes whose API servers work are renewed between two gates: never the last one, nor more than etcd's quorum bears")
 	tags(cmd, &f.inspect.opts)
@@ -79,8 +79,7 @@ func allowNotInInventory(cmd *cobra.Command, opts *orchestrator.Options) {
 func (f *planFlags) options(cmd *cobra.Command, s Streams) (orchestrator.Options, error) {
 	opts := f.inspect.options(s)
 	due, err := f.verdict.thresholds(cmd)
-	opts.Thresholds, opts.Playbook = due, plan.Choice(f.playbook)
-	opts.Limit, opts.UntilPhase = f.limit.values, plan.Phase(f.until)
+	opts.Thresholds, opts.Limit = due, f.limit.values
 	for _, name := range f.skip.values {
 		opts.SkipPhases = append(opts.SkipPhases, plan.Phase(name))
 	}

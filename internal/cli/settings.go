@@ -15,6 +15,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/anchor"
 	"github.com/infrapuzzle/kscertctl/internal/config"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
 // setting is a flag whose value may also come from kscertctl.yaml and from the
@@ -71,10 +72,10 @@ func settings() []setting {
 		{name: "warn", time: true},
 		{name: "crit", time: true},
 		{name: "fail-on", values: failOn()},
-		{name: "playbook", values: choiceNames()},
+		{name: "playbook", values: names(plan.Choices())},
 		{name: "limit"},
-		{name: "skip-phases", values: phaseNames()},
-		{name: "until-phase", values: phaseNames()},
+		{name: "skip-phases", values: names(plan.Phases())},
+		{name: "until-phase", values: names(plan.Phases())},
 		{name: "serial", recorded: true},
 		{name: "max-unavailable"},
 		{name: "tags", recorded: true},
