@@ -41,7 +41,9 @@ etcd_snapshot() {
     why="no snapshot: $((bytes / 1024)) KiB would leave less than 256 MiB of $room KiB free"
     return 0
   fi
-  etcd_post /v3/maintenance/snapshot "$KSCERT_ETCD_SNAPSHOT_SECONDS" | sed -n 's/.*"blob":"\([^"]*\)".*/\1/p' | base64 -d >"$1.new" || :
+  # A group in the expression would take sed ten times as long.
+  etcd_post /v3/maintenance/snapshot "$KSCERT_ETCD_SNAPSHOT_SECONDS" |
+    sed -n '/"blob":"/{s/.*"blob":"//;s/".*//p;}' | base64 -d >"$1.new" || :
   if [ "$(head -c -32 "$1.new" | sha256sum | cut -d ' ' -f 1)" = "$(tail -c 32 "$1.new" | od -An -v -tx1 | tr -d ' \n')" ]; then
     mv "$1.new" "$1"
   else
