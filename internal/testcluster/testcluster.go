@@ -121,7 +121,7 @@ func healthyNode(c cluster.Cluster, n cluster.Node) snapshot.Node {
 		listen(&out, "etcd-peer", "10.0.0.1:2380", certs.KindEtcdMember)
 		out.Units["etcd"] = snapshot.Unit{Active: "active", Sub: "running", ActiveSeconds: 3600}
 		run(&out, "etcd")
-		out.Etcd = &snapshot.Etcd{Healthy: true, MemberID: "id of " + n.Name}
+		out.Etcd = &snapshot.Etcd{Healthy: true, MemberID: "id of " + n.Name, DBSize: 24 << 20}
 		for _, m := range c.With(cluster.Etcd) {
 			out.Etcd.Members = append(out.Etcd.Members, snapshot.EtcdMember{ID: "id of " + m.Name, Name: m.Name})
 		}

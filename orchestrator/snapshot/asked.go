@@ -206,7 +206,7 @@ func (n *reading) probe(name string, a answer) Probe {
 }
 
 // etcd reads the member's answers to the requests of the collector, in their
-// order: /version, the member list and /health. Numbers come as text (etcd's
+// order: /version, the member list, /health and the member's status. Numbers come as text (etcd's
 // JSON gateway: 64 bits do not fit JavaScript's).
 func (n *reading) etcd() *Etcd {
 	port, asked := n.tls["etcd"]
@@ -217,7 +217,7 @@ func (n *reading) etcd() *Etcd {
 	if !asked {
 		return &Etcd{Error: "not asked: its certificate or key is not where its settings say"}
 	}
-	answers := append(slices.Clone(a.responses), make([]response, 3)...)
+	answers := append(slices.Clone(a.responses), make([]response, 4)...)
 	var (
 		release struct {
 			Server string `json:"etcdserver"`
@@ -238,11 +238,18 @@ func (n *reading) etcd() *Etcd {
 			Health string `json:"health"`
 			Reason string `json:"reason"`
 		}
+		status struct {
+			DBSize int64 `json:"dbSize,string"`
+		}
 	)
 	answers[0].decode(&release)
 	answers[1].decode(&list)
 	answers[2].decode(&health)
+	answers[3].decode(&status)
 	e := &Etcd{Healthy: health.Health == "true", Version: release.Server}
+	if status.DBSize > 0 && status.DBSize <= maxDBSize {
+		e.DBSize = status.DBSize
+	}
 	if list.Header.MemberID != 0 {
 		e.MemberID = strconv.FormatUint(list.Header.MemberID, 16)
 	}

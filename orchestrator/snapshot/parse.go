@@ -38,10 +38,11 @@ var (
 
 // Bounds of what is read of one node: many times what a node has.
 const (
-	maxRecords      = 1000 // of one kind, where its handler names no other number
-	maxCertificates = 2000 // of one node, with those of chains
-	maxChain        = 100  // of one record: a bundle of authorities
-	maxSignatures   = 5000 // verified; an RSA key of 8192 bits takes less than 1 ms
+	maxRecords      = 1000    // of one kind, where its handler names no other number
+	maxCertificates = 2000    // of one node, with those of chains
+	maxChain        = 100     // of one record: a bundle of authorities
+	maxSignatures   = 5000    // verified; an RSA key of 8192 bits takes less than 1 ms
+	maxDBSize       = 1 << 40 // bytes; etcd warns of more than 8 GiB
 )
 
 // Parse reads the collector's output of one node.

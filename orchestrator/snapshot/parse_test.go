@@ -130,7 +130,7 @@ func TestParseControlPlane(t *testing.T) {
 		{Name: "kube-scheduler", Address: "127.0.0.1:10259", Error: "no certificate was served"},
 	})
 	equal(t, "etcd", n.Etcd, &snapshot.Etcd{
-		Healthy: true, MemberID: "a79d4a037e740a9c", Version: "3.5.21",
+		Healthy: true, MemberID: "a79d4a037e740a9c", Version: "3.5.21", DBSize: 25169920,
 		Members: []snapshot.EtcdMember{
 			{ID: "a79d4a037e740a9c", Name: "etcd1", PeerURLs: []string{"https://10.0.0.1:2380"}, ClientURLs: []string{"https://10.0.0.1:2379"}},
 			{ID: "ff", PeerURLs: []string{"https://10.0.0.2:2380"}, Learner: true},
@@ -203,6 +203,23 @@ func TestParseUnusableAPIServer(t *testing.T) {
 	}
 	if n.Results["kubelet-log"].Output == "" {
 		t.Error("the kubelet's last words are lost")
+	}
+}
+
+// A size that no database of etcd has is not known.
+func TestEtcdSize(t *testing.T) {
+	t.Parallel()
+	output := string(makePKI(t).output(t, "control-plane.txt"))
+	const told = `"dbSize":"25169920"`
+	for text, want := range map[string]int64{
+		told: 25169920, `"dbSize":"1"`: 1, `"dbSize":"1099511627776"`: 1 << 40,
+		`"dbSize":"1099511627777"`: 0, `"dbSize":"0"`: 0, `"dbSize":"-1"`: 0, `"dbSize":"99999999999999999999"`: 0, `"dbSize":"1e9"`: 0,
+		`"dbSize":"x"`: 0, `"dbSize":25169920`: 0, `"dbSize":null`: 0, `"other":"1"`: 0,
+	} {
+		n := parse(t, []byte(strings.Replace(output, told, text, 1)))
+		if n.Etcd == nil || !n.Etcd.Healthy || n.Etcd.DBSize != want {
+			t.Errorf("%s: %+v, want %d", text, n.Etcd, want)
+		}
 	}
 }
 

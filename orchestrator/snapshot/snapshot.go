@@ -223,6 +223,9 @@ type Etcd struct {
 	Members []EtcdMember `json:"members,omitempty"`
 	// Version of etcd, such as "3.5.21".
 	Version string `json:"version,omitempty"`
+	// DBSize is how many bytes its database takes on the disk, which are those of a
+	// snapshot; absent where it is not known.
+	DBSize int64 `json:"dbSize,omitempty"`
 }
 
 // EtcdMember is one member of the etcd cluster.

@@ -4,7 +4,7 @@
 # files only CERTIFICATE blocks, of kubeconfigs only public fields, of a key only
 # the digest of its public half.
 #
-# Settings: KSCERT_CONFIG_DIR, KSCERT_BIN_DIR, KSCERT_ETCD_DIR, KSCERT_ROLES;
+# Settings: KSCERT_CONFIG_DIR, KSCERT_BIN_DIR, KSCERT_ETCD_DIR, KSCERT_BACKUP_ROOT, KSCERT_ROLES;
 # KSCERT_ROOT is put before the places that no setting names (tests).
 #
 # Version 2 of the output. "@@TAG fields" opens a record, "|text" belongs to the
@@ -323,8 +323,12 @@ work() {
   done 2>/dev/null | head -n 50
 }
 
+# disks: also the one that backups will lie on, whose folder the first one makes.
 disks() {
-  timeout 3 df -k --output=avail,size,iavail,target "$conf" "$root/var/lib/kubelet" /var/lib/etcd /var/lib/containerd /var 2>/dev/null |
+  backups=$KSCERT_BACKUP_ROOT
+  while [ ! -e "$backups" ]; do backups=$(dirname "$backups"); done
+  set -- "$conf" "$root/var/lib/kubelet" /var/lib/etcd /var/lib/containerd /var "$backups"
+  timeout 3 df -k --output=avail,size,iavail,target "$@" 2>/dev/null |
     while read -r free size inodes mount; do
       [ "$inodes" != - ] || inodes=-1
       case $free in [0-9]*) record "DISK $free $size $inodes $mount" ;; esac
@@ -477,7 +481,7 @@ ask_control_plane() {
 }
 
 # ask_etcd: the member on this node, with the certificate it serves itself.
-# Last what waits for a quorum.
+# Last what may be kept waiting where there is no quorum.
 ask_etcd() {
   setting etcd.cert-file ''
   crt=$value
@@ -495,8 +499,12 @@ ask_etcd() {
   [ -n "$value" ] || return 0
   tls etcd "$value" "$@" &
   [ $# != 0 ] || return 0
-  { request GET /version keep-alive '' && request POST /v3/cluster/member/list keep-alive '{}' && request GET /health close ''; } |
-    http etcd "$value" "$@" &
+  {
+    request GET /version keep-alive ''
+    request POST /v3/cluster/member/list keep-alive '{}'
+    request GET /health keep-alive ''
+    request POST /v3/maintenance/status close '{}'
+  } | http etcd "$value" "$@" &
 }
 
 # ask_kubelet: what it serves, and the API endpoint that it talks to, where that
