@@ -2,7 +2,9 @@ package playbooks_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"io/fs"
 	"os"
@@ -31,6 +33,11 @@ func script(t *testing.T, paths ...string) string {
 func backupScript(t *testing.T) string {
 	t.Helper()
 	return script(t, manifestLib, "backup/files/etcd.sh", "backup/files/backup.sh")
+}
+
+func backupsScript(t *testing.T) string {
+	t.Helper()
+	return script(t, manifestLib, "backups/files/backups.sh")
 }
 
 func restoreScript(t *testing.T) string {
@@ -303,16 +310,184 @@ func TestBackupWithoutRoom(t *testing.T) {
 	t.Parallel()
 	n := furnish(t)
 	small(t, filepath.Dir(n.backup), 100)
-	n.refused(backupScript(t), "not enough room for a backup")
+	n.refused(backupScript(t), "not enough room for a backup: it needs 5 MiB, and "+filepath.Dir(n.backup)+" has 0 MiB. Free some there")
 	if exists(n.backup) {
 		t.Error("a folder is left")
 	}
+	n.check = "True"
+	n.refused(backupScript(t), "not enough room for a backup")
+	n.check = "False"
 	// What was promised may be gone a moment later.
 	lying := strings.Replace(backupScript(t), `[ "$free" -ge "$need" ]`, "true", 1)
+	if lying == backupScript(t) {
+		t.Fatal("the script does not ask for room as it did")
+	}
 	n.write(n.conf+"/big", bytes.Repeat([]byte("x"), 200<<10), 0o600)
 	n.refused(lying, "or cannot be copied")
 	if exists(n.backup) {
 		t.Error("a folder is left")
+	}
+}
+
+// --- the snapshot of etcd ------------------------------------------------------------
+
+// member gives the node an etcd whose database has so many bytes, as far as openssl's
+// client can tell; stream is a command that prints a snapshot. What was asked for is in
+// the file "asked". So many KiB are free for backups.
+func (n *node) member(size, stream string, free int) {
+	n.t.Helper()
+	openssl, err := exec.LookPath("openssl")
+	n.ok(err)
+	n.write(n.etcd+"/admin-cp1.pem", []byte("a certificate"), 0o600)
+	n.write(n.etcd+"/admin-cp1-key.pem", []byte("its key"), 0o600)
+	n.write(n.bin+"/openssl", fmt.Appendf(nil, `#!/bin/sh
+[ "$1" = s_client ] || exec %s "$@"
+read -r _ path _
+echo "${path##*/}" >>%s/asked
+case $path in
+*/status) printf 'HTTP/1.0 200 OK\r\n\r\n{"version":"3.5","dbSize":"%%s"}\n' '%s' ;;
+*/snapshot) %s ;;
+esac
+`, openssl, n.root(), size, stream), 0o700)
+	n.write(n.bin+"/df", fmt.Appendf(nil, "#!/bin/sh\necho header\necho / 9 9 %d 1%% /\n", free), 0o700)
+}
+
+// snapshotOf writes what etcd's gateway answers for a database, and returns a command
+// that prints so many lines of it.
+func (n *node) snapshotOf(db []byte, lines string) string {
+	n.t.Helper()
+	sum := sha256.Sum256(db)
+	var text strings.Builder
+	for chunk := range slices.Chunk(slices.Concat(db, sum[:]), 1000) {
+		fmt.Fprintf(&text, "{\"result\":{\"remaining_bytes\":\"1\",\"blob\":\"%s\"}}\n", base64.StdEncoding.EncodeToString(chunk))
+	}
+	n.write(n.root()+"/stream", []byte(text.String()), 0o600)
+	return "head -n " + lines + " " + n.root() + "/stream"
+}
+
+func TestEtcdSnapshot(t *testing.T) {
+	t.Parallel()
+	const (
+		plenty = 100 << 20 // KiB free
+		small  = "5000"
+		whole  = "-0"
+		cutOff = "2"
+	)
+	mib := func(n int) string { return fmt.Sprint(n << 20) }
+	for _, row := range []struct {
+		name, choice string
+		size         string // of the database; the stream is small in any case
+		lines        string
+		sleep        string
+		free         int
+		seconds      int
+		edit         func(string) string
+		unasked      bool   // no snapshot is asked of etcd
+		without      string // why there is none; empty where one is saved
+		refusal      string // then nothing is left
+		would        string // what check mode says; empty where it is not asked
+	}{
+		{name: "small", choice: "auto", size: small, would: "would save a snapshot of etcd, 1 MiB, in about 1 s"},
+		{name: "within the bound", choice: "auto", size: mib(2400), would: "would save a snapshot of etcd, 2400 MiB, in about 120 s"},
+		{
+			name: "beyond the bound", choice: "auto", size: mib(2400) + "1", unasked: true, without: "MiB would take about",
+			would: "would leave a snapshot of etcd out: 2",
+		},
+		{name: "just beyond the bound", choice: "auto", size: mib(2401), unasked: true, without: "2401 MiB would take about 121 s, longer than 120 s"},
+		{name: "another bound", choice: "auto", size: mib(2401), seconds: 121},
+		{name: "beyond the bound, but asked for", choice: "always", size: mib(5000), would: "would save a snapshot of etcd, 5000 MiB, in about 250 s"},
+		{
+			name: "no room for it", choice: "auto", size: mib(1000), free: 1260 << 10, unasked: true,
+			without: "with the files it needs 1261 MiB, of which 256 stay free, and BACKUPS has 1260 MiB",
+			would:   "would leave a snapshot of etcd out: with the files it needs 1261 MiB",
+		},
+		{name: "just room enough", choice: "auto", size: mib(1000), free: 1261 << 10},
+		{
+			name: "no room for it, but asked for", choice: "always", size: mib(1000), free: 1260 << 10, unasked: true,
+			refusal: "no backup without a snapshot of etcd: with the files it needs 1261 MiB, of which 256 stay free, and BACKUPS has 1260 MiB." +
+				" Mend that, or let it be left out with -e kscert_etcd_snapshot=auto",
+		},
+		{name: "not wanted", choice: "never", size: small, unasked: true, without: "none was asked for", would: "would leave a snapshot of etcd out: none was asked for"},
+		{name: "no answer", choice: "auto", size: "", unasked: true, without: "etcd does not answer"},
+		{name: "no number", choice: "auto", size: "-5", unasked: true, without: "etcd does not answer"},
+		{name: "a number that nothing has", choice: "auto", size: strings.Repeat("9", 30), unasked: true, without: "etcd does not answer"},
+		{name: "no answer, but asked for", choice: "always", size: "", unasked: true, refusal: "etcd does not answer"},
+		{name: "cut off", choice: "auto", size: small, lines: cutOff, without: "etcd's was cut off, or took longer than 120 s"},
+		{name: "cut off, but asked for", choice: "always", size: small, lines: cutOff, refusal: "etcd's was cut off, or took longer than 124 s"},
+		{name: "slow", choice: "auto", size: small, sleep: "30", seconds: 1, without: "etcd's was cut off, or took longer than 1 s"},
+		{name: "slow, but asked for", choice: "always", size: small, sleep: "1.5", seconds: 1},
+		{
+			name: "more than it said", choice: "auto", size: small, without: "etcd's was cut off",
+			edit: func(script string) string {
+				return strings.Replace(script, "bytes + etcd_spare * 524288", "bytes - 1", 1)
+			},
+		},
+		{name: "a word that is none", choice: "yes", size: small, unasked: true, refusal: "kscert_etcd_snapshot is yes: say auto, always or never"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			n.write(n.conf+"/ssl/ca.key", []byte("the authority's key"), 0o600)
+			db := bytes.Repeat([]byte("bolt!"), 1000)
+			n.member(row.size, "sleep "+cmp.Or(row.sleep, "0")+"; "+n.snapshotOf(db, cmp.Or(row.lines, whole)), cmp.Or(row.free, plenty))
+			script := fmt.Sprintf("KSCERT_ETCD_SNAPSHOT=%s KSCERT_ETCD_SNAPSHOT_SECONDS=%d\n", row.choice, cmp.Or(row.seconds, 120)) + backupScript(t)
+			if row.edit != nil {
+				was := script
+				if script = row.edit(was); script == was {
+					t.Fatal("the script is not what this edits")
+				}
+			}
+			text := func(s string) string { return strings.ReplaceAll(s, "BACKUPS", filepath.Dir(n.backup)) }
+
+			// Check mode says what would be, and neither writes nor asks for a snapshot.
+			n.check = "True"
+			out, errs, err := n.run(script)
+			if !strings.Contains(out, text(row.would)) || (row.would != "" && err != nil) || exists(n.backup) {
+				t.Errorf("in check mode: %v: %q %q, want %q", err, out, errs, row.would)
+			}
+			n.check = "False"
+			asked := n.root() + "/asked"
+			if exists(asked) && strings.Contains(string(n.read(asked)), "snapshot") {
+				t.Error("check mode asked etcd for a snapshot")
+			}
+
+			out, errs, err = n.run(script)
+			if (err != nil) != (row.refusal != "") || !strings.Contains(errs, text(row.refusal)) {
+				t.Fatalf("%v: %q, want %q\n%s", err, errs, text(row.refusal), out)
+			}
+			if got := exists(asked) && strings.Contains(string(n.read(asked)), "snapshot"); got == row.unasked {
+				t.Errorf("etcd was asked for a snapshot: %t", got)
+			}
+			if row.refusal != "" {
+				if exists(n.backup) {
+					t.Error("a folder is left")
+				}
+				return
+			}
+			file := n.backup + "/etcd-snapshot.db"
+			if exists(file) == (row.without != "") || exists(file+".new") {
+				t.Errorf("there is a snapshot: %t, half of one: %t\n%s", exists(file), exists(file+".new"), out)
+			}
+			if row.without != "" {
+				if want := "\n|etcd: no snapshot: "; !strings.Contains(out, want) || !strings.Contains(out, text(row.without)) {
+					t.Errorf("it says %q, want %q", out, text(row.without))
+				}
+			} else if sum := sha256.Sum256(db); !bytes.Equal(n.read(file), slices.Concat(db, sum[:])) {
+				t.Errorf("the snapshot has %d bytes, want %d", len(n.read(file)), len(db)+len(sum))
+			}
+			if out := n.good("KSCERT_BACKUP_ACTION=verify KSCERT_BACKUP_RUN=run\n" + backupsScript(t)); !strings.Contains(out, "@@BACKUP run verified ") {
+				t.Errorf("it does not verify: %q", out)
+			}
+		})
+	}
+}
+
+// A node that runs no etcd has nothing to save, whatever was asked for.
+func TestEtcdSnapshotOfAWorker(t *testing.T) {
+	t.Parallel()
+	n := furnish(t)
+	if out := n.good("KSCERT_ETCD_SNAPSHOT=always\n" + backupScript(t)); strings.Contains(out, "|etcd: ") || exists(n.backup+"/etcd-snapshot.db") {
+		t.Errorf("it says %q", out)
 	}
 }
 
@@ -379,7 +554,7 @@ func TestTamperedBackup(t *testing.T) {
 			n.good(backupScript(t))
 			row.edit(n)
 			says := strings.NewReplacer("BACKUP", n.backup, "CONF", n.conf).Replace(row.says)
-			verify := "KSCERT_BACKUP_ACTION=verify KSCERT_BACKUP_RUN=run\n" + script(t, manifestLib, "backups/files/backups.sh")
+			verify := "KSCERT_BACKUP_ACTION=verify KSCERT_BACKUP_RUN=run\n" + backupsScript(t)
 			if out := n.good(verify); !strings.HasPrefix(out, "@@BACKUP run damaged ") || !strings.Contains(out, "\n|"+says) {
 				t.Errorf("verify says %q, want %q", out, says)
 			}
@@ -392,7 +567,7 @@ func TestTamperedBackup(t *testing.T) {
 func TestVerifiedBackup(t *testing.T) {
 	t.Parallel()
 	n := furnish(t)
-	verify := "KSCERT_BACKUP_ACTION=verify KSCERT_BACKUP_RUN=\n" + script(t, manifestLib, "backups/files/backups.sh")
+	verify := "KSCERT_BACKUP_ACTION=verify KSCERT_BACKUP_RUN=\n" + backupsScript(t)
 	if out := n.good(verify); out != "@@END\n" {
 		t.Errorf("of no backup it says %q", out)
 	}
@@ -424,7 +599,7 @@ func TestPrune(t *testing.T) {
 	begun("resumable", true, 5*time.Hour)
 	begun("abandoned", false, 6*time.Hour)
 	n.write(filepath.Dir(n.backup)+"/precious/file", nil, 0o600)
-	prune := "KSCERT_BACKUP_ACTION=prune KSCERT_BACKUP_RUN= KSCERT_BACKUP_KEEP=2 KSCERT_BACKUP_PROTECT='other resumable'\n" + script(t, manifestLib, "backups/files/backups.sh")
+	prune := "KSCERT_BACKUP_ACTION=prune KSCERT_BACKUP_RUN= KSCERT_BACKUP_KEEP=2 KSCERT_BACKUP_PROTECT='other resumable'\n" + backupsScript(t)
 	n.check = "True"
 	if out := n.good(prune); strings.Contains(out, " pruned ") || strings.Count(out, "changed: would remove ") != 2 {
 		t.Errorf("in check mode it says %q", out)

@@ -83,7 +83,8 @@ func (n *node) play(bin, playbook string, args ...string) (string, error) {
 	cmd := exec.CommandContext(n.t.Context(), filepath.Join(bin, "ansible-playbook"), append([]string{"-i", "cp1,", playbook,
 		"-e", "kscert_hosts=all", "-e", "ansible_connection=local", "-e", "ansible_become=false", "-e", "ansible_python_interpreter={{ ansible_playbook_python }}",
 		"-e", "kscert_config_dir=" + n.conf, "-e", "kscert_etcd_cert_dir=" + n.etcd, "-e", "kscert_bin_dir=" + n.bin,
-		"-e", "kscert_backup_root=" + filepath.Dir(n.backup), "-e", "kscert_run=run", "-e", "kscert_wait_seconds=0", "-e", "kscert_etcd_snapshot_seconds=0",
+		"-e", "kscert_backup_root=" + filepath.Dir(n.backup), "-e", "kscert_run=run", "-e", "kscert_wait_seconds=0",
+		"-e", "kscert_etcd_snapshot=never",
 	}, args...)...)
 	config := filepath.Join(n.t.TempDir(), "ansible.cfg")
 	n.write(config, []byte(n.config), 0o600)

@@ -100,7 +100,8 @@ func (n *node) command(script string) *exec.Cmd {
 		"PATH="+n.bin+":"+os.Getenv("PATH"), // a kubectl of this machine stays out of it
 		"KSCERT_CONFIG_DIR="+n.conf, "KSCERT_BIN_DIR="+n.bin, "KSCERT_ETCD_DIR="+n.etcd, "KSCERT_ROLES=control-plane etcd",
 		"KSCERT_BACKUP_ROOT="+filepath.Dir(n.backup), "KSCERT_BACKUP_DIR="+n.backup,
-		"KSCERT_ROOT="+filepath.Dir(n.conf), "KSCERT_RUN=run", "KSCERT_ETCD_SNAPSHOT_SECONDS=0",
+		"KSCERT_ROOT="+filepath.Dir(n.conf), "KSCERT_RUN=run",
+		"KSCERT_ETCD_SNAPSHOT=auto", "KSCERT_ETCD_SNAPSHOT_SECONDS=120",
 		"KSCERT_RENEW_BEFORE=2592000", "KSCERT_WAIT_SECONDS=5", "KSCERT_CHECK="+n.check)
 	return cmd
 }

@@ -15,24 +15,41 @@ complete)
 unknown) fail "the backup in $dir has another format: $(head -n 1 "$dir/MANIFEST")" ;;
 missing) [ ! -e "$dir" ] || rmdir "$dir" || fail "$dir is there and is no backup of kscertctl" ;;
 esac
-checking "back up to $dir" && exit 0
 
 # What was begun and not finished is worth nothing, and takes room.
 discard() {
   cd /
   rm -rf "$dir"
 }
-[ ! -e "$dir" ] || discard
+[ "$KSCERT_CHECK" = True ] || [ ! -e "$dir" ] || discard
+
+# The room for all of it, before anything is written: for files whole blocks, and some for
+# what else is written.
+need=$(covered | tr '\n' '\0' | du -sck --exclude "$conf/tmp" --files0-from=- 2>/dev/null |
+  awk 'END {print $1 * 2 + 4096}')
+place=$KSCERT_BACKUP_ROOT
+while [ ! -e "$place" ]; do place=$(dirname "$place"); done
+free=$(df -Pk "$place" | awk 'NR == 2 {print $4}')
+[ "$free" -ge "$need" ] ||
+  fail "not enough room for a backup: it needs $((need / 1024 + 1)) MiB," \
+    "and $KSCERT_BACKUP_ROOT has $((free / 1024)) MiB. Free some there (kscertctl backup prune)," \
+    "or name another folder with --backup-root (by hand: -e kscert_backup_root=FOLDER)"
+etcd_choose "$need" "$free"
+
+if checking "back up to $dir"; then
+  if [ -n "$bytes" ]; then
+    checking "save a snapshot of etcd, $mib MiB, in about $took s"
+  elif [ -n "$why" ]; then
+    checking "leave a snapshot of etcd out: ${why#no snapshot: }"
+  fi
+  exit 0
+fi
+
 mkdir -p "$KSCERT_BACKUP_ROOT"
 mkdir "$dir"
 trap discard EXIT
 trap 'exit 130' INT TERM HUP
 printf '%s\n' "$header" >"$dir/MANIFEST"
-
-# Whole blocks, and some for what else is written.
-need=$(covered | tr '\n' '\0' | du -sck --exclude "$conf/tmp" --files0-from=- 2>/dev/null | awk 'END {print $1 * 2 + 4096}')
-free=$(df -Pk "$dir" | awk 'NR == 2 {print $4}')
-[ "$free" -ge "$need" ] || fail "not enough room for a backup below $KSCERT_BACKUP_ROOT: $need KiB needed, $free KiB free"
 
 # copy: what the manifest lists, with owner, mode, times, links, attributes and
 # contexts. Folders come first, and get their times last.
@@ -63,7 +80,7 @@ wrong=$(roots "$dir/MANIFEST.new" | describe "$dir/files" | differences "$dir/MA
 [ -z "$wrong" ] || fail "the backup reads back differently from what was written: $wrong"
 mv "$dir/MANIFEST.new" "$dir/MANIFEST"
 
-etcd_snapshot "$dir/etcd-snapshot.db"
+etcd_save "$dir/etcd-snapshot.db"
 
 {
   printf 'kscertctl-backup %s\nrun %s\nmade %s\n' "$format" "${dir##*/}" "$(date +%s)"

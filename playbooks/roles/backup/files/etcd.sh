@@ -1,7 +1,7 @@
 # A snapshot of etcd through its JSON gateway, which needs nothing but openssl.
 # The stream is what "etcdctl snapshot save" writes: the database, then its
 # SHA-256 (etcd, server/etcdserver/api/v3rpc/maintenance.go). It is an addition to
-# the backup: where it cannot be had, the backup says why and is complete without.
+# the backup: unless it was asked for, the backup is complete without, and says why.
 # shellcheck shell=sh disable=SC2034,SC2154
 
 # etcd_post PATH SECONDS: etcd's answer, without its headers.
@@ -24,30 +24,62 @@ etcd_client() {
   [ -f "$etcd_cert" ]
 }
 
-# etcd_snapshot FILE: saves it. $why says what was in the way, and is empty where
-# there is no etcd.
-etcd_snapshot() {
-  why=
-  [ "$KSCERT_ETCD_SNAPSHOT_SECONDS" -gt 0 ] && etcd_client || return 0
+# MiB a second that are saved, by assumption, and MiB that stay free for what comes after.
+etcd_pace=20
+etcd_spare=256
+
+# etcd_choose NEED FREE: whether a snapshot is saved, where files need so many KiB of those
+# that are free. $bytes is how large it is, empty for none; $why says what was in the way,
+# and is empty where there is no etcd.
+etcd_choose() {
+  why='' bytes='' mib=0 took=0
+  case $KSCERT_ETCD_SNAPSHOT in
+  auto | always | never) ;;
+  *) fail "kscert_etcd_snapshot is $KSCERT_ETCD_SNAPSHOT: say auto, always or never" ;;
+  esac
+  etcd_client || return 0
+  if [ "$KSCERT_ETCD_SNAPSHOT" = never ]; then
+    why='no snapshot: none was asked for'
+    return 0
+  fi
   # A member without a quorum keeps silent for as long as one listens.
-  bytes=$(etcd_post /v3/maintenance/status 10 | sed -n 's/.*"dbSize":"\([0-9]*\)".*/\1/p')
+  bytes=$(etcd_post /v3/maintenance/status 10 | sed -n 's/.*"dbSize":"\([1-9][0-9]\{0,14\}\)".*/\1/p')
   if [ -z "$bytes" ]; then
-    why='no snapshot: etcd does not answer on 127.0.0.1:2379'
+    etcd_without 'etcd does not answer on 127.0.0.1:2379'
     return 0
   fi
-  room=$(df -Pk "${1%/*}" | awk 'NR == 2 {print $4}')
-  # Not into the last of it: what comes after the backup needs room, too.
-  if [ "$room" -lt $((bytes / 1024 + 262144)) ]; then
-    why="no snapshot: $((bytes / 1024)) KiB would leave less than 256 MiB of $room KiB free"
-    return 0
+  mib=$(((bytes + 1048575) / 1048576))
+  took=$(((mib + etcd_pace - 1) / etcd_pace))
+  all=$(($1 / 1024 + 1 + mib + etcd_spare))
+  if [ "$all" -gt $(($2 / 1024)) ]; then
+    has="and $KSCERT_BACKUP_ROOT has $(($2 / 1024)) MiB"
+    etcd_without "with the files it needs $all MiB, of which $etcd_spare stay free, $has"
+  elif [ "$KSCERT_ETCD_SNAPSHOT" = auto ] && [ "$took" -gt "$KSCERT_ETCD_SNAPSHOT_SECONDS" ]; then
+    etcd_without "$mib MiB would take about $took s, longer than $KSCERT_ETCD_SNAPSHOT_SECONDS s"
   fi
-  # A group in the expression would take sed ten times as long.
-  etcd_post /v3/maintenance/snapshot "$KSCERT_ETCD_SNAPSHOT_SECONDS" |
-    sed -n '/"blob":"/{s/.*"blob":"//;s/".*//p;}' | base64 -d >"$1.new" || :
+}
+
+# etcd_without WHY: goes on without a snapshot, unless there has to be one.
+etcd_without() {
+  bytes='' why="no snapshot: $1"
+  [ "$KSCERT_ETCD_SNAPSHOT" != always ] || fail "no backup without a snapshot of etcd: $1." \
+    "Mend that, or let it be left out with -e kscert_etcd_snapshot=auto"
+}
+
+# etcd_save FILE: saves the snapshot that was chosen. Where there has to be one, it may
+# take four times as long as it should, on top of what any may.
+etcd_save() {
+  [ -n "$bytes" ] || return 0
+  limit=$KSCERT_ETCD_SNAPSHOT_SECONDS
+  [ "$KSCERT_ETCD_SNAPSHOT" != always ] || limit=$((limit + 4 * took))
+  # A group in an expression would take sed ten times as long. etcd may have grown, but not
+  # into all that stays free.
+  etcd_post /v3/maintenance/snapshot "$limit" | sed -n '/"blob":"/{s/.*"blob":"//;s/".*//p;}' | base64 -d 2>/dev/null |
+    head -c $((bytes + etcd_spare * 524288)) >"$1.new" || :
   if [ "$(head -c -32 "$1.new" | sha256sum | cut -d ' ' -f 1)" = "$(tail -c 32 "$1.new" | od -An -v -tx1 | tr -d ' \n')" ]; then
     mv "$1.new" "$1"
   else
     rm -f "$1.new"
-    why="no snapshot: etcd's was cut off, or took longer than $KSCERT_ETCD_SNAPSHOT_SECONDS seconds"
+    etcd_without "etcd's was cut off, or took longer than $limit s"
   fi
 }
