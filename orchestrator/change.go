@@ -417,7 +417,7 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 		}
 	}
 	if err == nil && step.Action == plan.Backup {
-		err = s.noteBackups(step.Nodes, outcome)
+		err = s.noteBackups(step, outcome)
 	}
 	return err
 }
@@ -433,13 +433,16 @@ func leftAlone(payload string) (out []string) {
 }
 
 // noteBackups writes down what was backed up: a backup that is changed on its
-// node later is recognised.
-func (s *session) noteBackups(nodes []string, o ansible.Outcome) error {
+// node later is recognised. What is not in one is told, a line for each node.
+func (s *session) noteBackups(step plan.Step, o ansible.Outcome) error {
 	var all []run.Backup
-	for _, node := range nodes {
+	for _, node := range step.Nodes {
 		backups, err := run.ParseBackups(node, []byte(o.Payloads[node]))
 		if err != nil {
 			return fmt.Errorf("the backup was not confirmed: %w", err)
+		}
+		if len(backups) > 0 && len(backups[0].Notes) > 0 {
+			s.tell(Event{Kind: EventNotice, Step: &step, Message: node + ": " + snapshot.RedactText(backups[0].Notes[0])})
 		}
 		all = append(all, backups...)
 	}

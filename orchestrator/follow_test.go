@@ -61,7 +61,7 @@ func edit(f reflect.Value) {
 // given again. A new field is decided on here.
 func TestFollow(t *testing.T) {
 	t.Parallel()
-	follows := []string{"Playbook", "Thresholds", "MaxUnavailable", "Limit", "SkipPhases", "UntilPhase", "Serial",
+	follows := []string{"Playbook", "Thresholds", "MaxUnavailable", "Limit", "SkipPhases", "UntilPhase", "Serial", "EtcdSnapshot",
 		"GateTimeout", "StableFor", "StepTimeout"}
 	again := map[string]string{
 		"Kubespray": "", "AcceptSANLoss": "--accept-san-loss", "AllowNotInInventory": "--allow-not-in-inventory", "Tags": "--tags", "SkipTags": "--skip-tags", "BackupRoot": "--backup-root",
@@ -96,7 +96,7 @@ func TestFollowNeeds(t *testing.T) {
 	t.Parallel()
 	r := run.Request{
 		BackupRoot: "/srv", AcceptSANLoss: []string{"DNS:a", "DNS:b"}, Tags: []string{"x"}, SkipTags: []string{"y"},
-		Kubespray: &plan.Kubespray{Dir: "/kubespray"}, Limit: []string{"cp1"}, Serial: "2", GateTimeout: time.Minute,
+		Kubespray: &plan.Kubespray{Dir: "/kubespray"}, Limit: []string{"cp1"}, Serial: "2", GateTimeout: time.Minute, EtcdSnapshot: plan.SnapshotNever,
 	}
 	var none Options
 	err := none.Follow(r)
@@ -110,7 +110,7 @@ func TestFollowNeeds(t *testing.T) {
 		Tags:          []string{"x"}, SkipTags: []string{"y"}, KubesprayDir: "/mine", Serial: "3",
 	}
 	want := given
-	want.Limit, want.GateTimeout = r.Limit, r.GateTimeout
+	want.Limit, want.GateTimeout, want.EtcdSnapshot = r.Limit, r.GateTimeout, r.EtcdSnapshot
 	if err := given.Follow(r); err != nil || !reflect.DeepEqual(given, want) {
 		t.Errorf("%v\n%+v, want\n%+v", err, given, want)
 	}
@@ -149,7 +149,7 @@ func TestApplyOfAnEditedFile(t *testing.T) {
 		r := &p.Request
 		r.Schema, r.Playbook, r.Thresholds, r.Limit, r.SkipPhases, r.UntilPhase = was.Schema, was.Playbook, was.Thresholds, nil, nil, ""
 		r.Kubespray, r.AcceptSANLoss, r.AllowNotInInventory, r.Tags, r.SkipTags, r.BackupRoot, r.Serial = nil, nil, nil, nil, nil, was.BackupRoot, ""
-		r.MaxUnavailable, r.StepTimeout = 0, 0
+		r.MaxUnavailable, r.StepTimeout, r.EtcdSnapshot = 0, 0, ""
 	})
 	reached := ansible.Options{Inventories: []string{"cp1,"}, BinDir: bin, User: "me"}
 	opts := Options{StateDir: t.TempDir(), Ansible: reached}

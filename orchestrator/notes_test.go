@@ -10,9 +10,12 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
 func TestLostNames(t *testing.T) {
@@ -116,5 +119,41 @@ func TestWhatIsLeftAlone(t *testing.T) {
 	want := []string{"left alone: csr-1, under the name of node cp1: its signer is x"}
 	if err != nil || !slices.Equal(r.Notes, want) || !slices.Equal(told, want) {
 		t.Errorf("%v: noted %q, told %q", err, r.Notes, told)
+	}
+}
+
+// What a backup does not hold is told when it is taken; by which choice, the nodes are told.
+func TestBackupWithoutEtcd(t *testing.T) {
+	t.Parallel()
+	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
+	says := fakeansible.Says(t, "@@BACKUP this made 1 1 1 abc 0\n|etcd: no snapshot: too large\n|etcd: and more\n@@END\n")
+	for name, text := range map[string]string{"backup.yml": says, "hook": "#!/bin/sh\necho \"$*\" >>\"${0%/*}/told\"\n"} {
+		if err := testcommand.Write(filepath.Join(bin, name), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var told []string
+	o := fakeOrchestrator(t, bin, func(o *Options) {
+		o.EtcdSnapshot = plan.SnapshotNever
+		o.Observe = func(e Event) {
+			if e.Kind == EventNotice {
+				told = append(told, e.Message)
+			}
+		}
+	})
+	s, err := o.begin(t.Context(), run.Entry{Kind: run.KindLook})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if err := s.play(t.Context(), plan.Step{ID: "backup", Action: plan.Backup, Nodes: []string{"cp1"}}, work{}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"cp1: etcd: no snapshot: too large"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+	asked, err := os.ReadFile(filepath.Join(bin, "told"))
+	if err != nil || !strings.Contains(string(asked), `"kscert_etcd_snapshot":"never"`) {
+		t.Errorf("%v: the playbook was not told:\n%s", err, asked)
 	}
 }

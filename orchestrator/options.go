@@ -62,6 +62,8 @@ type Options struct {
 	StateDir string
 	// BackupRoot is the folder on each node that holds the backups.
 	BackupRoot string
+	// EtcdSnapshot is which backups hold a snapshot of etcd; plan.SnapshotAuto when empty.
+	EtcdSnapshot plan.EtcdSnapshot
 	// GateTimeout is how long a gate may take to hold; 5 minutes when zero.
 	GateTimeout time.Duration
 	// StableFor is how long a gate must hold, without a break, before the next step. It
@@ -114,12 +116,18 @@ func resolve(options []Option) Options {
 	if o.BackupRoot == "" {
 		o.BackupRoot = DefaultBackupRoot
 	}
+	if o.EtcdSnapshot == "" {
+		o.EtcdSnapshot = plan.SnapshotAuto
+	}
 	return o
 }
 
 // Policy is what the options ask of a plan, without a checkout of Kubespray.
 func (o Options) Policy() plan.Policy {
-	return plan.Policy{Choice: o.Playbook, Limit: o.Limit, Skip: o.SkipPhases, Until: o.UntilPhase, MaxUnavailable: o.MaxUnavailable, AllowNotInInventory: o.AllowNotInInventory}
+	return plan.Policy{
+		Choice: o.Playbook, Limit: o.Limit, Skip: o.SkipPhases, Until: o.UntilPhase, MaxUnavailable: o.MaxUnavailable,
+		AllowNotInInventory: o.AllowNotInInventory, EtcdSnapshot: o.EtcdSnapshot, BackupRoot: o.BackupRoot,
+	}
 }
 
 // batches are what Ansible takes as serial: a number of nodes, or a part of them.
@@ -132,6 +140,10 @@ func (o Options) check() error {
 	}
 	if o.Serial != "" && !batches.MatchString(o.Serial) {
 		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--serial %s: it must be a number of nodes, or a percentage of them", o.Serial), Next: "give one such as 5 or 20%"}
+	}
+	if all := plan.EtcdSnapshots(); !slices.Contains(all, o.EtcdSnapshot) {
+		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--etcd-snapshot %s: there is no such choice", o.EtcdSnapshot),
+			Next: fmt.Sprintf("give one of %v", all)}
 	}
 	for _, given := range []struct {
 		flag  string
@@ -234,6 +246,11 @@ func WithStateDir(dir string) Option {
 // DefaultBackupRoot by default.
 func WithBackupRoot(dir string) Option {
 	return setting(func(o *Options) { o.BackupRoot = dir })
+}
+
+// WithEtcdSnapshot says which backups hold a snapshot of etcd; plan.SnapshotAuto by default.
+func WithEtcdSnapshot(which plan.EtcdSnapshot) Option {
+	return setting(func(o *Options) { o.EtcdSnapshot = which })
 }
 
 // WithGateTimeout says how long a gate may take to hold; 5 minutes by default.

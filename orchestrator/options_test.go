@@ -26,7 +26,7 @@ func TestEveryOptionHasAFunction(t *testing.T) {
 	got := resolve([]Option{
 		WithInventory("a"), WithAnsible(ansible.Options{User: "admin"}), WithHooks(Hook{Name: "a"}), WithHooks(Hook{Name: "b"}),
 		WithKubespray("kubespray"), WithTags("tag"), WithSkipTags("tag"), WithStepTimeout(time.Minute), WithPlaybook(plan.NoPlaybook), WithLimit("cp1"), WithSkipPhases("kubelets"), WithUntilPhase("cluster"), WithSerial("20%"), WithMaxUnavailable(2), WithStableFor(time.Second), WithThresholds(diagnosis.Thresholds{RenewBefore: time.Hour}),
-		WithStateDir("state"), WithBackupRoot("/backups"), WithGateTimeout(time.Minute), WithAcceptedSANLoss("name"), WithAllowedNotInInventory("name"), WithRefreshedKubeconfigs("path"), WithRollbackOnFailure(), WithStop(t.Context().Done()),
+		WithStateDir("state"), WithBackupRoot("/backups"), WithEtcdSnapshot(plan.SnapshotNever), WithGateTimeout(time.Minute), WithAcceptedSANLoss("name"), WithAllowedNotInInventory("name"), WithRefreshedKubeconfigs("path"), WithRollbackOnFailure(), WithStop(t.Context().Done()),
 		WithApproval(func(context.Context, Proposal) (bool, error) { return true, nil }), WithObserver(func(Event) {}), WithOutput(io.Discard),
 	})
 	v := reflect.ValueOf(got)
@@ -53,7 +53,7 @@ func TestLaterOptionsWin(t *testing.T) {
 	if len(record.Hooks) != 1 || record.StateDir != "of the record" {
 		t.Errorf("the caller's record was changed: %+v", record)
 	}
-	if zero := resolve([]Option{WithGateTimeout(0), WithBackupRoot("")}); zero.GateTimeout != 5*time.Minute || zero.BackupRoot != DefaultBackupRoot || zero.Playbook != plan.Auto {
+	if zero := resolve([]Option{WithGateTimeout(0), WithBackupRoot("")}); zero.GateTimeout != 5*time.Minute || zero.BackupRoot != DefaultBackupRoot || zero.Playbook != plan.Auto || zero.EtcdSnapshot != plan.SnapshotAuto {
 		t.Errorf("zero is not the default: %+v", zero)
 	}
 }

@@ -316,6 +316,7 @@ func (s *session) playbook(id, file string, nodes []string) ansible.Playbook {
 		Vars: map[string]any{
 			"kscert_run":                  s.dir.ID,
 			"kscert_backup_root":          s.opts.BackupRoot,
+			"kscert_etcd_snapshot":        s.opts.EtcdSnapshot,
 			"kscert_renew_before_seconds": int64(s.opts.Thresholds.RenewBefore.Seconds()),
 			"kscert_wait_seconds":         int64(s.opts.GateTimeout.Seconds()),
 		},

@@ -157,6 +157,7 @@ func TestNewErrors(t *testing.T) {
 	}{
 		"no inventory":              {Options{}, ExitUsage},
 		"upgrade without checkout":  {Options{Ansible: good, Playbook: plan.UpgradeCluster}, ExitUsage},
+		"snapshots of etcd, maybe":  {Options{Ansible: good, EtcdSnapshot: "maybe"}, ExitUsage},
 		"half a node at a time":     {Options{Ansible: good, Serial: "0.5"}, ExitUsage},
 		"no node at a time":         {Options{Ansible: good, Serial: "0"}, ExitUsage},
 		"more than all at a time":   {Options{Ansible: good, Serial: "101%"}, ExitUsage},

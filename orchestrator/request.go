@@ -27,7 +27,7 @@ func (o *Orchestrator) request() (run.Request, error) {
 		Tags: opts.Tags, SkipTags: opts.SkipTags, StepTimeout: opts.StepTimeout,
 		Limit: opts.Limit, SkipPhases: opts.SkipPhases, UntilPhase: opts.UntilPhase, Serial: opts.Serial, MaxUnavailable: opts.MaxUnavailable, StableFor: opts.StableFor,
 		Playbook: opts.Playbook, Thresholds: opts.Thresholds, GateTimeout: opts.GateTimeout, BackupRoot: opts.BackupRoot,
-		BinDir: a.BinDir, PrivateKey: a.PrivateKey, KubesprayDir: opts.KubesprayDir,
+		EtcdSnapshot: opts.EtcdSnapshot, BinDir: a.BinDir, PrivateKey: a.PrivateKey, KubesprayDir: opts.KubesprayDir,
 		Inventories: a.Inventories, VaultIDs: a.VaultIDs, VaultPasswordFiles: a.VaultPasswordFiles,
 		BecomeMethod: a.BecomeMethod, BecomeUser: a.BecomeUser, Connection: a.Connection, Timeout: a.Timeout,
 		AskPass: a.AskPass, AskBecomePass: a.AskBecomePass, AskVaultPass: a.AskVaultPass,
@@ -150,6 +150,7 @@ func (o *Options) Recall(r run.Request) error {
 	if o.StepTimeout == 0 {
 		o.StepTimeout = r.StepTimeout
 	}
+	o.EtcdSnapshot = cmp.Or(o.EtcdSnapshot, r.EtcdSnapshot)
 	a.Become = a.Become || r.Become
 	// What the plan was made from is not to be chosen again.
 	o.Playbook, o.Thresholds = r.Playbook, r.Thresholds
@@ -219,7 +220,7 @@ func (o *Options) Follow(r run.Request) error {
 	}
 	o.Playbook, o.Thresholds, o.MaxUnavailable = r.Playbook, r.Thresholds, r.MaxUnavailable
 	o.Limit, o.SkipPhases, o.UntilPhase = r.Limit, r.SkipPhases, r.UntilPhase
-	o.Serial = cmp.Or(o.Serial, r.Serial)
+	o.Serial, o.EtcdSnapshot = cmp.Or(o.Serial, r.Serial), cmp.Or(o.EtcdSnapshot, r.EtcdSnapshot)
 	o.GateTimeout = cmp.Or(o.GateTimeout, r.GateTimeout)
 	o.StableFor = cmp.Or(o.StableFor, r.StableFor)
 	o.StepTimeout = cmp.Or(o.StepTimeout, r.StepTimeout)

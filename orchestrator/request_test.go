@@ -42,7 +42,7 @@ func TestAnchor(t *testing.T) {
 // its steps are taken may be.
 func TestRecallOfASelection(t *testing.T) {
 	t.Parallel()
-	given := Options{Limit: []string{"cp1"}, SkipPhases: []plan.Phase{"kubelets"}, UntilPhase: "renew-certs", Serial: "2", StableFor: time.Second}
+	given := Options{Limit: []string{"cp1"}, SkipPhases: []plan.Phase{"kubelets"}, UntilPhase: "renew-certs", Serial: "2", StableFor: time.Second, EtcdSnapshot: plan.SnapshotAlways}
 	request, err := (&Orchestrator{opts: given}).request()
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +56,11 @@ func TestRecallOfASelection(t *testing.T) {
 	if !reflect.DeepEqual(again, want) {
 		t.Errorf("\n%+v, want\n%+v", again, want)
 	}
-	if p := request.Policy(); !reflect.DeepEqual(p, plan.Policy{Limit: given.Limit, Skip: given.SkipPhases, Until: given.UntilPhase}) {
+	now := Options{EtcdSnapshot: plan.SnapshotAuto}
+	if err := now.Recall(request); err != nil || now.EtcdSnapshot != plan.SnapshotAuto {
+		t.Errorf("what is given now does not count: %v %s", err, now.EtcdSnapshot)
+	}
+	if p := request.Policy(); !reflect.DeepEqual(p, plan.Policy{Limit: given.Limit, Skip: given.SkipPhases, Until: given.UntilPhase, EtcdSnapshot: given.EtcdSnapshot}) {
 		t.Errorf("the policy is %+v", p)
 	}
 }

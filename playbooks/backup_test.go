@@ -10,11 +10,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
 // What the roles put before the scripts that take and read backups.
@@ -405,7 +408,7 @@ func TestEtcdSnapshot(t *testing.T) {
 		{
 			name: "no room for it, but asked for", choice: "always", size: mib(1000), free: 1260 << 10, unasked: true,
 			refusal: "no backup without a snapshot of etcd: with the files it needs 1261 MiB, of which 256 stay free, and BACKUPS has 1260 MiB." +
-				" Mend that, or let it be left out with -e kscert_etcd_snapshot=auto",
+				" Mend that, or let it be left out with --etcd-snapshot auto",
 		},
 		{name: "not wanted", choice: "never", size: small, unasked: true, without: "none was asked for", would: "would leave a snapshot of etcd out: none was asked for"},
 		{name: "no answer", choice: "auto", size: "", unasked: true, without: "etcd does not answer"},
@@ -488,6 +491,28 @@ func TestEtcdSnapshotOfAWorker(t *testing.T) {
 	n := furnish(t)
 	if out := n.good("KSCERT_ETCD_SNAPSHOT=always\n" + backupScript(t)); strings.Contains(out, "|etcd: ") || exists(n.backup+"/etcd-snapshot.db") {
 		t.Errorf("it says %q", out)
+	}
+}
+
+// What a plan reckons with is what the nodes do.
+func TestEtcdSnapshotNumbers(t *testing.T) {
+	t.Parallel()
+	etcd, defaults := role(t, "backup/files/etcd.sh"), role(t, "settings/defaults/main.yml")
+	for _, row := range []struct{ text, want string }{
+		{etcd, fmt.Sprintf("\netcd_pace=%d\n", plan.SnapshotPace>>20)},
+		{etcd, fmt.Sprintf("\netcd_spare=%d\n", plan.SnapshotSpare>>20)},
+		{defaults, fmt.Sprintf("\nkscert_etcd_snapshot_seconds: %.0f\n", plan.SnapshotBound.Seconds())},
+		{defaults, "\nkscert_etcd_snapshot: " + string(plan.SnapshotAuto) + "\n"},
+		{defaults, fmt.Sprintf(" at %d MiB a second", plan.SnapshotPace>>20)},
+	} {
+		if !strings.Contains(row.text, row.want) {
+			t.Errorf("the roles have no %q", row.want)
+		}
+	}
+	for _, choice := range plan.EtcdSnapshots() {
+		if !regexp.MustCompile(`\b` + string(choice) + `\b`).MatchString(etcd) {
+			t.Errorf("the role backup does not know %s", choice)
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ func (f *carryFlags) register(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&f.opts.GateTimeout, "gate-timeout", 0, "how long a health gate may take to hold (default: 5m, or as before)")
 	cmd.Flags().DurationVar(&f.opts.StableFor, "stable-for", 0, "how long a gate must hold, without a break, before the next step (default: as before)")
 	stepTimeout(cmd, &f.opts)
+	etcdSnapshot(cmd, &f.opts, " (default: as before)")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
 	f.results.register(cmd)
 }

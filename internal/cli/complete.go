@@ -22,11 +22,12 @@ func complete(root *cobra.Command) {
 			cmd.ValidArgsFunction = cobra.NoFileCompletions
 		}
 		for flag, values := range map[string][]string{
-			"output":      outputs(cmd),
-			"playbook":    names(plan.Choices()),
-			"skip-phases": names(plan.Phases()),
-			"until-phase": names(plan.Phases()),
-			"fail-on":     failOn(),
+			"output":        outputs(cmd),
+			"playbook":      names(plan.Choices()),
+			"skip-phases":   names(plan.Phases()),
+			"until-phase":   names(plan.Phases()),
+			"fail-on":       failOn(),
+			"etcd-snapshot": names(plan.EtcdSnapshots()),
 		} {
 			if cmd.Flags().Lookup(flag) != nil {
 				// An error would mean that there is no such flag.

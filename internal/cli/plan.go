@@ -24,7 +24,7 @@ type planFlags struct {
 }
 
 func (f *planFlags) register(cmd *cobra.Command) {
-	f.inspect.opts.Playbook = plan.Auto
+	f.inspect.opts.Playbook, f.inspect.opts.EtcdSnapshot = plan.Auto, plan.SnapshotAuto
 	f.inspect.register(cmd)
 	f.verdict.register(cmd)
 	cmd.Flags().Var(oneOf[plan.Choice]{&f.inspect.opts.Playbook, plan.Choices()}, "playbook",
@@ -44,6 +44,14 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&f.inspect.opts.MaxUnavailable, "max-unavailable", 1, "how many control planes whose API servers work are renewed between two gates: never the last one, nor more than etcd's quorum bears")
 	tags(cmd, &f.inspect.opts)
 	backupRoot(cmd, &f.inspect.opts)
+	etcdSnapshot(cmd, &f.inspect.opts, "")
+}
+
+func etcdSnapshot(cmd *cobra.Command, opts *orchestrator.Options, fallback string) {
+	cmd.Flags().Var(oneOf[plan.EtcdSnapshot]{&opts.EtcdSnapshot, plan.EtcdSnapshots()}, "etcd-snapshot",
+		fmt.Sprintf("whether backups hold a snapshot of etcd: auto (not where etcd is silent, there is no room, or it would "+
+			"take longer than %.0f s), always (without it, nothing is changed), never%s",
+			plan.SnapshotBound.Seconds(), fallback))
 }
 
 func tags(cmd *cobra.Command, opts *orchestrator.Options) {

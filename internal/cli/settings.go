@@ -87,6 +87,7 @@ func settings() []setting {
 		{name: "allow-not-in-inventory", recorded: true},
 		{name: "refresh-kubeconfig", path: anchor.Whole, recorded: true},
 		{name: "backup-root"},
+		{name: "etcd-snapshot", values: names(plan.EtcdSnapshots()), recorded: true},
 		{name: "rollback-on-failure"},
 		{name: "report-dir", path: anchor.Whole, but: "report"},
 		{name: "notify-command", show: firstWord},

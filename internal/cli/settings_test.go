@@ -112,6 +112,9 @@ func TestRecordedSettings(t *testing.T) {
 		if !ok {
 			sample = "@sample"
 		}
+		if len(s.values) > 0 {
+			sample = s.values[0]
+		}
 		if err := f.Value.Set(sample); err != nil {
 			t.Fatalf("--%s %s: %v", s.name, sample, err)
 		}

@@ -59,6 +59,11 @@ type Policy struct {
 	// AllowNotInInventory names control planes and etcd members that the inventory need not
 	// name, as diagnosis.Strangers has them: each is assumed to be healthy.
 	AllowNotInInventory []string
+	// EtcdSnapshot is which backups hold a snapshot of etcd; SnapshotAuto when empty.
+	EtcdSnapshot EtcdSnapshot
+	// BackupRoot is the folder of the backups on each node; when empty, no plan asks for
+	// the room there.
+	BackupRoot string
 }
 
 // Kubespray is a checkout as a plan tells of it.
@@ -172,6 +177,8 @@ type Plan struct {
 	Undoes string `json:"undoes,omitempty"`
 	// Steps is empty when there is nothing to do.
 	Steps []Step `json:"steps"`
+	// EtcdSnapshots are what is foreseen of each member of etcd that is backed up.
+	EtcdSnapshots []MemberSnapshot `json:"etcdSnapshots,omitempty"`
 	// Interruption says in words what users of the cluster will notice.
 	Interruption string `json:"interruption"`
 	// Unknown says in words what the plan was made without knowing.
@@ -192,7 +199,8 @@ func (e *UnsupportedError) Error() string { return e.Detail }
 
 // Make plans the way out of a diagnosis. It returns an *UnsupportedError when
 // certificates are due that no step renews, when the policy leaves out what the route
-// needs, or when the inventory names less than the cluster has, and a *SelectionError
+// needs, when the inventory names less than the cluster has, or when there is no room for a
+// snapshot of etcd that has to be saved, and a *SelectionError
 // when it names what there is none of. The plan of a refused route has no steps.
 func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy Policy) (Plan, error) {
 	p := Plan{Schema: Schema, Route: d.Route, Steps: []Step{}, Interruption: "none", Unknown: unknown(s)}
@@ -286,7 +294,12 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	if err := keepsQuorum(d, q, members); err != nil {
 		return p, err
 	}
-	p.Steps = numbered(append([]Step{backup(c, steps)}, steps...))
+	first := backup(c, steps)
+	snapshots, err := policy.snapshots(s, first.Nodes)
+	if err != nil {
+		return p, err
+	}
+	p.EtcdSnapshots, p.Steps = snapshots, numbered(append([]Step{first}, steps...))
 
 	switch d.Route {
 	case diagnosis.Recover:
@@ -298,6 +311,8 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 		p.Interruption += "; upgrade-cluster.yml then drains one node after another"
 	}
 	p.Notes, p.Warnings = policy.notes()
+	notes, silent := told(snapshots)
+	p.Notes, p.Unknown = append(p.Notes, notes...), append(p.Unknown, silent...)
 	p.Warnings = slices.Concat(allowed, p.Warnings, undone)
 	if len(members) > 0 && q.Members > 1 {
 		p.Notes = append(p.Notes, q.String())

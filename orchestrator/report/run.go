@@ -96,6 +96,8 @@ type Asked struct {
 	// StableForSeconds is how long a gate had to hold.
 	StableForSeconds int64  `json:"stableForSeconds,omitempty"`
 	BackupRoot       string `json:"backupRoot"`
+	// EtcdSnapshot is which backups were to hold a snapshot of etcd.
+	EtcdSnapshot plan.EtcdSnapshot `json:"etcdSnapshot,omitempty"`
 }
 
 // Work is one time that somebody worked on a run.
@@ -250,7 +252,7 @@ func (b *runBuilder) run() Run {
 func asked(r run.Request) *Asked {
 	return &Asked{
 		Inventories: r.Inventories, KubesprayDir: r.KubesprayDir, Playbook: r.Playbook, WithheldVars: r.WithheldVars,
-		Withheld: r.Withheld, BackupRoot: r.BackupRoot,
+		Withheld: r.Withheld, BackupRoot: r.BackupRoot, EtcdSnapshot: r.EtcdSnapshot,
 		Limit: r.Limit, SkipPhases: r.SkipPhases, UntilPhase: r.UntilPhase, Serial: r.Serial, StableForSeconds: int64(r.StableFor / time.Second),
 		RenewBeforeSeconds: int64(r.Thresholds.RenewBefore / time.Second), GateTimeoutSeconds: int64(r.GateTimeout / time.Second),
 	}

@@ -94,6 +94,8 @@ type Request struct {
 	StableFor      time.Duration        `json:"stableFor,omitempty"`
 	StepTimeout    time.Duration        `json:"stepTimeout,omitempty"`
 	BackupRoot     string               `json:"backupRoot"`
+	// EtcdSnapshot is which backups hold a snapshot of etcd; plan.SnapshotAuto when empty.
+	EtcdSnapshot plan.EtcdSnapshot `json:"etcdSnapshot,omitempty"`
 }
 
 // Policy is what a plan for the request is made by.
@@ -101,6 +103,7 @@ func (r Request) Policy() plan.Policy {
 	return plan.Policy{
 		Choice: r.Playbook, Kubespray: r.Kubespray, Limit: r.Limit, Skip: r.SkipPhases, Until: r.UntilPhase,
 		MaxUnavailable: r.MaxUnavailable, AllowNotInInventory: r.AllowNotInInventory,
+		EtcdSnapshot: r.EtcdSnapshot, BackupRoot: r.BackupRoot,
 	}
 }
 

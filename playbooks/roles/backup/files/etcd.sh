@@ -24,7 +24,8 @@ etcd_client() {
   [ -f "$etcd_cert" ]
 }
 
-# MiB a second that are saved, by assumption, and MiB that stay free for what comes after.
+# What a plan of kscertctl reckons with, too (orchestrator/plan/etcdsnapshot.go): MiB a
+# second that are saved, by assumption, and MiB that stay free for what comes after.
 etcd_pace=20
 etcd_spare=256
 
@@ -63,7 +64,7 @@ etcd_choose() {
 etcd_without() {
   bytes='' why="no snapshot: $1"
   [ "$KSCERT_ETCD_SNAPSHOT" != always ] || fail "no backup without a snapshot of etcd: $1." \
-    "Mend that, or let it be left out with -e kscert_etcd_snapshot=auto"
+    "Mend that, or let it be left out with --etcd-snapshot auto (by hand: -e kscert_etcd_snapshot=auto)"
 }
 
 # etcd_save FILE: saves the snapshot that was chosen. Where there has to be one, it may

@@ -1,0 +1,141 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// EtcdSnapshot is which backups hold a snapshot of etcd beside the files. Certificates do
+// not touch etcd's data: it is an addition, and no step goes back to it.
+type EtcdSnapshot string
+
+// The values of --etcd-snapshot.
+const (
+	// SnapshotAuto saves one where etcd answers, there is room, and it takes no longer
+	// than SnapshotBound.
+	SnapshotAuto EtcdSnapshot = "auto"
+	// SnapshotAlways takes no backup, and so changes nothing, without one.
+	SnapshotAlways EtcdSnapshot = "always"
+	// SnapshotNever saves none.
+	SnapshotNever EtcdSnapshot = "never"
+)
+
+// EtcdSnapshots in the order they are documented in.
+func EtcdSnapshots() []EtcdSnapshot {
+	return []EtcdSnapshot{SnapshotAuto, SnapshotAlways, SnapshotNever}
+}
+
+// What a plan reckons with, and a node again with its own figures (the roles backup and
+// settings of the playbooks; a test compares). Within the bound lies a database of the
+// size that etcd allows by default, 2 GiB.
+const (
+	// SnapshotPace is how many bytes a second are saved, by assumption.
+	SnapshotPace = 20 << 20
+	// SnapshotBound is how long a snapshot may take.
+	SnapshotBound = 120 * time.Second
+	// SnapshotSpare is how many bytes stay free for others.
+	SnapshotSpare = 256 << 20
+)
+
+// most bounds numbers of nodes, so that none overflows: 1 PiB.
+const most = 1 << 50
+
+// MemberSnapshot is what a plan foresees of the snapshot of one member of etcd. The node
+// decides when its backup is taken.
+type MemberSnapshot struct {
+	// Node is the member's.
+	Node string `json:"node"`
+	// Bytes is the size of its database; absent where it is not known.
+	Bytes int64 `json:"bytes,omitempty"`
+	// Seconds is about how long the snapshot would take.
+	Seconds int64 `json:"seconds,omitempty"`
+	// LeftOut says why none is saved; absent where one is.
+	LeftOut string `json:"leftOut,omitempty"`
+}
+
+// snapshots says which backups of nodes will hold a snapshot of etcd. The error is an
+// *UnsupportedError when there is no room for one that has to be saved.
+func (p Policy) snapshots(s snapshot.Snapshot, nodes []string) (all []MemberSnapshot, err error) {
+	var short []string
+	for _, n := range s.Nodes {
+		if n.Etcd == nil || !slices.Contains(nodes, n.Name) {
+			continue
+		}
+		size := min(max(n.Etcd.DBSize, 0), most)
+		m := MemberSnapshot{Node: n.Name, Bytes: size, Seconds: (size + SnapshotPace - 1) / SnapshotPace}
+		free, known := room(n, p.BackupRoot)
+		need := size + SnapshotSpare
+		figures := fmt.Sprintf("it needs %d MiB, of which %d stay free, and %s has %d MiB",
+			mebibytes(need), mebibytes(SnapshotSpare), p.BackupRoot, free>>20)
+		switch always := p.EtcdSnapshot == SnapshotAlways; {
+		case p.EtcdSnapshot == SnapshotNever:
+			m.LeftOut = "--etcd-snapshot never"
+		case size == 0: // the node asks once more
+		case known && free < need && always:
+			short = append(short, n.Name+": "+figures)
+		case known && free < need:
+			m.LeftOut = figures
+		case m.Seconds > int64(SnapshotBound.Seconds()) && !always:
+			m.LeftOut = fmt.Sprintf("%d MiB would take about %d s, longer than %.0f s; --etcd-snapshot always saves it",
+				mebibytes(size), m.Seconds, SnapshotBound.Seconds())
+		}
+		all = append(all, m)
+	}
+	if len(short) > 0 {
+		return nil, &UnsupportedError{fmt.Sprintf("no room for a snapshot of etcd on %s. Free some there, name another folder with "+
+			"--backup-root, or let it be left out with --etcd-snapshot auto",
+			strings.Join(short, "; "))}
+	}
+	return all, nil
+}
+
+// room is how many bytes are free where a node's backups lie, as far as that is known.
+func room(n snapshot.Node, dir string) (free int64, known bool) {
+	at := ""
+	for mount, disk := range n.Disks {
+		below := dir != "" && strings.HasPrefix(dir+"/", strings.TrimSuffix(mount, "/")+"/")
+		if below && disk.SizeKiB > 0 && len(mount) > len(at) {
+			at, free = mount, min(max(disk.FreeKiB, 0), most>>10)<<10
+		}
+	}
+	return free, at != ""
+}
+
+// mebibytes are those that bytes take, the last one maybe in part.
+func mebibytes(bytes int64) int64 { return (bytes + 1<<20 - 1) >> 20 }
+
+// told says in words what is foreseen of snapshots, and of whose size nothing is known.
+func told(all []MemberSnapshot) (notes, unknown []string) {
+	said := map[string][]string{} // who is told of, by what is said before
+	var order []string
+	say := func(what, who string) {
+		if said[what] == nil {
+			order = append(order, what)
+		}
+		said[what] = append(said[what], who)
+	}
+	var silent []string
+	for _, m := range all {
+		switch {
+		case m.LeftOut != "":
+			say(fmt.Sprintf("no snapshot of etcd is saved (%s) on ", m.LeftOut), m.Node)
+		case m.Bytes == 0:
+			silent = append(silent, m.Node)
+		default:
+			say("the backup saves a snapshot of etcd on ",
+				fmt.Sprintf("%s (%d MiB, about %d s)", m.Node, mebibytes(m.Bytes), m.Seconds))
+		}
+	}
+	for _, what := range order {
+		notes = append(notes, what+strings.Join(said[what], ", "))
+	}
+	if len(silent) > 0 {
+		unknown = append(unknown, fmt.Sprintf("how large the database of etcd is on %s, which is asked again when the backup is taken",
+			strings.Join(silent, ", ")))
+	}
+	return notes, unknown
+}
