@@ -94,7 +94,8 @@ esac
 [ ! -x '%[1]s/hook' ] || '%[1]s/hook' "$playbook" "$*" || exit
 says='%[1]s/'$playbook
 [ -f "$says" ] || says='%[1]s/events'
-cat "$says" >>"$KSCERT_EVENTS"
+# The node's clock goes on.
+sed "s/@@KSCERT 2 [0-9]*/@@KSCERT 2 $(date +%%s)/" "$says" >>"$KSCERT_EVENTS"
 exit $code
 `, bin, ran, code),
 	} {
