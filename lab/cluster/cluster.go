@@ -157,6 +157,10 @@ type Env struct {
 	CacheDir string
 	// Log gets one call a line; nil means silence.
 	Log func(line string)
+	// Status, if set, shows on a terminal what is happening now, in a line that the next
+	// call of it or of Log takes the place of; an empty one takes it off. Without it Log gets
+	// such lines, and seldom.
+	Status func(line string)
 }
 
 // stateDirName is the directory in the repository's root that holds the state.

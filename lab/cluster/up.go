@@ -10,12 +10,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/lab/engine"
 	"github.com/infrapuzzle/kscertctl/lab/host"
 	"github.com/infrapuzzle/kscertctl/lab/image"
 	"github.com/infrapuzzle/kscertctl/lab/internal/cache"
+	"github.com/infrapuzzle/kscertctl/lab/internal/progress"
 	"github.com/infrapuzzle/kscertctl/lab/internal/sh"
 	"github.com/infrapuzzle/kscertctl/lab/kubebuild"
 	"github.com/infrapuzzle/kscertctl/lab/kubespray"
@@ -65,6 +67,14 @@ func Prepare(ctx context.Context, env Env, version string, opts UpOptions) error
 	return nil
 }
 
+// Build makes what a cluster of a Kubernetes version is made of, as far as no container
+// engine is needed for it.
+func Build(ctx context.Context, env Env, version string, opts UpOptions) error {
+	b := &builder{c: &Cluster{env: env}, opts: opts}
+	b.c.Spec.KubernetesVersion = version
+	return b.run(ctx, []phase{{"programs and root file system built", time.Hour, b.build}})
+}
+
 // phase is one step on the way to a cluster, with its own deadline.
 type phase struct {
 	name    string
@@ -74,15 +84,19 @@ type phase struct {
 
 // builder carries a cluster through the phases of Up.
 type builder struct {
-	c    *Cluster
-	opts UpOptions
-	r    renderer
+	c     *Cluster
+	opts  UpOptions
+	r     renderer
+	board *progress.Board
+
+	programs *kubebuild.Result
+	rootfs   string
 }
 
 func (b *builder) preparation() []phase {
 	return []phase{
-		{"machine prepared", 15 * time.Minute, b.prepareHost},
-		{"node image ready", 40 * time.Minute, b.buildImage},
+		{"machine prepared, programs built", 55 * time.Minute, b.prepare},
+		{"node image ready", 10 * time.Minute, b.buildImage},
 	}
 }
 
@@ -101,8 +115,11 @@ func (b *builder) making() []phase {
 }
 
 func (b *builder) run(ctx context.Context, phases []phase) error {
-	for _, phase := range phases {
+	b.board = progress.Start(b.c.env.Log, b.c.env.Status)
+	defer b.board.Stop()
+	for i, phase := range phases {
 		started := time.Now()
+		b.board.Step(fmt.Sprintf("step %d of %d", i+1, len(phases)), phase.name)
 		phaseCtx, cancel := context.WithTimeout(ctx, phase.timeout)
 		err := phase.do(phaseCtx)
 		cancel()
@@ -114,7 +131,52 @@ func (b *builder) run(ctx context.Context, phases []phase) error {
 	return nil
 }
 
-func (b *builder) prepareHost(ctx context.Context) error {
+func (b *builder) prepare(ctx context.Context) error { return b.together(ctx, b.prepareHost) }
+
+func (b *builder) build(ctx context.Context) error {
+	return b.together(ctx, func(ctx context.Context, _ progress.Func) error {
+		return host.EnsureTools(ctx, b.opts.Verbose)
+	})
+}
+
+// together does at the same time what does not wait for each other: compiling takes all
+// processors for minutes, downloads and installations hardly one.
+func (b *builder) together(ctx context.Context, prepareHost func(context.Context, progress.Func) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		jobs  sync.WaitGroup
+		once  sync.Once
+		first error
+	)
+	job := func(name string, do func(tell progress.Func) error) {
+		jobs.Go(func() {
+			tell := b.board.Job(name)
+			defer tell("")
+			if err := do(tell); err != nil {
+				// What fails after it does so because it is ended here.
+				once.Do(func() { first = err })
+				cancel()
+			}
+		})
+	}
+	job("Kubernetes", func(tell progress.Func) (err error) {
+		b.programs, err = kubebuild.Build(ctx, b.c.env.CacheDir, b.c.Spec.KubernetesVersion, b.opts.Verbose, tell)
+		return err
+	})
+	job("Debian", func(tell progress.Func) (err error) {
+		if err := prepareHost(ctx, tell); err != nil {
+			return err
+		}
+		b.rootfs, err = image.Rootfs(ctx, b.c.env.CacheDir, b.opts.Verbose, tell)
+		return err
+	})
+	jobs.Wait()
+	return first
+}
+
+func (b *builder) prepareHost(ctx context.Context, tell progress.Func) error {
+	tell("packages of this machine")
 	if err := os.MkdirAll(b.c.env.CacheDir, 0o755); err != nil {
 		return err
 	}
@@ -142,12 +204,8 @@ func (b *builder) prepareHost(ctx context.Context) error {
 	return nil
 }
 
-func (b *builder) buildImage(ctx context.Context) error {
-	built, err := kubebuild.Build(ctx, b.c.env.CacheDir, b.c.Spec.KubernetesVersion, b.opts.Verbose)
-	if err != nil {
-		return err
-	}
-	b.c.state.Image, err = image.Node(ctx, b.c.engine, b.c.env.CacheDir, built, b.opts.Verbose)
+func (b *builder) buildImage(ctx context.Context) (err error) {
+	b.c.state.Image, err = image.Node(ctx, b.c.engine, b.c.env.CacheDir, b.programs, b.rootfs, b.board.Job("node image"))
 	return err
 }
 

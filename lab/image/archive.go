@@ -198,11 +198,12 @@ const WitnessRef = "localhost/kscertctl-lab/witness:1"
 
 // controlPlaneArchive is what a node's runtime is loaded with: every image
 // kubeadm of that version asks for, and the witness. All but pause and the
-// witness are names for one layer with the multi-call binary; the CoreDNS among
-// them is only there so that kubeadm's pre-pull finds it, it is never started.
+// witness are names for one layer with the multi-call binary; CoreDNS and
+// kube-proxy are among them only so that kubeadm's pre-pull finds them: they are never
+// started, and the binary has neither.
 func controlPlaneArchive(programs string, refs []string) (map[string]Layer, []ArchiveImage, error) {
 	hyperkube := Layer{{Path: "usr/local/bin/hyperkube", Mode: 0o755, Source: programs + "/hyperkube"}}
-	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "etcd", "etcdctl"} {
+	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd", "etcdctl"} {
 		hyperkube = append(hyperkube, Entry{Path: "usr/local/bin/" + name, Symlink: "hyperkube"})
 	}
 	// Volumes are mounted over these; the runtime wants them to be there.

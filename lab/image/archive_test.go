@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -155,5 +156,27 @@ func TestNodeFiles(t *testing.T) {
 	}
 	if !bytes.Contains(entries["etc/containerd/config.toml"].Data, []byte(`sandbox_image = "registry.k8s.io/pause:3.10"`)) {
 		t.Error("the container runtime does not know the pause image of this version")
+	}
+}
+
+func TestInstalled(t *testing.T) {
+	var said []string
+	line := installed(func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) })
+	for _, l := range []string{
+		"I: automatically chosen format: tar", "I: running apt-get update...",
+		"0 upgraded, 2 newly installed, 0 to remove and 0 not upgraded.",
+		"Setting up libc6:amd64 (2.36-9) ...", "Setting up dash (0.5.12-2) ...",
+		"0 upgraded, 1 newly installed, 0 to remove and 0 not upgraded.", "Setting up less (590-2) ...",
+		"I: creating tarball...", "I: done",
+	} {
+		line(l)
+	}
+	want := []string{
+		"running apt-get update",
+		"essential package 0 of 2", "essential package 1 of 2", "essential package 2 of 2",
+		"package 0 of 1", "package 1 of 1", "creating tarball",
+	}
+	if !slices.Equal(said, want) {
+		t.Errorf("said %q, want %q", said, want)
 	}
 }

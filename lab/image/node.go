@@ -15,11 +15,14 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"text/template"
 
 	"github.com/infrapuzzle/kscertctl/lab/engine"
 	"github.com/infrapuzzle/kscertctl/lab/internal/cache"
+	"github.com/infrapuzzle/kscertctl/lab/internal/progress"
 	"github.com/infrapuzzle/kscertctl/lab/internal/sh"
 	"github.com/infrapuzzle/kscertctl/lab/kubebuild"
 )
@@ -29,7 +32,7 @@ var files embed.FS
 
 // recipe is part of the cache keys: raise it when the code below changes what
 // it makes.
-const recipe = "1"
+const recipe = "2"
 
 // suite is the Debian release of a node.
 const suite = "bookworm"
@@ -69,14 +72,21 @@ var maskedUnits = []string{
 }
 
 // Rootfs makes the node's Debian root file system, or finds it in the cache,
-// and returns the path of its tar archive.
-func Rootfs(ctx context.Context, cacheDir string, log io.Writer) (string, error) {
+// and returns the path of its tar archive. tell is told how far it is, and log, if there is
+// one, gets what is said meanwhile.
+func Rootfs(ctx context.Context, cacheDir string, log io.Writer, tell progress.Func) (string, error) {
 	key := cache.Digest([]byte(recipe), []byte(suite), []byte(strings.Join(nodePackages, ",")), []byte(customize))
 	dir := filepath.Join(cacheDir, "rootfs", key)
 	err := cache.Make(ctx, dir, func(tmp string) error {
-		_, err := sh.Run(ctx, sh.Command{Log: log, Args: []string{
-			"mmdebstrap", "--variant=minbase", "--include=" + strings.Join(nodePackages, ","),
+		var out io.Writer = progress.Lines(installed(tell))
+		if log != nil {
+			out = io.MultiWriter(out, log)
+		}
+		_, err := sh.Run(ctx, sh.Command{Log: out, Args: []string{
+			"mmdebstrap", "--verbose", "--variant=minbase", "--include=" + strings.Join(nodePackages, ","),
 			"--aptopt=Apt::Install-Recommends \"false\"",
+			// Nobody needs half a file system after a power failure.
+			"--dpkgopt=force-unsafe-io",
 			"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
 			"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
 			"--customize-hook=" + customize,
@@ -90,14 +100,35 @@ func Rootfs(ctx context.Context, cacheDir string, log io.Writer) (string, error)
 	return filepath.Join(dir, "rootfs.tar"), nil
 }
 
-// Node makes the machine image for what was built, or finds it in the engine,
-// and returns its name.
-func Node(ctx context.Context, e *engine.Engine, cacheDir string, build *kubebuild.Result, log io.Writer) (string, error) {
-	extra, err := nodeFiles(build)
-	if err != nil {
-		return "", err
+var newlyInstalled = regexp.MustCompile(`^\d+ upgraded, (\d+) newly installed`)
+
+// installed returns what reads the lines of mmdebstrap, which calls apt twice: for the
+// essential packages and for the others.
+func installed(tell progress.Func) func(line string) {
+	var part string
+	var count *progress.Count
+	return func(line string) {
+		if found := newlyInstalled.FindStringSubmatch(line); found != nil {
+			part = map[string]string{"": "essential package", "essential package": "package"}[part]
+			total, _ := strconv.Atoi(found[1])
+			count = progress.NewCount(tell, part, total, int64(total))
+		}
+		doing, ok := strings.CutPrefix(line, "I: ")
+		switch {
+		case count != nil && strings.HasPrefix(line, "Setting up "):
+			count.Add(1)
+		case ok && strings.HasSuffix(doing, "..."):
+			tell.Say("%s", strings.TrimSuffix(doing, "..."))
+		}
 	}
-	rootfs, err := Rootfs(ctx, cacheDir, log)
+}
+
+// Node makes the machine image for what was built on the root file system, or finds it in
+// the engine, and returns its name.
+func Node(
+	ctx context.Context, e *engine.Engine, cacheDir string, build *kubebuild.Result, rootfs string, tell progress.Func,
+) (string, error) {
+	extra, err := nodeFiles(build)
 	if err != nil {
 		return "", err
 	}
@@ -115,6 +146,7 @@ func Node(ctx context.Context, e *engine.Engine, cacheDir string, build *kubebui
 	if have, err := e.HasImage(ctx, ref); err != nil || have {
 		return ref, err
 	}
+	tell.Say("the control plane's images are being written")
 	archive, err := writeTempArchive(cacheDir, build)
 	if err != nil {
 		return "", fmt.Errorf("writing the archive of the control plane images: %w", err)
@@ -122,6 +154,7 @@ func Node(ctx context.Context, e *engine.Engine, cacheDir string, build *kubebui
 	defer os.Remove(archive)
 	extra = append(extra, Entry{Path: ArchivePath[1:], Mode: 0o644, Source: archive})
 
+	tell.Say("being imported")
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(mergeTar(w, rootfs, extra)) }()
 	_, err = e.DockerInput(ctx, r, "import",

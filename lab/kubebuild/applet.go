@@ -12,10 +12,10 @@ import (
 	"strings"
 )
 
-// components are the Kubernetes commands that become applets.
+// components are the Kubernetes commands that become applets. No cluster of the lab runs
+// kube-proxy, so it is not built.
 var components = []string{
-	"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy",
-	"kubeadm", "kubectl", "kubelet",
+	"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubeadm", "kubectl", "kubelet",
 }
 
 // applet turns the source of a main package into a package that can be

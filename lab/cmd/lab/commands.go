@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -27,14 +28,49 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(upCommand(), downCommand(), expireCommand(), breakCommand(), mendCommand(), plantCommand(), verifyCommand(), repairCommand(), listCommand(), statusCommand(), shellCommand())
+	root.AddCommand(
+		upCommand(), buildCommand(), downCommand(), listCommand(), statusCommand(), shellCommand(),
+		expireCommand(), breakCommand(), mendCommand(), plantCommand(), verifyCommand(), repairCommand(),
+	)
 	return root
 }
 
-// progress returns a logger that puts the time since the start before a line.
-func progress(w io.Writer) func(string) {
-	start := time.Now()
-	return func(line string) { fmt.Fprintf(w, "[%6.1fs] %s\n", time.Since(start).Seconds(), line) }
+// newEnv returns the environment of this checkout, with a logger that puts the time since
+// the start before a line.
+func newEnv(w io.Writer) (cluster.Env, error) {
+	var (
+		mu    sync.Mutex
+		start = time.Now()
+		erase string
+	)
+	env, err := cluster.NewEnv(func(line string) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(w, "%s[%6.1fs] %s\n", erase, time.Since(start).Seconds(), line)
+		erase = ""
+	})
+	file, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) || os.Getenv("TERM") == "dumb" {
+		return env, err
+	}
+	env.Status = func(line string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if line == "" {
+			fmt.Fprint(w, erase)
+			erase = ""
+			return
+		}
+		line = fmt.Sprintf("[%6.1fs] %s", time.Since(start).Seconds(), line)
+		if width, _, err := term.GetSize(int(file.Fd())); err == nil && width > 1 && len(line) >= width {
+			// A line that wraps could not be erased.
+			line = line[:width-1]
+		}
+		const eraseLine = "\r\x1b[K"
+		fmt.Fprint(w, eraseLine+line)
+		erase = eraseLine
+	}
+	return env, err
 }
 
 // name is the cluster a command is about: its argument, or "lab".
@@ -56,7 +92,7 @@ func upCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "up [NAME]", Short: "make a cluster and wait until it is ready", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			env, err := cluster.NewEnv(progress(cmd.ErrOrStderr()))
+			env, err := newEnv(cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -93,6 +129,31 @@ func upCommand() *cobra.Command {
 	return cmd
 }
 
+func buildCommand() *cobra.Command {
+	var (
+		version string
+		fetch   bool
+	)
+	cmd := &cobra.Command{
+		Use: "build", Short: "build what clusters are made of, without a container engine", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			env, err := newEnv(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), time.Hour)
+			defer cancel()
+			if fetch {
+				return kubebuild.Fetch(ctx, version, nil)
+			}
+			return cluster.Build(ctx, env, version, cluster.UpOptions{})
+		},
+	}
+	cmd.Flags().StringVar(&version, "kubernetes-version", kubebuild.DefaultVersion, "version to build")
+	cmd.Flags().BoolVar(&fetch, "fetch", false, "only download the modules of Kubernetes")
+	return cmd
+}
+
 func downCommand() *cobra.Command {
 	var all, stopEngine bool
 	cmd := &cobra.Command{
@@ -104,7 +165,7 @@ func downCommand() *cobra.Command {
 			if stopEngine && !all {
 				return errors.New("--engine needs --all: other clusters may run in it")
 			}
-			env, err := cluster.NewEnv(progress(cmd.ErrOrStderr()))
+			env, err := newEnv(cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}

@@ -25,7 +25,7 @@ etcd, whose certificates last a century), or any of apiserver,
 apiserver-kubelet-client, apiserver-etcd-client, front-proxy-client, admin,
 super-admin, controller-manager, scheduler, kubelet, kubelet-serving, etcd.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			env, err := cluster.NewEnv(progress(cmd.ErrOrStderr()))
+			env, err := newEnv(cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}

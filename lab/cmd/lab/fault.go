@@ -34,7 +34,7 @@ func faultCommand(verb, short string, do func(fault.Fault, context.Context, *clu
 			if i < 0 {
 				return fmt.Errorf("no fault %q: see lab break --help", args[1])
 			}
-			env, err := cluster.NewEnv(progress(cmd.ErrOrStderr()))
+			env, err := newEnv(cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}

@@ -16,7 +16,6 @@ import (
 
 	apiserver "kscertctl.lab/applet/kube-apiserver"
 	controllermanager "kscertctl.lab/applet/kube-controller-manager"
-	proxy "kscertctl.lab/applet/kube-proxy"
 	scheduler "kscertctl.lab/applet/kube-scheduler"
 	kubeadm "kscertctl.lab/applet/kubeadm"
 	kubectl "kscertctl.lab/applet/kubectl"
@@ -28,7 +27,6 @@ func main() {
 		"kube-apiserver":          apiserver.Main,
 		"kube-controller-manager": controllermanager.Main,
 		"kube-scheduler":          scheduler.Main,
-		"kube-proxy":              proxy.Main,
 		"kubeadm":                 kubeadm.Main,
 		"kubectl":                 kubectl.Main,
 		"kubelet":                 kubelet.Main,
