@@ -226,11 +226,18 @@ func (m *generated) compile(ctx context.Context, packages map[string]int64, out 
 		whole += size
 	}
 	count := progress.NewCount(m.tell, "package", len(packages), whole)
+	var said []string
 	_, err := m.run(ctx, func(line string) {
 		if size, ok := packages[line]; ok {
 			count.Add(size)
+		} else {
+			said = append(said, line)
 		}
 	}, "build", "-v", "-o", out+string(filepath.Separator))
+	if failed, ok := errors.AsType[*sh.Error](err); ok {
+		// The names of packages say nothing of what is wrong.
+		failed.Output = strings.Join(said, "\n")
+	}
 	return err
 }
 
