@@ -31,10 +31,10 @@ const recipe = "2"
 // programs are the binaries made, by the directory of their source.
 var programs = []string{"hyperkube", "crictl", "pause", "witness"}
 
-// hasty are the packages that are compiled without inlining and without what debuggers
-// read, which the linker drops: they are most of the work, and a quarter of it is saved. The
-// code below them, which is called all the time, remains as fast as it is.
-var hasty = []string{"k8s.io/...", "sigs.k8s.io/...", "go.etcd.io/...", modulePath + "/..."}
+// hasty has all but the standard library compiled without inlining and without what
+// debuggers read, which the linker drops: a sixth of the compiler's time. The standard
+// library remains as fast, and as shared, as it is; of two patterns, the later counts.
+var hasty = []string{"-gcflags=all=-l -dwarf=false", "-gcflags=std="}
 
 var versionPattern = regexp.MustCompile(`^1\.\d+\.\d+$`)
 
@@ -168,9 +168,7 @@ func newModule(
 // run calls the go command for the programs; line gets each line that it says.
 func (m *generated) run(ctx context.Context, line func(string), args ...string) ([]byte, error) {
 	args = append(append([]string{"go"}, args...), "-ldflags", linkerFlags(m.version))
-	for _, pattern := range hasty {
-		args = append(args, "-gcflags="+pattern+"=-l -dwarf=false")
-	}
+	args = append(args, hasty...)
 	for _, program := range programs {
 		args = append(args, "./"+program)
 	}
