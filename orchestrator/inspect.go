@@ -42,7 +42,7 @@ func (s *session) look(ctx context.Context) (snapshot.Snapshot, error) {
 
 	nodes, err := cluster.Parse(<-told)
 	if err != nil { // ansible-inventory says why
-		nodes, err = s.listed(ctx)
+		nodes, _, err = s.listed(ctx)
 	}
 	if err != nil {
 		close(probing)
@@ -111,7 +111,7 @@ type answer struct {
 func (s *session) ask(ctx context.Context, start time.Time, nodes []string, probing <-chan func() []snapshot.Probe, observe func(ansible.Event)) answer {
 	s.looks++
 	p := s.playbook(fmt.Sprintf("inspect-%02d", s.looks), playbooks.Inspect, nodes)
-	p.Many = true
+	p.Looks = true
 	if nodes == nil {
 		p.Variables = cluster.Variables
 	}

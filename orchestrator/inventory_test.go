@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/infrapuzzle/kscertctl/internal/testansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 )
@@ -49,8 +50,8 @@ func TestInventoryExamples(t *testing.T) {
 			"worker1 [worker] 192.0.2.61:6443", "worker2 [worker] 192.0.2.62:6443", "worker3 [worker] 192.0.2.63:6443", "behind 192.0.2.50:6443",
 		}},
 		{[]string{"external-etcd"}, []string{
-			"cp1 [control-plane] 198.51.100.71:6443", "cp2 [control-plane] 198.51.100.72:6443",
-			"worker1 [worker] 198.51.100.91:6443", "worker2 [worker] 198.51.100.92:6443",
+			"cp1 [control-plane] 198.51.100.71:8443", "cp2 [control-plane] 198.51.100.72:8443",
+			"worker1 [worker] 198.51.100.91:8443", "worker2 [worker] 198.51.100.92:8443",
 			"etcd1 [etcd] 198.51.100.81:6443", "etcd2 [etcd] 198.51.100.82:6443", "etcd3 [etcd] 198.51.100.83:6443",
 		}},
 		{[]string{"route-reflectors.ini"}, []string{
@@ -104,12 +105,12 @@ func TestInventoryExamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := o.nodes(t.Context())
+			c, _, err := o.nodes(t.Context())
 			if got := described(c); err != nil || !slices.Equal(got, row.want) {
 				t.Errorf("%v; it is\n  %s\nwant\n  %s", err, strings.Join(got, "\n  "), strings.Join(row.want, "\n  "))
 			}
 			// What ansible-inventory prints has the same nodes, in the same roles.
-			listed, err := o.listed(t.Context())
+			listed, _, err := o.listed(t.Context())
 			same := func(a, b cluster.Node) bool { return a.Name == b.Name && slices.Equal(a.Roles, b.Roles) }
 			if err != nil || !slices.EqualFunc(listed.Nodes, c.Nodes, same) {
 				t.Errorf("ansible-inventory: %v\n  %s", err, strings.Join(described(listed), "\n  "))
@@ -127,6 +128,51 @@ func TestInventoryExamples(t *testing.T) {
 	for _, e := range entries {
 		if e.Name() != "README.md" && (!tested[e.Name()] || !bytes.Contains(index, []byte("[`"+e.Name()))) {
 			t.Errorf("%s is not in this test, or not in the table of the README", e.Name())
+		}
+	}
+}
+
+// The groups that Kubespray makes at run time are there for each Ansible, with what
+// group_vars says of them, and not for want of a variable of the first host.
+func TestGroupsOfRunTime(t *testing.T) {
+	t.Parallel()
+	vars := map[string]string{
+		"k8s_cluster":        "kube_apiserver_port: 8443\nkube_override_hostname: \"{{ inventory_hostname }}.example.org\"\nupgrade_node_confirm: true\n",
+		"kube_control_plane": "access_ip: 10.0.0.1\n",
+		"kube_node":          "access_ip: 10.0.0.2\n",
+		"calico_rr":          "access_ip: 10.0.0.3\n",
+		"etcd":               "kube_apiserver_port: 1\n",
+	}
+	want := []string{
+		"node1 [control-plane] 10.0.0.1:8443 is node1.example.org", "node2 [worker] 10.0.0.2:8443 is node2.example.org",
+		"node3 [worker] 10.0.0.3:8443 is node3.example.org", "node4 [etcd] node4:1",
+	}
+	first := "node1 ansible_host=\"{{ nowhere }}\" ansible_connection=\"{{ nowhere }}\" ansible_become_password=\"{{ nowhere }}\"\n"
+	for name, inventory := range map[string]string{
+		"no k8s_cluster":         "[kube_control_plane]\n" + first + "[kube_node]\nnode2\n[calico_rr]\nnode3\n[etcd]\nnode4\n",
+		"old names":              "[kube-master]\n" + first + "[kube-node]\nnode2\n[calico-rr]\nnode3\n[etcd]\nnode4\n[k8s-cluster:children]\nkube-master\nkube-node\n",
+		"k8s_cluster without rr": "[kube_control_plane]\n" + first + "[kube_node]\nnode2\n[calico_rr]\nnode3\n[etcd]\nnode4\n[k8s_cluster:children]\nkube_control_plane\nkube_node\n",
+	} {
+		for _, bin := range append([]string{realAnsible(t)}, testansible.Bins(t)[1:]...) { // PATH's first is that of the examples
+			t.Run(name+" "+bin, func(t *testing.T) {
+				t.Parallel()
+				files := map[string]string{"inventory/hosts.ini": inventory}
+				for group, text := range vars {
+					files["inventory/group_vars/"+group+".yml"] = text
+				}
+				dir := kubesprayDir(t, "[]", files)
+				o, err := New(Options{StateDir: t.TempDir(), KubesprayDir: dir, Ansible: ansible.Options{BinDir: bin, Inventories: []string{dir + "/inventory/hosts.ini"}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				c, told, err := o.nodes(t.Context())
+				if got := described(c); err != nil || !slices.Equal(got, want) {
+					t.Errorf("%v; it is\n  %s\nwant\n  %s", err, strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+				}
+				if err := o.prompts("upgrade-cluster.yml", told); err == nil || !strings.Contains(err.Error(), "upgrade_node_confirm is set for node1") {
+					t.Errorf("a key that Kubespray would wait for: %v", err)
+				}
+			})
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -179,17 +180,14 @@ func (o *Orchestrator) begin(ctx context.Context, first run.Entry) (*session, er
 // earlier run, or of a new one when dir is nil.
 func (o *Orchestrator) attach(ctx context.Context, dir *run.Dir, first run.Entry) (*session, error) {
 	var (
-		wg                          sync.WaitGroup
-		version                     string
-		nodes                       cluster.Cluster
-		inventory                   []byte
-		toolErr, nodesErr, listsErr error
+		wg                sync.WaitGroup
+		version           string
+		nodes             cluster.Cluster
+		inventory         []byte
+		toolErr, nodesErr error
 	)
 	wg.Go(func() { version, toolErr = o.runner.Version(ctx) })
-	wg.Go(func() { nodes, nodesErr = o.nodes(ctx) })
-	if o.policy().Runs() {
-		wg.Go(func() { inventory, listsErr = o.runner.Inventory(ctx) })
-	}
+	wg.Go(func() { nodes, inventory, nodesErr = o.nodes(ctx) })
 	wg.Wait()
 	if toolErr != nil { // the tool before what it says
 		return nil, preflightError(toolErr)
@@ -197,10 +195,8 @@ func (o *Orchestrator) attach(ctx context.Context, dir *run.Dir, first run.Entry
 	if err := o.demanded(version); err != nil {
 		return nil, err
 	}
-	for _, err := range []error{nodesErr, listsErr} {
-		if err != nil {
-			return nil, preflightError(err)
-		}
+	if nodesErr != nil {
+		return nil, preflightError(nodesErr)
 	}
 	needs, err := o.demand(ctx, version, inventory)
 	if err != nil {
@@ -215,44 +211,44 @@ func (o *Orchestrator) attach(ctx context.Context, dir *run.Dir, first run.Entry
 	return s, nil
 }
 
-// nodes reads the inventory as a play has it.
-func (o *Orchestrator) nodes(ctx context.Context) (cluster.Cluster, error) {
+// nodes reads the inventory as a play has it, and returns its JSON, too.
+func (o *Orchestrator) nodes(ctx context.Context) (cluster.Cluster, []byte, error) {
 	dir, err := os.MkdirTemp("", "kscertctl-")
 	if err != nil {
-		return cluster.Cluster{}, fmt.Errorf("reading the inventory: %w", err)
+		return cluster.Cluster{}, nil, fmt.Errorf("reading the inventory: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	if err := playbooks.WriteToLook(filepath.Join(dir, "playbooks")); err != nil {
-		return cluster.Cluster{}, err
+		return cluster.Cluster{}, nil, err
 	}
 	p := ansible.Playbook{
 		Path: filepath.Join(dir, "playbooks", playbooks.Inspect), Dir: o.kube.Dir, CallbackDir: filepath.Join(dir, "playbooks", playbooks.CallbackDir),
-		Isolated: true, Many: true, Variables: cluster.Variables, Vars: map[string]any{"kscert_hosts": "!all"},
+		Isolated: true, Looks: true, Variables: slices.Concat(cluster.Variables, kubespray.Variables), Vars: map[string]any{"kscert_hosts": "!all"},
 		Events: filepath.Join(dir, "events.jsonl"), Log: filepath.Join(dir, "log"),
 	}
 	var told []byte
 	_, err = o.runner.Run(ctx, p, func(e ansible.Event) { told = append(told, e.Inventory...) })
 	if ctx.Err() != nil {
-		return cluster.Cluster{}, err
+		return cluster.Cluster{}, nil, err
 	}
 	if c, err := cluster.Parse(told); err == nil {
-		return c, nil
+		return c, told, nil
 	}
 	return o.listed(ctx)
 }
 
 // listed reads the inventory as ansible-inventory prints it, with expressions that
 // are not rendered. It is asked why an inventory cannot be used.
-func (o *Orchestrator) listed(ctx context.Context) (cluster.Cluster, error) {
+func (o *Orchestrator) listed(ctx context.Context) (cluster.Cluster, []byte, error) {
 	inventory, err := o.runner.Inventory(ctx)
 	if err != nil {
-		return cluster.Cluster{}, err
+		return cluster.Cluster{}, nil, err
 	}
 	c, err := cluster.Parse(inventory)
 	if err != nil {
-		return c, fmt.Errorf("%s: %w", strings.Join(o.opts.Ansible.Inventories, ", "), err)
+		return c, nil, fmt.Errorf("%s: %w", strings.Join(o.opts.Ansible.Inventories, ", "), err)
 	}
-	return c, nil
+	return c, inventory, nil
 }
 
 // open makes the run directory unless there is one, writes the playbooks into it, and

@@ -34,6 +34,14 @@ func TestBastion(t *testing.T) {
 			},
 		},
 		{
+			"with the names of before Ansible 2.0", "[bastion]\nbastion ansible_ssh_host=198.51.100.5 ansible_ssh_port=2222 ansible_ssh_user=jump\n", nil, nil, "",
+			map[string]string{
+				"192.0.2.1": "ProxyCommand=" + command + "2222  jump@198.51.100.5",
+				"192.0.2.2": "ProxyCommand=" + command + "2222 -i '/keys/of cp2' jump@198.51.100.5",
+				"192.0.2.3": "Tag=own",
+			},
+		},
+		{
 			"with its name alone, in no group", "[all]\nbastion\n", nil, nil, "",
 			map[string]string{
 				"192.0.2.1": "ProxyCommand=" + command + "22  bastion",

@@ -16,7 +16,7 @@ import (
 //go:embed *.yml *.sh roles plugins
 var files embed.FS
 
-//go:embed inspect.yml ssh.sh roles/inspect roles/settings plugins
+//go:embed inspect.yml groups.yml ssh.sh roles/inspect roles/settings plugins
 var look embed.FS
 
 // The playbooks, by file name.

@@ -22,7 +22,7 @@ func (r *Runner) forks(p Playbook) int {
 }
 
 func (r *Runner) asked(p Playbook) int {
-	if r.opts.Forks > 0 || !p.Many || os.Getenv("ANSIBLE_FORKS") != "" {
+	if r.opts.Forks > 0 || !p.Looks && !p.Many || os.Getenv("ANSIBLE_FORKS") != "" {
 		return r.opts.Forks
 	}
 	if configured(p.Dir, setForks) {

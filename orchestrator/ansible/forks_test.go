@@ -14,6 +14,7 @@ func TestForks(t *testing.T) {
 		env    string
 		config string // ansible.cfg of the folder
 		change bool
+		many   bool
 		// together is how many nodes wait for each other.
 		together int
 		want     int
@@ -24,7 +25,8 @@ func TestForks(t *testing.T) {
 		{name: "the environment", env: "7", want: 0},
 		{name: "the configuration", config: "[defaults]\nhost_key_checking=False\nforks=9\n", want: 0},
 		{name: "a comment is no setting", config: "[defaults]\n# forks = 9\n", want: manyForks},
-		{name: "what is a risk is left to Ansible", change: true, want: 0},
+		{name: "what changes nodes is left to Ansible", change: true, want: 0},
+		{name: "unless that is no risk", change: true, many: true, want: manyForks},
 		{name: "nodes that wait for each other have one each", change: true, asked: 2, together: 3, want: 3},
 		{name: "more is no harm", change: true, asked: 9, together: 3, want: 9},
 	} {
@@ -40,7 +42,7 @@ func TestForks(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := &Runner{opts: Options{Forks: row.asked}}
-			if got := r.forks(Playbook{Dir: dir, Many: !row.change, Together: row.together}); got != row.want {
+			if got := r.forks(Playbook{Dir: dir, Looks: !row.change, Many: row.many, Together: row.together}); got != row.want {
 				t.Errorf("%d, want %d", got, row.want)
 			}
 		})

@@ -253,9 +253,9 @@ type Playbook struct {
 	// Isolated keeps callbacks and fact caches of the user's configuration out:
 	// for the project's own playbooks.
 	Isolated bool
-	// Many says that many nodes at a time are no risk: the playbook changes nothing, or
-	// nothing that another node needs.
-	Many bool
+	// Looks says that the playbook changes nothing, so that many nodes at a time
+	// are no risk; Many that they are none though it does.
+	Looks, Many bool
 	// Together is how many nodes wait for each other in one task, so that fewer forks
 	// would never end; 0 for none.
 	Together int

@@ -55,8 +55,8 @@ type Node struct {
 	// KubernetesName is the node's name in the API: kube_override_hostname
 	// where the inventory sets it, else Name.
 	KubernetesName string `json:"kubernetesName"`
-	// Address is how other machines reach the node: access_ip, ip or ansible_host,
-	// else Name (Kubespray, roles/kubespray_defaults, main_access_ip).
+	// Address is how other machines reach the node: access_ip or ip, access_ip6 or ip6,
+	// or ansible_host, else Name (Kubespray, roles/kubespray_defaults, main_access_ip).
 	Address string `json:"address,omitempty"`
 	// Port is what the node's API server listens on: kube_apiserver_port.
 	Port int `json:"port,omitempty"`
@@ -144,8 +144,8 @@ type meta struct {
 
 // Variables are the host variables that Parse reads.
 var Variables = []string{
-	"access_ip", "ansible_host", "apiserver_loadbalancer_domain_name", "artifacts_dir", "ip",
-	"kube_apiserver_port", "kube_external_ca_mode", "kube_override_hostname", "loadbalancer_apiserver",
+	"access_ip", "access_ip6", "ansible_host", "ansible_ssh_host", "apiserver_loadbalancer_domain_name", "artifacts_dir",
+	"ip", "ip6", "ipv4_stack", "kube_apiserver_port", "kube_external_ca_mode", "kube_override_hostname", "loadbalancer_apiserver",
 }
 
 // Parse reads the JSON of "ansible-inventory --list".
@@ -248,9 +248,23 @@ func describe(host string, vars hostVars) Node {
 	return Node{
 		Name:           host,
 		KubernetesName: cmp.Or(vars.text("kube_override_hostname"), host),
-		Address:        cmp.Or(vars.text("access_ip"), vars.text("ip"), vars.text("ansible_host"), host),
+		Address:        strings.Trim(cmp.Or(vars.address(), host), "[]"),
 		Port:           cmp.Or(vars.port("kube_apiserver_port"), defaultPort),
 	}
+}
+
+// address is where a host is reached; "" where no variable says so.
+func (v hostVars) address() string {
+	names := []string{"access_ip", "ip", "access_ip6", "ip6", "ansible_host", "ansible_ssh_host"}
+	if set, ok := v["ipv4_stack"]; ok && !Truth(set) { // IPv6 alone, whatever else is set
+		names = append([]string{"access_ip6", "ip6"}, names...)
+	}
+	for _, name := range names {
+		if text := v.text(name); text != "" {
+			return text
+		}
+	}
+	return ""
 }
 
 // defaultPort is kube_apiserver_port of Kubespray's defaults, and kubeadm's.

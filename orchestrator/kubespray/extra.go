@@ -40,16 +40,16 @@ func ExtraVars(args []string) map[string]any {
 	return out
 }
 
-// confirmations are the variables with which roles of Kubespray stop until somebody
-// presses a key (roles/upgrade/pre-upgrade and post-upgrade). Without a terminal
-// Ansible goes on as if somebody had.
-var confirmations = []string{"upgrade_node_confirm", "upgrade_node_post_upgrade_confirm"}
+// Variables are the host variables that Confirmations reads: with them roles of Kubespray
+// stop until somebody presses a key (roles/upgrade/pre-upgrade and post-upgrade). Without
+// a terminal Ansible goes on as if somebody had.
+var Variables = []string{"upgrade_node_confirm", "upgrade_node_post_upgrade_confirm"}
 
 // Confirmations returns which of the variables that make Kubespray wait for a key are
 // set, of variables as Ansible tells them.
 func Confirmations(vars map[string]any) []string {
 	var out []string
-	for _, name := range confirmations {
+	for _, name := range Variables {
 		if cluster.Truth(vars[name]) {
 			out = append(out, name)
 		}

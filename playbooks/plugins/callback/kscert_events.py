@@ -36,6 +36,9 @@ SCHEMA = 1
 # A task with this tag hands its standard output to kscertctl, whole.
 PAYLOAD_TAG = 'kscert_payload'
 
+# A play with this tag makes groups: the inventory is told once they are there.
+GROUPS_TAG = 'kscert_groups'
+
 # What of a failed result says why it failed.
 EVIDENCE = ('msg', 'rc', 'stdout', 'stderr', 'module_stdout', 'module_stderr', 'reason')
 
@@ -170,7 +173,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_play_start(self, play):
         self._emit('play_start', name=play.get_name())
-        if self._variables:
+        if self._variables and GROUPS_TAG not in (play.tags or ()):
             try:
                 self._emit('inventory', inventory=self._inventory(play))
             except Exception as error:  # ansible-inventory tells it too
