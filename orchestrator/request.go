@@ -69,27 +69,11 @@ func withheld(a ansible.Options) (flags []string) {
 // Anchor makes the paths on the driver absolute: a relative one is below dir. A
 // program that goes to another folder does so before.
 func (o *Options) Anchor(dir string) {
-	a := &o.Ansible
-	for _, path := range []*string{&o.StateDir, &o.KubesprayDir, &a.BinDir, &a.PrivateKey, &a.ConnectionPasswordFile, &a.BecomePasswordFile} {
+	o.Ansible.Anchor(dir)
+	for _, path := range []*string{&o.StateDir, &o.KubesprayDir} {
 		*path = anchor.Path(dir, *path)
 	}
-	for _, list := range []struct {
-		values *[]string
-		find   anchor.Finder
-	}{
-		{&a.Inventories, anchor.Inventory},
-		{&a.ExtraVars, anchor.AtFile},
-		{&a.VaultIDs, anchor.VaultID},
-		{&a.VaultPasswordFiles, anchor.Whole},
-		{&o.RefreshKubeconfigs, anchor.Whole},
-	} {
-		var anchored []string
-		for _, s := range *list.values {
-			before, path := list.find(s)
-			anchored = append(anchored, before+anchor.Path(dir, path))
-		}
-		*list.values = anchored
-	}
+	o.RefreshKubeconfigs = anchor.Each(dir, o.RefreshKubeconfigs, anchor.Whole)
 }
 
 // Recall fills the options that are empty from what an earlier command was asked

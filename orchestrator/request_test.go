@@ -18,6 +18,7 @@ func TestAnchor(t *testing.T) {
 			Inventories: []string{"inventory.ini", "/etc/inventory", "cp1,w1,"}, BinDir: "venv/bin", PrivateKey: "~/.ssh/key", User: "admin",
 			ExtraVars: []string{"a=b", "@vars.yml"}, VaultPasswordFiles: []string{"password"},
 			VaultIDs: []string{"prod@secret", "prod@prompt", "prompt", "plain", "prod@/etc/secret"},
+			Args:     []string{"-bM", "library:/lib", "--key-file=key", "-Mmodules", "-T", "9", "--private-key", "other", "--ssh-common-args=-F key"},
 		},
 	}
 	opts.Anchor("/home/sre/cluster")
@@ -27,6 +28,8 @@ func TestAnchor(t *testing.T) {
 			Inventories: []string{"/home/sre/cluster/inventory.ini", "/etc/inventory", "cp1,w1,"}, BinDir: "/home/sre/cluster/venv/bin", PrivateKey: "~/.ssh/key", User: "admin",
 			ExtraVars: []string{"a=b", "@/home/sre/cluster/vars.yml"}, VaultPasswordFiles: []string{"/home/sre/cluster/password"},
 			VaultIDs: []string{"prod@/home/sre/cluster/secret", "prod@prompt", "prompt", "/home/sre/cluster/plain", "prod@/etc/secret"},
+			Args: []string{"-bM", "/home/sre/cluster/library:/lib", "--key-file=/home/sre/cluster/key", "-M/home/sre/cluster/modules",
+				"-T", "9", "--private-key", "/home/sre/cluster/other", "--ssh-common-args=-F key"},
 		},
 	}
 	if !reflect.DeepEqual(opts, want) {

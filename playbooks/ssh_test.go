@@ -23,6 +23,7 @@ func TestBoundedSSH(t *testing.T) {
 	for _, row := range []struct {
 		name, ssh string // what ssh does
 		out, errs string
+		attempts  string
 		length    int // of the output, where it is not out
 		code      int
 	}{
@@ -31,6 +32,7 @@ func TestBoundedSSH(t *testing.T) {
 		{name: "no connection", ssh: `echo refused >&2; exit 255`, errs: "refused\n", code: 255},
 		{name: "no words", ssh: `exit 0`},
 		{name: "its arguments", ssh: `printf '[%s]' "$@"`, out: "[-o][a b][node][echo 'c'; exit]"},
+		{name: "fewer attempts", attempts: "1", ssh: `printf '[%s]' "$@"`, out: "[-o][ConnectionAttempts=1][-o][a b][node][echo 'c'; exit]"},
 		{name: "its input", ssh: `cat`, out: "input"},
 		{name: "a long answer", ssh: `head -c 5000000 /dev/zero`, length: 5_000_000},
 		{name: "100 MB", ssh: `head -c 100000000 /dev/zero; exit 3`, length: 5 << 20, code: 3},
@@ -43,7 +45,7 @@ func TestBoundedSSH(t *testing.T) {
 				t.Fatal(err)
 			}
 			cmd := exec.CommandContext(t.Context(), "./"+playbooks.SSH, "-o", "a b", "node", "echo 'c'; exit")
-			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "KSCERT_SSH_ATTEMPTS="+row.attempts)
 			var out, errs bytes.Buffer
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader("input"), &out, &errs
 			err := cmd.Run()

@@ -48,3 +48,13 @@ func Path(dir, path string) string {
 	}
 	return filepath.Join(dir, path)
 }
+
+// Each are the values with the paths that find finds in them below dir.
+func Each(dir string, values []string, find Finder) []string {
+	var out []string
+	for _, value := range values {
+		before, path := find(value)
+		out = append(out, before+Path(dir, path))
+	}
+	return out
+}

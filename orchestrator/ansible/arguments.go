@@ -1,9 +1,11 @@
 package ansible
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/infrapuzzle/kscertctl/internal/anchor"
 	"github.com/infrapuzzle/kscertctl/internal/shell"
 )
 
@@ -19,8 +21,8 @@ func (e *ArgumentError) Error() string { return e.Argument + ": " + e.Reason }
 // argument is an option of ansible-playbook (ansible-core 2.14 to 2.19).
 type argument struct {
 	names string
-	// value: the option takes one.
-	value bool
+	// value: the option takes one; path: it names files on the driver.
+	value, path bool
 	// refused says why it is not passed on, next what to do instead.
 	refused, next string
 }
@@ -37,7 +39,7 @@ const (
 var arguments = []argument{
 	{names: "-v --verbose"}, {names: "-b --become"}, {names: "-D --diff"}, {names: "--force-handlers"}, {names: "--flush-cache"},
 	{names: "-u --user", value: true}, {names: "-c --connection", value: true}, {names: "-T --timeout", value: true},
-	{names: "-f --forks", value: true}, {names: "-M --module-path", value: true}, {names: "--private-key --key-file", value: true},
+	{names: "-f --forks", value: true}, {names: "-M --module-path", value: true, path: true}, {names: "--private-key --key-file", value: true, path: true},
 	{names: "--become-method", value: true}, {names: "--become-user", value: true},
 	{names: "--ssh-common-args", value: true}, {names: "--ssh-extra-args", value: true},
 	{names: "--sftp-extra-args", value: true}, {names: "--scp-extra-args", value: true},
@@ -72,7 +74,8 @@ func CheckArguments(args []string) error {
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
-		wants, err := checkArgument(arg)
+		a, at, err := checkArgument(arg)
+		wants := a.value && at == len(arg)
 		switch {
 		case err != nil:
 			return err
@@ -85,25 +88,53 @@ func CheckArguments(args []string) error {
 	return nil
 }
 
-// checkArgument checks a long option, or short ones in one word. It reports whether
-// the next argument is a value of it.
-func checkArgument(arg string) (wants bool, err error) {
+// checkArgument checks a long option, or short ones in one word. Of one that takes a
+// value it returns where in arg that begins: at its end where it is the next argument.
+func checkArgument(arg string) (a argument, at int, err error) {
 	if strings.HasPrefix(arg, "--") {
-		name, _, has := strings.Cut(arg, "=")
+		name, value, has := strings.Cut(arg, "=")
 		a, err := option(arg, name)
-		return a.value && !has, err
+		if !has {
+			return a, len(arg), err
+		}
+		return a, len(arg) - len(value), err
 	}
 	if len(arg) < 2 || arg[0] != '-' {
-		_, err := option(arg, arg)
-		return false, err
+		a, err := option(arg, arg)
+		return a, len(arg), err
 	}
 	for i := 1; i < len(arg); i++ {
-		a, err := option(arg, "-"+arg[i:i+1])
-		if err != nil || a.value {
-			return a.value && i == len(arg)-1, err
+		if a, err = option(arg, "-"+arg[i:i+1]); err != nil || a.value {
+			return a, i + 1, err
 		}
 	}
-	return false, nil
+	return a, len(arg), nil
+}
+
+// anchored are arguments that CheckArguments takes, with paths below dir.
+func anchored(args []string, dir string) []string {
+	args = slices.Clone(args)
+	for i := 0; i < len(args); i++ {
+		a, at, err := checkArgument(args[i])
+		if err != nil || !a.value {
+			continue
+		}
+		before := args[i][:at]
+		if at == len(args[i]) { // the value is the next one
+			if i++; i == len(args) {
+				break
+			}
+			before, at = "", 0
+		}
+		if a.path {
+			paths := filepath.SplitList(args[i][at:])
+			for j := range paths {
+				paths[j] = anchor.Path(dir, paths[j])
+			}
+			args[i] = before + strings.Join(paths, string(filepath.ListSeparator))
+		}
+	}
+	return args
 }
 
 // option finds the option of that name in arg.

@@ -33,8 +33,16 @@ func (r *Runner) asked(p Playbook) int {
 
 // configured reports whether the configuration that counts in dir has a setting.
 func configured(dir string, setting *regexp.Regexp) bool {
-	config, err := os.ReadFile(configFile(dir))
-	return err == nil && setting.Match(config)
+	return setting.Match(configuration(dir))
+}
+
+// configuration is the text of the configuration that counts in dir; empty without one.
+func configuration(dir string) []byte {
+	text, err := os.ReadFile(configFile(dir))
+	if err != nil {
+		return nil
+	}
+	return text
 }
 
 // configFile is the one file that Ansible reads its configuration from when it

@@ -227,6 +227,40 @@ exec "$@"
 	}
 }
 
+// Ansible runs in a checkout of Kubespray, and files are those of the folder in which the
+// command was given.
+func TestPathsAreAsTyped(t *testing.T) {
+	needAnsible(t)
+	p := book(t, "    - ansible.builtin.raw: printf '%s, %s' '{{ secret }}' '{{ plain }}'\n      become: true\n      become_user: another\n      tags: [kscert_payload]\n")
+	dir := t.TempDir()
+	t.Chdir(dir)
+	script(t, dir, "sudo", `
+while [ "$1" != /bin/sh ]; do [ "$1" = -p ] && printf '%s' "$2" >&2; shift; done
+read -r word && [ "$word" = become ] || exit 1
+exec "$@"
+`)
+	for name, text := range map[string]string{
+		"vault": "vault", "become": "become", "connection": "connection", "key": "key", "secret.yml": "secret: from the vault\n", "plain.yml": "plain: beside it\n",
+		"hosts": "a ansible_connection=local ansible_become_exe=" + dir + "/sudo\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.CommandContext(t.Context(), "ansible-vault", "encrypt", "--vault-password-file", "vault", "secret.yml").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, vault := range []Options{{VaultPasswordFiles: []string{"vault"}}, {VaultIDs: []string{"prod@vault"}}} {
+		vault.Inventories, vault.BecomePasswordFile, vault.ConnectionPasswordFile = []string{"hosts"}, "become", "connection"
+		vault.ExtraVars, vault.PrivateKey = []string{"@secret.yml", "@plain.yml"}, "key"
+		o, err := runner(t, vault).Run(t.Context(), p, nil)
+		if err != nil || o.Payloads["a"] != "from the vault, beside it" {
+			log, _ := os.ReadFile(p.Log)
+			t.Errorf("%v, %v\n%s", err, o.Payloads, log)
+		}
+	}
+}
+
 // What Ansible's configuration has it ask for, it is not let ask for.
 func TestAsConfigured(t *testing.T) {
 	for _, row := range []struct {
@@ -252,7 +286,7 @@ func TestAsConfigured(t *testing.T) {
 			if got := row.opts.AsConfigured("").AskBecomePass; got != row.want {
 				t.Errorf("%t, want %t", got, row.want)
 			}
-			if got := (Playbook{}).env()["ANSIBLE_BECOME_ASK_PASS"]; got != "False" {
+			if got := (&Runner{}).env(Playbook{})["ANSIBLE_BECOME_ASK_PASS"]; got != "False" {
 				t.Errorf("Ansible is told %q", got)
 			}
 		})

@@ -23,6 +23,7 @@ import (
 	"github.com/apenella/go-ansible/v2/pkg/inventory"
 	"github.com/apenella/go-ansible/v2/pkg/playbook"
 
+	"github.com/infrapuzzle/kscertctl/internal/anchor"
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
@@ -30,7 +31,7 @@ import (
 // run. Fields mirror flags of ansible-playbook.
 type Options struct {
 	// Inventories are the arguments of -i: files, folders, scripts or host
-	// lists ("a,b,"). Relative paths are made absolute.
+	// lists ("a,b,"). New makes relative paths absolute, here and below.
 	Inventories []string
 	// BinDir is the folder of the ansible commands (a virtual environment's
 	// bin); empty to search PATH.
@@ -63,6 +64,26 @@ type Options struct {
 	Verbosity int
 	// Args are further options of ansible-playbook (CheckArguments).
 	Args []string
+}
+
+// Anchor makes the paths on the driver absolute: a relative one is below dir. A
+// program that goes to another folder does so before.
+func (o *Options) Anchor(dir string) {
+	for _, path := range []*string{&o.BinDir, &o.PrivateKey, &o.ConnectionPasswordFile, &o.BecomePasswordFile} {
+		*path = anchor.Path(dir, *path)
+	}
+	for _, list := range []struct {
+		values *[]string
+		find   anchor.Finder
+	}{
+		{&o.Inventories, anchor.Inventory},
+		{&o.ExtraVars, anchor.AtFile},
+		{&o.VaultIDs, anchor.VaultID},
+		{&o.VaultPasswordFiles, anchor.Whole},
+	} {
+		*list.values = anchor.Each(dir, *list.values, list.find)
+	}
+	o.Args = anchored(o.Args, dir)
 }
 
 // MinimumVersion is the oldest ansible-core whose callback interface and
@@ -112,6 +133,11 @@ func New(opts Options) (*Runner, error) {
 		}
 		paths[i] = abs
 	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil, &InventoryError{Detail: err.Error()}
+	}
+	opts.Anchor(dir) // Ansible may run in another folder
 	opts.Inventories = paths
 	passwords, err := gather(opts)
 	if err != nil {
@@ -369,7 +395,7 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	}
 	records := &masker{mask: mask, w: &clipper{w: printable.NewWriter(to)}} // a node's words are in it
 	out := &lockedWriter{w: records}
-	code, err := r.execute(ctx, r.command(bin, p, h), p.Dir, p.env(), slices.Concat(p.Hold, h.files), out, out)
+	code, err := r.execute(ctx, r.command(bin, p, h), p.Dir, r.env(p), slices.Concat(p.Hold, h.files), out, out)
 	close(done)
 	readErr := errors.Join(<-read, mask.file(p.Events))
 	_ = records.flush() // as all of the log: it stops nothing
@@ -395,7 +421,7 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 func (r *Runner) command(bin string, p Playbook, h handed) execute.Commander {
 	opts := &playbook.AnsiblePlaybookOptions{
 		ExtraVars: p.Vars, User: r.opts.User, PrivateKey: r.opts.PrivateKey, Become: r.opts.Become,
-		BecomeMethod: r.opts.BecomeMethod, BecomeUser: r.opts.BecomeUser, Connection: r.opts.Connection, Timeout: r.opts.Timeout,
+		BecomeMethod: r.opts.BecomeMethod, BecomeUser: r.opts.BecomeUser, Connection: r.opts.Connection, Timeout: r.timeout(p),
 		SSHCommonArgs: r.opts.SSHCommonArgs, SSHExtraArgs: r.opts.SSHExtraArgs, SFTPExtraArgs: r.opts.SFTPExtraArgs, SCPExtraArgs: r.opts.SCPExtraArgs,
 	}
 	if forks := r.forks(p); forks > 0 {
@@ -491,7 +517,7 @@ func (o *Outcome) verdict(expected []string) string {
 
 // env is what a run adds to the environment. Kubespray's playbooks get the
 // callback alone: the user's configuration stays whole.
-func (p Playbook) env() map[string]string {
+func (r *Runner) env(p Playbook) map[string]string {
 	env := map[string]string{
 		"KSCERT_EVENTS": p.Events,
 		// Naming the folder keeps Ansible's own search places: an empty list
@@ -504,7 +530,7 @@ func (p Playbook) env() map[string]string {
 		env[s.env] = "False" // New has asked
 	}
 	if ssh := p.ssh(); ssh != "" {
-		env["ANSIBLE_SSH_EXECUTABLE"] = ssh
+		env["ANSIBLE_SSH_EXECUTABLE"], env["KSCERT_SSH_ATTEMPTS"] = ssh, r.attempts(p)
 	}
 	if len(p.Variables) > 0 {
 		env["KSCERT_VARIABLES"] = strings.Join(p.Variables, ",")

@@ -511,7 +511,7 @@ func TestArguments(t *testing.T) {
 func TestEnvironmentOfOthersPlaybooks(t *testing.T) {
 	t.Parallel()
 	for _, isolated := range []bool{false, true} {
-		env := Playbook{Isolated: isolated, Events: "e", CallbackDir: "/c"}.env()
+		env := (&Runner{}).env(Playbook{Isolated: isolated, Events: "e", CallbackDir: "/c"})
 		for _, name := range []string{"ANSIBLE_CALLBACKS_ENABLED", "ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_CACHE_PLUGIN"} {
 			if _, set := env[name]; set != isolated {
 				t.Errorf("isolated %t: %s is set: %t", isolated, name, set)

@@ -31,7 +31,7 @@ func TestSSH(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			got, set := Playbook{Dir: dir, SSH: program}.env()["ANSIBLE_SSH_EXECUTABLE"]
+			got, set := (&Runner{}).env(Playbook{Dir: dir, SSH: program})["ANSIBLE_SSH_EXECUTABLE"]
 			if set != row.want || (set && got != program) {
 				t.Errorf("it is %q, set: %t, want %t", got, set, row.want)
 			}
@@ -39,5 +39,45 @@ func TestSSH(t *testing.T) {
 	}
 	if got := (Playbook{}).ssh(); got != "" {
 		t.Errorf("out of nothing: %q", got)
+	}
+}
+
+// A look waits for no node as long as a deployment may, unless whoever asks says so.
+func TestLooksAreBounded(t *testing.T) {
+	const kubespray = "[defaults]\nforks = 9\ntimeout = 300\n[ssh_connection]\nssh_args = -o ConnectionAttempts=100\n"
+	for _, row := range []struct {
+		name     string
+		opts     Options
+		env      string
+		config   string
+		change   bool
+		timeout  int
+		attempts string
+	}{
+		{name: "nobody says", config: "[defaults]\n", attempts: "1"},
+		{name: "Kubespray's configuration", config: kubespray, timeout: lookTimeout, attempts: "1"},
+		{name: "a change is left to it", config: kubespray, change: true},
+		{name: "a timeout that is shorter", config: "[defaults]\ntimeout: 20\n", attempts: "1"},
+		{name: "the flag", opts: Options{Timeout: 90}, config: kubespray, timeout: 90, attempts: "1"},
+		{name: "the environment", env: "90", config: kubespray, attempts: "1"},
+		{name: "arguments of ssh", opts: Options{SSHExtraArgs: "-o ConnectionAttempts=3"}, config: kubespray, timeout: lookTimeout},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			dir := t.TempDir()
+			t.Setenv("ANSIBLE_CONFIG", "")
+			t.Setenv("ANSIBLE_TIMEOUT", row.env)
+			for path, mode := range map[string]os.FileMode{filepath.Join(dir, "ansible.cfg"): 0o600, filepath.Join(dir, "ssh.sh"): 0o700} {
+				if err := os.WriteFile(path, []byte(row.config), mode); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r, p := &Runner{opts: row.opts}, Playbook{Dir: dir, SSH: filepath.Join(dir, "ssh.sh"), Looks: !row.change}
+			if got := r.timeout(p); got != row.timeout {
+				t.Errorf("a timeout of %d, want %d", got, row.timeout)
+			}
+			if got := r.env(p)["KSCERT_SSH_ATTEMPTS"]; got != row.attempts {
+				t.Errorf("%q attempts, want %q", got, row.attempts)
+			}
+		})
 	}
 }
