@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testruns"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
 // However a run ends, its record says with which exit code and what to do next.
@@ -120,6 +122,40 @@ func TestHistoryIsFound(t *testing.T) {
 	}
 	if _, err := History(filepath.Join(state, "empty"), ""); Code(err) != ExitUsage || !strings.Contains(err.Error(), "no run has been recorded here") {
 		t.Errorf("%v", err)
+	}
+}
+
+// Who names an inventory means a run of that one, by whichever path, and no newer one of
+// another cluster.
+func TestFindRunOfAnInventory(t *testing.T) {
+	t.Parallel()
+	state, dir := t.TempDir(), t.TempDir()
+	ids := map[string]string{}
+	for i, name := range []string{"a", "b"} {
+		path := filepath.Join(dir, name)
+		d, err := run.Create(state, time.Date(2026, 3, 1, 12, i, 0, 0, time.UTC))
+		err = errors.Join(err, os.WriteFile(path, []byte("[kube_control_plane]\ncp1\n"), 0o600),
+			d.SaveProposal(run.Proposal{Schema: run.ProposalSchema, Request: run.Request{Schema: run.RequestSchema, Inventories: []string{path}}, Snapshot: snapshot.Snapshot{Schema: snapshot.Schema}}),
+			d.Record(run.Entry{Event: run.Begin, Kind: run.KindRun}), d.Record(run.Entry{Event: run.Requested}), d.Close())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[name] = d.ID
+	}
+	if err := os.Symlink("a", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for inventory, want := range map[string]string{"a": ids["a"], "b": ids["b"], "link": ids["a"], "c": ""} {
+		r, err := FindRunOf(state, []string{filepath.Join(dir, inventory)})
+		if r.ID != want || (err != nil) != (want == "") || (err != nil && (Code(err) != ExitUsage || !strings.Contains(err.Error(), "no run of the inventory"))) {
+			t.Errorf("%s: %s, %v, want %s", inventory, r.ID, err, want)
+		}
+	}
+	if r, err := FindRunOf(state, []string{filepath.Join(dir, "a"), filepath.Join(dir, "b")}); err == nil {
+		t.Errorf("of two together: %s", r.ID)
+	}
+	if r, err := FindRun(state, ids["a"]); err != nil || r.ID != ids["a"] {
+		t.Errorf("by its name: %v", err)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/infrapuzzle/kscertctl/internal/shell"
@@ -20,12 +22,44 @@ func Runs(state string) ([]run.Record, error) { return recorded(state, approved)
 // that ended before it began with its plan, such as one that found the cluster locked.
 func FindRun(state, id string) (run.Record, error) {
 	if id == "" {
-		at := func(r run.Record) bool { return approved(r) && (r.State.Ended == "" || r.State.Begun()) }
-		if r, err := find(state, "", at); err == nil {
-			return r, nil
-		}
+		return newest(state, approved)
 	}
 	return find(state, id, approved)
+}
+
+// FindRunOf is FindRun without a name, among the runs that were asked for with these
+// inventories: never one of another cluster.
+func FindRunOf(state string, inventories []string) (run.Record, error) {
+	state, err := stateOr(state)
+	if err != nil {
+		return run.Record{}, err
+	}
+	r, err := newest(state, func(r run.Record) bool {
+		p, err := run.LoadProposal(state, r.ID)
+		return approved(r) && err == nil && slices.EqualFunc(p.Request.Inventories, inventories, sameInventory)
+	})
+	if err != nil {
+		return r, &Error{Code: ExitUsage, Summary: "no run of the inventory " + strings.Join(inventories, ", ") + " has been recorded here", Err: err,
+			Next: "name the run: see kscertctl runs list"}
+	}
+	return r, nil
+}
+
+// newest of the runs that are wanted: one that has begun with its plan, or was killed
+// before, goes first.
+func newest(state string, want func(run.Record) bool) (run.Record, error) {
+	at := func(r run.Record) bool { return want(r) && (r.State.Ended == "" || r.State.Begun()) }
+	if r, err := find(state, "", at); err == nil {
+		return r, nil
+	}
+	return find(state, "", want)
+}
+
+// sameInventory reports whether two are the same list of hosts, or lead to the same file.
+func sameInventory(a, b string) bool {
+	at, err := os.Stat(a)
+	bt, other := os.Stat(b)
+	return a == b || err == nil && other == nil && os.SameFile(at, bt)
 }
 
 // approved: from then on a run can be resumed and rolled back.

@@ -88,7 +88,7 @@ func completeRuns(cmd *cobra.Command, args []string, _ string) ([]cobra.Completi
 
 // completeNodes are the nodes of the run that is named, or of the newest.
 func completeNodes(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	_, p, err := earlier(stateFlag(cmd), args)
+	_, p, err := earlier(cmd, stateFlag(cmd), args)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}

@@ -3,9 +3,12 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/infrapuzzle/kscertctl/internal/anchor"
+	"github.com/infrapuzzle/kscertctl/internal/config"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
@@ -15,9 +18,9 @@ func newResume(s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resume [RUN]",
 		Short: "Go on with a run that was stopped or killed",
-		Long: `resume goes on with a run or a rollback, by default the newest, at its first
-step that is not done; a step that was interrupted is done again, and so is the
-change before a gate that did not hold. Before that it makes sure that nobody else
+		Long: `resume goes on with a run or a rollback at its first step that is not done: with the
+newest, or, where an inventory is given, with the newest of that inventory. A step that
+was interrupted is done again, and so is the change before a gate that did not hold. Before that it makes sure that nobody else
 works on the run or on the cluster, that the cluster is the one the plan was made
 for, and that nothing is still at work on a node.
 
@@ -29,7 +32,7 @@ passwords: give them again. A record that others may have written is refused.`,
   kscertctl resume 20260301T110000Z-abcdef`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, p, err := earlier(flags.opts.StateDir, args)
+			r, p, err := earlier(cmd, flags.opts.StateDir, args)
 			if err != nil {
 				return err
 			}
@@ -55,19 +58,53 @@ passwords: give them again. A record that others may have written is refused.`,
 	return cmd
 }
 
-// earlier finds the run that is named, or the newest, and what it was asked for.
-func earlier(state string, args []string) (run.Record, run.Proposal, error) {
-	name := ""
-	if len(args) > 0 {
-		name = args[0]
+// earlier finds the run that is named, or the newest, of the inventory where one is given,
+// and what it was asked for.
+func earlier(cmd *cobra.Command, state string, args []string) (r run.Record, p run.Proposal, err error) {
+	inventories, err := givenInventories(cmd)
+	switch {
+	case err != nil:
+	case len(args) > 0:
+		r, err = orchestrator.FindRun(state, args[0])
+	case len(inventories) > 0:
+		r, err = orchestrator.FindRunOf(state, inventories)
+	default:
+		r, err = orchestrator.FindRun(state, "")
 	}
-	r, err := orchestrator.FindRun(state, name)
 	if err != nil {
 		return r, run.Proposal{}, err
 	}
 	if err := orchestrator.TrustRun(r); err != nil {
 		return r, run.Proposal{}, err
 	}
-	p, err := orchestrator.LoadRun(state, r.ID)
+	p, err = orchestrator.LoadRun(state, r.ID)
 	return r, p, err
+}
+
+// givenInventories are those of a flag, of the environment or of kscertctl.yaml: which
+// cluster is meant, also where how to reach it is in a record.
+func givenInventories(cmd *cobra.Command) ([]string, error) {
+	const name = "inventory"
+	from, err := readElsewhere(cmd.Root(), configFlag(cmd))
+	if err != nil {
+		return nil, err
+	}
+	v := from.values[name]
+	if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
+		given, err := cmd.Flags().GetStringArray(name)
+		if err != nil {
+			return nil, fmt.Errorf("-i: %w", err)
+		}
+		v = config.Value{Values: given}
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		return nil, fmt.Errorf("finding the working directory: %w", err)
+	}
+	var out []string
+	for _, text := range v.Values {
+		before, path := anchor.Inventory(text)
+		out = append(out, before+anchor.Path(here, place(v.Origin, path)))
+	}
+	return out, nil
 }

@@ -20,7 +20,8 @@ func newRollback(s Streams) *cobra.Command {
 		Short: "Put back what was there before a run",
 		Long: `rollback puts back, on every node that a run changed or on some of them, what was
 there before it: every file with its owner, mode and times; what the run added is
-removed. By default it is about the newest run.
+removed. Without a name it is about the newest run, or,
+where an inventory is given, about the newest of that inventory.
 
 It is a run of its own: it shows its plan and asks, backs up what is there first,
 has gates where there was something sound to go back to, and can itself be resumed
@@ -32,7 +33,7 @@ lost. A yes on the terminal is a yes to that; --yes is not, unless with --discar
   kscertctl rollback 20260301T110000Z-abcdef --node cp2 --yes`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			of, p, err := earlier(flags.opts.StateDir, args)
+			of, p, err := earlier(cmd, flags.opts.StateDir, args)
 			if err != nil {
 				return err
 			}
