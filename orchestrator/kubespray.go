@@ -105,33 +105,49 @@ func playbookOf(p plan.Policy) string {
 }
 
 // demanded refuses an ansible-core that the checkout does not take, where a playbook
-// of it is to run: it would refuse it itself, or behave in ways nobody has tried. The
+// of it is to run: it would refuse it itself, or behave in ways nobody has tried. Extra
+// variables that change what it takes are somebody's decision, and worth a warning. The
 // error is an *Error.
-func (o *Orchestrator) demanded(version string) error {
-	if !o.policy().Runs() || o.kube.Ansible.Allows(version) {
+func (o *Orchestrator) demanded(kube *kubespray.Checkout, version string) error {
+	if !o.policy().Runs() {
 		return nil
 	}
-	venv := o.kube.Dir + "-venv"
+	taken, overridden := kube.Ansible.Overridden(kubespray.ExtraVars(o.opts.Ansible.ExtraVars))
+	if taken.Allows(version) {
+		if overridden {
+			kube.Warnings = append(kube.Warnings, fmt.Sprintf("-e lets Kubespray %s run with ansible-core %s, which demands %s: nobody has tried it", kube.Release, version, kube.Ansible))
+		}
+		return nil
+	}
 	return &Error{
 		Code:    ExitNotBegun,
-		Summary: fmt.Sprintf("Kubespray %s in %s demands ansible-core %s, and this one is %s", o.kube.Release, o.kube.Dir, o.kube.Ansible, version),
-		Next: fmt.Sprintf("nothing was changed; make an environment with the right one:\npython3 -m venv %s && %s install %s\n"+
-			"and give the command again with --ansible-bin %s",
-			shell.Quote(venv), shell.Quote(venv+"/bin/pip"), o.kube.Requirement(), shell.Quote(venv+"/bin")),
+		Summary: fmt.Sprintf("Kubespray %s in %s demands ansible-core %s, and this one is %s", kube.Release, kube.Dir, taken, version),
+		Next:    "nothing was changed; " + anotherAnsible(*kube),
 	}
+}
+
+// anotherAnsible says how to get an Ansible that the checkout takes; where that is none
+// that kscertctl takes, too, how to do without.
+func anotherAnsible(kube kubespray.Checkout) string {
+	if !kube.Ansible.Suits() {
+		return fmt.Sprintf("kscertctl itself needs %s or later, so no version suits both: renew without --playbook, which needs none of Kubespray's, "+
+			"and run its playbook by hand with an Ansible of its own; or have it run with this one all the same, at your own risk: -e maximal_ansible_version=99", kubespray.LeastAnsible)
+	}
+	venv := kube.Dir + "-venv"
+	return fmt.Sprintf("make an environment with the right one:\npython3 -m venv %s && %s install %s\nand give the command again with --ansible-bin %s",
+		shell.Quote(venv), shell.Quote(venv+"/bin/pip"), kube.Requirement(), shell.Quote(venv+"/bin"))
 }
 
 // demand finds out whether a playbook of the checkout can be run, and what is needed
 // for it: that it is whole and asks for nothing, its tasks, its callbacks. The error
 // is an *Error.
-func (o *Orchestrator) demand(ctx context.Context, version string, inventory []byte) (demands, error) {
+func (o *Orchestrator) demand(ctx context.Context, kube kubespray.Checkout, version string, inventory []byte) (demands, error) {
 	policy := o.policy()
 	d := demands{kubespray: policy.Kubespray}
 	if d.kubespray == nil {
 		return d, nil
 	}
-	kube := o.kube.Described(ctx)
-	d.kubespray.Release = fmt.Sprintf("%s (%s)", kube.Release, kube.ReleaseFrom)
+	d.kubespray.Release, d.kubespray.Demands = fmt.Sprintf("%s (%s)", kube.Release, kube.ReleaseFrom), kube.Ansible.String()
 	d.kubespray.Ansible, d.kubespray.Warnings = version, kube.Warnings
 	if !policy.Runs() {
 		return d, nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
+	"github.com/infrapuzzle/kscertctl/orchestrator/kubespray"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
@@ -55,6 +56,16 @@ func TestCheckoutIsRefused(t *testing.T) {
 			name: "another ansible-core is demanded", more: map[string]string{"playbooks/ansible_version.yml": "minimal_ansible_version: 2.16.4\nmaximal_ansible_version: 2.17.5\n", "requirements.txt": ""},
 			code: ExitNotBegun, says: "Kubespray 2.23.0 in DIR demands ansible-core 2.16.4 or later, before 2.17.5, and this one is 2.14.18",
 			next: "python3 -m venv DIR-venv && DIR-venv/bin/pip install -r DIR/requirements.txt\nand give the command again with --ansible-bin DIR-venv/bin",
+		},
+		{
+			name: "no ansible-core suits both", more: map[string]string{"ansible_version.yml": "minimal_ansible_version: 2.9.0\nmaximal_ansible_version: 2.11.0\n", "requirements.txt": ""},
+			code: ExitNotBegun, says: "demands ansible-core 2.9.0 or later, before 2.11.0, and this one is 2.14.18",
+			next: "kscertctl itself needs 2.11 or later, so no version suits both: renew without --playbook",
+		},
+		{
+			name: "a range of -e that leaves this one out",
+			edit: func(o *Options) { o.Ansible.ExtraVars = []string{"minimal_ansible_version=2.14.19"} },
+			code: ExitNotBegun, says: "demands ansible-core 2.14.19 or later, before 2.15.0, and this one is 2.14.18", next: "--ansible-bin",
 		},
 		{
 			name: "a playbook is missing", plays: "- import_playbook: playbooks/upgrade_cluster.yml\n",
@@ -111,6 +122,27 @@ func TestCheckoutIsRefused(t *testing.T) {
 				t.Errorf("where none of its playbooks runs: %v", err)
 			}
 		})
+	}
+}
+
+// Whoever overrides what Kubespray demands of Ansible is warned, and may.
+func TestDemandIsOverridden(t *testing.T) {
+	t.Parallel()
+	if least := fmt.Sprintf("%d.%d", ansible.MinimumVersion[0], ansible.MinimumVersion[1]); least != kubespray.LeastAnsible {
+		t.Errorf("the oldest Ansible is %s, and %s", least, kubespray.LeastAnsible)
+	}
+	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
+	dir := kubesprayDir(t, "- hosts: all\n  tasks: []\n", map[string]string{"galaxy.yml": "version: 2.15.1\n"})
+	for _, extra := range []string{"maximal_ansible_version=99", "{maximal_ansible_version: 2.15.0}"} {
+		o, err := New(Options{Ansible: ansible.Options{Inventories: []string{"cp1,"}, BinDir: bin, ExtraVars: []string{extra}}, StateDir: t.TempDir(), KubesprayDir: dir, Playbook: plan.UpgradeCluster})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := o.Plan(t.Context())
+		const want = "-e lets Kubespray 2.15.1 run with ansible-core 2.14.18, which demands 2.9.0 or later, before 2.10.0: nobody has tried it"
+		if err != nil || !slices.Contains(p.Plan.Warnings, want) {
+			t.Errorf("%s: %v, %q", extra, err, p.Plan.Warnings)
+		}
 	}
 }
 

@@ -192,13 +192,14 @@ func (o *Orchestrator) attach(ctx context.Context, dir *run.Dir, first run.Entry
 	if toolErr != nil { // the tool before what it says
 		return nil, preflightError(toolErr)
 	}
-	if err := o.demanded(version); err != nil {
+	kube := o.kube.Described(ctx)
+	if err := o.demanded(&kube, version); err != nil {
 		return nil, err
 	}
 	if nodesErr != nil {
 		return nil, preflightError(nodesErr)
 	}
-	needs, err := o.demand(ctx, version, inventory)
+	needs, err := o.demand(ctx, kube, version, inventory)
 	if err != nil {
 		return nil, err
 	}

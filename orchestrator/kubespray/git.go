@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// Described returns the checkout with what git knows of it: its release where the
-// files do not tell it exactly, and a warning where files differ from those of the
+// Described returns the checkout with what git knows of it: its release, for the
+// galaxy.yml of several releases names another one, and a warning where files differ from those of the
 // release. New files, such as an inventory, are no difference. Without git, or where
 // the folder is no work tree, it is as it was.
 func (c Checkout) Described(ctx context.Context) Checkout {
 	if !exists(c.Dir, ".git") {
 		return c
 	}
-	if tag, err := c.git(ctx, "describe", "--tags", "--match", "v[0-9]*"); err == nil && c.ReleaseFrom != "galaxy.yml" {
+	if tag, err := c.git(ctx, "describe", "--tags", "--match", "v[0-9]*"); err == nil {
 		c.Release, c.ReleaseFrom = strings.TrimPrefix(strings.TrimSpace(tag), "v"), "git describe"
 		c.Ansible = demanded(c.Dir, c.Release)
 	}

@@ -137,7 +137,8 @@ func TestDescribed(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("git is not installed, and a checkout is asked for without it")
 	}
-	dir := tree(t, map[string]string{"upgrade-cluster.yml": "[]", "ansible.cfg": "", "a": "", "b": "", ".gitignore": ""})
+	// v2.23.1 has the galaxy.yml of another release, as several have.
+	dir := tree(t, map[string]string{"upgrade-cluster.yml": "[]", "ansible.cfg": "", "a": "", "b": "", ".gitignore": "", "galaxy.yml": "version: 2.22.1\n"})
 	git := func(args ...string) {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), "git", append([]string{"-C", dir, "-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false"}, args...)...)
@@ -315,4 +316,27 @@ func FuzzExtraVars(f *testing.F) {
 			Confirmations(ExtraVars([]string{arg}))
 		}
 	})
+}
+
+func TestOverridden(t *testing.T) {
+	t.Parallel()
+	demanded := Range{"2.14.0", "2.15.0"}
+	for _, row := range []struct {
+		args []string
+		want Range
+	}{
+		{nil, demanded},
+		{[]string{"minimal_ansible_version=2.14.0"}, demanded},
+		{[]string{"maximal_ansible_version=2.20"}, Range{"2.14.0", "2.20"}},
+		{[]string{"{minimal_ansible_version: 2.11, maximal_ansible_version: '2.99.0'}"}, Range{"2.11", "2.99.0"}},
+	} {
+		if got, overridden := demanded.Overridden(ExtraVars(row.args)); got != row.want || overridden != (row.want != demanded) {
+			t.Errorf("%v: %v, %t, want %v", row.args, got, overridden, row.want)
+		}
+	}
+	for demands, want := range map[Range]bool{{}: true, {"2.9.0", "2.10.0"}: false, {"2.9.0", "2.11.0"}: false, {"2.9.0", "2.12.0"}: true, {"2.8.0", ""}: true} {
+		if demands.Suits() != want {
+			t.Errorf("%s suits: %t", demands, !want)
+		}
+	}
 }

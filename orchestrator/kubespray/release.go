@@ -108,6 +108,29 @@ func demanded(dir, release string) Range {
 	return Range{}
 }
 
+// Overridden is the range where extra variables say another one, as Kubespray's own check
+// of it takes them; and whether they do.
+func (r Range) Overridden(extra map[string]any) (Range, bool) {
+	was := r
+	for _, b := range []struct {
+		name string
+		to   *string
+	}{{"minimal_ansible_version", &r.Min}, {"maximal_ansible_version", &r.Max}} {
+		if v, ok := extra[b.name]; ok {
+			*b.to = fmt.Sprint(v)
+		}
+	}
+	return r, r != was
+}
+
+// LeastAnsible is the oldest ansible-core that kscertctl works with.
+const LeastAnsible = "2.11"
+
+// Suits reports whether the range has a version that kscertctl works with.
+func (r Range) Suits() bool {
+	return r.Max == "" || slices.Compare(numbers(r.Max), numbers(LeastAnsible)) > 0
+}
+
 func (r Range) String() string {
 	switch {
 	case r.Min == "" && r.Max == "":
@@ -156,6 +179,10 @@ func (c Checkout) Requirement() string {
 	if exists(c.Dir, "requirements.txt") {
 		return "-r " + shell.Quote(filepath.Join(c.Dir, "requirements.txt"))
 	}
-	versions := fmt.Sprintf("ansible-core>=%s,<%s", cmp.Or(c.Ansible.Min, "2.11"), cmp.Or(c.Ansible.Max, "3"))
+	least := LeastAnsible
+	if slices.Compare(numbers(c.Ansible.Min), numbers(least)) > 0 {
+		least = c.Ansible.Min
+	}
+	versions := fmt.Sprintf("ansible-core>=%s,<%s", least, cmp.Or(c.Ansible.Max, "3"))
 	return shell.Quote(versions) + " netaddr jmespath"
 }
