@@ -249,7 +249,7 @@ func evidenceText(e *ansible.Evidence) string {
 		return ""
 	}
 	if e.Censored != "" {
-		return "(its output is censored: no_log)"
+		return "(its output is censored: no_log; what was said there, secrets too, Kubespray shows with -e unsafe_show_logs=true)"
 	}
 	for _, text := range append([]string{e.Stderr, e.ModuleStderr, e.Stdout, e.ModuleStdout, e.Msg, e.Reason}, e.Items...) {
 		text = strings.TrimSpace(text)

@@ -186,7 +186,7 @@ func TestEvidenceText(t *testing.T) {
 		want string
 	}{
 		{"none", nil, ""},
-		{"censored", &ansible.Evidence{Censored: "no_log", Stderr: "secret"}, "(its output is censored: no_log)"},
+		{"censored", &ansible.Evidence{Censored: "no_log", Stderr: "secret"}, "(its output is censored: no_log; what was said there, secrets too, Kubespray shows with -e unsafe_show_logs=true)"},
 		{"standard error comes first", &ansible.Evidence{Msg: "non-zero return code", Stdout: "out", Stderr: "err"}, "err"},
 		{"what ssh says at its end is no reason", &ansible.Evidence{Stderr: "Shared connection to cp1 closed.\r\n", Stdout: "out"}, "out"},
 		{"a module that crashed", &ansible.Evidence{Msg: "MODULE FAILURE", ModuleStderr: "Traceback"}, "Traceback"},

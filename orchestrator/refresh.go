@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/atomicfile"
+	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/kubeconfig"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
@@ -83,6 +84,9 @@ func (s *session) refreshError(err error, changed bool) *Error {
 	}
 	if interrupted(err) {
 		e.Code = ExitInterrupted
+	}
+	if playbook, ok := errors.AsType[*ansible.RunError](err); ok {
+		e.Evidence = taskEvidence(playbook)
 	}
 	return e
 }

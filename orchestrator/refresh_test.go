@@ -281,6 +281,12 @@ func TestFetchedKeyIsNotTold(t *testing.T) {
 			if err != nil || f.Certificate.Fingerprint != certs.Describe(user.X509).Fingerprint {
 				t.Fatalf("%v\n%s", err, &out)
 			}
+			if !row.told {
+				_, err := s.fetch(t.Context(), kubeconfig.Origin{Node: "cp1", Name: "super-admin.conf"})
+				if e := s.refreshError(err, false); err == nil || !strings.Contains(e.Evidence, "Say why it was not fetched") || !strings.Contains(e.Evidence, "does not exist") {
+					t.Errorf("why a file cannot be fetched: %v\n%s", err, e.Evidence)
+				}
+			}
 			// As it is, and as slurp hands it over: wherever in a file a text of base64 is
 			// to stand, this part of it is one of three.
 			key := base64.StdEncoding.EncodeToString(user.Key)

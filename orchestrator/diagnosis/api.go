@@ -85,6 +85,7 @@ func (d *Diagnosis) judgeAPIServers(s snapshot.Snapshot) {
 		state := apiState(n)
 		d.ControlPlanes[n.Name] = state
 		if state == APIUsable {
+			d.judgeAdministrator(n)
 			continue
 		}
 		if n.Facts["manifest"] == "missing" {
@@ -102,6 +103,21 @@ func (d *Diagnosis) judgeAPIServers(s snapshot.Snapshot) {
 		}
 		d.find(reason, n.Name, string(state), evidence)
 	}
+}
+
+// judgeAdministrator: that an API server is ready it tells everybody, so whoever may do
+// nothing looks like an administrator until a step of a run fails.
+func (d *Diagnosis) judgeAdministrator(n snapshot.Node) {
+	if n.View == nil || len(n.View.Forbidden) == 0 {
+		return
+	}
+	evidence := n.View.Forbidden[0]
+	path := n.Facts["config-dir"] + "/admin.conf"
+	if c, ok := n.Certificate(certs.KindAdmin); ok {
+		path = c.Path
+		evidence = "the subject of its certificate is " + c.Subject + "\n" + evidence
+	}
+	d.find(AdministratorForbidden, n.Name, path, evidence)
 }
 
 // invalidManifest is what the kubelet logs of a file that is no pod, since

@@ -557,6 +557,13 @@ func faults() []fault {
 			route: diagnosis.Refuse, causes: one(diagnosis.APIServerNotReady),
 		},
 		{
+			name: "an administrator who may do nothing", of: ha,
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) {
+				n.View = &snapshot.View{Forbidden: []string{`Error from server (Forbidden): nodes is forbidden: User "kubernetes-admin" cannot list resource "nodes"`}}
+			})},
+			route: diagnosis.Refuse, causes: []diagnosis.Reason{diagnosis.AdministratorForbidden},
+		},
+		{
 			name: "an API server that trusts no administrator", of: single,
 			edits: []tc.Edit{tc.On("cp1", unauthorized)},
 			route: diagnosis.Refuse, causes: one(diagnosis.APIRejectsClient),

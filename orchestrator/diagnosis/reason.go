@@ -96,6 +96,8 @@ const (
 	APIServerUntrusted   Reason = "api-server-untrusted"
 	APIUnusable          Reason = "api-server-unusable"
 
+	AdministratorForbidden Reason = "administrator-forbidden"
+
 	NodeNotRegistered Reason = "node-not-registered"
 	NodeNotReady      Reason = "node-not-ready"
 	StaticPodNotReady Reason = "static-pod-not-ready"
@@ -147,6 +149,8 @@ var table = []meaning{
 	{ManifestInvalid, Files, Critical, true, "the kubelet cannot read a static pod manifest", "mend the file; what the kubelet says of it: journalctl -u kubelet | grep 'parse as pod'"},
 	{FileMissing, Files, Critical, true, "a certificate, key or kubeconfig that must be there is missing", "restore SUBJECT from a backup; if there is none: kubeadm init phase certs or kubeadm init phase kubeconfig with the node's own --config issues a file that is missing"},
 	{CertificateNotYetValid, Expiry, Critical, true, "the certificate is not valid yet", "check the clocks of this node and of the one that issued it; renew nothing before they are right"},
+
+	{AdministratorForbidden, API, Critical, true, "the administrator may not ask what every administrator may", "super-admin.conf needs no binding: kubectl --kubeconfig super-admin.conf create clusterrolebinding kubeadm:cluster-admins --clusterrole=cluster-admin --group=kubeadm:cluster-admins; where SUBJECT has the certificate of somebody else, set it aside and issue it with: kubeadm init phase kubeconfig admin --config kubeadm-config.yaml"},
 
 	{CAExpired, Authorities, Critical, false, "a certificate authority has expired", "all that it signed must be issued anew, which is never done without being asked for: see docs/explanation/certificates.md"},
 	{CertificateUnreadable, Files, Critical, false, "no certificate or key where one belongs", "look at the file; restore it from a backup if it is damaged"},

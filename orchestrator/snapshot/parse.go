@@ -464,10 +464,16 @@ func view(results map[string]Result) *View {
 		v.StaticPods = append(v.StaticPods, StaticPod{Component: f[0], Node: f[1], Ready: f[2]})
 	}
 	for _, name := range []string{"nodes", "node-leases", "component-leases", "static-pods"} {
+		if r := results[name]; r.Status != 0 && strings.Contains(r.Output, forbidden) {
+			v.Forbidden = append(v.Forbidden, lastLine(r.Output))
+		}
 		delete(results, name)
 	}
 	return v
 }
+
+// forbidden is how kubectl begins what it says of a request that was not allowed.
+const forbidden = "Error from server (Forbidden)"
 
 func leases(r Result) map[string]time.Time {
 	out := map[string]time.Time{}

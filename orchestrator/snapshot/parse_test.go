@@ -42,6 +42,24 @@ func makePKI(tb testing.TB) pki {
 	}
 }
 
+// An administrator who may not ask gets words, and they are kept.
+func TestForbidden(t *testing.T) {
+	t.Parallel()
+	const words = `Error from server (Forbidden): nodes is forbidden: User "kubernetes-admin" cannot list resource "nodes" in API group "" at the cluster scope`
+	n, err := snapshot.Parse(cp1, []byte("@@KSCERT 2 1772280000\n@@RESULT readyz 0\n|ok\n@@RESULT nodes 1\n|"+words+"\n@@RESULT static-pods 1\n|no route to host\n@@END\n"))
+	if err != nil || n.View == nil || !reflect.DeepEqual(n.View.Forbidden, []string{words}) || len(n.Results["nodes"].Output) > 0 {
+		t.Errorf("%v: %+v", err, n.View)
+	}
+	s := snapshot.Snapshot{Nodes: []snapshot.Node{n, {Node: cluster.Node{Name: "cp2"}, View: &snapshot.View{}}, {}}}
+	if by, ok := s.Observer(); !ok || by.Name != "cp2" {
+		t.Errorf("the observer is %q", by.Name)
+	}
+	s.Nodes = s.Nodes[:1]
+	if by, ok := s.Observer(); !ok || by.Name != "cp1" {
+		t.Errorf("of one alone the observer is %q", by.Name)
+	}
+}
+
 func digest(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])

@@ -277,6 +277,9 @@ type View struct {
 	ComponentLeases map[string]time.Time `json:"componentLeases"`
 	// StaticPods are the control plane's mirror pods.
 	StaticPods []StaticPod `json:"staticPods"`
+	// Forbidden are the API server's words where it did not let the administrator ask for
+	// one of these: anybody may ask whether it is ready.
+	Forbidden []string `json:"forbidden,omitempty"`
 }
 
 // NodeVersions are versions on a node, as in the API.
@@ -312,13 +315,18 @@ func (s Snapshot) With(r cluster.Role) []Node {
 	return out
 }
 
-// Observer returns the first control plane that has a view of the cluster.
+// Observer returns the first control plane that has a view of the cluster: one whose
+// administrator may look, if any may.
 func (s Snapshot) Observer() (Node, bool) {
-	i := slices.IndexFunc(s.Nodes, func(n Node) bool { return n.View != nil })
-	if i < 0 {
-		return Node{}, false
+	for _, sees := range []func(Node) bool{
+		func(n Node) bool { return n.View != nil && len(n.View.Forbidden) == 0 },
+		func(n Node) bool { return n.View != nil },
+	} {
+		if i := slices.IndexFunc(s.Nodes, sees); i >= 0 {
+			return s.Nodes[i], true
+		}
 	}
-	return s.Nodes[i], true
+	return Node{}, false
 }
 
 // View returns what the observer sees.
