@@ -225,6 +225,7 @@ func (o *Orchestrator) nodes(ctx context.Context) (cluster.Cluster, []byte, erro
 	p := ansible.Playbook{
 		Path: filepath.Join(dir, "playbooks", playbooks.Inspect), Dir: o.kube.Dir, CallbackDir: filepath.Join(dir, "playbooks", playbooks.CallbackDir),
 		Isolated: true, Looks: true, Variables: slices.Concat(cluster.Variables, kubespray.Variables), Vars: map[string]any{"kscert_hosts": "!all"},
+		Groups: filepath.Join(dir, "playbooks", playbooks.Groups),
 		Events: filepath.Join(dir, "events.jsonl"), Log: filepath.Join(dir, "log"),
 	}
 	var told []byte
@@ -305,6 +306,7 @@ func (s *session) playbook(id, file string, nodes []string) ansible.Playbook {
 		Hosts:       nodes,
 		CallbackDir: filepath.Join(s.dir.Playbooks(), playbooks.CallbackDir),
 		Isolated:    true,
+		Groups:      filepath.Join(s.dir.Playbooks(), playbooks.Groups),
 		SSH:         filepath.Join(s.dir.Playbooks(), playbooks.SSH),
 		Hold:        s.held,
 		Events:      s.dir.Events(id),

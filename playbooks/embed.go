@@ -13,10 +13,10 @@ import (
 	"path/filepath"
 )
 
-//go:embed *.yml *.sh roles plugins
+//go:embed *.yml *.ini *.sh roles plugins
 var files embed.FS
 
-//go:embed inspect.yml groups.yml ssh.sh roles/inspect roles/settings plugins
+//go:embed inspect.yml groups.yml groups.ini ssh.sh roles/inspect roles/settings plugins
 var look embed.FS
 
 // The playbooks, by file name.
@@ -35,6 +35,9 @@ const (
 
 // CallbackDir is the folder, below the playbooks, of the event callback.
 const CallbackDir = "plugins/callback"
+
+// Groups is the inventory, below the playbooks, of the groups that Kubespray makes.
+const Groups = "groups.ini"
 
 // SSH is the program that Ansible calls instead of ssh when it looks at nodes.
 const SSH = "ssh.sh"

@@ -72,3 +72,28 @@ func TestConfigFile(t *testing.T) {
 		}
 	}
 }
+
+// Ansible reads the inventory of groups unless somebody says which kinds it reads.
+func TestGroups(t *testing.T) {
+	for _, row := range []struct {
+		name, env, config string
+		want              bool
+	}{
+		{name: "nobody says", want: true},
+		{name: "the environment", env: "yaml"},
+		{name: "the configuration", config: "[inventory]\nenable_plugins = yaml\n"},
+		{name: "another setting", config: "[inventory]\nignore_patterns = artifacts, credentials\n", want: true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			dir := t.TempDir()
+			t.Setenv("ANSIBLE_CONFIG", "")
+			t.Setenv("ANSIBLE_INVENTORY_ENABLED", row.env)
+			if err := os.WriteFile(filepath.Join(dir, "ansible.cfg"), []byte(row.config), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got := (Playbook{Dir: dir, Groups: "groups.ini"}).groups(); (len(got) == 1) != row.want {
+				t.Errorf("the arguments are %q", got)
+			}
+		})
+	}
+}

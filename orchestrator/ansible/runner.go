@@ -285,6 +285,9 @@ type Playbook struct {
 	// Together is how many nodes wait for each other in one task, so that fewer forks
 	// would never end; 0 for none.
 	Together int
+	// Groups is an inventory that is read after the user's, for groups that these need not
+	// have; empty for none.
+	Groups string
 	// SSH is called in place of ssh unless the user's configuration names a program;
 	// empty for ssh itself.
 	SSH string
@@ -427,7 +430,7 @@ func (r *Runner) command(bin string, p Playbook, h handed) execute.Commander {
 	if forks := r.forks(p); forks > 0 {
 		opts.Forks = strconv.Itoa(forks)
 	}
-	args := slices.Concat(r.inventoryArgs(), h.args, repeat("--extra-vars", r.opts.ExtraVars), verbosity(r.opts.Verbosity))
+	args := slices.Concat(r.inventoryArgs(), p.groups(), h.args, repeat("--extra-vars", r.opts.ExtraVars), verbosity(r.opts.Verbosity))
 	return appended{withArgs{playbook.NewAnsiblePlaybookCmd(
 		playbook.WithBinary(bin), playbook.WithPlaybooks(p.Path), playbook.WithPlaybookOptions(opts)), args}, slices.Concat(r.opts.Args, p.Args)}
 }
@@ -565,6 +568,17 @@ func (p Playbook) callbackPath() []string {
 }
 
 func (r *Runner) inventoryArgs() []string { return repeat("--inventory", r.opts.Inventories) }
+
+// setPlugins finds a setting of the kinds of inventories that Ansible reads.
+var setPlugins = regexp.MustCompile(`(?m)^\s*enable_plugins\s*[=:]`)
+
+// groups are the arguments for the inventory of Groups, which not every Ansible reads.
+func (p Playbook) groups() []string {
+	if p.Groups == "" || os.Getenv("ANSIBLE_INVENTORY_ENABLED") != "" || configured(p.Dir, setPlugins) {
+		return nil
+	}
+	return []string{"--inventory=" + p.Groups}
+}
 
 // firstInherited is the first descriptor of the files that a command is given beside
 // its standard ones (os/exec, Cmd.ExtraFiles).
