@@ -51,7 +51,7 @@ func states() []clusterStates {
 			{fault: "etcd-member-expired", primary: "etcd-certificate-expired", also: slices.Concat([]string{"etcd-no-quorum", "etcd-member-down"}, apiDown)},
 			{fault: "etcd-client-expired", primary: "etcd-certificate-expired", also: apiDown},
 			{fault: "etcd-admin-expired", primary: "etcd-certificate-expired"},
-			{fault: "not-yet-valid", primary: "certificate-not-yet-valid", subject: "front-proxy-client", sample: true},
+			{fault: "not-yet-valid", primary: "certificate-begins-later", subject: "front-proxy-client", sample: true},
 			{fault: "expiring", primary: "certificate-expiring", subject: "apiserver"},
 			{fault: "authority-expired", primary: "ca-expired", subject: "front-proxy-ca", also: []string{"ca-expires-first"}},
 			{fault: "authority-expiring", primary: "ca-expiring", subject: "front-proxy-ca", also: []string{"certificate-expiring"}},

@@ -463,6 +463,10 @@ func TestArguments(t *testing.T) {
 	bin := t.TempDir()
 	script(t, bin, "ansible-playbook",
 		`{ for a; do printf '%s\n' "$a"; done; env | grep -E '^(ANSIBLE|KSCERT)_' | sort; } >"$KSCERT_EVENTS.called"`)
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
 	a, b := local(t, "a"), local(t, "b")
 	r, err := New(Options{
 		Inventories: []string{a, b, "x,y"}, BinDir: bin, User: "root", PrivateKey: "/k", Forks: 7, Become: true,
@@ -485,8 +489,8 @@ func TestArguments(t *testing.T) {
 	out := string(called)
 	lines := strings.Split(out, "\n")
 	for _, want := range []string{
-		"--inventory=" + a, "--inventory=" + b, "--inventory=x,y", "--vault-id=v@p", "--vault-password-file=pw",
-		"--extra-vars=one=1", "--extra-vars=@f.yml", "-vv", p.Path, "--diff",
+		"--inventory=" + a, "--inventory=" + b, "--inventory=x,y", "--vault-id=v@" + here + "/p", "--vault-password-file=" + here + "/pw",
+		"--extra-vars=one=1", "--extra-vars=@" + here + "/f.yml", "-vv", p.Path, "--diff",
 		"--become-password-file=" + a, "--connection-password-file=" + b, "--timeout=30", "--force-handlers",
 		"--ssh-common-args=-o ProxyJump=j", "--ssh-extra-args=-C", "--sftp-extra-args=-l 1", "--scp-extra-args=-l 2",
 		"KSCERT_EVENTS=" + p.Events, "ANSIBLE_CALLBACKS_ENABLED=kscert_events", "ANSIBLE_RETRY_FILES_ENABLED=False",

@@ -109,7 +109,7 @@ type Row struct {
 	// and in which way.
 	Outage Outage
 	// KubeletRenews is true where a running kubelet renews the certificate by
-	// itself: it is due when it has expired, not when it is about to.
+	// itself, unless it is told not to: it is due later than others.
 	KubeletRenews bool
 	// Approved is true where the kubelet asks for the certificate and somebody
 	// must approve: nothing that is issued here would mend it.
@@ -118,6 +118,9 @@ type Row struct {
 
 // Window is how long before its end a certificate of this kind is due, given the
 // window that holds for all others.
+//
+// Deprecated: what a kubelet renews is due when it has not, which its node tells
+// (snapshot.Node.Window).
 func (r Row) Window(renewBefore time.Duration) time.Duration {
 	if r.KubeletRenews {
 		return 0

@@ -145,8 +145,12 @@ func (d *Diagnosis) certificateCause(s snapshot.Snapshot, n snapshot.Node) (Reas
 	}
 	for _, c := range n.Certificates {
 		row, ok := certs.Lookup(c.Kind)
+		status := c.StatusAt(n.Clock, 0)
 		switch {
-		case !ok || c.Served || row.Copy || c.StatusAt(n.Clock, 0) != certs.Expired:
+		case !ok || c.Served || row.Copy:
+		case status == certs.NotYetValid && slices.Contains(d.Due[n.Name], c.Kind):
+			ended[row.Outage] = cmp.Or(ended[row.Outage], CertificateBeginsLater)
+		case status != certs.Expired:
 		case row.CA:
 			return CAExpired, true // its route is another
 		default:

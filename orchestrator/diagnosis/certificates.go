@@ -14,12 +14,12 @@ import (
 
 // judgeCertificate finds what is wrong with one certificate on disk by itself:
 // its dates and its key.
-func (d *Diagnosis) judgeCertificate(n snapshot.Node, c certs.Certificate, t Thresholds) {
+func (d *Diagnosis) judgeCertificate(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate, t Thresholds) {
 	row, known := certs.Lookup(c.Kind)
 	if !known {
 		return
 	}
-	status := c.StatusAt(n.Clock, row.Window(t.RenewBefore))
+	status := c.StatusAt(n.Clock, n.Window(row, c, t.RenewBefore))
 	if row.Copy {
 		d.judgeCopy(n, c, status)
 		return
@@ -36,10 +36,17 @@ func (d *Diagnosis) judgeCertificate(n snapshot.Node, c certs.Certificate, t Thr
 	switch {
 	case status == certs.Valid:
 	case status == certs.NotYetValid:
-		d.find(CertificateNotYetValid, n.Name, c.Label(), fmt.Sprintf("%s begins at %s, the node's clock says %s",
+		reason := CertificateNotYetValid
+		if !row.CA && !row.Approved && clocksAgree(s, t) && authorityHolds(s, n, row.Signer) {
+			reason = CertificateBeginsLater
+			d.Due[n.Name] = append(d.Due[n.Name], c.Kind)
+		}
+		d.find(reason, n.Name, c.Label(), fmt.Sprintf("%s begins at %s, the node's clock says %s",
 			c.Path, c.NotBefore.Format(time.RFC3339), n.Clock.Format(time.RFC3339)))
-	case status == certs.Expired && row.Approved:
+	case row.Approved && status == certs.Expired:
 		d.find(CertificateUnapproved, n.Name, c.Label(), ended)
+	case row.Approved:
+		d.find(CertificateUnapproved, n.Name, c.Label(), ends)
 	case status == certs.Expired && row.CA:
 		d.find(CAExpired, n.Name, c.Label(), ended)
 	case status == certs.Expired:
@@ -51,6 +58,28 @@ func (d *Diagnosis) judgeCertificate(n snapshot.Node, c certs.Certificate, t Thr
 		d.find(CertificateExpiring, n.Name, c.Label(), ends)
 		d.Due[n.Name] = append(d.Due[n.Name], c.Kind)
 	}
+}
+
+// clocksAgree reports whether every node's clock is the driver's: then a certificate that
+// begins in the future was issued by a clock that was wrong, and is not any more.
+func clocksAgree(s snapshot.Snapshot, t Thresholds) bool {
+	return !slices.ContainsFunc(s.Nodes, func(n snapshot.Node) bool { return n.Failure == nil && skewed(n, s.Taken, t) })
+}
+
+// authorityHolds reports whether the authority that would issue a new certificate is known
+// on the node, or else on a control plane, and valid; what signs itself needs none.
+func authorityHolds(s snapshot.Snapshot, n snapshot.Node, signer certs.Authority) bool {
+	if signer == certs.SelfSigned {
+		return true
+	}
+	for _, at := range append([]snapshot.Node{n}, s.With(cluster.ControlPlane)...) {
+		for _, c := range at.Certificates {
+			if row, ok := certs.Lookup(c.Kind); ok && row.CA && row.Authority == signer && !c.Served {
+				return c.StatusAt(at.Clock, 0) == certs.Valid
+			}
+		}
+	}
+	return false
 }
 
 // judgeCopy: what another program has copied from a file is still that file's

@@ -77,7 +77,7 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 		Due: map[string][]certs.Kind{}, Stale: map[string][]string{},
 	}
 	for _, n := range s.Nodes {
-		d.judgeNode(n, s.Taken, t)
+		d.judgeNode(s, n, t)
 	}
 	d.judgeExternalCA(s)
 	d.compareControlPlanes(s)
@@ -153,18 +153,18 @@ func (d *Diagnosis) on(node string, rs ...Reason) bool {
 }
 
 // judgeNode finds what one node tells by itself.
-func (d *Diagnosis) judgeNode(n snapshot.Node, taken time.Time, t Thresholds) {
+func (d *Diagnosis) judgeNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds) {
 	if n.Failure != nil {
 		d.find(failureReasons[n.Failure.Kind], n.Name, "", n.Failure.Message)
 		return
 	}
-	d.judgeGround(n, taken, t)
+	d.judgeGround(n, s.Taken, t)
 	for _, u := range n.Unreadable {
 		d.find(CertificateUnreadable, n.Name, u.Path, u.Reason)
 	}
 	for _, c := range n.Certificates {
 		if !c.Served {
-			d.judgeCertificate(n, c, t)
+			d.judgeCertificate(s, n, c, t)
 		}
 	}
 	d.judgeFiles(n)
@@ -209,6 +209,7 @@ func (d *Diagnosis) route(s snapshot.Snapshot) Route {
 func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 	expired := d.count(Reason.Expired)
 	expiring := d.count(func(r Reason) bool { return r == CertificateExpiring })
+	early := d.count(func(r Reason) bool { return r == CertificateBeginsLater })
 	switch d.Route {
 	case None:
 		healthy := fmt.Sprintf("healthy: every certificate on %s is valid, every API server answers", plural(len(s.Nodes), "node"))
@@ -220,12 +221,17 @@ func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 		switch {
 		case expired > 0:
 			return fmt.Sprintf("the API server can be used, but %s expired", plural(expired, "certificate")+have(expired))
+		case early > 0:
+			return fmt.Sprintf("the API server can be used, but %s not valid yet", plural(early, "certificate")+are(early))
 		case expiring > 0:
 			return fmt.Sprintf("healthy, but %s about to expire", plural(expiring, "certificate")+are(expiring))
 		default:
 			return "healthy, but a component holds or serves an older certificate than the one on disk"
 		}
 	case Recover:
+		if expired == 0 && early > 0 {
+			return fmt.Sprintf("the API server cannot be used because %s not valid yet", plural(early, "certificate")+are(early))
+		}
 		if expired == 0 {
 			return "the API server cannot be used because it serves an expired certificate, and the one on disk is valid"
 		}

@@ -75,8 +75,31 @@ func situations() []situation {
 		},
 		{
 			name: "a running kubelet renews its client certificate by itself", of: single,
-			edits: []tc.Edit{tc.On("cp1,w1", tc.EndsIn(tc.Day, certs.KindKubeletClient))},
+			edits: []tc.Edit{tc.On("cp1,w1", tc.Files(func(c *certs.Certificate) {
+				c.NotBefore, c.NotAfter = tc.Now.Add(-80*tc.Day), tc.Now.Add(10*tc.Day)
+			}, certs.KindKubeletClient))},
 			route: diagnosis.None, verdict: "healthy",
+		},
+		{
+			name: "one that has not, in the last tenth of its life", of: single,
+			edits: []tc.Edit{tc.On("w1", tc.EndsIn(tc.Day, certs.KindKubeletClient))},
+			route: diagnosis.Renew, verdict: "healthy, but 1 certificate is about to expire",
+			reasons: []diagnosis.Reason{diagnosis.CertificateExpiring},
+			due:     map[string][]certs.Kind{"w1": {certs.KindKubeletClient}},
+		},
+		{
+			name: "one that is told not to", of: single,
+			edits: []tc.Edit{tc.On("cp1,w1", tc.EndsIn(20*tc.Day, certs.KindKubeletClient), func(n *snapshot.Node) {
+				for i := range n.Certificates {
+					n.Certificates[i].NotBefore = tc.Now.Add(-80 * tc.Day)
+				}
+				if n.Name == "w1" {
+					n.Facts["kubelet.rotateCertificates"] = "false"
+				}
+			})},
+			route: diagnosis.Renew, verdict: "healthy, but 1 certificate is about to expire",
+			reasons: []diagnosis.Reason{diagnosis.CertificateExpiring},
+			due:     map[string][]certs.Kind{"w1": {certs.KindKubeletClient}},
 		},
 		{
 			name: "a certificate at a place no row names", of: single,
@@ -464,9 +487,32 @@ func situations() []situation {
 			edits: []tc.Edit{tc.On("cp1",
 				tc.Files(func(c *certs.Certificate) { c.NotBefore = tc.Now.Add(time.Hour) }, certs.KindAPIServer),
 				tc.Unusable(1, tc.SaysExpired))},
-			route: diagnosis.Refuse, verdict: "the certificate is not valid yet (cp1, apiserver)",
-			reasons: []diagnosis.Reason{diagnosis.CertificateNotYetValid, diagnosis.APIServerUntrusted},
+			route: diagnosis.Recover, verdict: "the API server cannot be used because 1 certificate is not valid yet",
+			reasons: []diagnosis.Reason{diagnosis.CertificateBeginsLater, diagnosis.APIUnusable},
 			states:  map[string]diagnosis.APIState{"cp1": diagnosis.APIExpired},
+			due:     map[string][]certs.Kind{"cp1": {certs.KindAPIServer}},
+		},
+		{
+			name: "one that is not valid yet, and does no harm", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.NotBefore = tc.Now.Add(time.Hour) }, frontProxyClient))},
+			route: diagnosis.Renew, verdict: "the API server can be used, but 1 certificate is not valid yet",
+			reasons: []diagnosis.Reason{diagnosis.CertificateBeginsLater},
+			due:     map[string][]certs.Kind{"cp1": {frontProxyClient}},
+		},
+		{
+			name: "one that is not valid yet, while another node's clock is wrong", of: single,
+			edits: []tc.Edit{
+				tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.NotBefore = tc.Now.Add(time.Hour) }, frontProxyClient)),
+				tc.On("w1", func(n *snapshot.Node) { n.Clock = n.Clock.Add(time.Hour) }),
+			},
+			route: diagnosis.Refuse, verdict: "the node's clock is wrong (w1)",
+			reasons: []diagnosis.Reason{diagnosis.ClockSkew, diagnosis.CertificateNotYetValid},
+		},
+		{
+			name: "one that is not valid yet, nor is its authority", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.NotBefore = tc.Now.Add(time.Hour) }, frontProxyClient, certs.KindFrontProxyCA))},
+			route: diagnosis.Refuse, verdict: "the certificate is not valid yet (cp1, front-proxy-c",
+			reasons: []diagnosis.Reason{diagnosis.CertificateNotYetValid, diagnosis.CertificateNotYetValid},
 		},
 		{
 			name: "a kubelet's serving certificate that waits for approval", of: single,

@@ -18,7 +18,7 @@ const leastFree = 64 << 10 // KiB
 // judgeGround: what everything else stands on, the clock, the disks, the tools
 // and the configuration.
 func (d *Diagnosis) judgeGround(n snapshot.Node, taken time.Time, t Thresholds) {
-	if skew := n.Clock.Sub(taken); skew.Abs() > t.ClockSkew {
+	if skew := n.Clock.Sub(taken); skewed(n, taken, t) {
 		d.find(ClockSkew, n.Name, "", fmt.Sprintf("its clock says %s, the driver's %s: %s apart",
 			n.Clock.Format(time.RFC3339), taken.UTC().Format(time.RFC3339), skew.Abs().Round(time.Second)))
 	}
@@ -41,6 +41,11 @@ func (d *Diagnosis) judgeGround(n snapshot.Node, taken time.Time, t Thresholds) 
 	if n.Facts["kubeadm-config"] == "" {
 		d.find(KubeadmConfigMissing, n.Name, "kubeadm-config.yaml", n.Facts["config-dir"]+"/kubeadm-config.yaml does not exist")
 	}
+}
+
+// skewed reports whether a node's clock is another one than the driver's.
+func skewed(n snapshot.Node, taken time.Time, t Thresholds) bool {
+	return n.Clock.Sub(taken).Abs() > t.ClockSkew
 }
 
 // runtimes are the units that a container runtime may run as.

@@ -68,6 +68,7 @@ const (
 	CertificateUnreadable Reason = "certificate-unreadable"
 
 	CertificateNotYetValid Reason = "certificate-not-yet-valid"
+	CertificateBeginsLater Reason = "certificate-begins-later"
 	ServingExpired         Reason = "serving-certificate-expired"
 	EtcdExpired            Reason = "etcd-certificate-expired"
 	KubeletClientExpired   Reason = "kubelet-client-certificate-expired"
@@ -155,6 +156,7 @@ var table = []meaning{
 	{CAExpired, Authorities, Critical, false, "a certificate authority has expired", "all that it signed must be issued anew, which is never done without being asked for: see docs/explanation/certificates.md"},
 	{CertificateUnreadable, Files, Critical, false, "no certificate or key where one belongs", "look at the file; restore it from a backup if it is damaged"},
 
+	{CertificateBeginsLater, Expiry, Critical, false, "the certificate begins in the future, and every clock agrees", "renew it: kscertctl run"},
 	{ServingExpired, Expiry, Critical, false, "the API server's serving certificate has expired", "renew it: kscertctl run"},
 	{EtcdExpired, Expiry, Critical, false, "an etcd certificate has expired", "renew it: kscertctl run"},
 	{KubeletClientExpired, Expiry, Critical, false, "the kubelet's client certificate has expired", "renew it: kscertctl run"},
@@ -190,7 +192,7 @@ var table = []meaning{
 	{CAExpiring, Advice, Warning, false, "a certificate authority is about to expire", "plan a rotation of the authority while the cluster is healthy"},
 	{CAExpiresFirst, Advice, Warning, false, "a certificate authority ends before a certificate it signed", "what it signed is worth nothing after its end: plan a rotation of the authority while the cluster is healthy"},
 	{LoopbackCertificateExpiring, Advice, Warning, false, "the certificate that the API server made for itself in memory is about to expire", "restart the API server, which makes a new one: crictl stop $(crictl ps -q --name '^kube-apiserver$') on NODE"},
-	{CertificateUnapproved, Advice, Warning, false, "the kubelet's serving certificate has expired and the next one waits to be approved", "read: kubectl get csr; approve what the kubelet asked for, or let kubelet_csr_approver_enabled do it"},
+	{CertificateUnapproved, Advice, Warning, false, "the kubelet's serving certificate has expired or soon will, and the next one waits to be approved", "read: kubectl get csr; approve what the kubelet asked for, or let kubelet_csr_approver_enabled do it"},
 	{CertificateExpiring, Advice, Warning, false, "the certificate is about to expire", "renew it: kscertctl run"},
 	{CopyStale, Advice, Warning, false, "a copy of a certificate is not the certificate any more, or will not be valid for long", "renew the original first, then run the playbook that made the copy: cluster.yml --tags network"},
 	{SANPending, Advice, Warning, false, "kubeadm's configuration has a name that the API server's certificate lacks", "nobody is seen using it; the certificate gets it when it is issued anew from the configuration, not when it is renewed"},

@@ -214,23 +214,12 @@ func row(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate, t Thresholds
 	if a, ok := authorityOf(c); ok {
 		r.ExternallyManaged = externallyManaged(s, n, a)
 	}
-	t = window(entry, c, t)
+	// What a kubelet renews: the second half of what is left then is critical.
+	t = Thresholds{Warn: n.Window(entry, c, t.Warn), Crit: min(t.Crit, n.Window(entry, c, 2*t.Crit)/2)}
 	r.WarningFrom, r.CriticalFrom = c.NotAfter.Add(-t.Warn), c.NotAfter.Add(-t.Crit)
 	r.ResidualSeconds = int64(c.NotAfter.Sub(n.Clock) / time.Second)
 	r.Status = status(c, n.Clock, t)
 	return r
-}
-
-// window narrows the thresholds of a certificate that a running kubelet renews
-// by itself: it does so when 70 to 90 % of the lifetime have passed (client-go,
-// util/certificate), so there is nothing to tell before. What is left then is
-// the last tenth; its second half is critical.
-func window(kind certs.Row, c certs.Certificate, t Thresholds) Thresholds {
-	if !kind.KubeletRenews {
-		return t
-	}
-	lifetime := c.NotAfter.Sub(c.NotBefore)
-	return Thresholds{Warn: min(t.Warn, lifetime/10), Crit: min(t.Crit, lifetime/20)}
 }
 
 func status(c certs.Certificate, now time.Time, t Thresholds) Status {

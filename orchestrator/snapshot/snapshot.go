@@ -295,6 +295,18 @@ type StaticPod struct {
 	Ready     string `json:"ready"`
 }
 
+// Window is how long before its end a certificate of the node is due, given the window that
+// holds for all others. A kubelet that renews its own does so when 70 to 90 % of their life
+// have passed (client-go, util/certificate): before the last tenth there is nothing to do,
+// and in it the kubelet has failed to. One that is told not to renews nothing.
+func (n Node) Window(row certs.Row, c certs.Certificate, others time.Duration) time.Duration {
+	off := row.Group == certs.GroupKubeletClient && n.Facts["kubelet.rotateCertificates"] == "false"
+	if !row.KubeletRenews || off {
+		return others
+	}
+	return min(others, c.NotAfter.Sub(c.NotBefore)/10)
+}
+
 // Node returns the node with that inventory name.
 func (s Snapshot) Node(name string) (Node, bool) {
 	i := slices.IndexFunc(s.Nodes, func(n Node) bool { return n.Name == name })

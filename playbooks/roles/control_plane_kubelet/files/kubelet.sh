@@ -11,8 +11,7 @@ due=
 credential=$kubeletconf
 if [ -f "$current" ]; then
   credential=$current
-  # A running kubelet renews this one by itself: only an expired one is due.
-  if ends_within "$current" 0; then due=yes; fi
+  if client_due "$current"; then due=yes; fi
 elif kubeconfig_ends_within "$kubeletconf" "$seconds"; then
   due=yes
 fi

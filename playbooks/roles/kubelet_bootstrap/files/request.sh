@@ -16,9 +16,9 @@ if [ ! -f "$kubelet/kubelet.crt" ] && [ ! -e "$kubelet/kubelet-server-current.pe
 fi
 if restart_due; then checking 'restart the kubelet' || changed 'the kubelet has not been restarted since it got a certificate'; fi
 if [ -f "$current" ]; then
-  ends_within "$current" 0 || exit 0
+  client_due "$current" || exit 0
 else
-  kubeconfig_certificate "$kubeletconf" | openssl x509 -noout -checkend "$seconds" >/dev/null && exit 0
+  kubeconfig_ends_within "$kubeletconf" "$seconds" || exit 0
 fi
 checking 'give the kubelet a new client certificate' && exit 0
 

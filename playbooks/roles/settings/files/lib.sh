@@ -83,8 +83,28 @@ covered() {
   done | LC_ALL=C sort -u | awk '{for (i = 1; i <= n; i++) if (index($0 "/", kept[i] "/") == 1) next; kept[++n] = $0; print}'
 }
 
-# ends_within FILE SECONDS: the first certificate of a PEM file ends so soon.
-ends_within() { ! openssl x509 -in "$1" -noout -checkend "$2" >/dev/null; }
+# ends_within FILE SECONDS: the first certificate of a PEM file ends so soon, or has not
+# begun, as one that was issued while a clock was wrong.
+ends_within() { ! lasts "$2" <"$1"; }
+
+# lasts SECONDS: the certificate on standard input is valid now, and for so long.
+lasts() {
+  begins=$(openssl x509 -noout -startdate -checkend "$1" 2>/dev/null) || return 1
+  begins=$(printf '%s\n' "$begins" | sed -n 's/^notBefore=//p')
+  [ "$(date -d "$begins" +%s)" -le "$(date +%s)" ]
+}
+
+# client_due FILE: the kubelet's client certificate is due, which a running kubelet renews
+# by itself, unless it is told not to: when 70 to 90 % of its life have passed. In the last
+# tenth it has failed to (orchestrator/snapshot, Node.Window).
+client_due() {
+  within=$seconds
+  if ! grep -Eqs '^rotateCertificates: *.?false' "$conf/kubelet-config.yaml" "${kubelet%/*}/config.yaml"; then
+    tenth=$((($(date_of "$1" enddate) - $(date_of "$1" startdate)) / 10))
+    [ "$tenth" -ge "$within" ] || within=$tenth
+  fi
+  ends_within "$1" "$within"
+}
 
 fingerprint() { openssl x509 -in "$1" -noout -fingerprint -sha256; }
 
@@ -328,7 +348,7 @@ place() {
 }
 
 # kubeconfig_ends_within FILE SECONDS: likewise for an embedded certificate.
-kubeconfig_ends_within() { ! kubeconfig_certificate "$1" | openssl x509 -noout -checkend "$2" >/dev/null; }
+kubeconfig_ends_within() { ! kubeconfig_certificate "$1" | lasts "$2"; }
 
 # restart_due: the kubelet has to be restarted for what lies there now, and is not yet; the
 # mark stays until it was. No file that is there at another time tells.
