@@ -134,6 +134,8 @@ func TestCollectorPrintsNoKey(t *testing.T) {
 	n.write(other+"/kubelet.yaml", []byte("tlsCertFile: \""+other+"/serving.crt\"\ntlsPrivateKeyFile: "+other+"/serving.key\nport: 1\nstaticPodURLHeader: c4n4ry\n"), 0o600)
 	n.write(n.conf+"/kubelet.env", []byte("KUBELET_ARGS=\"--config="+other+"/kubelet.yaml --node-ip=::1\"\nSECRET=c4n4ry\n"), 0o600)
 	n.write(other+"/vip.conf", kubeconfig(ca, issue(ca, "vip"), "token: c4n4ry.t0ken"), 0o600)
+	n.write(n.conf+"/manifests/kube-apiserver.yaml.bak", []byte("c4n4ry"), 0o600)
+	n.write(n.conf+"/manifests/.kube-apiserver.yaml.swp", []byte("c4n4ry"), 0o600)
 	n.write(n.conf+"/manifests/kube-vip.yml", []byte("  - hostPath:\n      path: "+other+"/vip.conf\n"), 0o600)
 	want["kube-vip-kubeconfig"] = judgement{certs.KubernetesCA, certs.KeyMatches}
 	n.write(root+"/etc/etcd.env", []byte("ETCD_LISTEN_CLIENT_URLS=https://10.0.0.1:1,https://127.0.0.1:1\nETCD_LISTEN_PEER_URLS=https://[::1]:1\nETCD_INITIAL_CLUSTER_TOKEN=c4n4ry\nETCD_ROOT_PASSWORD=c4n4ry\n"), 0o600)
@@ -171,6 +173,9 @@ controllerManager:
 	out, errs, err := n.sh(role(t, "inspect/files/collect.sh"))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, errs)
+	}
+	if watched := strings.Count(out, " "+n.conf+"/manifests/kube-apiserver.yaml.bak\n"); watched != 1 || strings.Contains(out, ".swp") {
+		t.Errorf("of what the kubelet takes for manifests is told\n%s", out)
 	}
 	canaries := []string{"PRIVATE KEY", "c4n4ry"}
 	for _, p := range secrets {

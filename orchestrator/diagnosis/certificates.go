@@ -1,7 +1,9 @@
 package diagnosis
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -177,6 +179,28 @@ func (d *Diagnosis) judgeFiles(n snapshot.Node) {
 	if member := path.Join(n.Facts["etcd-dir"], "member-"+n.Name+".pem"); n.Is(cluster.Etcd) && !has(n, "", member) {
 		if c, others := n.Certificate(certs.KindEtcdMember); others && strings.HasPrefix(path.Base(c.Path), "member-") {
 			d.find(FileMissing, n.Name, member, member+" does not exist, and that of another member does")
+		}
+	}
+}
+
+// judgeManifestFolder: what lies there beside the manifests. The kubelet takes every file
+// for one whose name does not begin with a dot (Kubernetes, pkg/kubelet/config/file.go), so
+// that a copy with another ending is run beside the original, or in its place.
+func (d *Diagnosis) judgeManifestFolder(n snapshot.Node) {
+	original := map[string]string{} // by digest; of two the shorter name is
+	files := slices.SortedFunc(maps.Keys(n.Files), func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
+	for _, file := range files {
+		if path.Dir(file) != path.Join(n.Facts["config-dir"], "manifests") {
+			continue
+		}
+		digest := n.Files[file]
+		switch same := original[digest]; {
+		case !slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(file)):
+			d.find(ManifestCopy, n.Name, file, file+" is read as a manifest, whatever it is called")
+		case same != "":
+			d.find(ManifestCopy, n.Name, file, file+" is the same as "+same)
+		default:
+			original[digest] = file
 		}
 	}
 }

@@ -168,6 +168,7 @@ func (d *Diagnosis) judgeNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds
 		}
 	}
 	d.judgeFiles(n)
+	d.judgeManifestFolder(n)
 	d.judgeInUse(n, t)
 	d.judgeUnits(n)
 }

@@ -515,6 +515,20 @@ func situations() []situation {
 			reasons: []diagnosis.Reason{diagnosis.CertificateNotYetValid, diagnosis.CertificateNotYetValid},
 		},
 		{
+			name: "copies among the static pod manifests", of: single,
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) {
+				n.Files = map[string]string{}
+				for name, digest := range map[string]string{
+					"manifests/etcd.yaml": "1", "manifests/kube-apiserver.yaml": "2", "manifests/kube-apiserver.yaml.bak": "3", "manifests/kube-apiserver-old.yaml": "2",
+					"manifests/pod.json": "5", "kubeadm-config.yaml.bak": "6",
+				} {
+					n.Files["/etc/kubernetes/"+name] = digest
+				}
+			})},
+			route: diagnosis.None, verdict: "but a copy lies among the static pod manifests, and the kubelet runs it, too (cp1, /etc/kubernetes/manifests/kube-apiserver-old.yaml)",
+			reasons: []diagnosis.Reason{diagnosis.ManifestCopy, diagnosis.ManifestCopy},
+		},
+		{
 			name: "a kubelet's serving certificate that waits for approval", of: single,
 			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) {
 				c, _ := n.Certificate(certs.KindKubeletClient)

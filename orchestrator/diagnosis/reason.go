@@ -64,6 +64,7 @@ const (
 
 	ManifestMissing       Reason = "manifest-missing"
 	ManifestInvalid       Reason = "manifest-invalid"
+	ManifestCopy          Reason = "manifest-copy"
 	FileMissing           Reason = "file-missing"
 	CertificateUnreadable Reason = "certificate-unreadable"
 
@@ -154,6 +155,7 @@ var table = []meaning{
 	{AdministratorForbidden, API, Critical, true, "the administrator may not ask what every administrator may", "super-admin.conf needs no binding: kubectl --kubeconfig super-admin.conf create clusterrolebinding kubeadm:cluster-admins --clusterrole=cluster-admin --group=kubeadm:cluster-admins; where SUBJECT has the certificate of somebody else, set it aside and issue it with: kubeadm init phase kubeconfig admin --config kubeadm-config.yaml"},
 
 	{CAExpired, Authorities, Critical, false, "a certificate authority has expired", "all that it signed must be issued anew, which is never done without being asked for: see docs/explanation/certificates.md"},
+	{ManifestCopy, Files, Warning, false, "a copy lies among the static pod manifests, and the kubelet runs it, too", "the kubelet reads every file there that does not begin with a dot; move it elsewhere: mv SUBJECT /root/"},
 	{CertificateUnreadable, Files, Critical, false, "no certificate or key where one belongs", "look at the file; restore it from a backup if it is damaged"},
 
 	{CertificateBeginsLater, Expiry, Critical, false, "the certificate begins in the future, and every clock agrees", "renew it: kscertctl run"},

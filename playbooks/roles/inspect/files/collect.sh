@@ -265,10 +265,11 @@ digests() {
     END { for (name in path) print "@@KEY unreadable " path[name] }' "$tmp"/keys.* sums=1 -
 }
 
-# watched: what a plan relies on beside the certificates.
+# watched: what a plan relies on beside the certificates. Of manifests the kubelet reads
+# every file whose name does not begin with a dot, whatever it ends with.
 watched() {
   set --
-  for f in "$conf"/manifests/*.y*ml "$kubeadm" "$root/etc/etcd.env" "$conf/kubelet.env" "$kubelet_config"; do
+  for f in "$conf"/manifests/* "$kubeadm" "$root/etc/etcd.env" "$conf/kubelet.env" "$kubelet_config"; do
     [ ! -f "$f" ] || ! plain "$f" || set -- "$@" "$f"
   done
   [ $# = 0 ] || sha256sum "$@" | sed -n 's/^\([0-9a-f]\{64\}\)  /@@WATCH \1 /p'
