@@ -8,6 +8,7 @@
 #
 # KSCERT_SSH_ATTEMPTS is how often ssh tries to connect, whatever Ansible's configuration
 # says: of an option that is given twice, ssh takes the first.
+[ -z "${KSCERT_SSH_ATTEMPTS-}" ] || set -- -o "ConnectionAttempts=$KSCERT_SSH_ATTEMPTS" "$@"
 exec 3>&1
-status=$({ { ssh ${KSCERT_SSH_ATTEMPTS:+-o "ConnectionAttempts=$KSCERT_SSH_ATTEMPTS"} "$@" 3>&- 4>&-; echo $? >&4; } | { { dd bs=512 count=16 2>/dev/null; head -c 5234688; } >&3 && exec head -c 1073741824 >/dev/null; }; } 4>&1)
+status=$({ { ssh "$@" 3>&- 4>&-; echo $? >&4; } | { { dd bs=512 count=16 2>/dev/null; head -c 5234688; } >&3 && exec head -c 1073741824 >/dev/null; }; } 4>&1)
 exit "$status"
