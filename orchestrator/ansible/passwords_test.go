@@ -250,7 +250,10 @@ exec "$@"
 	if out, err := exec.CommandContext(t.Context(), "ansible-vault", "encrypt", "--vault-password-file", "vault", "secret.yml").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	for _, vault := range []Options{{VaultPasswordFiles: []string{"vault"}}, {VaultIDs: []string{"prod@vault"}}} {
+	for _, vault := range []Options{{VaultPasswordFiles: []string{"vault"}}, {VaultIDs: []string{"prod@vault"}}, {}} {
+		if len(vault.VaultIDs)+len(vault.VaultPasswordFiles) == 0 {
+			t.Setenv("ANSIBLE_VAULT_PASSWORD_FILE", "vault")
+		}
 		vault.Inventories, vault.BecomePasswordFile, vault.ConnectionPasswordFile = []string{"hosts"}, "become", "connection"
 		vault.ExtraVars, vault.PrivateKey = []string{"@secret.yml", "@plain.yml"}, "key"
 		o, err := runner(t, vault).Run(t.Context(), p, nil)

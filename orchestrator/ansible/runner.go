@@ -424,7 +424,8 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 func (r *Runner) command(bin string, p Playbook, h handed) execute.Commander {
 	opts := &playbook.AnsiblePlaybookOptions{
 		ExtraVars: p.Vars, User: r.opts.User, PrivateKey: r.opts.PrivateKey, Become: r.opts.Become,
-		BecomeMethod: r.opts.BecomeMethod, BecomeUser: r.opts.BecomeUser, Connection: r.opts.Connection, Timeout: r.timeout(p),
+		BecomeMethod: r.opts.BecomeMethod, BecomeUser: r.opts.BecomeUser, Connection: r.opts.Connection,
+		Timeout:       r.timeout(p),
 		SSHCommonArgs: r.opts.SSHCommonArgs, SSHExtraArgs: r.opts.SSHExtraArgs, SFTPExtraArgs: r.opts.SFTPExtraArgs, SCPExtraArgs: r.opts.SCPExtraArgs,
 	}
 	if forks := r.forks(p); forks > 0 {
@@ -599,11 +600,37 @@ func verbosity(n int) []string {
 	return []string{"-" + strings.Repeat("v", min(n, 6))}
 }
 
+// pathSettings are the variables in which the environment names a file as a flag does.
+var pathSettings = []string{
+	"ANSIBLE_CONFIG", "ANSIBLE_PRIVATE_KEY_FILE", "ANSIBLE_VAULT_PASSWORD_FILE", "ANSIBLE_BECOME_PASSWORD_FILE",
+	"ANSIBLE_CONNECTION_PASSWORD_FILE",
+}
+
+// elsewhere is the environment of an Ansible that runs in another folder, for what in it
+// is below this one.
+func elsewhere(env map[string]string) map[string]string {
+	here, err := os.Getwd()
+	if err != nil {
+		return env // what is relative leads nowhere anyway
+	}
+	out := map[string]string{}
+	for _, name := range pathSettings {
+		if path := os.Getenv(name); path != "" && !filepath.IsAbs(path) {
+			out[name] = anchor.Path(here, path)
+		}
+	}
+	maps.Copy(out, env)
+	return out
+}
+
 // execute runs a command through go-ansible and returns its exit code; the
 // error is set only when it could not be run at all or ctx ended.
 func (r *Runner) execute(ctx context.Context, cmd execute.Commander, dir string, env map[string]string, files []*os.File, out, errs io.Writer) (int, error) {
 	if ctx.Err() != nil {
 		return -1, context.Cause(ctx)
+	}
+	if dir != "" {
+		env = elsewhere(env)
 	}
 	rec := &exitRecorder{}
 	ex := execute.NewDefaultExecute(
