@@ -115,14 +115,16 @@ func (o *Orchestrator) demanded(kube *kubespray.Checkout, version string) error 
 	taken, overridden := kube.Ansible.Overridden(kubespray.ExtraVars(o.opts.Ansible.ExtraVars))
 	if taken.Allows(version) {
 		if overridden {
-			kube.Warnings = append(kube.Warnings, fmt.Sprintf("-e lets Kubespray %s run with ansible-core %s, which demands %s: nobody has tried it", kube.Release, version, kube.Ansible))
+			kube.Warnings = append(kube.Warnings, fmt.Sprintf("-e lets Kubespray %s run with ansible-core %s, which demands %s: nobody has tried it",
+				kube.Release, version, kube.Ansible))
 		}
 		return nil
 	}
 	return &Error{
-		Code:    ExitNotBegun,
-		Summary: fmt.Sprintf("Kubespray %s in %s demands ansible-core %s, and this one is %s", kube.Release, kube.Dir, taken, version),
-		Next:    "nothing was changed; " + anotherAnsible(*kube),
+		Code: ExitNotBegun,
+		Summary: fmt.Sprintf("Kubespray %s in %s demands ansible-core %s, and this one is %s",
+			kube.Release, kube.Dir, taken, version),
+		Next: "nothing was changed; " + anotherAnsible(*kube),
 	}
 }
 
@@ -130,30 +132,32 @@ func (o *Orchestrator) demanded(kube *kubespray.Checkout, version string) error 
 // that kscertctl takes, too, how to do without.
 func anotherAnsible(kube kubespray.Checkout) string {
 	if !kube.Ansible.Suits() {
-		return fmt.Sprintf("kscertctl itself needs %s or later, so no version suits both: renew without --playbook, which needs none of Kubespray's, "+
-			"and run its playbook by hand with an Ansible of its own; or have it run with this one all the same, at your own risk: -e maximal_ansible_version=99", kubespray.LeastAnsible)
+		return fmt.Sprintf("kscertctl itself needs %s or later, so no version suits both: renew without --playbook, "+
+			"which needs none of Kubespray's, and run its playbook by hand with an Ansible of its own; "+
+			"or have it run with this one all the same, at your own risk: -e maximal_ansible_version=99", kubespray.LeastAnsible)
 	}
 	venv := kube.Dir + "-venv"
-	return fmt.Sprintf("make an environment with the right one:\npython3 -m venv %s && %s install %s\nand give the command again with --ansible-bin %s",
+	return fmt.Sprintf("make an environment with the right one:\npython3 -m venv %s && %s install %s\n"+
+		"and give the command again with --ansible-bin %s",
 		shell.Quote(venv), shell.Quote(venv+"/bin/pip"), kube.Requirement(), shell.Quote(venv+"/bin"))
 }
 
 // demand finds out whether a playbook of the checkout can be run, and what is needed
 // for it: that it is whole and asks for nothing, its tasks, its callbacks. The error
 // is an *Error.
-func (o *Orchestrator) demand(ctx context.Context, kube kubespray.Checkout, version string, inventory []byte) (demands, error) {
+func (o *Orchestrator) demand(ctx context.Context, kube kubespray.Checkout, version string, told []byte) (demands, error) {
 	policy := o.policy()
 	d := demands{kubespray: policy.Kubespray}
 	if d.kubespray == nil {
 		return d, nil
 	}
-	d.kubespray.Release, d.kubespray.Demands = fmt.Sprintf("%s (%s)", kube.Release, kube.ReleaseFrom), kube.Ansible.String()
-	d.kubespray.Ansible, d.kubespray.Warnings = version, kube.Warnings
+	d.kubespray.Release = fmt.Sprintf("%s (%s)", kube.Release, kube.ReleaseFrom)
+	d.kubespray.Ansible, d.kubespray.Demands, d.kubespray.Warnings = version, kube.Ansible.String(), kube.Warnings
 	if !policy.Runs() {
 		return d, nil
 	}
 	file := playbookOf(policy)
-	if err := o.prompts(file, inventory); err != nil {
+	if err := o.prompts(file, told); err != nil {
 		return d, err
 	}
 	var (

@@ -224,9 +224,10 @@ func (o *Orchestrator) nodes(ctx context.Context) (cluster.Cluster, []byte, erro
 	}
 	p := ansible.Playbook{
 		Path: filepath.Join(dir, "playbooks", playbooks.Inspect), Dir: o.kube.Dir, CallbackDir: filepath.Join(dir, "playbooks", playbooks.CallbackDir),
-		Isolated: true, Looks: true, Variables: slices.Concat(cluster.Variables, kubespray.Variables), Vars: map[string]any{"kscert_hosts": "!all"},
-		Groups: filepath.Join(dir, "playbooks", playbooks.Groups),
-		Events: filepath.Join(dir, "events.jsonl"), Log: filepath.Join(dir, "log"),
+		Isolated: true, Looks: true, Vars: map[string]any{"kscert_hosts": "!all"},
+		Variables: slices.Concat(cluster.Variables, kubespray.Variables),
+		Groups:    filepath.Join(dir, "playbooks", playbooks.Groups),
+		Events:    filepath.Join(dir, "events.jsonl"), Log: filepath.Join(dir, "log"),
 	}
 	var told []byte
 	_, err = o.runner.Run(ctx, p, func(e ansible.Event) { told = append(told, e.Inventory...) })

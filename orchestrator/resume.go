@@ -39,8 +39,9 @@ func FindRunOf(state string, inventories []string) (run.Record, error) {
 		return approved(r) && err == nil && slices.EqualFunc(p.Request.Inventories, inventories, sameInventory)
 	})
 	if err != nil {
-		return r, &Error{Code: ExitUsage, Summary: "no run of the inventory " + strings.Join(inventories, ", ") + " has been recorded here", Err: err,
-			Next: "name the run: see kscertctl runs list"}
+		return r, &Error{Code: ExitUsage, Err: err,
+			Summary: "no run of the inventory " + strings.Join(inventories, ", ") + " has been recorded here",
+			Next:    "name the run: see kscertctl runs list"}
 	}
 	return r, nil
 }

@@ -20,9 +20,9 @@ func newResume(s Streams) *cobra.Command {
 		Short: "Go on with a run that was stopped or killed",
 		Long: `resume goes on with a run or a rollback at its first step that is not done: with the
 newest, or, where an inventory is given, with the newest of that inventory. A step that
-was interrupted is done again, and so is the change before a gate that did not hold. Before that it makes sure that nobody else
-works on the run or on the cluster, that the cluster is the one the plan was made
-for, and that nothing is still at work on a node.
+was interrupted is done again, and so is the change before a gate that did not hold.
+Before that it makes sure that nobody else works on the run or on the cluster, that the
+cluster is the one the plan was made for, and that nothing is still at work on a node.
 
 How the nodes are reached is in the run's record; flags win over it. Values of -e
 NAME=VALUE, arguments of ssh and what followed -- are not in it, since they may be

@@ -39,7 +39,8 @@ const (
 var arguments = []argument{
 	{names: "-v --verbose"}, {names: "-b --become"}, {names: "-D --diff"}, {names: "--force-handlers"}, {names: "--flush-cache"},
 	{names: "-u --user", value: true}, {names: "-c --connection", value: true}, {names: "-T --timeout", value: true},
-	{names: "-f --forks", value: true}, {names: "-M --module-path", value: true, path: true}, {names: "--private-key --key-file", value: true, path: true},
+	{names: "-f --forks", value: true}, {names: "-M --module-path", value: true, path: true},
+	{names: "--private-key --key-file", value: true, path: true},
 	{names: "--become-method", value: true}, {names: "--become-user", value: true},
 	{names: "--ssh-common-args", value: true}, {names: "--ssh-extra-args", value: true},
 	{names: "--sftp-extra-args", value: true}, {names: "--scp-extra-args", value: true},

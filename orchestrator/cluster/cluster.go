@@ -145,7 +145,8 @@ type meta struct {
 // Variables are the host variables that Parse reads.
 var Variables = []string{
 	"access_ip", "access_ip6", "ansible_host", "ansible_ssh_host", "apiserver_loadbalancer_domain_name", "artifacts_dir",
-	"ip", "ip6", "ipv4_stack", "kube_apiserver_port", "kube_external_ca_mode", "kube_override_hostname", "loadbalancer_apiserver",
+	"ip", "ip6", "ipv4_stack", "kube_apiserver_port", "kube_external_ca_mode", "kube_override_hostname",
+	"loadbalancer_apiserver",
 }
 
 // Parse reads the JSON of "ansible-inventory --list".

@@ -59,7 +59,9 @@ func disagree(t *testing.T, s snapshot.Snapshot, d diagnosis.Diagnosis, row expi
 		return
 	}
 	n, _ := s.Node(row.Node)
-	found := slices.ContainsFunc(d.Findings, func(f diagnosis.Finding) bool { return f.Node == n.Name && f.Subject == row.Label() })
+	found := slices.ContainsFunc(d.Findings, func(f diagnosis.Finding) bool {
+		return f.Node == n.Name && f.Subject == row.Label()
+	})
 	due := slices.Contains(d.Due[n.Name], row.Kind)
 	bad := row.Status != expiry.Valid
 	switch {
@@ -67,7 +69,8 @@ func disagree(t *testing.T, s snapshot.Snapshot, d diagnosis.Diagnosis, row expi
 		t.Errorf("%s on %s is %s, and nothing was found", row.Name, n.Name, row.Status)
 	case due && !bad:
 		t.Errorf("%s on %s is due, and the check calls it valid", row.Name, n.Name)
-	case bad && !due && !kind.CA && !kind.Copy && !kind.Approved && !d.Has(diagnosis.ClockSkew, diagnosis.CertificateNotYetValid):
+	case bad && !due && !kind.CA && !kind.Copy && !kind.Approved &&
+		!d.Has(diagnosis.ClockSkew, diagnosis.CertificateNotYetValid):
 		t.Errorf("%s on %s is %s, and not due", row.Name, n.Name, row.Status)
 	}
 }

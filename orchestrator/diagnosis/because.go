@@ -7,7 +7,9 @@ import "slices"
 type causes struct{ node, anywhere []Reason }
 
 // brokenFiles are what keeps a component from starting or from being trusted.
-var brokenFiles = []Reason{DiskFull, UnknownAuthority, KeyMismatch, FileMissing, CertificateNotYetValid, CertificateBeginsLater, CertificateUnreadable}
+var brokenFiles = []Reason{
+	DiskFull, UnknownAuthority, KeyMismatch, FileMissing, CertificateNotYetValid, CertificateBeginsLater, CertificateUnreadable,
+}
 
 // outage brings about what is seen of an API server that no expired certificate
 // explains; where one does, the finding is made with it.

@@ -188,7 +188,9 @@ func (d *Diagnosis) judgeFiles(n snapshot.Node) {
 // that a copy with another ending is run beside the original, or in its place.
 func (d *Diagnosis) judgeManifestFolder(n snapshot.Node) {
 	original := map[string]string{} // by digest; of two the shorter name is
-	files := slices.SortedFunc(maps.Keys(n.Files), func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
+	files := slices.SortedFunc(maps.Keys(n.Files), func(a, b string) int {
+		return cmp.Or(len(a)-len(b), strings.Compare(a, b))
+	})
 	for _, file := range files {
 		if path.Dir(file) != path.Join(n.Facts["config-dir"], "manifests") {
 			continue

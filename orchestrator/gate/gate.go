@@ -285,7 +285,8 @@ func (c Check) certificate(n, before snapshot.Node, cert certs.Certificate, add 
 		return
 	}
 	same := slices.ContainsFunc(before.Certificates, func(b certs.Certificate) bool { return b.Fingerprint == cert.Fingerprint })
-	if s := cert.StatusAt(n.Clock, n.Window(row, cert, c.Thresholds.RenewBefore)); s != certs.Valid && (s != certs.Expiring || same) {
+	s := cert.StatusAt(n.Clock, n.Window(row, cert, c.Thresholds.RenewBefore))
+	if s != certs.Valid && (s != certs.Expiring || same) {
 		add(n.Name, cert.Path+" must hold a fresh certificate", fmt.Sprintf("it is %s: it ends at %s", s, cert.NotAfter.Format(time.RFC3339)))
 	}
 }

@@ -259,7 +259,8 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	}
 	if len(kubelets) > 0 {
 		b.step(Step{Action: KubeletBootstrap, Nodes: kubelets, Title: "Give kubelets a new client certificate",
-			Why: "an expired kubelet cannot ask for one by itself, and one that has not in time will not; upgrade-cluster.yml never mends it", Changes: true})
+			Why: "an expired kubelet cannot ask for one by itself, and one that has not in time will not; " +
+				"upgrade-cluster.yml never mends it", Changes: true})
 		b.step(Step{Gate: KubeletGate, Nodes: kubelets, Title: "Wait for the kubelets", Why: "each must renew its lease"})
 	}
 	proof := "every certificate valid, authorities unchanged, all nodes Ready with fresh leases"
