@@ -39,7 +39,10 @@ func (d *Diagnosis) judgeCertificate(s snapshot.Snapshot, n snapshot.Node, c cer
 	case status == certs.Valid:
 	case status == certs.NotYetValid:
 		reason := CertificateNotYetValid
-		if !row.CA && !row.Approved && clocksAgree(s, t) && authorityHolds(s, n, row.Signer) {
+		switch early := !row.CA && clocksAgree(s, t) && authorityHolds(s, n, row.Signer); {
+		case early && row.Approved:
+			reason = CertificateUnapproved
+		case early:
 			reason = CertificateBeginsLater
 			d.Due[n.Name] = append(d.Due[n.Name], c.Kind)
 		}

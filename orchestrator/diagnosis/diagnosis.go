@@ -214,6 +214,9 @@ func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 	switch d.Route {
 	case None:
 		healthy := fmt.Sprintf("healthy: every certificate on %s is valid, every API server answers", plural(len(s.Nodes), "node"))
+		if d.Has(CertificateUnapproved) {
+			healthy = "healthy: every API server answers"
+		}
 		if f, ok := d.Primary(); ok {
 			healthy += fmt.Sprintf("; but %s (%s)", f.Title(), f.where())
 		}

@@ -539,6 +539,26 @@ func situations() []situation {
 			reasons: []diagnosis.Reason{diagnosis.CertificateUnapproved},
 		},
 		{
+			name: "one of which the kubelet should have a newer one", of: single,
+			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) {
+				c, _ := n.Certificate(certs.KindKubeletClient)
+				c.Kind, c.Path = "kubelet-server", tc.KubeletPKI+"/kubelet-server-current.pem"
+				n.Certificates = append(n.Certificates, c)
+			}, tc.EndsIn(tc.Day, "kubelet-server"))},
+			route: diagnosis.None, verdict: "healthy",
+			reasons: []diagnosis.Reason{diagnosis.CertificateUnapproved},
+		},
+		{
+			name: "one that is not valid yet", of: single,
+			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) {
+				c, _ := n.Certificate(certs.KindKubeletClient)
+				c.Kind, c.Path = "kubelet-server", tc.KubeletPKI+"/kubelet-server-current.pem"
+				n.Certificates = append(n.Certificates, c)
+			}, tc.Files(func(c *certs.Certificate) { c.NotBefore = tc.Now.Add(time.Hour) }, "kubelet-server"))},
+			route: diagnosis.None, verdict: "healthy",
+			reasons: []diagnosis.Reason{diagnosis.CertificateUnapproved},
+		},
+		{
 			name: "no kubeadm on the control plane", of: single,
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { delete(n.Facts, "kubeadm") })},
 			route: diagnosis.Refuse, verdict: "a command that is needed is missing on the node (cp1, kubeadm)",

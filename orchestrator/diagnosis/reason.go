@@ -194,7 +194,7 @@ var table = []meaning{
 	{CAExpiring, Advice, Warning, false, "a certificate authority is about to expire", "plan a rotation of the authority while the cluster is healthy"},
 	{CAExpiresFirst, Advice, Warning, false, "a certificate authority ends before a certificate it signed", "what it signed is worth nothing after its end: plan a rotation of the authority while the cluster is healthy"},
 	{LoopbackCertificateExpiring, Advice, Warning, false, "the certificate that the API server made for itself in memory is about to expire", "restart the API server, which makes a new one: crictl stop $(crictl ps -q --name '^kube-apiserver$') on NODE"},
-	{CertificateUnapproved, Advice, Warning, false, "the kubelet's serving certificate has expired or soon will, and the next one waits to be approved", "read: kubectl get csr; approve what the kubelet asked for, or let kubelet_csr_approver_enabled do it"},
+	{CertificateUnapproved, Advice, Warning, false, "the kubelet's serving certificate is not valid or soon will not be, and the next one waits to be approved", "read: kubectl get csr; approve what the kubelet asked for, or let kubelet_csr_approver_enabled do it"},
 	{CertificateExpiring, Advice, Warning, false, "the certificate is about to expire", "renew it: kscertctl run"},
 	{CopyStale, Advice, Warning, false, "a copy of a certificate is not the certificate any more, or will not be valid for long", "renew the original first, then run the playbook that made the copy: cluster.yml --tags network"},
 	{SANPending, Advice, Warning, false, "kubeadm's configuration has a name that the API server's certificate lacks", "nobody is seen using it; the certificate gets it when it is issued anew from the configuration, not when it is renewed"},
