@@ -9,11 +9,11 @@ import (
 )
 
 // Described returns the checkout with what git knows of it: its release, for the
-// galaxy.yml of several releases names another one, and a warning where files differ from those of the
-// release. New files, such as an inventory, are no difference. Without git, or where
-// the folder is no work tree, it is as it was.
+// galaxy.yml of several releases names another one, and a warning where files differ from
+// those of the release. New files, such as an inventory, are no difference. Without git, or
+// where the folder is no work tree, it is as it was, as is none at all.
 func (c Checkout) Described(ctx context.Context) Checkout {
-	if !exists(c.Dir, ".git") {
+	if c.Dir == "" || !exists(c.Dir, ".git") {
 		return c
 	}
 	if tag, err := c.git(ctx, "describe", "--tags", "--match", "v[0-9]*"); err == nil {

@@ -133,7 +133,6 @@ func TestWarnings(t *testing.T) {
 }
 
 func TestDescribed(t *testing.T) {
-	t.Parallel()
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("git is not installed, and a checkout is asked for without it")
 	}
@@ -157,6 +156,10 @@ func TestDescribed(t *testing.T) {
 	d := c.Described(t.Context())
 	if d.Release != "2.23.1" || d.ReleaseFrom != "git describe" || d.Ansible != (Range{"2.14.0", "2.15.0"}) || len(d.Warnings) > 0 {
 		t.Errorf("%+v", d)
+	}
+	t.Chdir(dir) // of no checkout, what lies here is none
+	if none := (Checkout{}).Described(t.Context()); none.Release != "" {
+		t.Errorf("of none: %+v", none)
 	}
 	// An inventory is no change; an edited file is.
 	for _, name := range []string{"inventory.ini", "a"} {
