@@ -95,7 +95,7 @@ esac
 says='%[1]s/'$playbook
 [ -f "$says" ] || says='%[1]s/events'
 # The node's clock goes on.
-sed "s/@@KSCERT 2 [0-9]*/@@KSCERT 2 $(date +%%s)/" "$says" >>"$KSCERT_EVENTS"
+sed "s/@@KSCERT \([0-9]*\) [0-9]*/@@KSCERT \1 $(date +%%s)/" "$says" >>"$KSCERT_EVENTS"
 exit $code
 `, bin, ran, code),
 	} {

@@ -73,6 +73,7 @@ func ours(c *cluster.Cluster) contender {
 
 // settling is settle, which ends the test when it waits in vain.
 func settling(ctx context.Context, t *testing.T, c *cluster.Cluster) func() {
+	t.Helper()
 	return func() {
 		t.Helper()
 		if err := settle(ctx, c); err != nil {
