@@ -218,6 +218,15 @@ func run(n *snapshot.Node, component string) {
 	n.Processes = append(n.Processes, snapshot.Process{Name: component, PID: 1000 + len(n.Processes), Started: Now.Add(-9 * Day)})
 }
 
+// RootKubeconfigExpired gives a node an administrator's kubeconfig of root's own, with a
+// certificate that has expired.
+func RootKubeconfigExpired(n *snapshot.Node) {
+	n.Certificates = append(n.Certificates, certs.Certificate{
+		Kind: "root-kubeconfig", Path: "/root/.kube/config", Subject: "O=kubeadm:cluster-admins,CN=kubernetes-admin",
+		NotBefore: Now.Add(-366 * Day), NotAfter: Now.Add(-Day), Fingerprint: "root's own", SignedBy: certs.KubernetesCA,
+	})
+}
+
 // StartedAgo lets a component run only since then.
 func StartedAgo(component string, d time.Duration) NodeEdit {
 	return func(n *snapshot.Node) {

@@ -147,7 +147,7 @@ func (d *Diagnosis) certificateCause(s snapshot.Snapshot, n snapshot.Node) (Reas
 		row, ok := certs.Lookup(c.Kind)
 		status := c.StatusAt(n.Clock, 0)
 		switch {
-		case !ok || c.Served || row.Copy:
+		case !ok || c.Served || n.Copies(row):
 		case status == certs.NotYetValid && slices.Contains(d.Due[n.Name], c.Kind):
 			ended[row.Outage] = cmp.Or(ended[row.Outage], CertificateBeginsLater)
 		case status != certs.Expired:

@@ -138,7 +138,7 @@ func signedLeaves(n snapshot.Node, ca certs.Authority) []certs.Certificate {
 	var out []certs.Certificate
 	for _, c := range n.Certificates {
 		row, known := certs.Lookup(c.Kind)
-		if known && !c.Served && !row.CA && !row.Copy && !row.Approved && row.Signer == ca {
+		if known && !c.Served && !row.CA && !n.Copies(row) && !row.Approved && row.Signer == ca {
 			out = append(out, c)
 		}
 	}

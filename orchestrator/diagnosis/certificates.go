@@ -22,7 +22,7 @@ func (d *Diagnosis) judgeCertificate(s snapshot.Snapshot, n snapshot.Node, c cer
 		return
 	}
 	status := c.StatusAt(n.Clock, n.Window(row, c, t.RenewBefore))
-	if row.Copy {
+	if n.Copies(row) {
 		d.judgeCopy(n, c, status)
 		return
 	}

@@ -152,6 +152,18 @@ func situations() []situation {
 			due:    map[string][]certs.Kind{"cp1": {certs.KindEtcdMember}},
 		},
 
+		{
+			name: "root's own kubeconfig on a worker is a copy, which no step renews", of: single,
+			edits: []tc.Edit{tc.On("w1", tc.RootKubeconfigExpired)},
+			route: diagnosis.None, verdict: "healthy", reasons: []diagnosis.Reason{diagnosis.CopyStale},
+		},
+		{
+			name: "on a control plane it is renewed", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.RootKubeconfigExpired)},
+			route: diagnosis.Renew, reasons: []diagnosis.Reason{diagnosis.ClientExpired},
+			due: map[string][]certs.Kind{"cp1": {"root-kubeconfig"}},
+		},
+
 		// --- renew ---------------------------------------------------------------
 		{
 			name: "one certificate ends within thirty days", of: single,

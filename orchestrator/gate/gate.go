@@ -281,7 +281,7 @@ func saidByConditions(r diagnosis.Reason) bool {
 // may still end within the threshold: authorities may issue for shorter.
 func (c Check) certificate(n, before snapshot.Node, cert certs.Certificate, add func(node, what, evidence string)) {
 	row, known := certs.Lookup(cert.Kind)
-	if !known || cert.Served || row.CA || row.Approved || row.Copy {
+	if !known || cert.Served || row.CA || row.Approved || n.Copies(row) {
 		return
 	}
 	same := slices.ContainsFunc(before.Certificates, func(b certs.Certificate) bool { return b.Fingerprint == cert.Fingerprint })

@@ -125,6 +125,7 @@ func TestEvaluate(t *testing.T) {
 		}, []string{"kube-scheduler must hold its lease (last renewed at 2026-03-01T12:00:00Z)"}},
 		{"a component is not Ready again", all, tc.View(func(v *snapshot.View) { v.StaticPods[0].Ready = "False" }),
 			[]string{"cp1: kube-apiserver a control plane component is not Ready (its Ready condition is False)"}},
+		{"root's own kubeconfig on a worker, which no step renews", all, tc.On("w1", tc.RootKubeconfigExpired), nil},
 		{"a component that has just started is not Ready yet", all, func(s *snapshot.Snapshot) {
 			tc.View(func(v *snapshot.View) { v.StaticPods[0].Ready = "False" })(s)
 			tc.On("cp1", tc.StartedAgo("kube-apiserver", 5*time.Second))(s)

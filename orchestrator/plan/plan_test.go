@@ -261,6 +261,11 @@ func rows() []row {
 			},
 		},
 		{
+			name: "an administrator's kubeconfig that somebody has left on a worker stops nothing", of: tc.Single(),
+			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAPIServer)), tc.On("w1", tc.RootKubeconfigExpired)}, choice: plan.Auto,
+			steps: []string{"~01-backup-cp1 [cp1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "04-gate-cluster [cp1 w1]"},
+		},
+		{
 			name: "renew-certs goes over all control planes: the backup is of all of them", of: ha,
 			edits: []tc.Edit{tc.On("cp2", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired))}, choice: plan.RenewCerts,
 			steps: []string{

@@ -307,6 +307,12 @@ func (n Node) Window(row certs.Row, c certs.Certificate, others time.Duration) t
 	return min(others, c.NotAfter.Sub(c.NotBefore)/10)
 }
 
+// Copies reports whether a certificate of that row is on the node a copy of one that lies
+// elsewhere, which no step renews: root's own kubeconfig is one but on a control plane.
+func (n Node) Copies(row certs.Row) bool {
+	return row.Copy || row.Base == certs.Home && !n.Is(cluster.ControlPlane)
+}
+
 // Node returns the node with that inventory name.
 func (s Snapshot) Node(name string) (Node, bool) {
 	i := slices.IndexFunc(s.Nodes, func(n Node) bool { return n.Name == name })
