@@ -28,7 +28,9 @@ discard() {
 need=$(covered | tr '\n' '\0' | du -sck --exclude "$conf/tmp" --files0-from=- 2>/dev/null |
   awk 'END {print $1 * 2 + 4096}')
 place=$KSCERT_BACKUP_ROOT
-while [ ! -e "$place" ]; do place=$(dirname "$place"); done
+until [ -e "${place:=/}" ]; do
+  case $place in */*) place=${place%/*} ;; *) place=/ ;; esac
+done
 free=$(df -Pk "$place" | awk 'NR == 2 {print $4}')
 [ "$free" -ge "$need" ] ||
   fail "not enough room for a backup: it needs $((need / 1024 + 1)) MiB," \

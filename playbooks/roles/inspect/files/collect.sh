@@ -327,7 +327,9 @@ work() {
 # disks: also the one that backups will lie on, whose folder the first one makes.
 disks() {
   backups=$KSCERT_BACKUP_ROOT
-  while [ ! -e "$backups" ]; do backups=$(dirname "$backups"); done
+  until [ -e "${backups:=/}" ]; do
+    case $backups in */*) backups=${backups%/*} ;; *) backups=/ ;; esac
+  done
   set -- "$conf" "$root/var/lib/kubelet" /var/lib/etcd /var/lib/containerd /var "$backups"
   timeout 3 df -k --output=avail,size,iavail,target "$@" 2>/dev/null |
     while read -r free size inodes mount; do
