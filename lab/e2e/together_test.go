@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,6 +43,10 @@ func TestTwoRuns(t *testing.T) {
 	first := start(ctx, t, t.TempDir(), args...)
 	if !first.until(moment{task: 1, step: "01-backup"}) {
 		t.Fatalf("it ended before: %+v", first.wait())
+	}
+	// It stands still meanwhile, or it would be done before the others have looked.
+	if err := first.signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
 	}
 	owner := fmt.Sprintf("(process %d, run %s)", first.cmd.Process.Pid, filepath.Base(runDirs(first.stateDir)[0]))
 	kscertctlIn(ctx, t, first.stateDir, args...).want(t, 6, "the cluster is locked on this machine by", owner)
