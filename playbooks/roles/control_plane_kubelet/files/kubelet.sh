@@ -9,12 +9,8 @@ kubeletconf=$conf/kubelet.conf
 sweep
 due=
 credential=$kubeletconf
-if [ -f "$current" ]; then
-  credential=$current
-  if client_due "$current"; then due=yes; fi
-elif kubeconfig_ends_within "$kubeletconf" "$seconds"; then
-  due=yes
-fi
+[ ! -f "$current" ] || credential=$current
+if kubelet_due; then due=yes; fi
 embedded=
 if grep -q client-certificate-data "$kubeletconf" && kubeconfig_ends_within "$kubeletconf" "$seconds"; then embedded=yes; fi
 

@@ -15,11 +15,7 @@ if [ ! -f "$kubelet/kubelet.crt" ] && [ ! -e "$kubelet/kubelet-server-current.pe
   checking 'restart the kubelet' || changed 'the kubelet has no serving certificate until it is restarted'
 fi
 if restart_due; then checking 'restart the kubelet' || changed 'the kubelet has not been restarted since it got a certificate'; fi
-if [ -f "$current" ]; then
-  client_due "$current" || exit 0
-else
-  kubeconfig_ends_within "$kubeletconf" "$seconds" || exit 0
-fi
+kubelet_due || exit 0
 checking 'give the kubelet a new client certificate' && exit 0
 
 mkdir -p "$kubelet"

@@ -106,6 +106,11 @@ client_due() {
   ends_within "$1" "$within"
 }
 
+# kubelet_due: what the kubelet logs in with is due: $current, or else what $kubeletconf holds.
+kubelet_due() {
+  if [ -f "$current" ]; then client_due "$current"; else kubeconfig_ends_within "$kubeletconf" "$seconds"; fi
+}
+
 fingerprint() { openssl x509 -in "$1" -noout -fingerprint -sha256; }
 
 # one_line: standard input as base64 in one line.
