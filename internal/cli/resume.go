@@ -61,15 +61,10 @@ passwords: give them again. A record that others may have written is refused.`,
 // earlier finds the run that is named, or the newest, of the inventory where one is given,
 // and what it was asked for.
 func earlier(cmd *cobra.Command, state string, args []string) (r run.Record, p run.Proposal, err error) {
-	inventories, err := givenInventories(cmd)
-	switch {
-	case err != nil:
-	case len(args) > 0:
+	if len(args) > 0 {
 		r, err = orchestrator.FindRun(state, args[0])
-	case len(inventories) > 0:
-		r, err = orchestrator.FindRunOf(state, inventories)
-	default:
-		r, err = orchestrator.FindRun(state, "")
+	} else {
+		r, err = newest(cmd, state)
 	}
 	if err != nil {
 		return r, run.Proposal{}, err
@@ -79,6 +74,18 @@ func earlier(cmd *cobra.Command, state string, args []string) (r run.Record, p r
 	}
 	p, err = orchestrator.LoadRun(state, r.ID)
 	return r, p, err
+}
+
+// newest is the newest run, of the inventory where one is given.
+func newest(cmd *cobra.Command, state string) (run.Record, error) {
+	inventories, err := givenInventories(cmd)
+	if err != nil {
+		return run.Record{}, err
+	}
+	if len(inventories) > 0 {
+		return orchestrator.FindRunOf(state, inventories)
+	}
+	return orchestrator.FindRun(state, "")
 }
 
 // givenInventories are those of a flag, of the environment or of kscertctl.yaml: which

@@ -133,12 +133,12 @@ func New(opts Options) (*Runner, error) {
 		}
 		paths[i] = abs
 	}
+	opts.Inventories = paths
 	dir, err := os.Getwd()
 	if err != nil {
 		return nil, &InventoryError{Detail: err.Error()}
 	}
 	opts.Anchor(dir) // Ansible may run in another folder
-	opts.Inventories = paths
 	passwords, err := gather(opts)
 	if err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package certs
 import (
 	"path"
 	"strings"
-	"time"
 )
 
 // Kind names what a certificate is for. The values are stable: they appear in
@@ -114,18 +113,6 @@ type Row struct {
 	// Approved is true where the kubelet asks for the certificate and somebody
 	// must approve: nothing that is issued here would mend it.
 	Approved bool
-}
-
-// Window is how long before its end a certificate of this kind is due, given the
-// window that holds for all others.
-//
-// Deprecated: what a kubelet renews is due when it has not, which its node tells
-// (snapshot.Node.Window).
-func (r Row) Window(renewBefore time.Duration) time.Duration {
-	if r.KubeletRenews {
-		return 0
-	}
-	return renewBefore
 }
 
 // Outage is the way in which an expired certificate takes the API server away.

@@ -357,7 +357,7 @@ func (d *Diagnosis) judgeView(s snapshot.Snapshot) {
 	for _, p := range v.StaticPods {
 		n, _ := s.Kubernetes(p.Node)
 		if p.Ready != "True" && !justStarted(n, p.Component) {
-			d.find(StaticPodNotReady, nodeOf(s, p.Node), p.Component, "its Ready condition is "+p.Ready)
+			d.find(StaticPodNotReady, cmp.Or(n.Name, p.Node), p.Component, "its Ready condition is "+p.Ready)
 		}
 	}
 }
@@ -374,12 +374,4 @@ func justStarted(n snapshot.Node, component string) bool {
 	e, _ := n.Endpoint(component)
 	kubelet := time.Duration(n.Units["kubelet"].ActiveSeconds) * time.Second
 	return runs && e.Fingerprint != "" && min(n.Clock.Sub(p.Started), kubelet) < probeDelay
-}
-
-// nodeOf is the inventory name of a node that the API server names.
-func nodeOf(s snapshot.Snapshot, kubernetesName string) string {
-	if n, ok := s.Kubernetes(kubernetesName); ok {
-		return n.Name
-	}
-	return kubernetesName
 }

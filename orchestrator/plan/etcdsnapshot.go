@@ -110,28 +110,21 @@ func mebibytes(bytes int64) int64 { return (bytes + 1<<20 - 1) >> 20 }
 
 // told says in words what is foreseen of snapshots, and of whose size nothing is known.
 func told(all []MemberSnapshot) (notes, unknown []string) {
-	said := map[string][]string{} // who is told of, by what is said before
-	var order []string
-	say := func(what, who string) {
-		if said[what] == nil {
-			order = append(order, what)
-		}
-		said[what] = append(said[what], who)
-	}
+	var said grouped
 	var silent []string
 	for _, m := range all {
 		switch {
 		case m.LeftOut != "":
-			say(fmt.Sprintf("no snapshot of etcd is saved (%s) on ", m.LeftOut), m.Node)
+			said.add(fmt.Sprintf("no snapshot of etcd is saved (%s) on ", m.LeftOut), m.Node)
 		case m.Bytes == 0:
 			silent = append(silent, m.Node)
 		default:
-			say("the backup saves a snapshot of etcd on ",
+			said.add("the backup saves a snapshot of etcd on ",
 				fmt.Sprintf("%s (%d MiB, about %d s)", m.Node, mebibytes(m.Bytes), m.Seconds))
 		}
 	}
-	for _, what := range order {
-		notes = append(notes, what+strings.Join(said[what], ", "))
+	for what, who := range said.all {
+		notes = append(notes, what+who)
 	}
 	if len(silent) > 0 {
 		unknown = append(unknown, fmt.Sprintf("how large the database of etcd is on %s, which is asked again when the backup is taken",

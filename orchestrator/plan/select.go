@@ -283,20 +283,17 @@ func (s *selection) idle() string {
 // undone says in words what is not done: what stays due on which nodes, and what is not
 // looked at.
 func (s *selection) undone() []string {
-	var out, texts []string
-	nodes := map[string][]string{}
+	var out []string
+	var nodes grouped
 	for _, n := range s.cluster.Nodes {
 		text := s.left(n.Name)
 		if text == "" {
 			continue
 		}
-		if nodes[text] == nil {
-			texts = append(texts, text)
-		}
-		nodes[text] = append(nodes[text], n.Name)
+		nodes.add(text, n.Name)
 	}
-	for _, text := range texts {
-		out = append(out, fmt.Sprintf("not in this plan: %s (%s)", strings.Join(nodes[text], ", "), text))
+	for text, names := range nodes.all {
+		out = append(out, fmt.Sprintf("not in this plan: %s (%s)", names, text))
 	}
 	for i, step := range s.kept {
 		switch {
@@ -358,4 +355,29 @@ func phases(all []Phase) string {
 		names[i] = string(phase)
 	}
 	return strings.Join(names, ", ")
+}
+
+// grouped are names of which the same is said, in the order in which it was said first.
+type grouped struct {
+	texts []string
+	names map[string][]string
+}
+
+func (g *grouped) add(text, name string) {
+	if g.names == nil {
+		g.names = map[string][]string{}
+	}
+	if g.names[text] == nil {
+		g.texts = append(g.texts, text)
+	}
+	g.names[text] = append(g.names[text], name)
+}
+
+// all are the texts, each with its names.
+func (g *grouped) all(yield func(text, names string) bool) {
+	for _, text := range g.texts {
+		if !yield(text, strings.Join(g.names[text], ", ")) {
+			return
+		}
+	}
 }
