@@ -7,9 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/infrapuzzle/kscertctl/internal/testcommand"
-
 	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 )
 
 // TestMain gives the examples a cluster to work on, since they name nothing but an

@@ -11,9 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/infrapuzzle/kscertctl/internal/testcommand"
-
 	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"

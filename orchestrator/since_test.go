@@ -8,10 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/infrapuzzle/kscertctl/internal/testcommand"
-
 	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"

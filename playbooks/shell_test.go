@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/testcommand"
-
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/testcommand"
-
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 

@@ -27,11 +27,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/infrapuzzle/kscertctl/internal/testcommand"
-
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/infrapuzzle/kscertctl/internal/cli"
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 )
 
 const (

@@ -12,9 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/infrapuzzle/kscertctl/internal/testcommand"
-
 	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 )
 
 // stopTime is how long a process of these tests may take for one thing.

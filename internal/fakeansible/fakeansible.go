@@ -10,9 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/infrapuzzle/kscertctl/internal/testcommand"
-
 	"github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 )

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/testcommand"
-
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 )
 

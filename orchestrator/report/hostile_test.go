@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	ics "github.com/arran4/golang-ical"
@@ -193,30 +192,16 @@ func shapes(t *testing.T, s snapshot.Snapshot, a report.Assessment) []string {
 	return all
 }
 
-// plainly has the shapes of blocks where nodes say nothing odd, by runbook.
-var plainly sync.Map
-
-func plainShapes(t *testing.T, name string, sans bool) []string {
-	t.Helper()
-	key := fmt.Sprint(name, sans)
-	if known, _ := plainly.Load(key); known != nil {
-		return known.([]string) //nolint:forcetypeassert // what is stored below
-	}
-	var all []string
-	// Which is known, which is none that is known, and which makes another address of one.
-	for _, plain := range []string{"", "x", "0"} {
-		s, a := hostileSnapshot(name, plain, sans)
-		all = append(all, shapes(t, s, a)...)
-	}
-	plainly.Store(key, all)
-	return all
-}
-
 // checkRunbook: whatever nodes say, a shell sees the commands that it sees where they say
 // nothing odd, or none.
 func checkRunbook(t *testing.T, name, text string, sans bool) {
 	t.Helper()
-	want := slices.Clone(plainShapes(t, name, sans))
+	var want []string
+	// Which is known, which is none that is known, and which makes another address of one.
+	for _, plain := range []string{"", "x", "0"} {
+		s, a := hostileSnapshot(name, plain, sans)
+		want = append(want, shapes(t, s, a)...)
+	}
 	s, a := hostileSnapshot(name, text, sans)
 	got := shapes(t, s, a)
 	if strings.ContainsAny(text, "./") { // which make one path of two
