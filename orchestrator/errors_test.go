@@ -234,8 +234,8 @@ func TestObserved(t *testing.T) {
 		in   ansible.Outcome
 		want *snapshot.Failure
 	}{
-		{"an answer", ansible.Outcome{Payloads: map[string]string{"cp1": "@@KSCERT 2 1\n@@END\n"}}, nil},
-		{"half an answer", ansible.Outcome{Payloads: map[string]string{"cp1": "@@KSCERT 2 1\n"}}, &snapshot.Failure{Kind: snapshot.Garbled, Message: snapshot.ErrTruncated.Error()}},
+		{"an answer", ansible.Outcome{Payloads: map[string]string{"cp1": "@@KSCERT 3 1\n@@END\n"}}, nil},
+		{"half an answer", ansible.Outcome{Payloads: map[string]string{"cp1": "@@KSCERT 3 1\n"}}, &snapshot.Failure{Kind: snapshot.Garbled, Message: snapshot.ErrTruncated.Error()}},
 		{"an answer without words", ansible.Outcome{Stats: map[string]ansible.Stats{"cp1": {OK: 1}}}, &snapshot.Failure{Kind: snapshot.Garbled, Message: "it answered with nothing"}},
 		{"an answer that is too long", ansible.Outcome{Oversize: map[string]int{"cp1": 5 << 20}}, &snapshot.Failure{Kind: snapshot.Garbled, Message: "it answered with 5242880 bytes or more, too long for an event: cut off"}},
 		{"a failure", ansible.Outcome{Failures: []ansible.Event{{Host: "w1"}, {Host: "cp1", Status: "unreachable", Evidence: &ansible.Evidence{Msg: "gone"}}}}, &snapshot.Failure{Kind: snapshot.Unreachable, Message: "gone"}},

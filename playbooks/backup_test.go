@@ -48,6 +48,25 @@ func restoreScript(t *testing.T) string {
 	return script(t, manifestLib, "restore/files/verify.sh", "restore/files/restore.sh")
 }
 
+// A tool that fails, in whichever pipe, makes no backup that passes for a verified one.
+func TestBackupOfNothing(t *testing.T) {
+	t.Parallel()
+	const stops = "case $* in *-printf*) /usr/bin/find \"$@\" | head -n 3 && exit 1 ;; esac\nexec /usr/bin/find \"$@\""
+	for name, row := range map[string]struct{ tool, text string }{
+		"no find": {"find", "exit 1"}, "half a find": {"find", stops}, "no digests": {"sha256sum", "exit 1"}, "no awk": {"awk", "exit 1"}, "no sort": {"sort", "exit 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := furnish(t)
+			n.write(n.bin+"/"+row.tool, []byte("#!/bin/sh\n"+row.text+"\n"), 0o700)
+			out, errs, err := n.run(backupScript(t))
+			if _, complete := os.Stat(n.backup + "/COMPLETE"); err == nil || complete == nil {
+				t.Errorf("a backup is verified: %s%s", out, errs)
+			}
+		})
+	}
+}
+
 // root is the folder that stands for the node's "/".
 func (n *node) root() string { return filepath.Dir(n.conf) }
 
@@ -865,7 +884,7 @@ func (n *node) runKilled(script string, at int, when string) (killed bool) {
 	n.t.Helper()
 	count := n.root() + "/count"
 	n.write(count, []byte("0\n"), 0o600)
-	cmd := n.command(role(n.t, "settings/files/lib.sh") + "\n" + script)
+	cmd := n.command(lib(n.t) + script)
 	cmd.Env = append(cmd.Env, "KILL_COUNT="+count, fmt.Sprintf("KILL_AT=%d", at), "KILL_WHEN="+when)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.CombinedOutput()

@@ -170,7 +170,7 @@ controllerManager:
   - c4n4ry
 `), 0o600)
 
-	out, errs, err := n.sh(role(t, "inspect/files/collect.sh"))
+	out, errs, err := n.sh(collector(t))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, errs)
 	}
@@ -247,7 +247,7 @@ func TestCollectorFollowsLinks(t *testing.T) {
 	n.ok(os.Symlink("ssl", n.conf+"/pki"))
 	n.write(n.conf+"/kubeadm-config.yaml", []byte("certificatesDir: "+n.conf+"/pki\n"), 0o600)
 	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("    - --client-ca-file="+n.conf+"/ssl/ca.crt\n    - --secure-port=1\n"), 0o600)
-	out, errs, err := n.sh(role(t, "inspect/files/collect.sh"))
+	out, errs, err := n.sh(collector(t))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, errs)
 	}
@@ -285,7 +285,7 @@ func TestCollectorEndsInTime(t *testing.T) {
 	n.write(filepath.Dir(n.conf)+"/etc/etcd.env", []byte("ETCD_LISTEN_CLIENT_URLS=https://"+address+"\n"), 0o600)
 	n.write(n.conf+"/kubelet.conf", []byte("    server: https://localhost.localdomain.invalid:"+port+"\n"), 0o600)
 	start := time.Now()
-	out, errs, err := n.sh(role(t, "inspect/files/collect.sh"))
+	out, errs, err := n.sh(collector(t))
 	if took := time.Since(start); err != nil || took > 15*time.Second {
 		t.Errorf("after %s: %v\n%s", took, err, errs)
 	}
@@ -314,7 +314,7 @@ func TestCollectorIsCutOff(t *testing.T) {
 	n := newNode(t)
 	line := strings.Repeat("A", 64) + "\n"
 	n.write(n.conf+"/ssl/ca.crt", []byte("-----BEGIN CERTIFICATE-----\n"+strings.Repeat(line, 100_000)+"-----END CERTIFICATE-----\n"), 0o644)
-	out, _, err := n.sh(role(t, "inspect/files/collect.sh"))
+	out, _, err := n.sh(collector(t))
 	if err != nil || len(out) != 4<<20 {
 		t.Errorf("%d bytes, %v", len(out), err)
 	}
@@ -364,7 +364,7 @@ case $* in
 esac
 `), 0o755)
 	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("    - --advertise-address=127.0.0.1\n    - --secure-port=1\n"), 0o600)
-	out, errs, err := n.sh(role(t, "inspect/files/collect.sh"))
+	out, errs, err := n.sh(collector(t))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, errs)
 	}
@@ -435,7 +435,7 @@ func TestCollectorIsNotForged(t *testing.T) {
 	raw := start(nil, "X=y", "/bin/sh", "-c", "export KSCERT_RUN='raw-run'\nsleep 60; :")
 	n.ok(os.MkdirAll(n.conf+"/ssl", 0o700))
 	n.ok(os.WriteFile(n.conf+"/ssl/x\n@@FACT forged yes\ny.crt", nil, 0o600))
-	out, errs, err := n.sh(role(t, "inspect/files/collect.sh"))
+	out, errs, err := n.sh(collector(t))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, errs)
 	}

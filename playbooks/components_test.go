@@ -99,7 +99,7 @@ func TestAPIServerIsRestarted(t *testing.T) {
 			}
 			n.write(n.bin+"/crictl", []byte("#!/bin/sh\n"+containers+"\n"), 0o700)
 			script := role(t, "settings/files/components.sh") + "\nif stale kube-apiserver; then echo restart; fi"
-			cmd := n.command(role(t, "settings/files/lib.sh") + "\n" + script)
+			cmd := n.command(lib(t) + script)
 			cmd.Env = append(cmd.Env, "KSCERT_API_RELOADS="+map[bool]string{true: "True", false: "False"}[row.works])
 			out, err := cmd.Output()
 			if err != nil || (strings.TrimSpace(string(out)) == "restart") != row.stale {
@@ -214,7 +214,7 @@ func TestEtcdIsRestarted(t *testing.T) {
 			n.ok(os.Chtimes(server, at, at))
 			n.write(n.bin+"/crictl", []byte("#!/bin/sh\ncase $* in *stop*) echo \"$*\" >"+n.bin+"/stopped ;; *) echo 0123abcd ;; esac\n"), 0o700)
 			n.write(n.bin+"/systemctl", []byte("#!/bin/sh\nexit 1\n"), 0o700)
-			out, err := n.command(role(t, "settings/files/lib.sh") + "\n" + role(t, "settings/files/components.sh") +
+			out, err := n.command(lib(t) + role(t, "settings/files/components.sh") +
 				"\nserved() { :; }\nstarted() { date +%s; }\nrestart_etcd").CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v: %s", err, out)
@@ -252,7 +252,7 @@ s_client) echo "$*" >>'%[1]s/asked'; [ $(wc -l <'%[1]s/asked') -lt 3 ] || echo c
 x509) cat ;;
 esac
 `, n.bin), 0o700)
-			cmd := n.command(role(t, "settings/files/lib.sh") + "\n" + role(t, "settings/files/components.sh") + "\n" + role(t, "control_plane_kubelet/files/start.sh"))
+			cmd := n.command(lib(t) + role(t, "settings/files/components.sh") + "\n" + role(t, "control_plane_kubelet/files/start.sh"))
 			cmd.Env = append(cmd.Env, "KSCERT_TOGETHER="+row.together)
 			out, err := cmd.CombinedOutput()
 			if err != nil || !strings.Contains(string(out), "changed: restarted the kubelet") {

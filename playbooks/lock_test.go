@@ -174,7 +174,7 @@ func TestCollectorTellsWork(t *testing.T) {
 	kubeadm := start(n.bin + "/kubeadm")
 	task := start(sleep, "KSCERT_RUN=20260301T120000Z-abcd", "TOKEN=c4n4ry")
 	idle := start(sleep, "KSCERT_ROLES=worker")
-	out, errs, err := n.sh(role(t, "inspect/files/collect.sh"))
+	out, errs, err := n.sh(collector(t))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, errs)
 	}

@@ -74,10 +74,22 @@ func role(t *testing.T, path string) string {
 	return string(data)
 }
 
+// lib is what the roles put before every script.
+func lib(t *testing.T) string {
+	t.Helper()
+	return script(t, "settings/files/lib.sh", "settings/files/kubeconfig.sh")
+}
+
+// collector is what inspects a node.
+func collector(t *testing.T) string {
+	t.Helper()
+	return script(t, "settings/files/kubeconfig.sh", "inspect/files/collect.sh")
+}
+
 // run runs a script as the roles do, behind their library.
 func (n *node) run(script string) (stdout, stderr string, err error) {
 	n.t.Helper()
-	return n.sh(role(n.t, "settings/files/lib.sh") + "\n" + script)
+	return n.sh(lib(n.t) + script)
 }
 
 func (n *node) sh(script string) (stdout, stderr string, err error) {
@@ -254,6 +266,74 @@ func TestPlace(t *testing.T) {
 	}
 }
 
+// The certificate and its key are replaced both or neither, whichever cannot be.
+func TestPlacePair(t *testing.T) {
+	t.Parallel()
+	for _, fixed := range []string{"", "crt", "key"} {
+		t.Run(fixed, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			for _, suffix := range []string{"crt", "key"} {
+				n.write(n.conf+"/stage/apiserver."+suffix, []byte("new "+suffix), 0o600)
+				n.write(n.conf+"/apiserver."+suffix, []byte("old "+suffix), 0o640)
+			}
+			if fixed != "" { // as if it were immutable, or a mount
+				n.write(n.bin+"/mv", []byte("#!/bin/sh\ncase $3 in */apiserver."+fixed+") exit 1 ;; esac\nexec /bin/mv \"$@\"\n"), 0o700)
+			}
+			_, errs, err := n.run(`place_pair "$conf/stage/apiserver" "$conf/apiserver"`)
+			want, says := "new ", ""
+			if fixed != "" {
+				want, says = "old ", "apiserver."+fixed+" cannot be written; it is as it was, and so is its "
+			}
+			if (err != nil) != (fixed != "") || !strings.Contains(errs, says) {
+				t.Errorf("%v: %s", err, errs)
+			}
+			for _, suffix := range []string{"crt", "key"} {
+				if text := string(n.read(n.conf + "/apiserver." + suffix)); text != want+suffix {
+					t.Errorf("%s is %q", suffix, text)
+				}
+			}
+			if left, _ := filepath.Glob(n.conf + "/.kscertctl*"); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+// What a link leads to is replaced, where backups cover it, and nothing where they do not.
+func TestPlaceFollowsLinks(t *testing.T) {
+	t.Parallel()
+	for _, covered := range []bool{true, false} {
+		n := newNode(t)
+		target, want, refusal := n.conf+"/elsewhere", "new", ""
+		if !covered {
+			target, want, refusal = n.root()+"/elsewhere", "old", n.conf+"/link stays as it is: it leads to "+n.root()+"/elsewhere, of which there is no backup"
+		}
+		n.write(n.conf+"/new", []byte("new"), 0o600)
+		n.write(target, []byte("old"), 0o640)
+		n.ok(os.Symlink(target, n.conf+"/link"))
+		_, errs, err := n.run(`place "$conf/new" "$conf/link"`)
+		link, lerr := os.Readlink(n.conf + "/link")
+		if lerr != nil || link != target || string(n.read(target)) != want || (err != nil) == covered || !strings.Contains(errs, refusal) {
+			t.Errorf("it leads to %q, which holds %q: %v %v %s", link, n.read(target), lerr, err, errs)
+		}
+	}
+}
+
+// Where it cannot be told who may write, nothing is placed: not in the root either.
+func TestPlaceWhereNothingCanBeTold(t *testing.T) {
+	t.Parallel()
+	for _, tool := range []string{"find", "stat"} {
+		n := newNode(t)
+		n.write(n.conf+"/new", []byte("new"), 0o600)
+		n.write(n.conf+"/old", []byte("old"), 0o640)
+		n.write(n.bin+"/"+tool, []byte("#!/bin/sh\nexit 1\n"), 0o700)
+		if _, errs, err := n.run(`place "$conf/new" "$conf/old"`); err == nil || string(n.read(n.conf+"/old")) != "old" || !strings.Contains(errs, "nothing is placed there") {
+			t.Errorf("%s fails: %v %s", tool, err, errs)
+		}
+	}
+}
+
 // Where others than root can put a link, root makes nothing: a successor is made above,
 // and what a directory gets, no link in its place gets.
 func TestOutOfReachOfOthers(t *testing.T) {
@@ -280,7 +360,7 @@ func TestOutOfReachOfOthers(t *testing.T) {
 	n.ok(os.Symlink(n.conf, theirs+"/directory"))
 	n.ok(os.Chmod(n.conf, 0o700))
 	n.ok(os.Mkdir(n.root()+"/like", 0o755))
-	_, errs, err = n.sh(script(t, "settings/files/lib.sh", manifestLib) + `like "` + n.root() + `/like" "` + theirs + `/directory"`)
+	_, errs, err = n.sh(lib(t) + script(t, manifestLib) + `like "` + n.root() + `/like" "` + theirs + `/directory"`)
 	info, serr := os.Stat(n.conf)
 	n.ok(serr)
 	if err == nil || info.Mode().Perm() != 0o700 || !strings.Contains(errs, "is no directory any more") {

@@ -19,7 +19,7 @@ func TestNobodyIsAsked(t *testing.T) {
 		"-aes128", "-pass", "pass:word", "-out", key).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	n.write(n.conf+"/script", []byte(role(t, "settings/files/lib.sh")+`
+	n.write(n.conf+"/script", []byte(lib(t)+`
 openssl pkey -in '`+key+`' -pubout || echo 'it cannot be read'
 read -r line || echo 'nothing is typed'
 `), 0o600)

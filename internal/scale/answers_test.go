@@ -88,8 +88,8 @@ func terminalAnswer(t *testing.T, ca testpki.Pair) string {
 @@FILE 600 UGLY UGLY 1 1 /pki/UGLY.crt
 %s
 @@KUBECONFIG 600 root root 1 1 /etc/kubernetes/UGLY.conf
-|server: https://UGLY:6443
-|client-certificate: UGLY
+|clusters: [{cluster: {server: "https://UGLY:6443"}}]
+|users: [{user: {client-certificate: "UGLY"}}]
 @@RESOLVED UGLY
 |UGLY
 @@TLS kubelet 1 127.0.0.1:10250

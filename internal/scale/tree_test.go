@@ -106,7 +106,17 @@ func workerTree(tb testing.TB, dir string) string {
 func (t tree) kubelet(ca testpki.Pair) {
 	t.tb.Helper()
 	const dir = "/var/lib/kubelet/pki"
-	t.write("/etc/kubernetes/kubelet.conf", fmt.Appendf(nil, "server: https://127.0.0.1:6443\nclient-certificate: %[1]s%[2]s/kubelet-client-current.pem\nclient-key: %[1]s%[2]s/kubelet-client-current.pem\n", t.root, dir))
+	t.write("/etc/kubernetes/kubelet.conf", fmt.Appendf(nil, `apiVersion: v1
+kind: Config
+current-context: default
+clusters: [{name: default, cluster: {server: "https://127.0.0.1:6443"}}]
+contexts: [{name: default, context: {cluster: default, user: default}}]
+users:
+- name: default
+  user:
+    client-certificate: %[1]s/kubelet-client-current.pem
+    client-key: %[1]s/kubelet-client-current.pem
+`, t.root+dir))
 	t.write("/etc/kubernetes/kubelet.env", []byte("KUBELET_ADDRESS=\"--node-ip=127.0.0.1\"\n"))
 	client := ca.Issue(t.tb, testpki.Leaf{CommonName: "system:node:node", Organization: "system:nodes"})
 	t.write(dir+"/kubelet-client-current.pem", slices.Concat(client.Certificate, client.Key))

@@ -29,7 +29,7 @@ type Answering struct {
 func ControlPlaneAnswer(tb testing.TB, a Answering) string {
 	tb.Helper()
 	var out strings.Builder
-	fmt.Fprintf(&out, `@@KSCERT 2 %d
+	fmt.Fprintf(&out, `@@KSCERT 3 %d
 @@FACT pki /pki
 @@FACT pki-real /pki
 @@FACT config-dir /etc/kubernetes
@@ -78,7 +78,7 @@ func ControlPlaneAnswer(tb testing.TB, a Answering) string {
 			}
 			fmt.Fprintf(&out, "@@KEY %x /pki/%s\n", public, row.KeyFile(row.Path))
 		} else {
-			fmt.Fprintf(&out, "@@KUBECONFIG 600 root root 1 1 /etc/kubernetes/%s\n|certificate-authority-data: %s\n|client-certificate-data: %s\n", row.Path, b64(a.CA.Certificate), b64(pair.Certificate))
+			fmt.Fprintf(&out, "@@KUBECONFIG 600 root root 1 1 /etc/kubernetes/%s\n|{clusters: [{cluster: {certificate-authority-data: %s}}],\n|users: [{user: {client-certificate-data: %s}}]}\n", row.Path, b64(a.CA.Certificate), b64(pair.Certificate))
 			fmt.Fprintf(&out, "@@KEY %x /etc/kubernetes/%s\n", public, row.Path)
 		}
 	}
@@ -102,7 +102,7 @@ func WorkerAnswer(tb testing.TB, ca testpki.Pair, name string, left time.Duratio
 		NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(left),
 	})
 	public := sha256.Sum256(pair.X509.RawSubjectPublicKeyInfo)
-	return fmt.Sprintf(`@@KSCERT 2 %d
+	return fmt.Sprintf(`@@KSCERT 3 %d
 @@FACT hostname %s
 @@FACT pki /pki
 @@FACT pki-real /pki
@@ -117,8 +117,8 @@ func WorkerAnswer(tb testing.TB, ca testpki.Pair, name string, left time.Duratio
 %s
 @@KEY %x /var/lib/kubelet/pki/kubelet-client-current.pem
 @@KUBECONFIG 600 root root 1 1 /etc/kubernetes/kubelet.conf
-|certificate-authority-data: %s
-|client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem
+|clusters: [{cluster: {certificate-authority-data: %s}}]
+|users: [{user: {client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem}}]
 @@END
 `, time.Now().Unix(), name, Bars(ca), Bars(pair), public, base64.StdEncoding.EncodeToString(ca.Certificate))
 }

@@ -71,9 +71,25 @@ func (p Pair) Issue(tb testing.TB, l Leaf) Pair {
 	return p.sign(tb, template)
 }
 
+// Again signs a certificate for another one's key, with its subject and dates.
+func (p Pair) Again(tb testing.TB, of Pair) Pair {
+	tb.Helper()
+	template := &x509.Certificate{Subject: of.X509.Subject, NotBefore: of.X509.NotBefore, NotAfter: of.X509.NotAfter, BasicConstraintsValid: true}
+	return p.signFor(tb, template, of.key)
+}
+
 // sign makes a key and a certificate; without a key of its own p lets the new
 // certificate sign itself.
 func (p Pair) sign(tb testing.TB, template *x509.Certificate) Pair {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return p.signFor(tb, template, key)
+}
+
+func (p Pair) signFor(tb testing.TB, template *x509.Certificate, key *ecdsa.PrivateKey) Pair {
 	tb.Helper()
 	must := func(err error) {
 		tb.Helper()
@@ -81,8 +97,7 @@ func (p Pair) sign(tb testing.TB, template *x509.Certificate) Pair {
 			tb.Fatal(err)
 		}
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(err)
+	var err error
 	template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	must(err)
 	parent, signer := template, key

@@ -41,6 +41,8 @@ const (
 	// "kube-apiserver.etcd-certfile", that name the file wherever it lies. Rows of
 	// a folder come first.
 	Setting Base = "setting"
+	// Named is no folder either: kubeconfigs name the file.
+	Named Base = "named"
 )
 
 // Group joins the kinds that share a fate: what breaks when they expire, and so
@@ -73,6 +75,7 @@ const (
 	KindAdmin               Kind = "admin.conf"
 	KindSuperAdmin          Kind = "super-admin.conf"
 	KindKubeletConf         Kind = "kubelet.conf"
+	KindKubeconfigFile      Kind = "kubeconfig-client-file"
 	KindKubeletClient       Kind = "kubelet-client"
 	KindKubeletServing      Kind = "kubelet-serving"
 	KindEtcdServer          Kind = "etcd-server"
@@ -157,6 +160,7 @@ func Table() []Row {
 		{Kind: "bootstrap-kubelet.conf", Name: "bootstrap-kubelet.conf", Base: Config, Path: "bootstrap-kubelet.conf", Signer: KubernetesCA, Group: GroupKubeletClient, Copy: true},
 		{Kind: "root-kubeconfig", Name: "/root/.kube/config", Base: Home, Path: "config", Signer: KubernetesCA, Group: GroupClient},
 		{Kind: "kube-vip-kubeconfig", Name: "kube-vip's kubeconfig", Base: Setting, Path: "kube-vip.kubeconfig", Signer: KubernetesCA, Group: GroupClient, Copy: true},
+		{Kind: KindKubeconfigFile, Base: Named, Path: "*", Key: "*", Signer: KubernetesCA, Group: GroupClient, Copy: true},
 
 		{Kind: KindKubeletClient, Name: "kubelet-client-current.pem", Base: Kubelet, Path: "kubelet-client-current.pem", Key: "kubelet-client-current.pem", Signer: KubernetesCA, Group: GroupKubeletClient, Outage: OutageKubelet, KubeletRenews: true},
 		{Kind: "kubelet-server", Name: "kubelet-server-current.pem", Base: Kubelet, Path: "kubelet-server-current.pem", Key: "kubelet-server-current.pem", Signer: KubernetesCA, Group: GroupKubeletServing, KubeletRenews: true, Approved: true},

@@ -157,6 +157,9 @@ func (d *Diagnosis) certificateCause(s snapshot.Snapshot, n snapshot.Node) (Reas
 			ended[row.Outage] = expired[row.Group]
 		}
 	}
+	if _, broken := brokenPair(n); broken && ended[certs.OutageKubelet] == "" {
+		ended[certs.OutageKubelet] = CertificateUnreadable
+	}
 	var causes []Reason
 	switch d.ControlPlanes[n.Name] {
 	case APIExpired:

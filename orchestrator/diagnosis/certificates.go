@@ -226,17 +226,42 @@ func (d *Diagnosis) judgeAuthorityFiles(n snapshot.Node, file string) {
 // that is about to bootstrap has neither.
 func (d *Diagnosis) judgeKubeletFiles(n snapshot.Node) {
 	conf := path.Join(n.Facts["config-dir"], "kubelet.conf")
-	i := slices.IndexFunc(n.Kubeconfigs, func(k snapshot.Kubeconfig) bool { return k.Path == conf })
-	bootstrapping := slices.ContainsFunc(n.Kubeconfigs, func(k snapshot.Kubeconfig) bool { return path.Base(k.Path) == "bootstrap-kubelet.conf" })
-	switch {
-	case bootstrapping:
-	case i < 0 && !has(n, certs.KindKubeletConf, conf):
+	if slices.ContainsFunc(n.Kubeconfigs, func(k snapshot.Kubeconfig) bool { return path.Base(k.Path) == "bootstrap-kubelet.conf" }) {
+		return
+	}
+	if !has(n, certs.KindKubeletConf, conf) {
 		d.find(FileMissing, n.Name, conf, conf+" does not exist")
-	case i >= 0 && path.Base(n.Kubeconfigs[i].ClientCertificateFile) == "kubelet-client-current.pem":
-		if file := n.Kubeconfigs[i].ClientCertificateFile; !has(n, certs.KindKubeletClient, file) {
-			d.find(FileMissing, n.Name, file, conf+" refers to "+file+", which does not exist")
+		return
+	}
+	file, broken := brokenPair(n)
+	if !broken {
+		return
+	}
+	if !has(n, certs.KindKubeletClient, file) { // else it is told why it cannot be read
+		d.find(CertificateUnreadable, n.Name, file, conf+" refers to "+file+", which does not exist")
+	}
+	d.Due[n.Name] = append(d.Due[n.Name], certs.KindKubeletClient)
+}
+
+// brokenPair finds the file that the kubelet logs in with where no certificate is in it,
+// or where it is gone and kubelet.conf refers to it: the kubelet does not start with it,
+// and gets another.
+func brokenPair(n snapshot.Node) (file string, broken bool) {
+	if _, ok := n.Certificate(certs.KindKubeletClient); ok {
+		return "", false
+	}
+	const name = "kubelet-client-current.pem"
+	for _, u := range n.Unreadable {
+		if path.Base(u.Path) == name {
+			return u.Path, true
 		}
 	}
+	conf := path.Join(n.Facts["config-dir"], "kubelet.conf")
+	i := slices.IndexFunc(n.Kubeconfigs, func(k snapshot.Kubeconfig) bool { return k.Path == conf && path.Base(k.ClientCertificateFile) == name })
+	if i < 0 {
+		return "", false
+	}
+	return n.Kubeconfigs[i].ClientCertificateFile, true
 }
 
 // has reports whether a file is on the node: its certificate, its kubeconfig, or

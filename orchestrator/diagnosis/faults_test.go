@@ -58,6 +58,12 @@ func without(kinds ...certs.Kind) tc.NodeEdit {
 	}
 }
 
+func unreadable(file string) tc.NodeEdit {
+	return func(n *snapshot.Node) {
+		n.Unreadable = append(n.Unreadable, snapshot.Unreadable{Path: file, Reason: "no PEM certificate block"})
+	}
+}
+
 func key(state certs.KeyState, kinds ...certs.Kind) tc.NodeEdit {
 	return tc.Files(func(c *certs.Certificate) { c.Key = state }, kinds...)
 }
@@ -273,7 +279,18 @@ func faults() []fault {
 		{
 			name: "what kubelet.conf refers to is gone", of: single,
 			edits: []tc.Edit{tc.On("w1", without(certs.KindKubeletClient), tc.CrashLoop())},
-			route: diagnosis.Refuse, causes: one(diagnosis.FileMissing), follow: follow{diagnosis.KubeletDown: diagnosis.FileMissing},
+			route: diagnosis.Renew, causes: one(diagnosis.CertificateUnreadable), follow: follow{diagnosis.KubeletDown: diagnosis.CertificateUnreadable},
+		},
+		{
+			name: "what kubelet.conf refers to is empty", of: single,
+			edits: []tc.Edit{tc.On("w1", without(certs.KindKubeletClient), tc.CrashLoop(), unreadable(tc.KubeletPKI+"/kubelet-client-current.pem"))},
+			route: diagnosis.Renew, causes: one(diagnosis.CertificateUnreadable), follow: follow{diagnosis.KubeletDown: diagnosis.CertificateUnreadable},
+		},
+		{
+			name: "what a control plane's kubelet.conf refers to is a link to nothing", of: single,
+			edits: []tc.Edit{tc.On("cp1", without(certs.KindKubeletClient), tc.CrashLoop(), tc.Refused(), unreadable(tc.KubeletPKI+"/kubelet-client-current.pem"))},
+			route: diagnosis.Recover, causes: one(diagnosis.CertificateUnreadable),
+			follow: follow{diagnosis.KubeletDown: diagnosis.CertificateUnreadable, diagnosis.APIUnusable: diagnosis.CertificateUnreadable},
 		},
 		{
 			name: "an etcd member's own certificate is gone, another's is there", of: single,

@@ -24,6 +24,7 @@ var folders = map[certs.Base]string{
 // identify tells of each certificate what it is for, whose signature it bears and
 // whether its key is its own. The error wraps ErrTooMuch.
 func (n *reading) identify() error {
+	n.judgeKubeconfigs()
 	var issuers []certs.Issuer
 	rows := make([]certs.Row, len(n.Certificates))
 	for i := range n.Certificates {
@@ -34,6 +35,11 @@ func (n *reading) identify() error {
 		row, keyFile := n.row(c.Path)
 		rows[i] = row
 		c.Kind = cmp.Or(row.Kind, certs.KindUnknown)
+		for _, l := range n.logins[c.Path] {
+			if l.certificate == i && l.key != "" {
+				keyFile = l.key
+			}
+		}
 		c.Key = n.keyState(*c, keyFile)
 		if row.Authority != "" {
 			issuers = append(issuers, certs.Issuer{Authority: row.Authority, Certificate: n.chains[i][0]})
@@ -51,6 +57,7 @@ func (n *reading) identify() error {
 	if checks < 0 {
 		return fmt.Errorf("more than %d signatures to verify: %w", maxSignatures, ErrTooMuch)
 	}
+	n.dropOthers(len(issuers) > 0)
 	return nil
 }
 
@@ -80,6 +87,10 @@ func (n *reading) row(file string) (row certs.Row, keyFile string) {
 			return row, path.Join(dir, key)
 		}
 		return row, file
+	}
+	if _, l, ok := n.refers(file); ok {
+		row, _ := certs.Lookup(certs.KindKubeconfigFile)
+		return row, cmp.Or(l.key, file)
 	}
 	return certs.Row{}, ""
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"math"
@@ -20,7 +19,7 @@ import (
 
 // collectorVersion is the version of the collector's output that Parse reads
 // (playbooks/roles/inspect/files/collect.sh).
-const collectorVersion = "2"
+const collectorVersion = "3"
 
 // Errors of Parse.
 var (
@@ -66,6 +65,9 @@ func Parse(node cluster.Node, output []byte) (Node, error) {
 			Results: map[string]Result{},
 		},
 		keys:     map[string][]string{},
+		logins:   map[string][]login{},
+		misread:  map[string]string{},
+		without:  map[string]string{},
 		tls:      map[string]answer{},
 		http:     map[string]answer{},
 		resolved: map[string][]string{},
@@ -110,6 +112,10 @@ type reading struct {
 	// keys are the digests of public keys by the path of the private one, or
 	// "unreadable".
 	keys map[string][]string
+	// logins are the users of kubeconfigs that have certificates, by path; misread says
+	// why a kubeconfig was not understood, without why none of its users has one.
+	logins           map[string][]login
+	misread, without map[string]string
 	// parsed is how many certificates were read, with those of chains.
 	parsed int
 	// tls and http are what ports answered, by name; resolved are addresses by host.
@@ -386,47 +392,6 @@ func readFile(n *reading, f []string, text []byte) error {
 	}
 	n.add(certs.Certificate{Path: f[5], File: file}, chain)
 	return nil
-}
-
-// readKubeconfig: metadata path, with the public fields.
-func readKubeconfig(n *reading, f []string, text []byte) error {
-	file, err := metadata(f)
-	if err != nil {
-		return err
-	}
-	k := Kubeconfig{Path: f[5]}
-	for line := range strings.Lines(string(text)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		switch key {
-		case "server:":
-			k.Server = value
-		case "client-certificate:":
-			k.ClientCertificateFile = value
-		case "certificate-authority-data:", "client-certificate-data:":
-			chain, err := n.fromBase64(value)
-			switch {
-			case errors.Is(err, ErrTooMuch):
-				return fmt.Errorf("%s: %w", k.Path, err)
-			case err != nil:
-				n.unreadable(k.Path, key+" "+err.Error())
-			case key == "client-certificate-data:":
-				n.add(certs.Certificate{Path: k.Path, File: file}, chain)
-			default:
-				ca := certs.Describe(chain[0])
-				k.CAFingerprint, k.CANotAfter = ca.Fingerprint, ca.NotAfter
-			}
-		}
-	}
-	n.Kubeconfigs = append(n.Kubeconfigs, k)
-	return nil
-}
-
-func (n *reading) fromBase64(s string) ([]*x509.Certificate, error) {
-	data, err := base64.StdEncoding.DecodeString(s)
-	if err != nil {
-		return nil, fmt.Errorf("decoding base64: %w", err)
-	}
-	return n.chain(data)
 }
 
 func readResult(n *reading, f []string, text []byte) error {

@@ -46,7 +46,7 @@ func makePKI(tb testing.TB) pki {
 func TestForbidden(t *testing.T) {
 	t.Parallel()
 	const words = `Error from server (Forbidden): nodes is forbidden: User "kubernetes-admin" cannot list resource "nodes" in API group "" at the cluster scope`
-	n, err := snapshot.Parse(cp1, []byte("@@KSCERT 2 1772280000\n@@RESULT readyz 0\n|ok\n@@RESULT nodes 1\n|"+words+"\n@@RESULT static-pods 1\n|no route to host\n@@END\n"))
+	n, err := snapshot.Parse(cp1, []byte("@@KSCERT 3 1772280000\n@@RESULT readyz 0\n|ok\n@@RESULT nodes 1\n|"+words+"\n@@RESULT static-pods 1\n|no route to host\n@@END\n"))
 	if err != nil || n.View == nil || !reflect.DeepEqual(n.View.Forbidden, []string{words}) || len(n.Results["nodes"].Output) > 0 {
 		t.Errorf("%v: %+v", err, n.View)
 	}
@@ -277,37 +277,37 @@ func TestParseErrors(t *testing.T) {
 		{"no header", "@@FACT pki /etc\n@@END\n", snapshot.ErrNotCollector, ""},
 		{"cut off after a record", string(plain[:bytes.Index(plain, []byte("@@DIGEST"))]), snapshot.ErrTruncated, ""},
 		{"cut off inside a certificate", string(plain[:bytes.Index(plain, []byte("-----END"))]), snapshot.ErrTruncated, ""},
-		{"a record of a later version", "@@KSCERT 2 1\n@@NEWS x\n@@END\n", nil, `unknown record "NEWS"`},
-		{"a later version", "@@KSCERT 3 1\n@@END\n", nil, "version 3, this program reads version 2"},
-		{"no clock", "@@KSCERT 2 noon\n@@END\n", nil, "clock"},
-		{"a clock that no JSON can hold", "@@KSCERT 2 253402300800\n@@END\n", nil, "is no time"},
-		{"a clock that is no number", "@@KSCERT 2 NaN\n@@END\n", nil, "is no time"},
-		{"a file of the year 292277026596", "@@KSCERT 2 1\n@@FILE 644 root root 1 9223372036854775807 /x\n@@END\n", nil, "is no time"},
-		{"a process of the distant past", "@@KSCERT 2 1\n@@PROCESS etcd 1 -1e18\n@@END\n", nil, "is no time"},
+		{"a record of a later version", "@@KSCERT 3 1\n@@NEWS x\n@@END\n", nil, `unknown record "NEWS"`},
+		{"a later version", "@@KSCERT 4 1\n@@END\n", nil, "version 4, this program reads version 3"},
+		{"no clock", "@@KSCERT 3 noon\n@@END\n", nil, "clock"},
+		{"a clock that no JSON can hold", "@@KSCERT 3 253402300800\n@@END\n", nil, "is no time"},
+		{"a clock that is no number", "@@KSCERT 3 NaN\n@@END\n", nil, "is no time"},
+		{"a file of the year 292277026596", "@@KSCERT 3 1\n@@FILE 644 root root 1 9223372036854775807 /x\n@@END\n", nil, "is no time"},
+		{"a process of the distant past", "@@KSCERT 3 1\n@@PROCESS etcd 1 -1e18\n@@END\n", nil, "is no time"},
 		{"a header without a clock", "@@KSCERT 2\n@@END\n", nil, "has 1 fields, want 2"},
-		{"a unit with a word for a number", "@@KSCERT 2 1\n@@UNIT kubelet active running x 1\n@@END\n", nil, `record "UNIT"`},
-		{"a unit with a word for its seconds", "@@KSCERT 2 1\n@@UNIT kubelet active running 1 x\n@@END\n", nil, `record "UNIT"`},
-		{"a unit without its fields", "@@KSCERT 2 1\n@@UNIT kubelet\n@@END\n", nil, "has 1 fields, want 5"},
-		{"a disk without a number", "@@KSCERT 2 1\n@@DISK x 1 1 /\n@@END\n", nil, `record "DISK"`},
-		{"a result without a number", "@@KSCERT 2 1\n@@RESULT readyz x\n@@END\n", nil, `record "RESULT"`},
-		{"a file without a path", "@@KSCERT 2 1\n@@FILE 644 root root 1 1\n@@END\n", nil, "has 5 fields, want 6"},
-		{"a file with a word for its mode", "@@KSCERT 2 1\n@@FILE rw root root 1 1 /x\n@@END\n", nil, `record "FILE"`},
-		{"a kubeconfig with a word for its size", "@@KSCERT 2 1\n@@KUBECONFIG 600 root root big 1 /x\n@@END\n", nil, `record "KUBECONFIG"`},
-		{"a process with a word for its number", "@@KSCERT 2 1\n@@PROCESS etcd x 1\n@@END\n", nil, `record "PROCESS"`},
-		{"work with a word for its number", "@@KSCERT 2 1\n@@WORK x 1 kubeadm\n@@END\n", nil, `record "WORK"`},
-		{"work with a word for its age", "@@KSCERT 2 1\n@@WORK 1 x kubeadm\n@@END\n", nil, `record "WORK"`},
-		{"a second beginning", "@@KSCERT 2 1\n@@KSCERT 2 1\n@@END\n", snapshot.ErrForged, "a second beginning"},
-		{"a record after the end", "@@KSCERT 2 1\n@@END\n@@FACT pki /x\n", snapshot.ErrForged, "after the end"},
-		{"a second end", "@@KSCERT 2 1\n@@END\n@@END\n", snapshot.ErrForged, "after the end"},
-		{"text after the end", "@@KSCERT 2 1\n@@END\nhello\n", snapshot.ErrForged, "after the end"},
-		{"a fact twice", "@@KSCERT 2 1\n@@FACT pki /x\n@@FACT pki /y\n@@END\n", snapshot.ErrForged, `"FACT" of "pki"`},
-		{"a digest twice", "@@KSCERT 2 1\n@@DIGEST a /x\n@@DIGEST b /x\n@@END\n", snapshot.ErrForged, `"DIGEST" of "/x"`},
-		{"a port twice", "@@KSCERT 2 1\n@@TLS etcd 0 a\n@@TLS etcd 0 b\n@@END\n", snapshot.ErrForged, `"TLS" of "etcd"`},
-		{"a result twice", "@@KSCERT 2 1\n@@RESULT readyz 0\n@@RESULT readyz 1\n@@END\n", snapshot.ErrForged, `"RESULT" of "readyz"`},
-		{"settings twice", "@@KSCERT 2 1\n@@SETTINGS\n@@SETTINGS\n@@END\n", snapshot.ErrForged, `"SETTINGS"`},
-		{"records without end", "@@KSCERT 2 1\n" + strings.Repeat("@@UNREADABLE /x\n", 1001) + "@@END\n", snapshot.ErrTooMuch, `1000 records "UNREADABLE"`},
-		{"certificates without end", "@@KSCERT 2 1\n@@FILE 644 root root 1 1 /x\n" + strings.Repeat("|-----BEGIN CERTIFICATE-----\n", 101) + "@@END\n", snapshot.ErrTooMuch, "/x: 101 certificates"},
-		{"a process with a word for its start", "@@KSCERT 2 1\n@@PROCESS etcd 1 x\n@@END\n", nil, `record "PROCESS"`},
+		{"a unit with a word for a number", "@@KSCERT 3 1\n@@UNIT kubelet active running x 1\n@@END\n", nil, `record "UNIT"`},
+		{"a unit with a word for its seconds", "@@KSCERT 3 1\n@@UNIT kubelet active running 1 x\n@@END\n", nil, `record "UNIT"`},
+		{"a unit without its fields", "@@KSCERT 3 1\n@@UNIT kubelet\n@@END\n", nil, "has 1 fields, want 5"},
+		{"a disk without a number", "@@KSCERT 3 1\n@@DISK x 1 1 /\n@@END\n", nil, `record "DISK"`},
+		{"a result without a number", "@@KSCERT 3 1\n@@RESULT readyz x\n@@END\n", nil, `record "RESULT"`},
+		{"a file without a path", "@@KSCERT 3 1\n@@FILE 644 root root 1 1\n@@END\n", nil, "has 5 fields, want 6"},
+		{"a file with a word for its mode", "@@KSCERT 3 1\n@@FILE rw root root 1 1 /x\n@@END\n", nil, `record "FILE"`},
+		{"a kubeconfig with a word for its size", "@@KSCERT 3 1\n@@KUBECONFIG 600 root root big 1 /x\n@@END\n", nil, `record "KUBECONFIG"`},
+		{"a process with a word for its number", "@@KSCERT 3 1\n@@PROCESS etcd x 1\n@@END\n", nil, `record "PROCESS"`},
+		{"work with a word for its number", "@@KSCERT 3 1\n@@WORK x 1 kubeadm\n@@END\n", nil, `record "WORK"`},
+		{"work with a word for its age", "@@KSCERT 3 1\n@@WORK 1 x kubeadm\n@@END\n", nil, `record "WORK"`},
+		{"a second beginning", "@@KSCERT 3 1\n@@KSCERT 3 1\n@@END\n", snapshot.ErrForged, "a second beginning"},
+		{"a record after the end", "@@KSCERT 3 1\n@@END\n@@FACT pki /x\n", snapshot.ErrForged, "after the end"},
+		{"a second end", "@@KSCERT 3 1\n@@END\n@@END\n", snapshot.ErrForged, "after the end"},
+		{"text after the end", "@@KSCERT 3 1\n@@END\nhello\n", snapshot.ErrForged, "after the end"},
+		{"a fact twice", "@@KSCERT 3 1\n@@FACT pki /x\n@@FACT pki /y\n@@END\n", snapshot.ErrForged, `"FACT" of "pki"`},
+		{"a digest twice", "@@KSCERT 3 1\n@@DIGEST a /x\n@@DIGEST b /x\n@@END\n", snapshot.ErrForged, `"DIGEST" of "/x"`},
+		{"a port twice", "@@KSCERT 3 1\n@@TLS etcd 0 a\n@@TLS etcd 0 b\n@@END\n", snapshot.ErrForged, `"TLS" of "etcd"`},
+		{"a result twice", "@@KSCERT 3 1\n@@RESULT readyz 0\n@@RESULT readyz 1\n@@END\n", snapshot.ErrForged, `"RESULT" of "readyz"`},
+		{"settings twice", "@@KSCERT 3 1\n@@SETTINGS\n@@SETTINGS\n@@END\n", snapshot.ErrForged, `"SETTINGS"`},
+		{"records without end", "@@KSCERT 3 1\n" + strings.Repeat("@@UNREADABLE /x\n", 1001) + "@@END\n", snapshot.ErrTooMuch, `1000 records "UNREADABLE"`},
+		{"certificates without end", "@@KSCERT 3 1\n@@FILE 644 root root 1 1 /x\n" + strings.Repeat("|-----BEGIN CERTIFICATE-----\n", 101) + "@@END\n", snapshot.ErrTooMuch, "/x: 101 certificates"},
+		{"a process with a word for its start", "@@KSCERT 3 1\n@@PROCESS etcd 1 x\n@@END\n", nil, `record "PROCESS"`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -333,7 +333,7 @@ func TestUnreadablePEM(t *testing.T) {
 		"no X.509":    "|-----BEGIN CERTIFICATE-----\n|AAAA\n|-----END CERTIFICATE-----\n",
 		"cut off":     "|-----BEGIN CERTIFICATE-----\n|AAAA\n",
 	} {
-		n := parse(t, []byte("@@KSCERT 2 1\n@@FACT pki /p\n@@FILE 644 root root 1 1 /p/apiserver.crt\n"+text+"@@END\n"))
+		n := parse(t, []byte("@@KSCERT 3 1\n@@FACT pki /p\n@@FILE 644 root root 1 1 /p/apiserver.crt\n"+text+"@@END\n"))
 		if len(n.Unreadable) != 1 || n.Unreadable[0].Path != "/p/apiserver.crt" || n.Unreadable[0].Reason == "" || len(n.Certificates) > 0 {
 			t.Errorf("%s: %+v, certificates %v", name, n.Unreadable, n.Certificates)
 		}
@@ -419,7 +419,7 @@ func FuzzParse(f *testing.F) {
 			f.Add(p.output(f, file.Name()))
 		}
 	}
-	for _, seed := range []string{"", "@@KSCERT 2 1\n@@END", "@@KSCERT 2 1\r\n|x\r\n@@FACT\r\n@@END\r\n", "@@KSCERT 2 1\n@@DIGEST a b\n@@TLS a b c\n|\n@@HTTP endpoint 1 c\n|HTTP/1.1 200\n|\n|{\n@@END\n", "@@", "|", "@@KSCERT 2 9223372036854775807\n@@END\n"} {
+	for _, seed := range []string{"", "@@KSCERT 3 1\n@@END", "@@KSCERT 3 1\r\n|x\r\n@@FACT\r\n@@END\r\n", "@@KSCERT 3 1\n@@DIGEST a b\n@@TLS a b c\n|\n@@HTTP endpoint 1 c\n|HTTP/1.1 200\n|\n|{\n@@END\n", "@@", "|", "@@KSCERT 3 9223372036854775807\n@@END\n"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, output []byte) {
@@ -452,13 +452,13 @@ func FuzzParse(f *testing.F) {
 func FuzzKubeconfig(f *testing.F) {
 	p := makePKI(f)
 	data := base64.StdEncoding.EncodeToString(p["ca"].Certificate)
-	for _, seed := range []string{"", "server: https://10.0.0.1:6443\nclient-certificate-data: " + data + "\ncertificate-authority-data: " + data, "client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem\n"} {
+	for _, seed := range []string{"", "users: [{name: w1, user: {client-certificate-data: " + data + "}}]\nclusters:\n- cluster: {server: w2, certificate-authority-data: " + data + "}\n", "users: [{user: {client-certificate: kubelet-client-current.pem}}]\n", "contexts: &a [*a]\n"} {
 		f.Add([]byte(seed))
 	}
 	const path = "/etc/kubernetes/admin.conf"
 	f.Fuzz(func(t *testing.T, text []byte) {
 		text = bytes.ReplaceAll(text, []byte("\n"), []byte("\n|"))
-		n, err := snapshot.Parse(cp1, fmt.Appendf(nil, "@@KSCERT 2 1\n@@KUBECONFIG 600 root root 1 1 %s\n|%s\n@@END\n", path, text))
+		n, err := snapshot.Parse(cp1, fmt.Appendf(nil, "@@KSCERT 3 1\n@@KUBECONFIG 600 root root 1 1 %s\n|%s\n@@END\n", path, text))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -69,7 +69,11 @@ while :; do
     printf '%s\n' "$header"
     covered | sed "s/^/root$tab/"
   } >"$dir/MANIFEST.new"
-  covered | describe '' >"$dir/now" || fail 'nothing was backed up'
+  if ! covered | describe '' >"$dir/now"; then
+    [ "$attempt" -lt 3 ] || fail 'nothing was backed up'
+    attempt=$((attempt + 1))
+    continue
+  fi
   cat "$dir/now" >>"$dir/MANIFEST.new"
   # Not read while something wrote to it: the same before and after.
   if copy && [ -z "$(covered | describe '' | differences "$dir/MANIFEST.new")" ]; then break; fi

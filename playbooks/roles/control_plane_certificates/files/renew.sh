@@ -16,26 +16,26 @@ due=
 for leaf in $leaves; do
   [ -f "$pki/$leaf.crt" ] || continue
   # A pair that does not match is what an interrupted run leaves behind.
-  if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key"; then due="$due $leaf"; fi
+  if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key"; then
+    if led_astray "$pki/$leaf.crt" || led_astray "$pki/$leaf.key"; then refuse "$pki/$leaf.crt"; else due="$due $leaf"; fi
+  fi
 done
-for name in $kubeconfigs; do
-  f=$conf/$name.conf
-  grep -qs client-certificate-data "$f" || continue
-  if kubeconfig_ends_within "$f" "$seconds"; then due="$due $name.conf"; fi
+# Of others' certificates, which may lie in the same file, nothing is changed; nor is a
+# file that cannot be edited for sure. The node goes on without it.
+for f in $kubeconfigs "$home"; do
+  [ "$f" = "$home" ] || f=$conf/$f.conf
+  [ -f "$f" ] || continue
+  sift "$f"
+  [ -n "$due_at" ] || continue
+  if [ -n "$refused" ] || led_astray "$f"; then refuse "$f"; else due="$due $f"; fi
 done
-if grep -qs client-certificate-data "$home" && kubeconfig_ends_within "$home" "$seconds" &&
-  # Only what this cluster's authority issued.
-  kubeconfig_certificate "$home" | openssl verify -no_check_time -CAfile "$pki/ca.crt" >/dev/null 2>&1; then
-  due="$due $home"
-fi
 [ -n "$due" ] || exit 0
 
 check_authority ca
 check_authority front-proxy-ca
 for item in $due; do
   case $item in
-  "$home") would_renew "$home" ;;
-  *.conf) would_renew "$conf/$item" ;;
+  /*) would_renew "$item" ;;
   *) would_renew "$pki/$item.crt" ;;
   esac || break
 done
@@ -46,13 +46,9 @@ stage_config
 # First everything is made and checked, then everything is placed.
 for item in $due; do
   case $item in
-  "$home")
-    kubeconfig_certificate "$home" >"$stage/old.crt"
-    issue_kubeconfig "$stage/old.crt" "$home" "$stage/home.conf"
-    ;;
-  *.conf)
-    kubeconfig_certificate "$conf/$item" >"$stage/old.crt"
-    issue_kubeconfig "$stage/old.crt" "$conf/$item" "$stage/conf/$item"
+  /*)
+    renew_kubeconfig "$item" "$stage/conf/${item##*/}"
+    if [ -n "$refused" ]; then refuse "$item"; fi
     ;;
   *)
     case $item in
@@ -73,11 +69,12 @@ for item in $due; do
 done
 for item in $due; do
   case $item in
-  "$home") place "$stage/home.conf" "$home" ;;
-  *.conf) place "$stage/conf/$item" "$conf/$item" ;;
+  /*)
+    [ -f "$stage/conf/${item##*/}" ] || continue
+    place "$stage/conf/${item##*/}" "$item"
+    ;;
   *)
-    place "$stage/pki/$item.key" "$pki/$item.key"
-    place "$stage/pki/$item.crt" "$pki/$item.crt"
+    place_pair "$stage/pki/$item" "$pki/$item"
     ;;
   esac
   changed "$item"

@@ -1,5 +1,5 @@
 # Gives the kubelet of a control plane node a new client certificate without the
-# API server. kubelet.conf keeps pointing at the rotating file.
+# API server. kubelet.conf keeps pointing at the rotating file, or comes to.
 need_backup
 pki=$(pki_dir)
 current=$kubelet/kubelet-client-current.pem
@@ -7,31 +7,28 @@ kubeletconf=$conf/kubelet.conf
 [ -f "$kubeletconf" ] || fail "$kubeletconf does not exist"
 
 sweep
-due=
-credential=$kubeletconf
-[ ! -f "$current" ] || credential=$current
+due='' refer=''
 if kubelet_due; then due=yes; fi
-embedded=
-if grep -q client-certificate-data "$kubeletconf" && kubeconfig_ends_within "$kubeletconf" "$seconds"; then embedded=yes; fi
+if refer_due || { [ -n "$due" ] && [ -n "$(embedded_pair "$kubeletconf")" ]; }; then refer=yes; fi
 
 [ "$KSCERT_CHECK" = True ] || open_stage "$conf"
-if [ -n "$due" ] && ! would_renew "$credential"; then
+if [ -n "$due" ] && ! would_renew_kubelet; then
   check_authority ca
   stage_config
-  if [ -f "$current" ]; then cp "$current" "$stage/old.crt"; else kubeconfig_certificate "$kubeletconf" >"$stage/old.crt"; fi
-  issue_kubeconfig "$stage/old.crt" "$kubeletconf" "$stage/conf/kubelet.conf"
+  kubelet_pair >"$stage/old.pem"
+  if [ -s "$stage/old.pem" ]; then
+    openssl x509 -in "$stage/old.pem" -out "$stage/old.crt"
+    issue_successor "$stage/old.crt"
+  else
+    # None is left that tells its name: that which the kubelet gives itself.
+    name=$(sed -n 's/.*--hostname-override=\([^" ]*\).*/\1/p' "$conf/kubelet.env" 2>/dev/null | head -n 1)
+    issue_client "system:node:$(printf '%s' "${name:-$(cat /proc/sys/kernel/hostname)}" | tr '[:upper:]' '[:lower:]')" system:nodes
+  fi
+  rm -f "$stage/old.pem"
   mkdir -p "$kubelet"
-  {
-    cat "$stage/new.crt"
-    awk '$1=="client-key-data:"{print $2; exit}' "$stage/user.conf" | base64 -d
-  } >"$stage/pair"
+  { cat "$stage/new.crt" && base64 -d "$stage/new.key.64"; } >"$stage/pair"
   place_kubelet_pair "$stage/pair"
 fi
-
-# An embedded credential is not rotated: refer to the rotating file instead.
-if { [ -n "$embedded" ] || { [ -n "$due" ] && grep -q client-certificate-data "$kubeletconf"; }; } &&
-  ! checking "let $kubeletconf refer to $current"; then
-  refer_to_current
-fi
+if [ -n "$refer" ] && ! checking "let $kubeletconf refer to $current"; then refer_to_current; fi
 
 renew_serving_pair

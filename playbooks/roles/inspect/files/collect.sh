@@ -1,13 +1,14 @@
 # Prints what a node's certificates and control plane look like, for Go to parse
 # (orchestrator/snapshot). POSIX sh without Python, so that a broken node can
 # still be looked at. It changes nothing and never prints a private key: of PEM
-# files only CERTIFICATE blocks, of kubeconfigs only public fields, of a key only
-# the digest of its public half.
+# files only CERTIFICATE blocks, of a key only the digest of its public half, of
+# kubeconfigs their structure, certificates, addresses and the names of what they
+# refer to. The task puts kubeconfig.sh before it.
 #
 # Settings: KSCERT_CONFIG_DIR, KSCERT_BIN_DIR, KSCERT_ETCD_DIR, KSCERT_BACKUP_ROOT, KSCERT_ROLES;
 # KSCERT_ROOT is put before the places that no setting names (tests).
 #
-# Version 2 of the output. "@@TAG fields" opens a record, "|text" belongs to the
+# Version 3 of the output. "@@TAG fields" opens a record, "|text" belongs to the
 # record above, "@@END" closes the output: without it the output was cut off.
 #
 #   KSCERT version clock            seconds since 1970
@@ -17,7 +18,7 @@
 #   UNIT name active sub restarts activeSeconds
 #   PROCESS name pid started        seconds since 1970; in the node's own network
 #   FILE mode user group size mtime path         text: certificates
-#   KUBECONFIG mode user group size mtime path   text: public fields
+#   KUBECONFIG mode user group size mtime path   text: itself, each other word replaced
 #   UNREADABLE path                 text: why there is no certificate
 #   DIGEST sha256 path
 #   WATCH sha256 path               of what a plan relies on and a change may touch
@@ -187,6 +188,9 @@ certificates() {
     setting "$name" ''
     list "$value"
   done
+  [ ! -f "$tmp/named" ] || while read -r f; do
+    case $f in 'client-certificate '*) readable "${f#* }" && list "${f#* }" ;; esac
+  done <"$tmp/named"
   # shellcheck disable=SC2086 # split at newlines
   set -- $files
   [ $# = 0 ] || metadata "$@" | awk '
@@ -198,10 +202,13 @@ certificates() {
     END { for (path in meta) print "@@FILE " meta[path] }' - files=1 "$@"
 }
 
-# kubeconfigs: public fields, and for each key the public half, in a file of
-# its own. A key goes from pipe to pipe.
+# kubeconfigs: their text, in which every word that is not known to be public is replaced
+# by a number, the same word by the same one: so YAML and JSON of any style stay what they
+# are, and what refers to what, while no name, token, password or key is left. Of a key
+# the public half comes into a file of its own; a key goes from pipe to pipe. The files
+# that they name as certificate or key are listed in $tmp/named.
 kubeconfigs() {
-  files=
+  files='' n=0
   for f in "$conf"/*.conf "$root/root/.kube/config"; do
     case $f in */kubeadm-client.conf) ;; *) readable "$f" && list "$f" ;; esac
   done
@@ -209,19 +216,131 @@ kubeconfigs() {
   list "$value"
   # shellcheck disable=SC2086 # split at newlines
   set -- $files
-  [ $# = 0 ] || metadata "$@" | awk -v tmp="$tmp" -v openssl="$openssl" '
-    !files { path = $0; sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ /, "", path); meta[path] = $0; next }
-    { gsub(/["\047\r]/, "") }
-    FNR == 1 { print "@@KUBECONFIG " meta[FILENAME]; delete meta[FILENAME] }
-    $1 ~ /^(server|certificate-authority|certificate-authority-data|client-certificate-data|client-certificate|client-key):$/ { print "|" $1 " " $2 }
-    $1 == "client-key-data:" && openssl != "" {
-      pub = "kubeconfig." ++n
-      print pub " " FILENAME >(tmp "/keys.kubeconfigs")
-      command = "base64 -d 2>/dev/null | openssl pkey -passin pass: -pubout -outform DER -out " tmp "/pub/" pub " 2>/dev/null"
-      print $2 | command
-      close(command)
+  # shellcheck disable=SC2154 # of kubeconfig.sh
+  [ $# = 0 ] || metadata "$@" | awk -v tmp="$tmp" -v openssl="$openssl" "$apart"'
+    BEGIN {
+      n = split("apiVersion v1 kind Config preferences extensions extension clusters cluster contexts context current-context users user name " \
+        "server certificate-authority certificate-authority-data insecure-skip-tls-verify tls-server-name proxy-url disable-compression namespace " \
+        "client-certificate client-certificate-data client-key client-key-data token tokenFile username password exec auth-provider " \
+        "as as-uid as-groups as-user-extra true false null str binary map seq", names, " ")
+      for (i = 1; i <= n; i++) public[names[i]] = 1
+      n = 0
+      code = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+      for (i = 1; i <= 64; i++) digit[substr(code, i, 1)] = i - 1
+      for (i = 32; i < 127; i++) char[i] = sprintf("%c", i)
+      char[9] = "\t"; char[10] = "\n"; char[13] = "\r"
+      for (i in char) byte[char[i]] = i
     }
-    END { for (path in meta) print "@@KUBECONFIG " meta[path] }' - files=1 "$@"
+    function decode(s, i, out) {
+      for (i = 1; i < length(s); i += 4) {
+        v = ((digit[substr(s, i, 1)] * 64 + digit[substr(s, i + 1, 1)]) * 64 + digit[substr(s, i + 2, 1)]) * 64 + digit[substr(s, i + 3, 1)]
+        out = out char[int(v / 65536)] char[int(v / 256) % 256] char[v % 256]
+      }
+      return out
+    }
+    function encode(s, i, out) {
+      while (length(s) % 3) s = s "\n"
+      for (i = 1; i <= length(s); i += 3) {
+        v = (byte[substr(s, i, 1)] * 256 + byte[substr(s, i + 1, 1)]) * 256 + byte[substr(s, i + 2, 1)]
+        out = out substr(code, int(v / 262144) + 1, 1) substr(code, int(v / 4096) % 64 + 1, 1) substr(code, int(v / 64) % 64 + 1, 1) substr(code, v % 64 + 1, 1)
+      }
+      return out
+    }
+    # blocks TEXT: the certificates in it, and nothing else.
+    function blocks(text, out, b) {
+      while (b = index(text, "-----BEGIN CERTIFICATE-----")) {
+        text = substr(text, b)
+        if (match(text, /^-----BEGIN CERTIFICATE-----[A-Za-z0-9+\/=\r\n]*-----END CERTIFICATE-----/)) out = out substr(text, 1, RLENGTH) "\n"
+        text = substr(text, 28)
+      }
+      return out
+    }
+    function bracketed(w) { sub(/\[/, "\001", w); sub(/\]/, "\002", w); return w }
+    # said WORD: what is told of it.
+    function said(w, head, tail, kept) {
+      if (w ~ /^(-+|[.][.][.]|[|>][-+0-9]*|<<:?|~)$/ || w == "\\") return w
+      for (; w ~ /^[&*#!:?]/; w = substr(w, 2)) head = head substr(w, 1, 1)
+      for (; w ~ /:$/; w = substr(w, 1, length(w) - 1)) tail = tail ":"
+      if (head ~ /:/) key = last
+      if (w == "") return head tail
+      last = w
+      if (tail != "") {
+        key = w
+      } else {
+        kept = key == "server" && w ~ /^https?:\/\/[A-Za-z0-9.:\/_\001\002-]*$/
+        if (key ~ /^client-(certificate|key)$/ && w ~ /^[A-Za-z0-9.\/_~+-]+$/) {
+          print key " " (w ~ /^\// ? w : dir w) >(tmp "/named")
+          kept = 1
+        }
+        key = ""
+      }
+      gsub(/\001/, "[", w)
+      gsub(/\002/, "]", w)
+      if (kept || w in public) return head w tail
+      if (!(w in number)) number[w] = "w" ++numbers
+      return head number[w] tail
+    }
+    function gap(g) { if (g ~ /[,{}]/) key = ""; out[++n] = g }
+    function word(w) { out[++n] = said(w) }
+    function begins() { from = n + 1 }
+    function part(w) { out[++n] = w; parts[n] = 1 }
+    function ran(run, text, found, i, pub, command) {
+      if (length(run) > 99) text = decode(run)
+      if (text ~ /PRIVATE KEY-----/ && openssl != "") {
+        pub = "kubeconfig." ++pubs
+        print pub " " file >(tmp "/keys.kubeconfigs")
+        command = "base64 -d 2>/dev/null | openssl pkey -passin pass: -pubout -outform DER -out " tmp "/pub/" pub " 2>/dev/null"
+        print run | command
+        close(command)
+      }
+      found = blocks(text)
+      for (i = from; i <= n; i++) if (i in parts) {
+        goes_on = substr(out[i], length(out[i])) == "\\" ? "\\" : ""
+        out[i] = (found == "" ? said(out[i]) : i > from ? "" : found == text ? run : encode(found)) goes_on
+        delete parts[i]
+      }
+    }
+    function flush(i) {
+      ended()
+      if (n) printf "|"
+      for (i = 1; i <= n; i++) {
+        printf "%s", out[i] == "\n" && i < n ? "\n|" : out[i]
+        delete out[i]
+      }
+      n = numbers = 0
+      key = last = ""
+      for (i in number) delete number[i]
+    }
+    !files { path = $0; sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ /, "", path); meta[path] = $0; next }
+    FNR == 1 {
+      flush()
+      print "@@KUBECONFIG " meta[FILENAME]
+      delete meta[FILENAME]
+      file = dir = FILENAME
+      sub(/[^\/]*$/, "", dir)
+      sub(/^\357\273\277/, "")
+      big = 0
+    }
+    length($0) > 300000 || FNR > 100000 { big = 1 }
+    big { next }
+    {
+      gsub(/\\["\\]/, "_") # would look like the end of a text
+      # Of an address of IPv6 the brackets are no structure.
+      while (match($0, /https?:\/\/\[[0-9A-Fa-f:.]+\]/))
+        $0 = substr($0, 1, RSTART - 1) bracketed(substr($0, RSTART, RLENGTH)) substr($0, RSTART + RLENGTH)
+      apart($0)
+      out[++n] = "\n"
+    }
+    END {
+      flush()
+      for (path in meta) print "@@KUBECONFIG " meta[path]
+    }' - files=1 "$@"
+  [ ! -f "$tmp/named" ] || sort -u "$tmp/named" | sed -n 's/^client-key //p' | while read -r f; do
+    case $f in "$kubelet"/*) continue ;; esac
+    n=$((n + 1))
+    printf 'named.%s %s\n' "$n" "$f" >>"$tmp/keys.named"
+    [ -z "$openssl" ] || openssl pkey -in "$f" -passin pass: -pubout -outform DER -out "$tmp/pub/named.$n" </dev/null >/dev/null 2>&1
+  done
 }
 
 # keys: the public half of every key in a file of its own.
@@ -606,7 +725,7 @@ logs() {
 collect() {
   now=$(date +%s.%N)
   read -r uptime _ </proc/uptime
-  printf '@@KSCERT 2 %s\n' "${now%.*}"
+  printf '@@KSCERT 3 %s\n' "${now%.*}"
   openssl=$(command -v openssl)
   words=
   for f in "$root/var/lib/kubelet/kubeadm-flags.env" "$conf/kubelet.env"; do
@@ -630,6 +749,7 @@ collect() {
   IFS=$nl
   if [ -n "$openssl" ]; then keys & fi
   kubeconfigs >"$tmp/kubeconfigs" &
+  named=$!
   unset IFS
   api=
   if has_role control-plane; then ask_control_plane; fi
@@ -659,6 +779,7 @@ collect() {
   processes
   work
   IFS=$nl
+  wait "$named" # of the files that they name, too
   certificates
   watched
   wait

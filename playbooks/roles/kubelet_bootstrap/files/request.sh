@@ -14,8 +14,17 @@ if [ ! -f "$kubelet/kubelet.crt" ] && [ ! -e "$kubelet/kubelet-server-current.pe
   ! grep -Eqs '^(tlsCertFile|serverTLSBootstrap): *[^f ]|--tls-cert-file' "$conf/kubelet-config.yaml" "${kubelet%/*}/config.yaml" "$conf/kubelet.env"; then
   checking 'restart the kubelet' || changed 'the kubelet has no serving certificate until it is restarted'
 fi
+due=
+if kubelet_due; then due=yes; fi
+if [ -z "$due" ] && refer_due && ! checking "let $kubeletconf refer to $current"; then
+  stage=$kubelet/.kscertctl.refer
+  mkdir "$stage"
+  : >"$kubelet/.kscertctl.restart"
+  refer_to_current
+  rm -rf "$stage"
+fi
 if restart_due; then checking 'restart the kubelet' || changed 'the kubelet has not been restarted since it got a certificate'; fi
-kubelet_due || exit 0
+[ -n "$due" ] || exit 0
 checking 'give the kubelet a new client certificate' && exit 0
 
 mkdir -p "$kubelet"
@@ -24,12 +33,7 @@ mkdir "$stage"
 quietly openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$stage/key"
 # Who asks is told by the inventory and the old certificate: whatever stands here.
 quietly openssl req -new -key "$stage/key" -subj /CN=kubelet -out "$stage/request"
-if [ -f "$current" ]; then
-  cat "$current" >"$stage/old.pem"
-else
-  kubeconfig_certificate "$kubeletconf" >"$stage/old.pem"
-  awk '$1=="client-key-data:"{print $2; exit}' "$kubeletconf" | base64 -d >>"$stage/old.pem"
-fi
+kubelet_pair >"$stage/old.pem"
 old='' proof=''
 if openssl x509 -in "$stage/old.pem" -out "$stage/old.crt" 2>/dev/null; then
   old=$(one_line <"$stage/old.crt")

@@ -12,8 +12,8 @@ if [ -d "$stage" ]; then
   printf '%s' "$KSCERT_ISSUED" | base64 -d >"$stage/new.pem"
   pair "$stage/new.pem" "$stage/key" || fail 'the new client certificate does not belong to the key that was made for it'
   # The authority that the kubelet trusts in the API server is the one that signs kubelets.
-  awk '$1=="certificate-authority-data:"{print $2; exit}' "$kubeletconf" | base64 -d >"$stage/ca.pem"
-  file=$(awk '$1=="certificate-authority:"{print $2; exit}' "$kubeletconf")
+  embedded_authorities "$kubeletconf" >"$stage/ca.pem"
+  file=$(sed -n 's/^.*certificate-authority["'"'"']\{0,1\}: *["'"'"']\{0,1\}\([^"'"'"', }]*\).*/\1/p' "$kubeletconf" | head -n 1)
   [ -s "$stage/ca.pem" ] || cat "${file:-$conf/ssl/ca.crt}" >"$stage/ca.pem"
   why=$(openssl verify -CAfile "$stage/ca.pem" "$stage/new.pem" 2>&1) || fail "the new client certificate is not valid under the authority in $kubeletconf: $(printf '%s\n' "$why" | grep '^error' | head -n 1)"
   if [ -s "$stage/old.crt" ] && [ "$(names "$stage/old.crt")" != "$(names "$stage/new.pem")" ]; then
@@ -22,7 +22,7 @@ if [ -d "$stage" ]; then
   cat "$stage/new.pem" "$stage/key" >"$stage/pair"
   : >"$kubelet/.kscertctl.restart"
   place_kubelet_pair "$stage/pair"
-  if grep -q client-certificate-data "$kubeletconf"; then refer_to_current; fi
+  if [ -n "$(embedded_pair "$kubeletconf")" ]; then refer_to_current; fi
 fi
 restart_kubelet
 changed 'restarted the kubelet'

@@ -1,5 +1,5 @@
 # Shared by the scripts of the roles; the task puts it before each of them.
-# shellcheck shell=sh disable=SC2034,SC2154
+# shellcheck shell=sh disable=SC2034,SC2154,SC2317
 set -eu
 umask 077
 LC_ALL=C
@@ -41,6 +41,9 @@ client() {
 # changed WHAT: a line that tells Ansible, and the reader, what was changed.
 changed() { printf 'changed: %s\n' "$*"; }
 
+# refuse FILE: likewise what was not, for the reason in $refused.
+refuse() { printf 'refused: %s stays as it is: %s\n' "$1" "$refused"; }
+
 # checking WHAT: true in check mode, having said what would be done.
 checking() {
   [ "$KSCERT_CHECK" = True ] || return 1
@@ -51,7 +54,10 @@ checking() {
 would_renew() {
   case $1 in
   *.pem | *.crt) end=$(openssl x509 -in "$1" -noout -enddate) ;;
-  *) end=$(kubeconfig_certificate "$1" | openssl x509 -noout -enddate) ;;
+  *)
+    sift "$1"
+    end=$ends
+    ;;
   esac
   checking "renew $1, which ends ${end#notAfter=}"
 }
@@ -104,11 +110,6 @@ client_due() {
     [ "$tenth" -ge "$within" ] || within=$tenth
   fi
   ends_within "$1" "$within"
-}
-
-# kubelet_due: what the kubelet logs in with is due: $current, or else what $kubeletconf holds.
-kubelet_due() {
-  if [ -f "$current" ]; then client_due "$current"; else kubeconfig_ends_within "$kubeletconf" "$seconds"; fi
 }
 
 fingerprint() { openssl x509 -in "$1" -noout -fingerprint -sha256; }
@@ -279,10 +280,7 @@ CONF
 }
 
 # pair CERTIFICATE KEY: the key belongs to the certificate.
-pair() { [ "$(openssl x509 -in "$1" -noout -pubkey)" = "$(openssl pkey -in "$2" -pubout)" ]; }
-
-# kubeconfig_certificate FILE: the client certificate embedded in a kubeconfig.
-kubeconfig_certificate() { awk '$1=="client-certificate-data:"{print $2; exit}' "$1" | base64 -d; }
+pair() { public=$(openssl x509 -in "$1" -noout -pubkey) && [ "$public" = "$(openssl pkey -in "$2" -pubout)" ]; }
 
 # accepted_loss NAME: somebody has said that a certificate may lose this name, with
 # or without the type that openssl writes before it.
@@ -324,36 +322,79 @@ restart_kubelet() {
 # where a successor is made, nobody else may place a link meanwhile.
 safe_dir() {
   safe=$(readlink -f "$1")
-  while [ "$safe" != / ] && [ -n "$(find "$safe" -prune \( ! -user 0 -o -perm /022 \))" ] && [ "$(id -u)" = 0 ]; do safe=$(dirname "$safe"); done
-  [ "$(stat -c %d "$safe")" = "$(stat -c %d "$1")" ] || fail "$1 is a file system of its own in which others than root can write: nothing is placed there"
+  while [ "$safe" != / ] && [ "$(id -u)" = 0 ]; do
+    others=$(find "$safe" -prune \( ! -user 0 -o -perm /022 \)) || fail "who can write in $safe cannot be told: nothing is placed there"
+    [ -n "$others" ] || break
+    safe=$(dirname "$safe")
+  done
+  if ! device=$(stat -c %d "$1") || [ "$(stat -c %d "$safe")" != "$device" ]; then
+    fail "$1 is a file system of its own in which others than root can write: nothing is placed there"
+  fi
   printf '%s\n' "${safe%/}"
 }
 
 # beside PATH: where PATH's successor is made. The kubelet takes no file whose
 # name begins with a dot for a manifest.
-beside() { printf '%s/.kscertctl.%s\n' "$(safe_dir "${1%/*}")" "${1##*/}"; }
+beside() {
+  safe_place=$(safe_dir "${1%/*}") || exit 1
+  printf '%s/.kscertctl.%s\n' "$safe_place" "${1##*/}"
+}
 
-# settle NEW OLD: NEW, made beside OLD, takes OLD's place, on the disk first.
+# led_astray FILE: it is a link that leads out of what backups cover. Every other link is
+# followed, as kubeadm does.
+led_astray() {
+  [ -L "$1" ] || return 1
+  refused="it leads to $(readlink -f "$1"), of which there is no backup"
+  ! covered | awk -v file="$(readlink -f "$1")" 'index(file, $0 "/") == 1 || file == $0 {found = 1} END {exit !found}'
+}
+
+# successor NEW OLD: leaves in $next, beside OLD, a file with NEW's content and OLD's
+# owner, mode, attributes and context.
+successor() {
+  next=$(beside "$2")
+  rm -f "$next"
+  cp --preserve=all --attributes-only "$2" "$next" && cat "$1" >"$next" && return 0
+  rm -f "$next"
+  fail "$2 cannot be written; it is as it was"
+}
+
+# settled NEW OLD: NEW, made beside OLD, has taken OLD's place, on the disk first.
+settled() { { [ -L "$1" ] || sync "$1"; } && mv -fT "$1" "$2" && sync "${2%/*}"; }
+
+# settle NEW OLD: likewise, or not at all.
 settle() {
-  { [ -L "$1" ] || sync "$1"; } && mv -fT "$1" "$2" && sync "${2%/*}" && return 0
+  ! settled "$1" "$2" || return 0
   rm -f "$1"
   fail "$2 cannot be written; it is as it was"
 }
 
-# place NEW OLD: NEW's content takes OLD's place in one step, with OLD's owner,
-# mode, attributes and context.
+# place NEW OLD: NEW's content takes OLD's place in one step. Of a link it is what the
+# link leads to.
 place() {
-  next=$(beside "$2")
-  rm -f "$next"
-  { cp --preserve=all --attributes-only "$2" "$next" && cat "$1" >"$next"; } || {
-    rm -f "$next"
-    fail "$2 cannot be written; it is as it was"
-  }
-  settle "$next" "$2"
+  ! led_astray "$2" || fail "$2 stays as it is: $refused"
+  real=$(readlink -f "$2")
+  successor "$1" "$real"
+  settle "$next" "$real"
 }
 
-# kubeconfig_ends_within FILE SECONDS: likewise for an embedded certificate.
-kubeconfig_ends_within() { ! kubeconfig_certificate "$1" | lasts "$2"; }
+# place_pair NEW OLD: likewise NEW.crt and NEW.key, both or neither.
+place_pair() {
+  for f in "$2.crt" "$2.key"; do ! led_astray "$f" || fail "$f stays as it is: $refused"; done
+  crt=$(readlink -f "$2.crt") key=$(readlink -f "$2.key")
+  successor "$1.key" "$key"
+  next_key=$next
+  successor "$1.crt" "$crt"
+  next_crt=$next
+  wrong=
+  if ! cp -a "$crt" "$next_crt.old" || ! settled "$next_crt" "$crt"; then
+    wrong="$crt cannot be written; it is as it was, and so is its key"
+  elif ! settled "$next_key" "$key"; then
+    wrong="$key cannot be written; it is as it was, and so is its certificate"
+    settled "$next_crt.old" "$crt" || wrong="$key cannot be written, and does not belong to the new $crt: kscertctl rollback restores that"
+  fi
+  rm -f "$next_key" "$next_crt" "$next_crt.old"
+  [ -z "$wrong" ] || fail "$wrong"
+}
 
 # restart_due: the kubelet has to be restarted for what lies there now, and is not yet; the
 # mark stays until it was. No file that is there at another time tells.
@@ -391,13 +432,63 @@ place_kubelet_pair() {
   changed "$current"
 }
 
-# refer_to_current: kubelet.conf holds no credential of its own, which would not be
-# rotated, but refers to the rotating file. Needs $stage.
+# usable FILE: a certificate and its key are in a file.
+usable() { [ -s "$1" ] && pair "$1" "$1" 2>/dev/null; }
+
+# kubelet_pair: the pair of this node's kubelet, expired or not: of the rotating file, of
+# kubelet.conf, or the newest that was rotated. Nothing where none is left.
+kubelet_pair() {
+  if usable "$current"; then
+    cat "$current"
+    return 0
+  fi
+  embedded=$(embedded_pair "$kubeletconf")
+  if [ -n "$embedded" ]; then
+    printf '%s\n' "$embedded"
+    return 0
+  fi
+  last=
+  for f in "$kubelet"/kubelet-client-2*.pem; do
+    ! usable "$f" || last=$f
+  done
+  [ -z "$last" ] || cat "$last"
+}
+
+# kubelet_due: the kubelet needs a client certificate that it cannot ask for: the one in
+# the rotating file has expired, or is none, which a kubelet does not start with; or the
+# file is not there, and kubelet.conf has none that it could begin with. A link to nothing
+# is mended, too: nobody else would tell why it is there.
+kubelet_due() {
+  if [ -f "$current" ]; then
+    ! usable "$current" || client_due "$current"
+  elif [ ! -L "$current" ] && embedded_pair "$kubeletconf" | lasts "$seconds"; then
+    return 1
+  fi
+}
+
+# would_renew_kubelet: would_renew, of whatever the kubelet has.
+would_renew_kubelet() {
+  if usable "$current"; then would_renew "$current"; else checking 'give the kubelet a new client certificate'; fi
+}
+
+# refer_due: kubelet.conf holds a certificate of its own that is due, which the kubelet
+# does not rotate there.
+refer_due() {
+  embedded=$(embedded_pair "$kubeletconf" | openssl x509 2>/dev/null) || return 1
+  ! printf '%s\n' "$embedded" | lasts "$seconds"
+}
+
+# refer_to_current: kubelet.conf refers to the rotating file instead. Needs $stage.
 refer_to_current() {
   awk -v f="$current" '
-    $1=="client-certificate-data:" {sub(/client-certificate-data:.*/, "client-certificate: " f)}
-    $1=="client-key-data:" {sub(/client-key-data:.*/, "client-key: " f)}
-    {print}' "$kubeletconf" >"$stage/kubelet.conf"
+    /^ +client-certificate-data: [A-Za-z0-9+\/]+=*\r?$/ { n++; sub(/client-certificate-data: [^\r]*/, "client-certificate: " f) }
+    /^ +client-key-data: [A-Za-z0-9+\/]+=*\r?$/ { m++; sub(/client-key-data: [^\r]*/, "client-key: " f) }
+    {print}
+    END { exit n != 1 || m != 1 }' "$kubeletconf" >"$stage/kubelet.conf" || {
+    refused="it is to refer to $current, and its user and the one key in it are not where kubeadm writes them"
+    refuse "$kubeletconf"
+    return 0
+  }
   place "$stage/kubelet.conf" "$kubeletconf"
   changed "$kubeletconf"
 }
@@ -459,30 +550,196 @@ quietly() {
   said=$("$@" 2>&1 </dev/null) || fail "$* failed: $said"
 }
 
-# issue_kubeconfig OLD-CERTIFICATE OLD NEW: a copy of the kubeconfig OLD whose
-# client certificate is a new one with the same subject, and a new key. Server,
-# contexts and authority stay as they are. Keys go from file to file only.
-issue_kubeconfig() {
-  names "$1" >"$stage/names-old"
-  subject=$(sed -n '1s/^subject=//p' "$stage/names-old")
-  case $subject in *%* | *+*) fail "the subject of $2 cannot be asked of kubeadm: $subject" ;; esac
-  set -- "$1" "$2" "$3" --client-name="$(printf '%s\n' "$subject" | tr , '\n' | sed -n 's/^CN=//p')"
-  while IFS= read -r org; do
-    [ -z "$org" ] || set -- "$@" "--org=$org"
-  done <<END
-$(printf '%s\n' "$subject" | tr , '\n' | sed -n 's/^O=//p')
-END
-  old_certificate=$1 old=$2 new=$3
-  shift 3
+# plain_subject: what names() prints of a certificate that kubeadm can make anew.
+plain_subject='subject=(O=[^,+%]*,)?CN=[^,+%]*'
+
+# issue_client NAME [GROUP]: a client certificate and a new key, from kubeadm, as PEM in
+# $stage/new.crt and as kubeconfigs have it in $stage/new.crt.64 and $stage/new.key.64.
+# Keys go from file to file only.
+issue_client() {
   # shellcheck disable=SC2086 # none or one word
-  timeout 60 kubeadm $alpha kubeconfig user "$@" --config "$stage/kubeadm.yaml" >"$stage/user.conf" 2>"$stage/said" </dev/null ||
-    fail "kubeadm kubeconfig user $* failed: $(cat "$stage/said")"
-  kubeconfig_certificate "$stage/user.conf" >"$stage/new.crt"
-  check_successor "$old_certificate" "$stage/new.crt" "$pki/ca.crt"
-  awk '
-    NR==FNR {if ($1=="client-certificate-data:") crt=$2; if ($1=="client-key-data:") key=$2; next}
-    $1=="client-certificate-data:" {sub(/client-certificate-data:.*/, "client-certificate-data: " crt)}
-    $1=="client-key-data:" {sub(/client-key-data:.*/, "client-key-data: " key)}
-    {print}' "$stage/user.conf" "$old" >"$new"
+  timeout 60 kubeadm $alpha kubeconfig user --client-name="$1" ${2:+"--org=$2"} --config "$stage/kubeadm.yaml" >"$stage/user.conf" 2>"$stage/said" </dev/null ||
+    fail "kubeadm kubeconfig user for $1 failed: $(cat "$stage/said")"
+  awk '$1=="client-certificate-data:" {printf "%s", $2}' "$stage/user.conf" >"$stage/new.crt.64"
+  awk '$1=="client-key-data:" {printf "%s", $2}' "$stage/user.conf" >"$stage/new.key.64"
+  rm -f "$stage/user.conf"
+  base64 -d "$stage/new.crt.64" >"$stage/new.crt"
 }
 
+# issue_successor OLD-CERTIFICATE: likewise with the same subject.
+issue_successor() {
+  names "$1" >"$stage/names-old"
+  ! grep -Evqx "$plain_subject" "$stage/names-old" || fail "kubeadm makes no certificate for $(tr '\n' ' ' <"$stage/names-old")"
+  issue_client "$(sed -n 's/.*CN=//p' "$stage/names-old")" "$(sed -n 's/^subject=O=\(.*\),CN=.*/\1/p' "$stage/names-old")"
+  check_successor "$1" "$stage/new.crt" "$pki/ca.crt"
+}
+
+# --- kubeconfigs, with what stands in kubeconfig.sh ---------------------------------
+
+# runs FILE: offset and length of what may be a certificate or a key in a kubeconfig.
+runs() {
+  awk "$apart"'
+    function begins() { from = at }
+    function part(w) { at += length(w); to = at }
+    function word(w) { at += length(w) }
+    function gap(g) { at += length(g) }
+    function ran(run) { if (length(run) > 99) print from, to - from }
+    /^[ \t]*#/ { ended(); at += length($0) + 1; next }
+    { apart($0); at++ }
+    END { ended() }' "$1"
+}
+
+# value FILE OFFSET LENGTH: what the base64 there stands for.
+value() { [ -n "$2" ] && tail -c +$(($2 + 1)) "$1" | head -c "$3" | tr -d ' \t\r\n\134' | base64 -d 2>/dev/null; }
+
+# certificate_at, public_at FILE OFFSET LENGTH: the certificate there; the public half of
+# the key there. Nothing where there is none.
+certificate_at() { value "$@" | openssl x509 2>/dev/null; }
+public_at() { value "$@" | openssl pkey -pubout 2>/dev/null; }
+
+# ours_and_due CERTIFICATE: the text of a client's certificate which this cluster's
+# authority has signed and which is due. Of nobody else's is anything changed.
+ours_and_due() {
+  ! printf '%s\n' "$1" | lasts "$seconds" &&
+    printf '%s\n' "$1" | openssl verify -no_check_time -CAfile "$pki/ca.crt" >/dev/null 2>&1 &&
+    ! printf '%s\n' "$1" | openssl x509 -noout -text | grep -q 'CA:TRUE'
+}
+
+# sift FILE: leaves in $due_at where in a kubeconfig such certificates stand, each once,
+# in $ends when the first of them ends, and in $refused why they cannot be put in their
+# place there. In $all are its runs.
+sift() {
+  due_at='' ends='' refused='' before=''
+  all=$(runs "$1") || fail "$1 cannot be read"
+  while read -r from length; do
+    found=$(certificate_at "$1" "$from" "$length") || continue
+    case $before in *"$found"*) continue ;; esac
+    before=$before$found
+    ours_and_due "$found" || continue
+    due_at="$due_at$from $length "
+    [ -n "$ends" ] || ends=$(printf '%s\n' "$found" | openssl x509 -noout -enddate)
+    [ -n "$refused" ] || refused=$(unfit "$1" "$found")
+  done <<END
+$all
+END
+  [ -n "$due_at" ] && [ -z "$refused" ] || return 0
+  if [ -z "$(command -v kubectl)" ]; then
+    ! grep -Evq "^ *((- )?[A-Za-z-]+:( [^][ &*!|>{}\"#%@\`,']+)?)?\$" "$1" ||
+      refused='it is written in another way than kubeadm writes it, and there is no kubectl to tell how it reads'
+  elif ! as_kubectl "$1" >/dev/null; then
+    refused='kubectl cannot read it'
+  fi
+}
+
+# unfit FILE CERTIFICATE: why a certificate and its key cannot be told from others there.
+unfit() {
+  public=$(printf '%s\n' "$2" | openssl x509 -noout -pubkey)
+  while read -r from length; do
+    if other=$(certificate_at "$1" "$from" "$length") && [ "$other" != "$2" ] &&
+      [ "$(printf '%s\n' "$other" | openssl x509 -noout -pubkey)" = "$public" ]; then
+      echo 'one key belongs to two certificates in it'
+      return 0
+    fi
+  done <<END
+$all
+END
+  [ -n "$(key_of "$1" "$public")" ] || echo 'the key of its certificate stands elsewhere'
+}
+
+# key_of FILE PUBLIC: offset and length of the key in a kubeconfig with that public half,
+# by the runs in $all.
+key_of() {
+  while read -r from length; do
+    if [ "$(public_at "$1" "$from" "$length")" = "$2" ]; then
+      printf '%s %s\n' "$from" "$length"
+      return 0
+    fi
+  done <<END
+$all
+END
+}
+
+# embedded_pair FILE: the first certificate in a kubeconfig whose key is in it, too, and
+# that key.
+embedded_pair() {
+  all=$(runs "$1") || fail "$1 cannot be read"
+  while read -r from length; do
+    found=$(certificate_at "$1" "$from" "$length") || continue
+    # shellcheck disable=SC2046 # two words, or none
+    set -- "$1" $(key_of "$1" "$(printf '%s\n' "$found" | openssl x509 -noout -pubkey)")
+    [ $# = 3 ] || continue
+    printf '%s\n' "$found"
+    value "$@"
+    return 0
+  done <<END
+$all
+END
+}
+
+# embedded_authorities FILE: the certificates in a kubeconfig whose key is not in it.
+embedded_authorities() {
+  all=$(runs "$1") || fail "$1 cannot be read"
+  while read -r from length; do
+    found=$(certificate_at "$1" "$from" "$length") || continue
+    [ -n "$(key_of "$1" "$(printf '%s\n' "$found" | openssl x509 -noout -pubkey)")" ] || value "$1" "$from" "$length"
+  done <<END
+$all
+END
+}
+
+# as_kubectl FILE: a kubeconfig as kubectl understands it. Its errors may quote a secret.
+as_kubectl() { timeout 60 kubectl config view --raw -o json --kubeconfig "$1" 2>/dev/null </dev/null; }
+
+# exchange FILE CERTIFICATE: what kubectl or a kubeconfig says, with the pair that
+# issue_client made in place of a certificate and its key. Every other byte stays.
+exchange() {
+  public=$(openssl x509 -in "$2" -noout -pubkey) old=$(cat "$2") done=0
+  runs "$1" >"$stage/runs" || return 1
+  while read -r from length; do
+    if [ "$(certificate_at "$1" "$from" "$length")" = "$old" ]; then
+      by=new.crt.64
+    elif [ "$(public_at "$1" "$from" "$length")" = "$public" ]; then
+      by=new.key.64
+    else
+      continue
+    fi
+    { tail -c +$((done + 1)) "$1" | head -c $((from - done)) && cat "$stage/$by"; } || return 1
+    done=$((from + length))
+  done <"$stage/runs"
+  tail -c +$((done + 1)) "$1"
+}
+
+# renew_kubeconfig OLD NEW: NEW is OLD with new pairs in place of those that are due, and
+# reads for kubectl as OLD does but for these. Where that cannot be, $refused says why.
+renew_kubeconfig() {
+  old_file=$1 new_file=$2
+  sift "$1"
+  # shellcheck disable=SC2086 # pairs of words
+  set -- $due_at
+  rm -f "$stage"/due.*
+  while [ $# -gt 0 ]; do
+    certificate_at "$old_file" "$1" "$2" >"$stage/due.$1"
+    names "$stage/due.$1" >"$stage/names-old"
+    ! grep -Evqx "$plain_subject" "$stage/names-old" ||
+      refused="kubeadm makes no certificate for $(tr '\n' ' ' <"$stage/names-old")"
+    shift 2
+  done
+  [ -z "$refused" ] || return 0
+  cat "$old_file" >"$new_file"
+  [ -z "$(command -v kubectl)" ] || as_kubectl "$old_file" >"$stage/reads"
+  for old_due in "$stage"/due.*; do
+    issue_successor "$old_due"
+    for text in "$new_file" "$stage/reads"; do
+      [ -f "$text" ] || continue
+      exchange "$text" "$old_due" >"$stage/exchanged" || fail "$old_file cannot be copied"
+      mv "$stage/exchanged" "$text"
+    done
+  done
+  if [ -f "$stage/reads" ]; then
+    as_kubectl "$new_file" | cmp -s - "$stage/reads" || {
+      refused='with a new certificate it would read differently'
+      rm -f "$new_file"
+    }
+    rm -f "$stage/reads"
+  fi
+}

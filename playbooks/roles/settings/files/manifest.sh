@@ -13,16 +13,21 @@ describe() {
   context=-
   [ ! -e /sys/fs/selinux/enforce ] || context=%Z
   set --
-  while IFS= read -r place; do
+  place=
+  while IFS= read -r line; do
+    place=$line
     if [ -e "$prefix$place" ] || [ -L "$prefix$place" ]; then set -- "$@" "$prefix$place"; fi
   done
+  # No place at all is none that is not there: whoever was to name them has failed.
+  [ -n "$place" ] || { printf 'unreadable\tthe places\n' && return 1; }
   [ $# -gt 0 ] || return 0
   {
     # What ours left behind is no part of a node, nor are kubeadm's own copies.
-    find "$@" \( -name '.kscertctl.*' -o -path "$prefix$conf/tmp" \) -prune -o \
-      -printf "E\t%y\t%m\t%U\t%G\t%s\t%T@\t%l\t$context\t%p\n" | sort -t "$tab" -k 10
-    find "$@" \( -name '.kscertctl.*' -o -path "$prefix$conf/tmp" \) -prune -o -type f -exec sha256sum {} + |
-      sed "s/^\([0-9a-f]*\)  /D$tab\1$tab/"
+    # In a pipe an error is lost: it is a line that is not understood.
+    { find "$@" \( -name '.kscertctl.*' -o -path "$prefix$conf/tmp" \) -prune -o \
+      -printf "E\t%y\t%m\t%U\t%G\t%s\t%T@\t%l\t$context\t%p\n" || echo 'not all files were found'; } | sort -t "$tab" -k 10
+    { find "$@" \( -name '.kscertctl.*' -o -path "$prefix$conf/tmp" \) -prune -o -type f -exec sha256sum {} + ||
+      echo 'not all files were read'; } | sed "s/^\([0-9a-f]*\)  /D$tab\1$tab/"
     if command -v getfattr >/dev/null; then
       getfattr -R -P -h -d -m - -e hex --absolute-names "$@" | sed "s/^/A$tab/"
     else
@@ -50,7 +55,7 @@ describe() {
         print type, field[i, 3], field[i, 4], field[i, 5], type == "f" ? field[i, 6] : "-", field[i, 7], content, field[i, 9],
           unknown ? "?" : path[i] in attributes ? attributes[path[i]] : "-", substr(path[i], cut + 1)
       }
-      if (!whole) bad[++faults] = "the end"
+      if (!whole || !n) bad[++faults] = "the end"
       for (i = 1; i <= faults; i++) print "unreadable", bad[i]
       exit faults > 0
     }'

@@ -1,0 +1,247 @@
+package snapshot
+
+import (
+	"cmp"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+)
+
+// kubeconfigText is a kubeconfig as the collector brings it: YAML or JSON, in which every
+// word that is not known to be public is replaced by a number, the same one each time.
+type kubeconfigText struct {
+	CurrentContext string              `yaml:"current-context"`
+	Clusters       []kubeconfigCluster `yaml:"clusters"`
+	Contexts       []kubeconfigContext `yaml:"contexts"`
+	Users          []kubeconfigUser    `yaml:"users"`
+}
+
+type kubeconfigCluster struct {
+	Name    string `yaml:"name"`
+	Cluster struct {
+		Server string `yaml:"server"`
+		CA     string `yaml:"certificate-authority-data"`
+	} `yaml:"cluster"`
+}
+
+type kubeconfigContext struct {
+	Name    string `yaml:"name"`
+	Context struct {
+		Cluster string `yaml:"cluster"`
+		User    string `yaml:"user"`
+	} `yaml:"context"`
+}
+
+type kubeconfigUser struct {
+	Name string `yaml:"name"`
+	User struct {
+		Certificate string `yaml:"client-certificate-data"`
+		File        string `yaml:"client-certificate"`
+		Key         string `yaml:"client-key"`
+	} `yaml:"user"`
+}
+
+// login is what a user of a kubeconfig logs in with: a certificate in the file, by its
+// index among the node's, or in a file of its own.
+type login struct {
+	certificate int
+	file, key   string
+	// current: the user is that of the current context.
+	current bool
+}
+
+// notEmbedded says that no certificate is in a kubeconfig itself.
+const notEmbedded = -1
+
+// readKubeconfig: metadata path, with the text. Of what is not understood the reason is
+// kept: identify knows whether it is a kubeconfig at all that belongs there.
+func readKubeconfig(n *reading, f []string, text []byte) error {
+	file, err := metadata(f)
+	if err != nil {
+		return err
+	}
+	k := Kubeconfig{Path: f[5]}
+	defer func() { n.Kubeconfigs = append(n.Kubeconfigs, k) }()
+	var doc kubeconfigText
+	switch {
+	case file.Size == 0:
+		n.misread[k.Path] = "it is empty"
+		return nil
+	case yaml.Unmarshal(text, &doc) != nil: // the error may be long, and quotes
+		n.misread[k.Path] = "it is no kubeconfig: neither YAML nor JSON that could be read"
+		return nil
+	}
+	inUse, of := doc.current()
+	if of >= 0 && of < len(doc.Clusters) {
+		c := doc.Clusters[of].Cluster
+		k.Server = c.Server
+		chain, err := n.fromBase64(c.CA)
+		switch {
+		case c.CA == "":
+		case errors.Is(err, ErrTooMuch):
+			return fmt.Errorf("%s: %w", k.Path, err)
+		case err != nil:
+			n.unreadable(k.Path, "certificate-authority-data: "+err.Error())
+		default:
+			ca := certs.Describe(chain[0])
+			k.CAFingerprint, k.CANotAfter = ca.Fingerprint, ca.NotAfter
+		}
+	}
+	// The user of the current context first.
+	slices.SortStableFunc(doc.Users, func(a, b kubeconfigUser) int { return rank(inUse(a)) - rank(inUse(b)) })
+	for _, u := range doc.Users {
+		l := login{certificate: notEmbedded, file: beside(k.Path, u.User.File), key: beside(k.Path, u.User.Key), current: inUse(u)}
+		if l.current && k.ClientCertificateFile == "" && u.User.Certificate == "" {
+			k.ClientCertificateFile = l.file
+		}
+		if u.User.Certificate != "" {
+			chain, err := n.fromBase64(u.User.Certificate)
+			if errors.Is(err, ErrTooMuch) {
+				return fmt.Errorf("%s: %w", k.Path, err)
+			}
+			if err != nil {
+				n.unreadable(k.Path, "client-certificate-data: "+err.Error())
+				continue
+			}
+			if n.lists(k.Path, chain[0]) {
+				continue // of two users, or of an alias
+			}
+			l.certificate, l.file = len(n.Certificates), ""
+			n.add(certs.Certificate{Path: k.Path, File: file}, chain)
+		}
+		if l.certificate != notEmbedded || l.file != "" {
+			n.logins[k.Path] = append(n.logins[k.Path], l)
+		}
+	}
+	switch {
+	case len(doc.Users) == 0:
+		n.without[k.Path] = "it names no user"
+	case len(n.logins[k.Path]) == 0:
+		n.without[k.Path] = "its user logs in without a certificate, so when that ends is not known"
+	}
+	return nil
+}
+
+// current tells of a user whether it is that of the current context, and finds the index
+// of its cluster. Where no context says, both are the first.
+func (t kubeconfigText) current() (inUse func(kubeconfigUser) bool, of int) {
+	for _, c := range t.Contexts {
+		if c.Name != t.CurrentContext {
+			continue
+		}
+		of = slices.IndexFunc(t.Clusters, func(e kubeconfigCluster) bool { return e.Name == c.Context.Cluster })
+		return func(u kubeconfigUser) bool { return u.Name == c.Context.User }, of
+	}
+	var first string
+	if len(t.Users) > 0 {
+		first = t.Users[0].Name
+	}
+	return func(u kubeconfigUser) bool { return u.Name == first }, 0
+}
+
+// beside is the path of a file that a kubeconfig names, which may be relative to its own.
+func beside(kubeconfig, file string) string {
+	if file == "" || path.IsAbs(file) {
+		return file
+	}
+	return path.Join(path.Dir(kubeconfig), file)
+}
+
+// lists reports whether a certificate in a kubeconfig is listed already.
+func (n *reading) lists(file string, c *x509.Certificate) bool {
+	for i, listed := range n.Certificates {
+		if listed.Path == file && n.chains[i][0].Equal(c) {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *reading) fromBase64(s string) ([]*x509.Certificate, error) {
+	data, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s))
+	if err != nil {
+		return nil, fmt.Errorf("decoding base64: %w", err)
+	}
+	return n.chain(data)
+}
+
+// judgeKubeconfigs tells of which kubeconfigs that belong to the cluster nothing is
+// understood. Root's own may log in otherwise, and so may a kubelet that joins.
+func (n *reading) judgeKubeconfigs() {
+	for _, k := range n.Kubeconfigs {
+		row, _ := n.row(k.Path)
+		others := row.Base == certs.Home || row.Copy
+		switch misread, without := n.misread[k.Path], n.without[k.Path]; {
+		case row.Kind == "": // whatever it is
+		case misread != "":
+			n.unreadable(k.Path, misread)
+		case others:
+		case without != "" && !n.told(k.Path):
+			n.unreadable(k.Path, without)
+		case row.Kind != certs.KindKubeletConf: // that of the kubelet is judged with its files
+			for _, l := range n.logins[k.Path] {
+				if l.file != "" && l.current && !n.has(l.file) {
+					n.unreadable(k.Path, "it refers to "+l.file+", in which no certificate was found")
+				}
+			}
+		}
+	}
+}
+
+// told reports whether it is told of a file already why it cannot be read.
+func (n *reading) told(file string) bool {
+	return slices.ContainsFunc(n.Unreadable, func(u Unreadable) bool { return u.Path == file })
+}
+
+// has reports whether a certificate was read from a file, or why none was. A file may
+// have been listed under another name, where folders are links.
+func (n *reading) has(file string) bool {
+	same := func(p string) bool { return path.Base(p) == path.Base(file) }
+	return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool { return same(c.Path) }) || n.told(file)
+}
+
+// refers finds the login that names a file as its certificate, and the kubeconfig.
+func (n *reading) refers(file string) (kubeconfig string, l login, ok bool) {
+	for _, k := range n.Kubeconfigs {
+		for _, l := range n.logins[k.Path] {
+			if l.file == file {
+				return k.Path, l, true
+			}
+		}
+	}
+	return "", login{}, false
+}
+
+// dropOthers drops what kubeconfigs hold of other clusters: what none of the node's
+// authorities has signed, of users other than that of the current context, and of all
+// in root's own. Without an authority to compare with, all stays.
+func (n *reading) dropOthers(compared bool) {
+	other := map[int]bool{}
+	for _, k := range n.Kubeconfigs {
+		row, _ := n.row(k.Path)
+		for _, l := range n.logins[k.Path] {
+			if l.certificate != notEmbedded && (!l.current || row.Base == certs.Home) {
+				other[l.certificate] = true
+			}
+		}
+	}
+	var kept []certs.Certificate
+	for i, c := range n.Certificates {
+		if k, l, ok := n.refers(c.Path); ok && c.Kind == certs.KindKubeconfigFile {
+			row, _ := n.row(k)
+			other[i] = !l.current || row.Base == certs.Home
+		}
+		if !compared || !other[i] || cmp.Or(c.SignedBy, certs.SelfSigned) != certs.SelfSigned {
+			kept = append(kept, c)
+		}
+	}
+	n.Certificates, n.chains = kept, nil
+}

@@ -1,0 +1,611 @@
+package playbooks_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// kubernetes puts the real kubeadm and kubectl on a node, as the lab has built them.
+func (n *node) kubernetes() {
+	n.t.Helper()
+	cache, err := os.UserCacheDir()
+	n.ok(err)
+	built, err := filepath.Glob(cache + "/kscertctl-lab/kubernetes/*/hyperkube")
+	n.ok(err)
+	if len(built) == 0 {
+		n.t.Skip("the lab has built no kubeadm: ./hack/task lab:up")
+	}
+	for _, name := range []string{"kubeadm", "kubectl"} {
+		n.ok(os.Symlink(built[0], n.bin+"/"+name))
+	}
+}
+
+// issuer is a control plane that has nothing but its authorities, and a verified backup.
+func issuer(t *testing.T, ca testpki.Pair) *node {
+	t.Helper()
+	n := newNode(t)
+	n.kubernetes()
+	n.verified()
+	front := testpki.Authority(t, "front-proxy-ca")
+	n.write(n.conf+"/kubeadm-config.yaml", []byte("apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: v1.34.4\n"+
+		"controlPlaneEndpoint: 10.0.0.1:6443\nencryptionAlgorithm: ECDSA-P256\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
+	for name, p := range map[string]testpki.Pair{"ca": ca, "front-proxy-ca": front} {
+		n.write(n.conf+"/ssl/"+name+".crt", p.Certificate, 0o644)
+		n.write(n.conf+"/ssl/"+name+".key", p.Key, 0o600)
+	}
+	return n
+}
+
+// user is an entry of a kubeconfig.
+type user struct {
+	name string
+	testpki.Pair
+}
+
+// shape is a way to write a kubeconfig: value is how it has base64, text the whole.
+type shape struct {
+	name  string
+	value func(base64 string) string
+	text  func(ca string, users []user, value func([]byte) string) string
+}
+
+func wrapped(s, newline string) string {
+	return regexp.MustCompile(`.{1,64}`).ReplaceAllStringFunc(s, func(line string) string { return newline + line })
+}
+
+// shapes are those that kubectl and kubeadm read.
+func shapes() []shape {
+	same := func(s string) string { return s }
+	quoted := func(quote string) func(string) string { return func(s string) string { return quote + s + quote } }
+	block := func(ca string, users []user, value func([]byte) string) string {
+		var out strings.Builder
+		fmt.Fprintf(&out, "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: %s\n    server: https://[fd00::1]:6443\n  name: kubernetes\n"+
+			"contexts: # a remark\n- context:\n    cluster: kubernetes\n    user: %s\n  name: ours\ncurrent-context: ours\nkind: Config\npreferences: {}\nusers:\n", ca, users[0].name)
+		for _, u := range users {
+			fmt.Fprintf(&out, "- name: %s\n  user:\n    client-certificate-data: %s\n    client-key-data: %s\n    x-unknown: 1\n", u.name, value(u.Certificate), value(u.Key))
+		}
+		return out.String() + "- name: other\n  user:\n    username: someone\n    password: c4n4ry-passw0rd\n- name: third\n  user: {token: \"c4n4ry-t0ken with 'quotes' and {braces}\"}\n"
+	}
+	edited := func(edit func(string) string) func(string, []user, func([]byte) string) string {
+		return func(ca string, users []user, value func([]byte) string) string { return edit(block(ca, users, value)) }
+	}
+	json := func(newline string) func(string, []user, func([]byte) string) string {
+		return func(ca string, users []user, value func([]byte) string) string {
+			var list []string
+			for _, u := range users {
+				list = append(list, fmt.Sprintf(`{"name":"%s","user":{"client-certificate-data":"%s",§"client-key-data":"%s"}}`, u.name, value(u.Certificate), value(u.Key)))
+			}
+			return strings.ReplaceAll(`{"apiVersion":"v1","kind":"Config",§"clusters":[{"name":"k","cluster":{"server":"https://[fd00::1]:6443","certificate-authority-data":"`+ca+`"}}],§`+
+				`"contexts":[{"name":"ours","context":{"cluster":"k","user":"`+users[0].name+`"}}],"current-context":"ours",`+
+				`"users":[`+strings.Join(list, ",§")+`,{"name":"o","user":{"password":"c4n4ry-pass\"w0rd"}},{"name":"third","user":{"token":"c4n4ry-t0ken"}}]}`, "§", newline)
+		}
+	}
+	return []shape{
+		{"as kubeadm writes it", same, block},
+		{"single quotes", quoted("'"), block},
+		{"double quotes", quoted(`"`), block},
+		{"literal", func(s string) string { return "|\n      " + s }, block},
+		{"literal, on several lines", func(s string) string { return "|-" + wrapped(s, "\n      ") }, block},
+		{"folded", func(s string) string { return ">-\n      " + s }, block},
+		{"double quotes, on several lines", func(s string) string { return `"` + wrapped(s, "\\\n      ") + `"` }, block},
+		{"on the next line", func(s string) string { return "\n      " + s }, block},
+		{"a tag", func(s string) string { return "!!str " + s }, block},
+		{"CRLF", same, edited(func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") })},
+		{"BOM", same, edited(func(s string) string { return "\ufeff" + s })},
+		{"no line break at the end", same, edited(func(s string) string { return strings.TrimSuffix(s, "\n") })},
+		{"remarks", same, edited(func(s string) string {
+			return "# client-certificate-data: LS0t\n---\n" + strings.ReplaceAll(s, "users:\n", "users: # of all\n\n")
+		})},
+		{"JSON on one line", same, json("")},
+		{"JSON on several lines", same, json("\n\t")},
+		{"flow style", same, func(ca string, users []user, value func([]byte) string) string {
+			out := "{apiVersion: v1, kind: Config, clusters: [{name: k, cluster: {server: 'https://[fd00::1]:6443', certificate-authority-data: " + ca + "}}],\n" +
+				"contexts: [{name: ours, context: {cluster: k, user: " + users[0].name + "}}], current-context: ours, users: ["
+			for _, u := range users {
+				out += "{name: " + u.name + ", user: {client-certificate-data: " + value(u.Certificate) + ", client-key-data: " + value(u.Key) + "}}, "
+			}
+			return out + "{name: third, user: {token: c4n4ry-t0ken}}]}\n"
+		}},
+		{"anchors", func(s string) string { return "&a" + s[40:45] + " " + s }, func(ca string, users []user, value func([]byte) string) string {
+			return strings.Replace(block(ca, users, value), "users:\n", "x-ca: &ca "+ca+"\nusers:\n", 1) + "- name: again\n  user: *u\n"
+		}},
+	}
+}
+
+// entry is what a kubeconfig has of a user.
+type entry struct {
+	Certificate string `yaml:"client-certificate-data"`
+	Key         string `yaml:"client-key-data"`
+}
+
+// entries are the users of a kubeconfig.
+func entries(t *testing.T, text []byte) map[string]entry {
+	t.Helper()
+	var doc struct {
+		Users []struct {
+			Name string `yaml:"name"`
+			User entry  `yaml:"user"`
+		} `yaml:"users"`
+	}
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	out := map[string]entry{}
+	for _, u := range doc.Users {
+		out[u.Name] = u.User
+	}
+	return out
+}
+
+func decoded(t *testing.T, value string) []byte {
+	t.Helper()
+	text, err := base64.StdEncoding.DecodeString(strings.TrimSpace(value))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// renewal is the script of the role that renews a control plane's certificates.
+func renewal(t *testing.T) string {
+	t.Helper()
+	return role(t, "control_plane_certificates/files/renew.sh")
+}
+
+// Of a kubeconfig, what this cluster's authority has signed and what is due is issued
+// again, each entry with its own subject, wherever it stands and however it is written.
+// Every other byte stays: others' certificates and keys, too.
+func TestKubeconfigRenewal(t *testing.T) {
+	t.Parallel()
+	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
+	was, due := time.Now().AddDate(-1, 0, 0), time.Now().Add(-time.Hour)
+	all := []user{
+		{"admin", ca.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin", Organization: "kubeadm:cluster-admins", NotBefore: was, NotAfter: due})},
+		{"foreign", other.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters", NotBefore: was, NotAfter: due})},
+		{"developer", ca.Issue(t, testpki.Leaf{CommonName: "jane doe", NotBefore: was, NotAfter: due})},
+		{"fresh", ca.Issue(t, testpki.Leaf{CommonName: "fresh"})},
+	}
+	for i, s := range shapes() {
+		users := all
+		if i > 0 { // the rest is the same, and takes its time
+			users = all[:2]
+		}
+		for _, turn := range []int{0, 1} { // ours first, and another cluster's
+			list := slices.Concat(users[turn:], users[:turn])
+			t.Run(fmt.Sprintf("%s, %s first", s.name, list[0].name), func(t *testing.T) {
+				t.Parallel()
+				n := issuer(t, ca)
+				home := n.root() + "/root/.kube/config"
+				old := s.render(ca, list)
+				n.write(home, []byte(old), 0o640)
+				out, errs, err := n.run(renewal(t))
+				if err != nil || out != "changed: "+home+"\n" {
+					t.Fatalf("%v: %s%s", err, out, errs)
+				}
+				text, want := n.read(home), old
+				got := entries(t, text)
+				for _, u := range list {
+					crt, key := decoded(t, got[u.name].Certificate), decoded(t, got[u.name].Key)
+					if same := bytes.Equal(crt, u.Certificate) && bytes.Equal(key, u.Key); same != (u.name == "foreign" || u.name == "fresh") {
+						t.Errorf("the entry of %s is as it was: %t", u.name, same)
+					} else if same {
+						continue
+					}
+					x := parsed(t, crt)
+					if _, err := tls.X509KeyPair(crt, key); err != nil || x.Subject.String() != u.X509.Subject.String() || x.CheckSignatureFrom(ca.X509) != nil || time.Until(x.NotAfter) < 300*24*time.Hour {
+						t.Errorf("the entry of %s is for %s until %s: %v", u.name, x.Subject, x.NotAfter, err)
+					}
+					for _, v := range [][2][]byte{{u.Certificate, crt}, {u.Key, key}} {
+						before, after := base64.StdEncoding.EncodeToString(v[0]), base64.StdEncoding.EncodeToString(v[1])
+						// What stands around the base64 stays; on several lines it becomes one.
+						shown := s.value(before)
+						if start := strings.Index(shown, before[:40]); start >= 0 {
+							end := strings.LastIndex(shown, before[len(before)-1:]) + 1
+							want = strings.Replace(want, strings.ReplaceAll(shown[start:end], "\n", map[bool]string{true: "\r\n", false: "\n"}[s.name == "CRLF"]), after, 1)
+						}
+					}
+				}
+				if string(text) != want {
+					t.Errorf("it is\n%s\nwant\n%s", text, want)
+				}
+				if left, _ := filepath.Glob(n.conf + "/.kscertctl*"); len(left) > 0 {
+					t.Errorf("left behind: %v", left)
+				}
+			})
+		}
+	}
+}
+
+// render writes a kubeconfig of a shape.
+func (s shape) render(ca testpki.Pair, users []user) string {
+	b64 := base64.StdEncoding.EncodeToString
+	text := s.text(b64(ca.Certificate), users, func(pem []byte) string { return s.value(b64(pem)) })
+	if s.name == "anchors" {
+		text = strings.Replace(text, "\n  user:\n", "\n  user: &u\n", 1)
+	}
+	return text
+}
+
+// canaries are parts of the private half of a key on P-256 in PKCS #8, whose public half
+// is in certificates too: in PEM, and in base64 of that, as both are broken into lines.
+func canaries(key []byte) []string {
+	text := base64.StdEncoding.EncodeToString(key)
+	return []string{string(key[76:92]), string(key[93:115]), text[112:128], text[128:144]}
+}
+
+// However a kubeconfig is written, its certificates are seen, no more of other clusters'
+// users, and nothing that is secret leaves the node.
+func TestCollectorReadsKubeconfigs(t *testing.T) {
+	t.Parallel()
+	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
+	users := []user{
+		{"admin", ca.Issue(t, testpki.Leaf{CommonName: "admin"})}, {"foreign", other.Issue(t, testpki.Leaf{CommonName: "foreign"})},
+		{"developer", ca.Issue(t, testpki.Leaf{CommonName: "developer"})},
+	}
+	n := newNode(t)
+	n.write(n.conf+"/ssl/ca.crt", ca.Certificate, 0o644)
+	want := map[string][]string{}
+	for i, s := range shapes() {
+		for turn := range users[:2] {
+			list, path := slices.Concat(users[turn:], users[:turn]), fmt.Sprintf("%s/%d-%d.conf", n.conf, i, turn)
+			n.write(path, []byte(s.render(ca, list)), 0o600)
+			want[path] = []string{"CN=admin", "CN=developer"}
+			if turn == 1 { // who is used now is told, whoever that is
+				want[path] = []string{"CN=foreign", "CN=developer", "CN=admin"}
+			}
+		}
+	}
+	// Root's own may be for another cluster altogether; and a value may hold more than it should.
+	home := n.root() + "/root/.kube/config"
+	n.write(home, []byte(shapes()[0].render(ca, users[1:])), 0o600)
+	want[home] = []string{"CN=developer"}
+	both := users[0]
+	both.Certificate = slices.Concat([]byte("c4n4ry\n"), both.Key, both.Certificate, []byte("c4n4ry\n"), both.Key)
+	n.write(n.conf+"/both.conf", []byte(shapes()[0].render(ca, []user{both})), 0o600)
+	want[n.conf+"/both.conf"] = []string{"CN=admin"}
+	jwt := base64.StdEncoding.EncodeToString([]byte(`{"c4n4ry": "` + strings.Repeat("x", 200) + `"}`))
+	n.write(n.conf+"/secrets.conf", []byte(`# c4n4ry-remark, `+base64.StdEncoding.EncodeToString(users[0].Key)+`
+clusters: [{name: c4n4ry-cluster, cluster: {server: "https://root:c4n4ry@[fd00::1]:6443", proxy-url: "http://c4n4ry:c4n4ry@proxy"}}]
+users:
+- {name: c4n4ry-user, user: {token: `+jwt+`, username: "c4n4ry", password: 'c4n4ry ''quoted'' c4n4ry'}}
+- name: b
+  user:
+    client-certificate: "/etc/x c4n4ry with blanks"
+    "token": "c4n4ry\"c4n4ry\\"
+    "pass\u0077ord": "\u0063c4n4ry\tc4n4ry"
+    tokenFile: c4n4ry/token
+    exec: {command: c4n4ry, args: [--secret=c4n4ry, "c4n4ry c4n4ry"], env: [{name: SECRET, value: c4n4ry}]}
+    ? c4n4ry-key
+    : !!str &c4n4ry c4n4ry
+- name: c
+  user:
+    password: |+
+      c4n4ry
+      @@FACT c4n4ry yes
+      c4n4ry: c4n4ry, {c4n4ry} [c4n4ry]
+    client-key-data: >-
+      `+base64.StdEncoding.EncodeToString(users[0].Key)+`
+  raw: |
+    `+strings.ReplaceAll(string(users[0].Key), "\n", "\n    ")+`
+`), 0o600)
+
+	out, errs, err := n.sh(collector(t))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, errs)
+	}
+	secrets := []string{"PRIVATE", "c4n4ry"}
+	for _, u := range users {
+		secrets = append(secrets, canaries(u.Key)...)
+	}
+	for _, secret := range secrets {
+		if strings.Contains(out+errs, secret) {
+			t.Errorf("%q of a secret is printed", secret)
+		}
+	}
+	got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	found := map[string][]string{}
+	for _, c := range got.Certificates {
+		if c.Kind != certs.KindCA {
+			found[c.Path] = append(found[c.Path], c.Subject)
+			if c.Kind != certs.KindUnknown && c.Key != certs.KeyMatches {
+				t.Errorf("the key of %s in %s is %q", c.Subject, c.Path, c.Key)
+			}
+		}
+	}
+	for path, subjects := range want {
+		if !slices.Equal(found[path], subjects) {
+			t.Errorf("%s: %v, want %v\n%s", path, found[path], subjects, n.read(path))
+		}
+		delete(found, path)
+	}
+	if len(found) > 0 || len(got.Unreadable) > 0 {
+		t.Errorf("found beside: %v, unreadable: %v", found, got.Unreadable)
+	}
+	for _, k := range got.Kubeconfigs {
+		if k.Path != n.conf+"/secrets.conf" && (k.Server != "https://[fd00::1]:6443" && k.Path != home || k.CAFingerprint == "") {
+			t.Errorf("%+v", k)
+		}
+	}
+}
+
+// A kubeconfig that belongs to the cluster and of which nothing is understood is told, with
+// the reason; one that is nobody's business is not.
+func TestCollectorTellsOfKubeconfigs(t *testing.T) {
+	t.Parallel()
+	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
+	p, foreign := ca.Issue(t, testpki.Leaf{CommonName: "p"}), other.Issue(t, testpki.Leaf{CommonName: "foreign"})
+	user := func(fields string) string { return "users:\n- name: a\n  user: {" + fields + "}\n" }
+	b64 := base64.StdEncoding.EncodeToString
+	const without = "its user logs in without a certificate, so when that ends is not known"
+	for _, row := range []struct {
+		name, file, text string
+		// reason is why it is unreadable, paths are where its certificates are.
+		reason string
+		paths  []string
+	}{
+		{name: "empty", file: "scheduler.conf", reason: "it is empty"},
+		{name: "empty, root's own", file: "config", reason: "it is empty"},
+		{name: "no YAML", file: "scheduler.conf", text: user("'"), reason: "it is no kubeconfig: neither YAML nor JSON that could be read"},
+		{name: "a list", file: "scheduler.conf", text: "- a\n", reason: "it is no kubeconfig: neither YAML nor JSON that could be read"},
+		{name: "something else", file: "cloud.conf", text: "[Global]\nkey = 'value\n"},
+		{name: "no user", file: "scheduler.conf", text: "kind: Config\n", reason: "it names no user"},
+		{name: "exec", file: "scheduler.conf", text: user("exec: {command: x}"), reason: without},
+		{name: "tokenFile", file: "scheduler.conf", text: user("tokenFile: /x"), reason: without},
+		{name: "exec, root's own", file: "config", text: user("exec: {command: x}")},
+		{name: "a token of a kubelet that joins", file: "bootstrap-kubelet.conf", text: user("token: x")},
+		{name: "cut off base64", file: "scheduler.conf", text: user("client-certificate-data: " + b64(p.Certificate)[:301]), reason: "client-certificate-data: decoding base64: illegal base64 data at input byte 0"},
+		{name: "a file beside", file: "scheduler.conf", text: user("client-certificate: certs/p.crt, client-key: certs/p.key"), paths: []string{"certs/p.crt"}},
+		{name: "an absolute file", file: "scheduler.conf", text: user(`"client-certificate": "CONF/certs/p.crt", "client-key": "CONF/certs/p.key"`), paths: []string{"certs/p.crt"}},
+		{name: "a file that is not there", file: "scheduler.conf", text: user("client-certificate: gone.crt"), reason: "it refers to CONF/gone.crt, in which no certificate was found"},
+		{name: "another cluster's file, root's own", file: "config", text: user("client-certificate: CONF/certs/foreign.crt, client-key: CONF/certs/foreign.key")},
+		{name: "another cluster's, root's own", file: "config", text: user("client-certificate-data: " + b64(foreign.Certificate) + ", client-key-data: " + b64(foreign.Key))},
+		{name: "another cluster's", file: "scheduler.conf", text: user("client-certificate-data: " + b64(foreign.Certificate) + ", client-key-data: " + b64(foreign.Key)), paths: []string{"scheduler.conf"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			n.write(n.conf+"/ssl/ca.crt", ca.Certificate, 0o644)
+			for name, p := range map[string]testpki.Pair{"p": p, "foreign": foreign} {
+				n.write(n.conf+"/certs/"+name+".crt", p.Certificate, 0o644)
+				n.write(n.conf+"/certs/"+name+".key", p.Key, 0o600)
+			}
+			path := n.conf + "/" + row.file
+			if row.file == "config" {
+				path = n.root() + "/root/.kube/config"
+			}
+			n.write(path, []byte(strings.ReplaceAll(row.text, "CONF", n.conf)), 0o600)
+			out, errs, err := n.sh(collector(t))
+			if err != nil {
+				t.Fatalf("%v\n%s", err, errs)
+			}
+			got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			var want []snapshot.Unreadable
+			if row.reason != "" {
+				want = append(want, snapshot.Unreadable{Path: path, Reason: strings.ReplaceAll(row.reason, "CONF", n.conf)})
+			}
+			if !slices.Equal(got.Unreadable, want) {
+				t.Errorf("unreadable: %v, want %v", got.Unreadable, want)
+			}
+			var paths []string
+			for _, c := range got.Certificates {
+				if c.Kind != certs.KindCA {
+					paths = append(paths, strings.TrimPrefix(c.Path, n.conf+"/"))
+					if c.Key != certs.KeyMatches {
+						t.Errorf("the key of %s is %q", c.Path, c.Key)
+					}
+				}
+			}
+			if !slices.Equal(paths, row.paths) {
+				t.Errorf("certificates in %v, want %v", paths, row.paths)
+			}
+		})
+	}
+}
+
+// What cannot be edited for sure is refused by its name, and stays as it is; the rest of
+// the node goes on.
+func TestKubeconfigRefused(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	was, due := time.Now().AddDate(-1, 0, 0), time.Now().Add(-time.Hour)
+	admin := ca.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters", NotBefore: was, NotAfter: due})
+	named := ca.Issue(t, testpki.Leaf{CommonName: "jane", DNSNames: []string{"jane"}, NotBefore: was, NotAfter: due})
+	b64 := base64.StdEncoding.EncodeToString
+	plain := string(kubeconfig(ca, admin, ""))
+	for _, row := range []struct {
+		name, text, kubectl, refusal string
+	}{
+		{name: "the key in a file of its own", text: strings.Replace(plain, "client-key-data: "+b64(admin.Key), "client-key: admin.key", 1), refusal: "the key of its certificate stands elsewhere"},
+		{name: "two certificates of one key", text: plain + "- name: again\n  user:\n    client-certificate-data: " + b64(ca.Again(t, admin).Certificate) + "\n", refusal: "one key belongs to two certificates in it"},
+		{name: "names that kubeadm does not give", text: string(kubeconfig(ca, named, "")), refusal: "kubeadm makes no certificate for subject=CN=jane DNS:jane"},
+		{name: "no YAML", text: plain + "- 'name: x\n", refusal: "kubectl cannot read it"},
+		{name: "quoted, without kubectl", text: strings.Replace(plain, b64(admin.Key), "'"+b64(admin.Key)+"'", 1), kubectl: "none", refusal: "it is written in another way than kubeadm writes it"},
+		{name: "plain, without kubectl", text: plain, kubectl: "none"},
+		{name: "a kubectl that reads the new one differently", text: plain, kubectl: "#!/bin/sh\nmktemp -u x.XXXXXX\n", refusal: "with a new certificate it would read differently"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := issuer(t, ca)
+			script := renewal(t)
+			switch row.kubectl {
+			case "":
+			case "none": // of this machine neither
+				script = "command() { [ \"$2\" != kubectl ] && which \"$2\"; }\n" + script
+			default:
+				n.ok(os.Remove(n.bin + "/kubectl"))
+				n.write(n.bin+"/kubectl", []byte(row.kubectl), 0o700)
+			}
+			home, conf := n.root()+"/root/.kube/config", n.conf+"/scheduler.conf"
+			n.write(home, []byte(row.text), 0o600)
+			if row.kubectl == "" {
+				n.write(conf, []byte(plain), 0o600)
+			}
+			out, errs, err := n.run(script)
+			changed := !bytes.Equal(n.read(home), []byte(row.text))
+			if err != nil || changed != (row.refusal == "") || (row.refusal != "" && !strings.Contains(out, "refused: "+home+" stays as it is: "+row.refusal)) {
+				t.Errorf("%v: %s%s", err, out, errs)
+			}
+			if row.kubectl == "" && !strings.Contains(out, "changed: "+conf+"\n") {
+				t.Errorf("the rest does not go on: %s", out)
+			}
+		})
+	}
+}
+
+// A certificate that is a link stays one: what it leads to is renewed, unless there is no
+// backup of that.
+func TestRenewalFollowsLinks(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	old := ca.Issue(t, testpki.Leaf{
+		CommonName: "kube-apiserver", DNSNames: []string{"cp1"}, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(-time.Hour),
+	})
+	for _, covered := range []bool{true, false} {
+		n := issuer(t, ca)
+		dir, said := n.conf+"/real", "changed: apiserver\n"
+		if !covered {
+			dir = n.root() + "/real"
+			said = "refused: " + n.conf + "/ssl/apiserver.crt stays as it is: it leads to " + dir + "/apiserver.crt, of which there is no backup\n"
+		}
+		for suffix, text := range map[string][]byte{"crt": old.Certificate, "key": old.Key} {
+			n.write(dir+"/apiserver."+suffix, text, 0o600)
+			n.ok(os.Symlink(dir+"/apiserver."+suffix, n.conf+"/ssl/apiserver."+suffix))
+		}
+		out, errs, err := n.run(renewal(t))
+		if err != nil || out != said {
+			t.Errorf("%v: %s%s", err, out, errs)
+		}
+		link, err := os.Readlink(n.conf + "/ssl/apiserver.crt")
+		if kept := bytes.Equal(n.read(dir+"/apiserver.crt"), old.Certificate); err != nil || link != dir+"/apiserver.crt" || kept == covered {
+			t.Errorf("it leads to %q, which is as it was: %t", link, kept)
+		}
+		if _, err := tls.X509KeyPair(n.read(dir+"/apiserver.crt"), n.read(dir+"/apiserver.key")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// brokenPairs are what may be left of the file that the kubelet logs in with.
+var brokenPairs = map[string]func(n *node, path string){
+	"empty":          func(n *node, path string) { n.write(path, nil, 0o600) },
+	"no certificate": func(n *node, path string) { n.write(path, []byte("x\n"), 0o600) },
+	"dangling":       func(n *node, path string) { n.ok(os.Symlink("gone.pem", path)) },
+	"gone":           func(*node, string) {},
+}
+
+// What is left of the rotating file may be nothing at all: the kubelet of a control plane
+// gets another pair, for the name that it had.
+func TestKubeletWithoutItsPair(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	node := func(name string) testpki.Pair {
+		return ca.Issue(t, testpki.Leaf{CommonName: "system:node:" + name, Organization: "system:nodes", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(-time.Hour)})
+	}
+	for name, edit := range brokenPairs {
+		for _, left := range []string{"an earlier pair", "kubelet.conf", "kubelet.env"} {
+			t.Run(name+", "+left, func(t *testing.T) {
+				t.Parallel()
+				n, was := issuer(t, ca), node("cp1")
+				n.ok(os.MkdirAll(filepath.Dir(n.pair()), 0o700))
+				edit(n, n.pair())
+				n.write(n.conf+"/kubelet.env", []byte("KUBELET_HOSTNAME=\"--hostname-override=Other\"\n"), 0o600)
+				conf, who := "users:\n- name: default-auth\n  user:\n    client-certificate: "+n.pair()+"\n    client-key: "+n.pair()+"\n", "cp1"
+				switch left {
+				case "an earlier pair":
+					n.write(filepath.Dir(n.pair())+"/kubelet-client-2025-01-01-00-00-00.pem", slices.Concat(was.Certificate, was.Key), 0o600)
+				case "kubelet.conf":
+					conf = string(kubeconfig(ca, was, ""))
+				case "kubelet.env":
+					who = "other"
+				}
+				n.write(n.conf+"/kubelet.conf", []byte(conf), 0o600)
+				out, errs, err := n.run(role(t, "control_plane_kubelet/files/kubelet.sh"))
+				if err != nil || !strings.Contains(out, "changed: "+n.pair()+"\n") {
+					t.Fatalf("%v: %s%s", err, out, errs)
+				}
+				x := parsed(t, n.read(n.pair()))
+				if _, err := tls.X509KeyPair(n.read(n.pair()), n.read(n.pair())); err != nil || x.Subject.String() != "CN=system:node:"+who+",O=system:nodes" || x.CheckSignatureFrom(ca.X509) != nil {
+					t.Errorf("it is for %s: %v", x.Subject, err)
+				}
+				if text := string(n.read(n.conf + "/kubelet.conf")); !strings.Contains(text, "client-key: "+n.pair()) || strings.Contains(text, "client-key-data") {
+					t.Errorf("kubelet.conf is\n%s", text)
+				}
+				if out, errs, err := n.run(role(t, "control_plane_kubelet/files/kubelet.sh")); err != nil || out != "" {
+					t.Errorf("a second run does something: %v: %s%s", err, out, errs)
+				}
+			})
+		}
+	}
+}
+
+// On a worker likewise: it asks for a pair, with its old certificate where one is left.
+func TestWorkerWithoutItsPair(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	for name, edit := range brokenPairs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := worker(t, ca, "w1")
+			n.ok(os.Remove(n.pair()))
+			edit(n, n.pair())
+			if fields := strings.Split(n.asksKubelet(), "|"); len(fields) != 3 || fields[1] == "" || fields[2] == "" {
+				t.Errorf("it asks with %q", fields)
+			}
+		})
+	}
+}
+
+// kubelet.conf embeds an expired certificate, while the rotated file is fresh: it comes to
+// refer to that, on workers too, and the kubelet is restarted once.
+func TestKubeletConfEmbedsExpired(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	old := ca.Issue(t, testpki.Leaf{CommonName: "system:node:w1", Organization: "system:nodes", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(-time.Hour)})
+	fresh := ca.Issue(t, testpki.Leaf{CommonName: "system:node:w1", Organization: "system:nodes"})
+	n := worker(t, ca, "w1")
+	n.ok(os.Remove(n.pair()))
+	n.write(n.pair(), slices.Concat(fresh.Certificate, fresh.Key), 0o600)
+	embedding := kubeconfig(ca, old, "")
+	n.write(n.conf+"/kubelet.conf", embedding, 0o600)
+	out, errs, err := n.kubelet("request.sh", "")
+	want := strings.NewReplacer("client-certificate-data: "+base64.StdEncoding.EncodeToString(old.Certificate), "client-certificate: "+n.pair(),
+		"client-key-data: "+base64.StdEncoding.EncodeToString(old.Key), "client-key: "+n.pair()).Replace(string(embedding))
+	if text := string(n.read(n.conf + "/kubelet.conf")); err != nil || text != want || strings.Contains(out, "request: ") {
+		t.Errorf("%v: %s%s\n%s", err, out, errs, text)
+	}
+	if out, errs, err := n.kubelet("take.sh", "KSCERT_REFUSED= KSCERT_ISSUED="); err != nil || out != "changed: restarted the kubelet\n" {
+		t.Errorf("%v: %s%s", err, out, errs)
+	}
+	if out, errs, err := n.kubelet("request.sh", ""); err != nil || out != "changed: the kubelet has no serving certificate until it is restarted\n" && out != "" {
+		t.Errorf("a second run does something: %v: %s%s", err, out, errs)
+	}
+	// Written in another way than kubeadm's it is left alone, and named.
+	n.write(n.conf+"/kubelet.conf", bytes.ReplaceAll(embedding, []byte("client-key-data: "), []byte("'client-key-data': ")), 0o600)
+	if out, errs, err := n.kubelet("request.sh", ""); err != nil || !strings.Contains(out, "refused: "+n.conf+"/kubelet.conf stays as it is: ") {
+		t.Errorf("%v: %s%s", err, out, errs)
+	}
+}
