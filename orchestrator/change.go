@@ -101,6 +101,11 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 	}
 	release := h.release
 	defer func() { release(ctx) }()
+	letGo, err := s.holdTimers(soft, w.Snapshot)
+	if err != nil {
+		return err
+	}
+	release = func(ctx context.Context) { letGo(ctx); h.release(ctx) }
 
 	touched := w.state.Touched(w.Plan)
 	if w.Plan.Undoes == "" {
@@ -190,7 +195,7 @@ func (s *session) mayGoOn(soft context.Context, h *hold, step plan.Step, changed
 // ready looks at the nodes again, now that nobody else works on them, and says
 // why the plan must not be carried out.
 func (s *session) ready(ctx context.Context, w work, changed bool) error {
-	snap, d, err := s.settled(ctx)
+	snap, _, err := s.settled(ctx)
 	if err != nil {
 		return err
 	}
@@ -198,13 +203,13 @@ func (s *session) ready(ctx context.Context, w work, changed bool) error {
 		return &Error{Code: ExitNotBegun, Summary: "this is not the cluster that the plan was made for: its CA is another one",
 			Evidence: fmt.Sprintf("SHA-256 was %s, is %s", w.Cluster, id), Next: "nothing was changed; name the right inventory"}
 	}
-	if w.Plan.Undoes == "" && !changed {
-		return s.unchanged(w, snap, d)
-	}
-	if err := s.reachable(w, snap); err != nil {
+	if snap, err = s.idle(ctx, snap); err != nil {
 		return err
 	}
-	if err := s.idle(ctx, snap); err != nil {
+	if w.Plan.Undoes == "" && !changed {
+		return s.unchanged(w, snap)
+	}
+	if err := s.reachable(w, snap); err != nil {
 		return err
 	}
 	return s.verified(ctx, w)
@@ -218,17 +223,18 @@ const (
 	workPause = 2 * time.Second
 )
 
-// idle waits until nothing is at work on a node that may be changing it: a
-// command of a killed run can outlive its driver.
-func (s *session) idle(ctx context.Context, snap snapshot.Snapshot) error {
+// idle waits until nothing is at work on a node that may be changing it: a command of
+// a killed run can outlive its driver, and others may work there. It returns the last
+// look.
+func (s *session) idle(ctx context.Context, snap snapshot.Snapshot) (snapshot.Snapshot, error) {
 	deadline := time.Now().Add(workTime)
 	for told := ""; ; {
 		work := atWork(snap)
 		if len(work) == 0 {
-			return nil
+			return snap, nil
 		}
 		if time.Now().After(deadline) {
-			return &Error{Code: ExitNotBegun, Summary: fmt.Sprintf("something has been at work on a node for %s: %s", workTime, work[0]),
+			return snap, &Error{Code: ExitNotBegun, Summary: fmt.Sprintf("something has been at work on a node for %s: %s", workTime, work[0]),
 				Evidence: strings.Join(work, "\n"), Next: "nothing was changed now; wait for it, or end it on the node, and give the command again"}
 		}
 		if work[0] != told {
@@ -241,7 +247,7 @@ func (s *session) idle(ctx context.Context, snap snapshot.Snapshot) error {
 		}
 		var err error
 		if snap, err = s.inspect(ctx); err != nil {
-			return err
+			return snap, err
 		}
 	}
 }
@@ -258,7 +264,8 @@ func atWork(snap snapshot.Snapshot) []string {
 }
 
 // unchanged refuses a plan that the nodes have moved away from.
-func (s *session) unchanged(w work, snap snapshot.Snapshot, d diagnosis.Diagnosis) error {
+func (s *session) unchanged(w work, snap snapshot.Snapshot) error {
+	d := diagnosis.Diagnose(snap, s.opts.Thresholds)
 	if drift := Drift(w.Snapshot, snap); len(drift) > 0 {
 		return drifted(drift)
 	}

@@ -176,23 +176,28 @@ func (h *hold) vars() map[string]any {
 	return map[string]any{"kscert_lock_cluster": lockName(h.id), "kscert_lock_run": h.s.dir.ID}
 }
 
-// releaseTime is how long giving the lock back may take, and how long when
-// somebody waits for the process to end at once.
+// releaseTime is how long each thing that a run gives back at its end may take, and how
+// long when somebody waits for the process to end at once.
 const (
 	releaseTime       = 30 * time.Second
 	releaseTimeAtOnce = 2 * time.Second
 )
+
+// ending is the context for what has to be done though ctx may have ended.
+func ending(ctx context.Context) (context.Context, context.CancelFunc) {
+	timeout := releaseTime
+	if ctx.Err() != nil {
+		timeout = releaseTimeAtOnce
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), timeout)
+}
 
 // release gives the lock back. A failure is told and harms nobody: others see
 // that this process is gone.
 func (h *hold) release(ctx context.Context) {
 	h.stop()
 	<-h.beats
-	timeout := releaseTime
-	if ctx.Err() != nil {
-		timeout = releaseTimeAtOnce
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	ctx, cancel := ending(ctx)
 	defer cancel()
 	err := h.s.recorded(run.StepUnlock, []string{h.s.lockNode()}, func() error {
 		_, _, err := h.s.lockAction(ctx, "release", run.StepUnlock, h.vars())

@@ -95,6 +95,30 @@ func TestRunNeedsApproval(t *testing.T) {
 
 func yes(context.Context, Proposal) (bool, error) { return true, nil }
 
+// Kubespray's own renewal timer is held back before the first change and let go at the
+// end, however that comes; where it is off, nothing is asked of it.
+func TestRunHoldsTheTimer(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[string][]string{
+		"on":   {"renewal-timer.yml", "backup.yml", "renew-certs.yml", "renewal-timer.yml"},
+		"held": {"renewal-timer.yml", "backup.yml", "renew-certs.yml", "renewal-timer.yml"},
+		"off":  {"backup.yml", "renew-certs.yml"},
+	} {
+		t.Run(state, func(t *testing.T) {
+			t.Parallel()
+			bin := t.TempDir()
+			node := fakeansible.Node(t, fakeansible.NewCluster(t), 24*time.Hour)
+			ran := fakeansible.Write(t, bin, strings.Replace(node, "@@END", "@@TIMER "+state+" 0\n@@END", 1), 0)
+			if _, _, err := fakeRun(t, bin, func(o *Options) { o.Approve = yes }); Code(err) != ExitStopped {
+				t.Fatal(err)
+			}
+			if got := ranPlaybooks(ran); !slices.Equal(got, want) {
+				t.Errorf("playbooks were run: %v, want %v", got, want)
+			}
+		})
+	}
+}
+
 // A gate that does not hold after a change stops the run with 8, and the journal
 // tells how far it came.
 func TestRunStopsAtAGate(t *testing.T) {

@@ -30,6 +30,7 @@ const (
 	Backups          = "backups.yml"
 	Rollback         = "rollback.yml"
 	Lock             = "lock.yml"
+	RenewalTimer     = "renewal-timer.yml"
 	Kubeconfig       = "kubeconfig.yml"
 )
 

@@ -416,6 +416,16 @@ func faults() []fault {
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { n.Kubeadm.CertSANs = append(n.Kubeadm.CertSANs, "new.example.com") })},
 			route: diagnosis.None, causes: one(diagnosis.SANPending),
 		},
+		{
+			name: "Kubespray's own renewal timer is on", of: single,
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { n.RenewalTimer = &snapshot.RenewalTimer{State: snapshot.TimerOn} })},
+			route: diagnosis.None, causes: one(diagnosis.RenewalTimerOn),
+		},
+		{
+			name: "a run holds Kubespray's own renewal timer back", of: single,
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { n.RenewalTimer = &snapshot.RenewalTimer{State: snapshot.TimerHeld} })},
+			route: diagnosis.None,
+		},
 
 		{
 			name: "a copy of a certificate that was renewed since", of: single,

@@ -51,7 +51,7 @@ func skewed(n snapshot.Node, taken time.Time, t Thresholds) bool {
 // runtimes are the units that a container runtime may run as.
 var runtimes = []string{"containerd", "crio", "docker"}
 
-// judgeUnits: the container runtime and the kubelet run.
+// judgeUnits: the container runtime and the kubelet run, and nothing else renews.
 func (d *Diagnosis) judgeUnits(n snapshot.Node) {
 	if n.Is(cluster.ControlPlane) || n.Is(cluster.Worker) {
 		var down []string
@@ -69,6 +69,9 @@ func (d *Diagnosis) judgeUnits(n snapshot.Node) {
 	}
 	if u, ok := n.Units["kubelet"]; ok && !u.Steady() {
 		d.find(KubeletDown, n.Name, "kubelet.service", unitEvidence(u, n.Results["kubelet-log"]))
+	}
+	if t := n.RenewalTimer; t != nil && t.State == snapshot.TimerOn {
+		d.find(RenewalTimerOn, n.Name, "k8s-certs-renew.timer", t.String())
 	}
 }
 

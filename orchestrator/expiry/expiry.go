@@ -106,6 +106,8 @@ type Node struct {
 	Message string `json:"message,omitempty"`
 	// Clock is the node's own time; absent when it is not known.
 	Clock time.Time `json:"clock,omitzero"`
+	// RenewalTimer is that of Kubespray; absent where none is installed.
+	RenewalTimer *snapshot.RenewalTimer `json:"renewalTimer,omitempty"`
 }
 
 // NoCertificates is the reason for which nothing is known of a node that
@@ -186,7 +188,7 @@ func Of(s snapshot.Snapshot, t Thresholds) Report {
 
 // known says of a node whether its certificates were seen.
 func known(n snapshot.Node) Node {
-	out := Node{Name: n.Name, Roles: n.Roles, Known: true, Clock: n.Clock}
+	out := Node{Name: n.Name, Roles: n.Roles, Known: true, Clock: n.Clock, RenewalTimer: n.RenewalTimer}
 	switch {
 	case n.Failure != nil:
 		out.Known, out.Reason, out.Message = false, string(n.Failure.Kind), n.Failure.Message

@@ -15,6 +15,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
 // ExpiryTable writes one line a certificate under kubeadm's columns, with node
@@ -30,13 +31,30 @@ func ExpiryTable(w io.Writer, r expiry.Report, width int) error {
 		}
 		cells = without(cells, drop)
 	}
-	return writeTable(w, cells)
+	if err := writeTable(w, cells); err != nil {
+		return err
+	}
+	return renewalTimers(w, r)
+}
+
+// renewalTimers writes a line for each node that Kubespray's own timer renews.
+func renewalTimers(w io.Writer, r expiry.Report) error {
+	p := printer{w: w}
+	for _, n := range r.Nodes {
+		if t := n.RenewalTimer; t != nil && t.State != snapshot.TimerOff {
+			p.line("%s: Kubespray's own renewal timer is %s: %s", n.Name, t.State, t)
+		}
+	}
+	return p.err
 }
 
 // ExpiryWide writes every certificate with all that fits a line: also what ports
 // serve, and where each file lies and whose it is.
 func ExpiryWide(w io.Writer, r expiry.Report) error {
-	return writeTable(w, lines(r, columns(true), func(expiry.Row) bool { return false }))
+	if err := writeTable(w, lines(r, columns(true), func(expiry.Row) bool { return false })); err != nil {
+		return err
+	}
+	return renewalTimers(w, r)
 }
 
 // hidden reports whether a row says nothing that a file's row does not: a served

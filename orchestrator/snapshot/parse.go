@@ -193,6 +193,7 @@ func init() {
 		"SETTINGS":   {1, 1, 0, 1, readSettings},
 		"DISK":       {4, 4, repeats, 0, readDisk}, // folders may lie on the same one
 		"UNIT":       {5, 5, 0, 0, readUnit},
+		"TIMER":      {2, 2, 0, 1, readTimer},
 		"PROCESS":    {3, 3, 1, 0, readProcess},
 		"FILE":       {6, 6, 5, 0, readFile},
 		"KUBECONFIG": {6, 6, 5, 100, readKubeconfig},
@@ -267,6 +268,20 @@ func readUnit(n *reading, f []string, _ []byte) error {
 	}
 	seconds, err := strconv.Atoi(f[4])
 	n.Units[f[0]] = Unit{Active: f[1], Sub: f[2], Restarts: restarts, ActiveSeconds: seconds}
+	return err
+}
+
+// readTimer: state next.
+func readTimer(n *reading, f []string, _ []byte) error {
+	t := RenewalTimer{State: TimerState(f[0])}
+	if !slices.Contains([]TimerState{TimerOn, TimerHeld, TimerOff}, t.State) {
+		return fmt.Errorf("no state of a timer: %.40q", f[0])
+	}
+	next, err := moment(f[1])
+	if next.Unix() != 0 {
+		t.Next = &next
+	}
+	n.RenewalTimer = &t
 	return err
 }
 

@@ -85,6 +85,8 @@ type Node struct {
 	Files map[string]string `json:"files,omitempty"`
 	// Work is what may be changing something on the node at this moment.
 	Work []Work `json:"work,omitempty"`
+	// RenewalTimer is that of Kubespray; nil where none is installed.
+	RenewalTimer *RenewalTimer `json:"renewalTimer,omitempty"`
 	// Results are the outcomes of commands by name: kubeadm-version, readyz,
 	// apiserver-log, kubelet-log, etcd-log.
 	Results map[string]Result `json:"results,omitempty"`
@@ -119,6 +121,38 @@ type Work struct {
 	Seconds int `json:"seconds"`
 	// What it is, in words, without its arguments: they may be secrets.
 	What string `json:"what"`
+}
+
+// TimerState says whether Kubespray's renewal timer will go off.
+type TimerState string
+
+// The states of a renewal timer: it will go off, a run holds it back, it will not.
+const (
+	TimerOn   TimerState = "on"
+	TimerHeld TimerState = "held"
+	TimerOff  TimerState = "off"
+)
+
+// RenewalTimer is the timer with which Kubespray renews a control plane's certificates and
+// restarts its components (roles/kubernetes/control-plane, auto_renew_certificates).
+type RenewalTimer struct {
+	State TimerState `json:"state"`
+	// Next is when it goes off; nil where systemd does not tell.
+	Next *time.Time `json:"next,omitempty"`
+}
+
+// String says in words when it goes off.
+func (t RenewalTimer) String() string {
+	switch {
+	case t.State == TimerHeld:
+		return "a run holds it back"
+	case t.State != TimerOn:
+		return "it does not go off"
+	case t.Next == nil:
+		return "when it goes off next is not known"
+	default:
+		return "it goes off next at " + t.Next.UTC().Format(time.RFC3339)
+	}
 }
 
 // Unit is the state of a systemd unit, in systemd's words.

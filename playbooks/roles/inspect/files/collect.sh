@@ -16,6 +16,7 @@
 #   SETTINGS                        text: "name value" of the node's own settings
 #   DISK freeKiB sizeKiB freeInodes mount
 #   UNIT name active sub restarts activeSeconds
+#   TIMER on|held|off next          Kubespray's renewal; seconds since 1970, or 0
 #   PROCESS name pid started        seconds since 1970; in the node's own network
 #   FILE mode user group size mtime path         text: certificates
 #   KUBECONFIG mode user group size mtime path   text: itself, each other word replaced
@@ -410,7 +411,8 @@ run_name() {
 }
 
 # work: who may be changing something here at this moment: tasks of a run, which
-# carry its name; other tasks of Ansible, by how it starts them; kubeadm. All as root.
+# carry its name; other tasks of Ansible, by how it starts them; kubeadm; what
+# Kubespray's timer starts. All as root.
 # Not those that only look or handle the lock. The text of this script is in
 # command lines, too: no pattern matches itself. Arguments may be secrets.
 work() {
@@ -420,7 +422,7 @@ work() {
   {
     grep -lsz '^KSCERT_RUN=' /proc/[0-9]*/environ
     grep -lsE "export KSCERT_RUN[=]|AnsiballZ[_]|BECOME-SUCCESS[-]|python[0-9.]* && sleep[ ]0" /proc/[0-9]*/cmdline
-    sed -n 's|^\([0-9]*\) (kubeadm) .*|/proc/\1/comm|p' "$tmp/stat"
+    sed -n -e 's|^\([0-9]*\) (kubeadm) .*|/proc/\1/comm|p' -e 's|^\([0-9]*\) (k8s-certs-renew) .*|/proc/\1/timer|p' "$tmp/stat"
   } | awk -F/ '!seen[$3]++' | while IFS=/ read -r _ _ pid file; do
     own "$pid" || continue
     case $file in
@@ -437,6 +439,7 @@ work() {
       what="kubeadm $(tr '\0' '\n' <"/proc/$pid/cmdline" | sed -n '2,3s/^[a-z][a-z-]*$/&/p' | tr '\n' ' ')"
       case $what in 'kubeadm version '*) continue ;; esac
       ;;
+    timer) what="Kubespray's renewal of certificates" ;;
     esac
     started=$(sed 's/.*) //' "/proc/$pid/stat" | cut -d ' ' -f 20)
     [ -z "$started" ] || record "WORK $pid $((${uptime%.*} - started / 100)) $what"
@@ -472,6 +475,23 @@ units() {
       $0 == "" { flush() }
       { v[$1] = $2 }
       END { flush() }'
+}
+
+# renewal_timer: of Kubespray's own renewal of certificates (roles/kubernetes/control-plane,
+# auto_renew_certificates, since v2.15.1): whether it is on, when it is next, or that a run
+# of ours holds it back (roles/renewal_timer).
+renewal_timer() {
+  [ -f "$root/etc/systemd/system/k8s-certs-renew.timer" ] || return 0
+  state=off next=
+  case $(timeout 5 systemctl is-active k8s-certs-renew.timer kscertctl-release-timer.timer 2>/dev/null | tr '\n' ' ') in
+  'active '*)
+    state=on
+    next=$(timeout 5 systemctl show -p NextElapseUSecRealtime k8s-certs-renew.timer 2>/dev/null | cut -d= -f2-)
+    [ -z "$next" ] || next=$(date -d "$next" +%s 2>/dev/null)
+    ;;
+  *' active ') state=held ;;
+  esac
+  record "TIMER $state ${next:-0}"
 }
 
 # versions: of the runtime and the kubelet. A worker whose kubelet runs is not
@@ -774,6 +794,7 @@ collect() {
   printf '@@SETTINGS%s' "$settings"
   disks
   units=$(units)
+  if has_role control-plane; then renewal_timer; fi
   printf '%s\n' "$units"
   versions
   processes

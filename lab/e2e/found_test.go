@@ -1,0 +1,149 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
+	"github.com/infrapuzzle/kscertctl/lab/expire"
+)
+
+// TestAsFound recovers a cluster whose files are as people leave them: a kubeconfig of
+// root's with somebody else's user in it, in JSON; a certificate that is a link; a worker
+// whose kubelet has an empty pair; Kubespray's own renewal, on and at work.
+func TestAsFound(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t, 15*time.Minute)
+	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-found", ControlPlanes: 1, Workers: 1})
+	w := plant(ctx, t, c)
+	expireAll(ctx, t, c, expire.Options{Kinds: expire.Yearly(), Restart: true})
+
+	before := twoUsers(ctx, t, c)
+	const pki, elsewhere = "/etc/kubernetes/ssl/apiserver.crt", "/etc/kubernetes/ssl/of-2025.crt"
+	said(ctx, t, c, "cp1", "mv "+pki+" "+elsewhere+" && ln -s of-2025.crt "+pki)
+	said(ctx, t, c, "w1", "systemctl stop kubelet; : >$(readlink -f /var/lib/kubelet/pki/kubelet-client-current.pem); systemctl start --no-block kubelet")
+	said(ctx, t, c, "cp1", renewalTimer)
+	kscertctl(ctx, t, "check-expiration", "-i", c.Inventory()).want(t, 3, "cp1: Kubespray's own renewal timer is on: it goes off next at ")
+	kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "Kubespray's own renewal timer is on")
+
+	said(ctx, t, c, "cp1", "systemctl start --no-block k8s-certs-renew.service; sleep 1")
+	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0,
+		"waiting until nothing is at work on the nodes: cp1: process ", "Kubespray's renewal of certificates",
+		"Kubespray's renewal timer is held back: cp1", "Is now:  healthy")
+	if err := w.Verify(ctx); err != nil {
+		t.Fatalf("the witness is not content: %v", err)
+	}
+	if got := said(ctx, t, c, "cp1", "readlink "+pki+"; openssl x509 -in "+elsewhere+" -noout -checkend 8640000 >/dev/null && echo renewed"); got != "of-2025.crt\nrenewed\n" {
+		t.Errorf("the certificate that is a link: %q", got)
+	}
+	if got := said(ctx, t, c, "cp1", "systemctl is-active k8s-certs-renew.timer kscertctl-release-timer.timer || true"); got != "active\ninactive\n" {
+		t.Errorf("the timers are %q", got)
+	}
+	after := said(ctx, t, c, "cp1", "cat /root/.kube/config")
+	was, is := users(t, before), users(t, after)
+	if was["other"] != is["other"] || was["ours"] == is["ours"] {
+		t.Errorf("of the two users: the other's was changed: %v, ours was renewed: %v", was["other"] != is["other"], was["ours"] != is["ours"])
+	}
+	for i := range was["ours"] {
+		before, after = strings.ReplaceAll(before, was["ours"][i], "@"), strings.ReplaceAll(after, is["ours"][i], "@")
+	}
+	if before != after {
+		t.Error("in the kubeconfig of two users more than our certificate and key were changed")
+	}
+	wantUnchanged(ctx, t, c, func() {
+		kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Nothing to do: healthy")
+	})
+}
+
+// renewalTimer installs what Kubespray's control plane role does for auto_renew_certificates;
+// the script only takes its time.
+const renewalTimer = `
+printf '#!/bin/bash\nsleep 10\n' >/usr/local/bin/k8s-certs-renew.sh && chmod 755 /usr/local/bin/k8s-certs-renew.sh
+cat >/etc/systemd/system/k8s-certs-renew.service <<'END'
+[Service]
+Type=oneshot
+ExecStart=/usr/local/bin/k8s-certs-renew.sh
+END
+cat >/etc/systemd/system/k8s-certs-renew.timer <<'END'
+[Timer]
+OnCalendar=Mon *-*-1..7 03:00:00
+RandomizedDelaySec=5m
+Persistent=yes
+[Install]
+WantedBy=multi-user.target
+END
+systemctl daemon-reload && systemctl enable -q --now k8s-certs-renew.timer`
+
+// twoUsers makes root's kubeconfig one of two clusters: the lab's, with admin.conf's pair,
+// and one that nobody here knows, in JSON of one line, the other first.
+func twoUsers(ctx context.Context, t *testing.T, c *cluster.Cluster) string {
+	t.Helper()
+	var admin struct {
+		Clusters []struct {
+			Cluster map[string]string
+		}
+		Users []struct {
+			User map[string]string
+		}
+	}
+	if err := json.Unmarshal([]byte(said(ctx, t, c, "cp1", "kubectl config view --raw -o json --kubeconfig /etc/kubernetes/admin.conf")), &admin); err != nil {
+		t.Fatal(err)
+	}
+	other := said(ctx, t, c, "cp1", `cd $(mktemp -d)
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout k -out c -days 30 -subj /O=system:masters/CN=kubernetes-admin 2>/dev/null
+base64 -w0 c; echo; base64 -w0 k; rm c k`)
+	pair := strings.Fields(other)
+	if len(pair) != 2 {
+		t.Fatal(other)
+	}
+	type object map[string]any
+	doc, err := json.Marshal(object{
+		"apiVersion": "v1", "kind": "Config", "current-context": "ours",
+		"clusters": []object{
+			{"name": "other", "cluster": object{"server": "https://other.example.com:6443", "certificate-authority-data": pair[0]}},
+			{"name": "ours", "cluster": admin.Clusters[0].Cluster},
+		},
+		"contexts": []object{
+			{"name": "other", "context": object{"cluster": "other", "user": "other"}},
+			{"name": "ours", "context": object{"cluster": "ours", "user": "ours"}},
+		},
+		"users": []object{
+			{"name": "other", "user": object{"client-certificate-data": pair[0], "client-key-data": pair[1]}},
+			{"name": "ours", "user": admin.Users[0].User},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said(ctx, t, c, "cp1", "mkdir -p /root/.kube && echo "+base64.StdEncoding.EncodeToString(doc)+" | base64 -d >/root/.kube/config && chmod 600 /root/.kube/config")
+	return string(doc)
+}
+
+// users are the certificate and key of each user of a kubeconfig.
+func users(t *testing.T, text string) map[string][2]string {
+	t.Helper()
+	var doc struct {
+		Users []struct {
+			Name string
+			User map[string]string
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &doc); err != nil {
+		t.Fatal(err)
+	}
+	out := map[string][2]string{}
+	for _, u := range doc.Users {
+		out[u.Name] = [2]string{u.User["client-certificate-data"], u.User["client-key-data"]}
+	}
+	if slices.Contains([]string{out["ours"][0], out["ours"][1], out["other"][0]}, "") {
+		t.Fatal("the kubeconfig of two users has not both")
+	}
+	return out
+}

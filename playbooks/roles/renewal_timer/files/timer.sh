@@ -1,0 +1,25 @@
+# Holds back the timer with which Kubespray renews and restarts everything on a control
+# plane (roles/kubernetes/control-plane, auto_renew_certificates), or lets it go again.
+# Should nobody let it go, a timer of systemd's does so after a day, and so does a reboot:
+# nothing of ours is left to be forgotten.
+theirs=k8s-certs-renew.timer
+ours=kscertctl-release-timer
+
+case $KSCERT_TIMER_ACTION in
+hold)
+  systemctl is-active --quiet "$theirs" || exit 0
+  ! checking "hold back $theirs" || exit 0
+  systemctl stop "$ours.timer" 2>/dev/null || :
+  quietly systemd-run --quiet --unit="$ours" --on-active=1d systemctl start "$theirs"
+  quietly systemctl stop "$theirs"
+  changed "$theirs is held back"
+  ;;
+release)
+  systemctl is-active --quiet "$ours.timer" || exit 0
+  ! checking "let $theirs go" || exit 0
+  quietly systemctl start "$theirs"
+  quietly systemctl stop "$ours.timer"
+  changed "$theirs goes on"
+  ;;
+*) fail "kscert_timer_action is $KSCERT_TIMER_ACTION: say hold or release" ;;
+esac

@@ -1,0 +1,60 @@
+package playbooks_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// systemctl and systemd-run, for timers: one that is active is a file.
+const timers = `#!/bin/sh
+units=${0%/*}/units
+echo "${0##*/} $*" >>"${0%/*}/told"
+case "${0##*/} $*" in
+"systemctl is-active --quiet "*) [ -e "$units/$3" ] ;;
+"systemctl start "*) : >"$units/$2" ;;
+"systemctl stop "*) rm -f "$units/$2" ;;
+"systemd-run "*) : >"$units/kscertctl-release-timer.timer" ;;
+esac
+`
+
+// Kubespray's timer is held back only where it is on, lets go only what was held back, and
+// systemd is told to let it go before it is stopped: it is never forgotten.
+func TestRenewalTimer(t *testing.T) {
+	t.Parallel()
+	const theirs, ours = "k8s-certs-renew.timer", "kscertctl-release-timer.timer"
+	for _, row := range []struct{ name, action, active, check, then, said string }{
+		{"on", "hold", theirs, "False", ours, "changed: k8s-certs-renew.timer is held back\n"},
+		{"on, after a run that was killed before a reboot", "hold", theirs + " " + ours, "False", ours, "changed: k8s-certs-renew.timer is held back\n"},
+		{"off", "hold", "", "False", "", ""},
+		{"held back already", "hold", ours, "False", ours, ""},
+		{"held back", "release", ours, "False", theirs, "changed: k8s-certs-renew.timer goes on\n"},
+		{"off, and nobody held it back", "release", "", "False", "", ""},
+		{"on, by systemd itself", "release", theirs, "False", theirs, ""},
+		{"in check mode", "hold", theirs, "True", theirs, "changed: would hold back k8s-certs-renew.timer\n"},
+	} {
+		t.Run(row.action+" "+row.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			for _, name := range []string{"systemctl", "systemd-run"} {
+				n.write(n.bin+"/"+name, []byte(timers), 0o700)
+			}
+			for _, unit := range strings.Fields(row.active) {
+				n.write(n.bin+"/units/"+unit, nil, 0o600)
+			}
+			script := "mkdir -p " + n.bin + "/units\nKSCERT_CHECK=" + row.check + " KSCERT_TIMER_ACTION=" + row.action + "\n" +
+				role(t, "renewal_timer/files/timer.sh")
+			out, errs, err := n.run(script)
+			if err != nil || out != row.said {
+				t.Fatalf("%v: %q, want %q; %s", err, out, row.said, errs)
+			}
+			active, _, err := n.run("ls " + n.bin + "/units\n")
+			if err != nil || strings.TrimSpace(active) != row.then {
+				t.Errorf("%v: active are %q, want %q", err, active, row.then)
+			}
+			told := string(n.read(n.bin + "/told"))
+			if held, stopped := strings.Index(told, "systemd-run"), strings.Index(told, "stop "+theirs); row.said != "" && row.check == "False" && row.action == "hold" && (held < 0 || held > stopped) {
+				t.Errorf("it was stopped before systemd was told to start it again:\n%s", told)
+			}
+		})
+	}
+}
