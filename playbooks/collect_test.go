@@ -237,6 +237,61 @@ controllerManager:
 	}
 }
 
+// The encryption configuration is what it says: written in another form it is the same,
+// with another key, name or order it is not.
+func TestCollectorReadsEncryption(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.write(n.conf+"/kubeadm-config.yaml", []byte("certificatesDir: "+n.conf+"/ssl\n"), 0o600)
+	digest := func(text string) string {
+		n.write(n.conf+"/ssl/secrets_encryption.yaml", []byte(text), 0o600)
+		out, errs, err := n.sh(collector(t))
+		if err != nil {
+			t.Fatal(err, errs)
+		}
+		got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Digests[n.conf+"/ssl/secrets_encryption.yaml"]
+	}
+	const written = `kind: EncryptionConfig
+apiVersion: v1
+resources:
+  - resources:
+    - secrets
+    providers:
+    - secretbox:
+        keys:
+        - name: key1
+          secret: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
+    - identity: {}
+`
+	was := digest(written)
+	for form, text := range map[string]string{
+		"later group": strings.Replace(written, "kind: EncryptionConfig\napiVersion: v1", "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration", 1),
+		"comments":    "# Ansible managed\n" + strings.Replace(written, "key1", "key1 # first", 1),
+		"quoted":      strings.Replace(written, "key1", `"key1"`, 1),
+		"JSON":        `{"kind":"EncryptionConfig","apiVersion":"v1","resources":[{"resources":["secrets"],"providers":[{"secretbox":{"keys":[{"name":"key1","secret":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}]}},{"identity":{}}]}]}`,
+	} {
+		if got := digest(text); got != was {
+			t.Errorf("%s: another digest, %s, was %s", form, got, was)
+		}
+	}
+	for form, text := range map[string]string{
+		"another secret":   strings.Replace(written, "AAA=", "AAB=", 1),
+		"another name":     strings.Replace(written, "key1", "key2", 1),
+		"another provider": strings.Replace(written, "secretbox", "aescbc", 1),
+		"another order":    strings.Replace(strings.Replace(written, "    - identity: {}\n", "", 1), "    - secretbox", "    - identity: {}\n    - secretbox", 1),
+		"cut off":          written[:len(written)/2],
+		"empty words":      "# nothing\n",
+	} {
+		if got := digest(text); got == was || got == "" {
+			t.Errorf("%s: the same digest, or none: %s", form, got)
+		}
+	}
+}
+
 // A certificate and its key are one file under two names where pki is a link.
 func TestCollectorFollowsLinks(t *testing.T) {
 	t.Parallel()

@@ -356,6 +356,9 @@ func (d *Diagnosis) judgeView(s snapshot.Snapshot) {
 		case ready != "True":
 			d.find(NodeNotReady, n.Name, n.KubernetesName, "its Ready condition is "+ready)
 		}
+		if slices.Contains(v.Unschedulable, n.KubernetesName) {
+			d.find(NodeUnschedulable, n.Name, n.KubernetesName, "it is cordoned")
+		}
 	}
 	for _, p := range v.StaticPods {
 		n, _ := s.Kubernetes(p.Node)

@@ -417,6 +417,11 @@ func faults() []fault {
 			route: diagnosis.None, causes: one(diagnosis.SANPending),
 		},
 		{
+			name: "a node that an upgrade has left cordoned", of: single,
+			edits: []tc.Edit{tc.View(func(v *snapshot.View) { v.Unschedulable = []string{"w1"} })},
+			route: diagnosis.None, causes: one(diagnosis.NodeUnschedulable),
+		},
+		{
 			name: "Kubespray's own renewal timer is on", of: single,
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { n.RenewalTimer = &snapshot.RenewalTimer{State: snapshot.TimerOn} })},
 			route: diagnosis.None, causes: one(diagnosis.RenewalTimerOn),

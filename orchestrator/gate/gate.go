@@ -107,7 +107,7 @@ func failure(n snapshot.Node) string {
 }
 
 // identity: authorities, service account keys and the encryption configuration
-// are what they were, byte for byte.
+// are what they were: the first two byte for byte, the last in what it says.
 func (c Check) identity(n snapshot.Node, add func(node, what, evidence string)) {
 	before, ok := c.Before.Node(n.Name)
 	if !ok || before.Failure != nil {

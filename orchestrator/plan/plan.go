@@ -309,7 +309,8 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 		p.Interruption = interruption(d, p.Steps[0].Nodes)
 	}
 	if slices.ContainsFunc(steps, func(s Step) bool { return s.Action == Upgrade }) {
-		p.Interruption += "; upgrade-cluster.yml then drains one node after another"
+		// kubectl drain --force --delete-emptydir-data (Kubespray, roles/upgrade/pre-upgrade).
+		p.Interruption += "; upgrade-cluster.yml then drains one node after another: what lies in emptyDir volumes, and pods that no controller makes again, are gone"
 	}
 	p.Notes, p.Warnings = policy.notes()
 	notes, silent := told(snapshots)

@@ -427,7 +427,7 @@ func view(results map[string]Result) *View {
 		NodeLeases:      leases(results["node-leases"]),
 		ComponentLeases: leases(results["component-leases"]),
 	}
-	for _, f := range table(results["nodes"], 4, 6) { // without roles and addresses before
+	for _, f := range table(results["nodes"], 4, 6, 7) { // without the later columns before
 		v.Nodes[f[0]] = f[1]
 		v.Versions[f[0]] = NodeVersions{Kubelet: f[2], Runtime: f[3]}
 		if len(f) < 6 {
@@ -438,6 +438,9 @@ func view(results map[string]Result) *View {
 		}
 		if addresses := strings.Fields(f[5]); len(addresses) > 0 {
 			v.Addresses[f[0]] = addresses
+		}
+		if len(f) == 7 && f[6] != "" {
+			v.Unschedulable = append(v.Unschedulable, f[0])
 		}
 	}
 	for _, f := range table(results["static-pods"], 3) {

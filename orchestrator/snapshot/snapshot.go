@@ -303,6 +303,8 @@ type View struct {
 	Versions map[string]NodeVersions `json:"versions,omitempty"`
 	// ControlPlanes are the Kubernetes node names that have the label of one.
 	ControlPlanes []string `json:"controlPlanes,omitempty"`
+	// Unschedulable are the Kubernetes node names that take no new pods (kubectl cordon).
+	Unschedulable []string `json:"unschedulable,omitempty"`
 	// Addresses maps a Kubernetes node name to its addresses and host names.
 	Addresses map[string][]string `json:"addresses,omitempty"`
 	// NodeLeases maps a Kubernetes node name to when its kubelet last renewed it.

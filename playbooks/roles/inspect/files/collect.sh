@@ -364,11 +364,21 @@ keys() {
   done >"$tmp/keys.files"
 }
 
-# digests: of what must never change, and of the public half of every key.
+# digests: of what must never change, and of the public half of every key. Of the
+# encryption configuration, which Kubespray writes anew in another form, those of its words:
+# resources, providers, names and secrets, in their order.
 digests() {
+  f=$real/secrets_encryption.yaml
+  if [ -s "$f" ]; then
+    sum=$(sed 's/^[[:space:]]*#.*//; s/[[:space:]]#.*//' "$f" | tr -s "[:space:]{}[],:\"'" '\n' |
+      awk '
+        $0 != "" && $0 != "-" { word[++n] = $0; if ($0 == "resources" && !from) from = n }
+        END { for (i = from ? from : 1; i <= n; i++) print word[i] }' | sha256sum)
+    printf '@@DIGEST %s %s\n' "${sum%% *}" "$f"
+  fi
   set --
   for f in "$real"/ca.crt "$real"/ca.key "$real"/sa.key "$real"/sa.pub "$real"/front-proxy-ca.crt "$real"/front-proxy-ca.key \
-    "$real"/etcd/ca.crt "$real"/etcd/ca.key "$real"/secrets_encryption.yaml "$etcd"/ca.pem "$etcd"/ca-key.pem "$tmp"/pub/*; do
+    "$real"/etcd/ca.crt "$real"/etcd/ca.key "$etcd"/ca.pem "$etcd"/ca-key.pem "$tmp"/pub/*; do
     [ ! -s "$f" ] || set -- "$@" "$f"
   done
   : >"$tmp/keys.none"
@@ -591,7 +601,7 @@ view() {
   show readyz 9 "$@" get --raw '/readyz?verbose' >"$tmp/result.readyz" || return 0
   # A label of a control plane has no value: no jsonpath tells it from none.
   # shellcheck disable=SC2016 # $label is kubectl's
-  nodes='{{range .items}}{{.metadata.name}}{{"\t"}}{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}}{{"\t"}}{{.status.nodeInfo.kubeletVersion}}{{"\t"}}{{.status.nodeInfo.containerRuntimeVersion}}{{"\t"}}{{range $label, $_ := .metadata.labels}}{{if or (eq $label "node-role.kubernetes.io/control-plane") (eq $label "node-role.kubernetes.io/master")}}control-plane {{end}}{{end}}{{"\t"}}{{range .status.addresses}}{{.address}} {{end}}{{"\n"}}{{end}}'
+  nodes='{{range .items}}{{.metadata.name}}{{"\t"}}{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}}{{"\t"}}{{.status.nodeInfo.kubeletVersion}}{{"\t"}}{{.status.nodeInfo.containerRuntimeVersion}}{{"\t"}}{{range $label, $_ := .metadata.labels}}{{if or (eq $label "node-role.kubernetes.io/control-plane") (eq $label "node-role.kubernetes.io/master")}}control-plane {{end}}{{end}}{{"\t"}}{{range .status.addresses}}{{.address}} {{end}}{{"\t"}}{{if .spec.unschedulable}}cordoned{{end}}{{"\n"}}{{end}}'
   show nodes 4 "$@" get nodes -o "go-template=$nodes" >"$tmp/result.nodes" &
   show node-leases 4 "$@" -n kube-node-lease get leases -o "jsonpath={range .items[*]}{.metadata.name}$tab{.spec.renewTime}$end{end}" >"$tmp/result.node-leases" &
   show component-leases 4 "$@" -n kube-system get leases kube-controller-manager kube-scheduler --ignore-not-found -o "jsonpath={range .items[*]}{.metadata.name}$tab{.spec.renewTime}$end{end}" >"$tmp/result.component-leases" &
