@@ -331,6 +331,7 @@ func (s *session) step(ctx, soft context.Context, step plan.Step, w work, last *
 	}
 	take := func() error {
 		if step.Gate == "" {
+			defer s.warnOfWait(soft, step)()
 			return s.play(during, step, w)
 		}
 		check := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: w.Snapshot, Thresholds: s.opts.Thresholds, StableFor: s.opts.StableFor}

@@ -240,6 +240,18 @@ func (s *session) theirs(p *ansible.Playbook, step plan.Step) {
 	}
 }
 
+// warnOfWait tells, once a stop is asked for while a playbook of the checkout is at work,
+// how long that is waited for, and how not to. What it returns ends that.
+func (s *session) warnOfWait(soft context.Context, step plan.Step) (end func() bool) {
+	if step.Playbook == "" {
+		return func() bool { return true }
+	}
+	return context.AfterFunc(soft, func() {
+		s.tell(Event{Kind: EventNotice, Message: fmt.Sprintf("the whole of Kubespray's %s is waited for, which may take long; to end it now, "+
+			"interrupt once more: a node that it has drained stays cordoned, and resume begins the playbook again", step.Playbook)})
+	})
+}
+
 // The longest that a step may take where nobody says: ours wait for what they
 // restart, each for kscert_wait_seconds at most; Kubespray may drain and upgrade
 // hundreds of nodes.

@@ -285,6 +285,34 @@ func TestCancelKubespray(t *testing.T) {
 	}
 }
 
+// Who asks a run to stop while a playbook of Kubespray is at work learns that it is waited
+// for; of a step of ours, which takes moments, nothing more is said.
+func TestStopWaitsForKubespray(t *testing.T) {
+	t.Parallel()
+	for playbook, want := range map[string]int{"upgrade-cluster.yml": 1, "": 0} {
+		told := make(chan string, 2)
+		s := &session{Orchestrator: &Orchestrator{opts: Options{Observe: func(e Event) { told <- e.Message }}}, dir: &run.Dir{}}
+		soft, stop := context.WithCancel(t.Context())
+		s.warnOfWait(soft, plan.Step{Playbook: playbook})() // one that has ended before
+		s.warnOfWait(soft, plan.Step{Playbook: playbook})
+		stop()
+		said := 0
+		for range 2 {
+			select {
+			case message := <-told:
+				said++
+				if !strings.Contains(message, "the whole of Kubespray's "+playbook+" is waited for") {
+					t.Errorf("it was told %q", message)
+				}
+			case <-time.After(time.Second):
+			}
+		}
+		if said != want {
+			t.Errorf("%q: %d were told, want %d", playbook, said, want)
+		}
+	}
+}
+
 // A step that takes longer than it may is ended, and says what it was at.
 func TestStepTimeout(t *testing.T) {
 	t.Parallel()
