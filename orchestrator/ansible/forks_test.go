@@ -1,9 +1,13 @@
 package ansible
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 )
 
 // What somebody has said about forks counts; only looking has a default of ours.
@@ -70,6 +74,45 @@ func TestConfigFile(t *testing.T) {
 		if got := configFile(dir); got != filepath.Join(other, "ansible.cfg") {
 			t.Errorf("%s: %s", set, got)
 		}
+	}
+}
+
+// What Kubespray writes beside an inventory is left out of it, and never run, wherever the
+// command is given, unless somebody says what is left out.
+func TestArtifacts(t *testing.T) {
+	for _, row := range []struct {
+		name, config string
+		want         bool
+	}{
+		{name: "nobody says"},
+		{name: "another setting", config: "[defaults]\nforks = 5\n"},
+		{name: "as Kubespray has it", config: "[inventory]\nignore_patterns = artifacts, credentials\n"},
+		{name: "as it was before", config: "[defaults]\ninventory_ignore_patterns = artifacts, credentials\n"},
+		{name: "somebody says otherwise", config: "[inventory]\nignore_patterns = nothing\n", want: true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			dir := t.TempDir()
+			artifacts := filepath.Join(dir, "mycluster/artifacts")
+			ran := filepath.Join(artifacts, "ran")
+			err := errors.Join(os.MkdirAll(artifacts, 0o700),
+				os.WriteFile(filepath.Join(dir, "ansible.cfg"), []byte(row.config), 0o600),
+				os.WriteFile(filepath.Join(dir, "mycluster/hosts.yaml"), []byte("kube_control_plane: {hosts: {cp1: {}}}\n"), 0o600),
+				testcommand.Write(filepath.Join(artifacts, "kubectl.sh"), "#!/bin/sh\n: >'"+ran+"'\necho '{}'\n"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("ANSIBLE_CONFIG", filepath.Join(dir, "ansible.cfg"))
+			r, err := New(Options{Inventories: []string{filepath.Join(dir, "mycluster")}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out, err := r.Inventory(t.Context()); err != nil || !strings.Contains(string(out), "cp1") {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if _, err := os.Stat(ran); (err == nil) != row.want {
+				t.Errorf("an artifact was run: %v, want %v", err == nil, row.want)
+			}
+		})
 	}
 }
 

@@ -623,6 +623,25 @@ func elsewhere(env map[string]string) map[string]string {
 	return out
 }
 
+// setIgnored finds a setting of what Ansible leaves out of a folder of inventories.
+var setIgnored = regexp.MustCompile(`(?m)^\s*(?:inventory_)?ignore_patterns\s*[=:]`)
+
+// ignoreEnv is Ansible's variable for the same.
+const ignoreEnv = "ANSIBLE_INVENTORY_IGNORE_REGEX"
+
+// artifactsIgnored is the environment in which Ansible leaves out what Kubespray writes
+// beside an inventory, unless somebody says what it leaves out: as in the ansible.cfg of
+// Kubespray, which counts in its checkout only. Artifacts are programs; Ansible would run
+// them as inventories.
+func artifactsIgnored(env map[string]string, dir string) map[string]string {
+	if os.Getenv(ignoreEnv) != "" || configured(dir, setIgnored) {
+		return env
+	}
+	out := map[string]string{ignoreEnv: "artifacts, credentials"}
+	maps.Copy(out, env)
+	return out
+}
+
 // execute runs a command through go-ansible and returns its exit code; the
 // error is set only when it could not be run at all or ctx ended.
 func (r *Runner) execute(ctx context.Context, cmd execute.Commander, dir string, env map[string]string, files []*os.File, out, errs io.Writer) (int, error) {
@@ -632,6 +651,7 @@ func (r *Runner) execute(ctx context.Context, cmd execute.Commander, dir string,
 	if dir != "" {
 		env = elsewhere(env)
 	}
+	env = artifactsIgnored(env, dir)
 	rec := &exitRecorder{}
 	ex := execute.NewDefaultExecute(
 		execute.WithCmd(cmd), execute.WithCmdRunDir(dir), execute.WithEnvVars(env),
