@@ -536,6 +536,9 @@ func (r *Runner) env(p Playbook) map[string]string {
 	if ssh := p.ssh(); ssh != "" {
 		env["ANSIBLE_SSH_EXECUTABLE"], env["KSCERT_SSH_ATTEMPTS"] = ssh, r.attempts(p)
 	}
+	if dir := r.sockets(p); dir != "" {
+		env["ANSIBLE_SSH_CONTROL_PATH_DIR"] = dir
+	}
 	if len(p.Variables) > 0 {
 		env["KSCERT_VARIABLES"] = strings.Join(p.Variables, ",")
 		env["ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED"] = "True"
@@ -545,6 +548,7 @@ func (r *Runner) env(p Playbook) map[string]string {
 		env["ANSIBLE_STDOUT_CALLBACK"] = "default"         // what clipper expects
 		env["ANSIBLE_CALLBACK_RESULT_FORMAT"] = "json"
 		env["ANSIBLE_CACHE_PLUGIN"] = "memory"
+		env["ANSIBLE_STRATEGY"] = "linear" // another one, as Mitogen's, hangs in raw or skips events
 		// What a node answers is no variable of ours.
 		env["ANSIBLE_INJECT_FACT_VARS"] = "False"
 		env["ANSIBLE_DEPRECATION_WARNINGS"] = "False"

@@ -515,7 +515,7 @@ func TestEnvironmentOfOthersPlaybooks(t *testing.T) {
 	t.Parallel()
 	for _, isolated := range []bool{false, true} {
 		env := (&Runner{}).env(Playbook{Isolated: isolated, Events: "e", CallbackDir: "/c"})
-		for _, name := range []string{"ANSIBLE_CALLBACKS_ENABLED", "ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_CACHE_PLUGIN"} {
+		for _, name := range []string{"ANSIBLE_CALLBACKS_ENABLED", "ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_CACHE_PLUGIN", "ANSIBLE_STRATEGY"} {
 			if _, set := env[name]; set != isolated {
 				t.Errorf("isolated %t: %s is set: %t", isolated, name, set)
 			}

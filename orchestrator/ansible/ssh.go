@@ -1,6 +1,8 @@
 package ansible
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
@@ -37,6 +39,20 @@ func (r *Runner) attempts(p Playbook) string {
 		return ""
 	}
 	return "1"
+}
+
+// setSockets finds a setting of where ssh's sockets lie in a configuration of Ansible.
+var setSockets = regexp.MustCompile(`(?m)^\s*control_path(?:_dir)?\s*[=:]`)
+
+// sockets is the folder of the sockets over which connections are shared; empty where
+// somebody says. Ansible names them by host, port and user alone: of two clusters with the
+// same addresses behind different bastions one would be shown the other's nodes.
+func (r *Runner) sockets(p Playbook) string {
+	if os.Getenv("ANSIBLE_SSH_CONTROL_PATH_DIR")+os.Getenv("ANSIBLE_SSH_CONTROL_PATH") != "" || configured(p.Dir, setSockets) {
+		return ""
+	}
+	by := sha256.Sum256([]byte(strings.Join(append([]string{r.opts.SSHCommonArgs, r.opts.SSHExtraArgs}, r.opts.Inventories...), "\x00")))
+	return fmt.Sprintf("~/.ansible/cp/%x", by[:3]) // a socket's path must be short
 }
 
 // setSSH finds a setting of the program for ssh in a configuration of Ansible.

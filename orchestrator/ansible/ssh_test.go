@@ -81,3 +81,42 @@ func TestLooksAreBounded(t *testing.T) {
 		})
 	}
 }
+
+// Two clusters with the same addresses behind different bastions share no connection; the
+// commands of one do. Who says where sockets lie is obeyed.
+func TestSockets(t *testing.T) {
+	dir := t.TempDir()
+	inventory := func(name string) string { return filepath.Join(dir, name) }
+	sockets := func(o Options) string {
+		r := &Runner{opts: o}
+		return r.env(Playbook{Dir: dir})["ANSIBLE_SSH_CONTROL_PATH_DIR"]
+	}
+	t.Setenv("ANSIBLE_CONFIG", "")
+	first := sockets(Options{Inventories: []string{inventory("a")}})
+	if first == "" || first != sockets(Options{Inventories: []string{inventory("a")}, User: "root"}) || len(first) > 24 {
+		t.Errorf("of one inventory: %q", first)
+	}
+	for name, o := range map[string]Options{
+		"another inventory": {Inventories: []string{inventory("b")}},
+		"one more":          {Inventories: []string{inventory("a"), inventory("b")}},
+		"another bastion":   {Inventories: []string{inventory("a")}, SSHCommonArgs: "-J bastion"},
+		"another bastion's": {Inventories: []string{inventory("a")}, SSHExtraArgs: "-J bastion"},
+	} {
+		if sockets(o) == first {
+			t.Errorf("%s: the same sockets, %s", name, first)
+		}
+	}
+	for _, name := range []string{"ANSIBLE_SSH_CONTROL_PATH_DIR", "ANSIBLE_SSH_CONTROL_PATH"} {
+		t.Setenv(name, "/tmp/cp")
+		if got := sockets(Options{Inventories: []string{inventory("a")}}); got != "" {
+			t.Errorf("%s is overridden with %s", name, got)
+		}
+		t.Setenv(name, "")
+	}
+	if err := os.WriteFile(inventory("ansible.cfg"), []byte("[ssh_connection]\ncontrol_path_dir = /tmp/cp\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := sockets(Options{Inventories: []string{inventory("a")}}); got != "" {
+		t.Errorf("the configuration is overridden with %s", got)
+	}
+}
