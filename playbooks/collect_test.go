@@ -389,7 +389,7 @@ func wantNodes(t *testing.T, text string) {
 			"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}, {"type": "Hostname", "address": "cp1"}],
 			"nodeInfo": {"kubeletVersion": "v1", "containerRuntimeVersion": "containerd://2"}}},
 		{"metadata": {"name": "cp2", "labels": {"node-role.kubernetes.io/master": ""}}, "status": {"nodeInfo": {"kubeletVersion": "", "containerRuntimeVersion": ""}}},
-		{"metadata": {"name": "w1"}, "status": {"nodeInfo": {"kubeletVersion": "", "containerRuntimeVersion": ""}}}
+		{"metadata": {"name": "w1"}, "spec": {"unschedulable": true}, "status": {"nodeInfo": {"kubeletVersion": "", "containerRuntimeVersion": ""}}}
 	]}`), &list); err != nil {
 		t.Fatal(err)
 	}
@@ -398,7 +398,7 @@ func wantNodes(t *testing.T, text string) {
 	if err == nil {
 		err = nodes.Execute(&out, list)
 	}
-	want := "cp1\tTrue\tv1\tcontainerd://2\tcontrol-plane \t10.0.0.1 cp1 \ncp2\t\t\t\tcontrol-plane \t\nw1\t\t\t\t\t\n"
+	want := "cp1\tTrue\tv1\tcontainerd://2\tcontrol-plane \t10.0.0.1 cp1 \t\ncp2\t\t\t\tcontrol-plane \t\t\nw1\t\t\t\t\t\tcordoned\n"
 	if err != nil || out.String() != want {
 		t.Errorf("%v: %q, want %q", err, out.String(), want)
 	}
@@ -411,7 +411,7 @@ func TestCollectorAsksTheAPIServer(t *testing.T) {
 	n.write(n.bin+"/kubectl", []byte(`#!/bin/sh
 case $* in
 *readyz*) echo 'readyz check passed' ;;
-*'get nodes'*) asked=$*; printf '%s' "${asked##*go-template=}" >"$0.nodes"; printf 'cp1\tTrue\tv1\tcontainerd://2\tcontrol-plane \t10.0.0.1 \nw1\tFalse\t\t\t\t\n' ;;
+*'get nodes'*) asked=$*; printf '%s' "${asked##*go-template=}" >"$0.nodes"; printf 'cp1\tTrue\tv1\tcontainerd://2\tcontrol-plane \t10.0.0.1 \nw1\tFalse\t\t\t\t\tcordoned\n' ;;
 *kube-node-lease*) printf 'cp1\t2026-03-01T12:00:00.000000Z\n' ;;
 *'get leases kube-controller-manager'*) printf 'kube-scheduler\t2026-03-01T12:00:00.000000Z\n' ;;
 *'get pods'*) printf 'kube-apiserver\tcp1\tTrue\n' ;;
@@ -430,7 +430,7 @@ esac
 	if got.View.Nodes["w1"] != "False" || len(got.View.NodeLeases) != 1 || len(got.View.ComponentLeases) != 1 || len(got.View.StaticPods) != 1 {
 		t.Errorf("view: %+v", got.View)
 	}
-	if !slices.Equal(got.View.ControlPlanes, []string{"cp1"}) || !slices.Equal(got.View.Addresses["cp1"], []string{"10.0.0.1"}) {
+	if !slices.Equal(got.View.Unschedulable, []string{"w1"}) || !slices.Equal(got.View.ControlPlanes, []string{"cp1"}) || !slices.Equal(got.View.Addresses["cp1"], []string{"10.0.0.1"}) {
 		t.Errorf("view: %+v", got.View)
 	}
 	asked, err := os.ReadFile(n.bin + "/kubectl.nodes")

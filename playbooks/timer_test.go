@@ -38,7 +38,7 @@ func TestRenewalTimer(t *testing.T) {
 			for _, name := range []string{"systemctl", "systemd-run"} {
 				n.write(n.bin+"/"+name, []byte(timers), 0o700)
 			}
-			for _, unit := range strings.Fields(row.active) {
+			for unit := range strings.FieldsSeq(row.active) {
 				n.write(n.bin+"/units/"+unit, nil, 0o600)
 			}
 			script := "mkdir -p " + n.bin + "/units\nKSCERT_CHECK=" + row.check + " KSCERT_TIMER_ACTION=" + row.action + "\n" +

@@ -37,6 +37,9 @@ func TestAsFound(t *testing.T) {
 	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0,
 		"waiting until nothing is at work on the nodes: cp1: process ", "Kubespray's renewal of certificates",
 		"Kubespray's renewal timer is held back: cp1", "Is now:  healthy")
+	// The witness follows no links and reads no JSON: these two are looked at here.
+	delete(w.Leaves["cp1"], pki)
+	delete(w.Servers["cp1"], "/root/.kube/config")
 	if err := w.Verify(ctx); err != nil {
 		t.Fatalf("the witness is not content: %v", err)
 	}
@@ -60,6 +63,9 @@ func TestAsFound(t *testing.T) {
 	wantUnchanged(ctx, t, c, func() {
 		kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Nothing to do: healthy")
 	})
+
+	said(ctx, t, c, "cp1", "kubectl --kubeconfig /etc/kubernetes/admin.conf cordon w1")
+	kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "the node takes no new pods", "kubectl uncordon w1")
 }
 
 // renewalTimer installs what Kubespray's control plane role does for auto_renew_certificates;
