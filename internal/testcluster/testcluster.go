@@ -407,6 +407,39 @@ func CrashLoop() NodeEdit {
 	}
 }
 
+// Unjoined makes a worker a machine on which Kubespray has put the kubelet, and that is no
+// node of the cluster yet.
+func Unjoined(name string) Edit {
+	return func(s *snapshot.Snapshot) {
+		On(name, func(n *snapshot.Node) {
+			n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool { return c.Kind != certs.KindKubeletServing })
+			n.Kubeconfigs, n.Processes, n.Endpoints, n.Probes, n.Digests = nil, nil, nil, nil, map[string]string{}
+			delete(n.Units, "containerd")
+		}, CrashLoop())(s)
+		View(func(v *snapshot.View) {
+			delete(v.Nodes, name)
+			delete(v.NodeLeases, name)
+		})(s)
+	}
+}
+
+// CalledInAPI lets the API server know a node by another name than the inventory, its own.
+func CalledInAPI(name, own string) Edit {
+	return func(s *snapshot.Snapshot) {
+		On(name, Files(func(c *certs.Certificate) { c.Subject = "O=system:nodes,CN=system:node:" + own }, certs.KindKubeletClient))(s)
+		View(func(v *snapshot.View) {
+			v.Nodes[own], v.NodeLeases[own] = v.Nodes[name], v.NodeLeases[name]
+			delete(v.Nodes, name)
+			delete(v.NodeLeases, name)
+			for i := range v.StaticPods {
+				if v.StaticPods[i].Node == name {
+					v.StaticPods[i].Node = own
+				}
+			}
+		})(s)
+	}
+}
+
 // Unknown lets nothing be known of the node.
 func Unknown(kind snapshot.FailureKind, message string) NodeEdit {
 	return func(n *snapshot.Node) {

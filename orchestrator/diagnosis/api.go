@@ -347,14 +347,15 @@ func (d *Diagnosis) judgeView(s snapshot.Snapshot) {
 	}
 	for _, n := range s.Nodes {
 		// An API server that named no node at all was asked in vain.
-		if len(v.Nodes) == 0 || !n.Is(cluster.ControlPlane) && !n.Is(cluster.Worker) {
+		if len(v.Nodes) == 0 || !n.Is(cluster.ControlPlane) && !n.Is(cluster.Worker) || d.on(n.Name, NodeNotJoined) {
 			continue
 		}
-		switch ready, known := v.Nodes[n.KubernetesName]; {
+		name := s.NameOf(n)
+		switch ready, known := v.Nodes[name]; {
 		case !known:
-			d.find(NodeNotRegistered, n.Name, n.KubernetesName, "the API server knows no node of this name")
+			d.find(NodeNotRegistered, n.Name, name, "the API server knows no node of this name")
 		case ready != "True":
-			d.find(NodeNotReady, n.Name, n.KubernetesName, "its Ready condition is "+ready)
+			d.find(NodeNotReady, n.Name, name, "its Ready condition is "+ready)
 		}
 		if slices.Contains(v.Unschedulable, n.KubernetesName) {
 			d.find(NodeUnschedulable, n.Name, n.KubernetesName, "it is cordoned")

@@ -250,14 +250,15 @@ func brokenPair(n snapshot.Node) (file string, broken bool) {
 	if _, ok := n.Certificate(certs.KindKubeletClient); ok {
 		return "", false
 	}
-	const name = "kubelet-client-current.pem"
 	for _, u := range n.Unreadable {
-		if path.Base(u.Path) == name {
+		if path.Base(u.Path) == snapshot.KubeletPair {
 			return u.Path, true
 		}
 	}
 	conf := path.Join(n.Facts["config-dir"], "kubelet.conf")
-	i := slices.IndexFunc(n.Kubeconfigs, func(k snapshot.Kubeconfig) bool { return k.Path == conf && path.Base(k.ClientCertificateFile) == name })
+	i := slices.IndexFunc(n.Kubeconfigs, func(k snapshot.Kubeconfig) bool {
+		return k.Path == conf && path.Base(k.ClientCertificateFile) == snapshot.KubeletPair
+	})
 	if i < 0 {
 		return "", false
 	}

@@ -12,6 +12,7 @@ package diagnosis
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"time"
 
@@ -156,6 +157,16 @@ func (d *Diagnosis) on(node string, rs ...Reason) bool {
 func (d *Diagnosis) judgeNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds) {
 	if n.Failure != nil {
 		d.find(failureReasons[n.Failure.Kind], n.Name, "", n.Failure.Message)
+		return
+	}
+	if s.Unjoined(n) {
+		d.find(NodeNotJoined, n.Name, "", "it has neither "+path.Join(n.Facts["config-dir"], "kubelet.conf")+
+			" nor a certificate of the cluster, and no kubelet runs")
+		for _, c := range n.Certificates {
+			if row, ok := certs.Lookup(c.Kind); ok && !c.Served && row.Signer == certs.EtcdHostCA {
+				d.judgeCertificate(s, n, c, t)
+			}
+		}
 		return
 	}
 	d.judgeGround(n, s.Taken, t)

@@ -74,6 +74,37 @@ func situations() []situation {
 			route: diagnosis.None, verdict: "on 3 nodes",
 		},
 		{
+			name: "a worker of the inventory that has not joined yet", of: single,
+			edits: []tc.Edit{tc.Unjoined("w1")},
+			route: diagnosis.None, verdict: "healthy: every certificate on 2 nodes is valid, every API server answers; but the node has not joined the cluster (w1)",
+			reasons: []diagnosis.Reason{diagnosis.NodeNotJoined},
+		},
+		{
+			name: "one that has not, and certificates that have expired", of: single,
+			edits: []tc.Edit{tc.Unjoined("w1"), tc.On("w1", tc.Expired(certs.KindKubeletServing)), tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired))},
+			route: diagnosis.Recover, verdict: "the API server cannot be used because 1 certificate has expired",
+			reasons: []diagnosis.Reason{diagnosis.ServingExpired, diagnosis.APIUnusable, diagnosis.NodeNotJoined},
+			states:  map[string]diagnosis.APIState{"cp1": diagnosis.APIExpired},
+			due:     map[string][]certs.Kind{"cp1": {certs.KindAPIServer}},
+		},
+		{
+			name: "a machine that was reset, and that the API server still knows", of: single,
+			edits: []tc.Edit{tc.Unjoined("w1"), tc.View(func(v *snapshot.View) { v.Nodes["w1"] = "Unknown" })},
+			route: diagnosis.Refuse, verdict: "refused: the kubelet does not run (w1, kubelet.service)",
+			reasons: []diagnosis.Reason{diagnosis.KubeletDown, diagnosis.NodeNotReady},
+		},
+		{
+			name: "nodes that are called otherwise than the inventory says", of: ha,
+			edits: []tc.Edit{tc.CalledInAPI("cp1", "ip-10-0-0-1.internal"), tc.CalledInAPI("w1", "ip-10-0-0-4.internal")},
+			route: diagnosis.None, verdict: "healthy: every certificate on 4 nodes is valid, every API server answers",
+		},
+		{
+			name: "a node that says to be another one of the inventory", of: ha,
+			edits: []tc.Edit{tc.CalledInAPI("w1", "cp2")},
+			route: diagnosis.Refuse, verdict: "refused: the API server does not know the node (w1, w1)",
+			reasons: []diagnosis.Reason{diagnosis.NodeNotRegistered},
+		},
+		{
 			name: "a running kubelet renews its client certificate by itself", of: single,
 			edits: []tc.Edit{tc.On("cp1,w1", tc.Files(func(c *certs.Certificate) {
 				c.NotBefore, c.NotAfter = tc.Now.Add(-80*tc.Day), tc.Now.Add(10*tc.Day)

@@ -42,6 +42,11 @@ func (f Finding) Next() string {
 	return strings.NewReplacer(names...).Replace(f.Reason.Next())
 }
 
+// Same reports whether another finding, maybe of another moment, says the same.
+func (f Finding) Same(other Finding) bool {
+	return f.Reason == other.Reason && f.Node == other.Node && f.Subject == other.Subject
+}
+
 // MarshalJSON writes the finding with what its reason says.
 func (f Finding) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
@@ -191,22 +190,12 @@ func namesOf(n snapshot.Node, own bool) []string {
 		for _, urls := range []string{n.Facts["etcd.listen-peer-urls"], n.Facts["etcd.listen-client-urls"]} {
 			out = append(out, hosts(strings.Split(urls, ","))...)
 		}
-		if c, ok := n.Certificate(certs.KindKubeletClient); ok {
-			out = append(out, kubeletName(c.Subject))
-		}
+		out = append(out, n.OwnName())
 	}
 	return slices.DeleteFunc(out, func(name string) bool {
 		a, err := netip.ParseAddr(name)
 		return name == "" || isLoopback(name) || err == nil && a.IsUnspecified()
 	})
-}
-
-// kubeletName is the node's name in the subject of a kubelet's client certificate, such
-// as "CN=system:node:cp1,O=system:nodes"; empty for another subject.
-func kubeletName(subject string) string {
-	_, name, _ := strings.Cut(subject, "CN=system:node:")
-	name, _, _ = strings.Cut(name, ",")
-	return name
 }
 
 // hosts are those of URLs; a text that is none has none.

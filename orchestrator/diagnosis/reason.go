@@ -101,6 +101,7 @@ const (
 	AdministratorForbidden Reason = "administrator-forbidden"
 
 	NodeNotRegistered Reason = "node-not-registered"
+	NodeNotJoined     Reason = "node-not-joined"
 	NodeNotReady      Reason = "node-not-ready"
 	StaticPodNotReady Reason = "static-pod-not-ready"
 
@@ -189,6 +190,7 @@ var table = []meaning{
 	{APIServerUntrusted, API, Critical, false, "the certificate that the API server presents cannot be trusted", "look at it: openssl s_client -connect SERVER:PORT -showcerts, against the authority in admin.conf"},
 	{APIUnusable, API, Critical, false, "the API server cannot be used", "an expired certificate on the node explains it: kscertctl run; where none does, mend what the API server's and the kubelet's logs say"},
 
+	{NodeNotJoined, Symptoms, Warning, false, "the node has not joined the cluster", "join it with Kubespray once the API server can be used: ansible-playbook scale.yml --limit=NODE; or take it out of the inventory"},
 	{NodeNotRegistered, Symptoms, Critical, false, "the API server does not know the node", "check kube_override_hostname in the inventory, or whether the node ever joined"},
 	{NodeNotReady, Symptoms, Critical, false, "the node is not Ready", "read: kubectl describe node SUBJECT, and journalctl -u kubelet on it"},
 	{StaticPodNotReady, Symptoms, Warning, false, "a control plane component is not Ready", "read its log: crictl logs on the node"},

@@ -167,7 +167,10 @@ func Of(s snapshot.Snapshot, t Thresholds) Report {
 			r.Complete = false
 		}
 		for _, c := range n.Certificates {
-			r.Certificates = append(r.Certificates, row(s, n, c, t))
+			// What lies on a machine that has not joined is made anew when it does.
+			if known, _ := certs.Lookup(c.Kind); known.Base != certs.Kubelet || !s.Unjoined(n) {
+				r.Certificates = append(r.Certificates, row(s, n, c, t))
+			}
 		}
 	}
 	slices.SortStableFunc(r.Certificates, func(a, b Row) int {

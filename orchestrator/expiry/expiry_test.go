@@ -230,3 +230,13 @@ func TestNothing(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// What a kubelet has made for itself on a machine that has not joined is no certificate of
+// the cluster: joining makes it anew.
+func TestUnjoinedMachine(t *testing.T) {
+	t.Parallel()
+	s := tc.Healthy(tc.Single(), tc.Unjoined("w1"), tc.On("w1", tc.Expired(certs.KindKubeletServing)))
+	if r := expiry.Of(s, expiry.DefaultThresholds()); r.Status != expiry.Valid || len(r.Nodes) != 2 {
+		t.Errorf("%s, %d nodes", r.Status, len(r.Nodes))
+	}
+}

@@ -61,10 +61,14 @@ type Check struct {
 	Thresholds diagnosis.Thresholds
 	// StableFor is how long it must hold, without a break, before Wait is content.
 	StableFor time.Duration
+
+	// lasting is what was found in Before and is mended by no step.
+	lasting []diagnosis.Finding
 }
 
 // Evaluate returns the conditions that do not hold in now; none: the gate holds.
 func (c Check) Evaluate(now snapshot.Snapshot) []Unmet {
+	c.lasting = diagnosis.Diagnose(c.Before, c.Thresholds).Lasting()
 	var unmet []Unmet
 	add := func(node, what, evidence string) {
 		unmet = append(unmet, Unmet{Node: node, What: what, Evidence: evidence})
@@ -107,10 +111,11 @@ func failure(n snapshot.Node) string {
 }
 
 // identity: authorities, service account keys and the encryption configuration
-// are what they were: the first two byte for byte, the last in what it says.
+// are what they were: the first two byte for byte, the last in what it says. A node that
+// has joined since has its first ones.
 func (c Check) identity(n snapshot.Node, add func(node, what, evidence string)) {
 	before, ok := c.Before.Node(n.Name)
-	if !ok || before.Failure != nil {
+	if !ok || before.Failure != nil || c.Before.Unjoined(before) {
 		return
 	}
 	paths := maps.Clone(before.Digests)
@@ -177,10 +182,25 @@ func apiServer(n snapshot.Node, add func(node, what, evidence string)) {
 	}
 }
 
+// What the proof of a result does not ask of a node's kubelet where one of these lasts.
+var (
+	noKubelet = []diagnosis.Reason{diagnosis.NodeNotJoined, diagnosis.KubeletDown, diagnosis.ContainerRuntimeDown}
+	noLease   = append([]diagnosis.Reason{diagnosis.NodeNotRegistered, diagnosis.NodeNotReady}, noKubelet...)
+)
+
+// lasts reports whether one of the reasons stays on a node, whatever the run does.
+func (c Check) lasts(node string, reasons []diagnosis.Reason) bool {
+	return slices.ContainsFunc(c.lasting, func(f diagnosis.Finding) bool {
+		return f.Node == node && slices.Contains(reasons, f.Reason)
+	})
+}
+
 // kubelet: the unit runs and is in no restart loop, as a diagnosis would have it,
 // its client certificate is valid, its lease is fresh.
 func (c Check) kubelet(n snapshot.Node, now snapshot.Snapshot, add func(node, what, evidence string)) {
+	whole := c.Gate == plan.ClusterGate
 	switch u := n.Units["kubelet"]; {
+	case whole && c.lasts(n.Name, noKubelet):
 	case u.Active != "active":
 		add(n.Name, "the kubelet must run", "systemd says "+orNone(u.Active))
 	case !u.Steady():
@@ -191,12 +211,15 @@ func (c Check) kubelet(n snapshot.Node, now snapshot.Snapshot, add func(node, wh
 			add(n.Name, "the kubelet's client certificate must be valid", string(s)+" since "+cert.NotAfter.Format(time.RFC3339))
 		}
 	}
+	if whole && c.lasts(n.Name, noLease) {
+		return
+	}
 	view, clock, ok := observer(now)
 	if !ok {
 		add(n.Name, "the kubelet's lease must be fresh", "no API server can be asked")
 		return
 	}
-	lease := view.NodeLeases[n.KubernetesName]
+	lease := view.NodeLeases[now.NameOf(n)]
 	before, _ := c.Before.Node(n.Name)
 	switch {
 	case lease.IsZero():
@@ -206,7 +229,7 @@ func (c Check) kubelet(n snapshot.Node, now snapshot.Snapshot, add func(node, wh
 	case !lease.After(before.Clock):
 		add(n.Name, "the kubelet must renew its lease", "not since the run began")
 	}
-	if ready := view.Nodes[n.KubernetesName]; ready != "True" && c.Gate == plan.ClusterGate {
+	if ready := view.Nodes[now.NameOf(n)]; ready != "True" && whole {
 		add(n.Name, "the node must be Ready", "its Ready condition is "+orNone(ready))
 	}
 }
@@ -231,7 +254,10 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 		}
 		before, _ := c.Before.Node(n.Name)
 		for _, cert := range n.Certificates {
-			c.certificate(n, before, cert, add)
+			// Of a machine that has not joined, what its kubelet made is nobody's matter.
+			if row, _ := certs.Lookup(cert.Kind); row.Base != certs.Kubelet || !now.Unjoined(n) {
+				c.certificate(n, before, cert, add)
+			}
 		}
 	}
 	for _, f := range diagnosis.Diagnose(now, c.Thresholds).Findings {
@@ -240,7 +266,8 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 		}
 		// What was not Ready before may have reasons of its own.
 		unready := f.Reason == diagnosis.StaticPodNotReady && !c.wasFound(f)
-		if unready || f.Severity() == diagnosis.Critical && !saidByConditions(f.Reason) {
+		grave := f.Severity() == diagnosis.Critical && !saidByConditions(f.Reason)
+		if (unready || grave) && !slices.ContainsFunc(c.lasting, f.Same) {
 			add(f.Node, strings.TrimSpace(f.Subject+" "+f.Title()), f.Evidence)
 		}
 	}
@@ -252,17 +279,24 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
 		// A lease from before the run tells of a leader that may be gone.
 		lease, ok := n.View.ComponentLeases[component]
-		if !ok || n.Clock.Sub(lease) > leaseAge || !lease.After(before.Clock) {
+		if (!ok || n.Clock.Sub(lease) > leaseAge || !lease.After(before.Clock)) && !c.outEverywhere(component) {
 			add("", component+" must hold its lease", "last renewed at "+lease.Format(time.RFC3339))
 		}
 	}
 }
 
+// outEverywhere reports whether a component was Ready on no control plane when the run
+// began, for reasons that last: then nobody leads.
+func (c Check) outEverywhere(component string) bool {
+	return !slices.ContainsFunc(c.Before.With(cluster.ControlPlane), func(n snapshot.Node) bool {
+		unready := diagnosis.Finding{Reason: diagnosis.StaticPodNotReady, Node: n.Name, Subject: component}
+		return !slices.ContainsFunc(c.lasting, unready.Same)
+	})
+}
+
 // wasFound reports whether the same was wrong when the run began.
 func (c Check) wasFound(f diagnosis.Finding) bool {
-	return slices.ContainsFunc(diagnosis.Diagnose(c.Before, c.Thresholds).Findings, func(b diagnosis.Finding) bool {
-		return b.Reason == f.Reason && b.Node == f.Node && b.Subject == f.Subject
-	})
+	return slices.ContainsFunc(diagnosis.Diagnose(c.Before, c.Thresholds).Findings, f.Same)
 }
 
 // saidByConditions: the conditions of the node and of its certificates say so.

@@ -198,6 +198,89 @@ func TestPartOfTheCluster(t *testing.T) {
 	}
 }
 
+// The proof asks for what the run could do: what was found when it began, and no step
+// mends, is not asked for; what a step should have mended is, and so is what broke meanwhile.
+func TestWhatLasts(t *testing.T) {
+	t.Parallel()
+	due := tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAPIServer))
+	w1 := func(edits ...tc.NodeEdit) tc.Edit { return tc.On("w1", edits...) }
+	notReady := tc.View(func(v *snapshot.View) { v.Nodes["w1"] = "Unknown"; v.NodeLeases["w1"] = tc.Now.Add(-tc.Day) })
+	gone := tc.View(func(v *snapshot.View) { delete(v.Nodes, "w1"); delete(v.NodeLeases, "w1") })
+	balancer := func(s *snapshot.Snapshot) {
+		s.Endpoint = "lb.example:6443"
+		s.Probes = append(s.Probes, snapshot.Probe{Endpoint: "10.0.0.1:6443"}, snapshot.Probe{Endpoint: s.Endpoint, Failed: snapshot.StageTCP, Error: "refused"})
+	}
+	scheduler := tc.View(func(v *snapshot.View) {
+		v.StaticPods[2].Ready, v.ComponentLeases["kube-scheduler"] = "False", tc.Now.Add(-tc.Day)
+	})
+	nameless := tc.On("cp1", func(n *snapshot.Node) {
+		n.Kubeconfigs = append(n.Kubeconfigs, snapshot.Kubeconfig{Path: "/etc/kubernetes/x.conf", Server: "https://kubernetes.example:6443"})
+	})
+	expired := w1(tc.Expired(certs.KindKubeletClient), tc.CrashLoop())
+	unjoined := func(edits ...tc.NodeEdit) tc.Edit {
+		return func(s *snapshot.Snapshot) {
+			tc.Unjoined("w1")(s)
+			w1(edits...)(s)
+		}
+	}
+	etcdClient := func(n *snapshot.Node) {
+		tc.EtcdClient(n)
+		tc.Expired(certs.KindEtcdNode)(n)
+	}
+	for _, row := range []struct {
+		name        string
+		before, now tc.Edit
+		want        []string
+	}{
+		{"a worker that has not joined", tc.Unjoined("w1"), tc.Unjoined("w1"), nil},
+		{"one that has made itself a certificate, and that one has ended", unjoined(), unjoined(tc.Expired(certs.KindKubeletServing)), nil},
+		{"one whose certificate of etcd's clients was not renewed", unjoined(etcdClient), unjoined(etcdClient),
+			[]string{"w1: /etc/ssl/etcd/ssl/node-w1.pem must hold a fresh certificate (it is expired: it ends at 2026-02-28T12:00:00Z)"}},
+		{"one that joined meanwhile, with Kubespray's playbook", tc.Unjoined("w1"), nil, nil},
+		{"a node that is called otherwise", tc.CalledInAPI("w1", "ip-10-0-0-4.internal"), tc.CalledInAPI("w1", "ip-10-0-0-4.internal"), nil},
+		{"a kubelet that somebody has stopped", w1(tc.CrashLoop()), w1(tc.CrashLoop()), nil},
+		{"a node without a network", notReady, notReady, nil},
+		{"a node that was deleted", gone, gone, nil},
+		{"a load balancer that is down", balancer, balancer, nil},
+		{"a name that the certificate lacks", nameless, nameless, nil},
+		{"a component that is Ready nowhere", scheduler, scheduler, nil},
+		{"a kubelet whose certificate had expired", expired, w1(tc.CrashLoop()),
+			[]string{"w1: the kubelet must run (systemd says activating)"}},
+		{"another kubelet", w1(tc.CrashLoop()), tc.On("cp1", tc.CrashLoop()),
+			[]string{"cp1: the kubelet must run (systemd says activating)"}},
+		{"a component that was Ready", nil, scheduler, []string{
+			"cp1: kube-scheduler a control plane component is not Ready (its Ready condition is False)",
+			"kube-scheduler must hold its lease (last renewed at 2026-02-28T12:00:00Z)",
+		}},
+		{"a worker that was one", nil, tc.Unjoined("w1"), []string{
+			"w1: /etc/kubernetes/ssl/ca.crt must not change (SHA-256 was sum-of-ca.crt, is none)",
+			"w1: the kubelet must run (systemd says activating)",
+			"w1: the kubelet's lease must be fresh (it has none)",
+			"w1: the node must be Ready (its Ready condition is none)",
+		}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			c := check(plan.ClusterGate, "cp1", "w1")
+			c.Before = tc.Healthy(tc.Single(), due)
+			if row.before != nil {
+				row.before(&c.Before)
+			}
+			now := renewed()
+			if row.now != nil {
+				row.now(&now)
+			}
+			var got []string
+			for _, u := range c.Evaluate(now) {
+				got = append(got, u.String())
+			}
+			if !slices.Equal(got, row.want) {
+				t.Errorf("unmet:\n  %s\nwant:\n  %s", strings.Join(got, "\n  "), strings.Join(row.want, "\n  "))
+			}
+		})
+	}
+}
+
 // A lease that is fresh proves nothing when it was renewed before the run began:
 // the kubelet may have died with its old certificate just now.
 func TestLeaseMustBeRenewedInTheRun(t *testing.T) {

@@ -57,3 +57,20 @@ func unknown(s snapshot.Snapshot) []string {
 	}
 	return out
 }
+
+// lasting says in words what was found on the nodes that the proof is about, or on the way
+// to them, and is mended by no step: the proof does not ask for it.
+func lasting(d diagnosis.Diagnosis, steps []Step) []string {
+	var out []string
+	var found grouped
+	proof := steps[len(steps)-1]
+	for _, f := range d.Lasting() {
+		if proof.Gate == ClusterGate && (f.Node == "" || slices.Contains(proof.Nodes, f.Node)) {
+			found.add(f.Title(), strings.TrimSpace(f.Node+" "+f.Subject))
+		}
+	}
+	for what, where := range found.all {
+		out = append(out, fmt.Sprintf("no step mends it, and the proof at the end does not ask for it: %s (%s)", what, where))
+	}
+	return out
+}

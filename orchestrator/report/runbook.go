@@ -502,7 +502,7 @@ func (b *book) startKubelet(n snapshot.Node) script {
 	if b.has(n, certs.KindKubeletClient, certs.KindKubeletConf) {
 		s.add("new=$(mktemp)")
 		s.add("%s kubeconfig user --config %s --client-name %s --org system:nodes >\"$new\"",
-			kubeadm(n), n.Facts["kubeadm-config"], "system:node:"+n.KubernetesName)
+			kubeadm(n), n.Facts["kubeadm-config"], "system:node:"+b.s.NameOf(n))
 		s.add("pem=%s/kubelet-client-$(date -u +%%Y-%%m-%%d-%%H-%%M-%%S).pem", dir(n, "kubelet-dir"))
 		s.add("for field in client-certificate-data client-key-data; do")
 		s.add(`  sed -n "s/^ *$field: *//p" "$new" | base64 -d`)
@@ -628,7 +628,7 @@ func (b *book) signFor(cp snapshot.Node, names []string) script {
 	var nodes []string
 	for _, name := range names {
 		n, _ := b.s.Node(name)
-		nodes = append(nodes, n.KubernetesName)
+		nodes = append(nodes, b.s.NameOf(n))
 	}
 	ca := authority(cp)
 	key := strings.TrimSuffix(ca, ".crt") + ".key"
@@ -688,7 +688,7 @@ func (b *book) waitForNodes(n snapshot.Node, names []string) script {
 	var nodes []string
 	for _, name := range names {
 		other, _ := b.s.Node(name)
-		nodes = append(nodes, "node/"+other.KubernetesName)
+		nodes = append(nodes, "node/"+b.s.NameOf(other))
 	}
 	s.add("%s wait --for=condition=Ready --timeout=300s %s", kubectl(n), nodes)
 	return s

@@ -14,6 +14,7 @@ package snapshot
 import (
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
@@ -394,11 +395,75 @@ func (s Snapshot) View() (View, bool) {
 
 // Kubernetes returns the node that the API server names so.
 func (s Snapshot) Kubernetes(name string) (Node, bool) {
-	i := slices.IndexFunc(s.Nodes, func(n Node) bool { return n.KubernetesName == name })
+	i := slices.IndexFunc(s.Nodes, func(n Node) bool { return s.NameOf(n) == name })
 	if i < 0 {
 		return Node{}, false
 	}
 	return s.Nodes[i], true
+}
+
+// NameOf is what a node is called in the API: as its kubelet's certificate has it, which may
+// be another name than the inventory's (--hostname-override, a cloud provider). The word of a
+// node counts where the API server does not know it as the inventory has it, knows the other
+// name, and no other node of the inventory is or says to be called so.
+func (s Snapshot) NameOf(n Node) string {
+	own := n.OwnName()
+	if own == "" || own == n.KubernetesName {
+		return n.KubernetesName
+	}
+	if v, told := s.View(); told && len(v.Nodes) > 0 {
+		_, listed := v.Nodes[n.KubernetesName]
+		if _, known := v.Nodes[own]; listed || !known {
+			return n.KubernetesName
+		}
+	}
+	if slices.ContainsFunc(s.Nodes, func(other Node) bool {
+		return other.Name != n.Name && slices.Contains([]string{other.Name, other.KubernetesName, other.OwnName()}, own)
+	}) {
+		return n.KubernetesName
+	}
+	return own
+}
+
+// KubeletPair is the file that a kubelet logs in with.
+const KubeletPair = "kubelet-client-current.pem"
+
+// Unjoined reports whether a worker is none yet: people find that certificates have expired
+// while they add a node. Kubespray starts the kubelet before the node joins, which makes
+// itself a serving certificate and ends for want of kubelet.conf, and it gives the machine
+// certificates of etcd's clients.
+func (s Snapshot) Unjoined(n Node) bool {
+	if n.Failure != nil || !n.Is(cluster.Worker) || n.Is(cluster.ControlPlane) || n.Is(cluster.Etcd) {
+		return false
+	}
+	kubelet, unit := n.Units["kubelet"]
+	if _, runs := n.Process("kubelet"); kubelet.Steady() || runs && !unit {
+		return false
+	}
+	if v, told := s.View(); told {
+		if _, known := v.Nodes[s.NameOf(n)]; known {
+			return false
+		}
+	}
+	joins := func(file string) bool {
+		return slices.Contains([]string{"kubelet.conf", "bootstrap-kubelet.conf", "ca.crt", KubeletPair}, path.Base(file))
+	}
+	return !slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool { return !c.Served && joins(c.Path) }) &&
+		!slices.ContainsFunc(n.Kubeconfigs, func(k Kubeconfig) bool { return joins(k.Path) }) &&
+		!slices.ContainsFunc(n.Unreadable, func(u Unreadable) bool { return joins(u.Path) })
+}
+
+// OwnName is the name of the node in the subject of its kubelet's client certificate, such
+// as "CN=system:node:cp1,O=system:nodes"; empty for another subject.
+func (n Node) OwnName() string {
+	for _, kind := range []certs.Kind{certs.KindKubeletClient, certs.KindKubeletConf} {
+		c, _ := n.Certificate(kind)
+		_, name, _ := strings.Cut(c.Subject, "CN=system:node:")
+		if name, _, _ = strings.Cut(name, ","); name != "" {
+			return name
+		}
+	}
+	return ""
 }
 
 // Cluster returns the nodes the snapshot is of, as the inventory gave them.

@@ -1,0 +1,44 @@
+package diagnosis
+
+import (
+	"path"
+	"slices"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// mending are the reasons that a plan has steps for.
+var mending = []Reason{
+	CertificateExpiring, CertificateBeginsLater, ServedCertificateStale, CredentialStale,
+	LoopbackCertificateExpired, LoopbackCertificateExpiring,
+}
+
+// demanded are the warnings that the proof of a result asks for as it does for what is
+// critical.
+var demanded = []Reason{StaticPodNotReady, NodeNotJoined}
+
+// Lasting are the findings that stay whatever a plan does, for no step mends them or what
+// may have brought them about: a plan names them, and its last gate does not ask for them.
+func (d Diagnosis) Lasting() []Finding {
+	var out []Finding
+	for _, f := range d.Findings {
+		if (f.Severity() == Critical || slices.Contains(demanded, f.Reason)) && !d.mends(f) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// mends reports whether a step of a plan mends a finding, or one that may be its cause.
+func (d Diagnosis) mends(f Finding) bool {
+	pair := f.Reason == CertificateUnreadable && path.Base(f.Subject) == snapshot.KubeletPair
+	if f.Reason.Expired() || slices.Contains(mending, f.Reason) || pair {
+		return true
+	}
+	may := consequences[f.Reason]
+	return slices.ContainsFunc(d.Findings, func(c Finding) bool {
+		cause := c.Reason == f.Because || slices.Contains(may.anywhere, c.Reason) ||
+			c.Node == f.Node && slices.Contains(may.node, c.Reason)
+		return cause && d.mends(c)
+	})
+}

@@ -1,0 +1,54 @@
+package plan_test
+
+import (
+	"slices"
+	"testing"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// What was wrong before and no step mends is named in the plan, since its proof does not ask
+// for it; what a certificate has brought about is not, nor what is wrong elsewhere.
+func TestPlanNamesWhatLasts(t *testing.T) {
+	t.Parallel()
+	const lasting = "no step mends it, and the proof at the end does not ask for it: "
+	balancer := func(s *snapshot.Snapshot) {
+		s.Endpoint = "lb:8443"
+		s.Probes = []snapshot.Probe{{Endpoint: "lb:8443", Failed: snapshot.StageTCP, Error: "refused"}, {Endpoint: "10.0.0.1:6443"}}
+	}
+	for _, row := range []struct {
+		name  string
+		edits []tc.Edit
+		limit []string
+		want  []string
+	}{
+		{"nothing", []tc.Edit{due}, nil, nil},
+		{"a kubelet whose certificate has expired", []tc.Edit{due, workerOut}, nil, nil},
+		{"a kubelet without its pair", []tc.Edit{due, tc.On("w1", tc.CrashLoop(), func(n *snapshot.Node) {
+			n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool { return c.Kind == certs.KindKubeletClient })
+		})}, nil, nil},
+		{"the outage of an expired certificate", []tc.Edit{out}, nil, nil},
+		{"a worker that has not joined, and a recovery", []tc.Edit{tc.Unjoined("w1"), out}, nil,
+			[]string{lasting + "the node has not joined the cluster (w1)"}},
+		{"a worker that has not joined, and a renewal", []tc.Edit{tc.Unjoined("w1"), due}, nil,
+			[]string{lasting + "the node has not joined the cluster (w1)"}},
+		{"kubelets that somebody has stopped", []tc.Edit{due, tc.On("cp2,w1", tc.CrashLoop())}, nil,
+			[]string{lasting + "the kubelet does not run (cp2 kubelet.service, w1 kubelet.service)"}},
+		{"a load balancer that is down", []tc.Edit{due, balancer}, nil,
+			[]string{lasting + "the API servers answer, and the endpoint before them does not lead there (lb:8443)"}},
+		{"on a node that is left out", []tc.Edit{due, tc.On("w1", tc.CrashLoop())}, []string{"cp1"}, nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			s := tc.Healthy(tc.HA(), row.edits...)
+			p, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{Limit: row.limit})
+			if err != nil || len(p.Steps) == 0 || !slices.Equal(p.Warnings, row.want) {
+				t.Errorf("%v, %d steps, warnings %q, want %q", err, len(p.Steps), p.Warnings, row.want)
+			}
+		})
+	}
+}
