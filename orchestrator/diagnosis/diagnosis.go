@@ -139,11 +139,6 @@ func (d Diagnosis) Primary() (Finding, bool) {
 	return Finding{}, false
 }
 
-// unexplained reports whether a finding of that reason has no known cause.
-func (d *Diagnosis) unexplained(r Reason) bool {
-	return slices.ContainsFunc(d.Findings, func(f Finding) bool { return f.Reason == r && f.Because == "" })
-}
-
 func (d *Diagnosis) find(r Reason, node, subject, evidence string) {
 	d.Findings = append(d.Findings, Finding{Reason: r, Node: node, Subject: subject, Evidence: evidence})
 }
@@ -206,8 +201,6 @@ func (d *Diagnosis) route(s snapshot.Snapshot) Route {
 	switch {
 	case !usable:
 		return Recover
-	case d.unexplained(EtcdMemberDown):
-		return Refuse // a renewal may restart another member, and the quorum would be lost
 	case len(d.Due) > 0 || len(d.Stale) > 0:
 		return Renew
 	case len(d.With(Critical)) > 0:
@@ -233,15 +226,20 @@ func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 		}
 		return healthy
 	case Renew:
+		state, besides := "healthy", ""
+		if lasting := d.Lasting(); len(lasting) > 0 && lasting[0].Severity() == Critical {
+			state = "the API server can be used"
+			besides = fmt.Sprintf("; and no renewal mends that %s (%s)", lasting[0].Title(), lasting[0].where())
+		}
 		switch {
 		case expired > 0:
-			return fmt.Sprintf("the API server can be used, but %s expired", plural(expired, "certificate")+have(expired))
+			return fmt.Sprintf("the API server can be used, but %s expired", plural(expired, "certificate")+have(expired)) + besides
 		case early > 0:
-			return fmt.Sprintf("the API server can be used, but %s not valid yet", plural(early, "certificate")+are(early))
+			return fmt.Sprintf("the API server can be used, but %s not valid yet", plural(early, "certificate")+are(early)) + besides
 		case expiring > 0:
-			return fmt.Sprintf("healthy, but %s about to expire", plural(expiring, "certificate")+are(expiring))
+			return fmt.Sprintf("%s, but %s about to expire", state, plural(expiring, "certificate")+are(expiring)) + besides
 		default:
-			return "healthy, but a component holds or serves an older certificate than the one on disk"
+			return state + ", but a component holds or serves an older certificate than the one on disk" + besides
 		}
 	case Recover:
 		if expired == 0 && early > 0 {

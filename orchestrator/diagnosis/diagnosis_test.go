@@ -74,6 +74,14 @@ func situations() []situation {
 			route: diagnosis.None, verdict: "on 3 nodes",
 		},
 		{
+			name: "a certificate is due, and a kubelet that is down will stay so", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin)), tc.On("w1", tc.CrashLoop())},
+			route: diagnosis.Renew, verdict: "the API server can be used, but 1 certificate is about to expire; " +
+				"and no renewal mends that the kubelet does not run (w1, kubelet.service)",
+			reasons: []diagnosis.Reason{diagnosis.CertificateExpiring, diagnosis.KubeletDown},
+			due:     map[string][]certs.Kind{"cp1": {certs.KindAdmin}},
+		},
+		{
 			name: "a worker of the inventory that has not joined yet", of: single,
 			edits: []tc.Edit{tc.Unjoined("w1")},
 			route: diagnosis.None, verdict: "healthy: every certificate on 2 nodes is valid, every API server answers; but the node has not joined the cluster (w1)",
@@ -818,6 +826,23 @@ func TestServedEtcdCertificate(t *testing.T) {
 	}, certs.KindEtcdMember))), diagnosis.DefaultThresholds())
 	if !d.Has(diagnosis.ServedCertificateStale) {
 		t.Error("its own stale certificate is overlooked behind another's")
+	}
+}
+
+// A member that does not vote is neither one of how many there are nor one that is missing.
+func TestLearnersDoNotCount(t *testing.T) {
+	t.Parallel()
+	lists := func(n *snapshot.Node) {
+		n.Etcd.Healthy, n.Etcd.Error = false, "no leader"
+		n.Etcd.Members[2].Learner = true
+	}
+	s := tc.Healthy(tc.HA(), tc.On("cp1,cp2,cp3", tc.Unusable(1, tc.SaysNotReady)), tc.On("cp1", lists),
+		tc.On("cp2,cp3", tc.Stopped("etcd"), tc.Stopped("etcd-peer")))
+	found := diagnosis.Diagnose(s, diagnosis.DefaultThresholds()).Findings
+	if !slices.ContainsFunc(found, func(f diagnosis.Finding) bool {
+		return f.Reason == diagnosis.EtcdNoQuorum && f.Evidence == "1 of 2 members do not run: cp2"
+	}) {
+		t.Errorf("%+v", found)
 	}
 }
 

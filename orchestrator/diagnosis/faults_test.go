@@ -485,9 +485,14 @@ func faults() []fault {
 			follow: follow{diagnosis.EtcdNoQuorum: diagnosis.EtcdMemberDown, diagnosis.APICrashing: diagnosis.EtcdMemberDown},
 		},
 		{
-			name: "one of three etcd members is down: nothing is renewed meanwhile", of: ha,
+			name: "one of three etcd members is down, and nothing is due", of: ha,
 			edits: []tc.Edit{tc.On("cp2", tc.Stopped("etcd"), tc.Stopped("etcd-peer")), tc.On("cp1", tc.Renewed(certs.KindAPIServer), tc.Serving("kube-apiserver", certs.KindAPIServer))},
 			route: diagnosis.Refuse, causes: one(diagnosis.EtcdMemberDown),
+		},
+		{
+			name: "one of three etcd members is down, and a certificate is due: the plan knows what it restarts", of: ha,
+			edits: []tc.Edit{tc.On("cp2", tc.Stopped("etcd"), tc.Stopped("etcd-peer")), tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAPIServer))},
+			route: diagnosis.Renew, causes: []diagnosis.Reason{diagnosis.EtcdMemberDown, diagnosis.CertificateExpiring},
 		},
 		{
 			name: "two of three etcd members are down", of: ha,

@@ -90,20 +90,20 @@ func lastLines(s string, n int) string {
 
 // judgeEtcd: which members run, and whether enough of them do.
 func (d *Diagnosis) judgeEtcd(s snapshot.Snapshot) {
+	listed := Members(s)
 	nodes := s.With(cluster.Etcd)
-	members := len(nodes)
+	members := max(len(nodes), len(listed)) - len(Learners(s, listed))
 	var down, waiting []snapshot.Node
 	quorum := false
 	for _, n := range nodes {
 		if n.Failure != nil {
 			continue
 		}
-		if n.Etcd != nil {
-			members = max(members, len(n.Etcd.Members))
-		}
 		switch {
 		case stopped(n):
-			down = append(down, n)
+			if !slices.Contains(Learners(s, listed), n.Name) {
+				down = append(down, n)
+			}
 			d.find(EtcdMemberDown, n.Name, "etcd", etcdEvidence(n))
 		case n.Etcd != nil && n.Etcd.Healthy:
 			quorum = true // a linearizable read succeeded

@@ -22,6 +22,9 @@ type Stranger struct {
 	Role cluster.Role
 	// Learner is true for an etcd member that does not vote.
 	Learner bool
+	// MemberID and PeerURLs are those of an etcd member, as far as a member told.
+	MemberID string
+	PeerURLs []string
 	// By is the inventory name of the node on which it was found.
 	By string
 	// Evidence says who lists it, and how.
@@ -74,47 +77,72 @@ func strangeNodes(s snapshot.Snapshot) []Stranger {
 	return out
 }
 
-// told is a member of etcd with the node whose etcd lists it.
-type told struct {
+// Member is a member of etcd as one of them lists it.
+type Member struct {
 	snapshot.EtcdMember
 
-	by string
+	// Node is the inventory name of its node; empty where the inventory names none.
+	Node string
+	// By is the inventory name of the node whose etcd lists it.
+	By string
 }
 
-// strangeMembers are the members of etcd that no node of the inventory is. A node is one
-// member at the most, by its own ID, the host of the peer URL, or else by name.
-func strangeMembers(s snapshot.Snapshot) []Stranger {
+// Members are those of etcd, with the node that each is: by its own ID, the host of the peer
+// URL, or else by name. A node is one member at the most. None where no member told.
+func Members(s snapshot.Snapshot) []Member {
 	members := membership(s)
-	if len(members) == 0 {
-		return strangeServers(s)
-	}
 	taken := map[string]bool{}
-	for _, matches := range []func(n snapshot.Node, m told) bool{
-		func(n snapshot.Node, m told) bool { return runsEtcd(n) && n.Etcd != nil && n.Etcd.MemberID == m.ID },
-		func(n snapshot.Node, m told) bool { return overlaps(namesOf(n, runsEtcd(n)), hosts(m.PeerURLs)) },
-		func(n snapshot.Node, m told) bool {
+	for _, matches := range []func(n snapshot.Node, m Member) bool{
+		func(n snapshot.Node, m Member) bool { return runsEtcd(n) && n.Etcd != nil && n.Etcd.MemberID == m.ID },
+		func(n snapshot.Node, m Member) bool { return overlaps(namesOf(n, runsEtcd(n)), hosts(m.PeerURLs)) },
+		func(n snapshot.Node, m Member) bool {
 			listed := m.Name == n.Name || m.Name == n.KubernetesName
 			return m.Name != "" && (listed || runsEtcd(n) && m.Name == n.Facts["etcd.name"])
 		},
 	} {
-		members = slices.DeleteFunc(members, func(m told) bool {
-			i := slices.IndexFunc(s.Nodes, func(n snapshot.Node) bool { return !taken[n.Name] && matches(n, m) })
-			if i >= 0 {
-				taken[s.Nodes[i].Name] = true
+		for i, m := range members {
+			at := slices.IndexFunc(s.Nodes, func(n snapshot.Node) bool { return m.Node == "" && !taken[n.Name] && matches(n, m) })
+			if at >= 0 {
+				members[i].Node = s.Nodes[at].Name
+				taken[members[i].Node] = true
 			}
-			return i >= 0
-		})
+		}
+	}
+	return members
+}
+
+// Learners are the nodes whose member of etcd does not vote, as the others list it or it says
+// itself: its answer to /health is that of the members that do.
+func Learners(s snapshot.Snapshot, members []Member) []string {
+	var out []string
+	for _, n := range s.Nodes {
+		listed := slices.ContainsFunc(members, func(m Member) bool { return m.Node == n.Name && m.Learner })
+		if listed || n.Etcd != nil && n.Etcd.Learner {
+			out = append(out, n.Name)
+		}
+	}
+	return out
+}
+
+// strangeMembers are the members of etcd that no node of the inventory is.
+func strangeMembers(s snapshot.Snapshot) []Stranger {
+	members := Members(s)
+	if len(members) == 0 {
+		return strangeServers(s)
 	}
 	var out []Stranger
 	for _, m := range members {
+		if m.Node != "" {
+			continue
+		}
 		name := m.Name
 		if !plain.MatchString(name) {
 			name = m.ID
 		}
 		out = append(out, Stranger{
-			Name: name, Role: cluster.Etcd, Learner: m.Learner, By: m.by,
+			Name: name, Role: cluster.Etcd, Learner: m.Learner, MemberID: m.ID, PeerURLs: m.PeerURLs, By: m.By,
 			Evidence: fmt.Sprintf("etcd on %s lists the member %q, ID %s, peer URL %s",
-				m.by, m.Name, m.ID, strings.Join(m.PeerURLs, ", ")),
+				m.By, m.Name, m.ID, strings.Join(m.PeerURLs, ", ")),
 		})
 	}
 	return out
@@ -125,16 +153,16 @@ var plain = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // membership is what etcd's members list, each member once; of those with a quorum where
 // there are any, for another one's list may be an old one.
-func membership(s snapshot.Snapshot) []told {
-	var out []told
+func membership(s snapshot.Snapshot) []Member {
+	var out []Member
 	for _, healthy := range []bool{true, false} {
 		for _, n := range s.Nodes {
 			if !runsEtcd(n) || n.Etcd == nil || n.Etcd.Healthy != healthy {
 				continue
 			}
 			for _, m := range n.Etcd.Members {
-				if !slices.ContainsFunc(out, func(t told) bool { return t.ID == m.ID }) {
-					out = append(out, told{EtcdMember: m, by: n.Name})
+				if !slices.ContainsFunc(out, func(other Member) bool { return other.ID == m.ID }) {
+					out = append(out, Member{EtcdMember: m, By: n.Name})
 				}
 			}
 		}

@@ -204,7 +204,7 @@ var table = []meaning{
 	{RenewalTimerOn, Advice, Warning, false, "Kubespray's own renewal timer is on", "each time it renews every certificate of NODE and restarts its components at once, without the kubelet, host etcd, a backup or a gate (Kubespray up to v2.31); a run holds it back; to renew with kscertctl alone, set auto_renew_certificates: false and stop it: systemctl disable --now k8s-certs-renew.timer"},
 	{NodeUnschedulable, Advice, Warning, false, "the node takes no new pods", "an upgrade that did not come to its end leaves nodes so; if nobody means it: kubectl uncordon SUBJECT"},
 	{SANPending, Advice, Warning, false, "kubeadm's configuration has a name that the API server's certificate lacks", "nobody is seen using it; the certificate gets it when it is issued anew from the configuration, not when it is renewed"},
-	{NotInInventory, Advice, Warning, false, "the cluster has a node or an etcd member that the inventory does not name", "add SUBJECT to the inventory, or remove it from the cluster if it no longer exists; control planes are not worked on while it is a control plane or an etcd member, unless with --allow-not-in-inventory SUBJECT"},
+	{NotInInventory, Advice, Warning, false, "the cluster has a node or an etcd member that the inventory does not name", "add SUBJECT to the inventory, or, if it no longer exists, remove it from the cluster: kubectl delete node SUBJECT, or for a member of etcd: etcdctl member remove ID; control planes are not worked on while it is a control plane, nor is etcd restarted while it is a member of etcd, unless with --allow-not-in-inventory SUBJECT"},
 }
 
 // ranks is where each reason stands in the table.

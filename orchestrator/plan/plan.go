@@ -287,13 +287,19 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 		p.Warnings = undone
 		return p, err
 	}
-	allowed, err := policy.knowsEnough(c, s, steps)
+	members = slices.DeleteFunc(members, func(name string) bool { return !taken(steps, name, EtcdCertificates, PrePhase, Renew) })
+	restart := restarted(s, d, steps)
+	allowed, err := policy.knowsEnough(c, s, steps, !q.Holds() || len(restart) > 0)
 	if err != nil {
 		return p, err
 	}
-	members = slices.DeleteFunc(members, func(name string) bool { return !taken(steps, name, EtcdCertificates, PrePhase, Renew) })
-	if err := keepsQuorum(d, q, members); err != nil {
-		return p, err
+	for _, refuses := range []func() error{
+		func() error { return keepsQuorum(d, q, s, members, restart) },
+		func() error { return startsNone(c, d, s, steps) },
+	} {
+		if err := refuses(); err != nil {
+			return p, err
+		}
 	}
 	first := backup(c, steps)
 	snapshots, err := policy.snapshots(s, first.Nodes)
@@ -539,13 +545,16 @@ func supported(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, ch
 		}
 		for _, k := range d.Due[n.Name] {
 			if row, _ := certs.Lookup(k); !isKubelet(k) && row.Signer != certs.EtcdHostCA {
-				return &UnsupportedError{fmt.Sprintf("%s is due on %s, which is no control plane: nothing here renews it there", k, n.Name)}
+				return &UnsupportedError{fmt.Sprintf("%s is due on %s, which is no control plane: nothing here renews it there; "+
+					"have it issued where it came from, or remove it if nobody needs it there", k, n.Name)}
 			}
 		}
 	}
 	for _, n := range s.Nodes {
 		if dueKind(d, n.Name, certs.EtcdHostCA) && !n.SignsEtcd() && signer(s, d, []string{n.Name}) == "" {
-			return &UnsupportedError{fmt.Sprintf("etcd certificates are due on %s, but %s/ca-key.pem is neither there nor, for the same authority, on a node of the group etcd: nobody can sign new ones", n.Name, n.Facts["etcd-dir"])}
+			return &UnsupportedError{fmt.Sprintf("etcd certificates are due on %s, but %s/ca-key.pem is neither there nor, for the same authority, "+
+				"on a node of the group etcd: nobody can sign new ones; put the key back on one of them from a backup, or have the certificates "+
+				"issued where it is", n.Name, n.Facts["etcd-dir"])}
 		}
 	}
 	return nil

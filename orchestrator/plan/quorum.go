@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,33 +26,31 @@ type Quorum struct {
 	Allowed int
 }
 
-// QuorumOf reads the membership from a snapshot. Learners do not vote and do not count.
+// QuorumOf reads the membership from a snapshot. Learners do not vote and do not count; nor
+// does a node of the group etcd that is no member, where the members tell which there are.
 func QuorumOf(s snapshot.Snapshot) Quorum {
+	members := diagnosis.Members(s)
+	learners := diagnosis.Learners(s, members)
+	voters := slices.DeleteFunc(slices.Clone(members), func(m diagnosis.Member) bool { return m.Learner })
 	var q Quorum
-	nodes := s.With(cluster.Etcd)
-	known := false
-	for _, n := range nodes {
-		if n.Etcd == nil {
-			q.Down = append(q.Down, n.Name)
+	known, ours := len(voters) > 0, 0
+	for _, n := range s.With(cluster.Etcd) {
+		isMember := func(m diagnosis.Member) bool { return m.Node == n.Name }
+		if slices.Contains(learners, n.Name) || len(voters) > 0 && !slices.ContainsFunc(voters, isMember) {
 			continue
 		}
-		voters := 0
-		for _, m := range n.Etcd.Members {
-			if !m.Learner {
-				voters++
-			}
-		}
-		q.Members = max(q.Members, voters)
-		known = known || voters > 0 || n.Etcd.Healthy
-		if !n.Etcd.Healthy {
+		ours++
+		healthy := n.Etcd != nil && n.Etcd.Healthy
+		known = known || healthy
+		if !healthy {
 			q.Down = append(q.Down, n.Name)
 		}
 	}
 	if !known {
 		return Quorum{}
 	}
-	q.Members = max(q.Members, len(nodes))
-	q.Strangers = q.Members - len(nodes)
+	q.Members = max(len(voters), ours)
+	q.Strangers = q.Members - ours
 	return q
 }
 
@@ -86,30 +85,92 @@ func (q Quorum) String() string {
 	return strings.Join(parts, "; ")
 }
 
-// keepsQuorum refuses to work on members of etcd when the quorum does not bear one
-// more that is out: what is down must be what the plan mends.
-func keepsQuorum(d diagnosis.Diagnosis, q Quorum, worked []string) error {
+// rereads is the oldest etcd that is known to read its files again at each handshake, so that
+// renewed ones need no restart.
+var rereads = []int{3, 4}
+
+// restarted are the members of etcd that steps restart: those that hold an older certificate
+// than the file's although they read it at each handshake, those whose release may not, and
+// whatever Kubespray's own playbooks work on.
+func restarted(s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []string {
+	var out []string
+	for _, n := range s.With(cluster.Etcd) {
+		theirs := slices.ContainsFunc(steps, func(step Step) bool {
+			return (step.Action == Upgrade || step.Playbook != "") && slices.Contains(step.Nodes, n.Name)
+		})
+		holds := slices.Contains(d.Stale[n.Name], "etcd") || etcdDue(d, n.Name) && old(n)
+		if theirs || holds && taken(steps, n.Name, EtcdCertificates, PrePhase, Renew) {
+			out = append(out, n.Name)
+		}
+	}
+	return out
+}
+
+// old reports whether a member has told a release that may not read its files again.
+func old(n snapshot.Node) bool {
+	release := make([]int, len(rereads))
+	if n.Etcd == nil || n.Etcd.Version == "" {
+		return false
+	}
+	_, err := fmt.Sscanf(n.Etcd.Version, "%d.%d", &release[0], &release[1])
+	return err != nil || slices.Compare(release, rereads) < 0
+}
+
+// keepsQuorum refuses to restart members of etcd when the quorum does not bear one more that
+// is out: what is down must be what the plan mends. Work that restarts none goes on behind
+// its gates.
+func keepsQuorum(d diagnosis.Diagnosis, q Quorum, s snapshot.Snapshot, worked, restart []string) error {
 	if !q.Holds() || q.Members < 2 || q.Spare() > 0 {
 		return nil // lost, and then the order is another one; or there is one to spare
 	}
-	healthy := slices.DeleteFunc(slices.Clone(worked), func(name string) bool { return slices.Contains(q.Down, name) })
+	healthy := without(restart, q.Down)
 	if len(healthy) == 0 {
 		return nil
 	}
-	var foreign []string
-	for _, name := range q.Down {
-		if !slices.Contains(worked, name) || !etcdDue(d, name) {
-			foreign = append(foreign, name)
-		}
-	}
+	foreign := slices.DeleteFunc(slices.Clone(q.Down), func(name string) bool {
+		return slices.Contains(worked, name) && etcdDue(d, name)
+	})
 	if len(foreign) == 0 && q.Strangers == q.Allowed && len(q.Down) > 0 {
 		return nil // these come first, each behind a gate
 	}
-	next := "the members that the inventory does not name"
+	ways := []string{"restart it yourself, when etcd may be away for some seconds (systemctl restart etcd), and leave Kubespray's playbook out"}
 	if len(foreign) > 0 {
-		next = strings.Join(foreign, ", ")
+		ways = append(ways, fmt.Sprintf("bring back %s first (systemctl start etcd)", strings.Join(foreign, ", ")))
 	}
-	return &UnsupportedError{fmt.Sprintf("%s: none of %s may be worked on, for a restart there would cost the quorum; bring back %s first", q, strings.Join(healthy, ", "), next)}
+	for _, m := range diagnosis.Members(s) {
+		n, _ := s.Node(m.Node)
+		if !m.Learner && (slices.Contains(foreign, m.Node) || !n.Is(cluster.Etcd) && q.Strangers > q.Allowed) {
+			ways = append(ways, fmt.Sprintf("if the member of %s is gone for good, remove it: etcdctl member remove %s", where(m.PeerURLs, m.Name), m.ID))
+		}
+	}
+	return &UnsupportedError{fmt.Sprintf("%s: the plan restarts etcd on %s, and a restart there would cost the quorum; %s",
+		q, strings.Join(healthy, ", "), strings.Join(ways, "; or "))}
+}
+
+// startsNone refuses a renewal where a member of etcd does not run for a reason that no step
+// mends: the work there would start it, and wait for it in vain. In an outage it may as well.
+func startsNone(c cluster.Cluster, d diagnosis.Diagnosis, s snapshot.Snapshot, steps []Step) error {
+	for _, f := range d.Lasting() {
+		if d.Route != diagnosis.Renew || f.Reason != diagnosis.EtcdMemberDown || !taken(steps, f.Node, EtcdCertificates, PrePhase, Renew) {
+			continue
+		}
+		id := "ID"
+		for _, m := range diagnosis.Members(s) {
+			if m.Node == f.Node {
+				id = m.ID
+			}
+		}
+		return &UnsupportedError{fmt.Sprintf("etcd on %s does not run, and certificates are due there: the work would start it and wait for it. "+
+			"Start it (systemctl start etcd), and read why it ends if it does (journalctl -u etcd); or leave the node out for now: --limit %s; "+
+			"or, if it is gone for good, remove the member (etcdctl member remove %s) and take the node out of the group etcd",
+			f.Node, strings.Join(without(cluster.Names(c.Nodes), []string{f.Node}), ","), id)}
+	}
+	return nil
+}
+
+// where is the place of a member of etcd in words: its peer URL, or else its name.
+func where(peerURLs []string, name string) string {
+	return cmp.Or(strings.Join(peerURLs, ", "), name)
 }
 
 // downFirst orders nodes of etcd so that those which cost nothing come first.

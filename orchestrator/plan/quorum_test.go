@@ -28,6 +28,20 @@ func members(count int, learners ...int) tc.Edit {
 	})
 }
 
+// joins lets every member that tells list one more.
+func joins(m snapshot.EtcdMember) tc.Edit {
+	return tc.Everywhere(func(n *snapshot.Node) {
+		if n.Etcd != nil && n.Etcd.Members != nil {
+			n.Etcd.Members = append(n.Etcd.Members, m)
+		}
+	})
+}
+
+// learner lets a member answer as one that does not vote: healthy, and without a list.
+func learner(n *snapshot.Node) {
+	n.Etcd = &snapshot.Etcd{Healthy: true, Learner: true, Version: "3.5.21"}
+}
+
 func TestQuorum(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -45,6 +59,17 @@ func TestQuorum(t *testing.T) {
 		{"two of three are down", tc.EtcdNodes(), []tc.Edit{tc.On("etcd2,etcd3", tc.NoQuorum)}, "etcd: of 3 members 1 answer, 2 are needed; etcd2, etcd3 does not", false, 0},
 		{"members that the inventory does not name", tc.EtcdNodes(), []tc.Edit{members(5)}, "etcd: of 5 members 3 answer, 3 are needed; 2 more than the inventory's group etcd names", true, 0},
 		{"a learner does not vote", tc.EtcdNodes(), []tc.Edit{members(4, 3)}, "etcd: of 3 members 3 answer, 2 are needed", true, 1},
+		{"a learner in the group, whose own list is refused", tc.EtcdNodes(), []tc.Edit{members(3, 2), tc.On("etcd3", learner)},
+			"etcd: of 2 members 2 answer, 2 are needed", true, 0},
+		{"a learner that is all that answers", tc.EtcdNodes(), []tc.Edit{tc.Everywhere(tc.NoQuorum), tc.On("etcd3", learner)},
+			"etcd: how many members there are is not known", false, 0},
+		{"a node of the group that is no member", tc.EtcdNodes(), []tc.Edit{members(2), tc.On("etcd3", tc.Stopped("etcd"))},
+			"etcd: of 2 members 2 answer, 2 are needed", true, 0},
+		{"a member that was replaced, and not removed", tc.EtcdNodes(), []tc.Edit{members(3), joins(snapshot.EtcdMember{ID: "old", Name: "etcd3"})},
+			"etcd: of 4 members 3 answer, 3 are needed; 1 more than the inventory's group etcd names", true, 0},
+		{"a member that is called otherwise, by its peer URL", tc.EtcdNodes(), []tc.Edit{members(2), joins(snapshot.EtcdMember{ID: "3", Name: "infra3", PeerURLs: []string{"https://10.0.0.3:2380"}}),
+			tc.On("etcd3", tc.Unknown(snapshot.Unreachable, "gone"), func(n *snapshot.Node) { n.Address = "10.0.0.3" })},
+			"etcd: of 3 members 2 answer, 2 are needed; etcd3 does not", true, 0},
 		{"nobody told", tc.EtcdNodes(), []tc.Edit{tc.Everywhere(tc.NoQuorum)}, "etcd: how many members there are is not known", false, 0},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -58,33 +83,67 @@ func TestQuorum(t *testing.T) {
 }
 
 // A member that is down for another reason than its certificates, or that nobody knows,
-// leaves none to spare: then no other is touched.
+// leaves none to spare: then none is restarted, and what restarts none goes on. Every
+// refusal names a way that leads on.
 func TestQuorumIsKept(t *testing.T) {
 	t.Parallel()
 	due := tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember))
+	stale := tc.On("etcd1", tc.Renewed(certs.KindEtcdMember)) // and serves the older one
+	version := func(v string) tc.Edit { return tc.On("etcd1", func(n *snapshot.Node) { n.Etcd.Version = v }) }
+	pair := tc.EtcdNodes()
+	pair.Nodes = slices.DeleteFunc(pair.Nodes, func(n cluster.Node) bool { return n.Name == "etcd3" })
+	third := tc.Everywhere(func(n *snapshot.Node) { // etcd3 is gone, and has left a member
+		if n.Etcd != nil && n.Etcd.Healthy {
+			n.Etcd.Members = append(n.Etcd.Members, snapshot.EtcdMember{ID: "c3", Name: "etcd3", PeerURLs: []string{"https://10.0.0.3:2380"}})
+		}
+	})
+	const (
+		of3     = "etcd: of 3 members 2 answer, 2 are needed; "
+		restart = "the plan restarts etcd on etcd1, and a restart there would cost the quorum; restart it yourself, " +
+			"when etcd may be away for some seconds (systemctl restart etcd), and leave Kubespray's playbook out"
+		gone = "if the member of https://10.0.0.3:2380 is gone for good, remove it: etcdctl member remove c3"
+	)
 	for _, row := range []struct {
-		name  string
-		edits []tc.Edit
-		want  string // part of the refusal; empty: there is a plan
+		name   string
+		of     cluster.Cluster
+		policy plan.Policy
+		edits  []tc.Edit
+		want   string // the refusal, or a part of it; empty: there is a plan
+		warns  string // part of a warning
 	}{
-		{"all well", []tc.Edit{due}, ""},
-		{"another is down", []tc.Edit{due, tc.On("etcd2", tc.NoQuorum)}, "none of etcd1 may be worked on, for a restart there would cost the quorum; bring back etcd2 first"},
-		{"more members than the inventory names", []tc.Edit{due, members(5)}, "not in the inventory: etcd4 (etcd member), etcd5 (etcd member) ("},
-		{"a member on a node that is not in the group", []tc.Edit{due, tc.Everywhere(func(n *snapshot.Node) {
+		{"all well", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due}, "", ""},
+		{"one restarts, and one is to spare", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{stale}, "", ""},
+		{"another is down", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.NoQuorum)}, "", ""},
+		{"another does not run", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.Stopped("etcd"))}, "", "the etcd member does not run (etcd2 etcd)"},
+		{"another is down, and one restarts", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{stale, tc.On("etcd2", tc.NoQuorum)},
+			of3 + "etcd2 does not: " + restart + "; or bring back etcd2 first (systemctl start etcd); or if the member of etcd2 is gone for good, remove it: etcdctl member remove id of etcd2", ""},
+		{"a release that reads its files again", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.NoQuorum), version("3.4.0")}, "", ""},
+		{"a release that may not", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.NoQuorum), version("3.3.10")}, restart, ""},
+		{"it does not run where certificates are due", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.Stopped("etcd"))},
+			"leave the node out for now: --limit cp1,w1,etcd2,etcd3; or, if it is gone for good, remove the member (etcdctl member remove id of etcd1)", ""},
+		{"two members", pair, plan.Policy{}, []tc.Edit{due}, "", ""},
+		{"two members, and one restarts", pair, plan.Policy{}, []tc.Edit{stale}, "etcd: of 2 members 2 answer, 2 are needed: " + restart, ""},
+		{"one of three is gone for good", pair, plan.Policy{}, []tc.Edit{due, third}, "",
+			"not in the inventory: etcd3 (etcd member at https://10.0.0.3:2380); nothing is renewed there, and no step restarts another; " + gone},
+		{"one of three is gone, and one restarts", pair, plan.Policy{}, []tc.Edit{stale, third}, "pass --allow-not-in-inventory etcd3; " + gone, ""},
+		{"it is allowed, and one restarts", pair, plan.Policy{AllowNotInInventory: []string{"etcd3"}}, []tc.Edit{stale, third}, "", "allowed by --allow-not-in-inventory: etcd3 (etcd member at https://10.0.0.3:2380)"},
+		{"Kubespray's playbook, and another is down", tc.HA(), plan.Policy{Choice: plan.UpgradeCluster, Kubespray: &plan.Kubespray{Upgrade: "upgrade-cluster.yml"}},
+			[]tc.Edit{tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin)), tc.On("cp2", tc.NoQuorum)}, "the plan restarts etcd on cp1, cp3, and", ""},
+		{"more members than the inventory names", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, members(5)}, "", "not in the inventory: etcd4 (etcd member), etcd5 (etcd member); "},
+		{"members on nodes that are not in the group, and one restarts", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{stale, tc.Everywhere(func(n *snapshot.Node) {
 			if n.Etcd != nil {
 				n.Etcd.Members = append(n.Etcd.Members, snapshot.EtcdMember{ID: "4", Name: "cp1"}, snapshot.EtcdMember{ID: "5", Name: "w1"})
 			}
-		})}, "bring back the members that the inventory does not name first"},
-		{"the one that is down is the one that is due", []tc.Edit{tc.On("etcd1", tc.Expired(certs.KindEtcdMember), tc.NoQuorum)}, ""},
+		})}, "2 more than the inventory's group etcd names: " + restart + "; or if the member of cp1 is gone for good, remove it: etcdctl member remove 4", ""},
+		{"the one that is down is the one that is due", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{tc.On("etcd1", tc.Expired(certs.KindEtcdMember), tc.NoQuorum)}, "", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			c := tc.EtcdNodes()
-			s := tc.Healthy(c, row.edits...)
-			p, err := plan.Make(c, s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{})
+			s := tc.Healthy(row.of, row.edits...)
+			p, err := plan.Make(row.of, s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), row.policy)
 			if row.want == "" {
-				if err != nil || len(p.Steps) == 0 {
-					t.Errorf("%v, %d steps", err, len(p.Steps))
+				if err != nil || len(p.Steps) == 0 || !strings.Contains(strings.Join(p.Warnings, "\n"), row.warns) {
+					t.Errorf("%v, %d steps, warnings %q", err, len(p.Steps), p.Warnings)
 				}
 				return
 			}

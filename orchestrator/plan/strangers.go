@@ -26,9 +26,9 @@ func (p Policy) strangers(s snapshot.Snapshot) (allowed, refused []diagnosis.Str
 }
 
 // knowsEnough refuses steps that change control planes or members of etcd while there are
-// some that the inventory does not name: what such a change costs depends on them. It
-// warns of those that the policy allows.
-func (p Policy) knowsEnough(c cluster.Cluster, s snapshot.Snapshot, steps []Step) (warnings []string, err error) {
+// control planes that the inventory does not name, or members of etcd and a member may have
+// to do without another: what such a change costs depends on them. It warns of the others.
+func (p Policy) knowsEnough(c cluster.Cluster, s snapshot.Snapshot, steps []Step, restart bool) (warnings []string, err error) {
 	if !slices.ContainsFunc(steps, func(step Step) bool {
 		return step.Changes && slices.ContainsFunc(step.Nodes, func(name string) bool {
 			n, _ := c.Node(name)
@@ -37,10 +37,18 @@ func (p Policy) knowsEnough(c cluster.Cluster, s snapshot.Snapshot, steps []Step
 	}) {
 		return nil, nil
 	}
-	allowed, refused := p.strangers(s)
-	if len(refused) > 0 {
+	allowed, others := p.strangers(s)
+	var gone string
+	for _, st := range others {
+		if st.MemberID != "" {
+			gone += fmt.Sprintf("; if the member of %s is gone for good, remove it: etcdctl member remove %s", where(st.PeerURLs, st.Name), st.MemberID)
+		}
+	}
+	controlPlane := slices.ContainsFunc(others, func(st diagnosis.Stranger) bool { return st.Role == cluster.ControlPlane })
+	switch {
+	case controlPlane, restart && len(others) > 0:
 		var flags, evidence []string
-		for _, st := range refused {
+		for _, st := range others {
 			if flag := "--allow-not-in-inventory " + st.Name; !slices.Contains(flags, flag) {
 				flags = append(flags, flag)
 			}
@@ -48,8 +56,11 @@ func (p Policy) knowsEnough(c cluster.Cluster, s snapshot.Snapshot, steps []Step
 		}
 		return nil, &UnsupportedError{fmt.Sprintf("not in the inventory: %s (%s); "+
 			"control planes and etcd members are not worked on while others of the cluster are unknown: add them to the inventory, or, "+
-			"if each of them is healthy and is not to be worked on, pass %s",
-			strings.Join(called(refused), ", "), strings.Join(evidence, "; "), strings.Join(flags, " "))}
+			"if each of them is healthy and is not to be worked on, pass %s%s",
+			strings.Join(called(others), ", "), strings.Join(evidence, "; "), strings.Join(flags, " "), gone)}
+	case len(others) > 0:
+		warnings = append(warnings, fmt.Sprintf("not in the inventory: %s; nothing is renewed there, and no step restarts another%s",
+			strings.Join(called(others), ", "), gone))
 	}
 	if len(allowed) > 0 {
 		warnings = append(warnings, fmt.Sprintf(
@@ -63,9 +74,13 @@ func (p Policy) knowsEnough(c cluster.Cluster, s snapshot.Snapshot, steps []Step
 func called(all []diagnosis.Stranger) []string {
 	out := make([]string, len(all))
 	for i, st := range all {
-		out[i] = fmt.Sprintf("%s (%s)", st.Name, map[cluster.Role]string{
+		as := map[cluster.Role]string{
 			cluster.ControlPlane: "control plane", cluster.Worker: "worker", cluster.Etcd: "etcd member",
-		}[st.Role])
+		}[st.Role]
+		if len(st.PeerURLs) > 0 {
+			as += " at " + where(st.PeerURLs, st.Name)
+		}
+		out[i] = fmt.Sprintf("%s (%s)", st.Name, as)
 	}
 	return out
 }

@@ -246,7 +246,10 @@ func (n *reading) etcd() *Etcd {
 	answers[1].decode(&list)
 	answers[2].decode(&health)
 	answers[3].decode(&status)
-	e := &Etcd{Healthy: health.Health == "true", Version: release.Server}
+	e := &Etcd{
+		Healthy: health.Health == "true", Version: release.Server,
+		Learner: strings.Contains(answers[1].body, "rpc not supported for learner"), // etcd, v3rpc/rpctypes
+	}
 	if status.DBSize > 0 && status.DBSize <= maxDBSize {
 		e.DBSize = status.DBSize
 	}

@@ -242,6 +242,24 @@ func TestEtcdSize(t *testing.T) {
 	}
 }
 
+// A learner answers /health as the members that vote do, and refuses to list them.
+func TestLearner(t *testing.T) {
+	t.Parallel()
+	lines := strings.Split(string(makePKI(t).output(t, "control-plane.txt")), "\n")
+	for i, line := range lines {
+		if strings.Contains(line, `"member_id"`) && strings.Contains(line, `"members"`) {
+			lines[i] = `|{"error":"etcdserver: rpc not supported for learner","code":14,"message":"etcdserver: rpc not supported for learner"}HTTP/1.1 200 OK`
+		}
+	}
+	n := parse(t, []byte(strings.Join(lines, "\n")))
+	if n.Etcd == nil || !n.Etcd.Healthy || !n.Etcd.Learner || len(n.Etcd.Members) > 0 {
+		t.Errorf("%+v", n.Etcd)
+	}
+	if n = parse(t, makePKI(t).output(t, "control-plane.txt")); n.Etcd.Learner {
+		t.Error("a member that lists the others does vote")
+	}
+}
+
 // Ansible's raw runs in a pty, and people's nodes greet whoever logs in: neither
 // changes what is read.
 func TestParseReadsThroughNoise(t *testing.T) {

@@ -254,6 +254,9 @@ type Etcd struct {
 	Error string `json:"error,omitempty"`
 	// MemberID is this member's own, hexadecimal.
 	MemberID string `json:"memberID,omitempty"`
+	// Learner is true where it said that it does not vote: it lists no members then, and
+	// what /health answered is what those that do have told it.
+	Learner bool `json:"learner,omitempty"`
 	// Members is the membership as this member knows it, read without quorum.
 	Members []EtcdMember `json:"members,omitempty"`
 	// Version of etcd, such as "3.5.21".
