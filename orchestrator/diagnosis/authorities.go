@@ -191,11 +191,13 @@ func alsoKnownAs(n snapshot.Node, ca certs.Certificate) []certs.Authority {
 }
 
 // When it matters that an authority ends before what it signed: within a time that
-// anybody plans for, or before the leaf would be renewed. Kubespray issues etcd's leaves for
-// as many days as the authority, after it: they end a moment later, a century from now
-// (roles/etcd/templates/make-ssl-etcd.sh.j2).
+// anybody plans for, or before the leaf would be renewed, if that is within the life of an
+// authority of kubeadm's. Kubespray issues etcd's leaves for as many days as the authority,
+// after it: they end a moment later, a century from now, or months later on a node that was
+// added since (roles/etcd/templates/make-ssl-etcd.sh.j2).
 const (
 	caHorizon = 2 * 365 * 24 * time.Hour
+	caLife    = 10 * 365 * 24 * time.Hour
 	renewal   = 30 * 24 * time.Hour
 )
 
@@ -207,8 +209,8 @@ func (d *Diagnosis) judgeLifetime(n snapshot.Node, ca certs.Certificate, leaves 
 		return // it ends soon, whatever it signed
 	}
 	for _, c := range leaves {
-		soon := ca.NotAfter.Before(n.Clock.Add(caHorizon))
-		if ca.NotAfter.Before(c.NotAfter) && (soon || ca.NotAfter.Before(c.NotAfter.Add(-renewal))) {
+		soon, ever := ca.NotAfter.Before(n.Clock.Add(caHorizon)), ca.NotAfter.Before(n.Clock.Add(caLife))
+		if ca.NotAfter.Before(c.NotAfter) && (soon || ever && ca.NotAfter.Before(c.NotAfter.Add(-renewal))) {
 			d.find(CAExpiresFirst, n.Name, ca.Label(), fmt.Sprintf("%s ends at %s, %s at %s",
 				ca.Path, ca.NotAfter.Format(time.RFC3339), c.Path, c.NotAfter.Format(time.RFC3339)))
 			return

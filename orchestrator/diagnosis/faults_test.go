@@ -238,6 +238,11 @@ func faults() []fault {
 			route: diagnosis.None,
 		},
 		{
+			name: "an authority that ends in a century, and half a year before what a node has that was added since", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(36300*tc.Day, certs.KindEtcdHostCA), tc.EndsIn(36500*tc.Day, certs.KindEtcdMember))},
+			route: diagnosis.None,
+		},
+		{
 			name: "an authority that ends in three years, two months before what it signed", of: single,
 			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(1100*tc.Day, certs.KindFrontProxyCA), tc.EndsIn(1160*tc.Day, "front-proxy-client"))},
 			route: diagnosis.None, causes: one(diagnosis.CAExpiresFirst),
