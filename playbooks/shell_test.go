@@ -123,12 +123,13 @@ func TestCheckSuccessor(t *testing.T) {
 	t.Parallel()
 	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
 	old := testpki.Leaf{CommonName: "kube-apiserver", DNSNames: []string{"kubernetes", "api.example.com"}, IPs: []string{"10.0.0.1"}}
-	more, fewer, subject, ended, wild := old, old, old, old, old
+	more, fewer, subject, ended, early, wild := old, old, old, old, old, old
 	wild.DNSNames = []string{"*.example.com"}
 	fewer.IPs = nil
 	more.DNSNames = append(slices.Clone(old.DNSNames), "new.example.com")
 	fewer.DNSNames = []string{"kubernetes"}
 	subject.CommonName = "somebody"
+	early.NotBefore, early.NotAfter = time.Now().Add(time.Hour), time.Now().AddDate(1, 0, 0)
 	ended.NotBefore, ended.NotAfter = time.Now().AddDate(-1, 0, 0), time.Now().Add(-time.Hour)
 	for _, row := range []struct {
 		name          string
@@ -145,8 +146,10 @@ func TestCheckSuccessor(t *testing.T) {
 		{"lost names, where parts of them are named", ca.Issue(t, fewer), "example.com api DNS 10.0.0.0 . .*", "would lose these SANs: DNS:api.example.com IPAddress:10.0.0.1. ", ""},
 		{"what is named is not lost", ca.Issue(t, old), "api.example.com", "", ""},
 		{"another subject", ca.Issue(t, subject), "api.example.com", "would have another subject", ""},
-		{"another authority of the same name", other.Issue(t, old), "", "is not valid under", ""},
-		{"expired already", ca.Issue(t, ended), "", "is not valid under", ""},
+		{"another authority of the same name", other.Issue(t, old), "", "/ca.crt: error ", ""},
+		{"expired already", ca.Issue(t, ended), "", "/ca.crt: error 10 at 0 depth", ""},
+		{"not begun yet, by a clock that is ahead", ca.Issue(t, early), "", "/ca.crt: error 9 at 0 depth", ""},
+		{"no certificate", testpki.Pair{Certificate: []byte("none\n")}, "", "/ca.crt: ", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

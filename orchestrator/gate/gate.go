@@ -28,7 +28,8 @@ import (
 
 // leaseAge is how old a lease may be: a kubelet renews its own every 10 s and
 // is taken for lost after 40 s (kubelet's nodeLeaseDurationSeconds); the
-// components' leases last 15 s.
+// components' leases last 15 s. It is of one clock: how far clocks may be apart is said by
+// diagnosis.Thresholds alone.
 const leaseAge = 40 * time.Second
 
 // Unmet is one condition that does not hold yet.
@@ -221,11 +222,13 @@ func (c Check) kubelet(n snapshot.Node, now snapshot.Snapshot, add func(node, wh
 	}
 	lease := view.NodeLeases[now.NameOf(n)]
 	before, _ := c.Before.Node(n.Name)
+	// The kubelet writes what its own clock says; the view may be older than the look at it.
+	age := min(clock.Sub(lease), n.Clock.Sub(lease))
 	switch {
 	case lease.IsZero():
 		add(n.Name, "the kubelet's lease must be fresh", "it has none")
-	case clock.Sub(lease) > leaseAge:
-		add(n.Name, "the kubelet's lease must be fresh", fmt.Sprintf("last renewed %s ago", clock.Sub(lease).Round(time.Second)))
+	case age > leaseAge:
+		add(n.Name, "the kubelet's lease must be fresh", fmt.Sprintf("last renewed %s ago", age.Round(time.Second)))
 	case !lease.After(before.Clock):
 		add(n.Name, "the kubelet must renew its lease", "not since the run began")
 	}
@@ -275,14 +278,21 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 	if !ok {
 		return
 	}
-	before, _ := c.Before.Node(n.Name)
 	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
-		// A lease from before the run tells of a leader that may be gone.
 		lease, ok := n.View.ComponentLeases[component]
-		if (!ok || n.Clock.Sub(lease) > leaseAge || !lease.After(before.Clock)) && !c.outEverywhere(component) {
+		if (!ok || !c.holds(now, lease)) && !c.outEverywhere(component) {
 			add("", component+" must hold its lease", "last renewed at "+lease.Format(time.RFC3339))
 		}
 	}
+}
+
+// holds reports whether a component's lease is fresh by the clock of a control plane, one of
+// which leads. One from before the run tells of a leader that may be gone.
+func (c Check) holds(now snapshot.Snapshot, lease time.Time) bool {
+	return slices.ContainsFunc(now.With(cluster.ControlPlane), func(n snapshot.Node) bool {
+		before, _ := c.Before.Node(n.Name)
+		return n.Failure == nil && n.Clock.Sub(lease) <= leaseAge && lease.After(before.Clock)
+	})
 }
 
 // outEverywhere reports whether a component was Ready on no control plane when the run

@@ -281,6 +281,52 @@ func TestWhatLasts(t *testing.T) {
 	}
 }
 
+// Clocks that a diagnosis lets pass make no gate fail: a lease is as old as the clock says
+// that wrote it. A kubelet or a leader that is gone is found by that clock, too.
+func TestClocksOfLeases(t *testing.T) {
+	t.Parallel()
+	const apart = 100 * time.Second
+	for _, row := range []struct {
+		name   string
+		behind string // the node whose clock is, or which is ahead
+		by     time.Duration
+		age    time.Duration // of what that node has written
+		want   []string
+	}{
+		{"a kubelet whose clock is behind", "w1", apart, 5 * time.Second, nil},
+		{"a kubelet whose clock is ahead", "w1", -apart, 5 * time.Second, nil},
+		{"one that is behind and gone", "w1", apart, 50 * time.Second, []string{"w1: the kubelet's lease must be fresh (last renewed 50s ago)"}},
+		{"a leader whose clock is behind", "cp2", apart, 5 * time.Second, nil},
+		{"a leader that is behind and gone", "cp2", apart, 50 * time.Second, []string{
+			"cp2: the kubelet's lease must be fresh (last renewed 50s ago)",
+			"kube-controller-manager must hold its lease (last renewed at 2026-03-01T11:58:30Z)",
+		}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			clock := tc.On(row.behind, func(n *snapshot.Node) { n.Clock = n.Clock.Add(-row.by) })
+			written := tc.Now.Add(later - row.by - row.age)
+			now := tc.Healthy(tc.HA(), tc.Later(later), clock, tc.View(func(v *snapshot.View) {
+				v.NodeLeases[row.behind] = written
+				if row.behind == "cp2" {
+					v.ComponentLeases["kube-controller-manager"] = written
+				}
+			}))
+			if d := diagnosis.Diagnose(now, diagnosis.DefaultThresholds()); d.Route != diagnosis.None {
+				t.Fatalf("%+v", d.Findings)
+			}
+			c := gate.Check{Gate: plan.ClusterGate, Nodes: cluster.Names(tc.HA().Nodes), Thresholds: diagnosis.DefaultThresholds(), Before: tc.Healthy(tc.HA(), clock)}
+			var got []string
+			for _, u := range c.Evaluate(now) {
+				got = append(got, u.String())
+			}
+			if !slices.Equal(got, row.want) {
+				t.Errorf("unmet: %q, want %q", got, row.want)
+			}
+		})
+	}
+}
+
 // A lease that is fresh proves nothing when it was renewed before the run began:
 // the kubelet may have died with its old certificate just now.
 func TestLeaseMustBeRenewedInTheRun(t *testing.T) {

@@ -45,7 +45,7 @@ sign() {
   [ ! -s "$stage/old.pem" ] || alone x509 "$stage/old.pem" || fail 'its old certificate cannot be read'
   subject_for "$2"
   sign_request "$pki/ca.crt" "$pki/ca.key" "$lifetime" "/O=system:nodes/CN=system:node:$node"
-  openssl verify -CAfile "$pki/ca.crt" "$stage/new.pem" >/dev/null 2>&1 || fail "what was signed is not valid under $pki/ca.crt"
+  ! invalid "$pki/ca.crt" "$stage/new.pem" || fail "what was signed is not valid under $pki/ca.crt: $why"
 }
 
 printf '%s\n' "$KSCERT_REQUESTS" >"$stage/requests"

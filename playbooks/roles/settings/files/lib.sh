@@ -286,12 +286,19 @@ pair() { public=$(openssl x509 -in "$1" -noout -pubkey) && [ "$public" = "$(open
 # or without the type that openssl writes before it.
 accepted_loss() { printf '%s\n' "${KSCERT_ACCEPT_SAN_LOSS:-}" | tr ' ' '\n' | grep -Fxiq -e "$1" -e "${1#*:}"; }
 
+# invalid CA FILE: a certificate is not valid under an authority, as $why says: openssl's
+# line of the error, before which it names the certificate and after which that it failed.
+invalid() {
+  why=$(openssl verify -CAfile "$1" "$2" 2>&1) && return 1
+  error=$(printf '%s\n' "$why" | grep '^error [0-9]* at ' | head -n 1)
+  why=${error:-$why}
+}
+
 # check_successor OLD NEW CA: the new certificate may take the old one's place:
 # issued by the same authority, valid now, same subject, no name lost but those that
 # may be. kubeadm keeps DNS names and addresses, and no others; and in a kubeconfig none.
 check_successor() {
-  openssl verify -CAfile "$3" "$2" >/dev/null 2>&1 ||
-    fail "the new $1 is not valid under $3: $(openssl verify -CAfile "$3" "$2" 2>&1 | grep '^error' | head -n 1)"
+  ! invalid "$3" "$2" || fail "the new $1 is not valid under $3: $why"
   names "$1" >"$stage/names-old"
   [ -s "$stage/names-old" ] || fail "$1 cannot be read: what the new one must have is not known"
   names "$2" >"$stage/names-new"
