@@ -315,21 +315,14 @@ func (d *Diagnosis) anyUsable() bool {
 // judgeDriversView: what the driver sees of the API from outside. A driver behind
 // a bastion reaches nothing, which says nothing.
 func (d *Diagnosis) judgeDriversView(s snapshot.Snapshot) {
-	known := map[string]bool{}
-	complete := true
-	for _, n := range s.With(cluster.ControlPlane) {
-		c, _ := n.Certificate(certs.KindAPIServer)
-		e, _ := n.Endpoint(apiServer)
-		known[c.Fingerprint], known[e.Fingerprint] = true, true
-		complete = complete && n.Failure == nil && c.Fingerprint != ""
-	}
+	known, complete := apiCertificates(s)
 	direct := false
 	for _, p := range s.Probes {
 		direct = direct || (p.Endpoint != s.Endpoint && p.Failed == "")
 	}
 	for _, p := range s.Probes {
 		switch {
-		case p.Fingerprint != "" && !known[p.Fingerprint] && complete:
+		case p.Fingerprint != "" && !known[p.Fingerprint] && complete && !(vouched(p) && p.NotAfter.After(s.Taken)):
 			evidence := fmt.Sprintf("asked from the driver, %s presents %s, which ends at %s, and no API server serves it",
 				p.Endpoint, short(p.Fingerprint), p.NotAfter.Format(time.RFC3339))
 			d.find(LoadBalancer, "", p.Endpoint, evidence)
@@ -337,6 +330,44 @@ func (d *Diagnosis) judgeDriversView(s snapshot.Snapshot) {
 			d.find(LoadBalancer, "", p.Endpoint, fmt.Sprintf("asked from the driver, %s failed at %s: %s", p.Endpoint, p.Failed, p.Error))
 		}
 	}
+}
+
+// apiCertificates are the fingerprints of what API servers serve or have on disk; complete
+// where no control plane may have another one.
+func apiCertificates(s snapshot.Snapshot) (known map[string]bool, complete bool) {
+	known, complete = map[string]bool{}, true
+	for _, n := range s.With(cluster.ControlPlane) {
+		c, _ := n.Certificate(certs.KindAPIServer)
+		e, _ := n.Endpoint(apiServer)
+		known[c.Fingerprint], known[e.Fingerprint] = true, true
+		complete = complete && n.Failure == nil && c.Fingerprint != ""
+	}
+	return known, complete
+}
+
+// vouched reports whether an API server answered through an endpoint, and what was presented
+// there has its name.
+func vouched(p snapshot.Probe) bool {
+	return (p.Failed == "" || p.Failed == snapshot.StageAuth) && covers(p.SANs, hostOf(p.Endpoint))
+}
+
+// fronted are the hosts at which a certificate of the endpoint's own vouches for the name:
+// one that the API server has for it alone (--tls-sni-cert-key), or that of a load balancer
+// at which TLS ends. No API server's certificate needs these names.
+func fronted(s snapshot.Snapshot) map[string]bool {
+	out := map[string]bool{}
+	known, complete := apiCertificates(s)
+	probes := slices.Clone(s.Probes)
+	for _, n := range s.Nodes {
+		probes = append(probes, n.Probes...)
+	}
+	for _, p := range probes {
+		host := hostOf(p.Endpoint)
+		if complete && p.Fingerprint != "" && !known[p.Fingerprint] && !isLoopback(host) && vouched(p) {
+			out[canonical(host)] = true
+		}
+	}
+	return out
 }
 
 // judgeView reads what a usable API server says of nodes and static pods.

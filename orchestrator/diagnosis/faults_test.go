@@ -114,6 +114,15 @@ func kubeadmEtcd(n *snapshot.Node) {
 	tc.Serving("etcd", certs.KindEtcdServer)(n)
 }
 
+// balancer is a load balancer with a certificate of its own, whose name workers use.
+func balancer(p snapshot.Probe) tc.Edit {
+	return func(s *snapshot.Snapshot) {
+		p.Endpoint, p.Fingerprint, p.SANs = "lb.example.com:443", "its own", []string{"lb.example.com"}
+		s.Endpoint, s.Probes = p.Endpoint, []snapshot.Probe{p}
+		tc.On("w1", func(n *snapshot.Node) { n.Kubeconfigs[0].Server = "https://LB.example.com:443" })(s)
+	}
+}
+
 // copied puts what another program has copied beside the member's certificate.
 func copied(fingerprint string, end time.Time) tc.NodeEdit {
 	return func(n *snapshot.Node) {
@@ -653,6 +662,29 @@ func faults() []fault {
 				s.Probes = []snapshot.Probe{{Endpoint: "10.0.0.1:6443", Fingerprint: "another"}}
 			}},
 			route: diagnosis.Refuse, causes: one(diagnosis.LoadBalancer),
+		},
+		{
+			name: "a load balancer with a certificate of its own", of: ha,
+			edits: []tc.Edit{balancer(snapshot.Probe{NotAfter: tc.Now.Add(90 * tc.Day)})},
+			route: diagnosis.None,
+		},
+		{
+			name: "one that has ended", of: ha,
+			edits: []tc.Edit{balancer(snapshot.Probe{NotAfter: tc.Now.Add(-tc.Day)})},
+			route: diagnosis.Refuse, causes: one(diagnosis.LoadBalancer),
+		},
+		{
+			name: "one behind which no API server answers", of: ha,
+			edits: []tc.Edit{balancer(snapshot.Probe{NotAfter: tc.Now.Add(90 * tc.Day), Failed: snapshot.StageLivez, Error: "GET /livez: 404 Not Found"})},
+			route: diagnosis.Refuse, causes: []diagnosis.Reason{diagnosis.SANMissing, diagnosis.SANMissing, diagnosis.SANMissing, diagnosis.LoadBalancer},
+		},
+		{
+			name: "a certificate that the API server has for one name alone, as a node is shown it", of: single,
+			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) {
+				n.Kubeconfigs[0].Server = "https://kubernetes.example.com:6443"
+				n.Probes = []snapshot.Probe{{Endpoint: "kubernetes.example.com:6443", Fingerprint: "by name", SANs: []string{"*.example.com"}, NotAfter: tc.Now.Add(90 * tc.Day)}}
+			})},
+			route: diagnosis.None,
 		},
 		{
 			name: "a control plane and a member of etcd that the inventory does not name", of: single,

@@ -143,7 +143,8 @@ type use struct {
 
 // judgeNames: the API server's certificate has every name by which it is asked.
 func (d *Diagnosis) judgeNames(s snapshot.Snapshot) {
-	uses := usesOf(s)
+	elsewhere := fronted(s)
+	uses := slices.DeleteFunc(usesOf(s), func(u use) bool { return elsewhere[canonical(u.host)] })
 	for _, n := range s.With(cluster.ControlPlane) {
 		c, ok := n.Certificate(certs.KindAPIServer)
 		if !ok || len(c.SANs) == 0 {
