@@ -404,6 +404,7 @@ func TestEtcdSnapshot(t *testing.T) {
 		free         int
 		seconds      int
 		edit         func(string) string
+		env          string // etcd's settings
 		unasked      bool   // no snapshot is asked of etcd
 		without      string // why there is none; empty where one is saved
 		refusal      string // then nothing is left
@@ -431,6 +432,8 @@ func TestEtcdSnapshot(t *testing.T) {
 		},
 		{name: "not wanted", choice: "never", size: small, unasked: true, without: "none was asked for", would: "would leave a snapshot of etcd out: none was asked for"},
 		{name: "no answer", choice: "auto", size: "", unasked: true, without: "etcd does not answer"},
+		{name: "no answer, with HTTP elsewhere", choice: "auto", env: "ETCD_LISTEN_CLIENT_HTTP_URLS=http://127.0.0.1:2382\n", unasked: true, without: "etcd has another port than 2379 for HTTP"},
+		{name: "no answer, without a gateway", choice: "auto", env: "ETCD_ENABLE_GRPC_GATEWAY=\"false\"\n", unasked: true, without: "etcd's JSON gateway is switched off"},
 		{name: "no number", choice: "auto", size: "-5", unasked: true, without: "etcd does not answer"},
 		{name: "a number that nothing has", choice: "auto", size: strings.Repeat("9", 30), unasked: true, without: "etcd does not answer"},
 		{name: "no answer, but asked for", choice: "always", size: "", unasked: true, refusal: "etcd does not answer"},
@@ -450,6 +453,9 @@ func TestEtcdSnapshot(t *testing.T) {
 			t.Parallel()
 			n := newNode(t)
 			n.write(n.conf+"/ssl/ca.key", []byte("the authority's key"), 0o600)
+			if row.env != "" {
+				n.write(filepath.Dir(n.conf)+"/etc/etcd.env", []byte(row.env), 0o600)
+			}
 			db := bytes.Repeat([]byte("bolt!"), 1000)
 			n.member(row.size, "sleep "+cmp.Or(row.sleep, "0")+"; "+n.snapshotOf(db, cmp.Or(row.lines, whole)), cmp.Or(row.free, plenty))
 			script := fmt.Sprintf("KSCERT_ETCD_SNAPSHOT=%s KSCERT_ETCD_SNAPSHOT_SECONDS=%d\n", row.choice, cmp.Or(row.seconds, 120)) + backupScript(t)

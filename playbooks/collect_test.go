@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -360,6 +362,58 @@ func TestCollectorEndsInTime(t *testing.T) {
 	}
 	if !slices.Equal(failed, []snapshot.Stage{snapshot.StageTLS, snapshot.StageResolve}) {
 		t.Errorf("probes: %+v", got.Probes)
+	}
+}
+
+// A member that has a port of its own for HTTP is asked there, with TLS or without; one whose
+// gateway is switched off is healthy, and says why it tells no more.
+func TestEtcdAskedElsewhere(t *testing.T) {
+	t.Parallel()
+	answers := map[string]string{
+		"/version": `{"etcdserver":"3.6.5"}`, "/health": `{"health":"true"}`,
+		"/v3/cluster/member/list": `{"header":{"member_id":"1"},"members":[{"ID":"1","name":"etcd1","peerURLs":["https://10.0.0.1:2380"]}]}`,
+		"/v3/maintenance/status":  `{"dbSize":"20480"}`,
+	}
+	serve := func(gateway bool) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if text := answers[r.URL.Path]; text != "" && (gateway || !strings.HasPrefix(r.URL.Path, "/v3/")) {
+				_, _ = w.Write([]byte(text))
+				return
+			}
+			http.NotFound(w, r)
+		})
+	}
+	plain, secured, off := httptest.NewServer(serve(true)), httptest.NewTLSServer(serve(true)), httptest.NewTLSServer(serve(false))
+	grpc := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	for _, s := range []*httptest.Server{plain, secured, off, grpc} {
+		t.Cleanup(s.Close)
+	}
+	for _, row := range []struct {
+		name, settings string
+		members        int
+		says           string
+	}{
+		{"as usual", "ETCD_LISTEN_CLIENT_URLS=" + secured.URL, 1, ""},
+		{"with TLS on another port", "ETCD_LISTEN_CLIENT_URLS=" + grpc.URL + "\nETCD_LISTEN_CLIENT_HTTP_URLS=" + secured.URL, 1, ""},
+		{"without TLS on another port", "ETCD_LISTEN_CLIENT_URLS=" + grpc.URL + "\nETCD_LISTEN_CLIENT_HTTP_URLS=" + plain.URL, 1, ""},
+		{"without a gateway", "ETCD_LISTEN_CLIENT_URLS=" + off.URL + "\nETCD_ENABLE_GRPC_GATEWAY=false", 0, "gateway is switched off"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			pair := testpki.Authority(t, "etcd-ca").Issue(t, testpki.Leaf{CommonName: "etcd"})
+			n.write(n.etcd+"/member-cp1.pem", pair.Certificate, 0o600)
+			n.write(n.etcd+"/member-cp1-key.pem", pair.Key, 0o600)
+			n.write(filepath.Dir(n.conf)+"/etc/etcd.env", []byte(row.settings+"\nETCD_CERT_FILE="+n.etcd+"/member-cp1.pem\nETCD_KEY_FILE="+n.etcd+"/member-cp1-key.pem\n"), 0o600)
+			out, errs, err := n.sh(collector(t))
+			n.ok(err)
+			got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
+			n.ok(err)
+			e := got.Etcd
+			if e == nil || !e.Healthy || e.Version != "3.6.5" || len(e.Members) != row.members || !strings.Contains(e.Error, row.says) || (e.Error == "") != (row.says == "") {
+				t.Errorf("%+v\n%s", e, errs)
+			}
+		})
 	}
 }
 

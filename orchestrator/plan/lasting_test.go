@@ -52,3 +52,16 @@ func TestPlanNamesWhatLasts(t *testing.T) {
 		})
 	}
 }
+
+// A member that is healthy and tells no members is not one that does not answer.
+func TestPlanSaysWhyMembersAreNotKnown(t *testing.T) {
+	t.Parallel()
+	s := tc.Healthy(tc.Single(), due, tc.On("cp1", func(n *snapshot.Node) {
+		n.Etcd = &snapshot.Etcd{Healthy: true, Error: "its gateway is switched off"}
+	}))
+	p, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{})
+	const want = "which members etcd has: none of cp1 told; on cp1, its gateway is switched off"
+	if err != nil || !slices.Contains(p.Unknown, want) {
+		t.Errorf("%v: %q, want %q", err, p.Unknown, want)
+	}
+}

@@ -15,7 +15,7 @@ import (
 func unknown(s snapshot.Snapshot) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	members := false
+	members, silence := false, ""
 	var etcd []string
 	for _, n := range s.Nodes {
 		if n.Failure != nil {
@@ -25,6 +25,9 @@ func unknown(s snapshot.Snapshot) []string {
 		if n.Is(cluster.Etcd) {
 			etcd = append(etcd, n.Name)
 			members = members || (n.Etcd != nil && len(n.Etcd.Members) > 0)
+			if n.Etcd != nil && n.Etcd.Healthy && n.Etcd.Error != "" {
+				silence = "; on " + n.Name + ", " + n.Etcd.Error
+			}
 		}
 		var outside []string
 		for _, c := range n.Certificates {
@@ -38,7 +41,7 @@ func unknown(s snapshot.Snapshot) []string {
 		}
 	}
 	if len(etcd) > 0 && !members {
-		say("which members etcd has: none of %s told", strings.Join(etcd, ", "))
+		say("which members etcd has: none of %s told%s", strings.Join(etcd, ", "), silence)
 	}
 	if v, told := s.View(); !told || len(v.Nodes) == 0 {
 		say("which nodes the cluster has besides those of the inventory: no API server told")

@@ -262,6 +262,8 @@ func (n *reading) etcd() *Etcd {
 		})
 	}
 	switch {
+	case e.Healthy && n.Facts["etcd.enable-grpc-gateway"] == "false":
+		e.Error = "its JSON gateway is switched off (enable-grpc-gateway): members and size are not told"
 	case e.Healthy:
 	case port.chain == nil:
 		e.Error = port.words

@@ -46,7 +46,7 @@ etcd_choose() {
   # A member without a quorum keeps silent for as long as one listens.
   bytes=$(etcd_post /v3/maintenance/status 10 | sed -n 's/.*"dbSize":"\([1-9][0-9]\{0,14\}\)".*/\1/p')
   if [ -z "$bytes" ]; then
-    etcd_without 'etcd does not answer on 127.0.0.1:2379'
+    etcd_without "$(etcd_silence)"
     return 0
   fi
   mib=$(((bytes + 1048575) / 1048576))
@@ -57,6 +57,17 @@ etcd_choose() {
     etcd_without "with the files it needs $all MiB, of which $etcd_spare stay free, $has"
   elif [ "$KSCERT_ETCD_SNAPSHOT" = auto ] && [ "$took" -gt "$KSCERT_ETCD_SNAPSHOT_SECONDS" ]; then
     etcd_without "$mib MiB would take about $took s, longer than $KSCERT_ETCD_SNAPSHOT_SECONDS s"
+  fi
+}
+
+# etcd_silence: why etcd does not tell how large it is.
+etcd_silence() {
+  if grep -Eqs '^ETCD_LISTEN_CLIENT_HTTP_URLS=.|--listen-client-http-urls=.' "$root/etc/etcd.env" "$conf/manifests/etcd.yaml"; then
+    echo 'etcd has another port than 2379 for HTTP (listen-client-http-urls)'
+  elif grep -Eqs '^ETCD_ENABLE_GRPC_GATEWAY=.?false|--enable-grpc-gateway=false' "$root/etc/etcd.env" "$conf/manifests/etcd.yaml"; then
+    echo "etcd's JSON gateway is switched off (enable-grpc-gateway)"
+  else
+    echo 'etcd does not answer on 127.0.0.1:2379'
   fi
 }
 

@@ -106,7 +106,8 @@ read_settings() {
       n = split("advertise-address bind-address secure-port tls-cert-file tls-private-key-file client-ca-file " \
         "kubelet-client-certificate kubelet-client-key proxy-client-cert-file proxy-client-key-file requestheader-client-ca-file " \
         "etcd-cafile etcd-certfile etcd-keyfile etcd-servers kubeconfig cert-file key-file trusted-ca-file " \
-        "peer-cert-file peer-key-file peer-trusted-ca-file listen-client-urls listen-peer-urls data-dir name", names, " ")
+        "peer-cert-file peer-key-file peer-trusted-ca-file listen-client-urls listen-client-http-urls " \
+        "enable-grpc-gateway listen-peer-urls data-dir name", names, " ")
       for (i = 1; i <= n; i++) wanted[names[i]] = 1
     }
     FNR == 1 { file = FILENAME; sub(/.*\//, "", file); sub(/\.ya?ml$/, "", file); top = list = "" }
@@ -573,6 +574,15 @@ http() {
   printf '%s\n' $? >"$tmp/http-exit.$name"
 }
 
+# plainly NAME ADDRESS: likewise to a port without TLS, where there is a bash.
+plainly() {
+  printf '%s\n' "$2" >"$tmp/http.$1"
+  server=${2%:*} server=${server#\[}
+  # shellcheck disable=SC2016 # $0 and $1 are bash's
+  timeout 6 bash -c 'exec 3<>"/dev/tcp/$0/$1" && cat >&3 && cat <&3' "${server%\]}" "${2##*:}" >>"$tmp/http.$1" 2>"$tmp/http-said.$1"
+  printf '%s\n' $? >"$tmp/http-exit.$1"
+}
+
 # request METHOD PATH CLOSING-HEADER [BODY]
 request() { printf '%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: %s\r\nContent-Length: %s\r\n\r\n%s' "$1" "$2" "$3" "${#4}" "$4"; }
 
@@ -632,8 +642,9 @@ ask_control_plane() {
   [ -z "$(command -v kubeadm)" ] || show kubeadm-version 8 kubeadm version -o short >"$tmp/result.kubeadm-version" &
 }
 
-# ask_etcd: the member on this node, with the certificate it serves itself.
-# Last what may be kept waiting where there is no quorum.
+# ask_etcd: the member on this node, with the certificate it serves itself. Where it has a
+# port of its own for HTTP, the other one answers none. Last what may be kept waiting where
+# there is no quorum.
 ask_etcd() {
   setting etcd.cert-file ''
   crt=$value
@@ -650,13 +661,23 @@ ask_etcd() {
   [ -z "$peer" ] || tls etcd-peer "$peer" "$@" &
   [ -n "$value" ] || return 0
   tls etcd "$value" "$@" &
-  [ $# != 0 ] || return 0
+  client=$value
+  setting etcd.listen-client-http-urls "https://$client"
+  urls=$value
+  url "$urls"
+  case $urls in
+  http://*) set -- plainly etcd "$value" ;;
+  *)
+    [ $# != 0 ] || return 0
+    set -- http etcd "$value" "$@"
+    ;;
+  esac
   {
     request GET /version keep-alive ''
     request POST /v3/cluster/member/list keep-alive '{}'
     request GET /health keep-alive ''
     request POST /v3/maintenance/status close '{}'
-  } | http etcd "$value" "$@" &
+  } | "$@" &
 }
 
 # ask_kubelet: what it serves, and the API endpoint that it talks to, where that
