@@ -412,7 +412,9 @@ func CrashLoop() NodeEdit {
 func Unjoined(name string) Edit {
 	return func(s *snapshot.Snapshot) {
 		On(name, func(n *snapshot.Node) {
-			n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool { return c.Kind != certs.KindKubeletServing })
+			n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool {
+				return c.Kind != certs.KindKubeletServing
+			})
 			n.Kubeconfigs, n.Processes, n.Endpoints, n.Probes, n.Digests = nil, nil, nil, nil, map[string]string{}
 			delete(n.Units, "containerd")
 		}, CrashLoop())(s)
@@ -426,7 +428,9 @@ func Unjoined(name string) Edit {
 // CalledInAPI lets the API server know a node by another name than the inventory, its own.
 func CalledInAPI(name, own string) Edit {
 	return func(s *snapshot.Snapshot) {
-		On(name, Files(func(c *certs.Certificate) { c.Subject = "O=system:nodes,CN=system:node:" + own }, certs.KindKubeletClient))(s)
+		On(name, Files(func(c *certs.Certificate) {
+			c.Subject = "O=system:nodes,CN=system:node:" + own
+		}, certs.KindKubeletClient))(s)
 		View(func(v *snapshot.View) {
 			v.Nodes[own], v.NodeLeases[own] = v.Nodes[name], v.NodeLeases[name]
 			delete(v.Nodes, name)

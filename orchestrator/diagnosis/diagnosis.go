@@ -233,11 +233,11 @@ func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 		}
 		switch {
 		case expired > 0:
-			return fmt.Sprintf("the API server can be used, but %s expired", plural(expired, "certificate")+have(expired)) + besides
+			return "the API server can be used, but " + plural(expired, "certificate") + have(expired) + " expired" + besides
 		case early > 0:
-			return fmt.Sprintf("the API server can be used, but %s not valid yet", plural(early, "certificate")+are(early)) + besides
+			return "the API server can be used, but " + plural(early, "certificate") + are(early) + " not valid yet" + besides
 		case expiring > 0:
-			return fmt.Sprintf("%s, but %s about to expire", state, plural(expiring, "certificate")+are(expiring)) + besides
+			return state + ", but " + plural(expiring, "certificate") + are(expiring) + " about to expire" + besides
 		default:
 			return state + ", but a component holds or serves an older certificate than the one on disk" + besides
 		}

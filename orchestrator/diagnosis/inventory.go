@@ -101,7 +101,10 @@ func Members(s snapshot.Snapshot) []Member {
 		},
 	} {
 		for i, m := range members {
-			at := slices.IndexFunc(s.Nodes, func(n snapshot.Node) bool { return m.Node == "" && !taken[n.Name] && matches(n, m) })
+			if m.Node != "" {
+				continue
+			}
+			at := slices.IndexFunc(s.Nodes, func(n snapshot.Node) bool { return !taken[n.Name] && matches(n, m) })
 			if at >= 0 {
 				members[i].Node = s.Nodes[at].Name
 				taken[members[i].Node] = true

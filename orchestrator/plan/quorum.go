@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
@@ -140,7 +141,7 @@ func keepsQuorum(d diagnosis.Diagnosis, q Quorum, s snapshot.Snapshot, worked, r
 	for _, m := range diagnosis.Members(s) {
 		n, _ := s.Node(m.Node)
 		if !m.Learner && (slices.Contains(foreign, m.Node) || !n.Is(cluster.Etcd) && q.Strangers > q.Allowed) {
-			ways = append(ways, fmt.Sprintf("if the member of %s is gone for good, remove it: etcdctl member remove %s", where(m.PeerURLs, m.Name), m.ID))
+			ways = append(ways, removal(m.PeerURLs, m.Name, m.ID))
 		}
 	}
 	return &UnsupportedError{fmt.Sprintf("%s: the plan restarts etcd on %s, and a restart there would cost the quorum; %s",
@@ -151,21 +152,28 @@ func keepsQuorum(d diagnosis.Diagnosis, q Quorum, s snapshot.Snapshot, worked, r
 // mends: the work there would start it, and wait for it in vain. In an outage it may as well.
 func startsNone(c cluster.Cluster, d diagnosis.Diagnosis, s snapshot.Snapshot, steps []Step) error {
 	for _, f := range d.Lasting() {
-		if d.Route != diagnosis.Renew || f.Reason != diagnosis.EtcdMemberDown || !taken(steps, f.Node, EtcdCertificates, PrePhase, Renew) {
+		works := taken(steps, f.Node, EtcdCertificates, PrePhase, Renew)
+		if d.Route != diagnosis.Renew || f.Reason != diagnosis.EtcdMemberDown || !works {
 			continue
 		}
 		id := "ID"
 		for _, m := range diagnosis.Members(s) {
 			if m.Node == f.Node {
-				id = m.ID
+				id = shell.Quote(m.ID)
 			}
 		}
-		return &UnsupportedError{fmt.Sprintf("etcd on %s does not run, and certificates are due there: the work would start it and wait for it. "+
-			"Start it (systemctl start etcd), and read why it ends if it does (journalctl -u etcd); or leave the node out for now: --limit %s; "+
+		return &UnsupportedError{fmt.Sprintf("etcd on %s does not run, and certificates are due there: "+
+			"the work would start it and wait for it. Start it (systemctl start etcd), and read why it ends if it does "+
+			"(journalctl -u etcd); or leave the node out for now: --limit %s; "+
 			"or, if it is gone for good, remove the member (etcdctl member remove %s) and take the node out of the group etcd",
-			f.Node, strings.Join(without(cluster.Names(c.Nodes), []string{f.Node}), ","), id)}
+			f.Node, shell.Quote(strings.Join(without(cluster.Names(c.Nodes), []string{f.Node}), ",")), id)}
 	}
 	return nil
+}
+
+// removal says how a member of etcd is removed that is gone for good.
+func removal(peerURLs []string, name, id string) string {
+	return fmt.Sprintf("if the member of %s is gone for good, remove it: etcdctl member remove %s", where(peerURLs, name), shell.Quote(id))
 }
 
 // where is the place of a member of etcd in words: its peer URL, or else its name.

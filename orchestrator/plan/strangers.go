@@ -28,7 +28,9 @@ func (p Policy) strangers(s snapshot.Snapshot) (allowed, refused []diagnosis.Str
 // knowsEnough refuses steps that change control planes or members of etcd while there are
 // control planes that the inventory does not name, or members of etcd and a member may have
 // to do without another: what such a change costs depends on them. It warns of the others.
-func (p Policy) knowsEnough(c cluster.Cluster, s snapshot.Snapshot, steps []Step, restart bool) (warnings []string, err error) {
+func (p Policy) knowsEnough(
+	c cluster.Cluster, s snapshot.Snapshot, steps []Step, restart bool,
+) (warnings []string, err error) {
 	if !slices.ContainsFunc(steps, func(step Step) bool {
 		return step.Changes && slices.ContainsFunc(step.Nodes, func(name string) bool {
 			n, _ := c.Node(name)
@@ -41,10 +43,12 @@ func (p Policy) knowsEnough(c cluster.Cluster, s snapshot.Snapshot, steps []Step
 	var gone string
 	for _, st := range others {
 		if st.MemberID != "" {
-			gone += fmt.Sprintf("; if the member of %s is gone for good, remove it: etcdctl member remove %s", where(st.PeerURLs, st.Name), st.MemberID)
+			gone += "; " + removal(st.PeerURLs, st.Name, st.MemberID)
 		}
 	}
-	controlPlane := slices.ContainsFunc(others, func(st diagnosis.Stranger) bool { return st.Role == cluster.ControlPlane })
+	controlPlane := slices.ContainsFunc(others, func(st diagnosis.Stranger) bool {
+		return st.Role == cluster.ControlPlane
+	})
 	switch {
 	case controlPlane, restart && len(others) > 0:
 		var flags, evidence []string

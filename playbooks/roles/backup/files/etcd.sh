@@ -62,9 +62,10 @@ etcd_choose() {
 
 # etcd_silence: why etcd does not tell how large it is.
 etcd_silence() {
-  if grep -Eqs '^ETCD_LISTEN_CLIENT_HTTP_URLS=.|--listen-client-http-urls=.' "$root/etc/etcd.env" "$conf/manifests/etcd.yaml"; then
+  said=$(cat "$root/etc/etcd.env" "$conf/manifests/etcd.yaml" 2>/dev/null || :)
+  if printf '%s\n' "$said" | grep -Eq '^ETCD_LISTEN_CLIENT_HTTP_URLS=.|--listen-client-http-urls=.'; then
     echo 'etcd has another port than 2379 for HTTP (listen-client-http-urls)'
-  elif grep -Eqs '^ETCD_ENABLE_GRPC_GATEWAY=.?false|--enable-grpc-gateway=false' "$root/etc/etcd.env" "$conf/manifests/etcd.yaml"; then
+  elif printf '%s\n' "$said" | grep -Eq '^ETCD_ENABLE_GRPC_GATEWAY=.?false|--enable-grpc-gateway=false'; then
     echo "etcd's JSON gateway is switched off (enable-grpc-gateway)"
   else
     echo 'etcd does not answer on 127.0.0.1:2379'

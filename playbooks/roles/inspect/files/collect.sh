@@ -579,7 +579,8 @@ plainly() {
   printf '%s\n' "$2" >"$tmp/http.$1"
   server=${2%:*} server=${server#\[}
   # shellcheck disable=SC2016 # $0 and $1 are bash's
-  timeout 6 bash -c 'exec 3<>"/dev/tcp/$0/$1" && cat >&3 && cat <&3' "${server%\]}" "${2##*:}" >>"$tmp/http.$1" 2>"$tmp/http-said.$1"
+  timeout 6 bash -c 'exec 3<>"/dev/tcp/$0/$1" && cat >&3 && cat <&3' "${server%\]}" "${2##*:}" \
+    >>"$tmp/http.$1" 2>"$tmp/http-said.$1"
   printf '%s\n' $? >"$tmp/http-exit.$1"
 }
 
