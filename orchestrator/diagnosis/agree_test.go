@@ -1,6 +1,7 @@
 package diagnosis_test
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,9 +15,13 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
+// leadsOn is what a refusal of a plan says to do.
+var leadsOn = regexp.MustCompile(`--[a-z]{4}|etcdctl|systemctl|put the key back|have it issued`)
+
 // In every situation of the tables check-expiration, the diagnosis and the plan say the
 // same: what the one warns of the other has found, a certificate that is due and can be
-// renewed has a step, and where all is called well no file is about to end.
+// renewed has a step, and where all is called well no file is about to end. What is refused
+// is told with a way that leads on.
 func TestCheckDiagnosisAndPlanAgree(t *testing.T) {
 	t.Parallel()
 	agree := func(name string, of cluster.Cluster, edits []tc.Edit) {
@@ -27,9 +32,15 @@ func TestCheckDiagnosisAndPlanAgree(t *testing.T) {
 			for _, row := range expiry.Of(s, expiry.DefaultThresholds()).Certificates {
 				disagree(t, s, d, row)
 			}
+			if f, found := d.Primary(); found && f.Next() == "" {
+				t.Errorf("%s leads nowhere", f.Reason)
+			}
 			p, err := plan.Make(of, s, d, plan.Policy{})
 			if err != nil {
-				return // it says why not
+				if !leadsOn.MatchString(err.Error()) {
+					t.Errorf("it is refused, and no way is named: %v", err)
+				}
+				return
 			}
 			works := d.Route == diagnosis.Renew || d.Route == diagnosis.Recover
 			if works != (len(p.Steps) > 0) {
