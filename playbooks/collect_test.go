@@ -500,6 +500,39 @@ esac
 	}
 }
 
+// Whether kubelets let the API server in is asked where its certificate's groups do not say
+// so, as whom the certificate names.
+func TestCollectorAsksForTheKubeletClient(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ user, group, asked string }{
+		{"kube-apiserver-kubelet-client", "system:masters", ""},
+		{"kube-apiserver-kubelet-client", "kubeadm:cluster-admins", ""},
+		{"kube-apiserver-kubelet-client", "", "--as=kube-apiserver-kubelet-client auth can-i get nodes --subresource=proxy"},
+		{"a, b = c", "my group", "--as-group=my group --as=a, b = c auth can-i get nodes --subresource=proxy"},
+		{"", "my group", ""}, // whom the API server would ask for a name
+	} {
+		t.Run(row.user+" "+row.group, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			leaf := testpki.Leaf{CommonName: row.user, Organization: row.group}
+			n.write(n.conf+"/ssl/apiserver-kubelet-client.crt", testpki.Authority(t, "ca").Issue(t, leaf).Certificate, 0o644)
+			n.write(n.bin+"/kubectl", []byte("#!/bin/sh\ncase $* in *can-i*) echo \"${*#*8s }\"; echo no; exit 1 ;; esac\n"), 0o755)
+			out, errs, err := n.sh(collector(t))
+			if err != nil {
+				t.Fatalf("%v\n%s", err, errs)
+			}
+			got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked, _ := strings.CutSuffix(got.Results["kubelet-access"].Output, "\nno")
+			if asked != row.asked {
+				t.Errorf("asked %q, want %q", asked, row.asked)
+			}
+		})
+	}
+}
+
 func kubeconfig(ca, p testpki.Pair, more string) []byte {
 	b64 := base64.StdEncoding.EncodeToString
 	return []byte(`apiVersion: v1

@@ -1,6 +1,7 @@
 package testcluster
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
@@ -60,13 +61,15 @@ func ControlPlaneAnswer(tb testing.TB, a Answering) string {
 		case row.Kind == certs.KindFrontProxyCA:
 			pair = a.Front
 		case row.Signer == certs.FrontProxyCA:
-			pair = a.Front.Issue(tb, testpki.Leaf{CommonName: row.Name})
+			pair = a.Front.Issue(tb, leaf(row))
 		case row.Kind == certs.KindAdmin && a.Admin.X509 != nil:
 			pair = a.Admin
 		case row.Kind == certs.KindAdmin:
-			pair = a.CA.Issue(tb, testpki.Leaf{CommonName: row.Name, NotAfter: time.Now().Add(a.Left)})
+			l := leaf(row)
+			l.NotAfter = time.Now().Add(a.Left)
+			pair = a.CA.Issue(tb, l)
 		default:
-			pair = a.CA.Issue(tb, testpki.Leaf{CommonName: row.Name})
+			pair = a.CA.Issue(tb, leaf(row))
 		}
 		b64 := base64.StdEncoding.EncodeToString
 		public := sha256.Sum256(pair.X509.RawSubjectPublicKeyInfo)
@@ -91,6 +94,12 @@ func ControlPlaneAnswer(tb testing.TB, a Answering) string {
 		fmt.Fprintf(&out, "@@RESULT component-leases 0\n|kube-controller-manager\t%[1]s\n|kube-scheduler\t%[1]s\n", lease)
 	}
 	return out.String() + "@@END\n"
+}
+
+// leaf is what kubeadm puts in the place of a kind on cp1.
+func leaf(row certs.Row) testpki.Leaf {
+	demand, _ := certs.IdentityOf(row.Kind)
+	return testpki.Leaf{CommonName: cmp.Or(demand.Of("cp1"), row.Name), Organization: strings.Join(demand.Groups[:min(1, len(demand.Groups))], "")}
 }
 
 // WorkerAnswer is the collector's output on a worker whose kubelet's client certificate

@@ -12,8 +12,8 @@ import (
 // golden files stay short: one control plane, one worker, etcd on its own machine.
 func Few(edits ...Edit) snapshot.Snapshot {
 	keep := []certs.Kind{
-		certs.KindCA, certs.KindFrontProxyCA, certs.KindAPIServer, "apiserver-kubelet-client", "front-proxy-client",
-		certs.KindAdmin, "scheduler.conf", certs.KindKubeletClient, certs.KindEtcdMember, "kube-apiserver",
+		certs.KindCA, certs.KindFrontProxyCA, certs.KindAPIServer, certs.KindAPIServerKubeletClient, certs.KindFrontProxyClient,
+		certs.KindAdmin, certs.KindSchedulerConf, certs.KindKubeletClient, certs.KindEtcdMember, "kube-apiserver",
 	}
 	few := Everywhere(func(n *snapshot.Node) {
 		*n = snapshot.Node{Node: n.Node, Clock: n.Clock, Certificates: slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool {
@@ -34,11 +34,11 @@ func Expiring() snapshot.Snapshot {
 	return Few(
 		On("cp1",
 			Expired(certs.KindAdmin),
-			EndsIn(3*Day, "apiserver-kubelet-client"),
-			EndsIn(20*Day+5*time.Hour, "front-proxy-client"),
-			Files(func(c *certs.Certificate) { c.NotBefore = Now.Add(Day) }, "scheduler.conf"),
+			EndsIn(3*Day, certs.KindAPIServerKubeletClient),
+			EndsIn(20*Day+5*time.Hour, certs.KindFrontProxyClient),
+			Files(func(c *certs.Certificate) { c.NotBefore = Now.Add(Day) }, certs.KindSchedulerConf),
 			Files(func(c *certs.Certificate) { c.Key = certs.KeyMissing }, certs.KindFrontProxyCA),
-			Files(func(c *certs.Certificate) { c.Key = certs.KeyMismatch }, "front-proxy-client"),
+			Files(func(c *certs.Certificate) { c.Key = certs.KeyMismatch }, certs.KindFrontProxyClient),
 			EndsIn(-12*Day, certs.KindAPIServer), serveFile, Renewed(certs.KindAPIServer),
 		),
 		On("w1", func(n *snapshot.Node) {

@@ -150,7 +150,10 @@ func controlPlane(c cluster.Cluster, n *snapshot.Node) {
 		}
 		add(n, row.Kind, file)
 		if row.Base == certs.Config {
-			n.Kubeconfigs = append(n.Kubeconfigs, snapshot.Kubeconfig{Path: file, Server: server, CAFingerprint: "authority " + PKI + "/ca.crt"})
+			c, _ := n.Certificate(row.Kind)
+			n.Kubeconfigs = append(n.Kubeconfigs, snapshot.Kubeconfig{
+				Path: file, Server: server, ClientFingerprint: c.Fingerprint, CAFingerprint: "authority " + PKI + "/ca.crt",
+			})
 		}
 	}
 	for i := range n.Certificates {
@@ -202,6 +205,9 @@ func add(n *snapshot.Node, k certs.Kind, file string) {
 		NotBefore: Now.Add(-10 * Day), NotAfter: Now.Add(355 * Day), Fingerprint: "first " + n.Name + ":" + file,
 		PublicKey: "key of " + n.Name + ":" + file, SignedBy: row.Signer, Key: certs.KeyMatches,
 		File: &certs.File{Mode: "0600", Owner: "root", Group: "root", Size: 1100, Modified: Now.Add(-10 * Day)},
+	}
+	if demand, ok := certs.IdentityOf(k); ok {
+		c.CommonName, c.Organizations, c.Usages = demand.Of(n.KubernetesName), demand.Groups[:min(1, len(demand.Groups))], demand.Usages
 	}
 	if row.CA {
 		c.NotAfter, c.Fingerprint = Now.Add(3640*Day), "authority "+file

@@ -32,13 +32,17 @@ type Certificate struct {
 	// Served is true for a certificate that a port presented in its handshake.
 	Served bool `json:"served,omitempty"`
 
-	Subject      string    `json:"subject"`
-	Issuer       string    `json:"issuer"`
-	SerialNumber string    `json:"serialNumber"` // hexadecimal
-	SANs         []string  `json:"sans,omitempty"`
-	NotBefore    time.Time `json:"notBefore"`
-	NotAfter     time.Time `json:"notAfter"`
-	IsCA         bool      `json:"isCA,omitempty"`
+	Subject string `json:"subject"`
+	// CommonName and Organizations are those of the subject: to the API server a client's
+	// user and groups.
+	CommonName    string    `json:"commonName,omitempty"`
+	Organizations []string  `json:"organizations,omitempty"`
+	Issuer        string    `json:"issuer"`
+	SerialNumber  string    `json:"serialNumber"` // hexadecimal
+	SANs          []string  `json:"sans,omitempty"`
+	NotBefore     time.Time `json:"notBefore"`
+	NotAfter      time.Time `json:"notAfter"`
+	IsCA          bool      `json:"isCA,omitempty"`
 	// Fingerprint is the SHA-256 of the DER encoding, hexadecimal.
 	Fingerprint string `json:"fingerprint"`
 	// PublicKey is the SHA-256 of the SubjectPublicKeyInfo, hexadecimal: equal for
@@ -148,15 +152,17 @@ func ParseChain(data []byte) ([]*x509.Certificate, error) {
 // needs more than the certificate to know, are left empty.
 func Describe(x *x509.Certificate) Certificate {
 	c := Certificate{
-		Subject:      x.Subject.String(),
-		Issuer:       x.Issuer.String(),
-		SerialNumber: x.SerialNumber.Text(16),
-		NotBefore:    x.NotBefore.UTC(),
-		NotAfter:     x.NotAfter.UTC(),
-		IsCA:         x.IsCA,
-		Fingerprint:  digest(x.Raw),
-		PublicKey:    digest(x.RawSubjectPublicKeyInfo),
-		KeyAlgorithm: keyAlgorithm(x),
+		Subject:       x.Subject.String(),
+		CommonName:    x.Subject.CommonName,
+		Organizations: x.Subject.Organization,
+		Issuer:        x.Issuer.String(),
+		SerialNumber:  x.SerialNumber.Text(16),
+		NotBefore:     x.NotBefore.UTC(),
+		NotAfter:      x.NotAfter.UTC(),
+		IsCA:          x.IsCA,
+		Fingerprint:   digest(x.Raw),
+		PublicKey:     digest(x.RawSubjectPublicKeyInfo),
+		KeyAlgorithm:  keyAlgorithm(x),
 	}
 	c.SANs = append(c.SANs, x.DNSNames...)
 	for _, ip := range x.IPAddresses {
@@ -173,6 +179,9 @@ func Describe(x *x509.Certificate) Certificate {
 		}
 		c.Usages = append(c.Usages, name)
 	}
+	for _, oid := range x.UnknownExtKeyUsage {
+		c.Usages = append(c.Usages, oid.String())
+	}
 	return c
 }
 
@@ -185,8 +194,8 @@ func digest(der []byte) string {
 // (certificates.k8s.io/v1, KeyUsage).
 var usageNames = map[x509.ExtKeyUsage]string{
 	x509.ExtKeyUsageAny:        "any",
-	x509.ExtKeyUsageServerAuth: "server auth",
-	x509.ExtKeyUsageClientAuth: "client auth",
+	x509.ExtKeyUsageServerAuth: serverAuth,
+	x509.ExtKeyUsageClientAuth: clientAuth,
 }
 
 func keyAlgorithm(x *x509.Certificate) string {

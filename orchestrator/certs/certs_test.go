@@ -88,7 +88,8 @@ func TestParsePEM(t *testing.T) {
 	}
 	sum, public := sha256.Sum256(first), sha256.Sum256(x.RawSubjectPublicKeyInfo)
 	want := Certificate{
-		Subject: "CN=kube-apiserver,O=system:masters", Issuer: "CN=kube-apiserver,O=system:masters", SerialNumber: "c0ffee",
+		Subject: "CN=kube-apiserver,O=system:masters", CommonName: "kube-apiserver", Organizations: []string{"system:masters"},
+		Issuer: "CN=kube-apiserver,O=system:masters", SerialNumber: "c0ffee",
 		SANs: []string{"kubernetes", "10.0.0.1", "fd00::1"}, NotBefore: begin, NotAfter: end, IsCA: true,
 		Fingerprint: hex.EncodeToString(sum[:]), PublicKey: hex.EncodeToString(public[:]), KeyAlgorithm: "Ed25519",
 		Usages: []string{"server auth", "client auth", "usage 9"},

@@ -66,23 +66,27 @@ const KindUnknown Kind = "unknown"
 
 // The kinds that code asks for by name. All rows are in Table.
 const (
-	KindCA                  Kind = "ca"
-	KindFrontProxyCA        Kind = "front-proxy-ca"
-	KindEtcdCA              Kind = "etcd-ca"
-	KindEtcdHostCA          Kind = "etcd-host-ca"
-	KindAPIServer           Kind = "apiserver"
-	KindAPIServerEtcdClient Kind = "apiserver-etcd-client"
-	KindAdmin               Kind = "admin.conf"
-	KindSuperAdmin          Kind = "super-admin.conf"
-	KindKubeletConf         Kind = "kubelet.conf"
-	KindKubeconfigFile      Kind = "kubeconfig-client-file"
-	KindKubeletClient       Kind = "kubelet-client"
-	KindKubeletServing      Kind = "kubelet-serving"
-	KindEtcdServer          Kind = "etcd-server"
-	KindEtcdPeer            Kind = "etcd-peer"
-	KindEtcdMember          Kind = "etcd-host-member"
-	KindEtcdAdmin           Kind = "etcd-host-admin"
-	KindEtcdNode            Kind = "etcd-host-node"
+	KindCA                     Kind = "ca"
+	KindFrontProxyCA           Kind = "front-proxy-ca"
+	KindEtcdCA                 Kind = "etcd-ca"
+	KindEtcdHostCA             Kind = "etcd-host-ca"
+	KindAPIServer              Kind = "apiserver"
+	KindAPIServerEtcdClient    Kind = "apiserver-etcd-client"
+	KindAPIServerKubeletClient Kind = "apiserver-kubelet-client"
+	KindFrontProxyClient       Kind = "front-proxy-client"
+	KindAdmin                  Kind = "admin.conf"
+	KindSuperAdmin             Kind = "super-admin.conf"
+	KindControllerManagerConf  Kind = "controller-manager.conf"
+	KindSchedulerConf          Kind = "scheduler.conf"
+	KindKubeletConf            Kind = "kubelet.conf"
+	KindKubeconfigFile         Kind = "kubeconfig-client-file"
+	KindKubeletClient          Kind = "kubelet-client"
+	KindKubeletServing         Kind = "kubelet-serving"
+	KindEtcdServer             Kind = "etcd-server"
+	KindEtcdPeer               Kind = "etcd-peer"
+	KindEtcdMember             Kind = "etcd-host-member"
+	KindEtcdAdmin              Kind = "etcd-host-admin"
+	KindEtcdNode               Kind = "etcd-host-node"
 )
 
 // Row describes one kind of certificate. Adding a kind is adding a row.
@@ -145,8 +149,8 @@ func Table() []Row {
 		{Kind: KindEtcdHostCA, Name: "etcd host CA", Base: EtcdPKI, Path: "ca.pem", Key: "ca-key.pem", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: EtcdHostCA},
 
 		{Kind: KindAPIServer, Name: "apiserver", Base: PKI, Path: "apiserver.crt", Key: "apiserver.key", Signer: KubernetesCA, Group: GroupServing, Outage: OutageTLS},
-		{Kind: "apiserver-kubelet-client", Name: "apiserver-kubelet-client", Base: PKI, Path: "apiserver-kubelet-client.crt", Key: "apiserver-kubelet-client.key", Signer: KubernetesCA, Group: GroupAPIToKubelet},
-		{Kind: "front-proxy-client", Name: "front-proxy-client", Base: PKI, Path: "front-proxy-client.crt", Key: "front-proxy-client.key", Signer: FrontProxyCA, Group: GroupFrontProxy},
+		{Kind: KindAPIServerKubeletClient, Name: "apiserver-kubelet-client", Base: PKI, Path: "apiserver-kubelet-client.crt", Key: "apiserver-kubelet-client.key", Signer: KubernetesCA, Group: GroupAPIToKubelet},
+		{Kind: KindFrontProxyClient, Name: "front-proxy-client", Base: PKI, Path: "front-proxy-client.crt", Key: "front-proxy-client.key", Signer: FrontProxyCA, Group: GroupFrontProxy},
 		{Kind: KindAPIServerEtcdClient, Name: "apiserver-etcd-client", Base: PKI, Path: "apiserver-etcd-client.crt", Key: "apiserver-etcd-client.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
 		{Kind: KindEtcdServer, Name: "etcd-server", Base: PKI, Path: "etcd/server.crt", Key: "etcd/server.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
 		{Kind: KindEtcdPeer, Name: "etcd-peer", Base: PKI, Path: "etcd/peer.crt", Key: "etcd/peer.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
@@ -154,8 +158,8 @@ func Table() []Row {
 
 		{Kind: KindAdmin, Name: "admin.conf", Base: Config, Path: "admin.conf", Signer: KubernetesCA, Group: GroupClient, Outage: OutageClient},
 		{Kind: KindSuperAdmin, Name: "super-admin.conf", Base: Config, Path: "super-admin.conf", Signer: KubernetesCA, Group: GroupClient},
-		{Kind: "controller-manager.conf", Name: "controller-manager.conf", Base: Config, Path: "controller-manager.conf", Signer: KubernetesCA, Group: GroupClient},
-		{Kind: "scheduler.conf", Name: "scheduler.conf", Base: Config, Path: "scheduler.conf", Signer: KubernetesCA, Group: GroupClient},
+		{Kind: KindControllerManagerConf, Name: "controller-manager.conf", Base: Config, Path: "controller-manager.conf", Signer: KubernetesCA, Group: GroupClient},
+		{Kind: KindSchedulerConf, Name: "scheduler.conf", Base: Config, Path: "scheduler.conf", Signer: KubernetesCA, Group: GroupClient},
 		{Kind: KindKubeletConf, Name: "kubelet.conf", Base: Config, Path: "kubelet.conf", Signer: KubernetesCA, Group: GroupKubeletClient, Outage: OutageKubelet},
 		{Kind: "bootstrap-kubelet.conf", Name: "bootstrap-kubelet.conf", Base: Config, Path: "bootstrap-kubelet.conf", Signer: KubernetesCA, Group: GroupKubeletClient, Copy: true},
 		{Kind: "root-kubeconfig", Name: "/root/.kube/config", Base: Home, Path: "config", Signer: KubernetesCA, Group: GroupClient},

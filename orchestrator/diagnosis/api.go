@@ -43,6 +43,7 @@ func apiState(n snapshot.Node) APIState {
 		{"certificate has expired or is not yet valid", APIExpired},
 		{"certificate signed by unknown authority", APIUntrusted},
 		{"certificate is valid for", APIUntrusted},
+		{"certificate specifies an incompatible key usage", APIUntrusted},
 		{"doesn't contain any IP SANs", APIUntrusted},
 		{"Unauthorized", APIUnauthorized},
 		{"connection refused", APIRefused},

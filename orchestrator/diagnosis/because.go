@@ -8,7 +8,7 @@ type causes struct{ node, anywhere []Reason }
 
 // brokenFiles are what keeps a component from starting or from being trusted.
 var brokenFiles = []Reason{
-	DiskFull, UnknownAuthority, KeyMismatch, FileMissing, CertificateNotYetValid, CertificateBeginsLater, CertificateUnreadable,
+	DiskFull, UnknownAuthority, IdentityWrong, KeyMismatch, FileMissing, CertificateNotYetValid, CertificateBeginsLater, CertificateUnreadable,
 }
 
 // outage brings about what is seen of an API server that no expired certificate
@@ -32,6 +32,9 @@ var absence = causes{
 var consequences = map[Reason]causes{
 	UnknownAuthority: {node: []Reason{AuthoritiesDiffer}},
 	KeyMismatch:      {node: []Reason{AuthoritiesDiffer, UnknownAuthority}},
+
+	AdministratorForbidden: {node: []Reason{IdentityWrong}},
+	KubeletAccessForbidden: {node: []Reason{IdentityWrong}},
 
 	CAExpired:              {node: []Reason{ClockSkew}},
 	CertificateNotYetValid: {node: []Reason{ClockSkew}},

@@ -119,8 +119,8 @@ func short(fingerprint string) string { return fingerprint[:min(len(fingerprint)
 // the layout of etcd (Kubernetes documentation, "PKI certificates and
 // requirements"). The others are optional, or a kubelet makes them by itself.
 var required = []certs.Kind{
-	certs.KindAPIServer, "apiserver-kubelet-client", "front-proxy-client",
-	certs.KindAdmin, "controller-manager.conf", "scheduler.conf",
+	certs.KindAPIServer, certs.KindAPIServerKubeletClient, certs.KindFrontProxyClient,
+	certs.KindAdmin, certs.KindControllerManagerConf, certs.KindSchedulerConf,
 }
 
 // requiredOfEtcd are those that kubeadm's own etcd needs beside its authority.

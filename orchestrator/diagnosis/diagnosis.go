@@ -83,6 +83,7 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 	d.judgeExternalCA(s)
 	d.compareControlPlanes(s)
 	d.judgeSignatures(s)
+	d.judgeIdentities(s)
 	d.judgeNames(s)
 	d.judgeEtcd(s)
 	d.judgeAPIServers(s)

@@ -102,6 +102,7 @@ func kubeadmEtcd(n *snapshot.Node) {
 		if kind, ok := kinds[n.Certificates[i].Kind]; ok && !n.Certificates[i].Served {
 			row, _ := certs.Lookup(kind)
 			n.Certificates[i].Kind, n.Certificates[i].Path, n.Certificates[i].SignedBy = kind, tc.PKI+"/"+row.Path, row.Signer
+			n.Certificates[i].Usages = []string{"server auth", "client auth"}
 		}
 	}
 	client := n.Certificates[0]
@@ -136,6 +137,8 @@ func copied(fingerprint string, end time.Time) tc.NodeEdit {
 		}
 	}
 }
+
+func allFaults() []fault { return slices.Concat(faults(), identities()) }
 
 func faults() []fault {
 	single, ha := tc.Single(), tc.HA()
@@ -707,7 +710,7 @@ func faults() []fault {
 // that is neither the cause nor explained by it.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	for _, row := range faults() {
+	for _, row := range allFaults() {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			d := diagnosis.Diagnose(tc.Healthy(row.of, row.edits...), diagnosis.DefaultThresholds())
@@ -753,7 +756,7 @@ func TestEveryReasonIsFound(t *testing.T) {
 	for _, row := range situations() {
 		note(row.of, row.edits)
 	}
-	for _, row := range faults() {
+	for _, row := range allFaults() {
 		note(row.of, row.edits)
 	}
 	for _, r := range diagnosis.Reasons() {

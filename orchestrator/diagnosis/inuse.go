@@ -39,8 +39,8 @@ var heldBy = []struct {
 	component string
 	kind      certs.Kind
 }{
-	{"kube-controller-manager", "controller-manager.conf"},
-	{"kube-scheduler", "scheduler.conf"},
+	{"kube-controller-manager", certs.KindControllerManagerConf},
+	{"kube-scheduler", certs.KindSchedulerConf},
 }
 
 // judgeInUse compares what lies on disk with what is served and held.

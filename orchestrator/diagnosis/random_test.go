@@ -23,7 +23,7 @@ func FuzzDiagnose(f *testing.F) {
 	for _, row := range situations() {
 		edits = append(edits, row.edits...)
 	}
-	for _, row := range faults() {
+	for _, row := range allFaults() {
 		edits = append(edits, row.edits...)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, count uint8) {

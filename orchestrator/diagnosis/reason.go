@@ -59,6 +59,7 @@ const (
 	AuthoritiesDiffer        Reason = "authorities-differ"
 	ServiceAccountKeysDiffer Reason = "service-account-keys-differ"
 	UnknownAuthority         Reason = "unknown-authority"
+	IdentityWrong            Reason = "identity-wrong"
 	KeyMismatch              Reason = "key-mismatch"
 	CAExpired                Reason = "ca-expired"
 
@@ -99,6 +100,7 @@ const (
 	APIUnusable          Reason = "api-server-unusable"
 
 	AdministratorForbidden Reason = "administrator-forbidden"
+	KubeletAccessForbidden Reason = "kubelet-access-forbidden"
 
 	NodeNotRegistered Reason = "node-not-registered"
 	NodeNotJoined     Reason = "node-not-joined"
@@ -110,6 +112,7 @@ const (
 	LoopbackCertificateExpiring Reason = "loopback-certificate-expiring"
 	CertificateUnapproved       Reason = "certificate-unapproved"
 	CertificateExpiring         Reason = "certificate-expiring"
+	IdentityUnusual             Reason = "identity-unusual"
 	CopyStale                   Reason = "copy-stale"
 	RenewalTimerOn              Reason = "renewal-timer-on"
 	NodeUnschedulable           Reason = "node-unschedulable"
@@ -148,6 +151,7 @@ var table = []meaning{
 	{AuthoritiesDiffer, Authorities, Critical, true, "control planes hold different authorities", "find out which is right with: openssl x509 -noout -subject -dates -fingerprint -in FILE on each; nothing may be issued before they are the same"},
 	{ServiceAccountKeysDiffer, Authorities, Critical, true, "control planes hold different service account keys", "find out with which the tokens in use were signed and copy that pair; a token of one API server is refused by another until then"},
 	{UnknownAuthority, Authorities, Critical, true, "a certificate is not of the authority that its place demands", "find out which of the two is wrong: openssl verify -CAfile CA FILE; restore it from a backup or from another control plane node"},
+	{IdentityWrong, Authorities, Critical, true, "a certificate has an identity or a use that is refused in its place", "a renewal keeps both: back SUBJECT and its key up, set them aside and issue them on NODE with the node's own --config: kubeadm init phase certs NAME, of a kubeconfig kubeadm init phase kubeconfig NAME; of a kubelet make them on a control plane: kubeadm kubeconfig user --org system:nodes --client-name system:node:NAME"},
 	{KeyMismatch, Authorities, Critical, true, "a certificate and its key do not belong together", "restore the pair from one backup: SUBJECT and its key"},
 
 	{ManifestMissing, Files, Critical, true, "the API server's static pod manifest is missing", "restore manifests/kube-apiserver.yaml from a backup or with: kubeadm init phase control-plane apiserver"},
@@ -187,6 +191,7 @@ var table = []meaning{
 	{APIServerRefused, API, Critical, false, "nothing listens on the API server's port", "find out why it is not started: crictl ps -a --name kube-apiserver, journalctl -u kubelet on NODE"},
 	{APIServerNotReady, API, Critical, false, "the API server runs, and is not ready", "read what it waits for: kubectl get --raw '/readyz?verbose', and its log: crictl logs"},
 	{APIRejectsClient, API, Critical, false, "the API server does not accept the administrator's certificate", "compare --client-ca-file in its manifest with the authority that signed admin.conf"},
+	{KubeletAccessForbidden, API, Critical, false, "kubelets do not let the API server in: no logs, no exec, no metrics", "a renewal keeps the subject: back SUBJECT and its key up, set them aside and issue them on NODE with: kubeadm init phase certs apiserver-kubelet-client --config kubeadm-config.yaml; or give its user the cluster role system:kubelet-api-admin"},
 	{APIServerUntrusted, API, Critical, false, "the certificate that the API server presents cannot be trusted", "look at it: openssl s_client -connect SERVER:PORT -showcerts, against the authority in admin.conf"},
 	{APIUnusable, API, Critical, false, "the API server cannot be used", "an expired certificate on the node explains it: kscertctl run; where none does, mend what the API server's and the kubelet's logs say"},
 
@@ -200,6 +205,7 @@ var table = []meaning{
 	{LoopbackCertificateExpiring, Advice, Warning, false, "the certificate that the API server made for itself in memory is about to expire", "restart the API server, which makes a new one: crictl stop $(crictl ps -q --name '^kube-apiserver$') on NODE"},
 	{CertificateUnapproved, Advice, Warning, false, "the kubelet's serving certificate is not valid or soon will not be, and the next one waits to be approved", "read: kubectl get csr; approve what the kubelet asked for, or let kubelet_csr_approver_enabled do it"},
 	{CertificateExpiring, Advice, Warning, false, "the certificate is about to expire", "renew it: kscertctl run"},
+	{IdentityUnusual, Advice, Warning, false, "a certificate has another identity than kubeadm gives to its place", "make sure that somebody has given it the rights that it needs: kubectl auth can-i --list --as USER --as-group GROUP; else set SUBJECT aside and issue it with: kubeadm init phase certs, or kubeadm init phase kubeconfig"},
 	{CopyStale, Advice, Warning, false, "a copy of a certificate is not the certificate any more, or will not be valid for long", "renew the original first, then run the playbook that made the copy: cluster.yml --tags network"},
 	{RenewalTimerOn, Advice, Warning, false, "Kubespray's own renewal timer is on", "each time it renews every certificate of NODE and restarts its components at once, without the kubelet, host etcd, a backup or a gate (Kubespray up to v2.31); a run holds it back; to renew with kscertctl alone, set auto_renew_certificates: false and stop it: systemctl disable --now k8s-certs-renew.timer"},
 	{NodeUnschedulable, Advice, Warning, false, "the node takes no new pods", "an upgrade that did not come to its end leaves nodes so; if nobody means it: kubectl uncordon SUBJECT"},

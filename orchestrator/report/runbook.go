@@ -565,9 +565,9 @@ func (b *book) restart(n snapshot.Node) script {
 		kinds []certs.Kind
 	}{
 		{"etcd", false, nil},
-		{apiServer, true, []certs.Kind{certs.KindAPIServer, "apiserver-kubelet-client", "front-proxy-client", certs.KindAPIServerEtcdClient, certs.KindEtcdNode}},
-		{"kube-controller-manager", false, []certs.Kind{"controller-manager.conf"}},
-		{"kube-scheduler", false, []certs.Kind{"scheduler.conf"}},
+		{apiServer, true, []certs.Kind{certs.KindAPIServer, certs.KindAPIServerKubeletClient, certs.KindFrontProxyClient, certs.KindAPIServerEtcdClient, certs.KindEtcdNode}},
+		{"kube-controller-manager", false, []certs.Kind{certs.KindControllerManagerConf}},
+		{"kube-scheduler", false, []certs.Kind{certs.KindSchedulerConf}},
 		{"kube-vip", false, []certs.Kind{certs.KindAdmin, "super-admin.conf"}},
 	} {
 		_, runs := n.Process(component.name)

@@ -111,6 +111,9 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 				n.unreadable(k.Path, "client-certificate-data: "+err.Error())
 				continue
 			}
+			if l.current && k.ClientFingerprint == "" {
+				k.ClientFingerprint = certs.Describe(chain[0]).Fingerprint
+			}
 			if n.lists(k.Path, chain[0]) {
 				continue // of two users, or of an alias
 			}

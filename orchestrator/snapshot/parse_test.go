@@ -126,7 +126,10 @@ func TestParseControlPlane(t *testing.T) {
 		"/etc/kubernetes/ssl/ca.crt": digest([]byte("ca")), "/etc/kubernetes/ssl/a name with blanks.key": digest([]byte("ca.key")),
 	})
 	equal(t, "kubeconfigs", n.Kubeconfigs, []snapshot.Kubeconfig{
-		{Path: "/etc/kubernetes/admin.conf", Server: "https://10.0.0.1:6443", CAFingerprint: p.fingerprint("ca"), CANotAfter: p["ca"].X509.NotAfter},
+		{
+			Path: "/etc/kubernetes/admin.conf", Server: "https://10.0.0.1:6443", ClientFingerprint: p.fingerprint("admin"),
+			CAFingerprint: p.fingerprint("ca"), CANotAfter: p["ca"].X509.NotAfter,
+		},
 		{Path: "/etc/kubernetes/kubelet.conf", Server: "https://127.0.0.1:6443", CAFingerprint: p.fingerprint("ca"), CANotAfter: p["ca"].X509.NotAfter, ClientCertificateFile: "/var/lib/kubelet/pki/kubelet-client-current.pem"},
 		{Path: "/root/.kube/config", Server: "https://10.0.0.1:6443"},
 	})

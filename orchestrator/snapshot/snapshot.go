@@ -88,7 +88,7 @@ type Node struct {
 	Work []Work `json:"work,omitempty"`
 	// RenewalTimer is that of Kubespray; nil where none is installed.
 	RenewalTimer *RenewalTimer `json:"renewalTimer,omitempty"`
-	// Results are the outcomes of commands by name: kubeadm-version, readyz,
+	// Results are the outcomes of commands by name: kubeadm-version, readyz, kubelet-access,
 	// apiserver-log, kubelet-log, etcd-log.
 	Results map[string]Result `json:"results,omitempty"`
 	// View is the cluster as this node's API server tells it; nil when the API
@@ -178,6 +178,9 @@ type Kubeconfig struct {
 	Server string `json:"server"`
 	// ClientCertificateFile is set when the client certificate is a reference.
 	ClientCertificateFile string `json:"clientCertificateFile,omitempty"`
+	// ClientFingerprint is the SHA-256 of the certificate in it with which the user of its
+	// current context logs in, hexadecimal.
+	ClientFingerprint string `json:"clientFingerprint,omitempty"`
 	// CAFingerprint is the SHA-256 of the CA certificate it trusts, hexadecimal.
 	CAFingerprint string `json:"caFingerprint,omitempty"`
 	// CANotAfter is when that CA certificate ends.

@@ -604,12 +604,33 @@ show() {
   return "$status"
 }
 
+# kubelet_access KUBECTL...: whether the user of the certificate with which the API server
+# goes to kubelets may do what it does there. In these groups it may do everything.
+kubelet_access() {
+  crt=$pki/apiserver-kubelet-client.crt
+  [ -n "$openssl" ] && [ -f "$crt" ] || return 0
+  subject=$(openssl x509 -in "$crt" -noout -subject -nameopt sep_multiline,sname,utf8,esc_ctrl 2>/dev/null </dev/null)
+  user=
+  while IFS= read -r part; do
+    case $part in
+    '    O=system:masters' | '    O=kubeadm:cluster-admins') return 0 ;;
+    '    O='*) set -- "$@" --as-group="${part#*=}" ;;
+    '    CN='*) user=${part#*=} ;;
+    esac
+  done <<END
+$subject
+END
+  [ -n "$user" ] || return 0
+  show kubelet-access 4 "$@" --as="$user" auth can-i get nodes --subresource=proxy >"$tmp/result.kubelet-access"
+}
+
 # view: the cluster as this node's API server tells its administrator, TLS
 # verified. The client's cache is not left in root's home.
 view() {
   set -- kubectl --cache-dir="$tmp/cache" --kubeconfig="$conf/admin.conf" --server="https://$1" --request-timeout=8s
   tab='{"\t"}' end='{"\n"}'
   show readyz 9 "$@" get --raw '/readyz?verbose' >"$tmp/result.readyz" || return 0
+  kubelet_access "$@" &
   # A label of a control plane has no value: no jsonpath tells it from none.
   # shellcheck disable=SC2016 # $label is kubectl's
   nodes='{{range .items}}{{.metadata.name}}{{"\t"}}{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}}{{"\t"}}{{.status.nodeInfo.kubeletVersion}}{{"\t"}}{{.status.nodeInfo.containerRuntimeVersion}}{{"\t"}}{{range $label, $_ := .metadata.labels}}{{if or (eq $label "node-role.kubernetes.io/control-plane") (eq $label "node-role.kubernetes.io/master")}}control-plane {{end}}{{end}}{{"\t"}}{{range .status.addresses}}{{.address}} {{end}}{{"\t"}}{{if .spec.unschedulable}}cordoned{{end}}{{"\n"}}{{end}}'
