@@ -10,10 +10,13 @@ package certs
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -48,7 +51,8 @@ type Certificate struct {
 	// PublicKey is the SHA-256 of the SubjectPublicKeyInfo, hexadecimal: equal for
 	// a certificate and its key, and for a renewal that kept the key.
 	PublicKey string `json:"publicKey,omitempty"`
-	// KeyAlgorithm as in "RSA 2048" or "ECDSA P-256".
+	// KeyAlgorithm as in "RSA 2048", "ECDSA P-256" or "ML-DSA-65"; of one that has no name
+	// here, its object identifier.
 	KeyAlgorithm string `json:"keyAlgorithm,omitempty"`
 	// Usages are the extended key usages: "server auth", "client auth".
 	Usages []string `json:"usages,omitempty"`
@@ -157,8 +161,8 @@ func Describe(x *x509.Certificate) Certificate {
 		Organizations: x.Subject.Organization,
 		Issuer:        x.Issuer.String(),
 		SerialNumber:  x.SerialNumber.Text(16),
-		NotBefore:     x.NotBefore.UTC(),
-		NotAfter:      x.NotAfter.UTC(),
+		NotBefore:     Bounded(x.NotBefore),
+		NotAfter:      Bounded(x.NotAfter),
 		IsCA:          x.IsCA,
 		Fingerprint:   digest(x.Raw),
 		PublicKey:     digest(x.RawSubjectPublicKeyInfo),
@@ -185,6 +189,20 @@ func Describe(x *x509.Certificate) Certificate {
 	return c
 }
 
+// Bounded is a time, or the nearest one of the years 1 to 9999: JSON has no others, and one
+// that is beyond them, as a time zone makes it, would take the whole document away.
+func Bounded(t time.Time) time.Time {
+	first, last := time.Time{}, time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	switch {
+	case t.Before(first):
+		return first
+	case t.After(last):
+		return last
+	default:
+		return t.UTC()
+	}
+}
+
 func digest(der []byte) string {
 	sum := sha256.Sum256(der)
 	return hex.EncodeToString(sum[:])
@@ -204,9 +222,35 @@ func keyAlgorithm(x *x509.Certificate) string {
 		return fmt.Sprintf("RSA %d", key.N.BitLen())
 	case *ecdsa.PublicKey:
 		return "ECDSA " + key.Curve.Params().Name
-	default:
+	}
+	if x.PublicKeyAlgorithm != x509.UnknownPublicKeyAlgorithm {
 		return x.PublicKeyAlgorithm.String()
 	}
+	var spki struct { // RFC 5280, 4.1
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(x.RawSubjectPublicKeyInfo, &spki); err != nil {
+		return ""
+	}
+	oid := spki.Algorithm.Algorithm.String()
+	return cmp.Or(algorithmNames[oid], oid)
+}
+
+// algorithmNames are those of public keys that Go does not name: RFC 4055, 8410, 9881
+// and 9909.
+var algorithmNames = map[string]string{
+	"1.2.840.113549.1.1.10":   "RSA-PSS",
+	"1.3.101.113":             "Ed448",
+	"2.16.840.1.101.3.4.3.17": "ML-DSA-44",
+	"2.16.840.1.101.3.4.3.18": "ML-DSA-65",
+	"2.16.840.1.101.3.4.3.19": "ML-DSA-87",
+	"2.16.840.1.101.3.4.3.20": "SLH-DSA-SHA2-128s",
+	"2.16.840.1.101.3.4.3.21": "SLH-DSA-SHA2-128f",
+	"2.16.840.1.101.3.4.3.22": "SLH-DSA-SHA2-192s",
+	"2.16.840.1.101.3.4.3.23": "SLH-DSA-SHA2-192f",
+	"2.16.840.1.101.3.4.3.24": "SLH-DSA-SHA2-256s",
+	"2.16.840.1.101.3.4.3.25": "SLH-DSA-SHA2-256f",
 }
 
 // Issuer is an authority's certificate, with the name it signs as.

@@ -9,6 +9,7 @@ package expiry
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -147,8 +148,12 @@ type Row struct {
 	certs.Certificate
 }
 
-// Residual is the time left; negative after the end.
-func (r Row) Residual() time.Duration { return time.Duration(r.ResidualSeconds) * time.Second }
+// Residual is the time left; negative after the end. It is at most what a Duration holds,
+// which is 292 years: ResidualSeconds knows more.
+func (r Row) Residual() time.Duration {
+	const most = int64(math.MaxInt64 / time.Second)
+	return time.Duration(max(-most, min(r.ResidualSeconds, most))) * time.Second
+}
 
 // Of makes the report of a snapshot.
 func Of(s snapshot.Snapshot, t Thresholds) Report {
@@ -221,8 +226,8 @@ func row(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate, t Thresholds
 	}
 	// What a kubelet renews: the second half of what is left then is critical.
 	t = Thresholds{Warn: n.Window(entry, c, t.Warn), Crit: min(t.Crit, n.Window(entry, c, 2*t.Crit)/2)}
-	r.WarningFrom, r.CriticalFrom = c.NotAfter.Add(-t.Warn), c.NotAfter.Add(-t.Crit)
-	r.ResidualSeconds = int64(c.NotAfter.Sub(n.Clock) / time.Second)
+	r.WarningFrom, r.CriticalFrom = certs.Bounded(c.NotAfter.Add(-t.Warn)), certs.Bounded(c.NotAfter.Add(-t.Crit))
+	r.ResidualSeconds = c.NotAfter.Unix() - n.Clock.Unix()
 	r.Status = status(c, n.Clock, t)
 	return r
 }
@@ -335,6 +340,15 @@ func (r Report) Level() Level {
 		return LevelCritical
 	}
 	return r.Status.Level()
+}
+
+// Worst returns the row that has the worst to tell, and of several the one that ends first.
+func (r Report) Worst() (Row, bool) {
+	i := slices.IndexFunc(r.Certificates, func(c Row) bool { return c.Status == r.Status })
+	if i < 0 {
+		return Row{}, false
+	}
+	return r.Certificates[i], true
 }
 
 // Worth returns the rows of a level and above, in order.

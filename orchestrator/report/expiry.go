@@ -76,7 +76,7 @@ func columns(wide bool) []column {
 		{"CERTIFICATE", func(c expiry.Row) string { return c.Name }},
 		// As kubeadm writes it.
 		{"EXPIRES", func(c expiry.Row) string { return c.NotAfter.UTC().Format("Jan 02, 2006 15:04 MST") }},
-		{"RESIDUAL TIME", func(c expiry.Row) string { return residualTime(c.Residual()) }},
+		{"RESIDUAL TIME", func(c expiry.Row) string { return residualTime(c.ResidualSeconds) }},
 		{"CERTIFICATE AUTHORITY", func(c expiry.Row) string { return authorityName(c.Authority) }},
 		{"EXTERNALLY MANAGED", func(c expiry.Row) string { return yesNo(c.ExternallyManaged) }},
 		{"STATUS", func(c expiry.Row) string {
@@ -212,28 +212,28 @@ func authorityName(a certs.Authority) string {
 // residualTime is the time left in its largest unit, as kubeadm prints it
 // (apimachinery, ShortHumanDuration). What has ended has a minus before the time
 // since, where kubeadm only says that it is invalid.
-func residualTime(d time.Duration) string {
+func residualTime(seconds int64) string {
 	sign := ""
-	if d < 0 {
-		sign, d = "-", -d
+	if seconds < 0 {
+		sign, seconds = "-", -seconds
 	}
-	switch hours := int(d.Hours()); {
-	case d < time.Minute:
-		return fmt.Sprintf("%s%ds", sign, int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%s%dm", sign, int(d.Minutes()))
-	case hours < 24:
+	switch minutes, hours, days := seconds/60, seconds/3600, seconds/86400; {
+	case minutes == 0:
+		return fmt.Sprintf("%s%ds", sign, seconds)
+	case hours == 0:
+		return fmt.Sprintf("%s%dm", sign, minutes)
+	case days == 0:
 		return fmt.Sprintf("%s%dh", sign, hours)
-	case hours < 24*365:
-		return fmt.Sprintf("%s%dd", sign, hours/24)
+	case days < 365:
+		return fmt.Sprintf("%s%dd", sign, days)
 	default:
-		return fmt.Sprintf("%s%dy", sign, hours/24/365)
+		return fmt.Sprintf("%s%dy", sign, days/365)
 	}
 }
 
 // sentence says in words how it stands with a certificate.
 func sentence(c expiry.Row) string {
-	left := strings.TrimPrefix(residualTime(c.Residual()), "-")
+	left := strings.TrimPrefix(residualTime(c.ResidualSeconds), "-")
 	switch c.Status {
 	case expiry.Expired:
 		return "expired " + left + " ago"

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/infrapuzzle/kscertctl/internal/printable"
@@ -66,10 +67,9 @@ func ExpiryNagios(w io.Writer, r expiry.Report) error {
 	}
 	text := strings.Join(said, ", ")
 	perf := ""
-	if len(r.Certificates) > 0 {
-		c := r.Certificates[0]
+	if c, ok := r.Worst(); ok {
 		text += fmt.Sprintf("; first: %s on %s %s", c.Name, c.Node, sentence(c))
-		perf = fmt.Sprintf("'next_expiry'=%ds;%d:;%d: ", c.ResidualSeconds, r.WarnSeconds, r.CritSeconds)
+		perf = fmt.Sprintf("'next_expiry'=%ds;%d:;%d: ", r.Certificates[0].ResidualSeconds, r.WarnSeconds, r.CritSeconds)
 	}
 	perf += fmt.Sprintf("'certificates'=%d;;;0 'warning'=%d;;;0 'critical'=%d;;;0 'not_yet_valid'=%d;;;0 'expired'=%d;;;0 'unreadable'=%d;;;0 'unknown_nodes'=%d;;;0",
 		len(r.Certificates), r.Counts[expiry.Warning], r.Counts[expiry.Critical], r.Counts[expiry.NotYetValid], r.Counts[expiry.Expired], len(r.Unreadable), len(unknown))
@@ -84,7 +84,11 @@ func ExpiryNagios(w io.Writer, r expiry.Report) error {
 	for _, u := range r.Unreadable {
 		more = append(more, fmt.Sprintf("unreadable: %s: %s: %s", u.Node, u.Path, u.Reason))
 	}
-	for _, c := range r.Worth(expiry.LevelWarning) {
+	worst := r.Worth(expiry.LevelWarning)
+	slices.SortStableFunc(worst, func(a, b expiry.Row) int {
+		return slices.Index(expiry.Statuses(), b.Status) - slices.Index(expiry.Statuses(), a.Status)
+	})
+	for _, c := range worst { // what does not fit is the mildest
 		more = append(more, fmt.Sprintf("%s: %s: %s %s", c.Status, c.Node, c.Name, sentence(c)))
 	}
 	for _, line := range more[:min(len(more), nagiosLines)] {

@@ -126,6 +126,9 @@ func TestExpiryNagiosStates(t *testing.T) {
 		{"a warning, and a node unknown", expiry.Of(tc.Healthy(tc.Single(), tc.On("cp1", tc.EndsIn(20*tc.Day, certs.KindAdmin)), tc.On("w1", tc.Unknown(snapshot.Unreachable, "gone"))), expiry.DefaultThresholds()), report.NagiosUnknown,
 			`^KSCERTCTL UNKNOWN - 1 warning, 1 of 2 nodes unknown; first:`},
 		{"all there is", expiring(), report.NagiosCritical, `^KSCERTCTL CRITICAL - 2 expired, 1 not-yet-valid, 1 critical, 1 warning, 1 unreadable, 1 of 3 nodes unknown; first: kube-apiserver at 10.0.0.1:6443 on cp1 expired 12d ago \|`},
+		{"what ends first is not the worst", expiry.Of(tc.Healthy(tc.Single(), tc.On("cp1", tc.EndsIn(20*tc.Day, certs.KindAdmin),
+			tc.Files(func(c *certs.Certificate) { c.NotBefore = tc.Now.Add(tc.Day) }, certs.KindSchedulerConf))), expiry.DefaultThresholds()), report.NagiosCritical,
+			`^KSCERTCTL CRITICAL - 1 not-yet-valid, 1 warning; first: scheduler.conf on cp1 not valid before [0-9TZ:-]+ \| 'next_expiry'=1728000s;.*\nnot-yet-valid: .*\nwarning: `},
 		{"nothing", nothing(), report.NagiosUnknown, `^KSCERTCTL UNKNOWN - 2 of 2 nodes unknown \| 'certificates'=0`},
 		{"no node at all", expiry.Of(snapshot.Snapshot{}, expiry.DefaultThresholds()), report.NagiosUnknown, `^KSCERTCTL UNKNOWN - `},
 		{"a file without a certificate", expiry.Of(unreadable, expiry.DefaultThresholds()), report.NagiosCritical, `^KSCERTCTL CRITICAL - 1 unreadable;`},
@@ -228,6 +231,39 @@ func TestResidualTime(t *testing.T) {
 		}
 		if truncated := left.Truncate(time.Second); left == truncated && got != want {
 			t.Errorf("%s: %s, want %s", left, got, want)
+		}
+	}
+}
+
+// A time that is longer than 292 years, which is what Go's durations hold, and one at the
+// ends of what JSON holds.
+func TestCenturiesLeft(t *testing.T) {
+	t.Parallel()
+	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	ends := func(at time.Time) tc.Edit {
+		return tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.NotBefore, c.NotAfter = time.Time{}, at }, certs.KindAdmin))
+	}
+	for _, row := range []struct {
+		at    time.Time
+		years string
+	}{{last, "7979y"}, {time.Time{}.Add(tc.Day), "-2026y"}} {
+		s := tc.Healthy(tc.Single(), ends(row.at))
+		r := expiry.Of(s, expiry.DefaultThresholds())
+		i := slices.IndexFunc(r.Certificates, func(c expiry.Row) bool { return c.Kind == certs.KindAdmin })
+		c := r.Certificates[i]
+		if want := row.at.Unix() - tc.Now.Unix(); c.ResidualSeconds != want {
+			t.Errorf("%d seconds left, want %d", c.ResidualSeconds, want)
+		}
+		if left := c.Residual(); left > 0 != (c.ResidualSeconds > 0) {
+			t.Errorf("%s left of %d s", left, c.ResidualSeconds)
+		}
+		if got := render(t, "check-wide.txt", r); !strings.Contains(got, " "+row.years+" ") {
+			t.Errorf("no %s:\n%s", row.years, got)
+		}
+		for _, format := range []string{"check.json", "check.yaml"} {
+			if got := render(t, format, r); !strings.Contains(got, row.at.Format("2006-01-02")) {
+				t.Errorf("no %s in %s", row.at, format)
+			}
 		}
 	}
 }

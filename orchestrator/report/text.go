@@ -339,7 +339,7 @@ func Expiry(w io.Writer, s snapshot.Snapshot) error {
 		if !ok {
 			continue
 		}
-		p.row("  "+n.Name, c.NotAfter.Format(time.DateOnly), residual(c.NotAfter.Sub(n.Clock)), c.Label())
+		p.row("  "+n.Name, c.NotAfter.Format(time.DateOnly), residual(c.NotAfter.Unix()-n.Clock.Unix()), c.Label())
 	}
 	if p.err != nil {
 		return p.err
@@ -364,18 +364,18 @@ func next(n snapshot.Node) (certs.Certificate, bool) {
 }
 
 // residual is the time left as kubeadm prints it: in its largest unit.
-func residual(d time.Duration) string {
-	switch {
-	case d < 0:
+func residual(seconds int64) string {
+	switch hours, days := seconds/3600, seconds/86400; {
+	case seconds < 0:
 		return "expired"
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 24*time.Hour:
-		return fmt.Sprintf("%dh", int(d.Hours()))
-	case d < 2*365*24*time.Hour:
-		return fmt.Sprintf("%dd", int(d.Hours()/24))
+	case hours == 0:
+		return fmt.Sprintf("%dm", seconds/60)
+	case days == 0:
+		return fmt.Sprintf("%dh", hours)
+	case days < 2*365:
+		return fmt.Sprintf("%dd", days)
 	default:
-		return fmt.Sprintf("%dy", int(d.Hours()/24/365))
+		return fmt.Sprintf("%dy", days/365)
 	}
 }
 
