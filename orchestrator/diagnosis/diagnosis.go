@@ -81,6 +81,7 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 		d.judgeNode(s, n, t)
 	}
 	d.judgeExternalCA(s)
+	d.judgeKubeadmConfigs(s)
 	d.compareControlPlanes(s)
 	d.judgeSignatures(s)
 	d.judgeIdentities(s)

@@ -44,6 +44,17 @@ func output(name, text string) tc.NodeEdit {
 	return func(n *snapshot.Node) { n.Results[name] = snapshot.Result{Output: text} }
 }
 
+// kubeadmSays is how kubeadm answered when it was asked to take its configuration.
+func kubeadmSays(status int, text string) tc.NodeEdit {
+	return func(n *snapshot.Node) {
+		n.Results["kubeadm-config"] = snapshot.Result{Status: status, Output: text}
+	}
+}
+
+const oldSpec = "W1128 16:17:29.275489 582 initconfiguration.go:332] something\n" +
+	`error: your configuration file uses an old API spec: "kubeadm.k8s.io/v1beta2" (kind: "ClusterConfiguration").` +
+	"\nTo see the stack trace of this error execute with --v=5 or higher"
+
 func runtimeDown(n *snapshot.Node) {
 	n.Units["containerd"] = snapshot.Unit{Active: "failed", Sub: "failed"}
 }
@@ -167,6 +178,32 @@ func faults() []fault {
 			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) { n.Clock = n.Clock.Add(730 * tc.Day) })},
 			route: diagnosis.Refuse, causes: one(diagnosis.ClockSkew),
 			follow: follow{diagnosis.KubeletClientExpired: diagnosis.ClockSkew, diagnosis.KubeletServingExpired: diagnosis.ClockSkew},
+		},
+
+		{
+			name: "a kubeadm configuration of before, and a certificate due", of: single,
+			edits: []tc.Edit{tc.On("cp1", kubeadmSays(1, oldSpec), tc.EndsIn(tc.Day, certs.KindAdmin))},
+			route: diagnosis.Refuse, causes: []diagnosis.Reason{diagnosis.KubeadmConfigRefused, diagnosis.CertificateExpiring},
+		},
+		{
+			name: "a kubeadm configuration of before, and nothing due", of: single,
+			edits: []tc.Edit{tc.On("cp1", kubeadmSays(1, oldSpec))},
+			route: diagnosis.None,
+		},
+		{
+			name: "a kubeadm configuration of before, and due what kubeadm does not issue", of: single,
+			edits: []tc.Edit{tc.On("cp1", kubeadmSays(1, oldSpec), tc.EndsIn(tc.Day, certs.KindEtcdMember))},
+			route: diagnosis.Renew, causes: one(diagnosis.CertificateExpiring),
+		},
+		{
+			name: "kubeadm warns, and takes its configuration", of: single,
+			edits: []tc.Edit{tc.On("cp1", kubeadmSays(0, "W1128 16:17:29.275489 582 initconfiguration.go:332] unknown field"), tc.EndsIn(tc.Day, certs.KindAdmin))},
+			route: diagnosis.Renew, causes: one(diagnosis.CertificateExpiring),
+		},
+		{
+			name: "kubeadm did not answer in time", of: single,
+			edits: []tc.Edit{tc.On("cp1", kubeadmSays(124, "W1128 16:17:29.275489 582 x"), tc.EndsIn(tc.Day, certs.KindAdmin))},
+			route: diagnosis.Renew, causes: one(diagnosis.CertificateExpiring),
 		},
 
 		// --- authorities -----------------------------------------------------------

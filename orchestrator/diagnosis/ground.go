@@ -3,10 +3,12 @@ package diagnosis
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
@@ -41,6 +43,30 @@ func (d *Diagnosis) judgeGround(n snapshot.Node, taken time.Time, t Thresholds) 
 	if n.Facts["kubeadm-config"] == "" {
 		d.find(KubeadmConfigMissing, n.Name, "kubeadm-config.yaml", n.Facts["config-dir"]+"/kubeadm-config.yaml does not exist")
 	}
+}
+
+// kubeadmWords are what kubeadm prints beside an error: its warnings, and a hint of its own.
+var kubeadmWords = regexp.MustCompile(`(?m)^(?:[WI]\d{4} .*|To see the stack trace of this error.*)$`)
+
+// judgeKubeadmConfigs: kubeadm takes the configuration of each node on which it has to issue
+// something. Nothing would be changed without, but the backup would have been made, and the
+// nodes before this one renewed.
+func (d *Diagnosis) judgeKubeadmConfigs(s snapshot.Snapshot) {
+	for _, n := range s.With(cluster.ControlPlane) {
+		asked := n.Results["kubeadm-config"]
+		says := lastLines(kubeadmWords.ReplaceAllString(asked.Output, ""), 1)
+		// It may also have stumbled over a file that it looked at.
+		if asked.Status != 1 || says == "" || d.on(n.Name, CertificateUnreadable) || !slices.ContainsFunc(d.Due[n.Name], byKubeadm) {
+			continue
+		}
+		d.find(KubeadmConfigRefused, n.Name, n.Facts["kubeadm-config"], says)
+	}
+}
+
+// byKubeadm reports whether kubeadm issues certificates of a kind.
+func byKubeadm(k certs.Kind) bool {
+	row, _ := certs.Lookup(k)
+	return slices.Contains([]certs.Authority{certs.KubernetesCA, certs.FrontProxyCA, certs.EtcdCA}, row.Signer)
 }
 
 // skewed reports whether a node's clock is another one than the driver's.

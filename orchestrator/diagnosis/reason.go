@@ -52,6 +52,7 @@ const (
 	ClockSkew            Reason = "clock-skew"
 	DiskFull             Reason = "disk-full"
 	KubeadmConfigMissing Reason = "kubeadm-config-missing"
+	KubeadmConfigRefused Reason = "kubeadm-config-refused"
 
 	CAMissing                Reason = "ca-missing"
 	CAKeyMissing             Reason = "ca-key-missing"
@@ -144,6 +145,7 @@ var table = []meaning{
 	{ClockSkew, Ground, Critical, true, "the node's clock is wrong", "set the clock (NTP) first: with a wrong clock no certificate can be judged or issued; look at it with: timedatectl status"},
 	{DiskFull, Ground, Critical, true, "a file system is full", "make room before anything is written; what takes it: du -xh SUBJECT | sort -h | tail, and for inodes: df -i SUBJECT"},
 	{KubeadmConfigMissing, Ground, Critical, true, "the node's kubeadm configuration is missing", "restore kubeadm-config.yaml: without it SANs, folders and external etcd would be forgotten"},
+	{KubeadmConfigRefused, Ground, Critical, true, "kubeadm does not take the node's configuration, and certificates are due that it issues", "an API version of before: kubeadm config migrate --old-config SUBJECT --new-config NEW, with the kubeadm that the evidence names or the oldest that still reads it; a feature gate that kubeadm no longer knows: take it out; kubernetesVersion: that of the cluster, with a kubeadm of its minor version or the next; ask again with: kubeadm config validate --config SUBJECT"},
 
 	{CAMissing, Authorities, Critical, true, "the certificate of an authority is missing", "restore it from a backup or from another control plane node; a new one would break every kubelet and token"},
 	{CAKeyMissing, Authorities, Critical, true, "the key of an authority is missing", "it may be kept outside: then set kube_external_ca_mode in the inventory, and issue certificates where the key is"},

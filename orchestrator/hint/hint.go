@@ -78,6 +78,8 @@ var table = []struct {
 		regexp.MustCompile(`Failed to create temporary directory|Failed to set permissions on the temporary files`)},
 	{Hint{"version-skew", "Kubernetes is upgraded one minor version after the other, and no kubelet may be newer than its API server: use the checkout of the release in between, or set kube_version"},
 		regexp.MustCompile(`kubeadm can upgrade only 1 minor version at a time|is too high; kubeadm|this version of kubeadm only supports deploying clusters with the control plane version|kubelet version .* is (?:higher|newer) than|Kubelet.*is higher than the (?:control plane|specified)`)},
+	{Hint{"kubeadm-config", "kubeadm does not take the node's kubeadm-config.yaml: kubeadm config migrate --old-config FILE --new-config NEW writes an older one anew; take out feature gates that it no longer knows; then ask: kubeadm config validate --config FILE"},
+		regexp.MustCompile(`your configuration file uses an old API spec|your configuration file seems to use a newer API spec|is not a valid feature name`)},
 	{Hint{"certificate-expired", "a certificate has expired: kscertctl diagnose says which, and kscertctl run brings it back before Kubespray's playbook"},
 		regexp.MustCompile(`x509: certificate has expired or is not yet valid|certificate has expired`)},
 	{Hint{"unknown-authority", "a certificate is of another authority than the one that is trusted: kscertctl diagnose says where"},

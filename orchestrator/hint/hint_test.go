@@ -55,6 +55,8 @@ var said = []struct{ name, text string }{
 	{"remote-tmp", "Failed to create temporary directory. In some cases, you may have been able to authenticate and did not have permissions on the target directory."},
 	{"version-skew", `[upgrade/version] FATAL: the --version argument is invalid due to these fatal errors: - Specified version to upgrade to "v1.33.0" is too high; kubeadm can upgrade only 1 minor version at a time`},
 	{"version-skew", "this version of kubeadm only supports deploying clusters with the control plane version >= 1.33.0. Current version: v1.31.0"},
+	{"kubeadm-config", `error: your configuration file uses an old API spec: "kubeadm.k8s.io/v1beta2" (kind: "ClusterConfiguration"). Please use kubeadm v1.22 instead and run 'kubeadm config migrate --old-config old-config-file --new-config new-config-file'`},
+	{"kubeadm-config", `featureGates: Invalid value: {"PublicKeysECDSA":true}: PublicKeysECDSA is not a valid feature name.`},
 	{"certificate-expired", "Unable to connect to the server: x509: certificate has expired or is not yet valid: current time 2026-01-02T00:00:00Z is after 2026-01-01T00:00:00Z"},
 	{"unknown-authority", "Unable to connect to the server: x509: certificate signed by unknown authority"},
 	{"token", `task "kubernetes/control-plane : Create kubeadm token for joining nodes with 24h expiration (default)": timed out waiting for the condition`},

@@ -88,8 +88,8 @@ type Node struct {
 	Work []Work `json:"work,omitempty"`
 	// RenewalTimer is that of Kubespray; nil where none is installed.
 	RenewalTimer *RenewalTimer `json:"renewalTimer,omitempty"`
-	// Results are the outcomes of commands by name: kubeadm-version, readyz, kubelet-access,
-	// apiserver-log, kubelet-log, etcd-log.
+	// Results are the outcomes of commands by name: kubeadm-version, kubeadm-config, readyz,
+	// kubelet-access, apiserver-log, kubelet-log, etcd-log.
 	Results map[string]Result `json:"results,omitempty"`
 	// View is the cluster as this node's API server tells it; nil when the API
 	// server could not be asked.

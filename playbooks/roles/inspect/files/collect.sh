@@ -641,6 +641,19 @@ view() {
   wait
 }
 
+# kubeadm_config: whether kubeadm takes the node's configuration. What it calls invalid it may
+# use all the same, such as an unknown field: then that is asked which reads the file as a
+# renewal does, and changes nothing.
+kubeadm_config() {
+  [ -f "$kubeadm" ] || return 0
+  show kubeadm-config 5 kubeadm config validate --config "$kubeadm" >"$tmp/result.kubeadm-config"
+  [ $? = 1 ] || return 0
+  alpha=
+  timeout 2 kubeadm certs --help >/dev/null 2>&1 </dev/null || alpha=alpha # before v1.20
+  # shellcheck disable=SC2086 # none or one word
+  show kubeadm-config 5 kubeadm $alpha certs check-expiration --config "$kubeadm" >"$tmp/result.kubeadm-config"
+}
+
 # ask_control_plane: this node's own components; leaves $api.
 ask_control_plane() {
   setting kube-apiserver.secure-port 6443
@@ -661,7 +674,10 @@ ask_control_plane() {
     done
   fi
   [ -z "$(command -v kubectl)" ] || view "$api" &
-  [ -z "$(command -v kubeadm)" ] || show kubeadm-version 8 kubeadm version -o short >"$tmp/result.kubeadm-version" &
+  [ -z "$(command -v kubeadm)" ] || {
+    show kubeadm-version 8 kubeadm version -o short >"$tmp/result.kubeadm-version" &
+    kubeadm_config &
+  }
 }
 
 # ask_etcd: the member on this node, with the certificate it serves itself. Where it has a

@@ -71,8 +71,21 @@ need_backup() {
 # pki_dir: the real folder of kubeadm's certificatesDir.
 pki_dir() {
   [ -f "$config" ] || fail "$config does not exist: without it SANs, folders and external etcd would be forgotten"
-  dir=$(sed -n 's/^certificatesDir: *"\{0,1\}\([^" ]*\).*/\1/p' "$config" | head -n 1)
-  readlink -f "${dir:-/etc/kubernetes/pki}"
+  certs_dir=$(top_level certificatesDir)
+  readlink -f "${certs_dir:=/etc/kubernetes/pki}" || fail "$certs_dir, the certificatesDir of $config, does not exist"
+}
+
+# top_level FIELD: the value of a field of kubeadm's configuration, quoted or not.
+top_level() {
+  awk -v field="$1" '
+    match($0, "^[\"\047]?" field "[\"\047]?[ \t]*:[ \t]+") {
+      v = substr($0, RLENGTH + 1)
+      sub(/[ \t\r]+$/, "", v)
+      if (v ~ /^["\047]/) { q = substr(v, 1, 1); v = substr(v, 2); v = substr(v, 1, index(v, q) - 1) }
+      else sub(/[ \t]+#.*/, "", v)
+      print v
+      exit
+    }' "$config"
 }
 
 # pki_or_default: likewise, on a node without kubeadm's configuration, too.
@@ -532,10 +545,12 @@ stage_config() {
     [ ! -f "$pki/$f.key" ] || ln -s "$pki/$f.key" "$stage/pki/$f.key"
   done
   awk -v dir="$stage/pki" '
-    /^certificatesDir:/ {next}
+    /^["\047]?certificatesDir["\047]?[ \t]*:/ {next}
     {print}
-    /^kind: *ClusterConfiguration/ {print "certificatesDir: " dir}' "$config" >"$stage/kubeadm.yaml"
-  grep -q '^certificatesDir: ' "$stage/kubeadm.yaml" || fail "$config holds no ClusterConfiguration"
+    /^["\047]?kind["\047]?[ \t]*:[ \t]+["\047]?ClusterConfiguration["\047]?[ \t\r]*(#.*)?$/ {print "certificatesDir: " dir}' "$config" >"$stage/kubeadm.yaml"
+  grep -q '^certificatesDir: ' "$stage/kubeadm.yaml" ||
+    fail "no line of $config says kind: ClusterConfiguration. Written as kubeadm does it is with:" \
+      "kubeadm config migrate --old-config $config --new-config NEW"
   # Both commands that are used here were "alpha" before Kubernetes v1.20.
   alpha=
   kubeadm certs --help >/dev/null 2>&1 || alpha=alpha

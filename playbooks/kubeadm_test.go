@@ -1,0 +1,149 @@
+package playbooks_test
+
+import (
+	"crypto/x509"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// Kubeadm is asked whether it takes the node's configuration: of what it uses with a warning,
+// nothing is said, and of what it does not take, what it says.
+func TestCollectorAsksKubeadmForItsConfiguration(t *testing.T) {
+	t.Parallel()
+	const good = "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: v1.34.4\n"
+	for _, row := range []struct {
+		name, text string
+		status     int
+		says       string
+	}{
+		{"as kubeadm writes it", good, 0, "ok"},
+		{"the version before", strings.Replace(good, "v1beta4", "v1beta3", 1), 0, "ok"},
+		{"a version that is no more", strings.Replace(good, "v1beta4", "v1beta2", 1), 1, "uses an old API spec"},
+		{"a feature gate that is no more", good + "featureGates: {PublicKeysECDSA: true, UnversionedKubeletConfigMap: true}\n", 1, "is not a valid feature name"},
+		{"a Kubernetes of long ago", strings.Replace(good, "1.34.4", "1.29.0", 1), 1, "only supports deploying clusters with the control plane version"},
+		{"no YAML", "not: yaml: at all\n", 1, "mapping values are not allowed"},
+		{"an unknown field, which it passes over", good + "bogus: 1\n", 0, ""},
+		{"a document of somebody else's, which it passes over", good + "---\napiVersion: foo/v1\nkind: Bar\n", 0, ""},
+		{"an unknown field before a feature gate", good + "bogus: 1\nfeatureGates: {Nope: true}\n", 1, "Nope is not a valid feature name"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			n.kubernetes()
+			n.write(n.conf+"/kubeadm-config.yaml", []byte(row.text+"certificatesDir: "+n.conf+"/ssl\n"), 0o600)
+			if strings.Contains(row.text, "---") {
+				n.write(n.conf+"/kubeadm-config.yaml", []byte(row.text), 0o600)
+			}
+			out, errs, err := n.sh(collector(t))
+			if err != nil {
+				t.Fatalf("%v\n%s", err, errs)
+			}
+			got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := got.Results["kubeadm-config"]
+			if r.Status != row.status || !strings.Contains(r.Output, row.says) {
+				t.Errorf("status %d, want %d: %s", r.Status, row.status, r.Output)
+			}
+		})
+	}
+}
+
+// A kubeadm that knows no "config validate", nor "certs" but as "alpha certs", is asked, too.
+func TestCollectorAsksAnOldKubeadm(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.write(n.bin+"/kubeadm", []byte(`#!/bin/sh
+case $* in
+version*) echo v1.18.0 ;;
+'alpha certs check-expiration --config '*) echo 'W0301 12:00:00 x'; echo 'featureGates: Invalid value'; exit 1 ;;
+*) echo "invalid subcommand $*"; exit 1 ;;
+esac
+`), 0o755)
+	n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\n"), 0o600)
+	out, errs, err := n.sh(collector(t))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, errs)
+	}
+	got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := got.Results["kubeadm-config"]; r.Status != 1 || !strings.HasSuffix(r.Output, "featureGates: Invalid value") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Kubeadm's configuration is YAML: quoted words and comments are read as kubeadm reads them.
+func TestKubeadmConfigQuotes(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	due := time.Now().Add(24 * time.Hour)
+	for _, row := range []struct{ kind, dir string }{
+		{"kind: ClusterConfiguration", "certificatesDir: DIR"},
+		{`kind: "ClusterConfiguration"`, `certificatesDir: "DIR"`},
+		{"kind: 'ClusterConfiguration'", "certificatesDir: 'DIR'"},
+		{`"kind": ClusterConfiguration  # as always`, `"certificatesDir":   'DIR' # not ours`},
+		{"kind: ClusterConfiguration\r", "certificatesDir: DIR\r"},
+		{"kind: ClusterConfiguration", "certificatesDir: DIR   # a comment"},
+	} {
+		t.Run(row.kind+" "+row.dir, func(t *testing.T) {
+			t.Parallel()
+			n := issuer(t, ca)
+			text := "apiVersion: kubeadm.k8s.io/v1beta4\n" + row.kind + "\nkubernetesVersion: v1.34.4\n" + strings.Replace(row.dir, "DIR", n.conf+"/ssl", 1) + "\n"
+			n.write(n.conf+"/kubeadm-config.yaml", []byte(text), 0o600)
+			leaf := testpki.Leaf{CommonName: "kube-apiserver-kubelet-client", Organization: "kubeadm:cluster-admins",
+				Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, NotAfter: due}
+			old := ca.Issue(t, leaf)
+			n.write(n.conf+"/ssl/apiserver-kubelet-client.crt", old.Certificate, 0o644)
+			n.write(n.conf+"/ssl/apiserver-kubelet-client.key", old.Key, 0o600)
+			out, errs, err := n.run(role(t, "control_plane_certificates/files/renew.sh"))
+			if err != nil || !strings.Contains(out, "changed: apiserver-kubelet-client") {
+				t.Errorf("%v: %s%s", err, out, errs)
+			}
+		})
+	}
+}
+
+// What cannot be understood of kubeadm's configuration is said, and nothing is backed up in
+// the belief that it is all.
+func TestKubeadmConfigNotUnderstood(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	for _, row := range []struct{ name, script, text, want string }{
+		{"a folder that is nowhere", "control_plane_certificates/files/renew.sh", "kind: ClusterConfiguration\ncertificatesDir: '/nowhere/at/all'\n",
+			"/nowhere/at/all, the certificatesDir of "},
+		{"the same before the backup", "backup/files/backup.sh", "kind: ClusterConfiguration\ncertificatesDir: '/nowhere/at/all'\n",
+			"/nowhere/at/all, the certificatesDir of "},
+		{"in one line", "control_plane_certificates/files/renew.sh", "{kind: ClusterConfiguration, apiVersion: kubeadm.k8s.io/v1beta4}\ncertificatesDir: DIR\n",
+			"kubeadm config migrate --old-config "},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := issuer(t, ca)
+			if strings.HasPrefix(row.script, "backup/") {
+				n.ok(os.RemoveAll(n.backup))
+			}
+			due := ca.Issue(t, testpki.Leaf{CommonName: "kube-apiserver", NotAfter: time.Now().Add(time.Hour)})
+			n.write(n.conf+"/ssl/apiserver.crt", due.Certificate, 0o644)
+			n.write(n.conf+"/ssl/apiserver.key", due.Key, 0o600)
+			n.write(n.conf+"/kubeadm-config.yaml", []byte(strings.Replace(row.text, "DIR", n.conf+"/ssl", 1)), 0o600)
+			before := "etcd_choose() { bytes= why=; }\n" + script(t, "settings/files/manifest.sh")
+			_, errs, err := n.run(before + role(t, row.script))
+			if err == nil || !strings.Contains(errs, row.want) {
+				t.Errorf("%v: %q does not contain %q", err, errs, row.want)
+			}
+			if _, err := os.Stat(filepath.Join(n.backup, "MANIFEST")); err == nil {
+				t.Error("there is a backup")
+			}
+		})
+	}
+}
