@@ -8,9 +8,11 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
 	"net"
+	"strings"
 	"testing"
 	"time"
 )
@@ -27,9 +29,11 @@ type Pair struct {
 type Leaf struct {
 	CommonName   string
 	Organization string
-	DNSNames     []string
-	IPs          []string
-	Usages       []x509.ExtKeyUsage
+	// Subject is in place of both: attributes in order, such as "O=a", in RDNs of their own.
+	Subject  []string
+	DNSNames []string
+	IPs      []string
+	Usages   []x509.ExtKeyUsage
 	// NotBefore and NotAfter are an hour ago and in a year when zero.
 	NotBefore, NotAfter time.Time
 }
@@ -59,6 +63,9 @@ func (p Pair) Issue(tb testing.TB, l Leaf) Pair {
 	if l.Organization != "" {
 		template.Subject.Organization = []string{l.Organization}
 	}
+	if len(l.Subject) > 0 {
+		template.RawSubject = rawSubject(tb, l.Subject)
+	}
 	for _, ip := range l.IPs {
 		template.IPAddresses = append(template.IPAddresses, net.ParseIP(ip))
 	}
@@ -69,6 +76,26 @@ func (p Pair) Issue(tb testing.TB, l Leaf) Pair {
 		template.NotAfter = time.Now().AddDate(1, 0, 0)
 	}
 	return p.sign(tb, template)
+}
+
+// attributes are the object identifiers of what a subject is made of (RFC 4519).
+var attributes = map[string]asn1.ObjectIdentifier{
+	"CN": {2, 5, 4, 3}, "C": {2, 5, 4, 6}, "L": {2, 5, 4, 7}, "ST": {2, 5, 4, 8}, "O": {2, 5, 4, 10}, "OU": {2, 5, 4, 11},
+	"title": {2, 5, 4, 12},
+}
+
+func rawSubject(tb testing.TB, subject []string) []byte {
+	tb.Helper()
+	var rdns pkix.RDNSequence
+	for _, attribute := range subject {
+		name, value, _ := strings.Cut(attribute, "=")
+		rdns = append(rdns, pkix.RelativeDistinguishedNameSET{{Type: attributes[name], Value: value}})
+	}
+	der, err := asn1.Marshal(rdns)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return der
 }
 
 // Again signs a certificate for another one's key, with its subject and dates.

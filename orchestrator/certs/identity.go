@@ -88,6 +88,17 @@ func (c Certificate) In(groups []string) bool {
 	return slices.ContainsFunc(c.Organizations, func(o string) bool { return slices.Contains(groups, o) })
 }
 
+// SameUser reports whether both certificates are of the same user in the same groups, however
+// their subjects are written: a renewal by kubeadm orders them anew and keeps nothing else.
+// Where a snapshot of before does not tell, the subjects are compared.
+func (c Certificate) SameUser(other Certificate) bool {
+	if c.CommonName == "" || other.CommonName == "" {
+		return c.Subject == other.Subject
+	}
+	groups := func(c Certificate) []string { return slices.Compact(slices.Sorted(slices.Values(c.Organizations))) }
+	return c.CommonName == other.CommonName && slices.Equal(groups(c), groups(other))
+}
+
 // BuiltIn reports whether it is of a user whose rights Kubernetes itself gives, and who may
 // not do everything: that one is given no others.
 func (c Certificate) BuiltIn() bool {

@@ -86,3 +86,28 @@ func TestKeyAlgorithms(t *testing.T) {
 		}
 	}
 }
+
+// Of whom a certificate is, does not hang on how its subject is written.
+func TestSameUser(t *testing.T) {
+	t.Parallel()
+	of := func(user string, groups ...string) Certificate {
+		return Certificate{Subject: "CN=" + user, CommonName: user, Organizations: groups}
+	}
+	for _, row := range []struct {
+		a, b Certificate
+		want bool
+	}{
+		{of("jane", "a", "b"), of("jane", "b", "a"), true},
+		{of("jane", "a", "a"), of("jane", "a"), true},
+		{of("jane"), of("jane"), true},
+		{of("jane", "a"), of("jane", "b"), false},
+		{of("jane", "a"), of("jane"), false},
+		{of("jane", "a"), of("joe", "a"), false},
+		{Certificate{Subject: "CN=jane"}, of("jane", "a"), true},
+		{Certificate{Subject: "CN=jane"}, Certificate{Subject: "CN=joe"}, false},
+	} {
+		if got := row.a.SameUser(row.b); got != row.want {
+			t.Errorf("%+v and %+v: %t", row.a, row.b, got)
+		}
+	}
+}

@@ -97,7 +97,7 @@ func (d *Diagnosis) judgeCopy(n snapshot.Node, c certs.Certificate, status certs
 	var original certs.Certificate
 	for _, o := range n.Certificates {
 		row, known := certs.Lookup(o.Kind)
-		if !known || o.Served || row.Copy || o.Subject != c.Subject {
+		if !known || o.Served || row.Copy || !o.SameUser(c) {
 			continue
 		}
 		if o.Fingerprint == c.Fingerprint {

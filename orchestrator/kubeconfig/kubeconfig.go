@@ -105,7 +105,7 @@ func Parse(data []byte) (File, error) {
 func (f File) Behind(s snapshot.Snapshot, renewBefore time.Duration) string {
 	end := f.Certificate.NotAfter.UTC().Format(time.DateOnly)
 	ours, ok := authority(s)
-	copies := originals(s, f.Certificate.Subject)
+	copies := originals(s, f.Certificate)
 	switch status := f.Certificate.StatusAt(s.Taken, renewBefore); {
 	case ok && f.CA != "" && f.CA != ours:
 		return "it trusts another CA than that of the cluster"
@@ -147,7 +147,7 @@ func (f File) Origin(s snapshot.Snapshot) (Origin, error) {
 	case !slices.ContainsFunc(f.authorities, func(ca *x509.Certificate) bool { return f.client.CheckSignatureFrom(ca) == nil }):
 		return Origin{}, fmt.Errorf("the certificate of its user %s was not issued by the cluster's CA", f.Certificate.Subject)
 	}
-	found := originals(s, f.Certificate.Subject)
+	found := originals(s, f.Certificate)
 	if len(found) == 0 {
 		return Origin{}, fmt.Errorf("its user is %s, whom no admin.conf or super-admin.conf of a control plane is for", f.Certificate.Subject)
 	}
@@ -161,7 +161,7 @@ func (f File) Origin(s snapshot.Snapshot) (Origin, error) {
 // With returns the text of the file with the client certificate and key of another one,
 // for the same user, in place of its own; every other byte stays.
 func (f File) With(next File) ([]byte, error) {
-	if next.Certificate.Subject != f.Certificate.Subject {
+	if !next.Certificate.SameUser(f.Certificate) {
 		return nil, fmt.Errorf("the new one is for %s, not for %s", next.Certificate.Subject, f.Certificate.Subject)
 	}
 	if err := next.paired(); err != nil {
@@ -208,12 +208,12 @@ type original struct {
 // administrators are the kinds of kubeconfigs that people have copies of.
 var administrators = []certs.Kind{certs.KindAdmin, certs.KindSuperAdmin}
 
-// originals are the administrators' certificates that are for a subject, in the order
-// of the control planes.
-func originals(s snapshot.Snapshot, subject string) (out []original) {
+// originals are the administrators' certificates that are for the user of another, in the
+// order of the control planes.
+func originals(s snapshot.Snapshot, of certs.Certificate) (out []original) {
 	for _, n := range s.With(cluster.ControlPlane) {
 		for _, kind := range administrators {
-			if c, ok := n.Certificate(kind); ok && c.Subject == subject {
+			if c, ok := n.Certificate(kind); ok && c.SameUser(of) {
 				out = append(out, original{c, n.Name})
 			}
 		}

@@ -3,7 +3,7 @@
 #
 # kubeadm works on copies in a stage beside; a copy takes its original's place
 # only after it was checked. Authorities, service account keys and everything
-# that is not due stay untouched. kubeadm's renewal keeps the subject and SANs
+# that is not due stay untouched. kubeadm's renewal keeps user, groups and SANs
 # of what it renews (Kubernetes, cmd/kubeadm/app/phases/certs/renewal), where
 # "init phase certs" would take them from a configuration that may be older.
 need_backup

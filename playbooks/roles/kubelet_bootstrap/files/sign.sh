@@ -21,11 +21,14 @@ lifetime=$(sed -n 's/.*--\(experimental-\)\{0,1\}cluster-signing-duration=\([0-9
 subject_for() {
   node=$1
   [ -s "$stage/old.pem" ] || return 0
-  was=$(names "$stage/old.pem" | sed -n '1s/^subject=//p')
+  was=$(names "$stage/old.pem" | attributes | grep -Ev "$unread" | tr '\n' ',')
   case $was in
-  "O=system:nodes,CN=system:node:$1" | "CN=system:node:$1,O=system:nodes") return 0 ;;
-  O=system:nodes,CN=system:node:*) was=${was#O=system:nodes,CN=system:node:} ;;
-  *) fail "its old certificate is that of ${was:-nobody}, and no node's" ;;
+  "CN=system:node:$1,O=system:nodes,") return 0 ;;
+  CN=system:node:*,O=system:nodes,) was=${was#CN=system:node:} was=${was%,O=system:nodes,} ;;
+  *)
+    was=${was%,}
+    fail "its old certificate is that of ${was:-nobody}, and no node's"
+    ;;
   esac
   case $was in *[!a-z0-9.-]*) fail 'its old certificate names no node' ;; esac
   case " $KSCERT_NAMES " in *" $was "*) fail "its old certificate is that of $was, which is another host of the inventory" ;; esac

@@ -239,7 +239,8 @@ names() {
       return out
     }
     BEGIN {
-      split("550403 CN 55040a O 55040b OU 550406 C 550408 ST 550407 L 550405 serialNumber", word, " ")
+      split("550403 CN 55040a O 55040b OU 550406 C 550408 ST 550407 L 550405 serialNumber 550409 street 550411 postalCode " \
+        "2a864886f70d010901 emailAddress 0992268993f22c640119 DC", word, " ")
       for (i = 1; i in word; i += 2) short[word[i]] = word[i + 1]
       type["81"] = "email:"; type["82"] = "DNS:"; type["86"] = "URI:"; type["87"] = "IPAddress:"
     }
@@ -258,6 +259,13 @@ names() {
       for (i = 1; i <= n; i++) print san[i]
     }'
 }
+
+# attributes: of what names() prints, those of the subject, one a line: in which order and
+# grouping a certificate has them is nothing that Kubernetes reads.
+attributes() { awk 'NR == 1 {sub(/^subject=/, ""); gsub(/[,+]/, "\n"); print}' | sort -u; }
+
+# unread: what no component reads of a subject. A user is the CN, its groups are the Os.
+unread='^(C|ST|L|OU|DC|street|postalCode|serialNumber|emailAddress)='
 
 # sign_request CA KEY SECONDS [SUBJECT]: $stage/request, signed to $stage/new.pem with
 # what $stage/extensions says and nothing that the request asks for beside its key and,
@@ -307,28 +315,34 @@ invalid() {
   why=${error:-$why}
 }
 
-# check_successor OLD NEW CA: the new certificate may take the old one's place:
-# issued by the same authority, valid now, same subject, no name lost but those that
-# may be. kubeadm keeps DNS names and addresses, and no others; and in a kubeconfig none.
+# check_successor OLD NEW CA [WHAT]: the new certificate may take the old one's place, which
+# is that of WHAT: issued by the same authority, valid now, of the same user in the same
+# groups, no name lost but those that may be. kubeadm keeps CN and O, DNS names and
+# addresses, and no others; and in a kubeconfig CN and O alone.
 check_successor() {
-  ! invalid "$3" "$2" || fail "the new $1 is not valid under $3: $why"
+  what=${4:-$1}
+  ! invalid "$3" "$2" || fail "the new $what is not valid under $3: $why"
   names "$1" >"$stage/names-old"
-  [ -s "$stage/names-old" ] || fail "$1 cannot be read: what the new one must have is not known"
+  [ -s "$stage/names-old" ] || fail "$what cannot be read: what the new one must have is not known"
   names "$2" >"$stage/names-new"
+  attributes <"$stage/names-old" >"$stage/subject-old"
+  attributes <"$stage/names-new" >"$stage/subject-new"
+  if { grep -Fxv -f "$stage/subject-new" "$stage/subject-old" | grep -Ev "$unread" || grep -Fxv -f "$stage/subject-old" "$stage/subject-new"; } >/dev/null; then
+    fail "the new $what would have another subject: $(head -n 1 "$stage/names-new") instead of $(sed -n '1s/^subject=//p' "$stage/names-old")"
+  fi
+  lost=$(grep -Fxv -f "$stage/subject-new" "$stage/subject-old" | tr '\n' ',')
+  [ -z "$lost" ] || changed "$what loses ${lost%,} of its subject, which kubeadm does not keep and nobody reads"
   lost='' accepted='' flags=''
   while IFS= read -r name; do
-    case $name in
-    '') continue ;;
-    subject=*) fail "the new $1 would have another subject: $(grep '^subject=' "$stage/names-new") instead of $name" ;;
-    esac
+    [ -n "$name" ] || continue
     if accepted_loss "$name"; then accepted="$accepted $name"; else lost="$lost $name" flags="$flags --accept-san-loss $name"; fi
   done <<END
-$(grep -Fxv -f "$stage/names-new" "$stage/names-old")
+$(sed 1d "$stage/names-old" | grep -Fxv -f "$stage/names-new")
 END
-  [ -z "$lost" ] || fail "the new $1 would lose these SANs:$lost. It stays as it is. Where nobody needs them, let them go with:$flags" \
+  [ -z "$lost" ] || fail "the new $what would lose these SANs:$lost. It stays as it is. Where nobody needs them, let them go with:$flags" \
     "(by hand: -e kscert_accept_san_loss=NAME). To keep them, have a certificate with these names issued where this one came from" \
     "and put it in its place: what is not due is left alone"
-  [ -z "$accepted" ] || changed "$1 loses$accepted, as was accepted"
+  [ -z "$accepted" ] || changed "$what loses$accepted, as was accepted"
 }
 
 # restart_kubelet: also one that systemd has given up.
@@ -572,28 +586,40 @@ quietly() {
   said=$("$@" 2>&1 </dev/null) || fail "$* failed: $said"
 }
 
-# plain_subject: what names() prints of a certificate that kubeadm can make anew.
-plain_subject='subject=(O=[^,+%]*,)?CN=[^,+%]*'
+# issuable NAMES: of a certificate that names() has printed into this file, kubeadm can make a
+# client certificate anew: for one user, in any groups, without SANs. It takes groups as CSV.
+issuable() {
+  attributes <"$1" >"$stage/subject"
+  [ "$(wc -l <"$1")" = 1 ] && [ "$(grep -c '^CN=' "$stage/subject")" = 1 ] &&
+    ! grep -Ev "$unread" "$stage/subject" | grep -Evq '^(CN|O)=[^%"]*$'
+}
 
-# issue_client NAME [GROUP]: a client certificate and a new key, from kubeadm, as PEM in
+# issue_client NAME [GROUPS]: a client certificate and a new key, from kubeadm, as PEM in
 # $stage/new.crt and as kubeconfigs have it in $stage/new.crt.64 and $stage/new.key.64.
-# Keys go from file to file only.
+# GROUPS are one a line. Keys go from file to file only.
 issue_client() {
+  for_name=$1 groups=${2:-}
+  set --
+  while IFS= read -r group; do
+    [ -z "$group" ] || set -- "$@" "--org=$group"
+  done <<END
+$groups
+END
   # shellcheck disable=SC2086 # none or one word
-  timeout 60 kubeadm $alpha kubeconfig user --client-name="$1" ${2:+"--org=$2"} --config "$stage/kubeadm.yaml" >"$stage/user.conf" 2>"$stage/said" </dev/null ||
-    fail "kubeadm kubeconfig user for $1 failed: $(cat "$stage/said")"
+  timeout 60 kubeadm $alpha kubeconfig user --client-name="$for_name" "$@" --config "$stage/kubeadm.yaml" >"$stage/user.conf" 2>"$stage/said" </dev/null ||
+    fail "kubeadm kubeconfig user for $for_name failed: $(cat "$stage/said")"
   awk '$1=="client-certificate-data:" {printf "%s", $2}' "$stage/user.conf" >"$stage/new.crt.64"
   awk '$1=="client-key-data:" {printf "%s", $2}' "$stage/user.conf" >"$stage/new.key.64"
   rm -f "$stage/user.conf"
   base64 -d "$stage/new.crt.64" >"$stage/new.crt"
 }
 
-# issue_successor OLD-CERTIFICATE: likewise with the same subject.
+# issue_successor OLD-CERTIFICATE WHAT: likewise for the same user in the same groups.
 issue_successor() {
   names "$1" >"$stage/names-old"
-  ! grep -Evqx "$plain_subject" "$stage/names-old" || fail "kubeadm makes no certificate for $(tr '\n' ' ' <"$stage/names-old")"
-  issue_client "$(sed -n 's/.*CN=//p' "$stage/names-old")" "$(sed -n 's/^subject=O=\(.*\),CN=.*/\1/p' "$stage/names-old")"
-  check_successor "$1" "$stage/new.crt" "$pki/ca.crt"
+  issuable "$stage/names-old" || fail "kubeadm makes no certificate for $(tr '\n' ' ' <"$stage/names-old")"
+  issue_client "$(sed -n 's/^CN=//p' "$stage/subject")" "$(sed -n 's/^O=//p' "$stage/subject")"
+  check_successor "$1" "$stage/new.crt" "$pki/ca.crt" "$2"
 }
 
 # --- kubeconfigs, with what stands in kubeconfig.sh ---------------------------------
@@ -742,7 +768,7 @@ renew_kubeconfig() {
   while [ $# -gt 0 ]; do
     certificate_at "$old_file" "$1" "$2" >"$stage/due.$1"
     names "$stage/due.$1" >"$stage/names-old"
-    ! grep -Evqx "$plain_subject" "$stage/names-old" ||
+    issuable "$stage/names-old" ||
       refused="kubeadm makes no certificate for $(tr '\n' ' ' <"$stage/names-old")"
     shift 2
   done
@@ -750,7 +776,7 @@ renew_kubeconfig() {
   cat "$old_file" >"$new_file"
   [ -z "$(command -v kubectl)" ] || as_kubectl "$old_file" >"$stage/reads"
   for old_due in "$stage"/due.*; do
-    issue_successor "$old_due"
+    issue_successor "$old_due" "$old_file"
     for text in "$new_file" "$stage/reads"; do
       [ -f "$text" ] || continue
       exchange "$text" "$old_due" >"$stage/exchanged" || fail "$old_file cannot be copied"
