@@ -31,6 +31,7 @@ func places(n snapshot.Node) []place {
 		switch {
 		case !demands || c.Served:
 		case (row.Base == certs.PKI || row.Group == certs.GroupClient) && !n.Is(cluster.ControlPlane): // left there
+		case row.Group == certs.GroupKubeletClient && !n.Is(cluster.ControlPlane) && !n.Is(cluster.Worker): // likewise
 		case inUse != "" && path.Base(inUse) != path.Base(c.Path): // nobody presents it
 		case slices.ContainsFunc(out, func(p place) bool { return p.c.Path == c.Path && p.demand.User == demand.User }):
 		default:

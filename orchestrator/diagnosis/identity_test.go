@@ -148,6 +148,15 @@ func identities() []fault {
 				delete(v.Nodes, "cp1")
 				v.Nodes["ip-10-0-0-1"] = "True"
 			}))),
+		{
+			name: "what a kubelet left on a machine that is etcd's alone", of: tc.ExternalEtcd(), route: none,
+			edits: []tc.Edit{tc.On("etcd1", func(n *snapshot.Node) {
+				n.Certificates = append(n.Certificates, certs.Certificate{
+					Kind: certs.KindKubeletClient, Path: kubeletPair, CommonName: "system:node:w1", Organizations: []string{"system:nodes"},
+					NotBefore: tc.Now.Add(-tc.Day), NotAfter: tc.Now.Add(300 * tc.Day),
+				})
+			})},
+		},
 		elsewhere(row("what kubeadm left on a worker", none, ""), tc.On("w1", func(n *snapshot.Node) {
 			n.Certificates = append(n.Certificates, certs.Certificate{
 				Kind: certs.KindAPIServerEtcdClient, Path: tc.PKI + "/apiserver-etcd-client.crt", CommonName: "w1", Usages: []string{"server auth"},
