@@ -323,7 +323,7 @@ func (d *Diagnosis) judgeDriversView(s snapshot.Snapshot) {
 	}
 	for _, p := range s.Probes {
 		switch {
-		case p.Fingerprint != "" && !known[p.Fingerprint] && complete && !(vouched(p) && p.NotAfter.After(s.Taken)):
+		case p.Fingerprint != "" && !known[p.Fingerprint] && complete && (!vouched(p) || !p.NotAfter.After(s.Taken)):
 			evidence := fmt.Sprintf("asked from the driver, %s presents %s, which ends at %s, and no API server serves it",
 				p.Endpoint, short(p.Fingerprint), p.NotAfter.Format(time.RFC3339))
 			d.find(LoadBalancer, "", p.Endpoint, evidence)

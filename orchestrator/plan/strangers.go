@@ -40,10 +40,10 @@ func (p Policy) knowsEnough(
 		return nil, nil
 	}
 	allowed, others := p.strangers(s)
-	var gone string
+	var gone strings.Builder
 	for _, st := range others {
 		if st.MemberID != "" {
-			gone += "; " + removal(st.PeerURLs, st.Name, st.MemberID)
+			gone.WriteString("; " + removal(st.PeerURLs, st.Name, st.MemberID))
 		}
 	}
 	controlPlane := slices.ContainsFunc(others, func(st diagnosis.Stranger) bool {
@@ -61,10 +61,10 @@ func (p Policy) knowsEnough(
 		return nil, &UnsupportedError{fmt.Sprintf("not in the inventory: %s (%s); "+
 			"control planes and etcd members are not worked on while others of the cluster are unknown: add them to the inventory, or, "+
 			"if each of them is healthy and is not to be worked on, pass %s%s",
-			strings.Join(called(others), ", "), strings.Join(evidence, "; "), strings.Join(flags, " "), gone)}
+			strings.Join(called(others), ", "), strings.Join(evidence, "; "), strings.Join(flags, " "), gone.String())}
 	case len(others) > 0:
 		warnings = append(warnings, fmt.Sprintf("not in the inventory: %s; nothing is renewed there, and no step restarts another%s",
-			strings.Join(called(others), ", "), gone))
+			strings.Join(called(others), ", "), gone.String()))
 	}
 	if len(allowed) > 0 {
 		warnings = append(warnings, fmt.Sprintf(
