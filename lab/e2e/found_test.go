@@ -68,6 +68,30 @@ func TestAsFound(t *testing.T) {
 	kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "the node takes no new pods", "kubectl uncordon w1")
 }
 
+// TestNotJoined recovers a cluster whose inventory has a worker that is no node yet; then an
+// administrator's kubeconfig that has become a node's is called what it is.
+func TestNotJoined(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t, 15*time.Minute)
+	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-not-joined", ControlPlanes: 1, Workers: 2})
+	const kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf "
+	said(ctx, t, c, "w2", "systemctl disable -q --now kubelet; rm -rf /etc/kubernetes/kubelet.conf /etc/kubernetes/ssl/* /var/lib/kubelet/pki")
+	said(ctx, t, c, "cp1", kubectl+"delete node w2")
+	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Nothing to do: healthy", "the node has not joined the cluster (w2)")
+
+	expireAll(ctx, t, c, expire.Options{Kinds: expire.Yearly(), Restart: true})
+	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Route:   recover", "the node has not joined the cluster (w2)", "Is now:  healthy")
+
+	said(ctx, t, c, "cp1", "cp -p /etc/kubernetes/admin.conf /root/admin.conf && "+kubectl+`config set-credentials kubernetes-admin --embed-certs \
+		--client-certificate=/var/lib/kubelet/pki/kubelet-client-current.pem --client-key=/var/lib/kubelet/pki/kubelet-client-current.pem`)
+	wantUnchanged(ctx, t, c, func() {
+		kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 5,
+			"a certificate has an identity or a use that is refused in its place", "/etc/kubernetes/admin.conf", "system:node:cp1")
+	})
+	said(ctx, t, c, "cp1", "rm /etc/kubernetes/admin.conf && kubeadm init phase kubeconfig admin --config /etc/kubernetes/kubeadm-config.yaml")
+	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Nothing to do: healthy")
+}
+
 // renewalTimer installs what Kubespray's control plane role does for auto_renew_certificates;
 // the script only takes its time.
 const renewalTimer = `
