@@ -438,12 +438,13 @@ func wantNodes(t *testing.T, text string) {
 	t.Helper()
 	var list any
 	if err := json.Unmarshal([]byte(`{"items": [
-		{"metadata": {"name": "cp1", "labels": {"a": "b", "node-role.kubernetes.io/control-plane": ""}}, "status": {
+		{"kind": "Node", "metadata": {"name": "cp1", "labels": {"a": "b", "node-role.kubernetes.io/control-plane": ""}}, "status": {
 			"conditions": [{"type": "DiskPressure", "status": "False"}, {"type": "Ready", "status": "True"}],
 			"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}, {"type": "Hostname", "address": "cp1"}],
 			"nodeInfo": {"kubeletVersion": "v1", "containerRuntimeVersion": "containerd://2"}}},
-		{"metadata": {"name": "cp2", "labels": {"node-role.kubernetes.io/master": ""}}, "status": {"nodeInfo": {"kubeletVersion": "", "containerRuntimeVersion": ""}}},
-		{"metadata": {"name": "w1"}, "spec": {"unschedulable": true}, "status": {"nodeInfo": {"kubeletVersion": "", "containerRuntimeVersion": ""}}}
+		{"kind": "Node", "metadata": {"name": "cp2", "labels": {"node-role.kubernetes.io/master": ""}}, "status": {"nodeInfo": {"kubeletVersion": "", "containerRuntimeVersion": ""}}},
+		{"kind": "Node", "metadata": {"name": "w1"}, "spec": {"unschedulable": true}, "status": {"nodeInfo": {"kubeletVersion": "", "containerRuntimeVersion": ""}}},
+		{"kind": "Lease", "metadata": {"name": "w1"}, "spec": {"renewTime": "2026-03-01T12:00:00.000000Z"}}
 	]}`), &list); err != nil {
 		t.Fatal(err)
 	}
@@ -452,7 +453,7 @@ func wantNodes(t *testing.T, text string) {
 	if err == nil {
 		err = nodes.Execute(&out, list)
 	}
-	want := "cp1\tTrue\tv1\tcontainerd://2\tcontrol-plane \t10.0.0.1 cp1 \t\ncp2\t\t\t\tcontrol-plane \t\t\nw1\t\t\t\t\t\tcordoned\n"
+	want := "cp1\tTrue\tv1\tcontainerd://2\tcontrol-plane \t10.0.0.1 cp1 \t\ncp2\t\t\t\tcontrol-plane \t\t\nw1\t\t\t\t\t\tcordoned\nw1\t2026-03-01T12:00:00.000000Z\n"
 	if err != nil || out.String() != want {
 		t.Errorf("%v: %q, want %q", err, out.String(), want)
 	}
@@ -465,8 +466,7 @@ func TestCollectorAsksTheAPIServer(t *testing.T) {
 	n.write(n.bin+"/kubectl", []byte(`#!/bin/sh
 case $* in
 *readyz*) echo 'readyz check passed' ;;
-*'get nodes'*) asked=$*; printf '%s' "${asked##*go-template=}" >"$0.nodes"; printf 'cp1\tTrue\tv1\tcontainerd://2\tcontrol-plane \t10.0.0.1 \nw1\tFalse\t\t\t\t\tcordoned\n' ;;
-*kube-node-lease*) printf 'cp1\t2026-03-01T12:00:00.000000Z\n' ;;
+*'kube-node-lease get nodes,leases'*) asked=$*; printf '%s' "${asked##*go-template=}" >"$0.nodes"; printf 'cp1\tTrue\tv1\tcontainerd://2\tcontrol-plane \t10.0.0.1 \nw1\tFalse\t\t\t\t\tcordoned\ncp1\t2026-03-01T12:00:00.000000Z\n' ;;
 *'get leases kube-controller-manager'*) printf 'kube-scheduler\t2026-03-01T12:00:00.000000Z\n' ;;
 *'get pods'*) printf 'kube-apiserver\tcp1\tTrue\n' ;;
 *) echo "unexpected: $*"; exit 1 ;;

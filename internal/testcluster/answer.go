@@ -51,6 +51,12 @@ func ControlPlaneAnswer(tb testing.TB, a Answering) string {
 	for _, name := range nodes {
 		fmt.Fprintf(&out, "|%s\tTrue\tv1.34.4\tcontainerd://1.7.27\n", name)
 	}
+	lease := time.Now().Add(time.Hour).UTC().Format(time.RFC3339) // renewed since whenever the run began
+	for _, name := range nodes {
+		if a.Well {
+			fmt.Fprintf(&out, "|%s\t%s\n", name, lease)
+		}
+	}
 	for _, row := range certs.Table() {
 		var pair testpki.Pair
 		switch {
@@ -86,11 +92,6 @@ func ControlPlaneAnswer(tb testing.TB, a Answering) string {
 		}
 	}
 	if a.Well {
-		lease := time.Now().Add(time.Hour).UTC().Format(time.RFC3339) // renewed since whenever the run began
-		out.WriteString("@@RESULT node-leases 0\n")
-		for _, name := range nodes {
-			fmt.Fprintf(&out, "|%s\t%s\n", name, lease)
-		}
 		fmt.Fprintf(&out, "@@RESULT component-leases 0\n|kube-controller-manager\t%[1]s\n|kube-scheduler\t%[1]s\n", lease)
 	}
 	return out.String() + "@@END\n"

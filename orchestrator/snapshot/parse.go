@@ -424,10 +424,10 @@ func view(results map[string]Result) *View {
 		Nodes:           map[string]string{},
 		Versions:        map[string]NodeVersions{},
 		Addresses:       map[string][]string{},
-		NodeLeases:      leases(results["node-leases"]),
+		NodeLeases:      leases(results["nodes"]),
 		ComponentLeases: leases(results["component-leases"]),
 	}
-	for _, f := range table(results["nodes"], 4, 6, 7) { // without the later columns before
+	for _, f := range table(results["nodes"], 4, 6, 7) { // of two columns are their leases
 		v.Nodes[f[0]] = f[1]
 		v.Versions[f[0]] = NodeVersions{Kubelet: f[2], Runtime: f[3]}
 		if len(f) < 6 {
@@ -446,7 +446,7 @@ func view(results map[string]Result) *View {
 	for _, f := range table(results["static-pods"], 3) {
 		v.StaticPods = append(v.StaticPods, StaticPod{Component: f[0], Node: f[1], Ready: f[2]})
 	}
-	for _, name := range []string{"nodes", "node-leases", "component-leases", "static-pods"} {
+	for _, name := range []string{"nodes", "component-leases", "static-pods"} {
 		if r := results[name]; r.Status != 0 && strings.Contains(r.Output, forbidden) {
 			v.Forbidden = append(v.Forbidden, lastLine(r.Output))
 		}

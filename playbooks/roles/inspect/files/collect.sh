@@ -505,9 +505,8 @@ renewal_timer() {
   record "TIMER $state ${next:-0}"
 }
 
-# versions: of the runtime and the kubelet. A worker whose kubelet runs is not
-# asked, for the API tells and a kubelet takes longer to tell than all the rest.
-versions() {
+# container_runtime: the unit of the one that the kubelet is told to use, in $runtime.
+container_runtime() {
   setting kubelet.containerRuntimeEndpoint ''
   flag container-runtime-endpoint "$value"
   case $value in
@@ -516,9 +515,6 @@ versions() {
   *) runtime=docker ;; # the kubelet's own, before Kubernetes 1.24, and cri-dockerd
   esac
   case $units in *"UNIT $runtime "*) fact runtime "$runtime" ;; *) runtime= ;; esac
-  if ! has_role control-plane; then case $units in '' | *'UNIT kubelet active '*) return 0 ;; esac fi
-  [ -z "$runtime" ] || show runtime-version 5 "$runtime" --version >"$tmp/result.runtime-version" &
-  [ -z "$(command -v kubelet)" ] || show kubelet-version 5 kubelet --version >"$tmp/result.kubelet-version" &
 }
 
 # processes: of the control plane, etcd and the kubelet, since when. Those in
@@ -631,11 +627,11 @@ view() {
   tab='{"\t"}' end='{"\n"}'
   show readyz 9 "$@" get --raw '/readyz?verbose' >"$tmp/result.readyz" || return 0
   kubelet_access "$@" &
-  # A label of a control plane has no value: no jsonpath tells it from none.
+  # A label of a control plane has no value: no jsonpath tells it from none. Nodes and their
+  # leases are asked for together: each kubectl takes as long as all of it asks.
   # shellcheck disable=SC2016 # $label is kubectl's
-  nodes='{{range .items}}{{.metadata.name}}{{"\t"}}{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}}{{"\t"}}{{.status.nodeInfo.kubeletVersion}}{{"\t"}}{{.status.nodeInfo.containerRuntimeVersion}}{{"\t"}}{{range $label, $_ := .metadata.labels}}{{if or (eq $label "node-role.kubernetes.io/control-plane") (eq $label "node-role.kubernetes.io/master")}}control-plane {{end}}{{end}}{{"\t"}}{{range .status.addresses}}{{.address}} {{end}}{{"\t"}}{{if .spec.unschedulable}}cordoned{{end}}{{"\n"}}{{end}}'
-  show nodes 4 "$@" get nodes -o "go-template=$nodes" >"$tmp/result.nodes" &
-  show node-leases 4 "$@" -n kube-node-lease get leases -o "jsonpath={range .items[*]}{.metadata.name}$tab{.spec.renewTime}$end{end}" >"$tmp/result.node-leases" &
+  nodes='{{range .items}}{{if eq .kind "Lease"}}{{.metadata.name}}{{"\t"}}{{.spec.renewTime}}{{else}}{{.metadata.name}}{{"\t"}}{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}}{{"\t"}}{{.status.nodeInfo.kubeletVersion}}{{"\t"}}{{.status.nodeInfo.containerRuntimeVersion}}{{"\t"}}{{range $label, $_ := .metadata.labels}}{{if or (eq $label "node-role.kubernetes.io/control-plane") (eq $label "node-role.kubernetes.io/master")}}control-plane {{end}}{{end}}{{"\t"}}{{range .status.addresses}}{{.address}} {{end}}{{"\t"}}{{if .spec.unschedulable}}cordoned{{end}}{{end}}{{"\n"}}{{end}}'
+  show nodes 4 "$@" -n kube-node-lease get nodes,leases -o "go-template=$nodes" >"$tmp/result.nodes" &
   show component-leases 4 "$@" -n kube-system get leases kube-controller-manager kube-scheduler --ignore-not-found -o "jsonpath={range .items[*]}{.metadata.name}$tab{.spec.renewTime}$end{end}" >"$tmp/result.component-leases" &
   show static-pods 4 "$@" -n kube-system get pods -l tier=control-plane -o "jsonpath={range .items[*]}{.metadata.labels.component}$tab{.spec.nodeName}$tab{.status.conditions[?(@.type==\"Ready\")].status}$end{end}" >"$tmp/result.static-pods" &
   wait
@@ -796,6 +792,9 @@ logs() {
   fi
   case $units in *'UNIT kubelet active '*) ;; *'UNIT kubelet '*) kubelet_too=1 ;; esac
   [ -n "$kubelet_too" ] || return 0
+  # Where all is well the API tells, and a kubelet takes longer to tell than all the rest.
+  [ -z "$runtime" ] || show runtime-version 5 "$runtime" --version
+  [ -z "$(command -v kubelet)" ] || show kubelet-version 5 kubelet --version
   # A manifest that cannot be read is said again every 20 s: what was said before
   # the files last changed (which no copy with an old time hides) is over.
   changed=$(stat -c %Z "$conf"/manifests "$conf"/manifests/* 2>/dev/null | sort -n | tail -n 1)
@@ -865,7 +864,7 @@ collect() {
   units=$(units)
   if has_role control-plane; then renewal_timer; fi
   printf '%s\n' "$units"
-  versions
+  container_runtime
   processes
   work
   IFS=$nl
