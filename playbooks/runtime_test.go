@@ -39,3 +39,33 @@ func TestRuntimes(t *testing.T) {
 		})
 	}
 }
+
+// crictl is asked at the kubelet's own endpoint, for /etc/crictl.yaml may name a runtime that
+// is gone; as the kubelet has it, a flag counts before its file.
+func TestRuntimeEndpoint(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ name, file, env, want string }{
+		{"nobody says", "kind: KubeletConfiguration\n", "", ""},
+		{"the file", "containerRuntimeEndpoint: unix:///run/crio/crio.sock\n", "", "unix:///run/crio/crio.sock"},
+		{"the file, in quotes", "containerRuntimeEndpoint: \"unix:///run/crio/crio.sock\" # Kubespray\n", "", "unix:///run/crio/crio.sock"},
+		{"the file says nothing", "containerRuntimeEndpoint: \"\"\n", "", ""},
+		{"a flag", "", "KUBELET_ARGS=\"--v=2 --container-runtime-endpoint=unix:///run/cri-dockerd.sock --node-ip=10.0.0.1\"\n", "unix:///run/cri-dockerd.sock"},
+		{"a flag with a blank", "", "KUBELET_ARGS=\"--container-runtime-endpoint unix:///run/cri-dockerd.sock\"\n", "unix:///run/cri-dockerd.sock"},
+		{"both", "containerRuntimeEndpoint: unix:///run/crio/crio.sock\n", "A=\"--container-runtime-endpoint=unix:///run/cri-dockerd.sock\"\n", "unix:///run/cri-dockerd.sock"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			n.write(n.conf+"/kubelet-config.yaml", []byte(row.file), 0o600)
+			n.write(n.conf+"/kubelet.env", []byte(row.env), 0o600)
+			n.write(n.bin+"/crictl", []byte("#!/bin/sh\necho \"$1 $2\"\n"), 0o700)
+			want := "ps --quiet\n"
+			if row.want != "" {
+				want = "--runtime-endpoint=" + row.want + " --image-endpoint=" + row.want + "\n"
+			}
+			if out, errs, err := n.run(role(t, "settings/files/components.sh") + "\ncontainers kube-scheduler\n"); err != nil || out != want {
+				t.Errorf("%v: %q, want %q; %s", err, out, want, errs)
+			}
+		})
+	}
+}

@@ -17,7 +17,8 @@ import (
 
 // TestAsFound recovers a cluster whose files are as people leave them: a kubeconfig of
 // root's with somebody else's user in it, in JSON; a certificate that is a link; a worker
-// whose kubelet has an empty pair; Kubespray's own renewal, on and at work.
+// whose kubelet has an empty pair; crictl's configuration of another runtime; Kubespray's
+// own renewal, on and at work.
 func TestAsFound(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 15*time.Minute)
@@ -30,6 +31,8 @@ func TestAsFound(t *testing.T) {
 	said(ctx, t, c, "cp1", "mv "+pki+" "+elsewhere+" && ln -s of-2025.crt "+pki)
 	said(ctx, t, c, "w1", "systemctl stop kubelet; : >$(readlink -f /var/lib/kubelet/pki/kubelet-client-current.pem); systemctl start --no-block kubelet")
 	said(ctx, t, c, "cp1", renewalTimer)
+	// That of a runtime which was here once.
+	said(ctx, t, c, "cp1", "cp -p /etc/crictl.yaml /root/crictl.yaml && sed -i 's|containerd/containerd|crio/crio|' /etc/crictl.yaml")
 	kscertctl(ctx, t, "check-expiration", "-i", c.Inventory()).want(t, 3, "cp1: Kubespray's own renewal timer is on: it goes off next at ")
 	kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "Kubespray's own renewal timer is on")
 
@@ -37,6 +40,7 @@ func TestAsFound(t *testing.T) {
 	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0,
 		"waiting until nothing is at work on the nodes: cp1: process ", "Kubespray's renewal of certificates",
 		"Kubespray's renewal timer is held back: cp1", "Is now:  healthy")
+	said(ctx, t, c, "cp1", "cp -p /root/crictl.yaml /etc/crictl.yaml")
 	// The witness follows no links and reads no JSON: these two are looked at here.
 	delete(w.Leaves["cp1"], pki)
 	delete(w.Servers["cp1"], "/root/.kube/config")

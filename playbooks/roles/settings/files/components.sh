@@ -7,10 +7,18 @@ ticks=$(getconf CLK_TCK)
 # When the node booted, to a hundredth of a second: btime in /proc/stat is whole.
 boot=$(awk -v now="$(date +%s.%N)" '{printf "%.2f", now - $1}' /proc/uptime)
 
+# cri COMMAND...: crictl, at the kubelet's own endpoint: its configuration may name a runtime
+# that is gone. A flag of the kubelet's counts before its file, the last one of several.
+endpoint=$(cat "${kubelet%/*}/kubeadm-flags.env" "$conf/kubelet.env" 2>/dev/null |
+  tr ' "=' '[\n*]' | sed -n '/^--container-runtime-endpoint$/{n;p;}' | tail -n 1)
+[ -n "$endpoint" ] || endpoint=$(cat "${kubelet%/*}/config.yaml" "$conf/kubelet-config.yaml" 2>/dev/null |
+  sed -n "s/^containerRuntimeEndpoint: *[\"']\{0,1\}\([^\"' #]*\).*/\1/p" | tail -n 1)
+cri() { crictl ${endpoint:+"--runtime-endpoint=$endpoint" "--image-endpoint=$endpoint"} "$@"; }
+
 # containers NAME: full IDs of the component's running containers.
 containers() {
   if command -v crictl >/dev/null; then
-    crictl ps --quiet --no-trunc --state Running --label io.kubernetes.pod.namespace=kube-system --label "io.kubernetes.container.name=$1"
+    cri ps --quiet --no-trunc --state Running --label io.kubernetes.pod.namespace=kube-system --label "io.kubernetes.container.name=$1"
   else
     docker ps --quiet --no-trunc --filter status=running --filter label=io.kubernetes.pod.namespace=kube-system --filter "label=io.kubernetes.container.name=$1"
   fi
@@ -19,7 +27,7 @@ containers() {
 # stop ID: a component gets few seconds: an API server with open watches would
 # use up all it is given, answering nobody.
 stop() {
-  if command -v crictl >/dev/null; then quietly crictl stop --timeout 3 "$1"; else quietly docker stop --time 3 "$1"; fi
+  if command -v crictl >/dev/null; then quietly cri stop --timeout 3 "$1"; else quietly docker stop --time 3 "$1"; fi
 }
 
 # started ID: when the first process of the container, or unit, started, seconds since
