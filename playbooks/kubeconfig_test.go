@@ -609,3 +609,169 @@ func TestKubeletConfEmbedsExpired(t *testing.T) {
 		t.Errorf("%v: %s%s", err, out, errs)
 	}
 }
+
+// No secret leaves the node, whatever it looks like and whatever it stands beside: what is
+// told of a kubeconfig is told because of where it stands in its structure.
+func TestCollectorTellsNoSecret(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	key := ca.Issue(t, testpki.Leaf{CommonName: "p"}).Key
+	for len(key)%3 != 0 { // so that no "=" tells it from a path
+		key = append(key, '\n')
+	}
+	plain := base64.StdEncoding.EncodeToString(key)
+	padded := base64.StdEncoding.EncodeToString(append(bytes.Clone(key), '\n'))
+	flow := func(user string) string { return "users:\n- name: a\n  user: {" + user + "}\n" }
+	block := func(user string) string { return "users:\n- name: a\n  user:\n    " + user + "\n" }
+	const secret = "c4n4ry"
+	for _, row := range []struct{ name, text, secret string }{
+		{"a key in client-key", flow("client-key: " + plain), plain[40:80]},
+		{"a key in client-key, padded", block("client-key: " + padded), plain[40:80]},
+		{"a key in client-key, in lines", block("client-key: |\n      " + plain[:64] + "\n      " + plain[64:128] + "\n      " + plain[128:]), plain[40:60]},
+		{"a token in client-key", block("client-key: " + secret + "/x"), secret},
+		{"a password in a server", "clusters:\n- name: a\n  cluster:\n    server: https://root:" + secret + "@10.0.0.1:6443\n" + flow("token: x"), secret},
+		{"a server in a block", block("password: |\n      server: https://" + secret), secret},
+		{"a server in a folded block", block("password: >-\n      x\n      server: https://" + secret), secret},
+		{"a server in a list", block("exec:\n      args:\n      - |\n        server: https://" + secret), secret},
+		{"a file in a quoted text", flow(`password: "client-key: ` + secret + `.key"`), secret},
+		{"a server in a quoted text", flow(`token: "server: https://` + secret + `"`), secret},
+		{"a server in a quoted text, in apostrophes", flow(`token: 'it''s server: https://` + secret + `'`), secret},
+		{"a server in a quoted text of two lines", block("token: \"x\n      server: https://" + secret + "\""), secret},
+		{"a server in JSON", `{"users": [{"name": "a", "user": {"token": "server: https://` + secret + `"}}]}`, secret},
+		{"a remark", block("client-key: # " + secret + ".key\n      /x.key"), secret},
+		{"a remark of a line", "# server: https://" + secret + "\n" + flow("token: x"), secret},
+		{"digits behind an indicator", flow("password: '>48219377'"), "48219377"},
+		{"digits behind another", flow("password: '|48219377'"), "48219377"},
+		{"punctuation", flow(`password: '!&*#!:?x:::'`), "&*#!"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			for _, file := range []string{"scheduler.conf", "kubelet.conf"} {
+				n := newNode(t)
+				n.write(n.conf+"/ssl/ca.crt", ca.Certificate, 0o644)
+				n.write(n.conf+"/"+file, []byte(row.text), 0o600)
+				out, errs, err := n.sh(collector(t))
+				if err != nil {
+					t.Fatal(err, errs)
+				}
+				if strings.Contains(out+errs, row.secret) {
+					t.Errorf("%s: it leaves the node:\n%s", file, out)
+				}
+			}
+		})
+	}
+}
+
+// What a kubeconfig holds for other users and clusters is no finding here, nor is a form of
+// YAML that kubectl reads.
+func TestCollectorLeavesOthers(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	ours := string(kubeconfig(ca, ca.Issue(t, testpki.Leaf{CommonName: "p"}), ""))
+	for name, text := range map[string]string{
+		"another user's is left out":  ours + "- name: elsewhere\n  user: {client-certificate-data: DATA+OMITTED, client-key-data: DATA+OMITTED}\n",
+		"a directive":                 "%YAML 1.1\n---\n" + ours,
+		"a tag":                       strings.Replace(ours, "client-certificate-data: ", "client-certificate-data: !!binary ", 1),
+		"another cluster is in use":   "current-context: x\ncontexts: [{name: x, context: {cluster: o, user: e}}]\nclusters: [{name: o, cluster: {server: 'https://x', certificate-authority-data: DATA+OMITTED}}]\nusers: [{name: e, user: {token: x}}]\n",
+		"a remark with an apostrophe": "# it's ours, isn 't it\n" + ours,
+		"a name with an apostrophe":   ours + "- name: it's\n  user: {token: x}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			n.write(n.conf+"/ssl/ca.crt", ca.Certificate, 0o644)
+			n.write(n.root()+"/root/.kube/config", []byte(text), 0o600)
+			out, errs, err := n.sh(collector(t))
+			if err != nil {
+				t.Fatal(err, errs)
+			}
+			got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
+			if err != nil || len(got.Unreadable) > 0 || len(got.Kubeconfigs) != 1 {
+				t.Errorf("%v: %v\n%s", err, got.Unreadable, out)
+			}
+		})
+	}
+}
+
+// The key of somebody whose certificate is not seen here is not exchanged: the file is
+// refused by name, and stays as it is.
+func TestForeignCertificateOfOurKey(t *testing.T) {
+	t.Parallel()
+	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
+	admin := ca.Issue(t, testpki.Leaf{
+		CommonName: "kubernetes-admin", Organization: "system:masters", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(-time.Hour),
+	})
+	foreign := base64.StdEncoding.EncodeToString(other.Again(t, admin).Certificate)
+	for name, certificate := range map[string]string{
+		"in a file": "client-certificate: /root/.kube/foreign.crt",
+		"escaped":   `client-certificate-data: "` + foreign[:64] + `\n` + foreign[64:] + `"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := issuer(t, ca)
+			home := n.root() + "/root/.kube/config"
+			text := string(kubeconfig(ca, admin, "")) + "- name: elsewhere\n  user:\n    " + certificate + "\n    client-key-data: " + base64.StdEncoding.EncodeToString(admin.Key) + "\n"
+			n.write(home, []byte(text), 0o600)
+			out, errs, err := n.run(renewal(t))
+			if err != nil || !strings.Contains(out, "refused: "+home) || string(n.read(home)) != text {
+				t.Errorf("%v\n%s%s", err, out, errs)
+			}
+		})
+	}
+}
+
+// What cannot be renewed alone is refused by name, and the rest of the node goes on: files
+// that two certificates share, one that holds none, users without a name or in a group
+// without one.
+func TestRenewalRefusesByName(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	ended := func(l testpki.Leaf) testpki.Pair {
+		l.NotBefore, l.NotAfter = time.Now().AddDate(-1, 0, 0), time.Now().Add(-time.Hour)
+		return ca.Issue(t, l)
+	}
+	server := ended(testpki.Leaf{CommonName: "kube-apiserver", DNSNames: []string{"cp1"}, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	for _, row := range []struct {
+		name, refused string
+		prepare       func(n *node, dir string)
+	}{
+		{"a key that is a link to another's", "/ssl/apiserver.crt", func(n *node, dir string) {
+			n.write(dir+"apiserver.crt", server.Certificate, 0o644)
+			n.write(dir+"apiserver.key", server.Key, 0o600)
+			n.ok(os.Symlink("apiserver.key", dir+"apiserver-kubelet-client.key"))
+			fresh, x := server, *server.X509
+			x.NotBefore, x.NotAfter = time.Now().Add(-time.Hour), time.Now().AddDate(1, 0, 0)
+			fresh.X509 = &x
+			n.write(dir+"apiserver-kubelet-client.crt", ca.Again(t, fresh).Certificate, 0o644)
+		}},
+		{"certificate and key in one file", "/ssl/apiserver.crt", func(n *node, dir string) {
+			n.write(dir+"apiserver.crt", slices.Concat(server.Certificate, server.Key), 0o600)
+			n.ok(os.Symlink("apiserver.crt", dir+"apiserver.key"))
+		}},
+		{"an empty certificate", "/ssl/apiserver.crt", func(n *node, dir string) {
+			n.write(dir+"apiserver.crt", nil, 0o644)
+			n.write(dir+"apiserver.key", server.Key, 0o600)
+		}},
+		{"a user without a name", "/scheduler.conf", func(n *node, _ string) {
+			n.write(n.conf+"/scheduler.conf", kubeconfig(ca, ended(testpki.Leaf{Subject: []string{"CN="}}), ""), 0o600)
+		}},
+		{"a group without a name", "/scheduler.conf", func(n *node, _ string) {
+			n.write(n.conf+"/scheduler.conf", kubeconfig(ca, ended(testpki.Leaf{Subject: []string{"CN=x", "O="}}), ""), 0o600)
+		}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := issuer(t, ca)
+			row.prepare(n, n.conf+"/ssl/")
+			n.write(n.conf+"/admin.conf", kubeconfig(ca, ended(testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters"}), ""), 0o600)
+			was := n.read(n.conf + row.refused)
+			out, errs, err := n.run(renewal(t))
+			if err != nil || !strings.Contains(out, "refused: "+n.conf+row.refused) || !strings.Contains(out, "changed: "+n.conf+"/admin.conf") {
+				t.Errorf("%v\n%s%s", err, out, errs)
+			}
+			if !bytes.Equal(n.read(n.conf+row.refused), was) {
+				t.Error("it was changed all the same")
+			}
+		})
+	}
+}

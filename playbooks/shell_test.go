@@ -496,3 +496,21 @@ func TestEtcdRenewalLeavesAlone(t *testing.T) {
 		})
 	}
 }
+
+// A SAN that a shell would take apart is one word where a refusal says to type it.
+func TestLostSANsAreQuoted(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	n := newNode(t)
+	_, errs, err := n.run(`stage=$(mktemp -d)
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$stage/k" -out "$stage/old.pem" -subj /CN=x -addext 'subjectAltName=URI:x:y&z' >/dev/null 2>&1
+cat >"$stage/new.pem" <<END
+` + string(ca.Issue(t, testpki.Leaf{CommonName: "x"}).Certificate) + `END
+cat >"$stage/ca.pem" <<END
+` + string(ca.Certificate) + `END
+check_successor "$stage/old.pem" "$stage/new.pem" "$stage/ca.pem"
+`)
+	if err == nil || !strings.Contains(errs, "--accept-san-loss 'URI:x:y&z'") {
+		t.Errorf("%v: %s", err, errs)
+	}
+}

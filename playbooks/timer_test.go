@@ -26,7 +26,7 @@ func TestRenewalTimer(t *testing.T) {
 		{"on", "hold", theirs, "False", ours, "changed: k8s-certs-renew.timer is held back\n"},
 		{"on, after a run that was killed before a reboot", "hold", theirs + " " + ours, "False", ours, "changed: k8s-certs-renew.timer is held back\n"},
 		{"off", "hold", "", "False", "", ""},
-		{"held back already", "hold", ours, "False", ours, ""},
+		{"held back already", "hold", ours, "False", ours, "changed: k8s-certs-renew.timer is held back\n"},
 		{"held back", "release", ours, "False", theirs, "changed: k8s-certs-renew.timer goes on\n"},
 		{"off, and nobody held it back", "release", "", "False", "", ""},
 		{"on, by systemd itself", "release", theirs, "False", theirs, ""},

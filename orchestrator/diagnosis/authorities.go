@@ -218,6 +218,12 @@ func (d *Diagnosis) judgeLifetime(n snapshot.Node, ca certs.Certificate, leaves 
 	}
 }
 
+// stray reports whether a kubeconfig beside those of the cluster is none that it knows: it
+// may be for another one.
+func stray(n snapshot.Node, k snapshot.Kubeconfig) bool {
+	return path.Dir(k.Path) == n.Facts["config-dir"] && certs.Classify(certs.Config, path.Base(k.Path)) == certs.KindUnknown
+}
+
 // judgeKubeconfigs: each trusts the authority that lies beside it. Root's own may
 // be for another cluster.
 func (d *Diagnosis) judgeKubeconfigs(n snapshot.Node) {
@@ -226,7 +232,7 @@ func (d *Diagnosis) judgeKubeconfigs(n snapshot.Node) {
 		return
 	}
 	for _, k := range n.Kubeconfigs {
-		if path.Dir(k.Path) == n.Facts["config-dir"] && k.CAFingerprint != "" && k.CAFingerprint != ca.Fingerprint {
+		if path.Dir(k.Path) == n.Facts["config-dir"] && !stray(n, k) && k.CAFingerprint != "" && k.CAFingerprint != ca.Fingerprint {
 			d.find(UnknownAuthority, n.Name, k.Path, fmt.Sprintf("%s trusts %s, and %s is %s", k.Path, short(k.CAFingerprint), ca.Path, short(ca.Fingerprint)))
 		}
 	}

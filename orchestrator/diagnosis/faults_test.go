@@ -471,6 +471,13 @@ func faults() []fault {
 			route: diagnosis.None, causes: one(diagnosis.SANPending),
 		},
 		{
+			name: "a kubeconfig of another cluster beside this one's", of: single,
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) {
+				n.Kubeconfigs = append(n.Kubeconfigs, snapshot.Kubeconfig{Path: "/etc/kubernetes/other.conf", CAFingerprint: "other", Server: "https://other.example.com:6443"})
+			})},
+			route: diagnosis.None,
+		},
+		{
 			name: "a node that an upgrade has left cordoned", of: single,
 			edits: []tc.Edit{tc.View(func(v *snapshot.View) { v.Unschedulable = []string{"w1"} })},
 			route: diagnosis.None, causes: one(diagnosis.NodeUnschedulable),

@@ -108,6 +108,8 @@ func identities() []fault {
 			of(unauthorizedUser, "", kubeletClient), kubeletsAnswer(1, "Warning: resource 'nodes' is not namespace scoped\n\nno")),
 		row("apiserver-kubelet-client in another group, for a reason", refuse, diagnosis.KubeletAccessForbidden,
 			of(unauthorizedUser, "ops", kubeletClient), kubeletsAnswer(1, "no - no rule")),
+		row("kubelets let everybody in, and ask nobody", none, "", of(unauthorizedUser, "", kubeletClient), kubeletsAnswer(1, "no"),
+			func(n *snapshot.Node) { n.Facts["kubelet.authorization.mode"] = "AlwaysAllow" }),
 		row("the question itself was refused", none, "", of(unauthorizedUser, "ops", kubeletClient),
 			kubeletsAnswer(1, "Error from server (Forbidden): users is forbidden: no one may impersonate")),
 		with(row("apiserver-kubelet-client with a node's identity", refuse, wrong, of("system:node:cp1", "system:nodes", kubeletClient), kubeletsAnswer(1, "no")),

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
@@ -53,7 +54,7 @@ func (p Policy) knowsEnough(
 	case controlPlane, restart && len(others) > 0:
 		var flags, evidence []string
 		for _, st := range others {
-			if flag := "--allow-not-in-inventory " + st.Name; !slices.Contains(flags, flag) {
+			if flag := "--allow-not-in-inventory " + shell.Quote(st.Name); !slices.Contains(flags, flag) {
 				flags = append(flags, flag)
 			}
 			evidence = append(evidence, st.Evidence)

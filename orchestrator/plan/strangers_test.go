@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
@@ -82,5 +83,19 @@ func TestAllowedMembersCount(t *testing.T) {
 	want := "etcd: of 3 members 1 answer, 2 are needed; 2 more than the inventory's group etcd names; 2 of these assumed to be healthy"
 	if err != nil || !slices.Contains(p.Notes, want) {
 		t.Errorf("%v: %q, want %q", err, p.Notes, want)
+	}
+}
+
+// A name that a node made up is one word to a shell where a refusal says to type it.
+func TestStrangersAreQuoted(t *testing.T) {
+	t.Parallel()
+	const name = "x; touch owned #"
+	s := tc.Healthy(tc.HA(), due, tc.View(func(v *snapshot.View) {
+		v.Nodes[name] = "True"
+		v.ControlPlanes = append(v.ControlPlanes, name)
+	}))
+	_, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{})
+	if err == nil || !strings.Contains(err.Error(), "--allow-not-in-inventory "+shell.Quote(name)) {
+		t.Errorf("the refusal is %v", err)
 	}
 }

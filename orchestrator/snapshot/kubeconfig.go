@@ -89,7 +89,7 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 		case errors.Is(err, ErrTooMuch):
 			return fmt.Errorf("%s: %w", k.Path, err)
 		case err != nil:
-			n.unreadable(k.Path, "certificate-authority-data: "+err.Error())
+			n.without[k.Path] = "certificate-authority-data: " + err.Error()
 		default:
 			ca := certs.Describe(chain[0])
 			k.CAFingerprint, k.CANotAfter = ca.Fingerprint, ca.NotAfter
@@ -108,7 +108,9 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 				return fmt.Errorf("%s: %w", k.Path, err)
 			}
 			if err != nil {
-				n.unreadable(k.Path, "client-certificate-data: "+err.Error())
+				if l.current { // another user's is nobody's matter here
+					n.without[k.Path] = "client-certificate-data: " + err.Error()
+				}
 				continue
 			}
 			if l.current && k.ClientFingerprint == "" {
@@ -125,6 +127,7 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 		}
 	}
 	switch {
+	case n.without[k.Path] != "":
 	case len(doc.Users) == 0:
 		n.without[k.Path] = "it names no user"
 	case len(n.logins[k.Path]) == 0:
@@ -169,6 +172,9 @@ func (n *reading) lists(file string, c *x509.Certificate) bool {
 }
 
 func (n *reading) fromBase64(s string) ([]*x509.Certificate, error) {
+	if strings.Contains(s, "-----BEGIN CERTIFICATE-----") { // decoded already, as !!binary
+		return n.chain([]byte(s))
+	}
 	data, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s))
 	if err != nil {
 		return nil, fmt.Errorf("decoding base64: %w", err)

@@ -132,12 +132,12 @@ func TestParseControlPlane(t *testing.T) {
 		},
 		{Path: "/etc/kubernetes/kubelet.conf", Server: "https://127.0.0.1:6443", CAFingerprint: p.fingerprint("ca"), CANotAfter: p["ca"].X509.NotAfter, ClientCertificateFile: "/var/lib/kubelet/pki/kubelet-client-current.pem"},
 		{Path: "/root/.kube/config", Server: "https://10.0.0.1:6443"},
+		{Path: "/etc/kubernetes/scheduler.conf", Server: "https://10.0.0.1:6443"},
 	})
 	equal(t, "unreadable", n.Unreadable, []snapshot.Unreadable{
 		{Path: "/etc/kubernetes/pki/etcd/server.crt", Reason: "no PEM certificate block"},
 		{Path: "/var/lib/kubelet/pki/kubelet.crt", Reason: "a link to nothing"},
-		{Path: "/root/.kube/config", Reason: "certificate-authority-data: no PEM certificate block"},
-		{Path: "/root/.kube/config", Reason: "client-certificate-data: decoding base64: illegal base64 data at input byte 0"},
+		{Path: "/etc/kubernetes/scheduler.conf", Reason: "client-certificate-data: decoding base64: illegal base64 data at input byte 0"},
 	})
 	equal(t, "kubeadm", n.Kubeadm, &snapshot.KubeadmConfig{
 		Path: "/etc/kubernetes/kubeadm-config.yaml", KubernetesVersion: "v1.33.5", ControlPlaneEndpoint: "10.0.0.1:6443",

@@ -11,13 +11,33 @@ pki=$(pki_dir)
 leaves='apiserver apiserver-kubelet-client front-proxy-client apiserver-etcd-client etcd/server etcd/peer etcd/healthcheck-client'
 kubeconfigs='admin super-admin controller-manager scheduler'
 
+# shared LEAF: a file of its pair is another's, too: renewed, it would not fit that one.
+shared() {
+  for mine in "$pki/$1.crt" "$pki/$1.key"; do
+    for leaf_too in $leaves; do
+      for other in "$pki/$leaf_too.crt" "$pki/$leaf_too.key"; do
+        if [ "$other" != "$mine" ] && [ -e "$other" ] && [ "$(readlink -f "$other")" = "$(readlink -f "$mine")" ]; then
+          refused="$mine and $other are one file"
+          return 0
+        fi
+      done
+    done
+  done
+  return 1
+}
+
 sweep
 due=
 for leaf in $leaves; do
   [ -f "$pki/$leaf.crt" ] || continue
+  if ! openssl x509 -in "$pki/$leaf.crt" -noout 2>/dev/null; then
+    refused='no certificate is in it that could be renewed; restore it from a backup, or set it and its key aside and issue them with: kubeadm init phase certs'
+    refuse "$pki/$leaf.crt"
+    continue
+  fi
   # A pair that does not match is what an interrupted run leaves behind.
   if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key"; then
-    if led_astray "$pki/$leaf.crt" || led_astray "$pki/$leaf.key"; then refuse "$pki/$leaf.crt"; else due="$due $leaf"; fi
+    if led_astray "$pki/$leaf.crt" || led_astray "$pki/$leaf.key" || shared "$leaf"; then refuse "$pki/$leaf.crt"; else due="$due $leaf"; fi
   fi
 done
 # Of others' certificates, which may lie in the same file, nothing is changed; nor is a

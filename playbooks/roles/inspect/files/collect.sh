@@ -97,7 +97,8 @@ read_settings() {
     "$conf"/manifests/etcd.yaml "$conf"/manifests/kube-vip.y*ml "$root/etc/etcd.env" "$kubeadm" "$kubelet_config" "$kubelet_conf"; do
     [ -f "$f" ] && set -- "$@" "$f"
   done
-  [ $# = 0 ] || awk -v kubeadm="$kubeadm" -v config="$kubelet_config" -v kubeconfig="$kubelet_conf" '
+  # shellcheck disable=SC2154 # of kubeconfig.sh
+  [ $# = 0 ] || awk -v kubeadm="$kubeadm" -v config="$kubelet_config" -v kubeconfig="$kubelet_conf" "$structure"'
     function put(name, value) {
       gsub(/["\047\r]/, "", value)
       if (value != "") print "|" name " " value
@@ -110,7 +111,7 @@ read_settings() {
         "enable-grpc-gateway listen-peer-urls data-dir name", names, " ")
       for (i = 1; i <= n; i++) wanted[names[i]] = 1
     }
-    FNR == 1 { file = FILENAME; sub(/.*\//, "", file); sub(/\.ya?ml$/, "", file); top = list = "" }
+    FNR == 1 { file = FILENAME; sub(/.*\//, "", file); sub(/\.ya?ml$/, "", file); top = list = quote = ""; block = -1 }
     FILENAME == kubeadm {
       if ($0 ~ /^[A-Za-z-]/) top = $1
       if ($0 ~ /^(kubernetesVersion|controlPlaneEndpoint|certificatesDir):/) put("kubeadm." substr($1, 1, length($1) - 1), $2)
@@ -120,12 +121,17 @@ read_settings() {
       next
     }
     FILENAME == config {
+      if ($0 ~ /^[A-Za-z]/) top = $1
+      if (top == "authorization:" && $1 == "mode:") put("kubelet.authorization.mode", $2)
       if ($1 ~ /^(address|port|tlsCertFile|tlsPrivateKeyFile|clientCAFile|rotateCertificates|serverTLSBootstrap|containerRuntimeEndpoint):$/)
         put("kubelet." substr($1, 1, length($1) - 1), $2)
       next
     }
     FILENAME == kubeconfig {
-      if ($1 ~ /^(server|client-certificate|client-key):$/) put("kubelet." substr($1, 1, length($1) - 1), $2)
+      $0 = structured($0)
+      gsub(/["\047\r]/, "")
+      if ($1 == "server:" && public_server($2) || $1 ~ /^client-(certificate|key):$/ && public_file($2))
+        put("kubelet." substr($1, 1, length($1) - 1), $2)
       next
     }
     file == "kube-vip" {
@@ -219,7 +225,7 @@ kubeconfigs() {
   # shellcheck disable=SC2086 # split at newlines
   set -- $files
   # shellcheck disable=SC2154 # of kubeconfig.sh
-  [ $# = 0 ] || metadata "$@" | awk -v tmp="$tmp" -v openssl="$openssl" "$apart"'
+  [ $# = 0 ] || metadata "$@" | awk -v tmp="$tmp" -v openssl="$openssl" "$structure$apart"'
     BEGIN {
       n = split("apiVersion v1 kind Config preferences extensions extension clusters cluster contexts context current-context users user name " \
         "server certificate-authority certificate-authority-data insecure-skip-tls-verify tls-server-name proxy-url disable-compression namespace " \
@@ -260,7 +266,7 @@ kubeconfigs() {
     function bracketed(w) { sub(/\[/, "\001", w); sub(/\]/, "\002", w); return w }
     # said WORD: what is told of it.
     function said(w, head, tail, kept) {
-      if (w ~ /^(-+|[.][.][.]|[|>][-+0-9]*|<<:?|~)$/ || w == "\\") return w
+      if (w ~ /^(-|---|[.][.][.]|[|>]([-+]?[1-9]?|[1-9][-+])|<<:?|~)$/ || w == "\\") return w
       for (; w ~ /^[&*#!:?]/; w = substr(w, 2)) head = head substr(w, 1, 1)
       for (; w ~ /:$/; w = substr(w, 1, length(w) - 1)) tail = tail ":"
       if (head ~ /:/) key = last
@@ -269,8 +275,11 @@ kubeconfigs() {
       if (tail != "") {
         key = w
       } else {
-        kept = key == "server" && w ~ /^https?:\/\/[A-Za-z0-9.:\/_\001\002-]*$/
-        if (key ~ /^client-(certificate|key)$/ && w ~ /^[A-Za-z0-9.\/_~+-]+$/) {
+        plain = w
+        gsub(/\001/, "[", plain)
+        gsub(/\002/, "]", plain)
+        kept = key == "server" && public_server(plain)
+        if (key ~ /^client-(certificate|key)$/ && public_file(w)) {
           print key " " (w ~ /^\// ? w : dir w) >(tmp "/named")
           kept = 1
         }
@@ -322,11 +331,14 @@ kubeconfigs() {
       sub(/[^\/]*$/, "", dir)
       sub(/^\357\273\277/, "")
       big = 0
+      quote = ""
+      block = -1
     }
     length($0) > 300000 || FNR > 100000 { big = 1 }
     big { next }
     {
       gsub(/\\["\\]/, "_") # would look like the end of a text
+      $0 = /^%[A-Z]/ && quote == "" && block < 0 ? "" : structured($0) # a directive is no content
       # Of an address of IPv6 the brackets are no structure.
       while (match($0, /https?:\/\/\[[0-9A-Fa-f:.]+\]/))
         $0 = substr($0, 1, RSTART - 1) bracketed(substr($0, RSTART, RLENGTH)) substr($0, RSTART + RLENGTH)
@@ -642,12 +654,20 @@ view() {
 # renewal does, and changes nothing.
 kubeadm_config() {
   [ -f "$kubeadm" ] || return 0
-  show kubeadm-config 5 kubeadm config validate --config "$kubeadm" >"$tmp/result.kubeadm-config"
-  [ $? = 1 ] || return 0
+  show kubeadm-config 5 kubeadm config validate --config "$kubeadm" >"$tmp/kubeadm-said"
+  answer=$?
+  unquoted
+  [ $answer = 1 ] || return 0
   alpha=
   timeout 2 kubeadm certs --help >/dev/null 2>&1 </dev/null || alpha=alpha # before v1.20
   # shellcheck disable=SC2086 # none or one word
-  show kubeadm-config 5 kubeadm $alpha certs check-expiration --config "$kubeadm" >"$tmp/result.kubeadm-config"
+  show kubeadm-config 5 kubeadm $alpha certs check-expiration --config "$kubeadm" >"$tmp/kubeadm-said"
+  unquoted
+}
+
+# unquoted: what kubeadm said, without the values that it quotes: a token or a key may be one.
+unquoted() {
+  sed 's/Invalid value: "[^"]*"/Invalid value/g; s/token "[^"]*"/token/g' "$tmp/kubeadm-said" >"$tmp/result.kubeadm-config"
 }
 
 # ask_control_plane: this node's own components; leaves $api.

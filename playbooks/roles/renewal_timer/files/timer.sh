@@ -7,7 +7,8 @@ ours=kscertctl-release-timer
 
 case $KSCERT_TIMER_ACTION in
 hold)
-  systemctl is-active --quiet "$theirs" || exit 0
+  # One that is held back already is so for a day from now.
+  systemctl is-active --quiet "$theirs" || systemctl is-active --quiet "$ours.timer" || exit 0
   ! checking "hold back $theirs" || exit 0
   systemctl stop "$ours.timer" 2>/dev/null || :
   quietly systemd-run --quiet --unit="$ours" --on-active=1d systemctl start "$theirs"

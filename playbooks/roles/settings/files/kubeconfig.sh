@@ -3,6 +3,59 @@
 # whose an embedded certificate or key is, is told by what it says, not by where it stands.
 # shellcheck shell=sh disable=SC2034
 
+# structure: awk that tells what may be structure in a line of YAML or JSON from what is
+# text. structured() gives the line without its remark, and with nothing in its quoted and
+# block texts that could be taken for a key, an anchor or an indicator: a secret may look
+# like any of them. The caller sets quote to "" and block to -1 where a file begins.
+structure='
+  function structured(line, said, part, c, before) {
+    if (block >= 0) {
+      match(line, /^ */)
+      if (line ~ /^[ \t\r]*$/ || RLENGTH > block) return masked(line)
+      block = -1
+    }
+    while (match(line, quote == "" ? "[\"\047#]" : quote)) {
+      part = substr(line, 1, RSTART - 1)
+      c = substr(line, RSTART, 1)
+      if (part != "") before = substr(part, length(part))
+      line = substr(line, RSTART + 1)
+      if (quote == "\047" && substr(line, 1, 1) == quote) { # an apostrophe within
+        said = said masked(part) "_"
+        line = substr(line, 2)
+        continue
+      }
+      if (quote != "") {
+        said = said masked(part) c
+        quote = ""
+      } else if (c == "#" && before ~ /^[ \t]?$/) {
+        said = said part
+        line = ""
+        break
+      } else {
+        said = said part c
+        if (c != "#" && before ~ /^[] \t[{},:]?$/) quote = c
+      }
+      before = c
+    }
+    said = said (quote == "" ? line : masked(line))
+    if (quote == "" && said ~ /(^|[ \t])[|>][-+1-9]*[ \t\r]*$/) {
+      match(said, said ~ /^[ -]*[|>]/ ? "^ *" : "^[ -]*")
+      block = RLENGTH
+    }
+    return said
+  }
+  function masked(text) {
+    gsub(/:+[ \t]/, "\003 ", text)
+    sub(/:+\r?$/, "\003", text)
+    gsub(/[ \t][&*#!:?|>~<-]+/, " \003", text)
+    sub(/^[&*#!:?|>~<-]+/, "\003", text)
+    return text
+  }
+  # public_server, public_file VALUE: it may be told: it looks like nothing else.
+  function public_server(w) { return w ~ /^https?:\/\/[A-Za-z0-9._-]*(\[[0-9A-Fa-f:.]*\])?(:[0-9]*)?[\/A-Za-z0-9._-]*$/ }
+  function public_file(w) { return length(w) < 256 && w ~ /^[A-Za-z0-9.\/_~-]+[.](pem|crt|cer|cert|key)$/ }
+'
+
 # apart: awk that hands on a line of text in order, every byte once: word() is what may be
 # a key or a value, gap() what stands between. Words of base64 with nothing but white space
 # between them may be one value on several lines: begins() comes before the first of them,

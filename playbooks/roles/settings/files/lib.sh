@@ -335,7 +335,8 @@ check_successor() {
   lost='' accepted='' flags=''
   while IFS= read -r name; do
     [ -n "$name" ] || continue
-    if accepted_loss "$name"; then accepted="$accepted $name"; else lost="$lost $name" flags="$flags --accept-san-loss $name"; fi
+    case $name in *[!A-Za-z0-9._:@/%-]*) flag="'$name'" ;; *) flag=$name ;; esac # no apostrophe is in one
+    if accepted_loss "$name"; then accepted="$accepted $name"; else lost="$lost $name" flags="$flags --accept-san-loss $flag"; fi
   done <<END
 $(sed 1d "$stage/names-old" | grep -Fxv -f "$stage/names-new")
 END
@@ -591,7 +592,7 @@ quietly() {
 issuable() {
   attributes <"$1" >"$stage/subject"
   [ "$(wc -l <"$1")" = 1 ] && [ "$(grep -c '^CN=' "$stage/subject")" = 1 ] &&
-    ! grep -Ev "$unread" "$stage/subject" | grep -Evq '^(CN|O)=[^%"]*$'
+    ! grep -Ev "$unread" "$stage/subject" | grep -Evq '^(CN|O)=[^%"]+$'
 }
 
 # issue_client NAME [GROUPS]: a client certificate and a new key, from kubeadm, as PEM in
@@ -681,16 +682,26 @@ END
 
 # unfit FILE CERTIFICATE: why a certificate and its key cannot be told from others there.
 unfit() {
-  public=$(printf '%s\n' "$2" | openssl x509 -noout -pubkey)
+  public=$(printf '%s\n' "$2" | openssl x509 -noout -pubkey) certificates=0 keys=0
   while read -r from length; do
-    if other=$(certificate_at "$1" "$from" "$length") && [ "$other" != "$2" ] &&
-      [ "$(printf '%s\n' "$other" | openssl x509 -noout -pubkey)" = "$public" ]; then
-      echo 'one key belongs to two certificates in it'
-      return 0
+    if other=$(certificate_at "$1" "$from" "$length"); then
+      if [ "$other" = "$2" ]; then
+        certificates=$((certificates + 1))
+      elif [ "$(printf '%s\n' "$other" | openssl x509 -noout -pubkey)" = "$public" ]; then
+        echo 'one key belongs to two certificates in it'
+        return 0
+      fi
+    elif [ "$(public_at "$1" "$from" "$length")" = "$public" ]; then
+      keys=$((keys + 1))
     fi
   done <<END
 $all
 END
+  # That of somebody whose certificate is a file, or is written in a way that hides it here.
+  [ "$keys" -le "$certificates" ] || {
+    echo 'its key stands there for somebody else, too'
+    return 0
+  }
   [ -n "$(key_of "$1" "$public")" ] || echo 'the key of its certificate stands elsewhere'
 }
 
