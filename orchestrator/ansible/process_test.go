@@ -21,7 +21,7 @@ func TestAbandonedClients(t *testing.T) {
 	}
 	p := book(t, fmt.Sprintf(`
     - ansible.builtin.raw: "for name in ssh other; do %[1]s/$name </dev/null >/dev/null 2>&1 & echo $! >%[1]s/$name.pid; done"
-    - ansible.builtin.raw: "setsid %[1]s/ssh </dev/null >/dev/null 2>&1 & echo $! >%[1]s/session.pid; exit 1"
+    - ansible.builtin.raw: "setsid %[1]s/ssh </dev/null >/dev/null 2>&1 & p=$!; echo $p >%[1]s/session.pid; until [ $(cut -d' ' -f6 /proc/$p/stat) = $p ]; do sleep 0.1; done; exit 1"
 `, dir))
 	if _, err := runner(t, Options{Inventories: []string{local(t, "a")}}).Run(t.Context(), p, nil); err == nil {
 		t.Fatal("the task that failed is a success")
