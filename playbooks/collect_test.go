@@ -595,3 +595,27 @@ func TestCollectorIsNotForged(t *testing.T) {
 		t.Errorf("records are forged:\n%s", out)
 	}
 }
+
+// A folder of certificates is found however the node's kubeadm configuration writes it,
+// as a renewal finds it.
+func TestCollectorFindsCertificatesDir(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	for _, line := range []string{"certificatesDir: DIR", `"certificatesDir": "DIR"`, "'certificatesDir': DIR", "certificatesDir : DIR", "certificatesDir: 'DIR'"} {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			dir := n.root() + "/pki"
+			n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\n"+strings.ReplaceAll(line, "DIR", dir)+"\n"), 0o600)
+			n.write(dir+"/apiserver.crt", ca.Issue(t, testpki.Leaf{CommonName: "x"}).Certificate, 0o600)
+			out, errs, err := n.sh(collector(t))
+			if err != nil || !strings.Contains(out, " "+dir+"/apiserver.crt\n") {
+				t.Errorf("%v\n%s%s", err, out, errs)
+			}
+			out, errs, err = n.run("pki_dir\n")
+			if err != nil || out != dir+"\n" {
+				t.Errorf("a renewal takes %q: %v %s", out, err, errs)
+			}
+		})
+	}
+}

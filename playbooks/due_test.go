@@ -37,8 +37,12 @@ func TestDue(t *testing.T) {
 			{`ends_within "$f" "$seconds"`, "rotateCertificates: true\n", row.due},
 			{`client_due "$f"`, "rotateCertificates: true\n", row.kubelet},
 			{`client_due "$f"`, "rotateCertificates: false\n", row.off},
+			{`client_due "$f"`, "\"rotateCertificates\": False # by hand\n", row.off},
 			{`client_due "$f"`, "", row.kubelet},
+			// A kubelet that is told of another file reads no other.
+			{"printf 'A=\"--config=%s/own.yaml\"' \"$conf\" >$conf/kubelet.env; echo 'rotateCertificates: false' >$conf/own.yaml; client_due \"$f\"", "rotateCertificates: true\n", row.off},
 		} {
+			n.write(n.conf+"/kubelet.env", nil, 0o600)
 			n.write(n.conf+"/kubelet-config.yaml", []byte(ask.config), 0o600)
 			out, errs, err := n.sh(role(t, "settings/files/lib.sh") + "\nf='" + file + "'\nif " + ask.function + "; then echo due; else echo fresh; fi\n")
 			if want := map[bool]string{true: "due\n", false: "fresh\n"}[ask.want]; err != nil || out != want {

@@ -343,7 +343,7 @@ type StaticPod struct {
 // have passed (client-go, util/certificate): before the last tenth there is nothing to do,
 // and in it the kubelet has failed to. One that is told not to renews nothing.
 func (n Node) Window(row certs.Row, c certs.Certificate, others time.Duration) time.Duration {
-	off := row.Group == certs.GroupKubeletClient && n.Facts["kubelet.rotateCertificates"] == "false"
+	off := row.Group == certs.GroupKubeletClient && strings.EqualFold(n.Facts["kubelet.rotateCertificates"], "false")
 	if !row.KubeletRenews || off {
 		return others
 	}

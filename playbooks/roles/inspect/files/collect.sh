@@ -113,6 +113,11 @@ read_settings() {
     }
     FNR == 1 { file = FILENAME; sub(/.*\//, "", file); sub(/\.ya?ml$/, "", file); top = list = quote = ""; block = -1 }
     FILENAME == kubeadm {
+      if (match($0, /^["\047]?[A-Za-z]+["\047]?[ \t]*:/)) { # kubeadm takes a key in quotes, and a blank behind it
+        key = substr($0, 1, RLENGTH)
+        gsub(/["\047 \t]/, "", key)
+        $0 = key substr($0, RLENGTH + 1)
+      }
       if ($0 ~ /^[A-Za-z-]/) top = $1
       if ($0 ~ /^(kubernetesVersion|controlPlaneEndpoint|certificatesDir):/) put("kubeadm." substr($1, 1, length($1) - 1), $2)
       else if ((top == "apiServer:" && $1 == "certSANs:") || (top == "etcd:" && $1 == "endpoints:")) list = substr($1, 1, length($1) - 1)
@@ -121,6 +126,7 @@ read_settings() {
       next
     }
     FILENAME == config {
+      if ($1 ~ /^["\047]/) gsub(/["\047]/, "", $1)
       if ($0 ~ /^[A-Za-z]/) top = $1
       if (top == "authorization:" && $1 == "mode:") put("kubelet.authorization.mode", $2)
       if ($1 ~ /^(address|port|tlsCertFile|tlsPrivateKeyFile|clientCAFile|rotateCertificates|serverTLSBootstrap|containerRuntimeEndpoint):$/)

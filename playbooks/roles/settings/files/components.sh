@@ -8,9 +8,8 @@ ticks=$(getconf CLK_TCK)
 boot=$(awk -v now="$(date +%s.%N)" '{printf "%.2f", now - $1}' /proc/uptime)
 
 # cri COMMAND...: crictl, at the kubelet's own endpoint: its configuration may name a runtime
-# that is gone. A flag of the kubelet's counts before its file, the last one of several.
-endpoint=$(cat "${kubelet%/*}/kubeadm-flags.env" "$conf/kubelet.env" 2>/dev/null |
-  tr ' "=' '[\n*]' | sed -n '/^--container-runtime-endpoint$/{n;p;}' | tail -n 1)
+# that is gone. A flag of the kubelet's counts before its file.
+endpoint=$(kubelet_flag container-runtime-endpoint)
 [ -n "$endpoint" ] || endpoint=$(cat "${kubelet%/*}/config.yaml" "$conf/kubelet-config.yaml" 2>/dev/null |
   sed -n "s/^containerRuntimeEndpoint: *[\"']\{0,1\}\([^\"' #]*\).*/\1/p" | tail -n 1)
 cri() { crictl ${endpoint:+"--runtime-endpoint=$endpoint" "--image-endpoint=$endpoint"} "$@"; }

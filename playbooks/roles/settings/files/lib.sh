@@ -113,12 +113,20 @@ lasts() {
   [ "$(date -d "$begins" +%s)" -le "$(date +%s)" ]
 }
 
+# kubelet_flag NAME: what the kubelet's environment gives it, the last one of several.
+kubelet_flag() {
+  cat "${kubelet%/*}/kubeadm-flags.env" "$conf/kubelet.env" 2>/dev/null |
+    tr ' "=' '[\n*]' | sed -n "/^--$1\$/{n;p;}" | tail -n 1
+}
+
 # client_due FILE: the kubelet's client certificate is due, which a running kubelet renews
 # by itself, unless it is told not to: when 70 to 90 % of its life have passed. In the last
 # tenth it has failed to (orchestrator/snapshot, Node.Window).
 client_due() {
   within=$seconds
-  if ! grep -Eqs '^rotateCertificates: *.?false' "$conf/kubelet-config.yaml" "${kubelet%/*}/config.yaml"; then
+  own=$(kubelet_flag config)
+  if ! cat "${own:-${kubelet%/*}/config.yaml}" "${own:-$conf/kubelet-config.yaml}" 2>/dev/null |
+    grep -Eiq "^[\"']?rotateCertificates[\"']?: *[\"']?false"; then
     tenth=$((($(date_of "$1" enddate) - $(date_of "$1" startdate)) / 10))
     [ "$tenth" -ge "$within" ] || within=$tenth
   fi
