@@ -318,12 +318,16 @@ func TestRunbookKeepsTextApart(t *testing.T) {
 	var out bytes.Buffer
 	ok(t, report.Runbook(&out, s, a))
 	for _, want := range []string{
-		`\1 https://x\|e;a\&\\1" # $(id)|'`,
+		`kubectl config set-credentials "$user" --kubeconfig /root/.kube/config --embed-certs `,
 		`client-key: /var/lib/a\|b\&c/kubelet-client-current.pem|'`,
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %s in\n%s", want, out.String())
 		}
+	}
+	// Root's kubeconfig may hold other users and clusters: it is not written over.
+	if text := out.String(); strings.Contains(text, "install ") || strings.Contains(text, "$(id)") {
+		t.Errorf("root's kubeconfig is replaced, or a server is told:\n%s", text)
 	}
 }
 

@@ -372,10 +372,14 @@ func (b *book) renew(n snapshot.Node) script {
 	}
 	if home {
 		admin, config := path.Join(dir(n, "config-dir"), "admin.conf"), path.Join(dir(n, "home-dir"), "config")
-		s.add("install -m 0600 %s %s", admin, config)
-		if was := server(n, config); was != "" && was != server(n, admin) {
-			s.add("sed -i %s %s", "s|^\\( *server:\\).*|\\1 "+replacement(was)+"|", config)
+		// Root's may hold other users and clusters, too: of them nothing is changed.
+		s.add("new=$(mktemp -d)")
+		for _, part := range []string{"certificate", "key"} {
+			s.add("kubectl config view --kubeconfig %s --raw -o 'jsonpath={.users[0].user.client-"+part+"-data}' | base64 -d >$new/"+part, admin)
 		}
+		s.add("user=$(kubectl config view --kubeconfig %s --minify -o 'jsonpath={.users[0].name}')", config)
+		s.add("kubectl config set-credentials \"$user\" --kubeconfig %s --embed-certs --client-certificate=$new/certificate --client-key=$new/key", config)
+		s.add("rm -r $new")
 	}
 	return s
 }
@@ -394,15 +398,6 @@ func kubeadm(n snapshot.Node) code {
 		}
 	}
 	return "kubeadm"
-}
-
-func server(n snapshot.Node, file string) string {
-	for _, k := range n.Kubeconfigs {
-		if k.Path == file {
-			return k.Server
-		}
-	}
-	return ""
 }
 
 // signEtcd signs the leaves of host etcd that are due again: same key, subject,
