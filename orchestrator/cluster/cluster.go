@@ -249,7 +249,7 @@ func describe(host string, vars hostVars) Node {
 	return Node{
 		Name:           host,
 		KubernetesName: cmp.Or(vars.text("kube_override_hostname"), host),
-		Address:        strings.Trim(cmp.Or(vars.address(), host), "[]"),
+		Address:        cmp.Or(strings.Trim(vars.address(), "[]"), strings.Trim(host, "[]"), host),
 		Port:           cmp.Or(vars.port("kube_apiserver_port"), defaultPort),
 	}
 }
@@ -280,11 +280,11 @@ func loadBalancer(vars hostVars, port int) string {
 	if !ok {
 		return ""
 	}
-	host := cmp.Or(hostVars(lb).text("address"), vars.text("apiserver_loadbalancer_domain_name"))
-	if host == "" {
+	host := strings.Trim(cmp.Or(hostVars(lb).text("address"), vars.text("apiserver_loadbalancer_domain_name")), "[]")
+	if host == "" || strings.ContainsAny(host, "[] \t\r\n") { // which is no host, and would be no address
 		return ""
 	}
-	return net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(cmp.Or(hostVars(lb).port("port"), port)))
+	return net.JoinHostPort(host, strconv.Itoa(cmp.Or(hostVars(lb).port("port"), port)))
 }
 
 // hostVars are variables of a host. An expression that is left in them, because it
