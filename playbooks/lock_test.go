@@ -174,6 +174,16 @@ func TestCollectorTellsWork(t *testing.T) {
 	kubeadm := start(n.bin + "/kubeadm")
 	task := start(sleep, "KSCERT_RUN=20260301T120000Z-abcd", "TOKEN=c4n4ry")
 	idle := start(sleep, "KSCERT_ROLES=worker")
+	// A kubeadm that only looks, as the collector's own does.
+	n.ok(os.Remove(n.bin + "/kubeadm"))
+	n.ok(os.Symlink("/bin/sh", n.bin+"/kubeadm"))
+	n.write(n.bin+"/config", []byte("read -r x\n"), 0o600)
+	looking := exec.Command(n.bin+"/kubeadm", "config", "validate", "--config", "x")
+	looking.Dir = n.bin
+	stdin, err := looking.StdinPipe()
+	n.ok(err)
+	n.ok(looking.Start())
+	t.Cleanup(func() { _ = stdin.Close(); _ = looking.Wait() })
 	out, errs, err := n.sh(collector(t))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, errs)
@@ -182,6 +192,9 @@ func TestCollectorTellsWork(t *testing.T) {
 		if !strings.Contains(out, fmt.Sprintf("\n@@WORK %d ", pid)) || !strings.Contains(out, " "+what) {
 			t.Errorf("%s, process %d, is not told", what, pid)
 		}
+	}
+	if strings.Contains(out, fmt.Sprintf("@@WORK %d ", looking.Process.Pid)) {
+		t.Error("a kubeadm that only looks is told")
 	}
 	if strings.Contains(out, fmt.Sprintf("@@WORK %d ", idle)) || strings.Contains(out, "c4n4ry") {
 		t.Error("more is told than what may change something")

@@ -466,7 +466,7 @@ work() {
       ;;
     comm)
       what="kubeadm $(tr '\0' '\n' <"/proc/$pid/cmdline" | sed -n '2,3s/^[a-z][a-z-]*$/&/p' | tr '\n' ' ')"
-      case $what in 'kubeadm version '*) continue ;; esac
+      case $what in 'kubeadm version '* | 'kubeadm config validate ' | 'kubeadm certs check-expiration ') continue ;; esac
       ;;
     timer) what="Kubespray's renewal of certificates" ;;
     esac
