@@ -389,8 +389,8 @@ func (d *Diagnosis) judgeView(s snapshot.Snapshot) {
 		case ready != "True":
 			d.find(NodeNotReady, n.Name, name, "its Ready condition is "+ready)
 		}
-		if slices.Contains(v.Unschedulable, n.KubernetesName) {
-			d.find(NodeUnschedulable, n.Name, n.KubernetesName, "it is cordoned")
+		if slices.Contains(v.Unschedulable, name) {
+			d.find(NodeUnschedulable, n.Name, name, "it is cordoned")
 		}
 	}
 	for _, p := range v.StaticPods {

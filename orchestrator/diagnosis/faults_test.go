@@ -483,6 +483,14 @@ func faults() []fault {
 			route: diagnosis.None, causes: one(diagnosis.NodeUnschedulable),
 		},
 		{
+			name: "a cordoned node that is called otherwise than the inventory says", of: single,
+			edits: []tc.Edit{
+				tc.CalledInAPI("w1", "ip-10-0-0-4.internal"),
+				tc.View(func(v *snapshot.View) { v.Unschedulable = []string{"ip-10-0-0-4.internal"} }),
+			},
+			route: diagnosis.None, causes: one(diagnosis.NodeUnschedulable),
+		},
+		{
 			name: "Kubespray's own renewal timer is on", of: single,
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { n.RenewalTimer = &snapshot.RenewalTimer{State: snapshot.TimerOn} })},
 			route: diagnosis.None, causes: one(diagnosis.RenewalTimerOn),
