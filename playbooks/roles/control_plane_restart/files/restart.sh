@@ -3,9 +3,7 @@
 # disk and the API server is ready. A component that has the new credential
 # already is left alone.
 pki_dir >/dev/null
-# Asked once for itself: below, a runtime that does not answer would look like a
-# component that does not run.
-containers kube-apiserver >/dev/null || fail 'the container runtime cannot be asked for its containers'
+need_runtime
 case ${KSCERT_WOULD:-} in
 *'would restart the kubelet'*) ;;
 *) systemctl is-active --quiet kubelet || fail "the kubelet does not run: a component that is stopped would not come back" ;;

@@ -29,7 +29,7 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do
 done
 
 [ -f "$manifest" ] || exit 0
-containers kube-apiserver >/dev/null || fail 'the container runtime cannot be asked for its containers'
+need_runtime
 restart_etcd
 restart kube-apiserver
 wait_for api_ready

@@ -23,6 +23,10 @@ containers() {
   fi
 }
 
+# need_runtime: it is asked once for itself, for one that does not answer would look like a
+# component that does not run.
+need_runtime() { containers kube-apiserver >/dev/null || fail 'the container runtime cannot be asked for its containers'; }
+
 # stop ID: a component gets few seconds: an API server with open watches would
 # use up all it is given, answering nobody.
 stop() {
