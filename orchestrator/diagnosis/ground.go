@@ -117,8 +117,9 @@ func lastLines(s string, n int) string {
 // judgeEtcd: which members run, and whether enough of them do.
 func (d *Diagnosis) judgeEtcd(s snapshot.Snapshot) {
 	listed := Members(s)
+	learners := Learners(s, listed)
 	nodes := s.With(cluster.Etcd)
-	members := max(len(nodes), len(listed)) - len(Learners(s, listed))
+	members := max(len(nodes), len(listed)) - len(learners)
 	var down, waiting []snapshot.Node
 	quorum := false
 	for _, n := range nodes {
@@ -127,7 +128,7 @@ func (d *Diagnosis) judgeEtcd(s snapshot.Snapshot) {
 		}
 		switch {
 		case stopped(n):
-			if !slices.Contains(Learners(s, listed), n.Name) {
+			if !slices.Contains(learners, n.Name) {
 				down = append(down, n)
 			}
 			d.find(EtcdMemberDown, n.Name, "etcd", etcdEvidence(n))

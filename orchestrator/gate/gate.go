@@ -63,13 +63,14 @@ type Check struct {
 	// StableFor is how long it must hold, without a break, before Wait is content.
 	StableFor time.Duration
 
-	// lasting is what was found in Before and is mended by no step.
-	lasting []diagnosis.Finding
+	// found is what Before shows, lasting what of it is mended by no step.
+	found, lasting []diagnosis.Finding
 }
 
 // Evaluate returns the conditions that do not hold in now; none: the gate holds.
 func (c Check) Evaluate(now snapshot.Snapshot) []Unmet {
-	c.lasting = diagnosis.Diagnose(c.Before, c.Thresholds).Lasting()
+	before := diagnosis.Diagnose(c.Before, c.Thresholds)
+	c.found, c.lasting = before.Findings, before.Lasting()
 	var unmet []Unmet
 	add := func(node, what, evidence string) {
 		unmet = append(unmet, Unmet{Node: node, What: what, Evidence: evidence})
@@ -264,11 +265,11 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 		}
 	}
 	for _, f := range diagnosis.Diagnose(now, c.Thresholds).Findings {
-		if f.Node != "" && !slices.Contains(c.Nodes, f.Node) || f.Node == "" && part && c.wasFound(f) {
+		if f.Node != "" && !slices.Contains(c.Nodes, f.Node) || f.Node == "" && part && slices.ContainsFunc(c.found, f.Same) {
 			continue
 		}
 		// What was not Ready before may have reasons of its own.
-		unready := f.Reason == diagnosis.StaticPodNotReady && !c.wasFound(f)
+		unready := f.Reason == diagnosis.StaticPodNotReady && !slices.ContainsFunc(c.found, f.Same)
 		grave := f.Severity() == diagnosis.Critical && !saidByConditions(f.Reason)
 		if (unready || grave) && !slices.ContainsFunc(c.lasting, f.Same) {
 			add(f.Node, strings.TrimSpace(f.Subject+" "+f.Title()), f.Evidence)
@@ -302,11 +303,6 @@ func (c Check) outEverywhere(component string) bool {
 		unready := diagnosis.Finding{Reason: diagnosis.StaticPodNotReady, Node: n.Name, Subject: component}
 		return !slices.ContainsFunc(c.lasting, unready.Same)
 	})
-}
-
-// wasFound reports whether the same was wrong when the run began.
-func (c Check) wasFound(f diagnosis.Finding) bool {
-	return slices.ContainsFunc(diagnosis.Diagnose(c.Before, c.Thresholds).Findings, f.Same)
 }
 
 // saidByConditions: the conditions of the node and of its certificates say so.

@@ -10,6 +10,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -293,13 +294,8 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	if err != nil {
 		return p, err
 	}
-	for _, refuses := range []func() error{
-		func() error { return keepsQuorum(d, q, s, members, restart) },
-		func() error { return startsNone(c, d, s, steps) },
-	} {
-		if err := refuses(); err != nil {
-			return p, err
-		}
+	if err := cmp.Or(keepsQuorum(d, q, s, members, restart), startsNone(c, d, s, steps)); err != nil {
+		return p, err
 	}
 	first := backup(c, steps)
 	snapshots, err := policy.snapshots(s, first.Nodes)

@@ -277,22 +277,19 @@ kubeconfigs() {
       for (; w ~ /:$/; w = substr(w, 1, length(w) - 1)) tail = tail ":"
       if (head ~ /:/) key = last
       if (w == "") return head tail
+      gsub(/\001/, "[", w)
+      gsub(/\002/, "]", w)
       last = w
       if (tail != "") {
         key = w
       } else {
-        plain = w
-        gsub(/\001/, "[", plain)
-        gsub(/\002/, "]", plain)
-        kept = key == "server" && public_server(plain)
+        kept = key == "server" && public_server(w)
         if (key ~ /^client-(certificate|key)$/ && public_file(w)) {
           print key " " (w ~ /^\// ? w : dir w) >(tmp "/named")
           kept = 1
         }
         key = ""
       }
-      gsub(/\001/, "[", w)
-      gsub(/\002/, "]", w)
       if (kept || w in public) return head w tail
       if (!(w in number)) number[w] = "w" ++numbers
       return head number[w] tail

@@ -654,6 +654,9 @@ value() { [ -n "$2" ] && tail -c +$(($2 + 1)) "$1" | head -c "$3" | tr -d ' \t\r
 certificate_at() { value "$@" | openssl x509 2>/dev/null; }
 public_at() { value "$@" | openssl pkey -pubout 2>/dev/null; }
 
+# public_of CERTIFICATE: the public half of its key, of a certificate's text.
+public_of() { printf '%s\n' "$1" | openssl x509 -noout -pubkey; }
+
 # ours_and_due CERTIFICATE: the text of a client's certificate which this cluster's
 # authority has signed and which is due. Of nobody else's is anything changed.
 ours_and_due() {
@@ -690,12 +693,12 @@ END
 
 # unfit FILE CERTIFICATE: why a certificate and its key cannot be told from others there.
 unfit() {
-  public=$(printf '%s\n' "$2" | openssl x509 -noout -pubkey) certificates=0 keys=0
+  public=$(public_of "$2") certificates=0 keys=0
   while read -r from length; do
     if other=$(certificate_at "$1" "$from" "$length"); then
       if [ "$other" = "$2" ]; then
         certificates=$((certificates + 1))
-      elif [ "$(printf '%s\n' "$other" | openssl x509 -noout -pubkey)" = "$public" ]; then
+      elif [ "$(public_of "$other")" = "$public" ]; then
         echo 'one key belongs to two certificates in it'
         return 0
       fi
@@ -733,7 +736,7 @@ embedded_pair() {
   while read -r from length; do
     found=$(certificate_at "$1" "$from" "$length") || continue
     # shellcheck disable=SC2046 # two words, or none
-    set -- "$1" $(key_of "$1" "$(printf '%s\n' "$found" | openssl x509 -noout -pubkey)")
+    set -- "$1" $(key_of "$1" "$(public_of "$found")")
     [ $# = 3 ] || continue
     printf '%s\n' "$found"
     value "$@"
@@ -748,7 +751,7 @@ embedded_authorities() {
   all=$(runs "$1") || fail "$1 cannot be read"
   while read -r from length; do
     found=$(certificate_at "$1" "$from" "$length") || continue
-    [ -n "$(key_of "$1" "$(printf '%s\n' "$found" | openssl x509 -noout -pubkey)")" ] || value "$1" "$from" "$length"
+    [ -n "$(key_of "$1" "$(public_of "$found")")" ] || value "$1" "$from" "$length"
   done <<END
 $all
 END
