@@ -247,14 +247,7 @@ func TestCollectorReadsEncryption(t *testing.T) {
 	n.write(n.conf+"/kubeadm-config.yaml", []byte("certificatesDir: "+n.conf+"/ssl\n"), 0o600)
 	digest := func(text string) string {
 		n.write(n.conf+"/ssl/secrets_encryption.yaml", []byte(text), 0o600)
-		out, errs, err := n.sh(collector(t))
-		if err != nil {
-			t.Fatal(err, errs)
-		}
-		got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
-		if err != nil {
-			t.Fatal(err)
-		}
+		got := n.look()
 		return got.Digests[n.conf+"/ssl/secrets_encryption.yaml"]
 	}
 	const written = `kind: EncryptionConfig
@@ -304,14 +297,7 @@ func TestCollectorFollowsLinks(t *testing.T) {
 	n.ok(os.Symlink("ssl", n.conf+"/pki"))
 	n.write(n.conf+"/kubeadm-config.yaml", []byte("certificatesDir: "+n.conf+"/pki\n"), 0o600)
 	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("    - --client-ca-file="+n.conf+"/ssl/ca.crt\n    - --secure-port=1\n"), 0o600)
-	out, errs, err := n.sh(collector(t))
-	if err != nil {
-		t.Fatalf("%v\n%s", err, errs)
-	}
-	got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	got := n.look()
 	files := 0
 	for _, c := range got.Certificates {
 		if !c.Served {
@@ -517,14 +503,7 @@ func TestCollectorAsksForTheKubeletClient(t *testing.T) {
 			leaf := testpki.Leaf{CommonName: row.user, Organization: row.group}
 			n.write(n.conf+"/ssl/apiserver-kubelet-client.crt", testpki.Authority(t, "ca").Issue(t, leaf).Certificate, 0o644)
 			n.write(n.bin+"/kubectl", []byte("#!/bin/sh\ncase $* in *can-i*) echo \"${*#*8s }\"; echo no; exit 1 ;; esac\n"), 0o755)
-			out, errs, err := n.sh(collector(t))
-			if err != nil {
-				t.Fatalf("%v\n%s", err, errs)
-			}
-			got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
-			if err != nil {
-				t.Fatal(err)
-			}
+			got := n.look()
 			asked, _ := strings.CutSuffix(got.Results["kubelet-access"].Output, "\nno")
 			if asked != row.asked {
 				t.Errorf("asked %q, want %q", asked, row.asked)

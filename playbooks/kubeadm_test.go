@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
-	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
-	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
 // Kubeadm is asked whether it takes the node's configuration: of what it uses with a warning,
@@ -41,14 +39,7 @@ func TestCollectorAsksKubeadmForItsConfiguration(t *testing.T) {
 			if strings.Contains(row.text, "---") {
 				n.write(n.conf+"/kubeadm-config.yaml", []byte(row.text), 0o600)
 			}
-			out, errs, err := n.sh(collector(t))
-			if err != nil {
-				t.Fatalf("%v\n%s", err, errs)
-			}
-			got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
-			if err != nil {
-				t.Fatal(err)
-			}
+			got := n.look()
 			r := got.Results["kubeadm-config"]
 			if r.Status != row.status || !strings.Contains(r.Output, row.says) {
 				t.Errorf("status %d, want %d: %s", r.Status, row.status, r.Output)
@@ -69,14 +60,7 @@ version*) echo v1.18.0 ;;
 esac
 `), 0o755)
 	n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\n"), 0o600)
-	out, errs, err := n.sh(collector(t))
-	if err != nil {
-		t.Fatalf("%v\n%s", err, errs)
-	}
-	got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := n.look()
 	if r := got.Results["kubeadm-config"]; r.Status != 1 || !strings.HasSuffix(r.Output, "featureGates: Invalid value") {
 		t.Errorf("%+v", r)
 	}

@@ -394,14 +394,7 @@ func TestCollectorTellsOfKubeconfigs(t *testing.T) {
 				path = n.root() + "/root/.kube/config"
 			}
 			n.write(path, []byte(strings.ReplaceAll(row.text, "CONF", n.conf)), 0o600)
-			out, errs, err := n.sh(collector(t))
-			if err != nil {
-				t.Fatalf("%v\n%s", err, errs)
-			}
-			got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
-			if err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
+			got := n.look()
 			var want []snapshot.Unreadable
 			if row.reason != "" {
 				want = append(want, snapshot.Unreadable{Path: path, Reason: strings.ReplaceAll(row.reason, "CONF", n.conf)})
@@ -681,13 +674,8 @@ func TestCollectorLeavesOthers(t *testing.T) {
 			n := newNode(t)
 			n.write(n.conf+"/ssl/ca.crt", ca.Certificate, 0o644)
 			n.write(n.root()+"/root/.kube/config", []byte(text), 0o600)
-			out, errs, err := n.sh(collector(t))
-			if err != nil {
-				t.Fatal(err, errs)
-			}
-			got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
-			if err != nil || len(got.Unreadable) > 0 || len(got.Kubeconfigs) != 1 {
-				t.Errorf("%v: %v\n%s", err, got.Unreadable, out)
+			if got := n.look(); len(got.Unreadable) > 0 || len(got.Kubeconfigs) != 1 {
+				t.Errorf("%v\n%+v", got.Unreadable, got.Kubeconfigs)
 			}
 		})
 	}

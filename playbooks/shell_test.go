@@ -14,6 +14,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
 // node is a folder that stands for a node's file system as far as the roles'
@@ -84,6 +86,20 @@ func lib(t *testing.T) string {
 func collector(t *testing.T) string {
 	t.Helper()
 	return script(t, "settings/files/kubeconfig.sh", "inspect/files/collect.sh")
+}
+
+// look is what the collector tells of the node, as the program reads it.
+func (n *node) look() snapshot.Node {
+	n.t.Helper()
+	out, errs, err := n.sh(collector(n.t))
+	if err != nil {
+		n.t.Fatalf("%v\n%s", err, errs)
+	}
+	got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
+	if err != nil {
+		n.t.Fatalf("%v\n%s", err, out)
+	}
+	return got
 }
 
 // run runs a script as the roles do, behind their library.
