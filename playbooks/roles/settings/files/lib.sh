@@ -55,7 +55,7 @@ would_renew() {
   case $1 in
   *.pem | *.crt) end=$(openssl x509 -in "$1" -noout -enddate) ;;
   *)
-    sift "$1"
+    due_in "$1"
     end=$ends
     ;;
   esac
@@ -665,11 +665,10 @@ ours_and_due() {
     ! printf '%s\n' "$1" | openssl x509 -noout -text | grep -q 'CA:TRUE'
 }
 
-# sift FILE: leaves in $due_at where in a kubeconfig such certificates stand, each once,
-# in $ends when the first of them ends, and in $refused why they cannot be put in their
-# place there. In $all are its runs.
-sift() {
-  due_at='' ends='' refused='' before=''
+# due_in FILE: leaves in $due_at where in a kubeconfig such certificates stand, each once, and
+# in $ends when the first of them ends. In $all are its runs.
+due_in() {
+  due_at='' ends='' before=''
   all=$(runs "$1") || fail "$1 cannot be read"
   while read -r from length; do
     found=$(certificate_at "$1" "$from" "$length") || continue
@@ -678,10 +677,22 @@ sift() {
     ours_and_due "$found" || continue
     due_at="$due_at$from $length "
     [ -n "$ends" ] || ends=$(printf '%s\n' "$found" | openssl x509 -noout -enddate)
-    [ -n "$refused" ] || refused=$(unfit "$1" "$found")
   done <<END
 $all
 END
+}
+
+# sift FILE: likewise, and in $refused why others cannot be put in their place there.
+sift() {
+  due_in "$1"
+  sifted=$1 refused=''
+  # shellcheck disable=SC2086 # pairs of words
+  set -- $due_at
+  while [ $# -gt 0 ] && [ -z "$refused" ]; do
+    refused=$(unfit "$sifted" "$(certificate_at "$sifted" "$1" "$2")")
+    shift 2
+  done
+  set -- "$sifted"
   [ -n "$due_at" ] && [ -z "$refused" ] || return 0
   if [ -z "$(command -v kubectl)" ]; then
     ! grep -Evq "^ *((- )?[A-Za-z-]+:( [^][ &*!|>{}\"#%@\`,']+)?)?\$" "$1" ||
@@ -782,8 +793,8 @@ exchange() {
 # renew_kubeconfig OLD NEW: NEW is OLD with new pairs in place of those that are due, and
 # reads for kubectl as OLD does but for these. Where that cannot be, $refused says why.
 renew_kubeconfig() {
-  old_file=$1 new_file=$2
-  sift "$1"
+  old_file=$1 new_file=$2 refused=''
+  due_in "$1" # they are fit, which sift has found
   # shellcheck disable=SC2086 # pairs of words
   set -- $due_at
   rm -f "$stage"/due.*
