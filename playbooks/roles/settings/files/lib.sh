@@ -562,6 +562,11 @@ open_stage() {
 # together COMMAND ITEM...: COMMAND for each item, as many at a time as the node has
 # processors, each with a $stage of its own. Ends where one of them fails.
 at_work=
+in_stage() {
+  stage=$1
+  shift
+  "$@"
+}
 together() {
   command=$1 common=$stage most=$(nproc) || most=1
   [ "$most" -le 4 ] || most=4 # each may take the memory of a kubeadm
@@ -571,10 +576,7 @@ together() {
     while [ $# -gt 0 ] && [ "$begun" -lt "$most" ]; do
       begun=$((begun + 1))
       mkdir "$common/$begun"
-      (
-        stage=$common/$begun
-        "$command" "$1"
-      ) >"$common/$begun.said" 2>"$common/$begun.wrong" &
+      in_stage "$common/$begun" "$command" "$1" >"$common/$begun.said" 2>"$common/$begun.wrong" &
       at_work="$at_work $!"
       shift
     done
@@ -853,10 +855,10 @@ renew_kubeconfig() {
   awk -v file="$old_file" '$1 == file {print $2, $3, $4, $5}' "$stage/parts" | exchange "$old_file" "$@" >"$new_file" ||
     fail "$old_file cannot be copied"
   ! as_kubeadm_writes "$old_file" || return 0
-  as_kubectl "$old_file" >"$stage/reads" && parts "$stage/reads" | exchange "$stage/reads" "$@" >"$stage/reads-new" &&
-    as_kubectl "$new_file" | cmp -s - "$stage/reads-new" || {
+  if ! as_kubectl "$old_file" >"$stage/reads" || ! parts "$stage/reads" | exchange "$stage/reads" "$@" >"$stage/reads-new" ||
+    ! as_kubectl "$new_file" | cmp -s - "$stage/reads-new"; then
     refused='with a new certificate it would read differently'
     rm -f "$new_file"
-  }
+  fi
   rm -f "$stage/reads" "$stage/reads-new"
 }
