@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/gate"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
@@ -138,7 +139,8 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 			r.Snapshot, last = snap, &snap
 		}
 	}
-	if len(w.Plan.Steps) > 0 && last == nil { // also when every step was done before
+	all := cluster.Names(s.cluster.Nodes)
+	if len(w.Plan.Steps) > 0 && (last == nil || !s.covers(all)) { // also when every step was done before
 		if r.Snapshot, err = s.inspect(soft); err != nil {
 			return err
 		}
@@ -335,13 +337,15 @@ func (s *session) step(ctx, soft context.Context, step plan.Step, w work, last *
 			return s.play(during, step, w)
 		}
 		check := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: w.Snapshot, Thresholds: s.opts.Thresholds, StableFor: s.opts.StableFor}
-		if last != nil && s.opts.StableFor == 0 && len(s.opts.Hooks) == 0 && len(check.Evaluate(*last)) == 0 {
+		asks := check.Asks(s.cluster)
+		if last != nil && s.covers(asks) && s.opts.StableFor == 0 && len(s.opts.Hooks) == 0 && len(check.Evaluate(*last)) == 0 {
 			snap = *last // nothing was done since
 			s.tell(Event{Kind: EventGate, Step: &step})
 			return nil
 		}
 		var err error
-		snap, err = check.Wait(during, s.opts.GateTimeout, gatePause, s.inspect, func(unmet []gate.Unmet) {
+		take := func(ctx context.Context) (snapshot.Snapshot, error) { return s.inspectNodes(ctx, asks) }
+		snap, err = check.Wait(during, s.opts.GateTimeout, gatePause, take, func(unmet []gate.Unmet) {
 			s.tell(Event{Kind: EventGate, Step: &step, Unmet: unmet})
 		})
 		return err

@@ -73,10 +73,21 @@ func (s *session) precise(ctx context.Context, err error) *Error {
 
 // inspect looks at all nodes again, whose inventory is known.
 func (s *session) inspect(ctx context.Context) (snapshot.Snapshot, error) {
+	return s.inspectNodes(ctx, cluster.Names(s.cluster.Nodes))
+}
+
+// covers reports whether all of these nodes were asked for the last snapshot.
+func (s *session) covers(nodes []string) bool {
+	return !slices.ContainsFunc(nodes, func(name string) bool { return !slices.Contains(s.asked, name) })
+}
+
+// inspectNodes looks at some nodes again. What the snapshot has of the others is from the
+// last look at them, whose time their clocks tell.
+func (s *session) inspectNodes(ctx context.Context, nodes []string) (snapshot.Snapshot, error) {
 	start := time.Now()
 	probing := make(chan func() []snapshot.Probe, 1)
 	probing <- probeBeside(ctx, s.cluster)
-	return s.seen(ctx, start, s.ask(ctx, start, cluster.Names(s.cluster.Nodes), probing, nil))
+	return s.seen(ctx, start, s.ask(ctx, start, nodes, probing, nil))
 }
 
 // probeGrace is how much longer than Ansible the endpoints may take to answer.
@@ -118,7 +129,11 @@ func (s *session) ask(ctx context.Context, start time.Time, nodes []string, prob
 	a := answer{playbook: p}
 	a.playbook.Told = func(o ansible.Outcome) {
 		if probed, ok := <-probing; ok {
-			a.snap = s.assemble(ctx, start, o, probed())
+			a.snap = s.assemble(ctx, start, o, probed(), nodes)
+			s.latest, s.asked = a.snap, nodes
+			if nodes == nil {
+				s.asked = cluster.Names(s.cluster.Nodes)
+			}
 			a.saved = s.dir.SaveSnapshot(a.snap)
 		}
 	}
@@ -127,14 +142,19 @@ func (s *session) ask(ctx context.Context, start time.Time, nodes []string, prob
 }
 
 // assemble makes a snapshot of what was brought back. A node that failed is recorded
-// in it, and so is one that was not read any more when ctx ended.
-func (s *session) assemble(ctx context.Context, start time.Time, o ansible.Outcome, probes []snapshot.Probe) snapshot.Snapshot {
+// in it, and so is one that was not read any more when ctx ended. Nodes that are not among
+// those that were asked are as they were in the last snapshot; nil means all were.
+func (s *session) assemble(ctx context.Context, start time.Time, o ansible.Outcome, probes []snapshot.Probe, asked []string) snapshot.Snapshot {
 	snap := snapshot.Snapshot{
 		Schema: snapshot.Schema, Taken: start.UTC(), Endpoint: s.cluster.Endpoint, ExternalCA: s.cluster.ExternalCA, Probes: probes,
 		Nodes: make([]snapshot.Node, len(s.cluster.Nodes)),
 	}
 	var reading sync.WaitGroup
 	for i, n := range s.cluster.Nodes {
+		if last, ok := s.latest.Node(n.Name); ok && asked != nil && !slices.Contains(asked, n.Name) {
+			snap.Nodes[i] = last
+			continue
+		}
 		reading.Go(func() {
 			if ctx.Err() != nil { // an answer is bounded, but there may be many
 				snap.Nodes[i] = snapshot.Node{Node: n, Failure: &snapshot.Failure{Kind: snapshot.Missing, Message: "the inspection was stopped"}}
@@ -169,7 +189,7 @@ func (s *session) seen(ctx context.Context, start time.Time, a answer) (snapshot
 	if err := os.Remove(a.playbook.Events); err != nil {
 		return snap, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "check the disk that holds --state-dir"}
 	}
-	s.tell(Event{Kind: EventInspected, Seconds: time.Since(start).Seconds(), Message: fmt.Sprintf("%d nodes", len(snap.Nodes))})
+	s.tell(Event{Kind: EventInspected, Seconds: time.Since(start).Seconds(), Message: fmt.Sprintf("%d nodes", len(s.asked))})
 	return snap, nil
 }
 

@@ -163,6 +163,9 @@ type session struct {
 	events  *os.File
 	mu      sync.Mutex
 	looks   int
+	// latest is the last snapshot, asked the nodes that were asked for it.
+	latest snapshot.Snapshot
+	asked  []string
 	// held are the locks that whatever Ansible is started holds too.
 	held []*os.File
 	// left is what playbooks have left alone, in words.

@@ -105,6 +105,21 @@ func (c Check) Evaluate(now snapshot.Snapshot) []Unmet {
 	return unmet
 }
 
+// Asks returns the nodes that a snapshot must have asked anew for Evaluate: of others it
+// reads nothing. Whether a kubelet's lease is fresh, any control plane can tell.
+func (c Check) Asks(all cluster.Cluster) []string {
+	switch c.Gate {
+	case plan.EtcdGate, plan.APIServerGate:
+		return c.Nodes
+	case plan.KubeletGate:
+		names := slices.Concat(c.Nodes, cluster.Names(all.With(cluster.ControlPlane)))
+		slices.Sort(names)
+		return slices.Compact(names)
+	default:
+		return cluster.Names(all.Nodes)
+	}
+}
+
 func failure(n snapshot.Node) string {
 	if n.Failure == nil {
 		return "it was not asked"

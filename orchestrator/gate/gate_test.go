@@ -47,6 +47,44 @@ func lease(age time.Duration) tc.Edit {
 	return tc.View(func(v *snapshot.View) { v.NodeLeases["w1"] = tc.Now.Add(later - age) })
 }
 
+func unmet(c gate.Check, now snapshot.Snapshot) (out []string) {
+	for _, u := range c.Evaluate(now) {
+		out = append(out, u.String())
+	}
+	return out
+}
+
+// only has the answers of some nodes, and none of the others.
+func only(s snapshot.Snapshot, names []string) snapshot.Snapshot {
+	s.Nodes = slices.Clone(s.Nodes)
+	for i, n := range s.Nodes {
+		if !slices.Contains(names, n.Name) {
+			s.Nodes[i] = snapshot.Node{Node: n.Node, Failure: &snapshot.Failure{Kind: snapshot.Missing, Message: "it was not asked"}}
+		}
+	}
+	return s
+}
+
+// A gate has no more nodes asked than it reads of.
+func TestAsks(t *testing.T) {
+	t.Parallel()
+	c := tc.HA()
+	for _, row := range []struct {
+		gate  plan.Gate
+		nodes []string
+		want  []string
+	}{
+		{plan.EtcdGate, []string{"cp2"}, []string{"cp2"}},
+		{plan.APIServerGate, []string{"cp2"}, []string{"cp2"}},
+		{plan.KubeletGate, []string{"w1", "cp2"}, []string{"cp1", "cp2", "cp3", "w1"}},
+		{plan.ClusterGate, []string{"cp2"}, cluster.Names(c.Nodes)},
+	} {
+		if got := check(row.gate, row.nodes...).Asks(c); !slices.Equal(got, row.want) {
+			t.Errorf("%s of %s asks %s, want %s", row.gate, row.nodes, got, row.want)
+		}
+	}
+}
+
 func TestEvaluate(t *testing.T) {
 	t.Parallel()
 	apiServer, kubelet, all := check(plan.APIServerGate, "cp1"), check(plan.KubeletGate, "w1"), check(plan.ClusterGate, "cp1", "w1")
@@ -147,12 +185,12 @@ func TestEvaluate(t *testing.T) {
 			if row.edit != nil {
 				row.edit(&now)
 			}
-			var got []string
-			for _, u := range row.check.Evaluate(now) {
-				got = append(got, u.String())
-			}
+			got := unmet(row.check, now)
 			if !slices.Equal(got, row.want) {
 				t.Errorf("unmet:\n  %s\nwant:\n  %s", strings.Join(got, "\n  "), strings.Join(row.want, "\n  "))
+			}
+			if asked := unmet(row.check, only(now, row.check.Asks(tc.Single()))); !slices.Equal(asked, row.want) {
+				t.Errorf("unmet, by what %s asks for alone: %q", row.check.Gate, asked)
 			}
 		})
 	}
@@ -375,9 +413,10 @@ func TestEtcdMember(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			g := gate.Check{Gate: plan.EtcdGate, Nodes: []string{"etcd2"}, Thresholds: diagnosis.DefaultThresholds(), Before: tc.Healthy(c, row.before...)}
-			var got []string
-			for _, u := range g.Evaluate(tc.Healthy(c, append(row.after, tc.Later(later))...)) {
-				got = append(got, u.String())
+			now := tc.Healthy(c, append(row.after, tc.Later(later))...)
+			got := unmet(g, now)
+			if asked := unmet(g, only(now, g.Asks(c))); !slices.Equal(asked, got) {
+				t.Errorf("unmet, by what the gate asks for alone: %q", asked)
 			}
 			if !slices.Equal(got, row.want) {
 				t.Errorf("unmet: %q, want %q", got, row.want)
