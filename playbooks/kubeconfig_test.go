@@ -469,6 +469,22 @@ func TestKubeconfigRefused(t *testing.T) {
 	}
 }
 
+// What the real kubeadm writes is known for it: no kubectl has to tell how it reads.
+func TestAsKubeadmWrites(t *testing.T) {
+	t.Parallel()
+	n := issuer(t, testpki.Authority(t, "kubernetes"))
+	out, errs, err := n.run(`
+cd "$KSCERT_CONFIG_DIR"
+kubeadm kubeconfig user --client-name=someone --org=system:masters --config kubeadm-config.yaml >written
+for edit in '' 's/^kind: .*/&\npreferences: {}/' 's/^kind: .*/&\npreferences: {a: b}/' 's/^kind: .*/& # x/' 's/^kind: \(.*\)/kind: "\1"/' 's/^kind: .*/kind: @Config/' 's/^users:.*/users: \&a/'; do
+  sed "$edit" written >edited
+  if as_kubeadm_writes edited; then echo "as kubeadm writes: $edit"; fi
+done`)
+	if want := "as kubeadm writes: \nas kubeadm writes: s/^kind: .*/&\npreferences: {}/\n"; err != nil || out != want {
+		t.Errorf("%v: %q %s", err, out, errs)
+	}
+}
+
 // A certificate that is a link stays one: what it leads to is renewed, unless there is no
 // backup of that.
 func TestRenewalFollowsLinks(t *testing.T) {

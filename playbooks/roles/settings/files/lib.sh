@@ -761,7 +761,7 @@ sift() {
 
 # as_kubeadm_writes FILE: a kubeconfig of nothing but plain keys and values, which reads in
 # one way only.
-as_kubeadm_writes() { ! grep -Evq "^ *((- )?[A-Za-z-]+:( [^][ &*!|>{}\"#%@\`,']+)?)?\$" "$1"; }
+as_kubeadm_writes() { ! grep -Evq "^ *((- )?[A-Za-z-]+:( (\{\}|[^][ &*!|>{}\"#%@\`,'][^][ &*!|>{}\"#%\`,']*))?)?\$" "$1"; }
 
 # unfit FINGERPRINT: why, of what is in $known, that certificate and its key cannot be told
 # from others. Keys can be more than certificates: that of somebody whose certificate is a
