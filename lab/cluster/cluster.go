@@ -33,6 +33,13 @@ const (
 	EtcdKubeadm Etcd = "kubeadm"
 )
 
+// Like says by what a cluster looks as if it had been deployed.
+type Like string
+
+// LikeKubespray is what Kubespray leaves with an inventory made from its sample, once its
+// playbook has run a second time: see likeKubespray.
+const LikeKubespray Like = "kubespray"
+
 // Spec is the cluster that is wanted. The zero values of all but Name mean the
 // defaults.
 type Spec struct {
@@ -58,6 +65,9 @@ type Spec struct {
 	KubernetesNames map[string]string
 	// BinDir and ConfigDir are Kubespray's bin_dir and kube_config_dir.
 	BinDir, ConfigDir string
+
+	// Like, if set, is what else the cluster is like: how it looks after a deployment.
+	Like Like
 
 	KubernetesVersion string
 	// CertificateValidity, if not zero, is how long the certificates kubeadm
@@ -90,6 +100,8 @@ func (s Spec) withDefaults() (Spec, error) {
 	}
 	s.KubernetesVersion = strings.TrimPrefix(s.KubernetesVersion, "v")
 	s.AlsoWorkers = s.AlsoWorkers || s.Workers == 0
+	// Kubespray's default where no load balancer is given.
+	s.LocalProxy = s.LocalProxy || s.Like == LikeKubespray && s.Workers > 0 && !s.LoadBalancer
 	s.BinDir, s.ConfigDir = cmp.Or(s.BinDir, DefaultBinDir), cmp.Or(s.ConfigDir, DefaultConfigDir)
 	switch {
 	case !namePattern.MatchString(s.Name):
@@ -104,6 +116,8 @@ func (s Spec) withDefaults() (Spec, error) {
 		return s, fmt.Errorf("%d etcd nodes: etcd wants an odd number up to 9", s.EtcdNodes)
 	case s.EtcdNodes != 0 && s.Etcd != EtcdHost:
 		return s, fmt.Errorf("etcd %s runs on the control planes: etcd nodes want %s", s.Etcd, EtcdHost)
+	case s.Like != "" && s.Like != LikeKubespray:
+		return s, fmt.Errorf("like %q: want %s", s.Like, LikeKubespray)
 	case s.LoadBalancer && s.LocalProxy:
 		return s, errors.New("a load balancer and local proxies: want one of the two, as in Kubespray")
 	}

@@ -40,6 +40,7 @@ func TestSpec(t *testing.T) {
 		"long name":        {Name: strings.Repeat("x", 21)},
 		"even":             {ControlPlanes: 2},
 		"etcd":             {Etcd: "docker"},
+		"like nothing":     {Like: "kops"},
 		"workers":          {Workers: -1},
 		"etcd nodes":       {EtcdNodes: 2},
 		"stacked and not":  {Etcd: EtcdKubeadm, EtcdNodes: 3},
@@ -239,6 +240,13 @@ func TestEtcdPKI(t *testing.T) {
 			t.Errorf("%s is %v", name, cert)
 			continue
 		}
+		// So that a warning of a CA that ends first would never go away.
+		if left := cert.NotAfter.Sub(certs["ca.pem"].NotAfter); left <= 0 || left > time.Minute || cert.NotBefore.After(time.Now()) {
+			t.Errorf("%s ends %s after its CA, and begins %s", name, left, cert.NotBefore)
+		}
+		if cert.KeyUsage != 0 || certs["ca.pem"].KeyUsage != 0 {
+			t.Errorf("%s or its CA says what its key is for", name)
+		}
 		if _, err := cert.Verify(x509.VerifyOptions{Roots: pool, DNSName: "10.201.7.11", KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -322,6 +330,30 @@ func TestInventory(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLikeKubespray: the inventory is one of the sample since v2.27, and where there are no
+// workers or a load balancer, nobody has a proxy.
+func TestLikeKubespray(t *testing.T) {
+	c := testCluster(t, Spec{Workers: 1, Like: LikeKubespray})
+	out, err := renderer{c: c}.render(deploymentFiles[LikeKubespray]["inventory.ini"], Node{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "\ncp1 ansible_host=10.201.7.11 ip=10.201.7.11 access_ip=10.201.7.11 etcd_member_name=etcd-cp1\n" +
+		"w1 ansible_host=10.201.7.101 ip=10.201.7.101 access_ip=10.201.7.101 etcd_member_name=\n\n" +
+		"[kube_control_plane]\ncp1\n\n[etcd:children]\nkube_control_plane\n\n[kube_node]\nw1\n"
+	if string(out) != want {
+		t.Errorf("got\n%s\nwant\n%s", out, want)
+	}
+	for proxy, spec := range map[bool]Spec{true: {Workers: 1, Like: LikeKubespray}, false: {Like: LikeKubespray}} {
+		if c := testCluster(t, spec); c.Spec.LocalProxy != proxy {
+			t.Errorf("with %d workers, local proxies: %t", spec.Workers, c.Spec.LocalProxy)
+		}
+	}
+	if c := testCluster(t, Spec{Workers: 1, LoadBalancer: true, Like: LikeKubespray}); c.Spec.LocalProxy {
+		t.Error("local proxies stand beside a load balancer")
 	}
 }
 

@@ -81,6 +81,10 @@ func (r renderer) render(name string, node Node) ([]byte, error) {
 	for _, n := range c.EtcdMembers() {
 		etcdCluster = append(etcdCluster, fmt.Sprintf("etcd-%s=https://%s:2380", n.Name, n.IP))
 	}
+	members := map[string]bool{}
+	for _, n := range c.EtcdMembers() {
+		members[n.Name] = true
+	}
 	balancer, balanced := c.LoadBalancer()
 	// Everybody may ask the load balancer; a worker's proxy serves the worker alone.
 	proxyListen := fmt.Sprintf(":%d", balancerPort)
@@ -89,6 +93,7 @@ func (r renderer) render(name string, node Node) ([]byte, error) {
 	}
 	data := map[string]any{
 		"Node": node, "Nodes": c.Nodes(), "ControlPlanes": c.ControlPlanes(), "KubeNodes": c.KubeNodes(), "EtcdMembers": c.EtcdMembers(),
+		"Members": members, "EtcdApart": c.Spec.EtcdNodes > 0,
 		"IsControlPlane": node.Role == ControlPlane,
 		// As Kubespray does it: a control plane is kept free of other pods unless
 		// it is in kube_node.

@@ -20,19 +20,23 @@ const etcdValidity = 36500 * 24 * time.Hour
 // etcdDir is Kubespray's etcd_cert_dir.
 const etcdDir = "/etc/ssl/etcd/ssl/"
 
-// etcdPKI makes the certificates of host etcd in Kubespray's names: one CA, for
-// every member a member and an admin certificate, for every control plane a client
-// certificate (node).
+// etcdPKI makes the certificates of host etcd as the script of Kubespray's role etcd has
+// openssl make them before now: one CA, for every member a member and an admin
+// certificate, for every control plane a client certificate (node). One is made after the
+// other for the same number of days, so that each ends a second after the one before it,
+// and all after their CA; none says what its key may be used for.
 func etcdPKI(members, controlPlanes []Node, now time.Time) ([]File, error) {
+	begin := now.Add(-time.Duration(1+2*len(members)+len(controlPlanes)) * time.Second)
 	caKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return nil, err
 	}
 	template := func(name string) (*x509.Certificate, error) {
 		serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+		defer func() { begin = begin.Add(time.Second) }()
 		return &x509.Certificate{
 			SerialNumber: serial, Subject: pkix.Name{CommonName: name},
-			NotBefore: now.Add(-time.Minute), NotAfter: now.Add(etcdValidity), BasicConstraintsValid: true,
+			NotBefore: begin, NotAfter: begin.Add(etcdValidity), BasicConstraintsValid: true,
 		}, err
 	}
 	ca, err := template("etcd-ca")
@@ -40,7 +44,6 @@ func etcdPKI(members, controlPlanes []Node, now time.Time) ([]File, error) {
 		return nil, err
 	}
 	ca.IsCA = true
-	ca.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature
 	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
 	if err != nil {
 		return nil, fmt.Errorf("making the etcd CA: %w", err)
@@ -48,7 +51,10 @@ func etcdPKI(members, controlPlanes []Node, now time.Time) ([]File, error) {
 	if ca, err = x509.ParseCertificate(caDER); err != nil {
 		return nil, err
 	}
-	files := pair(etcdDir+"ca", caDER, caKey)
+	files, err := pair(etcdDir+"ca", caDER, caKey)
+	if err != nil {
+		return nil, err
+	}
 	names := []string{"localhost"}
 	addresses := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
 	for _, n := range members {
@@ -64,15 +70,15 @@ func etcdPKI(members, controlPlanes []Node, now time.Time) ([]File, error) {
 		if err != nil {
 			return err
 		}
-		leaf.KeyUsage = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageContentCommitment
 		leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
 		leaf.DNSNames, leaf.IPAddresses = names, addresses
 		der, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
 		if err != nil {
 			return fmt.Errorf("making the etcd %s certificate of %s: %w", kind, node, err)
 		}
-		files = append(files, pair(etcdDir+kind+"-"+node, der, key)...)
-		return nil
+		made, err := pair(etcdDir+kind+"-"+node, der, key)
+		files = append(files, made...)
+		return err
 	}
 	for _, n := range members {
 		if err := errors.Join(issue("member", n.Name), issue("admin", n.Name)); err != nil {
@@ -107,9 +113,11 @@ func (c *Cluster) etcdFiles(n Node, all []File) []File {
 	return own
 }
 
-func pair(base string, der []byte, key *rsa.PrivateKey) []File {
+// pair is a certificate and its key, in the form that openssl writes since 3.0.
+func pair(base string, der []byte, key *rsa.PrivateKey) ([]File, error) {
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	return []File{
-		{Path: base + ".pem", Mode: 0o640, Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})},
-		{Path: base + "-key.pem", Mode: 0o600, Data: pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})},
-	}
+		{Path: base + ".pem", Mode: 0o700, Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})},
+		{Path: base + "-key.pem", Mode: 0o700, Data: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})},
+	}, err
 }

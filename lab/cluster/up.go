@@ -326,7 +326,13 @@ fi`
 // permissions follow on the files.
 const permissions = `chown kubespray:kubespray /home/kubespray/.ssh
 chmod 700 /home/kubespray/.ssh
-[ ! -d /etc/ssl/etcd/ssl ] || chmod 700 /etc/ssl/etcd/ssl
+[ ! -d /etc/ssl/etcd/ssl ] || {
+  # As Kubespray leaves them up to v2.29: files and folders alike.
+  useradd --system --no-create-home --shell /usr/sbin/nologin etcd
+  chown etcd /etc/ssl/etcd
+  chown -R etcd /etc/ssl/etcd/ssl
+  chmod -R 700 /etc/ssl/etcd/ssl
+}
 systemctl daemon-reload`
 
 const loadImages = `chgrp -R kube-cert "$conf/ssl"
@@ -578,15 +584,16 @@ func (c *Cluster) StaticPods(n Node) []string {
 	return []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"}
 }
 
-func (b *builder) writeCheckout(context.Context) error {
+func (b *builder) writeCheckout(ctx context.Context) error {
 	c := b.c
+	if err := b.finish(ctx); err != nil {
+		return err
+	}
 	if err := kubespray.Write(c.KubesprayDir()); err != nil {
 		return fmt.Errorf("writing the stand-in checkout: %w", err)
 	}
-	for template, path := range map[string]string{
-		"inventory.ini":  c.Inventory(),
-		"group_vars.yml": filepath.Join(c.Dir(), "group_vars", "all.yml"),
-	} {
+	for path, template := range deploymentFiles[c.Spec.Like] {
+		path = filepath.Join(c.Dir(), path)
 		text, err := b.r.render(template, Node{})
 		if err != nil {
 			return err

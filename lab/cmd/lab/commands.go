@@ -85,6 +85,7 @@ func upCommand() *cobra.Command {
 	var (
 		spec    cluster.Spec
 		etcd    string
+		like    string
 		opts    cluster.UpOptions
 		verbose bool
 		timeout time.Duration
@@ -98,7 +99,7 @@ func upCommand() *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			spec.Name, spec.Etcd = name(args), cluster.Etcd(etcd)
+			spec.Name, spec.Etcd, spec.Like = name(args), cluster.Etcd(etcd), cluster.Like(like)
 			if verbose {
 				opts.Verbose = cmd.ErrOrStderr()
 			}
@@ -114,6 +115,7 @@ func upCommand() *cobra.Command {
 	f.IntVar(&spec.ControlPlanes, "control-planes", 1, "number of control plane nodes (odd)")
 	f.IntVar(&spec.Workers, "workers", 1, "number of workers")
 	f.StringVar(&etcd, "etcd", string(cluster.EtcdHost), "who runs etcd: host (a systemd service) or kubeadm (a static pod)")
+	f.StringVar(&like, "like", "", "kubespray: with the inventory, group_vars, owners and files that a deployment leaves")
 	f.IntVar(&spec.EtcdNodes, "etcd-nodes", 0, "number of machines of their own for etcd (odd; default: etcd on the control planes)")
 	f.BoolVar(&spec.AlsoWorkers, "also-workers", false, "make the control planes workers, too (without workers they always are)")
 	f.BoolVar(&spec.LoadBalancer, "load-balancer", false, "put a TCP load balancer with a name of its own before the API servers")

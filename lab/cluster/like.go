@@ -1,0 +1,64 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+)
+
+// deploymentFiles are what an inventory consists of: templates, by where they go in a
+// cluster's directory.
+var deploymentFiles = map[Like]map[string]string{
+	"": {
+		"inventory.ini":      "inventory.ini",
+		"group_vars/all.yml": "group_vars.yml",
+	},
+	// A copy of Kubespray's sample since v2.27: no group k8s_cluster, and group_vars for it.
+	LikeKubespray: {
+		"inventory.ini":                          "kubespray/inventory.ini",
+		"group_vars/all/all.yml":                 "kubespray/all.yml",
+		"group_vars/all/etcd.yml":                "kubespray/etcd.yml",
+		"group_vars/k8s_cluster/k8s-cluster.yml": "kubespray/k8s-cluster.yml",
+	},
+}
+
+// renewScript is Kubespray's own renewal, which control planes have even where its timer is
+// off, as it is by default.
+const renewScript = "k8s-certs-renew.sh"
+
+// likeKubespray is what a deployment leaves on machines beyond what the cluster needs.
+var likeKubespray = map[Role]string{
+	// The second run of the playbook copies what it found of kubeadm's.
+	ControlPlane: ownFolders + `cd "$conf/ssl"
+for f in apiserver apiserver-kubelet-client front-proxy-client; do cp -p $f.crt $f.crt.old; cp -p $f.key $f.key.old; done
+cd "$conf"
+for f in admin controller-manager kubelet scheduler; do cp -p $f.conf $f.conf.old; done`,
+	Worker: ownFolders,
+}
+
+// ownFolders gives to kube_owner what is its.
+const ownFolders = `chown kube "$conf" "$conf/manifests" /etc/cni/net.d /opt/cni/bin
+`
+
+// finish makes the cluster look like what it is to be like.
+func (b *builder) finish(ctx context.Context) error {
+	if b.c.Spec.Like != LikeKubespray {
+		return nil
+	}
+	return Each(ctx, b.c.Nodes(), func(ctx context.Context, n Node) error {
+		if n.Role == ControlPlane {
+			data, err := b.r.render("kubespray/certs-renew.tmpl", n)
+			if err != nil {
+				return err
+			}
+			script := File{Path: filepath.Join(b.c.Spec.BinDir, renewScript), Mode: 0o755, Data: append([]byte("#!/bin/bash\n"), data...)}
+			if err := b.c.WriteFiles(ctx, n.Name, script); err != nil {
+				return err
+			}
+		}
+		if _, err := b.script(ctx, n, likeKubespray[n.Role]); err != nil {
+			return fmt.Errorf("making it look like Kubespray's: %w", err)
+		}
+		return nil
+	})
+}
