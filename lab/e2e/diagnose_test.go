@@ -51,7 +51,6 @@ func TestDiagnose(t *testing.T) {
 			t.Parallel()
 			ctx := testContext(t, 75*time.Minute)
 			c := newCluster(ctx, t, specs[group.name])
-			wantHealthy(ctx, t, c)
 			for _, s := range group.states {
 				i := slices.IndexFunc(group.faults, func(f fault.Fault) bool { return f.Name == s.fault })
 				part := "more"

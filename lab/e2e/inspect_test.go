@@ -23,7 +23,7 @@ import (
 func TestInspect(t *testing.T) {
 	t.Parallel()
 	for _, spec := range []cluster.Spec{
-		{Name: "e2e-inspect-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost},
+		{Name: "e2e-inspect-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost, Like: cluster.LikeKubespray},
 		{Name: "e2e-inspect-2", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm},
 	} {
 		t.Run(string(spec.Etcd)+"-etcd", func(t *testing.T) {

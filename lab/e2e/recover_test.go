@@ -23,10 +23,13 @@ func TestRecover(t *testing.T) {
 		// restarts: expire with a reboot, without one, or one after the other.
 		restarts []bool
 	}{
-		{"host-etcd", cluster.Spec{Name: "e2e-recover-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, []bool{true, false}},
+		{"host-etcd", cluster.Spec{Name: "e2e-recover-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost, Like: cluster.LikeKubespray}, []bool{true, false}},
 		{"kubeadm-etcd", cluster.Spec{Name: "e2e-recover-2", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}, []bool{true, false}},
 		{"also-worker", cluster.Spec{Name: "e2e-recover-5", ControlPlanes: 1, Etcd: cluster.EtcdHost}, []bool{true}},
-		{"other-folders", cluster.Spec{Name: "e2e-recover-6", ControlPlanes: 1, Workers: 1, BinDir: "/opt/kube/bin", ConfigDir: "/etc/k8s"}, []bool{true}},
+		// Which folder it is, only group_vars/k8s_cluster tells.
+		{"other-folders", cluster.Spec{
+			Name: "e2e-recover-6", ControlPlanes: 1, Workers: 1, BinDir: "/opt/kube/bin", ConfigDir: "/etc/k8s", Like: cluster.LikeKubespray,
+		}, []bool{true}},
 		{"renamed", cluster.Spec{Name: "e2e-recover-7", ControlPlanes: 1, Workers: 1, KubernetesNames: map[string]string{"cp1": "alpha", "w1": "beta"}}, []bool{true}},
 		{"local-proxy", cluster.Spec{Name: "e2e-recover-8", ControlPlanes: 1, Workers: 1, LocalProxy: true}, []bool{true}},
 		{"three-kubeadm-etcd", cluster.Spec{Name: "e2e-recover-3", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm}, []bool{true}},

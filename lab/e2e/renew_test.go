@@ -21,7 +21,7 @@ func TestRenewUnnoticed(t *testing.T) {
 		name string
 		spec cluster.Spec
 	}{
-		{"host-etcd", cluster.Spec{Name: "e2e-renew-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}},
+		{"host-etcd", cluster.Spec{Name: "e2e-renew-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost, Like: cluster.LikeKubespray}},
 		{"kubeadm-etcd", cluster.Spec{Name: "e2e-renew-2", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}},
 		{"three-kubeadm-etcd", cluster.Spec{Name: "e2e-renew-3", ControlPlanes: 3, Workers: 2, Etcd: cluster.EtcdKubeadm, LoadBalancer: true}},
 		{"three-host-etcd", cluster.Spec{Name: "e2e-renew-4", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdHost, LoadBalancer: true}},
