@@ -49,7 +49,7 @@ func (s *session) finish(r *Result, err *error) {
 	}
 	s.tell(Event{Kind: EventEnd, Status: string(end.Outcome), Message: end.Detail, Seconds: r.Seconds})
 	if jerr := s.dir.Record(end); jerr != nil && *err == nil {
-		*err = &Error{Code: ExitUnexpected, Summary: jerr.Error(), Err: jerr}
+		*err = &Error{Code: ExitUnexpected, Summary: jerr.Error(), Err: jerr, Next: "check the disk that holds --state-dir"}
 	}
 }
 

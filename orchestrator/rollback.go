@@ -61,7 +61,7 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 		})
 	}
 	if err != nil {
-		return r, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed"}
+		return r, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; what that run did: " + s.command("report", id)}
 	}
 	history, err := run.LoadHistory(o.opts.StateDir, id)
 	if err != nil {
@@ -155,7 +155,8 @@ func (s *session) backupsOn(ctx context.Context, nodes []string, action string, 
 	if err == nil {
 		return all, nil
 	}
-	e := &Error{Code: ExitNotBegun, Summary: "the backups could not be asked for: " + err.Error(), Err: err, Next: "nothing was changed"}
+	e := &Error{Code: ExitNotBegun, Summary: "the backups could not be asked for: " + err.Error(), Err: err,
+		Next: "nothing was changed; whether the nodes answer: " + s.command("diagnose", "-i", "INVENTORY")}
 	var failed *ansible.RunError
 	switch {
 	case interrupted(err):

@@ -76,7 +76,8 @@ func (f *carryFlags) again(cmd *cobra.Command, s Streams, r run.Request) (orches
 		return opts, err
 	}
 	if err := os.Chdir(r.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return opts, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "going to the folder the command was given in: " + err.Error(), Err: err}
+		return opts, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "going to the folder the command was given in: " + err.Error(), Err: err,
+			Next: "nothing was changed; see that you may enter it, or give the command as the user who gave it first"}
 	}
 	return opts, nil
 }

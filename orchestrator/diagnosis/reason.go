@@ -138,34 +138,34 @@ type meaning struct {
 var table = []meaning{
 	{NodeUnreachable, Looking, Critical, true, "the node cannot be reached", "check address, SSH user and key with: ansible -i INVENTORY NODE -m ansible.builtin.raw -a true"},
 	{PrivilegeMissing, Looking, Critical, true, "root cannot be had on the node", "let the SSH user become root without a password, or give Ansible the password (ansible_become_password in a vault)"},
-	{InspectionFailed, Looking, Critical, true, "the node could not be inspected", "read the log of the inspection in the run directory"},
-	{ToolMissing, Looking, Critical, true, "a command that is needed is missing on the node", "install it, or set bin_dir in the inventory to where it lies"},
+	{InspectionFailed, Looking, Critical, true, "the node could not be inspected", "ask again, and louder: kscertctl diagnose -i INVENTORY -vvv; the log of the inspection lies in the run directory"},
+	{ToolMissing, Looking, Critical, true, "a command that is needed is missing on the node", "install it, or set bin_dir in the inventory to where it lies: find / -xdev -name SUBJECT"},
 	{KubesprayNotFound, Looking, Critical, true, "the Kubespray checkout that was asked for is none", "name the folder that holds upgrade-cluster.yml with --kubespray-dir"},
 
 	{ClockSkew, Ground, Critical, true, "the node's clock is wrong", "set the clock (NTP) first: with a wrong clock no certificate can be judged or issued; look at it with: timedatectl status"},
 	{DiskFull, Ground, Critical, true, "a file system is full", "make room before anything is written; what takes it: du -xh SUBJECT | sort -h | tail, and for inodes: df -i SUBJECT"},
-	{KubeadmConfigMissing, Ground, Critical, true, "the node's kubeadm configuration is missing", "restore kubeadm-config.yaml: without it SANs, folders and external etcd would be forgotten"},
+	{KubeadmConfigMissing, Ground, Critical, true, "the node's kubeadm configuration is missing", "restore kubeadm-config.yaml: without it SANs, folders and external etcd would be forgotten; what the cluster keeps of it: kubectl -n kube-system get configmap kubeadm-config -o yaml"},
 	{KubeadmConfigRefused, Ground, Critical, true, "kubeadm does not take the node's configuration, and certificates are due that it issues", "an API version of before: kubeadm config migrate --old-config SUBJECT --new-config NEW, with the kubeadm that the evidence names or the oldest that still reads it; a feature gate that kubeadm no longer knows: take it out; kubernetesVersion: that of the cluster, with a kubeadm of its minor version or the next; ask again with: kubeadm config validate --config SUBJECT"},
 
-	{CAMissing, Authorities, Critical, true, "the certificate of an authority is missing", "restore it from a backup or from another control plane node; a new one would break every kubelet and token"},
-	{CAKeyMissing, Authorities, Critical, true, "the key of an authority is missing", "it may be kept outside: then set kube_external_ca_mode in the inventory, and issue certificates where the key is"},
+	{CAMissing, Authorities, Critical, true, "the certificate of an authority is missing", "restore it from a backup (kscertctl backup list -i INVENTORY) or from another control plane node; a new one would break every kubelet and token"},
+	{CAKeyMissing, Authorities, Critical, true, "the key of an authority is missing", "it may be kept outside: then set kube_external_ca_mode in the inventory, and issue certificates where the key is (requests: kubeadm certs generate-csr); if it is lost, restore it from a backup: kscertctl backup list -i INVENTORY"},
 	{ExternalCA, Authorities, Critical, true, "certificates are due, and the keys of the authorities are kept outside", "make requests on NODE with: kubeadm certs generate-csr --config kubeadm-config.yaml --cert-dir DIR --kubeconfig-dir DIR; have them signed where the keys are, put the certificates in place, and restart what holds the old ones"},
 	{AuthoritiesDiffer, Authorities, Critical, true, "control planes hold different authorities", "find out which is right with: openssl x509 -noout -subject -dates -fingerprint -in FILE on each; nothing may be issued before they are the same"},
-	{ServiceAccountKeysDiffer, Authorities, Critical, true, "control planes hold different service account keys", "find out with which the tokens in use were signed and copy that pair; a token of one API server is refused by another until then"},
+	{ServiceAccountKeysDiffer, Authorities, Critical, true, "control planes hold different service account keys", "find out with which the tokens in use were signed (sha256sum sa.pub on each tells them apart) and copy that pair; a token of one API server is refused by another until then"},
 	{UnknownAuthority, Authorities, Critical, true, "a certificate is not of the authority that its place demands", "find out which of the two is wrong: openssl verify -CAfile CA FILE; restore it from a backup or from another control plane node"},
 	{IdentityWrong, Authorities, Critical, true, "a certificate has an identity or a use that is refused in its place", "a renewal keeps both: back SUBJECT and its key up, set them aside and issue them on NODE with the node's own --config: kubeadm init phase certs NAME, of a kubeconfig kubeadm init phase kubeconfig NAME; of a kubelet make them on a control plane: kubeadm kubeconfig user --org system:nodes --client-name system:node:NAME"},
-	{KeyMismatch, Authorities, Critical, true, "a certificate and its key do not belong together", "restore the pair from one backup: SUBJECT and its key"},
+	{KeyMismatch, Authorities, Critical, true, "a certificate and its key do not belong together", "restore the pair from one backup: SUBJECT and its key; which belong together: openssl x509 -noout -pubkey -in FILE prints the same as openssl pkey -pubout -in KEY"},
 
 	{ManifestMissing, Files, Critical, true, "the API server's static pod manifest is missing", "restore manifests/kube-apiserver.yaml from a backup or with: kubeadm init phase control-plane apiserver"},
 	{ManifestInvalid, Files, Critical, true, "the kubelet cannot read a static pod manifest", "mend the file; what the kubelet says of it: journalctl -u kubelet | grep 'parse as pod'"},
 	{FileMissing, Files, Critical, true, "a certificate, key or kubeconfig that must be there is missing", "restore SUBJECT from a backup; if there is none: kubeadm init phase certs or kubeadm init phase kubeconfig with the node's own --config issues a file that is missing"},
-	{CertificateNotYetValid, Expiry, Critical, true, "the certificate is not valid yet", "check the clocks of this node and of the one that issued it; renew nothing before they are right"},
+	{CertificateNotYetValid, Expiry, Critical, true, "the certificate is not valid yet", "check the clocks of this node and of the one that issued it: timedatectl status; renew nothing before they are right"},
 
 	{AdministratorForbidden, API, Critical, true, "the administrator may not ask what every administrator may", "super-admin.conf needs no binding: kubectl --kubeconfig super-admin.conf create clusterrolebinding kubeadm:cluster-admins --clusterrole=cluster-admin --group=kubeadm:cluster-admins; where SUBJECT has the certificate of somebody else, set it aside and issue it with: kubeadm init phase kubeconfig admin --config kubeadm-config.yaml"},
 
-	{CAExpired, Authorities, Critical, false, "a certificate authority has expired", "all that it signed must be issued anew, which is never done without being asked for: see docs/explanation/certificates.md"},
+	{CAExpired, Authorities, Critical, false, "a certificate authority has expired", "all that it signed must be issued anew, which is never done without being asked for: see docs/explanation/certificates.md; until then keep what is there: ansible-playbook -i INVENTORY playbooks/backup.yml"},
 	{ManifestCopy, Files, Warning, false, "a copy lies among the static pod manifests, and the kubelet runs it, too", "the kubelet reads every file there that does not begin with a dot; move it elsewhere: mv SUBJECT /root/"},
-	{CertificateUnreadable, Files, Critical, false, "no certificate or key where one belongs", "look at the file; restore it from a backup if it is damaged"},
+	{CertificateUnreadable, Files, Critical, false, "no certificate or key where one belongs", "look at the file: openssl x509 -noout -text -in FILE; restore it from a backup if it is damaged: kscertctl backup list -i INVENTORY"},
 
 	{CertificateBeginsLater, Expiry, Critical, false, "the certificate begins in the future, and every clock agrees", "renew it: kscertctl run"},
 	{ServingExpired, Expiry, Critical, false, "the API server's serving certificate has expired", "renew it: kscertctl run"},
@@ -184,10 +184,10 @@ var table = []meaning{
 	{ContainerRuntimeDown, Components, Critical, false, "the container runtime does not run", "read: systemctl status SUBJECT; journalctl -u SUBJECT"},
 	{KubeletDown, Components, Critical, false, "the kubelet does not run", "read: journalctl -u kubelet"},
 	{EtcdMemberDown, Components, Critical, false, "the etcd member does not run", "read: journalctl -u etcd, or where etcd is a static pod: crictl ps -a --name etcd; start it: systemctl start etcd"},
-	{EtcdNoQuorum, Components, Critical, false, "etcd has no quorum", "bring back enough members before anything else; restore a snapshot only when they are lost"},
+	{EtcdNoQuorum, Components, Critical, false, "etcd has no quorum", "bring back enough members before anything else: systemctl start etcd, or where etcd is a static pod, systemctl start kubelet; restore a snapshot only when they are lost"},
 
 	{NameResolutionFailed, API, Critical, false, "the name of the API endpoint has no address on the node", "look at DNS and at /etc/hosts: getent hosts NAME"},
-	{LoadBalancer, API, Critical, false, "the API servers answer, and the endpoint before them does not lead there", "look at what listens on SUBJECT: the load balancer, kube-vip, or the nginx-proxy or haproxy pod on NODE"},
+	{LoadBalancer, API, Critical, false, "the API servers answer, and the endpoint before them does not lead there", "look at what listens on SUBJECT (ss -tlnp there): the load balancer, kube-vip, or the nginx-proxy or haproxy pod on NODE"},
 	{APICrashing, API, Critical, false, "the API server ends as soon as it starts", "mend what its log says: crictl logs $(crictl ps -a -q --name '^kube-apiserver$' | head -n 1) on NODE"},
 	{APIBlocked, API, Critical, false, "the API server runs, and its port cannot be reached", "look for a packet filter: nft list ruleset, iptables -S; and what listens: ss -tlnp on NODE"},
 	{APIServerRefused, API, Critical, false, "nothing listens on the API server's port", "find out why it is not started: crictl ps -a --name kube-apiserver, journalctl -u kubelet on NODE"},
@@ -198,7 +198,7 @@ var table = []meaning{
 	{APIUnusable, API, Critical, false, "the API server cannot be used", "an expired certificate on the node explains it: kscertctl run; where none does, mend what the API server's and the kubelet's logs say"},
 
 	{NodeNotJoined, Symptoms, Warning, false, "the node has not joined the cluster", "join it with Kubespray once the API server can be used: ansible-playbook scale.yml --limit=NODE; or take it out of the inventory"},
-	{NodeNotRegistered, Symptoms, Critical, false, "the API server does not know the node", "check kube_override_hostname in the inventory, or whether the node ever joined"},
+	{NodeNotRegistered, Symptoms, Critical, false, "the API server does not know the node", "compare kube_override_hostname in the inventory with: kubectl get nodes; or see whether the node ever joined"},
 	{NodeNotReady, Symptoms, Critical, false, "the node is not Ready", "read: kubectl describe node SUBJECT, and journalctl -u kubelet on it"},
 	{StaticPodNotReady, Symptoms, Warning, false, "a control plane component is not Ready", "read its log: crictl logs on the node"},
 

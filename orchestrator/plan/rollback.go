@@ -46,7 +46,7 @@ func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 		case len(u.Only) > 0 && !slices.Contains(u.Only, name):
 			continue
 		case i < 0:
-			return p, &UnsupportedError{fmt.Sprintf("run %s changed %s, which is no longer in the inventory", u.Run, name)}
+			return p, &UnsupportedError{fmt.Sprintf("run %s changed %s, which is no longer in the inventory: put it back there, or name the others with --node", u.Run, name)}
 		}
 		nodes = append(nodes, c.Nodes[i])
 	}
