@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -75,7 +77,8 @@ func diagnoses(ctx context.Context, t *testing.T, c *cluster.Cluster, f fault.Fa
 		t.Fatal(err)
 	}
 	before := machineDigest(ctx, t, c)
-	d := diagnose(ctx, t, c)
+	saved := filepath.Join(t.TempDir(), "snapshot.json")
+	d := diagnose(ctx, t, c, "--save-snapshot", saved)
 	if diff := before.Diff(machineDigest(ctx, t, c)); len(diff) > 0 {
 		t.Errorf("looking has changed something:\n%s", strings.Join(diff, "\n"))
 	}
@@ -96,6 +99,47 @@ func diagnoses(ctx context.Context, t *testing.T, c *cluster.Cluster, f fault.Fa
 	if !located {
 		t.Errorf("%s is not said of %s %s", s.primary, f.Node, s.subject)
 	}
+	wantAgreement(ctx, t, d, saved)
+}
+
+// leadsOn is something that can be typed.
+var leadsOn = regexp.MustCompile(`--[a-z]{4}|\b(kscertctl|kubectl|kubeadm|etcdctl|crictl|systemctl|journalctl|timedatectl|getent|openssl|ansible|nft|ss|du|find|sha256sum) `)
+
+// wantAgreement fails the test where check-expiration or plan, of the snapshot that the
+// diagnosis is of, say otherwise, or where a plan is refused and no way on is named.
+func wantAgreement(ctx context.Context, t *testing.T, d diagnosed, saved string) {
+	t.Helper()
+	o := kscertctl(ctx, t, "plan", "--from-snapshot", saved, "-o", "json")
+	works := d.Route == "renew" || d.Route == "recover"
+	if o.code != 0 {
+		if !leadsOn.MatchString(o.stderr) {
+			t.Errorf("the plan is refused, and nothing is named to type:\n%s", o.stderr)
+		}
+	} else {
+		var p struct {
+			Plan struct{ Steps []struct{ ID string } }
+		}
+		if err := json.Unmarshal([]byte(o.stdout), &p); err != nil {
+			t.Fatalf("%v:\n%s", err, o.stdout)
+		}
+		if works != (len(p.Plan.Steps) > 0) {
+			t.Errorf("the route is %s, and the plan has %d steps", d.Route, len(p.Plan.Steps))
+		}
+	}
+	if refused := d.Route == "refuse"; refused && o.code == 0 {
+		t.Error("the diagnosis refuses, and the plan does not")
+	}
+	o = kscertctl(ctx, t, "check-expiration", "--from-snapshot", saved, "-o", "json")
+	var all checked
+	if err := json.Unmarshal([]byte(o.stdout), &all); err != nil {
+		t.Fatalf("%v:\n%s", err, o.stdout)
+	}
+	for _, cert := range all.Certificates {
+		found := slices.ContainsFunc(d.Findings, func(f finding) bool { return f.Node == cert.Node })
+		if !cert.Served && cert.Status != "valid" && !found {
+			t.Errorf("check-expiration says that %s on %s is %s, and diagnose finds nothing there", cert.Name, cert.Node, cert.Status)
+		}
+	}
 }
 
 // wantHealthy fails the test unless nothing at all is found, soon.
@@ -113,9 +157,9 @@ func wantHealthy(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-func diagnose(ctx context.Context, t *testing.T, c *cluster.Cluster) diagnosed {
+func diagnose(ctx context.Context, t *testing.T, c *cluster.Cluster, more ...string) diagnosed {
 	t.Helper()
-	o := kscertctl(ctx, t, "diagnose", "-i", c.Inventory(), "-o", "json")
+	o := kscertctl(ctx, t, append([]string{"diagnose", "-i", c.Inventory(), "-o", "json"}, more...)...)
 	var d diagnosed
 	if err := json.Unmarshal([]byte(o.stdout), &d); err != nil {
 		t.Fatalf("diagnose ended with %d and wrote no JSON: %v\n%s\n%s", o.code, err, o.stdout, o.stderr)
