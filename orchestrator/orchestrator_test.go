@@ -119,6 +119,38 @@ func TestRunHoldsTheTimer(t *testing.T) {
 	}
 }
 
+// A fresh run begins nothing while somebody else is at work on a node, be it kubeadm,
+// Kubespray's own renewal or a task of Ansible: it waits, and says for what.
+func TestRunWaitsForWork(t *testing.T) {
+	t.Parallel()
+	for _, what := range []string{"kubeadm certs renew all", "Kubespray's renewal of certificates"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			bin := t.TempDir()
+			node := fakeansible.Node(t, fakeansible.NewCluster(t), 24*time.Hour)
+			ran := fakeansible.Write(t, bin, strings.Replace(node, "@@END", "@@WORK 4711 0 "+what+"\n@@END", 1), 0)
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			told := ""
+			_, err := fakeOrchestrator(t, bin, func(o *Options) {
+				o.Approve = yes
+				o.Observe = func(e Event) {
+					if strings.Contains(e.Message, "nothing is at work") {
+						told = e.Message
+						stop()
+					}
+				}
+			}).Run(ctx)
+			if want := "cp1: process 4711, " + what; !strings.Contains(told, want) || Code(err) != ExitInterrupted {
+				t.Errorf("told: %q, which lacks %q; %v", told, want, err)
+			}
+			if got := ranPlaybooks(ran); len(got) > 0 {
+				t.Errorf("playbooks were run: %v", got)
+			}
+		})
+	}
+}
+
 // A gate that does not hold after a change stops the run with 8, and the journal
 // tells how far it came.
 func TestRunStopsAtAGate(t *testing.T) {

@@ -166,11 +166,12 @@ func read(t *testing.T, page string) string {
 	return string(data)
 }
 
-// TestSecurityNamesTests: each line of the threat model is held by tests that exist.
-func TestSecurityNamesTests(t *testing.T) {
+// TestPagesNameTests: each line of the threat model, and of what is right on clusters as
+// they are found, is held by tests that exist.
+func TestPagesNameTests(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
-	for _, dir := range []string{"internal", "orchestrator", "playbooks"} {
+	for _, dir := range []string{"internal", "orchestrator", "playbooks", "lab"} {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, "_test.go") {
 				return err
@@ -185,13 +186,22 @@ func TestSecurityNamesTests(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w+)`").FindAllStringSubmatch(read(t, "SECURITY.md"), -1)
-	if len(named) < 20 {
-		t.Errorf("only %d tests are named", len(named))
+	for _, page := range []string{"SECURITY.md", "docs/reference/as-found.md"} {
+		text := read(t, page)
+		named := regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w+)`").FindAllStringSubmatch(text, -1)
+		if len(named) < 20 {
+			t.Errorf("%s names only %d tests", page, len(named))
+		}
+		for _, m := range named {
+			if !known[m[1]] {
+				t.Errorf("%s: there is no test %s", page, m[1])
+			}
+		}
 	}
-	for _, m := range named {
-		if !known[m[1]] {
-			t.Errorf("there is no test %s", m[1])
+	// There, a row without a test is a promise without one.
+	for row := range strings.Lines(read(t, "docs/reference/as-found.md")) {
+		if strings.HasPrefix(row, "| ") && !strings.HasPrefix(row, "| state ") && !strings.HasPrefix(row, "| --- ") && !strings.Contains(row, "`Test") {
+			t.Errorf("no test holds: %s", row)
 		}
 	}
 }
