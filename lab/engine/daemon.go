@@ -79,6 +79,9 @@ func (d daemon) start(ctx context.Context) (*Engine, error) {
 	if err := d.clearStalePID(); err != nil {
 		return nil, err
 	}
+	if err := closeOnExec(); err != nil {
+		return nil, err
+	}
 	cmd := exec.Command("dockerd",
 		"--host", "unix://"+d.socket(),
 		"--data-root", filepath.Join(d.dir, "data"),
@@ -109,6 +112,21 @@ func (d daemon) start(ctx context.Context) (*Engine, error) {
 		}
 	}
 	return e, nil
+}
+
+// closeOnExec keeps what this process was started with open from the daemon, which
+// outlives it: a lock of flock(1)'s would never be let go.
+func closeOnExec() error {
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return fmt.Errorf("listing open files: %w", err)
+	}
+	for _, f := range open {
+		if fd, err := strconv.Atoi(f.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
+	return nil
 }
 
 // pid returns the process ID of the lab's dockerd, or 0 if it does not run. A
