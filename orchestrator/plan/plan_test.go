@@ -515,18 +515,23 @@ func TestWhy(t *testing.T) {
 func TestInterruption(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		edits []tc.Edit
-		want  string
+		edits  []tc.Edit
+		want   string
+		policy plan.Policy
 	}{
-		"healthy": {nil, "none"},
-		"renew":   {[]tc.Edit{due}, "none is expected"},
-		"renew, and what the API server made for itself ends soon": {
-			[]tc.Edit{due, tc.On("cp1", tc.Loopback(tc.Now.Add(tc.Day)))}, "the API server on cp1 restarts",
+		"healthy": {nil, "none", plan.Policy{}},
+		"renew":   {[]tc.Edit{due}, "none is expected", plan.Policy{}},
+		"renew, and Kubespray drains": {
+			[]tc.Edit{due}, "drains one node after another: what lies in emptyDir volumes, and pods that no controller makes again, are gone",
+			plan.Policy{Choice: plan.UpgradeCluster, Kubespray: &plan.Kubespray{Dir: "/kubespray", Upgrade: "upgrade-cluster.yml"}},
 		},
-		"recover": {[]tc.Edit{out}, "already unusable"},
+		"renew, and what the API server made for itself ends soon": {
+			[]tc.Edit{due, tc.On("cp1", tc.Loopback(tc.Now.Add(tc.Day)))}, "the API server on cp1 restarts", plan.Policy{},
+		},
+		"recover": {[]tc.Edit{out}, "already unusable", plan.Policy{}},
 	} {
 		s := tc.Healthy(tc.Single(), row.edits...)
-		p, err := plan.Make(tc.Single(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{Choice: plan.Auto})
+		p, err := plan.Make(tc.Single(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), row.policy)
 		if err != nil || !strings.Contains(p.Interruption, row.want) {
 			t.Errorf("%s: interruption is %q (%v), want %q", name, p.Interruption, err, row.want)
 		}
