@@ -98,7 +98,11 @@ verdicts() {
 		if "$v" verify -CAfile "$1" leaf.crt >out 2>&1; then echo "$v:ok"; else grep -o 'error 79' out; fi
 	done
 	if ./x509go "$1" leaf.crt | grep -qx '<nil>'; then echo go:ok; else echo go:no; fi
-	if certtool --verify --load-ca-certificate "$1" --infile leaf.crt >g 2>&1; then echo gnutls:ok; else echo gnutls:no; fi
+	if certtool --verify --load-ca-certificate "$1" --infile leaf.crt >g 2>&1; then
+		echo gnutls:ok
+	else
+		echo gnutls:no
+	fi
 }
 
 openssl30 genrsa -out ca.key 2048 2>/dev/null
