@@ -32,7 +32,7 @@ apt13() {
 }
 apt13 update
 for p in rust-coreutils=0.0.30-2 libc6=2.41-12+deb13u5 libgcc-s1=14.2.0-19 libselinux1=3.8.1-1 \
-	libpcre2-8-0=10.46-1~deb13u3 libonig5=6.9.9-1+b1 tzdata=2026f-0+deb13u1; do
+	libpcre2-8-0=10.46-1~deb13u3 tzdata=2026f-0+deb13u1; do
 	apt13 download "$p"
 done
 for p in *.deb; do dpkg -x "$p" root; done
