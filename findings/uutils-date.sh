@@ -12,8 +12,9 @@
 #             -d @N in Berlin      one hour early, also with +%s: N - 3600
 #             -d '12 months'       360 days from now
 #             -d 'Nov 28 19:17:43 2027 GMT'   invalid date
-#           In UTC, -d @N is right, and so is -d 2027-11-28T19:17:43Z in every zone.
-# So        On a system with uutils a check "is this file older than" is always false, and
+#           In UTC, -d @N is right, and so is -d 2027-11-28T19:17:43Z in every zone. uutils
+#           0.12.0 (Debian unstable in November 2026) was right in all four.
+# So        With the uutils of a stable release a check "is this file older than" is always false, and
 #           one by Unix time errs by the zone. Use stat -c %Y and "openssl x509 -checkend".
 set -eu
 t=$(mktemp -d)
