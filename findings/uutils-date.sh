@@ -14,8 +14,9 @@
 #             -d 'Nov 28 19:17:43 2027 GMT'   invalid date
 #           In UTC, -d @N is right, and so is -d 2027-11-28T19:17:43Z in every zone. uutils
 #           0.12.0 (Debian unstable in November 2026) was right in all four.
-# So        With the uutils of a stable release a check "is this file older than" is always false, and
-#           one by Unix time errs by the zone. Use stat -c %Y and "openssl x509 -checkend".
+# So        With the uutils of a stable release a check "is this file older than" is always
+#           false, and one by Unix time errs by the zone. Use stat -c %Y and
+#           "openssl x509 -checkend".
 set -eu
 t=$(mktemp -d)
 trap 'rm -rf "$t"' EXIT
