@@ -428,6 +428,9 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 			s.tell(Event{Kind: EventNotice, Step: &step, Message: what})
 		}
 	}
+	for _, node := range slices.Sorted(maps.Keys(outcome.Unread)) {
+		s.tell(Event{Kind: EventNotice, Step: &step, Message: fmt.Sprintf("what %s says could not be read: %v", node, outcome.Unread[node])})
+	}
 	if err == nil && step.Action == plan.Backup {
 		err = s.noteBackups(step, outcome)
 	}
@@ -444,12 +447,21 @@ func leftAlone(payload string) (out []string) {
 	return out
 }
 
+// backupsIn is what a node says of its backups.
+func backupsIn(o ansible.Outcome, node string) ([]run.Backup, error) {
+	answer, err := o.Payload(node)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", node, err)
+	}
+	return run.ParseBackups(node, []byte(answer))
+}
+
 // noteBackups writes down what was backed up: a backup that is changed on its
 // node later is recognised. What is not in one is told, a line for each node.
 func (s *session) noteBackups(step plan.Step, o ansible.Outcome) error {
 	var all []run.Backup
 	for _, node := range step.Nodes {
-		backups, err := run.ParseBackups(node, []byte(o.Payloads[node]))
+		backups, err := backupsIn(o, node)
 		if err != nil {
 			return fmt.Errorf("the backup was not confirmed: %w", err)
 		}

@@ -254,6 +254,9 @@ func observed(n cluster.Node, o ansible.Outcome) snapshot.Node {
 		}
 		return unknown(snapshot.Garbled, "%.1000s", err) // it may quote what it read
 	}
+	if err, ok := o.Unread[n.Name]; ok {
+		return unknown(snapshot.Garbled, "%v", err)
+	}
 	if size, ok := o.Oversize[n.Name]; ok {
 		return unknown(snapshot.Garbled, "it answered with %d bytes or more, too long for an event: cut off", size)
 	}

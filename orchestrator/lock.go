@@ -85,7 +85,11 @@ func (s *session) lockAction(ctx context.Context, action, id string, vars map[st
 	if action == "heartbeat" { // one a minute: nobody reads them
 		_ = errors.Join(os.Remove(p.Events), os.Remove(p.Log))
 	}
-	return parseLock(outcome.Payloads[node])
+	answer, err := outcome.Payload(node)
+	if err != nil {
+		return "", run.Holding{}, fmt.Errorf("the answer about the lock of %s: %w", node, err)
+	}
+	return parseLock(answer)
 }
 
 // lockNode is where the lock of the cluster lies.

@@ -149,7 +149,7 @@ func (s *session) backupsOn(ctx context.Context, nodes []string, action string, 
 			break
 		}
 		var found []run.Backup
-		found, err = run.ParseBackups(node, []byte(outcome.Payloads[node]))
+		found, err = backupsIn(outcome, node)
 		all = append(all, found...)
 	}
 	if err == nil {

@@ -13,10 +13,10 @@ import (
 	"path/filepath"
 )
 
-//go:embed *.yml *.ini *.sh roles plugins
+//go:embed *.yml *.ini *.sh roles plugins filter_plugins
 var files embed.FS
 
-//go:embed inspect.yml groups.yml groups.ini ssh.sh roles/inspect roles/settings plugins
+//go:embed inspect.yml groups.yml groups.ini ssh.sh roles/inspect roles/settings plugins filter_plugins
 var look embed.FS
 
 // The playbooks, by file name.

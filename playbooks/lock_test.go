@@ -174,6 +174,18 @@ func TestCollectorTellsWork(t *testing.T) {
 	kubeadm := start(n.bin + "/kubeadm")
 	task := start(sleep, "KSCERT_RUN=20260301T120000Z-abcd", "TOKEN=c4n4ry")
 	idle := start(sleep, "KSCERT_ROLES=worker")
+	// By its command line alone, before the script is unpacked: the shell of a task and of a look.
+	shell := func(call string) int {
+		cmd := exec.Command("/bin/sh", "-c", "read -r x; "+filtered(t, "file", call, "true"))
+		cmd.Env = []string{}
+		stdin, err := cmd.StdinPipe()
+		n.ok(err)
+		n.ok(cmd.Start())
+		t.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
+		return cmd.Process.Pid
+	}
+	packed := shell("kscert_command(sys.stdin.read(), '20260302T120000Z-abcd')")
+	look := shell("kscert_look(sys.stdin.read(), 'KSCERT_ROLES')")
 	// A kubeadm that only looks, as the collector's own does.
 	n.ok(os.Remove(n.bin + "/kubeadm"))
 	n.ok(os.Symlink("/bin/sh", n.bin+"/kubeadm"))
@@ -188,13 +200,16 @@ func TestCollectorTellsWork(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, errs)
 	}
-	for pid, what := range map[int]string{kubeadm: "kubeadm", task: "a task of run 20260301T120000Z-abcd"} {
+	for pid, what := range map[int]string{kubeadm: "kubeadm", task: "a task of run 20260301T120000Z-abcd", packed: "a task of run 20260302T120000Z-abcd"} {
 		if !strings.Contains(out, fmt.Sprintf("\n@@WORK %d ", pid)) || !strings.Contains(out, " "+what) {
 			t.Errorf("%s, process %d, is not told", what, pid)
 		}
 	}
 	if strings.Contains(out, fmt.Sprintf("@@WORK %d ", looking.Process.Pid)) {
 		t.Error("a kubeadm that only looks is told")
+	}
+	if strings.Contains(out, fmt.Sprintf("@@WORK %d ", look)) {
+		t.Error("a look is told")
 	}
 	if strings.Contains(out, fmt.Sprintf("@@WORK %d ", idle)) || strings.Contains(out, "c4n4ry") {
 		t.Error("more is told than what may change something")

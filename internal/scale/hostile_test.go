@@ -33,6 +33,10 @@ case $asked in
 *'echo PLATFORM'*) ;; # Ansible looks for Python
 *python*'sleep 0'*) kind=module ;;
 esac
+# A script of ours is packed: what is in it counts.
+packed=$(printf '%s\n' "$asked" | sed -n 's/.*(echo \([A-Za-z0-9+/=]*\)|base64 .*/\1/p')
+[ -z "$packed" ] || asked="$asked
+$(echo "$packed" | base64 -d | gzip -dc)"
 {
 	printf '%s\n' "$asked"
 	[ "$kind" != module ] || timeout 5 cat

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/payload"
 )
 
 // A password that kscertctl is given is on no command line and in no environment of any
@@ -149,7 +151,7 @@ func filesWith(t *testing.T, dir, word string) []string {
 			return err
 		}
 		text, err := os.ReadFile(path)
-		if err == nil && bytes.Contains(text, []byte(word)) {
+		if err == nil && bytes.Contains(payload.Reveal(text), []byte(word)) {
 			found = append(found, path)
 		}
 		return err

@@ -31,6 +31,8 @@ type Event struct {
 	Evidence *Evidence `json:"evidence,omitempty"`
 	// Payload is the whole standard output of a task tagged kscert_payload.
 	Payload string `json:"payload,omitempty"`
+	// Coded is set instead in the file, where the task codes it (internal/payload).
+	Coded string `json:"coded,omitempty"`
 	// PayloadSize is set instead, in bytes, when that is longer than MaxPayload.
 	PayloadSize int `json:"payload_size,omitempty"`
 	// Inventory is what "ansible-inventory --list" prints, with the variables of

@@ -24,6 +24,7 @@ import (
 	"github.com/apenella/go-ansible/v2/pkg/playbook"
 
 	"github.com/infrapuzzle/kscertctl/internal/anchor"
+	"github.com/infrapuzzle/kscertctl/internal/payload"
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
@@ -321,6 +322,9 @@ type Outcome struct {
 	Payloads map[string]string
 	// Oversize are the sizes, in bytes, of those that were longer than MaxPayload.
 	Oversize map[string]int
+	// Unread says by host why a payload that came is none: errors of internal/payload, in
+	// the words of ErrDamaged and ErrTooLong there.
+	Unread map[string]error
 	// Skipped are the lengths of events that were too long to be read.
 	Skipped []int
 
@@ -377,7 +381,7 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 		return Outcome{}, err
 	}
 	defer h.end()
-	outcome := Outcome{Payloads: map[string]string{}, Oversize: map[string]int{}}
+	outcome := Outcome{Payloads: map[string]string{}, Oversize: map[string]int{}, Unread: map[string]error{}}
 	mask := r.opts.mask()
 	done, read := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -450,6 +454,13 @@ func (o *Outcome) add(e Event) {
 			o.reached[o.play] = map[string]bool{}
 		}
 		o.reached[o.play][e.Host] = true
+		if e.Coded != "" {
+			var err error
+			if e.Payload, err = payload.Decode(e.Coded, MaxPayload); err != nil {
+				o.Unread[e.Host] = err
+			}
+			e.Coded = ""
+		}
 		if e.Payload != "" {
 			o.Payloads[e.Host] = e.Payload
 		}
@@ -463,6 +474,10 @@ func (o *Outcome) add(e Event) {
 		}
 	}
 }
+
+// Payload is what a host handed over, nothing where it handed over nothing, and an error
+// where that could not be read.
+func (o *Outcome) Payload(host string) (string, error) { return o.Payloads[host], o.Unread[host] }
 
 func (o *Outcome) unreachable() []string {
 	var out []string

@@ -36,6 +36,10 @@ SCHEMA = 1
 # A task with this tag hands its standard output to kscertctl, whole.
 PAYLOAD_TAG = 'kscert_payload'
 
+# What it begins with where it is coded (internal/payload), so that none of the secrets that
+# ansible-core masks since 2.22 can be in it.
+CODED = '@@<'
+
 # A play with this tag makes groups: the inventory is told once they are there.
 GROUPS_TAG = 'kscert_groups'
 
@@ -125,23 +129,26 @@ class CallbackModule(CallbackBase):
     def _result(self, result, status, ignored=None):
         host, task = attribute(result, 'host'), attribute(result, 'task')
         data = attribute(result, 'result') or {}
-        evidence, payload, size = {}, None, None
+        evidence, payload, coded, size = {}, None, None, None
         if data.get('_ansible_no_log') or getattr(task, 'no_log', False) is True:
             evidence['censored'] = 'no_log'
         elif status in ('failed', 'unreachable', 'retry'):
             evidence = dict((k, clip(data[k])) for k in EVIDENCE if data.get(k) not in (None, ''))
-            items = [i for i in data.get('results') or [] if isinstance(i, dict) and i.get('failed')]
+            # Since 2.22 an item says by its exception alone that it has failed.
+            items = [i for i in data.get('results') or [] if isinstance(i, dict) and (i.get('failed') or 'exception' in i)]
             if items and not any(i.get('_ansible_no_log') for i in items):
                 evidence['items'] = [clip(i.get('msg', '')) for i in items[:20]]
         elif PAYLOAD_TAG in (getattr(task, 'tags', None) or ()):
             payload = str(data.get('stdout', ''))
-            size = oversize(payload)
+            if CODED in payload:
+                payload, coded = None, ''.join(payload[payload.index(CODED):].split())
+            size = oversize(coded or payload)
             if size is not None:
-                payload = None
+                payload = coded = None
         started = self._started.get((host.get_name(), str(task._uuid)))
         self._emit('result', status=status, host=host.get_name(), task=self._task(task),
                    seconds=round(time.time() - started, 3) if started else None,
-                   ignored=ignored, evidence=evidence or None, payload=payload, payload_size=size)
+                   ignored=ignored, evidence=evidence or None, payload=payload, coded=coded, payload_size=size)
 
     def v2_playbook_on_start(self, playbook):
         self._emit('playbook_start', path=getattr(playbook, '_file_name', None))

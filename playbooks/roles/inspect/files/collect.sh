@@ -433,7 +433,7 @@ own() {
 
 # run_name FILE: the run that an environment or a command line names, in $value.
 run_name() {
-  value=$(tr '\0' '\n' <"$1" | sed -n "s/^\(export \)\{0,1\}KSCERT_RUN[=]'\{0,1\}\([A-Za-z0-9._-]\{1,64\}\)'\{0,1\}\$/\2/p" | head -n 1)
+  value=$(tr '\0;' '\n\n' <"$1" | sed -n "s/^ *\(export \)\{0,1\}KSCERT_RUN[=]'\{0,1\}\([A-Za-z0-9._-]\{1,64\}\)'\{0,1\}\$/\2/p" | head -n 1)
 }
 
 # work: who may be changing something here at this moment: tasks of a run, which
