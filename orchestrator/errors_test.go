@@ -214,7 +214,10 @@ func TestFailureKind(t *testing.T) {
 		{"failed", "doas: Operation not permitted", snapshot.Privilege},
 		{"failed", "Missing sudo password", snapshot.Privilege},
 		{"failed", "Incorrect become password", snapshot.Privilege},
-		{"failed", "Timeout (12s) waiting for privilege escalation prompt: ", snapshot.Unreachable},
+		{"failed", "Timeout (12s) waiting for privilege escalation prompt: ", snapshot.Privilege},
+		{"unreachable", "Task failed: Timeout (5s) waiting for privilege escalation prompt:", snapshot.Privilege},
+		{"unreachable", "Task failed: Timed out waiting for become success or become password prompt.\n>>> Standard Error\n[sudo: [sudo via ansible, key=zyiuhxrq] password:] Password:", snapshot.Privilege},
+		{"failed", "sudo: interactive authentication is required", snapshot.Privilege},
 		{"failed", "sh: 1: awk: not found", snapshot.Failed},
 		{"failed", "", snapshot.Failed},
 	} {

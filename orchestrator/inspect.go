@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -271,16 +272,18 @@ func observed(n cluster.Node, o ansible.Outcome) snapshot.Node {
 	return unknown(snapshot.Missing, "Ansible brought no answer of it")
 }
 
+var becomeWait = regexp.MustCompile(`waiting for (privilege escalation prompt|become success or become password prompt)`)
+
 // failureKind tells a missing connection from a missing privilege. The texts
 // are those of sudo, su, doas and of Ansible's become plugins.
 func failureKind(f ansible.Event) snapshot.FailureKind {
-	if f.Status == "unreachable" {
-		return snapshot.Unreachable
-	}
 	text := strings.ToLower(failureText(f))
-	// Over a connection that is still open, a node that does not answer any more
-	// is one from which no word of sudo arrives.
-	if strings.Contains(text, "waiting for privilege escalation prompt") {
+	// The connection stands, and sudo's prompt is waited for: another one's (sudo-rs), or a
+	// node's that hangs. Ansible since 2.19 calls both unreachable.
+	if becomeWait.MatchString(text) {
+		return snapshot.Privilege
+	}
+	if f.Status == "unreachable" {
 		return snapshot.Unreachable
 	}
 	for _, sign := range []string{"sudo", "su:", "doas", "become", "password is required", "not permitted"} {

@@ -30,6 +30,12 @@ var said = []struct{ name, text string }{
 	{"sudoers", "deploy is not in the sudoers file.  This incident will be reported."},
 	{"sudoers", "Sorry, user deploy is not allowed to execute '/bin/sh -c echo' as root on node1."},
 	{"become-prompt", "Timeout (12s) waiting for privilege escalation prompt: "},
+	// sudo-rs 0.2.15, which ansible-core before 2.22 asks for nothing it knows.
+	{"become-prompt", "Task failed: Timeout (5s) waiting for privilege escalation prompt:"},
+	{"become-prompt", "Task failed: Timed out waiting for become success or become password prompt.\n>>> Standard Error\n[sudo: [sudo via ansible, key=zyiuhxrq] password:] Password:"},
+	{"sudo-password", "sudo: interactive authentication is required\n"},
+	{"sudo-wrong", "sudo: maximum 3 incorrect authentication attempts"},
+	{"sudoers", "sudo: I'm sorry kube. I'm afraid I can't do that"},
 	{"vault-password", "Attempting to decrypt but no vault secrets found"},
 	{"vault-password", "Decryption failed (no vault secrets were found that could decrypt) on /inventory/group_vars/all/vault.yml"},
 	{"vault-password", "ERROR! The vault password file /nowhere was not found"},
