@@ -90,13 +90,17 @@ func Encode(text string) string {
 	return out.String()
 }
 
-var block = regexp.MustCompile(begin + `[A-Za-z0-9+/=\s]*` + end)
+// block is a coded text, also as JSON has its line breaks, and escaped are these.
+var (
+	block   = regexp.MustCompile(begin + `(?:[A-Za-z0-9+/=\s]|\\[rn])*` + end)
+	escaped = regexp.MustCompile(`\\[rn]`)
+)
 
 // Reveal is a text in which what is coded can be read: for those who search files for
 // what must not be in them.
 func Reveal(text []byte) []byte {
 	return block.ReplaceAllFunc(text, func(coded []byte) []byte {
-		plain, err := Decode(string(coded), 1<<30)
+		plain, err := Decode(string(escaped.ReplaceAll(coded, nil)), 1<<30)
 		if err != nil {
 			return coded
 		}

@@ -110,8 +110,11 @@ func allocated(t *testing.T, do func()) uint64 {
 
 func TestReveal(t *testing.T) {
 	t.Parallel()
-	if got := string(Reveal([]byte(`{"coded":"` + strings.TrimSpace(Encode("canary")) + `"} ` + begin + "QUJD" + end))); got != `{"coded":"canary"} `+begin+"QUJD"+end {
-		t.Error(got)
+	coded := strings.TrimSpace(Encode("canary"))
+	for _, way := range []string{coded, strings.Join(strings.Fields(coded), ""), strings.ReplaceAll(coded, "\n", `\r\n`)} {
+		if got := string(Reveal([]byte(`{"coded":"` + way + `"} ` + begin + "QUJD" + end))); got != `{"coded":"canary"} `+begin+"QUJD"+end {
+			t.Error(got)
+		}
 	}
 }
 

@@ -98,7 +98,7 @@ done`)
 		}
 		files++
 		data, err := os.ReadFile(path)
-		search(path, string(data))
+		search(path, string(revealed(data)))
 		return err
 	})
 	if err != nil || files < 5 {
