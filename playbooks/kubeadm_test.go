@@ -29,18 +29,24 @@ func TestCollectorAsksKubeadmForItsConfiguration(t *testing.T) {
 		{"no YAML", "not: yaml: at all\n", 1, "mapping values are not allowed"},
 		{"an unknown field, which it passes over", good + "bogus: 1\n", 0, ""},
 		{"a document of somebody else's, which it passes over", good + "---\napiVersion: foo/v1\nkind: Bar\n", 0, ""},
+		{"indented", "  " + strings.ReplaceAll(strings.TrimSpace(good), "\n", "\n  ") + "\n  ", 0, "ok"},
+		{"with a byte order mark and carriage returns", "\ufeff" + strings.ReplaceAll(good, "\n", "\r\n"), 0, "ok"},
+		{"JSON, which kubeadm takes", `{"apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "ClusterConfiguration", "kubernetesVersion": "v1.34.4"}` + "\n", 1, "kubeadm config migrate --old-config"},
 		{"an unknown field before a feature gate", good + "bogus: 1\nfeatureGates: {Nope: true}\n", 1, "Nope is not a valid feature name"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			n := newNode(t)
 			n.kubernetes()
-			n.write(n.conf+"/kubeadm-config.yaml", []byte(row.text+"certificatesDir: "+n.conf+"/ssl\n"), 0o600)
-			if strings.Contains(row.text, "---") {
+			n.write(n.conf+"/kubeadm-config.yaml", []byte(row.text+"certificatesDir: "+n.conf+"/odd\n"), 0o600)
+			if strings.Contains(row.text, "---") || strings.HasPrefix(row.text, "{") {
 				n.write(n.conf+"/kubeadm-config.yaml", []byte(row.text), 0o600)
 			}
 			got := n.look()
 			r := got.Results["kubeadm-config"]
+			if dir := got.Facts["pki"]; row.status == 0 && !strings.Contains(row.text, "---") && dir != n.conf+"/odd" {
+				t.Errorf("the folder is %q", dir)
+			}
 			if r.Status != row.status || !strings.Contains(r.Output, row.says) {
 				t.Errorf("status %d, want %d: %s", r.Status, row.status, r.Output)
 			}
@@ -78,11 +84,14 @@ func TestKubeadmConfigQuotes(t *testing.T) {
 		{`"kind": ClusterConfiguration  # as always`, `"certificatesDir":   'DIR' # not ours`},
 		{"kind: ClusterConfiguration\r", "certificatesDir: DIR\r"},
 		{"kind: ClusterConfiguration", "certificatesDir: DIR   # a comment"},
+		{"  kind: ClusterConfiguration", "  certificatesDir: 'DIR'"},
+		{"\ufeffkind: ClusterConfiguration\r", "certificatesDir: DIR\r"},
 	} {
 		t.Run(row.kind+" "+row.dir, func(t *testing.T) {
 			t.Parallel()
 			n := issuer(t, ca)
-			text := "apiVersion: kubeadm.k8s.io/v1beta4\n" + row.kind + "\nkubernetesVersion: v1.34.4\n" + strings.Replace(row.dir, "DIR", n.conf+"/ssl", 1) + "\n"
+			indent := strings.Repeat(" ", len(row.kind)-len(strings.TrimLeft(row.kind, " ")))
+			text := row.kind + "\n" + indent + "apiVersion: kubeadm.k8s.io/v1beta4\n" + indent + "kubernetesVersion: v1.34.4\n" + strings.Replace(row.dir, "DIR", n.conf+"/ssl", 1) + "\n"
 			n.write(n.conf+"/kubeadm-config.yaml", []byte(text), 0o600)
 			leaf := testpki.Leaf{CommonName: "kube-apiserver-kubelet-client", Organization: "kubeadm:cluster-admins",
 				Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, NotAfter: due}
@@ -101,6 +110,7 @@ func TestKubeadmConfigQuotes(t *testing.T) {
 // the belief that it is all.
 func TestKubeadmConfigNotUnderstood(t *testing.T) {
 	t.Parallel()
+	const asJSON = "{\n  \"kind\": \"ClusterConfiguration\",\n  \"apiVersion\": \"kubeadm.k8s.io/v1beta4\",\n  \"certificatesDir\": \"DIR\"\n}\n"
 	ca := testpki.Authority(t, "kubernetes")
 	for _, row := range []struct{ name, script, text, want string }{
 		{"a folder that is nowhere", "control_plane_certificates/files/renew.sh", "kind: ClusterConfiguration\ncertificatesDir: '/nowhere/at/all'\n",
@@ -109,6 +119,8 @@ func TestKubeadmConfigNotUnderstood(t *testing.T) {
 			"/nowhere/at/all, the certificatesDir of "},
 		{"in one line", "control_plane_certificates/files/renew.sh", "{kind: ClusterConfiguration, apiVersion: kubeadm.k8s.io/v1beta4}\ncertificatesDir: DIR\n",
 			"kubeadm config migrate --old-config "},
+		{"JSON", "control_plane_certificates/files/renew.sh", asJSON, "kubeadm config migrate --old-config "},
+		{"JSON before the backup", "backup/files/backup.sh", asJSON, "kubeadm config migrate --old-config "},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -98,7 +98,7 @@ read_settings() {
     [ -f "$f" ] && set -- "$@" "$f"
   done
   # shellcheck disable=SC2154 # of kubeconfig.sh
-  [ $# = 0 ] || awk -v kubeadm="$kubeadm" -v config="$kubelet_config" -v kubeconfig="$kubelet_conf" "$structure"'
+  [ $# = 0 ] || awk -v kubeadm="$kubeadm" -v config="$kubelet_config" -v kubeconfig="$kubelet_conf" "$structure$plainly"'
     function put(name, value) {
       gsub(/["\047\r]/, "", value)
       if (value != "") print "|" name " " value
@@ -113,6 +113,7 @@ read_settings() {
     }
     FNR == 1 { file = FILENAME; sub(/.*\//, "", file); sub(/\.ya?ml$/, "", file); top = list = quote = ""; block = -1 }
     FILENAME == kubeadm {
+      $0 = plain($0)
       if (match($0, /^["\047]?[A-Za-z]+["\047]?[ \t]*:/)) { # kubeadm takes a key in quotes, and a blank behind it
         key = substr($0, 1, RLENGTH)
         gsub(/["\047 \t]/, "", key)
@@ -660,12 +661,16 @@ kubeadm_config() {
   show kubeadm-config 5 kubeadm config validate --config "$kubeadm" >"$tmp/kubeadm-said"
   answer=$?
   unquoted
-  [ $answer = 1 ] || return 0
-  alpha=
-  timeout 2 kubeadm certs --help >/dev/null 2>&1 </dev/null || alpha=alpha # before v1.20
-  # shellcheck disable=SC2086 # none or one word
-  show kubeadm-config 5 kubeadm $alpha certs check-expiration --config "$kubeadm" >"$tmp/kubeadm-said"
-  unquoted
+  if [ $answer = 1 ]; then
+    alpha=
+    timeout 2 kubeadm certs --help >/dev/null 2>&1 </dev/null || alpha=alpha # before v1.20
+    # shellcheck disable=SC2086 # none or one word
+    show kubeadm-config 5 kubeadm $alpha certs check-expiration --config "$kubeadm" >"$tmp/kubeadm-said"
+    answer=$?
+    unquoted
+  fi
+  # What kubeadm understands, a renewal may not.
+  [ $answer != 0 ] || ! says=$(not_plain "$kubeadm") || record 'RESULT kubeadm-config 1' "$says" >"$tmp/result.kubeadm-config"
 }
 
 # unquoted: what kubeadm said, without the values that it quotes: a token or a key may be one.

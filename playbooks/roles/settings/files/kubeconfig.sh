@@ -56,6 +56,30 @@ structure='
   function public_file(w) { return length(w) < 256 && w ~ /^[A-Za-z0-9.\/_~-]+[.](pem|crt|cer|cert|key)$/ }
 '
 
+# plainly: awk that gives a line of kubeadm's configuration as kubeadm writes it: plain()
+# without a byte order mark, a carriage return and the blanks that a whole document is
+# indented by. of_cluster(): the line begins the settings of the cluster.
+plainly='
+  function plain(line) {
+    if (FNR == 1) {
+      margin = -1
+      sub(/^\357\273\277/, "", line)
+    }
+    sub(/\r$/, "", line)
+    match(line, /^ */)
+    if (line ~ /^---/) margin = -1
+    else if (margin < 0 && line !~ /^ *(#|$)/) margin = RLENGTH
+    return margin > 0 && RLENGTH >= margin ? substr(line, margin + 1) : line
+  }
+  function of_cluster(line) { return line ~ /^["\047]?kind["\047]?[ \t]*:[ \t]+["\047]?ClusterConfiguration["\047]?[ \t]*(#.*)?$/ }
+'
+# not_plain FILE: why a configuration is not understood.
+not_plain() {
+  # shellcheck disable=SC2016 # $0 is awk's
+  awk "$plainly"'of_cluster(plain($0)) {found = 1} END {exit found}' "$1" &&
+    printf '%s\n' "no line of $1 says kind: ClusterConfiguration. Written as kubeadm does it is with: kubeadm config migrate --old-config $1 --new-config NEW"
+}
+
 # apart: awk that hands on a line of text in order, every byte once: word() is what may be
 # a key or a value, gap() what stands between. Words of base64 with nothing but white space
 # between them may be one value on several lines: begins() comes before the first of them,

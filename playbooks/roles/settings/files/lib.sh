@@ -71,16 +71,18 @@ need_backup() {
 # pki_dir: the real folder of kubeadm's certificatesDir.
 pki_dir() {
   [ -f "$config" ] || fail "$config does not exist: without it SANs, folders and external etcd would be forgotten"
+  ! refused=$(not_plain "$config") || fail "$refused"
   certs_dir=$(top_level certificatesDir)
   readlink -f "${certs_dir:=/etc/kubernetes/pki}" || fail "$certs_dir, the certificatesDir of $config, does not exist"
 }
 
 # top_level FIELD: the value of a field of kubeadm's configuration, quoted or not.
 top_level() {
-  awk -v field="$1" '
+  awk -v field="$1" "$plainly"'
+    { $0 = plain($0) }
     match($0, "^[\"\047]?" field "[\"\047]?[ \t]*:[ \t]+") {
       v = substr($0, RLENGTH + 1)
-      sub(/[ \t\r]+$/, "", v)
+      sub(/[ \t]+$/, "", v)
       if (v ~ /^["\047]/) { q = substr(v, 1, 1); v = substr(v, 2); v = substr(v, 1, index(v, q) - 1) }
       else sub(/[ \t]+#.*/, "", v)
       print v
@@ -601,13 +603,11 @@ stage_config() {
     [ ! -f "$pki/$f.crt" ] || ln -s "$pki/$f.crt" "$stage/pki/$f.crt"
     [ ! -f "$pki/$f.key" ] || ln -s "$pki/$f.key" "$stage/pki/$f.key"
   done
-  awk -v dir="$stage/pki" '
+  awk -v dir="$stage/pki" "$plainly"'
+    { $0 = plain($0) }
     /^["\047]?certificatesDir["\047]?[ \t]*:/ {next}
     {print}
-    /^["\047]?kind["\047]?[ \t]*:[ \t]+["\047]?ClusterConfiguration["\047]?[ \t\r]*(#.*)?$/ {print "certificatesDir: " dir}' "$config" >"$stage/kubeadm.yaml"
-  grep -q '^certificatesDir: ' "$stage/kubeadm.yaml" ||
-    fail "no line of $config says kind: ClusterConfiguration. Written as kubeadm does it is with:" \
-      "kubeadm config migrate --old-config $config --new-config NEW"
+    of_cluster($0) {print "certificatesDir: " dir}' "$config" >"$stage/kubeadm.yaml"
   # Both commands that are used here were "alpha" before Kubernetes v1.20.
   alpha=
   kubeadm certs --help >/dev/null 2>&1 || alpha=alpha
