@@ -46,7 +46,7 @@ for f in $kubeconfigs "$home"; do
   [ "$f" = "$home" ] || f=$conf/$f.conf
   [ -f "$f" ] || continue
   sift "$f"
-  [ -n "$due_users" ] || continue
+  [ -n "$due_users$refused" ] || continue
   if [ -n "$refused" ]; then refuse "$f"; else due="$due $f"; fi
 done
 [ -n "$due" ] || exit 0

@@ -353,6 +353,8 @@ kubeconfigs() {
       flush()
       for (path in meta) print "@@KUBECONFIG " meta[path]
     }' - files=1 "$@"
+  # shellcheck disable=SC2154 # of kubeconfig.sh
+  grep -lE "$numbered" "$@" /dev/null | while read -r f; do record "UNREADABLE $f" "$how_numbered"; done
   [ ! -f "$tmp/named" ] || sort -u "$tmp/named" | sed -n 's/^client-key //p' | while read -r f; do
     case $f in "$kubelet"/*) continue ;; esac
     n=$((n + 1))
@@ -434,7 +436,7 @@ own() {
 
 # run_name FILE: the run that an environment or a command line names, in $value.
 run_name() {
-  value=$(tr '\0;' '\n\n' <"$1" | sed -n "s/^ *\(export \)\{0,1\}KSCERT_RUN[=]'\{0,1\}\([A-Za-z0-9._-]\{1,64\}\)'\{0,1\}\$/\2/p" | head -n 1)
+  value=$(tr '\0;' '[\n*]' <"$1" | sed -n "s/^ *\(export \)\{0,1\}KSCERT_RUN[=]'\{0,1\}\([A-Za-z0-9._-]\{1,64\}\)'\{0,1\}\$/\2/p" | head -n 1)
 }
 
 # work: who may be changing something here at this moment: tasks of a run, which

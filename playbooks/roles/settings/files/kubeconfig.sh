@@ -80,6 +80,12 @@ not_plain() {
     printf '%s\n' "no line of $1 says kind: ClusterConfiguration. Written as kubeadm does it is with: kubeadm config migrate --old-config $1 --new-config NEW"
 }
 
+# numbered: base64 of which characters are written by their numbers, which nobody does: it
+# is not read.
+base64='[A-Za-z0-9+/]{20}'
+numbered="${base64}[A-Za-z0-9+/]*\\\\[xuU][0-9A-Fa-f]|\\\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})$base64"
+how_numbered='characters of its base64 are written by their numbers (\x.., \u....), which is not read here; kubectl config view --raw --kubeconfig FILE writes it as usual'
+
 # apart: awk that hands on a line of text in order, every byte once: word() is what may be
 # a key or a value, gap() what stands between. Words of base64 with nothing but white space
 # between them may be one value on several lines: begins() comes before the first of them,
@@ -91,8 +97,13 @@ apart='
       w = substr(line, RSTART, RLENGTH)
       line = substr(line, RSTART + RLENGTH)
       between(g)
-      # A line that goes on within double quotes ends with a backslash.
+      # A line that goes on within double quotes ends with a backslash; there, line breaks
+      # and slashes may have one.
       b = substr(w, length(w)) == "\\" ? substr(w, 1, length(w) - 1) : w
+      if (index(b, "\\")) {
+        gsub(/\\[nr]/, "", b)
+        gsub(/\\\//, "/", b)
+      }
       if (b !~ /^[A-Za-z0-9+\/]+=*$/) { ended(); word(w); continue }
       if (run == "") begins()
       part(w)

@@ -741,6 +741,7 @@ sifted='' users=''
 sift() {
   due_in "$1"
   refused=''
+  [ -n "$due_users" ] || ! grep -Eq "$numbered" "$1" || refused=$how_numbered
   for user in $due_users; do
     [ -n "$refused" ] || refused=$(unfit "$user")
   done
