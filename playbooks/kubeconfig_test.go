@@ -572,6 +572,61 @@ func TestKubeletWithoutItsPair(t *testing.T) {
 	}
 }
 
+// A kubelet whose certificate and key are in files of their own gets a pair in the rotating
+// file, and refers to that, where they are due; where they are not, they stay.
+func TestKubeletWithSeparateFiles(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	for _, due := range []bool{true, false} {
+		for _, beside := range []bool{true, false} { // the certificate is in the rotating file, the key is not
+			for _, is := range []string{"control plane", "worker"} {
+				t.Run(fmt.Sprintf("due: %t, in the rotating file: %t, %s", due, beside, is), func(t *testing.T) {
+					t.Parallel()
+					ends := time.Now().Add(300 * 24 * time.Hour)
+					if due {
+						ends = time.Now().Add(-time.Hour)
+					}
+					was := ca.Issue(t, testpki.Leaf{CommonName: "system:node:w1", Organization: "system:nodes", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: ends})
+					n := issuer(t, ca)
+					crt, key := n.conf+"/kubelet.crt", n.conf+"/kubelet.key"
+					if beside {
+						crt = n.pair()
+					}
+					n.write(crt, was.Certificate, 0o600)
+					n.write(key, was.Key, 0o600)
+					conf := strings.NewReplacer("client-certificate-data: "+base64.StdEncoding.EncodeToString(was.Certificate), "client-certificate: "+crt,
+						"client-key-data: "+base64.StdEncoding.EncodeToString(was.Key), "client-key: kubelet.key").Replace(string(kubeconfig(ca, was, "")))
+					n.write(n.conf+"/kubelet.conf", []byte(conf), 0o600)
+					if is == "worker" {
+						out, errs, err := n.kubelet("request.sh", "")
+						if fields := strings.Split(words(out, "request: "), "|"); err != nil || (len(fields) == 3 && fields[2] != "") != due {
+							t.Errorf("%v: %s%s", err, out, errs)
+						}
+						return
+					}
+					out, errs, err := n.run(role(t, "control_plane_kubelet/files/kubelet.sh"))
+					if err != nil {
+						t.Fatalf("%v: %s%s", err, out, errs)
+					}
+					if !due {
+						if text := string(n.read(n.conf + "/kubelet.conf")); strings.Contains(out, "changed: "+n.pair()) || text != conf {
+							t.Errorf("it is changed: %s\n%s", out, text)
+						}
+						return
+					}
+					if _, err := tls.X509KeyPair(n.read(n.pair()), n.read(n.pair())); err != nil {
+						t.Error(err)
+					}
+					want := strings.NewReplacer("client-certificate: "+crt, "client-certificate: "+n.pair(), "client-key: kubelet.key", "client-key: "+n.pair()).Replace(conf)
+					if text := string(n.read(n.conf + "/kubelet.conf")); text != want {
+						t.Errorf("kubelet.conf is\n%s\nwant\n%s", text, want)
+					}
+				})
+			}
+		}
+	}
+}
+
 // On a worker likewise: it asks for a pair, with its old certificate where one is left.
 func TestWorkerWithoutItsPair(t *testing.T) {
 	t.Parallel()

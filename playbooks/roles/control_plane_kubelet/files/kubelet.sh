@@ -9,7 +9,7 @@ kubeletconf=$conf/kubelet.conf
 sweep
 due='' refer=''
 if kubelet_due; then due=yes; fi
-if refer_due || { [ -n "$due" ] && [ -n "$(embedded_pair "$kubeletconf")" ]; }; then refer=yes; fi
+if refer_due || { [ -n "$due" ] && refers_elsewhere; }; then refer=yes; fi
 
 [ "$KSCERT_CHECK" = True ] || open_stage "$conf"
 if [ -n "$due" ] && ! would_renew_kubelet; then

@@ -22,7 +22,7 @@ if [ -d "$stage" ]; then
   cat "$stage/new.pem" "$stage/key" >"$stage/pair"
   : >"$kubelet/.kscertctl.restart"
   place_kubelet_pair "$stage/pair"
-  if [ -n "$(embedded_pair "$kubeletconf")" ]; then refer_to_current; fi
+  if refers_elsewhere; then refer_to_current; fi
 fi
 restart_kubelet
 changed 'restarted the kubelet'

@@ -480,9 +480,24 @@ place_kubelet_pair() {
 # usable FILE: a certificate and its key are in a file.
 usable() { [ -s "$1" ] && pair "$1" "$1" 2>/dev/null; }
 
-# kubelet_pair: the pair of this node's kubelet, expired or not: of the rotating file, of
-# kubelet.conf, or the newest that was rotated. Nothing where none is left.
+# elsewhere: kubelet.conf names other files than the rotating one, $own_crt and $own_key.
+elsewhere() {
+  own_crt=$(named client-certificate) own_key=$(named client-key)
+  [ -n "$own_crt$own_key" ] && [ "$own_crt $own_key" != "$current $current" ]
+}
+
+# named FIELD: the file that kubelet.conf names so.
+named() { sed -n "s/^ *$1: *[\"']\{0,1\}\([^\"' \r]*\).*/\1/p" "$kubeletconf" | head -n 1 | sed "s|^[^/]|$conf/&|"; }
+
+# kubelet_pair: the pair of this node's kubelet, expired or not: of the files that it has of
+# its own, of the rotating file, of kubelet.conf, or the newest that was rotated. Nothing
+# where none is left.
 kubelet_pair() {
+  if elsewhere && pair "$own_crt" "$own_key" 2>/dev/null; then
+    openssl x509 -in "$own_crt"
+    cat "$own_key"
+    return 0
+  fi
   if usable "$current"; then
     cat "$current"
     return 0
@@ -500,11 +515,13 @@ kubelet_pair() {
 }
 
 # kubelet_due: the kubelet needs a client certificate that it cannot ask for: the one in
-# the rotating file has expired, or is none, which a kubelet does not start with; or the
-# file is not there, and kubelet.conf has none that it could begin with. A link to nothing
+# the rotating file, or in those that kubelet.conf names instead, has expired, or is none,
+# which a kubelet does not start with; or the file is not there, and kubelet.conf has none that it could begin with. A link to nothing
 # is mended, too: nobody else would tell why it is there.
 kubelet_due() {
-  if [ -f "$current" ]; then
+  if elsewhere; then
+    ! pair "$own_crt" "$own_key" 2>/dev/null || client_due "$own_crt"
+  elif [ -f "$current" ]; then
     ! usable "$current" || client_due "$current"
   elif [ ! -L "$current" ] && embedded_pair "$kubeletconf" | lasts "$seconds"; then
     return 1
@@ -523,11 +540,14 @@ refer_due() {
   ! printf '%s\n' "$embedded" | lasts "$seconds"
 }
 
+# refers_elsewhere: with a new pair in the rotating file, kubelet.conf has to come to refer to it.
+refers_elsewhere() { elsewhere || [ -n "$(embedded_pair "$kubeletconf")" ]; }
+
 # refer_to_current: kubelet.conf refers to the rotating file instead. Needs $stage.
 refer_to_current() {
   awk -v f="$current" '
-    /^ +client-certificate-data: [A-Za-z0-9+\/]+=*\r?$/ { n++; sub(/client-certificate-data: [^\r]*/, "client-certificate: " f) }
-    /^ +client-key-data: [A-Za-z0-9+\/]+=*\r?$/ { m++; sub(/client-key-data: [^\r]*/, "client-key: " f) }
+    /^ +client-certificate(-data: [A-Za-z0-9+\/]+=*|: [^ ]+)\r?$/ { n++; sub(/client-certificate(-data)?: [^\r]*/, "client-certificate: " f) }
+    /^ +client-key(-data: [A-Za-z0-9+\/]+=*|: [^ ]+)\r?$/ { m++; sub(/client-key(-data)?: [^\r]*/, "client-key: " f) }
     {print}
     END { exit n != 1 || m != 1 }' "$kubeletconf" >"$stage/kubelet.conf" || {
     refused="it is to refer to $current, and its user and the one key in it are not where kubeadm writes them"
