@@ -117,13 +117,16 @@ type answer struct {
 	saved error
 }
 
+// lookSilence bounds a look from without, many times longer than any task of it takes.
+const lookSilence = 10 * time.Minute
+
 // ask looks at nodes in one round trip; nil asks all, and has observe told the
 // inventory. The snapshot is made while Ansible still ends, with what probing gives;
 // it is closed where there is none to be made.
 func (s *session) ask(ctx context.Context, start time.Time, nodes []string, probing <-chan func() []snapshot.Probe, observe func(ansible.Event)) answer {
 	s.looks++
 	p := s.playbook(fmt.Sprintf("inspect-%02d", s.looks), playbooks.Inspect, nodes)
-	p.Looks = true
+	p.Looks, p.Silence = true, lookSilence
 	if nodes == nil {
 		p.Variables = cluster.Variables
 	}
@@ -177,6 +180,9 @@ func (s *session) seen(ctx context.Context, start time.Time, a answer) (snapshot
 	case a.err != nil && (!errors.As(a.err, &incomplete) || a.outcome.Stats == nil):
 		e := &Error{Code: ExitNotBegun, Summary: "the nodes could not be inspected: " + a.err.Error(), Err: a.err,
 			Next: "nothing was changed; Ansible's own words are in " + a.playbook.Log}
+		if errors.Is(a.err, ansible.ErrSilent) {
+			e.Next = "nothing was changed; try what hangs by hand: ansible -i INVENTORY all -m ansible.builtin.raw -a true; Ansible's own words are in " + a.playbook.Log
+		}
 		if incomplete != nil {
 			e.Evidence = logTail(a.playbook.Log)
 		}

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/apenella/go-ansible/v2/pkg/execute"
 	"github.com/apenella/go-ansible/v2/pkg/execute/result"
@@ -299,6 +300,9 @@ type Playbook struct {
 	// Told, if set, is called once the final stats have arrived: with all of the outcome
 	// but the exit code, and while Ansible still ends, which takes it a while.
 	Told func(Outcome)
+	// Silence is how long Ansible may tell nothing: then it is ended, and the error is
+	// ErrSilent. Zero bounds nothing.
+	Silence time.Duration
 	// Hold are files that Ansible is given beside its own: locks of flock(2) on them
 	// are held until it has ended, also when this process was killed.
 	Hold []*os.File
@@ -352,6 +356,21 @@ func (e *RunError) Error() string {
 	return fmt.Sprintf("playbook %s: %s", filepath.Base(e.Playbook), e.Reason)
 }
 
+// ErrSilent says that Ansible told nothing for as long as Playbook.Silence, so that its
+// own limits do not hold: it hangs before its first task, say, or in a strategy.
+var ErrSilent = errors.New("Ansible hangs: it has told nothing")
+
+// bounded is a context that ends when Ansible has told nothing for so long since heard was
+// called last.
+func bounded(ctx context.Context, silence time.Duration) (bound context.Context, heard func(), stop context.CancelFunc) {
+	bound, cancel := context.WithCancelCause(ctx)
+	if silence <= 0 {
+		return bound, func() {}, func() { cancel(nil) }
+	}
+	timer := time.AfterFunc(silence, func() { cancel(fmt.Errorf("%w for %s", ErrSilent, silence)) })
+	return bound, func() { timer.Reset(silence) }, func() { timer.Stop(); cancel(nil) }
+}
+
 // Run runs a playbook to its end and hands its events to observe, one at a
 // time and in order.
 //
@@ -383,9 +402,12 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	defer h.end()
 	outcome := Outcome{Payloads: map[string]string{}, Oversize: map[string]int{}, Unread: map[string]error{}}
 	mask := r.opts.mask()
+	ctx, heard, stop := bounded(ctx, p.Silence)
+	defer stop()
 	done, read := make(chan struct{}), make(chan error, 1)
 	go func() {
 		read <- decode(&follower{file: events, done: done}, func(e Event) {
+			heard()
 			mask.evidence(e.Evidence)
 			outcome.add(e)
 			if observe != nil {

@@ -347,6 +347,53 @@ func TestForeignEvent(t *testing.T) {
 	}
 }
 
+// Where Ansible's own limits do not hold, it is ended from without; while it tells, it is not.
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	p := book(t, `
+    - ansible.builtin.raw: "sleep {{ item }}"
+      loop: [1, 1, 1]
+    - ansible.builtin.raw: "sleep 1"
+    - ansible.builtin.raw: "exec sleep 300"
+      when: hangs | default(false)
+`)
+	p.Silence = 10 * time.Second
+	r := runner(t, Options{Inventories: []string{local(t, "a")}})
+	if _, err := r.Run(t.Context(), p, nil); err != nil {
+		t.Fatal(err)
+	}
+	p.Vars, p.Events = map[string]any{"hangs": true}, p.Events+"2"
+	start := time.Now()
+	if _, err := r.Run(t.Context(), p, nil); !errors.Is(err, ErrSilent) || !strings.Contains(err.Error(), "told nothing for 10s") || time.Since(start) > time.Minute {
+		t.Errorf("after %s: %v", time.Since(start), err)
+	}
+}
+
+// Another strategy of a checkout's configuration, as Mitogen's, is not that of our playbooks.
+func TestStrategyOfOthers(t *testing.T) {
+	t.Parallel()
+	p := book(t, "    - ansible.builtin.raw: \"true\"\n")
+	for name, text := range map[string]string{
+		"ansible.cfg": "[defaults]\nstrategy = hanging\nstrategy_plugins = ./strategies\n",
+		"strategies/hanging.py": "import time\nfrom ansible.plugins.strategy import StrategyBase\nDOCUMENTATION = 'name: hanging\\nshort_description: hangs\\n'\n" +
+			"class StrategyModule(StrategyBase):\n    def run(self, iterator, play_context):\n        time.sleep(300)\n",
+	} {
+		path := filepath.Join(p.Dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Silence = 20 * time.Second
+	r := runner(t, Options{Inventories: []string{local(t, "a")}})
+	if o, err := r.Run(t.Context(), p, nil); err != nil || o.Stats["a"].OK != 1 {
+		t.Errorf("%v: %+v", err, o)
+	}
+	p.Isolated, p.Silence, p.Events = false, 5*time.Second, p.Events+"2" // it does hang
+	if _, err := r.Run(t.Context(), p, nil); !errors.Is(err, ErrSilent) {
+		t.Error(err)
+	}
+}
+
 // Cancelling ends Ansible and everything it started.
 func TestCancel(t *testing.T) {
 	t.Parallel()
