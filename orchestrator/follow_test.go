@@ -216,6 +216,22 @@ func TestApplyRefuses(t *testing.T) {
 	}
 }
 
+// Two clusters may have the same addresses: the CA that is seen is that of the plan, or nothing
+// is done, and no lock of the other one is taken.
+func TestAnotherClusterAnswers(t *testing.T) {
+	t.Parallel()
+	bin, ran := fakeansible.New(t, 24*time.Hour, 0)
+	p := planFile(t, bin, func(*run.Proposal) {})
+	other := fakeansible.Node(t, fakeansible.NewCluster(t), 24*time.Hour)
+	if err := os.WriteFile(filepath.Join(bin, "inspect.yml"), []byte(fakeansible.Says(t, other)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := fakeOrchestrator(t, bin, func(*Options) {}).Apply(t.Context(), p)
+	if Code(err) != ExitNotBegun || !strings.Contains(err.Error(), "its CA is another one") || len(ranPlaybooks(ran)) > 0 {
+		t.Errorf("%v, ran %q", err, ranPlaybooks(ran))
+	}
+}
+
 // Arguments of ssh and what follows -- are in no record, and asked for again.
 func TestRecallOfArguments(t *testing.T) {
 	t.Parallel()
