@@ -54,6 +54,21 @@ func TestCollectorAsksKubeadmForItsConfiguration(t *testing.T) {
 	}
 }
 
+// Which algorithm new keys will be of, kubeadm's configuration says.
+func TestCollectorTellsOfNewKeys(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"": "", "encryptionAlgorithm: 'ECDSA-P256'\n": "ECDSA-P256",
+		"featureGates:\n  PublicKeysECDSA: true\n": "ECDSA-P256", "featureGates:\n  PublicKeysECDSA: false\n": "",
+	} {
+		n := newNode(t)
+		n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\nkubernetesVersion: v1.34.4\n"+text), 0o600)
+		if got := n.look(); got.Kubeadm == nil || got.Kubeadm.EncryptionAlgorithm != want {
+			t.Errorf("%q: %+v, want %q", text, got.Kubeadm, want)
+		}
+	}
+}
+
 // A kubeadm that knows no "config validate", nor "certs" but as "alpha certs", is asked, too.
 func TestCollectorAsksAnOldKubeadm(t *testing.T) {
 	t.Parallel()

@@ -305,6 +305,8 @@ func readSettings(n *reading, _ []string, text []byte) error {
 			n.Kubeadm.ControlPlaneEndpoint = value
 		case "certificatesDir":
 			n.Kubeadm.CertificatesDir = value
+		case "encryptionAlgorithm":
+			n.Kubeadm.EncryptionAlgorithm = value
 		case "certSANs":
 			n.Kubeadm.CertSANs = append(n.Kubeadm.CertSANs, value)
 		case "endpoints":

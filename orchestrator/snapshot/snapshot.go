@@ -237,11 +237,13 @@ type Probe struct {
 
 // KubeadmConfig is the public part of a kubeadm ClusterConfiguration.
 type KubeadmConfig struct {
-	Path                 string   `json:"path"`
-	KubernetesVersion    string   `json:"kubernetesVersion,omitempty"`
-	ControlPlaneEndpoint string   `json:"controlPlaneEndpoint,omitempty"`
-	CertificatesDir      string   `json:"certificatesDir,omitempty"`
-	CertSANs             []string `json:"certSANs,omitempty"`
+	Path                 string `json:"path"`
+	KubernetesVersion    string `json:"kubernetesVersion,omitempty"`
+	ControlPlaneEndpoint string `json:"controlPlaneEndpoint,omitempty"`
+	CertificatesDir      string `json:"certificatesDir,omitempty"`
+	// EncryptionAlgorithm is that of new keys, as kubeadm writes it ("ECDSA-P256").
+	EncryptionAlgorithm string   `json:"encryptionAlgorithm,omitempty"`
+	CertSANs            []string `json:"certSANs,omitempty"`
 	// EtcdEndpoints, and the files the API server authenticates with, where etcd
 	// is external to kubeadm.
 	EtcdEndpoints []string `json:"etcdEndpoints,omitempty"`

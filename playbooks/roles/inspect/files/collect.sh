@@ -120,7 +120,8 @@ read_settings() {
         $0 = key substr($0, RLENGTH + 1)
       }
       if ($0 ~ /^[A-Za-z-]/) top = $1
-      if ($0 ~ /^(kubernetesVersion|controlPlaneEndpoint|certificatesDir):/) put("kubeadm." substr($1, 1, length($1) - 1), $2)
+      if ($0 ~ /^(kubernetesVersion|controlPlaneEndpoint|certificatesDir|encryptionAlgorithm):/) put("kubeadm." substr($1, 1, length($1) - 1), $2)
+      else if (top == "featureGates:" && $1 == "PublicKeysECDSA:" && $2 ~ /true/) put("kubeadm.encryptionAlgorithm", "ECDSA-P256")
       else if ((top == "apiServer:" && $1 == "certSANs:") || (top == "etcd:" && $1 == "endpoints:")) list = substr($1, 1, length($1) - 1)
       else if (list != "" && $1 == "-") put("kubeadm." list, $2)
       else list = ""
