@@ -177,14 +177,11 @@ plain() {
   return 1
 }
 
-# list FILE: adds a file to $files, once, however it is called. A name that would
-# be split is told instead.
-list() {
-  [ -f "$1" ] && plain "$1" || return 0
-  # shellcheck disable=SC3013 # in every sh that a node may have
-  for f in $files; do [ "$1" -ef "$f" ] && return 0; done
-  files=$files$nl$1
-}
+# list FILE: adds a file to $files. A name that would be split is told instead.
+list() { [ ! -f "$1" ] || ! plain "$1" || files=$files$nl$1; }
+
+# once FILE...: each, once, however it is called, in $files.
+once() { files=$(stat -L -c "%d:%i$tab%n" "$@" 2>/dev/null | awk -F '\t' '!seen[$1]++ {print $2}'); }
 
 # metadata FILE...: mode, user, group, size, time and path of each. A user or group of a
 # directory service may have a blank in its name, which would be the end of a field.
@@ -208,6 +205,8 @@ certificates() {
     case $f in 'client-certificate '*) readable "${f#* }" && list "${f#* }" ;; esac
   done <"$tmp/named"
   # shellcheck disable=SC2086 # split at newlines
+  once $files
+  # shellcheck disable=SC2086 # likewise
   set -- $files
   [ $# = 0 ] || metadata "$@" | awk '
     !files { path = $0; sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ /, "", path); meta[path] = $0; next }
@@ -231,6 +230,8 @@ kubeconfigs() {
   setting kube-vip.kubeconfig ''
   list "$value"
   # shellcheck disable=SC2086 # split at newlines
+  once $files
+  # shellcheck disable=SC2086 # likewise
   set -- $files
   # shellcheck disable=SC2154 # of kubeconfig.sh
   [ $# = 0 ] || metadata "$@" | awk -v tmp="$tmp" -v openssl="$openssl" "$structure$apart"'
@@ -364,21 +365,28 @@ kubeconfigs() {
   done
 }
 
-# keys: the public half of every key in a file of its own.
+# keys: the public half of every key, in a file of its own, whose certificate has a place
+# (orchestrator/certs, Table): openssl is started for each.
 keys() {
   files=
-  for f in "$pki"/*.key "$pki"/etcd/*.key "$kubelet"/*.key "$kubelet"/*-current.pem "$etcd"/*-key.pem "$calico"/*key* "$cilium"/*key*; do
-    # sa.key belongs to no certificate.
-    case $f in */sa.key) ;; *) list "$f" ;; esac
+  for name in ca front-proxy-ca etcd/ca apiserver apiserver-kubelet-client front-proxy-client apiserver-etcd-client etcd/server etcd/peer etcd/healthcheck-client; do
+    list "$pki/$name.key"
+  done
+  for f in "$kubelet/kubelet.key" "$kubelet"/*-current.pem "$etcd"/ca-key.pem "$etcd"/member-*-key.pem "$etcd"/admin-*-key.pem "$etcd"/node-*-key.pem \
+    "$calico/key.pem" "$cilium/key.pem"; do
+    list "$f"
   done
   for name in kube-apiserver.tls-private-key-file kube-apiserver.kubelet-client-key kube-apiserver.proxy-client-key-file kube-apiserver.etcd-keyfile \
     etcd.key-file etcd.peer-key-file kubelet.tlsPrivateKeyFile kubelet.client-key; do
     setting "$name" ''
     list "$value"
   done
+  # shellcheck disable=SC2086 # split at newlines
+  once $files
   n=0
   for f in $files; do
     n=$((n + 1))
+    [ $n -le 1000 ] || break # more certificates are not read, either
     printf '%s %s\n' "$n" "$f"
     openssl pkey -in "$f" -passin pass: -pubout -outform DER -out "$tmp/pub/$n" </dev/null >/dev/null 2>&1
   done >"$tmp/keys.files"
