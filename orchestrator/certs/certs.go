@@ -46,6 +46,9 @@ type Certificate struct {
 	NotBefore     time.Time `json:"notBefore"`
 	NotAfter      time.Time `json:"notAfter"`
 	IsCA          bool      `json:"isCA,omitempty"`
+	// ChainNotAfter is when the first of the certificates ends that stand behind it in its
+	// file, or are served with it, where that is earlier: none verifies without the other.
+	ChainNotAfter time.Time `json:"chainNotAfter,omitzero"`
 	// Fingerprint is the SHA-256 of the DER encoding, hexadecimal.
 	Fingerprint string `json:"fingerprint"`
 	// PublicKey is the SHA-256 of the SubjectPublicKeyInfo, hexadecimal: equal for
@@ -98,16 +101,24 @@ const (
 	Valid       Status = "valid"
 )
 
+// Ends is when the certificate, or the first of those that it is presented with, ends.
+func (c Certificate) Ends() time.Time {
+	if c.ChainNotAfter.IsZero() || c.ChainNotAfter.After(c.NotAfter) {
+		return c.NotAfter
+	}
+	return c.ChainNotAfter
+}
+
 // StatusAt tells the state at time t; a certificate is expiring when it ends
 // within the given duration after t (RFC 5280, section 4.1.2.5: both ends of
 // the validity period belong to it).
 func (c Certificate) StatusAt(t time.Time, within time.Duration) Status {
 	switch {
-	case t.After(c.NotAfter):
+	case t.After(c.Ends()):
 		return Expired
 	case t.Before(c.NotBefore):
 		return NotYetValid
-	case t.Add(within).After(c.NotAfter):
+	case t.Add(within).After(c.Ends()):
 		return Expiring
 	default:
 		return Valid

@@ -20,8 +20,6 @@ type Identity struct {
 	// Granted is true where another user may have been given the same rights: the API
 	// server knows, and is asked.
 	Granted bool
-	// Setting names the file that is used, which may be another one.
-	Setting string
 }
 
 // Administrators are the groups that may do everything: before Kubernetes 1.29 kubeadm put
@@ -38,16 +36,15 @@ const (
 func IdentityOf(k Kind) (Identity, bool) {
 	kubelet := Identity{Usages: []string{clientAuth}, User: "system:node:NODE", Groups: []string{"system:nodes"}}
 	i, ok := map[Kind]Identity{
-		KindAPIServer: {Usages: []string{serverAuth}, Setting: "kube-apiserver.tls-cert-file"},
+		KindAPIServer: {Usages: []string{serverAuth}},
 		// In no group from kubeadm 1.37 on: its user is given the rights.
 		KindAPIServerKubeletClient: {
 			Usages: []string{clientAuth}, Groups: Administrators(), Granted: true,
-			Setting: "kube-apiserver.kubelet-client-certificate",
 		},
 		KindFrontProxyClient: {
-			Usages: []string{clientAuth}, User: "front-proxy-client", Setting: "kube-apiserver.proxy-client-cert-file",
+			Usages: []string{clientAuth}, User: "front-proxy-client",
 		},
-		KindAPIServerEtcdClient: {Usages: []string{clientAuth}, Setting: "kube-apiserver.etcd-certfile"},
+		KindAPIServerEtcdClient: {Usages: []string{clientAuth}},
 
 		KindAdmin:                 {Usages: []string{clientAuth}, Groups: Administrators(), Granted: true},
 		KindSuperAdmin:            {Usages: []string{clientAuth}, Groups: Administrators(), Granted: true},

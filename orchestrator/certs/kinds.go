@@ -82,6 +82,9 @@ const (
 	KindKubeconfigFile         Kind = "kubeconfig-client-file"
 	KindKubeletClient          Kind = "kubelet-client"
 	KindKubeletServing         Kind = "kubelet-serving"
+	KindKubeletServer          Kind = "kubelet-server"
+	KindKubeletServingFile     Kind = "kubelet-serving-file"
+	KindAPIServerFile          Kind = "apiserver-file"
 	KindEtcdServer             Kind = "etcd-server"
 	KindEtcdPeer               Kind = "etcd-peer"
 	KindEtcdMember             Kind = "etcd-host-member"
@@ -120,6 +123,26 @@ type Row struct {
 	// Approved is true where the kubelet asks for the certificate and somebody
 	// must approve: nothing that is issued here would mend it.
 	Approved bool
+	// Settings, with blanks between them, name the file that a component uses for this.
+	// Where a node has one of them and none names this file, nobody uses it.
+	Settings string
+	// With is the kind that tells whether this one is used where no setting does.
+	With Kind
+}
+
+// Own reports whether the file is one that a component or a kubeconfig names, outside of
+// the places in which certificates are renewed: somebody else has put it there.
+func (r Row) Own() bool { return r.Base == Setting || r.Base == Named }
+
+// Presented lists the kinds of files that a component may serve on its port, by the name
+// under which the port was asked. What other components serve, they make in memory.
+func Presented(component string) []Kind {
+	return map[string][]Kind{
+		"kube-apiserver": {KindAPIServer, KindAPIServerFile},
+		"etcd":           {KindEtcdServer, KindEtcdMember, "etcd-other-server"},
+		"etcd-peer":      {KindEtcdPeer, KindEtcdMember, "etcd-other-peer"},
+		"kubelet":        {KindKubeletServer, KindKubeletServing, KindKubeletServingFile},
+	}[component]
 }
 
 // Outage is the way in which an expired certificate takes the API server away.
@@ -145,21 +168,21 @@ func Table() []Row {
 	return []Row{
 		{Kind: KindCA, Name: "ca", Base: PKI, Path: "ca.crt", Key: "ca.key", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: KubernetesCA},
 		{Kind: KindFrontProxyCA, Name: "front-proxy-ca", Base: PKI, Path: "front-proxy-ca.crt", Key: "front-proxy-ca.key", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: FrontProxyCA},
-		{Kind: KindEtcdCA, Name: "etcd-ca", Base: PKI, Path: "etcd/ca.crt", Key: "etcd/ca.key", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: EtcdCA},
-		{Kind: KindEtcdHostCA, Name: "etcd host CA", Base: EtcdPKI, Path: "ca.pem", Key: "ca-key.pem", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: EtcdHostCA},
+		{Kind: KindEtcdCA, Name: "etcd-ca", Base: PKI, Path: "etcd/ca.crt", Key: "etcd/ca.key", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: EtcdCA, Settings: etcdAuthorities},
+		{Kind: KindEtcdHostCA, Name: "etcd host CA", Base: EtcdPKI, Path: "ca.pem", Key: "ca-key.pem", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: EtcdHostCA, Settings: etcdAuthorities},
 
-		{Kind: KindAPIServer, Name: "apiserver", Base: PKI, Path: "apiserver.crt", Key: "apiserver.key", Signer: KubernetesCA, Group: GroupServing, Outage: OutageTLS},
-		{Kind: KindAPIServerKubeletClient, Name: "apiserver-kubelet-client", Base: PKI, Path: "apiserver-kubelet-client.crt", Key: "apiserver-kubelet-client.key", Signer: KubernetesCA, Group: GroupAPIToKubelet},
-		{Kind: KindFrontProxyClient, Name: "front-proxy-client", Base: PKI, Path: "front-proxy-client.crt", Key: "front-proxy-client.key", Signer: FrontProxyCA, Group: GroupFrontProxy},
-		{Kind: KindAPIServerEtcdClient, Name: "apiserver-etcd-client", Base: PKI, Path: "apiserver-etcd-client.crt", Key: "apiserver-etcd-client.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
-		{Kind: KindEtcdServer, Name: "etcd-server", Base: PKI, Path: "etcd/server.crt", Key: "etcd/server.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
-		{Kind: KindEtcdPeer, Name: "etcd-peer", Base: PKI, Path: "etcd/peer.crt", Key: "etcd/peer.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd},
-		{Kind: "etcd-healthcheck-client", Name: "etcd-healthcheck-client", Base: PKI, Path: "etcd/healthcheck-client.crt", Key: "etcd/healthcheck-client.key", Signer: EtcdCA, Group: GroupEtcd},
+		{Kind: KindAPIServer, Name: "apiserver", Base: PKI, Path: "apiserver.crt", Key: "apiserver.key", Signer: KubernetesCA, Group: GroupServing, Outage: OutageTLS, Settings: "kube-apiserver.tls-cert-file"},
+		{Kind: KindAPIServerKubeletClient, Name: "apiserver-kubelet-client", Base: PKI, Path: "apiserver-kubelet-client.crt", Key: "apiserver-kubelet-client.key", Signer: KubernetesCA, Group: GroupAPIToKubelet, Settings: "kube-apiserver.kubelet-client-certificate"},
+		{Kind: KindFrontProxyClient, Name: "front-proxy-client", Base: PKI, Path: "front-proxy-client.crt", Key: "front-proxy-client.key", Signer: FrontProxyCA, Group: GroupFrontProxy, Settings: "kube-apiserver.proxy-client-cert-file"},
+		{Kind: KindAPIServerEtcdClient, Name: "apiserver-etcd-client", Base: PKI, Path: "apiserver-etcd-client.crt", Key: "apiserver-etcd-client.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd, Settings: "kube-apiserver.etcd-certfile"},
+		{Kind: KindEtcdServer, Name: "etcd-server", Base: PKI, Path: "etcd/server.crt", Key: "etcd/server.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd, Settings: "etcd.cert-file", With: KindAPIServerEtcdClient},
+		{Kind: KindEtcdPeer, Name: "etcd-peer", Base: PKI, Path: "etcd/peer.crt", Key: "etcd/peer.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd, Settings: "etcd.peer-cert-file", With: KindAPIServerEtcdClient},
+		{Kind: "etcd-healthcheck-client", Name: "etcd-healthcheck-client", Base: PKI, Path: "etcd/healthcheck-client.crt", Key: "etcd/healthcheck-client.key", Signer: EtcdCA, Group: GroupEtcd, With: KindEtcdServer},
 
 		{Kind: KindAdmin, Name: "admin.conf", Base: Config, Path: "admin.conf", Signer: KubernetesCA, Group: GroupClient, Outage: OutageClient},
 		{Kind: KindSuperAdmin, Name: "super-admin.conf", Base: Config, Path: "super-admin.conf", Signer: KubernetesCA, Group: GroupClient},
-		{Kind: KindControllerManagerConf, Name: "controller-manager.conf", Base: Config, Path: "controller-manager.conf", Signer: KubernetesCA, Group: GroupClient},
-		{Kind: KindSchedulerConf, Name: "scheduler.conf", Base: Config, Path: "scheduler.conf", Signer: KubernetesCA, Group: GroupClient},
+		{Kind: KindControllerManagerConf, Name: "controller-manager.conf", Base: Config, Path: "controller-manager.conf", Signer: KubernetesCA, Group: GroupClient, Settings: "kube-controller-manager.kubeconfig"},
+		{Kind: KindSchedulerConf, Name: "scheduler.conf", Base: Config, Path: "scheduler.conf", Signer: KubernetesCA, Group: GroupClient, Settings: "kube-scheduler.kubeconfig"},
 		{Kind: KindKubeletConf, Name: "kubelet.conf", Base: Config, Path: "kubelet.conf", Signer: KubernetesCA, Group: GroupKubeletClient, Outage: OutageKubelet},
 		{Kind: "bootstrap-kubelet.conf", Name: "bootstrap-kubelet.conf", Base: Config, Path: "bootstrap-kubelet.conf", Signer: KubernetesCA, Group: GroupKubeletClient, Copy: true},
 		{Kind: "root-kubeconfig", Name: "/root/.kube/config", Base: Home, Path: "config", Signer: KubernetesCA, Group: GroupClient},
@@ -167,19 +190,26 @@ func Table() []Row {
 		{Kind: KindKubeconfigFile, Base: Named, Path: "*", Key: "*", Signer: KubernetesCA, Group: GroupClient, Copy: true},
 
 		{Kind: KindKubeletClient, Name: "kubelet-client-current.pem", Base: Kubelet, Path: "kubelet-client-current.pem", Key: "kubelet-client-current.pem", Signer: KubernetesCA, Group: GroupKubeletClient, Outage: OutageKubelet, KubeletRenews: true},
-		{Kind: "kubelet-server", Name: "kubelet-server-current.pem", Base: Kubelet, Path: "kubelet-server-current.pem", Key: "kubelet-server-current.pem", Signer: KubernetesCA, Group: GroupKubeletServing, KubeletRenews: true, Approved: true},
-		{Kind: KindKubeletServing, Name: "kubelet.crt", Base: Kubelet, Path: "kubelet.crt", Key: "kubelet.key", Signer: SelfSigned, Group: GroupKubeletServing},
+		{Kind: KindKubeletServer, Name: "kubelet-server-current.pem", Base: Kubelet, Path: "kubelet-server-current.pem", Key: "kubelet-server-current.pem", Signer: KubernetesCA, Group: GroupKubeletServing, KubeletRenews: true, Approved: true},
+		{Kind: KindKubeletServing, Name: "kubelet.crt", Base: Kubelet, Path: "kubelet.crt", Key: "kubelet.key", Signer: SelfSigned, Group: GroupKubeletServing, Settings: "kubelet.tlsCertFile"},
 		{Kind: "kubelet-client-file", Name: "the kubelet's client certificate", Base: Setting, Path: "kubelet.client-certificate", Key: "kubelet.client-key", Signer: KubernetesCA, Group: GroupKubeletClient, Copy: true},
-		{Kind: "kubelet-serving-file", Name: "the kubelet's tlsCertFile", Base: Setting, Path: "kubelet.tlsCertFile", Key: "kubelet.tlsPrivateKeyFile", Signer: KubernetesCA, Group: GroupKubeletServing, Copy: true},
+		{Kind: KindKubeletServingFile, Name: "the kubelet's tlsCertFile", Base: Setting, Path: "kubelet.tlsCertFile", Key: "kubelet.tlsPrivateKeyFile", Signer: KubernetesCA, Group: GroupKubeletServing, Copy: true},
 
-		{Kind: KindEtcdMember, Base: EtcdPKI, Path: "member-*.pem", Key: "member-*-key.pem", Signer: EtcdHostCA, Group: GroupEtcd, Outage: OutageEtcd},
+		{Kind: KindEtcdMember, Base: EtcdPKI, Path: "member-*.pem", Key: "member-*-key.pem", Signer: EtcdHostCA, Group: GroupEtcd, Outage: OutageEtcd, Settings: "etcd.cert-file etcd.peer-cert-file"},
 		{Kind: KindEtcdAdmin, Base: EtcdPKI, Path: "admin-*.pem", Key: "admin-*-key.pem", Signer: EtcdHostCA, Group: GroupEtcd},
-		{Kind: KindEtcdNode, Base: EtcdPKI, Path: "node-*.pem", Key: "node-*-key.pem", Signer: EtcdHostCA, Group: GroupEtcd, Outage: OutageEtcd},
+		{Kind: KindEtcdNode, Base: EtcdPKI, Path: "node-*.pem", Key: "node-*-key.pem", Signer: EtcdHostCA, Group: GroupEtcd, Outage: OutageEtcd, Settings: "kube-apiserver.etcd-certfile"},
 
 		{Kind: "calico-etcd-ca", Name: "Calico's etcd CA", Base: Calico, Path: "ca_cert.crt", Signer: SelfSigned, Group: GroupEtcd, Copy: true},
 		{Kind: "calico-etcd-client", Name: "Calico's etcd client", Base: Calico, Path: "cert.crt", Key: "key.pem", Signer: EtcdHostCA, Group: GroupEtcd, Copy: true},
 		{Kind: "cilium-etcd-ca", Name: "Cilium's etcd CA", Base: Cilium, Path: "ca_cert.crt", Signer: SelfSigned, Group: GroupEtcd, Copy: true},
 		{Kind: "cilium-etcd-client", Name: "Cilium's etcd client", Base: Cilium, Path: "cert.crt", Key: "key.pem", Signer: EtcdHostCA, Group: GroupEtcd, Copy: true},
+
+		// Files of somebody's own, elsewhere than where a renewal looks for them.
+		{Kind: KindAPIServerFile, Name: "the API server's own certificate", Base: Setting, Path: "kube-apiserver.tls-cert-file", Key: "kube-apiserver.tls-private-key-file", Signer: KubernetesCA, Group: GroupServing, Copy: true},
+		{Kind: "apiserver-kubelet-client-file", Name: "the API server's client certificate for kubelets", Base: Setting, Path: "kube-apiserver.kubelet-client-certificate", Key: "kube-apiserver.kubelet-client-key", Signer: KubernetesCA, Group: GroupAPIToKubelet, Copy: true},
+		{Kind: "front-proxy-client-file", Name: "the front proxy's own client certificate", Base: Setting, Path: "kube-apiserver.proxy-client-cert-file", Key: "kube-apiserver.proxy-client-key-file", Signer: FrontProxyCA, Group: GroupFrontProxy, Copy: true},
+		{Kind: "controller-manager-kubeconfig", Name: "the controller manager's kubeconfig", Base: Setting, Path: "kube-controller-manager.kubeconfig", Signer: KubernetesCA, Group: GroupClient, Copy: true},
+		{Kind: "scheduler-kubeconfig", Name: "the scheduler's kubeconfig", Base: Setting, Path: "kube-scheduler.kubeconfig", Signer: KubernetesCA, Group: GroupClient, Copy: true},
 
 		// An etcd that is neither kubeadm's nor Kubespray's, as the API server and
 		// etcd itself are told.
@@ -191,6 +221,9 @@ func Table() []Row {
 		{Kind: "etcd-other-peer", Name: "etcd's peer certificate", Base: Setting, Path: "etcd.peer-cert-file", Key: "etcd.peer-key-file", Signer: EtcdOtherCA, Group: GroupEtcd, Copy: true},
 	}
 }
+
+// etcdAuthorities are the settings that name the authority of an etcd.
+const etcdAuthorities = "kube-apiserver.etcd-cafile etcd.trusted-ca-file etcd.peer-trusted-ca-file"
 
 // KeyFile returns the path of the private key, below Base, of the certificate
 // that lies at rel; empty where the row names none.

@@ -148,7 +148,7 @@ func (d *Diagnosis) certificateCause(s snapshot.Snapshot, n snapshot.Node) (Reas
 		row, ok := certs.Lookup(c.Kind)
 		status := c.StatusAt(n.Clock, 0)
 		switch {
-		case !ok || c.Served || n.Copies(row):
+		case !ok || c.Served || n.Copies(row) || passedOver(s, n, c):
 		case status == certs.NotYetValid && slices.Contains(d.Due[n.Name], c.Kind):
 			ended[row.Outage] = cmp.Or(ended[row.Outage], CertificateBeginsLater)
 		case status != certs.Expired:
@@ -187,6 +187,13 @@ func (d *Diagnosis) certificateCause(s snapshot.Snapshot, n snapshot.Node) (Reas
 	return reason, reason != ""
 }
 
+// passedOver reports whether the components of a node use another file than this: then it
+// explains nothing.
+func passedOver(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate) bool {
+	uses, known := n.Uses(c)
+	return known && !uses || s.Unused(n, c)
+}
+
 // quorumEnded reports whether no member of etcd answers, and certificates of so many have
 // expired that the others are no quorum: then every API server is out, also one whose node
 // has nothing expired.
@@ -198,8 +205,8 @@ func quorumEnded(s snapshot.Snapshot) bool {
 			return false
 		}
 		if !slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
-			return !c.Served && slices.Contains([]certs.Kind{certs.KindEtcdMember, certs.KindEtcdServer, certs.KindEtcdPeer}, c.Kind) &&
-				c.StatusAt(n.Clock, 0) == certs.Expired
+			return !c.Served && !passedOver(s, n, c) &&
+				slices.Contains([]certs.Kind{certs.KindEtcdMember, certs.KindEtcdServer, certs.KindEtcdPeer}, c.Kind) && c.StatusAt(n.Clock, 0) == certs.Expired
 		}) {
 			valid++
 		}
@@ -338,10 +345,13 @@ func (d *Diagnosis) judgeDriversView(s snapshot.Snapshot) {
 func apiCertificates(s snapshot.Snapshot) (known map[string]bool, complete bool) {
 	known, complete = map[string]bool{}, true
 	for _, n := range s.With(cluster.ControlPlane) {
-		c, _ := n.Certificate(certs.KindAPIServer)
 		e, _ := n.Endpoint(apiServer)
-		known[c.Fingerprint], known[e.Fingerprint] = true, true
-		complete = complete && n.Failure == nil && c.Fingerprint != ""
+		known[e.Fingerprint] = true
+		files := s.ServedFiles(n, apiServer)
+		for _, c := range files {
+			known[c.Fingerprint] = true
+		}
+		complete = complete && n.Failure == nil && len(files) > 0
 	}
 	return known, complete
 }

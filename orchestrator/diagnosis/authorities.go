@@ -41,7 +41,7 @@ func (d *Diagnosis) compareControlPlanes(s snapshot.Snapshot) {
 			if c, ok := n.Certificate(row.kind); ok {
 				content = c.Fingerprint // a line more in the file is no other authority
 			}
-			if n.Failure != nil || content == "" {
+			if ca := n.At(n.Facts["pki"] + "/" + row.file); n.Failure != nil || content == "" || ca.Kind == certs.KindEtcdCA && s.Unused(n, ca) {
 				continue
 			}
 			holders[content] = append(holders[content], n.Name)
@@ -87,10 +87,10 @@ func (d *Diagnosis) judgeSignatures(s snapshot.Snapshot) {
 	for _, n := range s.Nodes {
 		for _, row := range certs.Table() {
 			ca, ok := n.Certificate(row.Kind)
-			if !row.CA || !ok || row.Copy {
+			if !row.CA || !ok || row.Copy || s.Unused(n, ca) {
 				continue
 			}
-			leaves := signedLeaves(n, row.Authority)
+			leaves := slices.DeleteFunc(signedLeaves(n, row.Authority), func(c certs.Certificate) bool { return s.Unused(n, c) })
 			d.judgeLifetime(n, ca, leaves)
 			if row.Kind == certs.KindCA && clusterCA.Fingerprint != "" && ca.Fingerprint != clusterCA.Fingerprint {
 				d.find(UnknownAuthority, n.Name, ca.Path, fmt.Sprintf("%s (%s) is not the cluster's authority (%s)", ca.Path, short(ca.Fingerprint), short(clusterCA.Fingerprint)))

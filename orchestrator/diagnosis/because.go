@@ -15,7 +15,7 @@ var brokenFiles = []Reason{
 // explains; where one does, the finding is made with it.
 var outage = causes{
 	node: slices.Concat(
-		[]Reason{ClockSkew, CAMissing, AuthoritiesDiffer, ManifestMissing, ManifestInvalid}, brokenFiles,
+		[]Reason{ClockSkew, CAMissing, AuthoritiesDiffer, ManifestMissing, ManifestInvalid, OwnInvalid}, brokenFiles,
 		[]Reason{LoopbackCertificateExpired, SANMissing, ContainerRuntimeDown, KubeletDown}),
 	anywhere: []Reason{EtcdMemberDown, EtcdNoQuorum},
 }
@@ -23,7 +23,7 @@ var outage = causes{
 // absence brings about a node that the API server misses.
 var absence = causes{
 	node: slices.Concat(
-		[]Reason{NodeUnreachable, ClockSkew, CAMissing, AuthoritiesDiffer, CAExpired}, brokenFiles,
+		[]Reason{NodeUnreachable, ClockSkew, CAMissing, AuthoritiesDiffer, CAExpired, OwnInvalid}, brokenFiles,
 		[]Reason{KubeletClientExpired, ContainerRuntimeDown, KubeletDown, NameResolutionFailed, LoadBalancer, APIBlocked}),
 	anywhere: []Reason{SANMissing},
 }
@@ -45,13 +45,14 @@ var consequences = map[Reason]causes{
 	KubeletAccessExpired:   {node: []Reason{ClockSkew}},
 	FrontProxyExpired:      {node: []Reason{ClockSkew}},
 	KubeletServingExpired:  {node: []Reason{ClockSkew}},
+	OwnInvalid:             {node: []Reason{ClockSkew}},
 
 	ContainerRuntimeDown: {node: []Reason{DiskFull}},
-	KubeletDown:          {node: slices.Concat(brokenFiles, []Reason{CAMissing, KubeletClientExpired, ContainerRuntimeDown})},
-	EtcdMemberDown:       {node: slices.Concat(brokenFiles, []Reason{EtcdExpired, ContainerRuntimeDown, KubeletDown})},
+	KubeletDown:          {node: slices.Concat(brokenFiles, []Reason{CAMissing, KubeletClientExpired, OwnInvalid, ContainerRuntimeDown})},
+	EtcdMemberDown:       {node: slices.Concat(brokenFiles, []Reason{EtcdExpired, OwnInvalid, ContainerRuntimeDown, KubeletDown})},
 	EtcdNoQuorum: {
 		node:     slices.Concat([]Reason{ClockSkew}, brokenFiles),
-		anywhere: []Reason{EtcdExpired, EtcdMemberDown},
+		anywhere: []Reason{EtcdExpired, OwnInvalid, EtcdMemberDown},
 	},
 
 	LoadBalancer: {node: []Reason{ContainerRuntimeDown, KubeletDown}},

@@ -22,6 +22,10 @@ func (d *Diagnosis) judgeCertificate(s snapshot.Snapshot, n snapshot.Node, c cer
 		return
 	}
 	status := c.StatusAt(n.Clock, n.Window(row, c, t.RenewBefore))
+	if row.Own() {
+		d.judgeOwn(n, c, status)
+		return
+	}
 	if n.Copies(row) {
 		d.judgeCopy(n, c, status)
 		return
@@ -33,8 +37,8 @@ func (d *Diagnosis) judgeCertificate(s snapshot.Snapshot, n snapshot.Node, c cer
 		d.find(CertificateUnreadable, n.Name, c.Label(), "the private key of "+c.Path+" cannot be read")
 	case certs.KeyMatches, certs.KeyMissing:
 	}
-	ended := fmt.Sprintf("%s ended at %s", c.Path, c.NotAfter.Format(time.RFC3339))
-	ends := fmt.Sprintf("%s ends at %s", c.Path, c.NotAfter.Format(time.RFC3339))
+	ended := fmt.Sprintf("%s ended at %s", c.Path, c.Ends().Format(time.RFC3339))
+	ends := fmt.Sprintf("%s ends at %s", c.Path, c.Ends().Format(time.RFC3339))
 	switch {
 	case status == certs.Valid:
 	case status == certs.NotYetValid:
@@ -87,11 +91,29 @@ func authorityHolds(s snapshot.Snapshot, n snapshot.Node, signer certs.Authority
 	return false
 }
 
+// judgeOwn: what a component uses elsewhere than where anything is renewed, says so before
+// and after it ends. It is never due, and explains no outage that a renewal would mend.
+func (d *Diagnosis) judgeOwn(n snapshot.Node, c certs.Certificate, status certs.Status) {
+	row, _ := certs.Lookup(c.Kind)
+	named := row.Path
+	if row.Base == certs.Named {
+		named = "a kubeconfig"
+	}
+	evidence := fmt.Sprintf("%s, which %s names, is valid from %s to %s", c.Path, named, c.NotBefore.Format(time.RFC3339), c.Ends().Format(time.RFC3339))
+	switch status {
+	case certs.Valid:
+	case certs.Expiring:
+		d.find(OwnExpiring, n.Name, c.Path, evidence)
+	default:
+		d.find(OwnInvalid, n.Name, c.Path, evidence)
+	}
+}
+
 // judgeCopy: what another program has copied from a file is still that file's
 // certificate, and valid.
 func (d *Diagnosis) judgeCopy(n snapshot.Node, c certs.Certificate, status certs.Status) {
 	if status != certs.Valid {
-		d.find(CopyStale, n.Name, c.Label(), fmt.Sprintf("%s is %s: it ends at %s", c.Path, status, c.NotAfter.Format(time.RFC3339)))
+		d.find(CopyStale, n.Name, c.Label(), fmt.Sprintf("%s is %s: it ends at %s", c.Path, status, c.Ends().Format(time.RFC3339)))
 		return
 	}
 	var original certs.Certificate
@@ -133,10 +155,13 @@ var authorities = []struct {
 }{{"ca", certs.KindCA}, {"front-proxy-ca", certs.KindFrontProxyCA}}
 
 // judgeFiles: what must be on the node for its role is there.
-func (d *Diagnosis) judgeFiles(n snapshot.Node) {
+func (d *Diagnosis) judgeFiles(s snapshot.Snapshot, n snapshot.Node) {
 	pki := n.Facts["pki-real"]
-	_, etcdServer := n.Certificate(certs.KindEtcdServer)
-	_, etcdCA := n.Certificate(certs.KindEtcdCA)
+	used := func(kind certs.Kind) bool {
+		c, ok := n.Certificate(kind)
+		return ok && !s.Unused(n, c)
+	}
+	etcdServer, etcdCA := used(certs.KindEtcdServer), used(certs.KindEtcdCA)
 	if n.Is(cluster.ControlPlane) {
 		for _, a := range authorities {
 			d.judgeAuthorityFiles(n, path.Join(pki, a.name))
@@ -147,7 +172,7 @@ func (d *Diagnosis) judgeFiles(n snapshot.Node) {
 		}
 	}
 	for _, c := range n.Certificates {
-		if row, known := certs.Lookup(c.Kind); known && c.Key == certs.KeyMissing && !c.Served && (slices.Contains(required, c.Kind) || row.Outage != certs.NoOutage) {
+		if row, known := certs.Lookup(c.Kind); known && c.Key == certs.KeyMissing && !c.Served && !s.Unused(n, c) && (slices.Contains(required, c.Kind) || row.Outage != certs.NoOutage) {
 			d.find(FileMissing, n.Name, "the key of "+c.Label(), "the private key of "+c.Path+" does not exist")
 		}
 	}
@@ -158,7 +183,7 @@ func (d *Diagnosis) judgeFiles(n snapshot.Node) {
 	if n.Is(cluster.ControlPlane) {
 		kinds = append(kinds, required...)
 		if etcdCA && n.Is(cluster.Etcd) && (n.Kubeadm == nil || len(n.Kubeadm.EtcdEndpoints) == 0) {
-			if _, host := n.Certificate(certs.KindEtcdHostCA); !host {
+			if !used(certs.KindEtcdHostCA) {
 				kinds = append(kinds, requiredOfEtcd...)
 			}
 		}
@@ -172,7 +197,8 @@ func (d *Diagnosis) judgeFiles(n snapshot.Node) {
 		if row.Base == certs.Config {
 			dir = n.Facts["config-dir"]
 		}
-		if file := path.Join(dir, row.Path); !has(n, kind, file) {
+		file := path.Join(dir, row.Path)
+		if uses, known := n.Uses(certs.Certificate{Kind: kind, Path: file}); !has(n, kind, file) && (uses || !known) {
 			d.find(FileMissing, n.Name, file, file+" does not exist")
 		}
 	}

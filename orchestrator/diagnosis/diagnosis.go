@@ -168,16 +168,18 @@ func (d *Diagnosis) judgeNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds
 	}
 	d.judgeGround(n, s.Taken, t)
 	for _, u := range n.Unreadable {
-		d.find(CertificateUnreadable, n.Name, u.Path, u.Reason)
+		if !s.Unused(n, n.At(u.Path)) {
+			d.find(CertificateUnreadable, n.Name, u.Path, u.Reason)
+		}
 	}
 	for _, c := range n.Certificates {
-		if !c.Served {
+		if !c.Served && !s.Unused(n, c) {
 			d.judgeCertificate(s, n, c, t)
 		}
 	}
-	d.judgeFiles(n)
+	d.judgeFiles(s, n)
 	d.judgeManifestFolder(n)
-	d.judgeInUse(n, t)
+	d.judgeInUse(s, n, t)
 	d.judgeUnits(n)
 }
 
@@ -261,7 +263,7 @@ func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 // refusal says in words what stands in the way.
 func (d *Diagnosis) refusal() string {
 	switch f, _ := d.Primary(); {
-	case f.Reason.Blocks():
+	case f.Reason.Blocks() || f.Reason == OwnInvalid:
 		return fmt.Sprintf("%s (%s)", f.Title(), f.where())
 	case f.Subject == string(d.ControlPlanes[f.Node]):
 		return fmt.Sprintf("the API server on %s cannot be used (%s), and no expired certificate explains it: %s", f.Node, f.Subject, f.Title())

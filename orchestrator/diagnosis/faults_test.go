@@ -149,7 +149,7 @@ func copied(fingerprint string, end time.Time) tc.NodeEdit {
 	}
 }
 
-func allFaults() []fault { return slices.Concat(faults(), identities()) }
+func allFaults() []fault { return slices.Concat(faults(), identities(), inUse()) }
 
 func faults() []fault {
 	single, ha := tc.Single(), tc.HA()

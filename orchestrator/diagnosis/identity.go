@@ -2,7 +2,6 @@ package diagnosis
 
 import (
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
@@ -22,17 +21,16 @@ type place struct {
 // places are those of a node: the files of certificates, and the kubeconfigs, each with the
 // certificate with which the user of its current context logs in. What else is in kubeconfigs,
 // and what is in those of people, is whosoever's it is.
-func places(n snapshot.Node) []place {
+func places(s snapshot.Snapshot, n snapshot.Node) []place {
 	var out []place
 	put := func(file string, kind certs.Kind, c certs.Certificate) {
 		row, _ := certs.Lookup(kind)
 		demand, demands := certs.IdentityOf(kind)
-		inUse := n.Facts[demand.Setting]
 		switch {
 		case !demands || c.Served:
-		case (row.Base == certs.PKI || row.Group == certs.GroupClient) && !n.Is(cluster.ControlPlane): // left there
+		case row.Group == certs.GroupClient && !n.Is(cluster.ControlPlane): // left there
 		case row.Group == certs.GroupKubeletClient && !n.Is(cluster.ControlPlane) && !n.Is(cluster.Worker): // likewise
-		case inUse != "" && path.Base(inUse) != path.Base(c.Path): // nobody presents it
+		case s.Unused(n, c): // nobody presents it
 		case slices.ContainsFunc(out, func(p place) bool { return p.c.Path == c.Path && p.demand.User == demand.User }):
 		default:
 			out = append(out, place{file, c, demand})
@@ -58,7 +56,7 @@ func places(n snapshot.Node) []place {
 // it is for. A renewal keeps the subject, so none of it is due.
 func (d *Diagnosis) judgeIdentities(s snapshot.Snapshot) {
 	for _, n := range s.Nodes {
-		for _, p := range places(n) {
+		for _, p := range places(s, n) {
 			d.judgeIdentity(s, n, p)
 		}
 		d.judgeKubeletAccess(n)

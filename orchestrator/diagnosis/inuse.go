@@ -20,18 +20,13 @@ const (
 	loopback  = "kube-apiserver-loopback"
 )
 
-// served lists, for each port, the files that it may serve. The controller
-// manager and the scheduler make their certificates in memory. restarts: a
-// renewal restarts the component where what it serves is not what is on disk.
+// served lists the ports that serve a file. restarts: a renewal restarts the component
+// where what it serves is not what is on disk.
 var served = []struct {
 	component string
-	kinds     []certs.Kind
 	restarts  bool
 }{
-	{apiServer, []certs.Kind{certs.KindAPIServer}, true},
-	{"etcd", []certs.Kind{certs.KindEtcdServer, certs.KindEtcdMember}, true},
-	{"etcd-peer", []certs.Kind{certs.KindEtcdPeer, certs.KindEtcdMember}, false},
-	{"kubelet", []certs.Kind{"kubelet-server", certs.KindKubeletServing}, false},
+	{apiServer, true}, {"etcd", true}, {"etcd-peer", false}, {"kubelet", false},
 }
 
 // heldBy lists components that read their kubeconfig once, when they start.
@@ -44,11 +39,11 @@ var heldBy = []struct {
 }
 
 // judgeInUse compares what lies on disk with what is served and held.
-func (d *Diagnosis) judgeInUse(n snapshot.Node, t Thresholds) {
+func (d *Diagnosis) judgeInUse(s snapshot.Snapshot, n snapshot.Node, t Thresholds) {
 	for _, row := range served {
 		for _, e := range n.Endpoints {
 			if e.Name == row.component {
-				d.judgeServed(n, e, row.kinds, row.restarts)
+				d.judgeServed(n, e, s.ServedFiles(n, row.component), row.restarts)
 			}
 		}
 	}
@@ -56,7 +51,7 @@ func (d *Diagnosis) judgeInUse(n snapshot.Node, t Thresholds) {
 		c, ok := n.Certificate(row.kind)
 		p, runs := n.Process(row.component)
 		// A second: what is written in the moment a process starts, it has read.
-		if ok && runs && c.File != nil && !p.Started.IsZero() && c.File.Modified.Sub(p.Started) > time.Second {
+		if ok && !s.Unused(n, c) && runs && c.File != nil && !p.Started.IsZero() && c.File.Modified.Sub(p.Started) > time.Second {
 			d.find(CredentialStale, n.Name, row.component, fmt.Sprintf("process %d runs since %s, %s was written at %s",
 				p.PID, p.Started.Format(time.RFC3339), c.Path, c.File.Modified.Format(time.RFC3339)))
 			d.stale(n, row.component)
@@ -78,16 +73,13 @@ func (d *Diagnosis) judgeInUse(n snapshot.Node, t Thresholds) {
 
 // judgeServed compares what a port presents with the files it may have been
 // started from.
-func (d *Diagnosis) judgeServed(n snapshot.Node, e snapshot.Endpoint, kinds []certs.Kind, restarts bool) {
+func (d *Diagnosis) judgeServed(n snapshot.Node, e snapshot.Endpoint, of []certs.Certificate, restarts bool) {
 	var files []string
-	for _, kind := range kinds {
-		c, ok := ownCertificate(n, kind)
-		if ok && c.Fingerprint == e.Fingerprint {
+	for _, c := range of {
+		if c.Fingerprint == e.Fingerprint {
 			return
 		}
-		if ok {
-			files = append(files, c.Path)
-		}
+		files = append(files, c.Path)
 	}
 	if e.Fingerprint == "" || len(files) == 0 {
 		return
@@ -119,17 +111,6 @@ func servedCertificate(n snapshot.Node, e snapshot.Endpoint) (certs.Certificate,
 	return certs.Certificate{}, false
 }
 
-// ownCertificate is the node's certificate of a kind; the member's own where a
-// folder holds those of all members, as Kubespray's first etcd node does.
-func ownCertificate(n snapshot.Node, kind certs.Kind) (certs.Certificate, bool) {
-	for _, c := range n.Certificates {
-		if kind == certs.KindEtcdMember && c.Kind == kind && !c.Served && strings.HasSuffix(c.Path, "/member-"+n.Name+".pem") {
-			return c, true
-		}
-	}
-	return n.Certificate(kind)
-}
-
 // --- names ---------------------------------------------------------------------
 
 // use is one way in which an API server is asked.
@@ -146,10 +127,11 @@ func (d *Diagnosis) judgeNames(s snapshot.Snapshot) {
 	elsewhere := fronted(s)
 	uses := slices.DeleteFunc(usesOf(s), func(u use) bool { return elsewhere[canonical(u.host)] })
 	for _, n := range s.With(cluster.ControlPlane) {
-		c, ok := n.Certificate(certs.KindAPIServer)
-		if !ok || len(c.SANs) == 0 {
+		files := s.ServedFiles(n, apiServer)
+		if len(files) == 0 || len(files[0].SANs) == 0 {
 			continue
 		}
+		c := files[0]
 		var told []string
 		for _, u := range uses {
 			if (u.of == "" || u.of == n.Name) && !covers(c.SANs, u.host) && !slices.Contains(told, u.host) {
@@ -157,7 +139,7 @@ func (d *Diagnosis) judgeNames(s snapshot.Snapshot) {
 				d.find(SANMissing, n.Name, u.host, fmt.Sprintf("%s is for %s; %s asks for %s", c.Path, strings.Join(c.SANs, ", "), u.by, u.host))
 			}
 		}
-		if n.Kubeadm == nil {
+		if n.Kubeadm == nil || c.Kind != certs.KindAPIServer { // which kubeadm did not issue
 			continue
 		}
 		for _, name := range n.Kubeadm.CertSANs {

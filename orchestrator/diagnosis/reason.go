@@ -79,6 +79,7 @@ const (
 	KubeletAccessExpired   Reason = "kubelet-access-certificate-expired"
 	FrontProxyExpired      Reason = "front-proxy-certificate-expired"
 	KubeletServingExpired  Reason = "kubelet-serving-certificate-expired"
+	OwnInvalid             Reason = "own-certificate-invalid"
 
 	ServedCertificateStale     Reason = "served-certificate-stale"
 	CredentialStale            Reason = "credential-stale" //nolint:gosec // a code, no credential
@@ -113,6 +114,7 @@ const (
 	LoopbackCertificateExpiring Reason = "loopback-certificate-expiring"
 	CertificateUnapproved       Reason = "certificate-unapproved"
 	CertificateExpiring         Reason = "certificate-expiring"
+	OwnExpiring                 Reason = "own-certificate-expiring"
 	IdentityUnusual             Reason = "identity-unusual"
 	CopyStale                   Reason = "copy-stale"
 	RenewalTimerOn              Reason = "renewal-timer-on"
@@ -176,6 +178,8 @@ var table = []meaning{
 	{FrontProxyExpired, Expiry, Critical, false, "the front proxy's client certificate has expired", "renew it: kscertctl run"},
 	{KubeletServingExpired, Expiry, Critical, false, "the kubelet's serving certificate has expired", "renew it: kscertctl run"},
 
+	{OwnInvalid, Expiry, Critical, false, "a certificate that a component uses is not valid, and kscertctl does not renew it", "it lies elsewhere than where certificates of the cluster are renewed: have a new one issued where SUBJECT came from, and put it in its place with its key; or let the component use the cluster's own again"},
+
 	{ServedCertificateStale, InUse, Warning, false, "the certificate on disk is not the one that is served", "restart the component: kscertctl run, or for a kubelet: systemctl restart kubelet"},
 	{CredentialStale, InUse, Warning, false, "the component runs since before its kubeconfig was written", "restart the component: kscertctl run"},
 	{LoopbackCertificateExpired, InUse, Critical, false, "the certificate that the API server made for itself in memory has expired", "restart the API server, which makes a new one: crictl stop $(crictl ps -q --name '^kube-apiserver$') on NODE"},
@@ -207,6 +211,7 @@ var table = []meaning{
 	{LoopbackCertificateExpiring, Advice, Warning, false, "the certificate that the API server made for itself in memory is about to expire", "restart the API server, which makes a new one: crictl stop $(crictl ps -q --name '^kube-apiserver$') on NODE"},
 	{CertificateUnapproved, Advice, Warning, false, "the kubelet's serving certificate is not valid or soon will not be, and the next one waits to be approved", "read: kubectl get csr; approve what the kubelet asked for, or let kubelet_csr_approver_enabled do it"},
 	{CertificateExpiring, Advice, Warning, false, "the certificate is about to expire", "renew it: kscertctl run"},
+	{OwnExpiring, Advice, Warning, false, "a certificate that a component uses is about to expire, and kscertctl does not renew it", "it lies elsewhere than where certificates of the cluster are renewed: have a new one issued where SUBJECT came from, and put it in its place with its key"},
 	{IdentityUnusual, Advice, Warning, false, "a certificate has another identity than kubeadm gives to its place", "make sure that somebody has given it the rights that it needs: kubectl auth can-i --list --as USER --as-group GROUP; else set SUBJECT aside and issue it with: kubeadm init phase certs, or kubeadm init phase kubeconfig"},
 	{CopyStale, Advice, Warning, false, "a copy of a certificate is not the certificate any more, or will not be valid for long", "renew the original first, then run the playbook that made the copy: cluster.yml --tags network"},
 	{RenewalTimerOn, Advice, Warning, false, "Kubespray's own renewal timer is on", "each time it renews every certificate of NODE and restarts its components at once, without the kubelet, host etcd, a backup or a gate (Kubespray up to v2.31); a run holds it back; to renew with kscertctl alone, set auto_renew_certificates: false and stop it: systemctl disable --now k8s-certs-renew.timer"},

@@ -37,6 +37,8 @@ type Status string
 
 // The states, from good to bad.
 const (
+	// Unused is not judged: no component uses the file.
+	Unused      Status = "unused"
 	Valid       Status = "valid"
 	Warning     Status = "warning"
 	Critical    Status = "critical"
@@ -46,7 +48,7 @@ const (
 
 // Statuses lists every state, from good to bad.
 func Statuses() []Status {
-	return []Status{Valid, Warning, Critical, NotYetValid, Expired}
+	return []Status{Unused, Valid, Warning, Critical, NotYetValid, Expired}
 }
 
 // Level is how much a state matters to whoever is to be told.
@@ -62,7 +64,7 @@ const (
 // Level of a state: what is expired or not yet valid is as bad as critical.
 func (s Status) Level() Level {
 	switch s {
-	case Valid:
+	case Unused, Valid:
 		return LevelOK
 	case Warning:
 		return LevelWarning
@@ -138,7 +140,8 @@ type Row struct {
 	// one that no file of the node explains, the one that signed it.
 	Authority certs.Authority `json:"authority,omitempty"`
 	// ExternallyManaged is kubeadm's word for an authority whose key is not on
-	// the control plane: the certificate cannot be renewed here.
+	// the control plane: the certificate cannot be renewed here. So it is of a file that
+	// a component uses outside of the places where certificates are renewed.
 	ExternallyManaged bool `json:"externallyManaged"`
 	// InFile is true for a served certificate that also lies in a file of its
 	// node; Stale for one whose process has not read its newer file yet.
@@ -168,6 +171,9 @@ func Of(s snapshot.Snapshot, t Thresholds) Report {
 		r.Nodes = append(r.Nodes, node)
 		r.Complete = r.Complete && node.Known
 		for _, u := range n.Unreadable {
+			if s.Unused(n, n.At(u.Path)) {
+				continue
+			}
 			r.Unreadable = append(r.Unreadable, Unreadable{Node: n.Name, Path: u.Path, Reason: u.Reason})
 			r.Complete = false
 		}
@@ -179,7 +185,7 @@ func Of(s snapshot.Snapshot, t Thresholds) Report {
 		}
 	}
 	slices.SortStableFunc(r.Certificates, func(a, b Row) int {
-		return cmp.Or(a.NotAfter.Compare(b.NotAfter), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Path, b.Path))
+		return cmp.Or(a.Ends().Compare(b.Ends()), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Path, b.Path))
 	})
 	rank := map[Status]int{}
 	for i, status := range Statuses() {
@@ -209,7 +215,7 @@ func known(n snapshot.Node) Node {
 func row(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate, t Thresholds) Row {
 	kind, inFile, stale := c.Kind, false, false
 	if c.Served {
-		kind, inFile, stale = servedFrom(n, c)
+		kind, inFile, stale = servedFrom(s, n, c)
 	}
 	name := c.Label()
 	if c.Served {
@@ -220,15 +226,18 @@ func row(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate, t Thresholds
 	if ok {
 		r.Authority = entry.Signer
 	}
-	r.ExternallyManaged = externallyManaged(s, n, r.Authority)
+	r.ExternallyManaged = externallyManaged(s, n, r.Authority) || ok && entry.Own()
 	if a, ok := authorityOf(c); ok {
 		r.ExternallyManaged = externallyManaged(s, n, a)
 	}
 	// What a kubelet renews: the second half of what is left then is critical.
 	t = Thresholds{Warn: n.Window(entry, c, t.Warn), Crit: min(t.Crit, n.Window(entry, c, 2*t.Crit)/2)}
-	r.WarningFrom, r.CriticalFrom = certs.Bounded(c.NotAfter.Add(-t.Warn)), certs.Bounded(c.NotAfter.Add(-t.Crit))
-	r.ResidualSeconds = c.NotAfter.Unix() - n.Clock.Unix()
+	r.WarningFrom, r.CriticalFrom = certs.Bounded(c.Ends().Add(-t.Warn)), certs.Bounded(c.Ends().Add(-t.Crit))
+	r.ResidualSeconds = c.Ends().Unix() - n.Clock.Unix()
 	r.Status = status(c, n.Clock, t)
+	if s.Unused(n, c) {
+		r.Status = Unused
+	}
 	return r
 }
 
@@ -239,7 +248,7 @@ func status(c certs.Certificate, now time.Time, t Thresholds) Status {
 	case certs.NotYetValid:
 		return NotYetValid
 	case certs.Expiring:
-		if now.Add(t.Crit).After(c.NotAfter) {
+		if now.Add(t.Crit).After(c.Ends()) {
 			return Critical
 		}
 		return Warning
@@ -250,30 +259,16 @@ func status(c certs.Certificate, now time.Time, t Thresholds) Status {
 	}
 }
 
-// presents lists the kinds of files whose certificate a component serves. What
-// other components serve, they have made for themselves when they started.
-var presents = map[certs.Kind][]certs.Kind{
-	"kube-apiserver": {certs.KindAPIServer},
-	"etcd":           {certs.KindEtcdServer, certs.KindEtcdMember},
-	"etcd-peer":      {"etcd-peer", certs.KindEtcdMember},
-	"kubelet":        {"kubelet-server", certs.KindKubeletServing},
-}
-
 // servedFrom tells for a served certificate the kind of its file, whether a file
 // of the node holds it, and whether it is stale: the component has files to
 // serve from, and this is in none of them.
-func servedFrom(n snapshot.Node, c certs.Certificate) (kind certs.Kind, inFile, stale bool) {
-	for _, want := range presents[c.Kind] {
-		for _, file := range n.Certificates {
-			if file.Served || file.Kind != want {
-				continue
-			}
-			if file.Fingerprint == c.Fingerprint {
-				return file.Kind, true, false
-			}
-			if !stale {
-				kind, stale = file.Kind, true
-			}
+func servedFrom(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate) (kind certs.Kind, inFile, stale bool) {
+	for _, file := range s.ServedFiles(n, string(c.Kind)) {
+		if file.Fingerprint == c.Fingerprint {
+			return file.Kind, true, false
+		}
+		if !stale {
+			kind, stale = file.Kind, true
 		}
 	}
 	return kind, false, stale

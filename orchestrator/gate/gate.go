@@ -87,12 +87,12 @@ func (c Check) Evaluate(now snapshot.Snapshot) []Unmet {
 			c.member(n, add)
 		case plan.APIServerGate:
 			c.member(n, add)
-			apiServer(n, add)
+			apiServer(now, n, add)
 		case plan.KubeletGate:
 			c.kubelet(n, now, add)
 		case plan.ClusterGate:
 			if n.Is(cluster.ControlPlane) {
-				apiServer(n, add)
+				apiServer(now, n, add)
 			}
 			if n.Is(cluster.ControlPlane) || n.Is(cluster.Worker) {
 				c.kubelet(n, now, add)
@@ -155,7 +155,7 @@ func orNone(s string) string {
 // it does, a restart of another one may cost the quorum. One that could not be asked
 // when the run began, for another reason than its certificates, says nothing now.
 func (c Check) member(n snapshot.Node, add func(node, what, evidence string)) {
-	if before, _ := c.Before.Node(n.Name); !n.Is(cluster.Etcd) || n.Etcd == nil || !answered(before) && !etcdExpired(before) {
+	if before, _ := c.Before.Node(n.Name); !n.Is(cluster.Etcd) || n.Etcd == nil || !answered(before) && !etcdExpired(c.Before, before) {
 		return
 	}
 	if !n.Etcd.Healthy {
@@ -179,22 +179,23 @@ func (c Check) member(n snapshot.Node, add func(node, what, evidence string)) {
 
 func answered(n snapshot.Node) bool { return n.Etcd != nil && n.Etcd.Healthy }
 
-func etcdExpired(n snapshot.Node) bool {
+func etcdExpired(s snapshot.Snapshot, n snapshot.Node) bool {
 	return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
 		row, _ := certs.Lookup(c.Kind)
-		return row.Group == certs.GroupEtcd && c.StatusAt(n.Clock, 0) == certs.Expired
+		return row.Group == certs.GroupEtcd && !s.Unused(n, c) && c.StatusAt(n.Clock, 0) == certs.Expired
 	})
 }
 
 // apiServer: /readyz holds with verified TLS, and what is served is on disk.
-func apiServer(n snapshot.Node, add func(node, what, evidence string)) {
+func apiServer(s snapshot.Snapshot, n snapshot.Node, add func(node, what, evidence string)) {
 	if r := n.Results["readyz"]; n.View == nil {
 		lines := strings.Split(r.Output, "\n")
 		add(n.Name, "the API server must answer /readyz", strings.TrimSpace(lines[len(lines)-1]))
 		return
 	}
-	disk, _ := n.Certificate(certs.KindAPIServer)
-	if e, _ := n.Endpoint("kube-apiserver"); e.Fingerprint != disk.Fingerprint {
+	e, _ := n.Endpoint("kube-apiserver")
+	files := s.ServedFiles(n, "kube-apiserver")
+	if !slices.ContainsFunc(files, func(c certs.Certificate) bool { return c.Fingerprint == e.Fingerprint }) {
 		add(n.Name, "the API server must serve the certificate on disk", e.Address+" serves another one")
 	}
 }
@@ -274,7 +275,7 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 		before, _ := c.Before.Node(n.Name)
 		for _, cert := range n.Certificates {
 			// Of a machine that has not joined, what its kubelet made is nobody's matter.
-			if row, _ := certs.Lookup(cert.Kind); row.Base != certs.Kubelet || !now.Unjoined(n) {
+			if row, _ := certs.Lookup(cert.Kind); (row.Base != certs.Kubelet || !now.Unjoined(n)) && !now.Unused(n, cert) {
 				c.certificate(n, before, cert, add)
 			}
 		}
@@ -342,7 +343,7 @@ func (c Check) certificate(n, before snapshot.Node, cert certs.Certificate, add 
 	same := slices.ContainsFunc(before.Certificates, func(b certs.Certificate) bool { return b.Fingerprint == cert.Fingerprint })
 	s := cert.StatusAt(n.Clock, n.Window(row, cert, c.Thresholds.RenewBefore))
 	if s != certs.Valid && (s != certs.Expiring || same) {
-		add(n.Name, cert.Path+" must hold a fresh certificate", fmt.Sprintf("it is %s: it ends at %s", s, cert.NotAfter.Format(time.RFC3339)))
+		add(n.Name, cert.Path+" must hold a fresh certificate", fmt.Sprintf("it is %s: it ends at %s", s, cert.Ends().Format(time.RFC3339)))
 	}
 }
 

@@ -75,7 +75,7 @@ func columns(wide bool) []column {
 		{"NODE", func(c expiry.Row) string { return c.Node }},
 		{"CERTIFICATE", func(c expiry.Row) string { return c.Name }},
 		// As kubeadm writes it.
-		{"EXPIRES", func(c expiry.Row) string { return c.NotAfter.UTC().Format("Jan 02, 2006 15:04 MST") }},
+		{"EXPIRES", func(c expiry.Row) string { return c.Ends().UTC().Format("Jan 02, 2006 15:04 MST") }},
 		{"RESIDUAL TIME", func(c expiry.Row) string { return residualTime(c.ResidualSeconds) }},
 		{"CERTIFICATE AUTHORITY", func(c expiry.Row) string { return authorityName(c.Authority) }},
 		{"EXTERNALLY MANAGED", func(c expiry.Row) string { return yesNo(c.ExternallyManaged) }},
@@ -239,6 +239,8 @@ func sentence(c expiry.Row) string {
 		return "expired " + left + " ago"
 	case expiry.NotYetValid:
 		return "not valid before " + c.NotBefore.UTC().Format(time.RFC3339)
+	case expiry.Unused:
+		return "is not used by any component"
 	case expiry.Valid, expiry.Warning, expiry.Critical:
 		return "expires in " + left
 	default:

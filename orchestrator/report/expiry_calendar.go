@@ -31,10 +31,10 @@ func ExpiryCalendar(w io.Writer, r expiry.Report) error {
 		day = nil
 	}
 	for _, c := range r.Certificates { // sorted by their ends
-		if c.InFile {
-			continue // its file has a row of its own
+		if c.InFile || c.Status == expiry.Unused {
+			continue // its file has a row of its own, or nobody needs it
 		}
-		if len(day) > 0 && day[0].NotAfter.UTC().Format(time.DateOnly) != c.NotAfter.UTC().Format(time.DateOnly) {
+		if len(day) > 0 && day[0].Ends().UTC().Format(time.DateOnly) != c.Ends().UTC().Format(time.DateOnly) {
 			flush()
 		}
 		day = append(day, c)
@@ -48,9 +48,9 @@ func ExpiryCalendar(w io.Writer, r expiry.Report) error {
 func addEvent(cal *ics.Calendar, r expiry.Report, day []expiry.Row) {
 	first := day[0]
 	sum := sha256.Sum256([]byte(clusterName(r)))
-	e := cal.AddEvent(first.NotAfter.UTC().Format("20060102") + "-" + hex.EncodeToString(sum[:8]) + "@kscertctl")
+	e := cal.AddEvent(first.Ends().UTC().Format("20060102") + "-" + hex.EncodeToString(sum[:8]) + "@kscertctl")
 	e.SetDtStampTime(r.Taken.UTC())
-	e.SetStartAt(first.NotAfter.UTC())
+	e.SetStartAt(first.Ends().UTC())
 	summary := fmt.Sprintf("%d certificates expire: %s", len(day), clusterName(r))
 	if len(day) == 1 {
 		summary = fmt.Sprintf("%s on %s expires", first.Name, first.Node)
@@ -58,7 +58,7 @@ func addEvent(cal *ics.Calendar, r expiry.Report, day []expiry.Row) {
 	e.SetSummary(printable.Line(summary))
 	lines := make([]string, len(day))
 	for i, c := range day {
-		lines[i] = printable.Line(fmt.Sprintf("%s %s: %s", c.NotAfter.UTC().Format("15:04 MST"), c.Node, c.Name))
+		lines[i] = printable.Line(fmt.Sprintf("%s %s: %s", c.Ends().UTC().Format("15:04 MST"), c.Node, c.Name))
 	}
 	e.SetDescription(strings.Join(lines, "\n"))
 	for _, seconds := range []int64{r.WarnSeconds, r.CritSeconds} {

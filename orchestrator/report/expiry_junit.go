@@ -66,5 +66,5 @@ func ExpiryJUnit(w io.Writer, r expiry.Report, fails func(expiry.Level) bool) er
 
 func details(c expiry.Row) string {
 	return printable.Line(fmt.Sprintf("subject %s, serial %s, valid from %s to %s, status by the clock of %s",
-		c.Subject, c.SerialNumber, c.NotBefore.UTC().Format("2006-01-02T15:04:05Z"), c.NotAfter.UTC().Format("2006-01-02T15:04:05Z"), c.Node))
+		c.Subject, c.SerialNumber, c.NotBefore.UTC().Format("2006-01-02T15:04:05Z"), c.Ends().UTC().Format("2006-01-02T15:04:05Z"), c.Node))
 }

@@ -92,10 +92,12 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 		if !first(labels...) {
 			continue
 		}
-		gauge(notAfter, float64(c.NotAfter.Unix()), labels...)
+		gauge(notAfter, float64(c.Ends().Unix()), labels...)
 		gauge(notBefore, float64(c.NotBefore.Unix()), labels...)
-		gauge(warningFrom, float64(c.WarningFrom.Unix()), labels...)
-		gauge(criticalFrom, float64(c.CriticalFrom.Unix()), labels...)
+		if c.Status != expiry.Unused { // nobody is to be woken for it
+			gauge(warningFrom, float64(c.WarningFrom.Unix()), labels...)
+			gauge(criticalFrom, float64(c.CriticalFrom.Unix()), labels...)
+		}
 		gauge(externallyManaged, number(c.ExternallyManaged), labels...)
 		if c.Key == certs.KeyMatches || c.Key == certs.KeyMismatch {
 			gauge(keyMatch, number(c.Key == certs.KeyMatches), labels...)

@@ -589,7 +589,7 @@ func (b *runBuilder) validities(s *snapshot.Snapshot) map[place]*Validity {
 	t.Crit = min(t.Crit, t.Warn)
 	for _, row := range expiry.Of(*s, t).Certificates {
 		if !row.Served {
-			out[place{row.Node, row.Path}] = &Validity{NotBefore: row.NotBefore, NotAfter: row.NotAfter, Status: row.Status, Fingerprint: row.Fingerprint}
+			out[place{row.Node, row.Path}] = &Validity{NotBefore: row.NotBefore, NotAfter: row.Ends(), Status: row.Status, Fingerprint: row.Fingerprint}
 		}
 	}
 	return out

@@ -335,11 +335,11 @@ func Expiry(w io.Writer, s snapshot.Snapshot) error {
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	p := printer{w: tw}
 	for _, n := range s.Nodes {
-		c, ok := next(n)
+		c, ok := next(s, n)
 		if !ok {
 			continue
 		}
-		p.row("  "+n.Name, c.NotAfter.Format(time.DateOnly), residual(c.NotAfter.Unix()-n.Clock.Unix()), c.Label())
+		p.row("  "+n.Name, c.Ends().Format(time.DateOnly), residual(c.Ends().Unix()-n.Clock.Unix()), c.Label())
 	}
 	if p.err != nil {
 		return p.err
@@ -347,16 +347,16 @@ func Expiry(w io.Writer, s snapshot.Snapshot) error {
 	return tw.Flush()
 }
 
-// next is the leaf of a node that ends first.
-func next(n snapshot.Node) (certs.Certificate, bool) {
+// next is the leaf of a node that ends first, of those that are used.
+func next(s snapshot.Snapshot, n snapshot.Node) (certs.Certificate, bool) {
 	var first certs.Certificate
 	found := false
 	for _, c := range n.Certificates {
 		row, known := certs.Lookup(c.Kind)
-		if c.Served || !known || row.CA {
+		if c.Served || !known || row.CA || s.Unused(n, c) {
 			continue
 		}
-		if !found || c.NotAfter.Before(first.NotAfter) {
+		if !found || c.Ends().Before(first.Ends()) {
 			first, found = c, true
 		}
 	}

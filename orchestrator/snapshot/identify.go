@@ -68,9 +68,27 @@ func rank(first bool) int {
 	return 1
 }
 
+// row is that of Node, or the one of what kubeconfigs name.
+func (n *reading) row(file string) (row certs.Row, keyFile string) {
+	if row, keyFile := n.Node.row(file); row.Kind != "" {
+		return row, keyFile
+	}
+	if _, l, ok := n.refers(file); ok {
+		row, _ := certs.Lookup(certs.KindKubeconfigFile)
+		return row, cmp.Or(l.key, file)
+	}
+	return certs.Row{}, ""
+}
+
+// At is what would be known of a certificate at a place from the place alone.
+func (n Node) At(file string) certs.Certificate {
+	row, _ := n.row(file)
+	return certs.Certificate{Kind: cmp.Or(row.Kind, certs.KindUnknown), Path: file}
+}
+
 // row finds the row of the table that a file is in the place of, and the path of
 // its key; a zero row where there is none.
-func (n *reading) row(file string) (row certs.Row, keyFile string) {
+func (n Node) row(file string) (row certs.Row, keyFile string) {
 	for _, row := range certs.Table() {
 		if row.Base == certs.Setting {
 			if n.Facts[row.Path] == file {
@@ -87,10 +105,6 @@ func (n *reading) row(file string) (row certs.Row, keyFile string) {
 			return row, path.Join(dir, key)
 		}
 		return row, file
-	}
-	if _, l, ok := n.refers(file); ok {
-		row, _ := certs.Lookup(certs.KindKubeconfigFile)
-		return row, cmp.Or(l.key, file)
 	}
 	return certs.Row{}, ""
 }

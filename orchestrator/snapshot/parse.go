@@ -191,6 +191,7 @@ func init() {
 		"KSCERT":     {2, 2, 0, 1, readHeader},
 		"FACT":       {2, 1, 0, 0, readFact},
 		"SETTINGS":   {1, 1, 0, 1, readSettings},
+		"USE":        {2, 2, 0, 0, func(n *reading, f []string, _ []byte) error { n.Facts[f[0]] = f[1]; return nil }},
 		"DISK":       {4, 4, repeats, 0, readDisk}, // folders may lie on the same one
 		"UNIT":       {5, 5, 0, 0, readUnit},
 		"TIMER":      {2, 2, 0, 1, readTimer},
@@ -286,13 +287,13 @@ func readTimer(n *reading, f []string, _ []byte) error {
 }
 
 // readSettings: lines of a name and a value. The kubeadm configuration's may
-// repeat; the others become facts.
+// repeat; the others become facts, the first of several.
 func readSettings(n *reading, _ []string, text []byte) error {
 	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		field, ok := strings.CutPrefix(name, "kubeadm.")
 		if !ok {
-			n.Facts[name] = value
+			n.Facts[name] = cmp.Or(n.Facts[name], value)
 			continue
 		}
 		if n.Kubeadm == nil {
@@ -366,6 +367,12 @@ func metadata(f []string) (*certs.File, error) {
 func (n *reading) add(c certs.Certificate, chain []*x509.Certificate) {
 	described := certs.Describe(chain[0])
 	described.Path, described.Kind, described.Served, described.File = c.Path, c.Kind, c.Served, c.File
+	for _, x := range chain[1:] {
+		// Of several authorities each is trusted by itself.
+		if end := certs.Bounded(x.NotAfter); !described.IsCA && end.Before(described.Ends()) {
+			described.ChainNotAfter = end
+		}
+	}
 	n.Certificates = append(n.Certificates, described)
 	n.chains = append(n.chains, chain)
 }

@@ -353,9 +353,11 @@ func (n Node) Window(row certs.Row, c certs.Certificate, others time.Duration) t
 }
 
 // Copies reports whether a certificate of that row is on the node a copy of one that lies
-// elsewhere, which no step renews: root's own kubeconfig is one but on a control plane.
+// elsewhere, which no step renews: an administrator's kubeconfig is one but on a control
+// plane.
 func (n Node) Copies(row certs.Row) bool {
-	return row.Copy || row.Base == certs.Home && !n.Is(cluster.ControlPlane)
+	administrator := row.Base == certs.Home || row.Kind == certs.KindAdmin || row.Kind == certs.KindSuperAdmin
+	return row.Copy || administrator && !n.Is(cluster.ControlPlane)
 }
 
 // Node returns the node with that inventory name.

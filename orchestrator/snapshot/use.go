@@ -1,0 +1,110 @@
+package snapshot
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+)
+
+// Uses reports whether a component of the node uses the certificate's file, as the
+// component's own settings say; known is false where none of them is known.
+func (n Node) Uses(c certs.Certificate) (uses, known bool) {
+	row, _ := certs.Lookup(c.Kind)
+	return n.uses(row, c.Path)
+}
+
+func (n Node) uses(row certs.Row, file string) (uses, known bool) {
+	for setting := range strings.FieldsSeq(row.Settings) {
+		if named := n.Facts[setting]; named != "" {
+			uses, known = uses || named == file, true
+		}
+	}
+	if with, ok := certs.Lookup(row.With); ok && !known {
+		return n.uses(with, path.Join(n.Facts["pki"], with.Path))
+	}
+	return uses, known
+}
+
+// Unused reports whether a certificate on a node is a leftover: its components use other
+// files in its place, they do not run on such a node, or it is of a machine that is gone.
+// Where nothing tells, it is taken for used.
+func (s Snapshot) Unused(n Node, c certs.Certificate) bool {
+	row, ok := certs.Lookup(c.Kind)
+	uses, known := n.Uses(c)
+	controlPlane := n.Is(cluster.ControlPlane)
+	switch {
+	case !ok || c.Served || row.Own() || uses:
+		return false
+	case row.Base == certs.EtcdPKI:
+		return s.unusedHostEtcd(n, row, c.Path)
+	case known:
+		return true
+	case row.CA:
+		return false
+	case row.Base == certs.PKI:
+		return !controlPlane && (row.Group != certs.GroupEtcd || !n.Is(cluster.Etcd))
+	case c.Kind == certs.KindKubeletServing: // a kubelet that asks for its certificate serves no other
+		_, asks := n.Certificate(certs.KindKubeletServer)
+		return asks && strings.EqualFold(n.Facts["kubelet.serverTLSBootstrap"], "true")
+	default:
+		return !controlPlane && row.Settings != ""
+	}
+}
+
+// hostEtcdSettings name the files of etcd's members and of its clients.
+var hostEtcdSettings = []string{"etcd.cert-file", "etcd.peer-cert-file", "kube-apiserver.etcd-certfile"}
+
+// unusedHostEtcd: the folder is of an etcd that nobody on the node uses, or the file is that
+// of a host that neither the inventory nor a component knows. What is there of other hosts
+// Kubespray may hand out.
+func (s Snapshot) unusedHostEtcd(n Node, row certs.Row, file string) bool {
+	below := func(n Node, file string) bool { return strings.HasPrefix(file, n.Facts["etcd-dir"]+"/") }
+	var hosts []string
+	told, here, elsewhere := false, false, false
+	for _, other := range s.Nodes {
+		hosts = append(hosts, other.Name, other.KubernetesName)
+		for _, setting := range hostEtcdSettings {
+			named := other.Facts[setting]
+			if named == "" {
+				continue
+			}
+			told = true
+			hosts = append(hosts, hostIn(named))
+			here = here || other.Name == n.Name && below(n, named)
+			elsewhere = elsewhere || other.Name == n.Name && !below(n, named)
+		}
+	}
+	if elsewhere && !here {
+		return true
+	}
+	return told && !row.CA && !slices.Contains(hosts, hostIn(file))
+}
+
+// hostIn is the host in the name of one of Kubespray's files for etcd, "member-cp1.pem".
+func hostIn(file string) string {
+	_, host, _ := strings.Cut(strings.TrimSuffix(path.Base(file), ".pem"), "-")
+	return host
+}
+
+// ServedFiles are the certificates on the node from which a component may serve; none where
+// it makes its own. A folder may hold those of all members of etcd: then it is the node's.
+func (s Snapshot) ServedFiles(n Node, component string) []certs.Certificate {
+	var out []certs.Certificate
+	for _, kind := range certs.Presented(component) {
+		var of []certs.Certificate
+		for _, c := range n.Certificates {
+			uses, known := n.Uses(c)
+			if c.Kind == kind && !c.Served && (uses || !known) && !s.Unused(n, c) {
+				of = append(of, c)
+			}
+		}
+		if i := slices.IndexFunc(of, func(c certs.Certificate) bool { return hostIn(c.Path) == n.Name }); i >= 0 && kind == certs.KindEtcdMember {
+			of = of[i : i+1]
+		}
+		out = append(out, of...)
+	}
+	return out
+}
