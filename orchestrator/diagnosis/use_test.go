@@ -96,9 +96,9 @@ func inUse() []fault {
 			route: diagnosis.None,
 		},
 		{
-			name: "another member's pair, which Kubespray may hand out, and a bad flag", of: ha,
-			edits: []tc.Edit{tc.On("cp1,cp2,cp3", usual), tc.On("cp1", lies(certs.KindEtcdMember, tc.EtcdPKI+"/member-cp2.pem", -1), tc.Refused(), badFlag)},
-			route: diagnosis.Refuse, causes: []diagnosis.Reason{diagnosis.APICrashing, diagnosis.EtcdExpired},
+			name: "another member's pair, which Kubespray may hand out", of: ha,
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", usual), tc.On("cp1", lies(certs.KindEtcdMember, tc.EtcdPKI+"/member-cp2.pem", -1))},
+			route: diagnosis.Renew, causes: one(diagnosis.EtcdExpired),
 		},
 		{
 			name: "what the host's etcd left behind beside kubeadm's", of: single,
@@ -165,6 +165,16 @@ func inUse() []fault {
 			edits: []tc.Edit{tc.On("cp1", usual, tc.Files(func(c *certs.Certificate) { c.ChainNotAfter = tc.Now.Add(3000 * tc.Day) }, certs.KindAPIServer))},
 			route: diagnosis.None,
 		},
+	}
+}
+
+// Another member's pair is renewed, and explains no outage of this node.
+func TestOthersPairExplainsNothing(t *testing.T) {
+	t.Parallel()
+	broken := []tc.NodeEdit{lies(certs.KindEtcdMember, tc.EtcdPKI+"/member-cp2.pem", -1), tc.Refused(), output("apiserver-log", "Error: unknown flag: --x")}
+	d := diagnosis.Diagnose(tc.Healthy(tc.HA(), tc.On("cp1,cp2,cp3", usual), tc.On("cp1", broken...)), diagnosis.DefaultThresholds())
+	if f, _ := d.Primary(); d.Route != diagnosis.Refuse || f.Reason != diagnosis.APICrashing {
+		t.Errorf("%s: %+v", d.Route, f)
 	}
 }
 

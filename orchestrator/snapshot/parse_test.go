@@ -110,7 +110,8 @@ func TestParseControlPlane(t *testing.T) {
 	equal(t, "fact kubelet-version", n.Facts["kubelet-version"], "v1.33.5")
 	equal(t, "fact runtime", n.Facts["runtime"], "containerd")
 	equal(t, "fact runtime-version", n.Facts["runtime-version"], "v1.7.27")
-	equal(t, "a setting", n.Facts["kube-apiserver.tls-cert-file"], "/etc/kubernetes/ssl/apiserver.crt")
+	equal(t, "a setting", n.Facts["kube-apiserver.etcd-cafile"], "/etc/etcd/other-ca.pem")
+	equal(t, "a setting by the name that the file has here", n.Facts["kube-apiserver.tls-cert-file"], "/etc/kubernetes/pki/apiserver.crt")
 	if _, known := n.Facts["kubectl"]; known {
 		t.Error("a command that was not found is a fact")
 	}

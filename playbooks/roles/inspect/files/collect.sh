@@ -14,6 +14,7 @@
 #   KSCERT version clock            seconds since 1970
 #   FACT name value
 #   SETTINGS                        text: "name value" of the node's own settings
+#   USE name path                   the file of a setting that is called otherwise here
 #   DISK freeKiB sizeKiB freeInodes mount
 #   UNIT name active sub restarts activeSeconds
 #   TIMER on|held|off next          Kubespray's renewal; seconds since 1970, or 0
@@ -98,7 +99,7 @@ read_settings() {
     [ -f "$f" ] && set -- "$@" "$f"
   done
   # shellcheck disable=SC2154 # of kubeconfig.sh
-  [ $# = 0 ] || awk -v kubeadm="$kubeadm" -v config="$kubelet_config" -v kubeconfig="$kubelet_conf" "$structure$plainly"'
+  [ $# = 0 ] || awk -v kubeadm="$kubeadm" -v config="$kubelet_config" -v kubeconfig="$kubelet_conf" "$structure$plainly$static_pod"'
     function put(name, value) {
       gsub(/["\047\r]/, "", value)
       if (value != "") print "|" name " " value
@@ -111,7 +112,13 @@ read_settings() {
         "enable-grpc-gateway listen-peer-urls data-dir name", names, " ")
       for (i = 1; i <= n; i++) wanted[names[i]] = 1
     }
-    FNR == 1 { file = FILENAME; sub(/.*\//, "", file); sub(/\.ya?ml$/, "", file); top = list = quote = ""; block = -1 }
+    # told: what the static pod before was told, of several the last, by the names of the host.
+    function told(i) {
+      for (i = 1; i <= n; i++) if (names[i] in pod) put(file "." names[i], pod[names[i]] ~ /^\// ? on_host(pod[names[i]]) : pod[names[i]])
+      split("", pod)
+      next_pod()
+    }
+    FNR == 1 { told(); file = FILENAME; sub(/.*\//, "", file); sub(/\.ya?ml$/, "", file); top = list = quote = ""; block = -1 }
     FILENAME == kubeadm {
       $0 = plain($0)
       if (match($0, /^["\047]?[A-Za-z]+["\047]?[ \t]*:/)) { # kubeadm takes a key in quotes, and a blank behind it
@@ -154,10 +161,22 @@ read_settings() {
       if (name in wanted) put("etcd." name, substr($0, eq + 1))
       next
     }
+    { noted($0) }
     $1 == "-" && match($0, /--[a-z-]+=/) {
       name = substr($0, RSTART + 2, RLENGTH - 3)
-      if (name in wanted) put(file "." name, substr($0, RSTART + RLENGTH))
-    }' "$@"
+      value = substr($0, RSTART + RLENGTH)
+      gsub(/["\047\r]| +$/, "", value)
+      if (name in wanted) pod[name] = value
+    }
+    END { told() }' "$@"
+}
+
+# given_settings: what the kubelet is given as flags, which count before its configuration.
+given_settings() {
+  for name in tls-cert-file:tlsCertFile tls-private-key-file:tlsPrivateKeyFile client-ca-file:clientCAFile; do
+    flag "${name%:*}" ''
+    [ -z "$value" ] || printf '|kubelet.%s %s\n' "${name#*:}" "$value"
+  done
 }
 
 # readable FILE: a file is there; what is there instead is told.
@@ -183,6 +202,21 @@ list() { [ ! -f "$1" ] || ! plain "$1" || files=$files$nl$1; }
 # once FILE...: each, once, however it is called, in $files.
 once() { files=$(stat -L -c "%d:%i$tab%n" "$@" 2>/dev/null | awk -F '\t' '!seen[$1]++ {print $2}'); }
 
+# list_setting NAME: lists the file that a setting names; one that is listed already, and
+# called otherwise there, is told under that name.
+list_setting() {
+  setting "$1" ''
+  [ -f "$value" ] && plain "$value" || return 0
+  for listed in $files; do
+    # shellcheck disable=SC3013 # in every sh that a node may have
+    if [ "$value" -ef "$listed" ]; then
+      [ "$value" = "$listed" ] || record "USE $1 $listed"
+      return 0
+    fi
+  done
+  files=$files$nl$value
+}
+
 # metadata FILE...: mode, user, group, size, time and path of each. A user or group of a
 # directory service may have a blank in its name, which would be the end of a field.
 metadata() {
@@ -198,8 +232,7 @@ certificates() {
   for name in kube-apiserver.tls-cert-file kube-apiserver.client-ca-file kube-apiserver.kubelet-client-certificate kube-apiserver.proxy-client-cert-file \
     kube-apiserver.requestheader-client-ca-file kube-apiserver.etcd-cafile kube-apiserver.etcd-certfile etcd.cert-file etcd.trusted-ca-file \
     etcd.peer-cert-file etcd.peer-trusted-ca-file kubelet.tlsCertFile kubelet.clientCAFile kubelet.client-certificate; do
-    setting "$name" ''
-    list "$value"
+    list_setting "$name"
   done
   [ ! -f "$tmp/named" ] || while read -r f; do
     case $f in 'client-certificate '*) readable "${f#* }" && list "${f#* }" ;; esac
@@ -227,8 +260,7 @@ kubeconfigs() {
   for f in "$conf"/*.conf "$root/root/.kube/config"; do
     case $f in */kubeadm-client.conf) ;; *) readable "$f" && list "$f" ;; esac
   done
-  setting kube-vip.kubeconfig ''
-  list "$value"
+  for name in kube-vip.kubeconfig kube-controller-manager.kubeconfig kube-scheduler.kubeconfig; do list_setting "$name"; done
   # shellcheck disable=SC2086 # split at newlines
   once $files
   # shellcheck disable=SC2086 # likewise
@@ -866,7 +898,7 @@ collect() {
   kubelet=$value
   calico=$root/etc/calico/certs
   cilium=$root/etc/cilium/certs
-  settings=$nl$(read_settings)$nl
+  settings=$nl$(given_settings && read_settings)$nl
   setting kubeadm.certificatesDir "$([ -d "$conf/ssl" ] && echo "$conf/ssl" || echo "$conf/pki")"
   pki=$value
   real=$(readlink -f "$pki" 2>/dev/null || printf '%s' "$pki")

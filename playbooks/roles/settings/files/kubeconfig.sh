@@ -86,6 +86,43 @@ base64='[A-Za-z0-9+/]{20}'
 numbered="${base64}[A-Za-z0-9+/]*\\\\[xuU][0-9A-Fa-f]|\\\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})$base64"
 how_numbered='characters of its base64 are written by their numbers (\x.., \u....), which is not read here; kubectl config view --raw --kubeconfig FILE writes it as usual'
 
+# static_pod: awk that tells where on the host a file lies that a static pod's manifest
+# names: noted() gets its lines, on_host() the name that its container has for a file.
+static_pod='
+  function noted(line, key, value, at) {
+    if (line ~ /^ *#/ || line !~ /[^ \r]/) return
+    match(line, /^ */)
+    at = RLENGTH
+    if (at < level || at == level && line !~ /^ *-/) { item(); part = "" }
+    if (line ~ /^ *(volumeMounts|volumes):[ \r]*$/) { part = line ~ /Mounts/ ? "mount" : "volume"; level = at; return }
+    if (part == "") return
+    if (line ~ /^ *- /) { item(); field = at + 2; sub(/- /, "  ", line); match(line, /^ */); at = RLENGTH }
+    key = value = line
+    sub(/^ */, "", key); sub(/:.*/, "", key)
+    sub(/^[^:]*: */, "", value); gsub(/["\047\r]| +$/, "", value)
+    if (at == field && key == "name") item_name = value
+    else if (part == "mount" && key ~ /^(mountPath|subPath)$/) item_path[key] = value
+    else if (part == "volume" && at > field && key == "path") item_path["host"] = value
+  }
+  function item() {
+    if (item_path["mountPath"] != "") {
+      mounts[++mounted] = item_path["mountPath"]
+      volume[mounted] = item_name
+      below[mounted] = item_path["subPath"] == "" ? "" : "/" item_path["subPath"]
+    }
+    if (item_path["host"] != "") host_path[item_name] = item_path["host"]
+    item_name = item_path["mountPath"] = item_path["subPath"] = item_path["host"] = ""
+  }
+  function on_host(file, i, best) {
+    item()
+    for (i = 1; i <= mounted; i++)
+      if (volume[i] in host_path && index(file "/", mounts[i] "/") == 1 && length(mounts[i]) > length(mounts[best])) best = i
+    return best ? host_path[volume[best]] below[best] substr(file, length(mounts[best]) + 1) : file
+  }
+  # next_pod: forgets the one before.
+  function next_pod() { split("", mounts); split("", volume); split("", below); split("", host_path); mounted = 0; part = item_name = ""; split("", item_path) }
+'
+
 # apart: awk that hands on a line of text in order, every byte once: word() is what may be
 # a key or a value, gap() what stands between. Words of base64 with nothing but white space
 # between them may be one value on several lines: begins() comes before the first of them,
