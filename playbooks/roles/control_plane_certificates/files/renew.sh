@@ -26,10 +26,26 @@ shared() {
   return 1
 }
 
+# unused LEAF: the manifests name another file in its place.
+unused() {
+  case $1 in
+  apiserver) other "$pki/$1.crt" "$(named kube-apiserver tls-cert-file)" ;;
+  apiserver-kubelet-client) other "$pki/$1.crt" "$(named kube-apiserver kubelet-client-certificate)" ;;
+  front-proxy-client) other "$pki/$1.crt" "$(named kube-apiserver proxy-client-cert-file)" ;;
+  apiserver-etcd-client) other "$pki/$1.crt" "$(named kube-apiserver etcd-certfile)" ;;
+  etcd/peer) unused_by_etcd "$pki/$1.crt" peer-cert-file ETCD_PEER_CERT_FILE ;;
+  etcd/*) unused_by_etcd "$pki/etcd/server.crt" cert-file ETCD_CERT_FILE ;;
+  esac
+}
+unused_by_etcd() {
+  member_file=$(of_etcd "$2" "$3")
+  if [ -n "$member_file" ]; then other "$1" "$member_file"; else unused apiserver-etcd-client; fi
+}
+
 sweep
 due=
 for leaf in $leaves; do
-  [ -f "$pki/$leaf.crt" ] || continue
+  [ -f "$pki/$leaf.crt" ] && ! unused "$leaf" || continue
   if ! openssl x509 -in "$pki/$leaf.crt" -noout 2>/dev/null; then
     refused='no certificate is in it that could be renewed; restore it from a backup, or set it and its key aside and issue them with: kubeadm init phase certs'
     refuse "$pki/$leaf.crt"
@@ -45,6 +61,8 @@ done
 for f in $kubeconfigs "$home"; do
   [ "$f" = "$home" ] || f=$conf/$f.conf
   [ -f "$f" ] || continue
+  component=${f##*/} component=kube-${component%.conf}
+  if other "$f" "$(named "$component" kubeconfig)"; then continue; fi
   sift "$f"
   [ -n "$due_users$refused" ] || continue
   if [ -n "$refused" ]; then refuse "$f"; else due="$due $f"; fi
@@ -58,6 +76,7 @@ renew_leaf() {
   case $1 in etcd/*) name=etcd-${1#etcd/} ;; *) name=$1 ;; esac
   # shellcheck disable=SC2086 # none or one word
   quietly timeout 60 kubeadm $alpha certs renew "$name" --config "$staged/kubeadm.yaml"
+  chain "$pki/$1.crt" "$staged/pki/$1.crt" "$pki/$(authority_of "$1").crt"
   pair "$staged/pki/$1.crt" "$staged/pki/$1.key" || fail "kubeadm made a $1 whose key does not match"
   check_successor "$pki/$1.crt" "$staged/pki/$1.crt" "$pki/$(authority_of "$1").crt"
 }

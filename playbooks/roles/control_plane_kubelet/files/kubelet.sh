@@ -19,6 +19,7 @@ if [ -n "$due" ] && ! would_renew_kubelet; then
   if [ -s "$stage/old.pem" ]; then
     openssl x509 -in "$stage/old.pem" -out "$stage/old.crt"
     issue_successor "$stage/old.crt" "$current"
+    chain "$stage/old.pem" "$stage/new.crt" "$pki/ca.crt"
   else
     # None is left that tells its name: that which the kubelet gives itself.
     name=$(sed -n 's/.*--hostname-override=\([^" ]*\).*/\1/p' "$conf/kubelet.env" 2>/dev/null | head -n 1)

@@ -10,6 +10,20 @@ here=
 need_backup
 sweep
 
+# host FILE: the host in the name of a file.
+host() { host=${1##*/} host=${host#*-} host=${host%.pem}; }
+
+# Of a host that nobody knows, and where nobody uses an etcd of the host's, it is a leftover
+# (orchestrator/snapshot, Snapshot.Unused).
+hosts=" ${KSCERT_HOSTS:-} " here_used='' elsewhere=''
+for file in "$(of_etcd cert-file ETCD_CERT_FILE)" "$(of_etcd peer-cert-file ETCD_PEER_CERT_FILE)" "$(named kube-apiserver etcd-certfile)"; do
+  [ -n "$file" ] || continue
+  host "$file"
+  hosts="$hosts$host "
+  if [ "${file%/*}" -ef "$dir" ]; then here_used=yes; else elsewhere=yes; fi
+done
+[ -z "$elsewhere" ] || [ -n "$here_used" ] || exit 0
+
 # A name may lead to another, as that of the first control plane's client
 # certificate does on those that joined; each file once, and none elsewhere.
 due=
@@ -17,6 +31,8 @@ seen=
 for name in "$dir"/member-*.pem "$dir"/admin-*.pem "$dir"/node-*.pem; do
   case $name in *-key.pem) continue ;; esac
   [ -f "$name" ] || continue
+  host "$name"
+  case "$here_used:$hosts" in yes:*" $host "* | :*) ;; *) continue ;; esac
   cert=$(readlink -f "$name")
   case $cert in "$(readlink -f "$dir")"/*) ;; *) fail "$name leads to $cert, which is not in $dir: it is left alone" ;; esac
   case "$seen " in *" $cert "*) continue ;; esac

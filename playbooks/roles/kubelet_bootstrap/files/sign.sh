@@ -33,7 +33,7 @@ subject_for() {
   case $was in *[!a-z0-9.-]*) fail 'its old certificate names no node' ;; esac
   case " $KSCERT_NAMES " in *" $was "*) fail "its old certificate is that of $was, which is another host of the inventory" ;; esac
   openssl x509 -in "$stage/old.pem" -noout -pubkey >"$stage/old.pub" 2>/dev/null
-  { openssl verify -no_check_time -CAfile "$pki/ca.crt" "$stage/old.pem" &&
+  { verify "$pki/ca.crt" "$stage/old.pem" -no_check_time &&
     openssl dgst -sha256 -verify "$stage/old.pub" -signature "$stage/proof" "$stage/request"; } >/dev/null 2>&1 || fail "its old certificate names the node $was, and nothing proves that it is its own: set kube_override_hostname to that name in the inventory"
   node=$was
 }

@@ -71,10 +71,20 @@ since=0
 
 served() { client 6 -connect "$1" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256 2>/dev/null || true; }
 
+# reads FLAG FILE: what the API server uses in the place of a file: that, or another.
+reads() {
+  file=$(named kube-apiserver "$1")
+  if other "$2" "$file" && [ -f "$file" ]; then printf '%s\n' "$file"; else printf '%s\n' "$2"; fi
+}
+api_file=$(reads tls-cert-file "$pki/apiserver.crt")
+
 # of_credentials COMMAND NAME: the command, for the files that a component reads.
 of_credentials() {
   case $2 in
-  kube-apiserver) "$1" "$pki"/apiserver.crt "$pki"/apiserver-kubelet-client.crt "$pki"/apiserver-etcd-client.crt "$pki"/front-proxy-client.crt "$KSCERT_ETCD_DIR"/node-*.pem ;;
+  kube-apiserver)
+    "$1" "$api_file" "$(reads kubelet-client-certificate "$pki/apiserver-kubelet-client.crt")" "$(reads etcd-certfile "$pki/apiserver-etcd-client.crt")" \
+      "$(reads proxy-client-cert-file "$pki/front-proxy-client.crt")" "$KSCERT_ETCD_DIR"/node-*.pem
+    ;;
   kube-controller-manager | kube-scheduler) "$1" "$conf/${2#kube-}.conf" ;;
   kube-vip) "$1" "$conf/admin.conf" "$conf/super-admin.conf" ;;
   esac
@@ -96,7 +106,7 @@ reloads() {
 serves_new() {
   patience=70
   [ "$KSCERT_WAIT_SECONDS" -ge "$patience" ] || patience=$KSCERT_WAIT_SECONDS
-  until [ "$(served "$api")" = "$(fingerprint "$pki/apiserver.crt")" ]; do
+  until [ "$(served "$api")" = "$(fingerprint "$api_file")" ]; do
     [ "$patience" -gt 0 ] || return 1
     patience=$((patience - 1))
     sleep 1
@@ -151,7 +161,8 @@ back() {
 
 # etcd reads its certificates at every handshake: it is restarted only when what
 # it serves shows that this one does not.
-etcd_file=$pki/etcd/server.crt
+etcd_file=$(named etcd cert-file)
+[ -f "$etcd_file" ] || etcd_file=$pki/etcd/server.crt
 etcd_unit=
 if systemctl cat etcd >/dev/null 2>&1; then
   etcd_unit=etcd.service
@@ -237,8 +248,8 @@ api_ready() {
   etcd_back || return 1
   if ! back kube-apiserver; then
     echo 'kube-apiserver does not run'
-  elif [ "$(served "$api")" != "$(fingerprint "$pki/apiserver.crt")" ]; then
-    echo "the API server does not serve $pki/apiserver.crt on $api"
+  elif [ "$(served "$api")" != "$(fingerprint "$api_file")" ]; then
+    echo "the API server does not serve $api_file on $api"
   elif ! kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s get --raw /readyz 2>&1 </dev/null; then
     echo ' (the answer of /readyz)'
   else

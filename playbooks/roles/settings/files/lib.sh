@@ -104,15 +104,64 @@ covered() {
   done | LC_ALL=C sort -u | awk '{for (i = 1; i <= n; i++) if (index($0 "/", kept[i] "/") == 1) next; kept[++n] = $0; print}'
 }
 
-# ends_within FILE SECONDS: the first certificate of a PEM file ends so soon, or has not
+# named POD FLAG: the file that a static pod's manifest names so, as it is called on the
+# host; nothing where it names none.
+named() {
+  [ ! -f "$conf/manifests/$1.yaml" ] || awk -v flag="--$2=" "$static_pod"'
+    { noted($0) }
+    $1 == "-" && (i = index($0, flag)) { file = substr($0, i + length(flag)); gsub(/["\047\r]| +$/, "", file) }
+    END { if (file != "") print on_host(file) }' "$conf/manifests/$1.yaml"
+}
+
+# other FILE NAMED: what is named is another file: then nobody uses the first
+# (orchestrator/snapshot, Snapshot.Unused).
+other() { [ -n "$2" ] && ! [ "$1" -ef "$2" ]; }
+
+# of_etcd FLAG SETTING: the file that a member here names so, as a static pod or as a unit.
+of_etcd() {
+  file=$(named etcd "$1")
+  [ -n "$file" ] || file=$(sed -n "s/^$2=//p" "$root/etc/etcd.env" 2>/dev/null | tail -n 1)
+  printf '%s\n' "$file"
+}
+
+# ends_within FILE SECONDS: a certificate of a PEM file ends so soon, or has not
 # begun, as one that was issued while a clock was wrong.
 ends_within() { ! lasts "$2" <"$1"; }
 
-# lasts SECONDS: the certificate on standard input is valid now, and for so long.
+# lasts SECONDS: the certificates on standard input are valid now, and for so long.
 lasts() {
-  begins=$(openssl x509 -noout -startdate -checkend "$1" 2>/dev/null) || return 1
-  begins=$(printf '%s\n' "$begins" | sed -n 's/^notBefore=//p')
-  [ "$(date -d "$begins" +%s)" -le "$(date +%s)" ]
+  blocks=$(sed -n '/^-----BEGIN CERTIFICATE-----/,/^-----END CERTIFICATE-----/p') first=yes
+  while :; do
+    if begins=$(printf '%s\n' "$blocks" | openssl x509 -noout -startdate -checkend "$1" 2>/dev/null); then
+      begins=$(printf '%s\n' "$begins" | sed -n 's/^notBefore=//p')
+      [ "$(date -d "$begins" +%s)" -le "$(date +%s)" ] || return 1
+    elif [ -n "$first" ] || printf '%s\n' "$blocks" | openssl x509 -noout 2>/dev/null; then
+      return 1
+    fi
+    first='' blocks=${blocks#*-----END CERTIFICATE-----}
+    case $blocks in *-----BEGIN*) ;; *) return 0 ;; esac
+  done
+}
+
+# chain OLD NEW CA: behind the certificate in NEW come those that stood behind the one in OLD
+# and still lead from NEW's to its authorities; of the authority itself what is in CA.
+chain() {
+  [ "$(grep -c '^-----BEGIN CERTIFICATE-----' "$1")" -gt 1 ] || return 0
+  openssl x509 -in "$2" -out "$2.chain"
+  wanted=$(openssl x509 -in "$2" -noout -issuer_hash)
+  blocks=$(sed -n '/^-----BEGIN CERTIFICATE-----/,/^-----END CERTIFICATE-----/p' "$1")
+  while :; do
+    blocks=${blocks#*-----END CERTIFICATE-----}
+    case $blocks in *-----BEGIN*) ;; *) break ;; esac
+    printf '%s\n' "$blocks" | openssl x509 -out "$2.next" 2>/dev/null || continue
+    [ "$(openssl x509 -in "$2.next" -noout -subject_hash)" = "$wanted" ] || continue
+    [ "$(openssl x509 -in "$2.next" -noout -pubkey)" != "$(openssl x509 -in "$3" -noout -pubkey)" ] || openssl x509 -in "$3" -out "$2.next"
+    openssl x509 -in "$2.next" -noout -checkend 0 >/dev/null || break
+    cat "$2.next" >>"$2.chain"
+    wanted=$(openssl x509 -in "$2.next" -noout -issuer_hash)
+  done
+  rm -f "$2.next"
+  mv -f "$2.chain" "$2"
 }
 
 # kubelet_flag NAME: what the kubelet's environment gives it, the last one of several.
@@ -317,10 +366,18 @@ pair() { public=$(openssl x509 -in "$1" -noout -pubkey) && [ "$public" = "$(open
 # or without the type that openssl writes before it.
 accepted_loss() { printf '%s\n' "${KSCERT_ACCEPT_SAN_LOSS:-}" | tr ' ' '\n' | grep -Fxiq -e "$1" -e "${1#*:}"; }
 
+# verify CA FILE [OPTION...]: the certificate in FILE, with what stands behind it there, is one
+# of an authority, which need not have signed itself: an intermediate one is trusted as such.
+verify() {
+  ca=$1 of=$2
+  shift 2
+  openssl verify -partial_chain "$@" -CAfile "$ca" -untrusted "$of" "$of"
+}
+
 # invalid CA FILE: a certificate is not valid under an authority, as $why says: openssl's
 # line of the error, before which it names the certificate and after which that it failed.
 invalid() {
-  why=$(openssl verify -CAfile "$1" "$2" 2>&1) && return 1
+  why=$(verify "$1" "$2" 2>&1) && return 1
   error=$(printf '%s\n' "$why" | grep '^error [0-9]* at ' | head -n 1)
   why=${error:-$why}
 }
@@ -564,6 +621,7 @@ refer_to_current() {
 renew_serving_pair() {
   certificate=$kubelet/kubelet.crt
   key=$kubelet/kubelet.key
+  [ -z "$(kubelet_flag tls-cert-file)" ] || return 0
   [ -e "$certificate" ] || [ -e "$key" ] || return 0
   if [ -s "$certificate" ] && [ -s "$key" ]; then
     ends_within "$certificate" "$seconds" || ! pair "$certificate" "$key" || return 0
@@ -640,7 +698,7 @@ check_authority() {
   [ -f "$pki/$1.crt" ] || fail "$pki/$1.crt does not exist; a new authority is never made here"
   [ -f "$pki/$1.key" ] || fail "$pki/$1.key does not exist: certificates must be issued where the authority's key is"
   pair "$pki/$1.crt" "$pki/$1.key" || fail "$pki/$1.key does not belong to $pki/$1.crt"
-  ! ends_within "$pki/$1.crt" 0 || fail "$pki/$1.crt has expired: what it signs is worth nothing"
+  openssl x509 -in "$pki/$1.crt" | lasts 0 || fail "$pki/$1.crt has expired: what it signs is worth nothing"
   sound="$sound $1"
 }
 
@@ -730,11 +788,16 @@ $all
 END
 }
 
-# ours_and_due CERTIFICATE: the text of a client's certificate which this cluster's
-# authority has signed and which is due. Of nobody else's is anything changed.
+# ours_and_due TEXT: a client's certificate, with what stands behind it, which this cluster's
+# authority has signed and which is due, by itself or with those. Of nobody else's is
+# anything changed.
 ours_and_due() {
   ! printf '%s\n' "$1" | lasts "$seconds" &&
-    printf '%s\n' "$1" | openssl verify -no_check_time -CAfile "$pki/ca.crt" >/dev/null 2>&1 &&
+    openssl verify -partial_chain -no_check_time -CAfile "$pki/ca.crt" -untrusted /dev/fd/3 >/dev/null 2>&1 3<<CHAIN <<CERTIFICATE &&
+$1
+CHAIN
+$1
+CERTIFICATE
     ! printf '%s\n' "$1" | openssl x509 -noout -text | grep -q 'CA:TRUE'
 }
 
@@ -831,7 +894,8 @@ stage_users() {
   printf '%s' "$users" | while read -r file user; do
     [ ! -e "$stage/users/$user.crt" ] || continue
     printf '%s\n' "$file" >"$stage/users/$user.of"
-    text_of "$(awk -v user="$user" '$5 == user {print $6; exit}' "$stage/parts")" | openssl x509 >"$stage/users/$user.crt"
+    text_of "$(awk -v user="$user" '$5 == user {print $6; exit}' "$stage/parts")" >"$stage/users/$user.whole"
+    openssl x509 -in "$stage/users/$user.whole" >"$stage/users/$user.crt"
     names "$stage/users/$user.crt" >"$stage/names-old"
     issuable "$stage/names-old" || printf 'kubeadm makes no certificate for %s\n' "$(tr '\n' ' ' <"$stage/names-old")" >"$stage/users/$user.not"
   done
@@ -840,7 +904,8 @@ stage_users() {
 # issue_user FINGERPRINT: the successor of such a certificate, as kubeconfigs have it.
 issue_user() {
   issue_successor "$staged/users/$1.crt" "$(cat "$staged/users/$1.of")"
-  mv "$stage/new.crt.64" "$staged/users/$1.crt.64"
+  chain "$staged/users/$1.whole" "$stage/new.crt" "$pki/ca.crt"
+  one_line <"$stage/new.crt" >"$staged/users/$1.crt.64"
   mv "$stage/new.key.64" "$staged/users/$1.key.64"
 }
 
