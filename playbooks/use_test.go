@@ -1,9 +1,11 @@
 package playbooks_test
 
 import (
+	"crypto/x509"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
@@ -99,5 +101,105 @@ func TestCollectorTellsOfFlags(t *testing.T) {
 	}
 	if c, ok := got.Certificate("scheduler-kubeconfig"); !ok || c.Path != own+"/scheduler.conf" {
 		t.Errorf("the scheduler's is %+v", c)
+	}
+}
+
+// What nobody uses is left as it is, whatever is wrong with it, and stops nothing: the files
+// of kubeadm's own etcd beside the host's, an apiserver.crt beside one of somebody's own.
+func TestRenewalLeavesWhatNobodyUses(t *testing.T) {
+	t.Parallel()
+	ca, stranger, host := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "etcd-ca"), testpki.Authority(t, "etcd-ca")
+	ended := func(by testpki.Pair, name string) testpki.Pair {
+		return by.Issue(t, testpki.Leaf{CommonName: name, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(-time.Hour)})
+	}
+	for _, used := range []bool{false, true} {
+		n := issuer(t, ca)
+		put := func(file string, p testpki.Pair) {
+			n.write(file+".crt", p.Certificate, 0o600)
+			n.write(file+".key", p.Key, 0o600)
+		}
+		pki := n.conf + "/ssl"
+		put(pki+"/apiserver", ended(ca, "kube-apiserver"))
+		put(pki+"/apiserver-kubelet-client", ended(ca, "kube-apiserver-kubelet-client"))
+		put(n.conf+"/own/tls", ended(ca, "kube-apiserver"))
+		n.write(n.conf+"/scheduler.conf", kubeconfig(ca, ended(ca, "system:kube-scheduler"), ""), 0o600)
+		n.write(n.conf+"/own/scheduler.conf", kubeconfig(ca, ended(ca, "system:kube-scheduler"), ""), 0o600)
+		serves, scheduler := pki+"/apiserver.crt", n.conf+"/scheduler.conf"
+		if !used {
+			// Nor is the authority there that could sign them.
+			for _, name := range []string{"etcd/server", "etcd/peer", "etcd/healthcheck-client", "apiserver-etcd-client"} {
+				put(pki+"/"+name, ended(stranger, name))
+			}
+			n.write(pki+"/etcd/ca.crt", host.Certificate, 0o600)
+			serves, scheduler = n.conf+"/own/tls.crt", n.conf+"/own/scheduler.conf"
+		}
+		n.write(n.root()+"/etc/etcd.env", []byte("ETCD_CERT_FILE="+n.etcd+"/member-cp1.pem\nETCD_PEER_CERT_FILE="+n.etcd+"/member-cp1.pem\n"), 0o600)
+		n.write(n.etcd+"/node-cp1.pem", host.Certificate, 0o600)
+		n.apiServerPod([]string{"--tls-cert-file=" + serves, "--etcd-certfile=" + n.etcd + "/node-cp1.pem", "--kubelet-client-certificate=" + pki + "/apiserver-kubelet-client.crt"})
+		n.write(n.conf+"/manifests/kube-scheduler.yaml", []byte("spec:\n  containers:\n  - command:\n    - --kubeconfig="+scheduler+"\n"), 0o600)
+		before := n.files()
+		out, errs, err := n.run(renewal(t))
+		want := "changed: apiserver-kubelet-client\n"
+		if used {
+			want = "changed: apiserver\nchanged: apiserver-kubelet-client\nchanged: " + n.conf + "/scheduler.conf\n"
+		}
+		if err != nil || out != want {
+			t.Errorf("used %t: %v: %s%s, want %s", used, err, out, errs, want)
+		}
+		after := n.files()
+		for _, file := range []string{pki + "/apiserver.crt", pki + "/apiserver.key", pki + "/etcd/server.crt", n.conf + "/scheduler.conf", n.conf + "/own/tls.crt", n.conf + "/own/scheduler.conf"} {
+			if same, own := before[file] == after[file], strings.Contains(file, "/own/"); same != (own || !used || strings.Contains(file, "/etcd/")) {
+				t.Errorf("used %t: %s is as it was: %t", used, file, same)
+			}
+		}
+	}
+}
+
+// Beside a member of etcd lie the pairs of others. Those of the inventory's hosts are
+// renewed, that of a member that is gone is left, and its missing key stops nothing.
+func TestEtcdLeavesWhatNobodyUses(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "etcd-ca")
+	n := newNode(t)
+	n.verified()
+	n.write(n.etcd+"/ca.pem", ca.Certificate, 0o600)
+	n.write(n.etcd+"/ca-key.pem", ca.Key, 0o600)
+	for _, host := range []string{"cp1", "cp2", "gone"} {
+		p := ca.Issue(t, testpki.Leaf{CommonName: "etcd-member-" + host, NotAfter: time.Now().Add(time.Hour)})
+		n.write(n.etcd+"/member-"+host+".pem", p.Certificate, 0o600)
+		if host != "gone" {
+			n.write(n.etcd+"/member-"+host+"-key.pem", p.Key, 0o600)
+		}
+	}
+	member := n.etcd + "/member-cp1.pem"
+	n.write(n.root()+"/etc/etcd.env", []byte("ETCD_CERT_FILE="+member+"\nETCD_PEER_CERT_FILE="+member+"\n"), 0o600)
+	out, errs, err := n.with("renew.sh", "KSCERT_ETCD", "renew", "KSCERT_ISSUED", "", "KSCERT_HOSTS", "cp1 cp2 w1")
+	if want := "changed: " + member + "\nchanged: " + n.etcd + "/member-cp2.pem\n"; err != nil || out != want {
+		t.Errorf("%v: %s%s, want %s", err, out, errs, want)
+	}
+	n.apiServerPod([]string{"--etcd-certfile=" + n.conf + "/ssl/apiserver-etcd-client.crt"})
+	n.write(n.root()+"/etc/etcd.env", nil, 0o600)
+	if out, errs, err := n.with("renew.sh", "KSCERT_ETCD", "renew", "KSCERT_ISSUED", "", "KSCERT_HOSTS", "cp1 cp2 w1"); err != nil || out != "" {
+		t.Errorf("where another etcd is used: %v: %s%s", err, out, errs)
+	}
+}
+
+// An API server with a certificate of its own is compared with that, and is not restarted
+// for one that it does not use.
+func TestOwnServingCertificate(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	own, other := ca.Issue(t, testpki.Leaf{CommonName: "own"}), ca.Issue(t, testpki.Leaf{CommonName: "kube-apiserver"})
+	for served, want := range map[*testpki.Pair]string{&own: "", &other: "restart\n"} {
+		n := newNode(t)
+		port := apiServer(t, ca.Issue(t, testpki.Leaf{CommonName: "apiserver-loopback-client@1"}), *served)
+		n.write(n.conf+"/ssl/apiserver.crt", other.Certificate, 0o600)
+		n.write(n.root()+"/own/tls.crt", own.Certificate, 0o600)
+		n.apiServerPod([]string{"--secure-port=" + port, "--advertise-address=127.0.0.1", "--tls-cert-file=/certs/tls.crt"}, "/certs "+n.root()+"/own")
+		n.write(n.bin+"/crictl", []byte("#!/bin/sh\necho 0123abcd\n"), 0o700)
+		cmd := n.command("KSCERT_WAIT_SECONDS=1 KSCERT_API_RELOADS=True\n" + lib(t) + role(t, "settings/files/components.sh") + "\nif stale kube-apiserver; then echo restart; fi")
+		if out, err := cmd.Output(); err != nil || string(out) != want {
+			t.Errorf("%v: %q, want %q", err, out, want)
+		}
 	}
 }

@@ -47,10 +47,26 @@ func Authority(tb testing.TB, name string) Pair {
 // AuthorityUntil makes a certificate authority with an end of its own.
 func AuthorityUntil(tb testing.TB, name string, end time.Time) Pair {
 	tb.Helper()
-	return Pair{}.sign(tb, &x509.Certificate{
+	return Pair{}.Intermediate(tb, name, end)
+}
+
+// Intermediate makes a certificate authority that this one has signed.
+func (p Pair) Intermediate(tb testing.TB, name string, end time.Time) Pair {
+	tb.Helper()
+	return p.sign(tb, authority(name, end))
+}
+
+// Once signs an authority again, of the same name and key, until another end.
+func (p Pair) Once(tb testing.TB, of Pair, end time.Time) Pair {
+	tb.Helper()
+	return p.signFor(tb, authority(of.X509.Subject.CommonName, end), of.key)
+}
+
+func authority(name string, end time.Time) *x509.Certificate {
+	return &x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().AddDate(-2, 0, 0), NotAfter: end,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-	})
+	}
 }
 
 // Issue signs a certificate with a key of its own.

@@ -47,8 +47,7 @@ func (s Snapshot) Unused(n Node, c certs.Certificate) bool {
 	case row.Base == certs.PKI:
 		return !controlPlane && (row.Group != certs.GroupEtcd || !n.Is(cluster.Etcd))
 	case c.Kind == certs.KindKubeletServing: // a kubelet that asks for its certificate serves no other
-		_, asks := n.Certificate(certs.KindKubeletServer)
-		return asks && strings.EqualFold(n.Facts["kubelet.serverTLSBootstrap"], "true")
+		return strings.EqualFold(n.Facts["kubelet.serverTLSBootstrap"], "true")
 	default:
 		return !controlPlane && row.Settings != ""
 	}
@@ -63,7 +62,7 @@ var hostEtcdSettings = []string{"etcd.cert-file", "etcd.peer-cert-file", "kube-a
 func (s Snapshot) unusedHostEtcd(n Node, row certs.Row, file string) bool {
 	below := func(n Node, file string) bool { return strings.HasPrefix(file, n.Facts["etcd-dir"]+"/") }
 	var hosts []string
-	told, here, elsewhere := false, false, false
+	here, elsewhere := false, false
 	for _, other := range s.Nodes {
 		hosts = append(hosts, other.Name, other.KubernetesName)
 		for _, setting := range hostEtcdSettings {
@@ -71,7 +70,6 @@ func (s Snapshot) unusedHostEtcd(n Node, row certs.Row, file string) bool {
 			if named == "" {
 				continue
 			}
-			told = true
 			hosts = append(hosts, hostIn(named))
 			here = here || other.Name == n.Name && below(n, named)
 			elsewhere = elsewhere || other.Name == n.Name && !below(n, named)
@@ -80,7 +78,7 @@ func (s Snapshot) unusedHostEtcd(n Node, row certs.Row, file string) bool {
 	if elsewhere && !here {
 		return true
 	}
-	return told && !row.CA && !slices.Contains(hosts, hostIn(file))
+	return here && !row.CA && !slices.Contains(hosts, hostIn(file))
 }
 
 // hostIn is the host in the name of one of Kubespray's files for etcd, "member-cp1.pem".

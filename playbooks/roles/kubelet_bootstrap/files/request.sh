@@ -10,8 +10,7 @@ kubeletconf=$conf/kubelet.conf
 sweep
 renew_serving_pair
 # Removed, and the kubelet not restarted since: it still serves the old one.
-if [ ! -f "$kubelet/kubelet.crt" ] && [ ! -e "$kubelet/kubelet-server-current.pem" ] &&
-  ! grep -Eqs '^(tlsCertFile|serverTLSBootstrap): *[^f ]|--tls-cert-file' "$conf/kubelet-config.yaml" "${kubelet%/*}/config.yaml" "$conf/kubelet.env"; then
+if [ ! -f "$kubelet/kubelet.crt" ] && [ ! -e "$kubelet/kubelet-server-current.pem" ] && ! serves_other; then
   checking 'restart the kubelet' || changed 'the kubelet has no serving certificate until it is restarted'
 fi
 due=

@@ -615,13 +615,19 @@ refer_to_current() {
   changed "$kubeletconf"
 }
 
+# serves_other: the kubelet is told of another certificate to serve, or asks for one.
+serves_other() {
+  grep -Eqs '^(tlsCertFile|serverTLSBootstrap): *[^fF ]|--tls-cert-file' \
+    "$conf/kubelet-config.yaml" "${kubelet%/*}/config.yaml" "$conf/kubelet.env" "${kubelet%/*}/kubeadm-flags.env"
+}
+
 # renew_serving_pair: removes the kubelet's self-signed serving pair when it is due
 # or no pair at all: the kubelet makes it anew when it starts and finds neither file.
 # With one of them, or an empty one that a full disk leaves, it would not start.
 renew_serving_pair() {
   certificate=$kubelet/kubelet.crt
   key=$kubelet/kubelet.key
-  [ -z "$(kubelet_flag tls-cert-file)" ] || return 0
+  ! serves_other || return 0
   [ -e "$certificate" ] || [ -e "$key" ] || return 0
   if [ -s "$certificate" ] && [ -s "$key" ]; then
     ends_within "$certificate" "$seconds" || ! pair "$certificate" "$key" || return 0
