@@ -235,14 +235,19 @@ func (r Row) KeyFile(rel string) string {
 	return strings.Replace(r.Key, "*", strings.TrimSuffix(strings.TrimPrefix(rel, before), after), 1)
 }
 
+// byKind are the rows of the table by their kinds: they are asked for often.
+var byKind = func() map[Kind]Row {
+	m := map[Kind]Row{}
+	for _, r := range Table() {
+		m[r.Kind] = r
+	}
+	return m
+}()
+
 // Lookup returns the row of a kind.
 func Lookup(k Kind) (Row, bool) {
-	for _, r := range Table() {
-		if r.Kind == k {
-			return r, true
-		}
-	}
-	return Row{}, false
+	r, ok := byKind[k]
+	return r, ok
 }
 
 // Classify names the kind of a file, given its folder and its path below it.

@@ -14,8 +14,8 @@ var mending = []Reason{
 }
 
 // demanded are the warnings that the proof of a result asks for as it does for what is
-// critical.
-var demanded = []Reason{StaticPodNotReady, NodeNotJoined}
+// critical, and that of which whoever approves a plan should not think that it is renewed.
+var demanded = []Reason{StaticPodNotReady, NodeNotJoined, OwnExpiring}
 
 // Lasting are the findings that stay whatever a plan does, for no step mends them or what
 // may have brought them about: a plan names them, and its last gate does not ask for them.

@@ -240,3 +240,38 @@ func TestUnjoinedMachine(t *testing.T) {
 		t.Errorf("%s, %d nodes", r.Status, len(r.Nodes))
 	}
 }
+
+// What nobody uses is listed and not judged; what somebody has put elsewhere is judged, and
+// not renewed here. Of a chain the earliest end counts.
+func TestUse(t *testing.T) {
+	t.Parallel()
+	const own = "/etc/company/tls.crt"
+	of := func(edits ...tc.NodeEdit) expiry.Report {
+		return expiry.Of(tc.Healthy(tc.Single(), tc.On("cp1", edits...)), expiry.DefaultThresholds())
+	}
+	r := of(tc.Expired(certs.KindAPIServer), func(n *snapshot.Node) {
+		n.Facts["kube-apiserver.tls-cert-file"] = own
+		n.Certificates = append(n.Certificates, certs.Certificate{Kind: certs.KindAPIServerFile, Path: own, Fingerprint: "own", NotBefore: tc.Now, NotAfter: tc.Now.Add(20 * tc.Day)})
+		n.Unreadable = append(n.Unreadable, snapshot.Unreadable{Path: tc.PKI + "/apiserver.crt", Reason: "no PEM certificate block"})
+		tc.Serving("kube-apiserver", certs.KindAPIServerFile)(n)
+		for i := range n.Certificates {
+			if c := &n.Certificates[i]; c.Served && c.Kind == "kube-apiserver" {
+				c.Fingerprint = "own"
+			}
+		}
+	})
+	left := find(t, r, "cp1", certs.KindAPIServer, false)
+	if left.Status != expiry.Unused || r.Counts[expiry.Unused] != 1 || r.Status != expiry.Warning || len(r.Unreadable) != 0 {
+		t.Errorf("what nobody uses is %s, the report %s with %v and unreadable %v", left.Status, r.Status, r.Counts, r.Unreadable)
+	}
+	if got := find(t, r, "cp1", certs.KindAPIServerFile, false); got.Status != expiry.Warning || !got.ExternallyManaged {
+		t.Errorf("what is of somebody's own: %+v", got)
+	}
+	if got := find(t, r, "cp1", "kube-apiserver", true); got.Stale || !got.InFile {
+		t.Errorf("what is served: %+v", got)
+	}
+	got := find(t, of(tc.Files(func(c *certs.Certificate) { c.ChainNotAfter = tc.Now.Add(3 * tc.Day) }, certs.KindAPIServer)), "cp1", certs.KindAPIServer, false)
+	if got.Status != expiry.Critical || got.Residual() != 3*tc.Day {
+		t.Errorf("with what stands behind it in its file: %s, %s", got.Status, got.Residual())
+	}
+}

@@ -85,6 +85,17 @@ func TestAsks(t *testing.T) {
 	}
 }
 
+// ownServing lets the API server serve a file of somebody's own.
+func ownServing(n *snapshot.Node) {
+	const own = "/etc/company/tls.crt"
+	n.Facts["kube-apiserver.tls-cert-file"] = own
+	n.Certificates = append(n.Certificates, certs.Certificate{
+		Kind: certs.KindAPIServerFile, Path: own, Fingerprint: "own", NotBefore: tc.Now.Add(-tc.Day), NotAfter: tc.Now.Add(90 * tc.Day),
+		SANs: []string{"cp1", "10.0.0.1", "127.0.0.1"},
+	})
+	tc.Serving("kube-apiserver", certs.KindAPIServerFile)(n)
+}
+
 func TestEvaluate(t *testing.T) {
 	t.Parallel()
 	apiServer, kubelet, all := check(plan.APIServerGate, "cp1"), check(plan.KubeletGate, "w1"), check(plan.ClusterGate, "cp1", "w1")
@@ -104,6 +115,10 @@ func TestEvaluate(t *testing.T) {
 			[]string{"cp1: the API server must answer /readyz (" + tc.SaysRefused + ")"}},
 		{"it serves another certificate than the one on disk", apiServer, tc.On("cp1", servesOld),
 			[]string{"cp1: the API server must serve the certificate on disk (10.0.0.1:6443 serves another one)"}},
+		{"it serves one of its own, as it is told", apiServer, tc.On("cp1", ownServing), nil},
+		{"it is told of one of its own, and serves another", apiServer, tc.On("cp1", ownServing, servesOld),
+			[]string{"cp1: the API server must serve the certificate on disk (10.0.0.1:6443 serves another one)"}},
+		{"what nobody uses has expired", all, tc.On("cp1", ownServing, tc.Expired(certs.KindAPIServer)), nil},
 		{"it cannot be reached", apiServer, tc.On("cp1", tc.Unknown(snapshot.Unreachable, "Connection timed out")),
 			[]string{"cp1: must be reachable (Connection timed out)"}},
 		{"it was not asked", apiServer, func(s *snapshot.Snapshot) { s.Nodes = s.Nodes[1:] },
