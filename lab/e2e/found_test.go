@@ -18,7 +18,8 @@ import (
 // TestAsFound recovers a cluster whose files are as people leave them: a kubeconfig of
 // root's with somebody else's user in it, in JSON; a certificate that is a link; a worker
 // whose kubelet has an empty pair; crictl's configuration of another runtime; Kubespray's
-// own renewal, on and at work.
+// own renewal, on and at work; files that nobody uses, and nobody could renew; an
+// intermediate certificate behind another one.
 func TestAsFound(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 15*time.Minute)
@@ -31,6 +32,9 @@ func TestAsFound(t *testing.T) {
 	said(ctx, t, c, "cp1", "mv "+pki+" "+elsewhere+" && ln -s of-2025.crt "+pki)
 	said(ctx, t, c, "w1", "systemctl stop kubelet; : >$(readlink -f /var/lib/kubelet/pki/kubelet-client-current.pem); systemctl start --no-block kubelet")
 	said(ctx, t, c, "cp1", renewalTimer)
+	said(ctx, t, c, "cp1", leftovers+"cat ca.crt >>"+elsewhere)
+	said(ctx, t, c, "w1", "cp /var/lib/kubelet/pki/kubelet.crt /etc/kubernetes/ssl/apiserver-etcd-client.crt")
+	unused := said(ctx, t, c, "cp1", sumOfLeftovers)
 	// That of a runtime which was here once.
 	said(ctx, t, c, "cp1", "cp -p /etc/crictl.yaml /root/crictl.yaml && sed -i 's|containerd/containerd|crio/crio|' /etc/crictl.yaml")
 	kscertctl(ctx, t, "check-expiration", "-i", c.Inventory()).want(t, 3, "cp1: Kubespray's own renewal timer is on: it goes off next at ")
@@ -53,6 +57,12 @@ func TestAsFound(t *testing.T) {
 	if got := said(ctx, t, c, "cp1", "systemctl is-active k8s-certs-renew.timer kscertctl-release-timer.timer || true"); got != "active\ninactive\n" {
 		t.Errorf("the timers are %q", got)
 	}
+	if got := said(ctx, t, c, "cp1", "grep -c BEGIN "+elsewhere+"; openssl s_client -connect localhost:6443 -showcerts </dev/null 2>/dev/null | grep -c BEGIN"); got != "2\n2\n" {
+		t.Errorf("certificates in the file, and served: %q", got)
+	}
+	if got := said(ctx, t, c, "cp1", sumOfLeftovers); got != unused {
+		t.Errorf("what nobody uses was\n%s\nand is\n%s", unused, got)
+	}
 	after := said(ctx, t, c, "cp1", "cat /root/.kube/config")
 	was, is := users(t, before), users(t, after)
 	if was["other"] != is["other"] || was["ours"] == is["ours"] {
@@ -70,7 +80,27 @@ func TestAsFound(t *testing.T) {
 
 	said(ctx, t, c, "cp1", "kubectl --kubeconfig /etc/kubernetes/admin.conf cordon w1")
 	kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "the node takes no new pods", "kubectl uncordon w1")
+
+	// An API server with a certificate of somebody's own: said to be so, and left alone.
+	said(ctx, t, c, "cp1", "cd /etc/kubernetes/ssl && mkdir own && openssl x509 -x509toreq -copy_extensions copyall -in apiserver.crt -signkey apiserver.key |"+
+		"openssl x509 -req -copy_extensions copyall -CA ca.crt -CAkey ca.key -days 9 -out own/tls.crt 2>/dev/null && sed -i 's#--tls-cert-file=.*#--tls-cert-file=/certs/tls.crt#;"+
+		"s#^    volumeMounts:#&\\n    - mountPath: /certs\\n      name: own#; s#^  volumes:#&\\n  - hostPath:\\n      path: /etc/kubernetes/ssl/own\\n    name: own#' ../manifests/kube-apiserver.yaml")
+	said(ctx, t, c, "cp1", "for i in $(seq 90); do openssl s_client -connect localhost:6443 </dev/null 2>/dev/null | openssl x509 -noout -checkend 864000 >/dev/null 2>&1; "+
+		"[ $? = 1 ] && kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /readyz >/dev/null 2>&1 && exit; sleep 1; done; exit 1")
+	const own = "/etc/kubernetes/ssl/own/tls.crt"
+	wantUnchanged(ctx, t, c, func() {
+		kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Nothing to do: healthy", own, "kscertctl does not renew it")
+	})
+	kscertctl(ctx, t, "check-expiration", "-i", c.Inventory()).want(t, 1, "unused", "the API server's own certificate")
 }
+
+// leftovers puts the files of an etcd of kubeadm's own beside the host's, and of a member that
+// was removed: nothing has signed them that is here, and keys are missing.
+const leftovers = `cd /etc/kubernetes/ssl && mkdir -p etcd
+for f in etcd/ca.crt etcd/server.crt etcd/peer.crt apiserver-etcd-client.crt /etc/ssl/etcd/ssl/member-gone.pem /etc/ssl/etcd/ssl/admin-gone.pem; do cp -pL front-proxy-client.crt $f; done
+`
+
+const sumOfLeftovers = "cd /etc/kubernetes/ssl && sha256sum etcd/* apiserver-etcd-client.crt /etc/ssl/etcd/ssl/*-gone.pem"
 
 // TestNotJoined recovers a cluster whose inventory has a worker that is no node yet; then an
 // administrator's kubeconfig that has become a node's is called what it is.

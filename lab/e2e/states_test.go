@@ -41,6 +41,7 @@ func states() []clusterStates {
 	return []clusterStates{
 		{"host-etcd", "One control plane, one worker, etcd as a service of the host", fault.One(), []state{
 			{fault: "apiserver-expired", primary: "serving-certificate-expired", subject: "apiserver", also: apiDown, sample: true},
+			{fault: "own-serving-expired", primary: "own-certificate-invalid", subject: "/etc/kubernetes/ssl/own/tls.crt", also: apiDown, sample: true},
 			{fault: "admin-expired", primary: "client-certificate-expired", subject: "admin.conf", also: slices.Concat(apiDown, []string{"client-certificate-expired"}), sample: true},
 			{fault: "controller-manager-expired", primary: "client-certificate-expired", subject: "controller-manager.conf", also: []string{"static-pod-not-ready"}},
 			{fault: "kubelet-client-expired", primary: "kubelet-client-certificate-expired", sample: true},
@@ -77,6 +78,7 @@ func states() []clusterStates {
 			{fault: "kubelet-flag", primary: "kubelet-down", also: []string{"node-not-ready"}},
 			{fault: "runtime-stopped", primary: "container-runtime-down", also: []string{"kubelet-down", "node-not-ready"}},
 			{fault: "manifest-flag", primary: "api-server-crashing", also: apiDown},
+			{fault: "manifest-flag-and-leftovers", primary: "api-server-crashing", also: apiDown},
 			{fault: "manifest-no-yaml", primary: "manifest-invalid", also: slices.Concat([]string{"api-server-refused", "api-server-blocked"}, apiDown), sample: true},
 			{fault: "manifest-removed", primary: "manifest-missing", also: slices.Concat([]string{"api-server-refused", "api-server-blocked"}, apiDown)},
 			{fault: "image-removed", primary: "api-server-refused", also: apiDown},

@@ -37,6 +37,14 @@ func expiry() []Fault {
 			Do: expired(expire.APIServer), Shows: "api_says expired",
 		},
 		{
+			Name: "own-serving-expired", Node: "cp1", What: "a certificate elsewhere has ended, which the API server is told to serve",
+			Do: expired(expire.APIServer),
+			Break: `mkdir -p $ssl/own; cp -p $ssl/apiserver.crt $ssl/own/tls.crt; cp -p $ssl/apiserver.key $ssl/own/tls.key
+cp -p /var/lib/lab-fault$ssl/apiserver.crt $ssl/apiserver.crt
+sed -i "s#--tls-cert-file=.*#--tls-cert-file=$ssl/own/tls.crt#; s#--tls-private-key-file=.*#--tls-private-key-file=$ssl/own/tls.key#" $apiserver`,
+			Shows: "api_says expired", Repair: againAPIServer,
+		},
+		{
 			Name: "admin-expired", Node: "cp1", What: "the client certificate in admin.conf has ended",
 			Do: expired(expire.Admin), Shows: "api_says 'Unauthorized|logged in'",
 		},
@@ -216,6 +224,16 @@ func components() []Fault {
 		{
 			Name: "manifest-flag", Node: "cp1", What: "the API server ends at once: its manifest has a flag that it does not know",
 			Break: `sed -i 's/- --secure-port=/- --no-such-flag=1\n    - --secure-port=/' $apiserver`,
+			Shows: "log_says kube-apiserver 'unknown flag' && ! api >/dev/null",
+		},
+		{
+			Name: "manifest-flag-and-leftovers", Node: "cp1", What: "the same, and files that nobody uses have ended: those of kubeadm's own etcd, and a removed member's",
+			Do: expired(expire.HostEtcd, "/etc/ssl/etcd/ssl/member-*.pem"),
+			Break: `mkdir -p $ssl/etcd; etcd=/etc/ssl/etcd/ssl
+for f in $ssl/etcd/server $ssl/etcd/peer $ssl/apiserver-etcd-client; do cp -p $etcd/member-cp1.pem $f.crt; cp -p $etcd/member-cp1-key.pem $f.key; done
+cp -p $etcd/member-cp1.pem $etcd/member-gone.pem; cp -p $etcd/member-cp1-key.pem $etcd/member-gone-key.pem
+cp -p /var/lib/lab-fault$etcd/member-cp1.pem $etcd/member-cp1.pem
+sed -i 's/- --secure-port=/- --no-such-flag=1\n    - --secure-port=/' $apiserver`,
 			Shows: "log_says kube-apiserver 'unknown flag' && ! api >/dev/null",
 		},
 		{
