@@ -57,7 +57,8 @@ func TestAsFound(t *testing.T) {
 	if got := said(ctx, t, c, "cp1", "systemctl is-active k8s-certs-renew.timer kscertctl-release-timer.timer || true"); got != "active\ninactive\n" {
 		t.Errorf("the timers are %q", got)
 	}
-	if got := said(ctx, t, c, "cp1", "grep -c BEGIN "+elsewhere+"; openssl s_client -connect localhost:6443 -showcerts </dev/null 2>/dev/null | grep -c BEGIN"); got != "2\n2\n" {
+	served := "openssl s_client -connect localhost:6443 -showcerts </dev/null 2>/dev/null | grep -c BEGIN"
+	if got := said(ctx, t, c, "cp1", "grep -c BEGIN "+elsewhere+"; "+served); got != "2\n2\n" {
 		t.Errorf("certificates in the file, and served: %q", got)
 	}
 	if got := said(ctx, t, c, "cp1", sumOfLeftovers); got != unused {
@@ -82,23 +83,36 @@ func TestAsFound(t *testing.T) {
 	kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "the node takes no new pods", "kubectl uncordon w1")
 
 	// An API server with a certificate of somebody's own: said to be so, and left alone.
-	said(ctx, t, c, "cp1", "cd /etc/kubernetes/ssl && mkdir own && openssl x509 -x509toreq -copy_extensions copyall -in apiserver.crt -signkey apiserver.key |"+
-		"openssl x509 -req -copy_extensions copyall -CA ca.crt -CAkey ca.key -days 9 -out own/tls.crt 2>/dev/null && sed -i 's#--tls-cert-file=.*#--tls-cert-file=/certs/tls.crt#;"+
-		"s#^    volumeMounts:#&\\n    - mountPath: /certs\\n      name: own#; s#^  volumes:#&\\n  - hostPath:\\n      path: /etc/kubernetes/ssl/own\\n    name: own#' ../manifests/kube-apiserver.yaml")
-	said(ctx, t, c, "cp1", "for i in $(seq 90); do openssl s_client -connect localhost:6443 </dev/null 2>/dev/null | openssl x509 -noout -checkend 864000 >/dev/null 2>&1; "+
-		"[ $? = 1 ] && kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /readyz >/dev/null 2>&1 && exit; sleep 1; done; exit 1")
+	said(ctx, t, c, "cp1", ownServing)
 	const own = "/etc/kubernetes/ssl/own/tls.crt"
 	wantUnchanged(ctx, t, c, func() {
 		kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Nothing to do: healthy", own, "kscertctl does not renew it")
 	})
-	kscertctl(ctx, t, "check-expiration", "-i", c.Inventory()).want(t, 1, "unused", "the API server's own certificate")
+	kscertctl(ctx, t, "check-expiration", "-i", c.Inventory()).want(t, 2, "unused", "the API server's own certificate")
 }
 
 // leftovers puts the files of an etcd of kubeadm's own beside the host's, and of a member that
 // was removed: nothing has signed them that is here, and keys are missing.
 const leftovers = `cd /etc/kubernetes/ssl && mkdir -p etcd
-for f in etcd/ca.crt etcd/server.crt etcd/peer.crt apiserver-etcd-client.crt /etc/ssl/etcd/ssl/member-gone.pem /etc/ssl/etcd/ssl/admin-gone.pem; do cp -pL front-proxy-client.crt $f; done
+for f in etcd/ca.crt etcd/server.crt etcd/peer.crt apiserver-etcd-client.crt; do cp -p front-proxy-client.crt $f; done
+for f in member admin; do cp -p front-proxy-client.crt /etc/ssl/etcd/ssl/$f-gone.pem; done
 `
+
+// ownServing lets the API server serve a certificate that ends in nine days, from a folder that
+// its container has elsewhere, and waits until it does.
+const ownServing = `cd /etc/kubernetes/ssl && mkdir own
+openssl x509 -x509toreq -copy_extensions copyall -in apiserver.crt -signkey apiserver.key |
+openssl x509 -req -copy_extensions copyall -CA ca.crt -CAkey ca.key -days 9 -out own/tls.crt 2>/dev/null
+sed -i 's#--tls-cert-file=.*#--tls-cert-file=/certs/tls.crt#
+s#^    volumeMounts:#&\n    - mountPath: /certs\n      name: own#
+s#^  volumes:#&\n  - hostPath:\n      path: /etc/kubernetes/ssl/own\n    name: own#' ../manifests/kube-apiserver.yaml
+for i in $(seq 90); do
+  served=$(openssl s_client -connect localhost:6443 </dev/null 2>/dev/null | openssl x509 -noout -fingerprint 2>/dev/null)
+  [ "$served" = "$(openssl x509 -in own/tls.crt -noout -fingerprint)" ] &&
+    kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /readyz >/dev/null 2>&1 && exit
+  sleep 1
+done
+exit 1`
 
 const sumOfLeftovers = "cd /etc/kubernetes/ssl && sha256sum etcd/* apiserver-etcd-client.crt /etc/ssl/etcd/ssl/*-gone.pem"
 

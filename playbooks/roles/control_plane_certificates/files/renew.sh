@@ -45,7 +45,8 @@ unused_by_etcd() {
 sweep
 due=
 for leaf in $leaves; do
-  [ -f "$pki/$leaf.crt" ] && ! unused "$leaf" || continue
+  [ -f "$pki/$leaf.crt" ] || continue
+  ! unused "$leaf" || continue
   if ! openssl x509 -in "$pki/$leaf.crt" -noout 2>/dev/null; then
     refused='no certificate is in it that could be renewed; restore it from a backup, or set it and its key aside and issue them with: kubeadm init phase certs'
     refuse "$pki/$leaf.crt"

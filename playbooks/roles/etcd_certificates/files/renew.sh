@@ -20,7 +20,7 @@ for file in "$(of_etcd cert-file ETCD_CERT_FILE)" "$(of_etcd peer-cert-file ETCD
   [ -n "$file" ] || continue
   host "$file"
   hosts="$hosts$host "
-  if [ "${file%/*}" -ef "$dir" ]; then here_used=yes; else elsewhere=yes; fi
+  if same "${file%/*}" "$dir"; then here_used=yes; else elsewhere=yes; fi
 done
 [ -z "$elsewhere" ] || [ -n "$here_used" ] || exit 0
 

@@ -113,9 +113,13 @@ named() {
     END { if (file != "") print on_host(file) }' "$conf/manifests/$1.yaml"
 }
 
+# same A B: both are one file, however they are called.
+# shellcheck disable=SC3013 # in every sh that a node may have
+same() { [ "$1" -ef "$2" ]; }
+
 # other FILE NAMED: what is named is another file: then nobody uses the first
 # (orchestrator/snapshot, Snapshot.Unused).
-other() { [ -n "$2" ] && ! [ "$1" -ef "$2" ]; }
+other() { [ -n "$2" ] && ! same "$1" "$2"; }
 
 # of_etcd FLAG SETTING: the file that a member here names so, as a static pod or as a unit.
 of_etcd() {
