@@ -89,15 +89,13 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, c := range r.Certificates {
 		labels := []string{c.Node, string(c.Kind), c.Name, c.Path, string(c.Authority), strconv.FormatBool(c.IsCA), strconv.FormatBool(c.Served)}
-		if !first(labels...) {
+		if c.Status == expiry.Unused || !first(labels...) { // for what nobody uses nobody is to be woken
 			continue
 		}
 		gauge(notAfter, float64(c.Ends().Unix()), labels...)
 		gauge(notBefore, float64(c.NotBefore.Unix()), labels...)
-		if c.Status != expiry.Unused { // nobody is to be woken for it
-			gauge(warningFrom, float64(c.WarningFrom.Unix()), labels...)
-			gauge(criticalFrom, float64(c.CriticalFrom.Unix()), labels...)
-		}
+		gauge(warningFrom, float64(c.WarningFrom.Unix()), labels...)
+		gauge(criticalFrom, float64(c.CriticalFrom.Unix()), labels...)
 		gauge(externallyManaged, number(c.ExternallyManaged), labels...)
 		if c.Key == certs.KeyMatches || c.Key == certs.KeyMismatch {
 			gauge(keyMatch, number(c.Key == certs.KeyMatches), labels...)

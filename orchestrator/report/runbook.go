@@ -406,7 +406,7 @@ func (b *book) signEtcd(n snapshot.Node) script {
 	var s script
 	for _, c := range n.Certificates {
 		row, _ := certs.Lookup(c.Kind)
-		if c.Served || row.Signer != certs.EtcdHostCA || row.CA || row.Copy || !b.has(n, c.Kind) {
+		if c.Served || row.Signer != certs.EtcdHostCA || row.CA || row.Copy || b.s.Unused(n, c) || !b.has(n, c.Kind) {
 			continue
 		}
 		if len(s) == 0 {
@@ -441,7 +441,7 @@ func (b *book) signEtcd(n snapshot.Node) script {
 			s.add("#   %s", by)
 			s.add("until [ -s certificate.new ]; do sleep 1; done")
 		}
-		s.add("openssl verify -CAfile ca.pem certificate.new")
+		s.add("openssl verify -partial_chain -CAfile ca.pem certificate.new")
 		s.add("chown --reference=%[1]s certificate.new && chmod --reference=%[1]s certificate.new", file)
 		s.add("mv certificate.new %s", file)
 		s.add("rm request.new extensions.new")
@@ -646,7 +646,7 @@ func (b *book) takeKubelet(n snapshot.Node) script {
 	if b.has(n, certs.KindKubeletClient, certs.KindKubeletConf) {
 		s.add("pem=%s/kubelet-client-$(date -u +%%Y-%%m-%%d-%%H-%%M-%%S).pem", dir(n, "kubelet-dir"))
 		s.paste("Paste the certificate that was signed for this node, to its last line:", `"$pem"`)
-		s.add(`openssl verify -CAfile %s "$pem"`, authority(n))
+		s.add(`openssl verify -partial_chain -CAfile %s "$pem"`, authority(n))
 		s.add(`cat %s >>"$pem"`, newKey(n))
 		s.add("rm %s", newKey(n))
 		s = append(s, referToPair(n)...)
