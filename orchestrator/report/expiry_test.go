@@ -467,3 +467,35 @@ func TestExpiryIsPrintable(t *testing.T) {
 		}
 	}
 }
+
+// What nobody uses is listed, and wakes nobody.
+func TestUnusedIsListed(t *testing.T) {
+	t.Parallel()
+	s := tc.Healthy(tc.Single(), tc.On("cp1", tc.Expired(certs.KindAPIServer), func(n *snapshot.Node) {
+		n.Facts["kube-apiserver.tls-cert-file"] = "/etc/company/tls.crt"
+	}))
+	r := expiry.Of(s, expiry.DefaultThresholds())
+	named := regexp.MustCompile(`[" ]apiserver["\s\\]`)
+	for name, row := range map[string]struct {
+		write func(io.Writer, expiry.Report) error
+		lists bool
+	}{
+		"table":      {func(w io.Writer, r expiry.Report) error { return report.ExpiryTable(w, r, 0) }, true},
+		"prometheus": {report.ExpiryPrometheus, false},
+		"calendar":   {report.ExpiryCalendar, false},
+	} {
+		var out bytes.Buffer
+		if err := row.write(&out, r); err != nil {
+			t.Fatal(err)
+		}
+		var about []string
+		for line := range strings.Lines(out.String()) {
+			if named.MatchString(line) {
+				about = append(about, line)
+			}
+		}
+		if row.lists != (len(about) == 1 && strings.HasSuffix(strings.TrimSpace(about[0]), " unused")) || !row.lists && len(about) > 0 {
+			t.Errorf("%s tells of it %q", name, about)
+		}
+	}
+}

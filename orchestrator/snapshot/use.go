@@ -60,25 +60,20 @@ var hostEtcdSettings = []string{"etcd.cert-file", "etcd.peer-cert-file", "kube-a
 // of a host that neither the inventory nor a component knows. What is there of other hosts
 // Kubespray may hand out.
 func (s Snapshot) unusedHostEtcd(n Node, row certs.Row, file string) bool {
-	below := func(n Node, file string) bool { return strings.HasPrefix(file, n.Facts["etcd-dir"]+"/") }
-	var hosts []string
 	here, elsewhere := false, false
-	for _, other := range s.Nodes {
-		hosts = append(hosts, other.Name, other.KubernetesName)
-		for _, setting := range hostEtcdSettings {
-			named := other.Facts[setting]
-			if named == "" {
-				continue
-			}
-			hosts = append(hosts, hostIn(named))
-			here = here || other.Name == n.Name && below(n, named)
-			elsewhere = elsewhere || other.Name == n.Name && !below(n, named)
-		}
+	for _, setting := range hostEtcdSettings {
+		below := strings.HasPrefix(n.Facts[setting], n.Facts["etcd-dir"]+"/")
+		here = here || below
+		elsewhere = elsewhere || !below && n.Facts[setting] != ""
 	}
-	if elsewhere && !here {
-		return true
+	if !here || row.CA {
+		return elsewhere && !here
 	}
-	return here && !row.CA && !slices.Contains(hosts, hostIn(file))
+	host := hostIn(file)
+	return !slices.ContainsFunc(s.Nodes, func(n Node) bool {
+		return n.Name == host || n.KubernetesName == host ||
+			slices.ContainsFunc(hostEtcdSettings, func(setting string) bool { return hostIn(n.Facts[setting]) == host })
+	})
 }
 
 // hostIn is the host in the name of one of Kubespray's files for etcd, "member-cp1.pem".
