@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"text/template"
@@ -226,6 +227,24 @@ func TestParseUnusableAPIServer(t *testing.T) {
 	}
 	if n.Results["kubelet-log"].Output == "" {
 		t.Error("the kubelet's last words are lost")
+	}
+}
+
+// Of what is served together the first is the certificate, and the earliest end counts.
+func TestServedChain(t *testing.T) {
+	t.Parallel()
+	root := testpki.Authority(t, "root")
+	ca := root.Intermediate(t, "kubernetes", time.Now().Add(time.Hour))
+	leaf := ca.Issue(t, testpki.Leaf{CommonName: "kube-apiserver"})
+	bars := func(p testpki.Pair) string {
+		return "|" + strings.ReplaceAll(strings.TrimSpace(string(p.Certificate)), "\n", "\n|") + "\n"
+	}
+	n := parse(t, []byte("@@KSCERT 3 1772280000\n@@FACT pki /p\n@@FILE 600 root root 1 1 /p/ca.crt\n"+bars(ca)+
+		"@@TLS kube-apiserver 0 10.0.0.1:6443\n|CONNECTED\n"+bars(leaf)+bars(ca)+"@@END\n"))
+	i := slices.IndexFunc(n.Certificates, func(c certs.Certificate) bool { return c.Served })
+	c := n.Certificates[i]
+	if c.CommonName != "kube-apiserver" || c.SignedBy != certs.KubernetesCA || !c.Ends().Equal(ca.X509.NotAfter) {
+		t.Errorf("%s, signed by %q, ends at %s", c.CommonName, c.SignedBy, c.Ends())
 	}
 }
 
