@@ -108,7 +108,7 @@ func TestRollbackRefuses(t *testing.T) {
 	}{
 		"a node that was not changed":     {tc.Single(), plan.Undo{Run: "r", Touched: []string{"cp1"}, Only: []string{"w1"}}, "run r changed nothing on w1: it changed cp1"},
 		"a node of a run without changes": {tc.Single(), plan.Undo{Run: "r", Only: []string{"w1"}}, "run r changed nothing on w1: it changed no node"},
-		"a node that is gone":             {tc.Single(), plan.Undo{Run: "r", Touched: []string{"cp9"}}, "run r changed cp9, which is no longer in the inventory"},
+		"a node that is gone":             {tc.Single(), plan.Undo{Run: "r", Touched: []string{"cp9"}}, "run r changed cp9, which is no longer in the inventory: put it back there, or name the others with --node"},
 	} {
 		var unsupported *plan.UnsupportedError
 		if _, err := plan.Rollback(row.c, row.undo); !errors.As(err, &unsupported) || err.Error() != row.want {
