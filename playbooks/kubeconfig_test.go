@@ -428,6 +428,7 @@ func TestKubeconfigRefused(t *testing.T) {
 	named := ca.Issue(t, testpki.Leaf{CommonName: "jane", DNSNames: []string{"jane"}, NotBefore: was, NotAfter: due})
 	b64 := base64.StdEncoding.EncodeToString
 	plain := string(kubeconfig(ca, admin, ""))
+	quoted := strings.Replace(plain, b64(admin.Key), "'"+b64(admin.Key)+"'", 1)
 	for _, row := range []struct {
 		name, text, kubectl, refusal string
 	}{
@@ -435,9 +436,9 @@ func TestKubeconfigRefused(t *testing.T) {
 		{name: "two certificates of one key", text: plain + "- name: again\n  user:\n    client-certificate-data: " + b64(ca.Again(t, admin).Certificate) + "\n", refusal: "one key belongs to two certificates in it"},
 		{name: "names that kubeadm does not give", text: string(kubeconfig(ca, named, "")), refusal: "kubeadm makes no certificate for subject=CN=jane DNS:jane"},
 		{name: "no YAML", text: plain + "- 'name: x\n", refusal: "kubectl cannot read it"},
-		{name: "quoted, without kubectl", text: strings.Replace(plain, b64(admin.Key), "'"+b64(admin.Key)+"'", 1), kubectl: "none", refusal: "it is written in another way than kubeadm writes it"},
+		{name: "quoted, without kubectl", text: quoted, kubectl: "none", refusal: "it is written in another way than kubeadm writes it"},
 		{name: "plain, without kubectl", text: plain, kubectl: "none"},
-		{name: "a kubectl that reads the new one differently", text: plain, kubectl: "#!/bin/sh\nmktemp -u x.XXXXXX\n", refusal: "with a new certificate it would read differently"},
+		{name: "a kubectl that reads the new one differently", text: quoted, kubectl: "#!/bin/sh\nmktemp -u x.XXXXXX\n", refusal: "with a new certificate it would read differently"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -46,10 +46,32 @@ for f in $kubeconfigs "$home"; do
   [ "$f" = "$home" ] || f=$conf/$f.conf
   [ -f "$f" ] || continue
   sift "$f"
-  [ -n "$due_at" ] || continue
-  if [ -n "$refused" ] || led_astray "$f"; then refuse "$f"; else due="$due $f"; fi
+  [ -n "$due_users" ] || continue
+  if [ -n "$refused" ]; then refuse "$f"; else due="$due $f"; fi
 done
 [ -n "$due" ] || exit 0
+
+# renew_leaf LEAF: its successor is in $staged/pki.
+renew_leaf() {
+  cp "$pki/$1.crt" "$staged/pki/$1.crt"
+  cp "$pki/$1.key" "$staged/pki/$1.key"
+  case $1 in etcd/*) name=etcd-${1#etcd/} ;; *) name=$1 ;; esac
+  # shellcheck disable=SC2086 # none or one word
+  quietly timeout 60 kubeadm $alpha certs renew "$name" --config "$staged/kubeadm.yaml"
+  pair "$staged/pki/$1.crt" "$staged/pki/$1.key" || fail "kubeadm made a $1 whose key does not match"
+  check_successor "$pki/$1.crt" "$staged/pki/$1.crt" "$pki/$(authority_of "$1").crt"
+}
+
+authority_of() {
+  case $1 in
+  front-proxy-client) echo front-proxy-ca ;;
+  apiserver-etcd-client | etcd/*) echo etcd/ca ;;
+  *) echo ca ;;
+  esac
+}
+
+# successor_of LEAF|FINGERPRINT: of a certificate of the PKI directory, or in a kubeconfig.
+successor_of() { case $1 in *:*) issue_user "$1" ;; *) renew_leaf "$1" ;; esac; }
 
 check_authority ca
 check_authority front-proxy-ca
@@ -62,28 +84,28 @@ done
 [ "$KSCERT_CHECK" != True ] || exit 0
 open_stage "$conf"
 stage_config
+stage_users
 
 # First everything is made and checked, then everything is placed.
+set --
+for item in $due; do
+  case $item in
+  /*) ;;
+  *)
+    check_authority "$(authority_of "$item")"
+    set -- "$@" "$item"
+    ;;
+  esac
+done
+for user in $(printf '%s' "$users" | awk '!said[$2]++ {print $2}'); do
+  [ -e "$stage/users/$user.not" ] || set -- "$@" "$user"
+done
+together successor_of "$@"
 for item in $due; do
   case $item in
   /*)
     renew_kubeconfig "$item" "$stage/conf/${item##*/}"
-    if [ -n "$refused" ]; then refuse "$item"; fi
-    ;;
-  *)
-    case $item in
-    front-proxy-client) ca=front-proxy-ca name=$item ;;
-    apiserver-etcd-client) ca=etcd/ca name=$item ;;
-    etcd/*) ca=etcd/ca name=etcd-${item#etcd/} ;;
-    *) ca=ca name=$item ;;
-    esac
-    check_authority "$ca"
-    cp "$pki/$item.crt" "$stage/pki/$item.crt"
-    cp "$pki/$item.key" "$stage/pki/$item.key"
-    # shellcheck disable=SC2086 # none or one word
-    quietly timeout 60 kubeadm $alpha certs renew "$name" --config "$stage/kubeadm.yaml"
-    pair "$stage/pki/$item.crt" "$stage/pki/$item.key" || fail "kubeadm made a $item whose key does not match"
-    check_successor "$pki/$item.crt" "$stage/pki/$item.crt" "$pki/$ca.crt"
+    [ -z "$refused" ] || refuse "$item"
     ;;
   esac
 done

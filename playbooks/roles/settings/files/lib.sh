@@ -554,14 +554,46 @@ renew_serving_pair() {
 # open_stage DIR: a private folder for what is being made, gone at the end.
 open_stage() {
   stage=$(mktemp -d "$1/.kscertctl.XXXXXX")
-  trap 'rm -rf "$stage"' EXIT
+  # shellcheck disable=SC2086 # words
+  trap '[ -z "$at_work" ] || kill $at_work; rm -rf "$stage"' EXIT
   trap 'exit 130' INT TERM HUP
+}
+
+# together COMMAND ITEM...: COMMAND for each item, as many at a time as the node has
+# processors, each with a $stage of its own. Ends where one of them fails.
+at_work=
+together() {
+  command=$1 common=$stage most=$(nproc) || most=1
+  [ "$most" -le 4 ] || most=4 # each may take the memory of a kubeadm
+  shift
+  while [ $# -gt 0 ]; do
+    begun=0 failed=
+    while [ $# -gt 0 ] && [ "$begun" -lt "$most" ]; do
+      begun=$((begun + 1))
+      mkdir "$common/$begun"
+      (
+        stage=$common/$begun
+        "$command" "$1"
+      ) >"$common/$begun.said" 2>"$common/$begun.wrong" &
+      at_work="$at_work $!"
+      shift
+    done
+    for process in $at_work; do wait "$process" || failed=yes; done
+    at_work=
+    for i in $(seq "$begun"); do
+      cat "$common/$i.said"
+      cat "$common/$i.wrong" >&2
+      rm -rf "${common:?}/$i" "$common/$i.said" "$common/$i.wrong"
+    done
+    [ -z "$failed" ] || exit 1
+  done
 }
 
 # stage_config: a copy of the node's own kubeadm configuration whose folder of
 # certificates is in the stage, with the authorities linked, not copied. Needs
-# $pki and $stage.
+# $pki and $stage, which is $staged from then on.
 stage_config() {
+  staged=$stage
   mkdir -p "$stage/pki/etcd" "$stage/conf"
   for f in ca front-proxy-ca etcd/ca; do
     [ ! -f "$pki/$f.crt" ] || ln -s "$pki/$f.crt" "$stage/pki/$f.crt"
@@ -615,7 +647,7 @@ issue_client() {
 $groups
 END
   # shellcheck disable=SC2086 # none or one word
-  timeout 60 kubeadm $alpha kubeconfig user --client-name="$for_name" "$@" --config "$stage/kubeadm.yaml" >"$stage/user.conf" 2>"$stage/said" </dev/null ||
+  timeout 60 kubeadm $alpha kubeconfig user --client-name="$for_name" "$@" --config "$staged/kubeadm.yaml" >"$stage/user.conf" 2>"$stage/said" </dev/null ||
     fail "kubeadm kubeconfig user for $for_name failed: $(cat "$stage/said")"
   awk '$1=="client-certificate-data:" {printf "%s", $2}' "$stage/user.conf" >"$stage/new.crt.64"
   awk '$1=="client-key-data:" {printf "%s", $2}' "$stage/user.conf" >"$stage/new.key.64"
@@ -633,29 +665,48 @@ issue_successor() {
 
 # --- kubeconfigs, with what stands in kubeconfig.sh ---------------------------------
 
-# runs FILE: offset and length of what may be a certificate or a key in a kubeconfig.
+# runs FILE: offset and length of what may be a certificate or a key in a kubeconfig, and
+# its base64 in one word.
 runs() {
   awk "$apart"'
     function begins() { from = at }
     function part(w) { at += length(w); to = at }
     function word(w) { at += length(w) }
     function gap(g) { at += length(g) }
-    function ran(run) { if (length(run) > 99) print from, to - from }
+    function ran(run) { if (length(run) > 99) print from, to - from, run }
     /^[ \t]*#/ { ended(); at += length($0) + 1; next }
     { apart($0); at++ }
     END { ended() }' "$1"
 }
 
-# value FILE OFFSET LENGTH: what the base64 there stands for.
-value() { [ -n "$2" ] && tail -c +$(($2 + 1)) "$1" | head -c "$3" | tr -d ' \t\r\n\134' | base64 -d 2>/dev/null; }
+# text_of BASE64: what it stands for. printf is the shell's own: no process is told of it.
+text_of() { printf '%s' "$1" | base64 -d 2>/dev/null; }
 
-# certificate_at, public_at FILE OFFSET LENGTH: the certificate there; the public half of
-# the key there. Nothing where there is none.
-certificate_at() { value "$@" | openssl x509 2>/dev/null; }
-public_at() { value "$@" | openssl pkey -pubout 2>/dev/null; }
+# public_half: of what openssl says, the public key in one word.
+public_half() { awk '/^-----END PUBLIC/ {exit} on {printf "%s", $0} /^-----BEGIN PUBLIC/ {on = 1}'; }
 
-# public_of CERTIFICATE: the public half of its key, of a certificate's text.
-public_of() { printf '%s\n' "$1" | openssl x509 -noout -pubkey; }
+# parts FILE: the certificates and keys in a kubeconfig, one a line: offset, length, public
+# half, fingerprint, base64; a key has "key" instead of a fingerprint.
+parts() {
+  all=$(runs "$1") || fail "$1 cannot be read"
+  while read -r from length run; do
+    text=$(text_of "$run") || continue
+    case $text in
+    *'-----BEGIN '*'CERTIFICATE-----'*)
+      said=$(printf '%s\n' "$text" | openssl x509 -noout -fingerprint -sha256 -pubkey 2>/dev/null) || continue
+      of=$(printf '%s\n' "$said" | sed -n 's/.*Fingerprint=//p')
+      ;;
+    *'PRIVATE KEY-----'*)
+      said=$(printf '%s\n' "$text" | openssl pkey -pubout 2>/dev/null) || continue
+      of=key
+      ;;
+    *) continue ;;
+    esac
+    printf '%s %s %s %s %s\n' "$from" "$length" "$(printf '%s\n' "$said" | public_half)" "$of" "$run"
+  done <<END
+$all
+END
+}
 
 # ours_and_due CERTIFICATE: the text of a client's certificate which this cluster's
 # authority has signed and which is due. Of nobody else's is anything changed.
@@ -665,162 +716,147 @@ ours_and_due() {
     ! printf '%s\n' "$1" | openssl x509 -noout -text | grep -q 'CA:TRUE'
 }
 
-# due_in FILE: leaves in $due_at where in a kubeconfig such certificates stand, each once, and
-# in $ends when the first of them ends. In $all are its runs.
+# due_in FILE: leaves in $known the parts of a kubeconfig, in $due_users the fingerprints of
+# such certificates, each once, and in $ends when the first of them ends.
 due_in() {
-  due_at='' ends='' before=''
-  all=$(runs "$1") || fail "$1 cannot be read"
-  while read -r from length; do
-    found=$(certificate_at "$1" "$from" "$length") || continue
-    case $before in *"$found"*) continue ;; esac
-    before=$before$found
+  due_users='' ends='' before=''
+  known=$(parts "$1") || exit 1
+  while read -r _ _ _ of run; do
+    case "key $before" in *"$of"*) continue ;; esac
+    before="$before $of"
+    found=$(text_of "$run")
     ours_and_due "$found" || continue
-    due_at="$due_at$from $length "
+    due_users="$due_users $of"
     [ -n "$ends" ] || ends=$(printf '%s\n' "$found" | openssl x509 -noout -enddate)
   done <<END
-$all
+$known
 END
 }
 
-# sift FILE: likewise, and in $refused why others cannot be put in their place there.
+# sift FILE: likewise, and in $refused why others cannot be put in their place there. Keeps
+# in $sifted the file and its parts, and in $users the file and those that are due.
+sifted='' users=''
 sift() {
   due_in "$1"
-  sifted=$1 refused=''
-  # shellcheck disable=SC2086 # pairs of words
-  set -- $due_at
-  while [ $# -gt 0 ] && [ -z "$refused" ]; do
-    refused=$(unfit "$sifted" "$(certificate_at "$sifted" "$1" "$2")")
-    shift 2
+  refused=''
+  for user in $due_users; do
+    [ -n "$refused" ] || refused=$(unfit "$user")
   done
-  set -- "$sifted"
-  [ -n "$due_at" ] && [ -z "$refused" ] || return 0
-  if [ -z "$(command -v kubectl)" ]; then
-    ! grep -Evq "^ *((- )?[A-Za-z-]+:( [^][ &*!|>{}\"#%@\`,']+)?)?\$" "$1" ||
+  if [ -z "$due_users" ] || [ -n "$refused" ] || led_astray "$1"; then return 0; fi
+  if ! as_kubeadm_writes "$1"; then
+    if [ -z "$(command -v kubectl)" ]; then
       refused='it is written in another way than kubeadm writes it, and there is no kubectl to tell how it reads'
-  elif ! as_kubectl "$1" >/dev/null; then
-    refused='kubectl cannot read it'
+    elif ! as_kubectl "$1" >/dev/null; then
+      refused='kubectl cannot read it'
+    fi
   fi
+  sifted=$(printf '%s\n' "$sifted" && printf '%s\n' "$known" | awk -v file="$1" '{print file, $0}')
+  for user in $due_users; do
+    users="$users$1 $user
+"
+  done
 }
 
-# unfit FILE CERTIFICATE: why a certificate and its key cannot be told from others there.
+# as_kubeadm_writes FILE: a kubeconfig of nothing but plain keys and values, which reads in
+# one way only.
+as_kubeadm_writes() { ! grep -Evq "^ *((- )?[A-Za-z-]+:( [^][ &*!|>{}\"#%@\`,']+)?)?\$" "$1"; }
+
+# unfit FINGERPRINT: why, of what is in $known, that certificate and its key cannot be told
+# from others. Keys can be more than certificates: that of somebody whose certificate is a
+# file, or is written in a way that hides it here.
 unfit() {
-  public=$(public_of "$2") certificates=0 keys=0
-  while read -r from length; do
-    if other=$(certificate_at "$1" "$from" "$length"); then
-      if [ "$other" = "$2" ]; then
-        certificates=$((certificates + 1))
-      elif [ "$(public_of "$other")" = "$public" ]; then
-        echo 'one key belongs to two certificates in it'
-        return 0
-      fi
-    elif [ "$(public_at "$1" "$from" "$length")" = "$public" ]; then
-      keys=$((keys + 1))
-    fi
-  done <<END
-$all
-END
-  # That of somebody whose certificate is a file, or is written in a way that hides it here.
-  [ "$keys" -le "$certificates" ] || {
-    echo 'its key stands there for somebody else, too'
-    return 0
-  }
-  [ -n "$(key_of "$1" "$public")" ] || echo 'the key of its certificate stands elsewhere'
-}
-
-# key_of FILE PUBLIC: offset and length of the key in a kubeconfig with that public half,
-# by the runs in $all.
-key_of() {
-  while read -r from length; do
-    if [ "$(public_at "$1" "$from" "$length")" = "$2" ]; then
-      printf '%s %s\n' "$from" "$length"
-      return 0
-    fi
-  done <<END
-$all
-END
+  printf '%s\n' "$known" | awk -v due="$1" '
+    { public[NR] = $3; of[NR] = $4; if ($4 == due) its = $3 }
+    END {
+      for (i = 1; i <= NR; i++) if (public[i] == its) { if (of[i] == "key") keys++; else if (of[i] == due) certificates++; else others++ }
+      if (others) print "one key belongs to two certificates in it"
+      else if (keys > certificates) print "its key stands there for somebody else, too"
+      else if (!keys) print "the key of its certificate stands elsewhere"
+    }'
 }
 
 # embedded_pair FILE: the first certificate in a kubeconfig whose key is in it, too, and
 # that key.
 embedded_pair() {
-  all=$(runs "$1") || fail "$1 cannot be read"
-  while read -r from length; do
-    found=$(certificate_at "$1" "$from" "$length") || continue
-    # shellcheck disable=SC2046 # two words, or none
-    set -- "$1" $(key_of "$1" "$(public_of "$found")")
-    [ $# = 3 ] || continue
-    printf '%s\n' "$found"
-    value "$@"
-    return 0
-  done <<END
-$all
-END
+  known=$(parts "$1") || exit 1
+  runs_of_pair=$(printf '%s\n' "$known" | awk '
+    { public[NR] = $3; run[NR] = $5; if ($4 == "key") key[$3] = $5; is[NR] = $4 != "key" }
+    END { for (i = 1; i <= NR; i++) if (is[i] && public[i] in key) { print run[i], key[public[i]]; exit } }')
+  [ -n "$runs_of_pair" ] || return 0
+  text_of "${runs_of_pair% *}" | openssl x509
+  text_of "${runs_of_pair#* }"
 }
 
 # embedded_authorities FILE: the certificates in a kubeconfig whose key is not in it.
 embedded_authorities() {
-  all=$(runs "$1") || fail "$1 cannot be read"
-  while read -r from length; do
-    found=$(certificate_at "$1" "$from" "$length") || continue
-    [ -n "$(key_of "$1" "$(public_of "$found")")" ] || value "$1" "$from" "$length"
-  done <<END
-$all
-END
+  known=$(parts "$1") || exit 1
+  printf '%s\n' "$known" | awk '
+    { public[NR] = $3; run[NR] = $5; is[NR] = $4 != "key"; if (!is[NR]) key[$3] }
+    END { for (i = 1; i <= NR; i++) if (is[i] && !(public[i] in key)) print run[i] }' |
+    while read -r run; do text_of "$run"; done
 }
 
 # as_kubectl FILE: a kubeconfig as kubectl understands it. Its errors may quote a secret.
 as_kubectl() { timeout 60 kubectl config view --raw -o json --kubeconfig "$1" 2>/dev/null </dev/null; }
 
-# exchange FILE CERTIFICATE: what kubectl or a kubeconfig says, with the pair that
-# issue_client made in place of a certificate and its key. Every other byte stays.
+# stage_users: what sift has kept becomes files: for each certificate that is due, once,
+# $stage/users/FINGERPRINT.crt, and for those of which kubeadm makes no successor the
+# reason in FINGERPRINT.not.
+stage_users() {
+  mkdir "$stage/users"
+  printf '%s\n' "$sifted" >"$stage/parts"
+  printf '%s' "$users" | while read -r file user; do
+    [ ! -e "$stage/users/$user.crt" ] || continue
+    printf '%s\n' "$file" >"$stage/users/$user.of"
+    text_of "$(awk -v user="$user" '$5 == user {print $6; exit}' "$stage/parts")" | openssl x509 >"$stage/users/$user.crt"
+    names "$stage/users/$user.crt" >"$stage/names-old"
+    issuable "$stage/names-old" || printf 'kubeadm makes no certificate for %s\n' "$(tr '\n' ' ' <"$stage/names-old")" >"$stage/users/$user.not"
+  done
+}
+
+# issue_user FINGERPRINT: the successor of such a certificate, as kubeconfigs have it.
+issue_user() {
+  issue_successor "$staged/users/$1.crt" "$(cat "$staged/users/$1.of")"
+  mv "$stage/new.crt.64" "$staged/users/$1.crt.64"
+  mv "$stage/new.key.64" "$staged/users/$1.key.64"
+}
+
+# exchange FILE USER...: what kubectl or a kubeconfig says, whose parts are on standard
+# input, with new pairs in place of those of these users. Every other byte stays.
 exchange() {
-  public=$(openssl x509 -in "$2" -noout -pubkey) old=$(cat "$2") done=0
-  runs "$1" >"$stage/runs" || return 1
-  while read -r from length; do
-    if [ "$(certificate_at "$1" "$from" "$length")" = "$old" ]; then
-      by=new.crt.64
-    elif [ "$(public_at "$1" "$from" "$length")" = "$public" ]; then
-      by=new.key.64
-    else
-      continue
-    fi
-    { tail -c +$((done + 1)) "$1" | head -c $((from - done)) && cat "$stage/$by"; } || return 1
+  exchanged=$1 done=0
+  shift
+  awk -v users="$*" '
+    BEGIN { n = split(users, list, " "); for (i = 1; i <= n; i++) due[list[i]] }
+    { public[NR] = $3; of[NR] = $4; at[NR] = $1 " " $2; if ($4 in due) new[$3] = $4 }
+    END {
+      for (i = 1; i <= NR; i++) if (public[i] in new && (of[i] == "key" || of[i] == new[public[i]]))
+        print at[i], new[public[i]] (of[i] == "key" ? ".key.64" : ".crt.64")
+    }' >"$stage/exchanges"
+  while read -r from length by; do
+    { tail -c +$((done + 1)) "$exchanged" | head -c $((from - done)) && cat "$stage/users/$by"; } || return 1
     done=$((from + length))
-  done <"$stage/runs"
-  tail -c +$((done + 1)) "$1"
+  done <"$stage/exchanges"
+  tail -c +$((done + 1)) "$exchanged"
 }
 
 # renew_kubeconfig OLD NEW: NEW is OLD with new pairs in place of those that are due, and
 # reads for kubectl as OLD does but for these. Where that cannot be, $refused says why.
 renew_kubeconfig() {
   old_file=$1 new_file=$2 refused=''
-  due_in "$1" # they are fit, which sift has found
-  # shellcheck disable=SC2086 # pairs of words
-  set -- $due_at
-  rm -f "$stage"/due.*
-  while [ $# -gt 0 ]; do
-    certificate_at "$old_file" "$1" "$2" >"$stage/due.$1"
-    names "$stage/due.$1" >"$stage/names-old"
-    issuable "$stage/names-old" ||
-      refused="kubeadm makes no certificate for $(tr '\n' ' ' <"$stage/names-old")"
-    shift 2
+  # shellcheck disable=SC2046 # words
+  set -- $(printf '%s' "$users" | awk -v file="$1" '$1 == file {print $2}')
+  for user in "$@"; do
+    [ ! -e "$stage/users/$user.not" ] || refused=$(cat "$stage/users/$user.not")
   done
   [ -z "$refused" ] || return 0
-  cat "$old_file" >"$new_file"
-  [ -z "$(command -v kubectl)" ] || as_kubectl "$old_file" >"$stage/reads"
-  for old_due in "$stage"/due.*; do
-    issue_successor "$old_due" "$old_file"
-    for text in "$new_file" "$stage/reads"; do
-      [ -f "$text" ] || continue
-      exchange "$text" "$old_due" >"$stage/exchanged" || fail "$old_file cannot be copied"
-      mv "$stage/exchanged" "$text"
-    done
-  done
-  if [ -f "$stage/reads" ]; then
-    as_kubectl "$new_file" | cmp -s - "$stage/reads" || {
-      refused='with a new certificate it would read differently'
-      rm -f "$new_file"
-    }
-    rm -f "$stage/reads"
-  fi
+  awk -v file="$old_file" '$1 == file {print $2, $3, $4, $5}' "$stage/parts" | exchange "$old_file" "$@" >"$new_file" ||
+    fail "$old_file cannot be copied"
+  ! as_kubeadm_writes "$old_file" || return 0
+  as_kubectl "$old_file" >"$stage/reads" && parts "$stage/reads" | exchange "$stage/reads" "$@" >"$stage/reads-new" &&
+    as_kubectl "$new_file" | cmp -s - "$stage/reads-new" || {
+    refused='with a new certificate it would read differently'
+    rm -f "$new_file"
+  }
+  rm -f "$stage/reads" "$stage/reads-new"
 }
