@@ -117,6 +117,7 @@ service account keys stay as they are.`,
 	root.InitDefaultCompletionCmd()
 	wrapArgs(root)
 	complete(root)
+	groupFlags(root, s.Columns)
 	return root
 }
 

@@ -69,20 +69,26 @@ func listed(cmd *cobra.Command) bool {
 
 func flagTable(cmd *cobra.Command) string {
 	var out strings.Builder
-	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		if f.Hidden || f.Name == "help" {
-			return
+	for _, g := range flagGroups(cmd) {
+		var rows strings.Builder
+		g.flags.VisitAll(func(f *pflag.Flag) {
+			if f.Name == "help" || cmd.InheritedFlags().Lookup(f.Name) != nil {
+				return
+			}
+			name := "--" + f.Name
+			if f.Shorthand != "" {
+				name = "-" + f.Shorthand + ", " + name
+			}
+			fallback := ""
+			if !noValue(f.DefValue) {
+				fallback = "`" + strings.Trim(f.DefValue, "[]") + "`"
+			}
+			fmt.Fprintf(&rows, "| `%s` | %s | %s |\n", name, fallback, strings.ReplaceAll(f.Usage, "|", "\\|"))
+		})
+		if rows.Len() > 0 {
+			fmt.Fprintf(&out, "| **%s** | | |\n%s", g.title, rows.String())
 		}
-		name := "--" + f.Name
-		if f.Shorthand != "" {
-			name = "-" + f.Shorthand + ", " + name
-		}
-		fallback := ""
-		if !noValue(f.DefValue) {
-			fallback = "`" + strings.Trim(f.DefValue, "[]") + "`"
-		}
-		fmt.Fprintf(&out, "| `%s` | %s | %s |\n", name, fallback, strings.ReplaceAll(f.Usage, "|", "\\|"))
-	})
+	}
 	return out.String()
 }
 

@@ -22,6 +22,8 @@ import (
 // environment.
 type setting struct {
 	name string
+	// group is the heading of the flag in --help.
+	group string
 	// path finds the file or folder of this machine in a value; nil where there is none.
 	path anchor.Finder
 	// values are the only ones; nil for any, or where the flag itself knows.
@@ -39,65 +41,81 @@ type setting struct {
 	but string
 }
 
-// settings are the flags that can be set elsewhere, in the order of the reference. Every
-// other flag is one of invocation; a test holds both against the commands.
+// settings are the flags that can be set elsewhere, in the order of the reference and of
+// --help. Every other flag is one of invocation; a test holds both against the commands.
 func settings() []setting {
-	return []setting{
-		{name: "inventory", path: anchor.Inventory, recorded: true},
-		{name: "user", recorded: true},
-		{name: "private-key", path: anchor.Whole, recorded: true},
-		{name: "extra-vars", path: anchor.AtFile, secret: true, show: onlyFile, recorded: true},
-		{name: "ask-pass", recorded: true},
-		{name: "connection-password-file", path: anchor.Whole, recorded: true},
-		{name: "connection", recorded: true},
-		{name: "timeout", recorded: true, but: "exporter"},
-		{name: "connect-timeout"},
-		{name: "ssh-common-args", show: hidden},
-		{name: "ssh-extra-args", show: hidden},
-		{name: "sftp-extra-args", show: hidden},
-		{name: "scp-extra-args", show: hidden},
-		{name: "become", recorded: true},
-		{name: "become-method", recorded: true},
-		{name: "become-user", recorded: true},
-		{name: "ask-become-pass", recorded: true},
-		{name: "become-password-file", path: anchor.Whole, recorded: true},
-		{name: "forks", recorded: true},
-		{name: "ask-vault-pass", recorded: true},
-		{name: "vault-id", path: anchor.VaultID, recorded: true},
-		{name: "vault-password-file", path: anchor.Whole, recorded: true},
-		{name: "verbose"},
-		{name: "ansible-bin", path: anchor.Whole, recorded: true},
-		{name: "kubespray-dir", path: anchor.Whole, recorded: true},
-		{name: "state-dir", path: anchor.Whole, but: "exporter"},
-		{name: "warn", time: true},
-		{name: "crit", time: true},
-		{name: "fail-on", values: failOn()},
-		{name: "playbook", values: names(plan.Choices())},
-		{name: "limit"},
-		{name: "skip-phases", values: names(plan.Phases())},
-		{name: "until-phase", values: names(plan.Phases())},
-		{name: "serial", recorded: true},
-		{name: "max-unavailable"},
-		{name: "tags", recorded: true},
-		{name: "skip-tags", recorded: true},
-		{name: "gate-timeout", recorded: true},
-		{name: "stable-for", recorded: true},
-		{name: "step-timeout", recorded: true},
-		{name: "accept-san-loss", recorded: true},
-		{name: "allow-not-in-inventory", recorded: true},
-		{name: "refresh-kubeconfig", path: anchor.Whole, recorded: true},
-		{name: "backup-root"},
-		{name: "etcd-snapshot", values: names(plan.EtcdSnapshots()), recorded: true},
-		{name: "rollback-on-failure"},
-		{name: "report-dir", path: anchor.Whole, but: "report"},
-		{name: "notify-command", show: firstWord},
-		{name: "notify-webhook", path: anchor.AtFile, secret: true, show: onlyFile},
-		{name: "notify-timeout"},
-		{name: "notify-tries"},
-		{name: "interval"},
-		{name: "web.listen-address"},
-		{name: "web.config.file", path: anchor.Whole},
+	return slices.Concat(
+		grouped(reach, []setting{
+			{name: "inventory", path: anchor.Inventory, recorded: true},
+			{name: "user", recorded: true},
+			{name: "private-key", path: anchor.Whole, recorded: true},
+			{name: "extra-vars", path: anchor.AtFile, secret: true, show: onlyFile, recorded: true},
+			{name: "ask-pass", recorded: true},
+			{name: "connection-password-file", path: anchor.Whole, recorded: true},
+			{name: "connection", recorded: true},
+			{name: "timeout", recorded: true, but: "exporter"},
+			{name: "connect-timeout"},
+			{name: "ssh-common-args", show: hidden},
+			{name: "ssh-extra-args", show: hidden},
+			{name: "sftp-extra-args", show: hidden},
+			{name: "scp-extra-args", show: hidden},
+			{name: "become", recorded: true},
+			{name: "become-method", recorded: true},
+			{name: "become-user", recorded: true},
+			{name: "ask-become-pass", recorded: true},
+			{name: "become-password-file", path: anchor.Whole, recorded: true},
+			{name: "forks", recorded: true},
+			{name: "ask-vault-pass", recorded: true},
+			{name: "vault-id", path: anchor.VaultID, recorded: true},
+			{name: "vault-password-file", path: anchor.Whole, recorded: true},
+			{name: "verbose"},
+			{name: "ansible-bin", path: anchor.Whole, recorded: true},
+		}),
+		grouped(planning, []setting{
+			{name: "warn", time: true},
+			{name: "crit", time: true},
+			{name: "playbook", values: names(plan.Choices())},
+			{name: "kubespray-dir", path: anchor.Whole, recorded: true},
+			{name: "tags", recorded: true},
+			{name: "skip-tags", recorded: true},
+			{name: "limit"},
+			{name: "skip-phases", values: names(plan.Phases())},
+			{name: "until-phase", values: names(plan.Phases())},
+			{name: "serial", recorded: true},
+			{name: "max-unavailable"},
+			{name: "accept-san-loss", recorded: true},
+			{name: "allow-not-in-inventory", recorded: true},
+			{name: "backup-root"},
+			{name: "etcd-snapshot", values: names(plan.EtcdSnapshots()), recorded: true},
+		}),
+		grouped(gating, []setting{
+			{name: "gate-timeout", recorded: true},
+			{name: "stable-for", recorded: true},
+			{name: "step-timeout", recorded: true},
+			{name: "rollback-on-failure"},
+		}),
+		grouped(telling, []setting{
+			{name: "fail-on", values: failOn()},
+			{name: "state-dir", path: anchor.Whole, but: "exporter"},
+			{name: "report-dir", path: anchor.Whole, but: "report"},
+			{name: "refresh-kubeconfig", path: anchor.Whole, recorded: true},
+			{name: "notify-command", show: firstWord},
+			{name: "notify-webhook", path: anchor.AtFile, secret: true, show: onlyFile},
+			{name: "notify-timeout"},
+			{name: "notify-tries"},
+			{name: "interval"},
+			{name: "web.listen-address"},
+			{name: "web.config.file", path: anchor.Whole},
+		}),
+	)
+}
+
+// grouped are settings under one heading.
+func grouped(group string, all []setting) []setting {
+	for i := range all {
+		all[i].group = group
 	}
+	return all
 }
 
 // invocation are the flags that are about one call of a command, and why each cannot be

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// The headings of flags in --help, in the order in which a reader needs them.
+const (
+	reach    = "Inventory and connection, as in ansible-playbook"
+	planning = "Plan"
+	gating   = "Gates"
+	telling  = "Output and records"
+	other    = "Other"
+)
+
+// helpWidth is how wide the help is where nothing tells how wide the terminal is.
+const helpWidth = 100
+
+// groupOf is the heading of a flag.
+func groupOf(name string) string {
+	all := settings()
+	if i := slices.IndexFunc(all, func(s setting) bool { return s.name == name }); i >= 0 {
+		return all[i].group
+	}
+	switch name {
+	case "from-snapshot":
+		return reach
+	case "yes", "discard-changes", "digest", "node", "keep":
+		return planning
+	case "config", "help", "version":
+		return other
+	default:
+		return telling
+	}
+}
+
+// flagGroup are the flags of a command under one heading.
+type flagGroup struct {
+	title string
+	flags *pflag.FlagSet
+}
+
+// flagGroups sorts a command's flags into groups. Those that no setting is lie before those
+// that are set once for all, in the order in which the command has them.
+func flagGroups(cmd *cobra.Command) []flagGroup {
+	var out []flagGroup
+	for _, title := range []string{reach, planning, gating, telling, other} {
+		g := flagGroup{title: title, flags: pflag.NewFlagSet(title, pflag.ContinueOnError)}
+		g.flags.SortFlags = false
+		var listed []*pflag.Flag
+		for _, set := range []*pflag.FlagSet{cmd.LocalFlags(), cmd.InheritedFlags()} {
+			set.VisitAll(func(f *pflag.Flag) {
+				if groupOf(f.Name) == title && !f.Hidden {
+					listed = append(listed, f)
+				}
+			})
+		}
+		place := func(f *pflag.Flag) int {
+			return slices.IndexFunc(settings(), func(s setting) bool { return s.name == f.Name })
+		}
+		slices.SortStableFunc(listed, func(a, b *pflag.Flag) int { return cmp.Compare(place(a), place(b)) })
+		for _, f := range listed {
+			g.flags.AddFlag(f)
+		}
+		if len(listed) > 0 {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// groupFlags has --help show the flags of each command in groups. A command that only has
+// others below it is shown as cobra does.
+func groupFlags(root *cobra.Command, columns int) {
+	plain := root.UsageFunc()
+	root.SetUsageFunc(func(cmd *cobra.Command) error {
+		if cmd.HasSubCommands() {
+			return plain(cmd)
+		}
+		var out strings.Builder
+		fmt.Fprintf(&out, "Usage:\n  %s\n", cmd.UseLine())
+		if cmd.HasExample() {
+			fmt.Fprintf(&out, "\nExamples:\n%s\n", cmd.Example)
+		}
+		for _, g := range flagGroups(cmd) {
+			fmt.Fprintf(&out, "\n%s:\n%s", g.title, g.flags.FlagUsagesWrapped(cmp.Or(columns, helpWidth)))
+		}
+		_, err := io.WriteString(cmd.OutOrStderr(), out.String())
+		return err
+	})
+}
