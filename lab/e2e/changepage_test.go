@@ -11,7 +11,7 @@ import (
 )
 
 // changePage is where what came of the trials is written down.
-const changePage = "../../docs/reference/interrupted-runs.md"
+const changePage = "../../docs/evidence/interrupted-runs.md"
 
 // pageMutex: the subtests run at the same time.
 var pageMutex sync.Mutex //nolint:gochecknoglobals // of a file

@@ -138,7 +138,7 @@ func TestStatesCoverFaults(t *testing.T) {
 // Write it anew with UPDATE_DOCS=1.
 func TestStatesAreDocumented(t *testing.T) {
 	t.Parallel()
-	const page = "../../docs/reference/diagnosed-states.md"
+	const page = "../../docs/evidence/diagnosed-states.md"
 	var table strings.Builder
 	for _, group := range states() {
 		fmt.Fprintf(&table, "## %s\n\n| fault | node | what is done | first reason code | may follow |\n| --- | --- | --- | --- | --- |\n", group.title)
