@@ -33,11 +33,11 @@ const restartEtcd = "systemctl reset-failed etcd || true; systemctl restart etcd
 func expiry() []Fault {
 	return []Fault{
 		{
-			Name: "apiserver-expired", Node: "cp1", What: "apiserver.crt has ended; the API server serves it",
+			Name: "apiserver-expired", Node: "cp1", What: "apiserver.crt has expired; the API server serves it",
 			Do: expired(expire.APIServer), Shows: "api_says expired",
 		},
 		{
-			Name: "own-serving-expired", Node: "cp1", What: "a certificate elsewhere has ended, which the API server is told to serve",
+			Name: "own-serving-expired", Node: "cp1", What: "the API server serves a certificate from elsewhere, which has expired",
 			Do: expired(expire.APIServer),
 			Break: `mkdir -p $ssl/own; cp -p $ssl/apiserver.crt $ssl/own/tls.crt; cp -p $ssl/apiserver.key $ssl/own/tls.key
 cp -p /var/lib/lab-fault$ssl/apiserver.crt $ssl/apiserver.crt
@@ -45,67 +45,67 @@ sed -i "s#--tls-cert-file=.*#--tls-cert-file=$ssl/own/tls.crt#; s#--tls-private-
 			Shows: "api_says expired", Repair: againAPIServer,
 		},
 		{
-			Name: "admin-expired", Node: "cp1", What: "the client certificate in admin.conf has ended",
+			Name: "admin-expired", Node: "cp1", What: "the client certificate in admin.conf has expired",
 			Do: expired(expire.Admin), Shows: "api_says 'Unauthorized|logged in'",
 		},
 		{
-			Name: "controller-manager-expired", Node: "cp1", What: "the client certificate in controller-manager.conf has ended",
+			Name: "controller-manager-expired", Node: "cp1", What: "the client certificate in controller-manager.conf has expired",
 			Do: expired(expire.ControllerManager), Repair: restartKubelet + "; again kube-controller-manager",
 			Break: "again kube-controller-manager", Shows: "log_says kube-controller-manager Unauthorized",
 		},
 		{
-			Name: "kubelet-client-expired", Node: "w1", What: "the kubelet's client certificate has ended; the kubelet runs on",
+			Name: "kubelet-client-expired", Node: "w1", What: "the kubelet's client certificate has expired; the kubelet keeps running",
 			Do: expired(expire.Kubelet), Repair: restartKubelet,
 		},
 		{
-			Name: "kubelet-client-expired-rebooted", Node: "cp1", What: "the same on a control plane, after a reboot: no static pod starts",
+			Name: "kubelet-client-expired-rebooted", Node: "cp1", What: "the same on a control plane node, after a reboot: no static pod starts",
 			Do:    expired(expire.Kubelet),
 			Break: "systemctl stop kubelet; again '.*'; systemctl start kubelet", Repair: restartKubelet,
 			Shows: "! api >/dev/null && journal_says kubelet expired",
 		},
 		{
-			Name: "kubelet-access-expired", Node: "cp1", What: "apiserver-kubelet-client.crt has ended",
+			Name: "kubelet-access-expired", Node: "cp1", What: "apiserver-kubelet-client.crt has expired",
 			Do: expired(expire.APIServerKubeletClient),
 		},
 		{
-			Name: "front-proxy-expired", Node: "cp1", What: "front-proxy-client.crt has ended",
+			Name: "front-proxy-expired", Node: "cp1", What: "front-proxy-client.crt has expired",
 			Do: expired(expire.FrontProxyClient),
 		},
 		{
-			Name: "kubelet-serving-expired", Node: "w1", What: "kubelet.crt has ended and the kubelet serves it",
+			Name: "kubelet-serving-expired", Node: "w1", What: "kubelet.crt has expired and the kubelet serves it",
 			Do: expired(expire.KubeletServing), Break: restartKubelet, Repair: restartKubelet,
 			Shows: `[ "$(served 10250)" = "$(fingerprint $kubelet/pki/kubelet.crt)" ]`,
 		},
 		{
-			Name: "etcd-member-expired", Node: "cp1", What: "the etcd member's certificate has ended",
+			Name: "etcd-member-expired", Node: "cp1", What: "the etcd member's certificate has expired",
 			Do: expired(expire.HostEtcd, "/etc/ssl/etcd/ssl/member-*.pem"), Break: restartEtcd, Repair: restartEtcd, Shows: "! api >/dev/null",
 		},
 		{
-			Name: "etcd-client-expired", Node: "cp1", What: "the certificate the API server presents to etcd has ended",
+			Name: "etcd-client-expired", Node: "cp1", What: "the certificate the API server presents to etcd has expired",
 			Do: expired(expire.HostEtcd, "/etc/ssl/etcd/ssl/node-*.pem"), Break: "again kube-apiserver", Repair: restartEtcd, Shows: "! api >/dev/null",
 		},
 		{
-			Name: "etcd-admin-expired", Node: "cp1", What: "the certificate etcd's administrator presents has ended",
+			Name: "etcd-admin-expired", Node: "cp1", What: "the certificate etcd's administrator presents has expired",
 			Do: expired(expire.HostEtcd, "/etc/ssl/etcd/ssl/admin-*.pem"),
 		},
 		{
-			Name: "not-yet-valid", Node: "cp1", What: "front-proxy-client.crt begins tomorrow",
+			Name: "not-yet-valid", Node: "cp1", What: "front-proxy-client.crt is valid from tomorrow",
 			Do: dated(day, 365*day, expire.FrontProxyClient),
 		},
 		{
-			Name: "expiring", Node: "cp1", What: "apiserver.crt ends in five days",
+			Name: "expiring", Node: "cp1", What: "apiserver.crt expires in five days",
 			Do: dated(-360*day, 5*day, expire.APIServer),
 		},
 		{
-			Name: "authority-expired", Node: "cp1", What: "front-proxy-ca.crt has ended",
+			Name: "authority-expired", Node: "cp1", What: "front-proxy-ca.crt has expired",
 			Do: ends("/etc/kubernetes/ssl/front-proxy-ca", -time.Hour),
 		},
 		{
-			Name: "authority-expiring", Node: "cp1", What: "front-proxy-ca.crt ends in ten days, what it signed before it",
+			Name: "authority-expiring", Node: "cp1", What: "front-proxy-ca.crt expires in ten days, what it signed earlier",
 			Do: each(ends("/etc/kubernetes/ssl/front-proxy-ca", 10*day), dated(-360*day, 9*day, expire.FrontProxyClient)),
 		},
 		{
-			Name: "authority-ends-first", Node: "cp1", What: "front-proxy-ca.crt ends in 100 days, what it signed in a year",
+			Name: "authority-ends-first", Node: "cp1", What: "front-proxy-ca.crt expires in 100 days, what it signed in a year",
 			Do: ends("/etc/kubernetes/ssl/front-proxy-ca", 100*day),
 		},
 	}
@@ -118,30 +118,30 @@ func files() []Fault {
 			Break: "d=$(mktemp -d); stranger kubernetes $d; overwrite $ssl/ca.crt <$d/stranger.crt; rm -r $d",
 		},
 		{
-			Name: "signed-by-stranger", Node: "cp1", What: "apiserver.crt is signed by an authority of the same name that nobody knows",
+			Name: "signed-by-stranger", Node: "cp1", What: "apiserver.crt is signed by an unknown CA of the same name",
 			Break: `d=$(mktemp -d); stranger kubernetes $d
 openssl x509 -x509toreq -in $ssl/apiserver.crt -signkey $ssl/apiserver.key -copy_extensions copyall |
 openssl x509 -req -CA $d/stranger.crt -CAkey $d/stranger.key -days 300 -copy_extensions copyall | overwrite $ssl/apiserver.crt; rm -r $d`,
 			Shows: "api_says 'unknown authority'",
 		},
 		{
-			Name: "key-mismatch", Node: "cp1", What: "apiserver.key is not that of apiserver.crt",
+			Name: "key-mismatch", Node: "cp1", What: "apiserver.key does not match apiserver.crt",
 			Break: "openssl genrsa 2048 2>/dev/null | overwrite $ssl/apiserver.key",
 		},
 		{
-			Name: "certificate-removed", Node: "cp1", What: "apiserver-kubelet-client.crt is gone",
+			Name: "certificate-removed", Node: "cp1", What: "apiserver-kubelet-client.crt is missing",
 			Break: "rm $ssl/apiserver-kubelet-client.crt",
 		},
 		{
-			Name: "key-removed", Node: "cp1", What: "apiserver.key is gone",
+			Name: "key-removed", Node: "cp1", What: "apiserver.key is missing",
 			Break: "rm $ssl/apiserver.key",
 		},
 		{
-			Name: "certificate-damaged", Node: "cp1", What: "front-proxy-client.crt is cut in the middle",
+			Name: "certificate-damaged", Node: "cp1", What: "front-proxy-client.crt is truncated",
 			Break: "head -c 500 $ssl/front-proxy-client.crt | overwrite $ssl/front-proxy-client.crt",
 		},
 		{
-			Name: "authority-removed", Node: "cp1", What: "front-proxy-ca.crt is gone",
+			Name: "authority-removed", Node: "cp1", What: "front-proxy-ca.crt is missing",
 			Break: "rm $ssl/front-proxy-ca.crt",
 		},
 		{
@@ -165,7 +165,7 @@ openssl x509 -req -CA $d/stranger.crt -CAkey $d/stranger.key -days 300 -copy_ext
 			Shows: `! served 6443 text | grep "IP Address:$(sed -n 's/.*--node-ip=\([^"]*\).*/\1/p' $conf/kubelet.env)" >/dev/null`,
 		},
 		{
-			Name: "kubeadm-config-removed", Node: "cp1", What: "kubeadm-config.yaml is gone",
+			Name: "kubeadm-config-removed", Node: "cp1", What: "kubeadm-config.yaml is missing",
 			Break: "rm $conf/kubeadm-config.yaml",
 		},
 		{
@@ -173,7 +173,7 @@ openssl x509 -req -CA $d/stranger.crt -CAkey $d/stranger.key -days 300 -copy_ext
 			Break: "mv /usr/local/bin/kubeadm /usr/local/bin/kubeadm.away", Repair: "mv /usr/local/bin/kubeadm.away /usr/local/bin/kubeadm",
 		},
 		{
-			Name: "disk-full", Node: "cp1", What: "the file system of /etc/kubernetes has no byte left",
+			Name: "disk-full", Node: "cp1", What: "the file system of /etc/kubernetes is full",
 			Break: fullDisk("$conf", 8, 0), Repair: "umount $conf",
 		},
 		{
@@ -204,7 +204,7 @@ func components() []Fault {
 		{
 			// With room for no file it cannot start; without a free byte alone it may
 			// go on until its next segment.
-			Name: "etcd-disk-full", Node: "cp1", What: "etcd's file system has no room left, and etcd cannot start",
+			Name: "etcd-disk-full", Node: "cp1", What: "etcd's file system is full, and etcd cannot start",
 			Break: "systemctl stop etcd; " + fullDisk("/var/lib/etcd", 1024, 64) + "; systemctl start --no-block etcd",
 			Shows: "journal_says etcd 'no space left' && ! api >/dev/null", Repair: "systemctl stop etcd; umount /var/lib/etcd; " + restartEtcd,
 		},
@@ -213,7 +213,7 @@ func components() []Fault {
 			Break: "systemctl stop kubelet", Repair: "systemctl start kubelet",
 		},
 		{
-			Name: "kubelet-flag", Node: "w1", What: "the kubelet ends at once: it has a flag that it does not know",
+			Name: "kubelet-flag", Node: "w1", What: "the kubelet exits at once: unknown flag",
 			Break: `sed -i 's/KUBELET_ARGS="/&--no-such-flag /' $conf/kubelet.env; ` + restartKubelet, Repair: restartKubelet,
 			Shows: "journal_says kubelet no-such-flag",
 		},
@@ -222,12 +222,12 @@ func components() []Fault {
 			Break: "systemctl stop containerd", Repair: "systemctl start containerd; " + restartKubelet,
 		},
 		{
-			Name: "manifest-flag", Node: "cp1", What: "the API server ends at once: its manifest has a flag that it does not know",
+			Name: "manifest-flag", Node: "cp1", What: "the API server exits at once: unknown flag in its manifest",
 			Break: `sed -i 's/- --secure-port=/- --no-such-flag=1\n    - --secure-port=/' $apiserver`,
 			Shows: "log_says kube-apiserver 'unknown flag' && ! api >/dev/null",
 		},
 		{
-			Name: "manifest-flag-and-leftovers", Node: "cp1", What: "the same, and files that nobody uses have ended: those of kubeadm's own etcd, and a removed member's",
+			Name: "manifest-flag-and-leftovers", Node: "cp1", What: "the same, and unused files have expired: those of kubeadm's own etcd, and of a removed member",
 			Do: expired(expire.HostEtcd, "/etc/ssl/etcd/ssl/member-*.pem"),
 			Break: `mkdir -p $ssl/etcd; etcd=/etc/ssl/etcd/ssl
 for f in $ssl/etcd/server $ssl/etcd/peer $ssl/apiserver-etcd-client; do cp -p $etcd/member-cp1.pem $f.crt; cp -p $etcd/member-cp1-key.pem $f.key; done
@@ -237,26 +237,26 @@ sed -i 's/- --secure-port=/- --no-such-flag=1\n    - --secure-port=/' $apiserver
 			Shows: "log_says kube-apiserver 'unknown flag' && ! api >/dev/null",
 		},
 		{
-			Name: "manifest-no-yaml", Node: "cp1", What: "the API server's manifest is no YAML",
+			Name: "manifest-no-yaml", Node: "cp1", What: "the API server's manifest is not YAML",
 			Break: "sed -i 's/^spec:/spec: [broken/' $apiserver", Repair: againAPIServer,
 			Shows: "! api >/dev/null && journal_says kubelet 'parse as pod'",
 		},
 		{
-			Name: "manifest-removed", Node: "cp1", What: "the API server's manifest is gone",
+			Name: "manifest-removed", Node: "cp1", What: "the API server's manifest is missing",
 			Break: "rm $apiserver", Shows: "! api >/dev/null", Repair: againAPIServer,
 		},
 		{
-			Name: "image-removed", Node: "cp1", What: "the API server's image is gone, and cannot be had again",
+			Name: "image-removed", Node: "cp1", What: "the API server's image is missing and cannot be pulled",
 			Break: "id=$(crictl ps --name '^kube-apiserver$' | awk 'NR==2{print $2}'); ctr -n k8s.io images rm $(ctr -n k8s.io images ls -q | grep -E \"kube-apiserver|sha256:$id\") >/dev/null; again kube-apiserver",
 			Shows: "! api >/dev/null && ! crictl ps --name '^kube-apiserver$' -q | grep -q .", Repair: "ctr -n k8s.io images import /usr/local/share/kscertctl-lab/images.tar >/dev/null; " + againAPIServer,
 		},
 		{
-			Name: "scheduler-flag", Node: "cp1", What: "the scheduler ends at once: its manifest has a flag that it does not know",
+			Name: "scheduler-flag", Node: "cp1", What: "the scheduler exits at once: unknown flag in its manifest",
 			Break: `sed -i 's/- --leader-elect=/- --no-such-flag=1\n    - --leader-elect=/' $manifests/kube-scheduler.yaml`,
 			Shows: "log_says kube-scheduler 'unknown flag'",
 		},
 		{
-			Name: "network-plugin-removed", Node: "w1", What: "the container network's configuration is gone",
+			Name: "network-plugin-removed", Node: "w1", What: "the container network's configuration is missing",
 			Break: "rm /etc/cni/net.d/*; " + restartKubelet, Repair: restartKubelet,
 		},
 		{
@@ -286,12 +286,12 @@ func network() []Fault {
 			Break: drop("2379"), Repair: undrop("2379") + "; " + againAPIServer, Shows: "! api >/dev/null",
 		},
 		{
-			Name: "endpoint-name", Node: "w1", What: "the load balancer's name, which the kubelet asks for, has no address",
+			Name: "endpoint-name", Node: "w1", What: "the load balancer's name, which the kubelet resolves, has no address",
 			Break: "sed -i 's#server: .*#server: https://lb-apiserver.kubernetes.local:6443#' $conf/kubelet.conf; " + restartKubelet, Repair: restartKubelet,
 		},
 		{
 			// Kubespray's workers ask a proxy of their own.
-			Name: "endpoint-down", Node: "w1", What: "the kubelet asks a proxy on its own node, which does not run",
+			Name: "endpoint-down", Node: "w1", What: "the kubelet connects to a proxy on its own node, which does not run",
 			Break: "sed -i 's#server: .*#server: https://localhost:6443#' $conf/kubelet.conf; " + restartKubelet, Repair: restartKubelet,
 		},
 		{
@@ -313,7 +313,7 @@ func network() []Fault {
 		{
 			// A process in a container has the machine's clock: only what the node
 			// says of its time is wrong, not the time its programs reckon with.
-			Name: "clock-wrong", Node: "w1", What: "date says an hour later (not the clock itself: containers share the machine's)",
+			Name: "clock-wrong", Node: "w1", What: "date prints an hour later (not the clock itself: containers share the machine's)",
 			Break: `printf '#!/bin/sh\nexec /usr/bin/date -d "+1 hour" "$@"\n' >/usr/local/bin/date; chmod 755 /usr/local/bin/date`, Repair: "rm /usr/local/bin/date",
 		},
 	}
@@ -328,23 +328,23 @@ func KubeadmEtcd() []Fault {
 	file := func(name string) string { return "/etc/kubernetes/ssl/" + name + ".crt" }
 	return []Fault{
 		{
-			Name: "etcd-server-expired", Node: "cp1", What: "etcd/server.crt has ended",
+			Name: "etcd-server-expired", Node: "cp1", What: "etcd/server.crt has expired",
 			Do: expired(expire.Etcd, file("etcd/server")), Break: "again kube-apiserver", Repair: againAPIServer, Shows: "! api >/dev/null",
 		},
 		{
-			Name: "etcd-peer-expired", Node: "cp1", What: "etcd/peer.crt has ended",
+			Name: "etcd-peer-expired", Node: "cp1", What: "etcd/peer.crt has expired",
 			Do: expired(expire.Etcd, file("etcd/peer")),
 		},
 		{
-			Name: "etcd-healthcheck-expired", Node: "cp1", What: "etcd/healthcheck-client.crt has ended",
+			Name: "etcd-healthcheck-expired", Node: "cp1", What: "etcd/healthcheck-client.crt has expired",
 			Do: expired(expire.Etcd, file("etcd/healthcheck-client")),
 		},
 		{
-			Name: "apiserver-etcd-client-expired", Node: "cp1", What: "apiserver-etcd-client.crt has ended",
+			Name: "apiserver-etcd-client-expired", Node: "cp1", What: "apiserver-etcd-client.crt has expired",
 			Do: expired(expire.APIServerEtcdClient), Break: "again kube-apiserver", Repair: againAPIServer, Shows: "! api >/dev/null",
 		},
 		{
-			Name: "etcd-manifest-removed", Node: "cp1", What: "etcd's manifest is gone",
+			Name: "etcd-manifest-removed", Node: "cp1", What: "etcd's manifest is missing",
 			Break: "rm $manifests/etcd.yaml", Repair: againAPIServer, Shows: `! api >/dev/null && [ -z "$(crictl ps -q --name '^etcd$')" ]`,
 		},
 	}
@@ -355,17 +355,17 @@ func KubeadmEtcd() []Fault {
 func Three() []Fault {
 	return []Fault{
 		{
-			Name: "one-apiserver-expired", Node: "cp2", What: "apiserver.crt of one of three has ended",
+			Name: "one-apiserver-expired", Node: "cp2", What: "apiserver.crt of one of three has expired",
 			Do: expired(expire.APIServer), Shows: "api_says expired",
 		},
 		{
-			Name: "authorities-differ", Node: "cp2", What: "front-proxy-ca and what it signed are other ones than on the other control planes",
+			Name: "authorities-differ", Node: "cp2", What: "front-proxy-ca and what it signed differ from the other control plane nodes",
 			Break: `d=$(mktemp -d); stranger front-proxy-ca $d
 overwrite $ssl/front-proxy-ca.crt <$d/stranger.crt; overwrite $ssl/front-proxy-ca.key <$d/stranger.key; rm -r $d
 rm $ssl/front-proxy-client.*; kubeadm init phase certs front-proxy-client --config $conf/kubeadm-config.yaml >/dev/null`,
 		},
 		{
-			Name: "service-account-keys-differ", Node: "cp3", What: "sa.key and sa.pub are other ones than on the other control planes",
+			Name: "service-account-keys-differ", Node: "cp3", What: "sa.key and sa.pub differ from the other control plane nodes",
 			Break: `openssl genrsa 2048 2>/dev/null | overwrite $ssl/sa.key; openssl rsa -in $ssl/sa.key -pubout 2>/dev/null | overwrite $ssl/sa.pub`,
 		},
 		{
@@ -373,11 +373,11 @@ rm $ssl/front-proxy-client.*; kubeadm init phase certs front-proxy-client --conf
 			Break: "systemctl stop etcd", Repair: "systemctl start etcd",
 		},
 		{
-			Name: "one-kubelet-stopped", Node: "cp2", What: "the kubelet of one of three control planes does not run",
+			Name: "one-kubelet-stopped", Node: "cp2", What: "the kubelet of one of three control plane nodes does not run",
 			Break: "systemctl stop kubelet", Repair: "systemctl start kubelet",
 		},
 		{
-			Name: "one-port-blocked", Node: "cp2", What: "packets to port 6443 of one of three control planes are dropped",
+			Name: "one-port-blocked", Node: "cp2", What: "packets to port 6443 of one of three control plane nodes are dropped",
 			Break: drop("6443"), Repair: undrop("6443"), Shows: "! api >/dev/null",
 		},
 	}
