@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,6 +34,16 @@ environment: [configuration](configuration.md).
 			fmt.Fprintf(&out, "- [`%s`](#%s): %s\n", cmd.CommandPath(), strings.ReplaceAll(cmd.CommandPath(), " ", "-"), cmd.Short)
 		}
 	}
+	flags, commandsWith := map[string]flagRows{}, map[flagRow]int{}
+	for _, cmd := range commands {
+		flags[cmd.CommandPath()] = flagsOf(cmd)
+		for _, row := range flags[cmd.CommandPath()] {
+			if listed(cmd) {
+				commandsWith[row]++
+			}
+		}
+	}
+	var common flagRows
 	for _, cmd := range commands {
 		if !listed(cmd) {
 			continue
@@ -48,11 +59,20 @@ environment: [configuration](configuration.md).
 		if cmd.Example != "" {
 			fmt.Fprintf(&out, "\n```sh\n%s\n```\n", strings.ReplaceAll(strings.TrimPrefix(cmd.Example, "  "), "\n  ", "\n"))
 		}
-		flags := flagTable(cmd)
-		if flags != "" {
-			fmt.Fprintf(&out, "\n| flag | default | meaning |\n| --- | --- | --- |\n%s", flags)
+		own, shared := flags[cmd.CommandPath()].split(commandsWith)
+		if table := own.table(); table != "" {
+			fmt.Fprintf(&out, "\n%s", table)
+		}
+		if len(shared) > 0 {
+			fmt.Fprintf(&out, "\n[Shared flags](#shared-flags): %s.\n", shared.names())
+		}
+		for _, row := range shared {
+			if !slices.Contains(common, row) {
+				common = append(common, row)
+			}
 		}
 	}
+	fmt.Fprintf(&out, "\n## Shared flags\n\nThese mean the same for every command that names them.\n\n%s", common.table())
 	const page = "docs/reference/commands.md"
 	if os.Getenv("UPDATE_DOCS") != "" {
 		if err := os.WriteFile(filepath.Join(root, page), []byte(out.String()), 0o600); err != nil {
@@ -67,10 +87,14 @@ func listed(cmd *cobra.Command) bool {
 	return cmd.Runnable() && !cmd.Hidden && !cmd.HasSubCommands()
 }
 
-func flagTable(cmd *cobra.Command) string {
-	var out strings.Builder
+// flagRow is a row of a table of flags, and the group that it belongs to.
+type flagRow struct{ group, name, text string }
+
+type flagRows []flagRow
+
+func flagsOf(cmd *cobra.Command) flagRows {
+	var out flagRows
 	for _, g := range flagGroups(cmd) {
-		var rows strings.Builder
 		g.flags.VisitAll(func(f *pflag.Flag) {
 			if f.Name == "help" || cmd.InheritedFlags().Lookup(f.Name) != nil {
 				return
@@ -83,10 +107,48 @@ func flagTable(cmd *cobra.Command) string {
 			if !noValue(f.DefValue) {
 				fallback = "`" + strings.Trim(f.DefValue, "[]") + "`"
 			}
-			fmt.Fprintf(&rows, "| `%s` | %s | %s |\n", name, fallback, strings.ReplaceAll(f.Usage, "|", "\\|"))
+			text := fmt.Sprintf("| `%s` | %s | %s |\n", name, fallback, strings.ReplaceAll(f.Usage, "|", "\\|"))
+			out = append(out, flagRow{g.title, f.Name, text})
 		})
-		if rows.Len() > 0 {
-			fmt.Fprintf(&out, "| **%s** | | |\n%s", g.title, rows.String())
+	}
+	return out
+}
+
+// split separates the flags of a command from those that at least three commands have
+// with the same words: these are described once.
+func (rows flagRows) split(commandsWith map[flagRow]int) (own, shared flagRows) {
+	for _, row := range rows {
+		if commandsWith[row] >= 3 {
+			shared = append(shared, row)
+		} else {
+			own = append(own, row)
+		}
+	}
+	return own, shared
+}
+
+func (rows flagRows) names() string {
+	var out []string
+	for _, row := range rows {
+		out = append(out, "`--"+row.name+"`")
+	}
+	return strings.Join(out, ", ")
+}
+
+// table has the rows in their groups.
+func (rows flagRows) table() string {
+	if len(rows) == 0 {
+		return ""
+	}
+	var out strings.Builder
+	out.WriteString("| flag | default | meaning |\n| --- | --- | --- |\n")
+	for _, title := range []string{reach, planning, gating, telling, other} {
+		heading := fmt.Sprintf("| **%s** | | |\n", title)
+		for _, row := range rows {
+			if row.group == title {
+				out.WriteString(heading + row.text)
+				heading = ""
+			}
 		}
 	}
 	return out.String()
