@@ -186,7 +186,7 @@ func TestPagesNameTests(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, page := range []string{"SECURITY.md", "docs/reference/as-found.md"} {
+	for _, page := range []string{"SECURITY.md", "docs/evidence/as-found.md"} {
 		text := read(t, page)
 		named := regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w+)`").FindAllStringSubmatch(text, -1)
 		if len(named) < 20 {
@@ -199,7 +199,7 @@ func TestPagesNameTests(t *testing.T) {
 		}
 	}
 	// There, a row without a test is a promise without one.
-	for row := range strings.Lines(read(t, "docs/reference/as-found.md")) {
+	for row := range strings.Lines(read(t, "docs/evidence/as-found.md")) {
 		if strings.HasPrefix(row, "| ") && !strings.HasPrefix(row, "| state ") && !strings.HasPrefix(row, "| --- ") && !strings.Contains(row, "`Test") {
 			t.Errorf("no test holds: %s", row)
 		}
