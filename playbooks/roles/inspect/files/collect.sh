@@ -196,11 +196,17 @@ plain() {
   return 1
 }
 
-# list FILE: adds a file to $files. A name that would be split is told instead.
-list() { [ ! -f "$1" ] || ! plain "$1" || files=$files$nl$1; }
-
-# once FILE...: each, once, however it is called, in $files.
-once() { files=$(stat -L -c "%d:%i$tab%n" "$@" 2>/dev/null | awk -F '\t' '!seen[$1]++ {print $2}'); }
+# list FILE: adds a file to $files, once, however it is called; where there are very many,
+# by its name alone. A name that would be split is told instead.
+list() {
+  [ -f "$1" ] && plain "$1" || return 0
+  case $files$nl in *"$nl$1$nl"*) return 0 ;; esac
+  if [ ${#files} -lt 10000 ]; then
+    # shellcheck disable=SC3013 # in every sh that a node may have
+    for f in $files; do [ "$1" -ef "$f" ] && return 0; done
+  fi
+  files=$files$nl$1
+}
 
 # list_setting NAME: lists the file that a setting names; one that is listed already, and
 # called otherwise there, is told under that name.
@@ -238,8 +244,6 @@ certificates() {
     case $f in 'client-certificate '*) readable "${f#* }" && list "${f#* }" ;; esac
   done <"$tmp/named"
   # shellcheck disable=SC2086 # split at newlines
-  once $files
-  # shellcheck disable=SC2086 # likewise
   set -- $files
   [ $# = 0 ] || metadata "$@" | awk '
     !files { path = $0; sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ /, "", path); meta[path] = $0; next }
@@ -262,8 +266,6 @@ kubeconfigs() {
   done
   for name in kube-vip.kubeconfig kube-controller-manager.kubeconfig kube-scheduler.kubeconfig; do list_setting "$name"; done
   # shellcheck disable=SC2086 # split at newlines
-  once $files
-  # shellcheck disable=SC2086 # likewise
   set -- $files
   # shellcheck disable=SC2154 # of kubeconfig.sh
   [ $# = 0 ] || metadata "$@" | awk -v tmp="$tmp" -v openssl="$openssl" "$structure$apart"'
@@ -274,6 +276,8 @@ kubeconfigs() {
         "as as-uid as-groups as-user-extra true false null str binary map seq", names, " ")
       for (i = 1; i <= n; i++) public[names[i]] = 1
       n = 0
+      for (i = 1; i <= 20; i++) hidden = hidden "[A-Za-z0-9+/]"
+      hidden = hidden "[A-Za-z0-9+/]*\\\\[xu][0-9A-Fa-f]|\\\\(x[0-9A-Fa-f][0-9A-Fa-f]|u[0-9A-Fa-f][0-9A-Fa-f][0-9A-Fa-f][0-9A-Fa-f])" hidden
       code = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
       for (i = 1; i <= 64; i++) digit[substr(code, i, 1)] = i - 1
       for (i = 32; i < 127; i++) char[i] = sprintf("%c", i)
@@ -374,6 +378,7 @@ kubeconfigs() {
     }
     length($0) > 300000 || FNR > 100000 { big = 1 }
     big { next }
+    /\\[xu][0-9A-Fa-f]/ && $0 ~ hidden { print FILENAME >(tmp "/numbered") }
     {
       gsub(/\\["\\]/, "_") # would look like the end of a text
       $0 = /^%[A-Z]/ && quote == "" && block < 0 ? "" : structured($0) # a directive is no content
@@ -388,7 +393,7 @@ kubeconfigs() {
       for (path in meta) print "@@KUBECONFIG " meta[path]
     }' - files=1 "$@"
   # shellcheck disable=SC2154 # of kubeconfig.sh
-  grep -lE "$numbered" "$@" /dev/null | while read -r f; do record "UNREADABLE $f" "$how_numbered"; done
+  [ ! -f "$tmp/numbered" ] || sort -u "$tmp/numbered" | while read -r f; do record "UNREADABLE $f" "$how_numbered"; done
   [ ! -f "$tmp/named" ] || sort -u "$tmp/named" | sed -n 's/^client-key //p' | while read -r f; do
     case $f in "$kubelet"/*) continue ;; esac
     n=$((n + 1))
@@ -413,8 +418,6 @@ keys() {
     setting "$name" ''
     list "$value"
   done
-  # shellcheck disable=SC2086 # split at newlines
-  once $files
   n=0
   for f in $files; do
     n=$((n + 1))
