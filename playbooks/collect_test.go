@@ -598,3 +598,17 @@ func TestCollectorFindsCertificatesDir(t *testing.T) {
 		})
 	}
 }
+
+// A group of a directory service may have a blank in its name: the node is known all the same.
+func TestCollectorTellsGroupsWithBlanks(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	ca := testpki.Authority(t, "kubernetes")
+	n.write(n.conf+"/ssl/ca.crt", ca.Certificate, 0o644)
+	n.write(n.conf+"/admin.conf", kubeconfig(ca, ca.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin"}), ""), 0o600)
+	n.write(n.bin+"/stat", []byte("#!/bin/sh\n/usr/bin/stat \"$@\" | awk -F '\\t' -v OFS='\\t' 'NF > 5 { $3 = \"domain users\" } { print }'\n"), 0o755)
+	got := n.look()
+	if len(got.Certificates) != 2 || got.Certificates[0].File == nil || got.Certificates[0].File.Group != "domain_users" {
+		t.Errorf("%+v", got.Certificates)
+	}
+}
