@@ -184,8 +184,8 @@ func TestCollectorTellsWork(t *testing.T) {
 		t.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
 		return cmd.Process.Pid
 	}
-	packed := shell("kscert_command(sys.stdin.read(), '20260302T120000Z-abcd')")
-	look := shell("kscert_look(sys.stdin.read(), 'KSCERT_ROLES')")
+	packed := shell("kscert_command((sys.stdin.read(), '20260302T120000Z-abcd'))")
+	look := shell("kscert_look(sys.stdin.read())")
 	// A kubeadm that only looks, as the collector's own does.
 	n.ok(os.Remove(n.bin + "/kubeadm"))
 	n.ok(os.Symlink("/bin/sh", n.bin+"/kubeadm"))

@@ -120,12 +120,12 @@ func TestLoginShells(t *testing.T) {
 	script := "set -u\nwords='it isn'\\''t! \\n $HOME `date` {a,b} *'\nprintf '%s\\n' \"$words\"\nfor i in 1 2; do echo \"$i\"; done\nexit ${code:-0}\n"
 	const want = "it isn't! \\n $HOME `date` {a,b} *\n1\n2\n"
 	for name, row := range map[string]struct{ call, events, answer string }{
-		"a task":         {"kscert_command(sys.stdin.read(), 'run')", "file", want},
-		"a payload":      {"kscert_payload(sys.stdin.read(), 'run')", "file", want + "@@<\n"},
-		"a look":         {"kscert_look(sys.stdin.read(), 'KSCERT_ROLES')", "file", "@@<\n"},
-		"a lock":         {"kscert_look(sys.stdin.read(), 'KSCERT_LOCK_ACTION', printed=True)", "file", want + "@@<\n"},
-		"a look by hand": {"kscert_look(sys.stdin.read(), 'KSCERT_ROLES')", "", want},
-		"an odd name":    {"kscert_command(sys.stdin.read(), \"a'b\\n!\")", "file", want},
+		"a task":         {"kscert_command((sys.stdin.read(), 'run'))", "file", want},
+		"a payload":      {"kscert_payload((sys.stdin.read(), 'run'))", "file", want + "@@<\n"},
+		"a look":         {"kscert_look(sys.stdin.read())", "file", "@@<\n"},
+		"a lock":         {"kscert_lock(sys.stdin.read())", "file", want + "@@<\n"},
+		"a look by hand": {"kscert_look(sys.stdin.read())", "", want},
+		"an odd name":    {"kscert_command((sys.stdin.read(), \"a'b\\n!\"))", "file", want},
 	} {
 		line := filtered(t, row.events, row.call, script)
 		if odd := regexp.MustCompile(`[\n\r'!\\` + "`" + `]`).FindString(line); odd != "" {

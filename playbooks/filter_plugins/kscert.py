@@ -48,21 +48,30 @@ def hand_over(printed):
     return CAPTURE + 'if ' + OK + ';then ' + PACK + ';else ' + PRINT + ';fi' + END
 
 
-def kscert_command(script, run):
+# A filter takes one value: ansible-lint has others in their place that take no more.
+
+def kscert_command(script_and_run):
     """What raw runs for a task of a run."""
+    script, run = script_and_run
     return line(script, of_run(run)) + RUN_IT
 
 
-def kscert_payload(script, run):
+def kscert_payload(script_and_run):
     """Likewise for a task that hands over what it prints."""
+    script, run = script_and_run
     return line(script, of_run(run)) + hand_over(printed=True)
 
 
-def kscert_look(script, mark, printed=False):
-    """What raw runs to look, or for a lock: no work on a node, by its mark."""
-    return line(script, mark + '=') + hand_over(printed)
+def kscert_look(script):
+    """What raw runs to look: no work on a node, by its mark."""
+    return line(script, 'KSCERT_ROLES=') + hand_over(printed=False)
+
+
+def kscert_lock(script):
+    """Likewise for a lock, of which the task reads what is printed."""
+    return line(script, 'KSCERT_LOCK_ACTION=') + hand_over(printed=True)
 
 
 class FilterModule(object):
     def filters(self):
-        return {'kscert_command': kscert_command, 'kscert_payload': kscert_payload, 'kscert_look': kscert_look}
+        return {'kscert_command': kscert_command, 'kscert_payload': kscert_payload, 'kscert_look': kscert_look, 'kscert_lock': kscert_lock}
