@@ -1,6 +1,7 @@
 package playbooks_test
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,9 +37,7 @@ func (n *node) driven(bin, playbook string, options ansible.Options, vars map[st
 			"kscert_backup_root": filepath.Dir(n.backup), "kscert_run": "run", "kscert_wait_seconds": 0, "kscert_etcd_snapshot": "never",
 		},
 	}
-	for name, value := range vars {
-		p.Vars[name] = value
-	}
+	maps.Copy(p.Vars, vars)
 	o, err := r.Run(n.t.Context(), p, nil)
 	if err != nil {
 		log, _ := os.ReadFile(p.Log)

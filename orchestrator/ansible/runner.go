@@ -358,7 +358,7 @@ func (e *RunError) Error() string {
 
 // ErrSilent says that Ansible told nothing for as long as Playbook.Silence, so that its
 // own limits do not hold: it hangs before its first task, say, or in a strategy.
-var ErrSilent = errors.New("Ansible hangs: it has told nothing")
+var ErrSilent = errors.New("it hangs: Ansible has told nothing")
 
 // bounded is a context that ends when Ansible has told nothing for so long since heard was
 // called last.
