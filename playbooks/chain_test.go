@@ -136,7 +136,7 @@ func TestOthersKeepChains(t *testing.T) {
 
 	cp := issuer(t, ca)
 	cp.write(cp.pair(), pair, 0o600)
-	cp.write(cp.conf+"/kubelet.conf", []byte("users:\n- user:\n    client-certificate: "+cp.pair()+"\n"), 0o600)
+	cp.write(cp.conf+"/kubelet.conf", []byte("users:\n- user:\n    client-certificate: "+cp.pair()+"\n    client-key: "+cp.pair()+"\n"), 0o600)
 	if out, errs, err := cp.run(role(t, "control_plane_kubelet/files/kubelet.sh")); err != nil || out != "changed: "+cp.pair()+"\n" {
 		t.Fatalf("%v: %s%s", err, out, errs)
 	}

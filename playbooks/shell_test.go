@@ -3,9 +3,11 @@ package playbooks_test
 import (
 	"bytes"
 	"crypto/x509"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -528,5 +530,39 @@ check_successor "$stage/old.pem" "$stage/new.pem" "$stage/ca.pem"
 `)
 	if err == nil || !strings.Contains(errs, "--accept-san-loss 'URI:x:y&z'") {
 		t.Errorf("%v: %s", err, errs)
+	}
+}
+
+// The scripts of a role stand behind the library's in one shell: a function that both have
+// would be the role's for the library, too.
+func TestFunctionsAreDefinedOnce(t *testing.T) {
+	t.Parallel()
+	define := regexp.MustCompile(`(?m)^([a-z_]+)\(\)`)
+	shared := map[string]string{}
+	check := func(path string, keep bool) {
+		here := map[string]string{}
+		for _, m := range define.FindAllStringSubmatch(role(t, path), -1) {
+			if where := shared[m[1]] + here[m[1]]; where != "" {
+				t.Errorf("%s: %s() is defined in %s, too", path, m[1], where)
+			}
+			here[m[1]] = path
+		}
+		if keep {
+			maps.Copy(shared, here)
+		}
+	}
+	for _, name := range []string{"lib", "kubeconfig", "components", "manifest"} {
+		check("settings/files/"+name+".sh", true)
+	}
+	files, err := filepath.Glob("roles/*/files/*.sh")
+	if err != nil || len(files) < 20 {
+		t.Fatalf("%d scripts: %v", len(files), err)
+	}
+	for _, file := range files {
+		path, _ := filepath.Rel("roles", file)
+		// The lock's script and the collector stand alone, the latter behind kubeconfig.sh.
+		if dir := strings.Split(path, "/")[0]; dir != "settings" && dir != "lock" && dir != "inspect" {
+			check(path, false)
+		}
 	}
 }

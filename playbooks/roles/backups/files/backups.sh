@@ -1,12 +1,12 @@
 # Lists, verifies or prunes the backups of this node.
-runs() { # the newest first, by the time they were begun
+newest_first() { # the newest first, by the time they were begun
   for manifest in "$KSCERT_BACKUP_ROOT"/*/MANIFEST; do
     [ ! -f "$manifest" ] || stat -c '%Y %n' "$manifest"
   done | sort -k 1,1rn -k 2,2r | sed 's|^[0-9]* \(.*\)/MANIFEST$|\1|'
 }
 
-# verify DIR: reads back what is complete.
-verify() {
+# read_back DIR: reads back what is complete.
+read_back() {
   state=$(backup_state "$1")
   [ "$state" = complete ] || {
     record "$1" "$state"
@@ -24,7 +24,7 @@ verify() {
 # prune: counts what is complete and keeps the first.
 prune() {
   kept=0
-  runs | while IFS= read -r dir; do
+  newest_first | while IFS= read -r dir; do
     verdict=pruned
     case $(backup_state "$dir") in
     complete)
@@ -48,9 +48,9 @@ prune() {
 case $KSCERT_BACKUP_RUN in */* | .*) fail "kscert_backup_run is $KSCERT_BACKUP_RUN: it is the name of a run" ;; esac
 case $KSCERT_BACKUP_ACTION in
 list | verify)
-  if [ -n "$KSCERT_BACKUP_RUN" ]; then printf '%s\n' "$KSCERT_BACKUP_ROOT/$KSCERT_BACKUP_RUN"; else runs; fi |
+  if [ -n "$KSCERT_BACKUP_RUN" ]; then printf '%s\n' "$KSCERT_BACKUP_ROOT/$KSCERT_BACKUP_RUN"; else newest_first; fi |
     while IFS= read -r dir; do
-      if [ "$KSCERT_BACKUP_ACTION" = list ]; then record "$dir" "$(backup_state "$dir")"; else verify "$dir"; fi
+      if [ "$KSCERT_BACKUP_ACTION" = list ]; then record "$dir" "$(backup_state "$dir")"; else read_back "$dir"; fi
     done
   ;;
 prune)

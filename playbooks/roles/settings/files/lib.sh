@@ -543,12 +543,12 @@ usable() { [ -s "$1" ] && pair "$1" "$1" 2>/dev/null; }
 
 # elsewhere: kubelet.conf names other files than the rotating one, $own_crt and $own_key.
 elsewhere() {
-  own_crt=$(named client-certificate) own_key=$(named client-key)
+  own_crt=$(in_kubelet_conf client-certificate) own_key=$(in_kubelet_conf client-key)
   [ -n "$own_crt$own_key" ] && [ "$own_crt $own_key" != "$current $current" ]
 }
 
-# named FIELD: the file that kubelet.conf names so.
-named() { sed -n "s/^ *$1: *[\"']\{0,1\}\([^\"' \r]*\).*/\1/p" "$kubeletconf" | head -n 1 | sed "s|^[^/]|$conf/&|"; }
+# in_kubelet_conf FIELD: the file that kubelet.conf names so.
+in_kubelet_conf() { sed -n "s/^ *$1: *[\"']\{0,1\}\([^\"' \r]*\).*/\1/p" "$kubeletconf" | head -n 1 | sed "s|^[^/]|$conf/&|"; }
 
 # kubelet_pair: the pair of this node's kubelet, expired or not: of the files that it has of
 # its own, of the rotating file, of kubelet.conf, or the newest that was rotated. Nothing
