@@ -63,7 +63,7 @@ func TestFollow(t *testing.T) {
 	follows := []string{"Playbook", "Thresholds", "MaxUnavailable", "Limit", "SkipPhases", "UntilPhase", "Serial", "EtcdSnapshot",
 		"GateTimeout", "StableFor", "StepTimeout"}
 	again := map[string]string{
-		"Kubespray": "", "AcceptSANLoss": "--accept-san-loss", "AllowNotInInventory": "--allow-not-in-inventory", "Tags": "--tags", "SkipTags": "--skip-tags", "BackupRoot": "--backup-root",
+		"Kubespray": "", "AcceptSANLoss": "--accept-san-loss", "AcceptSubjectChange": "--accept-subject-change", "AllowNotInInventory": "--allow-not-in-inventory", "Tags": "--tags", "SkipTags": "--skip-tags", "BackupRoot": "--backup-root",
 	}
 	for field := range reflect.TypeFor[run.Request]().Fields() {
 		r := run.Request{BackupRoot: DefaultBackupRoot}

@@ -75,6 +75,9 @@ type Options struct {
 	// AcceptSANLoss are names that a new certificate may lose, as the error of a run
 	// that stops for them has them; any other name that would be lost stops the run.
 	AcceptSANLoss []string
+	// AcceptSubjectChange are the files whose new certificate may have another subject, as the
+	// error of a run that stops for one has them; any other stops the run.
+	AcceptSubjectChange []string
 	// AllowNotInInventory names control planes and etcd members that the inventory need not
 	// name, as the error of a plan that is refused for them has them: each is assumed to be
 	// healthy.
@@ -148,7 +151,7 @@ func (o Options) check() error {
 	for _, given := range []struct {
 		flag  string
 		names []string
-	}{{"--accept-san-loss", o.AcceptSANLoss}, {"--allow-not-in-inventory", o.AllowNotInInventory}} {
+	}{{"--accept-san-loss", o.AcceptSANLoss}, {"--accept-subject-change", o.AcceptSubjectChange}, {"--allow-not-in-inventory", o.AllowNotInInventory}} {
 		if i := slices.IndexFunc(given.names, func(name string) bool { return len(strings.Fields(name)) != 1 }); i >= 0 {
 			return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s %q is no name", given.flag, given.names[i]),
 				Next: "give each name by itself, as the message of the run that stopped has it"}
@@ -262,6 +265,13 @@ func WithGateTimeout(d time.Duration) Option {
 // other that would be lost stops the run before the certificate is placed.
 func WithAcceptedSANLoss(names ...string) Option {
 	return setting(func(o *Options) { o.AcceptSANLoss = names })
+}
+
+// WithAcceptedSubjectChange names files whose new certificate may have another subject; any
+// other change of a subject that a component reads stops the run before the certificate is
+// placed.
+func WithAcceptedSubjectChange(files ...string) Option {
+	return setting(func(o *Options) { o.AcceptSubjectChange = files })
 }
 
 // WithAllowedNotInInventory names control planes and etcd members that the inventory need

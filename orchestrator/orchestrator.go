@@ -330,6 +330,9 @@ func (s *session) playbook(id, file string, nodes []string) ansible.Playbook {
 	if names := s.opts.AcceptSANLoss; len(names) > 0 { // else what the inventory says counts
 		p.Vars["kscert_accept_san_loss"] = names
 	}
+	if files := s.opts.AcceptSubjectChange; len(files) > 0 {
+		p.Vars["kscert_accept_subject_change"] = files
+	}
 	if nodes != nil {
 		p.Vars["kscert_hosts"] = strings.Join(nodes, ",")
 	}

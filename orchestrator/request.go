@@ -32,6 +32,7 @@ func (o *Orchestrator) request() (run.Request, error) {
 		BecomeMethod: a.BecomeMethod, BecomeUser: a.BecomeUser, Connection: a.Connection, Timeout: a.Timeout,
 		AskPass: a.AskPass, AskBecomePass: a.AskBecomePass, AskVaultPass: a.AskVaultPass,
 		AcceptSANLoss:          opts.AcceptSANLoss,
+		AcceptSubjectChange:    opts.AcceptSubjectChange,
 		AllowNotInInventory:    opts.AllowNotInInventory,
 		RefreshKubeconfigs:     opts.RefreshKubeconfigs,
 		ConnectionPasswordFile: a.ConnectionPasswordFile, BecomePasswordFile: a.BecomePasswordFile, Withheld: withheld(a),
@@ -92,6 +93,7 @@ func (o *Options) Recall(r run.Request) error {
 	recall(&o.Tags, r.Tags)
 	recall(&o.SkipTags, r.SkipTags)
 	recall(&o.AcceptSANLoss, r.AcceptSANLoss)
+	recall(&o.AcceptSubjectChange, r.AcceptSubjectChange)
 	recall(&o.AllowNotInInventory, r.AllowNotInInventory)
 	recall(&o.RefreshKubeconfigs, r.RefreshKubeconfigs)
 	// One source of a password takes the place of the other.
@@ -180,11 +182,17 @@ func (o *Options) Follow(r run.Request) error {
 	if r.Kubespray != nil && r.Kubespray.Found == "" && o.KubesprayDir == "" {
 		missing = append(missing, "--kubespray-dir")
 	}
-	if slices.ContainsFunc(r.AcceptSANLoss, func(name string) bool { return !slices.Contains(o.AcceptSANLoss, name) }) {
-		missing = append(missing, "--accept-san-loss")
-	}
-	if slices.ContainsFunc(r.AllowNotInInventory, func(name string) bool { return !slices.Contains(o.AllowNotInInventory, name) }) {
-		missing = append(missing, "--allow-not-in-inventory")
+	for _, names := range []struct {
+		flag     string
+		was, has []string
+	}{
+		{"--accept-san-loss", r.AcceptSANLoss, o.AcceptSANLoss},
+		{"--accept-subject-change", r.AcceptSubjectChange, o.AcceptSubjectChange},
+		{"--allow-not-in-inventory", r.AllowNotInInventory, o.AllowNotInInventory},
+	} {
+		if slices.ContainsFunc(names.was, func(name string) bool { return !slices.Contains(names.has, name) }) {
+			missing = append(missing, names.flag)
+		}
 	}
 	if !slices.Equal(o.Tags, r.Tags) {
 		missing = append(missing, "--tags")

@@ -163,7 +163,8 @@ func TestCheckSuccessor(t *testing.T) {
 		{"lost names, one of which may be", ca.Issue(t, fewer), "api.example.com", "would lose these SANs: IPAddress:10.0.0.1. ", ""},
 		{"lost names, where parts of them are named", ca.Issue(t, fewer), "example.com api DNS 10.0.0.0 . .*", "would lose these SANs: DNS:api.example.com IPAddress:10.0.0.1. ", ""},
 		{"what is named is not lost", ca.Issue(t, old), "api.example.com", "", ""},
-		{"another subject", ca.Issue(t, subject), "api.example.com", "would have another subject", ""},
+		{"another subject", ca.Issue(t, subject), "api.example.com", "would have another subject: subject=CN=somebody instead of CN=kube-apiserver. It stays as it is. Where this subject is right: --accept-subject-change OLD (by hand", ""},
+		{"another subject, which may be", ca.Issue(t, subject), "subject", "", "changed: OLD has another subject: subject=CN=somebody instead of CN=kube-apiserver, as was accepted\n"},
 		{"another authority of the same name", other.Issue(t, old), "", "/ca.crt: error ", ""},
 		{"expired already", ca.Issue(t, ended), "", "/ca.crt: error 10 at 0 depth", ""},
 		{"not begun yet, by a clock that is ahead", ca.Issue(t, early), "", "/ca.crt: error 9 at 0 depth", ""},
@@ -175,7 +176,12 @@ func TestCheckSuccessor(t *testing.T) {
 			n.write(n.conf+"/old.crt", ca.Issue(t, old).Certificate, 0o600)
 			n.write(n.conf+"/new.crt", row.next.Certificate, 0o600)
 			n.write(n.conf+"/ca.crt", ca.Certificate, 0o600)
-			out, errs, err := n.run("KSCERT_ACCEPT_SAN_LOSS='" + row.accepted + "'\n" + `stage=$conf; check_successor "$conf/old.crt" "$conf/new.crt" "$conf/ca.crt"`)
+			accepted := "KSCERT_ACCEPT_SAN_LOSS='" + row.accepted + "'\n"
+			if row.accepted == "subject" {
+				accepted = "KSCERT_ACCEPT_SUBJECT_CHANGE=\"/x $conf/old.crt /y\"\n"
+			}
+			row.refusal = strings.ReplaceAll(row.refusal, "OLD", n.conf+"/old.crt")
+			out, errs, err := n.run(accepted + `stage=$conf; check_successor "$conf/old.crt" "$conf/new.crt" "$conf/ca.crt"`)
 			if (err != nil) != (row.refusal != "") || !strings.Contains(errs, row.refusal) {
 				t.Errorf("%v: %q, want %q", err, errs, row.refusal)
 			}

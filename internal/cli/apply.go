@@ -70,7 +70,7 @@ place of backups have to be given as they were for the plan.`,
 	flags.register(cmd)
 	cmd.Flags().StringVar(&digest, "digest", "",
 		"refuse the file unless this is its SHA-256, as \"plan --out\" has printed it")
-	acceptSANLoss(cmd, &flags.opts)
+	acceptLosses(cmd, &flags.opts)
 	allowNotInInventory(cmd, &flags.opts)
 	serial(cmd, &flags.opts, "as planned")
 	tags(cmd, &flags.opts)
@@ -127,6 +127,7 @@ func uses(w io.Writer, file, digest string, p run.Proposal, opts orchestrator.Op
 		{"connection:", cmp.Or(strings.Join(connection(opts.Ansible), ", "), "as Ansible is configured")},
 		{"checkout:", cmp.Or(opts.KubesprayDir, "none named")},
 		{"names that may be lost:", cmp.Or(strings.Join(opts.AcceptSANLoss, ", "), "none")},
+		{"subjects that may change:", cmp.Or(strings.Join(opts.AcceptSubjectChange, ", "), "none")},
 	} {
 		_, _ = fmt.Fprintf(tw, "%s\t%s\n", line[0], line[1])
 	}

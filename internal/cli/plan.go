@@ -32,7 +32,7 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&f.inspect.opts.GateTimeout, "gate-timeout", 5*time.Minute, "how long a health gate may take to hold")
 	cmd.Flags().DurationVar(&f.inspect.opts.StableFor, "stable-for", 0, "how long a gate must hold, without a break, before the next step")
 	stepTimeout(cmd, &f.inspect.opts)
-	acceptSANLoss(cmd, &f.inspect.opts)
+	acceptLosses(cmd, &f.inspect.opts)
 	allowNotInInventory(cmd, &f.inspect.opts)
 	f.skip.only = names(plan.Phases())
 	cmd.Flags().VarP(&f.limit, "limit", "l", "work on these nodes alone: names of nodes, or a group such as kube_node; with commas, may be repeated")
@@ -73,9 +73,10 @@ func stepTimeout(cmd *cobra.Command, opts *orchestrator.Options) {
 	cmd.Flags().DurationVar(&opts.StepTimeout, "step-timeout", 0, "how long a step's playbook may take before it is ended (default: 1h, 12h for Kubespray's)")
 }
 
-// acceptSANLoss takes names, not a yes to all of them: what is let go has been looked at.
-func acceptSANLoss(cmd *cobra.Command, opts *orchestrator.Options) {
+// acceptLosses takes names, not a yes to all of them: what is let go has been looked at.
+func acceptLosses(cmd *cobra.Command, opts *orchestrator.Options) {
 	cmd.Flags().StringArrayVar(&opts.AcceptSANLoss, "accept-san-loss", nil, "let a new certificate lose this name, which otherwise stops the run; may be repeated")
+	cmd.Flags().StringArrayVar(&opts.AcceptSubjectChange, "accept-subject-change", nil, "let the new certificate in this file have another subject, which otherwise stops the run; may be repeated")
 }
 
 // allowNotInInventory takes names likewise: each has been found to be healthy.

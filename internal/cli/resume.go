@@ -52,7 +52,7 @@ passwords: give them again. A record that others may have written is refused.`,
 		},
 	}
 	flags.recorded(cmd)
-	acceptSANLoss(cmd, &flags.opts)
+	acceptLosses(cmd, &flags.opts)
 	allowNotInInventory(cmd, &flags.opts)
 	serial(cmd, &flags.opts, "as before")
 	return cmd

@@ -84,6 +84,7 @@ func settings() []setting {
 			{name: "serial", recorded: true},
 			{name: "max-unavailable"},
 			{name: "accept-san-loss", recorded: true},
+			{name: "accept-subject-change", recorded: true},
 			{name: "allow-not-in-inventory", recorded: true},
 			{name: "backup-root"},
 			{name: "etcd-snapshot", values: names(plan.EtcdSnapshots()), recorded: true},

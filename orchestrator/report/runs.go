@@ -76,6 +76,7 @@ func ApplyCommand(file, digest string, r run.Request) string {
 		add("--kubespray-dir", r.Kubespray.Dir)
 	}
 	add("--accept-san-loss", r.AcceptSANLoss...)
+	add("--accept-subject-change", r.AcceptSubjectChange...)
 	add("--allow-not-in-inventory", r.AllowNotInInventory...)
 	add("--tags", r.Tags...)
 	add("--skip-tags", r.SkipTags...)

@@ -76,6 +76,8 @@ type Request struct {
 	SkipTags  []string        `json:"skipTags,omitempty"`
 	// AcceptSANLoss are names that a new certificate may lose.
 	AcceptSANLoss []string `json:"acceptSANLoss,omitempty"`
+	// AcceptSubjectChange are files whose new certificate may have another subject.
+	AcceptSubjectChange []string `json:"acceptSubjectChange,omitempty"`
 	// AllowNotInInventory names control planes and etcd members that the inventory need
 	// not name.
 	AllowNotInInventory []string `json:"allowNotInInventory,omitempty"`

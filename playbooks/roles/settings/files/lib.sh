@@ -399,9 +399,14 @@ check_successor() {
   attributes <"$stage/names-old" >"$stage/subject-old"
   attributes <"$stage/names-new" >"$stage/subject-new"
   if { grep -Fxv -f "$stage/subject-new" "$stage/subject-old" | grep -Ev "$unread" || grep -Fxv -f "$stage/subject-old" "$stage/subject-new"; } >/dev/null; then
-    fail "the new $what would have another subject: $(head -n 1 "$stage/names-new") instead of $(sed -n '1s/^subject=//p' "$stage/names-old")"
+    other_subject="another subject: $(head -n 1 "$stage/names-new") instead of $(sed -n '1s/^subject=//p' "$stage/names-old")"
+    case " ${KSCERT_ACCEPT_SUBJECT_CHANGE:-} " in
+    *" $what "*) changed "$what has $other_subject, as was accepted" ;;
+    *) fail "the new $what would have $other_subject. It stays as it is. Where this subject is right: --accept-subject-change $what" \
+      "(by hand: -e kscert_accept_subject_change=FILE). To keep it, have a certificate issued where this one came from and put it in its place" ;;
+    esac
   fi
-  lost=$(grep -Fxv -f "$stage/subject-new" "$stage/subject-old" | tr '\n' ',')
+  lost=$(grep -Fxv -f "$stage/subject-new" "$stage/subject-old" | grep -E "$unread" | tr '\n' ',')
   [ -z "$lost" ] || changed "$what loses ${lost%,} of its subject, which kubeadm does not keep and nobody reads"
   lost='' accepted='' flags=''
   while IFS= read -r name; do
