@@ -45,7 +45,13 @@ func TestAsFound(t *testing.T) {
 		"waiting until nothing is at work on the nodes: cp1: process ", "Kubespray's renewal of certificates",
 		"Kubespray's renewal timer is held back: cp1", "Is now:  healthy")
 	said(ctx, t, c, "cp1", "cp -p /root/crictl.yaml /etc/crictl.yaml")
-	// The witness follows no links and reads no JSON: these two are looked at here.
+	if got := said(ctx, t, c, "cp1", sumOfLeftovers); got != unused {
+		t.Errorf("what nobody uses was\n%s\nand is\n%s", unused, got)
+	}
+	// The witness wants every certificate to be valid.
+	said(ctx, t, c, "cp1", "cd /etc/kubernetes/ssl && rm -r etcd apiserver-etcd-client.crt /etc/ssl/etcd/ssl/*-gone.pem")
+	said(ctx, t, c, "w1", "rm /etc/kubernetes/ssl/apiserver-etcd-client.crt")
+	// It follows no links and reads no JSON: these two are looked at here.
 	delete(w.Leaves["cp1"], pki)
 	delete(w.Servers["cp1"], "/root/.kube/config")
 	if err := w.Verify(ctx); err != nil {
@@ -60,9 +66,6 @@ func TestAsFound(t *testing.T) {
 	served := "openssl s_client -connect localhost:6443 -showcerts </dev/null 2>/dev/null | grep -c BEGIN"
 	if got := said(ctx, t, c, "cp1", "grep -c BEGIN "+elsewhere+"; "+served); got != "2\n2\n" {
 		t.Errorf("certificates in the file, and served: %q", got)
-	}
-	if got := said(ctx, t, c, "cp1", sumOfLeftovers); got != unused {
-		t.Errorf("what nobody uses was\n%s\nand is\n%s", unused, got)
 	}
 	after := said(ctx, t, c, "cp1", "cat /root/.kube/config")
 	was, is := users(t, before), users(t, after)
