@@ -108,7 +108,7 @@ func stateOr(dir string) (string, error) {
 	}
 	dir, err := stateDir()
 	if err != nil {
-		return "", &Error{Code: ExitUsage, Summary: err.Error(), Next: "name a folder with --state-dir", Err: err}
+		return "", &Error{Code: ExitUsage, Summary: err.Error(), Next: "name a directory with --state-dir", Err: err}
 	}
 	return dir, nil
 }
@@ -128,7 +128,7 @@ func stateDir() (string, error) {
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", fmt.Errorf("finding a place for run directories: %w", err)
+		return "", fmt.Errorf("finding a directory for run records: %w", err)
 	}
 	return filepath.Join(home, ".local", "state", "kscertctl"), nil
 }
@@ -262,7 +262,7 @@ func (o *Orchestrator) open(dir *run.Dir, first run.Entry, write func(dir string
 	var err error
 	if dir == nil {
 		if s.dir, err = run.Create(o.opts.StateDir, s.start); err != nil {
-			return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Next: "name a folder that can be written with --state-dir", Err: err}
+			return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Next: "name a writable directory with --state-dir", Err: err}
 		}
 	}
 	first.Event = run.Begin

@@ -48,7 +48,7 @@ func TestFromEnvironmentProblems(t *testing.T) {
 		want     []string
 		warnings []string
 	}{
-		{"no number", []string{"KSCERTCTL_FORKS=many"}, []string{"KSCERTCTL_FORKS: must be a whole number, 0 or more"}, nil},
+		{"not a number", []string{"KSCERTCTL_FORKS=many"}, []string{"KSCERTCTL_FORKS: must be a whole number, 0 or more"}, nil},
 		{"none of the values", []string{"KSCERTCTL_FAIL_ON=error"}, []string{"KSCERTCTL_FAIL_ON: must be one of warn, crit, never"}, nil},
 		{"a secret", []string{"KSCERTCTL_EXTRA_VARS=@vars.yml\npassword=geheim"}, []string{"KSCERTCTL_EXTRA_VARS: may be a secret: write that into a file and name it here, as @FILE"}, nil},
 		{"refused", []string{"KSCERTCTL_YES=1"}, []string{"KSCERTCTL_YES: this cannot be set: say it each time"}, nil},

@@ -36,7 +36,7 @@ func TestBrokenNodes(t *testing.T) {
 		{"failing", `head -c 10000000 /dev/zero | tr '\0' x; exit 3`, "", snapshot.Failed, `^x+`},
 		{"noise", `head -c 100000 /dev/urandom`, "", snapshot.Garbled, `^not the collector's output$`},
 		{"half", `sh -c "$SSH_ORIGINAL_COMMAND" | head -c 2000`, "", snapshot.Garbled, `^the collector's output is cut off$`},
-		{"silent", `exit 0`, "", snapshot.Garbled, `^it answered with nothing$`},
+		{"silent", `exit 0`, "", snapshot.Garbled, `^its answer is empty$`},
 		{"hanging", `sleep 300`, "kscert_inspect_seconds=3", snapshot.Failed, `expected time frame|[Tt]imed out`},
 	}
 	hosts := healthy(4)

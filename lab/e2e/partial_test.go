@@ -68,7 +68,7 @@ func mends(ctx context.Context, t *testing.T, c *cluster.Cluster, row partly) {
 	w.KubeletsKept = true
 	expireAll(ctx, t, c, row.opts)
 	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
-	o.want(t, 0, row.says, "Is now:  healthy")
+	o.want(t, 0, row.says, "After:   healthy")
 	t.Logf("mended in %.1fs", o.took.Seconds())
 	if err := w.Verify(ctx); err != nil {
 		t.Errorf("the witness is not content: %v", err)

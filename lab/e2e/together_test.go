@@ -37,7 +37,7 @@ func TestTwoRuns(t *testing.T) {
 	}
 	won, lost := ends[winner], ends[1-winner]
 	lost.want(t, 6, "the cluster is locked on ", fmt.Sprintf("(process %d, run %s)", drivers[winner].cmd.Process.Pid, filepath.Base(runDirs(won.stateDir)[0])), "nothing was changed")
-	won.want(t, 0, "Is now:  healthy")
+	won.want(t, 0, "After:   healthy")
 
 	expireAll(ctx, t, c, expire.Options{Restart: true})
 	first := start(ctx, t, t.TempDir(), args...)
@@ -56,8 +56,8 @@ func TestTwoRuns(t *testing.T) {
 	}
 	first.wait()
 
-	kscertctl(ctx, t, args...).want(t, 6, "the cluster is locked on cp1 by", owner, "its owner seems dead", "kscertctl resume", "kscertctl rollback", "kscertctl unlock")
-	kscertctl(ctx, t, "unlock", "-i", c.Inventory()).want(t, 10, owner, "its owner seems dead")
+	kscertctl(ctx, t, args...).want(t, 6, "the cluster is locked on cp1 by", owner, "its owner appears to be dead", "kscertctl resume", "kscertctl rollback", "kscertctl unlock")
+	kscertctl(ctx, t, "unlock", "-i", c.Inventory()).want(t, 10, owner, "its owner appears to be dead")
 	kscertctl(ctx, t, "unlock", "-i", c.Inventory(), "--yes").want(t, 0, "Unlocked: run ")
 	kscertctl(ctx, t, "unlock", "-i", c.Inventory()).want(t, 0, "The cluster is not locked.")
 	// Unlocked by somebody: the run can be gone on with all the same.
@@ -127,7 +127,7 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 
 	state := t.TempDir()
 	before := filesDigest(ctx, t, c)
-	kscertctlIn(ctx, t, state, append(apply(plan), "--digest", digest)...).want(t, 0, "Is now:  healthy")
+	kscertctlIn(ctx, t, state, append(apply(plan), "--digest", digest)...).want(t, 0, "After:   healthy")
 	run := filepath.Base(runDirs(state)[0])
 	backup := "/var/backups/kscertctl/" + run
 

@@ -201,20 +201,20 @@ func components() []Fault {
 			Shows: "journal_says etcd 'no space left' && ! api >/dev/null", Repair: "systemctl stop etcd; umount /var/lib/etcd; " + restartEtcd,
 		},
 		{
-			Name: "kubelet-stopped", Node: "w1", What: "the kubelet does not run",
+			Name: "kubelet-stopped", Node: "w1", What: "the kubelet is not running",
 			Break: "systemctl stop kubelet", Repair: "systemctl start kubelet",
 		},
 		{
-			Name: "kubelet-flag", Node: "w1", What: "the kubelet ends at once: it has a flag that it does not know",
+			Name: "kubelet-flag", Node: "w1", What: "the kubelet exits at once: it has a flag that it does not know",
 			Break: `sed -i 's/KUBELET_ARGS="/&--no-such-flag /' $conf/kubelet.env; ` + restartKubelet, Repair: restartKubelet,
 			Shows: "journal_says kubelet no-such-flag",
 		},
 		{
-			Name: "runtime-stopped", Node: "w1", What: "the container runtime does not run",
+			Name: "runtime-stopped", Node: "w1", What: "the container runtime is not running",
 			Break: "systemctl stop containerd", Repair: "systemctl start containerd; " + restartKubelet,
 		},
 		{
-			Name: "manifest-flag", Node: "cp1", What: "the API server ends at once: its manifest has a flag that it does not know",
+			Name: "manifest-flag", Node: "cp1", What: "the API server exits at once: its manifest has a flag that it does not know",
 			Break: `sed -i 's/- --secure-port=/- --no-such-flag=1\n    - --secure-port=/' $apiserver`,
 			Shows: "log_says kube-apiserver 'unknown flag' && ! api >/dev/null",
 		},
@@ -233,7 +233,7 @@ func components() []Fault {
 			Shows: "! api >/dev/null && ! crictl ps --name '^kube-apiserver$' -q | grep -q .", Repair: "ctr -n k8s.io images import /usr/local/share/kscertctl-lab/images.tar >/dev/null; " + againAPIServer,
 		},
 		{
-			Name: "scheduler-flag", Node: "cp1", What: "the scheduler ends at once: its manifest has a flag that it does not know",
+			Name: "scheduler-flag", Node: "cp1", What: "the scheduler exits at once: its manifest has a flag that it does not know",
 			Break: `sed -i 's/- --leader-elect=/- --no-such-flag=1\n    - --leader-elect=/' $manifests/kube-scheduler.yaml`,
 			Shows: "log_says kube-scheduler 'unknown flag'",
 		},

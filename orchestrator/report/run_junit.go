@@ -14,7 +14,7 @@ import (
 
 // RunJUnit writes one test case for each step and each gate, and one for what the
 // driver does beside them. A failure says what went wrong and what to do next; a step
-// that was never begun is skipped.
+// that was never started is skipped.
 func RunJUnit(w io.Writer, r Run) error {
 	suite := junit.Testsuite{Name: "kscertctl " + string(r.Kind) + " " + r.Run, Time: seconds(r.Began, r.Last)}
 	suite.SetTimestamp(r.Began)
@@ -36,7 +36,7 @@ func seconds(from, to time.Time) string { return fmt.Sprintf("%.3f", to.Sub(from
 // driverCase is about looking, planning, approval and the lock: it has failed when
 // the run stopped, and in none of its steps.
 func driverCase(v runView) junit.Testcase {
-	c := junit.Testcase{Classname: "run.driver", Name: "look, plan, approval, lock"}
+	c := junit.Testcase{Classname: "run.driver", Name: "inspect, plan, approve, lock"}
 	if len(v.Stopped) == 0 {
 		judge(&c, StepStatus(v.Outcome.Status), cmp.Or(v.Outcome.Detail, v.Outcome.Summary), nil, v.Outcome.Next)
 	}
@@ -69,9 +69,9 @@ func judge(c *junit.Testcase, status StepStatus, detail string, unmet []string, 
 	case StepFailed:
 		c.Failure = result
 	case StepToDo:
-		c.Skipped = &junit.Result{Message: "never begun"}
+		c.Skipped = &junit.Result{Message: "never started"}
 	case StepRunning:
-		c.Skipped = &junit.Result{Message: "at work"}
+		c.Skipped = &junit.Result{Message: "running"}
 	default:
 		c.Error = result
 	}
