@@ -48,9 +48,9 @@ type Result struct {
 	Schema int `json:"schema"`
 	// RunID names the run.
 	RunID string `json:"run"`
-	// Dir is its directory on the driver.
+	// Dir is its directory on the control node.
 	Dir string `json:"dir"`
-	// Backups is the folder on each touched node; empty when none was touched.
+	// Backups is the directory on each touched node; empty when none was touched.
 	Backups string `json:"backups,omitempty"`
 	// Before is the diagnosis at the beginning.
 	Before diagnosis.Diagnosis `json:"before"`

@@ -221,7 +221,7 @@ func eventTables(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	var list, lines strings.Builder
-	list.WriteString("| kind | what happened | fields beside `schema`, `time`, `run` and `kind` |\n| --- | --- | --- |\n")
+	list.WriteString("| kind | what happened | fields in addition to `schema`, `time`, `run` and `kind` |\n| --- | --- | --- |\n")
 	for _, k := range kinds {
 		found := false
 		for _, e := range exampleEvents() {

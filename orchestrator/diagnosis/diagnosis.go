@@ -59,7 +59,7 @@ type Diagnosis struct {
 	PrimaryReason Reason `json:"primary,omitempty"`
 	// Findings, the gravest first, and of those a cause before its symptoms.
 	Findings []Finding `json:"findings"`
-	// ControlPlanes tells how each API server answered, by node.
+	// ControlPlanes is how each API server answered, by node.
 	ControlPlanes map[string]APIState `json:"controlPlanes"`
 	// Due maps a node to its certificates that must be renewed.
 	Due map[string][]certs.Kind `json:"due,omitempty"`

@@ -53,7 +53,7 @@ type MemberSnapshot struct {
 	Bytes int64 `json:"bytes,omitempty"`
 	// Seconds is about how long the snapshot would take.
 	Seconds int64 `json:"seconds,omitempty"`
-	// LeftOut says why none is saved; absent where one is.
+	// LeftOut is why none is saved; absent where one is.
 	LeftOut string `json:"leftOut,omitempty"`
 }
 

@@ -149,9 +149,9 @@ type Step struct {
 	Playbook string `json:"playbook,omitempty"`
 	// Nodes are the inventory names it is about, in the order they are taken.
 	Nodes []string `json:"nodes"`
-	// Title says what it does.
+	// Title is what it does.
 	Title string `json:"title"`
-	// Why says for which reason it is there.
+	// Why is the reason for it.
 	Why string `json:"why"`
 	// Changes is true when the step changes nodes.
 	Changes bool `json:"changes"`
@@ -160,7 +160,7 @@ type Step struct {
 	// AtOnce is how many of Nodes are worked on at the same time; 1 when absent.
 	AtOnce int `json:"atOnce,omitempty"`
 	// Signer is the node that signs etcd certificates for those of Nodes that do not
-	// have the key of etcd's authority; absent when all have it.
+	// have the key of etcd's CA; absent when all have it.
 	Signer string `json:"signer,omitempty"`
 }
 
@@ -180,13 +180,13 @@ type Plan struct {
 	Steps []Step `json:"steps"`
 	// EtcdSnapshots are what is foreseen of each member of etcd that is backed up.
 	EtcdSnapshots []MemberSnapshot `json:"etcdSnapshots,omitempty"`
-	// Interruption says in words what users of the cluster will notice.
+	// Interruption is what users of the cluster will notice.
 	Interruption string `json:"interruption"`
-	// Unknown says in words what the plan was made without knowing.
+	// Unknown is what the plan was made without knowing.
 	Unknown []string `json:"unknown,omitempty"`
 	// Notes say in words what it was made with.
 	Notes []string `json:"notes,omitempty"`
-	// Warnings are what whoever approves the plan should know, in words.
+	// Warnings are what the approver of the plan should know.
 	Warnings []string `json:"warnings,omitempty"`
 }
 

@@ -36,7 +36,7 @@ func seconds(from, to time.Time) string { return fmt.Sprintf("%.3f", to.Sub(from
 // driverCase is about looking, planning, approval and the lock: it has failed when
 // the run stopped, and in none of its steps.
 func driverCase(v runView) junit.Testcase {
-	c := junit.Testcase{Classname: "run.driver", Name: "inspect, plan, approve, lock"}
+	c := junit.Testcase{Classname: "run.driver", Name: "look, plan, approval, lock"}
 	if len(v.Stopped) == 0 {
 		judge(&c, StepStatus(v.Outcome.Status), cmp.Or(v.Outcome.Detail, v.Outcome.Summary), nil, v.Outcome.Next)
 	}

@@ -111,13 +111,13 @@ type RunLine struct {
 	Kind run.Kind `json:"kind,omitempty"`
 	// Of is the run that a rollback undoes.
 	Of string `json:"of,omitempty"`
-	// Status says in one word how it stands.
+	// Status is its state.
 	Status run.Status `json:"status"`
 	// Began is the first line of its journal.
 	Began time.Time `json:"began,omitzero"`
 	// Last is the last line of its journal.
 	Last time.Time `json:"last,omitzero"`
-	// Resumable is true when there is something to go on with.
+	// Resumable is true when there is something to resume.
 	Resumable bool `json:"resumable"`
 	// Detail is why it stopped.
 	Detail string `json:"detail,omitempty"`

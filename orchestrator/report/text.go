@@ -153,7 +153,7 @@ type Assessment struct {
 	Reach []Reach `json:"reach"`
 	// Plan is what "run" would do.
 	Plan plan.Plan `json:"plan"`
-	// Unplanned says why there is no plan for what was found; empty otherwise.
+	// Unplanned is why there is no plan for what was found; empty otherwise.
 	Unplanned string `json:"unplanned,omitempty"`
 }
 

@@ -38,7 +38,7 @@ type Backup struct {
 	State BackupState `json:"state"`
 	// Made is by the node's clock; zero where it is not known.
 	Made time.Time `json:"made,omitzero"`
-	// Entries are the files, folders and links in it.
+	// Entries are the files, directories and links in it.
 	Entries int `json:"entries,omitempty"`
 	// KiB is its size.
 	KiB int64 `json:"kib,omitempty"`
