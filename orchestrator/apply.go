@@ -113,7 +113,7 @@ func (s *session) own(p run.Proposal) (run.Proposal, error) {
 	steps, checkout := p.Plan.Steps, p.Request.Kubespray
 	refuse := func(summary string, err error) (run.Proposal, error) {
 		return p, &Error{Code: ExitNotBegun, Summary: summary, Err: err,
-			Next: "nothing was changed; give the flags that the plan was made with, or make a new plan"}
+			Next: "nothing was changed; pass the flags that the plan was made with, or make a new plan"}
 	}
 	sum, err := hex.DecodeString(p.Cluster)
 	if err != nil || len(sum) != sha256.Size { // locks are named by it, here and on a node

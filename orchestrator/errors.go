@@ -210,7 +210,7 @@ func stepError(err error, step plan.Step, changed bool) *Error {
 	case errors.As(err, &late):
 		e.Summary = fmt.Sprintf("step %s timed out after %s and was stopped", step.ID, late.Timeout)
 		e.Evidence = late.Doing
-		e.Next = "give it more time with --step-timeout; " + e.Next
+		e.Next = "allow more time with --step-timeout; " + e.Next
 	case errors.As(err, &timeout):
 		e.Summary = fmt.Sprintf("step %s: the gate did not pass within %s", step.ID, timeout.Timeout)
 		lines := make([]string, len(timeout.Unmet))

@@ -133,7 +133,7 @@ func (o *Orchestrator) demanded(kube *kubespray.Checkout, version string) error 
 func anotherAnsible(kube kubespray.Checkout) string {
 	if !kube.Ansible.Suits() {
 		return fmt.Sprintf("kscertctl itself needs %s or later, so no version suits both: renew without --playbook, "+
-			"which needs none of Kubespray's, and run its playbook by hand with an Ansible of its own; "+
+			"which needs none of Kubespray's, and run its playbook by hand with a separate Ansible; "+
 			"or run it with this one anyway, at your own risk: -e maximal_ansible_version=99", kubespray.LeastAnsible)
 	}
 	venv := kube.Dir + "-venv"
@@ -195,7 +195,7 @@ func (o *Orchestrator) prompts(file string, inventory []byte) error {
 	asked = slices.DeleteFunc(asked, func(name string) bool { _, given := extra[name]; return given })
 	if len(asked) > 0 {
 		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s prompts for %s at its start, but there is no one to answer", file, strings.Join(asked, ", ")),
-			Next: "give it with -e " + shell.Quote(asked[0]+"=VALUE") + ", or -e @FILE"}
+			Next: "pass it with -e " + shell.Quote(asked[0]+"=VALUE") + ", or -e @FILE"}
 	}
 	var told struct {
 		Meta struct {

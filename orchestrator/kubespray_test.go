@@ -73,7 +73,7 @@ func TestCheckoutIsRefused(t *testing.T) {
 		},
 		{
 			name: "a question at the beginning", plays: "- hosts: all\n  vars_prompt: [{name: sure}]\n",
-			code: ExitUsage, says: "upgrade-cluster.yml prompts for sure at its start, but there is no one to answer", next: "give it with -e sure=VALUE",
+			code: ExitUsage, says: "upgrade-cluster.yml prompts for sure at its start, but there is no one to answer", next: "pass it with -e sure=VALUE",
 		},
 		{
 			name: "a key is waited for, by the inventory", inventory: `{"kube_control_plane": {"hosts": ["cp1"]}, "_meta": {"hostvars": {"cp1": {"upgrade_node_confirm": true}}}}`,
@@ -323,7 +323,7 @@ func TestStepTimeout(t *testing.T) {
 	err := <-ended
 	e := s.stepError(err, step, true)
 	if e.Code != ExitStopped || e.Summary != "step 01-upgrade-cluster timed out after 8s and was stopped" ||
-		!strings.HasPrefix(e.Evidence, `task "Take long" `) || !strings.Contains(e.Evidence, "upgrade-cluster.yml:") || !strings.HasPrefix(e.Next, "give it more time with --step-timeout") {
+		!strings.HasPrefix(e.Evidence, `task "Take long" `) || !strings.Contains(e.Evidence, "upgrade-cluster.yml:") || !strings.HasPrefix(e.Next, "allow more time with --step-timeout") {
 		t.Errorf("%v: %+v", err, e)
 	}
 	if left := ofRun(s); len(left) > 0 {

@@ -119,7 +119,7 @@ func (f *file) entry(key, value *yaml.Node) {
 	}
 }
 
-// unknown says that there is no such setting, and which one may have been meant.
+// unknown says that unknown setting, and which one may have been meant.
 func (k Known) unknown(shown, name string) string {
 	text := "unknown setting " + shown
 	if meant := k.nearest(name); meant != "" {

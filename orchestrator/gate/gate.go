@@ -231,7 +231,7 @@ func (c Check) kubelet(n snapshot.Node, now snapshot.Snapshot, add func(node, wh
 	case age > leaseAge:
 		add(n.Name, "the kubelet's lease must be fresh", fmt.Sprintf("last renewed %s ago", age.Round(time.Second)))
 	case !lease.After(before.Clock):
-		add(n.Name, "the kubelet must renew its lease", "not renewed since the run began")
+		add(n.Name, "the kubelet must renew its lease", "not renewed since the run started")
 	}
 	if ready := view.Nodes[now.NameOf(n)]; ready != "True" && whole {
 		add(n.Name, "the node must be Ready", "its Ready condition is "+orNone(ready))

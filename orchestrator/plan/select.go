@@ -53,7 +53,7 @@ func (p Policy) Check(c cluster.Cluster) error {
 	for _, flag := range []string{"--skip-phases", "--until-phase"} {
 		for _, phase := range named[flag] {
 			if !slices.Contains(Phases(), phase) {
-				return &SelectionError{fmt.Sprintf("%s %s: there is no such phase", flag, phase), "the phases: " + phases(Phases())}
+				return &SelectionError{fmt.Sprintf("%s %s: unknown phase", flag, phase), "the phases: " + phases(Phases())}
 			}
 		}
 	}

@@ -253,7 +253,7 @@ func choices() []choice {
 			name: "without anything to change", of: single, edits: []tc.Edit{out}, policy: skip("pre-phase"),
 			refused: "leave nothing to change: not in this plan: cp1 (its API server is unusable: serving-certificate-expired; due: apiserver)",
 		},
-		{name: "a phase that is none", of: single, policy: skip("renew"), unknown: "--skip-phases renew: there is no such phase"},
+		{name: "a phase that is none", of: single, policy: skip("renew"), unknown: "--skip-phases renew: unknown phase"},
 
 		// --- a plan that ends early ---------------------------------------------------
 		{
@@ -287,7 +287,7 @@ func choices() []choice {
 			name: "until a phase that is left out, with nothing before it", of: single, edits: []tc.Edit{due},
 			policy: plan.Policy{Until: "renew-certs", Skip: []plan.Phase{"renew-certs"}}, refused: "leave nothing to change",
 		},
-		{name: "until a phase that is none", of: single, policy: until("done"), unknown: "--until-phase done: there is no such phase"},
+		{name: "until a phase that is none", of: single, policy: until("done"), unknown: "--until-phase done: unknown phase"},
 	}
 }
 
