@@ -73,7 +73,7 @@ openssl x509 -req -in /tmp/request -CA ca.crt -CAkey ca.key -set_serial 77 -days
 	})
 	t.Run("without the proof", func(t *testing.T) {
 		o := run(t, "--limit", "cp3", "--skip-phases", "cluster", "--refresh-kubeconfig", copied)
-		o.want(t, 0, "gate-api-server-cp3: done", copied+" was not brought up to date")
+		o.want(t, 0, "gate-api-server-cp3: done", copied+" was not updated")
 		if strings.Contains(o.stderr, "gate-cluster") {
 			t.Errorf("there is a proof:\n%s", o.stderr)
 		}

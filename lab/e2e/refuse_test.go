@@ -132,7 +132,7 @@ func TestNotApproved(t *testing.T) {
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-approve", ControlPlanes: 1, Workers: 1})
 	expireAll(ctx, t, c, expire.Options{Kinds: expire.Yearly()})
 	wantUnchanged(ctx, t, c, func() {
-		kscertctl(ctx, t, "run", "-i", c.Inventory()).want(t, 10, "Plan (route recover)", "nobody can be asked")
+		kscertctl(ctx, t, "run", "-i", c.Inventory()).want(t, 10, "Plan (route recover)", "pass --yes to approve")
 	})
 	wantUnchanged(ctx, t, c, func() {
 		kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "Route:   recover", "api-server-unusable")

@@ -75,7 +75,7 @@ func TestMemberDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantUnchanged(ctx, t, c, func() {
-		kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 7, "etcd on cp3 does not run", "--limit cp1,cp2")
+		kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 7, "etcd on cp3 is not running", "--limit cp1,cp2")
 	})
 	began := func() (out []string) {
 		for _, node := range []string{"cp1", "cp2"} {

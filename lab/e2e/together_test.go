@@ -63,7 +63,7 @@ func TestTwoRuns(t *testing.T) {
 	// Unlocked by somebody: the run can be gone on with all the same.
 	kscertctlIn(ctx, t, first.stateDir, "resume").want(t, 0, "healthy")
 	kscertctlIn(ctx, t, first.stateDir, "status").want(t, 0, "done")
-	kscertctlIn(ctx, t, first.stateDir, "resume").want(t, 0, "is done: there is nothing to go on with")
+	kscertctlIn(ctx, t, first.stateDir, "resume").want(t, 0, "is done: there is nothing to resume")
 }
 
 // TestApply: a plan is carried out as it was looked at, or not at all.
@@ -78,7 +78,7 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 		kscertctl(ctx, t, "plan", "-i", c.Inventory(), "--out", plan, "--detailed-exitcode").want(t, 2, "renew-certs",
 			"kscertctl apply "+plan+" --digest ")
 	})
-	kscertctl(ctx, t, "apply", plan).want(t, 64, "give the command as: kscertctl apply "+plan+" -i "+c.Inventory())
+	kscertctl(ctx, t, "apply", plan).want(t, 64, "review what it commands, then run: kscertctl apply "+plan+" -i "+c.Inventory())
 	data, err := os.ReadFile(plan)
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 			t.Fatal(err)
 		}
 		kscertctl(ctx, t, append(apply(edited), "--digest", digest)...).want(t, 7, "is not the plan file with that digest")
-		kscertctl(ctx, t, apply(edited)...).want(t, 7, "plan.json is damaged", "its plan is not what its diagnosis leads to")
+		kscertctl(ctx, t, apply(edited)...).want(t, 7, "plan.json is damaged", "its plan does not follow from its diagnosis")
 	})
 
 	state := t.TempDir()

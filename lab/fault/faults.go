@@ -110,7 +110,7 @@ func files() []Fault {
 			Break: "d=$(mktemp -d); stranger kubernetes $d; overwrite $ssl/ca.crt <$d/stranger.crt; rm -r $d",
 		},
 		{
-			Name: "signed-by-stranger", Node: "cp1", What: "apiserver.crt is signed by an authority of the same name that nobody knows",
+			Name: "signed-by-stranger", Node: "cp1", What: "apiserver.crt is signed by an unknown CA of the same name",
 			Break: `d=$(mktemp -d); stranger kubernetes $d
 openssl x509 -x509toreq -in $ssl/apiserver.crt -signkey $ssl/apiserver.key -copy_extensions copyall |
 openssl x509 -req -CA $d/stranger.crt -CAkey $d/stranger.key -days 300 -copy_extensions copyall | overwrite $ssl/apiserver.crt; rm -r $d`,
@@ -196,7 +196,7 @@ func components() []Fault {
 		{
 			// With room for no file it cannot start; without a free byte alone it may
 			// go on until its next segment.
-			Name: "etcd-disk-full", Node: "cp1", What: "etcd's file system has no room left, and etcd cannot start",
+			Name: "etcd-disk-full", Node: "cp1", What: "etcd's file system has no space left, and etcd cannot start",
 			Break: "systemctl stop etcd; " + fullDisk("/var/lib/etcd", 1024, 64) + "; systemctl start --no-block etcd",
 			Shows: "journal_says etcd 'no space left' && ! api >/dev/null", Repair: "systemctl stop etcd; umount /var/lib/etcd; " + restartEtcd,
 		},
