@@ -282,7 +282,7 @@ func TestFetchedKeyIsNotTold(t *testing.T) {
 			}
 			if !row.told {
 				_, err := s.fetch(t.Context(), kubeconfig.Origin{Node: "cp1", Name: "super-admin.conf"})
-				if e := s.refreshError(err, false); err == nil || !strings.Contains(e.Evidence, "Say why it was not fetched") || !strings.Contains(e.Evidence, "does not exist") {
+				if e := s.refreshError(err, false); err == nil || !strings.Contains(e.Evidence, "Show why it was not fetched") || !strings.Contains(e.Evidence, "does not exist") {
 					t.Errorf("why a file cannot be fetched: %v\n%s", err, e.Evidence)
 				}
 			}

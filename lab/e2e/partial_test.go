@@ -92,7 +92,7 @@ func TestPlaybooksByHand(t *testing.T) {
 	if changes(t, out) == 0 {
 		t.Error("--check does not tell that something would change")
 	}
-	for _, text := range []string{"would back up to ", "would renew /etc/kubernetes/ssl/apiserver.crt, which ends ", "would renew /etc/kubernetes/scheduler.conf, which ends ", "would restart kube-scheduler"} {
+	for _, text := range []string{"would back up to ", "would renew /etc/kubernetes/ssl/apiserver.crt, which expires ", "would renew /etc/kubernetes/scheduler.conf, which expires ", "would restart kube-scheduler"} {
 		if !strings.Contains(out, text) {
 			t.Errorf("--check says nothing of %q:\n%s", text, out)
 		}
