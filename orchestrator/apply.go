@@ -113,11 +113,11 @@ func (s *session) own(p run.Proposal) (run.Proposal, error) {
 	steps, checkout := p.Plan.Steps, p.Request.Kubespray
 	refuse := func(summary string, err error) (run.Proposal, error) {
 		return p, &Error{Code: ExitNotBegun, Summary: summary, Err: err,
-			Next: "nothing was changed; give the flags that the plan was made with, or make a new plan"}
+			Next: "nothing was changed; pass the flags that the plan was made with, or make a new plan"}
 	}
 	sum, err := hex.DecodeString(p.Cluster)
 	if err != nil || len(sum) != sha256.Size { // locks are named by it, here and on a node
-		return refuse("the plan names its cluster by something that is no SHA-256", err)
+		return refuse("the plan does not identify its cluster by a SHA-256", err)
 	}
 	if p.Request, err = s.request(); err != nil {
 		return refuse(err.Error(), err)
@@ -129,7 +129,7 @@ func (s *session) own(p run.Proposal) (run.Proposal, error) {
 	p.Diagnosis = diagnosis.Diagnose(p.Snapshot, p.Request.Thresholds)
 	p.Plan, err = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, p.Request.Policy())
 	if err != nil || !slices.EqualFunc(p.Plan.Steps, steps, sameStep) {
-		return refuse("the plan is not what follows from its snapshot with the settings of this command", err)
+		return refuse("the plan does not follow from its snapshot with the settings of this command", err)
 	}
 	return p, nil
 }
@@ -137,7 +137,7 @@ func (s *session) own(p run.Proposal) (run.Proposal, error) {
 // release names a checkout of Kubespray by its release.
 func release(k *plan.Kubespray) string {
 	if k == nil {
-		return "no checkout of Kubespray"
+		return "no Kubespray checkout"
 	}
 	return "Kubespray " + k.Release
 }
@@ -190,7 +190,7 @@ func plannable(p *run.Proposal, policy plan.Policy) error {
 		return refused
 	}
 	if err == nil && len(p.Plan.Steps) > 0 && p.Cluster == "" {
-		err = errors.New("no control plane has a CA certificate to know the cluster by")
+		err = errors.New("no control plane has a CA certificate to identify the cluster by")
 	}
 	if err != nil {
 		return &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; what was found: kscertctl diagnose -i INVENTORY"}
@@ -264,12 +264,12 @@ func (o *Orchestrator) orBack(ctx context.Context, r Result, err error) (Result,
 	back.opts.Approve = func(_ context.Context, p Proposal) (bool, error) { return true, p.Unseen() }
 	undone, berr := back.Rollback(ctx, r.RunID, nil)
 	if Code(berr) == ExitNotApproved {
-		return r, &Error{Code: ExitStopped, Summary: fmt.Sprintf("%v; and it was not rolled back: %v", err, berr), Err: err,
-			Next: "look at what was changed, then: " + o.command("rollback "+r.RunID)}
+		return r, &Error{Code: ExitStopped, Summary: fmt.Sprintf("%v; it was not rolled back: %v", err, berr), Err: err,
+			Next: "check what was changed, then: " + o.command("rollback "+r.RunID)}
 	}
 	if berr != nil {
-		return r, &Error{Code: ExitStopped, Summary: fmt.Sprintf("%v; and the rollback failed: %v", err, berr), Err: err,
-			Next: "go on with the rollback: " + o.command("resume", undone.RunID)}
+		return r, &Error{Code: ExitStopped, Summary: fmt.Sprintf("%v; the rollback failed: %v", err, berr), Err: err,
+			Next: "resume the rollback: " + o.command("resume", undone.RunID)}
 	}
 	r.After, r.Snapshot = undone.After, undone.Snapshot
 	return r, &Error{Code: ExitRolledBack, Summary: fmt.Sprintf("%v; run %s has rolled it back", err, undone.RunID), Err: err,
@@ -278,7 +278,7 @@ func (o *Orchestrator) orBack(ctx context.Context, r Result, err error) (Result,
 
 func verdict(d diagnosis.Diagnosis) string {
 	if d.Verdict == "" {
-		return "they were not looked at again"
+		return "they were not inspected again"
 	}
 	return d.Verdict
 }

@@ -46,7 +46,7 @@ func judged(all []run.Backup, noted map[string]string) []run.Backup {
 func asNoted(all []run.Backup, noted map[string]string) []run.Backup {
 	for i, b := range all {
 		if noted[b.Node] != "" && b.State == run.BackupVerified && b.Manifest != noted[b.Node] {
-			all[i].State, all[i].Notes = run.BackupDamaged, append(b.Notes, "MANIFEST is not the one that was noted when the backup was made")
+			all[i].State, all[i].Notes = run.BackupDamaged, append(b.Notes, "MANIFEST differs from the one recorded when the backup was made")
 		}
 	}
 	return all

@@ -20,7 +20,7 @@ import (
 )
 
 // errStop is why work ends that was asked to stop in order.
-var errStop = fmt.Errorf("a stop was asked for: %w", context.Canceled)
+var errStop = fmt.Errorf("a stop was requested: %w", context.Canceled)
 
 // stoppable returns a context that ends with ctx, and also when the channel of WithStop
 // is closed: for work that may end at any moment.
@@ -161,7 +161,7 @@ func (s *session) conclude(ctx context.Context, before snapshot.Snapshot, r *Res
 		done, err = s.refresh(ctx, r.Snapshot, len(r.Plan.Steps) > 0)
 	} else {
 		for _, path := range s.opts.RefreshKubeconfigs {
-			done = append(done, path+" was not brought up to date: the plan leaves out the proof of the result")
+			done = append(done, path+" was not updated: the plan omits the proof of the result")
 		}
 	}
 	r.Notes = slices.Concat(done, s.notes(before, r.Snapshot, r.After))
@@ -188,7 +188,7 @@ func (s *session) mayGoOn(soft context.Context, h *hold, step plan.Step, changed
 	}
 	if soft.Err() != nil {
 		e := s.stepError(context.Cause(soft), step, changed)
-		e.Summary = "stopped in order before step " + step.ID
+		e.Summary = "stopped gracefully before step " + step.ID
 		return e
 	}
 	return nil
@@ -202,7 +202,7 @@ func (s *session) ready(ctx context.Context, w work, changed bool) error {
 		return err
 	}
 	if id := run.ClusterID(snap); id != w.Cluster {
-		return &Error{Code: ExitNotBegun, Summary: "this is not the cluster that the plan was made for: its CA is another one",
+		return &Error{Code: ExitNotBegun, Summary: "this is not the cluster that the plan was made for: its CA differs",
 			Evidence: fmt.Sprintf("SHA-256 was %s, is %s", w.Cluster, id), Next: "nothing was changed; name the right inventory"}
 	}
 	if snap, err = s.idle(ctx, snap); err != nil {
@@ -236,12 +236,12 @@ func (s *session) idle(ctx context.Context, snap snapshot.Snapshot) (snapshot.Sn
 			return snap, nil
 		}
 		if time.Now().After(deadline) {
-			return snap, &Error{Code: ExitNotBegun, Summary: fmt.Sprintf("something has been at work on a node for %s: %s", workTime, work[0]),
-				Evidence: strings.Join(work, "\n"), Next: "nothing was changed now; wait for it, or end it on the node, and give the command again"}
+			return snap, &Error{Code: ExitNotBegun, Summary: fmt.Sprintf("a process has been running on a node for %s: %s", workTime, work[0]),
+				Evidence: strings.Join(work, "\n"), Next: "nothing was changed now; wait for it, or stop it on the node, then run the command again"}
 		}
 		if work[0] != told {
 			told = work[0]
-			s.tell(Event{Kind: EventNotice, Message: "waiting until nothing is at work on the nodes: " + told})
+			s.tell(Event{Kind: EventNotice, Message: "waiting for processes on the nodes to finish: " + told})
 		}
 		select {
 		case <-time.After(workPause):
@@ -282,7 +282,7 @@ func (s *session) unchanged(w work, snap snapshot.Snapshot) error {
 		if err != nil {
 			why = err.Error()
 		}
-		return &Error{Code: ExitNotBegun, Err: err, Summary: "what has to be done has changed since the plan was made: " + why,
+		return &Error{Code: ExitNotBegun, Err: err, Summary: "the required steps have changed since the plan was made: " + why,
 			Next: "nothing was changed; make a new plan"}
 	}
 	return nil
@@ -310,8 +310,8 @@ func (s *session) reachable(w work, snap snapshot.Snapshot) error {
 			if n.Failure == nil {
 				continue
 			}
-			e := &Error{Code: ExitNotBegun, Summary: fmt.Sprintf("%s cannot be looked at, and step %s is about it", name, step.ID),
-				Evidence: n.Failure.Message, Next: "nothing was changed now; when this is mended, give the command again"}
+			e := &Error{Code: ExitNotBegun, Summary: fmt.Sprintf("cannot inspect %s, which step %s works on", name, step.ID),
+				Evidence: n.Failure.Message, Next: "nothing was changed now; fix this, then run the command again"}
 			if n.Failure.Kind == snapshot.Unreachable {
 				e.Code = ExitUnreachable
 			}
@@ -441,7 +441,7 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 func leftAlone(payload string) (out []string) {
 	for line := range strings.Lines(payload) {
 		if what, ok := strings.CutPrefix(strings.TrimSpace(line), "left: "); ok {
-			out = append(out, "left alone: "+snapshot.RedactText(what))
+			out = append(out, "left unchanged: "+snapshot.RedactText(what))
 		}
 	}
 	return out

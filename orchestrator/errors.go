@@ -22,7 +22,7 @@ type ExitCode int
 // The exit codes; docs/reference/exit-codes.md.
 const (
 	ExitDone        ExitCode = 0   // done, or nothing to do
-	ExitUnexpected  ExitCode = 1   // an error nobody foresaw
+	ExitUnexpected  ExitCode = 1   // unexpected error
 	ExitWarning     ExitCode = 2   // a certificate is past the warning threshold, or changes are needed
 	ExitCritical    ExitCode = 3   // a certificate is expired or past the critical threshold
 	ExitUnreachable ExitCode = 4   // nodes could not be reached
@@ -46,14 +46,14 @@ func ExitCodes() []struct {
 		Meaning string
 	}{
 		{ExitDone, "done, or nothing to do"},
-		{ExitUnexpected, "an error nobody foresaw"},
+		{ExitUnexpected, "unexpected error"},
 		{ExitWarning, "a certificate expires within the warning threshold; `plan --detailed-exitcode`: there is something to do"},
 		{ExitCritical, "a certificate has expired, is not yet valid or expires within the critical threshold"},
 		{ExitUnreachable, "nodes could not be reached; nothing was changed"},
-		{ExitRefused, "refused: it is not a certificate problem, or acting would destroy something; nothing was changed"},
-		{ExitLocked, "another run is at work on the cluster, or was when it died; nothing was changed"},
-		{ExitNotBegun, "stopped before any change: a condition for starting does not hold"},
-		{ExitStopped, "stopped after a change: go on with `resume`, or go back with `rollback`"},
+		{ExitRefused, "refused: it is not a certificate problem, or a change would destroy something; nothing was changed"},
+		{ExitLocked, "another run holds the lock of the cluster, or died while it held it; nothing was changed"},
+		{ExitNotBegun, "stopped before any change: a precondition is not met"},
+		{ExitStopped, "stopped after a change: continue with `resume`, or roll back with `rollback`"},
 		{ExitRolledBack, "failed after a change and rolled back, as `--rollback-on-failure` asks for; the nodes are as they were"},
 		{ExitNotApproved, "the plan was not approved; nothing was changed"},
 		{ExitUsage, "flags, settings, inventory or checkout are wrong; nothing was changed"},
@@ -127,9 +127,9 @@ func preflightError(err error) *Error {
 		e.Code = ExitUsage
 		e.Next = "give a file that only you can read, or a program that prints the password, with " + password.Instead
 	case errors.As(err, &notInstalled):
-		e.Next = "install ansible-core (Debian and Ubuntu: apt-get install ansible-core), or name its folder with --ansible-bin"
+		e.Next = "install ansible-core (Debian and Ubuntu: apt-get install ansible-core), or name its directory with --ansible-bin"
 	case errors.As(err, &version):
-		e.Next = "install a newer ansible-core, or name the bin folder of a virtual environment that has one with --ansible-bin"
+		e.Next = "install a newer ansible-core, or name the bin directory of a virtual environment that has one with --ansible-bin"
 	}
 	return e
 }
@@ -176,18 +176,18 @@ func refusal(d diagnosis.Diagnosis) *Error {
 func (s *session) stepError(err error, step plan.Step, changed bool) *Error {
 	e := stepError(err, step, changed)
 	if changed {
-		e.Next = fmt.Sprintf("%s: %s\nor go back to what was there before: %s\nwhat was there before lies on each node in %s",
+		e.Next = fmt.Sprintf("%s: %s\nor roll back: %s\nbackups on each node: %s",
 			e.Next, s.command("resume", s.dir.ID), s.command("rollback", s.dir.ID), s.backups())
 	}
-	e.Next += "\nthe record of the run: " + s.dir.Path
+	e.Next += "\nrecord of the run: " + s.dir.Path
 	return e
 }
 
 func stepError(err error, step plan.Step, changed bool) *Error {
-	e := &Error{Code: ExitNotBegun, Err: err, Next: "nothing was changed on any node; when this is mended, give the command again"}
+	e := &Error{Code: ExitNotBegun, Err: err, Next: "nothing was changed on any node; fix this, then run the command again"}
 	if changed {
 		e.Code = ExitStopped
-		e.Next = "when this is mended, go on"
+		e.Next = "fix this, then resume"
 	}
 	e.Summary = fmt.Sprintf("step %s stopped: %v", step.ID, err)
 	var (
@@ -199,7 +199,7 @@ func stepError(err error, step plan.Step, changed bool) *Error {
 	case interrupted(err):
 		e.Code = ExitInterrupted
 		e.Summary = fmt.Sprintf("interrupted in step %s", step.ID)
-		e.Next = strings.Replace(e.Next, "when this is mended, ", "", 1)
+		e.Next = strings.Replace(e.Next, "fix this, then ", "", 1)
 	case errors.As(err, &playbook):
 		e.Summary = fmt.Sprintf("step %s: %s", step.ID, playbook.Reason)
 		e.Evidence = taskEvidence(playbook)
@@ -208,11 +208,11 @@ func stepError(err error, step plan.Step, changed bool) *Error {
 			e.Code = ExitUnreachable
 		}
 	case errors.As(err, &late):
-		e.Summary = fmt.Sprintf("step %s was not done within %s, and was ended", step.ID, late.Timeout)
+		e.Summary = fmt.Sprintf("step %s timed out after %s and was stopped", step.ID, late.Timeout)
 		e.Evidence = late.Doing
-		e.Next = "give it more time with --step-timeout; " + e.Next
+		e.Next = "allow more time with --step-timeout; " + e.Next
 	case errors.As(err, &timeout):
-		e.Summary = fmt.Sprintf("step %s: the gate did not hold within %s", step.ID, timeout.Timeout)
+		e.Summary = fmt.Sprintf("step %s: the gate did not pass within %s", step.ID, timeout.Timeout)
 		lines := make([]string, len(timeout.Unmet))
 		for i, u := range timeout.Unmet {
 			lines[i] = u.String()
@@ -249,7 +249,7 @@ func evidenceText(e *ansible.Evidence) string {
 		return ""
 	}
 	if e.Censored != "" {
-		return "(its output is censored: no_log; what was said there, secrets too, Kubespray shows with -e unsafe_show_logs=true)"
+		return "(its output is censored: no_log; Kubespray shows it, secrets included, with -e unsafe_show_logs=true)"
 	}
 	for _, text := range append([]string{e.Stderr, e.ModuleStderr, e.Stdout, e.ModuleStdout, e.Msg, e.Reason}, e.Items...) {
 		text = strings.TrimSpace(text)

@@ -142,7 +142,7 @@ func TestStepError(t *testing.T) {
 		{"a task failed after a change", failed, true, ExitStopped, "step 02-pre-phase-cp1: failed on cp1", "cp1, task"},
 		{"a node is lost before any change", unreachable, false, ExitUnreachable, "step 02-pre-phase-cp1: could not reach cp1", "one\nERROR! the playbook could not be found"},
 		{"a node is lost after a change", unreachable, true, ExitStopped, "could not reach cp1", ""},
-		{"a gate did not hold", timeout, true, ExitStopped, "step 02-pre-phase-cp1: the gate did not hold within 1m0s", "cp1: must answer (no)\nand more"},
+		{"a gate did not hold", timeout, true, ExitStopped, "step 02-pre-phase-cp1: the gate did not pass within 1m0s", "cp1: must answer (no)\nand more"},
 		{"interrupted before any change", fmt.Errorf("x: %w", context.Canceled), false, ExitInterrupted, "interrupted in step 02-pre-phase-cp1", ""},
 		{"interrupted after a change", fmt.Errorf("x: %w", context.Canceled), true, ExitInterrupted, "interrupted in step 02-pre-phase-cp1", ""},
 		{"a full disk", errors.New("writing the journal: no space"), true, ExitStopped, "step 02-pre-phase-cp1 stopped: writing the journal", ""},
@@ -186,7 +186,7 @@ func TestEvidenceText(t *testing.T) {
 		want string
 	}{
 		{"none", nil, ""},
-		{"censored", &ansible.Evidence{Censored: "no_log", Stderr: "secret"}, "(its output is censored: no_log; what was said there, secrets too, Kubespray shows with -e unsafe_show_logs=true)"},
+		{"censored", &ansible.Evidence{Censored: "no_log", Stderr: "secret"}, "(its output is censored: no_log; Kubespray shows it, secrets included, with -e unsafe_show_logs=true)"},
 		{"standard error comes first", &ansible.Evidence{Msg: "non-zero return code", Stdout: "out", Stderr: "err"}, "err"},
 		{"what ssh says at its end is no reason", &ansible.Evidence{Stderr: "Shared connection to cp1 closed.\r\n", Stdout: "out"}, "out"},
 		{"a module that crashed", &ansible.Evidence{Msg: "MODULE FAILURE", ModuleStderr: "Traceback"}, "Traceback"},
@@ -239,11 +239,11 @@ func TestObserved(t *testing.T) {
 	}{
 		{"an answer", ansible.Outcome{Payloads: map[string]string{"cp1": "@@KSCERT 3 1\n@@END\n"}}, nil},
 		{"half an answer", ansible.Outcome{Payloads: map[string]string{"cp1": "@@KSCERT 3 1\n"}}, &snapshot.Failure{Kind: snapshot.Garbled, Message: snapshot.ErrTruncated.Error()}},
-		{"an answer without words", ansible.Outcome{Stats: map[string]ansible.Stats{"cp1": {OK: 1}}}, &snapshot.Failure{Kind: snapshot.Garbled, Message: "it answered with nothing"}},
-		{"an answer that is too long", ansible.Outcome{Oversize: map[string]int{"cp1": 5 << 20}}, &snapshot.Failure{Kind: snapshot.Garbled, Message: "it answered with 5242880 bytes or more, too long for an event: cut off"}},
+		{"an answer without words", ansible.Outcome{Stats: map[string]ansible.Stats{"cp1": {OK: 1}}}, &snapshot.Failure{Kind: snapshot.Garbled, Message: "its answer is empty"}},
+		{"an answer that is too long", ansible.Outcome{Oversize: map[string]int{"cp1": 5 << 20}}, &snapshot.Failure{Kind: snapshot.Garbled, Message: "its answer was cut off: 5242880 bytes or more are too long for an event"}},
 		{"a failure", ansible.Outcome{Failures: []ansible.Event{{Host: "w1"}, {Host: "cp1", Status: "unreachable", Evidence: &ansible.Evidence{Msg: "gone"}}}}, &snapshot.Failure{Kind: snapshot.Unreachable, Message: "gone"}},
 		{"a failure without a word", ansible.Outcome{Failures: []ansible.Event{{Host: "cp1", Status: "failed"}}}, &snapshot.Failure{Kind: snapshot.Failed, Message: "Ansible gave no reason"}},
-		{"nothing at all", ansible.Outcome{}, &snapshot.Failure{Kind: snapshot.Missing, Message: "Ansible brought no answer of it"}},
+		{"nothing at all", ansible.Outcome{}, &snapshot.Failure{Kind: snapshot.Missing, Message: "Ansible returned no answer from it"}},
 	} {
 		got := observed(n, row.in)
 		if got.Name != "cp1" || (got.Failure == nil) != (row.want == nil) || (got.Failure != nil && *got.Failure != *row.want) {

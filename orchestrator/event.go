@@ -11,7 +11,7 @@ import (
 // EventSchema is the version of the JSON form of an Event.
 const EventSchema = 1
 
-// EventKind says what happened.
+// EventKind is what happened.
 type EventKind string
 
 // The kinds of events, in the order of a run.
@@ -24,9 +24,9 @@ const (
 	EventTaskBegin EventKind = "task-begin" // a task of the step began on its nodes
 	EventTask      EventKind = "task"       // a task of the step ended on a node
 	EventGate      EventKind = "gate"       // a gate was evaluated; it holds when nothing is unmet
-	EventStepEnd   EventKind = "step-end"   // a step ended; the message says why it failed
+	EventStepEnd   EventKind = "step-end"   // a step finished; the message is why it failed
 	EventNotice    EventKind = "notice"     // the message is worth knowing and stops nothing; of a hook, with its step
-	EventEnd       EventKind = "end"        // the work ended; the message says why it failed
+	EventEnd       EventKind = "end"        // the work finished; the message is why it failed
 )
 
 // Event is one thing that happened in a run. Events are also written, one JSON
@@ -35,11 +35,11 @@ type Event struct {
 	// Schema is the version of this document. A field or a kind may be added within a
 	// version; none is removed or changes its meaning.
 	Schema int `json:"schema"`
-	// Time is the driver's clock, in UTC.
+	// Time is by the clock of the control node, in UTC.
 	Time time.Time `json:"time"`
 	// Run is the run's name.
 	Run string `json:"run"`
-	// Kind says what happened.
+	// Kind is what happened.
 	Kind EventKind `json:"kind"`
 
 	// Step is the step of the plan that it happened in.

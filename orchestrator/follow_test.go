@@ -186,11 +186,11 @@ func TestApplyRefuses(t *testing.T) {
 		"a part": {func(p *run.Proposal) {
 			p.Request.SkipPhases = []plan.Phase{"cluster"}
 			p.Plan, _ = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, p.Request.Policy())
-		}, "is not what follows"},
+		}, "does not follow"},
 		"a checkout": {func(p *run.Proposal) {
 			p.Request.Kubespray = &plan.Kubespray{Dir: evil, Release: "v1"}
 			p.Plan, _ = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, p.Request.Policy())
-		}, `the plan was made with "Kubespray v1", and this is "no checkout of Kubespray"`},
+		}, `the plan was made with "Kubespray v1", and this is "no Kubespray checkout"`},
 		"a path": {func(p *run.Proposal) {
 			for _, n := range p.Snapshot.Nodes {
 				for i := range n.Certificates {
@@ -202,7 +202,7 @@ func TestApplyRefuses(t *testing.T) {
 			p.Cluster = "../../../evil"
 			p.Diagnosis = diagnosis.Diagnose(p.Snapshot, p.Request.Thresholds)
 			p.Plan, _ = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, p.Request.Policy())
-		}, "no SHA-256"},
+		}, "does not identify its cluster by a SHA-256"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -244,7 +244,7 @@ func TestRecallOfArguments(t *testing.T) {
 	var none Options
 	var why *Error
 	if err := none.Recall(r); !errors.As(err, &why) || why.Code != ExitUsage ||
-		why.Next != "give the same -e and --ssh-common-args and --ssh-extra-args and --sftp-extra-args and --scp-extra-args and options after -- again" {
+		why.Next != "pass the same -e and --ssh-common-args and --ssh-extra-args and --sftp-extra-args and --scp-extra-args and options after -- again" {
 		t.Errorf("%v", err)
 	}
 	again := Options{Ansible: given}

@@ -38,7 +38,7 @@ func recorded(state string, want func(run.Record) bool) ([]run.Record, error) {
 	}
 	records, err := run.List(state)
 	if err != nil {
-		return nil, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err, Next: "name the folder of the runs with --state-dir"}
+		return nil, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err, Next: "name the directory of the run records with --state-dir"}
 	}
 	return slices.DeleteFunc(records, func(r run.Record) bool { return r.Err == nil && !want(r) }), nil
 }

@@ -34,7 +34,7 @@ func TestHistoryTellsHowItEnded(t *testing.T) {
 		{name: "nothing to do", left: 300 * 24 * time.Hour},
 		{name: "not approved", left: 24 * time.Hour, code: ExitNotApproved, next: "nothing was changed; approve with --yes", steps: 4},
 		{name: "no backup", left: 24 * time.Hour, ansible: 2, edit: func(o *Options) { o.Approve = yes }, code: ExitNotBegun, next: "nothing was changed", steps: 4},
-		{name: "stopped at a gate", left: 24 * time.Hour, edit: func(o *Options) { o.Approve = yes }, code: ExitStopped, next: "when this is mended, go on: kscertctl resume ", steps: 4, backedUp: true},
+		{name: "stopped at a gate", left: 24 * time.Hour, edit: func(o *Options) { o.Approve = yes }, code: ExitStopped, next: "fix this, then resume: kscertctl resume ", steps: 4, backedUp: true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

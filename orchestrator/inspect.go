@@ -176,12 +176,12 @@ func (s *session) seen(ctx context.Context, start time.Time, a answer) (snapshot
 	var incomplete *ansible.RunError
 	switch {
 	case ctx.Err() != nil:
-		return snapshot.Snapshot{}, &Error{Code: ExitInterrupted, Summary: "interrupted while looking at the nodes", Err: context.Cause(ctx)}
+		return snapshot.Snapshot{}, &Error{Code: ExitInterrupted, Summary: "interrupted during the inspection of the nodes", Err: context.Cause(ctx)}
 	case a.err != nil && (!errors.As(a.err, &incomplete) || a.outcome.Stats == nil):
 		e := &Error{Code: ExitNotBegun, Summary: "the nodes could not be inspected: " + a.err.Error(), Err: a.err,
-			Next: "nothing was changed; Ansible's own words are in " + a.playbook.Log}
+			Next: "nothing was changed; Ansible's output is in " + a.playbook.Log}
 		if errors.Is(a.err, ansible.ErrSilent) {
-			e.Next = "nothing was changed; try what hangs by hand: ansible -i INVENTORY all -m ansible.builtin.raw -a true; Ansible's own words are in " + a.playbook.Log
+			e.Next = "nothing was changed; try what hangs by hand: ansible -i INVENTORY all -m ansible.builtin.raw -a true; Ansible's output is in " + a.playbook.Log
 		}
 		if incomplete != nil {
 			e.Evidence = logTail(a.playbook.Log)
@@ -265,7 +265,7 @@ func observed(n cluster.Node, o ansible.Outcome) snapshot.Node {
 		return unknown(snapshot.Garbled, "%v", err)
 	}
 	if size, ok := o.Oversize[n.Name]; ok {
-		return unknown(snapshot.Garbled, "it answered with %d bytes or more, too long for an event: cut off", size)
+		return unknown(snapshot.Garbled, "its answer was cut off: %d bytes or more are too long for an event", size)
 	}
 	for _, f := range o.Failures {
 		if f.Host == n.Name {
@@ -273,9 +273,9 @@ func observed(n cluster.Node, o ansible.Outcome) snapshot.Node {
 		}
 	}
 	if _, asked := o.Stats[n.Name]; asked {
-		return unknown(snapshot.Garbled, "it answered with nothing")
+		return unknown(snapshot.Garbled, "its answer is empty")
 	}
-	return unknown(snapshot.Missing, "Ansible brought no answer of it")
+	return unknown(snapshot.Missing, "Ansible returned no answer from it")
 }
 
 var becomeWait = regexp.MustCompile(`waiting for (privilege escalation prompt|become success or become password prompt)`)

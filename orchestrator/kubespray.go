@@ -65,7 +65,7 @@ func (o *Orchestrator) tagless() error {
 		return nil
 	}
 	return &Error{Code: ExitUsage, Summary: "--tags and --skip-tags are for playbooks of Kubespray, and none would run",
-		Next: "ask for one with --playbook upgrade-cluster, or leave the tags out"}
+		Next: "choose one with --playbook upgrade-cluster, or omit the tags"}
 }
 
 // checkoutError explains a checkout that cannot be used.
@@ -115,14 +115,14 @@ func (o *Orchestrator) demanded(kube *kubespray.Checkout, version string) error 
 	taken, overridden := kube.Ansible.Overridden(kubespray.ExtraVars(o.opts.Ansible.ExtraVars))
 	if taken.Allows(version) {
 		if overridden {
-			kube.Warnings = append(kube.Warnings, fmt.Sprintf("-e lets Kubespray %s run with ansible-core %s, which demands %s: nobody has tried it",
+			kube.Warnings = append(kube.Warnings, fmt.Sprintf("-e lets Kubespray %s run with ansible-core %s, but it requires %s: this combination is untested",
 				kube.Release, version, kube.Ansible))
 		}
 		return nil
 	}
 	return &Error{
 		Code: ExitNotBegun,
-		Summary: fmt.Sprintf("Kubespray %s in %s demands ansible-core %s, and this one is %s",
+		Summary: fmt.Sprintf("Kubespray %s in %s requires ansible-core %s, but this one is %s",
 			kube.Release, kube.Dir, taken, version),
 		Next: "nothing was changed; " + anotherAnsible(*kube),
 	}
@@ -133,12 +133,12 @@ func (o *Orchestrator) demanded(kube *kubespray.Checkout, version string) error 
 func anotherAnsible(kube kubespray.Checkout) string {
 	if !kube.Ansible.Suits() {
 		return fmt.Sprintf("kscertctl itself needs %s or later, so no version suits both: renew without --playbook, "+
-			"which needs none of Kubespray's, and run its playbook by hand with an Ansible of its own; "+
-			"or have it run with this one all the same, at your own risk: -e maximal_ansible_version=99", kubespray.LeastAnsible)
+			"which needs none of Kubespray's, and run its playbook by hand with a separate Ansible; "+
+			"or run it with this one anyway, at your own risk: -e maximal_ansible_version=99", kubespray.LeastAnsible)
 	}
 	venv := kube.Dir + "-venv"
-	return fmt.Sprintf("make an environment with the right one:\npython3 -m venv %s && %s install %s\n"+
-		"and give the command again with --ansible-bin %s",
+	return fmt.Sprintf("create an environment with the right one:\npython3 -m venv %s && %s install %s\n"+
+		"and run the command again with --ansible-bin %s",
 		shell.Quote(venv), shell.Quote(venv+"/bin/pip"), kube.Requirement(), shell.Quote(venv+"/bin"))
 }
 
@@ -174,7 +174,7 @@ func (o *Orchestrator) demand(ctx context.Context, kube kubespray.Checkout, vers
 			return d, preflightError(err)
 		default:
 			return d, &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Hint: hinted(err.Error()),
-				Next: fmt.Sprintf("nothing was changed; what Ansible says of it: cd %s && ansible-playbook %s --list-tasks",
+				Next: fmt.Sprintf("nothing was changed; to see Ansible's message: cd %s && ansible-playbook %s --list-tasks",
 					shell.Quote(o.kube.Dir), shell.Quote(file))}
 		}
 	}
@@ -194,8 +194,8 @@ func (o *Orchestrator) prompts(file string, inventory []byte) error {
 	extra := kubespray.ExtraVars(o.opts.Ansible.ExtraVars)
 	asked = slices.DeleteFunc(asked, func(name string) bool { _, given := extra[name]; return given })
 	if len(asked) > 0 {
-		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s asks for %s at its beginning, and nobody can answer", file, strings.Join(asked, ", ")),
-			Next: "give it with -e " + shell.Quote(asked[0]+"=VALUE") + ", or -e @FILE"}
+		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s prompts for %s at its start, but there is no one to answer", file, strings.Join(asked, ", ")),
+			Next: "pass it with -e " + shell.Quote(asked[0]+"=VALUE") + ", or -e @FILE"}
 	}
 	var told struct {
 		Meta struct {
@@ -210,8 +210,8 @@ func (o *Orchestrator) prompts(file string, inventory []byte) error {
 		vars := told.Meta.HostVars[host]
 		maps.Copy(vars, extra)
 		if names := kubespray.Confirmations(vars); len(names) > 0 {
-			return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s is set for %s: Kubespray would wait for a key on a terminal, and there is none: it would go on by itself", names[0], host),
-				Next: "leave it out, or add -e " + names[0] + "=false; to have time between nodes: -e upgrade_node_pause_seconds=60"}
+			return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s is set for %s: Kubespray would wait for a key on a terminal, but there is none, so it would continue by itself", names[0], host),
+				Next: "remove it, or add -e " + names[0] + "=false; to have time between nodes: -e upgrade_node_pause_seconds=60"}
 		}
 	}
 	return nil
@@ -248,8 +248,8 @@ func (s *session) warnOfWait(soft context.Context, step plan.Step) (end func() b
 		return func() bool { return true }
 	}
 	return context.AfterFunc(soft, func() {
-		s.tell(Event{Kind: EventNotice, Message: fmt.Sprintf("the whole of Kubespray's %s is waited for, which may take long; to end it now, "+
-			"interrupt once more: a node that it has drained stays cordoned, and resume begins the playbook again", step.Playbook)})
+		s.tell(Event{Kind: EventNotice, Message: fmt.Sprintf("waiting for all of Kubespray's %s to finish, which may take long; to stop it now, "+
+			"interrupt again: a node that it has drained stays cordoned, and resume starts the playbook again", step.Playbook)})
 	})
 }
 
@@ -280,5 +280,5 @@ type StepTimeoutError struct {
 }
 
 func (e *StepTimeoutError) Error() string {
-	return fmt.Sprintf("it was not done within %s, and ended", e.Timeout)
+	return fmt.Sprintf("it timed out after %s", e.Timeout)
 }

@@ -54,26 +54,26 @@ func TestCheckoutIsRefused(t *testing.T) {
 	}{
 		{
 			name: "another ansible-core is demanded", more: map[string]string{"playbooks/ansible_version.yml": "minimal_ansible_version: 2.16.4\nmaximal_ansible_version: 2.17.5\n", "requirements.txt": ""},
-			code: ExitNotBegun, says: "Kubespray 2.23.0 in DIR demands ansible-core 2.16.4 or later, before 2.17.5, and this one is 2.14.18",
-			next: "python3 -m venv DIR-venv && DIR-venv/bin/pip install -r DIR/requirements.txt\nand give the command again with --ansible-bin DIR-venv/bin",
+			code: ExitNotBegun, says: "Kubespray 2.23.0 in DIR requires ansible-core 2.16.4 or later, before 2.17.5, but this one is 2.14.18",
+			next: "python3 -m venv DIR-venv && DIR-venv/bin/pip install -r DIR/requirements.txt\nand run the command again with --ansible-bin DIR-venv/bin",
 		},
 		{
 			name: "no ansible-core suits both", more: map[string]string{"ansible_version.yml": "minimal_ansible_version: 2.9.0\nmaximal_ansible_version: 2.11.0\n", "requirements.txt": ""},
-			code: ExitNotBegun, says: "demands ansible-core 2.9.0 or later, before 2.11.0, and this one is 2.14.18",
+			code: ExitNotBegun, says: "requires ansible-core 2.9.0 or later, before 2.11.0, but this one is 2.14.18",
 			next: "kscertctl itself needs 2.11 or later, so no version suits both: renew without --playbook",
 		},
 		{
 			name: "a range of -e that leaves this one out",
 			edit: func(o *Options) { o.Ansible.ExtraVars = []string{"minimal_ansible_version=2.14.19"} },
-			code: ExitNotBegun, says: "demands ansible-core 2.14.19 or later, before 2.15.0, and this one is 2.14.18", next: "--ansible-bin",
+			code: ExitNotBegun, says: "requires ansible-core 2.14.19 or later, before 2.15.0, but this one is 2.14.18", next: "--ansible-bin",
 		},
 		{
 			name: "a playbook is missing", plays: "- import_playbook: playbooks/upgrade_cluster.yml\n",
-			code: ExitUsage, says: "DIR is not complete: open DIR/playbooks/upgrade_cluster.yml: no such file", next: "check the release out anew",
+			code: ExitUsage, says: "DIR is not complete: open DIR/playbooks/upgrade_cluster.yml: no such file", next: "check out the release again",
 		},
 		{
 			name: "a question at the beginning", plays: "- hosts: all\n  vars_prompt: [{name: sure}]\n",
-			code: ExitUsage, says: "upgrade-cluster.yml asks for sure at its beginning, and nobody can answer", next: "give it with -e sure=VALUE",
+			code: ExitUsage, says: "upgrade-cluster.yml prompts for sure at its start, but there is no one to answer", next: "pass it with -e sure=VALUE",
 		},
 		{
 			name: "a key is waited for, by the inventory", inventory: `{"kube_control_plane": {"hosts": ["cp1"]}, "_meta": {"hostvars": {"cp1": {"upgrade_node_confirm": true}}}}`,
@@ -139,7 +139,7 @@ func TestDemandIsOverridden(t *testing.T) {
 			t.Fatal(err)
 		}
 		p, err := o.Plan(t.Context())
-		const want = "-e lets Kubespray 2.15.1 run with ansible-core 2.14.18, which demands 2.9.0 or later, before 2.10.0: nobody has tried it"
+		const want = "-e lets Kubespray 2.15.1 run with ansible-core 2.14.18, but it requires 2.9.0 or later, before 2.10.0: this combination is untested"
 		if err != nil || !slices.Contains(p.Plan.Warnings, want) {
 			t.Errorf("%s: %v, %q", extra, err, p.Plan.Warnings)
 		}
@@ -158,7 +158,7 @@ func TestPlanTellsOfTheCheckout(t *testing.T) {
 		runs   []string // playbooks of the checkout
 	}{
 		{plan.UpgradeCluster, []string{"master"}, []string{"Kubespray 2.23.0 (galaxy.yml) in " + dir, "ansible-core 2.14.18 (it asks for 2.14.0 or later, before 2.15.0)", "; tasks: 1", "It does not renew"}, []string{"upgrade-cluster.yml"}},
-		{plan.RenewCerts, nil, []string{"renew-certs.yml is the checkout's own", "one control plane after another"}, []string{"renew-certs.yml"}},
+		{plan.RenewCerts, nil, []string{"renew-certs.yml is the checkout's own", "one control plane at a time"}, []string{"renew-certs.yml"}},
 		{plan.Auto, nil, []string{"which is not run: --playbook renew-certs would"}, nil},
 	} {
 		o, err := New(Options{Ansible: ansible.Options{Inventories: []string{"cp1,"}, BinDir: bin}, StateDir: t.TempDir(), KubesprayDir: dir, Playbook: row.choice, Tags: row.tags})
@@ -301,7 +301,7 @@ func TestStopWaitsForKubespray(t *testing.T) {
 			select {
 			case message := <-told:
 				said++
-				if !strings.Contains(message, "the whole of Kubespray's "+playbook+" is waited for") {
+				if !strings.Contains(message, "waiting for all of Kubespray's "+playbook+" to finish") {
 					t.Errorf("it was told %q", message)
 				}
 			case <-time.After(time.Second):
@@ -322,8 +322,8 @@ func TestStepTimeout(t *testing.T) {
 `, func(o *Options) { o.StepTimeout = 8 * time.Second })
 	err := <-ended
 	e := s.stepError(err, step, true)
-	if e.Code != ExitStopped || e.Summary != "step 01-upgrade-cluster was not done within 8s, and was ended" ||
-		!strings.HasPrefix(e.Evidence, `task "Take long" `) || !strings.Contains(e.Evidence, "upgrade-cluster.yml:") || !strings.HasPrefix(e.Next, "give it more time with --step-timeout") {
+	if e.Code != ExitStopped || e.Summary != "step 01-upgrade-cluster timed out after 8s and was stopped" ||
+		!strings.HasPrefix(e.Evidence, `task "Take long" `) || !strings.Contains(e.Evidence, "upgrade-cluster.yml:") || !strings.HasPrefix(e.Next, "allow more time with --step-timeout") {
 		t.Errorf("%v: %+v", err, e)
 	}
 	if left := ofRun(s); len(left) > 0 {
@@ -367,7 +367,7 @@ func TestKubesprayProgress(t *testing.T) {
 		t.Errorf("told %v, want %v", told, want)
 	}
 	e := s.stepError(err, step, true)
-	if !strings.HasPrefix(e.Evidence, `cp1, task "Three" (`) || !strings.Contains(e.Evidence, "upgrade-cluster.yml:") || !strings.HasPrefix(e.Hint, "another package manager is at work") {
+	if !strings.HasPrefix(e.Evidence, `cp1, task "Three" (`) || !strings.Contains(e.Evidence, "upgrade-cluster.yml:") || !strings.HasPrefix(e.Hint, "another package manager is running") {
 		t.Errorf("%+v", e)
 	}
 }

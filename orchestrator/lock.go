@@ -60,10 +60,10 @@ func parseLock(payload string) (lockState, run.Holding, error) {
 	}
 	seconds, err := strconv.ParseInt(f[1], 10, 32) // 68 years: as time.Duration it fits
 	if err != nil {
-		return "", run.Holding{}, fmt.Errorf("the age of the lock is no number of seconds: %.40q", f[1])
+		return "", run.Holding{}, fmt.Errorf("the age of the lock is not a number of seconds: %.40q", f[1])
 	}
 	if !slices.Contains(lockStates(), lockState(f[0])) {
-		return "", run.Holding{}, fmt.Errorf("no state of a lock: %.40q", f[0])
+		return "", run.Holding{}, fmt.Errorf("not a state of a lock: %.40q", f[0])
 	}
 	owner, err := run.ParseOwner([]byte(f[2]))
 	if err != nil {
@@ -169,7 +169,7 @@ func (h *hold) beat(ctx context.Context) {
 		case err != nil: // others wait five times as long before they call it stale
 			h.s.tell(Event{Kind: EventNotice, Message: "the lock could not be renewed: " + err.Error()})
 		case state != lockBeaten:
-			h.s.tell(Event{Kind: EventNotice, Message: "the lock of the cluster was taken away; it is now that of " + holding.Owner.String()})
+			h.s.tell(Event{Kind: EventNotice, Message: "another run took the lock of the cluster: " + holding.Owner.String()})
 			close(h.lost)
 			return
 		}
@@ -243,19 +243,19 @@ func (s *session) lockError(err error) *Error {
 	if o := locked.Owner; o.Run != "" {
 		e.Evidence = fmt.Sprintf("since %s", o.Started.Format(time.RFC3339))
 		if locked.Where == s.lockNode() {
-			e.Evidence += fmt.Sprintf(", last sign of life %s ago", locked.Age)
+			e.Evidence += fmt.Sprintf(", last heartbeat %s ago", locked.Age)
 		}
 	}
 	if locked.Verdict == run.Held {
-		e.Next = "nothing was changed; wait until that run has ended. If you know that it is dead: " + s.command("unlock", "-i", "INVENTORY")
+		e.Next = "nothing was changed; wait until that run has finished. If you know that it is dead: " + s.command("unlock", "-i", "INVENTORY")
 		return e
 	}
 	id := locked.Owner.Run
-	e.Evidence += "; its owner seems dead"
-	e.Next = fmt.Sprintf("nothing was changed. On %s go on with that run: %s\nor undo it: %s\nor, if neither is wanted: %s",
+	e.Evidence += "; its owner appears to be dead"
+	e.Next = fmt.Sprintf("nothing was changed. On %s, resume that run: %s\nor roll it back: %s\nor break its lock: %s",
 		locked.Owner.Host, s.command("resume", id), s.command("rollback", id), s.command("unlock", "-i", "INVENTORY"))
 	if id == "" {
-		e.Next = "nothing was changed. If nobody works on the cluster: " + s.command("unlock", "-i", "INVENTORY")
+		e.Next = "nothing was changed. If no one works on the cluster: " + s.command("unlock", "-i", "INVENTORY")
 	}
 	return e
 }

@@ -64,10 +64,10 @@ func (s *session) heldHere(now snapshot.Snapshot) (out []string) {
 		switch {
 		case errors.Is(err, kubeconfig.ErrNotEmbedded): // nothing of the cluster's that could end
 		case err != nil:
-			out = append(out, fmt.Sprintf("%s: whether it can still be used is not known: %v", path, err))
+			out = append(out, fmt.Sprintf("%s: not known whether it can still be used: %v", path, err))
 		default:
 			if why := f.Behind(now, s.opts.Thresholds.RenewBefore); why != "" {
-				out = append(out, fmt.Sprintf("%s: %s; --refresh-kubeconfig %[1]s brings it up to date", path, why))
+				out = append(out, fmt.Sprintf("%s: %s; --refresh-kubeconfig %[1]s updates it", path, why))
 			}
 		}
 	}

@@ -87,8 +87,8 @@ func TestKubeconfigsBesideTheInventory(t *testing.T) {
 	got := s.heldHere(snap)
 	a, b := filepath.Join(dir, "a/artifacts/admin.conf"), filepath.Join(dir, "b/artifacts/admin.conf")
 	want := []string{
-		a + ": its client certificate ends on " + soon.X509.NotAfter.UTC().Format(time.DateOnly) + "; --refresh-kubeconfig " + a + " brings it up to date",
-		b + ": whether it can still be used is not known: it is no kubeconfig, or has no current context: kubectl config use-context sets one",
+		a + ": its client certificate expires on " + soon.X509.NotAfter.UTC().Format(time.DateOnly) + "; --refresh-kubeconfig " + a + " updates it",
+		b + ": not known whether it can still be used: it is not a kubeconfig, or has no current context: kubectl config use-context sets one",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q\nwant %q", got, want)
@@ -116,7 +116,7 @@ func TestWhatIsLeftAlone(t *testing.T) {
 		}
 	}
 	r, err := c.run(t, opts)
-	want := []string{"left alone: csr-1, under the name of node cp1: its signer is x"}
+	want := []string{"left unchanged: csr-1, under the name of node cp1: its signer is x"}
 	if err != nil || !slices.Equal(r.Notes, want) || !slices.Equal(told, want) {
 		t.Errorf("%v: noted %q, told %q", err, r.Notes, told)
 	}

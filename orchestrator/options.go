@@ -66,7 +66,7 @@ type Options struct {
 	EtcdSnapshot plan.EtcdSnapshot
 	// GateTimeout is how long a gate may take to hold; 5 minutes when zero.
 	GateTimeout time.Duration
-	// StableFor is how long a gate must hold, without a break, before the next step. It
+	// StableFor is how long a gate must hold, without interruption, before the next step. It
 	// comes on top of GateTimeout.
 	StableFor time.Duration
 	// StepTimeout is how long the playbook of a step may take; when zero, 1 hour for
@@ -139,22 +139,22 @@ var batches = regexp.MustCompile(`^([1-9][0-9]{0,5}|([1-9][0-9]?|100)%)$`)
 // check says which setting cannot be used, whatever the cluster. The error is an *Error.
 func (o Options) check() error {
 	if o.MaxUnavailable < 0 {
-		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--max-unavailable %d: it must be a number of control planes", o.MaxUnavailable), Next: "give one such as 1 or 2"}
+		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--max-unavailable %d: it must be a number of control planes", o.MaxUnavailable), Next: "for example 1 or 2"}
 	}
 	if o.Serial != "" && !batches.MatchString(o.Serial) {
-		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--serial %s: it must be a number of nodes, or a percentage of them", o.Serial), Next: "give one such as 5 or 20%"}
+		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--serial %s: it must be a number of nodes, or a percentage of them", o.Serial), Next: "for example 5 or 20%"}
 	}
 	if all := plan.EtcdSnapshots(); !slices.Contains(all, o.EtcdSnapshot) {
-		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--etcd-snapshot %s: there is no such choice", o.EtcdSnapshot),
-			Next: fmt.Sprintf("give one of %v", all)}
+		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--etcd-snapshot %s: unknown value", o.EtcdSnapshot),
+			Next: fmt.Sprintf("use one of %v", all)}
 	}
 	for _, given := range []struct {
 		flag  string
 		names []string
 	}{{"--accept-san-loss", o.AcceptSANLoss}, {"--accept-subject-change", o.AcceptSubjectChange}, {"--allow-not-in-inventory", o.AllowNotInInventory}} {
 		if i := slices.IndexFunc(given.names, func(name string) bool { return len(strings.Fields(name)) != 1 }); i >= 0 {
-			return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s %q is no name", given.flag, given.names[i]),
-				Next: "give each name by itself, as the message of the run that stopped has it"}
+			return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s %q is not a name", given.flag, given.names[i]),
+				Next: "pass each name separately, as in the message of the run that stopped"}
 		}
 	}
 	return nil
@@ -287,7 +287,7 @@ func WithRefreshedKubeconfigs(paths ...string) Option {
 	return setting(func(o *Options) { o.RefreshKubeconfigs = paths })
 }
 
-// WithStableFor says how long a gate must hold, without a break, before the next step; it
+// WithStableFor says how long a gate must hold, without interruption, before the next step; it
 // need not by default.
 func WithStableFor(d time.Duration) Option {
 	return setting(func(o *Options) { o.StableFor = d })

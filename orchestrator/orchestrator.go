@@ -48,9 +48,9 @@ type Result struct {
 	Schema int `json:"schema"`
 	// RunID names the run.
 	RunID string `json:"run"`
-	// Dir is its directory on the driver.
+	// Dir is its directory on the control node.
 	Dir string `json:"dir"`
-	// Backups is the folder on each touched node; empty when none was touched.
+	// Backups is the directory on each touched node; empty when none was touched.
 	Backups string `json:"backups,omitempty"`
 	// Before is the diagnosis at the beginning.
 	Before diagnosis.Diagnosis `json:"before"`
@@ -108,7 +108,7 @@ func stateOr(dir string) (string, error) {
 	}
 	dir, err := stateDir()
 	if err != nil {
-		return "", &Error{Code: ExitUsage, Summary: err.Error(), Next: "name a folder with --state-dir", Err: err}
+		return "", &Error{Code: ExitUsage, Summary: err.Error(), Next: "name a directory with --state-dir", Err: err}
 	}
 	return dir, nil
 }
@@ -128,7 +128,7 @@ func stateDir() (string, error) {
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", fmt.Errorf("finding a place for run directories: %w", err)
+		return "", fmt.Errorf("finding a directory for run records: %w", err)
 	}
 	return filepath.Join(home, ".local", "state", "kscertctl"), nil
 }
@@ -265,7 +265,7 @@ func (o *Orchestrator) open(dir *run.Dir, first run.Entry, write func(dir string
 	var err error
 	if dir == nil {
 		if s.dir, err = run.Create(o.opts.StateDir, s.start); err != nil {
-			return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Next: "name a folder that can be written with --state-dir", Err: err}
+			return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Next: "name a writable directory with --state-dir", Err: err}
 		}
 	}
 	first.Event = run.Begin

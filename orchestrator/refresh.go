@@ -54,7 +54,7 @@ func (o *Orchestrator) refreshable(snap *snapshot.Snapshot) error {
 		}
 		if err != nil {
 			return &Error{Code: ExitUsage, Summary: err.Error(), Err: err,
-				Next: "nothing was changed now; name a copy of this cluster's admin.conf or super-admin.conf, or leave the flag out"}
+				Next: "nothing was changed now; name a copy of this cluster's admin.conf or super-admin.conf, or omit the flag"}
 		}
 	}
 	return nil
@@ -78,9 +78,9 @@ func (s *session) refresh(ctx context.Context, now snapshot.Snapshot, changed bo
 
 func (s *session) refreshError(err error, changed bool) *Error {
 	e := &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
-		Next: "nothing was changed on any node; when this is mended, give the command again"}
+		Next: "nothing was changed on any node; fix this, then run the command again"}
 	if changed {
-		e.Code, e.Next = ExitStopped, "all that was to be done on the nodes is done; when this is mended, go on: "+s.command("resume", s.dir.ID)
+		e.Code, e.Next = ExitStopped, "all steps on the nodes are done; fix this, then resume: "+s.command("resume", s.dir.ID)
 	}
 	if interrupted(err) {
 		e.Code = ExitInterrupted
@@ -119,7 +119,7 @@ func (s *session) refreshOne(ctx context.Context, path string, now snapshot.Snap
 	if err := atomicfile.Replace(path, text); err != nil {
 		return "", &KubeconfigError{path, err}
 	}
-	return fmt.Sprintf("%s has the client certificate of %s on %s now, until %s; what it was is in %s",
+	return fmt.Sprintf("%s now has the client certificate of %s on %s, valid until %s; its old content is in %s",
 		path, from.Name, from.Node, from.Certificate.NotAfter.UTC().Format(time.DateOnly), backup), nil
 }
 
@@ -129,11 +129,11 @@ func (s *session) refreshOne(ctx context.Context, path string, now snapshot.Snap
 func (s *session) fetch(ctx context.Context, from kubeconfig.Origin) (f kubeconfig.File, err error) {
 	dir, err := os.MkdirTemp("", "kscertctl-") // 0700
 	if err != nil {
-		return f, fmt.Errorf("making a folder for it: %w", err)
+		return f, fmt.Errorf("making a directory for it: %w", err)
 	}
 	defer func() {
 		if rerr := os.RemoveAll(dir); rerr != nil {
-			err = errors.Join(err, fmt.Errorf("remove this folder, it holds a private key: %w", rerr))
+			err = errors.Join(err, fmt.Errorf("remove this directory, it holds a private key: %w", rerr))
 		}
 	}()
 	file := filepath.Join(dir, "kubeconfig")
@@ -152,7 +152,7 @@ func (s *session) fetch(ctx context.Context, from kubeconfig.Origin) (f kubeconf
 	case err != nil:
 		return f, fmt.Errorf("%s of %s: %w", from.Name, from.Node, err)
 	case f.Certificate.Fingerprint != from.Certificate.Fingerprint:
-		return f, fmt.Errorf("%s of %s has changed since it was looked at", from.Name, from.Node)
+		return f, fmt.Errorf("%s of %s has changed since it was inspected", from.Name, from.Node)
 	}
 	return f, nil
 }

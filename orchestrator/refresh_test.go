@@ -125,7 +125,7 @@ func TestRefreshKubeconfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err := c.run(t, c.options(link))
-	if err != nil || len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], link+" has the client certificate of admin.conf on cp1 now, until ") {
+	if err != nil || len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], link+" now has the client certificate of admin.conf on cp1, valid until ") {
 		t.Fatalf("%v: %q", err, r.Notes)
 	}
 	got, err := os.ReadFile(file)
@@ -166,9 +166,9 @@ func TestRefreshKubeconfigRefuses(t *testing.T) {
 	c.write(t, "inspect.yml", fakeansible.Says(t, fakeansible.Node(t, fakeansible.Cluster{CA: c.CA, Front: c.Front, Admin: c.user(t, 5)}, 0))) // due
 	for name, row := range map[string]struct{ text, want string }{
 		"missing":            {"", "no such file"},
-		"none":               {"a: b", "it is no kubeconfig"},
-		"of another cluster": {adminConf(other.CA, other.CA.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin"})), "it is of another cluster"},
-		"of somebody":        {adminConf(c.CA, c.CA.Issue(t, testpki.Leaf{CommonName: "somebody"})), "its user is CN=somebody, whom no admin.conf"},
+		"none":               {"a: b", "it is not a kubeconfig"},
+		"of another cluster": {adminConf(other.CA, other.CA.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin"})), "it belongs to another cluster"},
+		"of somebody":        {adminConf(c.CA, c.CA.Issue(t, testpki.Leaf{CommonName: "somebody"})), "its user is CN=somebody, which is in no admin.conf"},
 	} {
 		path := filepath.Join(t.TempDir(), "config")
 		if row.text != "" {
@@ -282,7 +282,7 @@ func TestFetchedKeyIsNotTold(t *testing.T) {
 			}
 			if !row.told {
 				_, err := s.fetch(t.Context(), kubeconfig.Origin{Node: "cp1", Name: "super-admin.conf"})
-				if e := s.refreshError(err, false); err == nil || !strings.Contains(e.Evidence, "Say why it was not fetched") || !strings.Contains(e.Evidence, "does not exist") {
+				if e := s.refreshError(err, false); err == nil || !strings.Contains(e.Evidence, "Show why it was not fetched") || !strings.Contains(e.Evidence, "does not exist") {
 					t.Errorf("why a file cannot be fetched: %v\n%s", err, e.Evidence)
 				}
 			}

@@ -162,9 +162,9 @@ func forgotten(r run.Request, a ansible.Options) error {
 	}
 	return &Error{
 		Code: ExitUsage,
-		Summary: fmt.Sprintf("it was begun with %s that are not in its record, since they may be passwords",
+		Summary: fmt.Sprintf("it was started with %s that are not in its record, since they may be passwords",
 			strings.Join(what, " and ")),
-		Next: fmt.Sprintf("give the same %s again", strings.Join(flags, " and ")),
+		Next: fmt.Sprintf("pass the same %s again", strings.Join(flags, " and ")),
 	}
 }
 
@@ -206,7 +206,7 @@ func (o *Options) Follow(r run.Request) error {
 	if len(missing) > 0 {
 		return &Error{
 			Code:    ExitUsage,
-			Summary: "a plan file is not believed about what it commands; give as for the plan: " + strings.Join(missing, ", "),
+			Summary: "kscertctl does not take commands from a plan file; pass the same as for the plan: " + strings.Join(missing, ", "),
 			Next:    "see: kscertctl apply --help",
 		}
 	}

@@ -92,7 +92,7 @@ func TrustRun(r run.Record) error {
 // recordError explains a record that cannot be used.
 func recordError(err error) *Error {
 	e := &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
-		Next: "nothing was changed; the record of this run cannot be used: look at the cluster with kscertctl diagnose, and begin a new run"}
+		Next: "nothing was changed; the record of this run cannot be used: check the cluster with kscertctl diagnose, and start a new run"}
 	var (
 		busy      *run.BusyError
 		missing   *fs.PathError
@@ -100,7 +100,7 @@ func recordError(err error) *Error {
 	)
 	switch {
 	case errors.As(err, &busy):
-		e.Code, e.Next = ExitLocked, "nothing was changed; wait until it has ended, and see: kscertctl status "+shell.Quote(busy.Run)
+		e.Code, e.Next = ExitLocked, "nothing was changed; wait until it has finished, and see: kscertctl status "+shell.Quote(busy.Run)
 	case errors.As(err, &missing) && errors.Is(err, fs.ErrNotExist):
 		e.Code, e.Next = ExitUsage, "see: kscertctl runs list"
 	case errors.As(err, &untrusted):
@@ -125,7 +125,7 @@ func (o *Orchestrator) resume(ctx context.Context, id string) (r Result, err err
 	state := journal.State()
 	p, err := run.LoadProposal(o.opts.StateDir, id)
 	if !state.Requested {
-		err = fmt.Errorf("run %s was not approved, so there is nothing to go on with", id)
+		err = fmt.Errorf("run %s was not approved, so there is nothing to resume", id)
 	}
 	if err == nil && state.Ended != run.Done {
 		err = o.superseded(id, p.Cluster)
@@ -146,7 +146,7 @@ func (o *Orchestrator) resume(ctx context.Context, id string) (r Result, err err
 	}
 	defer s.finish(&r, &err)
 	if journal.Torn > 0 {
-		s.tell(Event{Kind: EventNotice, Message: fmt.Sprintf("the last line of the journal was cut off in the middle (%d bytes): its driver was killed while writing it", journal.Torn)})
+		s.tell(Event{Kind: EventNotice, Message: fmt.Sprintf("the last line of the journal was cut off in the middle (%d bytes): its process was killed while writing it", journal.Torn)})
 	}
 	r.Before, r.After, r.Snapshot = p.Diagnosis, p.Diagnosis, p.Snapshot
 	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})
@@ -168,5 +168,5 @@ func (o *Orchestrator) superseded(id, cluster string) error {
 	if strings.HasPrefix(later.State.Of, id) {
 		what = "has rolled it back"
 	}
-	return fmt.Errorf("run %s cannot be gone on with: run %s %s", id, later.ID, what)
+	return fmt.Errorf("cannot resume run %s: run %s %s", id, later.ID, what)
 }

@@ -70,7 +70,7 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 	changed, unknown := since(was, history, now, restored(p.Plan.Steps))
 	p.Plan.Warnings = slices.Concat(takesBack(id, changed), p.Plan.Warnings)
 	if len(unknown) > 0 {
-		p.Plan.Unknown = append(p.Plan.Unknown, fmt.Sprintf("what others have changed since run %s on %s: the run was stopped before it had looked at what it left there",
+		p.Plan.Unknown = append(p.Plan.Unknown, fmt.Sprintf("what others have changed since run %s on %s: the run was stopped before it recorded what it left there",
 			id, strings.Join(unknown, ", ")))
 	}
 	r.Plan = p.Plan
@@ -155,7 +155,7 @@ func (s *session) backupsOn(ctx context.Context, nodes []string, action string, 
 	if err == nil {
 		return all, nil
 	}
-	e := &Error{Code: ExitNotBegun, Summary: "the backups could not be asked for: " + err.Error(), Err: err,
+	e := &Error{Code: ExitNotBegun, Summary: "the backups could not be listed: " + err.Error(), Err: err,
 		Next: "nothing was changed; whether the nodes answer: " + s.command("diagnose", "-i", "INVENTORY")}
 	var failed *ansible.RunError
 	switch {

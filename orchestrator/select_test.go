@@ -121,7 +121,7 @@ func TestStableFor(t *testing.T) {
 			seen = append(seen, text)
 		}
 	}).Run(t.Context())
-	if want := []string{"the gate must hold without a break (holds, for 0 s of 1 s)", "holds"}; err != nil || !slices.Equal(seen, want) {
+	if want := []string{"the gate must hold without interruption (holds, for 0 s of 1 s)", "holds"}; err != nil || !slices.Equal(seen, want) {
 		t.Errorf("%v: %q, want %q", err, seen, want)
 	}
 	if last := r.Plan.Steps[len(r.Plan.Steps)-1]; last.Gate != plan.APIServerGate {

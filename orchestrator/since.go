@@ -92,7 +92,7 @@ func takesBack(of string, changed []Difference) []string {
 		if i > 0 && changed[i-1].Node == d.Node {
 			out[len(out)-1] += ", " + what
 		} else {
-			out = append(out, fmt.Sprintf("%s: changed by others since run %s, and taken back: %s", d.Node, of, what))
+			out = append(out, fmt.Sprintf("%s: changed by others since run %s, and reverted: %s", d.Node, of, what))
 		}
 	}
 	return out
@@ -111,9 +111,9 @@ func (p Proposal) Unseen() error {
 	}
 	return &Error{
 		Code: ExitNotApproved, Evidence: strings.Join(lines, "\n"),
-		Summary: fmt.Sprintf("others have changed files since the run, which the rollback would take back: %d, first %s",
+		Summary: fmt.Sprintf("others have changed files since the run, which the rollback would revert: %d, first %s",
 			len(lines), lines[0]),
-		Next: "nothing was changed; keep what is wanted of these files, then approve on a terminal, " +
+		Next: "nothing was changed; save what you need of these files, then approve on a terminal, " +
 			"or with --yes --discard-changes",
 	}
 }

@@ -81,7 +81,7 @@ func TestRollbackNamesWhatOthersChanged(t *testing.T) {
 			want, warning := "", ""
 			if row.want != "" {
 				want = "cp1: " + manifest + " " + row.want
-				warning = "cp1: changed by others since run " + r.RunID + ", and taken back: " + manifest + " " + row.want
+				warning = "cp1: changed by others since run " + r.RunID + ", and reverted: " + manifest + " " + row.want
 			}
 			var got []string
 			for _, d := range asked.TakenBack {
@@ -151,7 +151,7 @@ func TestSinceIsAboutTheBackup(t *testing.T) {
 	h.Entries = []run.Entry{{Time: tc.Now, Event: run.Outcome, Step: "change", Nodes: []string{"cp1", "w1"}}}
 	changed, unknown := since(was, h, now, []string{"cp1"})
 	got := strings.Join(takesBack("X", changed), "\n")
-	want := "cp1: changed by others since run X, and taken back: /etc/etcd.env has appeared, /etc/kubernetes/admin.conf has changed, /var/lib/kubelet/config.yaml has appeared"
+	want := "cp1: changed by others since run X, and reverted: /etc/etcd.env has appeared, /etc/kubernetes/admin.conf has changed, /var/lib/kubelet/config.yaml has appeared"
 	if got != want || len(unknown) > 0 {
 		t.Errorf("%q, want %q; %q", got, want, unknown)
 	}

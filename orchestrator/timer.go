@@ -40,7 +40,7 @@ func (s *session) holdTimers(ctx context.Context, snap snapshot.Snapshot) (letGo
 		defer cancel()
 		if err := handle(ctx, "release"); err != nil {
 			s.tell(Event{Kind: EventNotice, Message: fmt.Sprintf(
-				"Kubespray's renewal timer could not be let go, and goes on within a day by itself (%s): %s", where, err)})
+				"Kubespray's renewal timer could not be released; it continues by itself within a day (%s): %s", where, err)})
 		}
 	}, nil
 }

@@ -29,11 +29,11 @@ func (o *Orchestrator) Unlock(ctx context.Context, confirm func(context.Context,
 	yes, err := confirm(soft, holding, holding.Judge(host, alive))
 	switch {
 	case soft.Err() != nil:
-		return &holding, &Error{Code: ExitInterrupted, Summary: "interrupted; the lock is as it was", Err: context.Cause(soft)}
+		return &holding, &Error{Code: ExitInterrupted, Summary: "interrupted; the lock is unchanged", Err: context.Cause(soft)}
 	case err != nil:
 		return &holding, &Error{Code: ExitNotApproved, Summary: "the lock was not broken: " + err.Error(), Err: err, Next: "confirm with --yes, or on a terminal by typing yes"}
 	case !yes:
-		return &holding, &Error{Code: ExitNotApproved, Summary: "the lock was not broken", Next: "it is as it was"}
+		return &holding, &Error{Code: ExitNotApproved, Summary: "the lock was not broken", Next: "the lock is unchanged"}
 	}
 	// The lock that was shown, and no other that has come meanwhile.
 	state, now, err := s.lockAction(ctx, "break", "lock-break", map[string]any{"kscert_lock_run": holding.Owner.Run})

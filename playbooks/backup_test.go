@@ -332,12 +332,12 @@ func TestBackupWithoutRoom(t *testing.T) {
 	t.Parallel()
 	n := furnish(t)
 	small(t, filepath.Dir(n.backup), 100)
-	n.refused(backupScript(t), "not enough room for a backup: it needs 5 MiB, and "+filepath.Dir(n.backup)+" has 0 MiB. Free some there")
+	n.refused(backupScript(t), "not enough space for a backup: it needs 5 MiB, and "+filepath.Dir(n.backup)+" has 0 MiB. Free some there")
 	if exists(n.backup) {
 		t.Error("a folder is left")
 	}
 	n.check = "True"
-	n.refused(backupScript(t), "not enough room for a backup")
+	n.refused(backupScript(t), "not enough space for a backup")
 	n.check = "False"
 	// What was promised may be gone a moment later.
 	lying := strings.Replace(backupScript(t), `[ "$free" -ge "$need" ]`, "true", 1)
@@ -421,14 +421,14 @@ func TestEtcdSnapshot(t *testing.T) {
 		{name: "beyond the bound, but asked for", choice: "always", size: mib(5000), would: "would save a snapshot of etcd, 5000 MiB, in about 250 s"},
 		{
 			name: "no room for it", choice: "auto", size: mib(1000), free: 1260 << 10, unasked: true,
-			without: "with the files it needs 1261 MiB, of which 256 stay free, and BACKUPS has 1260 MiB",
+			without: "with the files it needs 1261 MiB, of which 256 stay free, but BACKUPS has 1260 MiB",
 			would:   "would leave a snapshot of etcd out: with the files it needs 1261 MiB",
 		},
 		{name: "just room enough", choice: "auto", size: mib(1000), free: 1261 << 10},
 		{
 			name: "no room for it, but asked for", choice: "always", size: mib(1000), free: 1260 << 10, unasked: true,
-			refusal: "no backup without a snapshot of etcd: with the files it needs 1261 MiB, of which 256 stay free, and BACKUPS has 1260 MiB." +
-				" Mend that, or let it be left out with --etcd-snapshot auto",
+			refusal: "no backup without a snapshot of etcd: with the files it needs 1261 MiB, of which 256 stay free, but BACKUPS has 1260 MiB." +
+				" Fix that, or allow skipping it with --etcd-snapshot auto",
 		},
 		{name: "not wanted", choice: "never", size: small, unasked: true, without: "none was asked for", would: "would leave a snapshot of etcd out: none was asked for"},
 		{name: "no answer", choice: "auto", size: "", unasked: true, without: "etcd does not answer"},
@@ -447,7 +447,7 @@ func TestEtcdSnapshot(t *testing.T) {
 				return strings.Replace(script, "bytes + etcd_spare * 524288", "bytes - 1", 1)
 			},
 		},
-		{name: "a word that is none", choice: "yes", size: small, unasked: true, refusal: "kscert_etcd_snapshot is yes: say auto, always or never"},
+		{name: "a word that is none", choice: "yes", size: small, unasked: true, refusal: "kscert_etcd_snapshot is yes: use auto, always or never"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -806,7 +806,7 @@ func TestRestoreRefuses(t *testing.T) {
 	}{
 		{"a run without a backup", func(n *node) { n.ok(os.RemoveAll(filepath.Dir(n.backup) + "/run")) }, "", "is missing", false},
 		{"an incomplete backup", func(n *node) { n.ok(os.Remove(filepath.Dir(n.backup) + "/run/COMPLETE")) }, "", "is incomplete", false},
-		{"a manifest that is not the noted one", func(*node) {}, "KSCERT_RESTORE_MANIFEST=1234\n", "is not the one that was noted", false},
+		{"a manifest that is not the noted one", func(*node) {}, "KSCERT_RESTORE_MANIFEST=1234\n", "differs from the one recorded", false},
 		{"without a backup of what is there now", func(*node) {}, "", "there is no verified backup in", true},
 	} {
 		t.Run(row.name, func(t *testing.T) {

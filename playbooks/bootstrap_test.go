@@ -142,7 +142,7 @@ func TestKubeletSignerRefuses(t *testing.T) {
 		{name: "called otherwise by another authority", node: "ip-10-0-0-1", inventory: "w1", names: "cp1 w1", by: other, refusal: "nothing proves that it is its own"},
 		{name: "called like another host", node: "cp1", inventory: "w1", names: "cp1 w1", by: ca, refusal: "which is another host of the inventory"},
 		{name: "with a name that two hosts have", node: "cp1", inventory: "cp1", names: "cp1 cp1", by: ca, refusal: "more than one host"},
-		{name: "no name of a node", node: "w1", inventory: "w1_x", names: "cp1 w1_x", by: ca, refusal: "is no name of a node"},
+		{name: "no name of a node", node: "w1", inventory: "w1_x", names: "cp1 w1_x", by: ca, refusal: "is not a name of a node"},
 		{name: "a request before the old certificate", node: "w1", inventory: "w1", names: "cp1 w1", by: ca, edit: func(f []string) {
 			old, _ := base64.StdEncoding.DecodeString(f[1])
 			f[1] = base64.StdEncoding.EncodeToString(slices.Concat(ghost, old))

@@ -102,9 +102,9 @@ func TestCheckMode(t *testing.T) {
 	t.Parallel()
 	const running, dead = "0", "3"
 	renewed := []string{
-		"would back up to BACKUP", "would renew ETCD/node-cp1.pem, which ends TIME",
-		"would renew CONF/ssl/apiserver.crt, which ends TIME", "would renew CONF/ssl/front-proxy-client.crt, which ends TIME",
-		"would renew CONF/admin.conf, which ends TIME", "would renew CONF/scheduler.conf, which ends TIME",
+		"would back up to BACKUP", "would renew ETCD/node-cp1.pem, which expires TIME",
+		"would renew CONF/ssl/apiserver.crt, which expires TIME", "would renew CONF/ssl/front-proxy-client.crt, which expires TIME",
+		"would renew CONF/admin.conf, which expires TIME", "would renew CONF/scheduler.conf, which expires TIME",
 	}
 	restarted := []string{"would restart kube-apiserver", "would restart kube-scheduler"}
 	for _, row := range []struct {
@@ -117,9 +117,9 @@ func TestCheckMode(t *testing.T) {
 		{name: "renew-certs, expiring", playbook: "renew-certs.yml", left: 24 * time.Hour, kubelet: running, want: slices.Concat(renewed, restarted)},
 		{
 			name: "pre-phase, all expired and the kubelet dead", playbook: "pre-phase.yml", left: -time.Hour, kubelet: dead,
-			want: slices.Concat(renewed, []string{"would renew KUBELET/kubelet-client-current.pem, which ends TIME", "would let CONF/kubelet.conf refer to KUBELET/kubelet-client-current.pem", "would restart the kubelet"}, restarted),
+			want: slices.Concat(renewed, []string{"would renew KUBELET/kubelet-client-current.pem, which expires TIME", "would let CONF/kubelet.conf refer to KUBELET/kubelet-client-current.pem", "would restart the kubelet"}, restarted),
 		},
-		{name: "renew-certs, where the kubelet is dead", playbook: "renew-certs.yml", left: 24 * time.Hour, kubelet: dead, fails: "the kubelet does not run"},
+		{name: "renew-certs, where the kubelet is dead", playbook: "renew-certs.yml", left: 24 * time.Hour, kubelet: dead, fails: "the kubelet is not running"},
 		{name: "renew-certs, fresh", playbook: "renew-certs.yml", left: 300 * 24 * time.Hour, kubelet: running, want: []string{"would back up to BACKUP"}},
 	} {
 		for _, bin := range testansible.Bins(t) {

@@ -139,7 +139,7 @@ func TestEtcdSignerRefuses(t *testing.T) {
 		refusal string
 	}{
 		{"without the authority's key", func(n *node) { n.ok(os.Remove(n.etcd + "/ca-key.pem")) }, nil, "ca-key.pem does not exist"},
-		{"a certificate that its authority has not signed", nil, field(2, base64Of(own.Certificate)), "cp2: etcd's authority has not signed the old certificate"},
+		{"a certificate that its authority has not signed", nil, field(2, base64Of(own.Certificate)), "cp2: etcd's CA has not signed the old certificate"},
 		{"a request for another key", nil, field(3, base64Of(request(t, own, "etcd-node-cp2"))), "cp2: the request is for another key"},
 		{"something else than a request", nil, field(3, "bm9uc2Vuc2U="), "cp2: "},
 		{"nothing", nil, field(3, ""), "cp2: "},

@@ -356,7 +356,7 @@ func TestCollectorTellsOfKubeconfigs(t *testing.T) {
 	p, foreign := ca.Issue(t, testpki.Leaf{CommonName: "p"}), other.Issue(t, testpki.Leaf{CommonName: "foreign"})
 	user := func(fields string) string { return "users:\n- name: a\n  user: {" + fields + "}\n" }
 	b64 := base64.StdEncoding.EncodeToString
-	const without = "its user logs in without a certificate, so when that ends is not known"
+	const without = "its user logs in without a certificate, so its expiry is not known"
 	for _, row := range []struct {
 		name, file, text string
 		// reason is why it is unreadable, paths are where its certificates are.
@@ -365,8 +365,8 @@ func TestCollectorTellsOfKubeconfigs(t *testing.T) {
 	}{
 		{name: "empty", file: "scheduler.conf", reason: "it is empty"},
 		{name: "empty, root's own", file: "config", reason: "it is empty"},
-		{name: "no YAML", file: "scheduler.conf", text: user("'"), reason: "it is no kubeconfig: neither YAML nor JSON that could be read"},
-		{name: "a list", file: "scheduler.conf", text: "- a\n", reason: "it is no kubeconfig: neither YAML nor JSON that could be read"},
+		{name: "no YAML", file: "scheduler.conf", text: user("'"), reason: "it is not a kubeconfig: neither YAML nor JSON that can be parsed"},
+		{name: "a list", file: "scheduler.conf", text: "- a\n", reason: "it is not a kubeconfig: neither YAML nor JSON that can be parsed"},
 		{name: "something else", file: "cloud.conf", text: "[Global]\nkey = 'value\n"},
 		{name: "no user", file: "scheduler.conf", text: "kind: Config\n", reason: "it names no user"},
 		{name: "exec", file: "scheduler.conf", text: user("exec: {command: x}"), reason: without},

@@ -136,7 +136,7 @@ func TestLockAge(t *testing.T) {
 func TestLockRefuses(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, action, run, vars, says string }{
-		{"an action it does not know", "steal", "a", "X=", "say acquire, heartbeat, release, show or break"},
+		{"an action it does not know", "steal", "a", "X=", "use acquire, heartbeat, release, show or break"},
 		{"to acquire for nobody", "acquire", "", "X=", "acquire needs kscert_lock_run"},
 		{"to release for nobody", "release", "", "X=", "release needs kscert_lock_run"},
 		{"a cluster it cannot name", "show", "", "KSCERT_LOCK_CLUSTER=", "name it with kscert_lock_cluster"},

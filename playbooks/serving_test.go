@@ -156,9 +156,9 @@ func TestApproveServing(t *testing.T) {
 			a.text = base64.StdEncoding.EncodeToString([]byte(strings.Replace(string(pemOf(t, a.request)), "-----\n", "-----\nComment: x\n\n", 1)))
 		})},
 		{"with words before it", "it is not one request and nothing else", but(func(a *asked) { a.text = a.encoded(t, "words\n", "") })},
-		{"with words", "it is no base64", but(func(a *asked) { a.text = "?" })},
+		{"with words", "it is not base64", but(func(a *asked) { a.text = "?" })},
 		{"with no request", "it is not one request and nothing else", but(func(a *asked) { a.text = "eA==" })},
-		{"with a field of two lines", "its fields cannot be told apart", but(func(a *asked) { a.groups = "x\nsystem:nodes" })},
+		{"with a field of two lines", "its fields cannot be separated", but(func(a *asked) { a.groups = "x\nsystem:nodes" })},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -208,7 +208,7 @@ func TestApproveServingAmongOthers(t *testing.T) {
 	n := newNode(t)
 	n.withKubectl(nil)
 	n.write(filepath.Dir(n.conf)+"/api/down", nil, 0o600)
-	if out, _, err := n.run(script); err != nil || !strings.HasPrefix(out, "left: the API does not tell the addresses of node w1") {
+	if out, _, err := n.run(script); err != nil || !strings.HasPrefix(out, "left: the API does not return the addresses of node w1") {
 		t.Errorf("of an API that is down: %v: %q", err, out)
 	}
 	n = newNode(t)

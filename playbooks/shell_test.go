@@ -157,8 +157,8 @@ func TestCheckSuccessor(t *testing.T) {
 	}{
 		{"the same names", ca.Issue(t, old), "", "", ""},
 		{"a name more", ca.Issue(t, more), "", "", ""},
-		{"lost names", ca.Issue(t, fewer), "", "would lose these SANs: DNS:api.example.com IPAddress:10.0.0.1. It stays as it is." +
-			" Where nobody needs them, let them go with: --accept-san-loss DNS:api.example.com --accept-san-loss IPAddress:10.0.0.1 ", ""},
+		{"lost names", ca.Issue(t, fewer), "", "would lose these SANs: DNS:api.example.com IPAddress:10.0.0.1. It stays unchanged." +
+			" If they are not needed, accept the loss with: --accept-san-loss DNS:api.example.com --accept-san-loss IPAddress:10.0.0.1 ", ""},
 		{"lost names, which may be", ca.Issue(t, fewer), "10.0.0.1 DNS:API.example.com", "", "changed: OLD loses DNS:api.example.com IPAddress:10.0.0.1, as was accepted\n"},
 		{"lost names, one of which may be", ca.Issue(t, fewer), "api.example.com", "would lose these SANs: IPAddress:10.0.0.1. ", ""},
 		{"lost names, where parts of them are named", ca.Issue(t, fewer), "example.com api DNS 10.0.0.0 . .*", "would lose these SANs: DNS:api.example.com IPAddress:10.0.0.1. ", ""},

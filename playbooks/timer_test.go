@@ -27,7 +27,7 @@ func TestRenewalTimer(t *testing.T) {
 		{"on, after a run that was killed before a reboot", "hold", theirs + " " + ours, "False", ours, "changed: k8s-certs-renew.timer is held back\n"},
 		{"off", "hold", "", "False", "", ""},
 		{"held back already", "hold", ours, "False", ours, "changed: k8s-certs-renew.timer is held back\n"},
-		{"held back", "release", ours, "False", theirs, "changed: k8s-certs-renew.timer goes on\n"},
+		{"held back", "release", ours, "False", theirs, "changed: k8s-certs-renew.timer continues\n"},
 		{"off, and nobody held it back", "release", "", "False", "", ""},
 		{"on, by systemd itself", "release", theirs, "False", theirs, ""},
 		{"in check mode", "hold", theirs, "True", theirs, "changed: would hold back k8s-certs-renew.timer\n"},

@@ -42,7 +42,7 @@ func Replace(path string, data []byte) error {
 // write: dress gives the new file its mode and owner.
 func write(path string, data []byte, dress func(*os.File) error) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("writing %s: it is no regular file", path)
+		return fmt.Errorf("writing %s: it is not a regular file", path)
 	}
 	// Its name ends in .tmp: node_exporter reads every *.prom of its folder.
 	f, err := os.CreateTemp(filepath.Dir(path), ".kscertctl-*.tmp")

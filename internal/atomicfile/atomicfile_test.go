@@ -57,7 +57,7 @@ func TestWriteFails(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"folder": "no regular file", "missing/x": "no such file", "/dev/null": "no regular file"} {
+	for name, want := range map[string]string{"folder": "not a regular file", "missing/x": "no such file", "/dev/null": "not a regular file"} {
 		path := name
 		if !filepath.IsAbs(name) {
 			path = filepath.Join(dir, name)

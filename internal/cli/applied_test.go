@@ -66,8 +66,8 @@ func TestApplyOfAFile(t *testing.T) {
 	}
 
 	// Nothing of the inventory in the file: the command is printed, and to be given by somebody.
-	p.command(t, "apply", "plan.json").want(t, 64, "give as for the plan: -i",
-		"give the command as: kscertctl apply plan.json -i cp1,")
+	p.command(t, "apply", "plan.json").want(t, 64, "pass the same as for the plan: -i",
+		"review what it commands, then run: kscertctl apply plan.json -i cp1,")
 	p.command(t, with("apply", "plan.json", "--digest", "abc")...).want(t, 64, "--digest: must be a SHA-256")
 	p.command(t, with("apply", "plan.json", "--digest", strings.Repeat("0", 64))...).want(t, 7,
 		"is not the plan file with that digest: its SHA-256 is "+digest[1])
@@ -81,7 +81,7 @@ func TestApplyOfAFile(t *testing.T) {
 		`"privateKey": "/evil", "acceptSANLoss": ["{{evil}}"], "inventories": [`, 1)
 	p.keep(t, "edited.json", edited)
 	p.command(t, with("apply", "edited.json", "--digest", digest[1])...).want(t, 7, "its SHA-256 is ")
-	p.command(t, with("apply", "edited.json")...).want(t, 64, "give as for the plan: --accept-san-loss",
+	p.command(t, with("apply", "edited.json")...).want(t, 64, "pass the same as for the plan: --accept-san-loss",
 		"--accept-san-loss '?'")
 	// What is set elsewhere counts, as for every command.
 	p.keep(t, "kscertctl.yaml", "inventory: nowhere.ini\n")
@@ -123,7 +123,7 @@ func TestArgumentsAreInNoRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.command(t, "resume").want(t, 64,
-		"give the same -e and --ssh-common-args and --ssh-extra-args and --sftp-extra-args and --scp-extra-args and options after -- again")
+		"pass the same -e and --ssh-common-args and --ssh-extra-args and --sftp-extra-args and --scp-extra-args and options after -- again")
 	p.command(t, with("resume")...).want(t, 0)
 	p.command(t, with("rollback", "--yes")...)
 	files := 0
@@ -156,7 +156,7 @@ func TestUntrustedRecord(t *testing.T) {
 	}
 	for _, command := range []string{"resume", "rollback"} {
 		p.command(t, command).want(t, 7,
-			"the record of the run cannot be trusted: "+records[0]+" may be written to by others (mode 0770)",
+			"the record of the run cannot be trusted: "+records[0]+" is writable by others (mode 0770)",
 			"chmod go-w "+records[0])
 	}
 	p.command(t, "status").want(t, 0)

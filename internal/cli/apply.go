@@ -29,19 +29,19 @@ func newApply(s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply FILE -i INVENTORY",
 		Short: "Carry out a plan that \"plan --out\" wrote",
-		Long: `apply carries out a plan that was made and looked at before, without asking
-again. It locks the cluster, looks at every node once more, and refuses with exit
-code 7 when a node is no longer what the plan was made for, naming the file.
+		Long: `apply carries out a plan that was made and reviewed before, without asking again.
+It locks the cluster, inspects every node again, and refuses with exit code 7 when
+a node is no longer what the plan was made for, naming the file.
 
-With --digest it refuses any other file than the one that was looked at: give the
-SHA-256 that "plan --out" has printed.
+With --digest it refuses any file other than the reviewed one: pass the SHA-256
+that "plan --out" printed.
 
-The file says what is to be done: for which nodes, by which choices, with which
-times. It does not say how the nodes are reached, nor what runs on this machine:
+The file defines what is done: on which nodes, with which choices, with which
+times. It does not define how the nodes are reached, nor what runs on this machine:
 inventory, connection, passwords, extra variables, checkout and programs are those
 of this command and its settings. Names that a certificate may lose or that the
-inventory may lack, tags and the
-place of backups have to be given as they were for the plan.`,
+inventory may lack, tags and the directory of backups must be the same as for the
+plan.`,
 		Example: `  kscertctl plan -i inventory.ini --out renewal.json
   kscertctl apply renewal.json -i inventory.ini --digest SHA256`,
 		Args: cobra.ExactArgs(1),
@@ -56,7 +56,7 @@ place of backups have to be given as they were for the plan.`,
 			}
 			if err := opts.Follow(p.Request); err != nil {
 				if e, ok := errors.AsType[*orchestrator.Error](err); ok {
-					e.Next = "look at what it commands, and give the command as: " + report.ApplyCommand(args[0], digest, p.Request)
+					e.Next = "review what it commands, then run: " + report.ApplyCommand(args[0], digest, p.Request)
 				}
 				return err
 			}
@@ -69,7 +69,7 @@ place of backups have to be given as they were for the plan.`,
 	}
 	flags.register(cmd)
 	cmd.Flags().StringVar(&digest, "digest", "",
-		"refuse the file unless this is its SHA-256, as \"plan --out\" has printed it")
+		"refuse the file unless this is its SHA-256, as printed by \"plan --out\"")
 	acceptLosses(cmd, &flags.opts)
 	allowNotInInventory(cmd, &flags.opts)
 	serial(cmd, &flags.opts, "as planned")
@@ -80,7 +80,7 @@ place of backups have to be given as they were for the plan.`,
 }
 
 func rollbackOnFailure(cmd *cobra.Command, back *bool) {
-	cmd.Flags().BoolVar(back, "rollback-on-failure", false, "roll back by itself when it stops after a change (exit code 9)")
+	cmd.Flags().BoolVar(back, "rollback-on-failure", false, "roll back automatically when it stops after a change (exit code 9)")
 }
 
 // readPlan reads a plan file, which must have the digest if that is not empty. It returns
@@ -98,7 +98,7 @@ func readPlan(cmd *cobra.Command, file, digest string) (p run.Proposal, sum stri
 		return p, sum, &orchestrator.Error{
 			Code:    orchestrator.ExitNotBegun,
 			Summary: fmt.Sprintf("%s is not the plan file with that digest: its SHA-256 is %s", file, sum),
-			Next:    "nothing was changed; get the file that was looked at, or make a new plan",
+			Next:    "nothing was changed; get the file that was reviewed, or make a new plan",
 		}
 	}
 	if p, err = run.ParseProposal(file, data); err != nil {
@@ -109,7 +109,7 @@ func readPlan(cmd *cobra.Command, file, digest string) (p run.Proposal, sum stri
 
 // proposalError explains a plan file that cannot be used.
 func proposalError(err error) error {
-	e := &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file that was written by: kscertctl plan --out FILE"}
+	e := &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file written by: kscertctl plan --out FILE"}
 	if _, ok := errors.AsType[*run.DamagedError](err); ok {
 		e.Code, e.Next = orchestrator.ExitNotBegun, "nothing was changed; make a new plan"
 	}
@@ -125,7 +125,7 @@ func uses(w io.Writer, file, digest string, p run.Proposal, opts orchestrator.Op
 		{"SHA-256:", digest},
 		{"inventory:", strings.Join(opts.Ansible.Inventories, ", ")},
 		{"connection:", cmp.Or(strings.Join(connection(opts.Ansible), ", "), "as Ansible is configured")},
-		{"checkout:", cmp.Or(opts.KubesprayDir, "none named")},
+		{"checkout:", cmp.Or(opts.KubesprayDir, "none given")},
 		{"names that may be lost:", cmp.Or(strings.Join(opts.AcceptSANLoss, ", "), "none")},
 		{"subjects that may change:", cmp.Or(strings.Join(opts.AcceptSubjectChange, ", "), "none")},
 	} {

@@ -25,18 +25,18 @@ func newBackup(s Streams) *cobra.Command {
 		})
 	prune.Args = cobra.NoArgs
 	prune.Use = "prune -i INVENTORY"
-	prune.Long = `prune removes all but the newest backups of each node. Those of runs that were not
-ended in order stay: they can still be resumed or rolled back.`
-	prune.Flags().IntVar(&keep, "keep", keep, "how many complete backups stay on each node")
+	prune.Long = `prune removes all but the newest backups of each node. Backups of runs that did
+not finish stay: these runs can still be resumed or rolled back.`
+	prune.Flags().IntVar(&keep, "keep", keep, "how many complete backups to keep on each node")
 	prune.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if keep < 1 {
-			return usage(cmd, errors.New("--keep: at least one backup stays"))
+			return usage(cmd, errors.New("--keep: must be at least 1"))
 		}
 		return nil
 	}
 	cmd.AddCommand(
 		backupCommand(s, "list", "List the backups on the nodes", (*orchestrator.Orchestrator).ListBackups),
-		backupCommand(s, "verify", "Read backups back and compare them with their manifests", (*orchestrator.Orchestrator).VerifyBackups),
+		backupCommand(s, "verify", "Read backups and compare them with their manifests", (*orchestrator.Orchestrator).VerifyBackups),
 		prune,
 	)
 	return cmd
@@ -80,7 +80,7 @@ func backupCommand(s Streams, name, short string, do func(*orchestrator.Orchestr
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().StringVar(&root, "backup-root", orchestrator.DefaultBackupRoot, "folder on each node for backups")
+	cmd.Flags().StringVar(&root, "backup-root", orchestrator.DefaultBackupRoot, "directory on each node for backups")
 	cmd.Flags().StringVarP(&output.output, "output", "o", "text", "text or json")
 	return cmd
 }

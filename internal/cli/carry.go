@@ -30,8 +30,8 @@ type results struct {
 
 func (f *carryFlags) register(cmd *cobra.Command) {
 	f.inspectFlags.register(cmd)
-	cmd.Flags().DurationVar(&f.opts.GateTimeout, "gate-timeout", 0, "how long a health gate may take to hold (default: 5m, or as before)")
-	cmd.Flags().DurationVar(&f.opts.StableFor, "stable-for", 0, "how long a gate must hold, without a break, before the next step (default: as before)")
+	cmd.Flags().DurationVar(&f.opts.GateTimeout, "gate-timeout", 0, "how long a health gate may take to pass (default: 5m, or as before)")
+	cmd.Flags().DurationVar(&f.opts.StableFor, "stable-for", 0, "how long a gate must hold, without interruption, before the next step (default: as before)")
 	stepTimeout(cmd, &f.opts)
 	etcdSnapshot(cmd, &f.opts, " (default: as before)")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
@@ -42,7 +42,7 @@ func (f *carryFlags) register(cmd *cobra.Command) {
 func (f *carryFlags) recorded(cmd *cobra.Command) {
 	f.register(cmd)
 	cmd.Annotations = map[string]string{byRecord: ""}
-	cmd.Flags().Lookup("inventory").Usage = "another inventory than that of the record; may be repeated"
+	cmd.Flags().Lookup("inventory").Usage = "inventory to use instead of the recorded one; may be repeated"
 }
 
 // checked returns what the flags say, when they can be used.
@@ -76,8 +76,8 @@ func (f *carryFlags) again(cmd *cobra.Command, s Streams, r run.Request) (orches
 		return opts, err
 	}
 	if err := os.Chdir(r.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return opts, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "going to the folder the command was given in: " + err.Error(), Err: err,
-			Next: "nothing was changed; see that you may enter it, or give the command as the user who gave it first"}
+		return opts, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "going to the directory the command was run in: " + err.Error(), Err: err,
+			Next: "nothing was changed; see that you may enter it, or run the command as the user who ran it first"}
 	}
 	return opts, nil
 }

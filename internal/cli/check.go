@@ -42,19 +42,19 @@ func newCheck(s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "check-expiration -i INVENTORY",
 		Aliases: []string{"check"},
-		Short:   "Say when each certificate of each node expires; changes nothing",
-		Long: `check-expiration lists the certificates of all nodes, what expires first at the
-top: those in files and kubeconfigs, and those that ports serve. It changes
-nothing. The columns are those of "kubeadm certs check-expiration", with the
-node and the status; time is each node's own clock.
+		Short:   "Show when each certificate of each node expires; changes nothing",
+		Long: `check-expiration lists the certificates of all nodes, the next to expire first:
+those in files and kubeconfigs, and those that ports serve. It changes nothing.
+The columns are those of "kubeadm certs check-expiration", with the node and the
+status; time is each node's own clock.
 
-It ends with exit code 0, with 2 when a certificate expires within --warn, with
-3 when one has expired or expires within --crit, and with 4 when a node could
-not be looked at; what is known of the others is written all the same. --fail-on
-says from where on 2 and 3 are used.
+The exit code is 0, or 2 when a certificate expires within --warn, 3 when one has
+expired or expires within --crit, and 4 when a node could not be inspected; what is
+known of the other nodes is printed anyway. --fail-on sets from which level on
+codes 2 and 3 are used.
 
 With -o nagios the exit code is that of a monitoring plugin instead: 0 OK,
-1 WARNING, 2 CRITICAL, 3 UNKNOWN; --fail-on has no say there.`,
+1 WARNING, 2 CRITICAL, 3 UNKNOWN; --fail-on does not apply.`,
 		Example: `  kscertctl check-expiration -i inventory.ini
   kscertctl check -i inventory.ini -o wide
   kscertctl check -i inventory.ini -o json --warn 60d --crit 14d
@@ -79,9 +79,9 @@ With -o nagios the exit code is that of a monitoring plugin instead: 0 OK,
 	flags.registerSnapshot(cmd)
 	fl := cmd.Flags()
 	fl.StringVarP(&flags.output, "output", "o", "table", strings.Join(checkFormats, ", "))
-	fl.StringVar(&flags.outputFile, "output-file", "", "write to this file instead, whole or not at all")
+	fl.StringVar(&flags.outputFile, "output-file", "", "write to this file instead, atomically")
 	flags.thresholdFlags.register(cmd)
-	fl.StringVar(&flags.failOn, "fail-on", "warn", "warn, crit or never: what ends with exit code 2 or 3")
+	fl.StringVar(&flags.failOn, "fail-on", "warn", "warn, crit or never: from which level on the exit code is 2 or 3")
 	return cmd
 }
 
@@ -154,7 +154,7 @@ func (f *checkFlags) write(w io.Writer, data []byte) error {
 		return err
 	}
 	if err := atomicfile.Write(f.outputFile, data, 0o644); err != nil {
-		return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file in a folder that exists and can be written with --output-file"}
+		return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file in a directory that exists and is writable with --output-file"}
 	}
 	return nil
 }
@@ -171,7 +171,7 @@ func expiryError(r expiry.Report, fails func(expiry.Level) bool) error {
 	if n := len(r.Unreadable); n > 0 {
 		bad = append(bad, fmt.Sprintf("%d unreadable", n))
 	}
-	e := &orchestrator.Error{Summary: "certificates: " + strings.Join(bad, ", "), Next: "see why, and what would be done: kscertctl diagnose -i INVENTORY"}
+	e := &orchestrator.Error{Summary: "certificates: " + strings.Join(bad, ", "), Next: "to see why, and what would be done: kscertctl diagnose -i INVENTORY"}
 	unknown := r.Unknown()
 	switch level := r.Level(); {
 	case len(unknown) > 0:
@@ -186,7 +186,7 @@ func expiryError(r expiry.Report, fails func(expiry.Level) bool) error {
 			e.Summary += "; of the others: " + strings.Join(bad, ", ")
 		}
 		e.Evidence = strings.Join(words, "\n")
-		e.Next = "try them with: ansible -i INVENTORY NODE -b -m ansible.builtin.raw -a true"
+		e.Next = "test them with: ansible -i INVENTORY NODE -b -m ansible.builtin.raw -a true"
 	case !fails(level):
 		return nil
 	case level == expiry.LevelCritical:

@@ -86,13 +86,12 @@ func Command() *cobra.Command {
 func newRoot(s Streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kscertctl",
-		Short: "Bring back Kubespray clusters whose certificates have expired",
-		Long: `kscertctl brings back Kubespray clusters whose certificates have expired.
+		Short: "Recover Kubespray clusters whose certificates have expired",
+		Long: `kscertctl recovers Kubespray clusters whose certificates have expired.
 
-It looks at every node through Ansible, says why the API server does or does
-not answer, picks the way out, carries it out one control plane at a time
-behind health gates, and proves the result. Certificate authorities and
-service account keys stay as they are.`,
+It inspects every node through Ansible, shows why the API server does or does not
+answer, chooses a route, carries it out one control plane at a time behind health
+gates, and proves the result. CAs and service account keys stay unchanged.`,
 		Example: `  kscertctl check-expiration -i inventory.ini
   kscertctl diagnose -i inventory.ini
   kscertctl run -i inventory.ini
@@ -108,7 +107,7 @@ service account keys stay as they are.`,
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
-	root.PersistentFlags().String("config", "", "file of settings (default: "+config.FileName+" here, or in $XDG_CONFIG_HOME/kscertctl)")
+	root.PersistentFlags().String("config", "", "configuration file (default: "+config.FileName+" here, or in $XDG_CONFIG_HOME/kscertctl)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.AddCommand(
 		newCheck(s), newExporter(s), newDiagnose(s), newPlan(s), newApply(s), newRun(s),

@@ -105,7 +105,7 @@ func TestProgress(t *testing.T) {
 	}
 	got := regexp.MustCompile(`(?m)^\[ +\d+\.\ds\] `).ReplaceAllString(out.String(), "")
 	want := `record of this run: /state/1
-looked at 2 nodes in 1.3 s
+inspected 2 nodes in 1.3 s
 healthy, but
 02-renew-certs-cp1: Renew [cp1, cp2]
   cp1: Renew it: changed (2.0 s)
@@ -129,22 +129,22 @@ func TestSummary(t *testing.T) {
 		in   orchestrator.Result
 		want string
 	}{
-		{"nothing to do on some nodes", orchestrator.Result{Before: p.Diagnosis, After: p.Diagnosis, Snapshot: healthy, Plan: plan.Plan{Warnings: []string{"not in this plan: cp1 (due: admin.conf)"}}}, `Nothing to do on the nodes that were named.
+		{"nothing to do on some nodes", orchestrator.Result{Before: p.Diagnosis, After: p.Diagnosis, Snapshot: healthy, Plan: plan.Plan{Warnings: []string{"not in this plan: cp1 (due: admin.conf)"}}}, `Nothing to do on the selected nodes.
 Cluster: healthy, but 1 certificate is about to expire.
 not in this plan: cp1 (due: admin.conf).
-Next to end on each node:
+Next to expire on each node:
   cp1  2027-02-19  355d  kubelet-client-current.pem
   w1   2027-02-19  355d  kubelet-client-current.pem
 `},
 		{"nothing to do", orchestrator.Result{Before: fine, After: fine, Snapshot: healthy, Plan: plan.Plan{}}, `Nothing to do: healthy: every certificate on 2 nodes is valid, every API server answers.
-Next to end on each node:
+Next to expire on each node:
   cp1  2027-02-19  355d  kubelet-client-current.pem
   w1   2027-02-19  355d  kubelet-client-current.pem
 `},
-		{"renewed", orchestrator.Result{Before: p.Diagnosis, After: fine, Snapshot: healthy, Plan: p.Plan, Seconds: 75.4, Backups: "/var/backups/1", Dir: "/state/1"}, `Was:     healthy, but 1 certificate is about to expire
+		{"renewed", orchestrator.Result{Before: p.Diagnosis, After: fine, Snapshot: healthy, Plan: p.Plan, Seconds: 75.4, Backups: "/var/backups/1", Dir: "/state/1"}, `Before:  healthy, but 1 certificate is about to expire
 Done:    4 steps in 1m15s
-Is now:  healthy: every certificate on 2 nodes is valid, every API server answers
-Next to end on each node:
+After:   healthy: every certificate on 2 nodes is valid, every API server answers
+Next to expire on each node:
   cp1  2027-02-19  355d  kubelet-client-current.pem
   w1   2027-02-19  355d  kubelet-client-current.pem
 Backups: /var/backups/1 on each node that was changed

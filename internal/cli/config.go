@@ -19,9 +19,9 @@ import (
 func newConfig(s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Show and check what is set in " + config.FileName + " and in the environment",
-		Long: `config shows and checks what is set in ` + config.FileName + ` and in the environment,
-so that it need not be typed as flags each time.
+		Short: "Show and check the settings in " + config.FileName + " and in the environment",
+		Long: `config shows and checks the settings in ` + config.FileName + ` and in the environment,
+which save typing the same flags each time.
 
 A setting has the name of its flag; in the environment it is KSCERTCTL_ and that name
 in capitals, with _ for - and for a dot. A flag wins over the environment, that over
@@ -42,12 +42,12 @@ func newConfigShow(s Streams) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "show [flags] [COMMAND [FLAGS]]",
-		Short: "Show what is set, and where",
+		Short: "Show the settings, and where they are set",
 		Long: `show lists every setting with its value. With a command, it lists what that
-command would use: write "config show" in front of any command line. Nothing that
-may be a secret is shown.
+command would use: write "config show" in front of any command line. Values that
+may be secrets are not shown.
 
-With --origin it says where each value was set: in a line of the file, in a variable,
+With --origin it shows where each value was set: in a line of the file, in a variable,
 by a flag, or nowhere. "-" is no value.`,
 		Example: `  kscertctl config show
   kscertctl config show --origin run -i inventory.ini --forks 10
@@ -71,7 +71,7 @@ by a flag, or nowhere. "-" is no value.`,
 		},
 	}
 	cmd.Flags().SetInterspersed(false) // what follows the command is its own
-	cmd.Flags().BoolVar(&origin, "origin", false, "say in the text where each value was set")
+	cmd.Flags().BoolVar(&origin, "origin", false, "show in the text where each value was set")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or yaml")
 	return cmd
 }
@@ -79,10 +79,10 @@ by a flag, or nowhere. "-" is no value.`,
 func newConfigValidate(s Streams) *cobra.Command {
 	return &cobra.Command{
 		Use:   "validate [FILE]",
-		Short: "Check a file of settings, line by line",
-		Long: `validate reads a file of settings, by default the one that would be read, and names
-everything that is wrong with FILE:LINE:COLUMN. It ends with exit code 0 when nothing
-is, and with 64 otherwise.`,
+		Short: "Check a configuration file, line by line",
+		Long: `validate reads a configuration file, by default the one that would be used, and
+reports every problem with FILE:LINE:COLUMN. The exit code is 0 when there is none,
+and 64 otherwise.`,
 		Example: `  kscertctl config validate
   kscertctl config validate production/kscertctl.yaml`,
 		Args: cobra.MaximumNArgs(1),
@@ -93,7 +93,7 @@ is, and with 64 otherwise.`,
 				return settingsError(err)
 			}
 			if name == "" {
-				return usage(cmd, errors.New("there is no file of settings: neither "+strings.Join(config.Places(os.Getenv), " nor ")))
+				return usage(cmd, errors.New("there is no configuration file: neither "+strings.Join(config.Places(os.Getenv), " nor ")))
 			}
 			values, err := config.Parse(name, text, known(cmd.Root()))
 			if err != nil {

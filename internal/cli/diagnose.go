@@ -22,18 +22,18 @@ func newDiagnose(s Streams) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "diagnose -i INVENTORY",
-		Short: "Say why the API server does or does not answer; changes nothing",
-		Long: `diagnose looks at every node and says what is wrong. It changes nothing.
+		Short: "Show why the API server does or does not answer; changes nothing",
+		Long: `diagnose inspects every node and reports what is wrong. It changes nothing.
 
-First comes the verdict in one sentence, then each finding with its evidence and
-what to do next, how far the driver and the nodes come when they ask the API, and
-what "run" would do.
+It prints the verdict in one sentence, then each finding with its evidence and what
+to do next, how far the control node and the nodes get when they connect to the
+API, and what "run" would do.
 
-With --runbook it writes what a person would type instead, node by node, as
-Markdown: the commands for this very cluster, and only for what is due.
+With --runbook it prints what a person would type instead, node by node, as
+Markdown: the commands for this cluster, and only for what is due.
 
-It ends with exit code 0 whatever it finds, and with 4 when a node could not be
-looked at. With --from-snapshot it asks no node and needs neither inventory nor
+The exit code is 0 whatever it finds, and 4 when a node could not be inspected.
+With --from-snapshot it connects to no node and needs neither inventory nor
 Ansible.`,
 		Example: `  kscertctl diagnose -i inventory.ini
   kscertctl diagnose -i inventory.ini --runbook > runbook.md
@@ -58,14 +58,14 @@ Ansible.`,
 				return err
 			}
 			if slices.ContainsFunc(snap.Nodes, func(n snapshot.Node) bool { return n.Failure != nil }) {
-				return &orchestrator.Error{Code: orchestrator.ExitUnreachable, Summary: "not every node could be looked at: what is not known is not healthy", Next: "see the findings above"}
+				return &orchestrator.Error{Code: orchestrator.ExitUnreachable, Summary: "not every node could be inspected: what is not known is not healthy", Next: "see the findings above"}
 			}
 			return nil
 		},
 	}
 	flags.register(cmd)
 	verdict.register(cmd)
-	cmd.Flags().BoolVar(&runbook, "runbook", false, "write what to type by hand on this cluster, as Markdown")
+	cmd.Flags().BoolVar(&runbook, "runbook", false, "print what to type by hand on this cluster, as Markdown")
 	flags.registerSnapshot(cmd)
 	return cmd
 }

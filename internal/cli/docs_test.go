@@ -41,7 +41,7 @@ func TestReferenceTables(t *testing.T) {
 	for _, s := range kubespray.AllSeries() {
 		fmt.Fprintf(&releases, "| %s | %s |\n", s.Release, s.Demands)
 	}
-	hints.WriteString("| hint | what it says |\n| --- | --- |\n")
+	hints.WriteString("| hint | text |\n| --- | --- |\n")
 	for _, h := range hint.All() {
 		fmt.Fprintf(&hints, "| %s | %s |\n", h.Name, strings.ReplaceAll(h.Advice, "|", "\\|"))
 	}

@@ -139,9 +139,9 @@ func exampleEvents() []orchestrator.Event {
 		{Kind: orchestrator.EventTaskBegin, Step: &backup, Task: "Take the backup"},
 		{Kind: orchestrator.EventTask, Step: &backup, Node: "cp1", Task: "Take the backup", Status: "changed", Seconds: 1.8},
 		{Kind: orchestrator.EventGate, Step: &gated, Unmet: unmet},
-		{Kind: orchestrator.EventStepEnd, Step: &gated, Status: string(run.Failed), Seconds: 300.2, Message: "gate api-server did not hold within 5m0s: cp1: the API server must answer /readyz"},
+		{Kind: orchestrator.EventStepEnd, Step: &gated, Status: string(run.Failed), Seconds: 300.2, Message: "gate api-server did not pass within 5m0s: cp1: the API server must answer /readyz"},
 		{Kind: orchestrator.EventNotice, Message: "the lock could not be renewed: could not reach cp1"},
-		{Kind: orchestrator.EventEnd, Status: string(run.Failed), Seconds: 312.5, Message: "step " + gated.ID + ": the gate did not hold within 5m0s"},
+		{Kind: orchestrator.EventEnd, Status: string(run.Failed), Seconds: 312.5, Message: "step " + gated.ID + ": the gate did not pass within 5m0s"},
 	}
 	for i := range events {
 		e := &events[i]
@@ -221,7 +221,7 @@ func eventTables(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	var list, lines strings.Builder
-	list.WriteString("| kind | what happened | fields beside `schema`, `time`, `run` and `kind` |\n| --- | --- | --- |\n")
+	list.WriteString("| kind | what happened | fields in addition to `schema`, `time`, `run` and `kind` |\n| --- | --- | --- |\n")
 	for _, k := range kinds {
 		found := false
 		for _, e := range exampleEvents() {

@@ -12,10 +12,10 @@ import (
 func newExplain(s Streams) *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain REASON",
-		Short: "Say what a reason code of a diagnosis means and what to do",
-		Long: `explain says what a reason code means that diagnose, plan or a report named, how
-grave it is, whether it keeps kscertctl from changing anything, and what to do. It
-asks no node.`,
+		Short: "Show what a reason code of a diagnosis means and what to do",
+		Long: `explain shows what a reason code of diagnose, plan or a report means, how severe
+it is, whether it keeps kscertctl from changing anything, and what to do. It
+connects to no node.`,
 		Example: `  kscertctl explain served-certificate-stale`,
 		Args:    cobra.ExactArgs(1),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -30,11 +30,11 @@ asks no node.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := diagnosis.Reason(args[0])
 			if !slices.Contains(diagnosis.Reasons(), r) {
-				return usage(cmd, fmt.Errorf("%q is no reason code; complete it with the tabulator key, or see docs/reference/reason-codes.md", args[0]))
+				return usage(cmd, fmt.Errorf("%q is not a reason code; complete it with the tab key, or see docs/reference/reason-codes.md", args[0]))
 			}
-			changes := "not kept from by it"
+			changes := "allowed"
 			if r.Blocks() {
-				changes = "none is made while it lasts"
+				changes = "refused while it lasts"
 			}
 			_, err := fmt.Fprintf(s.Out, "Reason:    %s\nMeans:     %s\nSeverity:  %s\nChanges:   %s\nNext:      %s\n", r, r.Title(), r.Severity(), changes, r.Next())
 			return err

@@ -28,19 +28,19 @@ func newExporter(s Streams) *cobra.Command {
 	flags := exporterFlags{inspectFlags: inspectFlags{timeout: "connect-timeout"}}
 	cmd := &cobra.Command{
 		Use:   "exporter -i INVENTORY",
-		Short: "Serve when certificates expire to Prometheus; changes nothing",
-		Long: `exporter looks at all nodes every --interval and serves what it saw at
-/metrics: the metrics of "check-expiration -o prometheus", and how the looking
-went. A scrape never waits for a node. A node that does not answer keeps the
-metrics of the last time it did; kscertctl_node_up says so, and
+		Short: "Export the expiry of certificates to Prometheus; changes nothing",
+		Long: `exporter inspects all nodes every --interval and serves the result at /metrics:
+the metrics of "check-expiration -o prometheus", and those of the inspection
+itself. A scrape never waits for a node. A node that does not answer keeps the
+metrics of its last answer; kscertctl_node_up shows it, and
 kscertctl_exporter_node_last_success_timestamp_seconds since when.
 
 /healthz answers 503 only when the exporter itself is stuck. The inventory is
-read anew for each look. --web.config.file turns TLS and basic authentication
-on, in the format of the Prometheus project's exporters.
+read again for each inspection. --web.config.file turns on TLS and basic
+authentication, in the format of the Prometheus project's exporters.
 
-Where node_exporter runs already, its textfile collector does without another
-daemon: see "kscertctl check-expiration --help".`,
+Where node_exporter runs already, its textfile collector needs no other daemon:
+see "kscertctl check-expiration --help".`,
 		Example: `  kscertctl exporter -i inventory.ini
   kscertctl exporter -i inventory.ini --interval 6h --web.listen-address 127.0.0.1:9995
   kscertctl exporter -i inventory.ini --web.config.file web.yml`,
@@ -50,9 +50,9 @@ daemon: see "kscertctl check-expiration --help".`,
 	flags.inspectFlags.register(cmd)
 	flags.thresholdFlags.register(cmd)
 	fl := cmd.Flags()
-	fl.Lookup("state-dir").Usage = "keep the run directory of each look in this folder (default: none is kept)"
-	fl.DurationVar(&flags.interval, "interval", time.Hour, "time between looks; up to a tenth is added at random")
-	fl.DurationVar(&flags.timeout, "timeout", 10*time.Minute, "how long a look may take")
+	fl.Lookup("state-dir").Usage = "keep the run directory of each inspection in this directory (default: none is kept)"
+	fl.DurationVar(&flags.interval, "interval", time.Hour, "time between inspections; up to a tenth is added at random")
+	fl.DurationVar(&flags.timeout, "timeout", 10*time.Minute, "how long an inspection may take")
 	fl.StringArrayVar(&flags.listen.Addresses, "web.listen-address", []string{":9995"}, "address to serve at; may be repeated")
 	fl.StringVar(&flags.listen.ConfigFile, "web.config.file", "", "file that turns on TLS or basic authentication")
 	return cmd
@@ -65,7 +65,7 @@ func (f *exporterFlags) serve(cmd *cobra.Command, s Streams) error {
 	}
 	for name, d := range map[string]time.Duration{"--interval": f.interval, "--timeout": f.timeout} {
 		if d < time.Second {
-			return usage(cmd, fmt.Errorf("%s %s: must be a second or more", name, d))
+			return usage(cmd, fmt.Errorf("%s %s: must be 1s or more", name, d))
 		}
 	}
 	opts := f.options(s)
@@ -93,7 +93,7 @@ func (f *exporterFlags) serve(cmd *cobra.Command, s Streams) error {
 	if err := e.Serve(cmd.Context(), f.listen); err != nil {
 		return &orchestrator.Error{
 			Code: orchestrator.ExitUsage, Err: err,
-			Summary: "the metrics cannot be served: " + err.Error(),
+			Summary: "cannot serve the metrics: " + err.Error(),
 			Next:    "see --web.listen-address and --web.config.file",
 		}
 	}

@@ -33,7 +33,7 @@ func (f *inspectFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	a := &f.opts.Ansible
-	fl.StringArrayVarP(&a.Inventories, "inventory", "i", nil, "inventory file, folder, script or host list; may be repeated (required)")
+	fl.StringArrayVarP(&a.Inventories, "inventory", "i", nil, "inventory file, directory, script or host list; may be repeated (required)")
 	fl.StringVarP(&a.User, "user", "u", "", "connect as this user")
 	fl.StringVar(&a.PrivateKey, "private-key", "", "SSH private key file")
 	fl.StringArrayVarP(&a.ExtraVars, "extra-vars", "e", nil, "extra variables: key=value, JSON, or @FILE; may be repeated")
@@ -45,19 +45,19 @@ func (f *inspectFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&a.SSHExtraArgs, "ssh-extra-args", "", "arguments of ssh alone; sftp and scp have flags of this kind too")
 	fl.StringVar(&a.SFTPExtraArgs, "sftp-extra-args", "", "arguments of sftp alone")
 	fl.StringVar(&a.SCPExtraArgs, "scp-extra-args", "", "arguments of scp alone")
-	fl.BoolVarP(&a.Become, "become", "b", false, "hand -b to Kubespray's playbooks (our own always become root)")
+	fl.BoolVarP(&a.Become, "become", "b", false, "pass -b to Kubespray's playbooks (kscertctl's own always become root)")
 	fl.StringVar(&a.BecomeMethod, "become-method", "", "how to become another user (default: Ansible's, sudo)")
-	fl.StringVar(&a.BecomeUser, "become-user", "", "user to become (default: Ansible's, root; another must be able to do all that root can)")
+	fl.StringVar(&a.BecomeUser, "become-user", "", "user to become (default: Ansible's, root; another user needs the same rights)")
 	fl.BoolVarP(&a.AskBecomePass, "ask-become-pass", "K", false, "ask for the become password, once")
 	fl.StringVar(&a.BecomePasswordFile, "become-password-file", "", "file with the become password, or a program that prints it")
-	fl.IntVarP(&a.Forks, "forks", "f", 0, "nodes to work on at the same time where that is safe (default: Ansible's; 50 for looking, backups and kubelets)")
-	fl.BoolVarP(&a.AskVaultPass, "ask-vault-pass", "J", false, "ask for the password of the vault, once")
+	fl.IntVarP(&a.Forks, "forks", "f", 0, "nodes to work on at the same time where that is safe (default: Ansible's; 50 for inspection, backups and kubelets)")
+	fl.BoolVarP(&a.AskVaultPass, "ask-vault-pass", "J", false, "ask for the vault password, once")
 	fl.StringArrayVar(&a.VaultIDs, "vault-id", nil, "vault identity: [NAME@]FILE, a program, or prompt; may be repeated")
 	fl.StringArrayVar(&a.VaultPasswordFiles, "vault-password-file", nil, "vault password file; may be repeated")
 	fl.CountVarP(&f.verbose, "verbose", "v", "show Ansible's own output; -vv and more make Ansible verbose too")
-	fl.StringVar(&a.BinDir, "ansible-bin", "", "folder of ansible-playbook, such as VENV/bin (default: search PATH)")
+	fl.StringVar(&a.BinDir, "ansible-bin", "", "directory of ansible-playbook, such as VENV/bin (default: search PATH)")
 	fl.StringVar(&f.opts.KubesprayDir, "kubespray-dir", "", "Kubespray checkout to run in (default, where one is needed: here, above the inventory, ./kubespray, ../kubespray)")
-	fl.StringVar(&f.opts.StateDir, "state-dir", "", "folder for run directories (default: $XDG_STATE_HOME/kscertctl)")
+	fl.StringVar(&f.opts.StateDir, "state-dir", "", "directory for run records (default: $XDG_STATE_HOME/kscertctl)")
 	fl.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		return pflag.NormalizedName(cmp.Or(otherNames[name], name))
 	})
@@ -95,8 +95,8 @@ func (f *inspectFlags) passOn(cmd *cobra.Command) {
 
 // registerSnapshot adds the flags of commands that only look.
 func (f *inspectFlags) registerSnapshot(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.save, "save-snapshot", "", "also write what was seen to this file, without secrets: a support case in one file")
-	cmd.Flags().StringVar(&f.from, "from-snapshot", "", "ask no node: read what was seen from a file of --save-snapshot")
+	cmd.Flags().StringVar(&f.save, "save-snapshot", "", "also write the snapshot to this file, without secrets: a support case in one file")
+	cmd.Flags().StringVar(&f.from, "from-snapshot", "", "connect to no node: read a snapshot from a file of --save-snapshot")
 }
 
 // options returns what the flags say.
@@ -136,9 +136,9 @@ func (f *inspectFlags) snapshot(cmd *cobra.Command, s Streams) (snapshot.Snapsho
 func (f *inspectFlags) load(cmd *cobra.Command) (snapshot.Snapshot, error) {
 	switch {
 	case cmd.Flags().Changed("inventory"):
-		return snapshot.Snapshot{}, usage(cmd, errors.New("--from-snapshot asks no node, so it takes no -i"))
+		return snapshot.Snapshot{}, usage(cmd, errors.New("--from-snapshot connects to no node, so it takes no -i"))
 	case f.save != "":
-		return snapshot.Snapshot{}, usage(cmd, errors.New("--from-snapshot and --save-snapshot exclude each other: the file is there already"))
+		return snapshot.Snapshot{}, usage(cmd, errors.New("--from-snapshot and --save-snapshot exclude each other: the file already exists"))
 	}
 	snap, err := snapshot.Load(f.from)
 	return snap, fileError(err)
@@ -179,7 +179,7 @@ type thresholdFlags struct{ warn, crit string }
 
 func (f *thresholdFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.warn, "warn", "30d", "warn when a certificate expires within this time, such as 30d, 12h")
-	cmd.Flags().StringVar(&f.crit, "crit", "7d", "and within this time it is critical")
+	cmd.Flags().StringVar(&f.crit, "crit", "7d", "critical when a certificate expires within this time")
 }
 
 // thresholds checks the flags and returns what they say.
@@ -191,7 +191,7 @@ func (f *thresholdFlags) thresholds(cmd *cobra.Command) (t expiry.Thresholds, er
 		return t, usage(cmd, fmt.Errorf("--crit: %w", err))
 	}
 	if t.Crit > t.Warn {
-		return t, usage(cmd, fmt.Errorf("--crit %s is longer than --warn %s: what is critical would never have been a warning", f.crit, f.warn))
+		return t, usage(cmd, fmt.Errorf("--crit %s is longer than --warn %s: a critical certificate would never have been a warning", f.crit, f.warn))
 	}
 	return t, nil
 }
@@ -200,7 +200,7 @@ func (f *thresholdFlags) thresholds(cmd *cobra.Command) (t expiry.Thresholds, er
 type verdictFlags struct{ warn, output string }
 
 func (f *verdictFlags) register(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.warn, "warn", "30d", "a certificate is due when it ends within this time, such as 30d, 12h")
+	cmd.Flags().StringVar(&f.warn, "warn", "30d", "a certificate is due when it expires within this time, such as 30d, 12h")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
 }
 

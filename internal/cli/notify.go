@@ -26,10 +26,10 @@ type notifyFlags struct {
 
 func (f *notifyFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.Var(&repeated{add: f.command}, "notify-command", "run this in a shell when the run has ended, with its report as JSON on standard input; may be repeated")
+	fl.Var(&repeated{add: f.command}, "notify-command", "run this shell command when the run has finished, with its report as JSON on stdin; may be repeated")
 	fl.Var(&repeated{add: f.webhook}, "notify-webhook", "POST the report to this URL, or to the one in @FILE; may be repeated")
-	fl.DurationVar(&f.options.Timeout, "notify-timeout", 10*time.Second, "how long one try to notify may take")
-	fl.UintVar(&f.options.Tries, "notify-tries", 3, "how often each is tried")
+	fl.DurationVar(&f.options.Timeout, "notify-timeout", 10*time.Second, "how long one attempt to notify may take")
+	fl.UintVar(&f.options.Tries, "notify-tries", 3, "how many attempts to make for each")
 }
 
 func (f *notifyFlags) command(s string) error {
@@ -69,7 +69,7 @@ func (f *notifyFlags) ready(cmd *cobra.Command) error {
 	case f.wrong != nil:
 		return usage(cmd, f.wrong)
 	case f.options.Tries == 0 || f.options.Timeout <= 0:
-		return usage(cmd, errors.New("--notify-tries and --notify-timeout: must be more than nothing"))
+		return usage(cmd, errors.New("--notify-tries and --notify-timeout: must be more than 0"))
 	}
 	return nil
 }
@@ -89,6 +89,6 @@ func (f *notifyFlags) ended(ctx context.Context, s Streams, state, id string) {
 		err = notify.Send(ctx, f.hooks, body.Bytes(), f.options)
 	}
 	if err != nil {
-		_, _ = fmt.Fprintf(s.Err, "warning: not everybody was notified: %v\n", err)
+		_, _ = fmt.Fprintf(s.Err, "warning: not all were notified: %v\n", err)
 	}
 }

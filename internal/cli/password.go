@@ -17,7 +17,7 @@ func asker(s Streams) func(prompt string) (string, error) {
 	known := map[string]string{}
 	return func(prompt string) (string, error) {
 		if s.Password == nil {
-			return "", errors.New("standard input is no terminal, so nobody can be asked")
+			return "", errors.New("stdin is not a terminal: cannot ask for a password")
 		}
 		if password, ok := known[prompt]; ok {
 			return password, nil
@@ -41,7 +41,7 @@ func readPassword(prompt string) (string, error) {
 	fd := int(tty.Fd())
 	shown, err := term.GetState(fd)
 	if err != nil {
-		return "", fmt.Errorf("asking the terminal for its state: %w", err)
+		return "", fmt.Errorf("reading the state of the terminal: %w", err)
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, stopSignals()...)

@@ -29,19 +29,19 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	f.verdict.register(cmd)
 	cmd.Flags().Var(oneOf[plan.Choice]{&f.inspect.opts.Playbook, plan.Choices()}, "playbook",
 		"what reconciles the cluster after, or instead of, the pre-phase: "+strings.Join(names(plan.Choices()), ", "))
-	cmd.Flags().DurationVar(&f.inspect.opts.GateTimeout, "gate-timeout", 5*time.Minute, "how long a health gate may take to hold")
-	cmd.Flags().DurationVar(&f.inspect.opts.StableFor, "stable-for", 0, "how long a gate must hold, without a break, before the next step")
+	cmd.Flags().DurationVar(&f.inspect.opts.GateTimeout, "gate-timeout", 5*time.Minute, "how long a health gate may take to pass")
+	cmd.Flags().DurationVar(&f.inspect.opts.StableFor, "stable-for", 0, "how long a gate must hold, without interruption, before the next step")
 	stepTimeout(cmd, &f.inspect.opts)
 	acceptLosses(cmd, &f.inspect.opts)
 	allowNotInInventory(cmd, &f.inspect.opts)
 	f.skip.only = names(plan.Phases())
-	cmd.Flags().VarP(&f.limit, "limit", "l", "work on these nodes alone: names of nodes, or a group such as kube_node; with commas, may be repeated")
+	cmd.Flags().VarP(&f.limit, "limit", "l", "work on these nodes only: names of nodes, or a group such as kube_node; separated by commas, may be repeated")
 	cmd.Flags().Var(&f.skip, "skip-phases",
-		"leave these phases out: "+strings.Join(names(plan.Phases()), ", ")+"; with commas, may be repeated")
+		"skip these phases: "+strings.Join(names(plan.Phases()), ", ")+"; separated by commas, may be repeated")
 	cmd.Flags().Var(oneOf[plan.Phase]{&f.inspect.opts.UntilPhase, plan.Phases()}, "until-phase",
-		"end the plan with the last step of this phase and its gate")
+		"stop the plan after the last step of this phase and its gate")
 	serial(cmd, &f.inspect.opts, "all at once")
-	cmd.Flags().IntVar(&f.inspect.opts.MaxUnavailable, "max-unavailable", 1, "how many control planes whose API servers work are renewed between two gates: never the last one, nor more than etcd's quorum bears")
+	cmd.Flags().IntVar(&f.inspect.opts.MaxUnavailable, "max-unavailable", 1, "how many control planes with a usable API server are renewed between two gates: never the last one, nor more than etcd's quorum allows")
 	tags(cmd, &f.inspect.opts)
 	backupRoot(cmd, &f.inspect.opts)
 	etcdSnapshot(cmd, &f.inspect.opts, "")
@@ -49,28 +49,28 @@ func (f *planFlags) register(cmd *cobra.Command) {
 
 func etcdSnapshot(cmd *cobra.Command, opts *orchestrator.Options, fallback string) {
 	cmd.Flags().Var(oneOf[plan.EtcdSnapshot]{&opts.EtcdSnapshot, plan.EtcdSnapshots()}, "etcd-snapshot",
-		fmt.Sprintf("whether backups hold a snapshot of etcd: auto (not where etcd is silent, there is no room, or it would "+
+		fmt.Sprintf("whether backups hold a snapshot of etcd: auto (not where etcd does not answer, space is short, or it would "+
 			"take longer than %.0f s), always (without it, nothing is changed), never%s",
 			plan.SnapshotBound.Seconds(), fallback))
 }
 
 func tags(cmd *cobra.Command, opts *orchestrator.Options) {
-	cmd.Flags().StringArrayVarP(&opts.Tags, "tags", "t", nil, "hand --tags to Kubespray's playbook; may be repeated")
+	cmd.Flags().StringArrayVarP(&opts.Tags, "tags", "t", nil, "pass --tags to Kubespray's playbook; may be repeated")
 	cmd.Flags().StringArrayVar(&opts.SkipTags, "skip-tags", nil,
-		"hand --skip-tags to Kubespray's playbook; may be repeated")
+		"pass --skip-tags to Kubespray's playbook; may be repeated")
 }
 
 func backupRoot(cmd *cobra.Command, opts *orchestrator.Options) {
 	cmd.Flags().StringVar(&opts.BackupRoot, "backup-root", orchestrator.DefaultBackupRoot,
-		"folder on each node for backups")
+		"directory on each node for backups")
 }
 
 func serial(cmd *cobra.Command, opts *orchestrator.Options, fallback string) {
-	cmd.Flags().StringVar(&opts.Serial, "serial", "", "how many kubelets are given a new certificate at a time: a number, or a percentage of them; a batch of which all fail is the last (default: "+fallback+")")
+	cmd.Flags().StringVar(&opts.Serial, "serial", "", "how many kubelets get a new certificate at a time: a number, or a percentage of them; stops after a batch in which all fail (default: "+fallback+")")
 }
 
 func stepTimeout(cmd *cobra.Command, opts *orchestrator.Options) {
-	cmd.Flags().DurationVar(&opts.StepTimeout, "step-timeout", 0, "how long a step's playbook may take before it is ended (default: 1h, 12h for Kubespray's)")
+	cmd.Flags().DurationVar(&opts.StepTimeout, "step-timeout", 0, "how long a step's playbook may take before it is stopped (default: 1h, 12h for Kubespray's)")
 }
 
 // acceptLosses takes names, not a yes to all of them: what is let go has been looked at.
@@ -81,7 +81,7 @@ func acceptLosses(cmd *cobra.Command, opts *orchestrator.Options) {
 
 // allowNotInInventory takes names likewise: each has been found to be healthy.
 func allowNotInInventory(cmd *cobra.Command, opts *orchestrator.Options) {
-	cmd.Flags().StringArrayVar(&opts.AllowNotInInventory, "allow-not-in-inventory", nil, "work on control planes although this control plane or etcd member is not in the inventory; it is assumed to be healthy; may be repeated")
+	cmd.Flags().StringArrayVar(&opts.AllowNotInInventory, "allow-not-in-inventory", nil, "change control planes although this control plane or etcd member is not in the inventory; it is assumed to be healthy; may be repeated")
 }
 
 // options returns what the flags say.
@@ -104,14 +104,14 @@ func newPlan(s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan -i INVENTORY",
 		Short: "Show what \"run\" would do, and keep it for \"apply\"; changes nothing",
-		Long: `plan looks at every node and shows what "run" would do: the steps with their
+		Long: `plan inspects every node and shows what "run" would do: the steps with their
 reasons, nodes, playbooks and gates, what users of the cluster will notice, and what
 is not known. It changes nothing.
 
-With --out the plan is kept in a file together with all it rests on; "apply" carries
-it out as long as the nodes are what they were. The file holds no secrets. Its SHA-256
-is printed: with "apply --digest" nothing else than this file is carried out. With
---from-snapshot no node is asked: the plan is shown, and cannot be applied.`,
+With --out the plan is kept in a file together with all its inputs; "apply" carries
+it out as long as the nodes have not changed. The file holds no secrets. Its SHA-256
+is printed: "apply --digest" carries out this file only. With --from-snapshot it
+connects to no node: the plan is shown, and cannot be applied.`,
 		Example: `  kscertctl plan -i inventory.ini
   kscertctl plan -i inventory.ini --out renewal.json
   kscertctl plan -i inventory.ini --detailed-exitcode
@@ -137,7 +137,7 @@ is printed: with "apply --digest" nothing else than this file is carried out. Wi
 	flags.register(cmd)
 	flags.inspect.registerSnapshot(cmd)
 	cmd.Flags().StringVar(&out, "out", "", "also write the plan to this file, for \"apply\"")
-	cmd.Flags().BoolVar(&detail, "detailed-exitcode", false, "end with 2 when there is something to do, with 0 when there is nothing")
+	cmd.Flags().BoolVar(&detail, "detailed-exitcode", false, "exit with 2 when there is something to do, with 0 when there is nothing")
 	return cmd
 }
 
@@ -151,7 +151,7 @@ func (f *planFlags) propose(cmd *cobra.Command, s Streams, out string) (p run.Pr
 	if f.inspect.from != "" {
 		if out != "" {
 			return p, "", usage(cmd,
-				errors.New("--from-snapshot does not say how the nodes are reached, so its plan cannot be kept with --out"))
+				errors.New("--from-snapshot does not define how the nodes are reached, so its plan cannot be kept with --out"))
 		}
 		snap, err := f.inspect.load(cmd)
 		if err != nil {
@@ -182,7 +182,7 @@ func (f *planFlags) propose(cmd *cobra.Command, s Streams, out string) (p run.Pr
 	}
 	if digest, err = run.WriteProposal(out, p); err != nil {
 		return p, "", &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err,
-			Next: "name a file that can be written with --out"}
+			Next: "name a writable file with --out"}
 	}
 	return p, digest, nil
 }

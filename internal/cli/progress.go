@@ -36,13 +36,13 @@ func (p *progress) event(e orchestrator.Event) {
 	switch e.Kind {
 	case orchestrator.EventBegin:
 		p.line("record of this run: %s", e.Message)
-		p.doing("looking at the nodes", time.Now())
+		p.doing("inspecting the nodes", time.Now())
 	case orchestrator.EventInspected:
 		if p.step == "" {
 			p.idle()
 		}
 		if e.Message != "" && p.unmet == "" {
-			p.line("looked at %s in %.1f s", e.Message, e.Seconds)
+			p.line("inspected %s in %.1f s", e.Message, e.Seconds)
 		}
 	case orchestrator.EventDiagnosis:
 		p.line("%s", e.Diagnosis.Verdict)

@@ -19,20 +19,20 @@ func newReport(s Streams) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "report [RUN]",
-		Short: "Report what a run saw and did, for people and for pipelines",
-		Long: `report tells what a run or a rollback saw and did, by default the newest, from its
+		Short: "Show what a run saw and did, for people and for pipelines",
+		Long: `report shows what a run or a rollback saw and did, by default the newest, from its
 record on this machine: the verdict, each step and gate with its nodes and times,
-certificates and findings before and after, backups, and how to go on or back. A run
-that was refused or killed is reported too. It asks no node.
+certificates and findings before and after, backups, and how to resume or roll back.
+A run that was refused or killed is reported too. It connects to no node.
 
--o markdown, the default, fits a ticket. -o html is one page that needs nothing but
-itself, to be read, printed or handed on. -o json is for programs, and -o junit has a
-test case for each step and each gate. With --report-dir all of them are written into
-a folder, as RUN.md, RUN.html, RUN.json and RUN.junit.xml; run, apply, resume and
-rollback take it too.
+-o markdown, the default, fits a ticket. -o html is one self-contained page to read,
+print or pass on. -o json is for programs, and -o junit has a test case for each
+step and each gate. With --report-dir all of them are written into a directory, as
+RUN.md, RUN.html, RUN.json and RUN.junit.xml; run, apply, resume and rollback accept
+it too.
 
 Ansible's own output is in none of them: it stays in the run directory. The exit code
-is 0 whatever the run's was.`,
+is 0 whatever that of the run was.`,
 		Example: `  kscertctl report
   kscertctl report -o html > report.html
   kscertctl report 20260301T110000Z-abcdef -o json
@@ -60,7 +60,7 @@ is 0 whatever the run's was.`,
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "markdown", strings.Join(runFormats(), ", "))
 	dir.register(cmd)
-	cmd.Flags().StringVar(&state, "state-dir", "", "folder for run directories (default: $XDG_STATE_HOME/kscertctl)")
+	cmd.Flags().StringVar(&state, "state-dir", "", "directory for run records (default: $XDG_STATE_HOME/kscertctl)")
 	return cmd
 }
 

@@ -23,7 +23,7 @@ func (d *reportDir) String() string { return string(*d) }
 func (d *reportDir) Type() string   { return "string" }
 func (d *reportDir) Set(s string) error {
 	if s == "" {
-		return errors.New("it names no folder")
+		return errors.New("it names no directory")
 	}
 	path, err := filepath.Abs(s)
 	*d = reportDir(path)
@@ -31,7 +31,7 @@ func (d *reportDir) Set(s string) error {
 }
 
 func (d *reportDir) register(cmd *cobra.Command) {
-	cmd.Flags().Var(d, "report-dir", "write the reports of the run into this folder, in every format")
+	cmd.Flags().Var(d, "report-dir", "write the reports of the run into this directory, in every format")
 }
 
 // ready makes the folder, and says before anything is done that nothing can be
@@ -48,7 +48,7 @@ func (d reportDir) ready() error {
 		}
 	}
 	if err != nil {
-		return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "--report-dir: " + err.Error(), Err: err, Next: "name a folder that can be written"}
+		return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "--report-dir: " + err.Error(), Err: err, Next: "name a writable directory"}
 	}
 	return nil
 }
@@ -66,7 +66,7 @@ func (d reportDir) write(s Streams, r report.Run) error {
 			err = atomicfile.Write(filepath.Join(string(d), r.Run+f.Suffix), out.Bytes(), 0o644)
 		}
 		if err != nil {
-			return &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: "the reports could not be written: " + err.Error(), Err: err, Next: "write them again: kscertctl report " + shell.Quote(r.Run)}
+			return &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: "cannot write the reports: " + err.Error(), Err: err, Next: "write them again: kscertctl report " + shell.Quote(r.Run)}
 		}
 	}
 	_, _ = fmt.Fprintf(s.Err, "reports of run %s: %s\n", r.Run, filepath.Join(string(d), r.Run+".*"))

@@ -17,16 +17,16 @@ func newResume(s Streams) *cobra.Command {
 	var flags carryFlags
 	cmd := &cobra.Command{
 		Use:   "resume [RUN]",
-		Short: "Go on with a run that was stopped or killed",
-		Long: `resume goes on with a run or a rollback at its first step that is not done: with the
-newest, or, where an inventory is given, with the newest of that inventory. A step that
-was interrupted is done again, and so is the change before a gate that did not hold.
-Before that it makes sure that nobody else works on the run or on the cluster, that the
-cluster is the one the plan was made for, and that nothing is still at work on a node.
+		Short: "Continue a run that was stopped or killed",
+		Long: `resume continues a run or a rollback at its first step that is not done: the newest,
+or, with -i, the newest of that inventory. A step that was interrupted is done
+again, and so is the change before a gate that did not pass. Before that it makes
+sure that no one else works on the run or on the cluster, that the cluster is the
+one the plan was made for, and that no process of the run is left on a node.
 
-How the nodes are reached is in the run's record; flags win over it. Values of -e
-NAME=VALUE, arguments of ssh and what followed -- are not in it, since they may be
-passwords: give them again. A record that others may have written is refused.`,
+How the nodes are reached is in the run's record; flags override it. Values of -e
+NAME=VALUE, arguments of ssh and options after -- are not in it, since they may be
+passwords: pass them again. A record that others may have written is refused.`,
 		Example: `  kscertctl status
   kscertctl resume
   kscertctl resume 20260301T110000Z-abcdef`,
@@ -38,7 +38,7 @@ passwords: give them again. A record that others may have written is refused.`,
 			}
 			if r.State.Ended == run.Done && flags.output == "text" {
 				_, _ = fmt.Fprintf(s.Out,
-					"Run %s is done: there is nothing to go on with.\nHow the cluster is now: kscertctl diagnose -i INVENTORY\n",
+					"Run %s is done: there is nothing to resume.\nTo see how the cluster is now: kscertctl diagnose -i INVENTORY\n",
 					r.ID)
 				return nil
 			}

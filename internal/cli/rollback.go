@@ -17,18 +17,19 @@ func newRollback(s Streams) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "rollback [RUN]",
-		Short: "Put back what was there before a run",
-		Long: `rollback puts back, on every node that a run changed or on some of them, what was
+		Short: "Restore what was there before a run",
+		Long: `rollback restores, on every node that a run changed or on some of them, what was
 there before it: every file with its owner, mode and times; what the run added is
-removed. Without a name it is about the newest run, or,
-where an inventory is given, about the newest of that inventory.
+removed. By default it is about the newest run, or, with -i, the newest of that
+inventory.
 
-It is a run of its own: it shows its plan and asks, backs up what is there first,
-has gates where there was something sound to go back to, and can itself be resumed
-and rolled back. Every backup is verified before anything is changed.
+It is a run of its own: it shows its plan and asks, backs up the present state first,
+has gates where the state to restore was healthy, and can itself be resumed and
+rolled back. Every backup is verified before anything is changed.
 
-Files that others have changed since the run are listed, for what was changed in them is
-lost. A yes on the terminal is a yes to that; --yes is not, unless with --discard-changes.`,
+Files that others have changed since the run are listed, because those changes are
+lost. A yes on the terminal approves that; --yes does so only with
+--discard-changes.`,
 		Example: `  kscertctl rollback
   kscertctl rollback 20260301T110000Z-abcdef --node cp2 --yes`,
 		Args: cobra.MaximumNArgs(1),
@@ -50,7 +51,7 @@ lost. A yes on the terminal is a yes to that; --yes is not, unless with --discar
 	flags.recorded(cmd)
 	cmd.Flags().StringSliceVar(&nodes, "node", nil, "only this node; may be repeated")
 	cmd.Flags().BoolVar(&yes, "yes", false, "roll back without asking")
-	cmd.Flags().BoolVar(&lose, "discard-changes", false, "with --yes: also take back what others have changed since the run")
+	cmd.Flags().BoolVar(&lose, "discard-changes", false, "with --yes: also revert what others have changed since the run")
 	return cmd
 }
 

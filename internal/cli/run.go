@@ -23,9 +23,9 @@ func newRun(s Streams) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "run -i INVENTORY",
-		Short: "Bring a cluster back, or renew what is due: diagnose, plan, ask, apply, prove",
-		Long: `run brings a cluster back whose certificates have expired, and renews
-certificates that are about to expire.
+		Short: "Recover a cluster, or renew what is due: diagnose, plan, ask, apply, prove",
+		Long: `run recovers a cluster whose certificates have expired, and renews certificates
+that are about to expire.
 
 It diagnoses the cluster, shows the plan, asks on a terminal (or takes --yes),
 backs up what it will change on each node, works on one control plane at a time
@@ -52,7 +52,7 @@ API server does not answer.`,
 	cmd.Flags().BoolVar(&yes, "yes", false, "carry out the plan without asking")
 	rollbackOnFailure(cmd, &back)
 	cmd.Flags().StringArrayVar(&flags.inspect.opts.RefreshKubeconfigs, "refresh-kubeconfig", nil,
-		"at the end, give this copy of admin.conf on this machine the new client certificate and key; may be repeated")
+		"at the end, write the new client certificate and key into this copy of admin.conf on this machine; may be repeated")
 	to.register(cmd)
 	return cmd
 }
@@ -74,9 +74,9 @@ func ask(ctx context.Context, s Streams, yes bool, question string) (bool, error
 	case yes:
 		return true, nil
 	case !s.Terminal:
-		return false, errors.New("standard input is no terminal, so nobody can be asked")
+		return false, errors.New("stdin is not a terminal: pass --yes to approve")
 	}
-	_, _ = fmt.Fprintf(s.Err, "\n%s Only yes is taken for a yes: ", question)
+	_, _ = fmt.Fprintf(s.Err, "\n%s Only 'yes' is accepted to approve: ", question)
 	answer := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(s.In).ReadString('\n')
@@ -93,23 +93,23 @@ func ask(ctx context.Context, s Streams, yes bool, question string) (bool, error
 // summary fits a screen: what was wrong, what was done, what is true now.
 func summary(w io.Writer, r orchestrator.Result) error {
 	if len(r.Plan.Steps) == 0 && r.Plan.Undoes != "" {
-		_, err := fmt.Fprintf(w, "Run %s changed nothing on any node: there is nothing to put back.\n", r.Plan.Undoes)
+		_, err := fmt.Fprintf(w, "Run %s changed nothing on any node: there is nothing to restore.\n", r.Plan.Undoes)
 		return err
 	}
 	if len(r.Plan.Steps) == 0 {
 		text := fmt.Sprintf("Nothing to do: %s.\n", r.Before.Verdict)
 		if len(r.Plan.Warnings) > 0 {
-			text = fmt.Sprintf("Nothing to do on the nodes that were named.\nCluster: %s.\n%s.\n", r.Before.Verdict, strings.Join(r.Plan.Warnings, ".\n"))
+			text = fmt.Sprintf("Nothing to do on the selected nodes.\nCluster: %s.\n%s.\n", r.Before.Verdict, strings.Join(r.Plan.Warnings, ".\n"))
 		}
-		if _, err := fmt.Fprint(w, text+"Next to end on each node:\n"); err != nil {
+		if _, err := fmt.Fprint(w, text+"Next to expire on each node:\n"); err != nil {
 			return err
 		}
 		return errors.Join(report.Expiry(w, r.Snapshot), report.Notes(w, r.Notes))
 	}
-	if _, err := fmt.Fprintf(w, `Was:     %s
+	if _, err := fmt.Fprintf(w, `Before:  %s
 Done:    %d steps in %s
-Is now:  %s
-Next to end on each node:
+After:   %s
+Next to expire on each node:
 `, r.Before.Verdict, len(r.Plan.Steps), time.Duration(r.Seconds*float64(time.Second)).Round(time.Second), r.After.Verdict); err != nil {
 		return err
 	}

@@ -38,9 +38,9 @@ func TestLineForNow(t *testing.T) {
 			event *orchestrator.Event
 			want  string
 		}{
-			{&orchestrator.Event{Kind: orchestrator.EventBegin, Message: "/runs/1"}, "[   0.0s] record of this run: /runs/1\n[     0s] looking at the nodes"},
-			{nil, "[     3s] looking at the nodes"},
-			{&orchestrator.Event{Kind: orchestrator.EventInspected, Message: "2 nodes", Seconds: 6}, "[   6.0s] looked at 2 nodes in 6.0 s\n"},
+			{&orchestrator.Event{Kind: orchestrator.EventBegin, Message: "/runs/1"}, "[   0.0s] record of this run: /runs/1\n[     0s] inspecting the nodes"},
+			{nil, "[     3s] inspecting the nodes"},
+			{&orchestrator.Event{Kind: orchestrator.EventInspected, Message: "2 nodes", Seconds: 6}, "[   6.0s] inspected 2 nodes in 6.0 s\n"},
 			{&orchestrator.Event{Kind: orchestrator.EventStepBegin, Step: step}, "[   9.0s] 03-gate-api-server-cp1: wait [cp1]\n[     0s] 03-gate-api-server-cp1"},
 			{
 				&orchestrator.Event{Kind: orchestrator.EventGate, Step: step, Unmet: []gate.Unmet{{Node: "cp1", What: "the API server answers"}}},

@@ -123,22 +123,22 @@ func grouped(group string, all []setting) []setting {
 // set elsewhere.
 func invocation() map[string]string {
 	const (
-		oneFile = "it names a file of one call"
-		oneCall = "it is about one call"
+		oneFile = "it names a file of one invocation"
+		oneCall = "it is about one invocation"
 	)
 	return map[string]string{
-		"yes":               "a yes is to the plan that is about to be carried out; it is given as a flag, each time",
-		"discard-changes":   "it is about what has been looked at; it is given as a flag, each time",
+		"yes":               "it approves the plan that is about to be carried out; pass it as a flag, each time",
+		"discard-changes":   "it is about what has been reviewed; pass it as a flag, each time",
 		"output":            "each command has its own formats, and scripts rely on them",
 		"output-file":       oneFile,
 		"out":               oneFile,
 		"save-snapshot":     oneFile,
 		"from-snapshot":     oneFile,
 		"runbook":           oneCall,
-		"digest":            "it is that of one file, and comes from whoever looked at it",
+		"digest":            "it is that of one file, and comes from its reviewer",
 		"detailed-exitcode": oneCall,
 		"node":              oneCall,
-		"keep":              "what is to be removed is said by whoever removes it",
+		"keep":              "what is removed must be chosen each time",
 		"config":            "a file does not name another",
 		"origin":            oneCall,
 		"no-descriptions":   oneCall,

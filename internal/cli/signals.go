@@ -84,6 +84,6 @@ func stopsInOrder(cmd *cobra.Command, s Streams, opts *orchestrator.Options) (ct
 		return soft, func() bool { return true }
 	}
 	return hard, context.AfterFunc(soft, func() {
-		_, _ = fmt.Fprintln(s.Err, "interrupted: the step that changes nodes is finished first, and none is begun after it; once more to stop at once")
+		_, _ = fmt.Fprintln(s.Err, "interrupted: finishing the step that changes nodes, then stopping; interrupt again to stop at once")
 	})
 }

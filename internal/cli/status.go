@@ -13,7 +13,7 @@ import (
 type recordFlags struct{ state, output string }
 
 func (f *recordFlags) register(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.state, "state-dir", "", "folder for run directories (default: $XDG_STATE_HOME/kscertctl)")
+	cmd.Flags().StringVar(&f.state, "state-dir", "", "directory for run records (default: $XDG_STATE_HOME/kscertctl)")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
 }
 
@@ -28,10 +28,10 @@ func newStatus(s Streams) *cobra.Command {
 	var flags recordFlags
 	cmd := &cobra.Command{
 		Use:   "status [RUN]",
-		Short: "Say how far a run has come",
-		Long: `status says how far a run has come, by default the newest, from its record on this
-machine: which steps are done, which one was at work, what stopped it, and what can
-be done now. It asks no node.`,
+		Short: "Show the progress of a run",
+		Long: `status shows the progress of a run, by default the newest, from its record on this
+machine: which steps are done, which one was in progress, what stopped it, and what
+can be done now. It connects to no node.`,
 		Example: `  kscertctl status
   kscertctl status 20260301T110000Z-abcdef -o json`,
 		Args: cobra.MaximumNArgs(1),

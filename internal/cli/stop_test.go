@@ -133,7 +133,7 @@ func TestHangUp(t *testing.T) {
 	}
 	p.keep(t, "go", "")
 	said, _ := io.ReadAll(p.err)
-	if code := p.code(t); code != 130 || !strings.Contains(string(said), "stopped in order before step") {
+	if code := p.code(t); code != 130 || !strings.Contains(string(said), "stopped gracefully before step") {
 		t.Errorf("exit code %d:\n%s", code, said)
 	}
 	p.until(t, "finished")

@@ -19,12 +19,12 @@ func newUnlock(s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unlock -i INVENTORY",
 		Short: "Show who has locked the cluster, and break the lock",
-		Long: `unlock shows whose run has locked the cluster, since when and when it was last
-heard of, asks on a terminal (or takes --yes), and breaks the lock.
+		Long: `unlock shows whose run has locked the cluster, since when, and the last heartbeat,
+asks on a terminal (or takes --yes), and breaks the lock.
 
-Breaking the lock of a run that is still at work lets two of them change the same
-nodes. When the owner has died, go on with its run or roll it back instead: both
-take the lock over.`,
+Breaking the lock of a run that is still active lets two runs change the same
+nodes. When the owner has died, resume its run or roll it back instead: both take
+over the lock.`,
 		Example: "  kscertctl unlock -i inventory.ini",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -37,11 +37,11 @@ take the lock over.`,
 				return err
 			}
 			found, err := o.Unlock(ctx, func(ctx context.Context, h run.Holding, v run.Verdict) (bool, error) {
-				_, _ = fmt.Fprintf(s.Err, "\nlocked by  %s\nsince      %s\nheard of   %s ago\n", h.Owner, h.Owner.Started.Format(time.RFC3339), h.Age)
+				_, _ = fmt.Fprintf(s.Err, "\nlocked by       %s\nsince           %s\nlast heartbeat  %s ago\n", h.Owner, h.Owner.Started.Format(time.RFC3339), h.Age)
 				if v == run.Held {
-					_, _ = fmt.Fprintln(s.Err, "its owner seems to be at work")
+					_, _ = fmt.Fprintln(s.Err, "its owner appears to be running")
 				} else {
-					_, _ = fmt.Fprintln(s.Err, "its owner seems dead")
+					_, _ = fmt.Fprintln(s.Err, "its owner appears to be dead")
 				}
 				return ask(ctx, s, yes, "Break this lock?")
 			})

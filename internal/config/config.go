@@ -28,7 +28,7 @@ const (
 
 // must is how a value of each kind is asked for.
 var must = map[Kind]string{
-	String:   "must be a string: put it into quotes",
+	String:   "must be a string: quote it",
 	Bool:     "must be true or false",
 	Integer:  "must be a whole number, 0 or more",
 	Duration: "must be a duration such as 90s or 5m",
@@ -177,9 +177,9 @@ func Merge(layers ...[]Value) map[string]Value {
 func (s Setting) check(text string) string {
 	switch {
 	case text == "":
-		return "is empty: leave it out"
+		return "is empty: remove it"
 	case strings.ContainsRune(text, 0):
-		return "has a NUL byte in it"
+		return "contains a NUL byte"
 	case s.ByFile && (len(text) < 2 || text[0] != '@'):
 		return "may be a secret: write that into a file and name it here, as @FILE"
 	case s.Values != nil && !slices.Contains(s.Values, text):
@@ -215,13 +215,13 @@ func ParseTime(s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16) // more would overflow a duration
 		if err != nil {
-			return 0, fmt.Errorf("%q is no number of days", s)
+			return 0, fmt.Errorf("%q is not a number of days", s)
 		}
 		return time.Duration(n) * 24 * time.Hour, nil
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || strings.HasPrefix(s, "-") {
-		return 0, fmt.Errorf("%q is no time such as 30d or 12h", s)
+		return 0, fmt.Errorf("%q is not a time such as 30d or 12h", s)
 	}
 	return d, nil
 }

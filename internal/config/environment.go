@@ -52,9 +52,9 @@ func FromEnvironment(environ []string, known Known) (values []Value, strange []P
 			problems = append(problems, Problem{origin, "this cannot be set: " + why})
 		case ofKubernetes.MatchString(variable):
 		case meant != "":
-			problems = append(problems, Problem{origin, fmt.Sprintf("there is no such setting; did you mean %s?", Variable(meant))})
+			problems = append(problems, Problem{origin, fmt.Sprintf("unknown setting; did you mean %s?", Variable(meant))})
 		default:
-			strange = append(strange, Problem{origin, "there is no such setting"})
+			strange = append(strange, Problem{origin, "unknown setting"})
 		}
 	}
 	if len(problems) > 0 {

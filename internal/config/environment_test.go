@@ -48,13 +48,13 @@ func TestFromEnvironmentProblems(t *testing.T) {
 		want     []string
 		warnings []string
 	}{
-		{"no number", []string{"KSCERTCTL_FORKS=many"}, []string{"KSCERTCTL_FORKS: must be a whole number, 0 or more"}, nil},
+		{"not a number", []string{"KSCERTCTL_FORKS=many"}, []string{"KSCERTCTL_FORKS: must be a whole number, 0 or more"}, nil},
 		{"none of the values", []string{"KSCERTCTL_FAIL_ON=error"}, []string{"KSCERTCTL_FAIL_ON: must be one of warn, crit, never"}, nil},
 		{"a secret", []string{"KSCERTCTL_EXTRA_VARS=@vars.yml\npassword=geheim"}, []string{"KSCERTCTL_EXTRA_VARS: may be a secret: write that into a file and name it here, as @FILE"}, nil},
 		{"refused", []string{"KSCERTCTL_YES=1"}, []string{"KSCERTCTL_YES: this cannot be set: say it each time"}, nil},
-		{"misspelt", []string{"KSCERTCTL_INVENTROY=a.ini"}, []string{"KSCERTCTL_INVENTROY: there is no such setting; did you mean KSCERTCTL_INVENTORY?"}, nil},
+		{"misspelt", []string{"KSCERTCTL_INVENTROY=a.ini"}, []string{"KSCERTCTL_INVENTROY: unknown setting; did you mean KSCERTCTL_INVENTORY?"}, nil},
 		{"several, by name", []string{"KSCERTCTL_YES=1", "KSCERTCTL_FORKS=x"}, []string{"KSCERTCTL_FORKS: must be a whole number, 0 or more", "KSCERTCTL_YES: this cannot be set: say it each time"}, nil},
-		{"somebody else's", []string{"KSCERTCTL_VERSION=v1.2.3", "KSCERTCTL_IMAGE=kscertctl:v1"}, nil, []string{"KSCERTCTL_IMAGE: there is no such setting", "KSCERTCTL_VERSION: there is no such setting"}},
+		{"somebody else's", []string{"KSCERTCTL_VERSION=v1.2.3", "KSCERTCTL_IMAGE=kscertctl:v1"}, nil, []string{"KSCERTCTL_IMAGE: unknown setting", "KSCERTCTL_VERSION: unknown setting"}},
 		{"the file", []string{"KSCERTCTL_CONFIG=k.yaml"}, nil, nil},
 		{"those of a Service that is called kscertctl, and of kscertctl-exporter", []string{
 			"KSCERTCTL_SERVICE_HOST=10.0.0.1", "KSCERTCTL_SERVICE_PORT=9995", "KSCERTCTL_SERVICE_PORT_HTTP=9995", "KSCERTCTL_PORT=tcp://10.0.0.1:9995",

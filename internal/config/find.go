@@ -63,7 +63,7 @@ func Find(named string, getenv func(string) string) (name string, text []byte, e
 		case exists(place):
 			// Where nobody has named it, a pipe waits for whoever made it.
 			if info, err := os.Stat(place); err == nil && !info.Mode().IsRegular() {
-				return "", nil, &FileError{Path: place, Detail: "it is no regular file", Next: "remove it, or name the file that is meant: --config FILE"}
+				return "", nil, &FileError{Path: place, Detail: "it is not a regular file", Next: "remove it, or name the right file: --config FILE"}
 			}
 			text, err = read(place, caller(os.Geteuid(), getenv), 0)
 			if err != nil {
@@ -72,7 +72,7 @@ func Find(named string, getenv func(string) string) (name string, text []byte, e
 			return place, text, nil
 		case exists(yml): // not to be passed over in silence
 			return "", nil, &FileError{
-				Path: yml, Detail: "it is looked for as " + FileName, Next: "mv " + shell.Join([]string{yml, place}),
+				Path: yml, Detail: "looked for as " + FileName, Next: "mv " + shell.Join([]string{yml, place}),
 			}
 		}
 	}
@@ -110,7 +110,7 @@ func trusted(path string, info os.FileInfo, users []string, safe os.FileMode) er
 	}
 	uid := strconv.FormatUint(uint64(owner.Uid), 10)
 	if !slices.Contains(users, uid) {
-		return refuse("it belongs to user "+uid, fmt.Sprintf("if its content is what you want, make it yours: chown %s %s\nor name a copy of your own: --config COPY",
+		return refuse("it belongs to user "+uid, fmt.Sprintf("if its content is what you want, become its owner: chown %s %s\nor name a copy of your own: --config COPY",
 			users[0], shell.Quote(path)))
 	}
 	if !info.Mode().IsRegular() { // a pipe that was named: its owner writes
@@ -122,7 +122,7 @@ func trusted(path string, info os.FileInfo, users []string, safe os.FileMode) er
 		shared |= group
 	}
 	if info.Mode().Perm()&shared != 0 && !readOnly(path) {
-		return refuse("others may write to it", "if its content is what you want: chmod go-w "+shell.Quote(path))
+		return refuse("others can write to it", "if its content is what you want: chmod go-w "+shell.Quote(path))
 	}
 	dir := filepath.Dir(path)
 	in, err := os.Stat(dir)
@@ -130,7 +130,7 @@ func trusted(path string, info os.FileInfo, users []string, safe os.FileMode) er
 		return unreadable(path, err)
 	}
 	if in.Mode().Perm()&everybody != 0 && in.Mode()&safe == 0 && !readOnly(dir) {
-		return refuse("everybody may write to its folder", "if its content is what you want: chmod o-w "+shell.Quote(dir))
+		return refuse("everyone can write to its directory", "if its content is what you want: chmod o-w "+shell.Quote(dir))
 	}
 	return nil
 }
@@ -164,7 +164,7 @@ func read(path string, users []string, safe os.FileMode) ([]byte, error) {
 		return nil, unreadable(path, err)
 	}
 	if len(text) > maxFile {
-		return nil, &FileError{Path: path, Detail: fmt.Sprintf("it is larger than %d bytes", maxFile), Next: "name a file of settings"}
+		return nil, &FileError{Path: path, Detail: fmt.Sprintf("it is larger than %d bytes", maxFile), Next: "name a configuration file"}
 	}
 	return text, nil
 }
@@ -174,5 +174,5 @@ func unreadable(path string, err error) error {
 	if e, ok := errors.AsType[*os.PathError](err); ok {
 		detail = e.Err.Error() // the path is said already
 	}
-	return &FileError{Path: path, Detail: detail, Next: "name a file of settings that can be read", Err: err}
+	return &FileError{Path: path, Detail: detail, Next: "name a readable configuration file", Err: err}
 }

@@ -85,28 +85,28 @@ func TestFindRefuses(t *testing.T) {
 			t.Helper()
 			put(t, "kscertctl.yaml", "")
 			chmod(t, "kscertctl.yaml", 0o666)
-		}, "", "kscertctl.yaml: others may write to it, and it can name commands that kscertctl runs"},
+		}, "", "kscertctl.yaml: others can write to it, and it can name commands that kscertctl runs"},
 		{"what everybody may write to, though it is named", func(t *testing.T) {
 			t.Helper()
 			put(t, "named.yaml", "")
 			chmod(t, "named.yaml", 0o602)
-		}, "named.yaml", "named.yaml: others may write to it, and it can name commands that kscertctl runs"},
+		}, "named.yaml", "named.yaml: others can write to it, and it can name commands that kscertctl runs"},
 		{"what everybody may replace, though it is named", func(t *testing.T) {
 			t.Helper()
 			put(t, "named.yaml", "")
 			chmod(t, ".", 0o777)
-		}, "named.yaml", "named.yaml: everybody may write to its folder, and it can name commands that kscertctl runs"},
+		}, "named.yaml", "named.yaml: everyone can write to its directory, and it can name commands that kscertctl runs"},
 		{"what everybody may replace", func(t *testing.T) {
 			t.Helper()
 			put(t, "kscertctl.yaml", "")
 			chmod(t, ".", 0o777)
-		}, "", "kscertctl.yaml: everybody may write to its folder, and it can name commands that kscertctl runs"},
+		}, "", "kscertctl.yaml: everyone can write to its directory, and it can name commands that kscertctl runs"},
 		{"even what only its owner may remove", func(t *testing.T) {
 			t.Helper()
 			put(t, "kscertctl.yaml", "")
 			chmod(t, ".", 0o777|os.ModeSticky)
-		}, "", "kscertctl.yaml: everybody may write to its folder, and it can name commands that kscertctl runs"},
-		{"another ending", func(t *testing.T) { t.Helper(); put(t, "kscertctl.yml", "") }, "", "kscertctl.yml: it is looked for as kscertctl.yaml"},
+		}, "", "kscertctl.yaml: everyone can write to its directory, and it can name commands that kscertctl runs"},
+		{"another ending", func(t *testing.T) { t.Helper(); put(t, "kscertctl.yml", "") }, "", "kscertctl.yml: looked for as kscertctl.yaml"},
 		{"what is missing", func(*testing.T) {}, "gone.yaml", "gone.yaml: no such file or directory"},
 		{"a folder", func(*testing.T) {}, ".", ".: is a directory"},
 		{"what never ends", func(*testing.T) {}, "/dev/zero", "/dev/zero: it is larger than 1048576 bytes"},

@@ -27,7 +27,7 @@ func Parse(name string, text []byte, known Known) ([]Value, error) {
 	f.mapping(document.Content[0])
 	switch err := d.Decode(&another); {
 	case err == nil:
-		f.fault(another.Content[0], "a second document begins here: there may be one")
+		f.fault(another.Content[0], "a second document starts here: only one is allowed")
 	case !errors.Is(err, io.EOF):
 		f.syntax(err)
 	}
@@ -66,7 +66,7 @@ func (f *file) syntax(err error) {
 	if line == 0 || strings.HasPrefix(m[2], "did not find") {
 		line++
 	}
-	f.problems = append(f.problems, Problem{Origin: Origin{Source: File, Name: f.name, Line: line}, Message: "this is no YAML: " + m[2]})
+	f.problems = append(f.problems, Problem{Origin: Origin{Source: File, Name: f.name, Line: line}, Message: "this is not YAML: " + m[2]})
 }
 
 func (f *file) mapping(n *yaml.Node) {
@@ -74,7 +74,7 @@ func (f *file) mapping(n *yaml.Node) {
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!null":
 		return
 	case n.Kind != yaml.MappingNode:
-		f.fault(n, "there must be settings here, one a line, such as forks: 10")
+		f.fault(n, "expected settings, one per line, such as forks: 10")
 		return
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -88,7 +88,7 @@ func (f *file) entry(key, value *yaml.Node) {
 	why, refused := f.known.Refused[name]
 	switch {
 	case key.Kind != yaml.ScalarNode:
-		f.fault(key, "the name of a setting must stand here")
+		f.fault(key, "expected the name of a setting")
 		return
 	case refused:
 		f.fault(key, "%q cannot be set: %s", name, why)
@@ -106,7 +106,7 @@ func (f *file) entry(key, value *yaml.Node) {
 	switch {
 	case setting.List && value.Kind == yaml.SequenceNode:
 		if len(value.Content) == 0 {
-			f.fault(value, "%q is an empty list: leave it out", name)
+			f.fault(value, "%q is an empty list: remove it", name)
 		}
 		for _, item := range value.Content {
 			values = append(values, f.scalar(setting, item))
@@ -119,7 +119,7 @@ func (f *file) entry(key, value *yaml.Node) {
 	}
 }
 
-// unknown says that there is no such setting, and which one may have been meant.
+// unknown says that unknown setting, and which one may have been meant.
 func (k Known) unknown(shown, name string) string {
 	text := "unknown setting " + shown
 	if meant := k.nearest(name); meant != "" {
@@ -141,7 +141,7 @@ func (f *file) scalar(s Setting, n *yaml.Node) string {
 	case n.Kind == yaml.AliasNode:
 		f.fault(n, "%q is an alias: write the value itself", s.Name)
 	case n.ShortTag() == "!!null":
-		f.fault(n, "%q has no value: leave it out", s.Name)
+		f.fault(n, "%q has no value: remove it", s.Name)
 	case strings.HasPrefix(n.Tag, "!") && !strings.HasPrefix(n.Tag, "!!"):
 		f.fault(n, "%q has the tag %s, which means nothing here", s.Name, n.Tag)
 	case n.Kind != yaml.ScalarNode && s.List:

@@ -44,10 +44,10 @@ func TestTrusted(t *testing.T) {
 		{"that of who calls sudo", entry{1000, 1000, 0o600}, 0, "1000", ""},
 		{"another user's with sudo", entry{1001, 1001, 0o600}, 0, "1000", "it belongs to user 1001"},
 		{"a variable is no sudo", entry{1001, 1001, 0o600}, 1000, "1001", "it belongs to user 1001"},
-		{"a group's", entry{1000, 50, 0o664}, 1000, "", "others may write to it"},
+		{"a group's", entry{1000, 50, 0o664}, 1000, "", "others can write to it"},
 		{"a group's to read", entry{1000, 50, 0o644}, 1000, "", ""},
 		{"that of the user's own group", entry{1000, 1000, 0o664}, 1000, "", ""},
-		{"everybody's", entry{1000, 1000, 0o646}, 1000, "", "others may write to it"},
+		{"everybody's", entry{1000, 1000, 0o646}, 1000, "", "others can write to it"},
 		{"a pipe", entry{1000, 50, 0o666 | os.ModeNamedPipe}, 1000, "", ""},
 		{"another user's pipe", entry{1001, 50, 0o666 | os.ModeNamedPipe}, 1000, "", "it belongs to user 1001"},
 	} {

@@ -124,7 +124,7 @@ func (e *Exporter) inspect(ctx context.Context) {
 		e.opts.Log.Info("inspected", "seconds", s.took.Seconds(), "certificates", len(r.Certificates), "unknown", len(r.Unknown()))
 	case late:
 		s.counts[timedOut]++
-		e.opts.Log.Error("inspection given up", "timeout", e.opts.Timeout, "error", err)
+		e.opts.Log.Error("inspection timed out", "timeout", e.opts.Timeout, "error", err)
 	default:
 		s.counts[failure]++
 		e.opts.Log.Error("inspection failed", "error", err)

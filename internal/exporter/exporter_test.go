@@ -257,7 +257,7 @@ func TestHealth(t *testing.T) {
 			text  string
 		}{
 			{time.Minute, 200, "ok\ndata: none yet\n"},
-			{2 * time.Hour, 503, "stuck: an inspection that began 2h1m0s ago has not ended\ndata: none yet\n"},
+			{2 * time.Hour, 503, "stuck: an inspection that started 2h1m0s ago has not finished\ndata: none yet\n"},
 		} {
 			time.Sleep(step.after)
 			if code, text := get(t, e, "/healthz"); code != step.code || text != step.text {

@@ -14,17 +14,17 @@ import (
 // Of the inspections; what the certificates are like is report.Collector's.
 var (
 	lastResult = prometheus.NewDesc("kscertctl_exporter_last_inspection_success",
-		"Whether the last inspection that ended told anything: 1 or 0. Absent before the first has ended.", nil, nil)
+		"Whether the last finished inspection succeeded: 1 or 0. Absent until the first has finished.", nil, nil)
 	lastEnd = prometheus.NewDesc("kscertctl_exporter_last_inspection_timestamp_seconds",
-		"When the last inspection ended, whatever it told.", nil, nil)
+		"When the last inspection finished, with or without success.", nil, nil)
 	lastDuration = prometheus.NewDesc("kscertctl_exporter_last_inspection_duration_seconds",
-		"How long the last inspection took that has ended.", nil, nil)
+		"How long the last finished inspection took.", nil, nil)
 	inspections = prometheus.NewDesc("kscertctl_exporter_inspections_total",
-		"Inspections that have ended, by result: success, failure or timeout.", []string{"result"}, nil)
+		"Finished inspections, by result: success, failure or timeout.", []string{"result"}, nil)
 	running = prometheus.NewDesc("kscertctl_exporter_inspection_running",
-		"Whether an inspection is going on: 1 or 0.", nil, nil)
+		"Whether an inspection is running: 1 or 0.", nil, nil)
 	nodeSeen = prometheus.NewDesc("kscertctl_exporter_node_last_success_timestamp_seconds",
-		"When the node was last looked at with success: of that moment are its certificates.", []string{"node"}, nil)
+		"When the node was last inspected successfully: its certificates are of that moment.", []string{"node"}, nil)
 )
 
 // Describe and Collect make the Exporter a prometheus.Collector of the metrics of

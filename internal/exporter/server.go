@@ -106,7 +106,7 @@ func (e *Exporter) health(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	if e.stuck(s, now) {
 		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = fmt.Fprintf(w, "stuck: an inspection that began %s ago has not ended\n", now.Sub(s.began).Round(time.Second))
+		_, _ = fmt.Fprintf(w, "stuck: an inspection that started %s ago has not finished\n", now.Sub(s.began).Round(time.Second))
 	} else {
 		_, _ = fmt.Fprintln(w, "ok")
 	}
@@ -116,6 +116,6 @@ func (e *Exporter) health(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintln(w, "data: none yet")
 	}
 	if s.failed != nil {
-		_, _ = fmt.Fprintln(w, "the last inspection failed; its words are in the log")
+		_, _ = fmt.Fprintln(w, "the last inspection failed; see the log")
 	}
 }

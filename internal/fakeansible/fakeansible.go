@@ -91,10 +91,10 @@ inspect.yml | lock.yml) code=0 ;;
 *) code=%[3]d; echo "$playbook" >>'%[2]s' ;;
 esac
 [ ! -x '%[1]s/hook' ] || '%[1]s/hook' "$playbook" "$*" || exit
-says='%[1]s/'$playbook
-[ -f "$says" ] || says='%[1]s/events'
+answer='%[1]s/'$playbook
+[ -f "$answer" ] || answer='%[1]s/events'
 # The node's clock goes on.
-sed "s/@@KSCERT \([0-9]*\) [0-9]*/@@KSCERT \1 $(date +%%s)/" "$says" >>"$KSCERT_EVENTS"
+sed "s/@@KSCERT \([0-9]*\) [0-9]*/@@KSCERT \1 $(date +%%s)/" "$answer" >>"$KSCERT_EVENTS"
 exit $code
 `, bin, ran, code),
 	} {

@@ -80,7 +80,7 @@ func (c Command) tell(ctx context.Context, report []byte) error {
 	err := cmd.Run()
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("it did not end in time: %w", ctx.Err())
+		return fmt.Errorf("it timed out: %w", ctx.Err())
 	case err != nil:
 		text := strings.TrimSpace(out.String())
 		return fmt.Errorf("%w: %s", err, text[max(0, len(text)-said):])
@@ -103,7 +103,7 @@ func ParseWebhook(s string) (Webhook, error) {
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return Webhook{}, errors.New("no URL that begins with https:// or http://") // err would repeat it
+		return Webhook{}, errors.New("not a URL that begins with https:// or http://") // err would repeat it
 	}
 	return Webhook{u}, nil
 }

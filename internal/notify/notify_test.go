@@ -94,7 +94,7 @@ func TestCommand(t *testing.T) {
 		{"it works the second time", "test -f DIR/once || { touch DIR/once; false; }", ""},
 		{"it fails", "echo tok3n is wrong >&2; exit 3", "command echo: exit status 3: tok3n is wrong"},
 		{"it is not there", "kscertctl-no-such-command --token t0ken", "command kscertctl-no-such-command: exit status 127"},
-		{"it hangs, with what it has started", "sleep 300 & sleep 300", "command sleep: it did not end in time"},
+		{"it hangs, with what it has started", "sleep 300 & sleep 300", "command sleep: it timed out"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

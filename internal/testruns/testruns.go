@@ -44,7 +44,7 @@ func Of(c cluster.Cluster) run.History {
 	s.request(plan.Auto)
 	s.steps(len(s.plan().Steps))
 	s.end(run.Done, "", 0, "")
-	s.h.Notes = []string{"/home/op/artifacts/admin.conf: its client certificate ended on 2026-02-28; --refresh-kubeconfig /home/op/artifacts/admin.conf brings it up to date"}
+	s.h.Notes = []string{"/home/op/artifacts/admin.conf: its client certificate expired on 2026-02-28; --refresh-kubeconfig /home/op/artifacts/admin.conf updates it"}
 	return s.h
 }
 
@@ -72,7 +72,7 @@ func FailedGate() run.History {
 	unmet := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: s.h.Proposal.Snapshot}.Evaluate(s.last())
 	timeout := gate.TimeoutError{Gate: step.Gate, Timeout: 5 * time.Minute, Unmet: unmet}
 	s.outcome(step, run.Failed, timeout.Error())
-	s.end(run.Failed, fmt.Sprintf("step %s: the gate did not hold within 5m0s", step.ID), 8,
+	s.end(run.Failed, fmt.Sprintf("step %s: the gate did not pass within 5m0s", step.ID), 8,
 		fmt.Sprintf("when this is mended, go on: kscertctl resume %[1]s\nor go back to what was there before: kscertctl rollback %[1]s", FailedGateID))
 	return s.h
 }

@@ -185,7 +185,7 @@ func TestRenewalBenchmark(t *testing.T) {
 		return contender{name, func(ctx context.Context, t *testing.T) time.Duration {
 			t.Helper()
 			began := time.Now()
-			startOf(ctx, t, binary, t.TempDir(), "run", "-i", c.Inventory(), "--yes").wait().want(t, 0, "Is now:  healthy")
+			startOf(ctx, t, binary, t.TempDir(), "run", "-i", c.Inventory(), "--yes").wait().want(t, 0, "After:   healthy")
 			return time.Since(began)
 		}}
 	}

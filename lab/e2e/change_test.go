@@ -108,7 +108,7 @@ func newTrials(ctx context.Context, t *testing.T, state changeState, c *cluster.
 	state.breaks(ctx, t, c)
 	before := filesDigest(ctx, t, c)
 	o := kscertctl(ctx, t, g.run()...)
-	o.want(t, 0, "Is now:  healthy")
+	o.want(t, 0, "After:   healthy")
 	dir := runDirs(o.stateDir)[0]
 	g.journal = journal(dir)
 	for _, l := range g.journal {

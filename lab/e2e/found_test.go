@@ -37,13 +37,13 @@ func TestAsFound(t *testing.T) {
 	unused := said(ctx, t, c, "cp1", sumOfLeftovers)
 	// That of a runtime which was here once.
 	said(ctx, t, c, "cp1", "cp -p /etc/crictl.yaml /root/crictl.yaml && sed -i 's|containerd/containerd|crio/crio|' /etc/crictl.yaml")
-	kscertctl(ctx, t, "check-expiration", "-i", c.Inventory()).want(t, 3, "cp1: Kubespray's own renewal timer is on: it goes off next at ")
+	kscertctl(ctx, t, "check-expiration", "-i", c.Inventory()).want(t, 3, "cp1: Kubespray's own renewal timer is on: it starts next at ")
 	kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "Kubespray's own renewal timer is on")
 
 	said(ctx, t, c, "cp1", "systemctl start --no-block k8s-certs-renew.service; sleep 1")
 	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0,
-		"waiting until nothing is at work on the nodes: cp1: process ", "Kubespray's renewal of certificates",
-		"Kubespray's renewal timer is held back: cp1", "Is now:  healthy")
+		"waiting for processes on the nodes to finish: cp1: process ", "Kubespray's renewal of certificates",
+		"Kubespray's renewal timer is held back: cp1", "After:   healthy")
 	said(ctx, t, c, "cp1", "cp -p /root/crictl.yaml /etc/crictl.yaml")
 	if got := said(ctx, t, c, "cp1", sumOfLeftovers); got != unused {
 		t.Errorf("what nobody uses was\n%s\nand is\n%s", unused, got)
@@ -83,7 +83,7 @@ func TestAsFound(t *testing.T) {
 	})
 
 	said(ctx, t, c, "cp1", "kubectl --kubeconfig /etc/kubernetes/admin.conf cordon w1")
-	kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "the node takes no new pods", "kubectl uncordon w1")
+	kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "the node is cordoned", "kubectl uncordon w1")
 
 	// An API server with a certificate of somebody's own: said to be so, and left alone.
 	said(ctx, t, c, "cp1", ownServing)
@@ -131,13 +131,13 @@ func TestNotJoined(t *testing.T) {
 	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Nothing to do: healthy", "the node has not joined the cluster (w2)")
 
 	expireAll(ctx, t, c, expire.Options{Kinds: expire.Yearly(), Restart: true})
-	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Route:   recover", "the node has not joined the cluster (w2)", "Is now:  healthy")
+	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Route:   recover", "the node has not joined the cluster (w2)", "After:   healthy")
 
 	said(ctx, t, c, "cp1", "cp -p /etc/kubernetes/admin.conf /root/admin.conf && "+kubectl+`config set-credentials kubernetes-admin --embed-certs \
 		--client-certificate=/var/lib/kubelet/pki/kubelet-client-current.pem --client-key=/var/lib/kubelet/pki/kubelet-client-current.pem`)
 	wantUnchanged(ctx, t, c, func() {
 		kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 5,
-			"a certificate has an identity or a use that is refused in its place", "/etc/kubernetes/admin.conf", "system:node:cp1")
+			"the certificate has the wrong identity or usage for its place", "/etc/kubernetes/admin.conf", "system:node:cp1")
 	})
 	said(ctx, t, c, "cp1", "rm /etc/kubernetes/admin.conf && kubeadm init phase kubeconfig admin --config /etc/kubernetes/kubeadm-config.yaml")
 	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Nothing to do: healthy")

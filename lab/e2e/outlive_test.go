@@ -42,7 +42,7 @@ func TestOldCertificatesAreInNoUse(t *testing.T) {
 			end := time.Now().Add(test.left)
 			expireAll(ctx, t, c, expire.Options{NotAfter: end})
 			w.KubeletsKept = true
-			kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Route:   renew", "Is now:  healthy")
+			kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Route:   renew", "After:   healthy")
 			if !time.Now().Before(end) {
 				t.Fatalf("the renewal took longer than the old certificates lived, %s", test.left)
 			}

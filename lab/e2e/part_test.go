@@ -73,7 +73,7 @@ openssl x509 -req -in /tmp/request -CA ca.crt -CAkey ca.key -set_serial 77 -days
 	})
 	t.Run("without the proof", func(t *testing.T) {
 		o := run(t, "--limit", "cp3", "--skip-phases", "cluster", "--refresh-kubeconfig", copied)
-		o.want(t, 0, "gate-api-server-cp3: done", copied+" was not brought up to date")
+		o.want(t, 0, "gate-api-server-cp3: done", copied+" was not updated")
 		if strings.Contains(o.stderr, "gate-cluster") {
 			t.Errorf("there is a proof:\n%s", o.stderr)
 		}
@@ -81,12 +81,12 @@ openssl x509 -req -in /tmp/request -CA ca.crt -CAkey ca.key -set_serial 77 -days
 	t.Run("two at a time, that stay", func(t *testing.T) {
 		expireAll(ctx, t, c, expire.Options{Kinds: []expire.Kind{expire.Etcd, expire.APIServer}, NotAfter: soon})
 		o := run(t, "--max-unavailable", "2", "--stable-for", "3s", "--refresh-kubeconfig", copied)
-		o.want(t, 0, "2 control planes at a time were asked for, 1 it will be", "the gate must hold without a break", "Is now:  healthy")
+		o.want(t, 0, "limited to 1 at a time (2 requested)", "the gate must hold without interruption", "After:   healthy")
 		usable(ctx, t, c, copied)
 	})
 	t.Run("three at a time where no member of etcd is touched", func(t *testing.T) {
 		expireAll(ctx, t, c, expire.Options{Kinds: []expire.Kind{expire.Scheduler}, NotAfter: soon})
-		run(t, "--max-unavailable", "3").want(t, 0, "renew-certs: done", "Is now:  healthy")
+		run(t, "--max-unavailable", "3").want(t, 0, "renew-certs: done", "After:   healthy")
 	})
 
 	t.Run("workers in batches, one of which cannot start", func(t *testing.T) {
@@ -96,7 +96,7 @@ openssl x509 -req -in /tmp/request -CA ca.crt -CAkey ca.key -set_serial 77 -days
 		// The certificate of w1 is new, its kubelet was not restarted: resume knows.
 		mended := func(o outcome) {
 			said(ctx, t, c, "w1", "rm "+broken+"; systemctl daemon-reload")
-			kscertctlIn(ctx, t, o.stateDir, "resume").want(t, 0, "Is now:  healthy")
+			kscertctlIn(ctx, t, o.stateDir, "resume").want(t, 0, "After:   healthy")
 		}
 		// A batch of which all fail is the last one, as Ansible has it.
 		alone := run(t, "--serial", "1")

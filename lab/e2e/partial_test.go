@@ -68,7 +68,7 @@ func mends(ctx context.Context, t *testing.T, c *cluster.Cluster, row partly) {
 	w.KubeletsKept = true
 	expireAll(ctx, t, c, row.opts)
 	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
-	o.want(t, 0, row.says, "Is now:  healthy")
+	o.want(t, 0, row.says, "After:   healthy")
 	t.Logf("mended in %.1fs", o.took.Seconds())
 	if err := w.Verify(ctx); err != nil {
 		t.Errorf("the witness is not content: %v", err)
@@ -92,7 +92,7 @@ func TestPlaybooksByHand(t *testing.T) {
 	if changes(t, out) == 0 {
 		t.Error("--check does not tell that something would change")
 	}
-	for _, text := range []string{"would back up to ", "would renew /etc/kubernetes/ssl/apiserver.crt, which ends ", "would renew /etc/kubernetes/scheduler.conf, which ends ", "would restart kube-scheduler"} {
+	for _, text := range []string{"would back up to ", "would renew /etc/kubernetes/ssl/apiserver.crt, which expires ", "would renew /etc/kubernetes/scheduler.conf, which expires ", "would restart kube-scheduler"} {
 		if !strings.Contains(out, text) {
 			t.Errorf("--check says nothing of %q:\n%s", text, out)
 		}

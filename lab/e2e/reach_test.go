@@ -32,7 +32,7 @@ func TestReach(t *testing.T) { //nolint:tparallel // one after another on one cl
 		w := plant(ctx, t, c)
 		expireAll(ctx, t, c, expire.Options{Restart: true})
 		o := kscertctl(ctx, t, append([]string{"run", "--yes"}, reach...)...)
-		o.want(t, 0, "the API server cannot be used because", "Is now:  healthy")
+		o.want(t, 0, "the API server cannot be used because", "After:   healthy")
 		if err := w.Verify(ctx); err != nil {
 			t.Error(err)
 		}

@@ -62,7 +62,7 @@ func recovers(ctx context.Context, t *testing.T, c *cluster.Cluster, opts expire
 	before := filesDigest(ctx, t, c)
 
 	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
-	o.want(t, 0, "the API server cannot be used because", "Is now:  healthy")
+	o.want(t, 0, "the API server cannot be used because", "After:   healthy")
 	t.Logf("recovered in %.1fs", o.took.Seconds())
 	if err := w.Verify(ctx); err != nil {
 		t.Fatalf("the witness is not content: %v", err)
@@ -134,7 +134,7 @@ func TestUpgradeDeadlock(t *testing.T) {
 	}
 
 	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes", "-b", "--kubespray-dir", c.KubesprayDir(), "--playbook", "upgrade-cluster")
-	o.want(t, 0, tokenTask, "upgrade-cluster: done", "Is now:  healthy")
+	o.want(t, 0, tokenTask, "upgrade-cluster: done", "After:   healthy")
 	t.Logf("recovered and upgraded in %.1fs", o.took.Seconds())
 	if err := w.Verify(ctx); err != nil {
 		t.Errorf("the witness is not content: %v", err)
@@ -157,7 +157,7 @@ func TestExpiredByItself(t *testing.T) {
 	}
 	time.Sleep(5*time.Minute + 5*time.Second)
 	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes", "--warn", "1m")
-	o.want(t, 0, "the API server cannot be used because", "Is now:  healthy")
+	o.want(t, 0, "the API server cannot be used because", "After:   healthy")
 	if err := w.Verify(ctx); err != nil {
 		t.Errorf("the witness is not content: %v", err)
 	}

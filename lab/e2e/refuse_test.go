@@ -42,7 +42,7 @@ func TestRefuse(t *testing.T) { //nolint:tparallel // one fault at a time on one
 			node: "cp1", fault: "cp -p " + manifest + " /root/m && sed -i 's/- --secure-port=/- --no-such-flag=1\\n    - --secure-port=/' " + manifest,
 			repair: "cp -p /root/m " + manifest, code: 5, settled: true,
 			visible: "grep -rqs 'unknown flag' /var/log/pods/kube-system_kube-apiserver-*",
-			says:    []string{"no expired certificate explains it: the API server ends as soon as it starts", "unknown flag: --no-such-flag"},
+			says:    []string{"no expired certificate explains it: the API server exits as soon as it starts", "unknown flag: --no-such-flag"},
 		},
 		{
 			name: "API server manifest that is no YAML, certificates fresh",
@@ -73,11 +73,11 @@ func TestRefuse(t *testing.T) { //nolint:tparallel // one fault at a time on one
 		},
 		{
 			name: "no sudo", node: "w1", fault: "mv /etc/sudoers.d/kubespray /root/sudoers", repair: "mv /root/sudoers /etc/sudoers.d/kubespray",
-			code: 7, says: []string{"root cannot be had on the node (w1)", "password"},
+			code: 7, says: []string{"cannot become root on the node (w1)", "password"},
 		},
 		{
 			name: "kubeadm missing", node: "cp1", fault: "mv /usr/local/bin/kubeadm /root/kubeadm", repair: "mv /root/kubeadm /usr/local/bin/kubeadm",
-			code: 7, says: []string{"a command that is needed is missing on the node (cp1, kubeadm)"},
+			code: 7, says: []string{"a required command is missing on the node (cp1, kubeadm)"},
 		},
 		{
 			name: "kubeadm configuration missing", node: "cp1", fault: "mv /etc/kubernetes/kubeadm-config.yaml /root/", repair: "mv /root/kubeadm-config.yaml /etc/kubernetes/",
@@ -132,7 +132,7 @@ func TestNotApproved(t *testing.T) {
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-approve", ControlPlanes: 1, Workers: 1})
 	expireAll(ctx, t, c, expire.Options{Kinds: expire.Yearly()})
 	wantUnchanged(ctx, t, c, func() {
-		kscertctl(ctx, t, "run", "-i", c.Inventory()).want(t, 10, "Plan (route recover)", "nobody can be asked")
+		kscertctl(ctx, t, "run", "-i", c.Inventory()).want(t, 10, "Plan (route recover)", "pass --yes to approve")
 	})
 	wantUnchanged(ctx, t, c, func() {
 		kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "Route:   recover", "api-server-unusable")

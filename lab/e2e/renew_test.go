@@ -40,7 +40,7 @@ func TestRenewUnnoticed(t *testing.T) {
 			u := use(ctx, t, c)
 			o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
 			asked, failures := u.end(ctx, t)
-			o.want(t, 0, "Route:   renew", "Is now:  healthy")
+			o.want(t, 0, "Route:   renew", "After:   healthy")
 			t.Logf("kscertctl: %d requests in %.0f s, failed: %d", asked, o.took.Seconds(), count(failures))
 			for who, what := range failures {
 				t.Errorf("%s failed %d times, first: %s", who, len(what), what[0])
@@ -75,7 +75,7 @@ func TestMemberDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantUnchanged(ctx, t, c, func() {
-		kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 7, "etcd on cp3 does not run", "--limit cp1,cp2")
+		kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 7, "etcd on cp3 is not running", "--limit cp1,cp2")
 	})
 	began := func() (out []string) {
 		for _, node := range []string{"cp1", "cp2"} {
@@ -84,7 +84,7 @@ func TestMemberDown(t *testing.T) {
 		return out
 	}
 	running, served := began(), apiServers(ctx, t, c)
-	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--limit", "cp1,cp2", "--yes").want(t, 0, "Route:   renew", "the etcd member does not run (cp3, etcd)")
+	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--limit", "cp1,cp2", "--yes").want(t, 0, "Route:   renew", "the etcd member is not running (cp3, etcd)")
 	if now := began(); !slices.Equal(now, running) {
 		t.Errorf("members of etcd were restarted: %q, were %q", now, running)
 	}
@@ -97,7 +97,7 @@ func TestMemberDown(t *testing.T) {
 	if err := settle(ctx, c); err != nil {
 		t.Fatal(err)
 	}
-	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Route:   renew", "Is now:  healthy")
+	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Route:   renew", "After:   healthy")
 }
 
 func count(failures map[string][]string) int {

@@ -38,7 +38,7 @@ END`)
 	expireAll(ctx, t, c, expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"w1"}, Restart: true})
 
 	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
-	o.want(t, 0, "Is now:  healthy", "too-much, under the name of node w1: it names DNS:kubernetes.default, which is no address of node w1")
+	o.want(t, 0, "After:   healthy", "too-much, under the name of node w1: it names DNS:kubernetes.default, which is no address of node w1")
 	if err := cluster.Poll(ctx, time.Minute, time.Second, "the kubelet to serve what the cluster's authority has signed", func(ctx context.Context) error {
 		_, err := c.Shell(ctx, "w1", `openssl s_client -connect `+w1.IP.String()+`:10250 </dev/null 2>/dev/null | openssl x509 >/tmp/served.pem
 openssl verify -CAfile /etc/kubernetes/ssl/ca.crt /tmp/served.pem >/dev/null

@@ -37,7 +37,7 @@ func TestTwoRuns(t *testing.T) {
 	}
 	won, lost := ends[winner], ends[1-winner]
 	lost.want(t, 6, "the cluster is locked on ", fmt.Sprintf("(process %d, run %s)", drivers[winner].cmd.Process.Pid, filepath.Base(runDirs(won.stateDir)[0])), "nothing was changed")
-	won.want(t, 0, "Is now:  healthy")
+	won.want(t, 0, "After:   healthy")
 
 	expireAll(ctx, t, c, expire.Options{Restart: true})
 	first := start(ctx, t, t.TempDir(), args...)
@@ -56,14 +56,14 @@ func TestTwoRuns(t *testing.T) {
 	}
 	first.wait()
 
-	kscertctl(ctx, t, args...).want(t, 6, "the cluster is locked on cp1 by", owner, "its owner seems dead", "kscertctl resume", "kscertctl rollback", "kscertctl unlock")
-	kscertctl(ctx, t, "unlock", "-i", c.Inventory()).want(t, 10, owner, "its owner seems dead")
+	kscertctl(ctx, t, args...).want(t, 6, "the cluster is locked on cp1 by", owner, "its owner appears to be dead", "kscertctl resume", "kscertctl rollback", "kscertctl unlock")
+	kscertctl(ctx, t, "unlock", "-i", c.Inventory()).want(t, 10, owner, "its owner appears to be dead")
 	kscertctl(ctx, t, "unlock", "-i", c.Inventory(), "--yes").want(t, 0, "Unlocked: run ")
 	kscertctl(ctx, t, "unlock", "-i", c.Inventory()).want(t, 0, "The cluster is not locked.")
 	// Unlocked by somebody: the run can be gone on with all the same.
 	kscertctlIn(ctx, t, first.stateDir, "resume").want(t, 0, "healthy")
 	kscertctlIn(ctx, t, first.stateDir, "status").want(t, 0, "done")
-	kscertctlIn(ctx, t, first.stateDir, "resume").want(t, 0, "is done: there is nothing to go on with")
+	kscertctlIn(ctx, t, first.stateDir, "resume").want(t, 0, "is done: there is nothing to resume")
 }
 
 // TestApply: a plan is carried out as it was looked at, or not at all.
@@ -78,7 +78,7 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 		kscertctl(ctx, t, "plan", "-i", c.Inventory(), "--out", plan, "--detailed-exitcode").want(t, 2, "renew-certs",
 			"kscertctl apply "+plan+" --digest ")
 	})
-	kscertctl(ctx, t, "apply", plan).want(t, 64, "give the command as: kscertctl apply "+plan+" -i "+c.Inventory())
+	kscertctl(ctx, t, "apply", plan).want(t, 64, "review what it commands, then run: kscertctl apply "+plan+" -i "+c.Inventory())
 	data, err := os.ReadFile(plan)
 	if err != nil {
 		t.Fatal(err)
@@ -122,12 +122,12 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 			t.Fatal(err)
 		}
 		kscertctl(ctx, t, append(apply(edited), "--digest", digest)...).want(t, 7, "is not the plan file with that digest")
-		kscertctl(ctx, t, apply(edited)...).want(t, 7, "plan.json is damaged", "its plan is not what its diagnosis leads to")
+		kscertctl(ctx, t, apply(edited)...).want(t, 7, "plan.json is damaged", "its plan does not follow from its diagnosis")
 	})
 
 	state := t.TempDir()
 	before := filesDigest(ctx, t, c)
-	kscertctlIn(ctx, t, state, append(apply(plan), "--digest", digest)...).want(t, 0, "Is now:  healthy")
+	kscertctlIn(ctx, t, state, append(apply(plan), "--digest", digest)...).want(t, 0, "After:   healthy")
 	run := filepath.Base(runDirs(state)[0])
 	backup := "/var/backups/kscertctl/" + run
 

@@ -209,7 +209,7 @@ func components() []Fault {
 			Shows: "journal_says etcd 'no space left' && ! api >/dev/null", Repair: "systemctl stop etcd; umount /var/lib/etcd; " + restartEtcd,
 		},
 		{
-			Name: "kubelet-stopped", Node: "w1", What: "the kubelet does not run",
+			Name: "kubelet-stopped", Node: "w1", What: "the kubelet is not running",
 			Break: "systemctl stop kubelet", Repair: "systemctl start kubelet",
 		},
 		{
@@ -218,7 +218,7 @@ func components() []Fault {
 			Shows: "journal_says kubelet no-such-flag",
 		},
 		{
-			Name: "runtime-stopped", Node: "w1", What: "the container runtime does not run",
+			Name: "runtime-stopped", Node: "w1", What: "the container runtime is not running",
 			Break: "systemctl stop containerd", Repair: "systemctl start containerd; " + restartKubelet,
 		},
 		{

@@ -28,12 +28,12 @@ type argument struct {
 }
 
 const (
-	ownFlag    = "kscertctl has to know it"
-	ownNext    = "give it to kscertctl itself, before the --"
+	ownFlag    = "kscertctl needs it itself"
+	ownNext    = "pass it to kscertctl, before the --"
 	noChange   = "the steps and gates of a run rest on what was changed"
-	noChangeDo = "see what would be done: kscertctl plan"
+	noChangeDo = "to see what would be done: kscertctl plan"
 	skips      = "a run that leaves tasks or nodes out cannot be proved"
-	prints     = "it prints something in place of what was asked for"
+	prints     = "it prints something else instead"
 )
 
 var arguments = []argument{
@@ -60,11 +60,11 @@ var arguments = []argument{
 	{names: "--list-hosts", refused: noChange, next: noChangeDo},
 	{names: "--list-tasks", refused: noChange, next: noChangeDo},
 	{names: "--list-tags", refused: noChange, next: noChangeDo},
-	{names: "-l --limit", refused: skips, next: "what is fresh is left alone by itself; for a part of the cluster give --limit to kscertctl run or plan, before the --"},
+	{names: "-l --limit", refused: skips, next: "what is fresh stays unchanged anyway; for a part of the cluster, pass --limit to kscertctl run or plan, before the --"},
 	{names: "-t --tags", refused: ownFlag, next: ownNext},
 	{names: "--skip-tags", refused: ownFlag, next: ownNext},
-	{names: "--start-at-task", refused: skips, next: "go on where a run was stopped: kscertctl resume"},
-	{names: "--step", refused: "there is nobody whom Ansible could ask", next: "look at the steps first, and carry them out then: kscertctl plan --out FILE, kscertctl apply FILE"},
+	{names: "--start-at-task", refused: skips, next: "to continue where a run was stopped: kscertctl resume"},
+	{names: "--step", refused: "Ansible has no terminal to prompt on", next: "review the steps first, then carry them out: kscertctl plan --out FILE, kscertctl apply FILE"},
 	{names: "-h --help", refused: prints, next: "ask Ansible: ansible-playbook --help"},
 	{names: "--version", refused: prints, next: "ask Ansible: ansible-playbook --version"},
 }
@@ -81,7 +81,7 @@ func CheckArguments(args []string) error {
 		case err != nil:
 			return err
 		case wants && len(args) == 0:
-			return &ArgumentError{Argument: arg, Reason: "it needs a value", Next: "give it as " + shell.Quote(arg+"=VALUE")}
+			return &ArgumentError{Argument: arg, Reason: "it needs a value", Next: "pass it as " + shell.Quote(arg+"=VALUE")}
 		case wants:
 			args = args[1:]
 		}
@@ -154,5 +154,5 @@ func option(arg, name string) (argument, error) {
 			known = append(known, names[len(names)-1])
 		}
 	}
-	return argument{}, &ArgumentError{Argument: arg, Reason: "this is not passed on to Ansible", Next: "what is: " + strings.Join(known, ", ")}
+	return argument{}, &ArgumentError{Argument: arg, Reason: "this cannot be passed on to Ansible", Next: "allowed: " + strings.Join(known, ", ")}
 }

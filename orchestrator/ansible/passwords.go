@@ -106,7 +106,7 @@ func (o Options) password(refused PasswordError, ask bool, prompt, file string) 
 	fail := func(err error) (*string, error) { refused.Err = err; return nil, &refused }
 	switch {
 	case ask && o.Ask == nil:
-		return fail(errors.New("there is nobody to ask"))
+		return fail(errors.New("stdin is not a terminal"))
 	case ask:
 		word, err := o.Ask(prompt)
 		if err != nil {
@@ -124,7 +124,7 @@ func (o Options) password(refused PasswordError, ask bool, prompt, file string) 
 	case info.Mode().IsRegular():
 		return nil, nil
 	case info.Mode()&os.ModeNamedPipe == 0:
-		return fail(fmt.Errorf("%s is no file", file))
+		return fail(fmt.Errorf("%s is not a file", file))
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -132,7 +132,7 @@ func (o Options) password(refused PasswordError, ask bool, prompt, file string) 
 	}
 	word := strings.TrimSpace(string(text)) // as Ansible does
 	if word == "" {
-		return fail(fmt.Errorf("%s gave nothing: it can be read only once", file))
+		return fail(fmt.Errorf("%s returned nothing: it can be read only once", file))
 	}
 	return &word, nil
 }
@@ -194,7 +194,7 @@ func (r *Runner) hand(dir string, first int) (h handed, err error) {
 	inherit := func(password string) (int, error) {
 		f, err := secretFile(password)
 		if err != nil {
-			return 0, fmt.Errorf("handing a password to Ansible: %w; give it in a file", err)
+			return 0, fmt.Errorf("passing a password to Ansible: %w; pass it in a file", err)
 		}
 		h.files = append(h.files, f)
 		return first + len(h.files) - 1, nil
@@ -265,7 +265,7 @@ func program(dir, text string) (string, error) {
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
-		return "", fmt.Errorf("handing a password to Ansible needs a program in %s: %w", filepath.Dir(f.Name()), err)
+		return "", fmt.Errorf("passing a password to Ansible needs a program in %s: %w", filepath.Dir(f.Name()), err)
 	}
 	return f.Name(), nil
 }

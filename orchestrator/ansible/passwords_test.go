@@ -66,12 +66,12 @@ func TestPasswordErrors(t *testing.T) {
 		opts                Options
 		flag, instead, text string
 	}{
-		{"nobody to ask", Options{AskPass: true}, "--ask-pass", "--connection-password-file", "there is nobody to ask"},
+		{"nobody to ask", Options{AskPass: true}, "--ask-pass", "--connection-password-file", "stdin is not a terminal"},
 		{"nobody answers", Options{AskBecomePass: true, Ask: answers(nil, new([]string))}, "--ask-become-pass", "--become-password-file", "nobody knows"},
-		{"a vault's prompt", Options{VaultIDs: []string{"prod@prompt"}}, "--vault-id", "--vault-password-file", "there is nobody to ask"},
+		{"a vault's prompt", Options{VaultIDs: []string{"prod@prompt"}}, "--vault-id", "--vault-password-file", "stdin is not a terminal"},
 		{"an empty password of a vault", Options{AskVaultPass: true, Ask: answers(map[string]string{"Vault password: ": ""}, new([]string))}, "--ask-vault-pass", "", "cannot be empty"},
 		{"no such file", Options{BecomePasswordFile: dir + "/missing"}, "--become-password-file", "", "no such file"},
-		{"a folder", Options{ConnectionPasswordFile: dir}, "--connection-password-file", "", "is no file"},
+		{"a folder", Options{ConnectionPasswordFile: dir}, "--connection-password-file", "", "is not a file"},
 	} {
 		row.opts.Inventories = []string{"a,"}
 		_, err := New(row.opts)

@@ -181,7 +181,7 @@ type VersionError struct {
 func (e *VersionError) Error() string {
 	text := fmt.Sprintf("ansible-core %s is too old: %d.%d or later is needed", e.Found, e.Needed[0], e.Needed[1])
 	if e.Needed == passwordVersion {
-		text += " to hand it a connection or become password"
+		text += " to pass it a connection or become password"
 	}
 	return text
 }
@@ -213,7 +213,7 @@ func (r *Runner) Version(ctx context.Context) (string, error) {
 	}
 	m := versionLine.FindStringSubmatch(out.String())
 	if code != 0 || m == nil {
-		return "", &NotInstalledError{Command: bin, Err: fmt.Errorf("--version ended with %d: %s", code, firstLine(errs.String()+out.String()))}
+		return "", &NotInstalledError{Command: bin, Err: fmt.Errorf("--version exited with %d: %s", code, firstLine(errs.String()+out.String()))}
 	}
 	major, _ := strconv.Atoi(m[1])
 	minor, _ := strconv.Atoi(m[2])
@@ -251,7 +251,7 @@ func (r *Runner) Inventory(ctx context.Context) ([]byte, error) {
 	}
 	if code != 0 {
 		return nil, &InventoryError{Path: strings.Join(r.opts.Inventories, ", "),
-			Detail: fmt.Sprintf("ansible-inventory ended with %d: %s", code, ansibleError(errs.String()))}
+			Detail: fmt.Sprintf("ansible-inventory exited with %d: %s", code, ansibleError(errs.String()))}
 	}
 	if strings.Contains(errs.String(), "Unable to parse") {
 		return nil, &InventoryError{Path: strings.Join(r.opts.Inventories, ", "),
@@ -515,10 +515,10 @@ func (o *Outcome) unreachable() []string {
 // verdict returns in words why the run is no success, or nothing.
 func (o *Outcome) verdict(expected []string) string {
 	if o.Stats == nil {
-		return fmt.Sprintf("Ansible ended with %d before its first task was done", o.ExitCode)
+		return fmt.Sprintf("Ansible exited with %d before its first task finished", o.ExitCode)
 	}
 	if len(o.Stats) == 0 && len(expected) == 0 {
-		return fmt.Sprintf("Ansible ended with %d and no host matched", o.ExitCode)
+		return fmt.Sprintf("Ansible exited with %d: no host matched", o.ExitCode)
 	}
 	hosts := slices.Sorted(maps.Keys(o.Stats))
 	var unreachable, failed, missing []string
@@ -548,9 +548,9 @@ func (o *Outcome) verdict(expected []string) string {
 	case len(missing) > 0:
 		return "never ran on " + strings.Join(missing, ", ")
 	case o.ExitCode != 0:
-		return fmt.Sprintf("Ansible ended with %d", o.ExitCode)
+		return fmt.Sprintf("Ansible exited with %d", o.ExitCode)
 	case len(o.Skipped) > 0:
-		return fmt.Sprintf("an event of %d bytes was too long to be read", o.Skipped[0])
+		return fmt.Sprintf("an event of %d bytes was too long to read", o.Skipped[0])
 	default:
 		return ""
 	}

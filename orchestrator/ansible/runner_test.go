@@ -339,7 +339,7 @@ func TestForeignEvent(t *testing.T) {
 `, 2*maxEvent))
 	o, err := runner(t, Options{Inventories: []string{local(t, "a")}}).Run(t.Context(), p, nil)
 	var failed *RunError
-	if !errors.As(err, &failed) || failed.Reason != fmt.Sprintf("an event of %d bytes was too long to be read", 2*maxEvent+1) {
+	if !errors.As(err, &failed) || failed.Reason != fmt.Sprintf("an event of %d bytes was too long to read", 2*maxEvent+1) {
 		t.Errorf("error is %v", err)
 	}
 	if o.Stats["a"].OK != 2 || o.Payloads["a"] != "ours" {

@@ -42,7 +42,7 @@ func (r *Runner) Tasks(ctx context.Context, p Playbook) ([]Play, error) {
 		return nil, err
 	}
 	if code != 0 {
-		return nil, fmt.Errorf("%s cannot be run: Ansible ended with %d: %s", filepath.Base(p.Path), code, ansibleError(errs.String()))
+		return nil, fmt.Errorf("%s cannot be run: Ansible exited with %d: %s", filepath.Base(p.Path), code, ansibleError(errs.String()))
 	}
 	return parseTasks(out.String()), nil
 }
@@ -141,7 +141,7 @@ func (r *Runner) CallbackPath(ctx context.Context, dir string) ([]string, error)
 	}
 	m := callbackSetting.FindStringSubmatch(out.String())
 	if code != 0 || m == nil {
-		return nil, fmt.Errorf("ansible-config dump does not tell the folders of callbacks; it ended with %d: %s", code, ansibleError(errs.String()))
+		return nil, fmt.Errorf("ansible-config dump does not list the directories of callbacks; it exited with %d: %s", code, ansibleError(errs.String()))
 	}
 	var paths []string
 	for _, q := range quoted.FindAllStringSubmatch(m[1], -1) {

@@ -156,7 +156,7 @@ func TestTasksErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.CallbackPath(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "does not tell the folders of callbacks") {
+	if _, err := r.CallbackPath(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "does not list the directories of callbacks") {
 		t.Errorf("%v", err)
 	}
 }

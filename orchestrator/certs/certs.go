@@ -59,7 +59,7 @@ type Certificate struct {
 	KeyAlgorithm string `json:"keyAlgorithm,omitempty"`
 	// Usages are the extended key usages: "server auth", "client auth".
 	Usages []string `json:"usages,omitempty"`
-	// SignedBy is the authority whose key really signed it, by verified signature;
+	// SignedBy is the CA whose key really signed it, by verified signature;
 	// empty when none of the authorities on its node did.
 	SignedBy Authority `json:"signedBy,omitempty"`
 	// Key tells whether the private key beside it is its own.

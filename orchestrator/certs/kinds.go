@@ -37,11 +37,11 @@ const (
 	Home    Base = "home"    // root's ~/.kube
 	Calico  Base = "calico"  // /etc/calico/certs
 	Cilium  Base = "cilium"  // /etc/cilium/certs
-	// Setting is no folder: a row's path and key are settings of the node, such as
+	// Setting is not a directory: a row's path and key are settings of the node, such as
 	// "kube-apiserver.etcd-certfile", that name the file wherever it lies. Rows of
 	// a folder come first.
 	Setting Base = "setting"
-	// Named is no folder either: kubeconfigs name the file.
+	// Named is not a directory either: kubeconfigs name the file.
 	Named Base = "named"
 )
 

@@ -100,7 +100,7 @@ func (d *Diagnosis) judgeAPIServers(s snapshot.Snapshot) {
 		reason := apiReason(n, state)
 		evidence := apiEvidence(n)
 		if p, ok := n.Process(apiServer); ok && reason == APIBlocked {
-			evidence = fmt.Sprintf("process %d runs since %s\n%s", p.PID, p.Started.Format(time.RFC3339), evidence)
+			evidence = fmt.Sprintf("process %d started at %s\n%s", p.PID, p.Started.Format(time.RFC3339), evidence)
 		}
 		d.find(reason, n.Name, string(state), evidence)
 	}
@@ -331,11 +331,11 @@ func (d *Diagnosis) judgeDriversView(s snapshot.Snapshot) {
 	for _, p := range s.Probes {
 		switch {
 		case p.Fingerprint != "" && !known[p.Fingerprint] && complete && (!vouched(p) || !p.NotAfter.After(s.Taken)):
-			evidence := fmt.Sprintf("asked from the driver, %s presents %s, which ends at %s, and no API server serves it",
+			evidence := fmt.Sprintf("asked from the control node, %s presents %s, which expires at %s, and no API server serves it",
 				p.Endpoint, short(p.Fingerprint), p.NotAfter.Format(time.RFC3339))
 			d.find(LoadBalancer, "", p.Endpoint, evidence)
 		case p.Endpoint == s.Endpoint && p.Failed != "" && p.Failed != snapshot.StageResolve && direct && d.anyUsable():
-			d.find(LoadBalancer, "", p.Endpoint, fmt.Sprintf("asked from the driver, %s failed at %s: %s", p.Endpoint, p.Failed, p.Error))
+			d.find(LoadBalancer, "", p.Endpoint, fmt.Sprintf("asked from the control node, %s failed at %s: %s", p.Endpoint, p.Failed, p.Error))
 		}
 	}
 }
@@ -395,7 +395,7 @@ func (d *Diagnosis) judgeView(s snapshot.Snapshot) {
 		name := s.NameOf(n)
 		switch ready, known := v.Nodes[name]; {
 		case !known:
-			d.find(NodeNotRegistered, n.Name, name, "the API server knows no node of this name")
+			d.find(NodeNotRegistered, n.Name, name, "the API server has no node of this name")
 		case ready != "True":
 			d.find(NodeNotReady, n.Name, name, "its Ready condition is "+ready)
 		}

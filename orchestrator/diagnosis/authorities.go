@@ -52,7 +52,7 @@ func (d *Diagnosis) compareControlPlanes(s snapshot.Snapshot) {
 		for _, n := range s.With(cluster.ControlPlane) {
 			for content, nodes := range holders {
 				if content != usual && slices.Contains(nodes, n.Name) {
-					d.find(row.reason, n.Name, row.file, fmt.Sprintf("%s is another file than on %s", row.file, strings.Join(holders[usual], ", ")))
+					d.find(row.reason, n.Name, row.file, fmt.Sprintf("%s differs from the file on %s", row.file, strings.Join(holders[usual], ", ")))
 				}
 			}
 		}
@@ -75,7 +75,7 @@ func (d *Diagnosis) judgeExternalCA(s snapshot.Snapshot) {
 			}
 		}
 		if len(due) > 0 {
-			d.find(ExternalCA, n.Name, "", fmt.Sprintf("the inventory sets kube_external_ca_mode, and due on %s: %s", n.Name, strings.Join(due, ", ")))
+			d.find(ExternalCA, n.Name, "", fmt.Sprintf("the inventory sets kube_external_ca_mode, and these are due on %s: %s", n.Name, strings.Join(due, ", ")))
 		}
 	}
 }
@@ -93,7 +93,7 @@ func (d *Diagnosis) judgeSignatures(s snapshot.Snapshot) {
 			leaves := slices.DeleteFunc(signedLeaves(n, row.Authority), func(c certs.Certificate) bool { return s.Unused(n, c) })
 			d.judgeLifetime(n, ca, leaves)
 			if row.Kind == certs.KindCA && clusterCA.Fingerprint != "" && ca.Fingerprint != clusterCA.Fingerprint {
-				d.find(UnknownAuthority, n.Name, ca.Path, fmt.Sprintf("%s (%s) is not the cluster's authority (%s)", ca.Path, short(ca.Fingerprint), short(clusterCA.Fingerprint)))
+				d.find(UnknownAuthority, n.Name, ca.Path, fmt.Sprintf("%s (%s) is not the cluster's CA (%s)", ca.Path, short(ca.Fingerprint), short(clusterCA.Fingerprint)))
 				continue
 			}
 			if verified(n) {
@@ -211,7 +211,7 @@ func (d *Diagnosis) judgeLifetime(n snapshot.Node, ca certs.Certificate, leaves 
 	for _, c := range leaves {
 		soon, ever := ca.NotAfter.Before(n.Clock.Add(caHorizon)), ca.NotAfter.Before(n.Clock.Add(caLife))
 		if ca.NotAfter.Before(c.NotAfter) && (soon || ever && ca.NotAfter.Before(c.NotAfter.Add(-renewal))) {
-			d.find(CAExpiresFirst, n.Name, ca.Label(), fmt.Sprintf("%s ends at %s, %s at %s",
+			d.find(CAExpiresFirst, n.Name, ca.Label(), fmt.Sprintf("%s expires at %s, %s at %s",
 				ca.Path, ca.NotAfter.Format(time.RFC3339), c.Path, c.NotAfter.Format(time.RFC3339)))
 			return
 		}
@@ -233,7 +233,7 @@ func (d *Diagnosis) judgeKubeconfigs(n snapshot.Node) {
 	}
 	for _, k := range n.Kubeconfigs {
 		if path.Dir(k.Path) == n.Facts["config-dir"] && !stray(n, k) && k.CAFingerprint != "" && k.CAFingerprint != ca.Fingerprint {
-			d.find(UnknownAuthority, n.Name, k.Path, fmt.Sprintf("%s trusts %s, and %s is %s", k.Path, short(k.CAFingerprint), ca.Path, short(ca.Fingerprint)))
+			d.find(UnknownAuthority, n.Name, k.Path, fmt.Sprintf("%s trusts %s, but %s is %s", k.Path, short(k.CAFingerprint), ca.Path, short(ca.Fingerprint)))
 		}
 	}
 }

@@ -32,13 +32,13 @@ func (d *Diagnosis) judgeCertificate(s snapshot.Snapshot, n snapshot.Node, c cer
 	}
 	switch c.Key {
 	case certs.KeyMismatch:
-		d.find(KeyMismatch, n.Name, c.Label(), fmt.Sprintf("the private key of %s has another public half than the certificate (%s)", c.Path, short(c.PublicKey)))
+		d.find(KeyMismatch, n.Name, c.Label(), fmt.Sprintf("the private key of %s does not match the public key of the certificate (%s)", c.Path, short(c.PublicKey)))
 	case certs.KeyUnreadable:
 		d.find(CertificateUnreadable, n.Name, c.Label(), "the private key of "+c.Path+" cannot be read")
 	case certs.KeyMatches, certs.KeyMissing:
 	}
-	ended := fmt.Sprintf("%s ended at %s", c.Path, c.Ends().Format(time.RFC3339))
-	ends := fmt.Sprintf("%s ends at %s", c.Path, c.Ends().Format(time.RFC3339))
+	ended := fmt.Sprintf("%s expired at %s", c.Path, c.Ends().Format(time.RFC3339))
+	ends := fmt.Sprintf("%s expires at %s", c.Path, c.Ends().Format(time.RFC3339))
 	switch {
 	case status == certs.Valid:
 	case status == certs.NotYetValid:
@@ -50,7 +50,7 @@ func (d *Diagnosis) judgeCertificate(s snapshot.Snapshot, n snapshot.Node, c cer
 			reason = CertificateBeginsLater
 			d.Due[n.Name] = append(d.Due[n.Name], c.Kind)
 		}
-		d.find(reason, n.Name, c.Label(), fmt.Sprintf("%s begins at %s, the node's clock says %s",
+		d.find(reason, n.Name, c.Label(), fmt.Sprintf("%s is valid from %s, the node's clock is at %s",
 			c.Path, c.NotBefore.Format(time.RFC3339), n.Clock.Format(time.RFC3339)))
 	case row.Approved && status == certs.Expired:
 		d.find(CertificateUnapproved, n.Name, c.Label(), ended)
@@ -113,7 +113,7 @@ func (d *Diagnosis) judgeOwn(n snapshot.Node, c certs.Certificate, status certs.
 // certificate, and valid.
 func (d *Diagnosis) judgeCopy(n snapshot.Node, c certs.Certificate, status certs.Status) {
 	if status != certs.Valid {
-		d.find(CopyStale, n.Name, c.Label(), fmt.Sprintf("%s is %s: it ends at %s", c.Path, status, c.Ends().Format(time.RFC3339)))
+		d.find(CopyStale, n.Name, c.Label(), fmt.Sprintf("%s is %s: it expires at %s", c.Path, status, c.Ends().Format(time.RFC3339)))
 		return
 	}
 	var original certs.Certificate
@@ -207,7 +207,7 @@ func (d *Diagnosis) judgeFiles(s snapshot.Snapshot, n snapshot.Node) {
 	}
 	if member := path.Join(n.Facts["etcd-dir"], "member-"+n.Name+".pem"); n.Is(cluster.Etcd) && !has(n, "", member) {
 		if c, others := n.Certificate(certs.KindEtcdMember); others && strings.HasPrefix(path.Base(c.Path), "member-") {
-			d.find(FileMissing, n.Name, member, member+" does not exist, and that of another member does")
+			d.find(FileMissing, n.Name, member, member+" does not exist, but that of another member does")
 		}
 	}
 }
@@ -227,7 +227,7 @@ func (d *Diagnosis) judgeManifestFolder(n snapshot.Node) {
 		digest := n.Files[file]
 		switch same := original[digest]; {
 		case !slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(file)):
-			d.find(ManifestCopy, n.Name, file, file+" is read as a manifest, whatever it is called")
+			d.find(ManifestCopy, n.Name, file, file+" is read as a manifest, under any name")
 		case same != "":
 			d.find(ManifestCopy, n.Name, file, file+" is the same as "+same)
 		default:

@@ -29,7 +29,7 @@ const (
 	None    Route = "none"    // nothing to do
 	Renew   Route = "renew"   // API server usable, certificates due
 	Recover Route = "recover" // API server unusable because of certificates
-	NewCA   Route = "new-ca"  // a certificate authority has expired or is lost
+	NewCA   Route = "new-ca"  // a CA has expired or is lost
 	Refuse  Route = "refuse"  // another cause, or acting would destroy something
 )
 
@@ -59,7 +59,7 @@ type Diagnosis struct {
 	PrimaryReason Reason `json:"primary,omitempty"`
 	// Findings, the gravest first, and of those a cause before its symptoms.
 	Findings []Finding `json:"findings"`
-	// ControlPlanes tells how each API server answered, by node.
+	// ControlPlanes is how each API server answered, by node.
 	ControlPlanes map[string]APIState `json:"controlPlanes"`
 	// Due maps a node to its certificates that must be renewed.
 	Due map[string][]certs.Kind `json:"due,omitempty"`
@@ -158,7 +158,7 @@ func (d *Diagnosis) judgeNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds
 	}
 	if s.Unjoined(n) {
 		d.find(NodeNotJoined, n.Name, "", "it has neither "+path.Join(n.Facts["config-dir"], "kubelet.conf")+
-			" nor a certificate of the cluster, and no kubelet runs")
+			" nor a certificate of the cluster, and no kubelet is running")
 		for _, c := range n.Certificates {
 			if row, ok := certs.Lookup(c.Kind); ok && !c.Served && row.Signer == certs.EtcdHostCA {
 				d.judgeCertificate(s, n, c, t)
@@ -233,7 +233,7 @@ func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 		state, besides := "healthy", ""
 		if lasting := d.Lasting(); len(lasting) > 0 && lasting[0].Severity() == Critical {
 			state = "the API server can be used"
-			besides = fmt.Sprintf("; and no renewal mends that %s (%s)", lasting[0].Title(), lasting[0].where())
+			besides = fmt.Sprintf("; and no renewal fixes that %s (%s)", lasting[0].Title(), lasting[0].where())
 		}
 		switch {
 		case expired > 0:
@@ -254,7 +254,7 @@ func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 		}
 		return fmt.Sprintf("the API server cannot be used because %s expired", plural(expired, "certificate")+have(expired))
 	case NewCA:
-		return "a certificate authority has expired: all that it signed would have to be issued anew"
+		return "a CA has expired: everything it signed must be issued again"
 	default:
 		return "refused: " + d.refusal()
 	}

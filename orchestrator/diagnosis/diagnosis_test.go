@@ -77,7 +77,7 @@ func situations() []situation {
 			name: "a certificate is due, and a kubelet that is down will stay so", of: single,
 			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin)), tc.On("w1", tc.CrashLoop())},
 			route: diagnosis.Renew, verdict: "the API server can be used, but 1 certificate is about to expire; " +
-				"and no renewal mends that the kubelet does not run (w1, kubelet.service)",
+				"and no renewal fixes that the kubelet is not running (w1, kubelet.service)",
 			reasons: []diagnosis.Reason{diagnosis.CertificateExpiring, diagnosis.KubeletDown},
 			due:     map[string][]certs.Kind{"cp1": {certs.KindAdmin}},
 		},
@@ -98,7 +98,7 @@ func situations() []situation {
 		{
 			name: "a machine that was reset, and that the API server still knows", of: single,
 			edits: []tc.Edit{tc.Unjoined("w1"), tc.View(func(v *snapshot.View) { v.Nodes["w1"] = "Unknown" })},
-			route: diagnosis.Refuse, verdict: "refused: the kubelet does not run (w1, kubelet.service)",
+			route: diagnosis.Refuse, verdict: "refused: the kubelet is not running (w1, kubelet.service)",
 			reasons: []diagnosis.Reason{diagnosis.KubeletDown, diagnosis.NodeNotReady},
 		},
 		{
@@ -336,7 +336,7 @@ func situations() []situation {
 		{
 			name: "the authority itself has expired", of: single,
 			edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindCA), tc.Unusable(1, tc.SaysExpired))},
-			route: diagnosis.NewCA, verdict: "a certificate authority has expired",
+			route: diagnosis.NewCA, verdict: "a CA has expired",
 			reasons: []diagnosis.Reason{diagnosis.CAExpired, diagnosis.APIUnusable},
 			states:  map[string]diagnosis.APIState{"cp1": diagnosis.APIExpired},
 		},
@@ -433,7 +433,7 @@ func situations() []situation {
 		{
 			name: "a kubelet that is down with fresh certificates", of: single,
 			edits: []tc.Edit{tc.On("w1", tc.CrashLoop())},
-			route: diagnosis.Refuse, verdict: "the kubelet does not run (w1, kubelet.service)",
+			route: diagnosis.Refuse, verdict: "the kubelet is not running (w1, kubelet.service)",
 			reasons: []diagnosis.Reason{diagnosis.KubeletDown},
 		},
 
@@ -466,14 +466,14 @@ func situations() []situation {
 		},
 		{
 			name: "a node that Ansible never asked", of: single,
-			edits: []tc.Edit{tc.On("w1", tc.Unknown(snapshot.Missing, "Ansible brought no answer of it"))},
+			edits: []tc.Edit{tc.On("w1", tc.Unknown(snapshot.Missing, "Ansible returned no answer from it"))},
 			route: diagnosis.Refuse, verdict: "the node cannot be reached (w1)",
 			reasons: []diagnosis.Reason{diagnosis.NodeUnreachable},
 		},
 		{
 			name: "no root on a node", of: single,
 			edits: []tc.Edit{tc.On("w1", tc.Unknown(snapshot.Privilege, "sudo: a password is required"))},
-			route: diagnosis.Refuse, verdict: "root cannot be had on the node (w1)",
+			route: diagnosis.Refuse, verdict: "cannot become root on the node (w1)",
 			reasons: []diagnosis.Reason{diagnosis.PrivilegeMissing},
 		},
 		{
@@ -492,7 +492,7 @@ func situations() []situation {
 			name: "the key of the authority is missing", of: single,
 			edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired),
 				func(n *snapshot.Node) { delete(n.Digests, tc.PKI+"/ca.key") })},
-			route: diagnosis.Refuse, verdict: "the key of an authority is missing (cp1, ca)",
+			route: diagnosis.Refuse, verdict: "a CA key is missing (cp1, ca)",
 			reasons: []diagnosis.Reason{diagnosis.ServingExpired, diagnosis.CAKeyMissing, diagnosis.APIUnusable},
 			states:  map[string]diagnosis.APIState{"cp1": diagnosis.APIExpired},
 			due:     map[string][]certs.Kind{"cp1": {certs.KindAPIServer}},
@@ -503,7 +503,7 @@ func situations() []situation {
 				delete(n.Digests, tc.PKI+"/front-proxy-ca.crt")
 				delete(n.Digests, tc.PKI+"/front-proxy-ca.key")
 			})},
-			route: diagnosis.Refuse, verdict: "the certificate of an authority is missing (cp1, front-proxy-ca)",
+			route: diagnosis.Refuse, verdict: "a CA certificate is missing (cp1, front-proxy-ca)",
 			reasons: []diagnosis.Reason{diagnosis.CAMissing},
 		},
 		{
@@ -576,7 +576,7 @@ func situations() []situation {
 					n.Files["/etc/kubernetes/"+name] = digest
 				}
 			})},
-			route: diagnosis.None, verdict: "but a copy lies among the static pod manifests, and the kubelet runs it, too (cp1, /etc/kubernetes/manifests/kube-apiserver-old.yaml)",
+			route: diagnosis.None, verdict: "but a copy is in the static pod manifest directory, and the kubelet runs it too (cp1, /etc/kubernetes/manifests/kube-apiserver-old.yaml)",
 			reasons: []diagnosis.Reason{diagnosis.ManifestCopy, diagnosis.ManifestCopy},
 		},
 		{
@@ -612,7 +612,7 @@ func situations() []situation {
 		{
 			name: "no kubeadm on the control plane", of: single,
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { delete(n.Facts, "kubeadm") })},
-			route: diagnosis.Refuse, verdict: "a command that is needed is missing on the node (cp1, kubeadm)",
+			route: diagnosis.Refuse, verdict: "a required command is missing on the node (cp1, kubeadm)",
 			reasons: []diagnosis.Reason{diagnosis.ToolMissing},
 		},
 		{
@@ -763,22 +763,22 @@ func TestEvidence(t *testing.T) {
 		{
 			"an expired certificate names its file and its end",
 			tc.On("cp1", tc.Expired(certs.KindAPIServer)),
-			diagnosis.Finding{Reason: diagnosis.ServingExpired, Node: "cp1", Subject: "apiserver", Evidence: "/etc/kubernetes/ssl/apiserver.crt ended at 2026-02-28T12:00:00Z"},
+			diagnosis.Finding{Reason: diagnosis.ServingExpired, Node: "cp1", Subject: "apiserver", Evidence: "/etc/kubernetes/ssl/apiserver.crt expired at 2026-02-28T12:00:00Z"},
 		},
 		{
 			"an etcd certificate is called by its path",
 			tc.On("cp1", tc.EndsIn(tc.Day, certs.KindEtcdMember)),
-			diagnosis.Finding{Reason: diagnosis.CertificateExpiring, Node: "cp1", Subject: "/etc/ssl/etcd/ssl/member-cp1.pem", Evidence: "/etc/ssl/etcd/ssl/member-cp1.pem ends at 2026-03-02T12:00:00Z"},
+			diagnosis.Finding{Reason: diagnosis.CertificateExpiring, Node: "cp1", Subject: "/etc/ssl/etcd/ssl/member-cp1.pem", Evidence: "/etc/ssl/etcd/ssl/member-cp1.pem expires at 2026-03-02T12:00:00Z"},
 		},
 		{
 			"a clock is compared with the driver's",
 			tc.On("w1", func(n *snapshot.Node) { n.Clock = n.Clock.Add(-time.Hour) }),
-			diagnosis.Finding{Reason: diagnosis.ClockSkew, Node: "w1", Evidence: "its clock says 2026-03-01T11:00:00Z, the driver's 2026-03-01T12:00:00Z: 1h0m0s apart"},
+			diagnosis.Finding{Reason: diagnosis.ClockSkew, Node: "w1", Evidence: "its clock is at 2026-03-01T11:00:00Z, the control node's at 2026-03-01T12:00:00Z: 1h0m0s apart"},
 		},
 		{
 			"a crashing kubelet is quoted",
 			tc.On("w1", tc.CrashLoop()),
-			diagnosis.Finding{Reason: diagnosis.KubeletDown, Node: "w1", Subject: "kubelet.service", Evidence: "systemd says activating (auto-restart), restarted 12 times\n" +
+			diagnosis.Finding{Reason: diagnosis.KubeletDown, Node: "w1", Subject: "kubelet.service", Evidence: "systemd reports activating (auto-restart), restarted 12 times\n" +
 				`"command failed" err="failed to run Kubelet: unable to load bootstrap kubeconfig: stat /etc/kubernetes/bootstrap-kubelet.conf: no such file or directory"`},
 		},
 		{
@@ -789,7 +789,7 @@ func TestEvidence(t *testing.T) {
 		{
 			"a stale certificate names port and file",
 			tc.On("cp1", tc.Renewed(certs.KindAPIServer)),
-			diagnosis.Finding{Reason: diagnosis.ServedCertificateStale, Node: "cp1", Subject: "kube-apiserver", Evidence: "10.0.0.1:6443 serves another certificate than /etc/kubernetes/ssl/apiserver.crt: first cp1:/e, which ends at 2027-02-19T12:00:00Z"},
+			diagnosis.Finding{Reason: diagnosis.ServedCertificateStale, Node: "cp1", Subject: "kube-apiserver", Evidence: "10.0.0.1:6443 serves a different certificate than /etc/kubernetes/ssl/apiserver.crt: first cp1:/e, which expires at 2027-02-19T12:00:00Z"},
 		},
 		{
 			"an unreachable node is told in Ansible's words",
@@ -840,7 +840,7 @@ func TestLearnersDoNotCount(t *testing.T) {
 		tc.On("cp2,cp3", tc.Stopped("etcd"), tc.Stopped("etcd-peer")))
 	found := diagnosis.Diagnose(s, diagnosis.DefaultThresholds()).Findings
 	if !slices.ContainsFunc(found, func(f diagnosis.Finding) bool {
-		return f.Reason == diagnosis.EtcdNoQuorum && f.Evidence == "1 of 2 members do not run: cp2"
+		return f.Reason == diagnosis.EtcdNoQuorum && f.Evidence == "1 of 2 members are not running: cp2"
 	}) {
 		t.Errorf("%+v", found)
 	}

@@ -12,11 +12,11 @@ type Finding struct {
 	// Reason is the stable code.
 	Reason Reason `json:"reason"`
 	// Node is the inventory name of the node it was found on; empty where it
-	// concerns the way from the driver to the cluster.
+	// concerns the way from the control node to the cluster.
 	Node string `json:"node"`
 	// Subject is what it is about: a certificate, a file, a component.
 	Subject string `json:"subject"`
-	// Evidence is what was seen, in the words of whoever said it.
+	// Evidence is what was seen, as it was reported.
 	Evidence string `json:"evidence"`
 	// Because is the reason of another finding that brought this one about;
 	// empty for a cause, or where none is known.

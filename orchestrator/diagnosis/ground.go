@@ -21,13 +21,13 @@ const leastFree = 64 << 10 // KiB
 // and the configuration.
 func (d *Diagnosis) judgeGround(n snapshot.Node, taken time.Time, t Thresholds) {
 	if skew := n.Clock.Sub(taken); skewed(n, taken, t) {
-		d.find(ClockSkew, n.Name, "", fmt.Sprintf("its clock says %s, the driver's %s: %s apart",
+		d.find(ClockSkew, n.Name, "", fmt.Sprintf("its clock is at %s, the control node's at %s: %s apart",
 			n.Clock.Format(time.RFC3339), taken.UTC().Format(time.RFC3339), skew.Abs().Round(time.Second)))
 	}
 	for _, mount := range slices.Sorted(maps.Keys(n.Disks)) {
 		switch disk := n.Disks[mount]; {
 		case disk.SizeKiB > 0 && disk.FreeKiB < leastFree:
-			d.find(DiskFull, n.Name, mount, fmt.Sprintf("%s has %d MiB of %d left", mount, disk.FreeKiB>>10, disk.SizeKiB>>10))
+			d.find(DiskFull, n.Name, mount, fmt.Sprintf("%s has %d of %d MiB left", mount, disk.FreeKiB>>10, disk.SizeKiB>>10))
 		case disk.FreeInodes == 0:
 			d.find(DiskFull, n.Name, mount, mount+" has no free inode left")
 		}
@@ -37,7 +37,7 @@ func (d *Diagnosis) judgeGround(n snapshot.Node, taken time.Time, t Thresholds) 
 	}
 	for _, tool := range []string{"kubeadm", "kubectl", "openssl"} {
 		if n.Facts[tool] == "" {
-			d.find(ToolMissing, n.Name, tool, "not in the node's PATH nor in bin_dir")
+			d.find(ToolMissing, n.Name, tool, "neither in the node's PATH nor in bin_dir")
 		}
 	}
 	if n.Facts["kubeadm-config"] == "" {
@@ -102,7 +102,7 @@ func (d *Diagnosis) judgeUnits(n snapshot.Node) {
 }
 
 func unitEvidence(u snapshot.Unit, log snapshot.Result) string {
-	s := fmt.Sprintf("systemd says %s (%s), restarted %d times", u.Active, u.Sub, u.Restarts)
+	s := fmt.Sprintf("systemd reports %s (%s), restarted %d times", u.Active, u.Sub, u.Restarts)
 	if last := lastLines(log.Output, 2); last != "" {
 		s += "\n" + last
 	}
@@ -144,7 +144,7 @@ func (d *Diagnosis) judgeEtcd(s snapshot.Snapshot) {
 	switch {
 	case quorum:
 	case len(down) > (members-1)/2:
-		d.find(EtcdNoQuorum, down[0].Name, "etcd", fmt.Sprintf("%d of %s do not run: %s", len(down), plural(members, "member"), names(down)))
+		d.find(EtcdNoQuorum, down[0].Name, "etcd", fmt.Sprintf("%d of %s are not running: %s", len(down), plural(members, "member"), names(down)))
 	case len(waiting) > 0:
 		d.find(EtcdNoQuorum, waiting[0].Name, "etcd", etcdEvidence(waiting[0]))
 	}

@@ -65,14 +65,14 @@ func (d *Diagnosis) judgeIdentities(s snapshot.Snapshot) {
 
 func (d *Diagnosis) judgeIdentity(s snapshot.Snapshot, n snapshot.Node, p place) {
 	if lacks := p.demand.Lacks(p.c); len(lacks) > 0 {
-		d.find(IdentityWrong, n.Name, p.file, fmt.Sprintf("%s is for %s, and its place demands one for %s",
+		d.find(IdentityWrong, n.Name, p.file, fmt.Sprintf("%s is for %s, but its place needs one for %s",
 			p.file, strings.Join(p.c.Usages, ", "), strings.Join(lacks, ", ")))
 		return
 	}
 	if p.c.CommonName == "" || p.demand.Holds(p.c, n.KubernetesName) {
 		return
 	}
-	evidence := fmt.Sprintf("%s is of %s, and its place demands %s", p.file,
+	evidence := fmt.Sprintf("%s is of %s, but its place needs %s", p.file,
 		whose(p.c.CommonName, p.c.Organizations), whose(p.demand.Of(n.KubernetesName), p.demand.Groups))
 	name, ofNode := strings.CutPrefix(p.c.CommonName, "system:node:")
 	switch {
@@ -126,6 +126,6 @@ func (d *Diagnosis) judgeKubeletAccess(n snapshot.Node) {
 		return
 	}
 	d.find(KubeletAccessForbidden, n.Name, c.Path,
-		fmt.Sprintf("%s is of %s; asked whether that one may get nodes/proxy, the API server answers: %s",
+		fmt.Sprintf("%s is of %s; asked whether it may get nodes/proxy, the API server answers: %s",
 			c.Path, whose(c.CommonName, c.Organizations), answer.Output))
 }

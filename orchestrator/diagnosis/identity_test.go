@@ -177,15 +177,15 @@ func TestIdentityEvidence(t *testing.T) {
 	}{
 		{
 			of("system:node:cp1", "system:nodes", certs.KindAdmin),
-			"/etc/kubernetes/admin.conf is of the user system:node:cp1 in the group system:nodes, and its place demands the group system:masters or kubeadm:cluster-admins",
+			"/etc/kubernetes/admin.conf is of the user system:node:cp1 in the group system:nodes, but its place needs the group system:masters or kubeadm:cluster-admins",
 		},
 		{
 			of("system:kube-scheduler", "", certs.KindKubeletClient),
-			tc.KubeletPKI + "/kubelet-client-current.pem is of the user system:kube-scheduler, and its place demands the user system:node:cp1 in the group system:nodes",
+			tc.KubeletPKI + "/kubelet-client-current.pem is of the user system:kube-scheduler, but its place needs the user system:node:cp1 in the group system:nodes",
 		},
 		{
 			usableFor("client auth", certs.KindAPIServer),
-			tc.PKI + "/apiserver.crt is for client auth, and its place demands one for server auth",
+			tc.PKI + "/apiserver.crt is for client auth, but its place needs one for server auth",
 		},
 	} {
 		d := diagnosis.Diagnose(tc.Healthy(tc.Single(), tc.On("cp1", row.edit)), diagnosis.DefaultThresholds())

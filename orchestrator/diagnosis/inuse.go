@@ -52,7 +52,7 @@ func (d *Diagnosis) judgeInUse(s snapshot.Snapshot, n snapshot.Node, t Threshold
 		p, runs := n.Process(row.component)
 		// A second: what is written in the moment a process starts, it has read.
 		if ok && !s.Unused(n, c) && runs && c.File != nil && !p.Started.IsZero() && c.File.Modified.Sub(p.Started) > time.Second {
-			d.find(CredentialStale, n.Name, row.component, fmt.Sprintf("process %d runs since %s, %s was written at %s",
+			d.find(CredentialStale, n.Name, row.component, fmt.Sprintf("process %d started at %s, %s was written at %s",
 				p.PID, p.Started.Format(time.RFC3339), c.Path, c.File.Modified.Format(time.RFC3339)))
 			d.stale(n, row.component)
 		}
@@ -63,9 +63,9 @@ func (d *Diagnosis) judgeInUse(s snapshot.Snapshot, n snapshot.Node, t Threshold
 		}
 		switch c.StatusAt(n.Clock, t.RenewBefore) {
 		case certs.Expired:
-			d.find(LoopbackCertificateExpired, n.Name, apiServer, fmt.Sprintf("what %s presents to itself ended at %s", c.Path, c.NotAfter.Format(time.RFC3339)))
+			d.find(LoopbackCertificateExpired, n.Name, apiServer, fmt.Sprintf("what %s presents to itself expired at %s", c.Path, c.NotAfter.Format(time.RFC3339)))
 		case certs.Expiring:
-			d.find(LoopbackCertificateExpiring, n.Name, apiServer, fmt.Sprintf("what %s presents to itself ends at %s", c.Path, c.NotAfter.Format(time.RFC3339)))
+			d.find(LoopbackCertificateExpiring, n.Name, apiServer, fmt.Sprintf("what %s presents to itself expires at %s", c.Path, c.NotAfter.Format(time.RFC3339)))
 		case certs.Valid, certs.NotYetValid:
 		}
 	}
@@ -84,9 +84,9 @@ func (d *Diagnosis) judgeServed(n snapshot.Node, e snapshot.Endpoint, of []certs
 	if e.Fingerprint == "" || len(files) == 0 {
 		return
 	}
-	evidence := fmt.Sprintf("%s serves another certificate than %s", e.Address, strings.Join(files, " or "))
+	evidence := fmt.Sprintf("%s serves a different certificate than %s", e.Address, strings.Join(files, " or "))
 	if c, ok := servedCertificate(n, e); ok {
-		evidence += fmt.Sprintf(": %s, which ends at %s", short(c.Fingerprint), c.NotAfter.Format(time.RFC3339))
+		evidence += fmt.Sprintf(": %s, which expires at %s", short(c.Fingerprint), c.NotAfter.Format(time.RFC3339))
 	}
 	d.find(ServedCertificateStale, n.Name, e.Name, evidence)
 	if restarts {
@@ -136,7 +136,7 @@ func (d *Diagnosis) judgeNames(s snapshot.Snapshot) {
 		for _, u := range uses {
 			if (u.of == "" || u.of == n.Name) && !covers(c.SANs, u.host) && !slices.Contains(told, u.host) {
 				told = append(told, u.host)
-				d.find(SANMissing, n.Name, u.host, fmt.Sprintf("%s is for %s; %s asks for %s", c.Path, strings.Join(c.SANs, ", "), u.by, u.host))
+				d.find(SANMissing, n.Name, u.host, fmt.Sprintf("%s is for %s; %s uses %s", c.Path, strings.Join(c.SANs, ", "), u.by, u.host))
 			}
 		}
 		if n.Kubeadm == nil || c.Kind != certs.KindAPIServer { // which kubeadm did not issue

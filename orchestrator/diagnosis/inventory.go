@@ -197,7 +197,7 @@ func strangeServers(s snapshot.Snapshot) []Stranger {
 			}
 			out = append(out, Stranger{
 				Name: host, Role: cluster.Etcd, By: by.Name,
-				Evidence: fmt.Sprintf("the API server on %s is set to ask etcd at %s; no member of etcd told", by.Name, host),
+				Evidence: fmt.Sprintf("the API server on %s is set to ask etcd at %s; no etcd member listed its members", by.Name, host),
 			})
 		}
 	}

@@ -99,7 +99,7 @@ func TestStrangers(t *testing.T) {
 		})}, ""},
 
 		{"an address of etcd that nobody has, while no member tells", single, []tc.Edit{tc.On("cp1", tc.Refused(), tc.NoQuorum), servers("https://10.0.0.5:2379,https://10.0.0.6:2379")},
-			"etcd 10.0.0.6 on cp1: the API server on cp1 is set to ask etcd at 10.0.0.6; no member of etcd told"},
+			"etcd 10.0.0.6 on cp1: the API server on cp1 is set to ask etcd at 10.0.0.6; no etcd member listed its members"},
 		{"a name of etcd, while no member tells", single, []tc.Edit{tc.On("cp1", tc.NoQuorum), servers("https://etcd.example.com:2379,https://127.0.0.1:2379")}, ""},
 		{"an address of etcd, while members tell", single, []tc.Edit{servers("https://10.0.0.5:2379,https://10.0.0.6:2379")}, ""},
 		{"an address of etcd, while an etcd node cannot be asked", tc.HA(), []tc.Edit{

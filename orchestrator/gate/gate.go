@@ -170,7 +170,7 @@ func (c Check) member(n snapshot.Node, add func(node, what, evidence string)) {
 			return
 		}
 	}
-	what := "serves a certificate that is in no file"
+	what := "serves a certificate that is in none of its files"
 	if e.Fingerprint == "" {
 		what = "serves none: " + e.Error
 	}
@@ -220,9 +220,9 @@ func (c Check) kubelet(n snapshot.Node, now snapshot.Snapshot, add func(node, wh
 	switch u := n.Units["kubelet"]; {
 	case whole && c.lasts(n.Name, noKubelet):
 	case u.Active != "active":
-		add(n.Name, "the kubelet must run", "systemd says "+orNone(u.Active))
+		add(n.Name, "the kubelet must run", "systemd reports "+orNone(u.Active))
 	case !u.Steady():
-		add(n.Name, "the kubelet must run on", fmt.Sprintf("restarted %d times, the last time %d s ago", u.Restarts, u.ActiveSeconds))
+		add(n.Name, "the kubelet must keep running", fmt.Sprintf("restarted %d times, the last time %d s ago", u.Restarts, u.ActiveSeconds))
 	}
 	if cert, ok := n.Certificate(certs.KindKubeletClient); ok {
 		if s := cert.StatusAt(n.Clock, 0); s != certs.Valid {
@@ -234,7 +234,7 @@ func (c Check) kubelet(n snapshot.Node, now snapshot.Snapshot, add func(node, wh
 	}
 	view, clock, ok := observer(now)
 	if !ok {
-		add(n.Name, "the kubelet's lease must be fresh", "no API server can be asked")
+		add(n.Name, "the kubelet's lease must be fresh", "no API server answers")
 		return
 	}
 	lease := view.NodeLeases[now.NameOf(n)]
@@ -247,7 +247,7 @@ func (c Check) kubelet(n snapshot.Node, now snapshot.Snapshot, add func(node, wh
 	case age > leaseAge:
 		add(n.Name, "the kubelet's lease must be fresh", fmt.Sprintf("last renewed %s ago", age.Round(time.Second)))
 	case !lease.After(before.Clock):
-		add(n.Name, "the kubelet must renew its lease", "not since the run began")
+		add(n.Name, "the kubelet must renew its lease", "not renewed since the run started")
 	}
 	if ready := view.Nodes[now.NameOf(n)]; ready != "True" && whole {
 		add(n.Name, "the node must be Ready", "its Ready condition is "+orNone(ready))
@@ -360,7 +360,7 @@ func (e *TimeoutError) Error() string {
 	for i, u := range e.Unmet {
 		lines[i] = u.String()
 	}
-	return fmt.Sprintf("gate %s did not hold within %s: %s", e.Gate, e.Timeout, strings.Join(lines, "; "))
+	return fmt.Sprintf("gate %s did not pass within %s: %s", e.Gate, e.Timeout, strings.Join(lines, "; "))
 }
 
 // Wait takes snapshots until the gate holds and has held for StableFor, or until it does
@@ -410,7 +410,7 @@ func (c Check) unstable(held time.Duration) []Unmet {
 	if held >= c.StableFor {
 		return nil
 	}
-	return []Unmet{{What: "the gate must hold without a break", Evidence: fmt.Sprintf("holds, for %s of %s", seconds(held), seconds(c.StableFor))}}
+	return []Unmet{{What: "the gate must hold without interruption", Evidence: fmt.Sprintf("holds, for %s of %s", seconds(held), seconds(c.StableFor))}}
 }
 
 // seconds as SI has them: a duration of minutes is easier compared in one unit.

@@ -126,16 +126,16 @@ func TestEvaluate(t *testing.T) {
 		{"a worker in trouble is not its business", apiServer, tc.On("w1", tc.CrashLoop()), nil},
 
 		// --- the kubelets' gate ----------------------------------------------------
-		{"the kubelet does not run", kubelet, tc.On("w1", tc.CrashLoop()),
-			[]string{"w1: the kubelet must run (systemd says activating)"}},
+		{"the kubelet is not running", kubelet, tc.On("w1", tc.CrashLoop()),
+			[]string{"w1: the kubelet must run (systemd reports activating)"}},
 		{"the kubelet runs between two crashes, or has just got over one", kubelet, tc.On("w1", func(n *snapshot.Node) {
 			n.Units["kubelet"] = snapshot.Unit{Active: "active", Sub: "running", Restarts: 1, ActiveSeconds: 8}
-		}), []string{"w1: the kubelet must run on (restarted 1 times, the last time 8 s ago)"}},
+		}), []string{"w1: the kubelet must keep running (restarted 1 times, the last time 8 s ago)"}},
 		{"the kubelet has got over a crash", kubelet, tc.On("w1", func(n *snapshot.Node) {
 			n.Units["kubelet"] = snapshot.Unit{Active: "active", Sub: "running", Restarts: 1, ActiveSeconds: 31}
 		}), nil},
 		{"the kubelet is no unit at all", kubelet, tc.On("w1", func(n *snapshot.Node) { delete(n.Units, "kubelet") }),
-			[]string{"w1: the kubelet must run (systemd says none)"}},
+			[]string{"w1: the kubelet must run (systemd reports none)"}},
 		{"its client certificate has expired", kubelet, tc.On("w1", tc.Expired(certs.KindKubeletClient)),
 			[]string{"w1: the kubelet's client certificate must be valid (expired since 2026-02-28T12:00:00Z)"}},
 		{"a client certificate that ends soon is valid", kubelet, tc.On("w1", tc.EndsIn(time.Hour, certs.KindKubeletClient)), nil},
@@ -145,7 +145,7 @@ func TestEvaluate(t *testing.T) {
 		{"its lease is 41 seconds old", kubelet, lease(41 * time.Second),
 			[]string{"w1: the kubelet's lease must be fresh (last renewed 41s ago)"}},
 		{"nobody can be asked for its lease", kubelet, tc.On("cp1", tc.Refused()),
-			[]string{"w1: the kubelet's lease must be fresh (no API server can be asked)"}},
+			[]string{"w1: the kubelet's lease must be fresh (no API server answers)"}},
 		{"Ready comes later: the lease is enough", kubelet, tc.View(func(v *snapshot.View) { v.Nodes["w1"] = "False" }), nil},
 
 		// --- the cluster's gate ----------------------------------------------------
@@ -154,20 +154,20 @@ func TestEvaluate(t *testing.T) {
 		{"a node is not known", all, tc.View(func(v *snapshot.View) { delete(v.Nodes, "w1") }),
 			[]string{
 				"w1: the node must be Ready (its Ready condition is none)",
-				"w1: w1 the API server does not know the node (the API server knows no node of this name)",
+				"w1: w1 the API server does not know the node (the API server has no node of this name)",
 			}},
 		{"a certificate has expired", all, tc.On("cp1", tc.Expired(certs.KindAdmin)),
-			[]string{"cp1: /etc/kubernetes/admin.conf must hold a fresh certificate (it is expired: it ends at 2026-02-28T12:00:00Z)"}},
+			[]string{"cp1: /etc/kubernetes/admin.conf must hold a fresh certificate (it is expired: it expires at 2026-02-28T12:00:00Z)"}},
 		{"a certificate that was due is still there", all, tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin)),
-			[]string{"cp1: /etc/kubernetes/admin.conf must hold a fresh certificate (it is expiring: it ends at 2026-03-02T12:00:00Z)"}},
+			[]string{"cp1: /etc/kubernetes/admin.conf must hold a fresh certificate (it is expiring: it expires at 2026-03-02T12:00:00Z)"}},
 		{"a new certificate of an authority that issues for a day", all,
 			tc.On("cp1", tc.Renewed(certs.KindAdmin), tc.EndsIn(tc.Day, certs.KindAdmin)), nil},
 		{"a kubelet's certificate that it renews by itself", all, tc.On("w1", tc.EndsIn(40*tc.Day, certs.KindKubeletClient)), nil},
 		{"one that it has not renewed", all, tc.On("w1", tc.EndsIn(tc.Day, certs.KindKubeletClient)),
-			[]string{"w1: /var/lib/kubelet/pki/kubelet-client-current.pem must hold a fresh certificate (it is expiring: it ends at 2026-03-02T12:00:00Z)"}},
+			[]string{"w1: /var/lib/kubelet/pki/kubelet-client-current.pem must hold a fresh certificate (it is expiring: it expires at 2026-03-02T12:00:00Z)"}},
 		{"an authority that ends soon is not renewed here", all, tc.On("cp1", tc.EndsIn(tc.Day, certs.KindCA)), nil},
 		{"an etcd member stopped meanwhile", all, tc.On("cp1", tc.Stopped("etcd")),
-			[]string{"cp1: etcd the etcd member does not run (systemd says inactive (dead), restarted 0 times\nconnect: Connection refused\n127.0.0.1:2379: connect:errno=111)"}},
+			[]string{"cp1: etcd the etcd member is not running (systemd reports inactive (dead), restarted 0 times\nconnect: Connection refused\n127.0.0.1:2379: connect:errno=111)"}},
 		{"a component lost its lease", all, tc.View(func(v *snapshot.View) { v.ComponentLeases["kube-scheduler"] = tc.Now }),
 			[]string{"kube-scheduler must hold its lease (last renewed at 2026-03-01T12:00:00Z)"}},
 		{"a component's lease is from before the run", check(plan.ClusterGate, "cp1", "w1"), func(s *snapshot.Snapshot) {
@@ -190,8 +190,8 @@ func TestEvaluate(t *testing.T) {
 		{"the API server is out: said once for each node", all, tc.On("cp1", tc.Refused()),
 			[]string{
 				"cp1: the API server must answer /readyz (" + tc.SaysRefused + ")",
-				"cp1: the kubelet's lease must be fresh (no API server can be asked)",
-				"w1: the kubelet's lease must be fresh (no API server can be asked)",
+				"cp1: the kubelet's lease must be fresh (no API server answers)",
+				"w1: the kubelet's lease must be fresh (no API server answers)",
 			}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -230,10 +230,10 @@ func TestPartOfTheCluster(t *testing.T) {
 	}{
 		{"others stay as they were", []string{"cp1"}, []tc.Edit{left, notReady}, []tc.Edit{left, notReady, tc.On("cp3", tc.EndsIn(tc.Day, certs.KindAdmin))}, nil},
 		{"its own is still due", []string{"cp3"}, []tc.Edit{tc.On("cp3", tc.EndsIn(tc.Day, certs.KindAdmin))}, []tc.Edit{tc.On("cp3", tc.EndsIn(tc.Day, certs.KindAdmin))},
-			[]string{"cp3: /etc/kubernetes/admin.conf must hold a fresh certificate (it is expiring: it ends at 2026-03-02T12:00:00Z)"}},
+			[]string{"cp3: /etc/kubernetes/admin.conf must hold a fresh certificate (it is expiring: it expires at 2026-03-02T12:00:00Z)"}},
 		{"the load balancer was down before", []string{"w1"}, []tc.Edit{balancer}, []tc.Edit{balancer}, nil},
 		{"the load balancer went down", []string{"w1"}, nil, []tc.Edit{balancer},
-			[]string{"lb.example:6443 the API servers answer, and the endpoint before them does not lead there (asked from the driver, lb.example:6443 failed at tcp: refused)"}},
+			[]string{"lb.example:6443 the API servers answer, but the endpoint in front of them does not reach them (asked from the control node, lb.example:6443 failed at tcp: refused)"}},
 		{"a component lost its lease", []string{"w1"}, nil, []tc.Edit{tc.View(func(v *snapshot.View) { v.ComponentLeases["kube-scheduler"] = tc.Now })},
 			[]string{"kube-scheduler must hold its lease (last renewed at 2026-03-01T12:00:00Z)"}},
 	} {
@@ -288,7 +288,7 @@ func TestWhatLasts(t *testing.T) {
 		{"a worker that has not joined", tc.Unjoined("w1"), tc.Unjoined("w1"), nil},
 		{"one that has made itself a certificate, and that one has ended", unjoined(), unjoined(tc.Expired(certs.KindKubeletServing)), nil},
 		{"one whose certificate of etcd's clients was not renewed", unjoined(etcdClient), unjoined(etcdClient),
-			[]string{"w1: /etc/ssl/etcd/ssl/node-w1.pem must hold a fresh certificate (it is expired: it ends at 2026-02-28T12:00:00Z)"}},
+			[]string{"w1: /etc/ssl/etcd/ssl/node-w1.pem must hold a fresh certificate (it is expired: it expires at 2026-02-28T12:00:00Z)"}},
 		{"one that joined meanwhile, with Kubespray's playbook", tc.Unjoined("w1"), nil, nil},
 		{"a node that is called otherwise", tc.CalledInAPI("w1", "ip-10-0-0-4.internal"), tc.CalledInAPI("w1", "ip-10-0-0-4.internal"), nil},
 		{"a kubelet that somebody has stopped", w1(tc.CrashLoop()), w1(tc.CrashLoop()), nil},
@@ -298,16 +298,16 @@ func TestWhatLasts(t *testing.T) {
 		{"a name that the certificate lacks", nameless, nameless, nil},
 		{"a component that is Ready nowhere", scheduler, scheduler, nil},
 		{"a kubelet whose certificate had expired", expired, w1(tc.CrashLoop()),
-			[]string{"w1: the kubelet must run (systemd says activating)"}},
+			[]string{"w1: the kubelet must run (systemd reports activating)"}},
 		{"another kubelet", w1(tc.CrashLoop()), tc.On("cp1", tc.CrashLoop()),
-			[]string{"cp1: the kubelet must run (systemd says activating)"}},
+			[]string{"cp1: the kubelet must run (systemd reports activating)"}},
 		{"a component that was Ready", nil, scheduler, []string{
 			"cp1: kube-scheduler a control plane component is not Ready (its Ready condition is False)",
 			"kube-scheduler must hold its lease (last renewed at 2026-02-28T12:00:00Z)",
 		}},
 		{"a worker that was one", nil, tc.Unjoined("w1"), []string{
 			"w1: /etc/kubernetes/ssl/ca.crt must not change (SHA-256 was sum-of-ca.crt, is none)",
-			"w1: the kubelet must run (systemd says activating)",
+			"w1: the kubelet must run (systemd reports activating)",
 			"w1: the kubelet's lease must be fresh (it has none)",
 			"w1: the node must be Ready (its Ready condition is none)",
 		}},
@@ -420,7 +420,7 @@ func TestEtcdMember(t *testing.T) {
 		{"it has no quorum yet", []tc.Edit{expired}, []tc.Edit{renewed, tc.On("etcd2", tc.NoQuorum)},
 			[]string{"etcd2: the etcd member must answer a read with quorum (context deadline exceeded)"}},
 		{"it serves the old certificate", []tc.Edit{expired}, []tc.Edit{tc.On("etcd2", tc.Renewed(certs.KindEtcdMember))},
-			[]string{"etcd2: the etcd member must serve the certificate on disk (127.0.0.1:2379 serves a certificate that is in no file)"}},
+			[]string{"etcd2: the etcd member must serve the certificate on disk (127.0.0.1:2379 serves a certificate that is in none of its files)"}},
 		{"it fell out meanwhile", nil, []tc.Edit{tc.On("etcd2", tc.NoQuorum)},
 			[]string{"etcd2: the etcd member must answer a read with quorum (context deadline exceeded)"}},
 		{"it could not be asked before, for another reason", []tc.Edit{tc.On("etcd2", tc.NoQuorum)}, []tc.Edit{tc.On("etcd2", tc.NoQuorum)}, nil},
@@ -533,7 +533,7 @@ func TestWaitGivesUpAtItsDeadline(t *testing.T) {
 	if timeout.Gate != plan.APIServerGate || len(timeout.Unmet) != 1 {
 		t.Errorf("%+v", timeout)
 	}
-	if want := "gate api-server did not hold within 50ms: cp1: the API server must answer /readyz (" + tc.SaysRefused + ")"; err.Error() != want {
+	if want := "gate api-server did not pass within 50ms: cp1: the API server must answer /readyz (" + tc.SaysRefused + ")"; err.Error() != want {
 		t.Errorf("error is %q, want %q", err, want)
 	}
 	if l.count < 2 {

@@ -56,7 +56,7 @@ var said = []struct{ name, text string }{
 	{"apt-lock", "Failed to lock apt for exclusive operation: Failed to lock directory /var/lib/apt/lists/"},
 	{"apt-source", "Failed to update apt cache: unknown reason"},
 	{"disk-full", "[Errno 28] No space left on device: '/root/.ansible/tmp'"},
-	{"disk-full", "kscertctl: not enough room for a backup below /var/backups/kscertctl: 9000 KiB needed, 12 KiB free"},
+	{"disk-full", "kscertctl: not enough space for a backup below /var/backups/kscertctl: 9000 KiB needed, 12 KiB free"},
 	{"read-only", "cp: cannot create regular file '/etc/kubernetes/x': Read-only file system"},
 	{"remote-tmp", "Failed to create temporary directory. In some cases, you may have been able to authenticate and did not have permissions on the target directory."},
 	{"version-skew", `[upgrade/version] FATAL: the --version argument is invalid due to these fatal errors: - Specified version to upgrade to "v1.33.0" is too high; kubeadm can upgrade only 1 minor version at a time`},

@@ -61,13 +61,13 @@ func Parse(data []byte) (File, error) {
 	f := File{data: data}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil || len(doc.Content) != 1 {
-		return f, errors.New("it is no kubeconfig: neither YAML nor JSON") // the error may quote a key
+		return f, errors.New("it is not a kubeconfig: neither YAML nor JSON") // the error may quote a key
 	}
 	root := doc.Content[0]
 	current := text(member(root, "current-context"))
 	context := member(named(root, "contexts", current), "context")
 	if context == nil {
-		return f, errors.New("it is no kubeconfig, or has no current context: kubectl config use-context sets one")
+		return f, errors.New("it is not a kubeconfig, or has no current context: kubectl config use-context sets one")
 	}
 	user, of := text(member(context, "user")), text(member(context, "cluster"))
 	credential := member(named(root, "users", user), "user")
@@ -91,7 +91,7 @@ func Parse(data []byte) (File, error) {
 	f.client, f.Certificate = chain[0], certs.Describe(chain[0])
 	if ca := member(member(named(root, "clusters", of), "cluster"), "certificate-authority-data"); text(ca) != "" {
 		if f.authorities, err = embedded(ca); err != nil {
-			return f, fmt.Errorf("the authority of cluster %q: %w", of, err)
+			return f, fmt.Errorf("the CA of cluster %q: %w", of, err)
 		}
 		f.CA = certs.Describe(f.authorities[0]).Fingerprint
 	}
@@ -108,13 +108,13 @@ func (f File) Behind(s snapshot.Snapshot, renewBefore time.Duration) string {
 	copies := originals(s, f.Certificate)
 	switch status := f.Certificate.StatusAt(s.Taken, renewBefore); {
 	case ok && f.CA != "" && f.CA != ours:
-		return "it trusts another CA than that of the cluster"
+		return "it trusts another CA than the cluster's"
 	case status == certs.Expired:
-		return "its client certificate ended on " + end
+		return "its client certificate expired on " + end
 	case status == certs.Expiring:
-		return "its client certificate ends on " + end
+		return "its client certificate expires on " + end
 	case len(copies) > 0 && !slices.ContainsFunc(copies, func(o original) bool { return !f.Certificate.NotAfter.Before(o.NotAfter) }):
-		return fmt.Sprintf("its client certificate is another one than that of %s on %s, and ends earlier, on %s", path.Base(copies[0].Path), copies[0].node, end)
+		return fmt.Sprintf("its client certificate differs from that of %s on %s, and expires earlier, on %s", path.Base(copies[0].Path), copies[0].node, end)
 	default:
 		return ""
 	}
@@ -139,17 +139,17 @@ func (f File) Origin(s snapshot.Snapshot) (Origin, error) {
 	ours, ok := authority(s)
 	switch {
 	case !ok:
-		return Origin{}, errors.New("no control plane tells which CA the cluster has")
+		return Origin{}, errors.New("no control plane shows which CA the cluster has")
 	case f.CA == "":
-		return Origin{}, errors.New("it embeds no CA (certificate-authority-data), so nothing proves that it is of this cluster")
+		return Origin{}, errors.New("it embeds no CA (certificate-authority-data), so nothing proves that it belongs to this cluster")
 	case f.CA != ours:
-		return Origin{}, errors.New("it is of another cluster: the CA that it trusts is not that of the nodes")
+		return Origin{}, errors.New("it belongs to another cluster: it trusts another CA than the nodes")
 	case !slices.ContainsFunc(f.authorities, func(ca *x509.Certificate) bool { return f.client.CheckSignatureFrom(ca) == nil }):
 		return Origin{}, fmt.Errorf("the certificate of its user %s was not issued by the cluster's CA", f.Certificate.Subject)
 	}
 	found := originals(s, f.Certificate)
 	if len(found) == 0 {
-		return Origin{}, fmt.Errorf("its user is %s, whom no admin.conf or super-admin.conf of a control plane is for", f.Certificate.Subject)
+		return Origin{}, fmt.Errorf("its user is %s, which is in no admin.conf or super-admin.conf of a control plane", f.Certificate.Subject)
 	}
 	last := slices.MaxFunc(found, func(a, b original) int { return a.NotAfter.Compare(b.NotAfter) }) // the first of several
 	return Origin{
@@ -190,11 +190,11 @@ func (f File) paired() error {
 	for i, at := range []place{f.certificate, f.key} {
 		var err error
 		if pair[i], err = base64.StdEncoding.DecodeString(string(f.data[at.from:at.to])); err != nil {
-			return errors.New("its certificate or key is no base64")
+			return errors.New("its certificate or key is not base64")
 		}
 	}
 	if _, err := tls.X509KeyPair(pair[0], pair[1]); err != nil {
-		return errors.New("its key does not belong to its certificate")
+		return errors.New("its key does not match its certificate")
 	}
 	return nil
 }
@@ -270,7 +270,7 @@ func text(n *yaml.Node) string {
 
 // locate finds the text of a scalar that stands on one line.
 func locate(data []byte, n *yaml.Node) (place, error) {
-	refused := errors.New("its certificate or key does not stand on one line, so it cannot be edited in place")
+	refused := errors.New("its certificate or key is not on one line, so it cannot be edited in place")
 	rest, at := data, 0
 	for range n.Line - 1 {
 		_, after, ok := bytes.Cut(rest, []byte("\n"))
@@ -300,7 +300,7 @@ func locate(data []byte, n *yaml.Node) (place, error) {
 func embedded(n *yaml.Node) ([]*x509.Certificate, error) {
 	pem, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text(n)))
 	if err != nil {
-		return nil, errors.New("it is no base64")
+		return nil, errors.New("it is not base64")
 	}
 	return certs.ParseChain(pem)
 }

@@ -110,17 +110,17 @@ func TestParseRefuses(t *testing.T) {
 		name, text, want string
 		embedded         bool
 	}{
-		{"nothing", "", "it is no kubeconfig", true},
-		{"no YAML", "client-key-data: [" + b64(user.Key), "it is no kubeconfig", true},
+		{"nothing", "", "it is not a kubeconfig", true},
+		{"no YAML", "client-key-data: [" + b64(user.Key), "it is not a kubeconfig", true},
 		{"a list", "[1, 2]", "has no current context", true},
 		{"no current context", swap("current-context: admin@cluster.local", ""), "has no current context", true},
 		{"a context that is not there", swap("current-context: admin@cluster.local", "current-context: x"), "has no current context", true},
 		{"a token", swap("current-context: admin@cluster.local", "current-context: other"), `no certificate and key in the file itself: "other"`, false},
 		{"files", swap("client-certificate-data: "+b64(user.Certificate), "client-certificate: a.crt"), "no certificate and key", false},
 		{"a certificate that is none", swap(b64(user.Certificate), b64([]byte("x"))), `the client certificate of user "kubernetes-admin": no PEM`, true},
-		{"no base64", swap(b64(user.Certificate), "???"), "it is no base64", true},
-		{"a value of several lines", swap(b64(user.Key), "|\n      "+b64(user.Key)), "does not stand on one line", true},
-		{"an alias", swap(b64(user.Key), "*key"), "it is no kubeconfig", true},
+		{"no base64", swap(b64(user.Certificate), "???"), "it is not base64", true},
+		{"a value of several lines", swap(b64(user.Key), "|\n      "+b64(user.Key)), "is not on one line", true},
+		{"an alias", swap(b64(user.Key), "*key"), "it is not a kubeconfig", true},
 	} {
 		_, err := kubeconfig.Parse([]byte(row.text))
 		if err == nil || !strings.Contains(err.Error(), row.want) || errors.Is(err, kubeconfig.ErrNotEmbedded) == row.embedded {
@@ -161,16 +161,16 @@ func TestBehindAndOrigin(t *testing.T) {
 	}{
 		{"that of the first", kubeconfigOf(ca, late), seen(ca, late, later), "", "cp2 admin.conf current"},
 		{"that of the last", kubeconfigOf(ca, later), seen(ca, late, later), "", "cp2 admin.conf current"},
-		{"an older one", kubeconfigOf(ca, mine), seen(ca, later, late), "its client certificate is another one than that of admin.conf on cp1, and ends earlier, on " + in(200).UTC().Format(time.DateOnly), "cp1 admin.conf"},
-		{"expiring", kubeconfigOf(ca, soon), seen(ca, later, late), "its client certificate ends on ", "cp1 admin.conf"},
-		{"expiring, like the cluster's", kubeconfigOf(ca, soon), seen(ca, soon), "its client certificate ends on ", "cp1 admin.conf current"},
-		{"expired", kubeconfigOf(ca, gone), seen(ca, later, late), "its client certificate ended on ", "cp1 admin.conf"},
-		{"of another cluster", kubeconfigOf(other, admin(t, other, in(300))), seen(ca, late), "it trusts another CA", "!of another cluster"},
-		{"issued by another authority of that name", kubeconfigOf(ca, admin(t, other, in(300))), seen(ca, later), "another one than that of admin.conf on cp1", "!was not issued by the cluster's CA"},
-		{"somebody else", kubeconfigOf(ca, somebody), seen(ca, late), "", "!its user is CN=somebody, whom no admin.conf"},
-		{"without a CA", bare, seen(ca, late), "another one", "!embeds no CA"},
+		{"an older one", kubeconfigOf(ca, mine), seen(ca, later, late), "its client certificate differs from that of admin.conf on cp1, and expires earlier, on " + in(200).UTC().Format(time.DateOnly), "cp1 admin.conf"},
+		{"expiring", kubeconfigOf(ca, soon), seen(ca, later, late), "its client certificate expires on ", "cp1 admin.conf"},
+		{"expiring, like the cluster's", kubeconfigOf(ca, soon), seen(ca, soon), "its client certificate expires on ", "cp1 admin.conf current"},
+		{"expired", kubeconfigOf(ca, gone), seen(ca, later, late), "its client certificate expired on ", "cp1 admin.conf"},
+		{"of another cluster", kubeconfigOf(other, admin(t, other, in(300))), seen(ca, late), "it trusts another CA", "!belongs to another cluster"},
+		{"issued by another authority of that name", kubeconfigOf(ca, admin(t, other, in(300))), seen(ca, later), "differs from that of admin.conf on cp1", "!was not issued by the cluster's CA"},
+		{"somebody else", kubeconfigOf(ca, somebody), seen(ca, late), "", "!its user is CN=somebody, which is in no admin.conf"},
+		{"without a CA", bare, seen(ca, late), "differs from that", "!embeds no CA"},
 		{"one of its own that ends no earlier", kubeconfigOf(ca, later), seen(ca, late), "", "cp1 admin.conf current"},
-		{"nobody was asked", kubeconfigOf(ca, mine), snapshot.Snapshot{Taken: time.Now()}, "", "!no control plane tells"},
+		{"nobody was asked", kubeconfigOf(ca, mine), snapshot.Snapshot{Taken: time.Now()}, "", "!no control plane shows"},
 	} {
 		f, err := kubeconfig.Parse([]byte(row.text))
 		if err != nil {

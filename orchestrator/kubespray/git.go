@@ -35,7 +35,7 @@ func (c Checkout) Described(ctx context.Context) Checkout {
 		if more := len(files) - shown; more > 0 {
 			text += fmt.Sprintf(", and %d more", more)
 		}
-		c.Warnings = append(c.Warnings, "the checkout has local changes, which its playbooks run with: "+text)
+		c.Warnings = append(c.Warnings, "the checkout has local changes, and its playbooks run with them: "+text)
 	}
 	return c
 }

@@ -55,7 +55,7 @@ func Open(dir string) (Checkout, error) {
 	refuse := func(next, format string, args ...any) (Checkout, error) {
 		return Checkout{}, &Error{Detail: fmt.Sprintf(format, args...), Next: next}
 	}
-	const name = "name the folder of your Kubespray checkout"
+	const name = "name the directory of your Kubespray checkout"
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return refuse(name, "%v", err)
@@ -67,7 +67,7 @@ func Open(dir string) (Checkout, error) {
 	case err != nil:
 		return refuse(name, "%v", err)
 	case !info.IsDir():
-		return refuse(name, "%s is no folder", dir)
+		return refuse(name, "%s is not a directory", dir)
 	case info.Mode().Perm()&0o002 != 0:
 		// Ansible ignores an ansible.cfg in such a folder, and with it the
 		// checkout's roles, library and connection settings.
@@ -75,12 +75,12 @@ func Open(dir string) (Checkout, error) {
 	}
 	c := Checkout{Dir: abs, Upgrade: first(abs, upgradePlaybooks), Renew: first(abs, renewPlaybooks)}
 	if c.Upgrade == "" {
-		return refuse("name the folder that holds upgrade-cluster.yml", "%s holds none of %s", dir, strings.Join(upgradePlaybooks, ", "))
+		return refuse("name the directory that holds upgrade-cluster.yml", "%s holds none of %s", dir, strings.Join(upgradePlaybooks, ", "))
 	}
 	c.Release, c.ReleaseFrom = release(abs)
 	c.Ansible = demanded(abs, c.Release)
 	if config := os.Getenv("ANSIBLE_CONFIG"); config != "" {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("ANSIBLE_CONFIG names %s, so the ansible.cfg of the checkout does not count", config))
+		c.Warnings = append(c.Warnings, fmt.Sprintf("ANSIBLE_CONFIG names %s, so Ansible ignores the ansible.cfg of the checkout", config))
 	} else if !exists(abs, "ansible.cfg") {
 		c.Warnings = append(c.Warnings, "the checkout has no ansible.cfg: its roles and modules may not be found")
 	}
@@ -93,7 +93,7 @@ func Open(dir string) (Checkout, error) {
 // there is none.
 func Find(from string, inventories []string) (dir, how string) {
 	type place struct{ dir, how string }
-	places := []place{{from, "the folder the command was given in"}}
+	places := []place{{from, "the directory the command was run in"}}
 	for _, inventory := range inventories {
 		path := inventory
 		if !filepath.IsAbs(path) {
@@ -120,7 +120,7 @@ func Find(from string, inventories []string) (dir, how string) {
 func (c Checkout) Prompts(playbook string) ([]string, error) {
 	data, err := os.ReadFile(filepath.Join(c.Dir, playbook))
 	if err != nil {
-		return nil, &Error{Detail: fmt.Sprintf("%s is not complete: %v", c.Dir, err), Next: "check the release out anew, for example with: git -C " + shell.Quote(c.Dir) + " status"}
+		return nil, &Error{Detail: fmt.Sprintf("%s is not complete: %v", c.Dir, err), Next: "check out the release again, for example with: git -C " + shell.Quote(c.Dir) + " status"}
 	}
 	var plays []struct {
 		Import  string `yaml:"import_playbook"`
@@ -130,7 +130,7 @@ func (c Checkout) Prompts(playbook string) ([]string, error) {
 		} `yaml:"vars_prompt"`
 	}
 	if err := yaml.Unmarshal(data, &plays); err != nil {
-		return nil, &Error{Detail: fmt.Sprintf("%s is no playbook: %v", filepath.Join(c.Dir, playbook), err), Next: "look at the file; check the release out anew where it is damaged"}
+		return nil, &Error{Detail: fmt.Sprintf("%s is not a playbook: %v", filepath.Join(c.Dir, playbook), err), Next: "check the file; if it is damaged, check out the release again"}
 	}
 	var names []string
 	for _, play := range plays {

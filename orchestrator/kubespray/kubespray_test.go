@@ -105,9 +105,9 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	file := filepath.Join(tree(t, map[string]string{"file": ""}), "file")
 	for _, row := range []struct{ dir, says, next string }{
-		{"/nonexistent", "/nonexistent does not exist", "name the folder"},
-		{file, "is no folder", "name the folder"},
-		{t.TempDir(), "holds none of upgrade-cluster.yml", "name the folder that holds"},
+		{"/nonexistent", "/nonexistent does not exist", "name the directory"},
+		{file, "is not a directory", "name the directory"},
+		{t.TempDir(), "holds none of upgrade-cluster.yml", "name the directory that holds"},
 		{writable, "is writable by everyone", "chmod o-w " + writable},
 		{odd, "is writable by everyone", "chmod o-w '" + odd + "'"},
 	} {
@@ -167,7 +167,7 @@ func TestDescribed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if d = c.Described(t.Context()); len(d.Warnings) != 1 || !strings.HasSuffix(d.Warnings[0], "local changes, which its playbooks run with: M a") {
+	if d = c.Described(t.Context()); len(d.Warnings) != 1 || !strings.HasSuffix(d.Warnings[0], "local changes, and its playbooks run with them: M a") {
 		t.Errorf("%+v", d)
 	}
 	if err := os.Rename(filepath.Join(dir, ".git", "HEAD"), filepath.Join(dir, "HEAD")); err != nil {
@@ -196,12 +196,12 @@ func TestFind(t *testing.T) {
 		inventory string
 		dir, how  string
 	}{
-		{"here", under("", nil), ".", "x.ini", ".", "the folder the command was given in"},
+		{"here", under("", nil), ".", "x.ini", ".", "the directory the command was run in"},
 		{"above the inventory", under("k/", map[string]string{"k/inventory/mine/hosts.yml": "", "work/x": ""}), "work", "../k/inventory/mine/hosts.yml", "k", "the checkout that holds the inventory ../k/inventory/mine/hosts.yml"},
 		{"above a folder that is the inventory", under("k/", map[string]string{"k/inventory/mine/hosts.yml": ""}), ".", "k/inventory/mine", "k", "the checkout that holds the inventory k/inventory/mine"},
 		{"below", under("kubespray/", nil), ".", "x.ini", "kubespray", "./kubespray"},
 		{"beside", under("kubespray/", map[string]string{"work/x": ""}), "work", "x.ini", "kubespray", "../kubespray"},
-		{"the folder it is in goes first", under("", under("kubespray/", nil)), ".", "x.ini", ".", "the folder the command was given in"},
+		{"the folder it is in goes first", under("", under("kubespray/", nil)), ".", "x.ini", ".", "the directory the command was run in"},
 		{"a playbook of that name is no checkout", map[string]string{"upgrade-cluster.yml": ""}, ".", "x.ini", "", ""},
 		{"nowhere", map[string]string{"inventory/x.ini": ""}, ".", "inventory/x.ini", "", ""},
 	} {
@@ -234,7 +234,7 @@ func TestPrompts(t *testing.T) {
 			"b/q.yml": "- hosts: all\n  vars_prompt:\n    - name: sure\n      prompt: Sure?\n", "b/r.yml": "- import_playbook: s.yml\n", "b/s.yml": "- hosts: all\n  vars_prompt: [{name: why}]\n",
 		}, []string{"sure", "why"}, ""},
 		{"one that is missing", map[string]string{"p.yml": "- import_playbook: b/q.yml\n"}, nil, "b/q.yml: no such file"},
-		{"no playbook", map[string]string{"p.yml": "a: [\n"}, nil, "p.yml is no playbook"},
+		{"no playbook", map[string]string{"p.yml": "a: [\n"}, nil, "p.yml is not a playbook"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

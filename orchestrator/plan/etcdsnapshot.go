@@ -53,7 +53,7 @@ type MemberSnapshot struct {
 	Bytes int64 `json:"bytes,omitempty"`
 	// Seconds is about how long the snapshot would take.
 	Seconds int64 `json:"seconds,omitempty"`
-	// LeftOut says why none is saved; absent where one is.
+	// LeftOut is why none is saved; absent where one is.
 	LeftOut string `json:"leftOut,omitempty"`
 }
 
@@ -69,7 +69,7 @@ func (p Policy) snapshots(s snapshot.Snapshot, nodes []string) (all []MemberSnap
 		m := MemberSnapshot{Node: n.Name, Bytes: size, Seconds: (size + SnapshotPace - 1) / SnapshotPace}
 		free, known := room(n, p.BackupRoot)
 		need := size + SnapshotSpare
-		figures := fmt.Sprintf("it needs %d MiB, of which %d stay free, and %s has %d MiB",
+		figures := fmt.Sprintf("it needs %d MiB, of which %d stay free, but %s has %d MiB",
 			mebibytes(need), mebibytes(SnapshotSpare), p.BackupRoot, free>>20)
 		switch always := p.EtcdSnapshot == SnapshotAlways; {
 		case p.EtcdSnapshot == SnapshotNever:
@@ -86,8 +86,8 @@ func (p Policy) snapshots(s snapshot.Snapshot, nodes []string) (all []MemberSnap
 		all = append(all, m)
 	}
 	if len(short) > 0 {
-		return nil, &UnsupportedError{fmt.Sprintf("no room for a snapshot of etcd on %s. Free some there, name another folder with "+
-			"--backup-root, or let it be left out with --etcd-snapshot auto",
+		return nil, &UnsupportedError{fmt.Sprintf("no space for a snapshot of etcd on %s. Free some there, name another directory with "+
+			"--backup-root, or allow skipping it with --etcd-snapshot auto",
 			strings.Join(short, "; "))}
 	}
 	return all, nil
@@ -127,7 +127,7 @@ func told(all []MemberSnapshot) (notes, unknown []string) {
 		notes = append(notes, what+who)
 	}
 	if len(silent) > 0 {
-		unknown = append(unknown, fmt.Sprintf("how large the database of etcd is on %s, which is asked again when the backup is taken",
+		unknown = append(unknown, fmt.Sprintf("the size of etcd's database on %s, which is read again when the backup is taken",
 			strings.Join(silent, ", ")))
 	}
 	return notes, unknown

@@ -37,8 +37,8 @@ func TestEtcdSnapshots(t *testing.T) {
 		saves   = "the backup saves a snapshot of etcd on "
 		without = "no snapshot of etcd is saved ("
 		long    = "2401 MiB would take about 121 s, longer than 120 s; --etcd-snapshot always saves it"
-		tight   = "it needs 1256 MiB, of which 256 stay free, and " + dir + " has 1255 MiB"
-		asks    = ", which is asked again when the backup is taken"
+		tight   = "it needs 1256 MiB, of which 256 stay free, but " + dir + " has 1255 MiB"
+		asks    = ", which is read again when the backup is taken"
 	)
 	due := tc.Everywhere(func(n *snapshot.Node) {
 		if n.Is(cluster.ControlPlane) {
@@ -97,7 +97,7 @@ func TestEtcdSnapshots(t *testing.T) {
 		{
 			name: "no room, but asked for", of: tc.HA(), choice: plan.SnapshotAlways,
 			edits:   []tc.Edit{holds("cp1,cp3", 1000*mib), mounted("cp1,cp3", dir, 1255)},
-			refusal: "no room for a snapshot of etcd on cp1: " + tight + "; cp3: " + tight + ". Free some there",
+			refusal: "no space for a snapshot of etcd on cp1: " + tight + "; cp3: " + tight + ". Free some there",
 		},
 		{
 			name: "not wanted, be there no room", of: tc.HA(), choice: plan.SnapshotNever, edits: []tc.Edit{mounted("cp1", dir, 100), holds("cp2", 9000*mib)},
@@ -110,13 +110,13 @@ func TestEtcdSnapshots(t *testing.T) {
 			name: "it does not tell", of: tc.HA(), edits: []tc.Edit{holds("cp1,cp3", 0)}, choice: plan.SnapshotAlways,
 			want:    []plan.MemberSnapshot{member("cp1", 0, 0, ""), member("cp2", 24*mib, 2, ""), member("cp3", 0, 0, "")},
 			notes:   []string{saves + "cp2 (24 MiB, about 2 s)"},
-			unknown: "how large the database of etcd is on cp1, cp3" + asks,
+			unknown: "the size of etcd's database on cp1, cp3" + asks,
 		},
 		{
 			name: "numbers that nothing has, of a file that somebody has edited", of: tc.HA(),
 			edits:   []tc.Edit{holds("cp1", math.MaxInt64), holds("cp2", math.MinInt64), mounted("cp3", dir, math.MaxInt64>>10)},
 			want:    []plan.MemberSnapshot{member("cp1", 1<<50, 1<<50/(20*mib)+1, ""), member("cp2", 0, 0, ""), member("cp3", 24*mib, 2, "")},
-			unknown: "how large the database of etcd is on cp2" + asks,
+			unknown: "the size of etcd's database on cp2" + asks,
 		},
 		{
 			name: "a node beside etcd", of: tc.ExternalEtcd(),

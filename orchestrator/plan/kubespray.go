@@ -9,7 +9,7 @@ import "fmt"
 // (force_etcd_cert_refresh), and a worker that has a kubelet.conf counts as joined.
 const renewedByUpgrade = "upgrade-cluster.yml renews by itself: admin.conf, and certificates of etcd as a host service. " +
 	"It does not renew: the other certificates of a control plane, as long as kube_version and the static pods stay what they are; the kubelet's certificate of a worker, ever. " +
-	"So what is due is renewed before it, and after it every certificate is looked at again"
+	"So what is due is renewed before it, and every certificate is inspected again after it"
 
 // notes says in words what of the checkout a plan was made with, and what about it is
 // worth a warning.
@@ -35,8 +35,8 @@ func (p Policy) notes() (notes, warnings []string) {
 	notes = append([]string{checkout}, notes...)
 	switch {
 	case p.Choice == RenewCerts && k.Renew != "":
-		notes = append(notes, fmt.Sprintf("%s is the checkout's own: what it renews, keeps and restarts is its doing. It runs on one control plane after another (--limit), each backed up before and behind a gate; "+
-			"kscertctl's own renews after it what it leaves due, and is used where an API server is out", k.Renew))
+		notes = append(notes, fmt.Sprintf("%s is the checkout's own, which decides what it renews, keeps and restarts. It runs on one control plane at a time (--limit), each after a backup and followed by a gate; "+
+			"kscertctl's own then renews what is still due, and is used where an API server is down", k.Renew))
 	case p.Choice == RenewCerts:
 		notes = append(notes, "renew-certs.yml is kscertctl's own: the checkout has none")
 	case k.Renew != "":

@@ -15,7 +15,7 @@ import (
 // for it; what a certificate has brought about is not, nor what is wrong elsewhere.
 func TestPlanNamesWhatLasts(t *testing.T) {
 	t.Parallel()
-	const lasting = "no step mends it, and the proof at the end does not ask for it: "
+	const lasting = "no step fixes it, and the proof of the result does not require it: "
 	balancer := func(s *snapshot.Snapshot) {
 		s.Endpoint = "lb:8443"
 		s.Probes = []snapshot.Probe{{Endpoint: "lb:8443", Failed: snapshot.StageTCP, Error: "refused"}, {Endpoint: "10.0.0.1:6443"}}
@@ -37,9 +37,9 @@ func TestPlanNamesWhatLasts(t *testing.T) {
 		{"a worker that has not joined, and a renewal", []tc.Edit{tc.Unjoined("w1"), due}, nil,
 			[]string{lasting + "the node has not joined the cluster (w1)"}},
 		{"kubelets that somebody has stopped", []tc.Edit{due, tc.On("cp2,w1", tc.CrashLoop())}, nil,
-			[]string{lasting + "the kubelet does not run (cp2 kubelet.service, w1 kubelet.service)"}},
+			[]string{lasting + "the kubelet is not running (cp2 kubelet.service, w1 kubelet.service)"}},
 		{"a load balancer that is down", []tc.Edit{due, balancer}, nil,
-			[]string{lasting + "the API servers answer, and the endpoint before them does not lead there (lb:8443)"}},
+			[]string{lasting + "the API servers answer, but the endpoint in front of them does not reach them (lb:8443)"}},
 		{"on a node that is left out", []tc.Edit{due, tc.On("w1", tc.CrashLoop())}, []string{"cp1"}, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -60,7 +60,7 @@ func TestPlanSaysWhyMembersAreNotKnown(t *testing.T) {
 		n.Etcd = &snapshot.Etcd{Healthy: true, Error: "its gateway is switched off"}
 	}))
 	p, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{})
-	const want = "which members etcd has: none of cp1 told; on cp1, its gateway is switched off"
+	const want = "which members etcd has: none of cp1 answered; on cp1, its gateway is switched off"
 	if err != nil || !slices.Contains(p.Unknown, want) {
 		t.Errorf("%v: %q, want %q", err, p.Unknown, want)
 	}

@@ -96,13 +96,13 @@ func (p Policy) atOnce(c cluster.Cluster, q Quorum, members []string) (n int, bo
 		n, _ := c.Node(name)
 		return n.Is(cluster.ControlPlane)
 	})
-	why := "one control plane is always left alone"
+	why := "one control plane always stays untouched"
 	n = min(n, max(len(c.With(cluster.ControlPlane))-1, 1))
 	if beside && max(q.Spare(), 1) < n {
 		n, why = max(q.Spare(), 1), q.String()
 	}
 	if n < asked {
-		bound = fmt.Sprintf("%d control planes at a time were asked for, %d it will be: %s", asked, n, why)
+		bound = fmt.Sprintf("limited to %d at a time (%d requested): %s", n, asked, why)
 	}
 	return n, bound
 }
@@ -149,9 +149,9 @@ type Step struct {
 	Playbook string `json:"playbook,omitempty"`
 	// Nodes are the inventory names it is about, in the order they are taken.
 	Nodes []string `json:"nodes"`
-	// Title says what it does.
+	// Title is what it does.
 	Title string `json:"title"`
-	// Why says for which reason it is there.
+	// Why is the reason for it.
 	Why string `json:"why"`
 	// Changes is true when the step changes nodes.
 	Changes bool `json:"changes"`
@@ -160,7 +160,7 @@ type Step struct {
 	// AtOnce is how many of Nodes are worked on at the same time; 1 when absent.
 	AtOnce int `json:"atOnce,omitempty"`
 	// Signer is the node that signs etcd certificates for those of Nodes that do not
-	// have the key of etcd's authority; absent when all have it.
+	// have the key of etcd's CA; absent when all have it.
 	Signer string `json:"signer,omitempty"`
 }
 
@@ -180,13 +180,13 @@ type Plan struct {
 	Steps []Step `json:"steps"`
 	// EtcdSnapshots are what is foreseen of each member of etcd that is backed up.
 	EtcdSnapshots []MemberSnapshot `json:"etcdSnapshots,omitempty"`
-	// Interruption says in words what users of the cluster will notice.
+	// Interruption is what users of the cluster will notice.
 	Interruption string `json:"interruption"`
-	// Unknown says in words what the plan was made without knowing.
+	// Unknown is what the plan was made without knowing.
 	Unknown []string `json:"unknown,omitempty"`
 	// Notes say in words what it was made with.
 	Notes []string `json:"notes,omitempty"`
-	// Warnings are what whoever approves the plan should know, in words.
+	// Warnings are what the approver of the plan should know.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -233,7 +233,7 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	b.etcd(c, d, downFirst(q, t.etcd), all)
 	if together := needEachOther(c, d); len(together) > 0 && all {
 		b.step(Step{Action: PrePhase, Nodes: together, AtOnce: several(together), Title: "Re-issue expired certificates without the API server",
-			Why: "etcd has no quorum before most members trust each other again, so they are worked on at the same time; " + due(d, together...), Changes: true})
+			Why: "etcd has no quorum until most members trust each other again, so they are handled at the same time; " + due(d, together...), Changes: true})
 		b.step(apiServers(together))
 		controlPlanes = without(controlPlanes, together)
 	}
@@ -260,24 +260,24 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	}
 	if len(kubelets) > 0 {
 		b.step(Step{Action: KubeletBootstrap, Nodes: kubelets, Title: "Give kubelets a new client certificate",
-			Why: "an expired kubelet cannot ask for one by itself, and one that has not in time will not; " +
-				"upgrade-cluster.yml never mends it", Changes: true})
+			Why: "a kubelet whose certificate has expired cannot request one by itself; " +
+				"upgrade-cluster.yml never fixes it", Changes: true})
 		b.step(Step{Gate: KubeletGate, Nodes: kubelets, Title: "Wait for the kubelets", Why: "each must renew its lease"})
 	}
-	proof := "every certificate valid, authorities unchanged, all nodes Ready with fresh leases"
+	proof := "every certificate valid, CAs unchanged, all nodes Ready with fresh leases"
 	switch policy.Choice {
 	case UpgradeCluster:
 		upgrade := Step{Action: Upgrade, Nodes: cluster.Names(c.Nodes), Title: "Run Kubespray's upgrade-cluster.yml",
-			Why: "asked for; at an unchanged version it reconciles and renews nothing by itself", Changes: true}
+			Why: "requested; at an unchanged version it reconciles and renews nothing by itself", Changes: true}
 		if kube != nil {
 			upgrade.Playbook = kube.Upgrade
 		}
 		b.step(upgrade)
-		proof += "; also what upgrade-cluster.yml should have left in order is looked at, not believed"
+		proof += "; what upgrade-cluster.yml should have renewed is verified too"
 	case RenewCerts:
 		if left {
 			b.step(Step{Action: Renew, Nodes: cluster.Names(c.With(cluster.ControlPlane)), Title: "Renew what is still due",
-				Why: "asked for; what was due has been issued anew, so nothing should be left", Changes: true})
+				Why: "requested; what was due has been issued again, so nothing should be left", Changes: true})
 		}
 	case Auto, NoPlaybook:
 	}
@@ -312,7 +312,7 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	}
 	if slices.ContainsFunc(steps, func(s Step) bool { return s.Action == Upgrade }) {
 		// kubectl drain --force --delete-emptydir-data (Kubespray, roles/upgrade/pre-upgrade).
-		p.Interruption += "; upgrade-cluster.yml then drains one node after another: what lies in emptyDir volumes, and pods that no controller makes again, are gone"
+		p.Interruption += "; upgrade-cluster.yml then drains one node after another: data in emptyDir volumes and pods without a controller are lost"
 	}
 	p.Notes, p.Warnings = policy.notes()
 	notes, silent := told(snapshots)
@@ -340,9 +340,9 @@ func interruption(d diagnosis.Diagnosis, nodes []string) string {
 		}
 	}
 	if len(restart) > 0 {
-		return fmt.Sprintf("the API server on %s restarts, for the certificate that it made for itself ends soon: a few seconds without an answer where there is only one; running pods are not touched", strings.Join(restart, ", "))
+		return fmt.Sprintf("the API server on %s restarts, because its in-memory loopback certificate expires soon: with a single API server, a few seconds without an answer; running pods are not touched", strings.Join(restart, ", "))
 	}
-	return "none is expected: API servers take renewed certificates up by themselves, and one that does not, as before Kubernetes 1.20, is restarted: a few seconds without an answer where there is only one; running pods are not touched"
+	return "none is expected: API servers reload renewed certificates by themselves; one that does not, as before Kubernetes 1.20, is restarted: with a single API server, a few seconds without an answer; running pods are not touched"
 }
 
 type builder struct {
@@ -355,7 +355,7 @@ func (b *builder) step(s Step) {
 	switch s.Action {
 	case EtcdCertificates, PrePhase, Renew:
 		if s.Signer = b.signer(s.Nodes); s.Signer != "" {
-			s.Why += fmt.Sprintf("; %s, which has the key of etcd's authority, signs", s.Signer)
+			s.Why += fmt.Sprintf("; %s, which has the key of etcd's CA, signs", s.Signer)
 		}
 	default:
 	}
@@ -377,7 +377,7 @@ func (b *builder) etcd(c cluster.Cluster, d diagnosis.Diagnosis, nodes []string,
 	for _, nodes := range steps(members, lost) {
 		step := Step{Action: EtcdCertificates, Nodes: nodes, AtOnce: several(nodes), NoWait: lost, Title: "Renew the certificates of etcd members", Why: due(d, nodes...), Changes: true}
 		if lost {
-			step.Why = "etcd has no quorum before most members trust each other again, so none is waited for yet; " + step.Why
+			step.Why = "etcd has no quorum until most members trust each other again, so no step waits for one yet; " + step.Why
 		}
 		b.step(step)
 		if !lost {
@@ -454,7 +454,7 @@ func backup(c cluster.Cluster, steps []Step) Step {
 		return !slices.ContainsFunc(steps, func(s Step) bool { return s.Changes && slices.Contains(s.Nodes, name) })
 	})
 	return Step{Action: Backup, Nodes: changed, Title: "Back up the PKI, kubeconfigs and manifests",
-		Why: "nothing is changed on a node before a verified copy lies on it", Changes: true}
+		Why: "nothing is changed on a node before it has a verified copy", Changes: true}
 }
 
 // numbered gives the steps their IDs.
@@ -533,7 +533,7 @@ func isKubelet(k certs.Kind) bool {
 // supported refuses what no step can mend, before anything is changed.
 func supported(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, choice Choice) error {
 	if choice == NoPlaybook && d.Route == diagnosis.Renew {
-		return &UnsupportedError{"--playbook none leaves nothing to run: the API server can be used, so no pre-phase is needed; leave the flag out to renew what is due"}
+		return &UnsupportedError{"--playbook none leaves nothing to run: the API server can be used, so no pre-phase is needed; omit the flag to renew what is due"}
 	}
 	for _, n := range c.Nodes {
 		if n.Is(cluster.ControlPlane) {
@@ -541,15 +541,15 @@ func supported(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, ch
 		}
 		for _, k := range d.Due[n.Name] {
 			if row, _ := certs.Lookup(k); !isKubelet(k) && row.Signer != certs.EtcdHostCA {
-				return &UnsupportedError{fmt.Sprintf("%s is due on %s, which is no control plane: nothing here renews it there; "+
-					"have it issued where it came from, or remove it if nobody needs it there", k, n.Name)}
+				return &UnsupportedError{fmt.Sprintf("%s is due on %s, which is not a control plane: kscertctl does not renew it there; "+
+					"have it issued where it came from, or remove it if it is not needed there", k, n.Name)}
 			}
 		}
 	}
 	for _, n := range s.Nodes {
 		if dueKind(d, n.Name, certs.EtcdHostCA) && !n.SignsEtcd() && signer(s, d, []string{n.Name}) == "" {
-			return &UnsupportedError{fmt.Sprintf("etcd certificates are due on %s, but %s/ca-key.pem is neither there nor, for the same authority, "+
-				"on a node of the group etcd: nobody can sign new ones; put the key back on one of them from a backup, or have the certificates "+
+			return &UnsupportedError{fmt.Sprintf("etcd certificates are due on %s, but %s/ca-key.pem is neither there nor, for the same CA, "+
+				"on a node of the group etcd: new ones cannot be signed; restore the key on one of them from a backup, or have the certificates "+
 				"issued where it is", n.Name, n.Facts["etcd-dir"])}
 		}
 	}

@@ -71,14 +71,14 @@ func (q Quorum) Spare() int { return max(0, q.Healthy()-q.Needed()) }
 
 func (q Quorum) String() string {
 	if q.Members == 0 {
-		return "etcd: how many members there are is not known"
+		return "etcd: the number of members is not known"
 	}
-	parts := []string{fmt.Sprintf("etcd: of %d members %d answer, %d are needed", q.Members, q.Healthy()-q.Allowed, q.Needed())}
+	parts := []string{fmt.Sprintf("etcd: %d of %d members healthy, quorum is %d", q.Healthy()-q.Allowed, q.Members, q.Needed())}
 	if len(q.Down) > 0 {
-		parts = append(parts, strings.Join(q.Down, ", ")+" does not")
+		parts = append(parts, "down: "+strings.Join(q.Down, ", "))
 	}
 	if q.Strangers > 0 {
-		parts = append(parts, fmt.Sprintf("%d more than the inventory's group etcd names", q.Strangers))
+		parts = append(parts, fmt.Sprintf("%d not in the inventory's group etcd", q.Strangers))
 	}
 	if q.Allowed > 0 {
 		parts = append(parts, fmt.Sprintf("%d of these assumed to be healthy", q.Allowed))
@@ -134,7 +134,7 @@ func keepsQuorum(d diagnosis.Diagnosis, q Quorum, s snapshot.Snapshot, worked, r
 	if len(foreign) == 0 && q.Strangers == q.Allowed && len(q.Down) > 0 {
 		return nil // these come first, each behind a gate
 	}
-	ways := []string{"restart it yourself, when etcd may be away for some seconds (systemctl restart etcd), and leave Kubespray's playbook out"}
+	ways := []string{"restart it yourself when etcd may be down for some seconds (systemctl restart etcd), and run without Kubespray's playbook"}
 	if len(foreign) > 0 {
 		ways = append(ways, fmt.Sprintf("bring back %s first (systemctl start etcd)", strings.Join(foreign, ", ")))
 	}
@@ -144,7 +144,7 @@ func keepsQuorum(d diagnosis.Diagnosis, q Quorum, s snapshot.Snapshot, worked, r
 			ways = append(ways, removal(m.PeerURLs, m.Name, m.ID))
 		}
 	}
-	return &UnsupportedError{fmt.Sprintf("%s: the plan restarts etcd on %s, and a restart there would cost the quorum; %s",
+	return &UnsupportedError{fmt.Sprintf("%s: the plan restarts etcd on %s, and a restart there would lose the quorum; %s",
 		q, strings.Join(healthy, ", "), strings.Join(ways, "; or "))}
 }
 
@@ -162,10 +162,10 @@ func startsNone(c cluster.Cluster, d diagnosis.Diagnosis, s snapshot.Snapshot, s
 				id = shell.Quote(m.ID)
 			}
 		}
-		return &UnsupportedError{fmt.Sprintf("etcd on %s does not run, and certificates are due there: "+
-			"the work would start it and wait for it. Start it (systemctl start etcd), and read why it ends if it does "+
-			"(journalctl -u etcd); or leave the node out for now: --limit %s; "+
-			"or, if it is gone for good, remove the member (etcdctl member remove %s) and take the node out of the group etcd",
+		return &UnsupportedError{fmt.Sprintf("etcd on %s is not running, and certificates are due there: "+
+			"the plan would start it and wait for it. Start it (systemctl start etcd); if it stops, see why "+
+			"(journalctl -u etcd); or exclude the node for now: --limit %s; "+
+			"or, if it is gone for good, remove the member (etcdctl member remove %s) and remove the node from the group etcd",
 			f.Node, shell.Quote(strings.Join(without(cluster.Names(c.Nodes), []string{f.Node}), ",")), id)}
 	}
 	return nil

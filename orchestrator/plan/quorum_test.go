@@ -52,25 +52,25 @@ func TestQuorum(t *testing.T) {
 		holds bool
 		spare int
 	}{
-		{"one member", tc.Single(), nil, "etcd: of 1 members 1 answer, 1 are needed", true, 0},
-		{"three members", tc.EtcdNodes(), nil, "etcd: of 3 members 3 answer, 2 are needed", true, 1},
-		{"one of three is down", tc.EtcdNodes(), []tc.Edit{tc.On("etcd2", tc.NoQuorum)}, "etcd: of 3 members 2 answer, 2 are needed; etcd2 does not", true, 0},
-		{"one of three cannot be reached", tc.EtcdNodes(), []tc.Edit{tc.On("etcd2", tc.Unknown(snapshot.Unreachable, "gone"))}, "etcd: of 3 members 2 answer, 2 are needed; etcd2 does not", true, 0},
-		{"two of three are down", tc.EtcdNodes(), []tc.Edit{tc.On("etcd2,etcd3", tc.NoQuorum)}, "etcd: of 3 members 1 answer, 2 are needed; etcd2, etcd3 does not", false, 0},
-		{"members that the inventory does not name", tc.EtcdNodes(), []tc.Edit{members(5)}, "etcd: of 5 members 3 answer, 3 are needed; 2 more than the inventory's group etcd names", true, 0},
-		{"a learner does not vote", tc.EtcdNodes(), []tc.Edit{members(4, 3)}, "etcd: of 3 members 3 answer, 2 are needed", true, 1},
+		{"one member", tc.Single(), nil, "etcd: 1 of 1 members healthy, quorum is 1", true, 0},
+		{"three members", tc.EtcdNodes(), nil, "etcd: 3 of 3 members healthy, quorum is 2", true, 1},
+		{"one of three is down", tc.EtcdNodes(), []tc.Edit{tc.On("etcd2", tc.NoQuorum)}, "etcd: 2 of 3 members healthy, quorum is 2; down: etcd2", true, 0},
+		{"one of three cannot be reached", tc.EtcdNodes(), []tc.Edit{tc.On("etcd2", tc.Unknown(snapshot.Unreachable, "gone"))}, "etcd: 2 of 3 members healthy, quorum is 2; down: etcd2", true, 0},
+		{"two of three are down", tc.EtcdNodes(), []tc.Edit{tc.On("etcd2,etcd3", tc.NoQuorum)}, "etcd: 1 of 3 members healthy, quorum is 2; down: etcd2, etcd3", false, 0},
+		{"members that the inventory does not name", tc.EtcdNodes(), []tc.Edit{members(5)}, "etcd: 3 of 5 members healthy, quorum is 3; 2 not in the inventory's group etcd", true, 0},
+		{"a learner does not vote", tc.EtcdNodes(), []tc.Edit{members(4, 3)}, "etcd: 3 of 3 members healthy, quorum is 2", true, 1},
 		{"a learner in the group, whose own list is refused", tc.EtcdNodes(), []tc.Edit{members(3, 2), tc.On("etcd3", learner)},
-			"etcd: of 2 members 2 answer, 2 are needed", true, 0},
+			"etcd: 2 of 2 members healthy, quorum is 2", true, 0},
 		{"a learner that is all that answers", tc.EtcdNodes(), []tc.Edit{tc.Everywhere(tc.NoQuorum), tc.On("etcd3", learner)},
-			"etcd: how many members there are is not known", false, 0},
+			"etcd: the number of members is not known", false, 0},
 		{"a node of the group that is no member", tc.EtcdNodes(), []tc.Edit{members(2), tc.On("etcd3", tc.Stopped("etcd"))},
-			"etcd: of 2 members 2 answer, 2 are needed", true, 0},
+			"etcd: 2 of 2 members healthy, quorum is 2", true, 0},
 		{"a member that was replaced, and not removed", tc.EtcdNodes(), []tc.Edit{members(3), joins(snapshot.EtcdMember{ID: "old", Name: "etcd3"})},
-			"etcd: of 4 members 3 answer, 3 are needed; 1 more than the inventory's group etcd names", true, 0},
+			"etcd: 3 of 4 members healthy, quorum is 3; 1 not in the inventory's group etcd", true, 0},
 		{"a member that is called otherwise, by its peer URL", tc.EtcdNodes(), []tc.Edit{members(2), joins(snapshot.EtcdMember{ID: "3", Name: "infra3", PeerURLs: []string{"https://10.0.0.3:2380"}}),
 			tc.On("etcd3", tc.Unknown(snapshot.Unreachable, "gone"), func(n *snapshot.Node) { n.Address = "10.0.0.3" })},
-			"etcd: of 3 members 2 answer, 2 are needed; etcd3 does not", true, 0},
-		{"nobody told", tc.EtcdNodes(), []tc.Edit{tc.Everywhere(tc.NoQuorum)}, "etcd: how many members there are is not known", false, 0},
+			"etcd: 2 of 3 members healthy, quorum is 2; down: etcd3", true, 0},
+		{"nobody told", tc.EtcdNodes(), []tc.Edit{tc.Everywhere(tc.NoQuorum)}, "etcd: the number of members is not known", false, 0},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -98,9 +98,9 @@ func TestQuorumIsKept(t *testing.T) {
 		}
 	})
 	const (
-		of3     = "etcd: of 3 members 2 answer, 2 are needed; "
-		restart = "the plan restarts etcd on etcd1, and a restart there would cost the quorum; restart it yourself, " +
-			"when etcd may be away for some seconds (systemctl restart etcd), and leave Kubespray's playbook out"
+		of3     = "etcd: 2 of 3 members healthy, quorum is 2; "
+		restart = "the plan restarts etcd on etcd1, and a restart there would lose the quorum; restart it yourself " +
+			"when etcd may be down for some seconds (systemctl restart etcd), and run without Kubespray's playbook"
 		gone = "if the member of https://10.0.0.3:2380 is gone for good, remove it: etcdctl member remove c3"
 	)
 	for _, row := range []struct {
@@ -114,15 +114,15 @@ func TestQuorumIsKept(t *testing.T) {
 		{"all well", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due}, "", ""},
 		{"one restarts, and one is to spare", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{stale}, "", ""},
 		{"another is down", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.NoQuorum)}, "", ""},
-		{"another does not run", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.Stopped("etcd"))}, "", "the etcd member does not run (etcd2 etcd)"},
+		{"another does not run", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.Stopped("etcd"))}, "", "the etcd member is not running (etcd2 etcd)"},
 		{"another is down, and one restarts", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{stale, tc.On("etcd2", tc.NoQuorum)},
-			of3 + "etcd2 does not: " + restart + "; or bring back etcd2 first (systemctl start etcd); or if the member of etcd2 is gone for good, remove it: etcdctl member remove 'id of etcd2'", ""},
+			of3 + "down: etcd2: " + restart + "; or bring back etcd2 first (systemctl start etcd); or if the member of etcd2 is gone for good, remove it: etcdctl member remove 'id of etcd2'", ""},
 		{"a release that reads its files again", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.NoQuorum), version("3.4.0")}, "", ""},
 		{"a release that may not", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.NoQuorum), version("3.3.10")}, restart, ""},
 		{"it does not run where certificates are due", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.Stopped("etcd"))},
-			"leave the node out for now: --limit cp1,w1,etcd2,etcd3; or, if it is gone for good, remove the member (etcdctl member remove 'id of etcd1')", ""},
+			"exclude the node for now: --limit cp1,w1,etcd2,etcd3; or, if it is gone for good, remove the member (etcdctl member remove 'id of etcd1')", ""},
 		{"two members", pair, plan.Policy{}, []tc.Edit{due}, "", ""},
-		{"two members, and one restarts", pair, plan.Policy{}, []tc.Edit{stale}, "etcd: of 2 members 2 answer, 2 are needed: " + restart, ""},
+		{"two members, and one restarts", pair, plan.Policy{}, []tc.Edit{stale}, "etcd: 2 of 2 members healthy, quorum is 2: " + restart, ""},
 		{"one of three is gone for good", pair, plan.Policy{}, []tc.Edit{due, third}, "",
 			"not in the inventory: etcd3 (etcd member at https://10.0.0.3:2380); nothing is renewed there, and no step restarts another; " + gone},
 		{"one of three is gone, and one restarts", pair, plan.Policy{}, []tc.Edit{stale, third}, "pass --allow-not-in-inventory etcd3; " + gone, ""},
@@ -134,7 +134,7 @@ func TestQuorumIsKept(t *testing.T) {
 			if n.Etcd != nil {
 				n.Etcd.Members = append(n.Etcd.Members, snapshot.EtcdMember{ID: "4", Name: "cp1"}, snapshot.EtcdMember{ID: "5", Name: "w1"})
 			}
-		})}, "2 more than the inventory's group etcd names: " + restart + "; or if the member of cp1 is gone for good, remove it: etcdctl member remove 4", ""},
+		})}, "2 not in the inventory's group etcd: " + restart + "; or if the member of cp1 is gone for good, remove it: etcdctl member remove 4", ""},
 		{"the one that is down is the one that is due", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{tc.On("etcd1", tc.Expired(certs.KindEtcdMember), tc.NoQuorum)}, "", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {

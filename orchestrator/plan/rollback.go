@@ -59,23 +59,23 @@ func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 	p.Interruption = "none: no API server is restarted, and running pods are not touched"
 	for _, n := range nodes {
 		b.step(Step{Action: RestoreBackup, Nodes: []string{n.Name}, Title: "Restore the backup of run " + u.Run,
-			Why: "it was changed by that run; every file comes back with its owner, mode and times, and what the run added is removed", Changes: true})
+			Why: "that run changed it; every file is restored with its owner, mode and times, and what the run added is removed", Changes: true})
 		switch {
 		case n.Is(cluster.ControlPlane) && u.Diagnosis.ControlPlanes[n.Name] != diagnosis.APIUsable:
 			p.Interruption = "the API server will be as unusable as it was before the run; running pods are not touched"
 		case n.Is(cluster.ControlPlane):
-			p.Interruption = "each API server restarts once, a few seconds without an answer where there is only one; running pods are not touched"
+			p.Interruption = "each API server restarts once: with a single API server, a few seconds without an answer; running pods are not touched"
 			b.step(Step{Gate: APIServerGate, Nodes: []string{n.Name}, Title: "Wait for the API server", Why: "it could be used before the run"})
 		case n.Is(cluster.Worker) && sound:
-			b.step(Step{Gate: KubeletGate, Nodes: []string{n.Name}, Title: "Wait for the kubelet", Why: "it was sound before the run"})
+			b.step(Step{Gate: KubeletGate, Nodes: []string{n.Name}, Title: "Wait for the kubelet", Why: "it was healthy before the run"})
 		}
 	}
 	if sound {
-		b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Title: "Prove the result", Why: "the cluster was sound before the run, so it must be again"})
+		b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Title: "Prove the result", Why: "the cluster was healthy before the run, so it must be healthy again"})
 	}
 	names := cluster.Names(nodes)
 	first := Step{Action: Backup, Nodes: names, Title: "Back up what is there now",
-		Why: "nothing is changed on a node before a verified copy lies on it; this rollback can be rolled back too", Changes: true}
+		Why: "nothing is changed on a node before it has a verified copy; this rollback can be rolled back too", Changes: true}
 	p.Steps = numbered(append([]Step{first}, b.steps...))
 	p.Warnings = ended(u, names)
 	return p, nil

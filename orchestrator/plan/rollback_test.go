@@ -130,7 +130,7 @@ func TestUnknown(t *testing.T) {
 	}{
 		{"everything is known", func(*snapshot.Snapshot) {}, nil},
 		{"a node", tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route to host")), []string{"w1: nothing is known of it (no route to host)"}},
-		{"which nodes there are", tc.On("cp1", func(n *snapshot.Node) { n.View.Nodes = nil }), []string{"which nodes the cluster has besides those of the inventory: no API server told"}},
+		{"which nodes there are", tc.On("cp1", func(n *snapshot.Node) { n.View.Nodes = nil }), []string{"which nodes the cluster has that are not in the inventory: no API server answered"}},
 		{
 			"what the inventory does not name",
 			func(s *snapshot.Snapshot) {
@@ -143,13 +143,13 @@ func TestUnknown(t *testing.T) {
 			},
 			[]string{"the state of what the inventory does not name: cp9 (control plane), w9 (worker), etcd9 (etcd member)"},
 		},
-		{"etcd", tc.On("cp1", func(n *snapshot.Node) { n.Etcd = nil }), []string{"which members etcd has: none of cp1 told"}},
+		{"etcd", tc.On("cp1", func(n *snapshot.Node) { n.Etcd = nil }), []string{"which members etcd has: none of cp1 answered"}},
 		{
 			"a certificate of somebody else",
 			tc.On("cp1", func(n *snapshot.Node) {
 				n.Certificates = append(n.Certificates, certs.Certificate{Kind: certs.KindUnknown, Path: "/etc/kubernetes/ssl/mine.crt"})
 			}),
-			[]string{"cp1: what these certificates are for, so no step renews them: /etc/kubernetes/ssl/mine.crt"},
+			[]string{"cp1: the purpose of these certificates, so no step renews them: /etc/kubernetes/ssl/mine.crt"},
 		},
 		{
 			"the view from outside",

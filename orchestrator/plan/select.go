@@ -53,7 +53,7 @@ func (p Policy) Check(c cluster.Cluster) error {
 	for _, flag := range []string{"--skip-phases", "--until-phase"} {
 		for _, phase := range named[flag] {
 			if !slices.Contains(Phases(), phase) {
-				return &SelectionError{fmt.Sprintf("%s %s: there is no such phase", flag, phase), "name one of the phases: " + phases(Phases())}
+				return &SelectionError{fmt.Sprintf("%s %s: unknown phase", flag, phase), "name one of the phases: " + phases(Phases())}
 			}
 		}
 	}
@@ -120,7 +120,7 @@ func (p Policy) end(steps []Step) (int, error) {
 	case "":
 		return len(steps), nil
 	case Phase(Backup):
-		return 0, &UnsupportedError{"--until-phase backup changes nothing: a backup alone is what the playbook backup.yml makes"}
+		return 0, &UnsupportedError{"--until-phase backup changes nothing: for a backup alone, run the playbook backup.yml"}
 	}
 	end := 0
 	present := []Phase{}
@@ -133,7 +133,7 @@ func (p Policy) end(steps []Step) (int, error) {
 		}
 	}
 	if end == 0 {
-		return 0, &UnsupportedError{fmt.Sprintf("--until-phase %s: what has to be done has no such phase; it has: %s", p.Until, phases(present))}
+		return 0, &UnsupportedError{fmt.Sprintf("--until-phase %s: the plan has no such phase; it has: %s", p.Until, phases(present))}
 	}
 	for end < len(steps) && !steps[end].Changes {
 		end++
@@ -176,7 +176,7 @@ func (s *selection) keep(end int) {
 		case ClusterGate:
 			step.Nodes = slices.DeleteFunc(step.Nodes, func(n string) bool { return s.left(n) != "" })
 			if len(step.Nodes) < len(s.cluster.Nodes) {
-				step.Why = "of these nodes alone: " + step.Why
+				step.Why = "of these nodes only: " + step.Why
 			}
 		default:
 			step.Nodes = slices.DeleteFunc(step.Nodes, func(n string) bool { return !taken(s.kept[:i], n, worksFor(step.Gate)...) })
@@ -189,7 +189,7 @@ func (s *selection) unbacked() string {
 	if !slices.Contains(s.Skip, Phase(Backup)) {
 		return ""
 	}
-	return "--skip-phases backup: nothing is changed on a node before a verified copy lies on it; leave that phase in"
+	return "--skip-phases backup: nothing is changed on a node before it has a verified copy; keep that phase"
 }
 
 // cutsUpgrade: Kubespray's playbook goes over the whole cluster.
@@ -197,7 +197,7 @@ func (s *selection) cutsUpgrade() string {
 	if len(s.Limit) == 0 || !slices.ContainsFunc(s.kept, func(step Step) bool { return step.Action == Upgrade && len(step.Nodes) > 0 }) {
 		return ""
 	}
-	return "--limit with --playbook upgrade-cluster: that playbook of Kubespray goes over every node; leave the limit out, or run it for itself afterwards"
+	return "--limit with --playbook upgrade-cluster: that playbook of Kubespray works on every node; omit --limit, or run the playbook separately afterwards"
 }
 
 // cutsQuorum: nodes that wait for each other come back together or not at all,
@@ -219,11 +219,11 @@ func (s *selection) cutsQuorum() string {
 	if len(out) == 0 || s.idle() != "" {
 		return ""
 	}
-	instead := "name all of them in --limit, or leave the limit out"
+	instead := "name all of them in --limit, or omit --limit"
 	if overlap(out, s.nodes) {
-		instead = fmt.Sprintf("leave the phase %s in", phase)
+		instead = fmt.Sprintf("keep the phase %s", phase)
 	}
-	return fmt.Sprintf("%s would be left out: %s come back together or not at all, for etcd has no quorum before most members trust each other again; %s",
+	return fmt.Sprintf("%s would be left out: %s must be recovered together, because etcd has no quorum until most members trust each other again; %s",
 		strings.Join(out, ", "), strings.Join(together, ", "), instead)
 }
 
@@ -244,9 +244,9 @@ func (s *selection) withoutAPI() string {
 			if state == diagnosis.APIUsable || taken(s.kept[:i], name, PrePhase) {
 				continue
 			}
-			instead := fmt.Sprintf("leave the phase %s in", PrePhase)
+			instead := fmt.Sprintf("keep the phase %s", PrePhase)
 			if !slices.Contains(s.nodes, name) {
-				instead = fmt.Sprintf("name %s in --limit too", name)
+				instead = fmt.Sprintf("add %s to --limit", name)
 			}
 			return fmt.Sprintf("%s of %s needs the API server of %s, which would stay unusable (%s); %s", step.Action, strings.Join(step.Nodes, ", "), name, state, instead)
 		}
@@ -264,7 +264,7 @@ func (s *selection) ungated() string {
 		for _, name := range without(step.Nodes, s.kept[i].Nodes) {
 			if taken(s.kept[:i], name, worksFor(step.Gate)...) {
 				later := s.kept[i+next]
-				return fmt.Sprintf("--skip-phases %s: %s of %s is begun only when %s is known to be back; leave that phase in",
+				return fmt.Sprintf("--skip-phases %s: %s of %s starts only when %s is known to be back; keep that phase",
 					step.Phase(), later.Action, strings.Join(later.Nodes, ", "), name)
 			}
 		}
@@ -298,13 +298,13 @@ func (s *selection) undone() []string {
 	for i, step := range s.kept {
 		switch {
 		case step.Gate == ClusterGate && len(step.Nodes) == 0:
-			out = append(out, "the result is not proved: look at the cluster afterwards, with kscertctl diagnose")
+			out = append(out, "the result is not proved: check the cluster afterwards with kscertctl diagnose")
 		case step.Action == Upgrade && len(step.Nodes) == 0:
 			out = append(out, "not in this plan: upgrade-cluster.yml")
 		}
 		unseen := slices.DeleteFunc(without(s.all[i].Nodes, step.Nodes), func(n string) bool { return !taken(s.kept[:i], n, worksFor(step.Gate)...) })
 		if len(unseen) > 0 {
-			out = append(out, fmt.Sprintf("nothing waits for the gate %s of %s: look yourself whether all is back there", step.Gate, strings.Join(unseen, ", ")))
+			out = append(out, fmt.Sprintf("nothing waits for the gate %s of %s: check yourself that it is healthy again", step.Gate, strings.Join(unseen, ", ")))
 		}
 	}
 	return out

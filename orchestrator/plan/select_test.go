@@ -106,7 +106,7 @@ func choices() []choice {
 		},
 		{
 			name: "some that have lost each other", of: ha, edits: []tc.Edit{lost}, policy: limit("cp1", "cp3"),
-			refused: "cp2 would be left out: cp1, cp2, cp3 come back together or not at all",
+			refused: "cp2 would be left out: cp1, cp2, cp3 must be recovered together",
 		},
 		{
 			name: "a worker, while etcd has no quorum", of: ha, edits: []tc.Edit{lost, workerOut}, policy: limit("w1"),
@@ -114,7 +114,7 @@ func choices() []choice {
 		},
 		{
 			name: "a worker whose kubelet needs an API server that is out", of: single, edits: []tc.Edit{out, workerOut}, policy: limit("w1"),
-			refused: "kubelet-bootstrap of w1 needs the API server of cp1, which would stay unusable (serving-certificate-expired); name cp1 in --limit too",
+			refused: "kubelet-bootstrap of w1 needs the API server of cp1, which would stay unusable (serving-certificate-expired); add cp1 to --limit",
 		},
 		{
 			name: "a worker whose kubelet may ask an API server that is out", of: ha, edits: []tc.Edit{oneOut, workerOut}, policy: limit("w1"),
@@ -122,7 +122,7 @@ func choices() []choice {
 		},
 		{
 			name: "Kubespray's upgrade", of: single, edits: []tc.Edit{due}, policy: plan.Policy{Choice: plan.UpgradeCluster, Limit: []string{"cp1"}},
-			refused: "goes over every node",
+			refused: "works on every node",
 		},
 		{
 			name: "Kubespray's upgrade, left out", of: single, edits: []tc.Edit{due},
@@ -157,7 +157,7 @@ func choices() []choice {
 		},
 		{
 			name: "without the gate between two members", of: nodes, edits: memberDown, policy: skip("etcd"),
-			refused: "--skip-phases etcd: etcd-certificates of etcd1 is begun only when etcd3 is known to be back",
+			refused: "--skip-phases etcd: etcd-certificates of etcd1 starts only when etcd3 is known to be back",
 		},
 		{
 			name: "members that have lost each other, all of them", of: nodes, edits: membersLost, policy: limit("etcd"),
@@ -172,11 +172,11 @@ func choices() []choice {
 			steps: []string{
 				"~01-backup [etcd1 etcd2 etcd3]", "~02-etcd-certificates [etcd1 etcd2 etcd3] without waiting 3 at once", "03-gate-etcd [etcd1 etcd2 etcd3]",
 			},
-			warnings: []string{"not in this plan: cp1 (its API server is unusable: connection-refused; due: etcd-host-node)", "the result is not proved: look at the cluster afterwards, with kscertctl diagnose"},
+			warnings: []string{"not in this plan: cp1 (its API server is unusable: connection-refused; due: etcd-host-node)", "the result is not proved: check the cluster afterwards with kscertctl diagnose"},
 		},
 		{
 			name: "two members that have lost each other", of: nodes, edits: membersLost, policy: limit("etcd1", "etcd2"),
-			refused: "etcd3 would be left out: etcd1, etcd2, etcd3 come back together or not at all",
+			refused: "etcd3 would be left out: etcd1, etcd2, etcd3 must be recovered together",
 		},
 		{
 			name: "the control plane, while etcd is lost", of: nodes, edits: membersLost, policy: limit("cp1"),
@@ -184,11 +184,11 @@ func choices() []choice {
 		},
 		{
 			name: "the control plane, without the members that it needs", of: nodes, edits: membersLost, policy: skip("etcd-certificates"),
-			refused: "leave the phase etcd-certificates in",
+			refused: "keep the phase etcd-certificates",
 		},
 		{
 			name: "the control plane, without the gate of the members that it needs", of: nodes, edits: membersLost, policy: skip("etcd"),
-			refused: "--skip-phases etcd: pre-phase of cp1 is begun only when etcd1 is known to be back",
+			refused: "--skip-phases etcd: pre-phase of cp1 starts only when etcd1 is known to be back",
 		},
 
 		// --- phases that are left out ------------------------------------------------
@@ -216,34 +216,34 @@ func choices() []choice {
 		{
 			name: "without the proof", of: single, edits: []tc.Edit{due}, policy: skip("cluster"),
 			steps:    []string{"~01-backup-cp1 [cp1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]"},
-			warnings: []string{"the result is not proved: look at the cluster afterwards, with kscertctl diagnose"},
+			warnings: []string{"the result is not proved: check the cluster afterwards with kscertctl diagnose"},
 		},
 		{
 			name: "without a gate behind which nothing is changed", of: single, edits: []tc.Edit{due}, policy: skip("api-server"),
 			steps:    []string{"~01-backup-cp1 [cp1]", "~02-renew-certs-cp1 [cp1]", "03-gate-cluster [cp1 w1]"},
-			warnings: []string{"nothing waits for the gate api-server of cp1: look yourself whether all is back there"},
+			warnings: []string{"nothing waits for the gate api-server of cp1: check yourself that it is healthy again"},
 		},
 		{
 			name: "a phase that is not in the plan", of: single, edits: []tc.Edit{due}, policy: skip("pre-phase", "kubelets"),
 			steps: []string{"~01-backup-cp1 [cp1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "04-gate-cluster [cp1 w1]"},
 		},
-		{name: "without the backup", of: single, edits: []tc.Edit{due}, policy: skip("backup"), refused: "nothing is changed on a node before a verified copy lies on it"},
+		{name: "without the backup", of: single, edits: []tc.Edit{due}, policy: skip("backup"), refused: "nothing is changed on a node before it has a verified copy"},
 		{
 			name: "without a gate that the next control plane waits for", of: ha, edits: []tc.Edit{allDue}, policy: skip("api-server"),
-			refused: "--skip-phases api-server: renew-certs of cp2 is begun only when cp1 is known to be back",
+			refused: "--skip-phases api-server: renew-certs of cp2 starts only when cp1 is known to be back",
 		},
 		{
 			name: "without the gate of the kubelets before an upgrade", of: single, edits: []tc.Edit{workerOut},
 			policy:  plan.Policy{Choice: plan.UpgradeCluster, Skip: []plan.Phase{"kubelets"}},
-			refused: "--skip-phases kubelets: upgrade-cluster of cp1, w1 is begun only when w1 is known to be back",
+			refused: "--skip-phases kubelets: upgrade-cluster of cp1, w1 starts only when w1 is known to be back",
 		},
 		{
 			name: "without the pre-phase that the kubelets need", of: single, edits: []tc.Edit{out, workerOut}, policy: skip("pre-phase"),
-			refused: "kubelet-bootstrap of w1 needs the API server of cp1, which would stay unusable (serving-certificate-expired); leave the phase pre-phase in",
+			refused: "kubelet-bootstrap of w1 needs the API server of cp1, which would stay unusable (serving-certificate-expired); keep the phase pre-phase",
 		},
 		{
 			name: "without the pre-phase that the last renewal needs", of: ha, edits: []tc.Edit{oneOut}, policy: plan.Policy{Choice: plan.RenewCerts, Skip: []plan.Phase{"pre-phase"}},
-			refused: "renew-certs of cp1, cp2, cp3 needs the API server of cp2, which would stay unusable (serving-certificate-expired); leave the phase pre-phase in",
+			refused: "renew-certs of cp1, cp2, cp3 needs the API server of cp2, which would stay unusable (serving-certificate-expired); keep the phase pre-phase",
 		},
 		{
 			name: "without the step that brings all of them back", of: ha, edits: []tc.Edit{lost}, policy: skip("pre-phase"),
@@ -253,7 +253,7 @@ func choices() []choice {
 			name: "without anything to change", of: single, edits: []tc.Edit{out}, policy: skip("pre-phase"),
 			refused: "leave nothing to change: not in this plan: cp1 (its API server is unusable: serving-certificate-expired; due: apiserver)",
 		},
-		{name: "a phase that is none", of: single, policy: skip("renew"), unknown: "--skip-phases renew: there is no such phase"},
+		{name: "a phase that is none", of: single, policy: skip("renew"), unknown: "--skip-phases renew: unknown phase"},
 
 		// --- a plan that ends early ---------------------------------------------------
 		{
@@ -262,7 +262,7 @@ func choices() []choice {
 				"~01-backup [cp1 cp2 cp3]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "~04-renew-certs-cp2 [cp2]", "05-gate-api-server-cp2 [cp2]",
 				"~06-renew-certs-cp3 [cp3]", "07-gate-api-server-cp3 [cp3]",
 			},
-			warnings: []string{"not in this plan: w1 (due: kubelet-client)", "the result is not proved: look at the cluster afterwards, with kscertctl diagnose"},
+			warnings: []string{"not in this plan: w1 (due: kubelet-client)", "the result is not proved: check the cluster afterwards with kscertctl diagnose"},
 		},
 		{
 			name: "until the last change: the proof belongs to it", of: single, edits: []tc.Edit{due}, policy: until("renew-certs"),
@@ -271,23 +271,23 @@ func choices() []choice {
 		{
 			name: "until a gate", of: single, edits: []tc.Edit{out, workerOut}, policy: until("api-server"),
 			steps:    []string{"~01-backup-cp1 [cp1]", "~02-pre-phase-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]"},
-			warnings: []string{"not in this plan: w1 (due: kubelet-client)", "the result is not proved: look at the cluster afterwards, with kscertctl diagnose"},
+			warnings: []string{"not in this plan: w1 (due: kubelet-client)", "the result is not proved: check the cluster afterwards with kscertctl diagnose"},
 		},
 		{
 			name: "until before the upgrade", of: single, edits: []tc.Edit{due}, policy: plan.Policy{Choice: plan.UpgradeCluster, Until: "renew-certs"},
 			steps:    []string{"~01-backup-cp1 [cp1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]"},
-			warnings: []string{"not in this plan: upgrade-cluster.yml", "the result is not proved: look at the cluster afterwards, with kscertctl diagnose"},
+			warnings: []string{"not in this plan: upgrade-cluster.yml", "the result is not proved: check the cluster afterwards with kscertctl diagnose"},
 		},
 		{name: "until the backup", of: single, edits: []tc.Edit{due}, policy: until("backup"), refused: "--until-phase backup changes nothing"},
 		{
 			name: "until a phase that is not in the plan", of: single, edits: []tc.Edit{due}, policy: until("pre-phase"),
-			refused: "--until-phase pre-phase: what has to be done has no such phase; it has: renew-certs, api-server, cluster",
+			refused: "--until-phase pre-phase: the plan has no such phase; it has: renew-certs, api-server, cluster",
 		},
 		{
 			name: "until a phase that is left out, with nothing before it", of: single, edits: []tc.Edit{due},
 			policy: plan.Policy{Until: "renew-certs", Skip: []plan.Phase{"renew-certs"}}, refused: "leave nothing to change",
 		},
-		{name: "until a phase that is none", of: single, policy: until("done"), unknown: "--until-phase done: there is no such phase"},
+		{name: "until a phase that is none", of: single, policy: until("done"), unknown: "--until-phase done: unknown phase"},
 	}
 }
 

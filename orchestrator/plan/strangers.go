@@ -60,8 +60,8 @@ func (p Policy) knowsEnough(
 			evidence = append(evidence, st.Evidence)
 		}
 		return nil, &UnsupportedError{fmt.Sprintf("not in the inventory: %s (%s); "+
-			"control planes and etcd members are not worked on while others of the cluster are unknown: add them to the inventory, or, "+
-			"if each of them is healthy and is not to be worked on, pass %s%s",
+			"control planes and etcd members are not changed while others of the cluster are unknown: add them to the inventory, or, "+
+			"if each of them is healthy and must not be changed, pass %s%s",
 			strings.Join(called(others), ", "), strings.Join(evidence, "; "), strings.Join(flags, " "), gone.String())}
 	case len(others) > 0:
 		warnings = append(warnings, fmt.Sprintf("not in the inventory: %s; nothing is renewed there, and no step restarts another%s",

@@ -39,8 +39,8 @@ func TestStrangersAreRefused(t *testing.T) {
 		{"one of three", []tc.Edit{due, part("cp1")}, nil, nil,
 			"not in the inventory: cp2 (control plane), cp3 (control plane), cp2 (etcd member), cp3 (etcd member) (", ""},
 		{"who says so, and the flag", []tc.Edit{due, part("cp1", "cp2", "w1")}, nil, nil,
-			`(the API server on cp1 lists the node cp3 (control-plane); etcd on cp1 lists the member "cp3", ID id of cp3, peer URL ); control planes and etcd members are not worked on while others ` +
-				"of the cluster are unknown: add them to the inventory, or, if each of them is healthy and is not to be worked on, pass --allow-not-in-inventory cp3", ""},
+			`(the API server on cp1 lists the node cp3 (control-plane); etcd on cp1 lists the member "cp3", ID id of cp3, peer URL ); control planes and etcd members are not changed while others ` +
+				"of the cluster are unknown: add them to the inventory, or, if each of them is healthy and must not be changed, pass --allow-not-in-inventory cp3", ""},
 		{"one of three, and the others allowed", []tc.Edit{due, part("cp1", "w1")}, []string{"cp2", "cp3"}, nil, "",
 			"not in the inventory, but allowed by --allow-not-in-inventory: cp2 (control plane), cp3 (control plane), cp2 (etcd member), cp3 (etcd member)"},
 		{"one of three, and one allowed", []tc.Edit{due, part("cp1", "w1")}, []string{"cp2"}, nil, "not in the inventory: cp3 (control plane), cp3 (etcd member) (", ""},
@@ -50,7 +50,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		{"nothing to do", []tc.Edit{part("cp1", "w1")}, nil, nil, "", ""},
 		{"what no member tells, the API server's settings do", []tc.Edit{outCrashes, part("cp1", "w1"), tc.On("cp1", tc.NoQuorum, func(n *snapshot.Node) {
 			n.Address, n.Facts["kube-apiserver.etcd-servers"] = "10.0.0.7", "https://10.0.0.7:2379,https://10.0.0.8:2379"
-		})}, nil, nil, "not in the inventory: 10.0.0.8 (etcd member) (the API server on cp1 is set to ask etcd at 10.0.0.8; no member of etcd told)", ""},
+		})}, nil, nil, "not in the inventory: 10.0.0.8 (etcd member) (the API server on cp1 is set to ask etcd at 10.0.0.8; no etcd member listed its members)", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -80,7 +80,7 @@ func TestAllowedMembersCount(t *testing.T) {
 	t.Parallel()
 	s := tc.Healthy(tc.EtcdNodes(), tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember)), part("cp1", "w1", "etcd1"))
 	p, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{AllowNotInInventory: []string{"etcd2", "etcd3"}})
-	want := "etcd: of 3 members 1 answer, 2 are needed; 2 more than the inventory's group etcd names; 2 of these assumed to be healthy"
+	want := "etcd: 1 of 3 members healthy, quorum is 2; 2 not in the inventory's group etcd; 2 of these assumed to be healthy"
 	if err != nil || !slices.Contains(p.Notes, want) {
 		t.Errorf("%v: %q, want %q", err, p.Notes, want)
 	}

@@ -37,14 +37,14 @@ func unknown(s snapshot.Snapshot) []string {
 		}
 		if len(outside) > 0 {
 			slices.Sort(outside)
-			say("%s: what these certificates are for, so no step renews them: %s", n.Name, strings.Join(slices.Compact(outside), ", "))
+			say("%s: the purpose of these certificates, so no step renews them: %s", n.Name, strings.Join(slices.Compact(outside), ", "))
 		}
 	}
 	if len(etcd) > 0 && !members {
-		say("which members etcd has: none of %s told%s", strings.Join(etcd, ", "), silence)
+		say("which members etcd has: none of %s answered%s", strings.Join(etcd, ", "), silence)
 	}
 	if v, told := s.View(); !told || len(v.Nodes) == 0 {
-		say("which nodes the cluster has besides those of the inventory: no API server told")
+		say("which nodes the cluster has that are not in the inventory: no API server answered")
 	}
 	if strangers := diagnosis.Strangers(s); len(strangers) > 0 {
 		say("the state of what the inventory does not name: %s", strings.Join(called(strangers), ", "))
@@ -73,7 +73,7 @@ func lasting(d diagnosis.Diagnosis, steps []Step) []string {
 		}
 	}
 	for what, where := range found.all {
-		out = append(out, fmt.Sprintf("no step mends it, and the proof at the end does not ask for it: %s (%s)", what, where))
+		out = append(out, fmt.Sprintf("no step fixes it, and the proof of the result does not require it: %s (%s)", what, where))
 	}
 	return out
 }

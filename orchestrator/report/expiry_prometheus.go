@@ -21,29 +21,29 @@ var certificateLabels = []string{"node", "kind", "name", "path", "authority", "c
 // "Metric and label naming".
 var (
 	notAfter = prometheus.NewDesc("kscertctl_certificate_not_after_timestamp_seconds",
-		"When the certificate ends.", certificateLabels, nil)
+		"When the certificate expires.", certificateLabels, nil)
 	notBefore = prometheus.NewDesc("kscertctl_certificate_not_before_timestamp_seconds",
-		"When the certificate begins to be valid.", certificateLabels, nil)
+		"When the certificate becomes valid.", certificateLabels, nil)
 	warningFrom = prometheus.NewDesc("kscertctl_certificate_warning_timestamp_seconds",
 		"When the certificate becomes a warning, by --warn and by who renews it.", certificateLabels, nil)
 	criticalFrom = prometheus.NewDesc("kscertctl_certificate_critical_timestamp_seconds",
 		"When the certificate becomes critical, by --crit and by who renews it.", certificateLabels, nil)
 	keyMatch = prometheus.NewDesc("kscertctl_certificate_key_match",
-		"Whether the private key beside the certificate is its own: 1 or 0. Absent where no key is looked for.", certificateLabels, nil)
+		"Whether the private key next to the certificate matches it: 1 or 0. Absent where no key is expected.", certificateLabels, nil)
 	externallyManaged = prometheus.NewDesc("kscertctl_certificate_externally_managed",
-		"Whether the key of the certificate's authority is absent from the control plane: 1 or 0.", certificateLabels, nil)
+		"Whether the key of the certificate's CA is absent from the control plane: 1 or 0.", certificateLabels, nil)
 	servedStale = prometheus.NewDesc("kscertctl_served_certificate_stale",
-		"Whether a port serves another certificate than the file of its process holds: 1 or 0.", certificateLabels, nil)
+		"Whether a port serves a different certificate than the file of its process holds: 1 or 0.", certificateLabels, nil)
 	info = prometheus.NewDesc("kscertctl_certificate_info",
-		"What the certificate says of itself; always 1.", append(slices.Clip(certificateLabels), "subject", "issuer", "serial_number", "fingerprint_sha256", "signed_by"), nil)
+		"The subject, serial number and issuer of the certificate; always 1.", append(slices.Clip(certificateLabels), "subject", "issuer", "serial_number", "fingerprint_sha256", "signed_by"), nil)
 	unreadable = prometheus.NewDesc("kscertctl_certificate_unreadable",
 		"A file that should hold a certificate and does not; always 1.", []string{"node", "path"}, nil)
 	nodeUp = prometheus.NewDesc("kscertctl_node_up",
-		"Whether the node's certificates could be seen: 1 or 0.", []string{"node"}, nil)
+		"Whether the node's certificates could be inspected: 1 or 0.", []string{"node"}, nil)
 	nodeClock = prometheus.NewDesc("kscertctl_node_clock_timestamp_seconds",
-		"The node's own time when it was asked.", []string{"node"}, nil)
+		"The node's own time when it was inspected.", []string{"node"}, nil)
 	inspected = prometheus.NewDesc("kscertctl_inspection_timestamp_seconds",
-		"When the nodes were asked, by the clock of the asking machine.", nil, nil)
+		"When the nodes were inspected, by the clock of the control node.", nil, nil)
 )
 
 // Collector turns reports into metrics; it is a prometheus.Collector.

@@ -240,10 +240,10 @@ func (b *runBuilder) run() Run {
 		r.Later = append(r.Later, later.ID)
 	}
 	if len(b.touched) > 0 && b.after == nil {
-		r.Unknown = append(r.Unknown, "what the nodes look like now: nobody has looked at them since the last change")
+		r.Unknown = append(r.Unknown, "the present state of the nodes: they were not inspected since the last change")
 	}
 	if b.h.Torn > 0 {
-		r.Unknown = append(r.Unknown, fmt.Sprintf("what the last line of the journal would have said: it was cut off in the middle (%d bytes)", b.h.Torn))
+		r.Unknown = append(r.Unknown, fmt.Sprintf("the last line of the journal: it was cut off in the middle (%d bytes)", b.h.Torn))
 	}
 	r.Unknown = append(r.Unknown, b.h.Unknown...)
 	return r
@@ -336,11 +336,11 @@ func (b *runBuilder) summary(status run.Status) string {
 		}
 		return "it stopped: " + after
 	case run.StatusInterrupted:
-		return "somebody stopped it: " + after
+		return "it was interrupted: " + after
 	case run.StatusKilled:
-		return "its driver died: " + after
+		return "its process died: " + after
 	case run.StatusRunning:
-		return "it is at work: " + after
+		return "it is running: " + after
 	default:
 		return string(status)
 	}
@@ -352,14 +352,14 @@ func noWay() []diagnosis.Route { return []diagnosis.Route{diagnosis.Refuse, diag
 // next is what to do about a run that says nothing of it itself.
 func (b *runBuilder) next() string {
 	if b.h.Running {
-		return "wait until it has ended, and see: " + b.command("status")
+		return "wait until it has finished, and see: " + b.command("status")
 	}
 	var lines []string
 	for _, c := range b.commands() {
 		lines = append(lines, c.For+": "+c.Command)
 	}
 	if len(lines) == 0 {
-		return "nothing was changed; when this is mended, give the command again"
+		return "nothing was changed; fix this, then run the command again"
 	}
 	return strings.Join(lines, "\n")
 }
@@ -367,9 +367,9 @@ func (b *runBuilder) next() string {
 // superseded is what to do about a run after which another one has worked.
 func (b *runBuilder) superseded() string {
 	if b.undone() {
-		return "it has been rolled back: nothing is to be done about it"
+		return "it has been rolled back: nothing remains to be done"
 	}
-	return fmt.Sprintf("run %s has worked on the cluster since: see what is there now with kscertctl diagnose", b.h.Later[0].ID)
+	return fmt.Sprintf("run %s has changed the cluster since: check its state with kscertctl diagnose", b.h.Later[0].ID)
 }
 
 // undone reports whether a rollback has put back what was there before the run.
@@ -381,10 +381,10 @@ func (b *runBuilder) undone() bool {
 func (b *runBuilder) commands() []Command {
 	out := []Command{}
 	if b.h.Resumable() && len(b.h.Later) == 0 {
-		out = append(out, Command{"go on", b.command("resume")})
+		out = append(out, Command{"resume", b.command("resume")})
 	}
 	if len(b.touched) > 0 && !b.h.Running && !b.undone() {
-		out = append(out, Command{"go back to what was there before", b.command("rollback")})
+		out = append(out, Command{"roll back", b.command("rollback")})
 	}
 	return out
 }
@@ -507,9 +507,9 @@ func (b *runBuilder) explain(s *RunStep) {
 	}
 	switch s.Status { //nolint:exhaustive // the others have ended by themselves
 	case StepKilled:
-		s.Detail = "its driver died in this step"
+		s.Detail = "its process died in this step"
 	case StepRunning:
-		s.Detail = "it is at work"
+		s.Detail = "it is running"
 	}
 	s.Next = b.outcome().Next
 	began := s.Attempts[len(s.Attempts)-1].Began

@@ -14,7 +14,7 @@ import (
 
 // RunJUnit writes one test case for each step and each gate, and one for what the
 // driver does beside them. A failure says what went wrong and what to do next; a step
-// that was never begun is skipped.
+// that was never started is skipped.
 func RunJUnit(w io.Writer, r Run) error {
 	suite := junit.Testsuite{Name: "kscertctl " + string(r.Kind) + " " + r.Run, Time: seconds(r.Began, r.Last)}
 	suite.SetTimestamp(r.Began)
@@ -69,9 +69,9 @@ func judge(c *junit.Testcase, status StepStatus, detail string, unmet []string, 
 	case StepFailed:
 		c.Failure = result
 	case StepToDo:
-		c.Skipped = &junit.Result{Message: "never begun"}
+		c.Skipped = &junit.Result{Message: "never started"}
 	case StepRunning:
-		c.Skipped = &junit.Result{Message: "at work"}
+		c.Skipped = &junit.Result{Message: "running"}
 	default:
 		c.Error = result
 	}

@@ -28,7 +28,7 @@ func RunMarkdown(w io.Writer, r Run) error {
 	m.certificates(v)
 	m.findings(v)
 	m.backups(v)
-	m.list("What is left", r.Notes)
+	m.list("What remains", r.Notes)
 	m.list("What is not known", r.Unknown)
 	return m.err
 }
@@ -164,7 +164,7 @@ func (m *markdown) steps(v runView) {
 	for _, s := range v.Steps {
 		rows = append(rows, []string{s.Number + " " + s.Title, s.Runs, s.Where, s.When, s.Took, s.Result})
 	}
-	m.table([]string{"step", "runs", "nodes", "began (UTC)", "took", "result"}, rows)
+	m.table([]string{"step", "runs", "nodes", "started (UTC)", "took", "result"}, rows)
 	for _, s := range v.Stopped {
 		m.heading(3, s.StoppedTitle())
 		m.line("%s", md(sentenceCase(s.Why))+".")
@@ -173,7 +173,7 @@ func (m *markdown) steps(v runView) {
 			continue
 		}
 		m.line("")
-		m.line("When the nodes were last looked at, it waited for:")
+		m.line("When the nodes were last inspected, it waited for:")
 		var lines []string
 		for _, u := range s.Unmet {
 			lines = append(lines, u.String())
@@ -212,7 +212,7 @@ func (m *markdown) findings(v runView) {
 			m.code("text", strings.Join(f.Evidence, "\n"))
 			for _, b := range f.Brought {
 				m.line("")
-				m.line("It has brought about: %s", md(b))
+				m.line("It causes: %s", md(b))
 			}
 			m.line("")
 			m.line("Next: %s", md(f.Next))

@@ -224,7 +224,7 @@ func TestRunCommands(t *testing.T) {
 	}
 	superseded := testruns.FailedGate()
 	rolledBack(run.Done)(&superseded)
-	if got := report.OfRun(superseded).Steps[2].Next; got != "it has been rolled back: nothing is to be done about it" {
+	if got := report.OfRun(superseded).Steps[2].Next; got != "it has been rolled back: nothing remains to be done" {
 		t.Errorf("what was to be done then is no longer: %s", got)
 	}
 	elsewhere := testruns.Killed()
@@ -239,11 +239,11 @@ func TestRunAtWork(t *testing.T) {
 	t.Parallel()
 	h := atWork()
 	r := report.OfRun(h)
-	if want := "wait until it has ended, and see: kscertctl status " + h.ID; r.Outcome.Status != run.StatusRunning || r.Outcome.Next != want || r.Steps[1].Status != report.StepRunning || r.Steps[1].Next != want {
+	if want := "wait until it has finished, and see: kscertctl status " + h.ID; r.Outcome.Status != run.StatusRunning || r.Outcome.Next != want || r.Steps[1].Status != report.StepRunning || r.Steps[1].Next != want {
 		t.Errorf("%+v, %+v", r.Outcome, r.Steps[1])
 	}
 	for _, format := range []string{"html", "markdown"} {
-		if text := renderRun(t, format, r); !strings.Contains(text, "At work: 02-pre-phase-cp1") || regexp.MustCompile(`(?i)where it stopped|nothing was changed`).MatchString(text) {
+		if text := renderRun(t, format, r); !strings.Contains(text, "Running: 02-pre-phase-cp1") || regexp.MustCompile(`(?i)where it stopped|nothing was changed`).MatchString(text) {
 			t.Errorf("%s", text)
 		}
 	}
@@ -253,7 +253,7 @@ func TestRunAtWork(t *testing.T) {
 // one that never was.
 func TestRunAfter(t *testing.T) {
 	t.Parallel()
-	const unknown = "what the nodes look like now: nobody has looked at them since the last change"
+	const unknown = "the present state of the nodes: they were not inspected since the last change"
 	for _, row := range []struct {
 		name          string
 		run           run.History
@@ -475,7 +475,7 @@ func TestRunTellsWhatIsWithheld(t *testing.T) {
 	var out strings.Builder
 	if err := report.RunMarkdown(&out, r); err != nil || !slices.Equal(r.Asked.Withheld, h.Proposal.Request.Withheld) ||
 		!strings.Contains(out.String(),
-			"It was begun with --ssh-common-args, options after --: the values are not in its record") {
+			"It was started with --ssh-common-args, options after --: the values are not in its record") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }

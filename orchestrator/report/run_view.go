@@ -106,7 +106,7 @@ func view(r Run) runView {
 // NextTitle heads what can be done now: after a run that is done, nothing has to be.
 func (v runView) NextTitle() string {
 	if v.Outcome.Status == run.StatusDone {
-		return "How to go back"
+		return "How to roll back"
 	}
 	return "What to do next"
 }
@@ -114,7 +114,7 @@ func (v runView) NextTitle() string {
 // StoppedTitle heads what is to be said of a step that is not done.
 func (s stepRow) StoppedTitle() string {
 	if s.Status == StepRunning {
-		return "At work: " + s.ID
+		return "Running: " + s.ID
 	}
 	return "Where it stopped: " + s.ID
 }
@@ -155,7 +155,7 @@ func facts(r Run) []fact {
 	if a := r.Asked; a != nil {
 		add("Inventory", strings.Join(a.Inventories, ", "))
 		add("Kubespray", a.KubesprayDir)
-		add("Asked for", fmt.Sprintf("--playbook %s --warn %s --gate-timeout %s", a.Playbook, inDays(a.RenewBeforeSeconds), time.Duration(a.GateTimeoutSeconds)*time.Second)+
+		add("Requested", fmt.Sprintf("--playbook %s --warn %s --gate-timeout %s", a.Playbook, inDays(a.RenewBeforeSeconds), time.Duration(a.GateTimeoutSeconds)*time.Second)+
 			part(run.Request{Limit: a.Limit, SkipPhases: a.SkipPhases, UntilPhase: a.UntilPhase}))
 	}
 	add("Cluster", r.Cluster)
@@ -184,10 +184,10 @@ func caveats(r Run) []string {
 	var out []string
 	a := r.Asked
 	if a != nil && a.WithheldVars > 0 && len(r.Commands) > 0 {
-		out = append(out, fmt.Sprintf("It was begun with %s not in its record, since they may be passwords: give the same -e again.", count(a.WithheldVars, "extra variable")))
+		out = append(out, fmt.Sprintf("It was started with %s not in its record, since they may be passwords: pass the same -e again.", count(a.WithheldVars, "extra variable")))
 	}
 	if a != nil && len(a.Withheld) > 0 && len(r.Commands) > 0 {
-		out = append(out, fmt.Sprintf("It was begun with %s: the values are not in its record, since they may be passwords. Give the same again.", strings.Join(a.Withheld, ", ")))
+		out = append(out, fmt.Sprintf("It was started with %s: the values are not in its record, since they may be passwords. Pass the same again.", strings.Join(a.Withheld, ", ")))
 	}
 	for _, later := range r.Later {
 		out = append(out, fmt.Sprintf("Run %s has changed nodes of this cluster since.", later))
@@ -220,7 +220,7 @@ func stepRowOf(r Run, s RunStep) stepRow {
 		row.Result += fmt.Sprintf(" at attempt %d", n)
 	}
 	if last.Looks > 1 && s.Gate != "" {
-		row.Result += fmt.Sprintf(" (%s)", count(last.Looks, "look"))
+		row.Result += fmt.Sprintf(" (%s)", count(last.Looks, "inspection"))
 	}
 	return row
 }
@@ -313,7 +313,7 @@ func validity(v *Validity) string {
 
 // fates are the changes of a certificate in words.
 func fates() map[Change]string {
-	return map[Change]string{Renewed: "renewed", Unchanged: "as it was", Added: "is new", Removed: "is gone", NotSeen: "not looked at again"}
+	return map[Change]string{Renewed: "renewed", Unchanged: "unchanged", Added: "is new", Removed: "is gone", NotSeen: "not inspected again"}
 }
 
 func findingSections(r Run) []findingSection {

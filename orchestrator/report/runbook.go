@@ -41,8 +41,8 @@ func Runbook(w io.Writer, s snapshot.Snapshot, a Assessment) error {
 	}
 	b.line("")
 	b.line("Each block is for a root shell on the node that its heading names; it stops at the")
-	b.line("first command that fails. Go from top to bottom and do not go on before a block has")
-	b.line("ended well. `kscertctl run -i INVENTORY` does the same, with checks that no person")
+	b.line("first command that fails. Work from top to bottom, and continue only after a block has")
+	b.line("succeeded. `kscertctl run -i INVENTORY` does the same, with checks that no person")
 	b.line("has the patience for.")
 	b.warnings(a.Plan)
 	for _, step := range a.Plan.Steps {
@@ -106,14 +106,14 @@ func (b *book) warnings(p plan.Plan) {
 			continue
 		}
 		if pki, linked := path.Join(dir(n, "config-dir"), "pki"), dir(n, "pki-real"); pki != linked {
-			warn("%s backs nothing up where it is a link: the certificates lie in %s.", span("mv "+pki), span(linked))
+			warn("%s cannot be backed up as a link: the certificates are in %s.", span("mv "+pki), span(linked))
 		}
-		warn("`kubeadm init phase certs` without the authorities in %s silently makes new ones: "+
-			"every kubelet, token and kubeconfig would be void.", span(dir(n, "pki-real")))
+		warn("`kubeadm init phase certs` without the CAs in %s silently creates new ones: "+
+			"every kubelet, token and kubeconfig would become invalid.", span(dir(n, "pki-real")))
 		warn("kubeadm without %s takes its own defaults instead of this cluster's%s.",
 			span("--config "+n.Facts["kubeadm-config"]), md(remembered(n)))
 		if n.Facts["config-dir"] != "" && n.Facts["config-dir"] != kubernetesDir {
-			warn("kubeadm renews kubeconfigs in %s only, and those of this cluster lie in %s: use `kscertctl run` instead.",
+			warn("kubeadm renews kubeconfigs in %s only, and those of this cluster are in %s: use `kscertctl run` instead.",
 				kubernetesDir, span(n.Facts["config-dir"]))
 		}
 		if b.due(n, certs.EtcdHostCA) {
@@ -126,7 +126,7 @@ func (b *book) warnings(p plan.Plan) {
 		}
 	}
 	if slices.ContainsFunc(p.Steps, func(s plan.Step) bool { return s.Together() }) {
-		warn("Waiting for one control plane before the next has its certificates is in vain: etcd has no quorum before most members trust each other again.")
+		warn("Do not wait for one control plane before the next has its certificates: etcd has no quorum until most members trust each other again.")
 	}
 }
 
@@ -139,7 +139,7 @@ func remembered(n snapshot.Node) string {
 	var parts []string
 	if c := n.Kubeadm; c != nil {
 		if c.CertificatesDir != "" {
-			parts = append(parts, "the folder "+c.CertificatesDir)
+			parts = append(parts, "the directory "+c.CertificatesDir)
 		}
 		if len(c.CertSANs) > 0 {
 			parts = append(parts, fmt.Sprintf("the names %s", strings.Join(c.CertSANs, ", ")))
@@ -149,7 +149,7 @@ func remembered(n snapshot.Node) string {
 		}
 	}
 	if len(parts) == 0 {
-		return " folder, names and etcd"
+		return " directory, names and etcd"
 	}
 	return ": " + strings.Join(parts, "; ")
 }
@@ -160,7 +160,7 @@ func (b *book) step(step plan.Step) {
 	switch {
 	case step.Gate == plan.ClusterGate:
 		b.heading(step)
-		b.on(b.controlPlanes(), "look", prove)
+		b.on(b.controlPlanes(), "inspect", prove)
 		b.line("")
 		b.line("Then, from where the inventory is: `kscertctl diagnose -i INVENTORY`.")
 	case step.Gate == plan.KubeletGate:
@@ -169,10 +169,10 @@ func (b *book) step(step plan.Step) {
 	case step.Gate != "": // the block before has waited
 	case step.Action == plan.Backup:
 		b.heading(step)
-		b.on(step.Nodes, "a copy, read back", backup)
+		b.on(step.Nodes, "a verified copy", backup)
 	case step.Action == plan.EtcdCertificates:
 		b.heading(step)
-		b.on(step.Nodes, "new certificates, which etcd takes up by itself", b.signEtcd)
+		b.on(step.Nodes, "new certificates, which etcd reloads by itself", b.signEtcd)
 	case step.Action == plan.PrePhase:
 		b.heading(step)
 		b.on(step.Nodes, "new certificates", b.issue)
@@ -193,7 +193,7 @@ func (b *book) step(step plan.Step) {
 			b.wrapped("", "A key and a request on each node. The key stays there; the request is printed, and is public.")
 			b.on(needy, "make a request", request)
 			b.line("")
-			b.wrapped("", "Of a request nothing counts but its key; whose certificate it is, is said here. Take care to paste what that node has printed.")
+			b.wrapped("", "Only the key of a request counts; the subject is set here. Make sure to paste what that node has printed.")
 			b.on(b.controlPlanes()[:1], "sign for "+md(strings.Join(needy, ", ")), func(cp snapshot.Node) script { return b.signFor(cp, needy) })
 		}
 		b.on(step.Nodes, "the kubelet", b.takeKubelet)
@@ -252,7 +252,7 @@ func (b *book) on(names []string, what string, write func(snapshot.Node) script)
 		b.line("### On %s: %s, not shown", md(strings.Join(refused, ", ")), what)
 		b.line("")
 		b.wrapped("", "A name or path that the node reports cannot be typed safely: it has control characters, "+
-			"or is no name or absolute path. Find out why before anything is done on this node.")
+			"or is neither a name nor an absolute path. Find out why before you change anything on this node.")
 	}
 }
 
@@ -532,7 +532,7 @@ func stop(n snapshot.Node, component string) script {
 	list, end := containers(n, component)
 	var s script
 	s.add("for id in $(%s); do", list)
-	s.add("  %s \"$id\" || true # it may have ended by itself", end)
+	s.add("  %s \"$id\" || true # it may have stopped by itself", end)
 	s.add("done")
 	return s
 }
@@ -705,7 +705,7 @@ func (b *book) look() {
 		b.line("Nothing is due, so there is nothing to type.")
 		return
 	}
-	b.line("No command here changes anything: mend what is found first, then look again with")
+	b.line("No command here changes anything: fix what is found first, then inspect again with")
 	b.line("`kscertctl diagnose -i INVENTORY`.")
 	var nodes []string
 	for _, g := range group(b.d.Findings) {
@@ -733,7 +733,7 @@ func (b *book) look() {
 	if len(nodes) > 0 {
 		b.line("")
 		b.line("## What the nodes say")
-		b.on(nodes, "look", words)
+		b.on(nodes, "inspect", words)
 	}
 }
 

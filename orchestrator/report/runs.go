@@ -49,7 +49,7 @@ func Proposed(w io.Writer, p run.Proposal, file, digest string) error {
 	} else {
 		out.line("SHA-256:       %s", digest)
 		out.line("Carry it out:  %s", ApplyCommand(file, digest, p.Request))
-		out.line("               with the same flags for the connection, if there were any")
+		out.line("               with the same connection flags, if any")
 	}
 	return out.err
 }
@@ -112,13 +112,13 @@ type RunLine struct {
 	Kind run.Kind `json:"kind,omitempty"`
 	// Of is the run that a rollback undoes.
 	Of string `json:"of,omitempty"`
-	// Status says in one word how it stands.
+	// Status is its state.
 	Status run.Status `json:"status"`
 	// Began is the first line of its journal.
 	Began time.Time `json:"began,omitzero"`
 	// Last is the last line of its journal.
 	Last time.Time `json:"last,omitzero"`
-	// Resumable is true when there is something to go on with.
+	// Resumable is true when there is something to resume.
 	Resumable bool `json:"resumable"`
 	// Detail is why it stopped.
 	Detail string `json:"detail,omitempty"`
@@ -220,28 +220,28 @@ func (s RunStatus) Text(w io.Writer) error {
 		what += " of " + s.Of
 	}
 	p.line("Run %s (%s): %s", s.Run, what, s.Status)
-	p.line("Began %s, last entry %s", s.Began.Format(time.RFC3339), s.Last.Format(time.RFC3339))
+	p.line("Started %s, last entry %s", s.Began.Format(time.RFC3339), s.Last.Format(time.RFC3339))
 	for _, step := range s.Steps {
 		p.line("  %-11s %s  %s  [%s]", step.Status, step.ID[:2], step.Title, few(step.Nodes))
 	}
 	if s.Detail != "" {
-		p.hanging("Stopped: ", "  ", s.Detail)
+		p.hanging("Stopped:   ", "  ", s.Detail)
 	}
 	if s.Torn > 0 {
-		p.line("The journal's last line was cut off in the middle (%d bytes): its driver was killed.", s.Torn)
+		p.line("The journal's last line was cut off in the middle (%d bytes): its process was killed.", s.Torn)
 	}
 	touched := "no node"
 	if len(s.Touched) > 0 {
 		touched = few(s.Touched)
 	}
-	p.line("Changed: %s", touched)
+	p.line("Changed:   %s", touched)
 	if s.Resumable {
-		p.line("Go on:   kscertctl resume %s", shell.Quote(s.Run))
+		p.line("Resume:    kscertctl resume %s", shell.Quote(s.Run))
 	}
 	if len(s.Touched) > 0 && s.Status != run.StatusRunning {
-		p.line("Go back: kscertctl rollback %s", shell.Quote(s.Run))
+		p.line("Roll back: kscertctl rollback %s", shell.Quote(s.Run))
 	}
-	p.line("Record:  %s", s.Dir)
+	p.line("Record:    %s", s.Dir)
 	return p.err
 }
 

@@ -153,7 +153,7 @@ type Assessment struct {
 	Reach []Reach `json:"reach"`
 	// Plan is what "run" would do.
 	Plan plan.Plan `json:"plan"`
-	// Unplanned says why there is no plan for what was found; empty otherwise.
+	// Unplanned is why there is no plan for what was found; empty otherwise.
 	Unplanned string `json:"unplanned,omitempty"`
 }
 
@@ -217,7 +217,7 @@ func (a Assessment) Text(w io.Writer) error {
 	p := printer{w: w}
 	if len(a.Reach) > 0 {
 		p.line("")
-		p.line("The API as it is reached (name, TCP, TLS, /livez, /readyz, as administrator):")
+		p.line("Access to the API (name, TCP, TLS, /livez, /readyz, as administrator):")
 	}
 	for _, r := range a.Reach {
 		p.line("  %s: %s", r.Endpoint, r.came())
@@ -231,7 +231,7 @@ func (a Assessment) Text(w io.Writer) error {
 	case a.Unplanned != "":
 		p.line("No plan: %s", a.Unplanned)
 	case a.Route == diagnosis.Refuse || a.Route == diagnosis.NewCA:
-		p.line("No plan: nothing is changed on this route. What to look at, as commands:")
+		p.line("No plan: nothing is changed on this route. Commands to investigate:")
 		p.line("  kscertctl diagnose -i INVENTORY --runbook")
 	default:
 		if err := Plan(w, a.Plan); err != nil || len(a.Plan.Steps) == 0 {
@@ -285,7 +285,7 @@ func Plan(w io.Writer, p plan.Plan) error {
 	}
 	way := "route " + string(p.Route)
 	if p.Undoes != "" {
-		way = "back to what was there before run " + p.Undoes
+		way = "restore what was there before run " + p.Undoes
 	}
 	out.line("Plan (%s):", way)
 	for _, s := range p.Steps {
@@ -303,7 +303,7 @@ func Plan(w io.Writer, p plan.Plan) error {
 		}
 		out.wrapped("         ", by+s.Why)
 	}
-	out.line("  ~ changes nodes, · only looks")
+	out.line("  ~ changes nodes, · only inspects")
 	out.line("Interruption: %s.", p.Interruption)
 	for _, text := range p.Unknown {
 		out.hanging("Not known: ", "  ", text)

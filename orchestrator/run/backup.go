@@ -38,7 +38,7 @@ type Backup struct {
 	State BackupState `json:"state"`
 	// Made is by the node's clock; zero where it is not known.
 	Made time.Time `json:"made,omitzero"`
-	// Entries are the files, folders and links in it.
+	// Entries are the files, directories and links in it.
 	Entries int `json:"entries,omitempty"`
 	// KiB is its size.
 	KiB int64 `json:"kib,omitempty"`
@@ -64,7 +64,7 @@ func ParseBackups(node string, payload []byte) ([]Backup, error) {
 		line := strings.TrimRight(lines.Text(), "\r")
 		switch {
 		case complete && strings.HasPrefix(line, "@@"):
-			return nil, fmt.Errorf("%s: its answer goes on after its end: %.100q", node, line)
+			return nil, fmt.Errorf("%s: its answer continues after its end: %.100q", node, line)
 		case len(out) > maxBackups:
 			return nil, fmt.Errorf("%s: more than %d backups: remove old ones there, and try again", node, maxBackups)
 		case strings.HasPrefix(line, "@@BACKUP "):
@@ -73,7 +73,7 @@ func ParseBackups(node string, payload []byte) ([]Backup, error) {
 				return nil, err
 			}
 			if slices.ContainsFunc(out, func(o Backup) bool { return o.Run == b.Run }) {
-				return nil, fmt.Errorf("%s: the backup of run %.100q is told twice", node, b.Run)
+				return nil, fmt.Errorf("%s: the backup of run %.100q is listed twice", node, b.Run)
 			}
 			out, ours = append(out, b), true
 		case strings.HasPrefix(line, "@@"):
@@ -106,7 +106,7 @@ func parseBackup(node string, f []string) (Backup, error) {
 		}
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n < 0 {
-			return Backup{}, fmt.Errorf("%s: %q in a record of a backup is no number", node, text)
+			return Backup{}, fmt.Errorf("%s: %q in a record of a backup is not a number", node, text)
 		}
 		numbers[i] = n
 	}

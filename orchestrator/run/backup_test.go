@@ -30,8 +30,8 @@ func TestParseBackups(t *testing.T) {
 		{name: "nothing", text: "", wrong: "cut off"},
 		{name: "a field short", text: "@@BACKUP a made 1 1 1 x\n@@END\n", wrong: "has 6 fields"},
 		{name: "after the end", text: "@@END\n@@BACKUP a made 1 1 1 x -\n", wrong: "after its end"},
-		{name: "twice", text: "@@BACKUP a made 1 1 1 x -\n@@BACKUP a made 1 1 1 y -\n@@END\n", wrong: "told twice"},
-		{name: "no number", text: "@@BACKUP a made soon 1 1 x -\n@@END\n", wrong: `"soon"`},
+		{name: "twice", text: "@@BACKUP a made 1 1 1 x -\n@@BACKUP a made 1 1 1 y -\n@@END\n", wrong: "listed twice"},
+		{name: "not a number", text: "@@BACKUP a made soon 1 1 x -\n@@END\n", wrong: `"soon"`},
 	} {
 		got, err := ParseBackups("cp1", []byte(row.text))
 		if (err == nil) != (row.wrong == "") || (err != nil && !strings.Contains(err.Error(), row.wrong)) || !reflect.DeepEqual(got, row.want) {

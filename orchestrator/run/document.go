@@ -38,7 +38,7 @@ const RequestSchema = 1
 // record is (Record.Trusted); that of a plan file commands nothing.
 type Request struct {
 	Schema int `json:"schema"`
-	// Dir is the folder the command was given in: its ansible.cfg counts.
+	// Dir is the directory the command was run in: its ansible.cfg counts.
 	Dir         string   `json:"dir"`
 	Inventories []string `json:"inventories"`
 	BinDir      string   `json:"binDir,omitempty"`
@@ -190,7 +190,7 @@ func ParseProposal(name string, data []byte) (Proposal, error) {
 	}
 	p = w.Proposal
 	if id := ClusterID(p.Snapshot); p.Cluster == "" || id != p.Cluster {
-		return damaged("its snapshot is not of the cluster it names")
+		return damaged("its snapshot is of another cluster than it names")
 	}
 	var err error
 	p.Diagnosis = diagnosis.Diagnose(p.Snapshot, p.Request.Thresholds)
@@ -199,10 +199,10 @@ func ParseProposal(name string, data []byte) (Proposal, error) {
 		return damaged("its snapshot allows no plan: %v", err)
 	}
 	if !says(w.Diagnosis, p.Diagnosis) {
-		return damaged("its diagnosis is not what its snapshot means to this version: it was changed, or made by another one")
+		return damaged("its diagnosis does not follow from its snapshot: it was changed, or made by another version")
 	}
 	if !says(w.Plan, p.Plan) {
-		return damaged("its plan is not what its diagnosis leads to: it was changed, or made by another version")
+		return damaged("its plan does not follow from its diagnosis: it was changed, or made by another version")
 	}
 	return p, nil
 }
@@ -239,7 +239,7 @@ func checkSchema(data []byte, want int) error {
 		Schema *int `json:"schema"`
 	}
 	if err := json.Unmarshal(data, &head); err != nil {
-		return fmt.Errorf("it is no JSON document: %w", err)
+		return fmt.Errorf("it is not a JSON document: %w", err)
 	}
 	if head.Schema == nil {
 		return errors.New("it has no schema")

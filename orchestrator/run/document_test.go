@@ -76,13 +76,13 @@ func TestParseProposalRefuses(t *testing.T) {
 		{"a newer schema", `{"schema":1,"made"`, `{"schema":9,"made"`, "it has schema 9, this version reads 1"},
 		{"no schema", `{"schema":1,"made"`, `{"made"`, "it has no schema"},
 		{"an unknown field", `{"schema":1,"made"`, `{"schema":1,"extra":1,"made"`, `unknown field "extra"`},
-		{"a step less", `"id":"02-renew-certs-cp1","action":"renew-certs","nodes":["cp1"]`, `"id":"02-renew-certs-cp1","action":"renew-certs","nodes":[]`, "its plan is not what its diagnosis leads to"},
-		{"another action", `"action":"renew-certs"`, `"action":"pre-phase"`, "its plan is not what its diagnosis leads to"},
-		{"another verdict", `"route":"renew"`, `"route":"recover"`, "its diagnosis is not what its snapshot means"},
-		{"another threshold", `"RenewBefore":2592000000000000`, `"RenewBefore":0`, "its diagnosis is not what its snapshot means"},
-		{"another cluster", `"cluster":"authority`, `"cluster":"other`, "its snapshot is not of the cluster it names"},
-		{"something behind", `{"schema":1,"made"`, `{}{"schema":1,"made"`, "it is no JSON document"},
-		{"nothing", "", "", "it is no JSON document"},
+		{"a step less", `"id":"02-renew-certs-cp1","action":"renew-certs","nodes":["cp1"]`, `"id":"02-renew-certs-cp1","action":"renew-certs","nodes":[]`, "its plan does not follow from its diagnosis"},
+		{"another action", `"action":"renew-certs"`, `"action":"pre-phase"`, "its plan does not follow from its diagnosis"},
+		{"another verdict", `"route":"renew"`, `"route":"recover"`, "its diagnosis does not follow from its snapshot"},
+		{"another threshold", `"RenewBefore":2592000000000000`, `"RenewBefore":0`, "its diagnosis does not follow from its snapshot"},
+		{"another cluster", `"cluster":"authority`, `"cluster":"other`, "its snapshot is of another cluster than it names"},
+		{"something behind", `{"schema":1,"made"`, `{}{"schema":1,"made"`, "it is not a JSON document"},
+		{"nothing", "", "", "it is not a JSON document"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

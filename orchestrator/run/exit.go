@@ -39,7 +39,7 @@ func loadExit(dir string, seq int) (*Exit, error) {
 	found, err := load(dir, ExitFile, ExitSchema, json.Unmarshal, &e)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("reading how it ended: %w", err)
+		return nil, fmt.Errorf("reading its exit status: %w", err)
 	case !found || e.Seq != seq:
 		return nil, nil
 	}

@@ -126,7 +126,7 @@ func ParseJournal(id string, data []byte) (Journal, error) {
 func parseEntry(id string, seq int, line []byte) (Entry, string) {
 	var e Entry
 	if err := json.Unmarshal(line, &e); err != nil {
-		return e, "it is no JSON: " + err.Error()
+		return e, "it is not JSON: " + err.Error()
 	}
 	events := []EntryEvent{Begin, Requested, Intent, Outcome, End}
 	switch {
@@ -135,11 +135,11 @@ func parseEntry(id string, seq int, line []byte) (Entry, string) {
 	case e.Run != id:
 		return e, fmt.Sprintf("it belongs to run %q", e.Run)
 	case e.Seq != seq:
-		return e, fmt.Sprintf("it is number %d where %d belongs: lines are missing or twice", e.Seq, seq)
+		return e, fmt.Sprintf("it is number %d instead of %d: lines are missing or repeated", e.Seq, seq)
 	case !slices.Contains(events, e.Event):
 		return e, fmt.Sprintf("it has the unknown event %q", e.Event)
 	case (seq == 1) != (e.Event == Begin && e.Kind != KindResume):
-		return e, "a journal begins with the one line that says what the run is"
+		return e, "a journal must begin with the line that describes the run"
 	case (e.Event == Intent || e.Event == Outcome) && e.Step == "":
 		return e, "it names no step"
 	}

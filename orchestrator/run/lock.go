@@ -29,7 +29,7 @@ const OwnerSchema = 1
 
 func (o Owner) String() string {
 	if o.Run == "" {
-		return "somebody who left no name"
+		return "an unknown owner"
 	}
 	return fmt.Sprintf("%s on %s (process %d, run %s)", o.User, o.Host, o.PID, o.Run)
 }
@@ -46,7 +46,7 @@ func ParseOwner(data []byte) (Owner, error) {
 		return Owner{}, fmt.Errorf("the lock has schema %d, this version reads %d", o.Schema, OwnerSchema)
 	}
 	if shell.Quote(o.Run) != o.Run || strings.HasPrefix(o.Run, "-") {
-		return Owner{}, fmt.Errorf("the lock names a run that cannot be one: %q", o.Run)
+		return Owner{}, fmt.Errorf("the lock has an invalid run ID: %q", o.Run)
 	}
 	o.User, o.Host = printable.Line(o.User), printable.Line(o.Host)
 	return o, nil
@@ -111,7 +111,7 @@ type DriverLock struct{ file *os.File }
 func LockDriver(root, cluster string, me Owner) (*DriverLock, error) {
 	dir := filepath.Join(root, "locks")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making the folder of locks: %w", err)
+		return nil, fmt.Errorf("making the directory of locks: %w", err)
 	}
 	path := filepath.Join(dir, cluster+".json")
 	f, err := lockFile(path, 0)

@@ -66,7 +66,7 @@ func Create(root string, start time.Time) (*Dir, error) {
 type BusyError struct{ Run string }
 
 func (e *BusyError) Error() string {
-	return fmt.Sprintf("run %s is being worked on by another process", e.Run)
+	return fmt.Sprintf("another process is working on run %s", e.Run)
 }
 
 // Open opens the directory of an earlier run to go on with it, and returns its
@@ -135,11 +135,11 @@ func (r Record) Trusted() error {
 		switch mine := os.Geteuid(); {
 		case ok && int64(owner.Uid) != int64(mine):
 			return &UntrustedError{Path: path, Reason: fmt.Sprintf("belongs to user %d, and this is user %d", owner.Uid, mine),
-				Next: "give the command as the user who began the run"}
+				Next: "run the command as the user who started the run"}
 		case info.Mode().Perm()&0o022 != 0:
 			return &UntrustedError{Path: path,
-				Reason: fmt.Sprintf("may be written to by others (mode %04o)", info.Mode().Perm()),
-				Next:   "make sure that nobody has changed it, and then: chmod go-w " + path}
+				Reason: fmt.Sprintf("is writable by others (mode %04o)", info.Mode().Perm()),
+				Next:   "make sure that no one has changed it, then: chmod go-w " + path}
 		}
 	}
 	return nil

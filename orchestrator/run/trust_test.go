@@ -15,7 +15,7 @@ func TestOpenTrusts(t *testing.T) {
 	mode := func(m os.FileMode) func(string) error {
 		return func(record string) error { return os.Chmod(record, m) }
 	}
-	others := "may be written to by others "
+	others := "is writable by others "
 	for _, row := range []struct {
 		name  string
 		harm  func(record string) error

@@ -126,7 +126,7 @@ func readTLS(n *reading, f []string, text []byte) error {
 // readHTTP: name exit address, with the responses.
 func readHTTP(n *reading, f []string, text []byte) error {
 	read, words := said(text, f[1])
-	n.http[f[0]] = answer{address: f[2], responses: responses(read), words: cmp.Or(words, "the connection ended without an answer")}
+	n.http[f[0]] = answer{address: f[2], responses: responses(read), words: cmp.Or(words, "the connection was closed without an answer")}
 	return nil
 }
 
@@ -215,7 +215,7 @@ func (n *reading) etcd() *Etcd {
 	}
 	a, asked := n.http["etcd"]
 	if !asked {
-		return &Etcd{Error: "not asked: its certificate or key is not where its settings say"}
+		return &Etcd{Error: "not asked: its certificate or key is not at its configured path"}
 	}
 	answers := append(slices.Clone(a.responses), make([]response, 4)...)
 	var (
@@ -263,7 +263,7 @@ func (n *reading) etcd() *Etcd {
 	}
 	switch {
 	case e.Healthy && n.Facts["etcd.enable-grpc-gateway"] == "false":
-		e.Error = "its JSON gateway is switched off (enable-grpc-gateway): members and size are not told"
+		e.Error = "its JSON gateway is switched off (enable-grpc-gateway): members and size are not known"
 	case e.Healthy:
 	case port.chain == nil:
 		e.Error = port.words

@@ -44,7 +44,7 @@ func Load(path string) (Snapshot, error) {
 	case err != nil:
 		return fail("name a file that can be read", err)
 	case info.IsDir():
-		return Snapshot{}, &FileError{Path: path, Detail: "it is a folder", Next: "name the file in it; those of a run directory are snapshots/NN.json"}
+		return Snapshot{}, &FileError{Path: path, Detail: "it is a directory", Next: "name the file in it; those of a run directory are snapshots/NN.json"}
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -70,7 +70,7 @@ func decode(data []byte) (Snapshot, *FileError) {
 		return Snapshot{}, &FileError{Detail: fmt.Sprintf(format, args...), Next: next}
 	}
 	if len(data) > maxFile {
-		return wrong(saveAgain, "it is larger than %d MiB, so it is no snapshot", maxFile>>20)
+		return wrong(saveAgain, "it is larger than %d MiB, so it is not a snapshot", maxFile>>20)
 	}
 	if len(strings.TrimSpace(string(data[:min(len(data), 4096)]))) == 0 {
 		return wrong(saveAgain, "it is empty")
@@ -81,11 +81,11 @@ func decode(data []byte) (Snapshot, *FileError) {
 	var syntax *json.SyntaxError
 	switch err := json.Unmarshal(data, &version); {
 	case errors.As(err, &syntax) && syntax.Offset >= int64(len(data)):
-		return wrong("copy it again, whole: it was cut off on its way", "it ends in the middle")
+		return wrong("copy it again: it was cut off during the transfer", "it ends in the middle")
 	case err != nil:
 		return wrong(saveAgain, "it is not the JSON of a snapshot: %v", err)
 	case version.Schema == nil:
-		return wrong(saveAgain, "it is JSON, but no snapshot: it names no schema")
+		return wrong(saveAgain, "it is JSON, but not a snapshot: it names no schema")
 	case *version.Schema > Schema:
 		return wrong("use a newer kscertctl", "its schema is %d, and this kscertctl knows %d", *version.Schema, Schema)
 	case *version.Schema != Schema:
@@ -96,12 +96,12 @@ func decode(data []byte) (Snapshot, *FileError) {
 		return wrong(saveAgain, "it is not the JSON of a snapshot: %v", err)
 	}
 	if len(s.Nodes) == 0 || s.Taken.IsZero() {
-		return wrong(saveAgain, "it is JSON, but no snapshot: it names no nodes or no time")
+		return wrong(saveAgain, "it is JSON, but not a snapshot: it names no nodes or no time")
 	}
 	names := map[string]bool{}
 	for _, n := range s.Nodes {
 		if n.Name == "" || names[n.Name] {
-			return wrong(saveAgain, "node %q is in it twice or has no name", n.Name)
+			return wrong(saveAgain, "node %q is listed twice or has no name", n.Name)
 		}
 		names[n.Name] = true
 	}
@@ -112,7 +112,7 @@ func decode(data []byte) (Snapshot, *FileError) {
 // *FileError.
 func Writable(path string) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return &FileError{Path: path, Detail: "it is no regular file", Next: "name a file, new or to be replaced"}
+		return &FileError{Path: path, Detail: "it is not a regular file", Next: "name a file, new or to be replaced"}
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".kscertctl-*.tmp")
 	if err != nil {
@@ -138,5 +138,5 @@ func Save(path string, s Snapshot) error {
 }
 
 func cannotWrite(path string, err error) error {
-	return &FileError{Path: path, Detail: "it cannot be written: " + err.Error(), Next: "name a file in a folder that exists and can be written", Err: err}
+	return &FileError{Path: path, Detail: "it cannot be written: " + err.Error(), Next: "name a file in a directory that exists and is writable", Err: err}
 }

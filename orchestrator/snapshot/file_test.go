@@ -50,8 +50,8 @@ func TestSaveErrors(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for _, row := range []struct{ path, detail string }{
-		{dir, "it is no regular file"},
-		{"/dev/null", "it is no regular file"},
+		{dir, "it is not a regular file"},
+		{"/dev/null", "it is not a regular file"},
 		{filepath.Join(dir, "missing", "case.json"), "it cannot be written: "},
 	} {
 		wantFileError(t, snapshot.Save(row.path, tc.Healthy(tc.Single())), row.path, row.detail)
@@ -92,7 +92,7 @@ func TestLoadErrors(t *testing.T) {
 		"a schema in text": {`{"schema":"1"}`, "it is not the JSON of a snapshot: "},
 		"other types":      {`{"schema":1,"taken":"2026-03-01T12:00:00Z","nodes":[{"name":7}]}`, "it is not the JSON of a snapshot: "},
 		"more after it":    {string(whole) + "{}", "it is not the JSON of a snapshot: "},
-		"a node twice":     {string(double), `node "cp1" is in it twice`},
+		"a node twice":     {string(double), `node "cp1" is listed twice`},
 	} {
 		path := filepath.Join(t.TempDir(), "case.json")
 		if err := os.WriteFile(path, []byte(row.content), 0o600); err != nil {
@@ -104,7 +104,7 @@ func TestLoadErrors(t *testing.T) {
 	}
 	dir := t.TempDir()
 	_, err = snapshot.Load(dir)
-	wantFileError(t, err, dir, "it is a folder")
+	wantFileError(t, err, dir, "it is a directory")
 	_, err = snapshot.Load(filepath.Join(dir, "nowhere"))
 	wantFileError(t, err, filepath.Join(dir, "nowhere"), "it does not exist")
 }

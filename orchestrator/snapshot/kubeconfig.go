@@ -76,7 +76,7 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 		n.misread[k.Path] = "it is empty"
 		return nil
 	case yaml.Unmarshal(text, &doc) != nil: // the error may be long, and quotes
-		n.misread[k.Path] = "it is no kubeconfig: neither YAML nor JSON that could be read"
+		n.misread[k.Path] = "it is not a kubeconfig: neither YAML nor JSON that can be parsed"
 		return nil
 	}
 	inUse, of := doc.current()
@@ -131,7 +131,7 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 	case len(doc.Users) == 0:
 		n.without[k.Path] = "it names no user"
 	case len(n.logins[k.Path]) == 0:
-		n.without[k.Path] = "its user logs in without a certificate, so when that ends is not known"
+		n.without[k.Path] = "its user logs in without a certificate, so its expiry is not known"
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ var (
 	ErrForged = errors.New("not what the collector prints: something on the node writes into its output")
 	// ErrTooMuch says that the text is longer than that of any node that is known,
 	// so that reading it would take too long.
-	ErrTooMuch = errors.New("more than a node has: look at what lies there, remove what does not belong, and inspect again")
+	ErrTooMuch = errors.New("more than a node has: check the files there, remove what does not belong, and inspect again")
 )
 
 // Bounds of what is read of one node: many times what a node has.
@@ -150,7 +150,7 @@ func records(output []byte) ([]record, error) {
 			case !started && tag != "KSCERT":
 				continue // a banner may draw its frame with these too
 			case started && tag == "KSCERT":
-				return nil, fmt.Errorf("a second beginning: %w", ErrForged)
+				return nil, fmt.Errorf("a second header: %w", ErrForged)
 			case len(recs) == maxRecords*len(handlers):
 				return nil, fmt.Errorf("more than %d records: %w", len(recs), ErrTooMuch)
 			}
@@ -237,7 +237,7 @@ func moment(s string) (time.Time, error) {
 		return time.Time{}, err
 	}
 	if seconds < firstSecond || seconds > lastSecond || math.IsNaN(seconds) {
-		return time.Time{}, fmt.Errorf("%.40q is no time", s)
+		return time.Time{}, fmt.Errorf("%.40q is not a time", s)
 	}
 	return time.UnixMilli(int64(math.Round(seconds * 1000))).UTC(), nil
 }
@@ -276,7 +276,7 @@ func readUnit(n *reading, f []string, _ []byte) error {
 func readTimer(n *reading, f []string, _ []byte) error {
 	t := RenewalTimer{State: TimerState(f[0])}
 	if !slices.Contains([]TimerState{TimerOn, TimerHeld, TimerOff}, t.State) {
-		return fmt.Errorf("no state of a timer: %.40q", f[0])
+		return fmt.Errorf("not a state of a timer: %.40q", f[0])
 	}
 	next, err := moment(f[1])
 	if next.Unix() != 0 {

@@ -148,11 +148,11 @@ func (t RenewalTimer) String() string {
 	case t.State == TimerHeld:
 		return "a run holds it back"
 	case t.State != TimerOn:
-		return "it does not go off"
+		return "it is not scheduled"
 	case t.Next == nil:
-		return "when it goes off next is not known"
+		return "its next start is not known"
 	default:
-		return "it goes off next at " + t.Next.UTC().Format(time.RFC3339)
+		return "it starts next at " + t.Next.UTC().Format(time.RFC3339)
 	}
 }
 

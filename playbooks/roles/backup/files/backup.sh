@@ -34,9 +34,9 @@ until [ -e "${place:=/}" ]; do
 done
 free=$(df -Pk "$place" | awk 'NR == 2 {print $4}')
 [ "$free" -ge "$need" ] ||
-  fail "not enough room for a backup: it needs $((need / 1024 + 1)) MiB," \
+  fail "not enough space for a backup: it needs $((need / 1024 + 1)) MiB," \
     "and $KSCERT_BACKUP_ROOT has $((free / 1024)) MiB. Free some there (kscertctl backup prune)," \
-    "or name another folder with --backup-root (by hand: -e kscert_backup_root=FOLDER)"
+    "or name another directory with --backup-root (by hand: -e kscert_backup_root=DIRECTORY)"
 etcd_choose "$need" "$free"
 
 if checking "back up to $dir"; then

@@ -36,7 +36,7 @@ etcd_choose() {
   why='' bytes='' mib=0 took=0
   case $KSCERT_ETCD_SNAPSHOT in
   auto | always | never) ;;
-  *) fail "kscert_etcd_snapshot is $KSCERT_ETCD_SNAPSHOT: say auto, always or never" ;;
+  *) fail "kscert_etcd_snapshot is $KSCERT_ETCD_SNAPSHOT: use auto, always or never" ;;
   esac
   etcd_client || return 0
   if [ "$KSCERT_ETCD_SNAPSHOT" = never ]; then
@@ -53,7 +53,7 @@ etcd_choose() {
   took=$(((mib + etcd_pace - 1) / etcd_pace))
   all=$(($1 / 1024 + 1 + mib + etcd_spare))
   if [ "$all" -gt $(($2 / 1024)) ]; then
-    has="and $KSCERT_BACKUP_ROOT has $(($2 / 1024)) MiB"
+    has="but $KSCERT_BACKUP_ROOT has $(($2 / 1024)) MiB"
     etcd_without "with the files it needs $all MiB, of which $etcd_spare stay free, $has"
   elif [ "$KSCERT_ETCD_SNAPSHOT" = auto ] && [ "$took" -gt "$KSCERT_ETCD_SNAPSHOT_SECONDS" ]; then
     etcd_without "$mib MiB would take about $took s, longer than $KSCERT_ETCD_SNAPSHOT_SECONDS s"
@@ -76,7 +76,7 @@ etcd_silence() {
 etcd_without() {
   bytes='' why="no snapshot: $1"
   [ "$KSCERT_ETCD_SNAPSHOT" != always ] || fail "no backup without a snapshot of etcd: $1." \
-    "Mend that, or let it be left out with --etcd-snapshot auto (by hand: -e kscert_etcd_snapshot=auto)"
+    "Fix that, or allow skipping it with --etcd-snapshot auto (by hand: -e kscert_etcd_snapshot=auto)"
 }
 
 # etcd_save FILE: saves the snapshot that was chosen. Where there has to be one, it may

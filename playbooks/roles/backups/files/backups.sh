@@ -57,6 +57,6 @@ prune)
   case $KSCERT_BACKUP_KEEP in '' | *[!0-9]*) fail "kscert_backup_keep is $KSCERT_BACKUP_KEEP: it is a number" ;; esac
   prune
   ;;
-*) fail "kscert_backup_action is $KSCERT_BACKUP_ACTION: say list, verify or prune" ;;
+*) fail "kscert_backup_action is $KSCERT_BACKUP_ACTION: use list, verify or prune" ;;
 esac
 echo '@@END'

@@ -6,7 +6,7 @@ pki_dir >/dev/null
 need_runtime
 case ${KSCERT_WOULD:-} in
 *'would restart the kubelet'*) ;;
-*) systemctl is-active --quiet kubelet || fail "the kubelet does not run: a component that is stopped would not come back" ;;
+*) systemctl is-active --quiet kubelet || fail "the kubelet is not running: a component that is stopped would not come back" ;;
 esac
 restart_etcd
 

@@ -8,7 +8,7 @@ dir=$KSCERT_ETCD_DIR
 check_etcd_authority() {
   [ -f "$dir/ca-key.pem" ] || fail "$dir/ca-key.pem does not exist: etcd certificates must be issued where it is"
   pair "$dir/ca.pem" "$dir/ca-key.pem" || fail "$dir/ca-key.pem does not belong to $dir/ca.pem"
-  openssl x509 -in "$dir/ca.pem" | lasts 0 || fail "$dir/ca.pem has expired: what it signs is worth nothing"
+  openssl x509 -in "$dir/ca.pem" | lasts 0 || fail "$dir/ca.pem has expired: what it signs is not trusted"
 }
 
 # request OLD KEY: $stage/request, signed by the key of OLD.
@@ -17,7 +17,7 @@ request() { quietly openssl x509 -x509toreq -in "$1" -signkey "$2" -out "$stage/
 # vouch OLD: who has the key of OLD, which etcd's authority has signed, asks in
 # $stage/request for what OLD is: no more than what they had, whatever they say.
 vouch() {
-  verify "$dir/ca.pem" "$1" -no_check_time >/dev/null 2>&1 || fail "etcd's authority has not signed the old certificate"
+  verify "$dir/ca.pem" "$1" -no_check_time >/dev/null 2>&1 || fail "etcd's CA has not signed the old certificate"
   [ "$(openssl req -in "$stage/request" -noout -pubkey)" = "$(openssl x509 -in "$1" -noout -pubkey)" ] ||
     fail 'the request is for another key than that of the old certificate'
   was=$(names "$1" | sed -n 1p)

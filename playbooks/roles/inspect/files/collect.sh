@@ -957,7 +957,7 @@ collect() {
 
 for dir in /dev/shm /run /tmp; do tmp=$(mktemp -d "$dir/kscertctl.XXXXXX" 2>/dev/null) && break; done
 [ -n "$tmp" ] || {
-  echo 'no folder for temporary files: none of /dev/shm, /run and /tmp can be written' >&2
+  echo 'no directory for temporary files: none of /dev/shm, /run and /tmp can be written' >&2
   exit 1
 }
 trap 'rm -rf "$tmp"' EXIT

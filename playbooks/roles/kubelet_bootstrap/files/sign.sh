@@ -27,7 +27,7 @@ subject_for() {
   CN=system:node:*,O=system:nodes,) was=${was#CN=system:node:} was=${was%,O=system:nodes,} ;;
   *)
     was=${was%,}
-    fail "its old certificate is that of ${was:-nobody}, and no node's"
+    fail "its old certificate is that of ${was:-no one}, and no node's"
     ;;
   esac
   case $was in *[!a-z0-9.-]*) fail 'its old certificate names no node' ;; esac
@@ -40,10 +40,10 @@ subject_for() {
 
 # sign HOST NAME REQUEST OLD PROOF
 sign() {
-  case $2 in '' | *[!a-z0-9.-]*) fail "$2 is no name of a node" ;; esac
+  case $2 in '' | *[!a-z0-9.-]*) fail "$2 is not a name of a node" ;; esac
   [ "$(printf '%s\n' "$KSCERT_NAMES" | tr ' ' '\n' | grep -Fxc -e "$2")" = 1 ] || fail "the inventory has more than one host that is the node $2"
   { printf '%s' "$3" | base64 -d >"$stage/request" && printf '%s' "$4" | base64 -d >"$stage/old.pem" && printf '%s' "$5" | base64 -d >"$stage/proof"; } ||
-    fail 'its request is no base64'
+    fail 'its request is not base64'
   alone req "$stage/request" || fail 'its request cannot be read'
   [ ! -s "$stage/old.pem" ] || alone x509 "$stage/old.pem" || fail 'its old certificate cannot be read'
   subject_for "$2"

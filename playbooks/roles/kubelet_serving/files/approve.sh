@@ -31,7 +31,7 @@ of_inventory() { printf '%s\n' "$node $allowed" | tr ' ' '\n'; }
 # wrong: why the request in $stage/fields must not be approved; nothing when it may be.
 wrong() {
   # Who asks chooses some of them: one with a line break is not to be taken for two.
-  [ "$(wc -l <"$stage/fields")" -eq 7 ] || { echo 'its fields cannot be told apart' && return; }
+  [ "$(wc -l <"$stage/fields")" -eq 7 ] || { echo 'its fields cannot be separated' && return; }
   [ "$signer" = kubernetes.io/kubelet-serving ] || { echo "its signer is $signer" && return; }
   [ "$username" = "system:node:$node" ] || { echo "$username asks for it" && return; }
   case " $groups " in *' system:nodes '*) ;; *) echo "who asks is not in system:nodes, but in $groups" && return ;; esac
@@ -39,7 +39,7 @@ wrong() {
   'digital signature,key encipherment,server auth,' | 'digital signature,server auth,') ;;
   *) echo "its usages are $usages" && return ;;
   esac
-  printf '%s' "$request" | base64 -d >"$stage/request" 2>/dev/null || { echo 'it is no base64' && return; }
+  printf '%s' "$request" | base64 -d >"$stage/request" 2>/dev/null || { echo 'it is not base64' && return; }
   plain "$stage/request" || { echo 'it is not one request and nothing else, in PEM' && return; }
   openssl req -in "$stage/request" -noout -verify 2>&1 | grep -q 'verify OK' || { echo 'it is not signed by its own key' && return; }
   # The API server reads the text anew: it must be one block, for whoever reads it.
@@ -73,9 +73,9 @@ wrong() {
 # approve NODE: what it asks for; done when something of it is approved.
 approve() {
   kubectl_ get node "$1" -o 'jsonpath={range .status.addresses[*]}{.type}{" "}{.address}{"\n"}{end}' >"$stage/addresses" 2>"$stage/said" ||
-    { left "the API does not tell the addresses of node $1: $(cat "$stage/said")" && return; }
+    { left "the API does not return the addresses of node $1: $(cat "$stage/said")" && return; }
   asked=$(kubectl_ get certificatesigningrequests -o "jsonpath={range .items[?(@.spec.username==\"system:node:$1\")]}{.metadata.name}{\"\\n\"}{end}" 2>"$stage/said") ||
-    { left "the API does not tell what node $1 asks for: $(cat "$stage/said")" && return; }
+    { left "the API does not return the requests of node $1: $(cat "$stage/said")" && return; }
   approved=
   for name in $asked; do
     kubectl_ get certificatesigningrequests "$name" -o 'jsonpath={.spec.signerName}{"\n"}{.status.conditions[*].type}{"\n"}{.metadata.creationTimestamp}{"\n"}{.spec.request}{"\n"}{range .spec.usages[*]}{@}{","}{end}{"\n"}{.spec.groups[*]}{"\n"}{.spec.username}{"\n"}' >"$stage/fields" 2>/dev/null || continue
@@ -117,7 +117,7 @@ told=' '
 while :; do
   : >"$stage/waiting"
   while read -r node allowed; do
-    case $node in '' | *[!a-z0-9.-]*) fail "$node is no name of a node" ;; esac
+    case $node in '' | *[!a-z0-9.-]*) fail "$node is not a name of a node" ;; esac
     approve "$node" </dev/null || printf '%s %s\n' "$node" "$allowed" >>"$stage/waiting"
   done <"$stage/nodes"
   mv "$stage/waiting" "$stage/nodes"

@@ -92,5 +92,5 @@ show)
   [ -e "$lock" ] || tell absent
   tell held "$lock"
   ;;
-*) fail "kscert_lock_action is $KSCERT_LOCK_ACTION: say acquire, heartbeat, release, show or break" ;;
+*) fail "kscert_lock_action is $KSCERT_LOCK_ACTION: use acquire, heartbeat, release, show or break" ;;
 esac

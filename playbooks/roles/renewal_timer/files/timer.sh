@@ -20,7 +20,7 @@ release)
   ! checking "let $theirs go" || exit 0
   quietly systemctl start "$theirs"
   quietly systemctl stop "$ours.timer"
-  changed "$theirs goes on"
+  changed "$theirs continues"
   ;;
-*) fail "kscert_timer_action is $KSCERT_TIMER_ACTION: say hold or release" ;;
+*) fail "kscert_timer_action is $KSCERT_TIMER_ACTION: use hold or release" ;;
 esac

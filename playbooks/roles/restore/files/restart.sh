@@ -22,7 +22,7 @@ fi
 restarts=$(property NRestarts)
 for _ in 1 2 3 4 5 6 7 8 9 10; do
   if ! systemctl is-active --quiet kubelet || [ "$(property NRestarts)" != "$restarts" ]; then
-    echo 'the kubelet does not run with what was restored: no component is stopped'
+    echo 'the kubelet is not running with what was restored: no component is stopped'
     exit 0
   fi
   sleep 0.5

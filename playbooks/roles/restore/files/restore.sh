@@ -49,7 +49,7 @@ roots "$manifest" | while IFS= read -r place; do
 done
 
 wrong=$(roots "$manifest" | describe '' | differences "$manifest" | in_words)
-[ -z "$wrong" ] || fail "what was restored is not what was there: $wrong"
+[ -z "$wrong" ] || fail "what was restored differs from what was there: $wrong"
 
 count() { printf '%s' "$1" | grep -c . || :; }
 printf '@@RESTORED %s restored %s %s\n' "$KSCERT_RESTORE_RUN" "$(count "$restore")" "$(count "$remove")"

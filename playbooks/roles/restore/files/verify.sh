@@ -9,4 +9,4 @@ state=$(backup_state "$from")
 wrong=$(wrong_with "$from" 2>&1)
 [ -z "$wrong" ] || fail "the backup in $from is damaged, nothing is restored from it: $wrong"
 [ -z "$KSCERT_RESTORE_MANIFEST" ] || [ "$KSCERT_RESTORE_MANIFEST" = "$(sha256 "$from/MANIFEST")" ] ||
-  fail "$from/MANIFEST is not the one that was noted when the backup was taken: nothing is restored from it"
+  fail "$from/MANIFEST differs from the one recorded when the backup was taken: nothing is restored from it"

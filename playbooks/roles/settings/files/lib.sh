@@ -59,7 +59,7 @@ would_renew() {
     end=$ends
     ;;
   esac
-  checking "renew $1, which ends ${end#notAfter=}"
+  checking "renew $1, which expires ${end#notAfter=}"
 }
 
 # Nothing is changed on a node before a verified backup of it exists.
@@ -70,7 +70,7 @@ need_backup() {
 
 # pki_dir: the real folder of kubeadm's certificatesDir.
 pki_dir() {
-  [ -f "$config" ] || fail "$config does not exist: without it SANs, folders and external etcd would be forgotten"
+  [ -f "$config" ] || fail "$config does not exist: without it kubeadm would lose SANs, directories and external etcd"
   ! refused=$(not_plain "$config") || fail "$refused"
   certs_dir=$(top_level certificatesDir)
   readlink -f "${certs_dir:=/etc/kubernetes/pki}" || fail "$certs_dir, the certificatesDir of $config, does not exist"
@@ -407,7 +407,7 @@ check_successor() {
     esac
   fi
   lost=$(grep -Fxv -f "$stage/subject-new" "$stage/subject-old" | grep -E "$unread" | tr '\n' ',')
-  [ -z "$lost" ] || changed "$what loses ${lost%,} of its subject, which kubeadm does not keep and nobody reads"
+  [ -z "$lost" ] || changed "$what loses ${lost%,} of its subject, which kubeadm does not keep and nothing reads"
   lost='' accepted='' flags=''
   while IFS= read -r name; do
     [ -n "$name" ] || continue
@@ -416,7 +416,7 @@ check_successor() {
   done <<END
 $(sed 1d "$stage/names-old" | grep -Fxv -f "$stage/names-new")
 END
-  [ -z "$lost" ] || fail "the new $what would lose these SANs:$lost. It stays as it is. Where nobody needs them, let them go with:$flags" \
+  [ -z "$lost" ] || fail "the new $what would lose these SANs:$lost. It stays unchanged. If they are not needed, accept the loss with:$flags" \
     "(by hand: -e kscert_accept_san_loss=NAME). To keep them, have a certificate with these names issued where this one came from" \
     "and put it in its place: what is not due is left alone"
   [ -z "$accepted" ] || changed "$what loses$accepted, as was accepted"
@@ -434,7 +434,7 @@ restart_kubelet() {
 safe_dir() {
   safe=$(readlink -f "$1")
   while [ "$safe" != / ] && [ "$(id -u)" = 0 ]; do
-    others=$(find "$safe" -prune \( ! -user 0 -o -perm /022 \)) || fail "who can write in $safe cannot be told: nothing is placed there"
+    others=$(find "$safe" -prune \( ! -user 0 -o -perm /022 \)) || fail "cannot find out who can write in $safe: nothing is placed there"
     [ -n "$others" ] || break
     safe=$(dirname "$safe")
   done
@@ -710,10 +710,10 @@ stage_config() {
 sound=
 check_authority() {
   case " $sound " in *" $1 "*) return 0 ;; esac
-  [ -f "$pki/$1.crt" ] || fail "$pki/$1.crt does not exist; a new authority is never made here"
-  [ -f "$pki/$1.key" ] || fail "$pki/$1.key does not exist: certificates must be issued where the authority's key is"
+  [ -f "$pki/$1.crt" ] || fail "$pki/$1.crt does not exist; a new CA is never created here"
+  [ -f "$pki/$1.key" ] || fail "$pki/$1.key does not exist: certificates must be issued where the CA key is"
   pair "$pki/$1.crt" "$pki/$1.key" || fail "$pki/$1.key does not belong to $pki/$1.crt"
-  openssl x509 -in "$pki/$1.crt" | lasts 0 || fail "$pki/$1.crt has expired: what it signs is worth nothing"
+  openssl x509 -in "$pki/$1.crt" | lasts 0 || fail "$pki/$1.crt has expired: what it signs is not trusted"
   sound="$sound $1"
 }
 
@@ -871,7 +871,7 @@ unfit() {
     END {
       for (i = 1; i <= NR; i++) if (public[i] == its) { if (of[i] == "key") keys++; else if (of[i] == due) certificates++; else others++ }
       if (others) print "one key belongs to two certificates in it"
-      else if (keys > certificates) print "its key stands there for somebody else, too"
+      else if (keys > certificates) print "its key is also there for another user"
       else if (!keys) print "the key of its certificate stands elsewhere"
     }'
 }
