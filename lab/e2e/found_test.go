@@ -110,7 +110,7 @@ sed -i 's#--tls-cert-file=.*#--tls-cert-file=/certs/tls.crt#
 s#^    volumeMounts:#&\n    - mountPath: /certs\n      name: own#
 s#^  volumes:#&\n  - hostPath:\n      path: /etc/kubernetes/ssl/own\n    name: own#' ../manifests/kube-apiserver.yaml
 for i in $(seq 90); do
-  served=$(openssl s_client -connect localhost:6443 </dev/null 2>/dev/null | openssl x509 -noout -fingerprint 2>/dev/null)
+  served=$(openssl s_client -connect localhost:6443 </dev/null 2>/dev/null | openssl x509 -noout -fingerprint 2>/dev/null || true)
   [ "$served" = "$(openssl x509 -in own/tls.crt -noout -fingerprint)" ] &&
     kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /readyz >/dev/null 2>&1 && exit
   sleep 1
@@ -145,8 +145,9 @@ func TestNotJoined(t *testing.T) {
 
 // renewalTimer installs what Kubespray's control plane role does for auto_renew_certificates;
 // the script only takes its time.
+// It is at work until some time after a run has locked the cluster.
 const renewalTimer = `
-printf '#!/bin/bash\nsleep 10\n' >/usr/local/bin/k8s-certs-renew.sh && chmod 755 /usr/local/bin/k8s-certs-renew.sh
+printf '#!/bin/bash\ntimeout 60 sh -c "until ls /var/lib/kscertctl/lock-*; do sleep 1; done"\nsleep 10\n' >/usr/local/bin/k8s-certs-renew.sh && chmod 755 /usr/local/bin/k8s-certs-renew.sh
 cat >/etc/systemd/system/k8s-certs-renew.service <<'END'
 [Service]
 Type=oneshot
