@@ -278,16 +278,21 @@ func observed(n cluster.Node, o ansible.Outcome) snapshot.Node {
 	return unknown(snapshot.Missing, "Ansible returned no answer from it")
 }
 
-var becomeWait = regexp.MustCompile(`waiting for (privilege escalation prompt|become success or become password prompt)`)
+// becomeWait is what Ansible reports when no answer of sudo came in time, with what came instead.
+var becomeWait = regexp.MustCompile(`(?s)waiting for (?:privilege escalation prompt|become success or become password prompt)(.*)`)
 
 // failureKind tells a missing connection from a missing privilege. The texts
 // are those of sudo, su, doas and of Ansible's become plugins.
 func failureKind(f ansible.Event) snapshot.FailureKind {
 	text := strings.ToLower(failureText(f))
-	// The connection stands, and sudo's prompt is waited for: another one's (sudo-rs), or a
-	// node's that hangs. Ansible since 2.19 calls both unreachable.
-	if becomeWait.MatchString(text) {
-		return snapshot.Privilege
+	// Another prompt than Ansible knows came (sudo-rs), or nothing: from a node that does not
+	// answer any more, over a connection that is still open. Ansible before 2.19 reports both
+	// alike; the hint then names both.
+	if m := becomeWait.FindStringSubmatch(text); m != nil {
+		if strings.Contains(m[1], "password") {
+			return snapshot.Privilege
+		}
+		return snapshot.Unreachable
 	}
 	if f.Status == "unreachable" {
 		return snapshot.Unreachable

@@ -103,7 +103,7 @@ func diagnoses(ctx context.Context, t *testing.T, c *cluster.Cluster, f fault.Fa
 }
 
 // leadsOn is something that can be typed.
-var leadsOn = regexp.MustCompile(`--[a-z]{4}|\b(kscertctl|kubectl|kubeadm|etcdctl|crictl|systemctl|journalctl|timedatectl|getent|openssl|ansible|nft|ss|du|find|sha256sum) `)
+var leadsOn = regexp.MustCompile(`--[a-z]{4}|\b(kscertctl|kubectl|kubeadm|etcdctl|crictl|systemctl|journalctl|timedatectl|getent|openssl|ansible(?:-\w+)?|nft|ss|du|find|sha256sum) `)
 
 // wantAgreement fails the test where check-expiration or plan, of the snapshot that the
 // diagnosis is of, say otherwise, or where a plan is refused and no way on is named.
