@@ -220,7 +220,7 @@ func (s *session) propose(ctx context.Context, r *Result) (run.Proposal, error) 
 	r.Before, r.After, r.Snapshot = p.Diagnosis, p.Diagnosis, p.Snapshot
 	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &p.Diagnosis})
 	if p.Request, err = s.request(); err != nil {
-		return p, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; give the command in a folder that can be read"}
+		return p, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; run the command in a directory that can be read"}
 	}
 	p.Request.Kubespray = s.kubespray
 	if err := plannable(&p, p.Request.Policy()); err != nil {

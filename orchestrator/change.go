@@ -429,7 +429,7 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 		}
 	}
 	for _, node := range slices.Sorted(maps.Keys(outcome.Unread)) {
-		s.tell(Event{Kind: EventNotice, Step: &step, Message: fmt.Sprintf("what %s says could not be read: %v", node, outcome.Unread[node])})
+		s.tell(Event{Kind: EventNotice, Step: &step, Message: fmt.Sprintf("the output of %s could not be read: %v", node, outcome.Unread[node])})
 	}
 	if err == nil && step.Action == plan.Backup {
 		err = s.noteBackups(step, outcome)

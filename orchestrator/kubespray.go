@@ -204,7 +204,7 @@ func (o *Orchestrator) prompts(file string, inventory []byte) error {
 	}
 	if err := json.Unmarshal(inventory, &told); err != nil {
 		return &Error{Code: ExitUsage, Summary: "reading the host variables of the inventory: " + err.Error(), Err: err,
-			Next: "nothing was changed; look at what it says: ansible-inventory -i INVENTORY --list"}
+			Next: "nothing was changed; check its output: ansible-inventory -i INVENTORY --list"}
 	}
 	for _, host := range slices.Sorted(maps.Keys(told.Meta.HostVars)) {
 		vars := told.Meta.HostVars[host]

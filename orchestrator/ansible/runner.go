@@ -356,11 +356,11 @@ func (e *RunError) Error() string {
 	return fmt.Sprintf("playbook %s: %s", filepath.Base(e.Playbook), e.Reason)
 }
 
-// ErrSilent says that Ansible told nothing for as long as Playbook.Silence, so that its
+// ErrSilent means that Ansible reported nothing for as long as Playbook.Silence, so that its
 // own limits do not hold: it hangs before its first task, say, or in a strategy.
-var ErrSilent = errors.New("it hangs: Ansible has told nothing")
+var ErrSilent = errors.New("it hangs: Ansible has reported nothing")
 
-// bounded is a context that ends when Ansible has told nothing for so long since heard was
+// bounded is a context that ends when Ansible has reported nothing for so long since heard was
 // called last.
 func bounded(ctx context.Context, silence time.Duration) (bound context.Context, heard func(), stop context.CancelFunc) {
 	bound, cancel := context.WithCancelCause(ctx)

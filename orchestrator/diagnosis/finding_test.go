@@ -128,7 +128,7 @@ func TestFindingJSON(t *testing.T) {
 	}{
 		{
 			"all fields", Finding{Reason: CAExpired, Node: "cp1", Subject: "ca", Evidence: "ended"},
-			`{"reason":"ca-expired","severity":"critical","node":"cp1","subject":"ca","title":"a certificate authority has expired","evidence":"ended","next":"all that it signed must be issued anew, which is never done without being asked for: see docs/explanation/certificates.md; until then keep what is there: ansible-playbook -i INVENTORY playbooks/backup.yml"}`,
+			`{"reason":"ca-expired","severity":"critical","node":"cp1","subject":"ca","title":"a CA has expired","evidence":"ended","next":"everything it signed must be issued again, which kscertctl never does: see docs/explanation/certificates.md; until then back up what is there: ansible-playbook -i INVENTORY playbooks/backup.yml"}`,
 		},
 		{
 			"a consequence names its cause, and the next step the node", Finding{Reason: NodeNotReady, Node: "w1", Subject: "worker-1", Because: KubeletDown},

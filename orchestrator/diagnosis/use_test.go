@@ -182,7 +182,7 @@ func TestOthersPairExplainsNothing(t *testing.T) {
 func TestOwnCertificateIsNamed(t *testing.T) {
 	t.Parallel()
 	d := diagnosis.Diagnose(tc.Healthy(tc.Single(), tc.On("cp1", ownServing(-1), tc.Unusable(1, tc.SaysExpired))), diagnosis.DefaultThresholds())
-	const want = "refused: a certificate that a component uses is not valid, and kscertctl does not renew it (cp1, " + own + ")"
+	const want = "refused: a component uses a certificate that is not valid, and kscertctl does not renew it (cp1, " + own + ")"
 	if f, _ := d.Primary(); d.Verdict != want || !strings.HasPrefix(f.Evidence, own+", which kube-apiserver.tls-cert-file names, is valid from ") {
 		t.Errorf("the verdict is %q, the evidence %q", d.Verdict, f.Evidence)
 	}

@@ -40,15 +40,15 @@ var table = []struct {
 		regexp.MustCompile(`connect to host \S+ port \d+: Connection refused`)},
 	{Hint{"ssh-timeout", "the node does not answer on its SSH port: check address, firewall and bastion, and that it is switched on"},
 		regexp.MustCompile(`connect to host \S+ port \d+: (?:Connection timed out|No route to host|Network is unreachable|Operation timed out)|Connection timed out during banner exchange`)},
-	{Hint{"sudo-password", "sudo asks for a password: give it with -K (--ask-become-pass) or ansible_become_password in a vault, or let the user become root without one"},
+	{Hint{"sudo-password", "sudo asks for a password: pass it with -K (--ask-become-pass) or ansible_become_password in a vault, or let the user become root without one"},
 		regexp.MustCompile(`Missing sudo password|sudo: a password is required|sudo: a terminal is required to read the password|sudo: interactive authentication is required`)},
-	{Hint{"sudo-wrong", "the password for sudo is not right: check -K, --become-password-file or ansible_become_password"},
+	{Hint{"sudo-wrong", "the password for sudo is wrong: check -K, --become-password-file or ansible_become_password"},
 		regexp.MustCompile(`Incorrect sudo password|Sorry, try again|[Ii]ncorrect authentication attempt`)},
-	{Hint{"sudoers", "the user may not become root: add it to sudoers on the node, or connect as another one (-u)"},
+	{Hint{"sudoers", "the user may not become root: add it to sudoers on the node, or connect as another user (-u)"},
 		regexp.MustCompile(`is not in the sudoers file|I'm sorry \S+ I'm afraid I can't do that|is not allowed to (?:execute|run) .* as root`)},
-	{Hint{"become-prompt", "sudo on the node has not asked for the password in words that Ansible knows: if it is sudo-rs (ssh NODE sudo --version), a password needs ansible-core 2.22 or later, the other sudo (ansible_become_exe=sudo.ws) or a user that becomes root without one; else the node hangs, or its name service is slow (try sudo -v there)"},
+	{Hint{"become-prompt", "Ansible did not recognize the password prompt of sudo on the node: if it is sudo-rs (ssh NODE sudo --version), a password needs ansible-core 2.22 or later, the original sudo (ansible_become_exe=sudo.ws) or a user that becomes root without one; else the node hangs, or its name service is slow (try sudo -v there)"},
 		regexp.MustCompile(`waiting for privilege escalation prompt|waiting for become success or become password prompt`)},
-	{Hint{"vault-password", "something is encrypted with ansible-vault, and no password that was given opens it: give the right one with --vault-password-file or --vault-id"},
+	{Hint{"vault-password", "something is encrypted with ansible-vault, and none of the given passwords decrypts it: pass the right one with --vault-password-file or --vault-id"},
 		regexp.MustCompile(`no vault secrets (?:were )?found|Decryption failed|vault password file .* was not found`)},
 	{Hint{"locale", "Ansible needs a UTF-8 locale on this machine: export LC_ALL=C.UTF-8"},
 		regexp.MustCompile(`requires the locale encoding to be UTF-8|unsupported locale setting`)},
@@ -110,7 +110,7 @@ var table = []struct {
 		regexp.MustCompile(`Failed to connect to the host via ssh|UNREACHABLE!`)},
 }
 
-// Of returns the hint for what a failure said; false where its words are not known.
+// Of returns the hint for a failure's output; false where no hint matches.
 func Of(text string) (Hint, bool) {
 	for _, row := range table {
 		if row.says.MatchString(text) {
