@@ -522,7 +522,7 @@ func TestInterruption(t *testing.T) {
 		"healthy": {nil, "none", plan.Policy{}},
 		"renew":   {[]tc.Edit{due}, "none is expected", plan.Policy{}},
 		"renew, and Kubespray drains": {
-			[]tc.Edit{due}, "drains one node after another: what lies in emptyDir volumes, and pods that no controller makes again, are gone",
+			[]tc.Edit{due}, "drains one node after another: data in emptyDir volumes and pods without a controller are lost",
 			plan.Policy{Choice: plan.UpgradeCluster, Kubespray: &plan.Kubespray{Dir: "/kubespray", Upgrade: "upgrade-cluster.yml"}},
 		},
 		"renew, and what the API server made for itself ends soon": {
