@@ -567,7 +567,7 @@ func TestFunctionsAreDefinedOnce(t *testing.T) {
 	for _, file := range files {
 		path, _ := filepath.Rel("roles", file)
 		// The lock's script and the collector stand alone, the latter behind kubeconfig.sh.
-		if dir := strings.Split(path, "/")[0]; dir != "settings" && dir != "lock" && dir != "inspect" {
+		if dir, _, _ := strings.Cut(path, "/"); dir != "settings" && dir != "lock" && dir != "inspect" {
 			check(path, false)
 		}
 	}
