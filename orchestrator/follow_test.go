@@ -147,7 +147,7 @@ func TestApplyOfAnEditedFile(t *testing.T) {
 		p.Request = edited()
 		r := &p.Request
 		r.Schema, r.Playbook, r.Thresholds, r.Limit, r.SkipPhases, r.UntilPhase = was.Schema, was.Playbook, was.Thresholds, nil, nil, ""
-		r.Kubespray, r.AcceptSANLoss, r.AllowNotInInventory, r.Tags, r.SkipTags, r.BackupRoot, r.Serial = nil, nil, nil, nil, nil, was.BackupRoot, ""
+		r.Kubespray, r.AcceptSANLoss, r.AcceptSubjectChange, r.AllowNotInInventory, r.Tags, r.SkipTags, r.BackupRoot, r.Serial = nil, nil, nil, nil, nil, nil, was.BackupRoot, ""
 		r.MaxUnavailable, r.StepTimeout, r.EtcdSnapshot = 0, 0, ""
 	})
 	reached := ansible.Options{Inventories: []string{"cp1,"}, BinDir: bin, User: "me"}
@@ -227,7 +227,7 @@ func TestAnotherClusterAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := fakeOrchestrator(t, bin, func(*Options) {}).Apply(t.Context(), p)
-	if Code(err) != ExitNotBegun || !strings.Contains(err.Error(), "its CA is another one") || len(ranPlaybooks(ran)) > 0 {
+	if Code(err) != ExitNotBegun || !strings.Contains(err.Error(), "its CA differs") || len(ranPlaybooks(ran)) > 0 {
 		t.Errorf("%v, ran %q", err, ranPlaybooks(ran))
 	}
 }

@@ -135,7 +135,7 @@ func TestRunWaitsForWork(t *testing.T) {
 			_, err := fakeOrchestrator(t, bin, func(o *Options) {
 				o.Approve = yes
 				o.Observe = func(e Event) {
-					if strings.Contains(e.Message, "nothing is at work") {
+					if strings.Contains(e.Message, "waiting for processes on the nodes") {
 						told = e.Message
 						stop()
 					}

@@ -364,7 +364,7 @@ func TestSilence(t *testing.T) {
 	}
 	p.Vars, p.Events = map[string]any{"hangs": true}, p.Events+"2"
 	start := time.Now()
-	if _, err := r.Run(t.Context(), p, nil); !errors.Is(err, ErrSilent) || !strings.Contains(err.Error(), "told nothing for 10s") || time.Since(start) > time.Minute {
+	if _, err := r.Run(t.Context(), p, nil); !errors.Is(err, ErrSilent) || !strings.Contains(err.Error(), "reported nothing for 10s") || time.Since(start) > time.Minute {
 		t.Errorf("after %s: %v", time.Since(start), err)
 	}
 }

@@ -343,7 +343,7 @@ func (c Check) certificate(n, before snapshot.Node, cert certs.Certificate, add 
 	same := slices.ContainsFunc(before.Certificates, func(b certs.Certificate) bool { return b.Fingerprint == cert.Fingerprint })
 	s := cert.StatusAt(n.Clock, n.Window(row, cert, c.Thresholds.RenewBefore))
 	if s != certs.Valid && (s != certs.Expiring || same) {
-		add(n.Name, cert.Path+" must hold a fresh certificate", fmt.Sprintf("it is %s: it ends at %s", s, cert.Ends().Format(time.RFC3339)))
+		add(n.Name, cert.Path+" must hold a fresh certificate", fmt.Sprintf("it is %s: it expires at %s", s, cert.Ends().Format(time.RFC3339)))
 	}
 }
 
