@@ -23,12 +23,8 @@ const (
 // helpWidth is how wide the help is where nothing tells how wide the terminal is.
 const helpWidth = 100
 
-// groupOf is the heading of a flag.
+// groupOf is the heading of a flag that is no setting.
 func groupOf(name string) string {
-	all := settings()
-	if i := slices.IndexFunc(all, func(s setting) bool { return s.name == name }); i >= 0 {
-		return all[i].group
-	}
 	switch name {
 	case "from-snapshot":
 		return reach
@@ -50,30 +46,35 @@ type flagGroup struct {
 // flagGroups sorts a command's flags into groups. Those that no setting is lie before those
 // that are set once for all, in the order in which the command has them.
 func flagGroups(cmd *cobra.Command) []flagGroup {
+	byTitle := map[string]*pflag.FlagSet{}
 	var out []flagGroup
 	for _, title := range []string{reach, planning, gating, telling, other} {
-		g := flagGroup{title: title, flags: pflag.NewFlagSet(title, pflag.ContinueOnError)}
-		g.flags.SortFlags = false
-		var listed []*pflag.Flag
-		for _, set := range []*pflag.FlagSet{cmd.LocalFlags(), cmd.InheritedFlags()} {
-			set.VisitAll(func(f *pflag.Flag) {
-				if groupOf(f.Name) == title && !f.Hidden {
-					listed = append(listed, f)
-				}
-			})
-		}
-		place := func(f *pflag.Flag) int {
-			return slices.IndexFunc(settings(), func(s setting) bool { return s.name == f.Name })
-		}
-		slices.SortStableFunc(listed, func(a, b *pflag.Flag) int { return cmp.Compare(place(a), place(b)) })
-		for _, f := range listed {
-			g.flags.AddFlag(f)
-		}
-		if len(listed) > 0 {
-			out = append(out, g)
+		byTitle[title] = pflag.NewFlagSet(title, pflag.ContinueOnError)
+		byTitle[title].SortFlags = false
+		out = append(out, flagGroup{title, byTitle[title]})
+	}
+	all := settings()
+	add := func(f *pflag.Flag, title string) {
+		if !f.Hidden {
+			byTitle[title].AddFlag(f)
 		}
 	}
-	return out
+	flags := []*pflag.FlagSet{cmd.LocalFlags(), cmd.InheritedFlags()}
+	for _, set := range flags {
+		set.VisitAll(func(f *pflag.Flag) {
+			if !slices.ContainsFunc(all, func(s setting) bool { return s.name == f.Name }) {
+				add(f, groupOf(f.Name))
+			}
+		})
+	}
+	for _, s := range all {
+		for _, set := range flags {
+			if f := set.Lookup(s.name); f != nil {
+				add(f, s.group)
+			}
+		}
+	}
+	return slices.DeleteFunc(out, func(g flagGroup) bool { return !g.flags.HasFlags() })
 }
 
 // groupFlags has --help show the flags of each command in groups. A command that only has
