@@ -95,13 +95,15 @@ successor_of() { case $1 in *:*) issue_user "$1" ;; *) renew_leaf "$1" ;; esac; 
 
 check_authority ca
 check_authority front-proxy-ca
-for item in $due; do
-  case $item in
-  /*) would_renew "$item" ;;
-  *) would_renew "$pki/$item.crt" ;;
-  esac || break
-done
-[ "$KSCERT_CHECK" != True ] || exit 0
+if [ "$KSCERT_CHECK" = True ]; then
+  for item in $due; do
+    case $item in
+    /*) would_renew "$item" ;;
+    *) would_renew "$pki/$item.crt" ;;
+    esac
+  done
+  exit 0
+fi
 open_stage "$conf"
 stage_config
 stage_users

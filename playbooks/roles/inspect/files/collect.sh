@@ -196,15 +196,19 @@ plain() {
   return 1
 }
 
+# as_listed FILE: it is in $files, and is called $listed there.
+as_listed() {
+  # shellcheck disable=SC3013 # in every sh that a node may have
+  for listed in $files; do [ "$1" -ef "$listed" ] && return 0; done
+  return 1
+}
+
 # list FILE: adds a file to $files, once, however it is called; where there are very many,
 # by its name alone. A name that would be split is told instead.
 list() {
   [ -f "$1" ] && plain "$1" || return 0
   case $files$nl in *"$nl$1$nl"*) return 0 ;; esac
-  if [ ${#files} -lt 10000 ]; then
-    # shellcheck disable=SC3013 # in every sh that a node may have
-    for f in $files; do [ "$1" -ef "$f" ] && return 0; done
-  fi
+  [ ${#files} -ge 10000 ] || ! as_listed "$1" || return 0
   files=$files$nl$1
 }
 
@@ -213,14 +217,11 @@ list() {
 list_setting() {
   setting "$1" ''
   [ -f "$value" ] && plain "$value" || return 0
-  for listed in $files; do
-    # shellcheck disable=SC3013 # in every sh that a node may have
-    if [ "$value" -ef "$listed" ]; then
-      [ "$value" = "$listed" ] || record "USE $1 $listed"
-      return 0
-    fi
-  done
-  files=$files$nl$value
+  if ! as_listed "$value"; then
+    files=$files$nl$value
+  elif [ "$value" != "$listed" ]; then
+    record "USE $1 $listed"
+  fi
 }
 
 # metadata FILE...: mode, user, group, size, time and path of each. A user or group of a

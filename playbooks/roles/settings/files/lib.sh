@@ -132,9 +132,12 @@ of_etcd() {
 # begun, as one that was issued while a clock was wrong.
 ends_within() { ! lasts "$2" <"$1"; }
 
+# certificates [FILE]: those of a PEM file, without what stands around them.
+certificates() { sed -n '/^-----BEGIN CERTIFICATE-----/,/^-----END CERTIFICATE-----/p' "$@"; }
+
 # lasts SECONDS: the certificates on standard input are valid now, and for so long.
 lasts() {
-  blocks=$(sed -n '/^-----BEGIN CERTIFICATE-----/,/^-----END CERTIFICATE-----/p') first=yes
+  blocks=$(certificates) first=yes
   while :; do
     if begins=$(printf '%s\n' "$blocks" | openssl x509 -noout -startdate -checkend "$1" 2>/dev/null); then
       begins=$(printf '%s\n' "$begins" | sed -n 's/^notBefore=//p')
@@ -153,13 +156,14 @@ chain() {
   [ "$(grep -c '^-----BEGIN CERTIFICATE-----' "$1")" -gt 1 ] || return 0
   openssl x509 -in "$2" -out "$2.chain"
   wanted=$(openssl x509 -in "$2" -noout -issuer_hash)
-  blocks=$(sed -n '/^-----BEGIN CERTIFICATE-----/,/^-----END CERTIFICATE-----/p' "$1")
+  authority=$(openssl x509 -in "$3" -noout -pubkey)
+  blocks=$(certificates "$1")
   while :; do
     blocks=${blocks#*-----END CERTIFICATE-----}
     case $blocks in *-----BEGIN*) ;; *) break ;; esac
     printf '%s\n' "$blocks" | openssl x509 -out "$2.next" 2>/dev/null || continue
     [ "$(openssl x509 -in "$2.next" -noout -subject_hash)" = "$wanted" ] || continue
-    [ "$(openssl x509 -in "$2.next" -noout -pubkey)" != "$(openssl x509 -in "$3" -noout -pubkey)" ] || openssl x509 -in "$3" -out "$2.next"
+    [ "$(openssl x509 -in "$2.next" -noout -pubkey)" != "$authority" ] || openssl x509 -in "$3" -out "$2.next"
     openssl x509 -in "$2.next" -noout -checkend 0 >/dev/null || break
     cat "$2.next" >>"$2.chain"
     wanted=$(openssl x509 -in "$2.next" -noout -issuer_hash)
@@ -582,7 +586,8 @@ kubelet_pair() {
 
 # kubelet_due: the kubelet needs a client certificate that it cannot ask for: the one in
 # the rotating file, or in those that kubelet.conf names instead, has expired, or is none,
-# which a kubelet does not start with; or the file is not there, and kubelet.conf has none that it could begin with. A link to nothing
+# which a kubelet does not start with; or the file is not there, and kubelet.conf has none
+# that it could begin with. A link to nothing
 # is mended, too: nobody else would tell why it is there.
 kubelet_due() {
   if elsewhere; then
@@ -654,14 +659,16 @@ open_stage() {
   trap 'exit 130' INT TERM HUP
 }
 
-# together COMMAND ITEM...: COMMAND for each item, as many at a time as the node has
-# processors, each with a $stage of its own. Ends where one of them fails.
-at_work=
+# in_stage DIR COMMAND...: the command, in a process of its own whose $stage is DIR.
 in_stage() {
   stage=$1
   shift
   "$@"
 }
+
+# together COMMAND ITEM...: COMMAND for each item, as many at a time as the node has
+# processors, each with a $stage of its own. Ends where one of them fails.
+at_work=
 together() {
   command=$1 common=$stage most=$(nproc) || most=1
   [ "$most" -le 4 ] || most=4 # each may take the memory of a kubeadm
