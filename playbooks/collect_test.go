@@ -577,6 +577,28 @@ func TestCollectorIsNotForged(t *testing.T) {
 
 // A folder of certificates is found however the node's kubeadm configuration writes it,
 // as a renewal finds it.
+// The pod that each manifest of the kubelet defines is known by its name, however it is written.
+func TestCollectorNamesPods(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	want := map[string]string{}
+	for _, m := range []struct{ file, text, pod string }{
+		{"etcd.yaml", "apiVersion: v1\nkind: Pod\nmetadata:\n  annotations:\n    name: other\n  labels:\n    namespace: x\n  name: etcd\n  namespace: kube-system\nspec:\n  containers:\n  - name: etcd\n", "kube-system/etcd"},
+		{"etcd-2025.yaml", "metadata:\n    namespace: 'kube-system'\n    name: \"etcd\" # a remark\nspec: {}\n", "kube-system/etcd"},
+		{"own.yaml.bak", "metadata:\r\n  name: own\r\n", "default/own"},
+		{"none.yaml", "spec:\n  name: x\n", ""},
+		{"text.yaml", "text: |\n  metadata:\n    name: x\nmetadata:\n  generateName: y\n", ""},
+	} {
+		n.write(n.conf+"/manifests/"+m.file, []byte(m.text), 0o600)
+		if m.pod != "" {
+			want[n.conf+"/manifests/"+m.file] = m.pod
+		}
+	}
+	if got := n.look().Pods; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
 func TestCollectorFindsCertificatesDir(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")

@@ -216,7 +216,7 @@ func (d *Diagnosis) judgeFiles(s snapshot.Snapshot, n snapshot.Node) {
 // for one whose name does not begin with a dot (Kubernetes, pkg/kubelet/config/file.go), so
 // that a copy with another ending is run beside the original, or in its place.
 func (d *Diagnosis) judgeManifestFolder(n snapshot.Node) {
-	original := map[string]string{} // by digest; of two the shorter name is
+	original := map[string]string{} // by digest, and by the pod's name; of two the shorter name is
 	files := slices.SortedFunc(maps.Keys(n.Files), func(a, b string) int {
 		return cmp.Or(len(a)-len(b), strings.Compare(a, b))
 	})
@@ -224,14 +224,17 @@ func (d *Diagnosis) judgeManifestFolder(n snapshot.Node) {
 		if path.Dir(file) != path.Join(n.Facts["config-dir"], "manifests") {
 			continue
 		}
-		digest := n.Files[file]
-		switch same := original[digest]; {
+		digest, pod := n.Files[file], n.Pods[file]
+		switch same := cmp.Or(original[digest], original[pod]); {
 		case !slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(file)):
 			d.find(ManifestCopy, n.Name, file, file+" is read as a manifest, under any name")
 		case same != "":
-			d.find(ManifestCopy, n.Name, file, file+" is the same as "+same)
+			d.find(ManifestCopy, n.Name, file, file+" defines the same pod as "+same)
 		default:
 			original[digest] = file
+			if pod != "" {
+				original[pod] = file
+			}
 		}
 	}
 }

@@ -575,9 +575,14 @@ func situations() []situation {
 				} {
 					n.Files["/etc/kubernetes/"+name] = digest
 				}
+				n.Files["/etc/kubernetes/manifests/etcd-2025.yaml"] = "7" // edited since
+				n.Pods = map[string]string{
+					"/etc/kubernetes/manifests/etcd.yaml": "kube-system/etcd", "/etc/kubernetes/manifests/etcd-2025.yaml": "kube-system/etcd",
+					"/etc/kubernetes/manifests/kube-apiserver.yaml": "kube-system/kube-apiserver",
+				}
 			})},
-			route: diagnosis.None, verdict: "but a copy is in the static pod manifest directory, and the kubelet runs it too (cp1, /etc/kubernetes/manifests/kube-apiserver-old.yaml)",
-			reasons: []diagnosis.Reason{diagnosis.ManifestCopy, diagnosis.ManifestCopy},
+			route: diagnosis.None, verdict: "but a copy is in the static pod manifest directory, and the kubelet runs it too (cp1, /etc/kubernetes/manifests/etcd-2025.yaml)",
+			reasons: []diagnosis.Reason{diagnosis.ManifestCopy, diagnosis.ManifestCopy, diagnosis.ManifestCopy},
 		},
 		{
 			name: "a kubelet's serving certificate that waits for approval", of: single,

@@ -201,6 +201,7 @@ func init() {
 		"UNREADABLE": {1, 1, repeats, 0, readUnreadable},
 		"DIGEST":     {2, 2, 1, 0, func(n *reading, f []string, _ []byte) error { n.Digests[f[1]] = f[0]; return nil }},
 		"WATCH":      {2, 2, 1, 0, func(n *reading, f []string, _ []byte) error { n.Files[f[1]] = f[0]; return nil }},
+		"POD":        {2, 2, 1, 0, readPod},
 		"WORK":       {3, 3, 0, 100, readWork},
 		"KEY":        {2, 2, repeats, 0, readKey}, // a kubeconfig may have several
 		"RESOLVED":   {1, 1, 0, 1, readResolved},
@@ -208,6 +209,15 @@ func init() {
 		"HTTP":       {3, 3, 0, 50, readHTTP},
 		"RESULT":     {2, 2, 0, 100, readResult},
 	}
+}
+
+// readPod: namespace/name path.
+func readPod(n *reading, f []string, _ []byte) error {
+	if n.Pods == nil {
+		n.Pods = map[string]string{}
+	}
+	n.Pods[f[1]] = f[0]
+	return nil
 }
 
 func readKey(n *reading, f []string, _ []byte) error {

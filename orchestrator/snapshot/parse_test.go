@@ -123,6 +123,7 @@ func TestParseControlPlane(t *testing.T) {
 	})
 	equal(t, "processes", n.Processes, []snapshot.Process{{Name: "kube-apiserver", PID: 447, Started: written.Add(250 * time.Millisecond)}})
 	equal(t, "watched files", n.Files, map[string]string{"/etc/kubernetes/manifests/a name.yaml": "5e1f"})
+	equal(t, "pods", n.Pods, map[string]string{"/etc/kubernetes/manifests/a name.yaml": "kube-system/etcd"})
 	equal(t, "work", n.Work, []snapshot.Work{{PID: 4711, Seconds: 12, What: "kubeadm init phase"}})
 	equal(t, "digests", n.Digests, map[string]string{
 		"/etc/kubernetes/ssl/ca.crt": digest([]byte("ca")), "/etc/kubernetes/ssl/a name with blanks.key": digest([]byte("ca.key")),

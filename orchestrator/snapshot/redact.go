@@ -74,7 +74,7 @@ func redact(all []secret, text string, free bool) string {
 func names() map[reflect.Type][]string {
 	return map[reflect.Type][]string{
 		reflect.TypeFor[Snapshot]():          {"Endpoint"},
-		reflect.TypeFor[Node]():              {"Node", "Facts", "Digests", "Files"},
+		reflect.TypeFor[Node]():              {"Node", "Facts", "Digests", "Files", "Pods"},
 		reflect.TypeFor[Endpoint]():          {"Name", "Address"},
 		reflect.TypeFor[Probe]():             {"Endpoint", "Addresses", "SANs"},
 		reflect.TypeFor[Unreadable]():        {"Path"},

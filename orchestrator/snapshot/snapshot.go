@@ -84,6 +84,9 @@ type Node struct {
 	// change may touch: static pod manifests, the configurations of kubeadm, the
 	// kubelet and etcd.
 	Files map[string]string `json:"files,omitempty"`
+	// Pods are the namespaces and names, such as "kube-system/etcd", that the kubelet's
+	// manifests have, by path.
+	Pods map[string]string `json:"pods,omitempty"`
 	// Work is what may be changing something on the node at this moment.
 	Work []Work `json:"work,omitempty"`
 	// RenewalTimer is that of Kubespray; nil where none is installed.

@@ -467,6 +467,27 @@ watched() {
     [ ! -f "$f" ] || ! plain "$f" || set -- "$@" "$f"
   done
   [ $# = 0 ] || sha256sum "$@" | sed -n 's/^\([0-9a-f]\{64\}\)  /@@WATCH \1 /p'
+  set --
+  for f in "$conf"/manifests/*; do
+    [ ! -f "$f" ] || ! plain "$f" || set -- "$@" "$f"
+  done
+  # The pod that each defines: of two with one name the kubelet runs one.
+  # shellcheck disable=SC2154 # of kubeconfig.sh
+  [ $# = 0 ] || awk "$structure"'
+    function told() { if (name != "") print "@@POD " (space == "" ? "default" : space) "/" name " " file }
+    FNR == 1 { told(); file = FILENAME; name = space = quote = ""; block = -1; within = 0 }
+    FNR > 5000 { next }
+    { line = structured($0) }
+    line ~ /^[^ \t\r]/ { within = line ~ /^["\047]?metadata["\047]?:[ \t\r]*$/; margin = 0; next }
+    within && match(line, /^ +["\047]?(name|namespace)["\047]?: +["\047]?[a-z0-9][a-z0-9.-]*["\047]?[ \t\r]*$/) {
+      match(line, /^ +/)
+      if (margin && RLENGTH != margin) next
+      value = line
+      gsub(/^ +["\047]?(name|namespace)["\047]?: +|["\047 \t\r]/, "", value)
+      if (line ~ /namespace["\047]?:/) space = value; else name = value
+    }
+    within && !margin && match(line, /^ +[^ ]/) { margin = RLENGTH - 1 }
+    END { told() }' "$@"
 }
 
 # own PID: a process of root in the host's own namespaces. What another user's or a
