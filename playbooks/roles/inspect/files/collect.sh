@@ -895,7 +895,9 @@ logs() {
   # the files last changed (which no copy with an old time hides) is over.
   changed=$(stat -c %Z "$conf"/manifests "$conf"/manifests/* 2>/dev/null | sort -n | tail -n 1)
   minute=$((${now%.*} - 60))
-  [ "${changed:-0}" -gt "$minute" ] || changed=$minute
+  # In the second of a change the file was perhaps half written.
+  changed=$((${changed:-0} + 1))
+  [ "$changed" -gt "$minute" ] || changed=$minute
   # What follows from the missing API server is left out: it says nothing new.
   # shellcheck disable=SC2016 # $0 is awk's, $1 the inner shell's
   show kubelet-log 4 sh -c '{
