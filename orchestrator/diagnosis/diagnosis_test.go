@@ -109,7 +109,7 @@ func situations() []situation {
 		{
 			name: "a node that says to be another one of the inventory", of: ha,
 			edits: []tc.Edit{tc.CalledInAPI("w1", "cp2")},
-			route: diagnosis.Refuse, verdict: "refused: the API server does not know the node (w1, w1)",
+			route: diagnosis.Refuse, verdict: "refused: the API server does not know the node (w1)",
 			reasons: []diagnosis.Reason{diagnosis.NodeNotRegistered},
 		},
 		{
@@ -416,7 +416,7 @@ func situations() []situation {
 		{
 			name: "a worker is not Ready and no certificate is due", of: single,
 			edits: []tc.Edit{tc.View(func(v *snapshot.View) { v.Nodes["w1"] = "Unknown" })},
-			route: diagnosis.Refuse, verdict: "refused: the node is not Ready (w1, w1), and no expired certificate explains it",
+			route: diagnosis.Refuse, verdict: "refused: the node is not Ready (w1), and no expired certificate explains it",
 			reasons: []diagnosis.Reason{diagnosis.NodeNotReady},
 		},
 		{

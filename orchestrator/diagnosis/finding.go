@@ -66,7 +66,7 @@ func (f Finding) where() string {
 	switch {
 	case f.Node == "":
 		return f.Subject
-	case f.Subject == "":
+	case f.Subject == "" || f.Subject == f.Node:
 		return f.Node
 	default:
 		return f.Node + ", " + f.Subject

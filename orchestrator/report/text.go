@@ -89,7 +89,7 @@ func group(all []diagnosis.Finding) []findings {
 		if !slices.Contains(g.nodes, f.Node) {
 			g.nodes = append(g.nodes, f.Node)
 		}
-		if f.Subject != "" && f.Node == g.first.Node {
+		if f.Subject != "" && f.Subject != f.Node && f.Node == g.first.Node {
 			g.subjects = append(g.subjects, f.Subject)
 		}
 	}
