@@ -13,7 +13,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -575,8 +577,6 @@ func TestCollectorIsNotForged(t *testing.T) {
 	}
 }
 
-// A folder of certificates is found however the node's kubeadm configuration writes it,
-// as a renewal finds it.
 // The pod that each manifest of the kubelet defines is known by its name, however it is written.
 func TestCollectorNamesPods(t *testing.T) {
 	t.Parallel()
@@ -599,6 +599,72 @@ func TestCollectorNamesPods(t *testing.T) {
 	}
 }
 
+// A manifest that the kubelet cannot read is said again every 20 s: what it said before the
+// second after the last change of a manifest is over, and not asked for.
+func TestCollectorReadsTheKubeletsLog(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.write(n.bin+"/systemctl", []byte("#!/bin/sh\n[ \"$1\" != show ] || printf 'Id=kubelet.service\\nLoadState=loaded\\nActiveState=activating\\nSubState=auto-restart\\n\\n'\n"), 0o755)
+	n.write(n.bin+"/journalctl", []byte("#!/bin/sh\ncase $* in *@*) echo \"$*\" >\"$0.asked\"; echo 'E0301 12:00:00.000000 1 file.go:1] parse as pod: now' ;; *) echo 'E0301 12:00:00.000000 1 file.go:1] parse as pod: then' ;; esac\n"), 0o755)
+	n.write(n.conf+"/manifests/etcd.yaml", []byte("x"), 0o600)
+	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("x"), 0o600)
+	out, _, err := n.run("stat -c %Z " + n.conf + "/manifests/* | sort -n | tail -n 1")
+	n.ok(err)
+	changed, err := strconv.Atoi(strings.TrimSpace(out))
+	n.ok(err)
+	if log := n.look().Results["kubelet-log"].Output; !strings.Contains(log, "now") || strings.Contains(log, "then") {
+		t.Errorf("of the log it tells %q", log)
+	}
+	if asked, want := string(n.read(n.bin+"/journalctl.asked")), fmt.Sprintf("--since @%d ", changed+1); !strings.Contains(asked, want) {
+		t.Errorf("the journal was asked %q, want %q", asked, want)
+	}
+}
+
+// Of Kubespray's renewal timer it tells whether it is on, held back by a run, or off; and
+// nothing where none is installed.
+func TestCollectorTellsTheRenewalTimer(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		installed bool
+		states    string
+		want      *snapshot.RenewalTimer
+	}{
+		{false, "active inactive", nil},
+		{true, "active inactive", &snapshot.RenewalTimer{State: snapshot.TimerOn, Next: new(time.Date(2026, 3, 2, 3, 0, 0, 0, time.UTC))}},
+		{true, "inactive active", &snapshot.RenewalTimer{State: snapshot.TimerHeld}},
+		{true, "inactive inactive", &snapshot.RenewalTimer{State: snapshot.TimerOff}},
+	} {
+		n := newNode(t)
+		if row.installed {
+			n.write(filepath.Dir(n.conf)+"/etc/systemd/system/k8s-certs-renew.timer", nil, 0o600)
+		}
+		n.write(n.bin+"/systemctl", []byte("#!/bin/sh\ncase $* in 'is-active k8s-certs-renew.timer kscertctl-release-timer.timer') printf '%s\\n' "+row.states+" ;; *NextElapse*) echo 'NextElapseUSecRealtime=Mon 2026-03-02 03:00:00 UTC' ;; esac\n"), 0o755)
+		if got := n.look().RenewalTimer; !reflect.DeepEqual(got, row.want) {
+			t.Errorf("%t, %s: %v, want %v", row.installed, row.states, got, row.want)
+		}
+	}
+}
+
+// The container runtime is the one that the kubelet is told to use, by a flag before its file.
+func TestCollectorKnowsTheRuntime(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ file, env, want string }{
+		{"", "", "docker"},
+		{"containerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n", "", "containerd"},
+		{"containerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n", "KUBELET_ARGS=\"--container-runtime-endpoint=unix:///var/run/crio/crio.sock --v=2\"\n", "crio"},
+	} {
+		n := newNode(t)
+		n.write(n.bin+"/systemctl", []byte("#!/bin/sh\n[ \"$1\" != show ] || for u in containerd crio docker; do printf 'Id=%s.service\\nLoadState=loaded\\nActiveState=active\\nSubState=running\\n\\n' $u; done\n"), 0o755)
+		n.write(n.conf+"/kubelet-config.yaml", []byte(row.file), 0o600)
+		n.write(n.conf+"/kubelet.env", []byte(row.env), 0o600)
+		if got := n.look().Facts["runtime"]; got != row.want {
+			t.Errorf("%q, %q: %q, want %q", row.file, row.env, got, row.want)
+		}
+	}
+}
+
+// A folder of certificates is found however the node's kubeadm configuration writes it,
+// as a renewal finds it.
 func TestCollectorFindsCertificatesDir(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")

@@ -186,27 +186,50 @@ func TestCollectorTellsWork(t *testing.T) {
 	}
 	packed := shell("kscert_command((sys.stdin.read(), '20260302T120000Z-abcd'))")
 	look := shell("kscert_look(sys.stdin.read())")
+	// Somebody else's Ansible, by the three ways in which it starts a task.
+	others := func(name string, args ...string) int {
+		n.write(n.bin+"/"+name, []byte("#!/bin/sh\nread -r x\n"), 0o700)
+		cmd := exec.Command(n.bin+"/"+name, args...)
+		cmd.Env = []string{}
+		stdin, err := cmd.StdinPipe()
+		n.ok(err)
+		n.ok(cmd.Start())
+		t.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
+		return cmd.Process.Pid
+	}
+	module := others("AnsiballZ_command.py")
+	become := others("become", "echo BECOME-SUCCESS-abcdefghijklmnop ; /usr/bin/python3")
+	pipelined := others("pipelined", "/usr/bin/python3.11 && sleep 0")
+	renewal := others("k8s-certs-renew.sh")
 	// A kubeadm that only looks, as the collector's own does.
 	n.ok(os.Remove(n.bin + "/kubeadm"))
 	n.ok(os.Symlink("/bin/sh", n.bin+"/kubeadm"))
-	n.write(n.bin+"/config", []byte("read -r x\n"), 0o600)
-	looking := exec.Command(n.bin+"/kubeadm", "config", "validate", "--config", "x")
-	looking.Dir = n.bin
-	stdin, err := looking.StdinPipe()
-	n.ok(err)
-	n.ok(looking.Start())
-	t.Cleanup(func() { _ = stdin.Close(); _ = looking.Wait() })
+	looking := map[string]int{}
+	for _, call := range []string{"version -o short", "config validate --config x", "certs check-expiration --config x"} {
+		words := strings.Fields(call)
+		n.write(n.bin+"/"+words[0], []byte("read -r x\n"), 0o600)
+		cmd := exec.Command(n.bin+"/kubeadm", words...)
+		cmd.Dir = n.bin
+		stdin, err := cmd.StdinPipe()
+		n.ok(err)
+		n.ok(cmd.Start())
+		t.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
+		looking[call] = cmd.Process.Pid
+	}
 	out, errs, err := n.sh(collector(t))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, errs)
 	}
-	for pid, what := range map[int]string{kubeadm: "kubeadm", task: "a task of run 20260301T120000Z-abcd", packed: "a task of run 20260302T120000Z-abcd"} {
-		if !strings.Contains(out, fmt.Sprintf("\n@@WORK %d ", pid)) || !strings.Contains(out, " "+what) {
-			t.Errorf("%s, process %d, is not told", what, pid)
+	for pid, what := range map[int]string{kubeadm: "kubeadm", task: "a task of run 20260301T120000Z-abcd", packed: "a task of run 20260302T120000Z-abcd",
+		module: "a task of Ansible", become: "a task of Ansible", pipelined: "a task of Ansible", renewal: "Kubespray's renewal of certificates"} {
+		if _, told, found := strings.Cut(out, fmt.Sprintf("\n@@WORK %d ", pid)); !found || !strings.Contains(strings.SplitN(told, "\n", 2)[0], " "+what) {
+			t.Errorf("%s, process %d, is not told: %.80q", what, pid, told)
 		}
 	}
-	if strings.Contains(out, fmt.Sprintf("@@WORK %d ", looking.Process.Pid)) {
-		t.Error("a kubeadm that only looks is told")
+	for call, pid := range looking {
+		if strings.Contains(out, fmt.Sprintf("@@WORK %d ", pid)) {
+			t.Errorf("a kubeadm that only looks is told: %s", call)
+		}
 	}
 	if strings.Contains(out, fmt.Sprintf("@@WORK %d ", look)) {
 		t.Error("a look is told")

@@ -52,6 +52,9 @@ func TestRenewalTimer(t *testing.T) {
 				t.Errorf("%v: active are %q, want %q", err, active, row.then)
 			}
 			told := string(n.read(n.bin + "/told"))
+			if held := strings.Contains(told, "systemd-run --quiet --unit=kscertctl-release-timer --on-active=1d systemctl start "+theirs+"\n"); held != (row.check == "False" && row.then == ours) {
+				t.Errorf("systemd was told to start it again within a day: %t\n%s", held, told)
+			}
 			if held, stopped := strings.Index(told, "systemd-run"), strings.Index(told, "stop "+theirs); row.said != "" && row.check == "False" && row.action == "hold" && (held < 0 || held > stopped) {
 				t.Errorf("it was stopped before systemd was told to start it again:\n%s", told)
 			}
