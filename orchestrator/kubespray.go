@@ -112,9 +112,9 @@ func (o *Orchestrator) demanded(kube *kubespray.Checkout, version string) error 
 	if !o.policy().Runs() {
 		return nil
 	}
-	taken, overridden := kube.Ansible.Overridden(kubespray.ExtraVars(o.opts.Ansible.ExtraVars))
+	taken := kube.Ansible.Overridden(kubespray.ExtraVars(o.opts.Ansible.ExtraVars))
 	if taken.Allows(version) {
-		if overridden {
+		if !kube.Ansible.Allows(version) {
 			kube.Warnings = append(kube.Warnings, fmt.Sprintf("-e lets Kubespray %s run with ansible-core %s, but it requires %s: this combination is untested",
 				kube.Release, version, kube.Ansible))
 		}

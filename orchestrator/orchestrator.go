@@ -247,14 +247,31 @@ func (o *Orchestrator) nodes(ctx context.Context) (cluster.Cluster, []byte, erro
 // are not rendered. It is asked why an inventory cannot be used.
 func (o *Orchestrator) listed(ctx context.Context) (cluster.Cluster, []byte, error) {
 	inventory, err := o.runner.Inventory(ctx)
-	if err != nil {
-		return cluster.Cluster{}, nil, err
+	var c cluster.Cluster
+	if err == nil {
+		c, err = cluster.Parse(inventory)
+		if err == nil {
+			return c, inventory, nil
+		}
+		err = fmt.Errorf("%s: %w", strings.Join(o.opts.Ansible.Inventories, ", "), err)
 	}
-	c, err := cluster.Parse(inventory)
-	if err != nil {
-		return c, nil, fmt.Errorf("%s: %w", strings.Join(o.opts.Ansible.Inventories, ", "), err)
+	if ini := ignoredINI(o.opts.Ansible.Inventories); ini != "" && ctx.Err() == nil {
+		err = &ansible.InventoryError{Path: filepath.Dir(ini), Detail: fmt.Sprintf(
+			"in a directory, Ansible reads no file that ends in .ini: name the file itself: -i %s", shell.Quote(ini))}
 	}
-	return c, inventory, nil
+	return c, nil, err
+}
+
+// ignoredINI is the first file in a directory of inventories that Ansible ignores there by
+// default (INVENTORY_IGNORE_EXTS) and that Kubespray's own documentation calls the inventory;
+// empty where there is none.
+func ignoredINI(inventories []string) string {
+	for _, dir := range inventories {
+		if found, _ := filepath.Glob(filepath.Join(dir, "*.ini")); len(found) > 0 {
+			return found[0]
+		}
+	}
+	return ""
 }
 
 // open makes the run directory unless there is one, writes the playbooks into it, and

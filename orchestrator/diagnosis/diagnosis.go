@@ -231,8 +231,10 @@ func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 		return healthy
 	case Renew:
 		state, besides := "healthy", ""
-		if lasting := d.Lasting(); len(lasting) > 0 && lasting[0].Severity() == Critical {
+		if len(d.With(Critical)) > 0 {
 			state = "the API server can be used"
+		}
+		if lasting := d.Lasting(); len(lasting) > 0 && lasting[0].Severity() == Critical {
 			besides = fmt.Sprintf("; and no renewal fixes that %s (%s)", lasting[0].Title(), lasting[0].where())
 		}
 		switch {
@@ -242,12 +244,17 @@ func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 			return "the API server can be used, but " + plural(early, "certificate") + are(early) + " not valid yet" + besides
 		case expiring > 0:
 			return state + ", but " + plural(expiring, "certificate") + are(expiring) + " about to expire" + besides
-		default:
+		case len(d.Stale) > 0:
 			return state + ", but a component holds or serves an older certificate than the one on disk" + besides
+		default:
+			return state + ", but " + d.primary() + besides
 		}
 	case Recover:
 		if expired == 0 && early > 0 {
 			return fmt.Sprintf("the API server cannot be used because %s not valid yet", plural(early, "certificate")+are(early))
+		}
+		if expired == 0 && !d.Has(ServedCertificateStale) {
+			return "the API server cannot be used: " + d.primary()
 		}
 		if expired == 0 {
 			return "the API server cannot be used because it serves an expired certificate, and the one on disk is valid"
@@ -258,6 +265,12 @@ func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 	default:
 		return "refused: " + d.refusal()
 	}
+}
+
+// primary says in words what the primary finding is, and where.
+func (d *Diagnosis) primary() string {
+	f, _ := d.Primary()
+	return fmt.Sprintf("%s (%s)", f.Title(), f.where())
 }
 
 // refusal says in words what stands in the way.

@@ -261,8 +261,23 @@ func situations() []situation {
 			reasons: []diagnosis.Reason{diagnosis.CertificateUnreadable, diagnosis.CertificateExpiring},
 			due:     map[string][]certs.Kind{"cp1": {certs.KindAdmin}},
 		},
+		{
+			name: "a kubelet's own pair cannot be read", of: single,
+			edits: []tc.Edit{tc.On("w1", without(certs.KindKubeletClient), unreadable(tc.KubeletPKI+"/kubelet-client-current.pem"))},
+			route: diagnosis.Renew, verdict: "the API server can be used, but the certificate or key cannot be parsed (w1, " + tc.KubeletPKI + "/kubelet-client-current.pem)",
+			reasons: []diagnosis.Reason{diagnosis.CertificateUnreadable},
+			due:     map[string][]certs.Kind{"w1": {certs.KindKubeletClient}},
+		},
 
 		// --- recover ---------------------------------------------------------------
+		{
+			name: "the kubelet of the only control plane has a pair that cannot be read", of: single,
+			edits: []tc.Edit{tc.On("cp1", without(certs.KindKubeletClient), tc.CrashLoop(), tc.Refused(), unreadable(tc.KubeletPKI+"/kubelet-client-current.pem"))},
+			route: diagnosis.Recover, verdict: "the API server cannot be used: the certificate or key cannot be parsed (cp1, ",
+			reasons: []diagnosis.Reason{diagnosis.CertificateUnreadable, diagnosis.KubeletDown, diagnosis.APIUnusable},
+			states:  map[string]diagnosis.APIState{"cp1": diagnosis.APIRefused},
+			due:     map[string][]certs.Kind{"cp1": {certs.KindKubeletClient}},
+		},
 		{
 			name: "the serving certificate has expired", of: single,
 			edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired))},

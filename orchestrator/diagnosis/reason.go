@@ -167,7 +167,7 @@ var table = []meaning{
 
 	{CAExpired, Authorities, Critical, false, "a CA has expired", "everything it signed must be issued again, which kscertctl never does: see docs/explanation/certificates.md; until then back up what is there: ansible-playbook -i INVENTORY playbooks/backup.yml"},
 	{ManifestCopy, Files, Warning, false, "a copy is in the static pod manifest directory, and the kubelet runs it too", "the kubelet reads every file there that does not begin with a dot; move it elsewhere: mv SUBJECT /root/"},
-	{CertificateUnreadable, Files, Critical, false, "the certificate or key cannot be parsed", "check the file: openssl x509 -noout -text -in FILE; restore it from a backup if it is damaged: kscertctl backup list -i INVENTORY"},
+	{CertificateUnreadable, Files, Critical, false, "the certificate or key cannot be parsed", "check the file: openssl x509 -noout -text -in FILE; a kubelet-client-current.pem is issued again by kscertctl run; restore any other file from a backup: kscertctl backup list -i INVENTORY"},
 
 	{CertificateBeginsLater, Expiry, Critical, false, "the certificate is not valid yet, and every clock agrees", "renew it: kscertctl run"},
 	{ServingExpired, Expiry, Critical, false, "the API server's serving certificate has expired", "renew it: kscertctl run"},

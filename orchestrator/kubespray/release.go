@@ -109,9 +109,8 @@ func demanded(dir, release string) Range {
 }
 
 // Overridden is the range where extra variables say another one, as Kubespray's own check
-// of it takes them; and whether they do.
-func (r Range) Overridden(extra map[string]any) (Range, bool) {
-	was := r
+// of it takes them.
+func (r Range) Overridden(extra map[string]any) Range {
 	for _, b := range []struct {
 		name string
 		to   *string
@@ -120,7 +119,7 @@ func (r Range) Overridden(extra map[string]any) (Range, bool) {
 			*b.to = fmt.Sprint(v)
 		}
 	}
-	return r, r != was
+	return r
 }
 
 // LeastAnsible is the oldest ansible-core that kscertctl works with.

@@ -53,6 +53,31 @@ func TestPlanNamesWhatLasts(t *testing.T) {
 	}
 }
 
+// What a run leaves as it is and may surprise later is named in the plan: Kubespray's own
+// renewal timer, on or off, and nodes that were cordoned before.
+func TestPlanNamesWhatIsThere(t *testing.T) {
+	t.Parallel()
+	timer := func(state snapshot.TimerState) tc.Edit {
+		return tc.On("cp1", func(n *snapshot.Node) { n.RenewalTimer = &snapshot.RenewalTimer{State: state} })
+	}
+	for _, row := range []struct {
+		name string
+		edit tc.Edit
+		want string
+	}{
+		{"a timer that is on", timer(snapshot.TimerOn), "Kubespray's own renewal timer on cp1 is on: its next start is not known; the run holds it back"},
+		{"a timer that is off", timer(snapshot.TimerOff), "Kubespray's own renewal timer on cp1 is off: it is not scheduled"},
+		{"a timer that a run holds back", timer(snapshot.TimerHeld), "Kubespray's own renewal timer on cp1 is held: a run holds it back"},
+		{"a cordoned node", tc.View(func(v *snapshot.View) { v.Unschedulable = []string{"w1"} }), "cordoned before the run and not uncordoned by it: w1"},
+	} {
+		s := tc.Healthy(tc.Single(), due, row.edit)
+		p, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{})
+		if err != nil || !slices.Contains(p.Notes, row.want) {
+			t.Errorf("%s: %v, %q, want %q", row.name, err, p.Notes, row.want)
+		}
+	}
+}
+
 // A member that is healthy and tells no members is not one that does not answer.
 func TestPlanSaysWhyMembersAreNotKnown(t *testing.T) {
 	t.Parallel()

@@ -77,3 +77,30 @@ func lasting(d diagnosis.Diagnosis, steps []Step) []string {
 	}
 	return out
 }
+
+// asFound names what a run leaves as it is and may surprise later: Kubespray's own renewal
+// timer on the nodes that are changed, and nodes that were cordoned before.
+func asFound(s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []string {
+	var out []string
+	for _, n := range s.Nodes {
+		t := n.RenewalTimer
+		if t == nil || !slices.ContainsFunc(steps, func(st Step) bool { return st.Changes && slices.Contains(st.Nodes, n.Name) }) {
+			continue
+		}
+		text := fmt.Sprintf("Kubespray's own renewal timer on %s is %s: %s", n.Name, t.State, t)
+		if t.State == snapshot.TimerOn {
+			text += "; the run holds it back"
+		}
+		out = append(out, text)
+	}
+	var cordoned []string
+	for _, f := range d.Findings {
+		if f.Reason == diagnosis.NodeUnschedulable {
+			cordoned = append(cordoned, f.Node)
+		}
+	}
+	if len(cordoned) > 0 {
+		out = append(out, "cordoned before the run and not uncordoned by it: "+strings.Join(cordoned, ", "))
+	}
+	return out
+}

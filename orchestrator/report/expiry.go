@@ -15,7 +15,6 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
-	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
 // ExpiryTable writes one line a certificate under kubeadm's columns, with node
@@ -37,11 +36,11 @@ func ExpiryTable(w io.Writer, r expiry.Report, width int) error {
 	return renewalTimers(w, r)
 }
 
-// renewalTimers writes a line for each node that Kubespray's own timer renews.
+// renewalTimers writes a line for each node on which Kubespray's own timer is installed.
 func renewalTimers(w io.Writer, r expiry.Report) error {
 	p := printer{w: w}
 	for _, n := range r.Nodes {
-		if t := n.RenewalTimer; t != nil && t.State != snapshot.TimerOff {
+		if t := n.RenewalTimer; t != nil {
 			p.line("%s: Kubespray's own renewal timer is %s: %s", n.Name, t.State, t)
 		}
 	}

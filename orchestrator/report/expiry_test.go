@@ -187,6 +187,27 @@ func TestExpiryTableFits(t *testing.T) {
 	}
 }
 
+// Kubespray's own renewal timer is named where it is installed, on or off.
+func TestExpiryNamesTheRenewalTimer(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[snapshot.TimerState]string{
+		snapshot.TimerOff: "cp1: Kubespray's own renewal timer is off: it is not scheduled\n", "": "",
+	} {
+		s := tc.Healthy(tc.Single(), tc.On("cp1", func(n *snapshot.Node) {
+			if state != "" {
+				n.RenewalTimer = &snapshot.RenewalTimer{State: state}
+			}
+		}))
+		var out bytes.Buffer
+		if err := report.ExpiryTable(&out, expiry.Of(s, expiry.DefaultThresholds()), 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, got, _ := strings.Cut(out.String(), "cp1: "); got != strings.TrimPrefix(want, "cp1: ") {
+			t.Errorf("timer %q: %q", state, out.String())
+		}
+	}
+}
+
 // Served certificates are in the table when they say more than their file.
 func TestExpiryTableShowsWhatIsServed(t *testing.T) {
 	t.Parallel()

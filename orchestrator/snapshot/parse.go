@@ -388,6 +388,9 @@ func (n *reading) add(c certs.Certificate, chain []*x509.Certificate) {
 }
 
 func (n *reading) unreadable(p, reason string) {
+	if slices.ContainsFunc(n.Unreadable, func(u Unreadable) bool { return u.Path == p }) {
+		return // a file that two settings name is read twice
+	}
 	n.Unreadable = append(n.Unreadable, Unreadable{Path: p, Reason: reason})
 }
 
