@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"gopkg.in/yaml.v3"
 
 	"github.com/infrapuzzle/kscertctl/internal/exporter"
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
@@ -91,14 +90,11 @@ func TestFormatsReferences(t *testing.T) {
 	t.Parallel()
 	for page, tables := range map[string]map[string]string{
 		"docs/reference/check-formats.md": {
-			"fields":  fieldTable(t, "check-expiration-v1.json", "", nil),
 			"metrics": metricTable(t, report.Collector{Latest: func() expiry.Report { return expiry.Of(tc.Expiring(), expiry.DefaultThresholds()) }}),
 		},
 		"docs/reference/exporter.md":      {"metrics": metricTable(t, exporter.New(exporter.Options{}))},
-		"docs/reference/report.md":        {"fields": fieldTable(t, "run-report-v1.json", "", nil)},
 		"docs/reference/events.md":        eventTables(t),
-		"docs/reference/json.md":          documentTables(t),
-		"docs/reference/configuration.md": {"settings": settingTable(), "flags": refusedTable(), "fields": fieldTable(t, "config-show-v1.json", "", nil)},
+		"docs/reference/configuration.md": {"settings": settingTable(), "flags": refusedTable()},
 	} {
 		old := read(t, page)
 		want := old
@@ -119,85 +115,6 @@ func TestFormatsReferences(t *testing.T) {
 			t.Errorf("%s is not what the code says; write it anew with UPDATE_DOCS=1", page)
 		}
 	}
-}
-
-// schemaField is one property of a JSON Schema; a YAML decoder keeps their order.
-type schemaField struct {
-	Description string                 `yaml:"description"`
-	Ref         string                 `yaml:"$ref"`
-	Const       string                 `yaml:"const"`
-	Enum        []string               `yaml:"enum"`
-	Type        yaml.Node              `yaml:"type"`
-	Items       *schemaField           `yaml:"items"`
-	Required    []string               `yaml:"required"`
-	Properties  yaml.Node              `yaml:"properties"`
-	Defs        map[string]schemaField `yaml:"$defs"`
-}
-
-// fieldTable lists the fields of a published schema, or of one of its definitions.
-// What is described elsewhere is linked instead of repeated.
-func fieldTable(t *testing.T, file, definition string, elsewhere map[string]string) string {
-	t.Helper()
-	var schema schemaField
-	if err := yaml.Unmarshal([]byte(read(t, "docs/reference/schemas/"+file)), &schema); err != nil {
-		t.Fatal(err)
-	}
-	var out strings.Builder
-	out.WriteString("| field | type | meaning |\n| --- | --- | --- |\n")
-	var walk func(prefix string, f schemaField)
-	walk = func(prefix string, f schemaField) {
-		required := map[string]bool{}
-		for _, name := range f.Required {
-			required[name] = true
-		}
-		for i := 0; i+1 < len(f.Properties.Content); i += 2 {
-			name := f.Properties.Content[i].Value
-			var child schemaField
-			if err := f.Properties.Content[i+1].Decode(&child); err != nil {
-				t.Fatal(err)
-			}
-			kind, suffix, inner := child.Type.Value, "", child
-			if child.Items != nil {
-				kind, suffix, inner = "list", "[]", *child.Items
-			}
-			ref := strings.TrimPrefix(inner.Ref, "#/$defs/")
-			switch def := schema.Defs[ref]; {
-			case ref == "":
-			case elsewhere[ref] != "":
-				if kind != "" {
-					kind += " of "
-				}
-				kind += elsewhere[ref]
-			case len(def.Properties.Content) == 0: // a word for a kind of value
-				kind = ref
-			default:
-				inner = def
-			}
-			if len(child.Enum) > 0 {
-				kind = "`" + strings.Join(child.Enum, "`, `") + "`"
-			}
-			if len(inner.Enum) > 0 && suffix != "" {
-				kind = "list of `" + strings.Join(inner.Enum, "`, `") + "`"
-			}
-			if kind == "" {
-				kind = "object"
-			}
-			if child.Const != "" {
-				kind = child.Const
-			}
-			star := ""
-			if required[name] {
-				star = " \\*"
-			}
-			fmt.Fprintf(&out, "| `%s`%s | %s | %s |\n", prefix+name, star, kind, child.Description)
-			walk(prefix+name+suffix+".", inner)
-		}
-	}
-	if definition != "" {
-		schema.Properties, schema.Required = schema.Defs[definition].Properties, schema.Defs[definition].Required
-	}
-	walk("", schema)
-	return out.String()
 }
 
 // metricTable lists the metrics that a collector describes. Descriptions have no type:

@@ -45,6 +45,14 @@ environment: [configuration](configuration.md).
 	}
 	var common flagRows
 	for _, cmd := range commands {
+		_, shared := flags[cmd.CommandPath()].split(commandsWith)
+		for _, row := range shared {
+			if listed(cmd) && !slices.Contains(common, row) {
+				common = append(common, row)
+			}
+		}
+	}
+	for _, cmd := range commands {
 		if !listed(cmd) {
 			continue
 		}
@@ -64,12 +72,7 @@ environment: [configuration](configuration.md).
 			fmt.Fprintf(&out, "\n%s", table)
 		}
 		if len(shared) > 0 {
-			fmt.Fprintf(&out, "\n[Shared flags](#shared-flags): %s.\n", shared.names())
-		}
-		for _, row := range shared {
-			if !slices.Contains(common, row) {
-				common = append(common, row)
-			}
+			fmt.Fprintf(&out, "\n[Shared flags](#shared-flags): %s.\n", shared.names(common))
 		}
 	}
 	fmt.Fprintf(&out, "\n## Shared flags\n\nThese mean the same for every command that names them.\n\n%s", common.table())
@@ -127,13 +130,39 @@ func (rows flagRows) split(commandsWith map[flagRow]int) (own, shared flagRows) 
 	return own, shared
 }
 
-func (rows flagRows) names() string {
-	var out []string
-	for _, row := range rows {
-		out = append(out, "`--"+row.name+"`")
+// names are those of rows that several commands share; where most of a group are among
+// them, the group's title and what is left out.
+func (rows flagRows) names(common flagRows) string {
+	list := func(rows flagRows) string {
+		var out []string
+		for _, row := range rows {
+			out = append(out, "`--"+row.name+"`")
+		}
+		return strings.Join(out, ", ")
 	}
-	return strings.Join(out, ", ")
+	var out []string
+	for _, title := range groupTitles {
+		has, lacks := rows.in(title), slices.DeleteFunc(common.in(title), func(row flagRow) bool { return slices.Contains(rows, row) })
+		switch {
+		case len(has) == 0:
+		case len(has) < 2*len(lacks) || len(has) < 3:
+			out = append(out, list(has))
+		case len(lacks) == 0:
+			out = append(out, "**"+title+"**")
+		default:
+			out = append(out, "**"+title+"** without "+list(lacks))
+		}
+	}
+	return strings.Join(out, "; ")
 }
+
+// in are the rows of a group.
+func (rows flagRows) in(title string) flagRows {
+	return slices.DeleteFunc(slices.Clone(rows), func(row flagRow) bool { return row.group != title })
+}
+
+// groupTitles are the groups of flags in the order of --help.
+var groupTitles = []string{reach, planning, gating, telling, other}
 
 // table has the rows in their groups.
 func (rows flagRows) table() string {
@@ -142,13 +171,11 @@ func (rows flagRows) table() string {
 	}
 	var out strings.Builder
 	out.WriteString("| flag | default | meaning |\n| --- | --- | --- |\n")
-	for _, title := range []string{reach, planning, gating, telling, other} {
+	for _, title := range groupTitles {
 		heading := fmt.Sprintf("| **%s** | | |\n", title)
-		for _, row := range rows {
-			if row.group == title {
-				out.WriteString(heading + row.text)
-				heading = ""
-			}
+		for _, row := range rows.in(title) {
+			out.WriteString(heading + row.text)
+			heading = ""
 		}
 	}
 	return out.String()

@@ -38,14 +38,17 @@ type document struct {
 
 // finding is how a Finding becomes JSON: with what its reason says.
 type finding struct {
-	Reason   diagnosis.Reason   `json:"reason"`
+	Reason diagnosis.Reason `json:"reason"`
+	// Severity is how much it matters.
 	Severity diagnosis.Severity `json:"severity"`
 	Node     string             `json:"node,omitempty"`
 	Subject  string             `json:"subject,omitempty"`
-	Title    string             `json:"title"`
-	Evidence string             `json:"evidence,omitempty"`
-	Because  diagnosis.Reason   `json:"because,omitempty"`
-	Next     string             `json:"next"`
+	// Title is the reason in words.
+	Title    string           `json:"title"`
+	Evidence string           `json:"evidence,omitempty"`
+	Because  diagnosis.Reason `json:"because,omitempty"`
+	// Next is what to do or inspect next on this node.
+	Next string `json:"next"`
 }
 
 // documents are all whose schemas are made of the code; the schemas of
@@ -241,28 +244,21 @@ func eventTables(t *testing.T) map[string]string {
 			t.Errorf("there is no example of the event %q", k.Value)
 		}
 	}
-	return map[string]string{"kinds": list.String(), "examples": "```json\n" + lines.String() + "```\n", "fields": fieldTable(t, "event-v1.json", "", describedOnce)}
+	return map[string]string{"kinds": list.String(), "examples": "```json\n" + lines.String() + "```\n"}
 }
 
-// describedOnce are the documents within documents that are described once.
-var describedOnce = map[string]string{
-	"diagnosis.Diagnosis": "[diagnosis](json.md#diagnosis)",
-	"diagnosis.Finding":   "[finding](json.md#finding)",
-	"plan.Plan":           "[plan](json.md#plan)",
-	"plan.Step":           "[step](json.md#step)",
-}
-
-// documentTables are the fields of the documents, and of what several have in common.
-func documentTables(t *testing.T) map[string]string {
-	t.Helper()
-	out := map[string]string{}
-	for _, name := range []string{"result", "runs", "status", "backups"} {
-		out[name] = fieldTable(t, name+"-v1.json", "", describedOnce)
+// Every published schema is named where programs are told of the documents, but for those of
+// the configuration, which has its own page.
+func TestSchemasAreNamed(t *testing.T) {
+	t.Parallel()
+	named := read(t, "docs/reference/json.md") + read(t, "docs/reference/configuration.md")
+	schemas, err := filepath.Glob(filepath.Join(root, "docs/reference/schemas/*.json"))
+	if err != nil || len(schemas) == 0 {
+		t.Fatalf("%v: %d schemas", err, len(schemas))
 	}
-	out["plan document"] = fieldTable(t, "plan-v1.json", "", describedOnce)
-	out["diagnose"] = fieldTable(t, "diagnose-v1.json", "", describedOnce)
-	for name, definition := range map[string]string{"diagnosis": "diagnosis.Diagnosis", "finding": "diagnosis.Finding", "plan": "plan.Plan", "step": "plan.Step"} {
-		out[name] = fieldTable(t, "plan-v1.json", definition, describedOnce)
+	for _, path := range schemas {
+		if link := "(schemas/" + filepath.Base(path) + ")"; !strings.Contains(named, link) {
+			t.Errorf("no page has %s", link)
+		}
 	}
-	return out
 }

@@ -232,7 +232,7 @@ func output(t *testing.T, args ...string) string {
 func settingTable() string {
 	root := newRoot(Streams{Out: io.Discard, Err: io.Discard})
 	var out strings.Builder
-	out.WriteString("| setting | variable | value | commands |\n| --- | --- | --- | --- |\n")
+	out.WriteString("| setting | value |\n| --- | --- |\n")
 	for _, s := range settings() {
 		of := s.of(s.flags(root)[0])
 		value := string(of.Kind)
@@ -251,19 +251,11 @@ func settingTable() string {
 		if of.List {
 			value += "; a list"
 		}
-		var commands []string
-		for _, cmd := range everyCommand(root) {
-			if s.flagOf(cmd) != nil {
-				name := strings.Fields(cmd.CommandPath())[1]
-				if s.recorded && goesByRecord(cmd) {
-					name += "†"
-				}
-				if !slices.Contains(commands, name) {
-					commands = append(commands, name)
-				}
-			}
+		mark := ""
+		if s.recorded {
+			mark = " †"
 		}
-		fmt.Fprintf(&out, "| `%s` | `%s` | %s | %s |\n", s.name, config.Variable(s.name), value, strings.Join(commands, ", "))
+		fmt.Fprintf(&out, "| `%s`%s | %s |\n", s.name, mark, value)
 	}
 	return out.String()
 }
