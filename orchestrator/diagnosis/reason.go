@@ -139,7 +139,7 @@ type meaning struct {
 // one that forbids a change. In next, NODE and SUBJECT stand for the finding's.
 var table = []meaning{
 	{NodeUnreachable, Looking, Critical, true, "the node cannot be reached", "check address, SSH user and key with: ansible -i INVENTORY NODE -m ansible.builtin.raw -a true"},
-	{PrivilegeMissing, Looking, Critical, true, "cannot become root on the node", "let the SSH user become root without a password, or pass the password with --ask-become-pass (-K) or as ansible_become_password in a vault"},
+	{PrivilegeMissing, Looking, Critical, true, "cannot become root on the node", "let the SSH user become root without a password, or pass the password with --ask-become-pass (-K) or as ansible_become_password in a vault; check it with: ansible -i INVENTORY NODE --become -m ansible.builtin.raw -a true"},
 	{InspectionFailed, Looking, Critical, true, "the node could not be inspected", "inspect again with more output: kscertctl diagnose -i INVENTORY -vvv; read the log of the inspection in the run directory"},
 	{ToolMissing, Looking, Critical, true, "a required command is missing on the node", "install it, or set bin_dir in the inventory to its directory: find / -xdev -name SUBJECT"},
 	{KubesprayNotFound, Looking, Critical, true, "not a Kubespray checkout", "name the directory that holds upgrade-cluster.yml with --kubespray-dir"},
