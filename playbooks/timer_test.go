@@ -13,7 +13,7 @@ case "${0##*/} $*" in
 "systemctl is-active --quiet "*) [ -e "$units/$3" ] ;;
 "systemctl start "*) : >"$units/$2" ;;
 "systemctl stop "*) rm -f "$units/$2" ;;
-"systemd-run "*) : >"$units/kscertctl-release-timer.timer" ;;
+"systemd-run "*) [ ! -e "$units/broken" ] || { echo no bus; exit 1; }; : >"$units/kscertctl-release-timer.timer" ;;
 esac
 `
 
@@ -59,5 +59,26 @@ func TestRenewalTimer(t *testing.T) {
 				t.Errorf("it was stopped before systemd was told to start it again:\n%s", told)
 			}
 		})
+	}
+}
+
+// Where systemd cannot be told to let it go, it is not held back, also where it was before.
+func TestRenewalTimerIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	const theirs, ours = "k8s-certs-renew.timer", "kscertctl-release-timer.timer"
+	for _, active := range []string{theirs, ours} {
+		n := newNode(t)
+		for _, name := range []string{"systemctl", "systemd-run"} {
+			n.write(n.bin+"/"+name, []byte(timers), 0o700)
+		}
+		n.write(n.bin+"/units/"+active, nil, 0o600)
+		n.write(n.bin+"/units/broken", nil, 0o600)
+		_, errs, err := n.run("KSCERT_CHECK=False KSCERT_TIMER_ACTION=hold\n" + role(t, "renewal_timer/files/timer.sh"))
+		if err == nil || !strings.Contains(errs, "systemd-run cannot release "+theirs+" after a day: no bus") {
+			t.Errorf("%s: %v, %q", active, err, errs)
+		}
+		if _, _, err := n.run("[ -e " + n.bin + "/units/" + theirs + " ]\n"); err != nil {
+			t.Errorf("%s: the timer was forgotten", active)
+		}
 	}
 }

@@ -334,6 +334,11 @@ func EndsIn(d time.Duration, kinds ...certs.Kind) NodeEdit {
 	return Files(func(c *certs.Certificate) { c.NotAfter = Now.Add(d) }, kinds...)
 }
 
+// BeginsIn lets certificates in files be valid only from then on.
+func BeginsIn(d time.Duration, kinds ...certs.Kind) NodeEdit {
+	return Files(func(c *certs.Certificate) { c.NotBefore = Now.Add(d) }, kinds...)
+}
+
 // Expired lets certificates in files have ended a day ago.
 func Expired(kinds ...certs.Kind) NodeEdit { return EndsIn(-Day, kinds...) }
 

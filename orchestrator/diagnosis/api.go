@@ -141,8 +141,8 @@ func (d *Diagnosis) judgeManifests(n snapshot.Node) {
 // changed.
 func (d *Diagnosis) certificateCause(s snapshot.Snapshot, n snapshot.Node) (Reason, bool) {
 	ended := map[certs.Outage]Reason{}
-	if quorumEnded(s) {
-		ended[certs.OutageEtcd] = EtcdExpired
+	if because, lost := d.quorumCause(s); lost {
+		ended[certs.OutageEtcd] = because
 	}
 	for _, c := range n.Certificates {
 		row, ok := certs.Lookup(c.Kind)
@@ -166,7 +166,7 @@ func (d *Diagnosis) certificateCause(s snapshot.Snapshot, n snapshot.Node) (Reas
 	case APIExpired:
 		causes = append(causes, ended[certs.OutageTLS])
 		if e, _ := n.Endpoint(apiServer); d.stales(n, apiServer) {
-			if c, ok := servedCertificate(n, e); ok && c.StatusAt(n.Clock, 0) == certs.Expired {
+			if c, ok := servedCertificate(n, e); ok && c.StatusAt(n.Clock, 0) != certs.Valid {
 				causes = append(causes, ServedCertificateStale)
 			}
 		}
@@ -194,24 +194,35 @@ func passedOver(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate) bool 
 	return known && !uses || s.Unused(n, c)
 }
 
-// quorumEnded reports whether no member of etcd answers, and certificates of so many have
-// expired that the others are no quorum: then every API server is out, also one whose node
-// has nothing expired.
-func quorumEnded(s snapshot.Snapshot) bool {
+// quorumCause is why etcd has no quorum where no member answers, and certificates of so many
+// are not valid, and are issued again, that the others are no quorum: then every API server is
+// out, also one on a node whose own certificates are valid.
+func (d *Diagnosis) quorumCause(s snapshot.Snapshot) (Reason, bool) {
 	valid := 0
+	because := CertificateBeginsLater
 	members := s.With(cluster.Etcd)
 	for _, n := range members {
 		if n.Etcd != nil && n.Etcd.Healthy {
-			return false
+			return "", false
 		}
-		if !slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
-			return !c.Served && !passedOver(s, n, c) &&
-				slices.Contains([]certs.Kind{certs.KindEtcdMember, certs.KindEtcdServer, certs.KindEtcdPeer}, c.Kind) && c.StatusAt(n.Clock, 0) == certs.Expired
-		}) {
+		holds := true
+		for _, c := range n.Certificates {
+			if c.Served || passedOver(s, n, c) || !slices.Contains([]certs.Kind{certs.KindEtcdMember, certs.KindEtcdServer, certs.KindEtcdPeer}, c.Kind) {
+				continue
+			}
+			switch c.StatusAt(n.Clock, 0) {
+			case certs.Expired:
+				holds, because = false, EtcdExpired
+			case certs.NotYetValid:
+				holds = holds && !slices.Contains(d.Due[n.Name], c.Kind)
+			case certs.Valid, certs.Expiring:
+			}
+		}
+		if holds {
 			valid++
 		}
 	}
-	return valid < len(members)/2+1
+	return because, valid < len(members)/2+1
 }
 
 // stales reports whether a node's component serves an older certificate.

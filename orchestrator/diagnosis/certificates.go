@@ -19,6 +19,13 @@ import (
 func (d *Diagnosis) judgeCertificate(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate, t Thresholds) {
 	row, known := certs.Lookup(c.Kind)
 	if !known {
+		switch status := c.StatusAt(n.Clock, t.RenewBefore); status {
+		case certs.Valid:
+		case certs.NotYetValid:
+			d.find(OtherExpiring, n.Name, c.Path, fmt.Sprintf("%s is valid from %s", c.Path, c.NotBefore.Format(time.RFC3339)))
+		case certs.Expired, certs.Expiring:
+			d.find(OtherExpiring, n.Name, c.Path, fmt.Sprintf("%s expires at %s", c.Path, c.Ends().Format(time.RFC3339)))
+		}
 		return
 	}
 	status := c.StatusAt(n.Clock, n.Window(row, c, t.RenewBefore))
@@ -72,7 +79,9 @@ func (d *Diagnosis) judgeCertificate(s snapshot.Snapshot, n snapshot.Node, c cer
 // clocksAgree reports whether every node's clock is the driver's: then a certificate that
 // begins in the future was issued by a clock that was wrong, and is not any more.
 func clocksAgree(s snapshot.Snapshot, t Thresholds) bool {
-	return !slices.ContainsFunc(s.Nodes, func(n snapshot.Node) bool { return n.Failure == nil && skewed(n, s.Taken, t) })
+	return !slices.ContainsFunc(s.Nodes, func(n snapshot.Node) bool {
+		return n.Failure == nil && !s.Unjoined(n) && skewed(n, s.Taken, t)
+	})
 }
 
 // authorityHolds reports whether the authority that would issue a new certificate is known
@@ -212,13 +221,25 @@ func (d *Diagnosis) judgeFiles(s snapshot.Snapshot, n snapshot.Node) {
 	}
 }
 
+// staticPods are kubeadm's own (kubeadm, app/constants).
+var staticPods = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+
 // judgeManifestFolder: what lies there beside the manifests. The kubelet takes every file
 // for one whose name does not begin with a dot (Kubernetes, pkg/kubelet/config/file.go), so
 // that a copy with another ending is run beside the original, or in its place.
 func (d *Diagnosis) judgeManifestFolder(n snapshot.Node) {
-	original := map[string]string{} // by digest, and by the pod's name; of two the shorter name is
+	// By digest, and by the pod's name: the original is the file that is called as its pod,
+	// as kubeadm calls its own, or else the shorter name.
+	original := map[string]string{}
+	copied := func(file string) int {
+		base := path.Base(file)
+		if name := strings.TrimSuffix(base, path.Ext(base)); name == path.Base(n.Pods[file]) || slices.Contains(staticPods, name) {
+			return 0
+		}
+		return 1
+	}
 	files := slices.SortedFunc(maps.Keys(n.Files), func(a, b string) int {
-		return cmp.Or(len(a)-len(b), strings.Compare(a, b))
+		return cmp.Or(copied(a)-copied(b), len(a)-len(b), strings.Compare(a, b))
 	})
 	for _, file := range files {
 		if path.Dir(file) != path.Join(n.Facts["config-dir"], "manifests") {
@@ -255,10 +276,12 @@ func (d *Diagnosis) judgeAuthorityFiles(n snapshot.Node, file string) {
 // that is about to bootstrap has neither.
 func (d *Diagnosis) judgeKubeletFiles(n snapshot.Node) {
 	conf := path.Join(n.Facts["config-dir"], "kubelet.conf")
-	if slices.ContainsFunc(n.Kubeconfigs, func(k snapshot.Kubeconfig) bool { return path.Base(k.Path) == "bootstrap-kubelet.conf" }) {
+	bootstraps := slices.ContainsFunc(n.Kubeconfigs, func(k snapshot.Kubeconfig) bool { return path.Base(k.Path) == "bootstrap-kubelet.conf" })
+	switch {
+	case has(n, certs.KindKubeletConf, conf): // of a bootstrap that is over, the other file is left
+	case bootstraps:
 		return
-	}
-	if !has(n, certs.KindKubeletConf, conf) {
+	default:
 		d.find(FileMissing, n.Name, conf, conf+" does not exist")
 		return
 	}

@@ -125,13 +125,14 @@ func (d Diagnosis) With(sev Severity) []Finding {
 
 // Primary returns the root cause: the first finding, in the order of the table,
 // that no other one brought about. Where the outage is refused for want of an
-// explanation, certificates that have expired are passed over: they are none; it is
-// then the first API server that they do not explain.
+// explanation, what a run repairs is passed over, for that run is refused: it is then the
+// first API server that it does not explain.
 func (d Diagnosis) Primary() (Finding, bool) {
 	for _, decides := range []func(Finding) bool{
 		func(f Finding) bool { return f.Reason.Blocks() },
-		func(f Finding) bool { return f.Because == "" && (d.Route != Refuse || !f.Reason.Expired()) },
-		func(f Finding) bool { return d.Route == Refuse && f.Reason.Area() == API && f.Reason != APIUnusable },
+		func(f Finding) bool { return f.Because == "" && (d.Route != Refuse || !byRun(f)) },
+		func(f Finding) bool { return d.Route == Refuse && f.Severity() == Critical && f.Reason.Area() == API && f.Reason != APIUnusable },
+		func(f Finding) bool { return d.Route == Refuse && f.Severity() == Critical && !byRun(f) },
 		func(Finding) bool { return true },
 	} {
 		if i := slices.IndexFunc(d.Findings, decides); i >= 0 {
@@ -221,9 +222,9 @@ func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 	early := d.count(func(r Reason) bool { return r == CertificateBeginsLater })
 	switch d.Route {
 	case None:
-		healthy := fmt.Sprintf("healthy: every certificate on %s is valid, every API server answers", plural(len(s.Nodes), "node"))
-		if d.Has(CertificateUnapproved) {
-			healthy = "healthy: every API server answers"
+		healthy := "healthy: every API server answers"
+		if allValid(s) && !d.Has(CertificateUnapproved) {
+			healthy = fmt.Sprintf("healthy: every certificate on %s is valid, every API server answers", plural(len(s.Nodes), "node"))
 		}
 		if f, ok := d.Primary(); ok {
 			healthy += fmt.Sprintf("; but %s (%s)", f.Title(), f.where())
@@ -265,6 +266,19 @@ func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 	default:
 		return "refused: " + d.refusal()
 	}
+}
+
+// allValid reports whether every certificate that is in use, or may be, is valid by its node's
+// clock, in files and on ports.
+func allValid(s snapshot.Snapshot) bool {
+	for _, n := range s.Nodes {
+		for _, c := range n.Certificates {
+			if status := c.StatusAt(n.Clock, 0); status != certs.Valid && !s.Unused(n, c) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // primary says in words what the primary finding is, and where.

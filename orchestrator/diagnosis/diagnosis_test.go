@@ -145,7 +145,45 @@ func situations() []situation {
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) {
 				n.Certificates = append(n.Certificates, certs.Certificate{Kind: certs.KindUnknown, Path: "/etc/kubernetes/ssl/old.crt"})
 			})},
-			route: diagnosis.None, verdict: "healthy",
+			route: diagnosis.None, verdict: "healthy: every API server answers; but a certificate of no known purpose has expired",
+			reasons: []diagnosis.Reason{diagnosis.OtherExpiring},
+		},
+		{
+			name: "what the API server presents to itself is not valid yet", of: single,
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) {
+				n.Certificates = append(n.Certificates, certs.Certificate{
+					Kind: "kube-apiserver-loopback", Served: true, Path: "10.0.0.1:6443", NotBefore: tc.Now.Add(time.Hour), NotAfter: tc.Now.Add(300 * tc.Day),
+				})
+			})},
+			route: diagnosis.None, verdict: "healthy: every API server answers; but the API server's in-memory loopback certificate",
+			reasons: []diagnosis.Reason{diagnosis.LoopbackCertificateExpiring},
+		},
+		{
+			name: "a member of etcd that runs and does not answer, while others do", of: tc.HA(),
+			edits: []tc.Edit{tc.On("cp3", func(n *snapshot.Node) {
+				n.Etcd = &snapshot.Etcd{Error: "connect: Connection timed out"}
+				for i := range n.Endpoints {
+					if strings.HasPrefix(n.Endpoints[i].Name, "etcd") {
+						n.Endpoints[i].Fingerprint, n.Endpoints[i].Error = "", "no answer"
+					}
+				}
+			})},
+			route: diagnosis.None, verdict: "the etcd member runs, but does not answer a read, while others do (cp3, etcd)",
+			reasons: []diagnosis.Reason{diagnosis.EtcdMemberSilent},
+		},
+		{
+			name: "a member of etcd that answers without quorum, while others have one", of: tc.HA(),
+			edits: []tc.Edit{tc.On("cp3", tc.NoQuorum, func(n *snapshot.Node) { n.Etcd.Version = "3.5.9" })},
+			route: diagnosis.None, verdict: "healthy", reasons: []diagnosis.Reason{diagnosis.EtcdMemberSilent},
+		},
+		{
+			name: "a kubelet whose pair is gone, with the kubeconfig of a bootstrap that is over", of: single,
+			edits: []tc.Edit{tc.On("w1", without(certs.KindKubeletClient), tc.CrashLoop(), func(n *snapshot.Node) {
+				n.Kubeconfigs = append(n.Kubeconfigs, snapshot.Kubeconfig{Path: "/etc/kubernetes/bootstrap-kubelet.conf"})
+			})},
+			route: diagnosis.Renew, verdict: "the certificate or key cannot be parsed (w1, ",
+			reasons: []diagnosis.Reason{diagnosis.CertificateUnreadable, diagnosis.KubeletDown},
+			due:     map[string][]certs.Kind{"w1": {certs.KindKubeletClient}},
 		},
 		{
 			name: "a static pod that is not ready is worth a word, not a change", of: single,

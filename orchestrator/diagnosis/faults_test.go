@@ -310,6 +310,12 @@ func faults() []fault {
 			route: diagnosis.Refuse, causes: one(diagnosis.FileMissing),
 		},
 		{
+			name: "etcd certificates that begin later have cost the quorum", of: tc.HA(),
+			edits: []tc.Edit{tc.On("cp1,cp2", tc.BeginsIn(time.Hour, certs.KindEtcdMember)), tc.On("cp1,cp2,cp3", tc.NoQuorum, tc.Refused())},
+			route: diagnosis.Recover, causes: []diagnosis.Reason{diagnosis.CertificateBeginsLater, diagnosis.CertificateBeginsLater},
+			follow: follow{diagnosis.APIUnusable: diagnosis.CertificateBeginsLater},
+		},
+		{
 			name: "a kubeconfig of the control plane is gone", of: single,
 			edits: []tc.Edit{tc.On("cp1", without(controllerManager))},
 			route: diagnosis.Refuse, causes: one(diagnosis.FileMissing),

@@ -120,7 +120,7 @@ func (d *Diagnosis) judgeEtcd(s snapshot.Snapshot) {
 	learners := Learners(s, listed)
 	nodes := s.With(cluster.Etcd)
 	members := max(len(nodes), len(listed)) - len(learners)
-	var down, waiting []snapshot.Node
+	var down, waiting, silent []snapshot.Node
 	quorum := false
 	for _, n := range nodes {
 		if n.Failure != nil {
@@ -136,6 +136,9 @@ func (d *Diagnosis) judgeEtcd(s snapshot.Snapshot) {
 			quorum = true // a linearizable read succeeded
 		case n.Etcd != nil && answered(n):
 			waiting = append(waiting, n)
+			silent = append(silent, n)
+		case n.Etcd != nil && presented(n, "etcd") == "": // else it does not trust who asks
+			silent = append(silent, n)
 		}
 	}
 	for _, n := range s.With(cluster.ControlPlane) {
@@ -143,6 +146,9 @@ func (d *Diagnosis) judgeEtcd(s snapshot.Snapshot) {
 	}
 	switch {
 	case quorum:
+		for _, n := range silent {
+			d.find(EtcdMemberSilent, n.Name, "etcd", etcdEvidence(n))
+		}
 	case len(down) > (members-1)/2:
 		d.find(EtcdNoQuorum, down[0].Name, "etcd", fmt.Sprintf("%d of %s are not running: %s", len(down), plural(members, "member"), names(down)))
 	case len(waiting) > 0:
@@ -169,6 +175,12 @@ func stopped(n snapshot.Node) bool {
 // that does not trust who asks, tells nothing of a quorum.
 func answered(n snapshot.Node) bool {
 	return n.Etcd.Version != "" || n.Etcd.MemberID != "" || len(n.Etcd.Members) > 0
+}
+
+// presented is the fingerprint of what a port of a node presents; empty for none.
+func presented(n snapshot.Node, port string) string {
+	e, _ := n.Endpoint(port)
+	return e.Fingerprint
 }
 
 func etcdEvidence(n snapshot.Node) string {

@@ -66,7 +66,9 @@ func (d *Diagnosis) judgeInUse(s snapshot.Snapshot, n snapshot.Node, t Threshold
 			d.find(LoopbackCertificateExpired, n.Name, apiServer, fmt.Sprintf("what %s presents to itself expired at %s", c.Path, c.NotAfter.Format(time.RFC3339)))
 		case certs.Expiring:
 			d.find(LoopbackCertificateExpiring, n.Name, apiServer, fmt.Sprintf("what %s presents to itself expires at %s", c.Path, c.NotAfter.Format(time.RFC3339)))
-		case certs.Valid, certs.NotYetValid:
+		case certs.NotYetValid:
+			d.find(LoopbackCertificateExpiring, n.Name, apiServer, fmt.Sprintf("what %s presents to itself is valid from %s", c.Path, c.NotBefore.Format(time.RFC3339)))
+		case certs.Valid:
 		}
 	}
 }

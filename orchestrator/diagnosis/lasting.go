@@ -15,7 +15,7 @@ var mending = []Reason{
 
 // demanded are the warnings that the proof of a result asks for as it does for what is
 // critical, and that of which whoever approves a plan should not think that it is renewed.
-var demanded = []Reason{StaticPodNotReady, NodeNotJoined, OwnExpiring}
+var demanded = []Reason{StaticPodNotReady, NodeNotJoined, OwnExpiring, EtcdMemberSilent}
 
 // Lasting are the findings that stay whatever a plan does, for no step mends them or what
 // may have brought them about: a plan names them, and its last gate does not ask for them.
@@ -31,8 +31,7 @@ func (d Diagnosis) Lasting() []Finding {
 
 // mends reports whether a step of a plan mends a finding, or one that may be its cause.
 func (d Diagnosis) mends(f Finding) bool {
-	pair := f.Reason == CertificateUnreadable && path.Base(f.Subject) == snapshot.KubeletPair
-	if f.Reason.Expired() || slices.Contains(mending, f.Reason) || pair {
+	if repaired(f) {
 		return true
 	}
 	may := consequences[f.Reason]
@@ -41,4 +40,16 @@ func (d Diagnosis) mends(f Finding) bool {
 			c.Node == f.Node && slices.Contains(may.node, c.Reason)
 		return cause && d.mends(c)
 	})
+}
+
+// repaired reports whether a plan has a step for the finding itself.
+func repaired(f Finding) bool {
+	pair := f.Reason == CertificateUnreadable && path.Base(f.Subject) == snapshot.KubeletPair
+	return f.Reason.Expired() || slices.Contains(mending, f.Reason) || pair
+}
+
+// byRun reports whether what to do about the finding is the run that repairs it. An API server
+// can be restarted by hand, too.
+func byRun(f Finding) bool {
+	return repaired(f) && f.Reason != LoopbackCertificateExpired && f.Reason != LoopbackCertificateExpiring
 }

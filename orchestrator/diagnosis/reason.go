@@ -118,6 +118,8 @@ const (
 	IdentityUnusual             Reason = "identity-unusual"
 	CopyStale                   Reason = "copy-stale"
 	RenewalTimerOn              Reason = "renewal-timer-on"
+	OtherExpiring               Reason = "other-certificate-expiring"
+	EtcdMemberSilent            Reason = "etcd-member-silent"
 	NodeUnschedulable           Reason = "node-unschedulable"
 	SANPending                  Reason = "san-pending"
 	NotInInventory              Reason = "not-in-inventory"
@@ -199,7 +201,7 @@ var table = []meaning{
 	{APIRejectsClient, API, Critical, false, "the API server does not accept the administrator's certificate", "compare --client-ca-file in its manifest with the CA that signed admin.conf"},
 	{KubeletAccessForbidden, API, Critical, false, "kubelets refuse the API server: no logs, no exec, no metrics", "a renewal keeps the subject: back up SUBJECT and its key, move them away, and issue them on NODE with: kubeadm init phase certs apiserver-kubelet-client --config kubeadm-config.yaml; or give its user the cluster role system:kubelet-api-admin"},
 	{APIServerUntrusted, API, Critical, false, "the certificate that the API server presents cannot be trusted", "inspect it: openssl s_client -connect SERVER:PORT -showcerts, and compare it with the CA in admin.conf"},
-	{APIUnusable, API, Critical, false, "the API server cannot be used", "if an expired certificate on the node explains it: kscertctl run; if none does, fix what the logs of the API server and the kubelet report"},
+	{APIUnusable, API, Critical, false, "the API server cannot be used", "if an expired certificate on the node explains it: kscertctl run; if none does, fix what the logs report: journalctl -u kubelet; crictl logs $(crictl ps -a -q --name '^kube-apiserver$' | head -n 1) on NODE"},
 
 	{NodeNotJoined, Symptoms, Warning, false, "the node has not joined the cluster", "join it with Kubespray once the API server can be used: ansible-playbook scale.yml --limit=NODE; or take it out of the inventory"},
 	{NodeNotRegistered, Symptoms, Critical, false, "the API server does not know the node", "compare kube_override_hostname in the inventory with: kubectl get nodes; check whether the node ever joined"},
@@ -215,6 +217,8 @@ var table = []meaning{
 	{IdentityUnusual, Advice, Warning, false, "the certificate has another identity than kubeadm gives it", "make sure that it has the rights it needs: kubectl auth can-i --list --as USER --as-group GROUP; else move SUBJECT away and issue it with: kubeadm init phase certs, or kubeadm init phase kubeconfig"},
 	{CopyStale, Advice, Warning, false, "a copy of a certificate is out of date or about to expire", "renew the original first, then run the playbook that made the copy: cluster.yml --tags network"},
 	{RenewalTimerOn, Advice, Warning, false, "Kubespray's own renewal timer is on", "each time, it renews every certificate of NODE and restarts its components at once, without the kubelet, host etcd, a backup or a gate (Kubespray up to v2.31); a run holds it back; to renew with kscertctl alone, set auto_renew_certificates: false and stop it: systemctl disable --now k8s-certs-renew.timer"},
+	{OtherExpiring, Advice, Warning, false, "a certificate of no known purpose has expired, is about to, or is not valid yet", "find out what uses it (grep -rl SUBJECT /etc/kubernetes /etc/systemd on NODE), and have its issuer issue a new one, or remove the file; kscertctl does not renew it"},
+	{EtcdMemberSilent, Advice, Warning, false, "the etcd member runs, but does not answer a read, while others do", "read its log: journalctl -u etcd, or where etcd is a static pod: crictl logs $(crictl ps -a -q --name '^etcd$' | head -n 1); kscertctl restarts no other member that the quorum needs meanwhile"},
 	{NodeUnschedulable, Advice, Warning, false, "the node is cordoned", "an interrupted upgrade leaves nodes cordoned; if that is not intended: kubectl uncordon SUBJECT"},
 	{SANPending, Advice, Warning, false, "kubeadm's configuration has a name that the API server's certificate lacks", "no client is seen using it; the certificate gets it when it is issued again from the configuration, not when it is renewed"},
 	{NotInInventory, Advice, Warning, false, "the cluster has a node or an etcd member that the inventory does not name", "add SUBJECT to the inventory, or, if it no longer exists, remove it from the cluster: kubectl delete node SUBJECT, or for a member of etcd: etcdctl member remove ID; until then, kscertctl changes no control plane if it is one, and restarts no etcd if it is an etcd member; --allow-not-in-inventory SUBJECT permits both"},

@@ -91,6 +91,9 @@ func (c Check) Evaluate(now snapshot.Snapshot) []Unmet {
 		case plan.KubeletGate:
 			c.kubelet(n, now, add)
 		case plan.ClusterGate:
+			if _, runs := n.Process("etcd"); runs { // else it is a finding
+				c.member(n, add)
+			}
 			if n.Is(cluster.ControlPlane) {
 				apiServer(now, n, add)
 			}
@@ -155,10 +158,13 @@ func orNone(s string) string {
 // it does, a restart of another one may cost the quorum. One that could not be asked
 // when the run began, for another reason than its certificates, says nothing now.
 func (c Check) member(n snapshot.Node, add func(node, what, evidence string)) {
-	if before, _ := c.Before.Node(n.Name); !n.Is(cluster.Etcd) || n.Etcd == nil || !answered(before) && !etcdExpired(c.Before, before) {
+	if before, _ := c.Before.Node(n.Name); !n.Is(cluster.Etcd) || n.Etcd == nil && !answered(before) || !answered(before) && !etcdInvalid(c.Before, before) {
 		return
 	}
-	if !n.Etcd.Healthy {
+	switch {
+	case n.Etcd == nil:
+		add(n.Name, "the etcd member must answer a read with quorum", "it could not be asked")
+	case !n.Etcd.Healthy:
 		add(n.Name, "the etcd member must answer a read with quorum", orNone(n.Etcd.Error))
 	}
 	e, asked := n.Endpoint("etcd")
@@ -179,10 +185,11 @@ func (c Check) member(n snapshot.Node, add func(node, what, evidence string)) {
 
 func answered(n snapshot.Node) bool { return n.Etcd != nil && n.Etcd.Healthy }
 
-func etcdExpired(s snapshot.Snapshot, n snapshot.Node) bool {
+// etcdInvalid reports whether a certificate of etcd on a node has expired, or is not valid yet.
+func etcdInvalid(s snapshot.Snapshot, n snapshot.Node) bool {
 	return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
 		row, _ := certs.Lookup(c.Kind)
-		return row.Group == certs.GroupEtcd && !s.Unused(n, c) && c.StatusAt(n.Clock, 0) == certs.Expired
+		return row.Group == certs.GroupEtcd && !s.Unused(n, c) && c.StatusAt(n.Clock, 0) != certs.Valid
 	})
 }
 

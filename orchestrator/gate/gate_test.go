@@ -168,6 +168,15 @@ func TestEvaluate(t *testing.T) {
 		{"an authority that ends soon is not renewed here", all, tc.On("cp1", tc.EndsIn(tc.Day, certs.KindCA)), nil},
 		{"an etcd member stopped meanwhile", all, tc.On("cp1", tc.Stopped("etcd")),
 			[]string{"cp1: etcd the etcd member is not running (systemd reports inactive (dead), restarted 0 times\nconnect: Connection refused\n127.0.0.1:2379: connect:errno=111)"}},
+		{"an etcd member that still serves an older certificate", all, tc.On("cp1", func(n *snapshot.Node) {
+			for i := range n.Endpoints {
+				if n.Endpoints[i].Name == "etcd" {
+					n.Endpoints[i].Fingerprint = "older"
+				}
+			}
+		}), []string{"cp1: the etcd member must serve the certificate on disk (127.0.0.1:2379 serves a certificate that is in none of its files)"}},
+		{"an etcd member that is not asked any more", all, tc.On("cp1", func(n *snapshot.Node) { n.Etcd = nil }),
+			[]string{"cp1: the etcd member must answer a read with quorum (it could not be asked)"}},
 		{"a component lost its lease", all, tc.View(func(v *snapshot.View) { v.ComponentLeases["kube-scheduler"] = tc.Now }),
 			[]string{"kube-scheduler must hold its lease (last renewed at 2026-03-01T12:00:00Z)"}},
 		{"a component's lease is from before the run", check(plan.ClusterGate, "cp1", "w1"), func(s *snapshot.Snapshot) {

@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
@@ -88,5 +89,38 @@ func TestPlanSaysWhyMembersAreNotKnown(t *testing.T) {
 	const want = "which members etcd has: none of cp1 answered; on cp1, its gateway is switched off"
 	if err != nil || !slices.Contains(p.Unknown, want) {
 		t.Errorf("%v: %q, want %q", err, p.Unknown, want)
+	}
+}
+
+// A member of etcd that does not answer while others do is named, whatever is renewed.
+func TestPlanNamesASilentMember(t *testing.T) {
+	t.Parallel()
+	s := tc.Healthy(tc.HA(), due, tc.On("cp3", tc.NoQuorum, func(n *snapshot.Node) { n.Etcd.Version = "3.5.9" }))
+	p, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{})
+	const want = "no step fixes it, and the proof of the result does not require it: the etcd member runs, but does not answer a read, while others do (cp3 etcd)"
+	if err != nil || len(p.Steps) == 0 || !slices.Contains(p.Warnings, want) {
+		t.Errorf("%v, %d steps, warnings %q", err, len(p.Steps), p.Warnings)
+	}
+}
+
+// No certificate is issued for a kubelet whose node has another name, which only the lost
+// certificate told.
+func TestPlanKnowsTheNodesName(t *testing.T) {
+	t.Parallel()
+	gone := tc.On("w1", func(n *snapshot.Node) {
+		n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool { return c.Kind == certs.KindKubeletClient })
+	})
+	other := tc.View(func(v *snapshot.View) {
+		v.Nodes["ip-10-0-0-7.internal"] = v.Nodes["w1"]
+		delete(v.Nodes, "w1")
+	})
+	s := tc.Healthy(tc.HA(), gone, other)
+	_, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{})
+	if err == nil || !strings.Contains(err.Error(), "set kube_override_hostname to the node's name (kubectl get nodes -o wide), or exclude the node for now: --limit cp1,cp2,cp3") {
+		t.Error(err)
+	}
+	s = tc.Healthy(tc.HA(), gone)
+	if p, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{}); err != nil || len(p.Steps) == 0 {
+		t.Errorf("under the inventory's name: %v", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
@@ -545,6 +546,15 @@ func supported(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, ch
 					"have it issued where it came from, or remove it if it is not needed there", k, n.Name)}
 			}
 		}
+	}
+	for _, f := range d.Findings {
+		n, _ := s.Node(f.Node)
+		if _, has := n.Certificate(certs.KindKubeletClient); has || f.Reason != diagnosis.NodeNotRegistered || !slices.Contains(d.Due[f.Node], certs.KindKubeletClient) {
+			continue
+		}
+		return &UnsupportedError{fmt.Sprintf("the kubelet of %s has lost its client certificate, and the API server knows no node %s: it is not known for which "+
+			"name to issue one; set kube_override_hostname to the node's name (kubectl get nodes -o wide), or exclude the node for now: --limit %s",
+			f.Node, f.Subject, shell.Quote(strings.Join(without(cluster.Names(c.Nodes), []string{f.Node}), ",")))}
 	}
 	for _, n := range s.Nodes {
 		if dueKind(d, n.Name, certs.EtcdHostCA) && !n.SignsEtcd() && signer(s, d, []string{n.Name}) == "" {

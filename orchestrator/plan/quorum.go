@@ -135,6 +135,11 @@ func keepsQuorum(d diagnosis.Diagnosis, q Quorum, s snapshot.Snapshot, worked, r
 		return nil // these come first, each behind a gate
 	}
 	ways := []string{"restart it yourself when etcd may be down for some seconds (systemctl restart etcd), and run without Kubespray's playbook"}
+	if slices.ContainsFunc(healthy, func(name string) bool { n, _ := s.Node(name); return etcdDue(d, name) && old(n) }) {
+		// A restart before the renewal would change nothing.
+		ways = []string{"a release of etcd before 3.4 may not reload renewed files: renew by hand, when etcd may be down for some seconds, " +
+			"with the commands of: kscertctl diagnose -i INVENTORY --runbook"}
+	}
 	if len(foreign) > 0 {
 		ways = append(ways, fmt.Sprintf("bring back %s first (systemctl start etcd)", strings.Join(foreign, ", ")))
 	}

@@ -10,6 +10,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -151,6 +152,8 @@ type Assessment struct {
 	diagnosis.Diagnosis
 	// Reach is how far each asker came with each API endpoint.
 	Reach []Reach `json:"reach"`
+	// RenewalTimers are Kubespray's own, by node, where they are installed.
+	RenewalTimers map[string]snapshot.RenewalTimer `json:"renewalTimers,omitempty"`
 	// Plan is what "run" would do.
 	Plan plan.Plan `json:"plan"`
 	// Unplanned is why there is no plan for what was found; empty otherwise.
@@ -161,6 +164,14 @@ type Assessment struct {
 // plan.Make, or nil.
 func Assess(s snapshot.Snapshot, d diagnosis.Diagnosis, p plan.Plan, unplanned error) Assessment {
 	a := Assessment{Diagnosis: d, Reach: reach(s), Plan: p}
+	for _, n := range s.Nodes {
+		if n.RenewalTimer != nil {
+			if a.RenewalTimers == nil {
+				a.RenewalTimers = map[string]snapshot.RenewalTimer{}
+			}
+			a.RenewalTimers[n.Name] = *n.RenewalTimer
+		}
+	}
 	if unplanned != nil {
 		a.Unplanned = unplanned.Error()
 	}
@@ -222,6 +233,10 @@ func (a Assessment) Text(w io.Writer) error {
 	for _, r := range a.Reach {
 		p.line("  %s: %s", r.Endpoint, r.came())
 		p.hanging("    from ", "         ", few(r.From))
+	}
+	for _, node := range slices.Sorted(maps.Keys(a.RenewalTimers)) {
+		t := a.RenewalTimers[node]
+		p.line("%s: Kubespray's own renewal timer is %s: %s", node, t.State, t)
 	}
 	p.line("")
 	if p.err != nil {

@@ -11,7 +11,10 @@ hold)
   systemctl is-active --quiet "$theirs" || systemctl is-active --quiet "$ours.timer" || exit 0
   ! checking "hold back $theirs" || exit 0
   systemctl stop "$ours.timer" 2>/dev/null || :
-  quietly systemd-run --quiet --unit="$ours" --on-active=1d systemctl start "$theirs"
+  said=$(systemd-run --quiet --unit="$ours" --on-active=1d systemctl start "$theirs" 2>&1 </dev/null) || {
+    systemctl start "$theirs" 2>/dev/null || : # it may have been held back already
+    fail "systemd-run cannot release $theirs after a day: $said"
+  }
   quietly systemctl stop "$theirs"
   changed "$theirs is held back"
   ;;
