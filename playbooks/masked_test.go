@@ -112,12 +112,29 @@ func filtered(t *testing.T, events, call, script string) string {
 	return string(out)
 }
 
+// onlyBusyBox is a path on which there is no other tool than BusyBox's.
+func onlyBusyBox(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatalf("%v: run hack/packages unit", err)
+	}
+	dir := t.TempDir()
+	for _, applet := range []string{"sh", "base64", "gzip", "sed", "date"} {
+		if err := os.Symlink(path, filepath.Join(dir, applet)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
 // What a login shell gets it passes on as it is, whichever it is: one line, without what
 // fish and tcsh read in another way.
 func TestLoginShells(t *testing.T) {
 	t.Parallel()
 	script := "set -u\nwords='it isn'\\''t! \\n $HOME `date` {a,b} *'\nprintf '%s\\n' \"$words\"\nfor i in 1 2; do echo \"$i\"; done\nexit ${code:-0}\n"
 	const want = "it isn't! \\n $HOME `date` {a,b} *\n1\n2\n"
+	busybox := onlyBusyBox(t)
 	for name, row := range map[string]struct{ call, events, answer string }{
 		"a task":         {"kscert_command((sys.stdin.read(), 'run'))", "file", want},
 		"a payload":      {"kscert_payload((sys.stdin.read(), 'run'))", "file", want + "@@<\n"},
@@ -130,7 +147,7 @@ func TestLoginShells(t *testing.T) {
 		if odd := regexp.MustCompile(`[\n\r'!\\` + "`" + `]`).FindString(line); odd != "" {
 			t.Errorf("%s: %q is in %s", name, odd, line)
 		}
-		for _, shell := range [][]string{{"sh"}, {"bash"}, {"fish"}, {"tcsh"}, {"busybox", "sh"}} {
+		for _, shell := range [][]string{{"sh"}, {"bash"}, {"fish"}, {"tcsh"}, {"busybox", "sh"}, {"busybox", "ash"}} {
 			path, err := exec.LookPath(shell[0])
 			if err != nil {
 				t.Fatalf("%v: run hack/packages unit", err)
@@ -143,6 +160,9 @@ func TestLoginShells(t *testing.T) {
 					}
 					cmd := exec.CommandContext(t.Context(), path, append(shell[1:], "-c", command)...)
 					cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "code="+strconv.Itoa(code))
+					if shell[len(shell)-1] == "ash" {
+						cmd.Env = append(cmd.Env, "PATH="+busybox)
+					}
 					out, err := cmd.Output()
 					got := strings.TrimPrefix(string(out), "BECOME-SUCCESS-x\n")
 					if !strings.HasPrefix(got, answer) || (answer == want && got != want) || cmd.ProcessState.ExitCode() != code {
@@ -151,6 +171,13 @@ func TestLoginShells(t *testing.T) {
 					if strings.HasPrefix(answer, want+"@@<") || answer == "@@<\n" {
 						if text, err := payload.Decode(got, 1000); err != nil || text != want {
 							t.Errorf("%s, in %s: %v\n%s", name, shell[0], err, text)
+						}
+						coded := got[strings.Index(got, "@@<"):]
+						if long := regexp.MustCompile(`[^\t\n]{4,}`).FindString(coded); long != "" {
+							t.Errorf("%s, in %s: %q could be a secret", name, shell[0], long)
+						}
+						if lines := strings.Count(coded, "\n"); lines > 3+len(coded)/90 {
+							t.Errorf("%s, in %s: %d lines of %d characters", name, shell[0], lines, len(coded))
 						}
 					}
 				}

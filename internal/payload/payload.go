@@ -1,10 +1,11 @@
 // Package payload is the coding in which a node's answer passes through Ansible: gzip, as
-// base64, in lines of three characters between "@@<" and "@@>".
+// base64, with a tab or a line break after three characters at most, between "@@<" and "@@>".
 //
 // Since 2.22, ansible-core replaces each vaulted value and each password of four characters
 // and more by a placeholder, wherever they occur in what callbacks get. No such word is in
-// three characters; one that holds line breaks is found by the alphabet, or by gzip's
-// checksum. The writer is playbooks/filter_plugins/kscert.py.
+// three characters; one that holds tabs or line breaks is found by the alphabet, or by gzip's
+// checksum. Lines stay as long as base64 makes them: Ansible keeps each of an answer's as an
+// object of its own, which with thousands of lines costs more than all else. The writer is playbooks/filter_plugins/kscert.py.
 package payload
 
 import (
@@ -15,17 +16,22 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 )
 
-// Marks around a coded text: as long as a line of it, so that they, too, hold no secret.
+// Marks around a coded text: as long as a piece of it, so that they, too, hold no secret.
 const (
 	begin = "@@<"
 	end   = "@@>"
 )
 
-// width is how long a line is: shorter than what Ansible takes for a secret.
-const width = 3
+// width is how long a piece is: shorter than what Ansible takes for a secret. line is how
+// long base64 makes a line.
+const (
+	width = 3
+	line  = 76
+)
 
 // Errors of Decode.
 var (
@@ -81,19 +87,20 @@ func Encode(text string) string {
 	coded := base64.StdEncoding.EncodeToString(packed.Bytes())
 	var out strings.Builder
 	out.WriteString(begin + "\n")
-	for len(coded) > 0 {
-		n := min(width, len(coded))
-		out.WriteString(coded[:n] + "\n")
-		coded = coded[n:]
+	for row := range slices.Chunk([]byte(coded), line) {
+		for piece := range slices.Chunk(row, width) {
+			out.Write(append(piece, '\t'))
+		}
+		out.WriteByte('\n')
 	}
 	out.WriteString(end + "\n")
 	return out.String()
 }
 
-// block is a coded text, also as JSON has its line breaks, and escaped are these.
+// block is a coded text, also as JSON has its tabs and line breaks, and escaped are these.
 var (
-	block   = regexp.MustCompile(begin + `(?:[A-Za-z0-9+/=\s]|\\[rn])*` + end)
-	escaped = regexp.MustCompile(`\\[rn]`)
+	block   = regexp.MustCompile(begin + `(?:[A-Za-z0-9+/=\s]|\\[rnt])*` + end)
+	escaped = regexp.MustCompile(`\\[rnt]`)
 )
 
 // Reveal is a text in which what is coded can be read: for those who search files for

@@ -6,6 +6,8 @@ package scale
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +29,11 @@ const (
 // nodes are looked at twice: with answers from memory, since nodes work on processors
 // of their own, and with every collector at work on this machine at the same time. The
 // first is timed and not watched, as Ansible is; the second is watched for memory.
+//
+// Other builds, named by KSCERTCTL_BENCH_AGAINST (files, separated by colons), take turns
+// with this one in the first: with what their own collectors said, after as long.
 func TestScaleBenchmark(t *testing.T) {
+	builds := append([]string{executable(t)}, filepath.SplitList(os.Getenv("KSCERTCTL_BENCH_AGAINST"))...)
 	fmt.Printf("%5s %12s %16s %24s %16s %16s\n", "hosts", "raw -a true", "kscertctl", "with all nodes' work", "kscertctl's peak", "largest process")
 	for _, row := range []struct{ hosts, rounds int }{{3, 15}, {50, 7}, {200, 5}} {
 		t.Run(strconv.Itoa(row.hosts), func(t *testing.T) {
@@ -36,24 +42,34 @@ func TestScaleBenchmark(t *testing.T) {
 				hosts[i].remembers = true
 			}
 			f := newFarm(t, hosts)
-			f.check(t).wantWhole(t, hosts)
+			for _, build := range builds {
+				f.table(t, build, hosts)
+			}
 			f.learn(t, hosts)
 			f.bare(t) // opens the connections that have ended since
-			var bare, own, shared, ratio, sharedRatio []float64
+			var bare, shared, ratio, sharedRatio []float64
 			var memory, largest int64
+			took := make([]cost, len(builds))
 			for range row.rounds {
 				a := f.bare(t)
 				f.fromMemory(t, true)
-				b := f.table(t, hosts)
+				for i, build := range builds {
+					took[i].add(f.table(t, build, hosts))
+				}
 				f.fromMemory(t, false)
 				c := f.check(t)
 				c.wantWhole(t, hosts)
 				memory, largest = max(memory, c.memory), max(largest, c.largest)
-				bare, own, shared = append(bare, a), append(own, b), append(shared, c.seconds)
-				ratio, sharedRatio = append(ratio, b/a), append(sharedRatio, c.seconds/a)
+				bare, shared = append(bare, a), append(shared, c.seconds)
+				ratio, sharedRatio = append(ratio, last(took[0].seconds)/a), append(sharedRatio, c.seconds/a)
 			}
 			fmt.Printf("%5d %10.2f s %7.2f s = %.2f× %15.2f s = %.2f× %12d MiB %12d MiB\n", row.hosts,
-				median(bare), median(own), median(ratio), median(shared), median(sharedRatio), memory>>10, largest>>10)
+				median(bare), median(took[0].seconds), median(ratio), median(shared), median(sharedRatio), memory>>10, largest>>10)
+			for i, other := range took[1:] {
+				fmt.Printf("      %.2f s, %.2f s of processors; %s: %.2f s, %.2f s; this/that %.2f, %.2f\n",
+					median(took[0].seconds), median(took[0].processors), builds[i+1], median(other.seconds), median(other.processors),
+					median(took[0].seconds)/median(other.seconds), median(took[0].processors)/median(other.processors))
+			}
 			if r := median(ratio); r > maxRatio {
 				t.Errorf("kscertctl took %.2f times as long as ansible -m raw -a true, more than %.1f: %.2f", r, maxRatio, ratio)
 			}
@@ -80,10 +96,20 @@ func (f farm) bare(t *testing.T) float64 {
 	return time.Since(start).Seconds()
 }
 
-// table is kscertctl's table of all hosts' certificates; seconds.
-func (f farm) table(t *testing.T, hosts []host) float64 {
+// cost is how long each call of one build took, and how much of processors.
+type cost struct{ seconds, processors []float64 }
+
+func (c *cost) add(seconds, processors float64) {
+	c.seconds, c.processors = append(c.seconds, seconds), append(c.processors, processors)
+}
+
+func last(values []float64) float64 { return values[len(values)-1] }
+
+// table is a kscertctl's table of all hosts' certificates; seconds, and those of
+// processors that it and all it waited for took.
+func (f farm) table(t *testing.T, build string, hosts []host) (float64, float64) {
 	t.Helper()
-	cmd := f.command(t, executable(t), "check-expiration", "-i", f.inventory, "-f", forks)
+	cmd := f.command(t, build, "check-expiration", "-i", f.inventory, "-f", forks)
 	start := time.Now()
 	out, err := cmd.CombinedOutput()
 	took := time.Since(start).Seconds()
@@ -100,7 +126,7 @@ func (f farm) table(t *testing.T, hosts []host) float64 {
 			t.Fatalf("%s has %d certificates in the table, want %d\n%s", h.name, rows[h.name], h.certificates(), out)
 		}
 	}
-	return took
+	return took, (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 }
 
 // certificates is how many a host has at least.

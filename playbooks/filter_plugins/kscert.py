@@ -2,9 +2,9 @@
 
 What a user's login shell gets has no line break, no single quote, no backslash and no
 exclamation mark, which fish and tcsh read in another way than sh does. What a task hands
-to kscertctl (payload) comes back compressed, in lines of three characters: since 2.22
-ansible-core puts a placeholder for each vaulted value and each password of four characters
-and more, wherever they occur in what callbacks get. internal/payload reads it.
+to kscertctl (payload) comes back compressed, with a tab after every three characters: since
+2.22 ansible-core puts a placeholder for each vaulted value and each password of four
+characters and more, wherever they occur in what callbacks get. internal/payload reads it.
 """
 from __future__ import absolute_import, division, print_function
 
@@ -23,7 +23,7 @@ UNPACK = ('kscert_text=$(echo %s|base64 -d|gzip -dc)||'
 RUN_IT = 'eval "$kscert_text"'
 CAPTURE = 'kscert_out=$(eval "$kscert_text");kscert_code=$?;'
 PRINT = '{ printf %s "$kscert_out";echo;}'
-PACK = '{ echo "@@<";' + PRINT + '|gzip -c|base64|fold -w 3;echo "@@>";}'
+PACK = '{ echo "@@<";' + PRINT + '|gzip -c|base64|sed "s/.../&\t/g";echo "@@>";}'
 OK = '[ $kscert_code = 0 ]'
 END = ';(exit $kscert_code)'
 
