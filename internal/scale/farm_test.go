@@ -200,7 +200,7 @@ func (f farm) makeKeys(tb testing.TB) {
 func (f farm) makeTools(tb testing.TB) {
 	tb.Helper()
 	must(tb, os.Mkdir(filepath.Join(f.dir, "bin"), 0o755))
-	for name := range strings.FieldsSeq("awk base64 bash cat cut date df find getent grep gzip head journalctl mkdir mktemp openssl readlink rm sed sh sha256sum sleep sort stat systemctl tail timeout tr yes") {
+	for name := range strings.FieldsSeq("awk base64 bash cat cut date df find fold getent grep gzip head journalctl mkdir mktemp openssl readlink rm sed sh sha256sum sleep sort stat systemctl tail timeout tr yes") {
 		path, err := exec.LookPath(name)
 		must(tb, err)
 		must(tb, os.Symlink(path, filepath.Join(f.dir, "bin", name)))
