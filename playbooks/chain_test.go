@@ -7,7 +7,10 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,8 +119,8 @@ func TestRenewalKeepsChains(t *testing.T) {
 	}
 }
 
-// Likewise the kubelet's pair, on a control plane and on a worker, and the certificates of
-// etcd as a service of the host.
+// Likewise the kubelet's pair, on a control plane and on a worker and wherever it is, and the
+// certificates of etcd as a service of the host.
 func TestOthersKeepChains(t *testing.T) {
 	t.Parallel()
 	root := testpki.Authority(t, "root")
@@ -134,25 +137,46 @@ func TestOthersKeepChains(t *testing.T) {
 		}
 	}
 
-	cp := issuer(t, ca)
-	cp.write(cp.pair(), pair, 0o600)
-	cp.write(cp.conf+"/kubelet.conf", []byte("users:\n- user:\n    client-certificate: "+cp.pair()+"\n    client-key: "+cp.pair()+"\n"), 0o600)
-	if out, errs, err := cp.run(role(t, "control_plane_kubelet/files/kubelet.sh")); err != nil || out != "changed: "+cp.pair()+"\n" {
-		t.Fatalf("%v: %s%s", err, out, errs)
+	files := func(crt, key string) []byte {
+		return []byte("clusters:\n- cluster:\n    certificate-authority-data: " + base64.StdEncoding.EncodeToString(ca.Certificate) + "\nusers:\n- user:\n    client-certificate: " + crt + "\n    client-key: " + key + "\n")
 	}
-	kept("a control plane's kubelet", cp.read(cp.pair()))
+	for where, put := range map[string]func(*node){
+		"in the rotating file": func(n *node) {
+			n.write(n.pair(), pair, 0o600)
+			n.write(n.conf+"/kubelet.conf", files(n.pair(), n.pair()), 0o600)
+		},
+		"in kubelet.conf": func(n *node) {
+			n.ok(os.RemoveAll(filepath.Dir(n.pair())))
+			in := old
+			in.Certificate = chained(old, ca)
+			n.write(n.conf+"/kubelet.conf", kubeconfig(ca, in, ""), 0o600)
+		},
+		"in files of its own": func(n *node) {
+			n.ok(os.RemoveAll(filepath.Dir(n.pair())))
+			n.write(n.conf+"/own.crt", chained(old, ca), 0o600)
+			n.write(n.conf+"/own.key", old.Key, 0o600)
+			n.write(n.conf+"/kubelet.conf", files(n.conf+"/own.crt", n.conf+"/own.key"), 0o600)
+		},
+	} {
+		cp := issuer(t, ca)
+		put(cp)
+		if out, errs, err := cp.run(role(t, "control_plane_kubelet/files/kubelet.sh")); err != nil || !strings.HasPrefix(out, "changed: "+cp.pair()+"\n") {
+			t.Fatalf("%s: %v: %s%s", where, err, out, errs)
+		}
+		kept("a control plane's kubelet, "+where, cp.read(cp.pair()))
 
-	w := worker(t, ca, "system:node:w1")
-	w.write(w.pair(), pair, 0o600)
-	asks := w.asksKubelet()
-	out, errs, err := signer(t, ca).kubelet("sign.sh", "KSCERT_NAMES=w1\nKSCERT_REQUESTS='w1|w1|"+asks+"'\n")
-	if err != nil {
-		t.Fatalf("%v: %s%s", err, out, errs)
+		w := worker(t, ca, "system:node:w1")
+		put(w)
+		asks := w.asksKubelet()
+		out, errs, err := signer(t, ca).kubelet("sign.sh", "KSCERT_NAMES=w1\nKSCERT_REQUESTS='w1|w1|"+asks+"'\n")
+		if err != nil {
+			t.Fatalf("%s: %v: %s%s", where, err, out, errs)
+		}
+		if out, errs, err := w.kubelet("take.sh", "KSCERT_REFUSED=''\nKSCERT_ISSUED='"+words(out, "issued: w1|")+"'\n"); err != nil {
+			t.Fatalf("%s: %v: %s%s", where, err, out, errs)
+		}
+		kept("a worker's kubelet, "+where, w.read(w.pair()))
 	}
-	if out, errs, err := w.kubelet("take.sh", "KSCERT_REFUSED=''\nKSCERT_ISSUED='"+words(out, "issued: w1|")+"'\n"); err != nil {
-		t.Fatalf("%v: %s%s", err, out, errs)
-	}
-	kept("a worker's kubelet", w.read(w.pair()))
 
 	e := newNode(t)
 	e.verified()

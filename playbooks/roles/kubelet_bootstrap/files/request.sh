@@ -38,5 +38,6 @@ if openssl x509 -in "$stage/old.pem" -out "$stage/old.crt" 2>/dev/null; then
   old=$(one_line <"$stage/old.crt")
   proof=$(openssl dgst -sha256 -sign "$stage/old.pem" "$stage/request" 2>/dev/null | one_line)
 fi
+certificates "$stage/old.pem" >"$stage/old.chain"
 rm -f "$stage/old.pem"
 printf 'request: %s|%s|%s\n' "$(one_line <"$stage/request")" "$old" "$proof"

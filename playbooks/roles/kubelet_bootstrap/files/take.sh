@@ -15,7 +15,7 @@ if [ -d "$stage" ]; then
   embedded_authorities "$kubeletconf" >"$stage/ca.pem"
   file=$(sed -n 's/^.*certificate-authority["'"'"']\{0,1\}: *["'"'"']\{0,1\}\([^"'"'"', }]*\).*/\1/p' "$kubeletconf" | head -n 1)
   [ -s "$stage/ca.pem" ] || cat "${file:-$conf/ssl/ca.crt}" >"$stage/ca.pem"
-  [ ! -s "$current" ] || chain "$current" "$stage/new.pem" "$stage/ca.pem"
+  chain "$stage/old.chain" "$stage/new.pem" "$stage/ca.pem"
   ! invalid "$stage/ca.pem" "$stage/new.pem" || fail "the new client certificate is not valid under the CA in $kubeletconf: $why"
   if [ -s "$stage/old.crt" ] && [ "$(names "$stage/old.crt")" != "$(names "$stage/new.pem")" ]; then
     changed "the kubelet was $(names "$stage/old.crt" | sed -n '1s/^subject=//p'), and is $(names "$stage/new.pem" | sed -n '1s/^subject=//p')"

@@ -564,7 +564,7 @@ in_kubelet_conf() { sed -n "s/^ *$1: *[\"']\{0,1\}\([^\"' \r]*\).*/\1/p" "$kubel
 # where none is left.
 kubelet_pair() {
   if elsewhere && pair "$own_crt" "$own_key" 2>/dev/null; then
-    openssl x509 -in "$own_crt"
+    certificates "$own_crt"
     cat "$own_key"
     return 0
   fi
@@ -607,8 +607,8 @@ would_renew_kubelet() {
 # refer_due: kubelet.conf holds a certificate of its own that is due, which the kubelet
 # does not rotate there.
 refer_due() {
-  embedded=$(embedded_pair "$kubeletconf" | openssl x509 2>/dev/null) || return 1
-  ! printf '%s\n' "$embedded" | lasts "$seconds"
+  embedded=$(embedded_pair "$kubeletconf")
+  [ -n "$embedded" ] && ! printf '%s\n' "$embedded" | lasts "$seconds"
 }
 
 # refers_elsewhere: with a new pair in the rotating file, kubelet.conf has to come to refer to it.
@@ -883,15 +883,15 @@ unfit() {
     }'
 }
 
-# embedded_pair FILE: the first certificate in a kubeconfig whose key is in it, too, and
-# that key.
+# embedded_pair FILE: the first certificate in a kubeconfig whose key is in it, too, with what
+# stands behind it, and that key.
 embedded_pair() {
   known=$(parts "$1") || exit 1
   runs_of_pair=$(printf '%s\n' "$known" | awk '
     { public[NR] = $3; run[NR] = $5; if ($4 == "key") key[$3] = $5; is[NR] = $4 != "key" }
     END { for (i = 1; i <= NR; i++) if (is[i] && public[i] in key) { print run[i], key[public[i]]; exit } }')
   [ -n "$runs_of_pair" ] || return 0
-  text_of "${runs_of_pair% *}" | openssl x509
+  text_of "${runs_of_pair% *}" | certificates
   text_of "${runs_of_pair#* }"
 }
 
