@@ -46,6 +46,8 @@ type Certificate struct {
 	NotBefore     time.Time `json:"notBefore"`
 	NotAfter      time.Time `json:"notAfter"`
 	IsCA          bool      `json:"isCA,omitempty"`
+	// Chain is how many certificates stand behind it in its file, or are served with it.
+	Chain int `json:"chain,omitempty"`
 	// ChainNotAfter is when the first of the certificates ends that stand behind it in its
 	// file, or are served with it, where that is earlier: none verifies without the other.
 	ChainNotAfter time.Time `json:"chainNotAfter,omitzero"`

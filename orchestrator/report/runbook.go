@@ -352,6 +352,7 @@ func (b *book) issue(n snapshot.Node) script {
 // renew lets kubeadm renew what it knows: same subject and names, new key.
 func (b *book) renew(n snapshot.Node) script {
 	var names []string
+	var before, after script // of kubeadm, for what stands behind a certificate
 	home := false
 	for _, row := range certs.Table() { // the table's order: the leaves, then the kubeconfigs
 		if !slices.Contains(b.d.Due[n.Name], row.Kind) {
@@ -362,13 +363,24 @@ func (b *book) renew(n snapshot.Node) script {
 			home = true
 		case row.Base == certs.PKI, row.Base == certs.Config && row.Kind != certs.KindKubeletConf:
 			names = append(names, row.Name)
+			if c, ok := n.Certificate(row.Kind); ok && c.Chain > 0 {
+				keep, restore := chained(n, c, row)
+				before, after = append(before, keep...), append(after, restore...)
+			}
 		}
 	}
 	var s script
+	if len(before) > 0 {
+		s.add("behind=$(mktemp -d)")
+	}
+	s = append(s, before...)
 	if len(names) > 0 {
 		s.add("for name in %s; do", names)
 		s.add("  %s certs renew \"$name\" --config %s", kubeadm(n), n.Facts["kubeadm-config"])
 		s.add("done")
+	}
+	if s = append(s, after...); len(before) > 0 {
+		s.add(`rm -r "$behind"`)
 	}
 	if home {
 		admin, config := path.Join(dir(n, "config-dir"), "admin.conf"), path.Join(dir(n, "home-dir"), "config")
@@ -382,6 +394,48 @@ func (b *book) renew(n snapshot.Node) script {
 		s.add("rm -r $new")
 	}
 	return s
+}
+
+// others prints the certificates of a PEM file that stand behind the first.
+const others code = "awk '/-BEGIN CERT/ {n++; c = 1} c && n > 1; /-END CERT/ {c = 0}'"
+
+// behind prints what is to stand behind a new certificate: what stood behind the old one;
+// where one of those ends first, the CA alone, which signs the new one.
+func behind(n snapshot.Node, c certs.Certificate, row certs.Row) code {
+	switch {
+	case !c.ChainNotAfter.IsZero():
+		return "cat " + code(shell.Quote(issuer(n, row.Signer)))
+	case row.Base == certs.Config: // by sed: a worker may have no kubectl
+		return code(fmt.Sprintf("sed -n 's/^ *client-certificate-data: *//p' %s | base64 -d | %s", shell.Quote(c.Path), others))
+	default:
+		return others + " " + code(shell.Quote(c.Path))
+	}
+}
+
+// chained keeps what stands behind a certificate while kubeadm, which writes the new one
+// alone, renews it; and puts it back.
+func chained(n snapshot.Node, c certs.Certificate, row certs.Row) (keep, restore script) {
+	kept := code(`"$behind"/` + shell.Quote(string(row.Kind)))
+	keep.add("%s >%s", behind(n, c, row), kept)
+	if row.Base != certs.Config {
+		restore.add("cat %s >>%s", kept, c.Path)
+		return keep, restore
+	}
+	config := code("kubectl config view --kubeconfig " + shell.Quote(c.Path) + " --minify --raw -o")
+	restore.add("%s 'jsonpath={.users[0].user.client-certificate-data}' | base64 -d | cat - %s >\"$behind\"/new", config, kept)
+	restore.add("kubectl config set-credentials \"$(%s 'jsonpath={.users[0].name}')\" --kubeconfig %s --embed-certs --client-certificate=\"$behind\"/new",
+		config, c.Path)
+	return keep, restore
+}
+
+// issuer is the file of an authority on a node.
+func issuer(n snapshot.Node, a certs.Authority) string {
+	for _, row := range certs.Table() {
+		if c, ok := n.Certificate(row.Kind); ok && row.Authority == a {
+			return c.Path
+		}
+	}
+	return untypable // nothing can be signed without it
 }
 
 // replacement makes a text stand for itself on the right side of sed's s|||.
@@ -440,6 +494,9 @@ func (b *book) signEtcd(n snapshot.Node) script {
 			s.add("#   %s \\", sign)
 			s.add("#   %s", by)
 			s.add("until [ -s certificate.new ]; do sleep 1; done")
+		}
+		if c.Chain > 0 {
+			s.add("%s >>certificate.new", behind(n, c, row))
 		}
 		s.add("openssl verify -partial_chain -CAfile ca.pem certificate.new")
 		s.add("chown --reference=%[1]s certificate.new && chmod --reference=%[1]s certificate.new", file)
@@ -503,6 +560,7 @@ func (b *book) startKubelet(n snapshot.Node) script {
 		s.add(`  sed -n "s/^ *$field: *//p" "$new" | base64 -d`)
 		s.add(`done >"$pem"`)
 		s.add(`rm "$new"`)
+		s = append(s, behindKubelets(n)...)
 		s = append(s, referToPair(n)...)
 	}
 	s = append(s, b.dropServing(n)...)
@@ -510,6 +568,20 @@ func (b *book) startKubelet(n snapshot.Node) script {
 	s.add("systemctl restart kubelet")
 	if n.Is(cluster.Etcd) && (b.due(n, certs.EtcdHostCA) || b.due(n, certs.EtcdCA)) {
 		s = append(s, stop(n, "etcd")...)
+	}
+	return s
+}
+
+// behindKubelets puts into $pem what stands behind the old certificate of the kubelet.
+func behindKubelets(n snapshot.Node) script {
+	var s script
+	for _, kind := range []certs.Kind{certs.KindKubeletClient, certs.KindKubeletConf} {
+		if c, ok := n.Certificate(kind); ok {
+			if row, _ := certs.Lookup(kind); c.Chain > 0 {
+				s.add("%s >>\"$pem\"", behind(n, c, row))
+			}
+			break
+		}
 	}
 	return s
 }
@@ -649,6 +721,7 @@ func (b *book) takeKubelet(n snapshot.Node) script {
 		s.add(`openssl verify -partial_chain -CAfile %s "$pem"`, authority(n))
 		s.add(`cat %s >>"$pem"`, newKey(n))
 		s.add("rm %s", newKey(n))
+		s = append(s, behindKubelets(n)...)
 		s = append(s, referToPair(n)...)
 	}
 	s = append(s, b.dropServing(n)...)

@@ -377,10 +377,12 @@ func metadata(f []string) (*certs.File, error) {
 func (n *reading) add(c certs.Certificate, chain []*x509.Certificate) {
 	described := certs.Describe(chain[0])
 	described.Path, described.Kind, described.Served, described.File = c.Path, c.Kind, c.Served, c.File
-	for _, x := range chain[1:] {
-		// Of several authorities each is trusted by itself.
-		if end := certs.Bounded(x.NotAfter); !described.IsCA && end.Before(described.Ends()) {
-			described.ChainNotAfter = end
+	if !described.IsCA { // of several authorities each is trusted by itself
+		described.Chain = len(chain) - 1
+		for _, x := range chain[1:] {
+			if end := certs.Bounded(x.NotAfter); end.Before(described.Ends()) {
+				described.ChainNotAfter = end
+			}
 		}
 	}
 	n.Certificates = append(n.Certificates, described)
