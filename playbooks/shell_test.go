@@ -3,6 +3,7 @@ package playbooks_test
 import (
 	"bytes"
 	"crypto/x509"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -293,37 +294,122 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-// The certificate and its key are replaced both or neither, whichever cannot be.
+// fixed are ways in which a file, or all of a directory, cannot be replaced. They go on with
+// a script, of which they are the beginning, in a place of their own for mounts.
+var fixed = map[string]string{
+	"":          "exec sh -c \"$2\"",
+	"immutable": "chattr +i \"$1\" && sh -c \"$2\"; code=$?; chattr -i \"$1\"; exit $code",
+	"mounted":   "mount --bind \"$1\" \"$1\" && mount -o remount,ro,bind \"$1\" && exec sh -c \"$2\"",
+}
+
+// fix runs a script while a file or directory cannot be replaced in one of these ways; which
+// of them this machine has not is said, and then mv fails in its place.
+func (n *node) fix(way, path, script string) (stdout, stderr string, err error) {
+	n.t.Helper()
+	in := []string{"unshare", "-m"}
+	if os.Getuid() != 0 {
+		in = append(in, "-r")
+	}
+	probe := n.root() + "/probe"
+	n.write(probe, nil, 0o600)
+	if out, err := exec.CommandContext(n.t.Context(), in[0], append(in[1:], "sh", "-c", fixed[way], "sh", probe, "true")...).CombinedOutput(); err != nil {
+		said := fmt.Sprintf("what is %s needs another file system or user: %v: %s", way, err, out)
+		if info, err := os.Stat(path); err != nil || info.IsDir() {
+			n.t.Skip("NOT TRIED: " + said)
+		}
+		n.t.Log("NOT TRIED FOR REAL, mv and rm fail instead: " + said)
+		for _, name := range []string{"mv", "rm"} {
+			n.write(n.bin+"/"+name, []byte("#!/bin/sh\nfor f; do [ \"$f\" != "+path+" ] || { echo '"+name+": Operation not permitted' >&2; exit 1; }; done\nexec /bin/"+name+" \"$@\"\n"), 0o700)
+		}
+		way = ""
+	}
+	cmd := n.command("")
+	cmd.Path, err = exec.LookPath(in[0])
+	n.ok(err)
+	cmd.Args = append(in, "sh", "-c", fixed[way], "sh", path, lib(n.t)+script)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	return out.String(), errs.String(), err
+}
+
+// The certificate and its key are replaced both or neither, whichever cannot be; and it is
+// said which, why, and what was replaced before.
 func TestPlacePair(t *testing.T) {
 	t.Parallel()
-	for _, fixed := range []string{"", "crt", "key"} {
-		t.Run(fixed, func(t *testing.T) {
+	for _, row := range []struct{ way, file, says string }{
+		{"", "", ""},
+		{"immutable", "apiserver.crt", "SSL/apiserver.crt cannot be written; it is as it was, and so is its key SSL/apiserver.key (WHY). "},
+		{"immutable", "apiserver.key", "SSL/apiserver.key cannot be written; it is as it was, and so is its certificate SSL/apiserver.crt (WHY). "},
+		{"mounted", "apiserver.crt", "SSL/apiserver.crt cannot be written; it is as it was, and so is its key SSL/apiserver.key (WHY). "},
+		{"mounted", "apiserver.key", "SSL/apiserver.key cannot be written; it is as it was, and so is its certificate SSL/apiserver.crt (WHY). "},
+		{"immutable", "elsewhere", "SSL/elsewhere/apiserver.crt cannot be written; it is as it was, and so is its key SSL/apiserver.key (WHY). "},
+		{"immutable", "", "SSL/apiserver.key cannot be written; it is as it was, and so is its certificate SSL/apiserver.crt (WHY). "},
+		{"mounted", "", "SSL/apiserver.key cannot be written; it is as it was, and so is its certificate SSL/apiserver.crt (WHY). "},
+	} {
+		t.Run(row.way+" "+row.file, func(t *testing.T) {
 			t.Parallel()
 			n := newNode(t)
+			ssl := n.conf + "/ssl"
 			for _, suffix := range []string{"crt", "key"} {
 				n.write(n.conf+"/stage/apiserver."+suffix, []byte("new "+suffix), 0o600)
-				n.write(n.conf+"/apiserver."+suffix, []byte("old "+suffix), 0o640)
+				n.write(ssl+"/apiserver."+suffix, []byte("old "+suffix), 0o640)
 			}
-			if fixed != "" { // as if it were immutable, or a mount
-				n.write(n.bin+"/mv", []byte("#!/bin/sh\ncase $3 in */apiserver."+fixed+") exit 1 ;; esac\nexec /bin/mv \"$@\"\n"), 0o700)
+			n.write(n.conf+"/before", []byte("old"), 0o600)
+			if row.file == "elsewhere" { // the certificate alone, by a link
+				n.ok(os.Mkdir(ssl+"/elsewhere", 0o700))
+				n.ok(os.Rename(ssl+"/apiserver.crt", ssl+"/elsewhere/apiserver.crt"))
+				n.ok(os.Symlink("elsewhere/apiserver.crt", ssl+"/apiserver.crt"))
 			}
-			_, errs, err := n.run(`place_pair "$conf/stage/apiserver" "$conf/apiserver"`)
-			want, says := "new ", ""
-			if fixed != "" {
-				want, says = "old ", "apiserver."+fixed+" cannot be written; it is as it was, and so is its "
+			path := strings.TrimSuffix(ssl+"/"+row.file, "/")
+			_, errs, err := n.fix(row.way, path, `place "$conf/stage/apiserver.crt" "$conf/before"; place_pair "$conf/stage/apiserver" "$conf/ssl/apiserver"`)
+			want := "new "
+			if row.way != "" {
+				want = "old "
 			}
-			if (err != nil) != (fixed != "") || !strings.Contains(errs, says) {
-				t.Errorf("%v: %s", err, errs)
+			says := regexp.QuoteMeta(strings.ReplaceAll(row.says, "SSL", ssl)) + "Replaced before it: " + n.conf + "/before\n"
+			says = "^kscertctl: " + strings.Replace(says, "WHY", "[a-z]+: .*(?:Operation not permitted|Device or resource busy|Read-only file system|Permission denied)", 1) + "$"
+			if (err != nil) != (row.way != "") || row.way != "" && !regexp.MustCompile(says).MatchString(errs) {
+				t.Errorf("%v: %s, want %s", err, errs, says)
 			}
 			for _, suffix := range []string{"crt", "key"} {
-				if text := string(n.read(n.conf + "/apiserver." + suffix)); text != want+suffix {
+				if text := string(n.read(ssl + "/apiserver." + suffix)); text != want+suffix {
 					t.Errorf("%s is %q", suffix, text)
 				}
 			}
-			if left, _ := filepath.Glob(n.conf + "/.kscertctl*"); len(left) > 0 {
+			if left, _ := filepath.Glob(ssl + "/.kscertctl*"); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
 			}
 		})
+	}
+}
+
+// Of a kubelet's serving pair both are removed or neither: with one of them it does not start.
+func TestServingPairThatStays(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	old := ca.Issue(t, testpki.Leaf{CommonName: "w1", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(-time.Hour)})
+	for _, row := range []struct{ way, suffix, with string }{{"", "", ""}, {"immutable", "crt", "key"}, {"immutable", "key", "certificate"}, {"mounted", "crt", "key"}, {"mounted", "key", "certificate"}} {
+		n := newNode(t)
+		pair := n.root() + "/var/lib/kubelet/pki/kubelet"
+		n.write(pair+".crt", old.Certificate, 0o600)
+		n.write(pair+".key", old.Key, 0o600)
+		before := n.files()
+		out, errs, err := n.fix(row.way, pair+"."+row.suffix, "sweep; renew_serving_pair")
+		if row.way == "" {
+			if left, _ := filepath.Glob(n.root() + "/var/lib/kubelet/pki/*"); err != nil || len(left) > 0 || out != "changed: "+pair+".crt\n" {
+				t.Errorf("%v: %s%s, %v is left", err, out, errs, left)
+			}
+			continue
+		}
+		says := pair + "." + row.suffix + " cannot be written; it is as it was, and so is its " + row.with + " " + pair + "."
+		if err == nil || out != "" || !strings.Contains(errs, says) {
+			t.Errorf("%s %s: %v: %s%s, want %s", row.way, row.suffix, err, out, errs, says)
+		}
+		after := n.files()
+		if left, _ := filepath.Glob(filepath.Dir(pair) + "/*"); len(left) != 2 || after[pair+".crt"] != before[pair+".crt"] || after[pair+".key"] != before[pair+".key"] {
+			t.Errorf("%s %s: they are not what they were: %v", row.way, row.suffix, left)
+		}
 	}
 }
 

@@ -74,6 +74,8 @@ var table = []struct {
 		regexp.MustCompile(`No space left on device|Disk quota exceeded|not enough space for a backup|not have enough free space`)},
 	{Hint{"read-only", "a file system is mounted read-only, often after a disk error: dmesg on the node shows why"},
 		regexp.MustCompile(`Read-only file system`)},
+	{Hint{"immutable", "the file or its directory is immutable, or the file is a mount point: lsattr -d FILE DIRECTORY and findmnt FILE on the node show which; remove that (chattr -i), then resume"},
+		regexp.MustCompile(`it is as it was.*(?:Operation not permitted|Device or resource busy)`)},
 	{Hint{"remote-tmp", "Ansible cannot use its temporary directory on the node: check space and rights of the user's home, or set ansible_remote_tmp"},
 		regexp.MustCompile(`Failed to create temporary directory|Failed to set permissions on the temporary files`)},
 	{Hint{"version-skew", "Kubernetes is upgraded one minor version at a time, and no kubelet may be newer than its API server: use the checkout of the release in between, or set kube_version"},

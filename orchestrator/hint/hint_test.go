@@ -58,6 +58,7 @@ var said = []struct{ name, text string }{
 	{"disk-full", "[Errno 28] No space left on device: '/root/.ansible/tmp'"},
 	{"disk-full", "kscertctl: not enough space for a backup below /var/backups/kscertctl: 9000 KiB needed, 12 KiB free"},
 	{"read-only", "cp: cannot create regular file '/etc/kubernetes/x': Read-only file system"},
+	{"immutable", "kscertctl: /etc/kubernetes/ssl/apiserver.crt cannot be written; it is as it was, and so is its key /etc/kubernetes/ssl/apiserver.key (mv: cannot move '/etc/kubernetes/ssl/.kscertctl.apiserver.crt' to '/etc/kubernetes/ssl/apiserver.crt': Operation not permitted)."},
 	{"remote-tmp", "Failed to create temporary directory. In some cases, you may have been able to authenticate and did not have permissions on the target directory."},
 	{"version-skew", `[upgrade/version] FATAL: the --version argument is invalid due to these fatal errors: - Specified version to upgrade to "v1.33.0" is too high; kubeadm can upgrade only 1 minor version at a time`},
 	{"version-skew", "this version of kubeadm only supports deploying clusters with the control plane version >= 1.33.0. Current version: v1.31.0"},

@@ -30,9 +30,9 @@ printf '%s\n' "$restore" | while IFS= read -r path; do
   if [ -d "$path" ] && [ ! -L "$path" ]; then rm -rf "$path"; fi
   mkdir -p "${path%/*}"
   next=$(beside "$path") || exit
-  cp -aT "$copy$path" "$next" || {
+  said=$(cp -aT "$copy$path" "$next" 2>&1) || {
     rm -f "$next"
-    fail "$path cannot be written; it is as it was"
+    unwritten "$path"
   }
   settle "$next" "$path"
 done

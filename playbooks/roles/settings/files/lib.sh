@@ -16,6 +16,7 @@ kubelet=$root/var/lib/kubelet/pki
 home=$root/root/.kube/config
 tab=$(printf '\t')
 seconds=$KSCERT_RENEW_BEFORE
+placed=
 
 fail() {
   printf 'kscertctl: %s\n' "$*" >&2
@@ -464,23 +465,34 @@ led_astray() {
 }
 
 # successor NEW OLD: leaves in $next, beside OLD, a file with NEW's content and OLD's
-# owner, mode, attributes and context.
+# owner, mode, attributes and context. If not, why is in $said.
 successor() {
-  next=$(beside "$2")
+  next=$(beside "$2") || exit 1
   rm -f "$next"
-  cp --preserve=all --attributes-only "$2" "$next" && cat "$1" >"$next" && return 0
+  said=$({ cp --preserve=all --attributes-only "$2" "$next" && cat "$1" >"$next"; } 2>&1) && return 0
   rm -f "$next"
-  fail "$2 cannot be written; it is as it was"
+  return 1
 }
 
-# settled NEW OLD: NEW, made beside OLD, has taken OLD's place, on the disk first.
-settled() { { [ -L "$1" ] || sync "$1"; } && mv -fT "$1" "$2" && sync "${2%/*}"; }
+# settled NEW OLD: NEW, made beside OLD, has taken OLD's place, on the disk first. If not, why
+# is in $said.
+settled() { said=$({ { [ -L "$1" ] || sync "$1"; } && mv -fT "$1" "$2" && sync "${2%/*}"; } 2>&1); }
 
 # settle NEW OLD: likewise, or not at all.
 settle() {
-  ! settled "$1" "$2" || return 0
+  if settled "$1" "$2"; then
+    placed="$placed $2"
+    return 0
+  fi
   rm -f "$1"
-  fail "$2 cannot be written; it is as it was"
+  unwritten "$2"
+}
+
+# unwritten FILE [WITH]: FILE, and what belongs to it, could not be replaced, for what is in
+# $said; what has been until then is in $placed.
+unwritten() {
+  fail "$1 cannot be written; it is as it was${2:+, and so is $2}${said:+ ($said)}." \
+    "${placed:+Replaced before it:}${placed:-No file was replaced before it}"
 }
 
 # place NEW OLD: NEW's content takes OLD's place in one step. Of a link it is what the
@@ -488,7 +500,7 @@ settle() {
 place() {
   ! led_astray "$2" || fail "$2 stays as it is: $refused"
   real=$(readlink -f "$2")
-  successor "$1" "$real"
+  successor "$1" "$real" || unwritten "$real"
   settle "$next" "$real"
 }
 
@@ -496,19 +508,22 @@ place() {
 place_pair() {
   for f in "$2.crt" "$2.key"; do ! led_astray "$f" || fail "$f stays as it is: $refused"; done
   crt=$(readlink -f "$2.crt") key=$(readlink -f "$2.key")
-  successor "$1.key" "$key"
-  next_key=$next
-  successor "$1.crt" "$crt"
-  next_crt=$next
   wrong=
-  if ! cp -a "$crt" "$next_crt.old" || ! settled "$next_crt" "$crt"; then
-    wrong="$crt cannot be written; it is as it was, and so is its key"
+  successor "$1.key" "$key" || unwritten "$key" "its certificate $crt"
+  next_key=$next
+  if ! successor "$1.crt" "$crt" || ! said=$(cp -a "$crt" "$next.old" 2>&1) || ! settled "$next" "$crt"; then
+    wrong=$crt
   elif ! settled "$next_key" "$key"; then
-    wrong="$key cannot be written; it is as it was, and so is its certificate"
-    settled "$next_crt.old" "$crt" || wrong="$key cannot be written, and does not belong to the new $crt: kscertctl rollback restores that"
+    wrong=$key why=$said
+    if settled "$next.old" "$crt"; then said=$why; else wrong=both; fi
   fi
-  rm -f "$next_key" "$next_crt" "$next_crt.old"
-  [ -z "$wrong" ] || fail "$wrong"
+  rm -f "$next_key" "$next" "$next.old"
+  case $wrong in
+  '') placed="$placed $crt $key" ;;
+  both) fail "$key cannot be written ($why), and does not belong to the new $crt: kscertctl rollback restores that" ;;
+  "$crt") unwritten "$crt" "its key $key" ;;
+  *) unwritten "$key" "its certificate $crt" ;;
+  esac
 }
 
 # restart_due: the kubelet has to be restarted for what lies there now, and is not yet; the
@@ -647,7 +662,13 @@ renew_serving_pair() {
     ends_within "$certificate" "$seconds" || ! pair "$certificate" "$key" || return 0
   fi
   ! checking "renew $certificate" || return 0
-  rm -f "$certificate" "$key"
+  old=$(beside "$certificate") || exit 1
+  said=$({ [ ! -e "$certificate" ] || mv -fT "$certificate" "$old"; } 2>&1) || unwritten "$certificate" "its key $key"
+  said=$(rm -f "$key" 2>&1) || {
+    [ ! -e "$old" ] || mv -fT "$old" "$certificate"
+    unwritten "$key" "its certificate $certificate"
+  }
+  rm -f "$old"
   changed "$certificate"
 }
 
