@@ -32,12 +32,15 @@ func TestCollectorAsksKubeadmForItsConfiguration(t *testing.T) {
 		{"indented", "  " + strings.ReplaceAll(strings.TrimSpace(good), "\n", "\n  ") + "\n  ", 0, "ok"},
 		{"with a byte order mark and carriage returns", "\ufeff" + strings.ReplaceAll(good, "\n", "\r\n"), 0, "ok"},
 		{"JSON, which kubeadm takes", `{"apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "ClusterConfiguration", "kubernetesVersion": "v1.34.4"}` + "\n", 1, "kubeadm config migrate --old-config"},
+		{"a folder in a block, which kubeadm takes", strings.Replace(good, "kubernetesVersion", "certificatesDir: >-\n  /etc\nkubernetesVersion", 1) + "---\napiVersion: foo/v1\nkind: Bar\n", 1, "says certificatesDir: and a path"},
+		{"a folder that is missing", good + "certificatesDir: /etc/nowhere\n---\napiVersion: foo/v1\nkind: Bar\n", 1, "/etc/nowhere, the certificatesDir of "},
 		{"an unknown field before a feature gate", good + "bogus: 1\nfeatureGates: {Nope: true}\n", 1, "Nope is not a valid feature name"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			n := newNode(t)
 			n.kubernetes()
+			n.ok(os.Mkdir(n.conf+"/odd", 0o700))
 			n.write(n.conf+"/kubeadm-config.yaml", []byte(row.text+"certificatesDir: "+n.conf+"/odd\n"), 0o600)
 			if strings.Contains(row.text, "---") || strings.HasPrefix(row.text, "{") {
 				n.write(n.conf+"/kubeadm-config.yaml", []byte(row.text), 0o600)
@@ -130,6 +133,12 @@ func TestKubeadmConfigNotUnderstood(t *testing.T) {
 	for _, row := range []struct{ name, script, text, want string }{
 		{"a folder that is nowhere", "control_plane_certificates/files/renew.sh", "kind: ClusterConfiguration\ncertificatesDir: '/nowhere/at/all'\n",
 			"/nowhere/at/all, the certificatesDir of "},
+		{"a folder that is missing where the others are", "control_plane_certificates/files/renew.sh", "kind: ClusterConfiguration\ncertificatesDir: DIRs\n",
+			"/ssls, the certificatesDir of "},
+		{"a folder in a block", "control_plane_certificates/files/renew.sh", "kind: ClusterConfiguration\ncertificatesDir: >-\n  DIR\n", "says certificatesDir: and a path"},
+		{"a folder on the next line", "control_plane_certificates/files/renew.sh", "kind: ClusterConfiguration\ncertificatesDir:\n  DIR\n", "says certificatesDir: and a path"},
+		{"a folder with an anchor", "control_plane_certificates/files/renew.sh", "kind: ClusterConfiguration\ncertificatesDir: &dir DIR\n", "says certificatesDir: and a path"},
+		{"a folder with a tag, before the backup", "backup/files/backup.sh", "kind: ClusterConfiguration\n\"certificatesDir\" : !!str DIR\n", "says certificatesDir: and a path"},
 		{"the same before the backup", "backup/files/backup.sh", "kind: ClusterConfiguration\ncertificatesDir: '/nowhere/at/all'\n",
 			"/nowhere/at/all, the certificatesDir of "},
 		{"in one line", "control_plane_certificates/files/renew.sh", "{kind: ClusterConfiguration, apiVersion: kubeadm.k8s.io/v1beta4}\ncertificatesDir: DIR\n",

@@ -731,14 +731,19 @@ kubeadm_config() {
   unquoted
   if [ $answer = 1 ]; then
     alpha=
-    timeout 2 kubeadm certs --help >/dev/null 2>&1 </dev/null || alpha=alpha # before v1.20
+    timeout 2 kubeadm certs --help >/dev/null 2>&1 </dev/null
+    [ $? != 1 ] || alpha=alpha # before v1.20; one that is slow is another matter
     # shellcheck disable=SC2086 # none or one word
     show kubeadm-config 5 kubeadm $alpha certs check-expiration --config "$kubeadm" >"$tmp/kubeadm-said"
     answer=$?
     unquoted
   fi
   # What kubeadm understands, a renewal may not.
-  [ $answer != 0 ] || ! says=$(not_plain "$kubeadm") || record 'RESULT kubeadm-config 1' "$says" >"$tmp/result.kubeadm-config"
+  [ $answer = 0 ] || return 0
+  setting kubeadm.certificatesDir /
+  if says=$(not_plain "$kubeadm") || { [ ! -d "$value" ] && says="$value, the certificatesDir of $kubeadm, does not exist"; }; then
+    record 'RESULT kubeadm-config 1' "$says" >"$tmp/result.kubeadm-config"
+  fi
 }
 
 # unquoted: what kubeadm said, without the values that it quotes: a token or a key may be one.

@@ -73,11 +73,17 @@ plainly='
   }
   function of_cluster(line) { return line ~ /^["\047]?kind["\047]?[ \t]*:[ \t]+["\047]?ClusterConfiguration["\047]?[ \t]*(#.*)?$/ }
 '
-# not_plain FILE: why a configuration is not understood.
+# not_plain FILE: why a configuration is not understood. YAML can have a value on the next
+# line, in a block, with an anchor or a tag: of a directory that is not taken for a path.
 not_plain() {
   # shellcheck disable=SC2016 # $0 is awk's
-  awk "$plainly"'of_cluster(plain($0)) {found = 1} END {exit found}' "$1" &&
-    printf '%s\n' "no line of $1 says kind: ClusterConfiguration. Written as kubeadm does it is with: kubeadm config migrate --old-config $1 --new-config NEW"
+  not_said=$(awk "$plainly"'
+    { $0 = plain($0) }
+    of_cluster($0) {found = 1}
+    /^["\047]?certificatesDir["\047]?[ \t]*:/ && !/:[ \t]+["\047]?\// {odd = 1}
+    END {if (!found) print "kind: ClusterConfiguration"; else if (odd) print "certificatesDir: and a path"}' "$1")
+  [ -n "$not_said" ] &&
+    printf '%s\n' "no line of $1 says $not_said. Written as kubeadm does it is with: kubeadm config migrate --old-config $1 --new-config NEW"
 }
 
 # numbered: base64 of which characters are written by their numbers, which nobody does: it

@@ -69,8 +69,15 @@ need_backup() {
     fail "there is no verified backup in $KSCERT_BACKUP_DIR: run the backup role first"
 }
 
-# pki_dir: the real folder of kubeadm's certificatesDir.
+# pki_dir: the real folder of kubeadm's certificatesDir, which is there.
 pki_dir() {
+  named_dir=$(certificates_dir) || exit 1
+  [ -d "$named_dir" ] || fail "$named_dir, the certificatesDir of $config, does not exist"
+  printf '%s\n' "$named_dir"
+}
+
+# certificates_dir: likewise, there or not: a restore makes it.
+certificates_dir() {
   [ -f "$config" ] || fail "$config does not exist: without it kubeadm would lose SANs, directories and external etcd"
   ! refused=$(not_plain "$config") || fail "$refused"
   certs_dir=$(top_level certificatesDir)
@@ -92,7 +99,7 @@ top_level() {
 }
 
 # pki_or_default: likewise, on a node without kubeadm's configuration, too.
-pki_or_default() { if [ -f "$config" ]; then pki_dir; else readlink -f "$conf/ssl" || printf '%s\n' "$conf/ssl"; fi; }
+pki_or_default() { if [ -f "$config" ]; then certificates_dir; else readlink -f "$conf/ssl" || printf '%s\n' "$conf/ssl"; fi; }
 
 # covered: the places that a change of ours, of kubeadm or of Kubespray may touch,
 # one a line, and what they lead to if they are links. None lies below another.
