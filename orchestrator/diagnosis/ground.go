@@ -137,7 +137,7 @@ func (d *Diagnosis) judgeEtcd(s snapshot.Snapshot) {
 		case n.Etcd != nil && answered(n):
 			waiting = append(waiting, n)
 			silent = append(silent, n)
-		case n.Etcd != nil && presented(n, "etcd") == "": // else it does not trust who asks
+		case n.Etcd != nil && presents(n, "etcd") == "": // else it does not trust who asks
 			silent = append(silent, n)
 		}
 	}
@@ -177,8 +177,8 @@ func answered(n snapshot.Node) bool {
 	return n.Etcd.Version != "" || n.Etcd.MemberID != "" || len(n.Etcd.Members) > 0
 }
 
-// presented is the fingerprint of what a port of a node presents; empty for none.
-func presented(n snapshot.Node, port string) string {
+// presents is the fingerprint of what a port of a node presents; empty for none.
+func presents(n snapshot.Node, port string) string {
 	e, _ := n.Endpoint(port)
 	return e.Fingerprint
 }
