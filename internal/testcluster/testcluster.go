@@ -108,8 +108,9 @@ func healthyNode(c cluster.Cluster, n cluster.Node) snapshot.Node {
 		add(&out, certs.KindCA, PKI+"/ca.crt")
 		out.Digests[PKI+"/ca.crt"] = "sum-of-ca.crt"
 		out.Kubeconfigs = append(out.Kubeconfigs, snapshot.Kubeconfig{
-			Path: "/etc/kubernetes/kubelet.conf", Server: server, ClientCertificateFile: KubeletPKI + "/kubelet-client-current.pem", CAFingerprint: "authority " + PKI + "/ca.crt",
+			Path: "/etc/kubernetes/kubelet.conf", Server: server, ClientCertificateFile: KubeletPKI + "/kubelet-client-current.pem",
 		})
+		Trusting("", "")(&out)
 	}
 	if n.Is(cluster.Etcd) {
 		add(&out, certs.KindEtcdHostCA, EtcdPKI+"/ca.pem")
@@ -152,8 +153,9 @@ func controlPlane(c cluster.Cluster, n *snapshot.Node) {
 		if row.Base == certs.Config {
 			c, _ := n.Certificate(row.Kind)
 			n.Kubeconfigs = append(n.Kubeconfigs, snapshot.Kubeconfig{
-				Path: file, Server: server, ClientFingerprint: c.Fingerprint, CAFingerprint: "authority " + PKI + "/ca.crt",
+				Path: file, Server: server, ClientFingerprint: c.Fingerprint,
 			})
+			Trusting(path.Base(file), "")(n)
 		}
 	}
 	for i := range n.Certificates {
@@ -204,15 +206,132 @@ func add(n *snapshot.Node, k certs.Kind, file string) {
 		Kind: k, Path: file, Subject: "CN=" + string(k), Issuer: "CN=" + string(row.Signer), SerialNumber: "1", IsCA: row.CA,
 		NotBefore: Now.Add(-10 * Day), NotAfter: Now.Add(355 * Day), Fingerprint: "first " + n.Name + ":" + file,
 		PublicKey: "key of " + n.Name + ":" + file, SignedBy: row.Signer, Key: certs.KeyMatches,
-		File: &certs.File{Mode: "0600", Owner: "root", Group: "root", Size: 1100, Modified: Now.Add(-10 * Day)},
+		Signers: signers(k, row.Signer),
+		File:    &certs.File{Mode: "0600", Owner: "root", Group: "root", Size: 1100, Modified: Now.Add(-10 * Day)},
 	}
 	if demand, ok := certs.IdentityOf(k); ok {
 		c.CommonName, c.Organizations, c.Usages = demand.Of(n.KubernetesName), demand.Groups[:min(1, len(demand.Groups))], demand.Usages
 	}
 	if row.CA {
-		c.NotAfter, c.Fingerprint = Now.Add(3640*Day), "authority "+file
+		c = CA(k, "")
+		c.Path, c.SignedBy, c.Key, c.File = file, row.Signer, certs.KeyMatches, &certs.File{Mode: "0600", Owner: "root", Group: "root", Size: 1100, Modified: Now.Add(-10 * Day)}
+		if k == certs.KindCA && !n.Is(cluster.ControlPlane) {
+			c.Key = certs.KeyMissing
+		}
 	}
 	n.Certificates = append(n.Certificates, c)
+}
+
+// signers are those of a leaf; a kubelet's own serving certificate has none.
+func signers(k certs.Kind, by certs.Authority) []string {
+	for _, row := range certs.Table() {
+		if row.CA && !row.Copy && row.Authority == by && row.Kind != k {
+			return []string{CA(row.Kind, "").SignsAs()}
+		}
+	}
+	return nil
+}
+
+// Again is the variant of a CA that was issued again with its key.
+const Again = "again"
+
+// CA is the certificate of a CA of a kind: of the cluster's own one for the variant "", of that
+// one issued again for Again, and of another one with its name for every other.
+func CA(k certs.Kind, variant string) certs.Certificate {
+	row, ok := certs.Lookup(k)
+	if !ok || !row.CA {
+		panic(fmt.Sprintf("%q is no CA", k))
+	}
+	c := certs.Certificate{
+		Kind: k, Subject: "CN=" + string(row.Authority), Issuer: "CN=" + string(row.Authority), SerialNumber: "1", IsCA: true,
+		NotBefore: Now.Add(-10 * Day), NotAfter: Now.Add(3640 * Day),
+		Fingerprint: "authority " + string(k), PublicKey: "key of " + string(k), SignedBy: certs.SelfSigned,
+	}
+	switch variant {
+	case "":
+	case Again:
+		c.Fingerprint += " again"
+		c.NotAfter = c.NotAfter.Add(3650 * Day)
+	default:
+		c.Fingerprint += " " + variant
+		c.PublicKey += " " + variant
+		c.NotAfter = c.NotAfter.Add(365 * Day)
+	}
+	return c
+}
+
+// Bundle puts CAs of these variants into the file of a kind, in this order. The key beside
+// it is that of the first variant that issues.
+func Bundle(k certs.Kind, issuing string, variants ...string) NodeEdit {
+	return func(n *snapshot.Node) {
+		i := slices.IndexFunc(n.Certificates, func(c certs.Certificate) bool { return c.Kind == k && !c.Served })
+		if i < 0 {
+			panic(fmt.Sprintf("%s has no certificate of kind %q", n.Name, k))
+		}
+		was := n.Certificates[i]
+		var cas []certs.Certificate
+		for p, c := range bundle(k, variants) {
+			c.Path, c.File, c.Key = was.Path, was.File, ""
+			switch {
+			case was.Key == certs.KeyMissing:
+				c.Key = was.Key
+			case variants[p] == issuing:
+				c.Key = certs.KeyMatches
+			}
+			cas = append(cas, c)
+		}
+		n.Certificates = slices.Replace(n.Certificates, i, i+1, cas...)
+	}
+}
+
+func bundle(k certs.Kind, variants []string) []certs.Certificate {
+	var out []certs.Certificate
+	for i, v := range variants {
+		c := CA(k, v)
+		if len(variants) > 1 {
+			c.Position = i + 1
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// Trusting lets the kubeconfigs of these names trust cluster CAs of these variants.
+func Trusting(names string, variants ...string) NodeEdit {
+	return func(n *snapshot.Node) {
+		for i := range n.Kubeconfigs {
+			k := &n.Kubeconfigs[i]
+			if names != "" && !slices.Contains(strings.Split(names, ","), path.Base(k.Path)) {
+				continue
+			}
+			k.CAs = bundle(certs.KindCA, variants)
+			for j := range k.CAs {
+				k.CAs[j].Kind, k.CAs[j].Path = certs.KindKubeconfigCA, k.Path
+			}
+			k.CAFingerprint, k.CANotAfter = k.CAs[0].Fingerprint, k.CAs[0].NotAfter
+		}
+	}
+}
+
+// IssuedBy lets leaves of these kinds be of a CA of a variant, in files and as served.
+func IssuedBy(variant string, kinds ...certs.Kind) NodeEdit {
+	return func(n *snapshot.Node) {
+		changed := map[string][]string{}
+		Files(func(c *certs.Certificate) {
+			row, _ := certs.Lookup(c.Kind)
+			for _, ca := range certs.Table() {
+				if ca.CA && ca.Authority == row.Signer {
+					c.Signers = []string{CA(ca.Kind, variant).SignsAs()}
+				}
+			}
+			changed[c.Fingerprint] = c.Signers
+		}, kinds...)(n)
+		for i := range n.Certificates {
+			if by, ok := changed[n.Certificates[i].Fingerprint]; ok {
+				n.Certificates[i].Signers = by
+			}
+		}
+	}
 }
 
 // server is what kubeconfigs point at: a control plane's own API server, or the

@@ -34,6 +34,8 @@ type Certificate struct {
 	Path string `json:"path"`
 	// Served is true for a certificate that a port presented in its handshake.
 	Served bool `json:"served,omitempty"`
+	// Position is the place of a CA in a file that holds several, from 1 on; absent elsewhere.
+	Position int `json:"position,omitempty"`
 
 	Subject string `json:"subject"`
 	// CommonName and Organizations are those of the subject: to the API server a client's
@@ -61,9 +63,20 @@ type Certificate struct {
 	KeyAlgorithm string `json:"keyAlgorithm,omitempty"`
 	// Usages are the extended key usages: "server auth", "client auth".
 	Usages []string `json:"usages,omitempty"`
+	// SubjectKeyID and AuthorityKeyID are the identifiers of its key and of its issuer's
+	// (RFC 5280, 4.2.1.1 and 4.2.1.2), hexadecimal; absent where it has none.
+	SubjectKeyID   string `json:"subjectKeyID,omitempty"`
+	AuthorityKeyID string `json:"authorityKeyID,omitempty"`
+	// NotStrict are the extensions that it lacks and that clients demand which check
+	// certificates by all of RFC 5280: OpenSSL with -x509_strict, Python from 3.13 on.
+	NotStrict []string `json:"notStrict,omitempty"`
 	// SignedBy is the CA whose key really signed it, by verified signature;
 	// empty when none of the authorities on its node did.
 	SignedBy Authority `json:"signedBy,omitempty"`
+	// Signers are the CAs that lead from it, each as SignsAs names it, by verified signature:
+	// first the one that signed it, then those that signed the CAs that it is presented with.
+	// Who trusts any of them trusts it.
+	Signers []string `json:"signers,omitempty"`
 	// Key tells whether the private key beside it is its own.
 	Key KeyState `json:"key,omitempty"`
 	// File is the owner and mode of the file; nil for a served certificate.
@@ -180,6 +193,10 @@ func Describe(x *x509.Certificate) Certificate {
 		Fingerprint:   digest(x.Raw),
 		PublicKey:     digest(x.RawSubjectPublicKeyInfo),
 		KeyAlgorithm:  keyAlgorithm(x),
+
+		SubjectKeyID:   hex.EncodeToString(x.SubjectKeyId),
+		AuthorityKeyID: hex.EncodeToString(x.AuthorityKeyId),
+		NotStrict:      notStrict(x),
 	}
 	c.SANs = append(c.SANs, x.DNSNames...)
 	for _, ip := range x.IPAddresses {
@@ -200,6 +217,42 @@ func Describe(x *x509.Certificate) Certificate {
 		c.Usages = append(c.Usages, oid.String())
 	}
 	return c
+}
+
+// The extensions without which a strict client rejects a certificate.
+const (
+	LacksSubjectKeyID   = "subjectKeyIdentifier"
+	LacksAuthorityKeyID = "authorityKeyIdentifier"
+	LacksCertSign       = "keyUsage keyCertSign"
+	LacksCritical       = "critical basicConstraints"
+)
+
+// oidBasicConstraints is that of RFC 5280, 4.2.1.9.
+var oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
+
+// notStrict lists what OpenSSL demands with X509_V_FLAG_X509_STRICT (crypto/x509/x509_vfy.c,
+// check_extensions) and what issuers of certificates for clusters have left out: of every CA
+// the first three, of every certificate that has not signed itself the last one.
+func notStrict(x *x509.Certificate) []string {
+	if x.Version < 3 {
+		return nil
+	}
+	critical := slices.ContainsFunc(x.Extensions, func(e pkix.Extension) bool { return e.Critical && e.Id.Equal(oidBasicConstraints) })
+	var out []string
+	for _, rule := range []struct {
+		lacks bool
+		what  string
+	}{
+		{x.IsCA && len(x.SubjectKeyId) == 0, LacksSubjectKeyID},
+		{x.IsCA && x.KeyUsage&x509.KeyUsageCertSign == 0, LacksCertSign},
+		{x.IsCA && !critical, LacksCritical},
+		{!bytes.Equal(x.RawIssuer, x.RawSubject) && len(x.AuthorityKeyId) == 0, LacksAuthorityKeyID},
+	} {
+		if rule.lacks {
+			out = append(out, rule.what)
+		}
+	}
+	return out
 }
 
 // Bounded is a time, or the nearest one of the years 1 to 9999: JSON has no others, and one
@@ -278,34 +331,65 @@ const (
 	maxRSAExponent = 1 << 24
 )
 
-// Signer tells which authority's key really signed a certificate: the signature
-// is verified (RFC 5280, section 6.1.3) with the keys of those that bear the name of
-// its issuer, the ones with its key identifier first. The rest of the chain it came
-// with may lead there. Each verification takes one of checks; with none left, and
-// with an RSA key beyond 8192 bits or with a huge exponent, nothing is verified.
+// Signers tells which authority's key really signed a certificate, and the CAs that lead
+// from it: first the one that signed it, then, for as long as the certificates that it came
+// with have the last one, the one that signed that. Signatures are verified (RFC 5280,
+// section 6.1.3) with the keys of those that bear the name of the issuer, the ones with its
+// key identifier first. Each verification takes one of checks; with none left, and with an
+// RSA key beyond 8192 bits or with a huge exponent, nothing is verified.
 //
-// It returns SelfSigned where that ends in a certificate that signed itself and is
-// none of the issuers, and "" where nothing given is known to have signed it.
+// The authority is that of the first of the CAs that is an issuer, SelfSigned where they end
+// in a certificate that signed itself, and "" where nothing given is known to have signed it.
 // Where *checks is negative afterwards, checks were missing.
-func Signer(x *x509.Certificate, chain []*x509.Certificate, issuers []Issuer, checks *int) Authority {
+func Signers(x *x509.Certificate, chain []*x509.Certificate, issuers []Issuer, checks *int) (Authority, []*x509.Certificate) {
+	var by Authority
+	var path []*x509.Certificate
+	for rest := slices.Clone(chain); ; {
+		if bytes.Equal(x.RawIssuer, x.RawSubject) && verifiable(x) && take(checks) &&
+			x.CheckSignature(x.SignatureAlgorithm, x.RawTBSCertificate, x.Signature) == nil {
+			return cmp.Or(by, SelfSigned), path
+		}
+		next, authority := signer(x, issuers, checks)
+		along := func(c *x509.Certificate) bool { return SameCA(c, next) }
+		if next == nil {
+			along = func(c *x509.Certificate) bool { return signed(x, c, checks) }
+		}
+		i := slices.IndexFunc(rest, along)
+		if i >= 0 && next == nil {
+			next = rest[i]
+		}
+		if next != nil {
+			by, path = cmp.Or(by, authority), append(path, next)
+		}
+		if i < 0 {
+			return by, path
+		}
+		x = rest[i]
+		rest = slices.Delete(rest, i, i+1)
+	}
+}
+
+// signer is that of the issuers whose key signed a certificate; nil where none did.
+func signer(x *x509.Certificate, issuers []Issuer, checks *int) (*x509.Certificate, Authority) {
 	for _, sameKey := range []bool{true, false} {
 		for _, i := range issuers {
 			if keyed(x, i.Certificate) == sameKey && !x.Equal(i.Certificate) && signed(x, i.Certificate, checks) {
-				return i.Authority
+				return i.Certificate, i.Authority
 			}
 		}
 	}
-	if bytes.Equal(x.RawIssuer, x.RawSubject) && verifiable(x) && take(checks) &&
-		x.CheckSignature(x.SignatureAlgorithm, x.RawTBSCertificate, x.Signature) == nil {
-		return SelfSigned
-	}
-	for i, next := range chain {
-		if signed(x, next, checks) {
-			return Signer(next, slices.Delete(slices.Clone(chain), i, i+1), issuers, checks)
-		}
-	}
-	return ""
+	return nil, ""
 }
+
+// SameCA reports whether two certificates are of one CA: they have the same key and the same
+// subject, as one has that was issued again.
+func SameCA(a, b *x509.Certificate) bool {
+	return bytes.Equal(a.RawSubjectPublicKeyInfo, b.RawSubjectPublicKeyInfo) && bytes.Equal(a.RawSubject, b.RawSubject)
+}
+
+// SignsAs names the CA that a certificate is of, by its key and its subject: it is equal for
+// one that was issued again, whatever its dates are.
+func (c Certificate) SignsAs() string { return cmp.Or(c.PublicKey, c.Fingerprint) + " " + c.Subject }
 
 // keyed says that by's key has the identifier that x names as its issuer's.
 func keyed(x, by *x509.Certificate) bool {
@@ -335,9 +419,19 @@ func (c Certificate) Label() string {
 	switch {
 	case c.Served:
 		return "served on " + c.Path
+	case c.Kind == KindKubeconfigCA:
+		return "the CA in " + c.Path + c.place()
 	case ok && !strings.Contains(row.Path, "*"):
-		return row.Name
+		return row.Name + c.place()
 	default:
-		return c.Path
+		return c.Path + c.place()
 	}
+}
+
+// place tells those behind the first of several CAs in a file from it.
+func (c Certificate) place() string {
+	if c.Position < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" #%d", c.Position)
 }

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"os/exec"
 	"path"
 	"reflect"
 	"slices"
@@ -92,7 +93,8 @@ func TestParsePEM(t *testing.T) {
 		Issuer: "CN=kube-apiserver,O=system:masters", SerialNumber: "c0ffee",
 		SANs: []string{"kubernetes", "10.0.0.1", "fd00::1"}, NotBefore: begin, NotAfter: end, IsCA: true,
 		Fingerprint: hex.EncodeToString(sum[:]), PublicKey: hex.EncodeToString(public[:]), KeyAlgorithm: "Ed25519",
-		Usages: []string{"server auth", "client auth", "usage 9"},
+		Usages:       []string{"server auth", "client auth", "usage 9"},
+		SubjectKeyID: hex.EncodeToString(x.SubjectKeyId), NotStrict: []string{LacksCertSign},
 	}
 	cert := block("CERTIFICATE", first)
 	for name, text := range map[string][]byte{
@@ -215,9 +217,121 @@ func TestSigner(t *testing.T) {
 		{"by what may not sign", leaf(&noAuthority), []*x509.Certificate{noAuthority.cert}, ""},
 	} {
 		checks := 100
-		if got := Signer(row.cert, row.chain, issuers, &checks); got != row.want {
+		if got, _ := Signers(row.cert, row.chain, issuers, &checks); got != row.want {
 			t.Errorf("%s: %q, want %q", row.name, got, row.want)
 		}
+	}
+}
+
+// The CAs that lead from a certificate are all that a client may trust: those that signed
+// it, and those that signed what it brings along.
+func TestSigners(t *testing.T) {
+	t.Parallel()
+	root, old := sign(t, "root", true, nil), sign(t, "kubernetes", true, nil)
+	between := sign(t, "intermediate", true, &root)
+	next := sign(t, "kubernetes-2026", true, nil)
+	cross := resign(t, next, &old)
+	again := resign(t, old, &old)
+	leaf := func(by *pair) *x509.Certificate { return sign(t, "leaf", false, by).cert }
+	issuers := []Issuer{{KubernetesCA, old.cert}, {KubernetesCA, next.cert}, {KubernetesCA, root.cert}, {KubernetesCA, between.cert}}
+	name := func(p pair) string { return Describe(p.cert).SignsAs() }
+	if name(again) != name(old) || name(cross) != name(next) || again.cert.Equal(old.cert) {
+		t.Error("a CA that is issued again with its key is not the same")
+	}
+	for _, row := range []struct {
+		name    string
+		cert    *x509.Certificate
+		chain   []*x509.Certificate
+		issuers []Issuer
+		want    []string
+	}{
+		{"by one of two", leaf(&next), nil, issuers, []string{name(next)}},
+		{"by one that was issued again", leaf(&old), nil, []Issuer{{KubernetesCA, again.cert}}, []string{name(old)}},
+		{"with a cross certificate", leaf(&next), []*x509.Certificate{cross.cert}, issuers, []string{name(next), name(old)}},
+		{"with a cross certificate, and without the CA", leaf(&next), []*x509.Certificate{cross.cert}, issuers[:1], []string{name(next), name(old)}},
+		{"by an intermediate", leaf(&between), nil, issuers, []string{name(between)}},
+		{"by an intermediate that it brings along", leaf(&between), []*x509.Certificate{between.cert}, issuers, []string{name(between), name(root)}},
+		{"an intermediate itself", between.cert, nil, issuers, []string{name(root)}},
+		{"a CA itself, which was issued again", again.cert, nil, issuers, nil},
+		{"by nobody that is known", leaf(&next), nil, issuers[:1], nil},
+	} {
+		checks := 100
+		var got []string
+		_, path := Signers(row.cert, row.chain, row.issuers, &checks)
+		for _, c := range path {
+			got = append(got, Describe(c).SignsAs())
+		}
+		if !slices.Equal(got, row.want) {
+			t.Errorf("%s: %q, want %q", row.name, got, row.want)
+		}
+	}
+}
+
+// resign signs a CA again, with its own key and name.
+func resign(t *testing.T, of pair, by *pair) pair {
+	t.Helper()
+	template := *of.cert
+	template.SerialNumber, template.AuthorityKeyId = big.NewInt(2), nil
+	der, err := x509.CreateCertificate(rand.Reader, &template, by.cert, of.cert.PublicKey, by.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair{x, of.key}
+}
+
+// What a certificate lacks for strict clients is what OpenSSL says of it.
+func TestNotStrict(t *testing.T) {
+	t.Parallel()
+	openssl, err := exec.LookPath("openssl")
+	if err != nil {
+		t.Skip("needs openssl")
+	}
+	const (
+		plain   = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\nsubjectKeyIdentifier="
+		leafs   = "basicConstraints=CA:FALSE\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=none"
+		without = "basicConstraints=CA:FALSE\nauthorityKeyIdentifier=none\nsubjectKeyIdentifier=none"
+	)
+	for name, row := range map[string]struct {
+		ca, leaf string
+		want     []string
+	}{
+		"strict":                  {plain + "hash", leafs, nil},
+		"a CA without identifier": {plain + "none", without, []string{LacksSubjectKeyID, LacksAuthorityKeyID}},
+		"a leaf without":          {plain + "hash", without, []string{LacksAuthorityKeyID}},
+		"a CA without key usage":  {"basicConstraints=critical,CA:TRUE\nsubjectKeyIdentifier=hash", leafs, []string{LacksCertSign}},
+		"not critical":            {"basicConstraints=CA:TRUE\nkeyUsage=keyCertSign\nsubjectKeyIdentifier=hash", leafs, []string{LacksCritical}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			script := exec.CommandContext(t.Context(), "sh", "-euc", `cd "$1"
+printf "$2
+" >ca.ext; printf "$3
+" >leaf.ext
+for name in ca leaf; do "$0" req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $name.key -subj /CN=$name -out $name.csr; done
+"$0" x509 -req -in ca.csr -signkey ca.key -extfile ca.ext -out ca.crt
+"$0" x509 -req -in leaf.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile leaf.ext -out leaf.crt
+cat leaf.crt ca.crt
+"$0" verify -x509_strict -CAfile ca.crt leaf.crt >/dev/null 2>&1 || echo rejected`, openssl, t.TempDir(), row.ca, row.leaf)
+			out, err := script.Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			chain, err := ParseChain(out)
+			if err != nil || len(chain) != 2 {
+				t.Fatalf("%d certificates: %v", len(chain), err)
+			}
+			got := slices.Concat(Describe(chain[1]).NotStrict, Describe(chain[0]).NotStrict)
+			if !slices.Equal(got, row.want) {
+				t.Errorf("lacks %q, want %q", got, row.want)
+			}
+			if rejected := bytes.Contains(out, []byte("rejected")); rejected != (len(got) > 0) {
+				t.Errorf("it lacks %q, and OpenSSL rejects it: %v", got, rejected)
+			}
+		})
 	}
 }
 
@@ -248,7 +362,7 @@ func TestSignerIsBounded(t *testing.T) {
 		{"a huge exponent", []Issuer{{KubernetesCA, &odd}}, 3, "", 3},
 	} {
 		checks := row.checks
-		if got := Signer(leaf, nil, row.issuers, &checks); got != row.want || checks != row.left {
+		if got, _ := Signers(leaf, nil, row.issuers, &checks); got != row.want || checks != row.left {
 			t.Errorf("%s: %q with %d checks left, want %q with %d", row.name, got, checks, row.want, row.left)
 		}
 	}

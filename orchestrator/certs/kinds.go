@@ -80,6 +80,7 @@ const (
 	KindSchedulerConf          Kind = "scheduler.conf"
 	KindKubeletConf            Kind = "kubelet.conf"
 	KindKubeconfigFile         Kind = "kubeconfig-client-file"
+	KindKubeconfigCA           Kind = "kubeconfig-ca" // a CA that a kubeconfig trusts; it has no row
 	KindKubeletClient          Kind = "kubelet-client"
 	KindKubeletServing         Kind = "kubelet-serving"
 	KindKubeletServer          Kind = "kubelet-server"

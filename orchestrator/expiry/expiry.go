@@ -177,7 +177,11 @@ func Of(s snapshot.Snapshot, t Thresholds) Report {
 			r.Unreadable = append(r.Unreadable, Unreadable{Node: n.Name, Path: u.Path, Reason: u.Reason})
 			r.Complete = false
 		}
-		for _, c := range n.Certificates {
+		all := n.Certificates
+		if node.Known {
+			all = slices.Concat(all, s.Trusts(n))
+		}
+		for _, c := range all {
 			// What lies on a machine that has not joined is made anew when it does.
 			if known, _ := certs.Lookup(c.Kind); known.Base != certs.Kubelet || !s.Unjoined(n) {
 				r.Certificates = append(r.Certificates, row(s, n, c, t))

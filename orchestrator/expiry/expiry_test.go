@@ -1,6 +1,7 @@
 package expiry_test
 
 import (
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -273,5 +274,64 @@ func TestUse(t *testing.T) {
 	got := find(t, of(tc.Files(func(c *certs.Certificate) { c.ChainNotAfter = tc.Now.Add(3 * tc.Day) }, certs.KindAPIServer)), "cp1", certs.KindAPIServer, false)
 	if got.Status != expiry.Critical || got.Residual() != 3*tc.Day {
 		t.Errorf("with what stands behind it in its file: %s, %s", got.Status, got.Residual())
+	}
+}
+
+// Every CA of a bundle has a row, with its place; of a kubeconfig those that no file has.
+// What has signed nothing and ends first, and what was issued again since, nobody would miss.
+func TestBundles(t *testing.T) {
+	t.Parallel()
+	const next = "next"
+	ended := func(position int) tc.NodeEdit {
+		return func(n *snapshot.Node) {
+			for i := range n.Certificates {
+				if c := &n.Certificates[i]; c.Kind == certs.KindCA && c.Position == position {
+					c.NotAfter = tc.Now.Add(-tc.Day)
+				}
+			}
+		}
+	}
+	moved := []tc.NodeEdit{
+		tc.IssuedBy(next, certs.KindAPIServer, certs.KindAPIServerKubeletClient, certs.KindAdmin, certs.KindSuperAdmin,
+			certs.KindControllerManagerConf, certs.KindSchedulerConf, certs.KindKubeletClient),
+	}
+	for name, row := range map[string]struct {
+		edits []tc.NodeEdit
+		want  map[string]expiry.Status
+	}{
+		"one":           {nil, map[string]expiry.Status{"ca": expiry.Valid}},
+		"the old first": {[]tc.NodeEdit{tc.Bundle(certs.KindCA, "", "", next)}, map[string]expiry.Status{"ca": expiry.Valid, "ca #2": expiry.Valid}},
+		"the new first": {[]tc.NodeEdit{tc.Bundle(certs.KindCA, next, next, "")}, map[string]expiry.Status{"ca": expiry.Valid, "ca #2": expiry.Valid}},
+		"the old one has expired, and its leaves are there": {
+			[]tc.NodeEdit{tc.Bundle(certs.KindCA, next, next, ""), ended(2)}, map[string]expiry.Status{"ca": expiry.Valid, "ca #2": expiry.Expired},
+		},
+		"the old one has expired, and nothing is of it": {
+			append([]tc.NodeEdit{tc.Bundle(certs.KindCA, next, next, ""), ended(2)}, moved...), map[string]expiry.Status{"ca": expiry.Valid, "ca #2": expiry.Unused},
+		},
+		"issued again": {
+			[]tc.NodeEdit{tc.Bundle(certs.KindCA, tc.Again, tc.Again, ""), ended(2)}, map[string]expiry.Status{"ca": expiry.Valid, "ca #2": expiry.Unused},
+		},
+		"kubeconfigs have another, too": {
+			[]tc.NodeEdit{tc.Trusting("admin.conf", "", next), tc.Trusting("kubelet.conf,scheduler.conf", next)},
+			map[string]expiry.Status{"ca": expiry.Valid, "the CA in /etc/kubernetes/kubelet.conf": expiry.Valid},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := tc.Healthy(tc.Single(), tc.Everywhere(func(n *snapshot.Node) {
+				if n.Name == "w1" { // has nothing of a control plane
+					*n = snapshot.Node{Node: n.Node, Clock: n.Clock}
+				}
+			}), tc.On("cp1", row.edits...))
+			got := map[string]expiry.Status{}
+			for _, c := range expiry.Of(s, expiry.DefaultThresholds()).Certificates {
+				if c.Kind == certs.KindCA || c.Kind == certs.KindKubeconfigCA {
+					got[c.Name] = c.Status
+				}
+			}
+			if !maps.Equal(got, row.want) {
+				t.Errorf("%v, want %v", got, row.want)
+			}
+		})
 	}
 }

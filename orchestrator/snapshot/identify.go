@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"cmp"
+	"crypto/x509"
 	"fmt"
 	"path"
 	"slices"
@@ -26,6 +27,13 @@ var folders = map[certs.Base]string{
 func (n *reading) identify() error {
 	n.judgeKubeconfigs()
 	var issuers []certs.Issuer
+	listed := map[string]certs.Authority{} // a CA lies in many places: its signatures are verified once
+	issuer := func(a certs.Authority, x *x509.Certificate) {
+		if as, ok := listed[string(x.Raw)]; !ok || a != "" && a != as {
+			listed[string(x.Raw)] = a
+			issuers = append(issuers, certs.Issuer{Authority: a, Certificate: x})
+		}
+	}
 	rows := make([]certs.Row, len(n.Certificates))
 	for i := range n.Certificates {
 		c := &n.Certificates[i]
@@ -42,22 +50,45 @@ func (n *reading) identify() error {
 		}
 		c.Key = n.keyState(*c, keyFile)
 		if row.Authority != "" {
-			issuers = append(issuers, certs.Issuer{Authority: row.Authority, Certificate: n.chains[i][0]})
+			issuer(row.Authority, n.chains[i][0])
 		}
 	}
+	n.settleKeys()
+	compared := len(issuers) > 0
+	// Who else trusts: what they do, nobody has signed for the cluster.
+	for i, c := range n.Certificates {
+		if c.IsCA && !c.Served && rows[i].Authority == "" {
+			issuer("", n.chains[i][0])
+		}
+	}
+	for _, ca := range n.trusted {
+		issuer("", ca)
+	}
 	checks := maxSignatures
-	for i := range n.Certificates {
+	names := map[*x509.Certificate]string{}
+	signsAs := func(ca *x509.Certificate) string {
+		if names[ca] == "" {
+			names[ca] = certs.Describe(ca).SignsAs()
+		}
+		return names[ca]
+	}
+	for i, row := range rows {
 		// Two authorities may share a key: the one that the place demands counts.
 		mine := slices.Clone(issuers)
 		slices.SortStableFunc(mine, func(a, b certs.Issuer) int {
-			return rank(a.Authority == rows[i].Signer) - rank(b.Authority == rows[i].Signer)
+			wanted := func(i certs.Issuer) bool { return i.Authority != "" && i.Authority == row.Signer }
+			return rank(wanted(a)) - rank(wanted(b))
 		})
-		n.Certificates[i].SignedBy = certs.Signer(n.chains[i][0], n.chains[i][1:], mine, &checks)
+		by, signers := certs.Signers(n.chains[i][0], n.chains[i][1:], mine, &checks)
+		n.Certificates[i].SignedBy = by
+		for _, ca := range signers {
+			n.Certificates[i].Signers = append(n.Certificates[i].Signers, signsAs(ca))
+		}
 	}
 	if checks < 0 {
 		return fmt.Errorf("more than %d signatures to verify: %w", maxSignatures, ErrTooMuch)
 	}
-	n.dropOthers(len(issuers) > 0)
+	n.dropOthers(compared)
 	return nil
 }
 
@@ -123,5 +154,20 @@ func (n *reading) keyState(c certs.Certificate, keyFile string) certs.KeyState {
 		return certs.KeyUnreadable
 	default:
 		return certs.KeyMismatch
+	}
+}
+
+// settleKeys: of several CAs in a file the key beside it is that of one of them, and says
+// nothing of the others.
+func (n *reading) settleKeys() {
+	settled := map[string]bool{}
+	for _, c := range n.Certificates {
+		settled[c.Path] = settled[c.Path] || c.Position > 0 && c.Key == certs.KeyMatches
+	}
+	for i := range n.Certificates {
+		c := &n.Certificates[i]
+		if c.Key == certs.KeyMismatch && (c.Position > 0 && settled[c.Path] || c.Position > 1) {
+			c.Key = ""
+		}
 	}
 }

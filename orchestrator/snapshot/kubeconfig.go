@@ -91,8 +91,8 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 		case err != nil:
 			n.without[k.Path] = "certificate-authority-data: " + err.Error()
 		default:
-			ca := certs.Describe(chain[0])
-			k.CAFingerprint, k.CANotAfter = ca.Fingerprint, ca.NotAfter
+			k.trust(chain)
+			n.trusted = append(n.trusted, chain...)
 		}
 	}
 	// The user of the current context first.
@@ -134,6 +134,19 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 		n.without[k.Path] = "its user logs in without a certificate, so its expiry is not known"
 	}
 	return nil
+}
+
+// trust notes what a kubeconfig trusts.
+func (k *Kubeconfig) trust(bundle []*x509.Certificate) {
+	for i, x := range bundle {
+		ca := certs.Describe(x)
+		ca.Kind, ca.Path = certs.KindKubeconfigCA, k.Path
+		if len(bundle) > 1 {
+			ca.Position = i + 1
+		}
+		k.CAs = append(k.CAs, ca)
+	}
+	k.CAFingerprint, k.CANotAfter = k.CAs[0].Fingerprint, k.CAs[0].NotAfter
 }
 
 // current tells of a user whether it is that of the current context, and finds the index

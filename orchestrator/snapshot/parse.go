@@ -109,6 +109,8 @@ type reading struct {
 	Node
 	// chains are the certificates of n.Certificates by index, as they came.
 	chains [][]*x509.Certificate
+	// trusted are the CAs in kubeconfigs.
+	trusted []*x509.Certificate
 	// keys are the digests of public keys by the path of the private one, or
 	// "unreadable".
 	keys map[string][]string
@@ -377,6 +379,7 @@ func metadata(f []string) (*certs.File, error) {
 func (n *reading) add(c certs.Certificate, chain []*x509.Certificate) {
 	described := certs.Describe(chain[0])
 	described.Path, described.Kind, described.Served, described.File = c.Path, c.Kind, c.Served, c.File
+	described.Position = c.Position
 	if !described.IsCA { // of several authorities each is trusted by itself
 		described.Chain = len(chain) - 1
 		for _, x := range chain[1:] {
@@ -429,7 +432,15 @@ func readFile(n *reading, f []string, text []byte) error {
 		n.unreadable(f[5], err.Error())
 		return nil
 	}
-	n.add(certs.Certificate{Path: f[5], File: file}, chain)
+	c := certs.Certificate{Path: f[5], File: file}
+	if !chain[0].IsCA || len(chain) == 1 {
+		n.add(c, chain)
+		return nil
+	}
+	for i, x := range chain { // each is trusted by itself
+		c.Position = i + 1
+		n.add(c, []*x509.Certificate{x})
+	}
 	return nil
 }
 

@@ -128,6 +128,13 @@ func TestParseControlPlane(t *testing.T) {
 	equal(t, "digests", n.Digests, map[string]string{
 		"/etc/kubernetes/ssl/ca.crt": digest([]byte("ca")), "/etc/kubernetes/ssl/a name with blanks.key": digest([]byte("ca.key")),
 	})
+	for i := range n.Kubeconfigs {
+		for _, ca := range n.Kubeconfigs[i].CAs {
+			equal(t, "a CA in a kubeconfig", [4]any{ca.Kind, ca.Path, ca.Position, ca.Fingerprint},
+				[4]any{certs.KindKubeconfigCA, n.Kubeconfigs[i].Path, 0, n.Kubeconfigs[i].CAFingerprint})
+		}
+		n.Kubeconfigs[i].CAs = nil
+	}
 	equal(t, "kubeconfigs", n.Kubeconfigs, []snapshot.Kubeconfig{
 		{
 			Path: "/etc/kubernetes/admin.conf", Server: "https://10.0.0.1:6443", ClientFingerprint: p.fingerprint("admin"),
@@ -246,6 +253,59 @@ func TestServedChain(t *testing.T) {
 	c := n.Certificates[i]
 	if c.CommonName != "kube-apiserver" || c.SignedBy != certs.KubernetesCA || !c.Ends().Equal(ca.X509.NotAfter) {
 		t.Errorf("%s, signed by %q, ends at %s", c.CommonName, c.SignedBy, c.Ends())
+	}
+}
+
+// Every CA of a bundle is one of its own, with its place, and signs; of a key beside it one
+// is the owner. A leaf names all that lead from it.
+func TestBundle(t *testing.T) {
+	t.Parallel()
+	old := testpki.Authority(t, "kubernetes")
+	next := testpki.Authority(t, "kubernetes")
+	former := testpki.Pair{}.Once(t, old, time.Now().Add(time.Hour))
+	leaf := next.Issue(t, testpki.Leaf{CommonName: "kube-apiserver"})
+	bars := func(pairs ...testpki.Pair) (out string) {
+		for _, p := range pairs {
+			out += "|" + strings.ReplaceAll(strings.TrimSpace(string(p.Certificate)), "\n", "\n|") + "\n"
+		}
+		return out
+	}
+	data := base64.StdEncoding.EncodeToString(slices.Concat(former.Certificate, next.Certificate))
+	n := parse(t, []byte("@@KSCERT 3 1772280000\n@@FACT pki /p\n@@FACT config-dir /c\n@@FACT openssl /o\n"+
+		"@@FILE 600 root root 1 1 /p/ca.crt\n"+bars(old, next)+"@@FILE 600 root root 1 1 /p/apiserver.crt\n"+bars(leaf)+
+		"@@KUBECONFIG 600 root root 1 1 /c/admin.conf\n|clusters: [{cluster: {server: 'https://x', certificate-authority-data: "+data+"}}]\n|users: []\n"+
+		"@@KEY "+digest(next.X509.RawSubjectPublicKeyInfo)+" /p/ca.key\n@@END\n"))
+	as := func(p testpki.Pair) string { return certs.Describe(p.X509).SignsAs() }
+	if as(former) != as(old) {
+		t.Error("issued again with its key it is not the same CA")
+	}
+	type summary struct {
+		label    string
+		position int
+		key      certs.KeyState
+		by       certs.Authority
+	}
+	var got []summary
+	for _, c := range slices.Concat(n.Certificates, n.Kubeconfigs[0].CAs) {
+		got = append(got, summary{c.Label(), c.Position, c.Key, c.SignedBy})
+	}
+	equal(t, "certificates", got, []summary{
+		{"ca", 1, "", certs.SelfSigned}, {"ca #2", 2, certs.KeyMatches, certs.SelfSigned}, {"apiserver", 0, certs.KeyMissing, certs.KubernetesCA},
+		{"the CA in /c/admin.conf", 1, "", ""}, {"the CA in /c/admin.conf #2", 2, "", ""},
+	})
+	equal(t, "signers", n.Certificates[2].Signers, []string{as(next)})
+	equal(t, "the first CA of a kubeconfig", n.Kubeconfigs[0].CAFingerprint, certs.Describe(former.X509).Fingerprint)
+
+	// The former one is in no file, and lasts no longer than the one in ca.crt.
+	s := snapshot.Snapshot{Nodes: []snapshot.Node{n}}
+	if trusts := s.Trusts(n); len(trusts) != 0 {
+		t.Errorf("old is relied on by nobody, but is listed: %+v", trusts)
+	}
+	if !s.Unused(n, n.Certificates[0]) && n.Certificates[1].NotAfter.After(n.Certificates[0].NotAfter) {
+		t.Error("a CA that has signed nothing and ends first is used")
+	}
+	if s.Unused(n, n.Certificates[1]) {
+		t.Error("the CA that signs is not used")
 	}
 }
 

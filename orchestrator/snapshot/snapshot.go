@@ -188,6 +188,9 @@ type Kubeconfig struct {
 	CAFingerprint string `json:"caFingerprint,omitempty"`
 	// CANotAfter is when that CA certificate ends.
 	CANotAfter time.Time `json:"caNotAfter,omitzero"`
+	// CAs are all CA certificates that it trusts, in their order: the two above are of the
+	// first.
+	CAs []certs.Certificate `json:"cas,omitempty"`
 }
 
 // Disk is one mounted file system.

@@ -36,6 +36,8 @@ func (s Snapshot) Unused(n Node, c certs.Certificate) bool {
 	uses, known := n.Uses(c)
 	controlPlane := n.Is(cluster.ControlPlane)
 	switch {
+	case c.Position > 0 && s.spare(c, n.bundle(c.Path)):
+		return true
 	case !ok || c.Served || row.Own() || uses:
 		return false
 	case row.Base == certs.EtcdPKI:
@@ -51,6 +53,68 @@ func (s Snapshot) Unused(n Node, c certs.Certificate) bool {
 	default:
 		return !controlPlane && row.Settings != ""
 	}
+}
+
+// OfCluster reports whether a kubeconfig is one of those that components and administrators
+// of the cluster have on a node. Another one may be for another cluster.
+func (n Node) OfCluster(k Kubeconfig) bool {
+	return path.Dir(k.Path) == n.Facts["config-dir"] && certs.Classify(certs.Config, path.Base(k.Path)) != certs.KindUnknown
+}
+
+// Trusts are the CAs that a kubeconfig of the cluster trusts and that are in no file of CAs
+// on the node, each once.
+func (s Snapshot) Trusts(n Node) []certs.Certificate {
+	var out []certs.Certificate
+	same := func(a certs.Certificate) func(certs.Certificate) bool {
+		return func(b certs.Certificate) bool { return !b.Served && a.Fingerprint == b.Fingerprint }
+	}
+	for _, k := range n.Kubeconfigs {
+		for _, ca := range k.CAs {
+			if n.OfCluster(k) && !s.spare(ca, k.CAs) && !slices.ContainsFunc(n.Certificates, same(ca)) && !slices.ContainsFunc(out, same(ca)) {
+				out = append(out, ca)
+			}
+		}
+	}
+	return out
+}
+
+// bundle are the CAs in a file, in their order.
+func (n Node) bundle(file string) []certs.Certificate {
+	var out []certs.Certificate
+	for _, c := range n.Certificates {
+		if c.Path == file && !c.Served && c.Position > 0 {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// spare reports whether nobody would miss a CA in a bundle: it was issued again, and the
+// later one is there, too, or it has signed nothing, and another one lasts longer.
+func (s Snapshot) spare(c certs.Certificate, bundle []certs.Certificate) bool {
+	later, again := false, false
+	for _, other := range bundle {
+		if other.NotAfter.After(c.NotAfter) {
+			later, again = true, again || other.SignsAs() == c.SignsAs()
+		}
+	}
+	return again || later && c.Key != certs.KeyMatches && s.KnowsSigners() && !s.signs(c)
+}
+
+// KnowsSigners reports whether it is known who has signed what: snapshots of before do not
+// tell.
+func (s Snapshot) KnowsSigners() bool {
+	return slices.ContainsFunc(s.Nodes, func(n Node) bool {
+		return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool { return len(c.Signers) > 0 })
+	})
+}
+
+// signs reports whether a certificate that the cluster uses is from a CA.
+func (s Snapshot) signs(ca certs.Certificate) bool {
+	name := ca.SignsAs()
+	return slices.ContainsFunc(s.Nodes, func(n Node) bool {
+		return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool { return slices.Contains(c.Signers, name) })
+	})
 }
 
 // hostEtcdSettings name the files of etcd's members and of its clients.
