@@ -12,38 +12,50 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// shared are the files that every control plane holds alike: kubeadm copies them
-// when a node joins. kind is set where the file's certificate is compared, not
-// its bytes.
-var shared = []struct {
+// sharedFile is one that every control plane holds. kind is that of the CA whose certificates,
+// or whose key, are in it; empty where the bytes are compared.
+type sharedFile struct {
 	file   string
 	kind   certs.Kind
+	key    bool
 	reason Reason
-}{
-	{"ca.crt", certs.KindCA, AuthoritiesDiffer},
-	{"ca.key", "", AuthoritiesDiffer},
-	{"front-proxy-ca.crt", certs.KindFrontProxyCA, AuthoritiesDiffer},
-	{"front-proxy-ca.key", "", AuthoritiesDiffer},
-	{"etcd/ca.crt", certs.KindEtcdCA, AuthoritiesDiffer},
-	{"etcd/ca.key", "", AuthoritiesDiffer},
-	{"sa.key", "", ServiceAccountKeysDiffer},
-	{"sa.pub", "", ServiceAccountKeysDiffer},
+}
+
+// shared are the files that every control plane holds alike: kubeadm copies them
+// when a node joins.
+var shared = []sharedFile{
+	{"ca.crt", certs.KindCA, false, AuthoritiesDiffer},
+	{"ca.key", certs.KindCA, true, AuthoritiesDiffer},
+	{"front-proxy-ca.crt", certs.KindFrontProxyCA, false, AuthoritiesDiffer},
+	{"front-proxy-ca.key", certs.KindFrontProxyCA, true, AuthoritiesDiffer},
+	{"etcd/ca.crt", certs.KindEtcdCA, false, AuthoritiesDiffer},
+	{"etcd/ca.key", certs.KindEtcdCA, true, AuthoritiesDiffer},
+	{"sa.key", "", false, ServiceAccountKeysDiffer},
+	{"sa.pub", "", false, ServiceAccountKeysDiffer},
 }
 
 // compareControlPlanes: every control plane holds the same authorities and
-// service account keys. Those in the minority are named.
+// service account keys, or what the others trust, too. Those in the minority are named.
 func (d *Diagnosis) compareControlPlanes(s snapshot.Snapshot) {
 	for _, row := range shared {
 		holders := map[string][]string{} // content → nodes
+		sets := map[string][]string{}    // node → what its file trusts
+		bytes := map[string]string{}     // content → digest
 		usual := ""
 		for _, n := range s.With(cluster.ControlPlane) {
-			content := n.Digests[n.Facts["pki-real"]+"/"+row.file]
-			if c, ok := n.Certificate(row.kind); ok {
-				content = c.Fingerprint // a line more in the file is no other authority
-			}
-			if ca := n.At(n.Facts["pki"] + "/" + row.file); n.Failure != nil || content == "" || ca.Kind == certs.KindEtcdCA && s.Unused(n, ca) {
+			ca := n.At(n.Facts["pki"] + "/" + row.file)
+			if n.Failure != nil || ca.Kind == certs.KindEtcdCA && s.Unused(n, ca) {
 				continue
 			}
+			content := n.Digests[n.Facts["pki-real"]+"/"+row.file]
+			if bundle := bundleOf(n, row.kind); len(bundle) > 0 {
+				sets[n.Name] = caNames(bundle)
+				content = row.content(bundle, content)
+			}
+			if content == "" {
+				continue
+			}
+			bytes[content] = n.Digests[n.Facts["pki-real"]+"/"+row.file]
 			holders[content] = append(holders[content], n.Name)
 			if len(holders[content]) > len(holders[usual]) {
 				usual = content
@@ -51,12 +63,46 @@ func (d *Diagnosis) compareControlPlanes(s snapshot.Snapshot) {
 		}
 		for _, n := range s.With(cluster.ControlPlane) {
 			for content, nodes := range holders {
-				if content != usual && slices.Contains(nodes, n.Name) {
+				same := content == usual || row.key && bytes[content] == bytes[usual]
+				if !same && slices.Contains(nodes, n.Name) && !row.trusted(content, usual, sets) {
 					d.find(row.reason, n.Name, row.file, fmt.Sprintf("%s differs from the file on %s", row.file, strings.Join(holders[usual], ", ")))
 				}
 			}
 		}
 	}
+}
+
+// content is what is compared of a file: of certificates whom they trust, of a key whose it
+// is, where that is known, and the bytes of all else.
+func (r sharedFile) content(bundle []certs.Certificate, digest string) string {
+	if !r.key {
+		names := caNames(bundle)
+		slices.Sort(names)
+		return strings.Join(slices.Compact(names), "\n")
+	}
+	if i := slices.IndexFunc(bundle, func(c certs.Certificate) bool { return c.Key == certs.KeyMatches }); i >= 0 {
+		return bundle[i].SignsAs()
+	}
+	return digest
+}
+
+// trusted reports whether different content does no harm: files of certificates share a CA,
+// and a key is of a CA that every control plane trusts.
+func (r sharedFile) trusted(content, usual string, sets map[string][]string) bool {
+	switch {
+	case r.kind == "" || len(sets) == 0:
+		return false
+	case !r.key:
+		return slices.ContainsFunc(strings.Split(content, "\n"), func(name string) bool {
+			return slices.Contains(strings.Split(usual, "\n"), name)
+		})
+	}
+	for _, set := range sets {
+		if !slices.Contains(set, content) {
+			return false
+		}
+	}
+	return true
 }
 
 // judgeExternalCA: where the keys of the authorities are kept outside, that none is on
@@ -80,56 +126,35 @@ func (d *Diagnosis) judgeExternalCA(s snapshot.Snapshot) {
 	}
 }
 
-// judgeSignatures: each certificate is signed by the authority that its place
-// demands, and that authority outlives it.
-func (d *Diagnosis) judgeSignatures(s snapshot.Snapshot) {
-	clusterCA := clusterCA(s)
+// judgeLifetimes: each authority outlives what it signed. What a kubeconfig alone trusts
+// ends for itself.
+func (d *Diagnosis) judgeLifetimes(s snapshot.Snapshot, t Thresholds) {
 	for _, n := range s.Nodes {
 		for _, row := range certs.Table() {
-			ca, ok := n.Certificate(row.Kind)
-			if !row.CA || !ok || row.Copy || s.Unused(n, ca) {
-				continue
-			}
-			leaves := slices.DeleteFunc(signedLeaves(n, row.Authority), func(c certs.Certificate) bool { return s.Unused(n, c) })
-			d.judgeLifetime(n, ca, leaves)
-			if row.Kind == certs.KindCA && clusterCA.Fingerprint != "" && ca.Fingerprint != clusterCA.Fingerprint {
-				d.find(UnknownAuthority, n.Name, ca.Path, fmt.Sprintf("%s (%s) is not the cluster's CA (%s)", ca.Path, short(ca.Fingerprint), short(clusterCA.Fingerprint)))
-				continue
-			}
-			if verified(n) {
-				d.judgeLeaves(n, ca, leaves)
+			for i, ca := range bundleOf(n, row.Kind) {
+				if row.CA && !row.Copy && !s.Unused(n, ca) {
+					d.judgeLifetime(n, ca, slices.DeleteFunc(signedLeaves(n, row.Authority), func(c certs.Certificate) bool {
+						by := signersOf(n, c)
+						return s.Unused(n, c) || len(by) == 0 && i > 0 || len(by) > 0 && by[0] != ca.SignsAs()
+					}))
+				}
 			}
 		}
-		d.judgeKubeconfigs(n)
-	}
-}
-
-// clusterCA is the authority that most control planes hold, of those that have
-// signed anything there; none, where there is no such.
-func clusterCA(s snapshot.Snapshot) certs.Certificate {
-	var usual certs.Certificate
-	count := map[string]int{}
-	for _, n := range s.With(cluster.ControlPlane) {
-		c, ok := n.Certificate(certs.KindCA)
-		if !ok || signedNothing(n, signedLeaves(n, certs.KubernetesCA), certs.KubernetesCA) {
-			continue
-		}
-		if count[c.Fingerprint]++; count[c.Fingerprint] > count[usual.Fingerprint] {
-			usual = c
+		for _, ca := range s.Trusts(n) {
+			switch ca.StatusAt(n.Clock, t.RenewBefore) {
+			case certs.Expired:
+				d.find(CAExpired, n.Name, ca.Label(), fmt.Sprintf("%s expired at %s", ca.Label(), ca.Ends().Format(time.RFC3339)))
+			case certs.Expiring:
+				d.find(CAExpiring, n.Name, ca.Label(), fmt.Sprintf("%s expires at %s", ca.Label(), ca.Ends().Format(time.RFC3339)))
+			case certs.Valid, certs.NotYetValid:
+			}
 		}
 	}
-	return usual
 }
 
 // verified reports whether the signatures of a node's certificates are known.
 func verified(n snapshot.Node) bool {
 	return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool { return c.SignedBy != "" })
-}
-
-// signedNothing reports whether it is known that an authority signed none of
-// several leaves.
-func signedNothing(n snapshot.Node, leaves []certs.Certificate, by certs.Authority) bool {
-	return verified(n) && len(leaves) > 1 && !slices.ContainsFunc(leaves, func(c certs.Certificate) bool { return c.SignedBy == by })
 }
 
 // signedLeaves are the node's certificates on disk that an authority must have
@@ -140,51 +165,6 @@ func signedLeaves(n snapshot.Node, ca certs.Authority) []certs.Certificate {
 		row, known := certs.Lookup(c.Kind)
 		if known && !c.Served && !row.CA && !n.Copies(row) && !row.Approved && row.Signer == ca {
 			out = append(out, c)
-		}
-	}
-	return out
-}
-
-// judgeLeaves: the authority signed them. Where it signed none of several, it is
-// the authority that is wrong, said once.
-func (d *Diagnosis) judgeLeaves(n snapshot.Node, ca certs.Certificate, leaves []certs.Certificate) {
-	var strangers []certs.Certificate
-	also := alsoKnownAs(n, ca)
-	for _, c := range leaves {
-		if !slices.Contains(also, c.SignedBy) {
-			strangers = append(strangers, c)
-		}
-	}
-	if len(strangers) > 1 && len(strangers) == len(leaves) {
-		labels := make([]string, len(strangers))
-		for i, c := range strangers {
-			labels[i] = c.Label()
-		}
-		d.find(UnknownAuthority, n.Name, ca.Path, fmt.Sprintf("%s (%s) signed none of: %s", ca.Path, short(ca.Fingerprint), strings.Join(labels, ", ")))
-		return
-	}
-	for _, c := range strangers {
-		d.find(UnknownAuthority, n.Name, c.Label(), fmt.Sprintf("%s is not signed by %s (%s); it names its issuer %s", c.Path, ca.Path, short(ca.Fingerprint), c.Issuer))
-	}
-	if len(strangers) > 0 {
-		return
-	}
-	for _, c := range n.Certificates {
-		// The file is right; who presents another authority's certificate is not.
-		if c.Served && c.Kind == "kube-apiserver" && ca.Kind == certs.KindCA && !slices.Contains(also, c.SignedBy) {
-			d.find(UnknownAuthority, n.Name, c.Label(), fmt.Sprintf("%s presents a certificate that %s did not sign; it names its issuer %s", c.Path, ca.Path, c.Issuer))
-		}
-	}
-}
-
-// alsoKnownAs lists the names of an authority on a node: the same certificate may
-// lie in several places, as that of an external etcd does.
-func alsoKnownAs(n snapshot.Node, ca certs.Certificate) []certs.Authority {
-	var out []certs.Authority
-	for _, c := range n.Certificates {
-		row, _ := certs.Lookup(c.Kind)
-		if row.Authority != "" && !c.Served && (c.Fingerprint == ca.Fingerprint || (c.PublicKey != "" && c.PublicKey == ca.PublicKey)) {
-			out = append(out, row.Authority)
 		}
 	}
 	return out
@@ -222,18 +202,4 @@ func (d *Diagnosis) judgeLifetime(n snapshot.Node, ca certs.Certificate, leaves 
 // may be for another one.
 func stray(n snapshot.Node, k snapshot.Kubeconfig) bool {
 	return path.Dir(k.Path) == n.Facts["config-dir"] && certs.Classify(certs.Config, path.Base(k.Path)) == certs.KindUnknown
-}
-
-// judgeKubeconfigs: each trusts the authority that lies beside it. Root's own may
-// be for another cluster.
-func (d *Diagnosis) judgeKubeconfigs(n snapshot.Node) {
-	ca, ok := n.Certificate(certs.KindCA)
-	if !ok || d.on(n.Name, UnknownAuthority) {
-		return
-	}
-	for _, k := range n.Kubeconfigs {
-		if path.Dir(k.Path) == n.Facts["config-dir"] && !stray(n, k) && k.CAFingerprint != "" && k.CAFingerprint != ca.Fingerprint {
-			d.find(UnknownAuthority, n.Name, k.Path, fmt.Sprintf("%s trusts %s, but %s is %s", k.Path, short(k.CAFingerprint), ca.Path, short(ca.Fingerprint)))
-		}
-	}
 }

@@ -90,11 +90,18 @@ func authorityHolds(s snapshot.Snapshot, n snapshot.Node, signer certs.Authority
 	if signer == certs.SelfSigned {
 		return true
 	}
+	known := false
 	for _, at := range append([]snapshot.Node{n}, s.With(cluster.ControlPlane)...) {
 		for _, c := range at.Certificates {
-			if row, ok := certs.Lookup(c.Kind); ok && row.CA && row.Authority == signer && !c.Served {
-				return c.StatusAt(at.Clock, 0) == certs.Valid
+			if row, ok := certs.Lookup(c.Kind); ok && row.CA && row.Authority == signer && !c.Served && !s.Unused(at, c) {
+				if c.StatusAt(at.Clock, 0) == certs.Valid {
+					return true
+				}
+				known = true
 			}
+		}
+		if known {
+			return false
 		}
 	}
 	return false

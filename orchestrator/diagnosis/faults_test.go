@@ -3,6 +3,7 @@ package diagnosis_test
 import (
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,7 +82,7 @@ func key(state certs.KeyState, kinds ...certs.Kind) tc.NodeEdit {
 
 // foreign lets another authority have signed the certificates of these kinds.
 func foreign(kinds ...certs.Kind) tc.NodeEdit {
-	return tc.Files(func(c *certs.Certificate) { c.SignedBy = "" }, kinds...)
+	return tc.Files(func(c *certs.Certificate) { c.SignedBy, c.Signers = "", nil }, kinds...)
 }
 
 // otherCA puts another authority's certificate in the place of the cluster's.
@@ -89,12 +90,83 @@ func otherCA(n *snapshot.Node) {
 	for i := range n.Certificates {
 		switch c := &n.Certificates[i]; {
 		case c.Kind == certs.KindCA:
-			c.Fingerprint = "another authority"
+			c.Fingerprint, c.PublicKey = "another authority", "another key"
 		case c.SignedBy == certs.KubernetesCA:
 			c.SignedBy = ""
 		}
 	}
 	n.Digests[tc.PKI+"/ca.crt"] = "sum of another"
+}
+
+// next is a CA that is to follow the cluster's own: of the same name, with another key.
+const next = "next"
+
+// bundled puts cluster CAs into ca.crt and into all kubeconfigs of a node.
+func bundled(issuing string, variants ...string) tc.NodeEdit {
+	return func(n *snapshot.Node) {
+		tc.Bundle(certs.KindCA, issuing, variants...)(n)
+		tc.Trusting("", variants...)(n)
+	}
+}
+
+// issuedByNext lets all leaves of the cluster CA be of the next one.
+func issuedByNext(n *snapshot.Node) {
+	for i := range n.Certificates {
+		if row, ok := certs.Lookup(n.Certificates[i].Kind); ok && row.Signer == certs.KubernetesCA && !row.CA || n.Certificates[i].Kind == "kube-apiserver" {
+			n.Certificates[i].Signers = []string{tc.CA(certs.KindCA, next).SignsAs()}
+		}
+	}
+}
+
+// ended lets a CA have expired, wherever it lies.
+func ended(fingerprint string) tc.NodeEdit {
+	return func(n *snapshot.Node) {
+		past := func(all []certs.Certificate) {
+			for i := range all {
+				if all[i].Fingerprint == fingerprint {
+					all[i].NotAfter = tc.Now.Add(-tc.Day)
+				}
+			}
+		}
+		past(n.Certificates)
+		for _, k := range n.Kubeconfigs {
+			past(k.CAs)
+		}
+	}
+}
+
+// identified gives the next CA a key identifier.
+func identified(n *snapshot.Node) {
+	for i := range n.Certificates {
+		if c := &n.Certificates[i]; c.IsCA && strings.HasSuffix(c.PublicKey, next) {
+			c.SubjectKeyID = next
+		}
+	}
+}
+
+// intermediate lets another CA have signed the cluster's own.
+func intermediate(n *snapshot.Node) {
+	signed := func(all []certs.Certificate) {
+		for i := range all {
+			if all[i].Fingerprint == tc.CA(certs.KindCA, "").Fingerprint {
+				all[i].Issuer, all[i].SignedBy = "CN=root", certs.KubernetesCA
+				all[i].Signers = []string{tc.CA(certs.KindCA, "root").SignsAs()}
+			}
+		}
+	}
+	signed(n.Certificates)
+	for _, k := range n.Kubeconfigs {
+		signed(k.CAs)
+	}
+}
+
+// cross lets the cluster's own CA have signed the next one.
+func cross(n *snapshot.Node) {
+	for i := range n.Certificates {
+		if c := &n.Certificates[i]; c.IsCA && strings.HasSuffix(c.PublicKey, next) {
+			c.Signers = []string{tc.CA(certs.KindCA, "").SignsAs()}
+		}
+	}
 }
 
 // externalCA is a cluster whose inventory says that no node has the authorities' keys.
@@ -118,6 +190,7 @@ func kubeadmEtcd(n *snapshot.Node) {
 	}
 	client := n.Certificates[0]
 	client.Kind, client.Path, client.SignedBy = certs.KindAPIServerEtcdClient, tc.PKI+"/apiserver-etcd-client.crt", certs.EtcdCA
+	client.Signers = []string{tc.CA(certs.KindEtcdHostCA, "").SignsAs()}
 	n.Certificates = append(n.Certificates, client)
 	n.Digests[tc.PKI+"/etcd/ca.crt"], n.Digests[tc.PKI+"/etcd/ca.key"] = "1", "2"
 	n.Kubeadm.EtcdEndpoints = nil
@@ -217,7 +290,6 @@ func faults() []fault {
 			name: "another authority on one of three control planes", of: ha,
 			edits: []tc.Edit{tc.On("cp1", otherCA)},
 			route: diagnosis.Refuse, causes: one(diagnosis.AuthoritiesDiffer),
-			follow: follow{diagnosis.UnknownAuthority: diagnosis.AuthoritiesDiffer},
 		},
 		{
 			name: "another authority on a worker", of: single,
@@ -239,14 +311,14 @@ func faults() []fault {
 			name: "nobody verified any signature", of: single,
 			edits: []tc.Edit{tc.Everywhere(func(n *snapshot.Node) {
 				for i := range n.Certificates {
-					n.Certificates[i].SignedBy = ""
+					n.Certificates[i].SignedBy, n.Certificates[i].Signers = "", nil
 				}
 			})},
 			route: diagnosis.None,
 		},
 		{
 			name: "a kubeconfig that trusts another authority", of: single,
-			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) { n.Kubeconfigs[0].CAFingerprint = "another" }), notReady("w1")},
+			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) { n.Kubeconfigs[0].CAs, n.Kubeconfigs[0].CAFingerprint = nil, "another" }), notReady("w1")},
 			route: diagnosis.Refuse, causes: one(diagnosis.UnknownAuthority),
 			follow: follow{diagnosis.NodeNotReady: diagnosis.UnknownAuthority},
 		},
@@ -262,7 +334,7 @@ func faults() []fault {
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) {
 				for i := range n.Certificates {
 					if c := &n.Certificates[i]; c.Kind == "kube-apiserver" {
-						c.SignedBy, c.Fingerprint = "", "another"
+						c.SignedBy, c.Signers, c.Fingerprint = "", nil, "another"
 					}
 				}
 			}, tc.Unusable(1, "x509: certificate signed by unknown authority"))},
@@ -295,6 +367,113 @@ func faults() []fault {
 			name: "an authority that ends in three years, two months before what it signed", of: single,
 			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(1100*tc.Day, certs.KindFrontProxyCA), tc.EndsIn(1160*tc.Day, "front-proxy-client"))},
 			route: diagnosis.None, causes: one(diagnosis.CAExpiresFirst),
+		},
+
+		// --- CAs that are several certificates -------------------------------------
+		{
+			name: "a bundle, the old CA first", of: single,
+			edits: []tc.Edit{tc.Everywhere(bundled("", "", next))},
+			route: diagnosis.None, causes: one(diagnosis.RotationUnfinished),
+		},
+		{
+			name: "a bundle, the old CA first, and a certificate due", of: single,
+			edits: []tc.Edit{tc.Everywhere(bundled("", "", next)), tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin))},
+			route: diagnosis.Renew, causes: []diagnosis.Reason{diagnosis.RotationUnfinished, diagnosis.CertificateExpiring},
+		},
+		{
+			name: "a bundle, the new CA first, which signs, and a certificate has expired", of: ha,
+			edits: []tc.Edit{tc.Everywhere(bundled(next, next, "")), tc.On("cp2", tc.Expired(certs.KindControllerManagerConf))},
+			route: diagnosis.Renew, causes: []diagnosis.Reason{diagnosis.ClientExpired, diagnosis.RotationUnfinished},
+		},
+		{
+			name: "a bundle whose old CA has expired, and nothing is of it", of: single,
+			edits: []tc.Edit{tc.Everywhere(bundled(next, next, ""), ended(tc.CA(certs.KindCA, "").Fingerprint), issuedByNext)},
+			route: diagnosis.None, causes: one(diagnosis.RotationUnfinished),
+		},
+		{
+			name: "a bundle on the control plane, and the old CA alone elsewhere", of: single,
+			edits: []tc.Edit{tc.On("cp1", bundled("", "", next)), tc.On("w1", tc.EndsIn(time.Hour, certs.KindKubeletClient))},
+			route: diagnosis.Renew, causes: []diagnosis.Reason{diagnosis.RotationUnfinished, diagnosis.CertificateExpiring},
+		},
+		{
+			name: "a bundle whose new CA signs, and a node that trusts the old one alone", of: single,
+			edits: []tc.Edit{tc.On("cp1", bundled(next, next, ""))},
+			route: diagnosis.Refuse, causes: []diagnosis.Reason{diagnosis.UnknownAuthority, diagnosis.UnknownAuthority, diagnosis.RotationUnfinished},
+		},
+		{
+			name: "a kubelet that got its certificate of the new CA already, which its node does not have", of: single,
+			edits: []tc.Edit{tc.On("cp1", bundled("", "", next), identified), tc.On("w1", tc.Files(func(c *certs.Certificate) {
+				c.SignedBy, c.Signers, c.Issuer, c.AuthorityKeyID = "", nil, tc.CA(certs.KindCA, next).Subject, next
+			}, certs.KindKubeletClient))},
+			route: diagnosis.None, causes: one(diagnosis.RotationUnfinished),
+		},
+		{
+			name: "a CA issued again on some control planes only", of: ha,
+			edits: []tc.Edit{tc.On("cp2", tc.Bundle(certs.KindCA, tc.Again, tc.Again)), tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin))},
+			route: diagnosis.Renew, causes: []diagnosis.Reason{diagnosis.RotationUnfinished, diagnosis.CertificateExpiring},
+		},
+		{
+			name: "a CA issued again on the control planes only", of: ha,
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", bundled(tc.Again, tc.Again))},
+			route: diagnosis.None, causes: one(diagnosis.RotationUnfinished),
+		},
+		{
+			name: "a CA issued again, and kubeconfigs with its former certificate, which ends in ten days", of: single,
+			edits: []tc.Edit{tc.Everywhere(tc.Bundle(certs.KindCA, tc.Again, tc.Again)), tc.On("w1", func(n *snapshot.Node) {
+				n.Kubeconfigs[0].CAs[0].NotAfter = tc.Now.Add(10 * tc.Day)
+			}), tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin))},
+			route:  diagnosis.Renew,
+			causes: []diagnosis.Reason{diagnosis.CAExpiring, diagnosis.RotationUnfinished, diagnosis.CertificateExpiring},
+		},
+		{
+			name: "etcd's CA issued again on one member", of: ha,
+			edits: []tc.Edit{tc.On("cp3", tc.Bundle(certs.KindEtcdHostCA, tc.Again, tc.Again)), tc.On("cp1", tc.EndsIn(tc.Day, certs.KindEtcdMember))},
+			route: diagnosis.Renew, causes: []diagnosis.Reason{diagnosis.RotationUnfinished, diagnosis.CertificateExpiring},
+		},
+		{
+			name: "another CA of the same name on one etcd member", of: ha,
+			edits: []tc.Edit{tc.On("cp3", tc.Bundle(certs.KindEtcdHostCA, next, next), tc.IssuedBy(next, certs.KindEtcdMember, certs.KindEtcdAdmin))},
+			route: diagnosis.Refuse, causes: []diagnosis.Reason{diagnosis.UnknownAuthority, diagnosis.UnknownAuthority, diagnosis.UnknownAuthority},
+		},
+		{
+			name: "an intermediate CA", of: single,
+			edits: []tc.Edit{tc.Everywhere(intermediate)},
+			route: diagnosis.None,
+		},
+		{
+			name: "an intermediate CA and its root in one file, and a certificate due", of: single,
+			edits: []tc.Edit{tc.Everywhere(intermediate, func(n *snapshot.Node) {
+				i := slices.IndexFunc(n.Certificates, func(c certs.Certificate) bool { return c.Kind == certs.KindCA })
+				n.Certificates[i].Position = 1
+				root := tc.CA(certs.KindCA, "root")
+				root.Path, root.Position = n.Certificates[i].Path, 2
+				n.Certificates = slices.Insert(n.Certificates, i+1, root)
+			}), tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin))},
+			route: diagnosis.Renew, causes: one(diagnosis.CertificateExpiring),
+		},
+		{
+			name: "an intermediate CA, whose root alone is trusted by kubelets, and that leaves bring along", of: single,
+			edits: []tc.Edit{tc.On("cp1", intermediate, tc.Files(func(c *certs.Certificate) {
+				c.Signers = []string{tc.CA(certs.KindCA, "").SignsAs(), tc.CA(certs.KindCA, "root").SignsAs()}
+			}, certs.KindAPIServerKubeletClient)), tc.On("w1", tc.Bundle(certs.KindCA, "", "root"))},
+			route: diagnosis.None, causes: one(diagnosis.RotationUnfinished),
+		},
+		{
+			name: "two CAs with one name, one on the control plane, the other on a worker", of: single,
+			edits: []tc.Edit{tc.On("w1", bundled("", next))},
+			route: diagnosis.Refuse, causes: []diagnosis.Reason{diagnosis.UnknownAuthority, diagnosis.UnknownAuthority},
+		},
+		{
+			name: "a CA that the old one has signed, too: who knows the old one alone trusts what it signs", of: single,
+			edits: []tc.Edit{tc.On("cp1", bundled(next, next, ""), cross, issuedByNext, tc.Files(func(c *certs.Certificate) {
+				c.Signers = append(c.Signers, tc.CA(certs.KindCA, "").SignsAs())
+			}, certs.KindAPIServer, certs.KindAPIServerKubeletClient), tc.EndsIn(tc.Day, certs.KindAdmin))},
+			route: diagnosis.Renew, causes: []diagnosis.Reason{diagnosis.RotationUnfinished, diagnosis.CertificateExpiring},
+		},
+		{
+			name: "an authority that ends before what it signed, and a certificate due", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(100*tc.Day, certs.KindFrontProxyCA), tc.EndsIn(tc.Day, certs.KindAdmin))},
+			route: diagnosis.Renew, causes: []diagnosis.Reason{diagnosis.CAExpiresFirst, diagnosis.CertificateExpiring},
 		},
 
 		// --- files -----------------------------------------------------------------

@@ -111,6 +111,7 @@ const (
 
 	CAExpiring                  Reason = "ca-expiring"
 	CAExpiresFirst              Reason = "ca-expires-first"
+	RotationUnfinished          Reason = "rotation-unfinished"
 	LoopbackCertificateExpiring Reason = "loopback-certificate-expiring"
 	CertificateUnapproved       Reason = "certificate-unapproved"
 	CertificateExpiring         Reason = "certificate-expiring"
@@ -210,6 +211,7 @@ var table = []meaning{
 
 	{CAExpiring, Advice, Warning, false, "a CA is about to expire", "plan a rotation of the CA while the cluster is healthy"},
 	{CAExpiresFirst, Advice, Warning, false, "a CA expires before a certificate that it signed", "what it signed is not trusted after the CA has expired: plan a rotation of the CA while the cluster is healthy"},
+	{RotationUnfinished, Advice, Warning, false, "a CA is trusted in several versions, or not by all in the same", "nothing fails while each trusts what it verifies, and a renewal keeps every CA where it is; finish what was begun: let all that the evidence names trust the CA that signs now, restart what reads its CAs only once (kube-controller-manager, kubelets, etcd), issue again what the former one signed, and remove that last"},
 	{LoopbackCertificateExpiring, Advice, Warning, false, "the API server's in-memory loopback certificate is about to expire", "restart the API server, which creates a new one: crictl stop $(crictl ps -q --name '^kube-apiserver$') on NODE"},
 	{CertificateUnapproved, Advice, Warning, false, "the kubelet's serving certificate is not valid or about to expire, and the next one waits for approval", "read: kubectl get csr; approve the request of the kubelet, or set kubelet_csr_approver_enabled"},
 	{CertificateExpiring, Advice, Warning, false, "the certificate is about to expire", "renew it: kscertctl run"},

@@ -104,10 +104,10 @@ func Parse(data []byte) (File, error) {
 // for, the time alone is judged.
 func (f File) Behind(s snapshot.Snapshot, renewBefore time.Duration) string {
 	end := f.Certificate.NotAfter.UTC().Format(time.DateOnly)
-	ours, ok := authority(s)
+	ours := authorities(s)
 	copies := originals(s, f.Certificate)
 	switch status := f.Certificate.StatusAt(s.Taken, renewBefore); {
-	case ok && f.CA != "" && f.CA != ours:
+	case len(ours) > 0 && f.CA != "" && !f.trustsOne(ours):
 		return "it trusts another CA than the cluster's"
 	case status == certs.Expired:
 		return "its client certificate expired on " + end
@@ -136,13 +136,13 @@ type Origin struct {
 // the control planes' the one that ends last. The error says, in words, why there is
 // none: another cluster's CA, or another user.
 func (f File) Origin(s snapshot.Snapshot) (Origin, error) {
-	ours, ok := authority(s)
+	ours := authorities(s)
 	switch {
-	case !ok:
+	case len(ours) == 0:
 		return Origin{}, errors.New("no control plane shows which CA the cluster has")
 	case f.CA == "":
 		return Origin{}, errors.New("it embeds no CA (certificate-authority-data), so nothing proves that it belongs to this cluster")
-	case f.CA != ours:
+	case !f.trustsOne(ours):
 		return Origin{}, errors.New("it belongs to another cluster: it trusts another CA than the nodes")
 	case !slices.ContainsFunc(f.authorities, func(ca *x509.Certificate) bool { return f.client.CheckSignatureFrom(ca) == nil }):
 		return Origin{}, fmt.Errorf("the certificate of its user %s was not issued by the cluster's CA", f.Certificate.Subject)
@@ -221,14 +221,21 @@ func originals(s snapshot.Snapshot, of certs.Certificate) (out []original) {
 	return out
 }
 
-// authority is the fingerprint of the cluster's CA.
-func authority(s snapshot.Snapshot) (string, bool) {
+// authorities are the cluster's CAs, as its control planes hold them.
+func authorities(s snapshot.Snapshot) (out []string) {
 	for _, n := range s.With(cluster.ControlPlane) {
-		if ca, ok := n.Certificate(certs.KindCA); ok {
-			return ca.Fingerprint, true
+		for _, c := range n.Certificates {
+			if c.Kind == certs.KindCA && !c.Served {
+				out = append(out, c.SignsAs())
+			}
 		}
 	}
-	return "", false
+	return out
+}
+
+// trustsOne reports whether a file trusts one of the CAs, be it by another certificate of it.
+func (f File) trustsOne(of []string) bool {
+	return slices.ContainsFunc(f.authorities, func(x *x509.Certificate) bool { return slices.Contains(of, certs.Describe(x).SignsAs()) })
 }
 
 // --- YAML ----------------------------------------------------------------------

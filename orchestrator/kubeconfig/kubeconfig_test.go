@@ -166,6 +166,7 @@ func TestBehindAndOrigin(t *testing.T) {
 		{"expiring, like the cluster's", kubeconfigOf(ca, soon), seen(ca, soon), "its client certificate expires on ", "cp1 admin.conf current"},
 		{"expired", kubeconfigOf(ca, gone), seen(ca, later, late), "its client certificate expired on ", "cp1 admin.conf"},
 		{"of another cluster", kubeconfigOf(other, admin(t, other, in(300))), seen(ca, late), "it trusts another CA", "!belongs to another cluster"},
+		{"with the CA as it was before it was issued again", kubeconfigOf(testpki.Pair{}.Once(t, ca, in(9)), late), seen(ca, late), "", "cp1 admin.conf current"},
 		{"issued by another authority of that name", kubeconfigOf(ca, admin(t, other, in(300))), seen(ca, later), "differs from that of admin.conf on cp1", "!was not issued by the cluster's CA"},
 		{"somebody else", kubeconfigOf(ca, somebody), seen(ca, late), "", "!its user is CN=somebody, which is in no admin.conf"},
 		{"without a CA", bare, seen(ca, late), "differs from that", "!embeds no CA"},

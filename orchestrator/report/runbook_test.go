@@ -62,8 +62,11 @@ func kubeadmEtcd(s *snapshot.Snapshot) {
 			row, _ := certs.Lookup(kind)
 			c := member
 			c.Kind, c.Path, c.IsCA, c.SignedBy = kind, tc.PKI+"/"+row.Path, row.CA, row.Signer
+			ca := tc.CA(certs.KindEtcdCA, "")
+			c.Signers = []string{ca.SignsAs()}
 			if row.CA {
-				c.NotAfter, c.Fingerprint = tc.Now.Add(3640*tc.Day), "authority "+c.Path
+				ca.Path, ca.Key, ca.File = c.Path, member.Key, member.File
+				c = ca
 			}
 			n.Certificates = append(n.Certificates, c)
 		}
