@@ -12,6 +12,8 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +50,40 @@ func Authority(tb testing.TB, name string) Pair {
 func AuthorityUntil(tb testing.TB, name string, end time.Time) Pair {
 	tb.Helper()
 	return Pair{}.Intermediate(tb, name, end)
+}
+
+// Bare makes a certificate authority as those before Kubernetes 1.19 are: without a key
+// identifier, which Go gives to each. It needs openssl.
+func Bare(tb testing.TB, name string) Pair {
+	tb.Helper()
+	dir := tb.TempDir()
+	config := "[req]\ndistinguished_name=d\nx509_extensions=e\nprompt=no\n[d]\nCN=" + name +
+		"\n[e]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\nsubjectKeyIdentifier=none\nauthorityKeyIdentifier=none\n"
+	must := func(err error) {
+		tb.Helper()
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	must(os.WriteFile(dir+"/config", []byte(config), 0o600))
+	out, err := exec.CommandContext(tb.Context(), "openssl", "req", "-x509", "-config", dir+"/config", "-days", "3650", "-nodes",
+		"-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", dir+"/key", "-out", dir+"/crt").CombinedOutput()
+	if err != nil {
+		tb.Fatalf("%v: %s", err, out)
+	}
+	var p Pair
+	p.Certificate, err = os.ReadFile(dir + "/crt")
+	must(err)
+	p.Key, err = os.ReadFile(dir + "/key")
+	must(err)
+	block, _ := pem.Decode(p.Certificate)
+	p.X509, err = x509.ParseCertificate(block.Bytes)
+	must(err)
+	block, _ = pem.Decode(p.Key)
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	must(err)
+	p.key, _ = key.(*ecdsa.PrivateKey)
+	return p
 }
 
 // Intermediate makes a certificate authority that this one has signed.

@@ -7,8 +7,7 @@ dir=$KSCERT_ETCD_DIR
 # check_etcd_authority: its key is here, belongs to it, and it is valid.
 check_etcd_authority() {
   [ -f "$dir/ca-key.pem" ] || fail "$dir/ca-key.pem does not exist: etcd certificates must be issued where it is"
-  pair "$dir/ca.pem" "$dir/ca-key.pem" || fail "$dir/ca-key.pem does not belong to $dir/ca.pem"
-  openssl x509 -in "$dir/ca.pem" | lasts 0 || fail "$dir/ca.pem has expired: what it signs is not trusted"
+  check_issuer "$dir/ca.pem" "$dir/ca-key.pem"
 }
 
 # request OLD KEY: $stage/request, signed by the key of OLD.

@@ -164,20 +164,59 @@ chain() {
   [ "$(grep -c '^-----BEGIN CERTIFICATE-----' "$1")" -gt 1 ] || return 0
   openssl x509 -in "$2" -out "$2.chain"
   wanted=$(openssl x509 -in "$2" -noout -issuer_hash)
-  authority=$(openssl x509 -in "$3" -noout -pubkey)
   blocks=$(certificates "$1")
   while :; do
     blocks=${blocks#*-----END CERTIFICATE-----}
     case $blocks in *-----BEGIN*) ;; *) break ;; esac
     printf '%s\n' "$blocks" | openssl x509 -out "$2.next" 2>/dev/null || continue
     [ "$(openssl x509 -in "$2.next" -noout -subject_hash)" = "$wanted" ] || continue
-    [ "$(openssl x509 -in "$2.next" -noout -pubkey)" != "$authority" ] || openssl x509 -in "$3" -out "$2.next"
+    wanted_key=$(openssl x509 -in "$2.next" -noout -pubkey)
+    ! with_each "$3" has_key || printf '%s\n' "$one" >"$2.next"
     openssl x509 -in "$2.next" -noout -checkend 0 >/dev/null || break
     cat "$2.next" >>"$2.chain"
     wanted=$(openssl x509 -in "$2.next" -noout -issuer_hash)
   done
   rm -f "$2.next"
   mv -f "$2.chain" "$2"
+}
+
+# with_each FILE COMMAND...: COMMAND for each certificate of a file, which it has in $one, until
+# it succeeds with one. A file of CAs may hold several; openssl reads the first one alone, and of
+# several with one name takes one, whoever has signed.
+with_each() {
+  cas=$(certificates "$1")
+  shift
+  while :; do
+    if one=$(printf '%s\n' "$cas" | openssl x509 2>/dev/null) && "$@"; then return 0; fi
+    cas=${cas#*-----END CERTIFICATE-----}
+    case $cas in *-----BEGIN*) ;; *) return 1 ;; esac
+  done
+}
+
+# has_key: $one has the public key in $wanted_key.
+has_key() { [ "$(printf '%s\n' "$one" | openssl x509 -noout -pubkey)" = "$wanted_key" ]; }
+
+# later: it has, and ends later than what is in $issuer. Fails, so that all are seen.
+later() {
+  has_key || return 1
+  end=$(date -d "$(printf '%s\n' "$one" | openssl x509 -noout -enddate | cut -d= -f2)" +%s)
+  [ -n "$issuer" ] && [ "$end" -le "$issuer_ends" ] || issuer=$one issuer_ends=$end
+  return 1
+}
+
+# issuing CA KEY: of the certificates in CA the one that belongs to KEY, of several the one
+# that ends last; nothing, and failure, where none does.
+issuing() {
+  wanted_key=$(openssl pkey -in "$2" -pubout) || return 1
+  issuer='' issuer_ends=''
+  with_each "$1" later || :
+  [ -n "$issuer" ] && printf '%s\n' "$issuer"
+}
+
+# check_issuer CA KEY: a certificate in CA belongs to KEY, and is valid.
+check_issuer() {
+  issuer=$(issuing "$1" "$2") || fail "$2 does not belong to $1"
+  printf '%s\n' "$issuer" | lasts 0 || fail "$1 has expired: what it signs is not trusted"
 }
 
 # kubelet_flag NAME: what the kubelet's environment gives it, the last one of several.
@@ -348,6 +387,7 @@ unread='^(C|ST|L|OU|DC|street|postalCode|serialNumber|emailAddress)='
 # have it, for clocks that are behind; of less than 8 hours, these minutes are no part
 # (Kubernetes, pkg/controller/certificates/authority). Never beyond the authority's end.
 sign_request() {
+  issuing "$1" "$2" >"$stage/issuer.pem" || fail "$2 does not belong to $1"
   cat >"$stage/ca.cnf" <<CONF
 [ca]
 default_ca = one
@@ -366,10 +406,10 @@ CONF
   start=$(($(date +%s) - 300))
   last=$((start + $3))
   [ "$3" -ge 28800 ] || last=$((last + 300))
-  ends=$(date_of "$1" enddate)
+  ends=$(date_of "$stage/issuer.pem" enddate)
   [ "$last" -le "$ends" ] || last=$ends
   for_subject=${4:-}
-  set -- openssl ca -batch -notext -preserveDN -config "$stage/ca.cnf" -cert "$1" -keyfile "$2" -in "$stage/request" -out "$stage/new.pem" \
+  set -- openssl ca -batch -notext -preserveDN -config "$stage/ca.cnf" -cert "$stage/issuer.pem" -keyfile "$2" -in "$stage/request" -out "$stage/new.pem" \
     -startdate "$(date -u -d "@$start" +%Y%m%d%H%M%SZ)" -enddate "$(date -u -d "@$last" +%Y%m%d%H%M%SZ)" -extfile "$stage/extensions"
   [ -z "$for_subject" ] || set -- "$@" -subj "$for_subject"
   quietly "$@"
@@ -383,11 +423,26 @@ pair() { public=$(openssl x509 -in "$1" -noout -pubkey) && [ "$public" = "$(open
 accepted_loss() { printf '%s\n' "${KSCERT_ACCEPT_SAN_LOSS:-}" | tr ' ' '\n' | grep -Fxiq -e "$1" -e "${1#*:}"; }
 
 # verify CA FILE [OPTION...]: the certificate in FILE, with what stands behind it there, is one
-# of an authority, which need not have signed itself: an intermediate one is trusted as such.
+# of an authority, which need not have signed itself: an intermediate one is trusted as such. Of
+# several in CA each is tried by itself; what openssl says is of the one that came furthest.
 verify() {
-  ca=$1 of=$2
-  shift 2
-  openssl verify -partial_chain "$@" -CAfile "$ca" -untrusted "$of" "$of"
+  tried=$1 said=''
+  shift
+  if with_each "$tried" verify_one "$@"; then return 0; fi
+  printf '%s\n' "${said:-there is no certificate in $tried}"
+  return 1
+}
+
+# verify_one FILE [OPTION...]: likewise, of the authority in $one.
+verify_one() {
+  of=$1
+  shift
+  if words=$(openssl verify -partial_chain "$@" -CAfile /dev/fd/3 -untrusted "$of" "$of" 2>&1 3<<CA
+$one
+CA
+  ); then return 0; fi
+  case $said in '' | *'error 20 at '*) said=$words ;; esac
+  return 1
 }
 
 # invalid CA FILE: a certificate is not valid under an authority, as $why says: openssl's
@@ -728,8 +783,12 @@ stage_config() {
   staged=$stage
   mkdir -p "$stage/pki/etcd" "$stage/conf"
   for f in ca front-proxy-ca etcd/ca; do
-    [ ! -f "$pki/$f.crt" ] || ln -s "$pki/$f.crt" "$stage/pki/$f.crt"
     [ ! -f "$pki/$f.key" ] || ln -s "$pki/$f.key" "$stage/pki/$f.key"
+    # kubeadm signs with the first of several, whose key it may not be.
+    if [ ! -f "$pki/$f.key" ] || ! issuing "$pki/$f.crt" "$pki/$f.key" >"$stage/pki/$f.crt"; then
+      rm -f "$stage/pki/$f.crt"
+      [ ! -f "$pki/$f.crt" ] || ln -s "$pki/$f.crt" "$stage/pki/$f.crt"
+    fi
   done
   awk -v dir="$stage/pki" "$plainly"'
     { $0 = plain($0) }
@@ -747,8 +806,7 @@ check_authority() {
   case " $sound " in *" $1 "*) return 0 ;; esac
   [ -f "$pki/$1.crt" ] || fail "$pki/$1.crt does not exist; a new CA is never created here"
   [ -f "$pki/$1.key" ] || fail "$pki/$1.key does not exist: certificates must be issued where the CA key is"
-  pair "$pki/$1.crt" "$pki/$1.key" || fail "$pki/$1.key does not belong to $pki/$1.crt"
-  openssl x509 -in "$pki/$1.crt" | lasts 0 || fail "$pki/$1.crt has expired: what it signs is not trusted"
+  check_issuer "$pki/$1.crt" "$pki/$1.key"
   sound="$sound $1"
 }
 
@@ -842,13 +900,19 @@ END
 # authority has signed and which is due, by itself or with those. Of nobody else's is
 # anything changed.
 ours_and_due() {
-  ! printf '%s\n' "$1" | lasts "$seconds" &&
-    openssl verify -partial_chain -no_check_time -CAfile "$pki/ca.crt" -untrusted /dev/fd/3 >/dev/null 2>&1 3<<CHAIN <<CERTIFICATE &&
+  ! printf '%s\n' "$1" | lasts "$seconds" && with_each "$pki/ca.crt" signed_here "$1" &&
+    ! printf '%s\n' "$1" | openssl x509 -noout -text | grep -q 'CA:TRUE'
+}
+
+# signed_here TEXT: likewise, of the authority in $one alone.
+signed_here() {
+  openssl verify -partial_chain -no_check_time -CAfile /dev/fd/4 -untrusted /dev/fd/3 >/dev/null 2>&1 4<<CA 3<<CHAIN <<CERTIFICATE
+$one
+CA
 $1
 CHAIN
 $1
 CERTIFICATE
-    ! printf '%s\n' "$1" | openssl x509 -noout -text | grep -q 'CA:TRUE'
 }
 
 # due_in FILE: leaves in $known the parts of a kubeconfig, in $due_users the fingerprints of
