@@ -85,6 +85,7 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 	d.compareControlPlanes(s)
 	d.judgeLifetimes(s, t)
 	d.judgeTrust(s)
+	d.judgeStrictness(s)
 	d.judgeIdentities(s)
 	d.judgeNames(s)
 	d.judgeEtcd(s)

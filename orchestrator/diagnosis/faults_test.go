@@ -169,6 +169,20 @@ func cross(n *snapshot.Node) {
 	}
 }
 
+// lacking lets a CA lack something that strict clients demand, and what it signed its identifier.
+func lacking(by certs.Authority, what string) tc.NodeEdit {
+	return func(n *snapshot.Node) {
+		for i := range n.Certificates {
+			c := &n.Certificates[i]
+			if row, _ := certs.Lookup(c.Kind); row.Authority == by {
+				c.NotStrict = []string{what}
+			} else if row.Signer == by {
+				c.NotStrict = []string{certs.LacksAuthorityKeyID}
+			}
+		}
+	}
+}
+
 // externalCA is a cluster whose inventory says that no node has the authorities' keys.
 func externalCA(s *snapshot.Snapshot) {
 	s.ExternalCA = true
@@ -474,6 +488,32 @@ func faults() []fault {
 			name: "an authority that ends before what it signed, and a certificate due", of: single,
 			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(100*tc.Day, certs.KindFrontProxyCA), tc.EndsIn(tc.Day, certs.KindAdmin))},
 			route: diagnosis.Renew, causes: []diagnosis.Reason{diagnosis.CAExpiresFirst, diagnosis.CertificateExpiring},
+		},
+
+		{
+			name: "a CA of before Kubernetes 1.19, and all that it signed", of: ha,
+			edits: []tc.Edit{tc.Everywhere(lacking(certs.KubernetesCA, certs.LacksSubjectKeyID))},
+			route: diagnosis.None, causes: one(diagnosis.AuthorityNotStrict),
+		},
+		{
+			name: "a CA without key usage, and a certificate due", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.NotStrict = []string{certs.LacksCertSign} }, certs.KindFrontProxyCA), tc.EndsIn(tc.Day, certs.KindAdmin))},
+			route: diagnosis.Renew, causes: []diagnosis.Reason{diagnosis.CertificateExpiring, diagnosis.AuthorityNotStrict},
+		},
+		{
+			name: "a CA with an identifier, and the API server's certificate of before", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.NotStrict = []string{certs.LacksAuthorityKeyID} }, certs.KindAPIServer, certs.KindAdmin))},
+			route: diagnosis.None, causes: one(diagnosis.AuthorityNotStrict),
+		},
+		{
+			name: "client certificates of before, which components alone verify", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.NotStrict = []string{certs.LacksAuthorityKeyID} }, certs.KindAdmin, certs.KindKubeletClient))},
+			route: diagnosis.None,
+		},
+		{
+			name: "etcd's CA as Kubespray makes it", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.NotStrict = []string{certs.LacksCertSign} }, certs.KindEtcdHostCA))},
+			route: diagnosis.None,
 		},
 
 		// --- files -----------------------------------------------------------------

@@ -38,6 +38,9 @@ const (
 	Advice      Area = "advice"      // what will matter later
 )
 
+// RenewCA is the command that issues a CA again with its own key.
+const RenewCA = "kscertctl ca renew"
+
 // Reason is a stable code: others build on it, so none is ever renamed.
 type Reason string
 
@@ -123,6 +126,7 @@ const (
 	EtcdMemberSilent            Reason = "etcd-member-silent"
 	NodeUnschedulable           Reason = "node-unschedulable"
 	SANPending                  Reason = "san-pending"
+	AuthorityNotStrict          Reason = "authority-not-strict"
 	NotInInventory              Reason = "not-in-inventory"
 )
 
@@ -223,6 +227,7 @@ var table = []meaning{
 	{EtcdMemberSilent, Advice, Warning, false, "the etcd member runs, but does not answer a read, while others do", "read its log: journalctl -u etcd, or where etcd is a static pod: crictl logs $(crictl ps -a -q --name '^etcd$' | head -n 1); kscertctl restarts no other member that the quorum needs meanwhile"},
 	{NodeUnschedulable, Advice, Warning, false, "the node is cordoned", "an interrupted upgrade leaves nodes cordoned; if that is not intended: kubectl uncordon SUBJECT"},
 	{SANPending, Advice, Warning, false, "kubeadm's configuration has a name that the API server's certificate lacks", "no client is seen using it; the certificate gets it when it is issued again from the configuration, not when it is renewed"},
+	{AuthorityNotStrict, Advice, Warning, false, "strict clients reject a CA, or what it signed", "programs that check certificates by all of RFC 5280 (Python from 3.13 on, OpenSSL with -x509_strict) cannot use the API server; components of Kubernetes do not check that; issue the CA again with its own key: " + RenewCA},
 	{NotInInventory, Advice, Warning, false, "the cluster has a node or an etcd member that the inventory does not name", "add SUBJECT to the inventory, or, if it no longer exists, remove it from the cluster: kubectl delete node SUBJECT, or for a member of etcd: etcdctl member remove ID; until then, kscertctl changes no control plane if it is one, and restarts no etcd if it is an etcd member; --allow-not-in-inventory SUBJECT permits both"},
 }
 
