@@ -318,7 +318,7 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	p.Notes, p.Warnings = policy.notes()
 	notes, silent := told(snapshots)
 	p.Notes, p.Unknown = slices.Concat(p.Notes, notes, newKeys(d, s, steps), asFound(s, d, steps)), append(p.Unknown, silent...)
-	p.Warnings = slices.Concat(allowed, lasting(d, steps), p.Warnings, undone)
+	p.Warnings = slices.Concat(allowed, lasting(d, steps), outlived(s, d, steps), p.Warnings, undone)
 	if len(members) > 0 && q.Members > 1 {
 		p.Notes = append(p.Notes, q.String())
 	}

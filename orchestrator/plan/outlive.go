@@ -1,0 +1,50 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// newLife is how long a new leaf lasts: kubeadm and kube-controller-manager give a year.
+const newLife = 365 * 24 * time.Hour
+
+// outlived warns of each CA that ends before what a plan lets it sign does: that is renewed
+// again before its end, or not trusted.
+func outlived(s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []string {
+	var out []string
+	told := map[certs.Authority]bool{}
+	for _, n := range s.Nodes {
+		if !taken(steps, n.Name, EtcdCertificates, PrePhase, Renew, KubeletBootstrap) {
+			continue
+		}
+		for _, kind := range d.Due[n.Name] {
+			row, _ := certs.Lookup(kind)
+			ca, node, ok := issuer(s, row.Signer)
+			if !ok || told[row.Signer] || !ca.NotAfter.Before(n.Clock.Add(newLife)) {
+				continue
+			}
+			told[row.Signer] = true
+			out = append(out, fmt.Sprintf("%s on %s expires at %s, before what it signs now would: nothing that it signed is trusted after that; to issue it again with its own key: %s",
+				ca.Path, node, ca.NotAfter.Format(time.RFC3339), diagnosis.RenewCA))
+		}
+	}
+	return out
+}
+
+// issuer is the certificate of the CA that would sign, and the node where its key is: of
+// several the one that ends last.
+func issuer(s snapshot.Snapshot, by certs.Authority) (ca certs.Certificate, node string, ok bool) {
+	for _, n := range s.Nodes {
+		for _, c := range n.Certificates {
+			row, _ := certs.Lookup(c.Kind)
+			if row.CA && row.Authority == by && !c.Served && c.Key == certs.KeyMatches && !s.Unused(n, c) && c.NotAfter.After(ca.NotAfter) {
+				ca, node, ok = c, n.Name, true
+			}
+		}
+	}
+	return ca, node, ok
+}
