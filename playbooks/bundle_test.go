@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/base64"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
 // bundle is what lies where one CA would: the one whose key is there signs.
@@ -117,5 +119,45 @@ func TestRenewalKeepsBundles(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The collector brings every CA of files and kubeconfigs, those of network plugins, too, whose
+// tokens stay where they are, and what kube-controller-manager hands out.
+func TestCollectorReadsBundles(t *testing.T) {
+	t.Parallel()
+	old, next := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
+	cas := chained(old, next)
+	n := newNode(t)
+	n.kubernetes()
+	n.write(n.conf+"/ssl/ca.crt", cas, 0o600)
+	n.write(n.conf+"/ssl/ca.key", next.Key, 0o600)
+	n.write(n.conf+"/root-ca.crt", old.Certificate, 0o600)
+	n.write(n.conf+"/manifests/kube-controller-manager.yaml", []byte("    - --root-ca-file="+n.conf+"/root-ca.crt\n    - --cluster-signing-cert-file="+n.conf+"/ssl/ca.crt\n"), 0o600)
+	n.write(n.conf+"/scheduler.conf", kubeconfig(testpki.Pair{Certificate: cas}, next.Issue(t, testpki.Leaf{CommonName: "someone"}), ""), 0o600)
+	plugin := n.root() + "/etc/cni/net.d/calico-kubeconfig"
+	n.write(plugin, []byte("clusters:\n- cluster:\n    server: https://10.233.0.1:443\n    certificate-authority-data: "+base64.StdEncoding.EncodeToString(old.Certificate)+
+		"\n  name: local\nusers:\n- name: calico\n  user:\n    token: c4n4ry-t0ken\ncontexts:\n- context:\n    cluster: local\n    user: calico\n  name: c\ncurrent-context: c\n"), 0o600)
+	if out, _, err := n.sh(collector(t)); err != nil || strings.Contains(out, "c4n4ry") {
+		t.Errorf("a token leaves the node: %v", err)
+	}
+	got := n.look()
+	labels := map[string]certs.KeyState{}
+	for _, c := range got.Certificates {
+		labels[c.Label()] = c.Key
+	}
+	if len(labels) != 4 || labels["ca"] != "" || labels["ca #2"] != certs.KeyMatches {
+		t.Errorf("its certificates are %v", labels)
+	}
+	if got.Facts["kube-controller-manager.root-ca-file"] != n.conf+"/root-ca.crt" || got.Facts["kube-controller-manager.cluster-signing-cert-file"] != n.conf+"/pki/ca.crt" &&
+		got.Facts["kube-controller-manager.cluster-signing-cert-file"] != n.conf+"/ssl/ca.crt" {
+		t.Errorf("kube-controller-manager's files are %v", got.Facts)
+	}
+	trusts := map[string]int{}
+	for _, k := range got.Kubeconfigs {
+		trusts[k.Path] = len(k.CAs)
+	}
+	if trusts[n.conf+"/scheduler.conf"] != 2 || trusts[plugin] != 1 {
+		t.Errorf("kubeconfigs trust %v", trusts)
 	}
 }

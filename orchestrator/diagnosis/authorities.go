@@ -130,9 +130,10 @@ func (d *Diagnosis) judgeExternalCA(s snapshot.Snapshot) {
 // ends for itself.
 func (d *Diagnosis) judgeLifetimes(s snapshot.Snapshot, t Thresholds) {
 	for _, n := range s.Nodes {
-		for _, row := range certs.Table() {
-			for i, ca := range bundleOf(n, row.Kind) {
-				if row.CA && !row.Copy && !s.Unused(n, ca) {
+		for _, kind := range issuers {
+			row, _ := certs.Lookup(kind)
+			for i, ca := range bundleOf(n, kind) {
+				if !s.Unused(n, ca) {
 					d.judgeLifetime(n, ca, slices.DeleteFunc(signedLeaves(n, row.Authority), func(c certs.Certificate) bool {
 						by := signersOf(n, c)
 						return s.Unused(n, c) || len(by) == 0 && i > 0 || len(by) > 0 && by[0] != ca.SignsAs()

@@ -109,6 +109,17 @@ func bundled(issuing string, variants ...string) tc.NodeEdit {
 	}
 }
 
+// pluginTrusts gives a network plugin a kubeconfig of its own on the node.
+func pluginTrusts(variants ...string) tc.NodeEdit {
+	return func(n *snapshot.Node) {
+		k := snapshot.Kubeconfig{Path: "/etc/cni/net.d/calico-kubeconfig", Server: "https://elsewhere:6443"}
+		for _, v := range variants {
+			k.CAs = append(k.CAs, tc.CA(certs.KindCA, v))
+		}
+		n.Kubeconfigs = append(n.Kubeconfigs, k)
+	}
+}
+
 // issuedByNext lets all leaves of the cluster CA be of the next one.
 func issuedByNext(n *snapshot.Node) {
 	for i := range n.Certificates {
@@ -408,6 +419,26 @@ func faults() []fault {
 			name: "a bundle on the control plane, and the old CA alone elsewhere", of: single,
 			edits: []tc.Edit{tc.On("cp1", bundled("", "", next)), tc.On("w1", tc.EndsIn(time.Hour, certs.KindKubeletClient))},
 			route: diagnosis.Renew, causes: []diagnosis.Reason{diagnosis.RotationUnfinished, diagnosis.CertificateExpiring},
+		},
+		{
+			name: "a network plugin's kubeconfig, which has the former CA alone", of: single,
+			edits: []tc.Edit{tc.On("cp1", pluginTrusts(next))},
+			route: diagnosis.None, causes: one(diagnosis.RotationUnfinished),
+		},
+		{
+			name: "a network plugin's kubeconfig, which has the CA", of: single,
+			edits: []tc.Edit{tc.On("cp1", pluginTrusts("", next))},
+			route: diagnosis.None,
+		},
+		{
+			name: "what pods are given is another certificate of the CA", of: single,
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) {
+				root := tc.CA(certs.KindCA, tc.Again)
+				root.Kind, root.Path = certs.KindUnknown, "/etc/kubernetes/root-ca.crt"
+				n.Certificates = append(n.Certificates, root)
+				n.Facts["kube-controller-manager.root-ca-file"] = root.Path
+			})},
+			route: diagnosis.None, causes: one(diagnosis.RotationUnfinished),
 		},
 		{
 			name: "a bundle whose new CA signs, and a node that trusts the old one alone", of: single,

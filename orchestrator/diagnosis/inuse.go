@@ -171,7 +171,7 @@ func usesOf(s snapshot.Snapshot) []use {
 			}
 		}
 		for _, k := range n.Kubeconfigs {
-			if server, err := url.Parse(k.Server); err == nil && !strings.HasPrefix(k.Path, "/root/") && !stray(n, k) {
+			if server, err := url.Parse(k.Server); err == nil && !strings.HasPrefix(k.Path, "/root/") && !stray(n, k) && !ofNetworkPlugin(n, k) {
 				note(server.Hostname(), k.Path+" on "+n.Name)
 			}
 		}

@@ -3,6 +3,7 @@ package diagnosis
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -97,7 +98,13 @@ func bundleOf(n snapshot.Node, kind certs.Kind) []certs.Certificate {
 }
 
 func fileOf(n snapshot.Node, file string) []certs.Certificate {
-	return slices.DeleteFunc(slices.Clone(n.Certificates), func(c certs.Certificate) bool { return c.Served || c.Path != file })
+	var out []certs.Certificate
+	for _, c := range n.Certificates {
+		if !c.Served && c.Path == file {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 func caNames(cas []certs.Certificate) []string {
@@ -139,13 +146,28 @@ func (d *Diagnosis) judgeTrust(s snapshot.Snapshot) {
 			d.compareTrust(append(of, issue...), by)
 		}
 		all = append(all, trusts(s, "", "", kind)...)
+		var others []trust
 		if kind == certs.KindCA {
-			kubeconfigs := kubeconfigTrusts(s)
-			all = append(all, kubeconfigs...)
+			kubeconfigs := kubeconfigTrusts(s, snapshot.Node.OfCluster)
+			all = slices.Concat(all, trusts(s, cluster.ControlPlane, rootCA, kind), kubeconfigs)
+			others = kubeconfigTrusts(s, ofNetworkPlugin)
 			d.compareTrust(presentedByAPI(s, issue), kubeconfigs)
 		}
-		d.judgeRotation(s, ca, all)
+		d.judgeRotation(s, ca, all, others)
 	}
+}
+
+// Files of kube-controller-manager: what it hands to every pod, and the CA with which it signs,
+// which must be the one certificate in its file (pkg/controller/certificates/signer).
+const (
+	rootCA    = "kube-controller-manager.root-ca-file"
+	signingCA = "kube-controller-manager.cluster-signing-cert-file"
+)
+
+// ofNetworkPlugin reports whether a kubeconfig is one that a network plugin has written on the
+// host, where it stays when the CA changes.
+func ofNetworkPlugin(_ snapshot.Node, k snapshot.Kubeconfig) bool {
+	return strings.HasSuffix(path.Dir(k.Path), "/etc/cni/net.d")
 }
 
 // without leaves those control planes out of which it is known that their CA is another one.
@@ -179,13 +201,13 @@ func unusedFile(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate) bool 
 	return s.Unused(n, c)
 }
 
-// kubeconfigTrusts are what the kubeconfigs of the cluster trust, but for copies.
-func kubeconfigTrusts(s snapshot.Snapshot) []trust {
+// kubeconfigTrusts are what some kubeconfigs trust, but for copies.
+func kubeconfigTrusts(s snapshot.Snapshot, of func(snapshot.Node, snapshot.Kubeconfig) bool) []trust {
 	var out []trust
 	for _, n := range s.Nodes {
 		for _, k := range n.Kubeconfigs {
 			row, _ := certs.Lookup(n.At(k.Path).Kind)
-			if cas := casOf(n, k); n.OfCluster(k) && !row.Copy && len(cas) > 0 {
+			if cas := casOf(n, k); of(n, k) && !row.Copy && len(cas) > 0 {
 				out = append(out, trust{n.Name, k.Path, cas})
 			}
 		}
@@ -353,8 +375,9 @@ func some(names []string) string {
 }
 
 // judgeRotation: all who trust a CA trust the same certificates of it, and one key. Who
-// trusts the wrong one has been named.
-func (d *Diagnosis) judgeRotation(s snapshot.Snapshot, ca certs.Row, by []trust) {
+// trusts the wrong one has been named. Others may be of another cluster: of them it counts
+// alone what they lack.
+func (d *Diagnosis) judgeRotation(s snapshot.Snapshot, ca certs.Row, by, others []trust) {
 	by = slices.DeleteFunc(by, func(t trust) bool {
 		return slices.ContainsFunc(d.Findings, func(f Finding) bool {
 			return f.Node == t.node && f.Reason == UnknownAuthority && (f.Subject == t.place || f.Subject == t.cas[0].Label())
@@ -381,12 +404,12 @@ func (d *Diagnosis) judgeRotation(s snapshot.Snapshot, ca certs.Row, by []trust)
 	var lacks grouped
 	node := ""
 	seen := map[string]bool{}
-	for _, t := range by {
-		if id := t.node + " " + t.place; seen[id] {
+	for _, t := range append(by, others...) {
+		id := t.node + " " + t.place
+		if seen[id] {
 			continue
-		} else {
-			seen[id] = true
 		}
+		seen[id] = true
 		for _, name := range names {
 			c := last[name]
 			switch {
@@ -410,6 +433,11 @@ func (d *Diagnosis) judgeRotation(s snapshot.Snapshot, ca certs.Row, by []trust)
 	}
 	for _, what := range lacks.order {
 		words = append(words, fmt.Sprintf("%s on %s", what, some(lacks.of[what])))
+	}
+	for _, n := range s.With(cluster.ControlPlane) {
+		if file := n.Facts[signingCA]; ca.Kind == certs.KindCA && len(fileOf(n, file)) > 1 {
+			words = append(words, fmt.Sprintf("kube-controller-manager on %s signs with %s, which must hold one certificate alone: it signs no request once it has read that again", n.Name, file))
+		}
 	}
 	if node == "" && len(by) > 0 {
 		node = by[0].node

@@ -108,7 +108,7 @@ read_settings() {
       n = split("advertise-address bind-address secure-port tls-cert-file tls-private-key-file client-ca-file " \
         "kubelet-client-certificate kubelet-client-key proxy-client-cert-file proxy-client-key-file requestheader-client-ca-file " \
         "etcd-cafile etcd-certfile etcd-keyfile etcd-servers kubeconfig cert-file key-file trusted-ca-file " \
-        "peer-cert-file peer-key-file peer-trusted-ca-file listen-client-urls listen-client-http-urls " \
+        "peer-cert-file peer-key-file peer-trusted-ca-file root-ca-file cluster-signing-cert-file listen-client-urls listen-client-http-urls " \
         "enable-grpc-gateway listen-peer-urls data-dir name", names, " ")
       for (i = 1; i <= n; i++) wanted[names[i]] = 1
     }
@@ -238,7 +238,8 @@ certificates() {
   done
   for name in kube-apiserver.tls-cert-file kube-apiserver.client-ca-file kube-apiserver.kubelet-client-certificate kube-apiserver.proxy-client-cert-file \
     kube-apiserver.requestheader-client-ca-file kube-apiserver.etcd-cafile kube-apiserver.etcd-certfile etcd.cert-file etcd.trusted-ca-file \
-    etcd.peer-cert-file etcd.peer-trusted-ca-file kubelet.tlsCertFile kubelet.clientCAFile kubelet.client-certificate; do
+    etcd.peer-cert-file etcd.peer-trusted-ca-file kube-controller-manager.root-ca-file kube-controller-manager.cluster-signing-cert-file \
+    kubelet.tlsCertFile kubelet.clientCAFile kubelet.client-certificate; do
     list_setting "$name"
   done
   [ ! -f "$tmp/named" ] || while read -r f; do
@@ -262,7 +263,7 @@ certificates() {
 # that they name as certificate or key are listed in $tmp/named.
 kubeconfigs() {
   files='' n=0
-  for f in "$conf"/*.conf "$root/root/.kube/config"; do
+  for f in "$conf"/*.conf "$root/root/.kube/config" "$root"/etc/cni/net.d/*kubeconfig*; do
     case $f in */kubeadm-client.conf) ;; *) readable "$f" && list "$f" ;; esac
   done
   for name in kube-vip.kubeconfig kube-controller-manager.kubeconfig kube-scheduler.kubeconfig; do list_setting "$name"; done
