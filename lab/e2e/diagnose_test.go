@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -90,14 +91,14 @@ func diagnoses(ctx context.Context, t *testing.T, c *cluster.Cluster, f fault.Fa
 	for _, found := range d.Findings {
 		t.Logf("%s", found)
 		switch {
-		case found.Reason == s.primary && found.Node == f.Node && (s.subject == "" || found.Subject == s.subject):
+		case found.Reason == s.primary && found.Node == cmp.Or(s.on, f.Node) && (s.subject == "" || found.Subject == s.subject):
 			located = true
 		case !slices.Contains(s.also, found.Reason):
 			t.Errorf("a false alarm: %s", found)
 		}
 	}
 	if !located {
-		t.Errorf("%s is not said of %s %s", s.primary, f.Node, s.subject)
+		t.Errorf("%s is not said of %s %s", s.primary, cmp.Or(s.on, f.Node), s.subject)
 	}
 	wantAgreement(ctx, t, d, saved)
 }

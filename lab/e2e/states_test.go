@@ -18,6 +18,8 @@ type state struct {
 	// primary is the reason code that is named first, subject what it is about;
 	// an empty subject is not compared.
 	primary, subject string
+	// on is the node that it is said of, where that is not the fault's.
+	on string
 	// also are the only other reason codes that may be found: true consequences.
 	also []string
 	// sample is made in CI too; the others in a longer task.
@@ -58,6 +60,12 @@ func states() []clusterStates {
 			{fault: "authority-expiring", primary: "ca-expiring", subject: "front-proxy-ca", also: []string{"certificate-expiring"}},
 			{fault: "authority-ends-first", primary: "ca-expires-first"},
 			{fault: "authority-wrong", primary: "unknown-authority", also: []string{"authorities-differ"}, sample: true},
+			{fault: "bundle-old-first", primary: "rotation-unfinished", subject: "ca", on: "w1", sample: true},
+			{fault: "bundle-new-first", primary: "rotation-unfinished", subject: "ca", on: "w1"},
+			{fault: "authority-reissued-here", primary: "rotation-unfinished", subject: "ca", on: "w1", sample: true},
+			{fault: "authority-reissued-there", primary: "rotation-unfinished", subject: "ca", on: "cp1"},
+			{fault: "authority-intermediate", primary: "rotation-unfinished", subject: "ca", on: "w1"},
+			{fault: "authority-cross-signed", primary: "rotation-unfinished", subject: "ca", on: "w1"},
 			{fault: "signed-by-stranger", primary: "unknown-authority", also: apiDown},
 			{fault: "key-mismatch", primary: "key-mismatch", subject: "apiserver", sample: true},
 			{fault: "certificate-removed", primary: "file-missing", sample: true},
@@ -106,6 +114,7 @@ func states() []clusterStates {
 		{"three", "Three control planes, one worker, etcd as a service of the hosts", fault.Three(), []state{
 			{fault: "one-apiserver-expired", primary: "serving-certificate-expired", also: apiDown},
 			{fault: "authorities-differ", primary: "authorities-differ"},
+			{fault: "authority-reissued-on-one", primary: "rotation-unfinished", subject: "ca", on: "cp1"},
 			{fault: "service-account-keys-differ", primary: "service-account-keys-differ"},
 			{fault: "etcd-member-stopped", primary: "etcd-member-down"},
 			{fault: "one-kubelet-stopped", primary: "kubelet-down", also: []string{"node-not-ready"}},

@@ -118,6 +118,32 @@ func files() []Fault {
 			Break: "d=$(mktemp -d); stranger kubernetes $d; overwrite $ssl/ca.crt <$d/stranger.crt; rm -r $d",
 		},
 		{
+			Name: "bundle-old-first", Node: "cp1", What: "ca.crt and admin.conf hold the CA and a second one of its name",
+			Break: "d=$(mktemp -d); stranger kubernetes $d; trusts $ssl/ca.crt $d/stranger.crt; rm -r $d",
+		},
+		{
+			Name: "bundle-new-first", Node: "cp1", What: "ca.crt and admin.conf hold another CA, and the CA that signs behind it",
+			Break: "d=$(mktemp -d); stranger kubernetes-2 $d; trusts $d/stranger.crt $ssl/ca.crt; rm -r $d",
+		},
+		{
+			Name: "authority-reissued-here", Node: "cp1", What: "ca.crt was issued again with its key; kubeconfigs and the worker have the former one",
+			Do: ends("/etc/kubernetes/ssl/ca", 7300*day),
+		},
+		{
+			Name: "authority-reissued-there", Node: "w1", What: "ca.crt was issued again with its key on the worker alone",
+			Do: ends("/etc/kubernetes/ssl/ca", 7300*day),
+		},
+		{
+			Name: "authority-intermediate", Node: "cp1", What: "ca.crt was issued again with its key, by another CA",
+			Break: `d=$(mktemp -d); stranger root $d
+KEY_OF=$ssl/ca.key; signed_by $d/stranger.crt $d/stranger.key <$ssl/ca.crt | overwrite $ssl/ca.crt; rm -r $d`,
+		},
+		{
+			Name: "authority-cross-signed", Node: "cp1", What: "ca.crt and admin.conf hold a second CA, which the first one has signed",
+			Break: `d=$(mktemp -d); stranger kubernetes-2 $d
+KEY_OF=$d/stranger.key; signed_by $ssl/ca.crt $ssl/ca.key <$d/stranger.crt >$d/cross.crt; trusts $ssl/ca.crt $d/cross.crt; rm -r $d`,
+		},
+		{
 			Name: "signed-by-stranger", Node: "cp1", What: "apiserver.crt is signed by an unknown CA of the same name",
 			Break: `d=$(mktemp -d); stranger kubernetes $d
 openssl x509 -x509toreq -in $ssl/apiserver.crt -signkey $ssl/apiserver.key -copy_extensions copyall |
@@ -363,6 +389,10 @@ func Three() []Fault {
 			Break: `d=$(mktemp -d); stranger front-proxy-ca $d
 overwrite $ssl/front-proxy-ca.crt <$d/stranger.crt; overwrite $ssl/front-proxy-ca.key <$d/stranger.key; rm -r $d
 rm $ssl/front-proxy-client.*; kubeadm init phase certs front-proxy-client --config $conf/kubeadm-config.yaml >/dev/null`,
+		},
+		{
+			Name: "authority-reissued-on-one", Node: "cp2", What: "ca.crt of one of three was issued again with its key",
+			Do: ends("/etc/kubernetes/ssl/ca", 7300*day),
 		},
 		{
 			Name: "service-account-keys-differ", Node: "cp3", What: "sa.key and sa.pub differ from the other control plane nodes",

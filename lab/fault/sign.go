@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/lab/cluster"
@@ -60,7 +61,11 @@ func ends(ca string, end time.Duration) signer {
 // Both are named by their path without its suffix.
 func reissued(cert, ca string, change func(*x509.Certificate)) signer {
 	return func(ctx context.Context, c *cluster.Cluster, node string) error {
-		files, err := c.ReadFiles(ctx, node, cert+".crt", ca+".crt", ca+".key")
+		from := node // where the authority's key is
+		if !slices.ContainsFunc(c.ControlPlanes(), func(n cluster.Node) bool { return n.Name == node }) {
+			from = c.ControlPlanes()[0].Name
+		}
+		files, err := c.ReadFiles(ctx, from, cert+".crt", ca+".crt", ca+".key")
 		if err != nil {
 			return err
 		}

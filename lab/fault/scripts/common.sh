@@ -26,7 +26,26 @@ again() {
 }
 
 # stranger NAME DIR: an authority that the cluster does not know.
-stranger() { openssl req -x509 -newkey rsa:2048 -nodes -subj "/CN=$1" -days 3650 -keyout "$2/stranger.key" -out "$2/stranger.crt" 2>/dev/null; }
+stranger() {
+  openssl req -x509 -newkey rsa:2048 -nodes -subj "/CN=$1" -days 3650 -addext keyUsage=critical,keyCertSign \
+    -keyout "$2/stranger.key" -out "$2/stranger.crt" 2>/dev/null
+}
+
+# signed_by CERTIFICATE KEY: the authority's certificate on standard input, for its own key in
+# KEY_OF, as another one signs it.
+signed_by() {
+  openssl x509 -x509toreq -signkey "$KEY_OF" 2>/dev/null | openssl x509 -req -CA "$1" -CAkey "$2" -days 7300 2>/dev/null \
+    -extfile <(printf 'basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,digitalSignature\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n')
+}
+
+# trusts FILE...: the authorities in these become ca.crt, and what administrators trust.
+trusts() {
+  cat "$@" | overwrite "$ssl/ca.crt"
+  data=$(base64 -w0 <"$ssl/ca.crt")
+  for f in "$conf"/*admin.conf /root/.kube/config; do
+    [ ! -f "$f" ] || sed "s|\(certificate-authority-data: \).*|\1$data|" "$f" | overwrite "$f"
+  done
+}
 
 # overwrite FILE: standard input takes the place of what is in the file; its
 # owner and mode stay.
