@@ -157,12 +157,19 @@ func (d *Diagnosis) judgeTrust(s snapshot.Snapshot) {
 	}
 }
 
-// Files of kube-controller-manager: what it hands to every pod, and the CA with which it signs,
-// which must be the one certificate in its file (pkg/controller/certificates/signer).
+// Files of kube-controller-manager: what it hands to every pod, and the CA with which it signs.
 const (
 	rootCA    = "kube-controller-manager.root-ca-file"
 	signingCA = "kube-controller-manager.cluster-signing-cert-file"
 )
+
+// SigningBundle reports whether the file with whose CA kube-controller-manager signs on a node
+// holds several: one is all that it accepts when it starts (Kubernetes,
+// pkg/controller/certificates/signer), and it ends with any other number.
+func SigningBundle(n snapshot.Node) (file string, several bool) {
+	file = n.Facts[signingCA]
+	return file, len(fileOf(n, file)) > 1
+}
 
 // ofNetworkPlugin reports whether a kubeconfig is one that a network plugin has written on the
 // host, where it stays when the CA changes.
@@ -435,8 +442,8 @@ func (d *Diagnosis) judgeRotation(s snapshot.Snapshot, ca certs.Row, by, others 
 		words = append(words, fmt.Sprintf("%s on %s", what, some(lacks.of[what])))
 	}
 	for _, n := range s.With(cluster.ControlPlane) {
-		if file := n.Facts[signingCA]; ca.Kind == certs.KindCA && len(fileOf(n, file)) > 1 {
-			words = append(words, fmt.Sprintf("kube-controller-manager on %s signs with %s, which must hold one certificate alone: it signs no request once it has read that again", n.Name, file))
+		if file, several := SigningBundle(n); ca.Kind == certs.KindCA && several {
+			words = append(words, fmt.Sprintf("kube-controller-manager on %s signs with %s, which must hold one certificate alone: it does not start again with several", n.Name, file))
 		}
 	}
 	if node == "" && len(by) > 0 {

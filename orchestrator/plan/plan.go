@@ -438,7 +438,7 @@ func signer(s snapshot.Snapshot, d diagnosis.Diagnosis, nodes []string) string {
 			continue
 		}
 		for _, other := range s.With(cluster.Etcd) {
-			if other.SignsEtcd() && etcdAuthority(other) == etcdAuthority(n) {
+			if other.SignsEtcd() && acceptsEtcd(n, other) {
 				return other.Name
 			}
 		}
@@ -446,8 +446,19 @@ func signer(s snapshot.Snapshot, d diagnosis.Diagnosis, nodes []string) string {
 	return ""
 }
 
-// etcdAuthority is the digest of etcd's authority on a node.
-func etcdAuthority(n snapshot.Node) string { return n.Digests[n.Facts["etcd-dir"]+"/ca.pem"] }
+// acceptsEtcd reports whether a node trusts the CA of etcd that another one signs with: their
+// files are the same, or it is among several.
+func acceptsEtcd(n, signer snapshot.Node) bool {
+	file := n.Facts["etcd-dir"] + "/ca.pem"
+	if n.Digests[file] == signer.Digests[signer.Facts["etcd-dir"]+"/ca.pem"] {
+		return true
+	}
+	return slices.ContainsFunc(signer.Certificates, func(ca certs.Certificate) bool {
+		return ca.Kind == certs.KindEtcdHostCA && ca.Key == certs.KeyMatches && slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
+			return c.Kind == certs.KindEtcdHostCA && c.SignsAs() == ca.SignsAs()
+		})
+	})
+}
 
 // backup covers every node that a step changes.
 func backup(c cluster.Cluster, steps []Step) Step {
@@ -557,6 +568,11 @@ func supported(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, ch
 			f.Node, f.Subject, shell.Quote(strings.Join(without(cluster.Names(c.Nodes), []string{f.Node}), ",")))}
 	}
 	for _, n := range s.Nodes {
+		file, several := diagnosis.SigningBundle(n)
+		if several && (slices.Contains(d.Due[n.Name], certs.KindControllerManagerConf) || slices.Contains(d.Stale[n.Name], "kube-controller-manager")) {
+			return &UnsupportedError{fmt.Sprintf("kube-controller-manager on %s has to be restarted, and would not start: it signs with %s, which holds several CAs; "+
+				"copy the one that belongs to its --cluster-signing-key-file to a file of its own, and name that with --cluster-signing-cert-file in its manifest", n.Name, file)}
+		}
 		if dueKind(d, n.Name, certs.EtcdHostCA) && !n.SignsEtcd() && signer(s, d, []string{n.Name}) == "" {
 			return &UnsupportedError{fmt.Sprintf("etcd certificates are due on %s, but %s/ca-key.pem is neither there nor, for the same CA, "+
 				"on a node of the group etcd: new ones cannot be signed; restore the key on one of them from a backup, or have the certificates "+
