@@ -15,22 +15,50 @@ import (
 // Parse reads the text of a file: one mapping of settings in YAML, or nothing. The name
 // of the file is for origins. An error is of type SettingErrors and has all of them.
 func Parse(name string, text []byte, known Known) ([]Value, error) {
-	f := file{name: name, known: known, first: map[string]int{}}
+	document, err := Document(name, text)
+	if document == nil {
+		return nil, err
+	}
+	values, settings := Mapping(name, document, known)
+	var all SettingErrors
+	for _, err := range []error{settings, err} {
+		if problems, ok := errors.AsType[SettingErrors](err); ok {
+			all = append(all, problems...)
+		}
+	}
+	if len(all) > 0 {
+		return nil, all
+	}
+	return values, nil
+}
+
+// Document reads the one document of a YAML file; nil for a file without one. An error is
+// of type SettingErrors; the document is returned with it where only what follows it is
+// wrong.
+func Document(name string, text []byte) (*yaml.Node, error) {
+	f := file{name: name}
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	var document, another yaml.Node
 	if err := d.Decode(&document); errors.Is(err, io.EOF) {
-		return nil, nil // empty, or nothing but comments
+		return nil, nil //nolint:nilnil // empty, or nothing but comments
 	} else if err != nil {
 		f.syntax(err)
-		return nil, f.problems.err()
+		return nil, f.problems
 	}
-	f.mapping(document.Content[0])
 	switch err := d.Decode(&another); {
 	case err == nil:
 		f.fault(another.Content[0], "a second document starts here: only one is allowed")
 	case !errors.Is(err, io.EOF):
 		f.syntax(err)
 	}
+	return document.Content[0], f.problems.err()
+}
+
+// Mapping reads settings from a part of a YAML file. An error is of type SettingErrors and
+// has all of them.
+func Mapping(name string, n *yaml.Node, known Known) ([]Value, error) {
+	f := file{name: name, known: known, first: map[string]int{}}
+	f.mapping(n)
 	if len(f.problems) > 0 {
 		return nil, f.problems
 	}

@@ -13,8 +13,17 @@ var patterns = map[Kind]string{
 
 // JSONSchema describes the file for editors and linters, in draft 2020-12.
 func JSONSchema(known Known) any {
+	schema := known.Schema()
+	schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+	schema["title"] = FileName + ", version 1"
+	schema["description"] = "Settings of kscertctl. A setting may be added within a version; none is removed or changes its meaning."
+	return schema
+}
+
+// Schema describes a mapping of settings, for a schema that it is a part of.
+func (k Known) Schema() map[string]any {
 	properties := object{}
-	for _, s := range known.Settings {
+	for _, s := range k.Settings {
 		value := s.schema()
 		if s.List {
 			value = object{"anyOf": []object{value, {"type": "array", "minItems": 1, "items": value}}}
@@ -22,14 +31,7 @@ func JSONSchema(known Known) any {
 		value["description"] = s.Usage
 		properties[s.Name] = value
 	}
-	return object{
-		"$schema":              "https://json-schema.org/draft/2020-12/schema",
-		"title":                FileName + ", version 1",
-		"description":          "Settings of kscertctl. A setting may be added within a version; none is removed or changes its meaning.",
-		"type":                 []string{"object", "null"},
-		"additionalProperties": false,
-		"properties":           properties,
-	}
+	return object{"type": []string{"object", "null"}, "additionalProperties": false, "properties": properties}
 }
 
 // schema is that of one value.
