@@ -22,11 +22,23 @@ import (
 func ExpiryCalendar(w io.Writer, r expiry.Report) error {
 	cal := ics.NewCalendarFor("kscertctl")
 	cal.SetMethod(ics.MethodPublish)
-	cal.SetXWRCalName(printable.Line("Certificates of " + clusterName(r)))
+	name := clusterName(r)
+	cal.SetXWRCalName(printable.Line("Certificates of " + name))
+	addEvents(cal, r, calendarOf{name: name, id: name})
+	_, err := io.WriteString(w, cal.Serialize(ics.WithNewLineWindows)) // RFC 5545, 3.1
+	return err
+}
+
+// calendarOf is how events name a cluster: by its name where that says enough, and by what
+// their titles begin with where it does not. Its id is part of theirs.
+type calendarOf struct{ name, prefix, id string }
+
+// addEvents adds the events of one cluster.
+func addEvents(cal *ics.Calendar, r expiry.Report, of calendarOf) {
 	var day []expiry.Row
 	flush := func() {
 		if len(day) > 0 {
-			addEvent(cal, r, day)
+			addEvent(cal, r, day, of)
 		}
 		day = nil
 	}
@@ -40,20 +52,18 @@ func ExpiryCalendar(w io.Writer, r expiry.Report) error {
 		day = append(day, c)
 	}
 	flush()
-	_, err := io.WriteString(w, cal.Serialize(ics.WithNewLineWindows)) // RFC 5545, 3.1
-	return err
 }
 
 // addEvent adds the event of the certificates that end on one day.
-func addEvent(cal *ics.Calendar, r expiry.Report, day []expiry.Row) {
+func addEvent(cal *ics.Calendar, r expiry.Report, day []expiry.Row, of calendarOf) {
 	first := day[0]
-	sum := sha256.Sum256([]byte(clusterName(r)))
+	sum := sha256.Sum256([]byte(of.id))
 	e := cal.AddEvent(first.Ends().UTC().Format("20060102") + "-" + hex.EncodeToString(sum[:8]) + "@kscertctl")
 	e.SetDtStampTime(r.Taken.UTC())
 	e.SetStartAt(first.Ends().UTC())
-	summary := fmt.Sprintf("%d certificates expire: %s", len(day), clusterName(r))
+	summary := fmt.Sprintf("%d certificates expire: %s", len(day), of.name)
 	if len(day) == 1 {
-		summary = fmt.Sprintf("%s on %s expires", first.Name, first.Node)
+		summary = fmt.Sprintf("%s%s on %s expires", of.prefix, first.Name, first.Node)
 	}
 	e.SetSummary(printable.Line(summary))
 	lines := make([]string, len(day))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/jstemmer/go-junit-report/v2/junit"
 
@@ -17,51 +18,70 @@ import (
 func ExpiryJUnit(w io.Writer, r expiry.Report, fails func(expiry.Level) bool) error {
 	all := junit.Testsuites{Name: "kscertctl check-expiration"}
 	for i, n := range r.Nodes {
-		suite := junit.Testsuite{Name: n.Name, ID: i, Hostname: n.Name, Time: "0"}
-		suite.SetTimestamp(r.Taken)
-		add := func(name, kind string) *junit.Testcase {
-			suite.Testcases = append(suite.Testcases, junit.Testcase{Name: printable.Line(name), Classname: n.Name + "." + kind})
-			return &suite.Testcases[len(suite.Testcases)-1]
-		}
-		if !n.Known {
-			add("the node can be inspected", "node").Error = &junit.Result{Message: printable.Line(n.Reason), Type: "unknown", Data: printable.Line(strings.TrimSpace(n.Message))}
-		}
-		for _, u := range r.Unreadable {
-			if u.Node != n.Name {
-				continue
-			}
-			c := add(u.Path, "unreadable")
-			if fails(expiry.LevelCritical) {
-				c.Failure = &junit.Result{Message: printable.Line(u.Reason), Type: "unreadable"}
-			}
-		}
-		for _, row := range r.Certificates {
-			if row.Node != n.Name {
-				continue
-			}
-			name := row.Name
-			if !row.Served && row.Path != name {
-				name += " (" + row.Path + ")"
-			}
-			c := add(name, string(row.Kind))
-			text := fmt.Sprintf("%s: %s", row.Status, sentence(row))
-			if row.Stale {
-				text += "; stale: the file holds another one"
-			}
-			if fails(row.Status.Level()) {
-				c.Failure = &junit.Result{Message: text, Type: string(row.Status), Data: details(row)}
-			} else {
-				c.SystemOut = &junit.Output{Data: text}
-			}
-		}
-		counted := suite
-		counted.Testcases = nil
-		for _, c := range suite.Testcases {
-			counted.AddTestcase(c)
-		}
-		all.AddSuite(counted)
+		s := suite(i, n.Name, r.Taken)
+		s.Hostname = n.Name
+		s.Testcases = nodeCases(r, n, n.Name, fails)
+		all.AddSuite(counted(s))
 	}
 	return all.WriteXML(printable.NewWriter(w))
+}
+
+// suite is one without test cases.
+func suite(id int, name string, taken time.Time) junit.Testsuite {
+	s := junit.Testsuite{Name: printable.Line(name), ID: id, Time: "0"}
+	s.SetTimestamp(taken)
+	return s
+}
+
+// counted is a suite with the numbers of its test cases.
+func counted(s junit.Testsuite) junit.Testsuite {
+	out := s
+	out.Testcases = nil
+	for _, c := range s.Testcases {
+		out.AddTestcase(c)
+	}
+	return out
+}
+
+// nodeCases are the test cases of one node; class is what the names of their classes begin
+// with.
+func nodeCases(r expiry.Report, n expiry.Node, class string, fails func(expiry.Level) bool) (out []junit.Testcase) {
+	add := func(name, kind string) *junit.Testcase {
+		out = append(out, junit.Testcase{Name: printable.Line(name), Classname: printable.Line(class + "." + kind)})
+		return &out[len(out)-1]
+	}
+	if !n.Known {
+		add("the node can be inspected", "node").Error = &junit.Result{Message: printable.Line(n.Reason), Type: "unknown", Data: printable.Line(strings.TrimSpace(n.Message))}
+	}
+	for _, u := range r.Unreadable {
+		if u.Node != n.Name {
+			continue
+		}
+		c := add(u.Path, "unreadable")
+		if fails(expiry.LevelCritical) {
+			c.Failure = &junit.Result{Message: printable.Line(u.Reason), Type: "unreadable"}
+		}
+	}
+	for _, row := range r.Certificates {
+		if row.Node != n.Name {
+			continue
+		}
+		name := row.Name
+		if !row.Served && row.Path != name {
+			name += " (" + row.Path + ")"
+		}
+		c := add(name, string(row.Kind))
+		text := fmt.Sprintf("%s: %s", row.Status, sentence(row))
+		if row.Stale {
+			text += "; stale: the file holds another one"
+		}
+		if fails(row.Status.Level()) {
+			c.Failure = &junit.Result{Message: text, Type: string(row.Status), Data: details(row)}
+		} else {
+			c.SystemOut = &junit.Output{Data: text}
+		}
+	}
+	return out
 }
 
 func details(c expiry.Row) string {

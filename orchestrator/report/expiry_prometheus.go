@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/expfmt"
 
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
@@ -130,15 +129,5 @@ func ExpiryPrometheus(w io.Writer, r expiry.Report) error {
 	if err := registry.Register(Collector{Latest: func() expiry.Report { return r }}); err != nil {
 		return err
 	}
-	families, err := registry.Gather()
-	if err != nil {
-		return err
-	}
-	enc := expfmt.NewEncoder(w, expfmt.NewFormat(expfmt.TypeTextPlain))
-	for _, f := range families {
-		if err := enc.Encode(f); err != nil {
-			return err
-		}
-	}
-	return nil
+	return writeMetrics(w, registry)
 }

@@ -42,6 +42,9 @@ func hostileSnapshot(name, text string, sans bool) (snapshot.Snapshot, report.As
 func hostileOutputs(name, text string, sans bool) map[string]func(io.Writer) error {
 	s, a := hostileSnapshot(name, text, sans)
 	r := expiry.Of(s, expiry.DefaultThresholds())
+	f := expiry.OfFleet(s.Taken, 4, []expiry.Member{
+		{Name: "one" + text, Labels: map[string]string{"env" + text: "prod" + text}, ExitCode: 4, Error: text, Next: text, Report: &r}, {Name: "two" + text, Error: text},
+	})
 	p := run.Proposal{Diagnosis: a.Diagnosis, Plan: a.Plan, Snapshot: s}
 	p.Request.Limit = []string{"w1" + text}
 	return map[string]func(io.Writer) error{
@@ -59,6 +62,15 @@ func hostileOutputs(name, text string, sans bool) map[string]func(io.Writer) err
 		"prometheus": func(w io.Writer) error { return report.ExpiryPrometheus(w, r) },
 		"junit": func(w io.Writer) error {
 			return report.ExpiryJUnit(w, r, func(l expiry.Level) bool { return l >= expiry.LevelWarning })
+		},
+		"fleet.table":      func(w io.Writer) error { return report.FleetTable(w, f) },
+		"fleet.wide":       func(w io.Writer) error { return report.FleetWide(w, f) },
+		"fleet.html":       func(w io.Writer) error { return report.FleetHTML(w, f) },
+		"fleet.ics":        func(w io.Writer) error { return report.FleetCalendar(w, f) },
+		"fleet.prometheus": func(w io.Writer) error { return report.FleetPrometheus(w, f) },
+		"fleet.json":       func(w io.Writer) error { return report.JSON(w, f) },
+		"fleet.junit": func(w io.Writer) error {
+			return report.FleetJUnit(w, f, func(l expiry.Level) bool { return l >= expiry.LevelWarning })
 		},
 		"json": func(w io.Writer) error { return report.JSON(w, a) },
 		"yaml": func(w io.Writer) error { return report.YAML(w, a) },
@@ -88,7 +100,7 @@ func hostileRunOutputs(text string) map[string]func(io.Writer) error {
 
 // readable returns why a program could not read a format; nil for one that people read.
 func readable(format, text string) error {
-	switch format {
+	switch strings.TrimPrefix(format, "fleet.") {
 	case "json", "run.json":
 		return json.Unmarshal([]byte(text), new(any))
 	case "yaml":
@@ -114,7 +126,7 @@ func checkOutputs(t *testing.T, outputs map[string]func(io.Writer) error) {
 			continue
 		}
 		text := out.String()
-		if name == "ics" {
+		if strings.HasSuffix(name, "ics") {
 			text = strings.ReplaceAll(text, "\r\n", "\n")
 		}
 		if strings.HasSuffix(name, "junit") {

@@ -2,30 +2,32 @@ package report
 
 import (
 	"bytes"
-	_ "embed" // the page's template
+	_ "embed" // the pages' templates
 	"fmt"
 	"html/template"
 	"io"
 	"strings"
 )
 
-//go:embed run.html
-var runPage string
+var (
+	//go:embed page.html
+	pageParts string
+	//go:embed run.html
+	runPage string
+)
 
-// RunHTML writes one page that needs nothing but itself: no script, no font, no
-// picture from elsewhere.
-func RunHTML(w io.Writer, r Run) error {
-	page, err := template.New("run").Parse(runPage)
+// writePage writes one page that needs nothing but itself: no script, no font, no picture
+// from elsewhere. name is what the page is about, for errors.
+func writePage(w io.Writer, name, text string, data any) error {
+	page, err := template.New(name).Parse(pageParts)
+	if err == nil {
+		page, err = page.Parse(text)
+	}
 	if err != nil {
 		return fmt.Errorf("reading the page's template: %w", err)
 	}
-	v := view(r)
 	var out bytes.Buffer // whole or not at all
-	if err := page.Execute(&out, struct {
-		runView
-		Timeline, Lifetimes picture
-		AsOf                string
-	}{v, timeline(r, v.Lanes), lifetimesPicture(r, v.Certificates), clock(r.Last)}); err != nil {
+	if err := page.Execute(&out, data); err != nil {
 		return fmt.Errorf("writing the page: %w", err)
 	}
 	lines := printer{w: w} // what is escaped can still reorder or hide text
@@ -33,4 +35,14 @@ func RunHTML(w io.Writer, r Run) error {
 		lines.line("%s", strings.TrimSuffix(line, "\n"))
 	}
 	return lines.err
+}
+
+// RunHTML writes the report of a run as a page that needs nothing but itself.
+func RunHTML(w io.Writer, r Run) error {
+	v := view(r)
+	return writePage(w, "run", runPage, struct {
+		runView
+		Timeline, Lifetimes picture
+		AsOf                string
+	}{v, timeline(r, v.Lanes), lifetimesPicture(r, v.Certificates), clock(r.Last)})
 }

@@ -1,0 +1,288 @@
+package report
+
+import (
+	_ "embed" // the page's template
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	ics "github.com/arran4/golang-ical"
+	"github.com/jstemmer/go-junit-report/v2/junit"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/infrapuzzle/kscertctl/internal/printable"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
+)
+
+// FleetTable writes one line a cluster: what expires first in it, and how many of its nodes
+// are known. Clusters that could not be inspected come first.
+func FleetTable(w io.Writer, f expiry.Fleet) error {
+	cells := [][]string{{"CLUSTER", "STATUS", "EXPIRES", "RESIDUAL TIME", "NODE", "CERTIFICATE", "NODES", "EXIT CODE"}}
+	for _, m := range f.Clusters {
+		line := []string{m.Name, "unknown", "-", "-", "-", "-", "-", strconv.Itoa(m.ExitCode)}
+		if m.Report != nil {
+			line[6] = fmt.Sprintf("%d/%d", len(m.Report.Nodes)-len(m.Report.Unknown()), len(m.Report.Nodes))
+		}
+		if c, ok := m.First(); ok {
+			copy(line[1:], []string{memberStatus(m), c.Ends().UTC().Format("Jan 02, 2006 15:04 MST"), residualTime(c.ResidualSeconds), c.Node, c.Name})
+		}
+		cells = append(cells, line)
+	}
+	return writeTable(w, cells)
+}
+
+// memberStatus is the worst that is known of a cluster.
+func memberStatus(m expiry.Member) string {
+	switch {
+	case m.Report == nil:
+		return "unknown"
+	case len(m.Report.Unreadable) > 0 && m.Report.Status.Level() < expiry.LevelCritical:
+		return "unreadable"
+	}
+	return string(m.Report.Status)
+}
+
+// FleetWide writes one line a certificate of all clusters, what ends first at the top, and
+// before these what is not known.
+func FleetWide(w io.Writer, f expiry.Fleet) error {
+	shown := columns(true)
+	cells := [][]string{{"CLUSTER"}}
+	for _, c := range shown {
+		cells[0] = append(cells[0], c.head)
+	}
+	for _, m := range f.Clusters {
+		if m.Report == nil {
+			m.Report = &expiry.Report{Nodes: []expiry.Node{{Name: "-"}}}
+		}
+		unknown := *m.Report
+		unknown.Certificates = nil
+		for _, line := range lines(unknown, shown, hidden)[1:] {
+			cells = append(cells, append([]string{m.Name}, line...))
+		}
+	}
+	for _, r := range f.Rows() {
+		line := []string{r.Cluster}
+		for _, c := range shown {
+			line = append(line, c.cell(r.Row))
+		}
+		cells = append(cells, line)
+	}
+	return writeTable(w, cells)
+}
+
+// FleetJUnit writes one test suite a cluster and one test case a certificate; a cluster or a
+// node of which nothing is known is an error.
+func FleetJUnit(w io.Writer, f expiry.Fleet, fails func(expiry.Level) bool) error {
+	all := junit.Testsuites{Name: "kscertctl fleet check"}
+	for i, m := range f.Clusters {
+		s := suite(i, m.Name, f.Taken)
+		if m.Report == nil {
+			s.Testcases = append(s.Testcases, junit.Testcase{
+				Name: "the cluster can be inspected", Classname: printable.Line(m.Name) + ".cluster",
+				Error: &junit.Result{Message: printable.Line(m.Error), Type: "exit code " + strconv.Itoa(m.ExitCode), Data: printable.Line(m.Next)},
+			})
+		} else {
+			for _, n := range m.Report.Nodes {
+				s.Testcases = append(s.Testcases, nodeCases(*m.Report, n, m.Name+"."+n.Name, fails)...)
+			}
+		}
+		all.AddSuite(counted(s))
+	}
+	return all.WriteXML(printable.NewWriter(w))
+}
+
+// FleetCalendar writes an iCalendar file as ExpiryCalendar does, with an event for each day
+// and cluster.
+func FleetCalendar(w io.Writer, f expiry.Fleet) error {
+	cal := ics.NewCalendarFor("kscertctl")
+	cal.SetMethod(ics.MethodPublish)
+	cal.SetXWRCalName("Certificates of the fleet")
+	for _, m := range f.Clusters {
+		if m.Report != nil {
+			addEvents(cal, *m.Report, calendarOf{name: m.Name, prefix: m.Name + ": ", id: "fleet/" + m.Name})
+		}
+	}
+	_, err := io.WriteString(w, cal.Serialize(ics.WithNewLineWindows)) // RFC 5545, 3.1
+	return err
+}
+
+// clusterExit is how the check of each cluster of a fleet ended.
+var clusterExit = prometheus.NewDesc("kscertctl_cluster_exit_code",
+	"The exit code of the check of the cluster; 0 when all is well.", []string{"cluster"}, nil)
+
+// exits tells Prometheus how the checks ended.
+type exits struct{ fleet expiry.Fleet }
+
+// Describe and Collect make it a prometheus.Collector.
+func (exits) Describe(ch chan<- *prometheus.Desc) { ch <- clusterExit }
+
+func (e exits) Collect(ch chan<- prometheus.Metric) {
+	for _, m := range e.fleet.Clusters {
+		ch <- prometheus.MustNewConstMetric(clusterExit, prometheus.GaugeValue, float64(m.ExitCode), printable.Line(m.Name))
+	}
+}
+
+// OfCluster returns a registerer whose metrics have the label "cluster".
+func OfCluster(r prometheus.Registerer, name string) prometheus.Registerer {
+	return prometheus.WrapRegistererWith(prometheus.Labels{"cluster": printable.Line(name)}, r)
+}
+
+// FleetPrometheus writes the metrics of ExpiryPrometheus for each cluster, with the label
+// "cluster", and how the check of each ended.
+func FleetPrometheus(w io.Writer, f expiry.Fleet) error {
+	registry := prometheus.NewPedanticRegistry()
+	err := registry.Register(exits{f})
+	for _, m := range f.Clusters {
+		if err == nil && m.Report != nil {
+			err = OfCluster(registry, m.Name).Register(Collector{Latest: func() expiry.Report { return *m.Report }})
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return writeMetrics(w, registry)
+}
+
+// writeMetrics writes what a registry gathers in the text format.
+func writeMetrics(w io.Writer, registry prometheus.Gatherer) error {
+	families, err := registry.Gather()
+	if err != nil {
+		return err
+	}
+	enc := expfmt.NewEncoder(w, expfmt.NewFormat(expfmt.TypeTextPlain))
+	for _, f := range families {
+		if err := enc.Encode(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+//go:embed fleet.html
+var fleetPage string
+
+// fleetLine is a cluster in the page's table.
+type fleetLine struct {
+	expiry.Member
+	Status, Labelled, Nodes string
+	First, FirstAt          string
+	Outage, OutageAt, Means string
+}
+
+// fleetYears is how far the picture reaches.
+const fleetYears = 2
+
+// FleetHTML writes one page with a picture of all clusters over the next two years: when
+// what expires, and which outage is next. It needs nothing but itself.
+func FleetHTML(w io.Writer, f expiry.Fleet) error {
+	var all []fleetLine
+	for _, m := range f.Clusters {
+		line := fleetLine{Member: m, Status: memberStatus(m)}
+		for _, key := range slices.Sorted(maps.Keys(m.Labels)) {
+			line.Labelled = strings.TrimPrefix(line.Labelled+", "+key+"="+m.Labels[key], ", ")
+		}
+		if m.Report != nil {
+			line.Nodes = fmt.Sprintf("%d of %d", len(m.Report.Nodes)-len(m.Report.Unknown()), len(m.Report.Nodes))
+		}
+		if c, ok := m.First(); ok {
+			line.First, line.FirstAt = c.Name+" on "+c.Node, sentence(c)+", "+c.Ends().UTC().Format(time.DateOnly)
+		}
+		if c, ok := m.NextOutage(); ok {
+			line.Outage, line.OutageAt, line.Means = c.Name+" on "+c.Node, sentence(c)+", "+c.Ends().UTC().Format(time.DateOnly), outageMeans(c)
+		}
+		all = append(all, line)
+	}
+	return writePage(w, "fleet", fleetPage, struct {
+		expiry.Fleet
+		Lines   []fleetLine
+		Picture picture
+		AsOf    string
+	}{f, all, fleetPicture(f, all), clock(f.Taken)})
+}
+
+// outageMeans says what no longer works once a certificate has expired.
+func outageMeans(c expiry.Row) string {
+	kind, _ := certs.Lookup(c.Kind)
+	if kind.CA {
+		return "everything that this CA has signed is refused"
+	}
+	return map[certs.Outage]string{
+		certs.OutageTLS:     "clients refuse the API server",
+		certs.OutageClient:  "the API server refuses its administrator",
+		certs.OutageEtcd:    "the API server and etcd no longer trust each other",
+		certs.OutageKubelet: "the kubelet does not start, and no static pod does",
+	}[kind.Outage]
+}
+
+// fleetPicture draws for each cluster until when all is valid, and after that each day on
+// which something expires.
+func fleetPicture(f expiry.Fleet, all []fleetLine) picture {
+	const barHeight = 12
+	span := [2]time.Time{f.Taken, f.Taken.AddDate(fleetYears, 0, 0)}
+	a := axis{spans: [][2]time.Time{span}}
+	p := picture{Top: axisHeight}
+	y := axisHeight + rowGap/2
+	for _, l := range all {
+		row := pictureRow{Label: l.Name, Hint: l.Outage, LabelY: y + labelHeight - 5}
+		if row.Hint != "" {
+			row.Hint = "next outage: " + l.Means + ", " + l.OutageAt
+		}
+		if l.Report == nil {
+			row.Hint = "unknown: it could not be inspected"
+		}
+		y += labelHeight
+		if c, ok := l.Member.First(); ok {
+			x, width := a.span(span[0], c.Ends())
+			row.Bars = append(row.Bars, bar{X: x, Width: width, Y: y, Height: barHeight, Class: "after " + string(c.Status), Title: l.First + ": " + l.FirstAt})
+			row.Bars = append(row.Bars, endings(a, *l.Report, c.Ends(), y, barHeight)...)
+		}
+		y += barHeight + rowGap
+		p.Rows = append(p.Rows, row)
+	}
+	p.Bottom, p.Height = y, y
+	for _, t := range dates(span) {
+		p.Ticks = append(p.Ticks, tickAt(a.at(t.at), tickY, t.label))
+	}
+	return p
+}
+
+// endings are a mark for each day after the first on which something expires, within the
+// picture; one for what takes the API server away is painted as such.
+func endings(a axis, r expiry.Report, first time.Time, y, height int) (out []bar) {
+	type day struct {
+		at     time.Time
+		names  []string
+		outage bool
+	}
+	var days []day
+	for _, c := range r.Certificates { // sorted by their ends
+		if c.Status == expiry.Unused || c.InFile || !c.Ends().After(first) || c.Ends().After(a.spans[0][1]) {
+			continue
+		}
+		if last := len(days) - 1; last < 0 || days[last].at.Format(time.DateOnly) != c.Ends().UTC().Format(time.DateOnly) {
+			days = append(days, day{at: c.Ends().UTC()})
+		}
+		d := &days[len(days)-1]
+		d.names = append(d.names, c.Name+" on "+c.Node)
+		d.outage = d.outage || outageMeans(c) != ""
+	}
+	for _, d := range days {
+		class := "after warning"
+		if d.outage {
+			class = "after expired"
+		}
+		const named = 5 // a cluster may have hundreds
+		names := strings.Join(d.names[:min(named, len(d.names))], ", ")
+		if more := len(d.names) - named; more > 0 {
+			names += fmt.Sprintf(" and %d more", more)
+		}
+		out = append(out, bar{X: min(a.at(d.at), 99.4), Width: 0.6, Y: y, Height: height, Class: class, Title: d.at.Format(time.DateOnly) + ": " + names})
+	}
+	return out
+}
