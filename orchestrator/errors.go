@@ -61,6 +61,20 @@ func ExitCodes() []struct {
 	}
 }
 
+// worse are the exit codes by how much they matter for several clusters: first what needs
+// no one, then what is known, what is not, and last what was left half done.
+var worse = []ExitCode{
+	ExitDone, ExitWarning, ExitCritical, ExitNotApproved, ExitLocked, ExitNotBegun, ExitRefused, ExitUnreachable, ExitUsage, ExitUnexpected,
+	ExitRolledBack, ExitInterrupted, ExitStopped,
+}
+
+// Worst returns the exit code of several works at once: the one that matters most.
+func Worst(codes ...ExitCode) ExitCode {
+	return slices.MaxFunc(append(codes, ExitDone), func(a, b ExitCode) int {
+		return slices.Index(worse, a) - slices.Index(worse, b)
+	})
+}
+
 // Error is what Orchestrator returns: what went wrong, and what to do next.
 type Error struct {
 	Code ExitCode

@@ -251,3 +251,18 @@ func TestObserved(t *testing.T) {
 		}
 	}
 }
+
+// Of several exit codes each has its place, and an unfinished change is never hidden.
+func TestWorst(t *testing.T) {
+	t.Parallel()
+	var all []ExitCode
+	for _, c := range ExitCodes() {
+		all = append(all, c.Code)
+		if got := Worst(ExitDone, c.Code); got != c.Code {
+			t.Errorf("worst of done and %d: %d", c.Code, got)
+		}
+	}
+	if len(worse) != len(all) || Worst(all...) != ExitStopped || Worst() != ExitDone || Worst(ExitCritical, ExitUnreachable) != ExitUnreachable {
+		t.Errorf("%d of %d codes have a place; the worst is %d", len(worse), len(all), Worst(all...))
+	}
+}

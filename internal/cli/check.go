@@ -19,11 +19,8 @@ import (
 // checkFlags are those of check-expiration, beside those of every look.
 type checkFlags struct {
 	inspectFlags
-	thresholdFlags
-
-	failOn     string
-	output     string
-	outputFile string
+	levelFlags
+	outputFlags
 }
 
 // failLevels maps each value of --fail-on to the first level that fails.
@@ -77,17 +74,55 @@ With -o nagios the exit code is that of a monitoring plugin instead: 0 OK,
 	}
 	flags.inspectFlags.register(cmd)
 	flags.registerSnapshot(cmd)
-	fl := cmd.Flags()
-	fl.StringVarP(&flags.output, "output", "o", "table", strings.Join(checkFormats, ", "))
-	fl.StringVar(&flags.outputFile, "output-file", "", "write to this file instead, atomically")
-	flags.thresholdFlags.register(cmd)
-	fl.StringVar(&flags.failOn, "fail-on", "warn", "warn, crit or never: from which level on the exit code is 2 or 3")
+	flags.outputFlags.register(cmd, checkFormats)
+	flags.levelFlags.register(cmd)
 	return cmd
+}
+
+// outputFlags say in which form and where a report is written.
+type outputFlags struct{ output, outputFile string }
+
+func (f *outputFlags) register(cmd *cobra.Command, formats []string) {
+	cmd.Flags().StringVarP(&f.output, "output", "o", formats[0], strings.Join(formats, ", "))
+	cmd.Flags().StringVar(&f.outputFile, "output-file", "", "write to this file instead, atomically")
+}
+
+// check says what is wrong with the form.
+func (f *outputFlags) check(cmd *cobra.Command, formats []string) error {
+	if !slices.Contains(formats, f.output) {
+		return usage(cmd, fmt.Errorf("-o %s: must be one of %s", f.output, strings.Join(formats, ", ")))
+	}
+	return nil
+}
+
+// levelFlags say what counts as a warning and as critical, and what of it fails.
+type levelFlags struct {
+	thresholdFlags
+
+	failOn string
+}
+
+func (f *levelFlags) register(cmd *cobra.Command) {
+	f.thresholdFlags.register(cmd)
+	cmd.Flags().StringVar(&f.failOn, "fail-on", "warn", "warn, crit or never: from which level on the exit code is 2 or 3")
+}
+
+// levels turns the flags into thresholds and into what fails.
+func (f *levelFlags) levels(cmd *cobra.Command) (expiry.Thresholds, func(expiry.Level) bool, error) {
+	from, ok := failLevels[f.failOn]
+	if !ok {
+		return expiry.Thresholds{}, nil, usage(cmd, fmt.Errorf("--fail-on %s: must be warn, crit or never", f.failOn))
+	}
+	t, err := f.thresholds(cmd)
+	return t, func(l expiry.Level) bool { return l >= from }, err
 }
 
 // run looks, writes the report and says by its error how it stands.
 func (f *checkFlags) run(cmd *cobra.Command, s Streams) error {
-	t, fails, err := f.check(cmd)
+	if err := f.check(cmd, checkFormats); err != nil {
+		return err
+	}
+	t, fails, err := f.levels(cmd)
 	if err != nil {
 		return err
 	}
@@ -100,29 +135,13 @@ func (f *checkFlags) run(cmd *cobra.Command, s Streams) error {
 	if err := f.render(&out, r, fails, s.Columns); err != nil {
 		return err
 	}
-	if err := f.write(s.Out, out.Bytes()); err != nil {
+	if err := writeOutput(s.Out, f.outputFile, out.Bytes()); err != nil {
 		return err
 	}
 	if f.output == "nagios" {
 		return plugin(report.ExpiryNagiosState(r))
 	}
 	return expiryError(r, fails)
-}
-
-// check turns the flags into thresholds and into what fails.
-func (f *checkFlags) check(cmd *cobra.Command) (expiry.Thresholds, func(expiry.Level) bool, error) {
-	if !slices.Contains(checkFormats, f.output) {
-		return expiry.Thresholds{}, nil, usage(cmd, fmt.Errorf("-o %s: must be one of %s", f.output, strings.Join(checkFormats, ", ")))
-	}
-	from, ok := failLevels[f.failOn]
-	if !ok {
-		return expiry.Thresholds{}, nil, usage(cmd, fmt.Errorf("--fail-on %s: must be warn, crit or never", f.failOn))
-	}
-	t, err := f.thresholds(cmd)
-	if err != nil {
-		return t, nil, err
-	}
-	return t, func(l expiry.Level) bool { return l >= from }, nil
 }
 
 func (f *checkFlags) render(w io.Writer, r expiry.Report, fails func(expiry.Level) bool, width int) error {
@@ -146,14 +165,14 @@ func (f *checkFlags) render(w io.Writer, r expiry.Report, fails func(expiry.Leve
 	}
 }
 
-// write puts the report where it was asked for. Others may read the file: a
-// collector of metrics runs as a user of its own, and nothing in it is secret.
-func (f *checkFlags) write(w io.Writer, data []byte) error {
-	if f.outputFile == "" {
+// writeOutput puts a report where it was asked for; no file is w. Others may read the file:
+// a collector of metrics runs as a user of its own, and nothing in it is secret.
+func writeOutput(w io.Writer, file string, data []byte) error {
+	if file == "" {
 		_, err := w.Write(data)
 		return err
 	}
-	if err := atomicfile.Write(f.outputFile, data, 0o644); err != nil {
+	if err := atomicfile.Write(file, data, 0o644); err != nil {
 		return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file in a directory that exists and is writable with --output-file"}
 	}
 	return nil

@@ -110,7 +110,7 @@ gates, and proves the result. CAs and service account keys stay unchanged.`,
 	root.PersistentFlags().String("config", "", "configuration file (default: "+config.FileName+" here, or in $XDG_CONFIG_HOME/kscertctl)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.AddCommand(
-		newCheck(s), newExporter(s), newDiagnose(s), newPlan(s), newApply(s), newRun(s),
+		newCheck(s), newExporter(s), newDiagnose(s), newPlan(s), newApply(s), newRun(s), newFleet(s),
 		newStatus(s), newReport(s), newRuns(s), newResume(s), newRollback(s), newBackup(s), newUnlock(s), newExplain(s), newConfig(s), newVersion(s),
 	)
 	root.InitDefaultCompletionCmd()

@@ -141,7 +141,7 @@ func (rows flagRows) names(common flagRows) string {
 		return strings.Join(out, ", ")
 	}
 	var out []string
-	for _, title := range groupTitles {
+	for _, title := range headings() {
 		has, lacks := rows.in(title), slices.DeleteFunc(common.in(title), func(row flagRow) bool { return slices.Contains(rows, row) })
 		switch {
 		case len(has) == 0:
@@ -161,9 +161,6 @@ func (rows flagRows) in(title string) flagRows {
 	return slices.DeleteFunc(slices.Clone(rows), func(row flagRow) bool { return row.group != title })
 }
 
-// groupTitles are the groups of flags in the order of --help.
-var groupTitles = []string{reach, planning, gating, telling, other}
-
 // table has the rows in their groups.
 func (rows flagRows) table() string {
 	if len(rows) == 0 {
@@ -171,7 +168,7 @@ func (rows flagRows) table() string {
 	}
 	var out strings.Builder
 	out.WriteString("| flag | default | meaning |\n| --- | --- | --- |\n")
-	for _, title := range groupTitles {
+	for _, title := range headings() {
 		heading := fmt.Sprintf("| **%s** | | |\n", title)
 		for _, row := range rows.in(title) {
 			out.WriteString(heading + row.text)

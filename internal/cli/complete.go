@@ -34,10 +34,13 @@ func complete(root *cobra.Command) {
 				_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 			}
 		}
+		if cmd.Flags().Lookup("file") != nil {
+			_ = cmd.MarkFlagFilename("file", "yaml", "yml")
+		}
 		if cmd.Name() == "rollback" {
 			_ = cmd.RegisterFlagCompletionFunc("node", completeNodes)
 		}
-		for _, flag := range []string{"user", "extra-vars", "forks", "vault-id", "warn", "crit", "gate-timeout", "stable-for", "limit", "serial", "max-unavailable", "backup-root", "interval", "timeout"} {
+		for _, flag := range []string{"user", "extra-vars", "forks", "vault-id", "warn", "crit", "gate-timeout", "stable-for", "limit", "serial", "max-unavailable", "backup-root", "interval", "timeout", "selector", "parallel-clusters"} {
 			if cmd.Flags().Lookup(flag) != nil {
 				_ = cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
 			}

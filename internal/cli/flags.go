@@ -17,6 +17,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
+// stateUsage describes --state-dir.
+const stateUsage = "directory for run records (default: $XDG_STATE_HOME/kscertctl)"
+
 // inspectFlags are what every command that looks at nodes takes. Those of
 // ansible-playbook keep their names and meaning.
 type inspectFlags struct {
@@ -57,7 +60,7 @@ func (f *inspectFlags) register(cmd *cobra.Command) {
 	fl.CountVarP(&f.verbose, "verbose", "v", "show Ansible's own output; -vv and more make Ansible verbose too")
 	fl.StringVar(&a.BinDir, "ansible-bin", "", "directory of ansible-playbook, such as VENV/bin (default: search PATH)")
 	fl.StringVar(&f.opts.KubesprayDir, "kubespray-dir", "", "Kubespray checkout to run in (default, where one is needed: here, above the inventory, ./kubespray, ../kubespray)")
-	fl.StringVar(&f.opts.StateDir, "state-dir", "", "directory for run records (default: $XDG_STATE_HOME/kscertctl)")
+	fl.StringVar(&f.opts.StateDir, "state-dir", "", stateUsage)
 	fl.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		return pflag.NormalizedName(cmp.Or(otherNames[name], name))
 	})

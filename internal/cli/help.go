@@ -13,6 +13,7 @@ import (
 
 // The headings of flags in --help, in the order in which a reader needs them.
 const (
+	fleets   = "Fleet"
 	reach    = "Inventory and connection, as in ansible-playbook"
 	planning = "Plan"
 	gating   = "Gates"
@@ -20,12 +21,17 @@ const (
 	other    = "Other"
 )
 
+// headings are all of them.
+func headings() []string { return []string{fleets, reach, planning, gating, telling, other} }
+
 // helpWidth is how wide the help is where nothing tells how wide the terminal is.
 const helpWidth = 100
 
 // groupOf is the heading of a flag that is no setting.
 func groupOf(name string) string {
 	switch name {
+	case "file", "selector", "parallel-clusters", "stop-after-failures", "wait", "resume":
+		return fleets
 	case "from-snapshot":
 		return reach
 	case "yes", "discard-changes", "digest", "node", "keep":
@@ -48,7 +54,7 @@ type flagGroup struct {
 func flagGroups(cmd *cobra.Command) []flagGroup {
 	byTitle := map[string]*pflag.FlagSet{}
 	var out []flagGroup
-	for _, title := range []string{reach, planning, gating, telling, other} {
+	for _, title := range headings() {
 		byTitle[title] = pflag.NewFlagSet(title, pflag.ContinueOnError)
 		byTitle[title].SortFlags = false
 		out = append(out, flagGroup{title, byTitle[title]})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -27,6 +28,8 @@ import (
 func commandsOf(saved, state, text string) [][]string {
 	out := [][]string{
 		{"runs", "list", "--state-dir", state}, {"status", "--state-dir", state}, {"status", text, "--state-dir", state},
+		{"fleet", "check", text}, {"fleet", "check", "-f", "no-file" + text}, {"fleet", "check", "--selector", text},
+		{"fleet", "check", "-f", filepath.Join(state, "fleet.yaml")}, {"fleet", "check", "-f", filepath.Join(state, "fleet.yaml"), "-o", "html"},
 		{"explain", text}, {"apply", "no-file" + text}, {"diagnose", "--" + text}, {"config", "show", text}, {text},
 		{"report", "-o", text}, {"report", "--report-dir", filepath.Join(state, "reports"), "--state-dir", state},
 		{"__complete", "status", "--state-dir", state, ""}, {"__complete", "rollback", "--state-dir", state, "--node", ""},
@@ -69,6 +72,11 @@ func hostileCommands(t *testing.T, text string) [][]string {
 		}
 	}
 	testruns.Write(t, dir, h)
+	// A name that is none, and one of an inventory that is not there.
+	file := fmt.Sprintf("clusters:\n- {name: a, inventories: %q}\n- {name: %q, inventories: b, labels: {%[2]q: %[2]q}, wave: %[2]q}\n", "/no"+text, text)
+	if err := os.WriteFile(filepath.Join(dir, "fleet.yaml"), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	return commands
 }
 

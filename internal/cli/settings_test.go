@@ -12,13 +12,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"gopkg.in/yaml.v3"
 
 	"github.com/infrapuzzle/kscertctl/internal/config"
+	"github.com/infrapuzzle/kscertctl/internal/fleet"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
@@ -206,6 +210,38 @@ func TestConfigSchemas(t *testing.T) {
 	document["more"] = 1
 	if shows.Validate(document) == nil {
 		t.Error("the schema takes a field that it does not name")
+	}
+}
+
+// So is the schema of fleet files, and the example is what it says.
+func TestFleetFileSchema(t *testing.T) {
+	t.Parallel()
+	const page = "docs/reference/schemas/fleet-v1.json"
+	made := fleetKnown(newRoot(Streams{Out: io.Discard, Err: io.Discard}))
+	var text strings.Builder
+	if err := report.JSON(&text, fleet.JSONSchema(made)); err != nil {
+		t.Fatal(err)
+	}
+	fresh(t, page, text.String())
+	schema, err := jsonschema.NewCompiler().Compile(filepath.Join(root, page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	example := read(t, "examples/fleet.yaml")
+	var document any
+	if err := yaml.Unmarshal([]byte(example), &document); err != nil {
+		t.Fatal(err)
+	}
+	if err := schema.Validate(document); err != nil {
+		t.Error(err)
+	}
+	f, err := fleet.Parse("fleet.yaml", []byte(example), made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := fstest.MapFS{"f/inventories/fra2/hosts.yaml": {}, "f/inventories/ber1/hosts.yaml": {}}
+	if all, err := f.Clusters(files, "/f"); err != nil || len(all) != 4 {
+		t.Errorf("%d clusters: %v", len(all), err)
 	}
 }
 

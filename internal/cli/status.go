@@ -13,7 +13,7 @@ import (
 type recordFlags struct{ state, output string }
 
 func (f *recordFlags) register(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.state, "state-dir", "", "directory for run records (default: $XDG_STATE_HOME/kscertctl)")
+	cmd.Flags().StringVar(&f.state, "state-dir", "", stateUsage)
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
 }
 

@@ -76,9 +76,10 @@ func FleetWide(w io.Writer, f expiry.Fleet) error {
 	return writeTable(w, cells)
 }
 
-// FleetJUnit writes one test suite a cluster and one test case a certificate; a cluster or a
-// node of which nothing is known is an error.
-func FleetJUnit(w io.Writer, f expiry.Fleet, fails func(expiry.Level) bool) error {
+// FleetJUnit writes one test suite a cluster and one test case a certificate; fails says from
+// which level on one of a cluster has failed. A cluster or a node of which nothing is known
+// is an error.
+func FleetJUnit(w io.Writer, f expiry.Fleet, fails func(cluster string, l expiry.Level) bool) error {
 	all := junit.Testsuites{Name: "kscertctl fleet check"}
 	for i, m := range f.Clusters {
 		s := suite(i, m.Name, f.Taken)
@@ -89,7 +90,7 @@ func FleetJUnit(w io.Writer, f expiry.Fleet, fails func(expiry.Level) bool) erro
 			})
 		} else {
 			for _, n := range m.Report.Nodes {
-				s.Testcases = append(s.Testcases, nodeCases(*m.Report, n, m.Name+"."+n.Name, fails)...)
+				s.Testcases = append(s.Testcases, nodeCases(*m.Report, n, m.Name+"."+n.Name, func(l expiry.Level) bool { return fails(m.Name, l) })...)
 			}
 		}
 		all.AddSuite(counted(s))

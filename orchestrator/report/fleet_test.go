@@ -53,7 +53,7 @@ func fleetFormats() map[string]func(io.Writer, expiry.Fleet) error {
 		"fleet.ics":      report.FleetCalendar,
 		"fleet.prom":     report.FleetPrometheus,
 		"fleet.junit.xml": func(w io.Writer, f expiry.Fleet) error {
-			return report.FleetJUnit(w, f, func(l expiry.Level) bool { return l >= expiry.LevelWarning })
+			return report.FleetJUnit(w, f, func(_ string, l expiry.Level) bool { return l >= expiry.LevelWarning })
 		},
 	}
 }

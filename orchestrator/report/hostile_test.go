@@ -70,7 +70,7 @@ func hostileOutputs(name, text string, sans bool) map[string]func(io.Writer) err
 		"fleet.prometheus": func(w io.Writer) error { return report.FleetPrometheus(w, f) },
 		"fleet.json":       func(w io.Writer) error { return report.JSON(w, f) },
 		"fleet.junit": func(w io.Writer) error {
-			return report.FleetJUnit(w, f, func(l expiry.Level) bool { return l >= expiry.LevelWarning })
+			return report.FleetJUnit(w, f, func(_ string, l expiry.Level) bool { return l >= expiry.LevelWarning })
 		},
 		"json": func(w io.Writer) error { return report.JSON(w, a) },
 		"yaml": func(w io.Writer) error { return report.YAML(w, a) },

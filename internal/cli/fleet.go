@@ -1,0 +1,174 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrapuzzle/kscertctl/internal/config"
+	"github.com/infrapuzzle/kscertctl/internal/fleet"
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+)
+
+func newFleet(s Streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "fleet",
+		Short: "Work on many clusters that one file names",
+		Long: `fleet works on the clusters that a fleet file names: see
+docs/how-to/fleets.md and the schema docs/reference/schemas/fleet-v1.json.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newFleetCheck(s))
+	return cmd
+}
+
+// fleetFlags say which clusters are worked on, and how many at the same time.
+type fleetFlags struct {
+	file, selector string
+	parallel       int
+}
+
+func (f *fleetFlags) register(cmd *cobra.Command, parallel int) {
+	cmd.Flags().SortFlags = false
+	cmd.Flags().StringVarP(&f.file, "file", "f", fleet.FileName, "fleet file")
+	cmd.Flags().StringVar(&f.selector, "selector", "", "only clusters with these labels, as in Kubernetes: env=prod, env!=test, env in (a, b), !env; several with commas")
+	cmd.Flags().IntVar(&f.parallel, "parallel-clusters", parallel, "how many clusters to work on at the same time")
+}
+
+// fleetKnown are the settings that a cluster of a fleet may have.
+func fleetKnown(root *cobra.Command) config.Known {
+	k := known(root)
+	const inventory = "inventory"
+	k.Settings = slices.DeleteFunc(k.Settings, func(s config.Setting) bool { return s.Name == inventory })
+	k.Refused[inventory] = "a fleet file names them in \"inventories\" or \"each\""
+	return k
+}
+
+// chosen are the clusters of a fleet file that a command works on.
+type chosen struct {
+	fleet.File
+	// path is that of the file, absolute.
+	path     string
+	clusters []fleet.Cluster
+	// base is what is set elsewhere for all clusters.
+	base map[string]config.Value
+}
+
+// choose reads the fleet file and returns the clusters that flags and names choose. Whoever
+// may write the file may have commands run, as with kscertctl.yaml.
+func (f *fleetFlags) choose(cmd *cobra.Command, names []string) (c chosen, err error) {
+	if f.parallel < 1 {
+		return c, usage(cmd, fmt.Errorf("--parallel-clusters %d: must be 1 or more", f.parallel))
+	}
+	selector, err := fleet.ParseSelector(f.selector)
+	if err != nil {
+		return c, usage(cmd, fmt.Errorf("--selector: %w", err))
+	}
+	name, text, err := config.Find(f.file, os.Getenv)
+	if err != nil {
+		return c, fleetError(err)
+	}
+	if c.path, err = filepath.Abs(name); err != nil {
+		return c, fmt.Errorf("finding the working directory: %w", err)
+	}
+	if c.File, err = fleet.Parse(name, text, fleetKnown(cmd.Root())); err != nil {
+		return c, fleetError(err)
+	}
+	all, err := c.Clusters(os.DirFS("/"), filepath.Dir(c.path))
+	if err != nil {
+		return c, fleetError(err)
+	}
+	if c.clusters, err = fleet.Choose(all, selector, names); err != nil {
+		return c, usage(cmd, err)
+	}
+	from, err := readElsewhere(cmd.Root(), configFlag(cmd))
+	c.base = from.values
+	return c, err
+}
+
+// fleetError is settingsError, about a fleet file.
+func fleetError(err error) error {
+	err = settingsError(err)
+	if e, ok := errors.AsType[*orchestrator.Error](err); ok && strings.HasPrefix(e.Next, "name a readable") {
+		e.Next = "name a fleet file with -f"
+	} else if ok && e.Next == "see: kscertctl config --help" {
+		e.Next = "correct the fleet file; nothing was done"
+	}
+	return err
+}
+
+// settle gives the flags of a command on one cluster what is set for it: elsewhere for all
+// clusters, in the fleet file, and by the flags that were typed.
+func (c chosen) settle(typed, one *cobra.Command, of fleet.Cluster) error {
+	values := maps.Clone(c.base)
+	maps.Copy(values, config.Merge(of.Settings))
+	values["inventory"] = config.Value{Name: "inventory", Values: of.Inventories, Origin: config.Origin{Source: config.Flag}}
+	for _, e := range settingsOf(one) {
+		err := error(nil)
+		if f := typed.Flags().Lookup(e.name); f != nil && f.Changed {
+			err = e.flag.Value.Set(f.Value.String())
+		} else if v, ok := values[e.name]; ok {
+			if err = e.set(v); err != nil {
+				err = fmt.Errorf("%s: %w", v.Origin, err)
+			}
+		}
+		if err != nil {
+			return usage(typed, fmt.Errorf("cluster %s: %w", of.Name, err))
+		}
+	}
+	return nil
+}
+
+// inParallel does something for each of n, at most that many at the same time, and waits
+// for all.
+func inParallel(n, atOnce int, do func(i int)) {
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(n, atOnce) {
+		wg.Go(func() {
+			for i := range next {
+				do(i)
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+}
+
+// summed is the error of a fleet command: the worst exit code of its clusters, and what
+// each of them reports; nil for none.
+func summed(what string, names []string, errs []error, next string) error {
+	e := &orchestrator.Error{Next: next}
+	var bad []string
+	var words []string
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		e.Code = orchestrator.Worst(e.Code, orchestrator.Code(err))
+		bad = append(bad, names[i])
+		line, _, _ := strings.Cut(err.Error(), "\n")
+		words = append(words, fmt.Sprintf("%s: exit code %d: %s", names[i], orchestrator.Code(err), line))
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	const shown = 10 // the document has all
+	if more := len(words) - shown; more > 0 {
+		words = append(words[:shown], fmt.Sprintf("and %d more", more))
+	}
+	e.Summary = fmt.Sprintf("%s: %d of %d clusters", what, len(bad), len(names))
+	e.Evidence = strings.Join(words, "\n")
+	return e
+}

@@ -1,0 +1,196 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrapuzzle/kscertctl/internal/fleet"
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+)
+
+// fleetCheckFlags are those of "fleet check".
+type fleetCheckFlags struct {
+	fleetFlags
+	levelFlags
+	outputFlags
+
+	state string
+}
+
+// fleetCheckFormats are the values of -o, in the order of the help.
+var fleetCheckFormats = []string{"table", "wide", "json", "yaml", "html", "prometheus", "junit", "ics"}
+
+func newFleetCheck(s Streams) *cobra.Command {
+	var flags fleetCheckFlags
+	cmd := &cobra.Command{
+		Use:   "check [CLUSTER...] -f FILE",
+		Short: "Show what expires first in many clusters; changes nothing",
+		Long: `check inspects the clusters of a fleet file, or those that are named, and lists what
+expires first over all of them: a line for each cluster, or with -o wide for each
+certificate. It changes nothing. Clusters that cannot be inspected come first, and a
+cluster that hangs delays no other.
+
+The exit code is the worst of all clusters; that of each is in the document. html is a
+page with a picture of the next two years; junit has a suite, ics an event and
+prometheus the label "cluster" for each cluster.`,
+		Example: `  kscertctl fleet check -f fleet.yaml
+  kscertctl fleet check -f fleet.yaml --selector env=prod --parallel-clusters 16
+  kscertctl fleet check -f fleet.yaml -o html --output-file fleet.html`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error { return flags.run(cmd, s, args) },
+	}
+	flags.fleetFlags.register(cmd, 8)
+	flags.outputFlags.register(cmd, fleetCheckFormats)
+	flags.levelFlags.register(cmd)
+	cmd.Flags().StringVar(&flags.state, "state-dir", "", stateUsage)
+	return cmd
+}
+
+// checked is the check of one cluster.
+type checked struct {
+	fleet.Cluster
+	thresholds expiry.Thresholds
+	fails      func(expiry.Level) bool
+	// inspect looks at the cluster, or says why it cannot be looked at.
+	inspect func(context.Context) (expiry.Report, error)
+
+	report *expiry.Report
+	err    error
+}
+
+// run inspects the clusters, writes the report and says by its error how they stand.
+func (f *fleetCheckFlags) run(cmd *cobra.Command, s Streams, names []string) error {
+	if err := f.check(cmd, fleetCheckFormats); err != nil {
+		return err
+	}
+	c, err := f.choose(cmd, names)
+	if err != nil {
+		return err
+	}
+	all := make([]checked, len(c.clusters))
+	for i, of := range c.clusters {
+		if all[i], err = c.check(cmd, s, of); err != nil {
+			return err
+		}
+	}
+	taken := time.Now().UTC()
+	p := newProgress(s)
+	inParallel(len(all), f.parallel, func(i int) {
+		m := &all[i]
+		r, err := m.inspect(cmd.Context())
+		if err == nil {
+			m.report, err = &r, expiryError(r, m.fails)
+		}
+		m.err = err
+		p.line("%s: %s", m.Name, outcome(err))
+	})
+	var out bytes.Buffer
+	if err := f.render(&out, fleetReport(taken, all), all); err != nil {
+		return err
+	}
+	if err := writeOutput(s.Out, f.outputFile, out.Bytes()); err != nil {
+		return err
+	}
+	errs := make([]error, len(all))
+	for i, m := range all {
+		errs[i] = m.err
+	}
+	return summed("not healthy, or unknown", c.names(), errs, "to see one of them: kscertctl fleet check CLUSTER -o wide")
+}
+
+// names are those of the clusters.
+func (c chosen) names() (out []string) {
+	for _, of := range c.clusters {
+		out = append(out, of.Name)
+	}
+	return out
+}
+
+// outcome says in a line how work on a cluster ended.
+func outcome(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	return err.Error()
+}
+
+// check prepares the check of one cluster, as check-expiration does it.
+func (c chosen) check(cmd *cobra.Command, s Streams, of fleet.Cluster) (checked, error) {
+	var flags checkFlags
+	one := &cobra.Command{Use: "check-expiration", Args: cobra.NoArgs}
+	flags.inspectFlags.register(one)
+	flags.levelFlags.register(one)
+	if err := c.settle(cmd, one, of); err != nil {
+		return checked{}, err
+	}
+	m := checked{Cluster: of}
+	var err error
+	if m.thresholds, m.fails, err = flags.levels(cmd); err != nil {
+		if e, ok := errors.AsType[*orchestrator.Error](err); ok {
+			e.Summary = fmt.Sprintf("cluster %s: %s", of.Name, e.Summary)
+		}
+		return m, err
+	}
+	opts := flags.options(s)
+	opts.Output = nil // of several at the same time nobody could tell which
+	o, err := orchestrator.New(opts)
+	m.inspect = func(ctx context.Context) (expiry.Report, error) {
+		if err != nil {
+			return expiry.Report{}, err
+		}
+		snap, err := o.Inspect(ctx)
+		return expiry.Of(snap, m.thresholds), err
+	}
+	return m, nil
+}
+
+// fleetReport is the document of checks.
+func fleetReport(taken time.Time, all []checked) expiry.Fleet {
+	worst := orchestrator.ExitDone
+	members := make([]expiry.Member, len(all))
+	for i, m := range all {
+		code := orchestrator.Code(m.err)
+		worst = orchestrator.Worst(worst, code)
+		members[i] = expiry.Member{Name: m.Name, Labels: m.Labels, ExitCode: int(code), Report: m.report}
+		if m.err != nil {
+			members[i].Error = m.err.Error()
+		}
+		if e, ok := errors.AsType[*orchestrator.Error](m.err); ok {
+			members[i].Next = e.Next
+		}
+	}
+	return expiry.OfFleet(taken, int(worst), members)
+}
+
+func (f *fleetCheckFlags) render(w io.Writer, r expiry.Fleet, all []checked) error {
+	switch f.output {
+	case "wide":
+		return report.FleetWide(w, r)
+	case "json":
+		return report.JSON(w, r)
+	case "yaml":
+		return report.YAML(w, r)
+	case "html":
+		return report.FleetHTML(w, r)
+	case "prometheus":
+		return report.FleetPrometheus(w, r)
+	case "junit":
+		fails := map[string]func(expiry.Level) bool{}
+		for _, m := range all {
+			fails[m.Name] = m.fails
+		}
+		return report.FleetJUnit(w, r, func(name string, l expiry.Level) bool { return fails[name](l) })
+	case "ics":
+		return report.FleetCalendar(w, r)
+	default:
+		return report.FleetTable(w, r)
+	}
+}
