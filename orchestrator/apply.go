@@ -148,6 +148,11 @@ func sameStep(a, b plan.Step) bool {
 	return reflect.DeepEqual(a, b)
 }
 
+// SamePlan reports whether two plans do the same; their words may differ.
+func SamePlan(a, b plan.Plan) bool {
+	return a.Route == b.Route && slices.EqualFunc(a.Steps, b.Steps, sameStep)
+}
+
 // keep writes down what a resumed run and a report need.
 func (s *session) keep(p run.Proposal) error {
 	return diskError(s.dir.SaveProposal(p))

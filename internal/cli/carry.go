@@ -95,29 +95,42 @@ func watch(s Streams) func(orchestrator.Event) {
 
 // carry carries something out and writes what came of it.
 func carry(cmd *cobra.Command, s Streams, opts orchestrator.Options, to results, do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) error {
-	if err := errors.Join(to.reports.ready(), to.notify.ready(cmd)); err != nil {
+	if err := to.ready(cmd); err != nil {
 		return err
 	}
 	ctx, done := stopsInOrder(cmd, s, &opts)
 	defer done()
-	o, err := orchestrator.New(opts)
-	if err != nil {
+	result, err := to.carried(ctx, s, opts, do)
+	switch {
+	case result.RunID == "":
 		return err
-	}
-	result, err := do(ctx, o)
-	if result.RunID == "" {
-		return err
-	}
-	to.notify.ended(ctx, s, opts.StateDir, result.RunID)
-	if unwritten := to.reports.ended(s, opts.StateDir, result.RunID); unwritten != nil {
-		err = errors.Join(err, unwritten)
-	}
-	if to.output == "json" {
+	case to.output == "json":
 		return errors.Join(err, report.JSON(s.Out, result))
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	_ = summary(s.Out, result) // what was done is done, also where it cannot be shown
 	return nil
+}
+
+// ready says before anything is done that the result cannot be handed on.
+func (r *results) ready(cmd *cobra.Command) error {
+	return errors.Join(r.reports.ready(), r.notify.ready(cmd))
+}
+
+// carried carries something out, and hands on what came of it to all but standard output.
+func (r *results) carried(ctx context.Context, s Streams, opts orchestrator.Options, do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) (orchestrator.Result, error) {
+	o, err := orchestrator.New(opts)
+	if err != nil {
+		return orchestrator.Result{}, err
+	}
+	result, err := do(ctx, o)
+	if result.RunID == "" {
+		return result, err
+	}
+	r.notify.ended(ctx, s, opts.StateDir, result.RunID)
+	if unwritten := r.reports.ended(s, opts.StateDir, result.RunID); unwritten != nil {
+		err = errors.Join(err, unwritten)
+	}
+	return result, err
 }

@@ -109,6 +109,10 @@ func documents(t *testing.T) map[string]document {
 			Title: "kscertctl status, version 1", Version: report.RunsSchema, Value: report.RunStatus{},
 			Description: "How far a run has come: kscertctl status -o json.",
 		}, statuses},
+		"fleet-run-v1": {testschema.Document{
+			Title: "kscertctl fleet run, version 1", Version: report.FleetRunSchema, Value: report.FleetRun{}, As: as, Open: open,
+			Description: "The work on the clusters of a fleet: kscertctl fleet plan, run and status with -o json.",
+		}, exampleFleets()},
 		"backups-v1": {testschema.Document{
 			Title: "kscertctl backups, version 1", Version: report.RunsSchema, Value: report.Backups{},
 			Description: "The backups on the nodes: kscertctl backup list, verify and prune with -o json.",
@@ -124,6 +128,26 @@ func documents(t *testing.T) map[string]document {
 			Title: "kscertctl snapshot, version 1", Version: snapshot.Schema, Value: snapshot.Snapshot{}, Open: open,
 			Description: "What was seen of all nodes at one moment: the file of --save-snapshot, and snapshots/NN.json of a run.",
 		}, seen},
+	}
+}
+
+// exampleFleets are a fleet run that stopped, and a plan.
+func exampleFleets() []any {
+	h := testruns.FailedGate()
+	p := *h.Proposal
+	began := h.State.Began
+	held := report.FleetCluster{Name: "fra1", Labels: map[string]string{"env": "prod"}, Wave: "production", State: report.FleetHeld, Reason: "frozen until June"}
+	failed := report.FleetCluster{
+		Name: "lab", Labels: map[string]string{}, Wave: "canary", State: report.FleetFailed, Run: h.ID, StateDir: "/home/op/.local/state/kscertctl", Began: began, Ended: began.Add(time.Minute),
+		Verdict: p.Diagnosis.Verdict, Route: p.Plan.Route, Steps: len(p.Plan.Steps), ExitCode: 8, Error: "step 03-gate: the gate did not pass within 5m0s", Next: "fix this, then resume",
+	}
+	waiting := report.FleetCluster{Name: "ber1", Labels: map[string]string{}, State: report.FleetWaiting, Reason: "too many clusters have failed", Opens: began.Add(time.Hour)}
+	planned := failed
+	planned.State, planned.ExitCode, planned.Error, planned.Next, planned.Run, planned.StateDir = report.FleetPlanned, 0, "", "", "", ""
+	planned.Plan = &report.Proposal{Schema: p.Schema, Made: p.Made, Cluster: p.Cluster, Diagnosis: p.Diagnosis, Plan: p.Plan}
+	return []any{
+		report.FleetRun{Schema: report.FleetRunSchema, Fleet: "20260301T110000Z-abcdef", Status: run.StatusFailed, File: "/home/op/fleet.yaml", Dir: "/home/op", Began: began, ExitCode: 8, Clusters: []report.FleetCluster{held, failed, waiting}},
+		report.FleetRun{Schema: report.FleetRunSchema, File: "/home/op/fleet.yaml", Dir: "/home/op", Began: began, Clusters: []report.FleetCluster{planned}},
 	}
 }
 

@@ -26,7 +26,7 @@ docs/how-to/fleets.md and the schema docs/reference/schemas/fleet-v1.json.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newFleetCheck(s))
+	cmd.AddCommand(newFleetCheck(s), newFleetPlan(s), newFleetRun(s), newFleetStatus(s))
 	return cmd
 }
 

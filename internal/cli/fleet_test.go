@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/cli"
 )
 
 // fleetOf is a directory with a fleet file of fake clusters; each is called before its
@@ -115,5 +117,229 @@ func TestFleetCheckIsInterrupted(t *testing.T) {
 	}
 	if code := running.code(t); code != 130 || time.Since(began) > 50*time.Second {
 		t.Errorf("exit code %d after %s", code, time.Since(began))
+	}
+}
+
+// fleetDoc is what tests read of the document of a fleet run.
+type fleetDoc struct {
+	Fleet    string `json:"fleet"`
+	Status   string `json:"status"`
+	ExitCode int    `json:"exitCode"`
+	Clusters []struct {
+		Name     string `json:"name"`
+		State    string `json:"state"`
+		Reason   string `json:"reason"`
+		Run      string `json:"run"`
+		ExitCode int    `json:"exitCode"`
+		Steps    int    `json:"steps"`
+	} `json:"clusters"`
+}
+
+func readDoc(t *testing.T, text string) (d fleetDoc) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &d); err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	return d
+}
+
+// states are "NAME STATE EXITCODE" of each cluster.
+func (d fleetDoc) states() string {
+	var out []string
+	for _, c := range d.Clusters {
+		out = append(out, fmt.Sprintf("%s %s %d", c.Name, c.State, c.ExitCode))
+	}
+	return strings.Join(out, ", ")
+}
+
+func (d fleetDoc) want(t *testing.T, status string, code int, states string) {
+	t.Helper()
+	if d.Status != status || d.ExitCode != code || d.states() != states {
+		t.Errorf("%s, exit code %d: %s; want %s, %d: %s", d.Status, d.ExitCode, d.states(), status, code, states)
+	}
+}
+
+// closed is a window that is closed now and for some hours.
+func closed() string {
+	from := time.Now().UTC().Add(6 * time.Hour)
+	return fmt.Sprintf("windows: [{from: %q, to: %q}]", from.Format("15:04"), from.Add(time.Hour).Format("15:04"))
+}
+
+// renewed says whether the fake cluster was renewed.
+func renewed(t *testing.T, dir string) bool {
+	t.Helper()
+	ran, err := os.ReadFile(filepath.Join(dir, "ran"))
+	return err == nil && strings.Contains(string(ran), "renew-certs.yml")
+}
+
+// The canary comes first, and when it is done the others; what is held, or whose window is
+// closed, is left alone, which is no failure.
+func TestFleetRun(t *testing.T) {
+	t.Parallel()
+	p, dirs := fleetOf(t, "waves: [canary]\n",
+		[3]string{"a", renews + "\necho a >>../order", ""}, [3]string{"canary", renews, ", wave: canary"},
+		[3]string{"frozen", renews, ", hold: until June"}, [3]string{"later", renews, ", " + closed()},
+	)
+	p.command(t, "fleet", "run").want(t, 10, "the plans were not approved: stdin is not a terminal")
+	planned := p.command(t, "fleet", "plan", "-o", "json").want(t, 0)
+	doc := readDoc(t, planned.out)
+	doc.want(t, "", 0, "a planned 0, canary planned 0, frozen held 0, later planned 0")
+	if doc.Clusters[0].Steps == 0 || !strings.Contains(planned.out, `"action": "renew-certs"`) {
+		t.Errorf("no plan in\n%s", planned.out)
+	}
+	for name, dir := range dirs {
+		if renewed(t, dir) {
+			t.Errorf("%s was changed by a plan", name)
+		}
+	}
+
+	got := p.command(t, "fleet", "run", "--yes", "-o", "json", "--parallel-clusters", "4").want(t, 0)
+	doc = readDoc(t, got.out)
+	doc.want(t, "done", 0, "a done 0, canary done 0, frozen held 0, later waiting 0")
+	if order := regexp.MustCompile(`(?m)\] (\w+: (?:begun|ok))$`).FindAllStringSubmatch(got.err, -1); len(order) != 4 ||
+		order[0][1] != "canary: begun" || order[1][1] != "canary: ok" || order[2][1] != "a: begun" {
+		t.Errorf("the order is %q", order)
+	}
+	if !renewed(t, dirs["canary"]) || !renewed(t, dirs["a"]) || renewed(t, dirs["frozen"]) || renewed(t, dirs["later"]) {
+		t.Error("not the right clusters were renewed")
+	}
+	if doc.Clusters[2].Reason != "until June" || !strings.HasPrefix(doc.Clusters[3].Reason, "its next window opens at ") {
+		t.Errorf("%+v", doc.Clusters)
+	}
+	if status := readDoc(t, p.command(t, "fleet", "status", "-o", "json").want(t, 0).out); status.states() != doc.states() || status.Fleet != doc.Fleet {
+		t.Errorf("the status is %+v", status)
+	}
+	p.command(t, "fleet", "status", doc.Fleet[:16]).want(t, 0, "Fleet run "+doc.Fleet+": done")
+	p.command(t, "fleet", "status", "nothing").want(t, 64)
+	// The runs on the clusters are runs like any other.
+	if list := p.command(t, "runs", "list").want(t, 0); !strings.Contains(list.out, doc.Clusters[0].Run) {
+		t.Errorf("%s is not in\n%s", doc.Clusters[0].Run, list.out)
+	}
+	// A second time there is nothing to do.
+	again := readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json").want(t, 0).out)
+	again.want(t, "done", 0, "a done 0, canary done 0, frozen held 0, later waiting 0")
+	if again.Clusters[0].Steps != 0 {
+		t.Errorf("%d steps on a renewed cluster", again.Clusters[0].Steps)
+	}
+}
+
+// A canary that fails keeps the others from being begun, and what was stopped after a
+// change is resumed.
+func TestFleetRunStopsAndResumes(t *testing.T) {
+	t.Parallel()
+	const fails = "[ $1 != renew-certs.yml ] || { [ -e go ] && cp renewed inspect.yml || exit 3; }"
+	p, dirs := fleetOf(t, "waves: [canary]\n", [3]string{"canary", fails, ", wave: canary"}, [3]string{"a", renews, ""})
+	got := p.command(t, "fleet", "run", "--yes", "-o", "json").want(t, 8, "canary: exit code 8: ", "fleet run --resume ")
+	doc := readDoc(t, got.out)
+	doc.want(t, "failed", 8, "canary failed 8, a waiting 0")
+	if doc.Clusters[1].Reason != "too many clusters have failed" || renewed(t, dirs["a"]) {
+		t.Errorf("%+v", doc.Clusters[1])
+	}
+	more := readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json", "--stop-after-failures", "0", "--resume", doc.Fleet).want(t, 8).out)
+	more.want(t, "failed", 8, "canary failed 8, a waiting 0")
+	if more.Clusters[1].Reason != "a wave before it is not done" || more.Clusters[0].Run != doc.Clusters[0].Run {
+		t.Errorf("%+v, and before %+v", more.Clusters, doc.Clusters)
+	}
+
+	tried{dir: dirs["canary"]}.keep(t, "go", "")
+	p.command(t, "fleet", "run", "--yes", "--resume", doc.Fleet, "canary").want(t, 64, "name none")
+	resumed := readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json", "--resume", doc.Fleet).want(t, 0).out)
+	resumed.want(t, "done", 0, "canary done 0, a done 0")
+	if resumed.Clusters[0].Run != doc.Clusters[0].Run || resumed.Fleet != doc.Fleet {
+		t.Errorf("the run was begun again: %+v", resumed)
+	}
+}
+
+// The first signal lets the clusters at work finish their step; two of one fleet file never
+// work at the same time; and what was killed is seen, and resumed.
+func TestFleetRunIsStopped(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		signal os.Signal
+		code   int
+		status string
+		states string
+	}{
+		{os.Interrupt, 130, "interrupted", "a failed 130, b waiting 0"},
+		{os.Kill, -1, "killed", "a killed 0, b waiting 0"},
+	} {
+		t.Run(row.status, func(t *testing.T) {
+			t.Parallel()
+			p, dirs := fleetOf(t, "", [3]string{"a", slow, ""}, [3]string{"b", renews, ""})
+			running := p.again(t, "fleet", "run", "--yes")
+			a := tried{dir: dirs["a"]}
+			a.until(t, "begun")
+			p.command(t, "fleet", "run", "--yes").want(t, 6, "works on the clusters of ")
+			if d := readDoc(t, p.command(t, "fleet", "status", "-o", "json").want(t, 0).out); d.states() != "a running 0, b waiting 0" || d.Status != "running" {
+				t.Errorf("%+v", d)
+			}
+			if err := running.Process.Signal(row.signal); err != nil {
+				t.Fatal(err)
+			}
+			if row.signal == os.Interrupt {
+				time.Sleep(200 * time.Millisecond)
+			}
+			a.keep(t, "go", "")
+			if code := running.code(t); code != row.code {
+				t.Errorf("exit code %d, want %d", code, row.code)
+			}
+			d := readDoc(t, p.command(t, "fleet", "status", "-o", "json").want(t, 0).out)
+			if d.Status != row.status || d.states() != row.states || renewed(t, dirs["b"]) {
+				t.Errorf("%+v", d)
+			}
+			a.until(t, "finished")
+			again := readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json", "--resume", d.Fleet).want(t, 0).out)
+			again.want(t, "done", 0, "a done 0, b done 0")
+			if again.Clusters[0].Run != d.Clusters[0].Run {
+				t.Errorf("run %s was begun again as %s", d.Clusters[0].Run, again.Clusters[0].Run)
+			}
+		})
+	}
+}
+
+// onTerminal is somebody who types an answer; before that, something else happens.
+type onTerminal struct {
+	answer string
+	before func()
+}
+
+func (o *onTerminal) Read(p []byte) (int, error) {
+	if o.before != nil {
+		o.before()
+	}
+	return copy(p, o.answer), nil
+}
+
+// Only a yes on a terminal is one, and it is to the plans that were shown.
+func TestFleetRunAsks(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name, answer string
+		changes      bool
+		code         int
+		renewed      bool
+	}{
+		{"yes", "yes\n", false, 0, true}, {"no", "no\n", false, 10, false}, {"another plan by then", "yes\n", true, 10, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			p, dirs := fleetOf(t, "", [3]string{"a", renews, ""})
+			dir := dirs["a"]
+			before := func() {}
+			if row.changes {
+				due, err := os.ReadFile(filepath.Join(dir, "inspect.yml"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				well(t, dir)
+				before = func() { _ = os.WriteFile(filepath.Join(dir, "inspect.yml"), due, 0o600) }
+			}
+			var out, said strings.Builder
+			code := cli.Main([]string{"fleet", "run", "-f", filepath.Join(p.dir, "fleet.yaml"), "--state-dir", filepath.Join(p.dir, "state")},
+				cli.Streams{In: &onTerminal{row.answer, before}, Out: &out, Err: &said, Terminal: true})
+			if code != row.code || renewed(t, dir) != row.renewed || !strings.Contains(said.String(), "Carry out these plans?") {
+				t.Errorf("exit code %d, want %d; renewed %t\n%s%s", code, row.code, renewed(t, dir), out.String(), said.String())
+			}
+		})
 	}
 }

@@ -15,11 +15,34 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
+// runFlags are what every command that recovers or renews takes.
+type runFlags struct {
+	planFlags
+	results
+
+	// back rolls back what stops after a change.
+	back bool
+}
+
+func (f *runFlags) register(cmd *cobra.Command) {
+	f.planFlags.register(cmd)
+	rollbackOnFailure(cmd, &f.back)
+	cmd.Flags().StringArrayVar(&f.inspect.opts.RefreshKubeconfigs, "refresh-kubeconfig", nil,
+		"at the end, write the new client certificate and key into this copy of admin.conf on this machine; may be repeated")
+	f.results.register(cmd)
+}
+
+// options returns what the flags say.
+func (f *runFlags) options(cmd *cobra.Command, s Streams) (orchestrator.Options, error) {
+	opts, err := f.planFlags.options(cmd, s)
+	f.output, opts.RollbackOnFailure = f.verdict.output, f.back
+	return opts, err
+}
+
 func newRun(s Streams) *cobra.Command {
 	var (
-		flags     planFlags
-		to        results
-		yes, back bool
+		flags runFlags
+		yes   bool
 	)
 	cmd := &cobra.Command{
 		Use:   "run -i INVENTORY",
@@ -41,19 +64,14 @@ API server does not answer.`,
 			if err != nil {
 				return err
 			}
-			to.output = flags.verdict.output
-			opts.Observe, opts.Approve, opts.RollbackOnFailure = watch(s), approver(s, yes), back
-			return carry(cmd, s, opts, to, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+			opts.Observe, opts.Approve = watch(s), approver(s, yes)
+			return carry(cmd, s, opts, flags.results, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
 				return o.Run(ctx)
 			})
 		},
 	}
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&yes, "yes", false, "carry out the plan without asking")
-	rollbackOnFailure(cmd, &back)
-	cmd.Flags().StringArrayVar(&flags.inspect.opts.RefreshKubeconfigs, "refresh-kubeconfig", nil,
-		"at the end, write the new client certificate and key into this copy of admin.conf on this machine; may be repeated")
-	to.register(cmd)
 	return cmd
 }
 

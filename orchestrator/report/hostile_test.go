@@ -63,6 +63,9 @@ func hostileOutputs(name, text string, sans bool) map[string]func(io.Writer) err
 		"junit": func(w io.Writer) error {
 			return report.ExpiryJUnit(w, r, func(l expiry.Level) bool { return l >= expiry.LevelWarning })
 		},
+		"fleet.run": report.FleetRun{Fleet: text, Clusters: []report.FleetCluster{
+			{Name: "a" + text, Wave: text, Run: text, Error: text}, {Name: "b" + text, Reason: text, Verdict: text, State: report.FleetPlanned, Opens: s.Taken},
+		}}.Text,
 		"fleet.table":      func(w io.Writer) error { return report.FleetTable(w, f) },
 		"fleet.wide":       func(w io.Writer) error { return report.FleetWide(w, f) },
 		"fleet.html":       func(w io.Writer) error { return report.FleetHTML(w, f) },

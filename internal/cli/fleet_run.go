@@ -1,0 +1,700 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrapuzzle/kscertctl/internal/config"
+	"github.com/infrapuzzle/kscertctl/internal/fleet"
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// fleetFile is the name of the document in the record of a fleet run.
+const fleetFile = "fleet.json"
+
+// member is the work on one cluster.
+type member struct {
+	fleet.Cluster
+	// typed is the fleet command, and base what else is set.
+	typed *cobra.Command
+	base  chosen
+
+	at  *report.FleetCluster
+	err error
+	// shown is the plan that was approved; nil where every plan is.
+	shown *plan.Plan
+}
+
+// options are those of the work on the cluster: of a new run, or of one that is resumed.
+func (m *member) options(s Streams, resumed string) (opts orchestrator.Options, to results, err error) {
+	one := &cobra.Command{Use: "run", Args: cobra.NoArgs}
+	if resumed == "" {
+		var flags runFlags
+		flags.register(one)
+		if err = m.base.settle(m.typed, one, m.Cluster); err == nil {
+			opts, err = flags.options(m.typed, s)
+		}
+		to = flags.results
+	} else {
+		var flags carryFlags
+		one.Use = "resume"
+		flags.recorded(one)
+		acceptLosses(one, &flags.opts)
+		allowNotInInventory(one, &flags.opts)
+		serial(one, &flags.opts, "as before")
+		if err = m.base.settle(m.typed, one, m.Cluster); err == nil {
+			opts, err = flags.checked(m.typed, s)
+		}
+		to = flags.results
+		if err == nil {
+			var p run.Proposal
+			if p, err = orchestrator.LoadRun(m.at.StateDir, resumed); err == nil {
+				err = opts.Recall(p.Request)
+			}
+		}
+	}
+	opts.Output, opts.Observe = nil, nil // of several at the same time nobody could tell which
+	return opts, to, err
+}
+
+// ended notes how the work on the cluster ended.
+func (m *member) ended(err error) {
+	m.err, m.at.ExitCode, m.at.Error, m.at.Next = err, int(orchestrator.Code(err)), "", ""
+	if err != nil {
+		m.at.Error = err.Error()
+	}
+	if e, ok := errors.AsType[*orchestrator.Error](err); ok {
+		m.at.Next = e.Next
+	}
+}
+
+// planned notes what was planned.
+func (m *member) planned(verdict string, p plan.Plan) {
+	m.at.Verdict, m.at.Route, m.at.Steps = verdict, p.Route, len(p.Steps)
+}
+
+// members begins the document of the work on the chosen clusters.
+func (c chosen) members(cmd *cobra.Command) ([]*member, *report.FleetRun, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil, nil, fmt.Errorf("finding the working directory: %w", err)
+	}
+	now := time.Now()
+	doc := &report.FleetRun{Schema: report.FleetRunSchema, File: c.path, Dir: dir, Began: now.UTC(), Clusters: make([]report.FleetCluster, len(c.clusters))}
+	all := make([]*member, len(c.clusters))
+	for i, of := range c.clusters {
+		at := &doc.Clusters[i]
+		*at = report.FleetCluster{Name: of.Name, Labels: of.Labels, Wave: of.WaveName, State: report.FleetWaiting}
+		if at.Labels == nil {
+			at.Labels = map[string]string{}
+		}
+		all[i] = &member{Cluster: of, typed: cmd, base: c, at: at}
+		all[i].window(now)
+		if of.Hold != "" {
+			at.State, at.Reason = report.FleetHeld, of.Hold
+		}
+	}
+	return all, doc, nil
+}
+
+// window notes when the cluster may be changed, where it may not be now.
+func (m *member) window(now time.Time) {
+	m.at.Opens, m.at.Reason = time.Time{}, ""
+	if !m.Windows.Open(now) {
+		m.at.Opens = m.Windows.Next(now).UTC()
+		m.at.Reason = "its next window opens at " + m.at.Opens.Format(time.RFC3339)
+	}
+}
+
+// planAll plans the work on clusters and changes nothing.
+func planAll(ctx context.Context, s Streams, all []*member, parallel int) {
+	p := newProgress(s)
+	inParallel(len(all), parallel, func(i int) {
+		m := all[i]
+		made, err := m.propose(ctx, s)
+		if err == nil {
+			m.shown = &made.Plan
+			m.at.Plan = &report.Proposal{Schema: made.Schema, Made: made.Made, Cluster: made.Cluster, Diagnosis: made.Diagnosis, Plan: made.Plan}
+		}
+		m.planned(made.Diagnosis.Verdict, made.Plan)
+		if m.ended(err); err != nil {
+			m.at.State = report.FleetFailed
+		} else if m.at.State == report.FleetWaiting {
+			m.at.State = report.FleetPlanned
+		}
+		p.line("%s: %s", m.Name, outcome(err))
+	})
+}
+
+func (m *member) propose(ctx context.Context, s Streams) (run.Proposal, error) {
+	opts, _, err := m.options(s, "")
+	if err != nil {
+		return run.Proposal{}, err
+	}
+	o, err := orchestrator.New(opts)
+	if err != nil {
+		return run.Proposal{}, err
+	}
+	return o.Plan(ctx)
+}
+
+// worst is the exit code of all.
+func worst(all []*member) orchestrator.ExitCode {
+	code := orchestrator.ExitDone
+	for _, m := range all {
+		code = orchestrator.Worst(code, orchestrator.ExitCode(m.at.ExitCode))
+	}
+	return code
+}
+
+// verdictOf is the error of work on a fleet; nil where all went well.
+func verdictOf(what string, c chosen, all []*member, next string) error {
+	errs := make([]error, len(all))
+	for i, m := range all {
+		errs[i] = m.err
+		if m.err == nil && m.at.ExitCode != 0 { // of an earlier process
+			errs[i] = &orchestrator.Error{Code: orchestrator.ExitCode(m.at.ExitCode), Summary: m.at.Error}
+		}
+	}
+	return summed(what, c.names(), errs, next)
+}
+
+// fleetOutput writes the document of work on a fleet.
+func fleetOutput(s Streams, output string, doc report.FleetRun) error {
+	if output == "json" {
+		return report.JSON(s.Out, doc)
+	}
+	return doc.Text(s.Out)
+}
+
+func newFleetPlan(s Streams) *cobra.Command {
+	var (
+		flags  fleetFlags
+		output recordFlags
+	)
+	cmd := &cobra.Command{
+		Use:   "plan [CLUSTER...] -f FILE",
+		Short: "Show what \"fleet run\" would do on each cluster; changes nothing",
+		Long: `plan inspects the clusters of a fleet file, or those that are named, and shows for
+each what "fleet run" would do: the route, how many steps, and when its next
+maintenance window opens. It changes nothing. -o json has all plans.
+
+The exit code is the worst of all clusters.`,
+		Example: `  kscertctl fleet plan -f fleet.yaml --selector env=prod
+  kscertctl fleet plan -f fleet.yaml fra1 -o json`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if err := output.check(cmd); err != nil {
+				return err
+			}
+			c, err := flags.choose(cmd, names)
+			if err != nil {
+				return err
+			}
+			all, doc, err := c.members(cmd)
+			if err != nil {
+				return err
+			}
+			planAll(cmd.Context(), s, all, flags.parallel)
+			doc.ExitCode = int(worst(all))
+			if err := fleetOutput(s, output.output, *doc); err != nil {
+				return err
+			}
+			return verdictOf("there is no plan", c, all, "to see why: kscertctl diagnose -i INVENTORY")
+		},
+	}
+	flags.register(cmd, 8)
+	output.register(cmd)
+	return cmd
+}
+
+// fleetRunFlags are those of "fleet run".
+type fleetRunFlags struct {
+	fleetFlags
+	recordFlags
+
+	yes       bool
+	resume    string
+	stopAfter int
+	wait      string
+}
+
+func newFleetRun(s Streams) *cobra.Command {
+	var flags fleetRunFlags
+	cmd := &cobra.Command{
+		Use:   "run [CLUSTER...] -f FILE",
+		Short: "Recover or renew many clusters, in waves and within their windows",
+		Long: `run does on the clusters of a fleet file, or on those that are named, what
+"kscertctl run" does on one. On a terminal it plans all of them first, shows the plans
+and asks; a cluster whose plan is another one by then is not changed. With --yes it
+does not ask.
+
+A wave begins when all clusters of those before it are done. A cluster is begun only
+while one of its maintenance windows is open, and never while as many of its failure
+domain are being changed as the file allows; one that is held is left alone. After
+--stop-after-failures no other is begun.
+
+The first interrupt lets each cluster finish the step that changes nodes, and begins no
+other; the second stops at once. --resume continues: clusters that are done stay as they
+are, runs that were stopped after a change are resumed, and the others are begun.
+
+The exit code is the worst of all clusters. One whose window is closed, or that is held,
+is no failure.`,
+		Example: `  kscertctl fleet run -f fleet.yaml --selector env=test
+  kscertctl fleet run -f fleet.yaml --yes --parallel-clusters 4 --stop-after-failures 2
+  kscertctl fleet run -f fleet.yaml --yes --wait 12h
+  kscertctl fleet run --resume 20260301T110000Z-abcdef --yes`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, names []string) error { return flags.run(cmd, s, names) },
+	}
+	flags.fleetFlags.register(cmd, 1)
+	fl := cmd.Flags()
+	fl.IntVar(&flags.stopAfter, "stop-after-failures", 1, "after how many clusters that failed no other is begun; 0 for never")
+	fl.StringVar(&flags.wait, "wait", "0", "how long to wait for windows to open, such as 12h")
+	fl.StringVar(&flags.resume, "resume", "", "continue this fleet run")
+	fl.BoolVar(&flags.yes, "yes", false, "carry out the plans without asking")
+	flags.recordFlags.register(cmd)
+	return cmd
+}
+
+func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) error {
+	wait, err := config.ParseTime(f.wait)
+	if err != nil {
+		return usage(cmd, fmt.Errorf("--wait: %w", err))
+	}
+	if f.stopAfter < 0 {
+		return usage(cmd, fmt.Errorf("--stop-after-failures %d: must be 0 or more", f.stopAfter))
+	}
+	if err := f.check(cmd); err != nil {
+		return err
+	}
+	var earlier *report.FleetRun
+	if f.resume != "" {
+		if earlier, names, err = f.earlier(cmd, names); err != nil {
+			return err
+		}
+	}
+	c, err := f.choose(cmd, names)
+	if err != nil {
+		return err
+	}
+	all, doc, err := c.members(cmd)
+	if err != nil {
+		return err
+	}
+	if earlier != nil {
+		recall(all, doc, earlier)
+	}
+	for _, m := range all { // what is wrong with a setting is said before anything is done
+		if _, to, err := m.options(s, ""); err != nil {
+			return err
+		} else if err := to.ready(cmd); err != nil {
+			return err
+		}
+	}
+	unlock, err := orchestrator.LockFleet(f.state, c.path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unlock() }()
+	var opts orchestrator.Options
+	ctx, done := stopsInOrder(cmd, s, &opts)
+	defer done()
+	if err := f.approve(ctx, cmd, s, all, doc); err != nil {
+		return err
+	}
+	w, err := f.begin(cmd.Context(), doc, all)
+	if err != nil {
+		return err
+	}
+	w.work(ctx, s, fleet.Policy{Parallel: f.parallel, PerDomain: c.PerDomain, StopAfter: f.stopAfter}, doc.Began.Add(wait))
+	if err := w.close(); err != nil {
+		return err
+	}
+	if err := fleetOutput(s, f.output, *doc); err != nil {
+		return err
+	}
+	next := fmt.Sprintf("see the runs of the clusters, and continue: kscertctl fleet run --resume %s -f %s", doc.Fleet, f.file)
+	err = verdictOf("failed", c, all, next)
+	if cmd.Context().Err() != nil && orchestrator.Worst(orchestrator.Code(err), orchestrator.ExitInterrupted) == orchestrator.ExitInterrupted {
+		return &orchestrator.Error{Code: orchestrator.ExitInterrupted, Summary: "interrupted", Next: next, Err: err}
+	}
+	return err
+}
+
+// earlier reads the record of the fleet run that is resumed, and goes to the directory that
+// it was begun in: its ansible.cfg counts.
+func (f *fleetRunFlags) earlier(cmd *cobra.Command, names []string) (*report.FleetRun, []string, error) {
+	if len(names) > 0 || f.selector != "" {
+		return nil, nil, usage(cmd, errors.New("--resume continues with the clusters of the fleet run: name none, and no --selector"))
+	}
+	r, err := orchestrator.FindFleet(f.state, f.resume)
+	if err == nil {
+		err = orchestrator.TrustRun(r)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	doc, err := readFleet(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	if cmd.Flags().Changed("file") {
+		if f.file, err = filepath.Abs(f.file); err != nil {
+			return nil, nil, fmt.Errorf("finding the working directory: %w", err)
+		}
+	} else {
+		f.file = doc.File
+	}
+	if f.state != "" {
+		if f.state, err = filepath.Abs(f.state); err != nil {
+			return nil, nil, fmt.Errorf("finding the working directory: %w", err)
+		}
+	}
+	if err := os.Chdir(doc.Dir); err != nil {
+		return nil, nil, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "going to the directory the command was run in: " + err.Error(), Err: err,
+			Next: "nothing was changed; see that you may enter it"}
+	}
+	for _, c := range doc.Clusters {
+		names = append(names, c.Name)
+	}
+	return &doc, names, nil
+}
+
+// readFleet reads the document in the record of a fleet run.
+func readFleet(r run.Record) (report.FleetRun, error) {
+	var doc report.FleetRun
+	data, err := os.ReadFile(filepath.Join(r.Path, fleetFile))
+	if err == nil {
+		err = json.Unmarshal(data, &doc)
+	}
+	if err == nil {
+		err = r.Err
+	}
+	if err == nil && doc.Schema != report.FleetRunSchema {
+		err = fmt.Errorf("it has schema %d, this version reads %d", doc.Schema, report.FleetRunSchema)
+	}
+	if err != nil {
+		return doc, &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: fmt.Sprintf("fleet run %s: %v", r.ID, err), Err: err, Next: "its record is in " + r.Path}
+	}
+	doc.Status = r.Status()
+	for i := range doc.Clusters {
+		if c := &doc.Clusters[i]; c.State == report.FleetRunning && !r.Running {
+			c.State = report.FleetKilled
+		}
+	}
+	return doc, nil
+}
+
+// recall takes over what an earlier process has done.
+func recall(all []*member, doc, earlier *report.FleetRun) {
+	doc.Fleet, doc.Began, doc.Dir = earlier.Fleet, earlier.Began, earlier.Dir
+	for _, m := range all {
+		i := slices.IndexFunc(earlier.Clusters, func(c report.FleetCluster) bool { return c.Name == m.Name })
+		was := earlier.Clusters[i]
+		switch {
+		case was.State == report.FleetDone:
+			*m.at = was
+		case m.at.State == report.FleetHeld:
+		default:
+			m.at.Run, m.at.StateDir = was.Run, was.StateDir
+		}
+	}
+}
+
+// resumable is the run on the cluster that was stopped after it was approved; empty for
+// none.
+func (m *member) resumable() string {
+	if m.at.Run == "" {
+		return ""
+	}
+	r, err := orchestrator.FindRun(m.at.StateDir, m.at.Run)
+	if err != nil || !r.Resumable() {
+		return ""
+	}
+	return r.ID
+}
+
+// approve has the plans of all clusters shown and asks for a yes, unless that was given.
+func (f *fleetRunFlags) approve(ctx context.Context, cmd *cobra.Command, s Streams, all []*member, doc *report.FleetRun) error {
+	if f.yes {
+		return nil
+	}
+	if !s.Terminal {
+		return &orchestrator.Error{Code: orchestrator.ExitNotApproved, Summary: "the plans were not approved: stdin is not a terminal: pass --yes to approve", Next: "nothing was changed; see: kscertctl fleet plan"}
+	}
+	var open []*member
+	for _, m := range all {
+		if m.at.State == report.FleetWaiting && m.resumable() == "" {
+			open = append(open, m)
+		}
+	}
+	planAll(cmd.Context(), s, open, max(f.parallel, 8))
+	if err := doc.Text(s.Err); err != nil {
+		return err
+	}
+	yes, err := ask(ctx, s, false, "Carry out these plans?")
+	if err == nil && !yes {
+		err = errors.New("only yes is one")
+	}
+	if err != nil {
+		return &orchestrator.Error{Code: orchestrator.ExitNotApproved, Summary: "the plans were not approved: " + err.Error(), Err: err, Next: "nothing was changed"}
+	}
+	for _, m := range open {
+		m.ended(nil)
+		m.at.Plan, m.at.State = nil, report.FleetWaiting
+		if m.shown == nil {
+			m.shown = &plan.Plan{} // there was none to approve
+		}
+	}
+	return nil
+}
+
+// approver approves what was shown.
+func (m *member) approver() func(context.Context, orchestrator.Proposal) (bool, error) {
+	return func(_ context.Context, p orchestrator.Proposal) (bool, error) {
+		if m.shown == nil || orchestrator.SamePlan(*m.shown, p.Plan) {
+			return true, nil
+		}
+		return false, errors.New("it is no longer the plan that was shown")
+	}
+}
+
+// fleetWork is a fleet run that is going on.
+type fleetWork struct {
+	dir *run.Dir
+	doc *report.FleetRun
+	all []*member
+	// stop ends the work in order, and halt has it end so.
+	stop <-chan struct{}
+	halt func()
+
+	// mu guards the document, and lost: why it could not be written.
+	mu   sync.Mutex
+	lost error
+}
+
+// begin opens the record. The work ends in order with the context.
+func (f *fleetRunFlags) begin(ctx context.Context, doc *report.FleetRun, all []*member) (w *fleetWork, err error) {
+	ctx, halt := context.WithCancel(ctx)
+	w = &fleetWork{doc: doc, all: all, stop: ctx.Done(), halt: halt}
+	if doc.Fleet == "" {
+		w.dir, err = orchestrator.CreateFleet(f.state)
+	} else {
+		w.dir, err = orchestrator.OpenFleet(f.state, doc.Fleet)
+	}
+	if err != nil {
+		halt()
+		return nil, err
+	}
+	doc.Fleet, doc.Status = w.dir.ID, run.StatusRunning
+	if err := w.dir.Save(fleetFile, doc); err != nil {
+		halt()
+		return nil, errors.Join(&orchestrator.Error{Code: orchestrator.ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; check the disk that holds --state-dir"}, w.dir.Close())
+	}
+	return w, nil
+}
+
+// note changes the document and writes it, before anything else is done. Where it cannot
+// be written, the work ends in order: nobody could continue what is not recorded.
+func (w *fleetWork) note(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
+	if err := w.dir.Save(fleetFile, w.doc); err != nil {
+		w.lost = err
+		w.halt()
+	}
+}
+
+func (w *fleetWork) stopped() bool {
+	select {
+	case <-w.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// jobs are the clusters as the schedule knows them; those that are held are none.
+func (w *fleetWork) jobs() (jobs []fleet.Job, of []*member) {
+	states := map[report.FleetState]fleet.State{report.FleetDone: fleet.Done, report.FleetRunning: fleet.Running, report.FleetFailed: fleet.Failed}
+	for _, m := range w.all {
+		if m.at.State == report.FleetHeld {
+			continue
+		}
+		j := fleet.Job{State: fleet.Waiting, Wave: m.Wave, Domain: m.Domain, Windows: m.Windows}
+		if s, ok := states[m.at.State]; ok {
+			j.State = s
+		}
+		jobs, of = append(jobs, j), append(of, m)
+	}
+	return jobs, of
+}
+
+// work begins clusters as the policy allows until there is none to begin, waiting for
+// windows until the deadline.
+func (w *fleetWork) work(ctx context.Context, s Streams, p fleet.Policy, deadline time.Time) {
+	says := newProgress(s)
+	ended := make(chan struct{}, len(w.all))
+	stop := w.stop
+	running := 0
+	for {
+		w.mu.Lock()
+		jobs, of := w.jobs()
+		w.mu.Unlock()
+		now := time.Now()
+		start, opens := p.Next(jobs, now)
+		if w.stopped() {
+			start, opens = nil, time.Time{}
+		}
+		for _, i := range start {
+			m := of[i]
+			w.note(func() {
+				m.at.State, m.at.Reason, m.at.Opens, m.at.Began = report.FleetRunning, "", time.Time{}, now.UTC()
+			})
+			running++
+			says.line("%s: begun", m.Name)
+			go func() {
+				w.cluster(ctx, s, m)
+				says.line("%s: %s", m.Name, outcome(m.err))
+				ended <- struct{}{}
+			}()
+		}
+		if opens.After(deadline) {
+			opens = time.Time{}
+		}
+		if running == 0 && opens.IsZero() {
+			break
+		}
+		var window <-chan time.Time
+		if !opens.IsZero() {
+			if running == 0 {
+				says.line("waiting until a window opens at %s", opens.UTC().Format(time.RFC3339))
+			}
+			window = time.After(time.Until(opens))
+		}
+		select {
+		case <-ended:
+			running--
+		case <-stop:
+			stop = nil // once
+		case <-window:
+		}
+	}
+	w.why(p)
+}
+
+// why notes why the clusters that have not begun have not.
+func (w *fleetWork) why(p fleet.Policy) {
+	now := time.Now()
+	words := map[fleet.Reason]string{
+		fleet.AfterStop: "too many clusters have failed", fleet.AfterWave: "a wave before it is not done", fleet.InDomain: "its failure domain is being worked on",
+	}
+	w.note(func() {
+		jobs, of := w.jobs()
+		for i, m := range of {
+			if m.at.State != report.FleetWaiting {
+				continue
+			}
+			reason := p.Why(jobs, i, now)
+			if m.window(now); m.at.Reason == "" || reason != fleet.OutOfWindow {
+				m.at.Reason = words[reason]
+			}
+			if w.stopped() {
+				m.at.Reason = "the fleet run was interrupted"
+			}
+		}
+	})
+}
+
+// cluster works on one cluster.
+func (w *fleetWork) cluster(ctx context.Context, s Streams, m *member) {
+	resumed := m.resumable()
+	opts, to, err := m.options(s, resumed)
+	var result orchestrator.Result
+	if err == nil {
+		opts.Stop, opts.Approve = w.stop, m.approver()
+		opts.Observe = func(e orchestrator.Event) {
+			if e.Kind == orchestrator.EventBegin { // nothing has been changed yet
+				w.note(func() { m.at.Run, m.at.StateDir = e.Run, filepath.Dir(filepath.Dir(e.Message)) })
+			}
+		}
+		result, err = to.carried(ctx, s, opts, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+			if resumed != "" {
+				return o.Resume(ctx, resumed)
+			}
+			return o.Run(ctx)
+		})
+	}
+	w.note(func() {
+		m.ended(err)
+		m.planned(result.After.Verdict, result.Plan)
+		m.at.Ended, m.at.State = time.Now().UTC(), report.FleetDone
+		if err != nil {
+			m.at.State = report.FleetFailed
+		}
+	})
+}
+
+// close ends the record.
+func (w *fleetWork) close() error {
+	result := run.Done
+	switch {
+	case w.stopped():
+		result = run.Interrupted
+	case slices.ContainsFunc(w.all, func(m *member) bool { return m.at.State == report.FleetFailed }):
+		result = run.Failed
+	}
+	w.note(func() { w.doc.Status, w.doc.ExitCode = run.Status(result), int(worst(w.all)) })
+	w.halt()
+	err := errors.Join(w.lost, w.dir.Record(run.Entry{Event: run.End, Outcome: result}), w.dir.Close())
+	if err != nil {
+		return &orchestrator.Error{Code: orchestrator.ExitStopped, Summary: "the record of the fleet run could not be written: " + err.Error(), Err: err,
+			Next: "check the disk that holds --state-dir, and each cluster: kscertctl runs list"}
+	}
+	return nil
+}
+
+func newFleetStatus(s Streams) *cobra.Command {
+	var flags recordFlags
+	cmd := &cobra.Command{
+		Use:   "status [FLEET-RUN]",
+		Short: "Show the progress of a fleet run",
+		Long: `status shows the progress of a fleet run, by default the newest, from its record on
+this machine: which clusters are done, at work, waiting, held or failed, and their runs.
+It connects to no node. "kscertctl status RUN" shows a run on one cluster.`,
+		Example: `  kscertctl fleet status
+  kscertctl fleet status 20260301T110000Z-abcdef -o json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := flags.check(cmd); err != nil {
+				return err
+			}
+			r, err := orchestrator.FindFleet(flags.state, strings.Join(args, ""))
+			if err != nil {
+				return err
+			}
+			doc, err := readFleet(r)
+			if err != nil {
+				return err
+			}
+			return fleetOutput(s, flags.output, doc)
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}

@@ -1,0 +1,99 @@
+package orchestrator
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+)
+
+// fleetsDir holds the records of work on fleets, below the directory of run records; the
+// runs on their clusters are recorded as all runs are.
+const fleetsDir = "fleets"
+
+// CreateFleet makes the record of new work on a fleet. No other process can open it until
+// it is closed. The error is an *Error.
+func CreateFleet(state string) (*run.Dir, error) {
+	state, err := stateOr(state)
+	if err != nil {
+		return nil, err
+	}
+	d, err := run.Create(filepath.Join(state, fleetsDir), time.Now())
+	if err == nil {
+		if err = d.Record(run.Entry{Event: run.Begin, Kind: run.KindRun}); err != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}
+	if err != nil {
+		return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Next: "name a writable directory with --state-dir", Err: err}
+	}
+	return d, nil
+}
+
+// OpenFleet opens the record of earlier work on a fleet, to continue it. The error is an
+// *Error, with ExitLocked while another process works on it.
+func OpenFleet(state, id string) (*run.Dir, error) {
+	state, err := stateOr(state)
+	if err != nil {
+		return nil, err
+	}
+	d, _, err := run.Open(filepath.Join(state, fleetsDir), id)
+	if err == nil {
+		if err = d.Record(run.Entry{Event: run.Begin, Kind: run.KindResume}); err != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}
+	if err != nil {
+		return nil, recordError(err)
+	}
+	return d, nil
+}
+
+// FindFleet returns the record of the work on a fleet whose name is id or begins with it; the
+// newest when id is empty. The error is an *Error.
+func FindFleet(state, id string) (run.Record, error) {
+	state, err := stateOr(state)
+	if err != nil {
+		return run.Record{}, err
+	}
+	records, err := run.List(filepath.Join(state, fleetsDir))
+	if err != nil {
+		return run.Record{}, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err, Next: "name the directory of the run records with --state-dir"}
+	}
+	if id == "" && len(records) > 0 {
+		return records[0], nil
+	}
+	r, err := run.Find(records, id)
+	switch {
+	case err != nil && id == "":
+		return r, &Error{Code: ExitUsage, Summary: "no fleet run has been recorded here", Err: err, Next: "name the directory of the run records with --state-dir"}
+	case err != nil:
+		return r, &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Next: "the newest is shown by: kscertctl fleet status"}
+	}
+	return r, nil
+}
+
+// LockFleet keeps two works on the clusters of one fleet file apart on this machine; unlock
+// ends that. The clusters have locks of their own, so that what works elsewhere is kept
+// apart too. The error is an *Error with ExitLocked.
+func LockFleet(state, file string) (unlock func() error, err error) {
+	if state, err = stateOr(state); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256([]byte(file))
+	me := run.Owner{Schema: run.OwnerSchema, PID: os.Getpid(), Run: "fleet", Started: time.Now().UTC().Truncate(time.Second)}
+	l, err := run.LockDriver(state, "fleet-"+hex.EncodeToString(sum[:8]), me)
+	if locked, ok := errors.AsType[*run.LockedError](err); ok {
+		return nil, &Error{Code: ExitLocked, Err: err, Summary: fmt.Sprintf("process %d works on the clusters of %s", locked.Owner.PID, file),
+			Next: "nothing was changed; wait until it has finished, and see: kscertctl fleet status"}
+	}
+	if err != nil {
+		return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "name a writable directory with --state-dir"}
+	}
+	return l.Unlock, nil
+}
