@@ -34,8 +34,10 @@ func complete(root *cobra.Command) {
 				_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 			}
 		}
-		if cmd.Flags().Lookup("file") != nil {
-			_ = cmd.MarkFlagFilename("file", "yaml", "yml")
+		for _, flag := range []string{"file", "fleet"} {
+			if cmd.Flags().Lookup(flag) != nil {
+				_ = cmd.MarkFlagFilename(flag, "yaml", "yml")
+			}
 		}
 		if cmd.Name() == "rollback" {
 			_ = cmd.RegisterFlagCompletionFunc("node", completeNodes)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ type exporterFlags struct {
 	thresholdFlags
 	interval, timeout time.Duration
 	listen            exporter.Listen
+	// fleet is used where its file is named.
+	fleet fleetFlags
 }
 
 func newExporter(s Streams) *cobra.Command {
@@ -39,17 +42,24 @@ kscertctl_exporter_node_last_success_timestamp_seconds since when.
 read again for each inspection. --web.config.file turns on TLS and basic
 authentication, in the format of the Prometheus project's exporters.
 
+With --fleet it inspects the clusters of a fleet file, each every --interval, at most
+--parallel-clusters at the same time and spread over the interval. Their metrics have
+the label "cluster". The fleet file is read once.
+
 Where node_exporter runs already, its textfile collector needs no other daemon:
 see "kscertctl check-expiration --help".`,
 		Example: `  kscertctl exporter -i inventory.ini
   kscertctl exporter -i inventory.ini --interval 6h --web.listen-address 127.0.0.1:9995
-  kscertctl exporter -i inventory.ini --web.config.file web.yml`,
+  kscertctl exporter -i inventory.ini --web.config.file web.yml
+  kscertctl exporter --fleet fleet.yaml --selector env=prod`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return flags.serve(cmd, s) },
 	}
 	flags.inspectFlags.register(cmd)
 	flags.thresholdFlags.register(cmd)
 	fl := cmd.Flags()
+	fl.StringVar(&flags.fleet.file, "fleet", "", "instead of -i: the clusters of this fleet file")
+	flags.fleet.choosing(cmd, 8)
 	fl.Lookup("state-dir").Usage = "keep the run directory of each inspection in this directory (default: none is kept)"
 	fl.DurationVar(&flags.interval, "interval", time.Hour, "time between inspections; up to a tenth is added at random")
 	fl.DurationVar(&flags.timeout, "timeout", 10*time.Minute, "how long an inspection may take")
@@ -68,29 +78,12 @@ func (f *exporterFlags) serve(cmd *cobra.Command, s Streams) error {
 			return usage(cmd, fmt.Errorf("%s %s: must be 1s or more", name, d))
 		}
 	}
-	opts := f.options(s)
-	if _, err := orchestrator.New(opts); err != nil { // what can be known now is not told to a log
+	log := slog.New(slog.NewTextHandler(s.Err, nil))
+	all, err := f.exporters(cmd, s, t, log)
+	if err != nil {
 		return err
 	}
-	e := exporter.New(exporter.Options{
-		Interval: f.interval, Timeout: f.timeout, Log: slog.New(slog.NewTextHandler(s.Err, nil)),
-		Inspect: func(ctx context.Context) (r expiry.Report, err error) {
-			opts := opts
-			if opts.StateDir == "" {
-				if opts.StateDir, err = os.MkdirTemp("", "kscertctl-"); err != nil {
-					return r, err
-				}
-				defer func() { err = errors.Join(err, os.RemoveAll(opts.StateDir)) }()
-			}
-			o, err := orchestrator.New(opts) // the inventory may be another by now
-			if err != nil {
-				return r, err
-			}
-			snap, err := o.Inspect(ctx)
-			return expiry.Of(snap, t), err
-		},
-	})
-	if err := e.Serve(cmd.Context(), f.listen); err != nil {
+	if err := all.Serve(cmd.Context(), f.listen, log); err != nil {
 		return &orchestrator.Error{
 			Code: orchestrator.ExitUsage, Err: err,
 			Summary: "cannot serve the metrics: " + err.Error(),
@@ -98,4 +91,72 @@ func (f *exporterFlags) serve(cmd *cobra.Command, s Streams) error {
 		}
 	}
 	return nil
+}
+
+// exporters are the one of an inventory, or those of the clusters of a fleet.
+func (f *exporterFlags) exporters(cmd *cobra.Command, s Streams, t expiry.Thresholds, log *slog.Logger) (exporter.Set, error) {
+	base := exporter.Options{Interval: f.interval, Timeout: f.timeout, Log: log}
+	if f.fleet.file == "" {
+		if name := cmp.Or(f.fleet.selector, changed(cmd, "parallel-clusters")); name != "" {
+			return nil, usage(cmd, errors.New("--selector and --parallel-clusters are about a fleet: name it with --fleet"))
+		}
+		opts := f.options(s)
+		if _, err := orchestrator.New(opts); err != nil { // what can be known now is not told to a log
+			return nil, err
+		}
+		base.Inspect = inspection(opts, t)
+		return exporter.Set{exporter.New(base)}, nil
+	}
+	if changed(cmd, "inventory") != "" {
+		return nil, usage(cmd, errors.New("--fleet names the inventories, so it takes no -i"))
+	}
+	c, err := f.fleet.choose(cmd, nil)
+	if err != nil {
+		return nil, err
+	}
+	var all exporter.Set
+	slots := make(chan struct{}, f.fleet.parallel)
+	for i, of := range c.clusters {
+		var flags checkFlags
+		if t, _, err = c.flagsOf(cmd, &flags, of); err != nil {
+			return nil, err
+		}
+		opts := flags.options(s)
+		opts.Output, opts.StateDir = nil, f.opts.StateDir
+		opts.Ansible.Timeout = cmp.Or(f.opts.Ansible.Timeout, opts.Ansible.Timeout)
+		own := base
+		own.Inspect, own.Cluster, own.Slots, own.Log = inspection(opts, t), of.Name, slots, log.With("cluster", of.Name)
+		// The first time all at once, as far as that may be; then each in its own part.
+		own.Offset = f.interval*time.Duration(i)/time.Duration(len(c.clusters)) - f.interval/2
+		all = append(all, exporter.New(own))
+	}
+	return all, nil
+}
+
+// changed is the value of a flag that was typed; empty otherwise.
+func changed(cmd *cobra.Command, name string) string {
+	if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
+		return f.Value.String()
+	}
+	return ""
+}
+
+// inspection looks at all nodes with these options, in a directory of its own unless one is
+// named.
+func inspection(opts orchestrator.Options, t expiry.Thresholds) func(context.Context) (expiry.Report, error) {
+	return func(ctx context.Context) (r expiry.Report, err error) {
+		opts := opts
+		if opts.StateDir == "" {
+			if opts.StateDir, err = os.MkdirTemp("", "kscertctl-"); err != nil {
+				return r, err
+			}
+			defer func() { err = errors.Join(err, os.RemoveAll(opts.StateDir)) }()
+		}
+		o, err := orchestrator.New(opts) // the inventory may be another by now
+		if err != nil {
+			return r, err
+		}
+		snap, err := o.Inspect(ctx)
+		return expiry.Of(snap, t), err
+	}
 }

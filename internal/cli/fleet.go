@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/infrapuzzle/kscertctl/internal/config"
 	"github.com/infrapuzzle/kscertctl/internal/fleet"
@@ -39,6 +40,11 @@ type fleetFlags struct {
 func (f *fleetFlags) register(cmd *cobra.Command, parallel int) {
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVarP(&f.file, "file", "f", fleet.FileName, "fleet file")
+	f.choosing(cmd, parallel)
+}
+
+// choosing registers the flags that choose clusters of the file.
+func (f *fleetFlags) choosing(cmd *cobra.Command, parallel int) {
 	cmd.Flags().StringVar(&f.selector, "selector", "", "only clusters with these labels, as in Kubernetes: env=prod, env!=test, env in (a, b), !env; several with commas")
 	cmd.Flags().IntVar(&f.parallel, "parallel-clusters", parallel, "how many clusters to work on at the same time")
 }
@@ -113,8 +119,8 @@ func (c chosen) settle(typed, one *cobra.Command, of fleet.Cluster) error {
 	values["inventory"] = config.Value{Name: "inventory", Values: of.Inventories, Origin: config.Origin{Source: config.Flag}}
 	for _, e := range settingsOf(one) {
 		err := error(nil)
-		if f := typed.Flags().Lookup(e.name); f != nil && f.Changed {
-			err = e.flag.Value.Set(f.Value.String())
+		if f := e.flagOf(typed); f != nil && f.Changed {
+			err = e.set(valueOf(f))
 		} else if v, ok := values[e.name]; ok {
 			if err = e.set(v); err != nil {
 				err = fmt.Errorf("%s: %w", v.Origin, err)
@@ -125,6 +131,15 @@ func (c chosen) settle(typed, one *cobra.Command, of fleet.Cluster) error {
 		}
 	}
 	return nil
+}
+
+// valueOf is the value of a flag that was typed.
+func valueOf(f *pflag.Flag) config.Value {
+	v := config.Value{Name: f.Name, Values: []string{f.Value.String()}, Origin: config.Origin{Source: config.Flag}}
+	if l, ok := f.Value.(list); ok {
+		v.Values = l.GetSlice()
+	}
+	return v
 }
 
 // inParallel does something for each of n, at most that many at the same time, and waits

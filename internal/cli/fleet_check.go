@@ -122,21 +122,27 @@ func outcome(err error) string {
 	return err.Error()
 }
 
-// check prepares the check of one cluster, as check-expiration does it.
-func (c chosen) check(cmd *cobra.Command, s Streams, of fleet.Cluster) (checked, error) {
-	var flags checkFlags
+// flagsOf gives the flags of a check what is set for one cluster, and returns its levels.
+func (c chosen) flagsOf(cmd *cobra.Command, flags *checkFlags, of fleet.Cluster) (expiry.Thresholds, func(expiry.Level) bool, error) {
 	one := &cobra.Command{Use: "check-expiration", Args: cobra.NoArgs}
 	flags.inspectFlags.register(one)
 	flags.levelFlags.register(one)
 	if err := c.settle(cmd, one, of); err != nil {
-		return checked{}, err
+		return expiry.Thresholds{}, nil, err
 	}
+	t, fails, err := flags.levels(cmd)
+	if e, ok := errors.AsType[*orchestrator.Error](err); ok {
+		e.Summary = fmt.Sprintf("cluster %s: %s", of.Name, e.Summary)
+	}
+	return t, fails, err
+}
+
+// check prepares the check of one cluster, as check-expiration does it.
+func (c chosen) check(cmd *cobra.Command, s Streams, of fleet.Cluster) (checked, error) {
+	var flags checkFlags
 	m := checked{Cluster: of}
 	var err error
-	if m.thresholds, m.fails, err = flags.levels(cmd); err != nil {
-		if e, ok := errors.AsType[*orchestrator.Error](err); ok {
-			e.Summary = fmt.Sprintf("cluster %s: %s", of.Name, e.Summary)
-		}
+	if m.thresholds, m.fails, err = c.flagsOf(cmd, &flags, of); err != nil {
 		return m, err
 	}
 	opts := flags.options(s)

@@ -30,7 +30,7 @@ const helpWidth = 100
 // groupOf is the heading of a flag that is no setting.
 func groupOf(name string) string {
 	switch name {
-	case "file", "selector", "parallel-clusters", "stop-after-failures", "wait", "resume":
+	case "file", "fleet", "selector", "parallel-clusters", "stop-after-failures", "wait", "resume":
 		return fleets
 	case "from-snapshot":
 		return reach

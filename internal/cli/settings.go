@@ -135,6 +135,7 @@ func invocation() map[string]string {
 		"save-snapshot":       oneFile,
 		"from-snapshot":       oneFile,
 		"file":                oneFile,
+		"fleet":               oneFile,
 		"selector":            oneCall,
 		"parallel-clusters":   oneCall,
 		"stop-after-failures": oneCall,

@@ -33,6 +33,14 @@ type Options struct {
 	Timeout time.Duration
 	// Log is told how each inspection ended.
 	Log *slog.Logger
+	// Cluster is the label of all metrics; empty for none.
+	Cluster string
+	// Slots bound how many inspections of several exporters run at the same time: one
+	// waits for room in the channel. Nil for no bound.
+	Slots chan struct{}
+	// Offset is how much later than after one interval the second inspection begins, or
+	// earlier, so that those of several exporters do not follow each other at once.
+	Offset time.Duration
 }
 
 // Exporter holds what the last inspections brought back.
@@ -77,8 +85,10 @@ func New(opts Options) *Exporter {
 
 // Run inspects until the context ends; the first time at once.
 func (e *Exporter) Run(ctx context.Context) {
+	offset := e.opts.Offset
 	for ctx.Err() == nil {
-		next := time.Now().Add(e.opts.Interval + rand.N(e.opts.Interval/10+1)) //nolint:gosec // no secret depends on it
+		next := time.Now().Add(e.opts.Interval + offset + rand.N(e.opts.Interval/10+1)) //nolint:gosec // no secret depends on it
+		offset = 0
 		e.inspect(ctx)
 		select {
 		case <-ctx.Done():
@@ -88,6 +98,14 @@ func (e *Exporter) Run(ctx context.Context) {
 }
 
 func (e *Exporter) inspect(ctx context.Context) {
+	if e.opts.Slots != nil {
+		select {
+		case e.opts.Slots <- struct{}{}:
+			defer func() { <-e.opts.Slots }()
+		case <-ctx.Done():
+			return
+		}
+	}
 	began := time.Now()
 	e.mu.Lock()
 	e.state.began = began
@@ -105,7 +123,7 @@ func (e *Exporter) inspect(ctx context.Context) {
 	var families []*dto.MetricFamily
 	if err == nil {
 		merged = merge(e.now().report, r)
-		families, err = gather(merged)
+		families, err = e.gather(merged)
 	}
 	now := time.Now()
 	e.mu.Lock()
@@ -176,7 +194,11 @@ func (e *Exporter) now() state {
 	return s
 }
 
-// stuck says whether the schedule has stopped: an inspection should have ended since.
+// stuck says whether the schedule has stopped: an inspection should have ended since. One
+// that has begun ends in time, and so does one that waits for others of its kind.
 func (e *Exporter) stuck(s state, now time.Time) bool {
-	return !s.began.IsZero() && now.Sub(s.began) > e.opts.Interval+e.opts.Interval/10+2*e.opts.Timeout
+	if s.began.After(s.ended) || e.opts.Slots == nil {
+		return !s.began.IsZero() && now.Sub(s.began) > e.opts.Interval+e.opts.Interval/10+2*e.opts.Timeout
+	}
+	return false
 }

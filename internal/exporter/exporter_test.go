@@ -169,7 +169,7 @@ func ours(text string) string {
 // get asks the exporter for a page.
 func get(t *testing.T, e *Exporter, path string) (int, string) {
 	t.Helper()
-	h, err := e.Handler()
+	h, err := Set{e}.Handler()
 	if err != nil {
 		t.Fatal(err)
 	}

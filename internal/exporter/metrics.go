@@ -66,16 +66,29 @@ func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
 // metrics gathers all there are: of the inspections and the process as they are now,
 // of the certificates as they were last seen.
-func (e *Exporter) metrics() prometheus.Gatherer {
+func (all Set) metrics() prometheus.Gatherer {
 	r := prometheus.NewRegistry()
-	r.MustRegister(e, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return prometheus.Gatherers{r, prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return e.now().families, nil })}
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	out := prometheus.Gatherers{r}
+	for _, e := range all {
+		e.registerer(r).MustRegister(e)
+		out = append(out, prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return e.now().families, nil }))
+	}
+	return out
+}
+
+// registerer gives metrics the label of the exporter's cluster, where it has one.
+func (e *Exporter) registerer(r prometheus.Registerer) prometheus.Registerer {
+	if e.opts.Cluster == "" {
+		return r
+	}
+	return report.OfCluster(r, e.opts.Cluster)
 }
 
 // gather makes the metrics of a report.
-func gather(r expiry.Report) ([]*dto.MetricFamily, error) {
+func (e *Exporter) gather(r expiry.Report) ([]*dto.MetricFamily, error) {
 	registry := prometheus.NewRegistry()
-	if err := registry.Register(report.Collector{Latest: func() expiry.Report { return r }}); err != nil {
+	if err := e.registerer(registry).Register(report.Collector{Latest: func() expiry.Report { return r }}); err != nil {
 		return nil, err
 	}
 	return registry.Gather()

@@ -1,15 +1,22 @@
 package exporter
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
 // scrapes is how many are answered at the same time; more are told to come again
@@ -24,10 +31,13 @@ type Listen struct {
 	ConfigFile string
 }
 
+// Set are exporters that are served together: one, or one for each cluster of a fleet.
+type Set []*Exporter
+
 // Serve inspects and answers until the context ends. It returns an error when it
 // cannot listen or the configuration file is wrong.
-func (e *Exporter) Serve(ctx context.Context, l Listen) error {
-	handler, err := e.Handler()
+func (all Set) Serve(ctx context.Context, l Listen, log *slog.Logger) error {
+	handler, err := all.Handler()
 	if err != nil {
 		return err
 	}
@@ -47,7 +57,11 @@ func (e *Exporter) Serve(ctx context.Context, l Listen) error {
 	inspecting := make(chan struct{})
 	go func() {
 		defer close(inspecting)
-		e.Run(ctx)
+		var each sync.WaitGroup
+		for _, e := range all {
+			each.Go(func() { e.Run(ctx) })
+		}
+		each.Wait()
 	}()
 	server := newServer(handler)
 	context.AfterFunc(ctx, func() {
@@ -55,7 +69,7 @@ func (e *Exporter) Serve(ctx context.Context, l Listen) error {
 		defer stop()
 		_ = server.Shutdown(last) // who still reads then is cut off
 	})
-	err = web.ServeMultiple(listeners, server, &web.FlagConfig{WebListenAddresses: &l.Addresses, WebConfigFile: &l.ConfigFile}, e.opts.Log)
+	err = web.ServeMultiple(listeners, server, &web.FlagConfig{WebListenAddresses: &l.Addresses, WebConfigFile: &l.ConfigFile}, log)
 	cancel()
 	<-inspecting // with it ends the Ansible that it has started
 	if errors.Is(err, http.ErrServerClosed) {
@@ -81,7 +95,7 @@ func closeAll(listeners []net.Listener) (err error) {
 }
 
 // Handler answers /metrics, /healthz and, for people, /.
-func (e *Exporter) Handler() (http.Handler, error) {
+func (all Set) Handler() (http.Handler, error) {
 	home, err := web.NewLandingPage(web.LandingConfig{
 		Name:        "kscertctl",
 		Description: "When the certificates of a Kubernetes cluster expire",
@@ -93,19 +107,38 @@ func (e *Exporter) Handler() (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", home)
-	mux.HandleFunc("/healthz", e.health)
-	mux.Handle("/metrics", promhttp.HandlerFor(e.metrics(), promhttp.HandlerOpts{MaxRequestsInFlight: scrapes}))
+	mux.HandleFunc("/healthz", all.health)
+	mux.Handle("/metrics", promhttp.HandlerFor(all.metrics(), promhttp.HandlerOpts{MaxRequestsInFlight: scrapes}))
 	return mux, nil
 }
 
-// health is about the exporter: it is well while its schedule goes on, whatever the
-// nodes do. How old its data is stands beside it.
-func (e *Exporter) health(w http.ResponseWriter, _ *http.Request) {
-	s, now := e.now(), time.Now()
+// health is about the exporters: they are well while their schedules go on, whatever the
+// nodes do. How old their data is stands beside it.
+func (all Set) health(w http.ResponseWriter, _ *http.Request) {
+	now, code := time.Now(), http.StatusOK
+	var text bytes.Buffer
+	for _, e := range all {
+		var own bytes.Buffer
+		if e.health(&own, now) {
+			code = http.StatusServiceUnavailable
+		}
+		for line := range strings.Lines(own.String()) {
+			if e.opts.Cluster != "" {
+				line = printable.Line(e.opts.Cluster) + ": " + line
+			}
+			text.WriteString(line)
+		}
+	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	if e.stuck(s, now) {
-		w.WriteHeader(http.StatusServiceUnavailable)
+	w.WriteHeader(code)
+	_, _ = text.WriteTo(w)
+}
+
+// health says how it is with one exporter, and whether it is stuck.
+func (e *Exporter) health(w io.Writer, now time.Time) (stuck bool) {
+	s := e.now()
+	if stuck = e.stuck(s, now); stuck {
 		_, _ = fmt.Fprintf(w, "stuck: an inspection that started %s ago has not finished\n", now.Sub(s.began).Round(time.Second))
 	} else {
 		_, _ = fmt.Fprintln(w, "ok")
@@ -118,4 +151,5 @@ func (e *Exporter) health(w http.ResponseWriter, _ *http.Request) {
 	if s.failed != nil {
 		_, _ = fmt.Fprintln(w, "the last inspection failed; see the log")
 	}
+	return stuck
 }

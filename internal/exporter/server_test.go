@@ -58,7 +58,7 @@ func TestServe(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() {
-		served <- e.Serve(ctx, Listen{Addresses: []string{"127.0.0.1:0"}, ConfigFile: filepath.Join(dir, "web.yml")})
+		served <- Set{e}.Serve(ctx, Listen{Addresses: []string{"127.0.0.1:0"}, ConfigFile: filepath.Join(dir, "web.yml")}, e.opts.Log)
 	}()
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.X509)
@@ -108,7 +108,7 @@ func TestServe(t *testing.T) {
 // No page links to one that is not there, nor to another site.
 func TestLinks(t *testing.T) {
 	t.Parallel()
-	handler, err := New(Options{Interval: time.Hour, Timeout: time.Hour, Log: slog.New(slog.DiscardHandler)}).Handler()
+	handler, err := Set{New(Options{Interval: time.Hour, Timeout: time.Hour, Log: slog.New(slog.DiscardHandler)})}.Handler()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestServeRefuses(t *testing.T) {
 				Interval: time.Hour, Timeout: time.Hour, Log: slog.New(slog.DiscardHandler),
 				Inspect: func(context.Context) (expiry.Report, error) { return expiry.Report{}, errors.New("asked") },
 			})
-			if err := e.Serve(t.Context(), tt.listen); err == nil || !strings.Contains(err.Error(), tt.word) {
+			if err := (Set{e}).Serve(t.Context(), tt.listen, e.opts.Log); err == nil || !strings.Contains(err.Error(), tt.word) {
 				t.Errorf("%v, want %q", err, tt.word)
 			}
 			if e.now().failed != nil {
