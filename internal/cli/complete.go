@@ -42,7 +42,7 @@ func complete(root *cobra.Command) {
 		if cmd.Name() == "rollback" {
 			_ = cmd.RegisterFlagCompletionFunc("node", completeNodes)
 		}
-		for _, flag := range []string{"user", "extra-vars", "forks", "vault-id", "warn", "crit", "gate-timeout", "stable-for", "limit", "serial", "max-unavailable", "backup-root", "interval", "timeout", "selector", "parallel-clusters", "stop-after-failures", "wait", "resume"} {
+		for _, flag := range []string{"user", "extra-vars", "forks", "vault-id", "warn", "crit", "due-before", "gate-timeout", "stable-for", "limit", "serial", "max-unavailable", "backup-root", "interval", "timeout", "selector", "parallel-clusters", "stop-after-failures", "wait", "resume"} {
 			if cmd.Flags().Lookup(flag) != nil {
 				_ = cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
 			}

@@ -48,6 +48,9 @@ func (m *member) options(s Streams, resumed string) (opts orchestrator.Options, 
 			opts, err = flags.options(m.typed, s)
 		}
 		to = flags.results
+		if flags.dueBefore == "" {
+			opts.Thresholds.RenewBefore = max(opts.Thresholds.RenewBefore, untilNextRun(m.Windows, time.Now()))
+		}
 	} else {
 		var flags carryFlags
 		one.Use = "resume"
@@ -68,6 +71,20 @@ func (m *member) options(s Streams, resumed string) (opts orchestrator.Options, 
 	}
 	opts.Output, opts.Observe = nil, nil // of several at the same time nobody could tell which
 	return opts, to, err
+}
+
+// reserve is how long before its end a certificate is renewed at the latest, should the
+// next window pass unused.
+const reserve = 7 * 24 * time.Hour
+
+// untilNextRun is how long a certificate must last that is not renewed now: until the next
+// window, and the reserve; zero without windows.
+func untilNextRun(w fleet.Windows, now time.Time) time.Duration {
+	next := w.Next(now)
+	if next.IsZero() {
+		return 0
+	}
+	return (next.Sub(now) + reserve).Truncate(time.Second)
 }
 
 // ended notes how the work on the cluster ended.

@@ -343,3 +343,24 @@ func TestFleetRunAsks(t *testing.T) {
 		})
 	}
 }
+
+// A certificate that does not last until the next window and a week is renewed in this one,
+// though it would not be due by its days alone; a date does the same for one cluster.
+func TestDueBefore(t *testing.T) {
+	t.Parallel()
+	open := "windows: [{from: '00:00', to: '24:00'}]" // the next one opens within a day
+	p, dirs := fleetOf(t, "settings: {warn: 2h}\n", [3]string{"a", renews, ""}, [3]string{"b", renews, ", " + open})
+	doc := readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json").want(t, 0).out)
+	doc.want(t, "done", 0, "a done 0, b done 0")
+	if renewed(t, dirs["a"]) || !renewed(t, dirs["b"]) {
+		t.Errorf("renewed: a %t, b %t, want b alone", renewed(t, dirs["a"]), renewed(t, dirs["b"]))
+	}
+	mine := []string{"--warn", "2h", "-i", "cp1,", "--ansible-bin", dirs["a"]}
+	p.command(t, append([]string{"plan", "--detailed-exitcode", "--due-before", "12h"}, mine...)...).want(t, 0)
+	p.command(t, append([]string{"plan", "--detailed-exitcode", "--due-before", "38d"}, mine...)...).want(t, 2)
+	p.command(t, append([]string{"plan", "--due-before", "soon"}, mine...)...).want(t, 64, `--due-before: "soon" is neither a date`)
+	p.command(t, append([]string{"run", "--yes", "--due-before", time.Now().AddDate(0, 0, 3).Format(time.DateOnly)}, mine...)...).want(t, 0)
+	if !renewed(t, dirs["a"]) {
+		t.Error("what was due by its date was not renewed")
+	}
+}

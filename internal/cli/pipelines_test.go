@@ -23,6 +23,11 @@ func TestPipelines(t *testing.T) {
 	const dir = root + "/examples/pipelines"
 	readers := map[string]func(*testing.T, string) []string{
 		"github-actions.yml":                 workflow,
+		"github-renew.yml":                   workflow,
+		"gitlab-renew.yml":                   gitlab,
+		"kubernetes-renew.yaml":              cronJob,
+		"systemd/kscertctl-renew.service":    renewService,
+		"systemd/kscertctl-renew.timer":      timer,
 		"gitlab-ci.yml":                      gitlab,
 		"Jenkinsfile":                        jenkins,
 		"kubernetes-cronjob.yaml":            cronJob,
@@ -251,6 +256,36 @@ func systemdSections(t *testing.T, text string, sections ...string) map[string]s
 func service(t *testing.T, text string) []string {
 	t.Helper()
 	return calls(systemdSections(t, text, "Unit", "Service", "Install")["Service.ExecStart"])
+}
+
+// renewService is one that changes nodes: a signal must reach it alone, and it must have the
+// time to finish its step.
+func renewService(t *testing.T, text string) []string {
+	t.Helper()
+	u := systemdSections(t, text, "Unit", "Service", "Install")
+	if u["Service.KillMode"] != "mixed" || u["Service.TimeoutStopSec"] == "" || u["Service.Type"] != "oneshot" {
+		t.Errorf("%v", u)
+	}
+	return service(t, text)
+}
+
+// What renews by itself never runs twice at once.
+func TestRenewalsExcludeEachOther(t *testing.T) {
+	t.Parallel()
+	for name, words := range map[string][]string{
+		"github-renew.yml":                {"concurrency:\n  group: renew\n  cancel-in-progress: false\n"},
+		"gitlab-renew.yml":                {"\n  resource_group: production\n"},
+		"kubernetes-renew.yaml":           {"\n  concurrencyPolicy: Forbid ", "\n  startingDeadlineSeconds: ", "terminationGracePeriodSeconds: 3600", "persistentVolumeClaim:"},
+		"systemd/kscertctl-renew.service": {"\nType=oneshot\n"},
+		"systemd/kscertctl-renew.timer":   {"\nPersistent=false\n"},
+	} {
+		text := read(t, filepath.Join("examples/pipelines", name))
+		for _, word := range words {
+			if !strings.Contains(text, word) {
+				t.Errorf("%s has no %q", name, word)
+			}
+		}
+	}
 }
 
 func timer(t *testing.T, text string) []string {

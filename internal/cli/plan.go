@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/infrapuzzle/kscertctl/internal/config"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
@@ -21,12 +22,16 @@ type planFlags struct {
 	verdict verdictFlags
 	// limit and skip say which part of the plan is asked for.
 	limit, skip words
+	// dueBefore is a date, or a time from now, as typed; empty for none.
+	dueBefore string
 }
 
 func (f *planFlags) register(cmd *cobra.Command) {
 	f.inspect.opts.Playbook, f.inspect.opts.EtcdSnapshot = plan.Auto, plan.SnapshotAuto
 	f.inspect.register(cmd)
 	f.verdict.register(cmd)
+	cmd.Flags().StringVar(&f.dueBefore, "due-before", "",
+		"due, in addition to --warn: what expires before this date (2026-12-24) or within this time (38d), such as a week after the next scheduled run (default: for a fleet with windows, a week after the next one opens)")
 	cmd.Flags().Var(oneOf[plan.Choice]{&f.inspect.opts.Playbook, plan.Choices()}, "playbook",
 		"what reconciles the cluster after, or instead of, the pre-phase: "+strings.Join(names(plan.Choices()), ", "))
 	cmd.Flags().DurationVar(&f.inspect.opts.GateTimeout, "gate-timeout", 5*time.Minute, "how long a health gate may take to pass")
@@ -88,11 +93,37 @@ func allowNotInInventory(cmd *cobra.Command, opts *orchestrator.Options) {
 func (f *planFlags) options(cmd *cobra.Command, s Streams) (orchestrator.Options, error) {
 	opts := f.inspect.options(s)
 	due, err := f.verdict.thresholds(cmd)
+	if err != nil {
+		return opts, err
+	}
+	within, err := dueWithin(f.dueBefore, time.Now())
+	if err != nil {
+		err = usage(cmd, fmt.Errorf("--due-before: %w", err))
+	}
+	due.RenewBefore = max(due.RenewBefore, within)
 	opts.Thresholds, opts.Limit = due, f.limit.values
 	for _, name := range f.skip.values {
 		opts.SkipPhases = append(opts.SkipPhases, plan.Phase(name))
 	}
 	return opts, err
+}
+
+// dueWithin is how long it takes from now until a date, or a time such as 38d; zero for an
+// empty text and for a date that has passed.
+func dueWithin(text string, now time.Time) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if at, err := time.Parse(layout, text); err == nil {
+			return max(0, at.Sub(now)).Truncate(time.Second), nil
+		}
+	}
+	within, err := config.ParseTime(text)
+	if err != nil {
+		return 0, fmt.Errorf("%q is neither a date such as 2026-12-24 nor a time such as 38d", text)
+	}
+	return within, nil
 }
 
 func newPlan(s Streams) *cobra.Command {

@@ -74,6 +74,7 @@ func settings() []setting {
 		grouped(planning, []setting{
 			{name: "warn", time: true},
 			{name: "crit", time: true},
+			{name: "due-before"},
 			{name: "playbook", values: names(plan.Choices())},
 			{name: "kubespray-dir", path: anchor.Whole, recorded: true},
 			{name: "tags", recorded: true},

@@ -38,20 +38,22 @@ func TestInspect(t *testing.T) {
 	}
 }
 
-// takesCronJob: the API server would take the example of a CronJob, with no field that
+// takesCronJob: the API server would take the examples of CronJobs, with no field that
 // it does not know.
 func takesCronJob(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	t.Helper()
-	example, err := os.ReadFile("../../examples/pipelines/kubernetes-cronjob.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
 	if _, err := c.Kubectl(ctx, "create", "namespace", "monitoring"); err != nil {
 		t.Fatal(err)
 	}
-	out, err := c.KubectlOn(ctx, "cp1", bytes.NewReader(example), "create", "--dry-run=server", "--validate=strict", "-f", "-")
-	if err != nil || !strings.Contains(string(out), "cronjob.batch/kscertctl-check created (server dry run)") {
-		t.Errorf("%v: %s", err, out)
+	for file, name := range map[string]string{"kubernetes-cronjob.yaml": "kscertctl-check", "kubernetes-renew.yaml": "kscertctl-renew"} {
+		example, err := os.ReadFile("../../examples/pipelines/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := c.KubectlOn(ctx, "cp1", bytes.NewReader(example), "create", "--dry-run=server", "--validate=strict", "-f", "-")
+		if err != nil || !strings.Contains(string(out), "cronjob.batch/"+name+" created (server dry run)") {
+			t.Errorf("%s: %v: %s", file, err, out)
+		}
 	}
 }
 
