@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -23,7 +24,8 @@ type carryFlags struct {
 
 // results say what becomes of the result of a plan that was carried out.
 type results struct {
-	output  string
+	textOutput
+
 	reports reportDir
 	notify  notifyFlags
 }
@@ -34,7 +36,8 @@ func (f *carryFlags) register(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&f.opts.StableFor, "stable-for", 0, "how long a gate must hold, without interruption, before the next step (default: as before)")
 	stepTimeout(cmd, &f.opts)
 	etcdSnapshot(cmd, &f.opts, " (default: as before)")
-	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
+	f.events = true
+	f.textOutput.register(cmd)
 	f.results.register(cmd)
 }
 
@@ -48,8 +51,8 @@ func (f *carryFlags) recorded(cmd *cobra.Command) {
 // checked returns what the flags say, when they can be used.
 func (f *carryFlags) checked(cmd *cobra.Command, s Streams) (orchestrator.Options, error) {
 	opts := f.options(s)
-	if f.output != "text" && f.output != "json" {
-		return opts, usage(cmd, fmt.Errorf("-o %s: must be text or json", f.output))
+	if err := f.check(cmd); err != nil {
+		return opts, err
 	}
 	opts.Observe = watch(s)
 	return opts, nil
@@ -93,16 +96,29 @@ func watch(s Streams) func(orchestrator.Event) {
 	}
 }
 
+// lines writes each event as a line, and hands it on. That nobody reads it stops nothing.
+func lines(w io.Writer, next func(orchestrator.Event)) func(orchestrator.Event) {
+	return func(e orchestrator.Event) {
+		_ = report.JSONLine(w, e)
+		next(e)
+	}
+}
+
 // carry carries something out and writes what came of it.
 func carry(cmd *cobra.Command, s Streams, opts orchestrator.Options, to results, do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) error {
 	if err := to.ready(cmd); err != nil {
 		return err
+	}
+	if to.output == jsonLines {
+		opts.Observe = lines(s.Out, opts.Observe)
 	}
 	ctx, done := stopsInOrder(cmd, s, &opts)
 	defer done()
 	result, err := to.carried(ctx, s, opts, do)
 	switch {
 	case result.RunID == "":
+		return err
+	case to.output == jsonLines:
 		return err
 	case to.output == "json":
 		return errors.Join(err, report.JSON(s.Out, result))

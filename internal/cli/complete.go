@@ -69,7 +69,8 @@ func outputs(cmd *cobra.Command) []string {
 	if f == nil {
 		return nil
 	}
-	return strings.Split(strings.ReplaceAll(f.Usage, " or ", ", "), ", ")
+	values, _, _ := strings.Cut(f.Usage, " (")
+	return strings.Split(strings.ReplaceAll(values, " or ", ", "), ", ")
 }
 
 // completeRuns are the runs that were recorded, the newest first.

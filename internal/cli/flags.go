@@ -200,18 +200,50 @@ func (f *thresholdFlags) thresholds(cmd *cobra.Command) (t expiry.Thresholds, er
 }
 
 // verdictFlags are what every command that diagnoses takes.
-type verdictFlags struct{ warn, output string }
+type verdictFlags struct {
+	warn string
+	textOutput
+}
 
 func (f *verdictFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.warn, "warn", "30d", "a certificate is due when it expires within this time, such as 30d, 12h")
-	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
+	f.textOutput.register(cmd)
+}
+
+// textOutput is the form of what a command writes that has text and documents.
+type textOutput struct {
+	output string
+	// events is true where it may be that of the events of a run.
+	events bool
+}
+
+// jsonLines is that of events: a JSON object a line.
+const jsonLines = "jsonl"
+
+func (f *textOutput) register(cmd *cobra.Command) {
+	usage := "text or json"
+	if f.events {
+		usage = "text, json or " + jsonLines + " (each event when it happens)"
+	}
+	cmd.Flags().StringVarP(&f.output, "output", "o", "text", usage)
+}
+
+// check says what is wrong with the form.
+func (f *textOutput) check(cmd *cobra.Command) error {
+	switch {
+	case f.output == "text", f.output == "json", f.output == jsonLines && f.events:
+		return nil
+	case f.events:
+		return usage(cmd, fmt.Errorf("-o %s: must be text, json or %s", f.output, jsonLines))
+	}
+	return usage(cmd, fmt.Errorf("-o %s: must be text or json", f.output))
 }
 
 // thresholds checks the flags and returns when a certificate is due.
 func (f *verdictFlags) thresholds(cmd *cobra.Command) (diagnosis.Thresholds, error) {
 	t := diagnosis.DefaultThresholds()
-	if f.output != "text" && f.output != "json" {
-		return t, usage(cmd, fmt.Errorf("-o %s: must be text or json", f.output))
+	if err := f.check(cmd); err != nil {
+		return t, err
 	}
 	before, err := config.ParseTime(f.warn)
 	if err != nil {

@@ -25,6 +25,7 @@ type runFlags struct {
 }
 
 func (f *runFlags) register(cmd *cobra.Command) {
+	f.verdict.events = true
 	f.planFlags.register(cmd)
 	rollbackOnFailure(cmd, &f.back)
 	cmd.Flags().StringArrayVar(&f.inspect.opts.RefreshKubeconfigs, "refresh-kubeconfig", nil,
@@ -35,7 +36,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 // options returns what the flags say.
 func (f *runFlags) options(cmd *cobra.Command, s Streams) (orchestrator.Options, error) {
 	opts, err := f.planFlags.options(cmd, s)
-	f.output, opts.RollbackOnFailure = f.verdict.output, f.back
+	f.textOutput, opts.RollbackOnFailure = f.verdict.textOutput, f.back
 	return opts, err
 }
 

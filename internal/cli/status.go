@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator"
@@ -10,18 +8,14 @@ import (
 )
 
 // recordFlags are what commands take that read the records of runs and ask no node.
-type recordFlags struct{ state, output string }
+type recordFlags struct {
+	state string
+	textOutput
+}
 
 func (f *recordFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.state, "state-dir", "", stateUsage)
-	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
-}
-
-func (f *recordFlags) check(cmd *cobra.Command) error {
-	if f.output != "text" && f.output != "json" {
-		return usage(cmd, fmt.Errorf("-o %s: must be text or json", f.output))
-	}
-	return nil
+	f.textOutput.register(cmd)
 }
 
 func newStatus(s Streams) *cobra.Command {

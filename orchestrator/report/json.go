@@ -23,6 +23,16 @@ func JSON(w io.Writer, document any) error {
 	return err
 }
 
+// JSONLine writes a document as one line, escaped as JSON escapes it.
+func JSONLine(w io.Writer, document any) error {
+	var out bytes.Buffer
+	if err := json.NewEncoder(&out).Encode(document); err != nil {
+		return err
+	}
+	_, err := w.Write(escaped(out.Bytes(), jsonEscape))
+	return err
+}
+
 // jsonEscape is a character as JSON escapes it (RFC 8259, 7), yamlEscape as YAML does
 // (1.2, 5.7).
 func jsonEscape(r rune) string {
