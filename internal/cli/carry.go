@@ -28,6 +28,8 @@ type results struct {
 
 	reports reportDir
 	notify  notifyFlags
+	// asks is true where somebody will be asked for approval.
+	asks bool
 }
 
 func (f *carryFlags) register(cmd *cobra.Command) {
@@ -136,15 +138,17 @@ func (r *results) ready(cmd *cobra.Command) error {
 
 // carried carries something out, and hands on what came of it to all but standard output.
 func (r *results) carried(ctx context.Context, s Streams, opts orchestrator.Options, do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) (orchestrator.Result, error) {
+	telling := r.notify.begin(ctx, s, &opts, r.asks)
 	o, err := orchestrator.New(opts)
 	if err != nil {
+		telling.ended("")
 		return orchestrator.Result{}, err
 	}
 	result, err := do(ctx, o)
+	telling.ended(result.RunID)
 	if result.RunID == "" {
 		return result, err
 	}
-	r.notify.ended(ctx, s, opts.StateDir, result.RunID)
 	if unwritten := r.reports.ended(s, opts.StateDir, result.RunID); unwritten != nil {
 		err = errors.Join(err, unwritten)
 	}

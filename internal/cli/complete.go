@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/infrapuzzle/kscertctl/internal/notify"
 	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
@@ -27,6 +28,8 @@ func complete(root *cobra.Command) {
 			"skip-phases":   names(plan.Phases()),
 			"until-phase":   names(plan.Phases()),
 			"fail-on":       failOn(),
+			"notify-on":     names(notify.Moments()),
+			"notify-format": names(notify.Formats()),
 			"etcd-snapshot": names(plan.EtcdSnapshots()),
 		} {
 			if cmd.Flags().Lookup(flag) != nil {

@@ -2,12 +2,17 @@ package cli_test
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/infrapuzzle/kscertctl/internal/cli"
 )
 
 // kindsOf are the kinds of the events in lines, which must be as the schema has them.
@@ -62,4 +67,56 @@ func TestEventsOnStandardOutput(t *testing.T) {
 	}
 	p.command(t, append([]string{"plan", "-o", "jsonl"}, mine...)...).want(t, 64, "-o jsonl: must be text or json")
 	p.command(t, append([]string{"run", "-o", "yaml"}, mine...)...).want(t, 64, "-o yaml: must be text, json or jsonl")
+}
+
+// Webhooks are told at each moment that is asked for, in order, with the report as it is
+// then; without --notify-on only of the end.
+func TestNotifiedMoments(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var got []string
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var body struct {
+			Run     string `json:"run"`
+			Outcome struct {
+				Status string `json:"status"`
+			} `json:"outcome"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Header.Get("Ce-Id") != "" && (r.Header.Get("Ce-Subject") != body.Run || r.Header.Get("Ce-Specversion") != "1.0") {
+			t.Errorf("%v of %+v", r.Header, body)
+		}
+		moment := strings.TrimPrefix(r.Header.Get("Ce-Type"), "com.github.infrapuzzle.kscertctl.run.") + r.Header.Get("Kscertctl-Event")
+		got = append(got, moment+" "+body.Outcome.Status)
+	}))
+	defer server.Close()
+	want := func(what string) {
+		t.Helper()
+		mu.Lock()
+		defer mu.Unlock()
+		if all := strings.Join(got, ", "); all != what {
+			t.Errorf("told of %q, want %q", all, what)
+		}
+		got = nil
+	}
+	p := fake(t, "") // a renewal that does nothing, so a gate that never passes
+	mine := []string{"run", "-i", "cp1,", "--ansible-bin", p.dir, "--gate-timeout", "4s", "--notify-webhook", server.URL}
+	p.command(t, append(mine, "--yes", "--notify-on", "begin,stuck,approval", "--notify-on", "end", "--notify-format", "cloudevents-binary")...).want(t, 8)
+	want("begin running, stuck running, end failed")
+	p.command(t, append(mine, "--yes", "--limit", "nobody")...).want(t, 64)
+	want("end failed")
+
+	// Somebody is asked, and does not want it.
+	var out, said strings.Builder
+	code := cli.Main(append(mine, "--notify-on", "approval,end", "--state-dir", filepath.Join(p.dir, "state2")),
+		cli.Streams{In: strings.NewReader("no\n"), Out: &out, Err: &said, Terminal: true})
+	if code != 10 {
+		t.Errorf("exit code %d: %s", code, said.String())
+	}
+	want("approval running, end failed")
+	p.command(t, append(mine, "--yes", "--notify-on", "never")...).want(t, 64, "never must be one of begin, approval, stuck, end")
 }

@@ -2,9 +2,13 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,10 +19,12 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
-// notifyFlags say who is told how a run has ended.
+// notifyFlags say who is told of a run, and when.
 type notifyFlags struct {
 	hooks   []notify.Hook
 	options notify.Options
+	// on are the moments at which they are told; none is the end.
+	on words
 	// wrong is what is wrong with a webhook. The flag itself does not say so: the
 	// error would show the URL, which may be a password.
 	wrong error
@@ -26,8 +32,11 @@ type notifyFlags struct {
 
 func (f *notifyFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.Var(&repeated{add: f.command}, "notify-command", "run this shell command when the run has finished, with its report as JSON on stdin; may be repeated")
+	fl.Var(&repeated{add: f.command}, "notify-command", "run this shell command when the run has finished, with its report as JSON on stdin; KSCERT_EVENT has the moment; may be repeated")
 	fl.Var(&repeated{add: f.webhook}, "notify-webhook", "POST the report to this URL, or to the one in @FILE; may be repeated")
+	f.on.only, f.options.Format = names(notify.Moments()), notify.Report
+	fl.Var(&f.on, "notify-on", "when to notify: "+strings.Join(f.on.only, ", ")+" (approval: someone is asked; stuck: a gate has used half of its time); separated by commas, may be repeated (default: end)")
+	fl.Var(oneOf[notify.Format]{&f.options.Format, notify.Formats()}, "notify-format", "what webhooks get: "+strings.Join(names(notify.Formats()), ", ")+" (CloudEvents 1.0 with the report as data)")
 	fl.DurationVar(&f.options.Timeout, "notify-timeout", 10*time.Second, "how long one attempt to notify may take")
 	fl.UintVar(&f.options.Tries, "notify-tries", 3, "how many attempts to make for each")
 }
@@ -74,21 +83,108 @@ func (f *notifyFlags) ready(cmd *cobra.Command) error {
 	return nil
 }
 
-// ended tells everybody how the run ended. Who cannot be told is named on standard
-// error: it does not change how the run ended.
-func (f *notifyFlags) ended(ctx context.Context, s Streams, state, id string) {
-	if len(f.hooks) == 0 {
+// notifier tells of one piece of work as it goes on. Nobody waits for those who are told
+// but the end of the work.
+type notifier struct {
+	flags *notifyFlags
+	state string
+	s     Streams
+
+	// run is the one that is at work.
+	run    string
+	notes  chan notify.Note
+	told   chan struct{}
+	number int
+	// step is the gate that is waited for, since when, and whether that was told.
+	step  string
+	since time.Time
+	stuck bool
+}
+
+// queued is how many notes may wait for those before them; more are left out.
+const queued = 64
+
+// begin makes a notifier, which watches what opts hand to the library; asks is true where
+// somebody will be asked for approval.
+func (f *notifyFlags) begin(ctx context.Context, s Streams, opts *orchestrator.Options, asks bool) *notifier {
+	n := &notifier{flags: f, state: opts.StateDir, s: s, notes: make(chan notify.Note, queued), told: make(chan struct{})}
+	go func() {
+		defer close(n.told)
+		for next := range n.notes {
+			n.warn(notify.Send(ctx, f.hooks, next, f.options))
+		}
+	}()
+	patience := cmp.Or(opts.GateTimeout, 5*time.Minute) / 2
+	next := opts.Observe
+	opts.Observe = func(e orchestrator.Event) {
+		n.event(e, patience)
+		if next != nil {
+			next(e)
+		}
+	}
+	if approve := opts.Approve; approve != nil && asks {
+		opts.Approve = func(ctx context.Context, p orchestrator.Proposal) (bool, error) {
+			n.add(notify.Approval, time.Now())
+			return approve(ctx, p)
+		}
+	}
+	return n
+}
+
+// event notes the moments that events tell of.
+func (n *notifier) event(e orchestrator.Event, patience time.Duration) {
+	switch {
+	case e.Kind == orchestrator.EventBegin:
+		n.run = e.Run
+		n.add(notify.Begin, e.Time)
+	case e.Kind != orchestrator.EventGate || e.Step == nil || len(e.Unmet) == 0:
+	case e.Step.ID != n.step:
+		n.step, n.since, n.stuck = e.Step.ID, e.Time, false
+	case !n.stuck && e.Time.Sub(n.since) >= patience:
+		n.stuck = true
+		n.add(notify.Stuck, e.Time)
+	}
+}
+
+// add notes a moment, where somebody wants to know of it.
+func (n *notifier) add(m notify.Moment, at time.Time) {
+	wanted := slices.Contains(n.flags.on.values, string(m)) || m == notify.End && len(n.flags.on.values) == 0
+	if len(n.flags.hooks) == 0 || n.run == "" || !wanted {
 		return
 	}
-	h, err := orchestrator.History(state, id)
+	// The report as it is now, whenever it is sent.
+	h, err := orchestrator.History(n.state, n.run)
 	var body bytes.Buffer
 	if err == nil {
 		err = report.JSON(&body, report.OfRun(h))
 	}
-	if err == nil {
-		err = notify.Send(ctx, f.hooks, body.Bytes(), f.options)
-	}
 	if err != nil {
-		_, _ = fmt.Fprintf(s.Err, "warning: not all were notified: %v\n", err)
+		n.warn(err)
+		return
+	}
+	n.number++
+	host, _ := os.Hostname()
+	select {
+	case n.notes <- notify.Note{
+		Moment: m, Time: at, Run: n.run, ID: fmt.Sprintf("%s/%s/%d", n.run, m, n.number),
+		Source: (&url.URL{Host: cmp.Or(host, "localhost"), Path: "/kscertctl"}).String(), Report: body.Bytes(),
+	}:
+	default:
+	}
+}
+
+// ended tells how the run ended, and waits until all were told.
+func (n *notifier) ended(run string) {
+	if n.run = run; run != "" {
+		n.add(notify.End, time.Now())
+	}
+	close(n.notes)
+	<-n.told
+}
+
+// warn names on standard error who cannot be told: it does not change how the run ends.
+func (n *notifier) warn(err error) {
+	if err != nil {
+		_, _ = fmt.Fprintf(n.s.Err, "warning: not all were notified: %v\n", err)
 	}
 }

@@ -42,7 +42,7 @@ lost. A yes on the terminal approves that; --yes does so only with
 			if err != nil {
 				return err
 			}
-			opts.Approve = undoer(s, yes, lose)
+			opts.Approve, flags.asks = undoer(s, yes, lose), s.Terminal && !yes
 			return carry(cmd, s, opts, flags.results, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
 				return o.Rollback(ctx, of.ID, nodes)
 			})

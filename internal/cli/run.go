@@ -65,7 +65,7 @@ API server does not answer.`,
 			if err != nil {
 				return err
 			}
-			opts.Observe, opts.Approve = watch(s), approver(s, yes)
+			opts.Observe, opts.Approve, flags.asks = watch(s), approver(s, yes), s.Terminal && !yes
 			return carry(cmd, s, opts, flags.results, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
 				return o.Run(ctx)
 			})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/internal/anchor"
 	"github.com/infrapuzzle/kscertctl/internal/config"
+	"github.com/infrapuzzle/kscertctl/internal/notify"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
@@ -103,6 +104,8 @@ func settings() []setting {
 			{name: "refresh-kubeconfig", path: anchor.Whole, recorded: true},
 			{name: "notify-command", show: firstWord},
 			{name: "notify-webhook", path: anchor.AtFile, secret: true, show: onlyFile},
+			{name: "notify-on", values: names(notify.Moments())},
+			{name: "notify-format", values: names(notify.Formats())},
 			{name: "notify-timeout"},
 			{name: "notify-tries"},
 			{name: "interval"},

@@ -1,10 +1,11 @@
-// Package notify tells others how a run has ended: a command gets the report on its
-// standard input, a webhook as the body of a POST.
+// Package notify tells others how a run is going, and how it has ended: a command gets the
+// report on its standard input, a webhook as the body of a POST.
 package notify
 
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,13 +20,108 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
+// Moment is when somebody is told.
+type Moment string
+
+// The moments of a run.
+const (
+	Begin    Moment = "begin"    // the work began
+	Approval Moment = "approval" // somebody is being asked
+	Stuck    Moment = "stuck"    // a gate has used half of its time
+	End      Moment = "end"      // the work ended
+)
+
+// Moments lists all of them.
+func Moments() []Moment { return []Moment{Begin, Approval, Stuck, End} }
+
+// Note is what is told.
+type Note struct {
+	Moment Moment
+	Time   time.Time
+	// Run names the run, and ID this note among all of its.
+	Run, ID string
+	// Source is where the run is at work, as a reference of RFC 3986.
+	Source string
+	// Report is that of the run as it is then, JSON.
+	Report []byte
+}
+
+// Format is the form in which a webhook gets a note.
+type Format string
+
+// The formats. The last two are those of CloudEvents 1.0 over HTTP:
+// https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md.
+const (
+	Report     Format = "report"
+	Binary     Format = "cloudevents-binary"
+	Structured Format = "cloudevents-structured"
+)
+
+// Formats lists all of them.
+func Formats() []Format { return []Format{Report, Binary, Structured} }
+
+// eventType is what the type of an event begins with.
+const eventType = "com.github.infrapuzzle.kscertctl.run."
+
+// event is a CloudEvent of version 1.0 in the JSON format.
+type event struct {
+	SpecVersion     string          `json:"specversion"`
+	ID              string          `json:"id"`
+	Source          string          `json:"source"`
+	Type            string          `json:"type"`
+	Subject         string          `json:"subject"`
+	Time            string          `json:"time"`
+	DataContentType string          `json:"datacontenttype"`
+	Data            json.RawMessage `json:"data,omitempty"`
+}
+
+// event is the note as one.
+func (n Note) event() event {
+	return event{
+		SpecVersion: "1.0", ID: n.ID, Source: n.Source, Type: eventType + string(n.Moment), Subject: n.Run,
+		Time: n.Time.UTC().Format(time.RFC3339Nano), DataContentType: "application/json", Data: n.Report,
+	}
+}
+
+// request is the body of a POST and its headers.
+func (n Note) request(f Format) (body []byte, headers map[string]string, err error) {
+	e := n.event()
+	switch f {
+	case Structured:
+		body, err = json.Marshal(e)
+		return body, map[string]string{"Content-Type": "application/cloudevents+json; charset=utf-8"}, err
+	case Binary:
+		headers = map[string]string{"Content-Type": e.DataContentType}
+		for name, value := range map[string]string{"specversion": e.SpecVersion, "id": e.ID, "source": e.Source, "type": e.Type, "subject": e.Subject, "time": e.Time} {
+			headers["Ce-"+name] = headerValue(value)
+		}
+		return n.Report, headers, nil
+	case Report:
+	}
+	return n.Report, map[string]string{"Content-Type": "application/json", "Kscertctl-Event": string(n.Moment)}, nil
+}
+
+// headerValue is an attribute in a header: what is no visible ASCII, a quote or a percent
+// sign is percent-encoded (the same page, 3.1.3.2).
+func headerValue(s string) string {
+	var out strings.Builder
+	for _, b := range []byte(s) {
+		if b <= ' ' || b > '~' || b == '"' || b == '%' {
+			fmt.Fprintf(&out, "%%%02X", b)
+		} else {
+			out.WriteByte(b)
+		}
+	}
+	return out.String()
+}
+
 // Hook is somebody to tell.
 type Hook interface {
 	// Name says who is told, without anything secret.
 	Name() string
-	// tell hands the report over once. The error is permanent (backoff.Permanent)
+	// tell hands the note over once. The error is permanent (backoff.Permanent)
 	// when it is of no use to try again.
-	tell(ctx context.Context, report []byte) error
+	tell(ctx context.Context, n Note, f Format) error
 }
 
 // Options say how hard is tried.
@@ -34,17 +130,19 @@ type Options struct {
 	// tries it waits, first about half a second, then longer.
 	Timeout time.Duration
 	Tries   uint
+	// Format is the one for webhooks; Report when empty.
+	Format Format
 }
 
 // Send tells every hook, one after the other. It returns what could not be told to
 // whom; a hook that fails keeps no other from being told.
-func Send(ctx context.Context, hooks []Hook, report []byte, o Options) error {
+func Send(ctx context.Context, hooks []Hook, n Note, o Options) error {
 	var all []error
 	for _, h := range hooks {
 		_, err := backoff.Retry(ctx, func() (struct{}, error) {
 			one, cancel := context.WithTimeout(ctx, o.Timeout)
 			defer cancel()
-			return struct{}{}, h.tell(one, report)
+			return struct{}{}, h.tell(one, n, o.Format)
 		}, backoff.WithMaxTries(o.Tries), backoff.WithMaxElapsedTime(0))
 		if err != nil {
 			all = append(all, fmt.Errorf("%s: %w", h.Name(), err))
@@ -52,6 +150,9 @@ func Send(ctx context.Context, hooks []Hook, report []byte, o Options) error {
 	}
 	return errors.Join(all...)
 }
+
+// MomentVariable is the environment variable in which a command finds the moment.
+const MomentVariable = "KSCERT_EVENT"
 
 // Command is run by sh, with the report as JSON on its standard input. It is told when
 // it ends with exit code 0.
@@ -69,10 +170,11 @@ func (c Command) Name() string {
 // said is how much of a command's output is shown when it fails.
 const said = 1000
 
-func (c Command) tell(ctx context.Context, report []byte) error {
+func (c Command) tell(ctx context.Context, n Note, _ Format) error {
 	cmd := exec.CommandContext(ctx, "sh", "-c", string(c))
 	var out bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(report), &out, &out
+	cmd.Env = append(os.Environ(), MomentVariable+"="+string(n.Moment))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(n.Report), &out, &out
 	// What it has started ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -111,12 +213,18 @@ func ParseWebhook(s string) (Webhook, error) {
 // Name is the webhook's host.
 func (w Webhook) Name() string { return "webhook at " + w.url.Host }
 
-func (w Webhook) tell(ctx context.Context, report []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url.String(), bytes.NewReader(report))
+func (w Webhook) tell(ctx context.Context, n Note, f Format) error {
+	body, headers, err := n.request(f)
+	if err != nil {
+		return backoff.Permanent(fmt.Errorf("writing the event: %w", err))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url.String(), bytes.NewReader(body))
 	if err != nil {
 		return backoff.Permanent(errors.New("the URL cannot be used"))
 	}
-	req.Header.Set("Content-Type", "application/json")
+	for name, value := range headers {
+		req.Header.Set(name, value)
+	}
 	req.Header.Set("User-Agent", "kscertctl")
 	res, err := http.DefaultClient.Do(req)
 	if e := (*url.Error)(nil); errors.As(err, &e) {

@@ -1,9 +1,12 @@
 package notify
 
 import (
+	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,7 +51,7 @@ func TestWebhook(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = Send(t.Context(), []Hook{hook}, []byte(report), options)
+			err = Send(t.Context(), []Hook{hook}, Note{Moment: End, Report: []byte(report)}, options)
 			if tries.Load() != tt.tries {
 				t.Errorf("%d tries, want %d", tries.Load(), tt.tries)
 			}
@@ -71,12 +74,12 @@ func TestSilentWebhook(t *testing.T) {
 	defer close(done)
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
-	for name, url := range map[string]string{"silent": silent.URL, "gone": gone.URL} {
-		hook, err := ParseWebhook(url + "/t0ken")
+	for name, address := range map[string]string{"silent": silent.URL, "gone": gone.URL} {
+		hook, err := ParseWebhook(address + "/t0ken")
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = Send(t.Context(), []Hook{hook}, []byte(report), Options{Timeout: 50 * time.Millisecond, Tries: 2})
+		err = Send(t.Context(), []Hook{hook}, Note{Moment: End, Report: []byte(report)}, Options{Timeout: 50 * time.Millisecond, Tries: 2})
 		if err == nil || strings.Contains(err.Error(), "t0ken") || !strings.HasPrefix(err.Error(), "webhook at 127.0.0.1:") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -94,6 +97,7 @@ func TestCommand(t *testing.T) {
 		{"it works the second time", "test -f DIR/once || { touch DIR/once; false; }", ""},
 		{"it fails", "echo tok3n is wrong >&2; exit 3", "command echo: exit status 3: tok3n is wrong"},
 		{"it is not there", "kscertctl-no-such-command --token t0ken", "command kscertctl-no-such-command: exit status 127"},
+		{"it knows the moment", "test $KSCERT_EVENT = end", ""},
 		{"it hangs, with what it has started", "sleep 300 & sleep 300", "command sleep: it timed out"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -103,7 +107,7 @@ func TestCommand(t *testing.T) {
 				o = Options{Timeout: 100 * time.Millisecond, Tries: 2}
 			}
 			began := time.Now()
-			err := Send(t.Context(), []Hook{Command(strings.ReplaceAll(tt.command, "DIR", dir))}, []byte(report), o)
+			err := Send(t.Context(), []Hook{Command(strings.ReplaceAll(tt.command, "DIR", dir))}, Note{Moment: End, Report: []byte(report)}, o)
 			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("%v, want %q", err, tt.err)
 			}
@@ -123,7 +127,7 @@ func TestCommand(t *testing.T) {
 func TestOthersAreTold(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "told")
-	err := Send(t.Context(), []Hook{Command("false"), Command("cat >" + file), Command("exit 2")}, []byte(report), Options{Timeout: time.Second, Tries: 1})
+	err := Send(t.Context(), []Hook{Command("false"), Command("cat >" + file), Command("exit 2")}, Note{Moment: End, Report: []byte(report)}, Options{Timeout: time.Second, Tries: 1})
 	if err == nil || !strings.Contains(err.Error(), "command false: exit status 1") || !strings.Contains(err.Error(), "command exit: exit status 2") {
 		t.Error(err)
 	}
@@ -157,6 +161,71 @@ func TestParseWebhook(t *testing.T) {
 		}
 		if err != nil || hook.Name() != want {
 			t.Errorf("%q: %v, %q, want %q", given, err, hook.Name(), want)
+		}
+	}
+}
+
+// A CloudEvent is one by its specification, in both modes, whatever the names of the host
+// and of the run are.
+func TestCloudEvents(t *testing.T) {
+	t.Parallel()
+	for _, format := range []Format{Binary, Structured} {
+		for _, odd := range []string{"", "\r\nX-Evil: 1", "\"%é\x00 "} {
+			n := Note{
+				Moment: Stuck, Time: time.Date(2026, 3, 1, 12, 0, 0, 5e8, time.FixedZone("", 3600)),
+				Run: "20260301T110000Z-abcdef" + odd, ID: "20260301T110000Z-abcdef/2" + odd, Source: "//control/kscertctl" + odd, Report: []byte(report),
+			}
+			got := map[string]string{}
+			var data, contentType string
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				data, contentType = string(body), r.Header.Get("Content-Type")
+				for name := range r.Header {
+					if key, ok := strings.CutPrefix(name, "Ce-"); ok {
+						value, err := url.PathUnescape(r.Header.Get(name))
+						if err != nil {
+							t.Error(err)
+						}
+						got[strings.ToLower(key)] = value
+					}
+				}
+				if r.Header.Get("X-Evil") != "" {
+					t.Error("a name has made a header")
+				}
+			}))
+			defer server.Close()
+			hook, err := ParseWebhook(server.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := Send(t.Context(), []Hook{hook}, n, Options{Timeout: 5 * time.Second, Tries: 1, Format: format}); err != nil {
+				t.Fatal(err)
+			}
+			if format == Structured {
+				if contentType != "application/cloudevents+json; charset=utf-8" || len(got) > 0 {
+					t.Errorf("%s %v", contentType, got)
+				}
+				var document map[string]json.RawMessage
+				if err := json.Unmarshal([]byte(data), &document); err != nil {
+					t.Fatal(err)
+				}
+				data, contentType = string(document["data"]), strings.Trim(string(document["datacontenttype"]), `"`)
+				delete(document, "data")
+				delete(document, "datacontenttype")
+				for name, value := range document {
+					var text string
+					if err := json.Unmarshal(value, &text); err != nil {
+						t.Fatal(err)
+					}
+					got[name] = text
+				}
+			}
+			want := map[string]string{
+				"specversion": "1.0", "id": n.ID, "source": n.Source, "subject": n.Run, "type": "com.github.infrapuzzle.kscertctl.run.stuck", "time": "2026-03-01T11:00:00.5Z",
+			}
+			if !maps.Equal(got, want) || data != report || contentType != "application/json" {
+				t.Errorf("%s: %v, want %v; %s %s", format, got, want, contentType, data)
+			}
 		}
 	}
 }
