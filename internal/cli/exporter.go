@@ -110,7 +110,7 @@ func (f *exporterFlags) exporters(cmd *cobra.Command, s Streams, t expiry.Thresh
 	if changed(cmd, "inventory") != "" {
 		return nil, usage(cmd, errors.New("--fleet names the inventories, so it takes no -i"))
 	}
-	c, err := f.fleet.choose(cmd, nil)
+	c, err := f.fleet.choose(cmd, s, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (f *exporterFlags) exporters(cmd *cobra.Command, s Streams, t expiry.Thresh
 			return nil, err
 		}
 		opts := flags.options(s)
-		opts.Output, opts.StateDir = nil, f.opts.StateDir
+		opts.Output, opts.StateDir, opts.Ansible.Ask = nil, f.opts.StateDir, c.ask
 		opts.Ansible.Timeout = cmp.Or(f.opts.Ansible.Timeout, opts.Ansible.Timeout)
 		own := base
 		own.Inspect, own.Cluster, own.Slots, own.Log = inspection(opts, t), of.Name, slots, log.With("cluster", of.Name)

@@ -66,11 +66,13 @@ type chosen struct {
 	clusters []fleet.Cluster
 	// base is what is set elsewhere for all clusters.
 	base map[string]config.Value
+	// ask asks for a password, once for all clusters.
+	ask func(prompt string) (string, error)
 }
 
 // choose reads the fleet file and returns the clusters that flags and names choose. Whoever
 // may write the file may have commands run, as with kscertctl.yaml.
-func (f *fleetFlags) choose(cmd *cobra.Command, names []string) (c chosen, err error) {
+func (f *fleetFlags) choose(cmd *cobra.Command, s Streams, names []string) (c chosen, err error) {
 	if f.parallel < 1 {
 		return c, usage(cmd, fmt.Errorf("--parallel-clusters %d: must be 1 or more", f.parallel))
 	}
@@ -96,8 +98,18 @@ func (f *fleetFlags) choose(cmd *cobra.Command, names []string) (c chosen, err e
 		return c, usage(cmd, err)
 	}
 	from, err := readElsewhere(cmd.Root(), configFlag(cmd))
-	c.base = from.values
+	c.base, c.ask = from.values, oneAtATime(asker(s))
 	return c, err
+}
+
+// oneAtATime lets no two be asked for a password at the same time.
+func oneAtATime(ask func(string) (string, error)) func(string) (string, error) {
+	var mu sync.Mutex
+	return func(prompt string) (string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return ask(prompt)
+	}
 }
 
 // fleetError is settingsError, about a fleet file.

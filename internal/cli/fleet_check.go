@@ -71,7 +71,7 @@ func (f *fleetCheckFlags) run(cmd *cobra.Command, s Streams, names []string) err
 	if err := f.check(cmd, fleetCheckFormats); err != nil {
 		return err
 	}
-	c, err := f.choose(cmd, names)
+	c, err := f.choose(cmd, s, names)
 	if err != nil {
 		return err
 	}
@@ -147,6 +147,7 @@ func (c chosen) check(cmd *cobra.Command, s Streams, of fleet.Cluster) (checked,
 	}
 	opts := flags.options(s)
 	opts.Output = nil // of several at the same time nobody could tell which
+	opts.Ansible.Ask = c.ask
 	o, err := orchestrator.New(opts)
 	m.inspect = func(ctx context.Context) (expiry.Report, error) {
 		if err != nil {

@@ -69,6 +69,7 @@ func (m *member) options(s Streams, resumed string) (opts orchestrator.Options, 
 			}
 		}
 	}
+	opts.Ansible.Ask = m.base.ask
 	opts.Output, opts.Observe = nil, nil // of several at the same time nobody could tell which
 	return opts, to, err
 }
@@ -217,7 +218,7 @@ The exit code is the worst of all clusters.`,
 			if err := output.check(cmd); err != nil {
 				return err
 			}
-			c, err := flags.choose(cmd, names)
+			c, err := flags.choose(cmd, s, names)
 			if err != nil {
 				return err
 			}
@@ -304,7 +305,7 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) error
 			return err
 		}
 	}
-	c, err := f.choose(cmd, names)
+	c, err := f.choose(cmd, s, names)
 	if err != nil {
 		return err
 	}

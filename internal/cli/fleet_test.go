@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -362,5 +363,25 @@ func TestDueBefore(t *testing.T) {
 	p.command(t, append([]string{"run", "--yes", "--due-before", time.Now().AddDate(0, 0, 3).Format(time.DateOnly)}, mine...)...).want(t, 0)
 	if !renewed(t, dirs["a"]) {
 		t.Error("what was due by its date was not renewed")
+	}
+}
+
+// A password is asked for once, however many clusters want it at the same time.
+func TestFleetAsksForAPasswordOnce(t *testing.T) {
+	t.Parallel()
+	p, dirs := fleetOf(t, "settings: {ask-become-pass: true}\n", [3]string{"a", "", ""}, [3]string{"b", "", ""}, [3]string{"c", "", ""})
+	for _, dir := range dirs {
+		well(t, dir)
+	}
+	var asked atomic.Int32
+	var out, said strings.Builder
+	code := cli.Main([]string{"fleet", "check", "-f", filepath.Join(p.dir, "fleet.yaml"), "--state-dir", filepath.Join(p.dir, "state")}, cli.Streams{
+		Out: &out, Err: &said, Terminal: true, Password: func(string) (string, error) {
+			asked.Add(1)
+			return "secret", nil
+		},
+	})
+	if code != 0 || asked.Load() != 1 {
+		t.Errorf("exit code %d, asked %d times\n%s", code, asked.Load(), said.String())
 	}
 }
