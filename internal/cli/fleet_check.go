@@ -26,7 +26,7 @@ type fleetCheckFlags struct {
 }
 
 // fleetCheckFormats are the values of -o, in the order of the help.
-var fleetCheckFormats = []string{"table", "wide", "json", "yaml", "html", "prometheus", "junit", "ics"}
+var fleetCheckFormats = []string{"table", "wide", "json", "html", "prometheus", "junit", "ics"}
 
 func newFleetCheck(s Streams) *cobra.Command {
 	var flags fleetCheckFlags
@@ -182,9 +182,7 @@ func (f *fleetCheckFlags) render(w io.Writer, r expiry.Fleet, all []checked) err
 	case "wide":
 		return report.FleetWide(w, r)
 	case "json":
-		return report.JSON(w, r)
-	case "yaml":
-		return report.YAML(w, r)
+		return report.FleetJSON(w, r)
 	case "html":
 		return report.FleetHTML(w, r)
 	case "prometheus":

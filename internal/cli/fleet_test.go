@@ -96,7 +96,7 @@ func TestFleetCheck(t *testing.T) {
 	p.command(t, "fleet", "check", "well").want(t, 0)
 	// A flag counts before the file.
 	p.command(t, "fleet", "check", "lenient", "--warn", "60d").want(t, 2, "error: not healthy, or unknown: 1 of 1 clusters", "lenient: exit code 2: certificates: ")
-	for _, format := range []string{"wide", "yaml", "html", "prometheus", "junit", "ics"} {
+	for _, format := range []string{"wide", "html", "prometheus", "junit", "ics"} {
 		p.command(t, "fleet", "check", "due", "well", "-o", format).want(t, 3, "due")
 	}
 	p.command(t, "fleet", "check", "due", "-o", "html", "--output-file", "out.html").want(t, 3)

@@ -51,11 +51,16 @@ type Collector struct {
 	Latest func() expiry.Report
 }
 
+// certificateMetrics are all that there can be.
+func certificateMetrics() []*prometheus.Desc {
+	return []*prometheus.Desc{
+		notAfter, notBefore, warningFrom, criticalFrom, keyMatch, externallyManaged, servedStale, info, unreadable, nodeUp, nodeClock, inspected,
+	}
+}
+
 // Describe sends every metric that there can be.
 func (c Collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
-		notAfter, notBefore, warningFrom, criticalFrom, keyMatch, externallyManaged, servedStale, info, unreadable, nodeUp, nodeClock, inspected,
-	} {
+	for _, d := range certificateMetrics() {
 		ch <- d
 	}
 }

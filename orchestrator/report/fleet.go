@@ -2,6 +2,7 @@ package report
 
 import (
 	_ "embed" // the page's template
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -76,6 +77,34 @@ func FleetWide(w io.Writer, f expiry.Fleet) error {
 	return writeTable(w, cells)
 }
 
+// FleetJSON writes the document as JSON does, a cluster at a time: with hundreds of them it
+// is large, and would be in memory several times.
+func FleetJSON(w io.Writer, f expiry.Fleet) error {
+	clusters := f.Clusters
+	if len(clusters) == 0 {
+		return JSON(w, f)
+	}
+	f.Clusters = []expiry.Member{}
+	var frame strings.Builder
+	if err := JSON(&frame, f); err != nil {
+		return err
+	}
+	head, tail, _ := strings.Cut(frame.String(), "[]")
+	separator := head + "["
+	for _, m := range clusters {
+		data, err := json.MarshalIndent(m, "    ", "  ")
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(append([]byte(separator+"\n    "), escaped(data, jsonEscape)...)); err != nil {
+			return err
+		}
+		separator = ","
+	}
+	_, err := io.WriteString(w, "\n  ]"+tail)
+	return err
+}
+
 // FleetJUnit writes one test suite a cluster and one test case a certificate; fails says from
 // which level on one of a cluster has failed. A cluster or a node of which nothing is known
 // is an error.
@@ -134,20 +163,56 @@ func OfCluster(r prometheus.Registerer, name string) prometheus.Registerer {
 	return prometheus.WrapRegistererWith(prometheus.Labels{"cluster": printable.Line(name)}, r)
 }
 
-// FleetPrometheus writes the metrics of ExpiryPrometheus for each cluster, with the label
-// "cluster", and how the check of each ended.
-func FleetPrometheus(w io.Writer, f expiry.Fleet) error {
-	registry := prometheus.NewPedanticRegistry()
-	err := registry.Register(exits{f})
-	for _, m := range f.Clusters {
-		if err == nil && m.Report != nil {
-			err = OfCluster(registry, m.Name).Register(Collector{Latest: func() expiry.Report { return *m.Report }})
+// one is a collector with one of its metrics alone.
+type one struct {
+	prometheus.Collector
+
+	metric *prometheus.Desc
+}
+
+// Describe and Collect make it a prometheus.Collector.
+func (o one) Describe(ch chan<- *prometheus.Desc) { ch <- o.metric }
+
+func (o one) Collect(ch chan<- prometheus.Metric) {
+	all := make(chan prometheus.Metric)
+	go func() {
+		defer close(all)
+		o.Collector.Collect(all)
+	}()
+	for m := range all {
+		if m.Desc() == o.metric {
+			ch <- m
 		}
 	}
-	if err != nil {
-		return err
+}
+
+// FleetPrometheus writes the metrics of ExpiryPrometheus for each cluster, with the label
+// "cluster", and how the check of each ended. It gathers a metric at a time: those of
+// hundreds of clusters would take a hundred megabytes.
+func FleetPrometheus(w io.Writer, f expiry.Fleet) error {
+	metrics := append(certificateMetrics(), clusterExit)
+	slices.SortFunc(metrics, func(a, b *prometheus.Desc) int { return strings.Compare(a.String(), b.String()) }) // which begins with the name
+	for _, metric := range metrics {
+		registry := prometheus.NewPedanticRegistry()
+		if metric == clusterExit {
+			if err := registry.Register(exits{f}); err != nil {
+				return err
+			}
+		}
+		for _, m := range f.Clusters {
+			if m.Report == nil || metric == clusterExit {
+				continue
+			}
+			c := one{Collector{Latest: func() expiry.Report { return *m.Report }}, metric}
+			if err := OfCluster(registry, m.Name).Register(c); err != nil {
+				return err
+			}
+		}
+		if err := writeMetrics(w, registry); err != nil {
+			return err
+		}
 	}
-	return writeMetrics(w, registry)
+	return nil
 }
 
 // writeMetrics writes what a registry gathers in the text format.

@@ -48,7 +48,7 @@ func fleetFormats() map[string]func(io.Writer, expiry.Fleet) error {
 	return map[string]func(io.Writer, expiry.Fleet) error{
 		"fleet.txt":      report.FleetTable,
 		"fleet-wide.txt": report.FleetWide,
-		"fleet.json":     func(w io.Writer, f expiry.Fleet) error { return report.JSON(w, f) },
+		"fleet.json":     report.FleetJSON,
 		"fleet.html":     report.FleetHTML,
 		"fleet.ics":      report.FleetCalendar,
 		"fleet.prom":     report.FleetPrometheus,
@@ -118,6 +118,20 @@ func TestNextOutage(t *testing.T) {
 	}
 	if _, ok := (expiry.Member{}).NextOutage(); ok {
 		t.Error("an outage of what is not known")
+	}
+}
+
+// A cluster at a time or all at once, the bytes are the same.
+func TestFleetJSONIsTheJSON(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]expiry.Fleet{"fleet": fleetOf(), "evil": evilFleet(), "empty": expiry.OfFleet(tc.Now, 0, nil)} {
+		var whole bytes.Buffer
+		if err := report.JSON(&whole, f); err != nil {
+			t.Fatal(err)
+		}
+		if got := renderFleet(t, "fleet.json", f); got != whole.String() {
+			t.Errorf("%s: got\n%s\nwant\n%s", name, got, whole.String())
+		}
 	}
 }
 

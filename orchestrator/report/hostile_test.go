@@ -71,7 +71,7 @@ func hostileOutputs(name, text string, sans bool) map[string]func(io.Writer) err
 		"fleet.html":       func(w io.Writer) error { return report.FleetHTML(w, f) },
 		"fleet.ics":        func(w io.Writer) error { return report.FleetCalendar(w, f) },
 		"fleet.prometheus": func(w io.Writer) error { return report.FleetPrometheus(w, f) },
-		"fleet.json":       func(w io.Writer) error { return report.JSON(w, f) },
+		"fleet.json":       func(w io.Writer) error { return report.FleetJSON(w, f) },
 		"fleet.junit": func(w io.Writer) error {
 			return report.FleetJUnit(w, f, func(_ string, l expiry.Level) bool { return l >= expiry.LevelWarning })
 		},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
@@ -47,6 +48,10 @@ func yamlEscape(r rune) string { return fmt.Sprintf(`\U%08x`, r) }
 // escaped replaces what is not printable, but for line ends. In the formats that it is for,
 // this is in quoted strings alone.
 func escaped(text []byte, escape func(rune) string) []byte {
+	odd := func(r rune) bool { return r != '\n' && !printable.Rune(r) }
+	if utf8.Valid(text) && bytes.IndexFunc(text, odd) < 0 { // nearly always, and a document may be large
+		return text
+	}
 	out := make([]byte, 0, len(text))
 	for _, r := range string(text) {
 		if r == '\n' || printable.Rune(r) {
