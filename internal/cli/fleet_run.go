@@ -331,7 +331,7 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) error
 	var opts orchestrator.Options
 	ctx, done := stopsInOrder(cmd, s, &opts)
 	defer done()
-	if err := f.approve(ctx, cmd, s, all, doc); err != nil {
+	if err := f.approve(cmd.Context(), s, all, doc); err != nil {
 		return err
 	}
 	w, err := f.begin(cmd.Context(), doc, all)
@@ -447,7 +447,7 @@ func (m *member) resumable() string {
 }
 
 // approve has the plans of all clusters shown and asks for a yes, unless that was given.
-func (f *fleetRunFlags) approve(ctx context.Context, cmd *cobra.Command, s Streams, all []*member, doc *report.FleetRun) error {
+func (f *fleetRunFlags) approve(ctx context.Context, s Streams, all []*member, doc *report.FleetRun) error {
 	if f.yes {
 		return nil
 	}
@@ -460,11 +460,14 @@ func (f *fleetRunFlags) approve(ctx context.Context, cmd *cobra.Command, s Strea
 			open = append(open, m)
 		}
 	}
-	planAll(cmd.Context(), s, open, max(f.parallel, 8))
+	planAll(ctx, s, open, max(f.parallel, 8))
 	if err := doc.Text(s.Err); err != nil {
 		return err
 	}
 	yes, err := ask(ctx, s, false, "Carry out these plans?")
+	if ctx.Err() != nil {
+		return &orchestrator.Error{Code: orchestrator.ExitInterrupted, Summary: "interrupted before any change", Err: ctx.Err()}
+	}
 	if err == nil && !yes {
 		err = errors.New("only yes is one")
 	}

@@ -1,6 +1,10 @@
 package fleet
 
-import "github.com/infrapuzzle/kscertctl/internal/config"
+import (
+	"maps"
+
+	"github.com/infrapuzzle/kscertctl/internal/config"
+)
 
 // object is a JSON object; its keys are written in alphabetical order.
 type object = map[string]any
@@ -17,9 +21,7 @@ func JSONSchema(known config.Known) any {
 	day := object{"enum": days}
 	described := func(o object, text string) object {
 		out := object{"description": text}
-		for k, v := range o {
-			out[k] = v
-		}
+		maps.Copy(out, o)
 		return out
 	}
 	window := object{

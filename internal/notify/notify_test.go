@@ -177,7 +177,7 @@ func TestCloudEvents(t *testing.T) {
 			}
 			got := map[string]string{}
 			var data, contentType string
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
 				data, contentType = string(body), r.Header.Get("Content-Type")
 				for name := range r.Header {

@@ -198,8 +198,7 @@ func TestFleetIsRead(t *testing.T) {
 			t.Errorf("%s: %d events with %d ids", name, len(cal.Events()), len(ids))
 		}
 		var doc struct {
-			Tests, Failures, Errors int
-			Suites                  []struct {
+			Suites []struct {
 				Name  string     `xml:"name,attr"`
 				Cases []struct{} `xml:"testcase"`
 			} `xml:"testsuite"`
