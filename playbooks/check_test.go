@@ -88,7 +88,8 @@ func (n *node) play(bin, playbook string, args ...string) (string, error) {
 	}, args...)...)
 	config := filepath.Join(n.t.TempDir(), "ansible.cfg")
 	n.write(config, []byte(n.config), 0o600)
-	cmd.Env = append(os.Environ(), "PATH="+n.bin+":"+os.Getenv("PATH"), "KSCERT_ROOT="+filepath.Dir(n.conf), "ANSIBLE_NOCOLOR=True", "ANSIBLE_CONFIG="+config)
+	cmd.Dir = n.dir
+	cmd.Env = append(append(os.Environ(), n.env...), "PATH="+n.bin+":"+os.Getenv("PATH"), "KSCERT_ROOT="+filepath.Dir(n.conf), "ANSIBLE_NOCOLOR=True", "ANSIBLE_CONFIG="+config)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
@@ -145,16 +146,22 @@ func TestCheckMode(t *testing.T) {
 				}
 				said := regexp.MustCompile(`[A-Z][a-z]{2} [ 0-9]\d \d\d:\d\d:\d\d \d{4} GMT`).ReplaceAllString(out, "TIME")
 				said = strings.NewReplacer(n.backup, "BACKUP", n.conf, "CONF", n.etcd, "ETCD", filepath.Dir(n.conf)+"/var/lib/kubelet/pki", "KUBELET").Replace(said)
-				var got []string
-				for _, m := range regexp.MustCompile(`(?m)^\s+"(would .*?)",?$`).FindAllStringSubmatch(said, -1) {
-					got = append(got, m[1])
-				}
+				got := would(said)
 				if !slices.Equal(got, row.want) {
 					t.Errorf("it says\n  %s\nwant\n  %s\n%s", strings.Join(got, "\n  "), strings.Join(row.want, "\n  "), out)
 				}
 			})
 		}
 	}
+}
+
+// would are the changes that a playbook tells of with --check.
+func would(out string) []string {
+	var told []string
+	for _, m := range regexp.MustCompile(`(?m)^\s+"(would .*?)",?$`).FindAllStringSubmatch(out, -1) {
+		told = append(told, m[1])
+	}
+	return told
 }
 
 // Kubelets are worked on in batches. One that cannot be asked for ends nothing but its own

@@ -1,7 +1,7 @@
-// Package playbooks carries the Ansible half of kscertctl: the playbooks, their
-// roles and the event callback. They run by hand with plain ansible-playbook
-// too; the driver writes this copy into the run directory and runs it there, so
-// that a run's record holds exactly what was run.
+// Package playbooks carries the Ansible half of kscertctl: the collection with plays, roles
+// and plugins, and a playbook for each of its own. They run by hand with plain
+// ansible-playbook too; the driver writes this copy into the run directory and runs it there,
+// so that a run's record holds exactly what was run.
 package playbooks
 
 import (
@@ -13,10 +13,19 @@ import (
 	"path/filepath"
 )
 
-//go:embed *.yml *.ini *.sh roles plugins filter_plugins
+//go:embed *.yml *.ini *.sh collections
 var files embed.FS
 
-//go:embed inspect.yml groups.yml groups.ini ssh.sh roles/inspect roles/settings plugins filter_plugins
+// What Inspect needs, which is less to write.
+//
+//go:embed inspect.yml *.ini *.sh
+//go:embed collections/ansible_collections/infrapuzzle/kscertctl/meta
+//go:embed collections/ansible_collections/infrapuzzle/kscertctl/playbooks/groups.yml
+//go:embed collections/ansible_collections/infrapuzzle/kscertctl/playbooks/inspect.yml
+//go:embed collections/ansible_collections/infrapuzzle/kscertctl/plugins/callback
+//go:embed collections/ansible_collections/infrapuzzle/kscertctl/plugins/filter/kscert.py
+//go:embed collections/ansible_collections/infrapuzzle/kscertctl/roles/inspect
+//go:embed collections/ansible_collections/infrapuzzle/kscertctl/roles/settings
 var look embed.FS
 
 // The playbooks, by file name.
@@ -34,8 +43,12 @@ const (
 	Kubeconfig       = "kubeconfig.yml"
 )
 
+// Collection is the folder, below the playbooks, of the collection infrapuzzle.kscertctl: their
+// plays, roles and plugins. Ansible finds it there, beside the playbooks that it runs.
+const Collection = "collections/ansible_collections/infrapuzzle/kscertctl"
+
 // CallbackDir is the folder, below the playbooks, of the event callback.
-const CallbackDir = "plugins/callback"
+const CallbackDir = Collection + "/plugins/callback"
 
 // Groups is the inventory, below the playbooks, of the groups that Kubespray makes.
 const Groups = "groups.ini"

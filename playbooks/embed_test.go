@@ -74,7 +74,7 @@ func TestWriteTo(t *testing.T) {
 	if err := playbooks.WriteToLook(look); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]bool{playbooks.Inspect: true, playbooks.SSH: true, "roles/inspect/files/collect.sh": true, playbooks.Backup: false} {
+	for name, want := range map[string]bool{playbooks.Inspect: true, playbooks.SSH: true, playbooks.Collection + "/roles/inspect/files/collect.sh": true, playbooks.Backup: false} {
 		if _, err := os.Stat(filepath.Join(look, name)); (err == nil) != want {
 			t.Errorf("to look, %s is there: %t", name, err == nil)
 		}

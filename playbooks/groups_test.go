@@ -8,13 +8,15 @@ import (
 	"testing"
 
 	"github.com/infrapuzzle/kscertctl/internal/testansible"
+	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
 // Every playbook begins with the groups that Kubespray makes at run time, and by hand,
-// also for a part of the nodes, their variables count.
+// also for a part of the nodes, their variables count. Beside the collection each has a
+// playbook that runs it, in whose name words are joined as in Kubespray's.
 func TestGroupsByHand(t *testing.T) {
 	t.Parallel()
-	books, err := filepath.Glob("*.yml")
+	books, err := filepath.Glob(playbooks.Collection + "/playbooks/*.yml")
 	if err != nil || len(books) < 10 {
 		t.Fatalf("%v: %v", books, err)
 	}
@@ -25,8 +27,12 @@ func TestGroupsByHand(t *testing.T) {
 		}
 		_, plays, _ := strings.Cut(string(text), "\n- ")
 		_, begins, _ := strings.Cut(plays, "\n")
-		if name != "groups.yml" && !strings.HasPrefix(begins, "  ansible.builtin.import_playbook: groups.yml\n") {
+		if filepath.Base(name) != "groups.yml" && !strings.HasPrefix(begins, "  ansible.builtin.import_playbook: groups.yml\n") {
 			t.Errorf("%s does not begin with the groups", name)
+		}
+		wrapper := strings.ReplaceAll(filepath.Base(name), "_", "-")
+		if text, err := os.ReadFile(wrapper); err != nil || !strings.HasSuffix(string(text), "  ansible.builtin.import_playbook: "+name+"\n") || strings.Count(string(text), "\n") != 3 {
+			t.Errorf("%s does not run %s alone: %v\n%s", wrapper, name, err, text)
 		}
 	}
 	dir := t.TempDir()

@@ -17,6 +17,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
 // driven runs a playbook as kscertctl does, with a given Ansible, on the node.
@@ -30,7 +31,7 @@ func (n *node) driven(bin, playbook string, options ansible.Options, vars map[st
 	r, err := ansible.New(options)
 	n.ok(err)
 	p := ansible.Playbook{
-		Path: filepath.Join(here, playbook), Dir: dir, CallbackDir: filepath.Join(here, "plugins/callback"), Isolated: true,
+		Path: filepath.Join(here, playbook), Dir: dir, CallbackDir: filepath.Join(here, playbooks.CallbackDir), Isolated: true,
 		Events: filepath.Join(dir, "events.jsonl"), Log: filepath.Join(dir, "log"), Hosts: []string{"cp1"},
 		Vars: map[string]any{
 			"kscert_hosts": "all", "kscert_config_dir": n.conf, "kscert_etcd_cert_dir": n.etcd, "kscert_bin_dir": n.bin,
@@ -102,7 +103,7 @@ func TestAnswersAreNotMasked(t *testing.T) {
 // filtered is what a filter makes of a script, for kscertctl or by hand.
 func filtered(t *testing.T, events, call, script string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "python3", "-c", "import sys; sys.path.insert(0, 'filter_plugins')\nimport kscert\nsys.stdout.write(kscert."+call+")")
+	cmd := exec.CommandContext(t.Context(), "python3", "-c", "import sys; sys.path.insert(0, '"+playbooks.Collection+"/plugins/filter')\nimport kscert\nsys.stdout.write(kscert."+call+")")
 	cmd.Stdin = strings.NewReader(script)
 	cmd.Env = append(os.Environ(), "KSCERT_EVENTS="+events, "PYTHONDONTWRITEBYTECODE=1")
 	out, err := cmd.CombinedOutput()

@@ -19,6 +19,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
 // node is a folder that stands for a node's file system as far as the roles'
@@ -30,6 +31,9 @@ type node struct {
 	check              string
 	// config is the configuration of Ansible.
 	config string
+	// dir and env are where and with what else Ansible runs.
+	dir string
+	env []string
 }
 
 func newNode(t *testing.T) *node {
@@ -72,7 +76,7 @@ func (n *node) verified() { n.write(n.backup+"/COMPLETE", nil, 0o600) }
 
 func role(t *testing.T, path string) string {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("roles", path))
+	data, err := os.ReadFile(filepath.Join(playbooks.Collection, "roles", path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -646,12 +650,12 @@ func TestFunctionsAreDefinedOnce(t *testing.T) {
 	for _, name := range []string{"lib", "kubeconfig", "components", "manifest"} {
 		check("settings/files/"+name+".sh", true)
 	}
-	files, err := filepath.Glob("roles/*/files/*.sh")
+	files, err := filepath.Glob(playbooks.Collection + "/roles/*/files/*.sh")
 	if err != nil || len(files) < 20 {
 		t.Fatalf("%d scripts: %v", len(files), err)
 	}
 	for _, file := range files {
-		path, _ := filepath.Rel("roles", file)
+		path, _ := filepath.Rel(playbooks.Collection+"/roles", file)
 		// The lock's script and the collector stand alone, the latter behind kubeconfig.sh.
 		if dir, _, _ := strings.Cut(path, "/"); dir != "settings" && dir != "lock" && dir != "inspect" {
 			check(path, false)

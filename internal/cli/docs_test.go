@@ -16,6 +16,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/hint"
 	"github.com/infrapuzzle/kscertctl/orchestrator/kubespray"
+	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
 const root = "../.."
@@ -109,7 +110,7 @@ func TestPlaybookVariables(t *testing.T) {
 // roleVariables are the variables of each role, with their values.
 func roleVariables(t *testing.T) []map[string]any {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(root, "playbooks/roles/*/[dv]*/main.yml"))
+	files, err := filepath.Glob(filepath.Join(root, "playbooks", playbooks.Collection, "roles/*/[dv]*/main.yml"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no defaults of roles: %v", err)
 	}

@@ -4,8 +4,9 @@
 // Since 2.22, ansible-core replaces each vaulted value and each password of four characters
 // and more by a placeholder, wherever they occur in what callbacks get. No such word is in
 // three characters; one that holds tabs or line breaks is found by the alphabet, or by gzip's
-// checksum. Lines stay as long as base64 makes them: Ansible keeps each of an answer's as an
-// object of its own, which with thousands of lines costs more than all else. The writer is playbooks/filter_plugins/kscert.py.
+// checksum. Lines stay as long as base64 makes them: Ansible keeps each line of an answer as an
+// object of its own, which with thousands of lines costs more than all else. The writer is
+// plugins/filter/kscert.py of the collection.
 package payload
 
 import (

@@ -18,6 +18,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testansible"
 	"github.com/infrapuzzle/kscertctl/internal/testcluster"
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
 // vocabulary is the names of variables that a node may try to set.
@@ -41,8 +42,8 @@ func readVocabulary(t *testing.T) vocabulary {
 	}
 	word := regexp.MustCompile(`\b[a-z]+(?:_[a-z0-9]+)+\b`)
 	delegated := regexp.MustCompile(`(?m)^\s*(?:- )?delegate_to:(.*)$`)
-	for _, pattern := range []string{"*.yml", "roles/*/*/*.yml"} {
-		files, err := filepath.Glob(filepath.Join(books, pattern))
+	for _, pattern := range []string{"playbooks/*.yml", "roles/*/*/*.yml"} {
+		files, err := filepath.Glob(filepath.Join(books, playbooks.Collection, pattern))
 		must(t, err)
 		for _, file := range files {
 			text, err := os.ReadFile(file)

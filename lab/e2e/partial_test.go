@@ -4,7 +4,9 @@ package e2e
 
 import (
 	"context"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -75,8 +77,10 @@ func mends(ctx context.Context, t *testing.T, c *cluster.Cluster, row partly) {
 	}
 }
 
-// TestPlaybooksByHand runs the project's playbooks with plain ansible-playbook:
-// they need nothing of the driver, and change nothing the second time.
+// TestPlaybooksByHand runs the project's playbooks with plain ansible-playbook: from a
+// clone, and as a collection that was installed from its tarball into an empty place, alone
+// and behind Kubespray's own playbook. They need nothing of the driver, and change nothing
+// the second time.
 func TestPlaybooksByHand(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 15*time.Minute)
@@ -85,7 +89,7 @@ func TestPlaybooksByHand(t *testing.T) {
 	w.KubeletsKept = true
 	expireAll(ctx, t, c, expire.Options{Kinds: []expire.Kind{expire.APIServer, expire.Admin, expire.Scheduler}, NotAfter: time.Now().Add(5 * 24 * time.Hour)})
 
-	out := byHand(ctx, t, c, "renew-certs.yml", "--check")
+	out := byHand(ctx, t, c, "../..", nil, "playbooks/renew-certs.yml", "--check")
 	if !strings.Contains(out, "changed=") {
 		t.Errorf("no summary:\n%s", out)
 	}
@@ -102,7 +106,8 @@ func TestPlaybooksByHand(t *testing.T) {
 	}
 	wantErrorWith(t, certificateFresh(ctx, c), "apiserver.crt")
 
-	if out := byHand(ctx, t, c, "renew-certs.yml"); changes(t, out) == 0 {
+	env, installed := install(ctx, t)
+	if out := byHand(ctx, t, c, installed, env, "infrapuzzle.kscertctl.renew_certs"); changes(t, out) == 0 {
 		t.Errorf("nothing was renewed:\n%s", out)
 	}
 	if err := certificateFresh(ctx, c); err != nil {
@@ -113,16 +118,59 @@ func TestPlaybooksByHand(t *testing.T) {
 	}
 	// A backup is taken by each run; nothing else changes.
 	wantUnchanged(ctx, t, c, func() {
-		if out := byHand(ctx, t, c, "renew-certs.yml"); changes(t, out) != 1 {
+		if out := byHand(ctx, t, c, installed, env, "infrapuzzle.kscertctl.renew_certs"); changes(t, out) != 1 {
 			t.Errorf("the second time changes more than the backup:\n%s", out)
 		}
 	})
+
+	// One play of Kubespray's playbook, in its checkout and with its settings, and this one.
+	site := installed + "/site.yml"
+	if err := os.WriteFile(site, []byte("- import_playbook: "+c.KubesprayDir()+"/cluster.yml\n- import_playbook: infrapuzzle.kscertctl.renew_certs\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const serial = "openssl x509 -noout -serial -in /etc/kubernetes/ssl/apiserver.crt"
+	before, err := c.Shell(ctx, "cp1", serial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out = byHand(ctx, t, c, c.KubesprayDir(), env, site, "-b", "--skip-tags", "master,control-plane,node,kubeadm,pre-upgrade,post-upgrade",
+		"-e", "kscert_renew_before_seconds=40000000")
+	after, err := c.Shell(ctx, "cp1", serial)
+	if err != nil || string(after) == string(before) || !strings.Contains(out, "TASK [kubernetes/preinstall : ") {
+		t.Errorf("behind Kubespray's playbook the serial number is %s, before %s: %v\n%s", after, before, err, out)
+	}
+	if err := w.Verify(ctx); err != nil {
+		t.Errorf("the witness is not content: %v", err)
+	}
 }
 
-func byHand(ctx context.Context, t *testing.T, c *cluster.Cluster, playbook string, args ...string) string {
+// install brings the collection to where nothing else of the project is. It returns the
+// environment in which Ansible finds it, and the folder.
+func install(ctx context.Context, t *testing.T) (env []string, dir string) {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, "ansible-playbook", append([]string{"-i", c.Inventory(), "playbooks/" + playbook}, args...)...)
-	cmd.Dir = "../.."
+	dir = t.TempDir()
+	env = append(os.Environ(), "HOME="+dir, "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "ANSIBLE_COLLECTIONS_PATH="+dir+"/installed", "ANSIBLE_GALAXY_SERVER=http://127.0.0.1:9")
+	galaxy := func(from string, args ...string) {
+		cmd := exec.CommandContext(ctx, "ansible-galaxy", append([]string{"collection"}, args...)...)
+		cmd.Dir, cmd.Env = from, env
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("ansible-galaxy %q: %v\n%s", args, err, out)
+		}
+	}
+	galaxy("../../playbooks/collections/ansible_collections/infrapuzzle/kscertctl", "build", "--output-path", dir)
+	built, err := filepath.Glob(dir + "/*.tar.gz")
+	if err != nil || len(built) != 1 {
+		t.Fatalf("built: %v, %v", built, err)
+	}
+	galaxy(dir, "install", built[0], "-p", dir+"/installed")
+	return env, dir
+}
+
+// byHand runs a playbook from a folder, in an environment or this one.
+func byHand(ctx context.Context, t *testing.T, c *cluster.Cluster, dir string, env []string, playbook string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, "ansible-playbook", append([]string{"-i", c.Inventory(), playbook}, args...)...)
+	cmd.Dir, cmd.Env = dir, env
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", playbook, err, out)

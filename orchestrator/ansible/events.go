@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Event is one line of the callback plugin (playbooks/plugins/callback).
+// Event is one line of the callback plugin (plugins/callback of the collection).
 type Event struct {
 	V     int     `json:"v"`
 	Time  float64 `json:"time"` // seconds since the epoch

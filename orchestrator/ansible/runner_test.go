@@ -19,6 +19,7 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
 // These tests run the real Ansible; without it they cannot say anything.
@@ -34,7 +35,7 @@ func needAnsible(tb testing.TB) {
 // callbacks is the folder of the event callback.
 func callbacks(tb testing.TB) string {
 	tb.Helper()
-	dir, err := filepath.Abs("../../playbooks/plugins/callback")
+	dir, err := filepath.Abs(filepath.Join("../../playbooks", playbooks.CallbackDir))
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -690,7 +690,7 @@ func (s *script) paste(prompt any, file code) {
 }
 
 // signFor signs the pasted requests of nodes with the cluster's CA, as kube-controller-manager
-// would (playbooks/roles/kubelet_bootstrap/files/sign.sh).
+// would (the role kubelet_bootstrap's files/sign.sh).
 func (b *book) signFor(cp snapshot.Node, names []string) script {
 	var nodes []string
 	for _, name := range names {

@@ -18,7 +18,7 @@ import (
 )
 
 // collectorVersion is the version of the collector's output that Parse reads
-// (playbooks/roles/inspect/files/collect.sh).
+// (the role inspect's files/collect.sh).
 const collectorVersion = "3"
 
 // Errors of Parse.
