@@ -1,7 +1,10 @@
-// Command packaging writes what a package carries beside the program: a man page for
-// each command, and completions for bash, zsh and fish.
+// Command packaging writes what a release carries beside the program: a man page for each
+// command, completions for bash, zsh and fish, the tarball of the Ansible collection, and of
+// which commit all is, for SLSA.
 //
-//	SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) go run ./hack/packaging DIR
+//	SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) RELEASE_COMMIT=$(git rev-parse HEAD) go run ./hack/packaging DIR
+//
+// With RELEASE_TAG, the collection must have the version of the tag.
 //
 // It is a program of its own so that kscertctl need not carry the generator.
 package main
@@ -24,7 +27,7 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Getenv("SOURCE_DATE_EPOCH")); err != nil {
+	if err := run(os.Args[1:], os.Getenv("SOURCE_DATE_EPOCH"), os.Getenv("RELEASE_COMMIT"), os.Getenv("RELEASE_TAG")); err != nil {
 		fmt.Fprintf(os.Stderr, "packaging: %v\n", err)
 		os.Exit(1)
 	}
@@ -33,7 +36,7 @@ func main() {
 // run takes the folder to write to, and the date of the man pages in seconds since 1970
 // (https://reproducible-builds.org/specs/source-date-epoch/): the same source makes the
 // same bytes, whenever and wherever.
-func run(args []string, epoch string) error {
+func run(args []string, epoch, commit, tag string) error {
 	if len(args) != 1 {
 		return fmt.Errorf("want one folder to write to, got %q", args)
 	}
@@ -41,10 +44,17 @@ func run(args []string, epoch string) error {
 	if err != nil {
 		return fmt.Errorf("SOURCE_DATE_EPOCH must hold the date of the man pages in seconds: %w", err)
 	}
-	if err := manPages(filepath.Join(args[0], "man"), time.Unix(seconds, 0).UTC()); err != nil {
+	date := time.Unix(seconds, 0).UTC()
+	if err := manPages(filepath.Join(args[0], "man"), date); err != nil {
 		return err
 	}
-	return completions(filepath.Join(args[0], "completions"))
+	if err := completions(filepath.Join(args[0], "completions")); err != nil {
+		return err
+	}
+	if err := collection(filepath.Join(args[0], "collection"), date, tag); err != nil {
+		return err
+	}
+	return provenance(filepath.Join(args[0], "provenance.json"), commit, tag)
 }
 
 // manPages writes NAME.1 for each command that people see, as in kscertctl-backup-list.1.

@@ -52,7 +52,7 @@ func TestManPagesAreWellFormed(t *testing.T) {
 		t.Skip("there is no mandoc here; check:release installs it")
 	}
 	dir := t.TempDir()
-	if err := run([]string{dir}, newYear2026); err != nil {
+	if err := run([]string{dir}, newYear2026, "c0ffee", ""); err != nil {
 		t.Fatal(err)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "man", "*"))
@@ -88,7 +88,7 @@ func TestAgain(t *testing.T) {
 	dir := t.TempDir()
 	var made [2]map[string]string
 	for i := range made {
-		if err := run([]string{dir}, newYear2026); err != nil {
+		if err := run([]string{dir}, newYear2026, "c0ffee", ""); err != nil {
 			t.Fatal(err)
 		}
 		made[i] = files(t, dir)
@@ -111,7 +111,7 @@ func TestWrongUse(t *testing.T) {
 		{"no folder", newYear2026, nil, "want one folder to write to, got []"},
 		{"no date", "", []string{t.TempDir()}, "SOURCE_DATE_EPOCH must hold the date of the man pages in seconds"},
 	} {
-		if err := run(row.args, row.epoch); err == nil || !strings.HasPrefix(err.Error(), row.want) {
+		if err := run(row.args, row.epoch, "", ""); err == nil || !strings.HasPrefix(err.Error(), row.want) {
 			t.Errorf("%s: %v, want %s", row.name, err, row.want)
 		}
 	}
@@ -120,7 +120,7 @@ func TestWrongUse(t *testing.T) {
 func generate(t *testing.T, kind string) map[string]string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := run([]string{dir}, newYear2026); err != nil {
+	if err := run([]string{dir}, newYear2026, "c0ffee", ""); err != nil {
 		t.Fatal(err)
 	}
 	return files(t, filepath.Join(dir, kind))

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"gopkg.in/yaml.v3"
 
 	"github.com/infrapuzzle/kscertctl/internal/cli"
 	"github.com/infrapuzzle/kscertctl/internal/testcommand"
@@ -46,7 +47,11 @@ func TestRelease(t *testing.T) {
 	if commit == "" {
 		commit = strings.TrimSpace(command(t, root, "git", "rev-parse", "HEAD"))
 	}
+	signatures := withCosign(t)
 	r, again := snapshot(t, commit), snapshot(t, commit)
+	t.Run("signatures", func(t *testing.T) { r.signatures(t, signatures) })
+	t.Run("Homebrew cask", r.cask)
+	t.Run("krew manifest", r.krew)
 
 	t.Run("bit by bit the same from another folder", func(t *testing.T) {
 		if first, second := r.read(t, "checksums.txt"), again.read(t, "checksums.txt"); !bytes.Equal(first, second) {
@@ -121,14 +126,19 @@ func (r release) checksums(t *testing.T) {
 	t.Helper()
 	var want, got []string
 	for _, platform := range []string{"linux_amd64", "linux_arm64", "darwin_amd64", "darwin_arm64"} {
-		want = append(want, r.name(platform, ".tar.gz"), r.name(platform, ".cdx.json"))
+		want = append(want, r.name(platform, ".tar.gz"), r.name(platform, "_krew.tar.gz"), r.name(platform, ".cdx.json"))
 		if strings.HasPrefix(platform, "linux") {
 			want = append(want, r.name(platform, ".deb"), r.name(platform, ".rpm"))
 		}
 	}
+	want = append(want, r.collection(t))
 	for line := range strings.Lines(string(r.read(t, "checksums.txt"))) {
 		digest, name, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
-		sum := sha256.Sum256(r.read(t, name))
+		from := name
+		if name == r.collection(t) { // published from where it was made
+			from = "../.bin/packaging/collection/" + name
+		}
+		sum := sha256.Sum256(r.read(t, from))
 		if digest != hex.EncodeToString(sum[:]) {
 			t.Errorf("%s: %s in checksums.txt, but it is %x", name, digest, sum)
 		}
@@ -138,6 +148,144 @@ func (r release) checksums(t *testing.T) {
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
 		t.Errorf("there are %q\nwant %q", got, want)
+	}
+}
+
+// collection is the name of the tarball of the collection.
+func (r release) collection(t *testing.T) string {
+	t.Helper()
+	made, err := filepath.Glob(filepath.Join(r.dir, "../.bin/packaging/collection/infrapuzzle-kscertctl-*.tar.gz"))
+	if err != nil || len(made) != 1 {
+		t.Fatalf("%v, %v", made, err)
+	}
+	return filepath.Base(made[0])
+}
+
+// withCosign puts a cosign into PATH that writes down what it is called with, and the bundle
+// that it is asked for: an identity, which the real one wants, is not here. It returns the
+// file with the calls.
+func withCosign(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	calls := filepath.Join(dir, "calls")
+	script := "#!/bin/sh\necho \"$*\" >>'" + calls + "'\nfor a; do case $a in --bundle=*) echo '{}' >\"${a#*=}\" ;; --predicate=*) cp \"${a#*=}\" '" + dir + "/predicate' ;; esac; done\n"
+	if err := testcommand.Write(filepath.Join(dir, "cosign"), script); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return calls
+}
+
+// The checksums are signed, and it is attested of them from which commit they are. The
+// commands are cosign's (cosign sign-blob --help, cosign attest-blob --help); SLSA demands
+// the fields of the predicate (https://slsa.dev/spec/v1.0/provenance).
+func (r release) signatures(t *testing.T, calls string) {
+	t.Helper()
+	data, err := os.ReadFile(calls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums := "dist/checksums.txt"
+	want := []string{
+		"sign-blob --yes --bundle=" + sums + ".sigstore.json " + sums,
+		"attest-blob --yes --type=slsaprovenance1 --predicate=.bin/packaging/provenance.json --bundle=" + sums + ".provenance.sigstore.json " + sums,
+	}
+	want = append(want, want...) // two releases are made
+	got := strings.Split(strings.TrimSpace(string(data)), "\n")
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("cosign is called with\n%q, want\n%q", got, want)
+	}
+	for _, name := range []string{"checksums.txt.sigstore.json", "checksums.txt.provenance.sigstore.json"} {
+		r.read(t, name)
+	}
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(calls), "predicate"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type dependency struct {
+		URI    string            `json:"uri"`
+		Digest map[string]string `json:"digest"`
+	}
+	var predicate struct {
+		Definition struct {
+			Type         string            `json:"buildType"`
+			Parameters   map[string]string `json:"externalParameters"`
+			Dependencies []dependency      `json:"resolvedDependencies"`
+		} `json:"buildDefinition"`
+		Details struct {
+			Builder struct {
+				ID string `json:"id"`
+			} `json:"builder"`
+		} `json:"runDetails"`
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&predicate); err != nil {
+		t.Fatal(err)
+	}
+	d := predicate.Definition
+	if d.Type == "" || predicate.Details.Builder.ID == "" || d.Parameters["source"] == "" || len(d.Dependencies) != 1 || d.Dependencies[0].Digest["gitCommit"] != r.commit {
+		t.Errorf("%s", text)
+	}
+}
+
+// The cask installs the archives of this release, with what is in them.
+func (r release) cask(t *testing.T) {
+	t.Helper()
+	text := string(r.read(t, "homebrew/Casks/kscertctl.rb"))
+	for _, platform := range []string{"darwin_amd64", "darwin_arm64", "linux_amd64", "linux_arm64"} {
+		sum := sha256.Sum256(r.read(t, r.name(platform, ".tar.gz")))
+		if !strings.Contains(text, hex.EncodeToString(sum[:])) || !strings.Contains(text, "_"+platform+".tar.gz") {
+			t.Errorf("%s is not in\n%s", platform, text)
+		}
+	}
+	there := r.contents(t, "darwin_arm64")
+	named := regexp.MustCompile(`(?m)^\s*(?:binary|manpage|bash_completion|zsh_completion|fish_completion) "([^"]*)"`).FindAllStringSubmatch(text, -1)
+	if len(named) < 5 {
+		t.Errorf("%q\n%s", named, text)
+	}
+	for _, m := range named {
+		name := m[1][strings.Index(m[1], "/")+1:]
+		if _, ok := there[name]; !ok {
+			t.Errorf("%s is not in the archive", m[1])
+		}
+	}
+}
+
+// The manifest names for each platform an archive with the program at its top.
+func (r release) krew(t *testing.T) {
+	t.Helper()
+	var manifest struct {
+		Kind     string `yaml:"kind"`
+		Metadata struct {
+			Name string `yaml:"name"`
+		} `yaml:"metadata"`
+		Spec struct {
+			Version          string `yaml:"version"`
+			ShortDescription string `yaml:"shortDescription"`
+			Platforms        []struct {
+				Bin, URI, SHA256 string
+				Selector         struct {
+					Labels map[string]string `yaml:"matchLabels"`
+				} `yaml:"selector"`
+			} `yaml:"platforms"`
+		} `yaml:"spec"`
+	}
+	if err := yaml.Unmarshal(r.read(t, "krew/kscertctl.yaml"), &manifest); err != nil {
+		t.Fatal(err)
+	}
+	if manifest.Kind != "Plugin" || manifest.Metadata.Name != "kscertctl" || len(manifest.Spec.Platforms) != 4 || manifest.Spec.ShortDescription == "" {
+		t.Errorf("%+v", manifest)
+	}
+	for _, p := range manifest.Spec.Platforms {
+		name := r.name(p.Selector.Labels["os"]+"_"+p.Selector.Labels["arch"], "_krew.tar.gz")
+		sum := sha256.Sum256(r.read(t, name))
+		there := unpacked(t, filepath.Join(r.dir, name))
+		if path.Base(p.URI) != name || p.SHA256 != hex.EncodeToString(sum[:]) || len(there) != 2 || there["LICENSE"] == "" || there[p.Bin] == "" {
+			t.Errorf("%+v", p)
+		}
 	}
 }
 

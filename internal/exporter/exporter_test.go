@@ -178,6 +178,46 @@ func get(t *testing.T, e *Exporter, path string) (int, string) {
 	return w.Code, w.Body.String()
 }
 
+// Who asks for OpenMetrics gets it, with the same metrics; who does not gets text.
+func TestOpenMetrics(t *testing.T) {
+	t.Parallel()
+	e := exporter(look{report: few()})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go e.Run(ctx)
+	for e.now().families == nil && t.Context().Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	h, err := e.Handler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := map[string]string{}
+	for accept, kind := range map[string]string{
+		"": "text/plain; version=0.0.4;", "*/*": "text/plain; version=0.0.4;", "text/html": "text/plain; version=0.0.4;",
+		"application/openmetrics-text; version=1.0.0; charset=utf-8":                      "application/openmetrics-text; version=1.0.0;",
+		"application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3": "application/openmetrics-text; version=1.0.0;",
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+		r.Header.Set("Accept", accept)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		open := strings.HasPrefix(kind, "application/")
+		if got := w.Header().Get("Content-Type"); w.Code != http.StatusOK || !strings.HasPrefix(got, kind) || strings.HasSuffix(w.Body.String(), "\n# EOF\n") != open {
+			t.Errorf("for %q: %d, %s, want %s\n%s", accept, w.Code, got, kind, w.Body)
+		}
+		names := regexp.MustCompile(`(?m)^(kscertctl_\S*(?:\{[^}]*\})?) `).FindAllString(w.Body.String(), -1)
+		slices.Sort(names)
+		answers[strings.Join(names, "\n")] = accept
+		if len(names) < 10 {
+			t.Errorf("for %q: only %q", accept, names)
+		}
+	}
+	if len(answers) != 1 {
+		t.Errorf("the metrics differ: %q", answers)
+	}
+}
+
 // TestMerge: a node that does not answer keeps what was known of it, one that is gone
 // from the inventory does not.
 func TestMerge(t *testing.T) {

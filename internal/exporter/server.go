@@ -108,7 +108,7 @@ func (all Set) Handler() (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/", home)
 	mux.HandleFunc("/healthz", all.health)
-	mux.Handle("/metrics", promhttp.HandlerFor(all.metrics(), promhttp.HandlerOpts{MaxRequestsInFlight: scrapes}))
+	mux.Handle("/metrics", promhttp.HandlerFor(all.metrics(), promhttp.HandlerOpts{MaxRequestsInFlight: scrapes, EnableOpenMetrics: true}))
 	return mux, nil
 }
 
