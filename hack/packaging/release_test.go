@@ -126,7 +126,7 @@ func (r release) checksums(t *testing.T) {
 	t.Helper()
 	var want, got []string
 	for _, platform := range []string{"linux_amd64", "linux_arm64", "darwin_amd64", "darwin_arm64"} {
-		want = append(want, r.name(platform, ".tar.gz"), r.name(platform, "_krew.tar.gz"), r.name(platform, ".cdx.json"))
+		want = append(want, r.name(platform, ".tar.gz"), r.name(platform, "_flat.tar.gz"), r.name(platform, ".cdx.json"))
 		if strings.HasPrefix(platform, "linux") {
 			want = append(want, r.name(platform, ".deb"), r.name(platform, ".rpm"))
 		}
@@ -168,7 +168,7 @@ func withCosign(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	calls := filepath.Join(dir, "calls")
-	script := "#!/bin/sh\necho \"$*\" >>'" + calls + "'\nfor a; do case $a in --bundle=*) echo '{}' >\"${a#*=}\" ;; --predicate=*) cp \"${a#*=}\" '" + dir + "/predicate' ;; esac; done\n"
+	script := "#!/bin/sh\necho \"$*\" >>'" + calls + "'\nfor a; do case $a in --bundle=*) echo '{}' >\"${a#*=}\" ;; --predicate=*) cp \"${a#*=}\" '" + dir + "/predicate' ;; esac; done\nsha256sum <\"$a\" >>'" + dir + "/signed'\n"
 	if err := testcommand.Write(filepath.Join(dir, "cosign"), script); err != nil {
 		t.Fatal(err)
 	}
@@ -196,6 +196,15 @@ func (r release) signatures(t *testing.T, calls string) {
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("cosign is called with\n%q, want\n%q", got, want)
+	}
+	// What was signed is what is published.
+	signed, err := os.ReadFile(filepath.Join(filepath.Dir(calls), "signed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(r.read(t, "checksums.txt"))
+	if n := strings.Count(string(signed), hex.EncodeToString(sum[:])); n != 4 {
+		t.Errorf("checksums.txt was signed %d times, want 4\n%s", n, signed)
 	}
 	for _, name := range []string{"checksums.txt.sigstore.json", "checksums.txt.provenance.sigstore.json"} {
 		r.read(t, name)
@@ -236,19 +245,18 @@ func (r release) cask(t *testing.T) {
 	t.Helper()
 	text := string(r.read(t, "homebrew/Casks/kscertctl.rb"))
 	for _, platform := range []string{"darwin_amd64", "darwin_arm64", "linux_amd64", "linux_arm64"} {
-		sum := sha256.Sum256(r.read(t, r.name(platform, ".tar.gz")))
-		if !strings.Contains(text, hex.EncodeToString(sum[:])) || !strings.Contains(text, "_"+platform+".tar.gz") {
+		sum := sha256.Sum256(r.read(t, r.name(platform, "_flat.tar.gz")))
+		if !strings.Contains(text, hex.EncodeToString(sum[:])) || !strings.Contains(text, "_"+platform+"_flat.tar.gz") {
 			t.Errorf("%s is not in\n%s", platform, text)
 		}
 	}
-	there := r.contents(t, "darwin_arm64")
+	there := unpacked(t, filepath.Join(r.dir, r.name("darwin_arm64", "_flat.tar.gz")))
 	named := regexp.MustCompile(`(?m)^\s*(?:binary|manpage|bash_completion|zsh_completion|fish_completion) "([^"]*)"`).FindAllStringSubmatch(text, -1)
 	if len(named) < 5 {
 		t.Errorf("%q\n%s", named, text)
 	}
 	for _, m := range named {
-		name := m[1][strings.Index(m[1], "/")+1:]
-		if _, ok := there[name]; !ok {
+		if there[m[1]] == "" {
 			t.Errorf("%s is not in the archive", m[1])
 		}
 	}
@@ -280,10 +288,10 @@ func (r release) krew(t *testing.T) {
 		t.Errorf("%+v", manifest)
 	}
 	for _, p := range manifest.Spec.Platforms {
-		name := r.name(p.Selector.Labels["os"]+"_"+p.Selector.Labels["arch"], "_krew.tar.gz")
+		name := r.name(p.Selector.Labels["os"]+"_"+p.Selector.Labels["arch"], "_flat.tar.gz")
 		sum := sha256.Sum256(r.read(t, name))
 		there := unpacked(t, filepath.Join(r.dir, name))
-		if path.Base(p.URI) != name || p.SHA256 != hex.EncodeToString(sum[:]) || len(there) != 2 || there["LICENSE"] == "" || there[p.Bin] == "" {
+		if path.Base(p.URI) != name || p.SHA256 != hex.EncodeToString(sum[:]) || there["LICENSE"] == "" || there[p.Bin] == "" {
 			t.Errorf("%+v", p)
 		}
 	}
