@@ -188,7 +188,7 @@ func TestOpenMetrics(t *testing.T) {
 	for e.now().families == nil && t.Context().Err() == nil {
 		time.Sleep(time.Millisecond)
 	}
-	h, err := e.Handler()
+	h, err := Set{e}.Handler()
 	if err != nil {
 		t.Fatal(err)
 	}
