@@ -304,6 +304,12 @@ func faults() []fault {
 			route: diagnosis.Renew, causes: one(diagnosis.CertificateExpiring),
 		},
 
+		{
+			name: "kubeadm had said something when its time was over", of: single,
+			edits: []tc.Edit{tc.On("cp1", kubeadmSays(124, "fetching the newest version"), tc.EndsIn(tc.Day, certs.KindAdmin))},
+			route: diagnosis.Renew, causes: one(diagnosis.CertificateExpiring),
+		},
+
 		// --- authorities -----------------------------------------------------------
 		{
 			name: "another authority's certificate in the place of the cluster's", of: single,
@@ -1001,6 +1007,13 @@ func faults() []fault {
 			name: "a control plane and a member of etcd that the inventory does not name", of: single,
 			edits: []tc.Edit{registered("cp2", cluster.ControlPlane), joined(snapshot.EtcdMember{ID: "c2", Name: "etcd2"})},
 			route: diagnosis.None, causes: []diagnosis.Reason{diagnosis.NotInInventory, diagnosis.NotInInventory},
+		},
+		{
+			name: "the driver is shown an older certificate, and what the API server has is not known", of: single,
+			edits: []tc.Edit{tc.On("cp1", without(certs.KindAPIServer)), func(s *snapshot.Snapshot) {
+				s.Probes = []snapshot.Probe{{Endpoint: "lb:8443", Fingerprint: "another", NotAfter: tc.Now.Add(-tc.Day)}}
+			}},
+			route: diagnosis.Refuse, causes: one(diagnosis.FileMissing),
 		},
 		{
 			name: "the driver is shown the certificate of the API server", of: single,

@@ -93,6 +93,16 @@ func TestStrangers(t *testing.T) {
 				}
 			}), tc.On("cp3", tc.NoQuorum, func(n *snapshot.Node) { n.Facts["etcd.listen-peer-urls"] = "https://10.0.0.3:2380" }),
 		}, ""},
+		{"a member that is called otherwise and listens elsewhere, by its own ID", tc.HA(), []tc.Edit{
+			tc.Everywhere(func(n *snapshot.Node) {
+				if n.Etcd != nil {
+					n.Etcd.Members[2].Name, n.Etcd.Members[2].PeerURLs = "infra3", []string{"https://192.0.2.3:2380"}
+				}
+			}),
+		}, ""},
+		{"a worker's word for where a member listens", single, []tc.Edit{
+			joined(third), tc.On("w1", func(n *snapshot.Node) { n.Facts["etcd.listen-peer-urls"] = "https://10.0.0.3:2380" }),
+		}, `etcd etcd3 on cp1: etcd on cp1 lists the member "etcd3", ID c3, peer URL https://10.0.0.3:2380`},
 		{"what only a member without a quorum lists", tc.HA(), []tc.Edit{tc.On("cp3", func(n *snapshot.Node) {
 			n.Etcd.Healthy = false
 			n.Etcd.Members = append(slices.Clone(n.Etcd.Members), third)

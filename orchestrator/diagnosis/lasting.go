@@ -7,11 +7,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// mending are the reasons that a plan has steps for.
-var mending = []Reason{
-	CertificateExpiring, CertificateBeginsLater, ServedCertificateStale, CredentialStale,
-	LoopbackCertificateExpired, LoopbackCertificateExpiring,
-}
+// mending are the reasons, besides those of expired certificates, that a plan has steps for
+// and that are critical or cause something else.
+var mending = []Reason{CertificateBeginsLater, ServedCertificateStale, CredentialStale, LoopbackCertificateExpired}
 
 // demanded are the warnings that the proof of a result asks for as it does for what is
 // critical, and that of which whoever approves a plan should not think that it is renewed.

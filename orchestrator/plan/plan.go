@@ -295,7 +295,7 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	if err != nil {
 		return p, err
 	}
-	if err := cmp.Or(keepsQuorum(d, q, s, members, restart), startsNone(c, d, s, steps)); err != nil {
+	if err := cmp.Or(keepsQuorum(q, s, members, restart), startsNone(c, d, s, steps)); err != nil {
 		return p, err
 	}
 	first := backup(c, steps)

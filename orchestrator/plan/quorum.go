@@ -120,7 +120,7 @@ func old(n snapshot.Node) bool {
 // keepsQuorum refuses to restart members of etcd when the quorum does not bear one more that
 // is out: what is down must be what the plan mends. Work that restarts none goes on behind
 // its gates.
-func keepsQuorum(d diagnosis.Diagnosis, q Quorum, s snapshot.Snapshot, worked, restart []string) error {
+func keepsQuorum(q Quorum, s snapshot.Snapshot, worked, restart []string) error {
 	if !q.Holds() || q.Members < 2 || q.Spare() > 0 {
 		return nil // lost, and then the order is another one; or there is one to spare
 	}
@@ -128,9 +128,7 @@ func keepsQuorum(d diagnosis.Diagnosis, q Quorum, s snapshot.Snapshot, worked, r
 	if len(healthy) == 0 {
 		return nil
 	}
-	foreign := slices.DeleteFunc(slices.Clone(q.Down), func(name string) bool {
-		return slices.Contains(worked, name) && etcdDue(d, name)
-	})
+	foreign := without(q.Down, worked)
 	if len(foreign) == 0 && q.Strangers == q.Allowed && len(q.Down) > 0 {
 		return nil // these come first, each behind a gate
 	}

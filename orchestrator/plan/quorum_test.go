@@ -121,6 +121,7 @@ func TestQuorumIsKept(t *testing.T) {
 		{"a release that may not", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.NoQuorum), version("3.3.10")}, "a restart there would lose the quorum; a release of etcd before 3.4 may not reload renewed files: renew by hand, " +
 			"when etcd may be down for some seconds, with the commands of: kscertctl diagnose -i INVENTORY --runbook; or bring back etcd2 first", ""},
 		{"two members of a release that may not", pair, plan.Policy{}, []tc.Edit{due, version("3.3.10")}, "kscertctl diagnose -i INVENTORY --runbook", ""},
+		{"a release that cannot be read", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.NoQuorum), version("4")}, "kscertctl diagnose -i INVENTORY --runbook", ""},
 		{"it does not run where certificates are due", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.Stopped("etcd"))},
 			"exclude the node for now: --limit cp1,w1,etcd2,etcd3; or, if it is gone for good, remove the member (etcdctl member remove 'id of etcd1')", ""},
 		{"two members", pair, plan.Policy{}, []tc.Edit{due}, "", ""},
@@ -137,6 +138,17 @@ func TestQuorumIsKept(t *testing.T) {
 				n.Etcd.Members = append(n.Etcd.Members, snapshot.EtcdMember{ID: "4", Name: "cp1"}, snapshot.EtcdMember{ID: "5", Name: "w1"})
 			}
 		})}, "2 not in the inventory's group etcd: " + restart + "; or if the member of cp1 is gone for good, remove it: etcdctl member remove 4", ""},
+		{"Kubespray's renewal, and another is down", tc.HA(), plan.Policy{Choice: plan.RenewCerts, Kubespray: &plan.Kubespray{Renew: "renew-certs.yml"}},
+			[]tc.Edit{tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin)), tc.On("cp2", tc.NoQuorum)}, "the plan restarts etcd on cp1, and", ""},
+		{"one restarts, and one whose other certificates are due is down", tc.HA(), plan.Policy{},
+			[]tc.Edit{tc.On("cp1", tc.Renewed(certs.KindEtcdMember)), tc.On("cp2", tc.EndsIn(tc.Day, certs.KindAdmin), tc.NoQuorum)},
+			"the plan restarts etcd on cp1, and a restart there would lose the quorum", ""},
+		{"one restarts, and the one that is down is due and comes first", tc.EtcdNodes(), plan.Policy{},
+			[]tc.Edit{stale, tc.On("etcd2", tc.Expired(certs.KindEtcdMember), tc.NoQuorum)}, "", ""},
+		{"it does not run where certificates are due, in an outage", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{
+			tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.Stopped("etcd")),
+			tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired)),
+		}, "", ""},
 		{"the one that is down is the one that is due", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{tc.On("etcd1", tc.Expired(certs.KindEtcdMember), tc.NoQuorum)}, "", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -154,5 +166,17 @@ func TestQuorumIsKept(t *testing.T) {
 				t.Errorf("%v, want %q; %d steps", err, row.want, len(p.Steps))
 			}
 		})
+	}
+}
+
+// Removing a member that does not vote makes no quorum larger: no refusal names it as a way.
+func TestQuorumIsNotKeptByLearners(t *testing.T) {
+	t.Parallel()
+	s := tc.Healthy(tc.EtcdNodes(), tc.On("etcd1", tc.Renewed(certs.KindEtcdMember)),
+		joins(snapshot.EtcdMember{ID: "4", Name: "cp1"}), joins(snapshot.EtcdMember{ID: "5", Name: "w1", Learner: true}))
+	_, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{})
+	var unsupported *plan.UnsupportedError
+	if !errors.As(err, &unsupported) || !strings.Contains(err.Error(), "etcdctl member remove 4") || strings.Contains(err.Error(), "etcdctl member remove 5") {
+		t.Errorf("%v", err)
 	}
 }
