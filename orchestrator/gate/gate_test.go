@@ -275,6 +275,11 @@ func TestWhatLasts(t *testing.T) {
 	scheduler := tc.View(func(v *snapshot.View) {
 		v.StaticPods[2].Ready, v.ComponentLeases["kube-scheduler"] = "False", tc.Now.Add(-tc.Day)
 	})
+	unready := tc.View(func(v *snapshot.View) { v.StaticPods[2].Ready = "False" })
+	unreadyExpired := func(s *snapshot.Snapshot) {
+		unready(s)
+		tc.On("cp1", tc.Expired(certs.KindSchedulerConf))(s)
+	}
 	nameless := tc.On("cp1", func(n *snapshot.Node) {
 		n.Kubeconfigs = append(n.Kubeconfigs, snapshot.Kubeconfig{Path: "/etc/kubernetes/x.conf", Server: "https://kubernetes.example:6443"})
 	})
@@ -306,6 +311,7 @@ func TestWhatLasts(t *testing.T) {
 		{"a load balancer that is down", balancer, balancer, nil},
 		{"a name that the certificate lacks", nameless, nameless, nil},
 		{"a component that is Ready nowhere", scheduler, scheduler, nil},
+		{"a component that a certificate kept from being Ready, and that may have other reasons", unreadyExpired, unready, nil},
 		{"a kubelet whose certificate had expired", expired, w1(tc.CrashLoop()),
 			[]string{"w1: the kubelet must run (systemd reports activating)"}},
 		{"another kubelet", w1(tc.CrashLoop()), tc.On("cp1", tc.CrashLoop()),
@@ -420,6 +426,12 @@ func TestEtcdMember(t *testing.T) {
 	c := tc.EtcdNodes()
 	expired := tc.On("etcd2", tc.Expired(certs.KindEtcdMember), tc.NoQuorum)
 	renewed := tc.On("etcd2", tc.Renewed(certs.KindEtcdMember), tc.Serving("etcd", certs.KindEtcdMember))
+	leftover := tc.On("etcd2", func(n *snapshot.Node) {
+		n.Facts["etcd.cert-file"] = tc.EtcdPKI + "/member-etcd2.pem"
+		old, _ := n.Certificate(certs.KindEtcdMember)
+		old.Path, old.Fingerprint, old.NotAfter = tc.EtcdPKI+"/member-gone.pem", "of another", tc.Now.Add(-tc.Day)
+		n.Certificates = append(n.Certificates, old)
+	})
 	for _, row := range []struct {
 		name          string
 		before, after []tc.Edit
@@ -432,6 +444,7 @@ func TestEtcdMember(t *testing.T) {
 			[]string{"etcd2: the etcd member must serve the certificate on disk (127.0.0.1:2379 serves a certificate that is in none of its files)"}},
 		{"it fell out meanwhile", nil, []tc.Edit{tc.On("etcd2", tc.NoQuorum)},
 			[]string{"etcd2: the etcd member must answer a read with quorum (context deadline exceeded)"}},
+		{"it could not be asked before, and what has expired is of a machine that is gone", []tc.Edit{leftover, tc.On("etcd2", tc.NoQuorum)}, []tc.Edit{leftover, tc.On("etcd2", tc.NoQuorum)}, nil},
 		{"it could not be asked before, for another reason", []tc.Edit{tc.On("etcd2", tc.NoQuorum)}, []tc.Edit{tc.On("etcd2", tc.NoQuorum)}, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -533,21 +546,25 @@ func TestWaitHoldsAtTheThirdLook(t *testing.T) {
 
 func TestWaitGivesUpAtItsDeadline(t *testing.T) {
 	t.Parallel()
-	l := &looks{snaps: []snapshot.Snapshot{renewed(tc.On("cp1", tc.Refused()))}}
-	_, err := check(plan.APIServerGate, "cp1").Wait(t.Context(), 50*time.Millisecond, 10*time.Millisecond, l.take, func([]gate.Unmet) {})
-	var timeout *gate.TimeoutError
-	if !errors.As(err, &timeout) {
-		t.Fatalf("error is %v, want a TimeoutError", err)
-	}
-	if timeout.Gate != plan.APIServerGate || len(timeout.Unmet) != 1 {
-		t.Errorf("%+v", timeout)
-	}
-	if want := "gate api-server did not pass within 50ms: cp1: the API server must answer /readyz (" + tc.SaysRefused + ")"; err.Error() != want {
-		t.Errorf("error is %q, want %q", err, want)
-	}
-	if l.count < 2 {
-		t.Errorf("looked only %d times in 50 ms with pauses of 10 ms", l.count)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l := &looks{snaps: []snapshot.Snapshot{renewed(tc.On("cp1", tc.Refused()))}}
+		start := time.Now()
+		_, err := check(plan.APIServerGate, "cp1").Wait(t.Context(), 50*time.Second, 15*time.Second, l.take, func([]gate.Unmet) {})
+		var timeout *gate.TimeoutError
+		if !errors.As(err, &timeout) {
+			t.Fatalf("error is %v, want a TimeoutError", err)
+		}
+		if timeout.Gate != plan.APIServerGate || len(timeout.Unmet) != 1 {
+			t.Errorf("%+v", timeout)
+		}
+		if want := "gate api-server did not pass within 50s: cp1: the API server must answer /readyz (" + tc.SaysRefused + ")"; err.Error() != want {
+			t.Errorf("error is %q, want %q", err, want)
+		}
+		// At 0, 15, 30 and 45 s; the next one would be too late.
+		if took := time.Since(start); l.count != 4 || took != 45*time.Second {
+			t.Errorf("looked %d times in %s", l.count, took)
+		}
+	})
 }
 
 // A deadline in the past still allows one look: the gate may hold already.
@@ -626,4 +643,32 @@ func TestWaitEndsWhereNothingIsStable(t *testing.T) {
 			t.Errorf("error is %v after %d looks", err, l.count)
 		}
 	})
+}
+
+// That a kubelet was down before excuses it from the proof alone: where a run waits for it,
+// it has worked on it.
+func TestKubeletGateExcusesNothing(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name string
+		edit tc.Edit
+		want []string
+	}{
+		{"a kubelet that was down", tc.On("w1", tc.CrashLoop()), []string{"w1: the kubelet must run (systemd reports activating)"}},
+		{"a node that was not Ready", tc.View(func(v *snapshot.View) { v.Nodes["w1"], v.NodeLeases["w1"] = "Unknown", tc.Now.Add(later-time.Hour) }),
+			[]string{"w1: the kubelet's lease must be fresh (last renewed 1h0m0s ago)"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			c := check(plan.KubeletGate, "w1")
+			c.Before = tc.Healthy(tc.Single(), row.edit)
+			if got := unmet(c, renewed(row.edit)); !slices.Equal(got, row.want) {
+				t.Errorf("unmet: %q, want %q", got, row.want)
+			}
+			c.Gate = plan.ClusterGate
+			if got := unmet(c, renewed(row.edit)); len(got) > 0 {
+				t.Errorf("the proof asks for it: %q", got)
+			}
+		})
+	}
 }

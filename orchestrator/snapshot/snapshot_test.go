@@ -1,0 +1,94 @@
+package snapshot_test
+
+import (
+	"testing"
+	"time"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// A kubelet's certificate is due as all others where the kubelet is told not to renew it, in
+// whichever letters YAML allows.
+func TestWindow(t *testing.T) {
+	t.Parallel()
+	row, _ := certs.Lookup(certs.KindKubeletClient)
+	c := certs.Certificate{Kind: row.Kind, NotBefore: tc.Now, NotAfter: tc.Now.Add(100 * tc.Day)}
+	for _, test := range []struct {
+		setting string
+		want    time.Duration
+	}{
+		{"", 10 * tc.Day},
+		{"true", 10 * tc.Day},
+		{"false", 30 * tc.Day},
+		{"False", 30 * tc.Day},
+		{"FALSE", 30 * tc.Day},
+	} {
+		n := snapshot.Node{Facts: map[string]string{"kubelet.rotateCertificates": test.setting}}
+		if got := n.Window(row, c, 30*tc.Day); got != test.want {
+			t.Errorf("rotateCertificates %q: %s, want %s", test.setting, got, test.want)
+		}
+	}
+}
+
+// A worker is taken for one that has not joined only where nothing says that it has.
+func TestUnjoined(t *testing.T) {
+	t.Parallel()
+	w1 := func(edit tc.NodeEdit) tc.Edit { return tc.On("w1", edit) }
+	kubelet := func(n *snapshot.Node) { n.Processes = []snapshot.Process{{Name: "kubelet", PID: 1}} }
+	for _, row := range []struct {
+		name string
+		edit tc.Edit
+		want bool
+	}{
+		{"a kubelet that ends again and again", nil, true},
+		{"between two of its ends", w1(kubelet), true},
+		{"a kubelet that runs, and is no unit", w1(func(n *snapshot.Node) { kubelet(n); delete(n.Units, "kubelet") }), false},
+		{"no kubelet at all", w1(func(n *snapshot.Node) { delete(n.Units, "kubelet") }), true},
+		{"a kubelet that keeps running", w1(func(n *snapshot.Node) { n.Units["kubelet"] = snapshot.Unit{Active: "active"} }), false},
+		{"an etcd node, too", w1(func(n *snapshot.Node) { n.Roles = append(n.Roles, cluster.Etcd) }), false},
+		{"a control plane, too", w1(func(n *snapshot.Node) { n.Roles = append(n.Roles, cluster.ControlPlane) }), false},
+		{"an etcd node alone", w1(func(n *snapshot.Node) { n.Roles = []cluster.Role{cluster.Etcd} }), false},
+		{"the API server knows it", tc.View(func(v *snapshot.View) { v.Nodes["w1"] = "Unknown" }), false},
+		{"it has a kubelet.conf", w1(func(n *snapshot.Node) { n.Kubeconfigs = []snapshot.Kubeconfig{{Path: "/etc/kubernetes/kubelet.conf"}} }), false},
+		{"nothing is known of it", w1(tc.Unknown(snapshot.Unreachable, "gone")), false},
+	} {
+		s := tc.Healthy(tc.Single(), tc.Unjoined("w1"))
+		if row.edit != nil {
+			row.edit(&s)
+		}
+		n, _ := s.Node("w1")
+		if got := s.Unjoined(n); got != row.want {
+			t.Errorf("%s: %t, want %t", row.name, got, row.want)
+		}
+	}
+}
+
+// What a node calls itself counts only where the API server knows no node by the
+// inventory's name and one by the other, which is nobody else's.
+func TestNameOf(t *testing.T) {
+	t.Parallel()
+	const own = "ip-10-0-0-4.internal"
+	for _, row := range []struct {
+		name string
+		edit tc.Edit
+		want string
+	}{
+		{"known by its own name", nil, own},
+		{"both names are known", tc.View(func(v *snapshot.View) { v.Nodes["w1"] = "True" }), "w1"},
+		{"neither name is known", tc.View(func(v *snapshot.View) { delete(v.Nodes, own) }), "w1"},
+		{"no API server tells", tc.On("cp1", tc.Refused()), own},
+		{"another node says so, too", tc.CalledInAPI("cp1", own), "w1"},
+	} {
+		s := tc.Healthy(tc.Single(), tc.CalledInAPI("w1", own))
+		if row.edit != nil {
+			row.edit(&s)
+		}
+		n, _ := s.Node("w1")
+		if got := s.NameOf(n); got != row.want {
+			t.Errorf("%s: %s, want %s", row.name, got, row.want)
+		}
+	}
+}
