@@ -175,8 +175,8 @@ func TestCollectorTellsWork(t *testing.T) {
 	task := start(sleep, "KSCERT_RUN=20260301T120000Z-abcd", "TOKEN=c4n4ry")
 	idle := start(sleep, "KSCERT_ROLES=worker")
 	// By its command line alone, before the script is unpacked: the shell of a task and of a look.
-	shell := func(call string) int {
-		cmd := exec.Command("/bin/sh", "-c", "read -r x; "+filtered(t, "file", call, "true"))
+	shell := func(before, call string) int {
+		cmd := exec.Command("/bin/sh", "-c", "read -r x; "+before+filtered(t, "file", call, "true"))
 		cmd.Env = []string{}
 		stdin, err := cmd.StdinPipe()
 		n.ok(err)
@@ -184,8 +184,13 @@ func TestCollectorTellsWork(t *testing.T) {
 		t.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
 		return cmd.Process.Pid
 	}
-	packed := shell("kscert_command((sys.stdin.read(), '20260302T120000Z-abcd'))")
-	look := shell("kscert_look(sys.stdin.read())")
+	const becoming = "echo BECOME-SUCCESS-abcdefghijklmnop ; "
+	packed := shell("", "kscert_command((sys.stdin.read(), '20260302T120000Z-abcd'))")
+	looks := map[string]int{
+		"a look":                   shell("", "kscert_look(sys.stdin.read())"),
+		"a look that becomes root": shell(becoming, "kscert_look(sys.stdin.read())"),
+		"a lock that becomes root": shell(becoming, "kscert_lock(sys.stdin.read())"),
+	}
 	// Somebody else's Ansible, by the three ways in which it starts a task.
 	others := func(name string, args ...string) int {
 		n.write(n.bin+"/"+name, []byte("#!/bin/sh\nread -r x\n"), 0o700)
@@ -231,8 +236,10 @@ func TestCollectorTellsWork(t *testing.T) {
 			t.Errorf("a kubeadm that only looks is told: %s", call)
 		}
 	}
-	if strings.Contains(out, fmt.Sprintf("@@WORK %d ", look)) {
-		t.Error("a look is told")
+	for what, pid := range looks {
+		if strings.Contains(out, fmt.Sprintf("@@WORK %d ", pid)) {
+			t.Errorf("%s is told", what)
+		}
 	}
 	if strings.Contains(out, fmt.Sprintf("@@WORK %d ", idle)) || strings.Contains(out, "c4n4ry") {
 		t.Error("more is told than what may change something")

@@ -13,7 +13,11 @@ case "${0##*/} $*" in
 "systemctl is-active --quiet "*) [ -e "$units/$3" ] ;;
 "systemctl start "*) : >"$units/$2" ;;
 "systemctl stop "*) rm -f "$units/$2" ;;
-"systemd-run "*) [ ! -e "$units/broken" ] || { echo no bus; exit 1; }; : >"$units/kscertctl-release-timer.timer" ;;
+"systemd-run "*) # which refuses a unit that is there
+  [ ! -e "$units/broken" ] || { echo no bus; exit 1; }
+  ! [ -e "$units/kscertctl-release-timer.timer" ] || exit 1
+  : >"$units/kscertctl-release-timer.timer"
+  ;;
 esac
 `
 

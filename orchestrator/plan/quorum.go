@@ -133,7 +133,7 @@ func keepsQuorum(q Quorum, s snapshot.Snapshot, worked, restart []string) error 
 		return nil // these come first, each behind a gate
 	}
 	ways := []string{"restart it yourself when etcd may be down for some seconds (systemctl restart etcd), and run without Kubespray's playbook"}
-	if slices.ContainsFunc(healthy, func(name string) bool { n, _ := s.Node(name); return etcdDue(d, name) && old(n) }) {
+	if slices.ContainsFunc(healthy, func(name string) bool { n, _ := s.Node(name); return slices.Contains(worked, name) && old(n) }) {
 		// A restart before the renewal would change nothing.
 		ways = []string{"a release of etcd before 3.4 may not reload renewed files: renew by hand, when etcd may be down for some seconds, " +
 			"with the commands of: kscertctl diagnose -i INVENTORY --runbook"}
