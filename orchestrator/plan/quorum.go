@@ -119,7 +119,7 @@ func old(n snapshot.Node) bool {
 
 // keepsQuorum refuses to restart members of etcd when the quorum does not bear one more that
 // is out: what is down must be what the plan mends. Work that restarts none goes on behind
-// its gates.
+// its gates. worked are the members whose certificates of etcd are due and which steps work on.
 func keepsQuorum(q Quorum, s snapshot.Snapshot, worked, restart []string) error {
 	if !q.Holds() || q.Members < 2 || q.Spare() > 0 {
 		return nil // lost, and then the order is another one; or there is one to spare
