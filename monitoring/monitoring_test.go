@@ -1,6 +1,6 @@
-// Package monitoring_test checks the alert rules and the dashboard against what
-// kscertctl really writes, and with promtool where KSCERTCTL_PROMTOOL names one
-// (./hack/task check:prometheus does).
+// Package monitoring_test compares the alert rules and the dashboard with kscertctl's metrics,
+// and checks them with promtool if KSCERTCTL_PROMTOOL names one (as ./hack/task
+// check:prometheus does).
 package monitoring_test
 
 import (
@@ -24,7 +24,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
-// metrics maps each metric of the product to its labels.
+// metrics maps each of kscertctl's metrics to its labels.
 func metrics() map[string][]string {
 	descs := make(chan *prometheus.Desc, 100)
 	report.Collector{}.Describe(descs)
@@ -38,7 +38,7 @@ func metrics() map[string][]string {
 	return out
 }
 
-// expressions are those of the rules and of the dashboard, by where they are.
+// expressions returns those of the rules and of the dashboard, by place.
 func expressions(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -113,8 +113,8 @@ func read(t *testing.T, name string) []byte {
 	return data
 }
 
-// A rule or a panel about a metric or a label that nobody writes would be silent
-// for ever.
+// A rule or panel about a metric or label that kscertctl does not write would never show
+// anything.
 func TestOnlyWhatIsWritten(t *testing.T) {
 	t.Parallel()
 	known := metrics()
@@ -128,32 +128,32 @@ func TestOnlyWhatIsWritten(t *testing.T) {
 	for where, expr := range all {
 		names := metric.FindAllString(expr, -1)
 		if len(names) == 0 {
-			t.Errorf("%s asks for no metric: %s", where, expr)
+			t.Errorf("%s uses no metric: %s", where, expr)
 		}
 		for _, name := range names {
 			used[name] = true
 			if known[name] == nil {
-				t.Errorf("%s asks for %s, which nobody writes", where, name)
+				t.Errorf("%s uses %s, which kscertctl does not write", where, name)
 			}
 		}
 		for _, m := range selector.FindAllStringSubmatch(expr, -1) {
 			for pair := range strings.SplitSeq(m[2], ",") {
 				label := regexp.MustCompile(`^\s*([a-z_]+)`).FindString(pair)
 				if !slices.Contains(known[m[1]], strings.TrimSpace(label)) {
-					t.Errorf("%s asks for label %s of %s, which has %v", where, label, m[1], known[m[1]])
+					t.Errorf("%s uses label %s of %s, which has %v", where, label, m[1], known[m[1]])
 				}
 			}
 		}
 	}
-	// What is said of what is bad has to be heard by somebody.
+	// Each metric about a problem is used by a rule or a panel.
 	for _, name := range []string{"kscertctl_node_up", "kscertctl_certificate_unreadable", "kscertctl_certificate_key_match", "kscertctl_served_certificate_stale", "kscertctl_inspection_timestamp_seconds"} {
 		if !used[name] {
-			t.Errorf("nothing asks for %s", name)
+			t.Errorf("no rule or panel uses %s", name)
 		}
 	}
 }
 
-// Every alert is in a test of the rules, as firing and as silent.
+// The rules' tests have each alert both firing and silent.
 func TestEveryAlertIsTested(t *testing.T) {
 	t.Parallel()
 	var file struct {
@@ -190,11 +190,11 @@ func TestDashboard(t *testing.T) {
 	taken := map[[2]int]int{}
 	for _, p := range panels(t) {
 		if seen[p.ID] || p.ID == 0 {
-			t.Errorf("panel %q: its id %d is not its own", p.Title, p.ID)
+			t.Errorf("panel %q: another panel has the same id %d", p.Title, p.ID)
 		}
 		seen[p.ID] = true
 		if p.Title == "" || p.Description == "" || p.Type == "" || len(p.Targets) == 0 {
-			t.Errorf("panel %d is not complete: %+v", p.ID, p)
+			t.Errorf("panel %d is incomplete: %+v", p.ID, p)
 		}
 		if p.GridPos.X+p.GridPos.W > 24 {
 			t.Errorf("panel %d is wider than the dashboard", p.ID)
@@ -203,7 +203,7 @@ func TestDashboard(t *testing.T) {
 			for y := range p.GridPos.H {
 				at := [2]int{p.GridPos.X + x, p.GridPos.Y + y}
 				if other, ok := taken[at]; ok {
-					t.Fatalf("panels %d and %d lie on one another", p.ID, other)
+					t.Fatalf("panels %d and %d overlap", p.ID, other)
 				}
 				taken[at] = p.ID
 			}
@@ -214,13 +214,13 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
-// With promtool: the rules are sound and do what their tests say, every expression
-// of the dashboard is PromQL, and the metrics are what Prometheus asks for.
+// With promtool: the rules are valid and pass their tests, the dashboard's expressions are
+// valid PromQL, and the metrics are valid.
 func TestPromtool(t *testing.T) {
 	t.Parallel()
 	tool := os.Getenv("KSCERTCTL_PROMTOOL")
 	if tool == "" {
-		t.Skip("KSCERTCTL_PROMTOOL names no promtool; ./hack/task check:prometheus does")
+		t.Skip("KSCERTCTL_PROMTOOL is not set; ./hack/task check:prometheus sets it")
 	}
 	promtool := func(t *testing.T, in []byte, args ...string) {
 		t.Helper()
@@ -234,7 +234,7 @@ func TestPromtool(t *testing.T) {
 	t.Run("test rules", func(t *testing.T) { t.Parallel(); promtool(t, nil, "test", "rules", "kscertctl.rules_test.yml") })
 	t.Run("expressions", func(t *testing.T) {
 		t.Parallel()
-		// As recording rules, since that is what promtool parses.
+		// As recording rules, since promtool parses those.
 		type rule struct {
 			Record string `yaml:"record"`
 			Expr   string `yaml:"expr"`

@@ -19,10 +19,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// evil stands for whatever somebody writes into a plan file.
+// evil is a value that an attacker writes into a plan file.
 const evil = "/evil/{{ lookup('pipe', 'id') }}"
 
-// edited is a request in which every field says something of somebody else's.
+// edited is a request with an attacker's value in every field.
 func edited() run.Request {
 	var r run.Request
 	v := reflect.ValueOf(&r).Elem()
@@ -55,9 +55,9 @@ func edit(f reflect.Value) {
 	}
 }
 
-// Of each field of a plan file's request nothing becomes a setting of whoever applies it
-// but what says how the plan was made; what may command and is part of the plan has to be
-// given again. A new field is decided on here.
+// No field of a plan file's request becomes a setting of the caller, except those that
+// describe how the plan was made. Fields that can run commands and are part of the plan have
+// to be passed again. A new field has to be classified here.
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	follows := []string{"Playbook", "Thresholds", "MaxUnavailable", "Limit", "SkipPhases", "UntilPhase", "Serial", "EtcdSnapshot",
@@ -81,16 +81,16 @@ func TestFollow(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", field.Name, err)
 		}
-		if slices.Contains(follows, field.Name) { // that it does is what the next test is about
+		if slices.Contains(follows, field.Name) { // the next test covers this field
 			continue
 		}
 		if !reflect.DeepEqual(got, given) {
-			t.Errorf("%s of a plan file is believed: %+v", field.Name, got)
+			t.Errorf("%s of a plan file is used: %+v", field.Name, got)
 		}
 	}
 }
 
-// What is missing is named, all of it at once; with it given, the plan is followed.
+// All missing options are listed at once; with them, the plan is followed.
 func TestFollowNeeds(t *testing.T) {
 	t.Parallel()
 	r := run.Request{
@@ -115,7 +115,7 @@ func TestFollowNeeds(t *testing.T) {
 	}
 }
 
-// planFile is a plan file of the fake cluster, as somebody has edited it.
+// planFile is an edited plan file of the fake cluster.
 func planFile(t *testing.T, bin string, change func(*run.Proposal)) run.Proposal {
 	t.Helper()
 	p, err := fakeOrchestrator(t, bin, func(*Options) {}).Plan(t.Context())
@@ -133,8 +133,7 @@ func planFile(t *testing.T, bin string, change func(*run.Proposal)) run.Proposal
 	return p
 }
 
-// An edited plan file brings nothing to a command line of Ansible, and nothing into the
-// record that resume goes by.
+// An edited plan file changes neither Ansible's command line nor the record that resume uses.
 func TestApplyOfAnEditedFile(t *testing.T) {
 	t.Parallel()
 	bin, ran := fakeansible.New(t, 24*time.Hour, 0)
@@ -171,12 +170,12 @@ func TestApplyOfAnEditedFile(t *testing.T) {
 		}
 	}
 	if text, _ := os.ReadFile(filepath.Join(bin, "arguments")); !strings.Contains(string(text), "me") {
-		t.Errorf("the settings of whoever applies do not count: %s", text)
+		t.Errorf("the caller's settings are ignored: %s", text)
 	}
 }
 
-// A plan that does not follow from the options of whoever applies it is not carried out,
-// nor is one that names its cluster by something that could be a path or an expression.
+// A plan that does not follow from the caller's options is refused, and so is one whose
+// cluster ID could be a path or an expression.
 func TestApplyRefuses(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
@@ -216,8 +215,8 @@ func TestApplyRefuses(t *testing.T) {
 	}
 }
 
-// Two clusters may have the same addresses: the CA that is seen is that of the plan, or nothing
-// is done, and no lock of the other one is taken.
+// Two clusters may have the same addresses: if the CA differs from the plan's, nothing is
+// done, and no lock of the other cluster is taken.
 func TestAnotherClusterAnswers(t *testing.T) {
 	t.Parallel()
 	bin, ran := fakeansible.New(t, 24*time.Hour, 0)
@@ -232,7 +231,8 @@ func TestAnotherClusterAnswers(t *testing.T) {
 	}
 }
 
-// Arguments of ssh and what follows -- are in no record, and asked for again.
+// Records do not contain ssh arguments and what follows --, so the caller has to pass them
+// again.
 func TestRecallOfArguments(t *testing.T) {
 	t.Parallel()
 	given := ansible.Options{SSHCommonArgs: "a", SSHExtraArgs: "b", SFTPExtraArgs: "c", SCPExtraArgs: "d",

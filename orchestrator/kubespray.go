@@ -20,19 +20,19 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
-// demands are what a playbook of the checkout needs, found out before any node is
-// asked; empty where none will run.
+// demands are what a playbook of the checkout requires, known before any node is contacted;
+// empty if none will run.
 type demands struct {
-	// kubespray is what a plan tells of the checkout; nil without one.
+	// kubespray is the plan's description of the checkout; nil without one.
 	kubespray *plan.Kubespray
-	// callbacks are the folders in which the checkout's configuration has callbacks.
+	// callbacks are the directories of callbacks in the checkout's configuration.
 	callbacks []string
-	// plays are those of the playbook, with how many tasks each has.
+	// plays are the playbook's, with their numbers of tasks.
 	plays []ansible.Play
 }
 
-// openCheckout opens the checkout that was named, or finds one where a playbook of it
-// was asked for. The error is an *Error.
+// openCheckout opens the named checkout, or finds one if a playbook of it was requested. The
+// error is an *Error.
 func (o *Orchestrator) openCheckout() error {
 	dir := o.opts.KubesprayDir
 	if dir == "" && o.opts.Playbook == plan.UpgradeCluster {
@@ -59,7 +59,7 @@ func (o *Orchestrator) openCheckout() error {
 	return o.tagless()
 }
 
-// tagless refuses tags that no playbook would get.
+// tagless refuses tags if no playbook that would get them runs.
 func (o *Orchestrator) tagless() error {
 	if len(o.opts.Tags)+len(o.opts.SkipTags) == 0 || o.policy().Runs() {
 		return nil
@@ -68,7 +68,7 @@ func (o *Orchestrator) tagless() error {
 		Next: "choose one with --playbook upgrade-cluster, or omit the tags"}
 }
 
-// checkoutError explains a checkout that cannot be used.
+// checkoutError explains why a checkout cannot be used.
 func checkoutError(err error) *Error {
 	e := &Error{Code: ExitUsage, Reason: diagnosis.KubesprayNotFound, Summary: err.Error(), Err: err}
 	if wrong, ok := errors.AsType[*kubespray.Error](err); ok {
@@ -77,8 +77,8 @@ func checkoutError(err error) *Error {
 	return e
 }
 
-// withoutCheckout is the same, for work in which no playbook of the checkout runs and of
-// which no part is asked for: a rollback.
+// withoutCheckout returns an orchestrator without the options of a checkout and of parts of a
+// plan: a rollback uses neither.
 func (o *Orchestrator) withoutCheckout() *Orchestrator {
 	other := *o
 	other.opts.Playbook, other.opts.Tags, other.opts.SkipTags = plan.Auto, nil, nil
@@ -86,7 +86,7 @@ func (o *Orchestrator) withoutCheckout() *Orchestrator {
 	return &other
 }
 
-// policy is what plans are made by, as far as it is known without Ansible.
+// policy returns the policy for plans, as far as it is known without Ansible.
 func (o *Orchestrator) policy() plan.Policy {
 	p := o.opts.Policy()
 	if o.kube.Dir != "" {
@@ -96,7 +96,7 @@ func (o *Orchestrator) policy() plan.Policy {
 	return p
 }
 
-// playbookOf is the playbook of the checkout that a policy runs.
+// playbookOf returns the playbook of the checkout that a policy runs.
 func playbookOf(p plan.Policy) string {
 	if p.Choice == plan.UpgradeCluster {
 		return p.Kubespray.Upgrade
@@ -104,10 +104,9 @@ func playbookOf(p plan.Policy) string {
 	return p.Kubespray.Renew
 }
 
-// demanded refuses an ansible-core that the checkout does not take, where a playbook
-// of it is to run: it would refuse it itself, or behave in ways nobody has tried. Extra
-// variables that change what it takes are somebody's decision, and worth a warning. The
-// error is an *Error.
+// demanded refuses an ansible-core that the checkout does not support, if a playbook of it is
+// to run: the playbook would refuse it, or behave in untested ways. Extra variables that
+// override the range are the operator's decision and add a warning. The error is an *Error.
 func (o *Orchestrator) demanded(kube *kubespray.Checkout, version string) error {
 	if !o.policy().Runs() {
 		return nil
@@ -128,8 +127,8 @@ func (o *Orchestrator) demanded(kube *kubespray.Checkout, version string) error 
 	}
 }
 
-// anotherAnsible says how to get an Ansible that the checkout takes; where that is none
-// that kscertctl takes, too, how to do without.
+// anotherAnsible describes how to install an Ansible that the checkout supports; if kscertctl
+// supports none of those, how to do without.
 func anotherAnsible(kube kubespray.Checkout) string {
 	if !kube.Ansible.Suits() {
 		return fmt.Sprintf("kscertctl itself needs %s or later, so no version suits both: renew without --playbook, "+
@@ -142,9 +141,8 @@ func anotherAnsible(kube kubespray.Checkout) string {
 		shell.Quote(venv), shell.Quote(venv+"/bin/pip"), kube.Requirement(), shell.Quote(venv+"/bin"))
 }
 
-// demand finds out whether a playbook of the checkout can be run, and what is needed
-// for it: that it is whole and asks for nothing, its tasks, its callbacks. The error
-// is an *Error.
+// demand checks whether a playbook of the checkout can run, and collects what it needs: it
+// must be complete and must not prompt. The error is an *Error.
 func (o *Orchestrator) demand(ctx context.Context, kube kubespray.Checkout, version string, told []byte) (demands, error) {
 	policy := o.policy()
 	d := demands{kubespray: policy.Kubespray}
@@ -184,8 +182,8 @@ func (o *Orchestrator) demand(ctx context.Context, kube kubespray.Checkout, vers
 	return d, nil
 }
 
-// prompts refuses what would ask on a terminal: Ansible gets none, and goes on as if
-// somebody had pressed a key.
+// prompts refuses a playbook that would prompt on a terminal: without one, Ansible continues
+// as if a key had been pressed.
 func (o *Orchestrator) prompts(file string, inventory []byte) error {
 	asked, err := o.kube.Prompts(file)
 	if err != nil {
@@ -217,7 +215,7 @@ func (o *Orchestrator) prompts(file string, inventory []byte) error {
 	return nil
 }
 
-// theirPlaybook is a playbook of the checkout, run as its owner runs it: with its
+// theirPlaybook returns a playbook of the checkout, to run as its owner runs it: with its
 // configuration, roles, modules, callbacks and fact cache.
 func (o *Orchestrator) theirPlaybook(file string) ansible.Playbook {
 	p := ansible.Playbook{Path: filepath.Join(o.kube.Dir, file), Dir: o.kube.Dir}
@@ -232,7 +230,7 @@ func (o *Orchestrator) theirPlaybook(file string) ansible.Playbook {
 	return p
 }
 
-// theirs makes a step's playbook one of the checkout.
+// theirs makes the step run its playbook of the checkout.
 func (s *session) theirs(p *ansible.Playbook, step plan.Step) {
 	t := s.theirPlaybook(step.Playbook)
 	p.Path, p.Args, p.Isolated, p.SSH, p.Vars, p.Callbacks = t.Path, t.Args, false, "", nil, s.callbacks
@@ -241,8 +239,8 @@ func (s *session) theirs(p *ansible.Playbook, step plan.Step) {
 	}
 }
 
-// warnOfWait tells, once a stop is asked for while a playbook of the checkout is at work,
-// how long that is waited for, and how not to. What it returns ends that.
+// warnOfWait reports, as soon as soft is done while a playbook of the checkout runs, that the
+// run waits for the playbook, and how to stop it now. The returned function ends the watch.
 func (s *session) warnOfWait(soft context.Context, step plan.Step) (end func() bool) {
 	if step.Playbook == "" {
 		return func() bool { return true }
@@ -253,9 +251,8 @@ func (s *session) warnOfWait(soft context.Context, step plan.Step) (end func() b
 	})
 }
 
-// The longest that a step may take where nobody says: ours wait for what they
-// restart, each for kscert_wait_seconds at most; Kubespray may drain and upgrade
-// hundreds of nodes.
+// The default timeouts of a step. Our playbooks wait for each restart for at most
+// kscert_wait_seconds; Kubespray may drain and upgrade hundreds of nodes.
 const (
 	ourStepTimeout   = time.Hour
 	theirStepTimeout = 12 * time.Hour
@@ -272,10 +269,10 @@ func (o *Orchestrator) stepTimeout(step plan.Step) time.Duration {
 	}
 }
 
-// StepTimeoutError says that a step took longer than it may, and was ended.
+// StepTimeoutError reports that a step timed out and was stopped.
 type StepTimeoutError struct {
 	Timeout time.Duration
-	// Doing is the task that it was at, with its file and line; empty before the first.
+	// Doing is the running task, with its file and line; empty before the first.
 	Doing string
 }
 

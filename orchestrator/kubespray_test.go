@@ -19,7 +19,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// kubesprayDir is a checkout whose upgrade-cluster.yml has these plays.
+// kubesprayDir makes a checkout whose upgrade-cluster.yml has these plays.
 func kubesprayDir(t *testing.T, plays string, more map[string]string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "kubespray")
@@ -37,8 +37,8 @@ func kubesprayDir(t *testing.T, plays string, more map[string]string) string {
 	return dir
 }
 
-// What stands in the way of a playbook of the checkout is told before any node is
-// asked, and only where one would run.
+// What prevents a playbook of the checkout from running is reported before any node is
+// contacted, and only if one would run.
 func TestCheckoutIsRefused(t *testing.T) {
 	t.Parallel()
 	const plays = "- hosts: all\n  tasks: []\n"
@@ -53,17 +53,17 @@ func TestCheckoutIsRefused(t *testing.T) {
 		next      string
 	}{
 		{
-			name: "another ansible-core is demanded", more: map[string]string{"playbooks/ansible_version.yml": "minimal_ansible_version: 2.16.4\nmaximal_ansible_version: 2.17.5\n", "requirements.txt": ""},
+			name: "another ansible-core is required", more: map[string]string{"playbooks/ansible_version.yml": "minimal_ansible_version: 2.16.4\nmaximal_ansible_version: 2.17.5\n", "requirements.txt": ""},
 			code: ExitNotBegun, says: "Kubespray 2.23.0 in DIR requires ansible-core 2.16.4 or later, before 2.17.5, but this one is 2.14.18",
 			next: "python3 -m venv DIR-venv && DIR-venv/bin/pip install -r DIR/requirements.txt\nand run the command again with --ansible-bin DIR-venv/bin",
 		},
 		{
-			name: "no ansible-core suits both", more: map[string]string{"ansible_version.yml": "minimal_ansible_version: 2.9.0\nmaximal_ansible_version: 2.11.0\n", "requirements.txt": ""},
+			name: "no ansible-core is supported by both", more: map[string]string{"ansible_version.yml": "minimal_ansible_version: 2.9.0\nmaximal_ansible_version: 2.11.0\n", "requirements.txt": ""},
 			code: ExitNotBegun, says: "requires ansible-core 2.9.0 or later, before 2.11.0, but this one is 2.14.18",
 			next: "kscertctl itself needs 2.11 or later, so no version suits both: renew without --playbook",
 		},
 		{
-			name: "a range of -e that leaves this one out",
+			name: "-e sets a range without this one",
 			edit: func(o *Options) { o.Ansible.ExtraVars = []string{"minimal_ansible_version=2.14.19"} },
 			code: ExitNotBegun, says: "requires ansible-core 2.14.19 or later, before 2.15.0, but this one is 2.14.18", next: "--ansible-bin",
 		},
@@ -72,15 +72,15 @@ func TestCheckoutIsRefused(t *testing.T) {
 			code: ExitUsage, says: "DIR is not complete: open DIR/playbooks/upgrade_cluster.yml: no such file", next: "check out the release again",
 		},
 		{
-			name: "a question at the beginning", plays: "- hosts: all\n  vars_prompt: [{name: sure}]\n",
+			name: "a prompt at the start", plays: "- hosts: all\n  vars_prompt: [{name: sure}]\n",
 			code: ExitUsage, says: "upgrade-cluster.yml prompts for sure at its start, but there is no one to answer", next: "pass it with -e sure=VALUE",
 		},
 		{
-			name: "a key is waited for, by the inventory", inventory: `{"kube_control_plane": {"hosts": ["cp1"]}, "_meta": {"hostvars": {"cp1": {"upgrade_node_confirm": true}}}}`,
+			name: "waiting for a key, set in the inventory", inventory: `{"kube_control_plane": {"hosts": ["cp1"]}, "_meta": {"hostvars": {"cp1": {"upgrade_node_confirm": true}}}}`,
 			code: ExitUsage, says: "upgrade_node_confirm is set for cp1", next: "or add -e upgrade_node_confirm=false",
 		},
 		{
-			name: "a key is waited for, by an extra variable", inventory: `{"kube_control_plane": {"hosts": ["cp1"]}, "_meta": {"hostvars": {"cp1": {}}}}`,
+			name: "waiting for a key, set as an extra variable", inventory: `{"kube_control_plane": {"hosts": ["cp1"]}, "_meta": {"hostvars": {"cp1": {}}}}`,
 			edit: func(o *Options) { o.Ansible.ExtraVars = []string{"upgrade_node_post_upgrade_confirm=yes"} },
 			code: ExitUsage, says: "upgrade_node_post_upgrade_confirm is set for cp1", next: "upgrade_node_pause_seconds=60",
 		},
@@ -125,11 +125,11 @@ func TestCheckoutIsRefused(t *testing.T) {
 	}
 }
 
-// Whoever overrides what Kubespray demands of Ansible is warned, and may.
+// An operator who overrides Kubespray's range of Ansible gets a warning, not a refusal.
 func TestDemandIsOverridden(t *testing.T) {
 	t.Parallel()
 	if least := fmt.Sprintf("%d.%d", ansible.MinimumVersion[0], ansible.MinimumVersion[1]); least != kubespray.LeastAnsible {
-		t.Errorf("the oldest Ansible is %s, and %s", least, kubespray.LeastAnsible)
+		t.Errorf("the oldest Ansible is %s, want %s", least, kubespray.LeastAnsible)
 	}
 	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
 	dir := kubesprayDir(t, "- hosts: all\n  tasks: []\n", map[string]string{"galaxy.yml": "version: 2.15.1\n"})
@@ -150,13 +150,13 @@ func TestDemandIsOverridden(t *testing.T) {
 			t.Errorf("%s: no warning", extra)
 		}
 	}
-	// What changes nothing is worth no warning.
+	// An override without effect adds no warning.
 	if warned(kubesprayDir(t, "- hosts: all\n  tasks: []\n", nil), "minimal_ansible_version=2.14.5") {
 		t.Error("a warning although the release takes this Ansible anyway")
 	}
 }
 
-// A plan says which checkout it was made with, and what its playbook does not do.
+// A plan names the checkout that it was made with, and what its playbook does not do.
 func TestPlanTellsOfTheCheckout(t *testing.T) {
 	t.Parallel()
 	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
@@ -194,7 +194,7 @@ func TestPlanTellsOfTheCheckout(t *testing.T) {
 		if !slices.Equal(runs, row.runs) {
 			t.Errorf("%s runs %v, want %v", row.choice, runs, row.runs)
 		}
-		// What is kept of it is read again as what it was.
+		// The saved plan is read back unchanged.
 		file := filepath.Join(t.TempDir(), "plan.json")
 		if _, err := run.WriteProposal(file, p); err != nil {
 			t.Fatal(err)
@@ -205,12 +205,12 @@ func TestPlanTellsOfTheCheckout(t *testing.T) {
 		}
 	}
 	if _, err := New(Options{Ansible: ansible.Options{Inventories: []string{"cp1,"}}, KubesprayDir: dir, Tags: []string{"etcd"}}); Code(err) != ExitUsage {
-		t.Errorf("tags that no playbook gets: %v", err)
+		t.Errorf("tags without a playbook: %v", err)
 	}
 }
 
-// playing begins a step of the checkout's upgrade-cluster.yml with the real Ansible
-// and returns when one of its tasks has made the file that the play calls MARK.
+// playing starts a step of the checkout's upgrade-cluster.yml with the real Ansible and
+// returns when one of its tasks has created the file that the play calls MARK.
 func playing(ctx context.Context, t *testing.T, tasks string, edit func(*Options)) (s *session, step plan.Step, mark string, ended chan error) {
 	t.Helper()
 	mark = filepath.Join(t.TempDir(), "mark")
@@ -225,7 +225,7 @@ func playing(ctx context.Context, t *testing.T, tasks string, edit func(*Options
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.kube.Ansible.Min, o.kube.Ansible.Max = "", "" // whichever is installed
+	o.kube.Ansible.Min, o.kube.Ansible.Max = "", "" // any installed version
 	if s, err = o.begin(ctx, run.Entry{Kind: run.KindRun}); err != nil {
 		t.Fatal(err)
 	}
@@ -239,16 +239,16 @@ func playing(ctx context.Context, t *testing.T, tasks string, edit func(*Options
 		}
 		select {
 		case err := <-ended:
-			t.Fatalf("it ended: %v", err)
+			t.Fatalf("the step ended early: %v", err)
 		default:
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("the task never began")
+			t.Fatal("the task never started")
 		}
 	}
 }
 
-// ofRun lists the processes whose environment is that of a run's Ansible.
+// ofRun lists the processes that have the environment of a run's Ansible.
 func ofRun(s *session) []string {
 	var out []string
 	files, _ := filepath.Glob("/proc/[0-9]*/environ")
@@ -261,8 +261,8 @@ func ofRun(s *session) []string {
 	return out
 }
 
-// Five seconds after a playbook of Kubespray is cancelled, nothing of it is left,
-// also of what hears no signal; and it can be run again.
+// Five seconds after a playbook of Kubespray is cancelled, no process of it is left, not even
+// one that ignores signals; and it can run again.
 func TestCancelKubespray(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -279,31 +279,31 @@ func TestCancelKubespray(t *testing.T) {
 			t.Errorf("error is %v", err)
 		}
 	case <-time.After(20 * time.Second):
-		t.Fatal("it did not come back")
+		t.Fatal("the step did not return")
 	}
 	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("it took %s to end", took)
+		t.Errorf("it took %s to stop", took)
 	}
 	for time.Since(start) < 5*time.Second && len(ofRun(s)) > 0 {
 		time.Sleep(20 * time.Millisecond)
 	}
 	if left := ofRun(s); len(left) > 0 {
-		t.Errorf("left after %s: %s", time.Since(start), strings.Join(left, "\n"))
+		t.Errorf("still running after %s: %s", time.Since(start), strings.Join(left, "\n"))
 	}
 	if err := s.play(t.Context(), step, work{}); err != nil {
-		t.Errorf("a second time, with %s: %v", mark, err)
+		t.Errorf("second run, with %s: %v", mark, err)
 	}
 }
 
-// Who asks a run to stop while a playbook of Kubespray is at work learns that it is waited
-// for; of a step of ours, which takes moments, nothing more is said.
+// An operator who stops a run while a playbook of Kubespray runs is told that the run waits
+// for it; a step of ours takes moments, so nothing is reported.
 func TestStopWaitsForKubespray(t *testing.T) {
 	t.Parallel()
 	for playbook, want := range map[string]int{"upgrade-cluster.yml": 1, "": 0} {
 		told := make(chan string, 2)
 		s := &session{Orchestrator: &Orchestrator{opts: Options{Observe: func(e Event) { told <- e.Message }}}, dir: &run.Dir{}}
 		soft, stop := context.WithCancel(t.Context())
-		s.warnOfWait(soft, plan.Step{Playbook: playbook})() // one that has ended before
+		s.warnOfWait(soft, plan.Step{Playbook: playbook})() // this step has ended before the stop
 		s.warnOfWait(soft, plan.Step{Playbook: playbook})
 		stop()
 		said := 0
@@ -312,18 +312,18 @@ func TestStopWaitsForKubespray(t *testing.T) {
 			case message := <-told:
 				said++
 				if !strings.Contains(message, "waiting for all of Kubespray's "+playbook+" to finish") {
-					t.Errorf("it was told %q", message)
+					t.Errorf("got the message %q", message)
 				}
 			case <-time.After(time.Second):
 			}
 		}
 		if said != want {
-			t.Errorf("%q: %d were told, want %d", playbook, said, want)
+			t.Errorf("%q: %d messages, want %d", playbook, said, want)
 		}
 	}
 }
 
-// A step that takes longer than it may is ended, and says what it was at.
+// A step that times out is stopped, and the error names its task.
 func TestStepTimeout(t *testing.T) {
 	t.Parallel()
 	s, step, _, ended := playing(t.Context(), t, `
@@ -350,8 +350,8 @@ func TestStepTimeout(t *testing.T) {
 	}
 }
 
-// While a playbook of Kubespray runs, each task is told with how far it is; at its
-// end, what failed where, with a hint where its words are known.
+// While a playbook of Kubespray runs, each task is reported with the progress; at the end,
+// what failed where, with a hint if one matches.
 func TestKubesprayProgress(t *testing.T) {
 	t.Parallel()
 	var told []string
@@ -374,7 +374,7 @@ func TestKubesprayProgress(t *testing.T) {
 	})
 	err := <-ended
 	if want := []string{"1/4 One", "2/4 Two", "3/4 Three"}; !slices.Equal(told, want) {
-		t.Errorf("told %v, want %v", told, want)
+		t.Errorf("got events %v, want %v", told, want)
 	}
 	e := s.stepError(err, step, true)
 	if !strings.HasPrefix(e.Evidence, `cp1, task "Three" (`) || !strings.Contains(e.Evidence, "upgrade-cluster.yml:") || !strings.HasPrefix(e.Hint, "another package manager is running") {

@@ -19,7 +19,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
-// lockState is what the lock playbook found or did; docs/reference/lock.md.
+// lockState is the lock playbook's result; see docs/reference/lock.md.
 type lockState string
 
 const (
@@ -32,13 +32,13 @@ const (
 	lockAbsent   lockState = "absent"
 )
 
-// lockStates are all that the playbook prints.
+// lockStates lists the states that the playbook prints.
 func lockStates() []lockState {
 	return []lockState{lockAcquired, lockHeld, lockReleased, lockBeaten, lockLost, lockBroken, lockAbsent}
 }
 
-// parseLock reads "@@LOCK STATE AGE JSON" and "@@END". An owner that cannot be
-// read is left empty: the lock holds all the same.
+// parseLock reads "@@LOCK STATE AGE JSON" and "@@END". An unreadable owner becomes empty: the
+// lock counts as held.
 func parseLock(payload string) (lockState, run.Holding, error) {
 	var record string
 	complete := false
@@ -58,7 +58,7 @@ func parseLock(payload string) (lockState, run.Holding, error) {
 	if !complete || len(f) != 3 {
 		return "", run.Holding{}, fmt.Errorf("the answer about the lock was cut off: %.200q", payload)
 	}
-	seconds, err := strconv.ParseInt(f[1], 10, 32) // 68 years: as time.Duration it fits
+	seconds, err := strconv.ParseInt(f[1], 10, 32) // 68 years fit into time.Duration
 	if err != nil {
 		return "", run.Holding{}, fmt.Errorf("the age of the lock is not a number of seconds: %.40q", f[1])
 	}
@@ -82,7 +82,7 @@ func (s *session) lockAction(ctx context.Context, action, id string, vars map[st
 	if err != nil {
 		return "", run.Holding{}, err
 	}
-	if action == "heartbeat" { // one a minute: nobody reads them
+	if action == "heartbeat" { // one per minute, which no one reads
 		_ = errors.Join(os.Remove(p.Events), os.Remove(p.Log))
 	}
 	answer, err := outcome.Payload(node)
@@ -92,15 +92,15 @@ func (s *session) lockAction(ctx context.Context, action, id string, vars map[st
 	return parseLock(answer)
 }
 
-// lockNode is where the lock of the cluster lies.
+// lockNode is the node with the cluster's lock.
 func (s *session) lockNode() string {
 	return cluster.Names(s.cluster.With(cluster.ControlPlane))[0]
 }
 
-// lockName is the part of a cluster's fingerprint that its locks are named by.
+// lockName is the part of a cluster's fingerprint that names its locks.
 func lockName(id string) string { return id[:min(16, len(id))] }
 
-// owner is this process, for a lock.
+// owner describes this process as a lock's owner.
 func (s *session) owner() run.Owner {
 	o := run.Owner{Schema: run.OwnerSchema, PID: os.Getpid(), Run: s.dir.ID, Started: s.start.UTC().Truncate(time.Second), User: "uid " + strconv.Itoa(os.Getuid())}
 	if u, err := user.Current(); err == nil {
@@ -112,20 +112,19 @@ func (s *session) owner() run.Owner {
 	return o
 }
 
-// hold is the lock of a cluster while a session has it.
+// hold is a cluster's lock while a session holds it.
 type hold struct {
 	s      *session
 	id     string
 	driver *run.DriverLock
 	stop   context.CancelFunc
-	beats  chan struct{} // closed when no heartbeat is under way any more
-	// lost is closed when the lock is no longer this run's.
+	beats  chan struct{} // closed when no heartbeat is running any more
+	// lost is closed when this run no longer holds the lock.
 	lost chan struct{}
 }
 
-// lock takes the lock of the cluster on this machine and on its first control
-// plane. A lock that names the run "replaces" is taken over: whoever asks has
-// made sure that its owner is dead. The error is an *Error.
+// lock takes the cluster's lock on this machine and on the first control plane. It replaces a
+// lock of the run "replaces", whose owner the caller knows to be dead. The error is an *Error.
 func (s *session) lock(ctx context.Context, id, replaces string) (*hold, error) {
 	me := s.owner()
 	driver, err := run.LockDriver(s.opts.StateDir, lockName(id), me)
@@ -151,7 +150,7 @@ func (s *session) lock(ctx context.Context, id, replaces string) (*hold, error) 
 	return h, nil
 }
 
-// beat renews the lock's sign of life until ctx ends or the lock is lost.
+// beat sends the lock's heartbeat until ctx ends or the lock is lost.
 func (h *hold) beat(ctx context.Context) {
 	defer close(h.beats)
 	ticker := time.NewTicker(run.Heartbeat)
@@ -166,7 +165,7 @@ func (h *hold) beat(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
-		case err != nil: // others wait five times as long before they call it stale
+		case err != nil: // others wait five times as long before a lock is stale to them
 			h.s.tell(Event{Kind: EventNotice, Message: "the lock could not be renewed: " + err.Error()})
 		case state != lockBeaten:
 			h.s.tell(Event{Kind: EventNotice, Message: "another run took the lock of the cluster: " + holding.Owner.String()})
@@ -180,14 +179,14 @@ func (h *hold) vars() map[string]any {
 	return map[string]any{"kscert_lock_cluster": lockName(h.id), "kscert_lock_run": h.s.dir.ID}
 }
 
-// releaseTime is how long each thing that a run gives back at its end may take, and how
-// long when somebody waits for the process to end at once.
+// releaseTime limits each cleanup at the end of a run; the shorter one applies when the user
+// waits for the process to exit.
 const (
 	releaseTime       = 30 * time.Second
 	releaseTimeAtOnce = 2 * time.Second
 )
 
-// ending is the context for what has to be done though ctx may have ended.
+// ending returns a context for cleanup, which has to run even if ctx is done.
 func ending(ctx context.Context) (context.Context, context.CancelFunc) {
 	timeout := releaseTime
 	if ctx.Err() != nil {
@@ -196,8 +195,8 @@ func ending(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), timeout)
 }
 
-// release gives the lock back. A failure is told and harms nobody: others see
-// that this process is gone.
+// release releases the lock. A failure is only reported: others detect that this process is
+// dead.
 func (h *hold) release(ctx context.Context) {
 	h.stop()
 	<-h.beats
@@ -212,20 +211,20 @@ func (h *hold) release(ctx context.Context) {
 	}
 }
 
-// abandon keeps the lock on the node: something may still be at work there.
+// abandon keeps the lock on the node: something may still be running there.
 func (h *hold) abandon() {
 	h.stop()
 	<-h.beats
-	_ = h.driver.Unlock() // the end of the process does it too
+	_ = h.driver.Unlock() // the kernel unlocks it at exit, too
 }
 
-// alive reports whether a process of this machine exists.
+// alive reports whether a process exists on this machine.
 func alive(pid int) bool {
 	err := syscall.Kill(pid, 0)
 	return err == nil || errors.Is(err, syscall.EPERM)
 }
 
-// lockError explains a lock that could not be taken.
+// lockError explains why the lock could not be taken.
 func (s *session) lockError(err error) *Error {
 	var locked *run.LockedError
 	if !errors.As(err, &locked) {

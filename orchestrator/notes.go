@@ -14,14 +14,14 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// notes say what a run leaves to be known or done: names that certificates have lost,
-// copies of certificates that are behind, copies of kubeconfigs on this machine, and
-// requests of kubelets that were left alone.
+// notes lists what a run leaves for the operator: names that certificates lost, stale copies
+// of certificates, outdated kubeconfigs on this machine, and requests of kubelets that were
+// not approved.
 func (s *session) notes(before, after snapshot.Snapshot, d diagnosis.Diagnosis) []string {
 	return slices.Concat(s.left, lostNames(before, after), staleCopies(d), s.heldHere(after))
 }
 
-// lostNames says which certificates have other names than before, and which they lack.
+// lostNames lists certificates whose SANs changed, with the missing ones.
 func lostNames(before, after snapshot.Snapshot) (out []string) {
 	for _, is := range after.Nodes {
 		was, _ := before.Node(is.Name)
@@ -40,7 +40,7 @@ func lostNames(before, after snapshot.Snapshot) (out []string) {
 	return out
 }
 
-// staleCopies says what other programs still hold of certificates that are renewed.
+// staleCopies lists old copies of renewed certificates in other programs.
 func staleCopies(d diagnosis.Diagnosis) (out []string) {
 	for _, f := range d.Findings {
 		if f.Reason == diagnosis.CopyStale {
@@ -50,7 +50,7 @@ func staleCopies(d diagnosis.Diagnosis) (out []string) {
 	return out
 }
 
-// heldHere says which kubeconfigs beside the inventory are not what the cluster has.
+// heldHere lists kubeconfigs next to the inventory that differ from the cluster's.
 func (s *session) heldHere(now snapshot.Snapshot) (out []string) {
 	for _, path := range artifacts(s.opts.Ansible.Inventories, s.cluster.Artifacts) {
 		data, err := os.ReadFile(path)
@@ -62,7 +62,7 @@ func (s *session) heldHere(now snapshot.Snapshot) (out []string) {
 			f, err = kubeconfig.Parse(data)
 		}
 		switch {
-		case errors.Is(err, kubeconfig.ErrNotEmbedded): // nothing of the cluster's that could end
+		case errors.Is(err, kubeconfig.ErrNotEmbedded): // it has no certificate that could expire
 		case err != nil:
 			out = append(out, fmt.Sprintf("%s: not known whether it can still be used: %v", path, err))
 		default:
@@ -74,9 +74,9 @@ func (s *session) heldHere(now snapshot.Snapshot) (out []string) {
 	return out
 }
 
-// artifacts are the places where Kubespray leaves a copy of admin.conf on the machine
-// that it runs on, with kubeconfig_localhost: artifacts_dir, or the folder of that name
-// beside the inventory (Kubespray, roles/kubernetes/client/defaults/main.yml).
+// artifacts returns the paths of the copies of admin.conf that Kubespray makes on the control
+// node with kubeconfig_localhost: in artifacts_dir, or in artifacts/ next to the inventory
+// (Kubespray, roles/kubernetes/client/defaults/main.yml).
 func artifacts(inventories []string, dir string) (out []string) {
 	add := func(dir string) {
 		if path := filepath.Join(dir, "admin.conf"); !slices.Contains(out, path) {

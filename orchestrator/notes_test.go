@@ -28,11 +28,11 @@ func TestLostNames(t *testing.T) {
 		now  []string
 		want string
 	}{
-		"all are there":   {[]string{"10.0.0.1", "old.example.com", "kubernetes"}, ""},
-		"one is lost":     {[]string{"10.0.0.1", "kubernetes", "new"}, "cp1: /etc/kubernetes/ssl/apiserver.crt is no longer for old.example.com"},
-		"several are":     {[]string{"kubernetes"}, "cp1: /etc/kubernetes/ssl/apiserver.crt is no longer for old.example.com, 10.0.0.1"},
-		"one is added":    {[]string{"kubernetes", "old.example.com", "10.0.0.1", "new"}, ""},
-		"nobody had them": {nil, "cp1: /etc/kubernetes/ssl/apiserver.crt is no longer for kubernetes, old.example.com, 10.0.0.1"},
+		"all are kept": {[]string{"10.0.0.1", "old.example.com", "kubernetes"}, ""},
+		"one is lost":  {[]string{"10.0.0.1", "kubernetes", "new"}, "cp1: /etc/kubernetes/ssl/apiserver.crt is no longer for old.example.com"},
+		"several are":  {[]string{"kubernetes"}, "cp1: /etc/kubernetes/ssl/apiserver.crt is no longer for old.example.com, 10.0.0.1"},
+		"one is new":   {[]string{"kubernetes", "old.example.com", "10.0.0.1", "new"}, ""},
+		"all are lost": {nil, "cp1: /etc/kubernetes/ssl/apiserver.crt is no longer for kubernetes, old.example.com, 10.0.0.1"},
 	} {
 		got := lostNames(before, tc.Healthy(tc.Single(), tc.On("cp1", names(row.now...))))
 		if strings.Join(got, "; ") != row.want {
@@ -41,7 +41,7 @@ func TestLostNames(t *testing.T) {
 	}
 }
 
-// A network plugin's copy of a certificate that was renewed is named with what helps.
+// A network plugin's stale copy of a renewed certificate is reported with a fix.
 func TestStaleCopiesAreTold(t *testing.T) {
 	t.Parallel()
 	d := diagnosis.Diagnosis{Findings: []diagnosis.Finding{
@@ -54,8 +54,7 @@ func TestStaleCopiesAreTold(t *testing.T) {
 	}
 }
 
-// Where Kubespray leaves a copy of admin.conf, it is looked at; what is not known of it
-// is said.
+// Kubespray's copies of admin.conf are checked, and an unreadable one is reported.
 func TestKubeconfigsBesideTheInventory(t *testing.T) {
 	t.Parallel()
 	c, dir := newRefreshCluster(t), t.TempDir()
@@ -101,7 +100,7 @@ func TestKubeconfigsBesideTheInventory(t *testing.T) {
 	}
 }
 
-// What a playbook leaves alone is told when it is, and once more at the end.
+// What a playbook leaves unchanged is reported immediately, and again at the end.
 func TestWhatIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	c := newRefreshCluster(t)
@@ -118,11 +117,11 @@ func TestWhatIsLeftAlone(t *testing.T) {
 	r, err := c.run(t, opts)
 	want := []string{"left unchanged: csr-1, under the name of node cp1: its signer is x"}
 	if err != nil || !slices.Equal(r.Notes, want) || !slices.Equal(told, want) {
-		t.Errorf("%v: noted %q, told %q", err, r.Notes, told)
+		t.Errorf("%v: notes %q, events %q", err, r.Notes, told)
 	}
 }
 
-// What a backup does not hold is told when it is taken; by which choice, the nodes are told.
+// What a backup lacks is reported when it is taken; the nodes get the option that decides it.
 func TestBackupWithoutEtcd(t *testing.T) {
 	t.Parallel()
 	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
@@ -150,10 +149,10 @@ func TestBackupWithoutEtcd(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := []string{"cp1: etcd: no snapshot: too large"}; !slices.Equal(told, want) {
-		t.Errorf("told %q, want %q", told, want)
+		t.Errorf("events %q, want %q", told, want)
 	}
 	asked, err := os.ReadFile(filepath.Join(bin, "told"))
 	if err != nil || !strings.Contains(string(asked), `"kscert_etcd_snapshot":"never"`) {
-		t.Errorf("%v: the playbook was not told:\n%s", err, asked)
+		t.Errorf("%v: the playbook did not get the option:\n%s", err, asked)
 	}
 }

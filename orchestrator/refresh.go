@@ -16,8 +16,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
-// KubeconfigError says why a kubeconfig of this machine, of
-// Options.RefreshKubeconfigs, cannot be brought up to date.
+// KubeconfigError describes why a kubeconfig on this machine, of Options.RefreshKubeconfigs,
+// cannot be updated.
 type KubeconfigError struct {
 	Path string
 	Err  error
@@ -28,8 +28,7 @@ func (e *KubeconfigError) Error() string {
 }
 func (e *KubeconfigError) Unwrap() error { return e.Err }
 
-// readKubeconfig reads a kubeconfig that is to be refreshed. The error is a
-// *KubeconfigError.
+// readKubeconfig reads a kubeconfig to be refreshed. The error is a *KubeconfigError.
 func readKubeconfig(path string) ([]byte, kubeconfig.File, error) {
 	data, err := os.ReadFile(path)
 	var f kubeconfig.File
@@ -42,8 +41,8 @@ func readKubeconfig(path string) ([]byte, kubeconfig.File, error) {
 	return data, f, nil
 }
 
-// refreshable refuses kubeconfigs that cannot be refreshed, before anything is done.
-// Without a snapshot, what a node has to tell of is not asked. The error is an *Error.
+// refreshable refuses kubeconfigs that cannot be refreshed, before any change. Without a
+// snapshot it skips the checks that need the nodes. The error is an *Error.
 func (o *Orchestrator) refreshable(snap *snapshot.Snapshot) error {
 	for _, path := range o.opts.RefreshKubeconfigs {
 		_, f, err := readKubeconfig(path)
@@ -60,8 +59,8 @@ func (o *Orchestrator) refreshable(snap *snapshot.Snapshot) error {
 	return nil
 }
 
-// refresh brings the kubeconfigs that were named up to date, and returns what was done,
-// in words. The error is an *Error; changed says that nodes were changed before.
+// refresh updates the named kubeconfigs, and returns a message for each update. The error is
+// an *Error; changed means that nodes were changed before.
 func (s *session) refresh(ctx context.Context, now snapshot.Snapshot, changed bool) (done []string, err error) {
 	for _, path := range s.opts.RefreshKubeconfigs {
 		note, err := s.refreshOne(ctx, path, now)
@@ -91,7 +90,7 @@ func (s *session) refreshError(err error, changed bool) *Error {
 	return e
 }
 
-// refreshOne returns what was done with a kubeconfig; nothing where it is up to date.
+// refreshOne updates a kubeconfig and returns a message; empty if it is up to date.
 func (s *session) refreshOne(ctx context.Context, path string, now snapshot.Snapshot) (string, error) {
 	data, f, err := readKubeconfig(path)
 	if err != nil {
@@ -123,9 +122,8 @@ func (s *session) refreshOne(ctx context.Context, path string, now snapshot.Snap
 		path, from.Name, from.Node, from.Certificate.NotAfter.UTC().Format(time.DateOnly), backup), nil
 }
 
-// fetch brings a kubeconfig of a control plane here, and keeps it in memory alone. On
-// its way it lies in a folder that nobody else can read, outside the run directory,
-// which is a record to be shown to others.
+// fetch gets a kubeconfig from a control plane into memory. Ansible writes it to a temporary
+// directory that only this user can read, outside the run directory, which users may share.
 func (s *session) fetch(ctx context.Context, from kubeconfig.Origin) (f kubeconfig.File, err error) {
 	dir, err := os.MkdirTemp("", "kscertctl-") // 0700
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// adminConf is a kubeconfig for a user of a cluster.
+// adminConf is the kubeconfig of a cluster's user.
 func adminConf(ca, user testpki.Pair) string {
 	b64 := base64.StdEncoding.EncodeToString
 	return fmt.Sprintf("# mine\ncurrent-context: a\ncontexts: [{name: a, context: {cluster: c, user: u}}]\nclusters: [{name: c, cluster: {server: 'https://192.0.2.1:6443', certificate-authority-data: %s}}]\nusers:\n- name: u\n  user:\n    client-certificate-data: %s\n    client-key-data: %s\n",
@@ -62,8 +62,8 @@ func (c refreshCluster) user(t *testing.T, days int) testpki.Pair {
 	return c.CA.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters", NotAfter: time.Now().AddDate(0, 0, days)})
 }
 
-// renews lets admin.conf be due until renew-certs has run, and returns the certificate
-// that it has until then.
+// renews makes admin.conf due until renew-certs has run, and returns its certificate until
+// then.
 func (c refreshCluster) renews(t *testing.T) testpki.Pair {
 	t.Helper()
 	due := c.Cluster
@@ -95,7 +95,7 @@ func (c refreshCluster) run(t *testing.T, opts Options) (Result, error) {
 	return o.Run(t.Context())
 }
 
-// filesWith are the files below a folder that hold any of some texts.
+// filesWith returns the files below a directory that contain any of some texts.
 func filesWith(t *testing.T, dir string, texts ...string) (out []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -114,7 +114,7 @@ func filesWith(t *testing.T, dir string, texts ...string) (out []string) {
 	return out
 }
 
-// A kubeconfig gets the new certificate and key and is otherwise what it was, once.
+// A kubeconfig gets the new certificate and key, once, and is unchanged otherwise.
 func TestRefreshKubeconfig(t *testing.T) {
 	t.Parallel()
 	c := newRefreshCluster(t)
@@ -146,20 +146,20 @@ func TestRefreshKubeconfig(t *testing.T) {
 		t.Fatalf("%v: %s", err, fetched)
 	}
 	if _, err := os.Stat(filepath.Dir(strings.Fields(string(fetched))[1])); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("what was fetched is still there: %v", err)
+		t.Errorf("the fetched file was not removed: %v", err)
 	}
 	if found := filesWith(t, c.state, string(c.Admin.Key), base64.StdEncoding.EncodeToString(c.Admin.Key)); len(found) > 0 {
 		t.Errorf("the key is in %q", found)
 	}
 	if notes, err := run.LoadNotes(c.state, r.RunID); err != nil || !slices.Equal(notes, r.Notes) {
-		t.Errorf("noted: %v %q", err, notes)
+		t.Errorf("notes: %v %q", err, notes)
 	}
 	if r, err = c.run(t, c.options(file)); err != nil || len(r.Notes) > 0 || !slices.Equal(ranPlaybooks(c.ran), []string{"kubeconfig.yml"}) {
-		t.Errorf("again: %v %q, ran %q", err, r.Notes, ranPlaybooks(c.ran))
+		t.Errorf("second run: %v %q, ran %q", err, r.Notes, ranPlaybooks(c.ran))
 	}
 }
 
-// What cannot be refreshed is refused before anything is done, and stays as it is.
+// A kubeconfig that cannot be refreshed is refused before any change, and stays unchanged.
 func TestRefreshKubeconfigRefuses(t *testing.T) {
 	t.Parallel()
 	c, other := newRefreshCluster(t), fakeansible.NewCluster(t)
@@ -189,8 +189,8 @@ func TestRefreshKubeconfigRefuses(t *testing.T) {
 	}
 }
 
-// After a renewal that holds, a copy that cannot be refreshed stops the run, undoes
-// nothing, and is done by resume.
+// If a copy cannot be refreshed after a successful renewal, the run stops without undoing
+// anything, and resume completes it.
 func TestRefreshKubeconfigAfterARenewal(t *testing.T) {
 	t.Parallel()
 	c := newRefreshCluster(t)
@@ -231,8 +231,8 @@ func TestRefreshKubeconfigAfterARenewal(t *testing.T) {
 	}
 }
 
-// The key that is fetched is in nothing that Ansible prints or that the run leaves
-// behind, however loud Ansible is; without no_log it would be.
+// Neither Ansible's output, at any verbosity, nor the record of the run contains the fetched
+// key; without no_log both would.
 func TestFetchedKeyIsNotTold(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -244,7 +244,7 @@ func TestFetchedKeyIsNotTold(t *testing.T) {
 		os.WriteFile(filepath.Join(dir, "admin.conf"), []byte(text), 0o600),
 		os.WriteFile(filepath.Join(dir, "inventory.ini"), fmt.Appendf(nil, "[kube_control_plane]\ncp1 kube_config_dir=%s ansible_connection=ssh ansible_ssh_executable=%s ansible_python_interpreter=auto_silent ansible_become_exe=%s ansible_become_user=operator\n", dir, ssh, sudo), 0o600),
 		testcommand.Write(ssh, "#!/bin/sh\nfor last; do :; done\nexec /bin/sh -c \"$last\"\n"),
-		// As another user, fetch brings the content as the result of a module.
+		// With another become user, fetch returns the content as a module's result.
 		testcommand.Write(sudo, "#!/bin/sh\nwhile [ \"$1\" != /bin/sh ]; do shift; done\nexec \"$@\"\n"),
 	); err != nil {
 		t.Fatal(err)
@@ -286,8 +286,8 @@ func TestFetchedKeyIsNotTold(t *testing.T) {
 					t.Errorf("why a file cannot be fetched: %v\n%s", err, e.Evidence)
 				}
 			}
-			// As it is, and as slurp hands it over: wherever in a file a text of base64 is
-			// to stand, this part of it is one of three.
+			// The text itself, and the output of slurp: base64 of a text within a file
+			// contains one of these three parts, depending on its offset.
 			key := base64.StdEncoding.EncodeToString(user.Key)
 			shown := []string{key[:80]}
 			for skip := range 3 {

@@ -13,13 +13,13 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// Runs lists the runs and rollbacks in a state folder, the newest first; an empty
-// folder is the default one. Commands that only looked are left out.
+// Runs lists the runs and rollbacks in a state directory, newest first; empty is the default
+// directory. It omits read-only commands.
 func Runs(state string) ([]run.Record, error) { return recorded(state, approved) }
 
-// FindRun returns the run whose name is id or begins with it; the newest that can
-// be resumed or rolled back when id is empty. Whoever names none does not mean one
-// that ended before it began with its plan, such as one that found the cluster locked.
+// FindRun returns the run whose ID is or begins with id. An empty id means the newest run that
+// can be resumed or rolled back, but not one that ended before it started its plan, such as
+// one that found the cluster locked.
 func FindRun(state, id string) (run.Record, error) {
 	if id == "" {
 		return newest(state, approved)
@@ -27,8 +27,8 @@ func FindRun(state, id string) (run.Record, error) {
 	return find(state, id, approved)
 }
 
-// FindRunOf is FindRun without a name, among the runs that were asked for with these
-// inventories: never one of another cluster.
+// FindRunOf is FindRun without an ID, among the runs of these inventories: it never returns a
+// run of another cluster.
 func FindRunOf(state string, inventories []string) (run.Record, error) {
 	state, err := stateOr(state)
 	if err != nil {
@@ -46,8 +46,7 @@ func FindRunOf(state string, inventories []string) (run.Record, error) {
 	return r, nil
 }
 
-// newest of the runs that are wanted: one that has begun with its plan, or was killed
-// before, goes first.
+// newest prefers, among the wanted runs, one that has started its plan or was killed before.
 func newest(state string, want func(run.Record) bool) (run.Record, error) {
 	at := func(r run.Record) bool { return want(r) && (r.State.Ended == "" || r.State.Begun()) }
 	if r, err := find(state, "", at); err == nil {
@@ -56,17 +55,17 @@ func newest(state string, want func(run.Record) bool) (run.Record, error) {
 	return find(state, "", want)
 }
 
-// sameInventory reports whether two are the same list of hosts, or lead to the same file.
+// sameInventory reports whether both are the same list of hosts or the same file.
 func sameInventory(a, b string) bool {
 	at, err := os.Stat(a)
 	bt, other := os.Stat(b)
 	return a == b || err == nil && other == nil && os.SameFile(at, bt)
 }
 
-// approved: from then on a run can be resumed and rolled back.
+// approved: a run can be resumed and rolled back once it is approved.
 func approved(r run.Record) bool { return r.State.Requested }
 
-// LoadRun returns what a run was asked for, and its plan.
+// LoadRun returns the request of a run and its plan.
 func LoadRun(state, id string) (run.Proposal, error) {
 	state, err := stateOr(state)
 	if err != nil {
@@ -79,9 +78,9 @@ func LoadRun(state, id string) (run.Proposal, error) {
 	return p, nil
 }
 
-// TrustRun checks that the record of a run may be believed, which says how the nodes are
-// reached: that it belongs to whoever asks, and that nobody else may write to it. The
-// error is an *Error.
+// TrustRun checks that the record of a run can be trusted, since it configures how to reach
+// the nodes: it must belong to the caller, and no other user may write to it. The error is an
+// *Error.
 func TrustRun(r run.Record) error {
 	if err := r.Trusted(); err != nil {
 		return recordError(err)
@@ -89,7 +88,7 @@ func TrustRun(r run.Record) error {
 	return nil
 }
 
-// recordError explains a record that cannot be used.
+// recordError explains why a record cannot be used.
 func recordError(err error) *Error {
 	e := &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
 		Next: "nothing was changed; the record of this run cannot be used: check the cluster with kscertctl diagnose, and start a new run"}
@@ -109,10 +108,9 @@ func recordError(err error) *Error {
 	return e
 }
 
-// Resume goes on with a run or a rollback that was stopped or killed, at its
-// first step that is not done, or at the change before a gate that did not hold.
-// It refuses with ExitLocked while another process works on the run or on the
-// cluster. A run that is done stays as it is.
+// Resume continues a run or a rollback that was stopped or killed, at its first incomplete
+// step, or at the change before a gate that failed. It refuses with ExitLocked while another
+// process works on the run or on the cluster. It does not change a completed run.
 func (o *Orchestrator) Resume(ctx context.Context, id string) (Result, error) {
 	return o.ended(o.resume(ctx, id))
 }
@@ -150,15 +148,15 @@ func (o *Orchestrator) resume(ctx context.Context, id string) (r Result, err err
 	}
 	r.Before, r.After, r.Snapshot = p.Diagnosis, p.Diagnosis, p.Snapshot
 	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})
-	replaces := id // the journal is ours alone, so whoever held the lock for this run is dead
+	replaces := id // we hold the journal, so the process that held the lock for this run is dead
 	if err := s.carryOut(ctx, work{Proposal: p, state: state, replaces: replaces}, &r); err != nil {
 		return r, err
 	}
 	return r, nil
 }
 
-// superseded refuses to go on with a run after which another one has worked on
-// the same cluster: its plan is no longer about what is there.
+// superseded refuses to resume a run if a later one changed the same cluster: the plan may no
+// longer fit the cluster's state.
 func (o *Orchestrator) superseded(id, cluster string) error {
 	all, err := run.Later(o.opts.StateDir, id, cluster)
 	if err != nil || len(all) == 0 {

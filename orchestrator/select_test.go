@@ -17,7 +17,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// A part of a plan is made, kept, read back, carried out and recorded as that part.
+// A partial plan is made, saved, read back, carried out and recorded as partial.
 func TestApplyAPartOfAPlan(t *testing.T) {
 	t.Parallel()
 	bin, ran := fakeansible.New(t, 24*time.Hour, 0)
@@ -56,7 +56,7 @@ func TestApplyAPartOfAPlan(t *testing.T) {
 	}
 }
 
-// A node that is none is told before any node is asked.
+// An unknown node is refused before any node is contacted.
 func TestLimitIsCheckedFirst(t *testing.T) {
 	t.Parallel()
 	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
@@ -66,8 +66,7 @@ func TestLimitIsCheckedFirst(t *testing.T) {
 	}
 }
 
-// Kubelets are given new certificates in the batches that were asked for, and nothing
-// else is.
+// Only kubelets get new certificates, in the requested batches.
 func TestSerial(t *testing.T) {
 	t.Parallel()
 	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
@@ -96,11 +95,11 @@ func TestSerial(t *testing.T) {
 		}
 	}
 	if !slices.Equal(serial, []string{"kubelet-bootstrap.yml"}) {
-		t.Errorf("batches were asked for of %q:\n%s", serial, told)
+		t.Errorf("batch sizes for %q:\n%s", serial, told)
 	}
 }
 
-// A gate that holds is looked at again for as long as it has to, before the run goes on.
+// A gate that has to hold for a while is checked again until then, before the run continues.
 func TestStableFor(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()
@@ -129,18 +128,18 @@ func TestStableFor(t *testing.T) {
 	}
 }
 
-// Of two gates in a row the second one is judged by what was seen for the first, unless
-// something may have happened in between, or it has to hold for a while.
+// Of two gates in a row, the second uses the snapshot of the first, unless something may have
+// changed in between, or it has to hold for a while.
 func TestTwoGatesLookOnce(t *testing.T) {
 	t.Parallel()
-	const before = 2 // looks: for the plan, and with the lock
+	const before = 2 // inspections: for the plan, and with the lock
 	for _, row := range []struct {
 		name  string
 		edit  func(*Options)
 		looks int
 	}{
-		{"nothing is done in between", func(*Options) {}, before + 1},
-		{"a program's own step may do something", func(o *Options) {
+		{"nothing happens in between", func(*Options) {}, before + 1},
+		{"a caller's own step may change something", func(o *Options) {
 			o.Hooks = []Hook{{Name: "all", Before: func(context.Context, plan.Step) error { return nil }}}
 		}, before + 2},
 		{"each has to hold for a while", func(o *Options) { o.StableFor = time.Millisecond }, before + 4},
@@ -160,7 +159,7 @@ func TestTwoGatesLookOnce(t *testing.T) {
 			}
 			looks, err := filepath.Glob(filepath.Join(r.Dir, "snapshots", "*.json"))
 			if err != nil || len(looks) != row.looks || r.After.Route != diagnosis.None {
-				t.Errorf("%d looks, want %d: %v; in the end %s", len(looks), row.looks, err, r.After.Verdict)
+				t.Errorf("%d inspections, want %d: %v; finally %s", len(looks), row.looks, err, r.After.Verdict)
 			}
 		})
 	}

@@ -12,10 +12,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// since returns what others have changed after a run on the nodes that a rollback
-// restores, and what it would take back: files that are neither what the run left behind
-// nor what the backup holds. Nodes of which it is not known what the run left behind are
-// returned by name.
+// since returns what others changed after a run, on the nodes that a rollback restores, and
+// that the rollback would revert: files that match neither the state after the run nor the
+// backup. It also returns the names of nodes whose state after the run is unknown.
 func since(
 	was run.Proposal, h run.History, now snapshot.Snapshot, nodes []string,
 ) (changed []Difference, unknown []string) {
@@ -37,9 +36,9 @@ func since(
 	return changed, unknown
 }
 
-// leftBehind is a node as a run left it: as it was last looked at between the run's last
-// change there and the end of that work. It is false where nobody has looked, or where
-// the change may not have been over.
+// leftBehind returns a node's state after a run: the last snapshot between the run's last
+// change there and the end of that process. It is false if there is no such snapshot, or if
+// the change may have been incomplete.
 func leftBehind(h run.History, p plan.Plan, name string) (snapshot.Node, bool) {
 	changes := map[string]bool{}
 	for _, step := range p.Steps {
@@ -66,8 +65,8 @@ func leftBehind(h run.History, p plan.Plan, name string) (snapshot.Node, bool) {
 	return snapshot.Node{}, false
 }
 
-// backedUp reports whether a file of a node lies where backups are taken of, but for the
-// certificates that a kubelet replaces by itself (docs/reference/backup-format.md).
+// backedUp reports whether backups contain a node's file. Certificates that a kubelet replaces
+// by itself do not count (docs/reference/backup-format.md).
 func backedUp(n snapshot.Node, file string) bool {
 	kubelet := n.Facts["kubelet-dir"]
 	switch {
@@ -84,7 +83,7 @@ func backedUp(n snapshot.Node, file string) bool {
 	})
 }
 
-// takesBack warns of what a rollback takes back, a line each node.
+// takesBack describes what a rollback reverts, one line per node.
 func takesBack(of string, changed []Difference) []string {
 	var out []string
 	for i, d := range changed {
@@ -98,9 +97,9 @@ func takesBack(of string, changed []Difference) []string {
 	return out
 }
 
-// Unseen is the refusal of a yes that was given before the plan was shown, such as a
-// flag's; nil where the plan takes back nothing that others have changed. The error is an
-// *Error with ExitNotApproved.
+// Unseen refuses an approval that was given before the plan was shown, such as with a flag; it
+// returns nil if the plan reverts no changes of others. The error is an *Error with
+// ExitNotApproved.
 func (p Proposal) Unseen() error {
 	if len(p.TakenBack) == 0 {
 		return nil

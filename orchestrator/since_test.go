@@ -17,8 +17,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// A rollback names what others have changed since the run, before it takes that back, and
-// a yes that nobody gave after having seen it does not count.
+// A rollback lists what others changed since the run before it reverts that, and refuses an
+// approval that was given before.
 func TestRollbackNamesWhatOthersChanged(t *testing.T) {
 	t.Parallel()
 	in := fakeansible.NewCluster(t)
@@ -32,19 +32,19 @@ func TestRollbackNamesWhatOthersChanged(t *testing.T) {
 	}
 	for _, row := range []struct {
 		name             string
-		before, run, now string // what is in the manifest
-		fails            bool   // the run stops in the middle of a step
-		want             string // what others have changed
+		before, run, now string // the manifest's content
+		fails            bool   // the run stops within a step
+		want             string // changes by others
 		unknown          bool
 	}{
 		{name: "nothing", before: "1", run: "1", now: "1"},
-		{name: "what the run has changed", before: "1", run: "2", now: "2"},
-		{name: "what is there again as it was", before: "1", run: "2", now: "1"},
-		{name: "what the run has left alone", before: "1", run: "1", now: "3", want: "has changed"},
-		{name: "what the run has changed, too", before: "1", run: "2", now: "3", want: "has changed"},
-		{name: "what was not there", now: "3", want: "has appeared"},
-		{name: "what is no longer there", before: "1", run: "1", want: "is gone"},
-		{name: "after a run that was cut off", before: "1", run: "1", now: "3", fails: true, unknown: true},
+		{name: "changed by the run", before: "1", run: "2", now: "2"},
+		{name: "restored", before: "1", run: "2", now: "1"},
+		{name: "not changed by the run", before: "1", run: "1", now: "3", want: "has changed"},
+		{name: "also changed by the run", before: "1", run: "2", now: "3", want: "has changed"},
+		{name: "new", now: "3", want: "has appeared"},
+		{name: "removed", before: "1", run: "1", want: "is gone"},
+		{name: "after an interrupted run", before: "1", run: "1", now: "3", fails: true, unknown: true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -98,8 +98,8 @@ func TestRollbackNamesWhatOthersChanged(t *testing.T) {
 	}
 }
 
-// What a run left behind is seen between its last change and the end of that work: not
-// before, and not when somebody came back to it later.
+// The state after a run is the one between its last change and the end of that process: not
+// before, and not during a later resume.
 func TestLeftBehind(t *testing.T) {
 	t.Parallel()
 	at := func(minute int) time.Time { return tc.Now.Add(time.Duration(minute) * time.Minute) }
@@ -114,12 +114,12 @@ func TestLeftBehind(t *testing.T) {
 		name    string
 		entries []run.Entry
 		looks   []int
-		want    int // the look; 0 for none
+		want    int // time of the inspection; 0 for none
 	}{
-		{"the last one before the end", ended, []int{1, 5, 7, 8}, 8},
+		{"the last before the end", ended, []int{1, 5, 7, 8}, 8},
 		{"none after the change", ended, []int{1, 3}, 0},
-		{"somebody came back", resumed, []int{1, 7, 25}, 7},
-		{"nobody has looked before somebody came back", resumed, []int{1, 25}, 0},
+		{"resumed later", resumed, []int{1, 7, 25}, 7},
+		{"no inspection before a later resume", resumed, []int{1, 25}, 0},
 		{"the driver was killed in the change", changed[:2], []int{1, 3}, 0},
 		{"the driver was killed after it", changed, []int{1, 5}, 5},
 		{"done again", append(resumed[:7:7], entry(22, run.Intent, "change"), entry(24, run.Outcome, "change"), entry(28, run.End, "")), []int{1, 7, 21, 26}, 26},
@@ -137,8 +137,8 @@ func TestLeftBehind(t *testing.T) {
 	}
 }
 
-// A kubelet replaces its certificates by itself, and not all that is looked at is in a
-// backup.
+// A kubelet replaces its certificates by itself, and backups do not contain everything that is
+// inspected.
 func TestSinceIsAboutTheBackup(t *testing.T) {
 	t.Parallel()
 	before := tc.Healthy(tc.Single())

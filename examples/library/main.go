@@ -1,6 +1,5 @@
-// Command library is what a program of somebody else's looks like that uses
-// kscertctl as a Go library: it looks at several clusters at the same time and
-// prints, one JSON object a line, which certificate of each ends first.
+// Command library uses kscertctl as a Go library: it inspects several clusters at the same
+// time and prints, one JSON object per line, which certificate of each expires first.
 //
 //	go run . production/inventory.ini staging/inventory.ini
 package main
@@ -19,7 +18,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 )
 
-// answer is what is printed of one cluster.
+// answer is the output for one cluster.
 type answer struct {
 	Inventory string    `json:"inventory"`
 	Status    string    `json:"status,omitempty"`
@@ -38,7 +37,7 @@ func main() {
 	os.Exit(code)
 }
 
-// run returns the highest exit code of kscertctl's contract that there was.
+// run returns the highest of the clusters' exit codes.
 func run(ctx context.Context, inventories []string) int {
 	answers := make([]answer, len(inventories))
 	codes := make([]int, len(inventories))
@@ -62,7 +61,7 @@ func run(ctx context.Context, inventories []string) int {
 	return worst
 }
 
-// first says of one cluster what ends first.
+// first returns the certificate of a cluster that expires first.
 func first(ctx context.Context, inventory string) (answer, error) {
 	a := answer{Inventory: inventory}
 	o, err := orchestrator.New(orchestrator.WithInventory(inventory))

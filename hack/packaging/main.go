@@ -6,7 +6,7 @@
 //
 // With RELEASE_TAG, the collection must have the version of the tag.
 //
-// It is a program of its own so that kscertctl need not carry the generator.
+// It is a separate program so that kscertctl does not link the generator.
 package main
 
 import (
@@ -57,7 +57,7 @@ func run(args []string, epoch, commit, tag string) error {
 	return provenance(filepath.Join(args[0], "provenance.json"), commit, tag)
 }
 
-// manPages writes NAME.1 for each command that people see, as in kscertctl-backup-list.1.
+// manPages writes NAME.1 for each visible command, as in kscertctl-backup-list.1.
 func manPages(dir string, date time.Time) error {
 	if err := fresh(dir); err != nil {
 		return err
@@ -77,7 +77,7 @@ func manPages(dir string, date time.Time) error {
 	return nil
 }
 
-// visible are the commands that people see, cmd first.
+// visible returns cmd and its subcommands that are not hidden.
 func visible(cmd *cobra.Command) []*cobra.Command {
 	out := []*cobra.Command{cmd}
 	for _, child := range cmd.Commands() {
@@ -92,13 +92,12 @@ func pageName(cmd *cobra.Command) string {
 	return strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".1"
 }
 
-// option is a flag as the generator writes it: a paragraph whose second line begins with
-// a tab. In the first line comes what a flag is without being given, which says
-// something only where it is a value.
+// option matches a flag as the generator writes it: a paragraph whose second line begins with
+// a tab. It drops a default that is empty, zero or false.
 var option = regexp.MustCompile(`(?m)^(?:\.PP\n)?(\\fB-.*?)(?:\[?=(?:|""|\[\]|0|0s|false)\]?)?\n\t`)
 
-// typeset makes of the generator's page one as man(7) wants it: a tagged paragraph for
-// each flag, words that can be copied, an exact date.
+// typeset converts the generator's page to what man(7) expects: a tagged paragraph for each
+// flag, hyphens that can be copied, an exact date.
 func typeset(page string, date time.Time) string {
 	page = option.ReplaceAllStringFunc(page, func(found string) string {
 		flag := option.FindStringSubmatch(found)[1]
@@ -129,7 +128,7 @@ func completions(dir string) error {
 	return nil
 }
 
-// fresh makes an empty folder: a package must not carry the page of a command that is gone.
+// fresh makes an empty directory: a package must not carry the page of a removed command.
 func fresh(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err

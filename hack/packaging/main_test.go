@@ -26,22 +26,22 @@ func TestManPages(t *testing.T) {
 		name := pageName(cmd)
 		page, ok := pages[name]
 		if !ok {
-			t.Errorf("there is no page %s, only %q", name, slices.Sorted(maps.Keys(pages)))
+			t.Errorf("page %s is missing, found %q", name, slices.Sorted(maps.Keys(pages)))
 			continue
 		}
 		delete(pages, name)
 		if title := `"1" "2026-01-01" "kscertctl" "User Commands"`; !strings.Contains(page, title) {
-			t.Errorf("%s has no title with %s", name, title)
+			t.Errorf("the title of %s does not contain %s", name, title)
 		}
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-			// In roff, a hyphen that is to be one is escaped.
+			// roff needs an escape for a literal hyphen.
 			if want := strings.ReplaceAll("--"+f.Name, "-", `\-`); !f.Hidden && !strings.Contains(page, want) {
 				t.Errorf("%s does not name %s", name, want)
 			}
 		})
 	}
 	if len(pages) > 0 {
-		t.Errorf("there are pages of no command: %q", slices.Sorted(maps.Keys(pages)))
+		t.Errorf("pages without a command: %q", slices.Sorted(maps.Keys(pages)))
 	}
 }
 
@@ -49,7 +49,7 @@ func TestManPagesAreWellFormed(t *testing.T) {
 	t.Parallel()
 	mandoc, err := exec.LookPath("mandoc")
 	if err != nil {
-		t.Skip("there is no mandoc here; check:release installs it")
+		t.Skip("mandoc is not installed; check:release installs it")
 	}
 	dir := t.TempDir()
 	if err := run([]string{dir}, newYear2026, "c0ffee", ""); err != nil {
@@ -78,11 +78,11 @@ func TestCompletions(t *testing.T) {
 		delete(files, name)
 	}
 	if len(files) > 0 {
-		t.Errorf("there is more: %q", slices.Sorted(maps.Keys(files)))
+		t.Errorf("unexpected: %q", slices.Sorted(maps.Keys(files)))
 	}
 }
 
-// The same source makes the same bytes, and what an older one made is gone.
+// The same source produces the same bytes, and removes what an older one wrote.
 func TestAgain(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -97,7 +97,7 @@ func TestAgain(t *testing.T) {
 		}
 	}
 	if !maps.Equal(made[0], made[1]) {
-		t.Errorf("first %q, then %q, or other bytes in them", slices.Sorted(maps.Keys(made[0])), slices.Sorted(maps.Keys(made[1])))
+		t.Errorf("first %q, then %q, or other contents", slices.Sorted(maps.Keys(made[0])), slices.Sorted(maps.Keys(made[1])))
 	}
 }
 
@@ -126,7 +126,7 @@ func generate(t *testing.T, kind string) map[string]string {
 	return files(t, filepath.Join(dir, kind))
 }
 
-// files are the contents of all files in a folder by their paths in it.
+// files returns the contents of all files in a directory, by relative path.
 func files(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}

@@ -39,9 +39,8 @@ const (
 	module = "github.com/infrapuzzle/kscertctl"
 )
 
-// TestRelease makes a snapshot of a release from what git knows of this checkout (what
-// is changed but not committed too; what is new, not before `git add`), twice, in two
-// other folders, and looks at what came out.
+// TestRelease builds a release snapshot of this checkout twice, in two other directories, and
+// inspects the results. Uncommitted changes are included, new files only after `git add`.
 func TestRelease(t *testing.T) {
 	commit := strings.TrimSpace(command(t, root, "git", "-c", "user.name=check", "-c", "user.email=check@localhost", "stash", "create"))
 	if commit == "" {
@@ -53,12 +52,12 @@ func TestRelease(t *testing.T) {
 	t.Run("Homebrew cask", r.cask)
 	t.Run("krew manifest", r.krew)
 
-	t.Run("bit by bit the same from another folder", func(t *testing.T) {
+	t.Run("identical bytes from another directory", func(t *testing.T) {
 		if first, second := r.read(t, "checksums.txt"), again.read(t, "checksums.txt"); !bytes.Equal(first, second) {
 			t.Errorf("first\n%sthen\n%s", first, second)
 		}
 	})
-	t.Run("the same program from the command that the documentation names", again.byHand)
+	t.Run("the documented command builds the same program", again.byHand)
 	t.Run("checksums", r.checksums)
 	for _, platform := range []string{"linux_amd64", "linux_arm64", "darwin_amd64", "darwin_arm64"} {
 		t.Run(platform+" archive", func(t *testing.T) { r.archive(t, platform) })
@@ -71,15 +70,15 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// release is what GoReleaser made of a commit.
+// release is GoReleaser's output for a commit.
 type release struct {
 	dir, commit string
-	time        time.Time // the commit's
-	version     string    // as in the names of the files
+	time        time.Time // of the commit
+	version     string    // as in file names
 }
 
-// snapshot makes one in a clone, which shares nothing with this checkout but git's objects
-// and Go's caches.
+// snapshot builds a release in a clone, which shares only git's objects and Go's caches with
+// this checkout.
 func snapshot(t *testing.T, commit string) release {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "kscertctl")
@@ -116,12 +115,12 @@ func (r release) read(t *testing.T, name string) []byte {
 	return data
 }
 
-// name is that of a file for a platform.
+// name returns the name of a platform's file.
 func (r release) name(platform, suffix string) string {
 	return fmt.Sprintf("kscertctl_%s_%s%s", r.version, platform, suffix)
 }
 
-// checksums.txt names what is published, with the digests that sha256sum --check compares.
+// checksums.txt lists the published files, with the digests that sha256sum --check compares.
 func (r release) checksums(t *testing.T) {
 	t.Helper()
 	var want, got []string
@@ -147,7 +146,7 @@ func (r release) checksums(t *testing.T) {
 	slices.Sort(want)
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
-		t.Errorf("there are %q\nwant %q", got, want)
+		t.Errorf("got %q\nwant %q", got, want)
 	}
 }
 
@@ -306,7 +305,7 @@ func besides() []string {
 	return out
 }
 
-// contents are the files of an archive, without the folder that they are all in.
+// contents returns the files of an archive, without their common top directory.
 func (r release) contents(t *testing.T, platform string) map[string]tarFile {
 	t.Helper()
 	zipped, err := gzip.NewReader(bytes.NewReader(r.read(t, r.name(platform, ".tar.gz"))))
@@ -328,7 +327,7 @@ func (r release) contents(t *testing.T, platform string) map[string]tarFile {
 		}
 		name, ok := strings.CutPrefix(header.Name, r.name(platform, "")+"/")
 		if !ok {
-			t.Errorf("%s is not in the folder %s", header.Name, r.name(platform, ""))
+			t.Errorf("%s is not in the directory %s", header.Name, r.name(platform, ""))
 		}
 		out[name] = tarFile{header, data}
 	}
@@ -345,7 +344,7 @@ func (r release) archive(t *testing.T, platform string) {
 	want := append(besides(), "kscertctl", "LICENSE", "README.md", "CHANGELOG.md", "Containerfile")
 	slices.Sort(want)
 	if names := slices.Sorted(maps.Keys(got)); !slices.Equal(names, want) {
-		t.Errorf("there are %q\nwant %q", names, want)
+		t.Errorf("got %q\nwant %q", names, want)
 	}
 	for name, f := range got {
 		if !f.ModTime.Equal(r.time) || f.Uname != "root" || f.Gname != "root" || len(f.data) == 0 {
@@ -358,8 +357,8 @@ func (r release) archive(t *testing.T, platform string) {
 	}
 }
 
-// binary is one static program that knows from which commit it was built, and nothing
-// of the folder that it was built in.
+// binary checks that the program is static, knows its commit, and does not contain the path of
+// the directory that it was built in.
 func (r release) binary(t *testing.T, platform string) {
 	t.Helper()
 	data := r.contents(t, platform)["kscertctl"].data
@@ -378,10 +377,10 @@ func (r release) binary(t *testing.T, platform string) {
 		}
 	}
 	if info.Main.Version == "" || info.Main.Version == "(devel)" {
-		t.Errorf("its version is %q", info.Main.Version)
+		t.Errorf("the version is %q", info.Main.Version)
 	}
 	if bytes.Contains(data, []byte(filepath.Dir(r.dir))) {
-		t.Error("it names the folder that it was built in")
+		t.Error("the program contains the path of its build directory")
 	}
 	if platform != runtime.GOOS+"_"+runtime.GOARCH {
 		return
@@ -392,7 +391,7 @@ func (r release) binary(t *testing.T, platform string) {
 		t.Fatal(err)
 	}
 	if got, want := command(t, t.TempDir(), program, "version"), "kscertctl "+info.Main.Version+"\n"; got != want {
-		t.Errorf("it says %q, want %q", got, want)
+		t.Errorf("got %q, want %q", got, want)
 	}
 	var said struct {
 		Version  string `json:"version"`
@@ -403,12 +402,12 @@ func (r release) binary(t *testing.T, platform string) {
 		t.Fatal(err)
 	}
 	if said.Version != info.Main.Version || said.Commit != r.commit || said.Platform != system+"/"+processor {
-		t.Errorf("it says %+v, want %s of %s", said, info.Main.Version, r.commit)
+		t.Errorf("got %+v, want %s of %s", said, info.Main.Version, r.commit)
 	}
 	t.Logf("%s, %.1f MiB", info.Main.Version, float64(len(data))/(1<<20))
 }
 
-// byHand builds the program as docs/how-to/install.md says.
+// byHand builds the program as docs/how-to/install.md describes.
 func (r release) byHand(t *testing.T) {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join(root, "docs/how-to/install.md"))
@@ -437,8 +436,8 @@ func build(t *testing.T, program []byte) *debug.BuildInfo {
 	return info
 }
 
-// materials is valid CycloneDX (https://cyclonedx.org/docs/1.6/json/) and names the
-// modules that are linked into the program, Go's own included, and no other.
+// materials checks that the SBOM is valid CycloneDX (https://cyclonedx.org/docs/1.6/json/) and
+// lists exactly the linked modules, Go's standard library included.
 func (r release) materials(t *testing.T, platform string) {
 	t.Helper()
 	document := r.read(t, r.name(platform, ".cdx.json"))
@@ -466,7 +465,7 @@ func (r release) materials(t *testing.T, platform string) {
 	}
 	info := build(t, r.contents(t, platform)["kscertctl"].data)
 	if c := bom.Metadata.Component; c.Name != module || c.Version != info.Main.Version {
-		t.Errorf("it is of %s %s, want %s %s", c.Name, c.Version, module, info.Main.Version)
+		t.Errorf("the component is %s %s, want %s %s", c.Name, c.Version, module, info.Main.Version)
 	}
 	want := []string{"std " + info.GoVersion}
 	for _, m := range info.Deps {
@@ -482,11 +481,11 @@ func (r release) materials(t *testing.T, platform string) {
 	slices.Sort(want)
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
-		t.Errorf("it names %q\nwant %q", got, want)
+		t.Errorf("got %q\nwant %q", got, want)
 	}
 }
 
-// cycloneDX is the format's own schema, as the library that writes it carries it.
+// cycloneDX is the format's schema, from the library that writes it.
 func cycloneDX(t *testing.T) *jsonschema.Schema {
 	t.Helper()
 	var library struct {
@@ -523,7 +522,7 @@ func cycloneDX(t *testing.T) *jsonschema.Schema {
 	return schema
 }
 
-// installed are the files of a package, by where they are installed.
+// installed returns a package's files by installation path.
 func installed(completions, license string) []string {
 	out := []string{
 		"/usr/bin/kscertctl",
@@ -547,7 +546,7 @@ func (r release) deb(t *testing.T, platform string) {
 	file := filepath.Join(r.dir, r.name(platform, ".deb"))
 	var got []string
 	for line := range strings.Lines(command(t, root, "dpkg-deb", "--contents", file)) {
-		// Mode, owner, size, day, time, name; folders are no files.
+		// Mode, owner, size, day, time, name; directories are skipped.
 		if f := strings.Fields(line); !strings.HasPrefix(f[0], "d") {
 			got = append(got, strings.TrimPrefix(f[5], "."))
 			if f[1] != "root/root" {
@@ -557,12 +556,12 @@ func (r release) deb(t *testing.T, platform string) {
 	}
 	slices.Sort(got)
 	if want := installed("/usr/share/zsh/vendor-completions", "/usr/share/doc/kscertctl/copyright"); !slices.Equal(got, want) {
-		t.Errorf("there are %q\nwant %q", got, want)
+		t.Errorf("got %q\nwant %q", got, want)
 	}
 	for field, want := range map[string]string{
 		"Package": "kscertctl", "Architecture": strings.TrimPrefix(platform, "linux_"), "Depends": "",
 		"Recommends": "ansible-core (>= 2.11), openssh-client", "Suggests": "sshpass",
-		// A tilde sorts before the end: a snapshot is older than the release.
+		// A tilde sorts before the end of a version: a snapshot is older than its release.
 		"Version": strings.Replace(r.version, "-", "~", 1),
 	} {
 		if got := strings.TrimSpace(command(t, root, "dpkg-deb", "--field", file, field)); got != want {
@@ -577,7 +576,7 @@ func (r release) rpm(t *testing.T, platform string) {
 	got := strings.Fields(command(t, root, "rpm", "--query", "--package", "--list", file))
 	slices.Sort(got)
 	if want := installed("/usr/share/zsh/site-functions", "/usr/share/licenses/kscertctl/LICENSE"); !slices.Equal(got, want) {
-		t.Errorf("there are %q\nwant %q", got, want)
+		t.Errorf("got %q\nwant %q", got, want)
 	}
 	processor := map[string]string{"linux_amd64": "x86_64", "linux_arm64": "aarch64"}[platform]
 	for format, want := range map[string]string{
@@ -590,11 +589,11 @@ func (r release) rpm(t *testing.T, platform string) {
 			t.Errorf("%s: %q, want %q", format, got, want)
 		}
 	}
-	// Its digests; nobody has signed it.
+	// Only the digests: the package is not signed.
 	command(t, root, "rpm", "--checksig", "--nosignature", file)
 }
 
-// command returns what a command says to standard output.
+// command returns a command's standard output.
 func command(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(name, args...)

@@ -1,5 +1,5 @@
-// Package anchor makes the paths in what was asked for absolute: a value of a flag of
-// ansible-playbook may be one, may have one in it, or may not be one at all.
+// Package anchor makes paths in options absolute: a value of an ansible-playbook flag may be a
+// path, contain one, or be none at all.
 package anchor
 
 import (
@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Finder splits a value into what is before the path of a file on the driver, and the
-// path, which is empty where there is none.
+// Finder splits a value into the part before a path on the control node, and the path, which
+// is empty if there is none.
 type Finder func(value string) (before, path string)
 
 // Whole is for a value that is a path.
@@ -33,15 +33,15 @@ func AtFile(value string) (before, path string) {
 // VaultID is for a value of --vault-id: LABEL@SOURCE or SOURCE, where the source is a
 // path, or prompt.
 func VaultID(value string) (before, path string) {
-	source := value[strings.Index(value, "@")+1:] // all of it without a label
+	source := value[strings.Index(value, "@")+1:] // no label: the whole value
 	if source == "prompt" {
 		return value, ""
 	}
 	return strings.TrimSuffix(value, source), source
 }
 
-// Path is path, below dir when it is relative. One that begins with ~ is left to
-// Ansible, which knows its user's home.
+// Path returns path, below dir if it is relative. A path that begins with ~ stays: Ansible
+// knows its user's home.
 func Path(dir, path string) string {
 	if path == "" || filepath.IsAbs(path) || strings.HasPrefix(path, "~") {
 		return path
@@ -49,7 +49,7 @@ func Path(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// Each are the values with the paths that find finds in them below dir.
+// Each returns the values with the paths that find finds in them made absolute below dir.
 func Each(dir string, values []string, find Finder) []string {
 	var out []string
 	for _, value := range values {

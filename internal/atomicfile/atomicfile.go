@@ -1,4 +1,4 @@
-// Package atomicfile writes files that a reader finds whole or not at all.
+// Package atomicfile writes files atomically: a reader sees the old or the new content.
 package atomicfile
 
 import (
@@ -10,16 +10,15 @@ import (
 	"syscall"
 )
 
-// Write puts data into the file with the given permissions: into a file beside
-// it, to the disk, and then under its name. What was there stays until then, and
-// stays for good when Write fails. Only a regular file is ever replaced, so that
-// a device or a folder of that name is safe.
+// Write replaces a file with data and the given permissions: it writes a temporary file next
+// to it, syncs and renames it. If Write fails, the old content stays. Only a regular file is
+// ever replaced, so that a device or directory of that name is safe.
 func Write(path string, data []byte, perm fs.FileMode) error {
 	return write(path, data, func(f *os.File) error { return f.Chmod(perm) })
 }
 
-// Replace puts data into a file that exists, likewise, and keeps its mode and owner. Of
-// a symbolic link, the file that it leads to is replaced.
+// Replace writes data to an existing file in the same way, and keeps its mode and owner. It
+// replaces the target of a symbolic link, not the link.
 func Replace(path string, data []byte) error {
 	path, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -39,18 +38,18 @@ func Replace(path string, data []byte) error {
 	})
 }
 
-// write: dress gives the new file its mode and owner.
+// write calls dress to set mode and owner of the new file.
 func write(path string, data []byte, dress func(*os.File) error) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("writing %s: it is not a regular file", path)
 	}
-	// Its name ends in .tmp: node_exporter reads every *.prom of its folder.
+	// Its name ends in .tmp: node_exporter reads every *.prom of its directory.
 	f, err := os.CreateTemp(filepath.Dir(path), ".kscertctl-*.tmp")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
-	err = dress(f)                             // before there is anything in it
+	defer func() { _ = os.Remove(f.Name()) }() // no such file after the rename
+	err = dress(f)                             // before it has content
 	if err == nil {
 		_, err = f.Write(data)
 	}

@@ -30,7 +30,7 @@ func TestWrite(t *testing.T) {
 	onlyOne(t, dir)
 }
 
-// Who has the old file open goes on reading the old one, whole.
+// A reader that has the old file open still reads the old content.
 func TestWriteReplaces(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "x.prom")
@@ -69,7 +69,7 @@ func TestWriteFails(t *testing.T) {
 	onlyOne(t, dir)
 }
 
-// onlyOne: nothing is left behind beside what is asked for.
+// onlyOne fails the test if a temporary file is left.
 func onlyOne(t *testing.T, dir string) {
 	t.Helper()
 	if all, err := os.ReadDir(dir); err != nil || len(all) != 1 {
@@ -77,7 +77,7 @@ func onlyOne(t *testing.T, dir string) {
 	}
 }
 
-// A file keeps its mode and owner, and a link leads where it led.
+// A file keeps its mode and owner, and a link keeps its target.
 func TestReplace(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -86,7 +86,7 @@ func TestReplace(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := atomicfile.Replace(link, []byte("new")); err == nil {
-		t.Error("what is not there was replaced")
+		t.Error("a missing file was replaced")
 	}
 	if err := atomicfile.Write(path, []byte("old"), 0o640); err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestReplace(t *testing.T) {
 		t.Errorf("%v: %q %v %d:%d", err, got, after.Mode(), is.Uid, is.Gid)
 	}
 	if to, err := os.Readlink(link); err != nil || to != "x" {
-		t.Errorf("%v: the link leads to %q", err, to)
+		t.Errorf("%v: the link's target is %q", err, to)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, ".kscertctl-*")); len(left) > 0 {
 		t.Errorf("left behind: %q", left)

@@ -1,6 +1,6 @@
-// Package config reads settings from kscertctl.yaml and from the variables KSCERTCTL_*,
-// and says of each where it was set. It knows no flag: which settings there are is
-// handed in. Parse and Environment are pure; Find is what touches files.
+// Package config reads settings from kscertctl.yaml and from the variables KSCERTCTL_*, and
+// records where each was set. It knows no flag: the caller passes the known settings. Parse
+// and Environment are pure; Find reads files.
 package config
 
 import (
@@ -13,11 +13,11 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// Kind is what the value of a setting is.
+// Kind is the type of a setting's value.
 type Kind string
 
-// The kinds. A Duration is one of Go, such as 90s or 5m, and more than nothing; a Time
-// may be in days too, such as 30d.
+// The kinds. A Duration is Go's, such as 90s or 5m, and positive; a Time may also be in days,
+// such as 30d.
 const (
 	String   Kind = "string"
 	Bool     Kind = "true or false"
@@ -26,7 +26,7 @@ const (
 	Time     Kind = "time"
 )
 
-// must is how a value of each kind is asked for.
+// must describes the values of each kind, for errors.
 var must = map[Kind]string{
 	String:   "must be a string: quote it",
 	Bool:     "must be true or false",
@@ -35,18 +35,18 @@ var must = map[Kind]string{
 	Time:     "must be a time such as 30d or 12h",
 }
 
-// Setting is something that can be set.
+// Setting describes a setting.
 type Setting struct {
-	// Name in the file, such as gate-timeout; Variable returns the one in the environment.
+	// Name in the file, such as gate-timeout; Variable returns the environment's.
 	Name string
 	Kind Kind
-	// List is true when there may be several values.
+	// List allows several values.
 	List bool
-	// Values are the only ones allowed; nil for any.
+	// Values are the only valid ones; nil for any.
 	Values []string
-	// ByFile is true when a value may be a secret: then only @FILE is taken.
+	// ByFile: a value may be a secret, so only @FILE is accepted.
 	ByFile bool
-	// Usage says what it is for, in a line.
+	// Usage describes the setting in one line.
 	Usage string
 }
 
@@ -57,10 +57,10 @@ func Variable(name string) string {
 
 const prefix = "KSCERTCTL_"
 
-// Known is what there is to set.
+// Known is the set of settings.
 type Known struct {
 	Settings []Setting
-	// Refused are names that stand for something which cannot be set, and why.
+	// Refused maps names that cannot be set to the reason.
 	Refused map[string]string
 }
 
@@ -72,8 +72,8 @@ func (k Known) find(name string) (Setting, bool) {
 	return k.Settings[i], true
 }
 
-// nearest is the setting whose name is the likeliest to have been meant; empty when
-// none is near. A name may have a third of its letters wrong, and no more than three.
+// nearest returns the known name that was probably meant, or nothing. Up to a third of the
+// letters may differ, at most three.
 func (k Known) nearest(name string) string {
 	if len(name) > 64 {
 		return ""
@@ -87,7 +87,8 @@ func (k Known) nearest(name string) string {
 	return best
 }
 
-// Source is what has set a value, the weakest first. A Record is that of an earlier run.
+// Source is where a value comes from, in ascending precedence. Record is the record of an
+// earlier run.
 type Source string
 
 // The sources.
@@ -102,9 +103,9 @@ const (
 // Origin is where a value was set.
 type Origin struct {
 	Source Source
-	// Name is that of the file or of the variable; empty for a default or a flag.
+	// Name of the file or variable; empty for a default or a flag.
 	Name string
-	// Line and Column in the file begin with 1; 0 where they are not known.
+	// Line and Column in the file, from 1; 0 if unknown.
 	Line, Column int
 }
 
@@ -120,21 +121,21 @@ func (o Origin) String() string {
 	}
 }
 
-// Value is what a setting was set to: one value, or those of a list.
+// Value is what a setting was set to: one value, or the values of a list.
 type Value struct {
 	Name   string
 	Values []string
 	Origin Origin
 }
 
-// Problem is something that cannot be used.
+// Problem is an unusable setting.
 type Problem struct {
 	Origin  Origin
 	Message string
 }
 
-// String is FILE:LINE:COLUMN: or VARIABLE: with the message. It shows no value, which
-// might be a secret.
+// String is FILE:LINE:COLUMN: or VARIABLE: with the message. It does not quote the value,
+// which may be a secret.
 func (p Problem) String() string {
 	at := p.Origin.String()
 	if p.Origin.Column > 0 {
@@ -143,7 +144,7 @@ func (p Problem) String() string {
 	return at + ": " + p.Message
 }
 
-// SettingErrors are all that keeps a source from being used, in their order.
+// SettingErrors are all problems that make a source unusable, in order.
 type SettingErrors []Problem
 
 func (p SettingErrors) Error() string {
@@ -153,7 +154,7 @@ func (p SettingErrors) Error() string {
 	return fmt.Sprintf("%s and %d more problems", p[0], len(p)-1)
 }
 
-// err is nil for no problems.
+// err returns nil if there are no problems.
 func (p SettingErrors) err() error {
 	if len(p) == 0 {
 		return nil
@@ -161,8 +162,8 @@ func (p SettingErrors) err() error {
 	return p
 }
 
-// Merge returns each setting's value by its name: that of the last layer which sets it.
-// A list replaces a list.
+// Merge returns each setting's value by name, from the last layer that sets it. A list
+// replaces a list.
 func Merge(layers ...[]Value) map[string]Value {
 	out := map[string]Value{}
 	for _, layer := range layers {
@@ -173,7 +174,7 @@ func Merge(layers ...[]Value) map[string]Value {
 	return out
 }
 
-// check says what is wrong with one value; nothing when it can be used.
+// check returns what is wrong with one value; empty if it is valid.
 func (s Setting) check(text string) string {
 	switch {
 	case text == "":
@@ -190,7 +191,7 @@ func (s Setting) check(text string) string {
 	return ""
 }
 
-// reads is true when a text is a value of the kind.
+// reads reports whether a text is a value of the kind.
 func (k Kind) reads(text string) bool {
 	switch k {
 	case Bool:
@@ -209,11 +210,11 @@ func (k Kind) reads(text string) bool {
 	}
 }
 
-// ParseTime reads a duration of Go, or a number of days such as 30d, which Go leaves
-// out because of daylight saving; certificates count days of 24 hours.
+// ParseTime reads a Go duration, or a number of days such as 30d. Go has no days because of
+// daylight saving time; certificates count days of 24 hours.
 func ParseTime(s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16) // more would overflow a duration
+		n, err := strconv.ParseUint(days, 10, 16) // avoids overflow
 		if err != nil {
 			return 0, fmt.Errorf("%q is not a number of days", s)
 		}

@@ -7,7 +7,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/config"
 )
 
-// known is a setting of each kind; the command line's own are held against its flags there.
+// known has a setting of each kind; internal/cli compares its own with its flags.
 func known() config.Known {
 	return config.Known{
 		Settings: []config.Setting{
@@ -37,12 +37,12 @@ func TestParseTime(t *testing.T) {
 	}
 	for _, in := range []string{"", "d", "soon", "-1d", "-1h", "-0", "1.5d", "30", "30 d", "+3d", "999999999d", "30dd", "3d12h"} {
 		if got, err := config.ParseTime(in); err == nil {
-			t.Errorf("%q is taken for %s", in, got)
+			t.Errorf("%q is parsed as %s", in, got)
 		}
 	}
 }
 
-// The environment wins over the file, and a list replaces a list.
+// The environment overrides the file, and a list replaces a list.
 func TestMerge(t *testing.T) {
 	t.Parallel()
 	file, err := config.Parse("k.yaml", []byte("inventory: [a, b]\nforks: 5\n"), known())

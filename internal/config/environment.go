@@ -7,20 +7,20 @@ import (
 	"strings"
 )
 
-// FileVariable names the file of settings.
+// FileVariable names the configuration file.
 const FileVariable = prefix + "CONFIG"
 
-// ofKubernetes are variables that Kubernetes puts into every container beside a Service
+// ofKubernetes matches the variables that Kubernetes sets in every container for a Service
 // whose name begins with kscertctl:
 // https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables.
 var ofKubernetes = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
-// FromEnvironment reads the variables KSCERTCTL_* of an environment in the form of
-// os.Environ. An empty one counts as not set; a list has a value a line.
+// FromEnvironment reads the variables KSCERTCTL_* of an environment in the form of os.Environ.
+// An empty one counts as unset; a list has one value per line.
 //
-// An error is of type SettingErrors: a value that cannot be used, a name that cannot be set,
-// or one that is nearly a setting's. Any other name may be somebody else's, so it is
-// only handed back, as a problem to warn of.
+// An error is of type SettingErrors: an invalid value, a name that cannot be set, or a
+// misspelled setting. Any other name may belong to another program, so it is returned as a
+// warning.
 func FromEnvironment(environ []string, known Known) (values []Value, strange []Problem, err error) {
 	settings, refused := map[string]Setting{}, map[string]string{}
 	for _, s := range known.Settings {
@@ -63,7 +63,7 @@ func FromEnvironment(environ []string, known Known) (values []Value, strange []P
 	return values, strange, nil
 }
 
-// split returns the values that a variable holds.
+// split returns the values in a variable.
 func (s Setting) split(text string) []string {
 	if !s.List {
 		return []string{s.Kind.normal(text)}

@@ -14,12 +14,12 @@ func TestFromEnvironment(t *testing.T) {
 		want           []string
 	}{
 		{"a string", "KSCERTCTL_USER=admin", "user", []string{"admin"}},
-		{"what is a number elsewhere", "KSCERTCTL_USER=1000", "user", []string{"1000"}},
+		{"a numeric string", "KSCERTCTL_USER=1000", "user", []string{"1000"}},
 		{"a dash in the name", "KSCERTCTL_GATE_TIMEOUT=10m", "gate-timeout", []string{"10m"}},
 		{"a dot in the name", "KSCERTCTL_WEB_LISTEN_ADDRESS=:9995", "web.listen-address", []string{":9995"}},
-		{"a boolean as pipelines have it", "KSCERTCTL_BECOME=1", "become", []string{"true"}},
+		{"a boolean in another spelling", "KSCERTCTL_BECOME=1", "become", []string{"true"}},
 		{"one of a list", "KSCERTCTL_INVENTORY=cp1,w1,", "inventory", []string{"cp1,w1,"}},
-		{"a list, a line each", "KSCERTCTL_INVENTORY= a.ini\n\nmy hosts.ini \n", "inventory", []string{"a.ini", "my hosts.ini"}},
+		{"a list, one per line", "KSCERTCTL_INVENTORY= a.ini\n\nmy hosts.ini \n", "inventory", []string{"a.ini", "my hosts.ini"}},
 		{"an equals sign", "KSCERTCTL_USER=a=b", "user", []string{"a=b"}},
 		{"empty is not set", "KSCERTCTL_USER=", "user", nil},
 		{"blank is not set", "KSCERTCTL_INVENTORY= \n ", "inventory", nil},
@@ -38,8 +38,8 @@ func TestFromEnvironment(t *testing.T) {
 	}
 }
 
-// A value that cannot be used is an error, and so is a name that was surely meant for
-// us. A value is never shown: it may be a secret.
+// An invalid value is an error, and so is a misspelled setting. Errors do not show the value:
+// it may be a secret.
 func TestFromEnvironmentProblems(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -53,10 +53,10 @@ func TestFromEnvironmentProblems(t *testing.T) {
 		{"a secret", []string{"KSCERTCTL_EXTRA_VARS=@vars.yml\npassword=geheim"}, []string{"KSCERTCTL_EXTRA_VARS: may be a secret: write that into a file and name it here, as @FILE"}, nil},
 		{"refused", []string{"KSCERTCTL_YES=1"}, []string{"KSCERTCTL_YES: this cannot be set: say it each time"}, nil},
 		{"misspelt", []string{"KSCERTCTL_INVENTROY=a.ini"}, []string{"KSCERTCTL_INVENTROY: unknown setting; did you mean KSCERTCTL_INVENTORY?"}, nil},
-		{"several, by name", []string{"KSCERTCTL_YES=1", "KSCERTCTL_FORKS=x"}, []string{"KSCERTCTL_FORKS: must be a whole number, 0 or more", "KSCERTCTL_YES: this cannot be set: say it each time"}, nil},
+		{"several, sorted by name", []string{"KSCERTCTL_YES=1", "KSCERTCTL_FORKS=x"}, []string{"KSCERTCTL_FORKS: must be a whole number, 0 or more", "KSCERTCTL_YES: this cannot be set: say it each time"}, nil},
 		{"somebody else's", []string{"KSCERTCTL_VERSION=v1.2.3", "KSCERTCTL_IMAGE=kscertctl:v1"}, nil, []string{"KSCERTCTL_IMAGE: unknown setting", "KSCERTCTL_VERSION: unknown setting"}},
 		{"the file", []string{"KSCERTCTL_CONFIG=k.yaml"}, nil, nil},
-		{"those of a Service that is called kscertctl, and of kscertctl-exporter", []string{
+		{"variables of the Services kscertctl and kscertctl-exporter", []string{
 			"KSCERTCTL_SERVICE_HOST=10.0.0.1", "KSCERTCTL_SERVICE_PORT=9995", "KSCERTCTL_SERVICE_PORT_HTTP=9995", "KSCERTCTL_PORT=tcp://10.0.0.1:9995",
 			"KSCERTCTL_PORT_9995_TCP=tcp://10.0.0.1:9995", "KSCERTCTL_PORT_9995_TCP_PROTO=tcp", "KSCERTCTL_PORT_9995_TCP_PORT=9995", "KSCERTCTL_PORT_9995_TCP_ADDR=10.0.0.1",
 			"KSCERTCTL_EXPORTER_SERVICE_HOST=10.0.0.1", "KSCERTCTL_EXPORTER_PORT=tcp://10.0.0.1:9995",
@@ -79,7 +79,7 @@ func TestFromEnvironmentProblems(t *testing.T) {
 	}
 }
 
-// Two settings with one variable would set each other.
+// Two settings with the same variable would overwrite each other.
 func TestVariable(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{

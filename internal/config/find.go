@@ -14,13 +14,13 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/shell"
 )
 
-// FileName is what a file of settings is called where it is looked for.
+// FileName is the name of a configuration file that is found without being named.
 const FileName = "kscertctl.yaml"
 
-// FileError says why a file cannot be read, and what to do.
+// FileError describes why a file cannot be read, and what to do.
 type FileError struct {
 	Path string
-	// Detail is what is wrong with it, Next what to do now.
+	// Detail is what is wrong with the file, Next what to do now.
 	Detail, Next string
 	// Err is the cause; may be nil.
 	Err error
@@ -29,8 +29,8 @@ type FileError struct {
 func (e *FileError) Error() string { return e.Path + ": " + e.Detail }
 func (e *FileError) Unwrap() error { return e.Err }
 
-// Places are where a file is looked for when none is named: the working directory, and
-// the user's folder of the XDG Base Directory Specification.
+// Places are where a file is searched if none is named: the working directory, and the user's
+// directory of the XDG Base Directory Specification.
 func Places(getenv func(string) string) []string {
 	out := []string{FileName}
 	dir := getenv("XDG_CONFIG_HOME")
@@ -43,12 +43,11 @@ func Places(getenv func(string) string) []string {
 	return out
 }
 
-// Find reads the file that is named; if none is, the one that KSCERTCTL_CONFIG names,
-// and otherwise the first that lies at one of the Places. The name is empty where there
-// is none. An error is a *FileError.
+// Find reads the named file; else the one in KSCERTCTL_CONFIG, else the first that exists in
+// Places. The name is empty if there is none. An error is a *FileError.
 //
-// A file can name commands to run. So one that belongs to another user than the caller or
-// root is refused, and one that others can write or replace; a pipe or a device is taken.
+// A file can name commands to run. So Find refuses a file that belongs to another user than
+// the caller or root, or that others can write or replace. It accepts pipes and devices.
 func Find(named string, getenv func(string) string) (name string, text []byte, err error) {
 	if named == "" {
 		named = getenv(FileVariable)
@@ -61,7 +60,7 @@ func Find(named string, getenv func(string) string) (name string, text []byte, e
 		yml := strings.TrimSuffix(place, ".yaml") + ".yml"
 		switch {
 		case exists(place):
-			// Where nobody has named it, a pipe waits for whoever made it.
+			// Nobody named the file: opening a pipe here could block forever.
 			if info, err := os.Stat(place); err == nil && !info.Mode().IsRegular() {
 				return "", nil, &FileError{Path: place, Detail: "it is not a regular file", Next: "remove it, or name the right file: --config FILE"}
 			}
@@ -70,7 +69,7 @@ func Find(named string, getenv func(string) string) (name string, text []byte, e
 				return "", nil, err
 			}
 			return place, text, nil
-		case exists(yml): // not to be passed over in silence
+		case exists(yml): // reported, not ignored
 			return "", nil, &FileError{
 				Path: yml, Detail: "looked for as " + FileName, Next: "mv " + shell.Join([]string{yml, place}),
 			}
@@ -79,14 +78,14 @@ func Find(named string, getenv func(string) string) (name string, text []byte, e
 	return "", nil, nil
 }
 
-// exists is false, too, in a folder that is not ours to look into.
+// exists is also false in a directory that the caller may not read.
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
 }
 
-// caller are the users whose files are taken: who runs the program, root, and with sudo
-// who called it (as git does).
+// caller returns the users whose files are trusted: the effective user, root, and with sudo
+// the user who called it (as in git).
 func caller(euid int, getenv func(string) string) []string {
 	users := []string{strconv.Itoa(euid), "0"}
 	if sudo := getenv("SUDO_UID"); euid == 0 && sudo != "" {
@@ -95,11 +94,11 @@ func caller(euid int, getenv func(string) string) []string {
 	return users
 }
 
-// Who else can write.
+// trusted checks who else can write.
 const group, everybody = 0o020, 0o002
 
-// trusted refuses a file that somebody else owns, can write or can replace. In a folder
-// that has the mode safe, everybody may write, but not replace the files of others.
+// trusted refuses a file that another user owns, can write or can replace. In a directory with
+// the mode safe, everyone may write, but not replace the files of others.
 func trusted(path string, info os.FileInfo, users []string, safe os.FileMode) error {
 	refuse := func(detail, next string) error {
 		return &FileError{Path: path, Detail: detail + ", and it can name commands that kscertctl runs", Next: next}
@@ -116,7 +115,7 @@ func trusted(path string, info os.FileInfo, users []string, safe os.FileMode) er
 	if !info.Mode().IsRegular() { // a pipe that was named: its owner writes
 		return nil
 	}
-	// A group of the user's own number is the user's alone, as most systems make them.
+	// A group with the user's own number is private, as on most systems.
 	shared := os.FileMode(everybody)
 	if owner.Gid != owner.Uid {
 		shared |= group
@@ -135,24 +134,24 @@ func trusted(path string, info os.FileInfo, users []string, safe os.FileMode) er
 	return nil
 }
 
-// readOnly reports whether a path is on a file system that nobody can write to, such as
-// a mounted ConfigMap, whatever its mode.
+// readOnly reports whether a path is on a read-only file system, such as a mounted ConfigMap,
+// where the mode does not matter.
 func readOnly(path string) bool {
 	const write = 2 // W_OK of access(2)
 	return errors.Is(syscall.Access(path, write), syscall.EROFS)
 }
 
-// maxFile is far more than anybody has to set.
+// maxFile is far more than any configuration needs.
 const maxFile = 1 << 20
 
-// read returns the text of a file that is trusted.
+// read returns the text of a trusted file.
 func read(path string, users []string, safe os.FileMode) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
 	defer f.Close()
-	info, err := f.Stat() // of what is read, not of what may take its place
+	info, err := f.Stat() // checks the open file, not what may replace it
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
@@ -172,7 +171,7 @@ func read(path string, users []string, safe os.FileMode) ([]byte, error) {
 func unreadable(path string, err error) error {
 	detail := err.Error()
 	if e, ok := errors.AsType[*os.PathError](err); ok {
-		detail = e.Err.Error() // the path is said already
+		detail = e.Err.Error() // without the path, which FileError has
 	}
 	return &FileError{Path: path, Detail: detail, Next: "name a readable configuration file", Err: err}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/config"
 )
 
-// home is a folder with a file of settings of its own, in which a test runs in work.
+// home makes a home directory, and changes to the directory work in it.
 func home(t *testing.T) (getenv func(string) string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -31,8 +31,8 @@ func put(t *testing.T, path, text string) {
 	}
 }
 
-// What is named wins over the variable, that over what lies here, that over what lies at
-// home; and one file is read.
+// The named file takes precedence over the variable, then the working directory, then the
+// home; one file is read.
 func TestFind(t *testing.T) {
 	getenv := home(t)
 	variable := ""
@@ -81,41 +81,41 @@ func TestFindRefuses(t *testing.T) {
 		named string
 		want  string
 	}{
-		{"what everybody may write to", func(t *testing.T) {
+		{"writable by everyone", func(t *testing.T) {
 			t.Helper()
 			put(t, "kscertctl.yaml", "")
 			chmod(t, "kscertctl.yaml", 0o666)
 		}, "", "kscertctl.yaml: others can write to it, and it can name commands that kscertctl runs"},
-		{"what everybody may write to, though it is named", func(t *testing.T) {
+		{"writable by everyone, and named", func(t *testing.T) {
 			t.Helper()
 			put(t, "named.yaml", "")
 			chmod(t, "named.yaml", 0o602)
 		}, "named.yaml", "named.yaml: others can write to it, and it can name commands that kscertctl runs"},
-		{"what everybody may replace, though it is named", func(t *testing.T) {
+		{"replaceable by everyone, and named", func(t *testing.T) {
 			t.Helper()
 			put(t, "named.yaml", "")
 			chmod(t, ".", 0o777)
 		}, "named.yaml", "named.yaml: everyone can write to its directory, and it can name commands that kscertctl runs"},
-		{"what everybody may replace", func(t *testing.T) {
+		{"replaceable by everyone", func(t *testing.T) {
 			t.Helper()
 			put(t, "kscertctl.yaml", "")
 			chmod(t, ".", 0o777)
 		}, "", "kscertctl.yaml: everyone can write to its directory, and it can name commands that kscertctl runs"},
-		{"even what only its owner may remove", func(t *testing.T) {
+		{"in a sticky directory", func(t *testing.T) {
 			t.Helper()
 			put(t, "kscertctl.yaml", "")
 			chmod(t, ".", 0o777|os.ModeSticky)
 		}, "", "kscertctl.yaml: everyone can write to its directory, and it can name commands that kscertctl runs"},
 		{"another ending", func(t *testing.T) { t.Helper(); put(t, "kscertctl.yml", "") }, "", "kscertctl.yml: looked for as kscertctl.yaml"},
-		{"what is missing", func(*testing.T) {}, "gone.yaml", "gone.yaml: no such file or directory"},
+		{"missing", func(*testing.T) {}, "gone.yaml", "gone.yaml: no such file or directory"},
 		{"a folder", func(*testing.T) {}, ".", ".: is a directory"},
-		{"what never ends", func(*testing.T) {}, "/dev/zero", "/dev/zero: it is larger than 1048576 bytes"},
+		{"endless", func(*testing.T) {}, "/dev/zero", "/dev/zero: it is larger than 1048576 bytes"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			getenv := home(t)
 			row.given(t)
 			_, _, err := config.Find(row.named, getenv)
-			file, ok := err.(*config.FileError) //nolint:errorlint // it is never wrapped, and that is what is promised
+			file, ok := err.(*config.FileError) //nolint:errorlint // the documentation promises this type, unwrapped
 			if !ok || err.Error() != row.want || file.Next == "" {
 				t.Errorf("%v, want %q and what to do", err, row.want)
 			}
@@ -123,8 +123,8 @@ func TestFindRefuses(t *testing.T) {
 	}
 }
 
-// Where only its owner can replace a file, a name is enough; what is no file is nobody's
-// to write.
+// In a directory where only the owner can replace a file, its path is safe; a pipe or device
+// has no mode to check.
 func TestFindTakesWhatIsNamed(t *testing.T) {
 	getenv := home(t)
 	put(t, "kscertctl.yaml", "forks: 1\n")
@@ -137,7 +137,7 @@ func TestFindTakesWhatIsNamed(t *testing.T) {
 	}
 }
 
-// A daemon's home may be no folder at all.
+// A daemon's home may not exist.
 func TestFindWithoutHome(t *testing.T) {
 	home(t)
 	for _, dir := range []string{"", "/dev/null", "/nonexistent"} {

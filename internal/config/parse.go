@@ -12,8 +12,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Parse reads the text of a file: one mapping of settings in YAML, or nothing. The name
-// of the file is for origins. An error is of type SettingErrors and has all of them.
+// Parse reads the text of a file: one YAML mapping of settings, or nothing. The file's name is
+// for origins. An error is of type SettingErrors and has all problems.
 func Parse(name string, text []byte, known Known) ([]Value, error) {
 	document, err := Document(name, text)
 	if document == nil {
@@ -65,11 +65,11 @@ func Mapping(name string, n *yaml.Node, known Known) ([]Value, error) {
 	return f.values, nil
 }
 
-// file is what is being read.
+// file is the state of parsing.
 type file struct {
 	name  string
 	known Known
-	// first is the line in which each setting was met.
+	// first is the line where each setting was first set.
 	first    map[string]int
 	values   []Value
 	problems SettingErrors
@@ -83,8 +83,8 @@ func (f *file) fault(n *yaml.Node, format string, args ...any) {
 	f.problems = append(f.problems, Problem{Origin: f.at(n), Message: fmt.Sprintf(format, args...)})
 }
 
-// syntax notes what the YAML parser says. It counts lines from 0 where it met something
-// unexpected and from 1 where it met what cannot be, and does not tell the first line.
+// syntax records the YAML parser's error. The parser counts lines from 0 for an unexpected
+// token and from 1 for an invalid one, and reports no line for the first.
 func (f *file) syntax(err error) {
 	m := regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`).FindStringSubmatch(err.Error())
 	if m == nil {
@@ -147,7 +147,7 @@ func (f *file) entry(key, value *yaml.Node) {
 	}
 }
 
-// unknown says that unknown setting, and which one may have been meant.
+// unknown records an unknown setting, and which one was probably meant.
 func (k Known) unknown(shown, name string) string {
 	text := "unknown setting " + shown
 	if meant := k.nearest(name); meant != "" {
@@ -156,10 +156,10 @@ func (k Known) unknown(shown, name string) string {
 	return text
 }
 
-// tags are those that YAML gives to values of a kind; a string for the others.
+// tags are YAML's tags for values of a kind; a string for the others.
 var tags = map[Kind]string{Bool: "!!bool", Integer: "!!int"}
 
-// scalar returns the text of one value.
+// scalar returns the text of a value.
 func (f *file) scalar(s Setting, n *yaml.Node) string {
 	tag, ok := tags[s.Kind]
 	if !ok {
@@ -186,7 +186,7 @@ func (f *file) scalar(s Setting, n *yaml.Node) string {
 	return ""
 }
 
-// normal is the one way in which a value is written: a boolean has several.
+// normal returns a value's canonical form: YAML has several booleans.
 func (k Kind) normal(text string) string {
 	if b, err := strconv.ParseBool(text); k == Bool && err == nil {
 		return strconv.FormatBool(b)

@@ -25,7 +25,7 @@ func TestParse(t *testing.T) {
 		at         string
 	}{
 		{"a list", "inventory: [a.ini, b.ini]", "inventory", []string{"a.ini", "b.ini"}, "k.yaml:1"},
-		{"a list, a line each", "# of production\ninventory:\n  - a.ini\n  - b.ini\n", "inventory", []string{"a.ini", "b.ini"}, "k.yaml:2"},
+		{"a list, one per line", "# of production\ninventory:\n  - a.ini\n  - b.ini\n", "inventory", []string{"a.ini", "b.ini"}, "k.yaml:2"},
 		{"one value of a list", "inventory: a.ini", "inventory", []string{"a.ini"}, "k.yaml:1"},
 		{"a number in quotes is a string", "user: '1000'", "user", []string{"1000"}, "k.yaml:1"},
 		{"a boolean", "become: True", "become", []string{"true"}, "k.yaml:1"},
@@ -33,7 +33,7 @@ func TestParse(t *testing.T) {
 		{"days", "---\nwarn: 60d\n", "warn", []string{"60d"}, "k.yaml:2"},
 		{"a dot in the name", "web.listen-address: 127.0.0.1:9995", "web.listen-address", []string{"127.0.0.1:9995"}, "k.yaml:1"},
 		{"a file of variables", "extra-vars: '@vars.yml'", "extra-vars", []string{"@vars.yml"}, "k.yaml:1"},
-		{"windows line ends, after a mark", "\ufeffforks: 5\r\nuser: admin\r\n", "user", []string{"admin"}, "k.yaml:2"},
+		{"Windows line ends, after a byte order mark", "\ufeffforks: 5\r\nuser: admin\r\n", "user", []string{"admin"}, "k.yaml:2"},
 		{"nothing", "", "", nil, ""},
 		{"nothing but a comment", "# nothing yet\n", "", nil, ""},
 		{"an empty document", "---\n", "", nil, ""},
@@ -49,20 +49,20 @@ func TestParse(t *testing.T) {
 				t.Errorf("%q at %q, want %q at %q", v.Values, v.Origin, row.want, row.at)
 			}
 			if !valid(t, row.text) {
-				t.Error("the schema does not take it")
+				t.Error("the schema rejects it")
 			}
 		})
 	}
 }
 
-// Whatever is wrong is named with its line, all of it at once; and editors that know
-// the schema see what can be seen there.
+// Parse reports all problems with their lines, and editors that know the schema report those
+// that a schema can express.
 func TestParseProblems(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		name, text string
 		want       []string
-		// unseen is true for what a JSON Schema cannot say.
+		// unseen: a JSON Schema cannot express the problem.
 		unseen bool
 	}{
 		{name: "unknown", text: "# settings\nfrobnicate: 1", want: []string{`k.yaml:2:1: unknown setting "frobnicate"`}},
@@ -73,13 +73,13 @@ func TestParseProblems(t *testing.T) {
 		{name: "twice", text: "forks: 1\nuser: a\nforks: 2", want: []string{`k.yaml:3:1: "forks" is set a second time, after line 1`}, unseen: true},
 		{name: "not a number", text: "forks: many", want: []string{`k.yaml:1:8: "forks" must be a whole number, 0 or more`}},
 		{name: "a number in quotes", text: "forks: '5'", want: []string{`k.yaml:1:8: "forks" must be a whole number, 0 or more`}},
-		{name: "less than nothing", text: "forks: -1", want: []string{`k.yaml:1:8: "forks" must be a whole number, 0 or more`}},
+		{name: "negative", text: "forks: -1", want: []string{`k.yaml:1:8: "forks" must be a whole number, 0 or more`}},
 		{name: "a fraction", text: "forks: 1.5", want: []string{`k.yaml:1:8: "forks" must be a whole number, 0 or more`}},
 		{name: "too large", text: "forks: 99999999999", want: []string{`k.yaml:1:8: "forks" must be a whole number, 0 or more`}},
 		{name: "no boolean", text: "become: yes", want: []string{`k.yaml:1:9: "become" must be true or false`}},
 		{name: "seconds without a unit", text: "gate-timeout: 300", want: []string{`k.yaml:1:15: "gate-timeout" must be a duration such as 90s or 5m`}},
 		{name: "no duration", text: "gate-timeout: soon", want: []string{`k.yaml:1:15: "gate-timeout" must be a duration such as 90s or 5m`}},
-		{name: "no time at all", text: "gate-timeout: 0s", want: []string{`k.yaml:1:15: "gate-timeout" must be a duration such as 90s or 5m`}, unseen: true},
+		{name: "zero", text: "gate-timeout: 0s", want: []string{`k.yaml:1:15: "gate-timeout" must be a duration such as 90s or 5m`}, unseen: true},
 		{name: "days without a unit", text: "warn: 30", want: []string{`k.yaml:1:7: "warn" must be a time such as 30d or 12h`}},
 		{name: "none of the values", text: "fail-on: error", want: []string{`k.yaml:1:10: "fail-on" must be one of warn, crit, never`}},
 		{name: "a number for a string", text: "user: 1000", want: []string{`k.yaml:1:7: "user" must be a string: quote it`}},
@@ -93,14 +93,14 @@ func TestParseProblems(t *testing.T) {
 		{name: "a vaulted value", text: "user: !vault |\n  $ANSIBLE_VAULT;1.1;AES256", want: []string{`k.yaml:1:7: "user" has the tag !vault, which means nothing here`}, unseen: true},
 		{name: "an alias", text: "user: &a admin\nfail-on: *a", want: []string{`k.yaml:2:10: "fail-on" is an alias: write the value itself`}},
 		{name: "a merge", text: "<<: {forks: 1}", want: []string{`k.yaml:1:1: unknown setting "<<"`}, unseen: true},
-		{name: "a key that is none", text: "[a]: 1", want: []string{`k.yaml:1:1: expected the name of a setting`}, unseen: true},
+		{name: "an invalid key", text: "[a]: 1", want: []string{`k.yaml:1:1: expected the name of a setting`}, unseen: true},
 		{name: "a list of settings", text: "- forks: 1", want: []string{`k.yaml:1:1: expected settings, one per line, such as forks: 10`}},
 		{name: "words", text: "forks", want: []string{`k.yaml:1:1: expected settings, one per line, such as forks: 10`}},
 		{name: "two documents", text: "forks: 1\n---\nforks: 2\n", want: []string{`k.yaml:3:1: a second document starts here: only one is allowed`}, unseen: true},
 		{name: "a tab", text: "forks: 1\ninventory:\n\t- a\n", want: []string{`k.yaml:3: this is not YAML: found character that cannot start any token`}, unseen: true},
 		{name: "two colons", text: "forks: 1\nuser: a: b\n", want: []string{`k.yaml:2: this is not YAML: mapping values are not allowed in this context`}, unseen: true},
 		{name: "two colons at the top", text: "user: a: b\n", want: []string{`k.yaml:1: this is not YAML: mapping values are not allowed in this context`}, unseen: true},
-		{name: "a list that does not end", text: "forks: 1\ninventory: [a,\nuser: b\n", want: []string{`k.yaml:2: this is not YAML: did not find expected ',' or ']'`}, unseen: true},
+		{name: "an unterminated list", text: "forks: 1\ninventory: [a,\nuser: b\n", want: []string{`k.yaml:2: this is not YAML: did not find expected ',' or ']'`}, unseen: true},
 		{name: "no text", text: "\xff", want: []string{`k.yaml:1: this is not YAML: invalid leading UTF-8 octet`}, unseen: true},
 		{name: "several", text: "frobnicate: 1\nforks: many\nbecome: 1\n", want: []string{
 			`k.yaml:1:1: unknown setting "frobnicate"`, `k.yaml:2:8: "forks" must be a whole number, 0 or more`, `k.yaml:3:9: "become" must be true or false`,
@@ -113,7 +113,7 @@ func TestParseProblems(t *testing.T) {
 				t.Errorf("got %v and\n%q, want\n%q", values, got, row.want)
 			}
 			if !row.unseen && valid(t, row.text) {
-				t.Error("the schema takes it")
+				t.Error("the schema accepts it")
 			}
 		})
 	}
@@ -121,7 +121,7 @@ func TestParseProblems(t *testing.T) {
 
 func problems(t *testing.T, err error) (out []string) {
 	t.Helper()
-	all, ok := err.(config.SettingErrors) //nolint:errorlint // it is never wrapped, and that is what is promised
+	all, ok := err.(config.SettingErrors) //nolint:errorlint // the documentation promises this type, unwrapped
 	if err != nil && !ok {
 		t.Fatalf("%T: %v", err, err)
 	}
@@ -131,7 +131,7 @@ func problems(t *testing.T, err error) (out []string) {
 	return out
 }
 
-// valid is true when the published schema takes a file.
+// valid reports whether the published schema accepts a file.
 func valid(t *testing.T, text string) bool {
 	t.Helper()
 	var document any
@@ -161,8 +161,8 @@ var compiled = sync.OnceValues(func() (*jsonschema.Schema, error) {
 	return compiler.Compile("schema.json")
 })
 
-// Whatever is in a file: it is read, or refused with where and why, and what is read is
-// what the schema takes.
+// Any file is either read, and then valid for the schema, or refused with a position and a
+// reason.
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{
 		"inventory:\n  - hosts.yaml\nuser: admin\nbecome: true\nforks: 10\n",
@@ -175,7 +175,7 @@ func FuzzParse(f *testing.F) {
 		values, err := config.Parse("k.yaml", text, known())
 		lines := strings.Count(string(text), "\n") + strings.Count(string(text), "\r") + strings.Count(string(text), "\u0085") + strings.Count(string(text), "\u2028") + strings.Count(string(text), "\u2029") + 2
 		if err != nil {
-			for _, p := range err.(config.SettingErrors) { //nolint:errorlint,forcetypeassert // that is what is promised
+			for _, p := range err.(config.SettingErrors) { //nolint:errorlint,forcetypeassert // the documentation promises this type
 				if p.Message == "" || p.Origin.Line < 1 || p.Origin.Line > lines {
 					t.Errorf("%s, of %d lines", p, lines)
 				}
@@ -190,7 +190,7 @@ func FuzzParse(f *testing.F) {
 			seen[v.Name] = true
 		}
 		if !valid(t, string(text)) {
-			t.Errorf("%q is read, and the schema does not take it", text)
+			t.Errorf("%q is read, but the schema rejects it", text)
 		}
 	})
 }

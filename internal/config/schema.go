@@ -5,7 +5,7 @@ import "math"
 // object is a JSON object; its keys are written in alphabetical order.
 type object = map[string]any
 
-// patterns say in JSON Schema what the texts of a kind look like.
+// patterns are JSON Schema's patterns for the values of a kind.
 var patterns = map[Kind]string{
 	Duration: `^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))*$`,
 	Time:     `^([0-9]+d|\+?0|\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$`,
@@ -34,7 +34,7 @@ func (k Known) Schema() map[string]any {
 	return object{"type": []string{"object", "null"}, "additionalProperties": false, "properties": properties}
 }
 
-// schema is that of one value.
+// schema returns the schema of one value.
 func (s Setting) schema() object {
 	switch {
 	case s.Values != nil:

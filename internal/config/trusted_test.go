@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// entry is a file of a user and a group, by number, with a mode.
+// entry is a file with an owner, a group (by number) and a mode.
 type entry struct {
 	uid, gid uint32
 	mode     os.FileMode
@@ -22,8 +22,8 @@ func (entry) ModTime() time.Time  { return time.Time{} }
 func (entry) IsDir() bool         { return false }
 func (e entry) Sys() any          { return &syscall.Stat_t{Uid: e.uid, Gid: e.gid} }
 
-// A file is taken from its user, from root, and under sudo from who called it; and only
-// while nobody else can write it.
+// A file is trusted if it belongs to the user, to root, or under sudo to the caller, and no
+// other user can write it.
 func TestTrusted(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), FileName)
@@ -35,18 +35,18 @@ func TestTrusted(t *testing.T) {
 		file entry
 		euid int
 		sudo string
-		want string // part of the refusal; empty: it is taken
+		want string // part of the refusal; empty if the file is trusted
 	}{
 		{"one's own", entry{1000, 1000, 0o644}, 1000, "", ""},
 		{"root's", entry{0, 0, 0o644}, 1000, "", ""},
 		{"another user's", entry{1001, 1001, 0o600}, 1000, "", "it belongs to user 1001, and it can name commands that kscertctl runs"},
 		{"a user's, for root", entry{1000, 1000, 0o600}, 0, "", "it belongs to user 1000"},
-		{"that of who calls sudo", entry{1000, 1000, 0o600}, 0, "1000", ""},
+		{"the sudo caller's", entry{1000, 1000, 0o600}, 0, "1000", ""},
 		{"another user's with sudo", entry{1001, 1001, 0o600}, 0, "1000", "it belongs to user 1001"},
-		{"a variable is no sudo", entry{1001, 1001, 0o600}, 1000, "1001", "it belongs to user 1001"},
+		{"a variable without root", entry{1001, 1001, 0o600}, 1000, "1001", "it belongs to user 1001"},
 		{"a group's", entry{1000, 50, 0o664}, 1000, "", "others can write to it"},
-		{"a group's to read", entry{1000, 50, 0o644}, 1000, "", ""},
-		{"that of the user's own group", entry{1000, 1000, 0o664}, 1000, "", ""},
+		{"group-readable", entry{1000, 50, 0o644}, 1000, "", ""},
+		{"writable by the user's own group", entry{1000, 1000, 0o664}, 1000, "", ""},
 		{"everybody's", entry{1000, 1000, 0o646}, 1000, "", "others can write to it"},
 		{"a pipe", entry{1000, 50, 0o666 | os.ModeNamedPipe}, 1000, "", ""},
 		{"another user's pipe", entry{1001, 50, 0o666 | os.ModeNamedPipe}, 1000, "", "it belongs to user 1001"},

@@ -1,5 +1,5 @@
-// Package fakeansible stands in for Ansible in tests: it reports one control plane node,
-// and playbooks change nothing on it.
+// Package fakeansible is a fake Ansible for tests: it reports one control plane node, and its
+// playbooks change nothing.
 package fakeansible
 
 import (
@@ -16,38 +16,38 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 )
 
-// Cluster has the authorities of a fake cluster.
+// Cluster holds the CAs of a fake cluster.
 type Cluster struct {
 	CA, Front testpki.Pair
-	// Admin is that of admin.conf; made with the node where there is none.
+	// Admin is the certificate of admin.conf; Node issues one if it is nil.
 	Admin testpki.Pair
-	// Well: gates hold, for the API server serves its certificate and leases are fresh.
+	// Well makes gates hold: the API server serves its certificate and leases are fresh.
 	Well bool
 }
 
-// NewCluster makes the authorities.
+// NewCluster creates the CAs.
 func NewCluster(tb testing.TB) Cluster {
 	tb.Helper()
 	return Cluster{CA: testpki.Authority(tb, "kubernetes"), Front: testpki.Authority(tb, "front-proxy-ca")}
 }
 
-// Node is what the collector tells of a control plane whose admin.conf ends
-// after the given time.
+// Node returns the collector's output on a control plane whose admin.conf expires after the
+// given time.
 func Node(tb testing.TB, in Cluster, left time.Duration) string {
 	tb.Helper()
 	return testcluster.ControlPlaneAnswer(tb, testcluster.Answering{CA: in.CA, Front: in.Front, Admin: in.Admin, Well: in.Well, Left: left})
 }
 
-// New is a folder with commands that tell of one control plane whose
-// admin.conf ends after the given time; playbooks other than the inspection are
-// written to the file "ran" and end with the given code.
+// New returns a directory with Ansible's commands for a cluster of one control plane, whose
+// admin.conf expires after the given time. Playbooks other than the inspection are recorded in
+// the file "ran" and exit with the given code.
 func New(t *testing.T, left time.Duration, code int) (bin, ran string) {
 	t.Helper()
 	bin = t.TempDir()
 	return bin, Write(t, bin, Node(t, NewCluster(t), left), code)
 }
 
-// Says are Ansible's events of a playbook that hands over a payload of cp1.
+// Says returns Ansible's events of a playbook that returns a payload from cp1.
 func Says(tb testing.TB, payload string) string {
 	tb.Helper()
 	var out strings.Builder
@@ -64,9 +64,9 @@ func Says(tb testing.TB, payload string) string {
 	return out.String()
 }
 
-// Write writes the commands of New into a folder; the node tells the payload. A
-// program "hook" in it is called before each playbook, and a file with the name of a
-// playbook holds the events of it.
+// Write writes the commands of New into a directory; the payload is the node's answer. A
+// program "hook" in the directory runs before each playbook, and a file named like a playbook
+// holds that playbook's events.
 func Write(tb testing.TB, bin, payload string, code int) (ran string) {
 	tb.Helper()
 	ran = filepath.Join(bin, "ran")

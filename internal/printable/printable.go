@@ -1,7 +1,7 @@
-// Package printable makes text harmless that others have chosen. Names, paths and messages
-// come from nodes, and a terminal obeys what it is sent: escape sequences move the cursor
-// and hide text, bidirectional overrides reorder it, zero-width characters make two names
-// look the same.
+// Package printable makes untrusted text safe to print. Names, paths and messages come from
+// nodes, and a terminal interprets what it prints: escape sequences move the cursor and hide
+// text, bidirectional overrides reorder it, zero-width characters make two names look the
+// same.
 package printable
 
 import (
@@ -12,13 +12,13 @@ import (
 	"unicode/utf8"
 )
 
-// Rune reports whether a character is visible or the ASCII space, and nothing else: no
-// control or format character, no other space, nothing that is ignored when shown.
+// Rune reports whether a character is visible or the ASCII space: not a control or format
+// character, another space, or one that renderers ignore.
 func Rune(r rune) bool {
 	return unicode.IsPrint(r) && !unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }
 
-// shown is what stands for a character: itself, a space, or U+FFFD.
+// shown returns a character's replacement: itself, a space, or U+FFFD.
 func shown(r rune) rune {
 	switch {
 	case Rune(r):
@@ -30,24 +30,24 @@ func shown(r rune) rune {
 	}
 }
 
-// Line makes one line of a text: spaces and line ends become a space, and everything else
-// that is not visible, invalid UTF-8 included, becomes U+FFFD. The text keeps its length in
-// characters, and is also what XML allows.
+// Line makes one line of a text: spaces and line ends become a space, and everything else that
+// is not visible, invalid UTF-8 included, becomes U+FFFD. The number of characters stays the
+// same, and the result is valid in XML.
 func Line(s string) string { return strings.Map(shown, s) }
 
-// Writer passes text on with everything replaced that Line replaces, except for tabs and
-// line ends (LF and CR LF). It is not for concurrent use.
+// Writer applies the replacements of Line, except for tabs and line ends (LF and CR LF). It is
+// not safe for concurrent use.
 type Writer struct {
 	w io.Writer
-	// held is the beginning of a character or of a line end whose rest has not come yet.
+	// held is an incomplete character or line end at the end of the last write.
 	held []byte
 }
 
-// NewWriter returns a Writer in front of w.
+// NewWriter returns a Writer that writes to w.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
-// Write passes p on. The error is that of the writer behind it; what p begins and does not
-// complete is written with the next call.
+// Write writes p. The error is that of the underlying writer. An incomplete character at the
+// end of p is written with the next call.
 func (w *Writer) Write(p []byte) (int, error) {
 	text := slices.Concat(w.held, p)
 	out := make([]byte, 0, len(text))

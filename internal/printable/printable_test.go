@@ -10,7 +10,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
-// texts maps what a node may say to what is shown of it by a Writer.
+// texts maps a node's output to what a Writer makes of it.
 var texts = map[string]struct{ text, shown string }{
 	"plain":                     {"node-1: 3 of 5 \u2013 gr\u00fcn, \u65e5\u672c\t|\n", "node-1: 3 of 5 \u2013 gr\u00fcn, \u65e5\u672c\t|\n"},
 	"escape":                    {"\x1b[31mred\x1b]0;title\x07", "\ufffd[31mred\ufffd]0;title\ufffd"},
@@ -29,7 +29,7 @@ var texts = map[string]struct{ text, shown string }{
 func TestWriter(t *testing.T) {
 	t.Parallel()
 	for name, row := range texts {
-		for size := 1; size <= len(row.text); size++ { // wherever a write ends
+		for size := 1; size <= len(row.text); size++ { // however the writes are split
 			var out bytes.Buffer
 			w := printable.NewWriter(&out)
 			for rest := []byte(row.text); len(rest) > 0; rest = rest[min(size, len(rest)):] {

@@ -1,4 +1,4 @@
-// Package shell writes the words of commands that somebody is going to type.
+// Package shell quotes the words of commands that a person will type.
 package shell
 
 import (
@@ -8,9 +8,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
-// Quote makes a text one word of a POSIX shell, in single quotes where it needs any. What
-// cannot be typed visibly (control characters, line ends, invalid UTF-8) becomes U+FFFD:
-// the word then names nothing, and nothing hides in the command.
+// Quote makes a text one word of a POSIX shell, in single quotes if necessary. What cannot be
+// typed (control characters, line ends, invalid UTF-8) becomes U+FFFD: the word then names
+// nothing, and the command hides nothing.
 func Quote(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if printable.Rune(r) {
@@ -28,7 +28,7 @@ func Quote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// Join quotes each of the words, with spaces between them.
+// Join quotes the words and joins them with spaces.
 func Join(words []string) string {
 	out := make([]string, len(words))
 	for i, w := range words {
@@ -37,8 +37,8 @@ func Join(words []string) string {
 	return strings.Join(out, " ")
 }
 
-// Typable reports whether a line of a command can be typed as it is shown: Quote has left
-// out nothing of its words, and nothing in it is invisible.
+// Typable reports whether a command line can be typed as shown: Quote replaced nothing in it,
+// and all of it is visible.
 func Typable(line string) bool {
 	return !strings.ContainsFunc(line, func(r rune) bool {
 		return r == unicode.ReplacementChar || !printable.Rune(r)

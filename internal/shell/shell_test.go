@@ -38,7 +38,7 @@ func TestQuote(t *testing.T) {
 	}
 }
 
-// A shell has the word as it was.
+// A shell reads the quoted word as the original.
 func TestQuoteIsRead(t *testing.T) {
 	t.Parallel()
 	text := "it's \"$HOME\" `id` $(id) \\ ; & | < > * ? [a] {a,b} ~ # ! gr\u00fcn"

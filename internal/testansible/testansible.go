@@ -1,4 +1,4 @@
-// Package testansible finds the versions of Ansible that tests run with.
+// Package testansible finds the versions of Ansible to test with.
 package testansible
 
 import (
@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// BinsEnv names folders of further versions, such as VENV/bin, separated by colons.
+// BinsEnv names directories of more versions, such as VENV/bin, separated by colons.
 const BinsEnv = "KSCERTCTL_TRY_ANSIBLES"
 
-// Bins returns the folders of ansible-playbook: that of PATH, and those of BinsEnv. A
-// test that needs Ansible fails where there is none.
+// Bins returns the directories of ansible-playbook: the one in PATH, and those of BinsEnv. It
+// fails the test if there is none.
 func Bins(tb testing.TB) []string {
 	tb.Helper()
 	found, err := exec.LookPath("ansible-playbook")

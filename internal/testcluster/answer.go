@@ -13,20 +13,20 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
-// Answering is what the control plane cp1 answers the collector with.
+// Answering describes the collector's answer on the control plane cp1.
 type Answering struct {
 	CA, Front testpki.Pair
-	// Admin is that of admin.conf; made with the node where there is none, for the time Left.
+	// Admin is the certificate of admin.conf; if nil, one is issued that is valid for Left.
 	Admin testpki.Pair
 	Left  time.Duration
-	// Well: gates hold, for the API server serves its certificate and leases are fresh.
+	// Well makes gates hold: the API server serves its certificate and leases are fresh.
 	Well bool
-	// Workers are the other nodes that its API server knows.
+	// Workers are the other nodes in its API server.
 	Workers []string
 }
 
-// ControlPlaneAnswer is the collector's output on cp1: certificates that are made now,
-// all good for a year but that of admin.conf.
+// ControlPlaneAnswer is the collector's output on cp1, with new certificates: all are valid
+// for a year except admin.conf's.
 func ControlPlaneAnswer(tb testing.TB, a Answering) string {
 	tb.Helper()
 	var out strings.Builder
@@ -51,7 +51,7 @@ func ControlPlaneAnswer(tb testing.TB, a Answering) string {
 	for _, name := range nodes {
 		fmt.Fprintf(&out, "|%s\tTrue\tv1.34.4\tcontainerd://1.7.27\n", name)
 	}
-	lease := time.Now().Add(time.Hour).UTC().Format(time.RFC3339) // renewed since whenever the run began
+	lease := time.Now().Add(time.Hour).UTC().Format(time.RFC3339) // renewed after any run of a test began
 	for _, name := range nodes {
 		if a.Well {
 			fmt.Fprintf(&out, "|%s\t%s\n", name, lease)
@@ -97,14 +97,14 @@ func ControlPlaneAnswer(tb testing.TB, a Answering) string {
 	return out.String() + "@@END\n"
 }
 
-// leaf is what kubeadm puts in the place of a kind on cp1.
+// leaf describes the certificate that kubeadm issues for a kind on cp1.
 func leaf(row certs.Row) testpki.Leaf {
 	demand, _ := certs.IdentityOf(row.Kind)
 	return testpki.Leaf{CommonName: cmp.Or(demand.Of("cp1"), row.Name), Organization: strings.Join(demand.Groups[:min(1, len(demand.Groups))], "")}
 }
 
-// WorkerAnswer is the collector's output on a worker whose kubelet's client certificate
-// is good for the given time.
+// WorkerAnswer is the collector's output on a worker whose kubelet's client certificate is
+// valid for the given time.
 func WorkerAnswer(tb testing.TB, ca testpki.Pair, name string, left time.Duration) string {
 	tb.Helper()
 	pair := ca.Issue(tb, testpki.Leaf{
@@ -133,7 +133,7 @@ func WorkerAnswer(tb testing.TB, ca testpki.Pair, name string, left time.Duratio
 `, time.Now().Unix(), name, Bars(ca), Bars(pair), public, base64.StdEncoding.EncodeToString(ca.Certificate))
 }
 
-// Bars are the lines of a certificate as the collector prints them.
+// Bars returns a certificate's lines as the collector prints them.
 func Bars(p testpki.Pair) string {
 	return "|" + strings.ReplaceAll(strings.TrimSpace(string(p.Certificate)), "\n", "\n|")
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// Few is a healthy cluster with few certificates, and always the same, so that
-// golden files stay short: one control plane, one worker, etcd on its own machine.
+// Few is a healthy cluster with few certificates, always the same, so that golden files stay
+// short: one control plane, one worker, etcd on its own machine.
 func Few(edits ...Edit) snapshot.Snapshot {
 	keep := []certs.Kind{
 		certs.KindCA, certs.KindFrontProxyCA, certs.KindAPIServer, certs.KindAPIServerKubeletClient, certs.KindFrontProxyClient,
@@ -27,9 +27,8 @@ func Few(edits ...Edit) snapshot.Snapshot {
 	return snapshot.Snapshot{Schema: s.Schema, Taken: s.Taken, Nodes: s.Nodes}
 }
 
-// Expiring is Few with a certificate in each state, a port that serves an old
-// one, a file without a certificate, and a node that does not answer: what an
-// expiry check has to show.
+// Expiring is Few with a certificate in each state, a port that serves an old one, a file
+// without a certificate, and an unreachable node: all that an expiry check reports.
 func Expiring() snapshot.Snapshot {
 	return Few(
 		On("cp1",
@@ -48,7 +47,7 @@ func Expiring() snapshot.Snapshot {
 	)
 }
 
-// describe gives a certificate the fields that Healthy leaves out.
+// describe sets the certificate fields that Healthy leaves out.
 func describe(c *certs.Certificate) {
 	*c = certs.Certificate{
 		Kind: c.Kind, Path: c.Path, Served: c.Served, Subject: c.Subject, Issuer: c.Issuer, SerialNumber: "2a", IsCA: c.IsCA,
@@ -67,7 +66,7 @@ func describe(c *certs.Certificate) {
 	}
 }
 
-// serveFile lets the API server present what its file holds at this moment.
+// serveFile makes the API server present the current content of its file.
 func serveFile(n *snapshot.Node) {
 	file, _ := n.Certificate(certs.KindAPIServer)
 	for i := range n.Certificates {

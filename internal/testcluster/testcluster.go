@@ -1,5 +1,5 @@
-// Package testcluster makes clusters and snapshots of them for tests: a healthy
-// one, and the edits that turn it into the situation a test is about.
+// Package testcluster makes clusters and snapshots for tests: a healthy one, and edits that
+// turn it into the situation of a test.
 package testcluster
 
 import (
@@ -14,13 +14,13 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// Now is when every snapshot of this package is taken.
+// Now is the time of every snapshot of this package.
 var Now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// Day is how certificates count days.
+// Day is a day of 24 hours, as certificates count.
 const Day = 24 * time.Hour
 
-// The folders of a node as Kubespray lays them out.
+// The directories of a node in Kubespray's layout.
 const (
 	PKI        = "/etc/kubernetes/ssl"
 	EtcdPKI    = "/etc/ssl/etcd/ssl"
@@ -31,7 +31,7 @@ func node(name string, roles ...cluster.Role) cluster.Node {
 	return cluster.Node{Name: name, KubernetesName: name, Roles: roles}
 }
 
-// Single is one control plane with etcd beside it, and one worker.
+// Single is one control plane that also runs etcd, and one worker.
 func Single() cluster.Cluster {
 	return cluster.Cluster{Nodes: []cluster.Node{
 		node("cp1", cluster.ControlPlane, cluster.Etcd),
@@ -39,7 +39,7 @@ func Single() cluster.Cluster {
 	}}
 }
 
-// HA is three control planes with etcd beside them, and one worker.
+// HA is three control planes that also run etcd, and one worker.
 func HA() cluster.Cluster {
 	return cluster.Cluster{Nodes: []cluster.Node{
 		node("cp1", cluster.ControlPlane, cluster.Etcd),
@@ -49,7 +49,7 @@ func HA() cluster.Cluster {
 	}}
 }
 
-// ExternalEtcd is one control plane, one worker and etcd on a machine of its own.
+// ExternalEtcd is one control plane, one worker, and a separate machine for etcd.
 func ExternalEtcd() cluster.Cluster {
 	return cluster.Cluster{Nodes: []cluster.Node{
 		node("cp1", cluster.ControlPlane),
@@ -64,17 +64,17 @@ func EtcdNodes() cluster.Cluster {
 	return cluster.Cluster{Nodes: append(c.Nodes, node("etcd2", cluster.Etcd), node("etcd3", cluster.Etcd))}
 }
 
-// NoQuorum is an etcd member that runs and answers nobody, since the others are gone or
-// trust it no more.
+// NoQuorum is the state of a running etcd member that cannot answer: the others are down or no
+// longer trust it.
 func NoQuorum(n *snapshot.Node) { n.Etcd = &snapshot.Etcd{Error: "context deadline exceeded"} }
 
-// EtcdClient gives a node a client certificate of etcd's, and no key of its authority.
+// EtcdClient gives a node an etcd client certificate, without the CA's key.
 func EtcdClient(n *snapshot.Node) {
 	add(n, certs.KindEtcdNode, EtcdPKI+"/node-"+n.Name+".pem")
 	n.Digests[EtcdPKI+"/ca.pem"] = "sum-of-ca.pem"
 }
 
-// Healthy is a snapshot of a cluster that has nothing wrong, changed by edits.
+// Healthy returns a snapshot of a healthy cluster, changed by edits.
 func Healthy(c cluster.Cluster, edits ...Edit) snapshot.Snapshot {
 	s := snapshot.Snapshot{Schema: snapshot.Schema, Taken: Now}
 	for _, n := range c.Nodes {
@@ -142,9 +142,9 @@ func controlPlane(c cluster.Cluster, n *snapshot.Node) {
 	for _, row := range certs.Table() {
 		file := path.Join(PKI, row.Path)
 		switch {
-		case row.Kind == certs.KindCA, row.Copy, strings.Contains(row.Path, "etcd"): // there already; etcd is the host's
+		case row.Kind == certs.KindCA, row.Copy, strings.Contains(row.Path, "etcd"): // exists already; etcd is the host's
 			continue
-		case row.Base == certs.Config && row.Kind != certs.KindKubeletConf: // which refers to the rotating file
+		case row.Base == certs.Config && row.Kind != certs.KindKubeletConf: // it refers to the rotating file
 			file = path.Join("/etc/kubernetes", row.Path)
 		case row.Base != certs.PKI:
 			continue
@@ -195,8 +195,7 @@ func controlPlane(c cluster.Cluster, n *snapshot.Node) {
 	}
 }
 
-// add gives a node a certificate that began ten days ago: a leaf for a year, an
-// authority for ten.
+// add gives a node a certificate issued ten days ago: a leaf for a year, a CA for ten.
 func add(n *snapshot.Node, k certs.Kind, file string) {
 	row, ok := certs.Lookup(k)
 	if !ok {
@@ -338,13 +337,13 @@ func IssuedBy(variant string, kinds ...certs.Kind) NodeEdit {
 // proxy beside a worker's kubelet.
 const server = "https://127.0.0.1:6443"
 
-// run lets a component run for nine days.
+// run makes a component run for nine days.
 func run(n *snapshot.Node, component string) {
 	n.Processes = append(n.Processes, snapshot.Process{Name: component, PID: 1000 + len(n.Processes), Started: Now.Add(-9 * Day)})
 }
 
-// RootKubeconfigExpired gives a node an administrator's kubeconfig of root's own, with a
-// certificate that has expired.
+// RootKubeconfigExpired gives a node an administrator's kubeconfig in root's home, with an
+// expired certificate.
 func RootKubeconfigExpired(n *snapshot.Node) {
 	n.Certificates = append(n.Certificates, certs.Certificate{
 		Kind: "root-kubeconfig", Path: "/root/.kube/config", Subject: "O=kubeadm:cluster-admins,CN=kubernetes-admin",
@@ -352,7 +351,7 @@ func RootKubeconfigExpired(n *snapshot.Node) {
 	})
 }
 
-// StartedAgo lets a component run only since then.
+// StartedAgo sets how long ago a component started.
 func StartedAgo(component string, d time.Duration) NodeEdit {
 	return func(n *snapshot.Node) {
 		i := slices.IndexFunc(n.Processes, func(p snapshot.Process) bool { return p.Name == component })
@@ -360,8 +359,7 @@ func StartedAgo(component string, d time.Duration) NodeEdit {
 	}
 }
 
-// Stopped lets a component run no more, neither as a process nor as a unit, and
-// its port answer nobody.
+// Stopped stops a component: no process, no active unit, and no answer on its port.
 func Stopped(component string) NodeEdit {
 	return func(n *snapshot.Node) {
 		n.Processes = slices.DeleteFunc(n.Processes, func(p snapshot.Process) bool { return p.Name == component })
@@ -380,8 +378,7 @@ func Stopped(component string) NodeEdit {
 	}
 }
 
-// Fault lets the node's probe of an endpoint, asked for the first time or not,
-// fail at a stage.
+// Fault makes the node's probe of an endpoint fail at a stage. It adds the probe if necessary.
 func Fault(endpoint string, at snapshot.Stage, text string) NodeEdit {
 	return func(n *snapshot.Node) {
 		n.Probes = slices.DeleteFunc(n.Probes, func(p snapshot.Probe) bool { return p.Endpoint == endpoint })
@@ -389,7 +386,7 @@ func Fault(endpoint string, at snapshot.Stage, text string) NodeEdit {
 	}
 }
 
-// listen lets a port serve the node's own certificate of a kind.
+// listen makes a port serve the node's own certificate of a kind.
 func listen(n *snapshot.Node, component, address string, k certs.Kind) {
 	c, ok := n.Certificate(k)
 	if !ok {
@@ -400,13 +397,13 @@ func listen(n *snapshot.Node, component, address string, k certs.Kind) {
 	n.Certificates = append(n.Certificates, c)
 }
 
-// Edit changes a snapshot into the situation a test is about.
+// Edit changes a snapshot into the situation of a test.
 type Edit func(*snapshot.Snapshot)
 
 // NodeEdit changes one node of a snapshot.
 type NodeEdit func(*snapshot.Node)
 
-// On applies edits to the nodes of these names, comma-separated.
+// On applies edits to the named nodes (comma-separated).
 func On(names string, edits ...NodeEdit) Edit {
 	return func(s *snapshot.Snapshot) {
 		for name := range strings.SplitSeq(names, ",") {
@@ -421,7 +418,7 @@ func On(names string, edits ...NodeEdit) Edit {
 	}
 }
 
-// Everywhere applies edits to every node.
+// Everywhere applies edits to all nodes.
 func Everywhere(edits ...NodeEdit) Edit {
 	return func(s *snapshot.Snapshot) {
 		for i := range s.Nodes {
@@ -432,7 +429,7 @@ func Everywhere(edits ...NodeEdit) Edit {
 	}
 }
 
-// Files applies an edit to the certificates of these kinds that lie in files.
+// Files applies an edit to the certificate files of these kinds.
 func Files(edit func(*certs.Certificate), kinds ...certs.Kind) NodeEdit {
 	return func(n *snapshot.Node) {
 		for _, k := range kinds {
@@ -448,7 +445,7 @@ func Files(edit func(*certs.Certificate), kinds ...certs.Kind) NodeEdit {
 	}
 }
 
-// EndsIn lets certificates in files end after d; negative: they have expired.
+// EndsIn makes certificate files expire after d; negative: they have expired.
 func EndsIn(d time.Duration, kinds ...certs.Kind) NodeEdit {
 	return Files(func(c *certs.Certificate) { c.NotAfter = Now.Add(d) }, kinds...)
 }
@@ -461,7 +458,7 @@ func BeginsIn(d time.Duration, kinds ...certs.Kind) NodeEdit {
 // Expired lets certificates in files have ended a day ago.
 func Expired(kinds ...certs.Kind) NodeEdit { return EndsIn(-Day, kinds...) }
 
-// Renewed puts new certificates into the files; what is served stays.
+// Renewed puts new certificates into the files; components still serve the old ones.
 func Renewed(kinds ...certs.Kind) NodeEdit {
 	return Files(func(c *certs.Certificate) {
 		c.NotBefore, c.NotAfter = Now, Now.Add(365*Day)
@@ -469,7 +466,7 @@ func Renewed(kinds ...certs.Kind) NodeEdit {
 	}, kinds...)
 }
 
-// Serving lets a component present its certificate of this kind from the file.
+// Serving makes a component serve its certificate of this kind from the file.
 func Serving(component string, k certs.Kind) NodeEdit {
 	return func(n *snapshot.Node) {
 		c, _ := n.Certificate(k)
@@ -481,7 +478,7 @@ func Serving(component string, k certs.Kind) NodeEdit {
 	}
 }
 
-// Kinds lists the kinds of leaves in the node's files.
+// Kinds lists the kinds of leaf certificates in the node's files.
 func Kinds(n snapshot.Node) []certs.Kind {
 	var out []certs.Kind
 	for _, c := range n.Certificates {
@@ -492,7 +489,7 @@ func Kinds(n snapshot.Node) []certs.Kind {
 	return out
 }
 
-// Loopback gives an end to the certificate that the API server made for itself.
+// Loopback sets the expiry of the certificate that the API server makes for itself.
 func Loopback(end time.Time) NodeEdit {
 	return func(n *snapshot.Node) {
 		for i := range n.Certificates {
@@ -503,7 +500,7 @@ func Loopback(end time.Time) NodeEdit {
 	}
 }
 
-// Unusable lets the API server answer kubectl with an error.
+// Unusable makes the API server answer kubectl with an error.
 func Unusable(status int, kubectl string) NodeEdit {
 	return func(n *snapshot.Node) {
 		n.View = nil
@@ -511,7 +508,7 @@ func Unusable(status int, kubectl string) NodeEdit {
 	}
 }
 
-// What kubectl says to the API servers of the lab in each situation.
+// What kubectl prints about the lab's API servers in each situation.
 const (
 	SaysExpired      = "Unable to connect to the server: tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time 2026-03-01T12:00:00Z is after 2026-02-28T12:00:00Z"
 	SaysRefused      = "The connection to the server 10.0.0.1:6443 was refused - did you specify the right host or port?"
@@ -519,7 +516,7 @@ const (
 	SaysNotReady     = "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed\nError from server (InternalError): an error on the server (\"...\") has prevented the request from succeeding"
 )
 
-// Refused lets no API server run.
+// Refused stops all API servers.
 func Refused() NodeEdit {
 	return func(n *snapshot.Node) {
 		Unusable(1, SaysRefused)(n)
@@ -529,7 +526,7 @@ func Refused() NodeEdit {
 	}
 }
 
-// CrashLoop lets the kubelet end again and again.
+// CrashLoop makes the kubelet exit again and again.
 func CrashLoop() NodeEdit {
 	return func(n *snapshot.Node) {
 		n.Units["kubelet"] = snapshot.Unit{Active: "activating", Sub: "auto-restart", Restarts: 12}
@@ -537,8 +534,8 @@ func CrashLoop() NodeEdit {
 	}
 }
 
-// Unjoined makes a worker a machine on which Kubespray has put the kubelet, and that is no
-// node of the cluster yet.
+// Unjoined turns a worker into a machine where Kubespray has installed the kubelet, but that
+// has not joined the cluster yet.
 func Unjoined(name string) Edit {
 	return func(s *snapshot.Snapshot) {
 		On(name, func(n *snapshot.Node) {
@@ -555,7 +552,7 @@ func Unjoined(name string) Edit {
 	}
 }
 
-// CalledInAPI lets the API server know a node by another name than the inventory, its own.
+// CalledInAPI gives a node another name in the API than in the inventory.
 func CalledInAPI(name, own string) Edit {
 	return func(s *snapshot.Snapshot) {
 		On(name, Files(func(c *certs.Certificate) {
@@ -574,14 +571,14 @@ func CalledInAPI(name, own string) Edit {
 	}
 }
 
-// Unknown lets nothing be known of the node.
+// Unknown removes all that is known of the node.
 func Unknown(kind snapshot.FailureKind, message string) NodeEdit {
 	return func(n *snapshot.Node) {
 		*n = snapshot.Node{Node: n.Node, Failure: &snapshot.Failure{Kind: kind, Message: message}}
 	}
 }
 
-// View changes what every API server that answers tells of the cluster.
+// View changes what every answering API server reports about the cluster.
 func View(edit func(*snapshot.View)) Edit {
 	return Everywhere(func(n *snapshot.Node) {
 		if n.View != nil {
@@ -590,7 +587,7 @@ func View(edit func(*snapshot.View)) Edit {
 	})
 }
 
-// Later moves the snapshot on in time: clocks and leases, not certificates.
+// Later moves the snapshot to a later time: clocks and leases, not certificates.
 func Later(d time.Duration) Edit {
 	return func(s *snapshot.Snapshot) {
 		s.Taken = s.Taken.Add(d)

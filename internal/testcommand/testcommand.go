@@ -1,4 +1,4 @@
-// Package testcommand writes programs that a test then starts.
+// Package testcommand writes programs that tests run.
 package testcommand
 
 import (
@@ -6,9 +6,8 @@ import (
 	"syscall"
 )
 
-// Write writes a program with that text, for its owner alone. Nothing of this process is
-// started meanwhile: a child begun while the file is open holds it open for writing too,
-// and whoever starts the program then is told that it is busy (ETXTBSY; syscall.ForkLock).
+// Write writes an executable file. It blocks fork meanwhile: a child that inherits the open
+// file makes the first exec fail with ETXTBSY (syscall.ForkLock).
 func Write(path, text string) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()

@@ -1,5 +1,5 @@
-// Package testhostile puts text into what nodes have told, for tests of what is shown of
-// it: that it neither hides, nor commands a terminal or a shell.
+// Package testhostile puts hostile text into nodes' answers, to test that output neither hides
+// text nor commands a terminal or a shell.
 package testhostile
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
-// Texts are what a node may say; harmless where nobody obeys them.
+// Texts are hostile answers of a node; harmless unless something interprets them.
 func Texts() []string {
 	return []string{
 		"", "x", " two words", "$(id)", "`id`", "'; id; '", "\"; id; \"", "\\", "|e;s|.*|id|e;#", "&", "#", "-f", "*", "~", "!id", "{a,b}",
@@ -20,9 +20,9 @@ func Texts() []string {
 	}
 }
 
-// Put appends a text to every string below the values, which are pointers. What is ours
-// alone, such as the kind of a certificate, has a type of its own and stays. The
-// alternative names of certificates are changed with sans only.
+// Put appends a text to every string below the values, which are pointers. Our own values,
+// such as the kind of a certificate, have types of their own and stay unchanged. With sans,
+// only the alternative names of certificates change.
 func Put(text string, sans bool, values ...any) {
 	h := hostile{text: text, sans: sans, seen: map[any]bool{}}
 	for _, v := range values {
@@ -33,7 +33,7 @@ func Put(text string, sans bool, values ...any) {
 type hostile struct {
 	text string
 	sans bool
-	// seen are the strings and maps that are changed already: values share some.
+	// seen are the strings and maps already changed: values share some.
 	seen map[any]bool
 }
 
@@ -63,7 +63,7 @@ func (h *hostile) walk(v reflect.Value) {
 	}
 }
 
-// names are the keys of maps that are names of nodes; other keys are ours.
+// names are the map keys that are names of nodes; other keys are ours.
 var names = []string{"cp1", "cp2", "cp3", "w1", "etcd1", "etcd2", "etcd3"}
 
 func (h *hostile) entries(m reflect.Value) {
@@ -87,8 +87,8 @@ func (h *hostile) entries(m reflect.Value) {
 	}
 }
 
-// Invisible returns a line with something in it that a terminal obeys or does not show;
-// empty for none.
+// Invisible returns a line that contains something a terminal interprets or does not show;
+// empty if there is none.
 func Invisible(text string) string {
 	for line := range strings.SplitSeq(text, "\n") {
 		if printable.Line(line) != line {

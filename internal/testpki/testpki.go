@@ -1,5 +1,5 @@
-// Package testpki makes certificate authorities and certificates for tests, at
-// run time: no key is ever part of the repository.
+// Package testpki makes CAs and certificates for tests at run time: the repository contains no
+// keys.
 package testpki
 
 import (
@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// Pair is a certificate and its key, in PEM.
+// Pair is a certificate and its key in PEM.
 type Pair struct {
 	Certificate, Key []byte
 	// X509 is the certificate, parsed.
@@ -27,26 +27,26 @@ type Pair struct {
 	key  *ecdsa.PrivateKey
 }
 
-// Leaf says what a certificate is for.
+// Leaf describes a certificate to issue.
 type Leaf struct {
 	CommonName   string
 	Organization string
-	// Subject is in place of both: attributes in order, such as "O=a", in RDNs of their own.
+	// Subject replaces both: attributes in order, such as "O=a", each in its own RDN.
 	Subject  []string
 	DNSNames []string
 	IPs      []string
 	Usages   []x509.ExtKeyUsage
-	// NotBefore and NotAfter are an hour ago and in a year when zero.
+	// NotBefore and NotAfter default to an hour ago and in a year.
 	NotBefore, NotAfter time.Time
 }
 
-// Authority makes a certificate authority that ends in ten years.
+// Authority makes a CA that expires in ten years.
 func Authority(tb testing.TB, name string) Pair {
 	tb.Helper()
 	return AuthorityUntil(tb, name, time.Now().AddDate(10, 0, 0))
 }
 
-// AuthorityUntil makes a certificate authority with an end of its own.
+// AuthorityUntil makes a CA that expires at the given time.
 func AuthorityUntil(tb testing.TB, name string, end time.Time) Pair {
 	tb.Helper()
 	return Pair{}.Intermediate(tb, name, end)
@@ -92,7 +92,7 @@ func (p Pair) Intermediate(tb testing.TB, name string, end time.Time) Pair {
 	return p.sign(tb, authority(name, end))
 }
 
-// Once signs an authority again, of the same name and key, until another end.
+// Once re-issues a CA with the same name and key and another notAfter.
 func (p Pair) Once(tb testing.TB, of Pair, end time.Time) Pair {
 	tb.Helper()
 	return p.signFor(tb, authority(of.X509.Subject.CommonName, end), of.key)
@@ -105,7 +105,7 @@ func authority(name string, end time.Time) *x509.Certificate {
 	}
 }
 
-// Issue signs a certificate with a key of its own.
+// Issue signs a certificate with a new key.
 func (p Pair) Issue(tb testing.TB, l Leaf) Pair {
 	tb.Helper()
 	template := &x509.Certificate{
@@ -130,7 +130,7 @@ func (p Pair) Issue(tb testing.TB, l Leaf) Pair {
 	return p.sign(tb, template)
 }
 
-// attributes are the object identifiers of what a subject is made of (RFC 4519).
+// attributes maps attribute names to their object identifiers (RFC 4519).
 var attributes = map[string]asn1.ObjectIdentifier{
 	"CN": {2, 5, 4, 3}, "C": {2, 5, 4, 6}, "L": {2, 5, 4, 7}, "ST": {2, 5, 4, 8}, "O": {2, 5, 4, 10}, "OU": {2, 5, 4, 11},
 	"title": {2, 5, 4, 12},
@@ -157,8 +157,7 @@ func (p Pair) Again(tb testing.TB, of Pair) Pair {
 	return p.signFor(tb, template, of.key)
 }
 
-// sign makes a key and a certificate; without a key of its own p lets the new
-// certificate sign itself.
+// sign makes a key and a certificate. If p has no key yet, the certificate is self-signed.
 func (p Pair) sign(tb testing.TB, template *x509.Certificate) Pair {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -1,5 +1,5 @@
-// Package testruns makes the histories of runs for tests: one of each way in which
-// a run can go, and the run directories that tell them.
+// Package testruns makes run histories for tests, one for each way in which a run can finish,
+// and their run directories.
 package testruns
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// The names of the runs, in the order they were begun.
+// The names of the runs, in the order of their start.
 const (
 	RefusedID    = "20260301T113000Z-0a0a0a"
 	RecoveredID  = "20260301T120000Z-abcdef"
@@ -28,17 +28,17 @@ const (
 	RolledBackID = "20260301T133000Z-5eed01"
 )
 
-// All are the histories of this package by name.
+// All returns the histories of this package by name.
 func All() map[string]run.History {
 	return map[string]run.History{
 		"recovered": Recovered(), "killed": Killed(), "failed-gate": FailedGate(), "rollback": RolledBack(), "refused": Refused(),
 	}
 }
 
-// Recovered brought three control planes back whose certificates had expired.
+// Recovered is a recovery of three control planes whose certificates had expired.
 func Recovered() run.History { return Of(tc.HA()) }
 
-// Of brought a cluster back whose certificates had expired.
+// Of returns the history of a recovery of a cluster whose certificates had expired.
 func Of(c cluster.Cluster) run.History {
 	s := begin(RecoveredID, run.Entry{Kind: run.KindRun}, outage(c))
 	s.request(plan.Auto)
@@ -48,7 +48,7 @@ func Of(c cluster.Cluster) run.History {
 	return s.h
 }
 
-// Killed is a run whose driver died while the first control plane was changed.
+// Killed is a run whose driver died while it changed the first control plane.
 func Killed() run.History {
 	s := begin(KilledID, run.Entry{Kind: run.KindRun}, outage(tc.Single()))
 	s.request(plan.Auto)
@@ -58,8 +58,8 @@ func Killed() run.History {
 	return s.close()
 }
 
-// FailedGate renewed what was due on the one control plane, whose API server did not
-// come back.
+// FailedGate renewed what was due on the only control plane, whose API server did not come
+// back.
 func FailedGate() run.History {
 	s := begin(FailedGateID, run.Entry{Kind: run.KindRun}, expiring())
 	s.request(plan.Auto)
@@ -77,7 +77,7 @@ func FailedGate() run.History {
 	return s.h
 }
 
-// RolledBack put back what was there before FailedGate.
+// RolledBack restored the state before FailedGate.
 func RolledBack() run.History {
 	was := FailedGate()
 	s := begin(RolledBackID, run.Entry{Kind: run.KindRollback, Of: FailedGateID}, broken())
@@ -91,7 +91,7 @@ func RolledBack() run.History {
 	return s.h
 }
 
-// Refused is a run that no certificate would have helped.
+// Refused is a run on a cluster that no certificate would repair.
 func Refused() run.History {
 	s := begin(RefusedID, run.Entry{Kind: run.KindRun}, tc.Healthy(tc.Single(), tc.On("cp1", tc.Refused())))
 	s.keep(plan.Auto, s.make(plan.Auto))
@@ -100,7 +100,7 @@ func Refused() run.History {
 	return s.h
 }
 
-// outage is a cluster all of whose leaves have expired, and no API server runs.
+// outage is a cluster whose leaf certificates have all expired, with no API server running.
 func outage(c cluster.Cluster) snapshot.Snapshot {
 	s := tc.Healthy(c)
 	for _, n := range s.Nodes {
@@ -108,7 +108,7 @@ func outage(c cluster.Cluster) snapshot.Snapshot {
 		if n.Is(cluster.ControlPlane) {
 			edits = append(edits, tc.CrashLoop(), tc.Refused())
 		}
-		if n.Is(cluster.Etcd) { // nobody has a certificate to ask it with
+		if n.Is(cluster.Etcd) { // no certificate is left to ask it with
 			edits = append(edits, tc.NoQuorum)
 		}
 		tc.On(n.Name, edits...)(&s)
@@ -116,17 +116,17 @@ func outage(c cluster.Cluster) snapshot.Snapshot {
 	return s
 }
 
-// expiring is a cluster that works, and whose administrator soon will be locked out.
+// expiring is a working cluster whose administrator's certificate expires soon.
 func expiring() snapshot.Snapshot {
 	return tc.Healthy(tc.Single(), tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin), aYearLong))
 }
 
-// broken is what expiring has become: renewed, and without an API server.
+// broken is expiring after the renewal, without an API server.
 func broken() snapshot.Snapshot {
 	return tc.Healthy(tc.Single(), tc.On("cp1", tc.Renewed(certs.KindAdmin), tc.Refused()))
 }
 
-// aYearLong lets leaves that end soon have begun a year before.
+// aYearLong sets notBefore of leaf certificates that expire soon to a year before.
 func aYearLong(n *snapshot.Node) {
 	for i := range n.Certificates {
 		if c := &n.Certificates[i]; !c.IsCA && c.NotAfter.Before(tc.Now.Add(30*tc.Day)) {
@@ -135,14 +135,14 @@ func aYearLong(n *snapshot.Node) {
 	}
 }
 
-// story writes a history while it happens.
+// story records a history step by step.
 type story struct {
 	h   run.History
 	at  time.Time
-	now snapshot.Snapshot // what the nodes look like, at the time of package testcluster
+	now snapshot.Snapshot // the state of the nodes, at the time of package testcluster
 }
 
-// begin is a run that has looked at the nodes.
+// begin starts a run that has inspected the nodes.
 func begin(id string, first run.Entry, now snapshot.Snapshot) *story {
 	at, err := time.Parse("20060102T150405Z", strings.SplitN(id, "-", 2)[0])
 	must(err)
@@ -160,28 +160,28 @@ func (s *story) entry(e run.Entry) {
 	s.h.Entries = append(s.h.Entries, e)
 }
 
-// look takes a snapshot of what is there, which takes a while.
+// look takes a snapshot of the current state, and lets some time pass.
 func (s *story) look(now snapshot.Snapshot, took time.Duration) {
 	data, err := json.Marshal(now)
 	must(err)
-	var seen snapshot.Snapshot // of its own, since what is there goes on
+	var seen snapshot.Snapshot // a copy, since the state changes later
 	must(json.Unmarshal(data, &seen))
 	tc.Later(s.at.Sub(seen.Taken))(&seen)
 	s.h.Looks, s.h.Snapshots = append(s.h.Looks, seen.Taken), append(s.h.Snapshots, seen)
 	s.at = s.at.Add(took)
 }
 
-// last is what was seen last.
+// last is the last snapshot.
 func (s *story) last() snapshot.Snapshot { return s.h.Snapshots[len(s.h.Snapshots)-1] }
 
-// make plans what is to be done about what was seen last.
+// make plans for the last snapshot.
 func (s *story) make(choice plan.Choice) plan.Plan {
 	p, err := plan.Make(s.last().Cluster(), s.last(), diagnosis.Diagnose(s.last(), diagnosis.DefaultThresholds()), plan.Policy{Choice: choice})
 	must(err)
 	return p
 }
 
-// request plans with a choice, and has the plan approved.
+// request plans with options, and has the plan approved.
 func (s *story) request(choice plan.Choice) { s.propose(choice, s.make(choice)) }
 
 func (s *story) keep(choice plan.Choice, p plan.Plan) {
@@ -197,16 +197,16 @@ func (s *story) keep(choice plan.Choice, p plan.Plan) {
 
 func (s *story) propose(choice plan.Choice, p plan.Plan) {
 	s.keep(choice, p)
-	s.at = s.at.Add(9 * time.Second) // somebody reads it
+	s.at = s.at.Add(9 * time.Second) // reading takes time
 	s.entry(run.Entry{Event: run.Requested})
 	lock := plan.Step{ID: run.StepLock, Nodes: []string{"cp1"}}
 	s.intent(lock)
 	s.at = s.at.Add(2 * time.Second)
 	s.outcome(lock, run.Done, "")
-	s.look(s.now, 3*time.Second) // is it still what the plan was made for?
+	s.look(s.now, 3*time.Second) // checks whether the plan is still valid
 }
 
-// steps are the first n of the plan, done.
+// steps runs the first n steps of the plan.
 func (s *story) steps(n int) {
 	for _, step := range s.plan().Steps[:n] {
 		s.intent(step)
@@ -215,7 +215,7 @@ func (s *story) steps(n int) {
 	}
 }
 
-// do is what a step does, and how long it takes.
+// do runs a step with its effect and duration.
 func (s *story) do(step plan.Step) {
 	took := map[plan.Action]time.Duration{
 		plan.Backup: 6 * time.Second, plan.PrePhase: 24 * time.Second, plan.Renew: 15 * time.Second, plan.KubeletBootstrap: 21 * time.Second, plan.RestoreBackup: 11 * time.Second,
@@ -237,8 +237,7 @@ func (s *story) do(step plan.Step) {
 	s.at = s.at.Add(took[step.Action])
 }
 
-// renewed is what the nodes look like once those named have new certificates and
-// work again.
+// renewed gives the named nodes new certificates and makes them work again.
 func (s *story) renewed(names []string) snapshot.Snapshot {
 	out := tc.Healthy(s.now.Cluster())
 	for i, n := range out.Nodes {
@@ -253,7 +252,7 @@ func (s *story) renewed(names []string) snapshot.Snapshot {
 	return out
 }
 
-// served lets every port present what lies in the file.
+// served makes every port serve the current files.
 func served(n *snapshot.Node) {
 	for component, kind := range map[string]certs.Kind{"kube-apiserver": certs.KindAPIServer, "etcd": certs.KindEtcdMember, "etcd-peer": certs.KindEtcdMember} {
 		file, ok := n.Certificate(kind)
@@ -280,7 +279,7 @@ func (s *story) outcome(step plan.Step, r run.Result, detail string) {
 	s.entry(run.Entry{Event: run.Outcome, Step: step.ID, Nodes: step.Nodes, Outcome: r, Detail: detail})
 }
 
-// end lets go of the lock, where there is one, and ends the run.
+// end releases the lock, if there is one, and finishes the run.
 func (s *story) end(r run.Result, detail string, code int, next string) {
 	if slices.ContainsFunc(s.h.Entries, func(e run.Entry) bool { return e.Step == run.StepLock }) {
 		unlock := plan.Step{ID: run.StepUnlock, Nodes: []string{"cp1"}}
@@ -293,7 +292,7 @@ func (s *story) end(r run.Result, detail string, code int, next string) {
 	s.close()
 }
 
-// close concludes from the journal how the run stands.
+// close derives the state of the run from the journal.
 func (s *story) close() run.History {
 	s.h.State = run.Journal{Entries: s.h.Entries}.State()
 	return s.h

@@ -12,8 +12,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// Write makes the run directory of a history below root, as the run itself would
-// have left it, and returns its path.
+// Write writes the run directory of a history below root, as the run itself would, and returns
+// its path.
 func Write(tb testing.TB, root string, h run.History) string {
 	tb.Helper()
 	ok := func(err error) {
@@ -32,8 +32,8 @@ func Write(tb testing.TB, root string, h run.History) string {
 		ok(err)
 		lines.Write(append(line, '\n'))
 	}
-	// Nothing is started meanwhile: a child that is being begun would hold the run's lock
-	// a moment longer than this process (syscall.ForkLock).
+	// Block fork meanwhile: a child would hold the run's lock a moment longer than this
+	// process (syscall.ForkLock).
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	journal := filepath.Join(path, "journal.jsonl")
@@ -56,7 +56,7 @@ func Write(tb testing.TB, root string, h run.History) string {
 	if h.Exit != nil {
 		ok(run.SaveExit(root, h.ID, h.Exit.Code, h.Exit.Next))
 	}
-	// What a killed driver did not finish.
+	// A killed driver does not write these.
 	ok(os.WriteFile(journal, append(lines.Bytes(), strings.Repeat("{", h.Torn)...), 0o600))
 	return path
 }

@@ -1,5 +1,5 @@
-// Package testschema makes the JSON Schemas of Go types, with the words of their
-// comments, so that tests can tell when a published one is stale.
+// Package testschema makes JSON Schemas from Go types and their doc comments, so that tests
+// detect a stale published one.
 package testschema
 
 import (
@@ -17,17 +17,17 @@ import (
 	"time"
 )
 
-// Document is a kind of JSON document that a program may read.
+// Document is a kind of JSON document that programs read.
 type Document struct {
-	// Title and Description are the schema's own.
+	// Title and Description are those of the schema.
 	Title, Description string
-	// Version is what the field "schema" of the document holds; 0 where it has none.
+	// Version is the value of the field "schema"; 0 for a document without it.
 	Version int
-	// Value is of the document's type.
+	// Value is a value of the document's type.
 	Value any
-	// As gives the types whose JSON is that of another one.
+	// As maps types to the types that their JSON has.
 	As map[reflect.Type]reflect.Type
-	// Open are types that may have values beside their constants.
+	// Open are types that may have values other than their constants.
 	Open []reflect.Type
 }
 
@@ -70,8 +70,8 @@ func (p properties) MarshalJSON() ([]byte, error) {
 	return append(out, '}'), nil
 }
 
-// Make returns the schema of a document. root is the folder of the module, whose
-// sources have the words.
+// Make returns the schema of a document. root is the module's directory, whose sources have
+// the descriptions.
 func Make(root, module string, d Document) ([]byte, error) {
 	m := maker{root: root, module: module, doc: d, defs: map[string]schema{}, words: map[string]words{}}
 	s, err := m.object(reflect.TypeOf(d.Value))
@@ -93,7 +93,7 @@ type maker struct {
 	words        map[string]words // by package path
 }
 
-// of is the schema of a type, which may come to be one of the definitions.
+// of returns the schema of a type, which may become a definition.
 func (m *maker) of(t reflect.Type) (schema, error) {
 	switch {
 	case t == reflect.TypeFor[time.Time]():
@@ -104,7 +104,7 @@ func (m *maker) of(t reflect.Type) (schema, error) {
 	case t.Kind() == reflect.Struct:
 		name := filepath.Base(t.PkgPath()) + "." + t.Name()
 		if _, known := m.defs[name]; !known {
-			m.defs[name] = schema{} // it may contain itself
+			m.defs[name] = schema{} // a type may contain itself
 			s, err := m.object(t)
 			if err != nil {
 				return s, err
@@ -132,13 +132,13 @@ func (m *maker) of(t reflect.Type) (schema, error) {
 	}
 }
 
-// object is the schema of a struct.
+// object returns the schema of a struct.
 func (m *maker) object(t reflect.Type) (schema, error) {
 	s := schema{Type: "object", Additional: false}
 	return s, m.fields(&s, t)
 }
 
-// fields adds those of a struct, and of those embedded in it, as encoding/json does.
+// fields adds the fields of a struct and of embedded ones, as encoding/json does.
 func (m *maker) fields(s *schema, t reflect.Type) error {
 	described := t
 	if other, ok := m.doc.As[t]; ok {
@@ -175,7 +175,7 @@ func (m *maker) fields(s *schema, t reflect.Type) error {
 				of.Type = []any{of.Type, "null"}
 			}
 		}
-		// What is nearer wins over what is embedded.
+		// A field hides an embedded one of the same name.
 		if i := slices.IndexFunc(s.Properties, func(p property) bool { return p.name == name }); i >= 0 {
 			s.Properties[i].of = of
 			continue
@@ -187,7 +187,7 @@ func (m *maker) fields(s *schema, t reflect.Type) error {
 	return nil
 }
 
-// values are the constants of a type, in their order; none for a plain string.
+// values returns a type's constants in order; none for a plain string.
 func (m *maker) values(t reflect.Type) ([]string, error) {
 	if t.PkgPath() == "" || slices.Contains(m.doc.Open, t) {
 		return nil, nil
@@ -203,10 +203,10 @@ func (m *maker) values(t reflect.Type) ([]string, error) {
 	return out, nil
 }
 
-// Constant is a value of a type with the words beside it.
+// Constant is a constant with its comment.
 type Constant struct{ Value, Words string }
 
-// Constants returns the string constants of the type of a value.
+// Constants returns the string constants of a value's type.
 func Constants(root, module string, v any) ([]Constant, error) {
 	m := maker{root: root, module: module, words: map[string]words{}}
 	t := reflect.TypeOf(v)
@@ -214,7 +214,7 @@ func Constants(root, module string, v any) ([]Constant, error) {
 	return w.constants[t.Name()], err
 }
 
-// words are what the sources of a package say.
+// words are the doc comments of a package.
 type words struct {
 	fields    map[string]string // "Type.Field"
 	constants map[string][]Constant
@@ -278,7 +278,7 @@ func text(groups ...*ast.CommentGroup) string {
 	return ""
 }
 
-// Fields lists the names of the fields that a JSON object has.
+// Fields lists the field names of a JSON object.
 func Fields(object []byte) []string {
 	var m map[string]json.RawMessage
 	if json.Unmarshal(object, &m) != nil {

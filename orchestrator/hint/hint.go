@@ -1,22 +1,22 @@
-// Package hint knows the failures that people meet when they run Ansible, Kubespray
-// and kubeadm, by what these say, and what helps.
+// Package hint knows common failures of Ansible, Kubespray and kubeadm by their messages, and
+// what helps.
 //
-// It is a pure function over text. A hint is a guess from words: it stands beside the
-// words, never in their place.
+// It is a pure function over text. A hint is a guess from words: it is shown with the message,
+// never instead of it.
 package hint
 
 import "regexp"
 
-// Hint is what a well-known failure means.
+// Hint explains a well-known failure.
 type Hint struct {
-	// Name is short and stable: tests and the reference page know it by this.
+	// Name is short and stable: tests and the reference page use it.
 	Name string
-	// Advice says what it usually is and what to do.
+	// Advice describes the usual cause and what to do.
 	Advice string
 }
 
-// table holds the failures, the particular before the general: the first that fits is
-// the hint. Each pattern is a piece of a message as its author prints it.
+// table holds the failures, specific ones before general ones: the first match is the hint.
+// Each pattern is part of a message as its author prints it.
 var table = []struct {
 	Hint
 
@@ -112,7 +112,7 @@ var table = []struct {
 		regexp.MustCompile(`Failed to connect to the host via ssh|UNREACHABLE!`)},
 }
 
-// Of returns the hint for a failure's output; false where no hint matches.
+// Of returns the hint for a failure's output; false if none matches.
 func Of(text string) (Hint, bool) {
 	for _, row := range table {
 		if row.says.MatchString(text) {
@@ -122,7 +122,7 @@ func Of(text string) (Hint, bool) {
 	return Hint{}, false
 }
 
-// All returns every hint, in the order in which they are looked for.
+// All returns all hints, in the order of matching.
 func All() []Hint {
 	out := make([]Hint, len(table))
 	for i, row := range table {

@@ -8,8 +8,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/hint"
 )
 
-// said are messages as their authors print them, and the hint for each; the empty name
-// is for words that say nothing well-known.
+// said are messages as their authors print them, with the expected hint; an empty name means
+// that no hint matches.
 var said = []struct{ name, text string }{
 	{"host-key", "Failed to connect to the host via ssh: Host key verification failed."},
 	{"host-key-changed", "Failed to connect to the host via ssh: @@@@@@@@@@@\r\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\r\nHost key verification failed."},
@@ -30,7 +30,7 @@ var said = []struct{ name, text string }{
 	{"sudoers", "deploy is not in the sudoers file.  This incident will be reported."},
 	{"sudoers", "Sorry, user deploy is not allowed to execute '/bin/sh -c echo' as root on node1."},
 	{"become-prompt", "Timeout (12s) waiting for privilege escalation prompt: "},
-	// sudo-rs 0.2.15, which ansible-core before 2.22 asks for nothing it knows.
+	// sudo-rs 0.2.15: ansible-core before 2.22 does not recognize its prompt.
 	{"become-prompt", "Task failed: Timeout (5s) waiting for privilege escalation prompt:"},
 	{"become-prompt", "Task failed: Timed out waiting for become success or become password prompt.\n>>> Standard Error\n[sudo: [sudo via ansible, key=zyiuhxrq] password:] Password:"},
 	{"sudo-password", "sudo: interactive authentication is required\n"},
@@ -92,18 +92,18 @@ func TestOf(t *testing.T) {
 	for _, row := range said {
 		got, ok := hint.Of(row.text)
 		if got.Name != row.name || ok != (row.name != "") {
-			t.Errorf("%q\n  is taken for %q, want %q", row.text, got.Name, row.name)
+			t.Errorf("%q\n  matches %q, want %q", row.text, got.Name, row.name)
 		}
 		found[got.Name] = true
 	}
 	for _, h := range hint.All() {
 		if !found[h.Name] {
-			t.Errorf("no message of this test is a %s", h.Name)
+			t.Errorf("no message of this test matches %s", h.Name)
 		}
 	}
 }
 
-// An advice is a sentence of its own behind "hint: ", and says what to do.
+// Advice is a separate sentence after "hint: ", and describes what to do.
 func TestAdvice(t *testing.T) {
 	t.Parallel()
 	names := map[string]bool{}
@@ -115,7 +115,7 @@ func TestAdvice(t *testing.T) {
 	}
 }
 
-// Whatever a node says, a hint is one of the table.
+// Any output of a node matches a hint of the table or none.
 func FuzzOf(f *testing.F) {
 	for _, row := range said {
 		f.Add(row.text)
@@ -126,7 +126,7 @@ func FuzzOf(f *testing.F) {
 			t.Errorf("%q: %+v, %t", text, h, ok)
 		}
 		if again, _ := hint.Of("before\n" + text + "\nafter"); ok && again.Name == "" {
-			t.Errorf("%q among other words has no hint", text)
+			t.Errorf("%q within other text has no hint", text)
 		}
 	})
 }

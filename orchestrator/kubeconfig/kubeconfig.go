@@ -1,9 +1,9 @@
-// Package kubeconfig knows a kubeconfig that lies on no node: a copy of admin.conf in
-// somebody's home, or beside an inventory.
+// Package kubeconfig handles kubeconfigs outside the nodes: a copy of admin.conf in a user's
+// home, or next to an inventory.
 //
-// It does no I/O. Parse reads one, File.Behind says why it is not what the cluster's
-// administrators have by now, File.Origin where its successor lies, and File.With puts
-// that one's client certificate and key in place of its own.
+// It does no I/O. Parse reads one, File.Behind explains how it differs from the cluster's
+// current administrator kubeconfigs, File.Origin finds its successor, and File.With replaces
+// its client certificate and key with those of the successor.
 package kubeconfig
 
 import (
@@ -26,13 +26,13 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// File is a kubeconfig, and what its current context stands for. It holds a private
-// key, which none of its exported fields does, nor what it prints.
+// File is a kubeconfig and its current context. It holds a private key, which neither its
+// exported fields nor its printed form contain.
 type File struct {
 	// Certificate is the client certificate of the current user.
 	Certificate certs.Certificate
-	// CA is the fingerprint of the authority that the current cluster is trusted by;
-	// empty where the file embeds none.
+	// CA is the fingerprint of the CA that the file trusts for the current cluster; empty if
+	// the file embeds none.
 	CA string
 
 	client           *x509.Certificate
@@ -41,22 +41,21 @@ type File struct {
 	certificate, key place
 }
 
-// String says whose it is.
+// String names the user.
 func (f File) String() string { return "kubeconfig of " + f.Certificate.Subject }
 
-// GoString is String: %#v prints no key either.
+// GoString is String: %#v does not print the key either.
 func (f File) GoString() string { return f.String() }
 
-// place is where a value stands in a text.
+// place is the position of a value in a text.
 type place struct{ from, to int }
 
-// ErrNotEmbedded says that the current user authenticates in another way than by a
-// certificate and key in the file itself.
+// ErrNotEmbedded means that the current user does not authenticate with a certificate and key
+// embedded in the file.
 var ErrNotEmbedded = errors.New("the user of its current context has no certificate and key in the file itself")
 
-// Parse reads a kubeconfig, in YAML or JSON. The error says, in words, what it is not;
-// it is ErrNotEmbedded, wrapped, for one that needs no renewal here. It quotes nothing
-// of the file but names.
+// Parse reads a kubeconfig in YAML or JSON. The error describes what is wrong with it; it
+// wraps ErrNotEmbedded for one that needs no renewal here. It quotes only names from the file.
 func Parse(data []byte) (File, error) {
 	f := File{data: data}
 	var doc yaml.Node
@@ -98,10 +97,10 @@ func Parse(data []byte) (File, error) {
 	return f, nil
 }
 
-// Behind says in words why a kubeconfig is no longer what the cluster's administrators
-// have, or will not be usable for long; empty when all is well, and when the snapshot
-// does not tell. Of the user of somebody else, whom no kubeconfig of a control plane is
-// for, the time alone is judged.
+// Behind describes how a kubeconfig differs from the cluster's current administrator
+// kubeconfigs, or why it will soon be unusable. It is empty if all is well or the snapshot
+// does not show it. For a user that has no kubeconfig on a control plane, only the expiry is
+// checked.
 func (f File) Behind(s snapshot.Snapshot, renewBefore time.Duration) string {
 	end := f.Certificate.NotAfter.UTC().Format(time.DateOnly)
 	ours := authorities(s)
@@ -122,19 +121,18 @@ func (f File) Behind(s snapshot.Snapshot, renewBefore time.Duration) string {
 
 // Origin is a kubeconfig of a control plane that is for the same user.
 type Origin struct {
-	// Node is where it lies, by its name in the inventory; Name is admin.conf or
-	// super-admin.conf.
+	// Node is the node's name in the inventory; Name is admin.conf or super-admin.conf.
 	Node, Name string
 	// Certificate is its client certificate.
 	Certificate certs.Certificate
-	// Current: the file has the certificate of a control plane already, or one that was
-	// issued for itself and ends no earlier.
+	// Current: the file already has the certificate of a control plane, or its own that
+	// expires no earlier.
 	Current bool
 }
 
-// Origin finds the kubeconfig that a file can get its new certificate and key from: of
-// the control planes' the one that ends last. The error says, in words, why there is
-// none: another cluster's CA, or another user.
+// Origin finds the kubeconfig to copy a new certificate and key from: of the control planes',
+// the one that expires last. The error describes why there is none: another cluster's CA, or
+// another user.
 func (f File) Origin(s snapshot.Snapshot) (Origin, error) {
 	ours := authorities(s)
 	switch {
@@ -158,8 +156,8 @@ func (f File) Origin(s snapshot.Snapshot) (Origin, error) {
 	}, nil
 }
 
-// With returns the text of the file with the client certificate and key of another one,
-// for the same user, in place of its own; every other byte stays.
+// With returns the text of the file with the client certificate and key of another one for the
+// same user; every other byte stays.
 func (f File) With(next File) ([]byte, error) {
 	if !next.Certificate.SameUser(f.Certificate) {
 		return nil, fmt.Errorf("the new one is for %s, not for %s", next.Certificate.Subject, f.Certificate.Subject)
@@ -184,7 +182,7 @@ func (f File) With(next File) ([]byte, error) {
 	return out, nil
 }
 
-// paired says that the key does not belong to the certificate; nil when it does.
+// paired returns an error if the key does not belong to the certificate.
 func (f File) paired() error {
 	var pair [2][]byte
 	for i, at := range []place{f.certificate, f.key} {
@@ -205,11 +203,11 @@ type original struct {
 	node string
 }
 
-// administrators are the kinds of kubeconfigs that people have copies of.
+// administrators are the kinds of kubeconfigs that users copy.
 var administrators = []certs.Kind{certs.KindAdmin, certs.KindSuperAdmin}
 
-// originals are the administrators' certificates that are for the user of another, in the
-// order of the control planes.
+// originals are the administrators' certificates for the same user, in the order of the
+// control planes.
 func originals(s snapshot.Snapshot, of certs.Certificate) (out []original) {
 	for _, n := range s.With(cluster.ControlPlane) {
 		for _, kind := range administrators {
@@ -240,8 +238,8 @@ func (f File) trustsOne(of []string) bool {
 
 // --- YAML ----------------------------------------------------------------------
 
-// member is the value of a mapping; nil where there is none. An alias is none: what it
-// stands for may be somebody else's, too.
+// member returns the value of a mapping; nil if there is none. It does not follow aliases:
+// changing an anchor's value could change another user's credentials, too.
 func member(n *yaml.Node, name string) *yaml.Node {
 	if n == nil || n.Kind != yaml.MappingNode {
 		return nil
@@ -254,7 +252,7 @@ func member(n *yaml.Node, name string) *yaml.Node {
 	return nil
 }
 
-// named is the element of a list that has a name.
+// named returns the element of a list with a name.
 func named(n *yaml.Node, list, name string) *yaml.Node {
 	all := member(n, list)
 	if all == nil || all.Kind != yaml.SequenceNode || name == "" {
@@ -275,7 +273,7 @@ func text(n *yaml.Node) string {
 	return n.Value
 }
 
-// locate finds the text of a scalar that stands on one line.
+// locate finds the text of a scalar on a single line.
 func locate(data []byte, n *yaml.Node) (place, error) {
 	refused := errors.New("its certificate or key is not on one line, so it cannot be edited in place")
 	rest, at := data, 0
@@ -287,7 +285,7 @@ func locate(data []byte, n *yaml.Node) (place, error) {
 		at += len(rest) - len(after)
 		rest = after
 	}
-	// A column counts characters.
+	// yaml.v3 counts columns in characters.
 	first, _, _ := bytes.Cut(rest, []byte("\n"))
 	line := []rune(string(first))
 	if n.Column-1 > len(line) {

@@ -22,7 +22,7 @@ func admin(tb testing.TB, ca testpki.Pair, end time.Time) testpki.Pair {
 	return ca.Issue(tb, testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters", NotAfter: end})
 }
 
-// kubeconfigOf is as people have it: two clusters, and a comment.
+// kubeconfigOf is typical: two clusters, and a comment.
 func kubeconfigOf(ca, user testpki.Pair) string {
 	return fmt.Sprintf(`# mine – do not touch
 apiVersion: v1
@@ -52,7 +52,7 @@ users:
 `, b64(ca.Certificate), b64(user.Key), b64(user.Certificate))
 }
 
-// What is edited are two values, wherever and however they stand.
+// Only the two values change, in any position and notation.
 func TestWith(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -95,7 +95,7 @@ func TestWith(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := f.With(wrong); err == nil {
-			t.Errorf("%s is taken: %s", name, got)
+			t.Errorf("%s is accepted: %s", name, got)
 		}
 	}
 }
@@ -114,10 +114,10 @@ func TestParseRefuses(t *testing.T) {
 		{"no YAML", "client-key-data: [" + b64(user.Key), "it is not a kubeconfig", true},
 		{"a list", "[1, 2]", "has no current context", true},
 		{"no current context", swap("current-context: admin@cluster.local", ""), "has no current context", true},
-		{"a context that is not there", swap("current-context: admin@cluster.local", "current-context: x"), "has no current context", true},
+		{"a missing context", swap("current-context: admin@cluster.local", "current-context: x"), "has no current context", true},
 		{"a token", swap("current-context: admin@cluster.local", "current-context: other"), `no certificate and key in the file itself: "other"`, false},
 		{"files", swap("client-certificate-data: "+b64(user.Certificate), "client-certificate: a.crt"), "no certificate and key", false},
-		{"a certificate that is none", swap(b64(user.Certificate), b64([]byte("x"))), `the client certificate of user "kubernetes-admin": no PEM`, true},
+		{"a broken certificate", swap(b64(user.Certificate), b64([]byte("x"))), `the client certificate of user "kubernetes-admin": no PEM`, true},
 		{"no base64", swap(b64(user.Certificate), "???"), "it is not base64", true},
 		{"a value of several lines", swap(b64(user.Key), "|\n      "+b64(user.Key)), "is not on one line", true},
 		{"an alias", swap(b64(user.Key), "*key"), "it is not a kubeconfig", true},
@@ -132,7 +132,8 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// seen is a cluster whose control planes have these certificates as administrators'.
+// seen is a snapshot of a cluster whose control planes have these administrators'
+// certificates.
 func seen(ca testpki.Pair, admins ...testpki.Pair) snapshot.Snapshot {
 	s := snapshot.Snapshot{Taken: time.Now()}
 	for i, a := range admins {
@@ -157,10 +158,10 @@ func TestBehindAndOrigin(t *testing.T) {
 	for _, row := range []struct {
 		name, text     string
 		now            snapshot.Snapshot
-		behind, origin string // empty: it is not behind; "!" and why there is no origin
+		behind, origin string // empty: not behind; "!" and why there is no origin
 	}{
-		{"that of the first", kubeconfigOf(ca, late), seen(ca, late, later), "", "cp2 admin.conf current"},
-		{"that of the last", kubeconfigOf(ca, later), seen(ca, late, later), "", "cp2 admin.conf current"},
+		{"the first one's", kubeconfigOf(ca, late), seen(ca, late, later), "", "cp2 admin.conf current"},
+		{"the last one's", kubeconfigOf(ca, later), seen(ca, late, later), "", "cp2 admin.conf current"},
 		{"an older one", kubeconfigOf(ca, mine), seen(ca, later, late), "its client certificate differs from that of admin.conf on cp1, and expires earlier, on " + in(200).UTC().Format(time.DateOnly), "cp1 admin.conf"},
 		{"expiring", kubeconfigOf(ca, soon), seen(ca, later, late), "its client certificate expires on ", "cp1 admin.conf"},
 		{"expiring, like the cluster's", kubeconfigOf(ca, soon), seen(ca, soon), "its client certificate expires on ", "cp1 admin.conf current"},
@@ -170,8 +171,8 @@ func TestBehindAndOrigin(t *testing.T) {
 		{"issued by another authority of that name", kubeconfigOf(ca, admin(t, other, in(300))), seen(ca, later), "differs from that of admin.conf on cp1", "!was not issued by the cluster's CA"},
 		{"somebody else", kubeconfigOf(ca, somebody), seen(ca, late), "", "!its user is CN=somebody, which is in no admin.conf"},
 		{"without a CA", bare, seen(ca, late), "differs from that", "!embeds no CA"},
-		{"one of its own that ends no earlier", kubeconfigOf(ca, later), seen(ca, late), "", "cp1 admin.conf current"},
-		{"nobody was asked", kubeconfigOf(ca, mine), snapshot.Snapshot{Taken: time.Now()}, "", "!no control plane shows"},
+		{"its own certificate, which expires no earlier", kubeconfigOf(ca, later), seen(ca, late), "", "cp1 admin.conf current"},
+		{"no control plane was inspected", kubeconfigOf(ca, mine), snapshot.Snapshot{Taken: time.Now()}, "", "!no control plane shows"},
 	} {
 		f, err := kubeconfig.Parse([]byte(row.text))
 		if err != nil {
@@ -194,7 +195,7 @@ func TestBehindAndOrigin(t *testing.T) {
 	}
 }
 
-// Whatever a file says: it is refused, or what is put into it can be read again.
+// Any file is either refused, or the result of With can be read again.
 func FuzzParse(f *testing.F) {
 	ca := testpki.Authority(f, "kubernetes")
 	next, err := kubeconfig.Parse([]byte(kubeconfigOf(ca, admin(f, ca, time.Time{}))))
@@ -215,7 +216,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		if again, err := kubeconfig.Parse(got); err != nil || again.Certificate.Fingerprint != next.Certificate.Fingerprint {
-			t.Errorf("%v: what was put in cannot be read again", err)
+			t.Errorf("%v: the result cannot be read again", err)
 		}
 	})
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 )
 
-// ExtraVars reads the arguments of -e as far as they are plain: pairs of key=value,
-// objects of JSON or YAML, and files of those. The last value of a name counts. What
-// cannot be read, such as a vaulted file, says nothing here.
+// ExtraVars reads the arguments of -e as far as they are plain: pairs of key=value, JSON or
+// YAML objects, and files of those. The last value of a name wins. It ignores what it cannot
+// read, such as a vaulted file.
 func ExtraVars(args []string) map[string]any {
 	out := map[string]any{}
 	for _, arg := range args {
@@ -40,13 +40,13 @@ func ExtraVars(args []string) map[string]any {
 	return out
 }
 
-// Variables are the host variables that Confirmations reads: with them roles of Kubespray
-// stop until somebody presses a key (roles/upgrade/pre-upgrade and post-upgrade). Without
-// a terminal Ansible goes on as if somebody had.
+// Variables are the host variables that Confirmations reads: they make roles of Kubespray wait
+// until someone presses a key (roles/upgrade/pre-upgrade and post-upgrade). Without a
+// terminal, Ansible continues as if a key had been pressed.
 var Variables = []string{"upgrade_node_confirm", "upgrade_node_post_upgrade_confirm"}
 
-// Confirmations returns which of the variables that make Kubespray wait for a key are
-// set, of variables as Ansible tells them.
+// Confirmations returns which of the variables that make Kubespray wait for a key are set,
+// given a host's variables from ansible-inventory.
 func Confirmations(vars map[string]any) []string {
 	var out []string
 	for _, name := range Variables {

@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// Described returns the checkout with what git knows of it: its release, for the
-// galaxy.yml of several releases names another one, and a warning where files differ from
-// those of the release. New files, such as an inventory, are no difference. Without git, or
-// where the folder is no work tree, it is as it was, as is none at all.
+// Described adds what git knows of the checkout: its release, since the galaxy.yml of several
+// releases has another one, and a warning if files differ from the release. New files, such as
+// an inventory, do not count. Without git, or outside a work tree, it returns the checkout
+// unchanged.
 func (c Checkout) Described(ctx context.Context) Checkout {
 	if c.Dir == "" || !exists(c.Dir, ".git") {
 		return c
@@ -40,7 +40,7 @@ func (c Checkout) Described(ctx context.Context) Checkout {
 	return c
 }
 
-// git asks and writes nothing, not even the index.
+// git runs a read-only command that does not write the index either.
 func (c Checkout) git(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", c.Dir}, args...)...)
 	cmd.Env = append(os.Environ(), "GIT_OPTIONAL_LOCKS=0", "LC_ALL=C")

@@ -1,8 +1,7 @@
-// Package kubespray knows what a checkout of Kubespray is: which release, which
-// Ansible it demands, where its playbooks lie, and what in them waits for an answer
-// that nobody can give.
+// Package kubespray inspects a checkout of Kubespray: its release, the Ansible versions it
+// supports, the paths of its playbooks, and which of them prompt.
 //
-// It reads the checkout's files, asks git, and changes nothing.
+// It reads the checkout's files and calls git, and changes nothing.
 package kubespray
 
 import (
@@ -18,39 +17,38 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/shell"
 )
 
-// The places of a checkout's playbooks, relative to it.
+// Paths of playbooks, relative to the checkout.
 var (
-	// upgradePlaybooks: the wrapper of all releases, its alias since v2.30, its home
-	// since v2.22.
+	// upgradePlaybooks: the wrapper in all releases, its alias since v2.30, its location since
+	// v2.22.
 	upgradePlaybooks = []string{"upgrade-cluster.yml", "upgrade_cluster.yml", "playbooks/upgrade_cluster.yml"}
-	// renewPlaybooks: no release of Kubespray has one, but checkouts of others do.
+	// renewPlaybooks: no release of Kubespray has one, but forks do.
 	renewPlaybooks = []string{"renew-certs.yml", "renew_certs.yml", "playbooks/renew-certs.yml", "playbooks/renew_certs.yml"}
 	// versionPlaybooks check Ansible's version: since v2.22, and before.
 	versionPlaybooks = []string{"playbooks/ansible_version.yml", "ansible_version.yml"}
 )
 
-// Checkout is a folder that holds Kubespray.
+// Checkout is a directory that contains Kubespray.
 type Checkout struct {
 	// Dir is absolute.
 	Dir string
-	// Release as the checkout tells it, such as "2.29.0", or by its layout, such as
-	// "2.22 to 2.29"; ReleaseFrom says which.
+	// Release as the checkout states it, such as "2.29.0", or derived from its layout, such as
+	// "2.22 to 2.29"; ReleaseFrom is the source.
 	Release, ReleaseFrom string
-	// Ansible is what it demands of ansible-core.
+	// Ansible is the supported range of ansible-core.
 	Ansible Range
-	// Upgrade and Renew are its playbooks, relative to Dir; Renew is empty where it
-	// has none.
+	// Upgrade and Renew are its playbooks, relative to Dir; Renew is empty if it has none.
 	Upgrade, Renew string
-	// Warnings are in words what of it will not be as its owner may expect.
+	// Warnings describe what its owner may not expect.
 	Warnings []string
 }
 
-// Error says why a folder cannot be used as a checkout, and what to do.
+// Error describes why a directory cannot be used as a checkout, and what to do.
 type Error struct{ Detail, Next string }
 
 func (e *Error) Error() string { return e.Detail }
 
-// Open reads what a folder is. The error is an *Error.
+// Open inspects a directory. The error is an *Error.
 func Open(dir string) (Checkout, error) {
 	refuse := func(next, format string, args ...any) (Checkout, error) {
 		return Checkout{}, &Error{Detail: fmt.Sprintf(format, args...), Next: next}
@@ -69,8 +67,8 @@ func Open(dir string) (Checkout, error) {
 	case !info.IsDir():
 		return refuse(name, "%s is not a directory", dir)
 	case info.Mode().Perm()&0o002 != 0:
-		// Ansible ignores an ansible.cfg in such a folder, and with it the
-		// checkout's roles, library and connection settings.
+		// Ansible ignores an ansible.cfg in such a directory, and with it the checkout's
+		// roles, library and connection settings.
 		return refuse("chmod o-w "+shell.Quote(abs), "%s is writable by everyone, so Ansible would ignore its ansible.cfg", dir)
 	}
 	c := Checkout{Dir: abs, Upgrade: first(abs, upgradePlaybooks), Renew: first(abs, renewPlaybooks)}
@@ -87,10 +85,10 @@ func Open(dir string) (Checkout, error) {
 	return c, nil
 }
 
-// Find looks for a checkout where people keep one: the folder from that the command
-// was given in, the one whose inventory folder holds an inventory, and the folder
-// kubespray in or beside from. It returns how it was found, in words; nothing where
-// there is none.
+// Find looks for a checkout in the usual places: from (the directory where the command was
+// run), the directory whose inventory/ contains an inventory, and kubespray in or next to
+// from. It returns the directory and a description of the place; both are empty if there is
+// none.
 func Find(from string, inventories []string) (dir, how string) {
 	type place struct{ dir, how string }
 	places := []place{{from, "the directory the command was run in"}}
@@ -114,9 +112,9 @@ func Find(from string, inventories []string) (dir, how string) {
 	return "", ""
 }
 
-// Prompts returns the names of the variables that a playbook of the checkout and
-// those it imports ask for at their beginning (vars_prompt). A file that is missing
-// or is no playbook is an *Error.
+// Prompts returns the names of the variables that a playbook of the checkout and its imports
+// prompt for (vars_prompt). For a file that is missing or not a playbook, the error is an
+// *Error.
 func (c Checkout) Prompts(playbook string) ([]string, error) {
 	data, err := os.ReadFile(filepath.Join(c.Dir, playbook))
 	if err != nil {
@@ -138,8 +136,8 @@ func (c Checkout) Prompts(playbook string) ([]string, error) {
 			names = append(names, p.Name)
 		}
 		imported := play.Import + play.FQCN
-		// Only what lies in the checkout: an expression is Ansible's to render, and the
-		// name of a collection's playbook is Ansible's to find.
+		// Only files in the checkout: Ansible renders expressions, and finds the playbooks of
+		// collections.
 		ext := filepath.Ext(imported)
 		if (ext != ".yml" && ext != ".yaml") || strings.Contains(imported, "{{") || filepath.IsAbs(imported) {
 			continue
@@ -153,7 +151,7 @@ func (c Checkout) Prompts(playbook string) ([]string, error) {
 	return names, nil
 }
 
-// first returns the first of some files that is in dir; nothing without one.
+// first returns the first of the files that exists in dir; empty if none does.
 func first(dir string, files []string) string {
 	for _, name := range files {
 		if exists(dir, name) {

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// tree writes files, by name, into a new folder.
+// tree writes files, by name, into a new directory.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -29,7 +29,7 @@ func tree(t *testing.T, files map[string]string) string {
 
 const wrapper = "- import_playbook: playbooks/upgrade_cluster.yml\n"
 
-// asRelease are checkouts as the releases lay them out, and what is recognised.
+// asRelease are checkouts in the layouts of the releases, with the expected release.
 var asRelease = []struct {
 	name          string
 	files         map[string]string
@@ -58,7 +58,7 @@ var asRelease = []struct {
 		"2.26.1", "galaxy.yml", "upgrade-cluster.yml", Range{"2.16.4", "2.17.5"},
 	},
 	{
-		"a release whose check is gone: what it is known to demand",
+		"without its version check: the known range of its release",
 		map[string]string{"upgrade-cluster.yml": wrapper, "playbooks/upgrade_cluster.yml": "[]", "galaxy.yml": "version: 2.31.0\n", "ansible.cfg": ""},
 		"2.31.0", "galaxy.yml", "upgrade-cluster.yml", Range{"2.18.0", "2.19.0"},
 	},
@@ -71,7 +71,7 @@ var asRelease = []struct {
 		"2.22 to 2.29", "its layout", "playbooks/upgrade_cluster.yml", Range{},
 	},
 	{
-		"one that nobody knows", map[string]string{"upgrade-cluster.yml": "[]", "ansible.cfg": "", "galaxy.yml": "version: 3.4.5\n"},
+		"an unknown release", map[string]string{"upgrade-cluster.yml": "[]", "ansible.cfg": "", "galaxy.yml": "version: 3.4.5\n"},
 		"3.4.5", "galaxy.yml", "upgrade-cluster.yml", Range{},
 	},
 }
@@ -86,7 +86,7 @@ func TestOpen(t *testing.T) {
 			if err != nil || c.Dir != dir || c.Release != row.release || c.ReleaseFrom != row.from || c.Upgrade != row.upgrade || c.Ansible != row.ansible || c.Renew != "" || len(c.Warnings) > 0 {
 				t.Errorf("%+v, %v", c, err)
 			}
-			if again := c.Described(t.Context()); len(again.Warnings) > 0 || again.Release != c.Release { // no work tree of git
+			if again := c.Described(t.Context()); len(again.Warnings) > 0 || again.Release != c.Release { // not a work tree of git
 				t.Errorf("described: %+v", again)
 			}
 		})
@@ -119,7 +119,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// What its owner may not expect is told, and stops nothing.
+// Surprises for its owner are warnings, not errors.
 func TestWarnings(t *testing.T) {
 	c, err := Open(tree(t, map[string]string{"upgrade-cluster.yml": "[]"}))
 	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "has no ansible.cfg") {
@@ -136,7 +136,7 @@ func TestDescribed(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("git is not installed, and a checkout is asked for without it")
 	}
-	// v2.23.1 has the galaxy.yml of another release, as several have.
+	// v2.23.1 has the galaxy.yml of another release, like several others.
 	dir := tree(t, map[string]string{"upgrade-cluster.yml": "[]", "ansible.cfg": "", "a": "", "b": "", ".gitignore": "", "galaxy.yml": "version: 2.22.1\n"})
 	git := func(args ...string) {
 		t.Helper()
@@ -157,11 +157,11 @@ func TestDescribed(t *testing.T) {
 	if d.Release != "2.23.1" || d.ReleaseFrom != "git describe" || d.Ansible != (Range{"2.14.0", "2.15.0"}) || len(d.Warnings) > 0 {
 		t.Errorf("%+v", d)
 	}
-	t.Chdir(dir) // of no checkout, what lies here is none
+	t.Chdir(dir) // outside a checkout, the current directory is not used
 	if none := (Checkout{}).Described(t.Context()); none.Release != "" {
-		t.Errorf("of none: %+v", none)
+		t.Errorf("without a checkout: %+v", none)
 	}
-	// An inventory is no change; an edited file is.
+	// A new inventory is not a local change; an edited file is.
 	for _, name := range []string{"inventory.ini", "a"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
@@ -198,11 +198,11 @@ func TestFind(t *testing.T) {
 	}{
 		{"here", under("", nil), ".", "x.ini", ".", "the directory the command was run in"},
 		{"above the inventory", under("k/", map[string]string{"k/inventory/mine/hosts.yml": "", "work/x": ""}), "work", "../k/inventory/mine/hosts.yml", "k", "the checkout that holds the inventory ../k/inventory/mine/hosts.yml"},
-		{"above a folder that is the inventory", under("k/", map[string]string{"k/inventory/mine/hosts.yml": ""}), ".", "k/inventory/mine", "k", "the checkout that holds the inventory k/inventory/mine"},
+		{"above an inventory directory", under("k/", map[string]string{"k/inventory/mine/hosts.yml": ""}), ".", "k/inventory/mine", "k", "the checkout that holds the inventory k/inventory/mine"},
 		{"below", under("kubespray/", nil), ".", "x.ini", "kubespray", "./kubespray"},
 		{"beside", under("kubespray/", map[string]string{"work/x": ""}), "work", "x.ini", "kubespray", "../kubespray"},
-		{"the folder it is in goes first", under("", under("kubespray/", nil)), ".", "x.ini", ".", "the directory the command was run in"},
-		{"a playbook of that name is no checkout", map[string]string{"upgrade-cluster.yml": ""}, ".", "x.ini", "", ""},
+		{"the current directory takes precedence", under("", under("kubespray/", nil)), ".", "x.ini", ".", "the directory the command was run in"},
+		{"a playbook of that name alone is not a checkout", map[string]string{"upgrade-cluster.yml": ""}, ".", "x.ini", "", ""},
 		{"nowhere", map[string]string{"inventory/x.ini": ""}, ".", "inventory/x.ini", "", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -229,11 +229,11 @@ func TestPrompts(t *testing.T) {
 		says  string
 	}{
 		{"none", map[string]string{"p.yml": "- hosts: all\n  tasks: []\n"}, nil, ""},
-		{"in what it imports", map[string]string{
+		{"in an import", map[string]string{
 			"p.yml":   "- import_playbook: b/q.yml\n- ansible.builtin.import_playbook: b/r.yml\n- import_playbook: '{{ later }}'\n- import_playbook: a.collection.book\n",
 			"b/q.yml": "- hosts: all\n  vars_prompt:\n    - name: sure\n      prompt: Sure?\n", "b/r.yml": "- import_playbook: s.yml\n", "b/s.yml": "- hosts: all\n  vars_prompt: [{name: why}]\n",
 		}, []string{"sure", "why"}, ""},
-		{"one that is missing", map[string]string{"p.yml": "- import_playbook: b/q.yml\n"}, nil, "b/q.yml: no such file"},
+		{"a missing import", map[string]string{"p.yml": "- import_playbook: b/q.yml\n"}, nil, "b/q.yml: no such file"},
 		{"no playbook", map[string]string{"p.yml": "a: [\n"}, nil, "p.yml is not a playbook"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -265,12 +265,12 @@ func TestRange(t *testing.T) {
 		}
 		for v := range strings.FieldsSeq(row.allows) {
 			if !row.r.Allows(v) {
-				t.Errorf("%s: %s is refused", row.r, v)
+				t.Errorf("%s does not allow %s", row.r, v)
 			}
 		}
 		for v := range strings.FieldsSeq(row.refuses) {
 			if row.r.Allows(v) {
-				t.Errorf("%s: %s is allowed", row.r, v)
+				t.Errorf("%s allows %s", row.r, v)
 			}
 		}
 	}
@@ -309,7 +309,7 @@ func TestExtraVars(t *testing.T) {
 	}
 }
 
-// Whatever is given as -e is read without a crash, and Ansible gets it unchanged.
+// Any -e argument is read without a panic, and Ansible gets it unchanged.
 func FuzzExtraVars(f *testing.F) {
 	for _, seed := range []string{"a=b", "a=b c='d e'", `{"a": [1, {"b": null}]}`, "{a: &x [*x]}", "=", "@"} {
 		f.Add(seed)
@@ -339,7 +339,7 @@ func TestOverridden(t *testing.T) {
 	}
 	for demands, want := range map[Range]bool{{}: true, {"2.9.0", "2.10.0"}: false, {"2.9.0", "2.11.0"}: false, {"2.9.0", "2.12.0"}: true, {"2.8.0", ""}: true} {
 		if demands.Suits() != want {
-			t.Errorf("%s suits: %t", demands, !want)
+			t.Errorf("Suits of %s: %t", demands, !want)
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/shell"
 )
 
-// layouts tell releases apart by what only they have, the newest first: when each
-// file came into Kubespray's repository.
+// layouts identify releases by the newest file that they contain, newest release first,
+// according to the history of Kubespray's repository.
 var layouts = []struct{ has, release string }{
 	{"upgrade_cluster.yml", "2.30 or later"},
 	{"playbooks/upgrade_cluster.yml", "2.22 to 2.29"},
@@ -24,8 +24,8 @@ var layouts = []struct{ has, release string }{
 	{"roles/kubernetes/master", "2.15 or earlier"},
 }
 
-// release recognises which release of Kubespray lies in dir: by what its galaxy.yml
-// says (v2.22 and later), else by its layout.
+// release returns the release of the Kubespray in dir, from its galaxy.yml (v2.22 and later)
+// or else from its layout.
 func release(dir string) (version, from string) {
 	var galaxy struct {
 		Version string `yaml:"version"`
@@ -41,17 +41,17 @@ func release(dir string) (version, from string) {
 	return "unknown", "its layout"
 }
 
-// Series is one series of releases and what it demands of ansible-core.
+// Series is a series of releases and the range of ansible-core that it supports.
 type Series struct {
 	Release string
 	Demands Range
 }
 
-// AllSeries returns the known series, the newest first: what their requirements.txt and
-// the check in their ansible_version.yml say.
+// AllSeries returns the known series, newest first, with the ranges from their
+// requirements.txt and ansible_version.yml.
 func AllSeries() []Series { return slices.Clone(series) }
 
-// series is for checkouts that do not say themselves what they demand.
+// series is for checkouts that do not state a range.
 var series = []Series{
 	{"2.31", Range{"2.18.0", "2.19.0"}},
 	{"2.30", Range{"2.17.3", "2.18.0"}},
@@ -77,14 +77,13 @@ var series = []Series{
 	{"2.10", Range{"2.7.8", ""}},
 }
 
-// Range is what is demanded of a version: from Min on, and before Max; empty where
-// there is no such bound.
+// Range is a range of versions: from Min, and before Max; an empty bound is open.
 type Range struct{ Min, Max string }
 
 var bound = regexp.MustCompile(`(?m)^\s*(minimal|maximal)_ansible_version: *["']?([0-9][0-9.]*)`)
 
-// demanded reads what a checkout demands of ansible-core from the playbook in which
-// it checks that itself; where it has none, from what its release is known to demand.
+// demanded reads the range of ansible-core from the playbook in which the checkout checks it;
+// if that is missing, it returns the known range of its release.
 func demanded(dir, release string) Range {
 	if name := first(dir, versionPlaybooks); name != "" {
 		var r Range
@@ -108,8 +107,7 @@ func demanded(dir, release string) Range {
 	return Range{}
 }
 
-// Overridden is the range where extra variables say another one, as Kubespray's own check
-// of it takes them.
+// Overridden returns the range with the extra variables that override Kubespray's own check.
 func (r Range) Overridden(extra map[string]any) Range {
 	for _, b := range []struct {
 		name string
@@ -122,10 +120,10 @@ func (r Range) Overridden(extra map[string]any) Range {
 	return r
 }
 
-// LeastAnsible is the oldest ansible-core that kscertctl works with.
+// LeastAnsible is the oldest ansible-core that kscertctl supports.
 const LeastAnsible = "2.11"
 
-// Suits reports whether the range has a version that kscertctl works with.
+// Suits reports whether the range has a version that kscertctl supports.
 func (r Range) Suits() bool {
 	return r.Max == "" || slices.Compare(numbers(r.Max), numbers(LeastAnsible)) > 0
 }
@@ -143,8 +141,8 @@ func (r Range) String() string {
 	}
 }
 
-// Allows reports whether a version, such as "2.14.18" or "2.18.0rc1", is in the
-// range. What follows the numbers does not count, as little as it does to Kubespray.
+// Allows reports whether a version, such as "2.14.18" or "2.18.0rc1", is in the range. A
+// suffix does not count, as in Kubespray's check.
 func (r Range) Allows(version string) bool {
 	v := numbers(version)
 	return (r.Min == "" || slices.Compare(v, numbers(r.Min)) >= 0) && (r.Max == "" || slices.Compare(v, numbers(r.Max)) < 0)
@@ -152,7 +150,7 @@ func (r Range) Allows(version string) bool {
 
 var number = regexp.MustCompile(`^[0-9]+`)
 
-// numbers are the parts of a version, three at least.
+// numbers returns the parts of a version, at least three.
 func numbers(version string) []int {
 	var out []int
 	for part := range strings.SplitSeq(version, ".") {
@@ -172,8 +170,8 @@ func numbers(version string) []int {
 	return out
 }
 
-// Requirement is what to give to pip for an Ansible that the checkout takes, as words of a
-// shell.
+// Requirement returns the arguments of pip install, quoted for a shell, for an Ansible that
+// the checkout supports.
 func (c Checkout) Requirement() string {
 	if exists(c.Dir, "requirements.txt") {
 		return "-r " + shell.Quote(filepath.Join(c.Dir, "requirements.txt"))

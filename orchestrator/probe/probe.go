@@ -1,12 +1,11 @@
-// Package probe asks API endpoints from the driver, as anybody outside the
-// cluster would: how far does a client come?
+// Package probe checks API endpoints from the control node, like any client outside the
+// cluster: how far does a connection get?
 //
-// It presents no credentials and trusts nothing; it only listens. Connections
-// are direct: HTTPS_PROXY and its like are ignored, as kubelets and Ansible go
-// to these addresses directly too, and a proxy's answer would hide the server's.
+// It sends no credentials and trusts nothing. Connections are direct, without HTTPS_PROXY:
+// kubelets and Ansible connect directly, too, and a proxy's answer would hide the server's.
 //
-// Endpoints says what to ask of a cluster, and All asks. The snapshots of package
-// orchestrator have the driver's answers already.
+// Endpoints lists the endpoints of a cluster, and All probes them. The snapshots of package
+// orchestrator already contain the results.
 package probe
 
 import (
@@ -29,18 +28,18 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// The deadlines: of one stage, and of all of them together.
+// The deadlines: for one stage, and for all of them together.
 const (
 	stageTime = 5 * time.Second
 	totalTime = 8 * time.Second
 )
 
-// defaultPort is kube_apiserver_port where the inventory does not set it
-// (Kubespray, roles/kubespray_defaults).
+// defaultPort is kube_apiserver_port if the inventory does not set it (Kubespray,
+// roles/kubespray_defaults).
 const defaultPort = 6443
 
-// Endpoints lists what is worth asking of a cluster, each once: the load
-// balancer, then the API server of each control plane, as "host:port".
+// Endpoints lists the endpoints of a cluster as "host:port", without duplicates: the load
+// balancer, then the API server of each control plane.
 func Endpoints(c cluster.Cluster) []string {
 	var out []string
 	if c.Endpoint != "" {
@@ -61,9 +60,9 @@ func Endpoints(c cluster.Cluster) []string {
 	return out
 }
 
-// All asks every endpoint at the same time and returns one probe each, in their
-// order. It ends after 8 seconds, or when ctx does: what was not answered by
-// then has failed at the stage it had reached.
+// All probes all endpoints in parallel and returns one probe each, in their order. It returns
+// after 8 seconds at most, or when ctx is done: an endpoint without an answer by then has
+// failed at the stage it had reached.
 func All(ctx context.Context, endpoints []string) []snapshot.Probe {
 	ctx, cancel := context.WithTimeout(ctx, totalTime)
 	defer cancel()
@@ -76,7 +75,7 @@ func All(ctx context.Context, endpoints []string) []snapshot.Probe {
 	return out
 }
 
-// asker goes through the stages of one endpoint.
+// asker probes the stages of one endpoint.
 type asker struct {
 	probe snapshot.Probe
 	host  string
@@ -84,7 +83,7 @@ type asker struct {
 	https *http.Client
 }
 
-// ask takes one stage after the other and stops at the first that fails.
+// ask runs the stages in order and stops at the first failure.
 func ask(ctx context.Context, endpoint string) snapshot.Probe {
 	a := &asker{probe: snapshot.Probe{Endpoint: endpoint}}
 	defer a.close()
@@ -139,7 +138,7 @@ func (a *asker) connect(ctx context.Context) error {
 	return err
 }
 
-// handshake keeps the certificate that is presented, whoever signed it.
+// handshake keeps the presented certificate, whoever signed it.
 func (a *asker) handshake(ctx context.Context) error {
 	secured, err := a.secure(ctx, a.conn)
 	if err != nil {
@@ -160,15 +159,15 @@ func (a *asker) handshake(ctx context.Context) error {
 
 func (a *asker) secure(ctx context.Context, conn net.Conn) (*tls.Conn, error) {
 	secured := tls.Client(conn, &tls.Config{
-		InsecureSkipVerify: true, //nolint:gosec // what is wrong with the certificate is the question; nothing secret is sent
+		InsecureSkipVerify: true, //nolint:gosec // the certificate is what is checked; nothing secret is sent
 		ServerName:         a.host,
 		NextProtos:         []string{"http/1.1"},
 	})
 	return secured, secured.HandshakeContext(ctx)
 }
 
-// get asks for a health endpoint. A server that wants to know first who asks is
-// at work: 401 and 403 are answers (anonymous requests may be switched off).
+// get requests a health endpoint. 401 and 403 mean that the server works: anonymous requests
+// may be disabled.
 func (a *asker) get(ctx context.Context, path string) error {
 	if a.https == nil {
 		a.https = a.client()
@@ -179,12 +178,12 @@ func (a *asker) get(ctx context.Context, path string) error {
 	}
 	res, err := a.https.Do(req)
 	if err != nil {
-		return fmt.Errorf("GET %s: %w", path, errors.Unwrap(err)) // without the URL, which is known
+		return fmt.Errorf("GET %s: %w", path, errors.Unwrap(err)) // drops the URL, which is known
 	}
 	defer func() { _ = res.Body.Close() }()
 	switch res.StatusCode {
 	case http.StatusOK, http.StatusUnauthorized, http.StatusForbidden:
-		_, err = io.Copy(io.Discard, io.LimitReader(res.Body, maxBody)) // so that the connection can be used again
+		_, err = io.Copy(io.Discard, io.LimitReader(res.Body, maxBody)) // drains the body so that the connection is reused
 		return err
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
@@ -194,14 +193,13 @@ func (a *asker) get(ctx context.Context, path string) error {
 	return fmt.Errorf("GET %s: %s%s", path, res.Status, unhealthy(string(body)))
 }
 
-// maxBody is more than any health endpoint says.
+// maxBody is larger than any health endpoint's answer.
 const maxBody = 16 << 10
 
-// client goes on with the connection that there is, and makes another one only
-// where the server has closed it.
+// client uses the existing connection, and opens another only if the server has closed it.
 func (a *asker) client() *http.Client {
 	first := a.conn
-	a.conn = nil // the client's from now on
+	a.conn = nil // the client owns it from now on
 	return &http.Client{
 		Transport: &http.Transport{DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			if conn := first; conn != nil {
@@ -218,8 +216,8 @@ func (a *asker) client() *http.Client {
 	}
 }
 
-// unhealthy is what of a health endpoint's answer says what is wrong: the lines
-// of the checks that failed, else the first line.
+// unhealthy returns the failures in a health endpoint's answer: the lines of the checks that
+// failed, else the first line.
 func unhealthy(body string) string {
 	var failed []string
 	for line := range strings.Lines(body) {

@@ -35,7 +35,7 @@ func TestEndpoints(t *testing.T) {
 	}{
 		"a load balancer before its servers": {cluster.Cluster{Endpoint: "lb.example:8443", Nodes: []cluster.Node{cp("cp1", "10.0.0.1", 6443), cp("cp2", "fd00::2", 6444)}},
 			[]string{"lb.example:8443", "10.0.0.1:6443", "[fd00::2]:6444"}},
-		"nothing but a name": {cluster.Cluster{Nodes: []cluster.Node{cp("cp1", "", 0)}}, []string{"cp1:6443"}},
+		"only a name": {cluster.Cluster{Nodes: []cluster.Node{cp("cp1", "", 0)}}, []string{"cp1:6443"}},
 		"the load balancer is a control plane": {cluster.Cluster{Endpoint: "10.0.0.1:6443", Nodes: []cluster.Node{cp("cp1", "10.0.0.1", 6443)}},
 			[]string{"10.0.0.1:6443"}},
 		"a worker": {cluster.Cluster{Nodes: []cluster.Node{{Name: "w1", Roles: []cluster.Role{cluster.Worker}}}}, nil},
@@ -46,7 +46,7 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// certificate is self-signed, made for this run, and ends when it is told to.
+// certificate is self-signed, made for this run, and expires at the given time.
 func certificate(t *testing.T, name string, notAfter time.Time) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -115,7 +115,7 @@ func TestAll(t *testing.T) {
 	for name, row := range map[string]struct {
 		endpoint string
 		failed   snapshot.Stage
-		text     string // in the error
+		text     string // part of the error
 		shown    *tls.Certificate
 	}{
 		"healthy":                         {apiServer(t, fresh, nil), "", "", &fresh},
@@ -128,14 +128,14 @@ func TestAll(t *testing.T) {
 		"not ready": {apiServer(t, fresh, map[string]func(http.ResponseWriter){"/readyz": says(500, "[+]ping ok\n[-]a failed: x\n[-]b failed: y\nreadyz check failed\n")}),
 			snapshot.StageReadyz, "[-]a failed: x; [-]b failed: y", &fresh},
 		"a load balancer without servers": {apiServer(t, fresh, map[string]func(http.ResponseWriter){"/livez": says(503, "<html>No server\nis available")}), snapshot.StageLivez, "503 Service Unavailable: <html>No server", &fresh},
-		"it sends elsewhere":              {apiServer(t, fresh, map[string]func(http.ResponseWriter){"/livez": says(302, "")}), snapshot.StageLivez, "302 Found", &fresh},
+		"a redirect":                      {apiServer(t, fresh, map[string]func(http.ResponseWriter){"/livez": says(302, "")}), snapshot.StageLivez, "302 Found", &fresh},
 		"no name":                         {"nowhere.invalid:6443", snapshot.StageResolve, "", nil},
 		"no port":                         {"10.0.0.1", snapshot.StageResolve, "missing port", nil},
 		"nothing listens":                 {"127.0.0.1:1", snapshot.StageTCP, "connection refused", nil},
-		"it hangs up":                     {listener(t, func(c net.Conn) { _ = c.Close() }), snapshot.StageTLS, "", nil},
-		"it speaks no TLS":                {listener(t, func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-OpenSSH_9.6\r\n") }), snapshot.StageTLS, "does not look like a TLS handshake", nil},
-		"it accepts and says nothing":     {closed, snapshot.StageTLS, "no answer within 5.", nil},
-		"it dies while it answers": {apiServer(t, fresh, map[string]func(http.ResponseWriter){"/readyz": func(w http.ResponseWriter) {
+		"it closes the connection":        {listener(t, func(c net.Conn) { _ = c.Close() }), snapshot.StageTLS, "", nil},
+		"no TLS":                          {listener(t, func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-OpenSSH_9.6\r\n") }), snapshot.StageTLS, "does not look like a TLS handshake", nil},
+		"it accepts and never answers":    {closed, snapshot.StageTLS, "no answer within 5.", nil},
+		"it closes the connection during the answer": {apiServer(t, fresh, map[string]func(http.ResponseWriter){"/readyz": func(w http.ResponseWriter) {
 			w.Header().Set("Content-Length", "100")
 			w.WriteHeader(http.StatusInternalServerError)
 		}}), snapshot.StageReadyz, "500", &fresh},
@@ -165,8 +165,7 @@ func TestAll(t *testing.T) {
 	}
 }
 
-// Whoever waits for nothing else need not wait for this: the answer comes when
-// the context ends, with what is known by then.
+// All returns when the context is done, with the results so far.
 func TestAllIsCutShort(t *testing.T) {
 	t.Parallel()
 	silent := listener(t, func(net.Conn) {})
@@ -186,7 +185,7 @@ func TestAllIsCutShort(t *testing.T) {
 	}
 }
 
-// A proxy of the environment is not asked.
+// Proxies in the environment are ignored.
 func TestProxyIsIgnored(t *testing.T) {
 	asked := false
 	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
