@@ -1,6 +1,6 @@
-// Package cluster makes, finds and removes disposable Kubernetes clusters in
-// Kubespray's layout. The nodes are systemd machines in containers on this
-// machine; Kubernetes on them is real and made by kubeadm.
+// Package cluster creates, finds and removes disposable Kubernetes clusters in Kubespray's
+// layout. The nodes are containers on this machine that run systemd; their Kubernetes is real
+// and set up by kubeadm.
 package cluster
 
 import (
@@ -22,56 +22,54 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/kubebuild"
 )
 
-// Etcd says who runs etcd.
+// Etcd selects how etcd runs.
 type Etcd string
 
 const (
-	// EtcdHost is Kubespray's default: a systemd service on the host with
-	// certificates of its own in /etc/ssl/etcd.
+	// EtcdHost is Kubespray's default: a systemd service on the host with its own certificates
+	// in /etc/ssl/etcd.
 	EtcdHost Etcd = "host"
 	// EtcdKubeadm is kubeadm's stacked etcd, a static pod.
 	EtcdKubeadm Etcd = "kubeadm"
 )
 
-// Like says by what a cluster looks as if it had been deployed.
+// Like names a deployment that the cluster should resemble.
 type Like string
 
-// LikeKubespray is what Kubespray leaves with an inventory made from its sample, once its
-// playbook has run a second time: see likeKubespray.
+// LikeKubespray is what Kubespray leaves with an inventory made from its sample, after a
+// second run of its playbook: see likeKubespray.
 const LikeKubespray Like = "kubespray"
 
-// Spec is the cluster that is wanted. The zero values of all but Name mean the
+// Spec describes a cluster to create. The zero values of all fields except Name are the
 // defaults.
 type Spec struct {
 	Name          string
 	ControlPlanes int
 	Workers       int
 	Etcd          Etcd
-	// EtcdNodes is the number of machines that run etcd and nothing else, as
-	// members of Kubespray's group etcd that are in no other; none puts etcd on the
-	// control planes.
+	// EtcdNodes is the number of machines that run only etcd, as members of Kubespray's group
+	// etcd and no other; 0 puts etcd on the control planes.
 	EtcdNodes int
-	// AlsoWorkers puts the control planes into kube_node too, free of taints.
-	// Without workers they always are.
+	// AlsoWorkers adds the control planes to kube_node and removes their taints. Without
+	// workers this is always the case.
 	AlsoWorkers bool
-	// LoadBalancer puts a TCP load balancer before the API servers, on a machine of
-	// its own: all clients in the cluster call it by its name.
+	// LoadBalancer adds a machine with a TCP load balancer for the API servers. All clients in
+	// the cluster use its DNS name.
 	LoadBalancer bool
-	// LocalProxy has each worker reach the API servers through a proxy of its own,
-	// a static pod that listens on localhost.
+	// LocalProxy makes each worker use its own proxy to the API servers, a static pod on
+	// localhost.
 	LocalProxy bool
-	// KubernetesNames are the names in the API of the nodes that have another one
-	// than in the inventory, by that one.
+	// KubernetesNames are the names in the API, by inventory name, of nodes where they differ.
 	KubernetesNames map[string]string
 	// BinDir and ConfigDir are Kubespray's bin_dir and kube_config_dir.
 	BinDir, ConfigDir string
 
-	// Like, if set, is what else the cluster is like: how it looks after a deployment.
+	// Like, if set, makes the cluster resemble a deployment.
 	Like Like
 
 	KubernetesVersion string
-	// CertificateValidity, if not zero, is how long the certificates kubeadm
-	// and the controller manager issue are valid: expiry the slow, natural way.
+	// CertificateValidity, if not zero, is the lifetime of the certificates that kubeadm and
+	// the controller manager issue, for certificates that expire by themselves.
 	CertificateValidity time.Duration
 }
 
@@ -100,7 +98,7 @@ func (s Spec) withDefaults() (Spec, error) {
 	}
 	s.KubernetesVersion = strings.TrimPrefix(s.KubernetesVersion, "v")
 	s.AlsoWorkers = s.AlsoWorkers || s.Workers == 0
-	// Kubespray's default where no load balancer is given.
+	// Kubespray's default without a load balancer.
 	s.LocalProxy = s.LocalProxy || s.Like == LikeKubespray && s.Workers > 0 && !s.LoadBalancer
 	s.BinDir, s.ConfigDir = cmp.Or(s.BinDir, DefaultBinDir), cmp.Or(s.ConfigDir, DefaultConfigDir)
 	switch {
@@ -135,11 +133,11 @@ func (s Spec) withDefaults() (Spec, error) {
 	return s, nil
 }
 
-// Role is what a machine is in a cluster.
+// Role is a machine's role in a cluster.
 type Role string
 
-// The roles of a machine. Etcd nodes and the load balancer are no nodes of
-// Kubernetes; the load balancer is not in the inventory either.
+// The roles of a machine. Etcd nodes and the load balancer are no Kubernetes nodes; the load
+// balancer is not in the inventory either.
 const (
 	ControlPlane Role = "control-plane"
 	Worker       Role = "worker"
@@ -147,41 +145,40 @@ const (
 	Balancer     Role = "load-balancer"
 )
 
-// hasKubelet tells whether machines of the role are nodes of Kubernetes.
+// hasKubelet reports whether machines of the role are Kubernetes nodes.
 func (r Role) hasKubelet() bool { return r == ControlPlane || r == Worker }
 
 // Node is one machine of a cluster.
 type Node struct {
-	// Name is its name in the inventory, and its host name.
+	// Name is the inventory name and host name.
 	Name string
-	// KubernetesName is its name in the API; empty for one that is no node there.
+	// KubernetesName is the name in the API; empty for a machine that is no Kubernetes node.
 	KubernetesName string
 	Role           Role
 	IP             netip.Addr
 	Container      string
-	// PodCIDR is the addresses of the node's own pods.
+	// PodCIDR is the address range of the node's pods.
 	PodCIDR string
 }
 
-// Env is where the lab keeps things and whom it tells about progress.
+// Env is the lab's environment: directories and progress output.
 type Env struct {
-	// StateDir holds one directory a cluster.
+	// StateDir has one directory per cluster.
 	StateDir string
-	// CacheDir holds what is slow to make.
+	// CacheDir has what is slow to build.
 	CacheDir string
-	// Log gets one call a line; nil means silence.
+	// Log is called for each line; nil discards them.
 	Log func(line string)
-	// Status, if set, shows on a terminal what is happening now, in a line that the next
-	// call of it or of Log takes the place of; an empty one takes it off. Without it Log gets
-	// such lines, and seldom.
+	// Status, if set, shows the current activity on a terminal. The line replaces the previous
+	// one; an empty line removes it. Without Status, Log gets such lines at long intervals.
 	Status func(line string)
 }
 
-// stateDirName is the directory in the repository's root that holds the state.
+// stateDirName is the state's directory in the repository's root.
 const stateDirName = ".lab"
 
-// NewEnv returns the environment of the checkout that the current directory is
-// in: state in <root>/.lab, cache in the user's cache directory.
+// NewEnv returns the environment of the checkout that contains the current directory: state in
+// <root>/.lab, cache in the user's cache directory.
 func NewEnv(log func(string)) (Env, error) {
 	root, err := findRoot()
 	if err != nil {
@@ -194,7 +191,7 @@ func NewEnv(log func(string)) (Env, error) {
 	return Env{StateDir: filepath.Join(root, stateDirName), CacheDir: cacheDir, Log: log}, nil
 }
 
-// findRoot walks up to the directory that holds the lab's module.
+// findRoot walks up to the directory that contains the lab's module.
 func findRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -218,7 +215,7 @@ func (e Env) logf(format string, args ...any) {
 
 func (e Env) dir(name string) string { return filepath.Join(e.StateDir, name) }
 
-// state is what cluster.json holds.
+// state is the content of cluster.json.
 type state struct {
 	Spec    Spec
 	Engine  string
@@ -227,24 +224,24 @@ type state struct {
 	Subnet  netip.Prefix
 	Nodes   []Node
 	Created time.Time
-	// Ready is false while the cluster is being made.
+	// Ready is false while the cluster is being created.
 	Ready bool
 }
 
-// Cluster is a cluster that exists.
+// Cluster is an existing cluster.
 type Cluster struct {
 	state
 	env    Env
 	engine *engine.Engine
 }
 
-// stateFile is the name of a cluster's description in its directory.
+// stateFile is the name of a cluster's state file in its directory.
 const stateFile = "cluster.json"
 
-// ErrNotFound is returned for a cluster that does not exist.
+// ErrNotFound means that the cluster does not exist.
 var ErrNotFound = errors.New("no such cluster")
 
-// Load returns a cluster that Up made, in this or another process.
+// Load returns a cluster that Up created, in this or another process.
 func Load(env Env, name string) (*Cluster, error) {
 	data, err := os.ReadFile(filepath.Join(env.dir(name), stateFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -285,7 +282,7 @@ func (c *Cluster) Dir() string { return c.env.dir(c.Spec.Name) }
 // Inventory is the path of the cluster's Ansible inventory.
 func (c *Cluster) Inventory() string { return filepath.Join(c.Dir(), "inventory.ini") }
 
-// KeyFile is the path of the private key that opens the nodes' ssh.
+// KeyFile is the path of the SSH private key for the nodes.
 func (c *Cluster) KeyFile() string { return filepath.Join(c.Dir(), "id_ed25519") }
 
 // KubesprayDir is the path of the cluster's stand-in for a Kubespray checkout.
@@ -306,7 +303,7 @@ func (c *Cluster) ControlPlanes() []Node { return c.with(ControlPlane) }
 // Workers returns the nodes that are not control planes.
 func (c *Cluster) Workers() []Node { return c.with(Worker) }
 
-// KubeNodes returns the nodes that pods are scheduled to: Kubespray's kube_node.
+// KubeNodes returns the nodes that may run pods: Kubespray's kube_node.
 func (c *Cluster) KubeNodes() []Node {
 	if c.Spec.AlsoWorkers {
 		return c.KubernetesNodes()
@@ -314,7 +311,7 @@ func (c *Cluster) KubeNodes() []Node {
 	return c.Workers()
 }
 
-// EtcdMembers returns the machines that etcd runs on: Kubespray's group etcd.
+// EtcdMembers returns the machines that run etcd: Kubespray's group etcd.
 func (c *Cluster) EtcdMembers() []Node {
 	if c.Spec.EtcdNodes > 0 {
 		return c.with(EtcdNode)
@@ -351,14 +348,14 @@ const (
 	balancerPort = 8443
 )
 
-// LoadBalancer is what stands before the API servers.
+// LoadBalancer describes the load balancer of the API servers.
 type LoadBalancer struct {
 	Machine Node
-	// Name is what clients in the cluster call it.
+	// Name is its DNS name in the cluster.
 	Name string
 }
 
-// Address is the host and port where it is reached from everywhere.
+// Address is its host and port, reachable from everywhere.
 func (lb LoadBalancer) Address() string { return fmt.Sprintf("%s:%d", lb.Machine.IP, balancerPort) }
 
 // LoadBalancer returns the load balancer, if the cluster has one.
@@ -366,12 +363,12 @@ func (c *Cluster) LoadBalancer() (LoadBalancer, bool) {
 	if !c.Spec.LoadBalancer {
 		return LoadBalancer{}, false
 	}
-	// A name that kubeadm and Kubespray put into no certificate by themselves.
+	// A name that neither kubeadm nor Kubespray puts into a certificate by itself.
 	return LoadBalancer{c.with(Balancer)[0], "api." + c.Spec.Name + ".test"}, true
 }
 
-// endpoint is the host and port the control plane is reached at, kubeadm's
-// controlPlaneEndpoint: the load balancer, or else the first control plane.
+// endpoint returns the host and port of kubeadm's controlPlaneEndpoint: the load balancer, or
+// else the first control plane.
 func (c *Cluster) endpoint() string {
 	if lb, ok := c.LoadBalancer(); ok {
 		return fmt.Sprintf("%s:%d", lb.Name, balancerPort)
@@ -379,8 +376,7 @@ func (c *Cluster) endpoint() string {
 	return fmt.Sprintf("%s:%d", c.state.Nodes[0].IP, apiPort)
 }
 
-// server is the URL in the kubeconfigs of a node, Kubespray's
-// kube_apiserver_endpoint.
+// server returns the URL in a node's kubeconfigs, Kubespray's kube_apiserver_endpoint.
 func (c *Cluster) server(n Node) string {
 	switch {
 	case c.Spec.LoadBalancer:
@@ -393,17 +389,17 @@ func (c *Cluster) server(n Node) string {
 	return "https://" + c.endpoint()
 }
 
-// localServer is a control plane's own API server.
+// localServer returns the URL of a control plane's own API server.
 var localServer = fmt.Sprintf("https://127.0.0.1:%d", apiPort)
 
-// machine is a machine before it has an address: its last byte is host.
+// machine is a machine without an address yet: host will be its last byte.
 type machine struct {
 	role Role
 	name string
 	host int
 }
 
-// machines lays out what a cluster consists of, in the order of Cluster.Machines.
+// machines lists the machines of a cluster, in the order of Cluster.Machines.
 func (s Spec) machines() []machine {
 	var list []machine
 	for _, row := range []struct {
@@ -422,7 +418,7 @@ func (s Spec) machines() []machine {
 	return list
 }
 
-// plan gives the machines of a cluster their addresses in its network.
+// plan gives the machines addresses in the cluster's network.
 func plan(spec Spec, subnet netip.Prefix) []Node {
 	base := subnet.Masked().Addr().As4()
 	var nodes []Node

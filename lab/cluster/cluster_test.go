@@ -36,20 +36,20 @@ func TestSpec(t *testing.T) {
 		t.Errorf("got %+v, %v, want %+v", spec, err, want)
 	}
 	for name, bad := range map[string]Spec{
-		"path in the name": {Name: "../x"},
-		"long name":        {Name: strings.Repeat("x", 21)},
-		"even":             {ControlPlanes: 2},
-		"etcd":             {Etcd: "docker"},
-		"like nothing":     {Like: "kops"},
-		"workers":          {Workers: -1},
-		"etcd nodes":       {EtcdNodes: 2},
-		"stacked and not":  {Etcd: EtcdKubeadm, EtcdNodes: 3},
-		"two ways":         {Workers: 1, LoadBalancer: true, LocalProxy: true},
-		"relative folder":  {BinDir: "opt/bin"},
-		"folder in words":  {ConfigDir: "/etc/my cluster"},
-		"name of nobody":   {KubernetesNames: map[string]string{"w1": "x"}},
-		"name of etcd":     {EtcdNodes: 3, KubernetesNames: map[string]string{"etcd1": "x"}},
-		"long node name":   {KubernetesNames: map[string]string{"cp1": strings.Repeat("x", 21)}},
+		"a path as name":          {Name: "../x"},
+		"long name":               {Name: strings.Repeat("x", 21)},
+		"even":                    {ControlPlanes: 2},
+		"etcd":                    {Etcd: "docker"},
+		"like nothing":            {Like: "kops"},
+		"workers":                 {Workers: -1},
+		"etcd nodes":              {EtcdNodes: 2},
+		"stacked and not":         {Etcd: EtcdKubeadm, EtcdNodes: 3},
+		"two ways":                {Workers: 1, LoadBalancer: true, LocalProxy: true},
+		"relative folder":         {BinDir: "opt/bin"},
+		"a directory with spaces": {ConfigDir: "/etc/my cluster"},
+		"a name of no node":       {KubernetesNames: map[string]string{"w1": "x"}},
+		"a name of an etcd node":  {EtcdNodes: 3, KubernetesNames: map[string]string{"etcd1": "x"}},
+		"long node name":          {KubernetesNames: map[string]string{"cp1": strings.Repeat("x", 21)}},
 	} {
 		if _, err := bad.withDefaults(); err == nil {
 			t.Errorf("%s: %+v is accepted", name, bad)
@@ -76,7 +76,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// TestGroups: which machines are what, as Kubespray's groups have it.
+// TestGroups checks the members of Kubespray's groups.
 func TestGroups(t *testing.T) {
 	for _, test := range []struct {
 		name                               string
@@ -106,7 +106,7 @@ func TestGroups(t *testing.T) {
 	}
 }
 
-// TestServer: where a node's kubeconfigs lead, Kubespray's kube_apiserver_endpoint.
+// TestServer checks the URL in a node's kubeconfigs, Kubespray's kube_apiserver_endpoint.
 func TestServer(t *testing.T) {
 	for _, test := range []struct {
 		name                 string
@@ -119,10 +119,10 @@ func TestServer(t *testing.T) {
 	} {
 		c := testCluster(t, test.spec)
 		if got := c.server(c.ControlPlanes()[0]); got != test.controlPlane {
-			t.Errorf("%s: a control plane asks %s, want %s", test.name, got, test.controlPlane)
+			t.Errorf("%s: a control plane uses %s, want %s", test.name, got, test.controlPlane)
 		}
 		if got := c.server(c.Workers()[0]); got != test.worker {
-			t.Errorf("%s: a worker asks %s, want %s", test.name, got, test.worker)
+			t.Errorf("%s: a worker uses %s, want %s", test.name, got, test.worker)
 		}
 	}
 }
@@ -187,7 +187,7 @@ func TestNodeFiles(t *testing.T) {
 	elsewhere := files(Spec{Workers: 1, BinDir: "/opt/bin", ConfigDir: "/etc/k8s", LocalProxy: true}, "w1")
 	for path, text := range elsewhere {
 		if strings.Contains(path+text, "/etc/kubernetes") || strings.Contains(text, "=/usr/local/bin/") {
-			t.Errorf("with other folders, %s says\n%s", path, text)
+			t.Errorf("with other directories, %s contains\n%s", path, text)
 		}
 	}
 	if !strings.Contains(elsewhere["/etc/haproxy/haproxy.cfg"], "bind 127.0.0.1:6443") || elsewhere["/etc/k8s/manifests/haproxy.yml"] == "" {
@@ -240,12 +240,12 @@ func TestEtcdPKI(t *testing.T) {
 			t.Errorf("%s is %v", name, cert)
 			continue
 		}
-		// So that a warning of a CA that ends first would never go away.
+		// Certificates outlive their CA, so a warning about that would be permanent.
 		if left := cert.NotAfter.Sub(certs["ca.pem"].NotAfter); left <= 0 || left > time.Minute || cert.NotBefore.After(time.Now()) {
-			t.Errorf("%s ends %s after its CA, and begins %s", name, left, cert.NotBefore)
+			t.Errorf("%s expires %s after its CA, and starts %s", name, left, cert.NotBefore)
 		}
 		if cert.KeyUsage != 0 || certs["ca.pem"].KeyUsage != 0 {
-			t.Errorf("%s or its CA says what its key is for", name)
+			t.Errorf("%s or its CA has a key usage", name)
 		}
 		if _, err := cert.Verify(x509.VerifyOptions{Roots: pool, DNSName: "10.201.7.11", KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -253,7 +253,7 @@ func TestEtcdPKI(t *testing.T) {
 	}
 }
 
-// TestEtcdFiles: who holds which of host etcd's files.
+// TestEtcdFiles checks which of host etcd's files each node has.
 func TestEtcdFiles(t *testing.T) {
 	c := testCluster(t, Spec{ControlPlanes: 3, Workers: 1, EtcdNodes: 1, LoadBalancer: true})
 	files, err := etcdPKI(c.EtcdMembers(), c.ControlPlanes(), time.Now())
@@ -299,7 +299,7 @@ func TestInventory(t *testing.T) {
 			vars: []string{"bin_dir: /usr/local/bin\n", "kube_config_dir: /etc/kubernetes\n", "loadbalancer_apiserver_localhost: false\n"},
 		},
 		{
-			name: "all at once", spec: Spec{Name: "x", Workers: 1, AlsoWorkers: true, EtcdNodes: 1, LoadBalancer: true, ConfigDir: "/etc/k8s", KubernetesNames: map[string]string{"w1": "beta"}},
+			name: "everything", spec: Spec{Name: "x", Workers: 1, AlsoWorkers: true, EtcdNodes: 1, LoadBalancer: true, ConfigDir: "/etc/k8s", KubernetesNames: map[string]string{"w1": "beta"}},
 			inventory: []string{
 				"w1 ansible_host=10.201.7.101 ip=10.201.7.101 access_ip=10.201.7.101 kube_override_hostname=beta\n",
 				"etcd1 ansible_host=10.201.7.31 ip=10.201.7.31 access_ip=10.201.7.31\n", "[etcd]\netcd1\n", "[kube_node]\ncp1\nw1\n",
@@ -323,7 +323,7 @@ func TestInventory(t *testing.T) {
 					}
 				}
 				if strings.Contains(string(out), "ansible_become") {
-					t.Error("the inventory decides about become; that is the caller's to do")
+					t.Error("the inventory sets become, which is up to the caller")
 				}
 				if strings.Contains(string(out), "lb ") {
 					t.Errorf("the load balancer is a node in\n%s", out)
@@ -333,8 +333,8 @@ func TestInventory(t *testing.T) {
 	}
 }
 
-// TestLikeKubespray: the inventory is one of the sample since v2.27, and where there are no
-// workers or a load balancer, nobody has a proxy.
+// TestLikeKubespray checks that the inventory is like the sample since v2.27, and that no node
+// has a proxy without workers or with a load balancer.
 func TestLikeKubespray(t *testing.T) {
 	c := testCluster(t, Spec{Workers: 1, Like: LikeKubespray})
 	out, err := renderer{c: c}.render(deploymentFiles[LikeKubespray]["inventory.ini"], Node{})
@@ -353,7 +353,7 @@ func TestLikeKubespray(t *testing.T) {
 		}
 	}
 	if c := testCluster(t, Spec{Workers: 1, LoadBalancer: true, Like: LikeKubespray}); c.Spec.LocalProxy {
-		t.Error("local proxies stand beside a load balancer")
+		t.Error("local proxies in addition to a load balancer")
 	}
 }
 
@@ -376,6 +376,6 @@ func TestSaveAndLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Load(c.env, "x"); err == nil || errors.Is(err, ErrNotFound) {
-		t.Errorf("a broken state: got %v", err)
+		t.Errorf("with a broken state file: got %v", err)
 	}
 }

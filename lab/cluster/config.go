@@ -19,8 +19,7 @@ import (
 //go:embed templates
 var templates embed.FS
 
-// secrets are made anew for every cluster and live only in its nodes and in
-// this process.
+// secrets are new for every cluster and exist only on its nodes and in this process.
 type secrets struct {
 	Token          string
 	CertificateKey string
@@ -50,7 +49,7 @@ func newSecrets() (secrets, error) {
 	}, nil
 }
 
-// randomString returns n characters a bootstrap token may have.
+// randomString returns n characters that are valid in a bootstrap token.
 func randomString(n int) (string, error) {
 	const alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
 	out := make([]byte, n)
@@ -64,13 +63,13 @@ func randomString(n int) (string, error) {
 	return string(out), nil
 }
 
-// renderer fills the templates of one cluster's configuration.
+// renderer renders the configuration templates of a cluster.
 type renderer struct {
 	c       *Cluster
 	secrets secrets
 }
 
-// render fills a template for a node.
+// render renders a template for a node.
 func (r renderer) render(name string, node Node) ([]byte, error) {
 	c := r.c
 	cgroups := "cgroupfs"
@@ -86,7 +85,7 @@ func (r renderer) render(name string, node Node) ([]byte, error) {
 		members[n.Name] = true
 	}
 	balancer, balanced := c.LoadBalancer()
-	// Everybody may ask the load balancer; a worker's proxy serves the worker alone.
+	// The load balancer accepts all clients; a worker's proxy only local ones.
 	proxyListen := fmt.Sprintf(":%d", balancerPort)
 	if node.Role == Worker {
 		proxyListen = fmt.Sprintf("127.0.0.1:%d", apiPort)
@@ -95,8 +94,7 @@ func (r renderer) render(name string, node Node) ([]byte, error) {
 		"Node": node, "Nodes": c.Nodes(), "ControlPlanes": c.ControlPlanes(), "KubeNodes": c.KubeNodes(), "EtcdMembers": c.EtcdMembers(),
 		"Members": members, "EtcdApart": c.Spec.EtcdNodes > 0,
 		"IsControlPlane": node.Role == ControlPlane,
-		// As Kubespray does it: a control plane is kept free of other pods unless
-		// it is in kube_node.
+		// As in Kubespray: a control plane has a taint unless it is in kube_node.
 		"Tainted": !c.Spec.AlsoWorkers,
 		"Version": c.Spec.KubernetesVersion, "Endpoint": c.endpoint(), "SANs": c.sans(node),
 		"BinDir": c.Spec.BinDir, "ConfigDir": c.Spec.ConfigDir,
@@ -122,8 +120,7 @@ func (r renderer) render(name string, node Node) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// sans are the names the API server's certificate of a control plane is for, as
-// Kubespray lists them.
+// sans returns the SANs of a control plane's API server certificate, as Kubespray lists them.
 func (c *Cluster) sans(node Node) []string {
 	names := []string{
 		"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
@@ -155,7 +152,7 @@ func duration(d time.Duration) string {
 	return d.String()
 }
 
-// nodeFiles are the files a machine gets before kubeadm runs on it.
+// nodeFiles returns the files that a machine gets before kubeadm runs.
 func (r renderer) nodeFiles(n Node, sshKey []byte) ([]File, error) {
 	type spec struct {
 		template, path string

@@ -13,8 +13,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/engine"
 )
 
-// Down removes a cluster: containers, volumes, network, state. It works on one
-// that was only half made, and on one that is not there.
+// Down removes a cluster: containers, volumes, network, state. It also works for a partly
+// created cluster, and for one that does not exist.
 func Down(ctx context.Context, env Env, name string) error {
 	if !namePattern.MatchString(name) {
 		return fmt.Errorf("%q is not a cluster name", name)
@@ -30,8 +30,7 @@ func Down(ctx context.Context, env Env, name string) error {
 	return nil
 }
 
-// DownAll removes every cluster there is on this machine and returns their
-// names.
+// DownAll removes all clusters on this machine and returns their names.
 func DownAll(ctx context.Context, env Env) ([]string, error) {
 	names, err := clusterNames(ctx, env)
 	if err != nil {
@@ -45,8 +44,8 @@ func DownAll(ctx context.Context, env Env) ([]string, error) {
 	return names, nil
 }
 
-// engineOf returns the engine a cluster lives in: the one it was made with, or
-// the one at hand. It is nil if none answers; then no container runs either.
+// engineOf returns a cluster's engine: the one it was created with, or else the available one.
+// It is nil if none answers; then no container runs either.
 func engineOf(ctx context.Context, env Env, name string) *engine.Engine {
 	if c, err := Load(env, name); err == nil && c.engine.Answers(ctx) {
 		return c.engine
@@ -54,7 +53,7 @@ func engineOf(ctx context.Context, env Env, name string) *engine.Engine {
 	return engine.Find(ctx, env.CacheDir)
 }
 
-// removeResources removes what the engine holds of a cluster.
+// removeResources removes a cluster's resources from the engine.
 func removeResources(ctx context.Context, e *engine.Engine, name string) error {
 	containers, err := e.Containers(ctx, name)
 	if err != nil {
@@ -91,7 +90,7 @@ type Summary struct {
 	Created time.Time
 }
 
-// List returns the clusters on this machine, whole or in parts.
+// List returns the clusters on this machine, complete or not.
 func List(ctx context.Context, env Env) ([]Summary, error) {
 	names, err := clusterNames(ctx, env)
 	if err != nil {
@@ -117,8 +116,7 @@ func List(ctx context.Context, env Env) ([]Summary, error) {
 	return list, nil
 }
 
-// clusterNames are the clusters that have a state directory or anything in the
-// engine.
+// clusterNames returns the clusters with a state directory or with resources in the engine.
 func clusterNames(ctx context.Context, env Env) ([]string, error) {
 	var names []string
 	dirs, err := filepath.Glob(filepath.Join(env.StateDir, "*"))

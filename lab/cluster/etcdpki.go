@@ -14,17 +14,17 @@ import (
 	"time"
 )
 
-// etcdValidity is what Kubespray gives to host etcd's CA and leaves alike.
+// etcdValidity is Kubespray's validity of host etcd's CA and leaf certificates.
 const etcdValidity = 36500 * 24 * time.Hour
 
 // etcdDir is Kubespray's etcd_cert_dir.
 const etcdDir = "/etc/ssl/etcd/ssl/"
 
-// etcdPKI makes the certificates of host etcd as the script of Kubespray's role etcd has
-// openssl make them before now: one CA, for every member a member and an admin
-// certificate, for every control plane a client certificate (node). One is made after the
-// other for the same number of days, so that each ends a second after the one before it,
-// and all after their CA; none says what its key may be used for.
+// etcdPKI creates host etcd's certificates as the script of Kubespray's role etcd does with
+// openssl: one CA, a member and an admin certificate for each member, a client certificate
+// (node) for each control plane. They are made one after the other for the same number of
+// days, so each expires a second after the previous one, and all after their CA; none has a
+// key usage.
 func etcdPKI(members, controlPlanes []Node, now time.Time) ([]File, error) {
 	begin := now.Add(-time.Duration(1+2*len(members)+len(controlPlanes)) * time.Second)
 	caKey, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -93,9 +93,9 @@ func etcdPKI(members, controlPlanes []Node, now time.Time) ([]File, error) {
 	return files, nil
 }
 
-// etcdFiles picks from host etcd's files those that a node holds: a member has all
-// of them, the CA's key too; another control plane has the CA's certificate and its
-// own pair (Kubespray, roles/etcd, gen_certs_script.yml).
+// etcdFiles returns the host etcd files of a node: a member has all of them, including the
+// CA's key; another control plane has the CA's certificate and its own pair (Kubespray,
+// roles/etcd, gen_certs_script.yml).
 func (c *Cluster) etcdFiles(n Node, all []File) []File {
 	switch {
 	case c.isEtcdMember(n):
@@ -113,7 +113,7 @@ func (c *Cluster) etcdFiles(n Node, all []File) []File {
 	return own
 }
 
-// pair is a certificate and its key, in the form that openssl writes since 3.0.
+// pair is a certificate and its key, in the format of openssl since 3.0.
 func pair(base string, der []byte, key *rsa.PrivateKey) ([]File, error) {
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	return []File{

@@ -14,18 +14,16 @@ import (
 	"time"
 )
 
-// defaultTimeout bounds a command on a node when the caller's context has no
-// deadline.
+// defaultTimeout limits a command on a node if the caller's context has no deadline.
 const defaultTimeout = 2 * time.Minute
 
-// Exec runs a command on a node as root and returns its stdout. The command is
-// ended on the node too when the deadline passes: the engine would leave it
-// running.
+// Exec runs a command on a node as root and returns its stdout. At the deadline, it also kills
+// the command on the node: the engine would leave it running.
 func (c *Cluster) Exec(ctx context.Context, node string, args ...string) ([]byte, error) {
 	return c.ExecInput(ctx, node, nil, args...)
 }
 
-// ExecInput is Exec with something on stdin.
+// ExecInput is Exec with stdin.
 func (c *Cluster) ExecInput(ctx context.Context, node string, stdin io.Reader, args ...string) ([]byte, error) {
 	n, err := c.Node(node)
 	if err != nil {
@@ -52,13 +50,13 @@ func (c *Cluster) ExecInput(ctx context.Context, node string, stdin io.Reader, a
 	return out, nil
 }
 
-// path has the lab find Kubernetes' programs wherever they lie; nobody else on the
-// node does.
+// path contains the directories of Kubernetes' programs, for the lab only: other processes on
+// the node do not have them in PATH.
 func (c *Cluster) path() string {
 	return "PATH=" + c.Spec.BinDir + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 }
 
-// Shell runs a bash script on a node as root; it stops at the first error.
+// Shell runs a bash script on a node as root, with set -e.
 func (c *Cluster) Shell(ctx context.Context, node, script string) ([]byte, error) {
 	return c.Exec(ctx, node, "bash", "-euo", "pipefail", "-c", script)
 }
@@ -68,8 +66,8 @@ func (c *Cluster) Kubectl(ctx context.Context, args ...string) ([]byte, error) {
 	return c.KubectlOn(ctx, c.state.Nodes[0].Name, nil, args...)
 }
 
-// KubectlOn asks the API server of a chosen control plane with its admin.conf, with
-// something on stdin if it is not nil.
+// KubectlOn runs kubectl against a control plane's own API server with its admin.conf, with
+// stdin if it is not nil.
 func (c *Cluster) KubectlOn(ctx context.Context, node string, stdin io.Reader, args ...string) ([]byte, error) {
 	args = append([]string{
 		"kubectl", "--kubeconfig", c.Spec.ConfigDir + "/admin.conf", "--server", localServer, "--cache-dir", "/run/kubectl", "--request-timeout", "10s",
@@ -77,7 +75,7 @@ func (c *Cluster) KubectlOn(ctx context.Context, node string, stdin io.Reader, a
 	return c.ExecInput(ctx, node, stdin, args...)
 }
 
-// ShellCommand is the command line of an interactive shell on a node.
+// ShellCommand returns the command line of an interactive shell on a node.
 func (c *Cluster) ShellCommand(node string, tty bool, args ...string) ([]string, error) {
 	n, err := c.Node(node)
 	if err != nil {
@@ -98,14 +96,14 @@ func (c *Cluster) ShellCommand(node string, tty bool, args ...string) ([]string,
 type File struct {
 	Path string
 	Data []byte
-	// Mode is the permission bits.
+	// Mode has the permission bits.
 	Mode int64
 	// Owner and Group are names; empty means root.
 	Owner, Group string
 }
 
-// WriteFiles writes files to a node, making the directories above them. A file
-// that exists is overwritten in place: links to it stay links.
+// WriteFiles writes files to a node, with their parent directories. It overwrites an existing
+// file in place: links to it stay valid.
 func (c *Cluster) WriteFiles(ctx context.Context, node string, files ...File) error {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -131,8 +129,8 @@ func (c *Cluster) WriteFiles(ctx context.Context, node string, files ...File) er
 	return nil
 }
 
-// ReadFiles reads files from a node, links followed, under their real paths.
-// Paths that do not exist are left out; a path may be a shell pattern.
+// ReadFiles reads files from a node under their real paths, following links. It omits missing
+// paths; a path may be a shell pattern.
 func (c *Cluster) ReadFiles(ctx context.Context, node string, patterns ...string) ([]File, error) {
 	script := `shopt -s nullglob
 for f in $1; do [ -f "$f" ] && readlink -f -- "$f"; done | sort -u | tar -C / -P -cf - --no-recursion -T -`
@@ -167,8 +165,8 @@ func orRoot(name string) string {
 	return name
 }
 
-// Each calls f for all nodes at once and waits for all of them. The first
-// failure cancels the others; the error names every node that failed by itself.
+// Each calls f for all nodes in parallel and waits for all of them. The first failure cancels
+// the others; the error has all nodes that failed by themselves.
 func Each(ctx context.Context, nodes []Node, f func(context.Context, Node) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -186,7 +184,7 @@ func Each(ctx context.Context, nodes []Node, f func(context.Context, Node) error
 			mu.Lock()
 			defer mu.Unlock()
 			if len(errs) > 0 && errors.Is(err, context.Canceled) {
-				return // ended by another node's failure
+				return // canceled because of another node's failure
 			}
 			errs = append(errs, fmt.Errorf("node %s: %w", n.Name, err))
 			cancel()
@@ -196,8 +194,7 @@ func Each(ctx context.Context, nodes []Node, f func(context.Context, Node) error
 	return errors.Join(errs...)
 }
 
-// Poll calls f until it returns nil or the time is over; the error then is the
-// last one f gave.
+// Poll calls f until it returns nil or ctx is done; the error is then f's last one.
 func Poll(ctx context.Context, timeout, interval time.Duration, what string, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

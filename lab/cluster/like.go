@@ -6,14 +6,13 @@ import (
 	"path/filepath"
 )
 
-// deploymentFiles are what an inventory consists of: templates, by where they go in a
-// cluster's directory.
+// deploymentFiles are the templates of an inventory, by their path in a cluster's directory.
 var deploymentFiles = map[Like]map[string]string{
 	"": {
 		"inventory.ini":      "inventory.ini",
 		"group_vars/all.yml": "group_vars.yml",
 	},
-	// A copy of Kubespray's sample since v2.27: no group k8s_cluster, and group_vars for it.
+	// Like Kubespray's sample since v2.27: no group k8s_cluster, but group_vars for it.
 	LikeKubespray: {
 		"inventory.ini":                          "kubespray/inventory.ini",
 		"group_vars/all/all.yml":                 "kubespray/all.yml",
@@ -22,13 +21,14 @@ var deploymentFiles = map[Like]map[string]string{
 	},
 }
 
-// renewScript is Kubespray's own renewal, which control planes have even where its timer is
-// off, as it is by default.
+// renewScript is Kubespray's own renewal script, which control planes have even if its timer
+// is off, as by default.
 const renewScript = "k8s-certs-renew.sh"
 
-// likeKubespray is what a deployment leaves on machines beyond what the cluster needs.
+// likeKubespray adds what a deployment leaves on machines in addition to what the cluster
+// needs.
 var likeKubespray = map[Role]string{
-	// The second run of the playbook copies what it found of kubeadm's.
+	// The second run of the playbook copies kubeadm's files.
 	ControlPlane: ownFolders + `cd "$conf/ssl"
 for f in apiserver apiserver-kubelet-client front-proxy-client; do cp -p $f.crt $f.crt.old; cp -p $f.key $f.key.old; done
 cd "$conf"
@@ -36,11 +36,11 @@ for f in admin controller-manager kubelet scheduler; do cp -p $f.conf $f.conf.ol
 	Worker: ownFolders,
 }
 
-// ownFolders gives to kube_owner what is its.
+// ownFolders gives kube_owner its directories.
 const ownFolders = `chown kube "$conf" "$conf/manifests" /etc/cni/net.d /opt/cni/bin
 `
 
-// finish makes the cluster look like what it is to be like.
+// finish makes the cluster resemble its deployment.
 func (b *builder) finish(ctx context.Context) error {
 	if b.c.Spec.Like != LikeKubespray {
 		return nil

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// restartKubernetes ends everything that holds a certificate in memory. kubelet
-// goes first, or it would bring containers back between; etcd is not waited
-// for, since with an expired certificate it may never be ready.
+// restartKubernetes stops everything that has a certificate in memory. It stops the kubelet
+// first, which would restart containers in between. It does not wait for etcd, which may never
+// become ready with an expired certificate.
 const restartKubernetes = `systemctl stop kubelet
 ids=$(crictl ps -q --label io.kubernetes.pod.namespace=kube-system)
 [ -z "$ids" ] || crictl stop -t 2 $ids >/dev/null
@@ -17,8 +17,8 @@ systemctl start kubelet`
 
 const restartEtcd = `systemctl restart --no-block etcd`
 
-// Restart restarts kubelet, the static pods and etcd on the given nodes, all at
-// once, as if the machines had been rebooted.
+// Restart restarts the kubelet, the static pods and etcd on the given nodes in parallel, like
+// a reboot.
 func (c *Cluster) Restart(ctx context.Context, nodes ...Node) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -36,7 +36,7 @@ func (c *Cluster) Restart(ctx context.Context, nodes ...Node) error {
 	return nil
 }
 
-// Stop cuts a node's power: nothing on it has time to end in order.
+// Stop is a power failure of a node: no process can shut down.
 func (c *Cluster) Stop(ctx context.Context, node string) error {
 	n, err := c.Node(node)
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *Cluster) Stop(ctx context.Context, node string) error {
 	return nil
 }
 
-// Start starts a node that was stopped, and returns when its sshd answers.
+// Start starts a stopped node, and returns when its sshd answers.
 func (c *Cluster) Start(ctx context.Context, node string) error {
 	n, err := c.Node(node)
 	if err != nil {

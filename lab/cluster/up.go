@@ -23,15 +23,15 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/kubespray"
 )
 
-// UpOptions are choices about making a cluster that are not about the cluster.
+// UpOptions are options for creating a cluster.
 type UpOptions struct {
-	// Keep leaves what there is of a cluster that could not be made, to look at.
+	// Keep keeps what exists of a cluster that could not be created, for debugging.
 	Keep bool
 	// Verbose gets the output of slow commands (builds, installations).
 	Verbose io.Writer
 }
 
-// Up makes a cluster and returns when all of its nodes are ready.
+// Up creates a cluster and returns when all of its nodes are ready.
 func Up(ctx context.Context, env Env, spec Spec, opts UpOptions) (*Cluster, error) {
 	spec, err := spec.withDefaults()
 	if err != nil {
@@ -47,7 +47,7 @@ func Up(ctx context.Context, env Env, spec Spec, opts UpOptions) (*Cluster, erro
 		if opts.Keep {
 			return nil, err
 		}
-		// The caller's context may be what ended; removing must still work.
+		// The caller's context may be done, but the removal must still work.
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 		defer cancel()
 		return nil, errors.Join(err, Down(clean, env, spec.Name))
@@ -55,9 +55,9 @@ func Up(ctx context.Context, env Env, spec Spec, opts UpOptions) (*Cluster, erro
 	return b.c, nil
 }
 
-// Prepare makes ready what every cluster of a Kubernetes version needs, so that
-// Up need not wait for it: packages, the container engine, the node image. It
-// takes minutes the first time and no time after.
+// Prepare builds what every cluster of a Kubernetes version needs, so that Up does not wait
+// for it: packages, the container engine, the node image. It takes minutes the first time, and
+// no time later.
 func Prepare(ctx context.Context, env Env, version string, opts UpOptions) error {
 	b := &builder{c: &Cluster{env: env}, opts: opts}
 	b.c.Spec.KubernetesVersion = version
@@ -67,22 +67,22 @@ func Prepare(ctx context.Context, env Env, version string, opts UpOptions) error
 	return nil
 }
 
-// Build makes what a cluster of a Kubernetes version is made of, as far as no container
-// engine is needed for it.
+// Build builds what a cluster of a Kubernetes version needs, except for what requires a
+// container engine.
 func Build(ctx context.Context, env Env, version string, opts UpOptions) error {
 	b := &builder{c: &Cluster{env: env}, opts: opts}
 	b.c.Spec.KubernetesVersion = version
 	return b.run(ctx, []phase{{"programs and root file system built", time.Hour, b.build}})
 }
 
-// phase is one step on the way to a cluster, with its own deadline.
+// phase is one step of creating a cluster, with its own deadline.
 type phase struct {
 	name    string
 	timeout time.Duration
 	do      func(context.Context) error
 }
 
-// builder carries a cluster through the phases of Up.
+// builder runs the phases of Up.
 type builder struct {
 	c     *Cluster
 	opts  UpOptions
@@ -139,8 +139,8 @@ func (b *builder) build(ctx context.Context) error {
 	})
 }
 
-// together does at the same time what does not wait for each other: compiling takes all
-// processors for minutes, downloads and installations hardly one.
+// together runs independent work in parallel: compiling uses all processors for minutes,
+// downloads and installations hardly one.
 func (b *builder) together(ctx context.Context, prepareHost func(context.Context, progress.Func) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -154,7 +154,7 @@ func (b *builder) together(ctx context.Context, prepareHost func(context.Context
 			tell := b.board.Job(name)
 			defer tell("")
 			if err := do(tell); err != nil {
-				// What fails after it does so because it is ended here.
+				// Later errors come from this cancellation.
 				once.Do(func() { first = err })
 				cancel()
 			}
@@ -209,8 +209,8 @@ func (b *builder) buildImage(ctx context.Context) (err error) {
 	return err
 }
 
-// makeNetwork claims the cluster's name and a free range of addresses. The
-// state is written before anything is made, so that Down finds it.
+// makeNetwork reserves the cluster's name and a free address range. It writes the state before
+// it creates anything, so that Down finds it.
 func (b *builder) makeNetwork(ctx context.Context) error {
 	c := b.c
 	if err := c.removeLeftovers(ctx); err != nil {
@@ -239,7 +239,7 @@ func (b *builder) makeNetwork(ctx context.Context) error {
 		if err == nil {
 			break
 		}
-		// Another cluster may have taken the range since we looked.
+		// Another cluster may have taken the range since the check.
 		if ctx.Err() != nil || !strings.Contains(err.Error(), "overlap") {
 			return fmt.Errorf("creating network %s: %w", c.Network, err)
 		}
@@ -256,8 +256,8 @@ func (b *builder) makeNetwork(ctx context.Context) error {
 	return nil
 }
 
-// removeLeftovers clears what an earlier cluster of this name and checkout left
-// behind, and refuses to touch another checkout's.
+// removeLeftovers removes the remains of an earlier cluster of this name and checkout, and
+// refuses to remove another checkout's.
 func (c *Cluster) removeLeftovers(ctx context.Context) error {
 	containers, err := c.engine.Containers(ctx, c.Spec.Name)
 	if err != nil {
@@ -280,9 +280,8 @@ func (b *builder) startMachines(ctx context.Context) error {
 	})
 }
 
-// runArgs is the docker command line of a node. It asks for what systemd and
-// kubelet need by name, not for --privileged: that demands capabilities the
-// machine itself may not have.
+// runArgs is the docker command line of a node. It adds what systemd and the kubelet need one
+// by one: --privileged requires capabilities that this machine may not have.
 func (c *Cluster) runArgs(n Node) []string {
 	args := []string{
 		"run", "--detach", "--name", n.Container, "--hostname", n.Name,
@@ -302,7 +301,7 @@ func (c *Cluster) runArgs(n Node) []string {
 	return append(args, c.state.Image)
 }
 
-// layoutScripts take from a machine of a role what the image has and it should not.
+// layoutScripts remove from a machine what the image has but its role does not.
 var layoutScripts = map[Role]string{
 	ControlPlane: moveFolders,
 	Worker:       moveFolders,
@@ -312,9 +311,9 @@ rm /usr/local/bin/{kubeadm,kubelet,kubectl,crictl}
 	Balancer: `rm -r /etc/kubernetes /usr/local/bin/*`,
 }
 
-// moveFolders puts programs and configuration where they are to be. kubeadm writes
-// kubeconfigs and manifests to /etc/kubernetes and nowhere else: who has Kubespray's
-// kube_config_dir elsewhere needs a link there.
+// moveFolders moves programs and configuration to the configured directories. kubeadm always
+// writes kubeconfigs and manifests to /etc/kubernetes, so another kube_config_dir of Kubespray
+// needs a link there.
 const moveFolders = `[ "$bin" = ` + DefaultBinDir + ` ] || { mkdir -p "$bin"; mv ` + DefaultBinDir + `/* "$bin"; }
 if [ "$conf" != ` + DefaultConfigDir + ` ] && [ -d ` + DefaultConfigDir + ` ]; then
   mkdir -p "${conf%/*}"
@@ -323,7 +322,7 @@ if [ "$conf" != ` + DefaultConfigDir + ` ] && [ -d ` + DefaultConfigDir + ` ]; t
   ln -sfn "$conf/ssl" "$conf/pki"
 fi`
 
-// permissions follow on the files.
+// The files set the permissions below.
 const permissions = `chown kubespray:kubespray /home/kubespray/.ssh
 chmod 700 /home/kubespray/.ssh
 [ ! -d /etc/ssl/etcd/ssl ] || {
@@ -352,7 +351,7 @@ func (b *builder) prepareMachines(ctx context.Context) error {
 		}
 	}
 	return Each(ctx, b.c.Machines(), func(ctx context.Context, n Node) error {
-		// With sshd, systemd is there to be asked.
+		// When sshd answers, systemd does, too.
 		if err := waitSSH(ctx, n); err != nil {
 			return err
 		}
@@ -383,14 +382,14 @@ func (b *builder) prepareMachines(ctx context.Context) error {
 	})
 }
 
-// script runs a bash script on a node, with what differs between clusters and nodes
-// in variables: folders, and the API server of the node's kubeconfigs.
+// script runs a bash script on a node, with variables for what differs between clusters and
+// nodes: directories, and the API server in the node's kubeconfigs.
 func (b *builder) script(ctx context.Context, n Node, text string) ([]byte, error) {
 	spec := b.c.Spec
 	return b.c.Shell(ctx, n.Name, fmt.Sprintf("conf=%s\nbin=%s\nserver=%s\n%s", spec.ConfigDir, spec.BinDir, b.c.server(n), text))
 }
 
-// waitSSH waits until the node's sshd introduces itself.
+// waitSSH waits for the banner of the node's sshd.
 func waitSSH(ctx context.Context, n Node) error {
 	return Poll(ctx, time.Minute, 200*time.Millisecond, "ssh on "+n.Name, func(ctx context.Context) error {
 		d := net.Dialer{Timeout: 2 * time.Second}
@@ -434,18 +433,17 @@ func (b *builder) startEtcd(ctx context.Context) error {
 	if b.c.Spec.Etcd != EtcdHost {
 		return nil
 	}
-	// A member is only up when a majority is, so all must start at once.
+	// A member is only ready when a majority runs, so all must start at the same time.
 	return Each(ctx, b.c.EtcdMembers(), func(ctx context.Context, n Node) error {
 		_, err := b.c.Shell(ctx, n.Name, "systemctl --quiet enable etcd; systemctl start etcd")
 		return err
 	})
 }
 
-// initScript makes the first control plane. The kubeconfigs are made before
-// the rest, because Kubespray has a control plane's components talk to the load
-// balancer or to their own API server: pointing them there before they start saves a
-// restart, and with it the wait for the controller manager's lease. admin.conf
-// follows at the end: kubeadm tells joining nodes to go where it points.
+// initScript initializes the first control plane. It makes the kubeconfigs first, because
+// Kubespray's components use the load balancer or their own API server: changing them later
+// would need a restart, and a wait for the controller manager's lease. admin.conf is changed
+// last: kubeadm tells joining nodes to use its server.
 const initScript = `cd "$conf"
 C=kubeadm-config.yaml
 kubeadm init phase certs all --config $C
@@ -455,8 +453,8 @@ kubeadm init --config $C --upload-certs --skip-phases=preflight,certs,kubeconfig
 ` + adminServer + `
 ` + rootKubeconfig
 
-// A file is only written where it changes: a component that runs since before its
-// kubeconfig was written is taken for one with an old credential.
+// Write only changed files: a component that started before its kubeconfig was written counts
+// as having an old credential.
 const (
 	setServer        = `sed -i -E "s#^(    server:) https://.*#\1 $server#" `
 	adminServer      = setServer + `admin.conf`
@@ -474,9 +472,9 @@ func (b *builder) initFirst(ctx context.Context) error {
 	return nil
 }
 
-// linkEtcdClient gives a control plane without a member the client certificates of
-// the others by name: kubeadm has all control planes use the one of the first
-// (Kubespray v2.28, roles/etcd). When it joins, kubeadm writes that certificate
+// linkEtcdClient makes links to a control plane's own client certificate under the names of
+// the others', for one without a member: kubeadm uses the first one's name on all control
+// planes (Kubespray v2.28, roles/etcd). When the node joins, kubeadm writes that certificate
 // through the link.
 const linkEtcdClient = `cd ` + etcdDir + `
 for other in %s; do
@@ -496,8 +494,8 @@ const joinWorkerScript = `cd "$conf"
 kubeadm join --config kubeadm-client.conf --skip-phases=preflight
 grep -q "^    server: $server$" kubelet.conf || { ` + setServer + `kubelet.conf; systemctl restart kubelet; }`
 
-// joinOthers joins the control planes one after the other, since each one adds
-// an etcd member, and the workers meanwhile.
+// joinOthers joins the control planes one after the other, since each adds an etcd member, and
+// the workers in parallel with them.
 func (b *builder) joinOthers(ctx context.Context) error {
 	controlPlanes := b.c.ControlPlanes()
 	return Each(ctx, append(b.c.Workers(), controlPlanes[0]), func(ctx context.Context, n Node) error {
@@ -516,14 +514,13 @@ func (b *builder) joinOthers(ctx context.Context) error {
 	})
 }
 
-// waitReady waits until every node is Ready, may be scheduled to, and runs its
-// control plane.
+// waitReady waits until every node is Ready and schedulable, and its control plane runs.
 func (b *builder) waitReady(ctx context.Context) error {
 	return Poll(ctx, 3*time.Minute, 500*time.Millisecond, "the cluster to be ready", b.c.CheckReady)
 }
 
-// CheckReady returns nil if every node is Ready and every static pod runs and is
-// ready, as the API server has it at this moment.
+// CheckReady returns nil if the API server reports every node as Ready and every static pod as
+// running and ready.
 func (c *Cluster) CheckReady(ctx context.Context) error {
 	out, err := c.Kubectl(ctx, "get", "nodes,pods", "-n", "kube-system", "-o", "json")
 	if err != nil {
@@ -571,7 +568,7 @@ func (c *Cluster) CheckReady(ctx context.Context) error {
 	return nil
 }
 
-// StaticPods are the names of the static pods of a node, without the node's name.
+// StaticPods returns the names of a node's static pods, without the node's name.
 func (c *Cluster) StaticPods(n Node) []string {
 	switch {
 	case n.Role == Worker && c.Spec.LocalProxy:

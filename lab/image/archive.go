@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// An Entry is one file of a layer: content of its own, the content of a file
-// on this machine, a link, or a directory.
+// An Entry is one file of a layer: given content, the content of a local file, a link, or a
+// directory.
 type Entry struct {
 	Path    string
 	Mode    int64
@@ -27,18 +27,17 @@ type Entry struct {
 // A Layer is the files of one image layer.
 type Layer []Entry
 
-// An ArchiveImage is an image of an archive: a name for a layer.
+// An ArchiveImage is a named image with one layer.
 type ArchiveImage struct {
 	Ref        string
 	Layer      string
 	Entrypoint []string
 }
 
-// epoch is the time stamp of everything in an archive, so that the same
-// contents make the same bytes.
+// epoch is the time stamp of everything in an archive, for reproducible bytes.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// write writes the layer as a tar stream. Parent directories are added.
+// write writes the layer as a tar stream, with parent directories.
 func (l Layer) write(w *tar.Writer) error {
 	made := map[string]bool{}
 	for _, e := range l {
@@ -106,10 +105,9 @@ func (l Layer) stream(w io.Writer) error {
 	return tw.Close()
 }
 
-// WriteArchive writes a docker-archive, as "docker save" does, with the given
-// images. Images that name the same layer share it. A layer is streamed twice,
-// once for its digest and once into the archive, so that nothing of its size is
-// held in memory or on disk beside the archive itself.
+// WriteArchive writes the given images as a docker-archive, like "docker save". Images with
+// the same layer share it. It streams a layer twice, for its digest and into the archive, so
+// that it needs no copy in memory or on disk.
 func WriteArchive(w io.Writer, layers map[string]Layer, images []ArchiveImage) error {
 	type layerFile struct {
 		digest string
@@ -148,8 +146,8 @@ func WriteArchive(w io.Writer, layers map[string]Layer, images []ArchiveImage) e
 			"config": map[string]any{
 				"Env":        []string{"PATH=/usr/local/bin:/usr/bin:/bin"},
 				"Entrypoint": img.Entrypoint,
-				// Two images may share all content; a label of its own keeps
-				// each image's ID, and so its name in the runtime, apart.
+				// Two images may have the same content; a separate label makes their IDs, and
+				// so their names in the runtime, different.
 				"Labels": map[string]string{LabelRef: img.Ref},
 			},
 			"rootfs":  map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + lf.digest}},
@@ -175,7 +173,7 @@ func WriteArchive(w io.Writer, layers map[string]Layer, images []ArchiveImage) e
 	return out.Close()
 }
 
-// LabelRef is the label that holds an image's own name.
+// LabelRef is the label with an image's own name.
 const LabelRef = "kscertctl.lab.ref"
 
 func writeEntry(w *tar.Writer, name string, data []byte) error {
@@ -196,17 +194,16 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 // WitnessRef is the image of the workload that must survive a repair.
 const WitnessRef = "localhost/kscertctl-lab/witness:1"
 
-// controlPlaneArchive is what a node's runtime is loaded with: every image
-// kubeadm of that version asks for, and the witness. All but pause and the
-// witness are names for one layer with the multi-call binary; CoreDNS and
-// kube-proxy are among them only so that kubeadm's pre-pull finds them: they are never
-// started, and the binary has neither.
+// controlPlaneArchive is the archive that a node's runtime loads: every image that kubeadm of
+// that version requires, and the canary workload's. All but pause and the workload's are names
+// for one layer with the multi-call binary. CoreDNS and kube-proxy are included only for
+// kubeadm's pre-pull: they are never started, and not in the binary.
 func controlPlaneArchive(programs string, refs []string) (map[string]Layer, []ArchiveImage, error) {
 	hyperkube := Layer{{Path: "usr/local/bin/hyperkube", Mode: 0o755, Source: programs + "/hyperkube"}}
 	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd", "etcdctl"} {
 		hyperkube = append(hyperkube, Entry{Path: "usr/local/bin/" + name, Symlink: "hyperkube"})
 	}
-	// Volumes are mounted over these; the runtime wants them to be there.
+	// The runtime requires these directories as mount points.
 	hyperkube = append(hyperkube, Entry{Path: "tmp", Mode: 0o1777, Dir: true}, Entry{Path: "var/lib", Mode: 0o755, Dir: true})
 	layers := map[string]Layer{
 		"hyperkube": hyperkube,

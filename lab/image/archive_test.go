@@ -54,7 +54,7 @@ func TestWriteArchive(t *testing.T) {
 		}
 	}
 	if !bytes.Equal(first.Bytes(), second.Bytes()) {
-		t.Error("the same images make different archives")
+		t.Error("the same images produce different archives")
 	}
 
 	_, contents := readTar(t, first.Bytes())
@@ -152,10 +152,10 @@ func TestNodeFiles(t *testing.T) {
 		entries[e.Path] = e
 	}
 	if entries["etc/kubernetes/pki"].Symlink != "/etc/kubernetes/ssl" {
-		t.Error("/etc/kubernetes/pki is not the link to ssl it is in Kubespray")
+		t.Error("/etc/kubernetes/pki is not a link to ssl as in Kubespray")
 	}
 	if !bytes.Contains(entries["etc/containerd/config.toml"].Data, []byte(`sandbox_image = "registry.k8s.io/pause:3.10"`)) {
-		t.Error("the container runtime does not know the pause image of this version")
+		t.Error("the container runtime has no setting for the pause image of this version")
 	}
 }
 
@@ -177,6 +177,6 @@ func TestInstalled(t *testing.T) {
 		"package 0 of 1", "package 1 of 1", "creating tarball",
 	}
 	if !slices.Equal(said, want) {
-		t.Errorf("said %q, want %q", said, want)
+		t.Errorf("logged %q, want %q", said, want)
 	}
 }

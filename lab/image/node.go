@@ -1,7 +1,6 @@
-// Package image makes the machine image of a lab node: a Debian root file
-// system from Debian's own packages, Kubernetes' programs, and an archive of
-// the control plane's container images to load into the node's runtime. No
-// container registry takes part in it.
+// Package image builds the machine image of a lab node: a Debian root file system from
+// Debian's packages, Kubernetes' programs, and an archive of the control plane's container
+// images to load into the node's runtime. It needs no container registry.
 package image
 
 import (
@@ -30,18 +29,17 @@ import (
 //go:embed files
 var files embed.FS
 
-// recipe is part of the cache keys: raise it when the code below changes what
-// it makes.
+// recipe is part of the cache keys: increase it when a change below changes the result.
 const recipe = "2"
 
 // suite is the Debian release of a node.
 const suite = "bookworm"
 
-// ArchivePath is where a node finds the images to load.
+// ArchivePath is the path of the images on a node.
 const ArchivePath = "/usr/local/share/kscertctl-lab/images.tar"
 
-// nodePackages is a node as Kubespray finds it: systemd, ssh, Python and a
-// container runtime; and a load balancer for the machine that is one.
+// nodePackages are the packages of a node: systemd, ssh, Python and a container runtime, and
+// haproxy for the load balancer's machine.
 var nodePackages = []string{
 	"systemd", "systemd-sysv", "dbus", "openssh-server", "openssh-client", "sudo",
 	"python3", "python3-minimal",
@@ -50,8 +48,8 @@ var nodePackages = []string{
 	"procps", "util-linux", "mount", "less", "curl", "openssl", "ca-certificates",
 }
 
-// customize runs in the new root file system: the accounts of a Kubespray
-// node, and nothing left that is one machine's own.
+// customize runs in the new root file system: it creates the accounts of a Kubespray node, and
+// removes what must be unique per machine.
 const customize = `set -e
 chroot "$1" groupadd --system kube-cert
 chroot "$1" useradd --system --gid kube-cert --home-dir / --shell /usr/sbin/nologin kube
@@ -60,7 +58,7 @@ chroot "$1" systemctl --quiet disable haproxy
 rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/etc/ssh/ssh_host_*
 : > "$1"/etc/machine-id`
 
-// maskedUnits make no sense, or do harm, in a machine that is a container.
+// maskedUnits are useless or harmful in a container.
 var maskedUnits = []string{
 	"systemd-udevd.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket", "systemd-udev-trigger.service",
 	"systemd-logind.service", "systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service",
@@ -71,9 +69,8 @@ var maskedUnits = []string{
 	"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer", "e2scrub_all.timer", "e2scrub_reap.service",
 }
 
-// Rootfs makes the node's Debian root file system, or finds it in the cache,
-// and returns the path of its tar archive. tell is told how far it is, and log, if there is
-// one, gets what is said meanwhile.
+// Rootfs builds the node's Debian root file system, or finds it in the cache, and returns the
+// path of its tar archive. It reports progress to tell, and output to log if it is not nil.
 func Rootfs(ctx context.Context, cacheDir string, log io.Writer, tell progress.Func) (string, error) {
 	key := cache.Digest([]byte(recipe), []byte(suite), []byte(strings.Join(nodePackages, ",")), []byte(customize))
 	dir := filepath.Join(cacheDir, "rootfs", key)
@@ -85,7 +82,7 @@ func Rootfs(ctx context.Context, cacheDir string, log io.Writer, tell progress.F
 		_, err := sh.Run(ctx, sh.Command{Log: out, Args: []string{
 			"mmdebstrap", "--verbose", "--variant=minbase", "--include=" + strings.Join(nodePackages, ","),
 			"--aptopt=Apt::Install-Recommends \"false\"",
-			// Nobody needs half a file system after a power failure.
+			// No half-written file system after a power failure.
 			"--dpkgopt=force-unsafe-io",
 			"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
 			"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
@@ -102,7 +99,7 @@ func Rootfs(ctx context.Context, cacheDir string, log io.Writer, tell progress.F
 
 var newlyInstalled = regexp.MustCompile(`^\d+ upgraded, (\d+) newly installed`)
 
-// installed returns what reads the lines of mmdebstrap, which calls apt twice: for the
+// installed returns a function that reads mmdebstrap's lines. It calls apt twice: for the
 // essential packages and for the others.
 func installed(tell progress.Func) func(line string) {
 	var part string
@@ -123,8 +120,8 @@ func installed(tell progress.Func) func(line string) {
 	}
 }
 
-// Node makes the machine image for what was built on the root file system, or finds it in
-// the engine, and returns its name.
+// Node builds the machine image from the built programs and the root file system, or finds it
+// in the engine, and returns its name.
 func Node(
 	ctx context.Context, e *engine.Engine, cacheDir string, build *kubebuild.Result, rootfs string, tell progress.Func,
 ) (string, error) {
@@ -185,7 +182,7 @@ func writeTempArchive(dir string, build *kubebuild.Result) (path string, err err
 	return f.Name(), nil
 }
 
-// mergeTar writes the root file system with the extra entries on top.
+// mergeTar writes the root file system with the extra entries at the end.
 func mergeTar(w io.Writer, rootfs string, extra Layer) error {
 	f, err := os.Open(rootfs)
 	if err != nil {
@@ -223,7 +220,7 @@ func mergeTar(w io.Writer, rootfs string, extra Layer) error {
 	return out.Close()
 }
 
-// nodeFiles is what makes the Debian machine a node in Kubespray's layout.
+// nodeFiles are the files that turn a Debian machine into a node in Kubespray's layout.
 func nodeFiles(build *kubebuild.Result) (Layer, error) {
 	pause, err := pauseRef(build.Images)
 	if err != nil {

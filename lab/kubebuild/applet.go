@@ -12,16 +12,15 @@ import (
 	"strings"
 )
 
-// components are the Kubernetes commands that become applets. No cluster of the lab runs
-// kube-proxy, so it is not built.
+// components are the Kubernetes commands that become applets. The lab does not run kube-proxy,
+// so it is not built.
 var components = []string{
 	"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubeadm", "kubectl", "kubelet",
 }
 
-// applet turns the source of a main package into a package that can be
-// imported: its main function becomes Main. What each Kubernetes version does
-// in main (flags, feature registration, how errors become exit codes) is so
-// kept without the lab knowing it.
+// applet turns the source of a main package into an importable package: its function main
+// becomes Main. This keeps what each Kubernetes version does in main (flags, feature
+// registration, exit codes) without knowledge of it here.
 func applet(source []byte, pkg string) ([]byte, error) {
 	fset := token.NewFileSet()
 	file, err := parser.ParseFile(fset, pkg+".go", source, parser.ParseComments)
@@ -45,7 +44,7 @@ func applet(source []byte, pkg string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// writeApplets makes the applet packages of a Kubernetes source tree in dir.
+// writeApplets writes the applet packages of a Kubernetes source tree into dir.
 func writeApplets(kubernetes, dir string) error {
 	for _, name := range components {
 		sources, err := filepath.Glob(filepath.Join(kubernetes, "cmd", name, "*.go"))

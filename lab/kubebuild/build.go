@@ -1,5 +1,5 @@
-// Package kubebuild makes the programs of a lab node for one Kubernetes
-// version from the published Go modules: no release tarball, no image registry.
+// Package kubebuild builds the programs of a lab node for a Kubernetes version from the
+// published Go modules, without release tarballs or an image registry.
 package kubebuild
 
 import (
@@ -22,36 +22,36 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/internal/sh"
 )
 
-// DefaultVersion is the Kubernetes version a lab runs if none is asked for.
+// DefaultVersion is the default Kubernetes version of a lab.
 const DefaultVersion = "1.34.4"
 
-// recipe is part of the cache key: raise it when the way of building changes.
+// recipe is part of the cache key: increase it when the build changes.
 const recipe = "2"
 
-// programs are the binaries made, by the directory of their source.
+// programs are the built binaries, by source directory.
 var programs = []string{"hyperkube", "crictl", "pause", "witness"}
 
-// hasty has all but the standard library compiled without inlining and without what
-// debuggers read, which the linker drops: a sixth of the compiler's time. The standard
-// library remains as fast, and as shared, as it is; of two patterns, the later counts.
+// hasty disables inlining and debug information, which the linker drops anyway, for all but
+// the standard library: this saves a sixth of the compile time. The standard library keeps its
+// speed and its shared cache; of two patterns, the later wins.
 var hasty = []string{"-gcflags=all=-l -dwarf=false", "-gcflags=std="}
 
 var versionPattern = regexp.MustCompile(`^1\.\d+\.\d+$`)
 
-// Result is what was built.
+// Result describes a build.
 type Result struct {
 	Version string
-	// Dir holds the files hyperkube, crictl, pause and witness.
+	// Dir contains hyperkube, crictl, pause and witness.
 	Dir string
-	// Images are the references kubeadm of this version asks for.
+	// Images are the references that kubeadm of this version requires.
 	Images []string
-	// Digest changes whenever any of it does.
+	// Digest changes with the contents.
 	Digest string
 }
 
-// Build makes the programs of a version (1.33.13, no v), or finds them in the
-// cache. The first build of a version takes minutes; tell is told how far it is
-// meanwhile, and log, if there is one, gets what the go command says.
+// Build builds the programs of a version (1.33.13, no v), or finds them in the cache. The
+// first build of a version takes minutes; it reports progress to tell, and the go command's
+// output to log if it is not nil.
 func Build(ctx context.Context, cacheDir, version string, log io.Writer, tell progress.Func) (*Result, error) {
 	version = strings.TrimPrefix(version, "v")
 	if !versionPattern.MatchString(version) {
@@ -113,8 +113,7 @@ func build(ctx context.Context, source fs.FS, version, out string, log io.Writer
 	if err := m.compile(ctx, packages, out); err != nil {
 		return fmt.Errorf("compiling: %w", err)
 	}
-	// The images are named by kubeadm itself, so that no table of etcd and
-	// pause tags has to be kept for each version.
+	// kubeadm prints the images, so that no table of etcd and pause tags has to be maintained.
 	images, err := sh.Run(ctx, sh.Command{Args: []string{
 		filepath.Join(out, "hyperkube"), "kubeadm", "config", "images", "list", "--kubernetes-version", "v" + version,
 	}})
@@ -124,7 +123,7 @@ func build(ctx context.Context, source fs.FS, version, out string, log io.Writer
 	return os.WriteFile(filepath.Join(out, "images"), images, 0o644)
 }
 
-// Fetch downloads all modules of a version, and builds nothing.
+// Fetch downloads all modules of a version without building.
 func Fetch(ctx context.Context, version string, tell progress.Func) error {
 	source, err := hyperkube.Source()
 	if err != nil {
@@ -139,14 +138,14 @@ func Fetch(ctx context.Context, version string, tell progress.Func) error {
 	return err
 }
 
-// generated is the generated module, and the way the go command is called in it.
+// generated is the generated module, with the environment of the go command.
 type generated struct {
 	dir, version string
 	log          io.Writer
 	tell         progress.Func
 }
 
-// newModule generates the module in a folder of its own.
+// newModule generates the module in a temporary directory.
 func newModule(
 	ctx context.Context, source fs.FS, version string, log io.Writer, tell progress.Func,
 ) (*generated, error) {
@@ -165,7 +164,7 @@ func newModule(
 	return m, nil
 }
 
-// run calls the go command for the programs; line gets each line that it says.
+// run calls the go command for the programs, and line for each line of its output.
 func (m *generated) run(ctx context.Context, line func(string), args ...string) ([]byte, error) {
 	args = append(append([]string{"go"}, args...), "-ldflags", linkerFlags(m.version))
 	args = append(args, hasty...)
@@ -179,14 +178,14 @@ func (m *generated) run(ctx context.Context, line func(string), args ...string) 
 	return sh.Run(ctx, sh.Command{Args: args, Dir: m.dir, Log: log, Env: m.env()})
 }
 
-// env has the settings of all that is built for a demo, so that the standard library is
-// compiled once for all.
+// env has the settings of all builds for a demo, so that they share a compiled standard
+// library.
 func (*generated) env() []string {
 	return []string{"CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=mod -trimpath -buildvcs=false"}
 }
 
-// packages are those that have to be compiled, and the size of their source. Finding them
-// downloads the modules.
+// packages returns the packages to compile, and the size of their source. It downloads the
+// modules.
 func (m *generated) packages(ctx context.Context) (map[string]int64, error) {
 	m.tell.Say("its packages are being looked for")
 	modules := 0
@@ -216,8 +215,7 @@ func (m *generated) packages(ctx context.Context) (map[string]int64, error) {
 	return sizes, nil
 }
 
-// compile builds all programs with one call of the go command, which keeps all processors
-// at work to the end.
+// compile builds all programs with one go command, which keeps all processors busy.
 func (m *generated) compile(ctx context.Context, packages map[string]int64, out string) error {
 	var whole int64
 	for _, size := range packages {
@@ -233,13 +231,13 @@ func (m *generated) compile(ctx context.Context, packages map[string]int64, out 
 		}
 	}, "build", "-v", "-o", out+string(filepath.Separator))
 	if failed, ok := errors.AsType[*sh.Error](err); ok {
-		// The names of packages say nothing of what is wrong.
+		// Package names alone do not explain a failure.
 		failed.Output = strings.Join(said, "\n")
 	}
 	return err
 }
 
-// downloadKubernetes fetches the module and returns its directory.
+// downloadKubernetes downloads the module and returns its directory.
 func downloadKubernetes(ctx context.Context, version string) (string, error) {
 	out, err := sh.Run(ctx, sh.Command{
 		Args: []string{"go", "mod", "download", "-json", "k8s.io/kubernetes@v" + version},
@@ -255,7 +253,7 @@ func downloadKubernetes(ctx context.Context, version string) (string, error) {
 	return info.Dir, nil
 }
 
-// writeModule lays the module to be built into dir.
+// writeModule writes the module to build into dir.
 func writeModule(source fs.FS, kubernetes, version, dir string) error {
 	if err := os.CopyFS(dir, source); err != nil {
 		return err
@@ -274,7 +272,7 @@ func writeModule(source fs.FS, kubernetes, version, dir string) error {
 	if err := writeFile(filepath.Join(dir, "go.mod"), mod); err != nil {
 		return err
 	}
-	// Kubernetes' own checksums save most look-ups; go build adds the rest.
+	// Kubernetes' checksums avoid most lookups; go build adds the rest.
 	sum, err := os.ReadFile(filepath.Join(kubernetes, "go.sum"))
 	if err != nil {
 		return err
@@ -282,8 +280,8 @@ func writeModule(source fs.FS, kubernetes, version, dir string) error {
 	return writeFile(filepath.Join(dir, "go.sum"), sum)
 }
 
-// linkerFlags stamps the version the way Kubernetes' own build does; kubeadm
-// and the API machinery read it and refuse to work without.
+// linkerFlags sets the version as Kubernetes' own build does; kubeadm and the API machinery do
+// not work without.
 func linkerFlags(version string) string {
 	parts := strings.SplitN(version, ".", 3)
 	flags := []string{"-s", "-w"}

@@ -8,16 +8,16 @@ import (
 	"golang.org/x/mod/module"
 )
 
-// modulePath is the module that is generated around the lab's sources.
+// modulePath is the path of the generated module.
 const modulePath = "kscertctl.lab"
 
-// generateMod writes the go.mod that builds Kubernetes outside its own tree,
-// from Kubernetes' own go.mod of that version.
+// generateMod writes a go.mod that builds Kubernetes outside its own tree, from Kubernetes'
+// go.mod of that version.
 //
-// Kubernetes replaces its staging modules by directories, which a dependent
-// module doesn't see; each is published under the matching v0 version, so each
-// gets a replacement by that. All of its requirements are repeated, so that the
-// versions are those Kubernetes was released with and nothing has to be
+// Kubernetes replaces its staging modules by directories, which a dependent module does not
+// see. Each is published as the matching v0 version, so each gets a replacement by that. All
+// requirements are repeated, so that the versions are those of the Kubernetes release and
+// nothing has to be resolved. The etcd server and etcdctl get the version of the client.
 // resolved. The etcd server and etcdctl are added at the version of the client.
 func generateMod(kubernetesMod []byte, version string) ([]byte, error) {
 	in, err := modfile.Parse("kubernetes/go.mod", kubernetesMod, nil)

@@ -34,7 +34,7 @@ func TestGenerateMod(t *testing.T) {
 	}
 	mod, err := modfile.Parse("go.mod", out, nil)
 	if err != nil {
-		t.Fatalf("the result is no go.mod: %v\n%s", err, out)
+		t.Fatalf("the result is not a go.mod: %v\n%s", err, out)
 	}
 	if mod.Go.Version != "1.24.0" || len(mod.Godebug) != 1 || mod.Godebug[0].Value != "go1.24" {
 		t.Errorf("the language settings are not Kubernetes' own:\n%s", out)
@@ -94,7 +94,7 @@ func TestApplet(t *testing.T) {
 		}
 	}
 	if _, err := applet([]byte("package main\n"), "x"); err == nil {
-		t.Error("a package without main makes an applet")
+		t.Error("a package without main becomes an applet")
 	}
 }
 

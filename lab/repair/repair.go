@@ -1,7 +1,6 @@
-// Package repair is the bare repair: what a skilled operator types by hand to
-// bring a cluster with expired certificates back, keeping its CAs. It has no
-// backup worth the name, no gates and no way back; it is the baseline that
-// kscertctl is measured against, and the proof that the witness can be content.
+// Package repair is the manual repair of a cluster with expired certificates by a skilled
+// operator, keeping its CAs. It has no proper backup, no gates and no rollback. It is the
+// baseline for kscertctl, and shows that a repair can pass the checks of package witness.
 package repair
 
 import (
@@ -20,9 +19,9 @@ import (
 //go:embed scripts/*.sh
 var scripts embed.FS
 
-// Cluster repairs a cluster and returns how long it took: until every API
-// server answers, every kubelet has a new certificate and renews its lease, and both
-// components that elect a leader have one.
+// Cluster repairs a cluster and returns how long it took: until every API server answers,
+// every kubelet has a new certificate and renews its lease, and both components with leader
+// election have a leader.
 func Cluster(ctx context.Context, c *cluster.Cluster) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
@@ -40,7 +39,7 @@ func Cluster(ctx context.Context, c *cluster.Cluster) (time.Duration, error) {
 }
 
 // Leases returns nil if every kubelet, and a kube-controller-manager and a kube-scheduler,
-// have renewed their lease since then: they are back, and can log in.
+// have renewed their lease since then: they run and can authenticate.
 func Leases(ctx context.Context, c *cluster.Cluster, since time.Time) error {
 	out, err := c.Kubectl(ctx, "get", "leases", "-A", "-o", "json")
 	if err != nil {
@@ -94,8 +93,8 @@ func repair(ctx context.Context, c *cluster.Cluster) error {
 	return repairWorkers(ctx, c)
 }
 
-// repairHostEtcd has the first member sign everybody's certificates, as Kubespray
-// does, and gives each node those that it has.
+// repairHostEtcd signs all certificates on the first member, as Kubespray does, and gives each
+// node its own.
 func repairHostEtcd(ctx context.Context, c *cluster.Cluster) error {
 	first := c.EtcdMembers()[0]
 	out, err := run(ctx, c, first, "etcd.sh", "")
@@ -122,7 +121,7 @@ func repairHostEtcd(ctx context.Context, c *cluster.Cluster) error {
 	})
 }
 
-// theirs are the files that are among those that a node has.
+// theirs filters the files that a node has.
 func theirs(files, has []cluster.File) []cluster.File {
 	return slices.DeleteFunc(slices.Clone(files), func(f cluster.File) bool {
 		return !slices.ContainsFunc(has, func(h cluster.File) bool { return h.Path == f.Path })
@@ -150,8 +149,7 @@ func repairWorkers(ctx context.Context, c *cluster.Cluster) error {
 	return err
 }
 
-// Naive does to the first control plane what the procedure found on the web
-// does, new CAs included.
+// Naive applies the usual advice from the web to the first control plane, including new CAs.
 func Naive(ctx context.Context, c *cluster.Cluster) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -159,7 +157,7 @@ func Naive(ctx context.Context, c *cluster.Cluster) error {
 	return err
 }
 
-// run puts a script on a node's disk, since its stdin is for what it is told.
+// run writes the script to a file on the node, since stdin has its input.
 func run(ctx context.Context, c *cluster.Cluster, n cluster.Node, script, stdin string) ([]byte, error) {
 	text, err := scripts.ReadFile("scripts/" + script)
 	if err != nil {

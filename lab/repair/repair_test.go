@@ -6,8 +6,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/cluster"
 )
 
-// TestTheirs: a control plane that runs no etcd gets its own pair, never the key of
-// etcd's CA.
+// TestTheirs: a control plane without etcd gets its own pair, never the key of etcd's CA.
 func TestTheirs(t *testing.T) {
 	const dir = "/etc/ssl/etcd/ssl/"
 	all := []cluster.File{{Path: dir + "ca.pem"}, {Path: dir + "ca-key.pem"}, {Path: dir + "node-cp1.pem", Data: []byte("new")}, {Path: dir + "node-cp2.pem"}}

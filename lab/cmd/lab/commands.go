@@ -35,8 +35,8 @@ func newCommand() *cobra.Command {
 	return root
 }
 
-// newEnv returns the environment of this checkout, with a logger that puts the time since
-// the start before a line.
+// newEnv returns the environment of this checkout. Its logger prefixes lines with the time
+// since the start.
 func newEnv(w io.Writer) (cluster.Env, error) {
 	var (
 		mu    sync.Mutex
@@ -63,7 +63,7 @@ func newEnv(w io.Writer) (cluster.Env, error) {
 		}
 		line = fmt.Sprintf("[%6.1fs] %s", time.Since(start).Seconds(), line)
 		if width, _, err := term.GetSize(int(file.Fd())); err == nil && width > 1 && len(line) >= width {
-			// A line that wraps could not be erased.
+			// A wrapped line could not be erased.
 			line = line[:width-1]
 		}
 		const eraseLine = "\r\x1b[K"
@@ -73,7 +73,7 @@ func newEnv(w io.Writer) (cluster.Env, error) {
 	return env, err
 }
 
-// name is the cluster a command is about: its argument, or "lab".
+// name returns the cluster of a command: its argument, or "lab".
 func name(args []string) string {
 	if len(args) > 0 {
 		return args[0]

@@ -1,5 +1,5 @@
-// Command lab makes, expires and removes disposable Kubernetes clusters in
-// Kubespray's layout, for trying kscertctl on the real thing.
+// Command lab creates, expires and removes disposable Kubernetes clusters in Kubespray's
+// layout, for testing kscertctl on real ones.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Package cache is where the lab keeps what is slow to make: binaries, root
-// file systems, images. Everything in it can be deleted at any time.
+// Package cache caches what the lab builds slowly: binaries, root file systems, images.
+// Everything in it can be deleted at any time.
 package cache
 
 import (
@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// EnvDir is the environment variable that names another cache directory.
+// EnvDir is the environment variable for another cache directory.
 const EnvDir = "KSCERTCTL_LAB_CACHE"
 
-// Dir is the lab's cache directory: $KSCERTCTL_LAB_CACHE, or kscertctl-lab in
-// the user's cache directory.
+// Dir is the lab's cache directory: $KSCERTCTL_LAB_CACHE, or kscertctl-lab in the user's cache
+// directory.
 func Dir() (string, error) {
 	if d := os.Getenv(EnvDir); d != "" {
 		return filepath.Abs(d)
@@ -30,7 +30,7 @@ func Dir() (string, error) {
 	return filepath.Join(base, "kscertctl-lab"), nil
 }
 
-// Digest is a short name for the given contents, for use in cache keys.
+// Digest returns a short hash of the contents, for cache keys.
 func Digest(parts ...[]byte) string {
 	h := sha256.New()
 	for _, p := range parts {
@@ -40,9 +40,9 @@ func Digest(parts ...[]byte) string {
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }
 
-// Make returns the directory at path, calling build to fill it if it is not
-// there. Builds of one path exclude each other across processes, and a build
-// that is killed leaves nothing at path: it is made beside and renamed.
+// Make returns the directory at path, and calls build to fill it if it does not exist. Builds
+// of the same path exclude each other across processes. A killed build leaves nothing at path:
+// Make builds in a temporary directory and renames it.
 func Make(ctx context.Context, path string, build func(dir string) error) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
@@ -56,7 +56,7 @@ func Make(ctx context.Context, path string, build func(dir string) error) error 
 	}
 	defer unlock()
 	if _, err := os.Stat(path); err == nil {
-		return nil // another process made it while we waited
+		return nil // another process built it in the meantime
 	}
 	beside := path + ".tmp"
 	if err := os.RemoveAll(beside); err != nil {
@@ -71,8 +71,8 @@ func Make(ctx context.Context, path string, build func(dir string) error) error 
 	return os.Rename(beside, path)
 }
 
-// Lock takes an exclusive lock on a file, waiting for it as long as ctx allows.
-// The kernel drops it when the process ends, however it ends.
+// Lock takes an exclusive lock on a file, and waits for it until ctx is done. The kernel
+// releases it when the process exits.
 func Lock(ctx context.Context, path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {

@@ -48,9 +48,9 @@ func TestMakeLeavesNothingHalfDone(t *testing.T) {
 		t.Errorf("got %v, want %v", err, broken)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a failed build left something (%v)", err)
+		t.Errorf("a failed build left files (%v)", err)
 	}
-	// What a killed build left beside must not end up in the next one.
+	// A killed build's temporary files must not be part of the next build.
 	if err := os.MkdirAll(filepath.Join(path+".tmp", "stale"), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-// Package progress says what slow work is at, and how long it will take.
+// Package progress reports the progress of slow work, and estimates the remaining time.
 package progress
 
 import (
@@ -9,20 +9,20 @@ import (
 	"time"
 )
 
-// Func is told what a job is at. Nil tells nobody.
+// Func reports a job's progress. Nil is valid and reports nothing.
 type Func func(format string, args ...any)
 
-// Say tells it.
+// Say calls f if it is not nil.
 func (f Func) Say(format string, args ...any) {
 	if f != nil {
 		f(format, args...)
 	}
 }
 
-// interval is how often a line is written where there is no terminal to rewrite one.
+// interval is the time between lines where no terminal line can be rewritten.
 const interval = 15 * time.Second
 
-// A Board makes one line of what jobs that run at the same time are at.
+// A Board combines the progress of parallel jobs into one line.
 type Board struct {
 	mu    sync.Mutex
 	title string
@@ -36,8 +36,8 @@ type Board struct {
 	terminal func(line string)
 }
 
-// Start shows a board until its Stop is called: with terminal every second, through log
-// otherwise, and seldom. Both may be nil.
+// Start shows the board until Stop is called: with terminal every second, otherwise through
+// log at long intervals. Both may be nil.
 func Start(log, terminal func(line string)) *Board {
 	b := &Board{stop: make(chan struct{}), since: time.Now(), terminal: terminal}
 	show, every := terminal, time.Second
@@ -64,7 +64,7 @@ func Start(log, terminal func(line string)) *Board {
 	return b
 }
 
-// Stop ends the showing, and takes the line off a terminal.
+// Stop stops the display, and removes the line from a terminal.
 func (b *Board) Stop() {
 	close(b.stop)
 	b.done.Wait()
@@ -73,14 +73,14 @@ func (b *Board) Stop() {
 	}
 }
 
-// Step forgets all jobs and begins with what has that title, and ends with the goal.
+// Step removes all jobs and starts a step with that title and goal.
 func (b *Board) Step(title, goal string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.title, b.goal, b.since, b.names, b.texts = title, goal, time.Now(), nil, map[string]string{}
 }
 
-// Job returns what a job of the step tells where it is at; an empty text ends it.
+// Job returns the function that reports a job of the step; an empty text ends the job.
 func (b *Board) Job(name string) Func {
 	return func(format string, args ...any) {
 		b.mu.Lock()
@@ -92,7 +92,7 @@ func (b *Board) Job(name string) Func {
 	}
 }
 
-// line is empty for a step that has only begun: most take less than a second or two.
+// line returns an empty line for a new step: most take less than two seconds.
 func (b *Board) line(least time.Duration) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -112,10 +112,10 @@ func (b *Board) line(least time.Duration) string {
 	return b.title + ": " + strings.Join(jobs, "; ")
 }
 
-// Lines calls f with each line that is written to it.
+// Lines calls f for each line that is written to it.
 func Lines(f func(line string)) *LineWriter { return &LineWriter{f: f} }
 
-// A LineWriter is what Lines returns. It may be the output of one program twice.
+// A LineWriter is returned by Lines. It may be both stdout and stderr of a program.
 type LineWriter struct {
 	mu   sync.Mutex
 	f    func(string)
@@ -136,8 +136,7 @@ func (w *LineWriter) Write(data []byte) (int, error) {
 	}
 }
 
-// A Count tells how many of many things are done. They may differ in weight: that is
-// what the estimate goes by.
+// A Count reports how many of many things are done. Their weights are for the estimate.
 type Count struct {
 	tell          Func
 	what          string
@@ -146,7 +145,7 @@ type Count struct {
 	start         time.Time
 }
 
-// NewCount begins to count so many things that weigh so much together.
+// NewCount starts a count of so many things with a total weight.
 func NewCount(tell Func, what string, total int, whole int64) *Count {
 	c := &Count{tell: tell, what: what, total: total, whole: whole, start: time.Now()}
 	c.say()
@@ -164,8 +163,8 @@ func (c *Count) say() {
 	c.tell.Say("%s %d of %d%s", c.what, c.done, c.total, Left(time.Since(c.start), c.weight, c.whole))
 }
 
-// Left is an estimate, ", about 4 min left", or nothing as long as there is too little to
-// make one of.
+// Left returns an estimate, ", about 4 min left", or nothing as long as it has too little
+// data.
 func Left(passed time.Duration, done, whole int64) string {
 	if passed < 5*time.Second || done <= 0 || whole/done >= 50 {
 		return ""

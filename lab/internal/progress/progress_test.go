@@ -24,7 +24,7 @@ func TestBoard(t *testing.T) {
 		want := []string{
 			"step 1 of 2: Kubernetes: package 1 of 9; packages: 12 of 40",
 			"step 1 of 2: Kubernetes: package 1 of 9",
-			// A step that has only begun has no line yet.
+			// A new step has no line yet.
 			"step 2 of 2 (etcd running): for 29 s",
 		}
 		if fmt.Sprint(logged) != fmt.Sprint(want) {
@@ -37,14 +37,14 @@ func TestBoardOnTerminal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shown, last := 0, ""
 		b := Start(
-			func(string) { t.Error("a line of its own, where one can be rewritten") },
+			func(string) { t.Error("no rewritten line on a terminal") },
 			func(line string) { shown, last = shown+1, line },
 		)
 		b.Step("step 1 of 1", "etcd running")
 		time.Sleep(10*time.Second + time.Millisecond)
 		b.Stop()
 		if shown < 10 || shown > 11 || last != "" {
-			t.Errorf("shown %d times in ten seconds, at the end %q", shown, last)
+			t.Errorf("shown %d times in ten seconds, last %q", shown, last)
 		}
 	})
 }
@@ -78,7 +78,7 @@ func TestCount(t *testing.T) {
 			t.Errorf("said %q", said)
 		}
 		time.Sleep(10 * time.Second)
-		// One small package of three is no third of the time.
+		// One small package of three is less than a third of the time.
 		c.Add(100)
 		if said != "package 1 of 3, about 2 min left" {
 			t.Errorf("said %q", said)
@@ -106,6 +106,6 @@ func TestLeft(t *testing.T) {
 		}
 	}
 	if got := Left(time.Minute, 1, 100); got != "" {
-		t.Errorf("an estimate of next to nothing: %q", got)
+		t.Errorf("an estimate from too little data: %q", got)
 	}
 }

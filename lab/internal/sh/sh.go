@@ -1,5 +1,5 @@
-// Package sh runs other programs for the lab: always with a context, always
-// with what the program said in the error.
+// Package sh runs other programs for the lab, always with a context, and with the program's
+// output in errors.
 package sh
 
 import (
@@ -15,18 +15,17 @@ import (
 	"time"
 )
 
-// Command is one program run.
+// Command is a program to run.
 type Command struct {
 	Args  []string
 	Dir   string
 	Env   []string // added to the environment
 	Stdin io.Reader
-	// Log, if set, gets stdout and stderr as they come; stdout is returned
-	// all the same.
+	// Log, if set, gets stdout and stderr immediately; Run still returns stdout.
 	Log io.Writer
 }
 
-// Error tells which program failed, how, and the end of what it wrote.
+// Error describes which program failed, how, and the last part of its output.
 type Error struct {
 	Args   []string
 	Output string
@@ -43,7 +42,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// ExitCode is the program's exit code, or -1 if it did not exit by itself.
+// ExitCode is the program's exit code, or -1 if it was killed by a signal.
 func (e *Error) ExitCode() int {
 	if exit, ok := errors.AsType[*exec.ExitError](e.Err); ok {
 		return exit.ExitCode()
@@ -51,7 +50,7 @@ func (e *Error) ExitCode() int {
 	return -1
 }
 
-// Run runs the command to its end and returns its stdout.
+// Run runs the command and returns its stdout.
 func Run(ctx context.Context, c Command) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
@@ -63,8 +62,8 @@ func Run(ctx context.Context, c Command) ([]byte, error) {
 	if c.Log != nil {
 		cmd.Stdout, cmd.Stderr = io.MultiWriter(&stdout, c.Log), io.MultiWriter(&stderr, c.Log)
 	}
-	// A build or an installation forks; its own process group is what ends
-	// with it, and a pipe a stray child keeps open must not hang us.
+	// Builds and installations fork: kill the whole process group, and do not wait for a pipe
+	// that a child keeps open.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
@@ -82,7 +81,7 @@ func Run(ctx context.Context, c Command) ([]byte, error) {
 	return stdout.Bytes(), &Error{Args: c.Args, Output: tail(said, 1500), Err: err}
 }
 
-// describe keeps an error readable: a script given as one argument is cut.
+// describe shortens arguments, such as scripts, in errors.
 func describe(args []string) string {
 	var words []string
 	for _, a := range args {

@@ -23,7 +23,7 @@ func TestRunFails(t *testing.T) {
 	}
 }
 
-// A child that outlives its parent and holds the pipe must not hold us.
+// A child that outlives its parent and keeps the pipe open must not block Run.
 func TestRunEndsWithItsDeadline(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
