@@ -443,7 +443,7 @@ func (b *builder) startEtcd(ctx context.Context) error {
 // initScript initializes the first control plane. It makes the kubeconfigs first, because
 // Kubespray's components use the load balancer or their own API server: changing them later
 // would need a restart, and a wait for the controller manager's lease. admin.conf is changed
-// last: kubeadm tells joining nodes to use its server.
+// last: kubeadm makes joining nodes use its server.
 const initScript = `cd "$conf"
 C=kubeadm-config.yaml
 kubeadm init phase certs all --config $C

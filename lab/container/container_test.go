@@ -31,9 +31,8 @@ const (
 	image = "kscertctl-lab/kscertctl:test"
 )
 
-// TestContainer: the image of the Containerfile carries kscertctl and an Ansible that it
-// can use, runs as nobody in particular, on a file system that it cannot write to, and
-// holds no key.
+// TestContainer checks that the Containerfile's image has kscertctl and an Ansible that it can
+// use, runs as an arbitrary user with a read-only file system, and contains no key.
 func TestContainer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
@@ -62,8 +61,8 @@ func TestContainer(t *testing.T) {
 		}
 	})
 
-	// 192.0.2.0/24 belongs to nobody (RFC 5737), and there is no network anyway. What
-	// holds for the container is what examples/pipelines/kubernetes-cronjob.yaml says.
+	// 192.0.2.0/24 is reserved (RFC 5737), and the container has no network anyway. The
+	// container gets the options of examples/pipelines/kubernetes-cronjob.yaml.
 	t.Run("a node that cannot be reached", func(t *testing.T) {
 		dir := t.TempDir()
 		if err := os.Chmod(dir, 0o755); err != nil {
@@ -99,8 +98,8 @@ func TestContainer(t *testing.T) {
 	})
 }
 
-// start returns an engine. Without one nothing can be said of the image, and the test
-// fails rather than looking green.
+// start returns an engine. Without one the image cannot be tested, so the test fails instead
+// of passing silently.
 func start(ctx context.Context, t *testing.T) *engine.Engine {
 	t.Helper()
 	dir, err := cache.Dir()
@@ -133,8 +132,8 @@ func start(ctx context.Context, t *testing.T) *engine.Engine {
 	return e
 }
 
-// build builds the image as somebody would who has the program in a folder, but for the
-// base. The network of the machine is for apt-get: the lab's engine may have none.
+// build builds the image like a user who has the program in a directory, except for the base.
+// apt-get uses the machine's network: the lab's engine may have none.
 func build(ctx context.Context, t *testing.T, e *engine.Engine) {
 	t.Helper()
 	dir := t.TempDir()

@@ -18,8 +18,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/repair"
 )
 
-// earlier is the build that a renewal is compared with: the last one that waited for
-// what it need not wait for.
+// earlier is the commit of the build to compare a renewal with: the last one with unnecessary
+// waits.
 const earlier = "a79c63a"
 
 // contender is one of two ways to do the same; do returns how long it took.
@@ -28,8 +28,8 @@ type contender struct {
 	do   func(ctx context.Context, t *testing.T) time.Duration
 }
 
-// compare lets two contenders work in turns, each first in every other round, after
-// prepare has made the work, and returns how long each took together.
+// compare runs two contenders alternately, each first in every other round, with prepare
+// before each, and returns the total time of each.
 func compare(ctx context.Context, t *testing.T, rounds int, a, b contender, prepare func(c contender), settled func()) (took [2]time.Duration) {
 	t.Helper()
 	for round := range rounds {
@@ -46,7 +46,7 @@ func compare(ctx context.Context, t *testing.T, rounds int, a, b contender, prep
 	return took
 }
 
-// within fails the test when the ratio of two times is above what it may be.
+// within fails the test if the ratio of two times exceeds the limit.
 func within(t *testing.T, what string, rounds int, took [2]time.Duration, most float64) {
 	t.Helper()
 	mean := func(d time.Duration) float64 { return d.Seconds() / float64(rounds) }
@@ -57,7 +57,7 @@ func within(t *testing.T, what string, rounds int, took [2]time.Duration, most f
 	}
 }
 
-// ours recovers with the product, and looks whether what it says is true.
+// ours recovers with kscertctl, and checks that it returned only when the cluster was ready.
 func ours(c *cluster.Cluster) contender {
 	return contender{"kscertctl", func(ctx context.Context, t *testing.T) time.Duration {
 		t.Helper()
@@ -65,13 +65,13 @@ func ours(c *cluster.Cluster) contender {
 		o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
 		o.want(t, 0)
 		if err := repair.Leases(ctx, c, began); err != nil {
-			t.Error("kscertctl has ended too early:", err)
+			t.Error("kscertctl returned too early:", err)
 		}
 		return o.took
 	}}
 }
 
-// settling is settle, which ends the test when it waits in vain.
+// settling is settle for a test, which fails if the cluster does not come to rest.
 func settling(ctx context.Context, t *testing.T, c *cluster.Cluster) func() {
 	t.Helper()
 	return func() {
@@ -82,15 +82,15 @@ func settling(ctx context.Context, t *testing.T, c *cluster.Cluster) func() {
 	}
 }
 
-// TestRecoveryBenchmark compares a recovery with the bare shell repair on the same
-// cluster in the same run. The shell works on all control planes at the same time, where
-// that is safe.
+// TestRecoveryBenchmark compares a recovery with the plain shell repair on the same cluster in
+// the same run. The shell works on all control planes in parallel where that is safe.
 func TestRecoveryBenchmark(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		spec   cluster.Spec
 		rounds int
-		// most is the whole time, first that of the first good answer; 0 for any.
+		// most limits the whole time, first the time until the first good answer; 0 for no
+		// limit.
 		most, first float64
 	}{
 		{"one", cluster.Spec{Name: "e2e-bench", ControlPlanes: 1, Workers: 1}, 4, 0.65, 1.15},
@@ -119,8 +119,7 @@ func TestRecoveryBenchmark(t *testing.T) {
 	}
 }
 
-// timed adds up how long it takes a contender until the first API server answers as it
-// should.
+// timed adds the time until the first API server answers with a valid certificate.
 func timed(c *cluster.Cluster, of contender, first *time.Duration) contender {
 	return contender{of.name, func(ctx context.Context, t *testing.T) time.Duration {
 		t.Helper()
@@ -146,7 +145,7 @@ func timed(c *cluster.Cluster, of contender, first *time.Duration) contender {
 	}}
 }
 
-// authority believes the cluster's CA and nobody else.
+// authority returns a TLS configuration that trusts only the cluster's CA.
 func authority(ctx context.Context, c *cluster.Cluster) (*tls.Config, error) {
 	text, err := c.Shell(ctx, c.ControlPlanes()[0].Name, "cat /etc/kubernetes/ssl/ca.crt")
 	if err != nil {
@@ -157,8 +156,8 @@ func authority(ctx context.Context, c *cluster.Cluster) (*tls.Config, error) {
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
 
-// TestWorkersBenchmark compares a recovery with ten expired workers with one of a single
-// one, on the same cluster.
+// TestWorkersBenchmark compares recoveries with ten expired workers and with one, on the same
+// cluster.
 func TestWorkersBenchmark(t *testing.T) {
 	ctx := testContext(t, 40*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-bench-10", ControlPlanes: 1, Workers: 10})
@@ -175,8 +174,8 @@ func TestWorkersBenchmark(t *testing.T) {
 	within(t, "ten expired workers instead of one", rounds, took, 1.25)
 }
 
-// TestRenewalBenchmark compares a renewal of a healthy cluster with that of an earlier
-// build. That nobody notices it, TestRenewUnnoticed proves.
+// TestRenewalBenchmark compares a renewal of a healthy cluster with that of an earlier build.
+// TestRenewUnnoticed shows that clients do not notice it.
 func TestRenewalBenchmark(t *testing.T) {
 	ctx := testContext(t, 40*time.Minute)
 	before := build(ctx, t, earlier)
@@ -196,7 +195,7 @@ func TestRenewalBenchmark(t *testing.T) {
 	within(t, "renewal", rounds, took, 0.7)
 }
 
-// build makes kscertctl of a commit.
+// build builds kscertctl at a commit.
 func build(ctx context.Context, t *testing.T, commit string) string {
 	t.Helper()
 	dir := t.TempDir()

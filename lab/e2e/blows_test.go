@@ -10,45 +10,45 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/cluster"
 )
 
-// blow is what befalls a run while it changes nodes.
+// blow is a fault injected while a run changes nodes.
 type blow struct {
 	name, what string
-	// strikes says at which moments.
+	// strikes selects the moments.
 	strikes timing
-	// sample are the moments that CI tries too, as "state/moment".
+	// sample are the moments for CI, as "state/moment".
 	sample []string
-	// prepare makes the node ready before the run, clear undoes that after all.
+	// prepare runs on the node before the run, clear undoes it at the end.
 	prepare, clear func(context.Context, *struck) error
 	hit            func(context.Context, *struck) error
-	// mend undoes the blow once the run has ended.
+	// mend undoes the fault after the run.
 	mend func(context.Context, *struck) error
-	// reboots: the workloads of the node are restarted.
+	// reboots: the node's workloads restart.
 	reboots bool
 }
 
-// timing is when a blow strikes.
+// timing selects when a fault is injected.
 type timing int
 
 const (
-	// boundary: as soon as a line stands in the journal, one line after the other.
+	// boundary: after each line of the journal.
 	boundary timing = iota
-	// middle: in the middle of each step of the plan that touches nodes.
+	// middle: in the middle of each step that touches nodes.
 	middle
-	// inControlPlane: in the middle of the step of a control plane alone.
+	// inControlPlane: in the middle of the control plane's step.
 	inControlPlane
-	// before: when the intent of each such step was written down.
+	// before: when the intent of each such step is in the journal.
 	before
 )
 
-// struck is whom a blow hits.
+// struck is the target of a fault.
 type struck struct {
 	c      *cluster.Cluster
 	driver *driver
-	// node is the last of the step that is at work.
+	// node is the last node of the running step.
 	node string
 }
 
-// onNode runs a script on the node of the step.
+// onNode runs a script on the step's node.
 func onNode(script string) func(context.Context, *struck) error {
 	return func(ctx context.Context, s *struck) error {
 		_, err := s.c.Shell(ctx, s.node, script)
@@ -56,7 +56,7 @@ func onNode(script string) func(context.Context, *struck) error {
 	}
 }
 
-// signalled sends signals to the driver, a moment apart.
+// signalled sends signals to kscertctl with a short pause between them.
 func signalled(signals ...syscall.Signal) func(context.Context, *struck) error {
 	return func(_ context.Context, s *struck) error {
 		for i, sig := range signals {
@@ -71,7 +71,7 @@ func signalled(signals ...syscall.Signal) func(context.Context, *struck) error {
 	}
 }
 
-// smallDisk puts what a run writes to on a small file system of its own.
+// smallDisk moves the directories that a run writes to onto a small file system.
 const smallDisk = `mkdir -p /mnt/small /var/backups/kscertctl
 mount -t tmpfs -o size=192m tmpfs /mnt/small
 for d in /etc/kubernetes /var/lib/kubelet/pki /var/backups/kscertctl; do
@@ -83,8 +83,7 @@ done`
 
 const noSmallDisk = `for d in /etc/kubernetes /var/lib/kubelet/pki /var/backups/kscertctl /mnt/small; do umount -l $d; done`
 
-// restarting does something and has the components start again with what they
-// find: a container keeps the file systems that it was started with.
+// restarting calls do and restarts the components, since a running container keeps its mounts.
 func restarting(do func(context.Context, *struck) error) func(context.Context, *struck) error {
 	return func(ctx context.Context, s *struck) error {
 		if err := do(ctx, s); err != nil {
@@ -98,7 +97,7 @@ func restarting(do func(context.Context, *struck) error) func(context.Context, *
 	}
 }
 
-// blows are all of them.
+// blows lists all faults.
 func blows() []blow {
 	return []blow{
 		{
@@ -153,18 +152,18 @@ func onFirst(script string) func(context.Context, *struck) error {
 	}
 }
 
-// moment is when a blow strikes.
+// moment is when a fault is injected.
 type moment struct {
 	name string
-	// line is how many lines the journal has by then; 0 for a moment in a step.
+	// line is the number of journal lines by then; 0 within a step.
 	line int
-	// task is how many tasks of the step have begun by then.
+	// task is the number of started tasks of the step by then.
 	task int
-	// step and node are those that are at work.
+	// step and node are the running ones.
 	step, node string
 }
 
-// moments finds those of a blow in what a run without any blow has left behind.
+// moments returns the moments of a fault from the record of an undisturbed run.
 func (b blow) moments(journal []journalLine, tasks map[string]int) []moment {
 	var out []moment
 	for i, l := range journal {
@@ -190,11 +189,11 @@ func (b blow) moments(journal []journalLine, tasks map[string]int) []moment {
 	return out
 }
 
-// ending is how a trial ended.
+// ending is a trial's result.
 type ending struct {
 	blow, moment string
-	// ran is how the run ended that was struck; resumed and back say what came of
-	// going on, and of going back.
+	// ran is the exit code of the disturbed run; resumed and back are the results of resume
+	// and rollback.
 	ran, resumed, back string
 }
 

@@ -17,10 +17,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/witness"
 )
 
-// TestChange strikes runs that change nodes, at every moment and in every way that
-// there is. Afterwards each can be gone on with, until every gate holds, and, in
-// another trial, be rolled back: every file is as it was, with its metadata. So is
-// every file when a run that has succeeded is rolled back.
+// TestChange injects each fault at each of its moments into runs that change nodes. Afterwards
+// each run can be resumed until every gate holds, and, in another trial, be rolled back: then
+// every file is unchanged, including its metadata. The same holds for the rollback of a
+// successful run.
 func TestChange(t *testing.T) {
 	t.Parallel()
 	for i, state := range changeStates() {
@@ -51,16 +51,15 @@ func TestChange(t *testing.T) {
 	}
 }
 
-// changeState is what a cluster is like before the runs.
+// changeState is a cluster's state before the runs.
 type changeState struct {
 	name string
 	spec cluster.Spec
-	// breaks makes it so.
+	// breaks brings the cluster into the state.
 	breaks func(context.Context, *testing.T, *cluster.Cluster)
-	// restart: components are started again once the files are as they were; no API
-	// server can be used then.
+	// restart: restart the components after a rollback; the API server is not usable then.
 	restart bool
-	// kubeletsKept: not every kubelet has had to be given a new certificate.
+	// kubeletsKept: some kubelets do not get a new certificate.
 	kubeletsKept bool
 }
 
@@ -77,7 +76,7 @@ func changeStates() []changeState {
 			name: "renew", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}, kubeletsKept: true,
 			breaks: func(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 				t.Helper()
-				// The kubelet of the control plane would renew its own at once.
+				// The kubelet of the control plane would renew it immediately.
 				kinds := slices.DeleteFunc(expire.All(), func(k expire.Kind) bool { return k == expire.Kubelet })
 				expireAll(ctx, t, c, expire.Options{Kinds: kinds, NotAfter: time.Now().Add(5 * 24 * time.Hour)})
 				expireAll(ctx, t, c, expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"w1"}})
@@ -86,21 +85,20 @@ func changeStates() []changeState {
 	}
 }
 
-// trials are those on one cluster, which is in its state before and after each.
+// trials are the trials on one cluster, which is in its state before and after each.
 type trials struct {
 	state changeState
 	c     *cluster.Cluster
 	w     *witness.Witness
-	// journal and tasks are those of a run that nothing has befallen.
+	// journal and tasks are those of an undisturbed run.
 	journal []journalLine
 	tasks   map[string]int
 	endings []ending
-	// spoilt: the cluster is not in its state.
+	// spoilt: a failed trial left the cluster in another state.
 	spoilt bool
 }
 
-// newTrials brings the cluster into its state, and has a run succeed and be
-// rolled back.
+// newTrials brings the cluster into its state, runs once successfully, and rolls back.
 func newTrials(ctx context.Context, t *testing.T, state changeState, c *cluster.Cluster) *trials {
 	t.Helper()
 	g := &trials{state: state, c: c, w: plant(ctx, t, c), tasks: map[string]int{}}
@@ -124,7 +122,7 @@ func (g *trials) run() []string {
 	return []string{"run", "-i", g.c.Inventory(), "--yes", "--gate-timeout", "90s"}
 }
 
-// subtest names a trial so that a sample can be chosen.
+// subtest names a trial so that -run can select the sample.
 func (b blow) subtest(state string, m moment) string {
 	part := "more"
 	if slices.Contains(b.sample, state+"/"+m.name) {
@@ -133,12 +131,12 @@ func (b blow) subtest(state string, m moment) string {
 	return part + "/" + strings.ReplaceAll(b.name, " ", "-") + "/" + strings.ReplaceAll(m.name, " ", "-")
 }
 
-// try strikes one run that is gone on with, and one that is rolled back.
+// try disturbs a run that it resumes, and one that it rolls back.
 func (g *trials) try(ctx context.Context, t *testing.T, b blow, m moment) {
 	t.Helper()
 	e := ending{blow: b.name, moment: m.name, resumed: "FAILED", back: "FAILED"}
 	defer func() { g.endings = append(g.endings, e) }()
-	if g.spoilt { // by a trial that failed half-way
+	if g.spoilt { // a trial failed before its end
 		g.state.breaks(ctx, t, g.c)
 		g.spoilt = false
 	}
@@ -162,33 +160,33 @@ func (g *trials) try(ctx context.Context, t *testing.T, b blow, m moment) {
 		before := filesDigest(ctx, t, g.c)
 		s.driver = start(ctx, t, stateDir, g.run()...)
 		if !s.driver.until(m) {
-			t.Fatalf("the moment did not come: %+v\n%s", s.driver.wait(), journal(runDirs(stateDir)[0]))
+			t.Fatalf("the run never reached the moment: %+v\n%s", s.driver.wait(), journal(runDirs(stateDir)[0]))
 		}
 		started := append(descendants(s.driver.cmd.Process.Pid), s.driver.cmd.Process.Pid)
 		hit := time.Now()
 		g.must(t, "striking", b.hit(ctx, s))
 		o := s.driver.wait()
 		e.ran = o.ending()
-		t.Logf("the run ended with %s after %.1fs", e.ran, time.Since(hit).Seconds())
-		if b.strikes != boundary { // a driver that is killed ends nothing
+		t.Logf("the run exited with %s after %.1fs", e.ran, time.Since(hit).Seconds())
+		if b.strikes != boundary { // a killed driver cannot stop its Ansible
 			if left := alive(started); len(left) > 0 {
-				t.Errorf("Ansible is still at work: %s", left)
+				t.Errorf("Ansible is still running: %s", left)
 			}
 		}
 		if !slices.Contains([]int{-1, 0, 4, 7, 8, 130}, o.code) {
-			t.Errorf("it ended with %d:\n%s", o.code, o.stderr)
+			t.Errorf("it exited with %d:\n%s", o.code, o.stderr)
 		}
 		mend := func() {
 			if b.mend != nil {
 				g.must(t, "mending", b.mend(ctx, s))
 			}
 		}
-		if b.reboots { // there are no files to be seen before
+		if b.reboots { // a stopped node's files cannot be read
 			mend()
 		}
 		if o.code == 4 || o.code == 7 {
 			if diff := before.Diff(filesDigest(ctx, t, g.c)); len(diff) > 0 {
-				t.Errorf("it says that nothing was changed:\n%s\n%s", o.stderr, strings.Join(diff, "\n"))
+				t.Errorf("it reported that nothing was changed:\n%s\n%s", o.stderr, strings.Join(diff, "\n"))
 			}
 		}
 		if !b.reboots {
@@ -200,7 +198,7 @@ func (g *trials) try(ctx context.Context, t *testing.T, b blow, m moment) {
 	}
 }
 
-// awaitAPI waits for the API server where it can be used in this state.
+// awaitAPI waits for the API server in states where it is usable.
 func (g *trials) awaitAPI(ctx context.Context, t *testing.T) {
 	t.Helper()
 	if g.state.restart {
@@ -219,7 +217,7 @@ func (g *trials) must(t *testing.T, doing string, err error) {
 	}
 }
 
-// ending is how a struck run ended, in a word.
+// ending describes how a disturbed run exited.
 func (o outcome) ending() string {
 	if o.code == -1 {
 		return "killed"
@@ -227,12 +225,12 @@ func (o outcome) ending() string {
 	return fmt.Sprint(o.code)
 }
 
-// begun reports whether the run had come so far that it can be gone on with.
+// begun reports whether the run got far enough to be resumed.
 func begun(stateDir string) bool {
 	return slices.ContainsFunc(journal(runDirs(stateDir)[0]), func(l journalLine) bool { return l.Event == "request" })
 }
 
-// resume goes on with the run until all is well, then back to where it began.
+// resume resumes the run until the cluster is healthy, then rolls it back.
 func (g *trials) resume(ctx context.Context, t *testing.T, stateDir string, before witness.Digest, b blow) string {
 	t.Helper()
 	if !begun(stateDir) {
@@ -262,8 +260,8 @@ func (g *trials) back(ctx context.Context, t *testing.T, stateDir string, before
 	return "as before"
 }
 
-// goBack rolls the first run of a state folder back, and has the components start
-// with what is there.
+// goBack rolls back the first run of a state directory, and restarts the components with the
+// restored files.
 func (g *trials) goBack(ctx context.Context, t *testing.T, stateDir string, before witness.Digest) {
 	t.Helper()
 	g.patiently(ctx, t, stateDir, "rollback", filepath.Base(runDirs(stateDir)[0]), "--yes").want(t, 0)
@@ -273,8 +271,7 @@ func (g *trials) goBack(ctx context.Context, t *testing.T, stateDir string, befo
 	}
 }
 
-// patiently gives a command again while what a killed driver has started is still
-// at work on the run.
+// patiently repeats a command while processes of a killed driver still work on the run.
 func (g *trials) patiently(ctx context.Context, t *testing.T, stateDir string, args ...string) outcome {
 	t.Helper()
 	for deadline := time.Now().Add(4 * time.Minute); ; time.Sleep(time.Second) {
@@ -285,12 +282,11 @@ func (g *trials) patiently(ctx context.Context, t *testing.T, stateDir string, a
 	}
 }
 
-// wantAsBefore fails the test unless every file is as it was and nobody holds the
-// lock.
+// wantAsBefore fails the test unless every file is unchanged and the lock is free.
 func (g *trials) wantAsBefore(ctx context.Context, t *testing.T, before witness.Digest) {
 	t.Helper()
 	if diff := before.Diff(filesDigest(ctx, t, g.c)); len(diff) > 0 {
-		t.Fatalf("not everything is as it was:\n%s", strings.Join(diff, "\n"))
+		t.Fatalf("files differ:\n%s", strings.Join(diff, "\n"))
 	}
 	g.wantUnlocked(ctx, t)
 }
@@ -298,7 +294,7 @@ func (g *trials) wantAsBefore(ctx context.Context, t *testing.T, before witness.
 func (g *trials) wantWhole(ctx context.Context, t *testing.T) {
 	t.Helper()
 	if err := g.w.Verify(ctx); err != nil {
-		t.Fatalf("the witness is not content: %v", err)
+		t.Fatalf("verification failed: %v", err)
 	}
 	g.wantUnlocked(ctx, t)
 }
@@ -306,12 +302,12 @@ func (g *trials) wantWhole(ctx context.Context, t *testing.T) {
 func (g *trials) wantUnlocked(ctx context.Context, t *testing.T) {
 	t.Helper()
 	if _, err := g.c.Shell(ctx, "cp1", "! ls /var/lib/kscertctl/lock-* 2>/dev/null"); err != nil {
-		t.Errorf("the lock is still there: %v", err)
+		t.Errorf("the lock is still held: %v", err)
 	}
 }
 
-// wantCheapJournal writes the lines of a journal again as it was written, each on
-// the disk before the next, and compares the time with that of the run.
+// wantCheapJournal repeats the writes of a journal, with a sync after each line, and compares
+// the time with the run's.
 func wantCheapJournal(t *testing.T, dir string, took time.Duration) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(dir, "journal.jsonl"))
@@ -341,8 +337,7 @@ func wantCheapJournal(t *testing.T, dir string, took time.Duration) {
 	}
 }
 
-// record prints what came of the trials, and writes it to the page with
-// UPDATE_DOCS=1.
+// record logs the results of the trials, and writes them to the page with UPDATE_DOCS=1.
 func (g *trials) record(t *testing.T, part string) {
 	t.Helper()
 	if len(g.endings) == 0 {

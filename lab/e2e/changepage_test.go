@@ -11,22 +11,21 @@ import (
 )
 
 const (
-	// changePage describes the trials and counts their outcomes.
+	// changePage describes the trials and counts their results.
 	changePage = "../../docs/evidence/interrupted-runs.md"
-	// endingsFile has the outcome of each trial.
+	// endingsFile has the result of each trial.
 	endingsFile = "testdata/interrupted-runs.md"
 )
 
-// pageMutex: the subtests run at the same time.
-var pageMutex sync.Mutex //nolint:gochecknoglobals // of a file
+// pageMutex guards the file: the subtests run in parallel.
+var pageMutex sync.Mutex //nolint:gochecknoglobals // guards a file
 
-// between finds the table of a section.
+// between matches the table of a section.
 func between(state, part string) *regexp.Regexp {
 	return regexp.MustCompile(fmt.Sprintf(`(?s)(<!-- table %s %s -->\n\n)(.*?)\n?<!-- end -->`, state, part))
 }
 
-// writeEndings puts rows into the table of a section, in the place of earlier ones
-// about the same.
+// writeEndings adds rows to a section's table, and replaces earlier rows of the same trials.
 func writeEndings(state, part string, endings []ending) error {
 	pageMutex.Lock()
 	defer pageMutex.Unlock()
@@ -55,8 +54,8 @@ func writeEndings(state, part string, endings []ending) error {
 	return os.WriteFile(endingsFile, text, 0o600)
 }
 
-// TestChangeIsDocumented: the page describes every blow and counts the trials, all have
-// been tried, and no trial ended badly.
+// TestChangeIsDocumented checks that the page describes every fault and counts the trials, and
+// that every trial was run and succeeded.
 func TestChangeIsDocumented(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile(changePage)
@@ -85,7 +84,7 @@ func TestChangeIsDocumented(t *testing.T) {
 		}
 		total += rows
 	}
-	if total < 86 { // 19 lines of either journal, 12 ends and 12 faults in three steps each
+	if total < 86 { // 19 lines of either journal, 12 interruptions and 12 faults in three steps each
 		t.Errorf("%s has %d rows", endingsFile, total)
 	}
 	for _, b := range blows() {

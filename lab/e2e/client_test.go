@@ -21,22 +21,22 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/image"
 )
 
-// clients are who uses a cluster while something is done to it: one that asks each of
-// its API servers, and the load balancer before them, every 50 ms over a connection of
-// its own, one that watches, and a pod that writes. All of them verify whom they talk to.
+// clients use a cluster during a test: one sends a request to each API server and the load
+// balancer every 50 ms over a new connection, one watches, and a pod writes. All of them
+// verify the server's certificate.
 type clients struct {
 	c       *cluster.Cluster
 	stop    context.CancelFunc
 	working sync.WaitGroup
 	mu      sync.Mutex
 	asked   int
-	// failures are what went wrong, by who asked.
+	// failures are the errors by client.
 	failures map[string][]string
 }
 
 const pause = 50 * time.Millisecond
 
-// writer is the pod that writes.
+// writer is the writing pod.
 const writer = `apiVersion: v1
 kind: ConfigMap
 metadata: {name: writes, namespace: witness}
@@ -65,7 +65,7 @@ spec:
   - {name: writer, image: %q, imagePullPolicy: Never, args: [%q]}
 `
 
-// use starts the clients of a cluster in which witnesses were planted.
+// use starts the clients of a cluster with canaries.
 func use(ctx context.Context, t *testing.T, c *cluster.Cluster) *clients {
 	t.Helper()
 	u := &clients{c: c, failures: map[string][]string{}}
@@ -75,7 +75,7 @@ func use(ctx context.Context, t *testing.T, c *cluster.Cluster) *clients {
 	if _, err := c.KubectlOn(ctx, c.ControlPlanes()[0].Name, strings.NewReader(text), "apply", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
-	if err := cluster.Poll(ctx, time.Minute, 500*time.Millisecond, "the pod to write", func(ctx context.Context) error {
+	if err := cluster.Poll(ctx, time.Minute, 500*time.Millisecond, "the pod's writes", func(ctx context.Context) error {
 		out, err := c.Kubectl(ctx, "-n", "witness", "logs", "writer")
 		if err == nil && !strings.Contains(string(out), "written ") {
 			err = errors.New(string(out))
@@ -97,14 +97,14 @@ func use(ctx context.Context, t *testing.T, c *cluster.Cluster) *clients {
 		begin(fmt.Sprintf("https://%s:6443", n.IP), config)
 	}
 	if lb, ok := c.LoadBalancer(); ok {
-		named := config.Clone() // this machine does not know the name
+		named := config.Clone() // this machine does not resolve the name
 		named.ServerName = lb.Name
 		begin("https://"+lb.Address(), named)
 	}
 	return u
 }
 
-// credentials are the administrator's, as they are now.
+// credentials returns the administrator's current credentials.
 func credentials(ctx context.Context, c *cluster.Cluster) (*tls.Config, error) {
 	text, err := c.Shell(ctx, c.ControlPlanes()[0].Name, "cat /etc/kubernetes/admin.conf")
 	if err != nil {
@@ -113,7 +113,7 @@ func credentials(ctx context.Context, c *cluster.Cluster) (*tls.Config, error) {
 	return credentialsOf(text)
 }
 
-// credentialsOf are those that are embedded in a kubeconfig.
+// credentialsOf returns the credentials embedded in a kubeconfig.
 func credentialsOf(text []byte) (*tls.Config, error) {
 	field := func(name string) []byte {
 		if m := regexp.MustCompile(name + `: (\S+)`).FindSubmatch(text); m != nil {
@@ -137,7 +137,7 @@ func (u *clients) failed(who string, err error) {
 	u.failures[who] = append(u.failures[who], fmt.Sprintf("%s %v", time.Now().UTC().Format(time.TimeOnly), err))
 }
 
-// ask asks until ctx ends.
+// ask sends requests until ctx is done.
 func (u *clients) ask(ctx context.Context, server string, config *tls.Config) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: config}}
 	tick := time.NewTicker(pause)
@@ -176,7 +176,7 @@ func get(ctx context.Context, client *http.Client, url string) error {
 	return err
 }
 
-// watch watches until ctx ends; to end before is to fail.
+// watch watches until ctx is done; an earlier end is a failure.
 func (u *clients) watch(ctx context.Context, server string, config *tls.Config) {
 	client := http.Client{Transport: &http.Transport{TLSClientConfig: config}}
 	for ctx.Err() == nil {
@@ -185,7 +185,7 @@ func (u *clients) watch(ctx context.Context, server string, config *tls.Config) 
 			var response *http.Response
 			if response, err = client.Do(request); err == nil {
 				if _, err = io.Copy(io.Discard, response.Body); err == nil {
-					err = errors.New("it was ended by the server")
+					err = errors.New("the server closed the watch")
 				}
 				err = errors.Join(err, response.Body.Close())
 			}
@@ -197,7 +197,7 @@ func (u *clients) watch(ctx context.Context, server string, config *tls.Config) 
 	}
 }
 
-// end stops the clients and says how often they asked, and what failed of it.
+// end stops the clients and returns the number of requests and the failures.
 func (u *clients) end(ctx context.Context, t *testing.T) (asked int, failures map[string][]string) {
 	t.Helper()
 	u.stop()

@@ -19,7 +19,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/witness"
 )
 
-// diagnosed is what these tests read of diagnose -o json.
+// diagnosed is the part of diagnose -o json that these tests read.
 type diagnosed struct {
 	Verdict  string    `json:"verdict"`
 	Route    string    `json:"route"`
@@ -39,9 +39,8 @@ func (f finding) String() string {
 	return fmt.Sprintf("%s (%s, %s) because of %q: %s", f.Reason, f.Node, f.Subject, f.Because, f.Evidence)
 }
 
-// TestDiagnose breaks one thing after the other on real clusters. Each gets its
-// own reason code as the first one, nothing but its consequences is found beside
-// it, and looking changes nothing.
+// TestDiagnose injects one fault after the other on real clusters. Each gets its own reason
+// code first, only its consequences are found in addition, and the diagnosis changes nothing.
 func TestDiagnose(t *testing.T) {
 	t.Parallel()
 	specs := map[string]cluster.Spec{
@@ -81,7 +80,7 @@ func diagnoses(ctx context.Context, t *testing.T, c *cluster.Cluster, f fault.Fa
 	saved := filepath.Join(t.TempDir(), "snapshot.json")
 	d := diagnose(ctx, t, c, "--save-snapshot", saved)
 	if diff := before.Diff(machineDigest(ctx, t, c)); len(diff) > 0 {
-		t.Errorf("looking has changed something:\n%s", strings.Join(diff, "\n"))
+		t.Errorf("the diagnosis changed files:\n%s", strings.Join(diff, "\n"))
 	}
 	t.Logf("route %s: %s", d.Route, d.Verdict)
 	if d.Primary != s.primary {
@@ -103,18 +102,18 @@ func diagnoses(ctx context.Context, t *testing.T, c *cluster.Cluster, f fault.Fa
 	wantAgreement(ctx, t, d, saved)
 }
 
-// leadsOn is something that can be typed.
+// leadsOn matches a command to type.
 var leadsOn = regexp.MustCompile(`--[a-z]{4}|\b(kscertctl|kubectl|kubeadm|etcdctl|crictl|systemctl|journalctl|timedatectl|getent|openssl|ansible(?:-\w+)?|nft|ss|du|find|sha256sum) `)
 
-// wantAgreement fails the test where check-expiration or plan, of the snapshot that the
-// diagnosis is of, say otherwise, or where a plan is refused and no way on is named.
+// wantAgreement fails the test if check-expiration or plan, for the diagnosed snapshot,
+// contradict the diagnosis, or if the plan is refused without a command to type next.
 func wantAgreement(ctx context.Context, t *testing.T, d diagnosed, saved string) {
 	t.Helper()
 	o := kscertctl(ctx, t, "plan", "--from-snapshot", saved, "-o", "json")
 	works := d.Route == "renew" || d.Route == "recover"
 	if o.code != 0 {
 		if !leadsOn.MatchString(o.stderr) {
-			t.Errorf("the plan is refused, and nothing is named to type:\n%s", o.stderr)
+			t.Errorf("the plan is refused without a command to type next:\n%s", o.stderr)
 		}
 	} else {
 		var p struct {
@@ -138,12 +137,12 @@ func wantAgreement(ctx context.Context, t *testing.T, d diagnosed, saved string)
 	for _, cert := range all.Certificates {
 		found := slices.ContainsFunc(d.Findings, func(f finding) bool { return f.Node == cert.Node })
 		if !cert.Served && cert.Status != "valid" && !found {
-			t.Errorf("check-expiration says that %s on %s is %s, and diagnose finds nothing there", cert.Name, cert.Node, cert.Status)
+			t.Errorf("check-expiration reports %s on %s as %s, but diagnose finds nothing there", cert.Name, cert.Node, cert.Status)
 		}
 	}
 }
 
-// wantHealthy fails the test unless nothing at all is found, soon.
+// wantHealthy fails the test unless there are soon no findings.
 func wantHealthy(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	err := cluster.Poll(ctx, 2*time.Minute, 2*time.Second, "a healthy cluster", func(ctx context.Context) error {
@@ -163,7 +162,7 @@ func diagnose(ctx context.Context, t *testing.T, c *cluster.Cluster, more ...str
 	o := kscertctl(ctx, t, append([]string{"diagnose", "-i", c.Inventory(), "-o", "json"}, more...)...)
 	var d diagnosed
 	if err := json.Unmarshal([]byte(o.stdout), &d); err != nil {
-		t.Fatalf("diagnose ended with %d and wrote no JSON: %v\n%s\n%s", o.code, err, o.stdout, o.stderr)
+		t.Fatalf("diagnose exited with %d and wrote no JSON: %v\n%s\n%s", o.code, err, o.stdout, o.stderr)
 	}
 	want := 0
 	unknown := []string{"node-unreachable", "privilege-missing", "inspection-failed"}
@@ -171,7 +170,7 @@ func diagnose(ctx context.Context, t *testing.T, c *cluster.Cluster, more ...str
 		want = 4
 	}
 	if o.code != want {
-		t.Errorf("diagnose ended with %d, want %d\n%s", o.code, want, o.stderr)
+		t.Errorf("diagnose exited with %d, want %d\n%s", o.code, want, o.stderr)
 	}
 	return d
 }
@@ -183,7 +182,7 @@ func machineDigest(ctx context.Context, t *testing.T, c *cluster.Cluster) witnes
 		t.Fatal(err)
 	}
 	if len(d) < 1000 {
-		t.Fatalf("only %d files were described: the description itself is broken", len(d))
+		t.Fatalf("only %d files are in the digest: the digest is broken", len(d))
 	}
 	return d
 }

@@ -17,25 +17,25 @@ import (
 	"time"
 )
 
-// outcome is what a run of kscertctl left behind.
+// outcome is the result of a kscertctl command.
 type outcome struct {
 	code           int
 	stdout, stderr string
-	// stateDir holds the run's directory.
+	// stateDir contains the run's directory.
 	stateDir string
 	took     time.Duration
 }
 
-// driver is a kscertctl at work.
+// driver is a running kscertctl.
 type driver struct {
 	cmd      *exec.Cmd
 	stateDir string
-	// out and errs are complete when ended is closed.
+	// out and errs are complete once ended is closed.
 	out, errs bytes.Buffer
 	ended     chan struct{}
 }
 
-// binary is the product as it was built.
+// binary returns the path of the built kscertctl.
 func binary(t *testing.T) string {
 	t.Helper()
 	path, err := filepath.Abs("../../.bin/kscertctl")
@@ -48,7 +48,7 @@ func binary(t *testing.T) string {
 	return path
 }
 
-// start begins a command as a user would, off a terminal.
+// start starts a command without a terminal.
 func start(ctx context.Context, t *testing.T, stateDir string, args ...string) *driver {
 	t.Helper()
 	return startOf(ctx, t, binary(t), stateDir, args...)
@@ -61,7 +61,7 @@ func startOf(ctx context.Context, t *testing.T, binary, stateDir string, args ..
 	d.cmd = exec.CommandContext(ctx, binary, append(args, "--state-dir", stateDir)...)
 	d.cmd.Stdout, d.cmd.Stderr = &d.out, &d.errs
 	d.cmd.Cancel = func() error { return d.cmd.Process.Signal(os.Interrupt) }
-	// An Ansible that outlives a killed driver holds its output open.
+	// Ansible may outlive a killed driver and keeps its output open.
 	d.cmd.WaitDelay = time.Second
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func startOf(ctx context.Context, t *testing.T, binary, stateDir string, args ..
 	return d
 }
 
-// wait returns what came of it.
+// wait returns the result.
 func (d *driver) wait() outcome {
 	<-d.ended
 	return outcome{code: d.cmd.ProcessState.ExitCode(), stdout: d.out.String(), stderr: d.errs.String(), stateDir: d.stateDir}
@@ -86,8 +86,8 @@ func (d *driver) signal(sig syscall.Signal) error {
 	return nil
 }
 
-// killTree ends the driver and all that it has started at one moment: none of
-// them sees another one end.
+// killTree kills kscertctl and its descendants: it stops all of them first, so that none sees
+// another one exit.
 func (d *driver) killTree() error {
 	var stopped []int
 	for {
@@ -96,7 +96,7 @@ func (d *driver) killTree() error {
 			break
 		}
 		for _, pid := range fresh {
-			_ = syscall.Kill(pid, syscall.SIGSTOP) // one that has ended meanwhile is none the less ended
+			_ = syscall.Kill(pid, syscall.SIGSTOP) // may have exited already
 		}
 		stopped = append(stopped, fresh...)
 	}
@@ -113,7 +113,7 @@ func descendants(root int) []int {
 	for _, file := range stats {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			continue // ended meanwhile
+			continue // exited in the meantime
 		}
 		_, rest, _ := strings.Cut(string(data), ") ")
 		f := strings.Fields(rest)
@@ -133,7 +133,7 @@ func descendants(root int) []int {
 	return out
 }
 
-// alive names those of the processes that are still Ansible's.
+// alive returns the processes that are still Ansible's.
 func alive(pids []int) []string {
 	var out []string
 	for _, pid := range pids {
@@ -145,19 +145,19 @@ func alive(pids []int) []string {
 	return out
 }
 
-// journalLine is what these tests read of a journal.
+// journalLine is the part of a journal's line that these tests read.
 type journalLine struct {
 	Event, Kind, Step, Outcome string
 	Nodes                      []string
 }
 
-// runDirs lists the run directories below a state folder, the oldest first.
+// runDirs lists the run directories below a state directory, oldest first.
 func runDirs(stateDir string) []string {
 	dirs, _ := filepath.Glob(filepath.Join(stateDir, "runs", "*"))
 	return dirs
 }
 
-// journal reads the whole lines of a run's journal.
+// journal reads the complete lines of a run's journal.
 func journal(dir string) []journalLine {
 	data, _ := os.ReadFile(filepath.Join(dir, "journal.jsonl"))
 	var out []journalLine
@@ -170,13 +170,13 @@ func journal(dir string) []journalLine {
 	return out
 }
 
-// tasks counts the tasks that a step has begun.
+// tasks counts the started tasks of a step.
 func tasks(dir, step string) int {
 	data, _ := os.ReadFile(filepath.Join(dir, "steps", step+".events.jsonl"))
 	return bytes.Count(data, []byte(`"event": "task_start"`)) + bytes.Count(data, []byte(`"event":"task_start"`))
 }
 
-// reached reports whether the newest run has come to the moment.
+// reached reports whether the newest run has reached the moment.
 func (d *driver) reached(m moment) bool {
 	dirs := runDirs(d.stateDir)
 	if len(dirs) == 0 {
@@ -189,7 +189,7 @@ func (d *driver) reached(m moment) bool {
 	return tasks(newest, m.step) >= m.task
 }
 
-// until waits for a moment; false when the driver ended before it came.
+// until waits for a moment; false if kscertctl exits before.
 func (d *driver) until(m moment) bool {
 	for {
 		if d.reached(m) {

@@ -15,11 +15,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/expire"
 )
 
-// TestAsFound recovers a cluster whose files are as people leave them: a kubeconfig of
-// root's with somebody else's user in it, in JSON; a certificate that is a link; a worker
-// whose kubelet has an empty pair; crictl's configuration of another runtime; Kubespray's
-// own renewal, on and at work; files that nobody uses, and nobody could renew; an
-// intermediate certificate behind another one.
+// TestAsFound recovers a cluster with files as found in practice: root's kubeconfig in JSON
+// with a second, foreign user; a certificate that is a link; a worker whose kubelet has an
+// empty pair; crictl's configuration for another runtime; Kubespray's own renewal, enabled and
+// running; unused files that cannot be renewed; an intermediate certificate after another one.
 func TestAsFound(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 15*time.Minute)
@@ -35,7 +34,7 @@ func TestAsFound(t *testing.T) {
 	said(ctx, t, c, "cp1", leftovers+"cat ca.crt >>"+elsewhere)
 	said(ctx, t, c, "w1", "cp /var/lib/kubelet/pki/kubelet.crt /etc/kubernetes/ssl/apiserver-etcd-client.crt")
 	unused := said(ctx, t, c, "cp1", sumOfLeftovers)
-	// That of a runtime which was here once.
+	// The configuration of a runtime that was replaced.
 	said(ctx, t, c, "cp1", "cp -p /etc/crictl.yaml /root/crictl.yaml && sed -i 's|containerd/containerd|crio/crio|' /etc/crictl.yaml")
 	kscertctl(ctx, t, "check-expiration", "-i", c.Inventory()).want(t, 3, "cp1: Kubespray's own renewal timer is on: it starts next at ")
 	kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "Kubespray's own renewal timer is on")
@@ -46,16 +45,16 @@ func TestAsFound(t *testing.T) {
 		"Kubespray's renewal timer is held back: cp1", "After:   healthy")
 	said(ctx, t, c, "cp1", "cp -p /root/crictl.yaml /etc/crictl.yaml")
 	if got := said(ctx, t, c, "cp1", sumOfLeftovers); got != unused {
-		t.Errorf("what nobody uses was\n%s\nand is\n%s", unused, got)
+		t.Errorf("unused files were\n%s\nand is\n%s", unused, got)
 	}
-	// The witness wants every certificate to be valid.
+	// The verification requires every certificate to be valid.
 	said(ctx, t, c, "cp1", "cd /etc/kubernetes/ssl && rm -r etcd apiserver-etcd-client.crt /etc/ssl/etcd/ssl/*-gone.pem")
 	said(ctx, t, c, "w1", "rm /etc/kubernetes/ssl/apiserver-etcd-client.crt")
-	// It follows no links and reads no JSON: these two are looked at here.
+	// It follows no links and reads no JSON: these two are checked here.
 	delete(w.Leaves["cp1"], pki)
 	delete(w.Servers["cp1"], "/root/.kube/config")
 	if err := w.Verify(ctx); err != nil {
-		t.Fatalf("the witness is not content: %v", err)
+		t.Fatalf("verification failed: %v", err)
 	}
 	if got := said(ctx, t, c, "cp1", "readlink "+pki+"; openssl x509 -in "+elsewhere+" -noout -checkend 8640000 >/dev/null && echo renewed"); got != "of-2025.crt\nrenewed\n" {
 		t.Errorf("the certificate that is a link: %q", got)
@@ -76,7 +75,7 @@ func TestAsFound(t *testing.T) {
 		before, after = strings.ReplaceAll(before, was["ours"][i], "@"), strings.ReplaceAll(after, is["ours"][i], "@")
 	}
 	if before != after {
-		t.Error("in the kubeconfig of two users more than our certificate and key were changed")
+		t.Error("in the kubeconfig with two users, more than our certificate and key changed")
 	}
 	wantUnchanged(ctx, t, c, func() {
 		kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Nothing to do: healthy")
@@ -85,7 +84,7 @@ func TestAsFound(t *testing.T) {
 	said(ctx, t, c, "cp1", "kubectl --kubeconfig /etc/kubernetes/admin.conf cordon w1")
 	kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "the node is cordoned", "kubectl uncordon w1")
 
-	// An API server with a certificate of somebody's own: said to be so, and left alone.
+	// An API server with its own serving certificate: reported, but not renewed.
 	said(ctx, t, c, "cp1", ownServing)
 	const own = "/etc/kubernetes/ssl/own/tls.crt"
 	wantUnchanged(ctx, t, c, func() {
@@ -94,15 +93,15 @@ func TestAsFound(t *testing.T) {
 	kscertctl(ctx, t, "check-expiration", "-i", c.Inventory()).want(t, 2, "unused", "the API server's own certificate")
 }
 
-// leftovers puts the files of an etcd of kubeadm's own beside the host's, and of a member that
-// was removed: nothing has signed them that is here, and keys are missing.
+// leftovers adds the files of a kubeadm etcd in addition to the host's, and of a removed
+// member: no CA here signed them, and keys are missing.
 const leftovers = `cd /etc/kubernetes/ssl && mkdir -p etcd
 for f in etcd/ca.crt etcd/server.crt etcd/peer.crt apiserver-etcd-client.crt; do cp -p front-proxy-client.crt $f; done
 for f in member admin; do cp -p front-proxy-client.crt /etc/ssl/etcd/ssl/$f-gone.pem; done
 `
 
-// ownServing lets the API server serve a certificate that ends in nine days, from a folder that
-// its container has elsewhere, and waits until it does.
+// ownServing makes the API server serve a certificate that expires in nine days, from a
+// directory with another path in its container, and waits for it.
 const ownServing = `cd /etc/kubernetes/ssl && mkdir own
 openssl x509 -x509toreq -copy_extensions copyall -in apiserver.crt -signkey apiserver.key |
 openssl x509 -req -copy_extensions copyall -CA ca.crt -CAkey ca.key -days 9 -out own/tls.crt 2>/dev/null
@@ -119,8 +118,8 @@ exit 1`
 
 const sumOfLeftovers = "cd /etc/kubernetes/ssl && sha256sum etcd/* apiserver-etcd-client.crt /etc/ssl/etcd/ssl/*-gone.pem"
 
-// TestNotJoined recovers a cluster whose inventory has a worker that is no node yet; then an
-// administrator's kubeconfig that has become a node's is called what it is.
+// TestNotJoined recovers a cluster whose inventory has a worker that has not joined yet; then
+// it checks the diagnosis of an administrator's kubeconfig with a node's certificate.
 func TestNotJoined(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 15*time.Minute)
@@ -143,9 +142,9 @@ func TestNotJoined(t *testing.T) {
 	kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Nothing to do: healthy")
 }
 
-// renewalTimer installs what Kubespray's control plane role does for auto_renew_certificates;
-// the script only takes its time.
-// It is at work until some time after a run has locked the cluster.
+// renewalTimer installs the units of Kubespray's control plane role for
+// auto_renew_certificates, with a script that only waits: it runs until shortly after a run
+// has locked the cluster.
 const renewalTimer = `
 printf '#!/bin/bash\ntimeout 60 sh -c "until ls /var/lib/kscertctl/lock-*; do sleep 1; done"\nsleep 10\n' >/usr/local/bin/k8s-certs-renew.sh && chmod 755 /usr/local/bin/k8s-certs-renew.sh
 cat >/etc/systemd/system/k8s-certs-renew.service <<'END'
@@ -163,8 +162,8 @@ WantedBy=multi-user.target
 END
 systemctl daemon-reload && systemctl enable -q --now k8s-certs-renew.timer`
 
-// twoUsers makes root's kubeconfig one of two clusters: the lab's, with admin.conf's pair,
-// and one that nobody here knows, in JSON of one line, the other first.
+// twoUsers makes root's kubeconfig one of two clusters, in JSON on one line: a foreign one
+// first, then the lab's with admin.conf's pair.
 func twoUsers(ctx context.Context, t *testing.T, c *cluster.Cluster) string {
 	t.Helper()
 	var admin struct {
@@ -208,7 +207,7 @@ base64 -w0 c; echo; base64 -w0 k; rm c k`)
 	return string(doc)
 }
 
-// users are the certificate and key of each user of a kubeconfig.
+// users returns the certificate and key of each user of a kubeconfig.
 func users(t *testing.T, text string) map[string][2]string {
 	t.Helper()
 	var doc struct {

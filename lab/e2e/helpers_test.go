@@ -1,7 +1,7 @@
 //go:build e2e
 
-// Package e2e tries things on real lab clusters. It needs root, a container
-// engine or the right to start one, and minutes: go test -tags e2e -timeout 60m.
+// Package e2e tests kscertctl on real lab clusters. It needs root, a container engine or the
+// right to start one, and time: go test -tags e2e -timeout 60m.
 package e2e
 
 import (
@@ -20,11 +20,11 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/witness"
 )
 
-// keepEnv, if set, leaves the clusters of tests that failed to be looked at.
+// keepEnv, if set, keeps the clusters of failed tests for debugging.
 const keepEnv = "KSCERTCTL_LAB_KEEP"
 
-// useEnv names a cluster that is there already, for one test at a time: it is used
-// and left, which saves most of the time while a test is being written.
+// useEnv names an existing cluster for a single test. The test keeps the cluster, which saves
+// time while writing a test.
 const useEnv = "KSCERTCTL_LAB_USE"
 
 // versionEnv names another Kubernetes version for all tests.
@@ -33,8 +33,8 @@ const versionEnv = "KSCERTCTL_LAB_KUBERNETES_VERSION"
 // tokenTask is where Kubespray's upgrade gets stuck.
 const tokenTask = "Create kubeadm token for joining nodes with 24h expiration (default)"
 
-// TestMain builds Kubernetes and the node image before any test's time runs: on
-// a machine without caches that takes as long as all tests together.
+// TestMain builds Kubernetes and the node image before the tests' timeouts start: on a machine
+// without caches that takes as long as all tests together.
 func TestMain(m *testing.M) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
@@ -43,13 +43,13 @@ func TestMain(m *testing.M) {
 		err = cluster.Prepare(ctx, env, version(), cluster.UpOptions{})
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "the lab cannot run on this machine, so nothing was tested:", err)
+		fmt.Fprintln(os.Stderr, "the lab cannot run on this machine, so no test ran:", err)
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
 
-// testContext ends with the test, or before its time is up.
+// testContext returns a context for the test with a timeout.
 func testContext(t *testing.T, timeout time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -57,8 +57,8 @@ func testContext(t *testing.T, timeout time.Duration) context.Context {
 	return ctx
 }
 
-// newCluster makes a cluster for a test and removes it after. A cluster of that
-// name that an interrupted test left behind is removed first.
+// newCluster creates a cluster for a test and removes it afterwards. It first removes a
+// cluster of that name from an interrupted test.
 func newCluster(ctx context.Context, t *testing.T, spec cluster.Spec) *cluster.Cluster {
 	t.Helper()
 	if spec.KubernetesVersion == "" {
@@ -78,7 +78,7 @@ func newCluster(ctx context.Context, t *testing.T, spec cluster.Spec) *cluster.C
 	if err := cluster.Down(ctx, env, spec.Name); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { //nolint:contextcheck // the test's own has ended by then
+	t.Cleanup(func() { //nolint:contextcheck // the test's own context is done by then
 		if t.Failed() && os.Getenv(keepEnv) != "" {
 			t.Logf("cluster %s is kept", spec.Name)
 			return
@@ -93,15 +93,15 @@ func newCluster(ctx context.Context, t *testing.T, spec cluster.Spec) *cluster.C
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Certificates of minutes are about to expire as soon as they are made.
+	// Certificates that are valid for minutes are about to expire from the start.
 	if spec.CertificateValidity == 0 {
 		wantQuiet(ctx, t, c)
 	}
 	return c
 }
 
-// wantQuiet fails the test unless diagnose and check-expiration say nothing of a cluster,
-// of which nothing is wrong: what is said to everybody is heard by nobody.
+// wantQuiet fails the test if diagnose or check-expiration report anything about a healthy
+// cluster: users ignore tools with false alarms.
 func wantQuiet(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	wantHealthy(ctx, t, c)
@@ -114,7 +114,7 @@ func wantQuiet(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-// noisy is what no line of check-expiration says of a healthy cluster.
+// noisy matches what check-expiration must not print for a healthy cluster.
 var noisy = regexp.MustCompile(`(?i)warn|critical|expir(?:ed|ing|es first)|unknown|unreadable|not[ -]yet|stale|missing|renewal`)
 
 func version() string {
@@ -124,7 +124,7 @@ func version() string {
 	return kubebuild.DefaultVersion
 }
 
-// plant plants witnesses or ends the test.
+// plant plants the canaries.
 func plant(ctx context.Context, t *testing.T, c *cluster.Cluster) *witness.Witness {
 	t.Helper()
 	w, err := witness.Plant(ctx, c)
@@ -134,7 +134,7 @@ func plant(ctx context.Context, t *testing.T, c *cluster.Cluster) *witness.Witne
 	return w
 }
 
-// expireAll makes certificates expire or ends the test.
+// expireAll makes certificates expire.
 func expireAll(ctx context.Context, t *testing.T, c *cluster.Cluster, opts expire.Options) {
 	t.Helper()
 	n, err := expire.Cluster(ctx, c, opts)
@@ -144,7 +144,7 @@ func expireAll(ctx context.Context, t *testing.T, c *cluster.Cluster, opts expir
 	t.Logf("%d files re-signed", n)
 }
 
-// said runs a script on a node and returns what it said, or ends the test.
+// said runs a script on a node and returns its output.
 func said(ctx context.Context, t *testing.T, c *cluster.Cluster, node, script string) string {
 	t.Helper()
 	out, err := c.Shell(ctx, node, script)
@@ -154,7 +154,7 @@ func said(ctx context.Context, t *testing.T, c *cluster.Cluster, node, script st
 	return string(out)
 }
 
-// filesDigest describes the clusters' files or ends the test.
+// filesDigest returns a digest of the cluster's files.
 func filesDigest(ctx context.Context, t *testing.T, c *cluster.Cluster) witness.Digest {
 	t.Helper()
 	d, err := witness.FilesDigest(ctx, c)
@@ -164,7 +164,7 @@ func filesDigest(ctx context.Context, t *testing.T, c *cluster.Cluster) witness.
 	return d
 }
 
-// wantErrorWith fails the test unless err mentions all of the texts.
+// wantErrorWith fails the test unless err contains all of the texts.
 func wantErrorWith(t *testing.T, err error, texts ...string) {
 	t.Helper()
 	if err == nil {
@@ -172,13 +172,13 @@ func wantErrorWith(t *testing.T, err error, texts ...string) {
 	}
 	for _, text := range texts {
 		if !strings.Contains(err.Error(), text) {
-			t.Errorf("the error says nothing of %q: %v", text, err)
+			t.Errorf("the error does not contain %q: %v", text, err)
 		}
 	}
 }
 
-// kubespray runs a playbook of the cluster's stand-in checkout, as a user would
-// from its directory, and returns what Ansible printed.
+// kubespray runs a playbook of the cluster's stand-in checkout from its directory, as a user
+// would, and returns Ansible's output.
 func kubespray(ctx context.Context, c *cluster.Cluster, playbook string, args ...string) (string, error) {
 	args = append([]string{"-i", c.Inventory(), "-b", playbook}, args...)
 	cmd := exec.CommandContext(ctx, "ansible-playbook", args...)

@@ -19,7 +19,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/fault"
 )
 
-// TestInspect holds what every look at a cluster promises, with either etcd.
+// TestInspect checks what every inspection guarantees, with either etcd.
 func TestInspect(t *testing.T) {
 	t.Parallel()
 	for _, spec := range []cluster.Spec{
@@ -67,7 +67,7 @@ func faultNamed(t *testing.T, name string) fault.Fault {
 	return fault.All()[i]
 }
 
-// with makes a fault, calls f and mends it.
+// with injects a fault, calls f and undoes the fault.
 func with(ctx context.Context, t *testing.T, c *cluster.Cluster, x fault.Fault, f func()) {
 	t.Helper()
 	defer func() {
@@ -81,7 +81,7 @@ func with(ctx context.Context, t *testing.T, c *cluster.Cluster, x fault.Fault, 
 	f()
 }
 
-// checked is what these tests read of check-expiration -o json.
+// checked is the part of check-expiration -o json that these tests read.
 type checked struct {
 	Nodes []struct {
 		Name  string
@@ -107,9 +107,9 @@ func check(ctx context.Context, t *testing.T, c *cluster.Cluster, code int) chec
 	return out
 }
 
-// agreesWithKubeadm compares every certificate that kubeadm knows with what
-// check-expiration says of it: on a fresh cluster, with certificates that have
-// ended or soon will, without an authority's key, and with a file missing.
+// agreesWithKubeadm compares all certificates that kubeadm knows with the output of
+// check-expiration: on a fresh cluster, with expired certificates and some that expire soon,
+// without a CA's key, and with a missing file.
 func agreesWithKubeadm(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	compare := func(t *testing.T, code int) {
@@ -123,12 +123,12 @@ func agreesWithKubeadm(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 				got, ok := ours[name]
 				switch {
 				case want.Missing && ok:
-					t.Errorf("%s: kubeadm misses %s, which ends %s here", n.Name, name, got.NotAfter)
+					t.Errorf("%s: kubeadm does not report %s, which expires %s here", n.Name, name, got.NotAfter)
 				case want.Missing:
 				case !ok:
 					t.Errorf("%s: %s is not reported", n.Name, name)
 				case got != want:
-					t.Errorf("%s: %s is %+v, kubeadm says %+v", n.Name, name, got, want)
+					t.Errorf("%s: %s is %+v, kubeadm reports %+v", n.Name, name, got, want)
 				}
 			}
 		}
@@ -146,7 +146,7 @@ func agreesWithKubeadm(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-// expiration is what both kubeadm and check-expiration say of a certificate.
+// expiration is what both kubeadm and check-expiration report about a certificate.
 type expiration struct {
 	NotAfter  time.Time
 	Authority string
@@ -154,8 +154,8 @@ type expiration struct {
 	Missing   bool
 }
 
-// kubeadmCertificates asks kubeadm, by its name of each certificate; authorities
-// have no authority there.
+// kubeadmCertificates returns kubeadm's report by its name of each certificate. For CAs
+// kubeadm reports no CA.
 func kubeadmCertificates(ctx context.Context, t *testing.T, c *cluster.Cluster, node string) map[string]expiration {
 	t.Helper()
 	out, err := c.Shell(ctx, node, "kubeadm certs check-expiration --config /etc/kubernetes/kubeadm-config.yaml -o json 2>/dev/null")
@@ -178,7 +178,7 @@ func kubeadmCertificates(ctx context.Context, t *testing.T, c *cluster.Cluster, 
 	return all
 }
 
-// known returns the certificates in files of a node, in kubeadm's terms.
+// known returns a node's certificate files in kubeadm's terms.
 func (c checked) known(node string) map[string]expiration {
 	all := map[string]expiration{}
 	for _, cert := range c.Certificates {
@@ -195,8 +195,8 @@ func (c checked) known(node string) map[string]expiration {
 	return all
 }
 
-// reportsSilentHost: a host that does not answer is unknown, with the contract's
-// exit code, and what is known of the others is complete.
+// reportsSilentHost: an unreachable host is unknown, with the documented exit code, and the
+// data about the others is complete.
 func reportsSilentHost(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	before := check(ctx, t, c, 0).known("cp1")
@@ -217,10 +217,10 @@ func reportsSilentHost(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	})
 }
 
-// plantScript puts a canary, a line of its own that could be a key's, wherever a
-// secret lies: behind the key in every file with one, in a key file beside each,
-// behind the key in every kubeconfig, and in the settings that hold tokens. All of
-// them still work. It prints the canaries, then every line of the true keys.
+// plantScript puts canaries that look like a line of a key next to all secrets: after the key
+// in every file with one, in a new key file next to each, after the key in every kubeconfig,
+// and in the settings with tokens. All files still work. It prints the canaries, then all
+// lines of the real keys.
 const plantScript = `
 canary() { printf 'CANARY%058d' "1$RANDOM$RANDOM$RANDOM" | tr -d '\n'; }
 block() { printf -- '-----BEGIN PRIVATE KEY-----\n%s\n-----END PRIVATE KEY-----\n' "$1"; }
@@ -246,8 +246,8 @@ sed -nE 's/^- token: "?([a-z0-9.]+)"?.*/\1/p; s/^(certificateKey|  tlsBootstrapT
 # has the same bytes, sometimes in the same alignment.
 for f in $keys; do awk '/BEGIN.*PRIVATE KEY/{n=0; key=1; next} /END/{key=0} key && ++n>8 && length==64' "$f"; done`
 
-// keysStay plants canaries in every place of a secret, looks in every way there
-// is, as loudly as possible, and searches all that has come out.
+// keysStay plants canaries next to every secret, runs every kind of inspection with the
+// highest verbosity, and searches the output for them.
 func keysStay(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	var secrets []string
@@ -285,7 +285,7 @@ func keysStay(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 		}
 		o := kscertctl(ctx, t, args...)
 		if o.code != 0 {
-			t.Errorf("%s ended with %d: %s", name, o.code, o.stderr)
+			t.Errorf("%s exited with %d: %s", name, o.code, o.stderr)
 		}
 		wantNone(t, secrets, name, o)
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/repair"
 )
 
-// TestRepairByHand is the lab's own proof: certificates really expire, the
-// witness sees it, and a repair that keeps the CAs satisfies it.
+// TestRepairByHand tests the lab itself: certificates really expire, the verification detects
+// it, and passes after a repair that keeps the CAs.
 func TestRepairByHand(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -39,7 +39,7 @@ func TestRepairByHand(t *testing.T) {
 			w := plant(ctx, t, c)
 			w.KubeletsKept = true
 			if err := w.Verify(ctx); err != nil {
-				t.Fatalf("the witness is not content with a healthy cluster: %v", err)
+				t.Fatalf("verification of a healthy cluster failed: %v", err)
 			}
 			w.KubeletsKept = false
 
@@ -52,14 +52,14 @@ func TestRepairByHand(t *testing.T) {
 			}
 			t.Logf("repaired by hand in %.1fs", took.Seconds())
 			if err := w.Verify(ctx); err != nil {
-				t.Errorf("the witness is not content with the repair: %v", err)
+				t.Errorf("verification after the repair failed: %v", err)
 			}
 		})
 	}
 }
 
-// TestNaiveRepairIsSeenThrough checks that the witness is not satisfied by an
-// API server that merely answers.
+// TestNaiveRepairIsSeenThrough checks that the verification requires more than an answering
+// API server.
 func TestNaiveRepairIsSeenThrough(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 10*time.Minute)
@@ -72,7 +72,7 @@ func TestNaiveRepairIsSeenThrough(t *testing.T) {
 	wantErrorWith(t, w.Verify(ctx), "/etc/kubernetes/ssl/ca.key has changed", "sa.key has changed")
 }
 
-// TestDigestSeesOnlyChanges checks the means of "nothing was changed" tests.
+// TestDigestSeesOnlyChanges checks the digest behind tests of "nothing was changed".
 func TestDigestSeesOnlyChanges(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 10*time.Minute)
@@ -93,8 +93,8 @@ func TestDigestSeesOnlyChanges(t *testing.T) {
 	}
 }
 
-// TestStandInUpgrade checks that the stand-in for Kubespray passes where it
-// should; TestUpgradeDeadlock, that it gets stuck where the original does.
+// TestStandInUpgrade checks that the stand-in for Kubespray succeeds on a healthy cluster;
+// TestUpgradeDeadlock, that it hangs where the original does.
 func TestStandInUpgrade(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 15*time.Minute)

@@ -19,14 +19,14 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/image"
 )
 
-// TestOldCertificatesAreInNoUse renews certificates that end in minutes, lets them end,
-// and then has every credential used: what still worked with an old one fails now.
+// TestOldCertificatesAreInNoUse renews certificates that expire in minutes, lets the old ones
+// expire, and then uses every credential: whatever still uses an old certificate fails.
 func TestOldCertificatesAreInNoUse(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
 		spec cluster.Spec
-		// left is how long the old ones live: a renewal takes less.
+		// left is the remaining validity of the old ones, longer than a renewal takes.
 		left time.Duration
 	}{
 		{"host-etcd", cluster.Spec{Name: "e2e-outlive-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, 4 * time.Minute},
@@ -38,7 +38,8 @@ func TestOldCertificatesAreInNoUse(t *testing.T) {
 			c := newCluster(ctx, t, test.spec)
 			w := plant(ctx, t, c)
 			aggregate(ctx, t, c)
-			// Kubelets renew what has less than a fifth left at once, and by themselves.
+			// Kubelets renew by themselves, at once if less than a fifth of the validity is
+			// left.
 			end := time.Now().Add(test.left)
 			expireAll(ctx, t, c, expire.Options{NotAfter: end})
 			w.KubeletsKept = true
@@ -51,13 +52,13 @@ func TestOldCertificatesAreInNoUse(t *testing.T) {
 				works(ctx, t, c, n)
 			}
 			if err := w.Verify(ctx); err != nil {
-				t.Errorf("the witness is not content: %v", err)
+				t.Errorf("verification failed: %v", err)
 			}
 		})
 	}
 }
 
-// aggregated is an API server of a pod behind the cluster's own.
+// aggregated is an API server in a pod, aggregated by the cluster's.
 const aggregated = `apiVersion: v1
 kind: Pod
 metadata: {name: aggregated, namespace: witness}
@@ -105,9 +106,9 @@ func aggregate(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-// works uses every credential of a control plane: the one that it shows to kubelets
-// (logs), to aggregated servers and to etcd (a write), and those of the scheduler and
-// the controller manager (a deployment's pod comes up).
+// works uses every credential of a control plane: the API server's for kubelets (logs),
+// aggregated servers and etcd (a write), and those of the scheduler and the controller manager
+// (a deployment's pod starts).
 func works(ctx context.Context, t *testing.T, c *cluster.Cluster, n cluster.Node) {
 	t.Helper()
 	kubectl := func(args ...string) string {
@@ -140,7 +141,7 @@ func works(ctx context.Context, t *testing.T, c *cluster.Cluster, n cluster.Node
 		t.Fatal(err)
 	}
 	if sum := sha256.Sum256(cert.Raw); list.Presented != hex.EncodeToString(sum[:]) {
-		t.Errorf("on %s: the API server presented %s to an aggregated one, on disk is another that ends at %s", n.Name, list.Presented, cert.NotAfter)
+		t.Errorf("on %s: the API server presented %s to an aggregated one, but the file has another that expires at %s", n.Name, list.Presented, cert.NotAfter)
 	}
 
 	name := "scheduled-" + n.Name

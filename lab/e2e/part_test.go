@@ -16,8 +16,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/expire"
 )
 
-// TestPartOfAPlan renews three control planes and two workers in the parts, and in the
-// way, that somebody asked for. Its rows build on each other.
+// TestPartOfAPlan renews three control planes and two workers in selected parts and orders.
+// Its rows build on each other.
 func TestPartOfAPlan(t *testing.T) { //nolint:tparallel // its rows build on each other
 	t.Parallel()
 	ctx := testContext(t, 30*time.Minute)
@@ -37,16 +37,16 @@ names=$(openssl x509 -in apiserver.crt -noout -ext subjectAltName | tail -n +2 |
 openssl req -new -key apiserver.key -subj /CN=kube-apiserver -out /tmp/request
 printf 'subjectAltName=%s,`+name+`\nextendedKeyUsage=serverAuth\n' "$names" >/tmp/extensions
 openssl x509 -req -in /tmp/request -CA ca.crt -CAkey ca.key -set_serial 77 -days 5 -extfile /tmp/extensions -out apiserver.crt`)
-	t.Run("a name that would be lost stops it", func(t *testing.T) {
+	t.Run("a SAN that would be lost stops the run", func(t *testing.T) {
 		before := filesDigest(ctx, t, c)
 		run(t, "--limit", "cp1").want(t, 8, "would lose these SANs: "+name, "--accept-san-loss "+name)
 		for _, line := range before.Diff(filesDigest(ctx, t, c)) {
-			if !strings.Contains(line, ": d ") { // a stage was there, and is gone
+			if !strings.Contains(line, ": d ") { // the staging directory was created and removed
 				t.Errorf("after it was refused: %s", line)
 			}
 		}
 	})
-	t.Run("a name may be lost", func(t *testing.T) {
+	t.Run("losing a SAN is accepted", func(t *testing.T) {
 		run(t, "--limit", "cp1", "--accept-san-loss", name).want(t, 0, "apiserver.crt is no longer for")
 		if out := said(ctx, t, c, "cp1", "openssl x509 -in /etc/kubernetes/ssl/apiserver.crt -noout -text -checkend 2592000"); strings.Contains(out, "spiffe") {
 			t.Errorf("cp1 has\n%s", out)
@@ -71,11 +71,11 @@ openssl x509 -req -in /tmp/request -CA ca.crt -CAkey ca.key -set_serial 77 -days
 			t.Error("nothing was renewed")
 		}
 	})
-	t.Run("without the proof", func(t *testing.T) {
+	t.Run("without the check for it", func(t *testing.T) {
 		o := run(t, "--limit", "cp3", "--skip-phases", "cluster", "--refresh-kubeconfig", copied)
 		o.want(t, 0, "gate-api-server-cp3: done", copied+" was not updated")
 		if strings.Contains(o.stderr, "gate-cluster") {
-			t.Errorf("there is a proof:\n%s", o.stderr)
+			t.Errorf("the check ran:\n%s", o.stderr)
 		}
 	})
 	t.Run("two at a time, that stay", func(t *testing.T) {
@@ -93,12 +93,12 @@ openssl x509 -req -in /tmp/request -CA ca.crt -CAkey ca.key -set_serial 77 -days
 		const broken = "/etc/systemd/system/kubelet.service.d/90-broken.conf"
 		expireAll(ctx, t, c, expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"w1", "w2"}, Restart: true})
 		said(ctx, t, c, "w1", "mkdir -p "+filepath.Dir(broken)+"; printf '[Service]\nExecStartPre=/bin/false\n' >"+broken+"; systemctl daemon-reload")
-		// The certificate of w1 is new, its kubelet was not restarted: resume knows.
+		// The certificate of w1 is new, but its kubelet was not restarted: resume detects it.
 		mended := func(o outcome) {
 			said(ctx, t, c, "w1", "rm "+broken+"; systemctl daemon-reload")
 			kscertctlIn(ctx, t, o.stateDir, "resume").want(t, 0, "After:   healthy")
 		}
-		// A batch of which all fail is the last one, as Ansible has it.
+		// Ansible stops after a batch in which all hosts fail.
 		alone := run(t, "--serial", "1")
 		alone.want(t, 8, "failed on w1, and never ran on w2", "the kubelet does not start")
 		mended(alone)
@@ -108,17 +108,17 @@ openssl x509 -req -in /tmp/request -CA ca.crt -CAkey ca.key -set_serial 77 -days
 		beside := run(t, "--serial", "2")
 		beside.want(t, 8, "failed on w1", "the kubelet does not start")
 		if out := said(ctx, t, c, "w2", "openssl x509 -in /var/lib/kubelet/pki/kubelet-client-current.pem -noout -checkend 86400 || true"); !strings.Contains(out, "will not expire") {
-			t.Errorf("w2, beside the one that failed: %s", out)
+			t.Errorf("w2, in the batch of the failed one: %s", out)
 		}
 		mended(beside)
 	})
 	if err := w.Verify(ctx); err != nil {
-		t.Errorf("the witness is not content: %v", err)
+		t.Errorf("verification failed: %v", err)
 	}
 }
 
-// usable asks the first API server with the credential of a kubeconfig, which must be
-// that of admin.conf.
+// usable sends a request to the first API server with the credential of a kubeconfig, which
+// must be that of admin.conf.
 func usable(ctx context.Context, t *testing.T, c *cluster.Cluster, path string) {
 	t.Helper()
 	text, err := os.ReadFile(path)

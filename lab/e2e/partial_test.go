@@ -16,15 +16,15 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/expire"
 )
 
-// partly is one kind of certificate that has expired on some nodes, and the way out.
+// partly is a kind of certificate that has expired on some nodes, with the expected route.
 type partly struct {
 	name string
 	opts expire.Options
 	says string
 }
 
-// TestPartlyExpired lets one kind of certificate expire at a time: the API server
-// may be usable or not, and only what is due is renewed.
+// TestPartlyExpired expires one kind of certificate at a time, with or without a usable API
+// server, and checks that only what is due is renewed.
 func TestPartlyExpired(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -71,9 +71,9 @@ func mends(ctx context.Context, t *testing.T, c *cluster.Cluster, row partly) {
 	expireAll(ctx, t, c, row.opts)
 	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
 	o.want(t, 0, row.says, "After:   healthy")
-	t.Logf("mended in %.1fs", o.took.Seconds())
+	t.Logf("repaired in %.1fs", o.took.Seconds())
 	if err := w.Verify(ctx); err != nil {
-		t.Errorf("the witness is not content: %v", err)
+		t.Errorf("verification failed: %v", err)
 	}
 }
 
@@ -94,15 +94,15 @@ func TestPlaybooksByHand(t *testing.T) {
 		t.Errorf("no summary:\n%s", out)
 	}
 	if changes(t, out) == 0 {
-		t.Error("--check does not tell that something would change")
+		t.Error("--check does not report that something would change")
 	}
 	for _, text := range []string{"would back up to ", "would renew /etc/kubernetes/ssl/apiserver.crt, which expires ", "would renew /etc/kubernetes/scheduler.conf, which expires ", "would restart kube-scheduler"} {
 		if !strings.Contains(out, text) {
-			t.Errorf("--check says nothing of %q:\n%s", text, out)
+			t.Errorf("--check does not report %q:\n%s", text, out)
 		}
 	}
 	if strings.Contains(out, "would restart kube-apiserver") {
-		t.Errorf("--check would restart an API server that takes its certificate up by itself:\n%s", out)
+		t.Errorf("--check would restart an API server that reloads its certificate by itself:\n%s", out)
 	}
 	wantErrorWith(t, certificateFresh(ctx, c), "apiserver.crt")
 
@@ -114,9 +114,9 @@ func TestPlaybooksByHand(t *testing.T) {
 		t.Error(err)
 	}
 	if err := w.Verify(ctx); err != nil {
-		t.Errorf("the witness is not content: %v", err)
+		t.Errorf("verification failed: %v", err)
 	}
-	// A backup is taken by each run; nothing else changes.
+	// Each run takes a backup; nothing else changes.
 	wantUnchanged(ctx, t, c, func() {
 		if out := byHand(ctx, t, c, installed, env, "infrapuzzle.kscertctl.renew_certs"); changes(t, out) != 1 {
 			t.Errorf("the second time changes more than the backup:\n%s", out)
@@ -178,7 +178,7 @@ func byHand(ctx context.Context, t *testing.T, c *cluster.Cluster, dir string, e
 	return string(out)
 }
 
-// changes counts the changed tasks of Ansible's summary.
+// changes returns the number of changed tasks in Ansible's summary.
 func changes(t *testing.T, out string) int {
 	t.Helper()
 	n := 0
@@ -190,7 +190,7 @@ func changes(t *testing.T, out string) int {
 	return n
 }
 
-// certificateFresh returns an error while the API server's certificate ends soon.
+// certificateFresh returns an error if the API server's certificate expires soon.
 func certificateFresh(ctx context.Context, c *cluster.Cluster) error {
 	_, err := c.Shell(ctx, "cp1", "openssl x509 -noout -checkend 2592000 -in /etc/kubernetes/ssl/apiserver.crt || { echo apiserver.crt ends soon >&2; exit 1; }")
 	return err

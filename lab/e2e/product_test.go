@@ -14,13 +14,13 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/cluster"
 )
 
-// kscertctl runs the product with a state folder of its own.
+// kscertctl runs kscertctl with a new state directory.
 func kscertctl(ctx context.Context, t *testing.T, args ...string) outcome {
 	t.Helper()
 	return kscertctlIn(ctx, t, t.TempDir(), args...)
 }
 
-// kscertctlIn runs the product with the runs that a state folder holds.
+// kscertctlIn runs kscertctl with an existing state directory.
 func kscertctlIn(ctx context.Context, t *testing.T, stateDir string, args ...string) outcome {
 	t.Helper()
 	started := time.Now()
@@ -29,20 +29,20 @@ func kscertctlIn(ctx context.Context, t *testing.T, stateDir string, args ...str
 	return o
 }
 
-// want fails the test unless the exit code is right and the texts were said.
+// want fails the test unless the exit code matches and the output contains the texts.
 func (o outcome) want(t *testing.T, code int, texts ...string) {
 	t.Helper()
 	if o.code != code {
-		t.Fatalf("kscertctl ended with %d, want %d\nstdout:\n%s\nstderr:\n%s", o.code, code, o.stdout, o.stderr)
+		t.Fatalf("kscertctl exited with %d, want %d\nstdout:\n%s\nstderr:\n%s", o.code, code, o.stdout, o.stderr)
 	}
 	for _, text := range texts {
 		if !strings.Contains(o.stdout+o.stderr, text) {
-			t.Errorf("kscertctl said nothing of %q\nstdout:\n%s\nstderr:\n%s", text, o.stdout, o.stderr)
+			t.Errorf("kscertctl did not print %q\nstdout:\n%s\nstderr:\n%s", text, o.stdout, o.stderr)
 		}
 	}
 }
 
-// wantUnchanged fails the test if anything on the nodes differs after f.
+// wantUnchanged fails the test if f changes files on the nodes.
 func wantUnchanged(ctx context.Context, t *testing.T, c *cluster.Cluster, f func()) {
 	t.Helper()
 	before := filesDigest(ctx, t, c)
@@ -52,14 +52,14 @@ func wantUnchanged(ctx context.Context, t *testing.T, c *cluster.Cluster, f func
 	}
 }
 
-// wantNoKeys fails the test if a line of any private key of the cluster is in
-// the run's record or in what was printed.
+// wantNoKeys fails the test if the run's record or the output contains a line of a private key
+// of the cluster.
 func wantNoKeys(ctx context.Context, t *testing.T, c *cluster.Cluster, o outcome) {
 	t.Helper()
 	var keys []string
 	for _, n := range c.Nodes() {
-		// The first lines of an RSA key hold its modulus, which is public: the
-		// certificate has the same bytes, sometimes in the same alignment.
+		// The first lines of an RSA key encode its modulus, which is public: the certificate
+		// has the same bytes, sometimes with the same alignment.
 		out, err := c.Shell(ctx, n.Name, `
 secret() { awk '/BEGIN.*PRIVATE KEY/{n=0; key=1; next} /END/{key=0} key && ++n>8' "$@"; }
 conf=`+c.Spec.ConfigDir+`
@@ -72,7 +72,7 @@ done`)
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(string(out)) {
-			// Whole lines of key material only: PEM's own words are no secret.
+			// Only complete lines of key material: PEM's header is no secret.
 			if line = strings.TrimSpace(line); len(line) == 64 {
 				keys = append(keys, line)
 			}
@@ -106,7 +106,7 @@ done`)
 	}
 }
 
-// sshKey makes a key that no node knows.
+// sshKey creates a key that no node accepts.
 func sshKey(ctx context.Context, t *testing.T, path string) {
 	t.Helper()
 	if out, err := exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path).CombinedOutput(); err != nil {

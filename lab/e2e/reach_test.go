@@ -17,9 +17,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/expire"
 )
 
-// TestReach recovers a cluster again and again, by another kind of inventory each time.
-// That of all other tests is an INI file, whose user is not root and has sudo.
-func TestReach(t *testing.T) { //nolint:tparallel // one after another on one cluster
+// TestReach recovers a cluster repeatedly, with another kind of inventory each time. The other
+// tests use an INI file, with a user who is not root and has sudo.
+func TestReach(t *testing.T) { //nolint:tparallel // sequential, on one cluster
 	t.Parallel()
 	ctx := testContext(t, 25*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-reach", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost})
@@ -37,7 +37,7 @@ func TestReach(t *testing.T) { //nolint:tparallel // one after another on one cl
 			t.Error(err)
 		}
 	}
-	t.Run("a folder of YAML with group_vars", func(t *testing.T) {
+	t.Run("a directory of YAML files with group_vars", func(t *testing.T) {
 		out, err := exec.CommandContext(ctx, "ansible-inventory", "-i", c.Inventory(), "--list", "--yaml").Output()
 		if err != nil {
 			t.Fatal(err)
@@ -63,16 +63,16 @@ func TestReach(t *testing.T) { //nolint:tparallel // one after another on one cl
 			if _, err := c.Exec(ctx, n.Name, "sed", "-i", "s/NOPASSWD: *//", "/etc/sudoers.d/kubespray"); err != nil {
 				t.Fatal(err)
 			}
-			bastion = n // the worker, the last
+			bastion = n // the last node, the worker
 		}
-		// Connections that were opened for the inventories above lead past the bastion.
+		// The existing SSH connections bypass the bastion.
 		sockets, err := os.MkdirTemp("", "cp") //nolint:usetesting // the path of a socket is short
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer os.RemoveAll(sockets)
 		dir := folder(t, map[string]string{
-			// A node with common arguments of its own goes its own way.
+			// A node's own common arguments replace the global ones.
 			"inventory.ini": strings.Replace(string(ini), "ansible_ssh_common_args=", "ansible_ssh_extra_args=", 1) +
 				fmt.Sprintf("\n[bastion]\nbastion ansible_host=%s\n[all:vars]\nansible_control_path_dir=%s\n", bastion.IP, sockets),
 			"key": rand.Text(), "vault.yml": "ansible_become_password: " + password + "\n",
@@ -82,16 +82,16 @@ func TestReach(t *testing.T) { //nolint:tparallel // one after another on one cl
 		}
 		recovered(t, "-i", dir+"/inventory.ini", "-e", "@"+dir+"/vault.yml", "--vault-password-file", dir+"/key")
 
-		// Without the password nobody gets in: what was done above needed it.
+		// Without the password the connection fails: the run above used it.
 		kscertctl(ctx, t, "diagnose", "-i", dir+"/inventory.ini").want(t, 4)
 		log, err := c.Exec(ctx, c.ControlPlanes()[0].Name, "journalctl", "-u", "ssh", "-o", "cat", "--no-pager")
 		if from := "from " + bastion.IP.String(); err != nil || !strings.Contains(string(log), from) {
-			t.Errorf("%v: nobody came %s", err, from)
+			t.Errorf("%v: no connection %s", err, from)
 		}
 	})
 }
 
-// folder writes files into a new folder.
+// folder writes files into a new directory.
 func folder(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()

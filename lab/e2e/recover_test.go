@@ -13,20 +13,20 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/witness"
 )
 
-// TestRecover is the product's promise: one command brings an expired cluster
-// back, whole and unharmed, and a second one finds nothing to do.
+// TestRecover tests the main feature: one command recovers an expired cluster completely, and
+// a second one finds nothing to do.
 func TestRecover(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
 		spec cluster.Spec
-		// restarts: expire with a reboot, without one, or one after the other.
+		// restarts: expire with a restart, without one, or one after the other.
 		restarts []bool
 	}{
 		{"host-etcd", cluster.Spec{Name: "e2e-recover-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost, Like: cluster.LikeKubespray}, []bool{true, false}},
 		{"kubeadm-etcd", cluster.Spec{Name: "e2e-recover-2", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}, []bool{true, false}},
 		{"also-worker", cluster.Spec{Name: "e2e-recover-5", ControlPlanes: 1, Etcd: cluster.EtcdHost}, []bool{true}},
-		// Which folder it is, only group_vars/k8s_cluster tells.
+		// Only group_vars/k8s_cluster has the directory's path.
 		{"other-folders", cluster.Spec{
 			Name: "e2e-recover-6", ControlPlanes: 1, Workers: 1, BinDir: "/opt/kube/bin", ConfigDir: "/etc/k8s", Like: cluster.LikeKubespray,
 		}, []bool{true}},
@@ -65,7 +65,7 @@ func recovers(ctx context.Context, t *testing.T, c *cluster.Cluster, opts expire
 	o.want(t, 0, "the API server cannot be used because", "After:   healthy")
 	t.Logf("recovered in %.1fs", o.took.Seconds())
 	if err := w.Verify(ctx); err != nil {
-		t.Fatalf("the witness is not content: %v", err)
+		t.Fatalf("verification failed: %v", err)
 	}
 	wantNoKeys(ctx, t, c, o)
 	wantBackups(ctx, t, c, before)
@@ -75,8 +75,8 @@ func recovers(ctx context.Context, t *testing.T, c *cluster.Cluster, opts expire
 	})
 }
 
-// wantBackups fails the test unless each node has exactly what was there before
-// the run in its newest backup, byte for byte, with owners, modes and times.
+// wantBackups fails the test unless each node's newest backup has exactly the files before the
+// run, with content, owners, modes and times.
 func wantBackups(ctx context.Context, t *testing.T, c *cluster.Cluster, before witness.Digest) {
 	t.Helper()
 	for _, n := range c.Nodes() {
@@ -104,7 +104,7 @@ awk -F '\t' '$1 == "f" {print $7 "  " $10}' MANIFEST`)
 			}
 			compared++
 			if !strings.Contains(was, saved[path]) {
-				t.Errorf("the backup of %s on %s is not what was there: %s, was %s", path, n.Name, saved[path], was)
+				t.Errorf("the backup of %s on %s differs from the original: %s, was %s", path, n.Name, saved[path], was)
 			}
 		}
 		if compared < 5 {
@@ -113,8 +113,8 @@ awk -F '\t' '$1 == "f" {print $7 "  " $10}' MANIFEST`)
 	}
 }
 
-// TestUpgradeDeadlock shows what the product is for: Kubespray's own way out
-// stops at the token, and passes once kscertctl has gone first.
+// TestUpgradeDeadlock shows what kscertctl is for: Kubespray's upgrade alone hangs at the
+// token, and succeeds after kscertctl.
 func TestUpgradeDeadlock(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 25*time.Minute)
@@ -137,19 +137,19 @@ func TestUpgradeDeadlock(t *testing.T) {
 	o.want(t, 0, tokenTask, "upgrade-cluster: done", "After:   healthy")
 	t.Logf("recovered and upgraded in %.1fs", o.took.Seconds())
 	if err := w.Verify(ctx); err != nil {
-		t.Errorf("the witness is not content: %v", err)
+		t.Errorf("verification failed: %v", err)
 	}
 }
 
-// TestExpiredByItself lets certificates of five minutes run out instead of
-// re-signing them: nothing but time has touched the cluster.
+// TestExpiredByItself lets certificates with a validity of five minutes expire by themselves,
+// without re-signing them.
 func TestExpiredByItself(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 15*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-natural", ControlPlanes: 1, Workers: 1, CertificateValidity: 5 * time.Minute})
 	w := plant(ctx, t, c)
-	// kube-controller-manager issues kubelets' certificates for as long, and
-	// kubelets renew theirs: a stopped one is what a year without care leaves.
+	// kube-controller-manager issues kubelets' certificates with the same validity, and
+	// kubelets renew theirs: stop one, as after a year without maintenance.
 	for _, n := range c.Nodes() {
 		if _, err := c.Exec(ctx, n.Name, "systemctl", "stop", "kubelet"); err != nil {
 			t.Fatal(err)
@@ -159,12 +159,11 @@ func TestExpiredByItself(t *testing.T) {
 	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes", "--warn", "1m")
 	o.want(t, 0, "the API server cannot be used because", "After:   healthy")
 	if err := w.Verify(ctx); err != nil {
-		t.Errorf("the witness is not content: %v", err)
+		t.Errorf("verification failed: %v", err)
 	}
 }
 
-// settle waits until the cluster is at rest, so that one round does not pay for
-// the one before.
+// settle waits until the cluster is idle, so that a round does not affect the next one.
 func settle(ctx context.Context, c *cluster.Cluster) error {
-	return cluster.Poll(ctx, 3*time.Minute, time.Second, "the cluster is at rest", c.CheckReady)
+	return cluster.Poll(ctx, 3*time.Minute, time.Second, "the cluster is idle", c.CheckReady)
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/expire"
 )
 
-// TestRefuse breaks one thing after the other on one cluster. kscertctl must
-// say what is wrong, end with the contract's exit code and change nothing.
+// TestRefuse injects one fault after the other on one cluster. kscertctl must explain it, exit
+// with the documented code and change nothing.
 func TestRefuse(t *testing.T) { //nolint:tparallel // one fault at a time on one cluster
 	t.Parallel()
 	ctx := testContext(t, 20*time.Minute)
@@ -25,16 +25,16 @@ func TestRefuse(t *testing.T) { //nolint:tparallel // one fault at a time on one
 
 	for _, test := range []struct {
 		name string
-		// fault and repair run on the node as root.
+		// fault and repair are root's scripts on the node.
 		node, fault, repair string
-		// inventory makes another inventory of the cluster's.
+		// inventory returns another inventory for the cluster.
 		inventory func(string) string
 		args      []string
 		code      int
 		says      []string
-		// settled waits until the cluster answers again after the repair.
+		// settled waits until the cluster answers after the repair.
 		settled bool
-		// visible is a command on the node that succeeds once the fault shows.
+		// visible is a command on the node that succeeds once the fault has an effect.
 		visible string
 	}{
 		{
@@ -45,20 +45,20 @@ func TestRefuse(t *testing.T) { //nolint:tparallel // one fault at a time on one
 			says:    []string{"no expired certificate explains it: the API server exits as soon as it starts", "unknown flag: --no-such-flag"},
 		},
 		{
-			name: "API server manifest that is no YAML, certificates fresh",
+			name: "API server manifest that is not YAML, certificates fresh",
 			node: "cp1", fault: "cp -p " + manifest + " /root/m && sed -i 's/^spec:/spec: [broken/' " + manifest,
 			repair: "cp -p /root/m " + manifest, code: 5, settled: true,
 			visible: noAPI + " && journalctl -u kubelet --since -30s | grep -q 'parse as pod'",
 			says:    []string{"the kubelet cannot read a static pod manifest", "kube-apiserver.yaml"},
 		},
 		{
-			name: "API server manifest gone",
+			name: "API server manifest missing",
 			node: "cp1", fault: "mv " + manifest + " /root/m", repair: "mv /root/m " + manifest,
 			code: 5, settled: true, visible: noAPI,
 			says: []string{"the API server's static pod manifest is missing", "cp1"},
 		},
 		{
-			name: "host that does not answer", code: 4,
+			name: "unreachable host", code: 4,
 			inventory: func(s string) string {
 				return strings.Replace(s, "w1 ansible_host=", "w1 ansible_port=1 ansible_host=", 1)
 			},
@@ -109,7 +109,7 @@ func TestRefuse(t *testing.T) { //nolint:tparallel // one fault at a time on one
 						t.Fatal(err)
 					}
 					if test.settled {
-						// A kubelet looks at its manifests every 20 s.
+						// The kubelet checks its manifests every 20 s.
 						if err := settle(ctx, c); err != nil {
 							t.Fatal(err)
 						}
@@ -125,7 +125,7 @@ func TestRefuse(t *testing.T) { //nolint:tparallel // one fault at a time on one
 	}
 }
 
-// TestNotApproved: off a terminal nothing is asked and nothing is done.
+// TestNotApproved: without a terminal, run does not prompt and changes nothing.
 func TestNotApproved(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 10*time.Minute)
@@ -162,8 +162,8 @@ func replaceLine(s, prefix, with string) string {
 	return strings.Join(lines, "\n")
 }
 
-// noAPI is a command that succeeds once the API server has gone: one that has just
-// started refuses for a moment, too, and a kubelet may let it live for 20 s more.
+// noAPI succeeds once the API server has stopped. A starting one refuses connections, too, and
+// the kubelet may take 20 s to stop one.
 const noAPI = "! pgrep -x kube-apiserver"
 
 func waitFor(ctx context.Context, t *testing.T, c *cluster.Cluster, node, command string) {

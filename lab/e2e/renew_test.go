@@ -13,8 +13,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/expire"
 )
 
-// TestRenewUnnoticed renews a healthy cluster under the eyes of its users: nobody
-// notices. What the plain way costs them is printed beside it.
+// TestRenewUnnoticed renews a healthy cluster under load without a failed request. It logs the
+// failures of the plain procedure for comparison.
 func TestRenewUnnoticed(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -49,23 +49,23 @@ func TestRenewUnnoticed(t *testing.T) {
 				t.Errorf("API servers were restarted: %q, were %q", now, running)
 			}
 			if err := w.Verify(ctx); err != nil {
-				t.Errorf("the witness is not content: %v", err)
+				t.Errorf("verification failed: %v", err)
 			}
 
 			expireAll(ctx, t, c, soon)
 			u = use(ctx, t, c)
 			renewPlainly(ctx, t, c)
 			asked, failures = u.end(ctx, t)
-			t.Logf("the plain way: %d requests, failed: %d", asked, count(failures))
+			t.Logf("the plain procedure: %d requests, failed: %d", asked, count(failures))
 			if count(failures) == 0 {
-				t.Error("nobody noticed the restart of every API server: these clients cannot tell")
+				t.Error("no client noticed the restart of every API server: they detect nothing")
 			}
 		})
 	}
 }
 
-// TestMemberDown: with one of three members of etcd down, what is due on the others is
-// renewed, for no member is restarted by it; where the member itself is, nothing is begun.
+// TestMemberDown: with one of three etcd members down, due certificates on the other nodes are
+// renewed without restarting a member; nothing changes on the member's node.
 func TestMemberDown(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 20*time.Minute)
@@ -108,7 +108,7 @@ func count(failures map[string][]string) int {
 	return n
 }
 
-// apiServers are the containers of the API servers.
+// apiServers returns the containers of the API servers.
 func apiServers(ctx context.Context, t *testing.T, c *cluster.Cluster) []string {
 	t.Helper()
 	var out []string
@@ -122,8 +122,8 @@ func apiServers(ctx context.Context, t *testing.T, c *cluster.Cluster) []string 
 	return out
 }
 
-// renewPlainly is what people do: renew all, then remove the control plane's pods, on
-// all control planes at the same time.
+// renewPlainly is the usual procedure: renew all, then remove the control plane's pods, on all
+// control planes in parallel.
 func renewPlainly(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	err := cluster.Each(ctx, c.ControlPlanes(), func(ctx context.Context, n cluster.Node) error {

@@ -10,12 +10,11 @@ import (
 	"regexp"
 )
 
-// coded is an answer of a node as it is in Ansible's events and output, whose line breaks
-// are escaped.
+// coded matches a node's base64 in Ansible's events and output, where line breaks are escaped.
 var coded, breaks = regexp.MustCompile(`@@<((?:[A-Za-z0-9+/=\s]|\\[rn])*)@@>`), regexp.MustCompile(`\\[rn]|\s`)
 
-// revealed is a text behind which what is coded in it stands once more, to be read: for
-// those who search records for secrets. What is cut off is read as far as it goes.
+// revealed appends the decoded base64 to a text, so that a search for secrets finds them. It
+// decodes truncated text as far as possible.
 func revealed(text []byte) []byte {
 	out := bytes.Clone(text)
 	for _, found := range coded.FindAllSubmatch(text, -1) {

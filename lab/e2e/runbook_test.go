@@ -13,14 +13,14 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/expire"
 )
 
-// typed is one block of a runbook.
+// typed matches a block of a runbook.
 var typed = regexp.MustCompile("(?s)### On ([^\n]*): ([^\n:]*)\n\n```sh\n(.*?)```")
 
-// pasted is what is copied from one block into another.
+// pasted matches what is copied from one block into another.
 var pasted = regexp.MustCompile("(?s)-----BEGIN [A-Z ]+-----\n.*?-----END [A-Z ]+-----\n")
 
-// typeRunbook does what a person would: every block on the nodes that its heading
-// names, from top to bottom, with requests and certificates where they are asked for.
+// typeRunbook follows the runbook like an operator: every block on the nodes in its heading,
+// from top to bottom, with requests and certificates where it asks for them.
 func typeRunbook(ctx context.Context, t *testing.T, c *cluster.Cluster, runbook string) {
 	t.Helper()
 	blocks := typed.FindAllStringSubmatch(runbook, -1)
@@ -40,7 +40,7 @@ func typeRunbook(ctx context.Context, t *testing.T, c *cluster.Cluster, runbook 
 				}
 			}
 			began := time.Now()
-			// As in a login shell: nothing of the lab's own settings.
+			// As in a login shell, without the lab's environment.
 			out, err := c.ExecInput(ctx, node, strings.NewReader(said), "env", "-i", "HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "bash", "-c", script)
 			if err != nil {
 				t.Fatalf("%s on %s: %v\n%s\n%s", what, node, err, out, script)
@@ -59,8 +59,8 @@ func typeRunbook(ctx context.Context, t *testing.T, c *cluster.Cluster, runbook 
 	}
 }
 
-// TestRunbook: what diagnose --runbook writes for an outage, typed by hand, brings
-// the cluster back as the product would, and leaves nothing due.
+// TestRunbook: an operator who follows the output of diagnose --runbook recovers the cluster
+// as kscertctl would, with nothing left due.
 func TestRunbook(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -85,7 +85,7 @@ func TestRunbook(t *testing.T) {
 			o.want(t, 0, "Route: recover")
 			typeRunbook(ctx, t, c, o.stdout)
 			if err := w.Verify(ctx); err != nil {
-				t.Errorf("the witness is not content with the runbook: %v", err)
+				t.Errorf("verification after the runbook failed: %v", err)
 			}
 			kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "Route:   none")
 		})

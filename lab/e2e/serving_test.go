@@ -12,8 +12,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/expire"
 )
 
-// TestServingRequests: a kubelet that asks for its serving certificate when it comes back
-// gets it, and whoever asks in its name for more gets nothing.
+// TestServingRequests: the kubelet's request for a serving certificate after its restart is
+// approved, and a request with foreign names under the node's identity is not.
 func TestServingRequests(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 15*time.Minute)
@@ -23,7 +23,7 @@ func TestServingRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	said(ctx, t, c, "w1", "echo 'serverTLSBootstrap: true' >>/etc/kubernetes/kubelet-config.yaml")
-	// With the node's own credential, but for a name that is not its own.
+	// With the node's own credential, but with a foreign name.
 	said(ctx, t, c, "w1", `cd /tmp
 openssl req -new -newkey rsa:2048 -nodes -keyout evil.key -subj '/O=system:nodes/CN=system:node:w1' -addext 'subjectAltName=DNS:w1,DNS:kubernetes.default' -out evil.csr 2>/dev/null
 kubectl --kubeconfig /etc/kubernetes/kubelet.conf create -f - <<END
@@ -39,7 +39,7 @@ END`)
 
 	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
 	o.want(t, 0, "After:   healthy", "too-much, under the name of node w1: it names DNS:kubernetes.default, which is no address of node w1")
-	if err := cluster.Poll(ctx, time.Minute, time.Second, "the kubelet to serve what the cluster's authority has signed", func(ctx context.Context) error {
+	if err := cluster.Poll(ctx, time.Minute, time.Second, "the kubelet to serve a certificate of the cluster's CA", func(ctx context.Context) error {
 		_, err := c.Shell(ctx, "w1", `openssl s_client -connect `+w1.IP.String()+`:10250 </dev/null 2>/dev/null | openssl x509 >/tmp/served.pem
 openssl verify -CAfile /etc/kubernetes/ssl/ca.crt /tmp/served.pem >/dev/null
 test -L /var/lib/kubelet/pki/kubelet-server-current.pem`)
@@ -48,6 +48,6 @@ test -L /var/lib/kubelet/pki/kubelet-server-current.pem`)
 		t.Error(err)
 	}
 	if out := said(ctx, t, c, "cp1", "kubectl --kubeconfig /etc/kubernetes/admin.conf get csr too-much -o jsonpath='{.status}'"); strings.Contains(out, "Approved") {
-		t.Errorf("what asks for more was approved: %s", out)
+		t.Errorf("the request with a foreign name was approved: %s", out)
 	}
 }

@@ -11,26 +11,25 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/fault"
 )
 
-// state is what a fault must be diagnosed as.
+// state is the expected diagnosis of a fault.
 type state struct {
-	// fault is its name.
+	// fault is the fault's name.
 	fault string
-	// primary is the reason code that is named first, subject what it is about;
-	// an empty subject is not compared.
+	// primary is the first reason code, subject its subject; an empty subject is not compared.
 	primary, subject string
 	// on is the node that it is said of, where that is not the fault's.
 	on string
 	// also are the only other reason codes that may be found: true consequences.
 	also []string
-	// sample is made in CI too; the others in a longer task.
+	// sample: CI injects the fault, too; the others only run in a longer task.
 	sample bool
 }
 
-// apiDown is what follows when an API server does not answer: it says so, and
-// whoever is directed to it cannot get through.
+// apiDown are the consequences of an API server that does not answer: its own probes fail, and
+// those of its clients.
 var apiDown = []string{"api-server-unusable", "api-server-refused", "api-server-crashing", "api-server-not-ready", "api-server-untrusted", "load-balancer"}
 
-// clusterStates are the states to be made on one cluster, in order.
+// clusterStates are the states of one cluster, in order.
 type clusterStates struct {
 	name, title string
 
@@ -38,7 +37,7 @@ type clusterStates struct {
 	states []state
 }
 
-// states are all of them. Every fault of the lab is in here once.
+// states has all faults of the lab, each once.
 func states() []clusterStates {
 	return []clusterStates{
 		{"host-etcd", "One control plane, one worker, etcd as a service of the host", fault.One(), []state{
@@ -123,14 +122,14 @@ func states() []clusterStates {
 	}
 }
 
-// TestStatesCoverFaults: every fault has its state and every state its fault.
+// TestStatesCoverFaults: every fault has a state and every state a fault.
 func TestStatesCoverFaults(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for _, group := range states() {
 		for _, s := range group.states {
 			if !slices.ContainsFunc(group.faults, func(f fault.Fault) bool { return f.Name == s.fault }) {
-				t.Errorf("%s is no fault of %s", s.fault, group.name)
+				t.Errorf("%s is not a fault of %s", s.fault, group.name)
 			}
 			if seen[s.fault] {
 				t.Errorf("%s is there twice", s.fault)
@@ -140,13 +139,13 @@ func TestStatesCoverFaults(t *testing.T) {
 	}
 	for _, f := range fault.All() {
 		if !seen[f.Name] {
-			t.Errorf("what fault %s must be diagnosed as is not said", f.Name)
+			t.Errorf("fault %s has no expected diagnosis", f.Name)
 		}
 	}
 }
 
-// TestStatesAreDocumented compares the table of the reference with the one above.
-// Write it anew with UPDATE_DOCS=1.
+// TestStatesAreDocumented compares the reference's table with the one above. UPDATE_DOCS=1
+// writes it.
 func TestStatesAreDocumented(t *testing.T) {
 	t.Parallel()
 	const page = "../../docs/evidence/diagnosed-states.md"
@@ -172,7 +171,7 @@ func TestStatesAreDocumented(t *testing.T) {
 	}
 	between := regexp.MustCompile(`(?s)(<!-- table: [^\n]* -->\n\n).*?<!-- end -->`)
 	if !between.Match(data) {
-		t.Fatalf("%s has no place for its table", page)
+		t.Fatalf("%s has no markers for its table", page)
 	}
 	want := between.ReplaceAllStringFunc(string(data), func(old string) string {
 		return between.FindStringSubmatch(old)[1] + table.String() + "<!-- end -->"
@@ -180,7 +179,7 @@ func TestStatesAreDocumented(t *testing.T) {
 	if os.Getenv("UPDATE_DOCS") != "" {
 		err = os.WriteFile(page, []byte(want), 0o600)
 	} else if string(data) != want {
-		err = fmt.Errorf("%s is not what the table says; write it anew with UPDATE_DOCS=1", page)
+		err = fmt.Errorf("%s is stale; update it with UPDATE_DOCS=1", page)
 	}
 	if err != nil {
 		t.Error(err)

@@ -19,8 +19,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/lab/expire"
 )
 
-// TestTwoRuns: of two runs on one cluster one proceeds, and the other is told whose
-// it is; so is who comes after a run that was killed.
+// TestTwoRuns: of two runs on one cluster one proceeds, and the other reports the lock's
+// owner; so does a command after a run that was killed.
 func TestTwoRuns(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 20*time.Minute)
@@ -28,7 +28,7 @@ func TestTwoRuns(t *testing.T) {
 	expireAll(ctx, t, c, expire.Options{Restart: true})
 	args := []string{"run", "-i", c.Inventory(), "--yes"}
 
-	// Two state folders: as from two machines, which share nothing but the nodes.
+	// Two state directories: as on two machines, which share only the nodes.
 	drivers := []*driver{start(ctx, t, t.TempDir(), args...), start(ctx, t, t.TempDir(), args...)}
 	ends := []outcome{drivers[0].wait(), drivers[1].wait()}
 	winner := slices.IndexFunc(ends, func(o outcome) bool { return o.code == 0 })
@@ -42,9 +42,9 @@ func TestTwoRuns(t *testing.T) {
 	expireAll(ctx, t, c, expire.Options{Restart: true})
 	first := start(ctx, t, t.TempDir(), args...)
 	if !first.until(moment{task: 1, step: "01-backup"}) {
-		t.Fatalf("it ended before: %+v", first.wait())
+		t.Fatalf("the run exited early: %+v", first.wait())
 	}
-	// It stands still meanwhile, or it would be done before the others have looked.
+	// Pause it, or it would finish before the others have inspected the cluster.
 	if err := first.signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -60,14 +60,14 @@ func TestTwoRuns(t *testing.T) {
 	kscertctl(ctx, t, "unlock", "-i", c.Inventory()).want(t, 10, owner, "its owner appears to be dead")
 	kscertctl(ctx, t, "unlock", "-i", c.Inventory(), "--yes").want(t, 0, "Unlocked: run ")
 	kscertctl(ctx, t, "unlock", "-i", c.Inventory()).want(t, 0, "The cluster is not locked.")
-	// Unlocked by somebody: the run can be gone on with all the same.
+	// Another user broke the lock: the run can still be resumed.
 	kscertctlIn(ctx, t, first.stateDir, "resume").want(t, 0, "healthy")
 	kscertctlIn(ctx, t, first.stateDir, "status").want(t, 0, "done")
 	kscertctlIn(ctx, t, first.stateDir, "resume").want(t, 0, "is done: there is nothing to resume")
 }
 
-// TestApply: a plan is carried out as it was looked at, or not at all.
-func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cluster
+// TestApply: a plan is applied exactly as it was reviewed, or not at all.
+func TestApply(t *testing.T) { //nolint:tparallel // sequential, on one cluster
 	t.Parallel()
 	ctx := testContext(t, 20*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-apply", ControlPlanes: 1, Workers: 1})
@@ -88,7 +88,7 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 
 	for _, test := range []struct{ name, change, mend, names string }{
 		{
-			"a certificate was renewed by somebody else",
+			"a certificate was renewed in the meantime",
 			"cp -a /etc/kubernetes/scheduler.conf /root/kept && kubeadm certs renew scheduler.conf --config /etc/kubernetes/kubeadm-config.yaml",
 			"mv /root/kept /etc/kubernetes/scheduler.conf", "cp1: /etc/kubernetes/scheduler.conf",
 		},
@@ -98,7 +98,7 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 			"mv /root/kept /etc/kubernetes/kubeadm-config.yaml", "cp1: /etc/kubernetes/kubeadm-config.yaml has changed",
 		},
 		{
-			"a file is gone",
+			"a file is missing",
 			"mv /etc/kubernetes/ssl/front-proxy-client.crt /root/kept",
 			"mv /root/kept /etc/kubernetes/ssl/front-proxy-client.crt", "cp1: /etc/kubernetes/ssl/front-proxy-client.crt is gone",
 		},
@@ -134,19 +134,19 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 	const saved = "/var/backups/saved"
 	for _, test := range []struct{ name, harm, says string }{
 		{"a byte of a backup was changed", "sed -i 's/a/b/' files/etc/kubernetes/admin.conf", "/etc/kubernetes/admin.conf"},
-		{"a file of a backup is gone", "rm files/etc/kubernetes/ssl/ca.key", "/etc/kubernetes/ssl/ca.key"},
+		{"a file of a backup is missing", "rm files/etc/kubernetes/ssl/ca.key", "/etc/kubernetes/ssl/ca.key"},
 		{
 			"backup and manifest were changed to fit",
 			"sed -i '/admin.conf$/d' MANIFEST; rm files/etc/kubernetes/admin.conf; sed -i \"s/^manifest .*/manifest $(sha256sum MANIFEST | cut -d ' ' -f 1)/\" COMPLETE", "cp1: ",
 		},
-		{"a backup is gone", "rm -r " + backup, "cp1: the backup is missing"},
+		{"a backup is missing", "rm -r " + backup, "cp1: the backup is missing"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if _, err := c.Shell(ctx, "cp1", fmt.Sprintf("cp -a %s %s; cd %[1]s; %[3]s", backup, saved, test.harm)); err != nil {
 				t.Fatal(err)
 			}
 			wantUnchanged(ctx, t, c, func() {
-				// Of the plan that was applied: a rollback that was refused is none.
+				// Of the applied plan: a refused rollback does not count.
 				kscertctlIn(ctx, t, state, "rollback", "--yes").want(t, 7, "cannot be trusted", test.says, "nothing was changed")
 				kscertctlIn(ctx, t, state, "backup", "verify", "-i", c.Inventory(), run).want(t, 7, "the backup of run "+run+" on cp1 is ")
 			})
@@ -159,10 +159,10 @@ func TestApply(t *testing.T) { //nolint:tparallel // one after another on one cl
 
 	// One node alone, then all of them.
 	kscertctlIn(ctx, t, state, "rollback", run, "--node", "w1", "--yes").want(t, 7, "changed nothing on w1")
-	// A rollback is a run: killed while it puts files back, it is gone on with.
+	// A rollback is a run: killed while it restores files, it can be resumed.
 	back := start(ctx, t, state, "rollback", run, "--node", "cp1", "--yes")
 	if !back.until(moment{step: "02-rollback-cp1", task: 5}) {
-		t.Fatalf("it ended before it put anything back: %+v", back.wait())
+		t.Fatalf("it exited before it restored anything: %+v", back.wait())
 	}
 	if err := back.killTree(); err != nil {
 		t.Fatal(err)

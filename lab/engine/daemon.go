@@ -161,9 +161,8 @@ func (d daemon) clearStalePID() error {
 	return nil
 }
 
-// Stop ends the dockerd that Ensure started, by its PID file, and waits for it.
-// An engine the lab did not start is never stopped. It tells whether there was
-// one to stop.
+// Stop stops the dockerd that Ensure started, by its PID file, and waits for it. It never
+// stops an engine that the lab did not start. It reports whether there was one to stop.
 func Stop(ctx context.Context, cacheDir string) (bool, error) {
 	d := ownDaemon(cacheDir)
 	pid, err := d.pid()

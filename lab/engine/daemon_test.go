@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// The daemon holds no lock of whoever started the lab, who may have ended long before it.
+// The daemon must not inherit a lock of the process that starts it and may exit long before
+// it.
 func TestCloseOnExec(t *testing.T) {
 	fd, err := syscall.Open(filepath.Join(t.TempDir(), "lock"), os.O_CREATE|os.O_RDONLY, 0o600)
 	if err != nil {

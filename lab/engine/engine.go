@@ -47,7 +47,7 @@ func (e *Engine) DockerInput(ctx context.Context, stdin io.Reader, args ...strin
 	return sh.Run(ctx, sh.Command{Args: e.Command(args...), Stdin: stdin})
 }
 
-// Answers tells whether the engine responds.
+// Answers reports whether the engine responds.
 func (e *Engine) Answers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -124,7 +124,7 @@ func (e *Engine) Subnets(ctx context.Context) ([]netip.Prefix, error) {
 	return taken, nil
 }
 
-// HasImage tells whether an image is there under that name.
+// HasImage reports whether an image of that name exists.
 func (e *Engine) HasImage(ctx context.Context, ref string) (bool, error) {
 	out, err := e.Docker(ctx, "images", "-q", ref)
 	return strings.TrimSpace(string(out)) != "", err

@@ -174,8 +174,8 @@ func (r *Resigner) Kubeconfig(data []byte) ([]byte, error) {
 	return out, failed
 }
 
-// SelfIssued re-signs a chain whose CA's key nobody kept, as kubelet's own
-// serving certificate: it makes another CA of the same name for it.
+// SelfIssued re-signs a chain whose CA's key does not exist, like the kubelet's own serving
+// certificate: it makes another CA of the same name for it.
 func (r *Resigner) SelfIssued(data []byte) ([]byte, error) {
 	var leaf, issuer *x509.Certificate
 	for rest := data; ; {

@@ -41,7 +41,7 @@ var versionPattern = regexp.MustCompile(`^1\.\d+\.\d+$`)
 // Result describes a build.
 type Result struct {
 	Version string
-	// Dir contains hyperkube, crictl, pause and witness.
+	// Dir contains hyperkube, crictl, pause and the canary workload.
 	Dir string
 	// Images are the references that kubeadm of this version requires.
 	Images []string

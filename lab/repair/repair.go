@@ -1,6 +1,6 @@
 // Package repair is the manual repair of a cluster with expired certificates by a skilled
 // operator, keeping its CAs. It has no proper backup, no gates and no rollback. It is the
-// baseline for kscertctl, and shows that a repair can pass the checks of package witness.
+// baseline for kscertctl, and shows that a repair can pass the lab's verification.
 package repair
 
 import (

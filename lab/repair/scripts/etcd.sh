@@ -1,6 +1,6 @@
 #!/bin/bash
-# On the first control plane: sign host etcd's leaves again with its own CA and
-# the names in the configuration Kubespray left. Prints "renewed" if it did.
+# On the first control plane: sign host etcd's leaf certificates again with its own CA and the
+# SANs in Kubespray's configuration. Prints "renewed" if it did.
 set -euo pipefail
 cd /etc/ssl/etcd/ssl
 ! openssl x509 -noout -checkend 60 -in "member-$(hostname).pem" >/dev/null || exit 0

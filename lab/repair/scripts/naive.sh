@@ -1,7 +1,6 @@
 #!/bin/bash
-# On a control plane: what the procedure found on the web does. It makes new CAs,
-# and with them a cluster nobody else believes. Here to prove that a check for a
-# good repair tells the difference.
+# On a control plane: the usual procedure from the web. It makes new CAs, which the other
+# nodes do not trust. Used to test that the verification detects a bad repair.
 set -uo pipefail
 cd "$CONF" || exit 1
 mkdir -p /root/naive-backup

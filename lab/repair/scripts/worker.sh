@@ -1,6 +1,6 @@
 #!/bin/bash
-# On a worker, with a bootstrap token on stdin: have kubelet ask for a new client
-# certificate as it did when it joined.
+# On a worker, with a bootstrap token on stdin: make the kubelet request a new client
+# certificate as when it joined.
 set -euo pipefail
 cd "$CONF"
 read -r token

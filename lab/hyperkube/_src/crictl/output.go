@@ -204,7 +204,7 @@ func shortID(id string, full bool) string {
 	return id
 }
 
-// age is a duration as a person says it: "5 minutes ago".
+// age returns a duration in words: "5 minutes ago".
 func age(ns int64) string {
 	d := time.Since(time.Unix(0, ns))
 	for _, u := range []struct {

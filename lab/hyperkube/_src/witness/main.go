@@ -1,8 +1,7 @@
-// Command witness is the workload that must live through a repair untouched: it
-// prints a numbered line a second until it is told to stop. With the URL of an API
-// server as its argument it writes there ten times a second, as a pod does, and tells
-// of each time that it could not. With "serve ADDRESS GROUP/VERSION" it is an aggregated
-// API server.
+// Command witness is the canary workload, which must survive a repair without a restart: it
+// prints a numbered line per second until it is stopped. With the URL of an API server as its
+// argument, it writes there ten times per second, like any pod, and prints each failure. With
+// "serve ADDRESS GROUP/VERSION" it is an aggregated API server.
 package main
 
 import (
@@ -50,8 +49,8 @@ func main() {
 // account is where a pod finds its service account.
 const account = "/var/run/secrets/kubernetes.io/serviceaccount/"
 
-// write changes the config map "writes" over a connection of its own and says what
-// came of it, where that is worth a line.
+// write changes the config map "writes" over a new connection, and returns a line if the
+// result is worth one.
 func write(ctx context.Context, server string, i int) string {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
