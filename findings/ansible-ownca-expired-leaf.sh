@@ -8,8 +8,8 @@
 #           the next run of the same playbook finds that and issues a new one.
 # Seen      "changed": false, also with ownca_not_after: +365d, and the expired certificate
 #           stays. The module compares key, subject, extensions and issuer. It compares
-#           dates only if told to (ignore_timestamps: false, with absolute dates), and
-#           whether the certificate is valid today is not among the questions. With
+#           dates only with ignore_timestamps: false and absolute dates, and does not
+#           check whether the certificate is valid today. With
 #           x509_certificate_info and "force" on its field "expired" it is re-issued.
 # So        A scheduled run of such a playbook is green to the day of the outage, and
 #           green after it.

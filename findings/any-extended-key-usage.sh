@@ -60,7 +60,7 @@ go build -o x509go .
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -subj /CN=kubernetes \
 	-days 5 -addext keyUsage=critical,keyCertSign -out ca.crt 2>/dev/null
 
-# verdicts USAGES: what each library says about a server certificate with these
+# verdicts USAGES: what each library reports about a server certificate with these
 verdicts() {
 	printf '%s\n' 'subjectAltName=DNS:localhost' 'keyUsage=critical,digitalSignature' "extendedKeyUsage=$1" >ext
 	openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout leaf.key -subj /CN=localhost 2>/dev/null |

@@ -102,7 +102,7 @@ go mod init finding >go.log 2>&1
 go mod edit -go=1.26
 go build -o x509go .
 
-# verdicts CA: what each library says about leaf.crt, one word each
+# verdicts CA: what each library reports about leaf.crt, one word each
 verdicts() {
 	rm -rf db && mkdir db
 	certutil -N -d sql:db --empty-password

@@ -88,7 +88,7 @@ go build -o x509go .
 # The identifiers of both are SHA-1, as in CAs made before Go 1.25: only the name differs.
 GODEBUG=x509sha256skid=0 ./x509go
 
-# verdicts CA: what each library says about leaf.crt, one word each
+# verdicts CA: what each library reports about leaf.crt, one word each
 verdicts() {
 	rm -rf db && mkdir db
 	certutil -N -d sql:db --empty-password

@@ -61,7 +61,7 @@ EOF
 go mod init finding >go.log 2>&1
 go build -o x509go .
 
-# verdicts CA: what each library says about leaf.crt, one word each
+# verdicts CA: what each library reports about leaf.crt, one word each
 verdicts() {
 	rm -rf db && mkdir db
 	certutil -N -d sql:db --empty-password

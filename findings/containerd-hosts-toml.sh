@@ -3,9 +3,9 @@
 #
 # Versions  github.com/containerd/containerd/v2 v2.4.2 core/remotes/docker/config, Go 1.26.8
 # Guess     /etc/containerd/certs.d/REGISTRY has ca.crt, and pulls work. A hosts.toml with
-#           a mirror or a timeout is added. It says nothing of CAs, so those of the folder
+#           a mirror or a timeout is added. It does not mention CAs, so the directory's
 #           stay trusted. A hosts.toml with a syntax error makes each pull fail.
-# Seen      The *.crt and *.cert files of a folder are read only while there is no usable
+# Seen      The *.crt and *.cert files of a directory are read only while there is no usable
 #           hosts.toml:
 #             no hosts.toml         ca.crt is trusted
 #             empty hosts.toml      ca.crt is trusted

@@ -14,7 +14,7 @@
 #           Members do not notice: of a certificate made this way they verify nothing, by
 #           design.
 # So        The default lasts a year, no restart renews it, and a cluster that looks well to
-#           its members refuses its clients. Remove the folder "fixtures" below the data
+#           its members refuses its clients. Remove the directory "fixtures" in the data
 #           directory, then restart.
 set -eu
 t=$(mktemp -d)

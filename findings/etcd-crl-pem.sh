@@ -3,7 +3,7 @@
 #
 # Versions  go.etcd.io/etcd/client/pkg/v3 v3.5.30 and v3.7.3 (the package "transport",
 #           which etcd listens with), Go 1.26.8, OpenSSL 3.0.22 (3.0.22-1~deb12u2)
-# Guess     "openssl ca -gencrl" and Ansible's x509_crl write PEM unless told otherwise. A
+# Guess     "openssl ca -gencrl" and Ansible's x509_crl write PEM by default. A
 #           file for --client-crl-file that etcd 3.5 accepts is good for etcd 3.7, too. If
 #           it is not, etcd reports that when it starts, as for a certificate it can not
 #           read.

@@ -67,7 +67,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.
 	-addext keyUsage=critical,keyCertSign -addext 'nameConstraints=critical,permitted;DNS:cluster.local' \
 	-out ca.crt 2>/dev/null
 
-# verdicts CN USAGES [SAN]: what each library says about a client certificate
+# verdicts CN USAGES [SAN]: what each library reports about a client certificate
 verdicts() {
 	echo "extendedKeyUsage=$2" >ext
 	[ $# = 2 ] || echo "subjectAltName=$3" >>ext

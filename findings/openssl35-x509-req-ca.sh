@@ -5,12 +5,12 @@
 #           (Debian 12), Go 1.26.8 crypto/x509
 # Guess     Guides to clusters built by hand make the CA in three commands: genrsa, "req
 #           -new", "x509 -req -signkey", without an extension file. The result may be old
-#           fashioned, but a newer OpenSSL makes it no worse, and what its own "verify"
-#           says of such a CA does not depend on who made it.
+#           fashioned, but a newer OpenSSL makes it no worse, and whether its own
+#           "verify" accepts such a CA does not depend on who made it.
 # Seen      3.0 makes version 1, which has no extensions: a root of version 1 may sign, so
 #           the leaves verify everywhere. 3.5 adds a subject key identifier by itself. That
 #           makes it version 3, and a version 3 certificate without basicConstraints is no
-#           CA, so nobody but GnuTLS trusts its leaves:
+#           CA, so only GnuTLS trusts its leaves:
 #                                 made by 3.0    made by 3.5
 #             OpenSSL 3.0, 3.5    ok             refused (error 79, invalid CA certificate)
 #             Go                  ok             refused
@@ -91,7 +91,7 @@ is() {
 	[ "$2" = "$3" ] || { printf 'CHANGED, it was: %s\n' "$3"; exit 1; }
 }
 
-# verdicts CA: the version of the CA, and what each library says of its leaf
+# verdicts CA: the version of the CA, and what each library reports about its leaf
 verdicts() {
 	openssl30 x509 -in "$1" -noout -text | sed -n 's/ *Version: \([0-9]\).*/version \1/p'
 	for v in openssl30 openssl35; do

@@ -88,7 +88,7 @@ is() {
 	[ "$2" = "$3" ] || { printf 'CHANGED, it was: %s\n' "$3"; exit 1; }
 }
 
-# verdicts: what each library says of new.crt under the new CA
+# verdicts: what each library reports about new.crt under the new CA
 verdicts() {
 	for v in openssl30 openssl35; do
 		if "$v" verify -CAfile new-ca.crt new.crt >out 2>&1; then echo "$v:ok"; else grep -o 'error [0-9][0-9]*' out; fi

@@ -83,7 +83,7 @@ EOF
 	cat leaf.crt cross.crt >chain.pem
 }
 
-# verdicts: what each library says about leaf.crt, cross.crt with old.crt as the only root
+# verdicts: what each library reports about leaf.crt, cross.crt with old.crt as the only root
 verdicts() {
 	rm -rf db && mkdir db
 	certutil -N -d sql:db --empty-password

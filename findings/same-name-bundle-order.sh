@@ -53,7 +53,7 @@ EOF
 			-extfile c.cnf -extensions leaf -out "leaf-$1.crt" 2>/dev/null
 }
 
-# verdicts LEAF CA...: what each library says with a bundle of these CAs
+# verdicts LEAF CA...: what each library reports with a bundle of these CAs
 verdicts() {
 	leaf=$1
 	shift

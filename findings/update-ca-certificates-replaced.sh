@@ -8,10 +8,10 @@
 #           new one, so whatever trusts the system's CAs trusts what the file holds.
 # Seen      The command compares names of files, not what is in them:
 #                                   trusted: by the bundle   by the directory   hooks
-#             new file                       old             old                told
-#             replaced by the new CA         new             none               not told
-#             replaced by both               both            only old           not told
-#             both, with --fresh             both            none               told
+#             new file                       old             old                run
+#             replaced by the new CA         new             none               not run
+#             replaced by both               both            only old           not run
+#             both, with --fresh             both            none               run
 #           It prints "0 added, 0 removed; done." and exits 0. --fresh makes the links
 #           again: that helps after a replacement, but takes a file of two certificates
 #           out of the directory ("does not contain exactly one certificate").
@@ -37,7 +37,7 @@ is() {
 	[ "$2" = "$3" ] || { printf 'CHANGED, it was: %s\n' "$3"; exit 1; }
 }
 
-# update [--fresh]: what the command says that it did
+# update [--fresh]: what the command reports
 update() {
 	: >told
 	update-ca-certificates "$@" --certsconf "$t/conf" --certsdir "$t/root/usr/share/ca-certificates" \

@@ -295,8 +295,8 @@ func TestCancelKubespray(t *testing.T) {
 	}
 }
 
-// An operator who stops a run while a playbook of Kubespray runs is told that the run waits
-// for it; a step of ours takes moments, so nothing is reported.
+// An operator who stops a run while a playbook of Kubespray runs gets a message that the run
+// waits for it; a step of ours takes moments, so there is none.
 func TestStopWaitsForKubespray(t *testing.T) {
 	t.Parallel()
 	for playbook, want := range map[string]int{"upgrade-cluster.yml": 1, "": 0} {

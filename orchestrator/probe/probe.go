@@ -138,7 +138,7 @@ func (a *asker) connect(ctx context.Context) error {
 	return err
 }
 
-// handshake keeps the presented certificate, whoever signed it.
+// handshake keeps the presented certificate, even of an unknown signer.
 func (a *asker) handshake(ctx context.Context) error {
 	secured, err := a.secure(ctx, a.conn)
 	if err != nil {
