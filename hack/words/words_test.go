@@ -1,7 +1,8 @@
-// Package words checks that pages and messages keep to the words of CONTRIBUTING.md.
+// Package words checks that pages, messages and comments use the words of CONTRIBUTING.md.
 package words
 
 import (
+	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,13 +18,13 @@ import (
 
 const root = "../.."
 
-// row is a row of the table: what it is about, what to write, and what not to.
+// row is a row of the table: the words to use, and those to avoid.
 type row struct {
 	say string
 	not *regexp.Regexp
 }
 
-// table reads the words from CONTRIBUTING.md, where they are explained.
+// table reads the rows from CONTRIBUTING.md.
 func table(t *testing.T) []row {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join(root, "CONTRIBUTING.md"))
@@ -39,16 +41,16 @@ func table(t *testing.T) []row {
 		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cells[3], -1) {
 			words = append(words, strings.ReplaceAll(regexp.QuoteMeta(m[1]), " ", `\s+`))
 		}
-		// A name with a hyphen, such as a reason code, is no word.
+		// A name with a hyphen, such as a reason code, does not count.
 		rows = append(rows, row{strings.TrimSpace(cells[2]), regexp.MustCompile(`(?i)(^|[^\w-])(` + strings.Join(words, "|") + `)($|[^\w-])`)})
 	}
 	if len(rows) < 10 {
-		t.Fatalf("only %d rows were found in CONTRIBUTING.md: the table has another form", len(rows))
+		t.Fatalf("only %d rows were found in CONTRIBUTING.md: the table's format has changed", len(rows))
 	}
 	return rows
 }
 
-// text is a piece of text and where it begins.
+// text is a piece of text with its position.
 type text struct {
 	file  string
 	line  int
@@ -57,7 +59,7 @@ type text struct {
 
 var code = regexp.MustCompile("(?s)```.*?```|`[^`]*`|\\]\\([^)]*\\)")
 
-// pages are the project's pages, without their code and the targets of their links.
+// pages returns the project's pages, without code and link targets.
 func pages(t *testing.T) (out []text) {
 	t.Helper()
 	walk(t, root, ".md", func(path string, data []byte) {
@@ -70,10 +72,11 @@ func pages(t *testing.T) (out []text) {
 	return out
 }
 
-// foreign are words of others: Go's crypto/x509 and a column of kubeadm certs check-expiration.
-var foreign = regexp.MustCompile("signed by unknown authority|CERTIFICATE AUTHORITY")
+// foreign matches the words of others: an error of Go's crypto/x509, a column of kubeadm certs
+// check-expiration, an X.509 extension.
+var foreign = regexp.MustCompile(`unknown authority|CERTIFICATE AUTHORITY|authority key\W+identifier`)
 
-// messages are the string literals of the program with a blank in them: what people read.
+// messages returns the program's string literals that contain a space.
 func messages(t *testing.T) (out []text) {
 	t.Helper()
 	for _, dir := range []string{"cmd", "internal", "orchestrator"} {
@@ -99,6 +102,47 @@ func messages(t *testing.T) (out []text) {
 	return out
 }
 
+// pending matches the places whose comments are still to be rewritten. It only shrinks.
+var pending = regexp.MustCompile(`^(orchestrator/([^/]+\.go|(ansible|certs|cluster|diagnosis|expiry|gate|plan|report|run|snapshot)/)` +
+	`|internal/(cli|exporter|notify|payload|scale)/|lab/(fault|witness)/|playbooks/)`)
+
+var (
+	// name matches what is not prose in a comment: quoted text, a variable, a qualified name or
+	// a call, and the name that a doc comment starts with.
+	name = regexp.MustCompile("\"[^\"]*\"|`[^`]*`|\\$\\w+|\\w*[.(]\\w+\\b|^\\W*((Package|Command) )?[a-zA-Z]+\\b")
+	// shellComment matches a comment of a shell script, of one line or several.
+	shellComment = regexp.MustCompile(`(?m)(?:^|\s)#\s.*(?:\n\s*#.*)*`)
+)
+
+// comments returns the comments in Go and shell files.
+func comments(t *testing.T) (out []text) {
+	t.Helper()
+	add := func(path string, line int, comment string) {
+		if !pending.MatchString(strings.TrimPrefix(path, root+"/")) {
+			out = append(out, text{path, line, name.ReplaceAllString(foreign.ReplaceAllString(comment, ""), "")})
+		}
+	}
+	walk(t, root, ".go", func(path string, data []byte) {
+		files := token.NewFileSet()
+		file, err := parser.ParseFile(files, path, data, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, group := range file.Comments {
+			add(path, files.Position(group.Pos()).Line, group.Text())
+		}
+	})
+	walk(t, root, "", func(path string, data []byte) {
+		if filepath.Ext(path) != ".sh" && !bytes.HasPrefix(data, []byte("#!")) {
+			return
+		}
+		for _, at := range shellComment.FindAllIndex(data, -1) {
+			add(path, 1+bytes.Count(data[:at[0]], []byte("\n")), string(data[at[0]:at[1]]))
+		}
+	})
+	return out
+}
+
 func walk(t *testing.T, dir, suffix string, each func(path string, data []byte)) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -121,11 +165,11 @@ func walk(t *testing.T, dir, suffix string, each func(path string, data []byte))
 	}
 }
 
-// One word for one thing: no page and no message has a word that CONTRIBUTING.md replaces.
+// No page, message or comment uses a word that CONTRIBUTING.md replaces.
 func TestWords(t *testing.T) {
 	t.Parallel()
 	rows := table(t)
-	for _, text := range append(pages(t), messages(t)...) {
+	for _, text := range slices.Concat(pages(t), messages(t), comments(t)) {
 		for _, r := range rows {
 			for _, at := range r.not.FindAllStringSubmatchIndex(text.words, -1) {
 				line := text.line + strings.Count(text.words[:at[4]], "\n")
