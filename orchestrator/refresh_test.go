@@ -168,7 +168,7 @@ func TestRefreshKubeconfigRefuses(t *testing.T) {
 		"missing":            {"", "no such file"},
 		"none":               {"a: b", "it is not a kubeconfig"},
 		"of another cluster": {adminConf(other.CA, other.CA.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin"})), "it belongs to another cluster"},
-		"of somebody":        {adminConf(c.CA, c.CA.Issue(t, testpki.Leaf{CommonName: "somebody"})), "its user is CN=somebody, which is in no admin.conf"},
+		"another user's":     {adminConf(c.CA, c.CA.Issue(t, testpki.Leaf{CommonName: "somebody"})), "its user is CN=somebody, which is in no admin.conf"},
 	} {
 		path := filepath.Join(t.TempDir(), "config")
 		if row.text != "" {

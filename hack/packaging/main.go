@@ -38,7 +38,7 @@ func main() {
 // same bytes, whenever and wherever.
 func run(args []string, epoch, commit, tag string) error {
 	if len(args) != 1 {
-		return fmt.Errorf("want one folder to write to, got %q", args)
+		return fmt.Errorf("want one directory to write to, got %q", args)
 	}
 	seconds, err := strconv.ParseInt(epoch, 10, 64)
 	if err != nil {

@@ -108,7 +108,7 @@ func TestWrongUse(t *testing.T) {
 		args        []string
 		want        string
 	}{
-		{"no folder", newYear2026, nil, "want one folder to write to, got []"},
+		{"no directory", newYear2026, nil, "want one directory to write to, got []"},
 		{"no date", "", []string{t.TempDir()}, "SOURCE_DATE_EPOCH must hold the date of the man pages in seconds"},
 	} {
 		if err := run(row.args, row.epoch, "", ""); err == nil || !strings.HasPrefix(err.Error(), row.want) {

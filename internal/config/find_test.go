@@ -108,7 +108,7 @@ func TestFindRefuses(t *testing.T) {
 		}, "", "kscertctl.yaml: everyone can write to its directory, and it can name commands that kscertctl runs"},
 		{"another ending", func(t *testing.T) { t.Helper(); put(t, "kscertctl.yml", "") }, "", "kscertctl.yml: looked for as kscertctl.yaml"},
 		{"missing", func(*testing.T) {}, "gone.yaml", "gone.yaml: no such file or directory"},
-		{"a folder", func(*testing.T) {}, ".", ".: is a directory"},
+		{"a directory", func(*testing.T) {}, ".", ".: is a directory"},
 		{"endless", func(*testing.T) {}, "/dev/zero", "/dev/zero: it is larger than 1048576 bytes"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

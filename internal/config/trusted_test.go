@@ -47,7 +47,7 @@ func TestTrusted(t *testing.T) {
 		{"a group's", entry{1000, 50, 0o664}, 1000, "", "others can write to it"},
 		{"group-readable", entry{1000, 50, 0o644}, 1000, "", ""},
 		{"writable by the user's own group", entry{1000, 1000, 0o664}, 1000, "", ""},
-		{"everybody's", entry{1000, 1000, 0o646}, 1000, "", "others can write to it"},
+		{"writable by everyone", entry{1000, 1000, 0o646}, 1000, "", "others can write to it"},
 		{"a pipe", entry{1000, 50, 0o666 | os.ModeNamedPipe}, 1000, "", ""},
 		{"another user's pipe", entry{1001, 50, 0o666 | os.ModeNamedPipe}, 1000, "", "it belongs to user 1001"},
 	} {

@@ -93,7 +93,7 @@ esac
 [ ! -x '%[1]s/hook' ] || '%[1]s/hook' "$playbook" "$*" || exit
 answer='%[1]s/'$playbook
 [ -f "$answer" ] || answer='%[1]s/events'
-# The node's clock goes on.
+# The node's clock advances.
 sed "s/@@KSCERT \([0-9]*\) [0-9]*/@@KSCERT \1 $(date +%%s)/" "$answer" >>"$KSCERT_EVENTS"
 exit $code
 `, bin, ran, code),

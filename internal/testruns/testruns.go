@@ -73,7 +73,7 @@ func FailedGate() run.History {
 	timeout := gate.TimeoutError{Gate: step.Gate, Timeout: 5 * time.Minute, Unmet: unmet}
 	s.outcome(step, run.Failed, timeout.Error())
 	s.end(run.Failed, fmt.Sprintf("step %s: the gate did not pass within 5m0s", step.ID), 8,
-		fmt.Sprintf("when this is mended, go on: kscertctl resume %[1]s\nor go back to what was there before: kscertctl rollback %[1]s", FailedGateID))
+		fmt.Sprintf("fix this, then resume: kscertctl resume %[1]s\nor roll back: kscertctl rollback %[1]s", FailedGateID))
 	return s.h
 }
 

@@ -121,7 +121,7 @@ func (s Spec) withDefaults() (Spec, error) {
 	}
 	for _, dir := range []string{s.BinDir, s.ConfigDir} {
 		if !dirPattern.MatchString(dir) {
-			return s, fmt.Errorf("%q: want the absolute path of a folder, without blanks", dir)
+			return s, fmt.Errorf("%q: want the absolute path of a directory, without spaces", dir)
 		}
 	}
 	for name, other := range s.KubernetesNames {

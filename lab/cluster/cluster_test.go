@@ -45,7 +45,7 @@ func TestSpec(t *testing.T) {
 		"etcd nodes":              {EtcdNodes: 2},
 		"stacked and not":         {Etcd: EtcdKubeadm, EtcdNodes: 3},
 		"two ways":                {Workers: 1, LoadBalancer: true, LocalProxy: true},
-		"relative folder":         {BinDir: "opt/bin"},
+		"relative path":           {BinDir: "opt/bin"},
 		"a directory with spaces": {ConfigDir: "/etc/my cluster"},
 		"a name of no node":       {KubernetesNames: map[string]string{"w1": "x"}},
 		"a name of an etcd node":  {EtcdNodes: 3, KubernetesNames: map[string]string{"etcd1": "x"}},

@@ -326,7 +326,7 @@ fi`
 const permissions = `chown kubespray:kubespray /home/kubespray/.ssh
 chmod 700 /home/kubespray/.ssh
 [ ! -d /etc/ssl/etcd/ssl ] || {
-  # As Kubespray leaves them up to v2.29: files and folders alike.
+  # As Kubespray leaves them up to v2.29: files and directories.
   useradd --system --no-create-home --shell /usr/sbin/nologin etcd
   chown etcd /etc/ssl/etcd
   chown -R etcd /etc/ssl/etcd/ssl

@@ -233,7 +233,7 @@ for f in $(grep -l client-key-data: /etc/kubernetes/*.conf /root/.kube/config 2>
   c=$(canary); echo "$c"
   data=$( { awk '$1=="client-key-data:"{print $2}' "$f" | base64 -d; block "$c"; } | base64 -w 0)
   sed -i "s|client-key-data: .*|client-key-data: $data|" "$f"
-  # As it lies in the file, in whatever line it may come out.
+  # The encoded form in the file, which may be printed in any line.
   printf '%s' "$data" | fold -w 64 | tail -n +12 | grep -E '^.{64}$' || true
 done
 t=$(canary | tail -c 17)

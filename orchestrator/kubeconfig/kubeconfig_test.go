@@ -169,7 +169,7 @@ func TestBehindAndOrigin(t *testing.T) {
 		{"of another cluster", kubeconfigOf(other, admin(t, other, in(300))), seen(ca, late), "it trusts another CA", "!belongs to another cluster"},
 		{"with the CA as it was before it was issued again", kubeconfigOf(testpki.Pair{}.Once(t, ca, in(9)), late), seen(ca, late), "", "cp1 admin.conf current"},
 		{"issued by another authority of that name", kubeconfigOf(ca, admin(t, other, in(300))), seen(ca, later), "differs from that of admin.conf on cp1", "!was not issued by the cluster's CA"},
-		{"somebody else", kubeconfigOf(ca, somebody), seen(ca, late), "", "!its user is CN=somebody, which is in no admin.conf"},
+		{"another user", kubeconfigOf(ca, somebody), seen(ca, late), "", "!its user is CN=somebody, which is in no admin.conf"},
 		{"without a CA", bare, seen(ca, late), "differs from that", "!embeds no CA"},
 		{"its own certificate, which expires no earlier", kubeconfigOf(ca, later), seen(ca, late), "", "cp1 admin.conf current"},
 		{"no control plane was inspected", kubeconfigOf(ca, mine), snapshot.Snapshot{Taken: time.Now()}, "", "!no control plane shows"},

@@ -134,7 +134,7 @@ func TestWarnings(t *testing.T) {
 
 func TestDescribed(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("git is not installed, and a checkout is asked for without it")
+		t.Skip("git is not installed; a checkout works without it")
 	}
 	// v2.23.1 has the galaxy.yml of another release, like several others.
 	dir := tree(t, map[string]string{"upgrade-cluster.yml": "[]", "ansible.cfg": "", "a": "", "b": "", ".gitignore": "", "galaxy.yml": "version: 2.22.1\n"})
@@ -200,7 +200,7 @@ func TestFind(t *testing.T) {
 		{"above the inventory", under("k/", map[string]string{"k/inventory/mine/hosts.yml": "", "work/x": ""}), "work", "../k/inventory/mine/hosts.yml", "k", "the checkout that holds the inventory ../k/inventory/mine/hosts.yml"},
 		{"above an inventory directory", under("k/", map[string]string{"k/inventory/mine/hosts.yml": ""}), ".", "k/inventory/mine", "k", "the checkout that holds the inventory k/inventory/mine"},
 		{"below", under("kubespray/", nil), ".", "x.ini", "kubespray", "./kubespray"},
-		{"beside", under("kubespray/", map[string]string{"work/x": ""}), "work", "x.ini", "kubespray", "../kubespray"},
+		{"next to it", under("kubespray/", map[string]string{"work/x": ""}), "work", "x.ini", "kubespray", "../kubespray"},
 		{"the current directory takes precedence", under("", under("kubespray/", nil)), ".", "x.ini", ".", "the directory the command was run in"},
 		{"a playbook of that name alone is not a checkout", map[string]string{"upgrade-cluster.yml": ""}, ".", "x.ini", "", ""},
 		{"nowhere", map[string]string{"inventory/x.ini": ""}, ".", "inventory/x.ini", "", ""},
