@@ -47,7 +47,7 @@ func (o *Orchestrator) openCheckout() error {
 		o.opts.KubesprayDir = dir
 	}
 	if dir == "" {
-		return o.tagless()
+		return o.checkTags()
 	}
 	kube, err := kubespray.Open(dir)
 	if err != nil {
@@ -56,11 +56,11 @@ func (o *Orchestrator) openCheckout() error {
 		return e
 	}
 	o.kube = kube
-	return o.tagless()
+	return o.checkTags()
 }
 
-// tagless refuses tags if no playbook that would get them runs.
-func (o *Orchestrator) tagless() error {
+// checkTags refuses tags if no playbook that would get them runs.
+func (o *Orchestrator) checkTags() error {
 	if len(o.opts.Tags)+len(o.opts.SkipTags) == 0 || o.policy().Runs() {
 		return nil
 	}

@@ -126,7 +126,7 @@ func (o *Orchestrator) resume(ctx context.Context, id string) (r Result, err err
 		err = fmt.Errorf("run %s was not approved, so there is nothing to resume", id)
 	}
 	if err == nil && state.Ended != run.Done {
-		err = o.superseded(id, p.Cluster)
+		err = o.refuseSuperseded(id, p.Cluster)
 	}
 	if err != nil {
 		return r, errors.Join(recordError(err), dir.Close())
@@ -155,9 +155,9 @@ func (o *Orchestrator) resume(ctx context.Context, id string) (r Result, err err
 	return r, nil
 }
 
-// superseded refuses to resume a run if a later one changed the same cluster: the plan may no
+// refuseSuperseded refuses to resume a run if a later one changed the same cluster: the plan may no
 // longer fit the cluster's state.
-func (o *Orchestrator) superseded(id, cluster string) error {
+func (o *Orchestrator) refuseSuperseded(id, cluster string) error {
 	all, err := run.Later(o.opts.StateDir, id, cluster)
 	if err != nil || len(all) == 0 {
 		return err

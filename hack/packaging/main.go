@@ -59,7 +59,7 @@ func run(args []string, epoch, commit, tag string) error {
 
 // manPages writes NAME.1 for each visible command, as in kscertctl-backup-list.1.
 func manPages(dir string, date time.Time) error {
-	if err := fresh(dir); err != nil {
+	if err := emptyDir(dir); err != nil {
 		return err
 	}
 	root := cli.Command()
@@ -108,7 +108,7 @@ func typeset(page string, date time.Time) string {
 }
 
 func completions(dir string) error {
-	if err := fresh(dir); err != nil {
+	if err := emptyDir(dir); err != nil {
 		return err
 	}
 	root := cli.Command()
@@ -128,8 +128,8 @@ func completions(dir string) error {
 	return nil
 }
 
-// fresh makes an empty directory: a package must not carry the page of a removed command.
-func fresh(dir string) error {
+// emptyDir makes an empty directory: a package must not carry the page of a removed command.
+func emptyDir(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}

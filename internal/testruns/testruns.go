@@ -67,7 +67,7 @@ func FailedGate() run.History {
 	step := s.plan().Steps[2]
 	s.intent(step)
 	for range 3 {
-		s.look(broken(), 100*time.Second)
+		s.inspect(broken(), 100*time.Second)
 	}
 	unmet := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: s.h.Proposal.Snapshot}.Evaluate(s.last())
 	timeout := gate.TimeoutError{Gate: step.Gate, Timeout: 5 * time.Minute, Unmet: unmet}
@@ -94,7 +94,7 @@ func RolledBack() run.History {
 // Refused is a run on a cluster that no certificate would repair.
 func Refused() run.History {
 	s := begin(RefusedID, run.Entry{Kind: run.KindRun}, tc.Healthy(tc.Single(), tc.On("cp1", tc.Refused())))
-	s.keep(plan.Auto, s.make(plan.Auto))
+	s.setProposal(plan.Auto, s.make(plan.Auto))
 	f, _ := s.h.Proposal.Diagnosis.Primary()
 	s.end(run.Failed, s.h.Proposal.Diagnosis.Verdict, 5, "nothing was changed. "+f.Next())
 	return s.h
@@ -149,7 +149,7 @@ func begin(id string, first run.Entry, now snapshot.Snapshot) *story {
 	s := &story{at: at, now: now, h: run.History{Record: run.Record{ID: id, Path: "/home/op/.local/state/kscertctl/runs/" + id}}}
 	first.Event = run.Begin
 	s.entry(first)
-	s.look(now, 3*time.Second)
+	s.inspect(now, 3*time.Second)
 	return s
 }
 
@@ -160,8 +160,8 @@ func (s *story) entry(e run.Entry) {
 	s.h.Entries = append(s.h.Entries, e)
 }
 
-// look takes a snapshot of the current state, and lets some time pass.
-func (s *story) look(now snapshot.Snapshot, took time.Duration) {
+// inspect takes a snapshot of the current state, and lets some time pass.
+func (s *story) inspect(now snapshot.Snapshot, took time.Duration) {
 	data, err := json.Marshal(now)
 	must(err)
 	var seen snapshot.Snapshot // a copy, since the state changes later
@@ -184,7 +184,7 @@ func (s *story) make(choice plan.Choice) plan.Plan {
 // request plans with options, and has the plan approved.
 func (s *story) request(choice plan.Choice) { s.propose(choice, s.make(choice)) }
 
-func (s *story) keep(choice plan.Choice, p plan.Plan) {
+func (s *story) setProposal(choice plan.Choice, p plan.Plan) {
 	s.h.Proposal = &run.Proposal{
 		Schema: run.ProposalSchema, Made: s.at, Cluster: strings.Repeat("ab12cd34", 8), Plan: p, Snapshot: s.last(),
 		Diagnosis: diagnosis.Diagnose(s.last(), diagnosis.DefaultThresholds()),
@@ -196,14 +196,14 @@ func (s *story) keep(choice plan.Choice, p plan.Plan) {
 }
 
 func (s *story) propose(choice plan.Choice, p plan.Plan) {
-	s.keep(choice, p)
+	s.setProposal(choice, p)
 	s.at = s.at.Add(9 * time.Second) // reading takes time
 	s.entry(run.Entry{Event: run.Requested})
 	lock := plan.Step{ID: run.StepLock, Nodes: []string{"cp1"}}
 	s.intent(lock)
 	s.at = s.at.Add(2 * time.Second)
 	s.outcome(lock, run.Done, "")
-	s.look(s.now, 3*time.Second) // checks whether the plan is still valid
+	s.inspect(s.now, 3*time.Second) // checks whether the plan is still valid
 }
 
 // steps runs the first n steps of the plan.
@@ -230,7 +230,7 @@ func (s *story) do(step plan.Step) {
 	case plan.RestoreBackup:
 		s.now = expiring()
 	case "":
-		s.look(s.now, 5*time.Second)
+		s.inspect(s.now, 5*time.Second)
 	default:
 		s.now = s.renewed(step.Nodes)
 	}
@@ -244,7 +244,7 @@ func (s *story) renewed(names []string) snapshot.Snapshot {
 		switch was, _ := s.now.Node(n.Name); {
 		case slices.Contains(names, n.Name):
 			tc.Renewed(tc.Kinds(n)...)(&out.Nodes[i])
-			served(&out.Nodes[i])
+			serveFiles(&out.Nodes[i])
 		default:
 			out.Nodes[i] = was
 		}
@@ -252,8 +252,8 @@ func (s *story) renewed(names []string) snapshot.Snapshot {
 	return out
 }
 
-// served makes every port serve the current files.
-func served(n *snapshot.Node) {
+// serveFiles makes every port serve the current files.
+func serveFiles(n *snapshot.Node) {
 	for component, kind := range map[string]certs.Kind{"kube-apiserver": certs.KindAPIServer, "etcd": certs.KindEtcdMember, "etcd-peer": certs.KindEtcdMember} {
 		file, ok := n.Certificate(kind)
 		if !ok {

@@ -239,7 +239,7 @@ func (g *trials) resume(ctx context.Context, t *testing.T, stateDir string, befo
 		return "nothing begun"
 	}
 	id := filepath.Base(runDirs(stateDir)[0])
-	g.patiently(ctx, t, stateDir, "resume", id).want(t, 0)
+	g.retryWhileLocked(ctx, t, stateDir, "resume", id).want(t, 0)
 	if b.reboots {
 		g.must(t, "waiting for the workload", g.w.AwaitWorkload(ctx))
 	}
@@ -264,15 +264,15 @@ func (g *trials) back(ctx context.Context, t *testing.T, stateDir string, before
 // restored files.
 func (g *trials) goBack(ctx context.Context, t *testing.T, stateDir string, before witness.Digest) {
 	t.Helper()
-	g.patiently(ctx, t, stateDir, "rollback", filepath.Base(runDirs(stateDir)[0]), "--yes").want(t, 0)
+	g.retryWhileLocked(ctx, t, stateDir, "rollback", filepath.Base(runDirs(stateDir)[0]), "--yes").want(t, 0)
 	g.wantAsBefore(ctx, t, before)
 	if g.state.restart {
 		g.must(t, "restarting", g.c.Restart(ctx, g.c.Nodes()...))
 	}
 }
 
-// patiently repeats a command while processes of a killed driver still work on the run.
-func (g *trials) patiently(ctx context.Context, t *testing.T, stateDir string, args ...string) outcome {
+// retryWhileLocked repeats a command while processes of a killed driver still work on the run.
+func (g *trials) retryWhileLocked(ctx context.Context, t *testing.T, stateDir string, args ...string) outcome {
 	t.Helper()
 	for deadline := time.Now().Add(4 * time.Minute); ; time.Sleep(time.Second) {
 		o := kscertctlIn(ctx, t, stateDir, args...)
