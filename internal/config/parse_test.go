@@ -33,7 +33,7 @@ func TestParse(t *testing.T) {
 		{"days", "---\nwarn: 60d\n", "warn", []string{"60d"}, "k.yaml:2"},
 		{"a dot in the name", "web.listen-address: 127.0.0.1:9995", "web.listen-address", []string{"127.0.0.1:9995"}, "k.yaml:1"},
 		{"a file of variables", "extra-vars: '@vars.yml'", "extra-vars", []string{"@vars.yml"}, "k.yaml:1"},
-		{"Windows line ends, after a byte order mark", "\ufeffforks: 5\r\nuser: admin\r\n", "user", []string{"admin"}, "k.yaml:2"},
+		{"Windows line ends after a BOM", "\ufeffforks: 5\r\nuser: admin\r\n", "user", []string{"admin"}, "k.yaml:2"},
 		{"nothing", "", "", nil, ""},
 		{"nothing but a comment", "# nothing yet\n", "", nil, ""},
 		{"an empty document", "---\n", "", nil, ""},
@@ -175,7 +175,7 @@ func FuzzParse(f *testing.F) {
 		values, err := config.Parse("k.yaml", text, known())
 		lines := strings.Count(string(text), "\n") + strings.Count(string(text), "\r") + strings.Count(string(text), "\u0085") + strings.Count(string(text), "\u2028") + strings.Count(string(text), "\u2029") + 2
 		if err != nil {
-			for _, p := range err.(config.SettingErrors) { //nolint:errorlint,forcetypeassert // the documentation promises this type
+			for _, p := range err.(config.SettingErrors) { //nolint:errorlint,forcetypeassert // documented
 				if p.Message == "" || p.Origin.Line < 1 || p.Origin.Line > lines {
 					t.Errorf("%s, of %d lines", p, lines)
 				}

@@ -171,8 +171,8 @@ func TestBehindAndOrigin(t *testing.T) {
 		{"issued by another authority of that name", kubeconfigOf(ca, admin(t, other, in(300))), seen(ca, later), "differs from that of admin.conf on cp1", "!was not issued by the cluster's CA"},
 		{"another user", kubeconfigOf(ca, somebody), seen(ca, late), "", "!its user is CN=somebody, which is in no admin.conf"},
 		{"without a CA", bare, seen(ca, late), "differs from that", "!embeds no CA"},
-		{"its own certificate, which expires no earlier", kubeconfigOf(ca, later), seen(ca, late), "", "cp1 admin.conf current"},
-		{"no control plane was inspected", kubeconfigOf(ca, mine), snapshot.Snapshot{Taken: time.Now()}, "", "!no control plane shows"},
+		{"its own, expiring no earlier", kubeconfigOf(ca, later), seen(ca, late), "", "cp1 admin.conf current"},
+		{"no control plane", kubeconfigOf(ca, mine), snapshot.Snapshot{Taken: time.Now()}, "", "!no control plane shows"},
 	} {
 		f, err := kubeconfig.Parse([]byte(row.text))
 		if err != nil {

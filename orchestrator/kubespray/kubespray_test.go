@@ -86,7 +86,7 @@ func TestOpen(t *testing.T) {
 			if err != nil || c.Dir != dir || c.Release != row.release || c.ReleaseFrom != row.from || c.Upgrade != row.upgrade || c.Ansible != row.ansible || c.Renew != "" || len(c.Warnings) > 0 {
 				t.Errorf("%+v, %v", c, err)
 			}
-			if again := c.Described(t.Context()); len(again.Warnings) > 0 || again.Release != c.Release { // not a work tree of git
+			if again := c.Described(t.Context()); len(again.Warnings) > 0 || again.Release != c.Release { // no work tree
 				t.Errorf("described: %+v", again)
 			}
 		})
@@ -202,7 +202,7 @@ func TestFind(t *testing.T) {
 		{"below", under("kubespray/", nil), ".", "x.ini", "kubespray", "./kubespray"},
 		{"next to it", under("kubespray/", map[string]string{"work/x": ""}), "work", "x.ini", "kubespray", "../kubespray"},
 		{"the current directory takes precedence", under("", under("kubespray/", nil)), ".", "x.ini", ".", "the directory the command was run in"},
-		{"a playbook of that name alone is not a checkout", map[string]string{"upgrade-cluster.yml": ""}, ".", "x.ini", "", ""},
+		{"only a playbook of that name", map[string]string{"upgrade-cluster.yml": ""}, ".", "x.ini", "", ""},
 		{"nowhere", map[string]string{"inventory/x.ini": ""}, ".", "inventory/x.ini", "", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
