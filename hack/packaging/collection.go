@@ -55,7 +55,7 @@ func file(name string, data []byte) entry {
 // collection writes the tarball of the files that the program carries, as "ansible-galaxy
 // collection build" does, but the same bytes each time. A tag must be that of its version.
 func collection(dir string, date time.Time, tag string) error {
-	if err := fresh(dir); err != nil {
+	if err := emptyDir(dir); err != nil {
 		return err
 	}
 	source, err := os.MkdirTemp("", "kscertctl-collection-")

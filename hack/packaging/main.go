@@ -1,4 +1,4 @@
-// Command packaging writes what a release carries beside the program: a man page for each
+// Command packaging writes what a release has next to the program: a man page for each
 // command, completions for bash, zsh and fish, the tarball of the Ansible collection, and of
 // which commit all is, for SLSA.
 //
@@ -33,7 +33,7 @@ func main() {
 	}
 }
 
-// run takes the folder to write to, and the date of the man pages in seconds since 1970
+// run takes the directory to write to, and the date of the man pages in seconds since 1970
 // (https://reproducible-builds.org/specs/source-date-epoch/): the same source makes the
 // same bytes, whenever and wherever.
 func run(args []string, epoch, commit, tag string) error {

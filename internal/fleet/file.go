@@ -46,7 +46,7 @@ type Entry struct {
 	Settings    []config.Value
 	Windows     Windows
 	Wave        string
-	// Hold says why the clusters are left alone; empty where they are not.
+	// Hold is why the clusters are left alone; empty where they are not.
 	Hold string
 }
 
@@ -188,7 +188,7 @@ func notEmpty(s string) string {
 	return ""
 }
 
-// wrongName says what is wrong with the name of a cluster or a wave.
+// wrongName returns what is wrong with the name of a cluster or a wave.
 func wrongName(s string) string {
 	if !labelName.MatchString(s) {
 		return fmt.Sprintf("%q is not a name: up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends", s)
@@ -286,7 +286,7 @@ func (r *reader) entry(n *yaml.Node, waves []string) Entry {
 	return e
 }
 
-// wrongPattern says what is wrong with a path or a pattern of paths.
+// wrongPattern returns what is wrong with a path or a pattern of paths.
 func wrongPattern(s string) string {
 	if _, err := path.Match(s, ""); err != nil {
 		return "is no pattern that can be used: [ has no ]"

@@ -259,7 +259,7 @@ func CA(k certs.Kind, variant string) certs.Certificate {
 	return c
 }
 
-// Bundle puts CAs of these variants into the file of a kind, in this order. The key beside
+// Bundle puts CAs of these variants into the file of a kind, in this order. The key next to
 // it is that of the first variant that issues.
 func Bundle(k certs.Kind, issuing string, variants ...string) NodeEdit {
 	return func(n *snapshot.Node) {
@@ -334,7 +334,7 @@ func IssuedBy(variant string, kinds ...certs.Kind) NodeEdit {
 }
 
 // server is what kubeconfigs point at: a control plane's own API server, or the
-// proxy beside a worker's kubelet.
+// proxy next to a worker's kubelet.
 const server = "https://127.0.0.1:6443"
 
 // run makes a component run for nine days.

@@ -52,7 +52,7 @@ func AuthorityUntil(tb testing.TB, name string, end time.Time) Pair {
 	return Pair{}.Intermediate(tb, name, end)
 }
 
-// Bare makes a certificate authority as those before Kubernetes 1.19 are: without a key
+// Bare makes a CA as kubeadm made it before Kubernetes 1.19: without a key
 // identifier, which Go gives to each. It needs openssl.
 func Bare(tb testing.TB, name string) Pair {
 	tb.Helper()
@@ -86,7 +86,7 @@ func Bare(tb testing.TB, name string) Pair {
 	return p
 }
 
-// Intermediate makes a certificate authority that this one has signed.
+// Intermediate makes a CA that this one has signed.
 func (p Pair) Intermediate(tb testing.TB, name string, end time.Time) Pair {
 	tb.Helper()
 	return p.sign(tb, authority(name, end))

@@ -24,7 +24,7 @@ done`
 	second := said(ctx, t, c, "cp1", `d=$(mktemp -d)
 openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=kubernetes -days 3650 -addext keyUsage=critical,keyCertSign -keyout $d/key -out $d/crt 2>/dev/null
 cat $d/crt; rm -r $d`)
-	// Not those of kubelets: one that is restarted renews its own, whatever a plan says.
+	// Not those of kubelets: one that is restarted renews its own, whatever the plan has.
 	due := []expire.Kind{
 		expire.APIServer, expire.APIServerKubeletClient, expire.FrontProxyClient, expire.HostEtcd,
 		expire.Admin, expire.SuperAdmin, expire.ControllerManager, expire.Scheduler,

@@ -79,7 +79,7 @@ func mends(ctx context.Context, t *testing.T, c *cluster.Cluster, row partly) {
 
 // TestPlaybooksByHand runs the project's playbooks with plain ansible-playbook: from a
 // clone, and as a collection that was installed from its tarball into an empty place, alone
-// and behind Kubespray's own playbook. They need nothing of the driver, and change nothing
+// and behind Kubespray's own playbook. They need nothing of the Go program, and change nothing
 // the second time.
 func TestPlaybooksByHand(t *testing.T) {
 	t.Parallel()
@@ -145,7 +145,7 @@ func TestPlaybooksByHand(t *testing.T) {
 }
 
 // install brings the collection to where nothing else of the project is. It returns the
-// environment in which Ansible finds it, and the folder.
+// environment in which Ansible finds it, and the directory.
 func install(ctx context.Context, t *testing.T) (env []string, dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -166,7 +166,7 @@ func install(ctx context.Context, t *testing.T) (env []string, dir string) {
 	return env, dir
 }
 
-// byHand runs a playbook from a folder, in an environment or this one.
+// byHand runs a playbook from a directory, in an environment or this one.
 func byHand(ctx context.Context, t *testing.T, c *cluster.Cluster, dir string, env []string, playbook string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(ctx, "ansible-playbook", append([]string{"-i", c.Inventory(), playbook}, args...)...)

@@ -17,7 +17,7 @@ type state struct {
 	fault string
 	// primary is the first reason code, subject its subject; an empty subject is not compared.
 	primary, subject string
-	// on is the node that it is said of, where that is not the fault's.
+	// on is the node that it is found on, where that is not the fault's.
 	on string
 	// also are the only other reason codes that may be found: true consequences.
 	also []string
