@@ -50,7 +50,7 @@ var consequences = map[Reason]causes{
 	ContainerRuntimeDown: {node: []Reason{DiskFull}},
 	KubeletDown:          {node: slices.Concat(brokenFiles, []Reason{CAMissing, KubeletClientExpired, OwnInvalid, ContainerRuntimeDown})},
 	EtcdMemberDown:       {node: slices.Concat(brokenFiles, []Reason{EtcdExpired, OwnInvalid, ContainerRuntimeDown, KubeletDown})},
-	EtcdMemberSilent: {node: slices.Concat([]Reason{ClockSkew}, brokenFiles, []Reason{EtcdExpired, OwnInvalid, ContainerRuntimeDown, KubeletDown})},
+	EtcdMemberSilent:     {node: slices.Concat([]Reason{ClockSkew}, brokenFiles, []Reason{EtcdExpired, OwnInvalid, ContainerRuntimeDown, KubeletDown})},
 	EtcdNoQuorum: {
 		node:     slices.Concat([]Reason{ClockSkew}, brokenFiles),
 		anywhere: []Reason{EtcdExpired, OwnInvalid, EtcdMemberDown},

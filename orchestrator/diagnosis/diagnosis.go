@@ -133,7 +133,9 @@ func (d Diagnosis) Primary() (Finding, bool) {
 	for _, decides := range []func(Finding) bool{
 		func(f Finding) bool { return f.Reason.Blocks() },
 		func(f Finding) bool { return f.Because == "" && (d.Route != Refuse || !byRun(f)) },
-		func(f Finding) bool { return d.Route == Refuse && f.Severity() == Critical && f.Reason.Area() == API && f.Reason != APIUnusable },
+		func(f Finding) bool {
+			return d.Route == Refuse && f.Severity() == Critical && f.Reason.Area() == API && f.Reason != APIUnusable
+		},
 		func(f Finding) bool { return d.Route == Refuse && f.Severity() == Critical && !byRun(f) },
 		func(Finding) bool { return true },
 	} {
