@@ -373,8 +373,8 @@ func TestArgumentSpecs(t *testing.T) {
 				t.Errorf("%s: %s is not documented", role, name)
 			}
 			text, _ := value.(string)
-			_, isMap := value.(map[string]any)
-			if computed := strings.Contains(text, "{{") || isMap && len(value.(map[string]any)) > 0; ok && !computed && !reflect.DeepEqual(o["default"], value) {
+			table, _ := value.(map[string]any)
+			if computed := strings.Contains(text, "{{") || len(table) > 0; ok && !computed && !reflect.DeepEqual(o["default"], value) {
 				t.Errorf("%s: the default of %s is %v, documented as %v", role, name, value, o["default"])
 			}
 		}

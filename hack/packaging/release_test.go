@@ -273,8 +273,10 @@ func (r release) krew(t *testing.T) {
 			Version          string `yaml:"version"`
 			ShortDescription string `yaml:"shortDescription"`
 			Platforms        []struct {
-				Bin, URI, SHA256 string
-				Selector         struct {
+				Bin      string `yaml:"bin"`
+				URI      string `yaml:"uri"`
+				SHA256   string `yaml:"sha256"`
+				Selector struct {
 					Labels map[string]string `yaml:"matchLabels"`
 				} `yaml:"selector"`
 			} `yaml:"platforms"`
