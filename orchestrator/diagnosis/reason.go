@@ -38,8 +38,9 @@ const (
 	Advice      Area = "advice"      // what will matter later
 )
 
-// RenewCA is the command that issues a CA again with its own key.
-const RenewCA = "kscertctl ca renew"
+// RenewCA is how a CA is issued again with its own key: a new certificate with the same
+// subject, in which EXTENSIONS has the identifiers and the key usage.
+const RenewCA = "openssl x509 -in CA -signkey KEY -days 3650 -extfile EXTENSIONS; then replace the old certificate wherever it is trusted"
 
 // Reason is a stable code: others build on it, so none is ever renamed.
 type Reason string
