@@ -20,6 +20,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/kubeconfig"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
 // adminConf is the kubeconfig of a cluster's user.
@@ -267,7 +268,7 @@ func TestFetchedKeyIsNotTold(t *testing.T) {
 			}
 			defer s.close()
 			if row.told {
-				tasks := filepath.Join(s.dir.Playbooks(), "roles", "kubeconfig", "tasks", "main.yml")
+				tasks := filepath.Join(s.dir.Playbooks(), playbooks.Collection, "roles/kubeconfig/tasks/main.yml")
 				data, err := os.ReadFile(tasks)
 				if err == nil {
 					err = os.WriteFile(tasks, bytes.Replace(data, []byte("no_log: true"), []byte("no_log: false"), 1), 0o600)

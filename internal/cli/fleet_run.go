@@ -472,7 +472,8 @@ func (f *fleetRunFlags) approve(ctx context.Context, s Streams, all []*member, d
 		err = errors.New("only yes is one")
 	}
 	if err != nil {
-		return &orchestrator.Error{Code: orchestrator.ExitNotApproved, Summary: "the plans were not approved: " + err.Error(), Err: err, Next: "nothing was changed"}
+		return &orchestrator.Error{Code: orchestrator.ExitNotApproved, Summary: "the plans were not approved: " + err.Error(), Err: err,
+			Next: "nothing was changed; to approve without being asked: kscertctl fleet run --yes"}
 	}
 	for _, m := range open {
 		m.ended(nil)
