@@ -205,7 +205,9 @@ func (b battlefield) wantUnharmed(t *testing.T) {
 // byHand are the playbooks with what each has to be given.
 var byHand = map[string][]string{
 	"inspect": nil, "backup": nil, "pre-phase": nil, "renew-certs": nil, "kubelet-bootstrap": {"kscert_serial=1"},
-	"etcd-certificates": nil, "kubeconfig": {"kubeconfig_dest=kubeconfig"}, "lock": nil, "backups": nil,
+	"etcd-certificates": nil, "kubeconfig": {"kubeconfig_dest=kubeconfig"},
+	// What a node answers for these is refused as none of an argument's choices: it is not asked.
+	"lock": {"kscert_lock_action=show"}, "backups": {"kscert_backup_action=list"},
 	"rollback": {"kscert_restore_run=20260101T000000Z-abcdef"},
 }
 
