@@ -37,8 +37,9 @@ clusters:
 	kscertctlIn(ctx, t, state, "fleet", "check", "-f", file, "--selector", "env=test").want(t, 3, "lab", "frozen", "expired")
 	o := kscertctlIn(ctx, t, state, "fleet", "run", "-f", file, "--yes")
 	o.want(t, 0, "lab: begun", "lab: ok")
-	for _, want := range []string{"frozen  -       held", "closed  -       waiting", "lab     canary  done     recover"} {
-		if !strings.Contains(o.stdout, want) {
+	columns := strings.Join(strings.Fields(o.stdout), " ")
+	for _, want := range []string{"frozen - held", "closed - waiting", "lab canary done recover"} {
+		if !strings.Contains(columns, want) {
 			t.Errorf("no %q in\n%s", want, o.stdout)
 		}
 	}
