@@ -114,13 +114,11 @@ func oneAtATime(ask func(string) (string, error)) func(string) (string, error) {
 
 // fleetError is settingsError, about a fleet file.
 func fleetError(err error) error {
-	err = settingsError(err)
-	if e, ok := errors.AsType[*orchestrator.Error](err); ok && strings.HasPrefix(e.Next, "name a readable") {
+	e := unusable(err, "correct the fleet file; nothing was done")
+	if file, ok := errors.AsType[*config.FileError](err); ok && file.Err != nil {
 		e.Next = "name a fleet file with -f"
-	} else if ok && e.Next == "see: kscertctl config --help" {
-		e.Next = "correct the fleet file; nothing was done"
 	}
-	return err
+	return e
 }
 
 // settle gives the flags of a command on one cluster what is set for it: elsewhere for all

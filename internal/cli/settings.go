@@ -275,8 +275,12 @@ func readElsewhere(root *cobra.Command, named string) (elsewhere, error) {
 }
 
 // settingsError gives settings that cannot be used the exit code of wrong usage.
-func settingsError(err error) error {
-	e := &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "see: kscertctl config --help"}
+func settingsError(err error) error { return unusable(err, "see: kscertctl config --help") }
+
+// unusable is the error of a file whose settings cannot be used. next is what to do where
+// the file can be read.
+func unusable(err error, next string) *orchestrator.Error {
+	e := &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: next}
 	if file, ok := errors.AsType[*config.FileError](err); ok {
 		e.Next = file.Next
 	}

@@ -49,5 +49,5 @@ func repaired(f Finding) bool {
 // byRun reports whether what to do about the finding is the run that repairs it. An API server
 // can be restarted by hand, too.
 func byRun(f Finding) bool {
-	return repaired(f) && f.Reason != LoopbackCertificateExpired && f.Reason != LoopbackCertificateExpiring
+	return repaired(f) && f.Reason != LoopbackCertificateExpired
 }

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
@@ -463,7 +462,7 @@ func acceptsEtcd(n, signer snapshot.Node) bool {
 // backup covers every node that a step changes.
 func backup(c cluster.Cluster, steps []Step) Step {
 	changed := slices.DeleteFunc(cluster.Names(c.Nodes), func(name string) bool {
-		return !slices.ContainsFunc(steps, func(s Step) bool { return s.Changes && slices.Contains(s.Nodes, name) })
+		return !changed(steps, name)
 	})
 	return Step{Action: Backup, Nodes: changed, Title: "Back up the PKI, kubeconfigs and manifests",
 		Why: "nothing is changed on a node before it has a verified copy", Changes: true}
@@ -565,7 +564,7 @@ func supported(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, ch
 		}
 		return &UnsupportedError{fmt.Sprintf("the kubelet of %s has lost its client certificate, and the API server knows no node %s: it is not known for which "+
 			"name to issue one; set kube_override_hostname to the node's name (kubectl get nodes -o wide), or exclude the node for now: --limit %s",
-			f.Node, f.Subject, shell.Quote(strings.Join(without(cluster.Names(c.Nodes), []string{f.Node}), ",")))}
+			f.Node, f.Subject, limitWithout(c, f.Node))}
 	}
 	for _, n := range s.Nodes {
 		file, several := diagnosis.SigningBundle(n)

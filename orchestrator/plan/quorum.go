@@ -169,7 +169,7 @@ func startsNone(c cluster.Cluster, d diagnosis.Diagnosis, s snapshot.Snapshot, s
 			"the plan would start it and wait for it. Start it (systemctl start etcd); if it stops, see why "+
 			"(journalctl -u etcd); or exclude the node for now: --limit %s; "+
 			"or, if it is gone for good, remove the member (etcdctl member remove %s) and remove the node from the group etcd",
-			f.Node, shell.Quote(strings.Join(without(cluster.Names(c.Nodes), []string{f.Node}), ",")), id)}
+			f.Node, limitWithout(c, f.Node), id)}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
@@ -336,6 +337,16 @@ func (s *selection) left(name string) string {
 // taken reports whether one of steps does one of actions on a node.
 func taken(steps []Step, node string, actions ...Action) bool {
 	return slices.ContainsFunc(steps, func(s Step) bool { return slices.Contains(actions, s.Action) && slices.Contains(s.Nodes, node) })
+}
+
+// changed reports whether one of the steps changes a node.
+func changed(steps []Step, node string) bool {
+	return slices.ContainsFunc(steps, func(s Step) bool { return s.Changes && slices.Contains(s.Nodes, node) })
+}
+
+// limitWithout is the argument of --limit that leaves out a node.
+func limitWithout(c cluster.Cluster, node string) string {
+	return shell.Quote(strings.Join(without(cluster.Names(c.Nodes), []string{node}), ","))
 }
 
 // both are the names of a that are in b too; without, those that are not.

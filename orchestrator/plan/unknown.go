@@ -84,7 +84,7 @@ func asFound(s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []string 
 	var out []string
 	for _, n := range s.Nodes {
 		t := n.RenewalTimer
-		if t == nil || !slices.ContainsFunc(steps, func(st Step) bool { return st.Changes && slices.Contains(st.Nodes, n.Name) }) {
+		if t == nil || !changed(steps, n.Name) {
 			continue
 		}
 		text := fmt.Sprintf("Kubespray's own renewal timer on %s is %s: %s", n.Name, t.State, t)

@@ -15,6 +15,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
 // ExpiryTable writes one line a certificate under kubeadm's columns, with node
@@ -40,11 +41,15 @@ func ExpiryTable(w io.Writer, r expiry.Report, width int) error {
 func renewalTimers(w io.Writer, r expiry.Report) error {
 	p := printer{w: w}
 	for _, n := range r.Nodes {
-		if t := n.RenewalTimer; t != nil {
-			p.line("%s: Kubespray's own renewal timer is %s: %s", n.Name, t.State, t)
+		if n.RenewalTimer != nil {
+			p.renewalTimer(n.Name, *n.RenewalTimer)
 		}
 	}
 	return p.err
+}
+
+func (p *printer) renewalTimer(node string, t snapshot.RenewalTimer) {
+	p.line("%s: Kubespray's own renewal timer is %s: %s", node, t.State, t)
 }
 
 // ExpiryWide writes every certificate with all that fits a line: also what ports

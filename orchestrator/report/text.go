@@ -235,8 +235,7 @@ func (a Assessment) Text(w io.Writer) error {
 		p.hanging("    from ", "         ", few(r.From))
 	}
 	for _, node := range slices.Sorted(maps.Keys(a.RenewalTimers)) {
-		t := a.RenewalTimers[node]
-		p.line("%s: Kubespray's own renewal timer is %s: %s", node, t.State, t)
+		p.renewalTimer(node, a.RenewalTimers[node])
 	}
 	p.line("")
 	if p.err != nil {
