@@ -464,11 +464,6 @@ digests() {
 # every file whose name does not begin with a dot, whatever it ends with.
 watched() {
   set --
-  for f in "$conf"/manifests/* "$kubeadm" "$root/etc/etcd.env" "$conf/kubelet.env" "$kubelet_config"; do
-    [ ! -f "$f" ] || ! plain "$f" || set -- "$@" "$f"
-  done
-  [ $# = 0 ] || sha256sum "$@" | sed -n 's/^\([0-9a-f]\{64\}\)  /@@WATCH \1 /p'
-  set --
   for f in "$conf"/manifests/*; do
     [ ! -f "$f" ] || ! plain "$f" || set -- "$@" "$f"
   done
@@ -489,6 +484,10 @@ watched() {
     }
     within && !margin && match(line, /^ +[^ ]/) { margin = RLENGTH - 1 }
     END { told() }' "$@"
+  for f in "$kubeadm" "$root/etc/etcd.env" "$conf/kubelet.env" "$kubelet_config"; do
+    [ ! -f "$f" ] || ! plain "$f" || set -- "$@" "$f"
+  done
+  [ $# = 0 ] || sha256sum "$@" | sed -n 's/^\([0-9a-f]\{64\}\)  /@@WATCH \1 /p'
 }
 
 # own PID: a process of root in the host's own namespaces. What another user's or a
