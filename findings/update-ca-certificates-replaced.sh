@@ -39,7 +39,7 @@ is() {
 
 # update [--fresh]: what the command reports
 update() {
-	: >told
+	: >called
 	update-ca-certificates "$@" --certsconf "$t/conf" --certsdir "$t/root/usr/share/ca-certificates" \
 		--localcertsdir "$t/local" --etccertsdir "$t/certs" --hooksdir "$t/hooks" 2>err | grep ' added, '
 }
@@ -57,7 +57,7 @@ trusted() {
 }
 
 mkdir local certs hooks
-printf '#!/bin/sh\ncat >"%s/told"\n' "$t" >hooks/store
+printf '#!/bin/sh\ncat >"%s/called"\n' "$t" >hooks/store
 chmod +x hooks/store
 (cd root/usr/share/ca-certificates && find mozilla -name '*.crt' | sort | head -n 3) >conf
 for n in old new; do
@@ -68,12 +68,12 @@ done
 update >first
 cp old.crt local/kube-ca.crt
 is 'new file' "$(update)" '1 added, 0 removed; done.'
-is 'new file, hooks are told of' "$(wc -l <told)" 1
+is 'new file, hooks are called' "$(wc -l <called)" 1
 is 'new file, trusted' "$(trusted)" 'old | old'
 
 cp new.crt local/kube-ca.crt
 is 'replaced' "$(update)" '0 added, 0 removed; done.'
-is 'replaced, hooks are told of' "$(wc -l <told)" 0
+is 'replaced, hooks are called' "$(wc -l <called)" 0
 is 'replaced, trusted' "$(trusted)" 'new |'
 update --fresh >fresh
 is 'replaced, --fresh, trusted' "$(trusted)" 'new | new'
@@ -84,7 +84,7 @@ is 'back, --fresh, trusted' "$(trusted)" 'old | old'
 
 cat old.crt new.crt >local/kube-ca.crt
 is 'both' "$(update)" '0 added, 0 removed; done.'
-is 'both, hooks are told of' "$(wc -l <told)" 0
+is 'both, hooks are called' "$(wc -l <called)" 0
 is 'both, trusted' "$(trusted)" 'old new | old'
 update --fresh >fresh
 is 'both, --fresh, trusted' "$(trusted)" 'old new |'

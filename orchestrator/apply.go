@@ -40,7 +40,7 @@ func (o *Orchestrator) Plan(ctx context.Context) (p run.Proposal, err error) {
 // Result is filled as far as the run came.
 func (o *Orchestrator) Run(ctx context.Context) (Result, error) {
 	r, err := o.run(ctx)
-	return o.ended(o.orBack(ctx, r, err))
+	return o.ended(o.rollBackIfAsked(ctx, r, err))
 }
 
 func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
@@ -56,7 +56,7 @@ func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
 	defer cancel()
 	p, err := s.propose(soft, &r)
 	if len(p.Snapshot.Nodes) > 0 { // what was refused is reported too
-		if kerr := s.keep(p); err == nil {
+		if kerr := s.saveProposal(p); err == nil {
 			err = kerr
 		}
 	}
@@ -67,10 +67,12 @@ func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
 		return r, err
 	}
 	if len(p.Plan.Steps) == 0 {
-		return r, s.conclude(soft, p.Snapshot, &r)
+		return r, s.finishHere(soft, p.Snapshot, &r)
 	}
 	for _, path := range o.opts.RefreshKubeconfigs { // it may be set elsewhere, and is no step
-		s.tell(Event{Kind: EventNotice, Message: "at the end, " + path + " on this machine gets the client certificate and key of an administrator from a control plane"})
+		s.tell(Event{Kind: EventNotice,
+			Message: "at the end, " + path +
+				" on this machine gets the client certificate and key of an administrator from a control plane"})
 	}
 	if err := s.approve(soft, Proposal{Snapshot: p.Snapshot, Diagnosis: p.Diagnosis, Plan: p.Plan}); err != nil {
 		return r, err
@@ -85,7 +87,7 @@ func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
 // it was made for, naming node and file.
 func (o *Orchestrator) Apply(ctx context.Context, p run.Proposal) (Result, error) {
 	r, err := o.apply(ctx, p)
-	return o.ended(o.orBack(ctx, r, err))
+	return o.ended(o.rollBackIfAsked(ctx, r, err))
 }
 
 func (o *Orchestrator) apply(ctx context.Context, p run.Proposal) (r Result, err error) {
@@ -100,7 +102,7 @@ func (o *Orchestrator) apply(ctx context.Context, p run.Proposal) (r Result, err
 	r.Before, r.After, r.Snapshot, r.Plan = p.Diagnosis, p.Diagnosis, p.Snapshot, p.Plan
 	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &p.Diagnosis})
 	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})
-	if err := s.keep(p); err != nil || len(p.Plan.Steps) == 0 {
+	if err := s.saveProposal(p); err != nil || len(p.Plan.Steps) == 0 {
 		return r, err
 	}
 	return r, s.launch(ctx, work{Proposal: p}, &r)
@@ -113,7 +115,7 @@ func (s *session) own(p run.Proposal) (run.Proposal, error) {
 	steps, checkout := p.Plan.Steps, p.Request.Kubespray
 	refuse := func(summary string, err error) (run.Proposal, error) {
 		return p, &Error{Code: ExitNotBegun, Summary: summary, Err: err,
-			Next: "nothing was changed; pass the flags that the plan was made with, or make a new plan"}
+			Next: "nothing was changed; pass the flags that the plan was made with, or " + newPlan}
 	}
 	sum, err := hex.DecodeString(p.Cluster)
 	if err != nil || len(sum) != sha256.Size { // locks are named by it, here and on a node
@@ -153,8 +155,8 @@ func SamePlan(a, b plan.Plan) bool {
 	return a.Route == b.Route && slices.EqualFunc(a.Steps, b.Steps, sameStep)
 }
 
-// keep writes down what a resumed run and a report need.
-func (s *session) keep(p run.Proposal) error {
+// saveProposal writes down what a resumed run and a report need.
+func (s *session) saveProposal(p run.Proposal) error {
 	return diskError(s.dir.SaveProposal(p))
 }
 
@@ -171,14 +173,16 @@ func diskError(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; check the disk that holds --state-dir"}
+	return &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
+		Next: "nothing was changed; check the disk that holds --state-dir"}
 }
 
 // PlanFrom says what Plan would say by a policy of nodes that were looked at before: it
 // asks none. The proposal cannot be applied: it does not say how the nodes are reached.
 // The error is as that of Plan.
 func PlanFrom(snap snapshot.Snapshot, due diagnosis.Thresholds, policy plan.Policy) (run.Proposal, error) {
-	p := run.Proposal{Schema: run.ProposalSchema, Made: snap.Taken, Cluster: run.ClusterID(snap), Snapshot: snap, Diagnosis: diagnosis.Diagnose(snap, due)}
+	p := run.Proposal{Schema: run.ProposalSchema, Made: snap.Taken, Cluster: run.ClusterID(snap), Snapshot: snap,
+		Diagnosis: diagnosis.Diagnose(snap, due)}
 	p.Request.Limit, p.Request.SkipPhases, p.Request.UntilPhase = policy.Limit, policy.Skip, policy.Until
 	p.Request.AllowNotInInventory = policy.AllowNotInInventory
 	return p, plannable(&p, policy)
@@ -191,14 +195,15 @@ func plannable(p *run.Proposal, policy plan.Policy) error {
 	if unknown := selectionError(err); unknown != nil {
 		return unknown
 	}
-	if refused := refusal(p.Diagnosis); refused != nil {
+	if refused := refusal(p.Diagnosis, p.Plan, err == nil); refused != nil {
 		return refused
 	}
 	if err == nil && len(p.Plan.Steps) > 0 && p.Cluster == "" {
 		err = errors.New("no control plane has a CA certificate to identify the cluster by")
 	}
 	if err != nil {
-		return &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; what was found: kscertctl diagnose -i INVENTORY"}
+		return &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
+			Next: "nothing was changed; what was found: kscertctl diagnose -i INVENTORY"}
 	}
 	return nil
 }
@@ -218,14 +223,15 @@ func (s *session) propose(ctx context.Context, r *Result) (run.Proposal, error) 
 	if err != nil {
 		return p, err
 	}
-	if p.Snapshot, p.Diagnosis, err = s.settled(ctx); err != nil {
+	if p.Snapshot, p.Diagnosis, err = s.inspectUntilStarted(ctx); err != nil {
 		return p, err
 	}
 	p.Cluster = run.ClusterID(p.Snapshot)
 	r.Before, r.After, r.Snapshot = p.Diagnosis, p.Diagnosis, p.Snapshot
 	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &p.Diagnosis})
 	if p.Request, err = s.request(); err != nil {
-		return p, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; run the command in a directory that can be read"}
+		return p, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
+			Next: "nothing was changed; run the command in a directory that can be read"}
 	}
 	p.Request.Kubespray = s.kubespray
 	if err := plannable(&p, p.Request.Policy()); err != nil {
@@ -240,7 +246,8 @@ func (s *session) propose(ctx context.Context, r *Result) (run.Proposal, error) 
 }
 
 func (s *session) approve(ctx context.Context, p Proposal) error {
-	notApproved := &Error{Code: ExitNotApproved, Summary: "the plan was not approved", Next: "nothing was changed; approve with --yes, or on a terminal by typing yes"}
+	notApproved := &Error{Code: ExitNotApproved, Summary: "the plan was not approved",
+		Next: "nothing was changed; approve with --yes, or on a terminal by typing yes"}
 	if s.opts.Approve == nil {
 		return notApproved
 	}
@@ -252,17 +259,19 @@ func (s *session) approve(ctx context.Context, p Proposal) error {
 	case isOurs:
 		return refused
 	case err != nil:
-		return &Error{Code: ExitNotApproved, Summary: "the plan was not approved: " + err.Error(), Err: err, Next: notApproved.Next}
+		return &Error{Code: ExitNotApproved, Summary: "the plan was not approved: " + err.Error(), Err: err,
+			Next: notApproved.Next}
 	case !yes:
 		return notApproved
 	}
 	return nil
 }
 
-// orBack rolls a run back that stopped after a change, where that was asked for.
-func (o *Orchestrator) orBack(ctx context.Context, r Result, err error) (Result, error) {
+// rollBackIfAsked rolls a run back that stopped after a change, where that was asked for.
+func (o *Orchestrator) rollBackIfAsked(ctx context.Context, r Result, err error) (Result, error) {
 	// A copy of a kubeconfig on this machine is no reason to undo what was proved.
-	if _, copied := errors.AsType[*KubeconfigError](err); !o.opts.RollbackOnFailure || Code(err) != ExitStopped || copied {
+	if _, copied := errors.AsType[*KubeconfigError](err); !o.opts.RollbackOnFailure || Code(err) != ExitStopped ||
+		copied {
 		return r, err
 	}
 	back := *o
@@ -277,8 +286,10 @@ func (o *Orchestrator) orBack(ctx context.Context, r Result, err error) (Result,
 			Next: "resume the rollback: " + o.command("resume", undone.RunID)}
 	}
 	r.After, r.Snapshot = undone.After, undone.Snapshot
-	return r, &Error{Code: ExitRolledBack, Summary: fmt.Sprintf("%v; run %s has rolled it back", err, undone.RunID), Err: err,
-		Next: "the nodes are as they were: " + verdict(undone.After)}
+	return r, &Error{Code: ExitRolledBack, Summary: fmt.Sprintf("%v; run %s has rolled it back", err, undone.RunID),
+		Err: err,
+		Next: "the nodes are as they were: " + verdict(undone.After) + "; why the run failed: " +
+			o.command("report", r.RunID)}
 }
 
 func verdict(d diagnosis.Diagnosis) string {

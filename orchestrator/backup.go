@@ -17,7 +17,7 @@ func (o *Orchestrator) ListBackups(ctx context.Context, id string) ([]run.Backup
 // VerifyBackups reads the backups on the nodes back and compares them with their
 // manifests, and these with what was noted here when they were made; of one run when
 // id is not empty. The error is an *Error with ExitNotBegun when one is damaged, or
-// missing where there was one, beside the list.
+// missing where there was one, next to the list.
 func (o *Orchestrator) VerifyBackups(ctx context.Context, id string) ([]run.Backup, error) {
 	all, err := o.backupAction(ctx, "verify", map[string]any{"kscert_backup_run": id})
 	if err != nil {
@@ -27,26 +27,30 @@ func (o *Orchestrator) VerifyBackups(ctx context.Context, id string) ([]run.Back
 	if err != nil {
 		return all, recordError(err)
 	}
-	all = judged(all, noted)
+	all = verdicts(all, noted)
 	if i := slices.IndexFunc(all, func(b run.Backup) bool { return b.State != run.BackupVerified }); i >= 0 {
-		return all, &Error{Code: ExitNotBegun, Summary: "the backup of run " + all[i].Run + " on " + all[i].Node + " is " + string(all[i].State),
-			Evidence: strings.Join(all[i].Notes, "\n"), Next: "do not roll back to it"}
+		return all, &Error{Code: ExitNotBegun,
+			Summary:  "the backup of run " + all[i].Run + " on " + all[i].Node + " is " + string(all[i].State),
+			Evidence: strings.Join(all[i].Notes, "\n"),
+			Next:     "do not roll back to it; other backups: " + o.command("backup", "list", "-i", "INVENTORY")}
 	}
 	return all, nil
 }
 
-// judged leaves out the nodes that a run took no backup of. Where nothing was noted,
+// verdicts leaves out the nodes that a run took no backup of. Where nothing was noted,
 // as on another machine, a node has none for sure when another has one.
-func judged(all []run.Backup, noted map[string]string) []run.Backup {
+func verdicts(all []run.Backup, noted map[string]string) []run.Backup {
 	some := len(noted) > 0 || slices.ContainsFunc(all, func(b run.Backup) bool { return b.State != run.BackupMissing })
-	return slices.DeleteFunc(asNoted(all, noted), func(b run.Backup) bool { return b.State == run.BackupMissing && some && noted[b.Node] == "" })
+	return slices.DeleteFunc(asNoted(all, noted),
+		func(b run.Backup) bool { return b.State == run.BackupMissing && some && noted[b.Node] == "" })
 }
 
 // asNoted marks those that verify, but whose manifest is not the one that was noted.
 func asNoted(all []run.Backup, noted map[string]string) []run.Backup {
 	for i, b := range all {
 		if noted[b.Node] != "" && b.State == run.BackupVerified && b.Manifest != noted[b.Node] {
-			all[i].State, all[i].Notes = run.BackupDamaged, append(b.Notes, "MANIFEST differs from the one recorded when the backup was made")
+			all[i].State, all[i].Notes = run.BackupDamaged,
+				append(b.Notes, "MANIFEST differs from the one recorded when the backup was made")
 		}
 	}
 	return all
@@ -68,7 +72,8 @@ func (o *Orchestrator) PruneBackups(ctx context.Context, keep int) ([]run.Backup
 	return o.backupAction(ctx, "prune", map[string]any{"kscert_backup_keep": keep, "kscert_backup_protect": protect})
 }
 
-func (o *Orchestrator) backupAction(ctx context.Context, action string, vars map[string]any) (all []run.Backup, err error) {
+func (o *Orchestrator) backupAction(ctx context.Context, action string, vars map[string]any) (all []run.Backup,
+	err error) {
 	s, err := o.begin(ctx, run.Entry{Kind: run.KindLook})
 	if err != nil {
 		return nil, err

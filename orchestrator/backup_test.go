@@ -29,7 +29,7 @@ func TestJudged(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			var got []string
-			for _, b := range judged(slices.Clone(row.all), row.noted) {
+			for _, b := range verdicts(slices.Clone(row.all), row.noted) {
 				got = append(got, b.Node+" "+string(b.State))
 			}
 			if s := strings.Join(got, ", "); s != row.want {

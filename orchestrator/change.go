@@ -16,7 +16,6 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
-	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
 // errStop is why work ends that was asked to stop in order.
@@ -49,7 +48,8 @@ func (s *session) finish(r *Result, err *error) {
 	}
 	s.tell(Event{Kind: EventEnd, Status: string(end.Outcome), Message: end.Detail, Seconds: r.Seconds})
 	if jerr := s.dir.Record(end); jerr != nil && *err == nil {
-		*err = &Error{Code: ExitUnexpected, Summary: jerr.Error(), Err: jerr, Next: "check the disk that holds --state-dir"}
+		*err = &Error{Code: ExitUnexpected, Summary: jerr.Error(), Err: jerr,
+			Next: "check the disk that holds --state-dir"}
 	}
 }
 
@@ -65,8 +65,8 @@ func result(err error) run.Result {
 	}
 }
 
-// recorded does something between an intent and an outcome in the journal.
-func (s *session) recorded(step string, nodes []string, do func() error) error {
+// recordStep does something between an intent and an outcome in the journal.
+func (s *session) recordStep(step string, nodes []string, do func() error) error {
 	if err := s.dir.Record(run.Entry{Event: run.Intent, Step: step, Nodes: nodes}); err != nil {
 		return err
 	}
@@ -102,23 +102,31 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 	}
 	release := h.release
 	defer func() { release(ctx) }()
-	letGo, err := s.holdTimers(soft, w.Snapshot)
-	if err != nil {
-		return err
-	}
-	release = func(ctx context.Context) { letGo(ctx); h.release(ctx) }
-
-	touched := w.state.Touched(w.Plan)
 	if w.Plan.Undoes == "" {
 		if err := s.refreshable(&w.Snapshot); err != nil {
 			return err
 		}
 	}
-	if err := s.ready(soft, w, len(touched) > 0); err != nil {
+	snap, err := s.sameCluster(soft, w)
+	if err != nil {
+		return err
+	}
+	// Of what is there now: a timer may have been switched on since the plan was made.
+	letGo, err := s.holdTimers(soft, snap)
+	if err != nil {
+		return err
+	}
+	if letGo != nil {
+		release = func(ctx context.Context) { letGo(ctx); h.release(ctx) }
+		if snap, err = s.inspect(soft); err != nil { // it may have gone off before it was held
+			return err
+		}
+	}
+	changed := len(w.state.Touched(w.Plan)) > 0
+	if err := s.checkNodes(soft, w, snap, changed); err != nil {
 		return err
 	}
 	r.Backups = s.backups()
-	changed := len(touched) > 0
 	var last *snapshot.Snapshot // of the step before, when that was a gate
 	for _, step := range w.Plan.Steps[w.state.Next(w.Plan):] {
 		if err := s.mayGoOn(soft, h, step, changed); err != nil {
@@ -149,12 +157,12 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 	if w.Plan.Undoes != "" {
 		return nil
 	}
-	return s.conclude(soft, w.Snapshot, r)
+	return s.finishHere(soft, w.Snapshot, r)
 }
 
-// conclude does what is to be done on this machine once the nodes are what they should
+// finishHere does what is to be done on this machine once the nodes are what they should
 // be, and notes what is left. The error is an *Error.
-func (s *session) conclude(ctx context.Context, before snapshot.Snapshot, r *Result) error {
+func (s *session) finishHere(ctx context.Context, before snapshot.Snapshot, r *Result) error {
 	var done []string
 	var err error
 	if proven(r.Plan) {
@@ -167,7 +175,8 @@ func (s *session) conclude(ctx context.Context, before snapshot.Snapshot, r *Res
 	r.Notes = slices.Concat(done, s.notes(before, r.Snapshot, r.After))
 	if err == nil && len(r.Notes) > 0 {
 		if err = s.dir.SaveNotes(r.Notes); err != nil {
-			return &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err, Next: "the nodes are as they should be; check the disk that holds --state-dir"}
+			return &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err,
+				Next: "the nodes are as they should be; check the disk that holds --state-dir"}
 		}
 	}
 	return err
@@ -194,22 +203,31 @@ func (s *session) mayGoOn(soft context.Context, h *hold, step plan.Step, changed
 	return nil
 }
 
-// ready looks at the nodes again, now that nobody else works on them, and says
-// why the plan must not be carried out.
-func (s *session) ready(ctx context.Context, w work, changed bool) error {
-	snap, _, err := s.settled(ctx)
+// sameCluster looks at the nodes again, now that no one else works on them, and refuses
+// those of another cluster.
+func (s *session) sameCluster(ctx context.Context, w work) (snapshot.Snapshot, error) {
+	snap, _, err := s.inspectUntilStarted(ctx)
+	if err != nil {
+		return snap, err
+	}
+	if id := run.ClusterID(snap); id != w.Cluster {
+		return snap, &Error{Code: ExitNotBegun,
+			Summary:  "this is not the cluster that the plan was made for: its CA differs",
+			Evidence: fmt.Sprintf("SHA-256 was %s, is %s", w.Cluster, id),
+			Next: "nothing was changed; name the inventory of the cluster that the plan was made for with " +
+				"--inventory (-i)"}
+	}
+	return snap, nil
+}
+
+// checkNodes returns why the plan must not be carried out on the nodes as they were just seen.
+func (s *session) checkNodes(ctx context.Context, w work, snap snapshot.Snapshot, changed bool) error {
+	snap, err := s.waitUntilIdle(ctx, snap)
 	if err != nil {
 		return err
 	}
-	if id := run.ClusterID(snap); id != w.Cluster {
-		return &Error{Code: ExitNotBegun, Summary: "this is not the cluster that the plan was made for: its CA differs",
-			Evidence: fmt.Sprintf("SHA-256 was %s, is %s", w.Cluster, id), Next: "nothing was changed; name the right inventory"}
-	}
-	if snap, err = s.idle(ctx, snap); err != nil {
-		return err
-	}
 	if w.Plan.Undoes == "" && !changed {
-		return s.unchanged(w, snap)
+		return s.refuseDrift(w, snap)
 	}
 	if err := s.reachable(w, snap); err != nil {
 		return err
@@ -225,23 +243,26 @@ const (
 	workPause = 2 * time.Second
 )
 
-// idle waits until nothing is at work on a node that may be changing it: a command of
+// waitUntilIdle waits until nothing is at work on a node that may be changing it: a command of
 // a killed run can outlive its driver, and others may work there. It returns the last
 // look.
-func (s *session) idle(ctx context.Context, snap snapshot.Snapshot) (snapshot.Snapshot, error) {
+func (s *session) waitUntilIdle(ctx context.Context, snap snapshot.Snapshot) (snapshot.Snapshot, error) {
 	deadline := time.Now().Add(workTime)
-	for told := ""; ; {
+	for stated := ""; ; {
 		work := atWork(snap)
 		if len(work) == 0 {
 			return snap, nil
 		}
 		if time.Now().After(deadline) {
-			return snap, &Error{Code: ExitNotBegun, Summary: fmt.Sprintf("a process has been running on a node for %s: %s", workTime, work[0]),
-				Evidence: strings.Join(work, "\n"), Next: "nothing was changed now; wait for it, or stop it on the node, then run the command again"}
+			return snap, &Error{Code: ExitNotBegun,
+				Summary:  fmt.Sprintf("a process has been running on a node for %s: %s", workTime, work[0]),
+				Evidence: strings.Join(work, "\n"),
+				Next: "nothing was changed now; wait for it, or see there what it is (systemctl status PID) and " +
+					"stop it, then run the command again"}
 		}
-		if work[0] != told {
-			told = work[0]
-			s.tell(Event{Kind: EventNotice, Message: "waiting for processes on the nodes to finish: " + told})
+		if work[0] != stated {
+			stated = work[0]
+			s.tell(Event{Kind: EventNotice, Message: "waiting for processes on the nodes to finish: " + stated})
 		}
 		select {
 		case <-time.After(workPause):
@@ -265,28 +286,33 @@ func atWork(snap snapshot.Snapshot) []string {
 	return out
 }
 
-// unchanged refuses a plan that the nodes have moved away from.
-func (s *session) unchanged(w work, snap snapshot.Snapshot) error {
+// refuseDrift refuses a plan that the nodes have moved away from.
+func (s *session) refuseDrift(w work, snap snapshot.Snapshot) error {
 	d := diagnosis.Diagnose(snap, s.opts.Thresholds)
 	if drift := Drift(w.Snapshot, snap); len(drift) > 0 {
 		return drifted(drift)
 	}
-	if refused := refusal(d); refused != nil {
+	policy := w.Request.Policy()
+	policy.AllowNotInInventory = slices.Concat(policy.AllowNotInInventory,
+		s.opts.AllowNotInInventory) // what is noticed now
+	again, err := plan.Make(s.cluster, snap, d, policy)
+	if refused := refusal(d, again, err == nil); refused != nil {
 		return refused
 	}
-	policy := w.Request.Policy()
-	policy.AllowNotInInventory = slices.Concat(policy.AllowNotInInventory, s.opts.AllowNotInInventory) // what is noticed now
-	again, err := plan.Make(s.cluster, snap, d, policy)
 	if err != nil || !slices.EqualFunc(again.Steps, w.Plan.Steps, sameStep) {
 		why := d.Verdict
 		if err != nil {
 			why = err.Error()
 		}
-		return &Error{Code: ExitNotBegun, Err: err, Summary: "the required steps have changed since the plan was made: " + why,
-			Next: "nothing was changed; make a new plan"}
+		return &Error{Code: ExitNotBegun, Err: err,
+			Summary: "the required steps have changed since the plan was made: " + why,
+			Next:    "nothing was changed; " + newPlan}
 	}
 	return nil
 }
+
+// newPlan is what to do where the nodes have changed since a plan was made.
+const newPlan = "make a new plan: kscertctl plan -i INVENTORY"
 
 // drifted names what is no longer what the plan was made for.
 func drifted(drift []Difference) *Error {
@@ -299,7 +325,7 @@ func drifted(drift []Difference) *Error {
 		summary += fmt.Sprintf(", and %d more", more)
 	}
 	return &Error{Code: ExitNotBegun, Summary: "since the plan was made, the nodes have changed: " + summary,
-		Evidence: strings.Join(lines, "\n"), Next: "nothing was changed; make a new plan"}
+		Evidence: strings.Join(lines, "\n"), Next: "nothing was changed; " + newPlan}
 }
 
 // reachable refuses to begin when a node of a step to come cannot be looked at.
@@ -310,8 +336,10 @@ func (s *session) reachable(w work, snap snapshot.Snapshot) error {
 			if n.Failure == nil {
 				continue
 			}
-			e := &Error{Code: ExitNotBegun, Summary: fmt.Sprintf("cannot inspect %s, which step %s works on", name, step.ID),
-				Evidence: n.Failure.Message, Next: "nothing was changed now; fix this, then run the command again"}
+			e := &Error{Code: ExitNotBegun,
+				Summary:  fmt.Sprintf("cannot inspect %s, which step %s works on", name, step.ID),
+				Evidence: n.Failure.Message,
+				Next:     "nothing was changed now; to see why: " + s.command("diagnose", "-i", "INVENTORY")}
 			if n.Failure.Kind == snapshot.Unreachable {
 				e.Code = ExitUnreachable
 			}
@@ -324,7 +352,8 @@ func (s *session) reachable(w work, snap snapshot.Snapshot) error {
 // step carries out one step, with its intent and its outcome in the journal.
 // For a gate it returns the snapshot that satisfied it, the last one if that does. A gate
 // ends with soft, a step that changes nodes only with ctx.
-func (s *session) step(ctx, soft context.Context, step plan.Step, w work, last *snapshot.Snapshot) (snap snapshot.Snapshot, err error) {
+func (s *session) step(ctx, soft context.Context, step plan.Step, w work,
+	last *snapshot.Snapshot) (snap snapshot.Snapshot, err error) {
 	start := time.Now()
 	s.tell(Event{Kind: EventStepBegin, Step: &step})
 	during := ctx
@@ -336,9 +365,14 @@ func (s *session) step(ctx, soft context.Context, step plan.Step, w work, last *
 			defer s.warnOfWait(soft, step)()
 			return s.play(during, step, w)
 		}
-		check := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: w.Snapshot, Thresholds: s.opts.Thresholds, StableFor: s.opts.StableFor}
+		check := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: w.Snapshot, Thresholds: s.opts.Thresholds,
+			StableFor: s.opts.StableFor}
+		if err := s.mayChange(w, step, &check); err != nil {
+			return err
+		}
 		asks := check.Asks(s.cluster)
-		if last != nil && s.covers(asks) && s.opts.StableFor == 0 && len(s.opts.Hooks) == 0 && len(check.Evaluate(*last)) == 0 {
+		if last != nil && s.covers(asks) && s.opts.StableFor == 0 && len(s.opts.Hooks) == 0 &&
+			len(check.Evaluate(*last)) == 0 {
 			snap = *last // nothing was done since
 			s.tell(Event{Kind: EventGate, Step: &step})
 			return nil
@@ -350,7 +384,7 @@ func (s *session) step(ctx, soft context.Context, step plan.Step, w work, last *
 		})
 		return err
 	}
-	err = s.recorded(step.ID, step.Nodes, func() error {
+	err = s.recordStep(step.ID, step.Nodes, func() error {
 		if w.Plan.Undoes != "" {
 			return take()
 		}
@@ -364,39 +398,32 @@ func (s *session) step(ctx, soft context.Context, step plan.Step, w work, last *
 	return snap, err
 }
 
-// actions are the playbooks of the steps; that of an upgrade is in the checkout.
-var actions = map[plan.Action]string{
-	plan.Backup:           playbooks.Backup,
-	plan.PrePhase:         playbooks.PrePhase,
-	plan.Renew:            playbooks.RenewCerts,
-	plan.KubeletBootstrap: playbooks.KubeletBootstrap,
-	plan.EtcdCertificates: playbooks.EtcdCertificates,
-	plan.RestoreBackup:    playbooks.Rollback,
-}
-
 // play runs the playbook of a step.
 func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	late := &StepTimeoutError{Timeout: s.stepTimeout(step)}
 	ctx, cancel := context.WithTimeoutCause(ctx, late.Timeout, late)
 	defer cancel()
-	p := s.playbook(step.ID, actions[step.Action], step.Nodes)
-	// A backup adds files of its own, and a kubelet that cannot log in is nobody's loss.
-	p.Many = step.Action == plan.Backup || step.Action == plan.KubeletBootstrap
-	if step.NoWait {
-		p.Vars["kscert_wait_seconds"] = 0
-	}
-	if step.AtOnce > 1 {
-		p.Vars["kscert_max_unavailable"] = step.AtOnce
-	}
+	p := s.playbook(step.ID, step.Action.Playbook(), step.Nodes)
+	p.Vars = step.Variables(s.opts.settings(s.dir.ID))
+	// A backup adds files of its own, and a kubelet that cannot log in is no one's loss.
+	p.Many = step.Action == plan.Backup || step.Action == plan.KubeletBootstrap || step.Action == plan.CARenew
 	if step.Together() {
 		p.Together = len(step.Nodes)
 	}
-	if step.Signer != "" {
-		p.Vars["kscert_etcd_signer"] = step.Signer
+	if len(w.Plan.Authorities()) > 0 {
+		p.Vars["kscert_ca_renewal"] = "yes"
 	}
 	switch {
-	case step.Action == plan.KubeletBootstrap && s.opts.Serial != "":
-		p.Vars["kscert_serial"] = s.opts.Serial
+	case step.Action == plan.CAIssue:
+		if done, err := s.issued(step); err != nil || done {
+			return err
+		}
+	case step.Action == plan.CARenew:
+		renewed, err := s.newAuthorities(step)
+		if err != nil {
+			return err
+		}
+		p.Vars["kscert_ca_certificates"] = renewed
 	case step.Playbook != "":
 		s.theirs(&p, step)
 	case step.Action == plan.RestoreBackup:
@@ -418,7 +445,8 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 			late.Doing = strings.TrimSpace(fmt.Sprintf("task %q %s", e.Task.Name, e.Task.Path))
 			s.tell(Event{Kind: EventTaskBegin, Step: &step, Task: e.Task.Name, Done: done, Total: total})
 		case e.Event == "result" && e.Status != "skipped":
-			s.tell(Event{Kind: EventTask, Step: &step, Node: e.Host, Task: e.Task.Name, Status: e.Status, Seconds: e.Seconds})
+			s.tell(Event{Kind: EventTask, Step: &step, Node: e.Host, Task: e.Task.Name, Status: e.Status,
+				Seconds: e.Seconds})
 		}
 	})
 	// Of the nodes of the step, and of the control plane that approves for them.
@@ -429,10 +457,14 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 		}
 	}
 	for _, node := range slices.Sorted(maps.Keys(outcome.Unread)) {
-		s.tell(Event{Kind: EventNotice, Step: &step, Message: fmt.Sprintf("the output of %s could not be read: %v", node, outcome.Unread[node])})
+		s.tell(Event{Kind: EventNotice, Step: &step,
+			Message: fmt.Sprintf("the output of %s could not be read: %v", node, outcome.Unread[node])})
 	}
 	if err == nil && step.Action == plan.Backup {
 		err = s.noteBackups(step, outcome)
+	}
+	if err == nil && step.Action == plan.CAIssue {
+		err = s.noteAuthorities(step, w.Snapshot, outcome)
 	}
 	return err
 }
@@ -457,7 +489,7 @@ func backupsIn(o ansible.Outcome, node string) ([]run.Backup, error) {
 }
 
 // noteBackups writes down what was backed up: a backup that is changed on its
-// node later is recognised. What is not in one is told, a line for each node.
+// node later is recognised. What is not in one is reported, a line for each node.
 func (s *session) noteBackups(step plan.Step, o ansible.Outcome) error {
 	var all []run.Backup
 	for _, node := range step.Nodes {
@@ -466,7 +498,8 @@ func (s *session) noteBackups(step plan.Step, o ansible.Outcome) error {
 			return fmt.Errorf("the backup was not confirmed: %w", err)
 		}
 		if len(backups) > 0 && len(backups[0].Notes) > 0 {
-			s.tell(Event{Kind: EventNotice, Step: &step, Message: node + ": " + snapshot.RedactText(backups[0].Notes[0])})
+			s.tell(Event{Kind: EventNotice, Step: &step,
+				Message: node + ": " + snapshot.RedactText(backups[0].Notes[0])})
 		}
 		all = append(all, backups...)
 	}

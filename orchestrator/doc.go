@@ -19,7 +19,7 @@
 // Inspect, Diagnose and Plan look and change nothing. Run does what is to be done;
 // Apply carries out what Plan proposed; Resume goes on with a run that was stopped or
 // killed, and Rollback undoes one. Runs, FindRun, LoadRun and History tell of earlier
-// runs and ask no node; neither does PlanFrom, which judges a saved snapshot.
+// runs and ask no node; neither does PlanFrom, which checks a saved snapshot.
 // ListBackups, VerifyBackups and PruneBackups see to the backups on the nodes, Unlock
 // to a lock that was left behind.
 //

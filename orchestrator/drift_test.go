@@ -60,7 +60,7 @@ func TestDrift(t *testing.T) {
 			}),
 			want: "cp1: /etc/kubernetes/ssl/apiserver.crt has changed",
 		},
-		{name: "a node that cannot be looked at is somebody else's matter", now: tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route"))},
+		{name: "a node that cannot be looked at is someone else's matter", now: tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route"))},
 		{name: "a node has left", now: func(s *snapshot.Snapshot) { s.Nodes = s.Nodes[:1] }, want: "w1: the node is no longer in the inventory"},
 		{name: "a node has joined", before: func(s *snapshot.Snapshot) { s.Nodes = s.Nodes[:1] }, want: "w1: the node is new in the inventory"},
 	} {

@@ -127,7 +127,7 @@ func timed(t *testing.T, do func() error) (wall, cpu float64) {
 	return time.Since(start).Seconds(), (used() - before).Seconds()
 }
 
-// delays are how long after Ansible wrote of a result the driver told of it.
+// delays are how long after Ansible wrote a result the driver reported it.
 func delays(t *testing.T, s *session, tasks int) []time.Duration {
 	t.Helper()
 	lines := func(path string) [][]byte {
@@ -161,7 +161,7 @@ func delays(t *testing.T, s *session, tasks int) []time.Duration {
 		}
 	}
 	if len(out) != tasks*benchHosts {
-		t.Fatalf("%d results were told", len(out))
+		t.Fatalf("%d results were stated", len(out))
 	}
 	return out
 }

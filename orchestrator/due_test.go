@@ -12,10 +12,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-var update = flag.Bool("update", false, "write the files in testdata anew")
+var update = flag.Bool("update", false, "write the files in testdata again")
 
 // The snapshot of the example is one of a cluster with a certificate that is due.
-// go test ./orchestrator -run TestSnapshotOfTheExample -update writes it anew.
+// go test ./orchestrator -run TestSnapshotOfTheExample -update writes it again.
 func TestSnapshotOfTheExample(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "due.json")

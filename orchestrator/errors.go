@@ -16,7 +16,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
-// ExitCode is the contract with whoever calls the command line.
+// ExitCode is the contract with the caller of the command line.
 type ExitCode int
 
 // The exit codes; docs/reference/exit-codes.md.
@@ -31,7 +31,7 @@ const (
 	ExitNotBegun    ExitCode = 7   // stopped before any change
 	ExitStopped     ExitCode = 8   // stopped after a change; resume or roll back
 	ExitRolledBack  ExitCode = 9   // failed, and rolled back
-	ExitNotApproved ExitCode = 10  // nobody said yes
+	ExitNotApproved ExitCode = 10  // no one approved
 	ExitUsage       ExitCode = 64  // flags, settings, inventory or environment are wrong
 	ExitInterrupted ExitCode = 130 // a signal or the caller stopped it
 )
@@ -47,14 +47,17 @@ func ExitCodes() []struct {
 	}{
 		{ExitDone, "done, or nothing to do"},
 		{ExitUnexpected, "unexpected error"},
-		{ExitWarning, "a certificate expires within the warning threshold; `plan --detailed-exitcode`: there is something to do"},
+		{ExitWarning, "a certificate expires within the warning threshold; `plan --detailed-exitcode`: there is " +
+			"something to do"},
 		{ExitCritical, "a certificate has expired, is not yet valid or expires within the critical threshold"},
 		{ExitUnreachable, "nodes could not be reached; nothing was changed"},
-		{ExitRefused, "refused: it is not a certificate problem, or a change would destroy something; nothing was changed"},
+		{ExitRefused, "refused: it is not a certificate problem, or a change would destroy something; nothing " +
+			"was changed"},
 		{ExitLocked, "another run holds the lock of the cluster, or died while it held it; nothing was changed"},
 		{ExitNotBegun, "stopped before any change: a precondition is not met"},
 		{ExitStopped, "stopped after a change: continue with `resume`, or roll back with `rollback`"},
-		{ExitRolledBack, "failed after a change and rolled back, as `--rollback-on-failure` asks for; the nodes are as they were"},
+		{ExitRolledBack, "failed after a change and rolled back, as `--rollback-on-failure` asks for; the nodes are " +
+			"as they were"},
 		{ExitNotApproved, "the plan was not approved; nothing was changed"},
 		{ExitUsage, "flags, settings, inventory or checkout are wrong; nothing was changed"},
 		{ExitInterrupted, "interrupted by a signal"},
@@ -64,7 +67,8 @@ func ExitCodes() []struct {
 // worse are the exit codes by how much they matter for several clusters: first what needs
 // no one, then what is known, what is not, and last what was left half done.
 var worse = []ExitCode{
-	ExitDone, ExitWarning, ExitCritical, ExitNotApproved, ExitLocked, ExitNotBegun, ExitRefused, ExitUnreachable, ExitUsage, ExitUnexpected,
+	ExitDone, ExitWarning, ExitCritical, ExitNotApproved, ExitLocked, ExitNotBegun, ExitRefused, ExitUnreachable,
+	ExitUsage, ExitUnexpected,
 	ExitRolledBack, ExitInterrupted, ExitStopped,
 }
 
@@ -80,7 +84,7 @@ type Error struct {
 	Code ExitCode
 	// Summary says what went wrong and where.
 	Summary string
-	// Evidence is what was seen, in the words of whoever said it; may be empty.
+	// Evidence is what was seen, in the words of its source; may be empty.
 	Evidence string
 	// Hint is what its words usually mean, where they are well-known.
 	Hint string
@@ -124,7 +128,8 @@ func preflightError(err error) *Error {
 		argument     *ansible.ArgumentError
 		password     *ansible.PasswordError
 	)
-	e := &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; correct this and run again"}
+	e := &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
+		Next: "nothing was changed; correct this and run again"}
 	e.Hint = hinted(err.Error())
 	switch {
 	case interrupted(err):
@@ -134,16 +139,19 @@ func preflightError(err error) *Error {
 		e.Next = "name an existing inventory with -i, and check it with: ansible-inventory -i INVENTORY --graph"
 	case errors.Is(err, cluster.ErrEmpty), errors.Is(err, cluster.ErrNoControlPlane):
 		e.Code = ExitUsage
-		e.Next = "use the inventory the cluster was made with (groups kube_control_plane, kube_node, etcd), and check it with: ansible-inventory -i INVENTORY --graph"
+		e.Next = "use the inventory the cluster was made with (groups kube_control_plane, kube_node, etcd), and " +
+			"check it with: ansible-inventory -i INVENTORY --graph"
 	case errors.As(err, &argument):
 		e.Code, e.Next = ExitUsage, argument.Next
 	case errors.As(err, &password):
 		e.Code = ExitUsage
 		e.Next = "give a file that only you can read, or a program that prints the password, with " + password.Instead
 	case errors.As(err, &notInstalled):
-		e.Next = "install ansible-core (Debian and Ubuntu: apt-get install ansible-core), or name its directory with --ansible-bin"
+		e.Next = "install ansible-core (Debian and Ubuntu: apt-get install ansible-core), or name its directory " +
+			"with --ansible-bin"
 	case errors.As(err, &version):
-		e.Next = "install a newer ansible-core, or name the bin directory of a virtual environment that has one with --ansible-bin"
+		e.Next = "install a newer ansible-core, or name the bin directory of a virtual environment that has one " +
+			"with --ansible-bin"
 	}
 	return e
 }
@@ -159,17 +167,19 @@ var refusalCodes = map[diagnosis.Reason]ExitCode{
 }
 
 // looking are the reasons whose evidence is Ansible's.
-var looking = map[diagnosis.Reason]bool{diagnosis.NodeUnreachable: true, diagnosis.PrivilegeMissing: true, diagnosis.InspectionFailed: true}
+var looking = map[diagnosis.Reason]bool{diagnosis.NodeUnreachable: true, diagnosis.PrivilegeMissing: true,
+	diagnosis.InspectionFailed: true}
 
-// hinted is the advice for what somebody said; empty where the words are not known.
+// hinted is the advice for what someone reported; empty where the words are not known.
 func hinted(text string) string {
 	h, _ := hint.Of(text)
 	return h.Advice
 }
 
-// refusal explains why nothing will be done; nil when the route can be taken.
-func refusal(d diagnosis.Diagnosis) *Error {
-	if d.Route != diagnosis.Refuse && d.Route != diagnosis.NewCA {
+// refusal explains why nothing will be done; nil when the route can be taken: that of an
+// expired CA, when there is a plan for it. Where none could be made (planned), that error explains more.
+func refusal(d diagnosis.Diagnosis, p plan.Plan, planned bool) *Error {
+	if d.Route != diagnosis.Refuse && (d.Route != diagnosis.NewCA || len(p.Steps) > 0 || !planned) {
 		return nil
 	}
 	e := &Error{Code: ExitRefused, Summary: d.Verdict, Next: "nothing was changed"}
@@ -198,7 +208,8 @@ func (s *session) stepError(err error, step plan.Step, changed bool) *Error {
 }
 
 func stepError(err error, step plan.Step, changed bool) *Error {
-	e := &Error{Code: ExitNotBegun, Err: err, Next: "nothing was changed on any node; fix this, then run the command again"}
+	e := &Error{Code: ExitNotBegun, Err: err,
+		Next: "nothing was changed on any node; fix this, then run the command again"}
 	if changed {
 		e.Code = ExitStopped
 		e.Next = "fix this, then resume"
@@ -265,7 +276,8 @@ func evidenceText(e *ansible.Evidence) string {
 	if e.Censored != "" {
 		return "(its output is censored: no_log; Kubespray shows it, secrets included, with -e unsafe_show_logs=true)"
 	}
-	for _, text := range append([]string{e.Stderr, e.ModuleStderr, e.Stdout, e.ModuleStdout, e.Msg, e.Reason}, e.Items...) {
+	for _, text := range append([]string{e.Stderr, e.ModuleStderr, e.Stdout, e.ModuleStdout, e.Msg, e.Reason},
+		e.Items...) {
 		text = strings.TrimSpace(text)
 		if text == "" || strings.HasPrefix(text, "Shared connection to") {
 			continue

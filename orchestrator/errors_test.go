@@ -67,7 +67,7 @@ func TestPreflightError(t *testing.T) {
 		{"no Ansible", &ansible.NotInstalledError{Command: "ansible-playbook", Err: os.ErrNotExist}, ExitNotBegun, "apt-get install ansible-core"},
 		{"an old Ansible", &ansible.VersionError{Found: "2.9.6"}, ExitNotBegun, "install a newer ansible-core"},
 		{"cancelled", fmt.Errorf("x: %w", context.Canceled), ExitInterrupted, "nothing was changed"},
-		{"cancelled while Ansible told its version", &ansible.NotInstalledError{Err: context.Canceled}, ExitInterrupted, "nothing was changed"},
+		{"cancelled while Ansible stated its version", &ansible.NotInstalledError{Err: context.Canceled}, ExitInterrupted, "nothing was changed"},
 		{"anything else", errors.New("boom"), ExitNotBegun, "nothing was changed"},
 	} {
 		e := preflightError(row.err)
@@ -105,7 +105,7 @@ func TestRefusal(t *testing.T) {
 				row.edit(&s)
 			}
 			d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
-			e := refusal(d)
+			e := refusal(d, plan.Plan{}, true)
 			if row.code == 0 {
 				if e != nil {
 					t.Errorf("refused: %+v", e)
@@ -190,7 +190,7 @@ func TestEvidenceText(t *testing.T) {
 		{"standard error comes first", &ansible.Evidence{Msg: "non-zero return code", Stdout: "out", Stderr: "err"}, "err"},
 		{"what ssh says at its end is no reason", &ansible.Evidence{Stderr: "Shared connection to cp1 closed.\r\n", Stdout: "out"}, "out"},
 		{"a module that crashed", &ansible.Evidence{Msg: "MODULE FAILURE", ModuleStderr: "Traceback"}, "Traceback"},
-		{"a message alone", &ansible.Evidence{Msg: "nobody there"}, "nobody there"},
+		{"a message alone", &ansible.Evidence{Msg: "no one there"}, "no one there"},
 		{"items of a loop", &ansible.Evidence{Items: []string{"one"}}, "one"},
 		{"the last six lines", &ansible.Evidence{Stderr: "1\n2\n3\n4\n5\n6\n7\n"}, "2\n3\n4\n5\n6\n7"},
 	} {
@@ -228,7 +228,7 @@ func TestFailureKind(t *testing.T) {
 	}
 }
 
-// What is not known of a node is said, never left out.
+// What is not known of a node is reported, never left out.
 func TestObserved(t *testing.T) {
 	t.Parallel()
 	n := cluster.Node{Name: "cp1"}

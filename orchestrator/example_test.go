@@ -18,7 +18,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// The whole of it: a run that nobody has to watch, but that leaves alone what is not
+// The whole of it: a run that no one has to watch, but that leaves alone what is not
 // a matter of certificates alone.
 func Example() {
 	o, err := orchestrator.New(
@@ -46,7 +46,7 @@ func Example() {
 	// is now: healthy: every certificate on 1 node is valid, every API server answers
 }
 
-// Looking changes nothing on any node, and needs nobody's approval.
+// Looking changes nothing on any node, and needs no one's approval.
 func ExampleOrchestrator_Diagnose() {
 	o, err := orchestrator.New(orchestrator.WithInventory("../inventory-examples/single.ini"))
 	if err != nil {
@@ -97,7 +97,7 @@ func ExampleNew() {
 	// ha: healthy, but 1 certificate is about to expire
 }
 
-// What was seen of a cluster can be judged later, elsewhere, and without any node.
+// What was seen of a cluster can be checked later, elsewhere, and without any node.
 func ExamplePlanFrom() {
 	snap, err := snapshot.Load("testdata/due.json") // from kscertctl diagnose --save-snapshot
 	if err != nil {
@@ -119,7 +119,7 @@ func ExamplePlanFrom() {
 	// 04-gate-cluster [cp1 w1]
 }
 
-// What happens is told as it happens: here every step, and every gate that does not
+// What happens is reported as it happens: here every step, and every gate that does not
 // hold yet.
 func ExampleWithObserver() {
 	o, err := orchestrator.New(

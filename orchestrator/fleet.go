@@ -30,7 +30,8 @@ func CreateFleet(state string) (*run.Dir, error) {
 		}
 	}
 	if err != nil {
-		return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Next: "name a writable directory with --state-dir", Err: err}
+		return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Next: "name a writable directory with --state-dir",
+			Err: err}
 	}
 	return d, nil
 }
@@ -63,7 +64,8 @@ func FindFleet(state, id string) (run.Record, error) {
 	}
 	records, err := run.List(filepath.Join(state, fleetsDir))
 	if err != nil {
-		return run.Record{}, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err, Next: "name the directory of the run records with --state-dir"}
+		return run.Record{}, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err,
+			Next: "name the directory of the run records with --state-dir"}
 	}
 	if id == "" && len(records) > 0 {
 		return records[0], nil
@@ -71,9 +73,11 @@ func FindFleet(state, id string) (run.Record, error) {
 	r, err := run.Find(records, id)
 	switch {
 	case err != nil && id == "":
-		return r, &Error{Code: ExitUsage, Summary: "no fleet run has been recorded here", Err: err, Next: "name the directory of the run records with --state-dir"}
+		return r, &Error{Code: ExitUsage, Summary: "no fleet run has been recorded here", Err: err,
+			Next: "name the directory of the run records with --state-dir"}
 	case err != nil:
-		return r, &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Next: "the newest is shown by: kscertctl fleet status"}
+		return r, &Error{Code: ExitUsage, Summary: err.Error(), Err: err,
+			Next: "the newest is shown by: kscertctl fleet status"}
 	}
 	return r, nil
 }
@@ -86,14 +90,17 @@ func LockFleet(state, file string) (unlock func() error, err error) {
 		return nil, err
 	}
 	sum := sha256.Sum256([]byte(file))
-	me := run.Owner{Schema: run.OwnerSchema, PID: os.Getpid(), Run: "fleet", Started: time.Now().UTC().Truncate(time.Second)}
+	me := run.Owner{Schema: run.OwnerSchema, PID: os.Getpid(), Run: "fleet",
+		Started: time.Now().UTC().Truncate(time.Second)}
 	l, err := run.LockDriver(state, "fleet-"+hex.EncodeToString(sum[:8]), me)
 	if locked, ok := errors.AsType[*run.LockedError](err); ok {
-		return nil, &Error{Code: ExitLocked, Err: err, Summary: fmt.Sprintf("process %d works on the clusters of %s", locked.Owner.PID, file),
-			Next: "nothing was changed; wait until it has finished, and see: kscertctl fleet status"}
+		return nil, &Error{Code: ExitLocked, Err: err,
+			Summary: fmt.Sprintf("process %d works on the clusters of %s", locked.Owner.PID, file),
+			Next:    "nothing was changed; wait until it has finished, and see: kscertctl fleet status"}
 	}
 	if err != nil {
-		return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "name a writable directory with --state-dir"}
+		return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
+			Next: "name a writable directory with --state-dir"}
 	}
 	return l.Unlock, nil
 }

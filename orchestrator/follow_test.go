@@ -147,6 +147,7 @@ func TestApplyOfAnEditedFile(t *testing.T) {
 		r := &p.Request
 		r.Schema, r.Playbook, r.Thresholds, r.Limit, r.SkipPhases, r.UntilPhase = was.Schema, was.Playbook, was.Thresholds, nil, nil, ""
 		r.Kubespray, r.AcceptSANLoss, r.AcceptSubjectChange, r.AllowNotInInventory, r.Tags, r.SkipTags, r.BackupRoot, r.Serial = nil, nil, nil, nil, nil, nil, was.BackupRoot, ""
+		r.RenewCAs, r.CAValidity = nil, 0 // another plan
 		r.MaxUnavailable, r.StepTimeout, r.EtcdSnapshot = 0, 0, ""
 	})
 	reached := ansible.Options{Inventories: []string{"cp1,"}, BinDir: bin, User: "me"}
@@ -193,8 +194,8 @@ func TestApplyRefuses(t *testing.T) {
 		"a path": {func(p *run.Proposal) {
 			for _, n := range p.Snapshot.Nodes {
 				for i := range n.Certificates {
-					if n.Certificates[i].Fingerprint == p.Cluster {
-						n.Certificates[i].Fingerprint = "../../../evil"
+					if n.Certificates[i].PublicKey == p.Cluster {
+						n.Certificates[i].PublicKey = "../../../evil"
 					}
 				}
 			}

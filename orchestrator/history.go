@@ -9,19 +9,21 @@ import (
 
 // History returns all that is recorded of the run or rollback whose name is id or
 // begins with it, of the newest when id is empty: also of one that was refused, or
-// that nobody approved. It asks no node. The error is an *Error.
+// that no one approved. It asks no node. The error is an *Error.
 func History(state, id string) (run.History, error) {
 	state, err := stateOr(state)
 	if err != nil {
 		return run.History{}, err
 	}
-	r, err := find(state, id, func(r run.Record) bool { return r.State.Kind == run.KindRun || r.State.Kind == run.KindRollback })
+	r, err := findRun(state, id,
+		func(r run.Record) bool { return r.State.Kind == run.KindRun || r.State.Kind == run.KindRollback })
 	if err != nil {
 		return run.History{Record: r}, err
 	}
 	h, err := run.LoadHistory(state, r.ID)
 	if err != nil {
-		return h, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err, Next: "its record is in " + r.Path}
+		return h, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err,
+			Next: "its record is in " + r.Path + "; the others: kscertctl runs list"}
 	}
 	if dir, err := stateDir(); err != nil || dir != state {
 		h.StateDir = state
@@ -29,24 +31,25 @@ func History(state, id string) (run.History, error) {
 	return h, nil
 }
 
-// recorded lists the runs in a state folder that are wanted, and those of which
+// findRuns lists the runs in a state folder that are wanted, and those of which
 // nothing is known, the newest first. The error is an *Error.
-func recorded(state string, want func(run.Record) bool) ([]run.Record, error) {
+func findRuns(state string, want func(run.Record) bool) ([]run.Record, error) {
 	state, err := stateOr(state)
 	if err != nil {
 		return nil, err
 	}
 	records, err := run.List(state)
 	if err != nil {
-		return nil, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err, Next: "name the directory of the run records with --state-dir"}
+		return nil, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err,
+			Next: "name the directory of the run records with --state-dir"}
 	}
 	return slices.DeleteFunc(records, func(r run.Record) bool { return r.Err == nil && !want(r) }), nil
 }
 
-// find returns the run that is wanted and whose name is id or begins with it; the
+// findRun returns the run that is wanted and whose name is id or begins with it; the
 // newest when id is empty. The error is an *Error.
-func find(state, id string, want func(run.Record) bool) (run.Record, error) {
-	records, err := recorded(state, want)
+func findRun(state, id string, want func(run.Record) bool) (run.Record, error) {
+	records, err := findRuns(state, want)
 	if err != nil {
 		return run.Record{}, err
 	}
@@ -69,7 +72,8 @@ func (o *Orchestrator) ended(r Result, err error) (Result, error) {
 	if r.RunID == "" {
 		return r, err
 	}
-	_ = run.SaveExit(o.opts.StateDir, r.RunID, int(Code(err)), next(err)) // for reports; the journal is the one that counts
+	_ = run.SaveExit(o.opts.StateDir, r.RunID, int(Code(err)),
+		next(err)) // for reports; the journal is the one that counts
 	return r, err
 }
 

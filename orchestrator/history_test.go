@@ -62,7 +62,7 @@ func TestHistoryTellsHowItEnded(t *testing.T) {
 	}
 }
 
-// What was refused is reported like everything else, though nobody can go on with it.
+// What was refused is reported like everything else, though no one can go on with it.
 func TestHistoryOfARefusedRun(t *testing.T) {
 	t.Parallel()
 	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
@@ -90,7 +90,7 @@ func TestHistoryOfARefusedRun(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 	if runs, err := Runs(state); err != nil || len(runs) > 0 {
-		t.Errorf("it can be gone on with: %v %v", runs, err)
+		t.Errorf("it can be resumed: %v %v", runs, err)
 	}
 }
 

@@ -26,22 +26,22 @@ func (s *session) look(ctx context.Context) (snapshot.Snapshot, error) {
 	start := time.Now()
 	playing, stop := context.WithCancel(ctx)
 	defer stop()
-	played, told := make(chan answer, 1), make(chan []byte, 1)
+	played, stated := make(chan answer, 1), make(chan []byte, 1)
 	probing := make(chan func() []snapshot.Probe, 1) // once the cluster is known
 	go func() {
-		all := sync.OnceFunc(func() { close(told) })
+		all := sync.OnceFunc(func() { close(stated) })
 		defer all()
 		played <- s.ask(playing, start, nil, probing, func(e ansible.Event) {
 			switch e.Event {
 			case "inventory":
-				told <- e.Inventory
+				stated <- e.Inventory
 			case "stats":
 				all()
 			}
 		})
 	}()
 
-	nodes, err := cluster.Parse(<-told)
+	nodes, err := cluster.Parse(<-stated)
 	if err != nil { // ansible-inventory says why
 		nodes, _, err = s.listed(ctx)
 	}
@@ -120,18 +120,22 @@ type answer struct {
 // lookSilence bounds a look from without, many times longer than any task of it takes.
 const lookSilence = 10 * time.Minute
 
-// ask looks at nodes in one round trip; nil asks all, and has observe told the
+// ask looks at nodes in one round trip; nil asks all, and has observe get the
 // inventory. The snapshot is made while Ansible still ends, with what probing gives;
 // it is closed where there is none to be made.
-func (s *session) ask(ctx context.Context, start time.Time, nodes []string, probing <-chan func() []snapshot.Probe, observe func(ansible.Event)) answer {
+func (s *session) ask(ctx context.Context, start time.Time, nodes []string, probing <-chan func() []snapshot.Probe,
+	observe func(ansible.Event)) answer {
 	s.looks++
 	p := s.playbook(fmt.Sprintf("inspect-%02d", s.looks), playbooks.Inspect, nodes)
 	p.Looks, p.Silence = true, lookSilence
+	if nodes == nil { // gates have no use for it
+		p.Vars["kscert_trust"] = true
+	}
 	if nodes == nil {
 		p.Variables = cluster.Variables
 	}
 	a := answer{playbook: p}
-	a.playbook.Told = func(o ansible.Outcome) {
+	a.playbook.OnStats = func(o ansible.Outcome) {
 		if probed, ok := <-probing; ok {
 			a.snap = s.assemble(ctx, start, o, probed(), nodes)
 			s.latest, s.asked = a.snap, nodes
@@ -148,10 +152,12 @@ func (s *session) ask(ctx context.Context, start time.Time, nodes []string, prob
 // assemble makes a snapshot of what was brought back. A node that failed is recorded
 // in it, and so is one that was not read any more when ctx ended. Nodes that are not among
 // those that were asked are as they were in the last snapshot; nil means all were.
-func (s *session) assemble(ctx context.Context, start time.Time, o ansible.Outcome, probes []snapshot.Probe, asked []string) snapshot.Snapshot {
+func (s *session) assemble(ctx context.Context, start time.Time, o ansible.Outcome, probes []snapshot.Probe,
+	asked []string) snapshot.Snapshot {
 	snap := snapshot.Snapshot{
-		Schema: snapshot.Schema, Taken: start.UTC(), Endpoint: s.cluster.Endpoint, ExternalCA: s.cluster.ExternalCA, Probes: probes,
-		Nodes: make([]snapshot.Node, len(s.cluster.Nodes)),
+		Schema: snapshot.Schema, Taken: start.UTC(), Endpoint: s.cluster.Endpoint, ExternalCA: s.cluster.ExternalCA,
+		Probes: probes,
+		Nodes:  make([]snapshot.Node, len(s.cluster.Nodes)),
 	}
 	var reading sync.WaitGroup
 	for i, n := range s.cluster.Nodes {
@@ -161,7 +167,8 @@ func (s *session) assemble(ctx context.Context, start time.Time, o ansible.Outco
 		}
 		reading.Go(func() {
 			if ctx.Err() != nil { // an answer is bounded, but there may be many
-				snap.Nodes[i] = snapshot.Node{Node: n, Failure: &snapshot.Failure{Kind: snapshot.Missing, Message: "the inspection was stopped"}}
+				snap.Nodes[i] = snapshot.Node{Node: n,
+					Failure: &snapshot.Failure{Kind: snapshot.Missing, Message: "the inspection was stopped"}}
 				return
 			}
 			snap.Nodes[i] = observed(n, o)
@@ -176,12 +183,15 @@ func (s *session) seen(ctx context.Context, start time.Time, a answer) (snapshot
 	var incomplete *ansible.RunError
 	switch {
 	case ctx.Err() != nil:
-		return snapshot.Snapshot{}, &Error{Code: ExitInterrupted, Summary: "interrupted during the inspection of the nodes", Err: context.Cause(ctx)}
+		return snapshot.Snapshot{},
+			&Error{Code: ExitInterrupted, Summary: "interrupted during the inspection of the nodes",
+				Err: context.Cause(ctx)}
 	case a.err != nil && (!errors.As(a.err, &incomplete) || a.outcome.Stats == nil):
 		e := &Error{Code: ExitNotBegun, Summary: "the nodes could not be inspected: " + a.err.Error(), Err: a.err,
 			Next: "nothing was changed; Ansible's output is in " + a.playbook.Log}
 		if errors.Is(a.err, ansible.ErrSilent) {
-			e.Next = "nothing was changed; try what hangs by hand: ansible -i INVENTORY all -m ansible.builtin.raw -a true; Ansible's output is in " + a.playbook.Log
+			e.Next = "nothing was changed; try what hangs by hand: ansible -i INVENTORY all -m ansible.builtin.raw " +
+				"-a true; Ansible's output is in " + a.playbook.Log
 		}
 		if incomplete != nil {
 			e.Evidence = logTail(a.playbook.Log)
@@ -190,13 +200,16 @@ func (s *session) seen(ctx context.Context, start time.Time, a answer) (snapshot
 	}
 	snap := a.snap
 	if err := a.saved; err != nil {
-		return snap, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "check the disk that holds --state-dir"}
+		return snap, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
+			Next: "check the disk that holds --state-dir"}
 	}
 	// The snapshot is what is kept: the answers as they came are not redacted.
 	if err := os.Remove(a.playbook.Events); err != nil {
-		return snap, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "check the disk that holds --state-dir"}
+		return snap, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
+			Next: "check the disk that holds --state-dir"}
 	}
-	s.tell(Event{Kind: EventInspected, Seconds: time.Since(start).Seconds(), Message: fmt.Sprintf("%d nodes", len(s.asked))})
+	s.tell(Event{Kind: EventInspected, Seconds: time.Since(start).Seconds(),
+		Message: fmt.Sprintf("%d nodes", len(s.asked))})
 	return snap, nil
 }
 
@@ -207,9 +220,9 @@ const (
 	settlePause = 3 * time.Second
 )
 
-// settled looks at the nodes, and again while an API server is only starting: a
+// inspectUntilStarted inspects the nodes, and again while an API server is only starting: a
 // run right after a reboot must not be refused for what is about to pass.
-func (s *session) settled(ctx context.Context) (snapshot.Snapshot, diagnosis.Diagnosis, error) {
+func (s *session) inspectUntilStarted(ctx context.Context) (snapshot.Snapshot, diagnosis.Diagnosis, error) {
 	deadline := time.Now().Add(settleTime)
 	for {
 		snap, err := s.inspect(ctx)
@@ -229,7 +242,8 @@ func (s *session) settled(ctx context.Context) (snapshot.Snapshot, diagnosis.Dia
 
 // starting reports whether the finding that decides is an outage that may yet
 // pass by itself: an API server that answers without being ready, also through the
-// endpoint before it, or one that does not, or etcd, where the kubelet has just started.
+// endpoint before it, or, where the kubelet has just started, one that gives no answer in time
+// or refuses everybody, or etcd.
 func starting(snap snapshot.Snapshot, d diagnosis.Diagnosis) bool {
 	f, _ := d.Primary()
 	n, _ := snap.Node(f.Node)
@@ -238,7 +252,9 @@ func starting(snap snapshot.Snapshot, d diagnosis.Diagnosis) bool {
 	switch f.Reason {
 	case diagnosis.APIServerNotReady:
 		return true
-	case diagnosis.APIServerRefused, diagnosis.APICrashing, diagnosis.EtcdMemberDown, diagnosis.EtcdNoQuorum:
+	case diagnosis.APIServerRefused, diagnosis.APICrashing, diagnosis.APIBlocked, diagnosis.APIRejectsClient,
+		diagnosis.APIUnusable,
+		diagnosis.EtcdMemberDown, diagnosis.EtcdNoQuorum:
 		return justStarted
 	case diagnosis.LoadBalancer:
 		return slices.ContainsFunc(append(slices.Clone(n.Probes), snap.Probes...), func(p snapshot.Probe) bool {
@@ -279,7 +295,8 @@ func observed(n cluster.Node, o ansible.Outcome) snapshot.Node {
 }
 
 // becomeWait is what Ansible reports when no answer of sudo came in time, with what came instead.
-var becomeWait = regexp.MustCompile(`(?s)waiting for (?:privilege escalation prompt|become success or become password prompt)(.*)`)
+var becomeWait = regexp.MustCompile(
+	`(?s)waiting for (?:privilege escalation prompt|become success or become password prompt)(.*)`)
 
 // failureKind tells a missing connection from a missing privilege. The texts
 // are those of sudo, su, doas and of Ansible's become plugins.

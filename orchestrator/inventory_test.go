@@ -165,11 +165,11 @@ func TestGroupsOfRunTime(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				c, told, err := o.nodes(t.Context())
+				c, stated, err := o.nodes(t.Context())
 				if got := described(c); err != nil || !slices.Equal(got, want) {
 					t.Errorf("%v; it is\n  %s\nwant\n  %s", err, strings.Join(got, "\n  "), strings.Join(want, "\n  "))
 				}
-				if err := o.prompts("upgrade-cluster.yml", told); err == nil || !strings.Contains(err.Error(), "upgrade_node_confirm is set for node1") {
+				if err := o.prompts("upgrade-cluster.yml", stated); err == nil || !strings.Contains(err.Error(), "upgrade_node_confirm is set for node1") {
 					t.Errorf("a key that Kubespray would wait for: %v", err)
 				}
 			})

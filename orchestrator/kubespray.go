@@ -38,10 +38,13 @@ func (o *Orchestrator) openCheckout() error {
 	if dir == "" && o.opts.Playbook == plan.UpgradeCluster {
 		here, err := os.Getwd()
 		if err != nil {
-			return &Error{Code: ExitUsage, Summary: "finding a Kubespray checkout: " + err.Error(), Next: "name it with --kubespray-dir", Err: err}
+			return &Error{Code: ExitUsage, Summary: "finding a Kubespray checkout: " + err.Error(),
+				Next: "name it with --kubespray-dir", Err: err}
 		}
 		if dir, o.found = kubespray.Find(here, o.opts.Ansible.Inventories); dir == "" {
-			return &Error{Code: ExitUsage, Summary: "--playbook upgrade-cluster needs a Kubespray checkout, and none is here, above the inventory, or in ./kubespray or ../kubespray",
+			return &Error{Code: ExitUsage,
+				Summary: "--playbook upgrade-cluster needs a Kubespray checkout, and none is here, above the " +
+					"inventory, or in ./kubespray or ../kubespray",
 				Next: "name it with --kubespray-dir"}
 		}
 		o.opts.KubesprayDir = dir
@@ -83,6 +86,7 @@ func (o *Orchestrator) withoutCheckout() *Orchestrator {
 	other := *o
 	other.opts.Playbook, other.opts.Tags, other.opts.SkipTags = plan.Auto, nil, nil
 	other.opts.Limit, other.opts.SkipPhases, other.opts.UntilPhase = nil, nil, ""
+	other.opts.RenewCAs, other.opts.CAValidity = nil, 0
 	return &other
 }
 
@@ -114,8 +118,10 @@ func (o *Orchestrator) demanded(kube *kubespray.Checkout, version string) error 
 	taken := kube.Ansible.Overridden(kubespray.ExtraVars(o.opts.Ansible.ExtraVars))
 	if taken.Allows(version) {
 		if !kube.Ansible.Allows(version) {
-			kube.Warnings = append(kube.Warnings, fmt.Sprintf("-e lets Kubespray %s run with ansible-core %s, but it requires %s: this combination is untested",
-				kube.Release, version, kube.Ansible))
+			kube.Warnings = append(kube.Warnings,
+				fmt.Sprintf("-e lets Kubespray %s run with ansible-core %s, but it requires %s: this combination "+
+					"is untested",
+					kube.Release, version, kube.Ansible))
 		}
 		return nil
 	}
@@ -143,7 +149,8 @@ func anotherAnsible(kube kubespray.Checkout) string {
 
 // demand checks whether a playbook of the checkout can run, and collects what it needs: it
 // must be complete and must not prompt. The error is an *Error.
-func (o *Orchestrator) demand(ctx context.Context, kube kubespray.Checkout, version string, told []byte) (demands, error) {
+func (o *Orchestrator) demand(ctx context.Context, kube kubespray.Checkout, version string, stated []byte) (demands,
+	error) {
 	policy := o.policy()
 	d := demands{kubespray: policy.Kubespray}
 	if d.kubespray == nil {
@@ -155,7 +162,7 @@ func (o *Orchestrator) demand(ctx context.Context, kube kubespray.Checkout, vers
 		return d, nil
 	}
 	file := playbookOf(policy)
-	if err := o.prompts(file, told); err != nil {
+	if err := o.prompts(file, stated); err != nil {
 		return d, err
 	}
 	var (
@@ -172,7 +179,8 @@ func (o *Orchestrator) demand(ctx context.Context, kube kubespray.Checkout, vers
 			return d, preflightError(err)
 		default:
 			return d, &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Hint: hinted(err.Error()),
-				Next: fmt.Sprintf("nothing was changed; to see Ansible's message: cd %s && ansible-playbook %s --list-tasks",
+				Next: fmt.Sprintf("nothing was changed; to see Ansible's message: cd %s && ansible-playbook %s "+
+					"--list-tasks",
 					shell.Quote(o.kube.Dir), shell.Quote(file))}
 		}
 	}
@@ -192,24 +200,29 @@ func (o *Orchestrator) prompts(file string, inventory []byte) error {
 	extra := kubespray.ExtraVars(o.opts.Ansible.ExtraVars)
 	asked = slices.DeleteFunc(asked, func(name string) bool { _, given := extra[name]; return given })
 	if len(asked) > 0 {
-		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s prompts for %s at its start, but there is no one to answer", file, strings.Join(asked, ", ")),
+		return &Error{Code: ExitUsage,
+			Summary: fmt.Sprintf("%s prompts for %s at its start, but there is no one to answer", file,
+				strings.Join(asked, ", ")),
 			Next: "pass it with -e " + shell.Quote(asked[0]+"=VALUE") + ", or -e @FILE"}
 	}
-	var told struct {
+	var stated struct {
 		Meta struct {
 			HostVars map[string]map[string]any `json:"hostvars"`
 		} `json:"_meta"`
 	}
-	if err := json.Unmarshal(inventory, &told); err != nil {
+	if err := json.Unmarshal(inventory, &stated); err != nil {
 		return &Error{Code: ExitUsage, Summary: "reading the host variables of the inventory: " + err.Error(), Err: err,
 			Next: "nothing was changed; check its output: ansible-inventory -i INVENTORY --list"}
 	}
-	for _, host := range slices.Sorted(maps.Keys(told.Meta.HostVars)) {
-		vars := told.Meta.HostVars[host]
+	for _, host := range slices.Sorted(maps.Keys(stated.Meta.HostVars)) {
+		vars := stated.Meta.HostVars[host]
 		maps.Copy(vars, extra)
 		if names := kubespray.Confirmations(vars); len(names) > 0 {
-			return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s is set for %s: Kubespray would wait for a key on a terminal, but there is none, so it would continue by itself", names[0], host),
-				Next: "remove it, or add -e " + names[0] + "=false; to have time between nodes: -e upgrade_node_pause_seconds=60"}
+			return &Error{Code: ExitUsage,
+				Summary: fmt.Sprintf("%s is set for %s: Kubespray would wait for a key on a terminal, but there is "+
+					"none, so it would continue by itself", names[0], host),
+				Next: "remove it, or add -e " + names[0] +
+					"=false; to have time between nodes: -e upgrade_node_pause_seconds=60"}
 		}
 	}
 	return nil
@@ -246,8 +259,10 @@ func (s *session) warnOfWait(soft context.Context, step plan.Step) (end func() b
 		return func() bool { return true }
 	}
 	return context.AfterFunc(soft, func() {
-		s.tell(Event{Kind: EventNotice, Message: fmt.Sprintf("waiting for all of Kubespray's %s to finish, which may take long; to stop it now, "+
-			"interrupt again: a node that it has drained stays cordoned, and resume starts the playbook again", step.Playbook)})
+		s.tell(Event{Kind: EventNotice,
+			Message: fmt.Sprintf("waiting for all of Kubespray's %s to finish, which may take long; to stop it now, "+
+				"interrupt again: a node that it has drained stays cordoned, and resume starts the playbook again",
+				step.Playbook)})
 	})
 }
 

@@ -300,25 +300,25 @@ func TestCancelKubespray(t *testing.T) {
 func TestStopWaitsForKubespray(t *testing.T) {
 	t.Parallel()
 	for playbook, want := range map[string]int{"upgrade-cluster.yml": 1, "": 0} {
-		told := make(chan string, 2)
-		s := &session{Orchestrator: &Orchestrator{opts: Options{Observe: func(e Event) { told <- e.Message }}}, dir: &run.Dir{}}
+		stated := make(chan string, 2)
+		s := &session{Orchestrator: &Orchestrator{opts: Options{Observe: func(e Event) { stated <- e.Message }}}, dir: &run.Dir{}}
 		soft, stop := context.WithCancel(t.Context())
 		s.warnOfWait(soft, plan.Step{Playbook: playbook})() // this step has ended before the stop
 		s.warnOfWait(soft, plan.Step{Playbook: playbook})
 		stop()
-		said := 0
+		answered := 0
 		for range 2 {
 			select {
-			case message := <-told:
-				said++
+			case message := <-stated:
+				answered++
 				if !strings.Contains(message, "waiting for all of Kubespray's "+playbook+" to finish") {
 					t.Errorf("got the message %q", message)
 				}
 			case <-time.After(time.Second):
 			}
 		}
-		if said != want {
-			t.Errorf("%q: %d messages, want %d", playbook, said, want)
+		if answered != want {
+			t.Errorf("%q: %d messages, want %d", playbook, answered, want)
 		}
 	}
 }
@@ -354,7 +354,7 @@ func TestStepTimeout(t *testing.T) {
 // what failed where, with a hint if one matches.
 func TestKubesprayProgress(t *testing.T) {
 	t.Parallel()
-	var told []string
+	var stated []string
 	s, step, _, ended := playing(t.Context(), t, `
     - name: One
       ansible.builtin.raw: "touch MARK"
@@ -368,13 +368,13 @@ func TestKubesprayProgress(t *testing.T) {
 `, func(o *Options) {
 		o.Observe = func(e Event) {
 			if e.Kind == EventTaskBegin {
-				told = append(told, fmt.Sprintf("%d/%d %s", e.Done, e.Total, e.Task))
+				stated = append(stated, fmt.Sprintf("%d/%d %s", e.Done, e.Total, e.Task))
 			}
 		}
 	})
 	err := <-ended
-	if want := []string{"1/4 One", "2/4 Two", "3/4 Three"}; !slices.Equal(told, want) {
-		t.Errorf("got events %v, want %v", told, want)
+	if want := []string{"1/4 One", "2/4 Two", "3/4 Three"}; !slices.Equal(stated, want) {
+		t.Errorf("got events %v, want %v", stated, want)
 	}
 	e := s.stepError(err, step, true)
 	if !strings.HasPrefix(e.Evidence, `cp1, task "Three" (`) || !strings.Contains(e.Evidence, "upgrade-cluster.yml:") || !strings.HasPrefix(e.Hint, "another package manager is running") {

@@ -73,7 +73,8 @@ func parseLock(payload string) (lockState, run.Holding, error) {
 }
 
 // lockAction runs the lock playbook on the first control plane.
-func (s *session) lockAction(ctx context.Context, action, id string, vars map[string]any) (lockState, run.Holding, error) {
+func (s *session) lockAction(ctx context.Context, action, id string, vars map[string]any) (lockState, run.Holding,
+	error) {
 	node := s.lockNode()
 	p := s.playbook(id, playbooks.Lock, []string{node})
 	p.Vars["kscert_lock_action"] = action
@@ -102,7 +103,8 @@ func lockName(id string) string { return id[:min(16, len(id))] }
 
 // owner describes this process as a lock's owner.
 func (s *session) owner() run.Owner {
-	o := run.Owner{Schema: run.OwnerSchema, PID: os.Getpid(), Run: s.dir.ID, Started: s.start.UTC().Truncate(time.Second), User: "uid " + strconv.Itoa(os.Getuid())}
+	o := run.Owner{Schema: run.OwnerSchema, PID: os.Getpid(), Run: s.dir.ID,
+		Started: s.start.UTC().Truncate(time.Second), User: "uid " + strconv.Itoa(os.Getuid())}
 	if u, err := user.Current(); err == nil {
 		o.User = u.Username
 	}
@@ -132,12 +134,13 @@ func (s *session) lock(ctx context.Context, id, replaces string) (*hold, error) 
 		return nil, s.lockError(err)
 	}
 	s.held = append(s.held, driver.File())
-	err = s.recorded(run.StepLock, []string{s.lockNode()}, func() error {
+	err = s.recordStep(run.StepLock, []string{s.lockNode()}, func() error {
 		state, holding, err := s.lockAction(ctx, "acquire", run.StepLock, map[string]any{
-			"kscert_lock_cluster": lockName(id), "kscert_lock_run": s.dir.ID, "kscert_lock_owner": me, "kscert_lock_replace": replaces,
+			"kscert_lock_cluster": lockName(id), "kscert_lock_run": s.dir.ID, "kscert_lock_owner": me,
+			"kscert_lock_replace": replaces,
 		})
 		if err == nil && state != lockAcquired {
-			err = &run.LockedError{Where: s.lockNode(), Holding: holding, Verdict: holding.Judge(me.Host, alive)}
+			err = &run.LockedError{Where: s.lockNode(), Holding: holding, Verdict: holding.Assess(me.Host, alive)}
 		}
 		return err
 	})
@@ -168,7 +171,8 @@ func (h *hold) beat(ctx context.Context) {
 		case err != nil: // others wait five times as long before a lock is stale to them
 			h.s.tell(Event{Kind: EventNotice, Message: "the lock could not be renewed: " + err.Error()})
 		case state != lockBeaten:
-			h.s.tell(Event{Kind: EventNotice, Message: "another run took the lock of the cluster: " + holding.Owner.String()})
+			h.s.tell(Event{Kind: EventNotice,
+				Message: "another run took the lock of the cluster: " + holding.Owner.String()})
 			close(h.lost)
 			return
 		}
@@ -202,7 +206,7 @@ func (h *hold) release(ctx context.Context) {
 	<-h.beats
 	ctx, cancel := ending(ctx)
 	defer cancel()
-	err := h.s.recorded(run.StepUnlock, []string{h.s.lockNode()}, func() error {
+	err := h.s.recordStep(run.StepUnlock, []string{h.s.lockNode()}, func() error {
 		_, _, err := h.s.lockAction(ctx, "release", run.StepUnlock, h.vars())
 		return err
 	})
@@ -246,7 +250,8 @@ func (s *session) lockError(err error) *Error {
 		}
 	}
 	if locked.Verdict == run.Held {
-		e.Next = "nothing was changed; wait until that run has finished. If you know that it is dead: " + s.command("unlock", "-i", "INVENTORY")
+		e.Next = "nothing was changed; wait until that run has finished. If you know that it is dead: " +
+			s.command("unlock", "-i", "INVENTORY")
 		return e
 	}
 	id := locked.Owner.Run

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A lock that cannot be read is held by nobody that is known; an answer that is
+// A lock that cannot be read is held by no one that is known; an answer that is
 // not one is an error.
 func TestParseLock(t *testing.T) {
 	t.Parallel()

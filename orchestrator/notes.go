@@ -30,9 +30,11 @@ func lostNames(before, after snapshot.Snapshot) (out []string) {
 				if c.Served || old.Served || old.Path != c.Path || old.Kind != c.Kind {
 					continue
 				}
-				lost := slices.DeleteFunc(slices.Clone(old.SANs), func(name string) bool { return slices.Contains(c.SANs, name) })
+				lost := slices.DeleteFunc(slices.Clone(old.SANs),
+					func(name string) bool { return slices.Contains(c.SANs, name) })
 				if len(lost) > 0 {
-					out = append(out, fmt.Sprintf("%s: %s is no longer for %s", is.Name, c.Path, strings.Join(lost, ", ")))
+					out = append(out, fmt.Sprintf("%s: %s is no longer for %s", is.Name, c.Path,
+						strings.Join(lost, ", ")))
 				}
 			}
 		}

@@ -108,16 +108,16 @@ func TestWhatIsLeftAlone(t *testing.T) {
 	c.write(t, "renew-certs.yml", fakeansible.Says(t, "changed: approved csr-2, the serving certificate of node cp1\nleft: csr-1, under the name of node cp1: its signer is x\n"))
 	opts := c.options()
 	opts.GateTimeout = time.Minute
-	var told []string
+	var stated []string
 	opts.Observe = func(e Event) {
 		if e.Kind == EventNotice {
-			told = append(told, e.Message)
+			stated = append(stated, e.Message)
 		}
 	}
 	r, err := c.run(t, opts)
 	want := []string{"left unchanged: csr-1, under the name of node cp1: its signer is x"}
-	if err != nil || !slices.Equal(r.Notes, want) || !slices.Equal(told, want) {
-		t.Errorf("%v: notes %q, events %q", err, r.Notes, told)
+	if err != nil || !slices.Equal(r.Notes, want) || !slices.Equal(stated, want) {
+		t.Errorf("%v: notes %q, events %q", err, r.Notes, stated)
 	}
 }
 
@@ -126,17 +126,17 @@ func TestBackupWithoutEtcd(t *testing.T) {
 	t.Parallel()
 	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
 	says := fakeansible.Says(t, "@@BACKUP this made 1 1 1 abc 0\n|etcd: no snapshot: too large\n|etcd: and more\n@@END\n")
-	for name, text := range map[string]string{"backup.yml": says, "hook": "#!/bin/sh\necho \"$*\" >>\"${0%/*}/told\"\n"} {
+	for name, text := range map[string]string{"backup.yml": says, "hook": "#!/bin/sh\necho \"$*\" >>\"${0%/*}/stated\"\n"} {
 		if err := testcommand.Write(filepath.Join(bin, name), text); err != nil {
 			t.Fatal(err)
 		}
 	}
-	var told []string
+	var stated []string
 	o := fakeOrchestrator(t, bin, func(o *Options) {
 		o.EtcdSnapshot = plan.SnapshotNever
 		o.Observe = func(e Event) {
 			if e.Kind == EventNotice {
-				told = append(told, e.Message)
+				stated = append(stated, e.Message)
 			}
 		}
 	})
@@ -148,10 +148,10 @@ func TestBackupWithoutEtcd(t *testing.T) {
 	if err := s.play(t.Context(), plan.Step{ID: "backup", Action: plan.Backup, Nodes: []string{"cp1"}}, work{}); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"cp1: etcd: no snapshot: too large"}; !slices.Equal(told, want) {
-		t.Errorf("events %q, want %q", told, want)
+	if want := []string{"cp1: etcd: no snapshot: too large"}; !slices.Equal(stated, want) {
+		t.Errorf("events %q, want %q", stated, want)
 	}
-	asked, err := os.ReadFile(filepath.Join(bin, "told"))
+	asked, err := os.ReadFile(filepath.Join(bin, "stated"))
 	if err != nil || !strings.Contains(string(asked), `"kscert_etcd_snapshot":"never"`) {
 		t.Errorf("%v: the playbook did not get the option:\n%s", err, asked)
 	}

@@ -29,7 +29,7 @@ func (set setting) apply(o *Options) { set(o) }
 
 func (o Options) apply(to *Options) { *to = o }
 
-// Options are all settings at once: which cluster, by which way, and who is told. Only
+// Options are all settings at once: which cluster, by which way, and who observes it. Only
 // Ansible.Inventories is required. Each has a With function that says the same.
 type Options struct {
 	// Ansible says how the nodes are reached.
@@ -82,9 +82,13 @@ type Options struct {
 	// name, as the error of a plan that is refused for them has them: each is assumed to be
 	// healthy.
 	AllowNotInInventory []string
+	// RenewCAs are the CAs to re-issue with their own keys (plan.Policy.RenewCAs): then Run
+	// does that and nothing else. CAValidity is for how long; as before when zero.
+	RenewCAs   []plan.CA
+	CAValidity time.Duration
 	// RefreshKubeconfigs are kubeconfigs on this machine, copies of the cluster's
 	// admin.conf or super-admin.conf, that get its new client certificate and key once
-	// the result is proved; what they were lies beside them.
+	// the result is proved; what they were lies next to them.
 	RefreshKubeconfigs []string
 	// RollbackOnFailure rolls a run back that stopped after a change.
 	RollbackOnFailure bool
@@ -95,7 +99,7 @@ type Options struct {
 	Hooks []Hook
 	// Approve is asked before anything is changed. Nil never approves.
 	Approve func(context.Context, Proposal) (bool, error)
-	// Observe is told what happens, one event at a time; may be nil.
+	// Observe is given what happens, one event at a time; may be nil.
 	Observe func(Event)
 	// Output gets a copy of what Ansible prints; may be nil.
 	Output io.Writer
@@ -130,6 +134,19 @@ func (o Options) Policy() plan.Policy {
 	return plan.Policy{
 		Choice: o.Playbook, Limit: o.Limit, Skip: o.SkipPhases, Until: o.UntilPhase, MaxUnavailable: o.MaxUnavailable,
 		AllowNotInInventory: o.AllowNotInInventory, EtcdSnapshot: o.EtcdSnapshot, BackupRoot: o.BackupRoot,
+		RenewCAs: o.RenewCAs, CAValidity: o.CAValidity,
+	}
+}
+
+// Settings are what the playbooks of a run of that ID are given, with the defaults of what
+// the options leave out.
+func (o Options) Settings(id string) plan.Settings { return resolve([]Option{o}).settings(id) }
+
+func (o Options) settings(id string) plan.Settings {
+	return plan.Settings{
+		Run: id, BackupRoot: o.BackupRoot, EtcdSnapshot: o.EtcdSnapshot, RenewBefore: o.Thresholds.RenewBefore,
+		Wait:   o.GateTimeout,
+		Serial: o.Serial, AcceptSANLoss: o.AcceptSANLoss, AcceptSubjectChange: o.AcceptSubjectChange,
 	}
 }
 
@@ -139,10 +156,14 @@ var batches = regexp.MustCompile(`^([1-9][0-9]{0,5}|([1-9][0-9]?|100)%)$`)
 // check says which setting cannot be used, whatever the cluster. The error is an *Error.
 func (o Options) check() error {
 	if o.MaxUnavailable < 0 {
-		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--max-unavailable %d: it must be a number of control planes", o.MaxUnavailable), Next: "for example 1 or 2"}
+		return &Error{Code: ExitUsage,
+			Summary: fmt.Sprintf("--max-unavailable %d: it must be a number of control planes", o.MaxUnavailable),
+			Next:    "for example 1 or 2"}
 	}
 	if o.Serial != "" && !batches.MatchString(o.Serial) {
-		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--serial %s: it must be a number of nodes, or a percentage of them", o.Serial), Next: "for example 5 or 20%"}
+		return &Error{Code: ExitUsage,
+			Summary: fmt.Sprintf("--serial %s: it must be a number of nodes, or a percentage of them", o.Serial),
+			Next:    "for example 5 or 20%"}
 	}
 	if all := plan.EtcdSnapshots(); !slices.Contains(all, o.EtcdSnapshot) {
 		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--etcd-snapshot %s: unknown value", o.EtcdSnapshot),
@@ -151,8 +172,10 @@ func (o Options) check() error {
 	for _, given := range []struct {
 		flag  string
 		names []string
-	}{{"--accept-san-loss", o.AcceptSANLoss}, {"--accept-subject-change", o.AcceptSubjectChange}, {"--allow-not-in-inventory", o.AllowNotInInventory}} {
-		if i := slices.IndexFunc(given.names, func(name string) bool { return len(strings.Fields(name)) != 1 }); i >= 0 {
+	}{{"--accept-san-loss", o.AcceptSANLoss}, {"--accept-subject-change", o.AcceptSubjectChange},
+		{"--allow-not-in-inventory", o.AllowNotInInventory}} {
+		if i := slices.IndexFunc(given.names,
+			func(name string) bool { return len(strings.Fields(name)) != 1 }); i >= 0 {
 			return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s %q is not a name", given.flag, given.names[i]),
 				Next: "pass each name separately, as in the message of the run that stopped"}
 		}
@@ -188,7 +211,7 @@ func WithTags(tags ...string) Option {
 	return setting(func(o *Options) { o.Tags = tags })
 }
 
-// WithSkipTags are --skip-tags, likewise.
+// WithSkipTags are --skip-tags, in the same way.
 func WithSkipTags(tags ...string) Option {
 	return setting(func(o *Options) { o.SkipTags = tags })
 }
@@ -281,6 +304,12 @@ func WithAllowedNotInInventory(names ...string) Option {
 	return setting(func(o *Options) { o.AllowNotInInventory = names })
 }
 
+// WithRenewedCAs has Run re-issue CAs with their own keys, for a time or, when that is 0, for
+// as long as before, and do nothing else.
+func WithRenewedCAs(validity time.Duration, cas ...plan.CA) Option {
+	return setting(func(o *Options) { o.RenewCAs, o.CAValidity = cas, validity })
+}
+
 // WithRefreshedKubeconfigs names kubeconfigs on this machine that get the cluster's new
 // client certificate and key at the end of Run: a private key leaves its node for that.
 func WithRefreshedKubeconfigs(paths ...string) Option {
@@ -316,7 +345,7 @@ func WithApproval(approve func(context.Context, Proposal) (bool, error)) Option 
 	return setting(func(o *Options) { o.Approve = approve })
 }
 
-// WithObserver names who is told what happens: one event at a time, in order. What it
+// WithObserver names who is given what happens: one event at a time, in order. What it
 // does, the work waits for.
 func WithObserver(observe func(Event)) Option {
 	return setting(func(o *Options) { o.Observe = observe })

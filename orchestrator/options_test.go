@@ -20,13 +20,13 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
-// Everything that the record says can be said with a function.
+// Everything that the record says can be set with a function.
 func TestEveryOptionHasAFunction(t *testing.T) {
 	t.Parallel()
 	got := resolve([]Option{
 		WithInventory("a"), WithAnsible(ansible.Options{User: "admin"}), WithHooks(Hook{Name: "a"}), WithHooks(Hook{Name: "b"}),
 		WithKubespray("kubespray"), WithTags("tag"), WithSkipTags("tag"), WithStepTimeout(time.Minute), WithPlaybook(plan.NoPlaybook), WithLimit("cp1"), WithSkipPhases("kubelets"), WithUntilPhase("cluster"), WithSerial("20%"), WithMaxUnavailable(2), WithStableFor(time.Second), WithThresholds(diagnosis.Thresholds{RenewBefore: time.Hour}),
-		WithStateDir("state"), WithBackupRoot("/backups"), WithEtcdSnapshot(plan.SnapshotNever), WithGateTimeout(time.Minute), WithAcceptedSANLoss("name"), WithAcceptedSubjectChange("file"), WithAllowedNotInInventory("name"), WithRefreshedKubeconfigs("path"), WithRollbackOnFailure(), WithStop(t.Context().Done()),
+		WithStateDir("state"), WithBackupRoot("/backups"), WithEtcdSnapshot(plan.SnapshotNever), WithGateTimeout(time.Minute), WithAcceptedSANLoss("name"), WithAcceptedSubjectChange("file"), WithAllowedNotInInventory("name"), WithRefreshedKubeconfigs("path"), WithRenewedCAs(time.Hour, plan.ClusterCA), WithRollbackOnFailure(), WithStop(t.Context().Done()),
 		WithApproval(func(context.Context, Proposal) (bool, error) { return true, nil }), WithObserver(func(Event) {}), WithOutput(io.Discard),
 	})
 	v := reflect.ValueOf(got)
@@ -82,7 +82,7 @@ func TestSeveralClustersAtOnce(t *testing.T) {
 				t.Errorf("%s: %v, want exit code %d", name, err, want)
 			}
 			if len(runs) != 1 || !runs[r.RunID] {
-				t.Errorf("%s: run %s was told of %v", name, r.RunID, runs)
+				t.Errorf("%s: run %s was stated of %v", name, r.RunID, runs)
 			}
 			if changed := len(ranPlaybooks(ran)) > 0; changed != due {
 				t.Errorf("%s: playbooks were run: %v", name, changed)
@@ -126,7 +126,7 @@ func TestEventsAreWhatTheSchemaSays(t *testing.T) {
 	}
 	for _, kind := range []EventKind{EventBegin, EventInspected, EventDiagnosis, EventPlan, EventStepBegin, EventTask, EventGate, EventStepEnd, EventNotice, EventEnd} {
 		if !seen[string(kind)] {
-			t.Errorf("the run told no event %q", kind)
+			t.Errorf("the run stated no event %q", kind)
 		}
 	}
 }

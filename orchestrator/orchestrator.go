@@ -226,19 +226,20 @@ func (o *Orchestrator) nodes(ctx context.Context) (cluster.Cluster, []byte, erro
 		return cluster.Cluster{}, nil, err
 	}
 	p := ansible.Playbook{
-		Path: filepath.Join(dir, "playbooks", playbooks.Inspect), Dir: o.kube.Dir, CallbackDir: filepath.Join(dir, "playbooks", playbooks.CallbackDir),
-		Isolated: true, Looks: true, Vars: map[string]any{"kscert_hosts": "!all"},
+		Path: filepath.Join(dir, "playbooks", playbooks.Inspect), Dir: o.kube.Dir,
+		CallbackDir: filepath.Join(dir, "playbooks", playbooks.CallbackDir),
+		Isolated:    true, Looks: true, Vars: map[string]any{"kscert_hosts": "!all", "kscert_inspect": "collect"},
+		Groups:    cluster.MadeGroups,
 		Variables: slices.Concat(cluster.Variables, kubespray.Variables),
-		Groups:    filepath.Join(dir, "playbooks", playbooks.Groups),
 		Events:    filepath.Join(dir, "events.jsonl"), Log: filepath.Join(dir, "log"),
 	}
-	var told []byte
-	_, err = o.runner.Run(ctx, p, func(e ansible.Event) { told = append(told, e.Inventory...) })
+	var stated []byte
+	_, err = o.runner.Run(ctx, p, func(e ansible.Event) { stated = append(stated, e.Inventory...) })
 	if ctx.Err() != nil {
 		return cluster.Cluster{}, nil, err
 	}
-	if c, err := cluster.Parse(told); err == nil {
-		return c, told, nil
+	if c, err := cluster.Parse(stated); err == nil {
+		return c, stated, nil
 	}
 	return o.listed(ctx)
 }
@@ -282,7 +283,8 @@ func (o *Orchestrator) open(dir *run.Dir, first run.Entry, write func(dir string
 	var err error
 	if dir == nil {
 		if s.dir, err = run.Create(o.opts.StateDir, s.start); err != nil {
-			return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Next: "name a writable directory with --state-dir", Err: err}
+			return nil, &Error{Code: ExitNotBegun, Summary: err.Error(),
+				Next: "name a writable directory with --state-dir", Err: err}
 		}
 	}
 	first.Event = run.Begin
@@ -292,7 +294,8 @@ func (o *Orchestrator) open(dir *run.Dir, first run.Entry, write func(dir string
 	s.events, err = os.OpenFile(filepath.Join(s.dir.Path, "events.jsonl"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	all = multierror.Append(all, err, s.dir.Record(first))
 	if err := all.ErrorOrNil(); err != nil {
-		return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Next: "check the disk that holds --state-dir", Err: err}
+		return nil, &Error{Code: ExitNotBegun, Summary: err.Error(), Next: "check the disk that holds --state-dir",
+			Err: err}
 	}
 	return s, nil
 }
@@ -326,30 +329,17 @@ func (s *session) playbook(id, file string, nodes []string) ansible.Playbook {
 		Dir:         s.kube.Dir,
 		Hosts:       nodes,
 		CallbackDir: filepath.Join(s.dir.Playbooks(), playbooks.CallbackDir),
+		CommonArgs:  "kscert_ssh_common_args",
 		Isolated:    true,
-		Groups:      filepath.Join(s.dir.Playbooks(), playbooks.Groups),
+		Groups:      cluster.MadeGroups,
 		SSH:         filepath.Join(s.dir.Playbooks(), playbooks.SSH),
 		Hold:        s.held,
 		Events:      s.dir.Events(id),
 		Log:         s.dir.Log(id),
 		Output:      s.opts.Output,
-		Vars: map[string]any{
-			"kscert_run":                  s.dir.ID,
-			"kscert_backup_root":          s.opts.BackupRoot,
-			"kscert_etcd_snapshot":        s.opts.EtcdSnapshot,
-			"kscert_renew_before_seconds": int64(s.opts.Thresholds.RenewBefore.Seconds()),
-			"kscert_wait_seconds":         int64(s.opts.GateTimeout.Seconds()),
-		},
+		Vars:        s.opts.settings(s.dir.ID).Variables(),
 	}
-	if common := s.opts.Ansible.SSHCommonArgs; common != "" {
-		p.Vars["kscert_ssh_common_args"] = common
-	}
-	if names := s.opts.AcceptSANLoss; len(names) > 0 { // else what the inventory says counts
-		p.Vars["kscert_accept_san_loss"] = names
-	}
-	if files := s.opts.AcceptSubjectChange; len(files) > 0 {
-		p.Vars["kscert_accept_subject_change"] = files
-	}
+	p.Vars["kscert_inspect"] = "collect" // there are Groups
 	if nodes != nil {
 		p.Vars["kscert_hosts"] = strings.Join(nodes, ",")
 	}

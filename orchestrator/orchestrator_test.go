@@ -48,7 +48,7 @@ func ranPlaybooks(ran string) []string {
 	return strings.Fields(string(data))
 }
 
-// A second run on a healthy cluster changes nothing, and nobody is asked.
+// A second run on a healthy cluster changes nothing, and no one is asked.
 func TestRunOnAHealthyCluster(t *testing.T) {
 	t.Parallel()
 	bin, ran := fakeansible.New(t, 300*24*time.Hour, 0)
@@ -71,11 +71,11 @@ func TestRunOnAHealthyCluster(t *testing.T) {
 	}
 }
 
-// Nothing is changed unless somebody says yes.
+// Nothing is changed unless someone says yes.
 func TestRunNeedsApproval(t *testing.T) {
 	t.Parallel()
 	for name, approve := range map[string]func(context.Context, Proposal) (bool, error){
-		"nobody to ask": nil,
+		"no one to ask": nil,
 		"no":            func(context.Context, Proposal) (bool, error) { return false, nil },
 		"no terminal":   func(context.Context, Proposal) (bool, error) { return true, errors.New("no terminal") },
 	} {
@@ -119,7 +119,58 @@ func TestRunHoldsTheTimer(t *testing.T) {
 	}
 }
 
-// A fresh run begins nothing while somebody else is at work on a node, be it kubeadm,
+// Where a timer cannot be held back, nothing is begun, and those that were are let go.
+func TestTimerThatCannotBeHeld(t *testing.T) {
+	t.Parallel()
+	bin := t.TempDir()
+	node := fakeansible.Node(t, fakeansible.NewCluster(t), 24*time.Hour)
+	ran := fakeansible.Write(t, bin, strings.Replace(node, "@@END", "@@TIMER on 0\n@@END", 1), 2)
+	_, _, err := fakeRun(t, bin, func(o *Options) { o.Approve = yes })
+	e, _ := errors.AsType[*Error](err)
+	if e == nil || e.Code != ExitNotBegun || !strings.Contains(e.Summary, "could not be held back (cp1)") || !strings.Contains(e.Next, "systemctl stop k8s-certs-renew.timer") {
+		t.Errorf("%+v", e)
+	}
+	if got := ranPlaybooks(ran); !slices.Equal(got, []string{"renewal-timer.yml", "renewal-timer.yml"}) {
+		t.Errorf("playbooks were run: %v", got)
+	}
+}
+
+// What counts is the timer of now, not that of the plan.
+func TestRunHoldsATimerSwitchedOnLater(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		planned, found string
+		want           []string
+	}{
+		"switched on":  {"off", "on", []string{"renewal-timer.yml", "backup.yml", "renew-certs.yml", "renewal-timer.yml"}},
+		"installed":    {"", "on", []string{"renewal-timer.yml", "backup.yml", "renew-certs.yml", "renewal-timer.yml"}},
+		"switched off": {"on", "off", []string{"backup.yml", "renew-certs.yml"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bin := t.TempDir()
+			node := fakeansible.Node(t, fakeansible.NewCluster(t), 24*time.Hour)
+			with := func(state string) string {
+				if state == "" {
+					return node
+				}
+				return strings.Replace(node, "@@END", "@@TIMER "+state+" 0\n@@END", 1)
+			}
+			ran := fakeansible.Write(t, bin, with(row.planned), 0)
+			later := func(context.Context, Proposal) (bool, error) {
+				return true, os.WriteFile(filepath.Join(bin, "inspect.yml"), []byte(fakeansible.Says(t, with(row.found))), 0o600)
+			}
+			if _, _, err := fakeRun(t, bin, func(o *Options) { o.Approve = later }); Code(err) != ExitStopped {
+				t.Fatal(err)
+			}
+			if got := ranPlaybooks(ran); !slices.Equal(got, row.want) {
+				t.Errorf("playbooks were run: %v, want %v", got, row.want)
+			}
+		})
+	}
+}
+
+// A fresh run begins nothing while someone else is at work on a node, be it kubeadm,
 // Kubespray's own renewal or a task of Ansible: it waits, and says for what.
 func TestRunWaitsForWork(t *testing.T) {
 	t.Parallel()
@@ -131,18 +182,18 @@ func TestRunWaitsForWork(t *testing.T) {
 			ran := fakeansible.Write(t, bin, strings.Replace(node, "@@END", "@@WORK 4711 0 "+what+"\n@@END", 1), 0)
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
-			told := ""
+			stated := ""
 			_, err := fakeOrchestrator(t, bin, func(o *Options) {
 				o.Approve = yes
 				o.Observe = func(e Event) {
 					if strings.Contains(e.Message, "waiting for processes on the nodes") {
-						told = e.Message
+						stated = e.Message
 						stop()
 					}
 				}
 			}).Run(ctx)
-			if want := "cp1: process 4711, " + what; !strings.Contains(told, want) || Code(err) != ExitInterrupted {
-				t.Errorf("told: %q, which lacks %q; %v", told, want, err)
+			if want := "cp1: process 4711, " + what; !strings.Contains(stated, want) || Code(err) != ExitInterrupted {
+				t.Errorf("stated: %q, which lacks %q; %v", stated, want, err)
 			}
 			if got := ranPlaybooks(ran); len(got) > 0 {
 				t.Errorf("playbooks were run: %v", got)

@@ -53,7 +53,8 @@ func (o *Orchestrator) refreshable(snap *snapshot.Snapshot) error {
 		}
 		if err != nil {
 			return &Error{Code: ExitUsage, Summary: err.Error(), Err: err,
-				Next: "nothing was changed now; name a copy of this cluster's admin.conf or super-admin.conf, or omit the flag"}
+				Next: "nothing was changed now; name a copy of this cluster's admin.conf or super-admin.conf, or " +
+					"omit the flag"}
 		}
 	}
 	return nil
@@ -79,7 +80,8 @@ func (s *session) refreshError(err error, changed bool) *Error {
 	e := &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
 		Next: "nothing was changed on any node; fix this, then run the command again"}
 	if changed {
-		e.Code, e.Next = ExitStopped, "all steps on the nodes are done; fix this, then resume: "+s.command("resume", s.dir.ID)
+		e.Code, e.Next = ExitStopped,
+			"all steps on the nodes are done; fix this, then resume: "+s.command("resume", s.dir.ID)
 	}
 	if interrupted(err) {
 		e.Code = ExitInterrupted

@@ -169,7 +169,7 @@ func TestRefreshKubeconfigRefuses(t *testing.T) {
 		"missing":            {"", "no such file"},
 		"none":               {"a: b", "it is not a kubeconfig"},
 		"of another cluster": {adminConf(other.CA, other.CA.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin"})), "it belongs to another cluster"},
-		"another user's":     {adminConf(c.CA, c.CA.Issue(t, testpki.Leaf{CommonName: "somebody"})), "its user is CN=somebody, which is in no admin.conf"},
+		"another user's":     {adminConf(c.CA, c.CA.Issue(t, testpki.Leaf{CommonName: "someone"})), "its user is CN=someone, which is in no admin.conf"},
 	} {
 		path := filepath.Join(t.TempDir(), "config")
 		if row.text != "" {
@@ -251,8 +251,8 @@ func TestFetchedKeyIsNotTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, row := range []struct {
-		name string
-		told bool
+		name   string
+		stated bool
 	}{{"with no_log", false}, {"without", true}} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -267,7 +267,7 @@ func TestFetchedKeyIsNotTold(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.close()
-			if row.told {
+			if row.stated {
 				tasks := filepath.Join(s.dir.Playbooks(), playbooks.Collection, "roles/kubeconfig/tasks/main.yml")
 				data, err := os.ReadFile(tasks)
 				if err == nil {
@@ -281,7 +281,7 @@ func TestFetchedKeyIsNotTold(t *testing.T) {
 			if err != nil || f.Certificate.Fingerprint != certs.Describe(user.X509).Fingerprint {
 				t.Fatalf("%v\n%s", err, &out)
 			}
-			if !row.told {
+			if !row.stated {
 				_, err := s.fetch(t.Context(), kubeconfig.Origin{Node: "cp1", Name: "super-admin.conf"})
 				if e := s.refreshError(err, false); err == nil || !strings.Contains(e.Evidence, "Show why it was not fetched") || !strings.Contains(e.Evidence, "does not exist") {
 					t.Errorf("why a file cannot be fetched: %v\n%s", err, e.Evidence)
@@ -294,12 +294,12 @@ func TestFetchedKeyIsNotTold(t *testing.T) {
 			for skip := range 3 {
 				shown = append(shown, base64.StdEncoding.EncodeToString([]byte(key[skip:80+skip-(80%3)])))
 			}
-			told := filesWith(t, state, shown...)
+			stated := filesWith(t, state, shown...)
 			if slices.ContainsFunc(shown, func(text string) bool { return strings.Contains(out.String(), text) }) {
-				told = append(told, "what Ansible prints")
+				stated = append(stated, "what Ansible prints")
 			}
-			if (len(told) > 0) != row.told || out.Len() == 0 {
-				t.Errorf("the key is in %q", told)
+			if (len(stated) > 0) != row.stated || out.Len() == 0 {
+				t.Errorf("the key is in %q", stated)
 			}
 		})
 	}

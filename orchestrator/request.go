@@ -25,8 +25,10 @@ func (o *Orchestrator) request() (run.Request, error) {
 	r := run.Request{
 		Schema: run.RequestSchema, Dir: dir, User: a.User, Forks: a.Forks, Become: a.Become,
 		Tags: opts.Tags, SkipTags: opts.SkipTags, StepTimeout: opts.StepTimeout,
-		Limit: opts.Limit, SkipPhases: opts.SkipPhases, UntilPhase: opts.UntilPhase, Serial: opts.Serial, MaxUnavailable: opts.MaxUnavailable, StableFor: opts.StableFor,
-		Playbook: opts.Playbook, Thresholds: opts.Thresholds, GateTimeout: opts.GateTimeout, BackupRoot: opts.BackupRoot,
+		Limit: opts.Limit, SkipPhases: opts.SkipPhases, UntilPhase: opts.UntilPhase, Serial: opts.Serial,
+		MaxUnavailable: opts.MaxUnavailable, StableFor: opts.StableFor,
+		Playbook: opts.Playbook, Thresholds: opts.Thresholds, GateTimeout: opts.GateTimeout,
+		BackupRoot:   opts.BackupRoot,
 		EtcdSnapshot: opts.EtcdSnapshot, BinDir: a.BinDir, PrivateKey: a.PrivateKey, KubesprayDir: opts.KubesprayDir,
 		Inventories: a.Inventories, VaultIDs: a.VaultIDs, VaultPasswordFiles: a.VaultPasswordFiles,
 		BecomeMethod: a.BecomeMethod, BecomeUser: a.BecomeUser, Connection: a.Connection, Timeout: a.Timeout,
@@ -35,7 +37,10 @@ func (o *Orchestrator) request() (run.Request, error) {
 		AcceptSubjectChange:    opts.AcceptSubjectChange,
 		AllowNotInInventory:    opts.AllowNotInInventory,
 		RefreshKubeconfigs:     opts.RefreshKubeconfigs,
-		ConnectionPasswordFile: a.ConnectionPasswordFile, BecomePasswordFile: a.BecomePasswordFile, Withheld: withheld(a),
+		RenewCAs:               opts.RenewCAs,
+		CAValidity:             opts.CAValidity,
+		ConnectionPasswordFile: a.ConnectionPasswordFile, BecomePasswordFile: a.BecomePasswordFile,
+		Withheld: withheld(a),
 	}
 	for _, v := range a.ExtraVars {
 		if strings.HasPrefix(v, "@") {
@@ -141,6 +146,7 @@ func (o *Options) Recall(r run.Request) error {
 	// What the plan was made from is not to be chosen again.
 	o.Playbook, o.Thresholds = r.Playbook, r.Thresholds
 	o.Limit, o.SkipPhases, o.UntilPhase = r.Limit, r.SkipPhases, r.UntilPhase
+	o.RenewCAs, o.CAValidity = r.RenewCAs, r.CAValidity
 	return nil
 }
 
@@ -205,9 +211,10 @@ func (o *Options) Follow(r run.Request) error {
 	}
 	if len(missing) > 0 {
 		return &Error{
-			Code:    ExitUsage,
-			Summary: "kscertctl does not take commands from a plan file; pass the same as for the plan: " + strings.Join(missing, ", "),
-			Next:    "see: kscertctl apply --help",
+			Code: ExitUsage,
+			Summary: "kscertctl does not take commands from a plan file; pass the same as for the plan: " +
+				strings.Join(missing, ", "),
+			Next: "see: kscertctl apply --help",
 		}
 	}
 	o.Playbook, o.Thresholds, o.MaxUnavailable = r.Playbook, r.Thresholds, r.MaxUnavailable

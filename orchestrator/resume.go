@@ -15,7 +15,7 @@ import (
 
 // Runs lists the runs and rollbacks in a state directory, newest first; empty is the default
 // directory. It omits read-only commands.
-func Runs(state string) ([]run.Record, error) { return recorded(state, approved) }
+func Runs(state string) ([]run.Record, error) { return findRuns(state, approved) }
 
 // FindRun returns the run whose ID is or begins with id. An empty id means the newest run that
 // can be resumed or rolled back, but not one that ended before it started its plan, such as
@@ -24,7 +24,7 @@ func FindRun(state, id string) (run.Record, error) {
 	if id == "" {
 		return newest(state, approved)
 	}
-	return find(state, id, approved)
+	return findRun(state, id, approved)
 }
 
 // FindRunOf is FindRun without an ID, among the runs of these inventories: it never returns a
@@ -49,10 +49,10 @@ func FindRunOf(state string, inventories []string) (run.Record, error) {
 // newest prefers, among the wanted runs, one that has started its plan or was killed before.
 func newest(state string, want func(run.Record) bool) (run.Record, error) {
 	at := func(r run.Record) bool { return want(r) && (r.State.Ended == "" || r.State.Begun()) }
-	if r, err := find(state, "", at); err == nil {
+	if r, err := findRun(state, "", at); err == nil {
 		return r, nil
 	}
-	return find(state, "", want)
+	return findRun(state, "", want)
 }
 
 // sameInventory reports whether both are the same list of hosts or the same file.
@@ -91,7 +91,8 @@ func TrustRun(r run.Record) error {
 // recordError explains why a record cannot be used.
 func recordError(err error) *Error {
 	e := &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
-		Next: "nothing was changed; the record of this run cannot be used: check the cluster with kscertctl diagnose, and start a new run"}
+		Next: "nothing was changed; the record of this run cannot be used: check the cluster with kscertctl " +
+			"diagnose, and start a new run"}
 	var (
 		busy      *run.BusyError
 		missing   *fs.PathError
@@ -99,11 +100,13 @@ func recordError(err error) *Error {
 	)
 	switch {
 	case errors.As(err, &busy):
-		e.Code, e.Next = ExitLocked, "nothing was changed; wait until it has finished, and see: kscertctl status "+shell.Quote(busy.Run)
+		e.Code, e.Next = ExitLocked,
+			"nothing was changed; wait until it has finished, and see: kscertctl status "+shell.Quote(busy.Run)
 	case errors.As(err, &missing) && errors.Is(err, fs.ErrNotExist):
 		e.Code, e.Next = ExitUsage, "see: kscertctl runs list"
 	case errors.As(err, &untrusted):
-		e.Summary, e.Next = "the record of the run cannot be trusted: "+e.Summary, "nothing was changed; "+untrusted.Next
+		e.Summary, e.Next = "the record of the run cannot be trusted: "+e.Summary,
+			"nothing was changed; "+untrusted.Next
 	}
 	return e
 }
@@ -132,7 +135,8 @@ func (o *Orchestrator) resume(ctx context.Context, id string) (r Result, err err
 		return r, errors.Join(recordError(err), dir.Close())
 	}
 	if state.Ended == run.Done {
-		r.Schema, r.RunID, r.Dir, r.Before, r.After, r.Snapshot = ResultSchema, id, dir.Path, p.Diagnosis, p.Diagnosis, p.Snapshot
+		r.Schema, r.RunID, r.Dir, r.Before, r.After, r.Snapshot = ResultSchema, id, dir.Path, p.Diagnosis, p.Diagnosis,
+			p.Snapshot
 		return r, dir.Close()
 	}
 	if p.Plan.Undoes != "" {
@@ -144,7 +148,9 @@ func (o *Orchestrator) resume(ctx context.Context, id string) (r Result, err err
 	}
 	defer s.finish(&r, &err)
 	if journal.Torn > 0 {
-		s.tell(Event{Kind: EventNotice, Message: fmt.Sprintf("the last line of the journal was cut off in the middle (%d bytes): its process was killed while writing it", journal.Torn)})
+		s.tell(Event{Kind: EventNotice,
+			Message: fmt.Sprintf("the last line of the journal was cut off in the middle (%d bytes): its process "+
+				"was killed while writing it", journal.Torn)})
 	}
 	r.Before, r.After, r.Snapshot = p.Diagnosis, p.Diagnosis, p.Snapshot
 	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})

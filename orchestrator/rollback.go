@@ -31,7 +31,7 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 	if err != nil {
 		return r, recordError(err)
 	}
-	defer func() { _ = of.Close() }() // nobody goes on with it meanwhile
+	defer func() { _ = of.Close() }() // no one goes on with it meanwhile
 	was, err := run.LoadProposal(o.opts.StateDir, id)
 	state := journal.State()
 	if !state.Requested {
@@ -54,14 +54,18 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 	d := diagnosis.Diagnose(now, o.opts.Thresholds)
 	r.Before, r.After, r.Snapshot = d, d, now
 	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &d})
-	p := run.Proposal{Schema: run.ProposalSchema, Made: time.Now().UTC(), Cluster: was.Cluster, Diagnosis: d, Snapshot: now}
+	p := run.Proposal{Schema: run.ProposalSchema, Made: time.Now().UTC(), Cluster: was.Cluster, Diagnosis: d,
+		Snapshot: now}
 	if p.Request, err = s.request(); err == nil {
 		p.Plan, err = plan.Rollback(s.cluster, plan.Undo{
-			Run: id, Touched: state.Touched(was.Plan), Only: nodes, Before: was.Snapshot, Diagnosis: was.Diagnosis, Now: now.Taken,
+			Run: id, Touched: state.Touched(was.Plan), Only: nodes, Before: was.Snapshot, Diagnosis: was.Diagnosis,
+			Now:       now.Taken,
+			Published: published(was.Plan, state),
 		})
 	}
 	if err != nil {
-		return r, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; what that run did: " + s.command("report", id)}
+		return r, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
+			Next: "nothing was changed; what that run did: " + s.command("report", id)}
 	}
 	history, err := run.LoadHistory(o.opts.StateDir, id)
 	if err != nil {
@@ -70,12 +74,14 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 	changed, unknown := since(was, history, now, restored(p.Plan.Steps))
 	p.Plan.Warnings = slices.Concat(takesBack(id, changed), p.Plan.Warnings)
 	if len(unknown) > 0 {
-		p.Plan.Unknown = append(p.Plan.Unknown, fmt.Sprintf("what others have changed since run %s on %s: the run was stopped before it recorded what it left there",
-			id, strings.Join(unknown, ", ")))
+		p.Plan.Unknown = append(p.Plan.Unknown,
+			fmt.Sprintf("what others have changed since run %s on %s: the run was stopped before it recorded what "+
+				"it left there",
+				id, strings.Join(unknown, ", ")))
 	}
 	r.Plan = p.Plan
 	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})
-	if err := s.keep(p); err != nil {
+	if err := s.saveProposal(p); err != nil {
 		return r, err
 	}
 	if len(p.Plan.Steps) > 0 {
@@ -85,6 +91,16 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 	}
 	// Also when nothing is to be restored: the lock of a dead owner is cleared.
 	return r, s.launch(ctx, work{Proposal: p, replaces: id}, &r)
+}
+
+// published reports whether a run has come to where the cluster publishes CA certificates, or
+// a component that does has restarted with them.
+func published(p plan.Plan, state run.State) bool {
+	return slices.ContainsFunc(p.Steps, func(step plan.Step) bool {
+		_, begun := state.Steps[step.ID]
+		return begun && (step.Action == plan.CARenew || step.Action == plan.CAPublish) &&
+			slices.ContainsFunc(p.Steps, func(s plan.Step) bool { return s.Action == plan.CAPublish })
+	})
 }
 
 // restored are the nodes on which steps restore a backup, in their order.
@@ -132,13 +148,17 @@ func (s *session) verified(ctx context.Context, w work) error {
 	if len(wrong) == 0 {
 		return nil
 	}
-	return &Error{Code: ExitNotBegun, Summary: fmt.Sprintf("the backup of run %s cannot be trusted: %s", w.Plan.Undoes, wrong[0]),
-		Evidence: strings.Join(wrong, "\n"), Next: "nothing was changed by this rollback; other backups: " + s.command("backup", "list", "-i", "INVENTORY")}
+	return &Error{Code: ExitNotBegun,
+		Summary:  fmt.Sprintf("the backup of run %s cannot be trusted: %s", w.Plan.Undoes, wrong[0]),
+		Evidence: strings.Join(wrong, "\n"),
+		Next: "nothing was changed by this rollback; other backups: " +
+			s.command("backup", "list", "-i", "INVENTORY")}
 }
 
 // backupsOn runs the playbook that handles backups and returns what it says. The
 // error is an *Error.
-func (s *session) backupsOn(ctx context.Context, nodes []string, action string, vars map[string]any) ([]run.Backup, error) {
+func (s *session) backupsOn(ctx context.Context, nodes []string, action string, vars map[string]any) ([]run.Backup,
+	error) {
 	p := s.playbook("backups-"+action, playbooks.Backups, nodes)
 	p.Vars["kscert_backup_action"] = action
 	maps.Copy(p.Vars, vars)

@@ -70,7 +70,7 @@ func TestLimitIsCheckedFirst(t *testing.T) {
 func TestSerial(t *testing.T) {
 	t.Parallel()
 	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
-	if err := testcommand.Write(filepath.Join(bin, "hook"), "#!/bin/sh\necho \"$*\" >>\"${0%/*}/told\"\n"); err != nil {
+	if err := testcommand.Write(filepath.Join(bin, "hook"), "#!/bin/sh\necho \"$*\" >>\"${0%/*}/stated\"\n"); err != nil {
 		t.Fatal(err)
 	}
 	o := fakeOrchestrator(t, bin, func(o *Options) { o.Serial = "20%" })
@@ -84,18 +84,18 @@ func TestSerial(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	told, err := os.ReadFile(filepath.Join(bin, "told"))
+	stated, err := os.ReadFile(filepath.Join(bin, "stated"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var serial []string
-	for line := range strings.Lines(string(told)) {
+	for line := range strings.Lines(string(stated)) {
 		if strings.Contains(line, `"kscert_serial":"20%"`) {
 			serial = append(serial, strings.Fields(line)[0])
 		}
 	}
 	if !slices.Equal(serial, []string{"kubelet-bootstrap.yml"}) {
-		t.Errorf("batch sizes for %q:\n%s", serial, told)
+		t.Errorf("batch sizes for %q:\n%s", serial, stated)
 	}
 }
 

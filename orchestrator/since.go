@@ -58,7 +58,8 @@ func leftBehind(h run.History, p plan.Plan, name string) (snapshot.Node, bool) {
 	}
 	for _, s := range slices.Backward(h.Snapshots) {
 		n, ok := s.Node(name)
-		if ok && n.Failure == nil && !from.IsZero() && s.Taken.After(from) && (until.IsZero() || s.Taken.Before(until)) {
+		if ok && n.Failure == nil && !from.IsZero() && s.Taken.After(from) &&
+			(until.IsZero() || s.Taken.Before(until)) {
 			return n, true
 		}
 	}

@@ -37,10 +37,10 @@ func TestNotInInventory(t *testing.T) {
 		planRefused, refusing bool
 		unheard               bool // a plan file is not believed about it
 	}{
-		{name: "nobody else", before: alone, now: alone},
+		{name: "no one else", before: alone, now: alone},
 		{name: "known from the beginning", before: joined, planRefused: true},
 		{name: "another one is allowed", before: joined, planned: []string{"cp8"}, planRefused: true},
-		{name: "allowed, which is to be said again", before: joined, now: joined, planned: []string{"cp9"}, unheard: true},
+		{name: "allowed, which is to be answered again", before: joined, now: joined, planned: []string{"cp9"}, unheard: true},
 		{name: "allowed both times", before: joined, now: joined, planned: []string{"cp9"}, allowed: []string{"cp9"}},
 		{name: "joined since", before: alone, now: joined, refusing: true},
 		{name: "joined since, and allowed", before: alone, now: joined, allowed: []string{"cp9"}},

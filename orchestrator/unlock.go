@@ -7,10 +7,14 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
+// unconfirmed is what to do where no one has confirmed that a lock is to be broken.
+const unconfirmed = "the lock is unchanged; confirm with --yes, or on a terminal by typing yes"
+
 // Unlock shows who holds the lock of the cluster on its first control plane and
 // breaks it when confirm says so; without a lock it does nothing and confirm is
 // not asked. It returns the lock that was found.
-func (o *Orchestrator) Unlock(ctx context.Context, confirm func(context.Context, run.Holding, run.Verdict) (bool, error)) (found *run.Holding, err error) {
+func (o *Orchestrator) Unlock(ctx context.Context,
+	confirm func(context.Context, run.Holding, run.Verdict) (bool, error)) (found *run.Holding, err error) {
 	s, err := o.begin(ctx, run.Entry{Kind: run.KindLook})
 	if err != nil {
 		return nil, err
@@ -26,14 +30,16 @@ func (o *Orchestrator) Unlock(ctx context.Context, confirm func(context.Context,
 		return nil, nil //nolint:nilnil // no lock is no error
 	}
 	host, _ := os.Hostname() // without one, no owner is taken for a dead process of this machine
-	yes, err := confirm(soft, holding, holding.Judge(host, alive))
+	yes, err := confirm(soft, holding, holding.Assess(host, alive))
 	switch {
 	case soft.Err() != nil:
-		return &holding, &Error{Code: ExitInterrupted, Summary: "interrupted; the lock is unchanged", Err: context.Cause(soft)}
+		return &holding, &Error{Code: ExitInterrupted, Summary: "interrupted; the lock is unchanged",
+			Err: context.Cause(soft)}
 	case err != nil:
-		return &holding, &Error{Code: ExitNotApproved, Summary: "the lock was not broken: " + err.Error(), Err: err, Next: "confirm with --yes, or on a terminal by typing yes"}
+		return &holding, &Error{Code: ExitNotApproved, Summary: "the lock was not broken: " + err.Error(), Err: err,
+			Next: unconfirmed}
 	case !yes:
-		return &holding, &Error{Code: ExitNotApproved, Summary: "the lock was not broken", Next: "the lock is unchanged"}
+		return &holding, &Error{Code: ExitNotApproved, Summary: "the lock was not broken", Next: unconfirmed}
 	}
 	// The lock that was shown, and no other that has come meanwhile.
 	state, now, err := s.lockAction(ctx, "break", "lock-break", map[string]any{"kscert_lock_run": holding.Owner.Run})

@@ -249,12 +249,12 @@ func TestBackup(t *testing.T) {
 		t.Errorf("it says %q", out)
 	}
 	if n.describe(n.backup+"/COMPLETE") != complete {
-		t.Error("the backup was written anew")
+		t.Error("the backup was written again")
 	}
 	wantSame(t, n.tree(n.backup+"/files"), before)
 }
 
-// A folder that was begun and not finished is made anew; one that is not ours is
+// A folder that was begun and not finished is made again; one that is not ours is
 // left alone.
 func TestBackupMeetsAFolder(t *testing.T) {
 	t.Parallel()
@@ -268,7 +268,7 @@ func TestBackupMeetsAFolder(t *testing.T) {
 			n.write(n.backup+"/files/half", nil, 0o600)
 		}, ""},
 		{"made and nothing in it", func(n *node) { n.ok(os.Mkdir(n.backup, 0o700)) }, ""},
-		{"somebody else's", func(n *node) { n.write(n.backup+"/precious", nil, 0o600) }, "is there and is no backup of kscertctl"},
+		{"someone else's", func(n *node) { n.write(n.backup+"/precious", nil, 0o600) }, "is there and is no backup of kscertctl"},
 		{"of a format to come", func(n *node) {
 			n.write(n.backup+"/MANIFEST", []byte("kscertctl-backup\t2\n"), 0o600)
 			n.write(n.backup+"/COMPLETE", nil, 0o600)
@@ -287,7 +287,7 @@ func TestBackupMeetsAFolder(t *testing.T) {
 			}
 			n.good(backupScript(t))
 			if exists(n.backup + "/files/half") {
-				t.Error("it was not made anew")
+				t.Error("it was not made again")
 			}
 			wantSame(t, n.tree(n.backup+"/files"), n.tree(""))
 		})
@@ -432,7 +432,7 @@ func TestEtcdSnapshot(t *testing.T) {
 		},
 		{name: "not wanted", choice: "never", size: small, unasked: true, without: "none was asked for", would: "would leave a snapshot of etcd out: none was asked for"},
 		{name: "no answer", choice: "auto", size: "", unasked: true, without: "etcd does not answer"},
-		{name: "no answer, with HTTP elsewhere", choice: "auto", env: "ETCD_LISTEN_CLIENT_HTTP_URLS=http://127.0.0.1:2382\n", unasked: true, without: "etcd has another port than 2379 for HTTP"},
+		{name: "no answer, with HTTP elsewhere", choice: "auto", env: "ETCD_LISTEN_CLIENT_HTTP_URLS=http://127.0.0.1:2382\n", unasked: true, without: "etcd has another port for HTTP (listen-client-http-urls)"},
 		{name: "no answer, without a gateway", choice: "auto", env: "ETCD_ENABLE_GRPC_GATEWAY=\"false\"\n", unasked: true, without: "etcd's JSON gateway is switched off"},
 		{name: "no number", choice: "auto", size: "-5", unasked: true, without: "etcd does not answer"},
 		{name: "a number that nothing has", choice: "auto", size: strings.Repeat("9", 30), unasked: true, without: "etcd does not answer"},
@@ -442,7 +442,7 @@ func TestEtcdSnapshot(t *testing.T) {
 		{name: "slow", choice: "auto", size: small, sleep: "30", seconds: 1, without: "etcd's was cut off, or took longer than 1 s"},
 		{name: "slow, but asked for", choice: "always", size: small, sleep: "1.5", seconds: 1},
 		{
-			name: "more than it said", choice: "auto", size: small, without: "etcd's was cut off",
+			name: "more than it answered", choice: "auto", size: small, without: "etcd's was cut off",
 			edit: func(script string) string {
 				return strings.Replace(script, "bytes + etcd_spare * 524288", "bytes - 1", 1)
 			},
@@ -543,7 +543,7 @@ func TestEtcdSnapshotNumbers(t *testing.T) {
 
 // --- verifying ---------------------------------------------------------------------
 
-// tampering is what may happen to a backup, and what is said about it.
+// tampering is what may happen to a backup, and what is reported about it.
 var tampering = []struct {
 	name string
 	edit func(*node)
@@ -662,7 +662,7 @@ func TestPrune(t *testing.T) {
 		}
 	}
 	if !exists(filepath.Dir(n.backup) + "/precious/file") {
-		t.Error("a folder of somebody else was removed")
+		t.Error("a folder of someone else was removed")
 	}
 }
 
@@ -971,7 +971,7 @@ func TestRestoreKilledAnywhere(t *testing.T) {
 }
 
 // A renewal that is killed leaves each file whole, old or new, and what it leaves
-// beside them is gone after the next.
+// next to them is gone after the next.
 func TestEtcdRenewalKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	var old []byte

@@ -26,7 +26,7 @@ func TestBastion(t *testing.T) {
 		want            map[string]string // by address: the options that say something of the way
 	}{
 		{
-			"with all that can be said", "[bastion]\nbastion ansible_host=198.51.100.5 ansible_port=2222 ansible_user=jump\n", nil, nil, "",
+			"with all that can be answered", "[bastion]\nbastion ansible_host=198.51.100.5 ansible_port=2222 ansible_user=jump\n", nil, nil, "",
 			map[string]string{
 				"192.0.2.1": "ProxyCommand=" + command + "2222  jump@198.51.100.5",
 				"192.0.2.2": "ProxyCommand=" + command + "2222 -i '/keys/of cp2' jump@198.51.100.5",

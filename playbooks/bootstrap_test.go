@@ -41,7 +41,7 @@ func signer(t *testing.T, ca testpki.Pair) *node {
 	n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
 	n.write(n.conf+"/ssl/ca.crt", ca.Certificate, 0o644)
 	n.write(n.conf+"/ssl/ca.key", ca.Key, 0o600)
-	n.write(n.conf+"/manifests/kube-controller-manager.yaml", []byte("    - --cluster-signing-duration=48h30m0s\n"), 0o600)
+	n.write(n.conf+"/manifests/kube-controller-manager.yaml", []byte(ofPod+"    - --cluster-signing-duration=48h30m0s\n"), 0o600)
 	return n
 }
 
@@ -71,15 +71,15 @@ func TestKubeletSigned(t *testing.T) {
 	if err != nil || issued == "" {
 		t.Fatalf("%v: %s%s", err, signed, errs)
 	}
-	for _, said := range []string{asked, signed} {
-		for part := range strings.SplitSeq(said, "|") {
+	for _, answered := range []string{asked, signed} {
+		for part := range strings.SplitSeq(answered, "|") {
 			if text, err := base64.StdEncoding.DecodeString(strings.TrimSpace(part)); err == nil && strings.Contains(string(text), "PRIVATE") {
-				t.Errorf("a key travels: %s", said)
+				t.Errorf("a key travels: %s", answered)
 			}
 		}
 	}
 	// A short lifetime is not shortened further: it may be less than five minutes.
-	cp.write(cp.conf+"/manifests/kube-controller-manager.yaml", []byte("    - --cluster-signing-duration=4m\n"), 0o600)
+	cp.write(cp.conf+"/manifests/kube-controller-manager.yaml", []byte(ofPod+"    - --cluster-signing-duration=4m\n"), 0o600)
 	short, errs, err := cp.kubelet("sign.sh", "KSCERT_NAMES='cp1 w1' KSCERT_REQUESTS='host1|w1|"+asked+"'")
 	text, derr := base64.StdEncoding.DecodeString(words(short, "issued: host1|"))
 	if err != nil || derr != nil || time.Until(parsed(t, text).NotAfter) < 3*time.Minute {
@@ -193,7 +193,7 @@ func TestKubeletBootstrapPlaybook(t *testing.T) {
 		if conf := string(n.read(n.conf + "/kubelet.conf")); strings.Contains(conf, "client-key-data") || !strings.Contains(conf, "client-certificate: "+n.pair()) {
 			t.Errorf("kubelet.conf is\n%s", conf)
 		}
-		// What a node has said of itself before, as Kubespray's cache of facts keeps it.
+		// What a node has reported of itself before, as Kubespray's cache of facts keeps it.
 		n.write(n.root()+"/facts/cp1", []byte(`{"kube_override_hostname": "ghost"}`), 0o600)
 		n.config = "[defaults]\nfact_caching = jsonfile\nfact_caching_connection = " + n.root() + "/facts\n"
 		n.write(n.pair(), []byte("no certificate"), 0o600)

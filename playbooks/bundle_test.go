@@ -133,7 +133,7 @@ func TestCollectorReadsBundles(t *testing.T) {
 	n.write(n.conf+"/ssl/ca.crt", cas, 0o600)
 	n.write(n.conf+"/ssl/ca.key", next.Key, 0o600)
 	n.write(n.conf+"/root-ca.crt", old.Certificate, 0o600)
-	n.write(n.conf+"/manifests/kube-controller-manager.yaml", []byte("    - --root-ca-file="+n.conf+"/root-ca.crt\n    - --cluster-signing-cert-file="+n.conf+"/ssl/ca.crt\n"), 0o600)
+	n.write(n.conf+"/manifests/kube-controller-manager.yaml", []byte(ofPod+"    - --root-ca-file="+n.conf+"/root-ca.crt\n    - --cluster-signing-cert-file="+n.conf+"/ssl/ca.crt\n"), 0o600)
 	n.write(n.conf+"/scheduler.conf", kubeconfig(testpki.Pair{Certificate: cas}, next.Issue(t, testpki.Leaf{CommonName: "someone"}), ""), 0o600)
 	plugin := n.root() + "/etc/cni/net.d/calico-kubeconfig"
 	n.write(plugin, []byte("clusters:\n- cluster:\n    server: https://10.233.0.1:443\n    certificate-authority-data: "+base64.StdEncoding.EncodeToString(old.Certificate)+

@@ -52,7 +52,7 @@ func TestRenewalKeepsChains(t *testing.T) {
 	root := testpki.Authority(t, "root")
 	years := time.Now().AddDate(5, 0, 0)
 	ca := root.Intermediate(t, "kubernetes", years)
-	before := root.Once(t, ca, time.Now().Add(-time.Hour)) // the authority's certificate until it was signed anew
+	before := root.Once(t, ca, time.Now().Add(-time.Hour)) // the authority's certificate until it was signed again
 	between := ca.Intermediate(t, "by hand", time.Now().Add(-time.Hour))
 	issue := func(by testpki.Pair, left time.Duration) testpki.Pair {
 		return by.Issue(t, testpki.Leaf{
@@ -73,8 +73,9 @@ func TestRenewalKeepsChains(t *testing.T) {
 		{"alone, of an intermediate authority", ca, ended, nil, true, nil, ca},
 		{"with the authority", ca, ended, []testpki.Pair{ca}, true, []testpki.Pair{ca}, root},
 		{"with the authority and the root", ca, ended, []testpki.Pair{ca, root}, true, []testpki.Pair{ca, root}, root},
+		{"with the authority and a root that has ended", ca, ended, []testpki.Pair{ca, root.Once(t, root, time.Now().Add(-time.Hour))}, true, []testpki.Pair{ca}, root},
 		{"in another order", ca, ended, []testpki.Pair{root, ca}, true, []testpki.Pair{ca}, root},
-		{"with an authority that was signed anew", ca, ended, []testpki.Pair{before}, true, []testpki.Pair{ca}, root},
+		{"with an authority that was signed again", ca, ended, []testpki.Pair{before}, true, []testpki.Pair{ca}, root},
 		{"fresh, with an authority that has ended", ca, fresh, []testpki.Pair{before}, true, []testpki.Pair{ca}, root},
 		{"by an authority between that has ended", ca, issue(between, 300*24*time.Hour), []testpki.Pair{between}, true, nil, ca},
 		{"fresh, with the authority", ca, fresh, []testpki.Pair{ca, root}, false, nil, root},
@@ -119,7 +120,7 @@ func TestRenewalKeepsChains(t *testing.T) {
 	}
 }
 
-// Likewise the kubelet's pair, on a control plane and on a worker and wherever it is, and the
+// In the same way the kubelet's pair, on a control plane and on a worker and wherever it is, and the
 // certificates of etcd as a service of the host.
 func TestOthersKeepChains(t *testing.T) {
 	t.Parallel()

@@ -97,7 +97,7 @@ func (n *node) play(bin, playbook string, args ...string) (string, error) {
 }
 
 // With --check each playbook tells of every node what it would renew, with the time it
-// ends, and what it would restart for it; and changes nothing. Nothing is said of a
+// ends, and what it would restart for it; and changes nothing. Nothing is reported of a
 // node that is as it should be.
 func TestCheckMode(t *testing.T) {
 	t.Parallel()
@@ -144,9 +144,9 @@ func TestCheckMode(t *testing.T) {
 				if row.fails != "" {
 					return
 				}
-				said := regexp.MustCompile(`[A-Z][a-z]{2} [ 0-9]\d \d\d:\d\d:\d\d \d{4} GMT`).ReplaceAllString(out, "TIME")
-				said = strings.NewReplacer(n.backup, "BACKUP", n.conf, "CONF", n.etcd, "ETCD", filepath.Dir(n.conf)+"/var/lib/kubelet/pki", "KUBELET").Replace(said)
-				got := would(said)
+				answered := regexp.MustCompile(`[A-Z][a-z]{2} [ 0-9]\d \d\d:\d\d:\d\d \d{4} GMT`).ReplaceAllString(out, "TIME")
+				answered = strings.NewReplacer(n.backup, "BACKUP", n.conf, "CONF", n.etcd, "ETCD", filepath.Dir(n.conf)+"/var/lib/kubelet/pki", "KUBELET").Replace(answered)
+				got := would(answered)
 				if !slices.Equal(got, row.want) {
 					t.Errorf("it says\n  %s\nwant\n  %s\n%s", strings.Join(got, "\n  "), strings.Join(row.want, "\n  "), out)
 				}
@@ -157,11 +157,11 @@ func TestCheckMode(t *testing.T) {
 
 // would are the changes that a playbook tells of with --check.
 func would(out string) []string {
-	var told []string
+	var reported []string
 	for _, m := range regexp.MustCompile(`(?m)^\s+"(would .*?)",?$`).FindAllStringSubmatch(out, -1) {
-		told = append(told, m[1])
+		reported = append(reported, m[1])
 	}
-	return told
+	return reported
 }
 
 // Kubelets are worked on in batches. One that cannot be asked for ends nothing but its own
@@ -188,7 +188,7 @@ func TestKubeletsInBatches(t *testing.T) {
 	}
 }
 
-// What stands in the way of a renewal is told by --check too.
+// What stands in the way of a renewal is reported by --check too.
 func TestCheckModeSeesWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	n := controlPlane(t, 24*time.Hour, "0")

@@ -47,12 +47,12 @@ func TestCollectorPrintsNoKey(t *testing.T) {
 		return p
 	}
 
-	// Every kind of certificate in its place, with its key; and what must be said of it.
-	type judgement struct {
+	// Every kind of certificate in its place, with its key; and what must be reported of it.
+	type verdict struct {
 		signedBy certs.Authority
 		key      certs.KeyState
 	}
-	want := map[certs.Kind]judgement{}
+	want := map[certs.Kind]verdict{}
 	folders := map[certs.Base]string{
 		certs.PKI: pki, certs.Config: n.conf, certs.Kubelet: kubelet, certs.EtcdPKI: n.etcd,
 		certs.Home: root + "/root/.kube", certs.Calico: root + "/etc/calico/certs", certs.Cilium: root + "/etc/cilium/certs",
@@ -74,11 +74,11 @@ func TestCollectorPrintsNoKey(t *testing.T) {
 		default:
 			p = issue(authorities[row.Signer], string(row.Kind))
 		}
-		want[row.Kind] = judgement{row.Signer, certs.KeyMatches}
+		want[row.Kind] = verdict{row.Signer, certs.KeyMatches}
 		switch {
 		case row.Base == certs.Config || row.Base == certs.Home:
 			text := kubeconfig(ca, p, "token: c4n4ry.t0ken")
-			if row.Kind == certs.KindKubeletConf { // nobody is there
+			if row.Kind == certs.KindKubeletConf { // no one is there
 				text = bytes.Replace(text, []byte("10.0.0.1:6443"), []byte("127.0.0.2:1"), 1)
 			}
 			n.write(dir+"/"+rel, text, 0o600)
@@ -86,7 +86,7 @@ func TestCollectorPrintsNoKey(t *testing.T) {
 			n.write(dir+"/"+rel, slices.Concat(p.Key, p.Certificate, p.Key), 0o600)
 		case key == "":
 			n.write(dir+"/"+rel, p.Certificate, 0o644)
-			want[row.Kind] = judgement{row.Signer, certs.KeyMissing}
+			want[row.Kind] = verdict{row.Signer, certs.KeyMissing}
 		default:
 			n.write(dir+"/"+rel, p.Certificate, 0o644)
 			n.write(dir+"/"+key, p.Key, 0o600)
@@ -97,15 +97,15 @@ func TestCollectorPrintsNoKey(t *testing.T) {
 	both := issue(ca, "both")
 	n.write(pki+"/apiserver.crt", slices.Concat(both.Key, both.Certificate, both.Key), 0o600)
 	n.write(pki+"/apiserver.key", issue(ca, "another").Key, 0o600)
-	want[certs.KindAPIServer] = judgement{certs.KubernetesCA, certs.KeyMismatch}
+	want[certs.KindAPIServer] = verdict{certs.KubernetesCA, certs.KeyMismatch}
 	n.write(n.etcd+"/admin-cp1-key.pem", []byte("-----BEGIN PRIVATE KEY-----\nc4n4ry\n-----END PRIVATE KEY-----\n"), 0o600)
-	want[certs.KindEtcdAdmin] = judgement{certs.EtcdHostCA, certs.KeyUnreadable}
+	want[certs.KindEtcdAdmin] = verdict{certs.EtcdHostCA, certs.KeyUnreadable}
 	n.ok(os.Remove(pki + "/apiserver-kubelet-client.key"))
-	want["apiserver-kubelet-client"] = judgement{certs.KubernetesCA, certs.KeyMissing}
+	want["apiserver-kubelet-client"] = verdict{certs.KubernetesCA, certs.KeyMissing}
 	n.write(pki+"/etcd/server.crt", issue(ca, "of another authority").Certificate, 0o644)
-	want[certs.KindEtcdServer] = judgement{certs.KubernetesCA, certs.KeyMismatch}
+	want[certs.KindEtcdServer] = verdict{certs.KubernetesCA, certs.KeyMismatch}
 	n.write(pki+"/etcd/peer.crt", testpki.Authority(t, string(certs.EtcdCA)).Issue(t, testpki.Leaf{CommonName: "of a namesake"}).Certificate, 0o644)
-	want["etcd-peer"] = judgement{"", certs.KeyMismatch}
+	want["etcd-peer"] = verdict{"", certs.KeyMismatch}
 	unreadable := map[string]string{}
 	const none = "no PEM certificate block"
 	n.write(pki+"/front-proxy-client.crt", issue(ca, "misplaced").Key, 0o600)
@@ -130,10 +130,10 @@ func TestCollectorPrintsNoKey(t *testing.T) {
 		p := issue(ca, string(k))
 		n.write(other+"/"+crt, p.Certificate, 0o644)
 		n.write(other+"/"+key, p.Key, 0o600)
-		want[k] = judgement{certs.KubernetesCA, certs.KeyMatches}
+		want[k] = verdict{certs.KubernetesCA, certs.KeyMatches}
 	}
 	pair("etcd-other-client", "client.pem", "client.key")
-	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("    - --etcd-certfile="+other+"/client.pem\n    - --etcd-keyfile="+other+"/client.key\n    - --secure-port=1\n    - --service-account-issuer=c4n4ry\n"), 0o600)
+	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte(ofPod+"    - --etcd-certfile="+other+"/client.pem\n    - --etcd-keyfile="+other+"/client.key\n    - --secure-port=1\n    - --service-account-issuer=c4n4ry\n"), 0o600)
 	pair("kubelet-serving-file", "serving.crt", "serving.key")
 	n.write(other+"/kubelet.yaml", []byte("tlsCertFile: \""+other+"/serving.crt\"\ntlsPrivateKeyFile: "+other+"/serving.key\nport: 1\nstaticPodURLHeader: c4n4ry\n"), 0o600)
 	n.write(n.conf+"/kubelet.env", []byte("KUBELET_ARGS=\"--config="+other+"/kubelet.yaml --node-ip=::1\"\nSECRET=c4n4ry\n"), 0o600)
@@ -141,7 +141,7 @@ func TestCollectorPrintsNoKey(t *testing.T) {
 	n.write(n.conf+"/manifests/kube-apiserver.yaml.bak", []byte("c4n4ry"), 0o600)
 	n.write(n.conf+"/manifests/.kube-apiserver.yaml.swp", []byte("c4n4ry"), 0o600)
 	n.write(n.conf+"/manifests/kube-vip.yml", []byte("  - hostPath:\n      path: "+other+"/vip.conf\n"), 0o600)
-	want["kube-vip-kubeconfig"] = judgement{certs.KubernetesCA, certs.KeyMatches}
+	want["kube-vip-kubeconfig"] = verdict{certs.KubernetesCA, certs.KeyMatches}
 	n.write(root+"/etc/etcd.env", []byte("ETCD_LISTEN_CLIENT_URLS=https://10.0.0.1:1,https://127.0.0.1:1\nETCD_LISTEN_PEER_URLS=https://[::1]:1\nETCD_INITIAL_CLUSTER_TOKEN=c4n4ry\nETCD_ROOT_PASSWORD=c4n4ry\n"), 0o600)
 
 	// Secrets that belong to no certificate.
@@ -179,7 +179,7 @@ controllerManager:
 		t.Fatalf("%v\n%s", err, errs)
 	}
 	if watched := strings.Count(out, " "+n.conf+"/manifests/kube-apiserver.yaml.bak\n"); watched != 1 || strings.Contains(out, ".swp") {
-		t.Errorf("of what the kubelet takes for manifests is told\n%s", out)
+		t.Errorf("of what the kubelet takes for manifests is reported\n%s", out)
 	}
 	canaries := []string{"PRIVATE KEY", "c4n4ry"}
 	for _, p := range secrets {
@@ -269,7 +269,14 @@ resources:
 		"later group": strings.Replace(written, "kind: EncryptionConfig\napiVersion: v1", "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration", 1),
 		"comments":    "# Ansible managed\n" + strings.Replace(written, "key1", "key1 # first", 1),
 		"quoted":      strings.Replace(written, "key1", `"key1"`, 1),
-		"JSON":        `{"kind":"EncryptionConfig","apiVersion":"v1","resources":[{"resources":["secrets"],"providers":[{"secretbox":{"keys":[{"name":"key1","secret":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}]}},{"identity":{}}]}]}`,
+		"sorted": "apiVersion: v1\nkind: EncryptionConfig\nresources:\n-   providers:\n    -   secretbox:\n            keys:\n            -   secret: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n" +
+			"                name: key1\n    -   identity: {}\n    resources:\n    - secrets\n",
+		"resources first": "---\nresources:\n- providers:\n  - {\"secretbox\": {keys: [{secret: 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=', name: key1}]}} # made\n" +
+			"  - identity:\n      {}\n  resources: [secrets]\nkind: EncryptionConfig\n",
+		"carriage returns": strings.ReplaceAll(written, "\n", "\r\n"),
+		"JSON of lines": "{\n  \"resources\": [\n    {\n      \"providers\": [\n        {\"secretbox\": {\"keys\": [\n {\"secret\": \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\", \"name\": \"key1\"}]}},\n" +
+			"        {\"identity\": {}}\n      ],\n      \"resources\": [\"secrets\"]\n    }\n  ]\n}\n",
+		"JSON": `{"kind":"EncryptionConfig","apiVersion":"v1","resources":[{"resources":["secrets"],"providers":[{"secretbox":{"keys":[{"name":"key1","secret":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}]}},{"identity":{}}]}]}`,
 	} {
 		if got := digest(text); got != was {
 			t.Errorf("%s: another digest, %s, was %s", form, got, was)
@@ -279,7 +286,13 @@ resources:
 		"another secret":   strings.Replace(written, "AAA=", "AAB=", 1),
 		"another name":     strings.Replace(written, "key1", "key2", 1),
 		"another provider": strings.Replace(written, "secretbox", "aescbc", 1),
+		"another list":     strings.Replace(written, "    - secrets\n", "    - secrets\n    - configmaps\n", 1),
+		"another depth":    strings.Replace(written, "    - identity: {}", "  - identity: {}", 1),
+		"an anchor":        strings.Replace(written, "key1", "&a key1", 1),
 		"another order":    strings.Replace(strings.Replace(written, "    - identity: {}\n", "", 1), "    - secretbox", "    - identity: {}\n    - secretbox", 1),
+		"an empty list":    strings.Replace(written, "identity: {}", "identity: []", 1),
+		"a list of one":    strings.Replace(written, "identity: {}", "identity: [{}]", 1),
+		"nothing":          strings.Replace(written, "identity: {}", "identity:", 1),
 		"cut off":          written[:len(written)/2],
 		"empty words":      "# nothing\n",
 	} {
@@ -298,7 +311,7 @@ func TestCollectorFollowsLinks(t *testing.T) {
 	n.write(n.conf+"/ssl/ca.key", ca.Key, 0o600)
 	n.ok(os.Symlink("ssl", n.conf+"/pki"))
 	n.write(n.conf+"/kubeadm-config.yaml", []byte("certificatesDir: "+n.conf+"/pki\n"), 0o600)
-	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("    - --client-ca-file="+n.conf+"/ssl/ca.crt\n    - --secure-port=1\n"), 0o600)
+	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte(ofPod+"    - --client-ca-file="+n.conf+"/ssl/ca.crt\n    - --secure-port=1\n"), 0o600)
 	got := n.look()
 	files := 0
 	for _, c := range got.Certificates {
@@ -326,7 +339,7 @@ func TestCollectorEndsInTime(t *testing.T) {
 	n.ok(err)
 	n.write(n.bin+"/kubectl", []byte("#!/bin/sh\nexec sleep 60\n"), 0o755)
 	n.write(n.bin+"/kubeadm", []byte("#!/bin/sh\nexec sleep 60\n"), 0o755)
-	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("    - --advertise-address=127.0.0.1\n    - --secure-port="+port+"\n"), 0o600)
+	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte(ofPod+"    - --advertise-address=127.0.0.1\n    - --secure-port="+port+"\n"), 0o600)
 	n.write(filepath.Dir(n.conf)+"/etc/etcd.env", []byte("ETCD_LISTEN_CLIENT_URLS=https://"+address+"\n"), 0o600)
 	n.write(n.conf+"/kubelet.conf", []byte("    server: https://localhost.localdomain.invalid:"+port+"\n"), 0o600)
 	start := time.Now()
@@ -460,7 +473,7 @@ case $* in
 *) echo "unexpected: $*"; exit 1 ;;
 esac
 `), 0o755)
-	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("    - --advertise-address=127.0.0.1\n    - --secure-port=1\n"), 0o600)
+	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte(ofPod+"    - --advertise-address=127.0.0.1\n    - --secure-port=1\n"), 0o600)
 	out, errs, err := n.sh(collector(t))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, errs)
@@ -485,6 +498,78 @@ esac
 	}
 	if got.Facts["manifest"] != "present" {
 		t.Errorf("facts: %v", got.Facts)
+	}
+}
+
+// Whom objects of the cluster trust is asked of one API server, each CA comes back once, and
+// nothing that lies next to it: users of the cluster write these objects.
+func TestCollectorAsksWhoIsTrusted(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	ca, other, canary := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "other"), testpki.Authority(t, "canary")
+	quoted := func(text []byte) string { return strconv.Quote(string(text)) }
+	encoded := base64.StdEncoding.EncodeToString
+	for name, lines := range map[string]string{
+		"configmaps -A": "kube-root-ca\ta\t" + quoted(ca.Certificate) + "\nkube-root-ca\tb\t" + quoted(slices.Concat(ca.Certificate, canary.Key)) + "\nkube-root-ca\tc\t" + quoted(ca.Certificate) + "\nkube-root-ca\td\t\n" +
+			"kube-root-ca\te\t" + quoted(slices.Concat(ca.Certificate[:200], []byte("\n"), canary.Key)) + "\n", // a key behind one that was cut off
+		"configmap cluster":   "clusters:\n- cluster:\n    certificate-authority-data: " + encoded(ca.Certificate) + "\n",
+		"configmap extension": "client-ca\t-\t" + quoted(ca.Certificate) + "\nrequestheader-client-ca\t-\t" + quoted(other.Certificate) + "\n",
+		"secrets -A":          "service-account-token\ta/old\t" + encoded(ca.Certificate) + "\n",
+		"validatingwebhook":   "webhook\tcheck/one.example.org\t" + encoded(slices.Concat(canary.Key, other.Certificate)) + "\napi-service\tv1.metrics.example.org\t" + encoded(bytes.Repeat(other.Certificate, 60)) + "\n",
+	} {
+		n.write(n.bin+"/"+strings.Fields(name)[0]+strings.Fields(name + " -")[1], []byte(lines), 0o600)
+	}
+	n.write(n.bin+"/kubectl", []byte(`#!/bin/sh
+case $* in
+*readyz*) echo 'readyz check passed' ;;
+*'get configmaps -A'*) cat "${0%/*}/configmaps-A" ;;
+*'get configmap cluster-info'*) cat "${0%/*}/configmapcluster" ;;
+*'get configmap extension'*) cat "${0%/*}/configmapextension" ;;
+*'get secrets -A'*) cat "${0%/*}/secrets-A" ;;
+*'get validatingwebhook'*) cat "${0%/*}/validatingwebhook-" ;;
+*clustertrustbundles*) echo "error: the server doesn't have a resource type \"clustertrustbundles\"" >&2; exit 1 ;;
+esac
+`), 0o755)
+	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte(ofPod+"    - --advertise-address=127.0.0.1\n    - --secure-port=1\n"), 0o600)
+	root := filepath.Dir(n.conf)
+	volume := root + "/var/lib/kubelet/pods/1-2/volumes/kubernetes.io~projected/"
+	n.write(volume+"kube-api-access-x/ca.crt", ca.Certificate, 0o644)
+	n.write(volume+"mine/ca.crt", other.Certificate, 0o644)
+	n.write(root+"/var/lib/kubelet/pods/1-2/containers/main/0", nil, 0o644)
+	n.ok(os.Chtimes(root+"/var/lib/kubelet/pods/1-2/containers/main/0", time.Unix(1e9, 0), time.Unix(1e9, 0)))
+	n.ok(os.MkdirAll(root+"/var/log/pods/default_web_1-2", 0o755))
+	for _, trust := range []string{"no", "pods", "cluster"} {
+		out, errs, err := n.sh("KSCERT_TRUST=" + trust + "\n" + collector(t))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, errs)
+		}
+		if key := bytes.Split(canary.Key, []byte("\n"))[1]; strings.Contains(out, string(key)) {
+			t.Errorf("a key has left the node")
+		}
+		got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		var answered []string
+		for _, of := range got.Trust {
+			answered = append(answered, fmt.Sprintf("%s: %d%s %s", of.Place(), len(of.CAs), of.Unreadable, strings.Join(of.StartedBefore, " ")))
+		}
+		slices.Sort(answered)
+		pod := "pod default/web: 1 default/web"
+		want := map[string][]string{"pods": {pod}, "cluster": {
+			"ConfigMap kube-public/cluster-info: 1 ", "ConfigMap kube-root-ca.crt of namespace a, c: 1 ", "ConfigMap kube-root-ca.crt of namespace b: 1 ",
+			"ConfigMap kube-root-ca.crt of namespace d: 0there is no certificate in it ",
+			"ConfigMap kube-root-ca.crt of namespace e: 0there is no certificate in it ", "ServiceAccount token a/old: 1 ",
+			"caBundle of APIService v1.metrics.example.org: 060 certificates are more than are read ", "caBundle of webhook check/one.example.org: 1 ",
+			"client-ca-file of ConfigMap kube-system/extension-apiserver-authentication: 1 ", pod,
+			"requestheader-client-ca-file of ConfigMap kube-system/extension-apiserver-authentication: 1 ",
+		}}[trust]
+		if !slices.Equal(answered, want) {
+			t.Errorf("%s: %q, want %q", trust, answered, want)
+		}
+		if r, failed := got.Results["trust"]; failed {
+			t.Errorf("%s: %+v", trust, r)
+		}
 	}
 }
 
@@ -564,12 +649,12 @@ func TestCollectorIsNotForged(t *testing.T) {
 	}
 	for _, pid := range strangers {
 		if strings.Contains(out, fmt.Sprintf("@@WORK %d ", pid)) {
-			t.Errorf("the stranger %d is told as work", pid)
+			t.Errorf("the stranger %d is reported as work", pid)
 		}
 	}
 	for _, want := range []string{fmt.Sprintf("@@WORK %d ", forger), fmt.Sprintf("@@WORK %d ", raw), "a task of run raw-run\n", "x?@@FACT forged yes?y.crt\n|a line break"} {
 		if !strings.Contains(out, want) {
-			t.Errorf("%q is not told", want)
+			t.Errorf("%q is not reported", want)
 		}
 	}
 	if strings.Contains(out, "\n@@FACT forged") || strings.Count(out, "\n@@END") != 1 {
@@ -599,7 +684,7 @@ func TestCollectorNamesPods(t *testing.T) {
 	}
 }
 
-// A manifest that the kubelet cannot read is said again every 20 s: what it said before the
+// A manifest that the kubelet cannot read is reported again every 20 s: what it reported before the
 // second after the last change of a manifest is over, and not asked for.
 func TestCollectorReadsTheKubeletsLog(t *testing.T) {
 	t.Parallel()
@@ -645,7 +730,7 @@ func TestCollectorTellsTheRenewalTimer(t *testing.T) {
 	}
 }
 
-// The container runtime is the one that the kubelet is told to use, by a flag before its file.
+// The container runtime is the one that the kubelet is set to use, by a flag before its file.
 func TestCollectorKnowsTheRuntime(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ file, env, want string }{
@@ -684,6 +769,31 @@ func TestCollectorFindsCertificatesDir(t *testing.T) {
 				t.Errorf("a renewal takes %q: %v %s", out, err, errs)
 			}
 		})
+	}
+}
+
+// Where kubeadm's configuration names no directory of certificates and kubeadm's own is not there,
+// Kubespray's is taken.
+func TestCollectorFindsCertificatesDirByDefault(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	for _, dirs := range [][]string{{"ssl"}, {"pki"}, {"ssl", "pki"}} {
+		n := newNode(t)
+		n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\n"), 0o600)
+		if err := os.RemoveAll(n.conf + "/ssl"); err != nil {
+			t.Fatal(err)
+		}
+		places := map[string]string{"ssl": n.conf + "/ssl", "pki": n.root() + "/etc/kubernetes/pki"}
+		for _, dir := range dirs {
+			n.write(places[dir]+"/apiserver.crt", ca.Issue(t, testpki.Leaf{CommonName: "x"}).Certificate, 0o600)
+		}
+		want := places[dirs[len(dirs)-1]]
+		if got := n.look(); got.Facts["pki"] != want || len(got.Certificates) != 1 {
+			t.Errorf("%q: %q, %+v", dirs, got.Facts["pki"], got.Certificates)
+		}
+		if out, errs, err := n.run("pki_dir\n"); err != nil || out != want+"\n" {
+			t.Errorf("%q: a renewal takes %q: %v %s", dirs, out, err, errs)
+		}
 	}
 }
 

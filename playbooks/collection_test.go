@@ -233,7 +233,7 @@ func (p place) runs() {
 	}
 }
 
-// A playbook that is run from a run directory, or a clone, takes what is beside it: not the
+// A playbook that is run from a run directory, or a clone, takes what is next to it: not the
 // collection of the same name that is installed.
 func (p place) isNotTaken() {
 	t := p.t

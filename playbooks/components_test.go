@@ -81,7 +81,7 @@ func TestAPIServerIsRestarted(t *testing.T) {
 		{"one that takes a moment", reloading, true, loopback, []testpki.Pair{before, before, after}, false, false},
 		{"one that goes on serving the old one", reloading, true, loopback, []testpki.Pair{before}, false, true},
 		{"one whose own certificate ends soon", reloading, true, ending, []testpki.Pair{after}, false, true},
-		{"one that shows nobody its own certificate", reloading, true, after, []testpki.Pair{after}, false, false},
+		{"one that shows no one its own certificate", reloading, true, after, []testpki.Pair{after}, false, false},
 		{"one too old to take up all of its files", "registry.k8s.io/kube-apiserver:v1.19.16", true, loopback, []testpki.Pair{after}, false, true},
 		{"one of no known version", "example.com/kube-apiserver@sha256:0123", true, loopback, []testpki.Pair{after}, false, true},
 		{"one that could not be used", reloading, false, loopback, []testpki.Pair{after}, false, true},
@@ -92,7 +92,7 @@ func TestAPIServerIsRestarted(t *testing.T) {
 			n := newNode(t)
 			port := apiServer(t, row.loopback, row.presents...)
 			n.write(n.conf+"/ssl/apiserver.crt", after.Certificate, 0o600)
-			n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("    - --secure-port="+port+"\n    - --advertise-address=127.0.0.1\n    image: "+row.image+"\n"), 0o600)
+			n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte(ofPod+"    - --secure-port="+port+"\n    - --advertise-address=127.0.0.1\n    image: "+row.image+"\n"), 0o600)
 			containers := "echo 0123abcd"
 			if row.idle {
 				containers = ":"
@@ -109,8 +109,8 @@ func TestAPIServerIsRestarted(t *testing.T) {
 	}
 }
 
-// A lease is released whose holder was a process of this host that is gone, or that nobody
-// has renewed for long and nobody renews now.
+// A lease is released whose holder was a process of this host that is gone, or that no one
+// has renewed for long and no one renews now.
 func TestLeasesAreReleased(t *testing.T) {
 	t.Parallel()
 	host, err := os.Hostname()
@@ -125,7 +125,7 @@ func TestLeasesAreReleased(t *testing.T) {
 		since time.Duration
 		// old: a container of the component has run since before then.
 		old bool
-		// renewed: somebody renews the lease after it was noted, or before it is released.
+		// renewed: someone renews the lease after it was noted, or before it is released.
 		renewed, late bool
 		runtime       string
 		check         string
@@ -133,8 +133,8 @@ func TestLeasesAreReleased(t *testing.T) {
 	}{
 		{name: "its holder is silent", holder: elsewhere, conditions: silent, since: time.Hour, released: true},
 		{name: "it is silent for less than a minute", holder: elsewhere, conditions: silent, since: 70 * time.Second},
-		{name: "somebody renews it", holder: elsewhere, conditions: silent, since: time.Hour, renewed: true},
-		{name: "somebody renews it at the last moment", holder: elsewhere, conditions: silent, since: time.Hour, late: true},
+		{name: "someone renews it", holder: elsewhere, conditions: silent, since: time.Hour, renewed: true},
+		{name: "someone renews it at the last moment", holder: elsewhere, conditions: silent, since: time.Hour, late: true},
 		{name: "its holder, of this host, is gone", holder: here, conditions: gone, since: 20 * time.Second, released: true},
 		{name: "once", holder: here, conditions: gone + "\n" + silent, since: time.Hour, released: true},
 		{name: "it has not run out", holder: here, conditions: gone, since: 10 * time.Second},
@@ -143,7 +143,7 @@ func TestLeasesAreReleased(t *testing.T) {
 		{name: "it names a host, and no process", holder: host, conditions: gone, since: 20 * time.Second},
 		{name: "the runtime does not say what runs", holder: here, conditions: gone, since: 20 * time.Second, runtime: "exit 1"},
 		{name: "gone, and renewed at the last moment", holder: here, conditions: gone, since: 20 * time.Second, late: true},
-		{name: "nobody holds it", conditions: gone + "\n" + silent, since: time.Hour},
+		{name: "no one holds it", conditions: gone + "\n" + silent, since: time.Hour},
 		{name: "in check mode", holder: here, conditions: gone + "\n" + silent, since: time.Hour, check: "True"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -226,6 +226,33 @@ func TestEtcdIsRestarted(t *testing.T) {
 	}
 }
 
+// Where a member of etcd restarts for its CA, its API server goes first; else that is asked
+// about only once.
+func TestAPIServerStopsBeforeItsMember(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[int]string{
+		0: "kube-apiserver etcd kube-apiserver kube-controller-manager kube-scheduler kube-vip",
+		1: "etcd kube-apiserver kube-controller-manager kube-scheduler kube-vip",
+	} {
+		n := newNode(t)
+		n.write(n.bin+"/systemctl", []byte("#!/bin/sh\n"), 0o700)
+		n.write(n.bin+"/crictl", []byte("#!/bin/sh\n"), 0o700)
+		out, err := n.command(lib(t) + role(t, "settings/files/components.sh") + fmt.Sprintf(`
+restart() { echo "$1"; }
+restart_etcd() { echo etcd; }
+etcd_distrusts() { return %d; }
+wait_for() { :; }
+pki_dir() { :; }
+release_leases() { :; }
+note_leases() { :; }
+ask_kubelet() { :; }
+`, code) + role(t, "control_plane_restart/files/restart.sh")).CombinedOutput()
+		if got := strings.Join(strings.Fields(string(out)), " "); err != nil || got != want {
+			t.Errorf("etcd_distrusts %d: %v: %s, want %s", code, err, got, want)
+		}
+	}
+}
+
 // A kubelet that is started together with others is done when its member of etcd talks
 // to others; one that is started alone, at once.
 func TestKubeletsStartOneAfterAnother(t *testing.T) {
@@ -234,9 +261,9 @@ func TestKubeletsStartOneAfterAnother(t *testing.T) {
 		name, manifest, together string
 		asked                    int
 	}{
-		{"together", "    - --listen-peer-urls=https://10.0.0.11:2380\n", "True", 3},
-		{"alone", "    - --listen-peer-urls=https://10.0.0.11:2380\n", "False", 0},
-		{"together, without a member beside it", "", "True", 0},
+		{"together", ofPod + "    - --listen-peer-urls=https://10.0.0.11:2380\n", "True", 3},
+		{"alone", ofPod + "    - --listen-peer-urls=https://10.0.0.11:2380\n", "False", 0},
+		{"together, without a member next to it", "", "True", 0},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

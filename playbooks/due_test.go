@@ -9,12 +9,15 @@ import (
 )
 
 // What is due is what diagnosis calls due: what ends within the threshold, what has not
-// begun, and of what the kubelet renews the last tenth, or all where it is told not to.
+// begun, and of what the kubelet renews the last tenth, or all where it is set not to.
 func TestDue(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
 	n := newNode(t)
 	ca := testpki.Authority(t, "kubernetes")
+	for _, file := range []string{"/d/1.conf", "/own.yaml"} {
+		n.write(n.conf+file, []byte("rotateCertificates: false\n"), 0o600)
+	}
 	for i, row := range []struct {
 		name              string
 		begins, ends      time.Duration
@@ -31,22 +34,26 @@ func TestDue(t *testing.T) {
 		file := fmt.Sprintf("%s/%d.pem", n.conf, i)
 		n.write(file, cert, 0o600)
 		for _, ask := range []struct {
-			function, config string
-			want             bool
+			function, flags, config string
+			want                    bool
 		}{
-			{`ends_within "$f" "$seconds"`, "rotateCertificates: true\n", row.due},
-			{`client_due "$f"`, "rotateCertificates: true\n", row.kubelet},
-			{`client_due "$f"`, "rotateCertificates: false\n", row.off},
-			{`client_due "$f"`, "\"rotateCertificates\": False # by hand\n", row.off},
-			{`client_due "$f"`, "", row.kubelet},
-			// A kubelet that is told of another file reads no other.
-			{"printf 'A=\"--config=%s/own.yaml\"' \"$conf\" >$conf/kubelet.env; echo 'rotateCertificates: false' >$conf/own.yaml; client_due \"$f\"", "rotateCertificates: true\n", row.off},
+			{`ends_within "$f" "$seconds"`, "", "rotateCertificates: true\n", row.due},
+			{`client_due "$f"`, "", "rotateCertificates: true\n", row.kubelet},
+			{`client_due "$f"`, "", "rotateCertificates: false\n", row.off},
+			{`client_due "$f"`, "", "{\"rotateCertificates\": false}\n", row.off},
+			{`client_due "$f"`, `A="--config-dir=` + n.conf + `/d"`, "rotateCertificates: true\n", row.off},
+			{`client_due "$f"`, "A=--rotate-certificates=false", "rotateCertificates: true\n", row.off},
+			{`client_due "$f"`, "", "\"rotateCertificates\": False # by hand\n", row.off},
+			{`client_due "$f"`, "", "", row.kubelet},
+			{`client_due "$f"`, "", "kind: KubeletConfiguration\n", row.off},
+			// A kubelet that is given another file reads no other.
+			{`client_due "$f"`, `A="--config=` + n.conf + `/own.yaml"`, "rotateCertificates: true\n", row.off},
 		} {
-			n.write(n.conf+"/kubelet.env", nil, 0o600)
+			n.write(n.conf+"/kubelet.env", []byte(ask.flags+"\n"), 0o600)
 			n.write(n.conf+"/kubelet-config.yaml", []byte(ask.config), 0o600)
-			out, errs, err := n.sh(role(t, "settings/files/lib.sh") + "\nf='" + file + "'\nif " + ask.function + "; then echo due; else echo fresh; fi\n")
+			out, errs, err := n.run("f='" + file + "'\nif " + ask.function + "; then echo due; else echo fresh; fi\n")
 			if want := map[bool]string{true: "due\n", false: "fresh\n"}[ask.want]; err != nil || out != want {
-				t.Errorf("%s, %s with %q: %v, %q %q, want %q", row.name, ask.function, ask.config, err, out, errs, want)
+				t.Errorf("%s, %s with %q and %q: %v, %q %q, want %q", row.name, ask.function, ask.flags, ask.config, err, out, errs, want)
 			}
 		}
 	}

@@ -13,13 +13,14 @@ import (
 	"path/filepath"
 )
 
-//go:embed *.yml *.ini *.sh collections
+//go:embed *.yml *.sh collections
 var files embed.FS
 
 // What Inspect needs, which is less to write.
 //
-//go:embed inspect.yml *.ini *.sh
+//go:embed inspect.yml *.sh
 //go:embed collections/ansible_collections/infrapuzzle/kscertctl/meta
+//go:embed collections/ansible_collections/infrapuzzle/kscertctl/playbooks/collect.yml
 //go:embed collections/ansible_collections/infrapuzzle/kscertctl/playbooks/groups.yml
 //go:embed collections/ansible_collections/infrapuzzle/kscertctl/playbooks/inspect.yml
 //go:embed collections/ansible_collections/infrapuzzle/kscertctl/plugins/callback
@@ -41,17 +42,17 @@ const (
 	Lock             = "lock.yml"
 	RenewalTimer     = "renewal-timer.yml"
 	Kubeconfig       = "kubeconfig.yml"
+	CAIssue          = "ca-issue.yml"
+	CARenew          = "ca-renew.yml"
+	CAPublish        = "ca-publish.yml"
 )
 
 // Collection is the folder, below the playbooks, of the collection infrapuzzle.kscertctl: their
-// plays, roles and plugins. Ansible finds it there, beside the playbooks that it runs.
+// plays, roles and plugins. Ansible finds it there, next to the playbooks that it runs.
 const Collection = "collections/ansible_collections/infrapuzzle/kscertctl"
 
 // CallbackDir is the folder, below the playbooks, of the event callback.
 const CallbackDir = Collection + "/plugins/callback"
-
-// Groups is the inventory, below the playbooks, of the groups that Kubespray makes.
-const Groups = "groups.ini"
 
 // SSH is the program that Ansible calls instead of ssh when it looks at nodes.
 const SSH = "ssh.sh"

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
@@ -84,5 +85,20 @@ func TestWriteTo(t *testing.T) {
 	}
 	if err := playbooks.WriteTo("/proc/nowhere"); err == nil {
 		t.Error("written to where nothing can be")
+	}
+}
+
+// Every action of a plan has its playbook, here and in the collection.
+func TestActionsHavePlaybooks(t *testing.T) {
+	t.Parallel()
+	for _, action := range []plan.Action{
+		plan.Backup, plan.PrePhase, plan.Renew, plan.KubeletBootstrap, plan.EtcdCertificates, plan.RestoreBackup, plan.CAIssue, plan.CARenew, plan.CAPublish,
+	} {
+		inCollection, ours := strings.CutPrefix(action.CollectionPlaybook(), "infrapuzzle.kscertctl.")
+		for _, file := range []string{action.Playbook(), playbooks.Collection + "/playbooks/" + inCollection + ".yml"} {
+			if _, err := os.Stat(file); err != nil || !ours {
+				t.Errorf("%s: %v", action, err)
+			}
+		}
 	}
 }

@@ -3,6 +3,7 @@ package playbooks_test
 import (
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,18 @@ func escapes() map[string]func(string) string {
 		"carriage returns": func(s string) string { return s[:64] + `\r\n` + s[64:] },
 		"a letter":         func(s string) string { return s[:40] + fmt.Sprintf(`\x%02x`, s[40]) + s[41:] },
 		"the first letter": func(s string) string { return `\u004c` + s[1:] },
-		"slashes":          func(s string) string { return strings.ReplaceAll(s, "/", `\/`) },
+		"eight digits":     func(s string) string { return s[:40] + fmt.Sprintf(`\U%08x`, s[40]) + s[41:] },
+		"many letters": func(s string) string {
+			var out strings.Builder
+			for i := range len(s) {
+				if i%12 == 0 {
+					fmt.Fprintf(&out, `\x%02x`, s[i])
+				} else {
+					out.WriteByte(s[i])
+				}
+			}
+			return out.String()
+		},
 	}
 }
 
@@ -41,16 +53,19 @@ func TestEscapedCertificates(t *testing.T) {
 				}
 				n.write(path, []byte(strings.Replace(plain, certificate, `"`+escaped(certificate)+`"`, 1)), 0o600)
 				got := n.look()
-				told := false
+				reported := false
 				for _, c := range got.Certificates {
-					told = told || c.Path == path
+					reported = reported || c.Path == path
+				}
+				if read := slices.Contains([]string{"line breaks", "carriage returns"}, name); reported != read {
+					t.Errorf("it is read: %t", reported)
 				}
 				for _, u := range got.Unreadable {
-					told = told || u.Path == path
+					reported = reported || u.Path == path
 					t.Logf("%+v", u)
 				}
-				if !told {
-					t.Errorf("nothing is said of it")
+				if !reported {
+					t.Errorf("nothing is answered of it")
 				}
 				out, errs, err := n.run(renewal(t))
 				t.Logf("%v: %s%s", err, out, errs)

@@ -88,9 +88,9 @@ func TestEtcdSignedElsewhere(t *testing.T) {
 	if err != nil || issued == "" {
 		t.Fatalf("%v: %s%s", err, signed, errs)
 	}
-	for _, said := range []string{requests, signed} {
-		if strings.Contains(said, "PRIVATE") || regexp.MustCompile(`BEGIN|LS0tLS1CRUdJTiBSU0EgUFJ|LS0tLS1CRUdJTiBQUk`).MatchString(said) {
-			t.Errorf("a key travels: %s", said)
+	for _, answered := range []string{requests, signed} {
+		if strings.Contains(answered, "PRIVATE") || regexp.MustCompile(`BEGIN|LS0tLS1CRUdJTiBSU0EgUFJ|LS0tLS1CRUdJTiBQUk`).MatchString(answered) {
+			t.Errorf("a key travels: %s", answered)
 		}
 	}
 	took, errs, err := n.with("renew.sh", "KSCERT_ETCD", "renew", "KSCERT_ISSUED", issued)

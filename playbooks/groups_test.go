@@ -1,18 +1,24 @@
 package playbooks_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/infrapuzzle/kscertctl/internal/payload"
 	"github.com/infrapuzzle/kscertctl/internal/testansible"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
 // Every playbook begins with the groups that Kubespray makes at run time, and by hand,
-// also for a part of the nodes, their variables count. Beside the collection each has a
+// also for a part of the nodes, their variables count. Next to the collection each has a
 // playbook that runs it, in whose name words are joined as in Kubespray's.
 func TestGroupsByHand(t *testing.T) {
 	t.Parallel()
@@ -27,13 +33,37 @@ func TestGroupsByHand(t *testing.T) {
 		}
 		_, plays, _ := strings.Cut(string(text), "\n- ")
 		_, begins, _ := strings.Cut(plays, "\n")
+		if filepath.Base(name) == "collect.yml" {
+			continue // a part of inspect.yml
+		}
 		if filepath.Base(name) != "groups.yml" && !strings.HasPrefix(begins, "  ansible.builtin.import_playbook: groups.yml\n") {
 			t.Errorf("%s does not begin with the groups", name)
 		}
 		wrapper := strings.ReplaceAll(filepath.Base(name), "_", "-")
-		if text, err := os.ReadFile(wrapper); err != nil || !strings.HasSuffix(string(text), "  ansible.builtin.import_playbook: "+name+"\n") || strings.Count(string(text), "\n") != 3 {
+		name = strings.Replace(name, "/inspect.yml", "/{{ kscert_inspect | default('inspect') }}.yml", 1)
+		text, err = os.ReadFile(wrapper)
+		plain := strings.NewReplacer("\\\n    ", "", `"`, "").Replace(string(text))
+		if err != nil || !strings.HasSuffix(plain, "  ansible.builtin.import_playbook: "+name+"\n") || strings.Count(plain, "\n") != 3 {
 			t.Errorf("%s does not run %s alone: %v\n%s", wrapper, name, err, text)
 		}
+	}
+	text, err := os.ReadFile(playbooks.Collection + "/playbooks/groups.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pairs [][2]string
+	for _, m := range regexp.MustCompile(`hosts: (\S+):!(\S+)\n.*\n.*\n  vars: \{kscert_group: (\S+), kscert_into: (\S+)}\n`).FindAllSubmatch(text, -1) {
+		if string(m[1])+string(m[2]) != string(m[3])+string(m[4]) {
+			t.Errorf("a play's hosts are not those that it groups: %s", m[0])
+		}
+		pairs = append(pairs, [2]string{string(m[3]), string(m[4])})
+	}
+	if !slices.Equal(pairs, cluster.MadeGroups) {
+		t.Errorf("by hand %q are made, else %q", pairs, cluster.MadeGroups)
+	}
+	made := make([]string, len(pairs))
+	for i, pair := range pairs {
+		made[i] = strings.Join(pair[:], ":")
 	}
 	dir := t.TempDir()
 	for name, text := range map[string]string{
@@ -53,12 +83,46 @@ func TestGroupsByHand(t *testing.T) {
 		for _, bin := range testansible.Bins(t) {
 			t.Run(inventory+" "+bin, func(t *testing.T) {
 				t.Parallel()
-				cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "ansible-playbook"), "-v", "-i", filepath.Join(dir, inventory), "inspect.yml", "--limit", "node2")
-				out, err := cmd.CombinedOutput()
-				if err != nil || !strings.Contains(string(out), "FACT config-dir /of-the-group/node2") || strings.Contains(string(out), "/node1") {
-					t.Errorf("%v\n%s", err, out)
+				events := filepath.Join(t.TempDir(), "events")
+				for _, book := range []string{"inspect", "collect"} {
+					cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "ansible-playbook"), "-v", "-i", filepath.Join(dir, inventory), "inspect.yml", "--limit", "node2", "-e", "kscert_inspect="+book)
+					if book == "collect" {
+						cmd.Env = append(os.Environ(), "KSCERT_EVENTS="+events, "ANSIBLE_CALLBACK_PLUGINS="+playbooks.CallbackDir, "KSCERT_GROUPS="+strings.Join(made, ","))
+					}
+					out, err := cmd.CombinedOutput()
+					answer := string(out) + handedOver(t, events)
+					if err != nil || !strings.Contains(answer, "FACT config-dir /of-the-group/node2") || strings.Contains(answer, "/node1") {
+						t.Errorf("%s: %v\n%s", book, err, answer)
+					}
+					// Where there is the callback, it costs no task.
+					if strings.Contains(answer, "Put the group into the other one") != (book == "inspect") {
+						t.Errorf("%s: there are tasks, or there are none\n%s", book, answer)
+					}
 				}
 			})
 		}
 	}
+}
+
+// handedOver is what a callback's file has of answers; empty without one.
+func handedOver(t *testing.T, events string) string {
+	t.Helper()
+	text, _ := os.ReadFile(events)
+	var all strings.Builder
+	for line := range bytes.Lines(text) {
+		var e struct {
+			Coded string `json:"coded"`
+		}
+		if err := json.Unmarshal(line, &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.Coded != "" {
+			answer, err := payload.Decode(e.Coded, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all.WriteString(answer)
+		}
+	}
+	return all.String()
 }

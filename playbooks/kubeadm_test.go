@@ -12,7 +12,7 @@ import (
 )
 
 // Kubeadm is asked whether it takes the node's configuration: of what it uses with a warning,
-// nothing is said, and of what it does not take, what it says.
+// nothing is reported, and of what it does not take, what it says.
 func TestCollectorAsksKubeadmForItsConfiguration(t *testing.T) {
 	t.Parallel()
 	const good = "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: v1.34.4\n"
@@ -28,7 +28,7 @@ func TestCollectorAsksKubeadmForItsConfiguration(t *testing.T) {
 		{"a Kubernetes of long ago", strings.Replace(good, "1.34.4", "1.29.0", 1), 1, "only supports deploying clusters with the control plane version"},
 		{"no YAML", "not: yaml: at all\n", 1, "mapping values are not allowed"},
 		{"an unknown field, which it passes over", good + "bogus: 1\n", 0, ""},
-		{"a document of somebody else's, which it passes over", good + "---\napiVersion: foo/v1\nkind: Bar\n", 0, ""},
+		{"a document of someone else's, which it passes over", good + "---\napiVersion: foo/v1\nkind: Bar\n", 0, ""},
 		{"indented", "  " + strings.ReplaceAll(strings.TrimSpace(good), "\n", "\n  ") + "\n  ", 0, "ok"},
 		{"with a byte order mark and carriage returns", "\ufeff" + strings.ReplaceAll(good, "\n", "\r\n"), 0, "ok"},
 		{"JSON, which kubeadm takes", `{"apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "ClusterConfiguration", "kubernetesVersion": "v1.34.4"}` + "\n", 1, "kubeadm config migrate --old-config"},
@@ -41,6 +41,7 @@ func TestCollectorAsksKubeadmForItsConfiguration(t *testing.T) {
 			n := newNode(t)
 			n.kubernetes()
 			n.ok(os.Mkdir(n.conf+"/odd", 0o700))
+			n.ok(os.MkdirAll(filepath.Dir(n.conf)+"/etc/kubernetes/pki", 0o700)) // kubeadm's default
 			n.write(n.conf+"/kubeadm-config.yaml", []byte(row.text+"certificatesDir: "+n.conf+"/odd\n"), 0o600)
 			if strings.Contains(row.text, "---") || strings.HasPrefix(row.text, "{") {
 				n.write(n.conf+"/kubeadm-config.yaml", []byte(row.text), 0o600)
@@ -54,6 +55,21 @@ func TestCollectorAsksKubeadmForItsConfiguration(t *testing.T) {
 				t.Errorf("status %d, want %d: %s", r.Status, row.status, r.Output)
 			}
 		})
+	}
+}
+
+// What kubeadm quotes of a configuration that it does not take may be a secret.
+func TestCollectorQuotesNoSecret(t *testing.T) {
+	t.Parallel()
+	for _, field := range []string{"bootstrapTokens:\n- token: c4n4ry\n", "certificateKey: c4n4ry\n", "certificateKey: 'x\"c4n4ry\"c4n4ry'\n"} {
+		n := newNode(t)
+		n.kubernetes()
+		n.write(n.conf+"/kubeadm-config.yaml", []byte("apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\n"+field+
+			"---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: v1.34.4\n"), 0o600)
+		out, errs, err := n.sh(collector(t))
+		if err != nil || !strings.Contains(out, "@@RESULT kubeadm-config 1\n|") || strings.Contains(out+errs, "c4n4ry") {
+			t.Errorf("%s%v: %s%s", field, err, out, errs)
+		}
 	}
 }
 
@@ -124,7 +140,7 @@ func TestKubeadmConfigQuotes(t *testing.T) {
 	}
 }
 
-// What cannot be understood of kubeadm's configuration is said, and nothing is backed up in
+// What cannot be understood of kubeadm's configuration is reported, and nothing is backed up in
 // the belief that it is all.
 func TestKubeadmConfigNotUnderstood(t *testing.T) {
 	t.Parallel()

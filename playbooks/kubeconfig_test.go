@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"gopkg.in/yaml.v3"
 
@@ -107,6 +109,18 @@ func shapes() []shape {
 		{"double quotes, on several lines", func(s string) string { return `"` + wrapped(s, "\\\n      ") + `"` }, block},
 		{"on the next line", func(s string) string { return "\n      " + s }, block},
 		{"a tag", func(s string) string { return "!!str " + s }, block},
+		{"literal, behind a remark", func(s string) string { return "|- # our own, it's \"new\n      " + s }, block},
+		{"on the next line, behind a remark", func(s string) string { return "# old\n      " + s }, block},
+		{"no blank behind a key in quotes", same, func(ca string, users []user, value func([]byte) string) string {
+			out := strings.Split(block(ca, users, value), "users:\n")[0] + "users: ["
+			for _, u := range users {
+				out += "{name: " + u.name + ", user: {\"client-certificate-data\":" + value(u.Certificate) + ", 'client-key-data':" + value(u.Key) + "}}, "
+			}
+			return out + "{name: third, user: {token: c4n4ry-t0ken}}]\n"
+		}},
+		{"names like quotes", same, edited(func(s string) string {
+			return s + "- name: Bob 's \"laptop\n  user: {token: c4n4ry}\n- name: \"it's\"\n  user: {token: 'c4n4ry'}\n"
+		})},
 		{"CRLF", same, edited(func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") })},
 		{"BOM", same, edited(func(s string) string { return "\ufeff" + s })},
 		{"no line break at the end", same, edited(func(s string) string { return strings.TrimSuffix(s, "\n") })},
@@ -115,6 +129,9 @@ func shapes() []shape {
 		})},
 		{"JSON on one line", same, json("")},
 		{"JSON on several lines", same, json("\n\t")},
+		{"JSON with a BOM", same, func(ca string, users []user, value func([]byte) string) string {
+			return "\ufeff" + json("")(ca, users, value)
+		}},
 		{"flow style", same, func(ca string, users []user, value func([]byte) string) string {
 			out := "{apiVersion: v1, kind: Config, clusters: [{name: k, cluster: {server: 'https://[fd00::1]:6443', certificate-authority-data: " + ca + "}}],\n" +
 				"contexts: [{name: ours, context: {cluster: k, user: " + users[0].name + "}}], current-context: ours, users: ["
@@ -267,7 +284,7 @@ func TestCollectorReadsKubeconfigs(t *testing.T) {
 			list, path := slices.Concat(users[turn:], users[:turn]), fmt.Sprintf("%s/%d-%d.conf", n.conf, i, turn)
 			n.write(path, []byte(s.render(ca, list)), 0o600)
 			want[path] = []string{"CN=admin", "CN=developer"}
-			if turn == 1 { // who is used now is told, whoever that is
+			if turn == 1 { // who is used now is reported, no matter who that is
 				want[path] = []string{"CN=foreign", "CN=developer", "CN=admin"}
 			}
 		}
@@ -338,8 +355,9 @@ users:
 		}
 		delete(found, path)
 	}
-	if len(found) > 0 || len(got.Unreadable) > 0 {
-		t.Errorf("found beside: %v, unreadable: %v", found, got.Unreadable)
+	// One of its fields is written by the number of a letter.
+	if len(found) > 0 || len(got.Unreadable) != 1 || got.Unreadable[0].Path != n.conf+"/secrets.conf" {
+		t.Errorf("found next to it: %v, unreadable: %v", found, got.Unreadable)
 	}
 	for _, k := range got.Kubeconfigs {
 		if k.Path != n.conf+"/secrets.conf" && (k.Server != "https://[fd00::1]:6443" && k.Path != home || k.CAFingerprint == "") {
@@ -348,15 +366,20 @@ users:
 	}
 }
 
-// A kubeconfig that belongs to the cluster and of which nothing is understood is told, with
-// the reason; one that is nobody's business is not.
+// A kubeconfig that belongs to the cluster and of which nothing is understood is reported, with
+// the reason; one that is no one's business is not.
 func TestCollectorTellsOfKubeconfigs(t *testing.T) {
 	t.Parallel()
 	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
 	p, foreign := ca.Issue(t, testpki.Leaf{CommonName: "p"}), other.Issue(t, testpki.Leaf{CommonName: "foreign"})
-	user := func(fields string) string { return "users:\n- name: a\n  user: {" + fields + "}\n" }
+	fields := func(fields string) string { return "users:\n- name: a\n  user: {" + fields + "}\n" }
 	b64 := base64.StdEncoding.EncodeToString
 	const without = "its user logs in without a certificate, so its expiry is not known"
+	plain, inJSON := shapes()[0].render(ca, []user{{"a", p}}), shapes()[slices.IndexFunc(shapes(), func(s shape) bool { return s.name == "JSON on one line" })].render(ca, []user{{"a", p}})
+	inBinary := strings.NewReplacer(b64(p.Certificate), "!!binary "+b64([]byte(b64(p.Certificate))), b64(p.Key), "!!binary "+b64([]byte(b64(p.Key)))).Replace(plain)
+	const inUTF16 = "it is in UTF-16, which is not read here; iconv -f UTF-16 -t UTF-8 FILE writes it as usual"
+	const numbers = `characters of its base64, or of a field, are written by their numbers (\x.., \u....), which is not read here; kubectl config view --raw --kubeconfig FILE writes it as usual`
+	const long = "it has a line of more than 300,000 characters, or more than 100,000 lines: it is not read to its end"
 	for _, row := range []struct {
 		name, file, text string
 		// reason is why it is unreadable, paths are where its certificates are.
@@ -365,21 +388,47 @@ func TestCollectorTellsOfKubeconfigs(t *testing.T) {
 	}{
 		{name: "empty", file: "scheduler.conf", reason: "it is empty"},
 		{name: "empty, root's own", file: "config", reason: "it is empty"},
-		{name: "no YAML", file: "scheduler.conf", text: user("'"), reason: "it is not a kubeconfig: neither YAML nor JSON that can be parsed"},
+		{name: "no YAML", file: "scheduler.conf", text: fields("'"), reason: "it is not a kubeconfig: neither YAML nor JSON that can be parsed"},
 		{name: "a list", file: "scheduler.conf", text: "- a\n", reason: "it is not a kubeconfig: neither YAML nor JSON that can be parsed"},
 		{name: "something else", file: "cloud.conf", text: "[Global]\nkey = 'value\n"},
 		{name: "no user", file: "scheduler.conf", text: "kind: Config\n", reason: "it names no user"},
-		{name: "exec", file: "scheduler.conf", text: user("exec: {command: x}"), reason: without},
-		{name: "tokenFile", file: "scheduler.conf", text: user("tokenFile: /x"), reason: without},
-		{name: "exec, root's own", file: "config", text: user("exec: {command: x}")},
-		{name: "a token of a kubelet that joins", file: "bootstrap-kubelet.conf", text: user("token: x")},
-		{name: "cut off base64", file: "scheduler.conf", text: user("client-certificate-data: " + b64(p.Certificate)[:301]), reason: "client-certificate-data: decoding base64: illegal base64 data at input byte 0"},
-		{name: "a file beside", file: "scheduler.conf", text: user("client-certificate: certs/p.crt, client-key: certs/p.key"), paths: []string{"certs/p.crt"}},
-		{name: "an absolute file", file: "scheduler.conf", text: user(`"client-certificate": "CONF/certs/p.crt", "client-key": "CONF/certs/p.key"`), paths: []string{"certs/p.crt"}},
-		{name: "a file that is not there", file: "scheduler.conf", text: user("client-certificate: gone.crt"), reason: "it refers to CONF/gone.crt, in which no certificate was found"},
-		{name: "another cluster's file, root's own", file: "config", text: user("client-certificate: CONF/certs/foreign.crt, client-key: CONF/certs/foreign.key")},
-		{name: "another cluster's, root's own", file: "config", text: user("client-certificate-data: " + b64(foreign.Certificate) + ", client-key-data: " + b64(foreign.Key))},
-		{name: "another cluster's", file: "scheduler.conf", text: user("client-certificate-data: " + b64(foreign.Certificate) + ", client-key-data: " + b64(foreign.Key)), paths: []string{"scheduler.conf"}},
+		{name: "exec", file: "scheduler.conf", text: fields("exec: {command: x}"), reason: without},
+		{name: "tokenFile", file: "scheduler.conf", text: fields("tokenFile: /x"), reason: without},
+		{name: "exec, root's own", file: "config", text: fields("exec: {command: x}")},
+		{name: "a token of a kubelet that joins", file: "bootstrap-kubelet.conf", text: fields("token: x")},
+		{name: "cut off base64", file: "scheduler.conf", text: fields("client-certificate-data: " + b64(p.Certificate)[:301]), reason: "client-certificate-data: decoding base64: illegal base64 data at input byte 0"},
+		{name: "another cluster's next to a token", file: "scheduler.conf", reason: without, text: "current-context: c\ncontexts: [{name: c, context: {user: a}}]\n" +
+			fields("token: x") + "- name: b\n  user: {client-certificate-data: " + b64(foreign.Certificate) + ", client-key-data: " + b64(foreign.Key) + "}\n"},
+		{name: "ours next to a token", file: "scheduler.conf", paths: []string{"scheduler.conf"}, text: "current-context: c\ncontexts: [{name: c, context: {user: a}}]\n" +
+			fields("token: x") + "- name: b\n  user: {client-certificate-data: " + b64(p.Certificate) + ", client-key-data: " + b64(p.Key) + "}\n"},
+		{name: "a long line", file: "scheduler.conf", reason: long, text: "x: " + strings.Repeat("x", 300000) + "\n" + fields("")},
+		{name: "a long line, root's own", file: "config", reason: long, text: "x: " + strings.Repeat("x", 300000) + "\n" + fields("")},
+		{name: "a key twice, the last counts", file: "scheduler.conf", paths: []string{"scheduler.conf"},
+			text: "users: []\n" + fields("client-certificate-data: "+b64(foreign.Certificate)+", client-certificate-data: "+b64(p.Certificate)+", client-key-data: "+b64(p.Key))},
+		{name: "in it and in a file, which does not count", file: "scheduler.conf", paths: []string{"scheduler.conf"},
+			text: fields("client-certificate-data: " + b64(p.Certificate) + ", client-certificate: gone.crt, client-key-data: " + b64(p.Key) + ", client-key: gone.key")},
+		{name: "lines that are joined with blanks", file: "scheduler.conf", reason: "client-certificate-data: decoding base64: illegal base64 data at input byte 64",
+			text: "users:\n- name: a\n  user:\n    client-certificate-data: >-" + wrapped(b64(p.Certificate), "\n      ") + "\n"},
+		{name: "a file next to it", file: "scheduler.conf", text: fields("client-certificate: certs/p.crt, client-key: certs/p.key"), paths: []string{"certs/p.crt"}},
+		{name: "an absolute file", file: "scheduler.conf", text: fields(`"client-certificate": "CONF/certs/p.crt", "client-key": "CONF/certs/p.key"`), paths: []string{"certs/p.crt"}},
+		{name: "a file with a comma and a colon", file: "scheduler.conf", text: fields(`client-certificate: "certs/a,b:c.pem", client-key: 'CONF/certs/a,b:c.key'`), paths: []string{"certs/a,b:c.pem"}},
+		{name: "a file with a comma and a colon, plain", file: "scheduler.conf", paths: []string{"certs/a,b:c.pem"},
+			text: "users:\n- name: a\n  user:\n    client-certificate: CONF/certs/a,b:c.pem\n    client-key: certs/a,b:c.key\n"},
+		{name: "a file with a comma and a colon, root's own", file: "config", paths: []string{"certs/a,b:c.pem"},
+			text: "users:\n- name: a\n  user:\n    client-certificate: CONF/certs/a,b:c.pem\n    client-key: CONF/certs/a,b:c.key\n"},
+		{name: "a file with brackets and blanks", file: "scheduler.conf", paths: []string{"certs/it's [1] {a}"},
+			text: "users:\n- name: a\n  user:\n    client-certificate: \"CONF/certs/it's [1] {a}\"\n    client-key: certs/a,b:c.key\n"},
+		{name: "UTF-16", file: "scheduler.conf", text: utf16Of(plain, binary.LittleEndian), reason: inUTF16},
+		{name: "UTF-16, root's own", file: "config", text: utf16Of(plain, binary.BigEndian), reason: inUTF16},
+		{name: "binary", file: "scheduler.conf", text: inBinary, reason: "it is not a kubeconfig: neither YAML nor JSON that can be parsed"},
+		{name: "binary, root's own", file: "config", text: inBinary, reason: "it is not a kubeconfig: neither YAML nor JSON that can be parsed"},
+		{name: "a key's name by numbers", file: "config", paths: []string{"config"}, reason: numbers, text: strings.Replace(plain, "client-key-data:", `"client-k\x65y-data":`, 1)},
+		{name: "a certificate's name by numbers", file: "config", reason: numbers, text: strings.Replace(plain, "client-certificate-data:", `? "client-certificate-d\u0061ta"`+"\n    :", 1)},
+		{name: "names by numbers in JSON", file: "config", reason: numbers, text: strings.Replace(inJSON, "client-certificate-data", `client-certificate-d\u0061ta`, 1)},
+		{name: "a file that is not there", file: "scheduler.conf", text: fields("client-certificate: gone.crt"), reason: "it refers to CONF/gone.crt, in which no certificate was found"},
+		{name: "another cluster's file, root's own", file: "config", text: fields("client-certificate: CONF/certs/foreign.crt, client-key: CONF/certs/foreign.key")},
+		{name: "another cluster's, root's own", file: "config", text: fields("client-certificate-data: " + b64(foreign.Certificate) + ", client-key-data: " + b64(foreign.Key))},
+		{name: "another cluster's", file: "scheduler.conf", text: fields("client-certificate-data: " + b64(foreign.Certificate) + ", client-key-data: " + b64(foreign.Key)), paths: []string{"scheduler.conf"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -389,6 +438,9 @@ func TestCollectorTellsOfKubeconfigs(t *testing.T) {
 				n.write(n.conf+"/certs/"+name+".crt", p.Certificate, 0o644)
 				n.write(n.conf+"/certs/"+name+".key", p.Key, 0o600)
 			}
+			n.write(n.conf+"/certs/a,b:c.pem", p.Certificate, 0o644)
+			n.write(n.conf+"/certs/a,b:c.key", p.Key, 0o600)
+			n.write(n.conf+"/certs/it's [1] {a}", p.Certificate, 0o644)
 			path := n.conf + "/" + row.file
 			if row.file == "config" {
 				path = n.root() + "/root/.kube/config"
@@ -405,7 +457,7 @@ func TestCollectorTellsOfKubeconfigs(t *testing.T) {
 			var paths []string
 			for _, c := range got.Certificates {
 				if c.Kind != certs.KindCA {
-					paths = append(paths, strings.TrimPrefix(c.Path, n.conf+"/"))
+					paths = append(paths, strings.NewReplacer(n.conf+"/", "", n.root()+"/root/.kube/", "").Replace(c.Path))
 					if c.Key != certs.KeyMatches {
 						t.Errorf("the key of %s is %q", c.Path, c.Key)
 					}
@@ -496,17 +548,17 @@ func TestRenewalFollowsLinks(t *testing.T) {
 	})
 	for _, covered := range []bool{true, false} {
 		n := issuer(t, ca)
-		dir, said := n.conf+"/real", "changed: apiserver\n"
+		dir, answered := n.conf+"/real", "changed: apiserver\n"
 		if !covered {
 			dir = n.root() + "/real"
-			said = "refused: " + n.conf + "/ssl/apiserver.crt stays as it is: it leads to " + dir + "/apiserver.crt, of which there is no backup\n"
+			answered = "refused: " + n.conf + "/ssl/apiserver.crt stays as it is: it leads to " + dir + "/apiserver.crt, of which there is no backup\n"
 		}
 		for suffix, text := range map[string][]byte{"crt": old.Certificate, "key": old.Key} {
 			n.write(dir+"/apiserver."+suffix, text, 0o600)
 			n.ok(os.Symlink(dir+"/apiserver."+suffix, n.conf+"/ssl/apiserver."+suffix))
 		}
 		out, errs, err := n.run(renewal(t))
-		if err != nil || out != said {
+		if err != nil || out != answered {
 			t.Errorf("%v: %s%s", err, out, errs)
 		}
 		link, err := os.Readlink(n.conf + "/ssl/apiserver.crt")
@@ -523,8 +575,11 @@ func TestRenewalFollowsLinks(t *testing.T) {
 var brokenPairs = map[string]func(n *node, path string){
 	"empty":          func(n *node, path string) { n.write(path, nil, 0o600) },
 	"no certificate": func(n *node, path string) { n.write(path, []byte("x\n"), 0o600) },
-	"dangling":       func(n *node, path string) { n.ok(os.Symlink("gone.pem", path)) },
-	"gone":           func(*node, string) {},
+	"no key": func(n *node, path string) {
+		n.write(path, testpki.Authority(n.t, "x").Issue(n.t, testpki.Leaf{CommonName: "system:node:cp1"}).Certificate, 0o600)
+	},
+	"dangling": func(n *node, path string) { n.ok(os.Symlink("gone.pem", path)) },
+	"gone":     func(*node, string) {},
 }
 
 // What is left of the rotating file may be nothing at all: the kubelet of a control plane
@@ -578,9 +633,9 @@ func TestKubeletWithSeparateFiles(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
 	for _, due := range []bool{true, false} {
-		for _, beside := range []bool{true, false} { // the certificate is in the rotating file, the key is not
+		for _, rotated := range []bool{true, false} { // the certificate is in the rotating file, the key is not
 			for _, is := range []string{"control plane", "worker"} {
-				t.Run(fmt.Sprintf("due: %t, in the rotating file: %t, %s", due, beside, is), func(t *testing.T) {
+				t.Run(fmt.Sprintf("due: %t, in the rotating file: %t, %s", due, rotated, is), func(t *testing.T) {
 					t.Parallel()
 					ends := time.Now().Add(300 * 24 * time.Hour)
 					if due {
@@ -589,7 +644,7 @@ func TestKubeletWithSeparateFiles(t *testing.T) {
 					was := ca.Issue(t, testpki.Leaf{CommonName: "system:node:w1", Organization: "system:nodes", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: ends})
 					n := issuer(t, ca)
 					crt, key := n.conf+"/kubelet.crt", n.conf+"/kubelet.key"
-					if beside {
+					if rotated {
 						crt = n.pair()
 					}
 					n.write(crt, was.Certificate, 0o600)
@@ -627,7 +682,7 @@ func TestKubeletWithSeparateFiles(t *testing.T) {
 	}
 }
 
-// On a worker likewise: it asks for a pair, with its old certificate where one is left.
+// On a worker in the same way: it asks for a pair, with its old certificate where one is left.
 func TestWorkerWithoutItsPair(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -662,6 +717,9 @@ func TestKubeletConfEmbedsExpired(t *testing.T) {
 	if text := string(n.read(n.conf + "/kubelet.conf")); err != nil || text != want || strings.Contains(out, "request: ") {
 		t.Errorf("%v: %s%s\n%s", err, out, errs, text)
 	}
+	if says := "changed: the kubelet has not been restarted since it got a certificate\n"; !strings.Contains(out, says) {
+		t.Errorf("it is not answered that it has to be restarted: %s", out)
+	}
 	if out, errs, err := n.kubelet("take.sh", "KSCERT_REFUSED= KSCERT_ISSUED="); err != nil || out != "changed: restarted the kubelet\n" {
 		t.Errorf("%v: %s%s", err, out, errs)
 	}
@@ -675,8 +733,17 @@ func TestKubeletConfEmbedsExpired(t *testing.T) {
 	}
 }
 
-// No secret leaves the node, whatever it looks like and whatever it stands beside: what is
-// told of a kubeconfig is told because of where it stands in its structure.
+// utf16Of is a text in UTF-16 with its mark.
+func utf16Of(text string, order binary.AppendByteOrder) string {
+	var out []byte
+	for _, unit := range utf16.Encode([]rune("\ufeff" + text)) {
+		out = order.AppendUint16(out, unit)
+	}
+	return string(out)
+}
+
+// No secret leaves the node, whatever it looks like and whatever it stands next to: what is
+// printed of a kubeconfig is printed because of where it stands in its structure.
 func TestCollectorTellsNoSecret(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -686,6 +753,7 @@ func TestCollectorTellsNoSecret(t *testing.T) {
 	}
 	plain := base64.StdEncoding.EncodeToString(key)
 	padded := base64.StdEncoding.EncodeToString(append(bytes.Clone(key), '\n'))
+	binary64 := base64.StdEncoding.EncodeToString([]byte(plain))
 	flow := func(user string) string { return "users:\n- name: a\n  user: {" + user + "}\n" }
 	block := func(user string) string { return "users:\n- name: a\n  user:\n    " + user + "\n" }
 	const secret = "c4n4ry"
@@ -702,11 +770,18 @@ func TestCollectorTellsNoSecret(t *testing.T) {
 		{"a server in a quoted text", flow(`token: "server: https://` + secret + `"`), secret},
 		{"a server in a quoted text, in apostrophes", flow(`token: 'it''s server: https://` + secret + `'`), secret},
 		{"a server in a quoted text of two lines", block("token: \"x\n      server: https://" + secret + "\""), secret},
+		{"a server in a quoted text of three lines", block("token: \"x\n      server: https://" + secret + "\n      x\""), secret},
+		{"a server in an apostrophe's text of three lines", block("token: 'x\n      server: https://" + secret + "\n      x'"), secret},
+		{"a server behind an apostrophe in plain text", block("username: Bob 's\n    token: 'server: https://" + secret + "'"), secret},
 		{"a server in JSON", `{"users": [{"name": "a", "user": {"token": "server: https://` + secret + `"}}]}`, secret},
 		{"a remark", block("client-key: # " + secret + ".key\n      /x.key"), secret},
 		{"a remark of a line", "# server: https://" + secret + "\n" + flow("token: x"), secret},
 		{"digits behind an indicator", flow("password: '>48219377'"), "48219377"},
 		{"digits behind another", flow("password: '|48219377'"), "48219377"},
+		{"a key whose field's name has numbers", block(`"client-k\x65y-data": ` + plain), plain[40:80]},
+		{"a key in binary", block("client-key-data: !!binary " + binary64), binary64[40:80]},
+		{"UTF-16", utf16Of(block("client-key-data: "+plain), binary.LittleEndian), utf16Of(plain, binary.LittleEndian)[82:120]},
+		{"UTF-16, the other way", utf16Of(block("token: "+secret), binary.BigEndian), utf16Of(secret, binary.BigEndian)[2:]},
 		{"punctuation", flow(`password: '!&*#!:?x:::'`), "&*#!"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -753,7 +828,7 @@ func TestCollectorLeavesOthers(t *testing.T) {
 	}
 }
 
-// The key of somebody whose certificate is not seen here is not exchanged: the file is
+// The key of someone whose certificate is not seen here is not exchanged: the file is
 // refused by name, and stays as it is.
 func TestForeignCertificateOfOurKey(t *testing.T) {
 	t.Parallel()

@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
 // locker is one who handles the lock of a cluster, in a folder of the test.
@@ -50,7 +54,7 @@ func TestLock(t *testing.T) {
 	l := locker{t, t.TempDir() + "/state"}
 	for i, row := range []struct {
 		action, run, replace string
-		state, owner         string // owner: the run that the told lock names
+		state, owner         string // owner: the run that the reported lock names
 	}{
 		{"show", "", "", "absent", ""},
 		{"heartbeat", "a", "", "lost", ""},
@@ -83,6 +87,31 @@ func TestLock(t *testing.T) {
 	}
 }
 
+// A node that is not given the lock's name finds it by itself: by the public key of its CA as
+// run.ClusterID has it, which stays when the CA is re-issued.
+func TestLockByTheNode(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	for name, file := range map[string]string{"Kubespray": "ssl/ca.crt", "kubeadm": "pki/ca.crt"} {
+		l, conf := locker{t, t.TempDir()}, t.TempDir()
+		l.do("acquire", "a", "KSCERT_LOCK_CLUSTER="+certs.Describe(ca.X509).PublicKey[:16])
+		if err := os.MkdirAll(filepath.Join(conf, filepath.Dir(file)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, held := range []struct {
+			by    testpki.Pair
+			state string
+		}{{ca, "held"}, {testpki.Authority(t, "etcd").Again(t, ca), "held"}, {testpki.Authority(t, "kubernetes"), "absent"}} {
+			if err := os.WriteFile(filepath.Join(conf, file), held.by.Certificate, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if state, _ := l.do("show", "", "KSCERT_LOCK_CLUSTER=", "KSCERT_CONFIG_DIR="+conf); state != held.state {
+				t.Errorf("%s: %s of %s: %s, want %s", name, file, held.by.X509.Subject, state, held.state)
+			}
+		}
+	}
+}
+
 // Of many who try at the same moment one succeeds, and all others see its lock,
 // whole.
 func TestLockAtTheSameMoment(t *testing.T) {
@@ -101,7 +130,7 @@ func TestLockAtTheSameMoment(t *testing.T) {
 	acquired := 0
 	for _, out := range outs {
 		if !strings.Contains(out, " "+lock+"\n@@END\n") {
-			t.Errorf("one was told %q, the lock is %q", out, lock)
+			t.Errorf("one was reported %q, the lock is %q", out, lock)
 		}
 		if strings.HasPrefix(out, "@@LOCK acquired ") {
 			acquired++
@@ -137,8 +166,8 @@ func TestLockRefuses(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, action, run, vars, says string }{
 		{"an action it does not know", "steal", "a", "X=", "use acquire, heartbeat, release, show or break"},
-		{"to acquire for nobody", "acquire", "", "X=", "acquire needs kscert_lock_run"},
-		{"to release for nobody", "release", "", "X=", "release needs kscert_lock_run"},
+		{"to acquire for no one", "acquire", "", "X=", "acquire needs kscert_lock_run"},
+		{"to release for no one", "release", "", "X=", "release needs kscert_lock_run"},
 		{"a cluster it cannot name", "show", "", "KSCERT_LOCK_CLUSTER=", "name it with kscert_lock_cluster"},
 		{"a name that is a path", "show", "", "KSCERT_LOCK_CLUSTER=../x", "name it with kscert_lock_cluster"},
 		{"a place that cannot be written", "acquire", "a", "KSCERT_STATE_DIR=/proc/nowhere", "cannot make /proc/nowhere"},
@@ -157,7 +186,7 @@ func TestLockRefuses(t *testing.T) {
 	}
 }
 
-// What may be changing a node is told, by what it is and never by its arguments.
+// What may be changing a node is reported, by what it is and never by its arguments.
 func TestCollectorTellsWork(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -187,11 +216,11 @@ func TestCollectorTellsWork(t *testing.T) {
 	const becoming = "echo BECOME-SUCCESS-abcdefghijklmnop ; "
 	packed := shell("", "kscert_command((sys.stdin.read(), '20260302T120000Z-abcd'))")
 	looks := map[string]int{
-		"a look":                   shell("", "kscert_look(sys.stdin.read())"),
-		"a look that becomes root": shell(becoming, "kscert_look(sys.stdin.read())"),
+		"a look":                   shell("", "look('', kscert.packed(sys.stdin.read()))"),
+		"a look that becomes root": shell(becoming, "look('', kscert.packed(sys.stdin.read()))"),
 		"a lock that becomes root": shell(becoming, "kscert_lock(sys.stdin.read())"),
 	}
-	// Somebody else's Ansible, by the three ways in which it starts a task.
+	// Someone else's Ansible, by the three ways in which it starts a task.
 	others := func(name string, args ...string) int {
 		n.write(n.bin+"/"+name, []byte("#!/bin/sh\nread -r x\n"), 0o700)
 		cmd := exec.Command(n.bin+"/"+name, args...)
@@ -227,21 +256,21 @@ func TestCollectorTellsWork(t *testing.T) {
 	}
 	for pid, what := range map[int]string{kubeadm: "kubeadm", task: "a task of run 20260301T120000Z-abcd", packed: "a task of run 20260302T120000Z-abcd",
 		module: "a task of Ansible", become: "a task of Ansible", pipelined: "a task of Ansible", renewal: "Kubespray's renewal of certificates"} {
-		if _, told, found := strings.Cut(out, fmt.Sprintf("\n@@WORK %d ", pid)); !found || !strings.Contains(strings.SplitN(told, "\n", 2)[0], " "+what) {
-			t.Errorf("%s, process %d, is not told: %.80q", what, pid, told)
+		if _, reported, found := strings.Cut(out, fmt.Sprintf("\n@@WORK %d ", pid)); !found || !strings.Contains(strings.SplitN(reported, "\n", 2)[0], " "+what) {
+			t.Errorf("%s, process %d, is not reported: %.80q", what, pid, reported)
 		}
 	}
 	for call, pid := range looking {
 		if strings.Contains(out, fmt.Sprintf("@@WORK %d ", pid)) {
-			t.Errorf("a kubeadm that only looks is told: %s", call)
+			t.Errorf("a kubeadm that only looks is reported: %s", call)
 		}
 	}
 	for what, pid := range looks {
 		if strings.Contains(out, fmt.Sprintf("@@WORK %d ", pid)) {
-			t.Errorf("%s is told", what)
+			t.Errorf("%s is reported", what)
 		}
 	}
 	if strings.Contains(out, fmt.Sprintf("@@WORK %d ", idle)) || strings.Contains(out, "c4n4ry") {
-		t.Error("more is told than what may change something")
+		t.Error("more is reported than what may change something")
 	}
 }

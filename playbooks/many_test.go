@@ -13,7 +13,7 @@ import (
 )
 
 // Leftover pairs cost a look next to nothing where no place of a certificate is theirs, and
-// of those that have one there may be many. Where it are more than a node has, that is said.
+// of those that have one there may be many. Where it are more than a node has, that is reported.
 func TestManyLeftoverPairs(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "etcd-ca")

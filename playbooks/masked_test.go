@@ -139,9 +139,9 @@ func TestLoginShells(t *testing.T) {
 	for name, row := range map[string]struct{ call, events, answer string }{
 		"a task":         {"kscert_command((sys.stdin.read(), 'run'))", "file", want},
 		"a payload":      {"kscert_payload((sys.stdin.read(), 'run'))", "file", want + "@@<\n"},
-		"a look":         {"kscert_look(sys.stdin.read())", "file", "@@<\n"},
+		"a look":         {"look('', kscert.packed(sys.stdin.read()))", "file", "@@<\n"},
 		"a lock":         {"kscert_lock(sys.stdin.read())", "file", want + "@@<\n"},
-		"a look by hand": {"kscert_look(sys.stdin.read())", "", want},
+		"a look by hand": {"look('', kscert.packed(sys.stdin.read()))", "", want},
 		"an odd name":    {"kscert_command((sys.stdin.read(), \"a'b\\n!\"))", "file", want},
 	} {
 		line := filtered(t, row.events, row.call, script)
@@ -153,7 +153,7 @@ func TestLoginShells(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v: run hack/packages unit", err)
 			}
-			// As Ansible has it said by ssh, with and without another user to become.
+			// As Ansible lets ssh print it, with and without another user to become.
 			for _, command := range []string{"/bin/sh -c '" + line + "'", "/bin/sh -c '/bin/sh -c '\"'\"'echo BECOME-SUCCESS-x ; " + line + "'\"'\"''"} {
 				for code, answer := range []string{0: row.answer, 3: want} { // why it failed is only printed
 					if answer == "" {

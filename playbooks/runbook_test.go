@@ -47,7 +47,7 @@ func TestRunbookKeepsChains(t *testing.T) {
 	}
 	root := testpki.Authority(t, "root")
 	ca := root.Intermediate(t, "kubernetes", time.Now().AddDate(5, 0, 0))
-	before := root.Once(t, ca, time.Now().Add(-time.Hour)) // the CA's certificate until it was signed anew
+	before := root.Once(t, ca, time.Now().Add(-time.Hour)) // the CA's certificate until it was signed again
 	for name, behind := range map[string]testpki.Pair{"valid": ca, "expired": before} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -80,7 +80,7 @@ func TestRunbookKeepsChains(t *testing.T) {
 				Plan:      plan.Plan{Steps: []plan.Step{{Action: plan.PrePhase, Nodes: []string{"cp1"}}}},
 			}
 			var book bytes.Buffer
-			n.ok(report.Runbook(&book, snapshot.Snapshot{Taken: time.Now(), Nodes: []snapshot.Node{seen}}, a))
+			n.ok(report.Runbook(&book, snapshot.Snapshot{Taken: time.Now(), Nodes: []snapshot.Node{seen}}, a, report.ByHand{}))
 			for _, block := range typed.FindAllStringSubmatch(book.String(), -1)[:2] { // what is restarted is not here
 				n.typeBlock(block[1])
 			}

@@ -45,7 +45,7 @@ func TestRuntimes(t *testing.T) {
 func TestRuntimeEndpoint(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, file, env, want string }{
-		{"nobody says", "kind: KubeletConfiguration\n", "", ""},
+		{"no one says", "kind: KubeletConfiguration\n", "", ""},
 		{"the file", "containerRuntimeEndpoint: unix:///run/crio/crio.sock\n", "", "unix:///run/crio/crio.sock"},
 		{"the file, in quotes", "containerRuntimeEndpoint: \"unix:///run/crio/crio.sock\" # Kubespray\n", "", "unix:///run/crio/crio.sock"},
 		{"the file says nothing", "containerRuntimeEndpoint: \"\"\n", "", ""},

@@ -73,7 +73,7 @@ func pemOf(t *testing.T, request x509.CertificateRequest) []byte {
 }
 
 // withKubectl gives the node a kubectl that knows w1 and these requests, by name, and
-// writes down what it is told to approve.
+// writes down what it is set to approve.
 func (n *node) withKubectl(requests map[string]asked) (approved func() string) {
 	n.t.Helper()
 	dir := filepath.Join(filepath.Dir(n.conf), "api")
@@ -131,7 +131,7 @@ func TestApproveServing(t *testing.T) {
 			a.request.ExtraExtensions = append(a.request.ExtraExtensions, first, second)
 			a.request.DNSNames, a.request.IPAddresses = nil, nil
 		})},
-		{"by somebody else", "system:node:w2 asks for it", but(func(a *asked) { a.username = "system:node:w2" })},
+		{"by someone else", "system:node:w2 asks for it", but(func(a *asked) { a.username = "system:node:w2" })},
 		{"not by a node", "who asks is not in system:nodes, but in system:nodesx system:authenticated", but(func(a *asked) { a.groups = "system:nodesx system:authenticated" })},
 		{"for another signer", "its signer is kubernetes.io/kube-apiserver-client", but(func(a *asked) { a.signer = "kubernetes.io/kube-apiserver-client" })},
 		{"for a client", "its usages are digital signature,key encipherment,server auth,client auth,", but(func(a *asked) { a.usages += "client auth," })},
@@ -170,7 +170,7 @@ func TestApproveServing(t *testing.T) {
 				want, says = "", "left: csr-1, under the name of node w1: "+row.left
 			}
 			if err != nil || approved() != want || !strings.HasPrefix(out, says) {
-				t.Errorf("%v: approved %q, said %q %q; want %q", err, approved(), out, errs, says)
+				t.Errorf("%v: approved %q, answered %q %q; want %q", err, approved(), out, errs, says)
 			}
 			if left, _ := filepath.Glob(n.conf + "/.kscertctl*"); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
@@ -179,7 +179,7 @@ func TestApproveServing(t *testing.T) {
 	}
 }
 
-// Of several, each is judged by itself; what is decided already is let be.
+// Of several, each is checked by itself; what is decided already is let be.
 func TestApproveServingAmongOthers(t *testing.T) {
 	t.Parallel()
 	script := ofW1 + role(t, "kubelet_serving/files/approve.sh")
@@ -202,7 +202,7 @@ func TestApproveServingAmongOthers(t *testing.T) {
 		n := newNode(t)
 		approved := n.withKubectl(row.requests)
 		if out, errs, err := n.run(script); err != nil || approved() != row.approved || !strings.HasPrefix(out, row.says) || (row.says == "" && out != "") {
-			t.Errorf("%s: %v: approved %q, said %q %q", name, err, approved(), out, errs)
+			t.Errorf("%s: %v: approved %q, answered %q %q", name, err, approved(), out, errs)
 		}
 	}
 	n := newNode(t)
@@ -219,7 +219,7 @@ func TestApproveServingAmongOthers(t *testing.T) {
 	}
 }
 
-// Only a kubelet that is told to ask, and has nothing good, is waited for.
+// Only a kubelet that is set to ask, and has nothing good, is waited for.
 func TestServingNeeded(t *testing.T) {
 	t.Parallel()
 	script := role(t, "kubelet_serving/files/needed.sh")
@@ -229,8 +229,10 @@ func TestServingNeeded(t *testing.T) {
 		check        string
 		says         string
 	}{
-		{"not told to", "rotateCertificates: true\n", 0, "False", ""},
-		{"told not to", "serverTLSBootstrap: false\n", 0, "False", ""},
+		{"not reported to", "rotateCertificates: true\n", 0, "False", ""},
+		{"reported not to", "serverTLSBootstrap: false\n", 0, "False", ""},
+		{"reported not to, after YAML 1.1", "serverTLSBootstrap: no\n", 0, "False", ""},
+		{"in JSON", `{"kind": "KubeletConfiguration", "serverTLSBootstrap": true}`, 0, "False", "serving: needed\n"},
 		{"no certificate", "serverTLSBootstrap: true\n", 0, "False", "serving: needed\n"},
 		{"one that ends", "serverTLSBootstrap: true\n", time.Hour, "False", "serving: needed\n"},
 		{"a good one", "serverTLSBootstrap: true\n", 60 * 24 * time.Hour, "False", ""},
@@ -271,7 +273,7 @@ func TestServingPlaybook(t *testing.T) {
 		return out
 	}
 	if out := asks("-e", "kscert_approve_serving=false"); approved() != "" {
-		t.Errorf("approved %q, and was told not to\n%s", approved(), out)
+		t.Errorf("approved %q, and was reported not to\n%s", approved(), out)
 	}
 	out := asks()
 	if approved() != "csr-2" || !strings.Contains(out, `"approved csr-2, the serving certificate of node w1"`) || !strings.Contains(out, "left: csr-1, under the name of node w1: it names DNS:kubernetes") {

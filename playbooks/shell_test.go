@@ -23,7 +23,7 @@ import (
 )
 
 // node is a folder that stands for a node's file system as far as the roles'
-// scripts can be told to work elsewhere than in their places.
+// scripts can be asked to work elsewhere than in their places.
 type node struct {
 	t                  *testing.T
 	conf, etcd, backup string
@@ -86,13 +86,13 @@ func role(t *testing.T, path string) string {
 // lib is what the roles put before every script.
 func lib(t *testing.T) string {
 	t.Helper()
-	return script(t, "settings/files/lib.sh", "settings/files/kubeconfig.sh")
+	return script(t, "settings/files/kinds.sh", "settings/files/kubeconfig.sh", "settings/files/places.sh", "settings/files/lib.sh")
 }
 
 // collector is what inspects a node.
 func collector(t *testing.T) string {
 	t.Helper()
-	return script(t, "settings/files/kubeconfig.sh", "inspect/files/collect.sh")
+	return script(t, "settings/files/kinds.sh", "settings/files/kubeconfig.sh", "settings/files/places.sh", "inspect/files/collect.sh")
 }
 
 // look is what the collector tells of the node, as the program reads it.
@@ -151,7 +151,7 @@ func TestCheckSuccessor(t *testing.T) {
 	fewer.IPs = nil
 	more.DNSNames = append(slices.Clone(old.DNSNames), "new.example.com")
 	fewer.DNSNames = []string{"kubernetes"}
-	subject.CommonName = "somebody"
+	subject.CommonName = "someone"
 	early.NotBefore, early.NotAfter = time.Now().Add(time.Hour), time.Now().AddDate(1, 0, 0)
 	ended.NotBefore, ended.NotAfter = time.Now().AddDate(-1, 0, 0), time.Now().Add(-time.Hour)
 	for _, row := range []struct {
@@ -168,8 +168,8 @@ func TestCheckSuccessor(t *testing.T) {
 		{"lost names, one of which may be", ca.Issue(t, fewer), "api.example.com", "would lose these SANs: IPAddress:10.0.0.1. ", ""},
 		{"lost names, where parts of them are named", ca.Issue(t, fewer), "example.com api DNS 10.0.0.0 . .*", "would lose these SANs: DNS:api.example.com IPAddress:10.0.0.1. ", ""},
 		{"what is named is not lost", ca.Issue(t, old), "api.example.com", "", ""},
-		{"another subject", ca.Issue(t, subject), "api.example.com", "would have another subject: subject=CN=somebody instead of CN=kube-apiserver. It stays as it is. Where this subject is right: --accept-subject-change OLD (by hand", ""},
-		{"another subject, which may be", ca.Issue(t, subject), "subject", "", "changed: OLD has another subject: subject=CN=somebody instead of CN=kube-apiserver, as was accepted\n"},
+		{"another subject", ca.Issue(t, subject), "api.example.com", "would have another subject: subject=CN=someone instead of CN=kube-apiserver. It stays as it is. Where this subject is right: --accept-subject-change OLD (by hand", ""},
+		{"another subject, which may be", ca.Issue(t, subject), "subject", "", "changed: OLD has another subject: subject=CN=someone instead of CN=kube-apiserver, as was accepted\n"},
 		{"another authority of the same name", other.Issue(t, old), "", "/ca.crt: error ", ""},
 		{"expired already", ca.Issue(t, ended), "", "/ca.crt: error 10 at 0 depth", ""},
 		{"not begun yet, by a clock that is ahead", ca.Issue(t, early), "", "/ca.crt: error 9 at 0 depth", ""},
@@ -244,7 +244,7 @@ func TestRenewServingPair(t *testing.T) {
 			out, errs, err := n.run("renew_serving_pair")
 			left, _ := filepath.Glob(dir + "/*")
 			if err != nil || (len(left) == 2) != row.kept || (!row.kept && len(left) > 0) || strings.Contains(out, "changed: ") == (row.kept && row.check == "") {
-				t.Errorf("%v: left %v; said %q %q", err, left, out, errs)
+				t.Errorf("%v: left %v; answered %q %q", err, left, out, errs)
 			}
 		})
 	}
@@ -258,7 +258,7 @@ func TestPair(t *testing.T) {
 	n.write(n.conf+"/a.key", a.Key, 0o600)
 	n.write(n.conf+"/b.key", b.Key, 0o600)
 	if _, errs, err := n.run(`pair "$conf/a.crt" "$conf/a.key"`); err != nil {
-		t.Errorf("a pair is told apart: %v %s", err, errs)
+		t.Errorf("a pair is reported apart: %v %s", err, errs)
 	}
 	if _, _, err := n.run(`pair "$conf/a.crt" "$conf/b.key"`); err == nil {
 		t.Error("a certificate and another's key are a pair")
@@ -279,7 +279,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// place keeps mode and owner of what it replaces and leaves nothing beside.
+// place keeps mode and owner of what it replaces and leaves nothing next to it.
 func TestPlace(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -307,7 +307,7 @@ var fixed = map[string]string{
 }
 
 // fix runs a script while a file or directory cannot be replaced in one of these ways; which
-// of them this machine has not is said, and then mv fails in its place.
+// of them this machine has not is reported, and then mv fails in its place.
 func (n *node) fix(way, path, script string) (stdout, stderr string, err error) {
 	n.t.Helper()
 	in := []string{"unshare", "-m"}
@@ -317,11 +317,11 @@ func (n *node) fix(way, path, script string) (stdout, stderr string, err error) 
 	probe := n.root() + "/probe"
 	n.write(probe, nil, 0o600)
 	if out, err := exec.CommandContext(n.t.Context(), in[0], append(in[1:], "sh", "-c", fixed[way], "sh", probe, "true")...).CombinedOutput(); err != nil {
-		said := fmt.Sprintf("what is %s needs another file system or user: %v: %s", way, err, out)
+		answered := fmt.Sprintf("what is %s needs another file system or user: %v: %s", way, err, out)
 		if info, err := os.Stat(path); err != nil || info.IsDir() {
-			n.t.Skip("NOT TRIED: " + said)
+			n.t.Skip("NOT TRIED: " + answered)
 		}
-		n.t.Log("NOT TRIED FOR REAL, mv and rm fail instead: " + said)
+		n.t.Log("NOT TRIED FOR REAL, mv and rm fail instead: " + answered)
 		for _, name := range []string{"mv", "rm"} {
 			n.write(n.bin+"/"+name, []byte("#!/bin/sh\nfor f; do [ \"$f\" != "+path+" ] || { echo '"+name+": Operation not permitted' >&2; exit 1; }; done\nexec /bin/"+name+" \"$@\"\n"), 0o700)
 		}
@@ -338,7 +338,7 @@ func (n *node) fix(way, path, script string) (stdout, stderr string, err error) 
 }
 
 // The certificate and its key are replaced both or neither, whichever cannot be; and it is
-// said which, why, and what was replaced before.
+// reported which, why, and what was replaced before.
 func TestPlacePair(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ way, file, says string }{
@@ -437,7 +437,7 @@ func TestPlaceFollowsLinks(t *testing.T) {
 	}
 }
 
-// Where it cannot be told who may write, nothing is placed: not in the root either.
+// Where it cannot be determined who may write, nothing is placed: not in the root either.
 func TestPlaceWhereNothingCanBeTold(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"find", "stat"} {
@@ -467,7 +467,7 @@ func TestOutOfReachOfOthers(t *testing.T) {
 	n.ok(os.Chown(theirs, 4711, 4711))
 	n.ok(os.Symlink(victim, theirs+"/.kscertctl.member.pem"))
 	n.write(n.conf+"/new", []byte("new"), 0o600)
-	out, errs, err := n.run(`beside "$KSCERT_ETCD_DIR/ssl/member.pem"; place "$conf/new" "$KSCERT_ETCD_DIR/ssl/member.pem"`)
+	out, errs, err := n.run(`successor_path "$KSCERT_ETCD_DIR/ssl/member.pem"; place "$conf/new" "$KSCERT_ETCD_DIR/ssl/member.pem"`)
 	if err != nil || out != n.root()+"/.kscertctl.member.pem\n" {
 		t.Errorf("the successor is made as %q: %v %s", out, err, errs)
 	}
@@ -647,7 +647,7 @@ func TestFunctionsAreDefinedOnce(t *testing.T) {
 			maps.Copy(shared, here)
 		}
 	}
-	for _, name := range []string{"lib", "kubeconfig", "components", "manifest"} {
+	for _, name := range []string{"kubeconfig", "places", "lib", "components", "manifest"} {
 		check("settings/files/"+name+".sh", true)
 	}
 	files, err := filepath.Glob(playbooks.Collection + "/roles/*/files/*.sh")
@@ -656,7 +656,7 @@ func TestFunctionsAreDefinedOnce(t *testing.T) {
 	}
 	for _, file := range files {
 		path, _ := filepath.Rel(playbooks.Collection+"/roles", file)
-		// The lock's script and the collector stand alone, the latter behind kubeconfig.sh.
+		// The lock's script and the collector stand alone, the latter behind kinds.sh, kubeconfig.sh and places.sh.
 		if dir, _, _ := strings.Cut(path, "/"); dir != "settings" && dir != "lock" && dir != "inspect" {
 			check(path, false)
 		}

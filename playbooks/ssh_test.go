@@ -26,7 +26,7 @@ func TestBoundedSSH(t *testing.T) {
 		length    int // of the output, where it is not out
 		code      int
 	}{
-		{name: "an answer", ssh: `printf 'a\nb'; echo said >&2`, out: "a\nb", errs: "said\n"},
+		{name: "an answer", ssh: `printf 'a\nb'; echo answered >&2`, out: "a\nb", errs: "answered\n"},
 		{name: "a command that fails", ssh: `printf a; exit 3`, out: "a", code: 3},
 		{name: "no connection", ssh: `echo refused >&2; exit 255`, errs: "refused\n", code: 255},
 		{name: "no words", ssh: `exit 0`},

@@ -19,7 +19,7 @@ import (
 var subjects = []struct {
 	name    string
 	subject []string
-	// loses is what is said to be lost; refused is why it is not renewed.
+	// loses is what is reported to be lost; refused is why it is not renewed.
 	loses, refused string
 }{
 	{name: "as kubeadm writes it", subject: []string{"O=system:masters", "CN=kubernetes-admin"}},
@@ -37,7 +37,7 @@ func userOf(c certs.Certificate) string {
 	return c.CommonName + " in " + strings.Join(slices.Sorted(slices.Values(c.Organizations)), ",")
 }
 
-// saysOfSubject: of a certificate it is said what its subject loses, and of no other.
+// saysOfSubject: of a certificate it is reported what its subject loses, and of no other.
 func (n *node) saysOfSubject(out, what, loses string) {
 	n.t.Helper()
 	says := regexp.MustCompile(`(?m)^changed: (.*) loses (.*) of its subject`).FindStringSubmatch(out)
@@ -48,7 +48,7 @@ func (n *node) saysOfSubject(out, what, loses string) {
 }
 
 // A certificate is renewed for the same user in the same groups, however its subject is
-// written; what kubeadm does not keep is said where nobody reads it.
+// written; what kubeadm does not keep is reported where no one reads it.
 func TestSubjectsOfCertificates(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// raw has a terminal, at which nobody sits: openssl asks nobody for a passphrase, and
+// raw has a terminal, at which no one sits: openssl asks no one for a passphrase, and
 // nothing reads what is not typed.
 func TestNobodyIsAsked(t *testing.T) {
 	t.Parallel()
@@ -30,7 +30,7 @@ read -r line || echo 'nothing is typed'
 	r, w, err := os.Pipe()
 	n.ok(err)
 	defer r.Close()
-	defer w.Close() // nobody types
+	defer w.Close() // no one types
 	cmd.Stdin, cmd.WaitDelay = r, time.Second
 	out, _ := cmd.CombinedOutput()
 	if ctx.Err() != nil || !strings.Contains(string(out), "it cannot be read") || !strings.Contains(string(out), "nothing is typed") {

@@ -11,6 +11,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
+// ofPod is what stands before the arguments in the manifest of a static pod.
+const ofPod = "spec:\n  containers:\n  - command:\n"
+
 // apiServerPod is an API server's manifest as kubeadm writes it, with these arguments and
 // with more of the host mounted: "PLACE-IN-THE-CONTAINER PLACE-ON-THE-HOST".
 func (n *node) apiServerPod(arguments []string, mounts ...string) {
@@ -31,7 +34,7 @@ func (n *node) apiServerPod(arguments []string, mounts ...string) {
 }
 
 // The collector tells which file a component uses by the name under which it tells of the
-// file: what its container calls it, and where links lead, is nobody's matter.
+// file: what its container calls it, and where links lead, is no one's matter.
 func TestCollectorTellsWhatIsUsed(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -47,6 +50,8 @@ func TestCollectorTellsWhatIsUsed(t *testing.T) {
 		{name: "elsewhere", argument: "--tls-cert-file=ROOT/own/tls.crt", want: "/own/tls.crt"},
 		{name: "elsewhere in the container", argument: "--tls-cert-file=/certs/tls.crt", mounts: []string{"/certs ROOT/own"}, want: "/own/tls.crt"},
 		{name: "in a mount below a mount", argument: "--tls-cert-file=/certs/b/tls.crt", mounts: []string{"/certs ROOT/other", "/certs/b ROOT/own"}, want: "/own/tls.crt"},
+		{name: "in a mount above a mount", argument: "--tls-cert-file=/certs/b/tls.crt", mounts: []string{"/certs/b ROOT/own", "/certs ROOT/other"}, want: "/own/tls.crt"},
+		{name: "next to a mount", argument: "--tls-cert-file=ROOT/own/tls.crt", mounts: []string{"ROOT/ow ROOT/other"}, want: "/own/tls.crt"},
 		{name: "a file that is mounted", argument: "--tls-cert-file=/x.crt", mounts: []string{"/x.crt ROOT/own/tls.crt"}, want: "/own/tls.crt"},
 		{
 			name: "by another name of the folder", argument: "--tls-cert-file=CONF/pki/apiserver.crt", want: "/kubernetes/ssl/apiserver.crt",
@@ -74,7 +79,7 @@ func TestCollectorTellsWhatIsUsed(t *testing.T) {
 			}
 			c, _ := got.Certificate(certs.KindAPIServer)
 			if uses, known := got.Uses(c); !known || uses != strings.HasSuffix(row.want, "/apiserver.crt") {
-				t.Errorf("of apiserver.crt is told: used %t, known %t", uses, known)
+				t.Errorf("of apiserver.crt is reported: used %t, known %t", uses, known)
 			}
 			if _, own := got.Certificate(certs.KindAPIServerFile); own == strings.HasSuffix(row.want, "/apiserver.crt") {
 				t.Errorf("a certificate of its own: %t", own)
@@ -83,7 +88,7 @@ func TestCollectorTellsWhatIsUsed(t *testing.T) {
 	}
 }
 
-// A flag of the kubelet's counts before its configuration; a kubeconfig elsewhere is told.
+// A flag of the kubelet's counts before its configuration; a kubeconfig elsewhere is reported.
 func TestCollectorTellsOfFlags(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -92,7 +97,7 @@ func TestCollectorTellsOfFlags(t *testing.T) {
 	n.write(n.conf+"/kubelet.env", []byte(`KUBELET_ARGS="--config=`+n.conf+`/kubelet-config.yaml --tls-cert-file=`+own+`/kubelet.crt --tls-private-key-file=`+own+`/kubelet.key"`+"\n"), 0o600)
 	n.write(n.conf+"/kubelet-config.yaml", []byte("tlsCertFile: /another.crt\n"), 0o600)
 	n.write(own+"/kubelet.crt", ca.Issue(t, testpki.Leaf{CommonName: "w1"}).Certificate, 0o600)
-	n.write(n.conf+"/manifests/kube-scheduler.yaml", []byte("spec:\n  containers:\n  - command:\n    - --kubeconfig="+own+"/scheduler.conf\n"), 0o600)
+	n.write(n.conf+"/manifests/kube-scheduler.yaml", []byte(ofPod+"    - --kubeconfig="+own+"/scheduler.conf\n"), 0o600)
 	p := ca.Issue(t, testpki.Leaf{CommonName: "system:kube-scheduler"})
 	n.write(own+"/scheduler.conf", kubeconfig(ca, p, ""), 0o600)
 	got := n.look()
@@ -104,8 +109,8 @@ func TestCollectorTellsOfFlags(t *testing.T) {
 	}
 }
 
-// What nobody uses is left as it is, whatever is wrong with it, and stops nothing: the files
-// of kubeadm's own etcd beside the host's, an apiserver.crt beside one of somebody's own.
+// What no one uses is left as it is, whatever is wrong with it, and stops nothing: the files
+// of kubeadm's own etcd next to the host's, an apiserver.crt next to one of someone's own.
 func TestRenewalLeavesWhatNobodyUses(t *testing.T) {
 	t.Parallel()
 	ca, stranger, host := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "etcd-ca"), testpki.Authority(t, "etcd-ca")
@@ -136,7 +141,7 @@ func TestRenewalLeavesWhatNobodyUses(t *testing.T) {
 		n.write(n.root()+"/etc/etcd.env", []byte("ETCD_CERT_FILE="+n.etcd+"/member-cp1.pem\nETCD_PEER_CERT_FILE="+n.etcd+"/member-cp1.pem\n"), 0o600)
 		n.write(n.etcd+"/node-cp1.pem", host.Certificate, 0o600)
 		n.apiServerPod([]string{"--tls-cert-file=" + serves, "--etcd-certfile=" + n.etcd + "/node-cp1.pem", "--kubelet-client-certificate=" + pki + "/apiserver-kubelet-client.crt"})
-		n.write(n.conf+"/manifests/kube-scheduler.yaml", []byte("spec:\n  containers:\n  - command:\n    - --kubeconfig="+scheduler+"\n"), 0o600)
+		n.write(n.conf+"/manifests/kube-scheduler.yaml", []byte(ofPod+"    - --kubeconfig="+scheduler+"\n"), 0o600)
 		before := n.files()
 		out, errs, err := n.run(renewal(t))
 		want := "changed: apiserver-kubelet-client\n"
@@ -155,7 +160,7 @@ func TestRenewalLeavesWhatNobodyUses(t *testing.T) {
 	}
 }
 
-// Beside a member of etcd lie the pairs of others. Those of the inventory's hosts are
+// Next to a member of etcd lie the pairs of others. Those of the inventory's hosts are
 // renewed, that of a member that is gone is left, and its missing key stops nothing.
 func TestEtcdLeavesWhatNobodyUses(t *testing.T) {
 	t.Parallel()

@@ -99,7 +99,8 @@ func collection(dir string, date time.Time, tag string) error {
 	if err != nil {
 		return err
 	}
-	manifest, err := json.MarshalIndent(map[string]any{"collection_info": about, "file_manifest_file": file("FILES.json", list), "format": 1}, "", " ")
+	manifest, err := json.MarshalIndent(map[string]any{"collection_info": about,
+		"file_manifest_file": file("FILES.json", list), "format": 1}, "", " ")
 	if err != nil {
 		return err
 	}
@@ -110,7 +111,8 @@ func collection(dir string, date time.Time, tag string) error {
 	zip := gzip.NewWriter(&packed)
 	w := tar.NewWriter(zip)
 	for _, f := range files {
-		header := &tar.Header{Name: f.Name, Mode: 0o644, ModTime: date, Size: int64(len(contents[f.Name])), Format: tar.FormatUSTAR}
+		header := &tar.Header{Name: f.Name, Mode: 0o644, ModTime: date, Size: int64(len(contents[f.Name])),
+			Format: tar.FormatUSTAR}
 		if f.Type == "dir" {
 			header.Typeflag, header.Mode = tar.TypeDir, 0o755
 			if f.Name == "." {

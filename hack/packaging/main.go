@@ -27,7 +27,8 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Getenv("SOURCE_DATE_EPOCH"), os.Getenv("RELEASE_COMMIT"), os.Getenv("RELEASE_TAG")); err != nil {
+	if err := run(os.Args[1:], os.Getenv("SOURCE_DATE_EPOCH"), os.Getenv("RELEASE_COMMIT"),
+		os.Getenv("RELEASE_TAG")); err != nil {
 		fmt.Fprintf(os.Stderr, "packaging: %v\n", err)
 		os.Exit(1)
 	}
@@ -70,7 +71,8 @@ func manPages(dir string, date time.Time) error {
 		if err := doc.GenMan(cmd, &header, &page); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, pageName(cmd)), []byte(typeset(page.String(), date)), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, pageName(cmd)), []byte(typeset(page.String(), date)),
+			0o644); err != nil {
 			return err
 		}
 	}

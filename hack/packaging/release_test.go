@@ -298,8 +298,8 @@ func (r release) krew(t *testing.T) {
 	}
 }
 
-// besides are the man pages and completions, by where an archive has them.
-func besides() []string {
+// extras are the man pages and completions, by where an archive has them.
+func extras() []string {
 	out := []string{"completions/kscertctl.bash", "completions/kscertctl.fish", "completions/_kscertctl"}
 	for _, cmd := range visible(cli.Command()) {
 		out = append(out, "man/"+pageName(cmd))
@@ -343,7 +343,7 @@ type tarFile struct {
 func (r release) archive(t *testing.T, platform string) {
 	t.Helper()
 	got := r.contents(t, platform)
-	want := append(besides(), "kscertctl", "LICENSE", "README.md", "CHANGELOG.md", "Containerfile")
+	want := append(extras(), "kscertctl", "LICENSE", "README.md", "CHANGELOG.md", "Containerfile")
 	slices.Sort(want)
 	if names := slices.Sorted(maps.Keys(got)); !slices.Equal(names, want) {
 		t.Errorf("got %q\nwant %q", names, want)
@@ -395,16 +395,16 @@ func (r release) binary(t *testing.T, platform string) {
 	if got, want := command(t, t.TempDir(), program, "version"), "kscertctl "+info.Main.Version+"\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	var said struct {
+	var printed struct {
 		Version  string `json:"version"`
 		Commit   string `json:"commit"`
 		Platform string `json:"platform"`
 	}
-	if err := json.Unmarshal([]byte(command(t, t.TempDir(), program, "version", "-o", "json")), &said); err != nil {
+	if err := json.Unmarshal([]byte(command(t, t.TempDir(), program, "version", "-o", "json")), &printed); err != nil {
 		t.Fatal(err)
 	}
-	if said.Version != info.Main.Version || said.Commit != r.commit || said.Platform != system+"/"+processor {
-		t.Errorf("got %+v, want %s of %s", said, info.Main.Version, r.commit)
+	if printed.Version != info.Main.Version || printed.Commit != r.commit || printed.Platform != system+"/"+processor {
+		t.Errorf("got %+v, want %s of %s", printed, info.Main.Version, r.commit)
 	}
 	t.Logf("%s, %.1f MiB", info.Main.Version, float64(len(data))/(1<<20))
 }
@@ -534,7 +534,7 @@ func installed(completions, license string) []string {
 		license,
 		"/usr/share/doc/kscertctl/README.md",
 	}
-	for _, name := range besides() {
+	for _, name := range extras() {
 		if page, ok := strings.CutPrefix(name, "man/"); ok {
 			out = append(out, path.Join("/usr/share/man/man1", page))
 		}

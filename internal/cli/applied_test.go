@@ -23,11 +23,11 @@ func (p tried) command(t *testing.T, args ...string) ran {
 	t.Helper()
 	again := p.again(t, args...)
 	out, _ := io.ReadAll(again.out)
-	said, _ := io.ReadAll(again.err)
-	return ran{again.code(t), string(out), string(said), p.dir}
+	answered, _ := io.ReadAll(again.err)
+	return ran{again.code(t), string(out), string(answered), p.dir}
 }
 
-// want fails the test unless the command ended with the code and said the texts.
+// want fails the test unless the command ended with the code and printed the texts.
 func (r ran) want(t *testing.T, code int, texts ...string) ran {
 	t.Helper()
 	if r.code != code {
@@ -65,7 +65,7 @@ func TestApplyOfAFile(t *testing.T) {
 		t.Errorf("%v: the digest is %q", err, document.Digest)
 	}
 
-	// Nothing of the inventory in the file: the command is printed, and to be given by somebody.
+	// Nothing of the inventory in the file: the command is printed, and to be given by someone.
 	p.command(t, "apply", "plan.json").want(t, 64, "pass the same as for the plan: -i",
 		"review what it commands, then run: kscertctl apply plan.json -i cp1,")
 	p.command(t, with("apply", "plan.json", "--digest", "abc")...).want(t, 64, "--digest: must be a SHA-256")

@@ -62,9 +62,10 @@ plan.`,
 			}
 			uses(s.Err, args[0], sum, p, opts)
 			opts.RollbackOnFailure = back
-			return carry(cmd, s, opts, flags.results, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
-				return o.Apply(ctx, p)
-			})
+			return carry(cmd, s, opts, flags.results,
+				func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+					return o.Apply(ctx, p)
+				})
 		},
 	}
 	flags.register(cmd)
@@ -80,7 +81,8 @@ plan.`,
 }
 
 func rollbackOnFailure(cmd *cobra.Command, back *bool) {
-	cmd.Flags().BoolVar(back, "rollback-on-failure", false, "roll back automatically when it stops after a change (exit code 9)")
+	cmd.Flags().BoolVar(back, "rollback-on-failure", false,
+		"roll back automatically when it stops after a change (exit code 9)")
 }
 
 // readPlan reads a plan file, which must have the digest if that is not empty. It returns
@@ -98,7 +100,8 @@ func readPlan(cmd *cobra.Command, file, digest string) (p run.Proposal, sum stri
 		return p, sum, &orchestrator.Error{
 			Code:    orchestrator.ExitNotBegun,
 			Summary: fmt.Sprintf("%s is not the plan file with that digest: its SHA-256 is %s", file, sum),
-			Next:    "nothing was changed; get the file that was reviewed, or make a new plan",
+			Next: "nothing was changed; get the file that was reviewed, or make a new plan: kscertctl plan -i " +
+				"INVENTORY --out FILE",
 		}
 	}
 	if p, err = run.ParseProposal(file, data); err != nil {
@@ -109,9 +112,11 @@ func readPlan(cmd *cobra.Command, file, digest string) (p run.Proposal, sum stri
 
 // proposalError explains a plan file that cannot be used.
 func proposalError(err error) error {
-	e := &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file written by: kscertctl plan --out FILE"}
+	e := &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err,
+		Next: "name a file written by: kscertctl plan --out FILE"}
 	if _, ok := errors.AsType[*run.DamagedError](err); ok {
-		e.Code, e.Next = orchestrator.ExitNotBegun, "nothing was changed; make a new plan"
+		e.Code, e.Next = orchestrator.ExitNotBegun,
+			"nothing was changed; make a new plan: kscertctl plan -i INVENTORY --out FILE"
 	}
 	return e
 }

@@ -36,7 +36,8 @@ not finish stay: these runs can still be resumed or rolled back.`
 	}
 	cmd.AddCommand(
 		backupCommand(s, "list", "List the backups on the nodes", (*orchestrator.Orchestrator).ListBackups),
-		backupCommand(s, "verify", "Read backups and compare them with their manifests", (*orchestrator.Orchestrator).VerifyBackups),
+		backupCommand(s, "verify", "Read backups and compare them with their manifests",
+			(*orchestrator.Orchestrator).VerifyBackups),
 		prune,
 	)
 	return cmd
@@ -44,7 +45,8 @@ not finish stay: these runs can still be resumed or rolled back.`
 
 // backupCommand is one that does something with backups on all nodes and lists
 // them.
-func backupCommand(s Streams, name, short string, do func(*orchestrator.Orchestrator, context.Context, string) ([]run.Backup, error)) *cobra.Command {
+func backupCommand(s Streams, name, short string,
+	do func(*orchestrator.Orchestrator, context.Context, string) ([]run.Backup, error)) *cobra.Command {
 	var (
 		flags  inspectFlags
 		root   string

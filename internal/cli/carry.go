@@ -28,14 +28,16 @@ type results struct {
 
 	reports reportDir
 	notify  notifyFlags
-	// asks is true where somebody will be asked for approval.
+	// asks is true where someone will be asked for approval.
 	asks bool
 }
 
 func (f *carryFlags) register(cmd *cobra.Command) {
 	f.inspectFlags.register(cmd)
-	cmd.Flags().DurationVar(&f.opts.GateTimeout, "gate-timeout", 0, "how long a health gate may take to pass (default: 5m, or as before)")
-	cmd.Flags().DurationVar(&f.opts.StableFor, "stable-for", 0, "how long a gate must hold, without interruption, before the next step (default: as before)")
+	cmd.Flags().DurationVar(&f.opts.GateTimeout, "gate-timeout", 0,
+		"how long a health gate may take to pass (default: 5m, or as before)")
+	cmd.Flags().DurationVar(&f.opts.StableFor, "stable-for", 0,
+		"how long a gate must hold, without interruption, before the next step (default: as before)")
 	stepTimeout(cmd, &f.opts)
 	etcdSnapshot(cmd, &f.opts, " (default: as before)")
 	f.events = true
@@ -43,8 +45,8 @@ func (f *carryFlags) register(cmd *cobra.Command) {
 	f.results.register(cmd)
 }
 
-// recorded makes a command one that goes by the record of a run.
-func (f *carryFlags) recorded(cmd *cobra.Command) {
+// useRecord makes a command one that goes by the record of a run.
+func (f *carryFlags) useRecord(cmd *cobra.Command) {
 	f.register(cmd)
 	cmd.Annotations = map[string]string{byRecord: ""}
 	cmd.Flags().Lookup("inventory").Usage = "inventory to use instead of the recorded one; may be repeated"
@@ -81,7 +83,8 @@ func (f *carryFlags) again(cmd *cobra.Command, s Streams, r run.Request) (orches
 		return opts, err
 	}
 	if err := os.Chdir(r.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return opts, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "going to the directory the command was run in: " + err.Error(), Err: err,
+		return opts, &orchestrator.Error{Code: orchestrator.ExitUsage,
+			Summary: "going to the directory the command was run in: " + err.Error(), Err: err,
 			Next: "nothing was changed; see that you may enter it, or run the command as the user who ran it first"}
 	}
 	return opts, nil
@@ -93,12 +96,12 @@ func watch(s Streams) func(orchestrator.Event) {
 	return func(e orchestrator.Event) {
 		progress.event(e)
 		if e.Kind == orchestrator.EventDiagnosis && e.Diagnosis.Route != diagnosis.None {
-			_ = report.Diagnosis(s.Err, *e.Diagnosis) // progress: nobody to tell when it cannot be shown
+			_ = report.Diagnosis(s.Err, *e.Diagnosis) // progress: no one to tell when it cannot be shown
 		}
 	}
 }
 
-// lines writes each event as a line, and hands it on. That nobody reads it stops nothing.
+// lines writes each event as a line, and hands it on. That no one reads it stops nothing.
 func lines(w io.Writer, next func(orchestrator.Event)) func(orchestrator.Event) {
 	return func(e orchestrator.Event) {
 		_ = report.JSONLine(w, e)
@@ -107,8 +110,9 @@ func lines(w io.Writer, next func(orchestrator.Event)) func(orchestrator.Event) 
 }
 
 // carry carries something out and writes what came of it.
-func carry(cmd *cobra.Command, s Streams, opts orchestrator.Options, to results, do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) error {
-	if err := to.ready(cmd); err != nil {
+func carry(cmd *cobra.Command, s Streams, opts orchestrator.Options, to results,
+	do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) error {
+	if err := to.prepare(cmd); err != nil {
 		return err
 	}
 	if to.output == jsonLines {
@@ -131,13 +135,14 @@ func carry(cmd *cobra.Command, s Streams, opts orchestrator.Options, to results,
 	return nil
 }
 
-// ready says before anything is done that the result cannot be handed on.
-func (r *results) ready(cmd *cobra.Command) error {
-	return errors.Join(r.reports.ready(), r.notify.ready(cmd))
+// prepare reports before anything is done that the result cannot be handed on.
+func (r *results) prepare(cmd *cobra.Command) error {
+	return errors.Join(r.reports.prepare(), r.notify.prepare(cmd))
 }
 
 // carried carries something out, and hands on what came of it to all but standard output.
-func (r *results) carried(ctx context.Context, s Streams, opts orchestrator.Options, do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) (orchestrator.Result, error) {
+func (r *results) carried(ctx context.Context, s Streams, opts orchestrator.Options,
+	do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) (orchestrator.Result, error) {
 	telling := r.notify.begin(ctx, s, &opts, r.asks)
 	o, err := orchestrator.New(opts)
 	if err != nil {

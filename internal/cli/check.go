@@ -16,7 +16,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
-// checkFlags are those of check-expiration, beside those of every look.
+// checkFlags are those of check-expiration, in addition to those of every look.
 type checkFlags struct {
 	inspectFlags
 	levelFlags
@@ -104,7 +104,8 @@ type levelFlags struct {
 
 func (f *levelFlags) register(cmd *cobra.Command) {
 	f.thresholdFlags.register(cmd)
-	cmd.Flags().StringVar(&f.failOn, "fail-on", "warn", "warn, crit or never: from which level on the exit code is 2 or 3")
+	cmd.Flags().StringVar(&f.failOn, "fail-on", "warn",
+		"warn, crit or never: from which level on the exit code is 2 or 3")
 }
 
 // levels turns the flags into thresholds and into what fails.
@@ -173,7 +174,8 @@ func writeOutput(w io.Writer, file string, data []byte) error {
 		return err
 	}
 	if err := atomicfile.Write(file, data, 0o644); err != nil {
-		return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "name a file in a directory that exists and is writable with --output-file"}
+		return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err,
+			Next: "name a file in a directory that exists and is writable with --output-file"}
 	}
 	return nil
 }
@@ -190,7 +192,8 @@ func expiryError(r expiry.Report, fails func(expiry.Level) bool) error {
 	if n := len(r.Unreadable); n > 0 {
 		bad = append(bad, fmt.Sprintf("%d unreadable", n))
 	}
-	e := &orchestrator.Error{Summary: "certificates: " + strings.Join(bad, ", "), Next: "to see why, and what would be done: kscertctl diagnose -i INVENTORY"}
+	e := &orchestrator.Error{Summary: "certificates: " + strings.Join(bad, ", "),
+		Next: "to see why, and what would be done: kscertctl diagnose -i INVENTORY"}
 	unknown := r.Unknown()
 	switch level := r.Level(); {
 	case len(unknown) > 0:
@@ -238,7 +241,8 @@ func pluginError(w io.Writer, err error) error {
 		return err
 	}
 	line, _, _ := strings.Cut(err.Error(), "\n")
-	if _, werr := fmt.Fprintf(w, "KSCERTCTL %s - %s\n", report.NagiosUnknown, strings.ReplaceAll(line, "|", "/")); werr != nil {
+	if _, werr := fmt.Fprintf(w, "KSCERTCTL %s - %s\n", report.NagiosUnknown,
+		strings.ReplaceAll(line, "|", "/")); werr != nil {
 		return werr
 	}
 	return plugin(report.NagiosUnknown)

@@ -21,11 +21,11 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-var update = flag.Bool("update", false, "write the snapshots in testdata anew")
+var update = flag.Bool("update", false, "write the snapshots in testdata again")
 
 // The scripts read these snapshots. They are files, so that one saved by an
 // earlier version is known to be read still; go test ./internal/cli -update writes
-// them anew.
+// them again.
 func TestSavedSnapshots(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]snapshot.Snapshot{"expiring.json": tc.Expiring(), "few.json": tc.Few()} {
@@ -85,16 +85,16 @@ func TestExpiryError(t *testing.T) {
 }
 
 // The references of the formats say what the schemas and the metrics say. Write them
-// anew with UPDATE_DOCS=1.
+// again with UPDATE_DOCS=1.
 func TestFormatsReferences(t *testing.T) {
 	t.Parallel()
 	for page, tables := range map[string]map[string]string{
 		"docs/reference/check-formats.md": {
-			"metrics": metricTable(t, report.Collector{Latest: func() expiry.Report { return expiry.Of(tc.Expiring(), expiry.DefaultThresholds()) }}),
+			"metrics": metricList(t, report.Collector{Latest: func() expiry.Report { return expiry.Of(tc.Expiring(), expiry.DefaultThresholds()) }}),
 		},
-		"docs/reference/exporter.md":      {"metrics": metricTable(t, exporter.New(exporter.Options{}))},
+		"docs/reference/exporter.md":      {"metrics": metricList(t, exporter.New(exporter.Options{}))},
 		"docs/reference/events.md":        eventTables(t),
-		"docs/reference/configuration.md": {"settings": settingTable(), "flags": refusedTable()},
+		"docs/reference/configuration.md": {"recorded": recordedList(), "flags": refusedList()},
 	} {
 		old := read(t, page)
 		want := old
@@ -112,14 +112,14 @@ func TestFormatsReferences(t *testing.T) {
 				t.Fatal(err)
 			}
 		} else if want != old {
-			t.Errorf("%s is not what the code says; write it anew with UPDATE_DOCS=1", page)
+			t.Errorf("%s is not what the code says; write it again with UPDATE_DOCS=1", page)
 		}
 	}
 }
 
-// metricTable lists the metrics that a collector describes. Descriptions have no type:
-// a counter's name ends in _total, and the metrics that can be collected show it.
-func metricTable(t *testing.T, c prometheus.Collector) string {
+// metricList has the metrics that a collector describes, with their labels. Descriptions have no
+// type: a counter's name ends in _total, and the metrics that can be collected show it.
+func metricList(t *testing.T, c prometheus.Collector) string {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(c)
@@ -143,14 +143,13 @@ func metricTable(t *testing.T, c prometheus.Collector) string {
 	close(descs)
 	parts := regexp.MustCompile(`fqName: "([^"]+)", help: "([^"]+)".*variableLabels: \{([^}]*)\}`)
 	var out strings.Builder
-	out.WriteString("| metric | type | meaning | labels |\n| --- | --- | --- | --- |\n")
 	for d := range descs {
 		m := parts.FindStringSubmatch(d.String())
-		labels := ""
+		name := m[1]
 		if m[3] != "" {
-			labels = "`" + strings.ReplaceAll(m[3], ",", "`, `") + "`"
+			name += "{" + m[3] + "}"
 		}
-		fmt.Fprintf(&out, "| `%s` | %s | %s | %s |\n", m[1], kind(m[1]), m[2], labels)
+		fmt.Fprintf(&out, "- `%s`: %s\n", name, m[2])
 	}
 	return out.String()
 }

@@ -30,7 +30,7 @@ type Streams struct {
 	Columns int
 	// Terminal is true when In and Err are one: only then is anything asked.
 	Terminal bool
-	// Password asks for a password; nil when nobody can be asked.
+	// Password asks for a password; nil when no one can be asked.
 	Password func(prompt string) (string, error)
 }
 
@@ -66,7 +66,7 @@ func Main(args []string, s Streams) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if s, ok := s.Err.(*screen); ok {
-		s.idle()
+		s.clear()
 	}
 	if pipeClosed(err) {
 		return exitPipe
@@ -107,11 +107,13 @@ gates, and proves the result. CAs and service account keys stay unchanged.`,
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
-	root.PersistentFlags().String("config", "", "configuration file (default: "+config.FileName+" here, or in $XDG_CONFIG_HOME/kscertctl)")
+	root.PersistentFlags().String("config", "",
+		"configuration file (default: "+config.FileName+" here, or in $XDG_CONFIG_HOME/kscertctl)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.AddCommand(
-		newCheck(s), newExporter(s), newDiagnose(s), newPlan(s), newApply(s), newRun(s), newFleet(s),
-		newStatus(s), newReport(s), newRuns(s), newResume(s), newRollback(s), newBackup(s), newUnlock(s), newExplain(s), newConfig(s), newVersion(s),
+		newCheck(s), newExporter(s), newDiagnose(s), newPlan(s), newApply(s), newRun(s), newFleet(s), newCA(s),
+		newStatus(s), newReport(s), newRuns(s), newResume(s), newRollback(s), newBackup(s), newUnlock(s), newExplain(s),
+		newConfig(s), newVersion(s),
 	)
 	root.InitDefaultCompletionCmd()
 	wrapArgs(root)
@@ -136,7 +138,8 @@ func wrapArgs(cmd *cobra.Command) {
 }
 
 func usage(cmd *cobra.Command, err error) error {
-	return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: "see: " + cmd.CommandPath() + " --help"}
+	return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err,
+		Next: "see: " + cmd.CommandPath() + " --help"}
 }
 
 // printError says what went wrong, what was seen, and what to do next.
@@ -172,7 +175,7 @@ type build struct {
 	Commit string `json:"commit,omitempty"`
 	// Time is that of the commit, RFC 3339.
 	Time string `json:"time,omitempty"`
-	// Modified says that there were changes beside the commit.
+	// Modified says that there were changes in addition to the commit.
 	Modified bool `json:"modified,omitempty"`
 	// Go is the version of Go that it was built with.
 	Go string `json:"go"`
@@ -185,7 +188,8 @@ const buildSchema = 1
 
 // built reads what the Go tool recorded.
 func built() build {
-	b := build{Schema: buildSchema, Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	b := build{Schema: buildSchema, Version: "(devel)", Go: runtime.Version(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b

@@ -40,7 +40,7 @@ func TestApprover(t *testing.T) {
 		{name: "YES", types: "YES\n", terminal: true},
 		{name: "only return", types: "\n", terminal: true},
 		{name: "the end of input", types: "", terminal: true},
-		{name: "--yes asks nobody", yes: true, terminal: true, want: true},
+		{name: "--yes asks no one", yes: true, terminal: true, want: true},
 		{name: "--yes off a terminal", yes: true, want: true},
 		{name: "off a terminal nothing is read", types: "yes\n", fails: true},
 	} {
@@ -68,7 +68,7 @@ func TestApprover(t *testing.T) {
 func TestApproverIsCancelled(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	r, w := io.Pipe() // nobody ever types
+	r, w := io.Pipe() // no one ever types
 	defer w.Close()
 	time.AfterFunc(10*time.Millisecond, cancel)
 	got, err := approver(Streams{In: r, Err: io.Discard, Terminal: true}, false)(ctx, proposal())

@@ -34,7 +34,8 @@ func complete(root *cobra.Command) {
 		} {
 			if cmd.Flags().Lookup(flag) != nil {
 				// An error would mean that there is no such flag.
-				_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+				_ = cmd.RegisterFlagCompletionFunc(flag,
+					cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 			}
 		}
 		for _, flag := range []string{"file", "fleet"} {
@@ -45,7 +46,9 @@ func complete(root *cobra.Command) {
 		if cmd.Name() == "rollback" {
 			_ = cmd.RegisterFlagCompletionFunc("node", completeNodes)
 		}
-		for _, flag := range []string{"user", "extra-vars", "forks", "vault-id", "warn", "crit", "due-before", "gate-timeout", "stable-for", "limit", "serial", "max-unavailable", "backup-root", "interval", "timeout", "selector", "parallel-clusters", "stop-after-failures", "wait", "resume"} {
+		for _, flag := range []string{"user", "extra-vars", "forks", "vault-id", "warn", "crit", "due-before",
+			"gate-timeout", "stable-for", "limit", "serial", "max-unavailable", "backup-root", "interval", "timeout",
+			"selector", "parallel-clusters", "stop-after-failures", "wait", "resume"} {
 			if cmd.Flags().Lookup(flag) != nil {
 				_ = cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
 			}
@@ -111,7 +114,7 @@ func completeNodes(cmd *cobra.Command, args []string, _ string) ([]cobra.Complet
 }
 
 func stateFlag(cmd *cobra.Command) string {
-	_, _, _ = settle(cmd) // what is wrong with settings is told by the command itself
+	_, _, _ = settle(cmd) // what is wrong with settings is reported by the command itself
 	if f := cmd.Flags().Lookup("state-dir"); f != nil {
 		return f.Value.String()
 	}

@@ -93,7 +93,8 @@ and 64 otherwise.`,
 				return settingsError(err)
 			}
 			if name == "" {
-				return usage(cmd, errors.New("there is no configuration file: neither "+strings.Join(config.Places(os.Getenv), " nor ")))
+				return usage(cmd, errors.New("there is no configuration file: neither "+
+					strings.Join(config.Places(os.Getenv), " nor ")))
 			}
 			values, err := config.Parse(name, text, known(cmd.Root()))
 			if err != nil {

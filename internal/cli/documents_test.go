@@ -83,7 +83,7 @@ func documents(t *testing.T) map[string]document {
 	return map[string]document{
 		"event-v1": {testschema.Document{
 			Title: "kscertctl event, version 1", Version: orchestrator.EventSchema, Value: orchestrator.Event{}, As: as, Open: open,
-			Description: "One thing that happened in a run: a line of events.jsonl, and what orchestrator.WithObserver is told.",
+			Description: "One thing that happened in a run: a line of events.jsonl, and what orchestrator.WithObserver is given.",
 		}, events},
 		"diagnose-v1": {testschema.Document{
 			Title: "kscertctl diagnose, version 1", Version: diagnosis.Schema, Value: report.Assessment{}, As: as, Open: open,
@@ -178,7 +178,7 @@ func exampleEvents() []orchestrator.Event {
 }
 
 // The published schemas are made of the code: go test ./internal/cli -run
-// TestSchemas with UPDATE_DOCS=1 writes them anew. Every example is what its schema
+// TestSchemas with UPDATE_DOCS=1 writes them again. Every example is what its schema
 // says, and the first one is compared with a golden file.
 func TestSchemas(t *testing.T) {
 	t.Parallel()
@@ -200,7 +200,7 @@ func TestSchemas(t *testing.T) {
 				if err := report.JSON(&text, example); err != nil {
 					t.Fatal(err)
 				}
-				if i == 0 && name != "event-v1" { // events have theirs in the reference
+				if i == 0 && name != "event-v1" { // events have one of each kind: eventTables
 					fresh(t, "internal/cli/testdata/documents/"+name+".json", text.String())
 				}
 				parsed, err := jsonschema.UnmarshalJSON(&text)
@@ -236,11 +236,11 @@ func fresh(t *testing.T, file, want string) {
 		}
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != want {
-		t.Errorf("%s is not what the code says (%v); write it anew with UPDATE_DOCS=1", file, err)
+		t.Errorf("%s is not what the code says (%v); write it again with UPDATE_DOCS=1", file, err)
 	}
 }
 
-// The reference of the events: every kind, its fields and an example of it.
+// The reference of the events: every kind and its fields. An example of each is in a golden file.
 func eventTables(t *testing.T) map[string]string {
 	t.Helper()
 	kinds, err := testschema.Constants(root, module, orchestrator.EventBegin)
@@ -268,10 +268,11 @@ func eventTables(t *testing.T) map[string]string {
 			t.Errorf("there is no example of the event %q", k.Value)
 		}
 	}
-	return map[string]string{"kinds": list.String(), "examples": "```json\n" + lines.String() + "```\n"}
+	fresh(t, "internal/cli/testdata/documents/event-v1.jsonl", lines.String())
+	return map[string]string{"kinds": list.String()}
 }
 
-// Every published schema is named where programs are told of the documents, but for those of
+// Every published schema is named where programs find the documents, but for those of
 // the configuration, which has its own page.
 func TestSchemasAreNamed(t *testing.T) {
 	t.Parallel()

@@ -69,7 +69,7 @@ func TestEventsOnStandardOutput(t *testing.T) {
 	p.command(t, append([]string{"run", "-o", "yaml"}, mine...)...).want(t, 64, "-o yaml: must be text, json or jsonl")
 }
 
-// Webhooks are told at each moment that is asked for, in order, with the report as it is
+// Webhooks are called at each moment that is asked for, in order, with the report as it is
 // then; without --notify-on only of the end.
 func TestNotifiedMoments(t *testing.T) {
 	t.Parallel()
@@ -99,7 +99,7 @@ func TestNotifiedMoments(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		if all := strings.Join(got, ", "); all != what {
-			t.Errorf("told of %q, want %q", all, what)
+			t.Errorf("notified of %q, want %q", all, what)
 		}
 		got = nil
 	}
@@ -107,15 +107,15 @@ func TestNotifiedMoments(t *testing.T) {
 	mine := []string{"run", "-i", "cp1,", "--ansible-bin", p.dir, "--gate-timeout", "4s", "--notify-webhook", server.URL}
 	p.command(t, append(mine, "--yes", "--notify-on", "begin,stuck,approval", "--notify-on", "end", "--notify-format", "cloudevents-binary")...).want(t, 8)
 	want("begin running, stuck running, end failed")
-	p.command(t, append(mine, "--yes", "--limit", "nobody")...).want(t, 64)
+	p.command(t, append(mine, "--yes", "--limit", "absent")...).want(t, 64)
 	want("end failed")
 
-	// Somebody is asked, and does not want it.
-	var out, said strings.Builder
+	// Someone is asked, and does not want it.
+	var out, answered strings.Builder
 	code := cli.Main(append(mine, "--notify-on", "approval,end", "--state-dir", filepath.Join(p.dir, "state2")),
-		cli.Streams{In: strings.NewReader("no\n"), Out: &out, Err: &said, Terminal: true})
+		cli.Streams{In: strings.NewReader("no\n"), Out: &out, Err: &answered, Terminal: true})
 	if code != 10 {
-		t.Errorf("exit code %d: %s", code, said.String())
+		t.Errorf("exit code %d: %s", code, answered.String())
 	}
 	want("approval running, end failed")
 	p.command(t, append(mine, "--yes", "--notify-on", "never")...).want(t, 64, "never must be one of begin, approval, stuck, end")

@@ -18,7 +18,8 @@ it is, whether it keeps kscertctl from changing anything, and what to do. It
 connects to no node.`,
 		Example: `  kscertctl explain served-certificate-stale`,
 		Args:    cobra.ExactArgs(1),
-		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion,
+			cobra.ShellCompDirective) {
 			var out []cobra.Completion
 			if len(args) == 0 {
 				for _, r := range diagnosis.Reasons() {
@@ -30,13 +31,16 @@ connects to no node.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := diagnosis.Reason(args[0])
 			if !slices.Contains(diagnosis.Reasons(), r) {
-				return usage(cmd, fmt.Errorf("%q is not a reason code; complete it with the tab key, or see docs/reference/reason-codes.md", args[0]))
+				return usage(cmd, fmt.Errorf(
+					"%q is not a reason code; complete it with the tab key, or see docs/reference/reason-codes.md",
+					args[0]))
 			}
 			changes := "allowed"
 			if r.Blocks() {
 				changes = "refused while it lasts"
 			}
-			_, err := fmt.Fprintf(s.Out, "Reason:    %s\nMeans:     %s\nSeverity:  %s\nChanges:   %s\nNext:      %s\n", r, r.Title(), r.Severity(), changes, r.Next())
+			_, err := fmt.Fprintf(s.Out, "Reason:    %s\nMeans:     %s\nSeverity:  %s\nChanges:   %s\nNext:      %s\n",
+				r, r.Title(), r.Severity(), changes, r.Next())
 			return err
 		},
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 )
 
-// exporterFlags are those of the exporter, beside those of every look.
+// exporterFlags are those of the exporter, in addition to those of every look.
 type exporterFlags struct {
 	inspectFlags
 
@@ -63,7 +63,8 @@ see "kscertctl check-expiration --help".`,
 	fl.Lookup("state-dir").Usage = "keep the run directory of each inspection in this directory (default: none is kept)"
 	fl.DurationVar(&flags.interval, "interval", time.Hour, "time between inspections; up to a tenth is added at random")
 	fl.DurationVar(&flags.timeout, "timeout", 10*time.Minute, "how long an inspection may take")
-	fl.StringArrayVar(&flags.listen.Addresses, "web.listen-address", []string{":9995"}, "address to serve at; may be repeated")
+	fl.StringArrayVar(&flags.listen.Addresses, "web.listen-address", []string{":9995"},
+		"address to serve at; may be repeated")
 	fl.StringVar(&flags.listen.ConfigFile, "web.config.file", "", "file that turns on TLS or basic authentication")
 	return cmd
 }
@@ -94,14 +95,16 @@ func (f *exporterFlags) serve(cmd *cobra.Command, s Streams) error {
 }
 
 // exporters are the one of an inventory, or those of the clusters of a fleet.
-func (f *exporterFlags) exporters(cmd *cobra.Command, s Streams, t expiry.Thresholds, log *slog.Logger) (exporter.Set, error) {
+func (f *exporterFlags) exporters(cmd *cobra.Command, s Streams, t expiry.Thresholds, log *slog.Logger) (exporter.Set,
+	error) {
 	base := exporter.Options{Interval: f.interval, Timeout: f.timeout, Log: log}
 	if f.fleet.file == "" {
 		if name := cmp.Or(f.fleet.selector, changed(cmd, "parallel-clusters")); name != "" {
-			return nil, usage(cmd, errors.New("--selector and --parallel-clusters are about a fleet: name it with --fleet"))
+			return nil, usage(cmd, errors.New(
+				"--selector and --parallel-clusters are about a fleet: name it with --fleet"))
 		}
 		opts := f.options(s)
-		if _, err := orchestrator.New(opts); err != nil { // what can be known now is not told to a log
+		if _, err := orchestrator.New(opts); err != nil { // what can be known now is not reported to a log
 			return nil, err
 		}
 		base.Inspect = inspection(opts, t)

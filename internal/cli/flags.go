@@ -36,30 +36,43 @@ func (f *inspectFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	a := &f.opts.Ansible
-	fl.StringArrayVarP(&a.Inventories, "inventory", "i", nil, "inventory file, directory, script or host list; may be repeated (required)")
+	fl.StringArrayVarP(&a.Inventories, "inventory", "i", nil,
+		"inventory file, directory, script or host list; may be repeated (required)")
 	fl.StringVarP(&a.User, "user", "u", "", "connect as this user")
 	fl.StringVar(&a.PrivateKey, "private-key", "", "SSH private key file")
-	fl.StringArrayVarP(&a.ExtraVars, "extra-vars", "e", nil, "extra variables: key=value, JSON, or @FILE; may be repeated")
+	fl.StringArrayVarP(&a.ExtraVars, "extra-vars", "e", nil,
+		"extra variables: key=value, JSON, or @FILE; may be repeated")
 	fl.BoolVarP(&a.AskPass, "ask-pass", "k", false, "ask for the connection password, once")
-	fl.StringVar(&a.ConnectionPasswordFile, "connection-password-file", "", "file with the connection password, or a program that prints it")
+	fl.StringVar(&a.ConnectionPasswordFile, "connection-password-file", "",
+		"file with the connection password, or a program that prints it")
 	fl.StringVarP(&a.Connection, "connection", "c", "", "connection plugin (default: Ansible's, ssh)")
-	fl.IntVarP(&a.Timeout, cmp.Or(f.timeout, "timeout"), "T", 0, "how long connecting to a node may take, seconds (default: Ansible's, 10)")
+	fl.IntVarP(&a.Timeout, cmp.Or(f.timeout, "timeout"), "T", 0,
+		"how long connecting to a node may take, seconds (default: Ansible's, 10)")
 	fl.StringVar(&a.SSHCommonArgs, "ssh-common-args", "", "arguments of ssh, sftp and scp, such as -o ProxyJump=HOST")
-	fl.StringVar(&a.SSHExtraArgs, "ssh-extra-args", "", "arguments of ssh alone; sftp and scp have flags of this kind too")
+	fl.StringVar(&a.SSHExtraArgs, "ssh-extra-args", "",
+		"arguments of ssh alone; sftp and scp have flags of this kind too")
 	fl.StringVar(&a.SFTPExtraArgs, "sftp-extra-args", "", "arguments of sftp alone")
 	fl.StringVar(&a.SCPExtraArgs, "scp-extra-args", "", "arguments of scp alone")
-	fl.BoolVarP(&a.Become, "become", "b", false, "pass -b to Kubespray's playbooks (kscertctl's own always become root)")
+	fl.BoolVarP(&a.Become, "become", "b", false,
+		"pass -b to Kubespray's playbooks (kscertctl's own always become root)")
 	fl.StringVar(&a.BecomeMethod, "become-method", "", "how to become another user (default: Ansible's, sudo)")
-	fl.StringVar(&a.BecomeUser, "become-user", "", "user to become (default: Ansible's, root; another user needs the same rights)")
+	fl.StringVar(&a.BecomeUser, "become-user", "",
+		"user to become (default: Ansible's, root; another user needs the same rights)")
 	fl.BoolVarP(&a.AskBecomePass, "ask-become-pass", "K", false, "ask for the become password, once")
-	fl.StringVar(&a.BecomePasswordFile, "become-password-file", "", "file with the become password, or a program that prints it")
-	fl.IntVarP(&a.Forks, "forks", "f", 0, "nodes to work on at the same time where that is safe (default: Ansible's; 50 for inspection, backups and kubelets)")
+	fl.StringVar(&a.BecomePasswordFile, "become-password-file", "",
+		"file with the become password, or a program that prints it")
+	fl.IntVarP(&a.Forks, "forks", "f", 0,
+		"nodes to work on at the same time where that is safe (default: Ansible's; 50 for inspection, backups and "+
+			"kubelets)")
 	fl.BoolVarP(&a.AskVaultPass, "ask-vault-pass", "J", false, "ask for the vault password, once")
-	fl.StringArrayVar(&a.VaultIDs, "vault-id", nil, "vault identity: [NAME@]FILE, a program, or prompt; may be repeated")
+	fl.StringArrayVar(&a.VaultIDs, "vault-id", nil,
+		"vault identity: [NAME@]FILE, a program, or prompt; may be repeated")
 	fl.StringArrayVar(&a.VaultPasswordFiles, "vault-password-file", nil, "vault password file; may be repeated")
 	fl.CountVarP(&f.verbose, "verbose", "v", "show Ansible's own output; -vv and more make Ansible verbose too")
 	fl.StringVar(&a.BinDir, "ansible-bin", "", "directory of ansible-playbook, such as VENV/bin (default: search PATH)")
-	fl.StringVar(&f.opts.KubesprayDir, "kubespray-dir", "", "Kubespray checkout to run in (default, where one is needed: here, above the inventory, ./kubespray, ../kubespray)")
+	fl.StringVar(&f.opts.KubesprayDir, "kubespray-dir", "",
+		"Kubespray checkout to run in (default, where one is needed: here, above the inventory, ./kubespray, "+
+			"../kubespray)")
 	fl.StringVar(&f.opts.StateDir, "state-dir", "", stateUsage)
 	fl.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		return pflag.NormalizedName(cmp.Or(otherNames[name], name))
@@ -69,7 +82,8 @@ func (f *inspectFlags) register(cmd *cobra.Command) {
 
 // otherNames are names that ansible-playbook has for the same flag.
 var otherNames = map[string]string{
-	"inventory-file": "inventory", "key-file": "private-key", "conn-pass-file": "connection-password-file", "become-pass-file": "become-password-file",
+	"inventory-file": "inventory", "key-file": "private-key", "conn-pass-file": "connection-password-file",
+	"become-pass-file":   "become-password-file",
 	"ask-vault-password": "ask-vault-pass", "vault-pass-file": "vault-password-file",
 }
 
@@ -86,7 +100,8 @@ func (f *inspectFlags) passOn(cmd *cobra.Command) {
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		own := before(cmd, args)
 		f.opts.Ansible.Args = args[len(own):]
-		for ask, file := range map[string]string{"ask-pass": "connection-password-file", "ask-become-pass": "become-password-file"} {
+		for ask, file := range map[string]string{"ask-pass": "connection-password-file",
+			"ask-become-pass": "become-password-file"} {
 			if cmd.Flags().Changed(ask) && cmd.Flags().Changed(file) {
 				return usage(cmd, fmt.Errorf("--%s and --%s exclude each other", ask, file))
 			}
@@ -98,8 +113,10 @@ func (f *inspectFlags) passOn(cmd *cobra.Command) {
 
 // registerSnapshot adds the flags of commands that only look.
 func (f *inspectFlags) registerSnapshot(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.save, "save-snapshot", "", "also write the snapshot to this file, without secrets: a support case in one file")
-	cmd.Flags().StringVar(&f.from, "from-snapshot", "", "connect to no node: read a snapshot from a file of --save-snapshot")
+	cmd.Flags().StringVar(&f.save, "save-snapshot", "",
+		"also write the snapshot to this file, without secrets: a support case in one file")
+	cmd.Flags().StringVar(&f.from, "from-snapshot", "",
+		"connect to no node: read a snapshot from a file of --save-snapshot")
 }
 
 // options returns what the flags say.
@@ -114,7 +131,7 @@ func (f *inspectFlags) options(s Streams) orchestrator.Options {
 }
 
 // snapshot looks at the nodes, or reads what another look brought back. What is
-// seen is told on standard error as it happens, and saved where asked for.
+// seen is reported on standard error as it happens, and saved where asked for.
 func (f *inspectFlags) snapshot(cmd *cobra.Command, s Streams) (snapshot.Snapshot, error) {
 	if f.from != "" {
 		return f.load(cmd)
@@ -132,7 +149,7 @@ func (f *inspectFlags) snapshot(cmd *cobra.Command, s Streams) (snapshot.Snapsho
 	if err != nil {
 		return snap, err
 	}
-	return snap, f.keep(snap)
+	return snap, f.saveSnapshot(snap)
 }
 
 // load reads the file of --from-snapshot.
@@ -141,14 +158,15 @@ func (f *inspectFlags) load(cmd *cobra.Command) (snapshot.Snapshot, error) {
 	case cmd.Flags().Changed("inventory"):
 		return snapshot.Snapshot{}, usage(cmd, errors.New("--from-snapshot connects to no node, so it takes no -i"))
 	case f.save != "":
-		return snapshot.Snapshot{}, usage(cmd, errors.New("--from-snapshot and --save-snapshot exclude each other: the file already exists"))
+		return snapshot.Snapshot{},
+			usage(cmd, errors.New("--from-snapshot and --save-snapshot exclude each other: the file already exists"))
 	}
 	snap, err := snapshot.Load(f.from)
 	return snap, fileError(err)
 }
 
 // writable checks the file of --save-snapshot before the nodes are asked, so that
-// nobody waits in vain.
+// no one waits without success.
 func (f *inspectFlags) writable() error {
 	if f.save == "" {
 		return nil
@@ -156,8 +174,8 @@ func (f *inspectFlags) writable() error {
 	return fileError(snapshot.Writable(f.save))
 }
 
-// keep writes the file of --save-snapshot.
-func (f *inspectFlags) keep(snap snapshot.Snapshot) error {
+// saveSnapshot writes the file of --save-snapshot.
+func (f *inspectFlags) saveSnapshot(snap snapshot.Snapshot) error {
 	if f.save == "" {
 		return nil
 	}
@@ -177,7 +195,7 @@ func fileError(err error) error {
 	return e
 }
 
-// thresholdFlags say when a certificate is told of.
+// thresholdFlags say when a certificate is reported.
 type thresholdFlags struct{ warn, crit string }
 
 func (f *thresholdFlags) register(cmd *cobra.Command) {
@@ -194,7 +212,9 @@ func (f *thresholdFlags) thresholds(cmd *cobra.Command) (t expiry.Thresholds, er
 		return t, usage(cmd, fmt.Errorf("--crit: %w", err))
 	}
 	if t.Crit > t.Warn {
-		return t, usage(cmd, fmt.Errorf("--crit %s is longer than --warn %s: a critical certificate would never have been a warning", f.crit, f.warn))
+		return t, usage(cmd, fmt.Errorf(
+			"--crit %s is longer than --warn %s: a critical certificate would never have been a warning", f.crit,
+			f.warn))
 	}
 	return t, nil
 }
@@ -206,7 +226,8 @@ type verdictFlags struct {
 }
 
 func (f *verdictFlags) register(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.warn, "warn", "30d", "a certificate is due when it expires within this time, such as 30d, 12h")
+	cmd.Flags().StringVar(&f.warn, "warn", "30d",
+		"a certificate is due when it expires within this time, such as 30d, 12h")
 	f.textOutput.register(cmd)
 }
 

@@ -45,7 +45,9 @@ func (f *fleetFlags) register(cmd *cobra.Command, parallel int) {
 
 // choosing registers the flags that choose clusters of the file.
 func (f *fleetFlags) choosing(cmd *cobra.Command, parallel int) {
-	cmd.Flags().StringVar(&f.selector, "selector", "", "only clusters with these labels, as in Kubernetes: env=prod, env!=test, env in (a, b), !env; several with commas")
+	cmd.Flags().StringVar(&f.selector, "selector", "",
+		"only clusters with these labels, as in Kubernetes: env=prod, env!=test, env in (a, b), !env; several "+
+			"with commas")
 	cmd.Flags().IntVar(&f.parallel, "parallel-clusters", parallel, "how many clusters to work on at the same time")
 }
 
@@ -70,7 +72,7 @@ type chosen struct {
 	ask func(prompt string) (string, error)
 }
 
-// choose reads the fleet file and returns the clusters that flags and names choose. Whoever
+// choose reads the fleet file and returns the clusters that flags and names choose. Anyone who
 // may write the file may have commands run, as with kscertctl.yaml.
 func (f *fleetFlags) choose(cmd *cobra.Command, s Streams, names []string) (c chosen, err error) {
 	if f.parallel < 1 {
@@ -126,7 +128,8 @@ func fleetError(err error) error {
 func (c chosen) settle(typed, one *cobra.Command, of fleet.Cluster) error {
 	values := maps.Clone(c.base)
 	maps.Copy(values, config.Merge(of.Settings))
-	values["inventory"] = config.Value{Name: "inventory", Values: of.Inventories, Origin: config.Origin{Source: config.Flag}}
+	values["inventory"] = config.Value{Name: "inventory", Values: of.Inventories,
+		Origin: config.Origin{Source: config.Flag}}
 	for _, e := range settingsOf(one) {
 		err := error(nil)
 		if f := e.flagOf(typed); f != nil && f.Changed {

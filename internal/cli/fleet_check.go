@@ -103,7 +103,8 @@ func (f *fleetCheckFlags) run(cmd *cobra.Command, s Streams, names []string) err
 	for i, m := range all {
 		errs[i] = m.err
 	}
-	return summed("not healthy, or unknown", c.names(), errs, "to see one of them: kscertctl fleet check CLUSTER -o wide")
+	return summed("not healthy, or unknown", c.names(), errs,
+		"to see one of them: kscertctl fleet check CLUSTER -o wide")
 }
 
 // names are those of the clusters.
@@ -123,7 +124,8 @@ func outcome(err error) string {
 }
 
 // flagsOf gives the flags of a check what is set for one cluster, and returns its levels.
-func (c chosen) flagsOf(cmd *cobra.Command, flags *checkFlags, of fleet.Cluster) (expiry.Thresholds, func(expiry.Level) bool, error) {
+func (c chosen) flagsOf(cmd *cobra.Command, flags *checkFlags, of fleet.Cluster) (expiry.Thresholds,
+	func(expiry.Level) bool, error) {
 	one := &cobra.Command{Use: "check-expiration", Args: cobra.NoArgs}
 	flags.inspectFlags.register(one)
 	flags.levelFlags.register(one)
@@ -146,7 +148,7 @@ func (c chosen) check(cmd *cobra.Command, s Streams, of fleet.Cluster) (checked,
 		return m, err
 	}
 	opts := flags.options(s)
-	opts.Output = nil // of several at the same time nobody could tell which
+	opts.Output = nil // of several at the same time no one could tell which
 	opts.Ansible.Ask = c.ask
 	o, err := orchestrator.New(opts)
 	m.inspect = func(ctx context.Context) (expiry.Report, error) {

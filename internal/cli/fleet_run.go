@@ -54,7 +54,7 @@ func (m *member) options(s Streams, resumed string) (opts orchestrator.Options, 
 	} else {
 		var flags carryFlags
 		one.Use = "resume"
-		flags.recorded(one)
+		flags.useRecord(one)
 		acceptLosses(one, &flags.opts)
 		allowNotInInventory(one, &flags.opts)
 		serial(one, &flags.opts, "as before")
@@ -70,7 +70,7 @@ func (m *member) options(s Streams, resumed string) (opts orchestrator.Options, 
 		}
 	}
 	opts.Ansible.Ask = m.base.ask
-	opts.Output, opts.Observe = nil, nil // of several at the same time nobody could tell which
+	opts.Output, opts.Observe = nil, nil // of several at the same time no one could tell which
 	return opts, to, err
 }
 
@@ -111,7 +111,8 @@ func (c chosen) members(cmd *cobra.Command) ([]*member, *report.FleetRun, error)
 		return nil, nil, fmt.Errorf("finding the working directory: %w", err)
 	}
 	now := time.Now()
-	doc := &report.FleetRun{Schema: report.FleetRunSchema, File: c.path, Dir: dir, Began: now.UTC(), Clusters: make([]report.FleetCluster, len(c.clusters))}
+	doc := &report.FleetRun{Schema: report.FleetRunSchema, File: c.path, Dir: dir, Began: now.UTC(),
+		Clusters: make([]report.FleetCluster, len(c.clusters))}
 	all := make([]*member, len(c.clusters))
 	for i, of := range c.clusters {
 		at := &doc.Clusters[i]
@@ -145,7 +146,8 @@ func planAll(ctx context.Context, s Streams, all []*member, parallel int) {
 		made, err := m.propose(ctx, s)
 		if err == nil {
 			m.shown = &made.Plan
-			m.at.Plan = &report.Proposal{Schema: made.Schema, Made: made.Made, Cluster: made.Cluster, Diagnosis: made.Diagnosis, Plan: made.Plan}
+			m.at.Plan = &report.Proposal{Schema: made.Schema, Made: made.Made, Cluster: made.Cluster,
+				Diagnosis: made.Diagnosis, Plan: made.Plan}
 		}
 		m.planned(made.Diagnosis.Verdict, made.Plan)
 		if m.ended(err); err != nil {
@@ -280,7 +282,8 @@ is no failure.`,
 	}
 	flags.fleetFlags.register(cmd, 1)
 	fl := cmd.Flags()
-	fl.IntVar(&flags.stopAfter, "stop-after-failures", 1, "after how many clusters that failed no other is begun; 0 for never")
+	fl.IntVar(&flags.stopAfter, "stop-after-failures", 1,
+		"after how many clusters that failed no other is begun; 0 for never")
 	fl.StringVar(&flags.wait, "wait", "0", "how long to wait for windows to open, such as 12h")
 	fl.StringVar(&flags.resume, "resume", "", "continue this fleet run")
 	fl.BoolVar(&flags.yes, "yes", false, "carry out the plans without asking")
@@ -316,10 +319,10 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) error
 	if earlier != nil {
 		recall(all, doc, earlier)
 	}
-	for _, m := range all { // what is wrong with a setting is said before anything is done
+	for _, m := range all { // what is wrong with a setting is reported before anything is done
 		if _, to, err := m.options(s, ""); err != nil {
 			return err
-		} else if err := to.ready(cmd); err != nil {
+		} else if err := to.prepare(cmd); err != nil {
 			return err
 		}
 	}
@@ -338,16 +341,19 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) error
 	if err != nil {
 		return err
 	}
-	w.work(ctx, s, fleet.Policy{Parallel: f.parallel, PerDomain: c.PerDomain, StopAfter: f.stopAfter}, doc.Began.Add(wait))
+	w.work(ctx, s, fleet.Policy{Parallel: f.parallel, PerDomain: c.PerDomain, StopAfter: f.stopAfter},
+		doc.Began.Add(wait))
 	if err := w.close(); err != nil {
 		return err
 	}
 	if err := fleetOutput(s, f.output, *doc); err != nil {
 		return err
 	}
-	next := fmt.Sprintf("see the runs of the clusters, and continue: kscertctl fleet run --resume %s -f %s", doc.Fleet, f.file)
+	next := fmt.Sprintf("see the runs of the clusters, and continue: kscertctl fleet run --resume %s -f %s", doc.Fleet,
+		f.file)
 	err = verdictOf("failed", c, all, next)
-	if cmd.Context().Err() != nil && orchestrator.Worst(orchestrator.Code(err), orchestrator.ExitInterrupted) == orchestrator.ExitInterrupted {
+	if cmd.Context().Err() != nil &&
+		orchestrator.Worst(orchestrator.Code(err), orchestrator.ExitInterrupted) == orchestrator.ExitInterrupted {
 		return &orchestrator.Error{Code: orchestrator.ExitInterrupted, Summary: "interrupted", Next: next, Err: err}
 	}
 	return err
@@ -357,7 +363,8 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) error
 // it was begun in: its ansible.cfg counts.
 func (f *fleetRunFlags) earlier(cmd *cobra.Command, names []string) (*report.FleetRun, []string, error) {
 	if len(names) > 0 || f.selector != "" {
-		return nil, nil, usage(cmd, errors.New("--resume continues with the clusters of the fleet run: name none, and no --selector"))
+		return nil, nil, usage(cmd,
+			errors.New("--resume continues with the clusters of the fleet run: name none, and no --selector"))
 	}
 	r, err := orchestrator.FindFleet(f.state, f.resume)
 	if err == nil {
@@ -383,7 +390,8 @@ func (f *fleetRunFlags) earlier(cmd *cobra.Command, names []string) (*report.Fle
 		}
 	}
 	if err := os.Chdir(doc.Dir); err != nil {
-		return nil, nil, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "going to the directory the command was run in: " + err.Error(), Err: err,
+		return nil, nil, &orchestrator.Error{Code: orchestrator.ExitUsage,
+			Summary: "going to the directory the command was run in: " + err.Error(), Err: err,
 			Next: "nothing was changed; see that you may enter it"}
 	}
 	for _, c := range doc.Clusters {
@@ -406,7 +414,9 @@ func readFleet(r run.Record) (report.FleetRun, error) {
 		err = fmt.Errorf("it has schema %d, this version reads %d", doc.Schema, report.FleetRunSchema)
 	}
 	if err != nil {
-		return doc, &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: fmt.Sprintf("fleet run %s: %v", r.ID, err), Err: err, Next: "its record is in " + r.Path}
+		return doc, &orchestrator.Error{Code: orchestrator.ExitUnexpected,
+			Summary: fmt.Sprintf("fleet run %s: %v", r.ID, err), Err: err,
+			Next: "its record is in " + r.Path + "; the runs of its clusters: kscertctl runs list"}
 	}
 	doc.Status = r.Status()
 	for i := range doc.Clusters {
@@ -452,7 +462,9 @@ func (f *fleetRunFlags) approve(ctx context.Context, s Streams, all []*member, d
 		return nil
 	}
 	if !s.Terminal {
-		return &orchestrator.Error{Code: orchestrator.ExitNotApproved, Summary: "the plans were not approved: stdin is not a terminal: pass --yes to approve", Next: "nothing was changed; see: kscertctl fleet plan"}
+		return &orchestrator.Error{Code: orchestrator.ExitNotApproved,
+			Summary: "the plans were not approved: stdin is not a terminal: pass --yes to approve",
+			Next:    "nothing was changed; see: kscertctl fleet plan"}
 	}
 	var open []*member
 	for _, m := range all {
@@ -466,13 +478,15 @@ func (f *fleetRunFlags) approve(ctx context.Context, s Streams, all []*member, d
 	}
 	yes, err := ask(ctx, s, false, "Carry out these plans?")
 	if ctx.Err() != nil {
-		return &orchestrator.Error{Code: orchestrator.ExitInterrupted, Summary: "interrupted before any change", Err: ctx.Err()}
+		return &orchestrator.Error{Code: orchestrator.ExitInterrupted, Summary: "interrupted before any change",
+			Err: ctx.Err()}
 	}
 	if err == nil && !yes {
 		err = errors.New("only yes is one")
 	}
 	if err != nil {
-		return &orchestrator.Error{Code: orchestrator.ExitNotApproved, Summary: "the plans were not approved: " + err.Error(), Err: err,
+		return &orchestrator.Error{Code: orchestrator.ExitNotApproved,
+			Summary: "the plans were not approved: " + err.Error(), Err: err,
 			Next: "nothing was changed; to approve without being asked: kscertctl fleet run --yes"}
 	}
 	for _, m := range open {
@@ -525,13 +539,14 @@ func (f *fleetRunFlags) begin(ctx context.Context, doc *report.FleetRun, all []*
 	doc.Fleet, doc.Status = w.dir.ID, run.StatusRunning
 	if err := w.dir.Save(fleetFile, doc); err != nil {
 		halt()
-		return nil, errors.Join(&orchestrator.Error{Code: orchestrator.ExitNotBegun, Summary: err.Error(), Err: err, Next: "nothing was changed; check the disk that holds --state-dir"}, w.dir.Close())
+		return nil, errors.Join(&orchestrator.Error{Code: orchestrator.ExitNotBegun, Summary: err.Error(), Err: err,
+			Next: "nothing was changed; check the disk that holds --state-dir"}, w.dir.Close())
 	}
 	return w, nil
 }
 
 // note changes the document and writes it, before anything else is done. Where it cannot
-// be written, the work ends in order: nobody could continue what is not recorded.
+// be written, the work ends in order: no one could continue what is not recorded.
 func (w *fleetWork) note(change func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -553,7 +568,8 @@ func (w *fleetWork) stopped() bool {
 
 // jobs are the clusters as the schedule knows them; those that are held are none.
 func (w *fleetWork) jobs() (jobs []fleet.Job, of []*member) {
-	states := map[report.FleetState]fleet.State{report.FleetDone: fleet.Done, report.FleetRunning: fleet.Running, report.FleetFailed: fleet.Failed}
+	states := map[report.FleetState]fleet.State{report.FleetDone: fleet.Done, report.FleetRunning: fleet.Running,
+		report.FleetFailed: fleet.Failed}
 	for _, m := range w.all {
 		if m.at.State == report.FleetHeld {
 			continue
@@ -624,7 +640,8 @@ func (w *fleetWork) work(ctx context.Context, s Streams, p fleet.Policy, deadlin
 func (w *fleetWork) why(p fleet.Policy) {
 	now := time.Now()
 	words := map[fleet.Reason]string{
-		fleet.AfterStop: "too many clusters have failed", fleet.AfterWave: "a wave before it is not done", fleet.InDomain: "its failure domain is being worked on",
+		fleet.AfterStop: "too many clusters have failed", fleet.AfterWave: "a wave before it is not done",
+		fleet.InDomain: "its failure domain is being worked on",
 	}
 	w.note(func() {
 		jobs, of := w.jobs()
@@ -655,12 +672,13 @@ func (w *fleetWork) cluster(ctx context.Context, s Streams, m *member) {
 				w.note(func() { m.at.Run, m.at.StateDir = e.Run, filepath.Dir(filepath.Dir(e.Message)) })
 			}
 		}
-		result, err = to.carried(ctx, s, opts, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
-			if resumed != "" {
-				return o.Resume(ctx, resumed)
-			}
-			return o.Run(ctx)
-		})
+		result, err = to.carried(ctx, s, opts,
+			func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+				if resumed != "" {
+					return o.Resume(ctx, resumed)
+				}
+				return o.Run(ctx)
+			})
 	}
 	w.note(func() {
 		m.ended(err)
@@ -685,7 +703,8 @@ func (w *fleetWork) close() error {
 	w.halt()
 	err := errors.Join(w.lost, w.dir.Record(run.Entry{Event: run.End, Outcome: result}), w.dir.Close())
 	if err != nil {
-		return &orchestrator.Error{Code: orchestrator.ExitStopped, Summary: "the record of the fleet run could not be written: " + err.Error(), Err: err,
+		return &orchestrator.Error{Code: orchestrator.ExitStopped,
+			Summary: "the record of the fleet run could not be written: " + err.Error(), Err: err,
 			Next: "check the disk that holds --state-dir, and each cluster: kscertctl runs list"}
 	}
 	return nil

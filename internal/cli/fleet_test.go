@@ -298,7 +298,7 @@ func TestFleetRunIsStopped(t *testing.T) {
 	}
 }
 
-// onTerminal is somebody who types an answer; before that, something else happens.
+// onTerminal is someone who types an answer; before that, something else happens.
 type onTerminal struct {
 	answer string
 	before func()
@@ -335,11 +335,11 @@ func TestFleetRunAsks(t *testing.T) {
 				well(t, dir)
 				before = func() { _ = os.WriteFile(filepath.Join(dir, "inspect.yml"), due, 0o600) }
 			}
-			var out, said strings.Builder
+			var out, answered strings.Builder
 			code := cli.Main([]string{"fleet", "run", "-f", filepath.Join(p.dir, "fleet.yaml"), "--state-dir", filepath.Join(p.dir, "state")},
-				cli.Streams{In: &onTerminal{row.answer, before}, Out: &out, Err: &said, Terminal: true})
-			if code != row.code || renewed(t, dir) != row.renewed || !strings.Contains(said.String(), "Carry out these plans?") {
-				t.Errorf("exit code %d, want %d; renewed %t\n%s%s", code, row.code, renewed(t, dir), out.String(), said.String())
+				cli.Streams{In: &onTerminal{row.answer, before}, Out: &out, Err: &answered, Terminal: true})
+			if code != row.code || renewed(t, dir) != row.renewed || !strings.Contains(answered.String(), "Carry out these plans?") {
+				t.Errorf("exit code %d, want %d; renewed %t\n%s%s", code, row.code, renewed(t, dir), out.String(), answered.String())
 			}
 		})
 	}
@@ -374,14 +374,14 @@ func TestFleetAsksForAPasswordOnce(t *testing.T) {
 		well(t, dir)
 	}
 	var asked atomic.Int32
-	var out, said strings.Builder
+	var out, answered strings.Builder
 	code := cli.Main([]string{"fleet", "check", "-f", filepath.Join(p.dir, "fleet.yaml"), "--state-dir", filepath.Join(p.dir, "state")}, cli.Streams{
-		Out: &out, Err: &said, Terminal: true, Password: func(string) (string, error) {
+		Out: &out, Err: &answered, Terminal: true, Password: func(string) (string, error) {
 			asked.Add(1)
 			return "secret", nil
 		},
 	})
 	if code != 0 || asked.Load() != 1 {
-		t.Errorf("exit code %d, asked %d times\n%s", code, asked.Load(), said.String())
+		t.Errorf("exit code %d, asked %d times\n%s", code, asked.Load(), answered.String())
 	}
 }

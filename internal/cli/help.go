@@ -34,7 +34,7 @@ func groupOf(name string) string {
 		return fleets
 	case "from-snapshot":
 		return reach
-	case "yes", "discard-changes", "digest", "node", "keep":
+	case "yes", "discard-changes", "digest", "node", "keep", "ca", "validity":
 		return planning
 	case "config", "help", "version":
 		return other

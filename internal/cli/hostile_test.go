@@ -23,7 +23,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// commandsOf are command lines that ask no node: they show what others said, or the words
+// commandsOf are command lines that ask no node: they show what others reported, or the words
 // that they were given.
 func commandsOf(saved, state, text string) [][]string {
 	out := [][]string{
@@ -149,7 +149,7 @@ func TestProgressOfHostileNodes(t *testing.T) {
 			})
 		}
 		printError(s, &orchestrator.Error{Summary: text, Evidence: text, Hint: text, Next: text, Err: errors.New(text)})
-		s.idle()
+		s.clear()
 		got := out.String()
 		if variable == "GITLAB_CI" { // its own marks
 			got = regexp.MustCompile("\x1b\\[0Ksection_(start|end):1:[^\r\n]*\r\x1b\\[0K").ReplaceAllString(got, "")

@@ -19,11 +19,11 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
-// notifyFlags say who is told of a run, and when.
+// notifyFlags say who is notified of a run, and when.
 type notifyFlags struct {
 	hooks   []notify.Hook
 	options notify.Options
-	// on are the moments at which they are told; none is the end.
+	// on are the moments at which they are notified; none is the end.
 	on words
 	// wrong is what is wrong with a webhook. The flag itself does not say so: the
 	// error would show the URL, which may be a password.
@@ -32,11 +32,18 @@ type notifyFlags struct {
 
 func (f *notifyFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.Var(&repeated{add: f.command}, "notify-command", "run this shell command when the run has finished, with its report as JSON on stdin; KSCERT_EVENT has the moment; may be repeated")
-	fl.Var(&repeated{add: f.webhook}, "notify-webhook", "POST the report to this URL, or to the one in @FILE; may be repeated")
+	fl.Var(&repeated{add: f.command}, "notify-command",
+		"run this shell command when the run has finished, with its report as JSON on stdin; KSCERT_EVENT has the "+
+			"moment; may be repeated")
+	fl.Var(&repeated{add: f.webhook}, "notify-webhook",
+		"POST the report to this URL, or to the one in @FILE; may be repeated")
 	f.on.only, f.options.Format = names(notify.Moments()), notify.Report
-	fl.Var(&f.on, "notify-on", "when to notify: "+strings.Join(f.on.only, ", ")+" (approval: someone is asked; stuck: a gate has used half of its time); separated by commas, may be repeated (default: end)")
-	fl.Var(oneOf[notify.Format]{&f.options.Format, notify.Formats()}, "notify-format", "what webhooks get: "+strings.Join(names(notify.Formats()), ", ")+" (CloudEvents 1.0 with the report as data)")
+	fl.Var(&f.on, "notify-on",
+		"when to notify: "+strings.Join(f.on.only, ", ")+
+			" (approval: someone is asked; stuck: a gate has used half of its time); separated by commas, may be "+
+			"repeated (default: end)")
+	fl.Var(oneOf[notify.Format]{&f.options.Format, notify.Formats()}, "notify-format",
+		"what webhooks get: "+strings.Join(names(notify.Formats()), ", ")+" (CloudEvents 1.0 with the report as data)")
 	fl.DurationVar(&f.options.Timeout, "notify-timeout", 10*time.Second, "how long one attempt to notify may take")
 	fl.UintVar(&f.options.Tries, "notify-tries", 3, "how many attempts to make for each")
 }
@@ -72,8 +79,8 @@ func (r *repeated) Set(s string) error {
 	return r.add(s)
 }
 
-// ready says before anything is done that somebody cannot be told.
-func (f *notifyFlags) ready(cmd *cobra.Command) error {
+// prepare reports before anything is done that someone cannot be notified.
+func (f *notifyFlags) prepare(cmd *cobra.Command) error {
 	switch {
 	case f.wrong != nil:
 		return usage(cmd, f.wrong)
@@ -83,7 +90,7 @@ func (f *notifyFlags) ready(cmd *cobra.Command) error {
 	return nil
 }
 
-// notifier tells of one piece of work as it goes on. Nobody waits for those who are told
+// notifier tells of one piece of work as it goes on. No one waits for those who are notified
 // but the end of the work.
 type notifier struct {
 	flags *notifyFlags
@@ -91,11 +98,11 @@ type notifier struct {
 	s     Streams
 
 	// run is the one that is at work.
-	run    string
-	notes  chan notify.Note
-	told   chan struct{}
-	number int
-	// step is the gate that is waited for, since when, and whether that was told.
+	run       string
+	notes     chan notify.Note
+	delivered chan struct{}
+	number    int
+	// step is the gate that is waited for, since when, and whether that was notified.
 	step  string
 	since time.Time
 	stuck bool
@@ -105,11 +112,12 @@ type notifier struct {
 const queued = 64
 
 // begin makes a notifier, which watches what opts hand to the library; asks is true where
-// somebody will be asked for approval.
+// someone will be asked for approval.
 func (f *notifyFlags) begin(ctx context.Context, s Streams, opts *orchestrator.Options, asks bool) *notifier {
-	n := &notifier{flags: f, state: opts.StateDir, s: s, notes: make(chan notify.Note, queued), told: make(chan struct{})}
+	n := &notifier{flags: f, state: opts.StateDir, s: s, notes: make(chan notify.Note, queued),
+		delivered: make(chan struct{})}
 	go func() {
-		defer close(n.told)
+		defer close(n.delivered)
 		for next := range n.notes {
 			n.warn(notify.Send(ctx, f.hooks, next, f.options))
 		}
@@ -146,7 +154,7 @@ func (n *notifier) event(e orchestrator.Event, patience time.Duration) {
 	}
 }
 
-// add notes a moment, where somebody wants to know of it.
+// add notes a moment, where someone wants to know of it.
 func (n *notifier) add(m notify.Moment, at time.Time) {
 	wanted := slices.Contains(n.flags.on.values, string(m)) || m == notify.End && len(n.flags.on.values) == 0
 	if len(n.flags.hooks) == 0 || n.run == "" || !wanted {
@@ -173,16 +181,16 @@ func (n *notifier) add(m notify.Moment, at time.Time) {
 	}
 }
 
-// ended tells how the run ended, and waits until all were told.
+// ended tells how the run ended, and waits until all were notified.
 func (n *notifier) ended(run string) {
 	if n.run = run; run != "" {
 		n.add(notify.End, time.Now())
 	}
 	close(n.notes)
-	<-n.told
+	<-n.delivered
 }
 
-// warn names on standard error who cannot be told: it does not change how the run ends.
+// warn names on standard error who cannot be notified: it does not change how the run ends.
 func (n *notifier) warn(err error) {
 	if err != nil {
 		_, _ = fmt.Fprintf(n.s.Err, "warning: not all were notified: %v\n", err)

@@ -31,22 +31,28 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	f.inspect.register(cmd)
 	f.verdict.register(cmd)
 	cmd.Flags().StringVar(&f.dueBefore, "due-before", "",
-		"due, in addition to --warn: what expires before this date (2026-12-24) or within this time (38d), such as a week after the next scheduled run (default: for a fleet with windows, a week after the next one opens)")
+		"due, in addition to --warn: what expires before this date (2026-12-24) or within this time (38d), such as "+
+			"a week after the next scheduled run (default: for a fleet with windows, a week after the next one opens)")
 	cmd.Flags().Var(oneOf[plan.Choice]{&f.inspect.opts.Playbook, plan.Choices()}, "playbook",
 		"what reconciles the cluster after, or instead of, the pre-phase: "+strings.Join(names(plan.Choices()), ", "))
-	cmd.Flags().DurationVar(&f.inspect.opts.GateTimeout, "gate-timeout", 5*time.Minute, "how long a health gate may take to pass")
-	cmd.Flags().DurationVar(&f.inspect.opts.StableFor, "stable-for", 0, "how long a gate must hold, without interruption, before the next step")
+	cmd.Flags().DurationVar(&f.inspect.opts.GateTimeout, "gate-timeout", 5*time.Minute,
+		"how long a health gate may take to pass")
+	cmd.Flags().DurationVar(&f.inspect.opts.StableFor, "stable-for", 0,
+		"how long a gate must hold, without interruption, before the next step")
 	stepTimeout(cmd, &f.inspect.opts)
 	acceptLosses(cmd, &f.inspect.opts)
 	allowNotInInventory(cmd, &f.inspect.opts)
 	f.skip.only = names(plan.Phases())
-	cmd.Flags().VarP(&f.limit, "limit", "l", "work on these nodes only: names of nodes, or a group such as kube_node; separated by commas, may be repeated")
+	cmd.Flags().VarP(&f.limit, "limit", "l",
+		"work on these nodes only: names of nodes, or a group such as kube_node; separated by commas, may be repeated")
 	cmd.Flags().Var(&f.skip, "skip-phases",
 		"skip these phases: "+strings.Join(names(plan.Phases()), ", ")+"; separated by commas, may be repeated")
 	cmd.Flags().Var(oneOf[plan.Phase]{&f.inspect.opts.UntilPhase, plan.Phases()}, "until-phase",
 		"stop the plan after the last step of this phase and its gate")
 	serial(cmd, &f.inspect.opts, "all at once")
-	cmd.Flags().IntVar(&f.inspect.opts.MaxUnavailable, "max-unavailable", 1, "how many control planes with a usable API server are renewed between two gates: never the last one, nor more than etcd's quorum allows")
+	cmd.Flags().IntVar(&f.inspect.opts.MaxUnavailable, "max-unavailable", 1,
+		"how many control planes with a usable API server are renewed between two gates: never the last one, nor "+
+			"more than etcd's quorum allows")
 	tags(cmd, &f.inspect.opts)
 	backupRoot(cmd, &f.inspect.opts)
 	etcdSnapshot(cmd, &f.inspect.opts, "")
@@ -54,7 +60,8 @@ func (f *planFlags) register(cmd *cobra.Command) {
 
 func etcdSnapshot(cmd *cobra.Command, opts *orchestrator.Options, fallback string) {
 	cmd.Flags().Var(oneOf[plan.EtcdSnapshot]{&opts.EtcdSnapshot, plan.EtcdSnapshots()}, "etcd-snapshot",
-		fmt.Sprintf("whether backups hold a snapshot of etcd: auto (not where etcd does not answer, space is short, or it would "+
+		fmt.Sprintf("whether backups hold a snapshot of etcd: auto (not where etcd does not answer, space is short, "+
+			"or it would "+
 			"take longer than %.0f s), always (without it, nothing is changed), never%s",
 			plan.SnapshotBound.Seconds(), fallback))
 }
@@ -71,22 +78,29 @@ func backupRoot(cmd *cobra.Command, opts *orchestrator.Options) {
 }
 
 func serial(cmd *cobra.Command, opts *orchestrator.Options, fallback string) {
-	cmd.Flags().StringVar(&opts.Serial, "serial", "", "how many kubelets get a new certificate at a time: a number, or a percentage of them; stops after a batch in which all fail (default: "+fallback+")")
+	cmd.Flags().StringVar(&opts.Serial, "serial", "",
+		"how many kubelets get a new certificate at a time: a number, or a percentage of them; stops after a batch "+
+			"in which all fail (default: "+fallback+")")
 }
 
 func stepTimeout(cmd *cobra.Command, opts *orchestrator.Options) {
-	cmd.Flags().DurationVar(&opts.StepTimeout, "step-timeout", 0, "how long a step's playbook may take before it is stopped (default: 1h, 12h for Kubespray's)")
+	cmd.Flags().DurationVar(&opts.StepTimeout, "step-timeout", 0,
+		"how long a step's playbook may take before it is stopped (default: 1h, 12h for Kubespray's)")
 }
 
 // acceptLosses takes names, not a yes to all of them: what is let go has been looked at.
 func acceptLosses(cmd *cobra.Command, opts *orchestrator.Options) {
-	cmd.Flags().StringArrayVar(&opts.AcceptSANLoss, "accept-san-loss", nil, "let a new certificate lose this name, which otherwise stops the run; may be repeated")
-	cmd.Flags().StringArrayVar(&opts.AcceptSubjectChange, "accept-subject-change", nil, "let the new certificate in this file have another subject, which otherwise stops the run; may be repeated")
+	cmd.Flags().StringArrayVar(&opts.AcceptSANLoss, "accept-san-loss", nil,
+		"let a new certificate lose this name, which otherwise stops the run; may be repeated")
+	cmd.Flags().StringArrayVar(&opts.AcceptSubjectChange, "accept-subject-change", nil,
+		"let the new certificate in this file have another subject, which otherwise stops the run; may be repeated")
 }
 
-// allowNotInInventory takes names likewise: each has been found to be healthy.
+// allowNotInInventory takes names in the same way: each has been found to be healthy.
 func allowNotInInventory(cmd *cobra.Command, opts *orchestrator.Options) {
-	cmd.Flags().StringArrayVar(&opts.AllowNotInInventory, "allow-not-in-inventory", nil, "change control planes although this control plane or etcd member is not in the inventory; it is assumed to be healthy; may be repeated")
+	cmd.Flags().StringArrayVar(&opts.AllowNotInInventory, "allow-not-in-inventory", nil,
+		"change control planes although this control plane or etcd member is not in the inventory; it is assumed to "+
+			"be healthy; may be repeated")
 }
 
 // options returns what the flags say.
@@ -168,7 +182,8 @@ connects to no node: the plan is shown, and cannot be applied.`,
 	flags.register(cmd)
 	flags.inspect.registerSnapshot(cmd)
 	cmd.Flags().StringVar(&out, "out", "", "also write the plan to this file, for \"apply\"")
-	cmd.Flags().BoolVar(&detail, "detailed-exitcode", false, "exit with 2 when there is something to do, with 0 when there is nothing")
+	cmd.Flags().BoolVar(&detail, "detailed-exitcode", false,
+		"exit with 2 when there is something to do, with 0 when there is nothing")
 	return cmd
 }
 
@@ -182,7 +197,8 @@ func (f *planFlags) propose(cmd *cobra.Command, s Streams, out string) (p run.Pr
 	if f.inspect.from != "" {
 		if out != "" {
 			return p, "", usage(cmd,
-				errors.New("--from-snapshot does not define how the nodes are reached, so its plan cannot be kept with --out"))
+				errors.New("--from-snapshot does not define how the nodes are reached, so its plan cannot be kept "+
+					"with --out"))
 		}
 		snap, err := f.inspect.load(cmd)
 		if err != nil {
@@ -206,7 +222,7 @@ func (f *planFlags) propose(cmd *cobra.Command, s Streams, out string) (p run.Pr
 	}
 	p, err = o.Plan(cmd.Context())
 	if len(p.Snapshot.Nodes) > 0 { // also of nodes for which there is no plan
-		err = errors.Join(err, f.inspect.keep(p.Snapshot))
+		err = errors.Join(err, f.inspect.saveSnapshot(p.Snapshot))
 	}
 	if err != nil || out == "" {
 		return p, "", err

@@ -39,7 +39,7 @@ func (p *progress) event(e orchestrator.Event) {
 		p.doing("inspecting the nodes", time.Now())
 	case orchestrator.EventInspected:
 		if p.step == "" {
-			p.idle()
+			p.clear()
 		}
 		if e.Message != "" && p.unmet == "" {
 			p.line("inspected %s in %.1f s", e.Message, e.Seconds)
@@ -68,7 +68,7 @@ func (p *progress) event(e orchestrator.Event) {
 		}
 		p.line("  %s: %s: %s (%.1f s)", e.Node, e.Task, status, e.Seconds)
 	case orchestrator.EventGate:
-		// Said once, and again only when something else is waited for: of a gate that
+		// Reported once, and again only when something else is waited for: of a gate that
 		// holds, how long it has is on the line for now.
 		if len(e.Unmet) == 0 {
 			break
@@ -80,7 +80,7 @@ func (p *progress) event(e orchestrator.Event) {
 		p.doing(fmt.Sprintf("%s waits for %d: %s", p.step, len(e.Unmet), e.Unmet[0]), p.stepped)
 	case orchestrator.EventStepEnd:
 		p.step = ""
-		p.idle()
+		p.clear()
 		if p.group.end != nil {
 			p.group.end(p.w, printable.Line(e.Step.ID), "", e.Time)
 		}
@@ -92,7 +92,7 @@ func (p *progress) event(e orchestrator.Event) {
 	case orchestrator.EventNotice:
 		p.line("%s", e.Message)
 	case orchestrator.EventEnd:
-		p.idle()
+		p.clear()
 	case orchestrator.EventPlan:
 	}
 }

@@ -44,7 +44,7 @@ is 0 whatever that of the run was.`,
 			if err != nil {
 				return err
 			}
-			if err := dir.ready(); err != nil {
+			if err := dir.prepare(); err != nil {
 				return err
 			}
 			h, err := orchestrator.History(state, strings.Join(args, ""))

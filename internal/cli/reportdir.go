@@ -34,9 +34,9 @@ func (d *reportDir) register(cmd *cobra.Command) {
 	cmd.Flags().Var(d, "report-dir", "write the reports of the run into this directory, in every format")
 }
 
-// ready makes the folder, and says before anything is done that nothing can be
+// prepare makes the folder, and says before anything is done that nothing can be
 // written there.
-func (d reportDir) ready() error {
+func (d reportDir) prepare() error {
 	if d == "" {
 		return nil
 	}
@@ -48,7 +48,8 @@ func (d reportDir) ready() error {
 		}
 	}
 	if err != nil {
-		return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "--report-dir: " + err.Error(), Err: err, Next: "name a writable directory"}
+		return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "--report-dir: " + err.Error(), Err: err,
+			Next: "name a writable directory"}
 	}
 	return nil
 }
@@ -66,7 +67,9 @@ func (d reportDir) write(s Streams, r report.Run) error {
 			err = atomicfile.Write(filepath.Join(string(d), r.Run+f.Suffix), out.Bytes(), 0o644)
 		}
 		if err != nil {
-			return &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: "cannot write the reports: " + err.Error(), Err: err, Next: "write them again: kscertctl report " + shell.Quote(r.Run)}
+			return &orchestrator.Error{Code: orchestrator.ExitUnexpected,
+				Summary: "cannot write the reports: " + err.Error(), Err: err,
+				Next: "write them again: kscertctl report " + shell.Quote(r.Run)}
 		}
 	}
 	_, _ = fmt.Fprintf(s.Err, "reports of run %s: %s\n", r.Run, filepath.Join(string(d), r.Run+".*"))

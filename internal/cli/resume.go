@@ -38,7 +38,8 @@ passwords: pass them again. A record that others may have written is refused.`,
 			}
 			if r.State.Ended == run.Done && flags.output == "text" {
 				_, _ = fmt.Fprintf(s.Out,
-					"Run %s is done: there is nothing to resume.\nTo see how the cluster is now: kscertctl diagnose -i INVENTORY\n",
+					"Run %s is done: there is nothing to resume.\nTo see how the cluster is now: kscertctl diagnose "+
+						"-i INVENTORY\n",
 					r.ID)
 				return nil
 			}
@@ -46,12 +47,13 @@ passwords: pass them again. A record that others may have written is refused.`,
 			if err != nil {
 				return err
 			}
-			return carry(cmd, s, opts, flags.results, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
-				return o.Resume(ctx, r.ID)
-			})
+			return carry(cmd, s, opts, flags.results,
+				func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+					return o.Resume(ctx, r.ID)
+				})
 		},
 	}
-	flags.recorded(cmd)
+	flags.useRecord(cmd)
 	acceptLosses(cmd, &flags.opts)
 	allowNotInInventory(cmd, &flags.opts)
 	serial(cmd, &flags.opts, "as before")

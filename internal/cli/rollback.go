@@ -43,15 +43,17 @@ lost. A yes on the terminal approves that; --yes does so only with
 				return err
 			}
 			opts.Approve, flags.asks = undoer(s, yes, lose), s.Terminal && !yes
-			return carry(cmd, s, opts, flags.results, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
-				return o.Rollback(ctx, of.ID, nodes)
-			})
+			return carry(cmd, s, opts, flags.results,
+				func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+					return o.Rollback(ctx, of.ID, nodes)
+				})
 		},
 	}
-	flags.recorded(cmd)
+	flags.useRecord(cmd)
 	cmd.Flags().StringSliceVar(&nodes, "node", nil, "only this node; may be repeated")
 	cmd.Flags().BoolVar(&yes, "yes", false, "roll back without asking")
-	cmd.Flags().BoolVar(&lose, "discard-changes", false, "with --yes: also revert what others have changed since the run")
+	cmd.Flags().BoolVar(&lose, "discard-changes", false,
+		"with --yes: also revert what others have changed since the run")
 	return cmd
 }
 

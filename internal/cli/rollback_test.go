@@ -9,7 +9,7 @@ import (
 )
 
 // --yes is a yes to the plan, and none to the loss of what others have changed: that needs
-// a flag of its own, or somebody who has seen it.
+// a flag of its own, or someone who has seen it.
 func TestRollbackAsksForWhatIsLost(t *testing.T) {
 	t.Parallel()
 	changed := []orchestrator.Difference{{Node: "cp1", Path: "/etc/kubernetes/admin.conf", What: "has changed"}}
@@ -24,8 +24,8 @@ func TestRollbackAsksForWhatIsLost(t *testing.T) {
 		{"nothing is lost", "", true, false, nil, true, 0},
 		{"something is lost", "", true, false, changed, false, orchestrator.ExitNotApproved},
 		{"something may be lost", "", true, true, changed, true, 0},
-		{"somebody has seen it", "yes\n", false, false, changed, true, 0},
-		{"somebody has seen it, and does not want it", "no\n", false, false, changed, false, 0},
+		{"someone has seen it", "yes\n", false, false, changed, true, 0},
+		{"someone has seen it, and does not want it", "no\n", false, false, changed, false, 0},
 		{"a flag that is no yes", "no\n", false, true, changed, false, 0},
 	} {
 		s := Streams{In: strings.NewReader(row.typed), Out: io.Discard, Err: io.Discard, Terminal: row.typed != ""}

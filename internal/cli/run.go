@@ -29,7 +29,8 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	f.planFlags.register(cmd)
 	rollbackOnFailure(cmd, &f.back)
 	cmd.Flags().StringArrayVar(&f.inspect.opts.RefreshKubeconfigs, "refresh-kubeconfig", nil,
-		"at the end, write the new client certificate and key into this copy of admin.conf on this machine; may be repeated")
+		"at the end, write the new client certificate and key into this copy of admin.conf on this machine; may "+
+			"be repeated")
 	f.results.register(cmd)
 }
 
@@ -66,9 +67,10 @@ API server does not answer.`,
 				return err
 			}
 			opts.Observe, opts.Approve, flags.asks = watch(s), approver(s, yes), s.Terminal && !yes
-			return carry(cmd, s, opts, flags.results, func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
-				return o.Run(ctx)
-			})
+			return carry(cmd, s, opts, flags.results,
+				func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+					return o.Run(ctx)
+				})
 		},
 	}
 	flags.register(cmd)
@@ -80,7 +82,7 @@ API server does not answer.`,
 func approver(s Streams, yes bool) func(context.Context, orchestrator.Proposal) (bool, error) {
 	return func(ctx context.Context, p orchestrator.Proposal) (bool, error) {
 		_, _ = fmt.Fprintln(s.Err)
-		if err := report.Plan(s.Err, p.Plan); err != nil && !yes { // --yes needs nobody who reads it
+		if err := report.Plan(s.Err, p.Plan); err != nil && !yes { // --yes needs no one who reads it
 			return false, err
 		}
 		return ask(ctx, s, yes, "Carry out this plan?")
@@ -118,7 +120,8 @@ func summary(w io.Writer, r orchestrator.Result) error {
 	if len(r.Plan.Steps) == 0 {
 		text := fmt.Sprintf("Nothing to do: %s.\n", r.Before.Verdict)
 		if len(r.Plan.Warnings) > 0 {
-			text = fmt.Sprintf("Nothing to do on the selected nodes.\nCluster: %s.\n%s.\n", r.Before.Verdict, strings.Join(r.Plan.Warnings, ".\n"))
+			text = fmt.Sprintf("Nothing to do on the selected nodes.\nCluster: %s.\n%s.\n", r.Before.Verdict,
+				strings.Join(r.Plan.Warnings, ".\n"))
 		}
 		if _, err := fmt.Fprint(w, text+"Next to expire on each node:\n"); err != nil {
 			return err
@@ -129,7 +132,8 @@ func summary(w io.Writer, r orchestrator.Result) error {
 Done:    %d steps in %s
 After:   %s
 Next to expire on each node:
-`, r.Before.Verdict, len(r.Plan.Steps), time.Duration(r.Seconds*float64(time.Second)).Round(time.Second), r.After.Verdict); err != nil {
+`, r.Before.Verdict, len(r.Plan.Steps), time.Duration(r.Seconds*float64(time.Second)).Round(time.Second),
+		r.After.Verdict); err != nil {
 		return err
 	}
 	if err := report.Expiry(w, r.Snapshot); err != nil {

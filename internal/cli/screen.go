@@ -140,8 +140,8 @@ func (s *screen) tick(ticks *time.Ticker, done <-chan struct{}) {
 	}
 }
 
-// idle says that nothing is happening any more.
-func (s *screen) idle() {
+// clear shows that nothing is happening any more.
+func (s *screen) clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hide()

@@ -90,7 +90,7 @@ func TestTasksOnAScreen(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	p.idle()
+	p.clear()
 }
 
 // TestErrorsOnAScreen: what others write stands above the line for now.
@@ -105,7 +105,7 @@ func TestErrorsOnAScreen(t *testing.T) {
 	if got := shown(out.String()); got != "warning: something\n\x1b[2m[     0s] looking\x1b[0m" {
 		t.Errorf("%q", got)
 	}
-	s.idle()
+	s.clear()
 	if got := shown(out.String()); got != "warning: something\n" {
 		t.Errorf("%q", got)
 	}
@@ -157,7 +157,7 @@ func TestPlainScreen(t *testing.T) {
 	if _, err := s.Write([]byte(s.paint(red, "failed") + "\n")); err != nil {
 		t.Fatal(err)
 	}
-	s.idle()
+	s.clear()
 	if data, err := os.ReadFile(f.Name()); err != nil || string(data) != "failed\n" {
 		t.Errorf("%q %v", data, err)
 	}

@@ -150,6 +150,8 @@ func invocation() map[string]string {
 		"detailed-exitcode":   oneCall,
 		"node":                oneCall,
 		"keep":                "what is removed must be chosen each time",
+		"ca":                  oneCall,
+		"validity":            oneCall,
 		"config":              "a file does not name another",
 		"origin":              oneCall,
 		"no-descriptions":     oneCall,
@@ -341,7 +343,7 @@ func settle(cmd *cobra.Command) ([]effective, elsewhere, error) {
 	return all, from, nil
 }
 
-// applySettings settles a command that is about to run, and says what is to be said.
+// applySettings settles a command that is about to run, and prints what is to be known.
 func applySettings(cmd *cobra.Command, w io.Writer) error {
 	all, from, err := settle(cmd)
 	if err == nil {

@@ -26,7 +26,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// Every flag of every command is a setting, or is said not to be one and why: a new flag
+// Every flag of every command is a setting, or is listed as none, with the reason: a new flag
 // is decided on. And a setting is one thing, with one type and a variable of its own.
 func TestSettingsAndFlags(t *testing.T) {
 	t.Parallel()
@@ -99,7 +99,7 @@ func TestOwnVariables(t *testing.T) {
 	}
 }
 
-// What the record of a run holds is said to be recorded, and nothing else is: the option
+// What the record of a run holds is marked as recorded, and nothing else is: the option
 // that a flag fills is one that Recall fills.
 func TestRecordedSettings(t *testing.T) {
 	t.Parallel()
@@ -131,7 +131,7 @@ func TestRecordedSettings(t *testing.T) {
 		field := differs(reflect.ValueOf(given), reflect.ValueOf(orchestrator.Options{}))
 		holds := field != nil && !reflect.ValueOf(recalled).FieldByIndex(field).IsZero()
 		if holds != s.recorded {
-			t.Errorf("%s: that it is recorded is said to be %t, and is %t", s.name, s.recorded, holds)
+			t.Errorf("%s: that it is recorded is answered to be %t, and is %t", s.name, s.recorded, holds)
 		}
 	}
 }
@@ -173,7 +173,7 @@ func differs(a, b reflect.Value) []int {
 }
 
 // The published schemas are those of the code; and what "config show" writes is what its
-// own says. Write the first anew with UPDATE_DOCS=1.
+// own says. Write the first again with UPDATE_DOCS=1.
 func TestConfigSchemas(t *testing.T) {
 	t.Parallel()
 	const page = "docs/reference/schemas/config-v1.json"
@@ -183,7 +183,7 @@ func TestConfigSchemas(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if read(t, page) != schema {
-		t.Errorf("%s is not what the code says; write it anew with UPDATE_DOCS=1", page)
+		t.Errorf("%s is not what the code says; write it again with UPDATE_DOCS=1", page)
 	}
 	compiler := jsonschema.NewCompiler()
 	if _, err := compiler.Compile(filepath.Join(root, page)); err != nil {
@@ -264,50 +264,33 @@ func output(t *testing.T, args ...string) string {
 	return out.String()
 }
 
-// settingTable is the reference's table of what can be set.
-func settingTable() string {
-	root := newRoot(Streams{Out: io.Discard, Err: io.Discard})
-	var out strings.Builder
-	out.WriteString("| setting | value |\n| --- | --- |\n")
+// recordedList is the reference's list of the settings that the record of a run has.
+func recordedList() string {
+	var out []string
 	for _, s := range settings() {
-		of := s.of(s.flags(root)[0])
-		value := string(of.Kind)
-		if of.Values != nil {
-			value = "`" + strings.Join(of.Values, "`, `") + "`"
-		}
-		switch {
-		case of.ByFile:
-			value = "`@FILE`"
-		case s.path != nil:
-			value = "path"
-		}
-		if s.name == "vault-id" {
-			value = "`LABEL@`path"
-		}
-		if of.List {
-			value += "; a list"
-		}
-		mark := ""
 		if s.recorded {
-			mark = " †"
+			out = append(out, "`"+s.name+"`")
 		}
-		fmt.Fprintf(&out, "| `%s`%s | %s |\n", s.name, mark, value)
 	}
-	return out.String()
+	return strings.Join(out, ", ") + "\n"
 }
 
-// refusedTable is the reference's table of flags that cannot be set elsewhere.
-func refusedTable() string {
-	var out strings.Builder
-	out.WriteString("| flag | why not |\n| --- | --- |\n")
+// refusedList is the reference's list of flags that cannot be set elsewhere, by the reason.
+func refusedList() string {
+	flags := map[string][]string{}
 	refused := invocation()
 	for _, name := range slices.Sorted(maps.Keys(refused)) {
-		fmt.Fprintf(&out, "| `--%s` | %s |\n", name, refused[name])
+		flags[refused[name]] = append(flags[refused[name]], "`--"+name+"`")
 	}
+	const differs = "it means something else there than for the other commands"
 	for _, s := range settings() {
 		if s.but != "" {
-			fmt.Fprintf(&out, "| `--%s` of `%s` | it means something else there than for the other commands |\n", s.name, s.but)
+			flags[differs] = append(flags[differs], fmt.Sprintf("`--%s` of `%s`", s.name, s.but))
 		}
+	}
+	var out strings.Builder
+	for _, why := range slices.Sorted(maps.Keys(flags)) {
+		fmt.Fprintf(&out, "- %s: %s\n", strings.Join(flags[why], ", "), why)
 	}
 	return out.String()
 }

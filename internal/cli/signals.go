@@ -62,11 +62,11 @@ func interrupts() (soft context.Context, stop func()) {
 // Commands that are started do not inherit it.
 func outlivePipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
-// exitPipe is what a shell reports of a tool whose output nobody reads any more: 128 and
+// exitPipe is what a shell reports of a tool whose output no one reads any more: 128 and
 // the number of SIGPIPE.
 const exitPipe = 128 + int(syscall.SIGPIPE)
 
-// pipeClosed reports whether the only failure is that nobody reads standard output any
+// pipeClosed reports whether the only failure is that no one reads standard output any
 // more.
 func pipeClosed(err error) bool {
 	failed, ok := errors.AsType[*fs.PathError](err)
@@ -80,10 +80,11 @@ func stopsInOrder(cmd *cobra.Command, s Streams, opts *orchestrator.Options) (ct
 	soft := cmd.Context()
 	opts.Stop = soft.Done()
 	hard, ok := soft.Value(atOnce{}).(context.Context)
-	if !ok { // not from Main: whoever called has one way to stop
+	if !ok { // not from Main: the caller has one way to stop
 		return soft, func() bool { return true }
 	}
 	return hard, context.AfterFunc(soft, func() {
-		_, _ = fmt.Fprintln(s.Err, "interrupted: finishing the step that changes nodes, then stopping; interrupt again to stop at once")
+		_, _ = fmt.Fprintln(s.Err,
+			"interrupted: finishing the step that changes nodes, then stopping; interrupt again to stop at once")
 	})
 }

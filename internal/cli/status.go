@@ -42,7 +42,8 @@ can be done now. It connects to no node.`,
 				return err
 			}
 			if r.Err != nil {
-				return &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: r.Err.Error(), Err: r.Err, Next: "its record is in " + r.Path}
+				return &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: r.Err.Error(), Err: r.Err,
+					Next: "its record is in " + r.Path + "; the others: kscertctl runs list"}
 			}
 			p, err := orchestrator.LoadRun(flags.state, r.ID)
 			if err != nil {

@@ -132,9 +132,9 @@ func TestHangUp(t *testing.T) {
 		time.Sleep(100 * time.Millisecond) // two signals of one kind at once are one
 	}
 	p.keep(t, "go", "")
-	said, _ := io.ReadAll(p.err)
-	if code := p.code(t); code != 130 || !strings.Contains(string(said), "stopped gracefully before step") {
-		t.Errorf("exit code %d:\n%s", code, said)
+	answered, _ := io.ReadAll(p.err)
+	if code := p.code(t); code != 130 || !strings.Contains(string(answered), "stopped gracefully before step") {
+		t.Errorf("exit code %d:\n%s", code, answered)
 	}
 	p.until(t, "finished")
 }
@@ -175,7 +175,7 @@ func TestClosedPipeOfARun(t *testing.T) {
 	}
 }
 
-// Data that nobody reads ends a command without a word, as it ends other tools.
+// Data that no one reads ends a command without a word, as it ends other tools.
 func TestClosedPipeOfData(t *testing.T) {
 	t.Parallel()
 	due, err := filepath.Abs("../../orchestrator/testdata/due.json")
@@ -198,9 +198,9 @@ func TestClosedPipeOfData(t *testing.T) {
 			p := begin(t, cmd)
 			_ = p.out.Close()
 			p.keep(t, "go", "")
-			said, _ := io.ReadAll(p.err)
-			if code := p.code(t); code != 141 || len(said) > 0 {
-				t.Errorf("%q: exit code %d: %s", args, code, said)
+			answered, _ := io.ReadAll(p.err)
+			if code := p.code(t); code != 141 || len(answered) > 0 {
+				t.Errorf("%q: exit code %d: %s", args, code, answered)
 			}
 		})
 	}

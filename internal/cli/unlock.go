@@ -37,7 +37,8 @@ over the lock.`,
 				return err
 			}
 			found, err := o.Unlock(ctx, func(ctx context.Context, h run.Holding, v run.Verdict) (bool, error) {
-				_, _ = fmt.Fprintf(s.Err, "\nlocked by       %s\nsince           %s\nlast heartbeat  %s ago\n", h.Owner, h.Owner.Started.Format(time.RFC3339), h.Age)
+				_, _ = fmt.Fprintf(s.Err, "\nlocked by       %s\nsince           %s\nlast heartbeat  %s ago\n", h.Owner,
+					h.Owner.Started.Format(time.RFC3339), h.Age)
 				if v == run.Held {
 					_, _ = fmt.Fprintln(s.Err, "its owner appears to be running")
 				} else {
@@ -51,7 +52,8 @@ over the lock.`,
 			if found == nil {
 				_, err = fmt.Fprintln(s.Out, "The cluster is not locked.")
 			} else {
-				_, err = fmt.Fprintf(s.Out, "Unlocked: run %s of %s no longer holds the cluster.\n", found.Owner.Run, found.Owner.User)
+				_, err = fmt.Fprintf(s.Out, "Unlocked: run %s of %s no longer holds the cluster.\n", found.Owner.Run,
+					found.Owner.User)
 			}
 			return err
 		},

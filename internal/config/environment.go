@@ -13,7 +13,8 @@ const FileVariable = prefix + "CONFIG"
 // ofKubernetes matches the variables that Kubernetes sets in every container for a Service
 // whose name begins with kscertctl:
 // https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables.
-var ofKubernetes = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+var ofKubernetes = regexp.MustCompile(
+	`_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
 // FromEnvironment reads the variables KSCERTCTL_* of an environment in the form of os.Environ.
 // An empty one counts as unset; a list has one value per line.
@@ -52,7 +53,8 @@ func FromEnvironment(environ []string, known Known) (values []Value, strange []P
 			problems = append(problems, Problem{origin, "this cannot be set: " + why})
 		case ofKubernetes.MatchString(variable):
 		case meant != "":
-			problems = append(problems, Problem{origin, fmt.Sprintf("unknown setting; did you mean %s?", Variable(meant))})
+			problems = append(problems,
+				Problem{origin, fmt.Sprintf("unknown setting; did you mean %s?", Variable(meant))})
 		default:
 			strange = append(strange, Problem{origin, "unknown setting"})
 		}

@@ -60,9 +60,10 @@ func Find(named string, getenv func(string) string) (name string, text []byte, e
 		yml := strings.TrimSuffix(place, ".yaml") + ".yml"
 		switch {
 		case exists(place):
-			// Nobody named the file: opening a pipe here could block forever.
+			// No one named the file: opening a pipe here could block forever.
 			if info, err := os.Stat(place); err == nil && !info.Mode().IsRegular() {
-				return "", nil, &FileError{Path: place, Detail: "it is not a regular file", Next: "remove it, or name the right file: --config FILE"}
+				return "", nil, &FileError{Path: place, Detail: "it is not a regular file",
+					Next: "remove it, or name the right file: --config FILE"}
 			}
 			text, err = read(place, caller(os.Geteuid(), getenv), 0)
 			if err != nil {
@@ -109,8 +110,10 @@ func trusted(path string, info os.FileInfo, users []string, safe os.FileMode) er
 	}
 	uid := strconv.FormatUint(uint64(owner.Uid), 10)
 	if !slices.Contains(users, uid) {
-		return refuse("it belongs to user "+uid, fmt.Sprintf("if its content is what you want, become its owner: chown %s %s\nor name a copy of your own: --config COPY",
-			users[0], shell.Quote(path)))
+		return refuse("it belongs to user "+uid,
+			fmt.Sprintf("if its content is what you want, become its owner: chown %s %s\nor name a copy of your "+
+				"own: --config COPY",
+				users[0], shell.Quote(path)))
 	}
 	if !info.Mode().IsRegular() { // a pipe that was named: its owner writes
 		return nil
@@ -129,7 +132,8 @@ func trusted(path string, info os.FileInfo, users []string, safe os.FileMode) er
 		return unreadable(path, err)
 	}
 	if in.Mode().Perm()&everybody != 0 && in.Mode()&safe == 0 && !readOnly(dir) {
-		return refuse("everyone can write to its directory", "if its content is what you want: chmod o-w "+shell.Quote(dir))
+		return refuse("everyone can write to its directory",
+			"if its content is what you want: chmod o-w "+shell.Quote(dir))
 	}
 	return nil
 }
@@ -163,7 +167,8 @@ func read(path string, users []string, safe os.FileMode) ([]byte, error) {
 		return nil, unreadable(path, err)
 	}
 	if len(text) > maxFile {
-		return nil, &FileError{Path: path, Detail: fmt.Sprintf("it is larger than %d bytes", maxFile), Next: "name a configuration file"}
+		return nil, &FileError{Path: path, Detail: fmt.Sprintf("it is larger than %d bytes", maxFile),
+			Next: "name a configuration file"}
 	}
 	return text, nil
 }

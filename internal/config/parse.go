@@ -94,7 +94,8 @@ func (f *file) syntax(err error) {
 	if line == 0 || strings.HasPrefix(m[2], "did not find") {
 		line++
 	}
-	f.problems = append(f.problems, Problem{Origin: Origin{Source: File, Name: f.name, Line: line}, Message: "this is not YAML: " + m[2]})
+	f.problems = append(f.problems,
+		Problem{Origin: Origin{Source: File, Name: f.name, Line: line}, Message: "this is not YAML: " + m[2]})
 }
 
 func (f *file) mapping(n *yaml.Node) {

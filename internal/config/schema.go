@@ -16,7 +16,8 @@ func JSONSchema(known Known) any {
 	schema := known.Schema()
 	schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	schema["title"] = FileName + ", version 1"
-	schema["description"] = "Settings of kscertctl. A setting may be added within a version; none is removed or changes its meaning."
+	schema["description"] = "Settings of kscertctl. A setting may be added within a version; none is removed or " +
+		"changes its meaning."
 	return schema
 }
 

@@ -2,7 +2,7 @@
 //
 // It inspects on a schedule of its own, one inspection at a time: no scrape waits
 // for a node, and a thousand scrapes ask the nodes nothing. What could not be looked
-// at keeps what was last known of it, and a metric tells how old that is.
+// at keeps what was last known of it, and a metric has its age.
 package exporter
 
 import (
@@ -31,12 +31,12 @@ type Options struct {
 	Interval time.Duration
 	// Timeout is how long an inspection may take.
 	Timeout time.Duration
-	// Log is told how each inspection ended.
+	// Log gets the result of each inspection.
 	Log *slog.Logger
 	// Cluster is the label of all metrics; empty for none.
 	Cluster string
 	// Slots bound how many inspections of several exporters run at the same time: one
-	// waits for room in the channel. Nil for no bound.
+	// waits for a place in the channel. Nil for no bound.
 	Slots chan struct{}
 	// Offset is how much later than after one interval the second inspection begins, or
 	// earlier, so that those of several exporters do not follow each other at once.
@@ -51,16 +51,16 @@ type Exporter struct {
 	state state
 }
 
-// state is what is told of the inspections.
+// state is what is known of the inspections.
 type state struct {
 	// report merges the inspections that have succeeded. families are its metrics: made
 	// once, not for each scrape; none before the first.
 	report   expiry.Report
 	families []*dto.MetricFamily
-	// seen is when each node was last looked at, by the driver's clock.
+	// seen is when each node was last looked at, by this machine's clock.
 	seen map[string]time.Time
 	// began and ended are of the last inspection that did so, took is how long that
-	// one took; failed is why it told nothing, nil when it did.
+	// one took; failed is why it has no result, nil when it has.
 	began, ended time.Time
 	took         time.Duration
 	failed       error
@@ -87,7 +87,8 @@ func New(opts Options) *Exporter {
 func (e *Exporter) Run(ctx context.Context) {
 	offset := e.opts.Offset
 	for ctx.Err() == nil {
-		next := time.Now().Add(e.opts.Interval + offset + rand.N(e.opts.Interval/10+1)) //nolint:gosec // no secret depends on it
+		next := time.Now().Add(e.opts.Interval + offset +
+			rand.N(e.opts.Interval/10+1)) //nolint:gosec // no secret depends on it
 		offset = 0
 		e.inspect(ctx)
 		select {
@@ -139,7 +140,8 @@ func (e *Exporter) inspect(ctx context.Context) {
 				s.seen[n.Name] = r.Taken
 			}
 		}
-		e.opts.Log.Info("inspected", "seconds", s.took.Seconds(), "certificates", len(r.Certificates), "unknown", len(r.Unknown()))
+		e.opts.Log.Info("inspected", "seconds", s.took.Seconds(), "certificates", len(r.Certificates), "unknown",
+			len(r.Unknown()))
 	case late:
 		s.counts[timedOut]++
 		e.opts.Log.Error("inspection timed out", "timeout", e.opts.Timeout, "error", err)
@@ -170,7 +172,8 @@ func merge(older, newer expiry.Report) expiry.Report {
 		}
 	}
 	known := func(u expiry.Unreadable) bool {
-		return slices.ContainsFunc(newer.Unreadable, func(v expiry.Unreadable) bool { return v.Node == u.Node && v.Path == u.Path })
+		return slices.ContainsFunc(newer.Unreadable,
+			func(v expiry.Unreadable) bool { return v.Node == u.Node && v.Path == u.Path })
 	}
 	for _, u := range older.Unreadable {
 		if lost[u.Node] && !known(u) {
@@ -194,7 +197,7 @@ func (e *Exporter) now() state {
 	return s
 }
 
-// stuck says whether the schedule has stopped: an inspection should have ended since. One
+// stuck reports whether the schedule has stopped: an inspection should have ended since. One
 // that has begun ends in time, and so does one that waits for others of its kind.
 func (e *Exporter) stuck(s state, now time.Time) bool {
 	if s.began.After(s.ended) || e.opts.Slots == nil {

@@ -27,7 +27,7 @@ type look struct {
 	err    error
 }
 
-// exporter looks as the list says, and as its last one says ever after.
+// exporter inspects as in the list, and as in its last entry ever after.
 func exporter(looks ...look) *Exporter {
 	n := 0
 	return New(Options{
@@ -95,7 +95,7 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-// TestMetrics tells the story of an exporter: what fails keeps what was last known,
+// TestMetrics follows an exporter: what fails keeps what was last known,
 // and is to be seen as failed.
 func TestMetrics(t *testing.T) {
 	t.Parallel()

@@ -19,11 +19,11 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
-// scrapes is how many are answered at the same time; more are told to come again
+// scrapes is how many are answered at the same time; more have to come again
 // (503), so that they cannot fill the memory.
 const scrapes = 8
 
-// Listen says where the exporter is served. The fields are the flags of the
+// Listen is where the exporter is served. The fields are the flags of the
 // Prometheus project's exporters of the same names (exporter-toolkit).
 type Listen struct {
 	Addresses []string
@@ -69,7 +69,8 @@ func (all Set) Serve(ctx context.Context, l Listen, log *slog.Logger) error {
 		defer stop()
 		_ = server.Shutdown(last) // who still reads then is cut off
 	})
-	err = web.ServeMultiple(listeners, server, &web.FlagConfig{WebListenAddresses: &l.Addresses, WebConfigFile: &l.ConfigFile}, log)
+	err = web.ServeMultiple(listeners, server,
+		&web.FlagConfig{WebListenAddresses: &l.Addresses, WebConfigFile: &l.ConfigFile}, log)
 	cancel()
 	<-inspecting // with it ends the Ansible that it has started
 	if errors.Is(err, http.ErrServerClosed) {
@@ -108,12 +109,13 @@ func (all Set) Handler() (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/", home)
 	mux.HandleFunc("/healthz", all.health)
-	mux.Handle("/metrics", promhttp.HandlerFor(all.metrics(), promhttp.HandlerOpts{MaxRequestsInFlight: scrapes, EnableOpenMetrics: true}))
+	mux.Handle("/metrics", promhttp.HandlerFor(all.metrics(),
+		promhttp.HandlerOpts{MaxRequestsInFlight: scrapes, EnableOpenMetrics: true}))
 	return mux, nil
 }
 
 // health is about the exporters: they are well while their schedules go on, whatever the
-// nodes do. How old their data is stands beside it.
+// nodes do. The age of their data is shown as well.
 func (all Set) health(w http.ResponseWriter, _ *http.Request) {
 	now, code := time.Now(), http.StatusOK
 	var text bytes.Buffer
@@ -135,11 +137,12 @@ func (all Set) health(w http.ResponseWriter, _ *http.Request) {
 	_, _ = text.WriteTo(w)
 }
 
-// health says how it is with one exporter, and whether it is stuck.
+// health is the state of one exporter, and whether it is stuck.
 func (e *Exporter) health(w io.Writer, now time.Time) (stuck bool) {
 	s := e.now()
 	if stuck = e.stuck(s, now); stuck {
-		_, _ = fmt.Fprintf(w, "stuck: an inspection that started %s ago has not finished\n", now.Sub(s.began).Round(time.Second))
+		_, _ = fmt.Fprintf(w, "stuck: an inspection that started %s ago has not finished\n",
+			now.Sub(s.began).Round(time.Second))
 	} else {
 		_, _ = fmt.Fprintln(w, "ok")
 	}

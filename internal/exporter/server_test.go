@@ -143,7 +143,7 @@ func TestServerHasTimeouts(t *testing.T) {
 	}
 }
 
-// listening tells the address that is logged.
+// listening returns the address that is logged.
 type listening struct {
 	slog.Handler
 
@@ -161,7 +161,7 @@ func (l listening) Handle(_ context.Context, r slog.Record) error {
 }
 func (l listening) Enabled(context.Context, slog.Level) bool { return true }
 
-// TestServeRefuses: what is wrong with flags and files is said at once, before any
+// TestServeRefuses: what is wrong with flags and files is reported at once, before any
 // node is asked.
 func TestServeRefuses(t *testing.T) {
 	t.Parallel()

@@ -35,7 +35,8 @@ func NewCluster(tb testing.TB) Cluster {
 // given time.
 func Node(tb testing.TB, in Cluster, left time.Duration) string {
 	tb.Helper()
-	return testcluster.ControlPlaneAnswer(tb, testcluster.Answering{CA: in.CA, Front: in.Front, Admin: in.Admin, Well: in.Well, Left: left})
+	return testcluster.ControlPlaneAnswer(tb,
+		testcluster.Answering{CA: in.CA, Front: in.Front, Admin: in.Admin, Well: in.Well, Left: left})
 }
 
 // New returns a directory with Ansible's commands for a cluster of one control plane, whose

@@ -61,7 +61,9 @@ func Parse(name string, text []byte, known config.Known) (File, error) {
 	if document != nil {
 		f = r.file(document)
 	} else if err == nil {
-		r.problems = append(r.problems, config.Problem{Origin: config.Origin{Source: config.File, Name: name, Line: 1}, Message: "there is no cluster"})
+		r.problems = append(r.problems,
+			config.Problem{Origin: config.Origin{Source: config.File, Name: name, Line: 1},
+				Message: "there is no cluster"})
 	}
 	if len(r.problems) > 0 {
 		return File{}, r.problems
@@ -191,7 +193,8 @@ func notEmpty(s string) string {
 // wrongName returns what is wrong with the name of a cluster or a wave.
 func wrongName(s string) string {
 	if !labelName.MatchString(s) {
-		return fmt.Sprintf("%q is not a name: up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends", s)
+		return fmt.Sprintf("%q is not a name: up to 63 letters, digits, '-', '_' and '.', with a letter or digit at "+
+			"both ends", s)
 	}
 	return ""
 }
@@ -233,7 +236,9 @@ func (r *reader) twice(entries []Entry) {
 	lines := map[string]int{}
 	for _, e := range entries {
 		if line := lines[e.Name]; e.Name != "" && line > 0 {
-			r.problems = append(r.problems, config.Problem{Origin: e.Origin, Message: fmt.Sprintf("cluster %q is there a second time, after line %d", e.Name, line)})
+			r.problems = append(r.problems,
+				config.Problem{Origin: e.Origin,
+					Message: fmt.Sprintf("cluster %q is there a second time, after line %d", e.Name, line)})
 		}
 		lines[e.Name] = e.Origin.Line
 	}
@@ -454,7 +459,8 @@ func each(root fs.FS, dir, pattern string) ([]Cluster, error) {
 		parts := strings.Split(p, "/")
 		name := parts[len(parts)-len(wild)]
 		if len(wild) == 1 { // an inventory itself
-			if name = strings.TrimSuffix(name, path.Ext(name)); name == "" || slices.Contains([]string{"group_vars", "host_vars"}, name) {
+			if name = strings.TrimSuffix(name, path.Ext(name)); name == "" ||
+				slices.Contains([]string{"group_vars", "host_vars"}, name) {
 				continue // hidden, or what Ansible reads next to an inventory
 			}
 		}

@@ -33,7 +33,7 @@ func TestSchedule(t *testing.T) {
 		{"after too many failures", fleet.Policy{Parallel: 9, StopAfter: 2}, []string{"failed", "failed", "waits", "waits 0 - closed"}, nil, false, map[int]fleet.Reason{2: fleet.AfterStop, 3: fleet.AfterStop}},
 		{"after as many failures as are allowed", fleet.Policy{Parallel: 9, StopAfter: 2}, []string{"failed", "waits"}, []int{1}, false, nil},
 		{"never two of a domain", fleet.Policy{Parallel: 9, PerDomain: 1}, []string{"waits 0 a", "waits 0 a", "waits 0 b", "waits", "waits"}, []int{0, 2, 3, 4}, false, nil},
-		{"not beside one of its domain", fleet.Policy{Parallel: 9, PerDomain: 1}, []string{"runs 0 a", "waits 0 a"}, nil, false, map[int]fleet.Reason{1: fleet.InDomain}},
+		{"not next to one of its domain", fleet.Policy{Parallel: 9, PerDomain: 1}, []string{"runs 0 a", "waits 0 a"}, nil, false, map[int]fleet.Reason{1: fleet.InDomain}},
 		{"two of a domain where that is allowed", fleet.Policy{Parallel: 9, PerDomain: 2}, []string{"runs 0 a", "waits 0 a", "waits 0 a"}, []int{1}, false, nil},
 		{"others while a window is closed", fleet.Policy{Parallel: 9}, []string{"waits 0 - closed", "waits"}, []int{1}, true, nil},
 		{"nothing is left", fleet.Policy{Parallel: 9}, []string{"done", "failed"}, nil, false, nil},

@@ -55,7 +55,8 @@ func ParseSelector(text string) (Selector, error) {
 	for _, part := range parts(text) {
 		r, ok := parseRequirement(strings.TrimSpace(part))
 		if !ok || !isKey(r.key) || slices.ContainsFunc(r.values, func(v string) bool { return !isValue(v) }) {
-			return nil, fmt.Errorf("%q is not a label selector such as env=prod, env!=test, env in (a, b), env notin (a, b), env or !env", part)
+			return nil, fmt.Errorf("%q is not a label selector such as env=prod, env!=test, env in (a, b), env "+
+				"notin (a, b), env or !env", part)
 		}
 		out = append(out, r)
 	}
@@ -89,7 +90,8 @@ func parseRequirement(text string) (r requirement, ok bool) {
 	}
 	for _, o := range operators {
 		if key, value, found := strings.Cut(text, o.sign); found {
-			return requirement{key: strings.TrimSpace(key), not: o.not, values: []string{strings.TrimSpace(value)}}, true
+			return requirement{key: strings.TrimSpace(key), not: o.not, values: []string{strings.TrimSpace(value)}},
+				true
 		}
 	}
 	key, not := strings.CutPrefix(text, "!")

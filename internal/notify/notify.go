@@ -1,4 +1,4 @@
-// Package notify tells others how a run is going, and how it has ended: a command gets the
+// Package notify reports to others how a run is going, and how it has ended: a command gets the
 // report on its standard input, a webhook as the body of a POST.
 package notify
 
@@ -20,13 +20,13 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// Moment is when somebody is told.
+// Moment is when to notify.
 type Moment string
 
 // The moments of a run.
 const (
 	Begin    Moment = "begin"    // the work began
-	Approval Moment = "approval" // somebody is being asked
+	Approval Moment = "approval" // someone is being asked
 	Stuck    Moment = "stuck"    // a gate has used half of its time
 	End      Moment = "end"      // the work ended
 )
@@ -34,7 +34,7 @@ const (
 // Moments lists all of them.
 func Moments() []Moment { return []Moment{Begin, Approval, Stuck, End} }
 
-// Note is what is told.
+// Note is what to notify of.
 type Note struct {
 	Moment Moment
 	Time   time.Time
@@ -92,7 +92,8 @@ func (n Note) request(f Format) (body []byte, headers map[string]string, err err
 		return body, map[string]string{"Content-Type": "application/cloudevents+json; charset=utf-8"}, err
 	case Binary:
 		headers = map[string]string{"Content-Type": e.DataContentType}
-		for name, value := range map[string]string{"specversion": e.SpecVersion, "id": e.ID, "source": e.Source, "type": e.Type, "subject": e.Subject, "time": e.Time} {
+		for name, value := range map[string]string{"specversion": e.SpecVersion, "id": e.ID, "source": e.Source,
+			"type": e.Type, "subject": e.Subject, "time": e.Time} {
 			headers["Ce-"+name] = headerValue(value)
 		}
 		return n.Report, headers, nil
@@ -115,9 +116,9 @@ func headerValue(s string) string {
 	return out.String()
 }
 
-// Hook is somebody to tell.
+// Hook is someone to tell.
 type Hook interface {
-	// Name says who is told, without anything secret.
+	// Name is who is notified, without anything secret.
 	Name() string
 	// tell hands the note over once. The error is permanent (backoff.Permanent)
 	// when it is of no use to try again.
@@ -134,8 +135,8 @@ type Options struct {
 	Format Format
 }
 
-// Send tells every hook, one after the other. It returns what could not be told to
-// whom; a hook that fails keeps no other from being told.
+// Send calls every hook, one after the other. It returns what could not be sent to
+// whom; a hook that fails keeps no other from being called.
 func Send(ctx context.Context, hooks []Hook, n Note, o Options) error {
 	var all []error
 	for _, h := range hooks {
@@ -154,7 +155,7 @@ func Send(ctx context.Context, hooks []Hook, n Note, o Options) error {
 // MomentVariable is the environment variable in which a command finds the moment.
 const MomentVariable = "KSCERT_EVENT"
 
-// Command is run by sh, with the report as JSON on its standard input. It is told when
+// Command is run by sh, with the report as JSON on its standard input. It has succeeded when
 // it ends with exit code 0.
 type Command string
 
@@ -167,8 +168,8 @@ func (c Command) Name() string {
 	return "command " + words[0] // what follows may be a token
 }
 
-// said is how much of a command's output is shown when it fails.
-const said = 1000
+// printed is how much of a command's output is shown when it fails.
+const printed = 1000
 
 func (c Command) tell(ctx context.Context, n Note, _ Format) error {
 	cmd := exec.CommandContext(ctx, "sh", "-c", string(c))
@@ -185,12 +186,12 @@ func (c Command) tell(ctx context.Context, n Note, _ Format) error {
 		return fmt.Errorf("it timed out: %w", ctx.Err())
 	case err != nil:
 		text := strings.TrimSpace(out.String())
-		return fmt.Errorf("%w: %s", err, text[max(0, len(text)-said):])
+		return fmt.Errorf("%w: %s", err, text[max(0, len(text)-printed):])
 	}
 	return nil
 }
 
-// Webhook gets a POST with the report as JSON. It is told when it answers with 2xx.
+// Webhook gets a POST with the report as JSON. It has succeeded when it answers with 2xx.
 type Webhook struct{ url *url.URL }
 
 // ParseWebhook reads a URL, or, from @FILE, the file that holds one: many a URL of a

@@ -65,7 +65,7 @@ func TestWebhook(t *testing.T) {
 	}
 }
 
-// TestSilentWebhook: who does not answer is given up, and no word of the URL is told.
+// TestSilentWebhook: who does not answer is given up, and no word of the URL is shown.
 func TestSilentWebhook(t *testing.T) {
 	t.Parallel()
 	done := make(chan struct{})
@@ -123,10 +123,10 @@ func TestCommand(t *testing.T) {
 	})
 }
 
-// TestOthersAreTold: who fails keeps nobody else from being told.
+// TestOthersAreTold: who fails keeps no one else from being notified.
 func TestOthersAreTold(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "told")
+	file := filepath.Join(t.TempDir(), "reported")
 	err := Send(t.Context(), []Hook{Command("false"), Command("cat >" + file), Command("exit 2")}, Note{Moment: End, Report: []byte(report)}, Options{Timeout: time.Second, Tries: 1})
 	if err == nil || !strings.Contains(err.Error(), "command false: exit status 1") || !strings.Contains(err.Error(), "command exit: exit status 2") {
 		t.Error(err)

@@ -36,10 +36,10 @@ const (
 
 // Errors of Decode.
 var (
-	// ErrDamaged says that characters of the coding are missing or others: cut off, changed
+	// ErrDamaged means that characters of the coding are missing or others: cut off, changed
 	// by Ansible, or never written by a script of ours.
 	ErrDamaged = errors.New("the answer was damaged on its way")
-	// ErrTooLong says that the text is longer than it may be, however short its coding is.
+	// ErrTooLong means that the text is longer than it may be, however short its coding is.
 	ErrTooLong = errors.New("the answer is too long")
 )
 

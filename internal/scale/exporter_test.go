@@ -60,7 +60,7 @@ func TestExporter(t *testing.T) {
 		return strings.Contains(metrics(), "\nkscertctl_exporter_last_inspection_success 1\n")
 	})
 	if m := metrics(); !strings.Contains(m, "\nkscertctl_node_up{node=\"cp1\"} 1\n") || !strings.Contains(m, "\nkscertctl_node_up{node=\"hanging\"} 0\n") {
-		t.Errorf("the nodes are told wrong:\n%s", m)
+		t.Errorf("the nodes are reported wrong:\n%s", m)
 	}
 
 	ended, peak := make(chan struct{}), make(chan int64)
@@ -95,7 +95,7 @@ func TestExporter(t *testing.T) {
 		}
 		playbooks := children(cmd.Process.Pid, "ansible-playbook")
 		most = max(most, len(playbooks))
-		// One that has just begun: one that is about to end may have told everything.
+		// One that has just begun: one that is about to end may have reported everything.
 		if began := len(playbooks) > 0 && !slices.Equal(playbooks, before); began && killed == 0 && i > scrapesPerSecond*seconds/3 {
 			must(t, syscall.Kill(playbooks[0], syscall.SIGKILL))
 			killed++
@@ -107,7 +107,7 @@ func TestExporter(t *testing.T) {
 	memory := <-peak
 
 	if failed.Load() > 0 || answered.Load() < 100 {
-		t.Errorf("of %d scrapes %d were answered, %d told to come again, %d failed", scrapesPerSecond*seconds, answered.Load(), busy.Load(), failed.Load())
+		t.Errorf("of %d scrapes %d were answered, %d reported to come again, %d failed", scrapesPerSecond*seconds, answered.Load(), busy.Load(), failed.Load())
 	}
 	if memory > maxExporter {
 		t.Errorf("the exporter held %d KiB, more than %d", memory, maxExporter)
@@ -115,13 +115,13 @@ func TestExporter(t *testing.T) {
 	if most != 1 || killed != 1 {
 		t.Errorf("up to %d looks at the same time, want 1; %d were killed", most, killed)
 	}
-	until(t, "the killed look is told", func() bool {
+	until(t, "the killed look is reported", func() bool {
 		return strings.Contains(metrics(), "\nkscertctl_exporter_inspections_total{result=\"failure\"} 1\n")
 	})
 	if m := metrics(); !strings.Contains(m, "kscertctl_certificate_not_after_timestamp_seconds{") {
 		t.Errorf("what was known is lost:\n%s", m)
 	}
-	fmt.Printf("%d scrapes in %d s: %d answered, %d told to come again; the slowest took %d ms; peak %d MiB\n",
+	fmt.Printf("%d scrapes in %d s: %d answered, %d reported to come again; the slowest took %d ms; peak %d MiB\n",
 		scrapesPerSecond*seconds, seconds, answered.Load(), busy.Load(), slowest.Load(), memory>>10)
 }
 
@@ -144,7 +144,7 @@ func until(t *testing.T, what string, holds func() bool) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	t.Fatalf("in vain: %s", what)
+	t.Fatalf("without success: %s", what)
 }
 
 func freeAddress(t *testing.T) string {

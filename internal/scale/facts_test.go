@@ -159,7 +159,7 @@ func newBattlefield(t *testing.T, v vocabulary, ways []string, collector map[str
 	hosts := []host{b.host("cp1", true, honest), stranger}
 	for _, way := range ways {
 		facts := b.marks.facts(v, way)
-		if way == "cached" { // what it told once
+		if way == "cached" { // what it reported once
 			facts = b.marks.facts(v, "shaped")
 			maps.Copy(facts, b.marks.facts(v, "connects"))
 		}
@@ -257,22 +257,22 @@ func throughProgram(t *testing.T, bin string, v vocabulary) {
 		collector[way] = testcluster.WorkerAnswer(t, ca, way, -time.Hour)
 	}
 	b := newBattlefield(t, v, waysProgram, collector)
-	var said strings.Builder
+	var printed strings.Builder
 	for _, args := range [][]string{
 		{"run", "--yes", "--gate-timeout", "1s"}, {"rollback", "--yes"}, {"backup", "list"},
 	} {
 		cmd := b.command(t, executable(t), append(args, "-i", b.inventory, "--ansible-bin", bin)...)
 		out, _ := cmd.CombinedOutput()
-		fmt.Fprintf(&said, "kscertctl %s: %d\n%s\n", args, cmd.ProcessState.ExitCode(), out)
+		fmt.Fprintf(&printed, "kscertctl %s: %d\n%s\n", args, cmd.ProcessState.ExitCode(), out)
 	}
-	if strings.Contains(said.String(), "is too old") {
+	if strings.Contains(printed.String(), "is too old") {
 		t.Skip("the program refuses this Ansible")
 	}
-	if !strings.Contains(said.String(), "kubelet_bootstrap") {
+	if !strings.Contains(printed.String(), "kubelet_bootstrap") {
 		t.Errorf("the run did not come to the workers' kubelets")
 	}
 	if b.wantUnharmed(t); t.Failed() {
-		t.Log(said.String())
+		t.Log(printed.String())
 	}
 }
 

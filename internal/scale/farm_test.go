@@ -27,10 +27,10 @@ type host struct {
 	// command is what the host does instead of what it is asked to (ForceCommand of
 	// sshd_config); $SSH_ORIGINAL_COMMAND is what that was. Empty: as it is asked.
 	command string
-	// remembers makes the host answer the collector from memory, once told to
+	// remembers makes the host answer the collector from memory, once asked to
 	// (farm.fromMemory).
 	remembers bool
-	// vars are variables of the inventory, beside those of every host.
+	// vars are variables of the inventory, in addition to those of every host.
 	vars string
 	// apart: it is in no group of Kubespray's.
 	apart bool
@@ -50,7 +50,7 @@ func healthy(count int) []host {
 
 // farm is many hosts on this machine: each has a loopback address, an OpenSSH
 // server of its own, and what lies below /etc and /var/lib of a Kubespray node.
-// They belong to whoever runs the test.
+// They belong to the user who runs the test.
 type farm struct {
 	dir, inventory string
 	// roots are the trees of a control plane (true) and of a worker.
@@ -105,7 +105,7 @@ kube_control_plane
 }
 
 // memory writes what a host runs that can answer from memory: it notes what it is
-// asked for, and after learn answers with what its collector has said then, after as
+// asked for, and after learn answers with what its collector has reported then, after as
 // long as that took. So it costs this machine next to nothing, like a node that has
 // processors of its own.
 func (f farm) memory(tb testing.TB) string {
@@ -130,7 +130,7 @@ exec sh -c "$SSH_ORIGINAL_COMMAND"
 }
 
 // learn has every host do once more what it was asked for, one after the other and
-// nothing beside, and keeps how long that took: of three times the middle one.
+// nothing next to it, and keeps how long that took: of three times the middle one.
 func (f farm) learn(tb testing.TB, hosts []host) {
 	tb.Helper()
 	for _, h := range hosts {
@@ -298,7 +298,7 @@ func (f farm) write(tb testing.TB, name, text string) string {
 	return path
 }
 
-// program writes a program of the control node into the farm's folder.
+// program writes a program of the control node into the farm's directory.
 func (f farm) program(tb testing.TB, name, text string) string {
 	tb.Helper()
 	path := filepath.Join(f.dir, name)

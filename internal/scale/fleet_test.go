@@ -56,7 +56,7 @@ func (f farm) clusters(t *testing.T, count int, last string) (file string) {
 	return f.write(t, "fleet.yaml", "clusters: [{each: inventories}]\n")
 }
 
-// fleetCommand prepares a command that opens each connection anew: a check makes one to
+// fleetCommand prepares a command that opens each connection again: a check makes one to
 // each host, and hundreds of kept ones would be all that is measured.
 func (f farm) fleetCommand(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Helper()
@@ -69,8 +69,8 @@ func (f farm) fleetCommand(t *testing.T, name string, args ...string) *exec.Cmd 
 func (f farm) fleetCheck(t *testing.T, file string, code int, clusters int) (seconds float64, memory int64, stderr string) {
 	t.Helper()
 	cmd := f.fleetCommand(t, executable(t), "fleet", "check", "-f", file, "--parallel-clusters", strconv.Itoa(fleetParallel), "-o", "json")
-	var out, said strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &said
+	var out, printed strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &printed
 	start := time.Now()
 	must(t, cmd.Start())
 	ended, peak := make(chan struct{}), make(chan int64)
@@ -95,9 +95,9 @@ func (f farm) fleetCheck(t *testing.T, file string, code int, clusters int) (sec
 		}
 	}
 	if got := cmd.ProcessState.ExitCode(); got != code || whole != clusters {
-		t.Fatalf("exit code %d, want %d; %d of %d clusters are known\n%s", got, code, whole, clusters, said.String())
+		t.Fatalf("exit code %d, want %d; %d of %d clusters are known\n%s", got, code, whole, clusters, printed.String())
 	}
-	return seconds, memory, said.String()
+	return seconds, memory, printed.String()
 }
 
 // singleChecks checks all clusters with a process each; seconds.
@@ -158,8 +158,8 @@ func TestFleetHangs(t *testing.T) {
 	must(t, os.Rename(filepath.Join(f.dir, hung), filepath.Join(f.dir, "inventories/a-hung.ini")))
 	f.write(t, "kscertctl.yaml", "extra-vars: ['@vars.yml']\n")
 	f.write(t, "vars.yml", "kscert_inspect_seconds: 45\n")
-	_, _, said := f.fleetCheck(t, file, 4, count-1)
-	order := regexp.MustCompile(`(?m)^\[ *([0-9.]+)s\] ([\w-]+): `).FindAllStringSubmatch(said, -1)
+	_, _, printed := f.fleetCheck(t, file, 4, count-1)
+	order := regexp.MustCompile(`(?m)^\[ *([0-9.]+)s\] ([\w-]+): `).FindAllStringSubmatch(printed, -1)
 	if len(order) != count || order[count-1][2] != "a-hung" {
 		t.Fatalf("the one that hangs is not the last: %q", order)
 	}

@@ -41,14 +41,14 @@ func (f farm) check(t *testing.T, args ...string) look {
 	t.Helper()
 	saved := filepath.Join(f.dir, "snapshot.json")
 	cmd := f.command(t, executable(t), append([]string{"check-expiration", "-i", f.inventory, "-f", forks, "--save-snapshot", saved}, args...)...)
-	var said strings.Builder
-	cmd.Stderr = &said
+	var printed strings.Builder
+	cmd.Stderr = &printed
 	start := time.Now()
 	must(t, cmd.Start())
 	ended, peak := make(chan struct{}), make(chan int64)
 	go func() { peak <- watch(cmd.Process.Pid, ended) }()
 	err := cmd.Wait()
-	l := look{seconds: time.Since(start).Seconds(), code: cmd.ProcessState.ExitCode(), stderr: said.String()}
+	l := look{seconds: time.Since(start).Seconds(), code: cmd.ProcessState.ExitCode(), stderr: printed.String()}
 	close(ended)
 	l.memory = <-peak
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {

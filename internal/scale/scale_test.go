@@ -71,7 +71,7 @@ func TestScaleBenchmark(t *testing.T) {
 const maxAgainst = 1.03
 
 // Other builds, named by KSCERTCTL_BENCH_AGAINST (files, separated by colons), take turns
-// with this one, each with what its own collectors have said, after as long. What they take
+// with this one, each with what its own collectors have reported, after as long. What they take
 // of processors is compared round by round: other work on this machine makes all of them wait.
 func TestScaleBenchmarkAgainst(t *testing.T) {
 	builds := filepath.SplitList(os.Getenv("KSCERTCTL_BENCH_AGAINST"))
@@ -163,10 +163,10 @@ func (h host) certificates() int {
 	if h.controlPlane {
 		return 15 // kubeadm's five, etcd's four, four kubeconfigs', the kubelet's two
 	}
-	return 3 // the authority and the kubelet's two
+	return 3 // the CA and the kubelet's two
 }
 
-// wantWhole: every host has told all its certificates.
+// wantWhole: every host has reported all its certificates.
 func (l look) wantWhole(t *testing.T, hosts []host) {
 	t.Helper()
 	for _, h := range hosts {

@@ -51,8 +51,8 @@ func TestSecrets(t *testing.T) {
 			cmd := f.command(t, binary, append([]string{"check-expiration", "-i", f.inventory, "-vvvvv"}, row.args...)...)
 			cmd.Env = append(cmd.Env, "PLANTED="+planted) // its children inherit it, and the search has to find it
 			cmd.Stdin = struct{ *strings.Reader }{strings.NewReader(row.stdin)}
-			var said bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &said, &said
+			var printed bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &printed, &printed
 			must(t, cmd.Start())
 			ended, seen := make(chan struct{}), make(chan map[string][]string)
 			go func() { seen <- processesWith([]string{planted, become, vault}, ended) }()
@@ -61,7 +61,7 @@ func TestSecrets(t *testing.T) {
 			where := <-seen
 
 			if let := cmd.ProcessState.ExitCode() != 4; let != row.let {
-				t.Fatalf("exit code %d\n%s", cmd.ProcessState.ExitCode(), &said)
+				t.Fatalf("exit code %d\n%s", cmd.ProcessState.ExitCode(), &printed)
 			}
 			if !slices.ContainsFunc(where[planted], func(p string) bool { return strings.Contains(p, "ansible-playbook") }) {
 				t.Errorf("what was planted was found in %q alone: the search finds nothing", where[planted])
@@ -70,8 +70,8 @@ func TestSecrets(t *testing.T) {
 				t.Error("the search finds nothing on the disk")
 			}
 			for name, secret := range map[string]string{"become": become, "vault": vault} {
-				if processes, files := where[secret], filesWith(t, state, secret); len(processes)+len(files) > 0 || bytes.Contains(said.Bytes(), []byte(secret)) {
-					t.Errorf("the %s password is in processes %q, in files %q, or in\n%s", name, processes, files, &said)
+				if processes, files := where[secret], filesWith(t, state, secret); len(processes)+len(files) > 0 || bytes.Contains(printed.Bytes(), []byte(secret)) {
+					t.Errorf("the %s password is in processes %q, in files %q, or in\n%s", name, processes, files, &printed)
 				}
 			}
 		})
@@ -142,7 +142,7 @@ func processesWith(words []string, ended <-chan struct{}) map[string][]string {
 	}
 }
 
-// filesWith are the files below a folder that hold a word.
+// filesWith are the files below a directory that hold a word.
 func filesWith(t *testing.T, dir, word string) []string {
 	t.Helper()
 	var found []string

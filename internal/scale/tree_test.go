@@ -14,7 +14,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 )
 
-// tree writes files below a folder that stands for a node's root.
+// tree writes files below a directory that stands for a node's root.
 type tree struct {
 	tb   testing.TB
 	root string

@@ -17,7 +17,8 @@ func Bins(tb testing.TB) []string {
 	tb.Helper()
 	found, err := exec.LookPath("ansible-playbook")
 	if err != nil {
-		tb.Fatalf("ansible-playbook is not installed: run hack/packages unit, or apt-get install ansible-core (%v)", err)
+		tb.Fatalf("ansible-playbook is not installed: run hack/packages unit, or apt-get install ansible-core (%v)",
+			err)
 	}
 	bins := []string{filepath.Dir(found)}
 	for _, dir := range filepath.SplitList(os.Getenv(BinsEnv)) {

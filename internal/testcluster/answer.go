@@ -60,7 +60,8 @@ func ControlPlaneAnswer(tb testing.TB, a Answering) string {
 	for _, row := range certs.Table() {
 		var pair testpki.Pair
 		switch {
-		case strings.Contains(row.Path, "*"), row.Signer == certs.EtcdCA, row.Kind == certs.KindEtcdCA, row.Base != certs.PKI && row.Base != certs.Config:
+		case strings.Contains(row.Path, "*"), row.Signer == certs.EtcdCA, row.Kind == certs.KindEtcdCA,
+			row.Base != certs.PKI && row.Base != certs.Config:
 			continue
 		case row.Kind == certs.KindCA:
 			pair = a.CA
@@ -87,12 +88,15 @@ func ControlPlaneAnswer(tb testing.TB, a Answering) string {
 			}
 			fmt.Fprintf(&out, "@@KEY %x /pki/%s\n", public, row.KeyFile(row.Path))
 		} else {
-			fmt.Fprintf(&out, "@@KUBECONFIG 600 root root 1 1 /etc/kubernetes/%s\n|{clusters: [{cluster: {certificate-authority-data: %s}}],\n|users: [{user: {client-certificate-data: %s}}]}\n", row.Path, b64(a.CA.Certificate), b64(pair.Certificate))
+			fmt.Fprintf(&out, "@@KUBECONFIG 600 root root 1 1 /etc/kubernetes/%s\n|{clusters: [{cluster: "+
+				"{certificate-authority-data: %s}}],\n|users: [{user: {client-certificate-data: %s}}]}\n", row.Path,
+				b64(a.CA.Certificate), b64(pair.Certificate))
 			fmt.Fprintf(&out, "@@KEY %x /etc/kubernetes/%s\n", public, row.Path)
 		}
 	}
 	if a.Well {
-		fmt.Fprintf(&out, "@@RESULT component-leases 0\n|kube-controller-manager\t%[1]s\n|kube-scheduler\t%[1]s\n", lease)
+		fmt.Fprintf(&out, "@@RESULT component-leases 0\n|kube-controller-manager\t%[1]s\n|kube-scheduler\t%[1]s\n",
+			lease)
 	}
 	return out.String() + "@@END\n"
 }
@@ -100,7 +104,8 @@ func ControlPlaneAnswer(tb testing.TB, a Answering) string {
 // leaf describes the certificate that kubeadm issues for a kind on cp1.
 func leaf(row certs.Row) testpki.Leaf {
 	demand, _ := certs.IdentityOf(row.Kind)
-	return testpki.Leaf{CommonName: cmp.Or(demand.Of("cp1"), row.Name), Organization: strings.Join(demand.Groups[:min(1, len(demand.Groups))], "")}
+	return testpki.Leaf{CommonName: cmp.Or(demand.Of("cp1"), row.Name),
+		Organization: strings.Join(demand.Groups[:min(1, len(demand.Groups))], "")}
 }
 
 // WorkerAnswer is the collector's output on a worker whose kubelet's client certificate is

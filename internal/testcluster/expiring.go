@@ -12,13 +12,15 @@ import (
 // short: one control plane, one worker, etcd on its own machine.
 func Few(edits ...Edit) snapshot.Snapshot {
 	keep := []certs.Kind{
-		certs.KindCA, certs.KindFrontProxyCA, certs.KindAPIServer, certs.KindAPIServerKubeletClient, certs.KindFrontProxyClient,
+		certs.KindCA, certs.KindFrontProxyCA, certs.KindAPIServer, certs.KindAPIServerKubeletClient,
+		certs.KindFrontProxyClient,
 		certs.KindAdmin, certs.KindSchedulerConf, certs.KindKubeletClient, certs.KindEtcdMember, "kube-apiserver",
 	}
 	few := Everywhere(func(n *snapshot.Node) {
-		*n = snapshot.Node{Node: n.Node, Clock: n.Clock, Certificates: slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool {
-			return !slices.Contains(keep, c.Kind)
-		})}
+		*n = snapshot.Node{Node: n.Node, Clock: n.Clock,
+			Certificates: slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool {
+				return !slices.Contains(keep, c.Kind)
+			})}
 		for i := range n.Certificates {
 			describe(&n.Certificates[i])
 		}
@@ -41,7 +43,8 @@ func Expiring() snapshot.Snapshot {
 			EndsIn(-12*Day, certs.KindAPIServer), serveFile, Renewed(certs.KindAPIServer),
 		),
 		On("w1", func(n *snapshot.Node) {
-			n.Unreadable = []snapshot.Unreadable{{Path: KubeletPKI + "/kubelet.crt", Reason: "no PEM certificate block"}}
+			n.Unreadable = []snapshot.Unreadable{{Path: KubeletPKI + "/kubelet.crt",
+				Reason: "no PEM certificate block"}}
 		}),
 		On("etcd1", Unknown(snapshot.Unreachable, "ssh: connect to host etcd1 port 22: No route to host")),
 	)
@@ -50,8 +53,10 @@ func Expiring() snapshot.Snapshot {
 // describe sets the certificate fields that Healthy leaves out.
 func describe(c *certs.Certificate) {
 	*c = certs.Certificate{
-		Kind: c.Kind, Path: c.Path, Served: c.Served, Subject: c.Subject, Issuer: c.Issuer, SerialNumber: "2a", IsCA: c.IsCA,
-		NotBefore: Now.Add(-375 * Day), NotAfter: c.NotAfter, Fingerprint: c.Fingerprint, PublicKey: "key of " + c.Path, KeyAlgorithm: "RSA 2048",
+		Kind: c.Kind, Path: c.Path, Served: c.Served, Subject: c.Subject, Issuer: c.Issuer, SerialNumber: "2a",
+		IsCA:      c.IsCA,
+		NotBefore: Now.Add(-375 * Day), NotAfter: c.NotAfter, Fingerprint: c.Fingerprint, PublicKey: "key of " + c.Path,
+		KeyAlgorithm: "RSA 2048",
 	}
 	if c.Kind == certs.KindAPIServer || c.Served {
 		c.SANs, c.Usages = []string{"kubernetes", "10.233.0.1"}, []string{"server auth"}

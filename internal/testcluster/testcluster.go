@@ -108,7 +108,8 @@ func healthyNode(c cluster.Cluster, n cluster.Node) snapshot.Node {
 		add(&out, certs.KindCA, PKI+"/ca.crt")
 		out.Digests[PKI+"/ca.crt"] = "sum-of-ca.crt"
 		out.Kubeconfigs = append(out.Kubeconfigs, snapshot.Kubeconfig{
-			Path: "/etc/kubernetes/kubelet.conf", Server: server, ClientCertificateFile: KubeletPKI + "/kubelet-client-current.pem",
+			Path: "/etc/kubernetes/kubelet.conf", Server: server,
+			ClientCertificateFile: KubeletPKI + "/kubelet-client-current.pem",
 		})
 		Trusting("", "")(&out)
 	}
@@ -142,7 +143,8 @@ func controlPlane(c cluster.Cluster, n *snapshot.Node) {
 	for _, row := range certs.Table() {
 		file := path.Join(PKI, row.Path)
 		switch {
-		case row.Kind == certs.KindCA, row.Copy, strings.Contains(row.Path, "etcd"): // exists already; etcd is the host's
+		case row.Kind == certs.KindCA, row.Copy,
+			strings.Contains(row.Path, "etcd"): // exists already; etcd is the host's
 			continue
 		case row.Base == certs.Config && row.Kind != certs.KindKubeletConf: // it refers to the rotating file
 			file = path.Join("/etc/kubernetes", row.Path)
@@ -165,11 +167,13 @@ func controlPlane(c cluster.Cluster, n *snapshot.Node) {
 	}
 	listen(n, "kube-apiserver", "10.0.0.1:6443", certs.KindAPIServer)
 	n.Certificates = append(n.Certificates, certs.Certificate{
-		Kind: "kube-apiserver-loopback", Path: "10.0.0.1:6443", Served: true, Subject: "CN=apiserver-loopback-client", SignedBy: certs.SelfSigned,
+		Kind: "kube-apiserver-loopback", Path: "10.0.0.1:6443", Served: true, Subject: "CN=apiserver-loopback-client",
+		SignedBy:  certs.SelfSigned,
 		NotBefore: Now.Add(-10 * Day), NotAfter: Now.Add(355 * Day), Fingerprint: "loopback of " + n.Name,
 	})
 	n.Probes = []snapshot.Probe{{Endpoint: "10.0.0.1:6443", Addresses: []string{"10.0.0.1"}}}
-	n.Kubeadm = &snapshot.KubeadmConfig{Path: "/etc/kubernetes/kubeadm-config.yaml", CertificatesDir: PKI, CertSANs: []string{n.Name, "127.0.0.1"}, EtcdEndpoints: []string{"https://10.0.0.1:2379"}}
+	n.Kubeadm = &snapshot.KubeadmConfig{Path: "/etc/kubernetes/kubeadm-config.yaml", CertificatesDir: PKI,
+		CertSANs: []string{n.Name, "127.0.0.1"}, EtcdEndpoints: []string{"https://10.0.0.1:2379"}}
 	for _, component := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
 		run(n, component)
 	}
@@ -189,7 +193,8 @@ func controlPlane(c cluster.Cluster, n *snapshot.Node) {
 		}
 		if other.Is(cluster.ControlPlane) {
 			for _, component := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
-				n.View.StaticPods = append(n.View.StaticPods, snapshot.StaticPod{Component: component, Node: other.Name, Ready: "True"})
+				n.View.StaticPods = append(n.View.StaticPods,
+					snapshot.StaticPod{Component: component, Node: other.Name, Ready: "True"})
 			}
 		}
 	}
@@ -202,18 +207,21 @@ func add(n *snapshot.Node, k certs.Kind, file string) {
 		panic(fmt.Sprintf("no row for %q", k))
 	}
 	c := certs.Certificate{
-		Kind: k, Path: file, Subject: "CN=" + string(k), Issuer: "CN=" + string(row.Signer), SerialNumber: "1", IsCA: row.CA,
+		Kind: k, Path: file, Subject: "CN=" + string(k), Issuer: "CN=" + string(row.Signer), SerialNumber: "1",
+		IsCA:      row.CA,
 		NotBefore: Now.Add(-10 * Day), NotAfter: Now.Add(355 * Day), Fingerprint: "first " + n.Name + ":" + file,
 		PublicKey: "key of " + n.Name + ":" + file, SignedBy: row.Signer, Key: certs.KeyMatches,
 		Signers: signers(k, row.Signer),
 		File:    &certs.File{Mode: "0600", Owner: "root", Group: "root", Size: 1100, Modified: Now.Add(-10 * Day)},
 	}
 	if demand, ok := certs.IdentityOf(k); ok {
-		c.CommonName, c.Organizations, c.Usages = demand.Of(n.KubernetesName), demand.Groups[:min(1, len(demand.Groups))], demand.Usages
+		c.CommonName, c.Organizations, c.Usages = demand.Of(n.KubernetesName),
+			demand.Groups[:min(1, len(demand.Groups))], demand.Usages
 	}
 	if row.CA {
 		c = CA(k, "")
-		c.Path, c.SignedBy, c.Key, c.File = file, row.Signer, certs.KeyMatches, &certs.File{Mode: "0600", Owner: "root", Group: "root", Size: 1100, Modified: Now.Add(-10 * Day)}
+		c.Path, c.SignedBy, c.Key, c.File = file, row.Signer, certs.KeyMatches,
+			&certs.File{Mode: "0600", Owner: "root", Group: "root", Size: 1100, Modified: Now.Add(-10 * Day)}
 		if k == certs.KindCA && !n.Is(cluster.ControlPlane) {
 			c.Key = certs.KeyMissing
 		}
@@ -242,7 +250,8 @@ func CA(k certs.Kind, variant string) certs.Certificate {
 		panic(fmt.Sprintf("%q is no CA", k))
 	}
 	c := certs.Certificate{
-		Kind: k, Subject: "CN=" + string(row.Authority), Issuer: "CN=" + string(row.Authority), SerialNumber: "1", IsCA: true,
+		Kind: k, Subject: "CN=" + string(row.Authority), Issuer: "CN=" + string(row.Authority), SerialNumber: "1",
+		IsCA:      true,
 		NotBefore: Now.Add(-10 * Day), NotAfter: Now.Add(3640 * Day),
 		Fingerprint: "authority " + string(k), PublicKey: "key of " + string(k), SignedBy: certs.SelfSigned,
 	}
@@ -339,7 +348,8 @@ const server = "https://127.0.0.1:6443"
 
 // run makes a component run for nine days.
 func run(n *snapshot.Node, component string) {
-	n.Processes = append(n.Processes, snapshot.Process{Name: component, PID: 1000 + len(n.Processes), Started: Now.Add(-9 * Day)})
+	n.Processes = append(n.Processes,
+		snapshot.Process{Name: component, PID: 1000 + len(n.Processes), Started: Now.Add(-9 * Day)})
 }
 
 // RootKubeconfigExpired gives a node an administrator's kubeconfig in root's home, with an
@@ -347,7 +357,8 @@ func run(n *snapshot.Node, component string) {
 func RootKubeconfigExpired(n *snapshot.Node) {
 	n.Certificates = append(n.Certificates, certs.Certificate{
 		Kind: "root-kubeconfig", Path: "/root/.kube/config", Subject: "O=kubeadm:cluster-admins,CN=kubernetes-admin",
-		NotBefore: Now.Add(-366 * Day), NotAfter: Now.Add(-Day), Fingerprint: "root's own", SignedBy: certs.KubernetesCA,
+		NotBefore: Now.Add(-366 * Day), NotAfter: Now.Add(-Day), Fingerprint: "root's own",
+		SignedBy: certs.KubernetesCA,
 	})
 }
 
@@ -371,7 +382,8 @@ func Stopped(component string) NodeEdit {
 				n.Endpoints[i].Fingerprint, n.Endpoints[i].Error = "", "connect: Connection refused\nconnect:errno=111"
 			}
 		}
-		n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool { return c.Served && c.Kind == certs.Kind(component) })
+		n.Certificates = slices.DeleteFunc(n.Certificates,
+			func(c certs.Certificate) bool { return c.Served && c.Kind == certs.Kind(component) })
 		if component == "etcd" {
 			n.Etcd = &snapshot.Etcd{Error: "connect: Connection refused"}
 		}
@@ -510,10 +522,13 @@ func Unusable(status int, kubectl string) NodeEdit {
 
 // What kubectl prints about the lab's API servers in each situation.
 const (
-	SaysExpired      = "Unable to connect to the server: tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time 2026-03-01T12:00:00Z is after 2026-02-28T12:00:00Z"
-	SaysRefused      = "The connection to the server 10.0.0.1:6443 was refused - did you specify the right host or port?"
+	SaysExpired = "Unable to connect to the server: tls: failed to verify certificate: x509: certificate has " +
+		"expired or is not yet valid: current time 2026-03-01T12:00:00Z is after 2026-02-28T12:00:00Z"
+	SaysRefused = "The connection to the server 10.0.0.1:6443 was refused - did you specify the right " +
+		"host or port?"
 	SaysUnauthorized = "error: You must be logged in to the server (Unauthorized)"
-	SaysNotReady     = "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed\nError from server (InternalError): an error on the server (\"...\") has prevented the request from succeeding"
+	SaysNotReady     = "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed\nError from server " +
+		"(InternalError): an error on the server (\"...\") has prevented the request from succeeding"
 )
 
 // Refused stops all API servers.
@@ -530,7 +545,8 @@ func Refused() NodeEdit {
 func CrashLoop() NodeEdit {
 	return func(n *snapshot.Node) {
 		n.Units["kubelet"] = snapshot.Unit{Active: "activating", Sub: "auto-restart", Restarts: 12}
-		n.Results["kubelet-log"] = snapshot.Result{Output: `"command failed" err="failed to run Kubelet: unable to load bootstrap kubeconfig: stat /etc/kubernetes/bootstrap-kubelet.conf: no such file or directory"`}
+		n.Results["kubelet-log"] = snapshot.Result{
+			Output: `"command failed" err="failed to run Kubelet: unable to load bootstrap kubeconfig: stat /etc/kubernetes/bootstrap-kubelet.conf: no such file or directory"`}
 	}
 }
 

@@ -13,10 +13,14 @@ import (
 // Texts are hostile answers of a node; harmless unless something interprets them.
 func Texts() []string {
 	return []string{
-		"", "x", " two words", "$(id)", "`id`", "'; id; '", "\"; id; \"", "\\", "|e;s|.*|id|e;#", "&", "#", "-f", "*", "~", "!id", "{a,b}",
-		"\n", "\nCONF\nid\n", "\nEXTENSIONS\nid", "\r", "\r\n", "\t", "\x00", "\x07", "\x1b[31m", "\x1b]0;title\x07", "\x7f", "\u009b31m",
-		"\u0085", "\u202e", "\u2066", "\u200b", "\u2028", "\ufeff", "\u00a0", "\U000e0041", "\xff", "\xc3(", "\ufffd", ",IP:10.9.9.9",
-		"\n```\n# x", "```", "<img src=x>", "[a](http://evil.example)", "<!--", "http://evil.example", "www.evil.example", "|", "${ENV}", "%s%n",
+		"", "x", " two words", "$(id)", "`id`", "'; id; '", "\"; id; \"", "\\", "|e;s|.*|id|e;#", "&", "#", "-f", "*",
+		"~", "!id", "{a,b}",
+		"\n", "\nCONF\nid\n", "\nEXTENSIONS\nid", "\r", "\r\n", "\t", "\x00", "\x07", "\x1b[31m", "\x1b]0;title\x07",
+		"\x7f", "\u009b31m",
+		"\u0085", "\u202e", "\u2066", "\u200b", "\u2028", "\ufeff", "\u00a0", "\U000e0041", "\xff", "\xc3(", "\ufffd",
+		",IP:10.9.9.9",
+		"\n```\n# x", "```", "<img src=x>", "[a](http://evil.example)", "<!--", "http://evil.example",
+		"www.evil.example", "|", "${ENV}", "%s%n",
 	}
 }
 

@@ -58,7 +58,8 @@ func Bare(tb testing.TB, name string) Pair {
 	tb.Helper()
 	dir := tb.TempDir()
 	config := "[req]\ndistinguished_name=d\nx509_extensions=e\nprompt=no\n[d]\nCN=" + name +
-		"\n[e]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\nsubjectKeyIdentifier=none\nauthorityKeyIdentifier=none\n"
+		"\n[e]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n" +
+		"subjectKeyIdentifier=none\nauthorityKeyIdentifier=none\n"
 	must := func(err error) {
 		tb.Helper()
 		if err != nil {
@@ -66,8 +67,10 @@ func Bare(tb testing.TB, name string) Pair {
 		}
 	}
 	must(os.WriteFile(dir+"/config", []byte(config), 0o600))
-	out, err := exec.CommandContext(tb.Context(), "openssl", "req", "-x509", "-config", dir+"/config", "-days", "3650", "-nodes",
-		"-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", dir+"/key", "-out", dir+"/crt").CombinedOutput()
+	out, err := exec.CommandContext(tb.Context(), "openssl", "req", "-x509", "-config", dir+"/config", "-days", "3650",
+		"-nodes",
+		"-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", dir+"/key", "-out",
+		dir+"/crt").CombinedOutput()
 	if err != nil {
 		tb.Fatalf("%v: %s", err, out)
 	}
@@ -132,7 +135,8 @@ func (p Pair) Issue(tb testing.TB, l Leaf) Pair {
 
 // attributes maps attribute names to their object identifiers (RFC 4519).
 var attributes = map[string]asn1.ObjectIdentifier{
-	"CN": {2, 5, 4, 3}, "C": {2, 5, 4, 6}, "L": {2, 5, 4, 7}, "ST": {2, 5, 4, 8}, "O": {2, 5, 4, 10}, "OU": {2, 5, 4, 11},
+	"CN": {2, 5, 4, 3}, "C": {2, 5, 4, 6}, "L": {2, 5, 4, 7}, "ST": {2, 5, 4, 8}, "O": {2, 5, 4, 10},
+	"OU":    {2, 5, 4, 11},
 	"title": {2, 5, 4, 12},
 }
 
@@ -153,7 +157,8 @@ func rawSubject(tb testing.TB, subject []string) []byte {
 // Again signs a certificate for another one's key, with its subject and dates.
 func (p Pair) Again(tb testing.TB, of Pair) Pair {
 	tb.Helper()
-	template := &x509.Certificate{Subject: of.X509.Subject, NotBefore: of.X509.NotBefore, NotAfter: of.X509.NotAfter, BasicConstraintsValid: true}
+	template := &x509.Certificate{Subject: of.X509.Subject, NotBefore: of.X509.NotBefore, NotAfter: of.X509.NotAfter,
+		BasicConstraintsValid: true}
 	return p.signFor(tb, template, of.key)
 }
 

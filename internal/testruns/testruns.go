@@ -31,7 +31,8 @@ const (
 // All returns the histories of this package by name.
 func All() map[string]run.History {
 	return map[string]run.History{
-		"recovered": Recovered(), "killed": Killed(), "failed-gate": FailedGate(), "rollback": RolledBack(), "refused": Refused(),
+		"recovered": Recovered(), "killed": Killed(), "failed-gate": FailedGate(), "rollback": RolledBack(),
+		"refused": Refused(),
 	}
 }
 
@@ -44,7 +45,8 @@ func Of(c cluster.Cluster) run.History {
 	s.request(plan.Auto)
 	s.steps(len(s.plan().Steps))
 	s.end(run.Done, "", 0, "")
-	s.h.Notes = []string{"/home/op/artifacts/admin.conf: its client certificate expired on 2026-02-28; --refresh-kubeconfig /home/op/artifacts/admin.conf updates it"}
+	s.h.Notes = []string{"/home/op/artifacts/admin.conf: its client certificate expired on 2026-02-28; " +
+		"--refresh-kubeconfig /home/op/artifacts/admin.conf updates it"}
 	return s.h
 }
 
@@ -73,7 +75,8 @@ func FailedGate() run.History {
 	timeout := gate.TimeoutError{Gate: step.Gate, Timeout: 5 * time.Minute, Unmet: unmet}
 	s.outcome(step, run.Failed, timeout.Error())
 	s.end(run.Failed, fmt.Sprintf("step %s: the gate did not pass within 5m0s", step.ID), 8,
-		fmt.Sprintf("fix this, then resume: kscertctl resume %[1]s\nor roll back: kscertctl rollback %[1]s", FailedGateID))
+		fmt.Sprintf("fix this, then resume: kscertctl resume %[1]s\nor roll back: kscertctl rollback %[1]s",
+			FailedGateID))
 	return s.h
 }
 
@@ -82,7 +85,8 @@ func RolledBack() run.History {
 	was := FailedGate()
 	s := begin(RolledBackID, run.Entry{Kind: run.KindRollback, Of: FailedGateID}, broken())
 	p, err := plan.Rollback(tc.Single(), plan.Undo{
-		Run: FailedGateID, Touched: was.State.Touched(was.Proposal.Plan), Before: was.Proposal.Snapshot, Diagnosis: was.Proposal.Diagnosis, Now: s.at,
+		Run: FailedGateID, Touched: was.State.Touched(was.Proposal.Plan), Before: was.Proposal.Snapshot,
+		Diagnosis: was.Proposal.Diagnosis, Now: s.at,
 	})
 	must(err)
 	s.propose(plan.Auto, p)
@@ -146,7 +150,8 @@ type story struct {
 func begin(id string, first run.Entry, now snapshot.Snapshot) *story {
 	at, err := time.Parse("20060102T150405Z", strings.SplitN(id, "-", 2)[0])
 	must(err)
-	s := &story{at: at, now: now, h: run.History{Record: run.Record{ID: id, Path: "/home/op/.local/state/kscertctl/runs/" + id}}}
+	s := &story{at: at, now: now,
+		h: run.History{Record: run.Record{ID: id, Path: "/home/op/.local/state/kscertctl/runs/" + id}}}
 	first.Event = run.Begin
 	s.entry(first)
 	s.inspect(now, 3*time.Second)
@@ -176,7 +181,8 @@ func (s *story) last() snapshot.Snapshot { return s.h.Snapshots[len(s.h.Snapshot
 
 // make plans for the last snapshot.
 func (s *story) make(choice plan.Choice) plan.Plan {
-	p, err := plan.Make(s.last().Cluster(), s.last(), diagnosis.Diagnose(s.last(), diagnosis.DefaultThresholds()), plan.Policy{Choice: choice})
+	p, err := plan.Make(s.last().Cluster(), s.last(), diagnosis.Diagnose(s.last(), diagnosis.DefaultThresholds()),
+		plan.Policy{Choice: choice})
 	must(err)
 	return p
 }
@@ -189,8 +195,10 @@ func (s *story) setProposal(choice plan.Choice, p plan.Plan) {
 		Schema: run.ProposalSchema, Made: s.at, Cluster: strings.Repeat("ab12cd34", 8), Plan: p, Snapshot: s.last(),
 		Diagnosis: diagnosis.Diagnose(s.last(), diagnosis.DefaultThresholds()),
 		Request: run.Request{
-			Schema: run.RequestSchema, Dir: "/home/op", Inventories: []string{"/home/op/inventory.ini"}, WithheldVars: 1, Playbook: choice,
-			Thresholds: diagnosis.DefaultThresholds(), GateTimeout: 5 * time.Minute, BackupRoot: "/var/backups/kscertctl",
+			Schema: run.RequestSchema, Dir: "/home/op", Inventories: []string{"/home/op/inventory.ini"},
+			WithheldVars: 1, Playbook: choice,
+			Thresholds: diagnosis.DefaultThresholds(), GateTimeout: 5 * time.Minute,
+			BackupRoot: "/var/backups/kscertctl",
 		},
 	}
 }
@@ -218,13 +226,16 @@ func (s *story) steps(n int) {
 // do runs a step with its effect and duration.
 func (s *story) do(step plan.Step) {
 	took := map[plan.Action]time.Duration{
-		plan.Backup: 6 * time.Second, plan.PrePhase: 24 * time.Second, plan.Renew: 15 * time.Second, plan.KubeletBootstrap: 21 * time.Second, plan.RestoreBackup: 11 * time.Second,
+		plan.Backup: 6 * time.Second, plan.PrePhase: 24 * time.Second, plan.Renew: 15 * time.Second,
+		plan.KubeletBootstrap: 21 * time.Second, plan.RestoreBackup: 11 * time.Second,
 	}
 	switch step.Action {
 	case plan.Backup:
 		for i, node := range step.Nodes {
 			s.h.Backups = append(s.h.Backups, run.Backup{
-				Node: node, Run: s.h.ID, State: run.BackupMade, Made: s.at.Add(4 * time.Second), Entries: 41 - i, KiB: int64(812 - i), EtcdBytes: int64(2 << 20), Manifest: strings.Repeat(fmt.Sprintf("%02x", 160+i), 32),
+				Node: node, Run: s.h.ID, State: run.BackupMade, Made: s.at.Add(4 * time.Second), Entries: 41 - i,
+				KiB: int64(812 - i), EtcdBytes: int64(2 << 20),
+				Manifest: strings.Repeat(fmt.Sprintf("%02x", 160+i), 32),
 			})
 		}
 	case plan.RestoreBackup:
@@ -254,7 +265,8 @@ func (s *story) renewed(names []string) snapshot.Snapshot {
 
 // serveFiles makes every port serve the current files.
 func serveFiles(n *snapshot.Node) {
-	for component, kind := range map[string]certs.Kind{"kube-apiserver": certs.KindAPIServer, "etcd": certs.KindEtcdMember, "etcd-peer": certs.KindEtcdMember} {
+	for component, kind := range map[string]certs.Kind{"kube-apiserver": certs.KindAPIServer,
+		"etcd": certs.KindEtcdMember, "etcd-peer": certs.KindEtcdMember} {
 		file, ok := n.Certificate(kind)
 		if !ok {
 			continue

@@ -167,7 +167,8 @@ func (m *maker) fields(s *schema, t reflect.Type) error {
 		}
 		of.Description = w.fields[described.Name()+"."+f.Name]
 		if name == "schema" && of.Description == "" {
-			of.Description = "Version of this document. A field may be added within a version; none is removed or changes its meaning."
+			of.Description = "Version of this document. A field may be added within a version; none is removed or " +
+				"changes its meaning."
 		}
 		if options == "" {
 			s.Required = append(s.Required, name)

@@ -125,9 +125,11 @@ func (s Spec) withDefaults() (Spec, error) {
 		}
 	}
 	for name, other := range s.KubernetesNames {
-		known := slices.ContainsFunc(s.machines(), func(m machine) bool { return m.name == name && m.role.hasKubelet() })
+		known := slices.ContainsFunc(s.machines(),
+			func(m machine) bool { return m.name == name && m.role.hasKubelet() })
 		if !known || !namePattern.MatchString(other) {
-			return s, fmt.Errorf("%s as %q: want a control plane or worker, and up to 20 lower-case letters, digits and dashes", name, other)
+			return s, fmt.Errorf("%s as %q: want a control plane or worker, and up to 20 lower-case letters, digits "+
+				"and dashes", name, other)
 		}
 	}
 	return s, nil
@@ -427,7 +429,8 @@ func plan(spec Spec, subnet netip.Prefix) []Node {
 		address[3] += byte(m.host)
 		n := Node{Name: m.name, Role: m.role, IP: netip.AddrFrom4(address), Container: containerName(spec.Name, m.name)}
 		if m.role.hasKubelet() {
-			n.KubernetesName, n.PodCIDR = cmp.Or(spec.KubernetesNames[m.name], m.name), fmt.Sprintf("10.233.%d.0/24", 64+i)
+			n.KubernetesName, n.PodCIDR = cmp.Or(spec.KubernetesNames[m.name], m.name),
+				fmt.Sprintf("10.233.%d.0/24", 64+i)
 		}
 		nodes = append(nodes, n)
 	}

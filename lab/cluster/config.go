@@ -91,8 +91,9 @@ func (r renderer) render(name string, node Node) ([]byte, error) {
 		proxyListen = fmt.Sprintf("127.0.0.1:%d", apiPort)
 	}
 	data := map[string]any{
-		"Node": node, "Nodes": c.Nodes(), "ControlPlanes": c.ControlPlanes(), "KubeNodes": c.KubeNodes(), "EtcdMembers": c.EtcdMembers(),
-		"Members": members, "EtcdApart": c.Spec.EtcdNodes > 0,
+		"Node": node, "Nodes": c.Nodes(), "ControlPlanes": c.ControlPlanes(), "KubeNodes": c.KubeNodes(),
+		"EtcdMembers": c.EtcdMembers(),
+		"Members":     members, "EtcdApart": c.Spec.EtcdNodes > 0,
 		"IsControlPlane": node.Role == ControlPlane,
 		// As in Kubespray: a control plane has a taint unless it is in kube_node.
 		"Tainted": !c.Spec.AlsoWorkers,
@@ -194,7 +195,8 @@ func (r renderer) nodeFiles(n Node, sshKey []byte) ([]File, error) {
 			spec{"etcd.service", "/etc/systemd/system/etcd.service", 0o644, ""},
 			spec{"etcd-openssl.conf", "/etc/ssl/etcd/openssl.conf", 0o644, ""})
 	}
-	files := []File{{Path: "/home/kubespray/.ssh/authorized_keys", Data: sshKey, Mode: 0o600, Owner: "kubespray", Group: "kubespray"}}
+	files := []File{{Path: "/home/kubespray/.ssh/authorized_keys", Data: sshKey, Mode: 0o600, Owner: "kubespray",
+		Group: "kubespray"}}
 	for _, s := range list {
 		data, err := r.render(s.template, n)
 		if err != nil {

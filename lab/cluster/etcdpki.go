@@ -118,6 +118,7 @@ func pair(base string, der []byte, key *rsa.PrivateKey) ([]File, error) {
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	return []File{
 		{Path: base + ".pem", Mode: 0o700, Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})},
-		{Path: base + "-key.pem", Mode: 0o700, Data: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})},
+		{Path: base + "-key.pem", Mode: 0o700,
+			Data: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})},
 	}, err
 }

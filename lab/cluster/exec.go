@@ -70,7 +70,8 @@ func (c *Cluster) Kubectl(ctx context.Context, args ...string) ([]byte, error) {
 // stdin if it is not nil.
 func (c *Cluster) KubectlOn(ctx context.Context, node string, stdin io.Reader, args ...string) ([]byte, error) {
 	args = append([]string{
-		"kubectl", "--kubeconfig", c.Spec.ConfigDir + "/admin.conf", "--server", localServer, "--cache-dir", "/run/kubectl", "--request-timeout", "10s",
+		"kubectl", "--kubeconfig", c.Spec.ConfigDir + "/admin.conf", "--server", localServer, "--cache-dir",
+		"/run/kubectl", "--request-timeout", "10s",
 	}, args...)
 	return c.ExecInput(ctx, node, stdin, args...)
 }

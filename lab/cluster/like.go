@@ -51,7 +51,8 @@ func (b *builder) finish(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			script := File{Path: filepath.Join(b.c.Spec.BinDir, renewScript), Mode: 0o755, Data: append([]byte("#!/bin/bash\n"), data...)}
+			script := File{Path: filepath.Join(b.c.Spec.BinDir, renewScript), Mode: 0o755,
+				Data: append([]byte("#!/bin/bash\n"), data...)}
 			if err := b.c.WriteFiles(ctx, n.Name, script); err != nil {
 				return err
 			}

@@ -38,7 +38,8 @@ func Up(ctx context.Context, env Env, spec Spec, opts UpOptions) (*Cluster, erro
 		return nil, err
 	}
 	if _, err := os.Stat(env.dir(spec.Name)); err == nil {
-		return nil, fmt.Errorf("cluster %s exists already (state in %s): take it down first", spec.Name, env.dir(spec.Name))
+		return nil, fmt.Errorf("cluster %s exists already (state in %s): take it down first", spec.Name,
+			env.dir(spec.Name))
 	}
 	b := &builder{c: &Cluster{env: env}, opts: opts}
 	b.c.Spec = spec
@@ -205,7 +206,8 @@ func (b *builder) prepareHost(ctx context.Context, tell progress.Func) error {
 }
 
 func (b *builder) buildImage(ctx context.Context) (err error) {
-	b.c.state.Image, err = image.Node(ctx, b.c.engine, b.c.env.CacheDir, b.programs, b.rootfs, b.board.Job("node image"))
+	b.c.state.Image, err = image.Node(ctx, b.c.engine, b.c.env.CacheDir, b.programs, b.rootfs,
+		b.board.Job("node image"))
 	return err
 }
 
@@ -249,7 +251,8 @@ func (b *builder) makeNetwork(ctx context.Context) error {
 		return err
 	}
 	b.r.c = c
-	_, err = sh.Run(ctx, sh.Command{Args: []string{"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "kscertctl lab " + c.Spec.Name, "-f", c.KeyFile()}})
+	_, err = sh.Run(ctx, sh.Command{Args: []string{"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C",
+		"kscertctl lab " + c.Spec.Name, "-f", c.KeyFile()}})
 	if err != nil {
 		return fmt.Errorf("making the ssh key: %w", err)
 	}
@@ -288,12 +291,14 @@ func (c *Cluster) runArgs(n Node) []string {
 		"--label", engine.LabelKey + "=" + c.Spec.Name, "--label", engine.StateLabelKey + "=" + c.Dir(),
 		"--network", c.Network, "--ip", n.IP.String(),
 		"--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE",
-		"--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
+		"--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt",
+		"systempaths=unconfined",
 		"--cgroupns", "private", "--stop-signal", "SIGRTMIN+3",
 		"--tmpfs", "/run:exec", "--tmpfs", "/tmp:exec", "--volume", "/var",
 	}
 	for _, other := range c.Machines() {
-		args = append(args, "--add-host", fmt.Sprintf("%s.cluster.local:%s", other.Name, other.IP), "--add-host", fmt.Sprintf("%s:%s", other.Name, other.IP))
+		args = append(args, "--add-host", fmt.Sprintf("%s.cluster.local:%s", other.Name, other.IP), "--add-host",
+			fmt.Sprintf("%s:%s", other.Name, other.IP))
 	}
 	if lb, ok := c.LoadBalancer(); ok {
 		args = append(args, "--add-host", fmt.Sprintf("%s:%s", lb.Name, lb.Machine.IP))
@@ -374,7 +379,8 @@ func (b *builder) prepareMachines(ctx context.Context) error {
 			}
 		}
 		if n.Role == ControlPlane && b.c.Spec.EtcdNodes > 0 {
-			if _, err := b.script(ctx, n, fmt.Sprintf(linkEtcdClient, strings.Join(names(b.c.ControlPlanes()), " "))); err != nil {
+			if _, err := b.script(ctx, n,
+				fmt.Sprintf(linkEtcdClient, strings.Join(names(b.c.ControlPlanes()), " "))); err != nil {
 				return fmt.Errorf("linking the etcd certificates: %w", err)
 			}
 		}
@@ -386,7 +392,8 @@ func (b *builder) prepareMachines(ctx context.Context) error {
 // nodes: directories, and the API server in the node's kubeconfigs.
 func (b *builder) script(ctx context.Context, n Node, text string) ([]byte, error) {
 	spec := b.c.Spec
-	return b.c.Shell(ctx, n.Name, fmt.Sprintf("conf=%s\nbin=%s\nserver=%s\n%s", spec.ConfigDir, spec.BinDir, b.c.server(n), text))
+	return b.c.Shell(ctx, n.Name,
+		fmt.Sprintf("conf=%s\nbin=%s\nserver=%s\n%s", spec.ConfigDir, spec.BinDir, b.c.server(n), text))
 }
 
 // waitSSH waits for the banner of the node's sshd.

@@ -20,8 +20,8 @@ type blow struct {
 	// prepare runs on the node before the run, clear undoes it at the end.
 	prepare, clear func(context.Context, *struck) error
 	hit            func(context.Context, *struck) error
-	// mend undoes the fault after the run.
-	mend func(context.Context, *struck) error
+	// fix undoes the fault after the run.
+	fix func(context.Context, *struck) error
 	// reboots: the node's workloads restart.
 	reboots bool
 }
@@ -114,32 +114,32 @@ func blows() []blow {
 		{name: "terminated", what: "SIGTERM once, as a pipeline does", strikes: inControlPlane, hit: signalled(syscall.SIGTERM)},
 		{
 			name: "SSH cut", what: "sshd and its connections end", strikes: middle,
-			hit:  onNode("systemctl kill --signal=KILL ssh; systemctl stop ssh"),
-			mend: onNode("systemctl reset-failed ssh || true; systemctl start ssh"),
+			hit: onNode("systemctl kill --signal=KILL ssh; systemctl stop ssh"),
+			fix: onNode("systemctl reset-failed ssh || true; systemctl start ssh"),
 		},
 		{
 			name: "node stopped", what: "the node loses its power, and is started again", strikes: middle, reboots: true,
-			hit:  func(ctx context.Context, s *struck) error { return s.c.Stop(ctx, s.node) },
-			mend: func(ctx context.Context, s *struck) error { return s.c.Start(ctx, s.node) },
+			hit: func(ctx context.Context, s *struck) error { return s.c.Stop(ctx, s.node) },
+			fix: func(ctx context.Context, s *struck) error { return s.c.Start(ctx, s.node) },
 		},
 		{
 			name: "disk full", what: "no byte is left for certificates and backups", strikes: before,
 			prepare: restarting(onNode(smallDisk)), clear: restarting(onNode(noSmallDisk)),
-			hit:  onNode("dd if=/dev/zero of=/mnt/small/filler bs=4k 2>/dev/null || true"),
-			mend: onNode("rm /mnt/small/filler"),
+			hit: onNode("dd if=/dev/zero of=/mnt/small/filler bs=4k 2>/dev/null || true"),
+			fix: onNode("rm /mnt/small/filler"),
 		},
 		{
 			name: "kubeadm fails", what: "every call of kubeadm on the first control plane fails", strikes: before,
-			hit:  onFirst(`mv /usr/local/bin/kubeadm /usr/local/bin/kubeadm.true; printf '#!/bin/sh\necho no kubeadm today >&2\nexit 1\n' >/usr/local/bin/kubeadm; chmod 755 /usr/local/bin/kubeadm`),
-			mend: onFirst("mv /usr/local/bin/kubeadm.true /usr/local/bin/kubeadm"),
+			hit: onFirst(`mv /usr/local/bin/kubeadm /usr/local/bin/kubeadm.true; printf '#!/bin/sh\necho no kubeadm today >&2\nexit 1\n' >/usr/local/bin/kubeadm; chmod 755 /usr/local/bin/kubeadm`),
+			fix: onFirst("mv /usr/local/bin/kubeadm.true /usr/local/bin/kubeadm"),
 		},
 		{
 			name: "no sudo", what: "the SSH user may not become root any more", strikes: before,
-			hit: onNode("mv /etc/sudoers.d/kubespray /root/sudoers"), mend: onNode("mv /root/sudoers /etc/sudoers.d/kubespray"),
+			hit: onNode("mv /etc/sudoers.d/kubespray /root/sudoers"), fix: onNode("mv /root/sudoers /etc/sudoers.d/kubespray"),
 		},
 		{
 			name: "runtime stopped", what: "containerd does not run", strikes: before,
-			hit: onNode("systemctl stop containerd"), mend: onNode("systemctl start containerd; systemctl restart kubelet"),
+			hit: onNode("systemctl stop containerd"), fix: onNode("systemctl start containerd; systemctl restart kubelet"),
 			sample: []string{"renew/intent 02-renew-certs-cp1"},
 		},
 	}

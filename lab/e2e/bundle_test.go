@@ -21,7 +21,7 @@ func TestRenewBundle(t *testing.T) {
 for f in /etc/kubernetes/*.conf /root/.kube/config; do
   [ ! -f $f ] || sed -n "s/.*certificate-authority-data: //p" $f | base64 -d | { data=$(cat); echo "$f $(echo "$data" | grep -c BEGIN) $(echo "$data" | sha256sum)"; }
 done`
-	second := said(ctx, t, c, "cp1", `d=$(mktemp -d)
+	second := shellOutput(ctx, t, c, "cp1", `d=$(mktemp -d)
 openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=kubernetes -days 3650 -addext keyUsage=critical,keyCertSign -keyout $d/key -out $d/crt 2>/dev/null
 cat $d/crt; rm -r $d`)
 	// Not those of kubelets: one that is restarted renews its own, whatever the plan has.
@@ -36,7 +36,7 @@ cat $d/crt; rm -r $d`)
 			if order == "new first" {
 				files = "$d/new $d/old"
 			}
-			said(ctx, t, c, n.Name, `d=$(mktemp -d); cat >$d/new <<'END'
+			shellOutput(ctx, t, c, n.Name, `d=$(mktemp -d); cat >$d/new <<'END'
 `+strings.TrimSpace(second)+`
 END
 for ca in /etc/kubernetes/ssl/ca.crt /etc/ssl/etcd/ssl/ca.pem; do
@@ -51,7 +51,7 @@ rm -r $d`)
 		}
 		before := map[string]string{}
 		for _, n := range c.Nodes() {
-			before[n.Name] = said(ctx, t, c, n.Name, trusted)
+			before[n.Name] = shellOutput(ctx, t, c, n.Name, trusted)
 			if !strings.Contains(before[n.Name], "/etc/kubernetes/ssl/ca.crt 2 ") || !strings.Contains(before[n.Name], "/etc/kubernetes/kubelet.conf 2 ") {
 				t.Fatalf("%s: not two CAs everywhere:\n%s", n.Name, before[n.Name])
 			}
@@ -60,7 +60,7 @@ rm -r $d`)
 			wantUnchanged(ctx, t, c, func() {
 				kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 7, "--cluster-signing-cert-file")
 			})
-			said(ctx, t, c, "cp1", `cd /etc/kubernetes; cp ssl/ca.crt.only ssl/signing.crt
+			shellOutput(ctx, t, c, "cp1", `cd /etc/kubernetes; cp ssl/ca.crt.only ssl/signing.crt
 sed -i 's|\(--cluster-signing-cert-file=\).*|\1/etc/kubernetes/ssl/signing.crt|' manifests/kube-controller-manager.yaml
 sleep 1; systemctl restart kubelet`)
 			if err := settle(ctx, c); err != nil {
@@ -70,7 +70,7 @@ sleep 1; systemctl restart kubelet`)
 		o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
 		o.want(t, 0, "Route:   renew", "After:   healthy")
 		for _, n := range c.Nodes() {
-			if now := said(ctx, t, c, n.Name, trusted); now != before[n.Name] {
+			if now := shellOutput(ctx, t, c, n.Name, trusted); now != before[n.Name] {
 				t.Errorf("%s, %s: it trusts\n%s\nand did\n%s", order, n.Name, now, before[n.Name])
 			}
 		}

@@ -152,9 +152,9 @@ func (g *trials) try(ctx context.Context, t *testing.T, b blow, m moment) {
 		}()
 	}
 	for _, how := range []struct {
-		name  string
-		said  *string
-		after func(context.Context, *testing.T, string, witness.Digest, blow) string
+		name   string
+		stated *string
+		after  func(context.Context, *testing.T, string, witness.Digest, blow) string
 	}{{"resume", &e.resumed, g.resume}, {"rollback", &e.back, g.back}} {
 		stateDir := t.TempDir()
 		before := filesDigest(ctx, t, g.c)
@@ -176,13 +176,13 @@ func (g *trials) try(ctx context.Context, t *testing.T, b blow, m moment) {
 		if !slices.Contains([]int{-1, 0, 4, 7, 8, 130}, o.code) {
 			t.Errorf("it exited with %d:\n%s", o.code, o.stderr)
 		}
-		mend := func() {
-			if b.mend != nil {
-				g.must(t, "mending", b.mend(ctx, s))
+		fix := func() {
+			if b.fix != nil {
+				g.must(t, "fixing", b.fix(ctx, s))
 			}
 		}
 		if b.reboots { // a stopped node's files cannot be read
-			mend()
+			fix()
 		}
 		if o.code == 4 || o.code == 7 {
 			if diff := before.Diff(filesDigest(ctx, t, g.c)); len(diff) > 0 {
@@ -190,11 +190,11 @@ func (g *trials) try(ctx context.Context, t *testing.T, b blow, m moment) {
 			}
 		}
 		if !b.reboots {
-			mend()
+			fix()
 		}
 		began := time.Now()
-		*how.said = how.after(ctx, t, stateDir, before, b)
-		t.Logf("%s: %s in %.1fs", how.name, *how.said, time.Since(began).Seconds())
+		*how.stated = how.after(ctx, t, stateDir, before, b)
+		t.Logf("%s: %s in %.1fs", how.name, *how.stated, time.Since(began).Seconds())
 	}
 }
 

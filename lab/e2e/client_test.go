@@ -137,6 +137,9 @@ func (u *clients) failed(who string, err error) {
 	u.failures[who] = append(u.failures[who], fmt.Sprintf("%s %v", time.Now().UTC().Format(time.TimeOnly), err))
 }
 
+// asking names the client that sends requests to a server.
+func asking(server string) string { return "asking " + server }
+
 // ask sends requests until ctx is done.
 func (u *clients) ask(ctx context.Context, server string, config *tls.Config) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: config}}
@@ -145,7 +148,7 @@ func (u *clients) ask(ctx context.Context, server string, config *tls.Config) {
 	for ctx.Err() == nil {
 		err := get(ctx, &client, server+"/api/v1/namespaces/witness/configmaps/writes")
 		if err != nil && ctx.Err() == nil {
-			u.failed("asking "+server, err)
+			u.failed(asking(server), err)
 		}
 		u.mu.Lock()
 		u.asked++
@@ -169,9 +172,9 @@ func get(ctx context.Context, client *http.Client, url string) error {
 		return err
 	}
 	defer response.Body.Close()
-	said, err := io.ReadAll(response.Body)
+	output, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %.200s", response.Status, said)
+		err = fmt.Errorf("%s: %.200s", response.Status, output)
 	}
 	return err
 }
@@ -207,7 +210,7 @@ func (u *clients) end(ctx context.Context, t *testing.T) (asked int, failures ma
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(out)) {
-		switch said, rest, _ := strings.Cut(strings.TrimSpace(line), " "); said {
+		switch output, rest, _ := strings.Cut(strings.TrimSpace(line), " "); output {
 		case "failed":
 			u.failures["a pod writing"] = append(u.failures["a pod writing"], rest)
 		case "written":

@@ -68,7 +68,7 @@ func TestDiagnose(t *testing.T) {
 func diagnoses(ctx context.Context, t *testing.T, c *cluster.Cluster, f fault.Fault, s state) {
 	t.Helper()
 	defer func() {
-		if err := f.Mend(ctx, c); err != nil {
+		if err := f.Fix(ctx, c); err != nil {
 			t.Fatal(err)
 		}
 		wantHealthy(ctx, t, c)
@@ -97,7 +97,7 @@ func diagnoses(ctx context.Context, t *testing.T, c *cluster.Cluster, f fault.Fa
 		}
 	}
 	if !located {
-		t.Errorf("%s is not said of %s %s", s.primary, cmp.Or(s.on, f.Node), s.subject)
+		t.Errorf("%s is not reported for %s %s", s.primary, cmp.Or(s.on, f.Node), s.subject)
 	}
 	wantAgreement(ctx, t, d, saved)
 }

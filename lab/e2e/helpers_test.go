@@ -108,8 +108,8 @@ func wantQuiet(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	o := kscertctl(ctx, t, "check-expiration", "-i", c.Inventory())
 	o.want(t, 0)
 	for line := range strings.Lines(o.stdout + o.stderr) {
-		if said := noisy.FindString(line); said != "" {
-			t.Errorf("a false alarm: %q in %s", said, line)
+		if stated := noisy.FindString(line); stated != "" {
+			t.Errorf("a false alarm: %q in %s", stated, line)
 		}
 	}
 }
@@ -144,8 +144,8 @@ func expireAll(ctx context.Context, t *testing.T, c *cluster.Cluster, opts expir
 	t.Logf("%d files re-signed", n)
 }
 
-// said runs a script on a node and returns its output.
-func said(ctx context.Context, t *testing.T, c *cluster.Cluster, node, script string) string {
+// shellOutput runs a script on a node and returns its output.
+func shellOutput(ctx context.Context, t *testing.T, c *cluster.Cluster, node, script string) string {
 	t.Helper()
 	out, err := c.Shell(ctx, node, script)
 	if err != nil {

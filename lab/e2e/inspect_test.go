@@ -71,7 +71,7 @@ func faultNamed(t *testing.T, name string) fault.Fault {
 func with(ctx context.Context, t *testing.T, c *cluster.Cluster, x fault.Fault, f func()) {
 	t.Helper()
 	defer func() {
-		if err := x.Mend(ctx, c); err != nil {
+		if err := x.Fix(ctx, c); err != nil {
 			t.Fatal(err)
 		}
 	}()

@@ -32,7 +32,7 @@ func TestPartOfAPlan(t *testing.T) { //nolint:tparallel // its rows build on eac
 
 	// kubeadm drops URIs when it renews.
 	const name = "URI:spiffe://cluster.test/apiserver"
-	said(ctx, t, c, "cp1", `cd /etc/kubernetes/ssl
+	shellOutput(ctx, t, c, "cp1", `cd /etc/kubernetes/ssl
 names=$(openssl x509 -in apiserver.crt -noout -ext subjectAltName | tail -n +2 | tr -d ' ' | sed 's/IPAddress:/IP:/g')
 openssl req -new -key apiserver.key -subj /CN=kube-apiserver -out /tmp/request
 printf 'subjectAltName=%s,`+name+`\nextendedKeyUsage=serverAuth\n' "$names" >/tmp/extensions
@@ -48,14 +48,14 @@ openssl x509 -req -in /tmp/request -CA ca.crt -CAkey ca.key -set_serial 77 -days
 	})
 	t.Run("losing a SAN is accepted", func(t *testing.T) {
 		run(t, "--limit", "cp1", "--accept-san-loss", name).want(t, 0, "apiserver.crt is no longer for")
-		if out := said(ctx, t, c, "cp1", "openssl x509 -in /etc/kubernetes/ssl/apiserver.crt -noout -text -checkend 2592000"); strings.Contains(out, "spiffe") {
+		if out := shellOutput(ctx, t, c, "cp1", "openssl x509 -in /etc/kubernetes/ssl/apiserver.crt -noout -text -checkend 2592000"); strings.Contains(out, "spiffe") {
 			t.Errorf("cp1 has\n%s", out)
 		}
 	})
 
 	copied := filepath.Join(t.TempDir(), "config")
 	expireAll(ctx, t, c, expire.Options{NotAfter: soon})
-	if err := os.WriteFile(copied, []byte(said(ctx, t, c, "cp1", "cat /etc/kubernetes/admin.conf")), 0o600); err != nil {
+	if err := os.WriteFile(copied, []byte(shellOutput(ctx, t, c, "cp1", "cat /etc/kubernetes/admin.conf")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Run("one control plane", func(t *testing.T) {
@@ -92,25 +92,25 @@ openssl x509 -req -in /tmp/request -CA ca.crt -CAkey ca.key -set_serial 77 -days
 	t.Run("workers in batches, one of which cannot start", func(t *testing.T) {
 		const broken = "/etc/systemd/system/kubelet.service.d/90-broken.conf"
 		expireAll(ctx, t, c, expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"w1", "w2"}, Restart: true})
-		said(ctx, t, c, "w1", "mkdir -p "+filepath.Dir(broken)+"; printf '[Service]\nExecStartPre=/bin/false\n' >"+broken+"; systemctl daemon-reload")
+		shellOutput(ctx, t, c, "w1", "mkdir -p "+filepath.Dir(broken)+"; printf '[Service]\nExecStartPre=/bin/false\n' >"+broken+"; systemctl daemon-reload")
 		// The certificate of w1 is new, but its kubelet was not restarted: resume detects it.
-		mended := func(o outcome) {
-			said(ctx, t, c, "w1", "rm "+broken+"; systemctl daemon-reload")
+		retried := func(o outcome) {
+			shellOutput(ctx, t, c, "w1", "rm "+broken+"; systemctl daemon-reload")
 			kscertctlIn(ctx, t, o.stateDir, "resume").want(t, 0, "After:   healthy")
 		}
 		// Ansible stops after a batch in which all hosts fail.
 		alone := run(t, "--serial", "1")
 		alone.want(t, 8, "failed on w1, and never ran on w2", "the kubelet does not start")
-		mended(alone)
+		retried(alone)
 
 		expireAll(ctx, t, c, expire.Options{Kinds: []expire.Kind{expire.Kubelet}, Nodes: []string{"w1", "w2"}, Restart: true})
-		said(ctx, t, c, "w1", "printf '[Service]\nExecStartPre=/bin/false\n' >"+broken+"; systemctl daemon-reload")
-		beside := run(t, "--serial", "2")
-		beside.want(t, 8, "failed on w1", "the kubelet does not start")
-		if out := said(ctx, t, c, "w2", "openssl x509 -in /var/lib/kubelet/pki/kubelet-client-current.pem -noout -checkend 86400 || true"); !strings.Contains(out, "will not expire") {
+		shellOutput(ctx, t, c, "w1", "printf '[Service]\nExecStartPre=/bin/false\n' >"+broken+"; systemctl daemon-reload")
+		inBatches := run(t, "--serial", "2")
+		inBatches.want(t, 8, "failed on w1", "the kubelet does not start")
+		if out := shellOutput(ctx, t, c, "w2", "openssl x509 -in /var/lib/kubelet/pki/kubelet-client-current.pem -noout -checkend 86400 || true"); !strings.Contains(out, "will not expire") {
 			t.Errorf("w2, in the batch of the failed one: %s", out)
 		}
-		mended(beside)
+		retried(inBatches)
 	})
 	if err := w.Verify(ctx); err != nil {
 		t.Errorf("verification failed: %v", err)

@@ -58,13 +58,13 @@ func TestPartlyExpired(t *testing.T) {
 			ctx := testContext(t, 25*time.Minute)
 			c := newCluster(ctx, t, test.spec)
 			for _, row := range test.cases {
-				t.Run(row.name, func(t *testing.T) { mends(ctx, t, c, row) })
+				t.Run(row.name, func(t *testing.T) { fixes(ctx, t, c, row) })
 			}
 		})
 	}
 }
 
-func mends(ctx context.Context, t *testing.T, c *cluster.Cluster, row partly) {
+func fixes(ctx context.Context, t *testing.T, c *cluster.Cluster, row partly) {
 	t.Helper()
 	w := plant(ctx, t, c)
 	w.KubeletsKept = true

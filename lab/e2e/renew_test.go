@@ -79,7 +79,7 @@ func TestMemberDown(t *testing.T) {
 	})
 	began := func() (out []string) {
 		for _, node := range []string{"cp1", "cp2"} {
-			out = append(out, said(ctx, t, c, node, "systemctl show -p MainPID -p ExecMainStartTimestamp etcd"))
+			out = append(out, shellOutput(ctx, t, c, node, "systemctl show -p MainPID -p ExecMainStartTimestamp etcd"))
 		}
 		return out
 	}

@@ -4,6 +4,9 @@ package e2e
 
 import (
 	"context"
+	"errors"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -19,6 +22,15 @@ var typed = regexp.MustCompile("(?s)### On ([^\n]*): ([^\n:]*)\n\n```sh\n(.*?)``
 // pasted matches what is copied from one block into another.
 var pasted = regexp.MustCompile("(?s)-----BEGIN [A-Z ]+-----\n.*?-----END [A-Z ]+-----\n")
 
+// onControlNode types a block where Ansible is: with the collection installed, and kscertctl in PATH.
+func onControlNode(ctx context.Context, t *testing.T, script string) ([]byte, error) {
+	t.Helper()
+	env, dir := install(ctx, t)
+	cmd := exec.CommandContext(ctx, "bash", "-c", script)
+	cmd.Dir, cmd.Env = dir, append(env, "PATH="+filepath.Dir(binary(t))+":/usr/sbin:/usr/bin:/sbin:/bin")
+	return cmd.CombinedOutput()
+}
+
 // typeRunbook follows the runbook like an operator: every block on the nodes in its heading,
 // from top to bottom, with requests and certificates where it asks for them.
 func typeRunbook(ctx context.Context, t *testing.T, c *cluster.Cluster, runbook string) {
@@ -32,16 +44,21 @@ func typeRunbook(ctx context.Context, t *testing.T, c *cluster.Cluster, runbook 
 		names, what, script := block[1], block[2], block[3]
 		askers, signs := strings.CutPrefix(what, "sign for ")
 		for node := range strings.SplitSeq(names, ", ") {
-			said := copied[node]
+			stated := copied[node]
 			if signs {
-				said = ""
+				stated = ""
 				for asker := range strings.SplitSeq(askers, ", ") {
-					said += copied[asker]
+					stated += copied[asker]
 				}
 			}
 			began := time.Now()
-			// As in a login shell, without the lab's environment.
-			out, err := c.ExecInput(ctx, node, strings.NewReader(said), "env", "-i", "HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "bash", "-c", script)
+			var out []byte
+			var err error
+			if node == "the control node" {
+				out, err = onControlNode(ctx, t, script)
+			} else { // as in a login shell, without the lab's environment
+				out, err = c.ExecInput(ctx, node, strings.NewReader(stated), "env", "-i", "HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "bash", "-c", script)
+			}
 			if err != nil {
 				t.Fatalf("%s on %s: %v\n%s\n%s", what, node, err, out, script)
 			}
@@ -59,19 +76,23 @@ func typeRunbook(ctx context.Context, t *testing.T, c *cluster.Cluster, runbook 
 	}
 }
 
-// TestRunbook: an operator who follows the output of diagnose --runbook recovers the cluster
-// as kscertctl would, with nothing left due.
+// TestRunbook: an operator who follows the output of diagnose --runbook recovers or renews the
+// cluster as kscertctl would, with nothing left due.
 func TestRunbook(t *testing.T) {
 	t.Parallel()
+	soon := expire.Options{NotAfter: time.Now().Add(5 * 24 * time.Hour)}
 	for _, test := range []struct {
-		name string
-		spec cluster.Spec
-		opts expire.Options
+		name  string
+		spec  cluster.Spec
+		opts  expire.Options
+		route string
 	}{
-		{"host-etcd", cluster.Spec{Name: "e2e-book-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, expire.Options{Restart: true}},
-		{"kubeadm-etcd", cluster.Spec{Name: "e2e-book-2", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}, expire.Options{}},
-		{"three-kubeadm-etcd", cluster.Spec{Name: "e2e-book-3", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm}, expire.Options{Restart: true}},
-		{"three-host-etcd", cluster.Spec{Name: "e2e-book-4", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdHost}, expire.Options{Restart: true}},
+		{"host-etcd", cluster.Spec{Name: "e2e-book-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, expire.Options{Restart: true}, "recover"},
+		{"kubeadm-etcd", cluster.Spec{Name: "e2e-book-2", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}, expire.Options{}, "recover"},
+		{"three-kubeadm-etcd", cluster.Spec{Name: "e2e-book-3", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm}, expire.Options{Restart: true}, "recover"},
+		{"three-host-etcd", cluster.Spec{Name: "e2e-book-4", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdHost}, expire.Options{Restart: true}, "recover"},
+		{"healthy", cluster.Spec{Name: "e2e-book-5", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost, Like: cluster.LikeKubespray}, soon, "renew"},
+		{"healthy-etcd-node", cluster.Spec{Name: "e2e-book-6", ControlPlanes: 1, EtcdNodes: 1}, soon, "renew"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -79,12 +100,17 @@ func TestRunbook(t *testing.T) {
 			c := newCluster(ctx, t, test.spec)
 			w := plant(ctx, t, c)
 			expireAll(ctx, t, c, test.opts)
-			wantErrorWith(t, w.Verify(ctx), "expired at")
+			if test.route == "renew" {
+				w.KubeletsKept = true // valid for five days: kubelets renew theirs by themselves
+				wantErrorWith(t, certificateFresh(ctx, c), "ends soon")
+			} else {
+				wantErrorWith(t, w.Verify(ctx), "expired at")
+			}
 
 			o := kscertctl(ctx, t, "diagnose", "-i", c.Inventory(), "--runbook")
-			o.want(t, 0, "Route: recover")
+			o.want(t, 0, "Route: "+test.route)
 			typeRunbook(ctx, t, c, o.stdout)
-			if err := w.Verify(ctx); err != nil {
+			if err := errors.Join(w.Verify(ctx), certificateFresh(ctx, c)); err != nil {
 				t.Errorf("verification after the runbook failed: %v", err)
 			}
 			kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "Route:   none")

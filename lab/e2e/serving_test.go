@@ -22,9 +22,9 @@ func TestServingRequests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said(ctx, t, c, "w1", "echo 'serverTLSBootstrap: true' >>/etc/kubernetes/kubelet-config.yaml")
+	shellOutput(ctx, t, c, "w1", "echo 'serverTLSBootstrap: true' >>/etc/kubernetes/kubelet-config.yaml")
 	// With the node's own credential, but with a foreign name.
-	said(ctx, t, c, "w1", `cd /tmp
+	shellOutput(ctx, t, c, "w1", `cd /tmp
 openssl req -new -newkey rsa:2048 -nodes -keyout evil.key -subj '/O=system:nodes/CN=system:node:w1' -addext 'subjectAltName=DNS:w1,DNS:kubernetes.default' -out evil.csr 2>/dev/null
 kubectl --kubeconfig /etc/kubernetes/kubelet.conf create -f - <<END
 apiVersion: certificates.k8s.io/v1
@@ -47,7 +47,7 @@ test -L /var/lib/kubelet/pki/kubelet-server-current.pem`)
 	}); err != nil {
 		t.Error(err)
 	}
-	if out := said(ctx, t, c, "cp1", "kubectl --kubeconfig /etc/kubernetes/admin.conf get csr too-much -o jsonpath='{.status}'"); strings.Contains(out, "Approved") {
+	if out := shellOutput(ctx, t, c, "cp1", "kubectl --kubeconfig /etc/kubernetes/admin.conf get csr too-much -o jsonpath='{.status}'"); strings.Contains(out, "Approved") {
 		t.Errorf("the request with a foreign name was approved: %s", out)
 	}
 }

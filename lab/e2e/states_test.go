@@ -144,37 +144,33 @@ func TestStatesCoverFaults(t *testing.T) {
 	}
 }
 
-// TestStatesAreDocumented compares the reference's table with the one above. UPDATE_DOCS=1
+// TestStatesAreDocumented compares the page's lists with the table above. UPDATE_DOCS=1
 // writes it.
 func TestStatesAreDocumented(t *testing.T) {
 	t.Parallel()
 	const page = "../../docs/evidence/diagnosed-states.md"
 	unusable := "`" + strings.Join(apiDown, "`, `") + "`"
-	var table strings.Builder
-	fmt.Fprintf(&table, "*API server down* stands for any of %s.\n\n", unusable)
+	var lists strings.Builder
+	fmt.Fprintf(&lists, "*API server down* stands for any of %s.\n\n", unusable)
 	for _, group := range states() {
-		fmt.Fprintf(&table, "## %s\n\n| fault | node | what is done | first reason code | may follow |\n| --- | --- | --- | --- | --- |\n", group.title)
+		fmt.Fprintf(&lists, "## %s\n\n", group.title)
 		for _, s := range group.states {
 			f := group.faults[slices.IndexFunc(group.faults, func(f fault.Fault) bool { return f.Name == s.fault })]
-			var also []string
-			for _, reason := range s.also {
-				also = append(also, "`"+reason+"`")
-			}
-			follow := strings.ReplaceAll(strings.Join(also, ", "), unusable, "API server down")
-			fmt.Fprintf(&table, "| `%s` | %s | %s | `%s` | %s |\n", f.Name, f.Node, f.What, s.primary, follow)
+			codes := "`" + strings.Join(append([]string{s.primary}, s.also...), "`, `") + "`"
+			fmt.Fprintf(&lists, "- %s, `%s`: %s → %s\n", f.Node, f.Name, f.What, strings.ReplaceAll(codes, unusable, "API server down"))
 		}
-		table.WriteString("\n")
+		lists.WriteString("\n")
 	}
 	data, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	between := regexp.MustCompile(`(?s)(<!-- table: [^\n]* -->\n\n).*?<!-- end -->`)
+	between := regexp.MustCompile(`(?s)(<!-- lists: [^\n]* -->\n\n).*?<!-- end -->`)
 	if !between.Match(data) {
-		t.Fatalf("%s has no markers for its table", page)
+		t.Fatalf("%s has no markers for its lists", page)
 	}
 	want := between.ReplaceAllStringFunc(string(data), func(old string) string {
-		return between.FindStringSubmatch(old)[1] + table.String() + "<!-- end -->"
+		return between.FindStringSubmatch(old)[1] + lists.String() + "<!-- end -->"
 	})
 	if os.Getenv("UPDATE_DOCS") != "" {
 		err = os.WriteFile(page, []byte(want), 0o600)

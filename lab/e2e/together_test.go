@@ -86,7 +86,7 @@ func TestApply(t *testing.T) { //nolint:tparallel // sequential, on one cluster
 	digest := fmt.Sprintf("%x", sha256.Sum256(data))
 	apply := func(file string) []string { return []string{"apply", file, "-i", c.Inventory()} }
 
-	for _, test := range []struct{ name, change, mend, names string }{
+	for _, test := range []struct{ name, change, fix, names string }{
 		{
 			"a certificate was renewed in the meantime",
 			"cp -a /etc/kubernetes/scheduler.conf /root/kept && kubeadm certs renew scheduler.conf --config /etc/kubernetes/kubeadm-config.yaml",
@@ -110,7 +110,7 @@ func TestApply(t *testing.T) { //nolint:tparallel // sequential, on one cluster
 			wantUnchanged(ctx, t, c, func() {
 				kscertctl(ctx, t, apply(plan)...).want(t, 7, "the nodes have changed", test.names, "nothing was changed")
 			})
-			if _, err := c.Shell(ctx, "cp1", test.mend); err != nil {
+			if _, err := c.Shell(ctx, "cp1", test.fix); err != nil {
 				t.Fatal(err)
 			}
 		})

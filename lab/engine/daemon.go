@@ -53,7 +53,8 @@ func Ensure(ctx context.Context, cacheDir string) (*Engine, error) {
 	}
 	d := ownDaemon(cacheDir)
 	if n := len(d.socket()); n > maxSocketPath {
-		return nil, fmt.Errorf("the socket path %s is %d characters long, more than the %d a socket may have: set %s to a shorter directory",
+		return nil, fmt.Errorf("the socket path %s is %d characters long, more than the %d a socket may have: set "+
+			"%s to a shorter directory",
 			d.socket(), n, maxSocketPath, cache.EnvDir)
 	}
 	if err := os.MkdirAll(d.dir, 0o711); err != nil {

@@ -21,7 +21,8 @@ func freeSubnet(pool netip.Prefix, bits int, taken []netip.Prefix) (netip.Prefix
 next:
 	for i := uint32(0); i < 1<<(bits-pool.Bits()); i++ {
 		a := start + i<<(32-bits)
-		candidate := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(a >> 24), byte(a >> 16), byte(a >> 8), byte(a)}), bits)
+		candidate := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(a >> 24), byte(a >> 16), byte(a >> 8), byte(a)}),
+			bits)
 		for _, t := range taken {
 			if t.Overlaps(candidate) {
 				continue next

@@ -210,19 +210,20 @@ func waitServed(ctx context.Context, nodes []cluster.Node, notAfter time.Time) e
 		if n.Role != cluster.ControlPlane {
 			return nil
 		}
-		return cluster.Poll(ctx, 90*time.Second, 300*time.Millisecond, "the API server to serve its new certificate", func(ctx context.Context) error {
-			served, err := servedUntil(ctx, net.JoinHostPort(n.IP.String(), "6443"))
-			if _, ok := errors.AsType[*net.OpError](err); ok {
-				return nil // it doesn't run: nothing to wait for
-			}
-			if err != nil {
-				return err
-			}
-			if !served.Equal(notAfter.Truncate(time.Second)) {
-				return fmt.Errorf("the one served ends %s", served.Format(time.RFC3339))
-			}
-			return nil
-		})
+		return cluster.Poll(ctx, 90*time.Second, 300*time.Millisecond, "the API server to serve its new certificate",
+			func(ctx context.Context) error {
+				served, err := servedUntil(ctx, net.JoinHostPort(n.IP.String(), "6443"))
+				if _, ok := errors.AsType[*net.OpError](err); ok {
+					return nil // it doesn't run: nothing to wait for
+				}
+				if err != nil {
+					return err
+				}
+				if !served.Equal(notAfter.Truncate(time.Second)) {
+					return fmt.Errorf("the one served ends %s", served.Format(time.RFC3339))
+				}
+				return nil
+			})
 	})
 }
 

@@ -93,7 +93,7 @@ func TestResignChangesOnlyTheDates(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.HasSuffix(out, key) {
-		t.Error("the private key beside the certificate was not kept")
+		t.Error("the private key next to the certificate was not kept")
 	}
 	before, after := firstCert(t, cert), firstCert(t, out)
 	if !after.NotAfter.Equal(r.NotAfter) || !after.NotBefore.Equal(r.NotBefore) {

@@ -1,5 +1,5 @@
 // Package fault breaks nodes of a lab cluster for real, one thing at a time, and
-// mends them again: what is on the nodes after is what was there before.
+// fixes them again: what is on the nodes after is what was there before.
 package fault
 
 import (
@@ -28,7 +28,7 @@ type Fault struct {
 	// Shows is a bash command that succeeds once the fault has its effect;
 	// empty where it is there at once.
 	Shows string
-	// Repair is the bash script that undoes what Break did beside changing files:
+	// Repair is the bash script that undoes what Break did in addition to changing files:
 	// the files are back as they were when it runs.
 	Repair string
 }
@@ -50,7 +50,7 @@ var keepScript string
 var restoreScript string
 
 // Make keeps the node's files, breaks the node, and returns when the fault shows.
-// Mend is to be called after it even when it fails.
+// f.Fix must be called after it even when it fails.
 func (f Fault) Make(ctx context.Context, c *cluster.Cluster) error {
 	if _, err := c.Shell(ctx, f.Node, keepScript); err != nil {
 		return f.error("keeping the files", err)
@@ -80,40 +80,41 @@ func (f Fault) Make(ctx context.Context, c *cluster.Cluster) error {
 	return nil
 }
 
-// Mend puts the node's files back, undoes the rest, and returns when the cluster
+// Fix puts the node's files back, undoes the rest, and returns when the cluster
 // is ready.
-func (f Fault) Mend(ctx context.Context, c *cluster.Cluster) error {
+func (f Fault) Fix(ctx context.Context, c *cluster.Cluster) error {
 	_, err := c.Shell(ctx, f.Node, restoreScript)
 	if f.Repair != "" {
-		_, mended := c.Shell(ctx, f.Node, commonScript+f.Repair)
-		err = errors.Join(err, mended)
+		_, fixed := c.Shell(ctx, f.Node, commonScript+f.Repair)
+		err = errors.Join(err, fixed)
 	}
 	if err != nil {
-		return f.error("mending", err)
+		return f.error("fixing", err)
 	}
-	// A kubelet that was restarted says of its pods that they are not ready, a
-	// moment later: what was ready before it said so has to be so after.
+	// A kubelet that was restarted reports of its pods that they are not ready, a
+	// moment later: what was ready before it did so has to be so after.
 	var since time.Time
-	err = cluster.Poll(ctx, 3*time.Minute, 500*time.Millisecond, "the cluster to be ready", func(ctx context.Context) error {
-		if err := errors.Join(c.CheckReady(ctx), checkAPI(ctx, c)); err != nil {
-			since = time.Time{}
-			return err
-		}
-		if since.IsZero() {
-			since = time.Now()
-		}
-		if f.Repair != "" && time.Since(since) < settled {
-			return errors.New("it has only just become ready")
-		}
-		return nil
-	})
+	err = cluster.Poll(ctx, 3*time.Minute, 500*time.Millisecond, "the cluster to be ready",
+		func(ctx context.Context) error {
+			if err := errors.Join(c.CheckReady(ctx), checkAPI(ctx, c)); err != nil {
+				since = time.Time{}
+				return err
+			}
+			if since.IsZero() {
+				since = time.Now()
+			}
+			if f.Repair != "" && time.Since(since) < settled {
+				return errors.New("it has only just become ready")
+			}
+			return nil
+		})
 	if err != nil {
-		return f.error("mended in vain", err)
+		return f.error("repaired without success", err)
 	}
 	return nil
 }
 
-// checkAPI asks every API server itself: what one says of another is old.
+// checkAPI asks every API server itself: what one reports of another is old.
 func checkAPI(ctx context.Context, c *cluster.Cluster) error {
 	return cluster.Each(ctx, c.ControlPlanes(), func(ctx context.Context, n cluster.Node) error {
 		_, err := c.KubectlOn(ctx, n.Name, nil, "get", "--raw", "/readyz")

@@ -13,7 +13,7 @@ import (
 )
 
 // One lists the faults for a control plane cp1 and a worker w1 with Kubespray's
-// host etcd. As in the other tables, its rows can be made and mended one after
+// host etcd. As in the other tables, its rows can be made and fixed one after
 // another on one cluster.
 func One() []Fault {
 	return slices.Concat(expiry(), files(), components(), network())
@@ -209,7 +209,7 @@ openssl x509 -req -CA $d/stranger.crt -CAkey $d/stranger.key -days 300 -copy_ext
 	}
 }
 
-// fullDisk puts a folder on a file system of its own and fills that: its inodes
+// fullDisk puts a directory on a file system of its own and fills that: its inodes
 // where their number is given, else its bytes.
 func fullDisk(dir string, sizeMiB, inodes int) string {
 	fill := "dd if=/dev/zero of=" + dir + "/filler bs=4k 2>/dev/null || true"
@@ -228,7 +228,7 @@ func components() []Fault {
 			Break: "systemctl stop etcd", Shows: "! api >/dev/null", Repair: restartEtcd,
 		},
 		{
-			// With room for no file it cannot start; without a free byte alone it may
+			// With space for no file it cannot start; without a free byte alone it may
 			// go on until its next segment.
 			Name: "etcd-disk-full", Node: "cp1", What: "etcd's file system is full, and etcd cannot start",
 			Break: "systemctl stop etcd; " + fullDisk("/var/lib/etcd", 1024, 64) + "; systemctl start --no-block etcd",
@@ -338,7 +338,7 @@ func network() []Fault {
 		},
 		{
 			// A process in a container has the machine's clock: only what the node
-			// says of its time is wrong, not the time its programs reckon with.
+			// reports of its time is wrong, not the time its programs reckon with.
 			Name: "clock-wrong", Node: "w1", What: "date prints an hour later (not the clock itself: containers share the machine's)",
 			Break: `printf '#!/bin/sh\nexec /usr/bin/date -d "+1 hour" "$@"\n' >/usr/local/bin/date; chmod 755 /usr/local/bin/date`, Repair: "rm /usr/local/bin/date",
 		},

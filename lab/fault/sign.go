@@ -51,17 +51,17 @@ func each(signers ...signer) signer {
 	}
 }
 
-// ends gives an authority another end, from now: same key, same name, so that
+// ends gives a CA another end, from now: same key, same name, so that
 // all it has signed stays signed by it.
 func ends(ca string, end time.Duration) signer {
 	return reissued(ca, ca, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(end) })
 }
 
-// reissued signs a certificate again with the authority's key after a change.
+// reissued signs a certificate again with the CA's key after a change.
 // Both are named by their path without its suffix.
 func reissued(cert, ca string, change func(*x509.Certificate)) signer {
 	return func(ctx context.Context, c *cluster.Cluster, node string) error {
-		from := node // where the authority's key is
+		from := node // where the CA's key is
 		if !slices.ContainsFunc(c.ControlPlanes(), func(n cluster.Node) bool { return n.Name == node }) {
 			from = c.ControlPlanes()[0].Name
 		}

@@ -23,8 +23,10 @@ type tool struct{ command, pkg string }
 // Tools are what every lab needs; EngineTools what it needs to start a
 // container engine where none runs.
 var (
-	tools       = []tool{{"mmdebstrap", "mmdebstrap"}, {"ssh-keygen", "openssh-client"}, {"ansible-playbook", "ansible-core"}, {"docker", "docker.io"}}
-	engineTools = []tool{{"dockerd", "docker.io"}, {"containerd", "containerd"}, {"runc", "runc"}, {"iptables", "iptables"}}
+	tools = []tool{{"mmdebstrap", "mmdebstrap"}, {"ssh-keygen", "openssh-client"},
+		{"ansible-playbook", "ansible-core"}, {"docker", "docker.io"}}
+	engineTools = []tool{{"dockerd", "docker.io"}, {"containerd", "containerd"}, {"runc", "runc"},
+		{"iptables", "iptables"}}
 )
 
 // missing returns the packages of the commands that are not on the machine.

@@ -44,7 +44,8 @@ func (l Layer) write(w *tar.Writer) error {
 		for _, dir := range parents(e.Path) {
 			if !made[dir] {
 				made[dir] = true
-				if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755, ModTime: epoch}); err != nil {
+				if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755,
+					ModTime: epoch}); err != nil {
 					return err
 				}
 			}
@@ -133,7 +134,8 @@ func WriteArchive(w io.Writer, layers map[string]Layer, images []ArchiveImage) e
 				return fmt.Errorf("reading layer %s: %w", img.Layer, err)
 			}
 			lf = layerFile{hex.EncodeToString(hash.Sum(nil)), counter.n}
-			if err := out.WriteHeader(&tar.Header{Name: lf.digest + "/layer.tar", Mode: 0o644, Size: lf.size, ModTime: epoch}); err != nil {
+			if err := out.WriteHeader(&tar.Header{Name: lf.digest + "/layer.tar", Mode: 0o644, Size: lf.size,
+				ModTime: epoch}); err != nil {
 				return err
 			}
 			if err := layer.stream(out); err != nil {
@@ -204,7 +206,8 @@ func controlPlaneArchive(programs string, refs []string) (map[string]Layer, []Ar
 		hyperkube = append(hyperkube, Entry{Path: "usr/local/bin/" + name, Symlink: "hyperkube"})
 	}
 	// The runtime requires these directories as mount points.
-	hyperkube = append(hyperkube, Entry{Path: "tmp", Mode: 0o1777, Dir: true}, Entry{Path: "var/lib", Mode: 0o755, Dir: true})
+	hyperkube = append(hyperkube, Entry{Path: "tmp", Mode: 0o1777, Dir: true},
+		Entry{Path: "var/lib", Mode: 0o755, Dir: true})
 	layers := map[string]Layer{
 		"hyperkube": hyperkube,
 		"pause":     {{Path: "pause", Mode: 0o755, Source: programs + "/pause"}},

@@ -160,8 +160,8 @@ func TestNodeFiles(t *testing.T) {
 }
 
 func TestInstalled(t *testing.T) {
-	var said []string
-	line := installed(func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) })
+	var printed []string
+	line := installed(func(format string, args ...any) { printed = append(printed, fmt.Sprintf(format, args...)) })
 	for _, l := range []string{
 		"I: automatically chosen format: tar", "I: running apt-get update...",
 		"0 upgraded, 2 newly installed, 0 to remove and 0 not upgraded.",
@@ -176,7 +176,7 @@ func TestInstalled(t *testing.T) {
 		"essential package 0 of 2", "essential package 1 of 2", "essential package 2 of 2",
 		"package 0 of 1", "package 1 of 1", "creating tarball",
 	}
-	if !slices.Equal(said, want) {
-		t.Errorf("logged %q, want %q", said, want)
+	if !slices.Equal(printed, want) {
+		t.Errorf("logged %q, want %q", printed, want)
 	}
 }

@@ -60,13 +60,17 @@ rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/etc/ssh/ssh_host_*
 
 // maskedUnits are useless or harmful in a container.
 var maskedUnits = []string{
-	"systemd-udevd.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket", "systemd-udev-trigger.service",
+	"systemd-udevd.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket",
+	"systemd-udev-trigger.service",
 	"systemd-logind.service", "systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service",
-	"systemd-firstboot.service", "systemd-sysusers.service", "systemd-hwdb-update.service", "systemd-modules-load.service",
-	"systemd-journald-audit.socket", "systemd-journal-catalog-update.service", "systemd-update-utmp.service", "systemd-pstore.service",
+	"systemd-firstboot.service", "systemd-sysusers.service", "systemd-hwdb-update.service",
+	"systemd-modules-load.service",
+	"systemd-journald-audit.socket", "systemd-journal-catalog-update.service", "systemd-update-utmp.service",
+	"systemd-pstore.service",
 	"getty.target", "console-getty.service", "getty@tty1.service", "ldconfig.service",
 	"sys-kernel-debug.mount", "sys-kernel-tracing.mount", "sys-kernel-config.mount",
-	"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer", "e2scrub_all.timer", "e2scrub_reap.service",
+	"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer", "e2scrub_all.timer",
+	"e2scrub_reap.service",
 }
 
 // Rootfs builds the node's Debian root file system, or finds it in the cache, and returns the
@@ -265,7 +269,8 @@ func nodeFiles(build *kubebuild.Result) (Layer, error) {
 		link("opt/cni/bin/"+plugin, "/usr/lib/cni/"+plugin)
 	}
 	for _, program := range []string{"hyperkube", "crictl"} {
-		layer = append(layer, Entry{Path: "usr/local/bin/" + program, Mode: 0o755, Source: filepath.Join(build.Dir, program)})
+		layer = append(layer, Entry{Path: "usr/local/bin/" + program, Mode: 0o755,
+			Source: filepath.Join(build.Dir, program)})
 	}
 	for _, applet := range []string{"kubeadm", "kubelet", "kubectl", "etcd", "etcdctl"} {
 		link("usr/local/bin/"+applet, "hyperkube")

@@ -194,7 +194,8 @@ func (m *generated) packages(ctx context.Context) (map[string]int64, error) {
 			modules++
 			m.tell.Say("module %d is being downloaded", modules)
 		}
-	}, "list", "-deps", "-f", `{{if .Stale}}{{.ImportPath}}{{"\t"}}{{.Dir}}{{range .GoFiles}}{{"\t"}}{{.}}{{end}}{{end}}`)
+	}, "list", "-deps", "-f",
+		`{{if .Stale}}{{.ImportPath}}{{"\t"}}{{.Dir}}{{range .GoFiles}}{{"\t"}}{{.}}{{end}}{{end}}`)
 	if err != nil {
 		return nil, err
 	}
@@ -222,17 +223,17 @@ func (m *generated) compile(ctx context.Context, packages map[string]int64, out 
 		whole += size
 	}
 	count := progress.NewCount(m.tell, "package", len(packages), whole)
-	var said []string
+	var printed []string
 	_, err := m.run(ctx, func(line string) {
 		if size, ok := packages[line]; ok {
 			count.Add(size)
 		} else {
-			said = append(said, line)
+			printed = append(printed, line)
 		}
 	}, "build", "-v", "-o", out+string(filepath.Separator))
 	if failed, ok := errors.AsType[*sh.Error](err); ok {
 		// Package names alone do not explain a failure.
-		failed.Output = strings.Join(said, "\n")
+		failed.Output = strings.Join(printed, "\n")
 	}
 	return err
 }
@@ -248,7 +249,7 @@ func downloadKubernetes(ctx context.Context, version string) (string, error) {
 	}
 	var info struct{ Dir string }
 	if err := json.Unmarshal(out, &info); err != nil {
-		return "", fmt.Errorf("reading what go mod download said: %w", err)
+		return "", fmt.Errorf("reading what go mod download printed: %w", err)
 	}
 	return info.Dir, nil
 }

@@ -28,9 +28,10 @@ func Cluster(ctx context.Context, c *cluster.Cluster) (time.Duration, error) {
 	start := time.Now()
 	err := repair(ctx, c)
 	if err == nil {
-		err = cluster.Poll(ctx, 2*time.Minute, 200*time.Millisecond, "all leases to be renewed", func(ctx context.Context) error {
-			return Leases(ctx, c, start)
-		})
+		err = cluster.Poll(ctx, 2*time.Minute, 200*time.Millisecond, "all leases to be renewed",
+			func(ctx context.Context) error {
+				return Leases(ctx, c, start)
+			})
 	}
 	if err != nil {
 		return time.Since(start), fmt.Errorf("repairing cluster %s by hand: %w", c.Name(), err)

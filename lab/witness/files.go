@@ -21,11 +21,15 @@ import (
 func keptFiles(c *cluster.Cluster) []string {
 	ssl := c.Spec.ConfigDir + "/ssl"
 	return []string{
-		ssl + "/ca.crt", ssl + "/ca.key", ssl + "/front-proxy-ca.crt", ssl + "/front-proxy-ca.key", ssl + "/sa.key", ssl + "/sa.pub",
+		ssl + "/ca.crt", ssl + "/ca.key", ssl + "/front-proxy-ca.crt", ssl + "/front-proxy-ca.key", ssl + "/sa.key",
+		ssl + "/sa.pub",
 		ssl + "/secrets_encryption.yaml", ssl + "/etcd/ca.crt", ssl + "/etcd/ca.key",
 		"/etc/ssl/etcd/ssl/ca.pem", "/etc/ssl/etcd/ssl/ca-key.pem",
 	}
 }
+
+// keyOf, behind the path of a CA certificate, stands for its public key.
+const keyOf = " (its key)"
 
 // certFiles are where certificates lie on a node.
 func certFiles(c *cluster.Cluster) []string {
@@ -45,7 +49,8 @@ const (
 func kubeletConf(c *cluster.Cluster) string { return c.Spec.ConfigDir + "/kubelet.conf" }
 
 // onEach calls f for all nodes at once and collects the results by node name.
-func onEach[T any](ctx context.Context, nodes []cluster.Node, f func(context.Context, cluster.Node) (T, error)) (map[string]T, error) {
+func onEach[T any](ctx context.Context, nodes []cluster.Node,
+	f func(context.Context, cluster.Node) (T, error)) (map[string]T, error) {
 	var mu sync.Mutex
 	out := map[string]T{}
 	err := cluster.Each(ctx, nodes, func(ctx context.Context, n cluster.Node) error {
@@ -65,6 +70,10 @@ func (w *Witness) keptDigests(ctx context.Context) (map[string]map[string]string
 		for _, f := range files {
 			sum := sha256.Sum256(f.Data)
 			digests[f.Path] = hex.EncodeToString(sum[:])
+			if list, err := parse(f.Data); err == nil && len(list) > 0 {
+				sum = sha256.Sum256(list[0].RawSubjectPublicKeyInfo)
+				digests[f.Path+keyOf] = hex.EncodeToString(sum[:])
+			}
 		}
 		return digests, err
 	})
@@ -174,7 +183,7 @@ type Digest map[string]string
 // FilesDigest describes everything a repair may touch, on all nodes. Two equal
 // digests mean that nothing was changed between them.
 func FilesDigest(ctx context.Context, c *cluster.Cluster) (Digest, error) {
-	// kubectl keeps a cache beside the kubeconfig; it is no state, nor is the
+	// kubectl keeps a cache next to the kubeconfig; it is no state, nor is the
 	// time its directory was made in.
 	const script = `conf=$0; for d in "$conf" /etc/ssl/etcd /var/lib/kubelet/pki /root/.kube; do [ -e "$d" ] && echo "$d"; done |
 xargs -I{} find {} -path /root/.kube -o -path /root/.kube/cache -prune -o -printf '%p\t%y %m %U:%G %T@ %l\n'
@@ -194,7 +203,7 @@ xargs -I{} find {} -path /root/.kube -o -path /root/.kube/cache -prune -o -type 
 	return digest, nil
 }
 
-// Diff says what is different in another digest, one line a file.
+// Diff returns what is different in another digest, one line a file.
 func (d Digest) Diff(other Digest) []string {
 	var lines []string
 	for _, path := range slices.Sorted(maps.Keys(d)) {

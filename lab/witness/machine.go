@@ -9,9 +9,9 @@ import (
 )
 
 // machineScript describes what a machine's administrator would miss or find: all
-// of /etc, homes, kubelet's certificates, programs, and what lies in the folders
-// for temporary files; and the processes that a look may leave behind. Times of
-// folders for temporary files are left out: a file may have come and gone.
+// of /etc, homes, kubelet's certificates, programs, and what lies in the directories
+// for temporary files; and the processes that an inspection may leave behind. Times of
+// directories for temporary files are left out: a file may have come and gone.
 const machineScript = `
 { find /etc /root /home /opt /srv /usr/local /var/backups /var/spool /var/lib/kubelet/pki /var/lib/kubelet/config.yaml -path /root/.kube/cache -prune -o \
     -printf '%p\t%y %m %U:%G %T@ %s %l\n'

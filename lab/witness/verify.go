@@ -115,7 +115,8 @@ func (w *Witness) verifyLeases(ctx context.Context, via cluster.Node, began time
 	var errs []error
 	for _, n := range w.c.KubernetesNodes() {
 		if at := renewed[n.KubernetesName]; !at.After(began) {
-			errs = append(errs, fmt.Errorf("node %s has not renewed its lease since %s", n.Name, at.Format(time.RFC3339)))
+			errs = append(errs, fmt.Errorf("node %s has not renewed its lease since %s", n.Name,
+				at.Format(time.RFC3339)))
 		}
 	}
 	return errors.Join(errs...)
@@ -129,10 +130,12 @@ func (w *Witness) verifyKept(ctx context.Context) error {
 	var errs []error
 	for node, files := range w.Kept {
 		for path, digest := range files {
-			switch is := now[node][path]; is {
-			case digest:
-			case "":
+			_, isCA := files[path+keyOf]
+			switch is := now[node][path]; {
+			case is == digest:
+			case is == "":
 				errs = append(errs, fmt.Errorf("node %s: %s is gone", node, path))
+			case isCA && w.CAsRenewed:
 			default:
 				errs = append(errs, fmt.Errorf("node %s: %s has changed", node, path))
 			}
@@ -187,7 +190,8 @@ func (w *Witness) verifyCertificates(ctx context.Context) error {
 			fail("node %s: kubelet still has the client certificate it had before", n.Name)
 		}
 		if !strings.Contains(h.kubelet, "client-certificate: "+kubeletClient) {
-			fail("node %s: %s does not refer to %s: kubelet would not use what it rotates to", n.Name, kubeletConf(w.c), kubeletClient)
+			fail("node %s: %s does not refer to %s: kubelet would not use what it rotates to", n.Name, kubeletConf(w.c),
+				kubeletClient)
 		}
 		return nil
 	})
@@ -249,7 +253,7 @@ func (w *Witness) verifyServed(ctx context.Context) error {
 	type target struct {
 		node, address string
 		// host is the name or address it must be for; empty for one that is signed
-		// by nobody else.
+		// by no one else.
 		host string
 	}
 	var targets []target
@@ -346,19 +350,22 @@ func (w *Witness) verifyToken(ctx context.Context) error {
 		return err
 	}
 	client := &http.Client{
-		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true},
-		Timeout:   10 * time.Second,
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
+			DisableKeepAlives: true},
+		Timeout: 10 * time.Second,
 	}
 	return cluster.Each(ctx, w.c.ControlPlanes(), func(ctx context.Context, n cluster.Node) error {
-		return cluster.Poll(ctx, 30*time.Second, time.Second, "the token to be accepted", func(ctx context.Context) error {
-			return w.whoAmI(ctx, client, net.JoinHostPort(n.IP.String(), "6443"))
-		})
+		return cluster.Poll(ctx, 30*time.Second, time.Second, "the token to be accepted",
+			func(ctx context.Context) error {
+				return w.whoAmI(ctx, client, net.JoinHostPort(n.IP.String(), "6443"))
+			})
 	})
 }
 
 func (w *Witness) whoAmI(ctx context.Context, client *http.Client, address string) error {
 	body := `{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}`
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+address+"/apis/authentication.k8s.io/v1/selfsubjectreviews", bytes.NewBufferString(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
+		"https://"+address+"/apis/authentication.k8s.io/v1/selfsubjectreviews", bytes.NewBufferString(body))
 	if err != nil {
 		return err
 	}
@@ -388,7 +395,8 @@ func (w *Witness) whoAmI(ctx context.Context, client *http.Client, address strin
 func (w *Witness) verifyRootKubeconfig(ctx context.Context) error {
 	return cluster.Each(ctx, w.c.ControlPlanes(), func(ctx context.Context, n cluster.Node) error {
 		return cluster.Poll(ctx, 30*time.Second, time.Second, "the API server", func(ctx context.Context) error {
-			_, err := w.c.Exec(ctx, n.Name, "kubectl", "--kubeconfig", rootKubeconfig, "--cache-dir", "/run/kubectl", "--request-timeout", "10s",
+			_, err := w.c.Exec(ctx, n.Name, "kubectl", "--kubeconfig", rootKubeconfig, "--cache-dir", "/run/kubectl",
+				"--request-timeout", "10s",
 				"get", "secrets", "-n", "kube-system", "-o", "name")
 			return err
 		})

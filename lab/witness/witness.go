@@ -1,5 +1,5 @@
 // Package witness plants things in a healthy cluster that a repair must not
-// harm, and tells afterwards whether it did: data encrypted with a key on disk,
+// harm, and checks afterwards whether it did: data encrypted with a key on disk,
 // a token signed by the service account key, a workload, the CAs. It knows
 // nothing about how a repair is done.
 package witness
@@ -38,9 +38,12 @@ type Witness struct {
 	Leaves map[string]map[string][]string
 	// Servers maps node and path of kubeconfigs to the API server they name.
 	Servers map[string]map[string]string
-	// KubeletsKept says that the kubelets' client certificates need not be
+	// KubeletsKept: the kubelets' client certificates need not be
 	// other ones than before. Set it where they were not made to expire.
 	KubeletsKept bool
+	// CAsRenewed: CA certificates may be other ones than before, for the
+	// same keys.
+	CAsRenewed bool
 
 	c *cluster.Cluster
 }
@@ -71,7 +74,7 @@ spec:
   - {name: %[1]s, image: %[4]q, imagePullPolicy: Never}
 `
 
-// Plant plants the witnesses. The cluster must be healthy.
+// Plant plants the canaries. The cluster must be healthy.
 func Plant(ctx context.Context, c *cluster.Cluster) (*Witness, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
@@ -91,11 +94,12 @@ func (w *Witness) plant(ctx context.Context) error {
 	first := w.c.ControlPlanes()[0].Name
 	// A service account is not there the moment its namespace is: the pod
 	// may be refused at first.
-	err := cluster.Poll(ctx, time.Minute, 500*time.Millisecond, "the witnesses to be accepted", func(ctx context.Context) error {
-		text := fmt.Sprintf(manifest, namespace, w.Value, w.node().KubernetesName, image.WitnessRef)
-		_, err := w.c.KubectlOn(ctx, first, bytes.NewBufferString(text), "apply", "-f", "-")
-		return err
-	})
+	err := cluster.Poll(ctx, time.Minute, 500*time.Millisecond, "the witnesses to be accepted",
+		func(ctx context.Context) error {
+			text := fmt.Sprintf(manifest, namespace, w.Value, w.node().KubernetesName, image.WitnessRef)
+			_, err := w.c.KubectlOn(ctx, first, bytes.NewBufferString(text), "apply", "-f", "-")
+			return err
+		})
 	if err != nil {
 		return err
 	}
@@ -120,20 +124,21 @@ func (w *Witness) plant(ctx context.Context) error {
 // its node was rebooted, it is another one. The API may still tell of the old one, as
 // long as the kubelet cannot talk to it; so the node is asked, too.
 func (w *Witness) AwaitWorkload(ctx context.Context) error {
-	return cluster.Poll(ctx, 90*time.Second, 500*time.Millisecond, "the workload to run", func(ctx context.Context) error {
-		var err error
-		if w.Pod, err = w.podIdentity(ctx); err != nil {
-			return err
-		}
-		runs, err := w.c.Shell(ctx, w.node().Name, "crictl ps --quiet --no-trunc --name '^"+namespace+"$'")
-		if err != nil {
-			return err
-		}
-		if id := strings.TrimSpace(string(runs)); id == "" || !strings.HasSuffix(w.Pod, id) {
-			return fmt.Errorf("the API tells of %q, on the node runs %q", w.Pod, id)
-		}
-		return nil
-	})
+	return cluster.Poll(ctx, 90*time.Second, 500*time.Millisecond, "the workload to run",
+		func(ctx context.Context) error {
+			var err error
+			if w.Pod, err = w.podIdentity(ctx); err != nil {
+				return err
+			}
+			runs, err := w.c.Shell(ctx, w.node().Name, "crictl ps --quiet --no-trunc --name '^"+namespace+"$'")
+			if err != nil {
+				return err
+			}
+			if id := strings.TrimSpace(string(runs)); id == "" || !strings.HasSuffix(w.Pod, id) {
+				return fmt.Errorf("the API tells of %q, on the node runs %q", w.Pod, id)
+			}
+			return nil
+		})
 }
 
 // node is where the workload runs: on a control plane only if that is a worker, too.
@@ -166,7 +171,8 @@ func (w *Witness) podIdentity(ctx context.Context) (string, error) {
 
 // checkEncrypted looks at the secret as it lies in etcd.
 func (w *Witness) checkEncrypted(ctx context.Context) error {
-	raw, err := w.etcdctl(ctx, w.c.EtcdMembers()[0], "get", "/registry/secrets/"+namespace+"/"+namespace, "--print-value-only")
+	raw, err := w.etcdctl(ctx, w.c.EtcdMembers()[0], "get", "/registry/secrets/"+namespace+"/"+namespace,
+		"--print-value-only")
 	if err != nil {
 		return fmt.Errorf("reading the secret from etcd: %w", err)
 	}
@@ -200,7 +206,7 @@ func (w *Witness) secretValue(ctx context.Context) (string, error) {
 
 const stateFile = "witness.json"
 
-// Save keeps the witness in the cluster's state directory for another process.
+// Save keeps the canary in the cluster's state directory for another process.
 func (w *Witness) Save() error {
 	data, err := json.Marshal(w)
 	if err != nil {
@@ -209,7 +215,7 @@ func (w *Witness) Save() error {
 	return os.WriteFile(filepath.Join(w.c.Dir(), stateFile), data, 0o600)
 }
 
-// Load returns the witness that Save kept.
+// Load returns the canary that Save kept.
 func Load(c *cluster.Cluster) (*Witness, error) {
 	data, err := os.ReadFile(filepath.Join(c.Dir(), stateFile))
 	if err != nil {

@@ -37,7 +37,8 @@ const (
 )
 
 var arguments = []argument{
-	{names: "-v --verbose"}, {names: "-b --become"}, {names: "-D --diff"}, {names: "--force-handlers"}, {names: "--flush-cache"},
+	{names: "-v --verbose"}, {names: "-b --become"}, {names: "-D --diff"}, {names: "--force-handlers"},
+	{names: "--flush-cache"},
 	{names: "-u --user", value: true}, {names: "-c --connection", value: true}, {names: "-T --timeout", value: true},
 	{names: "-f --forks", value: true}, {names: "-M --module-path", value: true, path: true},
 	{names: "--private-key --key-file", value: true, path: true},
@@ -60,11 +61,14 @@ var arguments = []argument{
 	{names: "--list-hosts", refused: noChange, next: noChangeDo},
 	{names: "--list-tasks", refused: noChange, next: noChangeDo},
 	{names: "--list-tags", refused: noChange, next: noChangeDo},
-	{names: "-l --limit", refused: skips, next: "what is fresh stays unchanged anyway; for a part of the cluster, pass --limit to kscertctl run or plan, before the --"},
+	{names: "-l --limit", refused: skips,
+		next: "what is fresh stays unchanged anyway; for a part of the cluster, pass --limit to kscertctl run or " +
+			"plan, before the --"},
 	{names: "-t --tags", refused: ownFlag, next: ownNext},
 	{names: "--skip-tags", refused: ownFlag, next: ownNext},
 	{names: "--start-at-task", refused: skips, next: "to continue where a run was stopped: kscertctl resume"},
-	{names: "--step", refused: "Ansible has no terminal to prompt on", next: "review the steps first, then carry them out: kscertctl plan --out FILE, kscertctl apply FILE"},
+	{names: "--step", refused: "Ansible has no terminal to prompt on",
+		next: "review the steps first, then carry them out: kscertctl plan --out FILE, kscertctl apply FILE"},
 	{names: "-h --help", refused: prints, next: "ask Ansible: ansible-playbook --help"},
 	{names: "--version", refused: prints, next: "ask Ansible: ansible-playbook --version"},
 }
@@ -81,7 +85,8 @@ func CheckArguments(args []string) error {
 		case err != nil:
 			return err
 		case wants && len(args) == 0:
-			return &ArgumentError{Argument: arg, Reason: "it needs a value", Next: "pass it as " + shell.Quote(arg+"=VALUE")}
+			return &ArgumentError{Argument: arg, Reason: "it needs a value",
+				Next: "pass it as " + shell.Quote(arg+"=VALUE")}
 		case wants:
 			args = args[1:]
 		}
@@ -154,5 +159,6 @@ func option(arg, name string) (argument, error) {
 			known = append(known, names[len(names)-1])
 		}
 	}
-	return argument{}, &ArgumentError{Argument: arg, Reason: "this cannot be passed on to Ansible", Next: "allowed: " + strings.Join(known, ", ")}
+	return argument{}, &ArgumentError{Argument: arg, Reason: "this cannot be passed on to Ansible",
+		Next: "allowed: " + strings.Join(known, ", ")}
 }

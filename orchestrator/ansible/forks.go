@@ -6,7 +6,7 @@ import (
 	"regexp"
 )
 
-// manyForks is how many nodes are worked on together where nobody says and it is no risk:
+// manyForks is how many nodes are worked on together where no one says and it is no risk:
 // Ansible's own default of 5 makes two hundred nodes take forty rounds, and each costs the
 // driver little.
 const manyForks = 50
@@ -49,7 +49,8 @@ func configuration(dir string) []byte {
 // runs in dir (Ansible documentation, "The configuration file"); empty without one.
 func configFile(dir string) string {
 	home, _ := os.UserHomeDir()
-	for _, path := range []string{os.Getenv("ANSIBLE_CONFIG"), filepath.Join(dir, "ansible.cfg"), filepath.Join(home, ".ansible.cfg"), "/etc/ansible/ansible.cfg"} {
+	for _, path := range []string{os.Getenv("ANSIBLE_CONFIG"), filepath.Join(dir, "ansible.cfg"),
+		filepath.Join(home, ".ansible.cfg"), "/etc/ansible/ansible.cfg"} {
 		if info, err := os.Stat(path); err == nil { //nolint:gosec // the user's own setting, read as Ansible reads it
 			if info.IsDir() { // allowed for ANSIBLE_CONFIG alone
 				path = filepath.Join(path, "ansible.cfg")

@@ -10,20 +10,20 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 )
 
-// What somebody has said about forks counts; only looking has a default of ours.
+// What someone has set about forks counts; only looking has a default of ours.
 func TestForks(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		asked  int
 		env    string
-		config string // ansible.cfg of the folder
+		config string // ansible.cfg of the directory
 		change bool
 		many   bool
 		// together is how many nodes wait for each other.
 		together int
 		want     int
 	}{
-		{name: "nobody says", want: manyForks},
+		{name: "no one says", want: manyForks},
 		{name: "the flag", asked: 3, want: 3},
 		{name: "the flag before all others", asked: 3, env: "7", config: "[defaults]\nforks = 9\n", want: 3},
 		{name: "the environment", env: "7", want: 0},
@@ -77,18 +77,18 @@ func TestConfigFile(t *testing.T) {
 	}
 }
 
-// What Kubespray writes beside an inventory is left out of it, and never run, wherever the
-// command is given, unless somebody says what is left out.
+// What Kubespray writes next to an inventory is left out of it, and never run, wherever the
+// command is given, unless someone says what is left out.
 func TestArtifacts(t *testing.T) {
 	for _, row := range []struct {
 		name, config string
 		want         bool
 	}{
-		{name: "nobody says"},
+		{name: "no one says"},
 		{name: "another setting", config: "[defaults]\nforks = 5\n"},
 		{name: "as Kubespray has it", config: "[inventory]\nignore_patterns = artifacts, credentials\n"},
 		{name: "as it was before", config: "[defaults]\ninventory_ignore_patterns = artifacts, credentials\n"},
-		{name: "somebody says otherwise", config: "[inventory]\nignore_patterns = nothing\n", want: true},
+		{name: "someone says otherwise", config: "[inventory]\nignore_patterns = nothing\n", want: true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -111,31 +111,6 @@ func TestArtifacts(t *testing.T) {
 			}
 			if _, err := os.Stat(ran); (err == nil) != row.want {
 				t.Errorf("an artifact was run: %v, want %v", err == nil, row.want)
-			}
-		})
-	}
-}
-
-// Ansible reads the inventory of groups unless somebody says which kinds it reads.
-func TestGroups(t *testing.T) {
-	for _, row := range []struct {
-		name, env, config string
-		want              bool
-	}{
-		{name: "nobody says", want: true},
-		{name: "the environment", env: "yaml"},
-		{name: "the configuration", config: "[inventory]\nenable_plugins = yaml\n"},
-		{name: "another setting", config: "[inventory]\nignore_patterns = artifacts, credentials\n", want: true},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			dir := t.TempDir()
-			t.Setenv("ANSIBLE_CONFIG", "")
-			t.Setenv("ANSIBLE_INVENTORY_ENABLED", row.env)
-			if err := os.WriteFile(filepath.Join(dir, "ansible.cfg"), []byte(row.config), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if got := (Playbook{Dir: dir, Groups: "groups.ini"}).groups(); (len(got) == 1) != row.want {
-				t.Errorf("the arguments are %q", got)
 			}
 		})
 	}

@@ -48,7 +48,7 @@ func TestMask(t *testing.T) {
 	}
 }
 
-// The same holds for what is said of a failure, and for the file that says it.
+// The same holds for what is reported of a failure, and for the file that says it.
 func TestMaskOfEvents(t *testing.T) {
 	t.Parallel()
 	m := Options{SSHExtraArgs: "-o SetEnv=A=canary"}.mask()

@@ -145,9 +145,12 @@ var asked = []struct {
 	// given: the password comes from elsewhere.
 	given func(Options) bool
 }{
-	{"ANSIBLE_ASK_PASS", "ask_pass", func(o *Options) *bool { return &o.AskPass }, func(o Options) bool { return o.ConnectionPasswordFile != "" }},
-	{"ANSIBLE_BECOME_ASK_PASS", "become_ask_pass", func(o *Options) *bool { return &o.AskBecomePass }, func(o Options) bool { return o.BecomePasswordFile != "" }},
-	{"ANSIBLE_ASK_VAULT_PASS", "ask_vault_pass", func(o *Options) *bool { return &o.AskVaultPass }, func(Options) bool { return false }},
+	{"ANSIBLE_ASK_PASS", "ask_pass", func(o *Options) *bool { return &o.AskPass },
+		func(o Options) bool { return o.ConnectionPasswordFile != "" }},
+	{"ANSIBLE_BECOME_ASK_PASS", "become_ask_pass", func(o *Options) *bool { return &o.AskBecomePass },
+		func(o Options) bool { return o.BecomePasswordFile != "" }},
+	{"ANSIBLE_ASK_VAULT_PASS", "ask_vault_pass", func(o *Options) *bool { return &o.AskVaultPass },
+		func(Options) bool { return false }},
 }
 
 // askSetting finds a setting that is true (ansible.module_utils.parsing.convert_bool).

@@ -15,13 +15,13 @@ import (
 	"testing"
 )
 
-// answers asks nobody: it knows what is typed after each prompt, and notes the prompts.
+// answers asks no one: it knows what is typed after each prompt, and notes the prompts.
 func answers(known map[string]string, asked *[]string) func(string) (string, error) {
 	return func(prompt string) (string, error) {
 		*asked = append(*asked, prompt)
 		word, ok := known[prompt]
 		if !ok {
-			return "", errors.New("nobody knows")
+			return "", errors.New("no one knows")
 		}
 		return word, nil
 	}
@@ -66,8 +66,8 @@ func TestPasswordErrors(t *testing.T) {
 		opts                Options
 		flag, instead, text string
 	}{
-		{"nobody to ask", Options{AskPass: true}, "--ask-pass", "--connection-password-file", "stdin is not a terminal"},
-		{"nobody answers", Options{AskBecomePass: true, Ask: answers(nil, new([]string))}, "--ask-become-pass", "--become-password-file", "nobody knows"},
+		{"no one to ask", Options{AskPass: true}, "--ask-pass", "--connection-password-file", "stdin is not a terminal"},
+		{"no one answers", Options{AskBecomePass: true, Ask: answers(nil, new([]string))}, "--ask-become-pass", "--become-password-file", "no one knows"},
 		{"a vault's prompt", Options{VaultIDs: []string{"prod@prompt"}}, "--vault-id", "--vault-password-file", "stdin is not a terminal"},
 		{"an empty password of a vault", Options{AskVaultPass: true, Ask: answers(map[string]string{"Vault password: ": ""}, new([]string))}, "--ask-vault-pass", "", "cannot be empty"},
 		{"no such file", Options{BecomePasswordFile: dir + "/missing"}, "--become-password-file", "", "no such file"},
@@ -132,10 +132,10 @@ func TestPasswordsAreHanded(t *testing.T) {
 		if _, err := r.Run(t.Context(), p, nil); err == nil {
 			t.Error("a run without events is a success")
 		}
-		read, told, _ := strings.Cut(out.String(), "read all\n")
+		read, others, _ := strings.Cut(out.String(), "read all\n")
 		for prompt, word := range words {
-			if strings.Count(read, word) != 2 || strings.Contains(told, word) {
-				t.Errorf("%q is %s: read\n%s\ncommand line and environment:\n%s", prompt, word, read, told)
+			if strings.Count(read, word) != 2 || strings.Contains(others, word) {
+				t.Errorf("%q is %s: read\n%s\ncommand line and environment:\n%s", prompt, word, read, others)
 			}
 		}
 	}
@@ -155,7 +155,7 @@ func TestBecomePasswordOfConnection(t *testing.T) {
 	}
 }
 
-// The real Ansible becomes another user with the password, whoever has it, and reads
+// The real Ansible becomes another user with the password, whichever user has it, and reads
 // the vault with that of the vault. What stands for sudo asks as sudo does.
 func TestPasswordsOfRealAnsible(t *testing.T) {
 	t.Parallel()
@@ -227,7 +227,7 @@ exec "$@"
 	}
 }
 
-// Ansible runs in a checkout of Kubespray, and files are those of the folder in which the
+// Ansible runs in a checkout of Kubespray, and files are those of the directory in which the
 // command was given.
 func TestPathsAreAsTyped(t *testing.T) {
 	needAnsible(t)
@@ -240,7 +240,7 @@ read -r word && [ "$word" = become ] || exit 1
 exec "$@"
 `)
 	for name, text := range map[string]string{
-		"vault": "vault", "become": "become", "connection": "connection", "key": "key", "secret.yml": "secret: from the vault\n", "plain.yml": "plain: beside it\n",
+		"vault": "vault", "become": "become", "connection": "connection", "key": "key", "secret.yml": "secret: from the vault\n", "plain.yml": "plain: next to it\n",
 		"hosts": "a ansible_connection=local ansible_become_exe=" + dir + "/sudo\n",
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
@@ -257,7 +257,7 @@ exec "$@"
 		vault.Inventories, vault.BecomePasswordFile, vault.ConnectionPasswordFile = []string{"hosts"}, "become", "connection"
 		vault.ExtraVars, vault.PrivateKey = []string{"@secret.yml", "@plain.yml"}, "key"
 		o, err := runner(t, vault).Run(t.Context(), p, nil)
-		if err != nil || o.Payloads["a"] != "from the vault, beside it" {
+		if err != nil || o.Payloads["a"] != "from the vault, next to it" {
 			log, _ := os.ReadFile(p.Log)
 			t.Errorf("%v, %v\n%s", err, o.Payloads, log)
 		}
@@ -271,7 +271,7 @@ func TestAsConfigured(t *testing.T) {
 		opts              Options
 		want              bool
 	}{
-		{name: "nobody says"},
+		{name: "no one says"},
 		{name: "the configuration", config: "become_ask_pass = True\n", want: true},
 		{name: "it says no", config: "become_ask_pass = no\n"},
 		{name: "a comment", config: "#become_ask_pass = True\n"},
@@ -290,7 +290,7 @@ func TestAsConfigured(t *testing.T) {
 				t.Errorf("%t, want %t", got, row.want)
 			}
 			if got := (&Runner{}).env(Playbook{})["ANSIBLE_BECOME_ASK_PASS"]; got != "False" {
-				t.Errorf("Ansible is told %q", got)
+				t.Errorf("Ansible gets %q", got)
 			}
 		})
 	}

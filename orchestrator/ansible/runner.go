@@ -32,10 +32,10 @@ import (
 // Options say how Ansible reaches the nodes: the same for every playbook of a
 // run. Fields mirror flags of ansible-playbook.
 type Options struct {
-	// Inventories are the arguments of -i: files, folders, scripts or host
+	// Inventories are the arguments of -i: files, directories, scripts or host
 	// lists ("a,b,"). New makes relative paths absolute, here and below.
 	Inventories []string
-	// BinDir is the folder of the ansible commands (a virtual environment's
+	// BinDir is the directory of the ansible commands (a virtual environment's
 	// bin); empty to search PATH.
 	BinDir string
 	// User, PrivateKey, Forks as in -u, --private-key, -f; empty for Ansible's default.
@@ -69,7 +69,7 @@ type Options struct {
 }
 
 // Anchor makes the paths on the driver absolute: a relative one is below dir. A
-// program that goes to another folder does so before.
+// program that goes to another directory does so before.
 func (o *Options) Anchor(dir string) {
 	for _, path := range []*string{&o.BinDir, &o.PrivateKey, &o.ConnectionPasswordFile, &o.BecomePasswordFile} {
 		*path = anchor.Path(dir, *path)
@@ -140,7 +140,7 @@ func New(opts Options) (*Runner, error) {
 	if err != nil {
 		return nil, &InventoryError{Detail: err.Error()}
 	}
-	opts.Anchor(dir) // Ansible may run in another folder
+	opts.Anchor(dir) // Ansible may run in another directory
 	passwords, err := gather(opts)
 	if err != nil {
 		return nil, err
@@ -213,13 +213,15 @@ func (r *Runner) Version(ctx context.Context) (string, error) {
 	}
 	m := versionLine.FindStringSubmatch(out.String())
 	if code != 0 || m == nil {
-		return "", &NotInstalledError{Command: bin, Err: fmt.Errorf("--version exited with %d: %s", code, firstLine(errs.String()+out.String()))}
+		return "", &NotInstalledError{Command: bin,
+			Err: fmt.Errorf("--version exited with %d: %s", code, firstLine(errs.String()+out.String()))}
 	}
 	major, _ := strconv.Atoi(m[1])
 	minor, _ := strconv.Atoi(m[2])
 	version := m[1] + "." + m[2] + m[3]
 	needed := MinimumVersion
-	if o := r.opts; r.passwords.connection != nil || r.passwords.become != nil || o.ConnectionPasswordFile+o.BecomePasswordFile != "" {
+	if o := r.opts; r.passwords.connection != nil || r.passwords.become != nil ||
+		o.ConnectionPasswordFile+o.BecomePasswordFile != "" {
 		needed = passwordVersion
 	}
 	if slices.Compare([]int{major, minor}, needed[:]) < 0 {
@@ -270,11 +272,14 @@ type Playbook struct {
 	// Vars are extra variables; they win over the user's. No secrets: they are
 	// on the command line.
 	Vars map[string]any
+	// CommonArgs names the variable in which the playbook wants ssh's common arguments;
+	// empty for none. The user's own value of it counts.
+	CommonArgs string
 	// Args are further arguments, after all others.
 	Args []string
 	// Hosts must all be in the final stats, without failure. Nil: any.
 	Hosts []string
-	// CallbackDir holds the event callback; Callbacks are the folders of others, nil
+	// CallbackDir holds the event callback; Callbacks are the directories of others, nil
 	// for those where Ansible looks by itself.
 	CallbackDir string
 	Callbacks   []string
@@ -287,9 +292,9 @@ type Playbook struct {
 	// Together is how many nodes wait for each other in one task, so that fewer forks
 	// would never end; 0 for none.
 	Together int
-	// Groups is an inventory that is read after the user's, for groups that these need not
-	// have; empty for none.
-	Groups string
+	// Groups are put into others before the first play, in this order: pairs of a group that
+	// the inventory need not have, and of the other, which is made.
+	Groups [][2]string
 	// SSH is called in place of ssh unless the user's configuration names a program;
 	// empty for ssh itself.
 	SSH string
@@ -297,13 +302,13 @@ type Playbook struct {
 	// these variables of each host. It saves a start of ansible-inventory. The run
 	// fails where an inventory cannot be parsed; without them Ansible goes on.
 	Variables []string
-	// Told, if set, is called once the final stats have arrived: with all of the outcome
+	// OnStats, if set, is called once the final stats have arrived: with all of the outcome
 	// but the exit code, and while Ansible still ends, which takes it a while.
-	Told func(Outcome)
+	OnStats func(Outcome)
 	// Silence is how long Ansible may tell nothing: then it is ended, and the error is
 	// ErrSilent. Zero bounds nothing.
 	Silence time.Duration
-	// Hold are files that Ansible is given beside its own: locks of flock(2) on them
+	// Hold are files that Ansible is given in addition to its own: locks of flock(2) on them
 	// are held until it has ended, also when this process was killed.
 	Hold []*os.File
 	// Events and Log are files that the run appends to. Very long lines of what
@@ -362,7 +367,8 @@ var ErrSilent = errors.New("it hangs: Ansible has reported nothing")
 
 // bounded is a context that ends when Ansible has reported nothing for so long since heard was
 // called last.
-func bounded(ctx context.Context, silence time.Duration) (bound context.Context, heard func(), stop context.CancelFunc) {
+func bounded(ctx context.Context, silence time.Duration) (bound context.Context, heard func(),
+	stop context.CancelFunc) {
 	bound, cancel := context.WithCancelCause(ctx)
 	if silence <= 0 {
 		return bound, func() {}, func() { cancel(nil) }
@@ -376,7 +382,7 @@ func bounded(ctx context.Context, silence time.Duration) (bound context.Context,
 //
 // A run has succeeded when the exit code is 0, the final stats arrived, and
 // every expected host is in them without failure: Ansible ends with 0 also when
-// no host matched. Anything else is a *RunError beside the Outcome. When ctx
+// no host matched. Anything else is a *RunError with the Outcome. When ctx
 // ends, Ansible and everything it started is ended, and the error wraps the
 // context's.
 func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outcome, error) {
@@ -413,8 +419,8 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 			if observe != nil {
 				observe(e)
 			}
-			if e.Event == "stats" && p.Told != nil {
-				p.Told(outcome)
+			if e.Event == "stats" && p.OnStats != nil {
+				p.OnStats(outcome)
 			}
 		}, func(length int) { outcome.Skipped = append(outcome.Skipped, length) })
 	}()
@@ -441,7 +447,8 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 		return outcome, readErr
 	}
 	if reason := outcome.verdict(p.Hosts); reason != "" {
-		return outcome, &RunError{Playbook: p.Path, Reason: reason, Failures: outcome.Failures, Unreachable: outcome.unreachable(), Log: p.Log}
+		return outcome, &RunError{Playbook: p.Path, Reason: reason, Failures: outcome.Failures,
+			Unreachable: outcome.unreachable(), Log: p.Log}
 	}
 	return outcome, nil
 }
@@ -452,14 +459,17 @@ func (r *Runner) command(bin string, p Playbook, h handed) execute.Commander {
 		ExtraVars: p.Vars, User: r.opts.User, PrivateKey: r.opts.PrivateKey, Become: r.opts.Become,
 		BecomeMethod: r.opts.BecomeMethod, BecomeUser: r.opts.BecomeUser, Connection: r.opts.Connection,
 		Timeout:       r.timeout(p),
-		SSHCommonArgs: r.opts.SSHCommonArgs, SSHExtraArgs: r.opts.SSHExtraArgs, SFTPExtraArgs: r.opts.SFTPExtraArgs, SCPExtraArgs: r.opts.SCPExtraArgs,
+		SSHCommonArgs: r.opts.SSHCommonArgs, SSHExtraArgs: r.opts.SSHExtraArgs, SFTPExtraArgs: r.opts.SFTPExtraArgs,
+		SCPExtraArgs: r.opts.SCPExtraArgs,
 	}
 	if forks := r.forks(p); forks > 0 {
 		opts.Forks = strconv.Itoa(forks)
 	}
-	args := slices.Concat(r.inventoryArgs(), p.groups(), h.args, repeat("--extra-vars", r.opts.ExtraVars), verbosity(r.opts.Verbosity))
+	args := slices.Concat(r.inventoryArgs(), h.args, r.commonArgs(p), repeat("--extra-vars", r.opts.ExtraVars),
+		verbosity(r.opts.Verbosity))
 	return appended{withArgs{playbook.NewAnsiblePlaybookCmd(
-		playbook.WithBinary(bin), playbook.WithPlaybooks(p.Path), playbook.WithPlaybookOptions(opts)), args}, slices.Concat(r.opts.Args, p.Args)}
+		playbook.WithBinary(bin), playbook.WithPlaybooks(p.Path), playbook.WithPlaybookOptions(opts)), args},
+		slices.Concat(r.opts.Args, p.Args)}
 }
 
 func (o *Outcome) add(e Event) {
@@ -534,7 +544,8 @@ func (o *Outcome) verdict(expected []string) string {
 		// A batch of which all fail is the last: those behind it have results of an earlier
 		// play at most.
 		_, ok := o.Stats[h]
-		if !ok || slices.ContainsFunc(o.failed, func(play string) bool { return !o.reached[play][h] && !slices.Contains(failed, h) }) {
+		if !ok || slices.ContainsFunc(o.failed,
+			func(play string) bool { return !o.reached[play][h] && !slices.Contains(failed, h) }) {
 			missing = append(missing, h)
 		}
 	}
@@ -561,7 +572,7 @@ func (o *Outcome) verdict(expected []string) string {
 func (r *Runner) env(p Playbook) map[string]string {
 	env := map[string]string{
 		"KSCERT_EVENTS": p.Events,
-		// Naming the folder keeps Ansible's own search places: an empty list
+		// Naming the directory keeps Ansible's own search places: an empty list
 		// would mean the working directory.
 		"ANSIBLE_CALLBACK_PLUGINS":    strings.Join(append([]string{p.CallbackDir}, p.callbackPath()...), ":"),
 		"ANSIBLE_RETRY_FILES_ENABLED": "False",
@@ -576,6 +587,11 @@ func (r *Runner) env(p Playbook) map[string]string {
 	if dir := r.sockets(p); dir != "" {
 		env["ANSIBLE_SSH_CONTROL_PATH_DIR"] = dir
 	}
+	pairs := make([]string, len(p.Groups))
+	for i, pair := range p.Groups {
+		pairs[i] = strings.Join(pair[:], ":")
+	}
+	env["KSCERT_GROUPS"] = strings.Join(pairs, ",")
 	if len(p.Variables) > 0 {
 		env["KSCERT_VARIABLES"] = strings.Join(p.Variables, ",")
 		env["ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED"] = "True"
@@ -598,7 +614,7 @@ func (r *Runner) env(p Playbook) map[string]string {
 	return env
 }
 
-// callbackPath is where Ansible looks for callbacks beside ours.
+// callbackPath is where Ansible looks for callbacks next to ours.
 func (p Playbook) callbackPath() []string {
 	if p.Callbacks != nil {
 		return p.Callbacks
@@ -611,18 +627,7 @@ func (p Playbook) callbackPath() []string {
 
 func (r *Runner) inventoryArgs() []string { return repeat("--inventory", r.opts.Inventories) }
 
-// setPlugins finds a setting of the kinds of inventories that Ansible reads.
-var setPlugins = regexp.MustCompile(`(?m)^\s*enable_plugins\s*[=:]`)
-
-// groups are the arguments for the inventory of Groups, which not every Ansible reads.
-func (p Playbook) groups() []string {
-	if p.Groups == "" || os.Getenv("ANSIBLE_INVENTORY_ENABLED") != "" || configured(p.Dir, setPlugins) {
-		return nil
-	}
-	return []string{"--inventory=" + p.Groups}
-}
-
-// firstInherited is the first descriptor of the files that a command is given beside
+// firstInherited is the first descriptor of the files that a command is given in addition to
 // its standard ones (os/exec, Cmd.ExtraFiles).
 const firstInherited = 3
 
@@ -647,7 +652,7 @@ var pathSettings = []string{
 	"ANSIBLE_CONNECTION_PASSWORD_FILE",
 }
 
-// elsewhere is the environment of an Ansible that runs in another folder, for what in it
+// elsewhere is the environment of an Ansible that runs in another directory, for what in it
 // is below this one.
 func elsewhere(env map[string]string) map[string]string {
 	here, err := os.Getwd()
@@ -664,14 +669,14 @@ func elsewhere(env map[string]string) map[string]string {
 	return out
 }
 
-// setIgnored finds a setting of what Ansible leaves out of a folder of inventories.
+// setIgnored finds a setting of what Ansible leaves out of a directory of inventories.
 var setIgnored = regexp.MustCompile(`(?m)^\s*(?:inventory_)?ignore_patterns\s*[=:]`)
 
 // ignoreEnv is Ansible's variable for the same.
 const ignoreEnv = "ANSIBLE_INVENTORY_IGNORE_REGEX"
 
 // artifactsIgnored is the environment in which Ansible leaves out what Kubespray writes
-// beside an inventory, unless somebody says what it leaves out: as in the ansible.cfg of
+// next to an inventory, unless someone says what it leaves out: as in the ansible.cfg of
 // Kubespray, which counts in its checkout only. Artifacts are programs; Ansible would run
 // them as inventories.
 func artifactsIgnored(env map[string]string, dir string) map[string]string {
@@ -685,7 +690,8 @@ func artifactsIgnored(env map[string]string, dir string) map[string]string {
 
 // execute runs a command through go-ansible and returns its exit code; the
 // error is set only when it could not be run at all or ctx ended.
-func (r *Runner) execute(ctx context.Context, cmd execute.Commander, dir string, env map[string]string, files []*os.File, out, errs io.Writer) (int, error) {
+func (r *Runner) execute(ctx context.Context, cmd execute.Commander, dir string, env map[string]string,
+	files []*os.File, out, errs io.Writer) (int, error) {
 	if ctx.Err() != nil {
 		return -1, context.Cause(ctx)
 	}
@@ -793,16 +799,17 @@ func firstLine(s string) string {
 // wraps its lines.
 func ansibleError(s string) string {
 	var keep []string
-	said := false // the line above belongs to what is kept
+	stated := false // the line above belongs to what is kept
 	for line := range strings.Lines(s) {
 		line = strings.TrimSpace(line)
 		switch {
-		case strings.HasPrefix(line, "ERROR!"), strings.HasPrefix(line, "[ERROR]"), strings.HasPrefix(line, "[WARNING]"):
-			keep, said = append(keep, line), true
-		case said && line != "" && !strings.HasPrefix(line, "["):
+		case strings.HasPrefix(line, "ERROR!"), strings.HasPrefix(line, "[ERROR]"),
+			strings.HasPrefix(line, "[WARNING]"):
+			keep, stated = append(keep, line), true
+		case stated && line != "" && !strings.HasPrefix(line, "["):
 			keep[len(keep)-1] += " " + line
 		default:
-			said = false
+			stated = false
 		}
 	}
 	if len(keep) == 0 {

@@ -32,7 +32,7 @@ func needAnsible(tb testing.TB) {
 	}
 }
 
-// callbacks is the folder of the event callback.
+// callbacks is the directory of the event callback.
 func callbacks(tb testing.TB) string {
 	tb.Helper()
 	dir, err := filepath.Abs(filepath.Join("../../playbooks", playbooks.CallbackDir))
@@ -135,8 +135,8 @@ func TestExitCodeZeroIsNoSuccess(t *testing.T) {
 		hosts  []string
 		reason string
 	}{
-		{"no host matched", map[string]any{"target": "nobody"}, []string{"a"}, "never ran on a"},
-		{"no host matched, and none was expected", map[string]any{"target": "nobody"}, nil, "no host matched"},
+		{"no host matched", map[string]any{"target": "absent"}, []string{"a"}, "never ran on a"},
+		{"no host matched, and none was expected", map[string]any{"target": "absent"}, nil, "no host matched"},
 		{"an expected host is not in the inventory", nil, []string{"a", "z"}, "never ran on z"},
 		{"an expected host was not asked", map[string]any{"target": "a"}, []string{"a", "b"}, "never ran on b"},
 	} {
@@ -276,7 +276,7 @@ func TestHugePayload(t *testing.T) {
 	}
 }
 
-// 100 MB from one host are cut off and their size is told; the other hosts'
+// 100 MB from one host are cut off and their size is reported; the other hosts'
 // answers are whole, and no more than an event's worth is held.
 func TestOversizePayload(t *testing.T) {
 	t.Parallel()
@@ -313,7 +313,7 @@ func TestOversizeEvent(t *testing.T) {
 	}
 }
 
-// A result that failed is printed with all that the node has said; the log keeps the
+// A result that failed is printed with all that the node has reported; the log keeps the
 // beginning of it.
 func TestOversizeFailure(t *testing.T) {
 	t.Parallel()
@@ -330,7 +330,7 @@ func TestOversizeFailure(t *testing.T) {
 	}
 }
 
-// An event that nobody of ours wrote may be of any length: it is named, the rest counts.
+// An event that no one of ours wrote may be of any length: it is named, the rest counts.
 func TestForeignEvent(t *testing.T) {
 	t.Parallel()
 	p := book(t, fmt.Sprintf(`
@@ -446,7 +446,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// alive is false for a zombie too: nobody may be there to reap it.
+// alive is false for a zombie too: no one may be there to reap it.
 func alive(pid int) bool {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -694,16 +694,16 @@ kube_control_plane:
 `)
 	p := book(t, "    - ansible.builtin.raw: 'true'\n")
 	p.Vars, p.Variables = map[string]any{"target": "!all"}, cluster.Variables
-	var told []byte
-	_, _ = runner(t, Options{Inventories: []string{inventory}}).Run(t.Context(), p, func(e Event) { told = append(told, e.Inventory...) })
-	got, err := cluster.Parse(told)
+	var stated []byte
+	_, _ = runner(t, Options{Inventories: []string{inventory}}).Run(t.Context(), p, func(e Event) { stated = append(stated, e.Inventory...) })
+	got, err := cluster.Parse(stated)
 	roles := []cluster.Role{cluster.ControlPlane}
 	want := cluster.Cluster{Endpoint: "10.0.0.2:8443", Nodes: []cluster.Node{
 		{Name: "cp1", Roles: roles, KubernetesName: "first", Address: "10.0.0.1", Port: 6443},
 		{Name: "cp2", Roles: roles, KubernetesName: "cp2.cp1.example.com", Address: "10.0.0.2", Port: 6443},
 	}}
-	if err != nil || !reflect.DeepEqual(got, want) || bytes.Contains(told, []byte("canary")) {
-		t.Errorf("%v; got\n%+v, want\n%+v\n%s", err, got, want, told)
+	if err != nil || !reflect.DeepEqual(got, want) || bytes.Contains(stated, []byte("canary")) {
+		t.Errorf("%v; got\n%+v, want\n%+v\n%s", err, got, want, stated)
 	}
 }
 
@@ -723,7 +723,7 @@ func TestRunTellsTheInventory(t *testing.T) {
 				t.Fatal(err)
 			}
 			p := book(t, "    - ansible.builtin.raw: 'true'\n")
-			p.Vars, p.Variables = map[string]any{"target": "nobody"}, cluster.Variables
+			p.Vars, p.Variables = map[string]any{"target": "absent"}, cluster.Variables
 			var got []byte
 			_, _ = r.Run(t.Context(), p, func(e Event) { got = append(got, e.Inventory...) })
 			gotNodes, err := cluster.Parse(got)
@@ -744,7 +744,7 @@ func TestRunTellsNoHalfInventory(t *testing.T) {
 	r := runner(t, Options{Inventories: []string{local(t, "a"), file(t, "b.yml", "all: [\n")}})
 	o, err := r.Run(t.Context(), p, func(e Event) {
 		if e.Inventory != nil {
-			t.Errorf("told: %s", e.Inventory)
+			t.Errorf("stated: %s", e.Inventory)
 		}
 	})
 	if err == nil || o.Stats != nil {
@@ -768,7 +768,7 @@ func TestTwoInventories(t *testing.T) {
 // Ansible wraps its lines, and says more than once what is wrong.
 func TestAnsibleError(t *testing.T) {
 	t.Parallel()
-	for _, row := range []struct{ said, want string }{
+	for _, row := range []struct{ stated, want string }{
 		{
 			"[WARNING]:  * Failed to parse /a/very/long/path/of/an/inventory.yml with yaml plugin:\nSyntax Error while loading YAML.\n\nThe error appears\n[WARNING]: Unable to parse it\n",
 			"[WARNING]:  * Failed to parse /a/very/long/path/of/an/inventory.yml with yaml plugin: Syntax Error while loading YAML.; [WARNING]: Unable to parse it",
@@ -776,8 +776,8 @@ func TestAnsibleError(t *testing.T) {
 		{"ERROR! one\nERROR! two\nERROR! three\nERROR! four\n", "ERROR! one; ERROR! two; ERROR! three"},
 		{"usage: ansible-inventory\n and more\n", "usage: ansible-inventory"},
 	} {
-		if got := ansibleError(row.said); got != row.want {
-			t.Errorf("of\n%s\nit is\n%s, want\n%s", row.said, got, row.want)
+		if got := ansibleError(row.stated); got != row.want {
+			t.Errorf("of\n%s\nit is\n%s, want\n%s", row.stated, got, row.want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package ansible
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -33,7 +34,7 @@ func (r *Runner) timeout(p Playbook) int {
 	return lookTimeout
 }
 
-// attempts is how often ssh tries to connect for a look; empty where whoever asks says so.
+// attempts is how often ssh tries to connect for a look; empty where the user sets it.
 func (r *Runner) attempts(p Playbook) string {
 	if !p.Looks || strings.Contains(r.opts.SSHCommonArgs+r.opts.SSHExtraArgs, "ConnectionAttempts") {
 		return ""
@@ -44,15 +45,32 @@ func (r *Runner) attempts(p Playbook) string {
 // setSockets finds a setting of where ssh's sockets lie in a configuration of Ansible.
 var setSockets = regexp.MustCompile(`(?m)^\s*control_path(?:_dir)?\s*[=:]`)
 
-// sockets is the folder of the sockets over which connections are shared; empty where
-// somebody says. Ansible names them by host, port and user alone: of two clusters with the
+// sockets is the directory of the sockets over which connections are shared; empty where
+// someone says. Ansible names them by host, port and user alone: of two clusters with the
 // same addresses behind different bastions one would be shown the other's nodes.
 func (r *Runner) sockets(p Playbook) string {
-	if os.Getenv("ANSIBLE_SSH_CONTROL_PATH_DIR")+os.Getenv("ANSIBLE_SSH_CONTROL_PATH") != "" || configured(p.Dir, setSockets) {
+	if os.Getenv("ANSIBLE_SSH_CONTROL_PATH_DIR")+os.Getenv("ANSIBLE_SSH_CONTROL_PATH") != "" ||
+		configured(p.Dir, setSockets) {
 		return ""
 	}
-	by := sha256.Sum256([]byte(strings.Join(append([]string{r.opts.SSHCommonArgs, r.opts.SSHExtraArgs}, r.opts.Inventories...), "\x00")))
+	by := sha256.Sum256([]byte(strings.Join(append([]string{r.opts.SSHCommonArgs, r.opts.SSHExtraArgs},
+		r.opts.Inventories...), "\x00")))
 	return fmt.Sprintf("~/.ansible/cp/%x", by[:3]) // a socket's path must be short
+}
+
+// setCommonArgs finds a setting of ssh's arguments in a configuration of Ansible.
+var setCommonArgs = regexp.MustCompile(`(?m)^\s*ssh_common_args\s*[=:]`)
+
+// commonArgs is the argument that sets the variable CommonArgs; none where only Ansible
+// knows its value. A template in its place would be compiled for each node.
+func (r *Runner) commonArgs(p Playbook) []string {
+	common := r.opts.SSHCommonArgs
+	if p.CommonArgs == "" || common == "" &&
+		(os.Getenv("ANSIBLE_SSH_COMMON_ARGS") != "" || configured(p.Dir, setCommonArgs)) {
+		return nil
+	}
+	value, _ := json.Marshal(map[string]string{p.CommonArgs: common}) //nolint:errchkjson // strings
+	return repeat("--extra-vars", []string{string(value)})
 }
 
 // setSSH finds a setting of the program for ssh in a configuration of Ansible.
@@ -61,7 +79,8 @@ var setSSH = regexp.MustCompile(`(?m)^\s*ssh_executable\s*[=:]`)
 // ssh is the program that Ansible calls for ssh; empty leaves it to the user's own
 // setting, or to Ansible where the program cannot be run (mounted noexec).
 func (p Playbook) ssh() string {
-	if _, err := exec.LookPath(p.SSH); err != nil || os.Getenv("ANSIBLE_SSH_EXECUTABLE") != "" || configured(p.Dir, setSSH) {
+	if _, err := exec.LookPath(p.SSH); err != nil || os.Getenv("ANSIBLE_SSH_EXECUTABLE") != "" ||
+		configured(p.Dir, setSSH) {
 		return ""
 	}
 	return p.SSH

@@ -3,6 +3,7 @@ package ansible
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -12,10 +13,10 @@ func TestSSH(t *testing.T) {
 		name   string
 		mode   os.FileMode
 		env    string
-		config string // ansible.cfg of the folder
+		config string // ansible.cfg of the directory
 		want   bool
 	}{
-		{name: "nobody says", mode: 0o700, want: true},
+		{name: "no one says", mode: 0o700, want: true},
 		{name: "the environment", mode: 0o700, env: "/opt/ssh", want: false},
 		{name: "the configuration", mode: 0o700, config: "ssh_executable = /opt/ssh\n", want: false},
 		{name: "a comment is no setting", mode: 0o700, config: "#ssh_executable = /opt/ssh\n", want: true},
@@ -42,7 +43,7 @@ func TestSSH(t *testing.T) {
 	}
 }
 
-// A look waits for no node as long as a deployment may, unless whoever asks says so.
+// A look waits for no node as long as a deployment may, unless the user sets a limit.
 func TestLooksAreBounded(t *testing.T) {
 	const kubespray = "[defaults]\nforks = 9\ntimeout = 300\n[ssh_connection]\nssh_args = -o ConnectionAttempts=100\n"
 	for _, row := range []struct {
@@ -54,7 +55,7 @@ func TestLooksAreBounded(t *testing.T) {
 		timeout  int
 		attempts string
 	}{
-		{name: "nobody says", config: "[defaults]\n", attempts: "1"},
+		{name: "no one says", config: "[defaults]\n", attempts: "1"},
 		{name: "Kubespray's configuration", config: kubespray, timeout: lookTimeout, attempts: "1"},
 		{name: "a change is left to it", config: kubespray, change: true},
 		{name: "a timeout that is shorter", config: "[defaults]\ntimeout: 20\n", attempts: "1"},
@@ -118,5 +119,29 @@ func TestSockets(t *testing.T) {
 	}
 	if got := sockets(Options{Inventories: []string{inventory("a")}}); got != "" {
 		t.Errorf("the configuration is overridden with %s", got)
+	}
+}
+
+// The variable for ssh's common arguments is set where the value is known without Ansible.
+func TestCommonArgs(t *testing.T) {
+	t.Setenv("ANSIBLE_CONFIG", "")
+	set, unset := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(set, "ansible.cfg"), []byte("[ssh_connection]\nssh_common_args = -C\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct{ variable, given, dir, env, want string }{
+		"given":              {"v", `-o ProxyCommand="a b"`, set, "-C", `--extra-vars={"v":"-o ProxyCommand=\"a b\""}`},
+		"no one says":        {"v", "", unset, "", `--extra-vars={"v":""}`},
+		"the configuration":  {"v", "", set, "", ""},
+		"the environment":    {"v", "", unset, "-C", ""},
+		"no variable for it": {"", "-C", unset, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("ANSIBLE_SSH_COMMON_ARGS", row.env)
+			r := &Runner{opts: Options{SSHCommonArgs: row.given}}
+			if got := strings.Join(r.commonArgs(Playbook{CommonArgs: row.variable, Dir: row.dir}), " "); got != row.want {
+				t.Errorf("%s, want %s", got, row.want)
+			}
+		})
 	}
 }

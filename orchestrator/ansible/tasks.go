@@ -37,12 +37,14 @@ func (r *Runner) Tasks(ctx context.Context, p Playbook) ([]Play, error) {
 	}
 	defer h.end()
 	var out, errs bytes.Buffer
-	code, err := r.execute(ctx, r.command(bin, p, h), p.Dir, map[string]string{"ANSIBLE_NOCOLOR": "True"}, h.files, &out, &errs)
+	code, err := r.execute(ctx, r.command(bin, p, h), p.Dir, map[string]string{"ANSIBLE_NOCOLOR": "True"}, h.files,
+		&out, &errs)
 	if err != nil {
 		return nil, err
 	}
 	if code != 0 {
-		return nil, fmt.Errorf("%s cannot be run: Ansible exited with %d: %s", filepath.Base(p.Path), code, ansibleError(errs.String()))
+		return nil, fmt.Errorf("%s cannot be run: Ansible exited with %d: %s", filepath.Base(p.Path), code,
+			ansibleError(errs.String()))
 	}
 	return parseTasks(out.String()), nil
 }
@@ -120,14 +122,14 @@ func (p *Progress) enter(name string) {
 	}
 }
 
-// callbackSetting is how "ansible-config dump" prints the folders of callbacks: a list
+// callbackSetting is how "ansible-config dump" prints the directories of callbacks: a list
 // of Python's, whichever format there is in a version.
 var (
 	callbackSetting = regexp.MustCompile(`(?m)^DEFAULT_CALLBACK_PLUGIN_PATH\(.*\) = \[(.*)\]`)
 	quoted          = regexp.MustCompile(`'([^']*)'|"([^"]*)"`)
 )
 
-// CallbackPath returns the folders in which Ansible looks for callbacks when it runs
+// CallbackPath returns the directories in which Ansible looks for callbacks when it runs
 // in dir: those of the configuration that counts there.
 func (r *Runner) CallbackPath(ctx context.Context, dir string) ([]string, error) {
 	bin, err := r.binary("ansible-config")
@@ -141,7 +143,8 @@ func (r *Runner) CallbackPath(ctx context.Context, dir string) ([]string, error)
 	}
 	m := callbackSetting.FindStringSubmatch(out.String())
 	if code != 0 || m == nil {
-		return nil, fmt.Errorf("ansible-config dump does not list the directories of callbacks; it exited with %d: %s", code, ansibleError(errs.String()))
+		return nil, fmt.Errorf("ansible-config dump does not list the directories of callbacks; it exited with %d: %s",
+			code, ansibleError(errs.String()))
 	}
 	var paths []string
 	for _, q := range quoted.FindAllStringSubmatch(m[1], -1) {

@@ -88,7 +88,7 @@ func FuzzParseTasks(f *testing.F) {
 }
 
 // A checkout's own configuration counts for its playbooks: roles, modules, callbacks
-// and the cache of facts; and our events come beside.
+// and the cache of facts; and our events come next to it.
 func TestOthersConfiguration(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -142,7 +142,7 @@ func TestOthersConfiguration(t *testing.T) {
 	}
 }
 
-// What is missing in a playbook is told before anything is done.
+// What is missing in a playbook is reported before anything is done.
 func TestTasksErrors(t *testing.T) {
 	t.Parallel()
 	r := runner(t, Options{Inventories: []string{local(t, "a")}})

@@ -13,19 +13,19 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testansible"
 )
 
-// everyKind is a playbook in which everything happens that is told of.
+// everyKind is a playbook in which everything happens that is reported.
 const everyKind = `
     - name: Fine
       ansible.builtin.raw: "true"
       changed_when: false
     - name: Changed
       ansible.builtin.raw: "true"
-      notify: Told
+      notify: Notified
     - name: Skipped
       ansible.builtin.raw: "true"
       when: false
     - name: Ignored
-      ansible.builtin.raw: "echo said; echo because >&2; exit 3"
+      ansible.builtin.raw: "echo stated; echo because >&2; exit 3"
       ignore_errors: true
     - name: Tried again
       ansible.builtin.raw: "echo x >> {{ playbook_dir }}/tries-{{ inventory_hostname }}; test $(grep -c x {{ playbook_dir }}/tries-{{ inventory_hostname }}) = 2"
@@ -46,7 +46,7 @@ const everyKind = `
         - name: Broken
           ansible.builtin.raw: "exit 6"
       rescue:
-        - name: Mended
+        - name: Fixed
           ansible.builtin.raw: "true"
     - name: Asked for
       ansible.builtin.raw: "printf payload"
@@ -58,7 +58,7 @@ const everyKind = `
     - name: Only on a
       ansible.builtin.raw: "true"
   handlers:
-    - name: Told
+    - name: Notified
       ansible.builtin.raw: "true"
 `
 
@@ -78,18 +78,18 @@ func TestSameEventsOnEachAnsible(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := runner(t, Options{Inventories: []string{local(t, "a", "b")}, BinDir: bin, Forks: 1})
-			var told strings.Builder
+			var stated strings.Builder
 			o, err := r.Run(t.Context(), p, func(e Event) {
 				if e.Event == "hello" {
 					t.Logf("ansible-core %s", e.Core)
 				}
-				told.WriteString(inWords(e, p.Dir) + "\n")
+				stated.WriteString(inWords(e, p.Dir) + "\n")
 			})
 			if err == nil || o.Stats == nil {
 				t.Fatalf("%v: %+v", err, o)
 			}
-			if told.String() != string(want) {
-				t.Errorf("it tells\n%s\nwant (testdata/events.txt)\n%s", told.String(), want)
+			if stated.String() != string(want) {
+				t.Errorf("it tells\n%s\nwant (testdata/events.txt)\n%s", stated.String(), want)
 			}
 		})
 	}

@@ -1,5 +1,5 @@
 // Package certs knows what a certificate of a Kubespray cluster is: where it
-// lies, what it is for, which authority signs it and when it is due.
+// lies, what it is for, which CA signs it and when it is due.
 //
 // It parses PEM and reads nothing but what it is given.
 //
@@ -71,13 +71,13 @@ type Certificate struct {
 	// certificates by all of RFC 5280: OpenSSL with -x509_strict, Python from 3.13 on.
 	NotStrict []string `json:"notStrict,omitempty"`
 	// SignedBy is the CA whose key really signed it, by verified signature;
-	// empty when none of the authorities on its node did.
+	// empty when none of the CAs on its node did.
 	SignedBy Authority `json:"signedBy,omitempty"`
 	// Signers are the CAs that lead from it, each as SignsAs names it, by verified signature:
 	// first the one that signed it, then those that signed the CAs that it is presented with.
 	// Who trusts any of them trusts it.
 	Signers []string `json:"signers,omitempty"`
-	// Key tells whether the private key beside it is its own.
+	// Key tells whether the private key next to it is its own.
 	Key KeyState `json:"key,omitempty"`
 	// File is the owner and mode of the file; nil for a served certificate.
 	File *File `json:"file,omitempty"`
@@ -87,7 +87,7 @@ type Certificate struct {
 // never leaves its node: only a digest of its public half does.
 type KeyState string
 
-// The states of a private key; empty where no key belongs beside the
+// The states of a private key; empty where no key belongs next to the
 // certificate or none was looked for.
 const (
 	KeyMatches    KeyState = "matches"
@@ -237,7 +237,8 @@ func notStrict(x *x509.Certificate) []string {
 	if x.Version < 3 {
 		return nil
 	}
-	critical := slices.ContainsFunc(x.Extensions, func(e pkix.Extension) bool { return e.Critical && e.Id.Equal(oidBasicConstraints) })
+	critical := slices.ContainsFunc(x.Extensions,
+		func(e pkix.Extension) bool { return e.Critical && e.Id.Equal(oidBasicConstraints) })
 	var out []string
 	for _, rule := range []struct {
 		lacks bool
@@ -319,7 +320,7 @@ var algorithmNames = map[string]string{
 	"2.16.840.1.101.3.4.3.25": "SLH-DSA-SHA2-256f",
 }
 
-// Issuer is an authority's certificate, with the name it signs as.
+// Issuer is a CA's certificate, with the name it signs as.
 type Issuer struct {
 	Authority   Authority
 	Certificate *x509.Certificate
@@ -331,17 +332,18 @@ const (
 	maxRSAExponent = 1 << 24
 )
 
-// Signers tells which authority's key really signed a certificate, and the CAs that lead
+// Signers tells which CA's key really signed a certificate, and the CAs that lead
 // from it: first the one that signed it, then, for as long as the certificates that it came
 // with have the last one, the one that signed that. Signatures are verified (RFC 5280,
 // section 6.1.3) with the keys of those that bear the name of the issuer, the ones with its
 // key identifier first. Each verification takes one of checks; with none left, and with an
 // RSA key beyond 8192 bits or with a huge exponent, nothing is verified.
 //
-// The authority is that of the first of the CAs that is an issuer, SelfSigned where they end
+// The CA is that of the first of the CAs that is an issuer, SelfSigned where they end
 // in a certificate that signed itself, and "" where nothing given is known to have signed it.
 // Where *checks is negative afterwards, checks were missing.
-func Signers(x *x509.Certificate, chain []*x509.Certificate, issuers []Issuer, checks *int) (Authority, []*x509.Certificate) {
+func Signers(x *x509.Certificate, chain []*x509.Certificate, issuers []Issuer, checks *int) (Authority,
+	[]*x509.Certificate) {
 	var by Authority
 	var path []*x509.Certificate
 	for rest := slices.Clone(chain); ; {

@@ -253,7 +253,7 @@ func TestSigners(t *testing.T) {
 		{"by an intermediate that it brings along", leaf(&between), []*x509.Certificate{between.cert}, issuers, []string{name(between), name(root)}},
 		{"an intermediate itself", between.cert, nil, issuers, []string{name(root)}},
 		{"a CA itself, which was issued again", again.cert, nil, issuers, nil},
-		{"by nobody that is known", leaf(&next), nil, issuers[:1], nil},
+		{"by no one that is known", leaf(&next), nil, issuers[:1], nil},
 	} {
 		checks := 100
 		var got []string
@@ -335,7 +335,7 @@ cat leaf.crt ca.crt
 	}
 }
 
-// A node may send any number of authorities, and keys of any size.
+// A node may send any number of CAs, and keys of any size.
 func TestSignerIsBounded(t *testing.T) {
 	t.Parallel()
 	ca := sign(t, "kubernetes", true, nil)

@@ -13,7 +13,7 @@ type Identity struct {
 	// all is good for every use.
 	Usages []string
 	// User is the common name, in which NODE stands for the node's own; empty where anybody
-	// in one of the groups is right, or nobody reads the name.
+	// in one of the groups is right, or no one reads the name.
 	User string
 	// Groups are the organisations of which it has one; empty where none is needed.
 	Groups []string
@@ -86,7 +86,7 @@ func (c Certificate) In(groups []string) bool {
 }
 
 // SameUser reports whether both certificates are of the same user in the same groups, however
-// their subjects are written: a renewal by kubeadm orders them anew and keeps nothing else.
+// their subjects are written: a renewal by kubeadm orders them again and keeps nothing else.
 // Where a snapshot of before does not tell, the subjects are compared.
 func (c Certificate) SameUser(other Certificate) bool {
 	if c.CommonName == "" || other.CommonName == "" {

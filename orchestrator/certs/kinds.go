@@ -2,6 +2,7 @@ package certs
 
 import (
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -12,8 +13,8 @@ type Kind string
 // Authority names who signs a certificate.
 type Authority string
 
-// The three authorities of a kubeadm cluster (Kubernetes documentation, "PKI
-// certificates and requirements"), Kubespray's own etcd authority, that of an
+// The three CAs of a kubeadm cluster (Kubernetes documentation, "PKI
+// certificates and requirements"), Kubespray's own etcd CA, that of an
 // etcd set up by neither, and who signs for itself, as the kubelet does.
 const (
 	KubernetesCA Authority = "kubernetes-ca"
@@ -24,11 +25,11 @@ const (
 	SelfSigned   Authority = "self-signed"
 )
 
-// Base is the folder that a row's path is relative to. The folders themselves
+// Base is the directory that a row's path is relative to. The directories themselves
 // come from the node's own settings.
 type Base string
 
-// The folders that hold certificates.
+// The directories that hold certificates.
 const (
 	PKI     Base = "pki"     // kubeadm's certificatesDir
 	Config  Base = "config"  // kube_config_dir: kubeconfigs
@@ -39,7 +40,7 @@ const (
 	Cilium  Base = "cilium"  // /etc/cilium/certs
 	// Setting is not a directory: a row's path and key are settings of the node, such as
 	// "kube-apiserver.etcd-certfile", that name the file wherever it lies. Rows of
-	// a folder come first.
+	// a directory come first.
 	Setting Base = "setting"
 	// Named is not a directory either: kubeconfigs name the file.
 	Named Base = "named"
@@ -81,6 +82,7 @@ const (
 	KindKubeletConf            Kind = "kubelet.conf"
 	KindKubeconfigFile         Kind = "kubeconfig-client-file"
 	KindKubeconfigCA           Kind = "kubeconfig-ca" // a CA that a kubeconfig trusts; it has no row
+	KindTrusted                Kind = "trusted-ca"    // a CA that an object of the cluster trusts; it has no row
 	KindKubeletClient          Kind = "kubelet-client"
 	KindKubeletServing         Kind = "kubelet-serving"
 	KindKubeletServer          Kind = "kubelet-server"
@@ -104,35 +106,37 @@ type Row struct {
 	// Key is the private key's file below Base, with a "*" for what Path's matched;
 	// empty in a kubeconfig, which holds its own.
 	Key string
-	// Signer is the authority that issues it.
+	// Signer is the CA that issues it.
 	Signer Authority
 	// Group is what breaks when it expires.
 	Group Group
-	// CA is true for the authority's own certificate.
+	// CA is true for the CA's own certificate.
 	CA bool
 	// Authority is what the certificate signs as; empty for what signs nothing.
 	Authority Authority
 	// Copy is true for a copy of another certificate and for what is issued by
-	// somebody else: it is reported, and never due here.
+	// someone else: it is reported, and never due here.
 	Copy bool
 	// Outage says that the API server cannot be used once it has expired,
 	// and in which way.
 	Outage Outage
 	// KubeletRenews is true where a running kubelet renews the certificate by
-	// itself, unless it is told not to: it is due later than others.
+	// itself, unless it is set not to: it is due later than others.
 	KubeletRenews bool
-	// Approved is true where the kubelet asks for the certificate and somebody
-	// must approve: nothing that is issued here would mend it.
+	// Approved is true where the kubelet asks for the certificate and someone
+	// must approve: nothing that is issued here would fix it.
 	Approved bool
 	// Settings, with blanks between them, name the file that a component uses for this.
-	// Where a node has one of them and none names this file, nobody uses it.
+	// Where a node has one of them and none names this file, no one uses it.
 	Settings string
+	// Reader is a component that reads the file, in addition to those of Settings.
+	Reader string
 	// With is the kind that tells whether this one is used where no setting does.
 	With Kind
 }
 
 // Own reports whether the file is one that a component or a kubeconfig names, outside of
-// the places in which certificates are renewed: somebody else has put it there.
+// the places in which certificates are renewed: someone else has put it there.
 func (r Row) Own() bool { return r.Base == Setting || r.Base == Named }
 
 // Presented lists the kinds of files that a component may serve on its port, by the name
@@ -165,65 +169,129 @@ const (
 // Table lists every kind of certificate on a Kubespray node. Places: Kubernetes
 // documentation "PKI certificates and requirements"; Kubespray v2.10 to v2.31,
 // roles/etcd, roles/kubernetes/control-plane and roles/network_plugin.
-func Table() []Row {
+func Table() []Row { return slices.Concat(ownPlaces(), settingPlaces()) }
+
+// ownPlaces are what kubeadm, Kubespray and network plugins put into places of their own.
+func ownPlaces() []Row {
 	return []Row{
-		{Kind: KindCA, Name: "ca", Base: PKI, Path: "ca.crt", Key: "ca.key", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: KubernetesCA},
-		{Kind: KindFrontProxyCA, Name: "front-proxy-ca", Base: PKI, Path: "front-proxy-ca.crt", Key: "front-proxy-ca.key", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: FrontProxyCA},
-		{Kind: KindEtcdCA, Name: "etcd-ca", Base: PKI, Path: "etcd/ca.crt", Key: "etcd/ca.key", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: EtcdCA, Settings: etcdAuthorities},
-		{Kind: KindEtcdHostCA, Name: "etcd host CA", Base: EtcdPKI, Path: "ca.pem", Key: "ca-key.pem", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: EtcdHostCA, Settings: etcdAuthorities},
+		{Kind: KindCA, Name: "ca", Base: PKI, Path: "ca.crt", Key: "ca.key", Signer: SelfSigned, Group: GroupAuthority,
+			CA: true, Authority: KubernetesCA},
+		{Kind: KindFrontProxyCA, Name: "front-proxy-ca", Base: PKI, Path: "front-proxy-ca.crt",
+			Key: "front-proxy-ca.key", Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: FrontProxyCA},
+		{Kind: KindEtcdCA, Name: "etcd-ca", Base: PKI, Path: "etcd/ca.crt", Key: "etcd/ca.key", Signer: SelfSigned,
+			Group: GroupAuthority, CA: true, Authority: EtcdCA, Settings: etcdAuthorities},
+		{Kind: KindEtcdHostCA, Name: "etcd host CA", Base: EtcdPKI, Path: "ca.pem", Key: "ca-key.pem",
+			Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: EtcdHostCA, Settings: etcdAuthorities},
 
-		{Kind: KindAPIServer, Name: "apiserver", Base: PKI, Path: "apiserver.crt", Key: "apiserver.key", Signer: KubernetesCA, Group: GroupServing, Outage: OutageTLS, Settings: "kube-apiserver.tls-cert-file"},
-		{Kind: KindAPIServerKubeletClient, Name: "apiserver-kubelet-client", Base: PKI, Path: "apiserver-kubelet-client.crt", Key: "apiserver-kubelet-client.key", Signer: KubernetesCA, Group: GroupAPIToKubelet, Settings: "kube-apiserver.kubelet-client-certificate"},
-		{Kind: KindFrontProxyClient, Name: "front-proxy-client", Base: PKI, Path: "front-proxy-client.crt", Key: "front-proxy-client.key", Signer: FrontProxyCA, Group: GroupFrontProxy, Settings: "kube-apiserver.proxy-client-cert-file"},
-		{Kind: KindAPIServerEtcdClient, Name: "apiserver-etcd-client", Base: PKI, Path: "apiserver-etcd-client.crt", Key: "apiserver-etcd-client.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd, Settings: "kube-apiserver.etcd-certfile"},
-		{Kind: KindEtcdServer, Name: "etcd-server", Base: PKI, Path: "etcd/server.crt", Key: "etcd/server.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd, Settings: "etcd.cert-file", With: KindAPIServerEtcdClient},
-		{Kind: KindEtcdPeer, Name: "etcd-peer", Base: PKI, Path: "etcd/peer.crt", Key: "etcd/peer.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd, Settings: "etcd.peer-cert-file", With: KindAPIServerEtcdClient},
-		{Kind: "etcd-healthcheck-client", Name: "etcd-healthcheck-client", Base: PKI, Path: "etcd/healthcheck-client.crt", Key: "etcd/healthcheck-client.key", Signer: EtcdCA, Group: GroupEtcd, With: KindEtcdServer},
+		{Kind: KindAPIServer, Name: "apiserver", Base: PKI, Path: "apiserver.crt", Key: "apiserver.key",
+			Signer: KubernetesCA, Group: GroupServing, Outage: OutageTLS, Settings: "kube-apiserver.tls-cert-file"},
+		{Kind: KindAPIServerKubeletClient, Name: "apiserver-kubelet-client", Base: PKI,
+			Path: "apiserver-kubelet-client.crt", Key: "apiserver-kubelet-client.key", Signer: KubernetesCA,
+			Group: GroupAPIToKubelet, Settings: "kube-apiserver.kubelet-client-certificate"},
+		{Kind: KindFrontProxyClient, Name: "front-proxy-client", Base: PKI, Path: "front-proxy-client.crt",
+			Key: "front-proxy-client.key", Signer: FrontProxyCA, Group: GroupFrontProxy,
+			Settings: "kube-apiserver.proxy-client-cert-file"},
+		{Kind: KindAPIServerEtcdClient, Name: "apiserver-etcd-client", Base: PKI, Path: "apiserver-etcd-client.crt",
+			Key: "apiserver-etcd-client.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd,
+			Settings: "kube-apiserver.etcd-certfile"},
+		{Kind: KindEtcdServer, Name: "etcd-server", Base: PKI, Path: "etcd/server.crt", Key: "etcd/server.key",
+			Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd, Settings: "etcd.cert-file",
+			With: KindAPIServerEtcdClient},
+		{Kind: KindEtcdPeer, Name: "etcd-peer", Base: PKI, Path: "etcd/peer.crt", Key: "etcd/peer.key", Signer: EtcdCA,
+			Group: GroupEtcd, Outage: OutageEtcd, Settings: "etcd.peer-cert-file", With: KindAPIServerEtcdClient},
+		{Kind: "etcd-healthcheck-client", Name: "etcd-healthcheck-client", Base: PKI,
+			Path: "etcd/healthcheck-client.crt", Key: "etcd/healthcheck-client.key", Signer: EtcdCA, Group: GroupEtcd,
+			With: KindEtcdServer},
 
-		{Kind: KindAdmin, Name: "admin.conf", Base: Config, Path: "admin.conf", Signer: KubernetesCA, Group: GroupClient, Outage: OutageClient},
-		{Kind: KindSuperAdmin, Name: "super-admin.conf", Base: Config, Path: "super-admin.conf", Signer: KubernetesCA, Group: GroupClient},
-		{Kind: KindControllerManagerConf, Name: "controller-manager.conf", Base: Config, Path: "controller-manager.conf", Signer: KubernetesCA, Group: GroupClient, Settings: "kube-controller-manager.kubeconfig"},
-		{Kind: KindSchedulerConf, Name: "scheduler.conf", Base: Config, Path: "scheduler.conf", Signer: KubernetesCA, Group: GroupClient, Settings: "kube-scheduler.kubeconfig"},
-		{Kind: KindKubeletConf, Name: "kubelet.conf", Base: Config, Path: "kubelet.conf", Signer: KubernetesCA, Group: GroupKubeletClient, Outage: OutageKubelet},
-		{Kind: "bootstrap-kubelet.conf", Name: "bootstrap-kubelet.conf", Base: Config, Path: "bootstrap-kubelet.conf", Signer: KubernetesCA, Group: GroupKubeletClient, Copy: true},
-		{Kind: "root-kubeconfig", Name: "/root/.kube/config", Base: Home, Path: "config", Signer: KubernetesCA, Group: GroupClient},
-		{Kind: "kube-vip-kubeconfig", Name: "kube-vip's kubeconfig", Base: Setting, Path: "kube-vip.kubeconfig", Signer: KubernetesCA, Group: GroupClient, Copy: true},
-		{Kind: KindKubeconfigFile, Base: Named, Path: "*", Key: "*", Signer: KubernetesCA, Group: GroupClient, Copy: true},
+		{Kind: KindAdmin, Name: "admin.conf", Base: Config, Path: "admin.conf", Signer: KubernetesCA,
+			Group: GroupClient, Outage: OutageClient, Reader: "kube-vip"},
+		{Kind: KindSuperAdmin, Name: "super-admin.conf", Base: Config, Path: "super-admin.conf", Signer: KubernetesCA,
+			Group: GroupClient, Reader: "kube-vip"},
+		{Kind: KindControllerManagerConf, Name: "controller-manager.conf", Base: Config,
+			Path: "controller-manager.conf", Signer: KubernetesCA, Group: GroupClient,
+			Settings: "kube-controller-manager.kubeconfig"},
+		{Kind: KindSchedulerConf, Name: "scheduler.conf", Base: Config, Path: "scheduler.conf", Signer: KubernetesCA,
+			Group: GroupClient, Settings: "kube-scheduler.kubeconfig"},
+		{Kind: KindKubeletConf, Name: "kubelet.conf", Base: Config, Path: "kubelet.conf", Signer: KubernetesCA,
+			Group: GroupKubeletClient, Outage: OutageKubelet},
+		{Kind: "bootstrap-kubelet.conf", Name: "bootstrap-kubelet.conf", Base: Config, Path: "bootstrap-kubelet.conf",
+			Signer: KubernetesCA, Group: GroupKubeletClient, Copy: true},
+		{Kind: "root-kubeconfig", Name: "/root/.kube/config", Base: Home, Path: "config", Signer: KubernetesCA,
+			Group: GroupClient},
+		{Kind: "kube-vip-kubeconfig", Name: "kube-vip's kubeconfig", Base: Setting, Path: "kube-vip.kubeconfig",
+			Signer: KubernetesCA, Group: GroupClient, Copy: true},
+		{Kind: KindKubeconfigFile, Base: Named, Path: "*", Key: "*", Signer: KubernetesCA, Group: GroupClient,
+			Copy: true},
 
-		{Kind: KindKubeletClient, Name: "kubelet-client-current.pem", Base: Kubelet, Path: "kubelet-client-current.pem", Key: "kubelet-client-current.pem", Signer: KubernetesCA, Group: GroupKubeletClient, Outage: OutageKubelet, KubeletRenews: true},
-		{Kind: KindKubeletServer, Name: "kubelet-server-current.pem", Base: Kubelet, Path: "kubelet-server-current.pem", Key: "kubelet-server-current.pem", Signer: KubernetesCA, Group: GroupKubeletServing, KubeletRenews: true, Approved: true},
-		{Kind: KindKubeletServing, Name: "kubelet.crt", Base: Kubelet, Path: "kubelet.crt", Key: "kubelet.key", Signer: SelfSigned, Group: GroupKubeletServing, Settings: "kubelet.tlsCertFile"},
-		{Kind: "kubelet-client-file", Name: "the kubelet's client certificate", Base: Setting, Path: "kubelet.client-certificate", Key: "kubelet.client-key", Signer: KubernetesCA, Group: GroupKubeletClient, Copy: true},
-		{Kind: KindKubeletServingFile, Name: "the kubelet's tlsCertFile", Base: Setting, Path: "kubelet.tlsCertFile", Key: "kubelet.tlsPrivateKeyFile", Signer: KubernetesCA, Group: GroupKubeletServing, Copy: true},
+		{Kind: KindKubeletClient, Name: "kubelet-client-current.pem", Base: Kubelet, Path: "kubelet-client-current.pem",
+			Key: "kubelet-client-current.pem", Signer: KubernetesCA, Group: GroupKubeletClient, Outage: OutageKubelet,
+			KubeletRenews: true},
+		{Kind: KindKubeletServer, Name: "kubelet-server-current.pem", Base: Kubelet, Path: "kubelet-server-current.pem",
+			Key: "kubelet-server-current.pem", Signer: KubernetesCA, Group: GroupKubeletServing, KubeletRenews: true,
+			Approved: true},
+		{Kind: KindKubeletServing, Name: "kubelet.crt", Base: Kubelet, Path: "kubelet.crt", Key: "kubelet.key",
+			Signer: SelfSigned, Group: GroupKubeletServing, Settings: "kubelet.tlsCertFile"},
+		{Kind: "kubelet-client-file", Name: "the kubelet's client certificate", Base: Setting,
+			Path: "kubelet.client-certificate", Key: "kubelet.client-key", Signer: KubernetesCA,
+			Group: GroupKubeletClient, Copy: true},
+		{Kind: KindKubeletServingFile, Name: "the kubelet's tlsCertFile", Base: Setting, Path: "kubelet.tlsCertFile",
+			Key: "kubelet.tlsPrivateKeyFile", Signer: KubernetesCA, Group: GroupKubeletServing, Copy: true},
 
-		{Kind: KindEtcdMember, Base: EtcdPKI, Path: "member-*.pem", Key: "member-*-key.pem", Signer: EtcdHostCA, Group: GroupEtcd, Outage: OutageEtcd, Settings: "etcd.cert-file etcd.peer-cert-file"},
-		{Kind: KindEtcdAdmin, Base: EtcdPKI, Path: "admin-*.pem", Key: "admin-*-key.pem", Signer: EtcdHostCA, Group: GroupEtcd},
-		{Kind: KindEtcdNode, Base: EtcdPKI, Path: "node-*.pem", Key: "node-*-key.pem", Signer: EtcdHostCA, Group: GroupEtcd, Outage: OutageEtcd, Settings: "kube-apiserver.etcd-certfile"},
+		{Kind: KindEtcdMember, Base: EtcdPKI, Path: "member-*.pem", Key: "member-*-key.pem", Signer: EtcdHostCA,
+			Group: GroupEtcd, Outage: OutageEtcd, Settings: "etcd.cert-file etcd.peer-cert-file"},
+		{Kind: KindEtcdAdmin, Base: EtcdPKI, Path: "admin-*.pem", Key: "admin-*-key.pem", Signer: EtcdHostCA,
+			Group: GroupEtcd},
+		{Kind: KindEtcdNode, Base: EtcdPKI, Path: "node-*.pem", Key: "node-*-key.pem", Signer: EtcdHostCA,
+			Group: GroupEtcd, Outage: OutageEtcd, Settings: "kube-apiserver.etcd-certfile"},
 
-		{Kind: "calico-etcd-ca", Name: "Calico's etcd CA", Base: Calico, Path: "ca_cert.crt", Signer: SelfSigned, Group: GroupEtcd, Copy: true},
-		{Kind: "calico-etcd-client", Name: "Calico's etcd client", Base: Calico, Path: "cert.crt", Key: "key.pem", Signer: EtcdHostCA, Group: GroupEtcd, Copy: true},
-		{Kind: "cilium-etcd-ca", Name: "Cilium's etcd CA", Base: Cilium, Path: "ca_cert.crt", Signer: SelfSigned, Group: GroupEtcd, Copy: true},
-		{Kind: "cilium-etcd-client", Name: "Cilium's etcd client", Base: Cilium, Path: "cert.crt", Key: "key.pem", Signer: EtcdHostCA, Group: GroupEtcd, Copy: true},
-
-		// Files of somebody's own, elsewhere than where a renewal looks for them.
-		{Kind: KindAPIServerFile, Name: "the API server's own certificate", Base: Setting, Path: "kube-apiserver.tls-cert-file", Key: "kube-apiserver.tls-private-key-file", Signer: KubernetesCA, Group: GroupServing, Copy: true},
-		{Kind: "apiserver-kubelet-client-file", Name: "the API server's client certificate for kubelets", Base: Setting, Path: "kube-apiserver.kubelet-client-certificate", Key: "kube-apiserver.kubelet-client-key", Signer: KubernetesCA, Group: GroupAPIToKubelet, Copy: true},
-		{Kind: "front-proxy-client-file", Name: "the front proxy's own client certificate", Base: Setting, Path: "kube-apiserver.proxy-client-cert-file", Key: "kube-apiserver.proxy-client-key-file", Signer: FrontProxyCA, Group: GroupFrontProxy, Copy: true},
-		{Kind: "controller-manager-kubeconfig", Name: "the controller manager's kubeconfig", Base: Setting, Path: "kube-controller-manager.kubeconfig", Signer: KubernetesCA, Group: GroupClient, Copy: true},
-		{Kind: "scheduler-kubeconfig", Name: "the scheduler's kubeconfig", Base: Setting, Path: "kube-scheduler.kubeconfig", Signer: KubernetesCA, Group: GroupClient, Copy: true},
-
-		// An etcd that is neither kubeadm's nor Kubespray's, as the API server and
-		// etcd itself are told.
-		{Kind: "etcd-other-ca", Name: "etcd's CA", Base: Setting, Path: "kube-apiserver.etcd-cafile", Signer: SelfSigned, Group: GroupEtcd, Authority: EtcdOtherCA, Copy: true},
-		{Kind: "etcd-other-client", Name: "the API server's etcd client", Base: Setting, Path: "kube-apiserver.etcd-certfile", Key: "kube-apiserver.etcd-keyfile", Signer: EtcdOtherCA, Group: GroupEtcd, Copy: true},
-		{Kind: "etcd-other-member-ca", Name: "etcd's own CA", Base: Setting, Path: "etcd.trusted-ca-file", Signer: SelfSigned, Group: GroupEtcd, Authority: EtcdOtherCA, Copy: true},
-		{Kind: "etcd-other-peer-ca", Name: "etcd's peer CA", Base: Setting, Path: "etcd.peer-trusted-ca-file", Signer: SelfSigned, Group: GroupEtcd, Authority: EtcdOtherCA, Copy: true},
-		{Kind: "etcd-other-server", Name: "etcd's server certificate", Base: Setting, Path: "etcd.cert-file", Key: "etcd.key-file", Signer: EtcdOtherCA, Group: GroupEtcd, Copy: true},
-		{Kind: "etcd-other-peer", Name: "etcd's peer certificate", Base: Setting, Path: "etcd.peer-cert-file", Key: "etcd.peer-key-file", Signer: EtcdOtherCA, Group: GroupEtcd, Copy: true},
+		{Kind: "calico-etcd-ca", Name: "Calico's etcd CA", Base: Calico, Path: "ca_cert.crt", Signer: SelfSigned,
+			Group: GroupEtcd, Copy: true},
+		{Kind: "calico-etcd-client", Name: "Calico's etcd client", Base: Calico, Path: "cert.crt", Key: "key.pem",
+			Signer: EtcdHostCA, Group: GroupEtcd, Copy: true},
+		{Kind: "cilium-etcd-ca", Name: "Cilium's etcd CA", Base: Cilium, Path: "ca_cert.crt", Signer: SelfSigned,
+			Group: GroupEtcd, Copy: true},
+		{Kind: "cilium-etcd-client", Name: "Cilium's etcd client", Base: Cilium, Path: "cert.crt", Key: "key.pem",
+			Signer: EtcdHostCA, Group: GroupEtcd, Copy: true},
 	}
 }
 
-// etcdAuthorities are the settings that name the authority of an etcd.
+// settingPlaces are what settings of components name, elsewhere.
+func settingPlaces() []Row {
+	return []Row{
+		// Files of someone's own, elsewhere than where a renewal looks for them.
+		{Kind: KindAPIServerFile, Name: "the API server's own certificate", Base: Setting,
+			Path: "kube-apiserver.tls-cert-file", Key: "kube-apiserver.tls-private-key-file", Signer: KubernetesCA,
+			Group: GroupServing, Copy: true},
+		{Kind: "apiserver-kubelet-client-file", Name: "the API server's client certificate for kubelets", Base: Setting,
+			Path: "kube-apiserver.kubelet-client-certificate", Key: "kube-apiserver.kubelet-client-key",
+			Signer: KubernetesCA, Group: GroupAPIToKubelet, Copy: true},
+		{Kind: "front-proxy-client-file", Name: "the front proxy's own client certificate", Base: Setting,
+			Path: "kube-apiserver.proxy-client-cert-file", Key: "kube-apiserver.proxy-client-key-file",
+			Signer: FrontProxyCA, Group: GroupFrontProxy, Copy: true},
+		{Kind: "controller-manager-kubeconfig", Name: "the controller manager's kubeconfig", Base: Setting,
+			Path: "kube-controller-manager.kubeconfig", Signer: KubernetesCA, Group: GroupClient, Copy: true},
+		{Kind: "scheduler-kubeconfig", Name: "the scheduler's kubeconfig", Base: Setting,
+			Path: "kube-scheduler.kubeconfig", Signer: KubernetesCA, Group: GroupClient, Copy: true},
+
+		// An etcd that is neither kubeadm's nor Kubespray's, as the API server and
+		// etcd itself are reported.
+		{Kind: "etcd-other-ca", Name: "etcd's CA", Base: Setting, Path: "kube-apiserver.etcd-cafile",
+			Signer: SelfSigned, Group: GroupEtcd, Authority: EtcdOtherCA, Copy: true},
+		{Kind: "etcd-other-client", Name: "the API server's etcd client", Base: Setting,
+			Path: "kube-apiserver.etcd-certfile", Key: "kube-apiserver.etcd-keyfile", Signer: EtcdOtherCA,
+			Group: GroupEtcd, Copy: true},
+		{Kind: "etcd-other-member-ca", Name: "etcd's own CA", Base: Setting, Path: "etcd.trusted-ca-file",
+			Signer: SelfSigned, Group: GroupEtcd, Authority: EtcdOtherCA, Copy: true},
+		{Kind: "etcd-other-peer-ca", Name: "etcd's peer CA", Base: Setting, Path: "etcd.peer-trusted-ca-file",
+			Signer: SelfSigned, Group: GroupEtcd, Authority: EtcdOtherCA, Copy: true},
+		{Kind: "etcd-other-server", Name: "etcd's server certificate", Base: Setting, Path: "etcd.cert-file",
+			Key: "etcd.key-file", Signer: EtcdOtherCA, Group: GroupEtcd, Copy: true},
+		{Kind: "etcd-other-peer", Name: "etcd's peer certificate", Base: Setting, Path: "etcd.peer-cert-file",
+			Key: "etcd.peer-key-file", Signer: EtcdOtherCA, Group: GroupEtcd, Copy: true},
+	}
+}
+
+// etcdAuthorities are the settings that name the CA of an etcd.
 const etcdAuthorities = "kube-apiserver.etcd-cafile etcd.trusted-ca-file etcd.peer-trusted-ca-file"
 
 // KeyFile returns the path of the private key, below Base, of the certificate
@@ -251,7 +319,7 @@ func Lookup(k Kind) (Row, bool) {
 	return r, ok
 }
 
-// Classify names the kind of a file, given its folder and its path below it.
+// Classify names the kind of a file, given its directory and its path below it.
 func Classify(b Base, rel string) Kind {
 	for _, r := range Table() {
 		if r.Base != b {

@@ -3,7 +3,7 @@
 //
 // The input is the JSON that "ansible-inventory --list" prints, so that every
 // inventory source and plugin that works for ansible-playbook works here. The event
-// callback tells the same with expressions rendered. The package does no I/O.
+// callback reports the same with expressions rendered. The package does no I/O.
 //
 //	c, err := cluster.Parse(output) // of ansible-inventory --list
 //	for _, n := range c.With(cluster.ControlPlane) { ... }
@@ -46,6 +46,14 @@ var groups = []struct {
 	{Etcd, []string{"etcd"}},
 }
 
+// MadeGroups are the groups that Kubespray puts into others when its playbooks begin, in that
+// order (its role dynamic_groups; the playbook groups.yml does so by hand).
+var MadeGroups = [][2]string{
+	{"kube-master", "kube_control_plane"}, {"kube-node", "kube_node"}, {"calico-rr", "calico_rr"},
+	{"k8s-cluster", "k8s_cluster"},
+	{"kube_control_plane", "k8s_cluster"}, {"kube_node", "k8s_cluster"}, {"calico_rr", "k8s_cluster"},
+}
+
 // Node is one host of the inventory that belongs to the cluster.
 type Node struct {
 	// Name is the inventory hostname: the name Ansible reports events under.
@@ -72,10 +80,10 @@ type Cluster struct {
 	// Endpoint is the "host:port" of the load balancer before the API servers
 	// (loadbalancer_apiserver, apiserver_loadbalancer_domain_name); empty without one.
 	Endpoint string `json:"endpoint,omitempty"`
-	// ExternalCA: the keys of the authorities are kept outside, and nothing on the
+	// ExternalCA: the keys of the CAs are kept outside, and nothing on the
 	// nodes can issue a certificate (kube_external_ca_mode, Kubespray v2.19 and later).
 	ExternalCA bool `json:"externalCA,omitempty"`
-	// Artifacts is the folder on the driver for what a deployment leaves there, such as
+	// Artifacts is the directory on the control node for what a deployment leaves there, such as
 	// a copy of admin.conf (artifacts_dir); empty where the inventory sets none.
 	Artifacts string `json:"artifacts,omitempty"`
 }
@@ -125,11 +133,20 @@ func Names(nodes []Node) []string {
 	return out
 }
 
+// Some are names for a sentence: so many, separated by commas, and the number of the others. One
+// more is named rather than counted.
+func Some(names []string, most int) string {
+	if len(names) <= most+1 {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
 // Errors that Parse returns; wrapped with what was found.
 var (
-	// ErrEmpty says that the inventory has no hosts at all.
+	// ErrEmpty means that the inventory has no hosts at all.
 	ErrEmpty = errors.New("the inventory has no hosts")
-	// ErrNoControlPlane says that no host is in a control plane group.
+	// ErrNoControlPlane means that no host is in a control plane group.
 	ErrNoControlPlane = errors.New("the inventory has no control plane hosts")
 )
 
@@ -144,7 +161,8 @@ type meta struct {
 
 // Variables are the host variables that Parse reads.
 var Variables = []string{
-	"access_ip", "access_ip6", "ansible_host", "ansible_ssh_host", "apiserver_loadbalancer_domain_name", "artifacts_dir",
+	"access_ip", "access_ip6", "ansible_host", "ansible_ssh_host", "apiserver_loadbalancer_domain_name",
+	"artifacts_dir",
 	"ip", "ip6", "ipv4_stack", "kube_apiserver_port", "kube_external_ca_mode", "kube_override_hostname",
 	"loadbalancer_apiserver",
 }
@@ -254,7 +272,7 @@ func describe(host string, vars hostVars) Node {
 	}
 }
 
-// address is where a host is reached; "" where no variable says so.
+// address is where a host is reached; "" where no variable has it.
 func (v hostVars) address() string {
 	names := []string{"access_ip", "ip", "access_ip6", "ip6", "ansible_host", "ansible_ssh_host"}
 	if set, ok := v["ipv4_stack"]; ok && !Truth(set) { // IPv6 alone, whatever else is set
@@ -288,7 +306,7 @@ func loadBalancer(vars hostVars, port int) string {
 }
 
 // hostVars are variables of a host. An expression that is left in them, because it
-// needs facts or because ansible-inventory printed it, says nothing here.
+// needs facts or because ansible-inventory printed it, counts for nothing here.
 type hostVars map[string]any
 
 // text returns a variable that is plain text; "" for any other.

@@ -181,8 +181,8 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-// Whether the keys of the authorities are kept outside is what the first control plane's
-// variable says, as Ansible understands truth; an expression says nothing.
+// Whether the keys of the CAs are kept outside is what the first control plane's
+// variable holds, as Ansible understands truth; an expression counts for nothing.
 func TestExternalCA(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]bool{
@@ -232,7 +232,7 @@ func TestLookups(t *testing.T) {
 	}
 }
 
-// FuzzParse: an inventory is a cluster whose nodes can be told apart and asked, or
+// FuzzParse: an inventory is a cluster whose nodes can be distinguished and asked, or
 // an error.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
@@ -245,7 +245,7 @@ func FuzzParse(f *testing.F) {
 		c, err := cluster.Parse(data)
 		if err != nil {
 			if len(c.Nodes) > 0 {
-				t.Errorf("nodes beside the error %v: %+v", err, c.Nodes)
+				t.Errorf("nodes next to the error %v: %+v", err, c.Nodes)
 			}
 			return
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry" //nolint:depguard // what several rooms say is compared
-	"github.com/infrapuzzle/kscertctl/orchestrator/plan"   //nolint:depguard // likewise
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"   //nolint:depguard // as above
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
@@ -22,7 +22,7 @@ var leadsOn = regexp.MustCompile(`--[a-z]{4}|etcdctl|systemctl|put the key back|
 // In every situation of the tables check-expiration, the diagnosis and the plan say the
 // same: what the one warns of the other has found, a certificate that is due and can be
 // renewed has a step, and where all is called well no file is about to end. What is refused
-// is told with a way that leads on.
+// is reported with a way that leads on.
 func TestCheckDiagnosisAndPlanAgree(t *testing.T) {
 	t.Parallel()
 	agree := func(name string, of cluster.Cluster, edits []tc.Edit) {
@@ -47,9 +47,12 @@ func TestCheckDiagnosisAndPlanAgree(t *testing.T) {
 				if !leadsOn.MatchString(err.Error()) {
 					t.Errorf("it is refused, and no way is named: %v", err)
 				}
+				if _, again := plan.Make(of, s, d, advised(err.Error())); again != nil && again.Error() == err.Error() {
+					t.Errorf("what the refusal says to add is refused with the same words: %v", err)
+				}
 				return
 			}
-			works := d.Route == diagnosis.Renew || d.Route == diagnosis.Recover
+			works := d.Route == diagnosis.Renew || d.Route == diagnosis.Recover || d.Route == diagnosis.NewCA
 			if works != (len(p.Steps) > 0) {
 				t.Errorf("the route is %s, and the plan has %d steps", d.Route, len(p.Steps))
 			}
@@ -68,6 +71,22 @@ func TestCheckDiagnosisAndPlanAgree(t *testing.T) {
 	for _, row := range allFaults() {
 		agree(row.name, row.of, row.edits)
 	}
+}
+
+// flag is one that a refusal says to add.
+var flag = regexp.MustCompile(`(--limit|--allow-not-in-inventory) ('[^']*'|[^\s;,']+(?:,[^\s;,']+)*)`)
+
+// advised is the policy with the flags that a refusal says to add.
+func advised(refusal string) (p plan.Policy) {
+	for _, m := range flag.FindAllStringSubmatch(refusal, -1) {
+		value := strings.Trim(m[2], "'")
+		if m[1] == "--limit" {
+			p.Limit = strings.Split(value, ",")
+		} else {
+			p.AllowNotInInventory = append(p.AllowNotInInventory, value)
+		}
+	}
+	return p
 }
 
 // disagree reports where a row of the check and the diagnosis do not say the same.

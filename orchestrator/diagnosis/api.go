@@ -76,8 +76,8 @@ func apiState(n snapshot.Node) APIState {
 	return APIUnknown
 }
 
-// judgeAPIServers: each API server can be used, or why it cannot.
-func (d *Diagnosis) judgeAPIServers(s snapshot.Snapshot) {
+// checkAPIServers: each API server can be used, or why it cannot.
+func (d *Diagnosis) checkAPIServers(s snapshot.Snapshot) {
 	for _, n := range s.With(cluster.ControlPlane) {
 		if n.Failure != nil {
 			d.ControlPlanes[n.Name] = APIUnknown
@@ -86,15 +86,18 @@ func (d *Diagnosis) judgeAPIServers(s snapshot.Snapshot) {
 		state := apiState(n)
 		d.ControlPlanes[n.Name] = state
 		if state == APIUsable {
-			d.judgeAdministrator(n)
+			d.checkAdministrator(n)
 			continue
 		}
 		if n.Facts["manifest"] == "missing" {
-			d.find(ManifestMissing, n.Name, apiServer, n.Facts["config-dir"]+"/manifests/kube-apiserver.yaml does not exist")
+			d.find(ManifestMissing, n.Name, apiServer,
+				n.Facts["config-dir"]+"/manifests/kube-apiserver.yaml does not exist")
 		}
-		d.judgeManifests(n)
+		d.checkManifests(n)
 		if because, ok := d.certificateCause(s, n); ok {
-			d.Findings = append(d.Findings, Finding{Reason: APIUnusable, Node: n.Name, Subject: string(state), Evidence: apiEvidence(n), Because: because})
+			d.Findings = append(d.Findings,
+				Finding{Reason: APIUnusable, Node: n.Name, Subject: string(state), Evidence: apiEvidence(n),
+					Because: because})
 			continue
 		}
 		reason := apiReason(n, state)
@@ -106,9 +109,9 @@ func (d *Diagnosis) judgeAPIServers(s snapshot.Snapshot) {
 	}
 }
 
-// judgeAdministrator: that an API server is ready it tells everybody, so whoever may do
+// checkAdministrator: that an API server is ready it tells everybody, so anyone who may do
 // nothing looks like an administrator until a step of a run fails.
-func (d *Diagnosis) judgeAdministrator(n snapshot.Node) {
+func (d *Diagnosis) checkAdministrator(n snapshot.Node) {
 	if n.View == nil || len(n.View.Forbidden) == 0 {
 		return
 	}
@@ -125,12 +128,12 @@ func (d *Diagnosis) judgeAdministrator(n snapshot.Node) {
 // Kubernetes 1.10: "FILE: couldn't parse as pod(yaml: ...), please check config file".
 var invalidManifest = regexp.MustCompile(`(/[^\s:"\\]+\.(?:yaml|yml|json))[\\"]*: couldn't parse as pod.*`)
 
-// judgeManifests reads from the kubelet's log which static pod it cannot start.
-func (d *Diagnosis) judgeManifests(n snapshot.Node) {
-	told := map[string]bool{}
+// checkManifests reads from the kubelet's log which static pod it cannot start.
+func (d *Diagnosis) checkManifests(n snapshot.Node) {
+	stated := map[string]bool{}
 	for _, m := range invalidManifest.FindAllStringSubmatch(n.Results["kubelet-log"].Output, -1) {
-		if !told[m[1]] {
-			told[m[1]] = true
+		if !stated[m[1]] {
+			stated[m[1]] = true
 			d.find(ManifestInvalid, n.Name, m[1], m[0])
 		}
 	}
@@ -153,7 +156,11 @@ func (d *Diagnosis) certificateCause(s snapshot.Snapshot, n snapshot.Node) (Reas
 			ended[row.Outage] = cmp.Or(ended[row.Outage], CertificateBeginsLater)
 		case status != certs.Expired:
 		case row.CA:
-			return CAExpired, true // its route is another
+			for _, leaf := range certs.Table() {
+				if leaf.Signer == row.Authority && leaf.Outage != certs.OutageKubelet { // which starts with it
+					ended[leaf.Outage] = CAExpired
+				}
+			}
 		default:
 			ended[row.Outage] = expired[row.Group]
 		}
@@ -207,7 +214,8 @@ func (d *Diagnosis) quorumCause(s snapshot.Snapshot) (Reason, bool) {
 		}
 		holds := true
 		for _, c := range n.Certificates {
-			if c.Served || passedOver(s, n, c) || !slices.Contains([]certs.Kind{certs.KindEtcdMember, certs.KindEtcdServer, certs.KindEtcdPeer}, c.Kind) {
+			if c.Served || passedOver(s, n, c) ||
+				!slices.Contains([]certs.Kind{certs.KindEtcdMember, certs.KindEtcdServer, certs.KindEtcdPeer}, c.Kind) {
 				continue
 			}
 			switch c.StatusAt(n.Clock, 0) {
@@ -240,7 +248,7 @@ func (d *Diagnosis) stales(n snapshot.Node, component string) bool {
 var crashed = regexp.MustCompile(`(?m)^(Error|error|panic|fatal error):|^F\d{4} |"command failed"`)
 
 // lasting is how long an API server runs that has not been kept from starting:
-// one that waits for etcd in vain gives up after 20 s.
+// one that waits for etcd without success gives up after 20 s.
 const lasting = time.Minute
 
 // apiReason names an outage that no certificate explains.
@@ -299,9 +307,9 @@ func apiEvidence(n snapshot.Node) string {
 	return strings.Join(parts, "\n")
 }
 
-// judgeEndpoints: from every node the endpoint of its kubelet leads to an API
+// checkEndpoints: from every node the endpoint of its kubelet leads to an API
 // server. It says nothing while no API server can be used.
-func (d *Diagnosis) judgeEndpoints(s snapshot.Snapshot) {
+func (d *Diagnosis) checkEndpoints(s snapshot.Snapshot) {
 	for _, n := range s.Nodes {
 		own, _ := n.Endpoint(apiServer)
 		for _, p := range n.Probes {
@@ -331,9 +339,9 @@ func (d *Diagnosis) anyUsable() bool {
 	return false
 }
 
-// judgeDriversView: what the driver sees of the API from outside. A driver behind
+// checkDriversView: what the driver sees of the API from outside. A driver behind
 // a bastion reaches nothing, which says nothing.
-func (d *Diagnosis) judgeDriversView(s snapshot.Snapshot) {
+func (d *Diagnosis) checkDriversView(s snapshot.Snapshot) {
 	known, complete := apiCertificates(s)
 	direct := false
 	for _, p := range s.Probes {
@@ -342,11 +350,13 @@ func (d *Diagnosis) judgeDriversView(s snapshot.Snapshot) {
 	for _, p := range s.Probes {
 		switch {
 		case p.Fingerprint != "" && !known[p.Fingerprint] && complete && (!vouched(p) || !p.NotAfter.After(s.Taken)):
-			evidence := fmt.Sprintf("asked from the control node, %s presents %s, which expires at %s, and no API server serves it",
+			evidence := fmt.Sprintf(
+				"asked from the control node, %s presents %s, which expires at %s, and no API server serves it",
 				p.Endpoint, short(p.Fingerprint), p.NotAfter.Format(time.RFC3339))
 			d.find(LoadBalancer, "", p.Endpoint, evidence)
 		case p.Endpoint == s.Endpoint && p.Failed != "" && p.Failed != snapshot.StageResolve && direct && d.anyUsable():
-			d.find(LoadBalancer, "", p.Endpoint, fmt.Sprintf("asked from the control node, %s failed at %s: %s", p.Endpoint, p.Failed, p.Error))
+			d.find(LoadBalancer, "", p.Endpoint,
+				fmt.Sprintf("asked from the control node, %s failed at %s: %s", p.Endpoint, p.Failed, p.Error))
 		}
 	}
 }
@@ -392,14 +402,14 @@ func fronted(s snapshot.Snapshot) map[string]bool {
 	return out
 }
 
-// judgeView reads what a usable API server says of nodes and static pods.
-func (d *Diagnosis) judgeView(s snapshot.Snapshot) {
+// checkView reads what a usable API server says of nodes and static pods.
+func (d *Diagnosis) checkView(s snapshot.Snapshot) {
 	v, ok := s.View()
 	if !ok {
 		return
 	}
 	for _, n := range s.Nodes {
-		// An API server that named no node at all was asked in vain.
+		// An API server that named no node at all was asked without success.
 		if len(v.Nodes) == 0 || !n.Is(cluster.ControlPlane) && !n.Is(cluster.Worker) || d.on(n.Name, NodeNotJoined) {
 			continue
 		}

@@ -65,7 +65,8 @@ func (d *Diagnosis) compareControlPlanes(s snapshot.Snapshot) {
 			for content, nodes := range holders {
 				same := content == usual || row.key && bytes[content] == bytes[usual]
 				if !same && slices.Contains(nodes, n.Name) && !row.trusted(content, usual, sets) {
-					d.find(row.reason, n.Name, row.file, fmt.Sprintf("%s differs from the file on %s", row.file, strings.Join(holders[usual], ", ")))
+					d.find(row.reason, n.Name, row.file,
+						fmt.Sprintf("%s differs from the file on %s", row.file, strings.Join(holders[usual], ", ")))
 				}
 			}
 		}
@@ -105,9 +106,9 @@ func (r sharedFile) trusted(content, usual string, sets map[string][]string) boo
 	return true
 }
 
-// judgeExternalCA: where the keys of the authorities are kept outside, that none is on
+// checkExternalCA: where the keys of the authorities are kept outside, that none is on
 // a node is as it should be, and nothing that is due can be issued there.
-func (d *Diagnosis) judgeExternalCA(s snapshot.Snapshot) {
+func (d *Diagnosis) checkExternalCA(s snapshot.Snapshot) {
 	if !s.ExternalCA {
 		return
 	}
@@ -121,32 +122,37 @@ func (d *Diagnosis) judgeExternalCA(s snapshot.Snapshot) {
 			}
 		}
 		if len(due) > 0 {
-			d.find(ExternalCA, n.Name, "", fmt.Sprintf("the inventory sets kube_external_ca_mode, and these are due on %s: %s", n.Name, strings.Join(due, ", ")))
+			d.find(ExternalCA, n.Name, "",
+				fmt.Sprintf("the inventory sets kube_external_ca_mode, and these are due on %s: %s", n.Name,
+					strings.Join(due, ", ")))
 		}
 	}
 }
 
-// judgeLifetimes: each authority outlives what it signed. What a kubeconfig alone trusts
+// checkLifetimes: each authority outlives what it signed. What a kubeconfig alone trusts
 // ends for itself.
-func (d *Diagnosis) judgeLifetimes(s snapshot.Snapshot, t Thresholds) {
+func (d *Diagnosis) checkLifetimes(s snapshot.Snapshot, t Thresholds) {
 	for _, n := range s.Nodes {
 		for _, kind := range issuers {
 			row, _ := certs.Lookup(kind)
 			for i, ca := range bundleOf(n, kind) {
 				if !s.Unused(n, ca) {
-					d.judgeLifetime(n, ca, slices.DeleteFunc(signedLeaves(n, row.Authority), func(c certs.Certificate) bool {
-						by := signersOf(n, c)
-						return s.Unused(n, c) || len(by) == 0 && i > 0 || len(by) > 0 && by[0] != ca.SignsAs()
-					}))
+					d.checkLifetime(n, ca, slices.DeleteFunc(signedLeaves(n, row.Authority),
+						func(c certs.Certificate) bool {
+							by := signersOf(n, c)
+							return s.Unused(n, c) || len(by) == 0 && i > 0 || len(by) > 0 && by[0] != ca.SignsAs()
+						}))
 				}
 			}
 		}
 		for _, ca := range s.Trusts(n) {
 			switch ca.StatusAt(n.Clock, t.RenewBefore) {
 			case certs.Expired:
-				d.find(CAExpired, n.Name, ca.Label(), fmt.Sprintf("%s expired at %s", ca.Label(), ca.Ends().Format(time.RFC3339)))
+				d.find(CAExpired, n.Name, ca.Label(),
+					fmt.Sprintf("%s expired at %s", ca.Label(), ca.Ends().Format(time.RFC3339)))
 			case certs.Expiring:
-				d.find(CAExpiring, n.Name, ca.Label(), fmt.Sprintf("%s expires at %s", ca.Label(), ca.Ends().Format(time.RFC3339)))
+				d.find(CAExpiring, n.Name, ca.Label(),
+					fmt.Sprintf("%s expires at %s", ca.Label(), ca.Ends().Format(time.RFC3339)))
 			case certs.Valid, certs.NotYetValid:
 			}
 		}
@@ -182,8 +188,8 @@ const (
 	renewal   = 30 * 24 * time.Hour
 )
 
-// judgeLifetime: an authority that ends before what it signed takes it along.
-func (d *Diagnosis) judgeLifetime(n snapshot.Node, ca certs.Certificate, leaves []certs.Certificate) {
+// checkLifetime: an authority that ends before what it signed takes it along.
+func (d *Diagnosis) checkLifetime(n snapshot.Node, ca certs.Certificate, leaves []certs.Certificate) {
 	if slices.ContainsFunc(d.Findings, func(f Finding) bool {
 		return f.Node == n.Name && f.Subject == ca.Label() && (f.Reason == CAExpired || f.Reason == CAExpiring)
 	}) {
@@ -199,8 +205,9 @@ func (d *Diagnosis) judgeLifetime(n snapshot.Node, ca certs.Certificate, leaves 
 	}
 }
 
-// stray reports whether a kubeconfig beside those of the cluster is none that it knows: it
+// stray reports whether a kubeconfig in addition to those of the cluster is none that it knows: it
 // may be for another one.
 func stray(n snapshot.Node, k snapshot.Kubeconfig) bool {
-	return path.Dir(k.Path) == n.Facts["config-dir"] && certs.Classify(certs.Config, path.Base(k.Path)) == certs.KindUnknown
+	return path.Dir(k.Path) == n.Facts["config-dir"] &&
+		certs.Classify(certs.Config, path.Base(k.Path)) == certs.KindUnknown
 }

@@ -8,7 +8,8 @@ type causes struct{ node, anywhere []Reason }
 
 // brokenFiles are what keeps a component from starting or from being trusted.
 var brokenFiles = []Reason{
-	DiskFull, UnknownAuthority, IdentityWrong, KeyMismatch, FileMissing, CertificateNotYetValid, CertificateBeginsLater, CertificateUnreadable,
+	DiskFull, UnknownAuthority, IdentityWrong, KeyMismatch, FileMissing, CertificateNotYetValid, CertificateBeginsLater,
+	CertificateUnreadable,
 }
 
 // outage brings about what is seen of an API server that no expired certificate
@@ -24,7 +25,8 @@ var outage = causes{
 var absence = causes{
 	node: slices.Concat(
 		[]Reason{NodeUnreachable, ClockSkew, CAMissing, AuthoritiesDiffer, CAExpired, OwnInvalid}, brokenFiles,
-		[]Reason{KubeletClientExpired, ContainerRuntimeDown, KubeletDown, NameResolutionFailed, LoadBalancer, APIBlocked}),
+		[]Reason{KubeletClientExpired, ContainerRuntimeDown, KubeletDown, NameResolutionFailed, LoadBalancer,
+			APIBlocked}),
 	anywhere: []Reason{SANMissing},
 }
 
@@ -48,9 +50,12 @@ var consequences = map[Reason]causes{
 	OwnInvalid:             {node: []Reason{ClockSkew}},
 
 	ContainerRuntimeDown: {node: []Reason{DiskFull}},
-	KubeletDown:          {node: slices.Concat(brokenFiles, []Reason{CAMissing, KubeletClientExpired, OwnInvalid, ContainerRuntimeDown})},
-	EtcdMemberDown:       {node: slices.Concat(brokenFiles, []Reason{EtcdExpired, OwnInvalid, ContainerRuntimeDown, KubeletDown})},
-	EtcdMemberSilent:     {node: slices.Concat([]Reason{ClockSkew}, brokenFiles, []Reason{EtcdExpired, OwnInvalid, ContainerRuntimeDown, KubeletDown})},
+	KubeletDown: {node: slices.Concat(brokenFiles,
+		[]Reason{CAMissing, KubeletClientExpired, OwnInvalid, ContainerRuntimeDown})},
+	EtcdMemberDown: {node: slices.Concat(brokenFiles,
+		[]Reason{EtcdExpired, OwnInvalid, ContainerRuntimeDown, KubeletDown})},
+	EtcdMemberSilent: {node: slices.Concat([]Reason{ClockSkew}, brokenFiles,
+		[]Reason{EtcdExpired, OwnInvalid, ContainerRuntimeDown, KubeletDown})},
 	EtcdNoQuorum: {
 		node:     slices.Concat([]Reason{ClockSkew}, brokenFiles),
 		anywhere: []Reason{EtcdExpired, OwnInvalid, EtcdMemberDown},
@@ -68,9 +73,12 @@ var consequences = map[Reason]causes{
 	NodeNotRegistered: absence,
 	NodeNotReady:      absence,
 	StaticPodNotReady: {
-		node: slices.Concat(absence.node, []Reason{ManifestMissing, ManifestInvalid, ServingExpired, EtcdExpired, ClientExpired,
-			ServedCertificateStale, CredentialStale, LoopbackCertificateExpired, SANMissing, EtcdMemberDown, EtcdNoQuorum,
-			APICrashing, APIBlocked, APIServerRefused, APIServerNotReady, APIRejectsClient, APIServerUntrusted, APIUnusable, NodeNotReady}),
+		node: slices.Concat(absence.node,
+			[]Reason{ManifestMissing, ManifestInvalid, ServingExpired, EtcdExpired, ClientExpired,
+				ServedCertificateStale, CredentialStale, LoopbackCertificateExpired, SANMissing, EtcdMemberDown,
+				EtcdNoQuorum,
+				APICrashing, APIBlocked, APIServerRefused, APIServerNotReady, APIRejectsClient, APIServerUntrusted,
+				APIUnusable, NodeNotReady}),
 	},
 }
 

@@ -14,32 +14,36 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// judgeCertificate finds what is wrong with one certificate on disk by itself:
+// checkCertificate finds what is wrong with one certificate on disk by itself:
 // its dates and its key.
-func (d *Diagnosis) judgeCertificate(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate, t Thresholds) {
+func (d *Diagnosis) checkCertificate(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate, t Thresholds) {
 	row, known := certs.Lookup(c.Kind)
 	if !known {
 		switch status := c.StatusAt(n.Clock, t.RenewBefore); status {
 		case certs.Valid:
 		case certs.NotYetValid:
-			d.find(OtherExpiring, n.Name, c.Path, fmt.Sprintf("%s is valid from %s", c.Path, c.NotBefore.Format(time.RFC3339)))
+			d.find(OtherExpiring, n.Name, c.Path,
+				fmt.Sprintf("%s is valid from %s", c.Path, c.NotBefore.Format(time.RFC3339)))
 		case certs.Expired, certs.Expiring:
-			d.find(OtherExpiring, n.Name, c.Path, fmt.Sprintf("%s expires at %s", c.Path, c.Ends().Format(time.RFC3339)))
+			d.find(OtherExpiring, n.Name, c.Path,
+				fmt.Sprintf("%s expires at %s", c.Path, c.Ends().Format(time.RFC3339)))
 		}
 		return
 	}
 	status := c.StatusAt(n.Clock, n.Window(row, c, t.RenewBefore))
 	if row.Own() {
-		d.judgeOwn(n, c, status)
+		d.checkOwn(n, c, status)
 		return
 	}
 	if n.Copies(row) {
-		d.judgeCopy(n, c, status)
+		d.checkCopy(n, c, status)
 		return
 	}
 	switch c.Key {
 	case certs.KeyMismatch:
-		d.find(KeyMismatch, n.Name, c.Label(), fmt.Sprintf("the private key of %s does not match the public key of the certificate (%s)", c.Path, short(c.PublicKey)))
+		d.find(KeyMismatch, n.Name, c.Label(),
+			fmt.Sprintf("the private key of %s does not match the public key of the certificate (%s)", c.Path,
+				short(c.PublicKey)))
 	case certs.KeyUnreadable:
 		d.find(CertificateUnreadable, n.Name, c.Label(), "the private key of "+c.Path+" cannot be read")
 	case certs.KeyMatches, certs.KeyMissing:
@@ -93,7 +97,8 @@ func authorityHolds(s snapshot.Snapshot, n snapshot.Node, signer certs.Authority
 	known := false
 	for _, at := range append([]snapshot.Node{n}, s.With(cluster.ControlPlane)...) {
 		for _, c := range at.Certificates {
-			if row, ok := certs.Lookup(c.Kind); ok && row.CA && row.Authority == signer && !c.Served && !s.Unused(at, c) {
+			if row, ok := certs.Lookup(c.Kind); ok && row.CA && row.Authority == signer && !c.Served &&
+				!s.Unused(at, c) {
 				if c.StatusAt(at.Clock, 0) == certs.Valid {
 					return true
 				}
@@ -107,15 +112,16 @@ func authorityHolds(s snapshot.Snapshot, n snapshot.Node, signer certs.Authority
 	return false
 }
 
-// judgeOwn: what a component uses elsewhere than where anything is renewed, says so before
-// and after it ends. It is never due, and explains no outage that a renewal would mend.
-func (d *Diagnosis) judgeOwn(n snapshot.Node, c certs.Certificate, status certs.Status) {
+// checkOwn: what a component uses elsewhere than where anything is renewed, says so before
+// and after it ends. It is never due, and explains no outage that a renewal would fix.
+func (d *Diagnosis) checkOwn(n snapshot.Node, c certs.Certificate, status certs.Status) {
 	row, _ := certs.Lookup(c.Kind)
 	named := row.Path
 	if row.Base == certs.Named {
 		named = "a kubeconfig"
 	}
-	evidence := fmt.Sprintf("%s, which %s names, is valid from %s to %s", c.Path, named, c.NotBefore.Format(time.RFC3339), c.Ends().Format(time.RFC3339))
+	evidence := fmt.Sprintf("%s, which %s names, is valid from %s to %s", c.Path, named,
+		c.NotBefore.Format(time.RFC3339), c.Ends().Format(time.RFC3339))
 	switch status {
 	case certs.Valid:
 	case certs.Expiring:
@@ -125,11 +131,12 @@ func (d *Diagnosis) judgeOwn(n snapshot.Node, c certs.Certificate, status certs.
 	}
 }
 
-// judgeCopy: what another program has copied from a file is still that file's
+// checkCopy: what another program has copied from a file is still that file's
 // certificate, and valid.
-func (d *Diagnosis) judgeCopy(n snapshot.Node, c certs.Certificate, status certs.Status) {
+func (d *Diagnosis) checkCopy(n snapshot.Node, c certs.Certificate, status certs.Status) {
 	if status != certs.Valid {
-		d.find(CopyStale, n.Name, c.Label(), fmt.Sprintf("%s is %s: it expires at %s", c.Path, status, c.Ends().Format(time.RFC3339)))
+		d.find(CopyStale, n.Name, c.Label(),
+			fmt.Sprintf("%s is %s: it expires at %s", c.Path, status, c.Ends().Format(time.RFC3339)))
 		return
 	}
 	var original certs.Certificate
@@ -144,7 +151,9 @@ func (d *Diagnosis) judgeCopy(n snapshot.Node, c certs.Certificate, status certs
 		original = o
 	}
 	if original.Path != "" {
-		d.find(CopyStale, n.Name, c.Label(), fmt.Sprintf("%s (%s) is no longer %s (%s)", c.Path, short(c.Fingerprint), original.Path, short(original.Fingerprint)))
+		d.find(CopyStale, n.Name, c.Label(),
+			fmt.Sprintf("%s (%s) is no longer %s (%s)", c.Path, short(c.Fingerprint), original.Path,
+				short(original.Fingerprint)))
 	}
 }
 
@@ -161,7 +170,7 @@ var required = []certs.Kind{
 	certs.KindAdmin, certs.KindControllerManagerConf, certs.KindSchedulerConf,
 }
 
-// requiredOfEtcd are those that kubeadm's own etcd needs beside its authority.
+// requiredOfEtcd are those that kubeadm's own etcd needs next to its authority.
 var requiredOfEtcd = []certs.Kind{certs.KindEtcdServer, certs.KindEtcdPeer, certs.KindAPIServerEtcdClient}
 
 // authorities are kubeadm's: the name below the PKI folder, and the kind.
@@ -170,8 +179,8 @@ var authorities = []struct {
 	kind certs.Kind
 }{{"ca", certs.KindCA}, {"front-proxy-ca", certs.KindFrontProxyCA}}
 
-// judgeFiles: what must be on the node for its role is there.
-func (d *Diagnosis) judgeFiles(s snapshot.Snapshot, n snapshot.Node) {
+// checkFiles: what must be on the node for its role is there.
+func (d *Diagnosis) checkFiles(s snapshot.Snapshot, n snapshot.Node) {
 	pki := n.Facts["pki-real"]
 	used := func(kind certs.Kind) bool {
 		c, ok := n.Certificate(kind)
@@ -180,15 +189,16 @@ func (d *Diagnosis) judgeFiles(s snapshot.Snapshot, n snapshot.Node) {
 	etcdServer, etcdCA := used(certs.KindEtcdServer), used(certs.KindEtcdCA)
 	if n.Is(cluster.ControlPlane) {
 		for _, a := range authorities {
-			d.judgeAuthorityFiles(n, path.Join(pki, a.name))
+			d.checkAuthorityFiles(n, path.Join(pki, a.name))
 		}
 		// Kubeadm's own etcd; with an external one its authority has no key here.
 		if etcdServer {
-			d.judgeAuthorityFiles(n, path.Join(pki, "etcd/ca"))
+			d.checkAuthorityFiles(n, path.Join(pki, "etcd/ca"))
 		}
 	}
 	for _, c := range n.Certificates {
-		if row, known := certs.Lookup(c.Kind); known && c.Key == certs.KeyMissing && !c.Served && !s.Unused(n, c) && (slices.Contains(required, c.Kind) || row.Outage != certs.NoOutage) {
+		if row, known := certs.Lookup(c.Kind); known && c.Key == certs.KeyMissing && !c.Served && !s.Unused(n, c) &&
+			(slices.Contains(required, c.Kind) || row.Outage != certs.NoOutage) {
 			d.find(FileMissing, n.Name, "the key of "+c.Label(), "the private key of "+c.Path+" does not exist")
 		}
 	}
@@ -219,7 +229,7 @@ func (d *Diagnosis) judgeFiles(s snapshot.Snapshot, n snapshot.Node) {
 		}
 	}
 	if n.Is(cluster.ControlPlane) || n.Is(cluster.Worker) {
-		d.judgeKubeletFiles(n)
+		d.checkKubeletFiles(n)
 	}
 	if member := path.Join(n.Facts["etcd-dir"], "member-"+n.Name+".pem"); n.Is(cluster.Etcd) && !has(n, "", member) {
 		if c, others := n.Certificate(certs.KindEtcdMember); others && strings.HasPrefix(path.Base(c.Path), "member-") {
@@ -231,16 +241,17 @@ func (d *Diagnosis) judgeFiles(s snapshot.Snapshot, n snapshot.Node) {
 // staticPods are kubeadm's own (kubeadm, app/constants).
 var staticPods = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
 
-// judgeManifestFolder: what lies there beside the manifests. The kubelet takes every file
+// checkManifestFolder: what lies there next to the manifests. The kubelet takes every file
 // for one whose name does not begin with a dot (Kubernetes, pkg/kubelet/config/file.go), so
-// that a copy with another ending is run beside the original, or in its place.
-func (d *Diagnosis) judgeManifestFolder(n snapshot.Node) {
+// that a copy with another ending is run next to the original, or in its place.
+func (d *Diagnosis) checkManifestFolder(n snapshot.Node) {
 	// By digest, and by the pod's name: the original is the file that is called as its pod,
 	// as kubeadm calls its own, or else the shorter name.
 	original := map[string]string{}
 	copied := func(file string) int {
 		base := path.Base(file)
-		if name := strings.TrimSuffix(base, path.Ext(base)); name == path.Base(n.Pods[file]) || slices.Contains(staticPods, name) {
+		if name := strings.TrimSuffix(base, path.Ext(base)); name == path.Base(n.Pods[file]) ||
+			slices.Contains(staticPods, name) {
 			return 0
 		}
 		return 1
@@ -267,7 +278,7 @@ func (d *Diagnosis) judgeManifestFolder(n snapshot.Node) {
 	}
 }
 
-func (d *Diagnosis) judgeAuthorityFiles(n snapshot.Node, file string) {
+func (d *Diagnosis) checkAuthorityFiles(n snapshot.Node, file string) {
 	name := strings.TrimPrefix(file, n.Facts["pki-real"]+"/")
 	_, cert := n.Digests[file+".crt"]
 	_, key := n.Digests[file+".key"]
@@ -279,11 +290,12 @@ func (d *Diagnosis) judgeAuthorityFiles(n snapshot.Node, file string) {
 	}
 }
 
-// judgeKubeletFiles: kubelet.conf, and the certificate it refers to. A kubelet
+// checkKubeletFiles: kubelet.conf, and the certificate it refers to. A kubelet
 // that is about to bootstrap has neither.
-func (d *Diagnosis) judgeKubeletFiles(n snapshot.Node) {
+func (d *Diagnosis) checkKubeletFiles(n snapshot.Node) {
 	conf := path.Join(n.Facts["config-dir"], "kubelet.conf")
-	bootstraps := slices.ContainsFunc(n.Kubeconfigs, func(k snapshot.Kubeconfig) bool { return path.Base(k.Path) == "bootstrap-kubelet.conf" })
+	bootstraps := slices.ContainsFunc(n.Kubeconfigs,
+		func(k snapshot.Kubeconfig) bool { return path.Base(k.Path) == "bootstrap-kubelet.conf" })
 	switch {
 	case has(n, certs.KindKubeletConf, conf): // of a bootstrap that is over, the other file is left
 	case bootstraps:
@@ -296,7 +308,7 @@ func (d *Diagnosis) judgeKubeletFiles(n snapshot.Node) {
 	if !broken {
 		return
 	}
-	if !has(n, certs.KindKubeletClient, file) { // else it is told why it cannot be read
+	if !has(n, certs.KindKubeletClient, file) { // else there is a finding why it cannot be read
 		d.find(CertificateUnreadable, n.Name, file, conf+" refers to "+file+", which does not exist")
 	}
 	d.Due[n.Name] = append(d.Due[n.Name], certs.KindKubeletClient)

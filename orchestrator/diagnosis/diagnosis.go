@@ -29,8 +29,10 @@ const (
 	None    Route = "none"    // nothing to do
 	Renew   Route = "renew"   // API server usable, certificates due
 	Recover Route = "recover" // API server unusable because of certificates
-	NewCA   Route = "new-ca"  // a CA has expired or is lost
+	NewCA   Route = "new-ca"  // a CA has expired: re-issued with its own key
 	Refuse  Route = "refuse"  // another cause, or acting would destroy something
+	// RenewCAs is that of a plan that renews CAs, as asked for; no diagnosis has it.
+	RenewCAs Route = "renew-ca"
 )
 
 // Thresholds say when a certificate is due.
@@ -78,22 +80,23 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 		Due: map[string][]certs.Kind{}, Stale: map[string][]string{},
 	}
 	for _, n := range s.Nodes {
-		d.judgeNode(s, n, t)
+		d.checkNode(s, n, t)
 	}
-	d.judgeExternalCA(s)
-	d.judgeKubeadmConfigs(s)
+	d.checkExternalCA(s)
+	d.checkKubeadmConfigs(s)
 	d.compareControlPlanes(s)
-	d.judgeLifetimes(s, t)
-	d.judgeTrust(s)
-	d.judgeStrictness(s)
-	d.judgeIdentities(s)
-	d.judgeNames(s)
-	d.judgeEtcd(s)
-	d.judgeAPIServers(s)
-	d.judgeEndpoints(s)
-	d.judgeDriversView(s)
-	d.judgeView(s)
-	d.judgeInventory(s)
+	d.checkLifetimes(s, t)
+	d.checkTrust(s)
+	d.checkBundles(s, t)
+	d.checkStrictness(s)
+	d.checkIdentities(s)
+	d.checkNames(s)
+	d.checkEtcd(s)
+	d.checkAPIServers(s)
+	d.checkEndpoints(s)
+	d.checkDriversView(s)
+	d.checkView(s)
+	d.checkInventory(s)
 	d.explain()
 	slices.SortStableFunc(d.Findings, func(a, b Finding) int {
 		if order := a.Severity().rank() - b.Severity().rank(); order != 0 {
@@ -152,11 +155,12 @@ func (d *Diagnosis) find(r Reason, node, subject, evidence string) {
 
 // on reports whether a node has a finding with one of the reasons.
 func (d *Diagnosis) on(node string, rs ...Reason) bool {
-	return slices.ContainsFunc(d.Findings, func(f Finding) bool { return f.Node == node && slices.Contains(rs, f.Reason) })
+	return slices.ContainsFunc(d.Findings,
+		func(f Finding) bool { return f.Node == node && slices.Contains(rs, f.Reason) })
 }
 
-// judgeNode finds what one node tells by itself.
-func (d *Diagnosis) judgeNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds) {
+// checkNode finds what one node tells by itself.
+func (d *Diagnosis) checkNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds) {
 	if n.Failure != nil {
 		d.find(failureReasons[n.Failure.Kind], n.Name, "", n.Failure.Message)
 		return
@@ -166,12 +170,12 @@ func (d *Diagnosis) judgeNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds
 			" nor a certificate of the cluster, and no kubelet is running")
 		for _, c := range n.Certificates {
 			if row, ok := certs.Lookup(c.Kind); ok && !c.Served && row.Signer == certs.EtcdHostCA {
-				d.judgeCertificate(s, n, c, t)
+				d.checkCertificate(s, n, c, t)
 			}
 		}
 		return
 	}
-	d.judgeGround(n, s.Taken, t)
+	d.checkGround(n, s.Taken, t)
 	for _, u := range n.Unreadable {
 		if !s.Unused(n, n.At(u.Path)) {
 			d.find(CertificateUnreadable, n.Name, u.Path, u.Reason)
@@ -179,13 +183,13 @@ func (d *Diagnosis) judgeNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds
 	}
 	for _, c := range n.Certificates {
 		if !c.Served && !s.Unused(n, c) {
-			d.judgeCertificate(s, n, c, t)
+			d.checkCertificate(s, n, c, t)
 		}
 	}
-	d.judgeFiles(s, n)
-	d.judgeManifestFolder(n)
-	d.judgeInUse(s, n, t)
-	d.judgeUnits(n)
+	d.checkFiles(s, n)
+	d.checkManifestFolder(n)
+	d.checkInUse(s, n, t)
+	d.checkUnits(n)
 }
 
 // route decides the way out. Nothing is changed while a finding blocks, nor
@@ -193,9 +197,6 @@ func (d *Diagnosis) judgeNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds
 func (d *Diagnosis) route(s snapshot.Snapshot) Route {
 	if slices.ContainsFunc(d.Findings, func(f Finding) bool { return f.Reason.Blocks() }) {
 		return Refuse
-	}
-	if d.Has(CAExpired) {
-		return NewCA
 	}
 	usable := true
 	for _, n := range s.With(cluster.ControlPlane) {
@@ -208,6 +209,8 @@ func (d *Diagnosis) route(s snapshot.Snapshot) Route {
 		}
 	}
 	switch {
+	case d.Has(CAExpired):
+		return NewCA
 	case !usable:
 		return Recover
 	case len(d.Due) > 0 || len(d.Stale) > 0:
@@ -227,46 +230,55 @@ func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 	switch d.Route {
 	case None:
 		healthy := "healthy: every API server answers"
-		if allValid(s) && !d.Has(CertificateUnapproved) {
-			healthy = fmt.Sprintf("healthy: every certificate on %s is valid, every API server answers", plural(len(s.Nodes), "node"))
+		if allValid(s) && !d.Has(CertificateUnapproved, CABundleExpiring) {
+			healthy = fmt.Sprintf("healthy: every certificate on %s is valid, every API server answers",
+				plural(len(s.Nodes), "node"))
 		}
 		if f, ok := d.Primary(); ok {
 			healthy += fmt.Sprintf("; but %s (%s)", f.Title(), f.where())
 		}
+		if more := len(d.Findings) - 1; more > 0 {
+			healthy += fmt.Sprintf("; and %s (kscertctl diagnose)", plural(more, "more warning"))
+		}
 		return healthy
 	case Renew:
-		state, besides := "healthy", ""
+		state, unfixed := "healthy", ""
 		if len(d.With(Critical)) > 0 {
 			state = "the API server can be used"
 		}
 		if lasting := d.Lasting(); len(lasting) > 0 && lasting[0].Severity() == Critical {
-			besides = fmt.Sprintf("; and no renewal fixes that %s (%s)", lasting[0].Title(), lasting[0].where())
+			unfixed = fmt.Sprintf("; and no renewal fixes that %s (%s)", lasting[0].Title(), lasting[0].where())
 		}
 		switch {
 		case expired > 0:
-			return "the API server can be used, but " + plural(expired, "certificate") + have(expired) + " expired" + besides
+			return "the API server can be used, but " + plural(expired, "certificate") + have(expired) + " expired" +
+				unfixed
 		case early > 0:
-			return "the API server can be used, but " + plural(early, "certificate") + are(early) + " not valid yet" + besides
+			return "the API server can be used, but " + plural(early, "certificate") + are(early) + " not valid yet" +
+				unfixed
 		case expiring > 0:
-			return state + ", but " + plural(expiring, "certificate") + are(expiring) + " about to expire" + besides
+			return state + ", but " + plural(expiring, "certificate") + are(expiring) + " about to expire" + unfixed
 		case len(d.Stale) > 0:
-			return state + ", but a component holds or serves an older certificate than the one on disk" + besides
+			return state + ", but a component holds or serves an older certificate than the one on disk" + unfixed
 		default:
-			return state + ", but " + d.primary() + besides
+			return state + ", but " + d.primary() + unfixed
 		}
 	case Recover:
 		if expired == 0 && early > 0 {
-			return fmt.Sprintf("the API server cannot be used because %s not valid yet", plural(early, "certificate")+are(early))
+			return fmt.Sprintf("the API server cannot be used because %s not valid yet",
+				plural(early, "certificate")+are(early))
 		}
 		if expired == 0 && !d.Has(ServedCertificateStale) {
 			return "the API server cannot be used: " + d.primary()
 		}
 		if expired == 0 {
-			return "the API server cannot be used because it serves an expired certificate, and the one on disk is valid"
+			return "the API server cannot be used because it serves an expired certificate, and the one on " +
+				"disk is valid"
 		}
-		return fmt.Sprintf("the API server cannot be used because %s expired", plural(expired, "certificate")+have(expired))
+		return fmt.Sprintf("the API server cannot be used because %s expired",
+			plural(expired, "certificate")+have(expired))
 	case NewCA:
-		return "a CA has expired: everything it signed must be issued again"
+		return "a CA has expired: nothing that it signed is trusted until it is re-issued with its own key"
 	default:
 		return "refused: " + d.refusal()
 	}
@@ -297,7 +309,8 @@ func (d *Diagnosis) refusal() string {
 	case f.Reason.Blocks() || f.Reason == OwnInvalid:
 		return fmt.Sprintf("%s (%s)", f.Title(), f.where())
 	case f.Subject == string(d.ControlPlanes[f.Node]):
-		return fmt.Sprintf("the API server on %s cannot be used (%s), and no expired certificate explains it: %s", f.Node, f.Subject, f.Title())
+		return fmt.Sprintf("the API server on %s cannot be used (%s), and no expired certificate explains it: %s",
+			f.Node, f.Subject, f.Title())
 	default:
 		return fmt.Sprintf("%s (%s), and no expired certificate explains it", f.Title(), f.where())
 	}

@@ -127,7 +127,7 @@ func situations() []situation {
 			due:     map[string][]certs.Kind{"w1": {certs.KindKubeletClient}},
 		},
 		{
-			name: "one that is told not to", of: single,
+			name: "one that is set not to", of: single,
 			edits: []tc.Edit{tc.On("cp1,w1", tc.EndsIn(20*tc.Day, certs.KindKubeletClient), func(n *snapshot.Node) {
 				for i := range n.Certificates {
 					n.Certificates[i].NotBefore = tc.Now.Add(-80 * tc.Day)
@@ -147,6 +147,15 @@ func situations() []situation {
 			})},
 			route: diagnosis.None, verdict: "healthy: every API server answers; but a certificate of no known purpose has expired",
 			reasons: []diagnosis.Reason{diagnosis.OtherExpiring},
+		},
+		{
+			name: "and a node that is cordoned, and another one", of: ha,
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) {
+				n.Certificates = append(n.Certificates, certs.Certificate{Kind: certs.KindUnknown, Path: "/etc/kubernetes/ssl/old.crt"})
+			}), tc.View(func(v *snapshot.View) { v.Unschedulable = []string{"cp2", "w1"} })},
+			route:   diagnosis.None,
+			verdict: "a certificate of no known purpose has expired, is about to, or is not valid yet (cp1, /etc/kubernetes/ssl/old.crt); and 2 more warnings (kscertctl diagnose)",
+			reasons: []diagnosis.Reason{diagnosis.OtherExpiring, diagnosis.NodeUnschedulable, diagnosis.NodeUnschedulable},
 		},
 		{
 			name: "what the API server presents to itself is not valid yet", of: single,
@@ -393,6 +402,20 @@ func situations() []situation {
 			reasons: []diagnosis.Reason{diagnosis.CAExpired, diagnosis.APIUnusable},
 			states:  map[string]diagnosis.APIState{"cp1": diagnosis.APIExpired},
 		},
+		{
+			name: "etcd's authority has expired, and no API server starts", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindEtcdHostCA), tc.Refused())},
+			route: diagnosis.NewCA, verdict: "a CA has expired",
+			reasons: []diagnosis.Reason{diagnosis.CAExpired, diagnosis.APIUnusable},
+			states:  map[string]diagnosis.APIState{"cp1": diagnosis.APIRefused},
+		},
+		{
+			name: "the front proxy's authority has expired, which explains no API server that is out", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindFrontProxyCA), tc.Refused())},
+			route: diagnosis.Refuse, verdict: "refused",
+			reasons: []diagnosis.Reason{diagnosis.CAExpired, diagnosis.APIServerRefused},
+			states:  map[string]diagnosis.APIState{"cp1": diagnosis.APIRefused},
+		},
 
 		// --- refuse: nothing is changed where no certificate explains the outage ------
 		{
@@ -448,7 +471,7 @@ func situations() []situation {
 			states:  map[string]diagnosis.APIState{"cp1": diagnosis.APIUntrusted},
 		},
 		{
-			name: "an answer nobody foresaw", of: single,
+			name: "an answer no one foresaw", of: single,
 			edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Unusable(1, "the dog ate it"))},
 			route: diagnosis.Refuse, verdict: "(unknown)",
 			reasons: []diagnosis.Reason{diagnosis.ServingExpired, diagnosis.APIUnusable},
@@ -850,7 +873,7 @@ func TestEvidence(t *testing.T) {
 			diagnosis.Finding{Reason: diagnosis.ServedCertificateStale, Node: "cp1", Subject: "kube-apiserver", Evidence: "10.0.0.1:6443 serves a different certificate than /etc/kubernetes/ssl/apiserver.crt: first cp1:/e, which expires at 2027-02-19T12:00:00Z"},
 		},
 		{
-			"an unreachable node is told in Ansible's words",
+			"an unreachable node is reported in Ansible's words",
 			tc.On("w1", tc.Unknown(snapshot.Unreachable, "Permission denied (publickey).")),
 			diagnosis.Finding{Reason: diagnosis.NodeUnreachable, Node: "w1", Evidence: "Permission denied (publickey)."},
 		},

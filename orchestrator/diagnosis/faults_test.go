@@ -1,6 +1,7 @@
 package diagnosis_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -233,7 +234,7 @@ func balancer(p snapshot.Probe) tc.Edit {
 	}
 }
 
-// copied puts what another program has copied beside the member's certificate.
+// copied puts what another program has copied next to the member's certificate.
 func copied(fingerprint string, end time.Time) tc.NodeEdit {
 	return func(n *snapshot.Node) {
 		for _, row := range certs.Table() {
@@ -305,7 +306,7 @@ func faults() []fault {
 		},
 
 		{
-			name: "kubeadm had said something when its time was over", of: single,
+			name: "kubeadm had printed something when its time was over", of: single,
 			edits: []tc.Edit{tc.On("cp1", kubeadmSays(124, "fetching the newest version"), tc.EndsIn(tc.Day, certs.KindAdmin))},
 			route: diagnosis.Renew, causes: one(diagnosis.CertificateExpiring),
 		},
@@ -339,7 +340,7 @@ func faults() []fault {
 			route: diagnosis.Refuse, causes: one(diagnosis.UnknownAuthority),
 		},
 		{
-			name: "nobody verified any signature", of: single,
+			name: "no one verified any signature", of: single,
 			edits: []tc.Edit{tc.Everywhere(func(n *snapshot.Node) {
 				for i := range n.Certificates {
 					n.Certificates[i].SignedBy, n.Certificates[i].Signers = "", nil
@@ -361,7 +362,7 @@ func faults() []fault {
 			route: diagnosis.None,
 		},
 		{
-			name: "somebody else's certificate on the API server's port", of: single,
+			name: "someone else's certificate on the API server's port", of: single,
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) {
 				for i := range n.Certificates {
 					if c := &n.Certificates[i]; c.Kind == "kube-apiserver" {
@@ -533,6 +534,31 @@ func faults() []fault {
 			route: diagnosis.None, causes: one(diagnosis.AuthorityNotStrict),
 		},
 		{
+			name: "a webhook whose CA has expired", of: single,
+			edits: []tc.Edit{trusting(snapshot.Webhook, func(n *snapshot.Node) []certs.Certificate { return bundle(n.Clock.Add(-tc.Day)) })},
+			route: diagnosis.None, causes: one(diagnosis.CABundleExpiring),
+		},
+		{
+			name: "and one that it is followed by", of: single,
+			edits: []tc.Edit{trusting(snapshot.Webhook, func(n *snapshot.Node) []certs.Certificate {
+				return append(bundle(n.Clock.Add(-tc.Day)), bundle(n.Clock.Add(100*tc.Day))...)
+			})},
+			route: diagnosis.None,
+		},
+		{
+			name: "pods that get another CA than the cluster's", of: single,
+			edits: []tc.Edit{trusting(snapshot.RootCAConfigMap, func(n *snapshot.Node) []certs.Certificate { return bundle(n.Clock.Add(100 * tc.Day)) })},
+			route: diagnosis.None, causes: one(diagnosis.RotationUnfinished),
+		},
+		{
+			name: "pods that get the cluster's", of: single,
+			edits: []tc.Edit{trusting(snapshot.RootCAConfigMap, func(n *snapshot.Node) []certs.Certificate {
+				ca, _ := n.Certificate(certs.KindCA)
+				return []certs.Certificate{ca}
+			})},
+			route: diagnosis.None,
+		},
+		{
 			name: "a CA without key usage, and a certificate due", of: single,
 			edits: []tc.Edit{tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.NotStrict = []string{certs.LacksCertSign} }, certs.KindFrontProxyCA), tc.EndsIn(tc.Day, certs.KindAdmin))},
 			route: diagnosis.Renew, causes: []diagnosis.Reason{diagnosis.CertificateExpiring, diagnosis.AuthorityNotStrict},
@@ -577,7 +603,7 @@ func faults() []fault {
 			route: diagnosis.Refuse, causes: one(diagnosis.FileMissing),
 		},
 		{
-			name: "a kubeconfig that nobody needs is gone", of: single,
+			name: "a kubeconfig that no one needs is gone", of: single,
 			edits: []tc.Edit{tc.On("cp1", without("super-admin.conf"))},
 			route: diagnosis.None,
 		},
@@ -639,7 +665,7 @@ func faults() []fault {
 			route: diagnosis.Renew, causes: one(diagnosis.CertificateExpiring),
 		},
 		{
-			name: "where no authority was found, nothing is said to be missing", of: single,
+			name: "where no authority was found, nothing is printed to be missing", of: single,
 			edits: []tc.Edit{tc.On("cp1", without(certs.KindCA, certs.KindAPIServer))},
 			route: diagnosis.None,
 		},
@@ -677,7 +703,7 @@ func faults() []fault {
 			follow: follow{diagnosis.APIUnusable: diagnosis.ServedCertificateStale},
 		},
 		{
-			name: "a kubelet serves an older certificate: no run mends it", of: single,
+			name: "a kubelet serves an older certificate: no run fixes it", of: single,
 			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) {
 				n.Endpoints = append(n.Endpoints, snapshot.Endpoint{Name: "kubelet", Address: "10.0.0.2:10250", Fingerprint: "older"})
 			})},
@@ -733,7 +759,7 @@ func faults() []fault {
 			route: diagnosis.None, causes: one(diagnosis.SANPending),
 		},
 		{
-			name: "a kubeconfig of another cluster beside this one's", of: single,
+			name: "a kubeconfig of another cluster next to this one's", of: single,
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) {
 				n.Kubeconfigs = append(n.Kubeconfigs, snapshot.Kubeconfig{Path: "/etc/kubernetes/other.conf", CAFingerprint: "other", Server: "https://other.example.com:6443"})
 			})},
@@ -945,7 +971,7 @@ func faults() []fault {
 			follow: follow{diagnosis.NodeNotReady: diagnosis.NameResolutionFailed},
 		},
 		{
-			name: "the proxy beside a kubelet leads nowhere", of: single,
+			name: "the proxy next to a kubelet leads nowhere", of: single,
 			edits: []tc.Edit{tc.On("w1", tc.Fault("127.0.0.1:6443", snapshot.StageTLS, "unexpected EOF")), notReady("w1")},
 			route: diagnosis.Refuse, causes: one(diagnosis.LoadBalancer),
 			follow: follow{diagnosis.NodeNotReady: diagnosis.LoadBalancer},
@@ -979,6 +1005,18 @@ func faults() []fault {
 				s.Probes = []snapshot.Probe{{Endpoint: "10.0.0.1:6443", Fingerprint: "another"}}
 			}},
 			route: diagnosis.Refuse, causes: one(diagnosis.LoadBalancer),
+		},
+		{
+			name: "the name in kubeadm's configuration is that of an endpoint with a certificate of its own", of: single,
+			edits: []tc.Edit{
+				tc.On("cp1", func(n *snapshot.Node) { n.Kubeadm.CertSANs = append(n.Kubeadm.CertSANs, "api.example.com") }),
+				func(s *snapshot.Snapshot) {
+					s.Probes = append(s.Probes, snapshot.Probe{
+						Endpoint: "api.example.com:8443", Fingerprint: "its own", SANs: []string{"api.example.com"}, NotAfter: tc.Now.Add(90 * tc.Day),
+					})
+				},
+			},
+			route: diagnosis.None,
 		},
 		{
 			name: "a load balancer with a certificate of its own", of: ha,
@@ -1085,4 +1123,22 @@ func TestEveryReasonIsFound(t *testing.T) {
 			t.Errorf("no situation gives %s", r)
 		}
 	}
+}
+
+// trusting has an object of the cluster trust these CAs, as the first control plane tells.
+func trusting(by snapshot.Truster, cas func(*snapshot.Node) []certs.Certificate) tc.Edit {
+	return tc.On("cp1", func(n *snapshot.Node) {
+		t := snapshot.Trust{By: by, In: []string{"one"}, CAs: cas(n)}
+		for i := range t.CAs {
+			t.CAs[i].Path, t.CAs[i].Position = t.Place(), i+1
+		}
+		n.Trust = append(n.Trust, t)
+	})
+}
+
+func bundle(end time.Time) []certs.Certificate {
+	return []certs.Certificate{{
+		Kind: certs.KindTrusted, Subject: "CN=other", Issuer: "CN=other", IsCA: true, PublicKey: "00", Fingerprint: fmt.Sprintf("%064x", end.Unix()),
+		NotBefore: end.Add(-365 * tc.Day), NotAfter: end,
+	}}
 }

@@ -32,12 +32,15 @@ func (f Finding) Title() string { return f.Reason.Title() }
 // Next is what to do or look at next on this node. Names in it are words of a shell, for
 // there are commands in it.
 func (f Finding) Next() string {
-	var names []string
-	if f.Node != "" {
-		names = append(names, "NODE", shell.Quote(f.Node))
+	if noPair(f) {
+		return renewIt
 	}
-	if f.Subject != "" {
-		names = append(names, "SUBJECT", shell.Quote(f.Subject))
+	var names []string
+	for stands, name := range map[string]string{"NODE": f.Node, "SUBJECT": f.Subject} {
+		// A command would take one that begins with a dash for an option of its own.
+		if name != "" && !strings.HasPrefix(name, "-") {
+			names = append(names, stands, shell.Quote(name))
+		}
 	}
 	return strings.NewReplacer(names...).Replace(f.Reason.Next())
 }

@@ -102,7 +102,7 @@ func TestTableIsInOrder(t *testing.T) {
 	for symptom, may := range consequences {
 		for _, cause := range slices.Concat(may.node, may.anywhere) {
 			if ranks[cause] >= ranks[symptom] {
-				t.Errorf("%s is said to bring about %s, which stands above it", cause, symptom)
+				t.Errorf("%s is printed to bring about %s, which stands above it", cause, symptom)
 			}
 		}
 	}
@@ -128,7 +128,7 @@ func TestFindingJSON(t *testing.T) {
 	}{
 		{
 			"all fields", Finding{Reason: CAExpired, Node: "cp1", Subject: "ca", Evidence: "ended"},
-			`{"reason":"ca-expired","severity":"critical","node":"cp1","subject":"ca","title":"a CA has expired","evidence":"ended","next":"everything it signed must be issued again, which kscertctl never does: see docs/explanation/certificates.md; until then back up what is there: ansible-playbook -i INVENTORY playbooks/backup.yml"}`,
+			`{"reason":"ca-expired","severity":"critical","node":"cp1","subject":"ca","title":"a CA has expired","evidence":"ended","next":"if its key is on a node, kscertctl run -i INVENTORY re-issues it with that key; if the key is lost or kept elsewhere, everything that it signed must be issued again, which kscertctl never does: see docs/explanation/certificates.md"}`,
 		},
 		{
 			"a consequence names its cause, and the next step the node", Finding{Reason: NodeNotReady, Node: "w1", Subject: "worker-1", Because: KubeletDown},
@@ -136,7 +136,7 @@ func TestFindingJSON(t *testing.T) {
 		},
 		{
 			"empty ones are left out", Finding{Reason: StaticPodNotReady},
-			`{"reason":"static-pod-not-ready","severity":"warning","title":"a control plane component is not Ready","next":"read its log: crictl logs on the node"}`,
+			`{"reason":"static-pod-not-ready","severity":"warning","title":"a control plane component is not Ready","next":"read its log: crictl logs $(crictl ps -a -q --name SUBJECT | head -n 1) on NODE"}`,
 		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -149,6 +149,21 @@ func TestFindingJSON(t *testing.T) {
 				t.Errorf("got\n%s, want\n%s", got, row.want)
 			}
 		})
+	}
+}
+
+// A run makes a kubelet's pair that cannot be read: no one has to look at the file first, and
+// openssl prints nothing of an empty one.
+func TestNextOfAKubeletsPair(t *testing.T) {
+	t.Parallel()
+	for subject, want := range map[string]string{
+		"/var/lib/kubelet/pki/kubelet-client-current.pem": "renew it: kscertctl run",
+		"kubelet-client-current.pem":                      "renew it: kscertctl run",
+		"/etc/kubernetes/ssl/apiserver.crt":               CertificateUnreadable.Next(),
+	} {
+		if got := (Finding{Reason: CertificateUnreadable, Node: "w1", Subject: subject}).Next(); got != want {
+			t.Errorf("%s: %q, want %q", subject, got, want)
+		}
 	}
 }
 
@@ -165,6 +180,21 @@ func TestNextQuotes(t *testing.T) {
 	} {
 		if got := row.f.Next(); !strings.Contains(got, row.want) {
 			t.Errorf("no %q in %q", row.want, got)
+		}
+	}
+}
+
+// A name that a node has chosen becomes no option of a command that is to be typed.
+func TestNextHasNoOptionOfANode(t *testing.T) {
+	t.Parallel()
+	for _, r := range Reasons() {
+		for _, f := range []Finding{{Reason: r, Subject: "--evil"}, {Reason: r, Node: "--evil"}} {
+			if strings.Contains(f.Next(), "--evil") {
+				t.Errorf("%s: %s", r, f.Next())
+			}
+		}
+		if f := (Finding{Reason: r, Node: "node-x", Subject: "subject-x"}); strings.Contains(f.Next(), "SUBJECT") || strings.Contains(r.Next(), "NODE ") && !strings.Contains(f.Next(), "node-x") {
+			t.Errorf("%s: %s", r, f.Next())
 		}
 	}
 }

@@ -17,9 +17,9 @@ import (
 // or a backup fail half-way. 64 MiB is one segment of etcd's log.
 const leastFree = 64 << 10 // KiB
 
-// judgeGround: what everything else stands on, the clock, the disks, the tools
+// checkGround: what everything else stands on, the clock, the disks, the tools
 // and the configuration.
-func (d *Diagnosis) judgeGround(n snapshot.Node, taken time.Time, t Thresholds) {
+func (d *Diagnosis) checkGround(n snapshot.Node, taken time.Time, t Thresholds) {
 	if skew := n.Clock.Sub(taken); skewed(n, taken, t) {
 		d.find(ClockSkew, n.Name, "", fmt.Sprintf("its clock is at %s, the control node's at %s: %s apart",
 			n.Clock.Format(time.RFC3339), taken.UTC().Format(time.RFC3339), skew.Abs().Round(time.Second)))
@@ -27,7 +27,8 @@ func (d *Diagnosis) judgeGround(n snapshot.Node, taken time.Time, t Thresholds) 
 	for _, mount := range slices.Sorted(maps.Keys(n.Disks)) {
 		switch disk := n.Disks[mount]; {
 		case disk.SizeKiB > 0 && disk.FreeKiB < leastFree:
-			d.find(DiskFull, n.Name, mount, fmt.Sprintf("%s has %d of %d MiB left", mount, disk.FreeKiB>>10, disk.SizeKiB>>10))
+			d.find(DiskFull, n.Name, mount,
+				fmt.Sprintf("%s has %d of %d MiB left", mount, disk.FreeKiB>>10, disk.SizeKiB>>10))
 		case disk.FreeInodes == 0:
 			d.find(DiskFull, n.Name, mount, mount+" has no free inode left")
 		}
@@ -41,22 +42,24 @@ func (d *Diagnosis) judgeGround(n snapshot.Node, taken time.Time, t Thresholds) 
 		}
 	}
 	if n.Facts["kubeadm-config"] == "" {
-		d.find(KubeadmConfigMissing, n.Name, "kubeadm-config.yaml", n.Facts["config-dir"]+"/kubeadm-config.yaml does not exist")
+		d.find(KubeadmConfigMissing, n.Name, "kubeadm-config.yaml",
+			n.Facts["config-dir"]+"/kubeadm-config.yaml does not exist")
 	}
 }
 
-// kubeadmWords are what kubeadm prints beside an error: its warnings, and a hint of its own.
+// kubeadmWords are what kubeadm prints next to an error: its warnings, and a hint of its own.
 var kubeadmWords = regexp.MustCompile(`(?m)^(?:[WI]\d{4} .*|To see the stack trace of this error.*)$`)
 
-// judgeKubeadmConfigs: kubeadm takes the configuration of each node on which it has to issue
+// checkKubeadmConfigs: kubeadm takes the configuration of each node on which it has to issue
 // something. Nothing would be changed without, but the backup would have been made, and the
 // nodes before this one renewed.
-func (d *Diagnosis) judgeKubeadmConfigs(s snapshot.Snapshot) {
+func (d *Diagnosis) checkKubeadmConfigs(s snapshot.Snapshot) {
 	for _, n := range s.With(cluster.ControlPlane) {
 		asked := n.Results["kubeadm-config"]
 		says := lastLines(kubeadmWords.ReplaceAllString(asked.Output, ""), 1)
 		// It may also have stumbled over a file that it looked at.
-		if asked.Status != 1 || says == "" || d.on(n.Name, CertificateUnreadable) || !slices.ContainsFunc(d.Due[n.Name], byKubeadm) {
+		if asked.Status != 1 || says == "" || d.on(n.Name, CertificateUnreadable) ||
+			!slices.ContainsFunc(d.Due[n.Name], byKubeadm) {
 			continue
 		}
 		d.find(KubeadmConfigRefused, n.Name, n.Facts["kubeadm-config"], says)
@@ -77,8 +80,8 @@ func skewed(n snapshot.Node, taken time.Time, t Thresholds) bool {
 // runtimes are the units that a container runtime may run as.
 var runtimes = []string{"containerd", "crio", "docker"}
 
-// judgeUnits: the container runtime and the kubelet run, and nothing else renews.
-func (d *Diagnosis) judgeUnits(n snapshot.Node) {
+// checkUnits: the container runtime and the kubelet run, and nothing else renews.
+func (d *Diagnosis) checkUnits(n snapshot.Node) {
 	if n.Is(cluster.ControlPlane) || n.Is(cluster.Worker) {
 		var down []string
 		up := false
@@ -114,8 +117,8 @@ func lastLines(s string, n int) string {
 	return strings.TrimSpace(strings.Join(lines[max(0, len(lines)-n):], "\n"))
 }
 
-// judgeEtcd: which members run, and whether enough of them do.
-func (d *Diagnosis) judgeEtcd(s snapshot.Snapshot) {
+// checkEtcd: which members run, and whether enough of them do.
+func (d *Diagnosis) checkEtcd(s snapshot.Snapshot) {
 	listed := Members(s)
 	learners := Learners(s, listed)
 	nodes := s.With(cluster.Etcd)
@@ -150,7 +153,8 @@ func (d *Diagnosis) judgeEtcd(s snapshot.Snapshot) {
 			d.find(EtcdMemberSilent, n.Name, "etcd", etcdEvidence(n))
 		}
 	case len(down) > (members-1)/2:
-		d.find(EtcdNoQuorum, down[0].Name, "etcd", fmt.Sprintf("%d of %s are not running: %s", len(down), plural(members, "member"), names(down)))
+		d.find(EtcdNoQuorum, down[0].Name, "etcd",
+			fmt.Sprintf("%d of %s are not running: %s", len(down), plural(members, "member"), names(down)))
 	case len(waiting) > 0:
 		d.find(EtcdNoQuorum, waiting[0].Name, "etcd", etcdEvidence(waiting[0]))
 	}

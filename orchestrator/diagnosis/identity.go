@@ -29,8 +29,8 @@ func places(s snapshot.Snapshot, n snapshot.Node) []place {
 		switch {
 		case !demands || c.Served:
 		case row.Group == certs.GroupClient && !n.Is(cluster.ControlPlane): // left there
-		case row.Group == certs.GroupKubeletClient && !n.Is(cluster.ControlPlane) && !n.Is(cluster.Worker): // likewise
-		case s.Unused(n, c): // nobody presents it
+		case row.Group == certs.GroupKubeletClient && !n.Is(cluster.ControlPlane) && !n.Is(cluster.Worker): // as above
+		case s.Unused(n, c): // no one presents it
 		case slices.ContainsFunc(out, func(p place) bool { return p.c.Path == c.Path && p.demand.User == demand.User }):
 		default:
 			out = append(out, place{file, c, demand})
@@ -52,18 +52,18 @@ func places(s snapshot.Snapshot, n snapshot.Node) []place {
 	return out
 }
 
-// judgeIdentities: what is in its place may be used for what the place is for, and is of whom
+// checkIdentities: what is in its place may be used for what the place is for, and is of whom
 // it is for. A renewal keeps the subject, so none of it is due.
-func (d *Diagnosis) judgeIdentities(s snapshot.Snapshot) {
+func (d *Diagnosis) checkIdentities(s snapshot.Snapshot) {
 	for _, n := range s.Nodes {
 		for _, p := range places(s, n) {
-			d.judgeIdentity(s, n, p)
+			d.checkIdentity(s, n, p)
 		}
-		d.judgeKubeletAccess(n)
+		d.checkKubeletAccess(n)
 	}
 }
 
-func (d *Diagnosis) judgeIdentity(s snapshot.Snapshot, n snapshot.Node, p place) {
+func (d *Diagnosis) checkIdentity(s snapshot.Snapshot, n snapshot.Node, p place) {
 	if lacks := p.demand.Lacks(p.c); len(lacks) > 0 {
 		d.find(IdentityWrong, n.Name, p.file, fmt.Sprintf("%s is for %s, but its place needs one for %s",
 			p.file, strings.Join(p.c.Usages, ", "), strings.Join(lacks, ", ")))
@@ -113,13 +113,13 @@ func namedOtherwise(s snapshot.Snapshot, n snapshot.Node, name string) bool {
 	return registered
 }
 
-// judgeKubeletAccess: whom kubelets let in, the API server decides, too. It was asked about
+// checkKubeletAccess: whom kubelets let in, the API server decides, too. It was asked about
 // the certificate that it presents to them itself.
-func (d *Diagnosis) judgeKubeletAccess(n snapshot.Node) {
+func (d *Diagnosis) checkKubeletAccess(n snapshot.Node) {
 	answer := n.Results["kubelet-access"]
 	c, ok := n.Certificate(certs.KindAPIServerKubeletClient)
 	last := lastLines(answer.Output, 1)
-	if n.Facts["kubelet.authorization.mode"] == "AlwaysAllow" { // a kubelet asks nobody then
+	if n.Facts["kubelet.authorization.mode"] == "AlwaysAllow" { // a kubelet asks no one then
 		return
 	}
 	if !ok || answer.Status == 0 || last != "no" && !strings.HasPrefix(last, "no - ") {

@@ -103,12 +103,12 @@ func identities() []fault {
 		row("apiserver-kubelet-client as before 1.29", none, "", of(unauthorizedUser, masters, kubeletClient)),
 		row("apiserver-kubelet-client since 1.29", none, "", of(unauthorizedUser, admins, kubeletClient)),
 		row("apiserver-kubelet-client since 1.37", none, "", of(unauthorizedUser, "", kubeletClient), kubeletsAnswer(0, "yes")),
-		row("apiserver-kubelet-client in no group, nobody was asked", none, "", of(unauthorizedUser, "", kubeletClient)),
+		row("apiserver-kubelet-client in no group, no one was asked", none, "", of(unauthorizedUser, "", kubeletClient)),
 		row("apiserver-kubelet-client in no group, and kubelets refuse it", refuse, diagnosis.KubeletAccessForbidden,
 			of(unauthorizedUser, "", kubeletClient), kubeletsAnswer(1, "Warning: resource 'nodes' is not namespace scoped\n\nno")),
 		row("apiserver-kubelet-client in another group, for a reason", refuse, diagnosis.KubeletAccessForbidden,
 			of(unauthorizedUser, "ops", kubeletClient), kubeletsAnswer(1, "no - no rule")),
-		row("kubelets let everybody in, and ask nobody", none, "", of(unauthorizedUser, "", kubeletClient), kubeletsAnswer(1, "no"),
+		row("kubelets let everybody in, and ask no one", none, "", of(unauthorizedUser, "", kubeletClient), kubeletsAnswer(1, "no"),
 			func(n *snapshot.Node) { n.Facts["kubelet.authorization.mode"] = "AlwaysAllow" }),
 		row("the question itself was refused", none, "", of(unauthorizedUser, "ops", kubeletClient),
 			kubeletsAnswer(1, "Error from server (Forbidden): users is forbidden: no one may impersonate")),
@@ -138,7 +138,7 @@ func identities() []fault {
 		// --- kubelets ----------------------------------------------------------------
 		elsewhere(with(row("a kubelet with another node's name", refuse, wrong), diagnosis.NodeNotReady),
 			tc.On("w1", of("system:node:cp1", "system:nodes", certs.KindKubeletClient)), notReady("w1")),
-		row("a kubelet with a name that is nobody's", refuse, wrong, of("system:node:old", "system:nodes", certs.KindKubeletClient)),
+		row("a kubelet with a name that is no one's", refuse, wrong, of("system:node:old", "system:nodes", certs.KindKubeletClient)),
 		row("a kubelet in no group", refuse, wrong, of("system:node:cp1", "", certs.KindKubeletClient)),
 		row("a kubelet with the controller manager's identity", refuse, wrong, of("system:kube-controller-manager", "", certs.KindKubeletClient)),
 		row("a kubelet of an administrator", none, unusual, of("kubernetes-admin", masters, certs.KindKubeletClient)),
@@ -168,7 +168,7 @@ func identities() []fault {
 	}
 }
 
-// What is said of a wrong identity names both: whose it is, and whose it should be.
+// What is reported of a wrong identity names both: whose it is, and whose it should be.
 func TestIdentityEvidence(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {

@@ -10,7 +10,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry" //nolint:depguard // what several rooms say is compared
-	"github.com/infrapuzzle/kscertctl/orchestrator/plan"   //nolint:depguard // likewise
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"   //nolint:depguard // as above
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
@@ -56,7 +56,7 @@ func deployed(ago, issued time.Duration) tc.Edit {
 	}
 }
 
-// What compares two instants is said where somebody would act on it, and of no cluster as
+// What compares two instants is reported where someone would act on it, and of no cluster as
 // Kubespray makes it: not on its first day, nor in any year of it whose leaves are renewed
 // in time, until the end of an authority is within what anybody plans for.
 func TestWarningsOfTwoInstants(t *testing.T) {
@@ -147,7 +147,7 @@ func TestWarningsOfTwoInstants(t *testing.T) {
 				}
 			}
 			if !slices.Equal(got, row.want) {
-				t.Errorf("said is %v, want %v\n%+v", got, row.want, d.Findings)
+				t.Errorf("printed is %v, want %v\n%+v", got, row.want, d.Findings)
 			}
 			if row.want != nil {
 				return

@@ -38,12 +38,12 @@ var heldBy = []struct {
 	{"kube-scheduler", certs.KindSchedulerConf},
 }
 
-// judgeInUse compares what lies on disk with what is served and held.
-func (d *Diagnosis) judgeInUse(s snapshot.Snapshot, n snapshot.Node, t Thresholds) {
+// checkInUse compares what lies on disk with what is served and held.
+func (d *Diagnosis) checkInUse(s snapshot.Snapshot, n snapshot.Node, t Thresholds) {
 	for _, row := range served {
 		for _, e := range n.Endpoints {
 			if e.Name == row.component {
-				d.judgeServed(n, e, s.ServedFiles(n, row.component), row.restarts)
+				d.checkServed(n, e, s.ServedFiles(n, row.component), row.restarts)
 			}
 		}
 	}
@@ -51,7 +51,8 @@ func (d *Diagnosis) judgeInUse(s snapshot.Snapshot, n snapshot.Node, t Threshold
 		c, ok := n.Certificate(row.kind)
 		p, runs := n.Process(row.component)
 		// A second: what is written in the moment a process starts, it has read.
-		if ok && !s.Unused(n, c) && runs && c.File != nil && !p.Started.IsZero() && c.File.Modified.Sub(p.Started) > time.Second {
+		if ok && !s.Unused(n, c) && runs && c.File != nil && !p.Started.IsZero() &&
+			c.File.Modified.Sub(p.Started) > time.Second {
 			d.find(CredentialStale, n.Name, row.component, fmt.Sprintf("process %d started at %s, %s was written at %s",
 				p.PID, p.Started.Format(time.RFC3339), c.Path, c.File.Modified.Format(time.RFC3339)))
 			d.stale(n, row.component)
@@ -63,19 +64,22 @@ func (d *Diagnosis) judgeInUse(s snapshot.Snapshot, n snapshot.Node, t Threshold
 		}
 		switch c.StatusAt(n.Clock, t.RenewBefore) {
 		case certs.Expired:
-			d.find(LoopbackCertificateExpired, n.Name, apiServer, fmt.Sprintf("what %s presents to itself expired at %s", c.Path, c.NotAfter.Format(time.RFC3339)))
+			d.find(LoopbackCertificateExpired, n.Name, apiServer,
+				fmt.Sprintf("what %s presents to itself expired at %s", c.Path, c.NotAfter.Format(time.RFC3339)))
 		case certs.Expiring:
-			d.find(LoopbackCertificateExpiring, n.Name, apiServer, fmt.Sprintf("what %s presents to itself expires at %s", c.Path, c.NotAfter.Format(time.RFC3339)))
+			d.find(LoopbackCertificateExpiring, n.Name, apiServer,
+				fmt.Sprintf("what %s presents to itself expires at %s", c.Path, c.NotAfter.Format(time.RFC3339)))
 		case certs.NotYetValid:
-			d.find(LoopbackCertificateExpiring, n.Name, apiServer, fmt.Sprintf("what %s presents to itself is valid from %s", c.Path, c.NotBefore.Format(time.RFC3339)))
+			d.find(LoopbackCertificateExpiring, n.Name, apiServer,
+				fmt.Sprintf("what %s presents to itself is valid from %s", c.Path, c.NotBefore.Format(time.RFC3339)))
 		case certs.Valid:
 		}
 	}
 }
 
-// judgeServed compares what a port presents with the files it may have been
+// checkServed compares what a port presents with the files it may have been
 // started from.
-func (d *Diagnosis) judgeServed(n snapshot.Node, e snapshot.Endpoint, of []certs.Certificate, restarts bool) {
+func (d *Diagnosis) checkServed(n snapshot.Node, e snapshot.Endpoint, of []certs.Certificate, restarts bool) {
 	var files []string
 	for _, c := range of {
 		if c.Fingerprint == e.Fingerprint {
@@ -98,7 +102,8 @@ func (d *Diagnosis) judgeServed(n snapshot.Node, e snapshot.Endpoint, of []certs
 
 // stale notes a component that a renewal restarts: those of control planes, and etcd.
 func (d *Diagnosis) stale(n snapshot.Node, component string) {
-	if (n.Is(cluster.ControlPlane) || component == "etcd" && n.Is(cluster.Etcd)) && !slices.Contains(d.Stale[n.Name], component) {
+	if (n.Is(cluster.ControlPlane) || component == "etcd" && n.Is(cluster.Etcd)) &&
+		!slices.Contains(d.Stale[n.Name], component) {
 		d.Stale[n.Name] = append(d.Stale[n.Name], component)
 	}
 }
@@ -124,8 +129,8 @@ type use struct {
 	by string
 }
 
-// judgeNames: the API server's certificate has every name by which it is asked.
-func (d *Diagnosis) judgeNames(s snapshot.Snapshot) {
+// checkNames: the API server's certificate has every name by which it is asked.
+func (d *Diagnosis) checkNames(s snapshot.Snapshot) {
 	elsewhere := fronted(s)
 	uses := slices.DeleteFunc(usesOf(s), func(u use) bool { return elsewhere[canonical(u.host)] })
 	for _, n := range s.With(cluster.ControlPlane) {
@@ -134,26 +139,29 @@ func (d *Diagnosis) judgeNames(s snapshot.Snapshot) {
 			continue
 		}
 		c := files[0]
-		var told []string
+		var stated []string
 		for _, u := range uses {
-			if (u.of == "" || u.of == n.Name) && !covers(c.SANs, u.host) && !slices.Contains(told, u.host) {
-				told = append(told, u.host)
-				d.find(SANMissing, n.Name, u.host, fmt.Sprintf("%s is for %s; %s uses %s", c.Path, strings.Join(c.SANs, ", "), u.by, u.host))
+			if (u.of == "" || u.of == n.Name) && !covers(c.SANs, u.host) && !slices.Contains(stated, u.host) {
+				stated = append(stated, u.host)
+				d.find(SANMissing, n.Name, u.host,
+					fmt.Sprintf("%s is for %s; %s uses %s", c.Path, strings.Join(c.SANs, ", "), u.by, u.host))
 			}
 		}
 		if n.Kubeadm == nil || c.Kind != certs.KindAPIServer { // which kubeadm did not issue
 			continue
 		}
 		for _, name := range n.Kubeadm.CertSANs {
-			if !covers(c.SANs, name) && !slices.Contains(told, name) {
-				d.find(SANPending, n.Name, name, fmt.Sprintf("certSANs of %s name it, %s is for %s", n.Kubeadm.Path, c.Path, strings.Join(c.SANs, ", ")))
+			if !covers(c.SANs, name) && !slices.Contains(stated, name) && !elsewhere[canonical(name)] {
+				d.find(SANPending, n.Name, name,
+					fmt.Sprintf("certSANs of %s name it, %s is for %s", n.Kubeadm.Path, c.Path,
+						strings.Join(c.SANs, ", ")))
 			}
 		}
 	}
 }
 
 // usesOf lists by which names API servers are asked: in kubeconfigs, and by the
-// inspection itself, each once. A name behind which nobody presented a
+// inspection itself, each once. A name behind which no one presented a
 // certificate leads to no API server.
 func usesOf(s snapshot.Snapshot) []use {
 	var out []use
@@ -165,13 +173,15 @@ func usesOf(s snapshot.Snapshot) []use {
 			}
 		}
 		note := func(host, by string) {
-			known := slices.ContainsFunc(out, func(u use) bool { return u.host == host && (u.of == n.Name || !isLoopback(host)) })
+			known := slices.ContainsFunc(out,
+				func(u use) bool { return u.host == host && (u.of == n.Name || !isLoopback(host)) })
 			if host != "" && !known && !slices.Contains(dead, host) {
 				out = append(out, use{host: host, of: meant(s, n, host), by: by})
 			}
 		}
 		for _, k := range n.Kubeconfigs {
-			if server, err := url.Parse(k.Server); err == nil && !strings.HasPrefix(k.Path, "/root/") && !stray(n, k) && !ofNetworkPlugin(n, k) {
+			if server, err := url.Parse(k.Server); err == nil && !strings.HasPrefix(k.Path, "/root/") && !stray(n, k) &&
+				!ofNetworkPlugin(n, k) {
 				note(server.Hostname(), k.Path+" on "+n.Name)
 			}
 		}

@@ -16,13 +16,13 @@ import (
 // Stranger is a node or an etcd member that the cluster knows and the inventory does not.
 type Stranger struct {
 	// Name is that of the node in the API or of the etcd member; the member's ID where
-	// its name is not a plain word, or its address where no member told.
+	// its name is not a plain word, or its address where no member reported.
 	Name string
 	// Role is cluster.ControlPlane or cluster.Worker for a node, cluster.Etcd for a member.
 	Role cluster.Role
 	// Learner is true for an etcd member that does not vote.
 	Learner bool
-	// MemberID and PeerURLs are those of an etcd member, as far as a member told.
+	// MemberID and PeerURLs are those of an etcd member, as far as a member reported.
 	MemberID string
 	PeerURLs []string
 	// By is the inventory name of the node on which it was found.
@@ -32,12 +32,12 @@ type Stranger struct {
 }
 
 // Strangers returns what the inventory of a snapshot does not name: nodes that the API
-// server lists, then members that etcd lists. What was not told is not known: without an
+// server lists, then members that etcd lists. What was not reported is not known: without an
 // API server that answers there are no nodes among them.
 func Strangers(s snapshot.Snapshot) []Stranger { return append(strangeNodes(s), strangeMembers(s)...) }
 
-// judgeInventory finds what the inventory does not name.
-func (d *Diagnosis) judgeInventory(s snapshot.Snapshot) {
+// checkInventory finds what the inventory does not name.
+func (d *Diagnosis) checkInventory(s snapshot.Snapshot) {
 	for _, st := range Strangers(s) {
 		d.find(NotInInventory, st.By, st.Name, st.Evidence)
 	}
@@ -67,7 +67,8 @@ func strangeNodes(s snapshot.Snapshot) []Stranger {
 			st.Role, known = cluster.ControlPlane, listed
 		}
 		addresses := by.View.Addresses[name]
-		if known[canonical(name)] || slices.ContainsFunc(addresses, func(a string) bool { return known[canonical(a)] }) {
+		if known[canonical(name)] ||
+			slices.ContainsFunc(addresses, func(a string) bool { return known[canonical(a)] }) {
 			continue
 		}
 		as := strings.Join(append([]string{string(st.Role)}, addresses...), ", ")
@@ -88,7 +89,7 @@ type Member struct {
 }
 
 // Members are those of etcd, with the node that each is: by its own ID, the host of the peer
-// URL, or else by name. A node is one member at the most. None where no member told.
+// URL, or else by name. A node is one member at the most. None where no member reported.
 func Members(s snapshot.Snapshot) []Member {
 	members := membership(s)
 	taken := map[string]bool{}
@@ -144,8 +145,9 @@ func strangeMembers(s snapshot.Snapshot) []Stranger {
 		}
 		out = append(out, Stranger{
 			Name: name, Role: cluster.Etcd, Learner: m.Learner, MemberID: m.ID, PeerURLs: m.PeerURLs, By: m.By,
-			Evidence: fmt.Sprintf("etcd on %s lists the member %q, ID %s, peer URL %s",
-				m.By, m.Name, m.ID, strings.Join(m.PeerURLs, ", ")),
+			Evidence: fmt.Sprintf("etcd on %s lists the %s %q, ID %s, peer URL %s",
+				m.By, map[bool]string{true: "learner", false: "member"}[m.Learner], m.Name, m.ID,
+				strings.Join(m.PeerURLs, ", ")),
 		})
 	}
 	return out
@@ -197,7 +199,8 @@ func strangeServers(s snapshot.Snapshot) []Stranger {
 			}
 			out = append(out, Stranger{
 				Name: host, Role: cluster.Etcd, By: by.Name,
-				Evidence: fmt.Sprintf("the API server on %s is set to ask etcd at %s; no etcd member listed its members", by.Name, host),
+				Evidence: fmt.Sprintf("the API server on %s is set to ask etcd at %s; "+
+					"no etcd member listed its members", by.Name, host),
 			})
 		}
 	}

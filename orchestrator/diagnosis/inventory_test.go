@@ -74,7 +74,7 @@ func TestStrangers(t *testing.T) {
 
 		{"a member", single, []tc.Edit{joined(third)}, `etcd etcd3 on cp1: etcd on cp1 lists the member "etcd3", ID c3, peer URL https://10.0.0.3:2380`},
 		{"a member that has not started", single, []tc.Edit{joined(snapshot.EtcdMember{ID: "c3", PeerURLs: third.PeerURLs, Learner: true})},
-			`etcd c3 on cp1: etcd on cp1 lists the member "", ID c3, peer URL https://10.0.0.3:2380`},
+			`etcd c3 on cp1: etcd on cp1 lists the learner "", ID c3, peer URL https://10.0.0.3:2380`},
 		{"a member whose name is no word", single, []tc.Edit{joined(snapshot.EtcdMember{ID: "c3", Name: "a\nb"})},
 			`etcd c3 on cp1: etcd on cp1 lists the member "a\nb", ID c3, peer URL `},
 		{"a second member of the same name", single, []tc.Edit{joined(snapshot.EtcdMember{ID: "c3", Name: "cp1"})},
@@ -108,7 +108,7 @@ func TestStrangers(t *testing.T) {
 			n.Etcd.Members = append(slices.Clone(n.Etcd.Members), third)
 		})}, ""},
 
-		{"an address of etcd that nobody has, while no member tells", single, []tc.Edit{tc.On("cp1", tc.Refused(), tc.NoQuorum), servers("https://10.0.0.5:2379,https://10.0.0.6:2379")},
+		{"an address of etcd that no one has, while no member tells", single, []tc.Edit{tc.On("cp1", tc.Refused(), tc.NoQuorum), servers("https://10.0.0.5:2379,https://10.0.0.6:2379")},
 			"etcd 10.0.0.6 on cp1: the API server on cp1 is set to ask etcd at 10.0.0.6; no etcd member listed its members"},
 		{"a name of etcd, while no member tells", single, []tc.Edit{tc.On("cp1", tc.NoQuorum), servers("https://etcd.example.com:2379,https://127.0.0.1:2379")}, ""},
 		{"an address of etcd, while members tell", single, []tc.Edit{servers("https://10.0.0.5:2379,https://10.0.0.6:2379")}, ""},

@@ -10,7 +10,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 )
 
-// What lasts is what no step mends: neither itself nor anything that may have caused it.
+// What lasts is what no step fixes: neither itself nor anything that may have caused it.
 func TestLasting(t *testing.T) {
 	t.Parallel()
 	credentialStale := tc.Files(func(c *certs.Certificate) { c.File.Modified = tc.Now.Add(-time.Hour) }, controllerManager)
@@ -26,7 +26,7 @@ func TestLasting(t *testing.T) {
 			[]diagnosis.Reason{diagnosis.ContainerRuntimeDown, diagnosis.KubeletDown}},
 		{"a pod that is not Ready for no known reason", []tc.Edit{tc.View(podNotReady)}, []diagnosis.Reason{diagnosis.StaticPodNotReady}},
 		{"a pod whose component serves the older certificate", []tc.Edit{tc.View(podNotReady), tc.On("cp1", tc.Renewed(certs.KindAPIServer))}, nil},
-		{"a pod beside a component that holds the older kubeconfig", []tc.Edit{tc.View(podNotReady), tc.On("cp1", credentialStale)}, nil},
+		{"a pod next to a component that holds the older kubeconfig", []tc.Edit{tc.View(podNotReady), tc.On("cp1", credentialStale)}, nil},
 		{"an API server whose certificate for itself has expired", []tc.Edit{tc.On("cp1", tc.Loopback(tc.Now.Add(-tc.Day)), tc.EndsIn(tc.Day, certs.KindAdmin))}, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -22,17 +22,17 @@ var strict = []struct {
 	{certs.KindFrontProxyCA, []certs.Group{certs.GroupFrontProxy}},
 }
 
-// judgeStrictness: strict clients accept a CA and what it signed. Once for each CA, whatever
+// checkStrictness: strict clients accept a CA and what it signed. Once for each CA, whatever
 // it has signed and wherever it lies.
-func (d *Diagnosis) judgeStrictness(s snapshot.Snapshot) {
+func (d *Diagnosis) checkStrictness(s snapshot.Snapshot) {
 	for _, row := range strict {
-		told := map[string]bool{}
+		stated := map[string]bool{}
 		for _, n := range append(s.With(cluster.ControlPlane), s.Nodes...) {
 			for _, ca := range bundleOf(n, row.kind) {
-				if told[ca.SignsAs()] || s.Unused(n, ca) {
+				if stated[ca.SignsAs()] || s.Unused(n, ca) {
 					continue
 				}
-				told[ca.SignsAs()] = true
+				stated[ca.SignsAs()] = true
 				var lacks []string
 				if len(ca.NotStrict) > 0 {
 					lacks = append(lacks, ca.Path+" has no "+strings.Join(ca.NotStrict, ", no "))
@@ -54,7 +54,8 @@ func notStrict(s snapshot.Snapshot, ca certs.Certificate, groups []certs.Group) 
 	for _, n := range s.Nodes {
 		for _, c := range n.Certificates {
 			row, _ := certs.Lookup(c.Kind)
-			if !c.Served && slices.Contains(groups, row.Group) && slices.Contains(c.NotStrict, certs.LacksAuthorityKeyID) &&
+			if !c.Served && slices.Contains(groups, row.Group) &&
+				slices.Contains(c.NotStrict, certs.LacksAuthorityKeyID) &&
 				slices.Contains(c.Signers, ca.SignsAs()) && !s.Unused(n, c) {
 				out = append(out, fmt.Sprintf("%s of %s", c.Label(), n.Name))
 			}

@@ -22,14 +22,19 @@ var verifiers = []struct {
 	on      cluster.Role // empty: on every node
 	setting string
 }{
-	{groups: []certs.Group{certs.GroupClient, certs.GroupKubeletClient}, on: cluster.ControlPlane, setting: "kube-apiserver.client-ca-file"},
+	{groups: []certs.Group{certs.GroupClient, certs.GroupKubeletClient}, on: cluster.ControlPlane,
+		setting: "kube-apiserver.client-ca-file"},
 	{groups: []certs.Group{certs.GroupAPIToKubelet}, setting: "kubelet.clientCAFile"},
-	{groups: []certs.Group{certs.GroupFrontProxy}, on: cluster.ControlPlane, setting: "kube-apiserver.requestheader-client-ca-file"},
-	{kinds: []certs.Kind{certs.KindEtcdServer, certs.KindEtcdMember}, on: cluster.ControlPlane, setting: "kube-apiserver.etcd-cafile"},
-	{kinds: []certs.Kind{certs.KindEtcdPeer, certs.KindEtcdMember}, on: cluster.Etcd, setting: "etcd.peer-trusted-ca-file"},
+	{groups: []certs.Group{certs.GroupFrontProxy}, on: cluster.ControlPlane,
+		setting: "kube-apiserver.requestheader-client-ca-file"},
+	{kinds: []certs.Kind{certs.KindEtcdServer, certs.KindEtcdMember}, on: cluster.ControlPlane,
+		setting: "kube-apiserver.etcd-cafile"},
+	{kinds: []certs.Kind{certs.KindEtcdPeer, certs.KindEtcdMember}, on: cluster.Etcd,
+		setting: "etcd.peer-trusted-ca-file"},
 	{
-		kinds: []certs.Kind{certs.KindAPIServerEtcdClient, certs.KindEtcdNode, certs.KindEtcdAdmin, certs.KindEtcdMember, "etcd-healthcheck-client"},
-		on:    cluster.Etcd, setting: "etcd.trusted-ca-file",
+		kinds: []certs.Kind{certs.KindAPIServerEtcdClient, certs.KindEtcdNode, certs.KindEtcdAdmin,
+			certs.KindEtcdMember, "etcd-healthcheck-client"},
+		on: cluster.Etcd, setting: "etcd.trusted-ca-file",
 	},
 }
 
@@ -67,7 +72,8 @@ func (p presented) trustedBy(cas []certs.Certificate) bool {
 // present describes a certificate of a node as others verify it.
 func present(n snapshot.Node, c certs.Certificate) presented {
 	p := presented{node: n.Name, subject: c.Label(), path: c.Path, issuer: c.Issuer, by: signersOf(n, c)}
-	if len(p.by) == 0 && !slices.ContainsFunc(n.Certificates, func(ca certs.Certificate) bool { return ca.SubjectKeyID == c.AuthorityKeyID }) {
+	if len(p.by) == 0 && !slices.ContainsFunc(n.Certificates,
+		func(ca certs.Certificate) bool { return ca.SubjectKeyID == c.AuthorityKeyID }) {
 		p.claims = c.AuthorityKeyID
 	}
 	return p
@@ -115,9 +121,9 @@ func caNames(cas []certs.Certificate) []string {
 	return out
 }
 
-// judgeTrust: whoever verifies a leaf trusts a CA that leads from it, and one that leads from
+// checkTrust: anyone who verifies a leaf trusts a CA that leads from it, and one that leads from
 // what would be issued next.
-func (d *Diagnosis) judgeTrust(s snapshot.Snapshot) {
+func (d *Diagnosis) checkTrust(s snapshot.Snapshot) {
 	for _, kind := range issuers {
 		ca, _ := certs.Lookup(kind)
 		s := d.without(s, ca)
@@ -133,7 +139,9 @@ func (d *Diagnosis) judgeTrust(s snapshot.Snapshot) {
 				for _, c := range signedLeaves(n, ca.Authority) {
 					row, _ := certs.Lookup(c.Kind)
 					// Where no such CA is, it is not known who has signed.
-					if (held || len(c.Signers) > 0) && (slices.Contains(v.groups, row.Group) || slices.Contains(v.kinds, row.Kind)) && !s.Unused(n, c) {
+					if (held || len(c.Signers) > 0) &&
+						(slices.Contains(v.groups, row.Group) || slices.Contains(v.kinds, row.Kind)) &&
+						!s.Unused(n, c) {
 						of = append(of, present(n, c))
 					}
 				}
@@ -153,7 +161,7 @@ func (d *Diagnosis) judgeTrust(s snapshot.Snapshot) {
 			others = kubeconfigTrusts(s, ofNetworkPlugin)
 			d.compareTrust(presentedByAPI(s, issue), kubeconfigs)
 		}
-		d.judgeRotation(s, ca, all, others)
+		d.checkRotation(s, ca, all, append(others, objectTrusts(s, kind)...))
 	}
 }
 
@@ -195,14 +203,15 @@ func trusts(s snapshot.Snapshot, on cluster.Role, setting string, kind certs.Kin
 		first, ok := n.Certificate(kind)
 		file := cmp.Or(n.Facts[setting], first.Path)
 		cas := fileOf(n, file)
-		if leftover := ok && file == first.Path && unusedFile(s, n, first); len(cas) > 0 && !leftover && (on == "" || n.Is(on)) {
+		if leftover := ok && file == first.Path && unusedFile(s, n, first); len(cas) > 0 && !leftover &&
+			(on == "" || n.Is(on)) {
 			out = append(out, trust{n.Name, file, cas})
 		}
 	}
 	return out
 }
 
-// unusedFile reports whether nobody uses the file that a CA is in, whatever else is in it.
+// unusedFile reports whether no one uses the file that a CA is in, whatever else is in it.
 func unusedFile(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate) bool {
 	c.Position = 0
 	return s.Unused(n, c)
@@ -220,6 +229,34 @@ func kubeconfigTrusts(s snapshot.Snapshot, of func(snapshot.Node, snapshot.Kubec
 		}
 	}
 	return out
+}
+
+// objectTrusts are what objects of the cluster trust for a CA of it.
+func objectTrusts(s snapshot.Snapshot, kind certs.Kind) []trust {
+	var out []trust
+	for _, n := range s.Nodes {
+		for _, t := range n.Trust {
+			if t.By.Of() == kind {
+				out = append(out, trust{n.Name, t.Place(), t.CAs})
+			}
+		}
+	}
+	return out
+}
+
+// checkBundles: what objects of the cluster trust, and no file of a node has, lasts.
+func (d *Diagnosis) checkBundles(s snapshot.Snapshot, t Thresholds) {
+	for _, ca := range s.TrustedElsewhere() {
+		within := t.RenewBefore
+		if !ca.Own {
+			within = min(within, snapshot.RenewedByOthers)
+		}
+		if ca.StatusAt(ca.Node.Clock, within) != certs.Valid {
+			d.find(CABundleExpiring, ca.Node.Name, ca.Label(), fmt.Sprintf("%s (%s) is valid from %s until %s",
+				short(ca.Fingerprint), ca.Subject, ca.NotBefore.Format(time.RFC3339),
+				ca.NotAfter.Format(time.RFC3339)))
+		}
+	}
 }
 
 // casOf are the CAs that a kubeconfig trusts; of a snapshot of before, which has the first
@@ -302,9 +339,12 @@ func (d *Diagnosis) compareTrust(of []presented, by []trust) {
 		switch {
 		case len(not) == 0:
 		case 2*len(not) > len(rest) && p.signs:
-			d.unknown(p.node, p.subject, fmt.Sprintf("%s signs what is issued on %s, and is none of the CAs in %s", p.path, p.node, trusted(not)))
+			d.unknown(p.node, p.subject,
+				fmt.Sprintf("%s signs what is issued on %s, and is none of the CAs in %s", p.path, p.node,
+					trusted(not)))
 		case 2*len(not) > len(rest):
-			d.unknown(p.node, p.subject, fmt.Sprintf("%s is not signed by a CA in %s; it names its issuer %s", p.path, trusted(not), p.issuer))
+			d.unknown(p.node, p.subject,
+				fmt.Sprintf("%s is not signed by a CA in %s; it names its issuer %s", p.path, trusted(not), p.issuer))
 		default:
 			what := "did not sign " + p.path + " of " + p.node
 			if p.signs {
@@ -372,22 +412,16 @@ func labels(of []presented, node string) string {
 }
 
 // some are the first of many names.
-func some(names []string) string {
-	const most = 5
-	names = slices.Compact(names)
-	if len(names) <= most+1 {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
-}
+func some(names []string) string { return cluster.Some(slices.Compact(names), 5) }
 
-// judgeRotation: all who trust a CA trust the same certificates of it, and one key. Who
+// checkRotation: all who trust a CA trust the same certificates of it, and one key. Who
 // trusts the wrong one has been named. Others may be of another cluster: of them it counts
 // alone what they lack.
-func (d *Diagnosis) judgeRotation(s snapshot.Snapshot, ca certs.Row, by, others []trust) {
+func (d *Diagnosis) checkRotation(s snapshot.Snapshot, ca certs.Row, by, others []trust) {
 	by = slices.DeleteFunc(by, func(t trust) bool {
 		return slices.ContainsFunc(d.Findings, func(f Finding) bool {
-			return f.Node == t.node && f.Reason == UnknownAuthority && (f.Subject == t.place || f.Subject == t.cas[0].Label())
+			return f.Node == t.node && f.Reason == UnknownAuthority &&
+				(f.Subject == t.place || f.Subject == t.cas[0].Label())
 		})
 	})
 	var names []string
@@ -405,7 +439,8 @@ func (d *Diagnosis) judgeRotation(s snapshot.Snapshot, ca certs.Row, by, others 
 	}
 	// A CA that has signed nothing but the others is above them, and need not be there.
 	names = slices.DeleteFunc(names, func(name string) bool {
-		above := slices.ContainsFunc(names, func(other string) bool { return slices.Contains(last[other].Signers, name) })
+		above := slices.ContainsFunc(names,
+			func(other string) bool { return slices.Contains(last[other].Signers, name) })
 		return above && !signsLeaf(s, name)
 	})
 	var lacks grouped
@@ -436,14 +471,17 @@ func (d *Diagnosis) judgeRotation(s snapshot.Snapshot, ca certs.Row, by, others 
 	var words []string
 	for _, name := range names {
 		c := last[name]
-		words = append(words, fmt.Sprintf("%s (%s) expires at %s", short(c.Fingerprint), c.Subject, c.NotAfter.Format(time.RFC3339)))
+		words = append(words, fmt.Sprintf("%s (%s) expires at %s", short(c.Fingerprint), c.Subject,
+			c.NotAfter.Format(time.RFC3339)))
 	}
 	for _, what := range lacks.order {
 		words = append(words, fmt.Sprintf("%s on %s", what, some(lacks.of[what])))
 	}
 	for _, n := range s.With(cluster.ControlPlane) {
 		if file, several := SigningBundle(n); ca.Kind == certs.KindCA && several {
-			words = append(words, fmt.Sprintf("kube-controller-manager on %s signs with %s, which must hold one certificate alone: it does not start again with several", n.Name, file))
+			words = append(words, fmt.Sprintf(
+				"kube-controller-manager on %s signs with %s, which must hold one certificate alone: it does not "+
+					"start again with several", n.Name, file))
 		}
 	}
 	if node == "" && len(by) > 0 {
@@ -462,7 +500,7 @@ func signsLeaf(s snapshot.Snapshot, name string) bool {
 	})
 }
 
-// grouped are nodes by what is said of them, in the order of what was said first.
+// grouped are nodes by what is reported of them, in the order of what was reported first.
 type grouped struct {
 	order []string
 	of    map[string][]string

@@ -10,7 +10,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// own is a certificate of somebody's own, as settings name it.
+// own is a certificate of someone's own, as settings name it.
 const own = "/etc/company/tls.crt"
 
 // uses lets a node's settings name files: "setting path", or one of them for its usual ones.
@@ -23,7 +23,7 @@ func uses(settings ...string) tc.NodeEdit {
 	}
 }
 
-// usual are the settings of a control plane with Kubespray's etcd beside it.
+// usual are the settings of a control plane with Kubespray's etcd next to it.
 func usual(n *snapshot.Node) {
 	uses("kube-apiserver.tls-cert-file "+tc.PKI+"/apiserver.crt", "kube-apiserver.etcd-certfile "+tc.EtcdPKI+"/node-"+n.Name+".pem",
 		"kube-apiserver.kubelet-client-certificate "+tc.PKI+"/apiserver-kubelet-client.crt", "kube-apiserver.proxy-client-cert-file "+tc.PKI+"/front-proxy-client.crt",
@@ -44,7 +44,7 @@ func lies(kind certs.Kind, file string, days int) tc.NodeEdit {
 	}
 }
 
-// kubeadmsEtcd are files of an etcd of kubeadm's own, signed by nobody who is known.
+// kubeadmsEtcd are files of an etcd of kubeadm's own, signed by no one who is known.
 func kubeadmsEtcd(n *snapshot.Node) {
 	lies(certs.KindEtcdCA, tc.PKI+"/etcd/ca.crt", -1)(n)
 	for kind, file := range map[certs.Kind]string{
@@ -82,7 +82,7 @@ func inUse() []fault {
 	return []fault{
 		{name: "everything is in its usual place", of: ha, edits: []tc.Edit{tc.On("cp1,cp2,cp3", usual)}, route: diagnosis.None},
 		{
-			name: "what kubeadm's etcd left behind beside the host's has expired", of: ha,
+			name: "what kubeadm's etcd left behind next to the host's has expired", of: ha,
 			edits: []tc.Edit{tc.On("cp1,cp2,cp3", usual), tc.On("cp1,cp3", kubeadmsEtcd)}, route: diagnosis.None,
 		},
 		{
@@ -101,7 +101,7 @@ func inUse() []fault {
 			route: diagnosis.Renew, causes: one(diagnosis.EtcdExpired),
 		},
 		{
-			name: "what the host's etcd left behind beside kubeadm's", of: single,
+			name: "what the host's etcd left behind next to kubeadm's", of: single,
 			edits: []tc.Edit{tc.On("cp1", kubeadmEtcd, uses("kube-apiserver.etcd-certfile "+tc.PKI+"/apiserver-etcd-client.crt", "etcd.cert-file "+tc.PKI+"/etcd/server.crt"),
 				lies(certs.KindEtcdHostCA, tc.EtcdPKI+"/ca.pem", -1), lies(certs.KindEtcdNode, tc.EtcdPKI+"/node-cp1.pem", -1))},
 			route: diagnosis.None,
@@ -125,7 +125,7 @@ func inUse() []fault {
 		},
 		{name: "an API server with a certificate of its own", of: single, edits: []tc.Edit{tc.On("cp1", ownServing(300))}, route: diagnosis.None},
 		{
-			name: "an API server with a certificate of its own, and none beside it", of: single,
+			name: "an API server with a certificate of its own, and none next to it", of: single,
 			edits: []tc.Edit{tc.On("cp1", ownServing(300), without(certs.KindAPIServer))}, route: diagnosis.None,
 		},
 		{
@@ -139,7 +139,7 @@ func inUse() []fault {
 			follow: follow{diagnosis.APIServerUntrusted: diagnosis.OwnInvalid},
 		},
 		{
-			name: "a kubelet with a certificate of its own that has ended, as has the one beside it", of: single,
+			name: "a kubelet with a certificate of its own that has ended, as has the one next to it", of: single,
 			edits: []tc.Edit{tc.On("w1", uses("kubelet.tlsCertFile "+own), lies(certs.KindKubeletServingFile, own, -1), tc.Expired(certs.KindKubeletServing))},
 			route: diagnosis.Refuse, causes: one(diagnosis.OwnInvalid),
 		},
@@ -178,7 +178,7 @@ func TestOthersPairExplainsNothing(t *testing.T) {
 	}
 }
 
-// What is refused for want of a certificate that nobody renews here says so, and names it.
+// What is refused for want of a certificate that no one renews here says so, and names it.
 func TestOwnCertificateIsNamed(t *testing.T) {
 	t.Parallel()
 	d := diagnosis.Diagnose(tc.Healthy(tc.Single(), tc.On("cp1", ownServing(-1), tc.Unusable(1, tc.SaysExpired))), diagnosis.DefaultThresholds())

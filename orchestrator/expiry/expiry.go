@@ -1,4 +1,4 @@
-// Package expiry says of every certificate of a snapshot how long it will last.
+// Package expiry computes how long each certificate of a snapshot will last.
 //
 // It is pure: the time is each node's own clock as the snapshot has it, so the
 // same snapshot gives the same report on every machine.
@@ -22,7 +22,7 @@ import (
 const Schema = 1
 
 // Thresholds say how long before its end a certificate counts as a warning and
-// as critical. They hold for authorities too.
+// as critical. They hold for CAs too.
 type Thresholds struct {
 	Warn, Crit time.Duration
 }
@@ -37,7 +37,7 @@ type Status string
 
 // The states, from good to bad.
 const (
-	// Unused is not judged: no component uses the file.
+	// Unused is not checked: no component uses the file.
 	Unused      Status = "unused"
 	Valid       Status = "valid"
 	Warning     Status = "warning"
@@ -51,7 +51,7 @@ func Statuses() []Status {
 	return []Status{Unused, Valid, Warning, Critical, NotYetValid, Expired}
 }
 
-// Level is how much a state matters to whoever is to be told.
+// Level is how much a state matters to those who are notified.
 type Level int
 
 // The levels.
@@ -71,7 +71,7 @@ func (s Status) Level() Level {
 	case Critical, NotYetValid, Expired:
 		return LevelCritical
 	default:
-		return LevelCritical // a state nobody knows is not taken for a good one
+		return LevelCritical // a state no one knows is not taken for a good one
 	}
 }
 
@@ -104,11 +104,14 @@ type Node struct {
 	// Known is false for a node that could not be inspected.
 	Known bool `json:"known"`
 	// Reason and Message say why it is not known: a snapshot.FailureKind or
-	// "no-certificates", and the words of whoever said it.
+	// "no-certificates", and the words of its author.
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
 	// Clock is the node's own time; absent when it is not known.
 	Clock time.Time `json:"clock,omitzero"`
+	// NotJoined is true for a worker that is no node of the cluster yet, and has no certificate
+	// of it.
+	NotJoined bool `json:"notJoined,omitempty"`
 	// RenewalTimer is that of Kubespray; absent where none is installed.
 	RenewalTimer *snapshot.RenewalTimer `json:"renewalTimer,omitempty"`
 }
@@ -139,7 +142,7 @@ type Row struct {
 	// Authority is the one that issues certificates of this kind; for a served
 	// one that no file of the node explains, the one that signed it.
 	Authority certs.Authority `json:"authority,omitempty"`
-	// ExternallyManaged is kubeadm's word for an authority whose key is not on
+	// ExternallyManaged is kubeadm's word for a CA whose key is not on
 	// the control plane: the certificate cannot be renewed here. So it is of a file that
 	// a component uses outside of the places where certificates are renewed.
 	ExternallyManaged bool `json:"externallyManaged"`
@@ -147,6 +150,8 @@ type Row struct {
 	// node; Stale for one whose process has not read its newer file yet.
 	InFile bool `json:"inFile,omitempty"`
 	Stale  bool `json:"stale,omitempty"`
+	// KubeletRenews is true where the kubelet of the node renews it by itself.
+	KubeletRenews bool `json:"-"`
 
 	certs.Certificate
 }
@@ -167,7 +172,7 @@ func Of(s snapshot.Snapshot, t Thresholds) Report {
 		Nodes: []Node{}, Certificates: []Row{}, Unreadable: []Unreadable{},
 	}
 	for _, n := range s.Nodes {
-		node := known(n)
+		node := known(s, n)
 		r.Nodes = append(r.Nodes, node)
 		r.Complete = r.Complete && node.Known
 		for _, u := range n.Unreadable {
@@ -182,14 +187,23 @@ func Of(s snapshot.Snapshot, t Thresholds) Report {
 			all = slices.Concat(all, s.Trusts(n))
 		}
 		for _, c := range all {
-			// What lies on a machine that has not joined is made anew when it does.
+			// What lies on a machine that has not joined is made again when it does.
 			if known, _ := certs.Lookup(c.Kind); known.Base != certs.Kubelet || !s.Unjoined(n) {
 				r.Certificates = append(r.Certificates, row(s, n, c, t))
 			}
 		}
 	}
+	others := Thresholds{Warn: min(t.Warn, snapshot.RenewedByOthers), Crit: min(t.Crit, snapshot.RenewedByOthers/7)}
+	for _, ca := range s.TrustedElsewhere() {
+		within := others
+		if ca.Own {
+			within = t
+		}
+		r.Certificates = append(r.Certificates, row(s, ca.Node, ca.Certificate, within))
+	}
 	slices.SortStableFunc(r.Certificates, func(a, b Row) int {
-		return cmp.Or(a.Ends().Compare(b.Ends()), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Path, b.Path))
+		return cmp.Or(a.Ends().Compare(b.Ends()), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Name, b.Name),
+			cmp.Compare(a.Path, b.Path))
 	})
 	rank := map[Status]int{}
 	for i, status := range Statuses() {
@@ -204,13 +218,14 @@ func Of(s snapshot.Snapshot, t Thresholds) Report {
 	return r
 }
 
-// known says of a node whether its certificates were seen.
-func known(n snapshot.Node) Node {
-	out := Node{Name: n.Name, Roles: n.Roles, Known: true, Clock: n.Clock, RenewalTimer: n.RenewalTimer}
+// known reports whether the certificates of a node were seen.
+func known(s snapshot.Snapshot, n snapshot.Node) Node {
+	out := Node{Name: n.Name, Roles: n.Roles, Known: true, Clock: n.Clock, NotJoined: s.Unjoined(n),
+		RenewalTimer: n.RenewalTimer}
 	switch {
 	case n.Failure != nil:
 		out.Known, out.Reason, out.Message = false, string(n.Failure.Kind), n.Failure.Message
-	case len(n.Certificates) == 0:
+	case len(n.Certificates) == 0 && !out.NotJoined:
 		out.Known, out.Reason, out.Message = false, NoCertificates, "no certificate of a cluster was found on it"
 	}
 	return out
@@ -235,6 +250,7 @@ func row(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate, t Thresholds
 		r.ExternallyManaged = externallyManaged(s, n, a)
 	}
 	// What a kubelet renews: the second half of what is left then is critical.
+	r.KubeletRenews = n.KubeletRenews(entry)
 	t = Thresholds{Warn: n.Window(entry, c, t.Warn), Crit: min(t.Crit, n.Window(entry, c, 2*t.Crit)/2)}
 	r.WarningFrom, r.CriticalFrom = certs.Bounded(c.Ends().Add(-t.Warn)), certs.Bounded(c.Ends().Add(-t.Crit))
 	r.ResidualSeconds = c.Ends().Unix() - n.Clock.Unix()
@@ -263,7 +279,7 @@ func status(c certs.Certificate, now time.Time, t Thresholds) Status {
 	}
 }
 
-// servedFrom tells for a served certificate the kind of its file, whether a file
+// servedFrom returns for a served certificate the kind of its file, whether a file
 // of the node holds it, and whether it is stale: the component has files to
 // serve from, and this is in none of them.
 func servedFrom(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate) (kind certs.Kind, inFile, stale bool) {
@@ -278,8 +294,8 @@ func servedFrom(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate) (kind
 	return kind, false, stale
 }
 
-// homes says for each authority which file is its certificate, and on which
-// nodes its key belongs. Kubespray keeps the key of its own etcd authority on
+// homes returns for each CA which file is its certificate, and on which
+// nodes its key belongs. Kubespray keeps the key of its own etcd CA on
 // the etcd nodes, on some of them only.
 var homes = map[certs.Authority]struct {
 	kind certs.Kind
@@ -291,7 +307,7 @@ var homes = map[certs.Authority]struct {
 	certs.EtcdHostCA:   {certs.KindEtcdHostCA, cluster.Etcd},
 }
 
-// authorityOf returns the authority whose own certificate this is.
+// authorityOf returns the CA whose own certificate this is.
 func authorityOf(c certs.Certificate) (certs.Authority, bool) {
 	for a, home := range homes {
 		if home.kind == c.Kind {
@@ -301,7 +317,7 @@ func authorityOf(c certs.Certificate) (certs.Authority, bool) {
 	return "", false
 }
 
-// externallyManaged reports whether the key of an authority is absent where it
+// externallyManaged reports whether the key of a CA is absent where it
 // belongs. A control plane answers for itself, as kubeadm does there; for all
 // others it takes every node that could have the key.
 func externallyManaged(s snapshot.Snapshot, n snapshot.Node, a certs.Authority) bool {

@@ -53,7 +53,7 @@ func TestStatus(t *testing.T) {
 		{"a day's certificate is never warned about in its first nine tenths", certs.KindKubeletClient, []tc.NodeEdit{begins(21*time.Hour, certs.KindKubeletClient), tc.EndsIn(3*time.Hour, certs.KindKubeletClient)}, expiry.Valid},
 		{"in the last tenth it is", certs.KindKubeletClient, []tc.NodeEdit{begins(22*time.Hour, certs.KindKubeletClient), tc.EndsIn(2*time.Hour, certs.KindKubeletClient)}, expiry.Warning},
 		{"and in the last twentieth it is critical", certs.KindKubeletClient, []tc.NodeEdit{begins(23*time.Hour, certs.KindKubeletClient), tc.EndsIn(time.Hour, certs.KindKubeletClient)}, expiry.Critical},
-		{"a day's certificate that nobody renews", certs.KindAdmin, []tc.NodeEdit{begins(time.Hour, certs.KindAdmin), tc.EndsIn(23*time.Hour, certs.KindAdmin)}, expiry.Critical},
+		{"a day's certificate that no one renews", certs.KindAdmin, []tc.NodeEdit{begins(time.Hour, certs.KindAdmin), tc.EndsIn(23*time.Hour, certs.KindAdmin)}, expiry.Critical},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -114,7 +114,7 @@ func TestWhatEndsFirstIsFirst(t *testing.T) {
 	}
 }
 
-// What is not known is said to be unknown, and takes nothing from the others.
+// What is not known is reported as unknown, and takes nothing from the others.
 func TestUnknown(t *testing.T) {
 	t.Parallel()
 	whole := expiry.Of(tc.Healthy(tc.Single()), expiry.DefaultThresholds())
@@ -138,6 +138,21 @@ func TestUnknown(t *testing.T) {
 				t.Errorf("%d rows of the others, want %d", len(r.Certificates), len(others))
 			}
 		})
+	}
+}
+
+// A worker that has not joined has no certificate that could expire, and takes nothing from the
+// others: the diagnosis warns of it.
+func TestNotJoined(t *testing.T) {
+	t.Parallel()
+	r := expiry.Of(tc.Healthy(tc.Single(), tc.Unjoined("w1"), tc.On("w1", func(n *snapshot.Node) { n.Certificates = nil })), expiry.DefaultThresholds())
+	if len(r.Unknown()) > 0 || !r.Complete || r.Level() != expiry.LevelOK {
+		t.Errorf("complete %t, level %d, unknown %+v", r.Complete, r.Level(), r.Unknown())
+	}
+	for _, n := range r.Nodes {
+		if n.NotJoined != (n.Name == "w1") {
+			t.Errorf("%s: %t", n.Name, n.NotJoined)
+		}
 	}
 }
 
@@ -233,7 +248,7 @@ func TestNothing(t *testing.T) {
 }
 
 // What a kubelet has made for itself on a machine that has not joined is no certificate of
-// the cluster: joining makes it anew.
+// the cluster: joining makes it again.
 func TestUnjoinedMachine(t *testing.T) {
 	t.Parallel()
 	s := tc.Healthy(tc.Single(), tc.Unjoined("w1"), tc.On("w1", tc.Expired(certs.KindKubeletServing)))
@@ -242,7 +257,7 @@ func TestUnjoinedMachine(t *testing.T) {
 	}
 }
 
-// What nobody uses is listed and not judged; what somebody has put elsewhere is judged, and
+// What no one uses is listed and not checked; what someone has put elsewhere is checked, and
 // not renewed here. Of a chain the earliest end counts.
 func TestUse(t *testing.T) {
 	t.Parallel()
@@ -263,10 +278,10 @@ func TestUse(t *testing.T) {
 	})
 	left := find(t, r, "cp1", certs.KindAPIServer, false)
 	if left.Status != expiry.Unused || r.Counts[expiry.Unused] != 1 || r.Status != expiry.Warning || len(r.Unreadable) != 0 {
-		t.Errorf("what nobody uses is %s, the report %s with %v and unreadable %v", left.Status, r.Status, r.Counts, r.Unreadable)
+		t.Errorf("what no one uses is %s, the report %s with %v and unreadable %v", left.Status, r.Status, r.Counts, r.Unreadable)
 	}
 	if got := find(t, r, "cp1", certs.KindAPIServerFile, false); got.Status != expiry.Warning || !got.ExternallyManaged {
-		t.Errorf("what is of somebody's own: %+v", got)
+		t.Errorf("what is of someone's own: %+v", got)
 	}
 	if got := find(t, r, "cp1", "kube-apiserver", true); got.Stale || !got.InFile {
 		t.Errorf("what is served: %+v", got)
@@ -278,7 +293,7 @@ func TestUse(t *testing.T) {
 }
 
 // Every CA of a bundle has a row, with its place; of a kubeconfig those that no file has.
-// What has signed nothing and ends first, and what was issued again since, nobody would miss.
+// What has signed nothing and ends first, and what was issued again since, no one would miss.
 func TestBundles(t *testing.T) {
 	t.Parallel()
 	const next = "next"

@@ -44,7 +44,8 @@ type Fleet struct {
 
 // OfFleet makes the report of a fleet of those of its clusters.
 func OfFleet(taken time.Time, exitCode int, clusters []Member) Fleet {
-	f := Fleet{Schema: FleetSchema, Taken: taken, ExitCode: exitCode, Status: Valid, Complete: true, Counts: map[Status]int{}, Clusters: slices.Clone(clusters)}
+	f := Fleet{Schema: FleetSchema, Taken: taken, ExitCode: exitCode, Status: Valid, Complete: true,
+		Counts: map[Status]int{}, Clusters: slices.Clone(clusters)}
 	if f.Clusters == nil {
 		f.Clusters = []Member{}
 	}
@@ -94,7 +95,7 @@ func (m Member) First() (Row, bool) {
 func (m Member) NextOutage() (Row, bool) {
 	return m.first(func(c Row) bool {
 		kind, _ := certs.Lookup(c.Kind)
-		if kind.KubeletRenews && c.Status == Valid {
+		if c.KubeletRenews && c.Status == Valid {
 			return false
 		}
 		return !c.Served && (kind.Outage != certs.NoOutage || kind.CA)

@@ -28,7 +28,7 @@ import (
 
 // leaseAge is how old a lease may be: a kubelet renews its own every 10 s and
 // is taken for lost after 40 s (kubelet's nodeLeaseDurationSeconds); the
-// components' leases last 15 s. It is of one clock: how far clocks may be apart is said by
+// components' leases last 15 s. It is of one clock: how far clocks may be apart is decided by
 // diagnosis.Thresholds alone.
 const leaseAge = 40 * time.Second
 
@@ -52,7 +52,7 @@ func (u Unmet) String() string {
 	return s
 }
 
-// Check is a gate together with what it is judged against.
+// Check is a gate together with what it is checked against.
 type Check struct {
 	Gate  plan.Gate
 	Nodes []string
@@ -62,8 +62,14 @@ type Check struct {
 	Thresholds diagnosis.Thresholds
 	// StableFor is how long it must hold, without a break, before Wait is content.
 	StableFor time.Duration
+	// Renewed are the fingerprints of the CA certificates that each node must have that has
+	// one, instead of that from before; but for the nodes that get them Later.
+	Renewed map[certs.Authority]string
+	Later   []string
+	// Restored is the snapshot whose CA certificates a node may have instead, each its own.
+	Restored snapshot.Snapshot
 
-	// found is what Before shows, lasting what of it is mended by no step.
+	// found is what Before shows, lasting what of it is fixed by no step.
 	found, lasting []diagnosis.Finding
 }
 
@@ -108,7 +114,7 @@ func (c Check) Evaluate(now snapshot.Snapshot) []Unmet {
 	return unmet
 }
 
-// Asks returns the nodes that a snapshot must have asked anew for Evaluate: of others it
+// Asks returns the nodes that a snapshot must have asked again for Evaluate: of others it
 // reads nothing. Whether a kubelet's lease is fresh, any control plane can tell.
 func (c Check) Asks(all cluster.Cluster) []string {
 	switch c.Gate {
@@ -130,19 +136,33 @@ func failure(n snapshot.Node) string {
 	return n.Failure.Message
 }
 
-// identity: authorities, service account keys and the encryption configuration
-// are what they were: the first two byte for byte, the last in what it says. A node that
-// has joined since has its first ones.
+// identity: CAs, service account keys and the encryption configuration
+// are what they were: the first two byte for byte, the last in its content. A node that
+// has joined since has its first ones. Of a CA that is renewed the key stays, and the
+// certificate is the new one.
 func (c Check) identity(n snapshot.Node, add func(node, what, evidence string)) {
 	before, ok := c.Before.Node(n.Name)
 	if !ok || before.Failure != nil || c.Before.Unjoined(before) {
 		return
 	}
+	restored, _ := c.Restored.Node(n.Name)
 	paths := maps.Clone(before.Digests)
 	maps.Copy(paths, n.Digests)
 	for _, p := range slices.Sorted(maps.Keys(paths)) {
-		if before.Digests[p] != n.Digests[p] {
-			add(n.Name, p+" must not change", fmt.Sprintf("SHA-256 was %s, is %s", orNone(before.Digests[p]), orNone(n.Digests[p])))
+		name, ca := n.AuthorityAt(p)
+		_, was := restored.AuthorityAt(p)
+		want, renewed := c.Renewed[name]
+		renewed = renewed && !slices.Contains(c.Later, n.Name)
+		switch {
+		case renewed && !c.Before.Unused(n, ca):
+			if ca.Fingerprint != want {
+				add(n.Name, p+" must be the renewed CA",
+					"it is another certificate, which expires at "+ca.NotAfter.Format(time.RFC3339))
+			}
+		case before.Digests[p] == n.Digests[p], ca.Fingerprint != "" && ca.Fingerprint == was.Fingerprint:
+		default:
+			add(n.Name, p+" must not change",
+				fmt.Sprintf("SHA-256 was %s, is %s", orNone(before.Digests[p]), orNone(n.Digests[p])))
 		}
 	}
 }
@@ -156,9 +176,10 @@ func orNone(s string) string {
 
 // member: an etcd member answers a read with quorum and serves what is on disk. Until
 // it does, a restart of another one may cost the quorum. One that could not be asked
-// when the run began, for another reason than its certificates, says nothing now.
+// when the run began, for another reason than its certificates, proves nothing now.
 func (c Check) member(n snapshot.Node, add func(node, what, evidence string)) {
-	if before, _ := c.Before.Node(n.Name); !n.Is(cluster.Etcd) || n.Etcd == nil && !answered(before) || !answered(before) && !etcdInvalid(c.Before, before) {
+	if before, _ := c.Before.Node(n.Name); !n.Is(cluster.Etcd) || n.Etcd == nil && !answered(before) ||
+		!answered(before) && !etcdInvalid(c.Before, before) {
 		return
 	}
 	switch {
@@ -229,11 +250,13 @@ func (c Check) kubelet(n snapshot.Node, now snapshot.Snapshot, add func(node, wh
 	case u.Active != "active":
 		add(n.Name, "the kubelet must run", "systemd reports "+orNone(u.Active))
 	case !u.Steady():
-		add(n.Name, "the kubelet must keep running", fmt.Sprintf("restarted %d times, the last time %d s ago", u.Restarts, u.ActiveSeconds))
+		add(n.Name, "the kubelet must keep running",
+			fmt.Sprintf("restarted %d times, the last time %d s ago", u.Restarts, u.ActiveSeconds))
 	}
 	if cert, ok := n.Certificate(certs.KindKubeletClient); ok {
 		if s := cert.StatusAt(n.Clock, 0); s != certs.Valid {
-			add(n.Name, "the kubelet's client certificate must be valid", string(s)+" since "+cert.NotAfter.Format(time.RFC3339))
+			add(n.Name, "the kubelet's client certificate must be valid",
+				string(s)+" since "+cert.NotAfter.Format(time.RFC3339))
 		}
 	}
 	if whole && c.lasts(n.Name, noLease) {
@@ -246,7 +269,7 @@ func (c Check) kubelet(n snapshot.Node, now snapshot.Snapshot, add func(node, wh
 	}
 	lease := view.NodeLeases[now.NameOf(n)]
 	before, _ := c.Before.Node(n.Name)
-	// The kubelet writes what its own clock says; the view may be older than the look at it.
+	// The kubelet writes the time of its own clock; the view may be older than the look at it.
 	age := min(clock.Sub(lease), n.Clock.Sub(lease))
 	switch {
 	case lease.IsZero():
@@ -281,14 +304,16 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 		}
 		before, _ := c.Before.Node(n.Name)
 		for _, cert := range n.Certificates {
-			// Of a machine that has not joined, what its kubelet made is nobody's matter.
-			if row, _ := certs.Lookup(cert.Kind); (row.Base != certs.Kubelet || !now.Unjoined(n)) && !now.Unused(n, cert) {
+			// Of a machine that has not joined, what its kubelet made is no one's matter.
+			if row, _ := certs.Lookup(cert.Kind); (row.Base != certs.Kubelet || !now.Unjoined(n)) &&
+				!now.Unused(n, cert) {
 				c.certificate(n, before, cert, add)
 			}
 		}
 	}
 	for _, f := range diagnosis.Diagnose(now, c.Thresholds).Findings {
-		if f.Node != "" && !slices.Contains(c.Nodes, f.Node) || f.Node == "" && part && slices.ContainsFunc(c.found, f.Same) {
+		if f.Node != "" && !slices.Contains(c.Nodes, f.Node) || f.Node == "" && part &&
+			slices.ContainsFunc(c.found, f.Same) {
 			continue
 		}
 		// What was not Ready before may have reasons of its own.
@@ -311,7 +336,7 @@ func (c Check) whole(now snapshot.Snapshot, add func(node, what, evidence string
 }
 
 // holds reports whether a component's lease is fresh by the clock of a control plane, one of
-// which leads. One from before the run tells of a leader that may be gone.
+// which leads. One from before the run names a leader that may be gone.
 func (c Check) holds(now snapshot.Snapshot, lease time.Time) bool {
 	return slices.ContainsFunc(now.With(cluster.ControlPlane), func(n snapshot.Node) bool {
 		before, _ := c.Before.Node(n.Name)
@@ -320,7 +345,7 @@ func (c Check) holds(now snapshot.Snapshot, lease time.Time) bool {
 }
 
 // outEverywhere reports whether a component was Ready on no control plane when the run
-// began, for reasons that last: then nobody leads.
+// began, for reasons that last: then no one leads.
 func (c Check) outEverywhere(component string) bool {
 	return !slices.ContainsFunc(c.Before.With(cluster.ControlPlane), func(n snapshot.Node) bool {
 		unready := diagnosis.Finding{Reason: diagnosis.StaticPodNotReady, Node: n.Name, Subject: component}
@@ -341,20 +366,22 @@ func saidByConditions(r diagnosis.Reason) bool {
 }
 
 // certificate: valid, and not the one that was due when the run began. A new one
-// may still end within the threshold: authorities may issue for shorter.
+// may still end within the threshold: CAs may issue for shorter.
 func (c Check) certificate(n, before snapshot.Node, cert certs.Certificate, add func(node, what, evidence string)) {
 	row, known := certs.Lookup(cert.Kind)
 	if !known || cert.Served || row.CA || row.Approved || n.Copies(row) {
 		return
 	}
-	same := slices.ContainsFunc(before.Certificates, func(b certs.Certificate) bool { return b.Fingerprint == cert.Fingerprint })
+	same := slices.ContainsFunc(before.Certificates,
+		func(b certs.Certificate) bool { return b.Fingerprint == cert.Fingerprint })
 	s := cert.StatusAt(n.Clock, n.Window(row, cert, c.Thresholds.RenewBefore))
 	if s != certs.Valid && (s != certs.Expiring || same) {
-		add(n.Name, cert.Path+" must hold a fresh certificate", fmt.Sprintf("it is %s: it expires at %s", s, cert.Ends().Format(time.RFC3339)))
+		add(n.Name, cert.Path+" must hold a fresh certificate",
+			fmt.Sprintf("it is %s: it expires at %s", s, cert.Ends().Format(time.RFC3339)))
 	}
 }
 
-// TimeoutError says that a gate did not hold before its deadline.
+// TimeoutError means that a gate did not hold before its deadline.
 type TimeoutError struct {
 	Gate    plan.Gate
 	Timeout time.Duration
@@ -376,7 +403,8 @@ func (e *TimeoutError) Error() string {
 // back are not kept busy being looked at. It returns the last snapshot taken; each
 // evaluation is handed to observe, and while the gate holds and not for long enough, how
 // long it has. The error is a *TimeoutError, or take's.
-func (c Check) Wait(ctx context.Context, timeout, pause time.Duration, take func(context.Context) (snapshot.Snapshot, error), observe func([]Unmet)) (snapshot.Snapshot, error) {
+func (c Check) Wait(ctx context.Context, timeout, pause time.Duration,
+	take func(context.Context) (snapshot.Snapshot, error), observe func([]Unmet)) (snapshot.Snapshot, error) {
 	deadline := time.Now().Add(timeout)
 	var since time.Time // the end of the first look since which it has held
 	for {
@@ -417,7 +445,8 @@ func (c Check) unstable(held time.Duration) []Unmet {
 	if held >= c.StableFor {
 		return nil
 	}
-	return []Unmet{{What: "the gate must hold without interruption", Evidence: fmt.Sprintf("holds, for %s of %s", seconds(held), seconds(c.StableFor))}}
+	return []Unmet{{What: "the gate must hold without interruption",
+		Evidence: fmt.Sprintf("holds, for %s of %s", seconds(held), seconds(c.StableFor))}}
 }
 
 // seconds as SI has them: a duration of minutes is easier compared in one unit.

@@ -85,7 +85,7 @@ func TestAsks(t *testing.T) {
 	}
 }
 
-// ownServing lets the API server serve a file of somebody's own.
+// ownServing lets the API server serve a file of someone's own.
 func ownServing(n *snapshot.Node) {
 	const own = "/etc/company/tls.crt"
 	n.Facts["kube-apiserver.tls-cert-file"] = own
@@ -115,10 +115,10 @@ func TestEvaluate(t *testing.T) {
 			[]string{"cp1: the API server must answer /readyz (" + tc.SaysRefused + ")"}},
 		{"it serves another certificate than the one on disk", apiServer, tc.On("cp1", servesOld),
 			[]string{"cp1: the API server must serve the certificate on disk (10.0.0.1:6443 serves another one)"}},
-		{"it serves one of its own, as it is told", apiServer, tc.On("cp1", ownServing), nil},
-		{"it is told of one of its own, and serves another", apiServer, tc.On("cp1", ownServing, servesOld),
+		{"it serves one of its own, as it is reported", apiServer, tc.On("cp1", ownServing), nil},
+		{"it is reported of one of its own, and serves another", apiServer, tc.On("cp1", ownServing, servesOld),
 			[]string{"cp1: the API server must serve the certificate on disk (10.0.0.1:6443 serves another one)"}},
-		{"what nobody uses has expired", all, tc.On("cp1", ownServing, tc.Expired(certs.KindAPIServer)), nil},
+		{"what no one uses has expired", all, tc.On("cp1", ownServing, tc.Expired(certs.KindAPIServer)), nil},
 		{"it cannot be reached", apiServer, tc.On("cp1", tc.Unknown(snapshot.Unreachable, "Connection timed out")),
 			[]string{"cp1: must be reachable (Connection timed out)"}},
 		{"it was not asked", apiServer, func(s *snapshot.Snapshot) { s.Nodes = s.Nodes[1:] },
@@ -144,7 +144,7 @@ func TestEvaluate(t *testing.T) {
 		{"its lease is 40 seconds old", kubelet, lease(40 * time.Second), nil},
 		{"its lease is 41 seconds old", kubelet, lease(41 * time.Second),
 			[]string{"w1: the kubelet's lease must be fresh (last renewed 41s ago)"}},
-		{"nobody can be asked for its lease", kubelet, tc.On("cp1", tc.Refused()),
+		{"no one can be asked for its lease", kubelet, tc.On("cp1", tc.Refused()),
 			[]string{"w1: the kubelet's lease must be fresh (no API server answers)"}},
 		{"Ready comes later: the lease is enough", kubelet, tc.View(func(v *snapshot.View) { v.Nodes["w1"] = "False" }), nil},
 
@@ -196,7 +196,7 @@ func TestEvaluate(t *testing.T) {
 			[]string{"cp1: kubeadm-config.yaml the node's kubeadm configuration is missing (/etc/kubernetes/kubeadm-config.yaml does not exist)"}},
 		{"a worker cannot be reached", all, tc.On("w1", tc.Unknown(snapshot.Unreachable, "No route to host")),
 			[]string{"w1: must be reachable (No route to host)"}},
-		{"the API server is out: said once for each node", all, tc.On("cp1", tc.Refused()),
+		{"the API server is out: output once for each node", all, tc.On("cp1", tc.Refused()),
 			[]string{
 				"cp1: the API server must answer /readyz (" + tc.SaysRefused + ")",
 				"cp1: the kubelet's lease must be fresh (no API server answers)",
@@ -261,7 +261,7 @@ func TestPartOfTheCluster(t *testing.T) {
 }
 
 // The proof asks for what the run could do: what was found when it began, and no step
-// mends, is not asked for; what a step should have mended is, and so is what broke meanwhile.
+// fixes, is not asked for; what a step should have fixed is, and so is what broke meanwhile.
 func TestWhatLasts(t *testing.T) {
 	t.Parallel()
 	due := tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAPIServer))
@@ -305,7 +305,7 @@ func TestWhatLasts(t *testing.T) {
 			[]string{"w1: /etc/ssl/etcd/ssl/node-w1.pem must hold a fresh certificate (it is expired: it expires at 2026-02-28T12:00:00Z)"}},
 		{"one that joined meanwhile, with Kubespray's playbook", tc.Unjoined("w1"), nil, nil},
 		{"a node that is called otherwise", tc.CalledInAPI("w1", "ip-10-0-0-4.internal"), tc.CalledInAPI("w1", "ip-10-0-0-4.internal"), nil},
-		{"a kubelet that somebody has stopped", w1(tc.CrashLoop()), w1(tc.CrashLoop()), nil},
+		{"a kubelet that someone has stopped", w1(tc.CrashLoop()), w1(tc.CrashLoop()), nil},
 		{"a node without a network", notReady, notReady, nil},
 		{"a node that was deleted", gone, gone, nil},
 		{"a load balancer that is down", balancer, balancer, nil},
@@ -349,7 +349,7 @@ func TestWhatLasts(t *testing.T) {
 	}
 }
 
-// Clocks that a diagnosis lets pass make no gate fail: a lease is as old as the clock says
+// Clocks that a diagnosis lets pass make no gate fail: a lease is as old as by the clock
 // that wrote it. A kubelet or a leader that is gone is found by that clock, too.
 func TestClocksOfLeases(t *testing.T) {
 	t.Parallel()
@@ -420,7 +420,7 @@ func TestEtcdNodeIsOnlyReached(t *testing.T) {
 	}
 }
 
-// An etcd member is waited for as long as it matters what it says.
+// An etcd member is waited for as long as its answer matters.
 func TestEtcdMember(t *testing.T) {
 	t.Parallel()
 	c := tc.EtcdNodes()
@@ -479,18 +479,18 @@ func TestIdentity(t *testing.T) {
 			} {
 				now := renewed(tc.On("cp1", func(n *snapshot.Node) { edit(n.Digests) }))
 				if !names(check(g, "cp1").Evaluate(now), file+" must not change") {
-					t.Errorf("gate %s: nobody sees that %s %s", g, file, how)
+					t.Errorf("gate %s: no one sees that %s %s", g, file, how)
 				}
 			}
 		}
 		appeared := tc.PKI + "/secrets_encryption.yaml"
 		now := renewed(tc.On("cp1", func(n *snapshot.Node) { n.Digests[appeared] = "new" }))
 		if !names(check(g, "cp1").Evaluate(now), appeared+" must not change") {
-			t.Errorf("gate %s: nobody sees that %s appeared", g, appeared)
+			t.Errorf("gate %s: no one sees that %s appeared", g, appeared)
 		}
 	}
 	if got := check(plan.APIServerGate, "cp1").Evaluate(renewed()); len(got) > 0 {
-		t.Errorf("unchanged files are told as changed: %v", got)
+		t.Errorf("unchanged files are reported as changed: %v", got)
 	}
 }
 
@@ -601,7 +601,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// A gate must hold for a time without a break; what breaks begins anew.
+// A gate must hold for a time without a break; what breaks begins again.
 func TestWaitUntilStable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -668,6 +668,93 @@ func TestKubeletGateExcusesNothing(t *testing.T) {
 			c.Gate = plan.ClusterGate
 			if got := unmet(c, renewed(row.edit)); len(got) > 0 {
 				t.Errorf("the proof asks for it: %q", got)
+			}
+		})
+	}
+}
+
+// Of CAs that are renewed a node must have the new certificate, and no other; of those that
+// are rolled back it may have the one from before. Keys never change.
+func TestRenewedCAs(t *testing.T) {
+	t.Parallel()
+	healthy := func(edits ...tc.Edit) snapshot.Snapshot {
+		return tc.Healthy(tc.Single(), append([]tc.Edit{tc.Later(later)}, edits...)...)
+	}
+	other := func(fingerprint string) tc.Edit {
+		return tc.On("cp1", func(n *snapshot.Node) {
+			n.Digests[tc.PKI+"/front-proxy-ca.crt"] = "sum of " + fingerprint
+			for i := range n.Certificates {
+				if n.Certificates[i].Kind == certs.KindFrontProxyCA {
+					n.Certificates[i].Fingerprint = fingerprint
+				}
+			}
+		})
+	}
+	key := tc.On("cp1", func(n *snapshot.Node) { n.Digests[tc.PKI+"/front-proxy-ca.key"] = "another" })
+	is, was := map[certs.Authority]string{certs.FrontProxyCA: "new"}, tc.Healthy(tc.Single(), other("new"))
+	for name, row := range map[string]struct {
+		renewed       map[certs.Authority]string
+		later         []string
+		restored, now snapshot.Snapshot
+		want          string
+	}{
+		"changed without being asked": {now: healthy(other("new")), want: "front-proxy-ca.crt must not change"},
+		"renewed":                     {renewed: is, now: healthy(other("new"))},
+		"later, and not yet":          {renewed: is, later: []string{"cp1"}, now: healthy()},
+		"later, and a third one":      {renewed: is, later: []string{"cp1"}, now: healthy(other("third")), want: "front-proxy-ca.crt must not change"},
+		"not yet":                     {renewed: is, now: healthy(), want: "front-proxy-ca.crt must be the renewed CA"},
+		"a third one":                 {renewed: is, now: healthy(other("third")), want: "front-proxy-ca.crt must be the renewed CA"},
+		"another key":                 {renewed: is, now: healthy(other("new"), key), want: "front-proxy-ca.key must not change"},
+		"rolled back":                 {restored: was, now: healthy(other("new"))},
+		"not rolled back":             {restored: was, now: healthy()},
+		"a third one after rollback":  {restored: was, now: healthy(other("third")), want: "front-proxy-ca.crt must not change"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := gate.Check{Gate: plan.APIServerGate, Nodes: []string{"cp1"}, Thresholds: diagnosis.DefaultThresholds(), Before: tc.Healthy(tc.Single()), Renewed: row.renewed, Later: row.later, Restored: row.restored}
+			got := strings.Join(unmet(c, row.now), "; ")
+			if (got == "") != (row.want == "") || !strings.Contains(got, row.want) || strings.Contains(got, "; ") {
+				t.Errorf("unmet: %q, want %q", got, row.want)
+			}
+		})
+	}
+}
+
+// TestMixedCAsAreRestored: a rollback gives each node back the certificate that it had, also
+// where not all had the same.
+func TestMixedCAsAreRestored(t *testing.T) {
+	t.Parallel()
+	having := func(names, fingerprint string) tc.Edit {
+		return tc.On(names, func(n *snapshot.Node) {
+			n.Digests[tc.PKI+"/ca.crt"] = "sum of " + fingerprint
+			for i := range n.Certificates {
+				if n.Certificates[i].Kind == certs.KindCA {
+					n.Certificates[i].Fingerprint = fingerprint
+				}
+			}
+		})
+	}
+	mixed := []tc.Edit{having("cp1", "second"), having("cp2,cp3,w1", "first")}
+	healthy := func(edits ...tc.Edit) snapshot.Snapshot {
+		return tc.Healthy(tc.HA(), append([]tc.Edit{tc.Later(later)}, edits...)...)
+	}
+	for name, row := range map[string]struct {
+		now  snapshot.Snapshot
+		want string
+	}{
+		"each its own":              {now: healthy(mixed...)},
+		"cp2 has that of the first": {now: healthy(having("cp1,cp2", "second"), having("cp3,w1", "first")), want: "cp2: /etc/kubernetes/ssl/ca.crt must not change"},
+		"cp1 has that of the rest":  {now: healthy(having("cp1,cp2,cp3,w1", "first")), want: "cp1: /etc/kubernetes/ssl/ca.crt must not change"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := gate.Check{
+				Gate: plan.APIServerGate, Nodes: []string{"cp1", "cp2"}, Thresholds: diagnosis.DefaultThresholds(),
+				Before: tc.Healthy(tc.HA(), having("cp1,cp2,cp3,w1", "third")), Restored: tc.Healthy(tc.HA(), mixed...),
+			}
+			got := strings.Join(unmet(c, row.now), "; ")
+			if (got == "") != (row.want == "") || !strings.Contains(got, row.want) || strings.Contains(got, "; ") {
+				t.Errorf("unmet: %q, want %q", got, row.want)
 			}
 		})
 	}

@@ -8,9 +8,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/hint"
 )
 
-// said are messages as their authors print them, with the expected hint; an empty name means
+// printed are messages as their authors print them, with the expected hint; an empty name means
 // that no hint matches.
-var said = []struct{ name, text string }{
+var printed = []struct{ name, text string }{
 	{"host-key", "Failed to connect to the host via ssh: Host key verification failed."},
 	{"host-key-changed", "Failed to connect to the host via ssh: @@@@@@@@@@@\r\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\r\nHost key verification failed."},
 	{"sshpass-host-key", "Using a SSH password instead of a key is not possible because Host Key checking is enabled and sshpass does not support this.  Please add this host's fingerprint to your known_hosts file to manage this host."},
@@ -89,7 +89,7 @@ var said = []struct{ name, text string }{
 func TestOf(t *testing.T) {
 	t.Parallel()
 	found := map[string]bool{}
-	for _, row := range said {
+	for _, row := range printed {
 		got, ok := hint.Of(row.text)
 		if got.Name != row.name || ok != (row.name != "") {
 			t.Errorf("%q\n  matches %q, want %q", row.text, got.Name, row.name)
@@ -117,7 +117,7 @@ func TestAdvice(t *testing.T) {
 
 // Any output of a node matches a hint of the table or none.
 func FuzzOf(f *testing.F) {
-	for _, row := range said {
+	for _, row := range printed {
 		f.Add(row.text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -112,8 +112,10 @@ func (f File) Behind(s snapshot.Snapshot, renewBefore time.Duration) string {
 		return "its client certificate expired on " + end
 	case status == certs.Expiring:
 		return "its client certificate expires on " + end
-	case len(copies) > 0 && !slices.ContainsFunc(copies, func(o original) bool { return !f.Certificate.NotAfter.Before(o.NotAfter) }):
-		return fmt.Sprintf("its client certificate differs from that of %s on %s, and expires earlier, on %s", path.Base(copies[0].Path), copies[0].node, end)
+	case len(copies) > 0 && !slices.ContainsFunc(copies,
+		func(o original) bool { return !f.Certificate.NotAfter.Before(o.NotAfter) }):
+		return fmt.Sprintf("its client certificate differs from that of %s on %s, and expires earlier, on %s",
+			path.Base(copies[0].Path), copies[0].node, end)
 	default:
 		return ""
 	}
@@ -139,20 +141,26 @@ func (f File) Origin(s snapshot.Snapshot) (Origin, error) {
 	case len(ours) == 0:
 		return Origin{}, errors.New("no control plane shows which CA the cluster has")
 	case f.CA == "":
-		return Origin{}, errors.New("it embeds no CA (certificate-authority-data), so nothing proves that it belongs to this cluster")
+		return Origin{}, errors.New(
+			"it embeds no CA (certificate-authority-data), so nothing proves that it belongs to this cluster")
 	case !f.trustsOne(ours):
 		return Origin{}, errors.New("it belongs to another cluster: it trusts another CA than the nodes")
-	case !slices.ContainsFunc(f.authorities, func(ca *x509.Certificate) bool { return f.client.CheckSignatureFrom(ca) == nil }):
-		return Origin{}, fmt.Errorf("the certificate of its user %s was not issued by the cluster's CA", f.Certificate.Subject)
+	case !slices.ContainsFunc(f.authorities,
+		func(ca *x509.Certificate) bool { return f.client.CheckSignatureFrom(ca) == nil }):
+		return Origin{}, fmt.Errorf("the certificate of its user %s was not issued by the cluster's CA",
+			f.Certificate.Subject)
 	}
 	found := originals(s, f.Certificate)
 	if len(found) == 0 {
-		return Origin{}, fmt.Errorf("its user is %s, which is in no admin.conf or super-admin.conf of a control plane", f.Certificate.Subject)
+		return Origin{}, fmt.Errorf("its user is %s, which is in no admin.conf or super-admin.conf of a control plane",
+			f.Certificate.Subject)
 	}
-	last := slices.MaxFunc(found, func(a, b original) int { return a.NotAfter.Compare(b.NotAfter) }) // the first of several
+	last := slices.MaxFunc(found,
+		func(a, b original) int { return a.NotAfter.Compare(b.NotAfter) }) // the first of several
 	return Origin{
 		Node: last.node, Name: path.Base(last.Path), Certificate: last.Certificate,
-		Current: !f.Certificate.NotAfter.Before(last.NotAfter) || slices.ContainsFunc(found, func(o original) bool { return o.Fingerprint == f.Certificate.Fingerprint }),
+		Current: !f.Certificate.NotAfter.Before(last.NotAfter) ||
+			slices.ContainsFunc(found, func(o original) bool { return o.Fingerprint == f.Certificate.Fingerprint }),
 	}, nil
 }
 
@@ -176,7 +184,8 @@ func (f File) With(next File) ([]byte, error) {
 	}
 	out = append(out, f.data[done:]...)
 	again, err := Parse(out)
-	if err != nil || again.Certificate.Fingerprint != next.Certificate.Fingerprint || again.CA != f.CA || again.paired() != nil {
+	if err != nil || again.Certificate.Fingerprint != next.Certificate.Fingerprint || again.CA != f.CA ||
+		again.paired() != nil {
 		return nil, errors.New("its text cannot be edited in place")
 	}
 	return out, nil
@@ -233,23 +242,25 @@ func authorities(s snapshot.Snapshot) (out []string) {
 
 // trustsOne reports whether a file trusts one of the CAs, be it by another certificate of it.
 func (f File) trustsOne(of []string) bool {
-	return slices.ContainsFunc(f.authorities, func(x *x509.Certificate) bool { return slices.Contains(of, certs.Describe(x).SignsAs()) })
+	return slices.ContainsFunc(f.authorities,
+		func(x *x509.Certificate) bool { return slices.Contains(of, certs.Describe(x).SignsAs()) })
 }
 
 // --- YAML ----------------------------------------------------------------------
 
-// member returns the value of a mapping; nil if there is none. It does not follow aliases:
-// changing an anchor's value could change another user's credentials, too.
-func member(n *yaml.Node, name string) *yaml.Node {
+// member returns the value of a mapping, of several with one name the last, as kubectl does; nil
+// if there is none. It does not follow aliases: changing an anchor's value could change another
+// user's credentials, too.
+func member(n *yaml.Node, name string) (value *yaml.Node) {
 	if n == nil || n.Kind != yaml.MappingNode {
 		return nil
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == name {
-			return n.Content[i+1]
+			value = n.Content[i+1]
 		}
 	}
-	return nil
+	return value
 }
 
 // named returns the element of a list with a name.
@@ -276,7 +287,8 @@ func text(n *yaml.Node) string {
 // locate finds the text of a scalar on a single line.
 func locate(data []byte, n *yaml.Node) (place, error) {
 	refused := errors.New("its certificate or key is not on one line, so it cannot be edited in place")
-	rest, at := data, 0
+	rest := bytes.TrimPrefix(data, []byte("\ufeff")) // no column of yaml.v3
+	at := len(data) - len(rest)
 	for range n.Line - 1 {
 		_, after, ok := bytes.Cut(rest, []byte("\n"))
 		if !ok {

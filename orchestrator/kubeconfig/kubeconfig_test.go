@@ -65,7 +65,10 @@ func TestWith(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"block": block, "quoted": quoted, "JSON": json, "CRLF": strings.ReplaceAll(block, "\n", "\r\n")} {
+	for name, text := range map[string]string{
+		"block": block, "quoted": quoted, "JSON": json, "CRLF": strings.ReplaceAll(block, "\n", "\r\n"), "BOM": "\ufeff" + block, "JSON with a BOM": "\ufeff" + json,
+		"a key twice, the last counts": strings.Replace(block, "    client-key-data", "    client-certificate-data: eA==\n    client-key-data", 1),
+	} {
 		f, err := kubeconfig.Parse([]byte(text))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -77,8 +80,8 @@ func TestWith(t *testing.T) {
 			t.Errorf("%s: %v\n%s", name, err, got)
 		}
 		for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
-			if said := fmt.Sprintf(format, f); strings.Contains(said, b64(old.Key)) || len(said) > 100 {
-				t.Errorf("%s: as %s it is %.200s", name, format, said)
+			if output := fmt.Sprintf(format, f); strings.Contains(output, b64(old.Key)) || len(output) > 100 {
+				t.Errorf("%s: as %s it is %.200s", name, format, output)
 			}
 		}
 	}
@@ -88,7 +91,7 @@ func TestWith(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"another's key":   strings.Replace(kubeconfigOf(ca, next), b64(next.Key), b64(old.Key), 1),
-		"another subject": kubeconfigOf(ca, ca.Issue(t, testpki.Leaf{CommonName: "somebody"})),
+		"another subject": kubeconfigOf(ca, ca.Issue(t, testpki.Leaf{CommonName: "someone"})),
 	} {
 		wrong, err := kubeconfig.Parse([]byte(text))
 		if err != nil {
@@ -153,7 +156,7 @@ func TestBehindAndOrigin(t *testing.T) {
 	in := func(days int) time.Time { return time.Now().AddDate(0, 0, days) }
 	mine, soon, gone := admin(t, ca, in(200)), admin(t, ca, in(5)), admin(t, ca, in(-1))
 	late, later := admin(t, ca, in(300)), admin(t, ca, in(365))
-	somebody := ca.Issue(t, testpki.Leaf{CommonName: "somebody"})
+	someone := ca.Issue(t, testpki.Leaf{CommonName: "someone"})
 	bare := strings.Replace(kubeconfigOf(ca, mine), "certificate-authority-data: "+b64(ca.Certificate), "insecure-skip-tls-verify: true", 1)
 	for _, row := range []struct {
 		name, text     string
@@ -169,7 +172,7 @@ func TestBehindAndOrigin(t *testing.T) {
 		{"of another cluster", kubeconfigOf(other, admin(t, other, in(300))), seen(ca, late), "it trusts another CA", "!belongs to another cluster"},
 		{"with the CA as it was before it was issued again", kubeconfigOf(testpki.Pair{}.Once(t, ca, in(9)), late), seen(ca, late), "", "cp1 admin.conf current"},
 		{"issued by another authority of that name", kubeconfigOf(ca, admin(t, other, in(300))), seen(ca, later), "differs from that of admin.conf on cp1", "!was not issued by the cluster's CA"},
-		{"another user", kubeconfigOf(ca, somebody), seen(ca, late), "", "!its user is CN=somebody, which is in no admin.conf"},
+		{"another user", kubeconfigOf(ca, someone), seen(ca, late), "", "!its user is CN=someone, which is in no admin.conf"},
 		{"without a CA", bare, seen(ca, late), "differs from that", "!embeds no CA"},
 		{"its own, expiring no earlier", kubeconfigOf(ca, later), seen(ca, late), "", "cp1 admin.conf current"},
 		{"no control plane", kubeconfigOf(ca, mine), snapshot.Snapshot{Taken: time.Now()}, "", "!no control plane shows"},

@@ -23,7 +23,8 @@ var (
 	// v2.22.
 	upgradePlaybooks = []string{"upgrade-cluster.yml", "upgrade_cluster.yml", "playbooks/upgrade_cluster.yml"}
 	// renewPlaybooks: no release of Kubespray has one, but forks do.
-	renewPlaybooks = []string{"renew-certs.yml", "renew_certs.yml", "playbooks/renew-certs.yml", "playbooks/renew_certs.yml"}
+	renewPlaybooks = []string{"renew-certs.yml", "renew_certs.yml", "playbooks/renew-certs.yml",
+		"playbooks/renew_certs.yml"}
 	// versionPlaybooks check Ansible's version: since v2.22, and before.
 	versionPlaybooks = []string{"playbooks/ansible_version.yml", "ansible_version.yml"}
 )
@@ -69,16 +70,19 @@ func Open(dir string) (Checkout, error) {
 	case info.Mode().Perm()&0o002 != 0:
 		// Ansible ignores an ansible.cfg in such a directory, and with it the checkout's
 		// roles, library and connection settings.
-		return refuse("chmod o-w "+shell.Quote(abs), "%s is writable by everyone, so Ansible would ignore its ansible.cfg", dir)
+		return refuse("chmod o-w "+shell.Quote(abs),
+			"%s is writable by everyone, so Ansible would ignore its ansible.cfg", dir)
 	}
 	c := Checkout{Dir: abs, Upgrade: first(abs, upgradePlaybooks), Renew: first(abs, renewPlaybooks)}
 	if c.Upgrade == "" {
-		return refuse("name the directory that holds upgrade-cluster.yml", "%s holds none of %s", dir, strings.Join(upgradePlaybooks, ", "))
+		return refuse("name the directory that holds upgrade-cluster.yml", "%s holds none of %s", dir,
+			strings.Join(upgradePlaybooks, ", "))
 	}
 	c.Release, c.ReleaseFrom = release(abs)
 	c.Ansible = demanded(abs, c.Release)
 	if config := os.Getenv("ANSIBLE_CONFIG"); config != "" {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("ANSIBLE_CONFIG names %s, so Ansible ignores the ansible.cfg of the checkout", config))
+		c.Warnings = append(c.Warnings,
+			fmt.Sprintf("ANSIBLE_CONFIG names %s, so Ansible ignores the ansible.cfg of the checkout", config))
 	} else if !exists(abs, "ansible.cfg") {
 		c.Warnings = append(c.Warnings, "the checkout has no ansible.cfg: its roles and modules may not be found")
 	}
@@ -103,7 +107,8 @@ func Find(from string, inventories []string) (dir, how string) {
 			}
 		}
 	}
-	places = append(places, place{filepath.Join(from, "kubespray"), "./kubespray"}, place{filepath.Join(from, "..", "kubespray"), "../kubespray"})
+	places = append(places, place{filepath.Join(from, "kubespray"), "./kubespray"},
+		place{filepath.Join(from, "..", "kubespray"), "../kubespray"})
 	for _, p := range places {
 		if first(p.dir, upgradePlaybooks) != "" && exists(p.dir, "roles/kubernetes") {
 			return p.dir, p.how
@@ -118,7 +123,8 @@ func Find(from string, inventories []string) (dir, how string) {
 func (c Checkout) Prompts(playbook string) ([]string, error) {
 	data, err := os.ReadFile(filepath.Join(c.Dir, playbook))
 	if err != nil {
-		return nil, &Error{Detail: fmt.Sprintf("%s is not complete: %v", c.Dir, err), Next: "check out the release again, for example with: git -C " + shell.Quote(c.Dir) + " status"}
+		return nil, &Error{Detail: fmt.Sprintf("%s is not complete: %v", c.Dir, err),
+			Next: "check out the release again, for example with: git -C " + shell.Quote(c.Dir) + " status"}
 	}
 	var plays []struct {
 		Import  string `yaml:"import_playbook"`
@@ -128,7 +134,8 @@ func (c Checkout) Prompts(playbook string) ([]string, error) {
 		} `yaml:"vars_prompt"`
 	}
 	if err := yaml.Unmarshal(data, &plays); err != nil {
-		return nil, &Error{Detail: fmt.Sprintf("%s is not a playbook: %v", filepath.Join(c.Dir, playbook), err), Next: "check the file; if it is damaged, check out the release again"}
+		return nil, &Error{Detail: fmt.Sprintf("%s is not a playbook: %v", filepath.Join(c.Dir, playbook), err),
+			Next: "check the file; if it is damaged, check out the release again"}
 	}
 	var names []string
 	for _, play := range plays {

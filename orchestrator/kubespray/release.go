@@ -30,7 +30,8 @@ func release(dir string) (version, from string) {
 	var galaxy struct {
 		Version string `yaml:"version"`
 	}
-	if data, err := os.ReadFile(filepath.Join(dir, "galaxy.yml")); err == nil && yaml.Unmarshal(data, &galaxy) == nil && galaxy.Version != "" {
+	if data, err := os.ReadFile(filepath.Join(dir, "galaxy.yml")); err == nil && yaml.Unmarshal(data, &galaxy) == nil &&
+		galaxy.Version != "" {
 		return galaxy.Version, "galaxy.yml"
 	}
 	for _, l := range layouts {
@@ -145,7 +146,8 @@ func (r Range) String() string {
 // suffix does not count, as in Kubespray's check.
 func (r Range) Allows(version string) bool {
 	v := numbers(version)
-	return (r.Min == "" || slices.Compare(v, numbers(r.Min)) >= 0) && (r.Max == "" || slices.Compare(v, numbers(r.Max)) < 0)
+	return (r.Min == "" || slices.Compare(v, numbers(r.Min)) >= 0) &&
+		(r.Max == "" || slices.Compare(v, numbers(r.Max)) < 0)
 }
 
 var number = regexp.MustCompile(`^[0-9]+`)

@@ -9,7 +9,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// EtcdSnapshot is which backups hold a snapshot of etcd beside the files. Certificates do
+// EtcdSnapshot is which backups hold a snapshot of etcd in addition to the files. Certificates do
 // not touch etcd's data: it is an addition, and no step goes back to it.
 type EtcdSnapshot string
 
@@ -86,8 +86,9 @@ func (p Policy) snapshots(s snapshot.Snapshot, nodes []string) (all []MemberSnap
 		all = append(all, m)
 	}
 	if len(short) > 0 {
-		return nil, &UnsupportedError{fmt.Sprintf("no space for a snapshot of etcd on %s. Free some there, name another directory with "+
-			"--backup-root, or allow skipping it with --etcd-snapshot auto",
+		return nil, &UnsupportedError{fmt.Sprintf(
+			"no space for a snapshot of etcd on %s. Free some there, name another directory with "+
+				"--backup-root, or allow skipping it with --etcd-snapshot auto",
 			strings.Join(short, "; "))}
 	}
 	return all, nil
@@ -108,27 +109,28 @@ func room(n snapshot.Node, dir string) (free int64, known bool) {
 // mebibytes are those that bytes take, the last one maybe in part.
 func mebibytes(bytes int64) int64 { return (bytes + 1<<20 - 1) >> 20 }
 
-// told says in words what is foreseen of snapshots, and of whose size nothing is known.
-func told(all []MemberSnapshot) (notes, unknown []string) {
-	var said grouped
+// reported says in words what is foreseen of snapshots, and of whose size nothing is known.
+func reported(all []MemberSnapshot) (notes, unknown []string) {
+	var output grouped
 	var silent []string
 	for _, m := range all {
 		switch {
 		case m.LeftOut != "":
-			said.add(fmt.Sprintf("no snapshot of etcd is saved (%s) on ", m.LeftOut), m.Node)
+			output.add(fmt.Sprintf("no snapshot of etcd is saved (%s) on ", m.LeftOut), m.Node)
 		case m.Bytes == 0:
 			silent = append(silent, m.Node)
 		default:
-			said.add("the backup saves a snapshot of etcd on ",
+			output.add("the backup saves a snapshot of etcd on ",
 				fmt.Sprintf("%s (%d MiB, about %d s)", m.Node, mebibytes(m.Bytes), m.Seconds))
 		}
 	}
-	for what, who := range said.all {
+	for what, who := range output.all {
 		notes = append(notes, what+who)
 	}
 	if len(silent) > 0 {
-		unknown = append(unknown, fmt.Sprintf("the size of etcd's database on %s, which is read again when the backup is taken",
-			strings.Join(silent, ", ")))
+		unknown = append(unknown,
+			fmt.Sprintf("the size of etcd's database on %s, which is read again when the backup is taken",
+				strings.Join(silent, ", ")))
 	}
 	return notes, unknown
 }

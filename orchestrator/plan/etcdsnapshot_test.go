@@ -113,13 +113,13 @@ func TestEtcdSnapshots(t *testing.T) {
 			unknown: "the size of etcd's database on cp1, cp3" + asks,
 		},
 		{
-			name: "numbers that nothing has, of a file that somebody has edited", of: tc.HA(),
+			name: "numbers that nothing has, of a file that someone has edited", of: tc.HA(),
 			edits:   []tc.Edit{holds("cp1", math.MaxInt64), holds("cp2", math.MinInt64), mounted("cp3", dir, math.MaxInt64>>10)},
 			want:    []plan.MemberSnapshot{member("cp1", 1<<50, 1<<50/(20*mib)+1, ""), member("cp2", 0, 0, ""), member("cp3", 24*mib, 2, "")},
 			unknown: "the size of etcd's database on cp2" + asks,
 		},
 		{
-			name: "a node beside etcd", of: tc.ExternalEtcd(),
+			name: "a node next to etcd", of: tc.ExternalEtcd(),
 		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestEtcdSnapshots(t *testing.T) {
 			if err != nil || len(p.Steps) == 0 {
 				t.Fatalf("%v: %v", err, p)
 			}
-			if strings.HasPrefix(row.name, "numbers") { // whatever is said of them
+			if strings.HasPrefix(row.name, "numbers") { // whatever is reported of them
 				row.want[0].LeftOut = p.EtcdSnapshots[0].LeftOut
 			} else if got := about(p.Notes, "snapshot of etcd"); !reflect.DeepEqual(got, row.notes) {
 				t.Errorf("notes\n%q, want\n%q", got, row.notes)

@@ -30,7 +30,8 @@ func newKeys(d diagnosis.Diagnosis, s snapshot.Snapshot, steps []Step) []string 
 			c, ok := n.Certificate(k)
 			byKubeadm := row.Base == certs.PKI || row.Base == certs.Config
 			if ok && byKubeadm && !slices.Contains([]string{"", algorithm}, c.KeyAlgorithm) {
-				changes.add(fmt.Sprintf("new keys are %s, as kubeadm's configuration has it, and were %s", algorithm, c.KeyAlgorithm), n.Name+" "+row.Name)
+				changes.add(fmt.Sprintf("new keys are %s, as kubeadm's configuration has it, and were %s", algorithm,
+					c.KeyAlgorithm), n.Name+" "+row.Name)
 			}
 		}
 	}

@@ -10,11 +10,11 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// kubeadm makes new keys as its configuration says, whatever the old ones were: a change is told.
+// kubeadm makes new keys as its configuration says, whatever the old ones were: the plan notes a change.
 func TestPlanTellsOfNewKeyAlgorithms(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, old, config, want string }{
-		{"nobody says", "RSA 2048", "", ""},
+		{"no one says", "RSA 2048", "", ""},
 		{"as it was", "ECDSA P-256", "ECDSA-P256", ""},
 		{"not known", "", "", ""},
 		{"the default", "ECDSA P-256", "", "new keys are RSA 2048, as kubeadm's configuration has it, and were ECDSA P-256 (cp1 apiserver, cp1 admin.conf)"},
@@ -30,7 +30,7 @@ func TestPlanTellsOfNewKeyAlgorithms(t *testing.T) {
 				}
 			}))
 			p, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{Choice: plan.Auto})
-			if told := slices.Contains(p.Notes, row.want); err != nil || told != (row.want != "") {
+			if reported := slices.Contains(p.Notes, row.want); err != nil || reported != (row.want != "") {
 				t.Errorf("%v: %q, want %q", err, p.Notes, row.want)
 			}
 			if row.want == "" && slices.ContainsFunc(p.Notes, func(n string) bool { return len(n) > 8 && n[:8] == "new keys" }) {

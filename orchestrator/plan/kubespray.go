@@ -3,12 +3,14 @@ package plan
 import "fmt"
 
 // renewedByUpgrade is what Kubespray's upgrade-cluster.yml renews and what not, so
-// that nobody takes it for a renewal: kubeadm returns before it renews when no static
+// that no one takes it for a renewal: kubeadm returns before it renews when no static
 // pod's manifest changes (Kubernetes, cmd/kubeadm/app/phases/upgrade/staticpods.go),
-// etcd's certificates are issued anew each time since Kubespray v2.16
+// etcd's certificates are issued again each time since Kubespray v2.16
 // (force_etcd_cert_refresh), and a worker that has a kubelet.conf counts as joined.
-const renewedByUpgrade = "upgrade-cluster.yml renews by itself: admin.conf, and certificates of etcd as a host service. " +
-	"It does not renew: the other certificates of a control plane, as long as kube_version and the static pods stay what they are; the kubelet's certificate of a worker, ever. " +
+const renewedByUpgrade = "upgrade-cluster.yml renews by itself: admin.conf, and certificates of etcd as a host " +
+	"service. " +
+	"It does not renew: the other certificates of a control plane, as long as kube_version and the static pods stay " +
+	"what they are; the kubelet's certificate of a worker, ever. " +
 	"So what is due is renewed before it, and every certificate is inspected again after it"
 
 // notes says in words what of the checkout a plan was made with, and what about it is
@@ -35,12 +37,15 @@ func (p Policy) notes() (notes, warnings []string) {
 	notes = append([]string{checkout}, notes...)
 	switch {
 	case p.Choice == RenewCerts && k.Renew != "":
-		notes = append(notes, fmt.Sprintf("%s is the checkout's own, which decides what it renews, keeps and restarts. It runs on one control plane at a time (--limit), each after a backup and followed by a gate; "+
-			"kscertctl's own then renews what is still due, and is used where an API server is down", k.Renew))
+		notes = append(notes, fmt.Sprintf(
+			"%s is the checkout's own, which decides what it renews, keeps and restarts. It runs on one control "+
+				"plane at a time (--limit), each after a backup and followed by a gate; "+
+				"kscertctl's own then renews what is still due, and is used where an API server is down", k.Renew))
 	case p.Choice == RenewCerts:
 		notes = append(notes, "renew-certs.yml is kscertctl's own: the checkout has none")
 	case k.Renew != "":
-		notes = append(notes, fmt.Sprintf("the checkout has a %s of its own, which is not run: --playbook renew-certs would", k.Renew))
+		notes = append(notes, fmt.Sprintf(
+			"the checkout has a %s of its own, which is not run: --playbook renew-certs would", k.Renew))
 	}
 	return notes, warnings
 }

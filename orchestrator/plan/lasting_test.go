@@ -7,12 +7,13 @@ import (
 
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// What was wrong before and no step mends is named in the plan, since its proof does not ask
+// What was wrong before and no step fixes is named in the plan, since its proof does not ask
 // for it; what a certificate has brought about is not, nor what is wrong elsewhere.
 func TestPlanNamesWhatLasts(t *testing.T) {
 	t.Parallel()
@@ -37,7 +38,7 @@ func TestPlanNamesWhatLasts(t *testing.T) {
 			[]string{lasting + "the node has not joined the cluster (w1)"}},
 		{"a worker that has not joined, and a renewal", []tc.Edit{tc.Unjoined("w1"), due}, nil,
 			[]string{lasting + "the node has not joined the cluster (w1)"}},
-		{"kubelets that somebody has stopped", []tc.Edit{due, tc.On("cp2,w1", tc.CrashLoop())}, nil,
+		{"kubelets that someone has stopped", []tc.Edit{due, tc.On("cp2,w1", tc.CrashLoop())}, nil,
 			[]string{lasting + "the kubelet is not running (cp2 kubelet.service, w1 kubelet.service)"}},
 		{"a load balancer that is down", []tc.Edit{due, balancer}, nil,
 			[]string{lasting + "the API servers answer, but the endpoint in front of them does not reach them (lb:8443)"}},
@@ -104,7 +105,7 @@ func TestPlanNamesASilentMember(t *testing.T) {
 }
 
 // No certificate is issued for a kubelet whose node has another name, which only the lost
-// certificate told.
+// certificate reported.
 func TestPlanKnowsTheNodesName(t *testing.T) {
 	t.Parallel()
 	gone := tc.On("w1", func(n *snapshot.Node) {
@@ -119,8 +120,52 @@ func TestPlanKnowsTheNodesName(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "set kube_override_hostname to the node's name (kubectl get nodes -o wide), or exclude the node for now: --limit cp1,cp2,cp3") {
 		t.Error(err)
 	}
+	if p, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{Limit: []string{"cp1", "cp2", "cp3"}}); err != nil || len(p.Steps) > 0 {
+		t.Errorf("without it: %d steps, %v", len(p.Steps), err)
+	}
 	s = tc.Healthy(tc.HA(), gone)
 	if p, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{}); err != nil || len(p.Steps) == 0 {
 		t.Errorf("under the inventory's name: %v", err)
+	}
+}
+
+// A node that no step can fix is left out with the --limit that the refusal names, and the
+// others are renewed.
+func TestExcludedNodeStopsNothing(t *testing.T) {
+	t.Parallel()
+	issued := func(kind certs.Kind, signer certs.Authority) tc.NodeEdit {
+		return func(n *snapshot.Node) {
+			n.Certificates = append(n.Certificates, certs.Certificate{
+				Kind: kind, Path: "/x/" + string(kind), Subject: "CN=x", SignedBy: signer, Key: certs.KeyMatches,
+				Fingerprint: "x", NotBefore: tc.Now.Add(-400 * tc.Day), NotAfter: tc.Now.Add(tc.Day),
+			})
+		}
+	}
+	noPair := func(n *snapshot.Node) {
+		n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool { return c.Kind == certs.KindKubeletClient })
+	}
+	otherName := tc.View(func(v *snapshot.View) {
+		v.Nodes["other"] = v.Nodes["w1"]
+		delete(v.Nodes, "w1")
+	})
+	for name, row := range map[string]struct {
+		of    cluster.Cluster
+		edits []tc.Edit
+		limit []string
+	}{
+		"kubeadm's etcd on a machine of its own": {tc.ExternalEtcd(), []tc.Edit{tc.On("etcd1", issued("etcd-server", certs.EtcdCA))}, []string{"cp1", "w1"}},
+		"etcd's client, and no key of etcd's CA": {tc.ExternalEtcd(), []tc.Edit{tc.On("w1", issued("etcd-host-node", certs.EtcdHostCA))}, []string{"cp1", "etcd1"}},
+		"a kubelet without a pair, and no name":  {tc.HA(), []tc.Edit{tc.On("w1", noPair), otherName}, []string{"cp1", "cp2", "cp3"}},
+	} {
+		s := tc.Healthy(row.of, append(row.edits, tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin)))...)
+		d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
+		_, err := plan.Make(s.Cluster(), s, d, plan.Policy{})
+		if err == nil || !strings.Contains(err.Error(), "exclude the node for now: --limit "+strings.Join(row.limit, ",")) {
+			t.Errorf("%s: %v", name, err)
+		}
+		p, err := plan.Make(s.Cluster(), s, d, plan.Policy{Limit: row.limit})
+		if err != nil || len(p.Steps) == 0 {
+			t.Errorf("%s: without it: %d steps, %v", name, len(p.Steps), err)
+		}
 	}
 }

@@ -16,7 +16,7 @@ const newLife = 365 * 24 * time.Hour
 // again before its end, or not trusted.
 func outlived(s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []string {
 	var out []string
-	told := map[certs.Authority]bool{}
+	reported := map[certs.Authority]bool{}
 	for _, n := range s.Nodes {
 		if !taken(steps, n.Name, EtcdCertificates, PrePhase, Renew, KubeletBootstrap) {
 			continue
@@ -24,11 +24,13 @@ func outlived(s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []string
 		for _, kind := range d.Due[n.Name] {
 			row, _ := certs.Lookup(kind)
 			ca, node, ok := issuer(s, row.Signer)
-			if !ok || told[row.Signer] || !ca.NotAfter.Before(n.Clock.Add(newLife)) {
+			if !ok || reported[row.Signer] || !ca.NotAfter.Before(n.Clock.Add(newLife)) {
 				continue
 			}
-			told[row.Signer] = true
-			out = append(out, fmt.Sprintf("%s on %s expires at %s, before what it signs now would: nothing that it signed is trusted after that; to issue it again with its own key: %s",
+			reported[row.Signer] = true
+			out = append(out, fmt.Sprintf(
+				"%s on %s expires at %s, before what it signs now would: nothing that it signed is trusted after "+
+					"that; to issue it again with its own key: %s",
 				ca.Path, node, ca.NotAfter.Format(time.RFC3339), diagnosis.RenewCA))
 		}
 	}
@@ -41,7 +43,8 @@ func issuer(s snapshot.Snapshot, by certs.Authority) (ca certs.Certificate, node
 	for _, n := range s.Nodes {
 		for _, c := range n.Certificates {
 			row, _ := certs.Lookup(c.Kind)
-			if row.CA && row.Authority == by && !c.Served && c.Key == certs.KeyMatches && !s.Unused(n, c) && c.NotAfter.After(ca.NotAfter) {
+			if row.CA && row.Authority == by && !c.Served && c.Key == certs.KeyMatches && !s.Unused(n, c) &&
+				c.NotAfter.After(ca.NotAfter) {
 				ca, node, ok = c, n.Name, true
 			}
 		}

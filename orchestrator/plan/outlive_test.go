@@ -42,14 +42,14 @@ func TestOutlived(t *testing.T) {
 			if err != nil || len(p.Steps) == 0 {
 				t.Fatalf("%v: %s, %d steps", err, d.Verdict, len(p.Steps))
 			}
-			var said []string
+			var output []string
 			for _, w := range p.Warnings {
 				if strings.Contains(w, diagnosis.RenewCA) {
-					said = append(said, w)
+					output = append(output, w)
 				}
 			}
-			if len(said) > 1 || !strings.HasPrefix(strings.Join(said, ""), row.want) || (row.want == "") != (len(said) == 0) {
-				t.Errorf("it warns of %q, want %q", said, row.want)
+			if len(output) > 1 || !strings.HasPrefix(strings.Join(output, ""), row.want) || (row.want == "") != (len(output) == 0) {
+				t.Errorf("it warns of %q, want %q", output, row.want)
 			}
 		})
 	}

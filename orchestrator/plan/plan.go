@@ -10,10 +10,10 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
@@ -60,6 +60,11 @@ type Policy struct {
 	// AllowNotInInventory names control planes and etcd members that the inventory need not
 	// name, as diagnosis.Strangers has them: each is assumed to be healthy.
 	AllowNotInInventory []string
+	// RenewCAs are the CAs to re-issue with their own keys; none in any other plan.
+	RenewCAs []CA
+	// CAValidity is for how long they are re-issued; when 0, as kubeadm's configuration
+	// says, or for as long as before.
+	CAValidity time.Duration
 	// EtcdSnapshot is which backups hold a snapshot of etcd; SnapshotAuto when empty.
 	EtcdSnapshot EtcdSnapshot
 	// BackupRoot is the folder of the backups on each node; when empty, no plan asks for
@@ -92,13 +97,13 @@ func (p Policy) atOnce(c cluster.Cluster, q Quorum, members []string) (n int, bo
 	asked := max(p.MaxUnavailable, 1)
 	n = asked
 	// Members on machines of their own come before, each behind its gate.
-	beside := slices.ContainsFunc(members, func(name string) bool {
+	stacked := slices.ContainsFunc(members, func(name string) bool {
 		n, _ := c.Node(name)
 		return n.Is(cluster.ControlPlane)
 	})
 	why := "one control plane always stays untouched"
 	n = min(n, max(len(c.With(cluster.ControlPlane))-1, 1))
-	if beside && max(q.Spare(), 1) < n {
+	if stacked && max(q.Spare(), 1) < n {
 		n, why = max(q.Spare(), 1), q.String()
 	}
 	if n < asked {
@@ -124,6 +129,9 @@ const (
 	EtcdCertificates Action = "etcd-certificates"
 	Upgrade          Action = "upgrade-cluster"
 	RestoreBackup    Action = "rollback"
+	CAIssue          Action = "ca-issue"
+	CARenew          Action = "ca-renew"
+	CAPublish        Action = "ca-publish"
 )
 
 // Gate is a health condition that must hold before the next step.
@@ -162,6 +170,12 @@ type Step struct {
 	// Signer is the node that signs etcd certificates for those of Nodes that do not
 	// have the key of etcd's CA; absent when all have it.
 	Signer string `json:"signer,omitempty"`
+	// Authorities are the CAs that a step re-issues, or puts in place.
+	Authorities []certs.Authority `json:"authorities,omitempty"`
+	// Offline puts CAs in place and leaves what trusts them to the steps behind it.
+	Offline bool `json:"offline,omitempty"`
+	// Validity is for how long it re-issues them; absent for as long as before.
+	Validity time.Duration `json:"validity,omitempty"`
 }
 
 // Together reports whether the step's nodes come back together or not at all: etcd has
@@ -208,93 +222,25 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	if err := policy.Check(c); err != nil {
 		return p, err
 	}
-	if d.Route != diagnosis.Renew && d.Route != diagnosis.Recover {
-		return p, nil
+	if len(policy.RenewCAs) > 0 {
+		return policy.caRenewal(c, s, d, p)
 	}
-	if err := supported(c, s, d, policy.Choice); err != nil {
+	cas, err := policy.expiredCAs(s, d)
+	if err != nil || d.Route != diagnosis.Renew && d.Route != diagnosis.Recover && len(cas) == 0 {
 		return p, err
 	}
-	q := policy.quorum(s)
-	t := affected(c, d)
-	controlPlanes, kubelets := downFirst(q, t.controlPlanes), t.kubelets
-	members := slices.DeleteFunc(append(slices.Clone(t.etcd), t.controlPlanes...), func(name string) bool {
-		n, _ := s.Node(name)
-		return !n.Is(cluster.Etcd) || !etcdDue(d, name)
-	})
-	b := builder{signer: func(nodes []string) string { return signer(s, d, nodes) }}
-	kube, theirs := policy.Kubespray, ""
-	if kube != nil && policy.Choice == RenewCerts {
-		theirs = kube.Renew
+	if err := policy.supported(c, s, d); err != nil {
+		return p, err
 	}
-	left := d.Route == diagnosis.Recover // something may be left for renew-certs at the end
-
-	// Where nobody is served any more, there is nobody to spare: all at the same time.
-	all := lost(s, q)
-	b.etcd(c, d, downFirst(q, t.etcd), all)
-	if together := needEachOther(c, d); len(together) > 0 && all {
-		b.step(Step{Action: PrePhase, Nodes: together, AtOnce: several(together), Title: "Re-issue expired certificates without the API server",
-			Why: "etcd has no quorum until most members trust each other again, so they are handled at the same time; " + due(d, together...), Changes: true})
-		b.step(apiServers(together))
-		controlPlanes = without(controlPlanes, together)
-	}
-	atOnce, bound := policy.atOnce(c, q, members)
-	for len(controlPlanes) > 0 {
-		name := controlPlanes[0]
-		now := controlPlanes[:1]
-		state := d.ControlPlanes[name]
-		switch {
-		case state == diagnosis.APIUsable && theirs != "":
-			left = true
-			b.step(Step{Action: Renew, Playbook: theirs, Nodes: now, Title: "Run the checkout's own renew-certs playbook", Why: due(d, name), Changes: true})
-		case state == diagnosis.APIUsable:
-			for len(now) < min(atOnce, len(controlPlanes)) && d.ControlPlanes[controlPlanes[len(now)]] == diagnosis.APIUsable {
-				now = controlPlanes[:len(now)+1]
-			}
-			b.step(Step{Action: Renew, Nodes: now, AtOnce: several(now), Title: "Renew the certificates of the control plane", Why: due(d, now...), Changes: true})
-		default:
-			b.step(Step{Action: PrePhase, Nodes: now, Title: "Re-issue expired certificates without the API server",
-				Why: fmt.Sprintf("its API server is unusable (%s); %s", state, due(d, name)), Changes: true})
-		}
-		b.step(apiServers(now))
-		controlPlanes = controlPlanes[len(now):]
-	}
-	if len(kubelets) > 0 {
-		b.step(Step{Action: KubeletBootstrap, Nodes: kubelets, Title: "Give kubelets a new client certificate",
-			Why: "a kubelet whose certificate has expired cannot request one by itself; " +
-				"upgrade-cluster.yml never fixes it", Changes: true})
-		b.step(Step{Gate: KubeletGate, Nodes: kubelets, Title: "Wait for the kubelets", Why: "each must renew its lease"})
-	}
-	proof := "every certificate valid, CAs unchanged, all nodes Ready with fresh leases"
-	switch policy.Choice {
-	case UpgradeCluster:
-		upgrade := Step{Action: Upgrade, Nodes: cluster.Names(c.Nodes), Title: "Run Kubespray's upgrade-cluster.yml",
-			Why: "requested; at an unchanged version it reconciles and renews nothing by itself", Changes: true}
-		if kube != nil {
-			upgrade.Playbook = kube.Upgrade
-		}
-		b.step(upgrade)
-		proof += "; what upgrade-cluster.yml should have renewed is verified too"
-	case RenewCerts:
-		if left {
-			b.step(Step{Action: Renew, Nodes: cluster.Names(c.With(cluster.ControlPlane)), Title: "Renew what is still due",
-				Why: "requested; what was due has been issued again, so nothing should be left", Changes: true})
-		}
-	case Auto, NoPlaybook:
-	}
-	b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Title: "Prove the result", Why: proof})
-
-	steps, undone, err := policy.choose(c, d, b.steps)
+	w := newWork(c, s, d, policy, cas)
+	w.plan()
+	steps, undone, err := policy.choose(c, d, w.steps)
 	if err != nil || len(steps) == 0 {
 		p.Warnings = undone
 		return p, err
 	}
-	members = slices.DeleteFunc(members, func(name string) bool { return !taken(steps, name, EtcdCertificates, PrePhase, Renew) })
-	restart := restarted(s, d, steps)
-	allowed, err := policy.knowsEnough(c, s, steps, !q.Holds() || len(restart) > 0)
+	allowed, err := w.refuses(steps)
 	if err != nil {
-		return p, err
-	}
-	if err := cmp.Or(keepsQuorum(q, s, members, restart), startsNone(c, d, s, steps)); err != nil {
 		return p, err
 	}
 	first := backup(c, steps)
@@ -302,123 +248,63 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	if err != nil {
 		return p, err
 	}
-	p.EtcdSnapshots, p.Steps = snapshots, numbered(append([]Step{first}, steps...))
-
-	switch d.Route {
-	case diagnosis.Recover:
-		p.Interruption = "the API server is already unusable; running pods are not touched"
-	default:
-		p.Interruption = interruption(d, p.Steps[0].Nodes)
-	}
-	if slices.ContainsFunc(steps, func(s Step) bool { return s.Action == Upgrade }) {
-		// kubectl drain --force --delete-emptydir-data (Kubespray, roles/upgrade/pre-upgrade).
-		p.Interruption += "; upgrade-cluster.yml then drains one node after another: data in emptyDir volumes and pods without a controller are lost"
-	}
+	p.EtcdSnapshots, p.Steps, p.Interruption = snapshots, numbered(append([]Step{first}, steps...)),
+		interruption(d, first.Nodes, steps)
 	p.Notes, p.Warnings = policy.notes()
-	notes, silent := told(snapshots)
-	p.Notes, p.Unknown = slices.Concat(p.Notes, notes, newKeys(d, s, steps), asFound(s, d, steps)), append(p.Unknown, silent...)
-	p.Warnings = slices.Concat(allowed, lasting(d, steps), outlived(s, d, steps), p.Warnings, undone)
-	if len(members) > 0 && q.Members > 1 {
-		p.Notes = append(p.Notes, q.String())
+	notes, silent := reported(snapshots)
+	p.Notes, p.Unknown = slices.Concat(p.Notes, notes, newKeys(d, s, steps), asFound(s, d, steps)),
+		append(p.Unknown, silent...)
+	p.Warnings = slices.Concat(allowed, caWarnings(cas), lasting(d, steps), outlived(s, d, steps), p.Warnings, undone)
+	if w.quorum.Members > 1 && len(w.membersOf(steps)) > 0 {
+		p.Notes = append(p.Notes, w.quorum.String())
 	}
-	if bound != "" {
-		p.Notes = append(p.Notes, bound)
+	if w.bound != "" {
+		p.Notes = append(p.Notes, w.bound)
 	}
 	return p, nil
 }
 
-// interruption says what a renewal of nodes costs the users of a healthy cluster. An API
-// server takes renewed files up by itself since Kubernetes 1.20
-// (kubernetes/kubernetes#92791 closed the last gap); only what it made for itself when
-// it started needs a restart.
-func interruption(d diagnosis.Diagnosis, nodes []string) string {
+// interruption is what the steps of a plan cost the users of the cluster; nodes are those
+// that are changed.
+func interruption(d diagnosis.Diagnosis, nodes []string, steps []Step) string {
+	var out string
+	switch d.Route {
+	case diagnosis.Recover:
+		out = "the API server is already unusable; running pods are not touched"
+	case diagnosis.NewCA:
+		out = "clients refuse the expired CA already; what it has signed becomes valid again, because its key stays; " +
+			"kubelets, API servers and etcd may restart; running pods are not touched"
+	default:
+		out = renewalInterruption(d, nodes)
+	}
+	if slices.ContainsFunc(steps, func(s Step) bool { return s.Action == Upgrade }) {
+		// kubectl drain --force --delete-emptydir-data (Kubespray, roles/upgrade/pre-upgrade).
+		out += "; upgrade-cluster.yml then drains one node after another: data in emptyDir volumes and pods without " +
+			"a controller are lost"
+	}
+	return out
+}
+
+// renewalInterruption is what a renewal of nodes costs the users of a healthy cluster. An API
+// server reloads renewed files by itself since Kubernetes 1.20 (kubernetes/kubernetes#92791
+// closed the last gap); only what it made for itself when it started needs a restart.
+func renewalInterruption(d diagnosis.Diagnosis, nodes []string) string {
 	var restart []string
 	for _, f := range d.Findings {
-		loopback := f.Reason == diagnosis.LoopbackCertificateExpired || f.Reason == diagnosis.LoopbackCertificateExpiring
+		loopback := f.Reason == diagnosis.LoopbackCertificateExpired ||
+			f.Reason == diagnosis.LoopbackCertificateExpiring
 		if loopback && slices.Contains(nodes, f.Node) {
 			restart = append(restart, f.Node)
 		}
 	}
 	if len(restart) > 0 {
-		return fmt.Sprintf("the API server on %s restarts, because its in-memory loopback certificate expires soon: with a single API server, a few seconds without an answer; running pods are not touched", strings.Join(restart, ", "))
+		return fmt.Sprintf("the API server on %s restarts, because its in-memory loopback certificate expires soon: "+
+			"with a single API server, a few seconds without an answer; running pods are not touched",
+			strings.Join(restart, ", "))
 	}
-	return "none is expected: API servers reload renewed certificates by themselves; one that does not, as before Kubernetes 1.20, is restarted: with a single API server, a few seconds without an answer; running pods are not touched"
-}
-
-type builder struct {
-	steps []Step
-	// signer finds who signs etcd certificates for nodes; empty where they can.
-	signer func(nodes []string) string
-}
-
-func (b *builder) step(s Step) {
-	switch s.Action {
-	case EtcdCertificates, PrePhase, Renew:
-		if s.Signer = b.signer(s.Nodes); s.Signer != "" {
-			s.Why += fmt.Sprintf("; %s, which has the key of etcd's CA, signs", s.Signer)
-		}
-	default:
-	}
-	b.steps = append(b.steps, s)
-}
-
-// etcd renews the certificates of etcd's members and clients that are no control plane:
-// one after another, each member behind a gate; or all before the first gate, where
-// they have lost each other. Clients come last.
-func (b *builder) etcd(c cluster.Cluster, d diagnosis.Diagnosis, nodes []string, lost bool) {
-	var members, clients []string
-	for _, name := range nodes {
-		if n, _ := c.Node(name); n.Is(cluster.Etcd) {
-			members = append(members, name)
-		} else {
-			clients = append(clients, name)
-		}
-	}
-	for _, nodes := range steps(members, lost) {
-		step := Step{Action: EtcdCertificates, Nodes: nodes, AtOnce: several(nodes), NoWait: lost, Title: "Renew the certificates of etcd members", Why: due(d, nodes...), Changes: true}
-		if lost {
-			step.Why = "etcd has no quorum until most members trust each other again, so no step waits for one yet; " + step.Why
-		}
-		b.step(step)
-		if !lost {
-			b.step(Step{Gate: EtcdGate, Nodes: nodes, Title: "Wait for the etcd member", Why: "it answers a read with quorum, and serves the certificate on disk, before another one is touched"})
-		}
-	}
-	if lost && len(members) > 0 {
-		b.step(Step{Gate: EtcdGate, Nodes: members, Title: "Wait for etcd", Why: "every member answers a read with quorum, and serves the certificate on disk; API servers need it"})
-	}
-	if len(clients) > 0 {
-		b.step(Step{Action: EtcdCertificates, Nodes: clients, Title: "Renew the certificates of etcd's clients", Why: due(d, clients...), Changes: true})
-	}
-}
-
-// apiServers is the gate behind the work on control planes.
-func apiServers(nodes []string) Step {
-	return Step{Gate: APIServerGate, Nodes: nodes, Title: "Wait for the API server",
-		Why: "readyz with verified TLS, and the served certificate is the one on disk"}
-}
-
-// steps are the nodes of one step each, or of one for all of them.
-func steps(nodes []string, together bool) [][]string {
-	switch {
-	case len(nodes) == 0:
-		return nil
-	case together:
-		return [][]string{nodes}
-	}
-	var out [][]string
-	for _, name := range nodes {
-		out = append(out, []string{name})
-	}
-	return out
-}
-
-// several is how many of the nodes are worked on at the same time, where that is not one.
-func several(nodes []string) int {
-	if len(nodes) < 2 {
-		return 0
-	}
-	return len(nodes)
+	return "none is expected: API servers reload renewed certificates by themselves; one that does not, as before " +
+		"Kubernetes 1.20, is restarted: with a single API server, a few seconds without an answer; running pods are " +
+		"not touched"
 }
 
 // lost reports whether etcd's members cannot be waited for one by one: no member
@@ -430,10 +316,10 @@ func lost(s snapshot.Snapshot, q Quorum) bool {
 
 // signer is a node that can sign etcd certificates for those of nodes that need it and
 // have no key of etcd's authority themselves; empty when there is none of these.
-func signer(s snapshot.Snapshot, d diagnosis.Diagnosis, nodes []string) string {
+func signer(s snapshot.Snapshot, needs func(snapshot.Node) bool, nodes []string) string {
 	for _, name := range nodes {
 		n, _ := s.Node(name)
-		if !dueKind(d, name, certs.EtcdHostCA) || n.SignsEtcd() {
+		if !needs(n) || n.SignsEtcd() {
 			continue
 		}
 		for _, other := range s.With(cluster.Etcd) {
@@ -445,6 +331,11 @@ func signer(s snapshot.Snapshot, d diagnosis.Diagnosis, nodes []string) string {
 	return ""
 }
 
+// ofEtcd reports whether certificates of Kubespray's etcd are due on a node.
+func ofEtcd(d diagnosis.Diagnosis) func(snapshot.Node) bool {
+	return func(n snapshot.Node) bool { return dueKind(d, n.Name, certs.EtcdHostCA) }
+}
+
 // acceptsEtcd reports whether a node trusts the CA of etcd that another one signs with: their
 // files are the same, or it is among several.
 func acceptsEtcd(n, signer snapshot.Node) bool {
@@ -453,9 +344,10 @@ func acceptsEtcd(n, signer snapshot.Node) bool {
 		return true
 	}
 	return slices.ContainsFunc(signer.Certificates, func(ca certs.Certificate) bool {
-		return ca.Kind == certs.KindEtcdHostCA && ca.Key == certs.KeyMatches && slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
-			return c.Kind == certs.KindEtcdHostCA && c.SignsAs() == ca.SignsAs()
-		})
+		return ca.Kind == certs.KindEtcdHostCA && ca.Key == certs.KeyMatches &&
+			slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
+				return c.Kind == certs.KindEtcdHostCA && c.SignsAs() == ca.SignsAs()
+			})
 	})
 }
 
@@ -518,13 +410,14 @@ func affected(c cluster.Cluster, d diagnosis.Diagnosis) (t targets) {
 // needEachOther lists the control planes that can only come back together where etcd has
 // no quorum: more than one is out, and etcd certificates are due on some of them. One
 // member with new certificates among expired ones has no quorum either, and an API server
-// waits for etcd in vain. Where there is one, members whose certificates have expired
-// talk on over the connections that they have, and each comes back by itself.
-func needEachOther(c cluster.Cluster, d diagnosis.Diagnosis) []string {
+// waits for etcd without success. Where there is one, members whose certificates have expired
+// talk on over the connections that they have, and each comes back by itself. Of an expired
+// CA of etcd all members are out, whatever their API servers still say.
+func needEachOther(c cluster.Cluster, d diagnosis.Diagnosis, expired bool) []string {
 	var out []string
-	etcd := false
+	etcd := expired
 	for _, n := range c.With(cluster.ControlPlane) {
-		if d.ControlPlanes[n.Name] == diagnosis.APIUsable {
+		if d.ControlPlanes[n.Name] == diagnosis.APIUsable && (!expired || !n.Is(cluster.Etcd)) {
 			continue
 		}
 		out = append(out, n.Name)
@@ -541,41 +434,52 @@ func isKubelet(k certs.Kind) bool {
 	return row.Base == certs.Kubelet || k == certs.KindKubeletConf
 }
 
-// supported refuses what no step can mend, before anything is changed.
-func supported(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, choice Choice) error {
-	if choice == NoPlaybook && d.Route == diagnosis.Renew {
-		return &UnsupportedError{"--playbook none leaves nothing to run: the API server can be used, so no pre-phase is needed; omit the flag to renew what is due"}
+// supported refuses what no step can fix, before anything is changed: of the nodes of the
+// limit, so that the others can be renewed meanwhile.
+func (p Policy) supported(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis) error {
+	if p.Choice == NoPlaybook && d.Route == diagnosis.Renew {
+		return &UnsupportedError{
+			"--playbook none leaves nothing to run: the API server can be used, so no pre-phase is needed; omit the " +
+				"flag to renew what is due"}
 	}
-	for _, n := range c.Nodes {
-		if n.Is(cluster.ControlPlane) {
-			continue
-		}
-		for _, k := range d.Due[n.Name] {
-			if row, _ := certs.Lookup(k); !isKubelet(k) && row.Signer != certs.EtcdHostCA {
-				return &UnsupportedError{fmt.Sprintf("%s is due on %s, which is not a control plane: kscertctl does not renew it there; "+
-					"have it issued where it came from, or remove it if it is not needed there", k, n.Name)}
+	for _, name := range p.limited(c) {
+		n, _ := s.Node(name)
+		exclude := "exclude the node for now: --limit " + limitWithout(c, name)
+		for _, k := range d.Due[name] {
+			if row, _ := certs.Lookup(k); !n.Is(cluster.ControlPlane) && !isKubelet(k) &&
+				row.Signer != certs.EtcdHostCA {
+				return &UnsupportedError{fmt.Sprintf(
+					"%s is due on %s, which is not a control plane: kscertctl does not renew it there; "+
+						"have it issued where it came from, remove it if it is not needed there, or %s", k, name,
+					exclude)}
 			}
 		}
-	}
-	for _, f := range d.Findings {
-		n, _ := s.Node(f.Node)
-		if _, has := n.Certificate(certs.KindKubeletClient); has || f.Reason != diagnosis.NodeNotRegistered || !slices.Contains(d.Due[f.Node], certs.KindKubeletClient) {
-			continue
+		for _, f := range d.Findings {
+			_, has := n.Certificate(certs.KindKubeletClient)
+			if f.Node == name && !has && f.Reason == diagnosis.NodeNotRegistered &&
+				slices.Contains(d.Due[name], certs.KindKubeletClient) {
+				return &UnsupportedError{fmt.Sprintf(
+					"the kubelet of %s has lost its client certificate, and the API server knows no node %s: it is "+
+						"not known for which "+
+						"name to issue one; set kube_override_hostname to the node's name (kubectl get nodes -o "+
+						"wide), or %s", name, f.Subject, exclude)}
+			}
 		}
-		return &UnsupportedError{fmt.Sprintf("the kubelet of %s has lost its client certificate, and the API server knows no node %s: it is not known for which "+
-			"name to issue one; set kube_override_hostname to the node's name (kubectl get nodes -o wide), or exclude the node for now: --limit %s",
-			f.Node, f.Subject, limitWithout(c, f.Node))}
-	}
-	for _, n := range s.Nodes {
 		file, several := diagnosis.SigningBundle(n)
-		if several && (slices.Contains(d.Due[n.Name], certs.KindControllerManagerConf) || slices.Contains(d.Stale[n.Name], "kube-controller-manager")) {
-			return &UnsupportedError{fmt.Sprintf("kube-controller-manager on %s has to be restarted, and would not start: it signs with %s, which holds several CAs; "+
-				"copy the one that belongs to its --cluster-signing-key-file to a file of its own, and name that with --cluster-signing-cert-file in its manifest", n.Name, file)}
+		if several && (slices.Contains(d.Due[name], certs.KindControllerManagerConf) ||
+			slices.Contains(d.Stale[name], "kube-controller-manager")) {
+			return &UnsupportedError{fmt.Sprintf(
+				"kube-controller-manager on %s has to be restarted, and would not start: it signs with %s, which "+
+					"holds several CAs; "+
+					"copy the one that belongs to its --cluster-signing-key-file to a file of its own, and name that "+
+					"with --cluster-signing-cert-file in its manifest, or %s", name, file, exclude)}
 		}
-		if dueKind(d, n.Name, certs.EtcdHostCA) && !n.SignsEtcd() && signer(s, d, []string{n.Name}) == "" {
-			return &UnsupportedError{fmt.Sprintf("etcd certificates are due on %s, but %s/ca-key.pem is neither there nor, for the same CA, "+
-				"on a node of the group etcd: new ones cannot be signed; restore the key on one of them from a backup, or have the certificates "+
-				"issued where it is", n.Name, n.Facts["etcd-dir"])}
+		if dueKind(d, name, certs.EtcdHostCA) && !n.SignsEtcd() && signer(s, ofEtcd(d), []string{name}) == "" {
+			return &UnsupportedError{fmt.Sprintf(
+				"etcd certificates are due on %s, but %s/ca-key.pem is neither there nor, for the same CA, "+
+					"on a node of the group etcd: new ones cannot be signed; restore the key on one of them from a "+
+					"backup (kscertctl backup list -i INVENTORY), "+
+					"have the certificates issued where it is, or %s", name, n.Facts["etcd-dir"], exclude)}
 		}
 	}
 	return nil
@@ -597,6 +501,9 @@ func due(d diagnosis.Diagnosis, nodes ...string) string {
 		stale = append(stale, d.Stale[node]...)
 	}
 	slices.Sort(kinds)
+	if len(kinds)+len(stale) == 0 {
+		return "what trusts the renewed CA must take it up"
+	}
 	if kinds = slices.Compact(kinds); len(kinds) == 0 {
 		slices.Sort(stale)
 		return strings.Join(slices.Compact(stale), ", ") + " holds or serves an older certificate than the one on disk"

@@ -28,9 +28,14 @@ func serverCertificate(n *snapshot.Node) {
 
 // Situations that several tests plan for.
 var (
-	due        = tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAPIServer, certs.KindAdmin))
-	out        = tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired))
-	workerOut  = tc.On("w1", tc.Expired(certs.KindKubeletClient), tc.CrashLoop())
+	due       = tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAPIServer, certs.KindAdmin))
+	out       = tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired))
+	workerOut = tc.On("w1", tc.Expired(certs.KindKubeletClient), tc.CrashLoop())
+	etcdCA    = func(n *snapshot.Node) {
+		ca := tc.CA(certs.KindEtcdHostCA, "")
+		ca.Path, ca.Key = tc.EtcdPKI+"/ca.pem", certs.KeyMissing
+		n.Certificates = append(n.Certificates, ca)
+	}
 	outCrashes = tc.On("cp1", tc.Expired(certs.KindKubeletClient), tc.CrashLoop(), tc.Refused())
 )
 
@@ -56,7 +61,66 @@ func rows() []row {
 		{name: "healthy", of: single, choice: plan.Auto},
 		{name: "healthy, whatever is asked for", of: single, choice: plan.UpgradeCluster},
 		{name: "refused", of: single, edits: []tc.Edit{tc.On("cp1", tc.Refused())}, choice: plan.Auto},
-		{name: "a new authority is never planned silently", of: single, edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindCA))}, choice: plan.RenewCerts},
+
+		// --- an expired CA, whose key is there ------------------------------------------
+		{
+			name: "the cluster's CA has expired", of: single, edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindCA), tc.Unusable(1, tc.SaysExpired))}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup [cp1 w1]", "02-ca-issue-cp1 [cp1]", "~03-ca-renew [cp1 w1] 2 at once", "~04-pre-phase-cp1 [cp1]", "05-gate-api-server-cp1 [cp1]",
+				"~06-ca-publish-cp1 [cp1]", "07-gate-cluster [cp1 w1]",
+			},
+		},
+		{
+			name: "the front proxy's CA has expired", of: single, edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindFrontProxyCA))}, choice: plan.Auto,
+			steps: []string{"~01-backup-cp1 [cp1]", "02-ca-issue-cp1 [cp1]", "~03-ca-renew-cp1 [cp1]", "04-gate-cluster [cp1 w1]"},
+		},
+		{
+			name: "the cluster's CA has expired, on three control planes", of: ha, choice: plan.Auto,
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", tc.Expired(certs.KindCA), tc.Unusable(1, tc.SaysExpired))},
+			steps: []string{
+				"~01-backup [cp1 cp2 cp3 w1]", "02-ca-issue-cp1 [cp1]", "~03-ca-renew [cp1 cp2 cp3 w1] 4 at once",
+				"~04-pre-phase-cp1 [cp1]", "05-gate-api-server-cp1 [cp1]", "~06-pre-phase-cp2 [cp2]", "07-gate-api-server-cp2 [cp2]",
+				"~08-pre-phase-cp3 [cp3]", "09-gate-api-server-cp3 [cp3]", "~10-ca-publish-cp1 [cp1]", "11-gate-cluster [cp1 cp2 cp3 w1]",
+			},
+		},
+		{
+			name: "the cluster's CA has expired, and a former run has put a new certificate on the second control plane", of: ha, choice: plan.Auto,
+			edits: []tc.Edit{tc.On("cp1,cp3", tc.Expired(certs.KindCA), tc.Unusable(1, tc.SaysExpired)), tc.On("cp2", tc.Bundle(certs.KindCA, tc.Again, tc.Again), tc.Trusting("", tc.Again))},
+			steps: []string{
+				"~01-backup [cp1 cp2 cp3 w1]", "02-ca-issue-cp2 [cp2]", "~03-ca-renew [cp1 cp2 cp3 w1] 4 at once",
+				"~04-pre-phase-cp1 [cp1]", "05-gate-api-server-cp1 [cp1]", "~06-renew-certs-cp2 [cp2]", "07-gate-api-server-cp2 [cp2]",
+				"~08-pre-phase-cp3 [cp3]", "09-gate-api-server-cp3 [cp3]", "~10-ca-publish-cp1 [cp1]", "11-gate-cluster [cp1 cp2 cp3 w1]",
+			},
+		},
+		{
+			name: "the front proxy's CA has expired, on three control planes", of: ha, choice: plan.Auto,
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", tc.Expired(certs.KindFrontProxyCA))},
+			steps: []string{"~01-backup [cp1 cp2 cp3]", "02-ca-issue-cp1 [cp1]", "~03-ca-renew [cp1 cp2 cp3] 3 at once", "04-gate-cluster [cp1 cp2 cp3 w1]"},
+		},
+		{
+			name: "etcd's CA has expired, and no member finds another", of: ha, choice: plan.Auto,
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", tc.Expired(certs.KindEtcdHostCA), tc.Refused(), tc.NoQuorum)},
+			steps: []string{
+				"~01-backup [cp1 cp2 cp3]", "02-ca-issue-cp1 [cp1]", "~03-ca-renew [cp1 cp2 cp3] 3 at once",
+				"~04-pre-phase [cp1 cp2 cp3] 3 at once", "05-gate-api-server [cp1 cp2 cp3]", "06-gate-cluster [cp1 cp2 cp3 w1]",
+			},
+		},
+		{
+			name: "etcd's CA has expired, and members hold their quorum over the connections that they have", of: ha, choice: plan.Auto,
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", tc.Expired(certs.KindEtcdHostCA))}, unsupported: "still have their quorum",
+		},
+		{
+			name: "etcd's CA has expired, on nodes of its own", of: nodes, choice: plan.Auto,
+			edits: []tc.Edit{
+				tc.On("cp1", tc.EtcdClient, etcdCA, tc.Expired(certs.KindEtcdHostCA), tc.Refused()),
+				tc.On("etcd1,etcd2,etcd3", tc.Expired(certs.KindEtcdHostCA), tc.NoQuorum),
+			},
+			unsupported: "only where etcd is on control planes",
+		},
+		{
+			name: "the CA of the front proxy explains no API server that is out", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindFrontProxyCA), tc.Unusable(1, tc.SaysExpired))}, choice: plan.Auto,
+		},
 
 		// --- renew -----------------------------------------------------------------
 		{
@@ -159,7 +223,7 @@ func rows() []row {
 			},
 		},
 		{
-			name: "a serving certificate that somebody must approve", of: single,
+			name: "a serving certificate that someone must approve", of: single,
 			edits: []tc.Edit{tc.On("w1", serverCertificate, tc.Expired(kubeletServer))}, choice: plan.Auto,
 		},
 		{
@@ -252,7 +316,7 @@ func rows() []row {
 			},
 		},
 		{
-			name: "the third is served through connections from before: its members are asked in vain, and it is not", of: ha,
+			name: "the third is served through connections from before: its members are asked without success, and it is not", of: ha,
 			edits:  []tc.Edit{tc.On("cp1,cp2", tc.Expired(certs.KindAPIServer, certs.KindEtcdMember), tc.Unusable(1, tc.SaysExpired), tc.NoQuorum)},
 			choice: plan.Auto,
 			steps: []string{
@@ -261,7 +325,7 @@ func rows() []row {
 			},
 		},
 		{
-			name: "an administrator's kubeconfig that somebody has left on a worker stops nothing", of: tc.Single(),
+			name: "an administrator's kubeconfig that someone has left on a worker stops nothing", of: tc.Single(),
 			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAPIServer)), tc.On("w1", tc.RootKubeconfigExpired)}, choice: plan.Auto,
 			steps: []string{"~01-backup-cp1 [cp1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "04-gate-cluster [cp1 w1]"},
 		},
@@ -408,7 +472,7 @@ func TestEveryPlan(t *testing.T) {
 				t.Parallel()
 				p, err := r.make()
 				if err != nil || len(p.Steps) == 0 {
-					return // said by TestMake
+					return // checked by TestMake
 				}
 				if p.Schema != plan.Schema || p.Interruption == "" {
 					t.Errorf("schema %d, interruption %q", p.Schema, p.Interruption)
@@ -429,7 +493,7 @@ func TestEveryPlan(t *testing.T) {
 					if (s.Action == "") == (s.Gate == "") {
 						t.Errorf("%s: action %q and gate %q, want exactly one", s.ID, s.Action, s.Gate)
 					}
-					if s.Changes != (s.Action != "") {
+					if s.Changes != (s.Action != "" && s.Action != plan.CAIssue) {
 						t.Errorf("%s: changes is %t", s.ID, s.Changes)
 					}
 					if s.Title == "" || s.Why == "" || len(s.Nodes) == 0 {

@@ -16,7 +16,7 @@ import (
 // Quorum is how many members etcd has and can do without (etcd documentation,
 // "Failure tolerance": a cluster of n members needs n/2+1 of them).
 type Quorum struct {
-	// Members is the size of the membership as the members know it; 0 when none told.
+	// Members is the size of the membership as the members know it; 0 when none reported.
 	Members int
 	// Down are the inventory's members that do not answer a read with quorum, by name.
 	Down []string
@@ -73,7 +73,8 @@ func (q Quorum) String() string {
 	if q.Members == 0 {
 		return "etcd: the number of members is not known"
 	}
-	parts := []string{fmt.Sprintf("etcd: %d of %d members healthy, quorum is %d", q.Healthy()-q.Allowed, q.Members, q.Needed())}
+	parts := []string{fmt.Sprintf("etcd: %d of %d members healthy, quorum is %d", q.Healthy()-q.Allowed, q.Members,
+		q.Needed())}
 	if len(q.Down) > 0 {
 		parts = append(parts, "down: "+strings.Join(q.Down, ", "))
 	}
@@ -107,7 +108,7 @@ func restarted(s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []strin
 	return out
 }
 
-// old reports whether a member has told a release that may not read its files again.
+// old reports whether a member has reported a release that may not read its files again.
 func old(n snapshot.Node) bool {
 	release := make([]int, len(rereads))
 	if n.Etcd == nil || n.Etcd.Version == "" {
@@ -117,10 +118,16 @@ func old(n snapshot.Node) bool {
 	return err != nil || slices.Compare(release, rereads) < 0
 }
 
+// restartFirst is what to do where a plan restarts members only because they hold an older
+// certificate than their file, or Kubespray's playbook would.
+const restartFirst = "restart it yourself when etcd may be down for some seconds (systemctl restart etcd), and run " +
+	"without Kubespray's playbook"
+
 // keepsQuorum refuses to restart members of etcd when the quorum does not bear one more that
-// is out: what is down must be what the plan mends. Work that restarts none goes on behind
-// its gates. worked are the members whose certificates of etcd are due and which steps work on.
-func keepsQuorum(q Quorum, s snapshot.Snapshot, worked, restart []string) error {
+// is out: what is down must be what the plan fixes. Work that restarts none goes on behind
+// its gates. worked are the members whose certificates of etcd are due and which steps work on;
+// otherwise is what to do instead.
+func keepsQuorum(q Quorum, s snapshot.Snapshot, worked, restart []string, otherwise string) error {
 	if !q.Holds() || q.Members < 2 || q.Spare() > 0 {
 		return nil // lost, and then the order is another one; or there is one to spare
 	}
@@ -132,10 +139,12 @@ func keepsQuorum(q Quorum, s snapshot.Snapshot, worked, restart []string) error 
 	if len(foreign) == 0 && q.Strangers == q.Allowed && len(q.Down) > 0 {
 		return nil // these come first, each behind a gate
 	}
-	ways := []string{"restart it yourself when etcd may be down for some seconds (systemctl restart etcd), and run without Kubespray's playbook"}
-	if slices.ContainsFunc(healthy, func(name string) bool { n, _ := s.Node(name); return slices.Contains(worked, name) && old(n) }) {
+	ways := []string{otherwise}
+	if slices.ContainsFunc(healthy,
+		func(name string) bool { n, _ := s.Node(name); return slices.Contains(worked, name) && old(n) }) {
 		// A restart before the renewal would change nothing.
-		ways = []string{"a release of etcd before 3.4 may not reload renewed files: renew by hand, when etcd may be down for some seconds, " +
+		ways = []string{"a release of etcd before 3.4 may not reload renewed files: renew by hand, when etcd may be " +
+			"down for some seconds, " +
 			"with the commands of: kscertctl diagnose -i INVENTORY --runbook"}
 	}
 	if len(foreign) > 0 {
@@ -147,12 +156,13 @@ func keepsQuorum(q Quorum, s snapshot.Snapshot, worked, restart []string) error 
 			ways = append(ways, removal(m.PeerURLs, m.Name, m.ID))
 		}
 	}
-	return &UnsupportedError{fmt.Sprintf("%s: the plan restarts etcd on %s, and a restart there would lose the quorum; %s",
+	return &UnsupportedError{fmt.Sprintf(
+		"%s: the plan restarts etcd on %s, and a restart there would lose the quorum; %s",
 		q, strings.Join(healthy, ", "), strings.Join(ways, "; or "))}
 }
 
 // startsNone refuses a renewal where a member of etcd does not run for a reason that no step
-// mends: the work there would start it, and wait for it in vain. In an outage it may as well.
+// fixes: the work there would start it, and wait for it without success. In an outage it may as well.
 func startsNone(c cluster.Cluster, d diagnosis.Diagnosis, s snapshot.Snapshot, steps []Step) error {
 	for _, f := range d.Lasting() {
 		works := taken(steps, f.Node, EtcdCertificates, PrePhase, Renew)
@@ -168,7 +178,8 @@ func startsNone(c cluster.Cluster, d diagnosis.Diagnosis, s snapshot.Snapshot, s
 		return &UnsupportedError{fmt.Sprintf("etcd on %s is not running, and certificates are due there: "+
 			"the plan would start it and wait for it. Start it (systemctl start etcd); if it stops, see why "+
 			"(journalctl -u etcd); or exclude the node for now: --limit %s; "+
-			"or, if it is gone for good, remove the member (etcdctl member remove %s) and remove the node from the group etcd",
+			"or, if it is gone for good, remove the member, on another node of etcd (set -a; . /etc/etcd.env; "+
+			"etcdctl member remove %s), and remove the node from the group etcd",
 			f.Node, limitWithout(c, f.Node), id)}
 	}
 	return nil
@@ -176,7 +187,8 @@ func startsNone(c cluster.Cluster, d diagnosis.Diagnosis, s snapshot.Snapshot, s
 
 // removal says how a member of etcd is removed that is gone for good.
 func removal(peerURLs []string, name, id string) string {
-	return fmt.Sprintf("if the member of %s is gone for good, remove it: etcdctl member remove %s", where(peerURLs, name), shell.Quote(id))
+	return fmt.Sprintf("if the member of %s is gone for good, remove it, on a node of etcd: set -a; . "+
+		"/etc/etcd.env; etcdctl member remove %s", where(peerURLs, name), shell.Quote(id))
 }
 
 // where is the place of a member of etcd in words: its peer URL, or else its name.
@@ -204,5 +216,6 @@ func downFirst(q Quorum, names []string) []string {
 
 // etcdDue reports whether certificates of etcd are due on a node, or served stale.
 func etcdDue(d diagnosis.Diagnosis, name string) bool {
-	return dueKind(d, name, certs.EtcdCA) || dueKind(d, name, certs.EtcdHostCA) || slices.Contains(d.Stale[name], "etcd")
+	return dueKind(d, name, certs.EtcdCA) || dueKind(d, name, certs.EtcdHostCA) ||
+		slices.Contains(d.Stale[name], "etcd")
 }

@@ -70,7 +70,7 @@ func TestQuorum(t *testing.T) {
 		{"a member that is called otherwise, by its peer URL", tc.EtcdNodes(), []tc.Edit{members(2), joins(snapshot.EtcdMember{ID: "3", Name: "infra3", PeerURLs: []string{"https://10.0.0.3:2380"}}),
 			tc.On("etcd3", tc.Unknown(snapshot.Unreachable, "gone"), func(n *snapshot.Node) { n.Address = "10.0.0.3" })},
 			"etcd: 2 of 3 members healthy, quorum is 2; down: etcd3", true, 0},
-		{"nobody told", tc.EtcdNodes(), []tc.Edit{tc.Everywhere(tc.NoQuorum)}, "etcd: the number of members is not known", false, 0},
+		{"no one reported", tc.EtcdNodes(), []tc.Edit{tc.Everywhere(tc.NoQuorum)}, "etcd: the number of members is not known", false, 0},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -82,7 +82,7 @@ func TestQuorum(t *testing.T) {
 	}
 }
 
-// A member that is down for another reason than its certificates, or that nobody knows,
+// A member that is down for another reason than its certificates, or that no one knows,
 // leaves none to spare: then none is restarted, and what restarts none goes on. Every
 // refusal names a way that leads on.
 func TestQuorumIsKept(t *testing.T) {
@@ -101,7 +101,7 @@ func TestQuorumIsKept(t *testing.T) {
 		of3     = "etcd: 2 of 3 members healthy, quorum is 2; "
 		restart = "the plan restarts etcd on etcd1, and a restart there would lose the quorum; restart it yourself " +
 			"when etcd may be down for some seconds (systemctl restart etcd), and run without Kubespray's playbook"
-		gone = "if the member of https://10.0.0.3:2380 is gone for good, remove it: etcdctl member remove c3"
+		gone = "if the member of https://10.0.0.3:2380 is gone for good, remove it, on a node of etcd: set -a; . /etc/etcd.env; etcdctl member remove c3"
 	)
 	for _, row := range []struct {
 		name   string
@@ -116,14 +116,14 @@ func TestQuorumIsKept(t *testing.T) {
 		{"another is down", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.NoQuorum)}, "", ""},
 		{"another does not run", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.Stopped("etcd"))}, "", "the etcd member is not running (etcd2 etcd)"},
 		{"another is down, and one restarts", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{stale, tc.On("etcd2", tc.NoQuorum)},
-			of3 + "down: etcd2: " + restart + "; or bring back etcd2 first (systemctl start etcd); or if the member of etcd2 is gone for good, remove it: etcdctl member remove 'id of etcd2'", ""},
+			of3 + "down: etcd2: " + restart + "; or bring back etcd2 first (systemctl start etcd); or if the member of etcd2 is gone for good, remove it, on a node of etcd: set -a; . /etc/etcd.env; etcdctl member remove 'id of etcd2'", ""},
 		{"a release that reads its files again", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.NoQuorum), version("3.4.0")}, "", ""},
 		{"a release that may not", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.NoQuorum), version("3.3.10")}, "a restart there would lose the quorum; a release of etcd before 3.4 may not reload renewed files: renew by hand, " +
 			"when etcd may be down for some seconds, with the commands of: kscertctl diagnose -i INVENTORY --runbook; or bring back etcd2 first", ""},
 		{"two members of a release that may not", pair, plan.Policy{}, []tc.Edit{due, version("3.3.10")}, "kscertctl diagnose -i INVENTORY --runbook", ""},
 		{"a release that cannot be read", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{due, tc.On("etcd2", tc.NoQuorum), version("4")}, "kscertctl diagnose -i INVENTORY --runbook", ""},
 		{"it does not run where certificates are due", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.Stopped("etcd"))},
-			"exclude the node for now: --limit cp1,w1,etcd2,etcd3; or, if it is gone for good, remove the member (etcdctl member remove 'id of etcd1')", ""},
+			"exclude the node for now: --limit cp1,w1,etcd2,etcd3; or, if it is gone for good, remove the member, on another node of etcd (set -a; . /etc/etcd.env; etcdctl member remove 'id of etcd1'),", ""},
 		{"two members", pair, plan.Policy{}, []tc.Edit{due}, "", ""},
 		{"two members, and one restarts", pair, plan.Policy{}, []tc.Edit{stale}, "etcd: 2 of 2 members healthy, quorum is 2: " + restart, ""},
 		{"one of three is gone for good", pair, plan.Policy{}, []tc.Edit{due, third}, "",
@@ -137,7 +137,7 @@ func TestQuorumIsKept(t *testing.T) {
 			if n.Etcd != nil {
 				n.Etcd.Members = append(n.Etcd.Members, snapshot.EtcdMember{ID: "4", Name: "cp1"}, snapshot.EtcdMember{ID: "5", Name: "w1"})
 			}
-		})}, "2 not in the inventory's group etcd: " + restart + "; or if the member of cp1 is gone for good, remove it: etcdctl member remove 4", ""},
+		})}, "2 not in the inventory's group etcd: " + restart + "; or if the member of cp1 is gone for good, remove it, on a node of etcd: set -a; . /etc/etcd.env; etcdctl member remove 4", ""},
 		{"Kubespray's renewal, and another is down", tc.HA(), plan.Policy{Choice: plan.RenewCerts, Kubespray: &plan.Kubespray{Renew: "renew-certs.yml"}},
 			[]tc.Edit{tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin)), tc.On("cp2", tc.NoQuorum)}, "the plan restarts etcd on cp1, and", ""},
 		{"one restarts, and one whose other certificates are due is down", tc.HA(), plan.Policy{},

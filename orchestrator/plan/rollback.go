@@ -23,6 +23,8 @@ type Undo struct {
 	// Before and Diagnosis are what the run began with.
 	Before    snapshot.Snapshot
 	Diagnosis diagnosis.Diagnosis
+	// Published says that the cluster may have published CA certificates of the run.
+	Published bool
 	// Now is when it is rolled back.
 	Now time.Time
 }
@@ -36,7 +38,8 @@ func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 	p := Plan{Schema: Schema, Undoes: u.Run, Steps: []Step{}, Interruption: "none"}
 	for _, name := range u.Only {
 		if !slices.Contains(u.Touched, name) {
-			return p, &UnsupportedError{fmt.Sprintf("run %s changed nothing on %s: it changed %s", u.Run, name, orNothing(u.Touched))}
+			return p, &UnsupportedError{fmt.Sprintf("run %s changed nothing on %s: it changed %s", u.Run, name,
+				orNothing(u.Touched))}
 		}
 	}
 	var nodes []cluster.Node
@@ -46,7 +49,9 @@ func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 		case len(u.Only) > 0 && !slices.Contains(u.Only, name):
 			continue
 		case i < 0:
-			return p, &UnsupportedError{fmt.Sprintf("run %s changed %s, which is no longer in the inventory: put it back there, or name the others with --node", u.Run, name)}
+			return p, &UnsupportedError{fmt.Sprintf(
+				"run %s changed %s, which is no longer in the inventory: put it back there, or name the others "+
+					"with --node", u.Run, name)}
 		}
 		nodes = append(nodes, c.Nodes[i])
 	}
@@ -54,35 +59,45 @@ func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 		return p, nil
 	}
 	// What was broken before is broken again: only what held is waited for.
-	sound := u.Diagnosis.Route == diagnosis.Renew && len(u.Diagnosis.With(diagnosis.Critical)) == 0
-	var b builder
+	sound := (u.Diagnosis.Route == diagnosis.Renew || u.Diagnosis.Route == diagnosis.None) &&
+		len(u.Diagnosis.With(diagnosis.Critical)) == 0
+	b := builder{signer: func([]string) string { return "" }}
 	p.Interruption = "none: no API server is restarted, and running pods are not touched"
 	for _, n := range nodes {
 		b.step(Step{Action: RestoreBackup, Nodes: []string{n.Name}, Title: "Restore the backup of run " + u.Run,
-			Why: "that run changed it; every file is restored with its owner, mode and times, and what the run added is removed", Changes: true})
+			Why: "that run changed it; every file is restored with its owner, mode and times, and what the run " +
+				"added is removed", Changes: true})
 		switch {
 		case n.Is(cluster.ControlPlane) && u.Diagnosis.ControlPlanes[n.Name] != diagnosis.APIUsable:
 			p.Interruption = "the API server will be as unusable as it was before the run; running pods are not touched"
 		case n.Is(cluster.ControlPlane):
-			p.Interruption = "each API server restarts once: with a single API server, a few seconds without an answer; running pods are not touched"
-			b.step(Step{Gate: APIServerGate, Nodes: []string{n.Name}, Title: "Wait for the API server", Why: "it could be used before the run"})
+			p.Interruption = "each API server restarts once: with a single API server, a few seconds without an " +
+				"answer; running pods are not touched"
+			b.step(Step{Gate: APIServerGate, Nodes: []string{n.Name}, Title: "Wait for the API server",
+				Why: "it could be used before the run"})
 		case n.Is(cluster.Worker) && sound:
-			b.step(Step{Gate: KubeletGate, Nodes: []string{n.Name}, Title: "Wait for the kubelet", Why: "it was healthy before the run"})
+			b.step(Step{Gate: KubeletGate, Nodes: []string{n.Name}, Title: "Wait for the kubelet",
+				Why: "it was healthy before the run"})
 		}
 	}
+	if sound && u.Published && len(u.Only) == 0 {
+		b.publish(c)
+	}
 	if sound {
-		b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Title: "Prove the result", Why: "the cluster was healthy before the run, so it must be healthy again"})
+		b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Title: "Prove the result",
+			Why: "the cluster was healthy before the run, so it must be healthy again"})
 	}
 	names := cluster.Names(nodes)
 	first := Step{Action: Backup, Nodes: names, Title: "Back up what is there now",
-		Why: "nothing is changed on a node before it has a verified copy; this rollback can be rolled back too", Changes: true}
+		Why:     "nothing is changed on a node before it has a verified copy; this rollback can be rolled back too",
+		Changes: true}
 	p.Steps = numbered(append([]Step{first}, b.steps...))
-	p.Warnings = ended(u, names)
+	p.Warnings = endedAlready(u, names)
 	return p, nil
 }
 
-// ended warns of what is restored and has ended already.
-func ended(u Undo, names []string) []string {
+// endedAlready warns of what is restored and has ended already.
+func endedAlready(u Undo, names []string) []string {
 	var out []string
 	for _, name := range names {
 		n, _ := u.Before.Node(name)
@@ -94,7 +109,8 @@ func ended(u Undo, names []string) []string {
 		}
 		if len(labels) > 0 {
 			slices.Sort(labels)
-			out = append(out, fmt.Sprintf("what is restored on %s has expired: %s", name, strings.Join(slices.Compact(labels), ", ")))
+			out = append(out, fmt.Sprintf("what is restored on %s has expired: %s", name,
+				strings.Join(slices.Compact(labels), ", ")))
 		}
 	}
 	return out

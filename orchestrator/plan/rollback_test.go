@@ -51,7 +51,7 @@ func TestRollback(t *testing.T) {
 			steps: []string{"01-backup-cp1", "02-rollback-cp1", "03-gate-api-server-cp1", "04-gate-cluster"},
 		},
 		{
-			name: "a recovery: what did not work is waited for in vain", before: expired, touched: []string{"cp1", "cp2"}, warnings: 2, interruption: "as unusable as it was",
+			name: "a recovery: what did not work is waited for without success", before: expired, touched: []string{"cp1", "cp2"}, warnings: 2, interruption: "as unusable as it was",
 			steps: []string{"01-backup", "02-rollback-cp2", "03-rollback-cp1"},
 		},
 		{
@@ -145,7 +145,7 @@ func TestUnknown(t *testing.T) {
 		},
 		{"etcd", tc.On("cp1", func(n *snapshot.Node) { n.Etcd = nil }), []string{"which members etcd has: none of cp1 answered"}},
 		{
-			"a certificate of somebody else",
+			"a certificate of someone else",
 			tc.On("cp1", func(n *snapshot.Node) {
 				n.Certificates = append(n.Certificates, certs.Certificate{Kind: certs.KindUnknown, Path: "/etc/kubernetes/ssl/mine.crt"})
 			}),

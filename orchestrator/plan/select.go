@@ -43,7 +43,8 @@ func (p Policy) Check(c cluster.Cluster) error {
 		if len(c.Named(name)) == 0 {
 			return &SelectionError{
 				fmt.Sprintf("--limit %s: the cluster has no such node, and no node in a group of that name", name),
-				"name nodes of the inventory, or kube_control_plane, kube_node or etcd; see: ansible-inventory -i INVENTORY --graph",
+				"name nodes of the inventory, or kube_control_plane, kube_node or etcd; see: ansible-inventory -i " +
+					"INVENTORY --graph",
 			}
 		}
 	}
@@ -54,7 +55,8 @@ func (p Policy) Check(c cluster.Cluster) error {
 	for _, flag := range []string{"--skip-phases", "--until-phase"} {
 		for _, phase := range named[flag] {
 			if !slices.Contains(Phases(), phase) {
-				return &SelectionError{fmt.Sprintf("%s %s: unknown phase", flag, phase), "name one of the phases: " + phases(Phases())}
+				return &SelectionError{fmt.Sprintf("%s %s: unknown phase", flag, phase),
+					"name one of the phases: " + phases(Phases())}
 			}
 		}
 	}
@@ -92,8 +94,9 @@ func (p Policy) choose(c cluster.Cluster, d diagnosis.Diagnosis, steps []Step) (
 	if err != nil {
 		return nil, nil, err
 	}
-	s.keep(end)
-	for _, refuses := range []func() string{s.unbacked, s.cutsUpgrade, s.cutsQuorum, s.withoutAPI, s.ungated, s.idle} {
+	s.restrict(end)
+	for _, refuses := range []func() string{s.unbacked, s.cutsUpgrade, s.cutsQuorum, s.withoutAPI, s.ungated,
+		s.changesNothing} {
 		if why := refuses(); why != "" {
 			return nil, nil, &UnsupportedError{why}
 		}
@@ -121,7 +124,9 @@ func (p Policy) end(steps []Step) (int, error) {
 	case "":
 		return len(steps), nil
 	case Phase(Backup):
-		return 0, &UnsupportedError{"--until-phase backup changes nothing: for a backup alone, run the playbook backup.yml"}
+		return 0, &UnsupportedError{
+			"--until-phase backup changes nothing: for a backup alone, run the collection's playbook: " +
+				"ansible-playbook -i INVENTORY infrapuzzle.kscertctl.backup"}
 	}
 	end := 0
 	present := []Phase{}
@@ -134,7 +139,8 @@ func (p Policy) end(steps []Step) (int, error) {
 		}
 	}
 	if end == 0 {
-		return 0, &UnsupportedError{fmt.Sprintf("--until-phase %s: the plan has no such phase; it has: %s", p.Until, phases(present))}
+		return 0, &UnsupportedError{fmt.Sprintf("--until-phase %s: the plan has no such phase; it has: %s", p.Until,
+			phases(present))}
 	}
 	for end < len(steps) && !steps[end].Changes {
 		end++
@@ -156,9 +162,9 @@ func worksFor(g Gate) []Action {
 	}
 }
 
-// keep takes of each step the nodes that are left. A gate stays for the nodes that were
+// restrict takes of each step the nodes that are left. A gate stays for the nodes that were
 // worked on; the proof for those on which nothing stays due.
-func (s *selection) keep(end int) {
+func (s *selection) restrict(end int) {
 	s.kept = make([]Step, len(s.all))
 	for i, step := range s.all {
 		s.kept[i] = step
@@ -180,7 +186,8 @@ func (s *selection) keep(end int) {
 				step.Why = "of these nodes only: " + step.Why
 			}
 		default:
-			step.Nodes = slices.DeleteFunc(step.Nodes, func(n string) bool { return !taken(s.kept[:i], n, worksFor(step.Gate)...) })
+			step.Nodes = slices.DeleteFunc(step.Nodes,
+				func(n string) bool { return !taken(s.kept[:i], n, worksFor(step.Gate)...) })
 		}
 	}
 }
@@ -195,10 +202,12 @@ func (s *selection) unbacked() string {
 
 // cutsUpgrade: Kubespray's playbook goes over the whole cluster.
 func (s *selection) cutsUpgrade() string {
-	if len(s.Limit) == 0 || !slices.ContainsFunc(s.kept, func(step Step) bool { return step.Action == Upgrade && len(step.Nodes) > 0 }) {
+	if len(s.Limit) == 0 || !slices.ContainsFunc(s.kept,
+		func(step Step) bool { return step.Action == Upgrade && len(step.Nodes) > 0 }) {
 		return ""
 	}
-	return "--limit with --playbook upgrade-cluster: that playbook of Kubespray works on every node; omit --limit, or run the playbook separately afterwards"
+	return "--limit with --playbook upgrade-cluster: that playbook of Kubespray works on every node; omit --limit, " +
+		"or run the playbook separately afterwards"
 }
 
 // cutsQuorum: nodes that wait for each other come back together or not at all,
@@ -217,14 +226,15 @@ func (s *selection) cutsQuorum() string {
 			}
 		}
 	}
-	if len(out) == 0 || s.idle() != "" {
+	if len(out) == 0 || s.changesNothing() != "" {
 		return ""
 	}
 	instead := "name all of them in --limit, or omit --limit"
 	if overlap(out, s.nodes) {
 		instead = fmt.Sprintf("keep the phase %s", phase)
 	}
-	return fmt.Sprintf("%s would be left out: %s must be recovered together, because etcd has no quorum until most members trust each other again; %s",
+	return fmt.Sprintf("%s would be left out: %s must be recovered together, because etcd has no quorum until most "+
+		"members trust each other again; %s",
 		strings.Join(out, ", "), strings.Join(together, ", "), instead)
 }
 
@@ -249,7 +259,8 @@ func (s *selection) withoutAPI() string {
 			if !slices.Contains(s.nodes, name) {
 				instead = fmt.Sprintf("add %s to --limit", name)
 			}
-			return fmt.Sprintf("%s of %s needs the API server of %s, which would stay unusable (%s); %s", step.Action, strings.Join(step.Nodes, ", "), name, state, instead)
+			return fmt.Sprintf("%s of %s needs the API server of %s, which would stay unusable (%s); %s", step.Action,
+				strings.Join(step.Nodes, ", "), name, state, instead)
 		}
 	}
 	return ""
@@ -265,7 +276,8 @@ func (s *selection) ungated() string {
 		for _, name := range without(step.Nodes, s.kept[i].Nodes) {
 			if taken(s.kept[:i], name, worksFor(step.Gate)...) {
 				later := s.kept[i+next]
-				return fmt.Sprintf("--skip-phases %s: %s of %s starts only when %s is known to be back; keep that phase",
+				return fmt.Sprintf("--skip-phases %s: %s of %s starts only when %s is known "+
+					"to be back; keep that phase",
 					step.Phase(), later.Action, strings.Join(later.Nodes, ", "), name)
 			}
 		}
@@ -273,8 +285,8 @@ func (s *selection) ungated() string {
 	return ""
 }
 
-// idle: something is due, and what is left changes nothing.
-func (s *selection) idle() string {
+// changesNothing: something is due, and what is left changes nothing.
+func (s *selection) changesNothing() string {
 	if slices.ContainsFunc(s.kept, func(step Step) bool { return step.Changes && len(step.Nodes) > 0 }) {
 		return ""
 	}
@@ -303,9 +315,12 @@ func (s *selection) undone() []string {
 		case step.Action == Upgrade && len(step.Nodes) == 0:
 			out = append(out, "not in this plan: upgrade-cluster.yml")
 		}
-		unseen := slices.DeleteFunc(without(s.all[i].Nodes, step.Nodes), func(n string) bool { return !taken(s.kept[:i], n, worksFor(step.Gate)...) })
+		unseen := slices.DeleteFunc(without(s.all[i].Nodes, step.Nodes),
+			func(n string) bool { return !taken(s.kept[:i], n, worksFor(step.Gate)...) })
 		if len(unseen) > 0 {
-			out = append(out, fmt.Sprintf("nothing waits for the gate %s of %s: check yourself that it is healthy again", step.Gate, strings.Join(unseen, ", ")))
+			out = append(out, fmt.Sprintf(
+				"nothing waits for the gate %s of %s: check yourself that it is healthy again", step.Gate,
+				strings.Join(unseen, ", ")))
 		}
 	}
 	return out
@@ -336,7 +351,8 @@ func (s *selection) left(name string) string {
 
 // taken reports whether one of steps does one of actions on a node.
 func taken(steps []Step, node string, actions ...Action) bool {
-	return slices.ContainsFunc(steps, func(s Step) bool { return slices.Contains(actions, s.Action) && slices.Contains(s.Nodes, node) })
+	return slices.ContainsFunc(steps,
+		func(s Step) bool { return slices.Contains(actions, s.Action) && slices.Contains(s.Nodes, node) })
 }
 
 // changed reports whether one of the steps changes a node.
@@ -368,7 +384,7 @@ func phases(all []Phase) string {
 	return strings.Join(names, ", ")
 }
 
-// grouped are names of which the same is said, in the order in which it was said first.
+// grouped are names of which the same is reported, in the order in which it was reported first.
 type grouped struct {
 	texts []string
 	names map[string][]string

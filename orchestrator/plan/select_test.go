@@ -81,7 +81,7 @@ func choices() []choice {
 			warnings: []string{"not in this plan: w1 (due: kubelet-client)"},
 		},
 		{
-			name: "a control plane beside one that is out", of: ha, edits: []tc.Edit{oneOut, tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAPIServer))}, policy: limit("cp1"),
+			name: "a control plane next to one that is out", of: ha, edits: []tc.Edit{oneOut, tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAPIServer))}, policy: limit("cp1"),
 			steps:    []string{"~01-backup-cp1 [cp1]", "~02-renew-certs-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "04-gate-cluster-cp1 [cp1]"},
 			warnings: []string{"not in this plan: cp2 (its API server is unusable: serving-certificate-expired; due: apiserver)"},
 		},
@@ -141,7 +141,7 @@ func choices() []choice {
 			warnings: []string{"not in this plan: etcd1, etcd3 (due: etcd-host-member)"},
 		},
 		{
-			name: "a member that answers, beside one that is down for its certificate", of: nodes, edits: memberDown, policy: limit("etcd1"),
+			name: "a member that answers, next to one that is down for its certificate", of: nodes, edits: memberDown, policy: limit("etcd1"),
 			steps:    []string{"~01-backup-etcd1 [etcd1]", "~02-etcd-certificates-etcd1 [etcd1]", "03-gate-etcd-etcd1 [etcd1]", "04-gate-cluster-etcd1 [etcd1]"},
 			warnings: []string{"not in this plan: etcd2, etcd3 (due: etcd-host-member)"},
 		},

@@ -60,16 +60,19 @@ func (p Policy) knowsEnough(
 			evidence = append(evidence, st.Evidence)
 		}
 		return nil, &UnsupportedError{fmt.Sprintf("not in the inventory: %s (%s); "+
-			"control planes and etcd members are not changed while others of the cluster are unknown: add them to the inventory, or, "+
+			"control planes and etcd members are not changed while others of the cluster are unknown: add them to "+
+			"the inventory, or, "+
 			"if each of them is healthy and must not be changed, pass %s%s",
 			strings.Join(called(others), ", "), strings.Join(evidence, "; "), strings.Join(flags, " "), gone.String())}
 	case len(others) > 0:
-		warnings = append(warnings, fmt.Sprintf("not in the inventory: %s; nothing is renewed there, and no step restarts another%s",
-			strings.Join(called(others), ", "), gone.String()))
+		warnings = append(warnings,
+			fmt.Sprintf("not in the inventory: %s; nothing is renewed there, and no step restarts another%s",
+				strings.Join(called(others), ", "), gone.String()))
 	}
 	if len(allowed) > 0 {
 		warnings = append(warnings, fmt.Sprintf(
-			"not in the inventory, but allowed by --allow-not-in-inventory: %s; each is assumed to be healthy, and nothing is renewed there",
+			"not in the inventory, but allowed by --allow-not-in-inventory: %s; each is assumed to be healthy, and "+
+				"nothing is renewed there",
 			strings.Join(called(allowed), ", ")))
 	}
 	return warnings, nil

@@ -75,7 +75,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 }
 
-// A member that is allowed not to be in the inventory counts as healthy, and is said to.
+// A member that is allowed not to be in the inventory counts as healthy, and the plan says so.
 func TestAllowedMembersCount(t *testing.T) {
 	t.Parallel()
 	s := tc.Healthy(tc.EtcdNodes(), tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember)), part("cp1", "w1", "etcd1"))

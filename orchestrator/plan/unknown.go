@@ -37,13 +37,14 @@ func unknown(s snapshot.Snapshot) []string {
 		}
 		if len(outside) > 0 {
 			slices.Sort(outside)
-			say("%s: the purpose of these certificates, so no step renews them: %s", n.Name, strings.Join(slices.Compact(outside), ", "))
+			say("%s: the purpose of these certificates, so no step renews them: %s", n.Name,
+				strings.Join(slices.Compact(outside), ", "))
 		}
 	}
 	if len(etcd) > 0 && !members {
 		say("which members etcd has: none of %s answered%s", strings.Join(etcd, ", "), silence)
 	}
-	if v, told := s.View(); !told || len(v.Nodes) == 0 {
+	if v, reported := s.View(); !reported || len(v.Nodes) == 0 {
 		say("which nodes the cluster has that are not in the inventory: no API server answered")
 	}
 	if strangers := diagnosis.Strangers(s); len(strangers) > 0 {
@@ -62,7 +63,7 @@ func unknown(s snapshot.Snapshot) []string {
 }
 
 // lasting says in words what was found on the nodes that the proof is about, or on the way
-// to them, and is mended by no step: the proof does not ask for it.
+// to them, and is fixed by no step: the proof does not ask for it.
 func lasting(d diagnosis.Diagnosis, steps []Step) []string {
 	var out []string
 	var found grouped
@@ -73,7 +74,8 @@ func lasting(d diagnosis.Diagnosis, steps []Step) []string {
 		}
 	}
 	for what, where := range found.all {
-		out = append(out, fmt.Sprintf("no step fixes it, and the proof of the result does not require it: %s (%s)", what, where))
+		out = append(out, fmt.Sprintf("no step fixes it, and the proof of the result does not require it: %s (%s)",
+			what, where))
 	}
 	return out
 }

@@ -166,8 +166,8 @@ func (a *asker) secure(ctx context.Context, conn net.Conn) (*tls.Conn, error) {
 	return secured, secured.HandshakeContext(ctx)
 }
 
-// get requests a health endpoint. 401 and 403 mean that the server works: anonymous requests
-// may be disabled.
+// get requests a health endpoint. 401 and 403 of an API server mean that it works: anonymous
+// requests may be disabled.
 func (a *asker) get(ctx context.Context, path string) error {
 	if a.https == nil {
 		a.https = a.client()
@@ -181,14 +181,16 @@ func (a *asker) get(ctx context.Context, path string) error {
 		return fmt.Errorf("GET %s: %w", path, errors.Unwrap(err)) // drops the URL, which is known
 	}
 	defer func() { _ = res.Body.Close() }()
-	switch res.StatusCode {
-	case http.StatusOK, http.StatusUnauthorized, http.StatusForbidden:
-		_, err = io.Copy(io.Discard, io.LimitReader(res.Body, maxBody)) // drains the body so that the connection is reused
-		return err
-	}
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody)) // all of it, so that the connection is reused
 	if err != nil {
 		return fmt.Errorf("GET %s: %s, then: %w", path, res.Status, err)
+	}
+	switch res.StatusCode {
+	case http.StatusOK, http.StatusUnauthorized, http.StatusForbidden:
+		if err := snapshot.FromAPIServer(res.StatusCode, string(body)); err != nil {
+			return fmt.Errorf("GET %s: %s: %w", path, res.Status, err)
+		}
+		return nil
 	}
 	return fmt.Errorf("GET %s: %s%s", path, res.Status, unhealthy(string(body)))
 }
@@ -201,7 +203,8 @@ func (a *asker) client() *http.Client {
 	first := a.conn
 	a.conn = nil // the client owns it from now on
 	return &http.Client{
-		Transport: &http.Transport{DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		Transport: &http.Transport{DialTLSContext: func(ctx context.Context, network, address string) (net.Conn,
+			error) {
 			if conn := first; conn != nil {
 				first = nil
 				return conn, nil

@@ -79,6 +79,9 @@ func apiServer(t *testing.T, c tls.Certificate, answers map[string]func(http.Res
 	return s.Listener.Addr().String()
 }
 
+// status is how an API server refuses a request.
+const status = `{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Unauthorized","reason":"Unauthorized","code":401}`
+
 func says(status int, body string) func(http.ResponseWriter) {
 	return func(w http.ResponseWriter) {
 		w.WriteHeader(status)
@@ -118,11 +121,17 @@ func TestAll(t *testing.T) {
 		text     string // part of the error
 		shown    *tls.Certificate
 	}{
-		"healthy":                         {apiServer(t, fresh, nil), "", "", &fresh},
-		"a certificate that has expired":  {apiServer(t, expired, nil), "", "", &expired},
-		"a certificate for another name":  {strings.Replace(apiServer(t, fresh, nil), "127.0.0.1", "localhost", 1), "", "", &fresh},
-		"anonymous requests are refused":  {apiServer(t, fresh, map[string]func(http.ResponseWriter){"/livez": says(401, "Unauthorized"), "/readyz": says(403, "Forbidden")}), "", "", &fresh},
-		"the connection is closed within": {apiServer(t, fresh, map[string]func(http.ResponseWriter){"/livez": func(w http.ResponseWriter) { w.Header().Set("Connection", "close") }}), "", "", &fresh},
+		"healthy":                        {apiServer(t, fresh, nil), "", "", &fresh},
+		"a certificate that has expired": {apiServer(t, expired, nil), "", "", &expired},
+		"a certificate for another name": {strings.Replace(apiServer(t, fresh, nil), "127.0.0.1", "localhost", 1), "", "", &fresh},
+		"anonymous requests are refused": {apiServer(t, fresh, map[string]func(http.ResponseWriter){"/livez": says(401, status), "/readyz": says(403, status)}), "", "", &fresh},
+		"another server refuses": {apiServer(t, fresh, map[string]func(http.ResponseWriter){"/livez": says(403, "<html><body><h1>403 Forbidden</h1>\nby rule</body></html>")}),
+			snapshot.StageLivez, "GET /livez: 403 Forbidden: the answer is not from an API server: 403 Forbidden by rule", &fresh},
+		"another server wants a password": {apiServer(t, fresh, map[string]func(http.ResponseWriter){"/readyz": says(401, "")}),
+			snapshot.StageReadyz, "GET /readyz: 401 Unauthorized: the answer is empty", &fresh},
+		"another server is well": {apiServer(t, fresh, map[string]func(http.ResponseWriter){"/livez": says(200, "<p>Welcome to nginx!")}),
+			snapshot.StageLivez, "not from an API server: Welcome to nginx!", &fresh},
+		"the connection is closed within": {apiServer(t, fresh, map[string]func(http.ResponseWriter){"/livez": func(w http.ResponseWriter) { w.Header().Set("Connection", "close"); _, _ = io.WriteString(w, "ok") }}), "", "", &fresh},
 		"not alive": {apiServer(t, fresh, map[string]func(http.ResponseWriter){"/livez": says(500, "[+]ping ok\n[-]etcd failed: reason withheld\nlivez check failed\n")}),
 			snapshot.StageLivez, "GET /livez: 500 Internal Server Error: [-]etcd failed: reason withheld", &fresh},
 		"not ready": {apiServer(t, fresh, map[string]func(http.ResponseWriter){"/readyz": says(500, "[+]ping ok\n[-]a failed: x\n[-]b failed: y\nreadyz check failed\n")}),

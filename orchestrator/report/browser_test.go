@@ -70,10 +70,10 @@ func openBrowser(t *testing.T) *browser {
 // port is where the driver says that it listens.
 func port(t *testing.T, out io.Reader) string {
 	t.Helper()
-	said := regexp.MustCompile(`successfully on port (\d+)`)
+	answered := regexp.MustCompile(`successfully on port (\d+)`)
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
-		if m := said.FindStringSubmatch(lines.Text()); m != nil {
+		if m := answered.FindStringSubmatch(lines.Text()); m != nil {
 			go func() { _, _ = io.Copy(io.Discard, out) }()
 			return m[1]
 		}
@@ -173,7 +173,7 @@ func (b *browser) visit(page string, width int, look string) {
 }
 
 // picture saves the whole page as it is shown, where KSCERTCTL_SCREENSHOTS names a
-// folder.
+// directory.
 func (b *browser) picture(name string) {
 	b.t.Helper()
 	dir := os.Getenv("KSCERTCTL_SCREENSHOTS")
@@ -248,7 +248,7 @@ func accessibility(t *testing.T) string {
 	return string(axe)
 }
 
-// A report is a page that asks nobody for anything, says nothing to the console, fits
+// A report is a page that asks no one for anything, says nothing to the console, fits
 // a telephone, has both colour schemes and can be read with any technology.
 func TestBrowser(t *testing.T) {
 	t.Parallel()

@@ -34,13 +34,17 @@ func ExpiryTable(w io.Writer, r expiry.Report, width int) error {
 	if err := writeTable(w, cells); err != nil {
 		return err
 	}
-	return renewalTimers(w, r)
+	return nodeNotes(w, r)
 }
 
-// renewalTimers writes a line for each node on which Kubespray's own timer is installed.
-func renewalTimers(w io.Writer, r expiry.Report) error {
+// nodeNotes writes a line for each node that has not joined the cluster, or on which Kubespray's
+// own timer is installed.
+func nodeNotes(w io.Writer, r expiry.Report) error {
 	p := printer{w: w}
 	for _, n := range r.Nodes {
+		if n.NotJoined {
+			p.line("%s: the node has not joined the cluster", n.Name)
+		}
 		if n.RenewalTimer != nil {
 			p.renewalTimer(n.Name, *n.RenewalTimer)
 		}
@@ -58,7 +62,7 @@ func ExpiryWide(w io.Writer, r expiry.Report) error {
 	if err := writeTable(w, lines(r, columns(true), func(expiry.Row) bool { return false })); err != nil {
 		return err
 	}
-	return renewalTimers(w, r)
+	return nodeNotes(w, r)
 }
 
 // hidden reports whether a row says nothing that a file's row does not: a served
@@ -205,7 +209,7 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// authorityName is kubeadm's name of an authority, where it has one.
+// authorityName is kubeadm's name of a CA, where it has one.
 func authorityName(a certs.Authority) string {
 	if a == certs.KubernetesCA {
 		return "ca"

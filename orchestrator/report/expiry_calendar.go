@@ -44,7 +44,7 @@ func addEvents(cal *ics.Calendar, r expiry.Report, of calendarOf) {
 	}
 	for _, c := range r.Certificates { // sorted by their ends
 		if c.InFile || c.Status == expiry.Unused {
-			continue // its file has a row of its own, or nobody needs it
+			continue // its file has a row of its own, or no one needs it
 		}
 		if len(day) > 0 && day[0].Ends().UTC().Format(time.DateOnly) != c.Ends().UTC().Format(time.DateOnly) {
 			flush()

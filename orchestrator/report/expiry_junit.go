@@ -51,7 +51,8 @@ func nodeCases(r expiry.Report, n expiry.Node, class string, fails func(expiry.L
 		return &out[len(out)-1]
 	}
 	if !n.Known {
-		add("the node can be inspected", "node").Error = &junit.Result{Message: printable.Line(n.Reason), Type: "unknown", Data: printable.Line(strings.TrimSpace(n.Message))}
+		add("the node can be inspected", "node").Error = &junit.Result{Message: printable.Line(n.Reason),
+			Type: "unknown", Data: printable.Line(strings.TrimSpace(n.Message))}
 	}
 	for _, u := range r.Unreadable {
 		if u.Node != n.Name {
@@ -86,5 +87,6 @@ func nodeCases(r expiry.Report, n expiry.Node, class string, fails func(expiry.L
 
 func details(c expiry.Row) string {
 	return printable.Line(fmt.Sprintf("subject %s, serial %s, valid from %s to %s, status by the clock of %s",
-		c.Subject, c.SerialNumber, c.NotBefore.UTC().Format("2006-01-02T15:04:05Z"), c.Ends().UTC().Format("2006-01-02T15:04:05Z"), c.Node))
+		c.Subject, c.SerialNumber, c.NotBefore.UTC().Format("2006-01-02T15:04:05Z"),
+		c.Ends().UTC().Format("2006-01-02T15:04:05Z"), c.Node))
 }

@@ -30,7 +30,7 @@ func (s NagiosState) String() string {
 // output cuts it off after a few KiB.
 const nagiosLines = 20
 
-// ExpiryNagiosState is what a monitoring system is told: something known to be
+// ExpiryNagiosState is what a monitoring system gets: something known to be
 // critical is; then an unknown node is worse than a warning.
 func ExpiryNagiosState(r expiry.Report) NagiosState {
 	level, unknown := r.Level(), len(r.Unknown()) > 0
@@ -50,29 +50,32 @@ func ExpiryNagiosState(r expiry.Report) NagiosState {
 // for each thing that is not as it should be.
 func ExpiryNagios(w io.Writer, r expiry.Report) error {
 	unknown := r.Unknown()
-	var said []string
+	var answered []string
 	for _, status := range []expiry.Status{expiry.Expired, expiry.NotYetValid, expiry.Critical, expiry.Warning} {
 		if n := r.Counts[status]; n > 0 {
-			said = append(said, fmt.Sprintf("%d %s", n, status))
+			answered = append(answered, fmt.Sprintf("%d %s", n, status))
 		}
 	}
 	if n := len(r.Unreadable); n > 0 {
-		said = append(said, fmt.Sprintf("%d unreadable", n))
+		answered = append(answered, fmt.Sprintf("%d unreadable", n))
 	}
 	if n := len(unknown); n > 0 {
-		said = append(said, fmt.Sprintf("%d of %d nodes unknown", n, len(r.Nodes)))
+		answered = append(answered, fmt.Sprintf("%d of %d nodes unknown", n, len(r.Nodes)))
 	}
-	if len(said) == 0 {
-		said = []string{fmt.Sprintf("%d certificates on %d nodes are valid", len(r.Certificates), len(r.Nodes))}
+	if len(answered) == 0 {
+		answered = []string{fmt.Sprintf("%d certificates on %d nodes are valid", len(r.Certificates), len(r.Nodes))}
 	}
-	text := strings.Join(said, ", ")
+	text := strings.Join(answered, ", ")
 	perf := ""
 	if c, ok := r.Worst(); ok {
 		text += fmt.Sprintf("; first: %s on %s %s", c.Name, c.Node, sentence(c))
-		perf = fmt.Sprintf("'next_expiry'=%ds;%d:;%d: ", r.Certificates[0].ResidualSeconds, r.WarnSeconds, r.CritSeconds)
+		perf = fmt.Sprintf("'next_expiry'=%ds;%d:;%d: ", r.Certificates[0].ResidualSeconds, r.WarnSeconds,
+			r.CritSeconds)
 	}
-	perf += fmt.Sprintf("'certificates'=%d;;;0 'warning'=%d;;;0 'critical'=%d;;;0 'not_yet_valid'=%d;;;0 'expired'=%d;;;0 'unreadable'=%d;;;0 'unknown_nodes'=%d;;;0",
-		len(r.Certificates), r.Counts[expiry.Warning], r.Counts[expiry.Critical], r.Counts[expiry.NotYetValid], r.Counts[expiry.Expired], len(r.Unreadable), len(unknown))
+	perf += fmt.Sprintf("'certificates'=%d;;;0 'warning'=%d;;;0 'critical'=%d;;;0 'not_yet_valid'=%d;;;0 "+
+		"'expired'=%d;;;0 'unreadable'=%d;;;0 'unknown_nodes'=%d;;;0",
+		len(r.Certificates), r.Counts[expiry.Warning], r.Counts[expiry.Critical], r.Counts[expiry.NotYetValid],
+		r.Counts[expiry.Expired], len(r.Unreadable), len(unknown))
 
 	p := printer{w: w}
 	p.line("KSCERTCTL %s - %s | %s", ExpiryNagiosState(r), nagiosText(text), perf)

@@ -28,13 +28,17 @@ var (
 	criticalFrom = prometheus.NewDesc("kscertctl_certificate_critical_timestamp_seconds",
 		"When the certificate becomes critical, by --crit and by who renews it.", certificateLabels, nil)
 	keyMatch = prometheus.NewDesc("kscertctl_certificate_key_match",
-		"Whether the private key next to the certificate matches it: 1 or 0. Absent where no key is expected.", certificateLabels, nil)
+		"Whether the private key next to the certificate matches it: 1 or 0. Absent where no key is expected.",
+		certificateLabels, nil)
 	externallyManaged = prometheus.NewDesc("kscertctl_certificate_externally_managed",
 		"Whether the key of the certificate's CA is absent from the control plane: 1 or 0.", certificateLabels, nil)
 	servedStale = prometheus.NewDesc("kscertctl_served_certificate_stale",
-		"Whether a port serves a different certificate than the file of its process holds: 1 or 0.", certificateLabels, nil)
+		"Whether a port serves a different certificate than the file of its process holds: 1 or 0.", certificateLabels,
+		nil)
 	info = prometheus.NewDesc("kscertctl_certificate_info",
-		"The subject, serial number and issuer of the certificate; always 1.", append(slices.Clip(certificateLabels), "subject", "issuer", "serial_number", "fingerprint_sha256", "signed_by"), nil)
+		"The subject, serial number and issuer of the certificate; always 1.",
+		append(slices.Clip(certificateLabels), "subject", "issuer", "serial_number", "fingerprint_sha256", "signed_by"),
+		nil)
 	unreadable = prometheus.NewDesc("kscertctl_certificate_unreadable",
 		"A file that should hold a certificate and does not; always 1.", []string{"node", "path"}, nil)
 	nodeUp = prometheus.NewDesc("kscertctl_node_up",
@@ -54,7 +58,8 @@ type Collector struct {
 // certificateMetrics are all that there can be.
 func certificateMetrics() []*prometheus.Desc {
 	return []*prometheus.Desc{
-		notAfter, notBefore, warningFrom, criticalFrom, keyMatch, externallyManaged, servedStale, info, unreadable, nodeUp, nodeClock, inspected,
+		notAfter, notBefore, warningFrom, criticalFrom, keyMatch, externallyManaged, servedStale, info, unreadable,
+		nodeUp, nodeClock, inspected,
 	}
 }
 
@@ -92,8 +97,9 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	for _, c := range r.Certificates {
-		labels := []string{c.Node, string(c.Kind), c.Name, c.Path, string(c.Authority), strconv.FormatBool(c.IsCA), strconv.FormatBool(c.Served)}
-		if c.Status == expiry.Unused || !first(labels...) { // for what nobody uses nobody is to be woken
+		labels := []string{c.Node, string(c.Kind), c.Name, c.Path, string(c.Authority), strconv.FormatBool(c.IsCA),
+			strconv.FormatBool(c.Served)}
+		if c.Status == expiry.Unused || !first(labels...) { // for what no one uses no one is to be woken
 			continue
 		}
 		gauge(notAfter, float64(c.Ends().Unix()), labels...)

@@ -100,7 +100,7 @@ func TestExpiryFormats(t *testing.T) {
 	}
 }
 
-// Whoever cannot be told is known to the caller, in every format.
+// That nothing could be written is known to the caller, in every format.
 func TestExpiryWriteErrors(t *testing.T) {
 	t.Parallel()
 	for name, write := range formats() {
@@ -305,7 +305,7 @@ func TestExpirySchema(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// A field that the schema does not name is one that nobody documented.
+	// A field that the schema does not name is one that no one documented.
 	var document map[string]any
 	if err := json.Unmarshal([]byte(render(t, "check.json", expiring())), &document); err != nil {
 		t.Fatal(err)
@@ -489,7 +489,7 @@ func TestExpiryIsPrintable(t *testing.T) {
 	}
 }
 
-// What nobody uses is listed, and wakes nobody.
+// What no one uses is listed, and wakes no one.
 func TestUnusedIsListed(t *testing.T) {
 	t.Parallel()
 	s := tc.Healthy(tc.Single(), tc.On("cp1", tc.Expired(certs.KindAPIServer), func(n *snapshot.Node) {

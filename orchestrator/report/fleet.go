@@ -31,7 +31,8 @@ func FleetTable(w io.Writer, f expiry.Fleet) error {
 			line[6] = fmt.Sprintf("%d/%d", len(m.Report.Nodes)-len(m.Report.Unknown()), len(m.Report.Nodes))
 		}
 		if c, ok := m.First(); ok {
-			copy(line[1:], []string{memberStatus(m), c.Ends().UTC().Format("Jan 02, 2006 15:04 MST"), residualTime(c.ResidualSeconds), c.Node, c.Name})
+			copy(line[1:], []string{memberStatus(m), c.Ends().UTC().Format("Jan 02, 2006 15:04 MST"),
+				residualTime(c.ResidualSeconds), c.Node, c.Name})
 		}
 		cells = append(cells, line)
 	}
@@ -115,11 +116,14 @@ func FleetJUnit(w io.Writer, f expiry.Fleet, fails func(cluster string, l expiry
 		if m.Report == nil {
 			s.Testcases = append(s.Testcases, junit.Testcase{
 				Name: "the cluster can be inspected", Classname: printable.Line(m.Name) + ".cluster",
-				Error: &junit.Result{Message: printable.Line(m.Error), Type: "exit code " + strconv.Itoa(m.ExitCode), Data: printable.Line(m.Next)},
+				Error: &junit.Result{Message: printable.Line(m.Error), Type: "exit code " + strconv.Itoa(m.ExitCode),
+					Data: printable.Line(m.Next)},
 			})
 		} else {
 			for _, n := range m.Report.Nodes {
-				s.Testcases = append(s.Testcases, nodeCases(*m.Report, n, m.Name+"."+n.Name, func(l expiry.Level) bool { return fails(m.Name, l) })...)
+				s.Testcases = append(s.Testcases,
+					nodeCases(*m.Report, n, m.Name+"."+n.Name,
+						func(l expiry.Level) bool { return fails(m.Name, l) })...)
 			}
 		}
 		all.AddSuite(counted(s))
@@ -154,7 +158,8 @@ func (exits) Describe(ch chan<- *prometheus.Desc) { ch <- clusterExit }
 
 func (e exits) Collect(ch chan<- prometheus.Metric) {
 	for _, m := range e.fleet.Clusters {
-		ch <- prometheus.MustNewConstMetric(clusterExit, prometheus.GaugeValue, float64(m.ExitCode), printable.Line(m.Name))
+		ch <- prometheus.MustNewConstMetric(clusterExit, prometheus.GaugeValue, float64(m.ExitCode),
+			printable.Line(m.Name))
 	}
 }
 
@@ -191,7 +196,11 @@ func (o one) Collect(ch chan<- prometheus.Metric) {
 // hundreds of clusters would take a hundred megabytes.
 func FleetPrometheus(w io.Writer, f expiry.Fleet) error {
 	metrics := append(certificateMetrics(), clusterExit)
-	slices.SortFunc(metrics, func(a, b *prometheus.Desc) int { return strings.Compare(a.String(), b.String()) }) // which begins with the name
+	slices.SortFunc(metrics,
+		func(a, b *prometheus.Desc) int {
+			return strings.Compare(a.String(),
+				b.String())
+		}) // which begins with the name
 	for _, metric := range metrics {
 		registry := prometheus.NewPedanticRegistry()
 		if metric == clusterExit {
@@ -260,7 +269,8 @@ func FleetHTML(w io.Writer, f expiry.Fleet) error {
 			line.First, line.FirstAt = c.Name+" on "+c.Node, sentence(c)+", "+c.Ends().UTC().Format(time.DateOnly)
 		}
 		if c, ok := m.NextOutage(); ok {
-			line.Outage, line.OutageAt, line.Means = c.Name+" on "+c.Node, sentence(c)+", "+c.Ends().UTC().Format(time.DateOnly), outageMeans(c)
+			line.Outage, line.OutageAt, line.Means = c.Name+" on "+c.Node,
+				sentence(c)+", "+c.Ends().UTC().Format(time.DateOnly), outageMeans(c)
 		}
 		all = append(all, line)
 	}
@@ -305,7 +315,9 @@ func fleetPicture(f expiry.Fleet, all []fleetLine) picture {
 		y += labelHeight
 		if c, ok := l.Member.First(); ok {
 			x, width := a.span(span[0], c.Ends())
-			row.Bars = append(row.Bars, bar{X: x, Width: width, Y: y, Height: barHeight, Class: "after " + string(c.Status), Title: l.First + ": " + l.FirstAt})
+			row.Bars = append(row.Bars,
+				bar{X: x, Width: width, Y: y, Height: barHeight, Class: "after " + string(c.Status),
+					Title: l.First + ": " + l.FirstAt})
 			row.Bars = append(row.Bars, endings(a, *l.Report, c.Ends(), y, barHeight)...)
 		}
 		y += barHeight + rowGap
@@ -331,7 +343,8 @@ func endings(a axis, r expiry.Report, first time.Time, y, height int) (out []bar
 		if c.Status == expiry.Unused || c.InFile || !c.Ends().After(first) || c.Ends().After(a.spans[0][1]) {
 			continue
 		}
-		if last := len(days) - 1; last < 0 || days[last].at.Format(time.DateOnly) != c.Ends().UTC().Format(time.DateOnly) {
+		if last := len(days) - 1; last < 0 ||
+			days[last].at.Format(time.DateOnly) != c.Ends().UTC().Format(time.DateOnly) {
 			days = append(days, day{at: c.Ends().UTC()})
 		}
 		d := &days[len(days)-1]
@@ -348,7 +361,8 @@ func endings(a axis, r expiry.Report, first time.Time, y, height int) (out []bar
 		if more := len(d.names) - named; more > 0 {
 			names += fmt.Sprintf(" and %d more", more)
 		}
-		out = append(out, bar{X: min(a.at(d.at), 99.4), Width: 0.6, Y: y, Height: height, Class: class, Title: d.at.Format(time.DateOnly) + ": " + names})
+		out = append(out, bar{X: min(a.at(d.at), 99.4), Width: 0.6, Y: y, Height: height, Class: class,
+			Title: d.at.Format(time.DateOnly) + ": " + names})
 	}
 	return out
 }

@@ -88,7 +88,8 @@ func (f FleetRun) Text(w io.Writer) error {
 			detail = fmt.Sprintf("%s; %s", c.Reason, c.Verdict)
 		}
 		cells = append(cells, []string{
-			c.Name, cmp.Or(c.Wave, "-"), string(c.State), cmp.Or(string(c.Route), "-"), strconv.Itoa(c.Steps), strconv.Itoa(c.ExitCode), cmp.Or(c.Run, "-"), detail,
+			c.Name, cmp.Or(c.Wave, "-"), string(c.State), cmp.Or(string(c.Route), "-"), strconv.Itoa(c.Steps),
+			strconv.Itoa(c.ExitCode), cmp.Or(c.Run, "-"), detail,
 		})
 	}
 	if err := writeTable(w, cells); err != nil || f.Fleet == "" {

@@ -97,7 +97,7 @@ func TestFleetOrder(t *testing.T) {
 	}
 }
 
-// The next outage is of something that takes the control plane away, and that nobody is
+// The next outage is of something that takes the control plane away, and that no one is
 // about to renew by himself.
 func TestNextOutage(t *testing.T) {
 	t.Parallel()
@@ -109,6 +109,10 @@ func TestNextOutage(t *testing.T) {
 		{"the API server's", tc.EndsIn(20*tc.Day, certs.KindAPIServer), certs.KindAPIServer},
 		{"not what only some need", tc.EndsIn(20*tc.Day, certs.KindSchedulerConf), certs.KindAdmin},
 		{"not what the kubelet renews", tc.EndsIn(300*tc.Day, certs.KindKubeletClient), certs.KindAdmin},
+		{"what a kubelet does not renew that is reported not to", func(n *snapshot.Node) {
+			tc.EndsIn(300*tc.Day, certs.KindKubeletClient)(n)
+			n.Facts["kubelet.rotateCertificates"] = "false"
+		}, certs.KindKubeletClient},
 		{"a CA", tc.EndsIn(20*tc.Day, certs.KindCA), certs.KindCA},
 	} {
 		r := expiry.Of(tc.Healthy(tc.Single(), tc.On("cp1", tc.EndsIn(350*tc.Day, certs.KindAdmin), row.edit)), expiry.DefaultThresholds())

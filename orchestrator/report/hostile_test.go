@@ -48,7 +48,7 @@ func hostileOutputs(name, text string, sans bool) map[string]func(io.Writer) err
 	p := run.Proposal{Diagnosis: a.Diagnosis, Plan: a.Plan, Snapshot: s}
 	p.Request.Limit = []string{"w1" + text}
 	return map[string]func(io.Writer) error{
-		"runbook":    func(w io.Writer) error { return report.Runbook(w, s, a) },
+		"runbook":    func(w io.Writer) error { return report.Runbook(w, s, a, hand) },
 		"diagnosis":  func(w io.Writer) error { return a.Text(w) },
 		"plan":       func(w io.Writer) error { return report.Plan(w, a.Plan) },
 		"proposed":   func(w io.Writer) error { return report.Proposed(w, p, "", "") },
@@ -146,7 +146,7 @@ func checkOutputs(t *testing.T, outputs map[string]func(io.Writer) error) {
 
 // shape is what a shell makes of a script, without what its words are: of each command
 // how many words it has, of each here-document how many lines, and the same of what
-// "sh -c" is handed.
+// "sh -c" and "ansible -a" are handed.
 func shape(t *testing.T, script string) string {
 	t.Helper()
 	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(script), "")
@@ -158,7 +158,7 @@ func shape(t *testing.T, script string) string {
 		switch n := n.(type) {
 		case *syntax.CallExpr:
 			fmt.Fprintf(&out, " call:%d", len(n.Args))
-			if last := len(n.Args) - 1; last > 1 && n.Args[last-1].Lit() == "-c" {
+			if last := len(n.Args) - 1; last > 1 && slices.Contains([]string{"-c", "-a"}, n.Args[last-1].Lit()) {
 				fmt.Fprintf(&out, " (%s )", shape(t, unquoted(t, n.Args[last])))
 			}
 		case *syntax.ForClause:
@@ -199,7 +199,7 @@ func unquoted(t *testing.T, w *syntax.Word) string {
 func shapes(t *testing.T, s snapshot.Snapshot, a report.Assessment) []string {
 	t.Helper()
 	var out bytes.Buffer
-	ok(t, report.Runbook(&out, s, a))
+	ok(t, report.Runbook(&out, s, a, hand))
 	var all []string
 	for _, block := range blocks.FindAllStringSubmatch(out.String(), -1) {
 		all = append(all, shape(t, block[1]))
@@ -258,7 +258,7 @@ func TestRunbookOfHostileNodesIsShell(t *testing.T) {
 		for _, text := range testhostile.Texts() {
 			s, a := hostileSnapshot(name, text, false)
 			var out bytes.Buffer
-			ok(t, report.Runbook(&out, s, a))
+			ok(t, report.Runbook(&out, s, a, hand))
 			for _, block := range blocks.FindAllStringSubmatch(out.String(), -1) {
 				seen++
 				script.WriteString(block[1])
@@ -275,7 +275,7 @@ func TestRunbookOfHostileNodesIsShell(t *testing.T) {
 	}
 }
 
-// Where a node tells what nobody types, there are no commands for it, and it is said.
+// Where a node tells what no one types, there are no commands for it, and it is reported.
 func TestRunbookRefuses(t *testing.T) {
 	t.Parallel()
 	for name, edit := range map[string]tc.NodeEdit{
@@ -290,9 +290,30 @@ func TestRunbookRefuses(t *testing.T) {
 		a := assess(s)
 		tc.Everywhere(edit)(&s)
 		var out bytes.Buffer
-		ok(t, report.Runbook(&out, s, a))
+		ok(t, report.Runbook(&out, s, a, hand))
 		if !strings.Contains(out.String(), ", not shown\n") || strings.Contains(out.String(), "\nid\n") {
 			t.Errorf("%s:\n%s", name, out.String())
+		}
+	}
+}
+
+// What a node says is no expression for Ansible, which would evaluate it on the control node.
+func TestRunbookHasNothingEvaluated(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"{{ lookup('pipe', 'id') }}", "{% for x in y %}", "{# x #}", "{"} {
+		s := runbooks()["renew-worker"]()
+		a := assess(s)
+		tc.Everywhere(func(n *snapshot.Node) { n.KubernetesName = text })(&s)
+		var out bytes.Buffer
+		ok(t, report.Runbook(&out, s, a, hand))
+		if text == "{" { // which is nothing to Ansible
+			if !strings.Contains(out.String(), "node/{") {
+				t.Errorf("%s is not shown:\n%s", text, out.String())
+			}
+			continue
+		}
+		if strings.Contains(out.String(), text) || !strings.Contains(out.String(), "gate kubelets, not shown\n") {
+			t.Errorf("%s:\n%s", text, out.String())
 		}
 	}
 }
@@ -331,7 +352,7 @@ func TestRunbookKeepsTextApart(t *testing.T) {
 	})(&s)
 	a.Due["cp1"] = append(a.Due["cp1"], "root-kubeconfig")
 	var out bytes.Buffer
-	ok(t, report.Runbook(&out, s, a))
+	ok(t, report.Runbook(&out, s, a, hand))
 	for _, want := range []string{
 		`kubectl config set-credentials "$user" --kubeconfig /root/.kube/config --embed-certs `,
 		`client-key: /var/lib/a\|b\&c/kubelet-client-current.pem|'`,
@@ -342,7 +363,7 @@ func TestRunbookKeepsTextApart(t *testing.T) {
 	}
 	// Root's kubeconfig may hold other users and clusters: it is not written over.
 	if text := out.String(); strings.Contains(text, "install ") || strings.Contains(text, "$(id)") {
-		t.Errorf("root's kubeconfig is replaced, or a server is told:\n%s", text)
+		t.Errorf("root's kubeconfig is replaced, or a server is reported:\n%s", text)
 	}
 }
 
@@ -353,11 +374,11 @@ func TestMarkdownOfHostileNodes(t *testing.T) {
 	for name, write := range map[string]func(io.Writer) error{
 		"refuse": func(w io.Writer) error {
 			s, a := hostileSnapshot("refuse", text, true)
-			return report.Runbook(w, s, a)
+			return report.Runbook(w, s, a, hand)
 		},
 		"recover": func(w io.Writer) error {
 			s, a := hostileSnapshot("recover-host-etcd", text, false)
-			return report.Runbook(w, s, a)
+			return report.Runbook(w, s, a, hand)
 		},
 		"report": hostileRunOutputs(text)["markdown"],
 	} {

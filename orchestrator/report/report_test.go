@@ -20,7 +20,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 // golden compares with testdata; go test ./orchestrator/report -update rewrites.
 func golden(t *testing.T, name, got string) {
@@ -102,7 +102,7 @@ func TestWidth(t *testing.T) {
 		if line != strings.TrimRight(line, " ") {
 			t.Errorf("blanks at the end of %q", line)
 		}
-		// What others said, and commands to type, are left in one line.
+		// What others reported, and commands to type, are left in one line.
 		if !strings.HasPrefix(line, "         ") || strings.HasPrefix(line, "         | ") || strings.HasPrefix(line, "         next: ") {
 			continue
 		}
@@ -137,7 +137,7 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// An authority does not count, nor what a port serves, nor a node without any.
+// A CA does not count, nor what a port serves, nor a node without any.
 func TestExpiryOfLeavesOnly(t *testing.T) {
 	t.Parallel()
 	s := tc.Healthy(tc.Single(), tc.On("cp1", tc.EndsIn(time.Hour, certs.KindCA)), tc.On("w1", tc.Unknown(snapshot.Unreachable, "")),
@@ -278,14 +278,14 @@ type broken struct{}
 
 func (broken) Write([]byte) (int, error) { return 0, os.ErrClosed }
 
-// Who cannot be told is known to the caller.
+// That nothing could be written is known to the caller.
 func TestWriteErrors(t *testing.T) {
 	t.Parallel()
 	s := outage()
 	d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
 	for name, err := range map[string]error{
 		"diagnosis": report.Diagnosis(broken{}, d), "plan": report.Plan(broken{}, plan.Plan{}),
-		"expiry": report.Expiry(broken{}, s), "json": report.JSON(broken{}, d), "assessment": assess(s).Text(broken{}), "runbook": report.Runbook(broken{}, s, assess(s)),
+		"expiry": report.Expiry(broken{}, s), "json": report.JSON(broken{}, d), "assessment": assess(s).Text(broken{}), "runbook": report.Runbook(broken{}, s, assess(s), hand),
 	} {
 		if !errors.Is(err, os.ErrClosed) {
 			t.Errorf("%s: %v", name, err)

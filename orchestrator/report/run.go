@@ -40,7 +40,7 @@ type Run struct {
 	// Work is who has worked on the run: the run itself, and each resume.
 	Work []Work `json:"work"`
 	// Before is what was seen when the plan was made, After what was seen after the
-	// last change; nil when nobody looked.
+	// last change; nil when no one looked.
 	Before *Seen `json:"before,omitempty"`
 	After  *Seen `json:"after,omitempty"`
 	// Route, Interruption, Warnings and Made are the plan's; Made says what it was made
@@ -100,7 +100,7 @@ type Asked struct {
 	EtcdSnapshot plan.EtcdSnapshot `json:"etcdSnapshot,omitempty"`
 }
 
-// Work is one time that somebody worked on a run.
+// Work is one time that someone worked on a run.
 type Work struct {
 	Kind  run.Kind  `json:"kind"`
 	Began time.Time `json:"began"`
@@ -121,7 +121,7 @@ type Seen struct {
 // StepStatus is how a step of a run stands.
 type StepStatus string
 
-// The states of a step, beside the results of package run.
+// The states of a step, in addition to the results of package run.
 const (
 	StepDone                   = StepStatus(run.Done)
 	StepFailed                 = StepStatus(run.Failed)
@@ -243,7 +243,8 @@ func (b *runBuilder) run() Run {
 		r.Unknown = append(r.Unknown, "the present state of the nodes: they were not inspected since the last change")
 	}
 	if b.h.Torn > 0 {
-		r.Unknown = append(r.Unknown, fmt.Sprintf("the last line of the journal: it was cut off in the middle (%d bytes)", b.h.Torn))
+		r.Unknown = append(r.Unknown,
+			fmt.Sprintf("the last line of the journal: it was cut off in the middle (%d bytes)", b.h.Torn))
 	}
 	r.Unknown = append(r.Unknown, b.h.Unknown...)
 	return r
@@ -253,8 +254,10 @@ func asked(r run.Request) *Asked {
 	return &Asked{
 		Inventories: r.Inventories, KubesprayDir: r.KubesprayDir, Playbook: r.Playbook, WithheldVars: r.WithheldVars,
 		Withheld: r.Withheld, BackupRoot: r.BackupRoot, EtcdSnapshot: r.EtcdSnapshot,
-		Limit: r.Limit, SkipPhases: r.SkipPhases, UntilPhase: r.UntilPhase, Serial: r.Serial, StableForSeconds: int64(r.StableFor / time.Second),
-		RenewBeforeSeconds: int64(r.Thresholds.RenewBefore / time.Second), GateTimeoutSeconds: int64(r.GateTimeout / time.Second),
+		Limit: r.Limit, SkipPhases: r.SkipPhases, UntilPhase: r.UntilPhase, Serial: r.Serial,
+		StableForSeconds:   int64(r.StableFor / time.Second),
+		RenewBeforeSeconds: int64(r.Thresholds.RenewBefore / time.Second),
+		GateTimeoutSeconds: int64(r.GateTimeout / time.Second),
 	}
 }
 
@@ -299,18 +302,20 @@ func (b *runBuilder) seenAfter() *Seen {
 }
 
 func seen(taken time.Time, d diagnosis.Diagnosis) *Seen {
-	return &Seen{Taken: taken, Verdict: d.Verdict, Route: d.Route, Findings: append([]diagnosis.Finding{}, d.Findings...)}
+	return &Seen{Taken: taken, Verdict: d.Verdict, Route: d.Route,
+		Findings: append([]diagnosis.Finding{}, d.Findings...)}
 }
 
 // outcome says how the run ended, and what is to be done about it.
 func (b *runBuilder) outcome() Outcome {
 	status := b.h.Status()
-	o := Outcome{Status: status, Summary: b.summary(status), Detail: snapshot.RedactText(b.h.State.Detail), Changed: append([]string{}, b.touched...)}
+	o := Outcome{Status: status, Summary: b.summary(status), Detail: snapshot.RedactText(b.h.State.Detail),
+		Changed: append([]string{}, b.touched...)}
 	if e := b.h.Exit; e != nil {
 		o.ExitCode, o.Next = &e.Code, snapshot.RedactText(e.Next)
 	}
 	switch {
-	case len(b.h.Later) > 0: // what was said then is no longer true
+	case len(b.h.Later) > 0: // what was reported then is no longer true
 		o.Next = b.superseded()
 	case o.Next == "" && status != run.StatusDone:
 		o.Next = b.next()
@@ -331,7 +336,8 @@ func (b *runBuilder) summary(status run.Status) string {
 		}
 		return fmt.Sprintf("every step is done: %s", count(len(b.steps), "step"))
 	case run.StatusFailed:
-		if before := b.seenBefore(); before != nil && !b.h.State.Requested && slices.Contains(noWay(), before.Route) {
+		if before := b.seenBefore(); before != nil && !b.h.State.Requested && len(b.steps) == 0 &&
+			slices.Contains(noWay(), before.Route) {
 			return "it was refused: " + after
 		}
 		return "it stopped: " + after
@@ -346,7 +352,7 @@ func (b *runBuilder) summary(status run.Status) string {
 	}
 }
 
-// noWay are the routes on which nothing is changed.
+// noWay are the routes on which nothing is changed; without steps, that of an expired CA.
 func noWay() []diagnosis.Route { return []diagnosis.Route{diagnosis.Refuse, diagnosis.NewCA} }
 
 // next is what to do about a run that says nothing of it itself.
@@ -374,7 +380,8 @@ func (b *runBuilder) superseded() string {
 
 // undone reports whether a rollback has put back what was there before the run.
 func (b *runBuilder) undone() bool {
-	return slices.ContainsFunc(b.h.Later, func(r run.Record) bool { return r.State.Of == b.h.ID && r.State.Ended == run.Done })
+	return slices.ContainsFunc(b.h.Later,
+		func(r run.Record) bool { return r.State.Of == b.h.ID && r.State.Ended == run.Done })
 }
 
 // commands are those that can follow.
@@ -459,7 +466,7 @@ func (b *runBuilder) status(step string) StepStatus {
 }
 
 // attempts are the times that a step was begun. One that has no outcome ends with
-// the last sign of life before somebody went on.
+// the last sign of life before someone went on.
 func (b *runBuilder) attempts(step string) []Attempt {
 	out := []Attempt{}
 	open := false
@@ -522,7 +529,7 @@ func (b *runBuilder) explain(s *RunStep) {
 }
 
 // lifetimes compares the certificates that were there with those that are, node by
-// node in the order of the cluster. Authorities come with the others.
+// node in the order of the cluster. CAs come with the others.
 func (b *runBuilder) lifetimes() []Lifetime {
 	out := []Lifetime{}
 	if b.before == nil {
@@ -541,7 +548,8 @@ func (b *runBuilder) lifetimes() []Lifetime {
 					continue
 				}
 				seen[at] = true
-				l := Lifetime{Node: n.Name, Name: c.Label(), Kind: c.Kind, Path: c.Path, IsCA: c.IsCA, Before: was[at], After: is[at]}
+				l := Lifetime{Node: n.Name, Name: c.Label(), Kind: c.Kind, Path: c.Path, IsCA: c.IsCA, Before: was[at],
+					After: is[at]}
 				l.Change = l.change(known(b.before, n.Name) && known(b.after, n.Name))
 				out = append(out, l)
 			}
@@ -589,7 +597,8 @@ func (b *runBuilder) validities(s *snapshot.Snapshot) map[place]*Validity {
 	t.Crit = min(t.Crit, t.Warn)
 	for _, row := range expiry.Of(*s, t).Certificates {
 		if !row.Served {
-			out[place{row.Node, row.Path}] = &Validity{NotBefore: row.NotBefore, NotAfter: row.Ends(), Status: row.Status, Fingerprint: row.Fingerprint}
+			out[place{row.Node, row.Path}] = &Validity{NotBefore: row.NotBefore, NotAfter: row.Ends(),
+				Status: row.Status, Fingerprint: row.Fingerprint}
 		}
 	}
 	return out

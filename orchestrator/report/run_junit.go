@@ -13,12 +13,13 @@ import (
 )
 
 // RunJUnit writes one test case for each step and each gate, and one for what the
-// driver does beside them. A failure says what went wrong and what to do next; a step
+// driver does in addition to them. A failure says what went wrong and what to do next; a step
 // that was never started is skipped.
 func RunJUnit(w io.Writer, r Run) error {
 	suite := junit.Testsuite{Name: "kscertctl " + string(r.Kind) + " " + r.Run, Time: seconds(r.Began, r.Last)}
 	suite.SetTimestamp(r.Began)
-	for _, p := range []fact{{"run", r.Run}, {"kind", string(r.Kind)}, {"outcome", string(r.Outcome.Status)}, {"cluster", r.Cluster}} {
+	for _, p := range []fact{{"run", r.Run}, {"kind", string(r.Kind)}, {"outcome", string(r.Outcome.Status)},
+		{"cluster", r.Cluster}} {
 		suite.AddProperty(p.Name, p.Value)
 	}
 	v := view(r)
@@ -38,7 +39,7 @@ func seconds(from, to time.Time) string { return fmt.Sprintf("%.3f", to.Sub(from
 func driverCase(v runView) junit.Testcase {
 	c := junit.Testcase{Classname: "run.driver", Name: "look, plan, approval, lock"}
 	if len(v.Stopped) == 0 {
-		judge(&c, StepStatus(v.Outcome.Status), cmp.Or(v.Outcome.Detail, v.Outcome.Summary), nil, v.Outcome.Next)
+		setState(&c, StepStatus(v.Outcome.Status), cmp.Or(v.Outcome.Detail, v.Outcome.Summary), nil, v.Outcome.Next)
 	}
 	return c
 }
@@ -56,13 +57,13 @@ func stepCase(s RunStep) junit.Testcase {
 	for _, u := range s.Unmet {
 		unmet = append(unmet, u.String())
 	}
-	judge(&c, s.Status, s.Detail, unmet, s.Next)
+	setState(&c, s.Status, s.Detail, unmet, s.Next)
 	return c
 }
 
-// judge puts a state into a test case: what stopped by itself has failed, what was
+// setState puts a state into a test case: what stopped by itself has failed, what was
 // stopped by others is an error.
-func judge(c *junit.Testcase, status StepStatus, detail string, unmet []string, next string) {
+func setState(c *junit.Testcase, status StepStatus, detail string, unmet []string, next string) {
 	result := &junit.Result{Message: printable.Line(detail), Type: string(status), Data: explanation(unmet, next)}
 	switch status {
 	case StepDone:

@@ -13,7 +13,7 @@ import (
 )
 
 // RunMarkdown writes a report that fits a ticket: what matters first, and short also
-// for a cluster of many nodes. What others have said stands in code, so that none of
+// for a cluster of many nodes. What others have reported stands in code, so that none of
 // it is taken for markup.
 func RunMarkdown(w io.Writer, r Run) error {
 	m := markdown{printer{w: w}}
@@ -45,7 +45,8 @@ func md(s string) string {
 		block := blockMark.MatchString(word)
 		for j, c := range word {
 			if strings.ContainsRune("\\`*_[]<>|~&#", c) || block && j == len(word)-1 ||
-				strings.HasPrefix(word[j:], "://") || strings.HasPrefix(word[j:], ".") && strings.HasSuffix(word[:j], "www") {
+				strings.HasPrefix(word[j:], "://") || strings.HasPrefix(word[j:], ".") &&
+				strings.HasSuffix(word[:j], "www") {
 				out.WriteByte('\\')
 			}
 			out.WriteRune(c)

@@ -13,7 +13,7 @@ type picture struct {
 	Height int
 	Rows   []pictureRow
 	Ticks  []tick
-	// Now is where the run stands on an axis of dates; Breaks are where somebody
+	// Now is where the run stands on an axis of dates; Breaks are where someone
 	// went on with it on an axis of work.
 	Now    percent
 	Breaks []percent
@@ -105,7 +105,7 @@ const (
 // most is how many ticks fit a telephone.
 const most = 4
 
-// timeline draws what was done on which nodes, over the time that somebody worked.
+// timeline draws what was done on which nodes, over the time that someone worked.
 func timeline(r Run, lanes []lane) picture {
 	const barHeight, numberHeight = 14, 13
 	var a axis
@@ -123,7 +123,8 @@ func timeline(r Run, lanes []lane) picture {
 		for _, s := range l.Steps {
 			for i, t := range s.Attempts {
 				x, width := a.span(t.Began, t.Ended)
-				b := bar{X: x, Width: width, Y: y + labelHeight, Height: barHeight, Class: paint(s, t, i), Title: fmt.Sprintf("%s %s: %s, %s", s.Number, s.Title, s.Runs, s.Result)}
+				b := bar{X: x, Width: width, Y: y + labelHeight, Height: barHeight, Class: paint(s, t, i),
+					Title: fmt.Sprintf("%s %s: %s, %s", s.Number, s.Title, s.Runs, s.Result)}
 				if x >= free {
 					number := tickAt(x, y+labelHeight+barHeight+numberHeight-2, s.Number)
 					if number.Anchor == "end" {
@@ -147,7 +148,7 @@ func timeline(r Run, lanes []lane) picture {
 	return p
 }
 
-// paint says how an attempt is painted: an earlier one that was gone on with has not
+// paint says how an attempt is painted: an earlier one that was continued has not
 // succeeded.
 func paint(s stepRow, t Attempt, i int) string {
 	status := s.Status
@@ -192,7 +193,7 @@ func shortDuration(d time.Duration) string {
 }
 
 // lifetimesPicture draws from when to when each certificate was and is valid. What
-// reaches further than the leaves, as authorities do, runs to the edge.
+// reaches further than the leaves, as CAs do, runs to the edge.
 func lifetimesPicture(r Run, rows []certificateRow) picture {
 	const barHeight, between = 7, 3
 	a := axis{spans: [][2]time.Time{leafSpan(r, rows)}}
@@ -209,7 +210,8 @@ func lifetimesPicture(r Run, rows []certificateRow) picture {
 				x, width := a.span(v.NotBefore, v.NotAfter)
 				row.Bars = append(row.Bars, bar{
 					X: x, Width: width, Y: y, Height: barHeight, Class: v.when + " " + string(v.Status),
-					Title: fmt.Sprintf("%s: %s to %s, %s", v.when, v.NotBefore.UTC().Format(time.DateOnly), v.NotAfter.UTC().Format(time.DateOnly), v.Status),
+					Title: fmt.Sprintf("%s: %s to %s, %s", v.when, v.NotBefore.UTC().Format(time.DateOnly),
+						v.NotAfter.UTC().Format(time.DateOnly), v.Status),
 				})
 			}
 			if v.when == "before" || r.After != nil {

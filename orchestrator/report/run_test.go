@@ -131,7 +131,7 @@ func TestRunFormats(t *testing.T) {
 	}
 }
 
-// Whoever cannot be told is known to the caller, in every format.
+// That nothing could be written is known to the caller, in every format.
 func TestRunWriteErrors(t *testing.T) {
 	t.Parallel()
 	for _, f := range report.RunFormats() {
@@ -175,7 +175,7 @@ func TestRunSchema(t *testing.T) {
 	if err := schema.Validate(whole); err != nil {
 		t.Errorf("a step with all of its fields: %v", err)
 	}
-	// A field that the schema does not name is one that nobody documented.
+	// A field that the schema does not name is one that no one documented.
 	var document map[string]any
 	ok(t, json.Unmarshal([]byte(renderRun(t, "json", report.OfRun(testruns.Recovered()))), &document))
 	document["more"] = 1
@@ -234,7 +234,7 @@ func TestRunCommands(t *testing.T) {
 	}
 }
 
-// While a run is at work, nothing is said that is true only of one that has stopped.
+// While a run is at work, nothing is reported that is true only of one that has stopped.
 func TestRunAtWork(t *testing.T) {
 	t.Parallel()
 	h := atWork()
@@ -303,7 +303,7 @@ func TestRunChanges(t *testing.T) {
 	}
 }
 
-// A run that was gone on with tells each time, and of the step that was begun twice
+// A run that was continued tells each time, and of the step that was begun twice
 // each attempt.
 func TestRunOfSeveralTimes(t *testing.T) {
 	t.Parallel()
@@ -357,7 +357,7 @@ func TestRunJUnitCounts(t *testing.T) {
 	}
 }
 
-// A page asks nobody for anything, whatever the names and words of a cluster hold.
+// A page asks no one for anything, whatever the names and words of a cluster hold.
 func TestRunHTMLIsAlone(t *testing.T) {
 	t.Parallel()
 	loads := regexp.MustCompile(`(?i)<(script|img|iframe|object|embed|audio|video|source)\b|<[^>]*\s(src|srcset|action|on[a-z]+)\s*=|@import|url\(`)
@@ -375,7 +375,7 @@ func TestRunHTMLIsAlone(t *testing.T) {
 	}
 }
 
-// Nothing that others have said is taken for markup, or ends a block of code.
+// Nothing that others have printed is taken for markup, or ends a block of code.
 func TestRunMarkdownQuotes(t *testing.T) {
 	t.Parallel()
 	fence := ""
@@ -398,7 +398,7 @@ func TestRunMarkdownQuotes(t *testing.T) {
 	}
 }
 
-// A report of two hundred nodes is still one that somebody reads, and fits a ticket.
+// A report of two hundred nodes is still one that someone reads, and fits a ticket.
 func TestRunOfManyNodes(t *testing.T) {
 	t.Parallel()
 	c := tc.HA()
@@ -460,13 +460,13 @@ func TestRunIsRedacted(t *testing.T) {
 func TestRunTellsWhatWasDecided(t *testing.T) {
 	t.Parallel()
 	h := testruns.FailedGate()
-	h.Proposal.Diagnosis.Verdict, h.Proposal.Plan.Route = "as it was said then", diagnosis.Renew
-	if r := report.OfRun(h); r.Before.Verdict != "as it was said then" || !reflect.DeepEqual(r.Steps[0].Step, h.Proposal.Plan.Steps[0]) || r.Steps[0].Action != plan.Backup {
+	h.Proposal.Diagnosis.Verdict, h.Proposal.Plan.Route = "as it was answered then", diagnosis.Renew
+	if r := report.OfRun(h); r.Before.Verdict != "as it was answered then" || !reflect.DeepEqual(r.Steps[0].Step, h.Proposal.Plan.Steps[0]) || r.Steps[0].Action != plan.Backup {
 		t.Errorf("%+v", r.Before)
 	}
 }
 
-// What has to be given again is said where commands are, and nothing of its value is known.
+// What has to be given again is reported where commands are, and nothing of its value is known.
 func TestRunTellsWhatIsWithheld(t *testing.T) {
 	t.Parallel()
 	h := testruns.Killed()

@@ -29,7 +29,7 @@ type runView struct {
 	BackupDir    string
 }
 
-// fact is a name and what is to be said of it.
+// fact is a name and what is shown of it.
 type fact struct{ Name, Value string }
 
 // stepRow is a step in a table.
@@ -43,8 +43,8 @@ type stepRow struct {
 type lane struct {
 	Nodes string
 	Steps []stepRow
-	// Told has each step with its result.
-	Told string
+	// Results has each step with its result.
+	Results string
 }
 
 // certificateRow joins certificates of one name and fate on many nodes.
@@ -111,7 +111,7 @@ func (v runView) NextTitle() string {
 	return "What to do next"
 }
 
-// StoppedTitle heads what is to be said of a step that is not done.
+// StoppedTitle heads what is to be reported of a step that is not done.
 func (s stepRow) StoppedTitle() string {
 	if s.Status == StepRunning {
 		return "Running: " + s.ID
@@ -142,7 +142,8 @@ func facts(r Run) []fact {
 		if ended == "" {
 			ended = "no end recorded"
 		}
-		add(strings.ToUpper(string(w.Kind[:1]))+string(w.Kind[1:]), fmt.Sprintf("%s, %s (%s)", clock(w.Began), took(w.Began, w.Ended), ended))
+		add(strings.ToUpper(string(w.Kind[:1]))+string(w.Kind[1:]),
+			fmt.Sprintf("%s, %s (%s)", clock(w.Began), took(w.Began, w.Ended), ended))
 	}
 	add("Route", string(r.Route))
 	add("Interruption", r.Interruption)
@@ -155,7 +156,8 @@ func facts(r Run) []fact {
 	if a := r.Asked; a != nil {
 		add("Inventory", strings.Join(a.Inventories, ", "))
 		add("Kubespray", a.KubesprayDir)
-		add("Requested", fmt.Sprintf("--playbook %s --warn %s --gate-timeout %s", a.Playbook, inDays(a.RenewBeforeSeconds), time.Duration(a.GateTimeoutSeconds)*time.Second)+
+		add("Requested", fmt.Sprintf("--playbook %s --warn %s --gate-timeout %s", a.Playbook,
+			inDays(a.RenewBeforeSeconds), time.Duration(a.GateTimeoutSeconds)*time.Second)+
 			part(run.Request{Limit: a.Limit, SkipPhases: a.SkipPhases, UntilPhase: a.UntilPhase}))
 	}
 	add("Cluster", r.Cluster)
@@ -184,10 +186,14 @@ func caveats(r Run) []string {
 	var out []string
 	a := r.Asked
 	if a != nil && a.WithheldVars > 0 && len(r.Commands) > 0 {
-		out = append(out, fmt.Sprintf("It was started with %s not in its record, since they may be passwords: pass the same -e again.", count(a.WithheldVars, "extra variable")))
+		out = append(out, fmt.Sprintf(
+			"It was started with %s not in its record, since they may be passwords: pass the same -e again.",
+			count(a.WithheldVars, "extra variable")))
 	}
 	if a != nil && len(a.Withheld) > 0 && len(r.Commands) > 0 {
-		out = append(out, fmt.Sprintf("It was started with %s: the values are not in its record, since they may be passwords. Pass the same again.", strings.Join(a.Withheld, ", ")))
+		out = append(out, fmt.Sprintf(
+			"It was started with %s: the values are not in its record, since they may be passwords. Pass the "+
+				"same again.", strings.Join(a.Withheld, ", ")))
 	}
 	for _, later := range r.Later {
 		out = append(out, fmt.Sprintf("Run %s has changed nodes of this cluster since.", later))
@@ -197,7 +203,8 @@ func caveats(r Run) []string {
 
 func stepRowOf(r Run, s RunStep) stepRow {
 	number, _, _ := strings.Cut(s.ID, "-")
-	row := stepRow{RunStep: s, Number: number, Runs: s.Playbook, Where: few(s.Nodes), Result: strings.ReplaceAll(string(s.Status), "-", " ")}
+	row := stepRow{RunStep: s, Number: number, Runs: s.Playbook, Where: few(s.Nodes),
+		Result: strings.ReplaceAll(string(s.Status), "-", " ")}
 	if s.Gate != "" {
 		row.Runs = "gate " + string(s.Gate)
 	}
@@ -260,22 +267,22 @@ func lanes(steps []stepRow) []lane {
 				rest = append(rest, n)
 			}
 		}
-		var told []string
+		var reported []string
 		for _, s := range about[first] {
 			text := s.Number + " " + s.Result
 			if s.Took != "" {
 				text += " in " + s.Took
 			}
-			told = append(told, text)
+			reported = append(reported, text)
 		}
-		out = append(out, lane{Nodes: few(same), Steps: about[first], Told: strings.Join(told, ", ")})
+		out = append(out, lane{Nodes: few(same), Steps: about[first], Results: strings.Join(reported, ", ")})
 		nodes = rest
 	}
 	return out
 }
 
 // certificateRows joins certificates of one name whose fate is the same to the day:
-// leaves first, then authorities.
+// leaves first, then CAs.
 func certificateRows(all []Lifetime) []certificateRow {
 	var out []certificateRow
 	for _, l := range all {
@@ -313,14 +320,16 @@ func validity(v *Validity) string {
 
 // fates are the changes of a certificate in words.
 func fates() map[Change]string {
-	return map[Change]string{Renewed: "renewed", Unchanged: "unchanged", Added: "is new", Removed: "is gone", NotSeen: "not inspected again"}
+	return map[Change]string{Renewed: "renewed", Unchanged: "unchanged", Added: "is new", Removed: "is gone",
+		NotSeen: "not inspected again"}
 }
 
 func findingSections(r Run) []findingSection {
 	var out []findingSection
 	add := func(title, id string, s *Seen) {
 		if s != nil {
-			out = append(out, findingSection{Title: title + ", " + clock(s.Taken), ID: id, Verdict: s.Verdict, Findings: findingRows(s.Findings)})
+			out = append(out, findingSection{Title: title + ", " + clock(s.Taken), ID: id, Verdict: s.Verdict,
+				Findings: findingRows(s.Findings)})
 		}
 	}
 	add("Before", "findings-before", r.Before)
@@ -332,7 +341,8 @@ func findingRows(all []diagnosis.Finding) []findingRow {
 	causes, brought := fold(group(all))
 	var out []findingRow
 	for i, g := range causes {
-		row := findingRow{Severity: g.first.Severity(), Title: g.title(), Reason: g.first.Reason, About: strings.Join(g.subjects, ", "), Next: g.first.Next()}
+		row := findingRow{Severity: g.first.Severity(), Title: g.title(), Reason: g.first.Reason,
+			About: strings.Join(g.subjects, ", "), Next: g.first.Next()}
 		for line := range strings.Lines(g.evidence()) {
 			row.Evidence = append(row.Evidence, strings.TrimRight(line, "\r\n"))
 		}
@@ -345,7 +355,8 @@ func findingRows(all []diagnosis.Finding) []findingRow {
 }
 
 func backupRowOf(b run.Backup) backupRow {
-	row := backupRow{Backup: b, Size: fmt.Sprintf("%d entries, %d KiB", b.Entries, b.KiB), EtcdSize: "none", MadeAt: "not known", Digest: b.Manifest}
+	row := backupRow{Backup: b, Size: fmt.Sprintf("%d entries, %d KiB", b.Entries, b.KiB), EtcdSize: "none",
+		MadeAt: "not known", Digest: b.Manifest}
 	if !b.Made.IsZero() {
 		row.MadeAt = clock(b.Made)
 	}

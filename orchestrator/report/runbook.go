@@ -20,14 +20,18 @@ import (
 )
 
 // Runbook writes, as Markdown, what a person would type to carry a plan out by
-// hand on this very cluster: the plan's steps in their order, node by node, with
-// the paths, names and addresses that were seen and only for what is due. A plan
-// without steps becomes a list of what to look at.
+// hand on this very cluster: the plan's steps in their order, with the names and
+// addresses that were seen and only for what is due. Where API servers work these are
+// the playbooks of a run; where none can be used, commands for each node. A plan without
+// steps becomes a list of what to look at.
 //
-// Every block is for a root shell on the node its heading names, and changes
-// nothing in that shell. It holds no secret, and asks for none.
-func Runbook(w io.Writer, s snapshot.Snapshot, a Assessment) error {
-	b := &book{printer: printer{w: w}, s: s, d: a.Diagnosis}
+// Every block is for a shell where its heading says, and changes nothing in that shell.
+// It holds no secret, and asks for none.
+func Runbook(w io.Writer, s snapshot.Snapshot, a Assessment, hand ByHand) error {
+	if len(hand.Ansible) == 0 {
+		hand.Ansible = []string{"-i", "INVENTORY"}
+	}
+	b := &book{printer: printer{w: w}, s: s, d: a.Diagnosis, hand: hand}
 	b.line("# Runbook: %s", md(a.Verdict))
 	b.line("")
 	b.line("Seen at %s, %s. Route: %s.", s.Taken.UTC().Format(time.RFC3339), count(len(s.Nodes), "node"), a.Route)
@@ -35,20 +39,29 @@ func Runbook(w io.Writer, s snapshot.Snapshot, a Assessment) error {
 		b.line("")
 		b.hanging("No plan: ", "", md(a.Unplanned))
 	}
-	if len(a.Plan.Steps) == 0 {
+	switch {
+	case len(a.Plan.Steps) == 0 || a.Route == diagnosis.NewCA: // the playbooks say how a CA is re-issued
 		b.look()
-		return b.err
+	case a.Route == diagnosis.Renew:
+		b.renewal(a.Plan)
+	default:
+		b.recovery(a.Plan)
 	}
+	return b.err
+}
+
+// recovery writes the steps of a plan for a cluster whose API server cannot be used:
+// commands for each node.
+func (b *book) recovery(p plan.Plan) {
 	b.line("")
 	b.line("Each block is for a root shell on the node that its heading names; it stops at the")
 	b.line("first command that fails. Work from top to bottom, and continue only after a block has")
 	b.line("succeeded. `kscertctl run -i INVENTORY` does the same, with checks that no person")
 	b.line("has the patience for.")
-	b.warnings(a.Plan)
-	for _, step := range a.Plan.Steps {
+	b.warnings(p)
+	for _, step := range p.Steps {
 		b.step(step)
 	}
-	return b.err
 }
 
 // book writes a runbook.
@@ -56,6 +69,7 @@ type book struct {
 	printer
 	s        snapshot.Snapshot
 	d        diagnosis.Diagnosis
+	hand     ByHand
 	sections int
 }
 
@@ -93,11 +107,11 @@ func (b *book) warnings(p plan.Plan) {
 	b.line("")
 	b.line("## What not to do")
 	b.line("")
-	said := map[string]bool{}
+	answered := map[string]bool{}
 	warn := func(format string, args ...any) {
 		text := fmt.Sprintf(format, args...)
-		if !said[text] {
-			said[text] = true
+		if !answered[text] {
+			answered[text] = true
 			b.hanging("- ", "  ", text)
 		}
 	}
@@ -113,7 +127,8 @@ func (b *book) warnings(p plan.Plan) {
 		warn("kubeadm without %s takes its own defaults instead of this cluster's%s.",
 			span("--config "+n.Facts["kubeadm-config"]), md(remembered(n)))
 		if n.Facts["config-dir"] != "" && n.Facts["config-dir"] != kubernetesDir {
-			warn("kubeadm renews kubeconfigs in %s only, and those of this cluster are in %s: use `kscertctl run` instead.",
+			warn("kubeadm renews kubeconfigs in %s only, and those of this cluster are in %s: use `kscertctl "+
+				"run` instead.",
 				kubernetesDir, span(n.Facts["config-dir"]))
 		}
 		if b.due(n, certs.EtcdHostCA) {
@@ -121,12 +136,14 @@ func (b *book) warnings(p plan.Plan) {
 				span(dir(n, "etcd-dir")))
 		}
 		if b.has(n, certs.KindKubeletClient) {
-			warn("`kubeadm init phase kubeconfig kubelet` writes the certificate into `kubelet.conf`, where nothing renews it: "+
+			warn("`kubeadm init phase kubeconfig kubelet` writes the certificate into `kubelet.conf`, where nothing "+
+				"renews it: "+
 				"next year's outage. `kubelet.conf` has to refer to %s.", span(current(n)))
 		}
 	}
 	if slices.ContainsFunc(p.Steps, func(s plan.Step) bool { return s.Together() }) {
-		warn("Do not wait for one control plane before the next has its certificates: etcd has no quorum until most members trust each other again.")
+		warn("Do not wait for one control plane before the next has its certificates: etcd has no quorum until most " +
+			"members trust each other again.")
 	}
 }
 
@@ -165,7 +182,8 @@ func (b *book) step(step plan.Step) {
 		b.line("Then, from where the inventory is: `kscertctl diagnose -i INVENTORY`.")
 	case step.Gate == plan.KubeletGate:
 		b.heading(step)
-		b.on(b.controlPlanes()[:1], "wait for the kubelets", func(n snapshot.Node) script { return b.waitForNodes(n, step.Nodes) })
+		b.on(b.controlPlanes()[:1], "wait for the kubelets",
+			func(n snapshot.Node) script { return b.waitForNodes(n, step.Nodes) })
 	case step.Gate != "": // the block before has waited
 	case step.Action == plan.Backup:
 		b.heading(step)
@@ -190,17 +208,16 @@ func (b *book) step(step plan.Step) {
 		})
 		if len(needy) > 0 {
 			b.line("")
-			b.wrapped("", "A key and a request on each node. The key stays there; the request is printed, and is public.")
+			b.wrapped("", "A key and a request on each node. The key stays there; the request is printed, and "+
+				"is public.")
 			b.on(needy, "make a request", request)
 			b.line("")
-			b.wrapped("", "Only the key of a request counts; the subject is set here. Make sure to paste what that node has printed.")
-			b.on(b.controlPlanes()[:1], "sign for "+md(strings.Join(needy, ", ")), func(cp snapshot.Node) script { return b.signFor(cp, needy) })
+			b.wrapped("", "Only the key of a request counts; the subject is set here. Make sure to paste what that "+
+				"node has printed.")
+			b.on(b.controlPlanes()[:1], "sign for "+md(strings.Join(needy, ", ")),
+				func(cp snapshot.Node) script { return b.signFor(cp, needy) })
 		}
 		b.on(step.Nodes, "the kubelet", b.takeKubelet)
-	case step.Action == plan.Upgrade:
-		b.heading(step)
-		b.line("")
-		b.line("From the Kubespray checkout: `ansible-playbook -i INVENTORY -b upgrade-cluster.yml`.")
 	}
 }
 
@@ -234,26 +251,36 @@ func (b *book) on(names []string, what string, write func(snapshot.Node) script)
 		nodes[text] = append(nodes[text], name)
 	}
 	for _, text := range order {
-		b.line("")
-		b.line("### On %s: %s", md(strings.Join(nodes[text], ", ")), what)
-		b.line("")
-		b.line("```sh")
-		b.line("(")
-		b.line("set -eu")
-		b.line("umask 077")
-		for line := range strings.SplitSeq(text, "\n") {
-			b.line("%s", line)
-		}
-		b.line(")")
-		b.line("```")
+		b.block(nodes[text], what, strings.Split(text, "\n"))
 	}
 	if len(refused) > 0 {
-		b.line("")
-		b.line("### On %s: %s, not shown", md(strings.Join(refused, ", ")), what)
-		b.line("")
-		b.wrapped("", "A name or path that the node reports cannot be typed safely: it has control characters, "+
-			"or is neither a name nor an absolute path. Find out why before you change anything on this node.")
+		b.refused(refused, what)
 	}
+}
+
+// block writes lines for a shell in one place or several.
+func (b *book) block(where []string, what string, lines script) {
+	b.line("")
+	b.line("### On %s: %s", md(strings.Join(where, ", ")), what)
+	b.line("")
+	b.line("```sh")
+	b.line("(")
+	b.line("set -eu")
+	b.line("umask 077")
+	for _, line := range lines {
+		b.line("%s", line)
+	}
+	b.line(")")
+	b.line("```")
+}
+
+// refused writes that a block would not have been safe to type.
+func (b *book) refused(where []string, what string) {
+	b.line("")
+	b.line("### On %s: %s, not shown", md(strings.Join(where, ", ")), what)
+	b.line("")
+	b.wrapped("", "A name or path that a node reports cannot be typed safely: it has control characters or an "+
+		"expression, or is neither a name nor an absolute path. Find out why before you change anything there.")
 }
 
 func (b *book) controlPlanes() []string {
@@ -266,7 +293,7 @@ func (b *book) controlPlanes() []string {
 	return out
 }
 
-// due tells whether any certificate of an authority is due on the node.
+// due tells whether any certificate of a CA is due on the node.
 func (b *book) due(n snapshot.Node, signer certs.Authority) bool {
 	return slices.ContainsFunc(b.d.Due[n.Name], func(k certs.Kind) bool {
 		row, _ := certs.Lookup(k)
@@ -279,7 +306,7 @@ func (b *book) has(n snapshot.Node, kinds ...certs.Kind) bool {
 	return slices.ContainsFunc(b.d.Due[n.Name], func(k certs.Kind) bool { return slices.Contains(kinds, k) })
 }
 
-// Defaults of the folders that a node may tell (Kubespray,
+// Defaults of the directories that a node may tell (Kubespray,
 // roles/kubespray_defaults).
 func dir(n snapshot.Node, fact string) string {
 	switch v := n.Facts[fact]; {
@@ -328,14 +355,14 @@ func backup(n snapshot.Node) script {
 	return s
 }
 
-// outermost leaves out what lies in another of the folders.
+// outermost leaves out what lies in another of the directories.
 func outermost(paths []string) []string {
 	return slices.DeleteFunc(slices.Clone(paths), func(p string) bool {
 		return slices.ContainsFunc(paths, func(outer string) bool { return strings.HasPrefix(p, outer+"/") })
 	})
 }
 
-// issue makes what is due on a control plane anew, from the authorities that are
+// issue makes what is due on a control plane again, from the CAs that are
 // there and without the API server.
 func (b *book) issue(n snapshot.Node) script {
 	var s script
@@ -387,10 +414,12 @@ func (b *book) renew(n snapshot.Node) script {
 		// Root's may hold other users and clusters, too: of them nothing is changed.
 		s.add("new=$(mktemp -d)")
 		for _, part := range []string{"certificate", "key"} {
-			s.add("kubectl config view --kubeconfig %s --raw -o 'jsonpath={.users[0].user.client-"+part+"-data}' | base64 -d >$new/"+part, admin)
+			s.add("kubectl config view --kubeconfig %s --raw -o 'jsonpath={.users[0].user.client-"+part+
+				"-data}' | base64 -d >$new/"+part, admin)
 		}
 		s.add("user=$(kubectl config view --kubeconfig %s --minify -o 'jsonpath={.users[0].name}')", config)
-		s.add("kubectl config set-credentials \"$user\" --kubeconfig %s --embed-certs --client-certificate=$new/certificate --client-key=$new/key", config)
+		s.add("kubectl config set-credentials \"$user\" --kubeconfig %s --embed-certs "+
+			"--client-certificate=$new/certificate --client-key=$new/key", config)
 		s.add("rm -r $new")
 	}
 	return s
@@ -406,7 +435,8 @@ func behind(n snapshot.Node, c certs.Certificate, row certs.Row) code {
 	case !c.ChainNotAfter.IsZero():
 		return "cat " + code(shell.Quote(issuer(n, row.Signer)))
 	case row.Base == certs.Config: // by sed: a worker may have no kubectl
-		return code(fmt.Sprintf("sed -n 's/^ *client-certificate-data: *//p' %s | base64 -d | %s", shell.Quote(c.Path), others))
+		return code(fmt.Sprintf("sed -n 's/^ *client-certificate-data: *//p' %s | base64 -d | %s", shell.Quote(c.Path),
+			others))
 	default:
 		return others + " " + code(shell.Quote(c.Path))
 	}
@@ -422,13 +452,15 @@ func chained(n snapshot.Node, c certs.Certificate, row certs.Row) (keep, restore
 		return keep, restore
 	}
 	config := code("kubectl config view --kubeconfig " + shell.Quote(c.Path) + " --minify --raw -o")
-	restore.add("%s 'jsonpath={.users[0].user.client-certificate-data}' | base64 -d | cat - %s >\"$behind\"/new", config, kept)
-	restore.add("kubectl config set-credentials \"$(%s 'jsonpath={.users[0].name}')\" --kubeconfig %s --embed-certs --client-certificate=\"$behind\"/new",
+	restore.add("%s 'jsonpath={.users[0].user.client-certificate-data}' | base64 -d | cat - %s >\"$behind\"/new",
+		config, kept)
+	restore.add("kubectl config set-credentials \"$(%s 'jsonpath={.users[0].name}')\" --kubeconfig %s --embed-certs "+
+		"--client-certificate=\"$behind\"/new",
 		config, c.Path)
 	return keep, restore
 }
 
-// issuer is the file of an authority on a node.
+// issuer is the file of a CA on a node.
 func issuer(n snapshot.Node, a certs.Authority) string {
 	for _, row := range certs.Table() {
 		if c, ok := n.Certificate(row.Kind); ok && row.Authority == a {
@@ -483,7 +515,8 @@ func (b *book) signEtcd(n snapshot.Node) script {
 			s.add("subjectAltName = %s", code(altNames(c)))
 		}
 		s.add("EXTENSIONS")
-		sign := code(fmt.Sprintf("openssl x509 -req -in request.new -sha256 -days %d -set_serial \"0x$(openssl rand -hex 15)\"", days(n, c)))
+		sign := code(fmt.Sprintf(
+			"openssl x509 -req -in request.new -sha256 -days %d -set_serial \"0x$(openssl rand -hex 15)\"", days(n, c)))
 		const by code = "-CA ca.pem -CAkey ca-key.pem -extfile extensions.new -out certificate.new"
 		if n.SignsEtcd() {
 			s.add("%s \\", sign)
@@ -536,7 +569,7 @@ func altNames(c certs.Certificate) string {
 }
 
 // days is how long a new certificate is valid: as long as the old one was, at
-// least a year, and not longer than its authority.
+// least a year, and not longer than its CA.
 func days(n snapshot.Node, c certs.Certificate) int {
 	const day = 24 * time.Hour
 	out := max(int(c.NotAfter.Sub(c.NotBefore)/day), 365)
@@ -586,11 +619,12 @@ func behindKubelets(n snapshot.Node) script {
 	return s
 }
 
-// dropServing removes the kubelet's self-signed pair, which it makes anew.
+// dropServing removes the kubelet's self-signed pair, which it makes again.
 func (b *book) dropServing(n snapshot.Node) script {
 	var s script
 	if b.has(n, certs.KindKubeletServing) {
-		s.add("rm -f %s %s", path.Join(dir(n, "kubelet-dir"), "kubelet.crt"), path.Join(dir(n, "kubelet-dir"), "kubelet.key"))
+		s.add("rm -f %s %s", path.Join(dir(n, "kubelet-dir"), "kubelet.crt"),
+			path.Join(dir(n, "kubelet-dir"), "kubelet.key"))
 	}
 	return s
 }
@@ -613,10 +647,12 @@ func stop(n snapshot.Node, component string) script {
 // end one.
 func containers(n snapshot.Node, component string) (list, end code) {
 	if n.Facts["runtime"] == "docker" {
-		return "docker ps --quiet --no-trunc --filter status=running --filter label=io.kubernetes.container.name=" + code(component),
+		return "docker ps --quiet --no-trunc --filter status=running --filter label=io.kubernetes.container.name=" +
+				code(component),
 			"docker stop --time 3"
 	}
-	return "crictl ps --quiet --no-trunc --state Running --label io.kubernetes.pod.namespace=kube-system --label io.kubernetes.container.name=" + code(component),
+	return "crictl ps --quiet --no-trunc --state Running --label io.kubernetes.pod.namespace=kube-system --label " +
+			"io.kubernetes.container.name=" + code(component),
 		"crictl stop --timeout 3"
 }
 
@@ -632,7 +668,8 @@ func (b *book) restart(n snapshot.Node) script {
 		kinds []certs.Kind
 	}{
 		{"etcd", false, nil},
-		{apiServer, true, []certs.Kind{certs.KindAPIServer, certs.KindAPIServerKubeletClient, certs.KindFrontProxyClient, certs.KindAPIServerEtcdClient, certs.KindEtcdNode}},
+		{apiServer, true, []certs.Kind{certs.KindAPIServer, certs.KindAPIServerKubeletClient,
+			certs.KindFrontProxyClient, certs.KindAPIServerEtcdClient, certs.KindEtcdNode}},
 		{"kube-controller-manager", false, []certs.Kind{certs.KindControllerManagerConf}},
 		{"kube-scheduler", false, []certs.Kind{certs.KindSchedulerConf}},
 		{"kube-vip", false, []certs.Kind{certs.KindAdmin, "super-admin.conf"}},
@@ -643,7 +680,8 @@ func (b *book) restart(n snapshot.Node) script {
 			s = append(s, stop(n, component.name)...)
 		}
 		if component.name == apiServer {
-			s.add("timeout 600 sh -c %s", "until "+string(kubectl(n))+" --request-timeout=5s get --raw /readyz; do sleep 2; done")
+			s.add("timeout 600 sh -c %s",
+				"until "+string(kubectl(n))+" --request-timeout=5s get --raw /readyz; do sleep 2; done")
 		}
 	}
 	// The longer the API server was away, the longer the kubelet waits before it
@@ -755,8 +793,10 @@ func (b *book) waitForNodes(n snapshot.Node, names []string) script {
 	s.tools(n)
 	var nodes []string
 	for _, name := range names {
-		other, _ := b.s.Node(name)
-		nodes = append(nodes, "node/"+b.s.NameOf(other))
+		if other, _ := b.s.Node(name); other.Is(cluster.ControlPlane) ||
+			other.Is(cluster.Worker) { // others are no Nodes
+			nodes = append(nodes, "node/"+b.s.NameOf(other))
+		}
 	}
 	s.add("%s wait --for=condition=Ready --timeout=300s %s", kubectl(n), nodes)
 	return s

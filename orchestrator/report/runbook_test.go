@@ -7,10 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
@@ -76,16 +78,25 @@ func kubeadmEtcd(s *snapshot.Snapshot) {
 	})(s)
 }
 
+// hand is how Ansible is called in the runbooks of the tests.
+var hand = report.ByHand{
+	Ansible: []string{"-i", "/srv/inventory.ini"},
+	Settings: plan.Settings{
+		Run: "manual-20260301T120000Z", BackupRoot: "/var/backups/kscertctl", EtcdSnapshot: plan.SnapshotAuto,
+		RenewBefore: 30 * tc.Day, Wait: 5 * time.Minute,
+	},
+}
+
 func runbook(t *testing.T, s snapshot.Snapshot) string {
 	t.Helper()
 	var out bytes.Buffer
-	if err := report.Runbook(&out, s, assess(s)); err != nil {
+	if err := report.Runbook(&out, s, assess(s), hand); err != nil {
 		t.Fatal(err)
 	}
 	return out.String()
 }
 
-// keyless takes the key of etcd's authority from a node.
+// keyless takes the key of etcd's CA from a node.
 func keyless(n *snapshot.Node) { delete(n.Digests, tc.EtcdPKI+"/ca-key.pem") }
 
 // runbooks makes the snapshots of which there is a runbook in testdata.
@@ -168,11 +179,35 @@ func TestRunbookQuotes(t *testing.T) {
 	}
 }
 
-// Only what is due is made anew.
+// Only what is due is issued again.
 func TestRunbookLeavesTheRest(t *testing.T) {
 	t.Parallel()
-	got := runbook(t, tc.Healthy(tc.Single(), joined, tc.On("cp1", tc.EndsIn(tc.Day, "scheduler.conf"))))
-	if !strings.Contains(got, "for name in scheduler.conf; do") || strings.Contains(got, "kubelet-client-$(date") || strings.Contains(got, "ca-key.pem") || strings.Contains(got, "token create") {
+	s := allExpired(tc.Single())
+	a := assess(s)
+	a.Due = map[string][]certs.Kind{"cp1": {certs.KindSchedulerConf}}
+	var out bytes.Buffer
+	ok(t, report.Runbook(&out, s, a, hand))
+	if got := out.String(); !strings.Contains(got, "for name in scheduler.conf; do") ||
+		strings.Contains(got, "kubelet-client-$(date") || strings.Contains(got, "ca-key.pem") || strings.Contains(got, "token create") {
 		t.Errorf("%s", got)
+	}
+}
+
+// Kubespray's own renewal is held meanwhile, as in a run.
+func TestRunbookHoldsTimers(t *testing.T) {
+	t.Parallel()
+	s := runbooks()["renew-expiring"]()
+	for i := range s.Nodes {
+		if s.Nodes[i].Is(cluster.ControlPlane) {
+			s.Nodes[i].RenewalTimer = &snapshot.RenewalTimer{State: snapshot.TimerOn}
+		}
+	}
+	var order []string
+	for _, m := range regexp.MustCompile(`infrapuzzle\.kscertctl\.(\w+)|"kscert_timer_action":"(\w+)"`).FindAllStringSubmatch(runbook(t, s), -1) {
+		order = append(order, m[1]+m[2])
+	}
+	want := []string{"renewal_timer", "hold", "backup", "renew_certs", "renewal_timer", "release"}
+	if got := slices.DeleteFunc(order, func(s string) bool { return s == "kscertctl" }); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
 	}
 }

@@ -55,7 +55,7 @@ func Proposed(w io.Writer, p run.Proposal, file, digest string) error {
 }
 
 // ApplyCommand is what to type to carry out the plan of a file, with what "apply" takes
-// from no file; digest may be empty. The file may be somebody else's: a value that a
+// from no file; digest may be empty. The file may be someone else's: a value that a
 // terminal would not show as it is, or that Ansible would evaluate, stands as "?".
 func ApplyCommand(file, digest string, r run.Request) string {
 	words := []string{"kscertctl", "apply", file}
@@ -95,7 +95,8 @@ func part(r run.Request) string {
 	}
 	var out strings.Builder
 	for _, flag := range []struct{ name, value string }{
-		{"--limit", strings.Join(r.Limit, ",")}, {"--skip-phases", strings.Join(skip, ",")}, {"--until-phase", string(r.UntilPhase)},
+		{"--limit", strings.Join(r.Limit, ",")}, {"--skip-phases", strings.Join(skip, ",")},
+		{"--until-phase", string(r.UntilPhase)},
 	} {
 		if flag.value != "" {
 			out.WriteString(" " + flag.name + " " + shell.Quote(flag.value))
@@ -198,7 +199,8 @@ type RunStatus struct {
 
 // Status says how far a run has come.
 func Status(r run.Record, p run.Proposal) RunStatus {
-	out := RunStatus{Schema: RunsSchema, RunLine: line(r), Cluster: p.Cluster, Steps: []StepLine{}, Touched: r.State.Touched(p.Plan), Torn: r.Torn}
+	out := RunStatus{Schema: RunsSchema, RunLine: line(r), Cluster: p.Cluster, Steps: []StepLine{},
+		Touched: r.State.Touched(p.Plan), Torn: r.Torn}
 	for _, step := range p.Plan.Steps {
 		l := StepLine{Step: step, Status: "to do"}
 		if result, begun := r.State.Steps[step.ID]; begun {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
@@ -56,7 +57,7 @@ type findings struct {
 	subjects []string
 }
 
-// crowd is from how many nodes on the same finding is said once for all of them.
+// crowd is from how many nodes on the same finding is reported once for all of them.
 const crowd = 3
 
 // group joins findings that have the same reason on the same node, or on many.
@@ -133,7 +134,9 @@ func fold(all []findings) (causes []findings, brought map[int][]findings) {
 		return first
 	}
 	for _, g := range all {
-		if g.first.Because == "" || !slices.ContainsFunc(all, func(c findings) bool { return c.first.Because == "" && c.first.Reason == g.first.Because }) {
+		if g.first.Because == "" ||
+			!slices.ContainsFunc(all,
+				func(c findings) bool { return c.first.Because == "" && c.first.Reason == g.first.Because }) {
 			causes = append(causes, g)
 		}
 	}
@@ -147,7 +150,7 @@ func fold(all []findings) (causes []findings, brought map[int][]findings) {
 }
 
 // Assessment is what a snapshot means and what would be done about it: the
-// document of diagnose. As JSON it is the diagnosis with the plan beside.
+// document of diagnose. As JSON it is the diagnosis with the plan next to it.
 type Assessment struct {
 	diagnosis.Diagnosis
 	// Reach is how far each asker came with each API endpoint.
@@ -202,7 +205,8 @@ func reach(s snapshot.Snapshot) []Reach {
 	add := func(from string, probes []snapshot.Probe) {
 		for _, p := range probes {
 			i := slices.IndexFunc(out, func(r Reach) bool {
-				return r.Endpoint == p.Endpoint && r.Failed == p.Failed && r.Error == p.Error && r.NotAfter.Equal(p.NotAfter)
+				return r.Endpoint == p.Endpoint && r.Failed == p.Failed && r.Error == p.Error &&
+					r.NotAfter.Equal(p.NotAfter)
 			})
 			if i < 0 {
 				i = len(out)
@@ -244,7 +248,7 @@ func (a Assessment) Text(w io.Writer) error {
 	switch {
 	case a.Unplanned != "":
 		p.line("No plan: %s", a.Unplanned)
-	case a.Route == diagnosis.Refuse || a.Route == diagnosis.NewCA:
+	case a.Route == diagnosis.Refuse || a.Route == diagnosis.NewCA && len(a.Plan.Steps) == 0:
 		p.line("No plan: nothing is changed on this route. Commands to investigate:")
 		p.line("  kscertctl diagnose -i INVENTORY --runbook")
 	default:
@@ -269,7 +273,7 @@ func (r Reach) came() string {
 	return text
 }
 
-// clip keeps the first line of somebody's words, and of a long one its end, where
+// clip keeps the first line of someone's words, and of a long one its end, where
 // most clients say what is wrong.
 func clip(s string) string {
 	const most = 100
@@ -281,13 +285,7 @@ func clip(s string) string {
 }
 
 // few names some and counts the rest: 200 nodes that say the same are no news.
-func few(names []string) string {
-	const shown = 8
-	if len(names) <= shown+1 {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:shown], ", "), len(names)-shown)
-}
+func few(names []string) string { return cluster.Some(names, 8) }
 
 // Plan writes the steps in order, with their nodes and reasons.
 func Plan(w io.Writer, p plan.Plan) error {

@@ -78,7 +78,7 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// A step that is begun again gets files of its own: what Ansible said the first
+// A step that is begun again gets files of its own: what Ansible reported the first
 // time is kept, and is not taken for what it says now.
 func TestAttempt(t *testing.T) {
 	t.Parallel()

@@ -17,6 +17,6 @@
 // Programs read these records through package orchestrator (Runs, FindRun, LoadRun,
 // History) and get the types of this one; what writes them is for orchestrator itself.
 //
-// Whoever works on a run holds a lock on its journal, so that a run whose driver
-// has died can be told from one that is being worked on.
+// Anyone who works on a run holds a lock on its journal, so that a run whose driver
+// has died can be distinguished from one that is being worked on.
 package run

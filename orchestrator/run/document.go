@@ -98,6 +98,9 @@ type Request struct {
 	BackupRoot     string               `json:"backupRoot"`
 	// EtcdSnapshot is which backups hold a snapshot of etcd; plan.SnapshotAuto when empty.
 	EtcdSnapshot plan.EtcdSnapshot `json:"etcdSnapshot,omitempty"`
+	// RenewCAs are the CAs to be re-issued, and CAValidity for how long.
+	RenewCAs   []plan.CA     `json:"renewCAs,omitempty"`
+	CAValidity time.Duration `json:"caValidity,omitempty"`
 }
 
 // Policy is what a plan for the request is made by.
@@ -105,7 +108,7 @@ func (r Request) Policy() plan.Policy {
 	return plan.Policy{
 		Choice: r.Playbook, Kubespray: r.Kubespray, Limit: r.Limit, Skip: r.SkipPhases, Until: r.UntilPhase,
 		MaxUnavailable: r.MaxUnavailable, AllowNotInInventory: r.AllowNotInInventory,
-		EtcdSnapshot: r.EtcdSnapshot, BackupRoot: r.BackupRoot,
+		EtcdSnapshot: r.EtcdSnapshot, BackupRoot: r.BackupRoot, RenewCAs: r.RenewCAs, CAValidity: r.CAValidity,
 	}
 }
 
@@ -118,7 +121,7 @@ type Proposal struct {
 	Schema int `json:"schema"`
 	// Made is the driver's clock.
 	Made time.Time `json:"made"`
-	// Cluster is the fingerprint of the CA: it tells one cluster from another.
+	// Cluster is what ClusterID gives: it tells one cluster from another.
 	Cluster   string              `json:"cluster"`
 	Request   Request             `json:"request"`
 	Diagnosis diagnosis.Diagnosis `json:"diagnosis"`
@@ -126,12 +129,13 @@ type Proposal struct {
 	Snapshot  snapshot.Snapshot   `json:"snapshot"`
 }
 
-// ClusterID identifies a cluster: the SHA-256 of its CA certificate, hexadecimal,
-// as the first control plane that could be asked has it; empty when none has one.
+// ClusterID identifies a cluster: the SHA-256 of its CA's public key, hexadecimal, as the
+// first control plane that could be asked has it; empty when none has one. A CA that is
+// re-issued keeps its key.
 func ClusterID(s snapshot.Snapshot) string {
 	for _, n := range s.With(cluster.ControlPlane) {
 		if ca, ok := n.Certificate(certs.KindCA); ok {
-			return ca.Fingerprint
+			return ca.PublicKey
 		}
 	}
 	return ""
@@ -316,7 +320,8 @@ func LoadProposal(root, id string) (Proposal, error) {
 	}
 	p.Made, p.Cluster, p.Plan = doc.Made, doc.Cluster, doc.Plan
 	if err := json.Unmarshal(doc.Diagnosis, &p.Diagnosis); err != nil {
-		return Proposal{}, fmt.Errorf("the record of run %s: %w", id, &DamagedError{File: PlanFile, Reason: err.Error()})
+		return Proposal{}, fmt.Errorf("the record of run %s: %w", id,
+			&DamagedError{File: PlanFile, Reason: err.Error()})
 	}
 	return p, nil
 }

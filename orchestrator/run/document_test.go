@@ -66,8 +66,8 @@ func TestProposalFile(t *testing.T) {
 	}
 }
 
-// A plan file that somebody edited, or that another program wrote, is not
-// carried out, and the reason is said.
+// A plan file that someone edited, or that another program wrote, is not
+// carried out, and the reason is reported.
 func TestParseProposalRefuses(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -80,7 +80,7 @@ func TestParseProposalRefuses(t *testing.T) {
 		{"another action", `"action":"renew-certs"`, `"action":"pre-phase"`, "its plan does not follow from its diagnosis"},
 		{"another verdict", `"route":"renew"`, `"route":"recover"`, "its diagnosis does not follow from its snapshot"},
 		{"another threshold", `"RenewBefore":2592000000000000`, `"RenewBefore":0`, "its diagnosis does not follow from its snapshot"},
-		{"another cluster", `"cluster":"authority`, `"cluster":"other`, "its snapshot is of another cluster than it names"},
+		{"another cluster", `"cluster":"key of`, `"cluster":"other`, "its snapshot is of another cluster than it names"},
 		{"something behind", `{"schema":1,"made"`, `{}{"schema":1,"made"`, "it is not a JSON document"},
 		{"nothing", "", "", "it is not a JSON document"},
 	} {

@@ -16,7 +16,7 @@ const ExitSchema = 1
 type Exit struct {
 	Schema int `json:"schema"`
 	// Seq is the number of the journal's last line at that moment: with a later one,
-	// somebody has worked on the run since.
+	// someone has worked on the run since.
 	Seq int `json:"seq"`
 	// Code is the exit code, Next what to do now, in words; empty when it is done.
 	Code int    `json:"code"`
@@ -29,10 +29,11 @@ func SaveExit(root, id string, code int, next string) error {
 	if r.Err != nil {
 		return r.Err
 	}
-	return save(filepath.Join(r.Path, ExitFile), ExitFile, Exit{Schema: ExitSchema, Seq: len(r.Entries), Code: code, Next: next})
+	return save(filepath.Join(r.Path, ExitFile), ExitFile,
+		Exit{Schema: ExitSchema, Seq: len(r.Entries), Code: code, Next: next})
 }
 
-// loadExit reads how the last command on a run ended; nil when nobody noted it after
+// loadExit reads how the last command on a run ended; nil when no one noted it after
 // the journal's last line.
 func loadExit(dir string, seq int) (*Exit, error) {
 	var e Exit

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// errLocked says that somebody else holds the lock of a file.
+// errLocked says that someone else holds the lock of a file.
 var errLocked = errors.New("the file is locked")
 
 // lockPause is between two tries of a lock.
 const lockPause = 20 * time.Millisecond
 
 // lockFile opens a file, made if need be, and takes its lock of flock(2), trying
-// for that long. The error is errLocked while somebody else holds it.
+// for that long. The error is errLocked while someone else holds it.
 //
 // Libraries for file locks keep the descriptor to themselves; here it is handed
 // down to Ansible, so that the lock is held until the last process that was given
@@ -39,7 +39,7 @@ func lockFile(path string, patience time.Duration) (*os.File, error) {
 	}
 }
 
-// fileLocked reports whether somebody holds the lock of a file.
+// fileLocked reports whether someone holds the lock of a file.
 func fileLocked(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {

@@ -35,7 +35,7 @@ type History struct {
 	// Later are runs on the same cluster that were begun afterwards and may have
 	// changed nodes, the newest first.
 	Later []Record
-	// StateDir is the folder that commands about the run have to name; empty for
+	// StateDir is the directory that commands about the run have to name; empty for
 	// the default one.
 	StateDir string
 	// Unknown says in words which parts of the record are lost.

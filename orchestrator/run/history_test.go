@@ -77,7 +77,7 @@ func TestLoadHistoryReadsFewSnapshots(t *testing.T) {
 	}
 }
 
-// What is lost is named, and the rest is told all the same; without its journal
+// What is lost is named, and the rest is reported all the same; without its journal
 // nothing is known of a run.
 func TestLoadHistoryOfADamagedRecord(t *testing.T) {
 	t.Parallel()
@@ -131,7 +131,7 @@ func TestLoadHistoryWithoutAPlan(t *testing.T) {
 	}
 }
 
-// How it ended holds until somebody works on the run again.
+// How it ended holds until someone works on the run again.
 func TestExit(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
@@ -148,7 +148,7 @@ func TestExit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := load(t, root, h.ID).Exit; got != nil {
-		t.Errorf("a resume was killed since, and it is said to have ended with %+v", got)
+		t.Errorf("a resume was killed since, and it is answered to have ended with %+v", got)
 	}
 	if err := run.SaveExit(root, "nothing", 0, ""); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)

@@ -18,7 +18,7 @@ type EntryEvent string
 
 // The events of a journal.
 const (
-	// Begin: somebody began to work on the run; Kind says how.
+	// Begin: someone began to work on the run; Kind says how.
 	Begin EntryEvent = "begin"
 	// Requested: request, plan and snapshot lie on the disk and were approved.
 	// From here on the run can be resumed.
@@ -30,14 +30,14 @@ const (
 	End EntryEvent = "end"
 )
 
-// Kind is what somebody does with a run.
+// Kind is what someone does with a run.
 type Kind string
 
 // The kinds, as a begin line has them.
 const (
 	KindRun      Kind = "run"
 	KindRollback Kind = "rollback"
-	// KindResume goes on with a run or a rollback in its own directory.
+	// KindResume continues with a run or a rollback in its own directory.
 	KindResume Kind = "resume"
 	// KindLook changes no certificate: a diagnosis, a plan, a list of backups.
 	KindLook Kind = "look"
@@ -83,7 +83,7 @@ type Entry struct {
 type Journal struct {
 	Entries []Entry
 	// Torn is how many bytes an unfinished last line has: a driver was killed
-	// while it wrote. What the line would have said has not been acted upon.
+	// while it wrote. What the line would have reported has not been acted upon.
 	Torn int
 }
 
@@ -156,7 +156,7 @@ type State struct {
 	Last time.Time
 	// Requested is true once the plan was approved and lies on the disk.
 	Requested bool
-	// Ended is the result of the last work on the run; empty while somebody is at
+	// Ended is the result of the last work on the run; empty while someone is at
 	// work, and for good when the driver was killed.
 	Ended  Result
 	Detail string
@@ -196,7 +196,7 @@ func (j Journal) State() State {
 // Next is the index of the step to go on at: the first that is not done; the number
 // of steps when all are. Where that is a gate that did not hold, it is the first
 // change of one of its nodes: steps do only what is still due, so doing them again
-// mends what has gone wrong since, and harms nothing else.
+// fixes what has gone wrong since, and harms nothing else.
 func (s State) Next(p plan.Plan) int {
 	i := slices.IndexFunc(p.Steps, func(step plan.Step) bool { return s.Steps[step.ID] != Done })
 	if i < 0 {
@@ -204,7 +204,8 @@ func (s State) Next(p plan.Plan) int {
 	}
 	if gate := p.Steps[i]; gate.Gate != "" && s.Steps[gate.ID] == Failed {
 		changes := func(step plan.Step) bool {
-			return step.Changes && step.Action != plan.Backup && slices.ContainsFunc(step.Nodes, func(n string) bool { return slices.Contains(gate.Nodes, n) })
+			return step.Changes && step.Action != plan.Backup &&
+				slices.ContainsFunc(step.Nodes, func(n string) bool { return slices.Contains(gate.Nodes, n) })
 		}
 		if again := slices.IndexFunc(p.Steps[:i], changes); again >= 0 {
 			return again

@@ -189,7 +189,7 @@ func FuzzParseJournal(f *testing.F) {
 	})
 }
 
-// A run that is gone on with continues its journal; an unfinished line is cut off
+// A run that is resumed continues its journal; an unfinished line is cut off
 // before anything is written behind it.
 func TestOpen(t *testing.T) {
 	t.Parallel()

@@ -53,7 +53,7 @@ func ParseOwner(data []byte) (Owner, error) {
 }
 
 // StaleAfter is how old the heartbeat of a lock may be: five times its interval,
-// so that a slow network costs nobody a lock.
+// so that a slow network costs no one a lock.
 const (
 	Heartbeat  = time.Minute
 	StaleAfter = 5 * Heartbeat
@@ -71,15 +71,15 @@ type Verdict string
 
 // The verdicts.
 const (
-	// Held: its owner is at work, or cannot be told from one who is.
+	// Held: its owner is at work, or cannot be distinguished from one who is.
 	Held Verdict = "held"
 	// Stale: its owner has died, or has not been heard of for StaleAfter.
 	Stale Verdict = "stale"
 )
 
-// Judge tells whether the owner of a lock seems dead. It is when no heartbeat
+// Assess tells whether the owner of a lock seems dead. It is when no heartbeat
 // came for StaleAfter, or when it is a process of this machine that is gone.
-func (h Holding) Judge(host string, alive func(pid int) bool) Verdict {
+func (h Holding) Assess(host string, alive func(pid int) bool) Verdict {
 	switch {
 	case h.Age > StaleAfter:
 		return Stale

@@ -25,7 +25,7 @@ func TestJudge(t *testing.T) {
 	}{
 		{name: "at work here", owner: owner, alive: true, want: Held},
 		{name: "its process is gone", owner: owner, want: Stale},
-		{name: "at work on another machine, whose processes nobody can see", owner: elsewhere, want: Held},
+		{name: "at work on another machine, whose processes no one can see", owner: elsewhere, want: Held},
 		{name: "a heartbeat was missed", owner: elsewhere, age: 2 * Heartbeat, want: Held},
 		{name: "at the very end", owner: elsewhere, age: StaleAfter, want: Held},
 		{name: "not heard of any more", owner: elsewhere, age: StaleAfter + time.Second, want: Stale},
@@ -33,7 +33,7 @@ func TestJudge(t *testing.T) {
 		{name: "an owner that cannot be read", owner: Owner{}, want: Held},
 		{name: "an owner that cannot be read, long ago", owner: Owner{}, age: time.Hour, want: Stale},
 	} {
-		got := Holding{Owner: row.owner, Age: row.age}.Judge("here", func(pid int) bool { return pid == 7 && row.alive })
+		got := Holding{Owner: row.owner, Age: row.age}.Assess("here", func(pid int) bool { return pid == 7 && row.alive })
 		if got != row.want {
 			t.Errorf("%s: %s, want %s", row.name, got, row.want)
 		}
@@ -66,7 +66,7 @@ func TestParseOwner(t *testing.T) {
 	}
 }
 
-// Two runs on one machine: the second is told who the first is, and can begin
+// Two runs on one machine: the second one learns who the first is, and can begin
 // when the first has ended. Another cluster is another lock.
 func TestLockDriver(t *testing.T) {
 	t.Parallel()

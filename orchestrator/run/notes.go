@@ -1,6 +1,6 @@
 package run
 
-// NotesFile has what a run leaves to whoever asked for it.
+// NotesFile has what a run leaves to its user.
 const NotesFile = "notes.json"
 
 // NotesSchema is the version of NotesFile.

@@ -69,7 +69,7 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("another process is working on run %s", e.Run)
 }
 
-// Open opens the directory of an earlier run to go on with it, and returns its
+// Open opens the directory of an earlier run to continue with it, and returns its
 // journal. An unfinished last line is cut off. The error is a *BusyError while
 // another process works on the run, an *UntrustedError when others may have written
 // its record, a *DamagedError when the journal is not what was written.
@@ -100,7 +100,7 @@ func Open(root, id string) (*Dir, Journal, error) {
 func (d *Dir) open() error {
 	path := filepath.Join(d.Path, journalFile)
 	var err error
-	// Whoever lists runs holds the lock for a moment, to see whether it is free.
+	// Anyone who lists runs holds the lock for a moment, to see whether it is free.
 	if d.lock, err = lockFile(path, time.Second); err != nil {
 		if errors.Is(err, errLocked) {
 			return &BusyError{Run: d.ID}
@@ -113,7 +113,7 @@ func (d *Dir) open() error {
 	return nil
 }
 
-// UntrustedError says why the record of a run is not to be believed: somebody else may
+// UntrustedError says why the record of a run is not to be believed: someone else may
 // have written it, and it names commands, files and programs.
 type UntrustedError struct {
 	// Path is the directory, Reason what is wrong with it, Next how to correct it.
@@ -122,8 +122,8 @@ type UntrustedError struct {
 
 func (e *UntrustedError) Error() string { return e.Path + " " + e.Reason }
 
-// Trusted checks that the record and the directory of all records belong to whoever asks
-// and that nobody else may write to them. The error is an *UntrustedError, or says why
+// Trusted checks that the record and the directory of all records belong to the user who asks
+// and that no one else may write to them. The error is an *UntrustedError, or says why
 // it cannot be checked.
 func (r Record) Trusted() error {
 	for _, path := range []string{filepath.Dir(r.Path), r.Path} {
@@ -134,8 +134,9 @@ func (r Record) Trusted() error {
 		owner, ok := info.Sys().(*syscall.Stat_t)
 		switch mine := os.Geteuid(); {
 		case ok && int64(owner.Uid) != int64(mine):
-			return &UntrustedError{Path: path, Reason: fmt.Sprintf("belongs to user %d, and this is user %d", owner.Uid, mine),
-				Next: "run the command as the user who started the run"}
+			return &UntrustedError{Path: path,
+				Reason: fmt.Sprintf("belongs to user %d, and this is user %d", owner.Uid, mine),
+				Next:   "run the command as the user who started the run"}
 		case info.Mode().Perm()&0o022 != 0:
 			return &UntrustedError{Path: path,
 				Reason: fmt.Sprintf("is writable by others (mode %04o)", info.Mode().Perm()),
@@ -149,7 +150,7 @@ func (r Record) Trusted() error {
 // holds the run until it ends.
 func (d *Dir) Lock() *os.File { return d.lock }
 
-// read reads the journal of a run that is gone on with, and cuts off what a
+// read reads the journal of a run that is continued, and cuts off what a
 // killed driver did not finish.
 func (d *Dir) read() (Journal, error) {
 	data, err := os.ReadFile(filepath.Join(d.Path, journalFile))
@@ -192,7 +193,7 @@ func (d *Dir) Attempt(step string) string {
 	}
 }
 
-// Playbooks is the folder of the playbooks that are run.
+// Playbooks is the directory of the playbooks that are run.
 func (d *Dir) Playbooks() string { return filepath.Join(d.Path, "playbooks") }
 
 // Record numbers an entry, appends it to the journal and returns once it is on
@@ -218,7 +219,7 @@ func (d *Dir) Record(e Entry) error {
 	return nil
 }
 
-// Save writes a document beside and renames it, so that a reader finds either
+// Save writes a document to another file and renames that, so that a reader finds either
 // the old or the new one, whole.
 func (d *Dir) Save(name string, document any) error {
 	return save(filepath.Join(d.Path, name), name, document)
@@ -263,7 +264,7 @@ func saveBytes(path string, data []byte) error {
 	return err
 }
 
-// syncDir puts the names in a folder on the disk: a rename alone may be lost
+// syncDir puts the names in a directory on the disk: a rename alone may be lost
 // with the power.
 func syncDir(path string) error {
 	dir, err := os.Open(path)
@@ -376,7 +377,7 @@ const (
 	StatusRunning     Status = "running"     // some process works on it
 	StatusDone        Status = "done"        // every step is done
 	StatusFailed      Status = "failed"      // a step or a gate stopped it
-	StatusInterrupted Status = "interrupted" // somebody stopped it
+	StatusInterrupted Status = "interrupted" // someone stopped it
 	StatusKilled      Status = "killed"      // its driver died
 	StatusDamaged     Status = "damaged"     // its journal cannot be read
 )
@@ -395,7 +396,7 @@ func (r Record) Status() Status {
 	}
 }
 
-// Resumable reports whether there is something to go on with.
+// Resumable reports whether there is something to continue with.
 func (r Record) Resumable() bool {
 	return r.Err == nil && !r.Running && r.State.Requested && r.State.Ended != Done
 }

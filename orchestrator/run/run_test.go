@@ -27,7 +27,7 @@ func create(t *testing.T) *Dir {
 	return d
 }
 
-// A run directory is nobody's business but its owner's.
+// A run directory is no one's business but its owner's.
 func TestModes(t *testing.T) {
 	t.Parallel()
 	d := create(t)
@@ -56,7 +56,7 @@ func TestModes(t *testing.T) {
 		files++
 		return nil
 	})
-	if err != nil || files != 6 { // three folders, three files
+	if err != nil || files != 6 { // three directories, three files
 		t.Errorf("%d files, %v", files, err)
 	}
 }

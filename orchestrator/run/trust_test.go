@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The record of a run names programs and files, so one that somebody else may have
+// The record of a run names programs and files, so one that someone else may have
 // written is not opened.
 func TestOpenTrusts(t *testing.T) {
 	t.Parallel()
@@ -31,7 +31,7 @@ func TestOpenTrusts(t *testing.T) {
 			harm: func(record string) error { return os.Chmod(filepath.Dir(record), 0o777) },
 		},
 		{
-			name: "somebody else's", wrong: "belongs to user 65534, and this is user 0", root: true,
+			name: "someone else's", wrong: "belongs to user 65534, and this is user 0", root: true,
 			harm: func(record string) error { return os.Chown(record, 65534, -1) },
 		},
 	} {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -27,7 +28,7 @@ const (
 // endpoint is the name under which the API endpoint of a node's kubelet was asked.
 const endpoint = "endpoint"
 
-// answer is what a port said, in one connection.
+// answer is what a port reported, in one connection.
 type answer struct {
 	address   string
 	connected bool
@@ -43,11 +44,49 @@ type response struct {
 	body   string
 }
 
-// answered: the server spoke, be it to ask for a credential.
-func (r response) answered() bool { return r.status == 200 || r.status == 401 || r.status == 403 }
-
 func (r response) String() string {
 	return strings.TrimSpace("HTTP " + strconv.Itoa(r.status) + ": " + lastLine(r.body))
+}
+
+// answered is why the answer is not that of an API server that serves; nil if it is.
+func (r response) answered() error {
+	switch err := FromAPIServer(r.status, r.body); {
+	case err == nil:
+		return nil
+	case slices.Contains(served, r.status):
+		return fmt.Errorf("HTTP %d: %w", r.status, err)
+	default:
+		return errors.New(r.String())
+	}
+}
+
+// served are the codes with which an API server answers that works: 200, or, where anonymous
+// requests are not allowed, 401 and 403.
+var served = []int{http.StatusOK, http.StatusUnauthorized, http.StatusForbidden}
+
+var tag = regexp.MustCompile(`<[^>]*>`)
+
+// FromAPIServer returns nil if status and body are what an API server that serves answers to
+// GET /livez or /readyz: 200 with "ok" (k8s.io/apiserver, pkg/server/healthz), or 401 or 403
+// with a Status in JSON (apimachinery, meta/v1), for anonymous requests may be disabled. Anything
+// else behind that port can answer with such a code. The error describes what answered instead.
+func FromAPIServer(status int, body string) error {
+	var object struct {
+		Kind string `json:"kind"`
+	}
+	response{status: status, body: body}.decode(&object)
+	switch {
+	case !slices.Contains(served, status):
+		return fmt.Errorf("HTTP %d", status)
+	case status == http.StatusOK && slices.Contains(strings.Fields(body), "ok"),
+		status != http.StatusOK && object.Kind == "Status":
+		return nil
+	}
+	text := strings.Join(strings.Fields(tag.ReplaceAllString(body, " ")), " ")
+	if text == "" {
+		return errors.New("the answer is empty, so it is not from an API server")
+	}
+	return fmt.Errorf("the answer is not from an API server: %.200s", text)
 }
 
 // statusLine begins a response. It need not begin a line: the one before may end
@@ -75,27 +114,30 @@ func responses(text string) []response {
 // "func(n)" for names. The reason is what people want.
 var opensslError = regexp.MustCompile(`^[0-9A-Fa-f]+:error:[0-9A-Fa-f]+:[^:]*:[^:]*:([^:]+):.*$`)
 
-// said separates the client's words, marked with "!", from what it read.
-func said(text []byte, exit string) (read, words string) {
-	var told []string
+// inNoTime is reported of what was asked and ended before it had answered.
+const inNoTime = "no answer in time"
+
+// stated separates the client's words, marked with "!", from what it read.
+func stated(text []byte, exit string) (read, words string) {
+	var reported []string
 	var b strings.Builder
 	for line := range strings.Lines(string(text)) {
 		if word, ok := strings.CutPrefix(line, "!"); ok {
-			told = append(told, opensslError.ReplaceAllString(strings.TrimSpace(word), "$1"))
+			reported = append(reported, opensslError.ReplaceAllString(strings.TrimSpace(word), "$1"))
 			continue
 		}
 		b.WriteString(line)
 	}
-	words = strings.Join(told[:min(3, len(told))], "\n")
+	words = strings.Join(reported[:min(3, len(reported))], "\n")
 	if exit == "124" { // timeout(1)
-		words = cmp.Or(words, "no answer in time")
+		words = cmp.Or(words, inNoTime)
 	}
 	return b.String(), words
 }
 
 // readTLS: name exit address, with the certificates that were presented.
 func readTLS(n *reading, f []string, text []byte) error {
-	read, words := said(text, f[1])
+	read, words := stated(text, f[1])
 	a := answer{address: f[2], connected: strings.Contains(read, "CONNECTED"), words: words}
 	chain, err := n.chain([]byte(read))
 	if errors.Is(err, ErrTooMuch) {
@@ -125,8 +167,9 @@ func readTLS(n *reading, f []string, text []byte) error {
 
 // readHTTP: name exit address, with the responses.
 func readHTTP(n *reading, f []string, text []byte) error {
-	read, words := said(text, f[1])
-	n.http[f[0]] = answer{address: f[2], responses: responses(read), words: cmp.Or(words, "the connection was closed without an answer")}
+	read, words := stated(text, f[1])
+	n.http[f[0]] = answer{address: f[2], responses: responses(read),
+		words: cmp.Or(words, "the connection was closed without an answer")}
 	return nil
 }
 
@@ -138,20 +181,23 @@ func readResolved(n *reading, f []string, text []byte) error {
 		if _, err := netip.ParseAddr(first); err == nil && !slices.Contains(n.resolved[f[0]], first) {
 			n.resolved[f[0]] = append(n.resolved[f[0]], first)
 		}
+		if err := bounded("addresses of "+f[0], len(n.resolved[f[0]]), maxNames); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // conclude makes probes, etcd's account and the view of the cluster of what was
-// answered.
-func (n *reading) conclude() {
+// answered. The error wraps ErrTooMuch.
+func (n *reading) conclude() error {
 	if n.Kubeadm != nil {
 		n.Kubeadm.Path = n.Facts["kubeadm-config"]
 	}
 	if a, ok := n.tls["kube-apiserver"]; ok {
 		p := n.probe("kube-apiserver", a)
 		if r, tried := n.Results["readyz"]; p.Failed == "" && tried && r.Status != 0 {
-			p.Failed, p.Error = StageAuth, lastLine(r.Output)
+			p.Failed, p.Error = StageAuth, cmp.Or(lastLine(r.Output), inNoTime)
 		}
 		n.Probes = append(n.Probes, p)
 	}
@@ -159,13 +205,26 @@ func (n *reading) conclude() {
 		n.Probes = append(n.Probes, n.probe(endpoint, a))
 	}
 	n.Etcd = n.etcd()
-	n.View = view(n.Results)
+	if n.Etcd != nil {
+		urls := 0
+		for _, m := range n.Etcd.Members {
+			urls = max(urls, len(m.PeerURLs), len(m.ClientURLs))
+		}
+		if err := bounded("etcd's members and their URLs", max(urls, len(n.Etcd.Members)), maxMembers); err != nil {
+			return err
+		}
+	}
+	var err error
+	if n.View, err = view(n.Results); err != nil {
+		return err
+	}
 	for _, name := range []string{"kubelet-version", "runtime-version"} {
 		if v := version.FindString(n.Results[name].Output); v != "" {
 			n.Facts[name] = v
 		}
 		delete(n.Results, name)
 	}
+	return nil
 }
 
 var version = regexp.MustCompile(`v?[0-9]+\.[0-9]+\.[0-9]+`)
@@ -186,10 +245,14 @@ func (n *reading) probe(name string, a answer) Probe {
 	answers := append(slices.Clone(n.http[name].responses), response{}, response{})
 	unanswered := func(r response) string {
 		if r.status == 0 {
-			return n.http[name].words
+			return cmp.Or(n.http[name].words, "no answer")
 		}
-		return r.String()
+		if err := r.answered(); err != nil {
+			return err.Error()
+		}
+		return ""
 	}
+	livez, readyz := unanswered(answers[0]), unanswered(answers[1])
 	switch {
 	case looked && len(addresses) == 0 && !a.connected:
 		p.Failed, p.Error = StageResolve, a.words
@@ -197,10 +260,10 @@ func (n *reading) probe(name string, a answer) Probe {
 		p.Failed, p.Error = StageTCP, a.words
 	case a.chain == nil:
 		p.Failed, p.Error = StageTLS, a.words
-	case !answers[0].answered():
-		p.Failed, p.Error = StageLivez, unanswered(answers[0])
-	case !answers[1].answered():
-		p.Failed, p.Error = StageReadyz, unanswered(answers[1])
+	case livez != "":
+		p.Failed, p.Error = StageLivez, livez
+	case readyz != "":
+		p.Failed, p.Error = StageReadyz, readyz
 	}
 	return p
 }
@@ -257,8 +320,13 @@ func (n *reading) etcd() *Etcd {
 		e.MemberID = strconv.FormatUint(list.Header.MemberID, 16)
 	}
 	for _, m := range list.Members {
+		if m.ID == 0 { // it could not be read, and then who the members are is not known
+			e.Members = nil
+			break
+		}
 		e.Members = append(e.Members, EtcdMember{
-			ID: strconv.FormatUint(m.ID, 16), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, Learner: m.Learner,
+			ID: strconv.FormatUint(m.ID, 16), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs,
+			Learner: m.Learner,
 		})
 	}
 	switch {

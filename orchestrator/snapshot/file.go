@@ -40,11 +40,13 @@ func Load(path string) (Snapshot, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Snapshot{}, &FileError{Path: path, Detail: "it does not exist", Next: "name a file that --save-snapshot wrote", Err: err}
+		return Snapshot{}, &FileError{Path: path, Detail: "it does not exist",
+			Next: "name a file that --save-snapshot wrote", Err: err}
 	case err != nil:
 		return fail("name a file that can be read", err)
 	case info.IsDir():
-		return Snapshot{}, &FileError{Path: path, Detail: "it is a directory", Next: "name the file in it; those of a run directory are snapshots/NN.json"}
+		return Snapshot{}, &FileError{Path: path, Detail: "it is a directory",
+			Next: "name the file in it; those of a run directory are snapshots/NN.json"}
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -138,5 +140,6 @@ func Save(path string, s Snapshot) error {
 }
 
 func cannotWrite(path string, err error) error {
-	return &FileError{Path: path, Detail: "it cannot be written: " + err.Error(), Next: "name a file in a directory that exists and is writable", Err: err}
+	return &FileError{Path: path, Detail: "it cannot be written: " + err.Error(),
+		Next: "name a file in a directory that exists and is writable", Err: err}
 }

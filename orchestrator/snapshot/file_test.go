@@ -32,7 +32,7 @@ func TestSaveAndLoad(t *testing.T) {
 		t.Errorf("%v %v", info.Mode(), err)
 	}
 	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
-		t.Errorf("something is left beside it: %v", entries)
+		t.Errorf("something is left next to it: %v", entries)
 	}
 }
 

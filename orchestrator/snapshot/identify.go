@@ -11,7 +11,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
-// folders maps each base to the fact that names its folder on the node.
+// folders maps each base to the fact that names its directory on the node.
 var folders = map[certs.Base]string{
 	certs.PKI:     "pki",
 	certs.Config:  "config-dir",
@@ -25,7 +25,7 @@ var folders = map[certs.Base]string{
 // identify tells of each certificate what it is for, whose signature it bears and
 // whether its key is its own. The error wraps ErrTooMuch.
 func (n *reading) identify() error {
-	n.judgeKubeconfigs()
+	n.checkKubeconfigs()
 	var issuers []certs.Issuer
 	listed := map[string]certs.Authority{} // a CA lies in many places: its signatures are verified once
 	issuer := func(a certs.Authority, x *x509.Certificate) {
@@ -55,7 +55,7 @@ func (n *reading) identify() error {
 	}
 	n.settleKeys()
 	compared := len(issuers) > 0
-	// Who else trusts: what they do, nobody has signed for the cluster.
+	// Who else trusts: what they do, no one has signed for the cluster.
 	for i, c := range n.Certificates {
 		if c.IsCA && !c.Served && rows[i].Authority == "" {
 			issuer("", n.chains[i][0])
@@ -73,7 +73,7 @@ func (n *reading) identify() error {
 		return names[ca]
 	}
 	for i, row := range rows {
-		// Two authorities may share a key: the one that the place demands counts.
+		// Two CAs may share a key: the one that the place demands counts.
 		mine := slices.Clone(issuers)
 		slices.SortStableFunc(mine, func(a, b certs.Issuer) int {
 			wanted := func(i certs.Issuer) bool { return i.Authority != "" && i.Authority == row.Signer }
@@ -157,7 +157,7 @@ func (n *reading) keyState(c certs.Certificate, keyFile string) certs.KeyState {
 	}
 }
 
-// settleKeys: of several CAs in a file the key beside it is that of one of them, and says
+// settleKeys: of several CAs in a file the key next to it is that of one of them, and says
 // nothing of the others.
 func (n *reading) settleKeys() {
 	settled := map[string]bool{}

@@ -46,6 +46,7 @@ type kubeconfigUser struct {
 		Certificate string `yaml:"client-certificate-data"`
 		File        string `yaml:"client-certificate"`
 		Key         string `yaml:"client-key"`
+		KeyData     string `yaml:"client-key-data"`
 	} `yaml:"user"`
 }
 
@@ -71,11 +72,13 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 	k := Kubeconfig{Path: f[5]}
 	defer func() { n.Kubeconfigs = append(n.Kubeconfigs, k) }()
 	var doc kubeconfigText
+	var tree yaml.Node
 	switch {
 	case file.Size == 0:
 		n.misread[k.Path] = "it is empty"
 		return nil
-	case yaml.Unmarshal(text, &doc) != nil: // the error may be long, and quotes
+	case yaml.Unmarshal(text, &tree) != nil ||
+		lastOfKeys(&tree).Decode(&doc) != nil: // the error may be long, and quotes
 		n.misread[k.Path] = "it is not a kubeconfig: neither YAML nor JSON that can be parsed"
 		return nil
 	}
@@ -98,7 +101,11 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 	// The user of the current context first.
 	slices.SortStableFunc(doc.Users, func(a, b kubeconfigUser) int { return rank(inUse(a)) - rank(inUse(b)) })
 	for _, u := range doc.Users {
-		l := login{certificate: notEmbedded, file: beside(k.Path, u.User.File), key: beside(k.Path, u.User.Key), current: inUse(u)}
+		l := login{certificate: notEmbedded, file: relativeTo(k.Path, u.User.File), key: relativeTo(k.Path, u.User.Key),
+			current: inUse(u)}
+		if u.User.KeyData != "" { // counts before the file (client-go, clientcmd: getUserIdentificationPartialConfig)
+			l.key = ""
+		}
 		if l.current && k.ClientCertificateFile == "" && u.User.Certificate == "" {
 			k.ClientCertificateFile = l.file
 		}
@@ -108,7 +115,7 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 				return fmt.Errorf("%s: %w", k.Path, err)
 			}
 			if err != nil {
-				if l.current { // another user's is nobody's matter here
+				if l.current { // another user's is no one's matter here
 					n.without[k.Path] = "client-certificate-data: " + err.Error()
 				}
 				continue
@@ -131,10 +138,36 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 	case len(doc.Users) == 0:
 		n.without[k.Path] = "it names no user"
 	case len(n.logins[k.Path]) == 0:
-		n.without[k.Path] = "its user logs in without a certificate, so its expiry is not known"
+		n.without[k.Path] = noCertificate
 	}
 	return nil
 }
+
+// lastOfKeys drops from mappings all but the last of several entries with one key: that is the
+// one which kubectl and the components take.
+func lastOfKeys(n *yaml.Node) *yaml.Node {
+	for _, child := range n.Content {
+		lastOfKeys(child)
+	}
+	if n.Kind != yaml.MappingNode {
+		return n
+	}
+	last := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		last[n.Content[i].Value] = i
+	}
+	var kept []*yaml.Node
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if key := n.Content[i]; key.Kind != yaml.ScalarNode || last[key.Value] == i {
+			kept = append(kept, key, n.Content[i+1])
+		}
+	}
+	n.Content = kept
+	return n
+}
+
+// noCertificate is why nothing is known of how long a kubeconfig can be used.
+const noCertificate = "its user logs in without a certificate, so its expiry is not known"
 
 // trust notes what a kubeconfig trusts.
 func (k *Kubeconfig) trust(bundle []*x509.Certificate) {
@@ -166,8 +199,8 @@ func (t kubeconfigText) current() (inUse func(kubeconfigUser) bool, of int) {
 	return func(u kubeconfigUser) bool { return u.Name == first }, 0
 }
 
-// beside is the path of a file that a kubeconfig names, which may be relative to its own.
-func beside(kubeconfig, file string) string {
+// relativeTo is the path of a file that a kubeconfig names, which may be relative to its own.
+func relativeTo(kubeconfig, file string) string {
 	if file == "" || path.IsAbs(file) {
 		return file
 	}
@@ -195,20 +228,20 @@ func (n *reading) fromBase64(s string) ([]*x509.Certificate, error) {
 	return n.chain(data)
 }
 
-// judgeKubeconfigs tells of which kubeconfigs that belong to the cluster nothing is
+// checkKubeconfigs tells of which kubeconfigs that belong to the cluster nothing is
 // understood. Root's own may log in otherwise, and so may a kubelet that joins.
-func (n *reading) judgeKubeconfigs() {
+func (n *reading) checkKubeconfigs() {
 	for _, k := range n.Kubeconfigs {
 		row, _ := n.row(k.Path)
 		others := row.Base == certs.Home || row.Copy
 		switch misread, without := n.misread[k.Path], n.without[k.Path]; {
 		case row.Kind == "": // whatever it is
-		case misread != "":
+		case misread != "" && !n.reported(k.Path):
 			n.unreadable(k.Path, misread)
 		case others:
-		case without != "" && !n.told(k.Path):
+		case without != "" && !n.reported(k.Path):
 			n.unreadable(k.Path, without)
-		case row.Kind != certs.KindKubeletConf: // that of the kubelet is judged with its files
+		case row.Kind != certs.KindKubeletConf: // that of the kubelet is checked with its files
 			for _, l := range n.logins[k.Path] {
 				if l.file != "" && l.current && !n.has(l.file) {
 					n.unreadable(k.Path, "it refers to "+l.file+", in which no certificate was found")
@@ -218,16 +251,17 @@ func (n *reading) judgeKubeconfigs() {
 	}
 }
 
-// told reports whether it is told of a file already why it cannot be read.
-func (n *reading) told(file string) bool {
+// reported says whether a file is already reported as one that cannot be read.
+func (n *reading) reported(file string) bool {
 	return slices.ContainsFunc(n.Unreadable, func(u Unreadable) bool { return u.Path == file })
 }
 
 // has reports whether a certificate was read from a file, or why none was. A file may
-// have been listed under another name, where folders are links.
+// have been listed under another name, where directories are links.
 func (n *reading) has(file string) bool {
 	same := func(p string) bool { return path.Base(p) == path.Base(file) }
-	return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool { return same(c.Path) }) || n.told(file)
+	return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool { return same(c.Path) }) ||
+		n.reported(file)
 }
 
 // refers finds the login that names a file as its certificate, and the kubeconfig.
@@ -243,8 +277,8 @@ func (n *reading) refers(file string) (kubeconfig string, l login, ok bool) {
 }
 
 // dropOthers drops what kubeconfigs hold of other clusters: what none of the node's
-// authorities has signed, of users other than that of the current context, and of all
-// in root's own. Without an authority to compare with, all stays.
+// CAs has signed, of users other than that of the current context, and of all
+// in root's own. Without a CA to compare with, all stays.
 func (n *reading) dropOthers(compared bool) {
 	other := map[int]bool{}
 	for _, k := range n.Kubeconfigs {
@@ -266,4 +300,21 @@ func (n *reading) dropOthers(compared bool) {
 		}
 	}
 	n.Certificates, n.chains = kept, nil
+	n.checkDropped()
+}
+
+// checkDropped tells of which kubeconfigs that belong to the cluster nothing is left but what
+// users without a certificate log in with.
+func (n *reading) checkDropped() {
+	for _, k := range n.Kubeconfigs {
+		row, _ := n.row(k.Path)
+		logins := n.logins[k.Path]
+		named := func(l login) bool { return l.current || l.file != "" }
+		left := func(c certs.Certificate) bool { return c.Path == k.Path }
+		if row.Kind != "" && row.Base != certs.Home && !row.Copy && len(logins) > 0 &&
+			!slices.ContainsFunc(logins, named) &&
+			!slices.ContainsFunc(n.Certificates, left) && !n.reported(k.Path) {
+			n.unreadable(k.Path, noCertificate)
+		}
+	}
 }

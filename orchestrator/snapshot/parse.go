@@ -32,16 +32,21 @@ var (
 	ErrForged = errors.New("not what the collector prints: something on the node writes into its output")
 	// ErrTooMuch says that the text is longer than that of any node that is known,
 	// so that reading it would take too long.
-	ErrTooMuch = errors.New("more than a node has: check the files there, remove what does not belong, and inspect again")
+	ErrTooMuch = errors.New(
+		"more than a node has: check the files there, remove what does not belong, and inspect again")
 )
 
 // Bounds of what is read of one node: many times what a node has.
 const (
 	maxRecords      = 1000    // of one kind, where its handler names no other number
 	maxCertificates = 2000    // of one node, with those of chains
-	maxChain        = 100     // of one record: a bundle of authorities
+	maxChain        = 100     // of one record: a bundle of CAs
 	maxSignatures   = 5000    // verified; an RSA key of 8192 bits takes less than 1 ms
 	maxDBSize       = 1 << 40 // bytes; etcd warns of more than 8 GiB
+	maxMembers      = 50      // of etcd, and URLs of each: 7 are advised at most
+	maxRows         = 20000   // of what the API server lists
+	maxNames        = 1000    // in the kubeadm configuration, or addresses of one
+	maxValue        = 1 << 14 // bytes of a fact or setting
 )
 
 // Parse reads the collector's output of one node.
@@ -99,11 +104,13 @@ func Parse(node cluster.Node, output []byte) (Node, error) {
 	if err := n.identify(); err != nil {
 		return Node{}, err
 	}
-	n.conclude()
+	if err := n.conclude(); err != nil {
+		return Node{}, err
+	}
 	return n.Node, nil
 }
 
-// reading is a node while its records are read, with what can be judged only
+// reading is a node while its records are read, with what can be checked only
 // when all of them are there.
 type reading struct {
 	Node
@@ -120,6 +127,8 @@ type reading struct {
 	misread, without map[string]string
 	// parsed is how many certificates were read, with those of chains.
 	parsed int
+	// trusting is how many CAs objects of the cluster have.
+	trusting int
 	// tls and http are what ports answered, by name; resolved are addresses by host.
 	tls, http map[string]answer
 	resolved  map[string][]string
@@ -193,7 +202,7 @@ func init() {
 		"KSCERT":     {2, 2, 0, 1, readHeader},
 		"FACT":       {2, 1, 0, 0, readFact},
 		"SETTINGS":   {1, 1, 0, 1, readSettings},
-		"USE":        {2, 2, 0, 0, func(n *reading, f []string, _ []byte) error { n.Facts[f[0]] = f[1]; return nil }},
+		"USE":        {2, 2, 0, 0, readFact},
 		"DISK":       {4, 4, repeats, 0, readDisk}, // folders may lie on the same one
 		"UNIT":       {5, 5, 0, 0, readUnit},
 		"TIMER":      {2, 2, 0, 1, readTimer},
@@ -210,6 +219,7 @@ func init() {
 		"TLS":        {3, 3, 0, 50, readTLS},
 		"HTTP":       {3, 3, 0, 50, readHTTP},
 		"RESULT":     {2, 2, 0, 100, readResult},
+		"TRUST":      {2, 2, repeats, 500, readTrust},
 	}
 }
 
@@ -257,6 +267,15 @@ func moment(s string) (time.Time, error) {
 func readFact(n *reading, f []string, _ []byte) error {
 	if len(f) == 2 && f[1] != "" {
 		n.Facts[f[0]] = f[1]
+		return bounded(f[0], len(f[1]), maxValue)
+	}
+	return nil
+}
+
+// bounded returns an error that wraps ErrTooMuch if there is more of something than most.
+func bounded(what string, count, most int) error {
+	if count > most {
+		return fmt.Errorf("%.100q: %d, more than %d: %w", what, count, most, ErrTooMuch)
 	}
 	return nil
 }
@@ -303,6 +322,9 @@ func readTimer(n *reading, f []string, _ []byte) error {
 func readSettings(n *reading, _ []string, text []byte) error {
 	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if err := bounded(name, len(value), maxValue); err != nil {
+			return err
+		}
 		field, ok := strings.CutPrefix(name, "kubeadm.")
 		if !ok {
 			n.Facts[name] = cmp.Or(n.Facts[name], value)
@@ -326,7 +348,10 @@ func readSettings(n *reading, _ []string, text []byte) error {
 			n.Kubeadm.EtcdEndpoints = append(n.Kubeadm.EtcdEndpoints, value)
 		}
 	}
-	return nil
+	if n.Kubeadm == nil {
+		return nil
+	}
+	return bounded("names in the kubeadm configuration", len(n.Kubeadm.CertSANs)+len(n.Kubeadm.EtcdEndpoints), maxNames)
 }
 
 // readProcess: name pid started, in seconds since 1970 with a fraction.
@@ -380,7 +405,7 @@ func (n *reading) add(c certs.Certificate, chain []*x509.Certificate) {
 	described := certs.Describe(chain[0])
 	described.Path, described.Kind, described.Served, described.File = c.Path, c.Kind, c.Served, c.File
 	described.Position = c.Position
-	if !described.IsCA { // of several authorities each is trusted by itself
+	if !described.IsCA { // of several CAs each is trusted by itself
 		described.Chain = len(chain) - 1
 		for _, x := range chain[1:] {
 			if end := certs.Bounded(x.NotAfter); end.Before(described.Ends()) {
@@ -450,10 +475,15 @@ func readResult(n *reading, f []string, text []byte) error {
 	return err
 }
 
-// view reads what the API server told; nil unless /readyz answered.
-func view(results map[string]Result) *View {
+// view reads what the API server reported; nil unless /readyz answered. The error wraps ErrTooMuch.
+func view(results map[string]Result) (*View, error) {
 	if r, ok := results["readyz"]; !ok || r.Status != 0 {
-		return nil
+		return nil, nil //nolint:nilnil // what was not reported is no error
+	}
+	for _, name := range []string{"nodes", "component-leases", "static-pods"} {
+		if err := bounded(name, strings.Count(results[name].Output, "\n"), maxRows); err != nil {
+			return nil, err
+		}
 	}
 	v := &View{
 		Nodes:           map[string]string{},
@@ -487,7 +517,7 @@ func view(results map[string]Result) *View {
 		}
 		delete(results, name)
 	}
-	return v
+	return v, nil
 }
 
 // forbidden is how kubectl begins what it says of a request that was not allowed.

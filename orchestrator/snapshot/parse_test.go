@@ -216,6 +216,45 @@ func TestParseControlPlane(t *testing.T) {
 	equal(t, "file", c.File, &certs.File{Mode: "0644", Owner: "root", Group: "root", Size: 1285, Modified: written})
 }
 
+// What answers in place of an API server is shown, and is none.
+func TestAnotherServer(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ livez, readyz, failed, text string }{
+		{"200 OK\n\nok", "200 OK\n\nok", "", ""},
+		{"200 OK\n\n2\nok\n0\n", "403 Forbidden\n\n{\n  \"kind\": \"Status\",\n  \"code\": 403\n}", "", ""},
+		{"401 Unauthorized\n\n<p>who are you?</p>", "200 OK\n\nok", "livez", "HTTP 401: the answer is not from an API server: who are you?"},
+		{"200 OK\n\nok", "403 Forbidden\n\n{\"kind\": \"Error\"}", "readyz", "HTTP 403: the answer is not from an API server: {\"kind\": \"Error\"}"},
+		{"200 OK\n\n", "200 OK\n\nok", "livez", "HTTP 200: the answer is empty"},
+		{"500 Internal Server Error\n\n[-]etcd failed\nlivez check failed", "", "livez", "HTTP 500: livez check failed"},
+	} {
+		text := "HTTP/1.1 " + row.livez
+		if row.readyz != "" {
+			text += "HTTP/1.1 " + row.readyz
+		}
+		ca := testpki.Authority(t, "kubernetes").Certificate
+		out := "@@KSCERT 3 1\n@@TLS endpoint 0 10.0.0.9:6443\n|CONNECTED\n|" + strings.ReplaceAll(strings.TrimSpace(string(ca)), "\n", "\n|") +
+			"\n@@HTTP endpoint 0 10.0.0.9:6443\n|" + strings.ReplaceAll(text, "\n", "\n|") + "\n@@END\n"
+		n := parse(t, []byte(out))
+		if len(n.Probes) != 1 || string(n.Probes[0].Failed) != row.failed || !strings.HasPrefix(n.Probes[0].Error, row.text) {
+			t.Errorf("%q: %+v, want %s: %s", text, n.Probes, row.failed, row.text)
+		}
+	}
+}
+
+// An administrator's client that is killed before it has printed anything is one that got no
+// answer.
+func TestSilentAdministrator(t *testing.T) {
+	t.Parallel()
+	for words, want := range map[string]string{"": "no answer in time", "|error: Forbidden\n": "error: Forbidden"} {
+		n := parse(t, []byte("@@KSCERT 3 1\n@@TLS kube-apiserver 0 10.0.0.9:6443\n|CONNECTED\n|"+
+			strings.ReplaceAll(strings.TrimSpace(string(testpki.Authority(t, "kubernetes").Certificate)), "\n", "\n|")+
+			"\n@@HTTP kube-apiserver 0 10.0.0.9:6443\n|HTTP/1.1 200 OK\n|\n|okHTTP/1.1 200 OK\n|\n|ok\n@@RESULT readyz 124\n"+words+"@@END\n"))
+		if len(n.Probes) != 1 || n.Probes[0].Failed != snapshot.StageAuth || n.Probes[0].Error != want {
+			t.Errorf("%+v, want %q", n.Probes, want)
+		}
+	}
+}
+
 func TestParseUnusableAPIServer(t *testing.T) {
 	t.Parallel()
 	n := parse(t, makePKI(t).output(t, "unusable.txt"))
@@ -256,7 +295,7 @@ func TestServedChain(t *testing.T) {
 	}
 }
 
-// Every CA of a bundle is one of its own, with its place, and signs; of a key beside it one
+// Every CA of a bundle is one of its own, with its place, and signs; of a key next to it one
 // is the owner. A leaf names all that lead from it.
 func TestBundle(t *testing.T) {
 	t.Parallel()
@@ -299,7 +338,7 @@ func TestBundle(t *testing.T) {
 	// The former one is in no file, and lasts no longer than the one in ca.crt.
 	s := snapshot.Snapshot{Nodes: []snapshot.Node{n}}
 	if trusts := s.Trusts(n); len(trusts) != 0 {
-		t.Errorf("old is relied on by nobody, but is listed: %+v", trusts)
+		t.Errorf("old is relied on by no one, but is listed: %+v", trusts)
 	}
 	if !s.Unused(n, n.Certificates[0]) && n.Certificates[1].NotAfter.After(n.Certificates[0].NotAfter) {
 		t.Error("a CA that has signed nothing and ends first is used")
@@ -313,13 +352,13 @@ func TestBundle(t *testing.T) {
 func TestEtcdSize(t *testing.T) {
 	t.Parallel()
 	output := string(makePKI(t).output(t, "control-plane.txt"))
-	const told = `"dbSize":"25169920"`
+	const reported = `"dbSize":"25169920"`
 	for text, want := range map[string]int64{
-		told: 25169920, `"dbSize":"1"`: 1, `"dbSize":"1099511627776"`: 1 << 40,
+		reported: 25169920, `"dbSize":"1"`: 1, `"dbSize":"1099511627776"`: 1 << 40,
 		`"dbSize":"1099511627777"`: 0, `"dbSize":"0"`: 0, `"dbSize":"-1"`: 0, `"dbSize":"99999999999999999999"`: 0, `"dbSize":"1e9"`: 0,
 		`"dbSize":"x"`: 0, `"dbSize":25169920`: 0, `"dbSize":null`: 0, `"other":"1"`: 0,
 	} {
-		n := parse(t, []byte(strings.Replace(output, told, text, 1)))
+		n := parse(t, []byte(strings.Replace(output, reported, text, 1)))
 		if n.Etcd == nil || !n.Etcd.Healthy || n.Etcd.DBSize != want {
 			t.Errorf("%s: %+v, want %d", text, n.Etcd, want)
 		}
@@ -344,7 +383,7 @@ func TestLearner(t *testing.T) {
 	}
 }
 
-// Ansible's raw runs in a pty, and people's nodes greet whoever logs in: neither
+// Ansible's raw runs in a pty, and people's nodes greet every login: neither
 // changes what is read.
 func TestParseReadsThroughNoise(t *testing.T) {
 	t.Parallel()
@@ -413,6 +452,14 @@ func TestParseErrors(t *testing.T) {
 		{"settings twice", "@@KSCERT 3 1\n@@SETTINGS\n@@SETTINGS\n@@END\n", snapshot.ErrForged, `"SETTINGS"`},
 		{"records without end", "@@KSCERT 3 1\n" + strings.Repeat("@@UNREADABLE /x\n", 1001) + "@@END\n", snapshot.ErrTooMuch, `1000 records "UNREADABLE"`},
 		{"certificates without end", "@@KSCERT 3 1\n@@FILE 644 root root 1 1 /x\n" + strings.Repeat("|-----BEGIN CERTIFICATE-----\n", 101) + "@@END\n", snapshot.ErrTooMuch, "/x: 101 certificates"},
+		{"a fact without end", "@@KSCERT 3 1\n@@FACT hostname " + strings.Repeat("x", 1<<15) + "\n@@END\n", snapshot.ErrTooMuch, `"hostname": 32768`},
+		{"a file in use without end", "@@KSCERT 3 1\n@@USE kubelet " + strings.Repeat("x", 1<<15) + "\n@@END\n", snapshot.ErrTooMuch, `"kubelet": 32768`},
+		{"a setting without end", "@@KSCERT 3 1\n@@SETTINGS\n|etcd.listen-peer-urls " + strings.Repeat("//a,", 1<<13) + "\n@@END\n", snapshot.ErrTooMuch, `"etcd.listen-peer-urls": 32768`},
+		{"names without end", "@@KSCERT 3 1\n@@SETTINGS\n" + strings.Repeat("|kubeadm.certSANs x\n", 1001) + "@@END\n", snapshot.ErrTooMuch, "1001, more than 1000"},
+		{"addresses without end", "@@KSCERT 3 1\n@@RESOLVED lb\n" + addresses(1001) + "@@END\n", snapshot.ErrTooMuch, `"addresses of lb": 1001`},
+		{"members without end", membersAnswer(51, 1), snapshot.ErrTooMuch, "51, more than 50"},
+		{"a member's URLs without end", membersAnswer(1, 51), snapshot.ErrTooMuch, "51, more than 50"},
+		{"nodes without end", "@@KSCERT 3 1\n@@RESULT readyz 0\n@@RESULT nodes 0\n" + strings.Repeat("|n\tTrue\t\t\n", 20002) + "@@END\n", snapshot.ErrTooMuch, `"nodes": 20001`},
 		{"a process with a word for its start", "@@KSCERT 3 1\n@@PROCESS etcd 1 x\n@@END\n", nil, `record "PROCESS"`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -427,6 +474,41 @@ func TestParseErrors(t *testing.T) {
 				t.Errorf("error is %q, want %q in it", err, row.text)
 			}
 		})
+	}
+}
+
+// addresses are lines of so many.
+func addresses(count int) string {
+	var out strings.Builder
+	for i := range count {
+		fmt.Fprintf(&out, "|10.0.%d.%d\n", i/256, i%256)
+	}
+	return out.String()
+}
+
+// membersAnswer is a node's whose etcd lists so many members, each with so many URLs.
+func membersAnswer(count, urls int) string {
+	var members []string
+	for i := range count {
+		url := strings.TrimSuffix(strings.Repeat(`"https://10.0.0.1:2380",`, urls), ",")
+		members = append(members, fmt.Sprintf(`{"ID":"%d","peerURLs":[%s]}`, i+1, url))
+	}
+	return "@@KSCERT 3 1\n@@TLS etcd 0 127.0.0.1:2379\n@@HTTP etcd 0 127.0.0.1:2379\n|HTTP/1.1 200 OK\n|\n|{}\n" +
+		"|HTTP/1.1 200 OK\n|\n|{\"members\":[" + strings.Join(members, ",") + "]}\n@@END\n"
+}
+
+// Of a list of members with one that cannot be read nothing is believed: a member without an
+// ID would be taken for another one.
+func TestMemberWithoutID(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{`7`, `"x"`, `null`, `"-1"`, `{}`} {
+		text := strings.Replace(membersAnswer(3, 1), `"ID":"2"`, `"ID":`+id, 1)
+		if n := parse(t, []byte(text)); n.Etcd == nil || len(n.Etcd.Members) > 0 {
+			t.Errorf("ID %s: %+v", id, n.Etcd)
+		}
+	}
+	if n := parse(t, []byte(membersAnswer(3, 1))); len(n.Etcd.Members) != 3 {
+		t.Errorf("of three: %+v", n.Etcd)
 	}
 }
 
@@ -554,7 +636,7 @@ func FuzzParse(f *testing.F) {
 }
 
 // FuzzKubeconfig: whatever a kubeconfig says, the node is known, and what is wrong
-// with the file is told.
+// with the file is reported.
 func FuzzKubeconfig(f *testing.F) {
 	p := makePKI(f)
 	data := base64.StdEncoding.EncodeToString(p["ca"].Certificate)

@@ -29,15 +29,23 @@ type secret struct {
 // Kubernetes documentation, "Authenticating with Bootstrap Tokens".
 func secrets() []secret {
 	return []secret{
-		{sign: "PRIVATE KEY-----", text: regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)`)},
-		{sign: "PRIVATE KEY-----", text: regexp.MustCompile(`[A-Za-z0-9+/=\\\s]*-----END [A-Z0-9 ]*PRIVATE KEY-----`)}, // its beginning was cut off
+		{sign: "PRIVATE KEY-----",
+			text: regexp.MustCompile(
+				`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)`)},
+		{sign: "PRIVATE KEY-----",
+			text: regexp.MustCompile(
+				`[A-Za-z0-9+/=\\\s]*-----END [A-Z0-9 ]*PRIVATE KEY-----`)}, // its beginning was cut off
 		// The same in base64, as in a kubeconfig: "-----BEGIN" and not "CERT".
 		{sign: "LS0tLS1CRUdJTi", text: regexp.MustCompile(`LS0tLS1CRUdJTiB[A-CE-Za-z0-9+/][A-Za-z0-9+/=]+`)},
 		{sign: "eyJ", text: regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?`)},
-		{sign: "uthorization", text: regexp.MustCompile(`(?P<keep>[Aa]uthorization["']?\s*[:=]\s*["']?(?:(?:[Bb]asic|[Bb]earer)\s+)?)[A-Za-z0-9._~+/=-]+`), loose: true},
+		{sign: "uthorization", text: regexp.MustCompile(
+			`(?P<keep>[Aa]uthorization["']?\s*[:=]\s*["']?(?:(?:[Bb]asic|[Bb]earer)\s+)?)[A-Za-z0-9._~+/=-]+`),
+			loose: true},
 		// Without the header's name a word such as "Basic Constraints" is none.
-		{sign: "earer", text: regexp.MustCompile(`(?P<keep>\b[Bb]earer\s+)[A-Za-z._~+/=-]*[0-9][A-Za-z0-9._~+/=-]*`), loose: true},
-		{sign: "asic", text: regexp.MustCompile(`(?P<keep>\b[Bb]asic\s+)[A-Za-z+/]*[0-9][A-Za-z0-9+/]*=*`), loose: true},
+		{sign: "earer", text: regexp.MustCompile(`(?P<keep>\b[Bb]earer\s+)[A-Za-z._~+/=-]*[0-9][A-Za-z0-9._~+/=-]*`),
+			loose: true},
+		{sign: "asic", text: regexp.MustCompile(`(?P<keep>\b[Bb]asic\s+)[A-Za-z+/]*[0-9][A-Za-z0-9+/]*=*`),
+			loose: true},
 		{sign: "assword=", text: regexp.MustCompile(`(?P<keep>[Pp]assword=)\S+`), loose: true},
 		{sign: "://", text: regexp.MustCompile(`(?P<keep>[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@"']*:)[^\s/@"']+@`)},
 		{sign: ".", text: regexp.MustCompile(`(?P<keep>^|[^a-z0-9.-])[a-z0-9]{6}\.[a-z0-9]{16}\b`), loose: true},
@@ -55,10 +63,10 @@ func Redact(s Snapshot) Snapshot {
 	return out
 }
 
-// RedactText returns somebody's words without the secrets that may be in them.
+// RedactText returns someone's words without the secrets that may be in them.
 func RedactText(text string) string { return redact(secrets(), text, true) }
 
-// redact: free says whether a text is somebody's words rather than a name.
+// redact: free says whether a text is someone's words rather than a name.
 func redact(all []secret, text string, free bool) string {
 	for _, secret := range all {
 		if (secret.loose && !free) || !strings.Contains(text, secret.sign) {
@@ -93,7 +101,7 @@ type rewriter struct {
 	names map[reflect.Type][]string
 }
 
-// copy: free says whether a text is somebody's words rather than a name.
+// copy: free says whether a text is someone's words rather than a name.
 func (r rewriter) copy(v reflect.Value, free bool) reflect.Value {
 	out := reflect.New(v.Type()).Elem()
 	switch v.Kind() {

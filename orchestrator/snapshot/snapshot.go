@@ -91,8 +91,12 @@ type Node struct {
 	Work []Work `json:"work,omitempty"`
 	// RenewalTimer is that of Kubespray; nil where none is installed.
 	RenewalTimer *RenewalTimer `json:"renewalTimer,omitempty"`
+	// Trust is what else trusts CAs: the pods on the node, and, on the control plane that asked
+	// its API server for it, objects of the cluster.
+	Trust []Trust `json:"trust,omitempty"`
 	// Results are the outcomes of commands by name: kubeadm-version, kubeadm-config, readyz,
-	// kubelet-access, apiserver-log, kubelet-log, etcd-log.
+	// kubelet-access, trust (where the API server did not tell all), apiserver-log, kubelet-log,
+	// etcd-log.
 	Results map[string]Result `json:"results,omitempty"`
 	// View is the cluster as this node's API server tells it; nil when the API
 	// server could not be asked.
@@ -143,6 +147,17 @@ type RenewalTimer struct {
 	State TimerState `json:"state"`
 	// Next is when it goes off; nil where systemd does not tell.
 	Next *time.Time `json:"next,omitempty"`
+}
+
+// ActiveRenewalTimers are the nodes on which Kubespray's own renewal is installed and not off.
+func (s Snapshot) ActiveRenewalTimers() []string {
+	var nodes []string
+	for _, n := range s.Nodes {
+		if n.RenewalTimer != nil && n.RenewalTimer.State != TimerOff {
+			nodes = append(nodes, n.Name)
+		}
+	}
+	return nodes
 }
 
 // String says in words when it goes off.
@@ -265,8 +280,8 @@ type Etcd struct {
 	Error string `json:"error,omitempty"`
 	// MemberID is this member's own, hexadecimal.
 	MemberID string `json:"memberID,omitempty"`
-	// Learner is true where it said that it does not vote: it lists no members then, and
-	// what /health answered is what those that do have told it.
+	// Learner is true where it reported that it does not vote: it lists no members then, and
+	// what /health answered is what those that do have reported to it.
 	Learner bool `json:"learner,omitempty"`
 	// Members is the membership as this member knows it, read without quorum.
 	Members []EtcdMember `json:"members,omitempty"`
@@ -300,7 +315,7 @@ type Endpoint struct {
 	Address string `json:"address"`
 	// Fingerprint of the certificate it served; empty when none was served.
 	Fingerprint string `json:"fingerprint,omitempty"`
-	// Error is what the TLS client said instead.
+	// Error is what the TLS client reported instead.
 	Error string `json:"error,omitempty"`
 }
 
@@ -314,7 +329,7 @@ type Result struct {
 type View struct {
 	// Nodes maps a Kubernetes node name to its Ready condition.
 	Nodes map[string]string `json:"nodes"`
-	// Versions maps a Kubernetes node name to what its kubelet told of itself.
+	// Versions maps a Kubernetes node name to what its kubelet reported of itself.
 	Versions map[string]NodeVersions `json:"versions,omitempty"`
 	// ControlPlanes are the Kubernetes node names that have the label of one.
 	ControlPlanes []string `json:"controlPlanes,omitempty"`
@@ -324,7 +339,7 @@ type View struct {
 	Addresses map[string][]string `json:"addresses,omitempty"`
 	// NodeLeases maps a Kubernetes node name to when its kubelet last renewed it.
 	NodeLeases map[string]time.Time `json:"nodeLeases"`
-	// ComponentLeases maps kube-controller-manager and kube-scheduler likewise.
+	// ComponentLeases maps kube-controller-manager and kube-scheduler in the same way.
 	ComponentLeases map[string]time.Time `json:"componentLeases"`
 	// StaticPods are the control plane's mirror pods.
 	StaticPods []StaticPod `json:"staticPods"`
@@ -349,13 +364,33 @@ type StaticPod struct {
 // Window is how long before its end a certificate of the node is due, given the window that
 // holds for all others. A kubelet that renews its own does so when 70 to 90 % of their life
 // have passed (client-go, util/certificate): before the last tenth there is nothing to do,
-// and in it the kubelet has failed to. One that is told not to renews nothing.
+// and in it the kubelet has failed to.
 func (n Node) Window(row certs.Row, c certs.Certificate, others time.Duration) time.Duration {
-	off := row.Group == certs.GroupKubeletClient && strings.EqualFold(n.Facts["kubelet.rotateCertificates"], "false")
-	if !row.KubeletRenews || off {
+	if !n.KubeletRenews(row) {
 		return others
 	}
 	return min(others, c.NotAfter.Sub(c.NotBefore)/10)
+}
+
+// KubeletRenews reports whether the node's kubelet renews a certificate of that row by itself.
+func (n Node) KubeletRenews(row certs.Row) bool {
+	return row.KubeletRenews && (row.Group != certs.GroupKubeletClient || n.Rotates())
+}
+
+// Rotates reports whether the node's kubelet renews its client certificate by itself, or it is
+// not known whether it does: by the flag, or else by the configuration. What does not stand in
+// a configuration that was read is off (KubeletConfiguration, kubelet.config.k8s.io/v1beta1).
+func (n Node) Rotates() bool {
+	if word := n.Facts["kubelet.rotateCertificates"]; word != "" {
+		return !isFalse(word)
+	}
+	return n.Facts["kubelet.kind"] != "KubeletConfiguration"
+}
+
+// isFalse reports whether a kubelet takes a word for false, as a flag (strconv.ParseBool) or
+// in YAML 1.1.
+func isFalse(word string) bool {
+	return slices.Contains([]string{"false", "f", "no", "n", "off", "0", "null", "~"}, strings.ToLower(word))
 }
 
 // Copies reports whether a certificate of that row is on the node a copy of one that lies
@@ -427,7 +462,7 @@ func (s Snapshot) NameOf(n Node) string {
 	if own == "" || own == n.KubernetesName {
 		return n.KubernetesName
 	}
-	if v, told := s.View(); told && len(v.Nodes) > 0 {
+	if v, reported := s.View(); reported && len(v.Nodes) > 0 {
 		_, listed := v.Nodes[n.KubernetesName]
 		if _, known := v.Nodes[own]; listed || !known {
 			return n.KubernetesName
@@ -456,13 +491,14 @@ func (s Snapshot) Unjoined(n Node) bool {
 	if _, runs := n.Process("kubelet"); kubelet.Steady() || runs && !unit {
 		return false
 	}
-	if v, told := s.View(); told {
+	if v, reported := s.View(); reported {
 		if _, known := v.Nodes[s.NameOf(n)]; known {
 			return false
 		}
 	}
 	joins := func(file string) bool {
-		return slices.Contains([]string{"kubelet.conf", "bootstrap-kubelet.conf", "ca.crt", KubeletPair}, path.Base(file))
+		return slices.Contains([]string{"kubelet.conf", "bootstrap-kubelet.conf", "ca.crt", KubeletPair},
+			path.Base(file))
 	}
 	return !slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool { return !c.Served && joins(c.Path) }) &&
 		!slices.ContainsFunc(n.Kubeconfigs, func(k Kubeconfig) bool { return joins(k.Path) }) &&
@@ -511,7 +547,7 @@ func (n Node) Certificate(k certs.Kind) (certs.Certificate, bool) {
 	return certs.Certificate{}, false
 }
 
-// SignsEtcd reports whether the key of the authority of etcd as a host service lies on
+// SignsEtcd reports whether the key of the CA of etcd as a host service lies on
 // the node: the others' certificates are signed where it does.
 func (n Node) SignsEtcd() bool { return n.Digests[path.Join(n.Facts["etcd-dir"], "ca-key.pem")] != "" }
 

@@ -1,6 +1,7 @@
 package snapshot_test
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -10,25 +11,61 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// A kubelet's certificate is due as all others where the kubelet is told not to renew it, in
-// whichever letters YAML allows.
+// A kubelet's certificate is due as all others where the kubelet does not renew it.
 func TestWindow(t *testing.T) {
 	t.Parallel()
 	row, _ := certs.Lookup(certs.KindKubeletClient)
 	c := certs.Certificate{Kind: row.Kind, NotBefore: tc.Now, NotAfter: tc.Now.Add(100 * tc.Day)}
+	served, _ := certs.Lookup(certs.KindKubeletServer)
+	admin, _ := certs.Lookup(certs.KindAdmin)
 	for _, test := range []struct {
-		setting string
+		row     certs.Row
+		rotates bool
+		others  time.Duration
 		want    time.Duration
 	}{
-		{"", 10 * tc.Day},
-		{"true", 10 * tc.Day},
-		{"false", 30 * tc.Day},
-		{"False", 30 * tc.Day},
-		{"FALSE", 30 * tc.Day},
+		{row, true, 30 * tc.Day, 10 * tc.Day},
+		{row, true, 5 * tc.Day, 5 * tc.Day},
+		{row, false, 30 * tc.Day, 30 * tc.Day},
+		{served, false, 30 * tc.Day, 10 * tc.Day}, // another setting is that one's
+		{admin, true, 30 * tc.Day, 30 * tc.Day},
 	} {
-		n := snapshot.Node{Facts: map[string]string{"kubelet.rotateCertificates": test.setting}}
-		if got := n.Window(row, c, 30*tc.Day); got != test.want {
-			t.Errorf("rotateCertificates %q: %s, want %s", test.setting, got, test.want)
+		n := snapshot.Node{Facts: map[string]string{"kubelet.rotateCertificates": strconv.FormatBool(test.rotates)}}
+		if got := n.Window(test.row, c, test.others); got != test.want {
+			t.Errorf("%s, rotates %t, others %s: %s, want %s", test.row.Name, test.rotates, test.others, got, test.want)
+		}
+	}
+}
+
+// A kubelet rotates by what it is configured with, in whichever words it takes. What a configuration
+// that was read does not name is off; of one that was not read nothing is claimed.
+func TestRotates(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		setting, kind string
+		want          bool
+	}{
+		{"", "", true},
+		{"", "Secret", true},
+		{"", "KubeletConfiguration", false},
+		{"true", "KubeletConfiguration", true},
+		{"yes", "KubeletConfiguration", true},
+		{"1", "", true},
+		{"what is this", "", true},
+		{"false", "", false},
+		{"False", "KubeletConfiguration", false},
+		{"FALSE", "", false},
+		{"no", "", false},
+		{"Off", "", false},
+		{"n", "", false},
+		{"0", "", false},
+		{"f", "", false},
+		{"null", "KubeletConfiguration", false},
+		{"~", "KubeletConfiguration", false},
+	} {
+		n := snapshot.Node{Facts: map[string]string{"kubelet.rotateCertificates": test.setting, "kubelet.kind": test.kind}}
+		if got := n.Rotates(); got != test.want {
+			t.Errorf("%q of a %q: %t, want %t", test.setting, test.kind, got, test.want)
 		}
 	}
 }
@@ -67,7 +104,7 @@ func TestUnjoined(t *testing.T) {
 }
 
 // What a node calls itself counts only where the API server knows no node by the
-// inventory's name and one by the other, which is nobody else's.
+// inventory's name and one by the other, which is no one else's.
 func TestNameOf(t *testing.T) {
 	t.Parallel()
 	const own = "ip-10-0-0-4.internal"
@@ -89,6 +126,25 @@ func TestNameOf(t *testing.T) {
 		n, _ := s.Node("w1")
 		if got := s.NameOf(n); got != row.want {
 			t.Errorf("%s: %s, want %s", row.name, got, row.want)
+		}
+	}
+}
+
+// What the API server serves is compared with the file that its settings name, and with no other.
+func TestServedFiles(t *testing.T) {
+	t.Parallel()
+	const own = "/etc/company/tls.crt"
+	for named, want := range map[string]string{tc.PKI + "/apiserver.crt": tc.PKI + "/apiserver.crt", own: own, "": tc.PKI + "/apiserver.crt"} {
+		s := tc.Healthy(tc.Single(), tc.On("cp1", func(n *snapshot.Node) {
+			n.Facts["kube-apiserver.tls-cert-file"] = named
+			if named == own {
+				n.Certificates = append(n.Certificates, certs.Certificate{Kind: certs.KindAPIServerFile, Path: own})
+			}
+		}))
+		for _, n := range s.With(cluster.ControlPlane) {
+			if got := s.ServedFiles(n, "kube-apiserver"); len(got) != 1 || got[0].Path != want {
+				t.Errorf("named %q: %+v, want %s", named, got, want)
+			}
 		}
 	}
 }

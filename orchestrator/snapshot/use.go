@@ -49,7 +49,8 @@ func (s Snapshot) Unused(n Node, c certs.Certificate) bool {
 	case row.Base == certs.PKI:
 		return !controlPlane && (row.Group != certs.GroupEtcd || !n.Is(cluster.Etcd))
 	case c.Kind == certs.KindKubeletServing: // a kubelet that asks for its certificate serves no other
-		return strings.EqualFold(n.Facts["kubelet.serverTLSBootstrap"], "true")
+		word := n.Facts["kubelet.serverTLSBootstrap"]
+		return word != "" && !isFalse(word)
 	default:
 		return !controlPlane && row.Settings != ""
 	}
@@ -58,7 +59,8 @@ func (s Snapshot) Unused(n Node, c certs.Certificate) bool {
 // OfCluster reports whether a kubeconfig is one of those that components and administrators
 // of the cluster have on a node. Another one may be for another cluster.
 func (n Node) OfCluster(k Kubeconfig) bool {
-	return path.Dir(k.Path) == n.Facts["config-dir"] && certs.Classify(certs.Config, path.Base(k.Path)) != certs.KindUnknown
+	return path.Dir(k.Path) == n.Facts["config-dir"] &&
+		certs.Classify(certs.Config, path.Base(k.Path)) != certs.KindUnknown
 }
 
 // Trusts are the CAs that a kubeconfig of the cluster trusts and that are in no file of CAs
@@ -70,7 +72,8 @@ func (s Snapshot) Trusts(n Node) []certs.Certificate {
 	}
 	for _, k := range n.Kubeconfigs {
 		for _, ca := range k.CAs {
-			if n.OfCluster(k) && !s.spare(ca, k.CAs) && !slices.ContainsFunc(n.Certificates, same(ca)) && !slices.ContainsFunc(out, same(ca)) {
+			if n.OfCluster(k) && !s.spare(ca, k.CAs) && !slices.ContainsFunc(n.Certificates, same(ca)) &&
+				!slices.ContainsFunc(out, same(ca)) {
 				out = append(out, ca)
 			}
 		}
@@ -89,7 +92,7 @@ func (n Node) bundle(file string) []certs.Certificate {
 	return out
 }
 
-// spare reports whether nobody would miss a CA in a bundle: it was issued again, and the
+// spare reports whether no one would miss a CA in a bundle: it was issued again, and the
 // later one is there, too, or it has signed nothing, and another one lasts longer.
 func (s Snapshot) spare(c certs.Certificate, bundle []certs.Certificate) bool {
 	later, again := false, false
@@ -113,14 +116,15 @@ func (s Snapshot) KnowsSigners() bool {
 func (s Snapshot) signs(ca certs.Certificate) bool {
 	name := ca.SignsAs()
 	return slices.ContainsFunc(s.Nodes, func(n Node) bool {
-		return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool { return slices.Contains(c.Signers, name) })
+		return slices.ContainsFunc(n.Certificates,
+			func(c certs.Certificate) bool { return slices.Contains(c.Signers, name) })
 	})
 }
 
 // hostEtcdSettings name the files of etcd's members and of its clients.
 var hostEtcdSettings = []string{"etcd.cert-file", "etcd.peer-cert-file", "kube-apiserver.etcd-certfile"}
 
-// unusedHostEtcd: the folder is of an etcd that nobody on the node uses, or the file is that
+// unusedHostEtcd: the directory is of an etcd that no one on the node uses, or the file is that
 // of a host that neither the inventory nor a component knows. What is there of other hosts
 // Kubespray may hand out.
 func (s Snapshot) unusedHostEtcd(n Node, row certs.Row, file string) bool {
@@ -147,7 +151,7 @@ func hostIn(file string) string {
 }
 
 // ServedFiles are the certificates on the node from which a component may serve; none where
-// it makes its own. A folder may hold those of all members of etcd: then it is the node's.
+// it makes its own. A directory may hold those of all members of etcd: then it is the node's.
 func (s Snapshot) ServedFiles(n Node, component string) []certs.Certificate {
 	var out []certs.Certificate
 	for _, kind := range certs.Presented(component) {
@@ -158,7 +162,8 @@ func (s Snapshot) ServedFiles(n Node, component string) []certs.Certificate {
 				of = append(of, c)
 			}
 		}
-		if i := slices.IndexFunc(of, func(c certs.Certificate) bool { return hostIn(c.Path) == n.Name }); i >= 0 && kind == certs.KindEtcdMember {
+		if i := slices.IndexFunc(of, func(c certs.Certificate) bool { return hostIn(c.Path) == n.Name }); i >= 0 &&
+			kind == certs.KindEtcdMember {
 			of = of[i : i+1]
 		}
 		out = append(out, of...)

@@ -30,7 +30,7 @@ func newCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		upCommand(), buildCommand(), downCommand(), listCommand(), statusCommand(), shellCommand(),
-		expireCommand(), breakCommand(), mendCommand(), plantCommand(), verifyCommand(), repairCommand(),
+		expireCommand(), breakCommand(), fixCommand(), plantCommand(), verifyCommand(), repairCommand(),
 	)
 	return root
 }
@@ -114,17 +114,25 @@ func upCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&spec.ControlPlanes, "control-planes", 1, "number of control plane nodes (odd)")
 	f.IntVar(&spec.Workers, "workers", 1, "number of workers")
-	f.StringVar(&etcd, "etcd", string(cluster.EtcdHost), "who runs etcd: host (a systemd service) or kubeadm (a static pod)")
-	f.StringVar(&like, "like", "", "kubespray: with the inventory, group_vars, owners and files that a deployment leaves")
-	f.IntVar(&spec.EtcdNodes, "etcd-nodes", 0, "number of machines of their own for etcd (odd; default: etcd on the control planes)")
-	f.BoolVar(&spec.AlsoWorkers, "also-workers", false, "make the control planes workers, too (without workers they always are)")
-	f.BoolVar(&spec.LoadBalancer, "load-balancer", false, "put a TCP load balancer with a name of its own before the API servers")
-	f.BoolVar(&spec.LocalProxy, "local-proxy", false, "have workers reach the API servers through a proxy on their own machine")
-	f.StringToStringVar(&spec.KubernetesNames, "kubernetes-name", nil, "give nodes another name in the API than in the inventory (cp1=alpha,w1=beta)")
+	f.StringVar(&etcd, "etcd", string(cluster.EtcdHost),
+		"who runs etcd: host (a systemd service) or kubeadm (a static pod)")
+	f.StringVar(&like, "like", "",
+		"kubespray: with the inventory, group_vars, owners and files that a deployment leaves")
+	f.IntVar(&spec.EtcdNodes, "etcd-nodes", 0,
+		"number of machines of their own for etcd (odd; default: etcd on the control planes)")
+	f.BoolVar(&spec.AlsoWorkers, "also-workers", false,
+		"make the control planes workers, too (without workers they always are)")
+	f.BoolVar(&spec.LoadBalancer, "load-balancer", false,
+		"put a TCP load balancer with a name of its own before the API servers")
+	f.BoolVar(&spec.LocalProxy, "local-proxy", false,
+		"have workers reach the API servers through a proxy on their own machine")
+	f.StringToStringVar(&spec.KubernetesNames, "kubernetes-name", nil,
+		"give nodes another name in the API than in the inventory (cp1=alpha,w1=beta)")
 	f.StringVar(&spec.BinDir, "bin-dir", cluster.DefaultBinDir, "Kubespray's bin_dir")
 	f.StringVar(&spec.ConfigDir, "config-dir", cluster.DefaultConfigDir, "Kubespray's kube_config_dir")
 	f.StringVar(&spec.KubernetesVersion, "kubernetes-version", kubebuild.DefaultVersion, "version to build and run")
-	f.DurationVar(&spec.CertificateValidity, "certificate-validity", 0, "issue certificates this short-lived (default: kubeadm's year)")
+	f.DurationVar(&spec.CertificateValidity, "certificate-validity", 0,
+		"issue certificates this short-lived (default: kubeadm's year)")
 	f.BoolVar(&opts.Keep, "keep", false, "leave a cluster that could not be made as it is")
 	f.BoolVarP(&verbose, "verbose", "v", false, "show the output of builds and installations")
 	f.DurationVar(&timeout, "timeout", time.Hour, "give up after")
@@ -254,7 +262,8 @@ func statusCommand() *cobra.Command {
 
 func shellCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "shell NAME NODE [COMMAND...]", Short: "open a root shell on a node, or run a command there", Args: cobra.MinimumNArgs(2),
+		Use: "shell NAME NODE [COMMAND...]", Short: "open a root shell on a node, or run a command there",
+		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := load(args[:1])
 			if err != nil {

@@ -18,12 +18,13 @@ func breakCommand() *cobra.Command {
 	for _, f := range fault.All() {
 		fmt.Fprintf(&b, "  %-30s %s: %s\n", f.Name, f.Node, f.What)
 	}
-	cmd.Long = "Break a node and wait until it shows. One fault at a time: mend it before the next.\n\nThe faults:\n" + b.String()
+	cmd.Long = "Break a node and wait until it shows. One fault at a time: fix it before the next.\n\nThe faults:\n" +
+		b.String()
 	return cmd
 }
 
-func mendCommand() *cobra.Command {
-	return faultCommand("mend", "undo what break did", fault.Fault.Mend)
+func fixCommand() *cobra.Command {
+	return faultCommand("fix", "undo what break did", fault.Fault.Fix)
 }
 
 func faultCommand(verb, short string, do func(fault.Fault, context.Context, *cluster.Cluster) error) *cobra.Command {

@@ -55,7 +55,8 @@ func verifyCommand() *cobra.Command {
 
 func repairCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "repair [NAME]", Short: "repair a cluster by the bare shell scripts (the benchmark's baseline)", Args: cobra.MaximumNArgs(1),
+		Use: "repair [NAME]", Short: "repair a cluster by the bare shell scripts (the benchmark's baseline)",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			env, err := newEnv(os.Stderr)
 			if err != nil {

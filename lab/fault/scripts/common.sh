@@ -6,7 +6,7 @@ manifests=$conf/manifests
 kubelet=/var/lib/kubelet
 apiserver=$manifests/kube-apiserver.yaml
 
-# api: what the node's API server says of its readiness to its administrator.
+# api: the readiness that the node's API server reports to its administrator.
 api() { kubectl --kubeconfig "$conf/admin.conf" --cache-dir /run/kubectl --request-timeout 3s get --raw /readyz 2>&1; }
 
 # api_says, journal_says UNIT, log_says COMPONENT: the words are in what it answers
@@ -25,20 +25,20 @@ again() {
   [ -z "$ids" ] || crictl stop -t 2 $ids >/dev/null
 }
 
-# stranger NAME DIR: an authority that the cluster does not know.
+# stranger NAME DIR: a CA that the cluster does not know.
 stranger() {
   openssl req -x509 -newkey rsa:2048 -nodes -subj "/CN=$1" -days 3650 -addext keyUsage=critical,keyCertSign \
     -keyout "$2/stranger.key" -out "$2/stranger.crt" 2>/dev/null
 }
 
-# signed_by CERTIFICATE KEY: the authority's certificate on standard input, for its own key in
+# signed_by CERTIFICATE KEY: the CA's certificate on standard input, for its own key in
 # KEY_OF, as another one signs it.
 signed_by() {
   openssl x509 -x509toreq -signkey "$KEY_OF" 2>/dev/null | openssl x509 -req -CA "$1" -CAkey "$2" -days 7300 2>/dev/null \
     -extfile <(printf 'basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,digitalSignature\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n')
 }
 
-# trusts FILE...: the authorities in these become ca.crt, and what administrators trust.
+# trusts FILE...: the CAs in these become ca.crt, and what administrators trust.
 trusts() {
   cat "$@" | overwrite "$ssl/ca.crt"
   data=$(base64 -w0 <"$ssl/ca.crt")

@@ -23,7 +23,7 @@ for d in etc/kubernetes etc/ssl/etcd etc/sudoers.d etc/cni/net.d var/lib/kubelet
     [ -e ".$f" ] || [ -L ".$f" ] || rm -f "$f"
   done
 done
-# Times of folders last: writing into them has changed them.
+# Times of directories last: writing into them has changed them.
 find . -mindepth 1 -type d -print0 | while IFS= read -r -d '' d; do
   [ ! -d "/$d" ] || touch -r "$d" "/$d"
 done

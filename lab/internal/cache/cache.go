@@ -58,17 +58,17 @@ func Make(ctx context.Context, path string, build func(dir string) error) error 
 	if _, err := os.Stat(path); err == nil {
 		return nil // another process built it in the meantime
 	}
-	beside := path + ".tmp"
-	if err := os.RemoveAll(beside); err != nil {
+	next := path + ".tmp"
+	if err := os.RemoveAll(next); err != nil {
 		return err
 	}
-	if err := os.Mkdir(beside, 0o755); err != nil {
+	if err := os.Mkdir(next, 0o755); err != nil {
 		return err
 	}
-	if err := build(beside); err != nil {
-		return errors.Join(err, os.RemoveAll(beside))
+	if err := build(next); err != nil {
+		return errors.Join(err, os.RemoveAll(next))
 	}
-	return os.Rename(beside, path)
+	return os.Rename(next, path)
 }
 
 // Lock takes an exclusive lock on a file, and waits for it until ctx is done. The kernel

@@ -72,25 +72,25 @@ func TestLines(t *testing.T) {
 
 func TestCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		said := ""
-		c := NewCount(func(format string, args ...any) { said = fmt.Sprintf(format, args...) }, "package", 3, 1000)
-		if said != "package 0 of 3" {
-			t.Errorf("said %q", said)
+		output := ""
+		c := NewCount(func(format string, args ...any) { output = fmt.Sprintf(format, args...) }, "package", 3, 1000)
+		if output != "package 0 of 3" {
+			t.Errorf("output %q", output)
 		}
 		time.Sleep(10 * time.Second)
 		// One small package of three is less than a third of the time.
 		c.Add(100)
-		if said != "package 1 of 3, about 2 min left" {
-			t.Errorf("said %q", said)
+		if output != "package 1 of 3, about 2 min left" {
+			t.Errorf("output %q", output)
 		}
 		time.Sleep(50 * time.Second)
 		c.Add(500)
-		if said != "package 2 of 3, about 40 s left" {
-			t.Errorf("said %q", said)
+		if output != "package 2 of 3, about 40 s left" {
+			t.Errorf("output %q", output)
 		}
 		c.Add(400)
-		if said != "package 3 of 3, about 1 s left" {
-			t.Errorf("said %q", said)
+		if output != "package 3 of 3, about 1 s left" {
+			t.Errorf("output %q", output)
 		}
 	})
 }

@@ -74,11 +74,11 @@ func Run(ctx context.Context, c Command) ([]byte, error) {
 	if ctx.Err() != nil {
 		err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 	}
-	said := stderr.String()
-	if strings.TrimSpace(said) == "" {
-		said = stdout.String()
+	printed := stderr.String()
+	if strings.TrimSpace(printed) == "" {
+		printed = stdout.String()
 	}
-	return stdout.Bytes(), &Error{Args: c.Args, Output: tail(said, 1500), Err: err}
+	return stdout.Bytes(), &Error{Args: c.Args, Output: tail(printed, 1500), Err: err}
 }
 
 // describe shortens arguments, such as scripts, in errors.

@@ -48,7 +48,8 @@ func newCommand() *cobra.Command {
 	root.SetVersionTemplate("crictl version {{.Version}}\n")
 	f := root.PersistentFlags()
 	f.StringVarP(&c.config, "config", "c", envOr("CRI_CONFIG_FILE", defaultConfig), "client config file")
-	f.StringVarP(&c.runtimeEndpoint, "runtime-endpoint", "r", os.Getenv("CONTAINER_RUNTIME_ENDPOINT"), "CRI runtime endpoint")
+	f.StringVarP(&c.runtimeEndpoint, "runtime-endpoint", "r", os.Getenv("CONTAINER_RUNTIME_ENDPOINT"),
+		"CRI runtime endpoint")
 	f.StringVarP(&c.imageEndpoint, "image-endpoint", "i", os.Getenv("IMAGE_SERVICE_ENDPOINT"), "CRI image endpoint")
 	f.DurationVar(&c.timeout, "timeout", 2*time.Second, "timeout of one request")
 	f.BoolVarP(&c.debug, "debug", "D", false, "accepted, without effect")

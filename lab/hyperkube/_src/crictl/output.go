@@ -125,7 +125,8 @@ func toContainerStatusJSON(s *cri.ContainerStatus) containerStatusJSON {
 		Labels: nonNil(s.Labels), Annotations: nonNil(s.Annotations), LogPath: s.LogPath,
 	}
 	for _, m := range s.Mounts {
-		out.Mounts = append(out.Mounts, mountJSON{m.ContainerPath, m.HostPath, m.Propagation.String(), m.Readonly, m.SelinuxRelabel})
+		out.Mounts = append(out.Mounts,
+			mountJSON{m.ContainerPath, m.HostPath, m.Propagation.String(), m.Readonly, m.SelinuxRelabel})
 	}
 	return out
 }

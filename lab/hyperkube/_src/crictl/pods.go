@@ -76,77 +76,83 @@ func sandboxState(s cri.PodSandboxState) string {
 }
 
 func stoppCommand(c *client) *cobra.Command {
-	return &cobra.Command{Use: "stopp", Short: "stop one or more running pods", Args: cobra.MinimumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		return each(args, func(id string) error {
-			ctx, cancel := c.request(cmd, time.Minute)
-			defer cancel()
-			if _, err := c.runtime.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: id}); err != nil {
-				return fmt.Errorf("stopping the pod sandbox %q: %w", id, err)
-			}
-			fmt.Printf("Stopped sandbox %s\n", id)
-			return nil
-		})
-	}}
+	return &cobra.Command{Use: "stopp", Short: "stop one or more running pods", Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return each(args, func(id string) error {
+				ctx, cancel := c.request(cmd, time.Minute)
+				defer cancel()
+				if _, err := c.runtime.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: id}); err != nil {
+					return fmt.Errorf("stopping the pod sandbox %q: %w", id, err)
+				}
+				fmt.Printf("Stopped sandbox %s\n", id)
+				return nil
+			})
+		}}
 }
 
 func rmpCommand(c *client) *cobra.Command {
 	var all, force bool
-	cmd := &cobra.Command{Use: "rmp", Short: "remove one or more pods", RunE: func(cmd *cobra.Command, args []string) error {
-		if all {
-			ctx, cancel := c.request(cmd, 0)
-			defer cancel()
-			resp, err := c.runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{})
-			if err != nil {
-				return err
-			}
-			args = nil
-			for _, p := range resp.Items {
-				args = append(args, p.Id)
-			}
-		} else if len(args) == 0 {
-			return errors.New("ID cannot be empty")
-		}
-		return each(args, func(id string) error {
-			ctx, cancel := c.request(cmd, time.Minute)
-			defer cancel()
-			resp, err := c.runtime.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: id})
-			if err != nil {
-				return fmt.Errorf("getting sandbox status of pod %q: %w", id, err)
-			}
-			if resp.Status.State == cri.PodSandboxState_SANDBOX_READY {
-				if !force {
-					return fmt.Errorf("pod sandbox %q is running, please stop it first", id)
+	cmd := &cobra.Command{Use: "rmp", Short: "remove one or more pods",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if all {
+				ctx, cancel := c.request(cmd, 0)
+				defer cancel()
+				resp, err := c.runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{})
+				if err != nil {
+					return err
 				}
-				if _, err := c.runtime.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: id}); err != nil {
-					return fmt.Errorf("stopping the pod sandbox %q failed: %w", id, err)
+				args = nil
+				for _, p := range resp.Items {
+					args = append(args, p.Id)
 				}
+			} else if len(args) == 0 {
+				return errors.New("ID cannot be empty")
 			}
-			if _, err := c.runtime.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: id}); err != nil {
-				return fmt.Errorf("removing the pod sandbox %q: %w", id, err)
-			}
-			fmt.Printf("Removed sandbox %s\n", id)
-			return nil
-		})
-	}}
+			return each(args, func(id string) error {
+				ctx, cancel := c.request(cmd, time.Minute)
+				defer cancel()
+				resp, err := c.runtime.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: id})
+				if err != nil {
+					return fmt.Errorf("getting sandbox status of pod %q: %w", id, err)
+				}
+				if resp.Status.State == cri.PodSandboxState_SANDBOX_READY {
+					if !force {
+						return fmt.Errorf("pod sandbox %q is running, please stop it first", id)
+					}
+					if _, err := c.runtime.StopPodSandbox(ctx,
+						&cri.StopPodSandboxRequest{PodSandboxId: id}); err != nil {
+						return fmt.Errorf("stopping the pod sandbox %q failed: %w", id, err)
+					}
+				}
+				if _, err := c.runtime.RemovePodSandbox(ctx,
+					&cri.RemovePodSandboxRequest{PodSandboxId: id}); err != nil {
+					return fmt.Errorf("removing the pod sandbox %q: %w", id, err)
+				}
+				fmt.Printf("Removed sandbox %s\n", id)
+				return nil
+			})
+		}}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "remove all pods")
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "force removal of the pod sandbox, regardless of state")
 	return cmd
 }
 
 func inspectpCommand(c *client) *cobra.Command {
-	return inspector("inspectp", "display the status of one or more pods", func(cmd *cobra.Command, id string) (any, error) {
-		ctx, cancel := c.request(cmd, 0)
-		defer cancel()
-		resp, err := c.runtime.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: id, Verbose: true})
-		if err != nil {
-			return nil, fmt.Errorf("getting the pod sandbox status of %q: %w", id, err)
-		}
-		s := resp.Status
-		status := sandboxStatusJSON{
-			ID: s.Id, Metadata: toSandboxMetadata(s.Metadata), State: s.State.String(), CreatedAt: nanoTime(s.CreatedAt),
-			Network: map[string]any{"ip": s.Network.GetIp()},
-			Labels:  nonNil(s.Labels), Annotations: nonNil(s.Annotations), RuntimeHandler: s.RuntimeHandler,
-		}
-		return map[string]any{"status": status, "info": verboseInfo(resp.Info)}, nil
-	})
+	return inspector("inspectp", "display the status of one or more pods",
+		func(cmd *cobra.Command, id string) (any, error) {
+			ctx, cancel := c.request(cmd, 0)
+			defer cancel()
+			resp, err := c.runtime.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: id, Verbose: true})
+			if err != nil {
+				return nil, fmt.Errorf("getting the pod sandbox status of %q: %w", id, err)
+			}
+			s := resp.Status
+			status := sandboxStatusJSON{
+				ID: s.Id, Metadata: toSandboxMetadata(s.Metadata), State: s.State.String(),
+				CreatedAt: nanoTime(s.CreatedAt),
+				Network:   map[string]any{"ip": s.Network.GetIp()},
+				Labels:    nonNil(s.Labels), Annotations: nonNil(s.Annotations), RuntimeHandler: s.RuntimeHandler,
+			}
+			return map[string]any{"status": status, "info": verboseInfo(resp.Info)}, nil
+		})
 }

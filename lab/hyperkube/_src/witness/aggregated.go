@@ -25,14 +25,16 @@ func serve(ctx context.Context, address, groupVersion string) error {
 	if err != nil {
 		return err
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "witness"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "witness"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		return err
 	}
 	server := http.Server{
 		Addr: address, ReadHeaderTimeout: 5 * time.Second, Handler: answer(groupVersion),
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, ClientAuth: tls.RequestClientCert},
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+			ClientAuth: tls.RequestClientCert},
 	}
 	go func() {
 		<-ctx.Done()
@@ -46,7 +48,8 @@ func serve(ctx context.Context, address, groupVersion string) error {
 
 func answer(groupVersion string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		list := map[string]any{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": groupVersion, "resources": []any{}}
+		list := map[string]any{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": groupVersion,
+			"resources": []any{}}
 		if len(r.TLS.PeerCertificates) > 0 {
 			sum := sha256.Sum256(r.TLS.PeerCertificates[0].Raw)
 			list["presented"] = hex.EncodeToString(sum[:])

@@ -21,6 +21,8 @@ DOCUMENTATION = r'''
       - Appends one JSON object a line to the file that the environment variable C(KSCERT_EVENTS) names, and does
         nothing without it. The program kscertctl sets it; docs/reference/run-directory.md describes the fields.
       - Output of successful tasks is left out, since it may hold tokens; results of tasks with C(no_log) are censored.
+      - Puts groups of the inventory into other ones before the first play, if the environment variable
+        C(KSCERT_GROUPS) names pairs, as in C(kube-master:kube_control_plane,kube-node:kube_node).
       - Writes the inventory, too, if the environment variable C(KSCERT_VARIABLES) names host variables, separated by
         commas; of those alone.
     requirements:
@@ -33,6 +35,8 @@ import json
 import os
 import time
 
+from ansible import constants
+from ansible.plugins import loader
 from ansible.plugins.callback import CallbackBase
 from ansible.template import Templar
 from ansible.vars.hostvars import HostVars
@@ -46,8 +50,17 @@ PAYLOAD_TAG = 'kscert_payload'
 # ansible-core masks since 2.22 can be in it.
 CODED = '@@<'
 
-# A play with this tag makes groups: the inventory is told once they are there.
+# A play with this tag makes groups: the inventory is reported once they are there.
 GROUPS_TAG = 'kscert_groups'
+
+# How long Ansible sleeps between two looks at whether a host has answered, seconds: each
+# costs a tenth of what Ansible's own millisecond is long.
+POLL = 0.01
+
+# What Ansible would load again in the process of each host, the largest part of what a
+# look costs: plugins of these kinds by name.
+LOADED_ONCE = (('action', 'ansible.builtin.raw'), ('connection', 'ansible.builtin.ssh'), ('shell', 'ansible.builtin.sh'),
+               ('become', 'ansible.builtin.sudo'), ('filter', 'infrapuzzle.kscertctl.kscert_look'))
 
 # What of a failed result says why it failed.
 EVIDENCE = ('msg', 'rc', 'stdout', 'stderr', 'module_stdout', 'module_stderr', 'reason')
@@ -56,7 +69,7 @@ EVIDENCE = ('msg', 'rc', 'stdout', 'stderr', 'module_stdout', 'module_stderr', '
 CLIP = 8192
 
 # Longest payload handed over, in bytes of the event's line. A longer one is cut
-# off, and its size told: half of an answer is none.
+# off, and its size reported: half of an answer is none.
 PAYLOAD_LIMIT = 4 << 20
 
 
@@ -97,6 +110,7 @@ class CallbackModule(CallbackBase):
         super(CallbackModule, self).__init__(*args, **kwargs)
         self._fd = None
         self._started = {}
+        self._groups = [pair.split(':') for pair in os.environ.get('KSCERT_GROUPS', '').split(',') if pair]
         self._variables = [v for v in os.environ.get('KSCERT_VARIABLES', '').split(',') if v]
         path = os.environ.get('KSCERT_EVENTS')
         if not path:
@@ -157,7 +171,35 @@ class CallbackModule(CallbackBase):
                    seconds=round(time.time() - started, 3) if started else None,
                    ignored=ignored, evidence=evidence or None, payload=payload, coded=coded, payload_size=size)
 
+    def _load(self):
+        """Loads plugins before there are processes of hosts, which then have them."""
+        for kind, name in LOADED_ONCE:
+            try:
+                getattr(loader, kind + '_loader').get(name, class_only=True)
+            except Exception:
+                pass  # a host that needs it says why
+        try:
+            from ansible_collections.infrapuzzle.kscertctl.plugins.filter import kscert
+            kscert.collector()
+        except Exception:
+            pass  # likewise
+
+    def _group(self, inventory):
+        """Does what groups.yml does by hand, without a task, and without a play to be read."""
+        for group, into in self._groups:
+            inventory.add_group(into)
+            if group in inventory.groups and set(inventory.groups[group].get_hosts()) - set(inventory.groups[into].get_hosts()):
+                inventory._inventory.add_child(into, group)
+        inventory.clear_caches()
+
     def v2_playbook_on_start(self, playbook):
+        if self._groups:  # a playbook of ours
+            self._load()
+            constants.DEFAULT_INTERNAL_POLL_INTERVAL = max(POLL, constants.DEFAULT_INTERNAL_POLL_INTERVAL)
+            try:
+                self._group(playbook.get_plays()[0].get_variable_manager()._inventory)
+            except Exception as error:  # without them, group_vars that count are not read
+                raise SystemExit('kscert_events: the groups of KSCERT_GROUPS: %s' % error)
         self._emit('playbook_start', path=getattr(playbook, '_file_name', None))
 
     def _render(self, values, templar):
@@ -166,13 +208,13 @@ class CallbackModule(CallbackBase):
             try:
                 values[name] = templar.template(value)
             except Exception:
-                pass  # facts, say, which nobody has gathered
+                pass  # facts, say, which no one has gathered
 
     def _inventory(self, play):
         """The inventory in the form of "ansible-inventory --list", with expressions rendered."""
         variables = play.get_variable_manager()
         inventory = variables._inventory
-        told = dict((name, {'hosts': [h.name for h in group.hosts], 'children': [g.name for g in group.child_groups]})
+        reported = dict((name, {'hosts': [h.name for h in group.hosts], 'children': [g.name for g in group.child_groups]})
                     for name, group in inventory.groups.items())
         hostvars = {}
         for host in inventory.get_hosts('all', ignore_limits=True, ignore_restrictions=True):
@@ -182,8 +224,8 @@ class CallbackModule(CallbackBase):
                 # Where the play has no hosts, Ansible has made no hostvars.
                 known = dict(variables.get_vars(play=play, host=host), hostvars=HostVars(inventory, variables, variables._loader))
                 self._render(hostvars[host.name], Templar(loader=variables._loader, variables=known))
-        told['_meta'] = {'hostvars': hostvars}
-        return told
+        reported['_meta'] = {'hostvars': hostvars}
+        return reported
 
     def v2_playbook_on_play_start(self, play):
         self._emit('play_start', name=play.get_name())

@@ -11,8 +11,11 @@ from __future__ import absolute_import, division, print_function
 __metaclass__ = type
 
 import base64
+import io
 import os
 import re
+import shlex
+import struct
 import zlib
 
 # A name of a run that needs no quotes (orchestrator/run).
@@ -28,11 +31,36 @@ OK = '[ $kscert_code = 0 ]'
 END = ';(exit $kscert_code)'
 
 
-def line(script, mark):
-    """A script as one line, behind what it is known by in a list of processes."""
-    pack = zlib.compressobj(6, zlib.DEFLATED, 31)  # with gzip's header
-    packed = pack.compress(script.encode('utf-8')) + pack.flush()
-    return mark + ';' + UNPACK % base64.b64encode(packed).decode('ascii')
+ROLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), 'roles')
+# What looks at a node.
+COLLECTOR = ('settings/files/kinds.sh', 'settings/files/kubeconfig.sh', 'settings/files/places.sh', 'inspect/files/collect.sh')
+COLLECTED = []
+# What a node is to the collector, by the groups that make it so.
+OF_GROUPS = (('control-plane', ('kube_control_plane',)), ('worker', ('kube_node', 'calico_rr')), ('etcd', ('etcd',)))
+
+
+def deflate(flush, data):
+    pack = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return pack.compress(data) + pack.flush(flush)
+
+
+def packed(script):
+    """A script as gzipped() takes it: itself, and compressed."""
+    data = script.encode('utf-8')
+    return data, deflate(zlib.Z_FINISH, data)
+
+
+def gzipped(first, rest):
+    """A text and a packed script behind it as one file of gzip (RFC 1952)."""
+    first, (data, stream) = first.encode('utf-8'), rest
+    checksum = zlib.crc32(data, zlib.crc32(first)) & 0xffffffff
+    return (b'\x1f\x8b\x08' + 6 * b'\0' + b'\xff' + deflate(zlib.Z_SYNC_FLUSH, first) + stream +
+            struct.pack('<LL', checksum, len(first) + len(data)))
+
+
+def line(mark, first, rest):
+    """A script, in two parts, as one line, behind what it is known by in a list of processes."""
+    return mark + ';' + UNPACK % base64.b64encode(gzipped(first, rest)).decode('ascii')
 
 
 def of_run(run):
@@ -53,23 +81,50 @@ def hand_over(printed):
 def kscert_command(script_and_run):
     """What raw runs for a task of a run."""
     script, run = script_and_run
-    return line(script, of_run(run)) + RUN_IT
+    return line(of_run(run), '', packed(script)) + RUN_IT
 
 
 def kscert_payload(script_and_run):
-    """Likewise for a task that hands over what it prints."""
+    """The same for a task that hands over what it prints."""
     script, run = script_and_run
-    return line(script, of_run(run)) + hand_over(printed=True)
+    return line(of_run(run), '', packed(script)) + hand_over(printed=True)
 
 
-def kscert_look(script):
+def collector():
+    """The packed collector: made once for all hosts where it is made before there are processes of them."""
+    if not COLLECTED:
+        texts = []
+        for path in COLLECTOR:
+            with io.open(os.path.join(ROLES, path), encoding='utf-8') as script:
+                texts.append(script.read())
+        COLLECTED.append(packed(''.join(texts)))
+    return COLLECTED[0]
+
+
+def look(first, rest):
     """What raw runs to look: no work on a node, by its mark."""
-    return line(script, 'KSCERT_ROLES=') + hand_over(printed=False)
+    return line('KSCERT_ROLES=', first, rest) + hand_over(printed=False)
+
+
+def kscert_look(node):
+    """The same for the collector, from the node's directories, groups and name, and those that ask the API what it trusts.
+
+    It is put together here, since each template costs a node's worker more than this.
+    """
+    config_dir, bin_dir, etcd_dir, backup_root, groups, name, trust = node
+    settings = {
+        'CONFIG_DIR': config_dir, 'BIN_DIR': bin_dir, 'ETCD_DIR': etcd_dir, 'BACKUP_ROOT': backup_root,
+        # Pods are everywhere, and the API is asked for what it trusts on one node.
+        'TRUST': 'no' if trust is False else 'cluster' if name in trust else 'pods',
+        'ROLES': ' '.join(role for role, names in OF_GROUPS if set(names) & set(groups)),
+    }
+    first = ''.join('KSCERT_%s=%s\n' % (name, shlex.quote(str(value))) for name, value in sorted(settings.items()))
+    return look(first, collector())
 
 
 def kscert_lock(script):
-    """Likewise for a lock, of which the task reads what is printed."""
-    return line(script, 'KSCERT_LOCK_ACTION=') + hand_over(printed=True)
+    """The same for a lock, of which the task reads what is printed."""
+    return line('KSCERT_LOCK_ACTION=', '', packed(script)) + hand_over(printed=True)
 
 
 class FilterModule(object):

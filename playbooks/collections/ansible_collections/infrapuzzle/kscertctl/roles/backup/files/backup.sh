@@ -2,7 +2,7 @@
 # folder without COMPLETE is no backup.
 dir=$KSCERT_BACKUP_DIR
 
-pki_or_default >/dev/null # where that folder cannot be told, nor can what is to be backed up
+pki_or_default >/dev/null # where that directory cannot be determined, nor can what is to be backed up
 sweep
 case $(backup_state "$dir") in
 complete)

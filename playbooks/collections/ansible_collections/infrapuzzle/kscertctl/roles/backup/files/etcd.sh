@@ -8,13 +8,15 @@
 etcd_post() {
   printf 'POST %s HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}' "$1" |
     client "$2" -quiet -verify_return_error -CAfile "$etcd_ca" \
-      -cert "$etcd_cert" -key "$etcd_key" -connect 127.0.0.1:2379 2>/dev/null |
+      -cert "$etcd_cert" -key "$etcd_key" -connect "$etcd_address" 2>/dev/null |
     sed -n '/^{/p'
 }
 
 # etcd_client: finds this node's client certificate for its own etcd.
 etcd_client() {
   pki=$(pki_or_default)
+  etcd_at "$(of_etcd listen-client-urls ETCD_LISTEN_CLIENT_URLS)"
+  etcd_address=$value
   etcd_ca=$KSCERT_ETCD_DIR/ca.pem
   for etcd_cert in "$KSCERT_ETCD_DIR"/admin-*.pem; do
     etcd_key=${etcd_cert%.pem}-key.pem
@@ -62,13 +64,13 @@ etcd_choose() {
 
 # etcd_silence: why etcd does not tell how large it is.
 etcd_silence() {
-  said=$(cat "$root/etc/etcd.env" "$conf/manifests/etcd.yaml" 2>/dev/null || :)
-  if printf '%s\n' "$said" | grep -Eq '^ETCD_LISTEN_CLIENT_HTTP_URLS=.|--listen-client-http-urls=.'; then
-    echo 'etcd has another port than 2379 for HTTP (listen-client-http-urls)'
-  elif printf '%s\n' "$said" | grep -Eq '^ETCD_ENABLE_GRPC_GATEWAY=.?false|--enable-grpc-gateway=false'; then
+  message=$(cat "$root/etc/etcd.env" "$conf/manifests/etcd.yaml" 2>/dev/null || :)
+  if printf '%s\n' "$message" | grep -Eq '^ETCD_LISTEN_CLIENT_HTTP_URLS=.|--listen-client-http-urls=.'; then
+    echo 'etcd has another port for HTTP (listen-client-http-urls)'
+  elif printf '%s\n' "$message" | grep -Eq '^ETCD_ENABLE_GRPC_GATEWAY=.?false|--enable-grpc-gateway=false'; then
     echo "etcd's JSON gateway is switched off (enable-grpc-gateway)"
   else
-    echo 'etcd does not answer on 127.0.0.1:2379'
+    echo "etcd does not answer on $etcd_address"
   fi
 }
 

@@ -1,20 +1,19 @@
 # Renews the leaves and kubeconfigs of a control plane node that are due, with
 # kubeadm and the node's own configuration, without the API server.
 #
-# kubeadm works on copies in a stage beside; a copy takes its original's place
+# kubeadm works on copies in a stage next to it; a copy takes its original's place
 # only after it was checked. Authorities, service account keys and everything
 # that is not due stay untouched. kubeadm's renewal keeps user, groups and SANs
 # of what it renews (Kubernetes, cmd/kubeadm/app/phases/certs/renewal), where
 # "init phase certs" would take them from a configuration that may be older.
 need_backup
 pki=$(pki_dir)
-leaves='apiserver apiserver-kubelet-client front-proxy-client apiserver-etcd-client etcd/server etcd/peer etcd/healthcheck-client'
-kubeconfigs='admin super-admin controller-manager scheduler'
 
 # shared LEAF: a file of its pair is another's, too: renewed, it would not fit that one.
 shared() {
   for mine in "$pki/$1.crt" "$pki/$1.key"; do
     for leaf_too in $leaves; do
+      leaf_too=${leaf_too%%|*}
       for other in "$pki/$leaf_too.crt" "$pki/$leaf_too.key"; do
         if [ "$other" != "$mine" ] && [ -e "$other" ] && [ "$(readlink -f "$other")" = "$(readlink -f "$mine")" ]; then
           refused="$mine and $other are one file"
@@ -26,25 +25,27 @@ shared() {
   return 1
 }
 
-# unused LEAF: the manifests name another file in its place.
+# unused LEAF: another file is named in its place, or what it is used with is unused.
 unused() {
-  case $1 in
-  apiserver) other "$pki/$1.crt" "$(named kube-apiserver tls-cert-file)" ;;
-  apiserver-kubelet-client) other "$pki/$1.crt" "$(named kube-apiserver kubelet-client-certificate)" ;;
-  front-proxy-client) other "$pki/$1.crt" "$(named kube-apiserver proxy-client-cert-file)" ;;
-  apiserver-etcd-client) other "$pki/$1.crt" "$(named kube-apiserver etcd-certfile)" ;;
-  etcd/peer) unused_by_etcd "$pki/$1.crt" peer-cert-file ETCD_PEER_CERT_FILE ;;
-  etcd/*) unused_by_etcd "$pki/etcd/server.crt" cert-file ETCD_CERT_FILE ;;
+  kind_of "$1"
+  case $kind_setting in
+  '') used= ;;
+  etcd.*) used=$(of_etcd "${kind_setting#etcd.}" "ETCD_$(printf '%s' "${kind_setting#etcd.}" | tr 'a-z-' 'A-Z_')") ;;
+  *) used=$(named "${kind_setting%%.*}" "${kind_setting#*.}") ;;
   esac
-}
-unused_by_etcd() {
-  member_file=$(of_etcd "$2" "$3")
-  if [ -n "$member_file" ]; then other "$1" "$member_file"; else unused apiserver-etcd-client; fi
+  if [ -n "$used" ]; then
+    other "$pki/$1.crt" "$used"
+  elif [ -n "$kind_with" ]; then
+    unused "$kind_with"
+  else
+    return 1
+  fi
 }
 
 sweep
 due=
 for leaf in $leaves; do
+  leaf=${leaf%%|*}
   [ -f "$pki/$leaf.crt" ] || continue
   ! unused "$leaf" || continue
   if ! openssl x509 -in "$pki/$leaf.crt" -noout 2>/dev/null; then
@@ -53,17 +54,17 @@ for leaf in $leaves; do
     continue
   fi
   # A pair that does not match is what an interrupted run leaves behind.
-  if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key"; then
+  if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key" || unidentified "$pki/$leaf.crt"; then
     if led_astray "$pki/$leaf.crt" || led_astray "$pki/$leaf.key" || shared "$leaf"; then refuse "$pki/$leaf.crt"; else due="$due $leaf"; fi
   fi
 done
 # Of others' certificates, which may lie in the same file, nothing is changed; nor is a
 # file that cannot be edited for sure. The node goes on without it.
 for f in $kubeconfigs "$home"; do
-  [ "$f" = "$home" ] || f=$conf/$f.conf
+  setting=
+  [ "$f" = "$home" ] || { setting=${f#*|} setting=${setting%%|*} f=$conf/${f%%|*}.conf; }
   [ -f "$f" ] || continue
-  component=${f##*/} component=kube-${component%.conf}
-  if other "$f" "$(named "$component" kubeconfig)"; then continue; fi
+  if [ -n "$setting" ] && other "$f" "$(named "${setting%%.*}" "${setting#*.}")"; then continue; fi
   sift "$f"
   [ -n "$due_users$refused" ] || continue
   if [ -n "$refused" ]; then refuse "$f"; else due="$due $f"; fi
@@ -82,13 +83,7 @@ renew_leaf() {
   check_successor "$pki/$1.crt" "$staged/pki/$1.crt" "$pki/$(authority_of "$1").crt"
 }
 
-authority_of() {
-  case $1 in
-  front-proxy-client) echo front-proxy-ca ;;
-  apiserver-etcd-client | etcd/*) echo etcd/ca ;;
-  *) echo ca ;;
-  esac
-}
+authority_of() { kind_of "$1" && printf '%s\n' "$kind_ca"; }
 
 # successor_of LEAF|FINGERPRINT: of a certificate of the PKI directory, or in a kubeconfig.
 successor_of() { case $1 in *:*) issue_user "$1" ;; *) renew_leaf "$1" ;; esac; }
@@ -119,7 +114,7 @@ for item in $due; do
     ;;
   esac
 done
-for user in $(printf '%s' "$users" | awk '!said[$2]++ {print $2}'); do
+for user in $(printf '%s' "$users" | awk '!message[$2]++ {print $2}'); do
   [ -e "$stage/users/$user.not" ] || set -- "$@" "$user"
 done
 together successor_of "$@"

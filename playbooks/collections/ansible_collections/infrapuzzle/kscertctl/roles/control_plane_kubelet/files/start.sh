@@ -5,10 +5,10 @@ changed "restarted the kubelet"
 
 # A member of etcd that starts asks each of the others, for up to 7 seconds, whether its
 # data are the same (etcd, server/etcdserver/corrupt.go: InitialCheck; kubeadm and
-# Kubespray ask for it). Members that start together all wait for each other, in vain: so
+# Kubespray ask for it). Members that start together all wait for each other, without success: so
 # the next one starts when this one has done with that and talks to others.
 [ "$KSCERT_TOGETHER" = True ] || exit 0
-peer=$(sed -n 's#.*--listen-peer-urls=https://\([^ ",]*\).*#\1#p' "$conf/manifests/etcd.yaml" 2>/dev/null | head -n 1)
+peer=$(named etcd listen-peer-urls | sed -n 's#^https://\([^,]*\).*#\1#p')
 [ -n "$peer" ] || exit 0
 deadline=$(($(date +%s) + 15))
 until [ -n "$(served "$peer")" ] || [ "$(date +%s)" -ge "$deadline" ]; do sleep 0.2; done

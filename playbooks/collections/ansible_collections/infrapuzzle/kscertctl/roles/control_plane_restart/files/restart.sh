@@ -8,6 +8,10 @@ case ${KSCERT_WOULD:-} in
 *'would restart the kubelet'*) ;;
 *) systemctl is-active --quiet kubelet || fail "the kubelet is not running: a component that is stopped would not come back" ;;
 esac
+
+# An API server without its member of etcd answers with errors; one that is stopped sends its
+# clients to another. So it goes first.
+! etcd_distrusts || restart kube-apiserver
 restart_etcd
 
 # The API server first: the others end when they find none, and come back later

@@ -13,7 +13,7 @@ sweep
 # host FILE: the host in the name of a file.
 host() { host=${1##*/} host=${host#*-} host=${host%.pem}; }
 
-# Of a host that nobody knows, and where nobody uses an etcd of the host's, it is a leftover
+# Of a host that no one knows, and where no one uses an etcd of the host's, it is a leftover
 # (orchestrator/snapshot, Snapshot.Unused).
 hosts=" ${KSCERT_HOSTS:-} " here_used='' elsewhere=''
 for file in "$(of_etcd cert-file ETCD_CERT_FILE)" "$(of_etcd peer-cert-file ETCD_PEER_CERT_FILE)" "$(named kube-apiserver etcd-certfile)"; do
@@ -28,7 +28,9 @@ done
 # certificate does on those that joined; each file once, and none elsewhere.
 due=
 seen=
-for name in "$dir"/member-*.pem "$dir"/admin-*.pem "$dir"/node-*.pem; do
+set --
+for kind in $etcd_leaves; do set -- "$@" "$dir/${kind%%|*}"-*.pem; done
+for name in "$@"; do
   case $name in *-key.pem) continue ;; esac
   [ -f "$name" ] || continue
   host "$name"
@@ -37,7 +39,7 @@ for name in "$dir"/member-*.pem "$dir"/admin-*.pem "$dir"/node-*.pem; do
   case $cert in "$(readlink -f "$dir")"/*) ;; *) fail "$name leads to $cert, which is not in $dir: it is left alone" ;; esac
   case "$seen " in *" $cert "*) continue ;; esac
   seen="$seen $cert"
-  ends_within "$cert" "$seconds" && due="$due $name"
+  if ends_within "$cert" "$seconds" || unidentified "$cert"; then due="$due $name"; fi
 done
 [ -n "$due" ] || exit 0
 

@@ -3,7 +3,8 @@
 # still be looked at. It changes nothing and never prints a private key: of PEM
 # files only CERTIFICATE blocks, of a key only the digest of its public half, of
 # kubeconfigs their structure, certificates, addresses and the names of what they
-# refer to. The task puts kubeconfig.sh before it.
+# refer to. The task puts kinds.sh, kubeconfig.sh and
+# places.sh before it.
 #
 # Settings: KSCERT_CONFIG_DIR, KSCERT_BIN_DIR, KSCERT_ETCD_DIR, KSCERT_BACKUP_ROOT, KSCERT_ROLES;
 # KSCERT_ROOT is put before the places that no setting names (tests).
@@ -30,6 +31,7 @@
 #   TLS name exit address           text: CONNECTED, certificates, "!words"
 #   HTTP name exit address          text: responses, "!words"
 #   RESULT name exit                text: what a command printed
+# shellcheck disable=SC2154 # of what is before it
 set -u
 umask 077
 LC_ALL=C
@@ -37,10 +39,7 @@ PATH=$PATH:$KSCERT_BIN_DIR:/usr/local/bin:/opt/bin:/usr/sbin:/sbin
 TERM=dumb NO_COLOR=1 SYSTEMD_COLORS=0 SYSTEMD_PAGER=
 export LC_ALL PATH TERM NO_COLOR SYSTEMD_COLORS SYSTEMD_PAGER
 
-root=${KSCERT_ROOT-}
-conf=$KSCERT_CONFIG_DIR
 etcd=$KSCERT_ETCD_DIR
-kubeadm=$conf/kubeadm-config.yaml
 limit=4194304
 nl='
 '
@@ -56,13 +55,12 @@ record() {
   printf '@@%s\n%s' "$fields" "${2:+|$2$nl}"
 }
 fact() { [ -z "$2" ] || record "FACT $1 $2"; }
-bars() { cut -c1-4000 | sed 's/^/|/'; }
 
-# flag NAME DEFAULT: what the kubelet's environment file sets, in $value.
-flag() {
-  value=$2
-  case $words in *"--$1="*) value=${words#*"--$1="} value=${value%%[\"\' ]*} ;; esac
-}
+# awk: that it failed is not lost in a pipe: what it reads of a node would look like all of it.
+# 141 is the signal of what was cut off.
+awk() { command awk "$@" || [ $? = 141 ] || : >"$tmp/failed"; }
+
+bars() { cut -c1-4000 | sed 's/^/|/'; }
 
 # setting NAME DEFAULT: a setting of the node, in $value.
 setting() {
@@ -70,36 +68,21 @@ setting() {
   if [ "$value" = "$settings" ]; then value=$2; else value=${value%%"$nl"*}; fi
 }
 
-# host ADDRESS: where a server that is bound there is reached, in $value.
-host() {
-  case $1 in '' | 0.0.0.0 | :: | '[::]') value=127.0.0.1 ;; \[*) value=$1 ;; *:*) value="[$1]" ;; *) value=$1 ;; esac
-}
-
-# url LIST: the host:port of a URL in a list, of this machine's own before others.
-url() {
-  value=
-  list=$1,
-  while [ -n "$list" ]; do
-    u=${list%%,*} list=${list#*,}
-    u=${u#*://} u=${u%%/*}
-    [ -n "$value" ] || value=$u
-    case $u in 127.0.0.1:* | localhost:* | '[::1]:'*) value=$u ;; esac
-  done
-  port=${value##*:}
-  host "${value%:*}"
-  [ -z "$1" ] && value= || value=$value:$port
-}
-
 # read_settings: the fields of the node's own files that tell where things are.
-# Named one by one: the same files hold tokens.
+# Named one by one: the same files hold tokens. Of a setting that is there twice the last counts.
 read_settings() {
   set --
   for f in "$conf"/manifests/kube-apiserver.yaml "$conf"/manifests/kube-controller-manager.yaml "$conf"/manifests/kube-scheduler.yaml \
-    "$conf"/manifests/etcd.yaml "$conf"/manifests/kube-vip.y*ml "$root/etc/etcd.env" "$kubeadm" "$kubelet_config" "$kubelet_conf"; do
+    "$conf"/manifests/etcd.yaml "$conf"/manifests/kube-vip.y*ml "$root/etc/etcd.env" "$config" "$kubelet_conf"; do
     [ -f "$f" ] && set -- "$@" "$f"
   done
-  # shellcheck disable=SC2154 # of kubeconfig.sh
-  [ $# = 0 ] || awk -v kubeadm="$kubeadm" -v config="$kubelet_config" -v kubeconfig="$kubelet_conf" "$structure$plainly$static_pod"'
+  while IFS= read -r f; do
+    [ ! -f "$f" ] || set -- "$@" files=kubelet "$f"
+  done <<END
+$kubelet_configs
+END
+  [ $# = 0 ] || awk -v tmp="$tmp" -v kubeadm="$config" -v kubeconfig="$kubelet_conf" \
+    "$structure$plainly$reader$static_pod$of_kubelet"'
     function put(name, value) {
       gsub(/["\047\r]/, "", value)
       if (value != "") print "|" name " " value
@@ -112,13 +95,33 @@ read_settings() {
         "enable-grpc-gateway listen-peer-urls data-dir name", names, " ")
       for (i = 1; i <= n; i++) wanted[names[i]] = 1
     }
-    # told: what the static pod before was told, of several the last, by the names of the host.
-    function told(i) {
-      for (i = 1; i <= n; i++) if (names[i] in pod) put(file "." names[i], pod[names[i]] ~ /^\// ? on_host(pod[names[i]]) : pod[names[i]])
-      split("", pod)
-      next_pod()
+    function leaf(path, value) {
+      if (files ~ /kubelet/) { if ((path = setting_of_kubelet(path)) != "") of[path] = value }
+      else if (file != "kube-vip") of_pod(path, value)
+      else if (path ~ /\/hostPath\/path$/ && value ~ /([.]conf|config)$/) put("kube-vip.kubeconfig", value)
     }
-    FNR == 1 { told(); file = FILENAME; sub(/.*\//, "", file); sub(/\.ya?ml$/, "", file); top = list = quote = ""; block = -1 }
+    # reported: what the file before has reported.
+    function reported(i) {
+      new_file()
+      if (file == "etcd.env") for (i = 1; i <= n; i++) put("etcd." names[i], flags[names[i]])
+      else if (file != "") {
+        given(file)
+        for (i = 1; i <= n; i++) put(file "." names[i], flags[names[i]])
+      }
+      split("", flags)
+    }
+    FNR == 1 {
+      reported()
+      file = top = list = quote = ""
+      block = -1
+      if (files == "" && FILENAME != kubeadm && FILENAME != kubeconfig) {
+        file = FILENAME
+        sub(/.*\//, "", file)
+        sub(/[.]ya?ml$/, "", file)
+      }
+    }
+    FNR > 5000 { next }
+    files ~ /kubelet/ { read_line($0); next }
     FILENAME == kubeadm {
       $0 = plain($0)
       if (match($0, /^["\047]?[A-Za-z]+["\047]?[ \t]*:/)) { # kubeadm takes a key in quotes, and a blank behind it
@@ -134,52 +137,38 @@ read_settings() {
       else list = ""
       next
     }
-    FILENAME == config {
-      if ($1 ~ /^["\047]/) gsub(/["\047]/, "", $1)
-      if ($0 ~ /^[A-Za-z]/) top = $1
-      if (top == "authorization:" && $1 == "mode:") put("kubelet.authorization.mode", $2)
-      if ($1 ~ /^(address|port|tlsCertFile|tlsPrivateKeyFile|clientCAFile|rotateCertificates|serverTLSBootstrap|containerRuntimeEndpoint):$/)
-        put("kubelet." substr($1, 1, length($1) - 1), $2)
-      next
-    }
     FILENAME == kubeconfig {
       $0 = structured($0)
       gsub(/["\047\r]/, "")
-      if ($1 == "server:" && public_server($2) || $1 ~ /^client-(certificate|key):$/ && public_file($2))
+      if ($1 == "server:" && public_server($2) || $1 ~ /^client-(certificate|key):$/ && (public_file($2) || $2 ~ /^\// && there($2, "")))
         put("kubelet." substr($1, 1, length($1) - 1), $2)
       next
     }
-    file == "kube-vip" {
-      if ($1 == "path:" && $2 ~ /(\.conf|config)["\047]?$/) put("kube-vip.kubeconfig", $2)
-      next
-    }
     file == "etcd.env" {
+      sub(/^[ \t]+/, "")
       eq = index($0, "=")
       if ($0 !~ /^ETCD_/ || eq == 0) next
       name = tolower(substr($0, 6, eq - 6))
       gsub(/_/, "-", name)
-      if (name in wanted) put("etcd." name, substr($0, eq + 1))
+      if (name in wanted) flags[name] = trimmed(substr($0, eq + 1))
       next
     }
-    { noted($0) }
-    $1 == "-" && match($0, /--[a-z-]+=/) {
-      name = substr($0, RSTART + 2, RLENGTH - 3)
-      value = substr($0, RSTART + RLENGTH)
-      gsub(/["\047\r]| +$/, "", value)
-      if (name in wanted) pod[name] = value
-    }
-    END { told() }' "$@"
+    { read_line($0) }
+    END {
+      reported()
+      for (name in of) put("kubelet." name, of[name])
+    }' "$@"
 }
 
 # given_settings: what the kubelet is given as flags, which count before its configuration.
 given_settings() {
-  for name in tls-cert-file:tlsCertFile tls-private-key-file:tlsPrivateKeyFile client-ca-file:clientCAFile; do
+  for name in $kubelet_flags; do
     flag "${name%:*}" ''
     [ -z "$value" ] || printf '|kubelet.%s %s\n' "${name#*:}" "$value"
   done
 }
 
-# readable FILE: a file is there; what is there instead is told.
+# readable FILE: a file is there; what is there instead is reported.
 readable() {
   [ -n "$1" ] && [ ! -f "$1" ] || return 0
   if [ -L "$1" ]; then
@@ -189,7 +178,7 @@ readable() {
   fi
 }
 
-# plain FILE: its name can stand in a record; else that it cannot is told.
+# plain FILE: its name can stand in a record; else that it cannot is reported.
 plain() {
   case $1 in *[[:cntrl:]]*) ;; *) return 0 ;; esac
   record "UNREADABLE $1" 'a line break or another control character is in its name'
@@ -204,7 +193,7 @@ as_listed() {
 }
 
 # list FILE: adds a file to $files, once, however it is called; where there are very many,
-# by its name alone. A name that would be split is told instead.
+# by its name alone. A name that would be split is reported instead.
 list() {
   [ -f "$1" ] && plain "$1" || return 0
   case $files$nl in *"$nl$1$nl"*) return 0 ;; esac
@@ -213,7 +202,7 @@ list() {
 }
 
 # list_setting NAME: lists the file that a setting names; one that is listed already, and
-# called otherwise there, is told under that name.
+# called otherwise there, is reported under that name.
 list_setting() {
   setting "$1" ''
   [ -f "$value" ] && plain "$value" || return 0
@@ -230,16 +219,23 @@ metadata() {
   stat -L -c "%a$tab%U$tab%G$tab%s$tab%Y$tab%n" "$@" 2>/dev/null | awk -F '\t' '{ gsub(/ /, "_", $2); gsub(/ /, "_", $3); $1 = $1; print }'
 }
 
+# only_certificates: awk that prints the certificates of a text as lines of a record, and no key
+# that someone has put next to them, or behind one that was cut off.
+# shellcheck disable=SC2016 # $ is awk's
+only_certificates='
+  /-----BEGIN/ { inside = $0 ~ /^-----BEGIN CERTIFICATE-----[ \r]*$/ }
+  inside && /^([A-Za-z0-9+\/=]+|-----(BEGIN|END) CERTIFICATE-----)[ \r]*$/ { print "|" $0 }
+  /-----END/ { inside = 0 }
+'
+
 # certificates: of every file that may hold one, with owner, mode, size and time.
 certificates() {
   files=
   for f in "$pki"/*.crt "$pki"/etcd/*.crt "$kubelet"/*.crt "$kubelet"/*-current.pem "$etcd"/*.pem "$calico"/*.crt "$cilium"/*.crt; do
     case $f in *-key.pem) ;; *) readable "$f" && list "$f" ;; esac
   done
-  for name in kube-apiserver.tls-cert-file kube-apiserver.client-ca-file kube-apiserver.kubelet-client-certificate kube-apiserver.proxy-client-cert-file \
-    kube-apiserver.requestheader-client-ca-file kube-apiserver.etcd-cafile kube-apiserver.etcd-certfile etcd.cert-file etcd.trusted-ca-file \
-    etcd.peer-cert-file etcd.peer-trusted-ca-file kube-controller-manager.root-ca-file kube-controller-manager.cluster-signing-cert-file \
-    kubelet.tlsCertFile kubelet.clientCAFile kubelet.client-certificate; do
+  for name in $file_settings kube-apiserver.client-ca-file kube-apiserver.requestheader-client-ca-file \
+    kube-controller-manager.root-ca-file kube-controller-manager.cluster-signing-cert-file kubelet.clientCAFile; do
     list_setting "$name"
   done
   [ ! -f "$tmp/named" ] || while read -r f; do
@@ -250,9 +246,7 @@ certificates() {
   [ $# = 0 ] || metadata "$@" | awk '
     !files { path = $0; sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ /, "", path); meta[path] = $0; next }
     FNR == 1 { inside = 0; print "@@FILE " meta[FILENAME]; delete meta[FILENAME] }
-    /-----BEGIN/ { inside = $0 ~ /^-----BEGIN CERTIFICATE-----[ \r]*$/ }
-    inside && /^([A-Za-z0-9+\/=]+|-----(BEGIN|END) CERTIFICATE-----)[ \r]*$/ { print "|" $0 }
-    /-----END/ { inside = 0 }
+    '"$only_certificates"'
     END { for (path in meta) print "@@FILE " meta[path] }' - files=1 "$@"
 }
 
@@ -262,24 +256,27 @@ certificates() {
 # the public half comes into a file of its own; a key goes from pipe to pipe. The files
 # that they name as certificate or key are listed in $tmp/named.
 kubeconfigs() {
+  how_utf16='it is in UTF-16, which is not read here; iconv -f UTF-16 -t UTF-8 FILE writes it as usual'
+  how_big='it has a line of more than 300,000 characters, or more than 100,000 lines: it is not read to its end'
   files='' n=0
-  for f in "$conf"/*.conf "$root/root/.kube/config" "$root"/etc/cni/net.d/*kubeconfig*; do
+  for f in "$conf"/*.conf "$home" "$root"/etc/cni/net.d/*kubeconfig*; do
     case $f in */kubeadm-client.conf) ;; *) readable "$f" && list "$f" ;; esac
   done
-  for name in kube-vip.kubeconfig kube-controller-manager.kubeconfig kube-scheduler.kubeconfig; do list_setting "$name"; done
+  for name in $login_settings; do list_setting "$name"; done
   # shellcheck disable=SC2086 # split at newlines
   set -- $files
-  # shellcheck disable=SC2154 # of kubeconfig.sh
-  [ $# = 0 ] || metadata "$@" | awk -v tmp="$tmp" -v openssl="$openssl" "$structure$apart"'
+  [ $# = 0 ] || metadata "$@" | awk -v tmp="$tmp" -v openssl="$openssl" "$structure$apart$numbered"'
     BEGIN {
       n = split("apiVersion v1 kind Config preferences extensions extension clusters cluster contexts context current-context users user name " \
         "server certificate-authority certificate-authority-data insecure-skip-tls-verify tls-server-name proxy-url disable-compression namespace " \
         "client-certificate client-certificate-data client-key client-key-data token tokenFile username password exec auth-provider " \
         "as as-uid as-groups as-user-extra true false null str binary map seq", names, " ")
       for (i = 1; i <= n; i++) public[names[i]] = 1
+      apart_n = split("[ ] { } , \047", apart_at, " ")
+      split("\001 \002 \004 \005 \006 \007", apart_as, " ")
+      apart_at[++apart_n] = " "
+      apart_as[apart_n] = "\016"
       n = 0
-      for (i = 1; i <= 20; i++) hidden = hidden "[A-Za-z0-9+/]"
-      hidden = hidden "[A-Za-z0-9+/]*\\\\[xu][0-9A-Fa-f]|\\\\(x[0-9A-Fa-f][0-9A-Fa-f]|u[0-9A-Fa-f][0-9A-Fa-f][0-9A-Fa-f][0-9A-Fa-f])" hidden
       code = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
       for (i = 1; i <= 64; i++) digit[substr(code, i, 1)] = i - 1
       for (i = 32; i < 127; i++) char[i] = sprintf("%c", i)
@@ -310,22 +307,50 @@ kubeconfigs() {
       }
       return out
     }
-    function bracketed(w) { sub(/\[/, "\001", w); sub(/\]/, "\002", w); return w }
-    # said WORD: what is told of it.
-    function said(w, head, tail, kept) {
+    # as_word TEXT: without what would take it apart, which apart_again() puts back.
+    function as_word(w, i) { for (i = 1; i <= apart_n; i++) w = exchanged(w, apart_at[i], apart_as[i]); return w }
+    function apart_again(w, i) { for (i = 1; i <= apart_n; i++) w = exchanged(w, apart_as[i], apart_at[i]); return w }
+    function exchanged(w, from, to, out, at) {
+      while (at = index(w, from)) {
+        out = out substr(w, 1, at - 1) to
+        w = substr(w, at + 1)
+      }
+      return out w
+    }
+    # whole_files LINE: the name of a file that is there is one word, whatever is in it.
+    function whole_files(line, out, q, w) {
+      while (match(line, /client-(certificate|key)["\047]?[ \t]*:[ \t]*/)) {
+        out = out substr(line, 1, RSTART + RLENGTH - 1)
+        line = substr(line, RSTART + RLENGTH)
+        q = substr(line, 1, 1)
+        if (q ~ /["\047]/) {
+          out = out q
+          line = substr(line, 2)
+          w = index(line, q) ? substr(line, 1, index(line, q) - 1) : ""
+        } else {
+          w = line
+          sub(/[ \t\r]+$/, "", w)
+        }
+        if (w !~ /[][ ,{}\047]/ || !there(w, dir)) continue
+        out = out as_word(w)
+        line = substr(line, length(w) + 1)
+      }
+      return out line
+    }
+    # message WORD: what is reported of it.
+    function message(w, head, tail, kept) {
       if (w ~ /^(-|---|[.][.][.]|[|>]([-+]?[1-9]?|[1-9][-+])|<<:?|~)$/ || w == "\\") return w
       for (; w ~ /^[&*#!:?]/; w = substr(w, 2)) head = head substr(w, 1, 1)
       for (; w ~ /:$/; w = substr(w, 1, length(w) - 1)) tail = tail ":"
       if (head ~ /:/) key = last
       if (w == "") return head tail
-      gsub(/\001/, "[", w)
-      gsub(/\002/, "]", w)
+      w = apart_again(w)
       last = w
       if (tail != "") {
         key = w
       } else {
         kept = key == "server" && public_server(w)
-        if (key ~ /^client-(certificate|key)$/ && public_file(w)) {
+        if (key ~ /^client-(certificate|key)$/ && (public_file(w) || there(w, dir))) {
           print key " " (w ~ /^\// ? w : dir w) >(tmp "/named")
           kept = 1
         }
@@ -336,7 +361,7 @@ kubeconfigs() {
       return head number[w] tail
     }
     function gap(g) { if (g ~ /[,{}]/) key = ""; out[++n] = g }
-    function word(w) { out[++n] = said(w) }
+    function word(w) { out[++n] = message(w) }
     function begins() { from = n + 1 }
     function part(w) { out[++n] = w; parts[n] = 1 }
     function ran(run, text, found, i, pub, command) {
@@ -349,9 +374,12 @@ kubeconfigs() {
         close(command)
       }
       found = blocks(text)
+      # What is a certificate and nothing else stays as it is broken into lines: how YAML joins
+      # them decides whether it can be read.
       for (i = from; i <= n; i++) if (i in parts) {
         goes_on = substr(out[i], length(out[i])) == "\\" ? "\\" : ""
-        out[i] = (found == "" ? said(out[i]) : i > from ? "" : found == text ? run : encode(found)) goes_on
+        if (found == "") out[i] = message(out[i]) goes_on
+        else if (found != text) out[i] = (i > from ? "" : encode(found)) goes_on
         delete parts[i]
       }
     }
@@ -359,7 +387,7 @@ kubeconfigs() {
       ended()
       if (n) printf "|"
       for (i = 1; i <= n; i++) {
-        printf "%s", out[i] == "\n" && i < n ? "\n|" : out[i]
+        printf "%s", (out[i] == "\n" && i < n ? "\n|" : out[i])
         delete out[i]
       }
       n = numbers = 0
@@ -374,27 +402,29 @@ kubeconfigs() {
       file = dir = FILENAME
       sub(/[^\/]*$/, "", dir)
       sub(/^\357\273\277/, "")
-      big = 0
+      big = /^(\377\376|\376\377)/
+      if (big) print FILENAME >(tmp "/utf16")
       quote = ""
       block = -1
     }
-    length($0) > 300000 || FNR > 100000 { big = 1 }
     big { next }
-    /\\[xu][0-9A-Fa-f]/ && $0 ~ hidden { print FILENAME >(tmp "/numbered") }
+    length($0) > 300000 || FNR > 100000 { big = 1; print FILENAME >(tmp "/big"); next }
+    numbered($0) { print FILENAME >(tmp "/numbered") }
     {
       gsub(/\\["\\]/, "_") # would look like the end of a text
       $0 = /^%[A-Z]/ && quote == "" && block < 0 ? "" : structured($0) # a directive is no content
       # Of an address of IPv6 the brackets are no structure.
       while (match($0, /https?:\/\/\[[0-9A-Fa-f:.]+\]/))
-        $0 = substr($0, 1, RSTART - 1) bracketed(substr($0, RSTART, RLENGTH)) substr($0, RSTART + RLENGTH)
-      apart($0)
+        $0 = substr($0, 1, RSTART - 1) as_word(substr($0, RSTART, RLENGTH)) substr($0, RSTART + RLENGTH)
+      apart(whole_files($0))
       out[++n] = "\n"
     }
     END {
       flush()
       for (path in meta) print "@@KUBECONFIG " meta[path]
     }' - files=1 "$@"
-  # shellcheck disable=SC2154 # of kubeconfig.sh
+  [ ! -f "$tmp/big" ] || while read -r f; do record "UNREADABLE $f" "$how_big"; done <"$tmp/big"
+  [ ! -f "$tmp/utf16" ] || while read -r f; do record "UNREADABLE $f" "$how_utf16"; done <"$tmp/utf16"
   [ ! -f "$tmp/numbered" ] || sort -u "$tmp/numbered" | while read -r f; do record "UNREADABLE $f" "$how_numbered"; done
   [ ! -f "$tmp/named" ] || sort -u "$tmp/named" | sed -n 's/^client-key //p' | while read -r f; do
     case $f in "$kubelet"/*) continue ;; esac
@@ -408,15 +438,14 @@ kubeconfigs() {
 # (orchestrator/certs, Table): openssl is started for each.
 keys() {
   files=
-  for name in ca front-proxy-ca etcd/ca apiserver apiserver-kubelet-client front-proxy-client apiserver-etcd-client etcd/server etcd/peer etcd/healthcheck-client; do
-    list "$pki/$name.key"
+  for name in $cas $leaves; do
+    list "$pki/${name%%|*}.key"
   done
-  for f in "$kubelet/kubelet.key" "$kubelet"/*-current.pem "$etcd"/ca-key.pem "$etcd"/member-*-key.pem "$etcd"/admin-*-key.pem "$etcd"/node-*-key.pem \
-    "$calico/key.pem" "$cilium/key.pem"; do
-    list "$f"
+  for name in $etcd_leaves; do
+    for f in "$etcd/${name%%|*}"-*-key.pem; do list "$f"; done
   done
-  for name in kube-apiserver.tls-private-key-file kube-apiserver.kubelet-client-key kube-apiserver.proxy-client-key-file kube-apiserver.etcd-keyfile \
-    etcd.key-file etcd.peer-key-file kubelet.tlsPrivateKeyFile kubelet.client-key; do
+  for f in "$kubelet/kubelet.key" "$kubelet"/*-current.pem "$etcd"/ca-key.pem "$calico/key.pem" "$cilium/key.pem"; do list "$f"; done
+  for name in $key_settings; do
     setting "$name" ''
     list "$value"
   done
@@ -429,16 +458,115 @@ keys() {
   done >"$tmp/keys.files"
 }
 
-# digests: of what must never change, and of the public half of every key. Of the
-# encryption configuration, which Kubespray writes anew in another form, those of its words:
-# resources, providers, names and secrets, in their order.
+# meant FILE: what the YAML or JSON of an encryption configuration means, in lines of a path and
+# a value: in a sequence the place is a number, so that its order counts, which is that of
+# providers and keys, and the order in a mapping does not. Kubespray writes the file again in
+# another form. Of what is not understood, such as an anchor, the words in their order.
+meant() {
+  awk '
+    function put(path, value) { if (path ~ "^/resources(/|$)") line[++lines] = path "=" value }
+    function blank() { while (substr(T, P, 1) ~ /[ \t]/) P++ }
+    # word: the text at P of T, quoted or not.
+    function word(c, w) {
+      c = substr(T, P, 1)
+      w = substr(T, P)
+      if (c ~ /["\047]/) {
+        w = substr(w, 2, index(substr(w, 2), c) - 1)
+        P += length(w) + 2
+        if (w ~ /\\/) odd = 1
+        return w
+      }
+      if (c ~ /[&*!|>%@`?]/ || !match(w, /^([^][{},: \t]|:[^][{}, \t])+/)) { odd = 1; return }
+      P += RLENGTH
+      return substr(w, 1, RLENGTH)
+    }
+    # node PATH: what begins at P of T.
+    function node(path, c, n, key) {
+      blank()
+      c = substr(T, P, 1)
+      if (c !~ /[[{]/) { put(path, word()); return }
+      for (P++; !odd; ) {
+        blank()
+        if (P > length(T)) odd = 1
+        else if (substr(T, P, 1) == (c == "{" ? "}" : "]")) {
+          if (!n && key == "") put(path, c) # an empty one is not nothing
+          P++
+          return
+        }
+        else if (substr(T, P, 1) == ",") P++
+        else if (c == "[") node(path "/" ++n)
+        else {
+          key = path "/" word()
+          blank()
+          if (substr(T, P++, 1) != ":") odd = 1
+          put(key, "")
+          node(key)
+        }
+      }
+    }
+    # open_ TEXT: so many brackets are open in it, outside of quotes.
+    function open_(text, n) {
+      gsub(/"[^"]*"|\047[^\047]*\047/, "", text)
+      if (text ~ /["\047]/) odd = 1
+      n = gsub(/[[{]/, "", text)
+      return n - gsub(/[]}]/, "", text)
+    }
+    function whole() { P = 1; node(at); blank(); if (P <= length(T)) odd = 1; T = "" }
+    function push(indent, kind, path) { column[++depth] = indent; is[depth] = kind; name[depth] = path; at = path }
+    FNR == 1 { sub(/^\357\273\277/, "") }
+    FNR > 10000 || /\t/ { odd = 1 }
+    odd { next }
+    { sub(/\r$/, ""); sub(/^ *#.*/, "") }
+    !/[^ ]/ || /^---$/ && !lines { next }
+    {
+      # A remark, unless it is in quotes.
+      while (match($0, / #[^"\047]*$/)) $0 = substr($0, 1, RSTART - 1)
+      sub(/ +$/, "")
+      if (T != "") { T = T " " $0; if (!open_(T)) whole(); next }
+      match($0, /^ */)
+      indent = RLENGTH
+      text = substr($0, indent + 1)
+      fresh = !depth || awaited # a value may stand here
+      while (text ~ /^-( |$)/) {
+        while (depth && (column[depth] > indent || column[depth] == indent && is[depth] == "-")) depth--
+        push(indent, "-", name[depth] "/" ++count[name[depth]])
+        match(text, /^- */)
+        indent += RLENGTH
+        text = substr(text, RLENGTH + 1)
+        fresh = 1
+      }
+      if (match(text, /^("[^"]*"|\047[^\047]*\047|[A-Za-z][A-Za-z0-9._-]*) *:( |$)/)) {
+        key = substr(text, 1, RLENGTH)
+        text = substr(text, RLENGTH + 1)
+        gsub(/["\047]| *: *$/, "", key)
+        while (depth && column[depth] >= indent) depth--
+        push(indent, ":", name[depth] "/" key)
+        put(at, "")
+        fresh = 1
+      }
+      sub(/^ +/, "", text)
+      awaited = text == ""
+      if (awaited) next
+      if (!fresh) { odd = 1; next }
+      T = text
+      if (!open_(T)) whole()
+    }
+    END {
+      if (odd || T != "") lines = 0 # a failure would be one of awk itself
+      for (i = 1; i <= lines; i++) print line[i]
+    }' "$1" | LC_ALL=C sort | grep . ||
+    sed 's/^[[:space:]]*#.*//; s/[[:space:]]#.*//' "$1" | tr -s "[:space:]{}[],:\"'" '\n' |
+    awk '
+        $0 != "" && $0 != "-" { word[++n] = $0; if ($0 == "resources" && !from) from = n }
+        END { for (i = from ? from : 1; i <= n; i++) print word[i] }'
+}
+
+# digests: of what must never change, and of the public half of every key; of the
+# encryption configuration that of its meaning.
 digests() {
   f=$real/secrets_encryption.yaml
   if [ -s "$f" ]; then
-    sum=$(sed 's/^[[:space:]]*#.*//; s/[[:space:]]#.*//' "$f" | tr -s "[:space:]{}[],:\"'" '\n' |
-      awk '
-        $0 != "" && $0 != "-" { word[++n] = $0; if ($0 == "resources" && !from) from = n }
-        END { for (i = from ? from : 1; i <= n; i++) print word[i] }' | sha256sum)
+    sum=$(meant "$f" | sha256sum)
     printf '@@DIGEST %s %s\n' "${sum%% *}" "$f"
   fi
   set --
@@ -460,7 +588,7 @@ digests() {
     END { for (name in path) print "@@KEY unreadable " path[name] }' "$tmp"/keys.* sums=1 -
 }
 
-# watched: what a plan relies on beside the certificates. Of manifests the kubelet reads
+# watched: what a plan relies on in addition to the certificates. Of manifests the kubelet reads
 # every file whose name does not begin with a dot, whatever it ends with.
 watched() {
   set --
@@ -468,10 +596,9 @@ watched() {
     [ ! -f "$f" ] || ! plain "$f" || set -- "$@" "$f"
   done
   # The pod that each defines: of two with one name the kubelet runs one.
-  # shellcheck disable=SC2154 # of kubeconfig.sh
   [ $# = 0 ] || awk "$structure"'
-    function told() { if (name != "") print "@@POD " (space == "" ? "default" : space) "/" name " " file }
-    FNR == 1 { told(); file = FILENAME; name = space = quote = ""; block = -1; within = 0 }
+    function reported() { if (name != "") print "@@POD " (space == "" ? "default" : space) "/" name " " file }
+    FNR == 1 { reported(); file = FILENAME; name = space = quote = ""; block = -1; within = 0 }
     FNR > 5000 { next }
     { line = structured($0) }
     line ~ /^[^ \t\r]/ { within = line ~ /^["\047]?metadata["\047]?:[ \t\r]*$/; margin = 0; next }
@@ -483,8 +610,8 @@ watched() {
       if (line ~ /namespace["\047]?:/) space = value; else name = value
     }
     within && !margin && match(line, /^ +[^ ]/) { margin = RLENGTH - 1 }
-    END { told() }' "$@"
-  for f in "$kubeadm" "$root/etc/etcd.env" "$conf/kubelet.env" "$kubelet_config"; do
+    END { reported() }' "$@"
+  for f in "$config" "$root/etc/etcd.env" "$conf/kubelet.env" $kubelet_configs; do
     [ ! -f "$f" ] || ! plain "$f" || set -- "$@" "$f"
   done
   [ $# = 0 ] || sha256sum "$@" | sed -n 's/^\([0-9a-f]\{64\}\)  /@@WATCH \1 /p'
@@ -511,7 +638,7 @@ run_name() {
 # Not those that only look or handle the lock. The text of this script is in
 # command lines, too: no pattern matches itself. Arguments may be secrets.
 work() {
-  # Where nobody may look at process 1, in a sandbox, this script's own namespaces count.
+  # Where no one may look at process 1, in a sandbox, this script's own namespaces count.
   first=1
   [ -e /proc/1/ns/mnt ] || first=$$
   {
@@ -564,7 +691,8 @@ units() {
       function flush() {
         sub(/\.service$/, "", v["Id"])
         if (v["LoadState"] == "loaded")
-          printf "@@UNIT %s %s %s %d %d\n", v["Id"], v["ActiveState"], v["SubState"], v["NRestarts"], v["ActiveState"] == "active" ? up - v["ActiveEnterTimestampMonotonic"] / 1000000 : 0
+          printf "@@UNIT %s %s %s %d %d\n", v["Id"], v["ActiveState"], v["SubState"], v["NRestarts"],
+            (v["ActiveState"] == "active" ? up - v["ActiveEnterTimestampMonotonic"] / 1000000 : 0)
         split("", v)
       }
       $0 == "" { flush() }
@@ -589,10 +717,9 @@ renewal_timer() {
   record "TIMER $state ${next:-0}"
 }
 
-# container_runtime: the unit of the one that the kubelet is told to use, in $runtime.
+# container_runtime: the unit of the one that the kubelet is set to use, in $runtime.
 container_runtime() {
   setting kubelet.containerRuntimeEndpoint ''
-  flag container-runtime-endpoint "$value"
   case $value in
   *containerd*) runtime=containerd ;;
   *crio*) runtime=crio ;;
@@ -621,7 +748,7 @@ processes() {
     command=
     read -r command <"/proc/$pid/cmdline" # NULs between the words are left out
     case $name:$command in
-    *--version) continue ;; # asked by whoever looks, now
+    *--version) continue ;; # asked by anyone who looks, now
     kube-controller:*kube-controller-manager*) name=kube-controller-manager ;; # the kernel cuts names after 15 characters
     kube-controller:*) continue ;;
     esac
@@ -629,7 +756,7 @@ processes() {
   done 2>/dev/null | head -n 50
 }
 
-# client OPTION...: a TLS client that trusts nobody; reading the authorities
+# client OPTION...: a TLS client that trusts no one; reading the authorities
 # of the whole world takes it four times as long as its answer.
 client() { SSL_CERT_FILE=/dev/null SSL_CERT_DIR=/dev/null timeout 6 openssl s_client "$@"; }
 
@@ -640,7 +767,7 @@ tls() {
   name=$1 address=$2
   shift 2
   printf '%s\n' "$address" >"$tmp/tls.$name"
-  client -connect "$address" -showcerts -state "$@" </dev/null >>"$tmp/tls.$name" 2>"$tmp/tls-said.$name"
+  client -connect "$address" -showcerts -state "$@" </dev/null >>"$tmp/tls.$name" 2>"$tmp/tls-message.$name"
   printf '%s\n' $? >"$tmp/tls-exit.$name"
 }
 
@@ -650,17 +777,17 @@ http() {
   name=$1 address=$2
   shift 2
   printf '%s\n' "$address" >"$tmp/http.$name"
-  client -connect "$address" -quiet "$@" >>"$tmp/http.$name" 2>"$tmp/http-said.$name"
+  client -connect "$address" -quiet "$@" >>"$tmp/http.$name" 2>"$tmp/http-message.$name"
   printf '%s\n' $? >"$tmp/http-exit.$name"
 }
 
-# plainly NAME ADDRESS: likewise to a port without TLS, where there is a bash.
+# plainly NAME ADDRESS: the same to a port without TLS, where there is a bash.
 plainly() {
   printf '%s\n' "$2" >"$tmp/http.$1"
   server=${2%:*} server=${server#\[}
   # shellcheck disable=SC2016 # $0 and $1 are bash's
   timeout 6 bash -c 'exec 3<>"/dev/tcp/$0/$1" && cat >&3 && cat <&3' "${server%\]}" "${2##*:}" \
-    >>"$tmp/http.$1" 2>"$tmp/http-said.$1"
+    >>"$tmp/http.$1" 2>"$tmp/http-message.$1"
   printf '%s\n' $? >"$tmp/http-exit.$1"
 }
 
@@ -708,7 +835,7 @@ END
 # verified. The client's cache is not left in root's home.
 view() {
   set -- kubectl --cache-dir="$tmp/cache" --kubeconfig="$conf/admin.conf" --server="https://$1" --request-timeout=8s
-  tab='{"\t"}' end='{"\n"}'
+  column='{"\t"}' end='{"\n"}'
   show readyz 9 "$@" get --raw '/readyz?verbose' >"$tmp/result.readyz" || return 0
   kubelet_access "$@" &
   # A label of a control plane has no value: no jsonpath tells it from none. Nodes and their
@@ -716,17 +843,103 @@ view() {
   # shellcheck disable=SC2016 # $label is kubectl's
   nodes='{{range .items}}{{if eq .kind "Lease"}}{{.metadata.name}}{{"\t"}}{{.spec.renewTime}}{{else}}{{.metadata.name}}{{"\t"}}{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}}{{"\t"}}{{.status.nodeInfo.kubeletVersion}}{{"\t"}}{{.status.nodeInfo.containerRuntimeVersion}}{{"\t"}}{{range $label, $_ := .metadata.labels}}{{if or (eq $label "node-role.kubernetes.io/control-plane") (eq $label "node-role.kubernetes.io/master")}}control-plane {{end}}{{end}}{{"\t"}}{{range .status.addresses}}{{.address}} {{end}}{{"\t"}}{{if .spec.unschedulable}}cordoned{{end}}{{end}}{{"\n"}}{{end}}'
   show nodes 4 "$@" -n kube-node-lease get nodes,leases -o "go-template=$nodes" >"$tmp/result.nodes" &
-  show component-leases 4 "$@" -n kube-system get leases kube-controller-manager kube-scheduler --ignore-not-found -o "jsonpath={range .items[*]}{.metadata.name}$tab{.spec.renewTime}$end{end}" >"$tmp/result.component-leases" &
-  show static-pods 4 "$@" -n kube-system get pods -l tier=control-plane -o "jsonpath={range .items[*]}{.metadata.labels.component}$tab{.spec.nodeName}$tab{.status.conditions[?(@.type==\"Ready\")].status}$end{end}" >"$tmp/result.static-pods" &
+  show component-leases 4 "$@" -n kube-system get leases kube-controller-manager kube-scheduler --ignore-not-found -o "jsonpath={range .items[*]}{.metadata.name}$column{.spec.renewTime}$end{end}" >"$tmp/result.component-leases" &
+  show static-pods 4 "$@" -n kube-system get pods -l tier=control-plane -o "jsonpath={range .items[*]}{.metadata.labels.component}$column{.spec.nodeName}$column{.status.conditions[?(@.type==\"Ready\")].status}$end{end}" >"$tmp/result.static-pods" &
   wait
+  [ "${KSCERT_TRUST:-no}" != cluster ] || trust "$@" >"$tmp/result.trust"
+}
+
+# trust KUBECTL...: what the objects of the cluster trust: nine requests, however many there
+# are, and the resource types are in the client's cache by now. Of Secrets with tokens, nothing
+# but the CA leaves kubectl.
+trust() {
+  # shellcheck disable=SC2016 # $ is kubectl's
+  {
+    roots='{{range .items}}kube-root-ca{{"\t"}}{{.metadata.namespace}}{{"\t"}}{{with .data}}{{with index . "ca.crt"}}{{printf "%q" .}}{{end}}{{end}}{{"\n"}}{{end}}'
+    tokens='{{range .items}}service-account-token{{"\t"}}{{.metadata.namespace}}/{{.metadata.name}}{{"\t"}}{{with .data}}{{with index . "ca.crt"}}{{.}}{{end}}{{end}}{{"\n"}}{{end}}'
+    info='{{with .data}}{{.kubeconfig}}{{end}}'
+    proxy='{{with .data}}client-ca{{"\t"}}-{{"\t"}}{{with index . "client-ca-file"}}{{printf "%q" .}}{{end}}{{"\n"}}requestheader-client-ca{{"\t"}}-{{"\t"}}{{with index . "requestheader-client-ca-file"}}{{printf "%q" .}}{{end}}{{"\n"}}{{end}}'
+    published='{{range .items}}trust-bundle{{"\t"}}{{.metadata.name}}{{"\t"}}{{printf "%q" .spec.trustBundle}}{{"\n"}}{{end}}'
+    bundles='{{range .items}}{{$name := .metadata.name}}{{if eq .kind "APIService"}}{{with .spec.caBundle}}api-service{{"\t"}}{{$name}}{{"\t"}}{{.}}{{"\n"}}{{end}}{{else if eq .kind "CustomResourceDefinition"}}{{with .spec.conversion}}{{with .webhook}}{{with .clientConfig}}{{with .caBundle}}conversion{{"\t"}}{{$name}}{{"\t"}}{{.}}{{"\n"}}{{end}}{{end}}{{end}}{{end}}{{else}}{{range .webhooks}}{{$hook := .name}}{{with .clientConfig}}{{with .caBundle}}webhook{{"\t"}}{{$name}}/{{$hook}}{{"\t"}}{{.}}{{"\n"}}{{end}}{{end}}{{end}}{{end}}{{end}}'
+  }
+  asks roots "$@" get configmaps -A --chunk-size=0 --field-selector metadata.name=kube-root-ca.crt -o "go-template=$roots" &
+  asks tokens "$@" get secrets -A --chunk-size=0 --field-selector type=kubernetes.io/service-account-token -o "go-template=$tokens" &
+  asks info "$@" -n kube-public get configmap cluster-info --ignore-not-found -o "go-template=$info" &
+  asks proxy "$@" -n kube-system get configmap extension-apiserver-authentication --ignore-not-found -o "go-template=$proxy" &
+  asks bundles "$@" get validatingwebhookconfigurations,mutatingwebhookconfigurations,apiservices,customresourcedefinitions --chunk-size=0 -o "go-template=$bundles" &
+  asks published "$@" get clustertrustbundles --chunk-size=0 -o "go-template=$published" &
+  wait
+  # A kubeconfig is no list of CAs.
+  [ ! -s "$tmp/asked.info" ] ||
+    sed -n "s/.*certificate-authority-data: *\([A-Za-z0-9+/=]*\).*/cluster-info$tab-$tab\1/p" "$tmp/asked.info" >"$tmp/asked.cluster"
+  rm -f "$tmp/asked.info"
+  # The same CAs once, with all that have them.
+  cat "$tmp"/asked.* 2>/dev/null | awk -F'\t' '
+    !(($1 FS $3) in at) { at[$1 FS $3] = ++n; kind[n] = $1; text[n] = $3 }
+    { i = at[$1 FS $3]; if (length(names[i]) < 20000) names[i] = names[i] " " $2 }
+    END {
+      for (i = 1; i <= n && i <= 300; i++) print kind[i] "\t" substr(names[i], 2) "\t" text[i]
+      if (n > 300) print "more"
+    }' >"$tmp/trusted"
+  message=$(cat "$tmp"/asked-message.* 2>/dev/null | grep -v -e "the server doesn't have a resource type" -e '^Warning: ' | head -c 1000)
+  while IFS="$tab" read -r kind names text; do
+    # Users of the cluster write them: too much of it must not cut off the node's answer.
+    [ "$(wc -c <"$tmp/result.trust")" -lt 600000 ] || kind=more names=
+    [ "$kind" != more ] || { message="$message${message:+$nl}there are more CA bundles than are read" && break; }
+    record "TRUST $kind $names"
+    case $text in
+    \"*) text=${text#?} && printf '%b\n' "${text%?}" ;;
+    *) printf '%s' "$text" | base64 -d 2>/dev/null ;;
+    esac | public_only
+  done <"$tmp/trusted"
+  [ -z "$message" ] || { record 'RESULT trust 1' && printf '%s\n' "$message" | bars; }
+}
+
+# asks NAME KUBECTL...: keeps what it prints and what it says apart.
+asks() {
+  name=$1
+  shift
+  timeout 8 "$@" >"$tmp/asked.$name" 2>"$tmp/asked-message.$name" </dev/null
+}
+
+# public_only: the certificates of a text, as lines of a record.
+public_only() { tr -d '\000\r' | head -c 50000 | cut -c1-200 | awk "$only_certificates"; }
+
+# pods_trust: the CAs in the volumes of the pods on this node, and when the container of each
+# that has run longest was started. A pod's folders have its UID, its logs its name, too.
+pods_trust() {
+  flag root-dir "$kubelet_home"
+  find "$value"/pods/*/volumes/kubernetes.io~projected -mindepth 2 -maxdepth 2 -path '*/kube-api-access-*/ca.crt' 2>/dev/null >"$tmp/pods"
+  [ -s "$tmp/pods" ] || return 0
+  {
+    find "$root/var/log/pods" -mindepth 1 -maxdepth 1 -printf 'name %f\n' 2>/dev/null
+    find "$value"/pods/*/containers -mindepth 2 -maxdepth 2 -printf 'start %T@ %h\n' 2>/dev/null
+    tr '\n' '\0' <"$tmp/pods" | xargs -0 sha256sum 2>/dev/null
+  } | awk -v dir="$value/pods/" '
+    function uid(path) { path = substr(path, length(dir) + 1); sub(/\/.*/, "", path); return path }
+    $1 == "name" { id = $2; sub(/.*_/, "", id); name[id] = substr($2, 1, length($2) - length(id) - 1); sub(/_/, "/", name[id]); next }
+    $1 == "start" { if ($2 + 0 > last[$3] + 0) last[$3] = $2 + 0; next }
+    { if (!($1 in file)) { file[$1] = $2; order[++n] = $1 }; id = uid($2); if (!((id, $1) in seen)) { seen[id, $1] = 1; pods[$1] = pods[$1] " " id } }
+    END {
+      for (c in last) { id = uid(c); if (!(id in start) || last[c] < start[id]) start[id] = last[c] }
+      for (i = 1; i <= n && i <= 100; i++) {
+        line = ""
+        k = split(pods[order[i]], ids, " ")
+        for (j = 1; j <= k; j++) line = line " " (ids[j] in name ? name[ids[j]] : ids[j]) "@" sprintf("%d", start[ids[j]])
+        print file[order[i]] "\t" substr(line, 2)
+      }
+    }' | while IFS="$tab" read -r file names; do
+    record "TRUST pod $names"
+    public_only <"$file"
+  done
 }
 
 # kubeadm_config: whether kubeadm takes the node's configuration. What it calls invalid it may
 # use all the same, such as an unknown field: then that is asked which reads the file as a
 # renewal does, and changes nothing.
 kubeadm_config() {
-  [ -f "$kubeadm" ] || return 0
-  show kubeadm-config 5 kubeadm config validate --config "$kubeadm" >"$tmp/kubeadm-said"
+  [ -f "$config" ] || return 0
+  show kubeadm-config 5 kubeadm config validate --config "$config" >"$tmp/kubeadm-message"
   answer=$?
   unquoted
   if [ $answer = 1 ]; then
@@ -734,30 +947,30 @@ kubeadm_config() {
     timeout 2 kubeadm certs --help >/dev/null 2>&1 </dev/null
     [ $? != 1 ] || alpha=alpha # before v1.20; one that is slow is another matter
     # shellcheck disable=SC2086 # none or one word
-    show kubeadm-config 5 kubeadm $alpha certs check-expiration --config "$kubeadm" >"$tmp/kubeadm-said"
+    show kubeadm-config 5 kubeadm $alpha certs check-expiration --config "$config" >"$tmp/kubeadm-message"
     answer=$?
     unquoted
   fi
   # What kubeadm understands, a renewal may not.
   [ $answer = 0 ] || return 0
-  setting kubeadm.certificatesDir /
-  if says=$(not_plain "$kubeadm") || { [ ! -d "$value" ] && says="$value, the certificatesDir of $kubeadm, does not exist"; }; then
+  if says=$(not_plain "$config") || { [ ! -d "$pki" ] && says="$pki, the certificatesDir of $config, does not exist"; }; then
     record 'RESULT kubeadm-config 1' "$says" >"$tmp/result.kubeadm-config"
   fi
 }
 
-# unquoted: what kubeadm said, without the values that it quotes: a token or a key may be one.
+# unquoted: what kubeadm reported, without the values that it quotes: a token or a key may be one.
 unquoted() {
-  sed 's/Invalid value: "[^"]*"/Invalid value/g; s/token "[^"]*"/token/g' "$tmp/kubeadm-said" >"$tmp/result.kubeadm-config"
+  sed -E 's/(Invalid value): "([^"\\]|\\.)*"/\1/g; s/(token) "([^"\\]|\\.)*"/\1/g' "$tmp/kubeadm-message" \
+    >"$tmp/result.kubeadm-config"
 }
 
 # ask_control_plane: this node's own components; leaves $api.
 ask_control_plane() {
-  setting kube-apiserver.secure-port 6443
+  setting kube-apiserver.secure-port ''
   port=$value
   setting kube-apiserver.advertise-address ''
-  host "$value"
-  api=$value:$port
+  api_at "$value" "$port"
+  api=$value
   if [ -n "$openssl" ]; then
     api kube-apiserver "$api"
     # The certificate with which it talks to itself is in no file.
@@ -766,7 +979,7 @@ ask_control_plane() {
       setting "${component%:*}.secure-port" "${component#*:}"
       port=$value
       setting "${component%:*}.bind-address" ''
-      host "$value"
+      own_host "$value"
       tls "${component%:*}" "$value:$port" &
     done
   fi
@@ -788,8 +1001,8 @@ ask_etcd() {
   setting etcd.listen-peer-urls ''
   url "$value"
   peer=$value
-  setting etcd.listen-client-urls "$(has_role etcd && echo https://127.0.0.1:2379)"
-  url "$value"
+  setting etcd.listen-client-urls ''
+  if [ -n "$value" ] || has_role etcd; then etcd_at "$value"; fi
   # A client without a certificate would be answered too, and etcd's log tell of it.
   set --
   [ -f "$crt" ] && [ -f "$key" ] && set -- -cert "$crt" -key "$key"
@@ -820,7 +1033,7 @@ ask_etcd() {
 ask_kubelet() {
   setting kubelet.address ''
   flag node-ip "$value"
-  host "${value%%,*}"
+  own_host "${value%%,*}"
   address=$value
   setting kubelet.port 10250
   [ -z "$openssl" ] || tls kubelet "$address:$value" &
@@ -840,12 +1053,12 @@ ask_kubelet() {
   esac
 }
 
-# answers: what the ports said.
+# answers: what the ports reported.
 answers() {
   set --
   for f in "$tmp"/tls.* "$tmp"/http.*; do
     name=${f##*/} kind=${name%%.*} name=${name#*.}
-    [ -f "$f" ] && set -- "$@" "$tmp/$kind-exit.$name" "$f" "$tmp/$kind-said.$name"
+    [ -f "$f" ] && set -- "$@" "$tmp/$kind-exit.$name" "$f" "$tmp/$kind-message.$name"
   done
   [ $# = 0 ] || awk '
     FNR == 1 {
@@ -856,7 +1069,7 @@ answers() {
       sub(/.*\/[a-z-]*\./, "", name)
     }
     kind ~ /-exit$/ { code = $0; connected = 0; next }
-    kind ~ /-said$/ {
+    kind ~ /-message$/ {
       if ($0 ~ /^SSL_connect:/) { if (!connected++) print "|CONNECTED"; next }
       if ($0 !~ /^depth=|^verify|^Can.t use SSL_get_servername|^DONE$|^SSL3 alert [a-z]+:warning/) print "|!" substr($0, 1, 1000)
       next
@@ -896,7 +1109,7 @@ logs() {
   # Where all is well the API tells, and a kubelet takes longer to tell than all the rest.
   [ -z "$runtime" ] || show runtime-version 5 "$runtime" --version
   [ -z "$(command -v kubelet)" ] || show kubelet-version 5 kubelet --version
-  # A manifest that cannot be read is said again every 20 s: what was said before
+  # A manifest that cannot be read is reported again every 20 s: what was reported before
   # the files last changed (which no copy with an old time hides) is over.
   changed=$(stat -c %Z "$conf"/manifests "$conf"/manifests/* 2>/dev/null | sort -n | tail -n 1)
   minute=$((${now%.*} - 60))
@@ -918,20 +1131,9 @@ collect() {
   read -r uptime _ </proc/uptime
   printf '@@KSCERT 3 %s\n' "${now%.*}"
   openssl=$(command -v openssl)
-  words=
-  for f in "$root/var/lib/kubelet/kubeadm-flags.env" "$conf/kubelet.env"; do
-    [ -f "$f" ] && while read -r line || [ -n "$line" ]; do words="$words $line"; done <"$f"
-  done
-  flag config "$conf/kubelet-config.yaml"
-  kubelet_config=$value
-  flag kubeconfig "$conf/kubelet.conf"
-  kubelet_conf=$value
-  flag cert-dir "$root/var/lib/kubelet/pki"
-  kubelet=$value
-  calico=$root/etc/calico/certs
-  cilium=$root/etc/cilium/certs
+  find_kubelet
   settings=$nl$(given_settings && read_settings)$nl
-  setting kubeadm.certificatesDir "$([ -d "$conf/ssl" ] && echo "$conf/ssl" || echo "$conf/pki")"
+  find_pki
   pki=$value
   real=$(readlink -f "$pki" 2>/dev/null || printf '%s' "$pki")
 
@@ -945,7 +1147,10 @@ collect() {
   api=
   if has_role control-plane; then ask_control_plane; fi
   if [ -n "$openssl" ]; then ask_etcd; fi
-  if has_role control-plane || has_role worker; then ask_kubelet; fi
+  if has_role control-plane || has_role worker; then
+    ask_kubelet
+    [ "${KSCERT_TRUST:-no}" = no ] || pods_trust >"$tmp/result.pods" &
+  fi
 
   read -r hostname </proc/sys/kernel/hostname
   fact hostname "$hostname"
@@ -956,8 +1161,8 @@ collect() {
   fact kubelet-dir "$kubelet"
   fact calico-dir "$calico"
   fact cilium-dir "$cilium"
-  fact home-dir "$root/root/.kube"
-  [ -f "$kubeadm" ] && fact kubeadm-config "$kubeadm"
+  fact home-dir "${home%/*}"
+  [ -f "$config" ] && fact kubeadm-config "$config"
   fact kubeadm "$(command -v kubeadm)"
   fact kubectl "$(command -v kubectl)"
   fact openssl "$openssl"
@@ -981,7 +1186,7 @@ collect() {
   answers
   cat "$tmp"/result.* 2>/dev/null
   logs
-  printf '@@END\n'
+  [ -e "$tmp/failed" ] || printf '@@END\n'
 }
 
 for dir in /dev/shm /run /tmp; do tmp=$(mktemp -d "$dir/kscertctl.XXXXXX" 2>/dev/null) && break; done
@@ -993,3 +1198,7 @@ trap 'rm -rf "$tmp"' EXIT
 trap 'exit 130' INT TERM HUP
 mkdir "$tmp/pub"
 collect | head -c "$limit"
+[ ! -e "$tmp/failed" ] || {
+  echo 'awk has failed on this node: it does not run, or a file was removed while it was read' >&2
+  exit 1
+}

@@ -30,7 +30,7 @@ mkdir -p "$kubelet"
 stage=$kubelet/.kscertctl.request
 mkdir "$stage"
 quietly openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$stage/key"
-# Who asks is told by the inventory and the old certificate: whatever stands here.
+# Who asks is known from the inventory and the old certificate: whatever stands here.
 quietly openssl req -new -key "$stage/key" -subj /CN=kubelet -out "$stage/request"
 kubelet_pair >"$stage/old.pem"
 old='' proof=''

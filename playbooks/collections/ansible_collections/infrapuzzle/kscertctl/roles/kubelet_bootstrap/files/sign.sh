@@ -16,7 +16,7 @@ CONF
 if issuing "$pki/ca.crt" "$pki/ca.key" | openssl x509 -noout -text | grep -q 'X509v3 Subject Key Identifier'; then
   echo 'authorityKeyIdentifier = keyid' >>"$stage/extensions"
 fi
-lifetime=$(sed -n 's/.*--\(experimental-\)\{0,1\}cluster-signing-duration=\([0-9hms]*\).*/\2/p' "$conf/manifests/kube-controller-manager.yaml" 2>/dev/null | head -n 1 |
+lifetime=$(for flag_of in cluster-signing-duration experimental-cluster-signing-duration; do named kube-controller-manager $flag_of; done | head -n 1 |
   awk '{for (s = 0; match($0, /^[0-9]+[hms]/); $0 = substr($0, RLENGTH + 1)) s += substr($0, 1, RLENGTH - 1) * (/^[0-9]+h/ ? 3600 : /^[0-9]+m/ ? 60 : 1); print s}')
 [ "${lifetime:-0}" -gt 0 ] || lifetime=31536000
 

@@ -42,7 +42,7 @@ wrong() {
   printf '%s' "$request" | base64 -d >"$stage/request" 2>/dev/null || { echo 'it is not base64' && return; }
   plain "$stage/request" || { echo 'it is not one request and nothing else, in PEM' && return; }
   openssl req -in "$stage/request" -noout -verify 2>&1 | grep -q 'verify OK' || { echo 'it is not signed by its own key' && return; }
-  # The API server reads the text anew: it must be one block, for whoever reads it.
+  # The API server reads the text again: it must be one block, for anyone who reads it.
   cat "$stage/request" >"$stage/asked"
   { alone req "$stage/request" && cmp -s "$stage/request" "$stage/asked"; } || { echo 'it is not one request and nothing else, in PEM' && return; }
   names "$stage/request" >"$stage/names"
@@ -72,10 +72,10 @@ wrong() {
 
 # approve NODE: what it asks for; done when something of it is approved.
 approve() {
-  kubectl_ get node "$1" -o 'jsonpath={range .status.addresses[*]}{.type}{" "}{.address}{"\n"}{end}' >"$stage/addresses" 2>"$stage/said" ||
-    { left "the API does not return the addresses of node $1: $(cat "$stage/said")" && return; }
-  asked=$(kubectl_ get certificatesigningrequests -o "jsonpath={range .items[?(@.spec.username==\"system:node:$1\")]}{.metadata.name}{\"\\n\"}{end}" 2>"$stage/said") ||
-    { left "the API does not return the requests of node $1: $(cat "$stage/said")" && return; }
+  kubectl_ get node "$1" -o 'jsonpath={range .status.addresses[*]}{.type}{" "}{.address}{"\n"}{end}' >"$stage/addresses" 2>"$stage/message" ||
+    { left "the API does not return the addresses of node $1: $(cat "$stage/message")" && return; }
+  asked=$(kubectl_ get certificatesigningrequests -o "jsonpath={range .items[?(@.spec.username==\"system:node:$1\")]}{.metadata.name}{\"\\n\"}{end}" 2>"$stage/message") ||
+    { left "the API does not return the requests of node $1: $(cat "$stage/message")" && return; }
   approved=
   for name in $asked; do
     kubectl_ get certificatesigningrequests "$name" -o 'jsonpath={.spec.signerName}{"\n"}{.status.conditions[*].type}{"\n"}{.metadata.creationTimestamp}{"\n"}{.spec.request}{"\n"}{range .spec.usages[*]}{@}{","}{end}{"\n"}{.spec.groups[*]}{"\n"}{.spec.username}{"\n"}' >"$stage/fields" 2>/dev/null || continue
@@ -91,14 +91,14 @@ approve() {
     esac
     why=$(wrong)
     if [ -n "$why" ]; then
-      case $told in *" $name "*) ;; *) told="$told$name " && left "$name, under the name of node $1: $why" ;; esac
+      case $reported in *" $name "*) ;; *) reported="$reported$name " && left "$name, under the name of node $1: $why" ;; esac
       continue
     fi
-    if kubectl_ certificate approve "$name" >/dev/null 2>"$stage/said"; then
+    if kubectl_ certificate approve "$name" >/dev/null 2>"$stage/message"; then
       approved=$name
       changed "approved $name, the serving certificate of node $1"
     else
-      left "$name, of node $1, could not be approved: $(cat "$stage/said")" && return
+      left "$name, of node $1, could not be approved: $(cat "$stage/message")" && return
     fi
   done
   [ -n "$approved" ]
@@ -113,7 +113,7 @@ approver=$(kubectl_ get deployments,daemonsets -A -l app.kubernetes.io/name=kube
 # was restarted is what it waits for.
 since=$(date -u -d "@$(($(date +%s) - 300))" +%Y-%m-%dT%H:%M:%SZ)
 deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
-told=' '
+reported=' '
 while :; do
   : >"$stage/waiting"
   while read -r node allowed; do

@@ -31,7 +31,10 @@ if [ -z "$cluster" ]; then
   for ca in "$KSCERT_CONFIG_DIR/ssl/ca.crt" "$KSCERT_CONFIG_DIR/pki/ca.crt"; do
     [ ! -f "$ca" ] || break
   done
-  cluster=$(openssl x509 -in "$ca" -noout -fingerprint -sha256 2>/dev/null | cut -d= -f2 | tr -d : | tr A-F a-f | cut -c1-16)
+  # Its public key, which a re-issued CA keeps: ClusterID of orchestrator/run.
+  if key=$(openssl x509 -in "$ca" -noout -pubkey 2>/dev/null); then
+    cluster=$(printf '%s\n' "$key" | openssl pkey -pubin -outform DER 2>/dev/null | sha256sum | cut -c1-16)
+  fi
 fi
 case $cluster in
 '' | *[!0-9a-f]*) fail "the cluster is not known by its ca.crt: name it with kscert_lock_cluster" ;;
@@ -58,7 +61,7 @@ remove() {
 
 case $KSCERT_LOCK_ACTION in
 acquire | release | break)
-  # Whoever looks and then acts does so alone.
+  # Anyone who looks and then acts does so alone.
   mkdir -p "$KSCERT_STATE_DIR" || fail "cannot make $KSCERT_STATE_DIR"
   exec 9>"$KSCERT_STATE_DIR/.mutex" || fail "cannot write below $KSCERT_STATE_DIR"
   flock -w 10 9 || fail "another command handles the lock in $KSCERT_STATE_DIR at this moment"

@@ -1,6 +1,6 @@
 # Holds back the timer with which Kubespray renews and restarts everything on a control
 # plane (roles/kubernetes/control-plane, auto_renew_certificates), or lets it go again.
-# Should nobody let it go, a timer of systemd's does so after a day, and so does a reboot:
+# Should no one let it go, a timer of systemd's does so after a day, and so does a reboot:
 # nothing of ours is left to be forgotten.
 theirs=k8s-certs-renew.timer
 ours=kscertctl-release-timer
@@ -11,9 +11,11 @@ hold)
   systemctl is-active --quiet "$theirs" || systemctl is-active --quiet "$ours.timer" || exit 0
   ! checking "hold back $theirs" || exit 0
   systemctl stop "$ours.timer" 2>/dev/null || :
-  said=$(systemd-run --quiet --unit="$ours" --on-active=1d systemctl start "$theirs" 2>&1 </dev/null) || {
+  # One that failed to let it go is in the way of the next.
+  systemctl reset-failed "$ours.service" 2>/dev/null || :
+  message=$(systemd-run --quiet --unit="$ours" --on-active=1d systemctl start "$theirs" 2>&1 </dev/null) || {
     systemctl start "$theirs" 2>/dev/null || : # it may have been held back already
-    fail "systemd-run cannot release $theirs after a day: $said"
+    fail "systemd-run cannot release $theirs after a day: $message"
   }
   quietly systemctl stop "$theirs"
   changed "$theirs is held back"

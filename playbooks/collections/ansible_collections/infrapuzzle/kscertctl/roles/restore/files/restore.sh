@@ -29,14 +29,14 @@ printf '%s\n' "$restore" | while IFS= read -r path; do
   # What was no folder is one now: it lies in the backup of what is there now.
   if [ -d "$path" ] && [ ! -L "$path" ]; then rm -rf "$path"; fi
   mkdir -p "${path%/*}"
-  next=$(beside "$path") || exit
-  said=$(cp -aT "$copy$path" "$next" 2>&1) || {
+  next=$(successor_path "$path") || exit
+  message=$(cp -aT "$copy$path" "$next" 2>&1) || {
     rm -f "$next"
     unwritten "$path"
   }
   settle "$next" "$path"
 done
-# What has appeared, looked for anew: a path from before may lead elsewhere now,
+# What has appeared, looked for again: a path from before may lead elsewhere now,
 # where a link is back in its place. What is in a folder goes before the folder.
 differing extra | LC_ALL=C sort -r | while IFS= read -r path; do
   if [ -d "$path" ] && [ ! -L "$path" ]; then rmdir "$path"; else rm -f "$path"; fi

@@ -8,10 +8,8 @@ ticks=$(getconf CLK_TCK)
 boot=$(awk -v now="$(date +%s.%N)" '{printf "%.2f", now - $1}' /proc/uptime)
 
 # cri COMMAND...: crictl, at the kubelet's own endpoint: its configuration may name a runtime
-# that is gone. A flag of the kubelet's counts before its file.
-endpoint=$(kubelet_flag container-runtime-endpoint)
-[ -n "$endpoint" ] || endpoint=$(cat "${kubelet%/*}/config.yaml" "$conf/kubelet-config.yaml" 2>/dev/null |
-  sed -n "s/^containerRuntimeEndpoint: *[\"']\{0,1\}\([^\"' #]*\).*/\1/p" | tail -n 1)
+# that is gone.
+endpoint=$(kubelet_says containerRuntimeEndpoint)
 cri() { crictl ${endpoint:+"--runtime-endpoint=$endpoint" "--image-endpoint=$endpoint"} "$@"; }
 
 # containers NAME: full IDs of the component's running containers.
@@ -28,7 +26,7 @@ containers() {
 need_runtime() { containers kube-apiserver >/dev/null || fail 'the container runtime cannot be asked for its containers'; }
 
 # stop ID: a component gets few seconds: an API server with open watches would
-# use up all it is given, answering nobody.
+# use up all it is given, answering no one.
 stop() {
   if command -v crictl >/dev/null; then quietly cri stop --timeout 3 "$1"; else quietly docker stop --time 3 "$1"; fi
 }
@@ -80,13 +78,31 @@ api_file=$(reads tls-cert-file "$pki/apiserver.crt")
 
 # of_credentials COMMAND NAME: the command, for the files that a component reads.
 of_credentials() {
-  case $2 in
-  kube-apiserver)
-    "$1" "$api_file" "$(reads kubelet-client-certificate "$pki/apiserver-kubelet-client.crt")" "$(reads etcd-certfile "$pki/apiserver-etcd-client.crt")" \
-      "$(reads proxy-client-cert-file "$pki/front-proxy-client.crt")" "$KSCERT_ETCD_DIR"/node-*.pem
-    ;;
-  kube-controller-manager | kube-scheduler) "$1" "$conf/${2#kube-}.conf" ;;
-  kube-vip) "$1" "$conf/admin.conf" "$conf/super-admin.conf" ;;
+  check=$1 component=$2
+  set --
+  for kind in $leaves; do
+    leaf=${kind%%|*} kind=${kind#*|*|}
+    case $kind in "$component".*) kind=${kind%|*} && set -- "$@" "$(reads "${kind#*.}" "$pki/$leaf.crt")" ;; esac
+  done
+  for kind in $kubeconfigs; do
+    case "|${kind#*|}|" in *"|$component.kubeconfig|"* | *"|$component|"*) set -- "$@" "$conf/${kind%%|*}.conf" ;; esac
+  done
+  for kind in $etcd_leaves; do
+    case $kind in *"|$component") set -- "$@" "$KSCERT_ETCD_DIR/${kind%%|*}"-*.pem ;; esac
+  done
+  "$check" "$@"
+}
+
+# distrusts NAME: while CAs are renewed, it has run since before a CA's certificate was
+# written that it reads only once: the API server and etcd that of etcd's CA, others what
+# their kubeconfigs trust and, for kube-controller-manager, what it publishes.
+distrusts() {
+  [ -n "${KSCERT_CA_RENEWAL:-}" ] || return 1
+  case $1 in
+  etcd) older "$(of_etcd trusted-ca-file ETCD_TRUSTED_CA_FILE)" "$(of_etcd peer-trusted-ca-file ETCD_PEER_TRUSTED_CA_FILE)" ;;
+  kube-apiserver) older "$(named kube-apiserver etcd-cafile)" ;;
+  kube-controller-manager) older "$(named kube-controller-manager root-ca-file)" ;;
+  *) return 1 ;;
   esac
 }
 
@@ -101,7 +117,7 @@ reloads() {
 }
 
 # serves_new: the API server serves what lies on disk. It reads it again at once, or
-# after a minute where it was not told of the change (apiserver,
+# after a minute where it was not notified of the change (apiserver,
 # server/dynamiccertificates).
 serves_new() {
   patience=70
@@ -125,7 +141,7 @@ loopback_ends() {
 }
 
 # would_be_new FILE...: in check mode, a role before this one would have renewed one.
-# KSCERT_WOULD is what those said.
+# KSCERT_WOULD is their output.
 would_be_new() {
   for f in "$@"; do
     case ${KSCERT_WOULD:-} in *"would renew $f, "*) return 0 ;; esac
@@ -138,6 +154,7 @@ would_be_new() {
 stale() {
   running=$(containers "$1")
   [ -n "$running" ] || return 1
+  if distrusts "$1"; then return 0; fi
   if [ "$1" = kube-apiserver ]; then
     ! loopback_ends || return 0
     if reloads; then
@@ -166,8 +183,11 @@ etcd_file=$(named etcd cert-file)
 etcd_unit=
 if systemctl cat etcd >/dev/null 2>&1; then
   etcd_unit=etcd.service
-  etcd_file=$(sed -n 's/^ETCD_CERT_FILE=//p' "$root/etc/etcd.env" 2>/dev/null || true)
+  etcd_file=$(etcd_env ETCD_CERT_FILE)
 fi
+
+etcd_at "$(of_etcd listen-client-urls ETCD_LISTEN_CLIENT_URLS)"
+etcd_address=$value
 
 # etcd_older: it has run since before its certificate was written, or the unit does not
 # run. One that has not yet found a quorum keeps everybody waiting who asks what it serves.
@@ -175,18 +195,27 @@ etcd_older() {
   running=${etcd_unit:-$(containers etcd)}
   older "$etcd_file"
 }
-etcd_serves() { [ ! -f "$etcd_file" ] || [ "$(served 127.0.0.1:2379)" = "$(fingerprint "$etcd_file")" ]; }
+etcd_distrusts() {
+  running=${etcd_unit:-$(containers etcd)}
+  [ -n "$running" ] && distrusts etcd
+}
+etcd_serves() { [ ! -f "$etcd_file" ] || [ "$(served "$etcd_address")" = "$(fingerprint "$etcd_file")" ]; }
 
-# etcd_back: it serves what lies on disk.
+# etcd_back: it serves what lies on disk, and trusts it.
 etcd_back() {
+  if etcd_distrusts; then
+    echo 'etcd has not been restarted since its CA was renewed'
+    return 1
+  fi
   etcd_serves && return 0
-  echo "etcd does not serve $etcd_file on 127.0.0.1:2379"
+  echo "etcd does not serve $etcd_file on $etcd_address"
   return 1
 }
 
 # restart_etcd: unless it serves what lies on disk, or will.
 restart_etcd() {
-  if ! etcd_older || etcd_serves || checking "restart etcd"; then return 0; fi
+  etcd_distrusts || { etcd_older && ! etcd_serves; } || return 0
+  ! checking "restart etcd" || return 0
   if [ -n "$etcd_unit" ]; then
     systemctl restart --no-block etcd
     changed "restarted etcd"
@@ -211,10 +240,8 @@ restart() {
 
 # Where this node's own API server listens.
 manifest=$conf/manifests/kube-apiserver.yaml
-port=$(sed -n 's/.*--secure-port=\([0-9]*\).*/\1/p' "$manifest" 2>/dev/null | head -n 1)
-host=$(sed -n 's/.*--advertise-address=\([^ ",]*\).*/\1/p' "$manifest" 2>/dev/null | head -n 1)
-case $host in *:*) host="[$host]" ;; esac
-api=${host:-127.0.0.1}:${port:-6443}
+api_at "$(named kube-apiserver advertise-address)" "$(named kube-apiserver secure-port)"
+api=$value
 
 # wait_for CONDITION: the function prints what is missing and fails, or succeeds.
 # With no time to wait, a later step does: several control planes may need each
@@ -261,7 +288,7 @@ api_ready() {
 # ask_kubelet: has the API server ask this node's kubelet. The first connection that it
 # makes to any kubelet after its certificate for them was renewed, it closes at once,
 # with all others (client-go, transport/cert_rotation.go): better under our request
-# than under somebody's kubectl logs. Whether kubelets can be reached, others judge.
+# than under someone's kubectl logs. Whether kubelets can be reached, others check.
 ask_kubelet() {
   [ "$KSCERT_CHECK" != True ] && [ "$KSCERT_WAIT_SECONDS" -gt 0 ] || return 0
   name=$(openssl x509 -in "$kubelet/kubelet-client-current.pem" -noout -subject -nameopt multiline 2>/dev/null | sed -n 's/^ *commonName *= system:node://p')
@@ -288,8 +315,8 @@ lease() {
     -o 'jsonpath={.metadata.resourceVersion} {.spec.renewTime} {.spec.leaseDurationSeconds} {.spec.holderIdentity}' 2>/dev/null </dev/null | awk 'NF == 4'
 }
 
-# note_leases: leaves in $noted the leases that nobody renews any more: after an outage
-# nobody leads, and who would waits once more for as long as a lease lasts (client-go,
+# note_leases: leaves in $noted the leases that no one renews any more: after an outage
+# no one leads, and who would waits once more for as long as a lease lasts (client-go,
 # tools/leaderelection), 15 seconds.
 noted=
 note_leases() {

@@ -1,14 +1,15 @@
 # What kubeconfigs are read and edited by, whatever their YAML or JSON looks like. No
 # parser of YAML is on a node, so their text is taken apart by its characters alone, and
-# whose an embedded certificate or key is, is told by what it says, not by where it stands.
+# whose an embedded certificate or key is, is known by its content, not by where it stands.
 # shellcheck shell=sh disable=SC2034
 
 # structure: awk that tells what may be structure in a line of YAML or JSON from what is
 # text. structured() gives the line without its remark, and with nothing in its quoted and
 # block texts that could be taken for a key, an anchor or an indicator: a secret may look
 # like any of them. The caller sets quote to "" and block to -1 where a file begins.
+# shellcheck disable=SC2016 # $ is awk's
 structure='
-  function structured(line, said, part, c, before) {
+  function structured(line, message, part, c, before) {
     if (block >= 0) {
       match(line, /^ */)
       if (line ~ /^[ \t\r]*$/ || RLENGTH > block) return masked(line)
@@ -20,29 +21,36 @@ structure='
       if (part != "") before = substr(part, length(part))
       line = substr(line, RSTART + 1)
       if (quote == "\047" && substr(line, 1, 1) == quote) { # an apostrophe within
-        said = said masked(part) "_"
+        message = message masked(part) "_"
         line = substr(line, 2)
         continue
       }
       if (quote != "") {
-        said = said masked(part) c
+        message = message masked(part) c
         quote = ""
       } else if (c == "#" && before ~ /^[ \t]?$/) {
-        said = said part
+        message = message part
         line = ""
         break
       } else {
-        said = said part c
-        if (c != "#" && before ~ /^[] \t[{},:]?$/) quote = c
+        message = message part c
+        if (c != "#" && opens(message, before)) quote = c
       }
       before = c
     }
-    said = said (quote == "" ? line : masked(line))
-    if (quote == "" && said ~ /(^|[ \t])[|>][-+1-9]*[ \t\r]*$/) {
-      match(said, said ~ /^[ -]*[|>]/ ? "^ *" : "^[ -]*")
+    message = message (quote == "" ? line : masked(line))
+    if (quote == "" && message ~ /(^|[ \t])[|>][-+1-9]*[ \t\r]*$/) {
+      match(message, message ~ /^[ -]*[|>]/ ? "^ *" : "^[ -]*")
       block = RLENGTH
     }
-    return said
+    return message
+  }
+  # opens TEXT BEFORE: a quote may begin a text there: within plain text it is a character.
+  function opens(message, before) {
+    message = substr(message, 1, length(message) - 1)
+    sub(/[ \t]+$/, "", message)
+    if (before !~ /^[ \t]$/) return before ~ /^[][{},:]?$/
+    return message ~ /(^|[][{},:?-])$/ || message ~ /(^|[ \t])[!&][^ \t]*$/
   }
   function masked(text) {
     gsub(/:+[ \t]/, "\003 ", text)
@@ -51,8 +59,19 @@ structure='
     sub(/^[&*#!:?|>~<-]+/, "\003", text)
     return text
   }
-  # public_server, public_file VALUE: it may be told: it looks like nothing else.
+  # public_server, public_file VALUE: it may be printed: it looks like nothing else.
   function public_server(w) { return w ~ /^https?:\/\/[A-Za-z0-9._-]*(\[[0-9A-Fa-f:.]*\])?(:[0-9]*)?[\/A-Za-z0-9._-]*$/ }
+  # there FILE DIRECTORY: a file of an odd name is there, so that it is no secret. Its name is not
+  # given to the shell as an argument, which others see. The caller sets tmp to a directory.
+  function there(w, dir, command, said) {
+    if (length(w) > 255 || w !~ /[.\/]/) return 0
+    command = "IFS= read -r f; [ -f \"$f\" ]; echo $? >" tmp "/there"
+    printf "%s\n", (w ~ /^\// ? "" : dir) w | command
+    close(command)
+    getline said <(tmp "/there")
+    close(tmp "/there")
+    return said == "0"
+  }
   function public_file(w) { return length(w) < 256 && w ~ /^[A-Za-z0-9.\/_~-]+[.](pem|crt|cer|cert|key)$/ }
 '
 
@@ -86,47 +105,186 @@ not_plain() {
     printf '%s\n' "no line of $1 says $not_said. Written as kubeadm does it is with: kubeadm config migrate --old-config $1 --new-config NEW"
 }
 
-# numbered: base64 of which characters are written by their numbers, which nobody does: it
-# is not read.
-base64='[A-Za-z0-9+/]{20}'
-numbered="${base64}[A-Za-z0-9+/]*\\\\[xuU][0-9A-Fa-f]|\\\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})$base64"
-how_numbered='characters of its base64 are written by their numbers (\x.., \u....), which is not read here; kubectl config view --raw --kubeconfig FILE writes it as usual'
+# numbered: awk that tells a line in which characters of base64, or of what a field is called,
+# are written by their numbers, which no one does: it is not read.
+numbered='
+  function numbered(line, h) {
+    if (line !~ /\\[xuU][0-9A-Fa-f]/) return 0
+    if (line ~ /"[^"]*\\[xuU][0-9A-Fa-f][^"]*"[ \t]*:/ || line ~ /^[ \t-]*[?][ \t]/) return 1
+    h = "[0-9A-Fa-f]"
+    gsub("\\\\(x" h h "|u" h h h h "|U" h h h h h h h h ")", "\001", line)
+    for (; match(line, /[A-Za-z0-9+\/\001]+/); line = substr(line, RSTART + RLENGTH))
+      if (RLENGTH > 99 && index(substr(line, RSTART, RLENGTH), "\001")) return 1
+    return 0
+  }
+'
+how_numbered='characters of its base64, or of a field, are written by their numbers (\x.., \u....), which is not read here; kubectl config view --raw --kubeconfig FILE writes it as usual'
 
-# static_pod: awk that tells where on the host a file lies that a static pod's manifest
-# names: noted() gets its lines, on_host() the name that its container has for a file.
-static_pod='
-  function noted(line, key, value, at) {
-    if (line ~ /^ *#/ || line !~ /[^ \r]/) return
+# reader: awk that reads YAML and JSON of any style, as far as settings of components have it:
+# read_line() gets the lines of a file and calls leaf(path, value) for each scalar, as in
+# leaf("spec/containers/0/command/1", "--secure-port=6443"), and once a line for a text of several.
+# An alias stays unresolved. The caller writes leaf(), and calls new_file() before a file.
+reader='
+  function new_file() { depth = 0; flow = "" }
+  function read_line(line, at, key, rest) {
+    sub(/\r$/, "", line)
+    if (FNR == 1) sub(/^\357\273\277/, "", line)
     match(line, /^ */)
     at = RLENGTH
-    if (at < level || at == level && line !~ /^ *-/) { item(); part = "" }
-    if (line ~ /^ *(volumeMounts|volumes):[ \r]*$/) { part = line ~ /Mounts/ ? "mount" : "volume"; level = at; return }
-    if (part == "") return
-    if (line ~ /^ *- /) { item(); field = at + 2; sub(/- /, "  ", line); match(line, /^ */); at = RLENGTH }
-    key = value = line
-    sub(/^ */, "", key); sub(/:.*/, "", key)
-    sub(/^[^:]*: */, "", value); gsub(/["\047\r]| +$/, "", value)
-    if (at == field && key == "name") item_name = value
-    else if (part == "mount" && key ~ /^(mountPath|subPath)$/) item_path[key] = value
-    else if (part == "volume" && at > field && key == "path") item_path["host"] = value
-  }
-  function item() {
-    if (item_path["mountPath"] != "") {
-      mounts[++mounted] = item_path["mountPath"]
-      volume[mounted] = item_name
-      below[mounted] = item_path["subPath"] == "" ? "" : "/" item_path["subPath"]
+    line = unremarked(substr(line, at + 1))
+    if (flow != "") { in_flow(line); return }
+    if (line ~ /^[ \t]*$/ || at == 0 && line ~ /^%/) return
+    if (at == 0 && line ~ /^(---|[.][.][.])([ \t]|$)/) {
+      depth = 0
+      line = substr(line, 4)
+      match(line, /^[ \t]*/)
+      at = 3 + RLENGTH
+      line = substr(line, RLENGTH + 1)
+      if (line == "") return
     }
-    if (item_path["host"] != "") host_path[item_name] = item_path["host"]
-    item_name = item_path["mountPath"] = item_path["subPath"] = item_path["host"] = ""
+    while (match(line, /^-([ \t]+|$)/)) {
+      while (depth && at_depth[depth] > at) depth--
+      if (depth && in_list[depth] && at_depth[depth] == at) keys[depth]++
+      else deeper(at, 1, 0)
+      line = substr(line, RLENGTH + 1)
+      at += RLENGTH
+      if (line == "") return
+    }
+    if (match(line, /^("([^"\\]|\\.)*"|\047[^\047]*\047|[A-Za-z0-9_.\/-]+)[ \t]*:([ \t]+|$)/)) {
+      rest = substr(line, RLENGTH + 1)
+      key = substr(line, 1, RLENGTH)
+      sub(/[ \t]*:[ \t]*$/, "", key)
+      while (depth && (at_depth[depth] > at || at_depth[depth] == at && in_list[depth])) depth--
+      if (depth && at_depth[depth] == at) keys[depth] = plain_text(key)
+      else deeper(at, 0, plain_text(key))
+      line = rest
+      if (line == "") return
+    }
+    while (match(line, /^[!&][^ \t]*[ \t]+/)) line = substr(line, RLENGTH + 1)
+    if (line ~ /^[[{]/) in_flow(line)
+    else if (line !~ /^[|>][-+1-9]*[ \t]*$/) leaf(path_of(depth), plain_text(line))
   }
-  function on_host(file, i, best) {
-    item()
-    for (i = 1; i <= mounted; i++)
-      if (volume[i] in host_path && index(file "/", mounts[i] "/") == 1 && length(mounts[i]) > length(mounts[best])) best = i
-    return best ? host_path[volume[best]] below[best] substr(file, length(mounts[best]) + 1) : file
+  function deeper(at, is_list, key) { depth++; at_depth[depth] = at; in_list[depth] = is_list; keys[depth] = key }
+  function path_of(n, i, out) { for (i = 1; i <= n; i++) out = out (i > 1 ? "/" : "") keys[i]; return out }
+  function trimmed(t) { sub(/^[ \t]+/, "", t); sub(/[ \t\r]+$/, "", t); return t }
+  function plain_text(t) {
+    t = trimmed(t)
+    if (t ~ /^\047.*\047$/) { t = substr(t, 2, length(t) - 2); gsub(/\047\047/, "\047", t) }
+    else if (t ~ /^".*"$/) { t = substr(t, 2, length(t) - 2); gsub(/\\\//, "/", t); gsub(/\\"/, "\"", t) }
+    return t
   }
-  # next_pod: forgets the one before.
-  function next_pod() { split("", mounts); split("", volume); split("", below); split("", host_path); mounted = 0; part = item_name = ""; split("", item_path) }
+  function unremarked(line, out) {
+    while (match(line, /"([^"\\]|\\.)*"|\047[^\047]*\047|(^|[ \t])#/)) {
+      if (substr(line, RSTART, 1) ~ /[# \t]/) return out substr(line, 1, RSTART - 1)
+      out = out substr(line, 1, RSTART + RLENGTH - 1)
+      line = substr(line, RSTART + RLENGTH)
+    }
+    return out line
+  }
+  # in_flow LINE: a collection in brackets is read when its last one is there.
+  function in_flow(line, bare, base, c) {
+    flow = flow line " "
+    bare = flow
+    gsub(/"([^"\\]|\\.)*"|\047[^\047]*\047/, "", bare)
+    if (length(flow) > 40000) { flow = ""; return }
+    if (gsub(/[[{]/, "", bare) > gsub(/[]}]/, "", bare)) return
+    line = flow
+    flow = ""
+    base = depth
+    while ((line = trimmed(line)) != "") {
+      c = substr(line, 1, 1)
+      if (c ~ /[]{},:[]/) {
+        line = substr(line, 2)
+        if (c == "{" || c == "[") { deeper(9999, c == "[", c == "[" ? 0 : ""); named[depth] = 0 }
+        else if (c == ",") { if (in_list[depth]) keys[depth]++; named[depth] = 0 }
+        else if (c != ":" && --depth <= base) break
+        continue
+      }
+      if (!match(line, /^("([^"\\]|\\.)*"|\047[^\047]*\047)/) && !match(line, /^([^][{},:]|:[^] \t,}])+/)) break
+      c = plain_text(substr(line, 1, RLENGTH))
+      line = substr(line, RLENGTH + 1)
+      if (in_list[depth] || named[depth]) leaf(path_of(depth), c)
+      else { keys[depth] = c; named[depth] = 1 }
+    }
+    depth = base
+  }
+'
+
+# static_pod: awk that tells what a static pod of a manifest is given, however it is written:
+# of_pod() gets its leaves; given(COMPONENT) leaves in flags those of the container that is
+# called so, whatever stands next to it, or of the first: of a flag that is given twice the
+# last, and files as they are called on the host.
+static_pod='
+  function of_pod(path, value, part) {
+    if (split(path, part, "/") < 4 || part[1] != "spec") return
+    if (part[2] == "volumes") {
+      if (part[4] == "name") volume[part[3]] = value
+      if (part[4] "/" part[5] == "hostPath/path") on_disk[part[3]] = value
+    }
+    if (part[2] != "containers") return
+    if (part[3] + 0 > last) last = part[3] + 0
+    if (part[4] == "name") called[part[3]] = value
+    else if (part[4] ~ /^(command|args)$/) argument[part[3], part[4], ++arguments[part[3], part[4]]] = value
+    else if (part[4] == "volumeMounts") {
+      mount[part[3], part[5], part[6]] = value
+      mounts[part[3]] = part[5] + 1
+    }
+  }
+  function given(component, c, i, n, at, name) {
+    split("", flags)
+    c = 0
+    for (i = 1; i <= last; i++) if (called[i] == component && called[0] != component) c = i
+    for (i in on_disk) host_path[volume[i]] = on_disk[i]
+    n = words_of(c, "args", words_of(c, "command", 0))
+    for (i = 1; i <= n; i++) {
+      if (word_of[i] !~ /^--[a-z]/) continue
+      at = index(word_of[i] "=", "=")
+      name = substr(word_of[i], 3, at - 3)
+      gsub(/_/, "-", name)
+      if (at <= length(word_of[i])) flags[name] = on_host(c, substr(word_of[i], at + 1))
+      else if (i < n && word_of[i + 1] !~ /^-/) flags[name] = on_host(c, word_of[i + 1])
+    }
+    split("", volume); split("", on_disk); split("", host_path); split("", called)
+    split("", argument); split("", arguments); split("", mount); split("", mounts)
+    last = 0
+  }
+  # words_of CONTAINER PART N: the words of its command or arguments come into word_of, behind N
+  # others; a line for a shell has several.
+  function words_of(c, part, n, i, j, m, line) {
+    for (i = 1; i <= arguments[c, part]; i++) {
+      word_of[++n] = argument[c, part, i]
+      if (word_of[n] !~ /^[^-].*[ \t]--[a-z]/) continue
+      m = split(word_of[n], line, /[ \t\n]+/)
+      for (j = 1; j <= m; j++) word_of[n++] = line[j]
+      n--
+    }
+    return n
+  }
+  # on_host CONTAINER FILE: as it is called on the host; anything else stays as it is.
+  function on_host(c, file, i, at, best, below) {
+    if (file !~ /^\//) return file
+    for (i = 0; i < mounts[c]; i++) {
+      at = mount[c, i, "mountPath"]
+      sub(/\/+$/, "", at)
+      if (at == "" || !(mount[c, i, "name"] in host_path)) continue
+      if (index(file "/", at "/") != 1 || length(at) <= length(best)) continue
+      best = at
+      below = host_path[mount[c, i, "name"]]
+      sub(/\/+$/, "", below)
+      if (mount[c, i, "subPath"] != "") below = below "/" mount[c, i, "subPath"]
+    }
+    return best != "" ? below substr(file, length(best) + 1) : file
+  }
+'
+
+# of_kubelet: awk that tells a setting of the kubelet by its leaf.
+of_kubelet='
+  function setting_of_kubelet(path) {
+    if (path == "authentication/x509/clientCAFile") return "clientCAFile"
+    if (path == "authorization/mode") return "authorization.mode"
+    if (path ~ /^(address|port|tlsCertFile|tlsPrivateKeyFile)$/) return path
+    return path ~ /^(kind|rotateCertificates|serverTLSBootstrap|containerRuntimeEndpoint)$/ ? path : ""
+  }
 '
 
 # apart: awk that hands on a line of text in order, every byte once: word() is what may be
@@ -137,22 +295,23 @@ apart='
   function apart(line, g, w, b) {
     while (match(line, /[^][ \t\r"\047{},]+/)) {
       g = substr(line, 1, RSTART - 1)
+      # Behind a key in quotes its colon may have no blank.
+      if (RLENGTH > 1 && g ~ /["\047]$/ && substr(line, RSTART, 1) == ":") RLENGTH = 1
       w = substr(line, RSTART, RLENGTH)
       line = substr(line, RSTART + RLENGTH)
       between(g)
-      # A line that goes on within double quotes ends with a backslash; there, line breaks
-      # and slashes may have one.
+      # A line that goes on within double quotes ends with a backslash; there, a line break is
+      # written with one. No slash is in the base64 of PEM.
       b = substr(w, length(w)) == "\\" ? substr(w, 1, length(w) - 1) : w
-      if (index(b, "\\")) {
-        gsub(/\\[nr]/, "", b)
-        gsub(/\\\//, "/", b)
-      }
-      if (b !~ /^[A-Za-z0-9+\/]+=*$/) { ended(); word(w); continue }
+      if (index(b, "\\")) gsub(/\\[nr]/, "", b)
+      if (b !~ /^[A-Za-z0-9+\/]+=*$/) { ended(); word(w); if (w ~ /^#/) remark = 1; continue }
       if (run == "") begins()
       part(w)
       run = run b
     }
     between(line)
+    if (remark) ended() # its words are none of what stands on the next line
+    remark = 0
   }
   function between(g) { if (g ~ /[^ \t\r]/) ended(); gap(g) }
   function ended() { if (run != "") ran(run); run = "" }

@@ -8,12 +8,6 @@ PATH=$PATH:$KSCERT_BIN_DIR:/usr/local/bin:/opt/bin:/usr/sbin:/sbin
 TERM=dumb NO_COLOR=1 SYSTEMD_COLORS=0 SYSTEMD_PAGER=
 export LC_ALL PATH TERM NO_COLOR SYSTEMD_COLORS SYSTEMD_PAGER
 
-conf=$KSCERT_CONFIG_DIR
-config=$conf/kubeadm-config.yaml
-# For tests: what lies before the paths that no setting names.
-root=${KSCERT_ROOT:-}
-kubelet=$root/var/lib/kubelet/pki
-home=$root/root/.kube/config
 tab=$(printf '\t')
 seconds=$KSCERT_RENEW_BEFORE
 placed=
@@ -23,7 +17,12 @@ fail() {
   exit 1
 }
 
-# Nobody types here, although raw has a terminal.
+find_kubelet
+# All of it is backed up, and what a run leaves there is removed.
+case $kubelet in /*) ;; *) fail "$kubelet, the --cert-dir of the kubelet, is no absolute path" ;; esac
+case $kubelet_home/ in "$kubelet"/*) fail "$kubelet, the --cert-dir of the kubelet, holds more than its certificates" ;; esac
+
+# No one types here, although raw has a terminal.
 exec </dev/null
 setsid=$(command -v setsid || :)
 
@@ -32,7 +31,7 @@ setsid=$(command -v setsid || :)
 # And without a terminal, on which it would ask for a passphrase and wait.
 openssl() { SSL_CERT_FILE=/dev/null SSL_CERT_DIR=/dev/null ${setsid:-command} openssl "$@"; }
 
-# client SECONDS OPTION...: openssl s_client, likewise, for so long.
+# client SECONDS OPTION...: openssl s_client, in the same way, for so long.
 client() {
   limit=$1
   shift
@@ -42,16 +41,16 @@ client() {
 # changed WHAT: a line that tells Ansible, and the reader, what was changed.
 changed() { printf 'changed: %s\n' "$*"; }
 
-# refuse FILE: likewise what was not, for the reason in $refused.
+# refuse FILE: a line about what was not changed, for the reason in $refused.
 refuse() { printf 'refused: %s stays as it is: %s\n' "$1" "$refused"; }
 
-# checking WHAT: true in check mode, having said what would be done.
+# checking WHAT: true in check mode, after it has printed what would be done.
 checking() {
   [ "$KSCERT_CHECK" = True ] || return 1
   printf 'changed: would %s\n' "$*"
 }
 
-# would_renew FILE: likewise of a certificate or kubeconfig, with the time it ends.
+# would_renew FILE: the same for a certificate or kubeconfig, with the time it ends.
 would_renew() {
   case $1 in
   *.pem | *.crt) end=$(openssl x509 -in "$1" -noout -enddate) ;;
@@ -69,6 +68,18 @@ need_backup() {
     fail "there is no verified backup in $KSCERT_BACKUP_DIR: run the backup role first"
 }
 
+# kind_of LEAF: what kinds.sh has of it, as kind_ca, kind_setting and kind_with.
+kind_of() {
+  for kind in $leaves; do
+    [ "${kind%%|*}" = "$1" ] || continue
+    kind=${kind#*|}
+    kind_ca=${kind%%|*} kind=${kind#*|}
+    kind_setting=${kind%%|*} kind_with=${kind#*|}
+    return 0
+  done
+  fail "no kind of certificate is called $1"
+}
+
 # pki_dir: the real folder of kubeadm's certificatesDir, which is there.
 pki_dir() {
   named_dir=$(certificates_dir) || exit 1
@@ -76,69 +87,74 @@ pki_dir() {
   printf '%s\n' "$named_dir"
 }
 
-# certificates_dir: likewise, there or not: a restore makes it.
+# certificates_dir: the same, there or not: a restore makes it.
 certificates_dir() {
   [ -f "$config" ] || fail "$config does not exist: without it kubeadm would lose SANs, directories and external etcd"
   ! refused=$(not_plain "$config") || fail "$refused"
-  certs_dir=$(top_level certificatesDir)
-  readlink -f "${certs_dir:=/etc/kubernetes/pki}" || fail "$certs_dir, the certificatesDir of $config, does not exist"
+  find_pki
+  readlink -f "$value" || fail "$value, the certificatesDir of $config, does not exist"
 }
 
-# top_level FIELD: the value of a field of kubeadm's configuration, quoted or not.
-top_level() {
-  awk -v field="$1" "$plainly"'
-    { $0 = plain($0) }
-    match($0, "^[\"\047]?" field "[\"\047]?[ \t]*:[ \t]+") {
-      v = substr($0, RLENGTH + 1)
-      sub(/[ \t]+$/, "", v)
-      if (v ~ /^["\047]/) { q = substr(v, 1, 1); v = substr(v, 2); v = substr(v, 1, index(v, q) - 1) }
-      else sub(/[ \t]+#.*/, "", v)
-      print v
-      exit
-    }' "$config"
+# pki_or_default: the same, on a node without kubeadm's configuration, too.
+pki_or_default() {
+  if [ -f "$config" ]; then
+    certificates_dir
+  else
+    find_pki
+    readlink -f "$value" || printf '%s\n' "$value"
+  fi
 }
-
-# pki_or_default: likewise, on a node without kubeadm's configuration, too.
-pki_or_default() { if [ -f "$config" ]; then certificates_dir; else readlink -f "$conf/ssl" || printf '%s\n' "$conf/ssl"; fi; }
 
 # covered: the places that a change of ours, of kubeadm or of Kubespray may touch,
 # one a line, and what they lead to if they are links. None lies below another.
 # A place is listed whether or not something is there.
 covered() {
-  for path in "$conf" "$(pki_or_default)" "$kubelet" "${kubelet%/*}/config.yaml" "${kubelet%/*}/kubeadm-flags.env" \
-    "$KSCERT_ETCD_DIR" "${KSCERT_ETCD_DIR%/*}/openssl.conf" "$root/etc/etcd.env" "$root/etc/calico/certs" "$root/etc/cilium/certs" "$home"; do
+  for path in "$conf" "$(pki_or_default)" "$kubelet" "$kubelet_home/config.yaml" "$kubelet_home/kubeadm-flags.env" \
+    "$KSCERT_ETCD_DIR" "${KSCERT_ETCD_DIR%/*}/openssl.conf" "$root/etc/etcd.env" "$calico" "$cilium" "$home"; do
     printf '%s\n' "$path"
     readlink -f "$path" || :
   done | LC_ALL=C sort -u | awk '{for (i = 1; i <= n; i++) if (index($0 "/", kept[i] "/") == 1) next; kept[++n] = $0; print}'
 }
 
-# named POD FLAG: the file that a static pod's manifest names so, as it is called on the
-# host; nothing where it names none.
+# named POD FLAG: what a static pod is given so, a file as it is called on the host; nothing
+# where it is given none.
 named() {
-  [ ! -f "$conf/manifests/$1.yaml" ] || awk -v flag="--$2=" "$static_pod"'
-    { noted($0) }
-    $1 == "-" && (i = index($0, flag)) { file = substr($0, i + length(flag)); gsub(/["\047\r]| +$/, "", file) }
-    END { if (file != "") print on_host(file) }' "$conf/manifests/$1.yaml"
+  [ ! -f "$conf/manifests/$1.yaml" ] || awk -v pod="$1" -v flag="$2" "$reader$static_pod"'
+    function leaf(path, value) { of_pod(path, value) }
+    FNR == 1 { new_file() }
+    FNR <= 5000 { read_line($0) }
+    END { given(pod); if (flags[flag] != "") print flags[flag] }' "$conf/manifests/$1.yaml"
 }
 
 # same A B: both are one file, however they are called.
 # shellcheck disable=SC3013 # in every sh that a node may have
 same() { [ "$1" -ef "$2" ]; }
 
-# other FILE NAMED: what is named is another file: then nobody uses the first
+# other FILE NAMED: what is named is another file: then no one uses the first
 # (orchestrator/snapshot, Snapshot.Unused).
 other() { [ -n "$2" ] && ! same "$1" "$2"; }
 
 # of_etcd FLAG SETTING: the file that a member here names so, as a static pod or as a unit.
 of_etcd() {
   file=$(named etcd "$1")
-  [ -n "$file" ] || file=$(sed -n "s/^$2=//p" "$root/etc/etcd.env" 2>/dev/null | tail -n 1)
+  [ -n "$file" ] || file=$(etcd_env "$2")
   printf '%s\n' "$file"
+}
+
+# etcd_env NAME: a setting of etcd as a unit: of several the last, without the quotes and blanks
+# that systemd takes away.
+etcd_env() {
+  sed -n "s/^[[:space:]]*$1=//p" "$root/etc/etcd.env" 2>/dev/null | tail -n 1 |
+    sed "s/[[:space:]]*\$//; s/^\"\(.*\)\"\$/\1/; s/^'\(.*\)'\$/\1/"
 }
 
 # ends_within FILE SECONDS: a certificate of a PEM file ends so soon, or has not
 # begun, as one that was issued while a clock was wrong.
 ends_within() { ! lasts "$2" <"$1"; }
+
+# unidentified FILE: while CAs are renewed, it lacks an identifier of its CA's key, without
+# which strict clients refuse it; a new one has it, once the CA has one of its own.
+unidentified() { [ -n "${KSCERT_CA_RENEWAL:-}" ] && [ -z "$(fields "$1" | sed -n '/^extension 551d23 /p')" ]; }
 
 # certificates [FILE]: those of a PEM file, without what stands around them.
 certificates() { sed -n '/^-----BEGIN CERTIFICATE-----/,/^-----END CERTIFICATE-----/p' "$@"; }
@@ -182,7 +198,7 @@ chain() {
 
 # with_each FILE COMMAND...: COMMAND for each certificate of a file, which it has in $one, until
 # it succeeds with one. A file of CAs may hold several; openssl reads the first one alone, and of
-# several with one name takes one, whoever has signed.
+# several with one name takes one, no matter which has signed.
 with_each() {
   cas=$(certificates "$1")
   shift
@@ -219,20 +235,43 @@ check_issuer() {
   printf '%s\n' "$issuer" | lasts 0 || fail "$1 has expired: what it signs is not trusted"
 }
 
-# kubelet_flag NAME: what the kubelet's environment gives it, the last one of several.
-kubelet_flag() {
-  cat "${kubelet%/*}/kubeadm-flags.env" "$conf/kubelet.env" 2>/dev/null |
-    tr ' "=' '[\n*]' | sed -n "/^--$1\$/{n;p;}" | tail -n 1
+# kubelet_says SETTING: what the kubelet is configured with: by a flag, which counts before its
+# configuration, or by that.
+kubelet_says() {
+  field=$1
+  for of_kubelet_flag in $kubelet_flags; do
+    [ "${of_kubelet_flag#*:}" = "$field" ] || continue
+    flag "${of_kubelet_flag%:*}" ''
+    [ -z "$value" ] || { printf '%s\n' "$value" && return; }
+  done
+  # shellcheck disable=SC2016 # $0 is awk's
+  printf '%s' "$kubelet_configs" | tr '\n' '\0' | xargs -0 -r awk -v field="$field" "$reader$of_kubelet"'
+    function leaf(path, value) { if (setting_of_kubelet(path) == field) message = value }
+    FNR == 1 { new_file() }
+    FNR <= 5000 { read_line($0) }
+    END { if (message != "") print message }'
 }
 
-# client_due FILE: the kubelet's client certificate is due, which a running kubelet renews
-# by itself, unless it is told not to: when 70 to 90 % of its life have passed. In the last
-# tenth it has failed to (orchestrator/snapshot, Node.Window).
+# is_false WORD: it is false to the kubelet, as a flag (Go, strconv.ParseBool) or in YAML 1.1
+# (orchestrator/snapshot, isFalse).
+is_false() {
+  case $(printf '%s' "$1" | tr '[:upper:]' '[:lower:]') in false | f | no | n | off | 0 | null | '~') ;; *) return 1 ;; esac
+}
+
+# rotates: the kubelet renews its client certificate by itself, or it is not known whether it
+# does: what does not stand in a configuration that was read is off (orchestrator/snapshot,
+# Node.Rotates).
+rotates() {
+  message=$(kubelet_says rotateCertificates)
+  if [ -z "$message" ]; then [ "$(kubelet_says kind)" != KubeletConfiguration ]; else ! is_false "$message" || return 1; fi
+}
+
+# client_due FILE: the kubelet's client certificate is due. A running kubelet that renews it
+# does so when 70 to 90 % of its life have passed: in the last tenth it has failed to
+# (orchestrator/snapshot, Node.Window).
 client_due() {
   within=$seconds
-  own=$(kubelet_flag config)
-  if ! cat "${own:-${kubelet%/*}/config.yaml}" "${own:-$conf/kubelet-config.yaml}" 2>/dev/null |
-    grep -Eiq "^[\"']?rotateCertificates[\"']?: *[\"']?false"; then
+  if rotates; then
     tenth=$((($(date_of "$1" enddate) - $(date_of "$1" startdate)) / 10))
     [ "$tenth" -ge "$within" ] || within=$tenth
   fi
@@ -270,7 +309,7 @@ fields() {
       if (E > n) wrong()
     }
     function wrong() { exit 1 }
-    function put(line) { said = said line "\n" }
+    function put(line) { message = message line "\n" }
     function hex(from, to, out) { for (out = ""; from < to; from++) out = out b[from]; return out }
     function subject(p, end, set, atv, out, oid) {
       for (; p < end; p = set) {
@@ -318,7 +357,7 @@ fields() {
         if (T == "a0") attributes(V, E)
         if (T == "a3") { open(V); extensions(V, E) }
       }
-      printf "%s", said
+      printf "%s", message
     }'
 }
 
@@ -334,7 +373,7 @@ plain() {
 # Go find different ones: what was checked would not be what is used.
 alone() { plain "$2" && openssl "$1" -in "$2" -out "$2.alone" 2>/dev/null </dev/null && mv -fT "$2.alone" "$2"; }
 
-# names FILE: likewise for people: the subject, then the SANs with their types, one a
+# names FILE: the same for people: the subject, then the SANs with their types, one a
 # line. What is not plain text is escaped as in URLs, so that a line is one name. Nothing
 # where FILE is no certificate and no request.
 names() {
@@ -381,13 +420,9 @@ attributes() { awk 'NR == 1 {sub(/^subject=/, ""); gsub(/[,+]/, "\n"); print}' |
 # unread: what no component reads of a subject. A user is the CN, its groups are the Os.
 unread='^(C|ST|L|OU|DC|street|postalCode|serialNumber|emailAddress)='
 
-# sign_request CA KEY SECONDS [SUBJECT]: $stage/request, signed to $stage/new.pem with
-# what $stage/extensions says and nothing that the request asks for beside its key and,
-# without SUBJECT, its own. From five minutes ago, as kubeadm and kube-controller-manager
-# have it, for clocks that are behind; of less than 8 hours, these minutes are no part
-# (Kubernetes, pkg/controller/certificates/authority). Never beyond the authority's end.
-sign_request() {
-  issuing "$1" "$2" >"$stage/issuer.pem" || fail "$2 does not belong to $1"
+# sign_dated KEY FROM UNTIL OPTION...: $stage/request, signed to $stage/new.pem with what
+# $stage/extensions says and the serial number in $stage/serial; seconds since 1970.
+sign_dated() {
   cat >"$stage/ca.cnf" <<CONF
 [ca]
 default_ca = one
@@ -402,23 +437,36 @@ policy = any
 commonName = optional
 CONF
   : >"$stage/index"
+  with_key=$1
+  from_date=$(date -u -d "@$2" +%Y%m%d%H%M%SZ) to_date=$(date -u -d "@$3" +%Y%m%d%H%M%SZ)
+  shift 3
+  quietly openssl ca -batch -notext -preserveDN -config "$stage/ca.cnf" -keyfile "$with_key" -in "$stage/request" -out "$stage/new.pem" \
+    -startdate "$from_date" -enddate "$to_date" -extfile "$stage/extensions" "$@"
+}
+
+# sign_request CA KEY SECONDS [SUBJECT]: $stage/request, signed to $stage/new.pem with
+# what $stage/extensions says and nothing that the request asks for in addition to its key and,
+# without SUBJECT, its own. From five minutes ago, as kubeadm and kube-controller-manager
+# have it, for clocks that are behind; of less than 8 hours, these minutes are no part
+# (Kubernetes, pkg/controller/certificates/authority). Never beyond the authority's end.
+sign_request() {
+  issuing "$1" "$2" >"$stage/issuer.pem" || fail "$2 does not belong to $1"
   openssl rand -hex 15 >"$stage/serial"
   start=$(($(date +%s) - 300))
   last=$((start + $3))
   [ "$3" -ge 28800 ] || last=$((last + 300))
   ends=$(date_of "$stage/issuer.pem" enddate)
   [ "$last" -le "$ends" ] || last=$ends
-  for_subject=${4:-}
-  set -- openssl ca -batch -notext -preserveDN -config "$stage/ca.cnf" -cert "$stage/issuer.pem" -keyfile "$2" -in "$stage/request" -out "$stage/new.pem" \
-    -startdate "$(date -u -d "@$start" +%Y%m%d%H%M%SZ)" -enddate "$(date -u -d "@$last" +%Y%m%d%H%M%SZ)" -extfile "$stage/extensions"
+  for_key=$2 for_subject=${4:-}
+  set -- -cert "$stage/issuer.pem"
   [ -z "$for_subject" ] || set -- "$@" -subj "$for_subject"
-  quietly "$@"
+  sign_dated "$for_key" "$start" "$last" "$@"
 }
 
 # pair CERTIFICATE KEY: the key belongs to the certificate.
 pair() { public=$(openssl x509 -in "$1" -noout -pubkey) && [ "$public" = "$(openssl pkey -in "$2" -pubout)" ]; }
 
-# accepted_loss NAME: somebody has said that a certificate may lose this name, with
+# accepted_loss NAME: this name may be lost, with
 # or without the type that openssl writes before it.
 accepted_loss() { printf '%s\n' "${KSCERT_ACCEPT_SAN_LOSS:-}" | tr ' ' '\n' | grep -Fxiq -e "$1" -e "${1#*:}"; }
 
@@ -426,14 +474,14 @@ accepted_loss() { printf '%s\n' "${KSCERT_ACCEPT_SAN_LOSS:-}" | tr ' ' '\n' | gr
 # of an authority, which need not have signed itself: an intermediate one is trusted as such. Of
 # several in CA each is tried by itself; what openssl says is of the one that came furthest.
 verify() {
-  tried=$1 said=''
+  tried=$1 message=''
   shift
   if with_each "$tried" verify_one "$@"; then return 0; fi
-  printf '%s\n' "${said:-there is no certificate in $tried}"
+  printf '%s\n' "${message:-there is no certificate in $tried}"
   return 1
 }
 
-# verify_one FILE [OPTION...]: likewise, of the authority in $one.
+# verify_one FILE [OPTION...]: the same, of the authority in $one.
 verify_one() {
   of=$1
   shift
@@ -441,7 +489,7 @@ verify_one() {
 $one
 CA
   ); then return 0; fi
-  case $said in '' | *'error 20 at '*) said=$words ;; esac
+  case $message in '' | *'error 20 at '*) message=$words ;; esac
   return 1
 }
 
@@ -497,7 +545,7 @@ restart_kubelet() {
 }
 
 # safe_dir DIR: DIR, or the nearest one above it in which only root can put something:
-# where a successor is made, nobody else may place a link meanwhile.
+# where a successor is made, no one else may place a link meanwhile.
 safe_dir() {
   safe=$(readlink -f "$1")
   while [ "$safe" != / ] && [ "$(id -u)" = 0 ]; do
@@ -511,9 +559,9 @@ safe_dir() {
   printf '%s\n' "${safe%/}"
 }
 
-# beside PATH: where PATH's successor is made. The kubelet takes no file whose
+# successor_path PATH: where PATH's successor is made. The kubelet takes no file whose
 # name begins with a dot for a manifest.
-beside() {
+successor_path() {
   safe_place=$(safe_dir "${1%/*}") || exit 1
   printf '%s/.kscertctl.%s\n' "$safe_place" "${1##*/}"
 }
@@ -526,21 +574,21 @@ led_astray() {
   ! covered | awk -v file="$(readlink -f "$1")" 'index(file, $0 "/") == 1 || file == $0 {found = 1} END {exit !found}'
 }
 
-# successor NEW OLD: leaves in $next, beside OLD, a file with NEW's content and OLD's
-# owner, mode, attributes and context. If not, why is in $said.
+# successor NEW OLD: leaves in $next, next to OLD, a file with NEW's content and OLD's
+# owner, mode, attributes and context. If not, why is in $message.
 successor() {
-  next=$(beside "$2") || exit 1
+  next=$(successor_path "$2") || exit 1
   rm -f "$next"
-  said=$({ cp --preserve=all --attributes-only "$2" "$next" && cat "$1" >"$next"; } 2>&1) && return 0
+  message=$({ cp --preserve=all --attributes-only "$2" "$next" && cat "$1" >"$next"; } 2>&1) && return 0
   rm -f "$next"
   return 1
 }
 
-# settled NEW OLD: NEW, made beside OLD, has taken OLD's place, on the disk first. If not, why
-# is in $said.
-settled() { said=$({ { [ -L "$1" ] || sync "$1"; } && mv -fT "$1" "$2" && sync "${2%/*}"; } 2>&1); }
+# settled NEW OLD: NEW, made next to OLD, has taken OLD's place, on the disk first. If not, why
+# is in $message.
+settled() { message=$({ { [ -L "$1" ] || sync "$1"; } && mv -fT "$1" "$2" && sync "${2%/*}"; } 2>&1); }
 
-# settle NEW OLD: likewise, or not at all.
+# settle NEW OLD: the same, or not at all.
 settle() {
   if settled "$1" "$2"; then
     placed="$placed $2"
@@ -551,9 +599,9 @@ settle() {
 }
 
 # unwritten FILE [WITH]: FILE, and what belongs to it, could not be replaced, for what is in
-# $said; what has been until then is in $placed.
+# $message; what has been until then is in $placed.
 unwritten() {
-  fail "$1 cannot be written; it is as it was${2:+, and so is $2}${said:+ ($said)}." \
+  fail "$1 cannot be written; it is as it was${2:+, and so is $2}${message:+ ($message)}." \
     "${placed:+Replaced before it:}${placed:-No file was replaced before it}"
 }
 
@@ -566,18 +614,18 @@ place() {
   settle "$next" "$real"
 }
 
-# place_pair NEW OLD: likewise NEW.crt and NEW.key, both or neither.
+# place_pair NEW OLD: the same NEW.crt and NEW.key, both or neither.
 place_pair() {
   for f in "$2.crt" "$2.key"; do ! led_astray "$f" || fail "$f stays as it is: $refused"; done
   crt=$(readlink -f "$2.crt") key=$(readlink -f "$2.key")
   wrong=
   successor "$1.key" "$key" || unwritten "$key" "its certificate $crt"
   next_key=$next
-  if ! successor "$1.crt" "$crt" || ! said=$(cp -a "$crt" "$next.old" 2>&1) || ! settled "$next" "$crt"; then
+  if ! successor "$1.crt" "$crt" || ! message=$(cp -a "$crt" "$next.old" 2>&1) || ! settled "$next" "$crt"; then
     wrong=$crt
   elif ! settled "$next_key" "$key"; then
-    wrong=$key why=$said
-    if settled "$next.old" "$crt"; then said=$why; else wrong=both; fi
+    wrong=$key why=$message
+    if settled "$next.old" "$crt"; then message=$why; else wrong=both; fi
   fi
   rm -f "$next_key" "$next" "$next.old"
   case $wrong in
@@ -592,7 +640,7 @@ place_pair() {
 # mark stays until it was. No file that is there at another time tells.
 restart_due() { [ -e "$kubelet/.kscertctl.restart" ]; }
 
-# sweep: removes what an interrupted run may have left beside what it was making:
+# sweep: removes what an interrupted run may have left in addition to what it was making:
 # stages and successors that never took their place. Some of it holds keys.
 sweep() {
   [ "$KSCERT_CHECK" != True ] || return 0
@@ -606,7 +654,7 @@ sweep() {
       find "$path" -name '.kscertctl.*' ! -name .kscertctl.restart -prune -exec rm -rf {} +
       find "$(safe_dir "$path")/" -maxdepth 1 -name '.kscertctl.*' ! -name .kscertctl.restart -exec rm -rf {} +
     }
-    [ ! -d "${path%/*}" ] || rm -f "$(beside "$path")"
+    [ ! -d "${path%/*}" ] || rm -f "$(successor_path "$path")"
   done
 }
 
@@ -634,7 +682,13 @@ elsewhere() {
 }
 
 # in_kubelet_conf FIELD: the file that kubelet.conf names so.
-in_kubelet_conf() { sed -n "s/^ *$1: *[\"']\{0,1\}\([^\"' \r]*\).*/\1/p" "$kubeletconf" | head -n 1 | sed "s|^[^/]|$conf/&|"; }
+in_kubelet_conf() {
+  awk -v field="$1" "$reader"'
+    function leaf(path, value) { if (file == "" && path ~ "^users/[0-9]+/user/" field "$") file = value }
+    FNR == 1 { new_file() }
+    FNR <= 5000 { read_line($0) }
+    END { if (file != "") print file }' "$kubeletconf" | sed "s|^[^/]|$conf/&|"
+}
 
 # kubelet_pair: the pair of this node's kubelet, expired or not: of the files that it has of
 # its own, of the rotating file, of kubelet.conf, or the newest that was rotated. Nothing
@@ -665,10 +719,10 @@ kubelet_pair() {
 # the rotating file, or in those that kubelet.conf names instead, has expired, or is none,
 # which a kubelet does not start with; or the file is not there, and kubelet.conf has none
 # that it could begin with. A link to nothing
-# is mended, too: nobody else would tell why it is there.
+# is fixed, too: no one else would tell why it is there.
 kubelet_due() {
   if elsewhere; then
-    ! pair "$own_crt" "$own_key" 2>/dev/null || client_due "$own_crt"
+    own_due && ! { usable "$current" && ! client_due "$current"; }
   elif [ -f "$current" ]; then
     ! usable "$current" || client_due "$current"
   elif [ ! -L "$current" ] && embedded_pair "$kubeletconf" | lasts "$seconds"; then
@@ -676,14 +730,18 @@ kubelet_due() {
   fi
 }
 
+# own_due: the files that kubelet.conf names instead are due, or are no pair.
+own_due() { elsewhere && { ! pair "$own_crt" "$own_key" 2>/dev/null || client_due "$own_crt"; }; }
+
 # would_renew_kubelet: would_renew, of whatever the kubelet has.
 would_renew_kubelet() {
   if usable "$current"; then would_renew "$current"; else checking 'give the kubelet a new client certificate'; fi
 }
 
-# refer_due: kubelet.conf holds a certificate of its own that is due, which the kubelet
-# does not rotate there.
+# refer_due: kubelet.conf holds, or names, a certificate of its own that is due, which the
+# kubelet does not rotate there.
 refer_due() {
+  ! own_due || return 0
   embedded=$(embedded_pair "$kubeletconf")
   [ -n "$embedded" ] && ! printf '%s\n' "$embedded" | lasts "$seconds"
 }
@@ -694,8 +752,10 @@ refers_elsewhere() { elsewhere || [ -n "$(embedded_pair "$kubeletconf")" ]; }
 # refer_to_current: kubelet.conf refers to the rotating file instead. Needs $stage.
 refer_to_current() {
   awk -v f="$current" '
-    /^ +client-certificate(-data: [A-Za-z0-9+\/]+=*|: [^ ]+)\r?$/ { n++; sub(/client-certificate(-data)?: [^\r]*/, "client-certificate: " f) }
-    /^ +client-key(-data: [A-Za-z0-9+\/]+=*|: [^ ]+)\r?$/ { m++; sub(/client-key(-data)?: [^\r]*/, "client-key: " f) }
+    /^ +client-(certificate|key)(-data: [A-Za-z0-9+\/]+=*|: [^ ]+)( +#.*)?\r?$/ {
+      if (/^ +client-certificate/) n++; else m++
+      sub(/(-data)?: [^ \r]*/, ": " f)
+    }
     {print}
     END { exit n != 1 || m != 1 }' "$kubeletconf" >"$stage/kubelet.conf" || {
     refused="it is to refer to $current, and its user and the one key in it are not where kubeadm writes them"
@@ -706,14 +766,17 @@ refer_to_current() {
   changed "$kubeletconf"
 }
 
-# serves_other: the kubelet is told of another certificate to serve, or asks for one.
-serves_other() {
-  grep -Eqs '^(tlsCertFile|serverTLSBootstrap): *[^fF ]|--tls-cert-file' \
-    "$conf/kubelet-config.yaml" "${kubelet%/*}/config.yaml" "$conf/kubelet.env" "${kubelet%/*}/kubeadm-flags.env"
+# asks_to_serve: the kubelet asks for the certificate that it serves.
+asks_to_serve() {
+  message=$(kubelet_says serverTLSBootstrap)
+  [ -n "$message" ] && ! is_false "$message"
 }
 
+# serves_other: the kubelet is given another certificate to serve, or asks for one.
+serves_other() { [ -n "$(kubelet_says tlsCertFile)" ] || asks_to_serve; }
+
 # renew_serving_pair: removes the kubelet's self-signed serving pair when it is due
-# or no pair at all: the kubelet makes it anew when it starts and finds neither file.
+# or no pair at all: the kubelet makes it again when it starts and finds neither file.
 # With one of them, or an empty one that a full disk leaves, it would not start.
 renew_serving_pair() {
   certificate=$kubelet/kubelet.crt
@@ -724,9 +787,9 @@ renew_serving_pair() {
     ends_within "$certificate" "$seconds" || ! pair "$certificate" "$key" || return 0
   fi
   ! checking "renew $certificate" || return 0
-  old=$(beside "$certificate") || exit 1
-  said=$({ [ ! -e "$certificate" ] || mv -fT "$certificate" "$old"; } 2>&1) || unwritten "$certificate" "its key $key"
-  said=$(rm -f "$key" 2>&1) || {
+  old=$(successor_path "$certificate") || exit 1
+  message=$({ [ ! -e "$certificate" ] || mv -fT "$certificate" "$old"; } 2>&1) || unwritten "$certificate" "its key $key"
+  message=$(rm -f "$key" 2>&1) || {
     [ ! -e "$old" ] || mv -fT "$old" "$certificate"
     unwritten "$key" "its certificate $certificate"
   }
@@ -761,16 +824,16 @@ together() {
     while [ $# -gt 0 ] && [ "$begun" -lt "$most" ]; do
       begun=$((begun + 1))
       mkdir "$common/$begun"
-      in_stage "$common/$begun" "$command" "$1" >"$common/$begun.said" 2>"$common/$begun.wrong" &
+      in_stage "$common/$begun" "$command" "$1" >"$common/$begun.message" 2>"$common/$begun.wrong" &
       at_work="$at_work $!"
       shift
     done
     for process in $at_work; do wait "$process" || failed=yes; done
     at_work=
     for i in $(seq "$begun"); do
-      cat "$common/$i.said"
+      cat "$common/$i.message"
       cat "$common/$i.wrong" >&2
-      rm -rf "${common:?}/$i" "$common/$i.said" "$common/$i.wrong"
+      rm -rf "${common:?}/$i" "$common/$i.message" "$common/$i.wrong"
     done
     [ -z "$failed" ] || exit 1
   done
@@ -812,11 +875,11 @@ check_authority() {
 
 # quietly COMMAND...: its output is shown only when it fails.
 quietly() {
-  said=$("$@" 2>&1 </dev/null) || fail "$* failed: $said"
+  message=$("$@" 2>&1 </dev/null) || fail "$* failed: $message"
 }
 
 # issuable NAMES: of a certificate that names() has printed into this file, kubeadm can make a
-# client certificate anew: for one user, in any groups, without SANs. It takes groups as CSV.
+# client certificate again: for one user, in any groups, without SANs. It takes groups as CSV.
 issuable() {
   attributes <"$1" >"$stage/subject"
   [ "$(wc -l <"$1")" = 1 ] && [ "$(grep -c '^CN=' "$stage/subject")" = 1 ] &&
@@ -835,15 +898,15 @@ issue_client() {
 $groups
 END
   # shellcheck disable=SC2086 # none or one word
-  timeout 60 kubeadm $alpha kubeconfig user --client-name="$for_name" "$@" --config "$staged/kubeadm.yaml" >"$stage/user.conf" 2>"$stage/said" </dev/null ||
-    fail "kubeadm kubeconfig user for $for_name failed: $(cat "$stage/said")"
+  timeout 60 kubeadm $alpha kubeconfig user --client-name="$for_name" "$@" --config "$staged/kubeadm.yaml" >"$stage/user.conf" 2>"$stage/message" </dev/null ||
+    fail "kubeadm kubeconfig user for $for_name failed: $(cat "$stage/message")"
   awk '$1=="client-certificate-data:" {printf "%s", $2}' "$stage/user.conf" >"$stage/new.crt.64"
   awk '$1=="client-key-data:" {printf "%s", $2}' "$stage/user.conf" >"$stage/new.key.64"
   rm -f "$stage/user.conf"
   base64 -d "$stage/new.crt.64" >"$stage/new.crt"
 }
 
-# issue_successor OLD-CERTIFICATE WHAT: likewise for the same user in the same groups.
+# issue_successor OLD-CERTIFICATE WHAT: the same for the same user in the same groups.
 issue_successor() {
   names "$1" >"$stage/names-old"
   issuable "$stage/names-old" || fail "kubeadm makes no certificate for $(tr '\n' ' ' <"$stage/names-old")"
@@ -867,7 +930,7 @@ runs() {
     END { ended() }' "$1"
 }
 
-# text_of BASE64: what it stands for. printf is the shell's own: no process is told of it.
+# text_of BASE64: what it stands for. printf is the shell's own: no process gets it.
 text_of() { printf '%s' "$1" | base64 -d 2>/dev/null; }
 
 # public_half: of what openssl says, the public key in one word.
@@ -881,30 +944,30 @@ parts() {
     text=$(text_of "$run") || continue
     case $text in
     *'-----BEGIN '*'CERTIFICATE-----'*)
-      said=$(printf '%s\n' "$text" | openssl x509 -noout -fingerprint -sha256 -pubkey 2>/dev/null) || continue
-      of=$(printf '%s\n' "$said" | sed -n 's/.*Fingerprint=//p')
+      message=$(printf '%s\n' "$text" | openssl x509 -noout -fingerprint -sha256 -pubkey 2>/dev/null) || continue
+      of=$(printf '%s\n' "$message" | sed -n 's/.*Fingerprint=//p')
       ;;
     *'PRIVATE KEY-----'*)
-      said=$(printf '%s\n' "$text" | openssl pkey -pubout 2>/dev/null) || continue
+      message=$(printf '%s\n' "$text" | openssl pkey -pubout 2>/dev/null) || continue
       of=key
       ;;
     *) continue ;;
     esac
-    printf '%s %s %s %s %s\n' "$from" "$length" "$(printf '%s\n' "$said" | public_half)" "$of" "$run"
+    printf '%s %s %s %s %s\n' "$from" "$length" "$(printf '%s\n' "$message" | public_half)" "$of" "$run"
   done <<END
 $all
 END
 }
 
 # ours_and_due TEXT: a client's certificate, with what stands behind it, which this cluster's
-# authority has signed and which is due, by itself or with those. Of nobody else's is
+# authority has signed and which is due, by itself or with those. Of no one else's is
 # anything changed.
 ours_and_due() {
   ! printf '%s\n' "$1" | lasts "$seconds" && with_each "$pki/ca.crt" signed_here "$1" &&
     ! printf '%s\n' "$1" | openssl x509 -noout -text | grep -q 'CA:TRUE'
 }
 
-# signed_here TEXT: likewise, of the authority in $one alone.
+# signed_here TEXT: the same, of the authority in $one alone.
 signed_here() {
   openssl verify -partial_chain -no_check_time -CAfile /dev/fd/4 -untrusted /dev/fd/3 >/dev/null 2>&1 4<<CA 3<<CHAIN <<CERTIFICATE
 $one
@@ -932,13 +995,13 @@ $known
 END
 }
 
-# sift FILE: likewise, and in $refused why others cannot be put in their place there. Keeps
+# sift FILE: the same, and in $refused why others cannot be put in their place there. Keeps
 # in $sifted the file and its parts, and in $users the file and those that are due.
 sifted='' users=''
 sift() {
   due_in "$1"
   refused=''
-  [ -n "$due_users" ] || ! grep -Eq "$numbered" "$1" || refused=$how_numbered
+  [ -n "$due_users" ] || ! awk "$numbered"'numbered($0) { found = 1 } END { exit !found }' "$1" || refused=$how_numbered
   for user in $due_users; do
     [ -n "$refused" ] || refused=$(unfit "$user")
   done
@@ -961,8 +1024,8 @@ sift() {
 # one way only.
 as_kubeadm_writes() { ! grep -Evq "^ *((- )?[A-Za-z-]+:( (\{\}|[^][ &*!|>{}\"#%@\`,'][^][ &*!|>{}\"#%\`,']*))?)?\$" "$1"; }
 
-# unfit FINGERPRINT: why, of what is in $known, that certificate and its key cannot be told
-# from others. Keys can be more than certificates: that of somebody whose certificate is a
+# unfit FINGERPRINT: why, of what is in $known, that certificate and its key cannot be distinguished
+# from others. Keys can be more than certificates: that of someone whose certificate is a
 # file, or is written in a way that hides it here.
 unfit() {
   printf '%s\n' "$known" | awk -v due="$1" '
@@ -1023,10 +1086,21 @@ issue_user() {
   mv "$stage/new.key.64" "$staged/users/$1.key.64"
 }
 
+# splice FILE DIRECTORY: FILE with other bytes in some places, which are on standard input in
+# their order: where, how many bytes, and the name of what stands there instead.
+splice() {
+  done=0
+  while read -r from length by; do
+    { tail -c +$((done + 1)) "$1" | head -c $((from - done)) && cat "$2/$by"; } || return 1
+    done=$((from + length))
+  done
+  tail -c +$((done + 1)) "$1"
+}
+
 # exchange FILE USER...: what kubectl or a kubeconfig says, whose parts are on standard
 # input, with new pairs in place of those of these users. Every other byte stays.
 exchange() {
-  exchanged=$1 done=0
+  exchanged=$1
   shift
   awk -v users="$*" '
     BEGIN { n = split(users, list, " "); for (i = 1; i <= n; i++) due[list[i]] }
@@ -1035,11 +1109,7 @@ exchange() {
       for (i = 1; i <= NR; i++) if (public[i] in new && (of[i] == "key" || of[i] == new[public[i]]))
         print at[i], new[public[i]] (of[i] == "key" ? ".key.64" : ".crt.64")
     }' >"$stage/exchanges"
-  while read -r from length by; do
-    { tail -c +$((done + 1)) "$exchanged" | head -c $((from - done)) && cat "$stage/users/$by"; } || return 1
-    done=$((from + length))
-  done <"$stage/exchanges"
-  tail -c +$((done + 1)) "$exchanged"
+  splice "$exchanged" "$stage/users" <"$stage/exchanges"
 }
 
 # renew_kubeconfig OLD NEW: NEW is OLD with new pairs in place of those that are due, and

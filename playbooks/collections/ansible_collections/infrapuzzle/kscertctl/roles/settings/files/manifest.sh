@@ -18,7 +18,7 @@ describe() {
     place=$line
     if [ -e "$prefix$place" ] || [ -L "$prefix$place" ]; then set -- "$@" "$prefix$place"; fi
   done
-  # No place at all is none that is not there: whoever was to name them has failed.
+  # No place at all is none that is not there: anyone who was to name them has failed.
   [ -n "$place" ] || { printf 'unreadable\tthe places\n' && return 1; }
   [ $# -gt 0 ] || return 0
   {
@@ -52,8 +52,8 @@ describe() {
           if (!(path[i] in digest)) {bad[++faults] = path[i]; continue}
           content = digest[path[i]]
         }
-        print type, field[i, 3], field[i, 4], field[i, 5], type == "f" ? field[i, 6] : "-", field[i, 7], content, field[i, 9],
-          unknown ? "?" : path[i] in attributes ? attributes[path[i]] : "-", substr(path[i], cut + 1)
+        print type, field[i, 3], field[i, 4], field[i, 5], (type == "f" ? field[i, 6] : "-"), field[i, 7], content, field[i, 9],
+          (unknown ? "?" : path[i] in attributes ? attributes[path[i]] : "-"), substr(path[i], cut + 1)
       }
       if (!whole || !n) bad[++faults] = "the end"
       for (i = 1; i <= faults; i++) print "unreadable", bad[i]

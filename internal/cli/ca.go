@@ -1,0 +1,130 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrapuzzle/kscertctl/internal/config"
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+)
+
+func newCA(s Streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "ca",
+		Short: "Renew the CAs of a cluster",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newCARenew(s))
+	return cmd
+}
+
+func newCARenew(s Streams) *cobra.Command {
+	var (
+		flags     inspectFlags
+		verdict   verdictFlags
+		to        results
+		cas       words
+		validity  string
+		yes, back bool
+	)
+	cmd := &cobra.Command{
+		Use:   "renew -i INVENTORY",
+		Short: "Re-issue CA certificates with their own keys, and put them in place everywhere",
+		Long: `renew re-issues the CAs of a healthy cluster, each with its own key and subject, so that
+everything they have signed stays valid. It adds what strict clients miss: a subject key
+identifier and a key usage.
+
+It shows the plan, asks on a terminal (or takes --yes), backs up each node, has the new
+certificates made where the keys are, checks them, and puts them in place on one control
+plane at a time behind health gates: files, kubeconfigs, kubelets, etcd. It waits until
+every namespace has the new certificate, and proves the result. A run that stops can be
+resumed and rolled back. It never makes a new key.`,
+		Example: `  kscertctl ca renew -i inventory.ini
+  kscertctl ca renew -i inventory.ini --ca cluster --ca front-proxy --yes
+  kscertctl ca renew -i inventory.ini --ca etcd --validity 10y`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts := flags.options(s)
+			var err error
+			if opts.Thresholds, err = verdict.thresholds(cmd); err != nil {
+				return err
+			}
+			if opts.CAValidity, err = parseValidity(validity); err != nil {
+				return usage(cmd, err)
+			}
+			for _, name := range cas.values {
+				opts.RenewCAs = append(opts.RenewCAs, plan.CA(name))
+			}
+			if len(opts.RenewCAs) == 0 {
+				opts.RenewCAs = plan.CAs()
+			}
+			to.output = verdict.output
+			opts.Observe, opts.Approve, opts.RollbackOnFailure = watch(s), approver(s, yes), back
+			return carry(cmd, s, opts, to,
+				func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+					return o.Run(ctx)
+				})
+		},
+	}
+	flags.opts.Playbook, flags.opts.EtcdSnapshot = plan.Auto, plan.SnapshotAuto
+	flags.register(cmd)
+	verdict.register(cmd)
+	cas.only = names(plan.CAs())
+	cmd.Flags().Var(&cas, "ca",
+		"renew this CA: "+strings.Join(cas.only, ", ")+"; separated by commas, may be repeated (default: all)")
+	cmd.Flags().StringVar(&validity, "validity", "",
+		"how long the new certificates are valid, such as 10y or 3650d (default: as kubeadm's configuration sets "+
+			"it, or as before, and never shorter than now)")
+	cmd.Flags().DurationVar(&flags.opts.GateTimeout, "gate-timeout", 5*time.Minute,
+		"how long a health gate may take to pass")
+	cmd.Flags().DurationVar(&flags.opts.StableFor, "stable-for", 0,
+		"how long a gate must hold, without interruption, before the next step")
+	stepTimeout(cmd, &flags.opts)
+	allowNotInInventory(cmd, &flags.opts)
+	cmd.Flags().StringVar(&flags.opts.Serial, "serial", "",
+		"how many workers get the new certificates at a time: a number, or a percentage of them (default: all at once)")
+	backupRoot(cmd, &flags.opts)
+	etcdSnapshot(cmd, &flags.opts, "")
+	cmd.Flags().BoolVar(&yes, "yes", false, "carry out the plan without asking")
+	rollbackOnFailure(cmd, &back)
+	to.register(cmd)
+	return cmd
+}
+
+// The least and the most that a CA is made for: less than a month is a mistake, and dates
+// behind the year 9999 cannot be written (RFC 5280, 4.1.2.5).
+const (
+	leastValidity = 30 * 24 * time.Hour
+	mostYears     = 200
+)
+
+// parseValidity reads a time such as 10y or 3650d; none for an empty text.
+func parseValidity(text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	var d time.Duration
+	if years, ok := strings.CutSuffix(text, "y"); ok {
+		n, err := strconv.ParseUint(years, 10, 16)
+		if err != nil || n > mostYears {
+			return 0, fmt.Errorf("--validity %s: not a number of years up to %d", text, mostYears)
+		}
+		d = time.Duration(n) * 365 * 24 * time.Hour
+	} else {
+		var err error
+		if d, err = config.ParseTime(text); err != nil {
+			return 0, fmt.Errorf("--validity: %w", err)
+		}
+	}
+	if d < leastValidity {
+		return 0, fmt.Errorf("--validity %s: a CA must be valid for at least 30d", text)
+	}
+	return d, nil
+}

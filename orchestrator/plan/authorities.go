@@ -1,0 +1,475 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// CA is one of the cluster's CAs, as a user names it.
+type CA string
+
+// The CAs of a cluster. That of etcd is kubeadm's, Kubespray's own, or both.
+const (
+	ClusterCA    CA = "cluster"
+	FrontProxyCA CA = "front-proxy"
+	EtcdCA       CA = "etcd"
+)
+
+// CAs in the order they are documented in.
+func CAs() []CA { return []CA{ClusterCA, FrontProxyCA, EtcdCA} }
+
+// userNames are the CAs that can be re-issued, by the names that users have for them.
+var userNames = map[certs.Authority]CA{
+	certs.KubernetesCA: ClusterCA, certs.FrontProxyCA: FrontProxyCA, certs.EtcdCA: EtcdCA, certs.EtcdHostCA: EtcdCA,
+}
+
+// authority is a CA that a plan re-issues.
+type authority struct {
+	name certs.Authority
+	ca   CA
+	// of is the certificate that is re-issued: of those with their key next to them the one that
+	// expires last; signer is the node that has both, empty where none does.
+	of     certs.Certificate
+	signer string
+	// first is when the first of its certificates on nodes expires.
+	first time.Time
+	// other is a node that has another CA in its place; empty where all have this one.
+	other string
+}
+
+// authoritiesOf are the CAs in use whose certificates satisfy a condition.
+func authoritiesOf(s snapshot.Snapshot, want func(CA, snapshot.Node, certs.Certificate) bool) []authority {
+	var out []authority
+	for _, row := range certs.Table() {
+		ca, ok := userNames[row.Authority]
+		if !ok || !row.CA || row.Copy {
+			continue
+		}
+		var wanted bool
+		a := authority{name: row.Authority, ca: ca}
+		for _, n := range s.Nodes {
+			c, ok := n.Certificate(row.Kind)
+			if !ok || s.Unused(n, c) {
+				continue
+			}
+			wanted = wanted || want(ca, n, c)
+			if a.first.IsZero() || c.NotAfter.Before(a.first) {
+				a.first = c.NotAfter
+			}
+			signs := c.Key == certs.KeyMatches
+			if a.of.Fingerprint == "" || signs && (a.signer == "" || c.NotAfter.After(a.of.NotAfter)) {
+				a.of = c
+				if signs {
+					a.signer = n.Name
+				}
+			}
+		}
+		if !wanted {
+			continue
+		}
+		for _, n := range s.Nodes {
+			if c, ok := n.Certificate(row.Kind); ok && !s.Unused(n, c) && c.SignsAs() != a.of.SignsAs() {
+				a.other = n.Name
+			}
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// asked are the CAs that a policy names.
+func asked(s snapshot.Snapshot, cas []CA) []authority {
+	return authoritiesOf(s, func(ca CA, _ snapshot.Node, _ certs.Certificate) bool { return slices.Contains(cas, ca) })
+}
+
+// ended are the CAs that have expired.
+func ended(s snapshot.Snapshot) []authority {
+	return authoritiesOf(s, func(_ CA, n snapshot.Node,
+		c certs.Certificate) bool {
+		return c.StatusAt(n.Clock, 0) == certs.Expired
+	})
+}
+
+// reissuable says why CAs cannot be re-issued with their own keys; nil when they can.
+func reissuable(s snapshot.Snapshot, all []authority) error {
+	for _, a := range all {
+		switch {
+		case s.ExternalCA && a.ca != EtcdCA:
+			return &UnsupportedError{fmt.Sprintf(
+				"the inventory sets kube_external_ca_mode: have it issued again where its key is: %s", a.of.Path)}
+		case a.of.Issuer != a.of.Subject && a.of.SignedBy != certs.SelfSigned: // an intermediate one
+			return &UnsupportedError{fmt.Sprintf("%s is signed by another CA (%s): have it issued again there",
+				a.of.Path, a.of.Issuer)}
+		case a.signer == "":
+			return &UnsupportedError{fmt.Sprintf(
+				"the key of %s is on no node: put the key back from a backup, or have it issued again where its key is",
+				a.of.Path)}
+		case a.other != "":
+			return &UnsupportedError{fmt.Sprintf(
+				"%s is of another key on %s than on %s: finish that rotation first; kscertctl diagnose -i INVENTORY "+
+					"names what lacks what",
+				a.of.Path, a.other, a.signer)}
+		}
+	}
+	return nil
+}
+
+// byHand is the way of an expired CA of etcd that this version does not re-issue.
+const byHand = "re-issue it by hand with its own key (openssl x509 -req, with the subject and the extensions that " +
+	"it has), put it on every node, " +
+	"restart etcd there, and run this again: kscertctl run -i INVENTORY"
+
+// triedExpired refuses clusters in which no expired CA of etcd has been re-issued yet.
+func triedExpired(s snapshot.Snapshot, q Quorum, all []authority) error {
+	members := s.With(cluster.Etcd)
+	switch {
+	case len(members) > 1 && slices.ContainsFunc(all, func(a authority) bool { return a.name == certs.EtcdCA }):
+		return &UnsupportedError{
+			"this version re-issues a CA of etcd that has expired, where kubeadm runs etcd as static pods, only if " +
+				"it has one member: " + byHand}
+	case !has(all, EtcdCA) || len(members) < 2:
+		return nil
+	case slices.ContainsFunc(members, func(n snapshot.Node) bool { return !n.Is(cluster.ControlPlane) }):
+		return &UnsupportedError{
+			"this version re-issues a CA of etcd that has expired only where etcd is on control planes: " + byHand}
+	case q.Holds():
+		// Each would refuse the first one that comes back with the new certificate.
+		return &UnsupportedError{
+			"etcd's CA has expired, and its members still have their quorum, over connections from before, which " +
+				"this version does not re-issue it under: " +
+				"make a snapshot of etcd, restart it on all of them (systemctl restart etcd, or the static pod), and " +
+				"run this again"}
+	}
+	return nil
+}
+
+// unidentified reports whether a node has certificates of Kubespray's etcd that a renewal of CAs
+// issues again, because they do not name the key of their CA.
+func unidentified(s snapshot.Snapshot) func(snapshot.Node) bool {
+	return func(n snapshot.Node) bool {
+		return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
+			row, _ := certs.Lookup(c.Kind)
+			return row.Signer == certs.EtcdHostCA && !row.CA && !c.Served && !s.Unused(n, c) &&
+				slices.Contains(c.NotStrict, certs.LacksAuthorityKeyID)
+		})
+	}
+}
+
+// identifiable says why such certificates cannot be issued again; nil when they can.
+func identifiable(s snapshot.Snapshot) error {
+	needs := unidentified(s)
+	for _, n := range s.Nodes {
+		if needs(n) && !n.SignsEtcd() && signer(s, needs, []string{n.Name}) == "" {
+			return &UnsupportedError{fmt.Sprintf(
+				"certificates of etcd on %s do not name the key of their CA, and none can be issued: %s/ca-key.pem "+
+					"is neither there nor, "+
+					"for the same CA, on a node of the group etcd; restore the key on one of them from a backup",
+				n.Name,
+				n.Facts["etcd-dir"])}
+		}
+	}
+	return nil
+}
+
+// has reports whether one of the CAs is that of a user's name.
+func has(all []authority, ca CA) bool {
+	return slices.ContainsFunc(all, func(a authority) bool { return a.ca == ca })
+}
+
+func authorityNames(all []authority) []certs.Authority {
+	out := make([]certs.Authority, len(all))
+	for i, a := range all {
+		out[i] = a.name
+	}
+	return out
+}
+
+// holders are the nodes that trust one of the CAs, by whichever of its certificates: it lies
+// there, or in a kubeconfig. Every API server trusts that of etcd, wherever its file is.
+func holders(s snapshot.Snapshot, all []authority) []string {
+	var out []string
+	for _, n := range s.Nodes {
+		if n.Failure == nil && !s.Unjoined(n) && slices.ContainsFunc(all, func(a authority) bool {
+			is := func(c certs.Certificate) bool { return !c.Served && c.SignsAs() == a.of.SignsAs() }
+			return a.ca == EtcdCA && n.Is(cluster.ControlPlane) || slices.ContainsFunc(n.Certificates, is) ||
+				slices.ContainsFunc(n.Kubeconfigs,
+					func(k snapshot.Kubeconfig) bool { return slices.ContainsFunc(k.CAs, is) })
+		}) {
+			out = append(out, n.Name)
+		}
+	}
+	return out
+}
+
+// issue has each CA re-issued on the one node that signs for it.
+func (b *builder) issue(all []authority, validity time.Duration) {
+	var signers []string
+	for _, a := range all {
+		if !slices.Contains(signers, a.signer) {
+			signers = append(signers, a.signer)
+		}
+	}
+	for _, signer := range signers {
+		var names []certs.Authority
+		var files []string
+		for _, a := range all {
+			if a.signer == signer {
+				names, files = append(names, a.name), append(files, a.of.Path)
+			}
+		}
+		b.step(Step{Action: CAIssue, Nodes: []string{signer}, Authorities: names, Validity: validity,
+			Title: "Re-issue CA certificates with their own keys",
+			Why: fmt.Sprintf("for %s; the keys stay there, and each new certificate is checked on this machine: "+
+				"same key, same subject", strings.Join(files, ", "))})
+	}
+}
+
+// caPlan adds the steps that renew CAs in a cluster that works.
+func (b *builder) caPlan(c cluster.Cluster, s snapshot.Snapshot, q Quorum, all []authority, validity time.Duration) {
+	b.issue(all, validity)
+	names, on := authorityNames(all), holders(s, all)
+	step := func(nodes []string, why string) Step {
+		return Step{Action: CARenew, Nodes: nodes, AtOnce: several(nodes), Authorities: names,
+			Title: "Put the new CA certificates in place", Why: why, Changes: true}
+	}
+	var controlPlanes, etcd, others []string
+	for _, name := range on {
+		switch n, _ := c.Node(name); {
+		case n.Is(cluster.ControlPlane):
+			controlPlanes = append(controlPlanes, name)
+		case n.Is(cluster.Etcd):
+			etcd = append(etcd, name)
+		default:
+			others = append(others, name)
+		}
+	}
+	// One that restarts must not meet another that is out, for whatever reason.
+	wait := Step{Gate: EtcdGate, Nodes: cluster.Names(c.With(cluster.Etcd)), Title: "Wait for etcd",
+		Why: "every member answers a read with quorum before another one restarts"}
+	for _, name := range downFirst(q, etcd) {
+		b.step(step([]string{name}, "etcd reads the certificate of its CA only when it starts"))
+		b.step(wait)
+	}
+	controlPlanes = downFirst(q, controlPlanes)
+	for i, name := range controlPlanes {
+		now := controlPlanes[i : i+1]
+		b.step(step(now, "what trusts the CA restarts there, once"))
+		b.step(apiServers(now))
+		if n, _ := c.Node(name); has(all, EtcdCA) && n.Is(cluster.Etcd) && i+1 < len(controlPlanes) {
+			b.step(wait)
+		}
+	}
+	if len(others) > 0 {
+		b.step(step(others, "kubelets read what they trust only when they start"))
+		if has(all, ClusterCA) {
+			b.step(Step{Gate: KubeletGate, Nodes: others, Title: "Wait for the kubelets",
+				Why: "each must renew its lease"})
+		}
+	}
+	if has(all, ClusterCA) {
+		b.publish(c)
+	}
+}
+
+// publish has the cluster tell of the new certificate of its CA.
+func (b *builder) publish(c cluster.Cluster) {
+	b.step(Step{Action: CAPublish, Nodes: cluster.Names(c.With(cluster.ControlPlane))[:1],
+		Title: "Wait until the cluster has published the CA certificate",
+		Why: "kube-root-ca.crt of every namespace, by which pods trust the API server; and " +
+			"kube-public/cluster-info, by which nodes join", Changes: true})
+}
+
+// caRenewal plans the renewal of CAs in a cluster that works.
+func (p Policy) caRenewal(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, made Plan) (Plan, error) {
+	made.Route = diagnosis.RenewCAs
+	switch {
+	case p.selects():
+		return made, &UnsupportedError{
+			"a CA is renewed on every node that trusts it: omit --limit, --skip-phases and --until-phase"}
+	case d.Route == diagnosis.Renew:
+		return made, &UnsupportedError{
+			"certificates are due: renew these first (kscertctl run -i INVENTORY), then the CAs"}
+	case d.Route != diagnosis.None:
+		return made, &UnsupportedError{
+			"a CA is renewed only in a healthy cluster; recover it first (kscertctl run -i INVENTORY): " + d.Verdict}
+	}
+	all := asked(s, p.RenewCAs)
+	for _, ca := range p.RenewCAs {
+		if !has(all, ca) {
+			return made, &UnsupportedError{fmt.Sprintf(
+				"--ca %s: no node has a certificate of that CA; name another one", ca)}
+		}
+	}
+	if err := cmp.Or(reissuable(s, all), identifiable(s)); err != nil {
+		return made, err
+	}
+	for _, n := range s.Nodes {
+		if n.Failure != nil {
+			return made, &UnsupportedError{fmt.Sprintf(
+				"nothing is known of %s (%s): a CA is renewed on all nodes; see why with kscertctl diagnose -i "+
+					"INVENTORY", n.Name, n.Failure.Message)}
+		}
+	}
+	q := p.quorum(s)
+	b := builder{signer: func(nodes []string) string { return signer(s, unidentified(s), nodes) }}
+	b.caPlan(c, s, q, all, p.CAValidity)
+	b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Title: "Prove the result",
+		Why: "every node has the new CA certificates, with the same keys; every certificate valid, all nodes Ready " +
+			"with fresh leases"})
+	var restart []string
+	if has(all, EtcdCA) {
+		restart = cluster.Names(c.With(cluster.Etcd))
+	}
+	allowed, err := p.knowsEnough(c, s, b.steps, len(restart) > 0)
+	if err == nil {
+		err = keepsQuorum(q, s, nil, restart,
+			"renew the other CAs (--ca cluster,front-proxy), and that of etcd when it has a member to spare")
+	}
+	if err != nil {
+		return made, err
+	}
+	first := backup(c, b.steps)
+	snapshots, err := p.snapshots(s, first.Nodes)
+	if err != nil {
+		return made, err
+	}
+	made.EtcdSnapshots, made.Steps = snapshots, numbered(append([]Step{first}, b.steps...))
+	made.Interruption = p.caInterruption(all, c)
+	notes, silent := reported(snapshots)
+	made.Notes, made.Unknown = slices.Concat(made.Notes, caNotes(all), notes), append(made.Unknown, silent...)
+	made.Warnings = slices.Concat(allowed, p.shortened(s, all))
+	if len(restart) > 0 && q.Members > 1 {
+		made.Notes = append(made.Notes, q.String())
+	}
+	return made, nil
+}
+
+// caInterruption says what users of the cluster notice of a renewal of its CAs.
+func (p Policy) caInterruption(all []authority, c cluster.Cluster) string {
+	parts := []string{"what the CAs have signed stays valid, because their keys stay: kubeconfigs, tokens and " +
+		"running pods are not touched"}
+	if has(all, ClusterCA) {
+		parts = append(parts, "every kubelet restarts once, which cuts kubectl exec, port-forward and logs -f; "+
+			"so do kube-controller-manager and kube-scheduler, one control plane at a time")
+	}
+	switch {
+	case !has(all, EtcdCA):
+		parts = append(parts, "no API server restarts")
+	case len(c.With(cluster.ControlPlane)) == 1:
+		parts = append(parts, "etcd and the API server restart once: some seconds without an answer, because there "+
+			"is only one API server")
+	default:
+		parts = append(parts, "each member of etcd and each API server restarts once, one node at a time: a client "+
+			"whose API server restarts must try another")
+	}
+	return strings.Join(parts, "; ")
+}
+
+// caNotes tell who goes on with the old certificates.
+func caNotes(all []authority) []string {
+	var out []string
+	for _, a := range all {
+		out = append(out, fmt.Sprintf(
+			"copies of %s elsewhere, such as users' kubeconfigs, keep working until %s; replace them before then",
+			a.of.Path, a.first.Format(time.DateOnly)))
+	}
+	return out
+}
+
+// shortened warns of CAs that would end earlier than they do.
+func (p Policy) shortened(s snapshot.Snapshot, all []authority) []string {
+	var out []string
+	for _, a := range all {
+		if end := s.Taken.Add(p.CAValidity); p.CAValidity > 0 && end.Before(a.of.NotAfter) {
+			out = append(out, fmt.Sprintf("%s will expire earlier than now, as asked for: at %s instead of %s",
+				a.of.Path, end.Format(time.DateOnly), a.of.NotAfter.Format(time.DateOnly)))
+		}
+	}
+	return out
+}
+
+// Authorities are the CAs that the steps of a plan re-issue.
+func (p Plan) Authorities() []certs.Authority {
+	var out []certs.Authority
+	for _, step := range p.Steps {
+		if step.Action == CAIssue {
+			out = append(out, step.Authorities...)
+		}
+	}
+	return out
+}
+
+// expiredCAs are the CAs that have expired and can be re-issued with their own keys, where
+// that is the way out.
+func (p Policy) expiredCAs(s snapshot.Snapshot, d diagnosis.Diagnosis) ([]authority, error) {
+	if d.Route != diagnosis.NewCA {
+		return nil, nil
+	}
+	all := ended(s)
+	if err := cmp.Or(reissuable(s, all), triedExpired(s, p.quorum(s), all)); err != nil {
+		return nil, err
+	}
+	if len(all) > 0 && p.selects() {
+		return nil, &UnsupportedError{
+			"a CA has expired, which concerns every node that trusts it: omit --limit, --skip-phases and --until-phase"}
+	}
+	return all, nil
+}
+
+// replace has expired CAs re-issued and put in place on every node, before anything that
+// they sign is.
+func (b *builder) replace(s snapshot.Snapshot, cas []authority) {
+	if len(cas) == 0 {
+		return
+	}
+	b.issue(cas, 0)
+	on := holders(s, cas)
+	b.step(Step{Action: CARenew, Nodes: on, AtOnce: several(on), Authorities: authorityNames(cas), Offline: true,
+		Title: "Put the new CA certificates in place",
+		Why: "nothing trusts an expired CA, so no node waits for another; what the CA has signed becomes " +
+			"valid again",
+		Changes: true})
+}
+
+// trusting adds the control planes and members of etcd that have to take up a renewed CA.
+func (t *targets) trusting(c cluster.Cluster, s snapshot.Snapshot, cas []authority) {
+	if has(cas, ClusterCA) || has(cas, EtcdCA) {
+		t.controlPlanes = cluster.Names(c.With(cluster.ControlPlane))
+	}
+	if !has(cas, EtcdCA) {
+		return
+	}
+	for _, name := range holders(s, cas) {
+		n, _ := c.Node(name)
+		if n.Is(cluster.Etcd) && !n.Is(cluster.ControlPlane) && !slices.Contains(t.etcd, name) {
+			t.etcd = append(t.etcd, name)
+		}
+	}
+}
+
+// caWarnings tell what is left with expired CAs that are replaced on the nodes.
+func caWarnings(cas []authority) []string {
+	var out []string
+	for _, a := range cas {
+		switch a.ca {
+		case ClusterCA:
+			out = append(out, fmt.Sprintf(
+				"copies of %s elsewhere have expired, too: replace them in users' kubeconfigs, and restart pods "+
+					"that read the CA only when they start", a.of.Path))
+		case EtcdCA:
+			out = append(out, fmt.Sprintf(
+				"copies of %s elsewhere have expired, too: replace them where other clients of etcd have them, and "+
+					"restart those", a.of.Path))
+		case FrontProxyCA:
+		}
+	}
+	return out
+}

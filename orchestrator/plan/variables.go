@@ -1,0 +1,81 @@
+package plan
+
+import (
+	"strings"
+	"time"
+)
+
+// Settings are what the playbooks of all steps of a plan are given alike.
+type Settings struct {
+	// Run names the run and its backups, which lie below BackupRoot on each node.
+	Run, BackupRoot string
+	// EtcdSnapshot is which backups hold a snapshot of etcd.
+	EtcdSnapshot EtcdSnapshot
+	// RenewBefore: a certificate that expires within this time is due.
+	RenewBefore time.Duration
+	// Wait is how long a component may take to come back.
+	Wait time.Duration
+	// Serial is how many kubelets are given a new certificate at a time; empty for all.
+	Serial string
+	// AcceptSANLoss and AcceptSubjectChange are what new certificates may lose; when
+	// empty, what the inventory says counts.
+	AcceptSANLoss, AcceptSubjectChange []string
+}
+
+// Variables are the extra variables of every playbook of a run, by name.
+func (s Settings) Variables() map[string]any {
+	vars := map[string]any{
+		"kscert_run":                  s.Run,
+		"kscert_backup_root":          s.BackupRoot,
+		"kscert_etcd_snapshot":        s.EtcdSnapshot,
+		"kscert_renew_before_seconds": int64(s.RenewBefore.Seconds()),
+		"kscert_wait_seconds":         int64(s.Wait.Seconds()),
+	}
+	if len(s.AcceptSANLoss) > 0 {
+		vars["kscert_accept_san_loss"] = s.AcceptSANLoss
+	}
+	if len(s.AcceptSubjectChange) > 0 {
+		vars["kscert_accept_subject_change"] = s.AcceptSubjectChange
+	}
+	return vars
+}
+
+// Variables are the extra variables of the playbook of a step, by name: those of every
+// playbook, and what the step itself says.
+func (s Step) Variables(of Settings) map[string]any {
+	vars := of.Variables()
+	vars["kscert_hosts"] = strings.Join(s.Nodes, ",")
+	if s.NoWait {
+		vars["kscert_wait_seconds"] = 0
+	}
+	if s.AtOnce > 1 {
+		vars["kscert_max_unavailable"] = s.AtOnce
+	}
+	if s.Signer != "" {
+		vars["kscert_etcd_signer"] = s.Signer
+	}
+	switch s.Action {
+	case CAIssue:
+		vars["kscert_cas"], vars["kscert_ca_seconds"] = s.Authorities, int64(s.Validity.Seconds())
+	case CARenew:
+		if s.Offline {
+			vars["kscert_ca_offline"] = true
+		} else if s.AtOnce > 1 && of.Serial != "" {
+			vars["kscert_max_unavailable"] = of.Serial
+		}
+	case KubeletBootstrap:
+		if of.Serial != "" {
+			vars["kscert_serial"] = of.Serial
+		}
+	default:
+	}
+	return vars
+}
+
+// Playbook is the name of the file of the project's own playbook that carries an action out.
+func (a Action) Playbook() string { return string(a) + ".yml" }
+
+// CollectionPlaybook is the name of the same in the collection.
+func (a Action) CollectionPlaybook() string {
+	return "infrapuzzle.kscertctl." + strings.ReplaceAll(string(a), "-", "_")
+}

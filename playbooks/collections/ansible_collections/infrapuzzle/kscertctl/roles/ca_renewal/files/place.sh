@@ -1,0 +1,127 @@
+# Puts re-issued certificates of CAs (issue.sh) in the place of those that they follow, in
+# every file and kubeconfig of this node. One follows another that has its key and its
+# subject: what the node does not trust already, it does not come to trust here. Every other
+# certificate of a bundle stays, and every other byte of a file.
+need_backup
+sweep
+# Kubeconfigs hold keys: what is made of them stays where they are.
+if [ -d "$conf" ]; then open_stage "$conf"; else open_stage "$(safe_dir "$KSCERT_ETCD_DIR")"; fi
+
+printf '%s\n' "$KSCERT_NEW" | while IFS='|' read -r name data; do
+  [ -n "$name" ] || continue
+  at "$name"
+  printf '%s' "$data" | base64 -d >"$stage/new.$name" || fail "the new certificate of $name is not base64"
+  alone x509 "$stage/new.$name" || fail "the new certificate of $name cannot be read"
+  openssl x509 -in "$stage/new.$name" -noout -text | grep -q 'CA:TRUE' || fail "the new certificate of $name is none of a CA"
+  openssl verify -CAfile "$stage/new.$name" "$stage/new.$name" >/dev/null 2>&1 || fail "the new certificate of $name is not valid here now: check the clock of this node"
+  identity "$stage/new.$name" >"$stage/whose.$name"
+done
+
+# new_for FILE: which of the new certificates follows the one in FILE, or is that one.
+new_for() {
+  whose=$(identity "$1") || return 1
+  for new in "$stage"/new.*; do
+    [ "$whose" = "$(cat "$stage/whose.${new##*/new.}")" ] || continue
+    echo "${new##*/new.}"
+    return 0
+  done
+  return 1
+}
+
+# renewed FILE: leaves in $stage/renewed FILE with the new certificates, and in $followed of
+# which CAs; fails where there is nothing to replace.
+renewed() {
+  rm -f "$stage"/block.*
+  awk -v to="$stage/block." '
+    /^-----BEGIN CERTIFICATE-----/ { n++; on = 1 }
+    on { print >(to n) }
+    /^-----END CERTIFICATE-----/ { on = 0; close(to n) }' "$1"
+  followed='' with=''
+  for block in "$stage"/block.*; do
+    [ -f "$block" ] || return 1
+    name=$(new_for "$block") || continue
+    # One that is there already is replaced by itself, and put once.
+    case "$with " in *":$name "*) followed="$followed $name" ;; *) [ "$(fingerprint "$block")" = "$(fingerprint "$stage/new.$name")" ] || followed="$followed $name" ;; esac
+    with="$with ${block##*.}:$name"
+  done
+  [ -n "$followed" ] || return 1
+  awk -v with="$with" -v new="$stage/new." '
+    BEGIN { n = split(with, all, " "); for (i = 1; i <= n; i++) { split(all[i], of, ":"); by[of[1]] = of[2] } }
+    /^-----BEGIN CERTIFICATE-----/ {
+      k++
+      if (k in by) {
+        skip = 1
+        if (!(by[k] in put)) { put[by[k]]; while ((getline line <(new by[k])) > 0) print line; close(new by[k]) }
+      }
+    }
+    !skip
+    /^-----END CERTIFICATE-----/ { skip = 0 }' "$1" >"$stage/renewed"
+}
+
+# in_kubeconfig FILE: the same of what is embedded in a kubeconfig, or in what kubectl says
+# of one.
+in_kubeconfig() {
+  found=$(runs "$1") || return 1
+  rm -f "$stage"/run.*
+  n=0 all=''
+  while read -r from length run; do
+    text_of "$run" >"$stage/text" || continue
+    renewed "$stage/text" || continue
+    n=$((n + 1)) all="$all$followed"
+    one_line <"$stage/renewed" >"$stage/run.$n"
+    printf '%s %s run.%s\n' "$from" "$length" "$n" >>"$stage/run.list"
+  done <<END
+$found
+END
+  [ "$n" -gt 0 ] || return 1
+  splice "$1" "$stage" <"$stage/run.list" >"$stage/kubeconfig" || return 1
+  followed=$all
+}
+
+# reads_alike FILE: kubectl reads $stage/kubeconfig as FILE but for these certificates.
+reads_alike() {
+  ! as_kubeadm_writes "$1" || return 0
+  mv "$stage/kubeconfig" "$stage/written"
+  { as_kubectl "$1" >"$stage/reads" && in_kubeconfig "$stage/reads" && as_kubectl "$stage/written" | cmp -s - "$stage/kubeconfig"; } || return 1
+  mv "$stage/written" "$stage/kubeconfig"
+}
+
+left() { printf 'left: %s: %s\n' "$1" "$2"; }
+
+# take NEW FILE: NEW takes FILE's place. The kubelet reads only once what it trusts in the API
+# server: the mark says that it has to be restarted, until it was.
+take() {
+  ! checking "put the new certificate of$followed into $2" || return 0
+  case "$followed " in *' kubernetes-ca '*) [ ! -f "$conf/kubelet.conf" ] || : >"$kubelet/.kscertctl.restart" ;; esac
+  place "$1" "$2"
+  changed "$2"
+}
+
+certificate_files | while IFS= read -r file; do
+  [ ! -f "$file" ] || readlink -f "$file"
+done | sort -u >"$stage/files"
+places=$(covered)
+while IFS= read -r file; do
+  renewed "$file" || continue
+  if printf '%s\n' "$places" | awk -v file="$file" 'index(file, $0 "/") == 1 || file == $0 {found = 1} END {exit !found}'; then
+    take "$stage/renewed" "$file"
+  else
+    left "$file" "it holds the old certificate of$followed, and no backup covers it: replace it there"
+  fi
+done <"$stage/files"
+
+for file in "$conf"/*.conf "$home"; do
+  { [ -f "$file" ] && in_kubeconfig "$file"; } || continue
+  if led_astray "$file"; then
+    left "$file" "$refused"
+  elif reads_alike "$file"; then
+    take "$stage/kubeconfig" "$file"
+  else
+    left "$file" 'it holds the old certificate of a CA, and is written in a way that is not edited here'
+  fi
+done
+
+{ [ -f "$conf/kubelet.conf" ] && restart_due; } || exit 0
+! checking 'restart the kubelet' || exit 0
+restart_kubelet
+changed 'restarted the kubelet'

@@ -1,0 +1,69 @@
+# On a control plane node: makes the cluster tell its own what the CA's certificate is now:
+# in kube-public/cluster-info, by which nodes join, and, as kube-controller-manager does it,
+# in kube-root-ca.crt of every namespace. Waits until all have it.
+pki=$(pki_dir)
+deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
+kubectl_() { kubectl --kubeconfig "$conf/admin.conf" --request-timeout=20s "$@"; }
+openssl x509 -in "$pki/ca.crt" -noout || fail "$pki/ca.crt holds no certificate"
+public_stage
+
+# cluster_info: the kubeconfig in it, with the CA of this node: what stood there next to it stays.
+cluster_info() {
+  kubectl_ -n kube-public get configmap cluster-info -o 'jsonpath={.data.kubeconfig}' >"$stage/info" 2>"$stage/message" </dev/null || {
+    ! grep -qi 'notfound\|not found' "$stage/message" || return 0 # no one joins by it
+    fail "cluster-info cannot be read: $(cat "$stage/message")"
+  }
+  [ -s "$stage/info" ] || return 0
+  known=$(runs "$stage/info" | head -n 2)
+  [ "$(printf '%s\n' "$known" | grep -c .)" = 1 ] || {
+    echo 'left: kube-public/cluster-info: it does not hold one certificate, as kubeadm writes it'
+    return 0
+  }
+  read -r from length run <<END
+$known
+END
+  text_of "$run" >"$stage/text"
+  [ "$(identity "$stage/text")" = "$(identity "$pki/ca.crt")" ] || fail 'kube-public/cluster-info names a CA with another key: nothing is changed there'
+  [ "$(fingerprint "$stage/text")" != "$(fingerprint "$pki/ca.crt")" ] || return 0
+  ! checking 'put the new certificate of the CA into kube-public/cluster-info' || return 0
+  one_line <"$pki/ca.crt" >"$stage/ca"
+  echo "$from $length ca" | splice "$stage/info" "$stage" >"$stage/kubeconfig"
+  # As JSON; kube-controller-manager's bootstrapsigner signs it again.
+  awk 'BEGIN { printf "{\"data\":{\"kubeconfig\":\"" } { gsub(/\\/, "\\\\"); gsub(/"/, "\\\""); gsub(/\t/, "\\t"); gsub(/\r/, "\\r"); printf "%s\\n", $0 } END { print "\"}}" }' "$stage/kubeconfig" >"$stage/patch"
+  quietly kubectl_ -n kube-public patch configmap cluster-info --type=merge --patch-file "$stage/patch"
+  changed 'kube-public/cluster-info'
+}
+
+# behind: namespaces that are not being deleted and whose kube-root-ca.crt is another text
+# than the file that kube-controller-manager publishes there; or why that is not known.
+root_ca=$(named kube-controller-manager root-ca-file)
+[ -f "$root_ca" ] || root_ca=$pki/ca.crt
+behind() {
+  if ! kubectl_ get namespaces -o 'jsonpath={range .items[?(@.status.phase=="Active")]}{.metadata.name}{"\n"}{end}' >"$stage/namespaces" 2>"$stage/message" </dev/null ||
+    ! kubectl_ get configmaps -A --field-selector metadata.name=kube-root-ca.crt \
+      -o 'jsonpath={range .items[*]}{.metadata.namespace}{"\t"}{.data}{"\n"}{end}' >"$stage/published" 2>"$stage/message" </dev/null; then
+    printf 'the API server does not tell: %s\n' "$(tail -n 1 "$stage/message")"
+    return 0
+  fi
+  # .data is printed as JSON: {"ca.crt":"-----BEGIN CERTIFICATE-----\nMII..."}
+  awk -F '\t' -v want="$(tr -d '\r\n' <"$root_ca")" '
+    FNR == NR { gsub(/^[{]"ca[.]crt":"|"[}]$|\\[rn]/, "", $2); got[$1] = $2; next }
+    got[$1] != want { printf "%s ", $1 }' "$stage/published" "$stage/namespaces"
+}
+
+# Before Kubernetes 1.20 there is no kube-root-ca.crt.
+published() {
+  missing=$(behind)
+  [ -z "$missing" ]
+}
+
+cluster_info
+[ "$KSCERT_CHECK" != True ] || exit 0
+kubectl_ -n kube-system get configmap kube-root-ca.crt >/dev/null 2>"$stage/message" </dev/null || {
+  ! grep -qi 'not found' "$stage/message" || exit 0
+}
+until published; do
+  [ "$(date +%s)" -lt "$deadline" ] || fail "after $KSCERT_WAIT_SECONDS seconds, kube-root-ca.crt is not what $root_ca is, in: $missing"
+  sleep 1
+done
+echo "kube-root-ca.crt of $(grep -c . "$stage/namespaces") namespaces is what $root_ca is"

@@ -1,0 +1,43 @@
+# Kinds of certificates: TestKinds writes them from orchestrator/certs (UPDATE_DOCS=1 go test ./playbooks).
+# cas and leaves: name, its CA, setting of the file in use, leaf it is used with; kubeconfigs: name, setting,
+# another reader; etcd_leaves: name, reader; settings that name certificates, keys and kubeconfigs elsewhere.
+# shellcheck shell=sh disable=SC2034
+cas='ca
+front-proxy-ca
+etcd/ca'
+leaves='apiserver|ca|kube-apiserver.tls-cert-file|
+apiserver-kubelet-client|ca|kube-apiserver.kubelet-client-certificate|
+front-proxy-client|front-proxy-ca|kube-apiserver.proxy-client-cert-file|
+apiserver-etcd-client|etcd/ca|kube-apiserver.etcd-certfile|
+etcd/server|etcd/ca|etcd.cert-file|apiserver-etcd-client
+etcd/peer|etcd/ca|etcd.peer-cert-file|apiserver-etcd-client
+etcd/healthcheck-client|etcd/ca||etcd/server'
+kubeconfigs='admin||kube-vip
+super-admin||kube-vip
+controller-manager|kube-controller-manager.kubeconfig|
+scheduler|kube-scheduler.kubeconfig|'
+etcd_leaves='member|etcd
+admin|
+node|kube-apiserver'
+file_settings='kubelet.client-certificate
+kubelet.tlsCertFile
+kube-apiserver.tls-cert-file
+kube-apiserver.kubelet-client-certificate
+kube-apiserver.proxy-client-cert-file
+kube-apiserver.etcd-cafile
+kube-apiserver.etcd-certfile
+etcd.trusted-ca-file
+etcd.peer-trusted-ca-file
+etcd.cert-file
+etcd.peer-cert-file'
+key_settings='kubelet.client-key
+kubelet.tlsPrivateKeyFile
+kube-apiserver.tls-private-key-file
+kube-apiserver.kubelet-client-key
+kube-apiserver.proxy-client-key-file
+kube-apiserver.etcd-keyfile
+etcd.key-file
+etcd.peer-key-file'
+login_settings='kube-vip.kubeconfig
+kube-controller-manager.kubeconfig
+kube-scheduler.kubeconfig'

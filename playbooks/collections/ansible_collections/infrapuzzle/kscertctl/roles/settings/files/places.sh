@@ -1,0 +1,126 @@
+# Where things of a node are: one set of rules, for the collector and for the scripts of the roles.
+# The task puts it behind kinds.sh and kubeconfig.sh, and before them.
+# shellcheck shell=sh disable=SC2034,SC2154
+# For tests: what is before the paths that no setting names.
+root=${KSCERT_ROOT-}
+conf=$KSCERT_CONFIG_DIR
+config=$conf/kubeadm-config.yaml
+kubelet_home=$root/var/lib/kubelet
+home=$root/root/.kube/config
+calico=$root/etc/calico/certs
+cilium=$root/etc/cilium/certs
+
+# top_level FIELD: the value of a field of kubeadm's configuration, quoted or not.
+top_level() {
+  awk -v field="$1" "$plainly"'
+    { $0 = plain($0) }
+    match($0, "^[\"\047]?" field "[\"\047]?[ \t]*:[ \t]+") {
+      v = substr($0, RLENGTH + 1)
+      sub(/[ \t]+$/, "", v)
+      if (v ~ /^["\047]/) { q = substr(v, 1, 1); v = substr(v, 2); v = substr(v, 1, index(v, q) - 1) }
+      else sub(/[ \t]+#.*/, "", v)
+      print v
+      exit
+    }' "$config"
+}
+
+# find_pki: leaves in $value the directory of certificates, as the node calls it: kubeadm's
+# certificatesDir or its default, unless only that of Kubespray is there; without a configuration
+# of kubeadm, as on a worker, that of Kubespray or else of kubeadm.
+find_pki() {
+  if [ -f "$config" ]; then
+    value=$(top_level certificatesDir)
+    if [ -z "$value" ]; then
+      value=$root/etc/kubernetes/pki
+      [ -d "$value" ] || [ ! -d "$conf/ssl" ] || value=$conf/ssl
+    fi
+  else
+    value=$conf/ssl
+    [ -d "$value" ] || value=$conf/pki
+  fi
+}
+
+# find_kubelet: leaves in $words what the kubelet is given as flags, in $kubelet_configs the files
+# of its configuration, in $kubelet the directory of its certificates, and in $kubelet_conf its
+# kubeconfig.
+find_kubelet() {
+  kubelet_words "$kubelet_home/kubeadm-flags.env" "$conf/kubelet.env"
+  kubelet_configs=$(kubelet_configs)
+  flag kubeconfig "$conf/kubelet.conf"
+  kubelet_conf=$value
+  flag cert-dir "$kubelet_home/pki"
+  kubelet=${value%/}
+}
+
+# kubelet_words FILE...: leaves in $words what environment files give the kubelet, each word
+# between blanks (systemd.exec(5), EnvironmentFile).
+kubelet_words() {
+  words=' ' odd=$(printf '\t\r"')
+  for of_words; do
+    [ -f "$of_words" ] || continue
+    while read -r line || [ -n "$line" ]; do
+      case $line in '#'* | ';'*) continue ;; [A-Za-z_]*=*) line=${line#*=} ;; esac
+      while :; do
+        case $line in *["$odd"\'\\]*) line="${line%%["$odd"\'\\]*} ${line#*["$odd"\'\\]}" ;; *) break ;; esac
+      done
+      words="$words$line "
+    done <"$of_words"
+  done
+}
+
+# flag NAME DEFAULT: what the kubelet is given by $words, of several the last, in $value. One
+# without a value is true.
+flag() {
+  value=$2
+  case $words in *" --$1="* | *" --$1 "*) value=${words##*" --$1"} ;; *) return ;; esac
+  case $value in =*) value=${value#=} ;; *) value=${value#"${value%%[! ]*}"} ;; esac
+  case $value in '' | --*) value=true ;; *) value=${value%% *} ;; esac
+}
+
+# kubelet_configs: the files of the kubelet's configuration that are there, one a line: of what
+# two of them set the last counts. It is the file that $words name, or else where kubeadm and
+# Kubespray have it; behind it come the drop-ins of --config-dir (kubelet, cmd/kubelet/app:
+# mergeKubeletConfigurations).
+kubelet_configs() {
+  flag config ''
+  if [ -n "$value" ]; then set -- "$value"; else set -- "$kubelet_home/config.yaml" "$conf/kubelet-config.yaml"; fi
+  for of_kubelet_file; do [ ! -f "$of_kubelet_file" ] || printf '%s\n' "$of_kubelet_file"; done
+  flag config-dir ''
+  [ -z "$value" ] || find "$value" -name '*.conf' ! -type d 2>/dev/null | sort
+}
+
+# kubelet_flags: those that count before a setting of its configuration, as FLAG:SETTING.
+kubelet_flags='tls-cert-file:tlsCertFile tls-private-key-file:tlsPrivateKeyFile client-ca-file:clientCAFile
+rotate-certificates:rotateCertificates rotate-server-certificates:serverTLSBootstrap
+authorization-mode:authorization.mode container-runtime-endpoint:containerRuntimeEndpoint'
+
+# own_host ADDRESS: where a server that is bound there is reached, in $value.
+own_host() {
+  case $1 in '' | 0.0.0.0 | :: | '[::]') value=127.0.0.1 ;; \[*) value=$1 ;; *:*) value="[$1]" ;; *) value=$1 ;; esac
+}
+
+# url LIST: the host:port of a URL in a list, of this machine's own before others.
+url() {
+  value=
+  list=$1,
+  while [ -n "$list" ]; do
+    u=${list%%,*} list=${list#*,}
+    u=${u#*://} u=${u%%/*}
+    [ -n "$value" ] || value=$u
+    case $u in 127.0.0.1:* | localhost:* | '[::1]:'*) value=$u ;; esac
+  done
+  port=${value##*:}
+  own_host "${value%:*}"
+  [ -z "$1" ] && value= || value=$value:$port
+}
+
+# api_at ADVERTISED PORT: where this node's own API server is reached, in $value: what it is given
+# as --advertise-address and --secure-port, or nothing.
+api_at() {
+  own_host "$1"
+  value=$value:${2:-6443}
+}
+
+# etcd_at URLS: where this node's own member is reached, in $value: what it is given as
+# listen-client-urls, or nothing.
+etcd_at() { url "${1:-https://127.0.0.1:2379}"; }

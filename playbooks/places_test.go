@@ -1,0 +1,122 @@
+package playbooks_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+)
+
+// A kubelet with another --cert-dir is inspected, backed up and renewed there, and nowhere else.
+func TestAnotherCertDir(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	cp, n := signer(t, ca), worker(t, ca, "w1")
+	usual, dir := filepath.Dir(n.pair()), n.root()+"/srv/kubelet-pki"
+	n.ok(os.MkdirAll(filepath.Dir(dir), 0o700))
+	n.ok(os.Rename(usual, dir))
+	n.write(n.conf+"/kubelet.env", []byte("KUBELET_ARGS=\"--v=2 --cert-dir="+dir+"/\"\n"), 0o600)
+	conf := strings.ReplaceAll(string(n.read(n.conf+"/kubelet.conf")), usual, dir)
+	n.write(n.conf+"/kubelet.conf", []byte(conf), 0o600)
+
+	seen := n.look()
+	pair, found := seen.Certificate(certs.KindKubeletClient)
+	if seen.Facts["kubelet-dir"] != dir || !found || pair.Path != dir+"/kubelet-client-current.pem" {
+		t.Fatalf("inspected in %s: %s", seen.Facts["kubelet-dir"], pair.Path)
+	}
+	covered, errs, err := n.run("covered")
+	if err != nil || !slices.Contains(strings.Fields(covered), dir) || strings.Contains(covered, usual) {
+		t.Errorf("a backup covers %s%s: %v", covered, errs, err)
+	}
+	asked := n.asksKubelet()
+	signed, errs, err := cp.kubelet("sign.sh", "KSCERT_NAMES='cp1 w1' KSCERT_REQUESTS='host1|w1|"+asked+"'")
+	if err != nil || asked == "" {
+		t.Fatal(err, errs)
+	}
+	issued := words(signed, "issued: host1|")
+	if _, errs, err := n.kubelet("take.sh", "KSCERT_REFUSED= KSCERT_ISSUED='"+issued+"'"); err != nil {
+		t.Fatal(err, errs)
+	}
+	if left := time.Until(parsed(t, n.read(dir+"/kubelet-client-current.pem")).NotAfter); left < time.Hour {
+		t.Errorf("the certificate in %s is valid for %s", dir, left)
+	}
+	if _, err := os.Stat(usual); err == nil {
+		t.Errorf("%s exists", usual)
+	}
+}
+
+// What a run may remove and what it backs up is no more than the kubelet's certificates.
+func TestCertDirThatHoldsMore(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{"/", "/var/lib", "/var/lib/kubelet", "pki"} {
+		n := newNode(t)
+		if strings.HasPrefix(dir, "/var") {
+			dir = n.root() + dir
+		}
+		n.write(n.conf+"/kubelet.env", []byte("KUBELET_ARGS=\"--cert-dir="+dir+"\"\n"), 0o600)
+		out, errs, err := n.run("echo begun")
+		if err == nil || out != "" || !strings.Contains(errs, "--cert-dir of the kubelet") {
+			t.Errorf("%s: %v %q %q", dir, err, out, errs)
+		}
+	}
+}
+
+// The collector and the scripts of the roles find the same directory of certificates.
+func TestBothFindThePKI(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct{ config, want string }{
+		"named":                     {"kind: ClusterConfiguration\ncertificatesDir: CONF/own\n", "CONF/own"},
+		"named in quotes":           {"kind: ClusterConfiguration\n\"certificatesDir\": 'CONF/own' # here\n", "CONF/own"},
+		"kubeadm's default":         {"kind: ClusterConfiguration\n", "ROOT/etc/kubernetes/pki"},
+		"no kubeadm configuration ": {"", "CONF/ssl"},
+	} {
+		n := newNode(t)
+		text := func(s string) string {
+			return strings.NewReplacer("CONF", n.conf, "ROOT", n.root()).Replace(s)
+		}
+		for _, dir := range []string{"CONF/own", "CONF/ssl", "ROOT/etc/kubernetes/pki"} {
+			n.ok(os.MkdirAll(text(dir), 0o700))
+		}
+		if row.config != "" {
+			n.write(n.conf+"/kubeadm-config.yaml", []byte(text(row.config)), 0o600)
+		} else {
+			n.ok(os.RemoveAll(n.conf + "/kubeadm-config.yaml"))
+		}
+		out, errs, err := n.run("pki_or_default")
+		if seen := n.look().Facts["pki"]; err != nil || strings.TrimSpace(out) != text(row.want) || seen != text(row.want) {
+			t.Errorf("%s: the collector finds %s, the roles %s%s: %v", name, seen, out, errs, err)
+		}
+	}
+}
+
+// API server and etcd are asked where they listen, by the collector and by the roles.
+func TestBothFindTheAddresses(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct{ api, etcd, wantAPI, wantEtcd string }{
+		"nothing is reported": {"", "", "127.0.0.1:6443", "127.0.0.1:2379"},
+		"both are reported": {"    - --advertise-address=fd00::1\n    - --secure-port=8443\n",
+			"ETCD_LISTEN_CLIENT_URLS=https://10.0.0.1:2379,https://127.0.0.1:12379\n", "[fd00::1]:8443", "127.0.0.1:12379"},
+		"etcd on one address": {"", "ETCD_LISTEN_CLIENT_URLS=https://10.0.0.1:2379\n", "127.0.0.1:6443", "10.0.0.1:2379"},
+		"etcd on all":         {"", "ETCD_LISTEN_CLIENT_URLS=https://0.0.0.0:2380\n", "127.0.0.1:6443", "127.0.0.1:2380"},
+	} {
+		n := newNode(t)
+		n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte(ofPod+row.api), 0o600)
+		n.write(n.root()+"/etc/etcd.env", []byte(row.etcd), 0o600)
+		script := role(t, "settings/files/components.sh")
+		out, errs, err := n.run(script + "\n" + `printf '%s %s' "$api" "$etcd_address"`)
+		if want := row.wantAPI + " " + row.wantEtcd; err != nil || out != want {
+			t.Errorf("%s: the roles ask %q, want %q: %v %s", name, out, want, err, errs)
+		}
+		seen := n.look()
+		for component, want := range map[string]string{"kube-apiserver": row.wantAPI, "etcd": row.wantEtcd} {
+			if e, ok := seen.Endpoint(component); !ok || e.Address != want {
+				t.Errorf("%s: the collector asks %s at %s, want %s", name, component, e.Address, want)
+			}
+		}
+	}
+}
