@@ -195,7 +195,7 @@ ls -d /var/backups/kscertctl/*/files/srv/kubelet-pki >/dev/null && echo kept`)
 // auto_renew_certificates, with a script that only waits: it runs until shortly after a run
 // has locked the cluster.
 const renewalTimer = `
-printf '#!/bin/bash\ntimeout 60 sh -c "until ls /var/lib/kscertctl/lock-*; do sleep 1; done"\nsleep 10\n' >/usr/local/bin/k8s-certs-renew.sh && chmod 755 /usr/local/bin/k8s-certs-renew.sh
+printf '#!/bin/bash\ntimeout 300 sh -c "until ls /var/lib/kscertctl/lock-*; do sleep 1; done"\nsleep 25\n' >/usr/local/bin/k8s-certs-renew.sh && chmod 755 /usr/local/bin/k8s-certs-renew.sh
 cat >/etc/systemd/system/k8s-certs-renew.service <<'END'
 [Service]
 Type=oneshot
