@@ -129,55 +129,67 @@ exec sh -c "$SSH_ORIGINAL_COMMAND"
 	return path
 }
 
-// learn has every host do once more what it was asked for, one after the other and
+// learn has every host answer again what it was asked, one after the other and
 // nothing next to it, and keeps how long that took: of three times the middle one.
 func (f farm) learn(tb testing.TB, hosts []host) {
 	tb.Helper()
 	for _, h := range hosts {
-		f.learnOne(tb, h)
+		for _, question := range f.questions(tb, h) {
+			f.learnOne(tb, h, question)
+		}
 	}
 }
 
-// learnAlike has the first of each kind do so, and the others answer as that does.
+// learnAlike has one host of each kind do so, and the others answer as it does.
 func (f farm) learnAlike(tb testing.TB, hosts []host) {
 	tb.Helper()
-	first := map[bool]string{}
+	type question struct {
+		controlPlane bool
+		sum          string
+	}
+	first := map[question]string{}
 	for _, h := range hosts {
-		if first[h.controlPlane] == "" {
-			first[h.controlPlane] = h.name
-			f.learnOne(tb, h)
-			continue
-		}
-		for _, kind := range []string{"answer", "seconds"} {
-			learned, err := filepath.Glob(filepath.Join(f.dir, first[h.controlPlane]+".*."+kind))
-			must(tb, err)
-			for _, path := range learned {
-				must(tb, os.Link(path, filepath.Join(f.dir, h.name+strings.TrimPrefix(filepath.Base(path), first[h.controlPlane]))))
+		for _, asked := range f.questions(tb, h) {
+			q := question{h.controlPlane, filepath.Ext(asked)}
+			like, learned := first[q]
+			if !learned {
+				first[q] = asked
+				f.learnOne(tb, h, asked)
+				continue
+			}
+			for _, kind := range []string{".answer", ".seconds"} {
+				must(tb, os.Link(like+kind, asked+kind))
 			}
 		}
 	}
 }
 
-func (f farm) learnOne(tb testing.TB, h host) {
+// questions returns the files of a host's questions, without their ending.
+func (f farm) questions(tb testing.TB, h host) []string {
 	tb.Helper()
-	commands, err := filepath.Glob(filepath.Join(f.dir, h.name+".*.asked"))
+	files, err := filepath.Glob(filepath.Join(f.dir, h.name+".*.asked"))
 	must(tb, err)
-	for _, path := range commands {
-		asked, err := os.ReadFile(path)
-		must(tb, err)
-		name := strings.TrimSuffix(filepath.Base(path), ".asked")
-		var took []float64
-		for range 3 {
-			cmd := f.command(tb, "sh", "-c", string(asked))
-			cmd.Env = append(cmd.Env, "KSCERT_ROOT="+f.roots[h.controlPlane], "HOME="+f.roots[h.controlPlane]+"/root", "PATH="+f.dir+"/bin")
-			start := time.Now()
-			answer, err := cmd.Output()
-			must(tb, err)
-			took = append(took, time.Since(start).Seconds())
-			f.write(tb, name+".answer", string(answer))
-		}
-		f.write(tb, name+".seconds", fmt.Sprintf("%.3f\n", median(took)))
+	for i := range files {
+		files[i] = strings.TrimSuffix(files[i], ".asked")
 	}
+	return files
+}
+
+func (f farm) learnOne(tb testing.TB, h host, question string) {
+	tb.Helper()
+	asked, err := os.ReadFile(question + ".asked")
+	must(tb, err)
+	var took []float64
+	for range 3 {
+		cmd := f.command(tb, "sh", "-c", string(asked))
+		cmd.Env = append(cmd.Env, "KSCERT_ROOT="+f.roots[h.controlPlane], "HOME="+f.roots[h.controlPlane]+"/root", "PATH="+f.dir+"/bin")
+		start := time.Now()
+		answer, err := cmd.Output()
+		must(tb, err)
+		took = append(took, time.Since(start).Seconds())
+		f.write(tb, filepath.Base(question)+".answer", string(answer))
+	}
+	f.write(tb, filepath.Base(question)+".seconds", fmt.Sprintf("%.3f\n", median(took)))
 }
 
 // fromMemory tells the hosts that remember whether to answer from memory.
