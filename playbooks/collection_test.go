@@ -66,6 +66,7 @@ func TestCollection(t *testing.T) {
 				{"is what is embedded", place.isEmbedded},
 				{"is documented", place.isDocumented},
 				{"runs", place.runs},
+				{"reads facts", place.readsFacts},
 				{"is not taken for another", place.isNotTaken},
 			} {
 				t.Run(part.name, func(t *testing.T) {
@@ -233,6 +234,34 @@ func (p place) runs() {
 	}
 }
 
+// The examples of the plugin's documentation run, also in check mode: the facts are there, and a
+// condition on them stops for what expires.
+func (p place) readsFacts() {
+	t := p.t
+	examples, _ := p.documents("module", "infrapuzzle.kscertctl.certificates")["infrapuzzle.kscertctl.certificates"]["examples"].(string)
+	n := controlPlane(t, 24*time.Hour, "0")
+	n.dir, n.env = p.dir, p.command("").Env
+	tasks := strings.ReplaceAll("    "+strings.ReplaceAll(strings.TrimSpace(examples), "\n", "\n    "), "become: true", "register: found")
+	n.write(p.dir+"/facts.yml", []byte("- name: Read facts\n  hosts: all\n  gather_facts: false\n  tasks:\n"+tasks+"\n"), 0o600)
+	before := n.files()
+	out, err := n.play(p.bin, "facts.yml", "--check", "-v")
+	for _, want := range []string{`"kind": "apiserver"`, `"signedBy": "kubernetes-ca"`, n.conf + "/scheduler.conf expires at " + time.Now().UTC().Format("2006-")} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %s in\n%s", want, out)
+		}
+	}
+	if err == nil || strings.Contains(out, "PRIVATE KEY") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	after := n.files()
+	delete(after, filepath.Dir(n.conf)+"/called") // that of the sandbox
+	for _, path := range slices.Sorted(maps.Keys(after)) {
+		if before[path] != after[path] {
+			t.Errorf("%s was changed", path)
+		}
+	}
+}
+
 // A playbook that is run from a run directory, or a clone, takes what is next to it: not the
 // collection of the same name that is installed.
 func (p place) isNotTaken() {
@@ -260,6 +289,7 @@ func (p place) isDocumented() {
 		sections []string
 	}{
 		"callback": {since: "2.10", names: []string{"kscert_events"}},
+		"module":   {"2.10", []string{"certificates"}, []string{"examples", "return"}},
 		"filter":   {"2.14", []string{"kscert_command", "kscert_payload", "kscert_look", "kscert_lock"}, []string{"options", "examples", "return"}},
 	} {
 		if p.before(row.since) {

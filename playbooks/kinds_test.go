@@ -14,8 +14,6 @@ import (
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
-const kindsFile = playbooks.Collection + "/roles/settings/files/kinds.sh"
-
 // kindsScript is the table of certs as the scripts of the roles have it.
 func kindsScript(t *testing.T) string {
 	t.Helper()
@@ -73,21 +71,43 @@ func kindsScript(t *testing.T) string {
 	return out.String()
 }
 
-// The scripts have the kinds of the table, and no list of their own: a new kind is a row.
+// kindsPlugin is the table of certs as the plugin that reads facts has it.
+func kindsPlugin() string {
+	var out strings.Builder
+	out.WriteString(`"""Kinds of certificates: TestKinds writes them from orchestrator/certs (UPDATE_DOCS=1 go test ./playbooks)."""
+from __future__ import absolute_import, division, print_function
+
+__metaclass__ = type
+
+KINDS = (
+`)
+	for _, row := range certs.Table() {
+		fmt.Fprintf(&out, "    {'kind': '%s', 'base': '%s', 'path': '%s', 'key': '%s', 'signer': '%s', 'authority': '%s', 'copy': %s},\n",
+			row.Kind, row.Base, row.Path, row.Key, row.Signer, row.Authority, map[bool]string{true: "True", false: "False"}[row.Copy])
+	}
+	out.WriteString(")\n")
+	return out.String()
+}
+
+// The scripts and plugins have the kinds of the table, and no list of their own: a new kind is a row.
 func TestKinds(t *testing.T) {
 	t.Parallel()
-	want := kindsScript(t)
-	if os.Getenv("UPDATE_DOCS") != "" {
-		if err := os.WriteFile(kindsFile, []byte(want), 0o600); err != nil {
+	for path, want := range map[string]string{
+		playbooks.Collection + "/roles/settings/files/kinds.sh": kindsScript(t),
+		playbooks.Collection + "/plugins/plugin_utils/kinds.py": kindsPlugin(),
+	} {
+		if os.Getenv("UPDATE_DOCS") != "" {
+			if err := os.WriteFile(path, []byte(want), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := os.ReadFile(path)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	got, err := os.ReadFile(kindsFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != want {
-		t.Errorf("%s differs from the table in orchestrator/certs; write it with UPDATE_DOCS=1", kindsFile)
+		if string(got) != want {
+			t.Errorf("%s differs from the table in orchestrator/certs; write it with UPDATE_DOCS=1", path)
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/testcommand"
+	"github.com/infrapuzzle/kscertctl/internal/testfacts"
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
@@ -106,6 +107,7 @@ func (n *node) look() snapshot.Node {
 	if err != nil {
 		n.t.Fatalf("%v\n%s", err, out)
 	}
+	testfacts.Compare(n.t, []byte(out), got, nil)
 	return got
 }
 

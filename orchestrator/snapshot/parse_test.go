@@ -17,6 +17,7 @@ import (
 	"text/template"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/testfacts"
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
@@ -95,6 +96,7 @@ func parse(tb testing.TB, output []byte) snapshot.Node {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	testfacts.Compare(tb, output, n, nil)
 	return n
 }
 
@@ -472,6 +474,9 @@ func TestParseErrors(t *testing.T) {
 				t.Errorf("error is %v, want %v", err, row.is)
 			case !strings.Contains(err.Error(), row.text):
 				t.Errorf("error is %q, want %q in it", err, row.text)
+			}
+			if !errors.Is(err, snapshot.ErrTooMuch) { // the plugin has fewer bounds
+				testfacts.Compare(t, []byte(row.output), n, err)
 			}
 		})
 	}

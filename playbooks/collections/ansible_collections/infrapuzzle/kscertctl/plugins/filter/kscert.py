@@ -101,13 +101,11 @@ def collector():
     return COLLECTED[0]
 
 
-def look(first, rest):
-    """What raw runs to look: no work on a node, by its mark."""
-    return line('KSCERT_ROLES=', first, rest) + hand_over(printed=False)
+LOOK = 'KSCERT_ROLES='
 
 
-def kscert_look(node):
-    """The same for the collector, from the node's directories, groups and name, and those that ask the API what it trusts.
+def collect(node):
+    """The collector for a node, from its directories, groups and name, and those that ask the API what it trusts.
 
     It is put together here, since each template costs a node's worker more than this.
     """
@@ -119,7 +117,12 @@ def kscert_look(node):
         'ROLES': ' '.join(role for role, names in OF_GROUPS if set(names) & set(groups)),
     }
     first = ''.join('KSCERT_%s=%s\n' % (name, shlex.quote(str(value))) for name, value in sorted(settings.items()))
-    return look(first, collector())
+    return line(LOOK, first, collector())
+
+
+def kscert_look(node):
+    """The same for the collector, which is no work on a node, by its mark."""
+    return collect(node) + hand_over(printed=False)
 
 
 def kscert_lock(script):
