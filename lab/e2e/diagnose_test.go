@@ -103,8 +103,8 @@ func diagnoses(ctx context.Context, t *testing.T, c *cluster.Cluster, f fault.Fa
 }
 
 // diagnoseSettled diagnoses, and again while a pod that leads is not Ready, although the fault
-// does not say so: on a slow machine, or after the last fault, it may have lost its lease and begun
-// anew. It returns the diagnosis and the file of its snapshot.
+// does not say so: on a slow machine, or after the last fault, it may have lost its lease and started
+// again. It returns the diagnosis and the file of its snapshot.
 func diagnoseSettled(ctx context.Context, t *testing.T, c *cluster.Cluster, s state) (d diagnosed, saved string) {
 	t.Helper()
 	const unready = "static-pod-not-ready"
@@ -131,7 +131,7 @@ var leadsOn = regexp.MustCompile(`--[a-z]{4}|\b(kscertctl|kubectl|kubeadm|etcdct
 func wantAgreement(ctx context.Context, t *testing.T, d diagnosed, saved string) {
 	t.Helper()
 	o := kscertctl(ctx, t, "plan", "--from-snapshot", saved, "-o", "json")
-	works := d.Route == "renew" || d.Route == "recover"
+	works := slices.Contains([]string{"renew", "recover", "new-ca"}, d.Route)
 	if o.code != 0 {
 		if !leadsOn.MatchString(o.stderr) {
 			t.Errorf("the plan is refused without a command to type next:\n%s", o.stderr)

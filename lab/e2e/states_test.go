@@ -55,7 +55,7 @@ func states() []clusterStates {
 			{fault: "etcd-admin-expired", primary: "etcd-certificate-expired"},
 			{fault: "not-yet-valid", primary: "certificate-begins-later", subject: "front-proxy-client", sample: true},
 			{fault: "expiring", primary: "certificate-expiring", subject: "apiserver"},
-			{fault: "authority-expired", primary: "ca-expired", subject: "front-proxy-ca", also: []string{"ca-expires-first"}},
+			{fault: "authority-expired", primary: "ca-expired", subject: "front-proxy-ca", also: []string{"ca-expires-first", "rotation-unfinished"}},
 			{fault: "authority-expiring", primary: "ca-expiring", subject: "front-proxy-ca", also: []string{"certificate-expiring"}},
 			{fault: "authority-ends-first", primary: "ca-expires-first"},
 			{fault: "authority-wrong", primary: "unknown-authority", also: []string{"authorities-differ"}, sample: true},
