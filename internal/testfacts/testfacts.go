@@ -46,11 +46,12 @@ var start = sync.OnceValue(func() *plugin {
 	_, file, _, _ := runtime.Caller(0)
 	collections := filepath.Join(filepath.Dir(file), "..", "..", "playbooks", "collections")
 	for _, name := range []string{"answer.py", "kinds.py"} { // Go's test cache knows what tests read
-		if _, err := os.ReadFile(filepath.Join(collections, "..", playbooks.Collection, "plugins/plugin_utils", name)); err != nil {
+		path := filepath.Join(collections, "..", playbooks.Collection, "plugins/plugin_utils", name)
+		if _, err := os.ReadFile(path); err != nil {
 			return &plugin{err: err}
 		}
 	}
-	cmd := exec.Command(python(), "-c", server, collections) //nolint:noctx // as long as the tests
+	cmd := exec.Command(python(), "-c", server, collections)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return &plugin{err: err}
@@ -84,8 +85,8 @@ func (p *plugin) read(output string) (facts map[string]any, problem string, err 
 		return nil, "", fmt.Errorf("the plugin stopped: %w", err)
 	}
 	var answer struct {
-		Facts map[string]any
-		Error string
+		Facts map[string]any `json:"facts"`
+		Error string         `json:"error"`
 	}
 	err = json.Unmarshal(line, &answer)
 	return answer.Facts, answer.Error, err
@@ -115,6 +116,13 @@ func Compare(tb testing.TB, output []byte, n snapshot.Node, parseErr error) {
 	}
 }
 
+// read are the parts of a node that the plugin reads, and unread what it leaves out of them.
+var (
+	read = []string{"clock", "facts", "units", "disks", "processes", "kubeconfigs", "certificates", "unreadable",
+		"renewalTimer"}
+	unread = []string{"subject", "issuer", "keyAlgorithm", "notStrict", "signers", "cas"}
+)
+
 // known is of a node what the plugin reads, too.
 func known(tb testing.TB, n snapshot.Node) map[string]any {
 	tb.Helper()
@@ -126,9 +134,8 @@ func known(tb testing.TB, n snapshot.Node) map[string]any {
 	if err := json.Unmarshal(data, &all); err != nil {
 		tb.Fatal(err)
 	}
-	keep := []string{"clock", "facts", "units", "disks", "processes", "kubeconfigs", "certificates", "unreadable", "renewalTimer"}
 	for name := range all {
-		if !slices.Contains(keep, name) {
+		if !slices.Contains(read, name) {
 			delete(all, name)
 		}
 	}
@@ -141,7 +148,7 @@ func short(value any) any {
 	case map[string]any:
 		out := map[string]any{}
 		for name, v := range value {
-			if v = short(v); !empty(v) && !slices.Contains([]string{"subject", "issuer", "keyAlgorithm", "notStrict", "signers", "cas"}, name) {
+			if v = short(v); !empty(v) && !slices.Contains(unread, name) {
 				out[name] = v
 			}
 		}
