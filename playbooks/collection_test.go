@@ -217,6 +217,13 @@ func (p place) runs() {
 	for _, book := range books {
 		args = append(args, p.by(strings.TrimSuffix(filepath.Base(book), ".yml")))
 	}
+	if !p.before("2.11") {
+		awx, err := filepath.Abs(awxDir + "/renew.yml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, awx)
+	}
 	p.run("ansible-playbook", args...)
 
 	n := controlPlane(t, 24*time.Hour, "0")
