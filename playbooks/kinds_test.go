@@ -73,7 +73,7 @@ func kindsScript(t *testing.T) string {
 	return out.String()
 }
 
-// The scripts have the kinds of the table, and no list of their own: a new kind is a row.
+// The scripts use the kinds of the table and have no list of their own: a new kind is a row.
 func TestKinds(t *testing.T) {
 	t.Parallel()
 	want := kindsScript(t)
@@ -91,8 +91,8 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// Each kind that is renewed on a control plane is renewed by a role once it has expired: no row
-// of the table is only inspected.
+// Each kind that is renewed on a control plane is renewed by a role once it has expired: no row of
+// the table is only inspected.
 func TestEveryKindIsRenewed(t *testing.T) {
 	t.Parallel()
 	for _, row := range certs.Table() {
