@@ -1,10 +1,10 @@
-# On a node that holds the key of a CA: makes the CA's next certificate, with the same key,
-# subject and identifier, and prints the one that is there and the new one. Nothing is
-# changed here. What is missing is added: a subject key identifier, and a key usage.
+# Runs on a node that holds a CA's key: makes the CA's next certificate with the same key, subject
+# and identifier, and prints the current one and the new one. It changes nothing on the node. A
+# missing subject key identifier and key usage are added.
 
-# A printout of a name may differ from its bytes, which Go compares (RFC 5280, 7.1, wants the
-# characters): the subject is copied, from certificate to request to certificate.
-# extensions FILE: those of the new certificate.
+# extensions FILE: those of the new certificate. The subject needs none: it is copied, from
+# certificate to request to certificate, because a printed name may differ from its bytes, which Go
+# compares (RFC 5280, 7.1, wants the characters).
 extensions() {
   fields "$1" | awk '
     $1 != "extension" { next }
@@ -35,8 +35,8 @@ extensions() {
   esac
 }
 
-# by_serial FILE: a certificate that this CA has signed names it by its serial number: with
-# another one, OpenSSL would not find the issuer of that certificate.
+# by_serial FILE: a certificate of this CA names it by its serial number. With another one, OpenSSL
+# would not find the issuer of that certificate.
 by_serial() {
   issuer=$(openssl x509 -in "$1" -noout -subject_hash)
   certificate_files | sort -u | while IFS= read -r file; do
@@ -45,8 +45,8 @@ by_serial() {
   done
 }
 
-# ends_at FILE: when the new certificate ends: after as long as asked for, as kubeadm's
-# configuration says, or as the old one was made for; never before that one without being asked.
+# ends_at FILE: when the new certificate expires: after the requested time, that of kubeadm's
+# configuration, or the lifetime of the old one; never before the old one unless requested.
 ends_at() {
   now=$(date +%s)
   if [ "$KSCERT_CA_SECONDS" -gt 0 ]; then

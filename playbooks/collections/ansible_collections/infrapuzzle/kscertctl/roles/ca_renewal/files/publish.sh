@@ -1,16 +1,16 @@
-# On a control plane node: makes the cluster tell its own what the CA's certificate is now:
-# in kube-public/cluster-info, by which nodes join, and, as kube-controller-manager does it,
-# in kube-root-ca.crt of every namespace. Waits until all have it.
+# Runs on a control plane node: publishes the current CA certificate in the cluster: in
+# kube-public/cluster-info, which nodes join with, and, like kube-controller-manager, in
+# kube-root-ca.crt of every namespace. Waits until all have it.
 pki=$(pki_dir)
 deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
 kubectl_() { kubectl --kubeconfig "$conf/admin.conf" --request-timeout=20s "$@"; }
 openssl x509 -in "$pki/ca.crt" -noout || fail "$pki/ca.crt holds no certificate"
 public_stage
 
-# cluster_info: the kubeconfig in it, with the CA of this node: what stood there next to it stays.
+# cluster_info: its kubeconfig with the CA of this node; other CAs in it stay.
 cluster_info() {
   kubectl_ -n kube-public get configmap cluster-info -o 'jsonpath={.data.kubeconfig}' >"$stage/info" 2>"$stage/message" </dev/null || {
-    ! grep -qi 'notfound\|not found' "$stage/message" || return 0 # no one joins by it
+    ! grep -qi 'notfound\|not found' "$stage/message" || return 0 # no node joins with it
     fail "cluster-info cannot be read: $(cat "$stage/message")"
   }
   [ -s "$stage/info" ] || return 0
@@ -34,8 +34,8 @@ END
   changed 'kube-public/cluster-info'
 }
 
-# behind: namespaces that are not being deleted and whose kube-root-ca.crt is another text
-# than the file that kube-controller-manager publishes there; or why that is not known.
+# behind: namespaces, except those being deleted, whose kube-root-ca.crt differs from the file that
+# kube-controller-manager publishes there; or why that is unknown.
 root_ca=$(named kube-controller-manager root-ca-file)
 [ -f "$root_ca" ] || root_ca=$pki/ca.crt
 behind() {

@@ -1,6 +1,6 @@
-# On a node that has the key of etcd's authority: signs what others ask for (renew.sh),
-# each for no more than the certificate that it has, and prints the certificates. Nothing
-# is changed here. One that is refused keeps no other from being signed.
+# Runs on a node that has the key of etcd's CA: signs what others request (renew.sh), each for no
+# more than its current certificate, and prints the certificates. It changes nothing on the node. A
+# refused request does not stop the others.
 check_etcd_authority
 open_stage "$(safe_dir "$dir")"
 printf '%s\n' "$KSCERT_REQUESTS" >"$stage/requests"

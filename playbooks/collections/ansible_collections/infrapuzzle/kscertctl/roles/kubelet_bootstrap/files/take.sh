@@ -1,5 +1,5 @@
-# Takes the client certificate that a control plane has signed for this node's kubelet
-# (sign.sh), and restarts the kubelet with it.
+# Installs the client certificate that a control plane has signed for this node's kubelet (sign.sh),
+# and restarts the kubelet with it.
 need_backup
 current=$kubelet/kubelet-client-current.pem
 kubeletconf=$conf/kubelet.conf
@@ -11,7 +11,7 @@ if [ -d "$stage" ]; then
   [ -n "$KSCERT_ISSUED" ] || fail "no control plane has signed a client certificate for this kubelet: with --limit, name the first control plane there, too"
   printf '%s' "$KSCERT_ISSUED" | base64 -d >"$stage/new.pem"
   pair "$stage/new.pem" "$stage/key" || fail 'the new client certificate does not belong to the key that was made for it'
-  # The authority that the kubelet trusts in the API server is the one that signs kubelets.
+  # The kubelet trusts the API server's CA, which is also the one that signs kubelets.
   embedded_authorities "$kubeletconf" >"$stage/ca.pem"
   file=$(sed -n 's/^.*certificate-authority["'"'"']\{0,1\}: *["'"'"']\{0,1\}\([^"'"'"', }]*\).*/\1/p' "$kubeletconf" | head -n 1)
   [ -s "$stage/ca.pem" ] || cat "${file:-$conf/ssl/ca.crt}" >"$stage/ca.pem"

@@ -1,5 +1,5 @@
-# Refuses what cannot be restored: a missing or incomplete backup, one that is not
-# as it was, or one whose manifest is not the one that was noted elsewhere.
+# Refuses what cannot be restored: a backup that is missing, incomplete or changed, or one whose
+# manifest is not the one that was recorded elsewhere.
 case $KSCERT_RESTORE_RUN in
 '' | */* | .*) fail "kscert_restore_run is '$KSCERT_RESTORE_RUN': name the run whose backup is to be restored" ;;
 esac
