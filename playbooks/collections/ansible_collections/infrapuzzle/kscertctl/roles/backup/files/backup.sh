@@ -58,10 +58,14 @@ printf '%s\n' "$header" >"$dir/MANIFEST"
 # Directories come first, and get their times last.
 copy() {
   mkdir "$dir/files" || return 1
-  awk -F '\t' '$1 == "d" {print $10}' "$dir/MANIFEST.new" | while IFS= read -r path; do mkdir -p "$dir/files$path"; done || return 1
+  awk -F '\t' '$1 == "d" {print $10}' "$dir/MANIFEST.new" | while IFS= read -r path; do
+    mkdir -p "$dir/files$path"
+  done || return 1
   awk -F '\t' 'NF == 10 && $1 != "d" {print $10}' "$dir/MANIFEST.new" | tr '\n' '\0' |
     (cd / && xargs -0 -r cp -a --parents -t "$dir/files") || return 1
-  awk -F '\t' '$1 == "d" {print $10}' "$dir/MANIFEST.new" | sort -r | while IFS= read -r path; do like "$path" "$dir/files$path"; done
+  awk -F '\t' '$1 == "d" {print $10}' "$dir/MANIFEST.new" | sort -r | while IFS= read -r path; do
+    like "$path" "$dir/files$path"
+  done
 }
 
 attempt=1

@@ -91,7 +91,8 @@ etcd_save() {
   # of the space that stays free.
   etcd_post /v3/maintenance/snapshot "$limit" | sed -n '/"blob":"/{s/.*"blob":"//;s/".*//p;}' | base64 -d 2>/dev/null |
     head -c $((bytes + etcd_spare * 524288)) >"$1.new" || :
-  if [ "$(head -c -32 "$1.new" | sha256sum | cut -d ' ' -f 1)" = "$(tail -c 32 "$1.new" | od -An -v -tx1 | tr -d ' \n')" ]; then
+  if [ "$(head -c -32 "$1.new" | sha256sum | cut -d ' ' -f 1)" = \
+    "$(tail -c 32 "$1.new" | od -An -v -tx1 | tr -d ' \n')" ]; then
     mv "$1.new" "$1"
   else
     rm -f "$1.new"

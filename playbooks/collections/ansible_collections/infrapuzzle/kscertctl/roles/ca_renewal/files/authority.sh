@@ -24,12 +24,17 @@ public_stage() { open_stage /tmp; }
 # certificate_files: files that may hold a CA certificate, one per line: those of kubeadm's and
 # Kubespray's PKI, and what manifests and the kubelet name.
 certificate_files() {
-  for file in "$pki"/*.crt "$pki"/etcd/*.crt "$conf"/ssl/*.crt "$conf"/pki/*.crt "$KSCERT_ETCD_DIR"/*.pem "$calico"/*.crt "$cilium"/*.crt; do
+  for file in "$pki"/*.crt "$pki"/etcd/*.crt "$conf"/ssl/*.crt "$conf"/pki/*.crt "$KSCERT_ETCD_DIR"/*.pem \
+    "$calico"/*.crt "$cilium"/*.crt; do
     case $file in *-key.pem) continue ;; esac
     printf '%s\n' "$file"
   done
-  for flag in client-ca-file requestheader-client-ca-file etcd-cafile kubelet-certificate-authority; do named kube-apiserver "$flag"; done
-  for flag in root-ca-file client-ca-file cluster-signing-cert-file requestheader-client-ca-file; do named kube-controller-manager "$flag"; done
+  for flag in client-ca-file requestheader-client-ca-file etcd-cafile kubelet-certificate-authority; do
+    named kube-apiserver "$flag"
+  done
+  for flag in root-ca-file client-ca-file cluster-signing-cert-file requestheader-client-ca-file; do
+    named kube-controller-manager "$flag"
+  done
   of_etcd trusted-ca-file ETCD_TRUSTED_CA_FILE
   of_etcd peer-trusted-ca-file ETCD_PEER_TRUSTED_CA_FILE
   kubelet_says clientCAFile

@@ -23,7 +23,8 @@ extensions() {
       if (own) print "authorityKeyIdentifier = keyid:always"
       print "usage " usage
     }' >"$stage/found"
-  ! grep -q '^unknown none' "$stage/found" || fail "$1 does not say that it is a CA (basicConstraints): it cannot be re-issued as it is"
+  ! grep -q '^unknown none' "$stage/found" ||
+    fail "$1 does not say that it is a CA (basicConstraints): it cannot be re-issued as it is"
   unknown=$(sed -n 's/^unknown //p' "$stage/found")
   [ -z "$unknown" ] || fail "$1 has an extension that is not known here (DER $unknown): re-issue it where it was made"
   grep -v '^usage' "$stage/found"
@@ -41,7 +42,8 @@ by_serial() {
   issuer=$(openssl x509 -in "$1" -noout -subject_hash)
   certificate_files | sort -u | while IFS= read -r file; do
     [ "$(openssl x509 -in "$file" -noout -issuer_hash 2>/dev/null)" = "$issuer" ] || continue
-    ! openssl x509 -in "$file" -noout -ext authorityKeyIdentifier 2>/dev/null | grep -qi serial || { echo yes && break; }
+    ! openssl x509 -in "$file" -noout -ext authorityKeyIdentifier 2>/dev/null | grep -qi serial ||
+      { echo yes && break; }
   done
 }
 
@@ -57,7 +59,11 @@ ends_at() {
   lifetime=
   case $1 in
   "$pki"/*) [ ! -f "$config" ] || lifetime=$(top_level caCertificateValidityPeriod | awk '
-    {for (s = 0; match($0, /^[0-9.]+[hms]/); $0 = substr($0, RLENGTH + 1)) s += substr($0, 1, RLENGTH - 1) * (/^[0-9.]+h/ ? 3600 : /^[0-9.]+m/ ? 60 : 1); printf "%.0f\n", s}') ;;
+    {
+      for (s = 0; match($0, /^[0-9.]+[hms]/); $0 = substr($0, RLENGTH + 1))
+        s += substr($0, 1, RLENGTH - 1) * (/^[0-9.]+h/ ? 3600 : /^[0-9.]+m/ ? 60 : 1)
+      printf "%.0f\n", s
+    }') ;;
   esac
   [ "${lifetime:-0}" -gt 0 ] || lifetime=$((was - $(date_of "$1" startdate)))
   if [ $((now + lifetime)) -gt "$was" ]; then echo $((now + lifetime)); else echo "$was"; fi
@@ -69,7 +75,8 @@ reissue() {
   [ -f "$ca_key" ] || fail "$ca_key does not exist: a CA is re-issued where its key is"
   pair "$ca" "$ca_key" || fail "$ca_key does not belong to the first certificate in $ca"
   openssl x509 -in "$ca" -out "$stage/old.pem"
-  [ "$(openssl x509 -in "$stage/old.pem" -noout -subject_hash)" = "$(openssl x509 -in "$stage/old.pem" -noout -issuer_hash)" ] ||
+  [ "$(openssl x509 -in "$stage/old.pem" -noout -subject_hash)" = \
+    "$(openssl x509 -in "$stage/old.pem" -noout -issuer_hash)" ] ||
     fail "$ca is signed by another CA ($(openssl x509 -in "$stage/old.pem" -noout -issuer)): have it re-issued there"
   extensions "$stage/old.pem" >"$stage/extensions"
   quietly openssl x509 -x509toreq -in "$stage/old.pem" -signkey "$ca_key" -out "$stage/request"
@@ -80,8 +87,10 @@ reissue() {
   fi
   end=$(ends_at "$ca")
   sign_dated "$ca_key" $(($(date +%s) - 300)) "$end" -selfsign
-  openssl verify -CAfile "$stage/new.pem" "$stage/new.pem" >/dev/null 2>&1 || fail "the new certificate of $ca does not verify itself"
-  [ "$(identity "$stage/new.pem")" = "$(identity "$stage/old.pem")" ] || fail "the new certificate of $ca has another key or subject"
+  openssl verify -CAfile "$stage/new.pem" "$stage/new.pem" >/dev/null 2>&1 ||
+    fail "the new certificate of $ca does not verify itself"
+  [ "$(identity "$stage/new.pem")" = "$(identity "$stage/old.pem")" ] ||
+    fail "the new certificate of $ca has another key or subject"
 }
 
 public_stage

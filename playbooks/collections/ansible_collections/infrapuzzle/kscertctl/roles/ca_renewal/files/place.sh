@@ -11,8 +11,10 @@ printf '%s\n' "$KSCERT_NEW" | while IFS='|' read -r name data; do
   at "$name"
   printf '%s' "$data" | base64 -d >"$stage/new.$name" || fail "the new certificate of $name is not base64"
   alone x509 "$stage/new.$name" || fail "the new certificate of $name cannot be read"
-  openssl x509 -in "$stage/new.$name" -noout -text | grep -q 'CA:TRUE' || fail "the new certificate of $name is none of a CA"
-  openssl verify -CAfile "$stage/new.$name" "$stage/new.$name" >/dev/null 2>&1 || fail "the new certificate of $name is not valid here now: check the clock of this node"
+  openssl x509 -in "$stage/new.$name" -noout -text | grep -q 'CA:TRUE' ||
+    fail "the new certificate of $name is none of a CA"
+  openssl verify -CAfile "$stage/new.$name" "$stage/new.$name" >/dev/null 2>&1 ||
+    fail "the new certificate of $name is not valid here now: check the clock of this node"
   identity "$stage/new.$name" >"$stage/whose.$name"
 done
 
@@ -40,7 +42,10 @@ renewed() {
     [ -f "$block" ] || return 1
     name=$(new_for "$block") || continue
     # A new one that is there already is written once.
-    case "$with " in *":$name "*) followed="$followed $name" ;; *) [ "$(fingerprint "$block")" = "$(fingerprint "$stage/new.$name")" ] || followed="$followed $name" ;; esac
+    case "$with " in
+    *":$name "*) followed="$followed $name" ;;
+    *) [ "$(fingerprint "$block")" = "$(fingerprint "$stage/new.$name")" ] || followed="$followed $name" ;;
+    esac
     with="$with ${block##*.}:$name"
   done
   [ -n "$followed" ] || return 1
@@ -81,7 +86,10 @@ END
 reads_alike() {
   ! as_kubeadm_writes "$1" || return 0
   mv "$stage/kubeconfig" "$stage/written"
-  { as_kubectl "$1" >"$stage/reads" && in_kubeconfig "$stage/reads" && as_kubectl "$stage/written" | cmp -s - "$stage/kubeconfig"; } || return 1
+  {
+    as_kubectl "$1" >"$stage/reads" && in_kubeconfig "$stage/reads" &&
+      as_kubectl "$stage/written" | cmp -s - "$stage/kubeconfig"
+  } || return 1
   mv "$stage/written" "$stage/kubeconfig"
 }
 
@@ -102,7 +110,8 @@ done | sort -u >"$stage/files"
 places=$(covered)
 while IFS= read -r file; do
   renewed "$file" || continue
-  if printf '%s\n' "$places" | awk -v file="$file" 'index(file, $0 "/") == 1 || file == $0 {found = 1} END {exit !found}'; then
+  if printf '%s\n' "$places" |
+    awk -v file="$file" 'index(file, $0 "/") == 1 || file == $0 {found = 1} END {exit !found}'; then
     take "$stage/renewed" "$file"
   else
     left "$file" "it holds the old certificate of$followed, and no backup covers it: replace it there"

@@ -49,13 +49,19 @@ for leaf in $leaves; do
   [ -f "$pki/$leaf.crt" ] || continue
   ! unused "$leaf" || continue
   if ! openssl x509 -in "$pki/$leaf.crt" -noout 2>/dev/null; then
-    refused='no certificate is in it that could be renewed; restore it from a backup, or set it and its key aside and issue them with: kubeadm init phase certs'
+    refused='no certificate is in it that could be renewed; restore it from a backup, or set it and its key aside'
+    refused="$refused and issue them with: kubeadm init phase certs"
     refuse "$pki/$leaf.crt"
     continue
   fi
   # An interrupted run leaves a pair that does not match.
-  if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key" || unidentified "$pki/$leaf.crt"; then
-    if led_astray "$pki/$leaf.crt" || led_astray "$pki/$leaf.key" || shared "$leaf"; then refuse "$pki/$leaf.crt"; else due="$due $leaf"; fi
+  if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key" ||
+    unidentified "$pki/$leaf.crt"; then
+    if led_astray "$pki/$leaf.crt" || led_astray "$pki/$leaf.key" || shared "$leaf"; then
+      refuse "$pki/$leaf.crt"
+    else
+      due="$due $leaf"
+    fi
   fi
 done
 # Certificates of others in the same file are not changed, nor is a file that cannot be edited

@@ -23,7 +23,8 @@ if [ -n "$due" ] && ! would_renew_kubelet; then
   else
     # Without a certificate that has the node's name: the name that the kubelet gives itself.
     name=$(sed -n 's/.*--hostname-override=\([^" ]*\).*/\1/p' "$conf/kubelet.env" 2>/dev/null | head -n 1)
-    issue_client "system:node:$(printf '%s' "${name:-$(cat /proc/sys/kernel/hostname)}" | tr '[:upper:]' '[:lower:]')" system:nodes
+    name=$(printf '%s' "${name:-$(cat /proc/sys/kernel/hostname)}" | tr '[:upper:]' '[:lower:]')
+    issue_client "system:node:$name" system:nodes
   fi
   rm -f "$stage/old.pem"
   mkdir -p "$kubelet"

@@ -5,7 +5,10 @@ pki_dir >/dev/null
 need_runtime
 case ${KSCERT_WOULD:-} in
 *'would restart the kubelet'*) ;;
-*) systemctl is-active --quiet kubelet || fail "the kubelet is not running: a component that is stopped would not come back" ;;
+*)
+  systemctl is-active --quiet kubelet ||
+    fail "the kubelet is not running: a component that is stopped would not come back"
+  ;;
 esac
 
 # An API server without its etcd member answers with errors; a stopped one sends its clients to

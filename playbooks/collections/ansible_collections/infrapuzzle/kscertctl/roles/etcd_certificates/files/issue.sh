@@ -19,7 +19,9 @@ vouch() {
   [ "$(openssl req -in "$stage/request" -noout -pubkey)" = "$(openssl x509 -in "$1" -noout -pubkey)" ] ||
     fail 'the request is for another key than that of the old certificate'
   was=$(names "$1" | sed -n 1p)
-  if [ -z "$was" ] || [ "$(names "$stage/request" | sed -n 1p)" != "$was" ]; then fail 'the request has another subject than the old certificate'; fi
+  if [ -z "$was" ] || [ "$(names "$stage/request" | sed -n 1p)" != "$was" ]; then
+    fail 'the request has another subject than the old certificate'
+  fi
 }
 
 # sign OLD: signs $stage/request to $stage/new.pem, with the names, usages and lifetime of OLD.
@@ -29,7 +31,8 @@ sign() {
     echo 'subjectKeyIdentifier = hash'
     echo 'authorityKeyIdentifier = keyid,issuer'
     # As DER, byte by byte: no name can become another line here.
-    fields "$1" | sed -n 's/^extension 551d25 \(.*\)$/extendedKeyUsage = DER:\1/p; s/^extension 551d11 \(.*\)$/subjectAltName = DER:\1/p'
+    fields "$1" | sed -n -e 's/^extension 551d25 \(.*\)$/extendedKeyUsage = DER:\1/p' \
+      -e 's/^extension 551d11 \(.*\)$/subjectAltName = DER:\1/p'
   } >"$stage/extensions"
   lifetime=$(($(date_of "$1" enddate) - $(date_of "$1" startdate)))
   [ "$lifetime" -ge 31536000 ] || lifetime=31536000

@@ -15,7 +15,8 @@ host() { host=${1##*/} host=${host#*-} host=${host%.pem}; }
 # A certificate of an unknown host on a node that does not use the host's etcd is a leftover
 # (orchestrator/snapshot, Snapshot.Unused).
 hosts=" ${KSCERT_HOSTS:-} " here_used='' elsewhere=''
-for file in "$(of_etcd cert-file ETCD_CERT_FILE)" "$(of_etcd peer-cert-file ETCD_PEER_CERT_FILE)" "$(named kube-apiserver etcd-certfile)"; do
+for file in "$(of_etcd cert-file ETCD_CERT_FILE)" "$(of_etcd peer-cert-file ETCD_PEER_CERT_FILE)" \
+  "$(named kube-apiserver etcd-certfile)"; do
   [ -n "$file" ] || continue
   host "$file"
   hosts="$hosts$host "
@@ -35,7 +36,10 @@ for name in "$@"; do
   host "$name"
   case "$here_used:$hosts" in yes:*" $host "* | :*) ;; *) continue ;; esac
   cert=$(readlink -f "$name")
-  case $cert in "$(readlink -f "$dir")"/*) ;; *) fail "$name leads to $cert, which is not in $dir: it is left alone" ;; esac
+  case $cert in
+  "$(readlink -f "$dir")"/*) ;;
+  *) fail "$name leads to $cert, which is not in $dir: it is left alone" ;;
+  esac
   case "$seen " in *" $cert "*) continue ;; esac
   seen="$seen $cert"
   if ends_within "$cert" "$seconds" || unidentified "$cert"; then due="$due $name"; fi

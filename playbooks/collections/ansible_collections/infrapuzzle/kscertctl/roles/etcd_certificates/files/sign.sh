@@ -8,7 +8,8 @@ refused=
 while IFS='|' read -r host id old data; do
   if why=$(
     printf '%s' "$old" | base64 -d >"$stage/old.pem" && printf '%s' "$data" | base64 -d >"$stage/request" &&
-      { { alone x509 "$stage/old.pem" && alone req "$stage/request"; } || fail 'the old certificate or the request cannot be read'; } 2>&1 &&
+      { { alone x509 "$stage/old.pem" && alone req "$stage/request"; } ||
+        fail 'the old certificate or the request cannot be read'; } 2>&1 &&
       { vouch "$stage/old.pem" && sign "$stage/old.pem"; } 2>&1
   ); then
     printf 'issued: %s|%s|%s\n' "$host" "$id" "$(one_line <"$stage/new.pem")"

@@ -22,7 +22,9 @@ if [ -z "$due" ] && refer_due && ! checking "let $kubeletconf refer to $current"
   refer_to_current
   rm -rf "$stage"
 fi
-if restart_due; then checking 'restart the kubelet' || changed 'the kubelet has not been restarted since it got a certificate'; fi
+if restart_due; then
+  checking 'restart the kubelet' || changed 'the kubelet has not been restarted since it got a certificate'
+fi
 [ -n "$due" ] || exit 0
 checking 'give the kubelet a new client certificate' && exit 0
 

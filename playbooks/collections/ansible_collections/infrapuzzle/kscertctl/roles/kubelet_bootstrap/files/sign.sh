@@ -16,8 +16,14 @@ CONF
 if issuing "$pki/ca.crt" "$pki/ca.key" | openssl x509 -noout -text | grep -q 'X509v3 Subject Key Identifier'; then
   echo 'authorityKeyIdentifier = keyid' >>"$stage/extensions"
 fi
-lifetime=$(for flag_of in cluster-signing-duration experimental-cluster-signing-duration; do named kube-controller-manager $flag_of; done | head -n 1 |
-  awk '{for (s = 0; match($0, /^[0-9]+[hms]/); $0 = substr($0, RLENGTH + 1)) s += substr($0, 1, RLENGTH - 1) * (/^[0-9]+h/ ? 3600 : /^[0-9]+m/ ? 60 : 1); print s}')
+lifetime=$(for flag_of in cluster-signing-duration experimental-cluster-signing-duration; do
+  named kube-controller-manager $flag_of
+done | head -n 1 | awk '
+  {
+    for (s = 0; match($0, /^[0-9]+[hms]/); $0 = substr($0, RLENGTH + 1))
+      s += substr($0, 1, RLENGTH - 1) * (/^[0-9]+h/ ? 3600 : /^[0-9]+m/ ? 60 : 1)
+    print s
+  }')
 [ "${lifetime:-0}" -gt 0 ] || lifetime=31536000
 
 # subject_for NAME: leaves in $node the node that the certificate is for.
@@ -34,18 +40,24 @@ subject_for() {
     ;;
   esac
   case $was in *[!a-z0-9.-]*) fail 'its old certificate names no node' ;; esac
-  case " $KSCERT_NAMES " in *" $was "*) fail "its old certificate is that of $was, which is another host of the inventory" ;; esac
+  case " $KSCERT_NAMES " in
+  *" $was "*) fail "its old certificate is that of $was, which is another host of the inventory" ;;
+  esac
   openssl x509 -in "$stage/old.pem" -noout -pubkey >"$stage/old.pub" 2>/dev/null
   { verify "$pki/ca.crt" "$stage/old.pem" -no_check_time &&
-    openssl dgst -sha256 -verify "$stage/old.pub" -signature "$stage/proof" "$stage/request"; } >/dev/null 2>&1 || fail "its old certificate names the node $was, and nothing proves that it is its own: set kube_override_hostname to that name in the inventory"
+    openssl dgst -sha256 -verify "$stage/old.pub" -signature "$stage/proof" "$stage/request"; } >/dev/null 2>&1 ||
+    fail "its old certificate names the node $was, and nothing proves that it is its own:" \
+      "set kube_override_hostname to that name in the inventory"
   node=$was
 }
 
 # sign HOST NAME REQUEST OLD PROOF
 sign() {
   case $2 in '' | *[!a-z0-9.-]*) fail "$2 is not a name of a node" ;; esac
-  [ "$(printf '%s\n' "$KSCERT_NAMES" | tr ' ' '\n' | grep -Fxc -e "$2")" = 1 ] || fail "the inventory has more than one host that is the node $2"
-  { printf '%s' "$3" | base64 -d >"$stage/request" && printf '%s' "$4" | base64 -d >"$stage/old.pem" && printf '%s' "$5" | base64 -d >"$stage/proof"; } ||
+  [ "$(printf '%s\n' "$KSCERT_NAMES" | tr ' ' '\n' | grep -Fxc -e "$2")" = 1 ] ||
+    fail "the inventory has more than one host that is the node $2"
+  { printf '%s' "$3" | base64 -d >"$stage/request" && printf '%s' "$4" | base64 -d >"$stage/old.pem" &&
+    printf '%s' "$5" | base64 -d >"$stage/proof"; } ||
     fail 'its request is not base64'
   alone req "$stage/request" || fail 'its request cannot be read'
   [ ! -s "$stage/old.pem" ] || alone x509 "$stage/old.pem" || fail 'its old certificate cannot be read'

@@ -76,7 +76,9 @@ acquire)
   tell held "$lock"
   ;;
 heartbeat)
-  if [ -n "$KSCERT_LOCK_RUN" ] && [ "$(run_of "$lock")" = "$KSCERT_LOCK_RUN" ] && touch -c "$lock"; then tell beaten "$lock"; fi
+  if [ -n "$KSCERT_LOCK_RUN" ] && [ "$(run_of "$lock")" = "$KSCERT_LOCK_RUN" ] && touch -c "$lock"; then
+    tell beaten "$lock"
+  fi
   tell lost "$lock"
   ;;
 release | break)

@@ -7,7 +7,10 @@ copy=$from/files
 sweep
 
 # differing WHAT: the paths with this difference, parents first.
-differing() { roots "$manifest" | describe '' | differences "$manifest" | awk -F '\t' -v what="$1" 'index(what, $1) {print $2}' | LC_ALL=C sort; }
+differing() {
+  roots "$manifest" | describe '' | differences "$manifest" |
+    awk -F '\t' -v what="$1" 'index(what, $1) {print $2}' | LC_ALL=C sort
+}
 
 restore=$(differing 'missing differs')
 remove=$(differing extra)

@@ -5,7 +5,8 @@ case $KSCERT_RESTORE_RUN in
 esac
 from=$KSCERT_BACKUP_ROOT/$KSCERT_RESTORE_RUN
 state=$(backup_state "$from")
-[ "$state" = complete ] || fail "the backup in $from is $state: nothing is restored from it (kscert_hosts names the nodes that have one)"
+[ "$state" = complete ] ||
+  fail "the backup in $from is $state: nothing is restored from it (kscert_hosts names the nodes that have one)"
 wrong=$(wrong_with "$from" 2>&1)
 [ -z "$wrong" ] || fail "the backup in $from is damaged, nothing is restored from it: $wrong"
 [ -z "$KSCERT_RESTORE_MANIFEST" ] || [ "$KSCERT_RESTORE_MANIFEST" = "$(sha256 "$from/MANIFEST")" ] ||
