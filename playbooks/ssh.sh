@@ -10,5 +10,8 @@
 # an option that is given twice, ssh takes the first.
 [ -z "${KSCERT_SSH_ATTEMPTS-}" ] || set -- -o "ConnectionAttempts=$KSCERT_SSH_ATTEMPTS" "$@"
 exec 3>&1
-status=$({ { ssh "$@" 3>&- 4>&-; echo $? >&4; } | { { dd bs=512 count=16 2>/dev/null; head -c 5234688; } >&3 && exec head -c 1073741824 >/dev/null; }; } 4>&1)
+status=$({
+  { ssh "$@" 3>&- 4>&-; echo $? >&4; } |
+    { { dd bs=512 count=16 2>/dev/null; head -c 5234688; } >&3 && exec head -c 1073741824 >/dev/null; }
+} 4>&1)
 exit "$status"

@@ -15,7 +15,11 @@ canonical() {
     {
       out = ""; missing = 8 - NF; doubled = 0
       for (i = 1; i <= NF; i++) {
-        if ($i == "" && !doubled && (i > 1 || $2 == "")) {doubled = 1; for (k = 0; k <= missing; k++) out = out ":0"; continue}
+        if ($i == "" && !doubled && (i > 1 || $2 == "")) {
+          doubled = 1
+          for (k = 0; k <= missing; k++) out = out ":0"
+          continue
+        }
         sub(/^0+/, "", $i); out = out ":" ($i == "" ? "0" : $i)
       }
       print substr(out, 2)
@@ -41,10 +45,12 @@ wrong() {
   esac
   printf '%s' "$request" | base64 -d >"$stage/request" 2>/dev/null || { echo 'it is not base64' && return; }
   plain "$stage/request" || { echo 'it is not one request and nothing else, in PEM' && return; }
-  openssl req -in "$stage/request" -noout -verify 2>&1 | grep -q 'verify OK' || { echo 'it is not signed by its own key' && return; }
+  openssl req -in "$stage/request" -noout -verify 2>&1 | grep -q 'verify OK' ||
+    { echo 'it is not signed by its own key' && return; }
   # The API server parses the text again: it must be one block for every parser.
   cat "$stage/request" >"$stage/asked"
-  { alone req "$stage/request" && cmp -s "$stage/request" "$stage/asked"; } || { echo 'it is not one request and nothing else, in PEM' && return; }
+  { alone req "$stage/request" && cmp -s "$stage/request" "$stage/asked"; } ||
+    { echo 'it is not one request and nothing else, in PEM' && return; }
   names "$stage/request" >"$stage/names"
   subject=$(sed -n '1s/^subject=//p' "$stage/names")
   case $subject in
@@ -72,26 +78,41 @@ wrong() {
 
 # approve NODE: approves its request; succeeds if one is approved.
 approve() {
-  kubectl_ get node "$1" -o 'jsonpath={range .status.addresses[*]}{.type}{" "}{.address}{"\n"}{end}' >"$stage/addresses" 2>"$stage/message" ||
+  kubectl_ get node "$1" -o 'jsonpath={range .status.addresses[*]}{.type}{" "}{.address}{"\n"}{end}' \
+    >"$stage/addresses" 2>"$stage/message" ||
     { left "the API does not return the addresses of node $1: $(cat "$stage/message")" && return; }
-  asked=$(kubectl_ get certificatesigningrequests -o "jsonpath={range .items[?(@.spec.username==\"system:node:$1\")]}{.metadata.name}{\"\\n\"}{end}" 2>"$stage/message") ||
+  asked=$(kubectl_ get certificatesigningrequests \
+    -o "jsonpath={range .items[?(@.spec.username==\"system:node:$1\")]}{.metadata.name}{\"\\n\"}{end}" \
+    2>"$stage/message") ||
     { left "the API does not return the requests of node $1: $(cat "$stage/message")" && return; }
+  columns='{.spec.signerName}{"\n"}{.status.conditions[*].type}{"\n"}{.metadata.creationTimestamp}{"\n"}'
+  columns=$columns'{.spec.request}{"\n"}{range .spec.usages[*]}{@}{","}{end}{"\n"}{.spec.groups[*]}{"\n"}'
+  columns=$columns'{.spec.username}{"\n"}'
   approved=
   for name in $asked; do
-    kubectl_ get certificatesigningrequests "$name" -o 'jsonpath={.spec.signerName}{"\n"}{.status.conditions[*].type}{"\n"}{.metadata.creationTimestamp}{"\n"}{.spec.request}{"\n"}{range .spec.usages[*]}{@}{","}{end}{"\n"}{.spec.groups[*]}{"\n"}{.spec.username}{"\n"}' >"$stage/fields" 2>/dev/null || continue
+    kubectl_ get certificatesigningrequests "$name" -o "jsonpath=$columns" >"$stage/fields" 2>/dev/null || continue
     signer='' conditions='' created='' request='' usages='' groups='' username=''
-    { IFS= read -r signer && IFS= read -r conditions && IFS= read -r created && IFS= read -r request && IFS= read -r usages && IFS= read -r groups && IFS= read -r username; } <"$stage/fields" || :
+    {
+      IFS= read -r signer && IFS= read -r conditions && IFS= read -r created && IFS= read -r request &&
+        IFS= read -r usages && IFS= read -r groups && IFS= read -r username
+    } <"$stage/fields" || :
     case $conditions in
     '') ;;
     *Approved*) # by another approver, just now
-      if [ "$signer" = kubernetes.io/kubelet-serving ] && [ "$(printf '%s\n%s\n' "$since" "$created" | LC_ALL=C sort | head -n 1)" = "$since" ]; then approved=$name; fi
+      if [ "$signer" = kubernetes.io/kubelet-serving ] &&
+        [ "$(printf '%s\n%s\n' "$since" "$created" | LC_ALL=C sort | head -n 1)" = "$since" ]; then
+        approved=$name
+      fi
       continue
       ;;
     *) continue ;;
     esac
     why=$(wrong)
     if [ -n "$why" ]; then
-      case $reported in *" $name "*) ;; *) reported="$reported$name " && left "$name, under the name of node $1: $why" ;; esac
+      case $reported in
+      *" $name "*) ;;
+      *) reported="$reported$name " && left "$name, under the name of node $1: $why" ;;
+      esac
       continue
     fi
     if kubectl_ certificate approve "$name" >/dev/null 2>"$stage/message"; then
@@ -107,8 +128,10 @@ approve() {
 open_stage "$conf"
 printf '%s\n' "$KSCERT_NODES" >"$stage/nodes"
 # An administrator who has deployed an approver has chosen what approves.
-approver=$(kubectl_ get deployments,daemonsets -A -l app.kubernetes.io/name=kubelet-csr-approver -o name 2>/dev/null | head -n 1)
-[ -z "$approver" ] || { left "kubelet serving certificates, to $approver, which approves them in this cluster" && exit 0; }
+approver=$(kubectl_ get deployments,daemonsets -A -l app.kubernetes.io/name=kubelet-csr-approver -o name 2>/dev/null |
+  head -n 1)
+[ -z "$approver" ] ||
+  { left "kubelet serving certificates, to $approver, which approves them in this cluster" && exit 0; }
 # Another approver may have been faster. Requests since the kubelet's restart count: it waits for
 # those.
 since=$(date -u -d "@$(($(date +%s) - 300))" +%Y-%m-%dT%H:%M:%SZ)
@@ -124,7 +147,8 @@ while :; do
   [ -s "$stage/nodes" ] || exit 0
   if [ "$(date +%s)" -ge "$deadline" ]; then
     while read -r node _; do
-      left "the kubelet of node $node has not asked for a serving certificate within $KSCERT_WAIT_SECONDS seconds that may be approved"
+      left "the kubelet of node $node has not asked for a serving certificate within $KSCERT_WAIT_SECONDS seconds" \
+        "that may be approved"
     done <"$stage/nodes"
     exit 0
   fi

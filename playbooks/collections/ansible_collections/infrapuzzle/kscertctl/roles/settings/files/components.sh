@@ -15,15 +15,19 @@ cri() { crictl ${endpoint:+"--runtime-endpoint=$endpoint" "--image-endpoint=$end
 # containers NAME: full IDs of the component's running containers.
 containers() {
   if command -v crictl >/dev/null; then
-    cri ps --quiet --no-trunc --state Running --label io.kubernetes.pod.namespace=kube-system --label "io.kubernetes.container.name=$1"
+    cri ps --quiet --no-trunc --state Running --label io.kubernetes.pod.namespace=kube-system \
+      --label "io.kubernetes.container.name=$1"
   else
-    docker ps --quiet --no-trunc --filter status=running --filter label=io.kubernetes.pod.namespace=kube-system --filter "label=io.kubernetes.container.name=$1"
+    docker ps --quiet --no-trunc --filter status=running --filter label=io.kubernetes.pod.namespace=kube-system \
+      --filter "label=io.kubernetes.container.name=$1"
   fi
 }
 
 # need_runtime: asked once by itself, because a runtime that does not answer would look like a
 # component that does not run.
-need_runtime() { containers kube-apiserver >/dev/null || fail 'the container runtime cannot be asked for its containers'; }
+need_runtime() {
+  containers kube-apiserver >/dev/null || fail 'the container runtime cannot be asked for its containers'
+}
 
 # stop ID: a component gets few seconds: an API server with open watches would use all that it is
 # given without answering anyone.
@@ -35,7 +39,8 @@ stop() {
 started() {
   grep -ls -e "$1" /proc/[0-9]*/cgroup | while IFS= read -r cgroup; do
     # The fields after the name, which may hold blanks: field 20 is starttime.
-    sed 's/.*) //' "${cgroup%/cgroup}/stat" 2>/dev/null | awk -v boot="$boot" -v ticks="$ticks" '{printf "%.2f\n", boot + $20 / ticks}'
+    sed 's/.*) //' "${cgroup%/cgroup}/stat" 2>/dev/null |
+      awk -v boot="$boot" -v ticks="$ticks" '{printf "%.2f\n", boot + $20 / ticks}'
   done | sort -n | head -n 1
 }
 
@@ -64,9 +69,12 @@ newest() {
   done | awk -v since="$since" '$1 >= since' | sort -rn | head -n 1
 }
 since=0
-[ "${KSCERT_CREDENTIAL_TIME:-modified}" = modified ] || since=$(stat -c %.2Y "$KSCERT_BACKUP_DIR/COMPLETE" 2>/dev/null || echo 0)
+[ "${KSCERT_CREDENTIAL_TIME:-modified}" = modified ] ||
+  since=$(stat -c %.2Y "$KSCERT_BACKUP_DIR/COMPLETE" 2>/dev/null || echo 0)
 
-served() { client 6 -connect "$1" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256 2>/dev/null || true; }
+served() {
+  client 6 -connect "$1" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256 2>/dev/null || true
+}
 
 # reads FLAG FILE: the file that the API server uses in place of FILE: that, or another.
 reads() {
@@ -98,7 +106,10 @@ of_credentials() {
 distrusts() {
   [ -n "${KSCERT_CA_RENEWAL:-}" ] || return 1
   case $1 in
-  etcd) older "$(of_etcd trusted-ca-file ETCD_TRUSTED_CA_FILE)" "$(of_etcd peer-trusted-ca-file ETCD_PEER_TRUSTED_CA_FILE)" ;;
+  etcd)
+    older "$(of_etcd trusted-ca-file ETCD_TRUSTED_CA_FILE)" \
+      "$(of_etcd peer-trusted-ca-file ETCD_PEER_TRUSTED_CA_FILE)"
+    ;;
   kube-apiserver) older "$(named kube-apiserver etcd-cafile)" ;;
   kube-controller-manager) older "$(named kube-controller-manager root-ca-file)" ;;
   *) return 1 ;;
@@ -130,7 +141,8 @@ serves_new() {
 # loopback_ends: the certificate that the API server makes for itself when it starts, for a year or
 # 14 months, expires soon; only a restart makes a new one (kubernetes/kubernetes#86552).
 loopback_ends() {
-  own=$(client 6 -connect "$api" -servername apiserver-loopback-client </dev/null 2>/dev/null | openssl x509 2>/dev/null) || return 1
+  own=$(client 6 -connect "$api" -servername apiserver-loopback-client </dev/null 2>/dev/null |
+    openssl x509 2>/dev/null) || return 1
   case $(printf '%s\n' "$own" | openssl x509 -noout -subject) in
   *apiserver-loopback-client*) ! printf '%s\n' "$own" | openssl x509 -noout -checkend "$seconds" >/dev/null ;;
   *) return 1 ;;
@@ -258,7 +270,9 @@ wait_for() {
       ;;
     esac
     if [ "$(date +%s)" -ge "$deadline" ]; then
-      log=$(find /var/log/pods -path '*kube-system_kube-apiserver-*/kube-apiserver/*.log' -printf '%T@ %p\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p')
+      log=$(find /var/log/pods -path '*kube-system_kube-apiserver-*/kube-apiserver/*.log' \
+        -printf '%T@ %p\n' 2>/dev/null |
+        sort -rn | sed -n '1s/^[^ ]* //p')
       [ -z "$log" ] || tail -n 5 "$log" >&2
       fail "after $KSCERT_WAIT_SECONDS seconds: $missing"
     fi
@@ -273,7 +287,8 @@ api_ready() {
     echo 'kube-apiserver does not run'
   elif [ "$(served "$api")" != "$(fingerprint "$api_file")" ]; then
     echo "the API server does not serve $api_file on $api"
-  elif ! kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s get --raw /readyz 2>&1 </dev/null; then
+  elif ! kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s \
+    get --raw /readyz 2>&1 </dev/null; then
     echo ' (the answer of /readyz)'
   else
     return 0
@@ -287,10 +302,12 @@ api_ready() {
 # kubectl logs. Whether kubelets can be reached is checked elsewhere.
 ask_kubelet() {
   [ "$KSCERT_CHECK" != True ] && [ "$KSCERT_WAIT_SECONDS" -gt 0 ] || return 0
-  name=$(openssl x509 -in "$kubelet/kubelet-client-current.pem" -noout -subject -nameopt multiline 2>/dev/null | sed -n 's/^ *commonName *= system:node://p')
+  name=$(openssl x509 -in "$kubelet/kubelet-client-current.pem" -noout -subject -nameopt multiline 2>/dev/null |
+    sed -n 's/^ *commonName *= system:node://p')
   for _ in 1 2 3; do
     [ -n "$name" ] || return 0
-    ! kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s get --raw "/api/v1/nodes/$name/proxy/healthz" >/dev/null 2>&1 </dev/null || return 0
+    ! kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s \
+      get --raw "/api/v1/nodes/$name/proxy/healthz" >/dev/null 2>&1 </dev/null || return 0
     sleep 0.5
   done
 }
@@ -308,7 +325,8 @@ components_back() {
 # component leads; nothing if no one holds it.
 lease() {
   kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s -n kube-system get lease "$1" \
-    -o 'jsonpath={.metadata.resourceVersion} {.spec.renewTime} {.spec.leaseDurationSeconds} {.spec.holderIdentity}' 2>/dev/null </dev/null | awk 'NF == 4'
+    -o 'jsonpath={.metadata.resourceVersion} {.spec.renewTime} {.spec.leaseDurationSeconds} {.spec.holderIdentity}' \
+    2>/dev/null </dev/null | awk 'NF == 4'
 }
 
 # note_leases: leaves in $noted the leases that no one renews any more: after an outage there is no
@@ -357,8 +375,10 @@ release_leases() {
     gone) gone "$name" "$at" "${held##* }" || continue ;;
     silent) silent "$age" "$lasts" || continue ;;
     esac
-    kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s -n kube-system patch lease "$name" --type=merge \
-      -p "{\"metadata\":{\"resourceVersion\":\"${held%% *}\"},\"spec\":{\"holderIdentity\":\"\"}}" >/dev/null 2>&1 </dev/null || continue
+    kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s -n kube-system \
+      patch lease "$name" --type=merge \
+      -p "{\"metadata\":{\"resourceVersion\":\"${held%% *}\"},\"spec\":{\"holderIdentity\":\"\"}}" \
+      >/dev/null 2>&1 </dev/null || continue
     changed "released the lease of the $name that led before the outage"
   done
 }

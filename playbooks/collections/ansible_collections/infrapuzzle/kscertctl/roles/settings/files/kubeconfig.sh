@@ -60,7 +60,9 @@ structure='
     return text
   }
   # public_server, public_file VALUE: it may be printed, because it looks like nothing else.
-  function public_server(w) { return w ~ /^https?:\/\/[A-Za-z0-9._-]*(\[[0-9A-Fa-f:.]*\])?(:[0-9]*)?[\/A-Za-z0-9._-]*$/ }
+  function public_server(w) {
+    return w ~ /^https?:\/\/[A-Za-z0-9._-]*(\[[0-9A-Fa-f:.]*\])?(:[0-9]*)?[\/A-Za-z0-9._-]*$/
+  }
   # there FILE DIRECTORY: a file with an unusual name exists, so the name is not a secret. It is not
   # passed to the shell as an argument, which others see. The caller sets tmp to a directory.
   function there(w, dir, command, said) {
@@ -90,7 +92,9 @@ plainly='
     else if (margin < 0 && line !~ /^ *(#|$)/) margin = RLENGTH
     return margin > 0 && RLENGTH >= margin ? substr(line, margin + 1) : line
   }
-  function of_cluster(line) { return line ~ /^["\047]?kind["\047]?[ \t]*:[ \t]+["\047]?ClusterConfiguration["\047]?[ \t]*(#.*)?$/ }
+  function of_cluster(line) {
+    return line ~ /^["\047]?kind["\047]?[ \t]*:[ \t]+["\047]?ClusterConfiguration["\047]?[ \t]*(#.*)?$/
+  }
 '
 # not_plain FILE: why a configuration is not understood. YAML can have a value on the next line, in
 # a block, with an anchor or a tag: for a directory, none of these is taken for a path.
@@ -102,7 +106,8 @@ not_plain() {
     /^["\047]?certificatesDir["\047]?[ \t]*:/ && !/:[ \t]+["\047]?\// {odd = 1}
     END {if (!found) print "kind: ClusterConfiguration"; else if (odd) print "certificatesDir: and a path"}' "$1")
   [ -n "$not_said" ] &&
-    printf '%s\n' "no line of $1 says $not_said. Written as kubeadm does it is with: kubeadm config migrate --old-config $1 --new-config NEW"
+    printf '%s %s\n' "no line of $1 says $not_said. Written as kubeadm does it is with:" \
+      "kubeadm config migrate --old-config $1 --new-config NEW"
 }
 
 # numbered: awk that finds a line with characters of base64, or of a field's name, written by their
@@ -118,7 +123,8 @@ numbered='
     return 0
   }
 '
-how_numbered='characters of its base64, or of a field, are written by their numbers (\x.., \u....), which is not read here; kubectl config view --raw --kubeconfig FILE writes it as usual'
+how_numbered='characters of its base64, or of a field, are written by their numbers (\x.., \u....),'
+how_numbered="$how_numbered which is not read here; kubectl config view --raw --kubeconfig FILE writes it as usual"
 
 # reader: awk that reads YAML and JSON of any style, as far as settings of components need it:
 # read_line() gets the lines of a file and calls leaf(path, value) for each scalar, as in

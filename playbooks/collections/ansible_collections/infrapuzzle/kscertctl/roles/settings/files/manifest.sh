@@ -24,7 +24,8 @@ describe() {
     # Our own leftovers are not part of a node, nor are kubeadm's copies. A pipe loses errors, so
     # each becomes a line that is not understood.
     { find "$@" \( -name '.kscertctl.*' -o -path "$prefix$conf/tmp" \) -prune -o \
-      -printf "E\t%y\t%m\t%U\t%G\t%s\t%T@\t%l\t$context\t%p\n" || echo 'not all files were found'; } | sort -t "$tab" -k 10
+      -printf "E\t%y\t%m\t%U\t%G\t%s\t%T@\t%l\t$context\t%p\n" ||
+      echo 'not all files were found'; } | sort -t "$tab" -k 10
     { find "$@" \( -name '.kscertctl.*' -o -path "$prefix$conf/tmp" \) -prune -o -type f -exec sha256sum {} + ||
       echo 'not all files were read'; } | sed "s/^\([0-9a-f]*\)  /D$tab\1$tab/"
     if command -v getfattr >/dev/null; then
@@ -50,8 +51,8 @@ describe() {
           if (!(path[i] in digest)) {bad[++faults] = path[i]; continue}
           content = digest[path[i]]
         }
-        print type, field[i, 3], field[i, 4], field[i, 5], (type == "f" ? field[i, 6] : "-"), field[i, 7], content, field[i, 9],
-          (unknown ? "?" : path[i] in attributes ? attributes[path[i]] : "-"), substr(path[i], cut + 1)
+        print type, field[i, 3], field[i, 4], field[i, 5], (type == "f" ? field[i, 6] : "-"), field[i, 7], content,
+          field[i, 9], (unknown ? "?" : path[i] in attributes ? attributes[path[i]] : "-"), substr(path[i], cut + 1)
       }
       if (!whole || !n) bad[++faults] = "the end"
       for (i = 1; i <= faults; i++) print "unreadable", bad[i]
@@ -116,7 +117,10 @@ wrong_with() {
   saved=$(value etcd-snapshot "$1")
   case $saved in
   '- '*) ;;
-  *) [ -f "$1/etcd-snapshot.db" ] && [ "$(sha256 "$1/etcd-snapshot.db")" = "${saved% *}" ] || echo "differs $1/etcd-snapshot.db (content)" ;;
+  *)
+    [ -f "$1/etcd-snapshot.db" ] && [ "$(sha256 "$1/etcd-snapshot.db")" = "${saved% *}" ] ||
+      echo "differs $1/etcd-snapshot.db (content)"
+    ;;
   esac
 }
 
