@@ -16,10 +16,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// Plan looks at every node and says what Run would do, with all that it rests on;
-// it changes nothing. Route and Steps of the plan are empty or without steps when
-// there is nothing to do. The error is of type *Error, also when no way can be
-// taken; the proposal then holds the diagnosis that says why.
+// Plan inspects every node and returns what Run would do, with everything that it is based on; it
+// changes nothing. Route and Steps of the plan are empty or without steps if there is nothing to
+// do. The error is of type *Error, also if no route can be taken; the proposal then holds the
+// diagnosis that explains it.
 func (o *Orchestrator) Plan(ctx context.Context) (p run.Proposal, err error) {
 	s, err := o.begin(ctx, run.Entry{Kind: run.KindLook})
 	if err != nil {
@@ -32,12 +32,12 @@ func (o *Orchestrator) Plan(ctx context.Context) (p run.Proposal, err error) {
 	return s.propose(soft, &r)
 }
 
-// Run diagnoses, plans, asks for approval, carries the plan out and proves the
-// result. When there is nothing to do it does nothing and succeeds.
+// Run diagnoses, plans, asks for approval, carries the plan out and proves the result. If there is
+// nothing to do it does nothing and succeeds.
 //
-// When ctx ends, everything is stopped at once; when the channel of WithStop is closed, the
-// step that changes nodes is finished first. The error is of type *Error. The
-// Result is filled as far as the run came.
+// When ctx is done, everything is stopped at once; when the channel of WithStop is closed, the step
+// that changes nodes is finished first. The error is of type *Error. The Result is filled as far as
+// the run got.
 func (o *Orchestrator) Run(ctx context.Context) (Result, error) {
 	r, err := o.run(ctx)
 	return o.ended(o.rollBackIfAsked(ctx, r, err))
@@ -55,7 +55,7 @@ func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
 	soft, cancel := o.stoppable(ctx)
 	defer cancel()
 	p, err := s.propose(soft, &r)
-	if len(p.Snapshot.Nodes) > 0 { // what was refused is reported too
+	if len(p.Snapshot.Nodes) > 0 { // a refusal is reported, too
 		if kerr := s.saveProposal(p); err == nil {
 			err = kerr
 		}
@@ -80,11 +80,10 @@ func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
 	return r, s.launch(ctx, work{Proposal: p}, &r)
 }
 
-// Apply carries out a plan that Plan made, without asking again. How the nodes are
-// reached, and whatever else commands, is that of the Orchestrator and not of the
-// proposal, which may come from a file (Options.Follow). It refuses with ExitNotBegun
-// when the plan does not follow from the options, and when the nodes are no longer what
-// it was made for, naming node and file.
+// Apply carries out a plan that Plan made, without asking again. The connection to the nodes, and
+// everything else that can run commands, is that of the Orchestrator and not of the proposal, which
+// may come from a file (Options.Follow). It refuses with ExitNotBegun if the plan does not follow
+// from the options, or if the nodes have changed since, naming node and file.
 func (o *Orchestrator) Apply(ctx context.Context, p run.Proposal) (Result, error) {
 	r, err := o.apply(ctx, p)
 	return o.ended(o.rollBackIfAsked(ctx, r, err))
@@ -108,9 +107,9 @@ func (o *Orchestrator) apply(ctx context.Context, p run.Proposal) (r Result, err
 	return r, s.launch(ctx, work{Proposal: p}, &r)
 }
 
-// own makes a proposal of the session's own from the snapshot of another: with its own
-// request, and the plan that follows from it. The error is an *Error when that is
-// another plan, or one for another checkout of Kubespray.
+// own makes the session's own proposal from the snapshot of another: with its own request, and the
+// plan that follows from it. The error is an *Error if that is a different plan, or one for another
+// checkout of Kubespray.
 func (s *session) own(p run.Proposal) (run.Proposal, error) {
 	steps, checkout := p.Plan.Steps, p.Request.Kubespray
 	refuse := func(summary string, err error) (run.Proposal, error) {
@@ -118,7 +117,7 @@ func (s *session) own(p run.Proposal) (run.Proposal, error) {
 			Next: "nothing was changed; pass the flags that the plan was made with, or " + newPlan}
 	}
 	sum, err := hex.DecodeString(p.Cluster)
-	if err != nil || len(sum) != sha256.Size { // locks are named by it, here and on a node
+	if err != nil || len(sum) != sha256.Size { // it is part of the names of locks, here and on a node
 		return refuse("the plan does not identify its cluster by a SHA-256", err)
 	}
 	if p.Request, err = s.request(); err != nil {
@@ -144,18 +143,18 @@ func release(k *plan.Kubespray) string {
 	return "Kubespray " + k.Release
 }
 
-// sameStep reports whether two steps do the same; their words may differ.
+// sameStep reports whether two steps do the same; their texts may differ.
 func sameStep(a, b plan.Step) bool {
 	a.Title, a.Why = b.Title, b.Why
 	return reflect.DeepEqual(a, b)
 }
 
-// SamePlan reports whether two plans do the same; their words may differ.
+// SamePlan reports whether two plans do the same; their texts may differ.
 func SamePlan(a, b plan.Plan) bool {
 	return a.Route == b.Route && slices.EqualFunc(a.Steps, b.Steps, sameStep)
 }
 
-// saveProposal writes down what a resumed run and a report need.
+// saveProposal saves what resuming and reporting need.
 func (s *session) saveProposal(p run.Proposal) error {
 	return diskError(s.dir.SaveProposal(p))
 }
@@ -168,7 +167,7 @@ func (s *session) launch(ctx context.Context, w work, r *Result) error {
 	return s.carryOut(ctx, w, r)
 }
 
-// diskError explains a record that cannot be kept; nil stays nil.
+// diskError explains a record that cannot be written; nil stays nil.
 func diskError(err error) error {
 	if err == nil {
 		return nil
@@ -177,9 +176,9 @@ func diskError(err error) error {
 		Next: "nothing was changed; check the disk that holds --state-dir"}
 }
 
-// PlanFrom says what Plan would say by a policy of nodes that were looked at before: it
-// asks none. The proposal cannot be applied: it does not say how the nodes are reached.
-// The error is as that of Plan.
+// PlanFrom returns what Plan would return for an earlier snapshot and a policy: it asks no node.
+// The proposal cannot be applied, because it has no connection to the nodes. The error is as that
+// of Plan.
 func PlanFrom(snap snapshot.Snapshot, due diagnosis.Thresholds, policy plan.Policy) (run.Proposal, error) {
 	p := run.Proposal{Schema: run.ProposalSchema, Made: snap.Taken, Cluster: run.ClusterID(snap), Snapshot: snap,
 		Diagnosis: diagnosis.Diagnose(snap, due)}
@@ -188,7 +187,7 @@ func PlanFrom(snap snapshot.Snapshot, due diagnosis.Thresholds, policy plan.Poli
 	return p, plannable(&p, policy)
 }
 
-// plannable fills in the plan, or says why there is none.
+// plannable fills in the plan, or returns why there is none.
 func plannable(p *run.Proposal, policy plan.Policy) error {
 	var err error
 	p.Plan, err = plan.Make(p.Snapshot.Cluster(), p.Snapshot, p.Diagnosis, policy)
@@ -208,7 +207,7 @@ func plannable(p *run.Proposal, policy plan.Policy) error {
 	return nil
 }
 
-// selectionError explains what is named and there is none of; nil for any other error.
+// selectionError explains a name that does not exist; nil for any other error.
 func selectionError(err error) error {
 	if unknown, ok := errors.AsType[*plan.SelectionError](err); ok {
 		return &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Next: unknown.Next}
@@ -216,7 +215,7 @@ func selectionError(err error) error {
 	return nil
 }
 
-// propose looks at the nodes and plans. The result holds what was seen.
+// propose inspects the nodes and plans. The result holds the snapshot.
 func (s *session) propose(ctx context.Context, r *Result) (run.Proposal, error) {
 	p := run.Proposal{Schema: run.ProposalSchema, Made: time.Now().UTC()}
 	err := selectionError(s.policy().Check(s.cluster)) // before any node is asked
@@ -267,7 +266,7 @@ func (s *session) approve(ctx context.Context, p Proposal) error {
 	return nil
 }
 
-// rollBackIfAsked rolls a run back that stopped after a change, where that was asked for.
+// rollBackIfAsked rolls a run back that stopped after a change, if that was requested.
 func (o *Orchestrator) rollBackIfAsked(ctx context.Context, r Result, err error) (Result, error) {
 	// A copy of a kubeconfig on this machine is no reason to undo what was proved.
 	if _, copied := errors.AsType[*KubeconfigError](err); !o.opts.RollbackOnFailure || Code(err) != ExitStopped ||

@@ -16,12 +16,12 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// validitySlack is how far the end of a CA certificate may be from what was asked for: a
-// node's clock, and the time until it signs.
+// validitySlack is how far the expiry of a CA certificate may differ from the request: a node's
+// clock, and the time until it signs.
 const validitySlack = time.Hour
 
-// issued reports whether this run has the new certificates of all CAs of a step already:
-// those that some nodes may have must be the ones that all get.
+// issued reports whether this run already has the new certificates of all CAs of a step: if some
+// nodes may have them, all must get the same ones.
 func (s *session) issued(step plan.Step) (bool, error) {
 	have, err := run.LoadAuthorities(s.opts.StateDir, s.dir.ID)
 	if err != nil {
@@ -35,8 +35,8 @@ func (s *session) issued(step plan.Step) (bool, error) {
 	return true, nil
 }
 
-// noteAuthorities checks the CA certificates that the node of a step has re-issued, and
-// keeps them for all nodes.
+// noteAuthorities checks the CA certificates that the node of a step has re-issued, and saves them
+// for all nodes.
 func (s *session) noteAuthorities(step plan.Step, before snapshot.Snapshot, o ansible.Outcome) error {
 	node := step.Nodes[0]
 	answer, err := o.Payload(node)
@@ -58,8 +58,8 @@ func (s *session) noteAuthorities(step plan.Step, before snapshot.Snapshot, o an
 	return s.dir.SaveAuthorities(all)
 }
 
-// reissued is the new certificate of a CA in what a node printed, in PEM, once it is known
-// to be one for that node's CA and for as long as it was asked for.
+// reissued returns the new certificate of a CA from a node's output, in PEM, once it is verified to
+// be one for that node's CA with the requested lifetime.
 func reissued(answer string, name certs.Authority, n snapshot.Node, validity time.Duration, now time.Time) (string,
 	error) {
 	for line := range strings.Lines(answer) {
@@ -101,7 +101,7 @@ func reissued(answer string, name certs.Authority, n snapshot.Node, validity tim
 	return "", fmt.Errorf("the node has printed none")
 }
 
-// newAuthorities are the CA certificates of a step as its playbook takes them.
+// newAuthorities are the CA certificates of a step in the form of its playbook.
 func (s *session) newAuthorities(step plan.Step) (map[string]string, error) {
 	all, err := run.LoadAuthorities(s.opts.StateDir, s.dir.ID)
 	if err != nil {
@@ -117,8 +117,8 @@ func (s *session) newAuthorities(step plan.Step) (map[string]string, error) {
 	return out, nil
 }
 
-// mayChange tells the gate of a step which CA certificates there are instead of those before: of a run
-// that renews CAs the new ones, of a rollback on each node the one from before the run that it
+// mayChange sets for the gate of a step which CA certificates replace the earlier ones: in a run
+// that renews CAs the new ones, in a rollback on each node the one from before the run that it
 // undoes.
 func (s *session) mayChange(w work, step plan.Step, check *gate.Check) error {
 	if w.Plan.Undoes != "" {

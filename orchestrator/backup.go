@@ -9,15 +9,15 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// ListBackups says which backups lie on the nodes; of one run when id is not empty.
+// ListBackups lists the backups on the nodes; of one run if id is not empty.
 func (o *Orchestrator) ListBackups(ctx context.Context, id string) ([]run.Backup, error) {
 	return o.backupAction(ctx, "list", map[string]any{"kscert_backup_run": id})
 }
 
-// VerifyBackups reads the backups on the nodes back and compares them with their
-// manifests, and these with what was noted here when they were made; of one run when
-// id is not empty. The error is an *Error with ExitNotBegun when one is damaged, or
-// missing where there was one, next to the list.
+// VerifyBackups reads the backups on the nodes back and compares them with their manifests, and
+// these with the digests that were recorded here when they were made; of one run if id is not
+// empty. If one is damaged, or missing where there was one, it returns the list and an *Error with
+// ExitNotBegun.
 func (o *Orchestrator) VerifyBackups(ctx context.Context, id string) ([]run.Backup, error) {
 	all, err := o.backupAction(ctx, "verify", map[string]any{"kscert_backup_run": id})
 	if err != nil {
@@ -37,15 +37,15 @@ func (o *Orchestrator) VerifyBackups(ctx context.Context, id string) ([]run.Back
 	return all, nil
 }
 
-// verdicts leaves out the nodes that a run took no backup of. Where nothing was noted,
-// as on another machine, a node has none for sure when another has one.
+// verdicts leaves out the nodes that a run took no backup of. If nothing was recorded, as on
+// another machine, a node certainly lacks one if another node has it.
 func verdicts(all []run.Backup, noted map[string]string) []run.Backup {
 	some := len(noted) > 0 || slices.ContainsFunc(all, func(b run.Backup) bool { return b.State != run.BackupMissing })
 	return slices.DeleteFunc(asNoted(all, noted),
 		func(b run.Backup) bool { return b.State == run.BackupMissing && some && noted[b.Node] == "" })
 }
 
-// asNoted marks those that verify, but whose manifest is not the one that was noted.
+// asNoted marks those that verify, but whose manifest is not the recorded one.
 func asNoted(all []run.Backup, noted map[string]string) []run.Backup {
 	for i, b := range all {
 		if noted[b.Node] != "" && b.State == run.BackupVerified && b.Manifest != noted[b.Node] {
@@ -56,8 +56,8 @@ func asNoted(all []run.Backup, noted map[string]string) []run.Backup {
 	return all
 }
 
-// PruneBackups removes all but the newest backups of each node. Those of runs
-// that can still be resumed stay.
+// PruneBackups removes all but the newest backups of each node. Those of runs that can still be
+// resumed stay.
 func (o *Orchestrator) PruneBackups(ctx context.Context, keep int) ([]run.Backup, error) {
 	runs, err := Runs(o.opts.StateDir)
 	if err != nil {

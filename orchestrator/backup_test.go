@@ -8,7 +8,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// A node that a run took no backup of misses none.
+// A node that a run took no backup of lacks none.
 func TestJudged(t *testing.T) {
 	t.Parallel()
 	cp1 := run.Backup{Node: "cp1", Run: "r", State: run.BackupVerified, Manifest: "a"}

@@ -18,11 +18,11 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// errStop is why work ends that was asked to stop in order.
+// errStop is the cause when work was asked to stop gracefully.
 var errStop = fmt.Errorf("a stop was requested: %w", context.Canceled)
 
-// stoppable returns a context that ends with ctx, and also when the channel of WithStop
-// is closed: for work that may end at any moment.
+// stoppable returns a context that is done with ctx, and also when the channel of WithStop is
+// closed: for work that may stop at any moment.
 func (o *Orchestrator) stoppable(ctx context.Context) (context.Context, context.CancelFunc) {
 	soft, cancel := context.WithCancelCause(ctx)
 	if o.opts.Stop != nil {
@@ -37,8 +37,7 @@ func (o *Orchestrator) stoppable(ctx context.Context) (context.Context, context.
 	return soft, func() { cancel(nil) }
 }
 
-// finish ends the work on a run: it fills the result, tells the end and records
-// it.
+// finish finishes the work on a run: it fills the result, sends the last event and records it.
 func (s *session) finish(r *Result, err *error) {
 	defer s.close()
 	r.Schema, r.RunID, r.Dir, r.Seconds = ResultSchema, s.dir.ID, s.dir.Path, time.Since(s.start).Seconds()
@@ -53,7 +52,7 @@ func (s *session) finish(r *Result, err *error) {
 	}
 }
 
-// result is how an error stands in the journal.
+// result is the journal's form of an error.
 func result(err error) run.Result {
 	switch {
 	case err == nil:
@@ -81,17 +80,17 @@ func (s *session) recordStep(step string, nodes []string, do func() error) error
 	return err
 }
 
-// work is a plan on its way.
+// work is a plan that is carried out.
 type work struct {
 	run.Proposal
-	// state is how far the run has come before.
+	// state is how far the run got before.
 	state run.State
-	// replaces is the run whose lock is taken over, since its owner is dead.
+	// replaces is the run whose lock is replaced, because its owner is dead.
 	replaces string
 }
 
-// carryOut locks the cluster, makes sure that it still is what the plan was made
-// for, and takes the steps that are not done. The error is an *Error.
+// carryOut locks the cluster, checks that it still is what the plan was made for, and takes the
+// steps that are not done. The error is an *Error.
 func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 	soft, cancel := s.stoppable(ctx)
 	defer cancel()
@@ -111,14 +110,14 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 	if err != nil {
 		return err
 	}
-	// Of what is there now: a timer may have been switched on since the plan was made.
+	// The current state counts: a timer may have been switched on since the plan was made.
 	letGo, err := s.holdTimers(soft, snap)
 	if err != nil {
 		return err
 	}
 	if letGo != nil {
 		release = func(ctx context.Context) { letGo(ctx); h.release(ctx) }
-		if snap, err = s.inspect(soft); err != nil { // it may have gone off before it was held
+		if snap, err = s.inspect(soft); err != nil { // it may have fired before it was held
 			return err
 		}
 	}
@@ -127,7 +126,7 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 		return err
 	}
 	r.Backups = s.backups()
-	var last *snapshot.Snapshot // of the step before, when that was a gate
+	var last *snapshot.Snapshot // of the previous step, if that was a gate
 	for _, step := range w.Plan.Steps[w.state.Next(w.Plan):] {
 		if err := s.mayGoOn(soft, h, step, changed); err != nil {
 			return err
@@ -138,7 +137,7 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 		if err != nil {
 			var late *StepTimeoutError
 			if step.Changes && (ctx.Err() != nil || errors.As(err, &late)) {
-				release = func(context.Context) { h.abandon() } // a command may still be at work there
+				release = func(context.Context) { h.abandon() } // a command may still be running there
 			}
 			return s.stepError(err, step, changed)
 		}
@@ -148,7 +147,7 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 		}
 	}
 	all := cluster.Names(s.cluster.Nodes)
-	if len(w.Plan.Steps) > 0 && (last == nil || !s.covers(all)) { // also when every step was done before
+	if len(w.Plan.Steps) > 0 && (last == nil || !s.covers(all)) { // also if every step was done before
 		if r.Snapshot, err = s.inspect(soft); err != nil {
 			return err
 		}
@@ -160,8 +159,8 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 	return s.finishHere(soft, w.Snapshot, r)
 }
 
-// finishHere does what is to be done on this machine once the nodes are what they should
-// be, and notes what is left. The error is an *Error.
+// finishHere does the work on this machine once the nodes are in the planned state, and collects
+// notes. The error is an *Error.
 func (s *session) finishHere(ctx context.Context, before snapshot.Snapshot, r *Result) error {
 	var done []string
 	var err error
@@ -182,13 +181,13 @@ func (s *session) finishHere(ctx context.Context, before snapshot.Snapshot, r *R
 	return err
 }
 
-// proven reports whether a plan that was carried out ends with the proof of its result,
-// or had nothing to do.
+// proven reports whether a plan that was carried out ends with the proof of its result, or had
+// nothing to do.
 func proven(p plan.Plan) bool {
 	return len(p.Steps) == 0 || p.Steps[len(p.Steps)-1].Gate == plan.ClusterGate
 }
 
-// mayGoOn says why the next step must not be begun; nil when it may.
+// mayGoOn returns why the next step must not be begun; nil if it may.
 func (s *session) mayGoOn(soft context.Context, h *hold, step plan.Step, changed bool) error {
 	select {
 	case <-h.lost:
@@ -203,8 +202,8 @@ func (s *session) mayGoOn(soft context.Context, h *hold, step plan.Step, changed
 	return nil
 }
 
-// sameCluster looks at the nodes again, now that no one else works on them, and refuses
-// those of another cluster.
+// sameCluster inspects the nodes again, now that no other run works on them, and refuses those of
+// another cluster.
 func (s *session) sameCluster(ctx context.Context, w work) (snapshot.Snapshot, error) {
 	snap, _, err := s.inspectUntilStarted(ctx)
 	if err != nil {
@@ -235,17 +234,16 @@ func (s *session) checkNodes(ctx context.Context, w work, snap snapshot.Snapshot
 	return s.verified(ctx, w)
 }
 
-// workTime is how long what an earlier run left at work on the nodes may take to
-// end: longer than a script waits for a component (kscert_wait_seconds, 240).
-// workPause is between two looks at it.
+// workTime is how long leftovers of an earlier run on the nodes may take to finish: longer than a
+// script waits for a component (kscert_wait_seconds, 240). workPause is the time between two
+// inspections.
 const (
 	workTime  = 5 * time.Minute
 	workPause = 2 * time.Second
 )
 
-// waitUntilIdle waits until nothing is at work on a node that may be changing it: a command of
-// a killed run can outlive its driver, and others may work there. It returns the last
-// look.
+// waitUntilIdle waits until nothing is running on a node that may be changing it: a command of a
+// killed run can outlive its kscertctl, and others may work there. It returns the last snapshot.
 func (s *session) waitUntilIdle(ctx context.Context, snap snapshot.Snapshot) (snapshot.Snapshot, error) {
 	deadline := time.Now().Add(workTime)
 	for stated := ""; ; {
@@ -266,7 +264,7 @@ func (s *session) waitUntilIdle(ctx context.Context, snap snapshot.Snapshot) (sn
 		}
 		select {
 		case <-time.After(workPause):
-		case <-ctx.Done(): // the next look says so
+		case <-ctx.Done(): // the next inspection reports it
 		}
 		var err error
 		if snap, err = s.inspect(ctx); err != nil {
@@ -286,7 +284,7 @@ func atWork(snap snapshot.Snapshot) []string {
 	return out
 }
 
-// refuseDrift refuses a plan that the nodes have moved away from.
+// refuseDrift refuses a plan if the nodes have changed since it was made.
 func (s *session) refuseDrift(w work, snap snapshot.Snapshot) error {
 	d := diagnosis.Diagnose(snap, s.opts.Thresholds)
 	if drift := Drift(w.Snapshot, snap); len(drift) > 0 {
@@ -311,10 +309,10 @@ func (s *session) refuseDrift(w work, snap snapshot.Snapshot) error {
 	return nil
 }
 
-// newPlan is what to do where the nodes have changed since a plan was made.
+// newPlan is the next step if the nodes have changed since a plan was made.
 const newPlan = "make a new plan: kscertctl plan -i INVENTORY"
 
-// drifted names what is no longer what the plan was made for.
+// drifted is the error that lists what has changed since the plan was made.
 func drifted(drift []Difference) *Error {
 	lines := make([]string, len(drift))
 	for i, d := range drift {
@@ -328,7 +326,7 @@ func drifted(drift []Difference) *Error {
 		Evidence: strings.Join(lines, "\n"), Next: "nothing was changed; " + newPlan}
 }
 
-// reachable refuses to begin when a node of a step to come cannot be looked at.
+// reachable refuses to begin if a node of a remaining step cannot be inspected.
 func (s *session) reachable(w work, snap snapshot.Snapshot) error {
 	for _, step := range w.Plan.Steps[w.state.Next(w.Plan):] {
 		for _, name := range step.Nodes {
@@ -349,9 +347,9 @@ func (s *session) reachable(w work, snap snapshot.Snapshot) error {
 	return nil
 }
 
-// step carries out one step, with its intent and its outcome in the journal.
-// For a gate it returns the snapshot that satisfied it, the last one if that does. A gate
-// ends with soft, a step that changes nodes only with ctx.
+// step carries out one step, with its intent and its outcome in the journal. For a gate it returns
+// the snapshot that satisfied it, the last one if that does. A gate stops with soft, a step that
+// changes nodes only with ctx.
 func (s *session) step(ctx, soft context.Context, step plan.Step, w work,
 	last *snapshot.Snapshot) (snap snapshot.Snapshot, err error) {
 	start := time.Now()
@@ -405,7 +403,7 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	defer cancel()
 	p := s.playbook(step.ID, step.Action.Playbook(), step.Nodes)
 	p.Vars = step.Variables(s.opts.settings(s.dir.ID))
-	// A backup adds files of its own, and a kubelet that cannot log in is no one's loss.
+	// A backup adds files of its own, and a kubelet that cannot log in has nothing to lose.
 	p.Many = step.Action == plan.Backup || step.Action == plan.KubeletBootstrap || step.Action == plan.CARenew
 	if step.Together() {
 		p.Together = len(step.Nodes)
@@ -469,7 +467,7 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	return err
 }
 
-// leftAlone is what a playbook says that it has left alone, and why.
+// leftAlone is what a playbook reports as left alone, with the reasons.
 func leftAlone(payload string) (out []string) {
 	for line := range strings.Lines(payload) {
 		if what, ok := strings.CutPrefix(strings.TrimSpace(line), "left: "); ok {
@@ -479,7 +477,7 @@ func leftAlone(payload string) (out []string) {
 	return out
 }
 
-// backupsIn is what a node says of its backups.
+// backupsIn is a node's report of its backups.
 func backupsIn(o ansible.Outcome, node string) ([]run.Backup, error) {
 	answer, err := o.Payload(node)
 	if err != nil {
@@ -488,8 +486,8 @@ func backupsIn(o ansible.Outcome, node string) ([]run.Backup, error) {
 	return run.ParseBackups(node, []byte(answer))
 }
 
-// noteBackups writes down what was backed up: a backup that is changed on its
-// node later is recognised. What is not in one is reported, a line for each node.
+// noteBackups records the digests of backups, so that a later change on a node is detected. What a
+// backup lacks is reported, a line for each node.
 func (s *session) noteBackups(step plan.Step, o ansible.Outcome) error {
 	var all []run.Backup
 	for _, node := range step.Nodes {

@@ -8,7 +8,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// Difference is one file of a node that is no longer what a plan was made for.
+// Difference is one file of a node that has changed since a plan was made.
 type Difference struct {
 	Node string `json:"node"`
 	Path string `json:"path"`
@@ -18,11 +18,10 @@ type Difference struct {
 
 func (d Difference) String() string { return fmt.Sprintf("%s: %s %s", d.Node, d.Path, d.What) }
 
-// Drift compares what the nodes look like now with what they looked like before:
-// certificates in files, kubeconfigs, what must never change, and what else a plan
-// relies on: manifests and configurations. Nodes that could not be looked at, then
-// or now, are not compared. The result is sorted by node, in the order of the
-// snapshot, and path.
+// Drift compares the current state of the nodes with an earlier one: certificates in files,
+// kubeconfigs, what must never change, and what else a plan relies on: manifests and
+// configurations. Nodes that could not be inspected, then or now, are not compared. The result is
+// sorted by node, in the order of the snapshot, and path.
 func Drift(before, now snapshot.Snapshot) []Difference {
 	var out []Difference
 	for _, was := range before.Nodes {
@@ -51,8 +50,7 @@ func Drift(before, now snapshot.Snapshot) []Difference {
 	return out
 }
 
-// state describes each file of a node by something that differs when the file
-// does.
+// state describes each file of a node by a text that changes with the file.
 func state(n snapshot.Node) map[string]string {
 	out := map[string]string{}
 	for _, c := range n.Certificates {

@@ -10,8 +10,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// A plan is made for files as they were: whatever is different in one of them is
-// named. What moves by itself is no drift.
+// A plan is made for files as they were: every changed file is named. What changes by itself is no
+// drift.
 func TestDrift(t *testing.T) {
 	t.Parallel()
 	kubeconfig := func(server string) tc.NodeEdit {

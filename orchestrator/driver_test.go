@@ -22,8 +22,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// What the driver is held to, over a playbook of so many tasks on so many hosts that
-// are this machine.
+// The limits for kscertctl, over a playbook of so many tasks on so many hosts that are this
+// machine.
 const (
 	benchTasks, benchHosts = 1000, 10
 	benchRounds            = 3
@@ -40,10 +40,9 @@ func number(name string, otherwise int) int {
 	return otherwise
 }
 
-// TestDriverBenchmark measures what a step of kscertctl adds to the ansible-playbook
-// that it runs: in turns, so that a busy moment of the machine falls on both.
-// Where the machine is busy with other things, many rounds of fewer tasks say more:
-// KSCERTCTL_BENCH_ROUNDS, KSCERTCTL_BENCH_TASKS.
+// TestDriverBenchmark measures what a step of kscertctl adds to the ansible-playbook that it runs:
+// in turns, so that a busy moment of the machine affects both. On a busy machine, many rounds of
+// fewer tasks give better results: KSCERTCTL_BENCH_ROUNDS, KSCERTCTL_BENCH_TASKS.
 func TestDriverBenchmark(t *testing.T) {
 	rounds, count := number("KSCERTCTL_BENCH_ROUNDS", benchRounds), number("KSCERTCTL_BENCH_TASKS", benchTasks)
 	var tasks strings.Builder
@@ -127,7 +126,7 @@ func timed(t *testing.T, do func() error) (wall, cpu float64) {
 	return time.Since(start).Seconds(), (used() - before).Seconds()
 }
 
-// delays are how long after Ansible wrote a result the driver reported it.
+// delays are the times from when Ansible wrote a result until kscertctl reported it.
 func delays(t *testing.T, s *session, tasks int) []time.Duration {
 	t.Helper()
 	lines := func(path string) [][]byte {

@@ -14,8 +14,8 @@ import (
 
 var update = flag.Bool("update", false, "write the files in testdata again")
 
-// The snapshot of the example is one of a cluster with a certificate that is due.
-// go test ./orchestrator -run TestSnapshotOfTheExample -update writes it again.
+// The snapshot of the example has a certificate that is due. go test ./orchestrator -run
+// TestSnapshotOfTheExample -update writes it again.
 func TestSnapshotOfTheExample(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "due.json")

@@ -64,15 +64,15 @@ func ExitCodes() []struct {
 	}
 }
 
-// worse are the exit codes by how much they matter for several clusters: first what needs
-// no one, then what is known, what is not, and last what was left half done.
+// worse are the exit codes by how much they matter for several clusters: first those that need no
+// action, then what is known, what is unknown, and last an unfinished change.
 var worse = []ExitCode{
 	ExitDone, ExitWarning, ExitCritical, ExitNotApproved, ExitLocked, ExitNotBegun, ExitRefused, ExitUnreachable,
 	ExitUsage, ExitUnexpected,
 	ExitRolledBack, ExitInterrupted, ExitStopped,
 }
 
-// Worst returns the exit code of several works at once: the one that matters most.
+// Worst returns the exit code for several results: the one that matters most.
 func Worst(codes ...ExitCode) ExitCode {
 	return slices.MaxFunc(append(codes, ExitDone), func(a, b ExitCode) int {
 		return slices.Index(worse, a) - slices.Index(worse, b)
@@ -82,15 +82,15 @@ func Worst(codes ...ExitCode) ExitCode {
 // Error is what Orchestrator returns: what went wrong, and what to do next.
 type Error struct {
 	Code ExitCode
-	// Summary says what went wrong and where.
+	// Summary is what went wrong and where.
 	Summary string
 	// Evidence is what was seen, in the words of its source; may be empty.
 	Evidence string
-	// Hint is what its words usually mean, where they are well-known.
+	// Hint is the usual meaning of well-known evidence.
 	Hint string
 	// Next is what to do now.
 	Next string
-	// Reason is the reason code that it stands for; empty where none does.
+	// Reason is the corresponding reason code; may be empty.
 	Reason diagnosis.Reason
 	// Err is the cause; may be nil.
 	Err error
@@ -99,7 +99,7 @@ type Error struct {
 func (e *Error) Error() string { return e.Summary }
 func (e *Error) Unwrap() error { return e.Err }
 
-// Code returns the exit code that an error stands for.
+// Code returns the exit code of an error.
 func Code(err error) ExitCode {
 	var e *Error
 	switch {
@@ -114,12 +114,12 @@ func Code(err error) ExitCode {
 	}
 }
 
-// interrupted reports whether the caller's context ended the work.
+// interrupted reports whether the caller's context stopped the work.
 func interrupted(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// preflightError turns what the tools say before any node is asked.
+// preflightError converts errors of the tools that occur before any node is asked.
 func preflightError(err error) *Error {
 	var (
 		inventory    *ansible.InventoryError
@@ -156,7 +156,7 @@ func preflightError(err error) *Error {
 	return e
 }
 
-// refusalCodes gives the reasons whose exit code is not ExitRefused.
+// refusalCodes are the exit codes of reasons other than ExitRefused.
 var refusalCodes = map[diagnosis.Reason]ExitCode{
 	diagnosis.NodeUnreachable:      ExitUnreachable,
 	diagnosis.PrivilegeMissing:     ExitNotBegun,
@@ -170,14 +170,14 @@ var refusalCodes = map[diagnosis.Reason]ExitCode{
 var looking = map[diagnosis.Reason]bool{diagnosis.NodeUnreachable: true, diagnosis.PrivilegeMissing: true,
 	diagnosis.InspectionFailed: true}
 
-// hinted is the advice for what someone reported; empty where the words are not known.
+// hinted is the advice for a message; empty if the message is unknown.
 func hinted(text string) string {
 	h, _ := hint.Of(text)
 	return h.Advice
 }
 
-// refusal explains why nothing will be done; nil when the route can be taken: that of an
-// expired CA, when there is a plan for it. Where none could be made (planned), that error explains more.
+// refusal explains why nothing will be done; nil if the route can be taken: also that of an expired
+// CA, if there is a plan for it. If none could be made (planned), that error explains more.
 func refusal(d diagnosis.Diagnosis, p plan.Plan, planned bool) *Error {
 	if d.Route != diagnosis.Refuse && (d.Route != diagnosis.NewCA || len(p.Steps) > 0 || !planned) {
 		return nil
@@ -185,7 +185,7 @@ func refusal(d diagnosis.Diagnosis, p plan.Plan, planned bool) *Error {
 	e := &Error{Code: ExitRefused, Summary: d.Verdict, Next: "nothing was changed"}
 	if f, ok := d.Primary(); ok {
 		e.Reason, e.Evidence, e.Next = f.Reason, f.Evidence, "nothing was changed. "+f.Next()
-		if looking[f.Reason] { // what Ansible says; the rest are our own words
+		if looking[f.Reason] { // Ansible's output; the rest is our own text
 			e.Hint = hinted(f.Evidence)
 		}
 		if code, ok := refusalCodes[f.Reason]; ok {
@@ -195,8 +195,8 @@ func refusal(d diagnosis.Diagnosis, p plan.Plan, planned bool) *Error {
 	return e
 }
 
-// stepError says which step stopped the run, on which node, at which task, and
-// what can be done now.
+// stepError reports which step stopped the run, on which node, at which task, and what can be done
+// now.
 func (s *session) stepError(err error, step plan.Step, changed bool) *Error {
 	e := stepError(err, step, changed)
 	if changed {
@@ -247,7 +247,7 @@ func stepError(err error, step plan.Step, changed bool) *Error {
 	return e
 }
 
-// taskEvidence names host, task, file and words of the first failures.
+// taskEvidence lists host, task, file and message of the first failures.
 func taskEvidence(r *ansible.RunError) string {
 	var out []string
 	for _, f := range r.Failures[:min(3, len(r.Failures))] {
@@ -288,8 +288,8 @@ func evidenceText(e *ansible.Evidence) string {
 	return ""
 }
 
-// logTail is the end of Ansible's own output: all there is when Ansible ended
-// before its first task.
+// logTail is the end of Ansible's own output: all there is if Ansible stopped before its first
+// task.
 func logTail(path string) string {
 	data, err := os.ReadFile(path)
 	if err != nil {

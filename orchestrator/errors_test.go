@@ -41,7 +41,7 @@ func TestCode(t *testing.T) {
 	}
 }
 
-// The numbers are a contract: others test for them.
+// The numbers are a contract: others check for them.
 func TestExitCodesStayWhatTheyAre(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[ExitCode]int{
@@ -169,7 +169,7 @@ func TestStepError(t *testing.T) {
 	}
 }
 
-// A command to type next has each name as one word.
+// In a command to type next, each name is one word.
 func TestCommandQuotes(t *testing.T) {
 	t.Parallel()
 	o := &Orchestrator{opts: Options{StateDir: "/my state/$(id)"}}
@@ -200,7 +200,7 @@ func TestEvidenceText(t *testing.T) {
 	}
 }
 
-// What sudo, su, doas and Ansible's become plugins say is a missing privilege.
+// Messages of sudo, su, doas and Ansible's become plugins mean a missing privilege.
 func TestFailureKind(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -228,7 +228,7 @@ func TestFailureKind(t *testing.T) {
 	}
 }
 
-// What is not known of a node is reported, never left out.
+// What is unknown about a node is reported, never left out.
 func TestObserved(t *testing.T) {
 	t.Parallel()
 	n := cluster.Node{Name: "cp1"}
@@ -252,7 +252,7 @@ func TestObserved(t *testing.T) {
 	}
 }
 
-// Of several exit codes each has its place, and an unfinished change is never hidden.
+// Exit codes are ordered, and an unfinished change is never hidden.
 func TestWorst(t *testing.T) {
 	t.Parallel()
 	var all []ExitCode

@@ -18,8 +18,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// The whole of it: a run that no one has to watch, but that leaves alone what is not
-// a matter of certificates alone.
+// A complete run without supervision, which does nothing unless certificates are the only problem.
 func Example() {
 	o, err := orchestrator.New(
 		orchestrator.WithInventory("../inventory-examples/single.ini"),
@@ -46,7 +45,7 @@ func Example() {
 	// is now: healthy: every certificate on 1 node is valid, every API server answers
 }
 
-// Looking changes nothing on any node, and needs no one's approval.
+// An inspection changes nothing on any node, and needs no approval.
 func ExampleOrchestrator_Diagnose() {
 	o, err := orchestrator.New(orchestrator.WithInventory("../inventory-examples/single.ini"))
 	if err != nil {
@@ -97,7 +96,7 @@ func ExampleNew() {
 	// ha: healthy, but 1 certificate is about to expire
 }
 
-// What was seen of a cluster can be checked later, elsewhere, and without any node.
+// A saved snapshot of a cluster can be checked later, elsewhere, and without any node.
 func ExamplePlanFrom() {
 	snap, err := snapshot.Load("testdata/due.json") // from kscertctl diagnose --save-snapshot
 	if err != nil {
@@ -119,8 +118,7 @@ func ExamplePlanFrom() {
 	// 04-gate-cluster [cp1 w1]
 }
 
-// What happens is reported as it happens: here every step, and every gate that does not
-// hold yet.
+// Events are reported as they happen: here every step, and every gate that does not hold yet.
 func ExampleWithObserver() {
 	o, err := orchestrator.New(
 		orchestrator.WithInventory("../inventory-examples/single.ini"),
@@ -152,8 +150,7 @@ func ExampleWithObserver() {
 	// ends: done
 }
 
-// A gate of one's own: after each control plane the shop must still sell, or nothing
-// more is touched.
+// A custom gate: after each control plane the shop must still sell, or the run stops.
 func ExampleHook_gate() {
 	shop := httptest.NewServer(http.NotFoundHandler())
 	defer shop.Close()
@@ -193,8 +190,8 @@ func ExampleHook_gate() {
 	// can be resumed or rolled back: true
 }
 
-// A step of one's own, around a step that is named by what it does: silence the
-// alerts, and let them speak again afterwards.
+// A custom step, around a step that is selected by its action: silence the alerts, and enable them
+// again afterwards.
 func ExampleHook_step() {
 	o, err := orchestrator.New(
 		orchestrator.WithInventory("../inventory-examples/single.ini"),
@@ -223,11 +220,11 @@ func ExampleHook_step() {
 	// speak again [cp1]
 }
 
-// yes approves of everything.
+// yes approves everything.
 func yes(context.Context, orchestrator.Proposal) (bool, error) { return true, nil }
 
-// Errors say what happened, what was seen and what to do next, and carry the exit code
-// of the command line.
+// Errors have what happened, the evidence and what to do next, and carry the exit code of the
+// command line.
 func ExampleError() {
 	_, err := orchestrator.New(orchestrator.WithInventory("missing.ini"))
 	if e, ok := errors.AsType[*orchestrator.Error](err); ok {

@@ -11,9 +11,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 )
 
-// TestMain gives the examples a cluster to work on, since they name nothing but an
-// inventory: the Ansible that PATH finds tells of a certificate that is due until
-// renew-certs has run, and of a renewed one from then on until the run has ended.
+// TestMain gives the examples a cluster to work on, since they name nothing but an inventory: the
+// Ansible in PATH reports a certificate that is due until renew-certs has run, and from then on a
+// renewed one until the run has finished.
 func TestMain(m *testing.M) { os.Exit(besideACluster(m.Run)) }
 
 func besideACluster(test func() int) int {
@@ -51,7 +51,7 @@ esac
 	return test()
 }
 
-// realAnsible is the folder of the Ansible that PATH would find without a fake one.
+// realAnsible is the directory of the Ansible in PATH, without a fake one.
 func realAnsible(tb testing.TB) string {
 	tb.Helper()
 	for _, dir := range filepath.SplitList(os.Getenv("PATH"))[1:] {

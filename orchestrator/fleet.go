@@ -12,12 +12,12 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// fleetsDir holds the records of work on fleets, below the directory of run records; the
-// runs on their clusters are recorded as all runs are.
+// fleetsDir holds the records of fleet runs, below the directory of run records; the runs on their
+// clusters are recorded like all runs.
 const fleetsDir = "fleets"
 
-// CreateFleet makes the record of new work on a fleet. No other process can open it until
-// it is closed. The error is an *Error.
+// CreateFleet makes the record of a new fleet run. No other process can open it until it is closed.
+// The error is an *Error.
 func CreateFleet(state string) (*run.Dir, error) {
 	state, err := stateOr(state)
 	if err != nil {
@@ -36,8 +36,8 @@ func CreateFleet(state string) (*run.Dir, error) {
 	return d, nil
 }
 
-// OpenFleet opens the record of earlier work on a fleet, to continue it. The error is an
-// *Error, with ExitLocked while another process works on it.
+// OpenFleet opens the record of an earlier fleet run, to continue it. The error is an *Error, with
+// ExitLocked while another process works on it.
 func OpenFleet(state, id string) (*run.Dir, error) {
 	state, err := stateOr(state)
 	if err != nil {
@@ -55,8 +55,8 @@ func OpenFleet(state, id string) (*run.Dir, error) {
 	return d, nil
 }
 
-// FindFleet returns the record of the work on a fleet whose name is id or begins with it; the
-// newest when id is empty. The error is an *Error.
+// FindFleet returns the record of the fleet run whose name is id or begins with it; the newest if
+// id is empty. The error is an *Error.
 func FindFleet(state, id string) (run.Record, error) {
 	state, err := stateOr(state)
 	if err != nil {
@@ -82,9 +82,9 @@ func FindFleet(state, id string) (run.Record, error) {
 	return r, nil
 }
 
-// LockFleet keeps two works on the clusters of one fleet file apart on this machine; unlock
-// ends that. The clusters have locks of their own, so that what works elsewhere is kept
-// apart too. The error is an *Error with ExitLocked.
+// LockFleet excludes other fleet runs of the same fleet file on this machine until unlock. Each
+// cluster has its own lock, which excludes work from elsewhere, too. The error is an *Error with
+// ExitLocked.
 func LockFleet(state, file string) (unlock func() error, err error) {
 	if state, err = stateOr(state); err != nil {
 		return nil, err

@@ -7,9 +7,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// History returns all that is recorded of the run or rollback whose name is id or
-// begins with it, of the newest when id is empty: also of one that was refused, or
-// that no one approved. It asks no node. The error is an *Error.
+// History returns the whole record of the run or rollback whose name is id or begins with it, of
+// the newest if id is empty: also of one that was refused, or not approved. It asks no node. The
+// error is an *Error.
 func History(state, id string) (run.History, error) {
 	state, err := stateOr(state)
 	if err != nil {
@@ -31,8 +31,8 @@ func History(state, id string) (run.History, error) {
 	return h, nil
 }
 
-// findRuns lists the runs in a state folder that are wanted, and those of which
-// nothing is known, the newest first. The error is an *Error.
+// findRuns lists the wanted runs in a state directory, and those that cannot be read, the newest
+// first. The error is an *Error.
 func findRuns(state string, want func(run.Record) bool) ([]run.Record, error) {
 	state, err := stateOr(state)
 	if err != nil {
@@ -46,8 +46,8 @@ func findRuns(state string, want func(run.Record) bool) ([]run.Record, error) {
 	return slices.DeleteFunc(records, func(r run.Record) bool { return r.Err == nil && !want(r) }), nil
 }
 
-// findRun returns the run that is wanted and whose name is id or begins with it; the
-// newest when id is empty. The error is an *Error.
+// findRun returns the wanted run whose name is id or begins with it; the newest if id is empty. The
+// error is an *Error.
 func findRun(state, id string, want func(run.Record) bool) (run.Record, error) {
 	records, err := findRuns(state, want)
 	if err != nil {
@@ -67,17 +67,17 @@ func findRun(state, id string, want func(run.Record) bool) (run.Record, error) {
 	return r, nil
 }
 
-// ended notes in the record of a run how a command on it ended, and returns both.
+// ended records how a command on a run finished, and returns both.
 func (o *Orchestrator) ended(r Result, err error) (Result, error) {
 	if r.RunID == "" {
 		return r, err
 	}
 	_ = run.SaveExit(o.opts.StateDir, r.RunID, int(Code(err)),
-		next(err)) // for reports; the journal is the one that counts
+		next(err)) // for reports; the journal is authoritative
 	return r, err
 }
 
-// next is what to do about an error, in words; empty when it does not say.
+// next is what to do about an error; may be empty.
 func next(err error) string {
 	var e *Error
 	if !errors.As(err, &e) {

@@ -18,7 +18,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// However a run ends, its record says with which exit code and what to do next.
+// However a run finishes, its record has the exit code and what to do next.
 func TestHistoryTellsHowItEnded(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -62,7 +62,7 @@ func TestHistoryTellsHowItEnded(t *testing.T) {
 	}
 }
 
-// What was refused is reported like everything else, though no one can go on with it.
+// A refused run is reported like any other, though it cannot be resumed.
 func TestHistoryOfARefusedRun(t *testing.T) {
 	t.Parallel()
 	bin, _ := fakeansible.New(t, 24*time.Hour, 0)
@@ -94,8 +94,8 @@ func TestHistoryOfARefusedRun(t *testing.T) {
 	}
 }
 
-// Runs and rollbacks have a history, what only looked has none; a name may be cut
-// short, and none means the newest.
+// Runs and rollbacks have a history, inspections have none; a name may be cut short, and none means
+// the newest.
 func TestHistoryIsFound(t *testing.T) {
 	t.Parallel()
 	state := t.TempDir()
@@ -125,8 +125,7 @@ func TestHistoryIsFound(t *testing.T) {
 	}
 }
 
-// Who names an inventory means a run of that one, by whichever path, and no newer one of
-// another cluster.
+// With an inventory, only its own runs count, by any path, and no newer one of another cluster.
 func TestFindRunOfAnInventory(t *testing.T) {
 	t.Parallel()
 	state, dir := t.TempDir(), t.TempDir()
@@ -159,8 +158,8 @@ func TestFindRunOfAnInventory(t *testing.T) {
 	}
 }
 
-// Who names no run means the newest that has begun with its plan, or was killed
-// before: not one that found the cluster locked.
+// Without a name, the newest run counts that has begun its plan, or was killed before: not one that
+// found the cluster locked.
 func TestFindRunWithoutAName(t *testing.T) {
 	t.Parallel()
 	lock := []run.Entry{{Event: run.Begin, Kind: run.KindRun}, {Event: run.Requested}, {Event: run.Intent, Step: run.StepLock}}

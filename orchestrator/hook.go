@@ -8,29 +8,26 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
-// Hook is what a program adds of its own to the steps of a run: work, or a condition
-// that must hold, such as a service of its own that must answer again before the next
-// control plane is touched.
+// Hook is a program's own addition to the steps of a run: work, or a condition that must hold, such
+// as a service that must answer again before the next control plane is changed.
 //
-// An error stops the run as a step that failed does: nothing is begun after it. Resume
-// takes the step again, of a gate the change before it too, with their hooks; so what a
-// hook does must bear being done twice. Its context ends when the run is stopped at
-// once, and, in a hook around a gate, also when it is stopped in order.
+// An error stops the run like a failed step: nothing is begun after it. Resume repeats the step,
+// and for a gate also the change before it, with their hooks; so a hook must work when called
+// twice. Its context is done when the run is stopped at once, and, in a hook around a gate, also
+// when it is stopped gracefully.
 type Hook struct {
-	// Name is how errors and events call it.
+	// Name is used in errors and events.
 	Name string
-	// Steps says which steps it is about; nil for every one. A step is known by its
-	// Action or Gate and by its Nodes rather than by its ID, whose number depends on
-	// the plan.
+	// Steps selects the steps; nil for every one. Recognize a step by its Action or Gate and by its
+	// Nodes rather than by its ID, whose number depends on the plan.
 	Steps func(plan.Step) bool
-	// Before and After are called right before the step and, when it has succeeded,
-	// right after it; either may be nil.
+	// Before and After are called right before the step and, if it has succeeded, right after it;
+	// either may be nil.
 	Before, After func(context.Context, plan.Step) error
 }
 
-// hooked does a step between the hooks that are about it. Those of Before are called
-// in the order of WithHooks, those of After in the opposite one, as around is
-// understood.
+// hooked does a step between the hooks for it. Those of Before are called in the order of
+// WithHooks, those of After in the opposite order, so that hooks nest.
 func (s *session) hooked(ctx context.Context, step plan.Step, do func() error) error {
 	var about []Hook
 	for _, h := range s.opts.Hooks {

@@ -12,10 +12,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
-// noter makes functions of hooks that note when they are called.
+// noter makes functions of hooks that record their calls.
 type noter func(string) func(context.Context, plan.Step) error
 
-// What a program adds to the steps is called around them, and stops the run.
+// Hooks are called around their steps, and can stop the run.
 func TestHooks(t *testing.T) {
 	t.Parallel()
 	renew := func(s plan.Step) bool { return s.Action == plan.Renew }
@@ -23,7 +23,7 @@ func TestHooks(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		hooks func(note noter) []Hook
-		// notes are what was called; ran which playbooks have been run.
+		// notes are the calls; ran are the playbooks that have been run.
 		notes, ran []string
 		code       ExitCode
 		err        string

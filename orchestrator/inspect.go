@@ -19,9 +19,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
-// look looks at the nodes of an inventory that is not known yet: the playbook
-// needs no list of nodes to begin with, and tells the inventory when it begins.
-// One start of Ansible is most of what looking at a few nodes costs.
+// look inspects the nodes of an inventory that is not known yet: the playbook needs no list of
+// nodes to begin with, and reports the inventory when it begins. Starting Ansible is most of the
+// cost of inspecting a few nodes.
 func (s *session) look(ctx context.Context) (snapshot.Snapshot, error) {
 	start := time.Now()
 	playing, stop := context.WithCancel(ctx)
@@ -42,14 +42,14 @@ func (s *session) look(ctx context.Context) (snapshot.Snapshot, error) {
 	}()
 
 	nodes, err := cluster.Parse(<-stated)
-	if err != nil { // ansible-inventory says why
+	if err != nil { // ansible-inventory reports why
 		nodes, _, err = s.listed(ctx)
 	}
 	if err != nil {
 		close(probing)
 		stop()
 		<-played
-		_ = os.RemoveAll(s.dir.Path) // of a run that never was
+		_ = os.RemoveAll(s.dir.Path) // of a run that never began
 		return snapshot.Snapshot{}, s.precise(ctx, err)
 	}
 	s.cluster = nodes
@@ -64,7 +64,7 @@ func (s *session) look(ctx context.Context) (snapshot.Snapshot, error) {
 	return s.seen(ctx, start, a)
 }
 
-// precise prefers what is wrong with Ansible to what it says.
+// precise prefers an error in Ansible's installation to the error that Ansible reports.
 func (s *session) precise(ctx context.Context, err error) *Error {
 	if _, verr := s.runner.Version(ctx); verr != nil {
 		err = verr
@@ -72,7 +72,7 @@ func (s *session) precise(ctx context.Context, err error) *Error {
 	return preflightError(err)
 }
 
-// inspect looks at all nodes again, whose inventory is known.
+// inspect inspects all nodes again, whose inventory is known.
 func (s *session) inspect(ctx context.Context) (snapshot.Snapshot, error) {
 	return s.inspectNodes(ctx, cluster.Names(s.cluster.Nodes))
 }
@@ -82,8 +82,8 @@ func (s *session) covers(nodes []string) bool {
 	return !slices.ContainsFunc(nodes, func(name string) bool { return !slices.Contains(s.asked, name) })
 }
 
-// inspectNodes looks at some nodes again. What the snapshot has of the others is from the
-// last look at them, whose time their clocks tell.
+// inspectNodes inspects some nodes again. The other nodes in the snapshot are from the last
+// inspection of them, whose time their clocks show.
 func (s *session) inspectNodes(ctx context.Context, nodes []string) (snapshot.Snapshot, error) {
 	start := time.Now()
 	probing := make(chan func() []snapshot.Probe, 1)
@@ -94,8 +94,8 @@ func (s *session) inspectNodes(ctx context.Context, nodes []string) (snapshot.Sn
 // probeGrace is how much longer than Ansible the endpoints may take to answer.
 const probeGrace = 500 * time.Millisecond
 
-// probeBeside asks the API endpoints while Ansible looks at the nodes. The
-// function that is returned gives the answers.
+// probeBeside asks the API endpoints while Ansible inspects the nodes. The returned function
+// returns the answers.
 func probeBeside(ctx context.Context, c cluster.Cluster) func() []snapshot.Probe {
 	ctx, cancel := context.WithCancel(ctx)
 	answers := make(chan []snapshot.Probe, 1)
@@ -107,28 +107,28 @@ func probeBeside(ctx context.Context, c cluster.Cluster) func() []snapshot.Probe
 	}
 }
 
-// answer is what Ansible brought back of one look at the nodes.
+// answer is what Ansible brought back from one inspection.
 type answer struct {
 	playbook ansible.Playbook
 	outcome  ansible.Outcome
 	err      error
-	// snap is made of it, and kept unless saved says why not.
+	// snap is made from it, and saved unless saved has an error.
 	snap  snapshot.Snapshot
 	saved error
 }
 
-// lookSilence bounds a look from without, many times longer than any task of it takes.
+// lookSilence is an outer limit for inspections, many times longer than any task of it takes.
 const lookSilence = 10 * time.Minute
 
-// ask looks at nodes in one round trip; nil asks all, and has observe get the
-// inventory. The snapshot is made while Ansible still ends, with what probing gives;
-// it is closed where there is none to be made.
+// ask inspects nodes in one round trip; nil asks all, and passes the inventory to observe. The
+// snapshot is made while Ansible still exits, with the results of probing, which is closed if there
+// is none to be made.
 func (s *session) ask(ctx context.Context, start time.Time, nodes []string, probing <-chan func() []snapshot.Probe,
 	observe func(ansible.Event)) answer {
 	s.looks++
 	p := s.playbook(fmt.Sprintf("inspect-%02d", s.looks), playbooks.Inspect, nodes)
 	p.Looks, p.Silence = true, lookSilence
-	if nodes == nil { // gates have no use for it
+	if nodes == nil { // gates do not use it
 		p.Vars["kscert_trust"] = true
 	}
 	if nodes == nil {
@@ -149,9 +149,9 @@ func (s *session) ask(ctx context.Context, start time.Time, nodes []string, prob
 	return a
 }
 
-// assemble makes a snapshot of what was brought back. A node that failed is recorded
-// in it, and so is one that was not read any more when ctx ended. Nodes that are not among
-// those that were asked are as they were in the last snapshot; nil means all were.
+// assemble makes a snapshot from the answers. A node that failed is recorded in it, and so is one
+// that was not read any more when ctx was done. Nodes that were not asked stay as in the last
+// snapshot; nil means all were asked.
 func (s *session) assemble(ctx context.Context, start time.Time, o ansible.Outcome, probes []snapshot.Probe,
 	asked []string) snapshot.Snapshot {
 	snap := snapshot.Snapshot{
@@ -166,7 +166,7 @@ func (s *session) assemble(ctx context.Context, start time.Time, o ansible.Outco
 			continue
 		}
 		reading.Go(func() {
-			if ctx.Err() != nil { // an answer is bounded, but there may be many
+			if ctx.Err() != nil { // each answer is bounded, but there may be many
 				snap.Nodes[i] = snapshot.Node{Node: n,
 					Failure: &snapshot.Failure{Kind: snapshot.Missing, Message: "the inspection was stopped"}}
 				return
@@ -178,7 +178,7 @@ func (s *session) assemble(ctx context.Context, start time.Time, o ansible.Outco
 	return snapshot.Redact(snap)
 }
 
-// seen tells of a look. The error is set only when Ansible itself could not run.
+// seen reports an inspection. The error is set only if Ansible itself could not run.
 func (s *session) seen(ctx context.Context, start time.Time, a answer) (snapshot.Snapshot, error) {
 	var incomplete *ansible.RunError
 	switch {
@@ -203,7 +203,7 @@ func (s *session) seen(ctx context.Context, start time.Time, a answer) (snapshot
 		return snap, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
 			Next: "check the disk that holds --state-dir"}
 	}
-	// The snapshot is what is kept: the answers as they came are not redacted.
+	// The snapshot is kept; the raw answers are not, because they are not redacted.
 	if err := os.Remove(a.playbook.Events); err != nil {
 		return snap, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
 			Next: "check the disk that holds --state-dir"}
@@ -213,15 +213,15 @@ func (s *session) seen(ctx context.Context, start time.Time, a answer) (snapshot
 	return snap, nil
 }
 
-// settleTime is how long an API server that has just been started may take to be
-// ready before its state counts, and settlePause between two looks at it.
+// settleTime is how long a started API server may take to be ready before its state counts, and
+// settlePause the time between two inspections.
 const (
 	settleTime  = time.Minute
 	settlePause = 3 * time.Second
 )
 
-// inspectUntilStarted inspects the nodes, and again while an API server is only starting: a
-// run right after a reboot must not be refused for what is about to pass.
+// inspectUntilStarted inspects the nodes, and again while an API server is only starting: a run
+// right after a reboot must not be refused for a temporary state.
 func (s *session) inspectUntilStarted(ctx context.Context) (snapshot.Snapshot, diagnosis.Diagnosis, error) {
 	deadline := time.Now().Add(settleTime)
 	for {
@@ -235,15 +235,14 @@ func (s *session) inspectUntilStarted(ctx context.Context) (snapshot.Snapshot, d
 		}
 		select {
 		case <-time.After(settlePause):
-		case <-ctx.Done(): // the next look says so
+		case <-ctx.Done(): // the next inspection reports it
 		}
 	}
 }
 
-// starting reports whether the finding that decides is an outage that may yet
-// pass by itself: an API server that answers without being ready, also through the
-// endpoint before it, or, where the kubelet has just started, one that gives no answer in time
-// or refuses everybody, or etcd.
+// starting reports whether the deciding finding is an outage that may pass by itself: an API server
+// that answers without being ready, also through the endpoint before it; or, if the kubelet has
+// just started, one that does not answer in time or refuses everyone, or etcd.
 func starting(snap snapshot.Snapshot, d diagnosis.Diagnosis) bool {
 	f, _ := d.Primary()
 	n, _ := snap.Node(f.Node)
@@ -265,7 +264,7 @@ func starting(snap snapshot.Snapshot, d diagnosis.Diagnosis) bool {
 	}
 }
 
-// observed is one node as the inspection left it.
+// observed is one node as the inspection found it.
 func observed(n cluster.Node, o ansible.Outcome) snapshot.Node {
 	unknown := func(kind snapshot.FailureKind, format string, args ...any) snapshot.Node {
 		return snapshot.Node{Node: n, Failure: &snapshot.Failure{Kind: kind, Message: fmt.Sprintf(format, args...)}}
@@ -294,17 +293,17 @@ func observed(n cluster.Node, o ansible.Outcome) snapshot.Node {
 	return unknown(snapshot.Missing, "Ansible returned no answer from it")
 }
 
-// becomeWait is what Ansible reports when no answer of sudo came in time, with what came instead.
+// becomeWait is Ansible's message if no answer of sudo came in time, with what came instead.
 var becomeWait = regexp.MustCompile(
 	`(?s)waiting for (?:privilege escalation prompt|become success or become password prompt)(.*)`)
 
-// failureKind tells a missing connection from a missing privilege. The texts
-// are those of sudo, su, doas and of Ansible's become plugins.
+// failureKind distinguishes a missing connection from a missing privilege. The texts are those of
+// sudo, su, doas and of Ansible's become plugins.
 func failureKind(f ansible.Event) snapshot.FailureKind {
 	text := strings.ToLower(failureText(f))
-	// Another prompt than Ansible knows came (sudo-rs), or nothing: from a node that does not
-	// answer any more, over a connection that is still open. Ansible before 2.19 reports both
-	// alike; the hint then names both.
+	// Either a prompt that Ansible does not know came (sudo-rs), or nothing: from a node that does
+	// not answer any more, over a connection that is still open. Ansible before 2.19 reports both
+	// in the same way; the hint then names both.
 	if m := becomeWait.FindStringSubmatch(text); m != nil {
 		if strings.Contains(m[1], "password") {
 			return snapshot.Privilege

@@ -9,8 +9,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// A look at some nodes leaves the others as the last look at them found them; one that was
-// asked and did not answer is no longer what it was.
+// An inspection of some nodes leaves the others as last seen; one that was asked and did not answer
+// is now unknown.
 func TestLookAtSomeNodes(t *testing.T) {
 	t.Parallel()
 	s := &session{cluster: tc.Single(), latest: tc.Healthy(tc.Single())}
@@ -35,7 +35,7 @@ func TestLookAtSomeNodes(t *testing.T) {
 	}
 }
 
-// What was seen of some nodes is no ground for what needs others.
+// A snapshot of some nodes does not satisfy checks that need others.
 func TestCovers(t *testing.T) {
 	t.Parallel()
 	s := &session{asked: []string{"cp1", "w1"}}

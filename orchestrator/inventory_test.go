@@ -34,8 +34,8 @@ func described(c cluster.Cluster) []string {
 	return out
 }
 
-// Every example of inventory-examples/, read by Ansible, is the cluster that its head
-// says: nodes, roles, addresses, names and load balancer.
+// Every example of inventory-examples/, read by Ansible, is the cluster that its header describes:
+// nodes, roles, addresses, names and load balancer.
 func TestInventoryExamples(t *testing.T) {
 	t.Parallel()
 	rows := []struct {
@@ -132,8 +132,8 @@ func TestInventoryExamples(t *testing.T) {
 	}
 }
 
-// The groups that Kubespray makes at run time are there for each Ansible, with what
-// group_vars says of them, and not for want of a variable of the first host.
+// The groups that Kubespray makes at run time exist with each Ansible, with their group_vars,
+// whatever variables the first host lacks.
 func TestGroupsOfRunTime(t *testing.T) {
 	t.Parallel()
 	vars := map[string]string{
@@ -177,7 +177,7 @@ func TestGroupsOfRunTime(t *testing.T) {
 	}
 }
 
-// vaulted is a copy of the example with vaulted files, made as its head says.
+// vaulted is a copy of the example with vaulted files, made as its header describes.
 func vaulted(t *testing.T) ansible.Options {
 	t.Helper()
 	dir := t.TempDir()

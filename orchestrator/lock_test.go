@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// A lock that cannot be read is held by no one that is known; an answer that is
-// not one is an error.
+// A lock that cannot be read is held by an unknown owner; an answer that is not one is an error.
 func TestParseLock(t *testing.T) {
 	t.Parallel()
 	const owner = `{"schema":1,"user":"u","host":"h","pid":1,"run":"r"}`

@@ -14,94 +14,91 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
-// Option is a setting of an Orchestrator, for New. The With functions make one each;
-// what is not set, or set to its zero value, has its default. Of two that set the same
-// thing the later one wins.
+// Option is a setting of an Orchestrator, for New. Each With function makes one; a setting that is
+// not set, or set to its zero value, has its default. Of two that set the same thing the later one
+// wins.
 //
-// Options, the record of all settings, is an Option too: for programs that have them
-// from elsewhere, such as flags, a file, or an earlier run (Options.Recall).
+// Options, the record of all settings, is an Option too: for programs that have them from
+// elsewhere, such as flags, a file, or an earlier run (Options.Recall).
 type Option interface{ apply(*Options) }
 
-// setting is an Option of one thing.
+// setting is an Option that sets one thing.
 type setting func(*Options)
 
 func (set setting) apply(o *Options) { set(o) }
 
 func (o Options) apply(to *Options) { *to = o }
 
-// Options are all settings at once: which cluster, by which way, and who observes it. Only
-// Ansible.Inventories is required. Each has a With function that says the same.
+// Options are all settings at once: which cluster, how to reach it, and who observes it. Only
+// Ansible.Inventories is required. Each has a With function with the same meaning.
 type Options struct {
-	// Ansible says how the nodes are reached.
+	// Ansible configures how the nodes are reached.
 	Ansible ansible.Options
-	// KubesprayDir is a Kubespray checkout; Ansible runs in it, with its
-	// ansible.cfg. When empty, it is looked for where the choice is
-	// plan.UpgradeCluster: where the command was given, above the inventory, and in
+	// KubesprayDir is a Kubespray checkout; Ansible runs in it, with its ansible.cfg. If empty, it
+	// is searched for plan.UpgradeCluster: in the working directory, above the inventory, and in
 	// ./kubespray and ../kubespray.
 	KubesprayDir string
-	// Tags and SkipTags are those flags of ansible-playbook, for playbooks of the
-	// checkout alone.
+	// Tags and SkipTags are those flags of ansible-playbook, for playbooks of the checkout alone.
 	Tags, SkipTags []string
 	// Playbook is what runs after, or instead of, the pre-phase; plan.Auto when empty.
 	Playbook plan.Choice
-	// Limit names the only nodes to be worked on, each by its name in the inventory or
-	// by that of a group (kube_control_plane, kube_node, etcd); all when empty.
+	// Limit names the only nodes to be worked on, each by its name in the inventory or by that of a
+	// group (kube_control_plane, kube_node, etcd); all if empty.
 	Limit []string
-	// SkipPhases are left out of the plan, and UntilPhase is the one that it ends with.
+	// SkipPhases are left out of the plan, and UntilPhase is its last one.
 	SkipPhases []plan.Phase
 	UntilPhase plan.Phase
-	// Serial is how many kubelets are given a new certificate at a time: a number, or a
-	// part of all with %; all at once when empty.
+	// Serial is how many kubelets get a new certificate at a time: a number, or a percentage with
+	// %; all at once if empty.
 	Serial string
-	// MaxUnavailable is how many control planes are renewed between two gates; one when
-	// zero (plan.Policy.MaxUnavailable).
+	// MaxUnavailable is how many control planes are renewed between two gates; one if zero
+	// (plan.Policy.MaxUnavailable).
 	MaxUnavailable int
-	// Thresholds say when a certificate is due; zero for the defaults.
+	// Thresholds define when a certificate is due; zero for the defaults.
 	Thresholds diagnosis.Thresholds
 	// StateDir holds the run directories; $XDG_STATE_HOME/kscertctl when empty.
 	StateDir string
-	// BackupRoot is the folder on each node that holds the backups.
+	// BackupRoot is the directory on each node that holds the backups.
 	BackupRoot string
-	// EtcdSnapshot is which backups hold a snapshot of etcd; plan.SnapshotAuto when empty.
+	// EtcdSnapshot defines which backups hold a snapshot of etcd; plan.SnapshotAuto if empty.
 	EtcdSnapshot plan.EtcdSnapshot
-	// GateTimeout is how long a gate may take to hold; 5 minutes when zero.
+	// GateTimeout is how long a gate may take to hold; 5 minutes if zero.
 	GateTimeout time.Duration
-	// StableFor is how long a gate must hold, without interruption, before the next step. It
-	// comes on top of GateTimeout.
+	// StableFor is how long a gate must hold, without interruption, before the next step. It is
+	// added to GateTimeout.
 	StableFor time.Duration
-	// StepTimeout is how long the playbook of a step may take; when zero, 1 hour for
-	// ours and 12 for those of Kubespray.
+	// StepTimeout is how long the playbook of a step may take; if zero, 1 hour for ours and 12 for
+	// those of Kubespray.
 	StepTimeout time.Duration
-	// AcceptSANLoss are names that a new certificate may lose, as the error of a run
-	// that stops for them has them; any other name that would be lost stops the run.
+	// AcceptSANLoss are names that a new certificate may lose, as in the error of a run that stops
+	// for them; any other name that would be lost stops the run.
 	AcceptSANLoss []string
-	// AcceptSubjectChange are the files whose new certificate may have another subject, as the
-	// error of a run that stops for one has them; any other stops the run.
+	// AcceptSubjectChange are the files whose new certificate may have another subject, as in the
+	// error of a run that stops for one; any other stops the run.
 	AcceptSubjectChange []string
-	// AllowNotInInventory names control planes and etcd members that the inventory need not
-	// name, as the error of a plan that is refused for them has them: each is assumed to be
-	// healthy.
+	// AllowNotInInventory names control planes and etcd members that may be missing from the
+	// inventory, as in the error of a plan that is refused for them: each is assumed to be healthy.
 	AllowNotInInventory []string
-	// RenewCAs are the CAs to re-issue with their own keys (plan.Policy.RenewCAs): then Run
-	// does that and nothing else. CAValidity is for how long; as before when zero.
+	// RenewCAs are the CAs to re-issue with their own keys (plan.Policy.RenewCAs): then Run does
+	// that and nothing else. CAValidity is their lifetime; as before if zero.
 	RenewCAs   []plan.CA
 	CAValidity time.Duration
-	// RefreshKubeconfigs are kubeconfigs on this machine, copies of the cluster's
-	// admin.conf or super-admin.conf, that get its new client certificate and key once
-	// the result is proved; what they were lies next to them.
+	// RefreshKubeconfigs are kubeconfigs on this machine, copies of the cluster's admin.conf or
+	// super-admin.conf, that get its new client certificate and key once the result is proved;
+	// their old versions stay next to them.
 	RefreshKubeconfigs []string
 	// RollbackOnFailure rolls a run back that stopped after a change.
 	RollbackOnFailure bool
-	// Stop, when closed, ends the work in order: a step that changes nodes is
-	// finished, none is begun after it. Cancelling the context ends it at once.
+	// Stop, when closed, stops the work gracefully: a step that changes nodes is finished, none is
+	// begun after it. Cancelling the context stops it at once.
 	Stop <-chan struct{}
 	// Hooks are called around steps; a rollback calls none.
 	Hooks []Hook
 	// Approve is asked before anything is changed. Nil never approves.
 	Approve func(context.Context, Proposal) (bool, error)
-	// Observe is given what happens, one event at a time; may be nil.
+	// Observe gets the events, one at a time; may be nil.
 	Observe func(Event)
-	// Output gets a copy of what Ansible prints; may be nil.
+	// Output gets a copy of Ansible's output; may be nil.
 	Output io.Writer
 }
 
@@ -129,7 +126,7 @@ func resolve(options []Option) Options {
 	return o
 }
 
-// Policy is what the options ask of a plan, without a checkout of Kubespray.
+// Policy is what the options request from a plan, without a checkout of Kubespray.
 func (o Options) Policy() plan.Policy {
 	return plan.Policy{
 		Choice: o.Playbook, Limit: o.Limit, Skip: o.SkipPhases, Until: o.UntilPhase, MaxUnavailable: o.MaxUnavailable,
@@ -138,8 +135,8 @@ func (o Options) Policy() plan.Policy {
 	}
 }
 
-// Settings are what the playbooks of a run of that ID are given, with the defaults of what
-// the options leave out.
+// Settings are the settings of the playbooks in a run of that ID, with defaults for what the
+// options leave out.
 func (o Options) Settings(id string) plan.Settings { return resolve([]Option{o}).settings(id) }
 
 func (o Options) settings(id string) plan.Settings {
@@ -150,10 +147,10 @@ func (o Options) settings(id string) plan.Settings {
 	}
 }
 
-// batches are what Ansible takes as serial: a number of nodes, or a part of them.
+// batches are Ansible's values of serial: a number of nodes, or a percentage.
 var batches = regexp.MustCompile(`^([1-9][0-9]{0,5}|([1-9][0-9]?|100)%)$`)
 
-// check says which setting cannot be used, whatever the cluster. The error is an *Error.
+// check returns which setting cannot be used, whatever the cluster. The error is an *Error.
 func (o Options) check() error {
 	if o.MaxUnavailable < 0 {
 		return &Error{Code: ExitUsage,
@@ -183,14 +180,14 @@ func (o Options) check() error {
 	return nil
 }
 
-// WithInventory names the cluster: files, folders or scripts of an Ansible inventory,
-// or host lists ("a,b,"), as ansible-playbook takes them with -i.
+// WithInventory names the cluster: files, directories or scripts of an Ansible inventory, or host
+// lists ("a,b,"), as ansible-playbook takes them with -i.
 func WithInventory(inventories ...string) Option {
 	return setting(func(o *Options) { o.Ansible.Inventories = inventories })
 }
 
-// WithAnsible says how Ansible reaches the nodes: user, key, variables, vaults. Without
-// Inventories of its own it leaves those of WithInventory.
+// WithAnsible configures how Ansible reaches the nodes: user, key, variables, vaults. Without
+// Inventories of its own it keeps those of WithInventory.
 func WithAnsible(a ansible.Options) Option {
 	return setting(func(o *Options) {
 		if a.Inventories == nil {
@@ -200,42 +197,41 @@ func WithAnsible(a ansible.Options) Option {
 	})
 }
 
-// WithKubespray names a Kubespray checkout: Ansible runs in it, with its ansible.cfg.
-// Without it WithPlaybook(plan.UpgradeCluster) looks for one (Options.KubesprayDir).
+// WithKubespray names a Kubespray checkout: Ansible runs in it, with its ansible.cfg. Without it
+// WithPlaybook(plan.UpgradeCluster) searches for one (Options.KubesprayDir).
 func WithKubespray(dir string) Option {
 	return setting(func(o *Options) { o.KubesprayDir = dir })
 }
 
-// WithTags are --tags of ansible-playbook, for playbooks of the checkout alone.
+// WithTags sets --tags of ansible-playbook, for playbooks of the checkout alone.
 func WithTags(tags ...string) Option {
 	return setting(func(o *Options) { o.Tags = tags })
 }
 
-// WithSkipTags are --skip-tags, in the same way.
+// WithSkipTags sets --skip-tags, in the same way.
 func WithSkipTags(tags ...string) Option {
 	return setting(func(o *Options) { o.SkipTags = tags })
 }
 
-// WithStepTimeout says how long the playbook of a step may take; an hour for ours and
-// twelve for Kubespray's by default.
+// WithStepTimeout limits how long the playbook of a step may take; an hour for ours and twelve for
+// Kubespray's by default.
 func WithStepTimeout(d time.Duration) Option {
 	return setting(func(o *Options) { o.StepTimeout = d })
 }
 
-// WithPlaybook chooses what runs after, or instead of, the pre-phase; plan.Auto by
-// default.
+// WithPlaybook chooses what runs after, or instead of, the pre-phase; plan.Auto by default.
 func WithPlaybook(c plan.Choice) Option {
 	return setting(func(o *Options) { o.Playbook = c })
 }
 
-// WithLimit names the only nodes to be worked on, each by its name in the inventory or by
-// that of a group. What would not be safe is refused, and the plan warns of what stays due.
+// WithLimit names the only nodes to be worked on, each by its name in the inventory or by that of a
+// group. An unsafe choice is refused, and the plan warns of what stays due.
 func WithLimit(nodes ...string) Option {
 	return setting(func(o *Options) { o.Limit = nodes })
 }
 
-// WithSkipPhases leaves phases out of the plan. What would not be safe is refused, and the
-// plan warns of what stays undone.
+// WithSkipPhases leaves phases out of the plan. An unsafe choice is refused, and the plan warns of
+// what stays undone.
 func WithSkipPhases(phases ...plan.Phase) Option {
 	return setting(func(o *Options) { o.SkipPhases = phases })
 }
@@ -245,113 +241,112 @@ func WithUntilPhase(phase plan.Phase) Option {
 	return setting(func(o *Options) { o.UntilPhase = phase })
 }
 
-// WithMaxUnavailable says how many control planes may be renewed between two gates; one by
-// default. It never takes the last one, nor the quorum of etcd.
+// WithMaxUnavailable sets how many control planes may be renewed between two gates; one by default.
+// It never takes the last one, nor the quorum of etcd.
 func WithMaxUnavailable(n int) Option {
 	return setting(func(o *Options) { o.MaxUnavailable = n })
 }
 
-// WithSerial says how many kubelets are given a new certificate at a time: "5", or "20%"
-// of them; all at once by default.
+// WithSerial sets how many kubelets get a new certificate at a time: "5", or "20%" of them; all at
+// once by default.
 func WithSerial(batch string) Option {
 	return setting(func(o *Options) { o.Serial = batch })
 }
 
-// WithThresholds says when a certificate is due; diagnosis.DefaultThresholds by default.
+// WithThresholds sets when a certificate is due; diagnosis.DefaultThresholds by default.
 func WithThresholds(t diagnosis.Thresholds) Option {
 	return setting(func(o *Options) { o.Thresholds = t })
 }
 
-// WithStateDir names the folder on this machine that holds the run directories;
+// WithStateDir names the directory on this machine that holds the run directories;
 // $XDG_STATE_HOME/kscertctl by default. Several Orchestrators may share it.
 func WithStateDir(dir string) Option {
 	return setting(func(o *Options) { o.StateDir = dir })
 }
 
-// WithBackupRoot names the folder on each node that holds the backups;
-// DefaultBackupRoot by default.
+// WithBackupRoot names the directory on each node that holds the backups; DefaultBackupRoot by
+// default.
 func WithBackupRoot(dir string) Option {
 	return setting(func(o *Options) { o.BackupRoot = dir })
 }
 
-// WithEtcdSnapshot says which backups hold a snapshot of etcd; plan.SnapshotAuto by default.
+// WithEtcdSnapshot sets which backups hold a snapshot of etcd; plan.SnapshotAuto by default.
 func WithEtcdSnapshot(which plan.EtcdSnapshot) Option {
 	return setting(func(o *Options) { o.EtcdSnapshot = which })
 }
 
-// WithGateTimeout says how long a gate may take to hold; 5 minutes by default.
+// WithGateTimeout sets how long a gate may take to hold; 5 minutes by default.
 func WithGateTimeout(d time.Duration) Option {
 	return setting(func(o *Options) { o.GateTimeout = d })
 }
 
-// WithAcceptedSANLoss names what a new certificate may lose of the old one's names; any
-// other that would be lost stops the run before the certificate is placed.
+// WithAcceptedSANLoss names what a new certificate may lose of the old one's names; any other loss
+// stops the run before the certificate is placed.
 func WithAcceptedSANLoss(names ...string) Option {
 	return setting(func(o *Options) { o.AcceptSANLoss = names })
 }
 
-// WithAcceptedSubjectChange names files whose new certificate may have another subject; any
-// other change of a subject that a component reads stops the run before the certificate is
-// placed.
+// WithAcceptedSubjectChange names files whose new certificate may have another subject; any other
+// change of a subject that a component reads stops the run before the certificate is placed.
 func WithAcceptedSubjectChange(files ...string) Option {
 	return setting(func(o *Options) { o.AcceptSubjectChange = files })
 }
 
-// WithAllowedNotInInventory names control planes and etcd members that the inventory need
-// not name: each is assumed to be healthy, and is left alone. While there are others, no
-// control plane and no etcd member is worked on.
+// WithAllowedNotInInventory names control planes and etcd members that may be missing from the
+// inventory: each is assumed to be healthy, and is left alone. While there are others, no control
+// plane and no etcd member is worked on.
 func WithAllowedNotInInventory(names ...string) Option {
 	return setting(func(o *Options) { o.AllowNotInInventory = names })
 }
 
-// WithRenewedCAs has Run re-issue CAs with their own keys, for a time or, when that is 0, for
-// as long as before, and do nothing else.
+// WithRenewedCAs makes Run re-issue CAs with their own keys, with a lifetime or, if that is 0, with
+// the same lifetime as before, and do nothing else.
 func WithRenewedCAs(validity time.Duration, cas ...plan.CA) Option {
 	return setting(func(o *Options) { o.RenewCAs, o.CAValidity = cas, validity })
 }
 
-// WithRefreshedKubeconfigs names kubeconfigs on this machine that get the cluster's new
-// client certificate and key at the end of Run: a private key leaves its node for that.
+// WithRefreshedKubeconfigs names kubeconfigs on this machine that get the cluster's new client
+// certificate and key at the end of Run: a private key leaves its node for that.
 func WithRefreshedKubeconfigs(paths ...string) Option {
 	return setting(func(o *Options) { o.RefreshKubeconfigs = paths })
 }
 
-// WithStableFor says how long a gate must hold, without interruption, before the next step; it
-// need not by default.
+// WithStableFor sets how long a gate must hold, without interruption, before the next step; not at
+// all by default.
 func WithStableFor(d time.Duration) Option {
 	return setting(func(o *Options) { o.StableFor = d })
 }
 
-// WithRollbackOnFailure rolls a run back by itself when it stopped after a change; the
-// error then has the code ExitRolledBack.
+// WithRollbackOnFailure rolls a run back by itself if it stopped after a change; the error then has
+// the code ExitRolledBack.
 func WithRollbackOnFailure() Option {
 	return setting(func(o *Options) { o.RollbackOnFailure = true })
 }
 
-// WithStop ends the work in order when the channel is closed: a step that changes nodes
-// is finished, none is begun after it. Cancelling the context ends it at once.
+// WithStop stops the work gracefully when the channel is closed: a step that changes nodes is
+// finished, none is begun after it. Cancelling the context stops it at once.
 func WithStop(stop <-chan struct{}) Option {
 	return setting(func(o *Options) { o.Stop = stop })
 }
 
-// WithHooks adds steps and gates of the program's own, to those that are there already.
+// WithHooks adds steps and gates of the program's own to the existing ones.
 func WithHooks(hooks ...Hook) Option {
 	return setting(func(o *Options) { o.Hooks = slices.Concat(o.Hooks, hooks) })
 }
 
-// WithApproval names who is asked before anything is changed; without one, nothing ever
-// is. An error counts as a no, and Run's error wraps it.
+// WithApproval sets the function that is asked before anything is changed; without one, nothing
+// ever is. An error counts as a no, and Run's error wraps it.
 func WithApproval(approve func(context.Context, Proposal) (bool, error)) Option {
 	return setting(func(o *Options) { o.Approve = approve })
 }
 
-// WithObserver names who is given what happens: one event at a time, in order. What it
-// does, the work waits for.
+// WithObserver sets the function that gets the events: one at a time, in order. The work waits for
+// it.
 func WithObserver(observe func(Event)) Option {
 	return setting(func(o *Options) { o.Observe = observe })
 }
 
-// WithOutput gets a copy of what Ansible prints.
+// WithOutput gets a copy of Ansible's output.
 func WithOutput(w io.Writer) Option {
 	return setting(func(o *Options) { o.Output = w })
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
-// Everything that the record says can be set with a function.
+// Every recorded setting has a function.
 func TestEveryOptionHasAFunction(t *testing.T) {
 	t.Parallel()
 	got := resolve([]Option{
@@ -58,8 +58,8 @@ func TestLaterOptionsWin(t *testing.T) {
 	}
 }
 
-// Several clusters are worked on in one process, with runs in one folder: none sees
-// anything of another.
+// Several clusters are worked on in one process, with runs in one directory: none sees anything of
+// another.
 func TestSeveralClustersAtOnce(t *testing.T) {
 	t.Parallel()
 	state := t.TempDir()
@@ -95,7 +95,7 @@ func TestSeveralClustersAtOnce(t *testing.T) {
 	}
 }
 
-// What a run writes down as it happens is what the published schema says.
+// The events that a run writes match the published schema.
 func TestEventsAreWhatTheSchemaSays(t *testing.T) {
 	t.Parallel()
 	schema, err := jsonschema.NewCompiler().Compile("../docs/reference/schemas/event-v1.json")

@@ -24,10 +24,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
-// DefaultBackupRoot is where backups lie on each node.
+// DefaultBackupRoot is the directory of backups on each node.
 const DefaultBackupRoot = run.DefaultBackupRoot
 
-// gatePause is between two looks at a gate that does not hold yet.
+// gatePause is the time between two checks of a gate that does not hold yet.
 const gatePause = 2 * time.Second
 
 // Proposal is what Approve is asked about.
@@ -35,35 +35,35 @@ type Proposal struct {
 	Snapshot  snapshot.Snapshot
 	Diagnosis diagnosis.Diagnosis
 	Plan      plan.Plan
-	// TakenBack is what others have changed since the run that a rollback undoes: it would
-	// be lost, and a yes that was given without having seen it is none to that.
+	// TakenBack is what others have changed since the run that a rollback undoes: it would be lost,
+	// so an approval that was given without having seen it does not count.
 	TakenBack []Difference
 }
 
 // ResultSchema is the version of the JSON form of a Result.
 const ResultSchema = 1
 
-// Result is what came of a run.
+// Result is the result of a run.
 type Result struct {
 	Schema int `json:"schema"`
 	// RunID names the run.
 	RunID string `json:"run"`
 	// Dir is its directory on the control node.
 	Dir string `json:"dir"`
-	// Backups is the directory on each touched node; empty when none was touched.
+	// Backups is the directory on each changed node; empty if none was changed.
 	Backups string `json:"backups,omitempty"`
 	// Before is the diagnosis at the beginning.
 	Before diagnosis.Diagnosis `json:"before"`
-	// After is the diagnosis at the end; it equals Before when nothing was done.
+	// After is the diagnosis at the end; it equals Before if nothing was done.
 	After diagnosis.Diagnosis `json:"after"`
-	// Plan is what was carried out; no steps when there was nothing to do.
+	// Plan is what was carried out; no steps if there was nothing to do.
 	Plan plan.Plan `json:"plan"`
-	// Notes say in words what is left to be known or done: names that certificates have
-	// lost, copies of certificates and kubeconfigs that are behind.
+	// Notes are what remains to be known or done, in words: names that certificates have lost,
+	// outdated copies of certificates and kubeconfigs.
 	Notes []string `json:"notes,omitempty"`
 	// Seconds the whole run took.
 	Seconds float64 `json:"seconds"`
-	// Snapshot is the last one taken; as JSON it lies in Dir.
+	// Snapshot is the last one taken; as JSON it is in Dir.
 	Snapshot snapshot.Snapshot `json:"-"`
 }
 
@@ -72,14 +72,13 @@ type Orchestrator struct {
 	opts   Options
 	runner *ansible.Runner
 	kube   kubespray.Checkout
-	// found is how the checkout was found; empty where it was named.
+	// found is how the checkout was found; empty if it was named.
 	found string
 }
 
-// New returns an Orchestrator for the cluster of an inventory, the one thing that has
-// to be named. It checks the options, the inventory's file and the checkout, asks no
-// node, and asks Ansible.Ask for the passwords that the options want. Errors are of
-// type *Error.
+// New returns an Orchestrator for the cluster of an inventory, the only required option. It checks
+// the options, the inventory's file and the checkout, asks no node, and asks Ansible.Ask for the
+// passwords that the options need. Errors are of type *Error.
 func New(options ...Option) (*Orchestrator, error) {
 	opts := resolve(options)
 	if err := opts.check(); err != nil {
@@ -94,14 +93,14 @@ func New(options ...Option) (*Orchestrator, error) {
 	if err := o.openCheckout(); err != nil {
 		return nil, err
 	}
-	// Last, for it may ask for passwords.
+	// Last, because it may ask for passwords.
 	if o.runner, err = ansible.New(opts.Ansible.AsConfigured(o.kube.Dir)); err != nil {
 		return nil, preflightError(err)
 	}
 	return o, nil
 }
 
-// stateOr returns the folder, or the default one for none. The error is an *Error.
+// stateOr returns the directory, or the default one for none. The error is an *Error.
 func stateOr(dir string) (string, error) {
 	if dir != "" {
 		return dir, nil
@@ -113,7 +112,7 @@ func stateOr(dir string) (string, error) {
 	return dir, nil
 }
 
-// command is what to type next, for the same runs.
+// command is the command to type next, for the same runs.
 func (o *Orchestrator) command(args ...string) string {
 	if dir, err := stateDir(); err != nil || dir != o.opts.StateDir {
 		args = append(args, "--state-dir", o.opts.StateDir)
@@ -133,9 +132,8 @@ func stateDir() (string, error) {
 	return filepath.Join(home, ".local", "state", "kscertctl"), nil
 }
 
-// Inspect looks at every node and brings back what is there; it changes
-// nothing. A node that cannot be inspected is part of the snapshot, not an
-// error. The error is of type *Error.
+// Inspect inspects every node and returns its state; it changes nothing. A node that cannot be
+// inspected is part of the snapshot, not an error. The error is of type *Error.
 func (o *Orchestrator) Inspect(ctx context.Context) (snapshot.Snapshot, error) {
 	s, err := o.open(nil, run.Entry{Kind: run.KindLook}, playbooks.WriteToLook)
 	if err != nil {
@@ -145,7 +143,7 @@ func (o *Orchestrator) Inspect(ctx context.Context) (snapshot.Snapshot, error) {
 	return s.look(ctx)
 }
 
-// Diagnose looks at every node like Inspect and says what is wrong.
+// Diagnose inspects every node like Inspect and returns what is wrong.
 func (o *Orchestrator) Diagnose(ctx context.Context) (snapshot.Snapshot, diagnosis.Diagnosis, error) {
 	snap, err := o.Inspect(ctx)
 	if err != nil {
@@ -166,7 +164,7 @@ type session struct {
 	// latest is the last snapshot, asked the nodes that were asked for it.
 	latest snapshot.Snapshot
 	asked  []string
-	// held are the locks that whatever Ansible is started holds too.
+	// held are the locks that every started Ansible holds, too.
 	held []*os.File
 	// left is what playbooks have left alone, in words.
 	left []string
@@ -179,8 +177,8 @@ func (o *Orchestrator) begin(ctx context.Context, first run.Entry) (*session, er
 	return o.attach(ctx, nil, first)
 }
 
-// attach checks the tools, reads the inventory and opens the directory of an
-// earlier run, or of a new one when dir is nil.
+// attach checks the tools, reads the inventory and opens the directory of an earlier run, or of a
+// new one if dir is nil.
 func (o *Orchestrator) attach(ctx context.Context, dir *run.Dir, first run.Entry) (*session, error) {
 	var (
 		wg                sync.WaitGroup
@@ -192,7 +190,7 @@ func (o *Orchestrator) attach(ctx context.Context, dir *run.Dir, first run.Entry
 	wg.Go(func() { version, toolErr = o.runner.Version(ctx) })
 	wg.Go(func() { nodes, inventory, nodesErr = o.nodes(ctx) })
 	wg.Wait()
-	if toolErr != nil { // the tool before what it says
+	if toolErr != nil { // an error in the tool explains more than its output
 		return nil, preflightError(toolErr)
 	}
 	kube := o.kube.Described(ctx)
@@ -215,7 +213,7 @@ func (o *Orchestrator) attach(ctx context.Context, dir *run.Dir, first run.Entry
 	return s, nil
 }
 
-// nodes reads the inventory as a play has it, and returns its JSON, too.
+// nodes reads the inventory as a play sees it, and returns its JSON, too.
 func (o *Orchestrator) nodes(ctx context.Context) (cluster.Cluster, []byte, error) {
 	dir, err := os.MkdirTemp("", "kscertctl-")
 	if err != nil {
@@ -244,8 +242,8 @@ func (o *Orchestrator) nodes(ctx context.Context) (cluster.Cluster, []byte, erro
 	return o.listed(ctx)
 }
 
-// listed reads the inventory as ansible-inventory prints it, with expressions that
-// are not rendered. It is asked why an inventory cannot be used.
+// listed reads the inventory as ansible-inventory prints it, with expressions that are not
+// rendered. It is used to explain why an inventory cannot be used.
 func (o *Orchestrator) listed(ctx context.Context) (cluster.Cluster, []byte, error) {
 	inventory, err := o.runner.Inventory(ctx)
 	var c cluster.Cluster
@@ -263,9 +261,9 @@ func (o *Orchestrator) listed(ctx context.Context) (cluster.Cluster, []byte, err
 	return c, nil, err
 }
 
-// ignoredINI is the first file in a directory of inventories that Ansible ignores there by
-// default (INVENTORY_IGNORE_EXTS) and that Kubespray's own documentation calls the inventory;
-// empty where there is none.
+// ignoredINI is the first file in a directory of inventories that Ansible ignores there by default
+// (INVENTORY_IGNORE_EXTS) and that Kubespray's own documentation calls the inventory; empty if
+// there is none.
 func ignoredINI(inventories []string) string {
 	for _, dir := range inventories {
 		if found, _ := filepath.Glob(filepath.Join(dir, "*.ini")); len(found) > 0 {
@@ -275,8 +273,8 @@ func ignoredINI(inventories []string) string {
 	return ""
 }
 
-// open makes the run directory unless there is one, writes the playbooks into it, and
-// begins its journal with the first entry.
+// open makes the run directory unless there is one, writes the playbooks into it, and begins its
+// journal with the first entry.
 func (o *Orchestrator) open(dir *run.Dir, first run.Entry, write func(dir string) error) (*session, error) {
 	s := &session{Orchestrator: o, start: time.Now(), dir: dir}
 	var all *multierror.Error
@@ -288,7 +286,7 @@ func (o *Orchestrator) open(dir *run.Dir, first run.Entry, write func(dir string
 		}
 	}
 	first.Event = run.Begin
-	// Those of the version that goes on, should it be another one.
+	// Those of the version that resumes, which may be another one.
 	all = multierror.Append(all, os.RemoveAll(s.dir.Playbooks()), write(s.dir.Playbooks()))
 	s.held = []*os.File{s.dir.Lock()}
 	s.events, err = os.OpenFile(filepath.Join(s.dir.Path, "events.jsonl"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
@@ -305,13 +303,13 @@ func (s *session) close() {
 	_ = s.dir.Close()
 }
 
-// tell hands an event to the observer and to the run directory.
+// tell sends an event to the observer and to the run directory.
 func (s *session) tell(e Event) {
 	e.Schema, e.Time, e.Run = EventSchema, time.Now().UTC(), s.dir.ID
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if line, err := json.Marshal(e); err == nil {
-		_, _ = s.events.Write(append(line, '\n')) // a record for people; the journal is the one that counts
+		_, _ = s.events.Write(append(line, '\n')) // a record for people; the journal is authoritative
 	}
 	if s.opts.Observe != nil {
 		s.opts.Observe(e)
@@ -320,8 +318,8 @@ func (s *session) tell(e Event) {
 
 func (s *session) backups() string { return s.opts.BackupRoot + "/" + s.dir.ID }
 
-// playbook prepares one of the project's own playbooks for some nodes; nil is
-// for those that the playbook itself names.
+// playbook prepares one of the project's own playbooks for some nodes; nil for those that the
+// playbook itself names.
 func (s *session) playbook(id, file string, nodes []string) ansible.Playbook {
 	id = s.dir.Attempt(id)
 	p := ansible.Playbook{

@@ -48,7 +48,7 @@ func ranPlaybooks(ran string) []string {
 	return strings.Fields(string(data))
 }
 
-// A second run on a healthy cluster changes nothing, and no one is asked.
+// A second run on a healthy cluster changes nothing, and asks for no approval.
 func TestRunOnAHealthyCluster(t *testing.T) {
 	t.Parallel()
 	bin, ran := fakeansible.New(t, 300*24*time.Hour, 0)
@@ -71,7 +71,7 @@ func TestRunOnAHealthyCluster(t *testing.T) {
 	}
 }
 
-// Nothing is changed unless someone says yes.
+// Nothing is changed without approval.
 func TestRunNeedsApproval(t *testing.T) {
 	t.Parallel()
 	for name, approve := range map[string]func(context.Context, Proposal) (bool, error){
@@ -95,8 +95,8 @@ func TestRunNeedsApproval(t *testing.T) {
 
 func yes(context.Context, Proposal) (bool, error) { return true, nil }
 
-// Kubespray's own renewal timer is held back before the first change and let go at the
-// end, however that comes; where it is off, nothing is asked of it.
+// Kubespray's own renewal timer is held back before the first change and released at the end,
+// whatever happens; a timer that is off is not touched.
 func TestRunHoldsTheTimer(t *testing.T) {
 	t.Parallel()
 	for state, want := range map[string][]string{
@@ -119,7 +119,7 @@ func TestRunHoldsTheTimer(t *testing.T) {
 	}
 }
 
-// Where a timer cannot be held back, nothing is begun, and those that were are let go.
+// If a timer cannot be held back, nothing is begun, and those that were are released.
 func TestTimerThatCannotBeHeld(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()
@@ -135,7 +135,7 @@ func TestTimerThatCannotBeHeld(t *testing.T) {
 	}
 }
 
-// What counts is the timer of now, not that of the plan.
+// The current timer counts, not that of the plan.
 func TestRunHoldsATimerSwitchedOnLater(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
@@ -170,8 +170,8 @@ func TestRunHoldsATimerSwitchedOnLater(t *testing.T) {
 	}
 }
 
-// A fresh run begins nothing while someone else is at work on a node, be it kubeadm,
-// Kubespray's own renewal or a task of Ansible: it waits, and says for what.
+// A new run begins nothing while someone else is changing a node, be it kubeadm, Kubespray's own
+// renewal or a task of Ansible: it waits, and reports for what.
 func TestRunWaitsForWork(t *testing.T) {
 	t.Parallel()
 	for _, what := range []string{"kubeadm certs renew all", "Kubespray's renewal of certificates"} {
@@ -202,8 +202,8 @@ func TestRunWaitsForWork(t *testing.T) {
 	}
 }
 
-// A gate that does not hold after a change stops the run with 8, and the journal
-// tells how far it came.
+// A gate that does not hold after a change stops the run with 8, and the journal shows how far it
+// got.
 func TestRunStopsAtAGate(t *testing.T) {
 	t.Parallel()
 	bin, ran := fakeansible.New(t, 24*time.Hour, 0)

@@ -12,8 +12,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// request is what the options ask for, without their secrets and with absolute
-// paths: enough for another process, started elsewhere, to go on.
+// request is what the options request, without their secrets and with absolute paths: enough to
+// continue in another process, started elsewhere.
 func (o *Orchestrator) request() (run.Request, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -52,8 +52,8 @@ func (o *Orchestrator) request() (run.Request, error) {
 	return r, nil
 }
 
-// withheld are the flags that are given and whose values are never written down: an
-// argument of ssh can be a command with a password in it (ProxyCommand=sshpass -p …).
+// withheld are the flags whose values are never recorded: an argument of ssh can be a command with
+// a password in it (ProxyCommand=sshpass -p …).
 func withheld(a ansible.Options) (flags []string) {
 	for _, f := range []struct {
 		flag  string
@@ -72,8 +72,8 @@ func withheld(a ansible.Options) (flags []string) {
 	return flags
 }
 
-// Anchor makes the paths on the driver absolute: a relative one is below dir. A
-// program that goes to another folder does so before.
+// Anchor makes the paths on the control node absolute: a relative one is below dir. Call it before
+// changing the working directory.
 func (o *Options) Anchor(dir string) {
 	o.Ansible.Anchor(dir)
 	for _, path := range []*string{&o.StateDir, &o.KubesprayDir} {
@@ -82,9 +82,9 @@ func (o *Options) Anchor(dir string) {
 	o.RefreshKubeconfigs = anchor.Each(dir, o.RefreshKubeconfigs, anchor.Whole)
 }
 
-// Recall fills the options that are empty from what an earlier command was asked
-// for. It returns an *Error when that took extra variables or arguments of ssh which are
-// not in the record, since they may be passwords, and none are given now.
+// Recall fills the empty options from the request of an earlier command. It returns an *Error if
+// that had extra variables or arguments of ssh that are not in the record, since they may be
+// passwords, and none are given now.
 func (o *Options) Recall(r run.Request) error {
 	a := &o.Ansible
 	if err := forgotten(r, *a); err != nil {
@@ -101,7 +101,7 @@ func (o *Options) Recall(r run.Request) error {
 	recall(&o.AcceptSubjectChange, r.AcceptSubjectChange)
 	recall(&o.AllowNotInInventory, r.AllowNotInInventory)
 	recall(&o.RefreshKubeconfigs, r.RefreshKubeconfigs)
-	// One source of a password takes the place of the other.
+	// One source of a password replaces the other.
 	if !a.AskPass && a.ConnectionPasswordFile == "" {
 		a.AskPass, a.ConnectionPasswordFile = r.AskPass, r.ConnectionPasswordFile
 	}
@@ -143,15 +143,14 @@ func (o *Options) Recall(r run.Request) error {
 	}
 	o.EtcdSnapshot = cmp.Or(o.EtcdSnapshot, r.EtcdSnapshot)
 	a.Become = a.Become || r.Become
-	// What the plan was made from is not to be chosen again.
+	// What the plan was made from cannot be chosen again.
 	o.Playbook, o.Thresholds = r.Playbook, r.Thresholds
 	o.Limit, o.SkipPhases, o.UntilPhase = r.Limit, r.SkipPhases, r.UntilPhase
 	o.RenewCAs, o.CAValidity = r.RenewCAs, r.CAValidity
 	return nil
 }
 
-// forgotten says what a request was given that is in no record, and is not given now;
-// nil for nothing.
+// forgotten returns which options of a request are in no record and not given now; nil for none.
 func forgotten(r run.Request, a ansible.Options) error {
 	var what, flags []string
 	if r.WithheldVars > 0 && len(a.ExtraVars) == 0 {
@@ -174,12 +173,12 @@ func forgotten(r run.Request, a ansible.Options) error {
 	}
 }
 
-// Follow fills in, from the request of a plan file, by which choices, for which part of
-// the cluster and with which times a plan was made. Whatever reaches nodes or names a
-// file, a program or a place has to be set already: a plan file may come from others.
+// Follow fills in, from the request of a plan file, the choices, the part of the cluster and the
+// durations that a plan was made with. Whatever reaches nodes or names a file, a program or a place
+// has to be set already: a plan file may come from others.
 //
-// The error is an *Error that names what the plan was made with and has to be given
-// again: inventory, checkout, names that may be lost, tags, place of backups.
+// The error is an *Error that names what the plan was made with and has to be given again:
+// inventory, checkout, names that may be lost, tags, directory of backups.
 func (o *Options) Follow(r run.Request) error {
 	var missing []string
 	if len(o.Ansible.Inventories) == 0 {

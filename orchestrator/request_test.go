@@ -9,7 +9,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
-// What names a file on the driver is made absolute, and nothing else.
+// Paths on the control node are made absolute, and nothing else.
 func TestAnchor(t *testing.T) {
 	t.Parallel()
 	opts := Options{
@@ -41,8 +41,8 @@ func TestAnchor(t *testing.T) {
 	}
 }
 
-// Which part of a plan was asked for is in the record, and not to be chosen again; how
-// its steps are taken may be.
+// The requested part of a plan is in the record, and cannot be chosen again; how its steps are
+// taken can.
 func TestRecallOfASelection(t *testing.T) {
 	t.Parallel()
 	given := Options{Limit: []string{"cp1"}, SkipPhases: []plan.Phase{"kubelets"}, UntilPhase: "renew-certs", Serial: "2", StableFor: time.Second, EtcdSnapshot: plan.SnapshotAlways}
@@ -68,8 +68,8 @@ func TestRecallOfASelection(t *testing.T) {
 	}
 }
 
-// What a command was given is in its record, and found again by the one that goes on:
-// all but passwords, of which it is known that they have to be asked for.
+// The options of a command are in its record, and the resuming command finds them: all but
+// passwords, for which it knows that they have to be asked for.
 func TestRecall(t *testing.T) {
 	t.Parallel()
 	given := ansible.Options{
@@ -84,7 +84,7 @@ func TestRecall(t *testing.T) {
 	if err := again.Recall(request); err != nil || !reflect.DeepEqual(again.Ansible, given) {
 		t.Errorf("%v\n%+v, want\n%+v", err, again.Ansible, given)
 	}
-	// A file that is given now takes the place of a question, and the other way round.
+	// A file that is given now replaces a question, and the other way round.
 	now := Options{Ansible: ansible.Options{BecomePasswordFile: "/b", AskPass: true, VaultPasswordFiles: []string{"/v"}}}
 	if err := now.Recall(request); err != nil || now.Ansible.AskBecomePass || now.Ansible.AskVaultPass || now.Ansible.ConnectionPasswordFile != "" {
 		t.Errorf("%v: %+v", err, now.Ansible)

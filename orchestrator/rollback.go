@@ -16,12 +16,11 @@ import (
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
-// Rollback puts back what was there before a run, on all nodes that it changed
-// or on some of them. It is a run of its own: it asks for approval, backs up what
-// is there first, and can be resumed and rolled back. What others have changed since the
-// run is in the plan's warnings, and in the Proposal that Approve is asked about. Before the first change all
-// backups are verified; one that is missing or was changed is refused with
-// ExitNotBegun, naming the file.
+// Rollback restores the state from before a run, on all nodes that it changed or on some of them.
+// It is a run of its own: it asks for approval, backs up the current state first, and can be
+// resumed and rolled back. What others have changed since the run is in the plan's warnings, and in
+// the Proposal that Approve is asked about. Before the first change all backups are verified; one
+// that is missing or was changed is refused with ExitNotBegun, naming the file.
 func (o *Orchestrator) Rollback(ctx context.Context, id string, nodes []string) (Result, error) {
 	return o.ended(o.rollback(ctx, id, nodes))
 }
@@ -31,7 +30,7 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 	if err != nil {
 		return r, recordError(err)
 	}
-	defer func() { _ = of.Close() }() // no one goes on with it meanwhile
+	defer func() { _ = of.Close() }() // no one resumes it meanwhile
 	was, err := run.LoadProposal(o.opts.StateDir, id)
 	state := journal.State()
 	if !state.Requested {
@@ -89,12 +88,12 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 			return r, err
 		}
 	}
-	// Also when nothing is to be restored: the lock of a dead owner is cleared.
+	// Also if nothing is to be restored: the lock of a dead owner is cleared.
 	return r, s.launch(ctx, work{Proposal: p, replaces: id}, &r)
 }
 
-// published reports whether a run has come to where the cluster publishes CA certificates, or
-// a component that does has restarted with them.
+// published reports whether a run has reached the step where the cluster publishes CA certificates,
+// or a component that does has restarted with them.
 func published(p plan.Plan, state run.State) bool {
 	return slices.ContainsFunc(p.Steps, func(step plan.Step) bool {
 		_, begun := state.Steps[step.ID]
@@ -113,8 +112,8 @@ func restored(steps []plan.Step) (nodes []string) {
 	return nodes
 }
 
-// verified has the backups that a rollback is about to restore verified on their
-// nodes, and compares them with what was noted when they were made.
+// verified verifies the backups that a rollback is about to restore on their nodes, and compares
+// them with the digests that were recorded when they were made.
 func (s *session) verified(ctx context.Context, w work) error {
 	nodes := restored(w.Plan.Steps[w.state.Next(w.Plan):])
 	if len(nodes) == 0 {
@@ -155,8 +154,7 @@ func (s *session) verified(ctx context.Context, w work) error {
 			s.command("backup", "list", "-i", "INVENTORY")}
 }
 
-// backupsOn runs the playbook that handles backups and returns what it says. The
-// error is an *Error.
+// backupsOn runs the playbook that handles backups and returns its report. The error is an *Error.
 func (s *session) backupsOn(ctx context.Context, nodes []string, action string, vars map[string]any) ([]run.Backup,
 	error) {
 	p := s.playbook("backups-"+action, playbooks.Backups, nodes)

@@ -8,7 +8,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// What may pass by itself is looked at again before a run is refused for it.
+// A state that may pass by itself is inspected again before a run is refused for it.
 func TestStarting(t *testing.T) {
 	t.Parallel()
 	balancer := func(at snapshot.Stage) tc.Edit {

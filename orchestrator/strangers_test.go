@@ -14,9 +14,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// A control plane that the API knows and the inventory does not stops the work on the
-// others, also where it is noticed only when the plan is carried out; named, it does not.
-// The name is kept with the plan, and has to be given again with its file.
+// A control plane that the API knows and the inventory does not stops the work on the others, also
+// if it is noticed only when the plan is carried out; if it is named as allowed, it does not. The
+// name is kept with the plan, and has to be given again with its file.
 func TestNotInInventory(t *testing.T) {
 	t.Parallel()
 	in := fakeansible.NewCluster(t)

@@ -11,9 +11,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
-// holdTimers holds back Kubespray's own renewal of certificates where it is installed and
-// would go off: it restarts every component of a control plane at any time. What
-// it returns lets them go again. The error is an *Error.
+// holdTimers holds back Kubespray's own renewal of certificates where it is installed and on: it
+// restarts every component of a control plane at any time. The returned function releases them. The
+// error is an *Error.
 func (s *session) holdTimers(ctx context.Context, snap snapshot.Snapshot) (letGo func(context.Context), err error) {
 	nodes := snap.ActiveRenewalTimers()
 	if len(nodes) == 0 {
@@ -43,7 +43,7 @@ func (s *session) holdTimers(ctx context.Context, snap snapshot.Snapshot) (letGo
 	return letGo, nil
 }
 
-// timerError says why the timers were not held back, and what to do.
+// timerError explains why the timers were not held back, and what to do.
 func (s *session) timerError(err error, where string) *Error {
 	e := &Error{
 		Code: ExitNotBegun, Err: err,

@@ -7,12 +7,12 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// unconfirmed is what to do where no one has confirmed that a lock is to be broken.
+// unconfirmed is what to do if no one has confirmed that a lock is to be broken.
 const unconfirmed = "the lock is unchanged; confirm with --yes, or on a terminal by typing yes"
 
-// Unlock shows who holds the lock of the cluster on its first control plane and
-// breaks it when confirm says so; without a lock it does nothing and confirm is
-// not asked. It returns the lock that was found.
+// Unlock shows who holds the lock of the cluster on its first control plane and breaks it if
+// confirm returns true; without a lock it does nothing and confirm is not called. It returns the
+// lock that was found.
 func (o *Orchestrator) Unlock(ctx context.Context,
 	confirm func(context.Context, run.Holding, run.Verdict) (bool, error)) (found *run.Holding, err error) {
 	s, err := o.begin(ctx, run.Entry{Kind: run.KindLook})
@@ -41,7 +41,7 @@ func (o *Orchestrator) Unlock(ctx context.Context,
 	case !yes:
 		return &holding, &Error{Code: ExitNotApproved, Summary: "the lock was not broken", Next: unconfirmed}
 	}
-	// The lock that was shown, and no other that has come meanwhile.
+	// The lock that was shown, not one that was taken meanwhile.
 	state, now, err := s.lockAction(ctx, "break", "lock-break", map[string]any{"kscert_lock_run": holding.Owner.Run})
 	switch {
 	case err != nil:

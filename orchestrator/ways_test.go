@@ -14,13 +14,13 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 )
 
-// command is what can be typed: a program with what follows it, or a flag or setting of
-// ours or Ansible's.
+// command is what can be typed: a program with what follows it, or a flag or setting of ours or
+// Ansible's.
 var command = regexp.MustCompile(`(?:^|[\s(])(?:kscertctl|kubectl|kubeadm|etcdctl|crictl|systemctl|journalctl|timedatectl|getent|openssl|` +
 	`ansible(?:-playbook|-inventory)?|iptables|nft|ss|du|mv|find|sha256sum) [-/a-zA-Z]|--[a-z]{4}|\bansible_\w+`)
 
-// Every reason that forbids a change, or names an API server that cannot be used, says what
-// to type next.
+// Every reason that forbids a change, or names an API server that cannot be used, has a command to
+// type next.
 func TestEveryReasonNamesACommand(t *testing.T) {
 	t.Parallel()
 	for _, r := range diagnosis.Reasons() {
@@ -30,9 +30,9 @@ func TestEveryReasonNamesACommand(t *testing.T) {
 	}
 }
 
-// A command that is to be typed has what it does not work without, or would do something
-// else: kubeadm takes its defaults for the settings of a node without its configuration,
-// ansible-playbook has no hosts, etcdctl no credentials, and crictl no container.
+// A command that is to be typed has the arguments without which it fails, or does something else:
+// kubeadm takes its defaults for the settings of a node without its configuration, ansible-playbook
+// has no hosts, etcdctl no credentials, and crictl no container.
 func TestCommandsAreWhole(t *testing.T) {
 	t.Parallel()
 	for program, rest := range map[string]string{
@@ -70,15 +70,15 @@ func TestCommandsAreWhole(t *testing.T) {
 	}
 }
 
-// action is what someone is asked to do where nothing is to be typed.
+// action is what the operator is asked to do if nothing is to be typed.
 var action = regexp.MustCompile(`\b(leave|name|put|have|add|take|give|is what the playbook|it has|it changed)\b`)
 
-// deed is what Next says to do where the command depends on who asks.
+// deed is an action in Next whose command depends on who asks.
 var deed = regexp.MustCompile(`\b(name|run the command|use one|pass|fix this|correct this|check out|check the file|approve with|confirm with|for example|` +
 	`make sure|see that|see the findings|stop it|get the file|omit the flag|record|output) |remove it,|--web.config.file`)
 
-// Every refusal in the code is reported with a way on: a plan's in its own words, all others in
-// Next. It is the code that is walked, so that one that is added without a way is found.
+// Every refusal in the code has a next step: a plan's in its own text, all others in Next. The test
+// walks the code, so that a new one without a next step is found.
 func TestEveryRefusalLeadsOn(t *testing.T) {
 	t.Parallel()
 	w := walk{t: t, seen: map[string]int{}}
@@ -92,7 +92,7 @@ func TestEveryRefusalLeadsOn(t *testing.T) {
 	}
 }
 
-// walk looks at what a refusal is made with.
+// walk collects what a refusal is made of.
 type walk struct {
 	t    *testing.T
 	seen map[string]int
@@ -101,7 +101,7 @@ type walk struct {
 	constants map[string]string
 }
 
-// text is what the texts in some code say, with those of constants.
+// text is all string literals in some code, with those of constants.
 func (w *walk) text(in ...ast.Node) string {
 	var answered strings.Builder
 	for _, n := range in {
@@ -167,7 +167,7 @@ func (w *walk) dir(dir string) {
 
 func (w *walk) function(f *ast.FuncDecl) {
 	w.t.Helper()
-	later := false // what to do is reported in a statement of its own
+	later := false // what to do is set in a statement of its own
 	ast.Inspect(f.Body, func(n ast.Node) bool {
 		if a, ok := n.(*ast.AssignStmt); ok {
 			for _, left := range a.Lhs {
@@ -177,7 +177,7 @@ func (w *walk) function(f *ast.FuncDecl) {
 		}
 		return true
 	})
-	// A selection that is refused is reported by a function of its own, which returns the words.
+	// A selection that is refused is reported by a function of its own, which returns the text.
 	if s := f.Type.Results; f.Recv != nil && typeName(f.Recv.List[0].Type) == "selection" && s != nil && len(s.List) == 1 && typeName(s.List[0].Type) == "string" && f.Name.Name != "left" {
 		w.words(f.Pos(), f.Name.Name, f.Body)
 	}
@@ -189,7 +189,7 @@ func (w *walk) function(f *ast.FuncDecl) {
 		switch name := typeName(lit.Type); name {
 		case "UnsupportedError":
 			w.seen[name]++
-			if _, passed := lit.Elts[0].(*ast.Ident); !passed { // words of one of the functions above
+			if _, passed := lit.Elts[0].(*ast.Ident); !passed { // text of one of the functions above
 				w.words(lit.Pos(), name, append(given(f.Body, lit), lit)...)
 			}
 		case "SelectionError":
@@ -203,8 +203,8 @@ func (w *walk) function(f *ast.FuncDecl) {
 	})
 }
 
-// next: an Error has something in Next beyond that nothing was changed. What was
-// interrupted, or is a state that a pipeline asks for, refuses nothing.
+// next checks that an Error has something in Next beyond that nothing was changed. Interruptions,
+// and states that a pipeline asks for, are no refusals.
 func (w *walk) next(lit *ast.CompositeLit, later bool) {
 	w.t.Helper()
 	for _, e := range lit.Elts {
@@ -227,7 +227,7 @@ func (w *walk) next(lit *ast.CompositeLit, later bool) {
 	}
 }
 
-// made reports whether a function says what to do, or anyone who passes it.
+// made reports whether the value comes from a function that sets it, or is passed on.
 func made(e ast.Expr) bool {
 	by := typeName(e) == "next"
 	ast.Inspect(e, func(n ast.Node) bool {
@@ -242,7 +242,7 @@ func made(e ast.Expr) bool {
 	return by
 }
 
-// words: somewhere in what is reported there is a command or an action.
+// words checks that a command or an action is somewhere in the reported text.
 func (w *walk) words(at token.Pos, what string, in ...ast.Node) {
 	w.t.Helper()
 	answered := w.text(in...)
@@ -251,7 +251,7 @@ func (w *walk) words(at token.Pos, what string, in ...ast.Node) {
 	}
 }
 
-// given are the values that a function gives to the variables that are read in a node.
+// given are the values that a function assigns to the variables that are read in a node.
 func given(f *ast.BlockStmt, in ast.Node) (out []ast.Node) {
 	read := map[string]bool{}
 	ast.Inspect(in, func(n ast.Node) bool {

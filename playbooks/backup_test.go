@@ -23,7 +23,7 @@ import (
 // What the roles put before the scripts that take and read backups.
 const manifestLib = "settings/files/manifest.sh"
 
-// script is some files of the roles as one.
+// script joins files of the roles into one script.
 func script(t *testing.T, paths ...string) string {
 	t.Helper()
 	var all strings.Builder
@@ -48,7 +48,7 @@ func restoreScript(t *testing.T) string {
 	return script(t, manifestLib, "restore/files/verify.sh", "restore/files/restore.sh")
 }
 
-// A tool that fails, in whichever pipe, makes no backup that passes for a verified one.
+// A tool that fails, in any pipe, leaves no backup that passes for a verified one.
 func TestBackupOfNothing(t *testing.T) {
 	t.Parallel()
 	const stops = "case $* in *-printf*) /usr/bin/find \"$@\" | head -n 3 && exit 1 ;; esac\nexec /usr/bin/find \"$@\""
@@ -67,7 +67,7 @@ func TestBackupOfNothing(t *testing.T) {
 	}
 }
 
-// root is the folder that stands for the node's "/".
+// root is the directory that stands for the node's "/".
 func (n *node) root() string { return filepath.Dir(n.conf) }
 
 // places are the covered places that the fixture has.
@@ -75,7 +75,7 @@ func (n *node) places() []string {
 	return []string{n.conf, n.etcd, n.root() + "/var/lib/kubelet", n.root() + "/root/.kube/config"}
 }
 
-// furnish gives the node one of everything that a backup has to keep.
+// furnish puts one of everything that a backup has to keep on the node.
 func furnish(t *testing.T) *node {
 	t.Helper()
 	n := newNode(t)
@@ -111,15 +111,15 @@ func furnish(t *testing.T) *node {
 	return n
 }
 
-// attributes tells whether extended attributes can be set there, and be seen by
-// the roles.
+// attributes reports whether extended attributes can be set in the directory, and whether the roles
+// can see them.
 func attributes(t *testing.T, dir string) bool {
 	t.Helper()
 	_, err := exec.LookPath("getfattr")
 	return err == nil && syscall.Setxattr(dir, "user.try", nil, 0) == nil && syscall.Removexattr(dir, "user.try") == nil
 }
 
-// tree describes what lies below some places: all that a backup has to keep.
+// tree describes everything below some places that a backup has to keep.
 func (n *node) tree(prefix string) map[string]string {
 	n.t.Helper()
 	all := map[string]string{}
@@ -133,7 +133,7 @@ func (n *node) tree(prefix string) map[string]string {
 			}
 			name := strings.TrimPrefix(path, prefix)
 			if strings.HasSuffix(name, "/var/lib/kubelet") {
-				return nil // not covered, what lies in it is
+				return nil // its content is not covered
 			}
 			all[name] = n.describe(path)
 			return nil
@@ -196,7 +196,7 @@ func (n *node) good(script string) string {
 	return out
 }
 
-// refused runs a script that must fail and say why.
+// refused runs a script that must fail and give this reason.
 func (n *node) refused(script, why string) {
 	n.t.Helper()
 	out, errs, err := n.run(script)
@@ -205,7 +205,7 @@ func (n *node) refused(script, why string) {
 	}
 }
 
-// exists tells whether anything is there, be it a link to nowhere.
+// exists reports whether the path exists, even as a dangling link.
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
@@ -237,12 +237,12 @@ func TestBackup(t *testing.T) {
 	if want := []string{"COMPLETE", "MANIFEST", "files"}; !slices.Equal(names, want) {
 		t.Errorf("the folder holds %v, want %v", names, want)
 	}
-	// What was not there is covered, too: a rollback removes it again.
+	// A place that did not exist is covered, too: a rollback removes what appears there.
 	if !strings.Contains(string(n.read(n.backup+"/MANIFEST")), "\nroot\t"+n.root()+"/etc/etcd.env\n") {
 		t.Error("a place where nothing is does not count as covered")
 	}
 
-	// A second run keeps it, whatever has changed since.
+	// A second run keeps the backup, whatever has changed since.
 	n.write(n.conf+"/ssl/apiserver.crt", []byte("changed since"), 0o644)
 	complete := n.describe(n.backup + "/COMPLETE")
 	if out := n.good(backupScript(t)); strings.Contains(out, "changed: ") || !strings.HasPrefix(out, "@@BACKUP run kept ") {
@@ -254,8 +254,7 @@ func TestBackup(t *testing.T) {
 	wantSame(t, n.tree(n.backup+"/files"), before)
 }
 
-// A folder that was begun and not finished is made again; one that is not ours is
-// left alone.
+// A directory with an unfinished backup is made again; one that is not ours is left alone.
 func TestBackupMeetsAFolder(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -306,7 +305,7 @@ func TestBackupInCheckMode(t *testing.T) {
 	}
 }
 
-// A name that no line can hold stops the backup, and with it the run.
+// A name that does not fit on one line stops the backup, and with it the run.
 func TestBackupRefusesNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"tab\tin it", "line\nbreak", `back\slash`} {
@@ -339,7 +338,7 @@ func TestBackupWithoutRoom(t *testing.T) {
 	n.check = "True"
 	n.refused(backupScript(t), "not enough space for a backup")
 	n.check = "False"
-	// What was promised may be gone a moment later.
+	// Space that df promised may be gone a moment later.
 	lying := strings.Replace(backupScript(t), `[ "$free" -ge "$need" ]`, "true", 1)
 	if lying == backupScript(t) {
 		t.Fatal("the script does not ask for room as it did")
@@ -353,9 +352,9 @@ func TestBackupWithoutRoom(t *testing.T) {
 
 // --- the snapshot of etcd ------------------------------------------------------------
 
-// member gives the node an etcd whose database has so many bytes, as far as openssl's
-// client can tell; stream is a command that prints a snapshot. What was asked for is in
-// the file "asked". So many KiB are free for backups.
+// member gives the node an etcd whose database has so many bytes, as openssl's client reads it.
+// stream is a command that prints a snapshot; the requests are in the file "asked". For backups, so
+// many KiB are free.
 func (n *node) member(size, stream string, free int) {
 	n.t.Helper()
 	openssl, err := exec.LookPath("openssl")
@@ -374,8 +373,8 @@ esac
 	n.write(n.bin+"/df", fmt.Appendf(nil, "#!/bin/sh\necho header\necho / 9 9 %d 1%% /\n", free), 0o700)
 }
 
-// snapshotOf writes what etcd's gateway answers for a database, and returns a command
-// that prints so many lines of it.
+// snapshotOf writes what etcd's gateway answers for a database, and returns a command that prints
+// so many lines of it.
 func (n *node) snapshotOf(db []byte, lines string) string {
 	n.t.Helper()
 	sum := sha256.Sum256(db)
@@ -398,17 +397,17 @@ func TestEtcdSnapshot(t *testing.T) {
 	mib := func(n int) string { return fmt.Sprint(n << 20) }
 	for _, row := range []struct {
 		name, choice string
-		size         string // of the database; the stream is small in any case
+		size         string // of the database; the stream is always small
 		lines        string
 		sleep        string
 		free         int
 		seconds      int
 		edit         func(string) string
 		env          string // etcd's settings
-		unasked      bool   // no snapshot is asked of etcd
-		without      string // why there is none; empty where one is saved
+		unasked      bool   // no snapshot is requested from etcd
+		without      string // why there is none; empty if one is saved
 		refusal      string // then nothing is left
-		would        string // what check mode says; empty where it is not asked
+		would        string // what check mode reports; empty if it is not run
 	}{
 		{name: "small", choice: "auto", size: small, would: "would save a snapshot of etcd, 1 MiB, in about 1 s"},
 		{name: "within the bound", choice: "auto", size: mib(2400), would: "would save a snapshot of etcd, 2400 MiB, in about 120 s"},
@@ -467,7 +466,7 @@ func TestEtcdSnapshot(t *testing.T) {
 			}
 			text := func(s string) string { return strings.ReplaceAll(s, "BACKUPS", filepath.Dir(n.backup)) }
 
-			// Check mode says what would be, and neither writes nor asks for a snapshot.
+			// Check mode reports what would happen. It neither writes nor requests a snapshot.
 			n.check = "True"
 			out, errs, err := n.run(script)
 			if !strings.Contains(out, text(row.would)) || (row.would != "" && err != nil) || exists(n.backup) {
@@ -510,7 +509,7 @@ func TestEtcdSnapshot(t *testing.T) {
 	}
 }
 
-// A node that runs no etcd has nothing to save, whatever was asked for.
+// A node without etcd has nothing to save, whatever the settings ask for.
 func TestEtcdSnapshotOfAWorker(t *testing.T) {
 	t.Parallel()
 	n := furnish(t)
@@ -519,7 +518,7 @@ func TestEtcdSnapshotOfAWorker(t *testing.T) {
 	}
 }
 
-// What a plan reckons with is what the nodes do.
+// The plan calculates with the same numbers as the nodes.
 func TestEtcdSnapshotNumbers(t *testing.T) {
 	t.Parallel()
 	etcd, defaults := role(t, "backup/files/etcd.sh"), role(t, "settings/defaults/main.yml")
@@ -543,7 +542,7 @@ func TestEtcdSnapshotNumbers(t *testing.T) {
 
 // --- verifying ---------------------------------------------------------------------
 
-// tampering is what may happen to a backup, and what is reported about it.
+// tampering lists what may happen to a backup, and what is reported about it.
 var tampering = []struct {
 	name string
 	edit func(*node)
@@ -582,7 +581,7 @@ var tampering = []struct {
 
 func (n *node) copied(path string) string { return n.backup + "/files" + n.conf + path }
 
-// scribble changes a copy as bit rot would: neither size nor time tell.
+// scribble changes a copy like bit rot: size and time stay.
 func (n *node) scribble(path string) {
 	n.t.Helper()
 	info, err := os.Stat(n.copied(path))
@@ -593,8 +592,8 @@ func (n *node) scribble(path string) {
 	n.ok(os.Chtimes(n.copied(path), info.ModTime(), info.ModTime()))
 }
 
-// Whatever happens to a backup is seen and named: by who lists it, by who would
-// rely on it, and by who would restore it, before anything is touched.
+// Listing, verifying and restoring each detect and name any damage to a backup, before anything is
+// changed.
 func TestTamperedBackup(t *testing.T) {
 	t.Parallel()
 	for _, row := range tampering {
@@ -668,14 +667,13 @@ func TestPrune(t *testing.T) {
 
 // --- restoring ---------------------------------------------------------------------
 
-// rollback is the script that restores the backup "run"; the rollback's own
-// backup must be there before.
+// rollback is the script that restores the backup "run". The rollback's own backup must exist.
 func (n *node) rollback() string {
 	n.t.Helper()
 	return "KSCERT_RESTORE_RUN=run KSCERT_RESTORE_MANIFEST=${KSCERT_RESTORE_MANIFEST:-}\n" + restoreScript(n.t)
 }
 
-// changes are what a run, or anybody, may have done since the backup.
+// changes are what a run, or anyone else, may have done since the backup.
 var changes = []struct {
 	name string
 	edit func(*node)
@@ -773,7 +771,7 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// What did not change is not written again: others may hold on to it.
+// What did not change is not written again: other processes may have it open.
 func TestRestoreTouchesOnlyWhatDiffers(t *testing.T) {
 	t.Parallel()
 	n := furnish(t)
@@ -827,7 +825,7 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
-// A disk that is full leaves every file whole: as it is now, or as it was.
+// A full disk leaves every file whole: the current version or the restored one.
 func TestRestoreWithoutRoom(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -850,7 +848,7 @@ func TestRestoreWithoutRoom(t *testing.T) {
 	wantSame(t, n.tree2(n.conf), before)
 }
 
-// tree2 describes one place, whole.
+// tree2 describes one whole place.
 func (n *node) tree2(place string) map[string]string {
 	n.t.Helper()
 	all := map[string]string{}
@@ -865,8 +863,8 @@ func (n *node) tree2(place string) map[string]string {
 
 // --- killed half-way ------------------------------------------------------------------
 
-// killers puts programs before those that change files, which kill the whole
-// script at the call of the given number, before or after it did its work.
+// killers puts wrappers in front of the programs that change files. At the call of the given number
+// they kill the whole script, before or after the program has done its work.
 func (n *node) killers() {
 	n.t.Helper()
 	for _, name := range []string{"cp", "mv", "rm", "mkdir", "rmdir", "sync", "touch", "chown", "chmod", "ln", "mktemp"} {
@@ -885,7 +883,8 @@ exit "$code"
 	}
 }
 
-// runKilled runs a script that is killed at a call; false when it ended before.
+// runKilled runs a script that is killed at a call. It returns false if the script finished before
+// that call.
 func (n *node) runKilled(script string, at int, when string) (killed bool) {
 	n.t.Helper()
 	count := n.root() + "/count"
@@ -903,11 +902,11 @@ func (n *node) runKilled(script string, at int, when string) (killed bool) {
 	return true
 }
 
-// everyKillEnv, if set, kills at every call; it takes minutes. Otherwise at some.
+// everyKillEnv, if set, kills at every call, which takes minutes. By default only at some.
 const everyKillEnv = "KSCERT_TEST_EVERY_KILL"
 
-// everyKill tries a script once for each call that it makes: killed there, and
-// then run to its end. Each try gets a node of its own.
+// everyKill runs a script once for each call that it makes: killed at that call, then run to
+// completion. Each try gets a node of its own.
 func everyKill(t *testing.T, prepare func(*testing.T) *node, script func(*node) string, check func(*node)) {
 	t.Helper()
 	step := 9
@@ -970,8 +969,8 @@ func TestRestoreKilledAnywhere(t *testing.T) {
 	})
 }
 
-// A renewal that is killed leaves each file whole, old or new, and what it leaves
-// next to them is gone after the next.
+// A renewal that is killed leaves each file whole, old or new. The next one removes what it left
+// next to them.
 func TestEtcdRenewalKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	var old []byte
@@ -992,8 +991,8 @@ func TestEtcdRenewalKilledAnywhere(t *testing.T) {
 	})
 }
 
-// The pair of a kubelet that an interrupted run made, and that nothing refers to
-// yet, is found by the link that was to refer to it; others stay.
+// A kubelet's pair from an interrupted run, to which nothing refers yet, is found through the link
+// that was prepared for it. Other pairs stay.
 func TestSweepKubeletPair(t *testing.T) {
 	t.Parallel()
 	n := furnish(t)
@@ -1004,10 +1003,10 @@ func TestSweepKubeletPair(t *testing.T) {
 	n.ok(os.Symlink(left, kubelet+".kscertctl.link"))
 	n.good("sweep")
 	after := n.tree("")
-	delete(before, filepath.Clean(kubelet)) // its time tells of what came and went
+	delete(before, filepath.Clean(kubelet)) // its time changes with its content
 	delete(after, filepath.Clean(kubelet))
 	wantSame(t, after, before)
-	// The link of a run that came further is in its place: the pair is in use.
+	// If the run got further, the link is in its place: the pair is in use.
 	current := kubelet + "kubelet-client-current.pem"
 	target, err := os.Readlink(current)
 	n.ok(err)

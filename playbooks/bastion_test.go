@@ -10,8 +10,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 )
 
-// The way to a node leads through the host that is named bastion, when it does for
-// Kubespray; otherwise what the command line says is left alone.
+// A host named bastion is the way to the nodes, as in Kubespray. Otherwise the options of the
+// command line are left alone.
 func TestBastion(t *testing.T) {
 	t.Parallel()
 	const (
@@ -23,7 +23,7 @@ func TestBastion(t *testing.T) {
 		name, inventory string
 		args, env       []string
 		config          string
-		want            map[string]string // by address: the options that say something of the way
+		want            map[string]string // by address: the options that concern the way
 	}{
 		{
 			"with all that can be answered", "[bastion]\nbastion ansible_host=198.51.100.5 ansible_port=2222 ansible_user=jump\n", nil, nil, "",
@@ -74,7 +74,7 @@ func TestBastion(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			// ssh notes the way, and the address that follows -tt, and fails.
+			// ssh records its options and the address that follows -tt, and fails.
 			for name, text := range map[string]string{
 				"inventory.ini": nodes + row.inventory,
 				"ansible.cfg":   row.config,

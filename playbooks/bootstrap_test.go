@@ -15,10 +15,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 )
 
-// pair is where the node's kubelet has its client certificate and key.
+// pair is the path of the kubelet's client certificate and key.
 func (n *node) pair() string { return n.root() + "/var/lib/kubelet/pki/kubelet-client-current.pem" }
 
-// worker is a node whose kubelet has a client certificate for who, which has expired.
+// worker is a node whose kubelet has an expired client certificate for who.
 func worker(t *testing.T, ca testpki.Pair, who string) *node {
 	t.Helper()
 	n := newNode(t)
@@ -34,7 +34,7 @@ func worker(t *testing.T, ca testpki.Pair, who string) *node {
 	return n
 }
 
-// signer is a control plane that has the key of the authority.
+// signer is a control plane that has the CA's key.
 func signer(t *testing.T, ca testpki.Pair) *node {
 	t.Helper()
 	n := newNode(t)
@@ -50,7 +50,7 @@ func (n *node) kubelet(script string, settings string) (stdout, stderr string, e
 	return n.run(settings + "\n" + role(n.t, "kubelet_bootstrap/files/"+script))
 }
 
-// asksKubelet is what a worker asks for, without the words before it.
+// asksKubelet is what a worker requests, without the words before it.
 func (n *node) asksKubelet() string {
 	n.t.Helper()
 	out, errs, err := n.kubelet("request.sh", "")
@@ -60,7 +60,7 @@ func (n *node) asksKubelet() string {
 	return words(out, "request: ")
 }
 
-// A kubelet gets a client certificate for its own node, and no key and no token travels.
+// A kubelet gets a client certificate for its own node. No key and no token travels.
 func TestKubeletSigned(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -78,7 +78,7 @@ func TestKubeletSigned(t *testing.T) {
 			}
 		}
 	}
-	// A short lifetime is not shortened further: it may be less than five minutes.
+	// A short lifetime, which may be below five minutes, is not shortened further.
 	cp.write(cp.conf+"/manifests/kube-controller-manager.yaml", []byte(ofPod+"    - --cluster-signing-duration=4m\n"), 0o600)
 	short, errs, err := cp.kubelet("sign.sh", "KSCERT_NAMES='cp1 w1' KSCERT_REQUESTS='host1|w1|"+asked+"'")
 	text, derr := base64.StdEncoding.DecodeString(words(short, "issued: host1|"))
@@ -86,7 +86,7 @@ func TestKubeletSigned(t *testing.T) {
 		t.Errorf("%v: %s%s", err, short, errs)
 	}
 	before := n.read(n.pair())
-	// Killed before the kubelet was restarted, the next run restarts it.
+	// If a run is killed before it restarts the kubelet, the next one restarts it.
 	n.write(n.bin+"/systemctl", []byte("#!/bin/sh\n[ \"$1\" != restart ]\n"), 0o700)
 	if _, errs, err := n.kubelet("take.sh", "KSCERT_REFUSED= KSCERT_ISSUED='"+issued+"'"); err == nil || !strings.Contains(errs, "the kubelet does not start") {
 		t.Fatal(err, errs)
@@ -120,19 +120,19 @@ func TestKubeletSigned(t *testing.T) {
 	}
 }
 
-// A worker's own words do not decide whose certificate it gets.
+// What a worker claims does not decide whose certificate it gets.
 func TestKubeletSignerRefuses(t *testing.T) {
 	t.Parallel()
 	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
 	ghost := request(t, ca.Issue(t, testpki.Leaf{CommonName: "w1"}), "system:node:ghost")
 	for _, row := range []struct {
 		name string
-		// node is what the old certificate says, by is who signed it, inventory is the name
-		// there, names are all that the inventory has.
+		// node is the name in the old certificate, by its signer, inventory the worker's name
+		// there, names all that the inventory has.
 		node, inventory, names string
 		by                     testpki.Pair
 		edit                   func([]string)
-		// is is whose certificate comes of it.
+		// is is whose certificate is issued.
 		is, refusal string
 	}{
 		{name: "as the inventory says", node: "w1", inventory: "w1", names: "cp1 w1", by: ca, is: "w1"},
@@ -177,7 +177,7 @@ func TestKubeletSignerRefuses(t *testing.T) {
 	}
 }
 
-// Through the playbook, by hand: the whole way, on a machine that is both.
+// The whole way through the playbook, by hand, on a machine that is both.
 func TestKubeletBootstrapPlaybook(t *testing.T) {
 	t.Parallel()
 	for _, bin := range testansible.Bins(t) {
@@ -193,7 +193,7 @@ func TestKubeletBootstrapPlaybook(t *testing.T) {
 		if conf := string(n.read(n.conf + "/kubelet.conf")); strings.Contains(conf, "client-key-data") || !strings.Contains(conf, "client-certificate: "+n.pair()) {
 			t.Errorf("kubelet.conf is\n%s", conf)
 		}
-		// What a node has reported of itself before, as Kubespray's cache of facts keeps it.
+		// What a node reported about itself earlier, as Kubespray's fact cache keeps it.
 		n.write(n.root()+"/facts/cp1", []byte(`{"kube_override_hostname": "ghost"}`), 0o600)
 		n.config = "[defaults]\nfact_caching = jsonfile\nfact_caching_connection = " + n.root() + "/facts\n"
 		n.write(n.pair(), []byte("no certificate"), 0o600)

@@ -12,7 +12,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
-// bundle is what lies where one CA would: the one whose key is there signs.
+// bundle is a file with several CAs in the place of one: the one whose key is there signs.
 type bundle struct {
 	name    string
 	signs   testpki.Pair
@@ -20,8 +20,8 @@ type bundle struct {
 	formers []testpki.Pair // have signed what is there
 }
 
-// bundles are those of a rotation: with names that differ and that do not, with key
-// identifiers and, as in old clusters, without.
+// bundles are those of a rotation: with the same and with different names, with key identifiers
+// and, as in old clusters, without.
 func bundles(t *testing.T) []bundle {
 	t.Helper()
 	old, next, named := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes-2026")
@@ -42,8 +42,8 @@ func bundles(t *testing.T) []bundle {
 	}
 }
 
-// Whatever is in a file of CAs, what is due is renewed by the one whose key is there, and the
-// file and every kubeconfig trust afterwards what they trusted before.
+// Whatever a CA file contains, the CA whose key is there renews what is due. Afterwards the file
+// and every kubeconfig trust what they trusted before.
 func TestRenewalKeepsBundles(t *testing.T) {
 	t.Parallel()
 	for _, b := range bundles(t) {
@@ -122,8 +122,8 @@ func TestRenewalKeepsBundles(t *testing.T) {
 	}
 }
 
-// The collector brings every CA of files and kubeconfigs, those of network plugins, too, whose
-// tokens stay where they are, and what kube-controller-manager hands out.
+// The collector reports every CA of files and kubeconfigs, also those of network plugins, whose
+// tokens stay on the node, and those that kube-controller-manager publishes.
 func TestCollectorReadsBundles(t *testing.T) {
 	t.Parallel()
 	old, next := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")

@@ -16,7 +16,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
-// caNode is a control plane with the cluster's CA and what trusts it.
+// caNode is a control plane with the cluster's CA and everything that trusts it.
 func caNode(t *testing.T, ca testpki.Pair) *node {
 	t.Helper()
 	n := newNode(t)
@@ -32,7 +32,7 @@ func caScript(t *testing.T, file string, settings ...string) string {
 	return strings.Join(settings, "\n") + "\n" + script(t, "ca_renewal/files/authority.sh", "ca_renewal/files/"+file)
 }
 
-// reissue has the cluster's CA re-issued, and returns the new certificate.
+// reissue re-issues the cluster's CA and returns the new certificate.
 func (n *node) reissue(settings ...string) *x509.Certificate {
 	n.t.Helper()
 	out, errs, err := n.run(caScript(n.t, "issue.sh", append([]string{"KSCERT_CAS=kubernetes-ca KSCERT_CA_SECONDS=0"}, settings...)...))
@@ -55,7 +55,7 @@ func (n *node) reissue(settings ...string) *x509.Certificate {
 	return parsed(n.t, pair[1])
 }
 
-// openssl runs it in a folder.
+// openssl runs it in a directory.
 func openssl(t *testing.T, dir string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("openssl", args...)
@@ -67,8 +67,8 @@ func openssl(t *testing.T, dir string, args ...string) string {
 	return string(out)
 }
 
-// bare is a CA without key identifier and key usage, and one certificate that it has signed,
-// with an authority key identifier as given.
+// bare is a CA without key identifier and key usage, and one certificate that it has signed, with
+// an authority key identifier as given.
 func bare(t *testing.T, identifier string) (ca, leaf testpki.Pair) {
 	t.Helper()
 	dir := t.TempDir()
@@ -92,7 +92,7 @@ func bare(t *testing.T, identifier string) (ca, leaf testpki.Pair) {
 	return ca, leaf
 }
 
-// TestReissue: what a CA has signed stays valid, and what strict clients miss is added.
+// TestReissue: what a CA has signed stays valid, and extensions that strict clients need are added.
 func TestReissue(t *testing.T) {
 	t.Parallel()
 	t.Run("one of Go, whose subject is a PrintableString", func(t *testing.T) {
@@ -200,8 +200,8 @@ func conf(trusted ...[]byte) []byte {
 		"contexts: []\ncurrent-context: \"\"\nkind: Config\nusers: []\n", base64.StdEncoding.EncodeToString(bytes.Join(trusted, nil)))
 }
 
-// TestPlaceCA: the new certificate takes the place of those with its key and subject, in every
-// bundle, and every other one stays.
+// TestPlaceCA: the new certificate replaces those with its key and subject in every bundle; all
+// others stay.
 func TestPlaceCA(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -210,7 +210,7 @@ func TestPlaceCA(t *testing.T) {
 	remark := []byte("# of the cluster\n")
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	n := caNode(t, ca)
-	files := map[string][2][]byte{ // what was there, and what is
+	files := map[string][2][]byte{ // before and after
 		"/ssl/ca.crt":             {join(remark, ca.Certificate, other), join(remark, renewed, other)},
 		"/ssl/front-proxy-ca.crt": {other, other},
 		"/ssl/apiserver.crt":      {join(other, ca.Certificate), join(other, renewed)},
@@ -240,8 +240,8 @@ func TestPlaceCA(t *testing.T) {
 	}
 }
 
-// TestPlaceCARefuses: nothing is placed that is no CA, or not valid; and one of another key
-// replaces nothing.
+// TestPlaceCARefuses: a certificate that is not a CA, or not valid, is not placed; one with another
+// key replaces nothing.
 func TestPlaceCARefuses(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -271,7 +271,8 @@ func TestPlaceCARefuses(t *testing.T) {
 	}
 }
 
-// TestUnidentified: only while CAs are renewed, a certificate that names no issuer's key is due.
+// TestUnidentified: a certificate without an authority key identifier is due only while CAs are
+// renewed.
 func TestUnidentified(t *testing.T) {
 	t.Parallel()
 	_, without := bare(t, "authorityKeyIdentifier=none")

@@ -26,8 +26,8 @@ func chained(pairs ...testpki.Pair) []byte {
 	return out
 }
 
-// verifies says why the first certificate of a file, with those behind it, leads nowhere:
-// from the root alone, as a client does that trusts nothing else.
+// verifies returns why the first certificate of a file, with those after it, does not lead to the
+// root, as for a client that trusts nothing else.
 func verifies(root testpki.Pair, file []byte) error {
 	roots, rest := x509.NewCertPool(), x509.NewCertPool()
 	roots.AddCert(root.X509)
@@ -44,15 +44,14 @@ func verifies(root testpki.Pair, file []byte) error {
 	return err
 }
 
-// An authority that another one has signed is one. What stands behind a certificate in its
-// file stays there as far as it leads to its authority; and when the first of them ends, all
-// of it is due.
+// An intermediate CA works as a CA. The certificates after a leaf in its file stay there if they
+// lead to its CA; and when the first of them expires, all of the file is due.
 func TestRenewalKeepsChains(t *testing.T) {
 	t.Parallel()
 	root := testpki.Authority(t, "root")
 	years := time.Now().AddDate(5, 0, 0)
 	ca := root.Intermediate(t, "kubernetes", years)
-	before := root.Once(t, ca, time.Now().Add(-time.Hour)) // the authority's certificate until it was signed again
+	before := root.Once(t, ca, time.Now().Add(-time.Hour)) // the CA's certificate until it was signed again
 	between := ca.Intermediate(t, "by hand", time.Now().Add(-time.Hour))
 	issue := func(by testpki.Pair, left time.Duration) testpki.Pair {
 		return by.Issue(t, testpki.Leaf{
@@ -67,7 +66,7 @@ func TestRenewalKeepsChains(t *testing.T) {
 		leaf      testpki.Pair
 		behind    []testpki.Pair
 		due       bool
-		want      []testpki.Pair // behind the new one
+		want      []testpki.Pair // after the new one
 		roots     testpki.Pair
 	}{
 		{"alone, of an intermediate authority", ca, ended, nil, true, nil, ca},
@@ -120,7 +119,7 @@ func TestRenewalKeepsChains(t *testing.T) {
 	}
 }
 
-// In the same way the kubelet's pair, on a control plane and on a worker and wherever it is, and the
+// The same for the kubelet's pair, on control planes and workers and wherever it is, and for the
 // certificates of etcd as a service of the host.
 func TestOthersKeepChains(t *testing.T) {
 	t.Parallel()
@@ -193,8 +192,8 @@ func TestOthersKeepChains(t *testing.T) {
 	kept("etcd's member", e.read(e.etcd+"/member-cp1.pem"))
 }
 
-// The collector tells of all certificates in a file: the first is the one, the earliest end
-// counts. An authority that another one has signed has signed what it has signed.
+// The collector reports all certificates of a file: the first is the leaf, the earliest expiry
+// counts. What an intermediate CA has signed counts as signed by the cluster.
 func TestCollectorReadsChains(t *testing.T) {
 	t.Parallel()
 	root := testpki.Authority(t, "root")

@@ -18,9 +18,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 )
 
-// controlPlane is a node with the files of a control plane whose certificates all end
-// after the given time and were written long ago; crictl knows a container of each
-// component, which runs since then, and systemctl a kubelet in the given state.
+// controlPlane is a node with the files of a control plane. All certificates expire after the given
+// time and were written long ago. crictl knows a container of each component that has run since
+// then, and systemctl a kubelet in the given state.
 func controlPlane(t *testing.T, left time.Duration, kubelet string) *node {
 	t.Helper()
 	n := newNode(t)
@@ -96,9 +96,8 @@ func (n *node) play(bin, playbook string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// With --check each playbook tells of every node what it would renew, with the time it
-// ends, and what it would restart for it; and changes nothing. Nothing is reported of a
-// node that is as it should be.
+// With --check each playbook reports what it would renew on each node, with the expiry, and what it
+// would restart for it. It changes nothing, and reports nothing for a healthy node.
 func TestCheckMode(t *testing.T) {
 	t.Parallel()
 	const running, dead = "0", "3"
@@ -155,7 +154,7 @@ func TestCheckMode(t *testing.T) {
 	}
 }
 
-// would are the changes that a playbook tells of with --check.
+// would are the changes that a playbook reports with --check.
 func would(out string) []string {
 	var reported []string
 	for _, m := range regexp.MustCompile(`(?m)^\s+"(would .*?)",?$`).FindAllStringSubmatch(out, -1) {
@@ -164,8 +163,8 @@ func would(out string) []string {
 	return reported
 }
 
-// Kubelets are worked on in batches. One that cannot be asked for ends nothing but its own
-// work. (A batch of which all fail to start is the last: TestPartOfAPlan, on the lab.)
+// Kubelets are handled in batches. One that cannot be reached stops only its own work. (A batch in
+// which all fail to start is the last: TestPartOfAPlan, on the lab.)
 func TestKubeletsInBatches(t *testing.T) {
 	t.Parallel()
 	for serial, want := range map[string]string{"100%": "w1 w3 w4", "2": "w1 w3 w4", "50%": "w1 w3 w4", "1": "w1 w3 w4"} {
@@ -188,7 +187,7 @@ func TestKubeletsInBatches(t *testing.T) {
 	}
 }
 
-// What stands in the way of a renewal is reported by --check too.
+// --check also reports what would prevent a renewal.
 func TestCheckModeSeesWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	n := controlPlane(t, 24*time.Hour, "0")

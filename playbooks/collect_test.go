@@ -28,8 +28,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// The promise that a private key never leaves its node, tried on the program
-// that reads them all: a key in every place where one may lie.
+// A private key never leaves its node: here a key is in every place where one may be.
 func TestCollectorPrintsNoKey(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -47,7 +46,7 @@ func TestCollectorPrintsNoKey(t *testing.T) {
 		return p
 	}
 
-	// Every kind of certificate in its place, with its key; and what must be reported of it.
+	// Every kind of certificate in its place, with its key, and what must be reported of it.
 	type verdict struct {
 		signedBy certs.Authority
 		key      certs.KeyState
@@ -82,7 +81,7 @@ func TestCollectorPrintsNoKey(t *testing.T) {
 				text = bytes.Replace(text, []byte("10.0.0.1:6443"), []byte("127.0.0.2:1"), 1)
 			}
 			n.write(dir+"/"+rel, text, 0o600)
-		case key == rel: // both in one file, either way round
+		case key == rel: // both in one file, in either order
 			n.write(dir+"/"+rel, slices.Concat(p.Key, p.Certificate, p.Key), 0o600)
 		case key == "":
 			n.write(dir+"/"+rel, p.Certificate, 0o644)
@@ -93,7 +92,7 @@ func TestCollectorPrintsNoKey(t *testing.T) {
 		}
 	}
 
-	// What is not as it should be.
+	// Broken and unusual files.
 	both := issue(ca, "both")
 	n.write(pki+"/apiserver.crt", slices.Concat(both.Key, both.Certificate, both.Key), 0o600)
 	n.write(pki+"/apiserver.key", issue(ca, "another").Key, 0o600)
@@ -113,7 +112,7 @@ func TestCollectorPrintsNoKey(t *testing.T) {
 	delete(want, "front-proxy-client")
 	odd := issue(ca, "odd")
 	for name, text := range map[string][]byte{
-		"joined.crt":   slices.Concat(bytes.TrimSpace(odd.Certificate), odd.Key), // no line between
+		"joined.crt":   slices.Concat(bytes.TrimSpace(odd.Certificate), odd.Key), // no line break between them
 		"cut.crt":      slices.Concat(odd.Certificate[:len(odd.Certificate)/2], []byte("\n"), odd.Key),
 		"one-line.crt": []byte(strings.ReplaceAll(string(odd.Certificate)+string(odd.Key), "\n", " ")),
 	} {
@@ -241,8 +240,8 @@ controllerManager:
 	}
 }
 
-// The encryption configuration is what it says: written in another form it is the same,
-// with another key, name or order it is not.
+// The encryption configuration counts by its meaning: the same in another form, different with
+// another key, name or order.
 func TestCollectorReadsEncryption(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -302,7 +301,7 @@ resources:
 	}
 }
 
-// A certificate and its key are one file under two names where pki is a link.
+// A certificate and its key are one file with two names if pki is a link.
 func TestCollectorFollowsLinks(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -327,7 +326,7 @@ func TestCollectorFollowsLinks(t *testing.T) {
 	}
 }
 
-// Ports that accept and stay silent, and a client that waits for ever.
+// Ports that accept and stay silent, and a client that waits forever.
 func TestCollectorEndsInTime(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -366,8 +365,8 @@ func TestCollectorEndsInTime(t *testing.T) {
 	}
 }
 
-// A member that has a port of its own for HTTP is asked there, with TLS or without; one whose
-// gateway is switched off is healthy, and says why it tells no more.
+// A member with a separate HTTP port is asked there, with TLS or without. One whose gateway is
+// switched off is healthy, and the reason for the missing details is reported.
 func TestEtcdAskedElsewhere(t *testing.T) {
 	t.Parallel()
 	answers := map[string]string{
@@ -418,7 +417,7 @@ func TestEtcdAskedElsewhere(t *testing.T) {
 	}
 }
 
-// However much there is on a node, no more than 4 MiB come back, without an end.
+// However much is on a node, at most 4 MiB come back, without the end record.
 func TestCollectorIsCutOff(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -433,8 +432,8 @@ func TestCollectorIsCutOff(t *testing.T) {
 	}
 }
 
-// wantNodes has the template by which nodes are asked for filled in as kubectl does:
-// with JSON, in which a key may be missing.
+// wantNodes fills in the template for nodes as kubectl does: from JSON, in which a key may be
+// missing.
 func wantNodes(t *testing.T, text string) {
 	t.Helper()
 	var list any
@@ -501,8 +500,8 @@ esac
 	}
 }
 
-// Whom objects of the cluster trust is asked of one API server, each CA comes back once, and
-// nothing that lies next to it: users of the cluster write these objects.
+// Trust of the cluster's objects is read from one API server. Each CA comes back once, without
+// anything next to it: users of the cluster write these objects.
 func TestCollectorAsksWhoIsTrusted(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -511,7 +510,7 @@ func TestCollectorAsksWhoIsTrusted(t *testing.T) {
 	encoded := base64.StdEncoding.EncodeToString
 	for name, lines := range map[string]string{
 		"configmaps -A": "kube-root-ca\ta\t" + quoted(ca.Certificate) + "\nkube-root-ca\tb\t" + quoted(slices.Concat(ca.Certificate, canary.Key)) + "\nkube-root-ca\tc\t" + quoted(ca.Certificate) + "\nkube-root-ca\td\t\n" +
-			"kube-root-ca\te\t" + quoted(slices.Concat(ca.Certificate[:200], []byte("\n"), canary.Key)) + "\n", // a key behind one that was cut off
+			"kube-root-ca\te\t" + quoted(slices.Concat(ca.Certificate[:200], []byte("\n"), canary.Key)) + "\n", // a key after one that was cut off
 		"configmap cluster":   "clusters:\n- cluster:\n    certificate-authority-data: " + encoded(ca.Certificate) + "\n",
 		"configmap extension": "client-ca\t-\t" + quoted(ca.Certificate) + "\nrequestheader-client-ca\t-\t" + quoted(other.Certificate) + "\n",
 		"secrets -A":          "service-account-token\ta/old\t" + encoded(ca.Certificate) + "\n",
@@ -573,8 +572,8 @@ esac
 	}
 }
 
-// Whether kubelets let the API server in is asked where its certificate's groups do not say
-// so, as whom the certificate names.
+// The collector checks whether kubelets let the API server in, as the user of its certificate,
+// unless the certificate's groups already answer that.
 func TestCollectorAsksForTheKubeletClient(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ user, group, asked string }{
@@ -582,7 +581,7 @@ func TestCollectorAsksForTheKubeletClient(t *testing.T) {
 		{"kube-apiserver-kubelet-client", "kubeadm:cluster-admins", ""},
 		{"kube-apiserver-kubelet-client", "", "--as=kube-apiserver-kubelet-client auth can-i get nodes --subresource=proxy"},
 		{"a, b = c", "my group", "--as-group=my group --as=a, b = c auth can-i get nodes --subresource=proxy"},
-		{"", "my group", ""}, // whom the API server would ask for a name
+		{"", "my group", ""}, // the API server would have to ask for a name
 	} {
 		t.Run(row.user+" "+row.group, func(t *testing.T) {
 			t.Parallel()
@@ -616,8 +615,8 @@ users:
     ` + more + "\n")
 }
 
-// What another user's process or a pod's says of itself is no record, and a name
-// with a line break forges none.
+// What a process of another user or of a pod prints is no record, and a name with a line break
+// cannot forge one.
 func TestCollectorIsNotForged(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
@@ -662,7 +661,7 @@ func TestCollectorIsNotForged(t *testing.T) {
 	}
 }
 
-// The pod that each manifest of the kubelet defines is known by its name, however it is written.
+// The pod that each of the kubelet's manifests defines is known by its name, however it is written.
 func TestCollectorNamesPods(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -684,8 +683,8 @@ func TestCollectorNamesPods(t *testing.T) {
 	}
 }
 
-// A manifest that the kubelet cannot read is reported again every 20 s: what it reported before the
-// second after the last change of a manifest is over, and not asked for.
+// The kubelet reports an unreadable manifest every 20 s. Reports older than the second after the
+// last change of a manifest are obsolete and not read.
 func TestCollectorReadsTheKubeletsLog(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -705,8 +704,8 @@ func TestCollectorReadsTheKubeletsLog(t *testing.T) {
 	}
 }
 
-// Of Kubespray's renewal timer it tells whether it is on, held back by a run, or off; and
-// nothing where none is installed.
+// Kubespray's renewal timer is reported as on, held back by a run, or off, and not at all if none
+// is installed.
 func TestCollectorTellsTheRenewalTimer(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -730,7 +729,7 @@ func TestCollectorTellsTheRenewalTimer(t *testing.T) {
 	}
 }
 
-// The container runtime is the one that the kubelet is set to use, by a flag before its file.
+// The container runtime is the one that the kubelet is configured for, by a flag before its file.
 func TestCollectorKnowsTheRuntime(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ file, env, want string }{
@@ -748,8 +747,8 @@ func TestCollectorKnowsTheRuntime(t *testing.T) {
 	}
 }
 
-// A folder of certificates is found however the node's kubeadm configuration writes it,
-// as a renewal finds it.
+// The certificate directory is found however the node's kubeadm configuration writes it, as by a
+// renewal.
 func TestCollectorFindsCertificatesDir(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -772,8 +771,8 @@ func TestCollectorFindsCertificatesDir(t *testing.T) {
 	}
 }
 
-// Where kubeadm's configuration names no directory of certificates and kubeadm's own is not there,
-// Kubespray's is taken.
+// If kubeadm's configuration names no certificate directory and kubeadm's default does not exist,
+// Kubespray's is used.
 func TestCollectorFindsCertificatesDirByDefault(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -797,7 +796,7 @@ func TestCollectorFindsCertificatesDirByDefault(t *testing.T) {
 	}
 }
 
-// A group of a directory service may have a blank in its name: the node is known all the same.
+// A group from a directory service may have a blank in its name: the node is still parsed.
 func TestCollectorTellsGroupsWithBlanks(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)

@@ -24,15 +24,15 @@ import (
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
-// place is where nothing of this tree can be found: a home, a working directory, and the
-// collections that were installed there.
+// place has nothing of this tree: a home, a working directory, and the collections that were
+// installed there.
 type place struct {
 	t                 *testing.T
 	bin, dir, version string
 	tarball           string
 }
 
-// newPlace has the collection, as its users get it: from a tarball, without a network.
+// newPlace has the collection as its users get it: from a tarball, without a network.
 func newPlace(t *testing.T, bin string) place {
 	t.Helper()
 	source, err := filepath.Abs(playbooks.Collection)
@@ -95,7 +95,7 @@ func (p place) run(name string, args ...string) string {
 	return string(out)
 }
 
-// documents are what ansible-doc knows of plugins of a kind.
+// documents are what ansible-doc knows about plugins of a kind.
 func (p place) documents(kind string, names ...string) map[string]map[string]any {
 	p.t.Helper()
 	out, err := p.command("ansible-doc", append([]string{"--json", "-t", kind}, names...)...).Output()
@@ -109,7 +109,7 @@ func (p place) documents(kind string, names ...string) map[string]map[string]any
 	return all
 }
 
-// before says of an Ansible that it is older than a version such as "2.14".
+// before reports whether the Ansible is older than a version such as "2.14".
 func (p place) before(version string) bool {
 	_, is, _ := strings.Cut(p.version, "ansible ")
 	var major, minor, wantMajor, wantMinor int
@@ -122,8 +122,8 @@ func (p place) before(version string) bool {
 	return major < wantMajor || major == wantMajor && minor < wantMinor
 }
 
-// by is what runs a playbook of the installed collection: its name, which Ansible knows
-// since 2.11, or the file.
+// by is the argument that runs a playbook of the installed collection: its name, which Ansible
+// knows since 2.11, or the file.
 func (p place) by(name string) string {
 	if p.before("2.11") {
 		return p.dir + "/installed/ansible_collections/infrapuzzle/kscertctl/playbooks/" + name + ".yml"
@@ -131,7 +131,7 @@ func (p place) by(name string) string {
 	return "infrapuzzle.kscertctl." + name
 }
 
-// below are the files below a folder.
+// below are the files below a directory.
 func below(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -149,8 +149,8 @@ func below(t *testing.T, dir string) map[string]string {
 	return out
 }
 
-// The tarball holds the files that the program carries, byte for byte: all of them, and
-// nothing else but Ansible's own lists.
+// The tarball holds the same files as the program, byte for byte, and nothing else but Ansible's
+// own lists.
 func (p place) isEmbedded() {
 	t := p.t
 	embedded := filepath.Join(t.TempDir(), "playbooks")
@@ -205,8 +205,8 @@ func (p place) isEmbedded() {
 	}
 }
 
-// Installed from the tarball into an empty place, each playbook can be read by its name,
-// and one that renews does what it does from this tree: alone, and behind another playbook.
+// Installed from the tarball into an empty place, each playbook can be read by its name, and one
+// that renews works as from this tree: alone, and after another playbook.
 func (p place) runs() {
 	t := p.t
 	books, err := filepath.Glob(playbooks.Collection + "/playbooks/*.yml")
@@ -287,11 +287,11 @@ func (p place) isNotTaken() {
 	}
 }
 
-// What Ansible's own documentation shows of a plugin is whole.
+// Ansible's own documentation of each plugin is complete.
 func (p place) isDocumented() {
 	t := p.t
 	for kind, row := range map[string]struct {
-		since    string // which version of ansible-doc knows such plugins
+		since    string // the version of ansible-doc that knows such plugins
 		names    []string
 		sections []string
 	}{
@@ -329,7 +329,7 @@ func (p place) isDocumented() {
 		}
 	}
 	if p.before("2.11") {
-		return // knows no documents of roles
+		return // has no documents of roles
 	}
 	args := []string{"-t", "role"}
 	for _, role := range roleNames(t) {
@@ -387,8 +387,8 @@ func specOf(t *testing.T, role string) argumentSpec {
 	return doc.Specs
 }
 
-// What Ansible checks and shows of a role's variables is what the role has: every default
-// by its value, and an entry point for each file of tasks. UPDATE_DOCS=1 writes the READMEs.
+// Ansible checks and documents exactly the variables that the role has: every default by its value,
+// and an entry point for each file of tasks. UPDATE_DOCS=1 writes the READMEs.
 func TestArgumentSpecs(t *testing.T) {
 	t.Parallel()
 	for _, role := range roleNames(t) {

@@ -14,8 +14,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 )
 
-// apiServer presents one certificate after the other, one a handshake and the last one
-// from then on; and to itself, by name, another one.
+// apiServer presents one certificate after the other, one per handshake, and then stays with the
+// last one. To itself, by name, it presents another one.
 func apiServer(t *testing.T, loopback testpki.Pair, presents ...testpki.Pair) (port string) {
 	t.Helper()
 	pair := func(p testpki.Pair) *tls.Certificate {
@@ -60,8 +60,8 @@ func apiServer(t *testing.T, loopback testpki.Pair, presents ...testpki.Pair) (p
 	return port
 }
 
-// An API server that takes renewed files up by itself is restarted only when it does
-// not, or when what it made for itself ends soon.
+// An API server that reloads renewed files is restarted only if it does not, or if its loopback
+// certificate expires soon.
 func TestAPIServerIsRestarted(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -71,7 +71,7 @@ func TestAPIServerIsRestarted(t *testing.T) {
 	const reloading = "registry.k8s.io/kube-apiserver:v1.20.0"
 	for _, row := range []struct {
 		name, image string
-		works       bool // it worked before the renewal: what it takes up by itself counts
+		works       bool // it worked before the renewal: what it reloads by itself counts
 		loopback    testpki.Pair
 		presents    []testpki.Pair
 		idle        bool // no container of it runs
@@ -109,8 +109,8 @@ func TestAPIServerIsRestarted(t *testing.T) {
 	}
 }
 
-// A lease is released whose holder was a process of this host that is gone, or that no one
-// has renewed for long and no one renews now.
+// A lease is released if its holder was a process of this host that is gone, or if no one has
+// renewed it for long and no one renews it now.
 func TestLeasesAreReleased(t *testing.T) {
 	t.Parallel()
 	host, err := os.Hostname()
@@ -191,8 +191,8 @@ esac
 	}
 }
 
-// What started after its certificate was written has it, even where it cannot yet be
-// asked; of what is older, what it serves counts.
+// A component that started after its certificate was written has it, even if it cannot be asked
+// yet. For an older one, what it serves counts.
 func TestEtcdIsRestarted(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "etcd-ca")
@@ -226,8 +226,8 @@ func TestEtcdIsRestarted(t *testing.T) {
 	}
 }
 
-// Where a member of etcd restarts for its CA, its API server goes first; else that is asked
-// about only once.
+// If an etcd member restarts for its CA, its API server goes first. Otherwise the API server is
+// asked only once.
 func TestAPIServerStopsBeforeItsMember(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[int]string{
@@ -253,8 +253,8 @@ ask_kubelet() { :; }
 	}
 }
 
-// A kubelet that is started together with others is done when its member of etcd talks
-// to others; one that is started alone, at once.
+// A kubelet that is started with others is done when its etcd member talks to others; one that is
+// started alone, at once.
 func TestKubeletsStartOneAfterAnother(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {

@@ -8,8 +8,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 )
 
-// What is due is what diagnosis calls due: what ends within the threshold, what has not
-// begun, and of what the kubelet renews the last tenth, or all where it is set not to.
+// The scripts and diagnosis agree on what is due: what expires within the threshold, what is not
+// yet valid, and of what the kubelet renews the last tenth, or all if it is set not to.
 func TestDue(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour

@@ -1,7 +1,7 @@
-// Package playbooks carries the Ansible half of kscertctl: the collection with plays, roles
-// and plugins, and a playbook for each of its own. They run by hand with plain
-// ansible-playbook too; the driver writes this copy into the run directory and runs it there,
-// so that a run's record holds exactly what was run.
+// Package playbooks embeds the Ansible half of kscertctl: the collection with plays, roles and
+// plugins, and a playbook for each of its own. They also run by hand with plain ansible-playbook.
+// The program writes this copy into the run directory and runs it there, so that the record of a
+// run holds exactly what was run.
 package playbooks
 
 import (
@@ -47,23 +47,23 @@ const (
 	CAPublish        = "ca-publish.yml"
 )
 
-// Collection is the folder, below the playbooks, of the collection infrapuzzle.kscertctl: their
+// Collection is the directory, below the playbooks, of the collection infrapuzzle.kscertctl: its
 // plays, roles and plugins. Ansible finds it there, next to the playbooks that it runs.
 const Collection = "collections/ansible_collections/infrapuzzle/kscertctl"
 
-// CallbackDir is the folder, below the playbooks, of the event callback.
+// CallbackDir is the directory, below the playbooks, of the event callback.
 const CallbackDir = Collection + "/plugins/callback"
 
-// SSH is the program that Ansible calls instead of ssh when it looks at nodes.
+// SSH is the program that Ansible calls instead of ssh when it inspects nodes.
 const SSH = "ssh.sh"
 
-// WriteTo writes all files below dir, which must not hold them yet.
+// WriteTo writes all files below dir, which must not exist there yet.
 func WriteTo(dir string) error { return write(dir, files) }
 
 // WriteToLook writes what Inspect needs, and nothing else.
 func WriteToLook(dir string) error { return write(dir, look) }
 
-// write copies what others have no business to read or change, whatever the umask.
+// write writes the files for the owner alone, whatever the umask.
 func write(dir string, files embed.FS) error {
 	err := fs.WalkDir(files, ".", func(name string, e fs.DirEntry, err error) error {
 		to := filepath.Join(dir, name)

@@ -40,8 +40,7 @@ func parsed(t *testing.T, text []byte) *x509.Certificate {
 	return x
 }
 
-// A run directory holds exactly what is run: every file of this folder that
-// Ansible may read.
+// A run directory holds exactly what is run: every file of this directory that Ansible may read.
 func TestWriteTo(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "playbooks")

@@ -11,8 +11,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 )
 
-// escapes are ways in which a text in double quotes may say base64 by its escapes: kubectl
-// reads all of them.
+// escapes are ways to write base64 in double quotes with escapes: kubectl reads all of them.
 func escapes() map[string]func(string) string {
 	return map[string]func(string) string{
 		"line breaks":      func(s string) string { return s[:64] + `\n` + s[64:] + `\n` },
@@ -34,8 +33,8 @@ func escapes() map[string]func(string) string {
 	}
 }
 
-// A certificate in double quotes whose base64 has escapes is not passed over: it is read, or
-// its file is named as one that is not understood, and a renewal refuses it by name.
+// A certificate in double quotes whose base64 has escapes is not missed: it is read, or its file is
+// reported as not understood, and a renewal refuses it by name.
 func TestEscapedCertificates(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")

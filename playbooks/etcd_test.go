@@ -19,9 +19,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 )
 
-// client is a control plane without an etcd member: it has etcd's authority but not its
-// key, a client certificate of its own, and the first control plane's name leads to it,
-// as on those that joined.
+// client is a control plane without an etcd member: it has etcd's CA but not its key, a client
+// certificate of its own, and the first control plane's name is a link to that, as on nodes that
+// joined.
 func client(t *testing.T, ca testpki.Pair, left time.Duration) (n *node, cert testpki.Pair) {
 	t.Helper()
 	n = newNode(t)
@@ -48,7 +48,7 @@ func (n *node) with(script string, settings ...string) (stdout, stderr string, e
 	return n.run(before.String() + role(n.t, "etcd_certificates/files/issue.sh") + role(n.t, "etcd_certificates/files/"+script))
 }
 
-// asks is what the node asks to have signed, as the playbook hands it on.
+// asks is what the node requests to have signed, as the playbook passes it on.
 func (n *node) asks() string {
 	n.t.Helper()
 	out, errs, err := n.with("renew.sh", "KSCERT_ETCD", "request")
@@ -58,7 +58,7 @@ func (n *node) asks() string {
 	return "cp2|" + words(out, "request: ")
 }
 
-// words are what lines with a prefix say.
+// words are what lines with a prefix contain after it.
 func words(out, prefix string) string {
 	var all []string
 	for line := range strings.Lines(out) {
@@ -69,8 +69,7 @@ func words(out, prefix string) string {
 	return strings.Join(all, "\n")
 }
 
-// TestEtcdSignedElsewhere: a certificate is renewed where etcd's authority has no key,
-// and no key travels.
+// TestEtcdSignedElsewhere: a certificate is renewed where etcd's CA has no key, and no key travels.
 func TestEtcdSignedElsewhere(t *testing.T) {
 	t.Parallel()
 	signer, ca, _ := etcdNode(t, 365*24*time.Hour)
@@ -161,7 +160,7 @@ func TestEtcdSignerRefuses(t *testing.T) {
 			}
 		})
 	}
-	// Names in a request count for nothing: those of the old certificate do.
+	// The names of the old certificate count, not those in a request.
 	signer, ca, _ := etcdNode(t, 365*24*time.Hour)
 	n, old := client(t, ca, -time.Hour)
 	signed, errs, err := signer.with("sign.sh", "KSCERT_REQUESTS",
@@ -174,7 +173,7 @@ func TestEtcdSignerRefuses(t *testing.T) {
 		t.Errorf("%s: signed for %q %v", errs, x.DNSNames, x.IPAddresses)
 	}
 
-	// Of a text with several blocks, the same one counts in every check.
+	// In a text with several blocks, every check uses the same one.
 	evil := request(t, old, "root", "kubernetes")
 	for name, fields := range map[string][2][]byte{
 		"a request before the old certificate": {slices.Concat(evil, old.Certificate), evil},
@@ -194,7 +193,7 @@ func TestEtcdSignerRefuses(t *testing.T) {
 		}
 	}
 
-	// What comes back from another authority, or for another key, takes no place.
+	// A certificate from another CA, or for another key, is not placed.
 	n, old = client(t, testpki.Authority(t, "etcd-ca"), -time.Hour)
 	other, _, _ := etcdNode(t, time.Hour)
 	id, _, _ := strings.Cut(strings.TrimPrefix(n.asks(), "cp2|"), "|")

@@ -17,9 +17,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
-// Every playbook begins with the groups that Kubespray makes at run time, and by hand,
-// also for a part of the nodes, their variables count. Next to the collection each has a
-// playbook that runs it, in whose name words are joined as in Kubespray's.
+// Every playbook begins with the groups that Kubespray makes at run time, so that their variables
+// count by hand and for a part of the nodes, too. Next to the collection each has a playbook that
+// runs it, in whose name words are joined as in Kubespray's.
 func TestGroupsByHand(t *testing.T) {
 	t.Parallel()
 	books, err := filepath.Glob(playbooks.Collection + "/playbooks/*.yml")
@@ -94,7 +94,7 @@ func TestGroupsByHand(t *testing.T) {
 					if err != nil || !strings.Contains(answer, "FACT config-dir /of-the-group/node2") || strings.Contains(answer, "/node1") {
 						t.Errorf("%s: %v\n%s", book, err, answer)
 					}
-					// Where there is the callback, it costs no task.
+					// With the callback it costs no task.
 					if strings.Contains(answer, "Put the group into the other one") != (book == "inspect") {
 						t.Errorf("%s: there are tasks, or there are none\n%s", book, answer)
 					}

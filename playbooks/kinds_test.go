@@ -111,8 +111,8 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// Each kind that is renewed on a control plane is renewed by a role once it has expired: no row
-// of the table is only inspected.
+// Each kind that is renewed on a control plane is renewed by a role once it has expired: no row of
+// the table is only inspected.
 func TestEveryKindIsRenewed(t *testing.T) {
 	t.Parallel()
 	for _, row := range certs.Table() {

@@ -11,8 +11,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 )
 
-// Kubeadm is asked whether it takes the node's configuration: of what it uses with a warning,
-// nothing is reported, and of what it does not take, what it says.
+// kubeadm is asked whether it accepts the node's configuration. A mere warning is not reported; a
+// rejection is, with kubeadm's message.
 func TestCollectorAsksKubeadmForItsConfiguration(t *testing.T) {
 	t.Parallel()
 	const good = "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: v1.34.4\n"
@@ -58,7 +58,7 @@ func TestCollectorAsksKubeadmForItsConfiguration(t *testing.T) {
 	}
 }
 
-// What kubeadm quotes of a configuration that it does not take may be a secret.
+// What kubeadm quotes from a configuration that it rejects may be a secret.
 func TestCollectorQuotesNoSecret(t *testing.T) {
 	t.Parallel()
 	for _, field := range []string{"bootstrapTokens:\n- token: c4n4ry\n", "certificateKey: c4n4ry\n", "certificateKey: 'x\"c4n4ry\"c4n4ry'\n"} {
@@ -73,7 +73,7 @@ func TestCollectorQuotesNoSecret(t *testing.T) {
 	}
 }
 
-// Which algorithm new keys will be of, kubeadm's configuration says.
+// kubeadm's configuration sets the algorithm of new keys.
 func TestCollectorTellsOfNewKeys(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
@@ -88,7 +88,8 @@ func TestCollectorTellsOfNewKeys(t *testing.T) {
 	}
 }
 
-// A kubeadm that knows no "config validate", nor "certs" but as "alpha certs", is asked, too.
+// An old kubeadm without "config validate", and with "alpha certs" instead of "certs", is asked,
+// too.
 func TestCollectorAsksAnOldKubeadm(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -106,7 +107,7 @@ esac
 	}
 }
 
-// Kubeadm's configuration is YAML: quoted words and comments are read as kubeadm reads them.
+// kubeadm's configuration is YAML: quoted words and comments are read as kubeadm reads them.
 func TestKubeadmConfigQuotes(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -140,8 +141,8 @@ func TestKubeadmConfigQuotes(t *testing.T) {
 	}
 }
 
-// What cannot be understood of kubeadm's configuration is reported, and nothing is backed up in
-// the belief that it is all.
+// A configuration of kubeadm that cannot be understood is reported, and no backup is taken that
+// might be incomplete because of it.
 func TestKubeadmConfigNotUnderstood(t *testing.T) {
 	t.Parallel()
 	const asJSON = "{\n  \"kind\": \"ClusterConfiguration\",\n  \"apiVersion\": \"kubeadm.k8s.io/v1beta4\",\n  \"certificatesDir\": \"DIR\"\n}\n"

@@ -39,7 +39,7 @@ func (n *node) kubernetes() {
 	}
 }
 
-// issuer is a control plane that has nothing but its authorities, and a verified backup.
+// issuer is a control plane with nothing but its CAs and a verified backup.
 func issuer(t *testing.T, ca testpki.Pair) *node {
 	t.Helper()
 	n := newNode(t)
@@ -61,7 +61,7 @@ type user struct {
 	testpki.Pair
 }
 
-// shape is a way to write a kubeconfig: value is how it has base64, text the whole.
+// shape is a way to write a kubeconfig: value writes base64, text the whole file.
 type shape struct {
 	name  string
 	value func(base64 string) string
@@ -146,7 +146,7 @@ func shapes() []shape {
 	}
 }
 
-// entry is what a kubeconfig has of a user.
+// entry is a user's entry in a kubeconfig.
 type entry struct {
 	Certificate string `yaml:"client-certificate-data"`
 	Key         string `yaml:"client-key-data"`
@@ -186,9 +186,9 @@ func renewal(t *testing.T) string {
 	return role(t, "control_plane_certificates/files/renew.sh")
 }
 
-// Of a kubeconfig, what this cluster's authority has signed and what is due is issued
-// again, each entry with its own subject, wherever it stands and however it is written.
-// Every other byte stays: others' certificates and keys, too.
+// In a kubeconfig, certificates of this cluster's CA that are due are issued again, each entry with
+// its own subject, in any place and style. Every other byte stays, also certificates and keys of
+// others.
 func TestKubeconfigRenewal(t *testing.T) {
 	t.Parallel()
 	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
@@ -201,7 +201,7 @@ func TestKubeconfigRenewal(t *testing.T) {
 	}
 	for i, s := range shapes() {
 		users := all
-		if i > 0 { // the rest is the same, and takes its time
+		if i > 0 { // the rest is the same, and slow
 			users = all[:2]
 		}
 		for _, turn := range []int{0, 1} { // ours first, and another cluster's
@@ -231,7 +231,8 @@ func TestKubeconfigRenewal(t *testing.T) {
 					}
 					for _, v := range [][2][]byte{{u.Certificate, crt}, {u.Key, key}} {
 						before, after := base64.StdEncoding.EncodeToString(v[0]), base64.StdEncoding.EncodeToString(v[1])
-						// What stands around the base64 stays; on several lines it becomes one.
+						// The text around the base64 stays; base64 on several lines becomes one
+						// line.
 						shown := s.value(before)
 						if start := strings.Index(shown, before[:40]); start >= 0 {
 							end := strings.LastIndex(shown, before[len(before)-1:]) + 1
@@ -260,15 +261,15 @@ func (s shape) render(ca testpki.Pair, users []user) string {
 	return text
 }
 
-// canaries are parts of the private half of a key on P-256 in PKCS #8, whose public half
-// is in certificates too: in PEM, and in base64 of that, as both are broken into lines.
+// canaries are parts of the private half of a key on P-256 in PKCS #8, whose public half is in
+// certificates too: in PEM, and in base64 of that, as both are broken into lines.
 func canaries(key []byte) []string {
 	text := base64.StdEncoding.EncodeToString(key)
 	return []string{string(key[76:92]), string(key[93:115]), text[112:128], text[128:144]}
 }
 
-// However a kubeconfig is written, its certificates are seen, no more of other clusters'
-// users, and nothing that is secret leaves the node.
+// In every style of kubeconfig the certificates are seen, no more of other clusters' users, and no
+// secret leaves the node.
 func TestCollectorReadsKubeconfigs(t *testing.T) {
 	t.Parallel()
 	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
@@ -284,7 +285,7 @@ func TestCollectorReadsKubeconfigs(t *testing.T) {
 			list, path := slices.Concat(users[turn:], users[:turn]), fmt.Sprintf("%s/%d-%d.conf", n.conf, i, turn)
 			n.write(path, []byte(s.render(ca, list)), 0o600)
 			want[path] = []string{"CN=admin", "CN=developer"}
-			if turn == 1 { // who is used now is reported, no matter who that is
+			if turn == 1 { // the current user is reported, no matter who that is
 				want[path] = []string{"CN=foreign", "CN=developer", "CN=admin"}
 			}
 		}
@@ -355,7 +356,7 @@ users:
 		}
 		delete(found, path)
 	}
-	// One of its fields is written by the number of a letter.
+	// One of its fields is written with an escape for a letter.
 	if len(found) > 0 || len(got.Unreadable) != 1 || got.Unreadable[0].Path != n.conf+"/secrets.conf" {
 		t.Errorf("found next to it: %v, unreadable: %v", found, got.Unreadable)
 	}
@@ -366,8 +367,8 @@ users:
 	}
 }
 
-// A kubeconfig that belongs to the cluster and of which nothing is understood is reported, with
-// the reason; one that is no one's business is not.
+// A kubeconfig of the cluster that cannot be understood is reported with the reason; an unrelated
+// one is not.
 func TestCollectorTellsOfKubeconfigs(t *testing.T) {
 	t.Parallel()
 	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
@@ -470,8 +471,8 @@ func TestCollectorTellsOfKubeconfigs(t *testing.T) {
 	}
 }
 
-// What cannot be edited for sure is refused by its name, and stays as it is; the rest of
-// the node goes on.
+// A file that cannot be edited safely is refused by name and stays as it is. The rest of the node
+// is renewed.
 func TestKubeconfigRefused(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -498,7 +499,7 @@ func TestKubeconfigRefused(t *testing.T) {
 			script := renewal(t)
 			switch row.kubectl {
 			case "":
-			case "none": // of this machine neither
+			case "none": // nor that of this machine
 				script = "command() { [ \"$2\" != kubectl ] && which \"$2\"; }\n" + script
 			default:
 				n.ok(os.Remove(n.bin + "/kubectl"))
@@ -521,7 +522,7 @@ func TestKubeconfigRefused(t *testing.T) {
 	}
 }
 
-// What the real kubeadm writes is known for it: no kubectl has to tell how it reads.
+// Output of the real kubeadm is recognized, so that kubectl does not have to parse it.
 func TestAsKubeadmWrites(t *testing.T) {
 	t.Parallel()
 	n := issuer(t, testpki.Authority(t, "kubernetes"))
@@ -537,8 +538,7 @@ done`)
 	}
 }
 
-// A certificate that is a link stays one: what it leads to is renewed, unless there is no
-// backup of that.
+// A certificate that is a link stays one. Its target is renewed, unless there is no backup of it.
 func TestRenewalFollowsLinks(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -571,7 +571,7 @@ func TestRenewalFollowsLinks(t *testing.T) {
 	}
 }
 
-// brokenPairs are what may be left of the file that the kubelet logs in with.
+// brokenPairs are possible states of a damaged kubelet client file.
 var brokenPairs = map[string]func(n *node, path string){
 	"empty":          func(n *node, path string) { n.write(path, nil, 0o600) },
 	"no certificate": func(n *node, path string) { n.write(path, []byte("x\n"), 0o600) },
@@ -582,8 +582,8 @@ var brokenPairs = map[string]func(n *node, path string){
 	"gone":     func(*node, string) {},
 }
 
-// What is left of the rotating file may be nothing at all: the kubelet of a control plane
-// gets another pair, for the name that it had.
+// Even if nothing is left of the rotating file, the kubelet of a control plane gets a new pair for
+// the name that it had.
 func TestKubeletWithoutItsPair(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -627,8 +627,8 @@ func TestKubeletWithoutItsPair(t *testing.T) {
 	}
 }
 
-// A kubelet whose certificate and key are in files of their own gets a pair in the rotating
-// file, and refers to that, where they are due; where they are not, they stay.
+// A kubelet whose certificate and key are in separate files gets a pair in the rotating file, and
+// refers to that, if they are due. Otherwise they stay.
 func TestKubeletWithSeparateFiles(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -682,7 +682,7 @@ func TestKubeletWithSeparateFiles(t *testing.T) {
 	}
 }
 
-// On a worker in the same way: it asks for a pair, with its old certificate where one is left.
+// The same on a worker: it requests a pair, with its old certificate if one is left.
 func TestWorkerWithoutItsPair(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -699,7 +699,7 @@ func TestWorkerWithoutItsPair(t *testing.T) {
 	}
 }
 
-// kubelet.conf embeds an expired certificate, while the rotated file is fresh: it comes to
+// If kubelet.conf embeds an expired certificate while the rotated file is fresh, it is changed to
 // refer to that, on workers too, and the kubelet is restarted once.
 func TestKubeletConfEmbedsExpired(t *testing.T) {
 	t.Parallel()
@@ -726,14 +726,14 @@ func TestKubeletConfEmbedsExpired(t *testing.T) {
 	if out, errs, err := n.kubelet("request.sh", ""); err != nil || out != "changed: the kubelet has no serving certificate until it is restarted\n" && out != "" {
 		t.Errorf("a second run does something: %v: %s%s", err, out, errs)
 	}
-	// Written in another way than kubeadm's it is left alone, and named.
+	// If it is not written as kubeadm does, it is left alone and named.
 	n.write(n.conf+"/kubelet.conf", bytes.ReplaceAll(embedding, []byte("client-key-data: "), []byte("'client-key-data': ")), 0o600)
 	if out, errs, err := n.kubelet("request.sh", ""); err != nil || !strings.Contains(out, "refused: "+n.conf+"/kubelet.conf stays as it is: ") {
 		t.Errorf("%v: %s%s", err, out, errs)
 	}
 }
 
-// utf16Of is a text in UTF-16 with its mark.
+// utf16Of is a text in UTF-16 with its byte order mark.
 func utf16Of(text string, order binary.AppendByteOrder) string {
 	var out []byte
 	for _, unit := range utf16.Encode([]rune("\ufeff" + text)) {
@@ -742,13 +742,13 @@ func utf16Of(text string, order binary.AppendByteOrder) string {
 	return string(out)
 }
 
-// No secret leaves the node, whatever it looks like and whatever it stands next to: what is
-// printed of a kubeconfig is printed because of where it stands in its structure.
+// No secret leaves the node, whatever it looks like and whatever it is next to. The position in the
+// structure of a kubeconfig decides what is printed.
 func TestCollectorTellsNoSecret(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
 	key := ca.Issue(t, testpki.Leaf{CommonName: "p"}).Key
-	for len(key)%3 != 0 { // so that no "=" tells it from a path
+	for len(key)%3 != 0 { // so that no "=" distinguishes it from a path
 		key = append(key, '\n')
 	}
 	plain := base64.StdEncoding.EncodeToString(key)
@@ -802,8 +802,8 @@ func TestCollectorTellsNoSecret(t *testing.T) {
 	}
 }
 
-// What a kubeconfig holds for other users and clusters is no finding here, nor is a form of
-// YAML that kubectl reads.
+// What a kubeconfig holds for other users and clusters is not reported, nor is any form of YAML
+// that kubectl reads.
 func TestCollectorLeavesOthers(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -828,8 +828,8 @@ func TestCollectorLeavesOthers(t *testing.T) {
 	}
 }
 
-// The key of someone whose certificate is not seen here is not exchanged: the file is
-// refused by name, and stays as it is.
+// A key whose certificate is not visible here is not replaced: the file is refused by name and
+// stays as it is.
 func TestForeignCertificateOfOurKey(t *testing.T) {
 	t.Parallel()
 	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
@@ -855,9 +855,8 @@ func TestForeignCertificateOfOurKey(t *testing.T) {
 	}
 }
 
-// What cannot be renewed alone is refused by name, and the rest of the node goes on: files
-// that two certificates share, one that holds none, users without a name or in a group
-// without one.
+// What cannot be renewed alone is refused by name, and the rest of the node is renewed: files that
+// two certificates share, one without any, users without a name or in a group without one.
 func TestRenewalRefusesByName(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")

@@ -15,13 +15,13 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
-// locker is one who handles the lock of a cluster, in a folder of the test.
+// locker takes and releases the lock of a cluster, in a directory of the test.
 type locker struct {
 	t   *testing.T
 	dir string
 }
 
-// do runs an action for a run and returns the state and the lock it tells.
+// do runs an action for a run and returns the state and the lock that it reports.
 func (l locker) do(action, run string, vars ...string) (state, lock string) {
 	l.t.Helper()
 	out, err := l.try(action, run, vars...)
@@ -48,7 +48,7 @@ func (l locker) try(action, run string, vars ...string) (string, error) {
 	return out.String(), err
 }
 
-// Each row acts on the lock that the rows before it left.
+// Each row acts on the lock that the previous rows left.
 func TestLock(t *testing.T) {
 	t.Parallel()
 	l := locker{t, t.TempDir() + "/state"}
@@ -62,7 +62,7 @@ func TestLock(t *testing.T) {
 		{"break", "", "", "absent", ""},
 		{"acquire", "a", "", "acquired", "a"},
 		{"acquire", "b", "", "held", "a"},
-		{"acquire", "a", "", "held", "a"}, // who resumes says that it replaces
+		{"acquire", "a", "", "held", "a"}, // a resuming run replaces its own lock
 		{"show", "", "", "held", "a"},
 		{"heartbeat", "a", "", "beaten", "a"},
 		{"heartbeat", "b", "", "lost", "a"},
@@ -87,8 +87,8 @@ func TestLock(t *testing.T) {
 	}
 }
 
-// A node that is not given the lock's name finds it by itself: by the public key of its CA as
-// run.ClusterID has it, which stays when the CA is re-issued.
+// A node that is not given the lock's name derives it from the public key of its CA, like
+// run.ClusterID; it stays when the CA is re-issued.
 func TestLockByTheNode(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -112,8 +112,7 @@ func TestLockByTheNode(t *testing.T) {
 	}
 }
 
-// Of many who try at the same moment one succeeds, and all others see its lock,
-// whole.
+// Of many that try at the same moment one succeeds, and all others see its complete lock.
 func TestLockAtTheSameMoment(t *testing.T) {
 	t.Parallel()
 	l := locker{t, t.TempDir()}
@@ -144,7 +143,7 @@ func TestLockAtTheSameMoment(t *testing.T) {
 	}
 }
 
-// The age is that of the last sign of life.
+// The age is that of the last heartbeat.
 func TestLockAge(t *testing.T) {
 	t.Parallel()
 	l := locker{t, t.TempDir()}
@@ -186,7 +185,7 @@ func TestLockRefuses(t *testing.T) {
 	}
 }
 
-// What may be changing a node is reported, by what it is and never by its arguments.
+// What may be changing a node is reported by its kind, never by its arguments.
 func TestCollectorTellsWork(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -203,7 +202,8 @@ func TestCollectorTellsWork(t *testing.T) {
 	kubeadm := start(n.bin + "/kubeadm")
 	task := start(sleep, "KSCERT_RUN=20260301T120000Z-abcd", "TOKEN=c4n4ry")
 	idle := start(sleep, "KSCERT_ROLES=worker")
-	// By its command line alone, before the script is unpacked: the shell of a task and of a look.
+	// By its command line alone, before the script is unpacked: the shell of a task and of an
+	// inspection.
 	shell := func(before, call string) int {
 		cmd := exec.Command("/bin/sh", "-c", "read -r x; "+before+filtered(t, "file", call, "true"))
 		cmd.Env = []string{}
@@ -220,7 +220,7 @@ func TestCollectorTellsWork(t *testing.T) {
 		"a look that becomes root": shell(becoming, "look('', kscert.packed(sys.stdin.read()))"),
 		"a lock that becomes root": shell(becoming, "kscert_lock(sys.stdin.read())"),
 	}
-	// Someone else's Ansible, by the three ways in which it starts a task.
+	// Someone else's Ansible, in the three ways in which it starts a task.
 	others := func(name string, args ...string) int {
 		n.write(n.bin+"/"+name, []byte("#!/bin/sh\nread -r x\n"), 0o700)
 		cmd := exec.Command(n.bin+"/"+name, args...)
@@ -235,7 +235,7 @@ func TestCollectorTellsWork(t *testing.T) {
 	become := others("become", "echo BECOME-SUCCESS-abcdefghijklmnop ; /usr/bin/python3")
 	pipelined := others("pipelined", "/usr/bin/python3.11 && sleep 0")
 	renewal := others("k8s-certs-renew.sh")
-	// A kubeadm that only looks, as the collector's own does.
+	// A kubeadm that only reads, such as the collector's own.
 	n.ok(os.Remove(n.bin + "/kubeadm"))
 	n.ok(os.Symlink("/bin/sh", n.bin+"/kubeadm"))
 	looking := map[string]int{}

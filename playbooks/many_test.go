@@ -12,8 +12,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// Leftover pairs cost a look next to nothing where no place of a certificate is theirs, and
-// of those that have one there may be many. Where it are more than a node has, that is reported.
+// Many leftover pairs hardly slow an inspection down, whether or not a certificate belongs to them.
+// More than a node should have are reported.
 func TestManyLeftoverPairs(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "etcd-ca")
@@ -36,7 +36,7 @@ func TestManyLeftoverPairs(t *testing.T) {
 			n.write(n.conf+"/ssl/front-proxy-client.key", pair.Key, 0o600)
 			start := time.Now()
 			out, errs, err := n.sh(collector(t))
-			if took := time.Since(start); err != nil || took > 60*time.Second { // a look has 120 s
+			if took := time.Since(start); err != nil || took > 60*time.Second { // an inspection has 120 s
 				t.Errorf("after %s: %v %s", took, err, errs)
 			}
 			got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))

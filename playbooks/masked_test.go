@@ -64,10 +64,10 @@ func (n *node) secrets(words ...string) ansible.Options {
 	return ansible.Options{ExtraVars: []string{"@" + dir + "/vars.yml"}, VaultPasswordFiles: []string{dir + "/key"}}
 }
 
-// What Ansible masks because it is secret elsewhere is in an answer all the same: with
-// ansible-core 2.22 admin.conf vanished where a password was "admin".
+// Text that Ansible masks because it is secret elsewhere still arrives in answers: with
+// ansible-core 2.22 admin.conf vanished if a password was "admin".
 func TestAnswersAreNotMasked(t *testing.T) {
-	t.Setenv("KSCERT_ROOT", "") // and no parallel: it is the node's, through Ansible
+	t.Setenv("KSCERT_ROOT", "") // and not parallel: Ansible passes the node's on
 	for _, bin := range testansible.Bins(t) {
 		t.Run(bin, func(t *testing.T) {
 			n := controlPlane(t, 24*time.Hour, "0")
@@ -113,7 +113,7 @@ func filtered(t *testing.T, events, call, script string) string {
 	return string(out)
 }
 
-// onlyBusyBox is a path on which there is no other tool than BusyBox's.
+// onlyBusyBox is a PATH with no other tools than BusyBox's.
 func onlyBusyBox(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("busybox")
@@ -129,8 +129,8 @@ func onlyBusyBox(t *testing.T) string {
 	return dir
 }
 
-// What a login shell gets it passes on as it is, whichever it is: one line, without what
-// fish and tcsh read in another way.
+// Any login shell passes its argument on unchanged: one line, without characters that fish and tcsh
+// read differently.
 func TestLoginShells(t *testing.T) {
 	t.Parallel()
 	script := "set -u\nwords='it isn'\\''t! \\n $HOME `date` {a,b} *'\nprintf '%s\\n' \"$words\"\nfor i in 1 2; do echo \"$i\"; done\nexit ${code:-0}\n"
@@ -155,7 +155,7 @@ func TestLoginShells(t *testing.T) {
 			}
 			// As Ansible lets ssh print it, with and without another user to become.
 			for _, command := range []string{"/bin/sh -c '" + line + "'", "/bin/sh -c '/bin/sh -c '\"'\"'echo BECOME-SUCCESS-x ; " + line + "'\"'\"''"} {
-				for code, answer := range []string{0: row.answer, 3: want} { // why it failed is only printed
+				for code, answer := range []string{0: row.answer, 3: want} { // the reason is only printed
 					if answer == "" {
 						continue
 					}

@@ -50,7 +50,7 @@ func TestAnotherCertDir(t *testing.T) {
 	}
 }
 
-// What a run may remove and what it backs up is no more than the kubelet's certificates.
+// A run removes and backs up no more than the kubelet's certificates.
 func TestCertDirThatHoldsMore(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{"/", "/var/lib", "/var/lib/kubelet", "pki"} {
@@ -66,7 +66,7 @@ func TestCertDirThatHoldsMore(t *testing.T) {
 	}
 }
 
-// The collector and the scripts of the roles find the same directory of certificates.
+// The collector and the scripts of the roles find the same certificate directory.
 func TestBothFindThePKI(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct{ config, want string }{
@@ -94,7 +94,7 @@ func TestBothFindThePKI(t *testing.T) {
 	}
 }
 
-// API server and etcd are asked where they listen, by the collector and by the roles.
+// The collector and the roles find the same addresses of API server and etcd.
 func TestBothFindTheAddresses(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct{ api, etcd, wantAPI, wantEtcd string }{

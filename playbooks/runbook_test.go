@@ -25,8 +25,8 @@ import (
 // typed are the blocks of a runbook that are for root's shell.
 var typed = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
-// typeBlock types a block of a runbook on the node, whose folder is /etc/kubernetes meanwhile:
-// there kubeadm looks for kubeconfigs.
+// typeBlock runs a block of a runbook on the node, whose directory becomes /etc/kubernetes for that
+// time: kubeadm looks for kubeconfigs there.
 func (n *node) typeBlock(block string) {
 	n.t.Helper()
 	n.ok(os.MkdirAll(n.root()+"/etc/kubernetes", 0o700))
@@ -39,7 +39,7 @@ func (n *node) typeBlock(block string) {
 	}
 }
 
-// Who types a runbook has the chains of certificates where they were, too.
+// Following a runbook by hand keeps certificate chains, too.
 func TestRunbookKeepsChains(t *testing.T) {
 	t.Parallel()
 	if out, err := exec.CommandContext(t.Context(), "unshare", "-rm", "true").CombinedOutput(); err != nil {
@@ -81,7 +81,7 @@ func TestRunbookKeepsChains(t *testing.T) {
 			}
 			var book bytes.Buffer
 			n.ok(report.Runbook(&book, snapshot.Snapshot{Taken: time.Now(), Nodes: []snapshot.Node{seen}}, a, report.ByHand{}))
-			for _, block := range typed.FindAllStringSubmatch(book.String(), -1)[:2] { // what is restarted is not here
+			for _, block := range typed.FindAllStringSubmatch(book.String(), -1)[:2] { // what is restarted does not exist here
 				n.typeBlock(block[1])
 			}
 

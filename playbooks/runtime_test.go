@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// The runtimes are asked by one small interface: which containers of a component run,
-// and stop one. containerd and CRI-O answer to crictl, as does Docker behind
-// cri-dockerd; the Docker of Kubernetes before 1.24 to docker.
+// All runtimes are used through one small interface: list the containers of a component, stop one.
+// containerd and CRI-O answer to crictl, as does Docker with cri-dockerd; the Docker of Kubernetes
+// before 1.24 to docker.
 func TestRuntimes(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ command, list, stop string }{
@@ -40,8 +40,8 @@ func TestRuntimes(t *testing.T) {
 	}
 }
 
-// crictl is asked at the kubelet's own endpoint, for /etc/crictl.yaml may name a runtime that
-// is gone; as the kubelet has it, a flag counts before its file.
+// crictl uses the kubelet's own endpoint, because /etc/crictl.yaml may name a runtime that is gone.
+// As for the kubelet, a flag counts before its file.
 func TestRuntimeEndpoint(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, file, env, want string }{

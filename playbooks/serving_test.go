@@ -31,7 +31,7 @@ type asked struct {
 	text string
 }
 
-// honest is what the kubelet of w1 asks for.
+// honest is what the kubelet of w1 requests.
 func honest() asked {
 	return asked{
 		signer: "kubernetes.io/kubelet-serving", username: "system:node:w1", groups: "system:nodes system:authenticated",
@@ -72,8 +72,8 @@ func pemOf(t *testing.T, request x509.CertificateRequest) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
 }
 
-// withKubectl gives the node a kubectl that knows w1 and these requests, by name, and
-// writes down what it is set to approve.
+// withKubectl gives the node a kubectl that knows w1 and these requests, by name, and records what
+// it approves.
 func (n *node) withKubectl(requests map[string]asked) (approved func() string) {
 	n.t.Helper()
 	dir := filepath.Join(filepath.Dir(n.conf), "api")
@@ -101,10 +101,10 @@ esac
 	}
 }
 
-// ofW1 is what the inventory says of w1, before the script.
+// ofW1 is the inventory's line for w1, before the script.
 const ofW1 = "KSCERT_NODES='w1 10.0.0.21 fd00::1:0:21 10.0.0.99' KSCERT_WAIT_SECONDS=0\n"
 
-// What is approved is what the node asks for itself; all else is left, with the reason.
+// Requests that the node made for itself are approved; all others are left, with the reason.
 func TestApproveServing(t *testing.T) {
 	t.Parallel()
 	but := func(edit func(*asked)) asked { a := honest(); edit(&a); return a }
@@ -179,7 +179,7 @@ func TestApproveServing(t *testing.T) {
 	}
 }
 
-// Of several, each is checked by itself; what is decided already is let be.
+// Each of several requests is checked by itself; decided ones are left alone.
 func TestApproveServingAmongOthers(t *testing.T) {
 	t.Parallel()
 	script := ofW1 + role(t, "kubelet_serving/files/approve.sh")
@@ -219,7 +219,7 @@ func TestApproveServingAmongOthers(t *testing.T) {
 	}
 }
 
-// Only a kubelet that is set to ask, and has nothing good, is waited for.
+// Only a kubelet that is set to request a certificate and has no good one is waited for.
 func TestServingNeeded(t *testing.T) {
 	t.Parallel()
 	script := role(t, "kubelet_serving/files/needed.sh")
@@ -255,8 +255,8 @@ func servingPEM(t *testing.T, left time.Duration) []byte {
 	return testpki.Authority(t, "kubernetes").Issue(t, testpki.Leaf{CommonName: "system:node:w1", NotAfter: time.Now().Add(left)}).Certificate
 }
 
-// The role asks on the control plane for the node at hand, by its name in Kubernetes, and
-// tells what it did; what it left is the output that a run is handed.
+// The role asks on the control plane for the node at hand, by its name in Kubernetes, and reports
+// what it did; what it left is passed to the run.
 func TestServingPlaybook(t *testing.T) {
 	t.Parallel()
 	n := controlPlane(t, 300*24*time.Hour, "0")

@@ -18,8 +18,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// What a static pod is given is understood in every style of YAML and JSON that the kubelet
-// reads, and of the container of that name, whatever else is in the pod.
+// The arguments of a static pod are understood in every style of YAML and JSON that the kubelet
+// reads, for the container of that name, whatever else is in the pod.
 func TestManifestsOfAnyStyle(t *testing.T) {
 	t.Parallel()
 	const own = "--tls-cert-file=ROOT/own/tls.crt"
@@ -75,8 +75,8 @@ func TestManifestsOfAnyStyle(t *testing.T) {
 	}
 }
 
-// What the kubelet is set by its flags, its configuration and that one's drop-ins is read as
-// the kubelet reads it, by the collector and by the roles.
+// The kubelet's flags, configuration and drop-ins are read as the kubelet reads them, by the
+// collector and by the roles.
 func TestKubeletSettingsOfAnyStyle(t *testing.T) {
 	t.Parallel()
 	const flagged = `KUBELET_ARGS="--config=CONF/k.yaml"` + "\n"
@@ -121,8 +121,8 @@ func TestKubeletSettingsOfAnyStyle(t *testing.T) {
 	}
 }
 
-// Whether a kubelet renews its client certificate is read alike by the collector and by the
-// roles: the flag first, then the configuration, in which nothing means no.
+// The collector and the roles agree on whether a kubelet renews its client certificate: the flag
+// first, then the configuration, in which a missing field means no.
 func TestRotates(t *testing.T) {
 	t.Parallel()
 	const kind, on, off = "kind: KubeletConfiguration\n", "rotateCertificates: true\n", "rotateCertificates: false\n"
@@ -173,8 +173,8 @@ func TestRotates(t *testing.T) {
 	}
 }
 
-// Where no flag names its configuration, a kubelet may have it where kubeadm writes it: the
-// collector reads that, as the roles do.
+// If no flag names its configuration, a kubelet may have it where kubeadm writes it: the collector
+// reads that, like the roles.
 func TestConfigurationOfKubeadm(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -188,7 +188,7 @@ func TestConfigurationOfKubeadm(t *testing.T) {
 	}
 }
 
-// A setting of the kubelet counts where it belongs, and no other of the same name.
+// A setting of the kubelet counts only in its place, not the same name elsewhere.
 func TestNestedKubeletSettings(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
@@ -210,7 +210,7 @@ func TestNestedKubeletSettings(t *testing.T) {
 	}
 }
 
-// Each awk that a node may have reads the same.
+// Every awk that a node may have gives the same results.
 func TestAnotherAwk(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -250,8 +250,8 @@ func TestAnotherAwk(t *testing.T) {
 	}
 }
 
-// The settings of etcd as a unit are read as systemd reads them: what is in quotes, or there
-// twice, takes no member out of the renewal.
+// The settings of etcd as a unit are read as systemd reads them: quotes, or a setting that is there
+// twice, exclude no member from the renewal.
 func TestEtcdSettingsOfAnyStyle(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "etcd-ca")
@@ -284,8 +284,8 @@ func TestEtcdSettingsOfAnyStyle(t *testing.T) {
 	}
 }
 
-// Where an awk does not run, or stops, the answer is no whole one: what is missing of it would
-// look like a node that has no certificates.
+// If an awk does not run, or stops, the answer counts as incomplete: otherwise the node would seem
+// to have no certificates.
 func TestCollectorWithoutAwk(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -295,7 +295,7 @@ func TestCollectorWithoutAwk(t *testing.T) {
 	n.apiServerPod(nil)
 	installed, err := filepath.EvalSymlinks("/usr/bin/awk")
 	n.ok(err)
-	// The one that reads what has this in it fails.
+	// The awk whose program contains this text fails.
 	for _, fails := range []string{"client-certificate", "@@FILE", "@@KEY", "wanted"} {
 		n.write(n.bin+"/awk", fmt.Appendf(nil, "#!/bin/sh\ncase $* in *'%s'*) exit 2 ;; esac\nexec %s \"$@\"\n", fails, installed), 0o700)
 		out, errs, err := n.sh(collector(t))
@@ -308,8 +308,8 @@ func TestCollectorWithoutAwk(t *testing.T) {
 	}
 }
 
-// A kubelet.conf with expired files of its own is read however it is written. What cannot be
-// edited for sure is refused by name, and no run gives the kubelet one more pair for it.
+// A kubelet.conf with expired files of its own is read in every style. What cannot be edited safely
+// is refused by name, and no run gives the kubelet one more pair for it.
 func TestKubeletOwnFilesOfAnyStyle(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")

@@ -23,8 +23,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
-// node is a folder that stands for a node's file system as far as the roles'
-// scripts can be asked to work elsewhere than in their places.
+// node is a directory that stands for a node's file system, as far as the roles' scripts can be
+// redirected to it.
 type node struct {
 	t                  *testing.T
 	conf, etcd, backup string
@@ -32,7 +32,7 @@ type node struct {
 	check              string
 	// config is the configuration of Ansible.
 	config string
-	// dir and env are where and with what else Ansible runs.
+	// dir is the working directory and env the additional environment of Ansible.
 	dir string
 	env []string
 }
@@ -90,13 +90,13 @@ func lib(t *testing.T) string {
 	return script(t, "settings/files/kinds.sh", "settings/files/kubeconfig.sh", "settings/files/places.sh", "settings/files/lib.sh")
 }
 
-// collector is what inspects a node.
+// collector is the script that inspects a node.
 func collector(t *testing.T) string {
 	t.Helper()
 	return script(t, "settings/files/kinds.sh", "settings/files/kubeconfig.sh", "settings/files/places.sh", "inspect/files/collect.sh")
 }
 
-// look is what the collector tells of the node, as the program reads it.
+// look is the collector's report of the node, as the program reads it.
 func (n *node) look() snapshot.Node {
 	n.t.Helper()
 	out, errs, err := n.sh(collector(n.t))
@@ -111,7 +111,7 @@ func (n *node) look() snapshot.Node {
 	return got
 }
 
-// run runs a script as the roles do, behind their library.
+// run runs a script as the roles do, with their library before it.
 func (n *node) run(script string) (stdout, stderr string, err error) {
 	n.t.Helper()
 	return n.sh(lib(n.t) + script)
@@ -126,14 +126,14 @@ func (n *node) sh(script string) (stdout, stderr string, err error) {
 	return out.String(), errs.String(), err
 }
 
-// command is a script with what the roles put into its environment.
+// command is a script with the environment that the roles set.
 func (n *node) command(script string) *exec.Cmd {
 	n.t.Helper()
 	cmd := exec.Command("/bin/sh")
 	cmd.Stdin = strings.NewReader("")
 	cmd.Args = append(cmd.Args, "-c", script)
 	cmd.Env = append(os.Environ(),
-		"PATH="+n.bin+":"+os.Getenv("PATH"), // a kubectl of this machine stays out of it
+		"PATH="+n.bin+":"+os.Getenv("PATH"), // keeps this machine's kubectl out
 		"KSCERT_CONFIG_DIR="+n.conf, "KSCERT_BIN_DIR="+n.bin, "KSCERT_ETCD_DIR="+n.etcd, "KSCERT_ROLES=control-plane etcd",
 		"KSCERT_BACKUP_ROOT="+filepath.Dir(n.backup), "KSCERT_BACKUP_DIR="+n.backup,
 		"KSCERT_ROOT="+filepath.Dir(n.conf), "KSCERT_RUN=run",
@@ -197,7 +197,7 @@ func TestCheckSuccessor(t *testing.T) {
 			}
 		})
 	}
-	// A name with a wildcard stands for itself, and not for files that it matches.
+	// A name with a wildcard stands for itself, not for files that it matches.
 	n := newNode(t)
 	n.write(n.conf+"/old.crt", ca.Issue(t, wild).Certificate, 0o600)
 	n.write(n.conf+"/new.crt", ca.Issue(t, testpki.Leaf{CommonName: "kube-apiserver", DNSNames: []string{"a"}, IPs: old.IPs}).Certificate, 0o600)
@@ -208,8 +208,8 @@ func TestCheckSuccessor(t *testing.T) {
 	}
 }
 
-// A kubelet starts with a whole serving pair, or makes one where it finds neither
-// file: anything between keeps it from starting.
+// A kubelet starts with a complete serving pair, or makes one if it finds neither file. With one of
+// them it does not start.
 func TestRenewServingPair(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -281,7 +281,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// place keeps mode and owner of what it replaces and leaves nothing next to it.
+// place keeps mode and owner of the file that it replaces and leaves nothing next to it.
 func TestPlace(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -300,16 +300,16 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-// fixed are ways in which a file, or all of a directory, cannot be replaced. They go on with
-// a script, of which they are the beginning, in a place of their own for mounts.
+// fixed are ways in which a file, or all of a directory, cannot be replaced. Each is the beginning
+// of a script, which the rest follows, with its own mount namespace.
 var fixed = map[string]string{
 	"":          "exec sh -c \"$2\"",
 	"immutable": "chattr +i \"$1\" && sh -c \"$2\"; code=$?; chattr -i \"$1\"; exit $code",
 	"mounted":   "mount --bind \"$1\" \"$1\" && mount -o remount,ro,bind \"$1\" && exec sh -c \"$2\"",
 }
 
-// fix runs a script while a file or directory cannot be replaced in one of these ways; which
-// of them this machine has not is reported, and then mv fails in its place.
+// fix runs a script while a file or directory cannot be replaced in one of these ways. If this
+// machine does not support the way, that is logged, and mv fails instead.
 func (n *node) fix(way, path, script string) (stdout, stderr string, err error) {
 	n.t.Helper()
 	in := []string{"unshare", "-m"}
@@ -339,8 +339,8 @@ func (n *node) fix(way, path, script string) (stdout, stderr string, err error) 
 	return out.String(), errs.String(), err
 }
 
-// The certificate and its key are replaced both or neither, whichever cannot be; and it is
-// reported which, why, and what was replaced before.
+// The certificate and its key are both replaced or neither, whichever fails. The report names the
+// file, the reason, and what was replaced before.
 func TestPlacePair(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ way, file, says string }{
@@ -390,7 +390,7 @@ func TestPlacePair(t *testing.T) {
 	}
 }
 
-// Of a kubelet's serving pair both are removed or neither: with one of them it does not start.
+// Of a kubelet's serving pair both files are removed or neither: with only one it does not start.
 func TestServingPairThatStays(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -419,7 +419,7 @@ func TestServingPairThatStays(t *testing.T) {
 	}
 }
 
-// What a link leads to is replaced, where backups cover it, and nothing where they do not.
+// The target of a link is replaced if backups cover it, and otherwise nothing.
 func TestPlaceFollowsLinks(t *testing.T) {
 	t.Parallel()
 	for _, covered := range []bool{true, false} {
@@ -439,7 +439,7 @@ func TestPlaceFollowsLinks(t *testing.T) {
 	}
 }
 
-// Where it cannot be determined who may write, nothing is placed: not in the root either.
+// If it cannot be determined who may write, nothing is placed, not even in the root.
 func TestPlaceWhereNothingCanBeTold(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"find", "stat"} {
@@ -453,8 +453,8 @@ func TestPlaceWhereNothingCanBeTold(t *testing.T) {
 	}
 }
 
-// Where others than root can put a link, root makes nothing: a successor is made above,
-// and what a directory gets, no link in its place gets.
+// Where users other than root can put a link, root creates nothing: a successor is made above, and
+// what is meant for a directory is not written through a link in its place.
 func TestOutOfReachOfOthers(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -489,7 +489,7 @@ func TestOutOfReachOfOthers(t *testing.T) {
 
 // --- etcd's certificates ------------------------------------------------------------
 
-// etcdNode has a member certificate that ends after the given time.
+// etcdNode has a member certificate that expires after the given time.
 func etcdNode(t *testing.T, left time.Duration) (n *node, ca, member testpki.Pair) {
 	t.Helper()
 	n = newNode(t)
@@ -518,7 +518,7 @@ func TestEtcdRenewal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n, ca, member := etcdNode(t, left)
-			if os.Geteuid() == 0 { // to see that the owner is kept
+			if os.Geteuid() == 0 { // to check that the owner is kept
 				n.ok(os.Chown(n.etcd+"/member-cp1.pem", 4711, 4712))
 			}
 			before, err := os.Stat(n.etcd + "/member-cp1.pem")
@@ -569,7 +569,7 @@ func TestEtcdRenewalLeavesAlone(t *testing.T) {
 		name    string
 		left    time.Duration
 		edit    func(*node)
-		refusal string // empty: it ends well
+		refusal string // empty: it succeeds
 		says    string
 	}{
 		{"what is not due", 31 * 24 * time.Hour, func(*node) {}, "", ""},
@@ -613,7 +613,7 @@ func TestEtcdRenewalLeavesAlone(t *testing.T) {
 	}
 }
 
-// A SAN that a shell would take apart is one word where a refusal says to type it.
+// A SAN with characters that a shell interprets is quoted in the refusal that shows the flag.
 func TestLostSANsAreQuoted(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -631,8 +631,8 @@ check_successor "$stage/old.pem" "$stage/new.pem" "$stage/ca.pem"
 	}
 }
 
-// The scripts of a role stand behind the library's in one shell: a function that both have
-// would be the role's for the library, too.
+// A role's script and the library run in one shell: a function that both define would replace the
+// library's.
 func TestFunctionsAreDefinedOnce(t *testing.T) {
 	t.Parallel()
 	define := regexp.MustCompile(`(?m)^([a-z_]+)\(\)`)
@@ -658,7 +658,8 @@ func TestFunctionsAreDefinedOnce(t *testing.T) {
 	}
 	for _, file := range files {
 		path, _ := filepath.Rel(playbooks.Collection+"/roles", file)
-		// The lock's script and the collector stand alone, the latter behind kinds.sh, kubeconfig.sh and places.sh.
+		// The lock's script and the collector run alone, the latter after kinds.sh, kubeconfig.sh
+		// and places.sh.
 		if dir, _, _ := strings.Cut(path, "/"); dir != "settings" && dir != "lock" && dir != "inspect" {
 			check(path, false)
 		}

@@ -16,14 +16,14 @@ import (
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
-// What Ansible gets is what ssh gives, as far as it has room in it.
+// Ansible gets the output of ssh, up to the limit.
 func TestBoundedSSH(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		name, ssh string // what ssh does
 		out, errs string
 		attempts  string
-		length    int // of the output, where it is not out
+		length    int // of the output, if it is not out
 		code      int
 	}{
 		{name: "an answer", ssh: `printf 'a\nb'; echo answered >&2`, out: "a\nb", errs: "answered\n"},
@@ -71,7 +71,7 @@ func TestSSHPassesOnAPrompt(t *testing.T) {
 	if err := testcommand.Write(filepath.Join(bin, "ssh"), "#!/bin/sh\nprintf 'password: '\nread -r word\nprintf '%s, thanks' \"$word\"\n"); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // it waits for ever otherwise
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // it waits forever otherwise
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "./"+playbooks.SSH)
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))

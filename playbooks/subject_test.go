@@ -14,8 +14,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
-// subjects are ways in which people write subjects. kubeadm writes the groups into one RDN,
-// before the name, and nothing else.
+// subjects are ways in which people write subjects. kubeadm writes the groups into one RDN, before
+// the name, and nothing else.
 var subjects = []struct {
 	name    string
 	subject []string
@@ -32,12 +32,13 @@ var subjects = []struct {
 	{name: "an attribute that may mean something", subject: []string{"title=x", "CN=jane"}, refused: "another subject"},
 }
 
-// userOf is whom the API server takes a client for.
+// userOf is the user that the API server sees in a client's certificate.
 func userOf(c certs.Certificate) string {
 	return c.CommonName + " in " + strings.Join(slices.Sorted(slices.Values(c.Organizations)), ",")
 }
 
-// saysOfSubject: of a certificate it is reported what its subject loses, and of no other.
+// saysOfSubject checks that what the subject of this certificate loses is reported, and of no
+// other.
 func (n *node) saysOfSubject(out, what, loses string) {
 	n.t.Helper()
 	says := regexp.MustCompile(`(?m)^changed: (.*) loses (.*) of its subject`).FindStringSubmatch(out)
@@ -47,8 +48,8 @@ func (n *node) saysOfSubject(out, what, loses string) {
 	}
 }
 
-// A certificate is renewed for the same user in the same groups, however its subject is
-// written; what kubeadm does not keep is reported where no one reads it.
+// A certificate is renewed for the same user in the same groups, however its subject is written.
+// What kubeadm does not keep is reported where no one reads it.
 func TestSubjectsOfCertificates(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -80,7 +81,7 @@ func TestSubjectsOfCertificates(t *testing.T) {
 	}
 }
 
-// So is one in a kubeconfig, which kubeadm makes from nothing but user and groups.
+// The same in a kubeconfig, which kubeadm makes from nothing but user and groups.
 func TestSubjectsInKubeconfigs(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -122,7 +123,7 @@ func TestSubjectsInKubeconfigs(t *testing.T) {
 	}
 }
 
-// A kubelet whose old certificate has its group after its name is the same node's.
+// A kubelet whose old certificate has its group after its name belongs to the same node.
 func TestSubjectOfKubelet(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")

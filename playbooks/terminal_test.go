@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// raw has a terminal, at which no one sits: openssl asks no one for a passphrase, and
-// nothing reads what is not typed.
+// raw has a terminal without a user: openssl does not ask for a passphrase, and nothing reads
+// input.
 func TestNobodyIsAsked(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// systemctl and systemd-run, for timers: one that is active is a file.
+// systemctl and systemd-run, for timers: an active one is a file.
 const timers = `#!/bin/sh
 units=${0%/*}/units
 echo "${0##*/} $*" >>"${0%/*}/reported"
@@ -21,8 +21,8 @@ case "${0##*/} $*" in
 esac
 `
 
-// Kubespray's timer is held back only where it is on, lets go only what was held back, and
-// systemd is asked to let it go before it is stopped: it is never forgotten.
+// Kubespray's timer is held back only if it is on, and only a timer that was held back is released.
+// Its release is scheduled before it is stopped, so that it is never forgotten.
 func TestRenewalTimer(t *testing.T) {
 	t.Parallel()
 	const theirs, ours = "k8s-certs-renew.timer", "kscertctl-release-timer.timer"
@@ -67,7 +67,7 @@ func TestRenewalTimer(t *testing.T) {
 	}
 }
 
-// Where systemd cannot be asked to let it go, it is not held back, also where it was before.
+// If systemd cannot schedule the release, the timer is not held back, or no longer.
 func TestRenewalTimerIsNotForgotten(t *testing.T) {
 	t.Parallel()
 	const theirs, ours = "k8s-certs-renew.timer", "kscertctl-release-timer.timer"

@@ -11,7 +11,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
-// ofPod is what stands before the arguments in the manifest of a static pod.
+// ofPod is the text before the arguments in the manifest of a static pod.
 const ofPod = "spec:\n  containers:\n  - command:\n"
 
 // apiServerPod is an API server's manifest as kubeadm writes it, with these arguments and
@@ -33,8 +33,8 @@ func (n *node) apiServerPod(arguments []string, mounts ...string) {
 		"    volumeMounts:\n"+inside.String()+"  hostNetwork: true\n  volumes:\n"+outside.String()+"status: {}\n"), 0o600)
 }
 
-// The collector tells which file a component uses by the name under which it tells of the
-// file: what its container calls it, and where links lead, is no one's matter.
+// The collector reports the file that a component uses by the same name as the file itself: its
+// name in the container, and the targets of links, do not matter.
 func TestCollectorTellsWhatIsUsed(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -88,7 +88,7 @@ func TestCollectorTellsWhatIsUsed(t *testing.T) {
 	}
 }
 
-// A flag of the kubelet's counts before its configuration; a kubeconfig elsewhere is reported.
+// A flag of the kubelet counts before its configuration; a kubeconfig elsewhere is reported.
 func TestCollectorTellsOfFlags(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")
@@ -109,8 +109,8 @@ func TestCollectorTellsOfFlags(t *testing.T) {
 	}
 }
 
-// What no one uses is left as it is, whatever is wrong with it, and stops nothing: the files
-// of kubeadm's own etcd next to the host's, an apiserver.crt next to one of someone's own.
+// An unused file is left as it is, whatever is wrong with it, and stops nothing: the files of
+// kubeadm's own etcd next to the host's, an apiserver.crt next to one of the user's own.
 func TestRenewalLeavesWhatNobodyUses(t *testing.T) {
 	t.Parallel()
 	ca, stranger, host := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "etcd-ca"), testpki.Authority(t, "etcd-ca")
@@ -131,7 +131,7 @@ func TestRenewalLeavesWhatNobodyUses(t *testing.T) {
 		n.write(n.conf+"/own/scheduler.conf", kubeconfig(ca, ended(ca, "system:kube-scheduler"), ""), 0o600)
 		serves, scheduler := pki+"/apiserver.crt", n.conf+"/scheduler.conf"
 		if !used {
-			// Nor is the authority there that could sign them.
+			// Nor is there the CA that could sign them.
 			for _, name := range []string{"etcd/server", "etcd/peer", "etcd/healthcheck-client", "apiserver-etcd-client"} {
 				put(pki+"/"+name, ended(stranger, name))
 			}
@@ -160,8 +160,8 @@ func TestRenewalLeavesWhatNobodyUses(t *testing.T) {
 	}
 }
 
-// Next to a member of etcd lie the pairs of others. Those of the inventory's hosts are
-// renewed, that of a member that is gone is left, and its missing key stops nothing.
+// The directory of an etcd member has pairs of others, too. Those of the inventory's hosts are
+// renewed; that of a removed member is left, and its missing key stops nothing.
 func TestEtcdLeavesWhatNobodyUses(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "etcd-ca")
@@ -189,8 +189,8 @@ func TestEtcdLeavesWhatNobodyUses(t *testing.T) {
 	}
 }
 
-// An API server with a certificate of its own is compared with that, and is not restarted
-// for one that it does not use.
+// An API server with a certificate of its own is compared with that, and is not restarted for one
+// that it does not use.
 func TestOwnServingCertificate(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "kubernetes")

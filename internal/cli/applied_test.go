@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// ran is what came of a command on the fake cluster.
+// ran is the result of a command on the fake cluster.
 type ran struct {
 	code      int
 	out, err  string
@@ -27,7 +27,7 @@ func (p tried) command(t *testing.T, args ...string) ran {
 	return ran{again.code(t), string(out), string(answered), p.dir}
 }
 
-// want fails the test unless the command ended with the code and printed the texts.
+// want fails the test unless the command exited with the code and printed the texts.
 func (r ran) want(t *testing.T, code int, texts ...string) ran {
 	t.Helper()
 	if r.code != code {
@@ -41,11 +41,11 @@ func (r ran) want(t *testing.T, code int, texts ...string) ran {
 	return r
 }
 
-// renews lets renew-certs renew.
+// renews makes renew-certs renew.
 const renews = "[ $1 != renew-certs.yml ] || cp renewed inspect.yml"
 
-// A plan file is bound by the digest that plan prints; without one it says what is done,
-// and not how or with what.
+// A plan file is bound by the digest that plan prints; without the file, apply shows what is done,
+// and how.
 func TestApplyOfAFile(t *testing.T) {
 	t.Parallel()
 	p := fake(t, renews)
@@ -65,14 +65,14 @@ func TestApplyOfAFile(t *testing.T) {
 		t.Errorf("%v: the digest is %q", err, document.Digest)
 	}
 
-	// Nothing of the inventory in the file: the command is printed, and to be given by someone.
+	// Without the inventory in the file, the command is printed, and the operator adds it.
 	p.command(t, "apply", "plan.json").want(t, 64, "pass the same as for the plan: -i",
 		"review what it commands, then run: kscertctl apply plan.json -i cp1,")
 	p.command(t, with("apply", "plan.json", "--digest", "abc")...).want(t, 64, "--digest: must be a SHA-256")
 	p.command(t, with("apply", "plan.json", "--digest", strings.Repeat("0", 64))...).want(t, 7,
 		"is not the plan file with that digest: its SHA-256 is "+digest[1])
 
-	// Edited in a part that follows from nothing.
+	// Edited in a part that is derived from nothing else.
 	text, err := os.ReadFile(filepath.Join(p.dir, "plan.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +83,7 @@ func TestApplyOfAFile(t *testing.T) {
 	p.command(t, with("apply", "edited.json", "--digest", digest[1])...).want(t, 7, "its SHA-256 is ")
 	p.command(t, with("apply", "edited.json")...).want(t, 64, "pass the same as for the plan: --accept-san-loss",
 		"--accept-san-loss '?'")
-	// What is set elsewhere counts, as for every command.
+	// Settings from elsewhere count, as for every command.
 	p.keep(t, "kscertctl.yaml", "inventory: nowhere.ini\n")
 	p.command(t, "apply", "plan.json", "--ansible-bin", p.dir).want(t, 64, "nowhere.ini: it does not exist")
 	if err := os.Remove(filepath.Join(p.dir, "kscertctl.yaml")); err != nil {
@@ -99,10 +99,10 @@ func TestApplyOfAFile(t *testing.T) {
 	}
 }
 
-// What may be a password is in nothing that is left on the disk, nor shown.
+// A value that may be a password is neither left on the disk nor shown.
 func TestArgumentsAreInNoRecord(t *testing.T) {
 	t.Parallel()
-	// As a verbose Ansible, it prints how it was called.
+	// Like a verbose Ansible, it prints its arguments.
 	p := fake(t, renews+"\nprintf '%s\\n' \"$2\"\n[ $1 != backup.yml ] || [ ! -e stop ] || exit 2")
 	secret := []string{
 		"-i", "cp1,", "--ansible-bin", p.dir, "--ssh-common-args=-o ProxyCommand='sshpass -p canary-1 ssh x'",
@@ -142,7 +142,7 @@ func TestArgumentsAreInNoRecord(t *testing.T) {
 	}
 }
 
-// A record that others may have written commands nothing.
+// A record that others may have written is not executed.
 func TestUntrustedRecord(t *testing.T) {
 	t.Parallel()
 	p := fake(t, "[ $1 != backup.yml ] || exit 2")

@@ -85,8 +85,8 @@ func rollbackOnFailure(cmd *cobra.Command, back *bool) {
 		"roll back automatically when it stops after a change (exit code 9)")
 }
 
-// readPlan reads a plan file, which must have the digest if that is not empty. It returns
-// the digest that it has.
+// readPlan reads a plan file, which must have the digest if that is not empty. It returns the
+// actual digest.
 func readPlan(cmd *cobra.Command, file, digest string) (p run.Proposal, sum string, err error) {
 	if want, err := hex.DecodeString(digest); err != nil || len(want) != 0 && len(want) != 32 {
 		return p, "", usage(cmd, errors.New("--digest: must be a SHA-256, which is 64 hexadecimal digits"))
@@ -121,8 +121,8 @@ func proposalError(err error) error {
 	return e
 }
 
-// uses shows what is about to be carried out, and with what. Values that may be secret
-// are not shown. That it cannot be shown stops nothing.
+// uses shows what is about to be carried out, and with which options, except values that may be
+// secret. An output error is ignored.
 func uses(w io.Writer, file, digest string, p run.Proposal, opts orchestrator.Options) {
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	for _, line := range [][2]string{
@@ -139,7 +139,7 @@ func uses(w io.Writer, file, digest string, p run.Proposal, opts orchestrator.Op
 	_ = tw.Flush()
 }
 
-// connection says how the nodes are reached, as far as that is no secret.
+// connection returns the options that reach the nodes, without secrets.
 func connection(a ansible.Options) (words []string) {
 	timeout := ""
 	if a.Timeout > 0 {

@@ -43,8 +43,7 @@ not finish stay: these runs can still be resumed or rolled back.`
 	return cmd
 }
 
-// backupCommand is one that does something with backups on all nodes and lists
-// them.
+// backupCommand is a command that does something with backups on all nodes and lists them.
 func backupCommand(s Streams, name, short string,
 	do func(*orchestrator.Orchestrator, context.Context, string) ([]run.Backup, error)) *cobra.Command {
 	var (

@@ -98,14 +98,14 @@ resumed and rolled back. It never makes a new key.`,
 	return cmd
 }
 
-// The least and the most that a CA is made for: less than a month is a mistake, and dates
-// behind the year 9999 cannot be written (RFC 5280, 4.1.2.5).
+// The shortest and the longest lifetime of a CA: less than a month is a mistake, and dates after
+// the year 9999 cannot be written (RFC 5280, 4.1.2.5).
 const (
 	leastValidity = 30 * 24 * time.Hour
 	mostYears     = 200
 )
 
-// parseValidity reads a time such as 10y or 3650d; none for an empty text.
+// parseValidity parses a time such as 10y or 3650d; zero for an empty text.
 func parseValidity(text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil

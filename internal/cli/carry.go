@@ -16,19 +16,19 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// carryFlags are what every command that carries a plan out takes.
+// carryFlags are the flags of every command that carries a plan out.
 type carryFlags struct {
 	inspectFlags
 	results
 }
 
-// results say what becomes of the result of a plan that was carried out.
+// results are the flags for the result of a plan that was carried out.
 type results struct {
 	textOutput
 
 	reports reportDir
 	notify  notifyFlags
-	// asks is true where someone will be asked for approval.
+	// asks is true if the operator will be asked for approval.
 	asks bool
 }
 
@@ -45,14 +45,14 @@ func (f *carryFlags) register(cmd *cobra.Command) {
 	f.results.register(cmd)
 }
 
-// useRecord makes a command one that goes by the record of a run.
+// useRecord makes a command one that uses the record of a run.
 func (f *carryFlags) useRecord(cmd *cobra.Command) {
 	f.register(cmd)
 	cmd.Annotations = map[string]string{byRecord: ""}
 	cmd.Flags().Lookup("inventory").Usage = "inventory to use instead of the recorded one; may be repeated"
 }
 
-// checked returns what the flags say, when they can be used.
+// checked validates the flags and returns the options.
 func (f *carryFlags) checked(cmd *cobra.Command, s Streams) (orchestrator.Options, error) {
 	opts := f.options(s)
 	if err := f.check(cmd); err != nil {
@@ -67,8 +67,8 @@ func (r *results) register(cmd *cobra.Command) {
 	r.notify.register(cmd)
 }
 
-// again returns the options of an earlier command, with what the flags say in
-// front, and goes to the folder that it was given in: its ansible.cfg counts.
+// again returns the options of an earlier command, overridden by the flags, and changes to the
+// directory that it was run in: its ansible.cfg counts.
 func (f *carryFlags) again(cmd *cobra.Command, s Streams, r run.Request) (orchestrator.Options, error) {
 	opts, err := f.checked(cmd, s)
 	if err != nil {
@@ -90,18 +90,18 @@ func (f *carryFlags) again(cmd *cobra.Command, s Streams, r run.Request) (orches
 	return opts, nil
 }
 
-// watch tells what happens, and what was found before anything is done about it.
+// watch shows what happens, and the diagnosis before anything is done about it.
 func watch(s Streams) func(orchestrator.Event) {
 	progress := newProgress(s)
 	return func(e orchestrator.Event) {
 		progress.event(e)
 		if e.Kind == orchestrator.EventDiagnosis && e.Diagnosis.Route != diagnosis.None {
-			_ = report.Diagnosis(s.Err, *e.Diagnosis) // progress: no one to tell when it cannot be shown
+			_ = report.Diagnosis(s.Err, *e.Diagnosis) // only progress: an output error is ignored
 		}
 	}
 }
 
-// lines writes each event as a line, and hands it on. That no one reads it stops nothing.
+// lines writes each event as a line, and passes it on. Output errors are ignored.
 func lines(w io.Writer, next func(orchestrator.Event)) func(orchestrator.Event) {
 	return func(e orchestrator.Event) {
 		_ = report.JSONLine(w, e)
@@ -109,7 +109,7 @@ func lines(w io.Writer, next func(orchestrator.Event)) func(orchestrator.Event) 
 	}
 }
 
-// carry carries something out and writes what came of it.
+// carry carries something out and writes the result.
 func carry(cmd *cobra.Command, s Streams, opts orchestrator.Options, to results,
 	do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) error {
 	if err := to.prepare(cmd); err != nil {
@@ -131,16 +131,16 @@ func carry(cmd *cobra.Command, s Streams, opts orchestrator.Options, to results,
 	case err != nil:
 		return err
 	}
-	_ = summary(s.Out, result) // what was done is done, also where it cannot be shown
+	_ = summary(s.Out, result) // what is done is done, even if it cannot be shown
 	return nil
 }
 
-// prepare reports before anything is done that the result cannot be handed on.
+// prepare reports, before anything is done, that the result cannot be delivered.
 func (r *results) prepare(cmd *cobra.Command) error {
 	return errors.Join(r.reports.prepare(), r.notify.prepare(cmd))
 }
 
-// carried carries something out, and hands on what came of it to all but standard output.
+// carried carries something out, and delivers the result everywhere but to standard output.
 func (r *results) carried(ctx context.Context, s Streams, opts orchestrator.Options,
 	do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) (orchestrator.Result, error) {
 	telling := r.notify.begin(ctx, s, &opts, r.asks)

@@ -10,8 +10,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// A command on an earlier run goes to the folder that the run was started in; folders
-// on its own command line are named from where it is typed.
+// A command on an earlier run changes to the directory that the run was started in; directories on
+// its own command line are relative to the current one.
 func TestFoldersAreNamedFromHere(t *testing.T) {
 	here, there := t.TempDir(), t.TempDir()
 	t.Chdir(here)
@@ -34,8 +34,7 @@ func TestFoldersAreNamedFromHere(t *testing.T) {
 	}
 }
 
-// A run that was rolled back at once leaves two reports: of itself, and of what has
-// rolled it back.
+// A run that was rolled back at once leaves two reports: its own, and that of the rollback.
 func TestReportsOfARolledBackRun(t *testing.T) {
 	t.Parallel()
 	state, dir := t.TempDir(), reportDir(t.TempDir())

@@ -16,7 +16,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
-// checkFlags are those of check-expiration, in addition to those of every look.
+// checkFlags are the flags of check-expiration, in addition to those of every inspection.
 type checkFlags struct {
 	inspectFlags
 	levelFlags
@@ -62,7 +62,7 @@ With -o nagios the exit code is that of a monitoring plugin instead: 0 OK,
 			if flags.output != "nagios" {
 				return flags.run(cmd, s)
 			}
-			s.Err = io.Discard // some carriers take words there for a failure
+			s.Err = io.Discard // some agents take any text there for a failure
 			return pluginError(s.Out, flags.run(cmd, s))
 		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -79,7 +79,7 @@ With -o nagios the exit code is that of a monitoring plugin instead: 0 OK,
 	return cmd
 }
 
-// outputFlags say in which form and where a report is written.
+// outputFlags choose the format of a report, and where it is written.
 type outputFlags struct{ output, outputFile string }
 
 func (f *outputFlags) register(cmd *cobra.Command, formats []string) {
@@ -87,7 +87,7 @@ func (f *outputFlags) register(cmd *cobra.Command, formats []string) {
 	cmd.Flags().StringVar(&f.outputFile, "output-file", "", "write to this file instead, atomically")
 }
 
-// check says what is wrong with the form.
+// check validates the format.
 func (f *outputFlags) check(cmd *cobra.Command, formats []string) error {
 	if !slices.Contains(formats, f.output) {
 		return usage(cmd, fmt.Errorf("-o %s: must be one of %s", f.output, strings.Join(formats, ", ")))
@@ -95,7 +95,7 @@ func (f *outputFlags) check(cmd *cobra.Command, formats []string) error {
 	return nil
 }
 
-// levelFlags say what counts as a warning and as critical, and what of it fails.
+// levelFlags define what is a warning and what is critical, and which of them fail.
 type levelFlags struct {
 	thresholdFlags
 
@@ -118,7 +118,7 @@ func (f *levelFlags) levels(cmd *cobra.Command) (expiry.Thresholds, func(expiry.
 	return t, func(l expiry.Level) bool { return l >= from }, err
 }
 
-// run looks, writes the report and says by its error how it stands.
+// run inspects, writes the report and returns its verdict as an error.
 func (f *checkFlags) run(cmd *cobra.Command, s Streams) error {
 	if err := f.check(cmd, checkFormats); err != nil {
 		return err
@@ -166,8 +166,8 @@ func (f *checkFlags) render(w io.Writer, r expiry.Report, fails func(expiry.Leve
 	}
 }
 
-// writeOutput puts a report where it was asked for; no file is w. Others may read the file:
-// a collector of metrics runs as a user of its own, and nothing in it is secret.
+// writeOutput writes a report to a file, or to w without one. Others may read the file, because a
+// collector of metrics has its own user, and nothing in it is secret.
 func writeOutput(w io.Writer, file string, data []byte) error {
 	if file == "" {
 		_, err := w.Write(data)
@@ -180,8 +180,8 @@ func writeOutput(w io.Writer, file string, data []byte) error {
 	return nil
 }
 
-// expiryError is the error that a report stands for; nil when there is nothing to
-// tell. A node that is not known outweighs the rest: more may be wrong than is seen.
+// expiryError is the error for a report; nil if there is nothing to report. An unknown node
+// outweighs the rest: more may be wrong than is seen.
 func expiryError(r expiry.Report, fails func(expiry.Level) bool) error {
 	var bad []string
 	for _, status := range slices.Backward(expiry.Statuses()) {
@@ -219,13 +219,12 @@ func expiryError(r expiry.Report, fails func(expiry.Level) bool) error {
 	return e
 }
 
-// reported is an error whose words have been written already: only its exit code
-// is left to say.
+// reported is an error that has been printed already: only its exit code is left.
 type reported struct{ error }
 
 func (r reported) Unwrap() error { return r.error }
 
-// plugin ends with a state of the Monitoring Plugins; nil for OK.
+// plugin returns a state of the Monitoring Plugins as an error; nil for OK.
 func plugin(state report.NagiosState) error {
 	if state == report.NagiosOK {
 		return nil
@@ -233,8 +232,8 @@ func plugin(state report.NagiosState) error {
 	return reported{&orchestrator.Error{Code: orchestrator.ExitCode(state), Summary: state.String()}}
 }
 
-// pluginError tells a monitoring system that the check itself failed, in its own
-// form: whatever else goes wrong is UNKNOWN.
+// pluginError reports to a monitoring system, in its own format, that the check itself failed: any
+// other error is UNKNOWN.
 func pluginError(w io.Writer, err error) error {
 	var done reported
 	if err == nil || errors.As(err, &done) {

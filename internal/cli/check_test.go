@@ -23,9 +23,8 @@ import (
 
 var update = flag.Bool("update", false, "write the snapshots in testdata again")
 
-// The scripts read these snapshots. They are files, so that one saved by an
-// earlier version is known to be read still; go test ./internal/cli -update writes
-// them again.
+// The scripts read these snapshots. They are files, so that snapshots of an earlier version are
+// still read; go test ./internal/cli -update writes them again.
 func TestSavedSnapshots(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]snapshot.Snapshot{"expiring.json": tc.Expiring(), "few.json": tc.Few()} {
@@ -48,7 +47,7 @@ func TestSavedSnapshots(t *testing.T) {
 	}
 }
 
-// The exit codes are a contract: what is not known outweighs the rest.
+// The exit codes are a contract: an unknown node outweighs the rest.
 func TestExpiryError(t *testing.T) {
 	t.Parallel()
 	warning := tc.On("cp1", tc.EndsIn(20*tc.Day, certs.KindAdmin))
@@ -84,8 +83,7 @@ func TestExpiryError(t *testing.T) {
 	}
 }
 
-// The references of the formats say what the schemas and the metrics say. Write them
-// again with UPDATE_DOCS=1.
+// The references of the formats match the schemas and the metrics. UPDATE_DOCS=1 writes them again.
 func TestFormatsReferences(t *testing.T) {
 	t.Parallel()
 	for page, tables := range map[string]map[string]string{
@@ -118,7 +116,7 @@ func TestFormatsReferences(t *testing.T) {
 }
 
 // metricList has the metrics that a collector describes, with their labels. Descriptions have no
-// type: a counter's name ends in _total, and the metrics that can be collected show it.
+// type: a counter's name ends in _total, and collected metrics show it.
 func metricList(t *testing.T, c prometheus.Collector) string {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()

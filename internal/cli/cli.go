@@ -1,7 +1,7 @@
 // Package cli is the command line: flags in, rendered result out, no logic.
 //
-// Standard output carries data, standard error carries progress. Nothing is
-// asked when standard input is no terminal.
+// Standard output has data, standard error has progress. Without a terminal as standard input, no
+// question is asked.
 package cli
 
 import (
@@ -22,15 +22,15 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
-// Streams are what the command line reads from and writes to.
+// Streams are the inputs and outputs of the command line.
 type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
-	// Columns is how wide Out is where it is a terminal; 0 where it is none.
+	// Columns is the width of Out if it is a terminal; 0 otherwise.
 	Columns int
-	// Terminal is true when In and Err are one: only then is anything asked.
+	// Terminal is true if In and Err are one: only then is anything asked.
 	Terminal bool
-	// Password asks for a password; nil when no one can be asked.
+	// Password asks for a password; nil if no one can be asked.
 	Password func(prompt string) (string, error)
 }
 
@@ -46,8 +46,8 @@ func OSStreams() Streams {
 	return s
 }
 
-// printable has nothing reach either output that a terminal would obey, whichever command
-// writes it: names, paths and messages come from nodes. What a screen draws is its own.
+// printable returns streams whose outputs are stripped of everything that a terminal would
+// interpret: names, paths and messages come from nodes. A screen's own sequences are exempt.
 func (s Streams) printable() Streams {
 	s.Out = printable.NewWriter(s.Out)
 	if _, ok := s.Err.(*screen); !ok {
@@ -77,8 +77,8 @@ func Main(args []string, s Streams) int {
 	return int(orchestrator.Code(err))
 }
 
-// Command is the command line as a tree, for those that describe it: man pages and
-// completions are made from it. It is not to be executed; Main does that.
+// Command is the command line as a tree, to generate man pages and completions from. Do not execute
+// it; Main does that.
 func Command() *cobra.Command {
 	return newRoot(Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard})
 }
@@ -142,7 +142,7 @@ func usage(cmd *cobra.Command, err error) error {
 		Next: "see: " + cmd.CommandPath() + " --help"}
 }
 
-// printError says what went wrong, what was seen, and what to do next.
+// printError prints what went wrong, the evidence, and what to do next.
 func printError(w io.Writer, err error) {
 	printLines(w, "error: ", err.Error())
 	var e *orchestrator.Error
@@ -156,8 +156,8 @@ func printError(w io.Writer, err error) {
 	printLines(w, "  next: ", e.Next)
 }
 
-// printLines writes lines below one another, and so none that passes for what else is
-// printed; nothing for no text.
+// printLines prints lines with a prefix each, so that none can pass for other output; nothing for
+// an empty text.
 func printLines(w io.Writer, prefix, text string) {
 	for line := range strings.Lines(text) {
 		_, _ = fmt.Fprintf(w, "%s%s\n", prefix, strings.TrimRight(line, "\r\n"))
@@ -165,17 +165,17 @@ func printLines(w io.Writer, prefix, text string) {
 	}
 }
 
-// build is what is known of this program.
+// build describes this program.
 type build struct {
 	// Schema is the version of this document.
 	Schema int `json:"schema"`
-	// Version is that of the release, or of what lies between two.
+	// Version is that of the release, or of the commit after one.
 	Version string `json:"version"`
 	// Commit is the last commit; absent in a release from a module proxy.
 	Commit string `json:"commit,omitempty"`
 	// Time is that of the commit, RFC 3339.
 	Time string `json:"time,omitempty"`
-	// Modified says that there were changes in addition to the commit.
+	// Modified reports uncommitted changes.
 	Modified bool `json:"modified,omitempty"`
 	// Go is the version of Go that it was built with.
 	Go string `json:"go"`

@@ -25,7 +25,7 @@ func proposal() orchestrator.Proposal {
 	return orchestrator.Proposal{Snapshot: s, Diagnosis: d, Plan: p}
 }
 
-// Only yes is taken for a yes, and only on a terminal; the plan is always shown.
+// Only yes is accepted as approval, and only on a terminal; the plan is always shown.
 func TestApprover(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {

@@ -7,8 +7,8 @@ import (
 	"os/exec"
 )
 
-// code runs a command, hands its output through, and fails unless the command
-// ends with the exit code that is its first argument.
+// code runs a command, passes its output through, and fails unless its exit code is the first
+// argument.
 func code() {
 	want := os.Args[1]
 	cmd := exec.Command(os.Args[2], os.Args[3:]...)

@@ -100,7 +100,7 @@ func listed(cmd *cobra.Command) bool {
 	return cmd.Runnable() && !cmd.Hidden && !cmd.HasSubCommands()
 }
 
-// flagRow is an entry of a list of flags, and the group that it belongs to.
+// flagRow is an entry of a list of flags, with its group.
 type flagRow struct{ group, name, text string }
 
 type flagRows []flagRow
@@ -127,8 +127,8 @@ func flagsOf(cmd *cobra.Command) flagRows {
 	return out
 }
 
-// shared has, by name, what several commands say of a flag with the same words: if they
-// differ, what most of them say.
+// shared has, by name, the rows that several commands have with the same text: if they differ, the
+// most frequent.
 func shared(commandsWith map[flagRow]int) map[string]flagRow {
 	out := map[string]flagRow{}
 	for row, n := range commandsWith {
@@ -152,8 +152,8 @@ func (rows flagRows) split(shared map[string]flagRow) (own, common flagRows) {
 	return own, common
 }
 
-// names are those of rows that several commands share; where most of a group are among
-// them, the group's title and what is left out.
+// names are those of rows that several commands share; if they include most of a group, the group's
+// title and the exceptions.
 func (rows flagRows) names(common flagRows) string {
 	list := func(rows flagRows) string {
 		var out []string
@@ -195,7 +195,7 @@ func (rows flagRows) list() string {
 	return out.String()
 }
 
-// Every command has a script that pins its exit codes and what it writes.
+// Every command has a script that pins its exit codes and its output.
 func TestEveryCommandHasAScript(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/script/*.txt")

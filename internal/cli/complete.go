@@ -12,8 +12,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
-// complete teaches the shell the values of arguments and flags: what is listed here,
-// files for what names one, nothing for the rest.
+// complete registers the completions of arguments and flags: these values, files where one is
+// named, nothing for the rest.
 func complete(root *cobra.Command) {
 	_ = root.MarkPersistentFlagFilename("config", "yaml")
 	for _, cmd := range everyCommand(root) {
@@ -33,7 +33,7 @@ func complete(root *cobra.Command) {
 			"etcd-snapshot": names(plan.EtcdSnapshots()),
 		} {
 			if cmd.Flags().Lookup(flag) != nil {
-				// An error would mean that there is no such flag.
+				// An error would mean that the flag does not exist.
 				_ = cmd.RegisterFlagCompletionFunc(flag,
 					cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 			}
@@ -79,7 +79,7 @@ func outputs(cmd *cobra.Command) []string {
 	return strings.Split(strings.ReplaceAll(values, " or ", ", "), ", ")
 }
 
-// completeRuns are the runs that were recorded, the newest first.
+// completeRuns are the recorded runs, the newest first.
 func completeRuns(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -90,7 +90,7 @@ func completeRuns(cmd *cobra.Command, args []string, _ string) ([]cobra.Completi
 	}
 	var out []cobra.Completion
 	for _, r := range runs {
-		if shell.Quote(r.ID) != r.ID { // bash expands what it is offered
+		if shell.Quote(r.ID) != r.ID { // bash expands the suggestions
 			continue
 		}
 		out = append(out, cobra.CompletionWithDesc(r.ID, fmt.Sprintf("%s, %s", r.State.Kind, r.Status())))
@@ -98,7 +98,7 @@ func completeRuns(cmd *cobra.Command, args []string, _ string) ([]cobra.Completi
 	return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 }
 
-// completeNodes are the nodes of the run that is named, or of the newest.
+// completeNodes are the nodes of the named run, or of the newest.
 func completeNodes(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	_, p, err := earlier(cmd, stateFlag(cmd), args)
 	if err != nil {
@@ -106,7 +106,7 @@ func completeNodes(cmd *cobra.Command, args []string, _ string) ([]cobra.Complet
 	}
 	var out []cobra.Completion
 	for _, n := range p.Snapshot.Nodes {
-		if shell.Quote(n.Name) == n.Name { // bash expands what it is offered
+		if shell.Quote(n.Name) == n.Name { // bash expands the suggestions
 			out = append(out, n.Name)
 		}
 	}
@@ -114,7 +114,7 @@ func completeNodes(cmd *cobra.Command, args []string, _ string) ([]cobra.Complet
 }
 
 func stateFlag(cmd *cobra.Command) string {
-	_, _, _ = settle(cmd) // what is wrong with settings is reported by the command itself
+	_, _, _ = settle(cmd) // the command itself reports errors in settings
 	if f := cmd.Flags().Lookup("state-dir"); f != nil {
 		return f.Value.String()
 	}

@@ -70,7 +70,7 @@ by a flag, or nowhere. "-" is no value.`,
 			}
 		},
 	}
-	cmd.Flags().SetInterspersed(false) // what follows the command is its own
+	cmd.Flags().SetInterspersed(false) // the flags after the command are its own
 	cmd.Flags().BoolVar(&origin, "origin", false, "show in the text where each value was set")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or yaml")
 	return cmd
@@ -134,7 +134,8 @@ type configured struct {
 	At string `json:"at,omitempty"`
 }
 
-// show is what a command line would use, or, without one, what is set elsewhere.
+// show returns the settings that a command line would use, or, without one, those that are set
+// elsewhere.
 func show(cmd *cobra.Command, s Streams, args []string) (configuration, error) {
 	root := newRoot(s)
 	of := settingsOnly(root)
@@ -181,7 +182,7 @@ func settingsOnly(root *cobra.Command) *cobra.Command {
 	for _, s := range settings() {
 		if flags := s.flags(root); len(flags) > 0 {
 			f := *flags[0]
-			f.Shorthand = "" // two may have the same, of different commands
+			f.Shorthand = "" // two of different commands may have the same
 			cmd.Flags().AddFlag(&f)
 		}
 	}
@@ -189,8 +190,7 @@ func settingsOnly(root *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// value is what may be shown of a setting, with the type that it has in the file; nil
-// for none.
+// value is the printable part of a setting, with its type in the file; nil for none.
 func (e effective) value() any {
 	hide := e.show
 	if hide == nil {

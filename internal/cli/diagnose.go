@@ -82,8 +82,8 @@ Ansible.`,
 	return cmd
 }
 
-// byHand is how the operator calls Ansible: as this command does, without what may be secret.
-// The run of what is done by hand is named by the time of the snapshot.
+// byHand is how the operator calls Ansible: like this command, without what may be secret. The run
+// of the manual steps is named by the time of the snapshot.
 func byHand(
 	cmd *cobra.Command, opts orchestrator.Options, snap snapshot.Snapshot, due diagnosis.Thresholds,
 ) (*report.ByHand, error) {
@@ -129,7 +129,7 @@ func byHand(
 	return hand, nil
 }
 
-// write renders an assessment as the flags say; as a runbook when hand is not nil.
+// write renders an assessment in the format of the flags; as a runbook if hand is not nil.
 func write(w io.Writer, format string, hand *report.ByHand, snap snapshot.Snapshot, a report.Assessment) error {
 	switch {
 	case hand != nil:

@@ -15,7 +15,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// A runbook calls Ansible as diagnose was called, from anywhere, and shows nothing that may be secret.
+// A runbook calls Ansible as diagnose was called, from any directory, and shows nothing that may be
+// secret.
 func TestByHand(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

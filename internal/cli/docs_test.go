@@ -72,8 +72,8 @@ func TestReferenceTables(t *testing.T) {
 	}
 }
 
-// TestPlaybookVariables: every setting of every role is in the reference, with its
-// default where that is a plain value, and the reference names no other.
+// TestPlaybookVariables: every setting of every role is in the reference, with its default if that
+// is a plain value, and the reference names no other.
 func TestPlaybookVariables(t *testing.T) {
 	t.Parallel()
 	documented := map[string]string{} // the entries of the lists, by variable
@@ -167,8 +167,8 @@ func read(t *testing.T, page string) string {
 	return string(data)
 }
 
-// TestPagesNameTests: each line of the threat model, and of what is right on clusters as
-// they are found, is held by tests that exist.
+// TestPagesNameTests: each line of the threat model, and of the page about clusters as they are
+// found, names tests that exist.
 func TestPagesNameTests(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
@@ -199,7 +199,7 @@ func TestPagesNameTests(t *testing.T) {
 			}
 		}
 	}
-	// There, an entry without a test is a promise without one.
+	// There, an entry without a test would be an unproven promise.
 	entries := regexp.MustCompile(`(?m)^- (?:.|\n  )*`).FindAllString(read(t, "docs/evidence/as-found.md"), -1)
 	if len(entries) < 70 {
 		t.Errorf("only %d entries are found", len(entries))

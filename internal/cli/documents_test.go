@@ -29,14 +29,13 @@ import (
 
 const module = "github.com/infrapuzzle/kscertctl"
 
-// document is a JSON document that programs may read: what it is, what it is called,
-// and examples of it.
+// document is a JSON document that programs may read: its content, its name, and examples.
 type document struct {
 	testschema.Document
 	examples []any
 }
 
-// finding is how a Finding becomes JSON: with what its reason says.
+// finding is the JSON form of a Finding, with the texts of its reason.
 type finding struct {
 	Reason diagnosis.Reason `json:"reason"`
 	// Severity is how much it matters.
@@ -51,8 +50,8 @@ type finding struct {
 	Next string `json:"next"`
 }
 
-// documents are all whose schemas are made of the code; the schemas of
-// check-expiration and report are written by hand.
+// documents are all whose schemas are generated from the code; the schemas of check-expiration and
+// report are written by hand.
 func documents(t *testing.T) map[string]document {
 	t.Helper()
 	as := map[reflect.Type]reflect.Type{reflect.TypeFor[diagnosis.Finding](): reflect.TypeFor[finding]()}
@@ -177,9 +176,9 @@ func exampleEvents() []orchestrator.Event {
 	return events
 }
 
-// The published schemas are made of the code: go test ./internal/cli -run
-// TestSchemas with UPDATE_DOCS=1 writes them again. Every example is what its schema
-// says, and the first one is compared with a golden file.
+// The published schemas are generated from the code: go test ./internal/cli -run TestSchemas with
+// UPDATE_DOCS=1 writes them again. Every example matches its schema, and the first one is compared
+// with a golden file.
 func TestSchemas(t *testing.T) {
 	t.Parallel()
 	for name, d := range documents(t) {
@@ -223,7 +222,7 @@ func TestSchemas(t *testing.T) {
 	}
 }
 
-// fresh compares a file with what the code makes of it; UPDATE_DOCS=1 writes it.
+// fresh compares a file with the generated text; UPDATE_DOCS=1 writes it.
 func fresh(t *testing.T, file, want string) {
 	t.Helper()
 	path := filepath.Join(root, file)
@@ -272,8 +271,8 @@ func eventTables(t *testing.T) map[string]string {
 	return map[string]string{"kinds": list.String()}
 }
 
-// Every published schema is named where programs find the documents, but for those of
-// the configuration, which has its own page.
+// Every published schema is linked where the documents are described, except those of the
+// configuration, which has its own page.
 func TestSchemasAreNamed(t *testing.T) {
 	t.Parallel()
 	named := read(t, "docs/reference/json.md") + read(t, "docs/reference/configuration.md")

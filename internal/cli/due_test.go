@@ -24,7 +24,7 @@ func TestDueWithin(t *testing.T) {
 	}
 }
 
-// What is not renewed in this window lasts until the next one, and a week.
+// What is not renewed in this window is valid until the next one, and a week.
 func TestUntilNextRun(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 7, 23, 0, 0, 0, time.UTC) // a Saturday

@@ -15,7 +15,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/cli"
 )
 
-// kindsOf are the kinds of the events in lines, which must be as the schema has them.
+// kindsOf are the kinds of the events in lines, which must match the schema.
 func kindsOf(t *testing.T, text string) string {
 	t.Helper()
 	schema, err := jsonschema.NewCompiler().Compile("../../docs/reference/schemas/event-v1.json")
@@ -41,8 +41,8 @@ func kindsOf(t *testing.T, text string) string {
 	return strings.Join(kinds, " ")
 }
 
-// With -o jsonl standard output has the events and nothing else, each when it happens and
-// as the record has them.
+// With -o jsonl standard output has the events and nothing else, each when it happens and as in the
+// record.
 func TestEventsOnStandardOutput(t *testing.T) {
 	t.Parallel()
 	const fails = "[ $1 != renew-certs.yml ] || { [ -e go ] && cp renewed inspect.yml || exit 3; }"
@@ -69,8 +69,8 @@ func TestEventsOnStandardOutput(t *testing.T) {
 	p.command(t, append([]string{"run", "-o", "yaml"}, mine...)...).want(t, 64, "-o yaml: must be text, json or jsonl")
 }
 
-// Webhooks are called at each moment that is asked for, in order, with the report as it is
-// then; without --notify-on only of the end.
+// Webhooks are called at each requested moment, in order, with the report at that time; without
+// --notify-on only when the run stops.
 func TestNotifiedMoments(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -110,7 +110,7 @@ func TestNotifiedMoments(t *testing.T) {
 	p.command(t, append(mine, "--yes", "--limit", "absent")...).want(t, 64)
 	want("end failed")
 
-	// Someone is asked, and does not want it.
+	// The operator is asked, and declines.
 	var out, answered strings.Builder
 	code := cli.Main(append(mine, "--notify-on", "approval,end", "--state-dir", filepath.Join(p.dir, "state2")),
 		cli.Streams{In: strings.NewReader("no\n"), Out: &out, Err: &answered, Terminal: true})

@@ -16,14 +16,14 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 )
 
-// exporterFlags are those of the exporter, in addition to those of every look.
+// exporterFlags are the flags of the exporter, in addition to those of every inspection.
 type exporterFlags struct {
 	inspectFlags
 
 	thresholdFlags
 	interval, timeout time.Duration
 	listen            exporter.Listen
-	// fleet is used where its file is named.
+	// fleet is used if its file is given.
 	fleet fleetFlags
 }
 
@@ -104,7 +104,7 @@ func (f *exporterFlags) exporters(cmd *cobra.Command, s Streams, t expiry.Thresh
 				"--selector and --parallel-clusters are about a fleet: name it with --fleet"))
 		}
 		opts := f.options(s)
-		if _, err := orchestrator.New(opts); err != nil { // what can be known now is not reported to a log
+		if _, err := orchestrator.New(opts); err != nil { // known errors are returned now, not logged later
 			return nil, err
 		}
 		base.Inspect = inspection(opts, t)
@@ -129,14 +129,15 @@ func (f *exporterFlags) exporters(cmd *cobra.Command, s Streams, t expiry.Thresh
 		opts.Ansible.Timeout = cmp.Or(f.opts.Ansible.Timeout, opts.Ansible.Timeout)
 		own := base
 		own.Inspect, own.Cluster, own.Slots, own.Log = inspection(opts, t), of.Name, slots, log.With("cluster", of.Name)
-		// The first time all at once, as far as that may be; then each in its own part.
+		// The first inspections run all at once, within the limit; later ones are spread over the
+		// interval.
 		own.Offset = f.interval*time.Duration(i)/time.Duration(len(c.clusters)) - f.interval/2
 		all = append(all, exporter.New(own))
 	}
 	return all, nil
 }
 
-// changed is the value of a flag that was typed; empty otherwise.
+// changed is the value of a flag that was given; empty otherwise.
 func changed(cmd *cobra.Command, name string) string {
 	if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
 		return f.Value.String()
@@ -144,8 +145,7 @@ func changed(cmd *cobra.Command, name string) string {
 	return ""
 }
 
-// inspection looks at all nodes with these options, in a directory of its own unless one is
-// named.
+// inspection inspects all nodes with these options, in a directory of its own unless one is given.
 func inspection(opts orchestrator.Options, t expiry.Thresholds) func(context.Context) (expiry.Report, error) {
 	return func(ctx context.Context) (r expiry.Report, err error) {
 		opts := opts
@@ -155,7 +155,7 @@ func inspection(opts orchestrator.Options, t expiry.Thresholds) func(context.Con
 			}
 			defer func() { err = errors.Join(err, os.RemoveAll(opts.StateDir)) }()
 		}
-		o, err := orchestrator.New(opts) // the inventory may be another by now
+		o, err := orchestrator.New(opts) // the inventory may have changed by now
 		if err != nil {
 			return r, err
 		}

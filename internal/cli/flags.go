@@ -20,18 +20,18 @@ import (
 // stateUsage describes --state-dir.
 const stateUsage = "directory for run records (default: $XDG_STATE_HOME/kscertctl)"
 
-// inspectFlags are what every command that looks at nodes takes. Those of
-// ansible-playbook keep their names and meaning.
+// inspectFlags are the flags of every command that inspects nodes. Those of ansible-playbook keep
+// their names and meaning.
 type inspectFlags struct {
 	opts    orchestrator.Options
 	verbose int
-	// save and from are files of snapshots, of commands that only look.
+	// save and from are files of snapshots, of commands that only inspect.
 	save, from string
-	// timeout is another name for Ansible's --timeout, where that is taken.
+	// timeout is another name for Ansible's --timeout, for commands that do not use it themselves.
 	timeout string
 }
 
-// register adds the flags that say which nodes there are and how to reach them.
+// register adds the flags for the inventory and the connection.
 func (f *inspectFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.SortFlags = false
@@ -80,15 +80,15 @@ func (f *inspectFlags) register(cmd *cobra.Command) {
 	f.passOn(cmd)
 }
 
-// otherNames are names that ansible-playbook has for the same flag.
+// otherNames are ansible-playbook's other names of a flag.
 var otherNames = map[string]string{
 	"inventory-file": "inventory", "key-file": "private-key", "conn-pass-file": "connection-password-file",
 	"become-pass-file":   "become-password-file",
 	"ask-vault-password": "ask-vault-pass", "vault-pass-file": "vault-password-file",
 }
 
-// passOn takes what follows -- out of the command's arguments, for ansible-playbook,
-// and checks the flags that exclude each other.
+// passOn removes the arguments after -- from the command's, for ansible-playbook, and checks for
+// flags that exclude each other.
 func (f *inspectFlags) passOn(cmd *cobra.Command) {
 	before := func(cmd *cobra.Command, args []string) []string {
 		if n := cmd.ArgsLenAtDash(); n >= 0 {
@@ -111,7 +111,7 @@ func (f *inspectFlags) passOn(cmd *cobra.Command) {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return run(cmd, before(cmd, args)) }
 }
 
-// registerSnapshot adds the flags of commands that only look.
+// registerSnapshot adds the flags of commands that only inspect.
 func (f *inspectFlags) registerSnapshot(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.save, "save-snapshot", "",
 		"also write the snapshot to this file, without secrets: a support case in one file")
@@ -119,7 +119,7 @@ func (f *inspectFlags) registerSnapshot(cmd *cobra.Command) {
 		"connect to no node: read a snapshot from a file of --save-snapshot")
 }
 
-// options returns what the flags say.
+// options returns the options from the flags.
 func (f *inspectFlags) options(s Streams) orchestrator.Options {
 	opts := f.opts
 	opts.Ansible.Ask = asker(s)
@@ -130,8 +130,8 @@ func (f *inspectFlags) options(s Streams) orchestrator.Options {
 	return opts
 }
 
-// snapshot looks at the nodes, or reads what another look brought back. What is
-// seen is reported on standard error as it happens, and saved where asked for.
+// snapshot inspects the nodes, or reads an earlier inspection. Problems are reported on standard
+// error as they happen, and the snapshot is saved on request.
 func (f *inspectFlags) snapshot(cmd *cobra.Command, s Streams) (snapshot.Snapshot, error) {
 	if f.from != "" {
 		return f.load(cmd)
@@ -165,8 +165,8 @@ func (f *inspectFlags) load(cmd *cobra.Command) (snapshot.Snapshot, error) {
 	return snap, fileError(err)
 }
 
-// writable checks the file of --save-snapshot before the nodes are asked, so that
-// no one waits without success.
+// writable checks the file of --save-snapshot before the nodes are inspected, so that no one waits
+// in order to fail.
 func (f *inspectFlags) writable() error {
 	if f.save == "" {
 		return nil
@@ -182,8 +182,7 @@ func (f *inspectFlags) saveSnapshot(snap snapshot.Snapshot) error {
 	return fileError(snapshot.Save(f.save, snap))
 }
 
-// fileError gives a snapshot's file that cannot be used the exit code of wrong
-// usage; nil stays nil.
+// fileError gives a snapshot file that cannot be used the exit code of wrong usage; nil stays nil.
 func fileError(err error) error {
 	if err == nil {
 		return nil
@@ -195,7 +194,7 @@ func fileError(err error) error {
 	return e
 }
 
-// thresholdFlags say when a certificate is reported.
+// thresholdFlags define when a certificate is reported.
 type thresholdFlags struct{ warn, crit string }
 
 func (f *thresholdFlags) register(cmd *cobra.Command) {
@@ -203,7 +202,7 @@ func (f *thresholdFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.crit, "crit", "7d", "critical when a certificate expires within this time")
 }
 
-// thresholds checks the flags and returns what they say.
+// thresholds validates the flags and returns the thresholds.
 func (f *thresholdFlags) thresholds(cmd *cobra.Command) (t expiry.Thresholds, err error) {
 	if t.Warn, err = config.ParseTime(f.warn); err != nil {
 		return t, usage(cmd, fmt.Errorf("--warn: %w", err))
@@ -219,7 +218,7 @@ func (f *thresholdFlags) thresholds(cmd *cobra.Command) (t expiry.Thresholds, er
 	return t, nil
 }
 
-// verdictFlags are what every command that diagnoses takes.
+// verdictFlags are the flags of every command that diagnoses.
 type verdictFlags struct {
 	warn string
 	textOutput
@@ -231,14 +230,14 @@ func (f *verdictFlags) register(cmd *cobra.Command) {
 	f.textOutput.register(cmd)
 }
 
-// textOutput is the form of what a command writes that has text and documents.
+// textOutput is the output format of a command that has text and documents.
 type textOutput struct {
 	output string
-	// events is true where it may be that of the events of a run.
+	// events allows the format for the events of a run.
 	events bool
 }
 
-// jsonLines is that of events: a JSON object a line.
+// jsonLines is the format of events: one JSON object per line.
 const jsonLines = "jsonl"
 
 func (f *textOutput) register(cmd *cobra.Command) {
@@ -249,7 +248,7 @@ func (f *textOutput) register(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", usage)
 }
 
-// check says what is wrong with the form.
+// check validates the format.
 func (f *textOutput) check(cmd *cobra.Command) error {
 	switch {
 	case f.output == "text", f.output == "json", f.output == jsonLines && f.events:
@@ -260,7 +259,7 @@ func (f *textOutput) check(cmd *cobra.Command) error {
 	return usage(cmd, fmt.Errorf("-o %s: must be text or json", f.output))
 }
 
-// thresholds checks the flags and returns when a certificate is due.
+// thresholds validates the flags and returns when a certificate is due.
 func (f *verdictFlags) thresholds(cmd *cobra.Command) (diagnosis.Thresholds, error) {
 	t := diagnosis.DefaultThresholds()
 	if err := f.check(cmd); err != nil {
@@ -281,7 +280,7 @@ type oneOf[T ~string] struct {
 }
 
 func (f oneOf[T]) String() string {
-	if f.value == nil { // pflag asks one that it has made itself
+	if f.value == nil { // pflag asks a zero value that it has made itself
 		return ""
 	}
 	return string(*f.value)
@@ -302,8 +301,8 @@ func names[T ~string](all []T) (out []string) {
 	return out
 }
 
-// words is a flag that takes several values, with commas between them or one after
-// another; those of only, where that is set.
+// words is a flag that takes several values, separated by commas or repeated; if only is set, no
+// others.
 type words struct{ values, only []string }
 
 func (w *words) String() string     { return strings.Join(w.values, ",") }

@@ -31,7 +31,7 @@ docs/how-to/fleets.md and the schema docs/reference/schemas/fleet-v1.json.`,
 	return cmd
 }
 
-// fleetFlags say which clusters are worked on, and how many at the same time.
+// fleetFlags choose the clusters, and how many are worked on at the same time.
 type fleetFlags struct {
 	file, selector string
 	parallel       int
@@ -66,14 +66,14 @@ type chosen struct {
 	// path is that of the file, absolute.
 	path     string
 	clusters []fleet.Cluster
-	// base is what is set elsewhere for all clusters.
+	// base has the settings from elsewhere for all clusters.
 	base map[string]config.Value
 	// ask asks for a password, once for all clusters.
 	ask func(prompt string) (string, error)
 }
 
-// choose reads the fleet file and returns the clusters that flags and names choose. Anyone who
-// may write the file may have commands run, as with kscertctl.yaml.
+// choose reads the fleet file and returns the clusters that flags and names choose. Anyone who may
+// write the file can have commands run, as with kscertctl.yaml.
 func (f *fleetFlags) choose(cmd *cobra.Command, s Streams, names []string) (c chosen, err error) {
 	if f.parallel < 1 {
 		return c, usage(cmd, fmt.Errorf("--parallel-clusters %d: must be 1 or more", f.parallel))
@@ -104,7 +104,7 @@ func (f *fleetFlags) choose(cmd *cobra.Command, s Streams, names []string) (c ch
 	return c, err
 }
 
-// oneAtATime lets no two be asked for a password at the same time.
+// oneAtATime serializes questions for passwords.
 func oneAtATime(ask func(string) (string, error)) func(string) (string, error) {
 	var mu sync.Mutex
 	return func(prompt string) (string, error) {
@@ -114,7 +114,7 @@ func oneAtATime(ask func(string) (string, error)) func(string) (string, error) {
 	}
 }
 
-// fleetError is settingsError, about a fleet file.
+// fleetError is settingsError for a fleet file.
 func fleetError(err error) error {
 	e := unusable(err, "correct the fleet file; nothing was done")
 	if file, ok := errors.AsType[*config.FileError](err); ok && file.Err != nil {
@@ -123,8 +123,8 @@ func fleetError(err error) error {
 	return e
 }
 
-// settle gives the flags of a command on one cluster what is set for it: elsewhere for all
-// clusters, in the fleet file, and by the flags that were typed.
+// settle sets the flags of a command on one cluster: from the settings for all clusters, the fleet
+// file, and the flags of the fleet command.
 func (c chosen) settle(typed, one *cobra.Command, of fleet.Cluster) error {
 	values := maps.Clone(c.base)
 	maps.Copy(values, config.Merge(of.Settings))
@@ -146,7 +146,7 @@ func (c chosen) settle(typed, one *cobra.Command, of fleet.Cluster) error {
 	return nil
 }
 
-// valueOf is the value of a flag that was typed.
+// valueOf is the value of a flag that was given.
 func valueOf(f *pflag.Flag) config.Value {
 	v := config.Value{Name: f.Name, Values: []string{f.Value.String()}, Origin: config.Origin{Source: config.Flag}}
 	if l, ok := f.Value.(list); ok {
@@ -155,8 +155,7 @@ func valueOf(f *pflag.Flag) config.Value {
 	return v
 }
 
-// inParallel does something for each of n, at most that many at the same time, and waits
-// for all.
+// inParallel calls do for each of n, at most atOnce at the same time, and waits for all.
 func inParallel(n, atOnce int, do func(i int)) {
 	next := make(chan int)
 	var wg sync.WaitGroup
@@ -174,8 +173,8 @@ func inParallel(n, atOnce int, do func(i int)) {
 	wg.Wait()
 }
 
-// summed is the error of a fleet command: the worst exit code of its clusters, and what
-// each of them reports; nil for none.
+// summed is the error of a fleet command: the worst exit code of its clusters, and the error of
+// each; nil for none.
 func summed(what string, names []string, errs []error, next string) error {
 	e := &orchestrator.Error{Next: next}
 	var bad []string

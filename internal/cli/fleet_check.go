@@ -16,7 +16,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
-// fleetCheckFlags are those of "fleet check".
+// fleetCheckFlags are the flags of "fleet check".
 type fleetCheckFlags struct {
 	fleetFlags
 	levelFlags
@@ -59,14 +59,14 @@ type checked struct {
 	fleet.Cluster
 	thresholds expiry.Thresholds
 	fails      func(expiry.Level) bool
-	// inspect looks at the cluster, or says why it cannot be looked at.
+	// inspect inspects the cluster, or returns why it cannot be inspected.
 	inspect func(context.Context) (expiry.Report, error)
 
 	report *expiry.Report
 	err    error
 }
 
-// run inspects the clusters, writes the report and says by its error how they stand.
+// run inspects the clusters, writes the report and returns the verdict as an error.
 func (f *fleetCheckFlags) run(cmd *cobra.Command, s Streams, names []string) error {
 	if err := f.check(cmd, fleetCheckFormats); err != nil {
 		return err
@@ -115,7 +115,7 @@ func (c chosen) names() (out []string) {
 	return out
 }
 
-// outcome says in a line how work on a cluster ended.
+// outcome is a line about how work on a cluster finished.
 func outcome(err error) string {
 	if err == nil {
 		return "ok"
@@ -123,7 +123,7 @@ func outcome(err error) string {
 	return err.Error()
 }
 
-// flagsOf gives the flags of a check what is set for one cluster, and returns its levels.
+// flagsOf sets the flags of a check for one cluster, and returns its levels.
 func (c chosen) flagsOf(cmd *cobra.Command, flags *checkFlags, of fleet.Cluster) (expiry.Thresholds,
 	func(expiry.Level) bool, error) {
 	one := &cobra.Command{Use: "check-expiration", Args: cobra.NoArgs}
@@ -139,7 +139,7 @@ func (c chosen) flagsOf(cmd *cobra.Command, flags *checkFlags, of fleet.Cluster)
 	return t, fails, err
 }
 
-// check prepares the check of one cluster, as check-expiration does it.
+// check prepares the check of one cluster, like check-expiration.
 func (c chosen) check(cmd *cobra.Command, s Streams, of fleet.Cluster) (checked, error) {
 	var flags checkFlags
 	m := checked{Cluster: of}
@@ -148,7 +148,7 @@ func (c chosen) check(cmd *cobra.Command, s Streams, of fleet.Cluster) (checked,
 		return m, err
 	}
 	opts := flags.options(s)
-	opts.Output = nil // of several at the same time no one could tell which
+	opts.Output = nil // with several at the same time the output would be mixed
 	opts.Ansible.Ask = c.ask
 	o, err := orchestrator.New(opts)
 	m.inspect = func(ctx context.Context) (expiry.Report, error) {

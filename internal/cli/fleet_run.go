@@ -28,13 +28,13 @@ const fleetFile = "fleet.json"
 // member is the work on one cluster.
 type member struct {
 	fleet.Cluster
-	// typed is the fleet command, and base what else is set.
+	// typed is the fleet command, and base has the other settings.
 	typed *cobra.Command
 	base  chosen
 
 	at  *report.FleetCluster
 	err error
-	// shown is the plan that was approved; nil where every plan is.
+	// shown is the plan that was approved; nil if every plan is.
 	shown *plan.Plan
 }
 
@@ -70,16 +70,16 @@ func (m *member) options(s Streams, resumed string) (opts orchestrator.Options, 
 		}
 	}
 	opts.Ansible.Ask = m.base.ask
-	opts.Output, opts.Observe = nil, nil // of several at the same time no one could tell which
+	opts.Output, opts.Observe = nil, nil // with several at the same time the output would be mixed
 	return opts, to, err
 }
 
-// reserve is how long before its end a certificate is renewed at the latest, should the
-// next window pass unused.
+// reserve is the safety margin before expiry in which a certificate is renewed, in case the next
+// window is not used.
 const reserve = 7 * 24 * time.Hour
 
-// untilNextRun is how long a certificate must last that is not renewed now: until the next
-// window, and the reserve; zero without windows.
+// untilNextRun is how long a certificate must be valid that is not renewed now: until the next
+// window, plus the reserve; zero without windows.
 func untilNextRun(w fleet.Windows, now time.Time) time.Duration {
 	next := w.Next(now)
 	if next.IsZero() {
@@ -88,7 +88,7 @@ func untilNextRun(w fleet.Windows, now time.Time) time.Duration {
 	return (next.Sub(now) + reserve).Truncate(time.Second)
 }
 
-// ended notes how the work on the cluster ended.
+// ended records how the work on the cluster finished.
 func (m *member) ended(err error) {
 	m.err, m.at.ExitCode, m.at.Error, m.at.Next = err, int(orchestrator.Code(err)), "", ""
 	if err != nil {
@@ -99,12 +99,12 @@ func (m *member) ended(err error) {
 	}
 }
 
-// planned notes what was planned.
+// planned records the plan.
 func (m *member) planned(verdict string, p plan.Plan) {
 	m.at.Verdict, m.at.Route, m.at.Steps = verdict, p.Route, len(p.Steps)
 }
 
-// members begins the document of the work on the chosen clusters.
+// members creates the document of the work on the chosen clusters.
 func (c chosen) members(cmd *cobra.Command) ([]*member, *report.FleetRun, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -129,7 +129,7 @@ func (c chosen) members(cmd *cobra.Command) ([]*member, *report.FleetRun, error)
 	return all, doc, nil
 }
 
-// window notes when the cluster may be changed, where it may not be now.
+// window records when the cluster may be changed, if that is not now.
 func (m *member) window(now time.Time) {
 	m.at.Opens, m.at.Reason = time.Time{}, ""
 	if !m.Windows.Open(now) {
@@ -171,7 +171,7 @@ func (m *member) propose(ctx context.Context, s Streams) (run.Proposal, error) {
 	return o.Plan(ctx)
 }
 
-// worst is the exit code of all.
+// worst is the worst exit code of all.
 func worst(all []*member) orchestrator.ExitCode {
 	code := orchestrator.ExitDone
 	for _, m := range all {
@@ -180,7 +180,7 @@ func worst(all []*member) orchestrator.ExitCode {
 	return code
 }
 
-// verdictOf is the error of work on a fleet; nil where all went well.
+// verdictOf is the error of work on a fleet; nil if all succeeded.
 func verdictOf(what string, c chosen, all []*member, next string) error {
 	errs := make([]error, len(all))
 	for i, m := range all {
@@ -319,7 +319,7 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) error
 	if earlier != nil {
 		recall(all, doc, earlier)
 	}
-	for _, m := range all { // what is wrong with a setting is reported before anything is done
+	for _, m := range all { // errors in settings are reported before anything is done
 		if _, to, err := m.options(s, ""); err != nil {
 			return err
 		} else if err := to.prepare(cmd); err != nil {
@@ -359,8 +359,8 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) error
 	return err
 }
 
-// earlier reads the record of the fleet run that is resumed, and goes to the directory that
-// it was begun in: its ansible.cfg counts.
+// earlier reads the record of the fleet run that is resumed, and changes to the directory that it
+// was started in: its ansible.cfg counts.
 func (f *fleetRunFlags) earlier(cmd *cobra.Command, names []string) (*report.FleetRun, []string, error) {
 	if len(names) > 0 || f.selector != "" {
 		return nil, nil, usage(cmd,
@@ -443,8 +443,7 @@ func recall(all []*member, doc, earlier *report.FleetRun) {
 	}
 }
 
-// resumable is the run on the cluster that was stopped after it was approved; empty for
-// none.
+// resumable is the run on the cluster that was stopped after its approval; empty for none.
 func (m *member) resumable() string {
 	if m.at.Run == "" {
 		return ""
@@ -456,7 +455,7 @@ func (m *member) resumable() string {
 	return r.ID
 }
 
-// approve has the plans of all clusters shown and asks for a yes, unless that was given.
+// approve shows the plans of all clusters and asks for a yes, unless it was given.
 func (f *fleetRunFlags) approve(ctx context.Context, s Streams, all []*member, doc *report.FleetRun) error {
 	if f.yes {
 		return nil
@@ -509,21 +508,21 @@ func (m *member) approver() func(context.Context, orchestrator.Proposal) (bool, 
 	}
 }
 
-// fleetWork is a fleet run that is going on.
+// fleetWork is a fleet run in progress.
 type fleetWork struct {
 	dir *run.Dir
 	doc *report.FleetRun
 	all []*member
-	// stop ends the work in order, and halt has it end so.
+	// stop stops the work gracefully, and halt triggers that.
 	stop <-chan struct{}
 	halt func()
 
-	// mu guards the document, and lost: why it could not be written.
+	// mu guards the document, and lost, the error of writing it.
 	mu   sync.Mutex
 	lost error
 }
 
-// begin opens the record. The work ends in order with the context.
+// begin opens the record. When the context is done, the work stops gracefully.
 func (f *fleetRunFlags) begin(ctx context.Context, doc *report.FleetRun, all []*member) (w *fleetWork, err error) {
 	ctx, halt := context.WithCancel(ctx)
 	w = &fleetWork{doc: doc, all: all, stop: ctx.Done(), halt: halt}
@@ -545,8 +544,8 @@ func (f *fleetRunFlags) begin(ctx context.Context, doc *report.FleetRun, all []*
 	return w, nil
 }
 
-// note changes the document and writes it, before anything else is done. Where it cannot
-// be written, the work ends in order: no one could continue what is not recorded.
+// note changes the document and writes it, before anything else is done. If it cannot be written,
+// the work stops gracefully: without a record no one could resume it.
 func (w *fleetWork) note(change func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -566,7 +565,7 @@ func (w *fleetWork) stopped() bool {
 	}
 }
 
-// jobs are the clusters as the schedule knows them; those that are held are none.
+// jobs are the clusters for the scheduler, without those that are held.
 func (w *fleetWork) jobs() (jobs []fleet.Job, of []*member) {
 	states := map[report.FleetState]fleet.State{report.FleetDone: fleet.Done, report.FleetRunning: fleet.Running,
 		report.FleetFailed: fleet.Failed}
@@ -583,8 +582,8 @@ func (w *fleetWork) jobs() (jobs []fleet.Job, of []*member) {
 	return jobs, of
 }
 
-// work begins clusters as the policy allows until there is none to begin, waiting for
-// windows until the deadline.
+// work begins clusters as the policy allows until there are none left, waiting for windows until
+// the deadline.
 func (w *fleetWork) work(ctx context.Context, s Streams, p fleet.Policy, deadline time.Time) {
 	says := newProgress(s)
 	ended := make(chan struct{}, len(w.all))
@@ -636,7 +635,7 @@ func (w *fleetWork) work(ctx context.Context, s Streams, p fleet.Policy, deadlin
 	w.why(p)
 }
 
-// why notes why the clusters that have not begun have not.
+// why records why the remaining clusters have not begun.
 func (w *fleetWork) why(p fleet.Policy) {
 	now := time.Now()
 	words := map[fleet.Reason]string{

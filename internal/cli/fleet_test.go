@@ -14,8 +14,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/cli"
 )
 
-// fleetOf is a directory with a fleet file of fake clusters; each is called before its
-// playbooks, as in fake. With a text of its own, an entry replaces the one that is made.
+// fleetOf is a directory with a fleet file of fake clusters; each is called before its playbooks,
+// as in fake. A custom text replaces the generated entry.
 func fleetOf(t *testing.T, head string, clusters ...[3]string) (p tried, dirs map[string]string) {
 	t.Helper()
 	text, dirs := head+"clusters:\n", map[string]string{}
@@ -44,7 +44,7 @@ func well(t *testing.T, dir string) {
 	}
 }
 
-// What expires first over all clusters, the worst exit code, and each cluster's own.
+// The report has what expires first over all clusters, the worst exit code, and each cluster's own.
 func TestFleetCheck(t *testing.T) {
 	t.Parallel()
 	p, dirs := fleetOf(t, "settings: {forks: 3}\n",
@@ -54,7 +54,7 @@ func TestFleetCheck(t *testing.T) {
 		[3]string{"lenient", "", ", labels: {env: test}"},
 	)
 	well(t, dirs["well"])
-	// The setting of one cluster is that of this one alone.
+	// The setting of one cluster counts for this one alone.
 	path := filepath.Join(p.dir, "fleet.yaml")
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -85,7 +85,7 @@ func TestFleetCheck(t *testing.T) {
 	if want := "hangs 7 false true, due 3 true true, lenient 0 true false, well 0 true false"; strings.Join(all, ", ") != want || doc.ExitCode != 7 {
 		t.Errorf("exit code %d, clusters %q, want %s", doc.ExitCode, all, want)
 	}
-	// The one that hangs delays no other.
+	// A cluster that hangs delays no other.
 	if order := regexp.MustCompile(`(?m)^\[ *[0-9.]+s\] (\w+): `).FindAllStringSubmatch(got.err, -1); len(order) != 4 || order[3][1] != "hangs" {
 		t.Errorf("%q in\n%s", order, got.err)
 	}
@@ -105,7 +105,7 @@ func TestFleetCheck(t *testing.T) {
 	}
 }
 
-// A signal ends the inspections of all clusters, and what is known is written.
+// A signal stops the inspections of all clusters, and what is known is written.
 func TestFleetCheckIsInterrupted(t *testing.T) {
 	t.Parallel()
 	p, dirs := fleetOf(t, "", [3]string{"well", "", ""}, [3]string{"hangs", "[ $1 != inspect.yml ] || { echo >begun; sleep 600; }", ""})
@@ -121,7 +121,7 @@ func TestFleetCheckIsInterrupted(t *testing.T) {
 	}
 }
 
-// fleetDoc is what tests read of the document of a fleet run.
+// fleetDoc is the part of a fleet run's document that the tests read.
 type fleetDoc struct {
 	Fleet    string `json:"fleet"`
 	Status   string `json:"status"`
@@ -166,15 +166,15 @@ func closed() string {
 	return fmt.Sprintf("windows: [{from: %q, to: %q}]", from.Format("15:04"), from.Add(time.Hour).Format("15:04"))
 }
 
-// renewed says whether the fake cluster was renewed.
+// renewed reports whether the fake cluster was renewed.
 func renewed(t *testing.T, dir string) bool {
 	t.Helper()
 	ran, err := os.ReadFile(filepath.Join(dir, "ran"))
 	return err == nil && strings.Contains(string(ran), "renew-certs.yml")
 }
 
-// The canary comes first, and when it is done the others; what is held, or whose window is
-// closed, is left alone, which is no failure.
+// The canary comes first, and after it the others. A cluster that is held, or whose window is
+// closed, is left alone without a failure.
 func TestFleetRun(t *testing.T) {
 	t.Parallel()
 	p, dirs := fleetOf(t, "waves: [canary]\n",
@@ -212,7 +212,7 @@ func TestFleetRun(t *testing.T) {
 	}
 	p.command(t, "fleet", "status", doc.Fleet[:16]).want(t, 0, "Fleet run "+doc.Fleet+": done")
 	p.command(t, "fleet", "status", "nothing").want(t, 64)
-	// The runs on the clusters are runs like any other.
+	// The runs on the clusters are normal runs.
 	if list := p.command(t, "runs", "list").want(t, 0); !strings.Contains(list.out, doc.Clusters[0].Run) {
 		t.Errorf("%s is not in\n%s", doc.Clusters[0].Run, list.out)
 	}
@@ -224,8 +224,7 @@ func TestFleetRun(t *testing.T) {
 	}
 }
 
-// A canary that fails keeps the others from being begun, and what was stopped after a
-// change is resumed.
+// If the canary fails, the others are not begun; a cluster that stopped after a change is resumed.
 func TestFleetRunStopsAndResumes(t *testing.T) {
 	t.Parallel()
 	const fails = "[ $1 != renew-certs.yml ] || { [ -e go ] && cp renewed inspect.yml || exit 3; }"
@@ -251,8 +250,8 @@ func TestFleetRunStopsAndResumes(t *testing.T) {
 	}
 }
 
-// The first signal lets the clusters at work finish their step; two of one fleet file never
-// work at the same time; and what was killed is seen, and resumed.
+// After the first signal the clusters at work finish their step; two runs of one fleet file never
+// work at the same time; a killed run is detected, and resumed.
 func TestFleetRunIsStopped(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -298,7 +297,7 @@ func TestFleetRunIsStopped(t *testing.T) {
 	}
 }
 
-// onTerminal is someone who types an answer; before that, something else happens.
+// onTerminal is an operator who types an answer; before that, something else happens.
 type onTerminal struct {
 	answer string
 	before func()
@@ -311,7 +310,7 @@ func (o *onTerminal) Read(p []byte) (int, error) {
 	return copy(p, o.answer), nil
 }
 
-// Only a yes on a terminal is one, and it is to the plans that were shown.
+// Only a yes on a terminal is accepted, and only for the plans that were shown.
 func TestFleetRunAsks(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -345,8 +344,8 @@ func TestFleetRunAsks(t *testing.T) {
 	}
 }
 
-// A certificate that does not last until the next window and a week is renewed in this one,
-// though it would not be due by its days alone; a date does the same for one cluster.
+// A certificate that expires before the next window and a week is renewed in this one, even if it
+// is not yet due by its days; a date does the same for one cluster.
 func TestDueBefore(t *testing.T) {
 	t.Parallel()
 	open := "windows: [{from: '00:00', to: '24:00'}]" // the next one opens within a day
@@ -366,7 +365,7 @@ func TestDueBefore(t *testing.T) {
 	}
 }
 
-// A password is asked for once, however many clusters want it at the same time.
+// A password is asked for once, however many clusters need it at the same time.
 func TestFleetAsksForAPasswordOnce(t *testing.T) {
 	t.Parallel()
 	p, dirs := fleetOf(t, "settings: {ask-become-pass: true}\n", [3]string{"a", "", ""}, [3]string{"b", "", ""}, [3]string{"c", "", ""})

@@ -24,10 +24,10 @@ const (
 // headings are all of them.
 func headings() []string { return []string{fleets, reach, planning, gating, telling, other} }
 
-// helpWidth is how wide the help is where nothing tells how wide the terminal is.
+// helpWidth is the width of the help if that of the terminal is unknown.
 const helpWidth = 100
 
-// groupOf is the heading of a flag that is no setting.
+// groupOf is the heading of a flag that is not a setting.
 func groupOf(name string) string {
 	switch name {
 	case "file", "fleet", "selector", "parallel-clusters", "stop-after-failures", "wait", "resume":
@@ -49,8 +49,8 @@ type flagGroup struct {
 	flags *pflag.FlagSet
 }
 
-// flagGroups sorts a command's flags into groups. Those that no setting is lie before those
-// that are set once for all, in the order in which the command has them.
+// flagGroups sorts a command's flags into groups. Flags that are not settings come before settings,
+// in the order of the command.
 func flagGroups(cmd *cobra.Command) []flagGroup {
 	byTitle := map[string]*pflag.FlagSet{}
 	var out []flagGroup
@@ -83,8 +83,8 @@ func flagGroups(cmd *cobra.Command) []flagGroup {
 	return slices.DeleteFunc(out, func(g flagGroup) bool { return !g.flags.HasFlags() })
 }
 
-// groupFlags has --help show the flags of each command in groups. A command that only has
-// others below it is shown as cobra does.
+// groupFlags makes --help show the flags of each command in groups. A command that only has
+// subcommands is shown in cobra's way.
 func groupFlags(root *cobra.Command, columns int) {
 	plain := root.UsageFunc()
 	root.SetUsageFunc(func(cmd *cobra.Command) error {

@@ -23,8 +23,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// commandsOf are command lines that ask no node: they show what others reported, or the words
-// that they were given.
+// commandsOf are command lines that ask no node: they show what others reported, or their own
+// arguments.
 func commandsOf(saved, state, text string) [][]string {
 	out := [][]string{
 		{"runs", "list", "--state-dir", state}, {"status", "--state-dir", state}, {"status", text, "--state-dir", state},
@@ -46,7 +46,7 @@ func commandsOf(saved, state, text string) [][]string {
 	return out
 }
 
-// hostileCommands writes the records of hostile nodes, and returns what shows them.
+// hostileCommands writes the records of hostile nodes, and returns the commands that show them.
 func hostileCommands(t *testing.T, text string) [][]string {
 	t.Helper()
 	dir := t.TempDir()
@@ -65,14 +65,14 @@ func hostileCommands(t *testing.T, text string) [][]string {
 	h := testruns.FailedGate()
 	id := h.ID
 	testhostile.Put(text, false, &h)
-	h.ID = id // the name of a folder
+	h.ID = id // the name of a directory
 	for i := range h.Entries {
 		if h.Entries[i].Run != "" {
 			h.Entries[i].Run = id
 		}
 	}
 	testruns.Write(t, dir, h)
-	// A name that is none, and one of an inventory that is not there.
+	// An invalid name, and one of an inventory that does not exist.
 	file := fmt.Sprintf("clusters:\n- {name: a, inventories: %q}\n- {name: %q, inventories: b, labels: {%[2]q: %[2]q}, wave: %[2]q}\n", "/no"+text, text)
 	if err := os.WriteFile(filepath.Join(dir, "fleet.yaml"), []byte(file), 0o600); err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func hostileCommands(t *testing.T, text string) [][]string {
 	return commands
 }
 
-// checkCommand: a command shows something, and nothing of it is obeyed by a terminal.
+// checkCommand checks that a command prints something, and nothing that a terminal would interpret.
 func checkCommand(t *testing.T, args []string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -102,8 +102,7 @@ func checkCommand(t *testing.T, args []string) {
 	}
 }
 
-// Whatever nodes and words of a command line hold, no command hands a terminal anything
-// that it would obey.
+// Whatever nodes and arguments contain, no command prints anything that a terminal would interpret.
 func TestCommandsOfHostileNodes(t *testing.T) {
 	t.Parallel()
 	all := strings.Join(testhostile.Texts(), "")
@@ -124,10 +123,10 @@ func FuzzCommands(f *testing.F) {
 	})
 }
 
-// ours are the sequences that a screen draws: colours, and taking away the line for now.
+// ours are the sequences that a screen prints: colors, and erasing the status line.
 var ours = regexp.MustCompile("\x1b\\[(2|1;31|32|33|0)m|\r\x1b\\[K")
 
-// What happens is shown on a terminal with our colours, and with none of anybody else's.
+// Progress on a terminal has our colors, and no sequences of anyone else.
 func TestProgressOfHostileNodes(t *testing.T) {
 	t.Parallel()
 	const text = "x\x1b[32m\x1b[2J\r\u009b31m\u202e\nfake: done"

@@ -19,14 +19,14 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
-// notifyFlags say who is notified of a run, and when.
+// notifyFlags define who is notified of a run, and when.
 type notifyFlags struct {
 	hooks   []notify.Hook
 	options notify.Options
-	// on are the moments at which they are notified; none is the end.
+	// on are the moments of notifications; none means when the run stops.
 	on words
-	// wrong is what is wrong with a webhook. The flag itself does not say so: the
-	// error would show the URL, which may be a password.
+	// wrong is the error of a webhook. The flag's parser does not return it, because pflag would
+	// print the URL, which may hold a password.
 	wrong error
 }
 
@@ -65,7 +65,7 @@ func (f *notifyFlags) webhook(s string) error {
 	return nil
 }
 
-// repeated is a flag that may be given several times, and hands on each value.
+// repeated is a flag that may be given several times, and passes on each value.
 type repeated struct {
 	values []string
 	add    func(string) error
@@ -79,7 +79,7 @@ func (r *repeated) Set(s string) error {
 	return r.add(s)
 }
 
-// prepare reports before anything is done that someone cannot be notified.
+// prepare reports, before anything is done, that a notification cannot be sent.
 func (f *notifyFlags) prepare(cmd *cobra.Command) error {
 	switch {
 	case f.wrong != nil:
@@ -90,8 +90,7 @@ func (f *notifyFlags) prepare(cmd *cobra.Command) error {
 	return nil
 }
 
-// notifier tells of one piece of work as it goes on. No one waits for those who are notified
-// but the end of the work.
+// notifier sends notifications about one piece of work. Only the end of the work waits for them.
 type notifier struct {
 	flags *notifyFlags
 	state string
@@ -108,11 +107,11 @@ type notifier struct {
 	stuck bool
 }
 
-// queued is how many notes may wait for those before them; more are left out.
+// queued is how many notifications may wait for earlier ones; more are dropped.
 const queued = 64
 
-// begin makes a notifier, which watches what opts hand to the library; asks is true where
-// someone will be asked for approval.
+// begin makes a notifier, which observes the events in opts; asks is true if the operator will be
+// asked for approval.
 func (f *notifyFlags) begin(ctx context.Context, s Streams, opts *orchestrator.Options, asks bool) *notifier {
 	n := &notifier{flags: f, state: opts.StateDir, s: s, notes: make(chan notify.Note, queued),
 		delivered: make(chan struct{})}
@@ -139,7 +138,7 @@ func (f *notifyFlags) begin(ctx context.Context, s Streams, opts *orchestrator.O
 	return n
 }
 
-// event notes the moments that events tell of.
+// event queues the moments that events mark.
 func (n *notifier) event(e orchestrator.Event, patience time.Duration) {
 	switch {
 	case e.Kind == orchestrator.EventBegin:
@@ -154,7 +153,7 @@ func (n *notifier) event(e orchestrator.Event, patience time.Duration) {
 	}
 }
 
-// add notes a moment, where someone wants to know of it.
+// add queues a moment that was requested.
 func (n *notifier) add(m notify.Moment, at time.Time) {
 	wanted := slices.Contains(n.flags.on.values, string(m)) || m == notify.End && len(n.flags.on.values) == 0
 	if len(n.flags.hooks) == 0 || n.run == "" || !wanted {
@@ -181,7 +180,7 @@ func (n *notifier) add(m notify.Moment, at time.Time) {
 	}
 }
 
-// ended tells how the run ended, and waits until all were notified.
+// ended notifies how the run finished, and waits until all are notified.
 func (n *notifier) ended(run string) {
 	if n.run = run; run != "" {
 		n.add(notify.End, time.Now())
@@ -190,7 +189,7 @@ func (n *notifier) ended(run string) {
 	<-n.delivered
 }
 
-// warn names on standard error who cannot be notified: it does not change how the run ends.
+// warn reports on standard error who cannot be notified: that does not change the run's result.
 func (n *notifier) warn(err error) {
 	if err != nil {
 		_, _ = fmt.Fprintf(n.s.Err, "warning: not all were notified: %v\n", err)

@@ -12,7 +12,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
-// asker asks for passwords, each once however often it is wanted.
+// asker asks for passwords, each once however often it is needed.
 func asker(s Streams) func(prompt string) (string, error) {
 	known := map[string]string{}
 	return func(prompt string) (string, error) {
@@ -30,8 +30,8 @@ func asker(s Streams) func(prompt string) (string, error) {
 	}
 }
 
-// readPassword asks on the terminal of the process, and shows nothing of what is
-// typed. The error is context.Canceled after an interrupt.
+// readPassword asks on the terminal of the process, without an echo. The error is context.Canceled
+// after an interrupt.
 func readPassword(prompt string) (string, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
@@ -48,7 +48,7 @@ func readPassword(prompt string) (string, error) {
 	defer signal.Stop(signals)
 
 	_, _ = fmt.Fprint(tty, printable.Line(prompt))
-	defer func() { _, _ = fmt.Fprintln(tty) }() // the one that was typed is not shown
+	defer func() { _, _ = fmt.Fprintln(tty) }() // the newline that was typed has no echo
 	type answer struct {
 		password []byte
 		err      error

@@ -14,10 +14,9 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// TestPipelines: each example of a pipeline can be read by the rules of what it is for,
-// and calls kscertctl with flags that there are. (What the formats allow beyond that:
-// actionlint, ansible-lint and yamllint in task check, the API server of a lab's cluster
-// in TestInspect.)
+// TestPipelines: each example of a pipeline parses by the rules of its system, and calls kscertctl
+// with existing flags. (The rest of the formats is checked elsewhere: actionlint, ansible-lint and
+// yamllint in task check, the API server of a lab's cluster in TestInspect.)
 func TestPipelines(t *testing.T) {
 	t.Parallel()
 	const dir = root + "/examples/pipelines"
@@ -110,8 +109,7 @@ func workflow(t *testing.T, text string) (out []string) {
 	return out
 }
 
-// gitlab knows the keywords that the example uses, of
-// https://docs.gitlab.com/ci/yaml/.
+// gitlab knows the keywords that the example uses, from https://docs.gitlab.com/ci/yaml/.
 func gitlab(t *testing.T, text string) (out []string) {
 	t.Helper()
 	type job struct {
@@ -162,7 +160,7 @@ func gitlab(t *testing.T, text string) (out []string) {
 	return out
 }
 
-// jenkins knows that blocks end.
+// jenkins checks that blocks are closed.
 func jenkins(t *testing.T, text string) []string {
 	t.Helper()
 	code := regexp.MustCompile(`(?s)'''.*?'''|'[^'\n]*'|//[^\n]*`).ReplaceAllString(text, "")
@@ -236,7 +234,7 @@ func playbook(t *testing.T, text string) []string {
 	return out
 }
 
-// systemdSections reads a unit, which may have only the sections that are named.
+// systemdSections reads a unit, which may have only the given sections.
 func systemdSections(t *testing.T, text string, sections ...string) map[string]string {
 	t.Helper()
 	options, err := unit.DeserializeOptions(strings.NewReader(text))
@@ -258,7 +256,7 @@ func service(t *testing.T, text string) []string {
 	return calls(systemdSections(t, text, "Unit", "Service", "Install")["Service.ExecStart"])
 }
 
-// renewService is one that changes nodes: a signal must reach it alone, and it must have the
+// renewService is a unit that changes nodes: a signal must reach it alone, and it must have the
 // time to finish its step.
 func renewService(t *testing.T, text string) []string {
 	t.Helper()
@@ -269,7 +267,7 @@ func renewService(t *testing.T, text string) []string {
 	return service(t, text)
 }
 
-// What renews by itself never runs twice at once.
+// Unattended renewals never run twice at once.
 func TestRenewalsExcludeEachOther(t *testing.T) {
 	t.Parallel()
 	for name, words := range map[string][]string{

@@ -16,13 +16,13 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// planFlags are what every command that makes a plan takes.
+// planFlags are the flags of every command that makes a plan.
 type planFlags struct {
 	inspect inspectFlags
 	verdict verdictFlags
-	// limit and skip say which part of the plan is asked for.
+	// limit and skip choose a part of the plan.
 	limit, skip words
-	// dueBefore is a date, or a time from now, as typed; empty for none.
+	// dueBefore is a date, or a time from now, as given; empty for none.
 	dueBefore string
 }
 
@@ -88,7 +88,7 @@ func stepTimeout(cmd *cobra.Command, opts *orchestrator.Options) {
 		"how long a step's playbook may take before it is stopped (default: 1h, 12h for Kubespray's)")
 }
 
-// acceptLosses takes names, not a yes to all of them: what is let go has been looked at.
+// acceptLosses takes names, not a yes to all of them: each accepted loss has been reviewed.
 func acceptLosses(cmd *cobra.Command, opts *orchestrator.Options) {
 	cmd.Flags().StringArrayVar(&opts.AcceptSANLoss, "accept-san-loss", nil,
 		"let a new certificate lose this name, which otherwise stops the run; may be repeated")
@@ -103,7 +103,7 @@ func allowNotInInventory(cmd *cobra.Command, opts *orchestrator.Options) {
 			"be healthy; may be repeated")
 }
 
-// options returns what the flags say.
+// options returns the options from the flags.
 func (f *planFlags) options(cmd *cobra.Command, s Streams) (orchestrator.Options, error) {
 	opts := f.inspect.options(s)
 	due, err := f.verdict.thresholds(cmd)
@@ -122,8 +122,8 @@ func (f *planFlags) options(cmd *cobra.Command, s Streams) (orchestrator.Options
 	return opts, err
 }
 
-// dueWithin is how long it takes from now until a date, or a time such as 38d; zero for an
-// empty text and for a date that has passed.
+// dueWithin is the time from now until a date, or a time such as 38d; zero for an empty text and
+// for a date that has passed.
 func dueWithin(text string, now time.Time) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
@@ -187,8 +187,8 @@ connects to no node: the plan is shown, and cannot be applied.`,
 	return cmd
 }
 
-// propose makes the plan, of the nodes or of what was seen of them before, and
-// keeps both where asked for. The digest is that of the file of the plan, if there is one.
+// propose makes the plan, from the nodes or from an earlier snapshot, and saves both on request.
+// The digest is that of the plan's file, if there is one.
 func (f *planFlags) propose(cmd *cobra.Command, s Streams, out string) (p run.Proposal, digest string, err error) {
 	opts, err := f.options(cmd, s)
 	if err != nil {

@@ -10,14 +10,13 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// progress tells on standard error what happens: a line for each thing that has
-// happened, and on a terminal what is happening now.
+// progress prints what happens on standard error: a line for each event, and on a terminal a status
+// line.
 type progress struct {
 	*screen
 
 	start time.Time
-	// step is the one that is being taken, since stepped; unmet is what its gate waits
-	// for.
+	// step is the current one, since stepped; unmet is what its gate waits for.
 	step    string
 	stepped time.Time
 	unmet   string
@@ -68,8 +67,8 @@ func (p *progress) event(e orchestrator.Event) {
 		}
 		p.line("  %s: %s: %s (%.1f s)", e.Node, e.Task, status, e.Seconds)
 	case orchestrator.EventGate:
-		// Reported once, and again only when something else is waited for: of a gate that
-		// holds, how long it has is on the line for now.
+		// Printed once, and again only when something else is waited for; the status line shows how
+		// long a gate has.
 		if len(e.Unmet) == 0 {
 			break
 		}
@@ -97,8 +96,7 @@ func (p *progress) event(e orchestrator.Event) {
 	}
 }
 
-// line draws a line with the time. Of the texts in it, only what is painted may have
-// colours.
+// line prints a line with the time. Of its texts, only painted ones may have colors.
 func (p *progress) line(format string, args ...any) {
 	for i, arg := range args {
 		switch arg.(type) {

@@ -15,8 +15,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
-// reportDir is the folder that --report-dir names; empty for none. It is absolute,
-// since a command on an earlier run goes elsewhere.
+// reportDir is the directory of --report-dir; empty for none. It is absolute, because a command on
+// an earlier run changes its working directory.
 type reportDir string
 
 func (d *reportDir) String() string { return string(*d) }
@@ -34,8 +34,7 @@ func (d *reportDir) register(cmd *cobra.Command) {
 	cmd.Flags().Var(d, "report-dir", "write the reports of the run into this directory, in every format")
 }
 
-// prepare makes the folder, and says before anything is done that nothing can be
-// written there.
+// prepare makes the directory, and reports before anything is done if it cannot be written.
 func (d reportDir) prepare() error {
 	if d == "" {
 		return nil
@@ -54,8 +53,8 @@ func (d reportDir) prepare() error {
 	return nil
 }
 
-// write writes a report in every format and says where. Others may read it: nothing
-// in it is secret.
+// write writes a report in every format and prints the paths. Others may read it: nothing in it is
+// secret.
 func (d reportDir) write(s Streams, r report.Run) error {
 	if d == "" {
 		return nil
@@ -76,7 +75,7 @@ func (d reportDir) write(s Streams, r report.Run) error {
 	return nil
 }
 
-// ended writes the reports of a run that has ended, and of what has rolled it back.
+// ended writes the reports of a run that has finished, and of its rollback.
 func (d reportDir) ended(s Streams, state, id string) error {
 	if d == "" {
 		return nil

@@ -60,8 +60,7 @@ passwords: pass them again. A record that others may have written is refused.`,
 	return cmd
 }
 
-// earlier finds the run that is named, or the newest, of the inventory where one is given,
-// and what it was asked for.
+// earlier finds the named run, or the newest, for the inventory if one is given, and its request.
 func earlier(cmd *cobra.Command, state string, args []string) (r run.Record, p run.Proposal, err error) {
 	if len(args) > 0 {
 		r, err = orchestrator.FindRun(state, args[0])
@@ -78,7 +77,7 @@ func earlier(cmd *cobra.Command, state string, args []string) (r run.Record, p r
 	return r, p, err
 }
 
-// newest is the newest run, of the inventory where one is given.
+// newest is the newest run, for the inventory if one is given.
 func newest(cmd *cobra.Command, state string) (run.Record, error) {
 	inventories, err := givenInventories(cmd)
 	if err != nil {
@@ -90,8 +89,8 @@ func newest(cmd *cobra.Command, state string) (run.Record, error) {
 	return orchestrator.FindRun(state, "")
 }
 
-// givenInventories are those of a flag, of the environment or of kscertctl.yaml: which
-// cluster is meant, also where how to reach it is in a record.
+// givenInventories are those of a flag, of the environment or of kscertctl.yaml: they choose the
+// cluster, even if the connection comes from a record.
 func givenInventories(cmd *cobra.Command) ([]string, error) {
 	const name = "inventory"
 	from, err := readElsewhere(cmd.Root(), configFlag(cmd))

@@ -57,8 +57,8 @@ lost. A yes on the terminal approves that; --yes does so only with
 	return cmd
 }
 
-// undoer is approver for a rollback: a yes by flag is none to the loss of what others have
-// changed since, unless that has its own.
+// undoer is the approver of a rollback: --yes does not approve the loss of what others have changed
+// since, which has a flag of its own.
 func undoer(s Streams, yes, lose bool) func(context.Context, orchestrator.Proposal) (bool, error) {
 	ask := approver(s, yes)
 	return func(ctx context.Context, p orchestrator.Proposal) (bool, error) {

@@ -8,8 +8,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 )
 
-// --yes is a yes to the plan, and none to the loss of what others have changed: that needs
-// a flag of its own, or someone who has seen it.
+// --yes approves the plan, but not the loss of what others have changed: that needs a flag of its
+// own, or an operator who has seen it.
 func TestRollbackAsksForWhatIsLost(t *testing.T) {
 	t.Parallel()
 	changed := []orchestrator.Difference{{Node: "cp1", Path: "/etc/kubernetes/admin.conf", What: "has changed"}}

@@ -15,12 +15,12 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
-// runFlags are what every command that recovers or renews takes.
+// runFlags are the flags of every command that recovers or renews.
 type runFlags struct {
 	planFlags
 	results
 
-	// back rolls back what stops after a change.
+	// back rolls back a run that stops after a change.
 	back bool
 }
 
@@ -34,7 +34,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	f.results.register(cmd)
 }
 
-// options returns what the flags say.
+// options returns the options from the flags.
 func (f *runFlags) options(cmd *cobra.Command, s Streams) (orchestrator.Options, error) {
 	opts, err := f.planFlags.options(cmd, s)
 	f.textOutput, opts.RollbackOnFailure = f.verdict.textOutput, f.back
@@ -82,14 +82,14 @@ API server does not answer.`,
 func approver(s Streams, yes bool) func(context.Context, orchestrator.Proposal) (bool, error) {
 	return func(ctx context.Context, p orchestrator.Proposal) (bool, error) {
 		_, _ = fmt.Fprintln(s.Err)
-		if err := report.Plan(s.Err, p.Plan); err != nil && !yes { // --yes needs no one who reads it
+		if err := report.Plan(s.Err, p.Plan); err != nil && !yes { // with --yes no one has to read it
 			return false, err
 		}
 		return ask(ctx, s, yes, "Carry out this plan?")
 	}
 }
 
-// ask takes a yes on a terminal, and nothing else for one.
+// ask asks on a terminal, and accepts only a yes.
 func ask(ctx context.Context, s Streams, yes bool, question string) (bool, error) {
 	switch {
 	case yes:
@@ -111,7 +111,7 @@ func ask(ctx context.Context, s Streams, yes bool, question string) (bool, error
 	}
 }
 
-// summary fits a screen: what was wrong, what was done, what is true now.
+// summary fits on a screen: what was wrong, what was done, and the state now.
 func summary(w io.Writer, r orchestrator.Result) error {
 	if len(r.Plan.Steps) == 0 && r.Plan.Undoes != "" {
 		_, err := fmt.Fprintf(w, "Run %s changed nothing on any node: there is nothing to restore.\n", r.Plan.Undoes)

@@ -13,16 +13,14 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
-// screen is standard error: lines for what has happened and, on a terminal, one below
-// them for what is happening now, which is no line of its own and leaves nothing
-// behind. Where lines may be folded away, as in the log of a pipeline, they are
-// grouped by step.
+// screen is standard error: lines for what has happened and, on a terminal, a status line below
+// them for what is happening now, which leaves nothing behind. In a log that can be folded, such as
+// a pipeline's, lines are grouped by step.
 type screen struct {
 	w io.Writer
-	// text is what others write, on its way to w.
+	// text is the output of others, on its way to w.
 	text *printable.Writer
-	// width is how many columns there are; nil off a terminal, where there is no line
-	// for now.
+	// width is the number of columns; nil without a terminal, where there is no status line.
 	width func() int
 	color bool
 	group grouping
@@ -40,7 +38,7 @@ type grouping struct {
 	begin, end func(w io.Writer, id, title string, at time.Time)
 }
 
-// groupings maps a variable that a pipeline sets to how its log is folded.
+// groupings maps a pipeline's variable to how its log is folded.
 var groupings = map[string]grouping{
 	// https://docs.github.com/actions/reference/workflow-commands-for-github-actions
 	"GITHUB_ACTIONS": {
@@ -58,8 +56,8 @@ var groupings = map[string]grouping{
 	},
 }
 
-// newScreen returns the screen that fits a file and an environment. Colour follows
-// https://no-color.org; a terminal that calls itself dumb gets lines only.
+// newScreen returns the screen for a file and an environment. Color follows https://no-color.org; a
+// terminal with TERM=dumb gets lines only.
 func newScreen(w io.Writer, getenv func(string) string) *screen {
 	s := &screen{w: w}
 	f, ok := w.(*os.File)
@@ -82,8 +80,7 @@ func newScreen(w io.Writer, getenv func(string) string) *screen {
 	return s
 }
 
-// Write passes on what others write, out of the way of the line for now, and without what
-// a terminal would obey.
+// Write prints text of others above the status line, without what a terminal would interpret.
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,14 +90,14 @@ func (s *screen) Write(p []byte) (int, error) {
 	return s.above(s.text, p)
 }
 
-// draw writes what is ours alone: it may have colours.
+// draw prints our own text: it may have colors.
 func (s *screen) draw(line painted) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, _ = s.above(s.w, []byte(line+"\n"))
 }
 
-// above writes above the line for now.
+// above writes above the status line.
 func (s *screen) above(w io.Writer, p []byte) (int, error) {
 	s.hide()
 	n, err := w.Write(p)
@@ -110,7 +107,7 @@ func (s *screen) above(w io.Writer, p []byte) (int, error) {
 	return n, err
 }
 
-// doing says what is happening now, and since when.
+// doing sets the status line, and since when.
 func (s *screen) doing(text string, since time.Time) {
 	if s.width == nil {
 		return
@@ -140,7 +137,7 @@ func (s *screen) tick(ticks *time.Ticker, done <-chan struct{}) {
 	}
 }
 
-// clear shows that nothing is happening any more.
+// clear removes the status line.
 func (s *screen) clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,8 +150,8 @@ func (s *screen) clear() {
 	}
 }
 
-// show and hide draw the line for now and take it away. It is cut to the width of the
-// terminal: a line that wraps could not be taken away.
+// show and hide draw and erase the status line. It is cut to the width of the terminal: a line that
+// wraps could not be erased.
 func (s *screen) show() {
 	if s.now == "" || s.shown {
 		return
@@ -184,10 +181,10 @@ const (
 	yellow paint = "33"
 )
 
-// painted is text that may be drawn as it is.
+// painted is text that may be printed as it is.
 type painted string
 
-// paint colours a text, where there are colours, and makes it one that may be drawn.
+// paint colors a text, if there are colors, and makes it printable as it is.
 func (s *screen) paint(p paint, text string) painted {
 	text = printable.Line(text)
 	if s.color {

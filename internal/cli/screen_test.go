@@ -13,8 +13,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
-// shown is what a terminal shows in the end of what was written to it: a line that was
-// taken away is not there. Carriage return and "erase in line" is all it has to know.
+// shown is what a terminal finally shows of what was written to it, without erased lines. It has to
+// know only carriage return and "erase in line".
 func shown(written string) string {
 	lines := strings.Split(written, "\n")
 	for i, l := range lines {
@@ -25,8 +25,8 @@ func shown(written string) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestLineForNow: on a terminal the last line says what is happening and for how long;
-// what has happened pushes it down, and in the end it is gone.
+// TestLineForNow: on a terminal the last line shows what is happening and for how long; other lines
+// push it down, and in the end it is gone.
 func TestLineForNow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -69,8 +69,8 @@ func TestLineForNow(t *testing.T) {
 	})
 }
 
-// TestTasksOnAScreen: while a playbook runs, the line for now tells its task, and of one
-// of Kubespray how far it is. None of it is a line of its own.
+// TestTasksOnAScreen: while a playbook runs, the status line shows its task, and for one of
+// Kubespray its progress. None of it becomes a line of its own.
 func TestTasksOnAScreen(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -93,7 +93,7 @@ func TestTasksOnAScreen(t *testing.T) {
 	p.clear()
 }
 
-// TestErrorsOnAScreen: what others write stands above the line for now.
+// TestErrorsOnAScreen: output of others is printed above the status line.
 func TestErrorsOnAScreen(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -144,7 +144,7 @@ func TestGroups(t *testing.T) {
 	}
 }
 
-// TestPlainScreen: a file, and so a pipe, is no terminal: no line for now, no colour.
+// TestPlainScreen: a file, and so a pipe, is not a terminal: no status line, no color.
 func TestPlainScreen(t *testing.T) {
 	t.Parallel()
 	f, err := os.CreateTemp(t.TempDir(), "log")

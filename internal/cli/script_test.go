@@ -11,12 +11,12 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testruns"
 )
 
-// TestMain lets the scripts call kscertctl: it is this test binary, running the
-// real Main in a process of its own.
+// TestMain lets the scripts call kscertctl: this test binary runs the real Main in a separate
+// process.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"kscertctl": func() { os.Exit(cli.Main(os.Args[1:], cli.OSStreams())) },
-		// code NUMBER COMMAND...: the command must end with exactly this exit code.
+		// code NUMBER COMMAND...: the command must have exactly this exit code.
 		"code": code,
 	})
 }
@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script/*.txt: each is a story of the command line.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	// A state folder with a run of each kind, for those that only read it.
+	// A state directory with a run of each kind, for commands that only read it.
 	runs := t.TempDir()
 	for _, h := range testruns.All() {
 		testruns.Write(t, runs, h)
@@ -48,7 +48,7 @@ func TestScripts(t *testing.T) {
 				env.Setenv(key, abs)
 			}
 			env.Setenv("RUNS", runs)
-			// Nothing of the one who runs the tests: neither state nor settings.
+			// No state and no settings of the user who runs the tests.
 			for key, value := range map[string]string{
 				"HOME": env.WorkDir, "XDG_STATE_HOME": filepath.Join(env.WorkDir, "state"), "ANSIBLE_CONFIG": config,
 				"ANSIBLE_HOME": filepath.Join(env.WorkDir, ".ansible"), "LC_ALL": "C.UTF-8",

@@ -19,31 +19,30 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
-// setting is a flag whose value may also come from kscertctl.yaml and from the
-// environment.
+// setting is a flag whose value may also come from kscertctl.yaml and from the environment.
 type setting struct {
 	name string
 	// group is the heading of the flag in --help.
 	group string
-	// path finds the file or folder of this machine in a value; nil where there is none.
+	// path finds the file or directory of this machine in a value; nil if there is none.
 	path anchor.Finder
-	// values are the only ones; nil for any, or where the flag itself knows.
+	// values are the only valid ones; nil for any, or if the flag itself checks.
 	values []string
-	// time is true for what may be in days.
+	// time is true for a duration that may be in days.
 	time bool
-	// secret is true when a value may be one, unless it is @FILE. show is what may be
-	// shown of a value; nil for all of it.
+	// secret is true if a value may be one, unless it is @FILE. show returns the printable part of
+	// a value; nil for all of it.
 	secret bool
 	show   func(string) string
-	// recorded is true for what the record of a run holds. Commands that go by a record
-	// take it from there or from a flag: a run goes on as it was begun.
+	// recorded is true for what the record of a run holds. Commands that use a record take it from
+	// there or from a flag: a run continues as it was begun.
 	recorded bool
-	// but is a command where the flag is about something else, and is not set elsewhere.
+	// but is a command in which the flag means something else, and cannot be set elsewhere.
 	but string
 }
 
-// settings are the flags that can be set elsewhere, in the order of the reference and of
-// --help. Every other flag is one of invocation; a test holds both against the commands.
+// settings are the flags that can be set elsewhere, in the order of the reference and of --help.
+// Every other flag is in invocation; a test compares both with the commands.
 func settings() []setting {
 	return slices.Concat(
 		grouped(reach, []setting{
@@ -123,8 +122,8 @@ func grouped(group string, all []setting) []setting {
 	return all
 }
 
-// invocation are the flags that are about one call of a command, and why each cannot be
-// set elsewhere.
+// invocation are the flags that concern one call of a command, and why each cannot be set
+// elsewhere.
 func invocation() map[string]string {
 	const (
 		oneFile = "it names a file of one invocation"
@@ -160,7 +159,7 @@ func invocation() map[string]string {
 	}
 }
 
-// onlyFile shows @FILE, and nothing of what may be a secret.
+// onlyFile shows @FILE, and nothing of a value that may be a secret.
 func onlyFile(value string) string {
 	if strings.HasPrefix(value, "@") {
 		return value
@@ -168,7 +167,7 @@ func onlyFile(value string) string {
 	return hidden(value)
 }
 
-// hidden shows nothing of what may be a secret but that it is there.
+// hidden shows only that a value exists that may be a secret.
 func hidden(value string) string {
 	if value == "" {
 		return ""
@@ -176,7 +175,7 @@ func hidden(value string) string {
 	return "(not shown)"
 }
 
-// firstWord shows how a command begins: what follows may be a token.
+// firstWord shows the first word of a command: the rest may be a token.
 func firstWord(value string) string {
 	if words := strings.Fields(value); len(words) > 1 {
 		return words[0] + " …"
@@ -217,7 +216,7 @@ func known(root *cobra.Command) config.Known {
 	return k
 }
 
-// flags are those of all commands that the setting is for, that of "run" first.
+// flags are the setting's flags of all commands, that of "run" first.
 func (s setting) flags(root *cobra.Command) (out []*pflag.Flag) {
 	for _, cmd := range everyCommand(root) {
 		f := s.flagOf(cmd)
@@ -232,8 +231,7 @@ func (s setting) flags(root *cobra.Command) (out []*pflag.Flag) {
 	return out
 }
 
-// flagOf is the setting's flag of a command; nil where there is none, or where it is
-// about something else.
+// flagOf is the setting's flag of a command; nil if it has none, or it means something else there.
 func (s setting) flagOf(cmd *cobra.Command) *pflag.Flag {
 	if cmd.Name() == s.but {
 		return nil
@@ -241,7 +239,7 @@ func (s setting) flagOf(cmd *cobra.Command) *pflag.Flag {
 	return cmd.Flags().Lookup(s.name)
 }
 
-// byRecord is the annotation of commands that carry out what another one has begun.
+// byRecord is the annotation of commands that continue what another one has begun.
 const byRecord = "by record"
 
 func goesByRecord(cmd *cobra.Command) bool {
@@ -249,16 +247,16 @@ func goesByRecord(cmd *cobra.Command) bool {
 	return ok
 }
 
-// elsewhere is what is set in the file and in the environment.
+// elsewhere has the settings from the file and the environment.
 type elsewhere struct {
 	// file that was read; empty for none.
 	file   string
 	values map[string]config.Value
-	// strange are variables that are no setting's.
+	// strange are variables that belong to no setting.
 	strange []config.Problem
 }
 
-// readElsewhere reads the file that is named, or looks for one, and the environment.
+// readElsewhere reads the named file, or searches for one, and the environment.
 func readElsewhere(root *cobra.Command, named string) (elsewhere, error) {
 	k := known(root)
 	name, text, err := config.Find(named, os.Getenv)
@@ -279,8 +277,8 @@ func readElsewhere(root *cobra.Command, named string) (elsewhere, error) {
 // settingsError gives settings that cannot be used the exit code of wrong usage.
 func settingsError(err error) error { return unusable(err, "see: kscertctl config --help") }
 
-// unusable is the error of a file whose settings cannot be used. next is what to do where
-// the file can be read.
+// unusable is the error of a file whose settings cannot be used. next is what to do if the file can
+// be read.
 func unusable(err error, next string) *orchestrator.Error {
 	e := &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: next}
 	if file, ok := errors.AsType[*config.FileError](err); ok {
@@ -296,7 +294,7 @@ func unusable(err error, next string) *orchestrator.Error {
 	return e
 }
 
-// effective is what a setting is for a command, and where that was set.
+// effective is the value of a setting for a command, and its origin.
 type effective struct {
 	setting
 	flag   *pflag.Flag
@@ -313,9 +311,9 @@ func settingsOf(cmd *cobra.Command) (all []effective) {
 	return all
 }
 
-// settle gives the flags of a command that were not typed what is set elsewhere. Those
-// flags do not count as changed. A command without settings reads none, so that "help"
-// and "version" always work.
+// settle sets the flags of a command that were not given from the settings elsewhere. Those flags
+// do not count as changed. A command without settings reads none, so that "help" and "version"
+// always work.
 func settle(cmd *cobra.Command) ([]effective, elsewhere, error) {
 	all := settingsOf(cmd)
 	if len(all) == 0 {
@@ -343,7 +341,7 @@ func settle(cmd *cobra.Command) ([]effective, elsewhere, error) {
 	return all, from, nil
 }
 
-// applySettings settles a command that is about to run, and prints what is to be known.
+// applySettings settles a command that is about to run, and prints warnings.
 func applySettings(cmd *cobra.Command, w io.Writer) error {
 	all, from, err := settle(cmd)
 	if err == nil {
@@ -352,7 +350,7 @@ func applySettings(cmd *cobra.Command, w io.Writer) error {
 	return err
 }
 
-// set gives the flag a value, with what is relative to its origin made absolute.
+// set sets the flag, with relative paths resolved against their origin.
 func (e *effective) set(v config.Value) error {
 	for _, text := range v.Values {
 		if e.path != nil {
@@ -366,8 +364,8 @@ func (e *effective) set(v config.Value) error {
 	return nil
 }
 
-// place is a path of this machine as it was meant: in a file, one that is relative is
-// below the file's folder, and no shell has replaced ~.
+// place resolves a path of this machine: in a file, a relative one is below the file's directory,
+// and no shell has replaced ~.
 func place(origin config.Origin, path string) string {
 	if rest, ok := strings.CutPrefix(path, "~/"); ok {
 		if home, err := os.UserHomeDir(); err == nil {
@@ -378,7 +376,7 @@ func place(origin config.Origin, path string) string {
 		return path
 	}
 	dir, err := filepath.Abs(filepath.Dir(origin.Name))
-	if err != nil { // the working directory is gone: what is relative leads nowhere anyway
+	if err != nil { // the working directory is gone: a relative path leads nowhere anyway
 		return path
 	}
 	return anchor.Path(dir, path)
@@ -391,8 +389,8 @@ func configFlag(cmd *cobra.Command) string {
 	return ""
 }
 
-// tell warns of variables that are no setting's, and says with --verbose what is set
-// elsewhere and counts.
+// tell warns about variables that belong to no setting, and with --verbose prints the settings from
+// elsewhere that count.
 func (e elsewhere) tell(w io.Writer, all []effective) {
 	for _, p := range e.strange {
 		_, _ = fmt.Fprintf(w, "warning: %s\n", p)

@@ -26,8 +26,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// Every flag of every command is a setting, or is listed as none, with the reason: a new flag
-// is decided on. And a setting is one thing, with one type and a variable of its own.
+// Every flag of every command is a setting, or is listed as none, with the reason: a new flag needs
+// a decision. And a setting is one thing, with one type and a variable of its own.
 func TestSettingsAndFlags(t *testing.T) {
 	t.Parallel()
 	root := newRoot(Streams{Out: io.Discard, Err: io.Discard})
@@ -81,8 +81,8 @@ func TestSettingsAndFlags(t *testing.T) {
 	}
 }
 
-// The variables of this project's own tests and tools are near no setting, or none of
-// them could run kscertctl.
+// The names of this project's own variables for tests and tools are not close to a setting;
+// otherwise kscertctl would not run with them.
 func TestOwnVariables(t *testing.T) {
 	t.Parallel()
 	var own []string
@@ -99,8 +99,8 @@ func TestOwnVariables(t *testing.T) {
 	}
 }
 
-// What the record of a run holds is marked as recorded, and nothing else is: the option
-// that a flag fills is one that Recall fills.
+// Exactly what the record of a run holds is marked as recorded: the option that a flag fills is one
+// that Recall fills.
 func TestRecordedSettings(t *testing.T) {
 	t.Parallel()
 	samples := map[string]string{"bool": "true", "int": "3", "uint": "3", "count": "3", "duration": "3m"}
@@ -109,7 +109,7 @@ func TestRecordedSettings(t *testing.T) {
 		cmd := &cobra.Command{Use: "resume"}
 		flags.register(cmd)
 		f := cmd.Flags().Lookup(s.name)
-		if f == nil { // resume takes it from the record, or it is about something else
+		if f == nil { // resume takes it from the record, or it means something else
 			continue
 		}
 		sample, ok := samples[f.Value.Type()]
@@ -127,7 +127,7 @@ func TestRecordedSettings(t *testing.T) {
 			t.Fatal(err)
 		}
 		given := flags.options(Streams{})
-		given.Ansible.Ask = nil // who asks is no setting
+		given.Ansible.Ask = nil // the function that asks is not a setting
 		field := differs(reflect.ValueOf(given), reflect.ValueOf(orchestrator.Options{}))
 		holds := field != nil && !reflect.ValueOf(recalled).FieldByIndex(field).IsZero()
 		if holds != s.recorded {
@@ -136,7 +136,7 @@ func TestRecordedSettings(t *testing.T) {
 	}
 }
 
-// everything is a record of a command that was given every option.
+// everything is the record of a command with every option.
 func everything() run.Request {
 	var r run.Request
 	v := reflect.ValueOf(&r).Elem()
@@ -172,8 +172,8 @@ func differs(a, b reflect.Value) []int {
 	return nil
 }
 
-// The published schemas are those of the code; and what "config show" writes is what its
-// own says. Write the first again with UPDATE_DOCS=1.
+// The published schemas are those of the code; and the output of "config show" matches its schema.
+// UPDATE_DOCS=1 writes the first again.
 func TestConfigSchemas(t *testing.T) {
 	t.Parallel()
 	const page = "docs/reference/schemas/config-v1.json"
@@ -213,7 +213,7 @@ func TestConfigSchemas(t *testing.T) {
 	}
 }
 
-// So is the schema of fleet files, and the example is what it says.
+// The same for the schema of fleet files, and the example matches it.
 func TestFleetFileSchema(t *testing.T) {
 	t.Parallel()
 	const page = "docs/reference/schemas/fleet-v1.json"
@@ -264,7 +264,7 @@ func output(t *testing.T, args ...string) string {
 	return out.String()
 }
 
-// recordedList is the reference's list of the settings that the record of a run has.
+// recordedList is the reference's list of the settings in the record of a run.
 func recordedList() string {
 	var out []string
 	for _, s := range settings() {

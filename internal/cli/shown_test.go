@@ -20,14 +20,14 @@ import (
 
 var (
 	codeBlock = regexp.MustCompile("(?sm)^```(\\w+)\n(.*?)^```")
-	// typed is a command among what a screen shows.
+	// typed is a command in the output of a terminal.
 	typed = regexp.MustCompile(`(?m)^\s*(?:\$ )?((?:\.bin/)?kscertctl [a-z][^#\n|>]*)`)
 	named = regexp.MustCompile(`(?:^|[^/\w-])((?:inventory-examples|examples|monitoring|playbooks)/[A-Za-z0-9_./-]*[A-Za-z0-9_/-])`)
 )
 
-// TestShownCommands: what the documentation shows can be typed. Every block is what it
-// says it is; in those of the shell, each call of kscertctl has flags and arguments
-// that it takes, each task, script, playbook and variable of a playbook is there.
+// TestShownCommands: the commands in the documentation work. Every block has the language of its
+// label; in those of the shell, each call of kscertctl has existing flags and arguments, and each
+// task, script, playbook and variable of a playbook exists.
 func TestShownCommands(t *testing.T) {
 	t.Parallel()
 	c := checker{tasks: tasks(t), variables: playbookVariables(t), seen: map[string]int{}}
@@ -51,7 +51,7 @@ func TestShownCommands(t *testing.T) {
 	}
 }
 
-// A command that cannot be typed is found, whatever is wrong with it.
+// A wrong command is found, whatever is wrong with it.
 func TestShownCommandsCanBeWrong(t *testing.T) {
 	t.Parallel()
 	c := checker{tasks: tasks(t), variables: playbookVariables(t), seen: map[string]int{}}
@@ -72,13 +72,13 @@ func TestShownCommandsCanBeWrong(t *testing.T) {
 	}
 }
 
-// checker knows what there is to call.
+// checker knows what can be called.
 type checker struct {
 	tasks, variables []string
 	seen             map[string]int
 }
 
-// block says what is wrong with a block of a language; nil when nothing is.
+// block returns what is wrong with a block of a language; nil for nothing.
 func (c checker) block(language, text string) error {
 	switch language {
 	case "sh":
@@ -106,7 +106,7 @@ func (c checker) block(language, text string) error {
 	}
 }
 
-// shell parses a script and looks at each command in it.
+// shell parses a script and checks each command in it.
 func (c checker) shell(text string) error {
 	script, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(text), "")
 	if err != nil {
@@ -126,7 +126,7 @@ func (c checker) shell(text string) error {
 	return errors.Join(all...)
 }
 
-// word is an argument as the command gets it; what the shell would put there is "X".
+// word is an argument as the command gets it; what the shell would insert is "X".
 func word(w *syntax.Word) string {
 	var out strings.Builder
 	for _, part := range w.Parts {
@@ -165,7 +165,7 @@ func (c checker) call(name string, args []string) error {
 	}
 }
 
-// callable: kscertctl takes these flags and arguments.
+// callable checks that kscertctl takes these flags and arguments.
 func callable(args []string) error {
 	found, rest, err := newRoot(Streams{Out: io.Discard, Err: io.Discard}).Find(args)
 	if err != nil {
@@ -180,7 +180,7 @@ func callable(args []string) error {
 	return nil
 }
 
-// playbook: a playbook of the project is there, and a role knows the variables.
+// playbook checks that a playbook of the project exists, and that a role has the variables.
 func (c checker) playbook(args []string) error {
 	for _, arg := range args {
 		if strings.HasPrefix(arg, "playbooks/") {
@@ -216,8 +216,8 @@ func tasks(t *testing.T) []string {
 	return out
 }
 
-// playbookVariables are those that the roles have defaults of, and kscert_hosts, which
-// the playbooks themselves have.
+// playbookVariables are those with defaults in the roles, and kscert_hosts, which the playbooks
+// themselves have.
 func playbookVariables(t *testing.T) []string {
 	t.Helper()
 	out := []string{"kscert_hosts"}

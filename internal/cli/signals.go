@@ -14,11 +14,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 )
 
-// atOnce is the key of the context that ends with the second signal.
+// atOnce is the key of the context that the second signal cancels.
 type atOnce struct{}
 
-// stopSignals are those that stop a command. SIGHUP is left ignored where it was, as by
-// nohup(1).
+// stopSignals are those that stop a command. An ignored SIGHUP stays ignored, as under nohup(1).
 func stopSignals() []os.Signal {
 	all := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
@@ -27,9 +26,9 @@ func stopSignals() []os.Signal {
 	return all
 }
 
-// interrupts returns a context that ends with the first of stopSignals; within it lies
-// one that ends with the second. A second SIGHUP does not count: a session that ends may
-// send it twice, from the shell and from the kernel.
+// interrupts returns a context that the first of stopSignals cancels; it holds another one that the
+// second signal cancels. A second SIGHUP does not count: a closing session may send it twice, from
+// the shell and from the kernel.
 func interrupts() (soft context.Context, stop func()) {
 	hard, endHard := context.WithCancel(context.Background())
 	soft, endSoft := context.WithCancel(context.WithValue(hard, atOnce{}, hard))
@@ -57,13 +56,13 @@ func interrupts() (soft context.Context, stop func()) {
 	}
 }
 
-// outlivePipes lets a write to a closed pipe return an error: by default the Go runtime
-// ends the process at once when that is standard output or standard error (os/signal).
-// Commands that are started do not inherit it.
+// outlivePipes makes a write to a closed pipe return an error: by default the Go runtime kills the
+// process if that is standard output or standard error (os/signal). Child processes do not inherit
+// it.
 func outlivePipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
-// exitPipe is what a shell reports of a tool whose output no one reads any more: 128 and
-// the number of SIGPIPE.
+// exitPipe is what a shell reports for a tool whose output no one reads any more: 128 and the
+// number of SIGPIPE.
 const exitPipe = 128 + int(syscall.SIGPIPE)
 
 // pipeClosed reports whether the only failure is that no one reads standard output any
@@ -74,8 +73,8 @@ func pipeClosed(err error) bool {
 		orchestrator.Code(err) == orchestrator.ExitUnexpected
 }
 
-// stopsInOrder lets the first signal end the work in order, for commands that
-// change nodes, and says so. It returns the context that the second one ends.
+// stopsInOrder lets the first signal stop the work gracefully, for commands that change nodes, and
+// prints that. It returns the context that the second one cancels.
 func stopsInOrder(cmd *cobra.Command, s Streams, opts *orchestrator.Options) (ctx context.Context, done func() bool) {
 	soft := cmd.Context()
 	opts.Stop = soft.Done()

@@ -7,7 +7,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
-// recordFlags are what commands take that read the records of runs and ask no node.
+// recordFlags are the flags of commands that read the records of runs and ask no node.
 type recordFlags struct {
 	state string
 	textOutput

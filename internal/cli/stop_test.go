@@ -16,10 +16,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 )
 
-// stopTime is how long a process of these tests may take for one thing.
+// stopTime is the limit for one action of a process in these tests.
 const stopTime = time.Minute
 
-// tried is a kscertctl that runs, on a cluster whose admin.conf is about to expire.
+// tried is a running kscertctl, on a cluster whose admin.conf is about to expire.
 type tried struct {
 	*exec.Cmd
 	dir      string
@@ -33,8 +33,8 @@ func try(t *testing.T, script string, args ...string) tried {
 	return p.again(t, append(args, "-i", "cp1,", "--ansible-bin", p.dir)...)
 }
 
-// fake is a directory with a fake Ansible that calls the script there before each
-// playbook, with its name as $1.
+// fake is a directory with a fake Ansible that calls the script there before each playbook, with
+// its name as $1.
 func fake(t *testing.T, script string) tried {
 	t.Helper()
 	dir := t.TempDir()
@@ -87,7 +87,7 @@ func begin(t *testing.T, cmd *exec.Cmd) tried {
 	return p
 }
 
-// until waits for a file that the script writes, and returns what is in it.
+// until waits for a file that the script writes, and returns its content.
 func (p tried) until(t *testing.T, file string) string {
 	t.Helper()
 	for deadline := time.Now().Add(stopTime); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
@@ -109,7 +109,7 @@ func (p tried) code(t *testing.T) int {
 	return p.ProcessState.ExitCode()
 }
 
-// slow lets renew-certs take its time, and work.
+// slow makes renew-certs take its time, and succeed.
 const slow = `case $1 in
 renew-certs.yml)
 	echo $$ >begun
@@ -119,8 +119,8 @@ renew-certs.yml)
 	;;
 esac`
 
-// A session that ends sends SIGHUP, often twice: the step that changes nodes is finished
-// and no other is begun.
+// A closing session sends SIGHUP, often twice: the step that changes nodes is finished and no other
+// is begun.
 func TestHangUp(t *testing.T) {
 	t.Parallel()
 	p := try(t, slow, "run", "--yes")
@@ -139,7 +139,7 @@ func TestHangUp(t *testing.T) {
 	p.until(t, "finished")
 }
 
-// Where nothing is changed, it ends at once, and so does what was started.
+// An inspection, which changes nothing, stops at once, and so do its child processes.
 func TestHangUpOfALook(t *testing.T) {
 	t.Parallel()
 	p := try(t, "case $2 in *kscert_hosts*) ;; *) sleep 600 & echo $! >begun; wait ;; esac", "diagnose")
@@ -155,7 +155,7 @@ func TestHangUpOfALook(t *testing.T) {
 	}
 }
 
-// What can no longer be shown is no reason to stop in the middle.
+// Output that can no longer be shown is no reason to stop in the middle.
 func TestClosedPipeOfARun(t *testing.T) {
 	t.Parallel()
 	p := try(t, slow, "run", "--yes", "-v")
@@ -175,7 +175,7 @@ func TestClosedPipeOfARun(t *testing.T) {
 	}
 }
 
-// Data that no one reads ends a command without a word, as it ends other tools.
+// Data that no one reads stops a command silently, like other tools.
 func TestClosedPipeOfData(t *testing.T) {
 	t.Parallel()
 	due, err := filepath.Abs("../../orchestrator/testdata/due.json")

@@ -11,7 +11,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// As long as Task is not built, hack/task reads the list from Taskfile.yml without it.
+// Until Task is built, hack/task reads the list from Taskfile.yml itself.
 func TestTaskListWithoutTask(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "hack"), 0o755); err != nil {

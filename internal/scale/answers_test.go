@@ -23,23 +23,23 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// ugly is what a terminal obeys (a title, a cleared screen, colours in one byte and in
-// two), and what Jinja would reckon out.
+// ugly has sequences that a terminal interprets (a title, a cleared screen, colors in one byte and
+// in two), and an expression of Jinja.
 const ugly = "\x1b]0;owned\x07\x1b[2J\u009b31m\x9b1m seven{{ 7*7 }}"
 
 // hostileAnswer is what a worker answers every kind of command with.
 type hostileAnswer struct {
 	name, collector string
-	// command is what it does in place of that.
+	// command is run instead of that.
 	command string
 	vars    string
 	// unknown: the node must not be believed.
 	unknown bool
-	// heavy: it costs this machine a second, too.
+	// heavy: it also takes a second of this machine.
 	heavy bool
 }
 
-// hostileAnswers are the rows: each is a worker of its own.
+// hostileAnswers are the rows: each is a separate worker.
 func hostileAnswers(t *testing.T, ca testpki.Pair) []hostileAnswer {
 	t.Helper()
 	fine := func(name string) string { return testcluster.WorkerAnswer(t, ca, name, 300*24*time.Hour) }
@@ -59,8 +59,8 @@ func hostileAnswers(t *testing.T, ca testpki.Pair) []hostileAnswer {
 	}
 }
 
-// manyCertificates are records of so many CAs in the place of one, and of
-// leaves that any of them might have signed.
+// manyCertificates are records of so many CAs instead of one, and of leaves that any of them might
+// have signed.
 func manyCertificates(t *testing.T, ca testpki.Pair, count int) string {
 	t.Helper()
 	var authorities, leaves strings.Builder
@@ -72,11 +72,11 @@ func manyCertificates(t *testing.T, ca testpki.Pair, count int) string {
 	return authorities.String() + leaves.String()
 }
 
-// terminalAnswer has ugly words in every field that is free text.
+// terminalAnswer has ugly text in every free text field.
 func terminalAnswer(t *testing.T, ca testpki.Pair) string {
 	t.Helper()
 	expired := ca.Issue(t, testpki.Leaf{
-		CommonName: strings.ToValidUTF8(ugly, ""), // a certificate holds no other
+		CommonName: strings.ToValidUTF8(ugly, ""), // a certificate can hold no other
 		NotBefore:  time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(-time.Hour),
 	})
 	records := strings.ReplaceAll(fmt.Sprintf(`@@FACT runtime UGLY
@@ -157,12 +157,11 @@ type heard struct {
 	memory    int64 // KiB
 }
 
-// heldUp is longer than a command takes, on a machine with other work, and shorter than a node
-// could hold it up by itself (kscert_inspect_seconds).
+// heldUp is longer than a command takes, on a busy machine, and shorter than a node could delay it
+// (kscert_inspect_seconds).
 const heldUp = time.Minute
 
-// within runs a command that may take so long, then is interrupted, and killed after
-// the five seconds that it has to end in.
+// within runs a command with a time limit, then interrupts it, and kills it five seconds later.
 func (f farm) within(t *testing.T, limit time.Duration, args ...string) heard {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -197,7 +196,7 @@ func (f farm) within(t *testing.T, limit time.Duration, args ...string) heard {
 	return heard{out.String(), errs.String(), cmd.ProcessState.ExitCode(), time.Since(start).Seconds(), memory}
 }
 
-// wantClean fails for whatever a terminal would obey, and for Jinja that was reckoned out.
+// wantClean fails for whatever a terminal would interpret, and for Jinja that was evaluated.
 func wantClean(t *testing.T, what, text string) {
 	t.Helper()
 	for i, r := range text {
@@ -213,8 +212,8 @@ func wantClean(t *testing.T, what, text string) {
 	}
 }
 
-// Whatever a worker answers with, a command that looks ends in time, with the exit code
-// of its contract, says nothing to the terminal, and tells of the other node as ever.
+// Whatever a worker answers, an inspecting command finishes in time, with the exit code of its
+// contract, prints nothing that a terminal interprets, and reports the other node as usual.
 func TestHostileAnswers(t *testing.T) {
 	t.Parallel()
 	saved := filepath.Join(t.TempDir(), "snapshot.json")
@@ -261,7 +260,7 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
-// wantOthersKnown: who has answered as the collector does is known, no one else is.
+// wantOthersKnown: nodes that have answered like the collector are known, and no others.
 func wantOthersKnown(t *testing.T, saved string, rows []hostileAnswer) {
 	t.Helper()
 	s, err := snapshot.Load(saved)
@@ -276,7 +275,7 @@ func wantOthersKnown(t *testing.T, saved string, rows []hostileAnswer) {
 	}
 }
 
-// The lock lies on a control plane, which may be hostile too.
+// The lock is on a control plane, which may be hostile too.
 func TestHostileLock(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{
@@ -299,7 +298,7 @@ func TestHostileLock(t *testing.T) {
 	}
 }
 
-// Ctrl-C ends a command in five seconds, whatever the node does at that moment.
+// Ctrl-C stops a command within five seconds, whatever the node does at that moment.
 func TestHostileInterrupt(t *testing.T) {
 	t.Parallel()
 	for name, command := range map[string]string{"never": "sleep 300", "endless": "yes"} {
@@ -319,7 +318,7 @@ func TestHostileInterrupt(t *testing.T) {
 	}
 }
 
-// The exporter's page holds what nodes say, and stays one that Prometheus can read.
+// The exporter's page holds text of nodes, and Prometheus can still read it.
 func TestHostileExporter(t *testing.T) {
 	t.Parallel()
 	f, rows := hostileFarm(t, false)

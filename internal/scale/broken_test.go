@@ -14,17 +14,17 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// A broken node may answer with anything, at any length, or not at all: it is named
-// and unknown, the others are looked at all the same. What bounds an answer, and where:
+// A broken node may answer anything, at any length, or not at all: it is named and unknown, and the
+// others are inspected all the same. What limits an answer, and where:
 //
-//   - on the node, the collector ends its own after 4 MiB: worth nothing where the
+//   - on the node, the collector stops its own after 4 MiB: worth nothing if the
 //     node itself is broken;
-//   - on the driver, playbooks/ssh.sh passes on 5 MiB, for Ansible would keep it all;
+//   - on the control node, playbooks/ssh.sh passes on 5 MiB, because Ansible would keep it all;
 //   - the task has kscert_inspect_seconds;
-//   - the callback hands over 4 MiB, or the length alone;
+//   - the callback passes on 4 MiB, or the length alone;
 //   - kscertctl reads no longer event, and logs no longer line than 64 KiB.
 func TestBrokenNodes(t *testing.T) {
-	// 5 MiB, or what is missing of the first pieces, which are passed on as they come.
+	// 5 MiB, or less by the first pieces, which are passed on as they come.
 	const answered = `^its answer was cut off: 52[34]\d{4} bytes or more are too long for an event$`
 	rows := []struct {
 		name, command, vars string
@@ -70,7 +70,7 @@ func TestBrokenNodes(t *testing.T) {
 	t.Logf("%.1f s; kscertctl's peak %d MiB, largest process %d MiB, run directory %d KiB", l.seconds, l.memory>>10, l.largest>>10, size>>10)
 }
 
-// runs is what the run directories take on the disk, in bytes.
+// runs is the size of the run directories on the disk, in bytes.
 func (f farm) runs(t *testing.T) int64 {
 	t.Helper()
 	var size int64
@@ -87,15 +87,15 @@ func (f farm) runs(t *testing.T) int64 {
 	return size
 }
 
-// clients are the processes of ssh that work on this farm, but not those that keep
-// a connection open.
+// clients are the ssh processes that work on this farm, without those that only keep a connection
+// open.
 func clients(t *testing.T, dir string) []string {
 	t.Helper()
 	var out []string
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	must(t, err)
 	for _, file := range files {
-		line, _ := os.ReadFile(file) // it may have ended
+		line, _ := os.ReadFile(file) // it may have exited
 		if bytes.HasPrefix(line, []byte("ssh\x00")) && bytes.Contains(line, []byte(dir)) {
 			out = append(out, filepath.Dir(file))
 		}

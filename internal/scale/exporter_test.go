@@ -21,15 +21,15 @@ import (
 	"time"
 )
 
-// What the exporter is held to.
+// The exporter's limits.
 const (
 	scrapesPerSecond = 1000
 	maxExporter      = 50 << 10 // KiB
 )
 
-// TestExporter scrapes an exporter a thousand times a second, for as many looks as
-// there are rows: whatever the nodes and Ansible do, a scrape is answered at once, and
-// there is one look at a time.
+// TestExporter scrapes an exporter a thousand times a second, for as many inspections as there are
+// rows: whatever the nodes and Ansible do, a scrape is answered at once, and there is one
+// inspection at a time.
 func TestExporter(t *testing.T) {
 	const seconds = 12
 	hosts := append(healthy(3), host{name: "hanging", command: "sleep 300", vars: "kscert_inspect_seconds=2"})
@@ -90,12 +90,12 @@ func TestExporter(t *testing.T) {
 				failed.Add(1)
 			}
 		})
-		if i%100 > 0 { // to look is work, too
+		if i%100 > 0 { // checking is work, too
 			continue
 		}
 		playbooks := children(cmd.Process.Pid, "ansible-playbook")
 		most = max(most, len(playbooks))
-		// One that has just begun: one that is about to end may have reported everything.
+		// One that has just begun: one that is about to finish may have reported everything.
 		if began := len(playbooks) > 0 && !slices.Equal(playbooks, before); began && killed == 0 && i > scrapesPerSecond*seconds/3 {
 			must(t, syscall.Kill(playbooks[0], syscall.SIGKILL))
 			killed++
@@ -135,7 +135,7 @@ func scrape(client *http.Client, url string) (int, string, error) {
 	return res.StatusCode, string(body), err
 }
 
-// until waits for what must come.
+// until waits for a condition.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for range 300 {
@@ -161,7 +161,7 @@ func children(parent int, command string) []int {
 	files, _ := filepath.Glob("/proc/[0-9]*/stat")
 	status := regexp.MustCompile(`^\d+ \(.*\) \S (\d+) `)
 	for _, file := range files {
-		stat, _ := os.ReadFile(file) // it may have ended
+		stat, _ := os.ReadFile(file) // it may have exited
 		m := status.FindSubmatch(stat)
 		if m == nil || string(m[1]) != strconv.Itoa(parent) {
 			continue

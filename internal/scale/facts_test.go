@@ -23,14 +23,14 @@ import (
 
 // vocabulary is the names of variables that a node may try to set.
 type vocabulary struct {
-	// names has what each is by default, where that is known.
+	// names has the default of each, if that is known.
 	names map[string]any
 	// delegates are those that choose the machine that a task runs on.
 	delegates []string
 }
 
-// readVocabulary takes every word with an underscore in the YAML of the playbooks, and
-// what Kubespray and the connection plugins know.
+// readVocabulary takes every word with an underscore in the YAML of the playbooks, and the
+// variables of Kubespray and the connection plugins.
 func readVocabulary(t *testing.T) vocabulary {
 	t.Helper()
 	v := vocabulary{names: map[string]any{}}
@@ -72,7 +72,7 @@ const books = "../../playbooks"
 // marks is a directory in which a command that a node has chosen leaves a file.
 type marks string
 
-// mark is a harmless command that says which name it came through.
+// mark is a harmless command that records the name that it came through.
 func (m marks) mark(name string) string { return "touch " + string(m) + "/" + name + "; exit 0; #" }
 
 // in finds the names whose marks are in a text.
@@ -87,8 +87,8 @@ func (m marks) in(text string) []string {
 	return slices.Compact(names)
 }
 
-// facts are variables as a hostile node sets them, in the ways that come furthest: a
-// task that fails for one of them hides the others.
+// facts are variables as a hostile node sets them, in the ways that get furthest: a task that fails
+// for one of them hides the others.
 func (m marks) facts(v vocabulary, way string) map[string]any {
 	facts := map[string]any{}
 	for name, usual := range v.names {
@@ -113,7 +113,7 @@ func (m marks) facts(v vocabulary, way string) map[string]any {
 	return facts
 }
 
-// shaped is a mark in the shape of the usual value; nil where that is a number.
+// shaped is a mark in the shape of the usual value; nil for a number.
 func (m marks) shaped(name string, usual any) any {
 	switch usual := usual.(type) {
 	case map[string]any:
@@ -131,16 +131,16 @@ func (m marks) shaped(name string, usual any) any {
 	}
 }
 
-// The ways of facts, each of a node of its own: values in their usual shape, the same
-// with another machine to work on, text for all, what connects, and what a cache of
-// facts holds of a node that sets none any more. The program uses no cache.
+// The ways of facts, each with a node of its own: values in their usual shape, the same with
+// another machine to work on, text for all, connection variables, and a fact cache of a node that
+// sets none any more. The program uses no cache.
 var (
 	waysByHand  = []string{"shaped", "delegates", "text", "cached"}
 	waysProgram = []string{"shaped", "delegates", "text", "connects"}
 )
 
-// battlefield is a control plane, a stranger that no playbook is about, and a hostile
-// worker for each way.
+// battlefield is a control plane, a stranger that no playbook concerns, and a hostile worker for
+// each way.
 type battlefield struct {
 	farm
 	stage
@@ -176,8 +176,8 @@ func newBattlefield(t *testing.T, v vocabulary, ways []string, collector map[str
 	return b
 }
 
-// wantUnharmed fails for every mark on the control node or in what another machine was
-// asked for, and names what it came through.
+// wantUnharmed fails for every mark on the control node or in the requests to another machine, and
+// names the variable that it came through.
 func (b battlefield) wantUnharmed(t *testing.T) {
 	t.Helper()
 	files, err := os.ReadDir(string(b.marks))
@@ -202,18 +202,17 @@ func (b battlefield) wantUnharmed(t *testing.T) {
 	}
 }
 
-// byHand are the playbooks with what each has to be given.
+// byHand are the playbooks with their required variables.
 var byHand = map[string][]string{
 	"inspect": nil, "backup": nil, "pre-phase": nil, "renew-certs": nil, "kubelet-bootstrap": {"kscert_serial=1"},
 	"etcd-certificates": nil, "kubeconfig": {"kubeconfig_dest=kubeconfig"},
-	// What a node answers for these is refused as none of an argument's choices: it is not asked.
+	// Answers of a node for these are refused as invalid choices of an argument: it is not asked.
 	"lock": {"kscert_lock_action=show"}, "backups": {"kscert_backup_action=list"},
 	"rollback": {"kscert_restore_run=20260101T000000Z-abcdef"},
 }
 
-// Whatever a worker answers with, as a variable or in a cache of facts, commands neither
-// another node nor the control node: with each playbook run by hand, and through the
-// program.
+// Whatever a worker answers, as a variable or in a cache of facts, runs no command on another node
+// or the control node: with each playbook run by hand, and through the program.
 func TestHostileFacts(t *testing.T) {
 	t.Parallel()
 	v := readVocabulary(t)
@@ -245,8 +244,8 @@ func TestHostileFacts(t *testing.T) {
 	}
 }
 
-// throughProgram looks at a cluster whose workers' kubelets have expired, renews them
-// and takes that back. What the run comes to is of no interest: the workers lie.
+// throughProgram inspects a cluster whose workers' kubelets have expired, renews them and rolls
+// that back. The result of the run is ignored: the workers lie.
 func throughProgram(t *testing.T, bin string, v vocabulary) {
 	t.Helper()
 	ca, front := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "front-proxy-ca")
@@ -276,8 +275,8 @@ func throughProgram(t *testing.T, bin string, v vocabulary) {
 	}
 }
 
-// remember gives another battlefield the cache of facts of this one: there the worker
-// sets them no more.
+// remember gives another battlefield the fact cache of this one: there the worker sets them no
+// more.
 func (b battlefield) remember(t *testing.T, other battlefield) {
 	t.Helper()
 	const dir = "facts"
@@ -293,8 +292,8 @@ func (b battlefield) remember(t *testing.T, other battlefield) {
 	other.stage.write("cached.module", module(t, nil))
 }
 
-// byHand runs ansible (for options) or ansible-playbook as people do, with the cache of
-// facts that Kubespray's ansible.cfg has. It may fail.
+// byHand runs ansible (for options) or ansible-playbook by hand, with the fact cache of Kubespray's
+// ansible.cfg. It may fail.
 func (b battlefield) byHand(t *testing.T, bin string, args ...string) string {
 	t.Helper()
 	program := "ansible-playbook"

@@ -24,11 +24,10 @@ import (
 type host struct {
 	name         string
 	controlPlane bool
-	// command is what the host does instead of what it is asked to (ForceCommand of
-	// sshd_config); $SSH_ORIGINAL_COMMAND is what that was. Empty: as it is asked.
+	// command is what the host runs instead of the requested command (ForceCommand of sshd_config),
+	// which is in $SSH_ORIGINAL_COMMAND. Empty: the requested one.
 	command string
-	// remembers makes the host answer the collector from memory, once asked to
-	// (farm.fromMemory).
+	// remembers makes the host answer the collector from memory, on request (farm.fromMemory).
 	remembers bool
 	// vars are variables of the inventory, in addition to those of every host.
 	vars string
@@ -48,16 +47,15 @@ func healthy(count int) []host {
 	return hosts
 }
 
-// farm is many hosts on this machine: each has a loopback address, an OpenSSH
-// server of its own, and what lies below /etc and /var/lib of a Kubespray node.
-// They belong to the user who runs the test.
+// farm is many hosts on this machine: each has a loopback address, an OpenSSH server of its own,
+// and a Kubespray node's files below /etc and /var/lib. They belong to the user who runs the test.
 type farm struct {
 	dir, inventory string
 	// roots are the trees of a control plane (true) and of a worker.
 	roots map[bool]string
 }
 
-// newFarm starts the hosts. They end with the test.
+// newFarm starts the hosts and stops them with the test.
 func newFarm(tb testing.TB, hosts []host) farm {
 	tb.Helper()
 	dir := tb.TempDir()
@@ -104,10 +102,9 @@ kube_control_plane
 	return f
 }
 
-// memory writes what a host runs that can answer from memory: it notes what it is
-// asked for, and after learn answers with what its collector has reported then, after as
-// long as that took. So it costs this machine next to nothing, like a node that has
-// processors of its own.
+// memory writes the program of a host that can answer from memory: it records the requests, and
+// after learn answers with its collector's last report, after as long as that took. So it costs
+// this machine next to nothing, like a node with its own processors.
 func (f farm) memory(tb testing.TB) string {
 	tb.Helper()
 	path := f.program(tb, "remember", `#!/bin/sh
@@ -192,7 +189,7 @@ func (f farm) learnOne(tb testing.TB, h host, question string) {
 	f.write(tb, filepath.Base(question)+".seconds", fmt.Sprintf("%.3f\n", median(took)))
 }
 
-// fromMemory tells the hosts that remember whether to answer from memory.
+// fromMemory sets whether the hosts that remember answer from memory.
 func (f farm) fromMemory(tb testing.TB, yes bool) {
 	tb.Helper()
 	if yes {
@@ -202,7 +199,7 @@ func (f farm) fromMemory(tb testing.TB, yes bool) {
 	must(tb, os.RemoveAll(filepath.Join(f.dir, "from-memory")))
 }
 
-// daemon finds the program and makes what it wants where no service has.
+// daemon finds the program and makes the directory that a service would make for it.
 func daemon(tb testing.TB) string {
 	tb.Helper()
 	for _, path := range []string{"/usr/sbin/sshd", "/usr/bin/sshd"} {
@@ -218,7 +215,7 @@ func daemon(tb testing.TB) string {
 	return ""
 }
 
-// makeKeys makes the key of the hosts, which the driver knows, and its own.
+// makeKeys makes the key of the hosts, which the control node knows, and its own.
 func (f farm) makeKeys(tb testing.TB) {
 	tb.Helper()
 	for _, name := range []string{"host", "user"} {
@@ -232,8 +229,8 @@ func (f farm) makeKeys(tb testing.TB) {
 	f.write(tb, "known_hosts", "* "+string(public))
 }
 
-// makeTools gives the hosts the commands that the collector calls and every node has,
-// so that it does not matter whether this machine has a kubectl.
+// makeTools gives the hosts the commands that the collector calls and every node has, so that it
+// does not matter whether this machine has a kubectl.
 func (f farm) makeTools(tb testing.TB) {
 	tb.Helper()
 	must(tb, os.Mkdir(filepath.Join(f.dir, "bin"), 0o755))
@@ -260,14 +257,14 @@ SetEnv KSCERT_ROOT=%s HOME=%[2]s/root PATH=%[1]s/bin
 	return config
 }
 
-// listen starts a command for every connection to an address, which is its standard
-// input and output, as ssh.socket of systemd does.
+// listen starts a command for every connection to an address, which becomes its standard input and
+// output, like systemd's ssh.socket.
 func listen(tb testing.TB, ip net.IP, command ...string) net.TCPAddr {
 	tb.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: ip})
 	must(tb, err)
 	var serving sync.WaitGroup
-	tb.Cleanup(func() { // the test's context has ended, and with it the commands
+	tb.Cleanup(func() { // the test's context is done, and with it the commands
 		_ = l.Close()
 		serving.Wait()
 	})
@@ -298,7 +295,7 @@ func serve(ctx context.Context, serving *sync.WaitGroup, conn *net.TCPConn, comm
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = file, file, os.Stderr
 	err = cmd.Start()
 	if err == nil {
-		serving.Go(func() { _ = cmd.Wait() }) // ends as the connection does
+		serving.Go(func() { _ = cmd.Wait() }) // exits with the connection
 	}
 	return errors.Join(err, file.Close())
 }

@@ -22,18 +22,18 @@ var (
 	fleetRounds = flag.Int("rounds", 1, "how often the benchmark of fleets compares")
 )
 
-// What a fleet check is held to, and how many clusters it inspects at the same time.
+// The limits of a fleet check, and how many clusters it inspects at the same time.
 const (
 	maxFleetRatio  = 1.15
 	maxFleetMemory = 120 << 10 // KiB
 	fleetParallel  = 8
 )
 
-// placed is where an inventory says that a host is.
+// placed is the address of a host in an inventory.
 var placed = regexp.MustCompile(`(?m)^(\w+) ansible_host=\S+ ansible_port=\d+`)
 
-// clusters makes inventories of clusters like the farm's, each on addresses of its own, and
-// their fleet file; a command is what every host of the last one does instead of answering.
+// clusters makes inventories of clusters like the farm's, each with its own addresses, and their
+// fleet file; every host of the last one runs the command instead of answering.
 func (f farm) clusters(t *testing.T, count int, last string) (file string) {
 	t.Helper()
 	text, err := os.ReadFile(f.inventory)
@@ -56,8 +56,8 @@ func (f farm) clusters(t *testing.T, count int, last string) (file string) {
 	return f.write(t, "fleet.yaml", "clusters: [{each: inventories}]\n")
 }
 
-// fleetCommand prepares a command that opens each connection again: a check makes one to
-// each host, and hundreds of kept ones would be all that is measured.
+// fleetCommand prepares a command that opens each connection again: a check makes one to each host,
+// and hundreds of open ones would dominate the measurement.
 func (f farm) fleetCommand(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := f.command(t, name, args...)
@@ -65,7 +65,7 @@ func (f farm) fleetCommand(t *testing.T, name string, args ...string) *exec.Cmd 
 	return cmd
 }
 
-// fleetCheck checks all clusters; it returns how long that took and how much memory.
+// fleetCheck checks all clusters; it returns the time and the memory.
 func (f farm) fleetCheck(t *testing.T, file string, code int, clusters int) (seconds float64, memory int64, stderr string) {
 	t.Helper()
 	cmd := f.fleetCommand(t, executable(t), "fleet", "check", "-f", file, "--parallel-clusters", strconv.Itoa(fleetParallel), "-o", "json")
@@ -100,7 +100,7 @@ func (f farm) fleetCheck(t *testing.T, file string, code int, clusters int) (sec
 	return seconds, memory, printed.String()
 }
 
-// singleChecks checks all clusters with a process each; seconds.
+// singleChecks checks all clusters with a process each; in seconds.
 func (f farm) singleChecks(t *testing.T) float64 {
 	t.Helper()
 	cmd := f.fleetCommand(t, "sh", "-c", fmt.Sprintf(
@@ -112,8 +112,8 @@ func (f farm) singleChecks(t *testing.T) float64 {
 	return time.Since(start).Seconds()
 }
 
-// One check of a fleet takes no longer than a check of each of its clusters, as many at the
-// same time, and little memory; a cluster that hangs delays no other.
+// One check of a fleet takes no longer than separate checks of its clusters, with the same
+// parallelism, and little memory; a cluster that hangs delays no other.
 func TestFleetBenchmark(t *testing.T) {
 	hosts := healthy(3)
 	for i := range hosts {
@@ -141,7 +141,7 @@ func TestFleetBenchmark(t *testing.T) {
 	}
 }
 
-// All clusters but one are inspected while that one hangs.
+// All other clusters are inspected while one hangs.
 func TestFleetHangs(t *testing.T) {
 	hosts := healthy(3)
 	for i := range hosts {

@@ -12,19 +12,19 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 )
 
-// stage is a directory of the hosts' own scripts, records and answers. A host there
-// runs nothing of what it is asked for: it answers with what the test has written.
+// stage is a directory of the hosts' own scripts, records and answers. A host there runs no
+// requested command: it answers with what the test has written.
 type stage struct {
 	tb  testing.TB
 	dir string
 }
 
-// newStage writes what the hosts run.
+// newStage writes the hosts' programs.
 func newStage(tb testing.TB) stage {
 	tb.Helper()
 	s := stage{tb, tb.TempDir()}
-	// A module of Ansible comes through standard input (pipelining). What raw runs has
-	// none that ends. The name of the run is part of some answers.
+	// A module of Ansible comes through standard input (pipelining), which never ends for raw. The
+	// name of the run is part of some answers.
 	s.write("answer", `#!/bin/sh
 dir=${0%/*} host=$1 asked=$SSH_ORIGINAL_COMMAND kind=raw
 case $asked in
@@ -59,9 +59,8 @@ func (s stage) write(name, text string) string {
 	return path
 }
 
-// host is a machine that answers each kind of command with a text: that of the
-// collector, of the lock, a module of Ansible, anything else through raw. It answers
-// with nothing where there is no text.
+// host is a machine that answers each kind of command with a text: that of the collector, of the
+// lock, a module of Ansible, anything else through raw. Without a text its answer is empty.
 func (s stage) host(name string, controlPlane bool, answers map[string]string) host {
 	s.tb.Helper()
 	for kind, text := range answers {
@@ -71,7 +70,7 @@ func (s stage) host(name string, controlPlane bool, answers map[string]string) h
 		vars: "ansible_python_interpreter=/usr/bin/python3"}
 }
 
-// asked is all that a host has been asked for.
+// asked is everything that a host has been asked for.
 func (s stage) asked(name string) string {
 	s.tb.Helper()
 	text, err := os.ReadFile(filepath.Join(s.dir, name+".asked"))
@@ -81,7 +80,7 @@ func (s stage) asked(name string) string {
 	return string(text)
 }
 
-// progress are words that let roles go on to what they do elsewhere for a node.
+// progress is output that makes roles continue with their work elsewhere for a node.
 const progress = "changed: it\nbootstrap: needed\nserving: needed\nrequest: QUJD\nissued: QUJD\n" +
 	"@@BACKUP @RUN@ @STATE@ 1 1 1 abc -\n@@END\n"
 

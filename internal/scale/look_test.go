@@ -17,12 +17,12 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// look is what one call of kscertctl cost and brought back.
+// look is the cost and the result of one call of kscertctl.
 type look struct {
 	seconds float64
 	code    int
-	// memory is the peak of kscertctl itself, largest that of the largest process
-	// that it started or is; KiB.
+	// memory is the peak of kscertctl itself, largest that of the largest process that it started
+	// or is; KiB.
 	memory, largest int64
 	stderr          string
 	snapshot        snapshot.Snapshot
@@ -64,7 +64,7 @@ func (f farm) check(t *testing.T, args ...string) look {
 	return l
 }
 
-// watch follows the peak resident memory of a process until it ends; KiB.
+// watch returns the peak resident memory of a process, KiB.
 func watch(pid int, ended <-chan struct{}) int64 {
 	var peak int64
 	for {

@@ -10,8 +10,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testansible"
 )
 
-// TestHostileRequests: what one worker asks to have signed neither keeps the others'
-// requests back nor occupies the signer.
+// TestHostileRequests: the requests of one worker neither block the others' requests nor occupy the
+// signer.
 func TestHostileRequests(t *testing.T) {
 	t.Parallel()
 	playbooks, err := filepath.Abs(books)

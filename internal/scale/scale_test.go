@@ -1,7 +1,7 @@
 //go:build e2e
 
-// Package scale tries kscertctl on many hosts, and on hosts that answer with
-// nonsense: loopback addresses of this machine, each with an OpenSSH server.
+// Package scale tries kscertctl on many hosts, and on hosts with nonsensical answers: loopback
+// addresses of this machine, each with an OpenSSH server.
 package scale
 
 import (
@@ -15,20 +15,19 @@ import (
 	"time"
 )
 
-// forks is what both are given: with Ansible's own default of 5, waiting is most of
-// what one measures.
+// forks is used for both: with Ansible's default of 5, mostly waiting would be measured.
 const forks = "20"
 
-// What kscertctl is held to.
+// The limits of kscertctl.
 const (
 	maxRatio  = 1.5
 	maxMemory = 100 << 10 // KiB
 )
 
-// Rounds alternate, so that a busy moment of the machine falls on all. In each the
-// nodes are looked at twice: with answers from memory, since nodes work on processors
-// of their own, and with every collector at work on this machine at the same time. The
-// first is timed and not watched, as Ansible is; the second is watched for memory.
+// Rounds alternate, so that a busy moment of the machine affects all. In each the nodes are
+// inspected twice: with answers from memory, since nodes have their own processors, and with every
+// collector at work on this machine at the same time. The first is timed and not watched, as
+// Ansible is; the second is watched for memory.
 func TestScaleBenchmark(t *testing.T) {
 	fmt.Printf("%5s %12s %16s %24s %16s %16s\n", "hosts", "raw -a true", "kscertctl", "with all nodes' work", "kscertctl's peak", "largest process")
 	for _, row := range []struct{ hosts, rounds int }{{3, 15}, {50, 7}, {200, 5}} {
@@ -40,7 +39,7 @@ func TestScaleBenchmark(t *testing.T) {
 			f := newFarm(t, hosts)
 			f.check(t).wantWhole(t, hosts)
 			f.learn(t, hosts)
-			f.bare(t) // opens the connections that have ended since
+			f.bare(t) // reopens the connections that have been closed since
 			var bare, own, shared, ratio, sharedRatio []float64
 			var memory, largest int64
 			for range row.rounds {
@@ -66,13 +65,13 @@ func TestScaleBenchmark(t *testing.T) {
 	}
 }
 
-// maxAgainst is how much more of processors this build may need than another one: no more,
-// but for what rounds differ by.
+// maxAgainst limits the processor time of this build against another one: no more, except for the
+// variation between rounds.
 const maxAgainst = 1.03
 
-// Other builds, named by KSCERTCTL_BENCH_AGAINST (files, separated by colons), take turns
-// with this one, each with what its own collectors have reported, after as long. What they take
-// of processors is compared round by round: other work on this machine makes all of them wait.
+// Other builds, named by KSCERTCTL_BENCH_AGAINST (files, separated by colons), take turns with this
+// one, each with the reports of its own collectors, after as long. Processor time is compared round
+// by round: other work on this machine delays all of them.
 func TestScaleBenchmarkAgainst(t *testing.T) {
 	builds := filepath.SplitList(os.Getenv("KSCERTCTL_BENCH_AGAINST"))
 	if len(builds) == 0 {
@@ -123,7 +122,7 @@ func median(values []float64) float64 {
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
-// bare is the least that Ansible can do on every host; seconds.
+// bare is the least that Ansible can do on every host; in seconds.
 func (f farm) bare(t *testing.T) float64 {
 	t.Helper()
 	cmd := f.command(t, "ansible", "all", "-i", f.inventory, "-f", forks, "-m", "ansible.builtin.raw", "-a", "true")
@@ -134,8 +133,8 @@ func (f farm) bare(t *testing.T) float64 {
 	return time.Since(start).Seconds()
 }
 
-// table is the table of all hosts' certificates of a kscertctl; seconds, and those that it and
-// what it started took of processors.
+// table prints the table of all hosts' certificates with a kscertctl; in seconds, and in seconds of
+// processor time with child processes.
 func (f farm) table(t *testing.T, build string, hosts []host) (seconds, processors float64) {
 	t.Helper()
 	cmd := f.command(t, build, "check-expiration", "-i", f.inventory, "-f", forks)

@@ -20,9 +20,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/payload"
 )
 
-// A password that kscertctl is given is on no command line and in no environment of any
-// process, here or on a node, and in nothing that it leaves on the disk or prints: log,
-// events, snapshot, journal.
+// A password that kscertctl is given is on no command line and in no environment of any process,
+// here or on a node, and in no file and no output: log, events, snapshot, journal.
 func TestSecrets(t *testing.T) {
 	become, vault, planted := rand.Text(), rand.Text(), rand.Text()
 	hosts := healthy(4)
@@ -47,7 +46,7 @@ func TestSecrets(t *testing.T) {
 		{"none", nil, "", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			// As loud as Ansible can be.
+			// As verbose as Ansible can be.
 			cmd := f.command(t, binary, append([]string{"check-expiration", "-i", f.inventory, "-vvvvv"}, row.args...)...)
 			cmd.Env = append(cmd.Env, "PLANTED="+planted) // its children inherit it, and the search has to find it
 			cmd.Stdin = struct{ *strings.Reader }{strings.NewReader(row.stdin)}
@@ -78,8 +77,8 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// makeSudo gives the hosts a sudo that wants a password and shows nothing of it, and
-// the inventory a user to become: Ansible does without for the one it is already.
+// makeSudo gives the hosts a sudo that asks for a password without showing it, and the inventory a
+// user to become: Ansible skips sudo for its own user.
 func (f farm) makeSudo(t *testing.T, password string) {
 	t.Helper()
 	stty, err := exec.LookPath("stty")
@@ -117,14 +116,14 @@ func (f farm) makeVault(t *testing.T, password, become string) string {
 	return path
 }
 
-// processesWith looks, until ended, for words on the command lines and in the
-// environments of all processes of this machine, and names those that have them.
+// processesWith searches, until ended, for words on the command lines and in the environments of
+// all processes of this machine, and names those that have them.
 func processesWith(words []string, ended <-chan struct{}) map[string][]string {
 	found := map[string][]string{}
 	for {
 		files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, file := range files {
-			line, _ := os.ReadFile(file) // it may have ended
+			line, _ := os.ReadFile(file) // it may have exited
 			environment, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "environ"))
 			for _, word := range words {
 				if bytes.Contains(line, []byte(word)) || bytes.Contains(environment, []byte(word)) {

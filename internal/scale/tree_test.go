@@ -102,7 +102,7 @@ func workerTree(tb testing.TB, dir string) string {
 	return t.root
 }
 
-// kubelet writes what every node has.
+// kubelet writes the files that every node has.
 func (t tree) kubelet(ca testpki.Pair) {
 	t.tb.Helper()
 	const dir = "/var/lib/kubelet/pki"

@@ -103,8 +103,8 @@ func diagnoses(ctx context.Context, t *testing.T, c *cluster.Cluster, f fault.Fa
 }
 
 // diagnoseSettled diagnoses, and again while a pod that leads is not Ready, although the fault
-// does not say so: on a slow machine, or after the last fault, it may have lost its lease and started
-// again. It returns the diagnosis and the file of its snapshot.
+// does not cause that: on a slow machine, or after the last fault, it may have lost its lease and
+// restarted. It returns the diagnosis and the file of its snapshot.
 func diagnoseSettled(ctx context.Context, t *testing.T, c *cluster.Cluster, s state) (d diagnosed, saved string) {
 	t.Helper()
 	const unready = "static-pod-not-ready"

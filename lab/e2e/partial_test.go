@@ -4,10 +4,12 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +125,8 @@ func TestPlaybooksByHand(t *testing.T) {
 		}
 	})
 
+	wantSameFacts(ctx, t, c, installed, env)
+
 	// One play of Kubespray's playbook, in its checkout and with its settings, and this one.
 	site := installed + "/site.yml"
 	if err := os.WriteFile(site, []byte("- import_playbook: "+c.KubesprayDir()+"/cluster.yml\n- import_playbook: infrapuzzle.kscertctl.renew_certs\n"), 0o600); err != nil {
@@ -141,6 +145,57 @@ func TestPlaybooksByHand(t *testing.T) {
 	}
 	if err := w.Verify(ctx); err != nil {
 		t.Errorf("the witness is not content: %v", err)
+	}
+}
+
+// wantSameFacts fails the test unless the collection's action sets the certificates as facts that
+// kscertctl sees, on nodes without Python.
+func wantSameFacts(ctx context.Context, t *testing.T, c *cluster.Cluster, installed string, env []string) {
+	t.Helper()
+	const play = `- hosts: kube_control_plane:kube_node
+  gather_facts: false
+  tasks:
+    - infrapuzzle.kscertctl.certificates:
+      become: true
+    - ansible.builtin.copy:
+        content: "{{ kscertctl | to_json }}"
+        dest: "{{ playbook_dir }}/{{ inventory_hostname }}.json"
+        mode: "0600"
+      delegate_to: localhost
+      vars: {ansible_connection: local, ansible_become: false, ansible_python_interpreter: "{{ ansible_playbook_python }}"}
+`
+	if err := os.WriteFile(installed+"/facts.yml", []byte(play), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	byHand(ctx, t, c, installed, env, installed+"/facts.yml")
+	saved := filepath.Join(t.TempDir(), "snapshot.json")
+	kscertctl(ctx, t, "check-expiration", "-i", c.Inventory(), "--save-snapshot", saved).want(t, 0)
+	type node struct {
+		Name         string `json:"name"`
+		Certificates []struct {
+			Kind, Path, Fingerprint, NotAfter, SignedBy, Key string
+		} `json:"certificates"`
+	}
+	load := func(path string, into any) {
+		data, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(data, into)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var snapshot struct{ Nodes []node }
+	load(saved, &snapshot)
+	for _, want := range snapshot.Nodes {
+		var got node
+		load(installed+"/"+want.Name+".json", &got)
+		if len(want.Certificates) < 3 || !slices.Equal(got.Certificates, want.Certificates) {
+			t.Errorf("facts of %s are\n%v\nwant\n%v", want.Name, got.Certificates, want.Certificates)
+		}
+	}
+	if len(snapshot.Nodes) != 2 {
+		t.Errorf("%d nodes", len(snapshot.Nodes))
 	}
 }
 

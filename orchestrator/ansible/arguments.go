@@ -9,7 +9,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/shell"
 )
 
-// ArgumentError says why an argument is not passed on to ansible-playbook.
+// ArgumentError explains why an argument is not passed on to ansible-playbook.
 type ArgumentError struct {
 	Argument, Reason string
 	// Next is what to do instead.
@@ -21,9 +21,9 @@ func (e *ArgumentError) Error() string { return e.Argument + ": " + e.Reason }
 // argument is an option of ansible-playbook (ansible-core 2.14 to 2.19).
 type argument struct {
 	names string
-	// value: the option takes one; path: it names files on the driver.
+	// value: the option takes one; path: it names files on the control node.
 	value, path bool
-	// refused says why it is not passed on, next what to do instead.
+	// refused is why it is not passed on, next what to do instead.
 	refused, next string
 }
 
@@ -73,8 +73,8 @@ var arguments = []argument{
 	{names: "--version", refused: prints, next: "ask Ansible: ansible-playbook --version"},
 }
 
-// CheckArguments checks that arguments for ansible-playbook are options that leave a
-// run's safety alone. Names must be whole. The error is an *ArgumentError.
+// CheckArguments checks that arguments for ansible-playbook are options that do not affect a run's
+// safety. Names must be complete. The error is an *ArgumentError.
 func CheckArguments(args []string) error {
 	for len(args) > 0 {
 		arg := args[0]
@@ -94,8 +94,8 @@ func CheckArguments(args []string) error {
 	return nil
 }
 
-// checkArgument checks a long option, or short ones in one word. Of one that takes a
-// value it returns where in arg that begins: at its end where it is the next argument.
+// checkArgument checks a long option, or short ones in one word. For one that takes a value it
+// returns where in arg that begins: at the end of arg if it is the next argument.
 func checkArgument(arg string) (a argument, at int, err error) {
 	if strings.HasPrefix(arg, "--") {
 		name, value, has := strings.Cut(arg, "=")
@@ -117,7 +117,7 @@ func checkArgument(arg string) (a argument, at int, err error) {
 	return a, len(arg), nil
 }
 
-// anchored are arguments that CheckArguments takes, with paths below dir.
+// anchored are arguments that CheckArguments accepts, with paths below dir.
 func anchored(args []string, dir string) []string {
 	args = slices.Clone(args)
 	for i := 0; i < len(args); i++ {

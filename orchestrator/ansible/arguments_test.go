@@ -47,7 +47,7 @@ func TestCheckArguments(t *testing.T) {
 		{[]string{"--become-pass-file=x"}, "--become-pass-file=x", "before the --"},
 		{[]string{"--vault-id", "x@prompt"}, "--vault-id", "before the --"},
 		{[]string{"--help"}, "--help", "ansible-playbook --help"},
-		// Ansible takes what a name begins with for the name.
+		// Ansible accepts the beginning of a name as the name.
 		{[]string{"--che"}, "--che", "--force-handlers"},
 		{[]string{"--sta=x"}, "--sta=x", "--force-handlers"},
 		{[]string{"site.yml"}, "site.yml", "--force-handlers"},

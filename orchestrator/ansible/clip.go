@@ -6,14 +6,14 @@ import (
 	"io"
 )
 
-// maxLine is how long a line of Ansible's output may be. Ansible prints a result
-// that failed in one line, whole, and a broken node may have answered with anything.
+// maxLine is the longest line of Ansible's output. Ansible prints a failed result in one line, and
+// a broken node may have answered anything.
 const maxLine = 64 << 10
 
-// clipper passes lines on, and of those that are longer than maxLine the beginning.
+// clipper passes lines on, and the beginning of those that are longer than maxLine.
 type clipper struct {
 	w io.Writer
-	// passed and cut are the bytes of the line that has not ended yet.
+	// passed and cut are the bytes of the unfinished line.
 	passed, cut int
 }
 

@@ -27,29 +27,29 @@ type Event struct {
 	Status  string  `json:"status,omitempty"`
 	Ignored bool    `json:"ignored,omitempty"`
 	Seconds float64 `json:"seconds,omitempty"`
-	// Evidence says why a result failed.
+	// Evidence explains why a result failed.
 	Evidence *Evidence `json:"evidence,omitempty"`
 	// Payload is the whole standard output of a task tagged kscert_payload.
 	Payload string `json:"payload,omitempty"`
-	// Coded is set instead in the file, where the task codes it (internal/payload).
+	// Coded is set instead in the file if the task codes it (internal/payload).
 	Coded string `json:"coded,omitempty"`
-	// PayloadSize is set instead, in bytes, when that is longer than MaxPayload.
+	// PayloadSize is set instead, in bytes, if that is longer than MaxPayload.
 	PayloadSize int `json:"payload_size,omitempty"`
-	// Inventory is what "ansible-inventory --list" prints, with the variables of
+	// Inventory is the output of "ansible-inventory --list", with the variables of
 	// Playbook.Variables alone, in "inventory".
 	Inventory json.RawMessage `json:"inventory,omitempty"`
 	// Hosts are the final counts, in "stats".
 	Hosts map[string]Stats `json:"hosts,omitempty"`
 }
 
-// Task is where an event comes from.
+// Task is the source of an event.
 type Task struct {
 	Name   string `json:"name"`
 	Action string `json:"action"`
 	Path   string `json:"path,omitempty"` // "file:line"
 }
 
-// Evidence is what of a result says why it failed. Text is clipped.
+// Evidence is the part of a result that explains its failure. Text is clipped.
 type Evidence struct {
 	Msg          string   `json:"msg,omitempty"`
 	RC           any      `json:"rc,omitempty"`
@@ -73,16 +73,16 @@ type Stats struct {
 	Ignored     int `json:"ignored"`
 }
 
-// MaxPayload is how long a payload may be, in bytes of its event's line: the
-// callback hands over the size alone of a longer one (PAYLOAD_LIMIT there).
+// MaxPayload is the longest payload, in bytes of its event's line: the callback passes on only the
+// size of a longer one (PAYLOAD_LIMIT there).
 const MaxPayload = 4 << 20
 
-// maxEvent bounds one line: a payload and what surrounds it. The callback writes
-// no longer one, so that only a foreign writer is cut off here.
+// maxEvent limits one line: a payload and what surrounds it. The callback writes no longer one, so
+// only a foreign writer is cut off here.
 const maxEvent = MaxPayload + 1<<20
 
-// decode reads JSON lines to the end of r. A line longer than maxEvent is passed
-// over and its length given to skipped; no more than that is held in memory.
+// decode reads JSON lines to the end of r. A line longer than maxEvent is skipped and its length
+// passed to skipped; no more than that is held in memory.
 func decode(r io.Reader, observe func(Event), skipped func(length int)) error {
 	br := bufio.NewReaderSize(r, 64<<10)
 	for {
@@ -106,8 +106,8 @@ func decode(r io.Reader, observe func(Event), skipped func(length int)) error {
 	}
 }
 
-// readLine reads to the end of a line. It returns the line and its length; the
-// line is nil when it is longer than maxEvent.
+// readLine reads to the end of a line. It returns the line and its length; the line is nil if it is
+// longer than maxEvent.
 func readLine(br *bufio.Reader) (line []byte, length int, err error) {
 	for {
 		part, err := br.ReadSlice('\n')
@@ -130,7 +130,7 @@ type follower struct {
 	last bool
 }
 
-// poll is how often the event file is looked at: well below what a person notices.
+// poll is the interval of checks of the event file: well below what a person notices.
 const poll = 25 * time.Millisecond
 
 func (f *follower) Read(p []byte) (int, error) {

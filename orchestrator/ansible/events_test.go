@@ -40,8 +40,7 @@ func TestDecodeErrors(t *testing.T) {
 	}
 }
 
-// A line that is too long is named by its length and passed over: those around it
-// are read.
+// A line that is too long is reported by its length and skipped: those around it are read.
 func TestDecodeOversize(t *testing.T) {
 	t.Parallel()
 	line := func(size int) string {
@@ -57,8 +56,8 @@ func TestDecodeOversize(t *testing.T) {
 	}
 }
 
-// The follower hands over what is written while it reads, and ends when the
-// writer has ended and the last byte was read.
+// The follower passes on what is written while it reads, and stops when the writer has stopped and
+// the last byte was read.
 func TestFollower(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events")

@@ -10,7 +10,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 )
 
-// What someone has set about forks counts; only looking has a default of ours.
+// The user's setting of forks counts; only inspections have a default of ours.
 func TestForks(t *testing.T) {
 	for _, row := range []struct {
 		name   string
@@ -77,8 +77,8 @@ func TestConfigFile(t *testing.T) {
 	}
 }
 
-// What Kubespray writes next to an inventory is left out of it, and never run, wherever the
-// command is given, unless someone says what is left out.
+// Files that Kubespray writes next to an inventory are excluded from it, and never run, in any
+// working directory, unless the user sets what is excluded.
 func TestArtifacts(t *testing.T) {
 	for _, row := range []struct {
 		name, config string

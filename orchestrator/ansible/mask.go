@@ -10,17 +10,17 @@ import (
 	"strings"
 )
 
-// masked stands in records for what may be a password.
+// masked replaces what may be a password in records.
 const masked = "********"
 
-// shortest is how long a word has to be to be masked: shorter ones stand everywhere.
+// shortest is the minimum length of a masked word: shorter ones occur everywhere.
 const shortest = 4
 
 // openLong are options of ansible-playbook whose values are no passwords.
 const openLong = `--(become-method|become-user|connection|forks|key-file|module-path|private-key|timeout|user)`
 
 var (
-	// argumentWord is what a shell, ssh or JSON leaves in one piece.
+	// argumentWord is a piece that a shell, ssh or JSON leaves whole.
 	argumentWord = regexp.MustCompile(`[^\s'"\\%]+`)
 	// openOption is an option of ssh, sftp or Ansible whose value is no password.
 	openOption = regexp.MustCompile(`^(?i:AddressFamily|BatchMode|BindAddress|Ciphers|Compression|ConnectionAttempts|` +
@@ -31,11 +31,11 @@ var (
 	openFlag = regexp.MustCompile(`^(-[FJSTMcfilu]|` + openLong + `)$`)
 )
 
-// mask replaces in a text what may be a password; nil replaces nothing.
+// mask replaces what may be a password in a text; nil replaces nothing.
 type mask struct{ *strings.Replacer }
 
-// mask is for extra variables, and for words of the arguments of ssh and of Args: a
-// ProxyCommand may have a password, and a verbose Ansible prints it.
+// mask is for extra variables, and for words in the arguments of ssh and in Args: a ProxyCommand
+// may have a password, and a verbose Ansible prints it.
 func (o Options) mask() *mask {
 	words := slices.DeleteFunc(slices.Clone(o.ExtraVars), func(v string) bool { return strings.HasPrefix(v, "@") })
 	before := ""
@@ -65,7 +65,7 @@ func (o Options) mask() *mask {
 	return &mask{strings.NewReplacer(pairs...)}
 }
 
-// evidence masks what an event says of a failure.
+// evidence masks an event's description of a failure.
 func (m *mask) evidence(e *Evidence) {
 	if m == nil || e == nil {
 		return

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// What may be a password in arguments of ssh is masked, as Ansible and ssh print it; what
-// says where a connection goes is not.
+// What may be a password in arguments of ssh is masked, as Ansible and ssh print it; the address of
+// a connection is not.
 func TestMask(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, args, line, want string }{
@@ -48,7 +48,7 @@ func TestMask(t *testing.T) {
 	}
 }
 
-// The same holds for what is reported of a failure, and for the file that says it.
+// The same for the report of a failure, and for its file.
 func TestMaskOfEvents(t *testing.T) {
 	t.Parallel()
 	m := Options{SSHExtraArgs: "-o SetEnv=A=canary"}.mask()

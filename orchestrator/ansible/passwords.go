@@ -12,10 +12,10 @@ import (
 	"strings"
 )
 
-// PasswordError says which password is not to be had.
+// PasswordError names a password that is not available.
 type PasswordError struct {
-	// Flag is the one of ansible-playbook that wants it, Instead the one that takes
-	// the name of a file or of a program.
+	// Flag is the flag of ansible-playbook that needs it, Instead the one that takes the name of a
+	// file or of a program.
 	Flag, Instead string
 	Err           error
 }
@@ -23,8 +23,8 @@ type PasswordError struct {
 func (e *PasswordError) Error() string { return fmt.Sprintf("%s: %v", e.Flag, e.Err) }
 func (e *PasswordError) Unwrap() error { return e.Err }
 
-// passwords are those that no file holds. Ansible is run several times, and has no
-// terminal: what it would ask for is asked for once, by New.
+// passwords are those that no file holds. Ansible is run several times, and has no terminal, so New
+// asks once for what it would ask for.
 type passwords struct {
 	connection, become *string
 	// vault is of those VaultIDs and VaultPasswordFiles that are keys.
@@ -34,8 +34,8 @@ type passwords struct {
 // vaultPrompt is the vault identity of --ask-vault-pass.
 const vaultPrompt = "default@prompt"
 
-// gather asks for the passwords, in Ansible's order and with its words, and reads
-// those that can be read only once. The error is a *PasswordError.
+// gather asks for the passwords, in Ansible's order and with its prompts, and reads those that can
+// be read only once. The error is a *PasswordError.
 func gather(o Options) (p passwords, err error) {
 	var (
 		connection = PasswordError{Flag: "--ask-pass", Instead: "--connection-password-file"}
@@ -66,7 +66,7 @@ func gather(o Options) (p passwords, err error) {
 			prompt = fmt.Sprintf("Vault password (%s): ", name)
 		}
 		if info, err := os.Stat(source); source != "prompt" && (err != nil || info.Mode()&os.ModeNamedPipe == 0) {
-			continue // Ansible's to read, or to do without
+			continue // for Ansible to read, or not needed
 		}
 		word, err := o.password(vault, source == "prompt", prompt, source)
 		if err != nil {
@@ -100,8 +100,8 @@ func splitVaultID(id string) (name, source string) {
 	return name, source
 }
 
-// password asks for a password, or reads it from a pipe. Nil: Ansible reads the file
-// by itself, each time, or there is none.
+// password asks for a password, or reads it from a pipe. Nil: Ansible reads the file by itself,
+// each time, or there is none.
 func (o Options) password(refused PasswordError, ask bool, prompt, file string) (*string, error) {
 	fail := func(err error) (*string, error) { refused.Err = err; return nil, &refused }
 	switch {
@@ -130,15 +130,15 @@ func (o Options) password(refused PasswordError, ask bool, prompt, file string) 
 	if err != nil {
 		return fail(err)
 	}
-	word := strings.TrimSpace(string(text)) // as Ansible does
+	word := strings.TrimSpace(string(text)) // like Ansible
 	if word == "" {
 		return fail(fmt.Errorf("%s returned nothing: it can be read only once", file))
 	}
 	return &word, nil
 }
 
-// asked are the settings of Ansible's configuration that are the same as a flag
-// (Ansible documentation, "Ansible Configuration Settings").
+// asked are the settings of Ansible's configuration that are the same as a flag (Ansible
+// documentation, "Ansible Configuration Settings").
 var asked = []struct {
 	env, name string
 	option    func(*Options) *bool
@@ -153,13 +153,13 @@ var asked = []struct {
 		func(Options) bool { return false }},
 }
 
-// askSetting finds a setting that is true (ansible.module_utils.parsing.convert_bool).
+// askSetting matches a setting that is true (ansible.module_utils.parsing.convert_bool).
 func askSetting(name string) *regexp.Regexp {
 	return regexp.MustCompile(`(?mi)^\s*` + name + `\s*[=:]\s*(?:true|yes|on|y|t|1)\s*$`)
 }
 
-// AsConfigured returns the options with the passwords that Ansible would ask for where
-// it runs in dir, because of its configuration or environment.
+// AsConfigured returns the options with the passwords that Ansible would ask for in dir, because of
+// its configuration or environment.
 func (o Options) AsConfigured(dir string) Options {
 	for _, s := range asked {
 		setting := askSetting(s.name)
@@ -176,18 +176,18 @@ func (o Options) AsConfigured(dir string) Options {
 
 // handed are passwords on their way to one Ansible.
 type handed struct {
-	// args name files that it reads them from; files are what it inherits for that.
+	// args name files that it reads them from; files are the ones that it inherits for that.
 	args  []string
 	files []*os.File
 	// scripts are files to remove.
 	scripts []string
 }
 
-// hand prepares what an Ansible needs to read the passwords: an open file that it
-// inherits as descriptor first, first+1 and so on. For a vault it is named as it is.
-// Of the files of the other passwords Ansible resolves links, and an open file has no
-// name to resolve to: a program prints it, which finds it with its parent, Ansible,
-// and lies in dir; empty for an Ansible that wants the vaults' alone.
+// hand prepares what an Ansible needs to read the passwords: an open file that it inherits as
+// descriptor first, first+1 and so on. A vault's is named directly. For the files of the other
+// passwords Ansible resolves links, and an open file has no name to resolve to, so a program in dir
+// prints it, which finds it through its parent, Ansible; dir is empty for an Ansible that needs the
+// vaults' alone.
 func (r *Runner) hand(dir string, first int) (h handed, err error) {
 	defer func() {
 		if err != nil {
@@ -255,7 +255,7 @@ func (h *handed) end() {
 	}
 }
 
-// program writes a shell script into dir that can be run.
+// program writes an executable shell script into dir.
 func program(dir, text string) (string, error) {
 	f, err := os.CreateTemp(dir, "password-*.sh")
 	if err != nil {

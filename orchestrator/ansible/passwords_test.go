@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// answers asks no one: it knows what is typed after each prompt, and notes the prompts.
+// answers stands in for the user: it knows the answer to each prompt, and records the prompts.
 func answers(known map[string]string, asked *[]string) func(string) (string, error) {
 	return func(prompt string) (string, error) {
 		*asked = append(*asked, prompt)
@@ -27,7 +27,7 @@ func answers(known map[string]string, asked *[]string) func(string) (string, err
 	}
 }
 
-// What is asked for is asked for once, in Ansible's order and with its words.
+// Each password is asked for once, in Ansible's order and with its prompts.
 func TestPrompts(t *testing.T) {
 	t.Parallel()
 	plain := file(t, "password", "in a file\n")
@@ -82,8 +82,8 @@ func TestPasswordErrors(t *testing.T) {
 	}
 }
 
-// reader is an Ansible that tells its arguments and environment, and reads every
-// password as Ansible does: twice, for each of its starts can be the second.
+// reader is an Ansible that prints its arguments and environment, and reads every password like
+// Ansible: twice, because each of its starts can be the second.
 const reader = `
 for round in 1 2; do
 	for a; do
@@ -97,8 +97,8 @@ echo "read all"
 cat /proc/$$/cmdline /proc/$$/environ | tr '\0' '\n'
 `
 
-// Every password reaches Ansible, each time it is started, and is neither on its
-// command line nor in its environment, nor left in a file.
+// Every password reaches Ansible, each time it is started, and is neither on its command line nor
+// in its environment, nor left in a file.
 func TestPasswordsAreHanded(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()
@@ -155,8 +155,8 @@ func TestBecomePasswordOfConnection(t *testing.T) {
 	}
 }
 
-// The real Ansible becomes another user with the password, whichever user has it, and reads
-// the vault with that of the vault. What stands for sudo asks as sudo does.
+// The real Ansible becomes another user with the password, from any source, and reads the vault
+// with the vault's. The stand-in for sudo prompts like sudo.
 func TestPasswordsOfRealAnsible(t *testing.T) {
 	t.Parallel()
 	needAnsible(t)
@@ -220,14 +220,14 @@ exec "$@"
 			}
 		})
 	}
-	// ansible-inventory, too, is given the password of the vault.
+	// ansible-inventory gets the vault's password, too.
 	r := runner(t, Options{Inventories: []string{dir + "/in/hosts"}, VaultIDs: []string{"prod@prompt"}, Ask: answers(known, new([]string))})
 	if data, err := r.Inventory(t.Context()); err != nil || !bytes.Contains(data, []byte("from the vault")) {
 		t.Errorf("ansible-inventory: %v\n%s", err, data)
 	}
 }
 
-// Ansible runs in a checkout of Kubespray, and files are those of the directory in which the
+// Ansible runs in a checkout of Kubespray, and files are relative to the directory in which the
 // command was given.
 func TestPathsAreAsTyped(t *testing.T) {
 	needAnsible(t)
@@ -264,7 +264,7 @@ exec "$@"
 	}
 }
 
-// What Ansible's configuration has it ask for, it is not let ask for.
+// Ansible must not prompt for what its configuration makes it ask for.
 func TestAsConfigured(t *testing.T) {
 	for _, row := range []struct {
 		name, config, env string

@@ -17,13 +17,13 @@ import (
 	gaexec "github.com/apenella/go-ansible/v2/pkg/execute/exec"
 )
 
-// grace is how long Ansible may take to end after each signal: it stops its
-// workers by itself on an interrupt, usually within half a second. Two of them are
-// waited for, and nothing is to be left after five seconds.
+// grace is how long Ansible may take to exit after each signal: on an interrupt it stops its
+// workers by itself, usually within half a second. Two such periods are waited for, and nothing is
+// to be left after five seconds.
 const grace = 2 * time.Second
 
-// processes starts commands for go-ansible. When its context ends, the whole
-// process tree is ended: interrupt, terminate, kill.
+// processes starts commands for go-ansible. When its context is done, the whole process tree is
+// stopped: interrupt, terminate, kill.
 type processes struct {
 	ctx   context.Context //nolint:containedctx // go-ansible hands over a context of its own that must not kill
 	owner *execute.DefaultExecute
@@ -40,14 +40,14 @@ func (p *processes) CommandContext(_ context.Context, name string, arg ...string
 	return &process{Cmd: cmd, ctx: p.ctx, owner: p.owner, done: make(chan struct{}), ended: make(chan struct{})}
 }
 
-// process is deliberately no *exec.Cmd: go-ansible ties the driver's own
-// standard input to those, and Ansible then puts it into non-blocking mode.
+// process is deliberately not an *exec.Cmd: go-ansible connects those to the standard input of
+// kscertctl, and Ansible then puts it into non-blocking mode.
 type process struct {
 	*exec.Cmd
 	ctx   context.Context //nolint:containedctx // see processes
 	owner *execute.DefaultExecute
 	done  chan struct{}
-	// ended is closed once nothing of the process tree is to be ended any more.
+	// ended is closed once nothing of the process tree has to be stopped any more.
 	ended chan struct{}
 }
 
@@ -62,7 +62,7 @@ func (p *process) Start() error {
 	return nil
 }
 
-// Wait returns nil or an *exec.ExitError, the only type go-ansible copes with.
+// Wait returns nil or an *exec.ExitError, the only type that go-ansible handles.
 func (p *process) Wait() error {
 	err := p.Cmd.Wait()
 	close(p.done)
@@ -82,8 +82,8 @@ func (p *process) endWithContext() {
 	case <-p.ctx.Done():
 	}
 	var tree []int
-	// What Ansible leaves behind: a job in the background of a shell ignores an
-	// interrupt, and its parents are gone when Ansible is.
+	// What Ansible leaves behind: a background job of a shell ignores an interrupt, and its parents
+	// are gone when Ansible is.
 	defer func() {
 		_ = syscall.Kill(-p.Process.Pid, syscall.SIGKILL)
 		for _, pid := range tree {
@@ -92,11 +92,11 @@ func (p *process) endWithContext() {
 	}()
 	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL}
 	if signal.Ignored(syscall.SIGINT) {
-		signals = signals[1:] // a job in the background: what we start ignores it too
+		signals = signals[1:] // in a background job, what we start ignores it too
 	}
 	for _, sig := range signals {
-		// ansible-core 2.19 and later give each worker a session of its own, so
-		// the group alone does not reach them.
+		// ansible-core 2.19 and later give each worker a session of its own, so the group alone
+		// does not reach them.
 		tree = append(tree, descendants(p.Process.Pid)...)
 		_ = syscall.Kill(-p.Process.Pid, sig)
 		if sig == syscall.SIGKILL {
@@ -112,7 +112,7 @@ func (p *process) endWithContext() {
 	}
 }
 
-// descendants lists the processes below root; empty where there is no /proc.
+// descendants lists the processes below root; empty without /proc.
 func descendants(root int) []int {
 	children := map[int][]int{}
 	for _, p := range processTable() {
@@ -126,9 +126,9 @@ func descendants(root int) []int {
 	return out
 }
 
-// endAbandoned ends the clients of ssh that the Ansible which wrote these events has
-// left behind: where a node hangs it gives the task up, but the client waits on. The
-// connections that ssh keeps open (ControlPersist) lead sessions of their own.
+// endAbandoned stops the ssh clients that the Ansible which wrote these events has left behind: if
+// a node hangs it gives the task up, but the client waits on. The connections that ssh keeps open
+// (ControlPersist) lead sessions of their own.
 func endAbandoned(events string) {
 	for _, p := range processTable() {
 		if p.name != "ssh" || p.session == p.pid {
@@ -153,11 +153,11 @@ func processTable() []processEntry {
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
-			continue // no process
+			continue // not a process
 		}
 		data, err := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
 		if err != nil {
-			continue // ended meanwhile
+			continue // exited meanwhile
 		}
 		head, rest, _ := strings.Cut(string(data), ") ") // proc(5): pid (comm) state ppid pgrp session
 		_, name, _ := strings.Cut(head, "(")

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A client of ssh that Ansible leaves behind when it gives a task up ends with it, and
-// no other process.
+// An ssh client that Ansible leaves behind when it gives a task up is stopped with it, and no other
+// process.
 func TestAbandonedClients(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

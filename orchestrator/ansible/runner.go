@@ -29,11 +29,11 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
-// Options say how Ansible reaches the nodes: the same for every playbook of a
-// run. Fields mirror flags of ansible-playbook.
+// Options configure how Ansible reaches the nodes: the same for every playbook of a run. Fields
+// correspond to flags of ansible-playbook.
 type Options struct {
-	// Inventories are the arguments of -i: files, directories, scripts or host
-	// lists ("a,b,"). New makes relative paths absolute, here and below.
+	// Inventories are the arguments of -i: files, directories, scripts or host lists ("a,b,"). New
+	// makes relative paths absolute, here and below.
 	Inventories []string
 	// BinDir is the directory of the ansible commands (a virtual environment's
 	// bin); empty to search PATH.
@@ -41,7 +41,7 @@ type Options struct {
 	// User, PrivateKey, Forks as in -u, --private-key, -f; empty for Ansible's default.
 	User, PrivateKey string
 	Forks            int
-	// Become asks for -b. The project's own playbooks become root by themselves.
+	// Become is -b. The project's own playbooks become root by themselves.
 	Become bool
 	// BecomeMethod, BecomeUser, Connection as in --become-method, --become-user, -c;
 	// empty for Ansible's default.
@@ -50,13 +50,13 @@ type Options struct {
 	SSHCommonArgs, SSHExtraArgs, SFTPExtraArgs, SCPExtraArgs string
 	// Timeout of a connection as in -T, seconds; 0 for Ansible's default.
 	Timeout int
-	// AskPass, AskBecomePass, AskVaultPass as in -k, -K, -J: Ask is asked for the
-	// password, and for that of each vault identity with the source "prompt", by New.
+	// AskPass, AskBecomePass, AskVaultPass as in -k, -K, -J: New asks Ask for the password, and for
+	// that of each vault identity with the source "prompt".
 	AskPass, AskBecomePass, AskVaultPass bool
-	// Ask returns what is typed after a prompt; nil refuses with a *PasswordError.
+	// Ask returns the answer to a prompt; nil refuses with a *PasswordError.
 	Ask func(prompt string) (string, error)
-	// ConnectionPasswordFile and BecomePasswordFile are the arguments of the flags of
-	// that name: files, or programs that print the password.
+	// ConnectionPasswordFile and BecomePasswordFile are the arguments of the flags of that name:
+	// files, or programs that print the password.
 	ConnectionPasswordFile, BecomePasswordFile string
 	// ExtraVars are the arguments of -e, as given.
 	ExtraVars []string
@@ -68,8 +68,8 @@ type Options struct {
 	Args []string
 }
 
-// Anchor makes the paths on the driver absolute: a relative one is below dir. A
-// program that goes to another directory does so before.
+// Anchor makes the paths on the control node absolute: a relative one is below dir. Call it before
+// changing the working directory.
 func (o *Options) Anchor(dir string) {
 	for _, path := range []*string{&o.BinDir, &o.PrivateKey, &o.ConnectionPasswordFile, &o.BecomePasswordFile} {
 		*path = anchor.Path(dir, *path)
@@ -88,8 +88,8 @@ func (o *Options) Anchor(dir string) {
 	o.Args = anchored(o.Args, dir)
 }
 
-// MinimumVersion is the oldest ansible-core whose callback interface and
-// modules the playbooks use.
+// MinimumVersion is the oldest ansible-core with the callback interface and modules that the
+// playbooks use.
 var MinimumVersion = [2]int{2, 11}
 
 // passwordVersion is the first ansible-core with --become-password-file and
@@ -102,11 +102,10 @@ type Runner struct {
 	passwords passwords
 }
 
-// New checks the inventories and arguments, asks for the passwords and returns a
-// Runner.
+// New checks the inventories and arguments, asks for the passwords and returns a Runner.
 //
-// It returns an *InventoryError when an inventory cannot be read, an *ArgumentError
-// or a *PasswordError.
+// The error is an *InventoryError if an inventory cannot be read, an *ArgumentError or a
+// *PasswordError.
 func New(opts Options) (*Runner, error) {
 	if err := CheckArguments(opts.Args); err != nil {
 		return nil, err
@@ -148,7 +147,7 @@ func New(opts Options) (*Runner, error) {
 	return &Runner{opts: opts, passwords: passwords}, nil
 }
 
-// InventoryError says which inventory cannot be used and why.
+// InventoryError is why an inventory cannot be used.
 type InventoryError struct {
 	Path, Detail string
 }
@@ -160,7 +159,7 @@ func (e *InventoryError) Error() string {
 	return fmt.Sprintf("inventory %s: %s", e.Path, e.Detail)
 }
 
-// NotInstalledError says that an Ansible command cannot be run.
+// NotInstalledError means that an Ansible command cannot be run.
 type NotInstalledError struct {
 	Command string
 	Err     error
@@ -171,8 +170,8 @@ func (e *NotInstalledError) Error() string {
 }
 func (e *NotInstalledError) Unwrap() error { return e.Err }
 
-// VersionError says that the installed Ansible is older than MinimumVersion, or than
-// what a password needs.
+// VersionError means that the installed Ansible is older than MinimumVersion, or than what a
+// password needs.
 type VersionError struct {
 	Found  string
 	Needed [2]int
@@ -199,8 +198,8 @@ func (r *Runner) binary(name string) (string, error) {
 
 var versionLine = regexp.MustCompile(`^ansible(?:-playbook)? (?:\[core )?(\d+)\.(\d+)([^\]\s]*)`)
 
-// Version returns the version of ansible-core, such as "2.14.18". It returns a
-// *NotInstalledError or a *VersionError when this Ansible cannot be used.
+// Version returns the version of ansible-core, such as "2.14.18". It returns a *NotInstalledError
+// or a *VersionError if this Ansible cannot be used.
 func (r *Runner) Version(ctx context.Context) (string, error) {
 	bin, err := r.binary("ansible-playbook")
 	if err != nil {
@@ -266,64 +265,61 @@ func (r *Runner) Inventory(ctx context.Context) ([]byte, error) {
 type Playbook struct {
 	// Path of the playbook file.
 	Path string
-	// Dir is the working directory; its ansible.cfg counts. Empty for the
-	// driver's own.
+	// Dir is the working directory; its ansible.cfg counts. Empty for the current one.
 	Dir string
-	// Vars are extra variables; they win over the user's. No secrets: they are
-	// on the command line.
+	// Vars are extra variables; they override the user's. No secrets: they are on the command line.
 	Vars map[string]any
-	// CommonArgs names the variable in which the playbook wants ssh's common arguments;
-	// empty for none. The user's own value of it counts.
+	// CommonArgs names the variable from which the playbook takes ssh's common arguments; empty for
+	// none. The user's own value of it counts.
 	CommonArgs string
 	// Args are further arguments, after all others.
 	Args []string
 	// Hosts must all be in the final stats, without failure. Nil: any.
 	Hosts []string
-	// CallbackDir holds the event callback; Callbacks are the directories of others, nil
-	// for those where Ansible looks by itself.
+	// CallbackDir holds the event callback; Callbacks are the directories of others, nil for
+	// Ansible's own search path.
 	CallbackDir string
 	Callbacks   []string
-	// Isolated keeps callbacks and fact caches of the user's configuration out:
-	// for the project's own playbooks.
+	// Isolated excludes callbacks and fact caches of the user's configuration: for the project's
+	// own playbooks.
 	Isolated bool
-	// Looks says that the playbook changes nothing, so that many nodes at a time
-	// are no risk; Many that they are none though it does.
+	// Looks means that the playbook changes nothing, so that many nodes at a time are no risk; Many
+	// means that they are none although it does.
 	Looks, Many bool
-	// Together is how many nodes wait for each other in one task, so that fewer forks
-	// would never end; 0 for none.
+	// Together is how many nodes wait for each other in one task, so that fewer forks would never
+	// finish; 0 for none.
 	Together int
-	// Groups are put into others before the first play, in this order: pairs of a group that
-	// the inventory need not have, and of the other, which is made.
+	// Groups are put into others before the first play, in this order: pairs of a group that the
+	// inventory may lack, and of the other, which is made.
 	Groups [][2]string
-	// SSH is called in place of ssh unless the user's configuration names a program;
-	// empty for ssh itself.
+	// SSH is called instead of ssh unless the user's configuration names a program; empty for ssh
+	// itself.
 	SSH string
-	// Variables asks for an event "inventory" when the first play begins, with
-	// these variables of each host. It saves a start of ansible-inventory. The run
-	// fails where an inventory cannot be parsed; without them Ansible goes on.
+	// Variables requests an event "inventory" when the first play begins, with these variables of
+	// each host. It saves a start of ansible-inventory. The run fails if an inventory cannot be
+	// parsed; without Variables Ansible continues.
 	Variables []string
-	// OnStats, if set, is called once the final stats have arrived: with all of the outcome
-	// but the exit code, and while Ansible still ends, which takes it a while.
+	// OnStats, if set, is called once the final stats have arrived: with all of the outcome but the
+	// exit code, and while Ansible is still exiting, which takes a while.
 	OnStats func(Outcome)
-	// Silence is how long Ansible may tell nothing: then it is ended, and the error is
-	// ErrSilent. Zero bounds nothing.
+	// Silence is how long Ansible may report nothing: then it is stopped, and the error is
+	// ErrSilent. Zero is no limit.
 	Silence time.Duration
-	// Hold are files that Ansible is given in addition to its own: locks of flock(2) on them
-	// are held until it has ended, also when this process was killed.
+	// Hold are files that Ansible inherits in addition to its own: locks of flock(2) on them are
+	// held until it has exited, also if this process was killed.
 	Hold []*os.File
-	// Events and Log are files that the run appends to. Very long lines of what
-	// Ansible prints are cut off in Log; words of the arguments of ssh that may be
-	// passwords are masked in both.
+	// Events and Log are files that the run appends to. Very long lines of Ansible's output are cut
+	// off in Log; words in the arguments of ssh that may be passwords are masked in both.
 	Events, Log string
-	// Output gets a copy of Log, free of control characters as that is; may be nil.
+	// Output gets a copy of Log, also without control characters; may be nil.
 	Output io.Writer
 }
 
-// Outcome is what came of a playbook run.
+// Outcome is the result of a playbook run.
 type Outcome struct {
-	// ExitCode of ansible-playbook; it alone does not tell success.
+	// ExitCode of ansible-playbook; it alone does not prove success.
 	ExitCode int
-	// Stats are the final counts; nil when Ansible never got that far.
+	// Stats are the final counts; nil if Ansible never got that far.
 	Stats map[string]Stats
 	// Failures are the results that failed or found a host unreachable.
 	Failures []Event
@@ -331,20 +327,20 @@ type Outcome struct {
 	Payloads map[string]string
 	// Oversize are the sizes, in bytes, of those that were longer than MaxPayload.
 	Oversize map[string]int
-	// Unread says by host why a payload that came is none: errors of internal/payload, in
-	// the words of ErrDamaged and ErrTooLong there.
+	// Unread is, by host, why a payload could not be decoded: errors of internal/payload, with the
+	// texts of ErrDamaged and ErrTooLong there.
 	Unread map[string]error
 	// Skipped are the lengths of events that were too long to be read.
 	Skipped []int
 
-	// play is the play at hand; reached are the hosts with a result in each play, and
-	// failed the plays in which a host failed. Batches of a play share its name.
+	// play is the current play; reached are the hosts with a result in each play, and failed the
+	// plays in which a host failed. Batches of a play share its name.
 	play    string
 	reached map[string]map[string]bool
 	failed  []string
 }
 
-// RunError says why a playbook run does not count as a success.
+// RunError explains why a playbook run does not count as a success.
 type RunError struct {
 	Playbook string
 	// Reason in words.
@@ -361,11 +357,11 @@ func (e *RunError) Error() string {
 	return fmt.Sprintf("playbook %s: %s", filepath.Base(e.Playbook), e.Reason)
 }
 
-// ErrSilent means that Ansible reported nothing for as long as Playbook.Silence, so that its
-// own limits do not hold: it hangs before its first task, say, or in a strategy.
+// ErrSilent means that Ansible reported nothing for as long as Playbook.Silence, so that its own
+// limits do not work: it hangs before its first task, for example, or in a strategy.
 var ErrSilent = errors.New("it hangs: Ansible has reported nothing")
 
-// bounded is a context that ends when Ansible has reported nothing for so long since heard was
+// bounded is a context that is done when Ansible has reported nothing for this long since heard was
 // called last.
 func bounded(ctx context.Context, silence time.Duration) (bound context.Context, heard func(),
 	stop context.CancelFunc) {
@@ -377,14 +373,12 @@ func bounded(ctx context.Context, silence time.Duration) (bound context.Context,
 	return bound, func() { timer.Reset(silence) }, func() { timer.Stop(); cancel(nil) }
 }
 
-// Run runs a playbook to its end and hands its events to observe, one at a
-// time and in order.
+// Run runs a playbook and passes its events to observe, one at a time and in order.
 //
-// A run has succeeded when the exit code is 0, the final stats arrived, and
-// every expected host is in them without failure: Ansible ends with 0 also when
-// no host matched. Anything else is a *RunError with the Outcome. When ctx
-// ends, Ansible and everything it started is ended, and the error wraps the
-// context's.
+// A run has succeeded if the exit code is 0, the final stats arrived, and every expected host is in
+// them without failure: Ansible also exits with 0 when no host matched. Anything else is a
+// *RunError with the Outcome. When ctx is done, Ansible and everything it started is stopped, and
+// the error wraps the context's.
 func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outcome, error) {
 	bin, err := r.binary("ansible-playbook")
 	if err != nil {
@@ -428,12 +422,12 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	if p.Output != nil {
 		to = io.MultiWriter(log, p.Output)
 	}
-	records := &masker{mask: mask, w: &clipper{w: printable.NewWriter(to)}} // a node's words are in it
+	records := &masker{mask: mask, w: &clipper{w: printable.NewWriter(to)}} // it has text of a node
 	out := &lockedWriter{w: records}
 	code, err := r.execute(ctx, r.command(bin, p, h), p.Dir, r.env(p), slices.Concat(p.Hold, h.files), out, out)
 	close(done)
 	readErr := errors.Join(<-read, mask.file(p.Events))
-	_ = records.flush() // as all of the log: it stops nothing
+	_ = records.flush() // as for the whole log, an error is ignored
 	if len(outcome.Failures) > 0 {
 		endAbandoned(p.Events)
 	}
@@ -453,7 +447,7 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	return outcome, nil
 }
 
-// command is what is typed for a playbook, with what hands the passwords over.
+// command is the command line for a playbook, with what passes the passwords on.
 func (r *Runner) command(bin string, p Playbook, h handed) execute.Commander {
 	opts := &playbook.AnsiblePlaybookOptions{
 		ExtraVars: p.Vars, User: r.opts.User, PrivateKey: r.opts.PrivateKey, Become: r.opts.Become,
@@ -507,8 +501,8 @@ func (o *Outcome) add(e Event) {
 	}
 }
 
-// Payload is what a host handed over, nothing where it handed over nothing, and an error
-// where that could not be read.
+// Payload is what a host reported, nothing if it reported nothing, and an error if that could not
+// be read.
 func (o *Outcome) Payload(host string) (string, error) { return o.Payloads[host], o.Unread[host] }
 
 func (o *Outcome) unreachable() []string {
@@ -522,7 +516,7 @@ func (o *Outcome) unreachable() []string {
 	return out
 }
 
-// verdict returns in words why the run is no success, or nothing.
+// verdict returns why the run is no success, or nothing.
 func (o *Outcome) verdict(expected []string) string {
 	if o.Stats == nil {
 		return fmt.Sprintf("Ansible exited with %d before its first task finished", o.ExitCode)
@@ -541,8 +535,8 @@ func (o *Outcome) verdict(expected []string) string {
 		}
 	}
 	for _, h := range expected {
-		// A batch of which all fail is the last: those behind it have results of an earlier
-		// play at most.
+		// A batch in which all fail is the last: later ones have results of an earlier play at
+		// most.
 		_, ok := o.Stats[h]
 		if !ok || slices.ContainsFunc(o.failed,
 			func(play string) bool { return !o.reached[play][h] && !slices.Contains(failed, h) }) {
@@ -550,7 +544,7 @@ func (o *Outcome) verdict(expected []string) string {
 		}
 	}
 	switch {
-	case len(failed) > 0 && len(missing) > 0: // the batches behind one of which all failed
+	case len(failed) > 0 && len(missing) > 0: // the batches after one in which all failed
 		return "failed on " + strings.Join(failed, ", ") + ", and never ran on " + strings.Join(missing, ", ")
 	case len(failed) > 0:
 		return "failed on " + strings.Join(failed, ", ")
@@ -567,13 +561,13 @@ func (o *Outcome) verdict(expected []string) string {
 	}
 }
 
-// env is what a run adds to the environment. Kubespray's playbooks get the
-// callback alone: the user's configuration stays whole.
+// env is what a run adds to the environment. Kubespray's playbooks get the callback alone: the
+// user's configuration stays complete.
 func (r *Runner) env(p Playbook) map[string]string {
 	env := map[string]string{
 		"KSCERT_EVENTS": p.Events,
-		// Naming the directory keeps Ansible's own search places: an empty list
-		// would mean the working directory.
+		// Naming the directory keeps Ansible's own search path: an empty list would mean the
+		// working directory.
 		"ANSIBLE_CALLBACK_PLUGINS":    strings.Join(append([]string{p.CallbackDir}, p.callbackPath()...), ":"),
 		"ANSIBLE_RETRY_FILES_ENABLED": "False",
 		"ANSIBLE_FORCE_COLOR":         "False", // escape sequences would be replaced
@@ -597,12 +591,12 @@ func (r *Runner) env(p Playbook) map[string]string {
 		env["ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED"] = "True"
 	}
 	if p.Isolated {
-		env["ANSIBLE_CALLBACKS_ENABLED"] = "kscert_events" // this one alone
-		env["ANSIBLE_STDOUT_CALLBACK"] = "default"         // what clipper expects
+		env["ANSIBLE_CALLBACKS_ENABLED"] = "kscert_events" // only this one
+		env["ANSIBLE_STDOUT_CALLBACK"] = "default"         // the clipper expects it
 		env["ANSIBLE_CALLBACK_RESULT_FORMAT"] = "json"
 		env["ANSIBLE_CACHE_PLUGIN"] = "memory"
-		env["ANSIBLE_STRATEGY"] = "linear" // another one, as Mitogen's, hangs in raw or skips events
-		// What a node answers is no variable of ours.
+		env["ANSIBLE_STRATEGY"] = "linear" // others, such as Mitogen's, hang in raw or skip events
+		// A node's answer is not a variable of ours.
 		env["ANSIBLE_INJECT_FACT_VARS"] = "False"
 		env["ANSIBLE_DEPRECATION_WARNINGS"] = "False"
 		env["ANSIBLE_LOCALHOST_WARNING"] = "False"
@@ -614,7 +608,7 @@ func (r *Runner) env(p Playbook) map[string]string {
 	return env
 }
 
-// callbackPath is where Ansible looks for callbacks next to ours.
+// callbackPath is Ansible's search path for callbacks in addition to ours.
 func (p Playbook) callbackPath() []string {
 	if p.Callbacks != nil {
 		return p.Callbacks
@@ -627,8 +621,8 @@ func (p Playbook) callbackPath() []string {
 
 func (r *Runner) inventoryArgs() []string { return repeat("--inventory", r.opts.Inventories) }
 
-// firstInherited is the first descriptor of the files that a command is given in addition to
-// its standard ones (os/exec, Cmd.ExtraFiles).
+// firstInherited is the first descriptor of the files that a command inherits in addition to its
+// standard ones (os/exec, Cmd.ExtraFiles).
 const firstInherited = 3
 
 func repeat(flag string, values []string) []string {
@@ -646,18 +640,18 @@ func verbosity(n int) []string {
 	return []string{"-" + strings.Repeat("v", min(n, 6))}
 }
 
-// pathSettings are the variables in which the environment names a file as a flag does.
+// pathSettings are the variables in which the environment names a file like a flag.
 var pathSettings = []string{
 	"ANSIBLE_CONFIG", "ANSIBLE_PRIVATE_KEY_FILE", "ANSIBLE_VAULT_PASSWORD_FILE", "ANSIBLE_BECOME_PASSWORD_FILE",
 	"ANSIBLE_CONNECTION_PASSWORD_FILE",
 }
 
-// elsewhere is the environment of an Ansible that runs in another directory, for what in it
-// is below this one.
+// elsewhere is the environment of an Ansible that runs in another directory, with the paths in it
+// that are relative to this one made absolute.
 func elsewhere(env map[string]string) map[string]string {
 	here, err := os.Getwd()
 	if err != nil {
-		return env // what is relative leads nowhere anyway
+		return env // a relative path leads nowhere anyway
 	}
 	out := map[string]string{}
 	for _, name := range pathSettings {
@@ -669,16 +663,15 @@ func elsewhere(env map[string]string) map[string]string {
 	return out
 }
 
-// setIgnored finds a setting of what Ansible leaves out of a directory of inventories.
+// setIgnored matches a setting of what Ansible excludes from a directory of inventories.
 var setIgnored = regexp.MustCompile(`(?m)^\s*(?:inventory_)?ignore_patterns\s*[=:]`)
 
 // ignoreEnv is Ansible's variable for the same.
 const ignoreEnv = "ANSIBLE_INVENTORY_IGNORE_REGEX"
 
-// artifactsIgnored is the environment in which Ansible leaves out what Kubespray writes
-// next to an inventory, unless someone says what it leaves out: as in the ansible.cfg of
-// Kubespray, which counts in its checkout only. Artifacts are programs; Ansible would run
-// them as inventories.
+// artifactsIgnored is the environment in which Ansible excludes what Kubespray writes next to an
+// inventory, unless the user sets what it excludes: as in the ansible.cfg of Kubespray, which
+// counts in its checkout only. Artifacts are programs; Ansible would run them as inventories.
 func artifactsIgnored(env map[string]string, dir string) map[string]string {
 	if os.Getenv(ignoreEnv) != "" || configured(dir, setIgnored) {
 		return env
@@ -688,8 +681,8 @@ func artifactsIgnored(env map[string]string, dir string) map[string]string {
 	return out
 }
 
-// execute runs a command through go-ansible and returns its exit code; the
-// error is set only when it could not be run at all or ctx ended.
+// execute runs a command through go-ansible and returns its exit code; the error is set only if it
+// could not be run at all or ctx was done.
 func (r *Runner) execute(ctx context.Context, cmd execute.Commander, dir string, env map[string]string,
 	files []*os.File, out, errs io.Writer) (int, error) {
 	if ctx.Err() != nil {
@@ -735,8 +728,8 @@ func (r *exitRecorder) Enrich(err error) error {
 	return err
 }
 
-// plainOutput copies bytes: go-ansible's own outputs read line by line and
-// lose or hang on long ones.
+// plainOutput copies bytes: go-ansible's own outputs read line by line and lose or hang on long
+// ones.
 type plainOutput struct{}
 
 func (plainOutput) Print(_ context.Context, r io.Reader, w io.Writer, _ ...result.OptionsFunc) error {
@@ -744,14 +737,14 @@ func (plainOutput) Print(_ context.Context, r io.Reader, w io.Writer, _ ...resul
 	return err
 }
 
-// argv is a command as it is.
+// argv is a command without changes.
 type argv []string
 
 func (a argv) Command() ([]string, error) { return a, nil }
 func (a argv) String() string             { return strings.Join(a, " ") }
 
-// withArgs puts arguments that go-ansible has no field for, such as a second
-// inventory, right behind the command's name.
+// withArgs puts arguments that go-ansible has no field for, such as a second inventory, right after
+// the command's name.
 type withArgs struct {
 	execute.Commander
 	args []string
@@ -776,8 +769,8 @@ func (c appended) Command() ([]string, error) {
 	return append(base, c.args...), err
 }
 
-// lockedWriter serialises standard output and standard error. It never returns
-// an error: go-ansible would leave the process unwaited for.
+// lockedWriter serializes standard output and standard error. It never returns an error: go-ansible
+// would not wait for the process.
 type lockedWriter struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -795,8 +788,8 @@ func firstLine(s string) string {
 	return line
 }
 
-// ansibleError is what of Ansible's standard error says what went wrong. Ansible
-// wraps its lines.
+// ansibleError is the part of Ansible's standard error that explains the failure. Ansible wraps its
+// lines.
 func ansibleError(s string) string {
 	var keep []string
 	stated := false // the line above belongs to what is kept

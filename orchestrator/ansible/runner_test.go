@@ -22,7 +22,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
-// These tests run the real Ansible; without it they cannot say anything.
+// These tests run the real Ansible; without it they prove nothing.
 func needAnsible(tb testing.TB) {
 	tb.Helper()
 	for _, name := range []string{"ansible-playbook", "ansible-inventory"} {
@@ -126,7 +126,7 @@ func TestRunSucceeds(t *testing.T) {
 	}
 }
 
-// Ansible ends with 0 in all of these; none is a success.
+// Ansible exits with 0 in all of these; none is a success.
 func TestExitCodeZeroIsNoSuccess(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -156,7 +156,7 @@ func TestExitCodeZeroIsNoSuccess(t *testing.T) {
 	}
 }
 
-// A batch of which all fail is the last one: what it failed on, and what was not come to.
+// A batch in which all fail is the last one: the error has its failure, and what was not reached.
 func TestFailedBatch(t *testing.T) {
 	t.Parallel()
 	p := book(t, "    - ansible.builtin.raw: exit 3\n")
@@ -220,8 +220,8 @@ func TestUnreachableHost(t *testing.T) {
 	}
 }
 
-// A token under no_log is nowhere: not in an event, not in the outcome. Output
-// of tasks that succeed is left out too, since it may hold one.
+// A token under no_log is nowhere: not in an event, not in the outcome. Output of successful tasks
+// is left out too, since it may hold one.
 func TestNoLogLeaksNothing(t *testing.T) {
 	t.Parallel()
 	const token = "s3cr3t.canary"
@@ -276,8 +276,8 @@ func TestHugePayload(t *testing.T) {
 	}
 }
 
-// 100 MB from one host are cut off and their size is reported; the other hosts'
-// answers are whole, and no more than an event's worth is held.
+// 100 MB from one host are cut off and their size is reported; the other hosts' answers are
+// complete, and no more than one event is held in memory.
 func TestOversizePayload(t *testing.T) {
 	t.Parallel()
 	const size = 100_000_000
@@ -300,7 +300,7 @@ func TestOversizePayload(t *testing.T) {
 	}
 }
 
-// What is short as text may be long as JSON: it is the event that is bounded.
+// A short text may be long as JSON: the limit is for the event.
 func TestOversizeEvent(t *testing.T) {
 	t.Parallel()
 	p := book(t, `
@@ -313,7 +313,7 @@ func TestOversizeEvent(t *testing.T) {
 	}
 }
 
-// A result that failed is printed with all that the node has reported; the log keeps the
+// A failed result is printed with everything that the node has reported; the log keeps the
 // beginning of it.
 func TestOversizeFailure(t *testing.T) {
 	t.Parallel()
@@ -330,7 +330,7 @@ func TestOversizeFailure(t *testing.T) {
 	}
 }
 
-// An event that no one of ours wrote may be of any length: it is named, the rest counts.
+// A foreign event may be of any length: it is reported, the rest counts.
 func TestForeignEvent(t *testing.T) {
 	t.Parallel()
 	p := book(t, fmt.Sprintf(`
@@ -348,7 +348,7 @@ func TestForeignEvent(t *testing.T) {
 	}
 }
 
-// Where Ansible's own limits do not hold, it is ended from without; while it tells, it is not.
+// If Ansible's own limits do not work, it is stopped from outside; while it reports, it is not.
 func TestSilence(t *testing.T) {
 	t.Parallel()
 	p := book(t, `
@@ -370,7 +370,7 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// Another strategy of a checkout's configuration, as Mitogen's, is not that of our playbooks.
+// Another strategy in a checkout's configuration, such as Mitogen's, is not used for our playbooks.
 func TestStrategyOfOthers(t *testing.T) {
 	t.Parallel()
 	p := book(t, "    - ansible.builtin.raw: \"true\"\n")
@@ -395,7 +395,7 @@ func TestStrategyOfOthers(t *testing.T) {
 	}
 }
 
-// Cancelling ends Ansible and everything it started.
+// Cancelling stops Ansible and everything it started.
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	pidFile := filepath.Join(t.TempDir(), "pids")
@@ -446,7 +446,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// alive is false for a zombie too: no one may be there to reap it.
+// alive is false for a zombie too: there may be no one to reap it.
 func alive(pid int) bool {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -456,7 +456,7 @@ func alive(pid int) bool {
 	return !strings.HasPrefix(rest, "Z")
 }
 
-// A context that has ended before anything began starts nothing that goes on.
+// A context that is done before anything began starts nothing that continues.
 func TestCancelledBefore(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -480,8 +480,8 @@ func script(tb testing.TB, dir, name, text string) {
 	}
 }
 
-// What a node makes Ansible print is obeyed by no terminal: neither at once nor when the
-// log is read.
+// Text of a node in Ansible's output contains nothing that a terminal would interpret: neither at
+// once nor when the log is read.
 func TestOutputIsPrintable(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()
@@ -676,8 +676,8 @@ func TestInventoryErrors(t *testing.T) {
 	}
 }
 
-// Expressions are rendered by Ansible, with all that it knows of a host, and only in
-// the variables that were asked for. What needs facts stays as it is.
+// Ansible renders expressions, with all that it knows about a host, and only in the requested
+// variables. What needs facts stays as it is.
 func TestRunTellsRenderedVariables(t *testing.T) {
 	t.Parallel()
 	inventory := file(t, "a.yml", `
@@ -707,8 +707,8 @@ kube_control_plane:
 	}
 }
 
-// A playbook tells the same inventory as ansible-inventory, of the variables that
-// were asked for alone, also to a host that no play names.
+// A playbook reports the same inventory as ansible-inventory, with the requested variables alone,
+// also for a host that no play names.
 func TestRunTellsTheInventory(t *testing.T) {
 	t.Parallel()
 	for _, inventories := range [][]string{
@@ -735,8 +735,8 @@ func TestRunTellsTheInventory(t *testing.T) {
 	}
 }
 
-// Where it is asked to tell the inventory, an inventory that cannot be parsed
-// ends the run: Ansible would go on without it.
+// If it has to report the inventory, an inventory that cannot be parsed stops the run: Ansible
+// would continue without it.
 func TestRunTellsNoHalfInventory(t *testing.T) {
 	t.Parallel()
 	p := book(t, "    - ansible.builtin.raw: 'true'\n")
@@ -765,7 +765,7 @@ func TestTwoInventories(t *testing.T) {
 	}
 }
 
-// Ansible wraps its lines, and says more than once what is wrong.
+// Ansible wraps its lines, and repeats the error.
 func TestAnsibleError(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ stated, want string }{

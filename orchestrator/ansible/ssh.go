@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// lookTimeout is the longest that a look waits for a connection, seconds, where only
-// Ansible's configuration asks for more: Kubespray's ansible.cfg has 300, and lets ssh try
-// a hundred times, which is for a deployment and not for a node that may be dead.
+// lookTimeout is the longest that an inspection waits for a connection, seconds, if only Ansible's
+// configuration asks for more: Kubespray's ansible.cfg has 300, and makes ssh try a hundred times,
+// which is for a deployment and not for a node that may be dead.
 const lookTimeout = 30
 
 // setTimeout finds the timeout of connections in a configuration of Ansible.
@@ -34,7 +34,7 @@ func (r *Runner) timeout(p Playbook) int {
 	return lookTimeout
 }
 
-// attempts is how often ssh tries to connect for a look; empty where the user sets it.
+// attempts is how often ssh tries to connect for an inspection; empty if the user sets it.
 func (r *Runner) attempts(p Playbook) string {
 	if !p.Looks || strings.Contains(r.opts.SSHCommonArgs+r.opts.SSHExtraArgs, "ConnectionAttempts") {
 		return ""
@@ -42,12 +42,12 @@ func (r *Runner) attempts(p Playbook) string {
 	return "1"
 }
 
-// setSockets finds a setting of where ssh's sockets lie in a configuration of Ansible.
+// setSockets matches a setting of the path of ssh's sockets in a configuration of Ansible.
 var setSockets = regexp.MustCompile(`(?m)^\s*control_path(?:_dir)?\s*[=:]`)
 
-// sockets is the directory of the sockets over which connections are shared; empty where
-// someone says. Ansible names them by host, port and user alone: of two clusters with the
-// same addresses behind different bastions one would be shown the other's nodes.
+// sockets is the directory of the sockets over which connections are shared; empty if the user sets
+// it. Ansible names them by host, port and user alone: of two clusters with the same addresses
+// behind different bastions one would get the other's nodes.
 func (r *Runner) sockets(p Playbook) string {
 	if os.Getenv("ANSIBLE_SSH_CONTROL_PATH_DIR")+os.Getenv("ANSIBLE_SSH_CONTROL_PATH") != "" ||
 		configured(p.Dir, setSockets) {
@@ -58,11 +58,11 @@ func (r *Runner) sockets(p Playbook) string {
 	return fmt.Sprintf("~/.ansible/cp/%x", by[:3]) // a socket's path must be short
 }
 
-// setCommonArgs finds a setting of ssh's arguments in a configuration of Ansible.
+// setCommonArgs matches a setting of ssh's arguments in a configuration of Ansible.
 var setCommonArgs = regexp.MustCompile(`(?m)^\s*ssh_common_args\s*[=:]`)
 
-// commonArgs is the argument that sets the variable CommonArgs; none where only Ansible
-// knows its value. A template in its place would be compiled for each node.
+// commonArgs is the argument that sets the variable CommonArgs; none if only Ansible knows its
+// value. A template in its place would be compiled for each node.
 func (r *Runner) commonArgs(p Playbook) []string {
 	common := r.opts.SSHCommonArgs
 	if p.CommonArgs == "" || common == "" &&
@@ -73,11 +73,11 @@ func (r *Runner) commonArgs(p Playbook) []string {
 	return repeat("--extra-vars", []string{string(value)})
 }
 
-// setSSH finds a setting of the program for ssh in a configuration of Ansible.
+// setSSH matches a setting of the program for ssh in a configuration of Ansible.
 var setSSH = regexp.MustCompile(`(?m)^\s*ssh_executable\s*[=:]`)
 
-// ssh is the program that Ansible calls for ssh; empty leaves it to the user's own
-// setting, or to Ansible where the program cannot be run (mounted noexec).
+// ssh is the program that Ansible calls for ssh; empty leaves it to the user's own setting, or to
+// Ansible if the program cannot be run (mounted noexec).
 func (p Playbook) ssh() string {
 	if _, err := exec.LookPath(p.SSH); err != nil || os.Getenv("ANSIBLE_SSH_EXECUTABLE") != "" ||
 		configured(p.Dir, setSSH) {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A program of ours takes the place of ssh only where the user names none.
+// A program of ours replaces ssh only if the user names none.
 func TestSSH(t *testing.T) {
 	for _, row := range []struct {
 		name   string
@@ -43,7 +43,7 @@ func TestSSH(t *testing.T) {
 	}
 }
 
-// A look waits for no node as long as a deployment may, unless the user sets a limit.
+// An inspection does not wait as long as a deployment for any node, unless the user sets a limit.
 func TestLooksAreBounded(t *testing.T) {
 	const kubespray = "[defaults]\nforks = 9\ntimeout = 300\n[ssh_connection]\nssh_args = -o ConnectionAttempts=100\n"
 	for _, row := range []struct {
@@ -83,8 +83,8 @@ func TestLooksAreBounded(t *testing.T) {
 	}
 }
 
-// Two clusters with the same addresses behind different bastions share no connection; the
-// commands of one do. Who says where sockets lie is obeyed.
+// Two clusters with the same addresses behind different bastions share no connection; the commands
+// for one do. The user's setting for sockets is followed.
 func TestSockets(t *testing.T) {
 	dir := t.TempDir()
 	inventory := func(name string) string { return filepath.Join(dir, name) }
@@ -122,7 +122,7 @@ func TestSockets(t *testing.T) {
 	}
 }
 
-// The variable for ssh's common arguments is set where the value is known without Ansible.
+// The variable for ssh's common arguments is set if the value is known without Ansible.
 func TestCommonArgs(t *testing.T) {
 	t.Setenv("ANSIBLE_CONFIG", "")
 	set, unset := t.TempDir(), t.TempDir()

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Play is one play of a playbook with the number of its tasks, without those that it
-// includes while it runs.
+// Play is one play of a playbook with the number of its tasks, without those that it includes while
+// it runs.
 type Play struct {
 	Name  string
 	Tasks int
@@ -22,9 +22,8 @@ var (
 	taskLine = regexp.MustCompile(`^      .*\tTAGS: \[`)
 )
 
-// Tasks lists the plays of a playbook with "ansible-playbook --list-tasks", which
-// reads all of it and asks no node: roles, modules and files that are missing are an
-// error before anything is done.
+// Tasks lists the plays of a playbook with "ansible-playbook --list-tasks", which reads all of it
+// and asks no node: missing roles, modules and files are an error before anything is done.
 func (r *Runner) Tasks(ctx context.Context, p Playbook) ([]Play, error) {
 	bin, err := r.binary("ansible-playbook")
 	if err != nil {
@@ -55,7 +54,7 @@ func parseTasks(text string) []Play {
 		if m := playLine.FindStringSubmatch(line); m != nil {
 			name := m[2]
 			if name == "" {
-				name = m[1] // as Ansible calls a play without a name
+				name = m[1] // Ansible's name for a play without one
 			}
 			plays = append(plays, Play{Name: name})
 		} else if len(plays) > 0 && taskLine.MatchString(line) {
@@ -65,19 +64,18 @@ func parseTasks(text string) []Play {
 	return plays
 }
 
-// Progress counts how far a playbook has come, of the plays that Tasks listed.
+// Progress counts how far a playbook has got, in the plays that Tasks listed.
 type Progress struct {
 	Plays []Play
-	// at is the play that runs, before how many tasks were in those before it.
+	// at is the current play, before how many tasks were in earlier ones.
 	at, before int
 	begun      map[string]bool
 	running    bool
 }
 
-// Add takes an event and returns how many of the listed tasks are behind it, itself
-// included: those of plays that are over, and those that the present one has begun.
-// A play that goes over its hosts in batches begins each of its tasks once. Both are 0
-// where nothing was listed.
+// Add takes an event and returns how many of the listed tasks are done or begun, including this
+// one: those of finished plays, and those that the current one has begun. A play that handles its
+// hosts in batches begins each of its tasks once. Both are 0 if nothing was listed.
 func (p *Progress) Add(e Event) (done, total int) {
 	for _, play := range p.Plays {
 		total += play.Tasks
@@ -99,8 +97,7 @@ func (p *Progress) Add(e Event) (done, total int) {
 	return p.before + min(len(p.begun), p.Plays[p.at].Tasks), total
 }
 
-// enter goes on to the next play of that name; the present one stays where it begins
-// another batch.
+// enter moves to the next play of that name; the current one stays if it begins another batch.
 func (p *Progress) enter(name string) {
 	if p.running && p.Plays[p.at].Name == name {
 		return
@@ -122,15 +119,15 @@ func (p *Progress) enter(name string) {
 	}
 }
 
-// callbackSetting is how "ansible-config dump" prints the directories of callbacks: a list
-// of Python's, whichever format there is in a version.
+// callbackSetting is how "ansible-config dump" prints the directories of callbacks: a Python list,
+// whatever the format of the version.
 var (
 	callbackSetting = regexp.MustCompile(`(?m)^DEFAULT_CALLBACK_PLUGIN_PATH\(.*\) = \[(.*)\]`)
 	quoted          = regexp.MustCompile(`'([^']*)'|"([^"]*)"`)
 )
 
-// CallbackPath returns the directories in which Ansible looks for callbacks when it runs
-// in dir: those of the configuration that counts there.
+// CallbackPath returns the directories in which Ansible searches for callbacks when it runs in dir:
+// those of the configuration that counts there.
 func (r *Runner) CallbackPath(ctx context.Context, dir string) ([]string, error) {
 	bin, err := r.binary("ansible-config")
 	if err != nil {

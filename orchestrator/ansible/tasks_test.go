@@ -87,8 +87,8 @@ func FuzzParseTasks(f *testing.F) {
 	})
 }
 
-// A checkout's own configuration counts for its playbooks: roles, modules, callbacks
-// and the cache of facts; and our events come next to it.
+// A checkout's own configuration counts for its playbooks: roles, modules, callbacks and the fact
+// cache; our events are added.
 func TestOthersConfiguration(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

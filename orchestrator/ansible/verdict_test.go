@@ -2,8 +2,8 @@ package ansible
 
 import "testing"
 
-// A batch of which all fail is the last one of its play; those behind it have results of
-// an earlier play alone, and are named.
+// A batch in which all fail is the last one of its play; later ones have results of an earlier play
+// alone, and are named.
 func TestVerdictOfLaterBatches(t *testing.T) {
 	t.Parallel()
 	var o Outcome

@@ -62,8 +62,8 @@ const everyKind = `
       ansible.builtin.raw: "true"
 `
 
-// Every version of Ansible tells the same of the same playbook. Further ones than the
-// installed are named by KSCERTCTL_TRY_ANSIBLES.
+// Every version of Ansible reports the same about the same playbook. KSCERTCTL_TRY_ANSIBLES names
+// further ones than the installed.
 func TestSameEventsOnEachAnsible(t *testing.T) {
 	t.Parallel()
 	want, err := os.ReadFile("testdata/events.txt")
@@ -95,8 +95,7 @@ func TestSameEventsOnEachAnsible(t *testing.T) {
 	}
 }
 
-// inWords is an event without what differs from run to run, and from one version's
-// words to another's.
+// inWords is an event without what differs between runs, and between the texts of versions.
 func inWords(e Event, dir string) string {
 	line := []string{e.Event, e.Name, e.Host, e.Status}
 	if e.Task != nil {

@@ -1,11 +1,10 @@
-// Package certs knows what a certificate of a Kubespray cluster is: where it
-// lies, what it is for, which CA signs it and when it is due.
+// Package certs knows what a certificate of a Kubespray cluster is: its place, its purpose, which
+// CA signs it and when it is due.
 //
-// It parses PEM and reads nothing but what it is given.
+// It parses PEM and reads nothing but its arguments.
 //
-// Table has all kinds of certificates, a row each; Lookup finds the row of a kind.
-// ParsePEM describes a certificate, and Certificate.StatusAt says how it stands at a
-// time.
+// Table has all kinds of certificates, a row each; Lookup finds the row of a kind. ParsePEM
+// describes a certificate, and Certificate.StatusAt returns its state at a time.
 package certs
 
 import (
@@ -28,18 +27,18 @@ import (
 
 // Certificate is one X.509 certificate found on a node.
 type Certificate struct {
-	// Kind says what it is for; KindUnknown for a file that no row of the table names.
+	// Kind is its purpose; KindUnknown for a file that no row of the table names.
 	Kind Kind `json:"kind"`
 	// Path is the file it came from, or "address:port" for a served one.
 	Path string `json:"path"`
 	// Served is true for a certificate that a port presented in its handshake.
 	Served bool `json:"served,omitempty"`
-	// Position is the place of a CA in a file that holds several, from 1 on; absent elsewhere.
+	// Position is the place of a CA in a file with several, from 1 on; absent elsewhere.
 	Position int `json:"position,omitempty"`
 
 	Subject string `json:"subject"`
-	// CommonName and Organizations are those of the subject: to the API server a client's
-	// user and groups.
+	// CommonName and Organizations are those of the subject: a client's user and groups for the API
+	// server.
 	CommonName    string    `json:"commonName,omitempty"`
 	Organizations []string  `json:"organizations,omitempty"`
 	Issuer        string    `json:"issuer"`
@@ -48,47 +47,46 @@ type Certificate struct {
 	NotBefore     time.Time `json:"notBefore"`
 	NotAfter      time.Time `json:"notAfter"`
 	IsCA          bool      `json:"isCA,omitempty"`
-	// Chain is how many certificates stand behind it in its file, or are served with it.
+	// Chain is how many certificates follow it in its file, or are served with it.
 	Chain int `json:"chain,omitempty"`
-	// ChainNotAfter is when the first of the certificates ends that stand behind it in its
-	// file, or are served with it, where that is earlier: none verifies without the other.
+	// ChainNotAfter is when the first of the certificates expires that follow it in its file, or
+	// are served with it, if that is earlier: it does not verify without them.
 	ChainNotAfter time.Time `json:"chainNotAfter,omitzero"`
 	// Fingerprint is the SHA-256 of the DER encoding, hexadecimal.
 	Fingerprint string `json:"fingerprint"`
 	// PublicKey is the SHA-256 of the SubjectPublicKeyInfo, hexadecimal: equal for
 	// a certificate and its key, and for a renewal that kept the key.
 	PublicKey string `json:"publicKey,omitempty"`
-	// KeyAlgorithm as in "RSA 2048", "ECDSA P-256" or "ML-DSA-65"; of one that has no name
-	// here, its object identifier.
+	// KeyAlgorithm as in "RSA 2048", "ECDSA P-256" or "ML-DSA-65"; the object identifier if it has
+	// no name here.
 	KeyAlgorithm string `json:"keyAlgorithm,omitempty"`
 	// Usages are the extended key usages: "server auth", "client auth".
 	Usages []string `json:"usages,omitempty"`
-	// SubjectKeyID and AuthorityKeyID are the identifiers of its key and of its issuer's
-	// (RFC 5280, 4.2.1.1 and 4.2.1.2), hexadecimal; absent where it has none.
+	// SubjectKeyID and AuthorityKeyID are the identifiers of its key and of its issuer's (RFC 5280,
+	// 4.2.1.1 and 4.2.1.2), hexadecimal; absent if it has none.
 	SubjectKeyID   string `json:"subjectKeyID,omitempty"`
 	AuthorityKeyID string `json:"authorityKeyID,omitempty"`
-	// NotStrict are the extensions that it lacks and that clients demand which check
-	// certificates by all of RFC 5280: OpenSSL with -x509_strict, Python from 3.13 on.
+	// NotStrict are the missing extensions that strict clients require, which check certificates by
+	// all of RFC 5280: OpenSSL with -x509_strict, Python from 3.13 on.
 	NotStrict []string `json:"notStrict,omitempty"`
-	// SignedBy is the CA whose key really signed it, by verified signature;
-	// empty when none of the CAs on its node did.
+	// SignedBy is the CA whose key really signed it, by verified signature; empty if none of the
+	// CAs on its node did.
 	SignedBy Authority `json:"signedBy,omitempty"`
-	// Signers are the CAs that lead from it, each as SignsAs names it, by verified signature:
-	// first the one that signed it, then those that signed the CAs that it is presented with.
-	// Who trusts any of them trusts it.
+	// Signers are the CAs that lead from it, each as SignsAs names it, by verified signature: first
+	// the one that signed it, then those that signed the CAs that it is presented with. Whatever
+	// trusts any of them trusts it.
 	Signers []string `json:"signers,omitempty"`
-	// Key tells whether the private key next to it is its own.
+	// Key is the state of the private key next to it.
 	Key KeyState `json:"key,omitempty"`
 	// File is the owner and mode of the file; nil for a served certificate.
 	File *File `json:"file,omitempty"`
 }
 
-// KeyState tells what is known of a certificate's private key. The key itself
-// never leaves its node: only a digest of its public half does.
+// KeyState is what is known about a certificate's private key. The key itself never leaves its
+// node: only a digest of its public half does.
 type KeyState string
 
-// The states of a private key; empty where no key belongs next to the
-// certificate or none was looked for.
+// The states of a private key; empty if no key belongs next to the certificate or none was read.
 const (
 	KeyMatches    KeyState = "matches"
 	KeyMismatch   KeyState = "mismatch"
@@ -116,7 +114,7 @@ const (
 	Valid       Status = "valid"
 )
 
-// Ends is when the certificate, or the first of those that it is presented with, ends.
+// Ends is when the certificate, or the first of those that it is presented with, expires.
 func (c Certificate) Ends() time.Time {
 	if c.ChainNotAfter.IsZero() || c.ChainNotAfter.After(c.NotAfter) {
 		return c.NotAfter
@@ -124,9 +122,8 @@ func (c Certificate) Ends() time.Time {
 	return c.ChainNotAfter
 }
 
-// StatusAt tells the state at time t; a certificate is expiring when it ends
-// within the given duration after t (RFC 5280, section 4.1.2.5: both ends of
-// the validity period belong to it).
+// StatusAt returns the state at time t; a certificate is expiring if it expires within the given
+// duration after t (RFC 5280, section 4.1.2.5: the validity period includes both of its ends).
 func (c Certificate) StatusAt(t time.Time, within time.Duration) Status {
 	switch {
 	case t.After(c.Ends()):
@@ -140,11 +137,11 @@ func (c Certificate) StatusAt(t time.Time, within time.Duration) Status {
 	}
 }
 
-// ErrNoCertificate says that a PEM text held no certificate block.
+// ErrNoCertificate means that a PEM text has no certificate block.
 var ErrNoCertificate = errors.New("no PEM certificate block")
 
-// ParsePEM describes the first certificate of a PEM text: in every file of the
-// table the first block is the node's own, intermediates follow.
+// ParsePEM describes the first certificate of a PEM text: in every file of the table the first
+// block is the node's own, intermediates follow.
 func ParsePEM(data []byte) (Certificate, error) {
 	chain, err := ParseChain(data)
 	if err != nil {
@@ -153,8 +150,8 @@ func ParsePEM(data []byte) (Certificate, error) {
 	return Describe(chain[0]), nil
 }
 
-// ParseChain returns the certificates of a PEM text in order, at least one.
-// Blocks behind the first that are no X.509 are passed over.
+// ParseChain returns the certificates of a PEM text in order, at least one. Later blocks that are
+// not X.509 are ignored.
 func ParseChain(data []byte) ([]*x509.Certificate, error) {
 	var chain []*x509.Certificate
 	for {
@@ -178,8 +175,8 @@ func ParseChain(data []byte) ([]*x509.Certificate, error) {
 	}
 }
 
-// Describe tells what a certificate says of itself. Kind and Path, and what
-// needs more than the certificate to know, are left empty.
+// Describe returns what a certificate contains. Kind and Path, and what needs more than the
+// certificate to know, are left empty.
 func Describe(x *x509.Certificate) Certificate {
 	c := Certificate{
 		Subject:       x.Subject.String(),
@@ -230,9 +227,9 @@ const (
 // oidBasicConstraints is that of RFC 5280, 4.2.1.9.
 var oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
 
-// notStrict lists what OpenSSL demands with X509_V_FLAG_X509_STRICT (crypto/x509/x509_vfy.c,
-// check_extensions) and what issuers of certificates for clusters have left out: of every CA
-// the first three, of every certificate that has not signed itself the last one.
+// notStrict lists what OpenSSL requires with X509_V_FLAG_X509_STRICT (crypto/x509/x509_vfy.c,
+// check_extensions) and what issuers of certificates for clusters have left out: of every CA the
+// first three, of every certificate that is not self-signed the last one.
 func notStrict(x *x509.Certificate) []string {
 	if x.Version < 3 {
 		return nil
@@ -256,8 +253,8 @@ func notStrict(x *x509.Certificate) []string {
 	return out
 }
 
-// Bounded is a time, or the nearest one of the years 1 to 9999: JSON has no others, and one
-// that is beyond them, as a time zone makes it, would take the whole document away.
+// Bounded is a time, or the nearest one in the years 1 to 9999: JSON has no others, and a time
+// beyond them, which a time zone can cause, would make the whole document fail.
 func Bounded(t time.Time) time.Time {
 	first, last := time.Time{}, time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 	switch {
@@ -275,8 +272,8 @@ func digest(der []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// usageNames are Kubernetes' words for the usages that its certificates have
-// (certificates.k8s.io/v1, KeyUsage).
+// usageNames are Kubernetes' names for the usages of its certificates (certificates.k8s.io/v1,
+// KeyUsage).
 var usageNames = map[x509.ExtKeyUsage]string{
 	x509.ExtKeyUsageAny:        "any",
 	x509.ExtKeyUsageServerAuth: serverAuth,
@@ -304,8 +301,7 @@ func keyAlgorithm(x *x509.Certificate) string {
 	return cmp.Or(algorithmNames[oid], oid)
 }
 
-// algorithmNames are those of public keys that Go does not name: RFC 4055, 8410, 9881
-// and 9909.
+// algorithmNames are those of public keys that Go does not name: RFC 4055, 8410, 9881 and 9909.
 var algorithmNames = map[string]string{
 	"1.2.840.113549.1.1.10":   "RSA-PSS",
 	"1.3.101.113":             "Ed448",
@@ -326,22 +322,22 @@ type Issuer struct {
 	Certificate *x509.Certificate
 }
 
-// Bounds of the keys that a signature is verified with: a node may send any.
+// Limits for keys that a signature is verified with: a node may send any.
 const (
 	maxRSABits     = 8192
 	maxRSAExponent = 1 << 24
 )
 
-// Signers tells which CA's key really signed a certificate, and the CAs that lead
-// from it: first the one that signed it, then, for as long as the certificates that it came
-// with have the last one, the one that signed that. Signatures are verified (RFC 5280,
-// section 6.1.3) with the keys of those that bear the name of the issuer, the ones with its
-// key identifier first. Each verification takes one of checks; with none left, and with an
-// RSA key beyond 8192 bits or with a huge exponent, nothing is verified.
+// Signers returns which CA's key really signed a certificate, and the CAs that lead from it: first
+// the one that signed it, then, as long as the certificates that it came with have the last one,
+// the one that signed that. Signatures are verified (RFC 5280, section 6.1.3) with the keys of
+// those that have the name of the issuer, the ones with its key identifier first. Each verification
+// takes one of checks; with none left, and with an RSA key beyond 8192 bits or with a huge
+// exponent, nothing is verified.
 //
-// The CA is that of the first of the CAs that is an issuer, SelfSigned where they end
-// in a certificate that signed itself, and "" where nothing given is known to have signed it.
-// Where *checks is negative afterwards, checks were missing.
+// The CA is that of the first of the CAs that is an issuer, SelfSigned if they end in a self-signed
+// certificate, and "" if none of the arguments is known to have signed it. A negative *checks
+// afterwards means that checks were missing.
 func Signers(x *x509.Certificate, chain []*x509.Certificate, issuers []Issuer, checks *int) (Authority,
 	[]*x509.Certificate) {
 	var by Authority
@@ -371,7 +367,7 @@ func Signers(x *x509.Certificate, chain []*x509.Certificate, issuers []Issuer, c
 	}
 }
 
-// signer is that of the issuers whose key signed a certificate; nil where none did.
+// signer is that of the issuers whose key signed a certificate; nil if none did.
 func signer(x *x509.Certificate, issuers []Issuer, checks *int) (*x509.Certificate, Authority) {
 	for _, sameKey := range []bool{true, false} {
 		for _, i := range issuers {
@@ -384,16 +380,16 @@ func signer(x *x509.Certificate, issuers []Issuer, checks *int) (*x509.Certifica
 }
 
 // SameCA reports whether two certificates are of one CA: they have the same key and the same
-// subject, as one has that was issued again.
+// subject, as after a re-issue.
 func SameCA(a, b *x509.Certificate) bool {
 	return bytes.Equal(a.RawSubjectPublicKeyInfo, b.RawSubjectPublicKeyInfo) && bytes.Equal(a.RawSubject, b.RawSubject)
 }
 
-// SignsAs names the CA that a certificate is of, by its key and its subject: it is equal for
-// one that was issued again, whatever its dates are.
+// SignsAs identifies the CA of a certificate by its key and its subject: it is equal for a
+// re-issued one, whatever its dates are.
 func (c Certificate) SignsAs() string { return cmp.Or(c.PublicKey, c.Fingerprint) + " " + c.Subject }
 
-// keyed says that by's key has the identifier that x names as its issuer's.
+// keyed reports whether by's key has the identifier that x names as its issuer's.
 func keyed(x, by *x509.Certificate) bool {
 	return len(x.AuthorityKeyId) > 0 && bytes.Equal(x.AuthorityKeyId, by.SubjectKeyId)
 }
@@ -402,20 +398,19 @@ func signed(x, by *x509.Certificate, checks *int) bool {
 	return bytes.Equal(x.RawIssuer, by.RawSubject) && verifiable(by) && take(checks) && x.CheckSignatureFrom(by) == nil
 }
 
-// verifiable says that a verification with its key takes little time.
+// verifiable reports whether a verification with its key takes little time.
 func verifiable(x *x509.Certificate) bool {
 	key, ok := x.PublicKey.(*rsa.PublicKey)
 	return !ok || key.N.BitLen() <= maxRSABits && key.E <= maxRSAExponent
 }
 
-// take uses up one check; false when none was left.
+// take uses up one check; false if none was left.
 func take(checks *int) bool {
 	*checks = max(*checks-1, -1)
 	return *checks >= 0
 }
 
-// Label is how people name the certificate: kubeadm's name where it has one,
-// else the path.
+// Label is the usual name of the certificate: kubeadm's name if it has one, else the path.
 func (c Certificate) Label() string {
 	row, ok := Lookup(c.Kind)
 	switch {
@@ -430,7 +425,7 @@ func (c Certificate) Label() string {
 	}
 }
 
-// place tells those behind the first of several CAs in a file from it.
+// place distinguishes later CAs in a file from the first one.
 func (c Certificate) place() string {
 	if c.Position < 2 {
 		return ""

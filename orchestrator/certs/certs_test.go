@@ -53,7 +53,7 @@ func block(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
-// Both ends of the validity period belong to it (RFC 5280, 4.1.2.5).
+// The validity period includes both of its ends (RFC 5280, 4.1.2.5).
 func TestStatusAt(t *testing.T) {
 	t.Parallel()
 	c := Certificate{NotBefore: begin, NotAfter: end}
@@ -190,7 +190,7 @@ func sign(t *testing.T, name string, ca bool, by *pair) pair {
 	return pair{x, private}
 }
 
-// What counts is whose key signed, not whose name is written there.
+// The key that signed counts, not the name in the certificate.
 func TestSigner(t *testing.T) {
 	t.Parallel()
 	ca, namesake, etcd := sign(t, "kubernetes", true, nil), sign(t, "kubernetes", true, nil), sign(t, "etcd-ca", true, nil)
@@ -223,8 +223,8 @@ func TestSigner(t *testing.T) {
 	}
 }
 
-// The CAs that lead from a certificate are all that a client may trust: those that signed
-// it, and those that signed what it brings along.
+// The CAs that lead from a certificate are all that a client may trust: those that signed it, and
+// those that signed the certificates that come with it.
 func TestSigners(t *testing.T) {
 	t.Parallel()
 	root, old := sign(t, "root", true, nil), sign(t, "kubernetes", true, nil)
@@ -283,7 +283,7 @@ func resign(t *testing.T, of pair, by *pair) pair {
 	return pair{x, of.key}
 }
 
-// What a certificate lacks for strict clients is what OpenSSL says of it.
+// What a certificate lacks for strict clients matches OpenSSL.
 func TestNotStrict(t *testing.T) {
 	t.Parallel()
 	openssl, err := exec.LookPath("openssl")
@@ -440,7 +440,7 @@ func TestClassifyUnknown(t *testing.T) {
 	}
 }
 
-// Code asks for these by name; a row that went away would be noticed nowhere else.
+// Code uses these by name; nothing else would notice a missing row.
 func TestEveryNamedKindHasARow(t *testing.T) {
 	t.Parallel()
 	for _, k := range []Kind{

@@ -6,16 +6,15 @@ import (
 	"strings"
 )
 
-// Kind names what a certificate is for. The values are stable: they appear in
-// JSON documents.
+// Kind is the purpose of a certificate. The values are stable: they appear in JSON documents.
 type Kind string
 
-// Authority names who signs a certificate.
+// Authority names a CA as a signer.
 type Authority string
 
-// The three CAs of a kubeadm cluster (Kubernetes documentation, "PKI
-// certificates and requirements"), Kubespray's own etcd CA, that of an
-// etcd set up by neither, and who signs for itself, as the kubelet does.
+// The three CAs of a kubeadm cluster (Kubernetes documentation, "PKI certificates and
+// requirements"), Kubespray's own etcd CA, that of an etcd set up by neither, and a signer of its
+// own certificate, such as the kubelet.
 const (
 	KubernetesCA Authority = "kubernetes-ca"
 	FrontProxyCA Authority = "front-proxy-ca"
@@ -25,8 +24,8 @@ const (
 	SelfSigned   Authority = "self-signed"
 )
 
-// Base is the directory that a row's path is relative to. The directories themselves
-// come from the node's own settings.
+// Base is the directory that a row's path is relative to. The directories themselves come from the
+// node's own settings.
 type Base string
 
 // The directories that hold certificates.
@@ -39,15 +38,15 @@ const (
 	Calico  Base = "calico"  // /etc/calico/certs
 	Cilium  Base = "cilium"  // /etc/cilium/certs
 	// Setting is not a directory: a row's path and key are settings of the node, such as
-	// "kube-apiserver.etcd-certfile", that name the file wherever it lies. Rows of
-	// a directory come first.
+	// "kube-apiserver.etcd-certfile", that name the file wherever it is. Rows of a directory come
+	// first.
 	Setting Base = "setting"
 	// Named is not a directory either: kubeconfigs name the file.
 	Named Base = "named"
 )
 
-// Group joins the kinds that share a fate: what breaks when they expire, and so
-// the reason code that says it.
+// Group joins the kinds with the same effect: what breaks when they expire, and so the reason code
+// for it.
 type Group string
 
 // The groups.
@@ -62,10 +61,10 @@ const (
 	GroupFrontProxy     Group = "front-proxy"     // the API server, towards aggregated ones
 )
 
-// KindUnknown is a certificate at a place no row names.
+// KindUnknown is a certificate at a place that no row names.
 const KindUnknown Kind = "unknown"
 
-// The kinds that code asks for by name. All rows are in Table.
+// The kinds that code uses by name. All rows are in Table.
 const (
 	KindCA                     Kind = "ca"
 	KindFrontProxyCA           Kind = "front-proxy-ca"
@@ -98,13 +97,13 @@ const (
 // Row describes one kind of certificate. Adding a kind is adding a row.
 type Row struct {
 	Kind Kind
-	// Name is kubeadm's name for it where kubeadm has one.
+	// Name is kubeadm's name for it, if kubeadm has one.
 	Name string
 	Base Base
 	// Path below Base; a shell pattern as in path.Match.
 	Path string
-	// Key is the private key's file below Base, with a "*" for what Path's matched;
-	// empty in a kubeconfig, which holds its own.
+	// Key is the private key's file below Base, with a "*" for what Path's matched; empty in a
+	// kubeconfig, which holds its own.
 	Key string
 	// Signer is the CA that issues it.
 	Signer Authority
@@ -112,35 +111,34 @@ type Row struct {
 	Group Group
 	// CA is true for the CA's own certificate.
 	CA bool
-	// Authority is what the certificate signs as; empty for what signs nothing.
+	// Authority is the name that the certificate signs as; empty for a leaf.
 	Authority Authority
-	// Copy is true for a copy of another certificate and for what is issued by
-	// someone else: it is reported, and never due here.
+	// Copy is true for a copy of another certificate and for what is issued by someone else: it is
+	// reported, and never due here.
 	Copy bool
-	// Outage says that the API server cannot be used once it has expired,
-	// and in which way.
+	// Outage is how the API server becomes unusable once it has expired; empty if it does not.
 	Outage Outage
-	// KubeletRenews is true where a running kubelet renews the certificate by
-	// itself, unless it is set not to: it is due later than others.
+	// KubeletRenews is true if a running kubelet renews the certificate by itself, unless it is set
+	// not to: it is due later than others.
 	KubeletRenews bool
-	// Approved is true where the kubelet asks for the certificate and someone
-	// must approve: nothing that is issued here would fix it.
+	// Approved is true if the kubelet requests the certificate and someone must approve: nothing
+	// that is issued here would fix it.
 	Approved bool
-	// Settings, with blanks between them, name the file that a component uses for this.
-	// Where a node has one of them and none names this file, no one uses it.
+	// Settings, separated by blanks, name the file that a component uses for this. If a node has
+	// one of them and none names this file, it is unused.
 	Settings string
 	// Reader is a component that reads the file, in addition to those of Settings.
 	Reader string
-	// With is the kind that tells whether this one is used where no setting does.
+	// With is the kind whose use decides whether this one is used, if no setting does.
 	With Kind
 }
 
-// Own reports whether the file is one that a component or a kubeconfig names, outside of
-// the places in which certificates are renewed: someone else has put it there.
+// Own reports whether the file is one that a component or a kubeconfig names, outside of the places
+// in which certificates are renewed: someone else has put it there.
 func (r Row) Own() bool { return r.Base == Setting || r.Base == Named }
 
-// Presented lists the kinds of files that a component may serve on its port, by the name
-// under which the port was asked. What other components serve, they make in memory.
+// Presented lists the kinds of files that a component may serve on its port, by the name under
+// which the port was asked. Other components serve certificates that they make in memory.
 func Presented(component string) []Kind {
 	return map[string][]Kind{
 		"kube-apiserver": {KindAPIServer, KindAPIServerFile},
@@ -150,7 +148,7 @@ func Presented(component string) []Kind {
 	}[component]
 }
 
-// Outage is the way in which an expired certificate takes the API server away.
+// Outage is the way in which an expired certificate makes the API server unusable.
 type Outage string
 
 // How the API server becomes unusable.
@@ -166,12 +164,12 @@ const (
 	OutageKubelet Outage = "kubelet"
 )
 
-// Table lists every kind of certificate on a Kubespray node. Places: Kubernetes
-// documentation "PKI certificates and requirements"; Kubespray v2.10 to v2.31,
-// roles/etcd, roles/kubernetes/control-plane and roles/network_plugin.
+// Table lists every kind of certificate on a Kubespray node. Places: Kubernetes documentation "PKI
+// certificates and requirements"; Kubespray v2.10 to v2.31, roles/etcd,
+// roles/kubernetes/control-plane and roles/network_plugin.
 func Table() []Row { return slices.Concat(ownPlaces(), settingPlaces()) }
 
-// ownPlaces are what kubeadm, Kubespray and network plugins put into places of their own.
+// ownPlaces are the fixed places of kubeadm, Kubespray and network plugins.
 func ownPlaces() []Row {
 	return []Row{
 		{Kind: KindCA, Name: "ca", Base: PKI, Path: "ca.crt", Key: "ca.key", Signer: SelfSigned, Group: GroupAuthority,
@@ -255,10 +253,10 @@ func ownPlaces() []Row {
 	}
 }
 
-// settingPlaces are what settings of components name, elsewhere.
+// settingPlaces are the files that settings of components name, elsewhere.
 func settingPlaces() []Row {
 	return []Row{
-		// Files of someone's own, elsewhere than where a renewal looks for them.
+		// The user's own files, in other places than a renewal handles.
 		{Kind: KindAPIServerFile, Name: "the API server's own certificate", Base: Setting,
 			Path: "kube-apiserver.tls-cert-file", Key: "kube-apiserver.tls-private-key-file", Signer: KubernetesCA,
 			Group: GroupServing, Copy: true},
@@ -273,8 +271,8 @@ func settingPlaces() []Row {
 		{Kind: "scheduler-kubeconfig", Name: "the scheduler's kubeconfig", Base: Setting,
 			Path: "kube-scheduler.kubeconfig", Signer: KubernetesCA, Group: GroupClient, Copy: true},
 
-		// An etcd that is neither kubeadm's nor Kubespray's, as the API server and
-		// etcd itself are reported.
+		// An etcd that is neither kubeadm's nor Kubespray's, from the settings of the API server
+		// and etcd itself.
 		{Kind: "etcd-other-ca", Name: "etcd's CA", Base: Setting, Path: "kube-apiserver.etcd-cafile",
 			Signer: SelfSigned, Group: GroupEtcd, Authority: EtcdOtherCA, Copy: true},
 		{Kind: "etcd-other-client", Name: "the API server's etcd client", Base: Setting,
@@ -294,8 +292,8 @@ func settingPlaces() []Row {
 // etcdAuthorities are the settings that name the CA of an etcd.
 const etcdAuthorities = "kube-apiserver.etcd-cafile etcd.trusted-ca-file etcd.peer-trusted-ca-file"
 
-// KeyFile returns the path of the private key, below Base, of the certificate
-// that lies at rel; empty where the row names none.
+// KeyFile returns the path of the private key, below Base, of the certificate at rel; empty if the
+// row names none.
 func (r Row) KeyFile(rel string) string {
 	before, after, ok := strings.Cut(r.Path, "*")
 	if !ok {
@@ -304,7 +302,7 @@ func (r Row) KeyFile(rel string) string {
 	return strings.Replace(r.Key, "*", strings.TrimSuffix(strings.TrimPrefix(rel, before), after), 1)
 }
 
-// byKind are the rows of the table by their kinds: they are asked for often.
+// byKind are the rows of the table by their kinds: they are looked up often.
 var byKind = func() map[Kind]Row {
 	m := map[Kind]Row{}
 	for _, r := range Table() {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// odd is a certificate taken apart as far as it is changed here (RFC 5280, 4.1).
+// odd is a certificate split into the parts that are changed here (RFC 5280, 4.1).
 type odd struct {
 	TBS struct {
 		Version   asn1.RawValue
@@ -47,8 +47,8 @@ func edited(t *testing.T, edit func(*odd)) Certificate {
 	return got
 }
 
-// A time zone moves the last moment of all years into the next one, and the first into the
-// one before: such a certificate is shown, as near as JSON can.
+// A time zone moves the last moment of all years into the next one, and the first into the one
+// before: such a certificate is shown with the nearest time that JSON allows.
 func TestYearsBeyondJSON(t *testing.T) {
 	t.Parallel()
 	generalized := func(text string) asn1.RawValue {
@@ -68,7 +68,7 @@ func TestYearsBeyondJSON(t *testing.T) {
 	}
 }
 
-// Algorithms that Go does not name have their names all the same, and others their numbers.
+// Algorithms that Go does not name have their names, and others their numbers.
 func TestKeyAlgorithms(t *testing.T) {
 	t.Parallel()
 	for want, oid := range map[string]asn1.ObjectIdentifier{
@@ -87,7 +87,7 @@ func TestKeyAlgorithms(t *testing.T) {
 	}
 }
 
-// Of whom a certificate is, does not hang on how its subject is written.
+// The user of a certificate does not depend on how its subject is written.
 func TestSameUser(t *testing.T) {
 	t.Parallel()
 	of := func(user string, groups ...string) Certificate {

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// CheckReissue says why a certificate must not take the place of that of a CA, as it was
-// made again with the same key; nil when it may. What the old one has signed stays valid:
-// key, subject, byte for byte (RFC 5280, 7.1, allows more; Go does not), and key identifier
-// are the same. It is a CA's, signed by itself, with an identifier and the usage to sign
-// certificates, valid at now, and for what the old one limits it is limited, too.
+// CheckReissue returns why a certificate must not replace that of a CA, as one made again with the
+// same key; nil if it may. So that what the old one has signed stays valid, key, subject, byte for
+// byte (RFC 5280, 7.1, allows more; Go does not), and key identifier must be the same. It must be
+// self-signed and a CA's, with an identifier and the usage to sign certificates, valid at now, and
+// have the limits of the old one.
 func CheckReissue(old, renewed *x509.Certificate, now time.Time) error {
 	switch {
 	case !bytes.Equal(old.RawSubjectPublicKeyInfo, renewed.RawSubjectPublicKeyInfo):

@@ -16,13 +16,12 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// leadsOn is what a refusal of a plan says to do.
+// leadsOn matches the way out in a refusal of a plan.
 var leadsOn = regexp.MustCompile(`--[a-z]{4}|etcdctl|systemctl|put the key back|have it issued`)
 
-// In every situation of the tables check-expiration, the diagnosis and the plan say the
-// same: what the one warns of the other has found, a certificate that is due and can be
-// renewed has a step, and where all is called well no file is about to end. What is refused
-// is reported with a way that leads on.
+// In every situation of the tables check-expiration, the diagnosis and the plan agree: what the
+// first warns about is a finding, a certificate that is due and can be renewed has a step, and if
+// everything is called healthy no file is about to expire. A refusal is reported with a way out.
 func TestCheckDiagnosisAndPlanAgree(t *testing.T) {
 	t.Parallel()
 	agree := func(name string, of cluster.Cluster, edits []tc.Edit) {
@@ -73,10 +72,10 @@ func TestCheckDiagnosisAndPlanAgree(t *testing.T) {
 	}
 }
 
-// flag is one that a refusal says to add.
+// flag is one that a refusal recommends.
 var flag = regexp.MustCompile(`(--limit|--allow-not-in-inventory) ('[^']*'|[^\s;,']+(?:,[^\s;,']+)*)`)
 
-// advised is the policy with the flags that a refusal says to add.
+// advised is the policy with the flags that a refusal recommends.
 func advised(refusal string) (p plan.Policy) {
 	for _, m := range flag.FindAllStringSubmatch(refusal, -1) {
 		value := strings.Trim(m[2], "'")
@@ -89,7 +88,7 @@ func advised(refusal string) (p plan.Policy) {
 	return p
 }
 
-// disagree reports where a row of the check and the diagnosis do not say the same.
+// disagree reports where a row of the check and the diagnosis differ.
 func disagree(t *testing.T, s snapshot.Snapshot, d diagnosis.Diagnosis, row expiry.Row) {
 	t.Helper()
 	kind, known := certs.Lookup(row.Kind)
@@ -128,8 +127,8 @@ func disagree(t *testing.T, s snapshot.Snapshot, d diagnosis.Diagnosis, row expi
 	}
 }
 
-// Where an outage is refused although a run would repair something, the primary finding is what
-// that run would not repair: the advice for the other is the run that is refused.
+// If an outage is refused although a run would fix something, the primary finding is what that run
+// would not fix: the advice for the other is the run that is refused.
 func TestRefusalNamesWhatIsNotRepaired(t *testing.T) {
 	t.Parallel()
 	crash := []tc.NodeEdit{tc.Refused(), output("apiserver-log", "Error: unknown flag: --foo")}
@@ -146,8 +145,8 @@ func TestRefusalNamesWhatIsNotRepaired(t *testing.T) {
 	}
 }
 
-// Of two manifests of one pod the original is the one that is called as kubeadm calls it,
-// whichever name is shorter.
+// Of two manifests of one pod the original is the one with kubeadm's name, whichever name is
+// shorter.
 func TestCopyOfAManifest(t *testing.T) {
 	t.Parallel()
 	const dir = "/etc/kubernetes/manifests/"
@@ -167,7 +166,7 @@ func TestCopyOfAManifest(t *testing.T) {
 	}
 }
 
-// The clock of a machine that has not joined says nothing of those that issue certificates.
+// The clock of a machine that has not joined does not matter for those that issue certificates.
 func TestClockOfAnUnjoinedMachine(t *testing.T) {
 	t.Parallel()
 	s := tc.Healthy(tc.Single(), tc.Unjoined("w1"), tc.On("w1", func(n *snapshot.Node) { n.Clock = n.Clock.Add(time.Hour) }),

@@ -28,8 +28,8 @@ const (
 	APIUnknown      APIState = "unknown"
 )
 
-// apiState reads how kubectl fared against the node's own API server. The texts
-// are those of kubectl and of Go's crypto/tls, unchanged since Kubernetes 1.14.
+// apiState interprets kubectl's result from the node's own API server. The texts are those of
+// kubectl and of Go's crypto/tls, unchanged since Kubernetes 1.14.
 func apiState(n snapshot.Node) APIState {
 	r, asked := n.Results["readyz"]
 	if asked && r.Status == 0 {
@@ -59,7 +59,7 @@ func apiState(n snapshot.Node) APIState {
 		{"check failed", APINotReady},
 		{"[+]ping ok", APINotReady}, // it answers, and lists what is not ready
 		{"ServiceUnavailable", APINotReady},
-		// Just started, it has not read yet who may do what.
+		// Just started, it has not loaded the permissions yet.
 		{`cannot get path "/readyz"`, APINotReady},
 		{"not ready", APINotReady},
 	} {
@@ -109,8 +109,8 @@ func (d *Diagnosis) checkAPIServers(s snapshot.Snapshot) {
 	}
 }
 
-// checkAdministrator: that an API server is ready it tells everybody, so anyone who may do
-// nothing looks like an administrator until a step of a run fails.
+// checkAdministrator: an API server reports to everyone that it is ready, so a user without any
+// rights looks like an administrator until a step of a run fails.
 func (d *Diagnosis) checkAdministrator(n snapshot.Node) {
 	if n.View == nil || len(n.View.Forbidden) == 0 {
 		return
@@ -124,11 +124,11 @@ func (d *Diagnosis) checkAdministrator(n snapshot.Node) {
 	d.find(AdministratorForbidden, n.Name, path, evidence)
 }
 
-// invalidManifest is what the kubelet logs of a file that is no pod, since
-// Kubernetes 1.10: "FILE: couldn't parse as pod(yaml: ...), please check config file".
+// invalidManifest is the kubelet's log line about a file that is no pod, since Kubernetes 1.10:
+// "FILE: couldn't parse as pod(yaml: ...), please check config file".
 var invalidManifest = regexp.MustCompile(`(/[^\s:"\\]+\.(?:yaml|yml|json))[\\"]*: couldn't parse as pod.*`)
 
-// checkManifests reads from the kubelet's log which static pod it cannot start.
+// checkManifests finds in the kubelet's log which static pod it cannot start.
 func (d *Diagnosis) checkManifests(n snapshot.Node) {
 	stated := map[string]bool{}
 	for _, m := range invalidManifest.FindAllStringSubmatch(n.Results["kubelet-log"].Output, -1) {
@@ -139,9 +139,8 @@ func (d *Diagnosis) checkManifests(n snapshot.Node) {
 	}
 }
 
-// certificateCause returns the reason of the certificate finding that accounts
-// for the state of a node's API server: the condition without which nothing is
-// changed.
+// certificateCause returns the reason of the certificate finding that explains the state of a
+// node's API server: without one nothing is changed.
 func (d *Diagnosis) certificateCause(s snapshot.Snapshot, n snapshot.Node) (Reason, bool) {
 	ended := map[certs.Outage]Reason{}
 	if because, lost := d.quorumCause(s); lost {
@@ -157,7 +156,7 @@ func (d *Diagnosis) certificateCause(s snapshot.Snapshot, n snapshot.Node) (Reas
 		case status != certs.Expired:
 		case row.CA:
 			for _, leaf := range certs.Table() {
-				if leaf.Signer == row.Authority && leaf.Outage != certs.OutageKubelet { // which starts with it
+				if leaf.Signer == row.Authority && leaf.Outage != certs.OutageKubelet { // which the kubelet's start needs
 					ended[leaf.Outage] = CAExpired
 				}
 			}
@@ -180,8 +179,8 @@ func (d *Diagnosis) certificateCause(s snapshot.Snapshot, n snapshot.Node) (Reas
 	case APIUnauthorized:
 		causes = append(causes, ended[certs.OutageClient])
 	case APIRefused, APITimeout:
-		// Nothing listens: etcd keeps the API server from starting, or the
-		// kubelet does not run and so starts no static pod.
+		// Nothing listens: etcd keeps the API server from starting, or the kubelet does not run and
+		// so starts no static pod.
 		causes = append(causes, ended[certs.OutageEtcd])
 		if !n.Units["kubelet"].Steady() {
 			causes = append(causes, ended[certs.OutageKubelet])
@@ -194,16 +193,16 @@ func (d *Diagnosis) certificateCause(s snapshot.Snapshot, n snapshot.Node) (Reas
 	return reason, reason != ""
 }
 
-// passedOver reports whether the components of a node use another file than this: then it
-// explains nothing.
+// passedOver reports whether the components of a node use another file than this: then it explains
+// nothing.
 func passedOver(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate) bool {
 	uses, known := n.Uses(c)
 	return known && !uses || s.Unused(n, c)
 }
 
-// quorumCause is why etcd has no quorum where no member answers, and certificates of so many
+// quorumCause is why etcd has no quorum if no member answers, and so many have certificates that
 // are not valid, and are issued again, that the others are no quorum: then every API server is
-// out, also one on a node whose own certificates are valid.
+// down, also one on a node whose own certificates are valid.
 func (d *Diagnosis) quorumCause(s snapshot.Snapshot) (Reason, bool) {
 	valid := 0
 	because := CertificateBeginsLater
@@ -243,12 +242,12 @@ func (d *Diagnosis) stales(n snapshot.Node, component string) bool {
 	return false
 }
 
-// crashed is how a component's log ends when it gave up: its command line's
-// error, klog's fatal line, Go's panic.
+// crashed matches the end of the log of a component that gave up: its command line's error, klog's
+// fatal line, Go's panic.
 var crashed = regexp.MustCompile(`(?m)^(Error|error|panic|fatal error):|^F\d{4} |"command failed"`)
 
-// lasting is how long an API server runs that has not been kept from starting:
-// one that waits for etcd without success gives up after 20 s.
+// lasting is how long an API server runs that could start: one that waits for etcd without success
+// gives up after 20 s.
 const lasting = time.Minute
 
 // apiReason names an outage that no certificate explains.
@@ -307,8 +306,8 @@ func apiEvidence(n snapshot.Node) string {
 	return strings.Join(parts, "\n")
 }
 
-// checkEndpoints: from every node the endpoint of its kubelet leads to an API
-// server. It says nothing while no API server can be used.
+// checkEndpoints: from every node the endpoint of its kubelet leads to an API server. Without a
+// usable API server it finds nothing.
 func (d *Diagnosis) checkEndpoints(s snapshot.Snapshot) {
 	for _, n := range s.Nodes {
 		own, _ := n.Endpoint(apiServer)
@@ -339,8 +338,8 @@ func (d *Diagnosis) anyUsable() bool {
 	return false
 }
 
-// checkDriversView: what the driver sees of the API from outside. A driver behind
-// a bastion reaches nothing, which says nothing.
+// checkDriversView: the API as seen from the control node. Behind a bastion it reaches nothing,
+// which means nothing.
 func (d *Diagnosis) checkDriversView(s snapshot.Snapshot) {
 	known, complete := apiCertificates(s)
 	direct := false
@@ -361,8 +360,8 @@ func (d *Diagnosis) checkDriversView(s snapshot.Snapshot) {
 	}
 }
 
-// apiCertificates are the fingerprints of what API servers serve or have on disk; complete
-// where no control plane may have another one.
+// apiCertificates are the fingerprints of what API servers serve or have on disk; complete if no
+// control plane may have another one.
 func apiCertificates(s snapshot.Snapshot) (known map[string]bool, complete bool) {
 	known, complete = map[string]bool{}, true
 	for _, n := range s.With(cluster.ControlPlane) {
@@ -377,15 +376,15 @@ func apiCertificates(s snapshot.Snapshot) (known map[string]bool, complete bool)
 	return known, complete
 }
 
-// vouched reports whether an API server answered through an endpoint, and what was presented
-// there has its name.
+// vouched reports whether an API server answered through an endpoint, and what was presented there
+// has its name.
 func vouched(p snapshot.Probe) bool {
 	return (p.Failed == "" || p.Failed == snapshot.StageAuth) && covers(p.SANs, hostOf(p.Endpoint))
 }
 
-// fronted are the hosts at which a certificate of the endpoint's own vouches for the name:
-// one that the API server has for it alone (--tls-sni-cert-key), or that of a load balancer
-// at which TLS ends. No API server's certificate needs these names.
+// fronted are the hosts at which another certificate than the API server's has the name: one that
+// the API server uses for that name alone (--tls-sni-cert-key), or that of a load balancer that
+// terminates TLS. No API server's certificate needs these names.
 func fronted(s snapshot.Snapshot) map[string]bool {
 	out := map[string]bool{}
 	known, complete := apiCertificates(s)
@@ -402,14 +401,14 @@ func fronted(s snapshot.Snapshot) map[string]bool {
 	return out
 }
 
-// checkView reads what a usable API server says of nodes and static pods.
+// checkView checks what a usable API server reports about nodes and static pods.
 func (d *Diagnosis) checkView(s snapshot.Snapshot) {
 	v, ok := s.View()
 	if !ok {
 		return
 	}
 	for _, n := range s.Nodes {
-		// An API server that named no node at all was asked without success.
+		// An API server that listed no node at all could not be asked.
 		if len(v.Nodes) == 0 || !n.Is(cluster.ControlPlane) && !n.Is(cluster.Worker) || d.on(n.Name, NodeNotJoined) {
 			continue
 		}
@@ -432,13 +431,13 @@ func (d *Diagnosis) checkView(s snapshot.Snapshot) {
 	}
 }
 
-// probeDelay is how long a pod of the control plane may take to be Ready after its process
-// or the kubelet has started: kubeadm's probes wait 10 s and come every 10 s
-// (cmd/kubeadm/app/util/staticpod), and a kubelet tells of them when it comes to it.
+// probeDelay is how long a pod of the control plane may take to be Ready after its process or the
+// kubelet has started: kubeadm's probes wait 10 s and come every 10 s
+// (cmd/kubeadm/app/util/staticpod), and a kubelet reports them with a delay.
 const probeDelay = time.Minute
 
-// justStarted reports whether a component answers on its port, and its pod cannot be
-// expected to be Ready yet.
+// justStarted reports whether a component answers on its port, and its pod cannot be expected to be
+// Ready yet.
 func justStarted(n snapshot.Node, component string) bool {
 	p, runs := n.Process(component)
 	e, _ := n.Endpoint(component)

@@ -12,8 +12,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// sharedFile is one that every control plane holds. kind is that of the CA whose certificates,
-// or whose key, are in it; empty where the bytes are compared.
+// sharedFile is one that every control plane holds. kind is that of the CA whose certificates, or
+// whose key, are in it; empty if the bytes are compared.
 type sharedFile struct {
 	file   string
 	kind   certs.Kind
@@ -21,8 +21,7 @@ type sharedFile struct {
 	reason Reason
 }
 
-// shared are the files that every control plane holds alike: kubeadm copies them
-// when a node joins.
+// shared are the files that every control plane holds alike: kubeadm copies them when a node joins.
 var shared = []sharedFile{
 	{"ca.crt", certs.KindCA, false, AuthoritiesDiffer},
 	{"ca.key", certs.KindCA, true, AuthoritiesDiffer},
@@ -34,8 +33,8 @@ var shared = []sharedFile{
 	{"sa.pub", "", false, ServiceAccountKeysDiffer},
 }
 
-// compareControlPlanes: every control plane holds the same authorities and
-// service account keys, or what the others trust, too. Those in the minority are named.
+// compareControlPlanes: every control plane holds the same CAs and service account keys, or ones
+// that the others trust, too. Those in the minority are named.
 func (d *Diagnosis) compareControlPlanes(s snapshot.Snapshot) {
 	for _, row := range shared {
 		holders := map[string][]string{} // content → nodes
@@ -73,8 +72,8 @@ func (d *Diagnosis) compareControlPlanes(s snapshot.Snapshot) {
 	}
 }
 
-// content is what is compared of a file: of certificates whom they trust, of a key whose it
-// is, where that is known, and the bytes of all else.
+// content is what is compared of a file: for certificates the CAs that they trust, for a key its
+// owner, if that is known, and the bytes of all else.
 func (r sharedFile) content(bundle []certs.Certificate, digest string) string {
 	if !r.key {
 		names := caNames(bundle)
@@ -87,8 +86,8 @@ func (r sharedFile) content(bundle []certs.Certificate, digest string) string {
 	return digest
 }
 
-// trusted reports whether different content does no harm: files of certificates share a CA,
-// and a key is of a CA that every control plane trusts.
+// trusted reports whether different content does no harm: files of certificates share a CA, or a
+// key belongs to a CA that every control plane trusts.
 func (r sharedFile) trusted(content, usual string, sets map[string][]string) bool {
 	switch {
 	case r.kind == "" || len(sets) == 0:
@@ -106,8 +105,8 @@ func (r sharedFile) trusted(content, usual string, sets map[string][]string) boo
 	return true
 }
 
-// checkExternalCA: where the keys of the authorities are kept outside, that none is on
-// a node is as it should be, and nothing that is due can be issued there.
+// checkExternalCA: if the CA keys are kept outside, it is normal that none is on a node, and
+// nothing that is due can be issued there.
 func (d *Diagnosis) checkExternalCA(s snapshot.Snapshot) {
 	if !s.ExternalCA {
 		return
@@ -116,7 +115,7 @@ func (d *Diagnosis) checkExternalCA(s snapshot.Snapshot) {
 	for _, n := range s.Nodes {
 		var due []string
 		for _, kind := range d.Due[n.Name] {
-			// Kubespray keeps etcd's authority on the nodes, and a kubelet signs its own.
+			// Kubespray keeps etcd's CA on the nodes, and a kubelet signs its own.
 			if row, _ := certs.Lookup(kind); row.Signer == certs.KubernetesCA || row.Signer == certs.FrontProxyCA {
 				due = append(due, string(kind))
 			}
@@ -129,8 +128,8 @@ func (d *Diagnosis) checkExternalCA(s snapshot.Snapshot) {
 	}
 }
 
-// checkLifetimes: each authority outlives what it signed. What a kubeconfig alone trusts
-// ends for itself.
+// checkLifetimes: each CA outlives what it signed. A CA that only a kubeconfig trusts does not
+// affect others.
 func (d *Diagnosis) checkLifetimes(s snapshot.Snapshot, t Thresholds) {
 	for _, n := range s.Nodes {
 		for _, kind := range issuers {
@@ -164,8 +163,8 @@ func verified(n snapshot.Node) bool {
 	return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool { return c.SignedBy != "" })
 }
 
-// signedLeaves are the node's certificates on disk that an authority must have
-// signed. What a kubelet lets be approved may come from a signer of its own.
+// signedLeaves are the node's certificates on disk that a CA must have signed. What a kubelet
+// requests for approval may come from another signer.
 func signedLeaves(n snapshot.Node, ca certs.Authority) []certs.Certificate {
 	var out []certs.Certificate
 	for _, c := range n.Certificates {
@@ -177,23 +176,23 @@ func signedLeaves(n snapshot.Node, ca certs.Authority) []certs.Certificate {
 	return out
 }
 
-// When it matters that an authority ends before what it signed: within a time that
-// anybody plans for, or before the leaf would be renewed, if that is within the life of an
-// authority of kubeadm's. Kubespray issues etcd's leaves for as many days as the authority,
-// after it: they end a moment later, a century from now, or months later on a node that was
-// added since (roles/etcd/templates/make-ssl-etcd.sh.j2).
+// When it matters that a CA expires before what it signed: within a period that anyone plans for,
+// or before the leaf would be renewed, if that is within the lifetime of a kubeadm CA. Kubespray
+// issues etcd's leaves for as many days as the CA, after it: they expire a moment later, a century
+// from now, or months later on a node that was added since
+// (roles/etcd/templates/make-ssl-etcd.sh.j2).
 const (
 	caHorizon = 2 * 365 * 24 * time.Hour
 	caLife    = 10 * 365 * 24 * time.Hour
 	renewal   = 30 * 24 * time.Hour
 )
 
-// checkLifetime: an authority that ends before what it signed takes it along.
+// checkLifetime: when a CA expires before what it signed, that is not trusted any more, either.
 func (d *Diagnosis) checkLifetime(n snapshot.Node, ca certs.Certificate, leaves []certs.Certificate) {
 	if slices.ContainsFunc(d.Findings, func(f Finding) bool {
 		return f.Node == n.Name && f.Subject == ca.Label() && (f.Reason == CAExpired || f.Reason == CAExpiring)
 	}) {
-		return // it ends soon, whatever it signed
+		return // it expires soon, whatever it signed
 	}
 	for _, c := range leaves {
 		soon, ever := ca.NotAfter.Before(n.Clock.Add(caHorizon)), ca.NotAfter.Before(n.Clock.Add(caLife))
@@ -205,8 +204,8 @@ func (d *Diagnosis) checkLifetime(n snapshot.Node, ca certs.Certificate, leaves 
 	}
 }
 
-// stray reports whether a kubeconfig in addition to those of the cluster is none that it knows: it
-// may be for another one.
+// stray reports whether a kubeconfig that is not one of the cluster's is unrelated to it: it may be
+// for another one.
 func stray(n snapshot.Node, k snapshot.Kubeconfig) bool {
 	return path.Dir(k.Path) == n.Facts["config-dir"] &&
 		certs.Classify(certs.Config, path.Base(k.Path)) == certs.KindUnknown

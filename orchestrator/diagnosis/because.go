@@ -2,8 +2,7 @@ package diagnosis
 
 import "slices"
 
-// causes are what may bring a reason about: on the same node, and on
-// any node of the cluster.
+// causes are what may cause a reason: on the same node, and on any node of the cluster.
 type causes struct{ node, anywhere []Reason }
 
 // brokenFiles are what keeps a component from starting or from being trusted.
@@ -12,8 +11,8 @@ var brokenFiles = []Reason{
 	CertificateUnreadable,
 }
 
-// outage brings about what is seen of an API server that no expired certificate
-// explains; where one does, the finding is made with it.
+// outage causes the symptoms of an API server that no expired certificate explains; if one does,
+// the finding is made with it.
 var outage = causes{
 	node: slices.Concat(
 		[]Reason{ClockSkew, CAMissing, AuthoritiesDiffer, ManifestMissing, ManifestInvalid, OwnInvalid}, brokenFiles,
@@ -21,7 +20,7 @@ var outage = causes{
 	anywhere: []Reason{EtcdMemberDown, EtcdNoQuorum},
 }
 
-// absence brings about a node that the API server misses.
+// absence causes a node to be missing from the API server.
 var absence = causes{
 	node: slices.Concat(
 		[]Reason{NodeUnreachable, ClockSkew, CAMissing, AuthoritiesDiffer, CAExpired, OwnInvalid}, brokenFiles,
@@ -62,7 +61,7 @@ var consequences = map[Reason]causes{
 	},
 
 	LoadBalancer: {node: []Reason{ContainerRuntimeDown, KubeletDown}},
-	// An API server whose manifest has gone ends in its own time, deaf.
+	// An API server whose manifest is gone keeps running for a while without answering.
 	APIBlocked:         {node: []Reason{ManifestMissing, ManifestInvalid}},
 	APICrashing:        outage,
 	APIServerRefused:   outage,
@@ -82,8 +81,8 @@ var consequences = map[Reason]causes{
 	},
 }
 
-// explain marks each finding that another one brought about with that one's
-// reason: of several the one that stands highest in the table.
+// explain marks each finding that another one caused with that one's reason: of several the one
+// that is highest in the table.
 func (d *Diagnosis) explain() {
 	found := map[string][]Reason{} // by node; "" for anywhere
 	for _, f := range d.Findings {
@@ -104,8 +103,8 @@ func (d *Diagnosis) explain() {
 	}
 }
 
-// highest returns that of the reasons that are both found and possible, or the
-// one given, which stands highest in the table.
+// highest returns that of the reasons that are both found and possible, or the given one, which is
+// highest in the table.
 func highest(r Reason, found, possible []Reason) Reason {
 	for _, cause := range possible {
 		if slices.Contains(found, cause) && (r == "" || ranks[cause] < ranks[r]) {

@@ -14,8 +14,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// checkCertificate finds what is wrong with one certificate on disk by itself:
-// its dates and its key.
+// checkCertificate finds what is wrong with one certificate on disk by itself: its dates and its
+// key.
 func (d *Diagnosis) checkCertificate(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate, t Thresholds) {
 	row, known := certs.Lookup(c.Kind)
 	if !known {
@@ -80,16 +80,16 @@ func (d *Diagnosis) checkCertificate(s snapshot.Snapshot, n snapshot.Node, c cer
 	}
 }
 
-// clocksAgree reports whether every node's clock is the driver's: then a certificate that
-// begins in the future was issued by a clock that was wrong, and is not any more.
+// clocksAgree reports whether every node's clock agrees with the control node's: then a certificate
+// that is not valid yet was issued by a clock that was wrong, and is not any more.
 func clocksAgree(s snapshot.Snapshot, t Thresholds) bool {
 	return !slices.ContainsFunc(s.Nodes, func(n snapshot.Node) bool {
 		return n.Failure == nil && !s.Unjoined(n) && skewed(n, s.Taken, t)
 	})
 }
 
-// authorityHolds reports whether the authority that would issue a new certificate is known
-// on the node, or else on a control plane, and valid; what signs itself needs none.
+// authorityHolds reports whether the CA that would issue a new certificate is known on the node, or
+// else on a control plane, and valid; a self-signed certificate needs none.
 func authorityHolds(s snapshot.Snapshot, n snapshot.Node, signer certs.Authority) bool {
 	if signer == certs.SelfSigned {
 		return true
@@ -112,8 +112,8 @@ func authorityHolds(s snapshot.Snapshot, n snapshot.Node, signer certs.Authority
 	return false
 }
 
-// checkOwn: what a component uses elsewhere than where anything is renewed, says so before
-// and after it ends. It is never due, and explains no outage that a renewal would fix.
+// checkOwn: a file that a component uses outside of the places that are renewed is reported before
+// and after it expires. It is never due, and explains no outage that a renewal would fix.
 func (d *Diagnosis) checkOwn(n snapshot.Node, c certs.Certificate, status certs.Status) {
 	row, _ := certs.Lookup(c.Kind)
 	named := row.Path
@@ -131,8 +131,7 @@ func (d *Diagnosis) checkOwn(n snapshot.Node, c certs.Certificate, status certs.
 	}
 }
 
-// checkCopy: what another program has copied from a file is still that file's
-// certificate, and valid.
+// checkCopy: another program's copy of a file is still that file's certificate, and valid.
 func (d *Diagnosis) checkCopy(n snapshot.Node, c certs.Certificate, status certs.Status) {
 	if status != certs.Valid {
 		d.find(CopyStale, n.Name, c.Label(),
@@ -162,24 +161,24 @@ func short(fingerprint string) string { return fingerprint[:min(len(fingerprint)
 
 // --- what must be there --------------------------------------------------------
 
-// required are the kinds without which a control plane does not work, whatever
-// the layout of etcd (Kubernetes documentation, "PKI certificates and
-// requirements"). The others are optional, or a kubelet makes them by itself.
+// required are the kinds without which a control plane does not work, whatever the layout of etcd
+// (Kubernetes documentation, "PKI certificates and requirements"). The others are optional, or a
+// kubelet makes them by itself.
 var required = []certs.Kind{
 	certs.KindAPIServer, certs.KindAPIServerKubeletClient, certs.KindFrontProxyClient,
 	certs.KindAdmin, certs.KindControllerManagerConf, certs.KindSchedulerConf,
 }
 
-// requiredOfEtcd are those that kubeadm's own etcd needs next to its authority.
+// requiredOfEtcd are those that kubeadm's own etcd needs next to its CA.
 var requiredOfEtcd = []certs.Kind{certs.KindEtcdServer, certs.KindEtcdPeer, certs.KindAPIServerEtcdClient}
 
-// authorities are kubeadm's: the name below the PKI folder, and the kind.
+// authorities are kubeadm's CAs: the name below the PKI directory, and the kind.
 var authorities = []struct {
 	name string
 	kind certs.Kind
 }{{"ca", certs.KindCA}, {"front-proxy-ca", certs.KindFrontProxyCA}}
 
-// checkFiles: what must be on the node for its role is there.
+// checkFiles: the files that the node's role needs exist.
 func (d *Diagnosis) checkFiles(s snapshot.Snapshot, n snapshot.Node) {
 	pki := n.Facts["pki-real"]
 	used := func(kind certs.Kind) bool {
@@ -191,7 +190,7 @@ func (d *Diagnosis) checkFiles(s snapshot.Snapshot, n snapshot.Node) {
 		for _, a := range authorities {
 			d.checkAuthorityFiles(n, path.Join(pki, a.name))
 		}
-		// Kubeadm's own etcd; with an external one its authority has no key here.
+		// Kubeadm's own etcd; with an external one its CA has no key here.
 		if etcdServer {
 			d.checkAuthorityFiles(n, path.Join(pki, "etcd/ca"))
 		}
@@ -203,7 +202,7 @@ func (d *Diagnosis) checkFiles(s snapshot.Snapshot, n snapshot.Node) {
 		}
 	}
 	if _, ok := n.Certificate(certs.KindCA); !ok {
-		return // the folder may lie elsewhere: what was not found there proves nothing
+		return // the directory may be elsewhere: what was not found there proves nothing
 	}
 	var kinds []certs.Kind
 	if n.Is(cluster.ControlPlane) {
@@ -241,12 +240,12 @@ func (d *Diagnosis) checkFiles(s snapshot.Snapshot, n snapshot.Node) {
 // staticPods are kubeadm's own (kubeadm, app/constants).
 var staticPods = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
 
-// checkManifestFolder: what lies there next to the manifests. The kubelet takes every file
-// for one whose name does not begin with a dot (Kubernetes, pkg/kubelet/config/file.go), so
-// that a copy with another ending is run next to the original, or in its place.
+// checkManifestFolder: other files in the directory of manifests. The kubelet reads every file
+// whose name does not begin with a dot (Kubernetes, pkg/kubelet/config/file.go), so a copy with
+// another extension is run next to the original, or in its place.
 func (d *Diagnosis) checkManifestFolder(n snapshot.Node) {
-	// By digest, and by the pod's name: the original is the file that is called as its pod,
-	// as kubeadm calls its own, or else the shorter name.
+	// By digest, and by the pod's name: the original is the file with the name of its pod, which
+	// kubeadm uses, or else the shorter name.
 	original := map[string]string{}
 	copied := func(file string) int {
 		base := path.Base(file)
@@ -290,8 +289,8 @@ func (d *Diagnosis) checkAuthorityFiles(n snapshot.Node, file string) {
 	}
 }
 
-// checkKubeletFiles: kubelet.conf, and the certificate it refers to. A kubelet
-// that is about to bootstrap has neither.
+// checkKubeletFiles: kubelet.conf, and the certificate it refers to. A kubelet that is about to
+// bootstrap has neither.
 func (d *Diagnosis) checkKubeletFiles(n snapshot.Node) {
 	conf := path.Join(n.Facts["config-dir"], "kubelet.conf")
 	bootstraps := slices.ContainsFunc(n.Kubeconfigs,
@@ -314,9 +313,8 @@ func (d *Diagnosis) checkKubeletFiles(n snapshot.Node) {
 	d.Due[n.Name] = append(d.Due[n.Name], certs.KindKubeletClient)
 }
 
-// brokenPair finds the file that the kubelet logs in with where no certificate is in it,
-// or where it is gone and kubelet.conf refers to it: the kubelet does not start with it,
-// and gets another.
+// brokenPair finds the kubelet's client file if no certificate is in it, or if it is gone and
+// kubelet.conf refers to it: the kubelet does not start with it, and gets another.
 func brokenPair(n snapshot.Node) (file string, broken bool) {
 	if _, ok := n.Certificate(certs.KindKubeletClient); ok {
 		return "", false
@@ -336,8 +334,8 @@ func brokenPair(n snapshot.Node) (file string, broken bool) {
 	return n.Kubeconfigs[i].ClientCertificateFile, true
 }
 
-// has reports whether a file is on the node: its certificate, its kubeconfig, or
-// the file without a certificate in it.
+// has reports whether a file is on the node: its certificate, its kubeconfig, or the file without a
+// certificate in it.
 func has(n snapshot.Node, kind certs.Kind, file string) bool {
 	if _, ok := n.Certificate(kind); ok {
 		return true

@@ -1,13 +1,12 @@
-// Package diagnosis concludes from a snapshot what is wrong with a cluster and
-// which way leads out.
+// Package diagnosis concludes from a snapshot what is wrong with a cluster and how to fix it.
 //
-// It is a pure function: no I/O and no clock but the snapshot's, so that every
-// situation is a row in a test and a saved snapshot gives the same diagnosis
-// on another machine. A fact that a snapshot lacks raises no finding.
+// It is a pure function: no I/O and no clock but the snapshot's, so that every situation is a row
+// in a test and a saved snapshot gives the same diagnosis on another machine. A fact that a
+// snapshot lacks raises no finding.
 //
-// Diagnose is all there is to call. A Diagnosis has one verdict, one route and the
-// findings; a finding's Reason is a stable code that programs may compare, with its
-// words, its severity and what to do next as methods.
+// Diagnose is the only entry point. A Diagnosis has one verdict, one route and the findings; a
+// finding's Reason is a stable code that programs may compare, with its texts, its severity and
+// what to do next as methods.
 package diagnosis
 
 import (
@@ -31,35 +30,34 @@ const (
 	Recover Route = "recover" // API server unusable because of certificates
 	NewCA   Route = "new-ca"  // a CA has expired: re-issued with its own key
 	Refuse  Route = "refuse"  // another cause, or acting would destroy something
-	// RenewCAs is that of a plan that renews CAs, as asked for; no diagnosis has it.
+	// RenewCAs is the route of a plan that renews CAs on request; no diagnosis has it.
 	RenewCAs Route = "renew-ca"
 )
 
-// Thresholds say when a certificate is due.
+// Thresholds define when a certificate is due.
 type Thresholds struct {
-	// RenewBefore: a certificate that ends within it is due for renewal.
+	// RenewBefore: a certificate that expires within it is due for renewal.
 	RenewBefore time.Duration
-	// ClockSkew is how far a node's clock may be from the driver's.
+	// ClockSkew is how far a node's clock may differ from the control node's.
 	ClockSkew time.Duration
 }
 
-// DefaultThresholds are 30 days, as kubeadm's own renewal window is measured in
-// months, and 2 minutes, well above what asking many nodes takes.
+// DefaultThresholds are 30 days, as kubeadm's own renewal window is measured in months, and 2
+// minutes, well above what asking many nodes takes.
 func DefaultThresholds() Thresholds {
 	return Thresholds{RenewBefore: 30 * 24 * time.Hour, ClockSkew: 2 * time.Minute}
 }
 
-// Diagnosis is what a snapshot means.
+// Diagnosis is the conclusion from a snapshot.
 type Diagnosis struct {
 	Schema int `json:"schema"`
 	// Verdict is the state of the cluster in one sentence.
 	Verdict string `json:"verdict"`
 	// Route is the way out.
 	Route Route `json:"route"`
-	// PrimaryReason is the reason of the finding that Primary returns; empty
-	// where nothing was found.
+	// PrimaryReason is the reason of the finding that Primary returns; empty without findings.
 	PrimaryReason Reason `json:"primary,omitempty"`
-	// Findings, the gravest first, and of those a cause before its symptoms.
+	// Findings, the most severe first, and among those a cause before its symptoms.
 	Findings []Finding `json:"findings"`
 	// ControlPlanes is how each API server answered, by node.
 	ControlPlanes map[string]APIState `json:"controlPlanes"`
@@ -128,10 +126,9 @@ func (d Diagnosis) With(sev Severity) []Finding {
 	return out
 }
 
-// Primary returns the root cause: the first finding, in the order of the table,
-// that no other one brought about. Where the outage is refused for want of an
-// explanation, what a run repairs is passed over, for that run is refused: it is then the
-// first API server that it does not explain.
+// Primary returns the root cause: the first finding, in the order of the table, that no other one
+// caused. If the outage is refused because it is unexplained, what a run fixes is skipped, because
+// that run is refused: it is then the first API server that is unexplained.
 func (d Diagnosis) Primary() (Finding, bool) {
 	for _, decides := range []func(Finding) bool{
 		func(f Finding) bool { return f.Reason.Blocks() },
@@ -159,7 +156,7 @@ func (d *Diagnosis) on(node string, rs ...Reason) bool {
 		func(f Finding) bool { return f.Node == node && slices.Contains(rs, f.Reason) })
 }
 
-// checkNode finds what one node tells by itself.
+// checkNode finds what is wrong on one node by itself.
 func (d *Diagnosis) checkNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds) {
 	if n.Failure != nil {
 		d.find(failureReasons[n.Failure.Kind], n.Name, "", n.Failure.Message)
@@ -192,8 +189,8 @@ func (d *Diagnosis) checkNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds
 	d.checkUnits(n)
 }
 
-// route decides the way out. Nothing is changed while a finding blocks, nor
-// unless certificates explain each API server that cannot be used.
+// route decides the way out. Nothing is changed while a finding blocks, nor unless certificates
+// explain each API server that cannot be used.
 func (d *Diagnosis) route(s snapshot.Snapshot) Route {
 	if slices.ContainsFunc(d.Findings, func(f Finding) bool { return f.Reason.Blocks() }) {
 		return Refuse
@@ -222,7 +219,7 @@ func (d *Diagnosis) route(s snapshot.Snapshot) Route {
 	}
 }
 
-// verdict says the state of the cluster in one sentence.
+// verdict is the state of the cluster in one sentence.
 func (d *Diagnosis) verdict(s snapshot.Snapshot) string {
 	expired := d.count(Reason.Expired)
 	expiring := d.count(func(r Reason) bool { return r == CertificateExpiring })
@@ -297,13 +294,13 @@ func allValid(s snapshot.Snapshot) bool {
 	return true
 }
 
-// primary says in words what the primary finding is, and where.
+// primary describes the primary finding, and its place.
 func (d *Diagnosis) primary() string {
 	f, _ := d.Primary()
 	return fmt.Sprintf("%s (%s)", f.Title(), f.where())
 }
 
-// refusal says in words what stands in the way.
+// refusal describes what prevents a change.
 func (d *Diagnosis) refusal() string {
 	switch f, _ := d.Primary(); {
 	case f.Reason.Blocks() || f.Reason == OwnInvalid:

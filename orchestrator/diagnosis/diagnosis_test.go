@@ -30,7 +30,7 @@ func podNotReady(v *snapshot.View) {
 	v.StaticPods[i].Ready = "False"
 }
 
-// situation is a row: what a cluster looks like, and what is concluded.
+// situation is a row: the state of a cluster, and the conclusion.
 type situation struct {
 	name  string
 	of    cluster.Cluster
@@ -38,9 +38,9 @@ type situation struct {
 
 	route   diagnosis.Route
 	verdict string // a part of it
-	// reasons are all codes that are found, each as often as it is found.
+	// reasons are the codes of all findings, each as often as it is found.
 	reasons []diagnosis.Reason
-	states  map[string]diagnosis.APIState // what differs from usable
+	states  map[string]diagnosis.APIState // those that are not usable
 	due     map[string][]certs.Kind
 }
 
@@ -394,7 +394,7 @@ func situations() []situation {
 			due:     map[string][]certs.Kind{"cp2": {certs.KindAPIServer}},
 		},
 
-		// --- a new authority ---------------------------------------------------------
+		// --- a new CA ----------------------------------------------------------------
 		{
 			name: "the authority itself has expired", of: single,
 			edits: []tc.Edit{tc.On("cp1", tc.Expired(certs.KindCA), tc.Unusable(1, tc.SaysExpired))},
@@ -750,7 +750,7 @@ func TestDiagnose(t *testing.T) {
 	}
 }
 
-// The gravest findings come first, whatever the order of the nodes.
+// The most severe findings come first, whatever the order of the nodes.
 func TestFindingsAreSortedBySeverity(t *testing.T) {
 	t.Parallel()
 	for _, row := range situations() {
@@ -794,7 +794,7 @@ func TestPrimary(t *testing.T) {
 	}
 }
 
-// What kubectl and the port say, in the order in which it is believed.
+// The outputs of kubectl and the port, in the order in which they are believed.
 func TestAPIState(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -833,7 +833,7 @@ func TestAPIState(t *testing.T) {
 	}
 }
 
-// Each finding carries what its reader needs: what was seen, by whom, where.
+// Each finding has what its reader needs: what was seen, where, and by which node.
 func TestEvidence(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -888,11 +888,11 @@ func TestEvidence(t *testing.T) {
 	}
 }
 
-// In a folder with the certificates of all members, another's is not compared
-// with what this one serves.
+// In a directory with the certificates of all members, another's is not compared with what this one
+// serves.
 func TestServedEtcdCertificate(t *testing.T) {
 	t.Parallel()
-	second := func(n *snapshot.Node) { // as the first etcd node of Kubespray: it holds every member's
+	second := func(n *snapshot.Node) { // as on the first etcd node of Kubespray: it holds every member's
 		n.Certificates = slices.Insert(n.Certificates, 0, certs.Certificate{
 			Kind: certs.KindEtcdMember, Path: tc.EtcdPKI + "/member-another.pem", Fingerprint: "of another",
 			NotBefore: tc.Now.Add(-tc.Day), NotAfter: tc.Now.Add(300 * tc.Day),
@@ -910,7 +910,7 @@ func TestServedEtcdCertificate(t *testing.T) {
 	}
 }
 
-// A member that does not vote is neither one of how many there are nor one that is missing.
+// A member that does not vote counts neither in the size nor as missing.
 func TestLearnersDoNotCount(t *testing.T) {
 	t.Parallel()
 	lists := func(n *snapshot.Node) {
@@ -927,7 +927,7 @@ func TestLearnersDoNotCount(t *testing.T) {
 	}
 }
 
-// A threshold of the caller's own counts for everything but what a kubelet renews.
+// The caller's own threshold counts for everything but what a kubelet renews.
 func TestThresholds(t *testing.T) {
 	t.Parallel()
 	s := tc.Healthy(tc.Single(), tc.On("cp1", tc.EndsIn(29*tc.Day, certs.KindAPIServer, certs.KindKubeletClient)))
@@ -942,8 +942,8 @@ func TestThresholds(t *testing.T) {
 	}
 }
 
-// A diagnosis is a pure function: the same snapshot gives the same document, and
-// the snapshot is left as it was, also after a trip through JSON.
+// A diagnosis is a pure function: the same snapshot gives the same document, and the snapshot stays
+// unchanged, also after a round trip through JSON.
 func TestDiagnoseIsPure(t *testing.T) {
 	t.Parallel()
 	for _, row := range situations() {

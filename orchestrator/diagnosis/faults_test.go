@@ -15,8 +15,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// fault is one thing that is broken in an otherwise healthy cluster: its cause is
-// the primary finding, and whatever else is found is explained by it.
+// fault is one broken thing in an otherwise healthy cluster: its cause is the primary finding, and
+// it explains every other finding.
 type fault struct {
 	name  string
 	of    cluster.Cluster
@@ -25,7 +25,7 @@ type fault struct {
 	route diagnosis.Route
 	// causes are the findings that nothing explains, the primary one first.
 	causes []diagnosis.Reason
-	// follow are the consequences, each with what brought it about.
+	// follow are the consequences, each with its cause.
 	follow map[diagnosis.Reason]diagnosis.Reason
 }
 
@@ -46,7 +46,7 @@ func output(name, text string) tc.NodeEdit {
 	return func(n *snapshot.Node) { n.Results[name] = snapshot.Result{Output: text} }
 }
 
-// kubeadmSays is how kubeadm answered when it was asked to take its configuration.
+// kubeadmSays is kubeadm's answer when it was asked to check its configuration.
 func kubeadmSays(status int, text string) tc.NodeEdit {
 	return func(n *snapshot.Node) {
 		n.Results["kubeadm-config"] = snapshot.Result{Status: status, Output: text}
@@ -81,12 +81,12 @@ func key(state certs.KeyState, kinds ...certs.Kind) tc.NodeEdit {
 	return tc.Files(func(c *certs.Certificate) { c.Key = state }, kinds...)
 }
 
-// foreign lets another authority have signed the certificates of these kinds.
+// foreign makes another CA the signer of the certificates of these kinds.
 func foreign(kinds ...certs.Kind) tc.NodeEdit {
 	return tc.Files(func(c *certs.Certificate) { c.SignedBy, c.Signers = "", nil }, kinds...)
 }
 
-// otherCA puts another authority's certificate in the place of the cluster's.
+// otherCA replaces the cluster's CA certificate with another one's.
 func otherCA(n *snapshot.Node) {
 	for i := range n.Certificates {
 		switch c := &n.Certificates[i]; {
@@ -99,7 +99,7 @@ func otherCA(n *snapshot.Node) {
 	n.Digests[tc.PKI+"/ca.crt"] = "sum of another"
 }
 
-// next is a CA that is to follow the cluster's own: of the same name, with another key.
+// next is a CA that is to replace the cluster's own: with the same name, and another key.
 const next = "next"
 
 // bundled puts cluster CAs into ca.crt and into all kubeconfigs of a node.
@@ -121,7 +121,7 @@ func pluginTrusts(variants ...string) tc.NodeEdit {
 	}
 }
 
-// issuedByNext lets all leaves of the cluster CA be of the next one.
+// issuedByNext makes the next CA the signer of all leaves of the cluster CA.
 func issuedByNext(n *snapshot.Node) {
 	for i := range n.Certificates {
 		if row, ok := certs.Lookup(n.Certificates[i].Kind); ok && row.Signer == certs.KubernetesCA && !row.CA || n.Certificates[i].Kind == "kube-apiserver" {
@@ -130,7 +130,7 @@ func issuedByNext(n *snapshot.Node) {
 	}
 }
 
-// ended lets a CA have expired, wherever it lies.
+// ended makes a CA expired, in every place.
 func ended(fingerprint string) tc.NodeEdit {
 	return func(n *snapshot.Node) {
 		past := func(all []certs.Certificate) {
@@ -156,7 +156,7 @@ func identified(n *snapshot.Node) {
 	}
 }
 
-// intermediate lets another CA have signed the cluster's own.
+// intermediate makes another CA the signer of the cluster's own.
 func intermediate(n *snapshot.Node) {
 	signed := func(all []certs.Certificate) {
 		for i := range all {
@@ -172,7 +172,7 @@ func intermediate(n *snapshot.Node) {
 	}
 }
 
-// cross lets the cluster's own CA have signed the next one.
+// cross makes the cluster's own CA the signer of the next one.
 func cross(n *snapshot.Node) {
 	for i := range n.Certificates {
 		if c := &n.Certificates[i]; c.IsCA && strings.HasSuffix(c.PublicKey, next) {
@@ -181,7 +181,8 @@ func cross(n *snapshot.Node) {
 	}
 }
 
-// lacking lets a CA lack something that strict clients demand, and what it signed its identifier.
+// lacking removes from a CA something that strict clients require, and its identifier from what it
+// signed.
 func lacking(by certs.Authority, what string) tc.NodeEdit {
 	return func(n *snapshot.Node) {
 		for i := range n.Certificates {
@@ -195,7 +196,7 @@ func lacking(by certs.Authority, what string) tc.NodeEdit {
 	}
 }
 
-// externalCA is a cluster whose inventory says that no node has the authorities' keys.
+// externalCA is a cluster whose inventory declares that no node has the CA keys.
 func externalCA(s *snapshot.Snapshot) {
 	s.ExternalCA = true
 	for _, n := range s.Nodes {
@@ -234,7 +235,7 @@ func balancer(p snapshot.Probe) tc.Edit {
 	}
 }
 
-// copied puts what another program has copied next to the member's certificate.
+// copied puts another program's copy next to the member's certificate.
 func copied(fingerprint string, end time.Time) tc.NodeEdit {
 	return func(n *snapshot.Node) {
 		for _, row := range certs.Table() {
@@ -965,7 +966,7 @@ func faults() []fault {
 		{
 			name: "a name without an address", of: single,
 			edits: []tc.Edit{tc.On("w1", tc.Fault("kubernetes.example.com:6443", snapshot.StageResolve, "no such host"), func(n *snapshot.Node) {
-				n.Kubeconfigs[0].Server = "https://kubernetes.example.com:6443" // nor has any certificate that name
+				n.Kubeconfigs[0].Server = "https://kubernetes.example.com:6443" // no certificate has that name, either
 			}), notReady("w1")},
 			route: diagnosis.Refuse, causes: one(diagnosis.NameResolutionFailed),
 			follow: follow{diagnosis.NodeNotReady: diagnosis.NameResolutionFailed},
@@ -1065,8 +1066,8 @@ func faults() []fault {
 	}
 }
 
-// One thing is broken: the primary finding is its cause, and nothing is found
-// that is neither the cause nor explained by it.
+// One thing is broken: the primary finding is its cause, and there is no finding that is neither
+// the cause nor explained by it.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	for _, row := range allFaults() {
@@ -1102,8 +1103,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// Every code of the table is found in some situation; those that the driver
-// finds before it has a snapshot are named here.
+// Every code of the table is found in some situation; those that are found before there is a
+// snapshot are named here.
 func TestEveryReasonIsFound(t *testing.T) {
 	t.Parallel()
 	found := map[diagnosis.Reason]bool{diagnosis.KubesprayNotFound: true}
@@ -1125,7 +1126,7 @@ func TestEveryReasonIsFound(t *testing.T) {
 	}
 }
 
-// trusting has an object of the cluster trust these CAs, as the first control plane tells.
+// trusting makes an object of the cluster trust these CAs, as the first control plane reports.
 func trusting(by snapshot.Truster, cas func(*snapshot.Node) []certs.Certificate) tc.Edit {
 	return tc.On("cp1", func(n *snapshot.Node) {
 		t := snapshot.Trust{By: by, In: []string{"one"}, CAs: cas(n)}

@@ -11,15 +11,15 @@ import (
 type Finding struct {
 	// Reason is the stable code.
 	Reason Reason `json:"reason"`
-	// Node is the inventory name of the node it was found on; empty where it
-	// concerns the way from the control node to the cluster.
+	// Node is the inventory name of the node it was found on; empty if it concerns the way from the
+	// control node to the cluster.
 	Node string `json:"node"`
-	// Subject is what it is about: a certificate, a file, a component.
+	// Subject is a certificate, a file or a component.
 	Subject string `json:"subject"`
 	// Evidence is what was seen, as it was reported.
 	Evidence string `json:"evidence"`
-	// Because is the reason of another finding that brought this one about;
-	// empty for a cause, or where none is known.
+	// Because is the reason of another finding that caused this one; empty for a cause, or if none
+	// is known.
 	Because Reason `json:"because"`
 }
 
@@ -29,8 +29,8 @@ func (f Finding) Severity() Severity { return f.Reason.Severity() }
 // Title is the reason in words.
 func (f Finding) Title() string { return f.Reason.Title() }
 
-// Next is what to do or look at next on this node. Names in it are words of a shell, for
-// there are commands in it.
+// Next is what to do or inspect next on this node. Names in it are quoted for a shell, because it
+// contains commands.
 func (f Finding) Next() string {
 	if noPair(f) {
 		return renewIt
@@ -45,12 +45,12 @@ func (f Finding) Next() string {
 	return strings.NewReplacer(names...).Replace(f.Reason.Next())
 }
 
-// Same reports whether another finding, maybe of another moment, says the same.
+// Same reports whether another finding, maybe from another moment, is the same.
 func (f Finding) Same(other Finding) bool {
 	return f.Reason == other.Reason && f.Node == other.Node && f.Subject == other.Subject
 }
 
-// MarshalJSON writes the finding with what its reason says.
+// MarshalJSON writes the finding with the texts of its reason.
 func (f Finding) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Reason   Reason   `json:"reason"`

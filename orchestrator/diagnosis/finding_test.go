@@ -13,8 +13,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// declared reads the reason codes from the source, so that a new one cannot be
-// forgotten in the table.
+// declared reads the reason codes from the source, so that a new one cannot be forgotten in the
+// table.
 func declared(t *testing.T) []Reason {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "reason.go", nil, 0)
@@ -42,8 +42,8 @@ func declared(t *testing.T) []Reason {
 	return out
 }
 
-// Every reason says how grave it is, what it means and what to do: others build
-// on the codes, and users act on the words.
+// Every reason has a severity, a meaning and a next step: others build on the codes, and users act
+// on the texts.
 func TestEveryReasonIsExplained(t *testing.T) {
 	t.Parallel()
 	all := declared(t)
@@ -75,9 +75,9 @@ func TestEveryReasonIsExplained(t *testing.T) {
 	}
 }
 
-// The order of the table is what "cause before symptom" means: no code has two
-// places, what brings another about stands above it, and what forbids a change
-// above all that does not, so that the primary finding says why a run is refused.
+// The order of the table is what "cause before symptom" means: no code has two places, a cause is
+// above its consequences, and what forbids a change above all that does not, so that the primary
+// finding explains why a run is refused.
 func TestTableIsInOrder(t *testing.T) {
 	t.Parallel()
 	blocks, critical := true, true
@@ -152,8 +152,8 @@ func TestFindingJSON(t *testing.T) {
 	}
 }
 
-// A run makes a kubelet's pair that cannot be read: no one has to look at the file first, and
-// openssl prints nothing of an empty one.
+// A run replaces a kubelet's pair that cannot be read: no one has to inspect the file first, and
+// openssl prints nothing for an empty one.
 func TestNextOfAKubeletsPair(t *testing.T) {
 	t.Parallel()
 	for subject, want := range map[string]string{
@@ -167,7 +167,7 @@ func TestNextOfAKubeletsPair(t *testing.T) {
 	}
 }
 
-// Names in what to do next are words of a shell, whatever is in them.
+// Names in the next step are words of a shell, whatever they contain.
 func TestNextQuotes(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {

@@ -13,12 +13,11 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// leastFree is what a file system must have left: less, and etcd, the kubelet
-// or a backup fail half-way. 64 MiB is one segment of etcd's log.
+// leastFree is the space that a file system must have left: with less, etcd, the kubelet or a
+// backup fail half-way. 64 MiB is one segment of etcd's log.
 const leastFree = 64 << 10 // KiB
 
-// checkGround: what everything else stands on, the clock, the disks, the tools
-// and the configuration.
+// checkGround checks the basics: the clock, the disks, the tools and the configuration.
 func (d *Diagnosis) checkGround(n snapshot.Node, taken time.Time, t Thresholds) {
 	if skew := n.Clock.Sub(taken); skewed(n, taken, t) {
 		d.find(ClockSkew, n.Name, "", fmt.Sprintf("its clock is at %s, the control node's at %s: %s apart",
@@ -47,17 +46,18 @@ func (d *Diagnosis) checkGround(n snapshot.Node, taken time.Time, t Thresholds) 
 	}
 }
 
-// kubeadmWords are what kubeadm prints next to an error: its warnings, and a hint of its own.
+// kubeadmWords are what kubeadm prints in addition to an error: its warnings, and a hint of its
+// own.
 var kubeadmWords = regexp.MustCompile(`(?m)^(?:[WI]\d{4} .*|To see the stack trace of this error.*)$`)
 
-// checkKubeadmConfigs: kubeadm takes the configuration of each node on which it has to issue
-// something. Nothing would be changed without, but the backup would have been made, and the
+// checkKubeadmConfigs: kubeadm accepts the configuration of each node on which it has to issue
+// something. Otherwise nothing would be changed there, but the backup would have been made, and the
 // nodes before this one renewed.
 func (d *Diagnosis) checkKubeadmConfigs(s snapshot.Snapshot) {
 	for _, n := range s.With(cluster.ControlPlane) {
 		asked := n.Results["kubeadm-config"]
 		says := lastLines(kubeadmWords.ReplaceAllString(asked.Output, ""), 1)
-		// It may also have stumbled over a file that it looked at.
+		// It may also have failed on a file that it inspected.
 		if asked.Status != 1 || says == "" || d.on(n.Name, CertificateUnreadable) ||
 			!slices.ContainsFunc(d.Due[n.Name], byKubeadm) {
 			continue
@@ -72,7 +72,7 @@ func byKubeadm(k certs.Kind) bool {
 	return slices.Contains([]certs.Authority{certs.KubernetesCA, certs.FrontProxyCA, certs.EtcdCA}, row.Signer)
 }
 
-// skewed reports whether a node's clock is another one than the driver's.
+// skewed reports whether a node's clock differs from the control node's.
 func skewed(n snapshot.Node, taken time.Time, t Thresholds) bool {
 	return n.Clock.Sub(taken).Abs() > t.ClockSkew
 }
@@ -91,7 +91,7 @@ func (d *Diagnosis) checkUnits(n snapshot.Node) {
 				down = append(down, name)
 			}
 		}
-		// Of several that are installed one is enough: docker stands on containerd.
+		// Of several that are installed one is enough: docker uses containerd.
 		if len(down) > 0 && !up {
 			d.find(ContainerRuntimeDown, n.Name, down[0], unitEvidence(n.Units[down[0]], snapshot.Result{}))
 		}
@@ -140,7 +140,7 @@ func (d *Diagnosis) checkEtcd(s snapshot.Snapshot) {
 		case n.Etcd != nil && answered(n):
 			waiting = append(waiting, n)
 			silent = append(silent, n)
-		case n.Etcd != nil && presents(n, "etcd") == "": // else it does not trust who asks
+		case n.Etcd != nil && presents(n, "etcd") == "": // else it does not trust the client
 			silent = append(silent, n)
 		}
 	}
@@ -175,8 +175,8 @@ func stopped(n snapshot.Node) bool {
 	return asked && len(n.Processes) > 0 && e.Error != ""
 }
 
-// answered reports whether etcd itself spoke: a port that cannot be reached, or
-// that does not trust who asks, tells nothing of a quorum.
+// answered reports whether etcd itself answered: a port that cannot be reached, or that does not
+// trust the client, proves nothing about a quorum.
 func answered(n snapshot.Node) bool {
 	return n.Etcd.Version != "" || n.Etcd.MemberID != "" || len(n.Etcd.Members) > 0
 }

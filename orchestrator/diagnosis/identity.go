@@ -10,17 +10,16 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// place is where something uses a certificate, which may lie elsewhere, and what is demanded
-// of it there.
+// place is where something uses a certificate, which may be elsewhere, and what it requires there.
 type place struct {
 	file   string
 	c      certs.Certificate
 	demand certs.Identity
 }
 
-// places are those of a node: the files of certificates, and the kubeconfigs, each with the
-// certificate with which the user of its current context logs in. What else is in kubeconfigs,
-// and what is in those of people, is whosoever's it is.
+// places are those of a node: the files of certificates, and the kubeconfigs, each with the client
+// certificate of its current context's user. Other content of kubeconfigs, and users' own
+// kubeconfigs, are ignored.
 func places(s snapshot.Snapshot, n snapshot.Node) []place {
 	var out []place
 	put := func(file string, kind certs.Kind, c certs.Certificate) {
@@ -30,7 +29,7 @@ func places(s snapshot.Snapshot, n snapshot.Node) []place {
 		case !demands || c.Served:
 		case row.Group == certs.GroupClient && !n.Is(cluster.ControlPlane): // left there
 		case row.Group == certs.GroupKubeletClient && !n.Is(cluster.ControlPlane) && !n.Is(cluster.Worker): // as above
-		case s.Unused(n, c): // no one presents it
+		case s.Unused(n, c): // it is not presented
 		case slices.ContainsFunc(out, func(p place) bool { return p.c.Path == c.Path && p.demand.User == demand.User }):
 		default:
 			out = append(out, place{file, c, demand})
@@ -52,8 +51,8 @@ func places(s snapshot.Snapshot, n snapshot.Node) []place {
 	return out
 }
 
-// checkIdentities: what is in its place may be used for what the place is for, and is of whom
-// it is for. A renewal keeps the subject, so none of it is due.
+// checkIdentities: a certificate in its place has the usages and the user of that place. A renewal
+// keeps the subject, so none of it is due.
 func (d *Diagnosis) checkIdentities(s snapshot.Snapshot) {
 	for _, n := range s.Nodes {
 		for _, p := range places(s, n) {
@@ -87,7 +86,7 @@ func (d *Diagnosis) checkIdentity(s snapshot.Snapshot, n snapshot.Node, p place)
 	}
 }
 
-// whose are a user and groups in words; of a demand one of the groups is enough.
+// whose describes a user and groups; of a requirement one of the groups is enough.
 func whose(user string, groups []string) string {
 	var words []string
 	if user != "" {
@@ -99,8 +98,8 @@ func whose(user string, groups []string) string {
 	return strings.Join(words, " in ")
 }
 
-// namedOtherwise reports whether it is known that a node has another name in the API: that one
-// is another node's, or it is registered under its own. The inventory alone may be wrong.
+// namedOtherwise reports whether it is known that a node has another name in the API: this one is
+// another node's, or it is registered under its own. The inventory alone may be wrong.
 func namedOtherwise(s snapshot.Snapshot, n snapshot.Node, name string) bool {
 	if strings.EqualFold(name, n.Facts["hostname"]) {
 		return false
@@ -113,13 +112,13 @@ func namedOtherwise(s snapshot.Snapshot, n snapshot.Node, name string) bool {
 	return registered
 }
 
-// checkKubeletAccess: whom kubelets let in, the API server decides, too. It was asked about
-// the certificate that it presents to them itself.
+// checkKubeletAccess: the API server also decides which users kubelets let in. It was asked about
+// its own client certificate.
 func (d *Diagnosis) checkKubeletAccess(n snapshot.Node) {
 	answer := n.Results["kubelet-access"]
 	c, ok := n.Certificate(certs.KindAPIServerKubeletClient)
 	last := lastLines(answer.Output, 1)
-	if n.Facts["kubelet.authorization.mode"] == "AlwaysAllow" { // a kubelet asks no one then
+	if n.Facts["kubelet.authorization.mode"] == "AlwaysAllow" { // such a kubelet asks no one
 		return
 	}
 	if !ok || answer.Status == 0 || last != "no" && !strings.HasPrefix(last, "no - ") {

@@ -23,14 +23,14 @@ func usableFor(usages string, kinds ...certs.Kind) tc.NodeEdit {
 	}, kinds...)
 }
 
-// kubeletsAnswer is what the API server says of itself towards kubelets.
+// kubeletsAnswer is the API server's answer about its access to kubelets.
 func kubeletsAnswer(status int, text string) tc.NodeEdit {
 	return func(n *snapshot.Node) {
 		n.Results["kubelet-access"] = snapshot.Result{Status: status, Output: text}
 	}
 }
 
-// refersTo lets a kubeconfig refer to a file for its user's certificate.
+// refersTo makes a kubeconfig refer to a file for its user's certificate.
 func refersTo(kubeconfig, file string) tc.NodeEdit {
 	return func(n *snapshot.Node) {
 		for i := range n.Kubeconfigs {
@@ -41,7 +41,7 @@ func refersTo(kubeconfig, file string) tc.NodeEdit {
 	}
 }
 
-// forbidden lets an API server answer that it does not let its administrator look.
+// forbidden makes an API server answer that its administrator may not read.
 func forbidden(n *snapshot.Node) {
 	n.View.Forbidden = []string{"Error from server (Forbidden): nodes is forbidden"}
 }
@@ -168,7 +168,7 @@ func identities() []fault {
 	}
 }
 
-// What is reported of a wrong identity names both: whose it is, and whose it should be.
+// The report of a wrong identity names both: the actual one and the expected one.
 func TestIdentityEvidence(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {

@@ -16,11 +16,11 @@ import (
 
 const year = 365 * tc.Day
 
-// deployed gives a cluster the dates of one that Kubespray made so long ago and whose
-// leaves were issued so long ago: etcd's authority and leaves for a century each, one made
-// seconds after the other; kubeadm's authorities for ten years, their leaves for one, some
-// minutes later on each further node; the kubelets' own in the middle of their life. The
-// components run since moments after their kubeconfigs were written.
+// deployed gives a cluster the dates of one that Kubespray made so long ago and whose leaves were
+// issued so long ago: etcd's CA and leaves for a century each, made seconds apart; kubeadm's CAs
+// for ten years, their leaves for one, some minutes later on each further node; the kubelets' own
+// in the middle of their lifetime. The components have run since moments after their kubeconfigs
+// were written.
 func deployed(ago, issued time.Duration) tc.Edit {
 	return func(s *snapshot.Snapshot) {
 		for at := range s.Nodes {
@@ -56,9 +56,9 @@ func deployed(ago, issued time.Duration) tc.Edit {
 	}
 }
 
-// What compares two instants is reported where someone would act on it, and of no cluster as
-// Kubespray makes it: not on its first day, nor in any year of it whose leaves are renewed
-// in time, until the end of an authority is within what anybody plans for.
+// A comparison of two times is reported if the operator would act on it, and for no cluster as
+// Kubespray makes it: not on its first day, nor in any year of it whose leaves are renewed in time,
+// until a CA's expiry is within what anyone plans for.
 func TestWarningsOfTwoInstants(t *testing.T) {
 	t.Parallel()
 	etcdLeaf := func(d time.Duration) tc.NodeEdit {

@@ -13,15 +13,15 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// apiServer and loopback are the names under which an API server's port was
-// asked: for its certificate, and for the one it made for itself.
+// apiServer and loopback are the names under which an API server's port was asked: for its
+// certificate, and for the one it made for itself.
 const (
 	apiServer = "kube-apiserver"
 	loopback  = "kube-apiserver-loopback"
 )
 
-// served lists the ports that serve a file. restarts: a renewal restarts the component
-// where what it serves is not what is on disk.
+// served lists the ports that serve a file. restarts: a renewal restarts the component if what it
+// serves is not what is on disk.
 var served = []struct {
 	component string
 	restarts  bool
@@ -38,7 +38,7 @@ var heldBy = []struct {
 	{"kube-scheduler", certs.KindSchedulerConf},
 }
 
-// checkInUse compares what lies on disk with what is served and held.
+// checkInUse compares files on disk with what is served and held.
 func (d *Diagnosis) checkInUse(s snapshot.Snapshot, n snapshot.Node, t Thresholds) {
 	for _, row := range served {
 		for _, e := range n.Endpoints {
@@ -50,7 +50,7 @@ func (d *Diagnosis) checkInUse(s snapshot.Snapshot, n snapshot.Node, t Threshold
 	for _, row := range heldBy {
 		c, ok := n.Certificate(row.kind)
 		p, runs := n.Process(row.component)
-		// A second: what is written in the moment a process starts, it has read.
+		// A second: a process has read what is written at the moment it starts.
 		if ok && !s.Unused(n, c) && runs && c.File != nil && !p.Started.IsZero() &&
 			c.File.Modified.Sub(p.Started) > time.Second {
 			d.find(CredentialStale, n.Name, row.component, fmt.Sprintf("process %d started at %s, %s was written at %s",
@@ -77,8 +77,7 @@ func (d *Diagnosis) checkInUse(s snapshot.Snapshot, n snapshot.Node, t Threshold
 	}
 }
 
-// checkServed compares what a port presents with the files it may have been
-// started from.
+// checkServed compares what a port presents with the files it may have been started from.
 func (d *Diagnosis) checkServed(n snapshot.Node, e snapshot.Endpoint, of []certs.Certificate, restarts bool) {
 	var files []string
 	for _, c := range of {
@@ -100,7 +99,7 @@ func (d *Diagnosis) checkServed(n snapshot.Node, e snapshot.Endpoint, of []certs
 	}
 }
 
-// stale notes a component that a renewal restarts: those of control planes, and etcd.
+// stale records a component that a renewal restarts: those of control planes, and etcd.
 func (d *Diagnosis) stale(n snapshot.Node, component string) {
 	if (n.Is(cluster.ControlPlane) || component == "etcd" && n.Is(cluster.Etcd)) &&
 		!slices.Contains(d.Stale[n.Name], component) {
@@ -120,12 +119,12 @@ func servedCertificate(n snapshot.Node, e snapshot.Endpoint) (certs.Certificate,
 
 // --- names ---------------------------------------------------------------------
 
-// use is one way in which an API server is asked.
+// use is one address of an API server.
 type use struct {
 	host string
-	// of is the node whose API server is meant; empty for all of them.
+	// of is the node of the API server; empty for all of them.
 	of string
-	// by is who asks so: a kubeconfig or a node.
+	// by is who uses it: a kubeconfig or a node.
 	by string
 }
 
@@ -160,9 +159,8 @@ func (d *Diagnosis) checkNames(s snapshot.Snapshot) {
 	}
 }
 
-// usesOf lists by which names API servers are asked: in kubeconfigs, and by the
-// inspection itself, each once. A name behind which no one presented a
-// certificate leads to no API server.
+// usesOf lists the names by which API servers are asked: in kubeconfigs, and by the inspection
+// itself, each once. A name at which no certificate was presented leads to no API server.
 func usesOf(s snapshot.Snapshot) []use {
 	var out []use
 	for _, n := range s.Nodes {
@@ -195,9 +193,8 @@ func usesOf(s snapshot.Snapshot) []use {
 	return out
 }
 
-// meant is the node whose API server answers when a node asks for a host: its
-// owner, or a control plane itself on its loopback; empty for any of them, behind
-// a load balancer or a worker's proxy.
+// meant is the node whose API server answers when a node asks for a host: its owner, or a control
+// plane itself on its loopback; empty for any of them, behind a load balancer or a worker's proxy.
 func meant(s snapshot.Snapshot, asker snapshot.Node, host string) string {
 	if isLoopback(host) {
 		if asker.Is(cluster.ControlPlane) {
@@ -239,7 +236,7 @@ func isLoopback(host string) bool {
 // same compares two hosts as TLS does: addresses by value, names without case.
 func same(a, b string) bool { return canonical(a) == canonical(b) }
 
-// canonical is the one form of a host that is the same for all ways to write it.
+// canonical is the same form of a host for all ways to write it.
 func canonical(host string) string {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return a.Unmap().String()
@@ -247,8 +244,8 @@ func canonical(host string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
-// covers reports whether a certificate for these names is one for the host; a
-// star stands for one label.
+// covers reports whether a certificate with these names is valid for the host; a star stands for
+// one label.
 func covers(sans []string, host string) bool {
 	_, parent, _ := strings.Cut(host, ".")
 	return slices.ContainsFunc(sans, func(san string) bool {

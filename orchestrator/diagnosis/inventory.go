@@ -15,25 +15,25 @@ import (
 
 // Stranger is a node or an etcd member that the cluster knows and the inventory does not.
 type Stranger struct {
-	// Name is that of the node in the API or of the etcd member; the member's ID where
-	// its name is not a plain word, or its address where no member reported.
+	// Name is that of the node in the API or of the etcd member; the member's ID if its name is not
+	// a plain word, or its address if no member reported.
 	Name string
 	// Role is cluster.ControlPlane or cluster.Worker for a node, cluster.Etcd for a member.
 	Role cluster.Role
 	// Learner is true for an etcd member that does not vote.
 	Learner bool
-	// MemberID and PeerURLs are those of an etcd member, as far as a member reported.
+	// MemberID and PeerURLs are those of an etcd member, if a member reported them.
 	MemberID string
 	PeerURLs []string
 	// By is the inventory name of the node on which it was found.
 	By string
-	// Evidence says who lists it, and how.
+	// Evidence is who lists it, and how.
 	Evidence string
 }
 
-// Strangers returns what the inventory of a snapshot does not name: nodes that the API
-// server lists, then members that etcd lists. What was not reported is not known: without an
-// API server that answers there are no nodes among them.
+// Strangers returns what the inventory of a snapshot does not name: nodes that the API server
+// lists, then members that etcd lists. What was not reported is unknown: without an API server that
+// answers there are no nodes among them.
 func Strangers(s snapshot.Snapshot) []Stranger { return append(strangeNodes(s), strangeMembers(s)...) }
 
 // checkInventory finds what the inventory does not name.
@@ -49,7 +49,7 @@ func strangeNodes(s snapshot.Snapshot) []Stranger {
 	if !ok {
 		return nil
 	}
-	// A worker's own words make no control plane known.
+	// A worker's own report makes no control plane known.
 	listed, heard := map[string]bool{}, map[string]bool{}
 	for _, n := range s.Nodes {
 		for _, name := range namesOf(n, true) {
@@ -82,14 +82,14 @@ func strangeNodes(s snapshot.Snapshot) []Stranger {
 type Member struct {
 	snapshot.EtcdMember
 
-	// Node is the inventory name of its node; empty where the inventory names none.
+	// Node is the inventory name of its node; empty if the inventory names none.
 	Node string
 	// By is the inventory name of the node whose etcd lists it.
 	By string
 }
 
-// Members are those of etcd, with the node that each is: by its own ID, the host of the peer
-// URL, or else by name. A node is one member at the most. None where no member reported.
+// Members are those of etcd, each with its node: by its own ID, the host of the peer URL, or else
+// by name. A node is one member at most. None if no member reported.
 func Members(s snapshot.Snapshot) []Member {
 	members := membership(s)
 	taken := map[string]bool{}
@@ -115,7 +115,7 @@ func Members(s snapshot.Snapshot) []Member {
 	return members
 }
 
-// Learners are the nodes whose member of etcd does not vote, as the others list it or it says
+// Learners are the nodes whose member of etcd does not vote, as the others list it or it reports
 // itself: its answer to /health is that of the members that do.
 func Learners(s snapshot.Snapshot, members []Member) []string {
 	var out []string
@@ -156,8 +156,8 @@ func strangeMembers(s snapshot.Snapshot) []Stranger {
 // plain is a name that can be given to a flag as it is.
 var plain = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// membership is what etcd's members list, each member once; of those with a quorum where
-// there are any, for another one's list may be an old one.
+// membership is what etcd's members list, each member once; preferably from those with a quorum,
+// because another one's list may be outdated.
 func membership(s snapshot.Snapshot) []Member {
 	var out []Member
 	for _, healthy := range []bool{true, false} {
@@ -178,9 +178,9 @@ func membership(s snapshot.Snapshot) []Member {
 	return out
 }
 
-// strangeServers are the addresses at which API servers are set to ask etcd, and that no
-// node of the inventory has: all there is where no member tells. A name may be one for
-// several, and what an etcd node is not asked for it cannot tell: both say nothing.
+// strangeServers are the addresses of etcd in the settings of API servers that no node of the
+// inventory has: the only source if no member reports. A name may stand for several, and an etcd
+// node that is not asked cannot report: both prove nothing.
 func strangeServers(s snapshot.Snapshot) []Stranger {
 	if slices.ContainsFunc(s.Nodes, func(n snapshot.Node) bool { return runsEtcd(n) && n.Failure != nil }) {
 		return nil
@@ -207,12 +207,12 @@ func strangeServers(s snapshot.Snapshot) []Stranger {
 	return out
 }
 
-// runsEtcd reports whether a node may be a member of etcd: the group etcd is empty where
-// kubeadm keeps etcd on the control planes.
+// runsEtcd reports whether a node may be a member of etcd: the group etcd is empty if kubeadm keeps
+// etcd on the control planes.
 func runsEtcd(n snapshot.Node) bool { return n.Is(cluster.Etcd) || n.Is(cluster.ControlPlane) }
 
-// namesOf are the names and addresses of a node: those of the inventory, and with own
-// also what the node says of itself.
+// namesOf are the names and addresses of a node: those of the inventory, and with own also those
+// that the node itself reports.
 func namesOf(n snapshot.Node, own bool) []string {
 	out := []string{n.Name, n.KubernetesName, n.Address}
 	if own {

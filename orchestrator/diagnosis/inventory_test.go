@@ -13,7 +13,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// registered lets the API know a node of that name and role.
+// registered makes the API know a node of that name and role.
 func registered(name string, role cluster.Role, addresses ...string) tc.Edit {
 	return tc.View(func(v *snapshot.View) {
 		v.Nodes[name] = "True"
@@ -24,7 +24,7 @@ func registered(name string, role cluster.Role, addresses ...string) tc.Edit {
 	})
 }
 
-// joined lets every member of etcd that tells know one more.
+// joined makes every member of etcd that lists members list one more.
 func joined(m snapshot.EtcdMember) tc.Edit {
 	return tc.Everywhere(func(n *snapshot.Node) {
 		if n.Etcd != nil && n.Etcd.Members != nil {
@@ -33,7 +33,7 @@ func joined(m snapshot.EtcdMember) tc.Edit {
 	})
 }
 
-// servers lets the API server on cp1 ask etcd at these addresses; cp1 listens at the first.
+// servers sets the etcd addresses of the API server on cp1; cp1 listens at the first.
 func servers(urls string) tc.Edit {
 	return tc.On("cp1", func(n *snapshot.Node) {
 		n.Facts["kube-apiserver.etcd-servers"] = urls
@@ -41,8 +41,8 @@ func servers(urls string) tc.Edit {
 	})
 }
 
-// What the API or etcd know and the inventory does not is named, with who says so; what
-// only has another name there is not.
+// What the API or etcd know and the inventory does not is named, with its source; what only has
+// another name there is not.
 func TestStrangers(t *testing.T) {
 	t.Parallel()
 	single := tc.Single()

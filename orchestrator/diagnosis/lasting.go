@@ -11,12 +11,12 @@ import (
 // and that are critical or cause something else.
 var fixing = []Reason{CertificateBeginsLater, ServedCertificateStale, CredentialStale, LoopbackCertificateExpired}
 
-// demanded are the warnings that the proof of a result asks for as it does for what is
-// critical, and that of which anyone who approves a plan should not think that it is renewed.
+// demanded are the warnings that the proof of a result checks like critical findings, and one that
+// the approver of a plan must not expect to be renewed.
 var demanded = []Reason{StaticPodNotReady, NodeNotJoined, OwnExpiring, EtcdMemberSilent}
 
-// Lasting are the findings that stay whatever a plan does, for no step fixes them or what
-// may have brought them about: a plan names them, and its last gate does not ask for them.
+// Lasting are the findings that stay whatever a plan does, because no step fixes them or what may
+// have caused them: a plan names them, and its last gate does not check for them.
 func (d Diagnosis) Lasting() []Finding {
 	var out []Finding
 	for _, f := range d.Findings {
@@ -45,13 +45,13 @@ func repaired(f Finding) bool {
 	return f.Reason.Expired() || slices.Contains(fixing, f.Reason) || noPair(f)
 }
 
-// noPair reports whether a finding is that a kubelet has no pair that it could log in with.
+// noPair reports whether a finding is that a kubelet has no client pair.
 func noPair(f Finding) bool {
 	return f.Reason == CertificateUnreadable && path.Base(f.Subject) == snapshot.KubeletPair
 }
 
-// byRun reports whether what to do about the finding is the run that repairs it. An API server
-// can be restarted by hand, too.
+// byRun reports whether the next step of the finding is the run that fixes it. An API server can be
+// restarted by hand, too.
 func byRun(f Finding) bool {
 	return repaired(f) && f.Reason != LoopbackCertificateExpired
 }

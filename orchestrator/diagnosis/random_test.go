@@ -12,9 +12,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// FuzzDiagnose puts situations and faults together at random, and damages what
-// is known of certificates: whatever comes of it, a change is only proposed when
-// nothing forbids it and something is due, and every document is complete.
+// FuzzDiagnose combines situations and faults at random, and damages what is known about
+// certificates: whatever the result, a change is only proposed when nothing forbids it and
+// something is due, and every document is complete.
 func FuzzDiagnose(f *testing.F) {
 	for seed := range uint64(64) {
 		f.Add(seed, uint8(seed%7))

@@ -5,10 +5,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// Severity says how much a finding matters.
+// Severity is how much a finding matters.
 type Severity string
 
-// Severities, from grave to mild.
+// Severities, the most severe first.
 const (
 	Critical Severity = "critical"
 	Warning  Severity = "warning"
@@ -21,12 +21,12 @@ func (s Severity) rank() int {
 	return 1
 }
 
-// Area is the part of a cluster that a reason speaks of.
+// Area is the part of a cluster that a reason concerns.
 type Area string
 
 // The areas, from cause to symptom.
 const (
-	Looking     Area = "looking"     // what keeps a node from being looked at
+	Looking     Area = "looking"     // what keeps a node from being inspected
 	Ground      Area = "ground"      // clock, disk, configuration
 	Authorities Area = "authorities" // CAs, service account keys, who signed what
 	Files       Area = "files"       // what must be there and readable
@@ -34,7 +34,7 @@ const (
 	InUse       Area = "in-use"      // what is served and held against what is on disk
 	Components  Area = "components"  // container runtime, kubelet, etcd
 	API         Area = "api"         // how the API answers
-	Symptoms    Area = "symptoms"    // what the API tells of nodes and pods
+	Symptoms    Area = "symptoms"    // what the API reports about nodes and pods
 	Advice      Area = "advice"      // what will matter later
 )
 
@@ -131,7 +131,7 @@ const (
 	NotInInventory              Reason = "not-in-inventory"
 )
 
-// meaning is what a reason says. blocks: nothing may be changed while it holds.
+// meaning describes a reason. blocks: nothing may be changed while it holds.
 type meaning struct {
 	reason   Reason
 	area     Area
@@ -141,13 +141,12 @@ type meaning struct {
 	next     string
 }
 
-// renewIt is what to do about what a run renews.
+// renewIt is the next step for what a run renews.
 const renewIt = "renew it: kscertctl run"
 
-// table holds every reason from cause to symptom: of several findings the one
-// that stands higher explains the lower one, never the other way round. What
-// blocks stands before all that does not, so that the first finding is also the
-// one that forbids a change. In next, NODE and SUBJECT stand for the finding's.
+// table holds every reason from cause to symptom: of several findings the higher one explains the
+// lower one, never the other way round. What blocks is above all that does not, so that the first
+// finding is also the one that forbids a change. In next, NODE and SUBJECT stand for the finding's.
 var table = []meaning{
 	{NodeUnreachable, Looking, Critical, true, "the node cannot be reached",
 		"check address, SSH user and key with: ansible -i INVENTORY NODE -m ansible.builtin.raw -a true"},
@@ -380,7 +379,7 @@ var ranks = func() map[Reason]int {
 	return m
 }()
 
-// row returns what is known of a reason; a code that is none has no words.
+// row returns the row of the reason; an unknown code has no texts.
 func (r Reason) row() meaning {
 	if i, ok := ranks[r]; ok {
 		return table[i]
@@ -397,10 +396,10 @@ func Reasons() []Reason {
 	return out
 }
 
-// Area is the part of the cluster it speaks of.
+// Area is the part of the cluster it concerns.
 func (r Reason) Area() Area { return r.row().area }
 
-// Severity says how much it matters.
+// Severity is how much it matters.
 func (r Reason) Severity() Severity { return r.row().severity }
 
 // Blocks reports whether nothing may be changed while it holds.
@@ -409,10 +408,10 @@ func (r Reason) Blocks() bool { return r.row().blocks }
 // Title is the reason in words.
 func (r Reason) Title() string { return r.row().title }
 
-// Next is what to do or look at next; NODE and SUBJECT stand for the finding's.
+// Next is what to do or inspect next; NODE and SUBJECT stand for the finding's.
 func (r Reason) Next() string { return r.row().next }
 
-// Expired reports whether it says that a leaf has expired: what a run renews.
+// Expired reports whether it means that a leaf has expired: what a run renews.
 func (r Reason) Expired() bool {
 	for _, e := range expired {
 		if r == e {
@@ -422,7 +421,7 @@ func (r Reason) Expired() bool {
 	return false
 }
 
-// expired maps what a certificate is for to the reason that says it has expired.
+// expired maps what a certificate is for to the reason that it has expired.
 var expired = map[certs.Group]Reason{
 	certs.GroupServing:        ServingExpired,
 	certs.GroupEtcd:           EtcdExpired,

@@ -10,7 +10,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 )
 
-// BenchmarkDiagnose is 200 workers all of whose kubelets have expired.
+// BenchmarkDiagnose measures 200 workers all of whose kubelets have expired.
 func BenchmarkDiagnose(b *testing.B) {
 	c := tc.HA()
 	for i := range 200 {

@@ -10,10 +10,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// strict are the CAs whose certificates are verified by programs of any kind, in pods and of
-// people: of the API server, of kubelets, of the front proxy. All others are verified by
-// components of Kubernetes and by etcd, which are never strict: so Kubespray's CA of etcd, which
-// openssl makes without key usage, is no finding.
+// strict are the CAs whose certificates are verified by programs of any kind, in pods and of users:
+// of the API server, of kubelets, of the front proxy. All others are verified by components of
+// Kubernetes and by etcd, which are never strict: so Kubespray's CA of etcd, which openssl makes
+// without key usage, is no finding.
 var strict = []struct {
 	kind   certs.Kind
 	groups []certs.Group
@@ -22,8 +22,8 @@ var strict = []struct {
 	{certs.KindFrontProxyCA, []certs.Group{certs.GroupFrontProxy}},
 }
 
-// checkStrictness: strict clients accept a CA and what it signed. Once for each CA, whatever
-// it has signed and wherever it lies.
+// checkStrictness: strict clients accept a CA and what it signed. Once for each CA, whatever it has
+// signed and wherever it is.
 func (d *Diagnosis) checkStrictness(s snapshot.Snapshot) {
 	for _, row := range strict {
 		stated := map[string]bool{}

@@ -13,9 +13,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// verifiers are those that verify the leaves of a cluster, and what they trust: what a
-// setting of theirs names, or else the file of the CA that issues such leaves. Who verifies
-// what the API server presents, are the kubeconfigs.
+// verifiers are those that verify the leaves of a cluster, and what they trust: the file of their
+// setting, or else the file of the CA that issues such leaves. The serving certificate of the API
+// server is verified with the kubeconfigs.
 var verifiers = []struct {
 	groups  []certs.Group
 	kinds   []certs.Kind
@@ -38,7 +38,7 @@ var verifiers = []struct {
 	},
 }
 
-// issuers are the authorities that leaves are of, by the kind of their certificate.
+// issuers are the issuing CAs of leaves, by the kind of their certificate.
 var issuers = []certs.Kind{certs.KindCA, certs.KindFrontProxyCA, certs.KindEtcdCA, certs.KindEtcdHostCA}
 
 // trust is what one verifier trusts: the CAs of a file or of a kubeconfig.
@@ -52,14 +52,14 @@ type presented struct {
 	node, subject, path, issuer string
 	// by are the CAs that lead from it, as certs.Certificate.SignsAs names them.
 	by []string
-	// claims is the key identifier of its issuer, where no CA of its node has signed it.
+	// claims is the key identifier of its issuer, if no CA of its node has signed it.
 	claims string
 	// signs: it is the CA that would sign the next one.
 	signs bool
 }
 
-// trustedBy reports whether a verifier that trusts these CAs accepts it. What a CA has signed
-// that its own node does not hold, is known by the identifiers alone.
+// trustedBy reports whether a verifier that trusts these CAs accepts it. The signer of a
+// certificate whose own node does not hold the CA is known by the identifiers alone.
 func (p presented) trustedBy(cas []certs.Certificate) bool {
 	return slices.ContainsFunc(cas, func(ca certs.Certificate) bool {
 		if p.claims != "" {
@@ -79,8 +79,8 @@ func present(n snapshot.Node, c certs.Certificate) presented {
 	return p
 }
 
-// signersOf are the CAs that lead from a certificate; of a snapshot of before, which does not
-// have them, the ones of its node that have the name of the authority that signed it.
+// signersOf are the CAs that lead from a certificate; for a snapshot of an earlier version, which
+// does not have them, those of its node that have the name of the CA that signed it.
 func signersOf(n snapshot.Node, c certs.Certificate) []string {
 	if len(c.Signers) > 0 || c.SignedBy == "" || c.SignedBy == certs.SelfSigned {
 		return c.Signers
@@ -121,8 +121,8 @@ func caNames(cas []certs.Certificate) []string {
 	return out
 }
 
-// checkTrust: anyone who verifies a leaf trusts a CA that leads from it, and one that leads from
-// what would be issued next.
+// checkTrust: every verifier of a leaf trusts a CA that leads from it, and one that leads from what
+// would be issued next.
 func (d *Diagnosis) checkTrust(s snapshot.Snapshot) {
 	for _, kind := range issuers {
 		ca, _ := certs.Lookup(kind)
@@ -138,7 +138,7 @@ func (d *Diagnosis) checkTrust(s snapshot.Snapshot) {
 				_, held := n.Certificate(kind)
 				for _, c := range signedLeaves(n, ca.Authority) {
 					row, _ := certs.Lookup(c.Kind)
-					// Where no such CA is, it is not known who has signed.
+					// Without such a CA, it is unknown who has signed.
 					if (held || len(c.Signers) > 0) &&
 						(slices.Contains(v.groups, row.Group) || slices.Contains(v.kinds, row.Kind)) &&
 						!s.Unused(n, c) {
@@ -165,15 +165,15 @@ func (d *Diagnosis) checkTrust(s snapshot.Snapshot) {
 	}
 }
 
-// Files of kube-controller-manager: what it hands to every pod, and the CA with which it signs.
+// Files of kube-controller-manager: what it passes to every pod, and the CA with which it signs.
 const (
 	rootCA    = "kube-controller-manager.root-ca-file"
 	signingCA = "kube-controller-manager.cluster-signing-cert-file"
 )
 
-// SigningBundle reports whether the file with whose CA kube-controller-manager signs on a node
-// holds several: one is all that it accepts when it starts (Kubernetes,
-// pkg/controller/certificates/signer), and it ends with any other number.
+// SigningBundle reports whether kube-controller-manager's file with the signing CA on a node holds
+// several: it accepts exactly one when it starts (Kubernetes, pkg/controller/certificates/signer),
+// and exits with any other number.
 func SigningBundle(n snapshot.Node) (file string, several bool) {
 	file = n.Facts[signingCA]
 	return file, len(fileOf(n, file)) > 1
@@ -185,7 +185,7 @@ func ofNetworkPlugin(_ snapshot.Node, k snapshot.Kubeconfig) bool {
 	return strings.HasSuffix(path.Dir(k.Path), "/etc/cni/net.d")
 }
 
-// without leaves those control planes out of which it is known that their CA is another one.
+// without excludes the control planes whose CA is known to be a different one.
 func (d *Diagnosis) without(s snapshot.Snapshot, ca certs.Row) snapshot.Snapshot {
 	s.Nodes = slices.DeleteFunc(slices.Clone(s.Nodes), func(n snapshot.Node) bool {
 		return slices.ContainsFunc(d.Findings, func(f Finding) bool {
@@ -195,8 +195,8 @@ func (d *Diagnosis) without(s snapshot.Snapshot, ca certs.Row) snapshot.Snapshot
 	return s
 }
 
-// trusts are what the verifiers on nodes of a role trust: the file that the setting names, or
-// where none is named that of a kind.
+// trusts are what the verifiers on nodes of a role trust: the file of the setting, or without the
+// setting that of a kind.
 func trusts(s snapshot.Snapshot, on cluster.Role, setting string, kind certs.Kind) []trust {
 	var out []trust
 	for _, n := range s.Nodes {
@@ -211,13 +211,13 @@ func trusts(s snapshot.Snapshot, on cluster.Role, setting string, kind certs.Kin
 	return out
 }
 
-// unusedFile reports whether no one uses the file that a CA is in, whatever else is in it.
+// unusedFile reports whether the file that a CA is in is unused, whatever else is in it.
 func unusedFile(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate) bool {
 	c.Position = 0
 	return s.Unused(n, c)
 }
 
-// kubeconfigTrusts are what some kubeconfigs trust, but for copies.
+// kubeconfigTrusts are what some kubeconfigs trust, without copies.
 func kubeconfigTrusts(s snapshot.Snapshot, of func(snapshot.Node, snapshot.Kubeconfig) bool) []trust {
 	var out []trust
 	for _, n := range s.Nodes {
@@ -244,7 +244,7 @@ func objectTrusts(s snapshot.Snapshot, kind certs.Kind) []trust {
 	return out
 }
 
-// checkBundles: what objects of the cluster trust, and no file of a node has, lasts.
+// checkBundles: a CA that objects of the cluster trust, and that is in no file of a node, is valid.
 func (d *Diagnosis) checkBundles(s snapshot.Snapshot, t Thresholds) {
 	for _, ca := range s.TrustedElsewhere() {
 		within := t.RenewBefore
@@ -259,8 +259,8 @@ func (d *Diagnosis) checkBundles(s snapshot.Snapshot, t Thresholds) {
 	}
 }
 
-// casOf are the CAs that a kubeconfig trusts; of a snapshot of before, which has the first
-// one's fingerprint, that one as the node's file has it.
+// casOf are the CAs that a kubeconfig trusts; for a snapshot of an earlier version, which has the
+// first one's fingerprint, that one as the node's file has it.
 func casOf(n snapshot.Node, k snapshot.Kubeconfig) []certs.Certificate {
 	if len(k.CAs) > 0 || k.CAFingerprint == "" {
 		return k.CAs
@@ -317,8 +317,8 @@ func presentedByAPI(s snapshot.Snapshot, issue []presented) []presented {
 	return append(out, issue...)
 }
 
-// compareTrust names a verifier that trusts none of several, else what most verifiers do not
-// trust, else those that do not trust what the others do.
+// compareTrust names a verifier that trusts none of several, else what most verifiers do not trust,
+// else those that do not trust what the others do.
 func (d *Diagnosis) compareTrust(of []presented, by []trust) {
 	var rest []trust
 	for _, t := range by {
@@ -357,7 +357,7 @@ func (d *Diagnosis) compareTrust(of []presented, by []trust) {
 	}
 }
 
-// trusted are places with their CAs, and the nodes where they lie.
+// trusted are places with their CAs, and their nodes.
 func trusted(by []trust) string {
 	var at grouped
 	for _, t := range by {
@@ -378,7 +378,7 @@ func (d *Diagnosis) distrusts(t trust, what string) {
 	d.unknown(t.node, subject, fmt.Sprintf("%s (%s) %s", t.place, listed(t.cas), what))
 }
 
-// unknown says once of a node that something there has, or trusts, the wrong CA.
+// unknown reports once for a node that something there has, or trusts, the wrong CA.
 func (d *Diagnosis) unknown(node, subject, evidence string) {
 	if !slices.ContainsFunc(d.Findings, func(f Finding) bool {
 		return f.Reason == UnknownAuthority && f.Node == node && f.Subject == subject
@@ -414,9 +414,9 @@ func labels(of []presented, node string) string {
 // some are the first of many names.
 func some(names []string) string { return cluster.Some(slices.Compact(names), 5) }
 
-// checkRotation: all who trust a CA trust the same certificates of it, and one key. Who
-// trusts the wrong one has been named. Others may be of another cluster: of them it counts
-// alone what they lack.
+// checkRotation: all verifiers of a CA trust the same certificates of it, and one key. Those that
+// trust the wrong one have been named. Others may belong to another cluster: only what they lack
+// counts.
 func (d *Diagnosis) checkRotation(s snapshot.Snapshot, ca certs.Row, by, others []trust) {
 	by = slices.DeleteFunc(by, func(t trust) bool {
 		return slices.ContainsFunc(d.Findings, func(f Finding) bool {
@@ -425,7 +425,7 @@ func (d *Diagnosis) checkRotation(s snapshot.Snapshot, ca certs.Row, by, others 
 		})
 	})
 	var names []string
-	last := map[string]certs.Certificate{} // the one of each that ends last
+	last := map[string]certs.Certificate{} // the one of each that expires last
 	for _, t := range by {
 		for _, c := range t.cas {
 			name := c.SignsAs()
@@ -437,7 +437,7 @@ func (d *Diagnosis) checkRotation(s snapshot.Snapshot, ca certs.Row, by, others 
 			}
 		}
 	}
-	// A CA that has signed nothing but the others is above them, and need not be there.
+	// A CA that has signed nothing but the others is above them, and may be missing.
 	names = slices.DeleteFunc(names, func(name string) bool {
 		above := slices.ContainsFunc(names,
 			func(other string) bool { return slices.Contains(last[other].Signers, name) })
@@ -490,7 +490,7 @@ func (d *Diagnosis) checkRotation(s snapshot.Snapshot, ca certs.Row, by, others 
 	d.find(RotationUnfinished, node, ca.Name, strings.Join(words, "; "))
 }
 
-// signsLeaf reports whether a certificate that is no CA is of a CA.
+// signsLeaf reports whether a leaf is signed by a CA.
 func signsLeaf(s snapshot.Snapshot, name string) bool {
 	return slices.ContainsFunc(s.Nodes, func(n snapshot.Node) bool {
 		return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
@@ -500,7 +500,7 @@ func signsLeaf(s snapshot.Snapshot, name string) bool {
 	})
 }
 
-// grouped are nodes by what is reported of them, in the order of what was reported first.
+// grouped are nodes by the report about them, in the order in which it came first.
 type grouped struct {
 	order []string
 	of    map[string][]string

@@ -10,10 +10,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// own is a certificate of someone's own, as settings name it.
+// own is a certificate of the operator's own, as settings name it.
 const own = "/etc/company/tls.crt"
 
-// uses lets a node's settings name files: "setting path", or one of them for its usual ones.
+// uses makes a node's settings name files: "setting path", or one of them for its usual ones.
 func uses(settings ...string) tc.NodeEdit {
 	return func(n *snapshot.Node) {
 		for _, line := range settings {
@@ -33,7 +33,7 @@ func usual(n *snapshot.Node) {
 	tc.EtcdClient(n)
 }
 
-// lies puts a certificate onto a node that ends after so many days.
+// lies puts a certificate onto a node that expires after so many days.
 func lies(kind certs.Kind, file string, days int) tc.NodeEdit {
 	return func(n *snapshot.Node) {
 		row, _ := certs.Lookup(kind)
@@ -44,7 +44,7 @@ func lies(kind certs.Kind, file string, days int) tc.NodeEdit {
 	}
 }
 
-// kubeadmsEtcd are files of an etcd of kubeadm's own, signed by no one who is known.
+// kubeadmsEtcd are files of an etcd of kubeadm's own, signed by an unknown CA.
 func kubeadmsEtcd(n *snapshot.Node) {
 	lies(certs.KindEtcdCA, tc.PKI+"/etcd/ca.crt", -1)(n)
 	for kind, file := range map[certs.Kind]string{
@@ -58,7 +58,7 @@ func kubeadmsEtcd(n *snapshot.Node) {
 	n.Digests[tc.PKI+"/etcd/ca.crt"] = "of " + n.Name
 }
 
-// ownServing lets the API server serve a certificate of its own that ends after so many days.
+// ownServing makes the API server serve a certificate of its own that expires after so many days.
 func ownServing(days int) tc.NodeEdit {
 	return func(n *snapshot.Node) {
 		usual(n)
@@ -73,7 +73,7 @@ func ownServing(days int) tc.NodeEdit {
 	}
 }
 
-// inUse are situations in which the settings of components say what is in use.
+// inUse are situations in which the settings of components define what is in use.
 func inUse() []fault {
 	single, ha := tc.Single(), tc.HA()
 	one := func(r diagnosis.Reason) []diagnosis.Reason { return []diagnosis.Reason{r} }
@@ -178,7 +178,7 @@ func TestOthersPairExplainsNothing(t *testing.T) {
 	}
 }
 
-// What is refused for want of a certificate that no one renews here says so, and names it.
+// A refusal because of a certificate that is not renewed here explains that, and names it.
 func TestOwnCertificateIsNamed(t *testing.T) {
 	t.Parallel()
 	d := diagnosis.Diagnose(tc.Healthy(tc.Single(), tc.On("cp1", ownServing(-1), tc.Unusable(1, tc.SaysExpired))), diagnosis.DefaultThresholds())

@@ -36,12 +36,12 @@ type authority struct {
 	name certs.Authority
 	ca   CA
 	// of is the certificate that is re-issued: of those with their key next to them the one that
-	// expires last; signer is the node that has both, empty where none does.
+	// expires last; signer is the node that has both, empty if none does.
 	of     certs.Certificate
 	signer string
 	// first is when the first of its certificates on nodes expires.
 	first time.Time
-	// other is a node that has another CA in its place; empty where all have this one.
+	// other is a node that has another CA in its place; empty if all have this one.
 	other string
 }
 
@@ -98,7 +98,7 @@ func ended(s snapshot.Snapshot) []authority {
 	})
 }
 
-// reissuable says why CAs cannot be re-issued with their own keys; nil when they can.
+// reissuable returns why CAs cannot be re-issued with their own keys; nil if they can.
 func reissuable(s snapshot.Snapshot, all []authority) error {
 	for _, a := range all {
 		switch {
@@ -122,12 +122,12 @@ func reissuable(s snapshot.Snapshot, all []authority) error {
 	return nil
 }
 
-// byHand is the way of an expired CA of etcd that this version does not re-issue.
+// byHand is what to do about an expired CA of etcd that this version does not re-issue.
 const byHand = "re-issue it by hand with its own key (openssl x509 -req, with the subject and the extensions that " +
 	"it has), put it on every node, " +
 	"restart etcd there, and run this again: kscertctl run -i INVENTORY"
 
-// triedExpired refuses clusters in which no expired CA of etcd has been re-issued yet.
+// triedExpired refuses clusters for which the re-issue of an expired CA of etcd is untested.
 func triedExpired(s snapshot.Snapshot, q Quorum, all []authority) error {
 	members := s.With(cluster.Etcd)
 	switch {
@@ -163,7 +163,7 @@ func unidentified(s snapshot.Snapshot) func(snapshot.Node) bool {
 	}
 }
 
-// identifiable says why such certificates cannot be issued again; nil when they can.
+// identifiable returns why such certificates cannot be issued again; nil if they can.
 func identifiable(s snapshot.Snapshot) error {
 	needs := unidentified(s)
 	for _, n := range s.Nodes {
@@ -192,8 +192,8 @@ func authorityNames(all []authority) []certs.Authority {
 	return out
 }
 
-// holders are the nodes that trust one of the CAs, by whichever of its certificates: it lies
-// there, or in a kubeconfig. Every API server trusts that of etcd, wherever its file is.
+// holders are the nodes that trust one of the CAs, by any of its certificates: in a file or in a
+// kubeconfig. Every API server trusts that of etcd, wherever its file is.
 func holders(s snapshot.Snapshot, all []authority) []string {
 	var out []string
 	for _, n := range s.Nodes {
@@ -209,7 +209,7 @@ func holders(s snapshot.Snapshot, all []authority) []string {
 	return out
 }
 
-// issue has each CA re-issued on the one node that signs for it.
+// issue re-issues each CA on the one node that signs for it.
 func (b *builder) issue(all []authority, validity time.Duration) {
 	var signers []string
 	for _, a := range all {
@@ -251,7 +251,7 @@ func (b *builder) caPlan(c cluster.Cluster, s snapshot.Snapshot, q Quorum, all [
 			others = append(others, name)
 		}
 	}
-	// One that restarts must not meet another that is out, for whatever reason.
+	// A restarting member must not meet another that is down, for whatever reason.
 	wait := Step{Gate: EtcdGate, Nodes: cluster.Names(c.With(cluster.Etcd)), Title: "Wait for etcd",
 		Why: "every member answers a read with quorum before another one restarts"}
 	for _, name := range downFirst(q, etcd) {
@@ -279,7 +279,7 @@ func (b *builder) caPlan(c cluster.Cluster, s snapshot.Snapshot, q Quorum, all [
 	}
 }
 
-// publish has the cluster tell of the new certificate of its CA.
+// publish makes the cluster publish the new certificate of its CA.
 func (b *builder) publish(c cluster.Cluster) {
 	b.step(Step{Action: CAPublish, Nodes: cluster.Names(c.With(cluster.ControlPlane))[:1],
 		Title: "Wait until the cluster has published the CA certificate",
@@ -352,7 +352,7 @@ func (p Policy) caRenewal(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Di
 	return made, nil
 }
 
-// caInterruption says what users of the cluster notice of a renewal of its CAs.
+// caInterruption is what users of the cluster notice of a renewal of its CAs.
 func (p Policy) caInterruption(all []authority, c cluster.Cluster) string {
 	parts := []string{"what the CAs have signed stays valid, because their keys stay: kubeconfigs, tokens and " +
 		"running pods are not touched"}
@@ -373,7 +373,7 @@ func (p Policy) caInterruption(all []authority, c cluster.Cluster) string {
 	return strings.Join(parts, "; ")
 }
 
-// caNotes tell who goes on with the old certificates.
+// caNotes list who continues to use the old certificates.
 func caNotes(all []authority) []string {
 	var out []string
 	for _, a := range all {
@@ -384,7 +384,7 @@ func caNotes(all []authority) []string {
 	return out
 }
 
-// shortened warns of CAs that would end earlier than they do.
+// shortened warns of CAs that would expire earlier than before.
 func (p Policy) shortened(s snapshot.Snapshot, all []authority) []string {
 	var out []string
 	for _, a := range all {
@@ -407,8 +407,8 @@ func (p Plan) Authorities() []certs.Authority {
 	return out
 }
 
-// expiredCAs are the CAs that have expired and can be re-issued with their own keys, where
-// that is the way out.
+// expiredCAs are the CAs that have expired and can be re-issued with their own keys, if that is the
+// way out.
 func (p Policy) expiredCAs(s snapshot.Snapshot, d diagnosis.Diagnosis) ([]authority, error) {
 	if d.Route != diagnosis.NewCA {
 		return nil, nil
@@ -424,8 +424,8 @@ func (p Policy) expiredCAs(s snapshot.Snapshot, d diagnosis.Diagnosis) ([]author
 	return all, nil
 }
 
-// replace has expired CAs re-issued and put in place on every node, before anything that
-// they sign is.
+// replace re-issues expired CAs and places them on every node, before anything that they sign is
+// renewed.
 func (b *builder) replace(s snapshot.Snapshot, cas []authority) {
 	if len(cas) == 0 {
 		return
@@ -439,7 +439,7 @@ func (b *builder) replace(s snapshot.Snapshot, cas []authority) {
 		Changes: true})
 }
 
-// trusting adds the control planes and members of etcd that have to take up a renewed CA.
+// trusting adds the control planes and members of etcd that have to load a renewed CA.
 func (t *targets) trusting(c cluster.Cluster, s snapshot.Snapshot, cas []authority) {
 	if has(cas, ClusterCA) || has(cas, EtcdCA) {
 		t.controlPlanes = cluster.Names(c.With(cluster.ControlPlane))
@@ -455,7 +455,7 @@ func (t *targets) trusting(c cluster.Cluster, s snapshot.Snapshot, cas []authori
 	}
 }
 
-// caWarnings tell what is left with expired CAs that are replaced on the nodes.
+// caWarnings list what remains to be done after expired CAs are replaced on the nodes.
 func caWarnings(cas []authority) []string {
 	var out []string
 	for _, a := range cas {

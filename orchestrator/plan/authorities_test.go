@@ -50,7 +50,7 @@ var ofEtcdNodes = []string{
 	"~09-ca-renew-cp1 [cp1]", "10-gate-api-server-cp1 [cp1]", "11-gate-cluster [cp1 w1 etcd1 etcd2 etcd3]",
 }
 
-// unnamed takes the identifier of their CA's key from certificates of etcd.
+// unnamed removes the identifier of their CA's key from certificates of etcd.
 var unnamed = tc.Files(func(c *certs.Certificate) { c.NotStrict = []string{certs.LacksAuthorityKeyID} }, certs.KindEtcdNode)
 
 // numberedFrom gives steps other numbers.
@@ -94,7 +94,7 @@ func TestRenewCAs(t *testing.T) {
 		{
 			name: "of three control planes, which a former run has left with two certificates", of: tc.HA(), policy: plan.Policy{RenewCAs: []plan.CA{plan.ClusterCA, plan.FrontProxyCA}},
 			edits: []tc.Edit{tc.On("cp1,cp2,cp3", tc.Bundle(certs.KindFrontProxyCA, tc.Again, tc.Again)), tc.On("cp2", tc.Bundle(certs.KindCA, tc.Again, tc.Again), tc.Trusting("", tc.Again))},
-			// It is the later one that is re-issued, so that none ends before what a node has.
+			// The later one is re-issued, so that none expires before what a node has.
 			steps: slices.Concat([]string{"~01-backup [cp1 cp2 cp3 w1]", "02-ca-issue-cp2 [cp2]", "03-ca-issue-cp1 [cp1]"}, numberedFrom(4, ofThree[2:])),
 		},
 		{
@@ -192,7 +192,7 @@ func TestRenewCAs(t *testing.T) {
 	}
 }
 
-// Nothing but a plan for CAs touches them: none does so without being asked, or an expired CA.
+// Only a plan for CAs touches them: no other plan does so unless asked, or for an expired CA.
 func TestOnlyCAPlansTouchCAs(t *testing.T) {
 	t.Parallel()
 	for _, r := range rows() {
@@ -205,7 +205,7 @@ func TestOnlyCAPlansTouchCAs(t *testing.T) {
 	}
 }
 
-// What the cluster has published is published again when the run is rolled back.
+// CA certificates that the cluster has published are published again when the run is rolled back.
 func TestRollbackOfRenewedCAs(t *testing.T) {
 	t.Parallel()
 	before := tc.Healthy(tc.Single())

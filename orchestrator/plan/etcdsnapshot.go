@@ -9,14 +9,14 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// EtcdSnapshot is which backups hold a snapshot of etcd in addition to the files. Certificates do
-// not touch etcd's data: it is an addition, and no step goes back to it.
+// EtcdSnapshot defines which backups hold a snapshot of etcd in addition to the files. Certificates
+// do not touch etcd's data: it is an addition, and no step restores it.
 type EtcdSnapshot string
 
 // The values of --etcd-snapshot.
 const (
-	// SnapshotAuto saves one where etcd answers, there is room, and it takes no longer
-	// than SnapshotBound.
+	// SnapshotAuto saves one if etcd answers, there is enough space, and it takes no longer than
+	// SnapshotBound.
 	SnapshotAuto EtcdSnapshot = "auto"
 	// SnapshotAlways takes no backup, and so changes nothing, without one.
 	SnapshotAlways EtcdSnapshot = "always"
@@ -29,11 +29,11 @@ func EtcdSnapshots() []EtcdSnapshot {
 	return []EtcdSnapshot{SnapshotAuto, SnapshotAlways, SnapshotNever}
 }
 
-// What a plan reckons with, and a node again with its own figures (the roles backup and
-// settings of the playbooks; a test compares). Within the bound lies a database of the
-// size that etcd allows by default, 2 GiB.
+// The numbers that a plan calculates with, and a node again with its own measurements (the roles
+// backup and settings of the playbooks; a test compares). A database of etcd's default limit, 2
+// GiB, is within the bound.
 const (
-	// SnapshotPace is how many bytes a second are saved, by assumption.
+	// SnapshotPace is the estimated number of bytes saved per second.
 	SnapshotPace = 20 << 20
 	// SnapshotBound is how long a snapshot may take.
 	SnapshotBound = 120 * time.Second
@@ -41,24 +41,24 @@ const (
 	SnapshotSpare = 256 << 20
 )
 
-// most bounds numbers of nodes, so that none overflows: 1 PiB.
+// most limits numbers from nodes, so that none overflows: 1 PiB.
 const most = 1 << 50
 
-// MemberSnapshot is what a plan foresees of the snapshot of one member of etcd. The node
-// decides when its backup is taken.
+// MemberSnapshot is a plan's forecast for the snapshot of one member of etcd. The node decides when
+// its backup is taken.
 type MemberSnapshot struct {
 	// Node is the member's.
 	Node string `json:"node"`
-	// Bytes is the size of its database; absent where it is not known.
+	// Bytes is the size of its database; absent if it is unknown.
 	Bytes int64 `json:"bytes,omitempty"`
 	// Seconds is about how long the snapshot would take.
 	Seconds int64 `json:"seconds,omitempty"`
-	// LeftOut is why none is saved; absent where one is.
+	// LeftOut is why none is saved; absent if one is.
 	LeftOut string `json:"leftOut,omitempty"`
 }
 
-// snapshots says which backups of nodes will hold a snapshot of etcd. The error is an
-// *UnsupportedError when there is no room for one that has to be saved.
+// snapshots returns which backups of nodes will hold a snapshot of etcd. The error is an
+// *UnsupportedError if there is no space for one that has to be saved.
 func (p Policy) snapshots(s snapshot.Snapshot, nodes []string) (all []MemberSnapshot, err error) {
 	var short []string
 	for _, n := range s.Nodes {
@@ -74,7 +74,7 @@ func (p Policy) snapshots(s snapshot.Snapshot, nodes []string) (all []MemberSnap
 		switch always := p.EtcdSnapshot == SnapshotAlways; {
 		case p.EtcdSnapshot == SnapshotNever:
 			m.LeftOut = "--etcd-snapshot never"
-		case size == 0: // the node asks once more
+		case size == 0: // the node asks again
 		case known && free < need && always:
 			short = append(short, n.Name+": "+figures)
 		case known && free < need:
@@ -94,7 +94,7 @@ func (p Policy) snapshots(s snapshot.Snapshot, nodes []string) (all []MemberSnap
 	return all, nil
 }
 
-// room is how many bytes are free where a node's backups lie, as far as that is known.
+// room is how many bytes are free on the file system of a node's backups, as far as that is known.
 func room(n snapshot.Node, dir string) (free int64, known bool) {
 	at := ""
 	for mount, disk := range n.Disks {
@@ -106,10 +106,10 @@ func room(n snapshot.Node, dir string) (free int64, known bool) {
 	return free, at != ""
 }
 
-// mebibytes are those that bytes take, the last one maybe in part.
+// mebibytes is the size in MiB, rounded up.
 func mebibytes(bytes int64) int64 { return (bytes + 1<<20 - 1) >> 20 }
 
-// reported says in words what is foreseen of snapshots, and of whose size nothing is known.
+// reported describes the forecast for snapshots, and lists the members whose size is unknown.
 func reported(all []MemberSnapshot) (notes, unknown []string) {
 	var output grouped
 	var silent []string

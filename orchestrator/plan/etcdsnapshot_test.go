@@ -140,7 +140,7 @@ func TestEtcdSnapshots(t *testing.T) {
 			if err != nil || len(p.Steps) == 0 {
 				t.Fatalf("%v: %v", err, p)
 			}
-			if strings.HasPrefix(row.name, "numbers") { // whatever is reported of them
+			if strings.HasPrefix(row.name, "numbers") { // whatever is reported about them
 				row.want[0].LeftOut = p.EtcdSnapshots[0].LeftOut
 			} else if got := about(p.Notes, "snapshot of etcd"); !reflect.DeepEqual(got, row.notes) {
 				t.Errorf("notes\n%q, want\n%q", got, row.notes)
@@ -155,7 +155,7 @@ func TestEtcdSnapshots(t *testing.T) {
 	}
 }
 
-// about are the lines that a word is in.
+// about are the lines that contain a word.
 func about(lines []string, word string) (out []string) {
 	for _, line := range lines {
 		if strings.Contains(line, word) {

@@ -11,12 +11,12 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// kubeadmDefault is the algorithm of new keys where the configuration names none
-// (Kubernetes, cmd/kubeadm/app/apis/kubeadm/v1beta4, EncryptionAlgorithm).
+// kubeadmDefault is the algorithm of new keys if the configuration names none (Kubernetes,
+// cmd/kubeadm/app/apis/kubeadm/v1beta4, EncryptionAlgorithm).
 const kubeadmDefault = "RSA-2048"
 
-// newKeys says for which certificates a new key is of another algorithm than the old one:
-// kubeadm takes that of its configuration.
+// newKeys lists certificates whose new key has another algorithm than the old one: kubeadm uses
+// that of its configuration.
 func newKeys(d diagnosis.Diagnosis, s snapshot.Snapshot, steps []Step) []string {
 	var changes grouped
 	for _, n := range s.Nodes {

@@ -10,7 +10,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// kubeadm makes new keys as its configuration says, whatever the old ones were: the plan notes a change.
+// kubeadm makes new keys by its configuration, whatever the old ones were: the plan notes a change.
 func TestPlanTellsOfNewKeyAlgorithms(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, old, config, want string }{

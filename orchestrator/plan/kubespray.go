@@ -2,19 +2,18 @@ package plan
 
 import "fmt"
 
-// renewedByUpgrade is what Kubespray's upgrade-cluster.yml renews and what not, so
-// that no one takes it for a renewal: kubeadm returns before it renews when no static
-// pod's manifest changes (Kubernetes, cmd/kubeadm/app/phases/upgrade/staticpods.go),
-// etcd's certificates are issued again each time since Kubespray v2.16
-// (force_etcd_cert_refresh), and a worker that has a kubelet.conf counts as joined.
+// renewedByUpgrade is what Kubespray's upgrade-cluster.yml renews and what not, so that no one
+// takes it for a renewal: kubeadm returns before it renews when no static pod's manifest changes
+// (Kubernetes, cmd/kubeadm/app/phases/upgrade/staticpods.go), etcd's certificates are issued again
+// each time since Kubespray v2.16 (force_etcd_cert_refresh), and a worker that has a kubelet.conf
+// counts as joined.
 const renewedByUpgrade = "upgrade-cluster.yml renews by itself: admin.conf, and certificates of etcd as a host " +
 	"service. " +
 	"It does not renew: the other certificates of a control plane, as long as kube_version and the static pods stay " +
 	"what they are; the kubelet's certificate of a worker, ever. " +
 	"So what is due is renewed before it, and every certificate is inspected again after it"
 
-// notes says in words what of the checkout a plan was made with, and what about it is
-// worth a warning.
+// notes describes the checkout that a plan was made with, and returns warnings about it.
 func (p Policy) notes() (notes, warnings []string) {
 	k := p.Kubespray
 	if p.Choice == UpgradeCluster {

@@ -13,8 +13,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// What was wrong before and no step fixes is named in the plan, since its proof does not ask
-// for it; what a certificate has brought about is not, nor what is wrong elsewhere.
+// A problem from before that no step fixes is named in the plan, since its proof does not check for
+// it; consequences of a certificate are not, nor problems elsewhere.
 func TestPlanNamesWhatLasts(t *testing.T) {
 	t.Parallel()
 	const lasting = "no step fixes it, and the proof of the result does not require it: "
@@ -55,8 +55,8 @@ func TestPlanNamesWhatLasts(t *testing.T) {
 	}
 }
 
-// What a run leaves as it is and may surprise later is named in the plan: Kubespray's own
-// renewal timer, on or off, and nodes that were cordoned before.
+// What a run leaves as it is and may surprise later is named in the plan: Kubespray's own renewal
+// timer, on or off, and nodes that were cordoned before.
 func TestPlanNamesWhatIsThere(t *testing.T) {
 	t.Parallel()
 	timer := func(state snapshot.TimerState) tc.Edit {
@@ -80,7 +80,7 @@ func TestPlanNamesWhatIsThere(t *testing.T) {
 	}
 }
 
-// A member that is healthy and tells no members is not one that does not answer.
+// A member that is healthy and lists no members is not one that does not answer.
 func TestPlanSaysWhyMembersAreNotKnown(t *testing.T) {
 	t.Parallel()
 	s := tc.Healthy(tc.Single(), due, tc.On("cp1", func(n *snapshot.Node) {
@@ -104,8 +104,8 @@ func TestPlanNamesASilentMember(t *testing.T) {
 	}
 }
 
-// No certificate is issued for a kubelet whose node has another name, which only the lost
-// certificate reported.
+// No certificate is issued for a kubelet whose node has another name that only the lost certificate
+// had.
 func TestPlanKnowsTheNodesName(t *testing.T) {
 	t.Parallel()
 	gone := tc.On("w1", func(n *snapshot.Node) {
@@ -129,8 +129,8 @@ func TestPlanKnowsTheNodesName(t *testing.T) {
 	}
 }
 
-// A node that no step can fix is left out with the --limit that the refusal names, and the
-// others are renewed.
+// A node that no step can fix is left out with the --limit that the refusal names, and the others
+// are renewed.
 func TestExcludedNodeStopsNothing(t *testing.T) {
 	t.Parallel()
 	issued := func(kind certs.Kind, signer certs.Authority) tc.NodeEdit {

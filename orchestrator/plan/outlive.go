@@ -9,11 +9,11 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// newLife is how long a new leaf lasts: kubeadm and kube-controller-manager give a year.
+// newLife is the lifetime of a new leaf: kubeadm and kube-controller-manager give a year.
 const newLife = 365 * 24 * time.Hour
 
-// outlived warns of each CA that ends before what a plan lets it sign does: that is renewed
-// again before its end, or not trusted.
+// outlived warns of each CA that expires before what a plan makes it sign: that is renewed again
+// before, or not trusted.
 func outlived(s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []string {
 	var out []string
 	reported := map[certs.Authority]bool{}
@@ -37,8 +37,8 @@ func outlived(s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []string
 	return out
 }
 
-// issuer is the certificate of the CA that would sign, and the node where its key is: of
-// several the one that ends last.
+// issuer is the certificate of the CA that would sign, and the node with its key: of several the
+// one that expires last.
 func issuer(s snapshot.Snapshot, by certs.Authority) (ca certs.Certificate, node string, ok bool) {
 	for _, n := range s.Nodes {
 		for _, c := range n.Certificates {

@@ -12,7 +12,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// A plan says once of each CA that signs in it that it ends before what it signs.
+// A plan warns once about each CA that signs in it and expires before what it signs.
 func TestOutlived(t *testing.T) {
 	t.Parallel()
 	due := tc.On("cp1", tc.Expired(certs.KindControllerManagerConf), tc.EndsIn(tc.Day, certs.KindFrontProxyClient))

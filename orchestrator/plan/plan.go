@@ -5,8 +5,8 @@
 //	p, err := plan.Make(snap.Cluster(), snap, d, plan.Policy{})
 //	for _, step := range p.Steps { ... }
 //
-// A step runs a playbook, and then its Action is set, or waits for a gate, and then
-// its Gate is. Package orchestrator carries plans out.
+// A step either runs a playbook, and has an Action, or waits for a gate, and has a Gate. Package
+// orchestrator carries plans out.
 package plan
 
 import (
@@ -21,8 +21,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// Choice is which playbook reconciles the cluster after, or instead of, the
-// pre-phase.
+// Choice is which playbook reconciles the cluster after, or instead of, the pre-phase.
 type Choice string
 
 // The choices of --playbook.
@@ -41,62 +40,61 @@ const (
 // Choices in the order they are documented in.
 func Choices() []Choice { return []Choice{Auto, RenewCerts, UpgradeCluster, NoPlaybook} }
 
-// Policy is what the user asks of a plan, and what there is to carry it out with.
+// Policy is what the user wants from a plan, and what is available to carry it out.
 type Policy struct {
 	// Choice is the playbook; Auto when empty.
 	Choice Choice
 	// Kubespray is the checkout that was named or found; nil without one.
 	Kubespray *Kubespray
-	// Limit names the only nodes to be worked on, each by its own name or by that of
-	// its group; all when empty.
+	// Limit names the only nodes to be worked on, each by its own name or by that of its group; all
+	// if empty.
 	Limit []string
 	// Skip are phases that are left out.
 	Skip []Phase
-	// Until is the phase that the plan ends with; empty for the whole plan.
+	// Until is the last phase of the plan; empty for the whole plan.
 	Until Phase
-	// MaxUnavailable is how many control planes whose API servers work may be renewed
-	// between two gates; 1 when 0. It never takes the last one, nor the quorum of etcd.
+	// MaxUnavailable is how many control planes with a working API server may be renewed between
+	// two gates; 1 if 0. It never takes the last one, nor the quorum of etcd.
 	MaxUnavailable int
-	// AllowNotInInventory names control planes and etcd members that the inventory need not
-	// name, as diagnosis.Strangers has them: each is assumed to be healthy.
+	// AllowNotInInventory names control planes and etcd members that may be missing from the
+	// inventory, as in diagnosis.Strangers: each is assumed to be healthy.
 	AllowNotInInventory []string
 	// RenewCAs are the CAs to re-issue with their own keys; none in any other plan.
 	RenewCAs []CA
-	// CAValidity is for how long they are re-issued; when 0, as kubeadm's configuration
-	// says, or for as long as before.
+	// CAValidity is their lifetime; if 0, that of kubeadm's configuration, or as before.
 	CAValidity time.Duration
-	// EtcdSnapshot is which backups hold a snapshot of etcd; SnapshotAuto when empty.
+	// EtcdSnapshot defines which backups hold a snapshot of etcd; SnapshotAuto if empty.
 	EtcdSnapshot EtcdSnapshot
-	// BackupRoot is the folder of the backups on each node; when empty, no plan asks for
-	// the room there.
+	// BackupRoot is the directory of the backups on each node; if empty, a plan does not check the
+	// space there.
 	BackupRoot string
 }
 
-// Kubespray is a checkout as a plan tells of it.
+// Kubespray describes a checkout in a plan.
 type Kubespray struct {
 	Dir string `json:"dir"`
-	// Found says by which convention; empty where it was named.
+	// Found is the convention by which it was found; empty if it was named.
 	Found string `json:"found,omitempty"`
-	// Release, and what it demands of ansible-core, in words; Ansible is the one in use.
+	// Release, and its requirement for ansible-core, in words; Ansible is the one in use.
 	Release string `json:"release"`
 	Demands string `json:"demands"`
 	Ansible string `json:"ansible"`
 	// Upgrade and Renew are its playbooks, relative to Dir; Renew is empty without one.
 	Upgrade string `json:"upgrade"`
 	Renew   string `json:"renew,omitempty"`
-	// Tasks are those of the playbook that will run, before what it includes; 0 when
-	// none will.
+	// Tasks is the number of tasks of the playbook that will run, without later includes; 0 if none
+	// will.
 	Tasks int `json:"tasks,omitempty"`
 	// Warnings are about the checkout, in words.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// atOnce is how many control planes may be renewed between two gates, and why it is
-// fewer than was asked for.
+// atOnce is how many control planes may be renewed between two gates, and why it is fewer than
+// requested.
 func (p Policy) atOnce(c cluster.Cluster, q Quorum, members []string) (n int, bound string) {
 	asked := max(p.MaxUnavailable, 1)
 	n = asked
-	// Members on machines of their own come before, each behind its gate.
+	// Members on separate machines come before, each with its gate.
 	stacked := slices.ContainsFunc(members, func(name string) bool {
 		n, _ := c.Node(name)
 		return n.Is(cluster.ControlPlane)
@@ -155,32 +153,31 @@ type Step struct {
 	Gate Gate `json:"gate,omitempty"`
 	// Playbook is one of the Kubespray checkout, relative to it; absent for ours.
 	Playbook string `json:"playbook,omitempty"`
-	// Nodes are the inventory names it is about, in the order they are taken.
+	// Nodes are the inventory names of its nodes, in the order they are taken.
 	Nodes []string `json:"nodes"`
 	// Title is what it does.
 	Title string `json:"title"`
 	// Why is the reason for it.
 	Why string `json:"why"`
-	// Changes is true when the step changes nodes.
+	// Changes is true if the step changes nodes.
 	Changes bool `json:"changes"`
-	// NoWait leaves waiting for the members of etcd to the gate behind the step.
+	// NoWait leaves waiting for the members of etcd to the gate after the step.
 	NoWait bool `json:"noWait,omitempty"`
-	// AtOnce is how many of Nodes are worked on at the same time; 1 when absent.
+	// AtOnce is how many of Nodes are worked on at the same time; 1 if absent.
 	AtOnce int `json:"atOnce,omitempty"`
-	// Signer is the node that signs etcd certificates for those of Nodes that do not
-	// have the key of etcd's CA; absent when all have it.
+	// Signer is the node that signs etcd certificates for those of Nodes that do not have the key
+	// of etcd's CA; absent if all have it.
 	Signer string `json:"signer,omitempty"`
-	// Authorities are the CAs that a step re-issues, or puts in place.
+	// Authorities are the CAs that a step re-issues, or places.
 	Authorities []certs.Authority `json:"authorities,omitempty"`
-	// Offline puts CAs in place and leaves what trusts them to the steps behind it.
+	// Offline places CAs and leaves the restart of what trusts them to later steps.
 	Offline bool `json:"offline,omitempty"`
-	// Validity is for how long it re-issues them; absent for as long as before.
+	// Validity is the lifetime of re-issued CAs; absent for the same as before.
 	Validity time.Duration `json:"validity,omitempty"`
 }
 
-// Together reports whether the step's nodes come back together or not at all: etcd has
-// no quorum before most of them have new certificates, so none is waited for before all
-// have them.
+// Together reports whether the step's nodes come back together or not at all: etcd has no quorum
+// before most of them have new certificates, so none is waited for before all have them.
 func (s Step) Together() bool { return s.NoWait || s.Action == PrePhase && s.AtOnce > 1 }
 
 // Plan is the ordered steps of a route.
@@ -190,15 +187,15 @@ type Plan struct {
 	Route diagnosis.Route `json:"route,omitempty"`
 	// Undoes is the run that a rollback undoes; a rollback has no route.
 	Undoes string `json:"undoes,omitempty"`
-	// Steps is empty when there is nothing to do.
+	// Steps is empty if there is nothing to do.
 	Steps []Step `json:"steps"`
-	// EtcdSnapshots are what is foreseen of each member of etcd that is backed up.
+	// EtcdSnapshots is the forecast for each member of etcd that is backed up.
 	EtcdSnapshots []MemberSnapshot `json:"etcdSnapshots,omitempty"`
 	// Interruption is what users of the cluster will notice.
 	Interruption string `json:"interruption"`
 	// Unknown is what the plan was made without knowing.
 	Unknown []string `json:"unknown,omitempty"`
-	// Notes say in words what it was made with.
+	// Notes describe what it was made with.
 	Notes []string `json:"notes,omitempty"`
 	// Warnings are what the approver of the plan should know.
 	Warnings []string `json:"warnings,omitempty"`
@@ -207,16 +204,15 @@ type Plan struct {
 // Schema is the version of the JSON form of a Plan.
 const Schema = 1
 
-// UnsupportedError says that no safe plan exists for what was found.
+// UnsupportedError means that no safe plan exists for this state.
 type UnsupportedError struct{ Detail string }
 
 func (e *UnsupportedError) Error() string { return e.Detail }
 
-// Make plans the way out of a diagnosis. It returns an *UnsupportedError when
-// certificates are due that no step renews, when the policy leaves out what the route
-// needs, when the inventory names less than the cluster has, or when there is no room for a
-// snapshot of etcd that has to be saved, and a *SelectionError
-// when it names what there is none of. The plan of a refused route has no steps.
+// Make plans the way out of a diagnosis. It returns an *UnsupportedError if certificates are due
+// that no step renews, if the policy leaves out what the route needs, if the inventory names less
+// than the cluster has, or if there is no space for a snapshot of etcd that has to be saved, and a
+// *SelectionError for a name that does not exist. The plan of a refused route has no steps.
 func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy Policy) (Plan, error) {
 	p := Plan{Schema: Schema, Route: d.Route, Steps: []Step{}, Interruption: "none", Unknown: unknown(s)}
 	if err := policy.Check(c); err != nil {
@@ -264,8 +260,8 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	return p, nil
 }
 
-// interruption is what the steps of a plan cost the users of the cluster; nodes are those
-// that are changed.
+// interruption is what the steps of a plan cost the users of the cluster; nodes are those that are
+// changed.
 func interruption(d diagnosis.Diagnosis, nodes []string, steps []Step) string {
 	var out string
 	switch d.Route {
@@ -286,8 +282,8 @@ func interruption(d diagnosis.Diagnosis, nodes []string, steps []Step) string {
 }
 
 // renewalInterruption is what a renewal of nodes costs the users of a healthy cluster. An API
-// server reloads renewed files by itself since Kubernetes 1.20 (kubernetes/kubernetes#92791
-// closed the last gap); only what it made for itself when it started needs a restart.
+// server reloads renewed files by itself since Kubernetes 1.20 (kubernetes/kubernetes#92791 closed
+// the last gap); only its loopback certificate needs a restart.
 func renewalInterruption(d diagnosis.Diagnosis, nodes []string) string {
 	var restart []string
 	for _, f := range d.Findings {
@@ -307,15 +303,15 @@ func renewalInterruption(d diagnosis.Diagnosis, nodes []string) string {
 		"not touched"
 }
 
-// lost reports whether etcd's members cannot be waited for one by one: no member
-// answers with a quorum, and no API server that is ready has asked one.
+// lost reports whether etcd's members cannot be waited for one by one: no member answers with a
+// quorum, and no API server that is ready has asked one.
 func lost(s snapshot.Snapshot, q Quorum) bool {
 	_, usable := s.Observer()
 	return !q.Holds() && !usable
 }
 
-// signer is a node that can sign etcd certificates for those of nodes that need it and
-// have no key of etcd's authority themselves; empty when there is none of these.
+// signer is a node that can sign etcd certificates for those of nodes that need it and do not have
+// the key of etcd's CA themselves; empty if there is none of these.
 func signer(s snapshot.Snapshot, needs func(snapshot.Node) bool, nodes []string) string {
 	for _, name := range nodes {
 		n, _ := s.Node(name)
@@ -336,8 +332,8 @@ func ofEtcd(d diagnosis.Diagnosis) func(snapshot.Node) bool {
 	return func(n snapshot.Node) bool { return dueKind(d, n.Name, certs.EtcdHostCA) }
 }
 
-// acceptsEtcd reports whether a node trusts the CA of etcd that another one signs with: their
-// files are the same, or it is among several.
+// acceptsEtcd reports whether a node trusts the CA of etcd that another one signs with: their files
+// are the same, or it is one of several.
 func acceptsEtcd(n, signer snapshot.Node) bool {
 	file := n.Facts["etcd-dir"] + "/ca.pem"
 	if n.Digests[file] == signer.Digests[signer.Facts["etcd-dir"]+"/ca.pem"] {
@@ -378,10 +374,10 @@ func numbered(steps []Step) []Step {
 // targets are the nodes that a plan works on, by what is done there.
 type targets struct{ etcd, controlPlanes, kubelets []string }
 
-// affected lists the control planes whose certificates are due or served stale, the
-// other nodes whose etcd certificates are, and the nodes whose kubelet needs a
-// bootstrap: workers, and control planes that are otherwise left alone. A control
-// plane's own step covers its etcd, and its kubelet when the API server is out.
+// affected lists the control planes whose certificates are due or served stale, the other nodes
+// whose etcd certificates are, and the nodes whose kubelet needs a bootstrap: workers, and control
+// planes that are otherwise left alone. A control plane's own step covers its etcd, and its kubelet
+// when the API server is down.
 func affected(c cluster.Cluster, d diagnosis.Diagnosis) (t targets) {
 	for _, n := range c.Nodes {
 		var kubelet, other bool
@@ -407,12 +403,12 @@ func affected(c cluster.Cluster, d diagnosis.Diagnosis) (t targets) {
 	return t
 }
 
-// needEachOther lists the control planes that can only come back together where etcd has
-// no quorum: more than one is out, and etcd certificates are due on some of them. One
-// member with new certificates among expired ones has no quorum either, and an API server
-// waits for etcd without success. Where there is one, members whose certificates have expired
-// talk on over the connections that they have, and each comes back by itself. Of an expired
-// CA of etcd all members are out, whatever their API servers still say.
+// needEachOther lists the control planes that can only come back together if etcd has no quorum:
+// more than one is down, and etcd certificates are due on some of them. One member with new
+// certificates among expired ones has no quorum either, and an API server waits for etcd without
+// success. If there is a quorum, members whose certificates have expired continue over their open
+// connections, and each comes back by itself. With an expired CA of etcd all members are down,
+// whatever their API servers still report.
 func needEachOther(c cluster.Cluster, d diagnosis.Diagnosis, expired bool) []string {
 	var out []string
 	etcd := expired
@@ -434,7 +430,7 @@ func isKubelet(k certs.Kind) bool {
 	return row.Base == certs.Kubelet || k == certs.KindKubeletConf
 }
 
-// supported refuses what no step can fix, before anything is changed: of the nodes of the
+// supported refuses what no step can fix, before anything is changed: only on the nodes of the
 // limit, so that the others can be renewed meanwhile.
 func (p Policy) supported(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis) error {
 	if p.Choice == NoPlaybook && d.Route == diagnosis.Renew {

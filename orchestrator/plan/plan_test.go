@@ -18,8 +18,7 @@ import (
 
 const kubeletServer certs.Kind = "kubelet-server"
 
-// serverCertificate adds the kubelet's serving certificate of clusters that
-// rotate it.
+// serverCertificate adds the kubelet's serving certificate of clusters that rotate it.
 func serverCertificate(n *snapshot.Node) {
 	c, _ := n.Certificate(certs.KindKubeletClient)
 	c.Kind, c.Path = kubeletServer, tc.KubeletPKI+"/kubelet-server-current.pem"
@@ -47,8 +46,8 @@ type row struct {
 	// theirs is the checkout's own renew-certs playbook.
 	theirs string
 	atOnce int
-	// steps as "ID [nodes]", with ~ before those that change nodes and "without
-	// waiting" behind those that leave it to a later one.
+	// steps as "ID [nodes]", with ~ before those that change nodes and "without waiting" after
+	// those that leave it to a later one.
 	steps []string
 	// unsupported is a part of the *UnsupportedError's text.
 	unsupported string
@@ -437,7 +436,7 @@ func TestMake(t *testing.T) {
 	}
 }
 
-// lines are the steps as the tables of these tests have them.
+// lines are the steps in the form of these tests' tables.
 func lines(p plan.Plan) (out []string) {
 	for _, s := range p.Steps {
 		mark := ""
@@ -462,7 +461,7 @@ func lines(p plan.Plan) (out []string) {
 	return out
 }
 
-// What every plan promises, whatever the situation and the choice.
+// Every plan fulfills this, whatever the situation and the choice.
 func TestEveryPlan(t *testing.T) {
 	t.Parallel()
 	for _, r := range rows() {
@@ -548,7 +547,7 @@ func TestEveryControlPlaneIsGated(t *testing.T) {
 	}
 }
 
-// A step says why it is there.
+// A step has its reason.
 func TestWhy(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -602,7 +601,7 @@ func TestInterruption(t *testing.T) {
 	}
 }
 
-// The same diagnosis gives the same plan, and is left as it was.
+// The same diagnosis gives the same plan, and stays unchanged.
 func TestMakeIsPure(t *testing.T) {
 	t.Parallel()
 	for _, r := range rows() {

@@ -13,22 +13,21 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// Quorum is how many members etcd has and can do without (etcd documentation,
-// "Failure tolerance": a cluster of n members needs n/2+1 of them).
+// Quorum is how many members etcd has and how many it can lose (etcd documentation, "Failure
+// tolerance": a cluster of n members needs n/2+1 of them).
 type Quorum struct {
-	// Members is the size of the membership as the members know it; 0 when none reported.
+	// Members is the size of the membership as the members know it; 0 if none reported.
 	Members int
 	// Down are the inventory's members that do not answer a read with quorum, by name.
 	Down []string
-	// Strangers counts members that the inventory does not name: how they are is not
-	// known.
+	// Strangers counts members that the inventory does not name: their state is unknown.
 	Strangers int
 	// Allowed is how many of them the policy assumes to be healthy.
 	Allowed int
 }
 
-// QuorumOf reads the membership from a snapshot. Learners do not vote and do not count; nor
-// does a node of the group etcd that is no member, where the members tell which there are.
+// QuorumOf reads the membership from a snapshot. Learners do not vote and do not count; nor does a
+// node of the group etcd that is not a member, if the members list all of them.
 func QuorumOf(s snapshot.Snapshot) Quorum {
 	members := diagnosis.Members(s)
 	learners := diagnosis.Learners(s, members)
@@ -55,18 +54,17 @@ func QuorumOf(s snapshot.Snapshot) Quorum {
 	return q
 }
 
-// Healthy is how many members answer, or are assumed to; other strangers do not
-// count.
+// Healthy is how many members answer, or are assumed to; other strangers do not count.
 func (q Quorum) Healthy() int { return q.Members - q.Strangers + q.Allowed - len(q.Down) }
 
-// Needed is how many members a quorum takes.
+// Needed is how many members a quorum needs.
 func (q Quorum) Needed() int { return q.Members/2 + 1 }
 
 // Holds reports whether there is a quorum.
 func (q Quorum) Holds() bool { return q.Members > 0 && q.Healthy() >= q.Needed() }
 
-// Spare is how many members may be stopped at a time without losing the quorum; of a
-// single member none, and stopping it is an interruption.
+// Spare is how many members may be stopped at a time without losing the quorum; of a single member
+// none, and stopping it is an interruption.
 func (q Quorum) Spare() int { return max(0, q.Healthy()-q.Needed()) }
 
 func (q Quorum) String() string {
@@ -91,9 +89,9 @@ func (q Quorum) String() string {
 // renewed ones need no restart.
 var rereads = []int{3, 4}
 
-// restarted are the members of etcd that steps restart: those that hold an older certificate
-// than the file's although they read it at each handshake, those whose release may not, and
-// whatever Kubespray's own playbooks work on.
+// restarted are the members of etcd that steps restart: those that hold an older certificate than
+// the file's although they read it at each handshake, those whose release may not, and whatever
+// Kubespray's own playbooks work on.
 func restarted(s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []string {
 	var out []string
 	for _, n := range s.With(cluster.Etcd) {
@@ -118,18 +116,18 @@ func old(n snapshot.Node) bool {
 	return err != nil || slices.Compare(release, rereads) < 0
 }
 
-// restartFirst is what to do where a plan restarts members only because they hold an older
-// certificate than their file, or Kubespray's playbook would.
+// restartFirst is what to do if a plan restarts members only because they hold an older certificate
+// than their file, or Kubespray's playbook would.
 const restartFirst = "restart it yourself when etcd may be down for some seconds (systemctl restart etcd), and run " +
 	"without Kubespray's playbook"
 
-// keepsQuorum refuses to restart members of etcd when the quorum does not bear one more that
-// is out: what is down must be what the plan fixes. Work that restarts none goes on behind
-// its gates. worked are the members whose certificates of etcd are due and which steps work on;
-// otherwise is what to do instead.
+// keepsQuorum refuses to restart members of etcd if the quorum cannot lose one more: what is down
+// must be what the plan fixes. Work that restarts none continues behind its gates. worked are the
+// members whose certificates of etcd are due and which steps work on; otherwise is what to do
+// instead.
 func keepsQuorum(q Quorum, s snapshot.Snapshot, worked, restart []string, otherwise string) error {
 	if !q.Holds() || q.Members < 2 || q.Spare() > 0 {
-		return nil // lost, and then the order is another one; or there is one to spare
+		return nil // lost, so the order is different; or there is one to spare
 	}
 	healthy := without(restart, q.Down)
 	if len(healthy) == 0 {
@@ -137,7 +135,7 @@ func keepsQuorum(q Quorum, s snapshot.Snapshot, worked, restart []string, otherw
 	}
 	foreign := without(q.Down, worked)
 	if len(foreign) == 0 && q.Strangers == q.Allowed && len(q.Down) > 0 {
-		return nil // these come first, each behind a gate
+		return nil // these come first, each with a gate
 	}
 	ways := []string{otherwise}
 	if slices.ContainsFunc(healthy,
@@ -161,8 +159,8 @@ func keepsQuorum(q Quorum, s snapshot.Snapshot, worked, restart []string, otherw
 		q, strings.Join(healthy, ", "), strings.Join(ways, "; or "))}
 }
 
-// startsNone refuses a renewal where a member of etcd does not run for a reason that no step
-// fixes: the work there would start it, and wait for it without success. In an outage it may as well.
+// startsNone refuses a renewal if a member of etcd is stopped for a reason that no step fixes: the
+// work there would start it, and wait for it without success. In an outage it may do so.
 func startsNone(c cluster.Cluster, d diagnosis.Diagnosis, s snapshot.Snapshot, steps []Step) error {
 	for _, f := range d.Lasting() {
 		works := taken(steps, f.Node, EtcdCertificates, PrePhase, Renew)
@@ -185,18 +183,18 @@ func startsNone(c cluster.Cluster, d diagnosis.Diagnosis, s snapshot.Snapshot, s
 	return nil
 }
 
-// removal says how a member of etcd is removed that is gone for good.
+// removal describes how to remove a member of etcd that is gone for good.
 func removal(peerURLs []string, name, id string) string {
 	return fmt.Sprintf("if the member of %s is gone for good, remove it, on a node of etcd: set -a; . "+
 		"/etc/etcd.env; etcdctl member remove %s", where(peerURLs, name), shell.Quote(id))
 }
 
-// where is the place of a member of etcd in words: its peer URL, or else its name.
+// where identifies a member of etcd: by its peer URL, or else its name.
 func where(peerURLs []string, name string) string {
 	return cmp.Or(strings.Join(peerURLs, ", "), name)
 }
 
-// downFirst orders nodes of etcd so that those which cost nothing come first.
+// downFirst orders nodes of etcd so that members that are down, which cost nothing, come first.
 func downFirst(q Quorum, names []string) []string {
 	out := slices.Clone(names)
 	if !q.Holds() {

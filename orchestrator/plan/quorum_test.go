@@ -15,7 +15,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// members are what every etcd node tells of the membership: etcd1, etcd2 and so on.
+// members are the membership that every etcd node reports: etcd1, etcd2 and so on.
 func members(count int, learners ...int) tc.Edit {
 	return tc.Everywhere(func(n *snapshot.Node) {
 		if n.Etcd == nil || !n.Etcd.Healthy {
@@ -28,7 +28,7 @@ func members(count int, learners ...int) tc.Edit {
 	})
 }
 
-// joins lets every member that tells list one more.
+// joins makes every member that lists members list one more.
 func joins(m snapshot.EtcdMember) tc.Edit {
 	return tc.Everywhere(func(n *snapshot.Node) {
 		if n.Etcd != nil && n.Etcd.Members != nil {
@@ -37,7 +37,7 @@ func joins(m snapshot.EtcdMember) tc.Edit {
 	})
 }
 
-// learner lets a member answer as one that does not vote: healthy, and without a list.
+// learner makes a member answer as one that does not vote: healthy, and without a list.
 func learner(n *snapshot.Node) {
 	n.Etcd = &snapshot.Etcd{Healthy: true, Learner: true, Version: "3.5.21"}
 }
@@ -82,9 +82,8 @@ func TestQuorum(t *testing.T) {
 	}
 }
 
-// A member that is down for another reason than its certificates, or that no one knows,
-// leaves none to spare: then none is restarted, and what restarts none goes on. Every
-// refusal names a way that leads on.
+// If a member is down for another reason than its certificates, or is unknown, none is to spare:
+// then none is restarted, and work without a restart continues. Every refusal names a way out.
 func TestQuorumIsKept(t *testing.T) {
 	t.Parallel()
 	due := tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember))
@@ -92,7 +91,7 @@ func TestQuorumIsKept(t *testing.T) {
 	version := func(v string) tc.Edit { return tc.On("etcd1", func(n *snapshot.Node) { n.Etcd.Version = v }) }
 	pair := tc.EtcdNodes()
 	pair.Nodes = slices.DeleteFunc(pair.Nodes, func(n cluster.Node) bool { return n.Name == "etcd3" })
-	third := tc.Everywhere(func(n *snapshot.Node) { // etcd3 is gone, and has left a member
+	third := tc.Everywhere(func(n *snapshot.Node) { // etcd3 is gone, and its member is still listed
 		if n.Etcd != nil && n.Etcd.Healthy {
 			n.Etcd.Members = append(n.Etcd.Members, snapshot.EtcdMember{ID: "c3", Name: "etcd3", PeerURLs: []string{"https://10.0.0.3:2380"}})
 		}
@@ -169,7 +168,7 @@ func TestQuorumIsKept(t *testing.T) {
 	}
 }
 
-// Removing a member that does not vote makes no quorum larger: no refusal names it as a way.
+// Removing a member that does not vote makes no quorum larger: no refusal suggests it.
 func TestQuorumIsNotKeptByLearners(t *testing.T) {
 	t.Parallel()
 	s := tc.Healthy(tc.EtcdNodes(), tc.On("etcd1", tc.Renewed(certs.KindEtcdMember)),

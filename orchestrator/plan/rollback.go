@@ -12,7 +12,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// Undo is what is known of a run that shall be rolled back.
+// Undo describes a run that is to be rolled back.
 type Undo struct {
 	// Run names it.
 	Run string
@@ -23,17 +23,16 @@ type Undo struct {
 	// Before and Diagnosis are what the run began with.
 	Before    snapshot.Snapshot
 	Diagnosis diagnosis.Diagnosis
-	// Published says that the cluster may have published CA certificates of the run.
+	// Published means that the cluster may have published CA certificates of the run.
 	Published bool
 	// Now is when it is rolled back.
 	Now time.Time
 }
 
-// Rollback plans the way back to what was there before a run: a backup of what
-// is there now, then node by node in reverse order, the last changed first. A
-// gate follows only where its condition held before the run. The plan has no
-// steps when there is nothing to roll back; the error is an *UnsupportedError
-// when it is asked for a node that the run did not change.
+// Rollback plans the way back to the state before a run: a backup of the current state, then node
+// by node in reverse order, the last changed first. A gate follows only if its condition held
+// before the run. The plan has no steps if there is nothing to roll back; the error is an
+// *UnsupportedError for a node that the run did not change.
 func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 	p := Plan{Schema: Schema, Undoes: u.Run, Steps: []Step{}, Interruption: "none"}
 	for _, name := range u.Only {
@@ -96,7 +95,7 @@ func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 	return p, nil
 }
 
-// endedAlready warns of what is restored and has ended already.
+// endedAlready warns about restored certificates that have expired already.
 func endedAlready(u Undo, names []string) []string {
 	var out []string
 	for _, name := range names {

@@ -22,8 +22,7 @@ func ids(p plan.Plan) []string {
 	return out
 }
 
-// The last node changed is the first restored; gates are only for what held
-// before the run.
+// The last node changed is the first restored; gates are only for what held before the run.
 func TestRollback(t *testing.T) {
 	t.Parallel()
 	expiring := tc.Healthy(tc.HA(), tc.On("cp1,cp2,cp3", tc.EndsIn(tc.Day, certs.KindAPIServer)))
@@ -82,8 +81,8 @@ func TestRollback(t *testing.T) {
 	}
 }
 
-// What is restored and has ended meanwhile is warned of by the rollback's time,
-// not the run's.
+// Certificates that have expired since the run are warned about by the rollback's time, not the
+// run's.
 func TestRollbackWarnsOfWhatHasEndedSince(t *testing.T) {
 	t.Parallel()
 	before := tc.Healthy(tc.Single(), tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin)))
@@ -117,7 +116,7 @@ func TestRollbackRefuses(t *testing.T) {
 	}
 }
 
-// A plan says what it had to be made without knowing.
+// A plan lists what it had to be made without knowing.
 func TestUnknown(t *testing.T) {
 	t.Parallel()
 	members := tc.On("cp1", func(n *snapshot.Node) {

@@ -12,8 +12,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 )
 
-// Phase is a part of a plan: the steps that do the same, by the name of their action or
-// of their gate.
+// Phase is a part of a plan: the steps that do the same, by the name of their action or of their
+// gate.
 type Phase string
 
 // Phases are all that a plan may have, those that change nodes before their gates.
@@ -27,16 +27,16 @@ func Phases() []Phase {
 // Phase is the one that the step belongs to.
 func (s Step) Phase() Phase { return Phase(cmp.Or(string(s.Action), string(s.Gate))) }
 
-// SelectionError says that a policy names a node or a phase that there is none of. That
-// is a mistake in what was asked for, whatever the state of the cluster.
+// SelectionError means that a policy names a node or a phase that does not exist. That is a mistake
+// in the request, whatever the state of the cluster.
 type SelectionError struct {
-	// Detail says what was named where; Next what can be.
+	// Detail is what was named where; Next lists the possible names.
 	Detail, Next string
 }
 
 func (e *SelectionError) Error() string { return e.Detail }
 
-// Check says whether all that the policy names exists in the cluster. The error is a
+// Check checks that everything that the policy names exists in the cluster. The error is a
 // *SelectionError.
 func (p Policy) Check(c cluster.Cluster) error {
 	for _, name := range p.Limit {
@@ -66,7 +66,7 @@ func (p Policy) Check(c cluster.Cluster) error {
 // selects reports whether the policy leaves anything out.
 func (p Policy) selects() bool { return len(p.Limit)+len(p.Skip) > 0 || p.Until != "" }
 
-// selection is what a policy leaves of the steps of a plan.
+// selection is the part of a plan's steps that a policy keeps.
 type selection struct {
 	Policy
 
@@ -74,14 +74,14 @@ type selection struct {
 	diagnosis diagnosis.Diagnosis
 	// nodes are those of the limit, or all.
 	nodes []string
-	// all are the steps of the whole plan, without the backup; kept are the same with
-	// the nodes that are left of each: none for a step that is left out.
+	// all are the steps of the whole plan, without the backup; kept are the same with the remaining
+	// nodes of each: none for a step that is left out.
 	all, kept []Step
 }
 
-// choose returns what the policy leaves of steps, and warnings of what stays undone.
-// Without steps there is nothing to do on the nodes of the limit. The error is an
-// *UnsupportedError when what is left would not be safe, or would change nothing.
+// choose returns the steps that the policy keeps, and warnings about what stays undone. Without
+// steps there is nothing to do on the nodes of the limit. The error is an *UnsupportedError if the
+// rest would not be safe, or would change nothing.
 func (p Policy) choose(c cluster.Cluster, d diagnosis.Diagnosis, steps []Step) ([]Step, []string, error) {
 	if !p.selects() {
 		return steps, nil, nil
@@ -117,8 +117,8 @@ func (p Policy) limited(c cluster.Cluster) []string {
 	return both(cluster.Names(c.Nodes), named)
 }
 
-// end is how many steps there are up to the phase that the plan ends with: its last one,
-// and the gates behind that, for they belong to what was changed.
+// end is how many steps there are up to the last phase of the plan, with the gates after it,
+// because they belong to what was changed.
 func (p Policy) end(steps []Step) (int, error) {
 	switch p.Until {
 	case "":
@@ -162,8 +162,8 @@ func worksFor(g Gate) []Action {
 	}
 }
 
-// restrict takes of each step the nodes that are left. A gate stays for the nodes that were
-// worked on; the proof for those on which nothing stays due.
+// restrict keeps the remaining nodes of each step. A gate stays for the nodes that were worked on;
+// the proof for those on which nothing stays due.
 func (s *selection) restrict(end int) {
 	s.kept = make([]Step, len(s.all))
 	for i, step := range s.all {
@@ -200,7 +200,7 @@ func (s *selection) unbacked() string {
 	return "--skip-phases backup: nothing is changed on a node before it has a verified copy; keep that phase"
 }
 
-// cutsUpgrade: Kubespray's playbook goes over the whole cluster.
+// cutsUpgrade: Kubespray's playbook handles the whole cluster.
 func (s *selection) cutsUpgrade() string {
 	if len(s.Limit) == 0 || !slices.ContainsFunc(s.kept,
 		func(step Step) bool { return step.Action == Upgrade && len(step.Nodes) > 0 }) {
@@ -210,8 +210,8 @@ func (s *selection) cutsUpgrade() string {
 		"or run the playbook separately afterwards"
 }
 
-// cutsQuorum: nodes that wait for each other come back together or not at all,
-// and nothing else is touched while etcd has no quorum.
+// cutsQuorum: nodes that wait for each other come back together or not at all, and nothing else is
+// changed while etcd has no quorum.
 func (s *selection) cutsQuorum() string {
 	var together, out []string
 	var phase Phase
@@ -238,8 +238,8 @@ func (s *selection) cutsQuorum() string {
 		strings.Join(out, ", "), strings.Join(together, ", "), instead)
 }
 
-// withoutAPI: a kubelet gets its certificate from an API server, whichever answers it,
-// and renew-certs is for one that can be used.
+// withoutAPI: a kubelet gets its certificate from any API server that answers it, and renew-certs
+// needs one that can be used.
 func (s *selection) withoutAPI() string {
 	for i, step := range s.kept {
 		if len(step.Nodes) == 0 {
@@ -285,7 +285,7 @@ func (s *selection) ungated() string {
 	return ""
 }
 
-// changesNothing: something is due, and what is left changes nothing.
+// changesNothing: something is due, and the rest of the plan changes nothing.
 func (s *selection) changesNothing() string {
 	if slices.ContainsFunc(s.kept, func(step Step) bool { return step.Changes && len(step.Nodes) > 0 }) {
 		return ""
@@ -293,8 +293,7 @@ func (s *selection) changesNothing() string {
 	return "--skip-phases and --until-phase leave nothing to change: " + strings.Join(s.undone(), "; ")
 }
 
-// undone says in words what is not done: what stays due on which nodes, and what is not
-// looked at.
+// undone describes what is not done: what stays due on which nodes, and what is not checked.
 func (s *selection) undone() []string {
 	var out []string
 	var nodes grouped
@@ -326,7 +325,7 @@ func (s *selection) undone() []string {
 	return out
 }
 
-// left says what stays due on a node; empty for nothing.
+// left is what stays due on a node; empty for nothing.
 func (s *selection) left(name string) string {
 	issued := taken(s.kept, name, EtcdCertificates, PrePhase, Renew)
 	bootstrapped := taken(s.kept, name, PrePhase, KubeletBootstrap)
@@ -384,7 +383,7 @@ func phases(all []Phase) string {
 	return strings.Join(names, ", ")
 }
 
-// grouped are names of which the same is reported, in the order in which it was reported first.
+// grouped are names with the same report, in the order in which it came first.
 type grouped struct {
 	texts []string
 	names map[string][]string

@@ -38,7 +38,7 @@ type choice struct {
 	of     cluster.Cluster
 	edits  []tc.Edit
 	policy plan.Policy
-	// steps as those of TestMake; none when there is nothing to do.
+	// steps as those of TestMake; none if there is nothing to do.
 	steps []string
 	// warnings are those about what is left out.
 	warnings []string
@@ -331,8 +331,8 @@ func member(c cluster.Cluster, name string) bool {
 	return n.Is(cluster.Etcd)
 }
 
-// Whatever is asked to be left out of whatever plan: what is left is backed up, touches
-// no other node, and begins nothing before what was changed is known to be back.
+// Whatever is left out of whatever plan: the rest is backed up, changes no other node, and begins
+// nothing before what was changed is known to be back.
 func TestEveryChoiceIsSafe(t *testing.T) {
 	t.Parallel()
 	policies := []plan.Policy{}

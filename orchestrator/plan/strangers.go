@@ -11,8 +11,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// strangers are the control planes and the members of etcd that the inventory does not
-// name: those that the policy allows, and the others.
+// strangers are the control planes and the members of etcd that the inventory does not name: those
+// that the policy allows, and the others.
 func (p Policy) strangers(s snapshot.Snapshot) (allowed, refused []diagnosis.Stranger) {
 	for _, st := range diagnosis.Strangers(s) {
 		switch {
@@ -26,9 +26,9 @@ func (p Policy) strangers(s snapshot.Snapshot) (allowed, refused []diagnosis.Str
 	return allowed, refused
 }
 
-// knowsEnough refuses steps that change control planes or members of etcd while there are
-// control planes that the inventory does not name, or members of etcd and a member may have
-// to do without another: what such a change costs depends on them. It warns of the others.
+// knowsEnough refuses steps that change control planes or members of etcd while the inventory lacks
+// control planes, or members of etcd and a member may have to stop: the effect of such a change
+// depends on them. It warns about the others.
 func (p Policy) knowsEnough(
 	c cluster.Cluster, s snapshot.Snapshot, steps []Step, restart bool,
 ) (warnings []string, err error) {
@@ -93,7 +93,7 @@ func called(all []diagnosis.Stranger) []string {
 	return out
 }
 
-// quorum is QuorumOf with the members that the policy allows not to be in the inventory
+// quorum is QuorumOf with the members that the policy allows to be missing from the inventory
 // assumed to be healthy.
 func (p Policy) quorum(s snapshot.Snapshot) Quorum {
 	q := QuorumOf(s)

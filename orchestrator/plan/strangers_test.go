@@ -14,8 +14,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// part is a cluster of three control planes and three members of etcd as an inventory
-// sees it that names fewer.
+// part is a cluster of three control planes and three members of etcd whose inventory names fewer.
 func part(names ...string) tc.Edit {
 	return func(s *snapshot.Snapshot) {
 		tc.View(func(v *snapshot.View) { v.ControlPlanes = []string{"cp1", "cp2", "cp3"} })(s)
@@ -23,8 +22,8 @@ func part(names ...string) tc.Edit {
 	}
 }
 
-// Control planes and members of etcd are not worked on while others of them are not in
-// the inventory, unless each is named.
+// Control planes and members of etcd are not worked on while others of them are missing from the
+// inventory, unless each is named.
 func TestStrangersAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -75,7 +74,8 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 }
 
-// A member that is allowed not to be in the inventory counts as healthy, and the plan says so.
+// A member that is allowed to be missing from the inventory counts as healthy, and the plan has a
+// note about it.
 func TestAllowedMembersCount(t *testing.T) {
 	t.Parallel()
 	s := tc.Healthy(tc.EtcdNodes(), tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember)), part("cp1", "w1", "etcd1"))
@@ -86,7 +86,7 @@ func TestAllowedMembersCount(t *testing.T) {
 	}
 }
 
-// A name that a node made up is one word to a shell where a refusal says to type it.
+// In a command of a refusal, a name that a node made up is one word to a shell.
 func TestStrangersAreQuoted(t *testing.T) {
 	t.Parallel()
 	const name = "x; touch owned #"

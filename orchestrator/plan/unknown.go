@@ -11,7 +11,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// unknown says in words what a plan had to be made without knowing.
+// unknown lists what a plan had to be made without knowing.
 func unknown(s snapshot.Snapshot) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
@@ -62,8 +62,8 @@ func unknown(s snapshot.Snapshot) []string {
 	return out
 }
 
-// lasting says in words what was found on the nodes that the proof is about, or on the way
-// to them, and is fixed by no step: the proof does not ask for it.
+// lasting lists findings on the nodes of the proof, or on the way to them, that no step fixes: the
+// proof does not check for them.
 func lasting(d diagnosis.Diagnosis, steps []Step) []string {
 	var out []string
 	var found grouped
@@ -80,8 +80,8 @@ func lasting(d diagnosis.Diagnosis, steps []Step) []string {
 	return out
 }
 
-// asFound names what a run leaves as it is and may surprise later: Kubespray's own renewal
-// timer on the nodes that are changed, and nodes that were cordoned before.
+// asFound lists what a run leaves as it is and may surprise later: Kubespray's own renewal timer on
+// the nodes that are changed, and nodes that were cordoned before.
 func asFound(s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []string {
 	var out []string
 	for _, n := range s.Nodes {

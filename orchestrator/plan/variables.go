@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// Settings are what the playbooks of all steps of a plan are given alike.
+// Settings are the common settings of the playbooks of all steps of a plan.
 type Settings struct {
-	// Run names the run and its backups, which lie below BackupRoot on each node.
+	// Run names the run and its backups, which are below BackupRoot on each node.
 	Run, BackupRoot string
-	// EtcdSnapshot is which backups hold a snapshot of etcd.
+	// EtcdSnapshot defines which backups hold a snapshot of etcd.
 	EtcdSnapshot EtcdSnapshot
 	// RenewBefore: a certificate that expires within this time is due.
 	RenewBefore time.Duration
 	// Wait is how long a component may take to come back.
 	Wait time.Duration
-	// Serial is how many kubelets are given a new certificate at a time; empty for all.
+	// Serial is how many kubelets get a new certificate at a time; empty for all.
 	Serial string
-	// AcceptSANLoss and AcceptSubjectChange are what new certificates may lose; when
-	// empty, what the inventory says counts.
+	// AcceptSANLoss and AcceptSubjectChange are what new certificates may lose; if empty, the
+	// inventory's setting counts.
 	AcceptSANLoss, AcceptSubjectChange []string
 }
 
@@ -40,8 +40,8 @@ func (s Settings) Variables() map[string]any {
 	return vars
 }
 
-// Variables are the extra variables of the playbook of a step, by name: those of every
-// playbook, and what the step itself says.
+// Variables are the extra variables of the playbook of a step, by name: those of every playbook,
+// and the step's own.
 func (s Step) Variables(of Settings) map[string]any {
 	vars := of.Variables()
 	vars["kscert_hosts"] = strings.Join(s.Nodes, ",")
@@ -72,7 +72,7 @@ func (s Step) Variables(of Settings) map[string]any {
 	return vars
 }
 
-// Playbook is the name of the file of the project's own playbook that carries an action out.
+// Playbook is the file name of the project's own playbook for an action.
 func (a Action) Playbook() string { return string(a) + ".yml" }
 
 // CollectionPlaybook is the name of the same in the collection.

@@ -13,7 +13,7 @@ import (
 // builder collects the steps of a plan.
 type builder struct {
 	steps []Step
-	// signer finds who signs etcd certificates for nodes; empty where they can.
+	// signer finds a node that signs etcd certificates for nodes; empty if they can.
 	signer func(nodes []string) string
 }
 
@@ -31,7 +31,7 @@ func (b *builder) step(s Step) {
 	b.steps = append(b.steps, s)
 }
 
-// work is what the plan of a renewal or recovery is made of.
+// work has the parts of the plan of a renewal or recovery.
 type work struct {
 	builder
 
@@ -43,13 +43,13 @@ type work struct {
 	targets   targets
 	// cas are the expired CAs that are re-issued first.
 	cas []authority
-	// lost: no member of etcd and no API server serves anyone, so members need not be
-	// handled one after another. Nor can they be with an expired CA of etcd: members that
-	// started with it continue over the connections that they have, and refuse one that
-	// comes back with the new certificate, until they have it, too.
+	// lost: no member of etcd and no API server serves anyone, so members need not be handled one
+	// after another. Nor can they be with an expired CA of etcd: members that started with it
+	// continue over their open connections, and refuse one that comes back with the new
+	// certificate, until they have it, too.
 	lost bool
-	// atOnce is how many control planes may be renewed between two gates, and bound the
-	// reason why it is fewer than was asked for.
+	// atOnce is how many control planes may be renewed between two gates, and bound the reason why
+	// it is fewer than requested.
 	atOnce int
 	bound  string
 }
@@ -80,8 +80,8 @@ func (w *work) membersOf(steps []Step) []string {
 		func(name string) bool { return !taken(steps, name, EtcdCertificates, PrePhase, Renew) })
 }
 
-// plan adds the groups of steps in their order. The last step of each is a gate, except where
-// the next group has it.
+// plan adds the groups of steps in their order. The last step of each is a gate, except where the
+// next group has it.
 func (w *work) plan() {
 	controlPlanes := downFirst(w.quorum, w.targets.controlPlanes)
 	together := w.together()
@@ -98,9 +98,9 @@ func (w *work) plan() {
 	w.prove()
 }
 
-// renewEtcd renews the certificates of etcd's members and clients that are no control plane:
-// one after another, each member behind a gate; or all before the first gate, where
-// they have lost each other. Clients come last.
+// renewEtcd renews the certificates of etcd's members and clients that are not control planes: one
+// after another, each member with a gate; or all before the first gate, if they have lost each
+// other. Clients come last.
 func (w *work) renewEtcd(nodes []string) {
 	var members, clients []string
 	for _, name := range nodes {
@@ -138,8 +138,8 @@ func (w *work) together() []string {
 	return needEachOther(w.cluster, w.diagnosis, has(w.cas, EtcdCA))
 }
 
-// recoverTogether re-issues the certificates of control planes at the same time. No one is
-// served any more, so no one is cut off.
+// recoverTogether re-issues the certificates of control planes at the same time. No one is served
+// any more, so no one is cut off.
 func (w *work) recoverTogether(nodes []string) {
 	if len(nodes) == 0 {
 		return
@@ -151,8 +151,8 @@ func (w *work) recoverTogether(nodes []string) {
 	w.step(apiServers(nodes))
 }
 
-// renewControlPlanes renews certificates where the API server can be used, and re-issues them
-// offline where it cannot: one control plane after another, or several that can be used.
+// renewControlPlanes renews certificates if the API server can be used, and re-issues them offline
+// if it cannot: one control plane after another, or several that can be used.
 func (w *work) renewControlPlanes(nodes []string) {
 	usable := func(name string) bool { return w.diagnosis.ControlPlanes[name] == diagnosis.APIUsable }
 	for len(nodes) > 0 {
@@ -176,7 +176,7 @@ func (w *work) renewControlPlanes(nodes []string) {
 	}
 }
 
-// playbook is the checkout's own that renews certificates, if it is asked for and there.
+// playbook is the checkout's own that renews certificates, if it is requested and exists.
 func (w *work) playbook() string {
 	if w.policy.Choice != RenewCerts || w.policy.Kubespray == nil {
 		return ""
@@ -195,7 +195,7 @@ func (w *work) bootstrapKubelets(nodes []string) {
 	w.step(Step{Gate: KubeletGate, Nodes: nodes, Title: "Wait for the kubelets", Why: "each must renew its lease"})
 }
 
-// runPlaybook runs what the user has chosen, at the end.
+// runPlaybook runs the user's choice, at the end.
 func (w *work) runPlaybook() {
 	switch w.policy.Choice {
 	case UpgradeCluster:
@@ -229,7 +229,7 @@ func (w *work) prove() {
 	w.step(Step{Gate: ClusterGate, Nodes: cluster.Names(w.cluster.Nodes), Title: "Prove the result", Why: proof})
 }
 
-// refuses returns why steps would not be safe, and else warnings of what is assumed.
+// refuses returns why steps would not be safe, or else warnings about assumptions.
 func (w *work) refuses(steps []Step) (warnings []string, err error) {
 	restart := restarted(w.snapshot, w.diagnosis, steps)
 	warnings, err = w.policy.knowsEnough(w.cluster, w.snapshot, steps, !w.quorum.Holds() || len(restart) > 0)
@@ -240,7 +240,7 @@ func (w *work) refuses(steps []Step) (warnings []string, err error) {
 		startsNone(w.cluster, w.diagnosis, w.snapshot, steps))
 }
 
-// apiServers is the gate behind the work on control planes.
+// apiServers is the gate after the work on control planes.
 func apiServers(nodes []string) Step {
 	return Step{Gate: APIServerGate, Nodes: nodes, Title: "Wait for the API server",
 		Why: "readyz with verified TLS, and the served certificate is the one on disk"}

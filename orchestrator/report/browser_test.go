@@ -21,15 +21,15 @@ import (
 	"time"
 )
 
-// browser is a headless Chromium behind its driver (W3C WebDriver, and Chromium's own
-// protocol where that has no word for something).
+// browser is a headless Chromium with its driver (W3C WebDriver, and Chromium's own protocol for
+// what that lacks).
 type browser struct {
 	t    *testing.T
 	base string
 }
 
-// openBrowser starts the driver that KSCERTCTL_CHROMEDRIVER names, and a browser with
-// a profile of its own; both end with the test.
+// openBrowser starts the ChromeDriver that KSCERTCTL_CHROMEDRIVER names, and a browser with a
+// profile of its own; both stop with the test.
 func openBrowser(t *testing.T) *browser {
 	t.Helper()
 	driver := os.Getenv("KSCERTCTL_CHROMEDRIVER")
@@ -67,7 +67,7 @@ func openBrowser(t *testing.T) *browser {
 	return b
 }
 
-// port is where the driver says that it listens.
+// port is the port in the output of ChromeDriver.
 func port(t *testing.T, out io.Reader) string {
 	t.Helper()
 	answered := regexp.MustCompile(`successfully on port (\d+)`)
@@ -89,7 +89,7 @@ func ok(t *testing.T, err error) {
 	}
 }
 
-// ask sends one command to the driver.
+// ask sends one command to ChromeDriver.
 func (b *browser) ask(method, path string, in, out any) {
 	b.t.Helper()
 	body, err := json.Marshal(in)
@@ -123,7 +123,7 @@ func (b *browser) run(out any, script string) {
 	b.ask(http.MethodPost, "/execute/async", map[string]any{"args": []any{}, "script": script}, out)
 }
 
-// log takes what has been logged since it was last asked.
+// log returns what has been logged since the last call.
 func (b *browser) log(kind string) []string {
 	b.t.Helper()
 	var lines []struct {
@@ -137,7 +137,7 @@ func (b *browser) log(kind string) []string {
 	return out
 }
 
-// requests are the addresses that were asked for since.
+// requests are the addresses that were requested since.
 func (b *browser) requests() []string {
 	b.t.Helper()
 	var out []string
@@ -160,7 +160,7 @@ func (b *browser) requests() []string {
 	return out
 }
 
-// visit shows a page on a screen of this width, on paper or in a colour scheme.
+// visit shows a page on a screen of this width, on paper or in a color scheme.
 func (b *browser) visit(page string, width int, look string) {
 	b.t.Helper()
 	media, scheme := "screen", look
@@ -172,8 +172,7 @@ func (b *browser) visit(page string, width int, look string) {
 	b.ask(http.MethodPost, "/url", map[string]string{"url": (&url.URL{Scheme: "file", Path: page}).String()}, nil)
 }
 
-// picture saves the whole page as it is shown, where KSCERTCTL_SCREENSHOTS names a
-// directory.
+// picture saves the whole page as shown, if KSCERTCTL_SCREENSHOTS names a directory.
 func (b *browser) picture(name string) {
 	b.t.Helper()
 	dir := os.Getenv("KSCERTCTL_SCREENSHOTS")
@@ -189,7 +188,7 @@ func (b *browser) picture(name string) {
 	ok(b.t, os.WriteFile(filepath.Join(dir, name+".png"), png, 0o600))
 }
 
-// screen is one way to look at a page.
+// screen is one way to view a page.
 type screen struct {
 	width int
 	look  string // light, dark or print
@@ -199,7 +198,7 @@ func screens() []screen {
 	return []screen{{360, "light"}, {1280, "light"}, {360, "dark"}, {1280, "dark"}, {800, "print"}}
 }
 
-// faults shows a page and says what is wrong with it: each begins with one word.
+// faults shows a page and returns what is wrong with it: each begins with one word.
 func (b *browser) faults(page string, s screen, axe string) (out []string, background string) {
 	b.t.Helper()
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
@@ -248,8 +247,8 @@ func accessibility(t *testing.T) string {
 	return string(axe)
 }
 
-// A report is a page that asks no one for anything, says nothing to the console, fits
-// a telephone, has both colour schemes and can be read with any technology.
+// A report is a page that requests nothing, logs nothing to the console, fits a phone, has both
+// color schemes and is accessible.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	b := openBrowser(t)
@@ -275,7 +274,7 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
-// What the test above looks for, it finds where it is.
+// The faults that the test above looks for are found.
 func TestBrowserFindsFaults(t *testing.T) {
 	t.Parallel()
 	b := openBrowser(t)

@@ -18,10 +18,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// ExpiryTable writes one line a certificate under kubeadm's columns, with node
-// and status. A served certificate is shown only when it says something that its
-// file does not. For a width above zero, columns are left out from the right of
-// their importance until the lines fit.
+// ExpiryTable writes one line per certificate under kubeadm's columns, with node and status. A
+// served certificate is shown only if it differs from its file. For a width above zero, columns are
+// left out, the least important first, until the lines fit.
 func ExpiryTable(w io.Writer, r expiry.Report, width int) error {
 	shown := columns(false)
 	cells := lines(r, shown, hidden)
@@ -56,8 +55,8 @@ func (p *printer) renewalTimer(node string, t snapshot.RenewalTimer) {
 	p.line("%s: Kubespray's own renewal timer is %s: %s", node, t.State, t)
 }
 
-// ExpiryWide writes every certificate with all that fits a line: also what ports
-// serve, and where each file lies and whose it is.
+// ExpiryWide writes every certificate with all that fits on a line: also what ports serve, and the
+// path and owner of each file.
 func ExpiryWide(w io.Writer, r expiry.Report) error {
 	if err := writeTable(w, lines(r, columns(true), func(expiry.Row) bool { return false })); err != nil {
 		return err
@@ -65,14 +64,13 @@ func ExpiryWide(w io.Writer, r expiry.Report) error {
 	return nodeNotes(w, r)
 }
 
-// hidden reports whether a row says nothing that a file's row does not: a served
-// certificate that lies in a file too, or that a component made for itself and
-// that is valid.
+// hidden reports whether a row adds nothing to a file's row: a served certificate that is in a file
+// too, or that a component made for itself and that is valid.
 func hidden(c expiry.Row) bool {
 	return c.Served && !c.Stale && (c.InFile || c.Status == expiry.Valid)
 }
 
-// column of a table: its head, and its cell of a row.
+// column of a table: its head, and its cell in a row.
 type column struct {
 	head string
 	cell func(expiry.Row) string
@@ -121,8 +119,8 @@ func columns(wide bool) []column {
 	)
 }
 
-// lines are the cells of a table, its head first. What is not known comes next:
-// it may be worse than anything that is.
+// lines are the cells of a table, its head first. Unknown nodes come next: they may be worse than
+// anything that is known.
 func lines(r expiry.Report, shown []column, hide func(expiry.Row) bool) [][]string {
 	head := make([]string, len(shown))
 	for i, c := range shown {
@@ -154,7 +152,7 @@ func lines(r expiry.Report, shown []column, hide func(expiry.Row) bool) [][]stri
 	return out
 }
 
-// gap is between two columns.
+// gap is the space between two columns.
 const gap = 2
 
 func columnWidths(cells [][]string) []int {
@@ -209,7 +207,7 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// authorityName is kubeadm's name of a CA, where it has one.
+// authorityName is kubeadm's name of a CA, if it has one.
 func authorityName(a certs.Authority) string {
 	if a == certs.KubernetesCA {
 		return "ca"
@@ -217,9 +215,9 @@ func authorityName(a certs.Authority) string {
 	return string(a)
 }
 
-// residualTime is the time left in its largest unit, as kubeadm prints it
-// (apimachinery, ShortHumanDuration). What has ended has a minus before the time
-// since, where kubeadm only says that it is invalid.
+// residualTime is the time left in its largest unit, as kubeadm prints it (apimachinery,
+// ShortHumanDuration). What has expired has a minus before the time since, while kubeadm only
+// prints that it is invalid.
 func residualTime(seconds int64) string {
 	sign := ""
 	if seconds < 0 {
@@ -239,7 +237,7 @@ func residualTime(seconds int64) string {
 	}
 }
 
-// sentence says in words how it stands with a certificate.
+// sentence describes the state of a certificate.
 func sentence(c expiry.Row) string {
 	left := strings.TrimPrefix(residualTime(c.ResidualSeconds), "-")
 	switch c.Status {

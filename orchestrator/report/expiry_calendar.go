@@ -15,10 +15,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 )
 
-// ExpiryCalendar writes an iCalendar file (RFC 5545): one event for each day on
-// which certificates end, at the time of the first, with alarms where the
-// thresholds are. The same certificates give the same events, so that a calendar
-// which subscribes replaces what it has.
+// ExpiryCalendar writes an iCalendar file (RFC 5545): one event for each day on which certificates
+// expire, at the time of the first, with alarms at the thresholds. The same certificates give the
+// same events, so that a subscribed calendar updates them.
 func ExpiryCalendar(w io.Writer, r expiry.Report) error {
 	cal := ics.NewCalendarFor("kscertctl")
 	cal.SetMethod(ics.MethodPublish)
@@ -29,8 +28,8 @@ func ExpiryCalendar(w io.Writer, r expiry.Report) error {
 	return err
 }
 
-// calendarOf is how events name a cluster: by its name where that says enough, and by what
-// their titles begin with where it does not. Its id is part of theirs.
+// calendarOf is how events name a cluster: by its name if that is enough, and by the prefix of
+// their titles otherwise. Its id is part of theirs.
 type calendarOf struct{ name, prefix, id string }
 
 // addEvents adds the events of one cluster.
@@ -42,9 +41,9 @@ func addEvents(cal *ics.Calendar, r expiry.Report, of calendarOf) {
 		}
 		day = nil
 	}
-	for _, c := range r.Certificates { // sorted by their ends
+	for _, c := range r.Certificates { // sorted by expiry
 		if c.InFile || c.Status == expiry.Unused {
-			continue // its file has a row of its own, or no one needs it
+			continue // its file has a row of its own, or it is unused
 		}
 		if len(day) > 0 && day[0].Ends().UTC().Format(time.DateOnly) != c.Ends().UTC().Format(time.DateOnly) {
 			flush()
@@ -54,7 +53,7 @@ func addEvents(cal *ics.Calendar, r expiry.Report, of calendarOf) {
 	flush()
 }
 
-// addEvent adds the event of the certificates that end on one day.
+// addEvent adds the event of the certificates that expire on one day.
 func addEvent(cal *ics.Calendar, r expiry.Report, day []expiry.Row, of calendarOf) {
 	first := day[0]
 	sum := sha256.Sum256([]byte(of.id))
@@ -79,7 +78,7 @@ func addEvent(cal *ics.Calendar, r expiry.Report, day []expiry.Row, of calendarO
 	}
 }
 
-// clusterName is how a calendar knows the cluster again: by its control planes.
+// clusterName is how a calendar recognizes the cluster: by its control planes.
 func clusterName(r expiry.Report) string {
 	var names []string
 	for _, n := range r.Nodes {

@@ -12,9 +12,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 )
 
-// ExpiryJUnit writes one test suite a node and one test case a certificate. A
-// certificate of the given level and above has failed; a node of which nothing is
-// known is an error.
+// ExpiryJUnit writes one test suite per node and one test case per certificate. A certificate of
+// the given level and above has failed; an unknown node is an error.
 func ExpiryJUnit(w io.Writer, r expiry.Report, fails func(expiry.Level) bool) error {
 	all := junit.Testsuites{Name: "kscertctl check-expiration"}
 	for i, n := range r.Nodes {
@@ -43,8 +42,7 @@ func counted(s junit.Testsuite) junit.Testsuite {
 	return out
 }
 
-// nodeCases are the test cases of one node; class is what the names of their classes begin
-// with.
+// nodeCases are the test cases of one node; class is the prefix of their classes' names.
 func nodeCases(r expiry.Report, n expiry.Node, class string, fails func(expiry.Level) bool) (out []junit.Testcase) {
 	add := func(name, kind string) *junit.Testcase {
 		out = append(out, junit.Testcase{Name: printable.Line(name), Classname: printable.Line(class + "." + kind)})

@@ -26,12 +26,12 @@ func (s NagiosState) String() string {
 	return [...]string{"OK", "WARNING", "CRITICAL", "UNKNOWN"}[s]
 }
 
-// nagiosLines is how many lines of details are written: what carries plugin
-// output cuts it off after a few KiB.
+// nagiosLines is how many lines of details are written: transports of plugin output cut it off
+// after a few KiB.
 const nagiosLines = 20
 
-// ExpiryNagiosState is what a monitoring system gets: something known to be
-// critical is; then an unknown node is worse than a warning.
+// ExpiryNagiosState is the state for a monitoring system: critical if something is known to be;
+// then an unknown node is worse than a warning.
 func ExpiryNagiosState(r expiry.Report) NagiosState {
 	level, unknown := r.Level(), len(r.Unknown()) > 0
 	switch {
@@ -46,8 +46,7 @@ func ExpiryNagiosState(r expiry.Report) NagiosState {
 	}
 }
 
-// ExpiryNagios writes one line with the state and performance data, then one line
-// for each thing that is not as it should be.
+// ExpiryNagios writes one line with the state and performance data, then one line for each problem.
 func ExpiryNagios(w io.Writer, r expiry.Report) error {
 	unknown := r.Unknown()
 	var answered []string
@@ -103,5 +102,5 @@ func ExpiryNagios(w io.Writer, r expiry.Report) error {
 	return p.err
 }
 
-// nagiosText keeps performance data apart: the bar begins it.
+// nagiosText keeps performance data separate: the bar begins it.
 func nagiosText(s string) string { return strings.ReplaceAll(printable.Line(s), "|", "/") }

@@ -55,7 +55,7 @@ type Collector struct {
 	Latest func() expiry.Report
 }
 
-// certificateMetrics are all that there can be.
+// certificateMetrics are all possible metrics.
 func certificateMetrics() []*prometheus.Desc {
 	return []*prometheus.Desc{
 		notAfter, notBefore, warningFrom, criticalFrom, keyMatch, externallyManaged, servedStale, info, unreadable,
@@ -63,7 +63,7 @@ func certificateMetrics() []*prometheus.Desc {
 	}
 }
 
-// Describe sends every metric that there can be.
+// Describe sends every possible metric.
 func (c Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range certificateMetrics() {
 		ch <- d
@@ -83,8 +83,8 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 			gauge(nodeClock, float64(n.Clock.Unix()), n.Name)
 		}
 	}
-	// Two samples with the same labels would cost the whole output. The first of
-	// two certificates at one place is the one that ends first.
+	// Two samples with the same labels would lose the whole output. Of two certificates at one
+	// place the one that expires first is used.
 	seen := map[string]bool{}
 	first := func(labels ...string) bool {
 		key := strings.Join(clean(labels), "\x00")
@@ -99,7 +99,7 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range r.Certificates {
 		labels := []string{c.Node, string(c.Kind), c.Name, c.Path, string(c.Authority), strconv.FormatBool(c.IsCA),
 			strconv.FormatBool(c.Served)}
-		if c.Status == expiry.Unused || !first(labels...) { // for what no one uses no one is to be woken
+		if c.Status == expiry.Unused || !first(labels...) { // no one is to be paged for an unused certificate
 			continue
 		}
 		gauge(notAfter, float64(c.Ends().Unix()), labels...)
@@ -117,7 +117,7 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// clean is what is shown of labels: what a node says may be anything.
+// clean makes labels printable: a node may report anything.
 func clean(labels []string) []string {
 	out := make([]string, len(labels))
 	for i, l := range labels {
@@ -133,8 +133,8 @@ func number(b bool) float64 {
 	return 0
 }
 
-// ExpiryPrometheus writes the text format that Prometheus scrapes and that
-// node_exporter's textfile collector reads.
+// ExpiryPrometheus writes the text format that Prometheus scrapes and that node_exporter's textfile
+// collector reads.
 func ExpiryPrometheus(w io.Writer, r expiry.Report) error {
 	registry := prometheus.NewPedanticRegistry()
 	if err := registry.Register(Collector{Latest: func() expiry.Report { return r }}); err != nil {

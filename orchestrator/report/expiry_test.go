@@ -39,7 +39,7 @@ func nothing() expiry.Report {
 	return expiry.Of(tc.Healthy(tc.Single(), tc.Everywhere(tc.Unknown(snapshot.Unreachable, "gone"))), expiry.DefaultThresholds())
 }
 
-// evil is a cluster whose nodes say what could break a format or obey a terminal.
+// evil is a cluster whose nodes report text that could break a format or control a terminal.
 func evil() expiry.Report {
 	const text = "a|b\x1b[31m\r\n,;\"'\\</x>]]>&{}\t\xff"
 	s := tc.Expiring()
@@ -100,7 +100,7 @@ func TestExpiryFormats(t *testing.T) {
 	}
 }
 
-// That nothing could be written is known to the caller, in every format.
+// The caller gets write errors, in every format.
 func TestExpiryWriteErrors(t *testing.T) {
 	t.Parallel()
 	for name, write := range formats() {
@@ -110,7 +110,7 @@ func TestExpiryWriteErrors(t *testing.T) {
 	}
 }
 
-// What the others say of a healthy cluster and of one of which nothing is known.
+// The states for a healthy cluster and for an unknown one.
 func TestExpiryNagiosStates(t *testing.T) {
 	t.Parallel()
 	unreadable := tc.Healthy(tc.Single(), tc.On("w1", func(n *snapshot.Node) { n.Unreadable = []snapshot.Unreadable{{Path: "/x"}} }))
@@ -145,7 +145,7 @@ func TestExpiryNagiosStates(t *testing.T) {
 	}
 }
 
-// A plugin's output is cut off by whatever carries it: it stays short.
+// A plugin's output is cut off by its transport: it stays short.
 func TestExpiryNagiosIsShort(t *testing.T) {
 	t.Parallel()
 	n, _ := tc.Healthy(tc.HA()).Node("cp1")
@@ -208,7 +208,7 @@ func TestExpiryNamesTheRenewalTimer(t *testing.T) {
 	}
 }
 
-// Served certificates are in the table when they say more than their file.
+// Served certificates are in the table if they differ from their file.
 func TestExpiryTableShowsWhatIsServed(t *testing.T) {
 	t.Parallel()
 	loopback := func(left time.Duration) tc.NodeEdit {
@@ -236,7 +236,7 @@ func TestExpiryTableShowsWhatIsServed(t *testing.T) {
 	}
 }
 
-// The time left is printed as kubeadm does, but for what has ended.
+// The time left is printed as kubeadm does, except for what has expired.
 func TestResidualTime(t *testing.T) {
 	t.Parallel()
 	for left, want := range map[time.Duration]string{
@@ -256,8 +256,8 @@ func TestResidualTime(t *testing.T) {
 	}
 }
 
-// A time that is longer than 292 years, which is what Go's durations hold, and one at the
-// ends of what JSON holds.
+// A time that is longer than 292 years, the limit of Go's durations, and one at the ends of what
+// JSON holds.
 func TestCenturiesLeft(t *testing.T) {
 	t.Parallel()
 	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
@@ -289,7 +289,7 @@ func TestCenturiesLeft(t *testing.T) {
 	}
 }
 
-// The JSON form is what its published schema says, for every kind of report.
+// The JSON form matches its published schema, for every kind of report.
 func TestExpirySchema(t *testing.T) {
 	t.Parallel()
 	schema, err := jsonschema.NewCompiler().Compile("../../docs/reference/schemas/check-expiration-v1.json")
@@ -305,7 +305,7 @@ func TestExpirySchema(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// A field that the schema does not name is one that no one documented.
+	// A field that the schema does not name is undocumented.
 	var document map[string]any
 	if err := json.Unmarshal([]byte(render(t, "check.json", expiring())), &document); err != nil {
 		t.Fatal(err)
@@ -328,7 +328,7 @@ func TestExpiryYAMLIsTheJSON(t *testing.T) {
 		if err := yaml.Unmarshal([]byte(text), &fromYAML); err != nil {
 			t.Fatal(err)
 		}
-		// One way through JSON, so that numbers have one type.
+		// A round trip through JSON, so that numbers have one type.
 		again, err := json.Marshal(fromYAML)
 		if err != nil {
 			t.Fatal(err)
@@ -346,7 +346,7 @@ func TestExpiryYAMLIsTheJSON(t *testing.T) {
 	}
 }
 
-// Prometheus can read it, and its linter has nothing to say.
+// Prometheus can read it, and its linter finds nothing.
 func TestExpiryPrometheusIsRead(t *testing.T) {
 	t.Parallel()
 	for name, r := range map[string]expiry.Report{"expiring": expiring(), "healthy": healthy(), "nothing": nothing(), "evil": evil()} {
@@ -370,7 +370,7 @@ func TestExpiryPrometheusIsRead(t *testing.T) {
 	}
 }
 
-// Two certificates at one place cost no other its sample; the earlier end counts.
+// Two certificates at one place cost no other its sample; the earlier expiry counts.
 func TestExpiryPrometheusOfTwins(t *testing.T) {
 	t.Parallel()
 	s := tc.Expiring()
@@ -467,7 +467,7 @@ func TestExpiryCalendarIsRead(t *testing.T) {
 	}
 }
 
-// The events of the same cluster, looked at later, are the same.
+// The events of the same cluster, inspected later, are the same.
 func TestExpiryCalendarIsStable(t *testing.T) {
 	t.Parallel()
 	ids := func(edits ...tc.Edit) []string {
@@ -478,7 +478,7 @@ func TestExpiryCalendarIsStable(t *testing.T) {
 	}
 }
 
-// Nothing that a node says is obeyed by a terminal.
+// Nothing that a node reports is interpreted by a terminal.
 func TestExpiryIsPrintable(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"check.txt", "check-80.txt", "check-wide.txt", "check.nagios"} {
@@ -489,7 +489,7 @@ func TestExpiryIsPrintable(t *testing.T) {
 	}
 }
 
-// What no one uses is listed, and wakes no one.
+// An unused certificate is listed, and pages no one.
 func TestUnusedIsListed(t *testing.T) {
 	t.Parallel()
 	s := tc.Healthy(tc.Single(), tc.On("cp1", tc.Expired(certs.KindAPIServer), func(n *snapshot.Node) {

@@ -21,8 +21,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 )
 
-// FleetTable writes one line a cluster: what expires first in it, and how many of its nodes
-// are known. Clusters that could not be inspected come first.
+// FleetTable writes one line per cluster: what expires first in it, and how many of its nodes are
+// known. Clusters that could not be inspected come first.
 func FleetTable(w io.Writer, f expiry.Fleet) error {
 	cells := [][]string{{"CLUSTER", "STATUS", "EXPIRES", "RESIDUAL TIME", "NODE", "CERTIFICATE", "NODES", "EXIT CODE"}}
 	for _, m := range f.Clusters {
@@ -50,8 +50,8 @@ func memberStatus(m expiry.Member) string {
 	return string(m.Report.Status)
 }
 
-// FleetWide writes one line a certificate of all clusters, what ends first at the top, and
-// before these what is not known.
+// FleetWide writes one line per certificate of all clusters, what expires first at the top, and
+// unknown ones before these.
 func FleetWide(w io.Writer, f expiry.Fleet) error {
 	shown := columns(true)
 	cells := [][]string{{"CLUSTER"}}
@@ -78,8 +78,8 @@ func FleetWide(w io.Writer, f expiry.Fleet) error {
 	return writeTable(w, cells)
 }
 
-// FleetJSON writes the document as JSON does, a cluster at a time: with hundreds of them it
-// is large, and would be in memory several times.
+// FleetJSON writes the document as JSON does, a cluster at a time: with hundreds of them it is
+// large, and would be in memory several times.
 func FleetJSON(w io.Writer, f expiry.Fleet) error {
 	clusters := f.Clusters
 	if len(clusters) == 0 {
@@ -106,9 +106,8 @@ func FleetJSON(w io.Writer, f expiry.Fleet) error {
 	return err
 }
 
-// FleetJUnit writes one test suite a cluster and one test case a certificate; fails says from
-// which level on one of a cluster has failed. A cluster or a node of which nothing is known
-// is an error.
+// FleetJUnit writes one test suite per cluster and one test case per certificate; fails returns the
+// level from which on one of a cluster has failed. An unknown cluster or node is an error.
 func FleetJUnit(w io.Writer, f expiry.Fleet, fails func(cluster string, l expiry.Level) bool) error {
 	all := junit.Testsuites{Name: "kscertctl fleet check"}
 	for i, m := range f.Clusters {
@@ -131,8 +130,8 @@ func FleetJUnit(w io.Writer, f expiry.Fleet, fails func(cluster string, l expiry
 	return all.WriteXML(printable.NewWriter(w))
 }
 
-// FleetCalendar writes an iCalendar file as ExpiryCalendar does, with an event for each day
-// and cluster.
+// FleetCalendar writes an iCalendar file as ExpiryCalendar does, with an event for each day and
+// cluster.
 func FleetCalendar(w io.Writer, f expiry.Fleet) error {
 	cal := ics.NewCalendarFor("kscertctl")
 	cal.SetMethod(ics.MethodPublish)
@@ -146,11 +145,11 @@ func FleetCalendar(w io.Writer, f expiry.Fleet) error {
 	return err
 }
 
-// clusterExit is how the check of each cluster of a fleet ended.
+// clusterExit is the exit code of each cluster's check.
 var clusterExit = prometheus.NewDesc("kscertctl_cluster_exit_code",
 	"The exit code of the check of the cluster; 0 when all is well.", []string{"cluster"}, nil)
 
-// exits tells Prometheus how the checks ended.
+// exits exports the exit codes of the checks.
 type exits struct{ fleet expiry.Fleet }
 
 // Describe and Collect make it a prometheus.Collector.
@@ -192,8 +191,8 @@ func (o one) Collect(ch chan<- prometheus.Metric) {
 }
 
 // FleetPrometheus writes the metrics of ExpiryPrometheus for each cluster, with the label
-// "cluster", and how the check of each ended. It gathers a metric at a time: those of
-// hundreds of clusters would take a hundred megabytes.
+// "cluster", and the exit code of each check. It gathers a metric at a time: those of hundreds of
+// clusters would take a hundred megabytes.
 func FleetPrometheus(w io.Writer, f expiry.Fleet) error {
 	metrics := append(certificateMetrics(), clusterExit)
 	slices.SortFunc(metrics,
@@ -250,11 +249,11 @@ type fleetLine struct {
 	Outage, OutageAt, Means string
 }
 
-// fleetYears is how far the picture reaches.
+// fleetYears is the range of the picture.
 const fleetYears = 2
 
-// FleetHTML writes one page with a picture of all clusters over the next two years: when
-// what expires, and which outage is next. It needs nothing but itself.
+// FleetHTML writes one page with a picture of all clusters over the next two years: when what
+// expires, and which outage is next. It is self-contained.
 func FleetHTML(w io.Writer, f expiry.Fleet) error {
 	var all []fleetLine
 	for _, m := range f.Clusters {
@@ -282,7 +281,7 @@ func FleetHTML(w io.Writer, f expiry.Fleet) error {
 	}{f, all, fleetPicture(f, all), clock(f.Taken)})
 }
 
-// outageMeans says what no longer works once a certificate has expired.
+// outageMeans describes what no longer works once a certificate has expired.
 func outageMeans(c expiry.Row) string {
 	kind, _ := certs.Lookup(c.Kind)
 	if kind.CA {
@@ -296,8 +295,8 @@ func outageMeans(c expiry.Row) string {
 	}[kind.Outage]
 }
 
-// fleetPicture draws for each cluster until when all is valid, and after that each day on
-// which something expires.
+// fleetPicture draws for each cluster until when all is valid, and after that each day on which
+// something expires.
 func fleetPicture(f expiry.Fleet, all []fleetLine) picture {
 	const barHeight = 12
 	span := [2]time.Time{f.Taken, f.Taken.AddDate(fleetYears, 0, 0)}
@@ -330,8 +329,8 @@ func fleetPicture(f expiry.Fleet, all []fleetLine) picture {
 	return p
 }
 
-// endings are a mark for each day after the first on which something expires, within the
-// picture; one for what takes the API server away is painted as such.
+// endings are a mark for each day after the first on which something expires, within the picture;
+// an expiry that makes the API server unusable is painted as such.
 func endings(a axis, r expiry.Report, first time.Time, y, height int) (out []bar) {
 	type day struct {
 		at     time.Time
@@ -339,7 +338,7 @@ func endings(a axis, r expiry.Report, first time.Time, y, height int) (out []bar
 		outage bool
 	}
 	var days []day
-	for _, c := range r.Certificates { // sorted by their ends
+	for _, c := range r.Certificates { // sorted by expiry
 		if c.Status == expiry.Unused || c.InFile || !c.Ends().After(first) || c.Ends().After(a.spans[0][1]) {
 			continue
 		}

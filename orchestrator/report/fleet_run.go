@@ -14,22 +14,21 @@ import (
 // FleetRunSchema is the version of the JSON form of a FleetRun.
 const FleetRunSchema = 1
 
-// FleetState is how far the work on a cluster of a fleet has come.
+// FleetState is how far the work on a cluster of a fleet has got.
 type FleetState string
 
 // The states.
 const (
 	FleetHeld    FleetState = "held"    // the fleet file holds it back
-	FleetPlanned FleetState = "planned" // it was planned, and nothing else was asked for
+	FleetPlanned FleetState = "planned" // it was planned, and nothing else was requested
 	FleetWaiting FleetState = "waiting" // it has not begun
-	FleetRunning FleetState = "running" // it is at work
+	FleetRunning FleetState = "running" // it is in progress
 	FleetDone    FleetState = "done"    // it is done, or there was nothing to do
 	FleetFailed  FleetState = "failed"  // it stopped with an error
 	FleetKilled  FleetState = "killed"  // the process that worked on it died
 )
 
-// FleetRun is the work on the clusters of a fleet: the document of fleet plan, run and
-// status.
+// FleetRun is the work on the clusters of a fleet: the document of fleet plan, run and status.
 type FleetRun struct {
 	Schema int `json:"schema"`
 	// Fleet is the name of the work; absent for a plan.
@@ -54,11 +53,11 @@ type FleetCluster struct {
 	Labels map[string]string `json:"labels"`
 	// Wave is the name of its wave; absent for the last, which has none.
 	Wave string `json:"wave,omitempty"`
-	// State is how far the work has come.
+	// State is how far the work has got.
 	State FleetState `json:"state"`
 	// Reason is why it waits or is held, in words.
 	Reason string `json:"reason,omitempty"`
-	// Opens is when the next of its maintenance windows opens; absent when one is open.
+	// Opens is when the next of its maintenance windows opens; absent if one is open.
 	Opens time.Time `json:"opens,omitzero"`
 	// Run is the run on this cluster, and StateDir the directory of its record.
 	Run      string `json:"run,omitempty"`
@@ -70,8 +69,7 @@ type FleetCluster struct {
 	Verdict string          `json:"verdict,omitempty"`
 	Route   diagnosis.Route `json:"route,omitempty"`
 	Steps   int             `json:"steps"`
-	// ExitCode is that of the work on this cluster alone; Error and Next are what it
-	// reports.
+	// ExitCode is that of the work on this cluster alone; Error and Next are its report.
 	ExitCode int    `json:"exitCode"`
 	Error    string `json:"error,omitempty"`
 	Next     string `json:"next,omitempty"`
@@ -79,7 +77,7 @@ type FleetCluster struct {
 	Plan *Proposal `json:"plan,omitempty"`
 }
 
-// Text writes one line a cluster.
+// Text writes one line per cluster.
 func (f FleetRun) Text(w io.Writer) error {
 	cells := [][]string{{"CLUSTER", "WAVE", "STATE", "ROUTE", "STEPS", "EXIT CODE", "RUN", "DETAIL"}}
 	for _, c := range f.Clusters {

@@ -26,7 +26,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// fleetOf makes a fleet of clusters that expire, are well, will soon warn and cannot be
+// fleetOf makes a fleet of clusters that have expired, are healthy, will soon warn and cannot be
 // inspected.
 func fleetOf() expiry.Fleet {
 	few := func(edits ...tc.Edit) *expiry.Report {
@@ -81,7 +81,7 @@ func TestFleetFormats(t *testing.T) {
 	}
 }
 
-// What expires first is on top, whichever cluster it is in, and what is not known before it.
+// What expires first is on top, whichever cluster it is in, and what is unknown before it.
 func TestFleetOrder(t *testing.T) {
 	t.Parallel()
 	var got []string
@@ -97,8 +97,8 @@ func TestFleetOrder(t *testing.T) {
 	}
 }
 
-// The next outage is of something that takes the control plane away, and that no one is
-// about to renew by himself.
+// The next outage is of something that makes the control plane unusable, and that no component is
+// about to renew by itself.
 func TestNextOutage(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -164,7 +164,7 @@ func TestFleetSchema(t *testing.T) {
 	}
 }
 
-// evilFleet is one whose names, labels and words could break a format.
+// evilFleet is one whose names, labels and texts could break a format.
 func evilFleet() expiry.Fleet {
 	f := fleetOf()
 	f.Clusters = append(f.Clusters, expiry.Member{Name: "<script>", Labels: map[string]string{`"></svg><script>`: "]]>"}})
@@ -172,7 +172,7 @@ func evilFleet() expiry.Fleet {
 	return f
 }
 
-// Each format is read by what reads it, and has every cluster.
+// Each format is read by its consumer, and has every cluster.
 func TestFleetIsRead(t *testing.T) {
 	t.Parallel()
 	for name, f := range map[string]expiry.Fleet{"fleet": fleetOf(), "evil": evilFleet()} {

@@ -38,7 +38,7 @@ func hostileSnapshot(name, text string, sans bool) (snapshot.Snapshot, report.As
 	return s, a
 }
 
-// hostileOutputs are all outputs about a snapshot, by what they are called.
+// hostileOutputs are all outputs about a snapshot, by name.
 func hostileOutputs(name, text string, sans bool) map[string]func(io.Writer) error {
 	s, a := hostileSnapshot(name, text, sans)
 	r := expiry.Of(s, expiry.DefaultThresholds())
@@ -144,9 +144,9 @@ func checkOutputs(t *testing.T, outputs map[string]func(io.Writer) error) {
 	}
 }
 
-// shape is what a shell makes of a script, without what its words are: of each command
-// how many words it has, of each here-document how many lines, and the same of what
-// "sh -c" and "ansible -a" are handed.
+// shape is a shell's view of a script, without the words themselves: how many words each command
+// has, how many lines each here-document, and the same for the arguments of "sh -c" and "ansible
+// -a".
 func shape(t *testing.T, script string) string {
 	t.Helper()
 	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(script), "")
@@ -207,12 +207,12 @@ func shapes(t *testing.T, s snapshot.Snapshot, a report.Assessment) []string {
 	return all
 }
 
-// checkRunbook: whatever nodes say, a shell sees the commands that it sees where they say
-// nothing odd, or none.
+// checkRunbook: whatever nodes report, a shell sees the same commands as for harmless text, or
+// none.
 func checkRunbook(t *testing.T, name, text string, sans bool) {
 	t.Helper()
 	var want []string
-	// Which is known, which is none that is known, and which makes another address of one.
+	// A known text, an unknown one, and one that changes an address.
 	for _, plain := range []string{"", "x", "0"} {
 		s, a := hostileSnapshot(name, plain, sans)
 		want = append(want, shapes(t, s, a)...)
@@ -233,7 +233,7 @@ func checkRunbook(t *testing.T, name, text string, sans bool) {
 	}
 }
 
-// lists are the numbers of words that a loop goes through.
+// lists are the numbers of words that a loop iterates over.
 var lists = regexp.MustCompile(`for:\d+`)
 
 func FuzzOutputs(f *testing.F) {
@@ -249,7 +249,7 @@ func FuzzOutputs(f *testing.F) {
 	})
 }
 
-// What is shown of hostile nodes is shell for a shell, too.
+// A runbook for hostile nodes is valid shell.
 func TestRunbookOfHostileNodesIsShell(t *testing.T) {
 	t.Parallel()
 	seen := 0
@@ -275,7 +275,7 @@ func TestRunbookOfHostileNodesIsShell(t *testing.T) {
 	}
 }
 
-// Where a node tells what no one types, there are no commands for it, and it is reported.
+// If a node reports what cannot be typed, there are no commands for it, and that is reported.
 func TestRunbookRefuses(t *testing.T) {
 	t.Parallel()
 	for name, edit := range map[string]tc.NodeEdit{
@@ -297,7 +297,7 @@ func TestRunbookRefuses(t *testing.T) {
 	}
 }
 
-// What a node says is no expression for Ansible, which would evaluate it on the control node.
+// Text of a node is no expression for Ansible, which would evaluate it on the control node.
 func TestRunbookHasNothingEvaluated(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"{{ lookup('pipe', 'id') }}", "{% for x in y %}", "{# x #}", "{"} {
@@ -332,7 +332,7 @@ func eachEtcdFile(n *snapshot.Node, path string) {
 	}
 }
 
-// What a node says is text of the sed script, not a part of it.
+// Text of a node is text of the sed script, not a part of it.
 func TestRunbookKeepsTextApart(t *testing.T) {
 	t.Parallel()
 	s := allExpired(tc.Single())
@@ -361,7 +361,7 @@ func TestRunbookKeepsTextApart(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, out.String())
 		}
 	}
-	// Root's kubeconfig may hold other users and clusters: it is not written over.
+	// Root's kubeconfig may hold other users and clusters: it is not overwritten.
 	if text := out.String(); strings.Contains(text, "install ") || strings.Contains(text, "$(id)") {
 		t.Errorf("root's kubeconfig is replaced, or a server is reported:\n%s", text)
 	}
@@ -405,7 +405,7 @@ func TestMarkdownOfHostileNodes(t *testing.T) {
 	}
 }
 
-// JSON and YAML lose nothing of what a node says.
+// JSON and YAML lose nothing of a node's text.
 func TestJSONAndYAMLAreWhole(t *testing.T) {
 	t.Parallel()
 	for _, text := range testhostile.Texts() {

@@ -11,8 +11,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
-// JSON writes a document, indented. Characters that are not printable are escaped: the
-// document may be shown on a terminal.
+// JSON writes a document, indented. Characters that are not printable are escaped: the document may
+// be shown on a terminal.
 func JSON(w io.Writer, document any) error {
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
@@ -34,8 +34,7 @@ func JSONLine(w io.Writer, document any) error {
 	return err
 }
 
-// jsonEscape is a character as JSON escapes it (RFC 8259, 7), yamlEscape as YAML does
-// (1.2, 5.7).
+// jsonEscape is a character as JSON escapes it (RFC 8259, 7), yamlEscape as YAML does (1.2, 5.7).
 func jsonEscape(r rune) string {
 	if high, low := utf16.EncodeRune(r); r > 0xFFFF {
 		return fmt.Sprintf(`\u%04x\u%04x`, high, low)
@@ -45,8 +44,8 @@ func jsonEscape(r rune) string {
 
 func yamlEscape(r rune) string { return fmt.Sprintf(`\U%08x`, r) }
 
-// escaped replaces what is not printable, but for line ends. In the formats that it is for,
-// this is in quoted strings alone.
+// escaped replaces what is not printable, except line ends. In its formats, that is in quoted
+// strings alone.
 func escaped(text []byte, escape func(rune) string) []byte {
 	odd := func(r rune) bool { return r != '\n' && !printable.Rune(r) }
 	if utf8.Valid(text) && bytes.IndexFunc(text, odd) < 0 { // nearly always, and a document may be large

@@ -40,8 +40,8 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// outage is a control plane all of whose certificates have expired, and a worker
-// that cannot be looked at.
+// outage is a control plane all of whose certificates have expired, and a worker that cannot be
+// inspected.
 func outage() snapshot.Snapshot {
 	n, _ := tc.Healthy(tc.Single()).Node("cp1")
 	return tc.Healthy(tc.Single(), tc.On("cp1", tc.Expired(tc.Kinds(n)...), tc.CrashLoop(), tc.Refused()))
@@ -102,7 +102,7 @@ func TestWidth(t *testing.T) {
 		if line != strings.TrimRight(line, " ") {
 			t.Errorf("blanks at the end of %q", line)
 		}
-		// What others reported, and commands to type, are left in one line.
+		// Messages of others, and commands to type, stay on one line.
 		if !strings.HasPrefix(line, "         ") || strings.HasPrefix(line, "         | ") || strings.HasPrefix(line, "         next: ") {
 			continue
 		}
@@ -153,14 +153,14 @@ func TestExpiryOfLeavesOnly(t *testing.T) {
 	}
 }
 
-// assess is what diagnose does with a snapshot.
+// assess does what diagnose does with a snapshot.
 func assess(s snapshot.Snapshot) report.Assessment {
 	d := diagnosis.Diagnose(s, diagnosis.DefaultThresholds())
 	p, unplanned := plan.Make(s.Cluster(), s, d, plan.Policy{Choice: plan.Auto})
 	return report.Assess(s, d, p, unplanned)
 }
 
-// probed lets the driver and every node ask the API of cp1.
+// probed makes the control node and every node ask the API of cp1.
 func probed(s snapshot.Snapshot, driver, nodes snapshot.Probe) snapshot.Snapshot {
 	s.Probes = []snapshot.Probe{driver}
 	for i := range s.Nodes {
@@ -193,8 +193,8 @@ func TestAssessment(t *testing.T) {
 	}
 }
 
-// What another finding has brought about is one line below its cause: on the
-// same node if it is there, else anywhere; what has no cause here stands alone.
+// A consequence of another finding is one line below its cause: on the same node if it is there,
+// else anywhere; a finding without a cause here is listed itself.
 func TestConsequencesAreFolded(t *testing.T) {
 	t.Parallel()
 	d := diagnosis.Diagnosis{Verdict: "bad", Route: diagnosis.Refuse, Findings: []diagnosis.Finding{
@@ -278,7 +278,7 @@ type broken struct{}
 
 func (broken) Write([]byte) (int, error) { return 0, os.ErrClosed }
 
-// That nothing could be written is known to the caller.
+// The caller gets write errors.
 func TestWriteErrors(t *testing.T) {
 	t.Parallel()
 	s := outage()

@@ -19,9 +19,9 @@ import (
 // RunSchema is the version of the JSON form of a Run.
 const RunSchema = 1
 
-// Run is what one run saw and did: the document behind every format of "report". It
-// is made of what is typed in a run's record alone, so that Ansible's own output and
-// the events of its tasks cannot be in it.
+// Run is what one run saw and did: the document behind every format of "report". It is made from
+// the typed parts of a run's record alone, so that it cannot contain Ansible's own output or the
+// events of its tasks.
 type Run struct {
 	Schema int      `json:"schema"`
 	Run    string   `json:"run"`
@@ -35,53 +35,53 @@ type Run struct {
 	Outcome Outcome   `json:"outcome"`
 	// Cluster is the fingerprint of the cluster's CA.
 	Cluster string `json:"cluster,omitempty"`
-	// Asked is what was asked for; nil when the record does not tell.
+	// Asked is what was requested; nil if it is not in the record.
 	Asked *Asked `json:"asked,omitempty"`
-	// Work is who has worked on the run: the run itself, and each resume.
+	// Work is the work on the run: the run itself, and each resume.
 	Work []Work `json:"work"`
-	// Before is what was seen when the plan was made, After what was seen after the
-	// last change; nil when no one looked.
+	// Before is the state when the plan was made, After the state after the last change; nil
+	// without an inspection.
 	Before *Seen `json:"before,omitempty"`
 	After  *Seen `json:"after,omitempty"`
-	// Route, Interruption, Warnings and Made are the plan's; Made says what it was made
-	// with, in words (plan.Plan.Notes).
+	// Route, Interruption, Warnings and Made are the plan's; Made is what it was made with, in
+	// words (plan.Plan.Notes).
 	Route        diagnosis.Route `json:"route,omitempty"`
 	Interruption string          `json:"interruption,omitempty"`
 	Warnings     []string        `json:"warnings,omitempty"`
 	Made         []string        `json:"madeWith,omitempty"`
 	Steps        []RunStep       `json:"steps"`
 	Certificates []Lifetime      `json:"certificates"`
-	// Backups are those the run took, as they were noted when they were made.
+	// Backups are those the run took, as they were recorded then.
 	Backups []run.Backup `json:"backups"`
-	// Commands say how to go on or back.
+	// Commands are the ways to continue or to roll back.
 	Commands []Command `json:"commands"`
 	// Later are runs that have changed nodes of the cluster since, the newest first.
 	Later []string `json:"later,omitempty"`
-	// Notes say in words what the run left to be known or done.
+	// Notes are what the run left to be known or done.
 	Notes []string `json:"notes,omitempty"`
-	// Unknown says in words what is not known, and was not when the plan was made.
+	// Unknown is what is unknown, or was when the plan was made.
 	Unknown []string `json:"unknown,omitempty"`
 }
 
-// Outcome is how a run ended.
+// Outcome is how a run finished.
 type Outcome struct {
 	Status run.Status `json:"status"`
-	// Summary says it in one sentence, Detail why it stopped, Next what to do.
+	// Summary is one sentence about it, Detail why it stopped, Next what to do.
 	Summary string `json:"summary"`
 	Detail  string `json:"detail,omitempty"`
 	Next    string `json:"next,omitempty"`
-	// ExitCode is absent when it is not known: of a driver that was killed.
+	// ExitCode is absent if it is unknown: of a process that was killed.
 	ExitCode *int `json:"exitCode,omitempty"`
 	// Changed are the nodes that the run may have changed.
 	Changed []string `json:"changed"`
 }
 
-// Asked is what a run was asked for, without anything that is secret.
+// Asked is what was requested from a run, without anything that is secret.
 type Asked struct {
 	Inventories  []string    `json:"inventories"`
 	KubesprayDir string      `json:"kubesprayDir,omitempty"`
 	Playbook     plan.Choice `json:"playbook"`
-	// Limit, SkipPhases and UntilPhase say which part of the plan was asked for.
+	// Limit, SkipPhases and UntilPhase are the requested part of the plan.
 	Limit      []string     `json:"limit,omitempty"`
 	SkipPhases []plan.Phase `json:"skipPhases,omitempty"`
 	UntilPhase plan.Phase   `json:"untilPhase,omitempty"`
@@ -96,21 +96,20 @@ type Asked struct {
 	// StableForSeconds is how long a gate had to hold.
 	StableForSeconds int64  `json:"stableForSeconds,omitempty"`
 	BackupRoot       string `json:"backupRoot"`
-	// EtcdSnapshot is which backups were to hold a snapshot of etcd.
+	// EtcdSnapshot defines which backups were to hold a snapshot of etcd.
 	EtcdSnapshot plan.EtcdSnapshot `json:"etcdSnapshot,omitempty"`
 }
 
-// Work is one time that someone worked on a run.
+// Work is one period of work on a run.
 type Work struct {
 	Kind  run.Kind  `json:"kind"`
 	Began time.Time `json:"began"`
-	// Ended is the last sign of it; Outcome is empty when its driver was killed, or
-	// is at work.
+	// Ended is the last sign of it; Outcome is empty if its process was killed, or is at work.
 	Ended   time.Time  `json:"ended"`
 	Outcome run.Result `json:"outcome,omitempty"`
 }
 
-// Seen is what the nodes looked like at one moment.
+// Seen is the state of the nodes at one moment.
 type Seen struct {
 	Taken    time.Time           `json:"taken"`
 	Verdict  string              `json:"verdict"`
@@ -118,7 +117,7 @@ type Seen struct {
 	Findings []diagnosis.Finding `json:"findings"`
 }
 
-// StepStatus is how a step of a run stands.
+// StepStatus is the state of a step in a run.
 type StepStatus string
 
 // The states of a step, in addition to the results of package run.
@@ -126,8 +125,8 @@ const (
 	StepDone                   = StepStatus(run.Done)
 	StepFailed                 = StepStatus(run.Failed)
 	StepInterrupted            = StepStatus(run.Interrupted)
-	StepKilled      StepStatus = "killed"  // its driver died in it
-	StepRunning     StepStatus = "running" // it is at work
+	StepKilled      StepStatus = "killed"  // its process died in it
+	StepRunning     StepStatus = "running" // it is in progress
 	StepToDo        StepStatus = "to-do"   // it was never begun
 )
 
@@ -142,18 +141,17 @@ type RunStep struct {
 	// Detail is why it failed, Next what to do about that.
 	Detail string `json:"detail,omitempty"`
 	Next   string `json:"next,omitempty"`
-	// Unmet is what a gate still waited for when the nodes were last looked at.
+	// Unmet is what a gate still waited for at the last inspection.
 	Unmet []gate.Unmet `json:"unmet,omitempty"`
 }
 
 // Attempt is one time that a step was begun.
 type Attempt struct {
 	Began time.Time `json:"began"`
-	// Ended is the last sign of it, Outcome empty, when its driver was killed in it
-	// or is at work.
+	// Ended is the last sign of it, Outcome empty, if its process was killed in it or is at work.
 	Ended   time.Time  `json:"ended"`
 	Outcome run.Result `json:"outcome,omitempty"`
-	// Looks counts how often the nodes were looked at meanwhile.
+	// Looks counts the inspections meanwhile.
 	Looks int `json:"looks,omitempty"`
 }
 
@@ -164,14 +162,14 @@ type Lifetime struct {
 	Kind certs.Kind `json:"kind"`
 	Path string     `json:"path"`
 	IsCA bool       `json:"isCA,omitempty"`
-	// Change is what has become of it.
+	// Change is what happened to it.
 	Change Change `json:"change"`
-	// Before and After are nil when it was not there, or not seen.
+	// Before and After are nil if it did not exist, or was not seen.
 	Before *Validity `json:"before,omitempty"`
 	After  *Validity `json:"after,omitempty"`
 }
 
-// Change is what has become of a certificate.
+// Change is what happened to a certificate.
 type Change string
 
 // The changes of a certificate.
@@ -180,10 +178,10 @@ const (
 	Unchanged Change = "unchanged" // it is the same
 	Added     Change = "added"
 	Removed   Change = "removed"
-	NotSeen   Change = "not-seen" // its node was not looked at, before or after
+	NotSeen   Change = "not-seen" // its node was not inspected, before or after
 )
 
-// Validity is how it stands with a certificate at one moment, by its node's clock.
+// Validity is the state of a certificate at one moment, by its node's clock.
 type Validity struct {
 	NotBefore   time.Time     `json:"notBefore"`
 	NotAfter    time.Time     `json:"notAfter"`
@@ -191,14 +189,14 @@ type Validity struct {
 	Fingerprint string        `json:"fingerprint"`
 }
 
-// Command is something to type, and what for.
+// Command is something to type, and its purpose.
 type Command struct {
 	For     string `json:"for"`
 	Command string `json:"command"`
 }
 
-// OfRun makes the report of a run from its history. It is a pure function: what it
-// tells, it tells as of the last line of the journal.
+// OfRun makes the report of a run from its history. It is a pure function: everything is as of the
+// last line of the journal.
 func OfRun(h run.History) Run {
 	b := runBuilder{h: h, steps: []plan.Step{}}
 	if p := h.Proposal; p != nil {
@@ -217,7 +215,7 @@ type runBuilder struct {
 	thresholds diagnosis.Thresholds
 	steps      []plan.Step
 	touched    []string
-	// before is what the plan was made for, after what was seen after the last change.
+	// before is what the plan was made for, after the state after the last change.
 	before, after *snapshot.Snapshot
 }
 
@@ -261,8 +259,8 @@ func asked(r run.Request) *Asked {
 	}
 }
 
-// lookAfterLastChange is the last look, unless a node may have changed since: a look
-// before the last change tells nothing of now.
+// lookAfterLastChange is the last inspection, unless a node may have changed since: one before the
+// last change does not show the current state.
 func (b *runBuilder) lookAfterLastChange() *snapshot.Snapshot {
 	changes := map[string]bool{}
 	for _, step := range b.steps {
@@ -293,7 +291,7 @@ func (b *runBuilder) seenBefore() *Seen {
 	}
 }
 
-// seenAfter is what the last look means, where it tells of what was done.
+// seenAfter is the diagnosis of the last inspection, if that shows the result.
 func (b *runBuilder) seenAfter() *Seen {
 	if b.after == nil {
 		return nil
@@ -306,7 +304,7 @@ func seen(taken time.Time, d diagnosis.Diagnosis) *Seen {
 		Findings: append([]diagnosis.Finding{}, d.Findings...)}
 }
 
-// outcome says how the run ended, and what is to be done about it.
+// outcome is how the run finished, and what is to be done about it.
 func (b *runBuilder) outcome() Outcome {
 	status := b.h.Status()
 	o := Outcome{Status: status, Summary: b.summary(status), Detail: snapshot.RedactText(b.h.State.Detail),
@@ -323,7 +321,7 @@ func (b *runBuilder) outcome() Outcome {
 	return o
 }
 
-// summary says in one sentence how the run stands.
+// summary describes the state of the run in one sentence.
 func (b *runBuilder) summary(status run.Status) string {
 	after := "nothing was changed"
 	if n := len(b.touched); n > 0 {
@@ -355,7 +353,7 @@ func (b *runBuilder) summary(status run.Status) string {
 // noWay are the routes on which nothing is changed; without steps, that of an expired CA.
 func noWay() []diagnosis.Route { return []diagnosis.Route{diagnosis.Refuse, diagnosis.NewCA} }
 
-// next is what to do about a run that says nothing of it itself.
+// next is what to do about a run that has no next step in its record.
 func (b *runBuilder) next() string {
 	if b.h.Running {
 		return "wait until it has finished, and see: " + b.command("status")
@@ -370,7 +368,7 @@ func (b *runBuilder) next() string {
 	return strings.Join(lines, "\n")
 }
 
-// superseded is what to do about a run after which another one has worked.
+// superseded is what to do about a run after which another one has changed the nodes.
 func (b *runBuilder) superseded() string {
 	if b.undone() {
 		return "it has been rolled back: nothing remains to be done"
@@ -378,7 +376,7 @@ func (b *runBuilder) superseded() string {
 	return fmt.Sprintf("run %s has changed the cluster since: check its state with kscertctl diagnose", b.h.Later[0].ID)
 }
 
-// undone reports whether a rollback has put back what was there before the run.
+// undone reports whether a rollback has restored the state before the run.
 func (b *runBuilder) undone() bool {
 	return slices.ContainsFunc(b.h.Later,
 		func(r run.Record) bool { return r.State.Of == b.h.ID && r.State.Ended == run.Done })
@@ -396,7 +394,7 @@ func (b *runBuilder) commands() []Command {
 	return out
 }
 
-// backups are those that were noted; why something is not in one are a node's words.
+// backups are those that were recorded; the notes about what is not in one are a node's text.
 func (b *runBuilder) backups() []run.Backup {
 	out := []run.Backup{}
 	for _, backup := range b.h.Backups {
@@ -418,7 +416,7 @@ func (b *runBuilder) command(name string) string {
 	return out
 }
 
-// work tells from the journal who has worked on the run.
+// work reads from the journal who has worked on the run.
 func (b *runBuilder) work() []Work {
 	out := []Work{}
 	for _, e := range b.signs() {
@@ -435,7 +433,7 @@ func (b *runBuilder) work() []Work {
 	return out
 }
 
-// runSteps are the steps of the plan as the journal tells of them.
+// runSteps are the steps of the plan as the journal records them.
 func (b *runBuilder) runSteps() []RunStep {
 	out := []RunStep{}
 	for _, step := range b.steps {
@@ -465,8 +463,8 @@ func (b *runBuilder) status(step string) StepStatus {
 	}
 }
 
-// attempts are the times that a step was begun. One that has no outcome ends with
-// the last sign of life before someone went on.
+// attempts are the times that a step was begun. One without an outcome lasts until the last sign of
+// life before the run was resumed.
 func (b *runBuilder) attempts(step string) []Attempt {
 	out := []Attempt{}
 	open := false
@@ -490,11 +488,11 @@ func (b *runBuilder) attempts(step string) []Attempt {
 	return out
 }
 
-// looked is a look at the nodes among the lines of the journal.
+// looked is an inspection among the lines of the journal.
 const looked run.EntryEvent = "looked"
 
-// signs are the signs of life of a run in their order: the lines of its journal, and
-// its looks at the nodes.
+// signs are the signs of life of a run in their order: the lines of its journal, and its
+// inspections.
 func (b *runBuilder) signs() []run.Entry {
 	out := slices.Clone(b.h.Entries)
 	for _, at := range b.h.Looks {
@@ -504,8 +502,8 @@ func (b *runBuilder) signs() []run.Entry {
 	return out
 }
 
-// explain says why a step is not done: in the journal's words, of a gate also what
-// it waited for when it was last looked at, and what to do.
+// explain adds why a step is not done: from the journal, for a gate also what it waited for at the
+// last inspection, and what to do.
 func (b *runBuilder) explain(s *RunStep) {
 	for _, e := range b.h.Entries {
 		if e.Event == run.Outcome && e.Step == s.ID {
@@ -528,8 +526,8 @@ func (b *runBuilder) explain(s *RunStep) {
 	s.Unmet = check.Evaluate(b.h.Snapshots[n-1])
 }
 
-// lifetimes compares the certificates that were there with those that are, node by
-// node in the order of the cluster. CAs come with the others.
+// lifetimes compares the certificates before and after, node by node in the order of the cluster.
+// CAs come with the others.
 func (b *runBuilder) lifetimes() []Lifetime {
 	out := []Lifetime{}
 	if b.before == nil {
@@ -558,7 +556,7 @@ func (b *runBuilder) lifetimes() []Lifetime {
 	return out
 }
 
-// known reports whether a node was looked at.
+// known reports whether a node was inspected.
 func known(s *snapshot.Snapshot, node string) bool {
 	if s == nil {
 		return false
@@ -567,7 +565,7 @@ func known(s *snapshot.Snapshot, node string) bool {
 	return ok && n.Failure == nil
 }
 
-// change compares what was there with what is there.
+// change compares before and after.
 func (l Lifetime) change(known bool) Change {
 	switch {
 	case !known:
@@ -583,10 +581,10 @@ func (l Lifetime) change(known bool) Change {
 	}
 }
 
-// place is where a certificate lies.
+// place is the place of a certificate.
 type place struct{ node, path string }
 
-// validities tells of each certificate in a file how it stands.
+// validities is the state of each certificate in a file.
 func (b *runBuilder) validities(s *snapshot.Snapshot) map[place]*Validity {
 	out := map[place]*Validity{}
 	if s == nil {

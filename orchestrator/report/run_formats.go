@@ -5,7 +5,7 @@ import "io"
 // RunFormat is one form of a report of a run.
 type RunFormat struct {
 	Name string
-	// Suffix is what the name of its file ends in.
+	// Suffix is the end of its file's name.
 	Suffix string
 	Write  func(io.Writer, Run) error
 }

@@ -16,8 +16,8 @@ var (
 	runPage string
 )
 
-// writePage writes one page that needs nothing but itself: no script, no font, no picture
-// from elsewhere. name is what the page is about, for errors.
+// writePage writes one self-contained page: no script, no font, no picture from elsewhere. name is
+// the subject of the page, for errors.
 func writePage(w io.Writer, name, text string, data any) error {
 	page, err := template.New(name).Parse(pageParts)
 	if err == nil {
@@ -30,14 +30,14 @@ func writePage(w io.Writer, name, text string, data any) error {
 	if err := page.Execute(&out, data); err != nil {
 		return fmt.Errorf("writing the page: %w", err)
 	}
-	lines := printer{w: w} // what is escaped can still reorder or hide text
+	lines := printer{w: w} // escaped text can still reorder or hide text
 	for line := range strings.Lines(out.String()) {
 		lines.line("%s", strings.TrimSuffix(line, "\n"))
 	}
 	return lines.err
 }
 
-// RunHTML writes the report of a run as a page that needs nothing but itself.
+// RunHTML writes the report of a run as a self-contained page.
 func RunHTML(w io.Writer, r Run) error {
 	v := view(r)
 	return writePage(w, "run", runPage, struct {

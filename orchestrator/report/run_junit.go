@@ -12,9 +12,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/printable"
 )
 
-// RunJUnit writes one test case for each step and each gate, and one for what the
-// driver does in addition to them. A failure says what went wrong and what to do next; a step
-// that was never started is skipped.
+// RunJUnit writes one test case for each step and each gate, and one for the run's own work around
+// them. A failure has what went wrong and what to do next; a step that was never started is
+// skipped.
 func RunJUnit(w io.Writer, r Run) error {
 	suite := junit.Testsuite{Name: "kscertctl " + string(r.Kind) + " " + r.Run, Time: seconds(r.Began, r.Last)}
 	suite.SetTimestamp(r.Began)
@@ -34,8 +34,8 @@ func RunJUnit(w io.Writer, r Run) error {
 
 func seconds(from, to time.Time) string { return fmt.Sprintf("%.3f", to.Sub(from).Seconds()) }
 
-// driverCase is about looking, planning, approval and the lock: it has failed when
-// the run stopped, and in none of its steps.
+// driverCase is about inspection, planning, approval and the lock: it has failed if the run
+// stopped, and in none of its steps.
 func driverCase(v runView) junit.Testcase {
 	c := junit.Testcase{Classname: "run.driver", Name: "look, plan, approval, lock"}
 	if len(v.Stopped) == 0 {
@@ -61,8 +61,8 @@ func stepCase(s RunStep) junit.Testcase {
 	return c
 }
 
-// setState puts a state into a test case: what stopped by itself has failed, what was
-// stopped by others is an error.
+// setState sets the state of a test case: what stopped by itself has failed, what was stopped by
+// others is an error.
 func setState(c *junit.Testcase, status StepStatus, detail string, unmet []string, next string) {
 	result := &junit.Result{Message: printable.Line(detail), Type: string(status), Data: explanation(unmet, next)}
 	switch status {

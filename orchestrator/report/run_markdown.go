@@ -12,9 +12,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/shell"
 )
 
-// RunMarkdown writes a report that fits a ticket: what matters first, and short also
-// for a cluster of many nodes. What others have reported stands in code, so that none of
-// it is taken for markup.
+// RunMarkdown writes a report that fits a ticket: what matters first, and short also for a cluster
+// of many nodes. Text of others is written as code, so that none of it is taken for markup.
 func RunMarkdown(w io.Writer, r Run) error {
 	m := markdown{printer{w: w}}
 	v := view(r)
@@ -36,8 +35,8 @@ func RunMarkdown(w io.Writer, r Run) error {
 // markdown writes Markdown as GitHub and GitLab read it.
 type markdown struct{ printer }
 
-// md makes a text stand for itself, on one line or, where it is broken between words, on
-// several: no markup, no HTML, no link.
+// md escapes a text, on one line or, if it is broken between words, on several: no markup, no HTML,
+// no link.
 func md(s string) string {
 	words := strings.Split(printable.Line(s), " ")
 	for i, word := range words {
@@ -56,12 +55,11 @@ func md(s string) string {
 	return strings.Join(words, " ")
 }
 
-// blockMark is a word that would begin a list, a heading or a line at the beginning of a
-// line.
+// blockMark is a word that would begin a list, a heading or a line at the beginning of a line.
 var blockMark = regexp.MustCompile(`^([-+]|-+|=+|\d+[.)])$`)
 
-// span is a text as code among others where it is plain, and else one that stands for
-// itself: code that is broken between words could begin a block.
+// span is a text as inline code if it is plain, and else escaped: code that is broken between words
+// could begin a block.
 func span(s string) string {
 	words := strings.Split(s, " ")
 	odd := func(word string) bool { return shell.Quote(word) != word || blockMark.MatchString(word) }
@@ -82,7 +80,7 @@ func (m *markdown) heading(level int, text string) {
 	m.line("")
 }
 
-// code writes a block that nothing in it can end; nothing for no text.
+// code writes a block that its content cannot close; nothing for no text.
 func (m *markdown) code(language, text string) {
 	if text == "" {
 		return
@@ -239,5 +237,5 @@ func (m *markdown) backups(v runView) {
 	}
 }
 
-// mostRows of a table that has one for each node: more make no ticket better.
+// mostRows limits a table that has a row for each node: more do not improve a ticket.
 const mostRows = 30

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// picture is a drawing with the width of the page: its places across are percent of
-// that, those down are pixels, so that texts keep their size on every screen.
+// picture is a drawing with the width of the page: horizontal positions are percent of that,
+// vertical ones are pixels, so that texts keep their size on every screen.
 type picture struct {
 	Height int
 	Rows   []pictureRow
 	Ticks  []tick
-	// Now is where the run stands on an axis of dates; Breaks are where someone
-	// went on with it on an axis of work.
+	// Now is the time of the run on an axis of dates; Breaks are where it was resumed on an axis of
+	// work.
 	Now    percent
 	Breaks []percent
 	// Top and Bottom are where the axis begins and ends.
@@ -32,13 +32,13 @@ type pictureRow struct {
 type bar struct {
 	X, Width  percent
 	Y, Height int
-	// Class says how it is painted, Title what it is.
+	// Class is how it is painted, Title what it is.
 	Class, Title string
-	// Number is written below it where there is room.
+	// Number is written below it if there is space.
 	Number *tick
 }
 
-// tick is a label at a place across; Anchor keeps it inside of the picture.
+// tick is a label at a horizontal position; Anchor keeps it inside of the picture.
 type tick struct {
 	X             percent
 	Y             int
@@ -62,7 +62,7 @@ func (a axis) total() time.Duration {
 	return sum
 }
 
-// at is where a time lies; what lies outside is moved to the nearest end.
+// at is the position of a time; what is outside is moved to the nearest end.
 func (a axis) at(t time.Time) percent {
 	var before time.Duration
 	for _, s := range a.spans {
@@ -75,7 +75,7 @@ func (a axis) at(t time.Time) percent {
 	return percent(100 * float64(before) / float64(max(1, a.total())))
 }
 
-// span is where a bar lies: never so thin that it cannot be seen.
+// span is the position of a bar: never so thin that it cannot be seen.
 func (a axis) span(from, to time.Time) (x, width percent) {
 	const least = 1.2
 	x = min(a.at(from), 100-least)
@@ -102,10 +102,10 @@ const (
 	rowGap      = 12
 )
 
-// most is how many ticks fit a telephone.
+// most is how many ticks fit a phone.
 const most = 4
 
-// timeline draws what was done on which nodes, over the time that someone worked.
+// timeline draws what was done on which nodes, over the periods of work.
 func timeline(r Run, lanes []lane) picture {
 	const barHeight, numberHeight = 14, 13
 	var a axis
@@ -119,7 +119,7 @@ func timeline(r Run, lanes []lane) picture {
 	y := axisHeight + rowGap/2
 	for _, l := range lanes {
 		row := pictureRow{Label: l.Nodes, LabelY: y + labelHeight - 5}
-		free := percent(-1) // from here on a number has room
+		free := percent(-1) // from here on there is space for a number
 		for _, s := range l.Steps {
 			for i, t := range s.Attempts {
 				x, width := a.span(t.Began, t.Ended)
@@ -148,8 +148,7 @@ func timeline(r Run, lanes []lane) picture {
 	return p
 }
 
-// paint says how an attempt is painted: an earlier one that was continued has not
-// succeeded.
+// paint returns how an attempt is painted: an earlier one that was continued has not succeeded.
 func paint(s stepRow, t Attempt, i int) string {
 	status := s.Status
 	if i < len(s.Attempts)-1 {
@@ -162,7 +161,7 @@ func paint(s stepRow, t Attempt, i int) string {
 	return class + " " + string(status)
 }
 
-// roundDuration is the next duration that people count in.
+// roundDuration is the next larger round duration.
 func roundDuration(d time.Duration) time.Duration {
 	units := []time.Duration{
 		time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 15 * time.Second, 30 * time.Second,
@@ -192,8 +191,8 @@ func shortDuration(d time.Duration) string {
 	}
 }
 
-// lifetimesPicture draws from when to when each certificate was and is valid. What
-// reaches further than the leaves, as CAs do, runs to the edge.
+// lifetimesPicture draws from when to when each certificate was and is valid. What reaches further
+// than the leaves, as CAs do, runs to the edge.
 func lifetimesPicture(r Run, rows []certificateRow) picture {
 	const barHeight, between = 7, 3
 	a := axis{spans: [][2]time.Time{leafSpan(r, rows)}}
@@ -228,8 +227,8 @@ func lifetimesPicture(r Run, rows []certificateRow) picture {
 	return p
 }
 
-// leafSpan is the time that the lifetimes of leaves cover, but not more than about a
-// year before the run and two after it.
+// leafSpan is the time that the lifetimes of leaves cover, but not more than about a year before
+// the run and two after it.
 func leafSpan(r Run, rows []certificateRow) [2]time.Time {
 	from, to := r.Began.Add(-day), r.Began.Add(day)
 	for _, c := range rows {
@@ -256,7 +255,7 @@ type date struct {
 	label string
 }
 
-// dates are round ones within a span: first days of months, or days where it is short.
+// dates are round ones within a span: first days of months, or days if it is short.
 func dates(span [2]time.Time) []date {
 	from, to := span[0].UTC(), span[1].UTC()
 	var out []date

@@ -29,8 +29,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// runReports are reports of every way in which a run can go, and of those that could
-// break a format.
+// runReports are reports of every way in which a run can go, and of those that could break a
+// format.
 func runReports() map[string]report.Run {
 	out := map[string]report.Run{"evil": report.OfRun(evilRun()), "begun": report.OfRun(begunRun()), "at-work": report.OfRun(atWork())}
 	for name, h := range testruns.All() {
@@ -39,7 +39,7 @@ func runReports() map[string]report.Run {
 	return out
 }
 
-// begunRun is a run whose driver died before it had seen anything.
+// begunRun is a run whose process died before it had seen anything.
 func begunRun() run.History {
 	h := testruns.Killed()
 	h.Entries, h.Proposal, h.Looks, h.Snapshots, h.Backups = h.Entries[:1], nil, nil, nil, nil
@@ -54,8 +54,8 @@ func atWork() run.History {
 	return h
 }
 
-// evilRun is a run on nodes whose names and words could break a format, stretch a
-// page or load something.
+// evilRun is a run on nodes whose names and texts could break a format, stretch a page or load
+// something.
 func evilRun() run.History {
 	const text = "<img src=http://evil.example/x>|\x1b[31m`]]>&amp;\r\n```\r\n<script>alert(1)</script>{{.}}\"'"
 	name := strings.Repeat("a-name-without-any-end", 6) + text
@@ -108,8 +108,8 @@ func renderRun(t *testing.T, format string, r report.Run) string {
 	return out.String()
 }
 
-// Every format is a contract, and the same history gives the same bytes: also when it
-// comes from the run directory.
+// Every format is a contract, and the same history gives the same bytes: also if it comes from the
+// run directory.
 func TestRunFormats(t *testing.T) {
 	t.Parallel()
 	for name, h := range testruns.All() {
@@ -131,7 +131,7 @@ func TestRunFormats(t *testing.T) {
 	}
 }
 
-// That nothing could be written is known to the caller, in every format.
+// The caller gets write errors, in every format.
 func TestRunWriteErrors(t *testing.T) {
 	t.Parallel()
 	for _, f := range report.RunFormats() {
@@ -141,7 +141,7 @@ func TestRunWriteErrors(t *testing.T) {
 	}
 }
 
-// The JSON form is what its published schema says, for every run.
+// The JSON form matches its published schema, for every run.
 func TestRunSchema(t *testing.T) {
 	t.Parallel()
 	schema, err := jsonschema.NewCompiler().Compile("../../docs/reference/schemas/run-report-v1.json")
@@ -153,7 +153,7 @@ func TestRunSchema(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// Of a part of a plan, it says which.
+	// For a part of a plan, it names the part.
 	part := testruns.Recovered()
 	asked := &part.Proposal.Request
 	asked.Limit, asked.SkipPhases, asked.UntilPhase, asked.Serial, asked.StableFor = []string{"cp1", "w1"}, []plan.Phase{"kubelets"}, "cluster", "20%", time.Minute
@@ -175,7 +175,7 @@ func TestRunSchema(t *testing.T) {
 	if err := schema.Validate(whole); err != nil {
 		t.Errorf("a step with all of its fields: %v", err)
 	}
-	// A field that the schema does not name is one that no one documented.
+	// A field that the schema does not name is undocumented.
 	var document map[string]any
 	ok(t, json.Unmarshal([]byte(renderRun(t, "json", report.OfRun(testruns.Recovered()))), &document))
 	document["more"] = 1
@@ -184,7 +184,7 @@ func TestRunSchema(t *testing.T) {
 	}
 }
 
-// What can follow depends on how the run stands, and on what came after it.
+// What can follow depends on the state of the run, and on what came after it.
 func TestRunCommands(t *testing.T) {
 	t.Parallel()
 	rolledBack := func(r run.Result) func(*run.History) {
@@ -234,7 +234,7 @@ func TestRunCommands(t *testing.T) {
 	}
 }
 
-// While a run is at work, nothing is reported that is true only of one that has stopped.
+// While a run is in progress, nothing is reported that is true only of one that has stopped.
 func TestRunAtWork(t *testing.T) {
 	t.Parallel()
 	h := atWork()
@@ -249,8 +249,8 @@ func TestRunAtWork(t *testing.T) {
 	}
 }
 
-// A look before the last change says nothing of what is there now, and neither does
-// one that never was.
+// An inspection before the last change does not show the current state, and neither does a missing
+// one.
 func TestRunAfter(t *testing.T) {
 	t.Parallel()
 	const unknown = "the present state of the nodes: they were not inspected since the last change"
@@ -273,7 +273,7 @@ func TestRunAfter(t *testing.T) {
 	}
 }
 
-// What has become of a certificate.
+// What happened to a certificate.
 func TestRunChanges(t *testing.T) {
 	t.Parallel()
 	kubelet := func(edit tc.NodeEdit) func(*run.History) {
@@ -303,8 +303,7 @@ func TestRunChanges(t *testing.T) {
 	}
 }
 
-// A run that was continued tells each time, and of the step that was begun twice
-// each attempt.
+// A run that was resumed reports each period, and for the step that was begun twice each attempt.
 func TestRunOfSeveralTimes(t *testing.T) {
 	t.Parallel()
 	h := testruns.Killed()
@@ -326,7 +325,7 @@ func TestRunOfSeveralTimes(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	for format, want := range map[string]string{
-		"html":     `<line class="break" x1="43.40%"`, // two days of rest take no room
+		"html":     `<line class="break" x1="43.40%"`, // two days of rest take no space
 		"markdown": "| 2026-03-03 12:30:33 | 10s | done at attempt 2 |",
 	} {
 		if text := renderRun(t, format, r); !strings.Contains(text, want) {
@@ -335,7 +334,7 @@ func TestRunOfSeveralTimes(t *testing.T) {
 	}
 }
 
-// The counts of a JUnit report are those of its cases; what failed says what to do.
+// The counts of a JUnit report are those of its cases; a failure has what to do.
 func TestRunJUnitCounts(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]struct{ tests, failures, errs, skipped int }{
@@ -357,7 +356,7 @@ func TestRunJUnitCounts(t *testing.T) {
 	}
 }
 
-// A page asks no one for anything, whatever the names and words of a cluster hold.
+// A page requests nothing, whatever the names and texts of a cluster contain.
 func TestRunHTMLIsAlone(t *testing.T) {
 	t.Parallel()
 	loads := regexp.MustCompile(`(?i)<(script|img|iframe|object|embed|audio|video|source)\b|<[^>]*\s(src|srcset|action|on[a-z]+)\s*=|@import|url\(`)
@@ -375,7 +374,7 @@ func TestRunHTMLIsAlone(t *testing.T) {
 	}
 }
 
-// Nothing that others have printed is taken for markup, or ends a block of code.
+// Nothing that others have printed is taken for markup, or closes a block of code.
 func TestRunMarkdownQuotes(t *testing.T) {
 	t.Parallel()
 	fence := ""
@@ -398,7 +397,7 @@ func TestRunMarkdownQuotes(t *testing.T) {
 	}
 }
 
-// A report of two hundred nodes is still one that someone reads, and fits a ticket.
+// A report of two hundred nodes is still readable, and fits a ticket.
 func TestRunOfManyNodes(t *testing.T) {
 	t.Parallel()
 	c := tc.HA()
@@ -417,8 +416,8 @@ func TestRunOfManyNodes(t *testing.T) {
 	}
 }
 
-// Ansible's output and the events of a run never get into a report, and a secret that
-// slipped into the journal is not handed on.
+// Ansible's output and the events of a run never get into a report, and a secret that slipped into
+// the journal is not passed on.
 func TestRunIsRedacted(t *testing.T) {
 	t.Parallel()
 	const canary, token = "canary-in-a-log", "abcdef.0123456789abcdef"
@@ -455,8 +454,8 @@ func TestRunIsRedacted(t *testing.T) {
 	}
 }
 
-// The report rests on what was decided when the plan was made, not on what another
-// version would make of it.
+// The report shows what was decided when the plan was made, not what another version would make of
+// it.
 func TestRunTellsWhatWasDecided(t *testing.T) {
 	t.Parallel()
 	h := testruns.FailedGate()
@@ -466,7 +465,8 @@ func TestRunTellsWhatWasDecided(t *testing.T) {
 	}
 }
 
-// What has to be given again is reported where commands are, and nothing of its value is known.
+// Options that have to be given again are reported with the commands, and nothing of their values
+// is known.
 func TestRunTellsWhatIsWithheld(t *testing.T) {
 	t.Parallel()
 	h := testruns.Killed()

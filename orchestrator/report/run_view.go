@@ -10,12 +10,11 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
-// runView is a report of a run in words, as people read it: what HTML and Markdown
-// have in common.
+// runView is a report of a run in words, for people: what HTML and Markdown have in common.
 type runView struct {
 	Run
 	Title, Badge string
-	// Why it stopped, unless the verdict says so already.
+	// Why it stopped, unless the verdict contains that already.
 	Why   string
 	Facts []fact
 	// Caveats are what to know before one of the commands is typed.
@@ -29,7 +28,7 @@ type runView struct {
 	BackupDir    string
 }
 
-// fact is a name and what is shown of it.
+// fact is a name and its displayed value.
 type fact struct{ Name, Value string }
 
 // stepRow is a step in a table.
@@ -39,7 +38,7 @@ type stepRow struct {
 	Number, Runs, Where, When, Took, Result string
 }
 
-// lane is a group of nodes that the same steps were about.
+// lane is a group of nodes with the same steps.
 type lane struct {
 	Nodes string
 	Steps []stepRow
@@ -47,7 +46,7 @@ type lane struct {
 	Results string
 }
 
-// certificateRow joins certificates of one name and fate on many nodes.
+// certificateRow joins certificates of one name and the same change on many nodes.
 type certificateRow struct {
 	Lifetime
 	Where         string
@@ -103,7 +102,7 @@ func view(r Run) runView {
 	return v
 }
 
-// NextTitle heads what can be done now: after a run that is done, nothing has to be.
+// NextTitle is the heading of what can be done now: after a run that is done, nothing has to be.
 func (v runView) NextTitle() string {
 	if v.Outcome.Status == run.StatusDone {
 		return "How to roll back"
@@ -111,7 +110,7 @@ func (v runView) NextTitle() string {
 	return "What to do next"
 }
 
-// StoppedTitle heads what is to be reported of a step that is not done.
+// StoppedTitle is the heading of the report about a step that is not done.
 func (s stepRow) StoppedTitle() string {
 	if s.Status == StepRunning {
 		return "Running: " + s.ID
@@ -125,7 +124,7 @@ func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + 
 // took is a duration to the second.
 func took(from, to time.Time) string { return to.Sub(from).Round(time.Second).String() }
 
-// facts say what the run was, from the most to the least important.
+// facts describe the run, from the most to the least important.
 func facts(r Run) []fact {
 	var out []fact
 	add := func(name, value string) {
@@ -232,8 +231,7 @@ func stepRowOf(r Run, s RunStep) stepRow {
 	return row
 }
 
-// lanes joins the nodes that the same steps were about, in the order in which the
-// steps came to them.
+// lanes joins the nodes with the same steps, in the order in which the steps came to them.
 func lanes(steps []stepRow) []lane {
 	about := map[string][]stepRow{}
 	var nodes []string
@@ -281,8 +279,8 @@ func lanes(steps []stepRow) []lane {
 	return out
 }
 
-// certificateRows joins certificates of one name whose fate is the same to the day:
-// leaves first, then CAs.
+// certificateRows joins certificates of one name with the same change to the day: leaves first,
+// then CAs.
 func certificateRows(all []Lifetime) []certificateRow {
 	var out []certificateRow
 	for _, l := range all {
@@ -310,7 +308,7 @@ func rank(b bool) int {
 	return 0
 }
 
-// validity says until when a certificate is valid, and how it stands.
+// validity is until when a certificate is valid, and its state.
 func validity(v *Validity) string {
 	if v == nil {
 		return "–"

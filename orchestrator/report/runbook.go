@@ -19,14 +19,13 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// Runbook writes, as Markdown, what a person would type to carry a plan out by
-// hand on this very cluster: the plan's steps in their order, with the names and
-// addresses that were seen and only for what is due. Where API servers work these are
-// the playbooks of a run; where none can be used, commands for each node. A plan without
-// steps becomes a list of what to look at.
+// Runbook writes, as Markdown, what an operator would type to carry a plan out by hand on this very
+// cluster: the plan's steps in their order, with the actual names and addresses and only for what
+// is due. If API servers work these are the playbooks of a run; if none can be used, commands for
+// each node. A plan without steps becomes a list of what to inspect.
 //
-// Every block is for a shell where its heading says, and changes nothing in that shell.
-// It holds no secret, and asks for none.
+// Every block is for a shell at the place in its heading, and changes nothing in that shell. It
+// holds no secret, and asks for none.
 func Runbook(w io.Writer, s snapshot.Snapshot, a Assessment, hand ByHand) error {
 	if len(hand.Ansible) == 0 {
 		hand.Ansible = []string{"-i", "INVENTORY"}
@@ -40,7 +39,7 @@ func Runbook(w io.Writer, s snapshot.Snapshot, a Assessment, hand ByHand) error 
 		b.hanging("No plan: ", "", md(a.Unplanned))
 	}
 	switch {
-	case len(a.Plan.Steps) == 0 || a.Route == diagnosis.NewCA: // the playbooks say how a CA is re-issued
+	case len(a.Plan.Steps) == 0 || a.Route == diagnosis.NewCA: // the playbooks re-issue a CA
 		b.look()
 	case a.Route == diagnosis.Renew:
 		b.renewal(a.Plan)
@@ -50,8 +49,8 @@ func Runbook(w io.Writer, s snapshot.Snapshot, a Assessment, hand ByHand) error 
 	return b.err
 }
 
-// recovery writes the steps of a plan for a cluster whose API server cannot be used:
-// commands for each node.
+// recovery writes the steps of a plan for a cluster whose API server cannot be used: commands for
+// each node.
 func (b *book) recovery(p plan.Plan) {
 	b.line("")
 	b.line("Each block is for a root shell on the node that its heading names; it stops at the")
@@ -76,11 +75,11 @@ type book struct {
 // script is what is typed on a node, line by line.
 type script []string
 
-// code is text for a shell that is put together already.
+// code is text that is shell already.
 type code string
 
-// add appends a line. Of the arguments, each string is one word of the shell and each
-// list of them one word each, whatever they hold; code is taken as it is.
+// add appends a line. Of the arguments, each string becomes one word of the shell and each list of
+// them one word each, whatever they contain; code is inserted as it is.
 func (s *script) add(format string, args ...any) {
 	for i, arg := range args {
 		switch arg := arg.(type) {
@@ -93,16 +92,16 @@ func (s *script) add(format string, args ...any) {
 	*s = append(*s, fmt.Sprintf(format, args...))
 }
 
-// typable reports whether every line can be typed as it is shown. It is not where a node
-// tells names or paths that nothing sound has.
+// typable reports whether every line can be typed as shown. It cannot if a node reports names or
+// paths that no healthy node has.
 func (s script) typable() bool {
 	return !slices.ContainsFunc(s, func(line string) bool { return !shell.Typable(line) })
 }
 
-// untypable stands for what a node tells and no command is to be made of.
+// untypable stands for a node's text that must not become part of a command.
 const untypable = "\uFFFD"
 
-// warnings say where the obvious way would do harm on this cluster.
+// warnings describe where the obvious way would do harm on this cluster.
 func (b *book) warnings(p plan.Plan) {
 	b.line("")
 	b.line("## What not to do")
@@ -147,8 +146,8 @@ func (b *book) warnings(p plan.Plan) {
 	}
 }
 
-// kubernetesDir is where kubeadm looks for kubeconfigs, whatever its
-// configuration says (Kubernetes, cmd/kubeadm/app/constants).
+// kubernetesDir is where kubeadm looks for kubeconfigs, whatever its configuration sets
+// (Kubernetes, cmd/kubeadm/app/constants).
 const kubernetesDir = "/etc/kubernetes"
 
 // remembered names what a kubeadm configuration keeps and kubeadm's defaults lack.
@@ -171,8 +170,8 @@ func remembered(n snapshot.Node) string {
 	return ": " + strings.Join(parts, "; ")
 }
 
-// step writes one step of the plan. A gate is part of what it waits for, but for
-// the last one.
+// step writes one step of the plan. A gate is part of the step that it waits for, except the last
+// one.
 func (b *book) step(step plan.Step) {
 	switch {
 	case step.Gate == plan.ClusterGate:
@@ -229,8 +228,7 @@ func (b *book) heading(step plan.Step) {
 	b.wrapped("", md(sentenceCase(step.Why))+".")
 }
 
-// on writes what is typed on each of the nodes; nodes on which it is the same
-// share a block.
+// on writes what is typed on each of the nodes; nodes with the same commands share a block.
 func (b *book) on(names []string, what string, write func(snapshot.Node) script) {
 	var order, refused []string
 	nodes := map[string][]string{}
@@ -293,7 +291,7 @@ func (b *book) controlPlanes() []string {
 	return out
 }
 
-// due tells whether any certificate of a CA is due on the node.
+// due reports whether any certificate of a CA is due on the node.
 func (b *book) due(n snapshot.Node, signer certs.Authority) bool {
 	return slices.ContainsFunc(b.d.Due[n.Name], func(k certs.Kind) bool {
 		row, _ := certs.Lookup(k)
@@ -301,13 +299,12 @@ func (b *book) due(n snapshot.Node, signer certs.Authority) bool {
 	})
 }
 
-// has tells whether one of the kinds is due on the node.
+// has reports whether one of the kinds is due on the node.
 func (b *book) has(n snapshot.Node, kinds ...certs.Kind) bool {
 	return slices.ContainsFunc(b.d.Due[n.Name], func(k certs.Kind) bool { return slices.Contains(kinds, k) })
 }
 
-// Defaults of the directories that a node may tell (Kubespray,
-// roles/kubespray_defaults).
+// Defaults of the directories that a node may report (Kubespray, roles/kubespray_defaults).
 func dir(n snapshot.Node, fact string) string {
 	switch v := n.Facts[fact]; {
 	case path.IsAbs(v):
@@ -326,15 +323,14 @@ func current(n snapshot.Node) string {
 	return path.Join(dir(n, "kubelet-dir"), "kubelet-client-current.pem")
 }
 
-// tools lets the node's commands be found.
+// tools extends PATH to the node's commands.
 func (s *script) tools(n snapshot.Node) {
 	if bin := path.Dir(n.Facts["kubeadm"]); path.IsAbs(bin) {
 		s.add("PATH=$PATH:%s", bin)
 	}
 }
 
-// backup copies what may be changed, with owners, modes, times and links, and
-// reads the copy back.
+// backup copies what may be changed, with owners, modes, times and links, and reads the copy back.
 func backup(n snapshot.Node) script {
 	paths := []string{dir(n, "config-dir"), dir(n, "kubelet-dir")}
 	if n.Is(cluster.ControlPlane) {
@@ -355,15 +351,15 @@ func backup(n snapshot.Node) script {
 	return s
 }
 
-// outermost leaves out what lies in another of the directories.
+// outermost leaves out what is in another of the directories.
 func outermost(paths []string) []string {
 	return slices.DeleteFunc(slices.Clone(paths), func(p string) bool {
 		return slices.ContainsFunc(paths, func(outer string) bool { return strings.HasPrefix(p, outer+"/") })
 	})
 }
 
-// issue makes what is due on a control plane again, from the CAs that are
-// there and without the API server.
+// issue issues what is due on a control plane again, from the CAs that are there and without the
+// API server.
 func (b *book) issue(n snapshot.Node) script {
 	var s script
 	s.tools(n)
@@ -376,10 +372,10 @@ func (b *book) issue(n snapshot.Node) script {
 	return s
 }
 
-// renew lets kubeadm renew what it knows: same subject and names, new key.
+// renew makes kubeadm renew what it knows: same subject and names, new key.
 func (b *book) renew(n snapshot.Node) script {
 	var names []string
-	var before, after script // of kubeadm, for what stands behind a certificate
+	var before, after script // of kubeadm, for what follows a certificate
 	home := false
 	for _, row := range certs.Table() { // the table's order: the leaves, then the kubeconfigs
 		if !slices.Contains(b.d.Due[n.Name], row.Kind) {
@@ -411,7 +407,7 @@ func (b *book) renew(n snapshot.Node) script {
 	}
 	if home {
 		admin, config := path.Join(dir(n, "config-dir"), "admin.conf"), path.Join(dir(n, "home-dir"), "config")
-		// Root's may hold other users and clusters, too: of them nothing is changed.
+		// Root's may hold other users and clusters, too: they are not changed.
 		s.add("new=$(mktemp -d)")
 		for _, part := range []string{"certificate", "key"} {
 			s.add("kubectl config view --kubeconfig %s --raw -o 'jsonpath={.users[0].user.client-"+part+
@@ -425,16 +421,16 @@ func (b *book) renew(n snapshot.Node) script {
 	return s
 }
 
-// others prints the certificates of a PEM file that stand behind the first.
+// others prints the certificates of a PEM file that follow the first.
 const others code = "awk '/-BEGIN CERT/ {n++; c = 1} c && n > 1; /-END CERT/ {c = 0}'"
 
-// behind prints what is to stand behind a new certificate: what stood behind the old one;
-// where one of those ends first, the CA alone, which signs the new one.
+// behind prints what is to follow a new certificate: what followed the old one; if one of those
+// expires first, only the CA, which signs the new one.
 func behind(n snapshot.Node, c certs.Certificate, row certs.Row) code {
 	switch {
 	case !c.ChainNotAfter.IsZero():
 		return "cat " + code(shell.Quote(issuer(n, row.Signer)))
-	case row.Base == certs.Config: // by sed: a worker may have no kubectl
+	case row.Base == certs.Config: // with sed: a worker may have no kubectl
 		return code(fmt.Sprintf("sed -n 's/^ *client-certificate-data: *//p' %s | base64 -d | %s", shell.Quote(c.Path),
 			others))
 	default:
@@ -442,8 +438,8 @@ func behind(n snapshot.Node, c certs.Certificate, row certs.Row) code {
 	}
 }
 
-// chained keeps what stands behind a certificate while kubeadm, which writes the new one
-// alone, renews it; and puts it back.
+// chained saves what follows a certificate while kubeadm, which writes the new one alone, renews
+// it; and restores it.
 func chained(n snapshot.Node, c certs.Certificate, row certs.Row) (keep, restore script) {
 	kept := code(`"$behind"/` + shell.Quote(string(row.Kind)))
 	keep.add("%s >%s", behind(n, c, row), kept)
@@ -470,7 +466,7 @@ func issuer(n snapshot.Node, a certs.Authority) string {
 	return untypable // nothing can be signed without it
 }
 
-// replacement makes a text stand for itself on the right side of sed's s|||.
+// replacement quotes a text for the right side of sed's s|||.
 func replacement(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `|`, `\|`, `&`, `\&`).Replace(s)
 }
@@ -486,8 +482,7 @@ func kubeadm(n snapshot.Node) code {
 	return "kubeadm"
 }
 
-// signEtcd signs the leaves of host etcd that are due again: same key, subject,
-// names and usages.
+// signEtcd signs the leaves of host etcd that are due again: same key, subject, names and usages.
 func (b *book) signEtcd(n snapshot.Node) script {
 	var s script
 	for _, c := range n.Certificates {
@@ -549,8 +544,8 @@ func usages(c certs.Certificate) string {
 	return strings.Join(out, ", ")
 }
 
-// hostName is a DNS name. Anything else could add names to the certificate: openssl reads
-// more than names in its configuration.
+// hostName is a DNS name. Anything else could add names to the certificate: openssl reads more than
+// names in its configuration.
 var hostName = regexp.MustCompile(`^[A-Za-z0-9*_][A-Za-z0-9._-]*$`)
 
 func altNames(c certs.Certificate) string {
@@ -568,8 +563,8 @@ func altNames(c certs.Certificate) string {
 	return strings.Join(out, ", ")
 }
 
-// days is how long a new certificate is valid: as long as the old one was, at
-// least a year, and not longer than its CA.
+// days is how long a new certificate is valid: as long as the old one was, at least a year, and not
+// longer than its CA.
 func days(n snapshot.Node, c certs.Certificate) int {
 	const day = 24 * time.Hour
 	out := max(int(c.NotAfter.Sub(c.NotBefore)/day), 365)
@@ -579,8 +574,8 @@ func days(n snapshot.Node, c certs.Certificate) int {
 	return out
 }
 
-// startKubelet gives the kubelet of a control plane a client certificate without
-// the API server, starts it, and lets etcd take up its new certificates.
+// startKubelet gives the kubelet of a control plane a client certificate without the API server,
+// starts it, and makes etcd load its new certificates.
 func (b *book) startKubelet(n snapshot.Node) script {
 	var s script
 	s.tools(n)
@@ -605,7 +600,7 @@ func (b *book) startKubelet(n snapshot.Node) script {
 	return s
 }
 
-// behindKubelets puts into $pem what stands behind the old certificate of the kubelet.
+// behindKubelets puts into $pem what follows the old certificate of the kubelet.
 func behindKubelets(n snapshot.Node) script {
 	var s script
 	for _, kind := range []certs.Kind{certs.KindKubeletClient, certs.KindKubeletConf} {
@@ -629,8 +624,8 @@ func (b *book) dropServing(n snapshot.Node) script {
 	return s
 }
 
-// stop ends a static pod's container, of which the kubelet starts another one; a
-// unit is restarted.
+// stop stops a static pod's container, of which the kubelet starts another one; a unit is
+// restarted.
 func stop(n snapshot.Node, component string) script {
 	if _, unit := n.Units[component]; unit {
 		return script{"systemctl restart --no-block " + component}
@@ -643,8 +638,7 @@ func stop(n snapshot.Node, component string) script {
 	return s
 }
 
-// containers are the commands that list a component's running containers and that
-// end one.
+// containers are the commands that list a component's running containers and that stop one.
 func containers(n snapshot.Node, component string) (list, end code) {
 	if n.Facts["runtime"] == "docker" {
 		return "docker ps --quiet --no-trunc --filter status=running --filter label=io.kubernetes.container.name=" +
@@ -656,15 +650,15 @@ func containers(n snapshot.Node, component string) (list, end code) {
 		"crictl stop --timeout 3"
 }
 
-// restart has the components of a control plane take up what is new, the API
-// server before those that end when they find none.
+// restart makes the components of a control plane load new files, the API server before those that
+// exit if they find none.
 func (b *book) restart(n snapshot.Node) script {
 	var s script
 	s.tools(n)
 	out := b.d.ControlPlanes[n.Name] != diagnosis.APIUsable
 	for _, component := range []struct {
 		name  string
-		out   bool // restarted whenever the API server is out
+		out   bool // restarted whenever the API server is down
 		kinds []certs.Kind
 	}{
 		{"etcd", false, nil},
@@ -684,8 +678,7 @@ func (b *book) restart(n snapshot.Node) script {
 				"until "+string(kubectl(n))+" --request-timeout=5s get --raw /readyz; do sleep 2; done")
 		}
 	}
-	// The longer the API server was away, the longer the kubelet waits before it
-	// starts them once more.
+	// The longer the API server was down, the longer the kubelet waits before it starts them again.
 	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
 		list, _ := containers(n, component)
 		s.add("timeout 600 sh -c %s", "until "+string(list)+" | grep .; do sleep 2; done")
@@ -721,7 +714,7 @@ func request(n snapshot.Node) script {
 	return s
 }
 
-// paste has what is pasted, which PEM begins and ends, written to a file.
+// paste writes what is pasted to a file, from PEM's first line to its last.
 func (s *script) paste(prompt any, file code) {
 	s.add("echo %s", prompt)
 	s.add(`sed -un '/^-----BEGIN/,$p; /^-----END/q' >%s`, file)
@@ -768,7 +761,7 @@ func (b *book) takeKubelet(n snapshot.Node) script {
 	return s
 }
 
-// referToPair lets the kubelet's link and kubelet.conf lead to the pair in $pem.
+// referToPair makes the kubelet's link and kubelet.conf lead to the pair in $pem.
 func referToPair(n snapshot.Node) script {
 	var s script
 	s.add(`ln -sfn "$pem" %s`, current(n))
@@ -810,8 +803,8 @@ func prove(n snapshot.Node) script {
 	return s
 }
 
-// look lists what was found where nothing is to be done by a plan, with commands
-// that show more and change nothing.
+// look lists the findings if no plan has steps for them, with commands that show more and change
+// nothing.
 func (b *book) look() {
 	b.line("")
 	if b.d.Route == diagnosis.None {
@@ -850,7 +843,7 @@ func (b *book) look() {
 	}
 }
 
-// words shows what the components of a node say.
+// words shows the logs of a node's components.
 func words(n snapshot.Node) script {
 	s := script{"date -u"}
 	s.tools(n)

@@ -10,10 +10,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// ByHand says how an operator calls Ansible for a cluster.
+// ByHand is how an operator calls Ansible for a cluster.
 type ByHand struct {
-	// Ansible are its options, the same for ansible and ansible-playbook, such as
-	// -i inventory.ini; when empty, the runbook names an inventory to be filled in.
+	// Ansible are its options, the same for ansible and ansible-playbook, such as -i inventory.ini;
+	// if empty, the runbook has an inventory to be filled in.
 	Ansible []string
 	// Omitted are the options whose values may be secrets.
 	Omitted []string
@@ -23,11 +23,11 @@ type ByHand struct {
 	Settings plan.Settings
 }
 
-// controlNode is the heading of blocks that are typed where Ansible is.
+// controlNode is the heading of blocks that are typed on the control node.
 const controlNode = "the control node"
 
-// renewal writes the steps of a plan for a cluster whose API servers work: the playbooks
-// of a run with their variables, and commands in place of its gates.
+// renewal writes the steps of a plan for a cluster whose API servers work: the playbooks of a run
+// with their variables, and commands in place of its gates.
 func (b *book) renewal(p plan.Plan) {
 	b.line("")
 	b.wrapped("", "Each block is for a shell on the control node, where you run Ansible on this cluster. "+
@@ -63,8 +63,8 @@ func (b *book) timer(nodes []string, action, title string) {
 	b.control("renewal-timer", b.playbook("renewal-timer", vars))
 }
 
-// playbook is the command that runs the playbook of an action. Of its variables none is a
-// node's word: they are names of the inventory, and settings.
+// playbook is the command that runs the playbook of an action. None of its variables is a node's
+// text: they are names of the inventory, and settings.
 func (b *book) playbook(a plan.Action, vars map[string]any) script {
 	text, err := json.Marshal(vars)
 	if err != nil {
@@ -83,7 +83,7 @@ var expression = regexp.MustCompile(`\{[{%#]`)
 func (b *book) onNode(node string, lines script) script {
 	text := strings.Join(append(script{"set -e"}, lines...), "; ")
 	if expression.MatchString(text) {
-		text = untypable // a node's word would be evaluated here
+		text = untypable // a node's text would be evaluated here
 	}
 	var s script
 	s.add("ansible %s %s -b -m ansible.builtin.raw \\", node, b.hand.Ansible)
@@ -91,7 +91,7 @@ func (b *book) onNode(node string, lines script) script {
 	return s
 }
 
-// gate writes the commands that wait for what a gate of a run waits for, or fail.
+// gate writes the commands that wait for the condition of a run's gate, or fail.
 func (b *book) gate(step plan.Step) {
 	const wait = "timeout 300 sh -c %s"
 	var all script

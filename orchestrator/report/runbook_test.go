@@ -17,7 +17,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// allExpired is a cluster where every leaf has ended and no API server answers.
+// allExpired is a cluster where every leaf has expired and no API server answers.
 func allExpired(c cluster.Cluster) snapshot.Snapshot {
 	s := tc.Healthy(c, joined)
 	for _, n := range s.Nodes {
@@ -30,7 +30,7 @@ func allExpired(c cluster.Cluster) snapshot.Snapshot {
 	return s
 }
 
-// joined gives nodes what the inspection tells of kubeconfigs, names and layout.
+// joined gives nodes the inspection's facts about kubeconfigs, names and layout.
 func joined(s *snapshot.Snapshot) {
 	tc.Everywhere(func(n *snapshot.Node) {
 		n.Kubeconfigs = append(n.Kubeconfigs, snapshot.Kubeconfig{Path: "/etc/kubernetes/kubelet.conf", Server: "https://lb.example:6443"})
@@ -96,10 +96,10 @@ func runbook(t *testing.T, s snapshot.Snapshot) string {
 	return out.String()
 }
 
-// keyless takes the key of etcd's CA from a node.
+// keyless removes the key of etcd's CA from a node.
 func keyless(n *snapshot.Node) { delete(n.Digests, tc.EtcdPKI+"/ca-key.pem") }
 
-// runbooks makes the snapshots of which there is a runbook in testdata.
+// runbooks makes the snapshots whose runbooks are in testdata.
 func runbooks() map[string]func() snapshot.Snapshot {
 	healthy := func(c cluster.Cluster, edits ...tc.Edit) func() snapshot.Snapshot {
 		return func() snapshot.Snapshot { return tc.Healthy(c, edits...) }
@@ -129,7 +129,7 @@ func TestRunbook(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := made()
-			route, _, _ := strings.Cut(name, "-") // or the file is of another case than it says
+			route, _, _ := strings.Cut(name, "-") // or the file is of another case than its name
 			if got := assess(s).Route; string(got) != route {
 				t.Fatalf("the route is %s", got)
 			}
@@ -140,7 +140,7 @@ func TestRunbook(t *testing.T) {
 
 var blocks = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
-// What is to be typed is shell that a shell understands.
+// The blocks are valid shell.
 func TestRunbookIsShell(t *testing.T) {
 	t.Parallel()
 	bash, err := exec.LookPath("bash")
@@ -163,7 +163,7 @@ func TestRunbookIsShell(t *testing.T) {
 	}
 }
 
-// Names and paths of the cluster stay one word, whatever is in them.
+// Names and paths of the cluster stay one word, whatever they contain.
 func TestRunbookQuotes(t *testing.T) {
 	t.Parallel()
 	s := allExpired(tc.Single())

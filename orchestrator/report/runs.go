@@ -32,8 +32,8 @@ type Proposal struct {
 	Digest string `json:"digest,omitempty"`
 }
 
-// Proposed writes a plan for people, and how to carry it out: from a file when
-// one was written, which has the digest.
+// Proposed writes a plan for people, and how to carry it out: from a file if one was written, which
+// has the digest.
 func Proposed(w io.Writer, p run.Proposal, file, digest string) error {
 	out := printer{w: w}
 	out.line("Verdict: %s", p.Diagnosis.Verdict)
@@ -54,9 +54,9 @@ func Proposed(w io.Writer, p run.Proposal, file, digest string) error {
 	return out.err
 }
 
-// ApplyCommand is what to type to carry out the plan of a file, with what "apply" takes
-// from no file; digest may be empty. The file may be someone else's: a value that a
-// terminal would not show as it is, or that Ansible would evaluate, stands as "?".
+// ApplyCommand is what to type to carry out the plan of a file, with what "apply" takes from no
+// file; digest may be empty. The file may be someone else's: a value that a terminal would not show
+// unchanged, or that Ansible would evaluate, is replaced by "?".
 func ApplyCommand(file, digest string, r run.Request) string {
 	words := []string{"kscertctl", "apply", file}
 	add := func(flag string, values ...string) {
@@ -86,8 +86,8 @@ func ApplyCommand(file, digest string, r run.Request) string {
 	return shell.Join(words)
 }
 
-// part is how a command is asked for the part of a plan that a request is about, behind a
-// blank; empty for all of it.
+// part is the flags for the part of a plan that a request is about, after a blank; empty for all of
+// it.
 func part(r run.Request) string {
 	var skip []string
 	for _, phase := range r.SkipPhases {
@@ -109,7 +109,7 @@ func part(r run.Request) string {
 type RunLine struct {
 	// Run is its name.
 	Run string `json:"run"`
-	// Kind is what it is; absent when its journal cannot be read.
+	// Kind is what it is; absent if its journal cannot be read.
 	Kind run.Kind `json:"kind,omitempty"`
 	// Of is the run that a rollback undoes.
 	Of string `json:"of,omitempty"`
@@ -119,7 +119,7 @@ type RunLine struct {
 	Began time.Time `json:"began,omitzero"`
 	// Last is the last line of its journal.
 	Last time.Time `json:"last,omitzero"`
-	// Resumable is true when there is something to resume.
+	// Resumable is true if there is something to resume.
 	Resumable bool `json:"resumable"`
 	// Detail is why it stopped.
 	Detail string `json:"detail,omitempty"`
@@ -176,10 +176,10 @@ func (l RunList) Text(w io.Writer) error {
 	return tw.Flush()
 }
 
-// StepLine is how one step of a run stands.
+// StepLine is the state of one step of a run.
 type StepLine struct {
 	plan.Step
-	// Status is a result, "begun" for one that was at work last, or "to do".
+	// Status is a result, "begun" for one that was in progress last, or "to do".
 	Status string `json:"status"`
 }
 
@@ -197,7 +197,7 @@ type RunStatus struct {
 	Torn int `json:"torn,omitempty"`
 }
 
-// Status says how far a run has come.
+// Status returns how far a run has got.
 func Status(r run.Record, p run.Proposal) RunStatus {
 	out := RunStatus{Schema: RunsSchema, RunLine: line(r), Cluster: p.Cluster, Steps: []StepLine{},
 		Touched: r.State.Touched(p.Plan), Torn: r.Torn}

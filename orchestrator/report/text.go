@@ -1,10 +1,9 @@
-// Package report renders diagnoses, plans and results, one renderer a format.
-// It writes to what it is given and decides nothing.
+// Package report renders diagnoses, plans and results, one renderer per format. It writes to its
+// writer and decides nothing.
 //
-// What has a type of its own (Assessment, Run, RunList, RunStatus, Backups, Proposal)
-// is the document that the command line shows: JSON and YAML write it for programs, its
-// Text method or a function of its format for people. The JSON schemas are in
-// docs/reference/schemas.
+// What has a type of its own (Assessment, Run, RunList, RunStatus, Backups, Proposal) is the
+// document that the command line shows: JSON and YAML write it for programs, its Text method or a
+// function of its format for people. The JSON schemas are in docs/reference/schemas.
 package report
 
 import (
@@ -25,9 +24,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// Diagnosis writes the verdict first, then each finding with its evidence and
-// what to do about it. Certificates of one node that share a fate are one line,
-// and so is what another finding has brought about.
+// Diagnosis writes the verdict first, then each finding with its evidence and what to do about it.
+// Certificates of one node with the same problem are one line, and so are consequences of another
+// finding.
 func Diagnosis(w io.Writer, d diagnosis.Diagnosis) error {
 	p := printer{w: w}
 	p.line("Verdict: %s", d.Verdict)
@@ -57,7 +56,7 @@ type findings struct {
 	subjects []string
 }
 
-// crowd is from how many nodes on the same finding is reported once for all of them.
+// crowd is the number of nodes from which on the same finding is reported once for all of them.
 const crowd = 3
 
 // group joins findings that have the same reason on the same node, or on many.
@@ -98,7 +97,7 @@ func group(all []diagnosis.Finding) []findings {
 	return out
 }
 
-// title says where and what.
+// title is the place and the reason.
 func (g findings) title() string {
 	if where := few(g.nodes); where != "" {
 		return where + ": " + g.first.Title()
@@ -114,9 +113,8 @@ func (g findings) evidence() string {
 	return g.first.Evidence
 }
 
-// fold separates causes from what they have brought about, by the cause's place:
-// on the same node if it is there, else anywhere. What has no cause among the
-// findings is one itself.
+// fold separates causes from their consequences, by the cause's place: on the same node if it is
+// there, else anywhere. A finding whose cause is not among the findings is a cause itself.
 func fold(all []findings) (causes []findings, brought map[int][]findings) {
 	place := func(f diagnosis.Finding) int {
 		first := -1
@@ -149,22 +147,21 @@ func fold(all []findings) (causes []findings, brought map[int][]findings) {
 	return causes, brought
 }
 
-// Assessment is what a snapshot means and what would be done about it: the
-// document of diagnose. As JSON it is the diagnosis with the plan next to it.
+// Assessment is the diagnosis of a snapshot and what would be done about it: the document of
+// diagnose. As JSON it is the diagnosis with the plan next to it.
 type Assessment struct {
 	diagnosis.Diagnosis
-	// Reach is how far each asker came with each API endpoint.
+	// Reach is how far each client got with each API endpoint.
 	Reach []Reach `json:"reach"`
 	// RenewalTimers are Kubespray's own, by node, where they are installed.
 	RenewalTimers map[string]snapshot.RenewalTimer `json:"renewalTimers,omitempty"`
 	// Plan is what "run" would do.
 	Plan plan.Plan `json:"plan"`
-	// Unplanned is why there is no plan for what was found; empty otherwise.
+	// Unplanned is why there is no plan; empty otherwise.
 	Unplanned string `json:"unplanned,omitempty"`
 }
 
-// Assess puts together what is known of a snapshot. unplanned is the error of
-// plan.Make, or nil.
+// Assess combines what is known about a snapshot. unplanned is the error of plan.Make, or nil.
 func Assess(s snapshot.Snapshot, d diagnosis.Diagnosis, p plan.Plan, unplanned error) Assessment {
 	a := Assessment{Diagnosis: d, Reach: reach(s), Plan: p}
 	for _, n := range s.Nodes {
@@ -181,25 +178,25 @@ func Assess(s snapshot.Snapshot, d diagnosis.Diagnosis, p plan.Plan, unplanned e
 	return a
 }
 
-// Reach is how far some askers came with one API endpoint, all equally far.
+// Reach is how far some clients got with one API endpoint, all equally far.
 type Reach struct {
 	// Endpoint is the "host:port" that was asked.
 	Endpoint string `json:"endpoint"`
 	// From are nodes by their names in the inventory, or "(driver)".
 	From []string `json:"from"`
-	// Failed is the first stage that failed; absent when all that were tried held.
+	// Failed is the first stage that failed; absent if all that were tried passed.
 	Failed snapshot.Stage `json:"failed,omitempty"`
 	// Error is why, in the words of the client or of the server.
 	Error string `json:"error,omitempty"`
-	// NotAfter is when the certificate ends that was presented.
+	// NotAfter is when the presented certificate expires.
 	NotAfter time.Time `json:"notAfter,omitzero"`
 }
 
-// Driver is the asker that is no node: the machine that runs Ansible.
+// Driver is the client that is no node: the machine that runs Ansible.
 const Driver = "(driver)"
 
-// reach joins the probes that came equally far, in the order they were asked:
-// the driver's first, then the nodes'.
+// reach joins the probes that got equally far, in the order they were asked: the control node's
+// first, then the nodes'.
 func reach(s snapshot.Snapshot) []Reach {
 	out := []Reach{}
 	add := func(from string, probes []snapshot.Probe) {
@@ -223,8 +220,8 @@ func reach(s snapshot.Snapshot) []Reach {
 	return out
 }
 
-// Text writes an assessment for people: the diagnosis, how far each asker came,
-// and what would be done.
+// Text writes an assessment for people: the diagnosis, how far each client got, and what would be
+// done.
 func (a Assessment) Text(w io.Writer) error {
 	if err := Diagnosis(w, a.Diagnosis); err != nil {
 		return err
@@ -261,7 +258,7 @@ func (a Assessment) Text(w io.Writer) error {
 	return p.err
 }
 
-// came says in one line how far.
+// came is one line about how far.
 func (r Reach) came() string {
 	text := "answers"
 	if r.Failed != "" {
@@ -273,8 +270,8 @@ func (r Reach) came() string {
 	return text
 }
 
-// clip keeps the first line of someone's words, and of a long one its end, where
-// most clients say what is wrong.
+// clip keeps the first line of a message, and of a long one its end, where most clients have the
+// error.
 func clip(s string) string {
 	const most = 100
 	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
@@ -284,7 +281,7 @@ func clip(s string) string {
 	return line
 }
 
-// few names some and counts the rest: 200 nodes that say the same are no news.
+// few names some and counts the rest: 200 nodes with the same result are one line.
 func few(names []string) string { return cluster.Some(names, 8) }
 
 // Plan writes the steps in order, with their nodes and reasons.
@@ -342,7 +339,7 @@ func (p *printer) warnings(of plan.Plan) {
 	}
 }
 
-// Expiry writes one line a node: its next leaf to end.
+// Expiry writes one line per node: its next leaf to expire.
 func Expiry(w io.Writer, s snapshot.Snapshot) error {
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	p := printer{w: tw}
@@ -359,7 +356,7 @@ func Expiry(w io.Writer, s snapshot.Snapshot) error {
 	return tw.Flush()
 }
 
-// next is the leaf of a node that ends first, of those that are used.
+// next is the leaf of a node that expires first, of those that are used.
 func next(s snapshot.Snapshot, n snapshot.Node) (certs.Certificate, bool) {
 	var first certs.Certificate
 	found := false
@@ -391,7 +388,7 @@ func residual(seconds int64) string {
 	}
 }
 
-// printer keeps the first error, so that callers need not look at each line's.
+// printer keeps the first error, so that callers need not check each line's.
 type printer struct {
 	w   io.Writer
 	err error
@@ -425,7 +422,7 @@ func (p *printer) wrapped(indent, text string) { p.hanging(indent, indent, text)
 // hanging is wrapped with another beginning of the first line.
 func (p *printer) hanging(first, indent, text string) {
 	line := first
-	begun := false // something stands on the line
+	begun := false // the line has text already
 	for word := range strings.FieldsSeq(text) {
 		if begun && utf8.RuneCountInString(line)+utf8.RuneCountInString(word) > width {
 			p.line("%s", strings.TrimRight(line, " "))

@@ -2,7 +2,7 @@ package run
 
 import "github.com/infrapuzzle/kscertctl/orchestrator/certs"
 
-// AuthoritiesFile has the CA certificates that a run has had re-issued.
+// AuthoritiesFile has the CA certificates that a run has re-issued.
 const AuthoritiesFile = "authorities.json"
 
 // AuthoritiesSchema is the version of AuthoritiesFile.
@@ -14,14 +14,14 @@ type authoritiesDocument struct {
 	Authorities map[certs.Authority]string `json:"authorities"`
 }
 
-// SaveAuthorities notes the CA certificates of this run, in PEM: they are checked, and what
-// every node gets, also when the run is resumed.
+// SaveAuthorities saves the CA certificates of this run, in PEM: they are checked, and every node
+// gets them, also when the run is resumed.
 func (d *Dir) SaveAuthorities(pem map[certs.Authority]string) error {
 	return d.Save(AuthoritiesFile, authoritiesDocument{AuthoritiesSchema, pem})
 }
 
-// LoadAuthorities returns what a run noted of its CA certificates; none where it has none,
-// or was stopped before.
+// LoadAuthorities returns the saved CA certificates of a run; none if it has none, or was stopped
+// before.
 func LoadAuthorities(root, id string) (map[certs.Authority]string, error) {
 	doc := authoritiesDocument{Authorities: map[certs.Authority]string{}}
 	if err := loadNoted(root, id, AuthoritiesFile, AuthoritiesSchema, &doc); err != nil {

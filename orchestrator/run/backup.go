@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// BackupState is what a playbook says of a backup.
+// BackupState is a playbook's report of a backup.
 type BackupState string
 
 // The states, as docs/reference/backup-format.md has them.
@@ -30,13 +30,13 @@ const (
 
 // Backup is one backup on one node.
 type Backup struct {
-	// Node is where it lies, by its name in the inventory.
+	// Node is its node, by its name in the inventory.
 	Node string `json:"node"`
 	// Run is the run that took it.
 	Run string `json:"run"`
-	// State is how it stands.
+	// State is its state.
 	State BackupState `json:"state"`
-	// Made is by the node's clock; zero where it is not known.
+	// Made is by the node's clock; zero if it is unknown.
 	Made time.Time `json:"made,omitzero"`
 	// Entries are the files, directories and links in it.
 	Entries int `json:"entries,omitempty"`
@@ -50,11 +50,11 @@ type Backup struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-// maxBackups bounds what is read of one node.
+// maxBackups limits what is read from one node.
 const maxBackups = 2000
 
-// ParseBackups reads what a playbook printed of the backups on a node. The error
-// says that the answer was cut off or not understood.
+// ParseBackups parses a playbook's list of the backups on a node. The error means that the answer
+// was cut off or not understood.
 func ParseBackups(node string, payload []byte) ([]Backup, error) {
 	var out []Backup
 	complete, ours := false, false
@@ -120,8 +120,8 @@ func parseBackup(node string, f []string) (Backup, error) {
 	return b, nil
 }
 
-// BackupsFile notes the backups of a run on the driver's side, so that one that
-// was changed on its node is recognised.
+// BackupsFile records the backups of a run on the control node, so that a change on a node is
+// detected.
 const BackupsFile = "backups.json"
 
 // BackupsSchema is the version of BackupsFile.
@@ -132,13 +132,12 @@ type backupsDocument struct {
 	Backups []Backup `json:"backups"`
 }
 
-// SaveBackups notes the backups of this run.
+// SaveBackups records the backups of this run.
 func (d *Dir) SaveBackups(b []Backup) error {
 	return d.Save(BackupsFile, backupsDocument{BackupsSchema, b})
 }
 
-// LoadBackups returns what a run noted of its backups; none when it was stopped
-// before it noted them.
+// LoadBackups returns the recorded backups of a run; none if it was stopped before.
 func LoadBackups(root, id string) ([]Backup, error) {
 	var doc backupsDocument
 	if err := loadNoted(root, id, BackupsFile, BackupsSchema, &doc); err != nil {
@@ -147,8 +146,8 @@ func LoadBackups(root, id string) ([]Backup, error) {
 	return doc.Backups, nil
 }
 
-// loadNoted fills in a document that a run may have noted; it stays as it is where the
-// run has not. The error is a *DamagedError, wrapped, when the file makes no sense.
+// loadNoted fills in a document that a run may have saved; it stays unchanged if the run has not.
+// The error is a *DamagedError, wrapped, if the file is invalid.
 func loadNoted(root, id, file string, schema int, into any) error {
 	if _, err := load(filepath.Join(root, runsDir, id), file, schema, json.Unmarshal, into); err != nil {
 		return fmt.Errorf("the record of run %s: %w", id, err)
@@ -156,8 +155,8 @@ func loadNoted(root, id, file string, schema int, into any) error {
 	return nil
 }
 
-// LoadManifests returns the digests of a run's manifests by node; none when the
-// run was stopped before it noted them.
+// LoadManifests returns the digests of a run's manifests by node; none if the run was stopped
+// before it recorded them.
 func LoadManifests(root, id string) (map[string]string, error) {
 	backups, err := LoadBackups(root, id)
 	if err != nil {

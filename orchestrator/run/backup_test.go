@@ -78,8 +78,8 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// A step that is begun again gets files of its own: what Ansible reported the first
-// time is kept, and is not taken for what it says now.
+// A step that is begun again gets files of its own: Ansible's first report is kept, and not taken
+// for the current one.
 func TestAttempt(t *testing.T) {
 	t.Parallel()
 	d := create(t)

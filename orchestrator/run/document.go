@@ -27,15 +27,15 @@ const (
 	BeforeFile  = "snapshot-before.json"
 )
 
-// DefaultBackupRoot is where backups lie on each node.
+// DefaultBackupRoot is the directory of backups on each node.
 const DefaultBackupRoot = "/var/backups/kscertctl"
 
 // RequestSchema is the version of the JSON form of a Request.
 const RequestSchema = 1
 
-// Request is what was asked for, and how the nodes are reached. It holds names
-// of files, all absolute, and no secrets. That of a run's record is believed where the
-// record is (Record.Trusted); that of a plan file commands nothing.
+// Request is what was requested, and how the nodes are reached. It holds names of files, all
+// absolute, and no secrets. That of a run's record is trusted if the record is (Record.Trusted);
+// that of a plan file commands nothing.
 type Request struct {
 	Schema int `json:"schema"`
 	// Dir is the directory the command was run in: its ansible.cfg counts.
@@ -52,25 +52,25 @@ type Request struct {
 	Connection   string `json:"connection,omitempty"`
 	// Timeout of a connection, seconds.
 	Timeout int `json:"timeout,omitempty"`
-	// Passwords that were asked for, and are again.
+	// Passwords that were asked for, and are asked for again.
 	AskPass       bool `json:"askPass,omitempty"`
 	AskBecomePass bool `json:"askBecomePass,omitempty"`
 	AskVaultPass  bool `json:"askVaultPass,omitempty"`
 
 	ConnectionPasswordFile string `json:"connectionPasswordFile,omitempty"`
 	BecomePasswordFile     string `json:"becomePasswordFile,omitempty"`
-	// Withheld are the flags that were given and whose values are not kept, since they
-	// may hold passwords: arguments of ssh, sftp and scp, and "options after --".
+	// Withheld are the flags that were given and whose values are not kept, since they may hold
+	// passwords: arguments of ssh, sftp and scp, and "options after --".
 	Withheld []string `json:"withheld,omitempty"`
-	// ExtraVars are those of the form @FILE. The others may be passwords: only
-	// how many there were is kept.
+	// ExtraVars are those of the form @FILE. The others may be passwords: only their number is
+	// kept.
 	ExtraVars          []string `json:"extraVars,omitempty"`
 	WithheldVars       int      `json:"withheldVars,omitempty"`
 	VaultIDs           []string `json:"vaultIDs,omitempty"`
 	VaultPasswordFiles []string `json:"vaultPasswordFiles,omitempty"`
 	KubesprayDir       string   `json:"kubesprayDir,omitempty"`
-	// Kubespray is what there was of the checkout when the plan was made; Tags and
-	// SkipTags are for its playbooks.
+	// Kubespray is the state of the checkout when the plan was made; Tags and SkipTags are for its
+	// playbooks.
 	Kubespray *plan.Kubespray `json:"kubespray,omitempty"`
 	Tags      []string        `json:"tags,omitempty"`
 	SkipTags  []string        `json:"skipTags,omitempty"`
@@ -78,13 +78,13 @@ type Request struct {
 	AcceptSANLoss []string `json:"acceptSANLoss,omitempty"`
 	// AcceptSubjectChange are files whose new certificate may have another subject.
 	AcceptSubjectChange []string `json:"acceptSubjectChange,omitempty"`
-	// AllowNotInInventory names control planes and etcd members that the inventory need
-	// not name.
+	// AllowNotInInventory names control planes and etcd members that may be missing from the
+	// inventory.
 	AllowNotInInventory []string `json:"allowNotInInventory,omitempty"`
-	// RefreshKubeconfigs are kubeconfigs on the driver to be brought up to date.
+	// RefreshKubeconfigs are kubeconfigs on the control node to be updated.
 	RefreshKubeconfigs []string    `json:"refreshKubeconfigs,omitempty"`
 	Playbook           plan.Choice `json:"playbook"`
-	// Limit, SkipPhases and UntilPhase say which part of the plan was asked for.
+	// Limit, SkipPhases and UntilPhase are the requested part of the plan.
 	Limit      []string     `json:"limit,omitempty"`
 	SkipPhases []plan.Phase `json:"skipPhases,omitempty"`
 	UntilPhase plan.Phase   `json:"untilPhase,omitempty"`
@@ -96,14 +96,14 @@ type Request struct {
 	StableFor      time.Duration        `json:"stableFor,omitempty"`
 	StepTimeout    time.Duration        `json:"stepTimeout,omitempty"`
 	BackupRoot     string               `json:"backupRoot"`
-	// EtcdSnapshot is which backups hold a snapshot of etcd; plan.SnapshotAuto when empty.
+	// EtcdSnapshot defines which backups hold a snapshot of etcd; plan.SnapshotAuto if empty.
 	EtcdSnapshot plan.EtcdSnapshot `json:"etcdSnapshot,omitempty"`
-	// RenewCAs are the CAs to be re-issued, and CAValidity for how long.
+	// RenewCAs are the CAs to be re-issued, and CAValidity their lifetime.
 	RenewCAs   []plan.CA     `json:"renewCAs,omitempty"`
 	CAValidity time.Duration `json:"caValidity,omitempty"`
 }
 
-// Policy is what a plan for the request is made by.
+// Policy is the policy of the request for a plan.
 func (r Request) Policy() plan.Policy {
 	return plan.Policy{
 		Choice: r.Playbook, Kubespray: r.Kubespray, Limit: r.Limit, Skip: r.SkipPhases, Until: r.UntilPhase,
@@ -115,13 +115,13 @@ func (r Request) Policy() plan.Policy {
 // ProposalSchema is the version of the JSON form of a Proposal.
 const ProposalSchema = 1
 
-// Proposal is a plan with all it rests on: what "plan --out" writes, "apply"
-// carries out, and a run directory keeps in three files.
+// Proposal is a plan with everything that it is based on: what "plan --out" writes, "apply" carries
+// out, and a run directory keeps in three files.
 type Proposal struct {
 	Schema int `json:"schema"`
-	// Made is the driver's clock.
+	// Made is by the clock of the control node.
 	Made time.Time `json:"made"`
-	// Cluster is what ClusterID gives: it tells one cluster from another.
+	// Cluster is the result of ClusterID: it distinguishes clusters.
 	Cluster   string              `json:"cluster"`
 	Request   Request             `json:"request"`
 	Diagnosis diagnosis.Diagnosis `json:"diagnosis"`
@@ -129,9 +129,8 @@ type Proposal struct {
 	Snapshot  snapshot.Snapshot   `json:"snapshot"`
 }
 
-// ClusterID identifies a cluster: the SHA-256 of its CA's public key, hexadecimal, as the
-// first control plane that could be asked has it; empty when none has one. A CA that is
-// re-issued keeps its key.
+// ClusterID identifies a cluster: the SHA-256 of its CA's public key, hexadecimal, from the first
+// control plane that could be asked; empty if none has one. A CA that is re-issued keeps its key.
 func ClusterID(s snapshot.Snapshot) string {
 	for _, n := range s.With(cluster.ControlPlane) {
 		if ca, ok := n.Certificate(certs.KindCA); ok {
@@ -141,8 +140,8 @@ func ClusterID(s snapshot.Snapshot) string {
 	return ""
 }
 
-// Digest is the SHA-256 of a plan file, hexadecimal: it binds all of the file, also what
-// does not follow from the snapshot in it.
+// Digest is the SHA-256 of a plan file, hexadecimal: it binds the whole file, also what does not
+// follow from the snapshot in it.
 func Digest(file []byte) string {
 	sum := sha256.Sum256(file)
 	return hex.EncodeToString(sum[:])
@@ -160,10 +159,10 @@ func WriteProposal(path string, p Proposal) (digest string, err error) {
 	return Digest(data), nil
 }
 
-// ReadProposal reads a plan file. A diagnosis or a plan that was changed by hand, or made
-// by another version that would plan otherwise, is a *DamagedError: both are pure
-// functions of snapshot and request, so they are made again and compared. Only its
-// Digest binds snapshot and request themselves.
+// ReadProposal reads a plan file. A diagnosis or a plan that was changed by hand, or made by
+// another version that would plan differently, is a *DamagedError: both are pure functions of
+// snapshot and request, so they are made again and compared. Only its Digest binds snapshot and
+// request themselves.
 func ReadProposal(path string) (Proposal, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -211,15 +210,15 @@ func ParseProposal(name string, data []byte) (Proposal, error) {
 	return p, nil
 }
 
-// says reports whether text is the JSON form of a document, however indented.
+// says reports whether text is the JSON form of a document, whatever its indentation.
 func says(text json.RawMessage, document any) bool {
 	var compact bytes.Buffer
 	want, err := json.Marshal(document)
 	return err == nil && json.Compact(&compact, text) == nil && bytes.Equal(compact.Bytes(), want)
 }
 
-// load fills in a document of a run directory, and reports whether there is one. The
-// error is a *DamagedError, or says why it cannot be read.
+// load fills in a document of a run directory, and reports whether there is one. The error is a
+// *DamagedError, or why it cannot be read.
 func load(dir, file string, schema int, decode func([]byte, any) error, into any) (bool, error) {
 	data, err := os.ReadFile(filepath.Join(dir, file))
 	if err != nil {
@@ -237,7 +236,7 @@ func load(dir, file string, schema int, decode func([]byte, any) error, into any
 	return true, nil
 }
 
-// checkSchema says whether data is a document of the schema that is read here.
+// checkSchema checks that data is a document of the supported schema.
 func checkSchema(data []byte, want int) error {
 	var head struct {
 		Schema *int `json:"schema"`
@@ -289,7 +288,7 @@ func (d *Dir) SaveProposal(p Proposal) error {
 	)
 }
 
-// MissingError says which file a run's record lacks.
+// MissingError names a file that a run's record lacks.
 type MissingError struct{ Run, File string }
 
 func (e *MissingError) Error() string {

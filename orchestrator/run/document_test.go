@@ -66,8 +66,8 @@ func TestProposalFile(t *testing.T) {
 	}
 }
 
-// A plan file that someone edited, or that another program wrote, is not
-// carried out, and the reason is reported.
+// A plan file that was edited, or that another program wrote, is not carried out, and the reason is
+// reported.
 func TestParseProposalRefuses(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -116,8 +116,7 @@ func FuzzParseProposal(f *testing.F) {
 	})
 }
 
-// What a resumed run needs comes back from the run directory; a missing or a
-// damaged file is named.
+// The run directory restores what a resumed run needs; a missing or a damaged file is named.
 func TestLoadProposal(t *testing.T) {
 	t.Parallel()
 	want := proposal(t)

@@ -8,18 +8,17 @@ import (
 	"time"
 )
 
-// errLocked says that someone else holds the lock of a file.
+// errLocked means that another process holds the lock of a file.
 var errLocked = errors.New("the file is locked")
 
-// lockPause is between two tries of a lock.
+// lockPause is the time between two tries.
 const lockPause = 20 * time.Millisecond
 
-// lockFile opens a file, made if need be, and takes its lock of flock(2), trying
-// for that long. The error is errLocked while someone else holds it.
+// lockFile opens a file, creating it if necessary, and takes its lock of flock(2), trying for that
+// long. The error is errLocked while another process holds it.
 //
-// Libraries for file locks keep the descriptor to themselves; here it is handed
-// down to Ansible, so that the lock is held until the last process that was given
-// it has ended, also when its driver was killed.
+// Libraries for file locks keep the descriptor to themselves; here Ansible inherits it, so that the
+// lock is held until the last process that has it has exited, also if kscertctl was killed.
 func lockFile(path string, patience time.Duration) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -39,12 +38,12 @@ func lockFile(path string, patience time.Duration) (*os.File, error) {
 	}
 }
 
-// fileLocked reports whether someone holds the lock of a file.
+// fileLocked reports whether a process holds the lock of a file.
 func fileLocked(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
 		return false
 	}
-	defer func() { _ = f.Close() }() // it ends the lock, too
+	defer func() { _ = f.Close() }() // it releases the lock, too
 	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }

@@ -15,35 +15,35 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// History is all that the directory of a run tells of it. Ansible's own output and
-// the events are not part of it: they hold whatever anybody has printed.
+// History is everything that the directory of a run records. Ansible's own output and the events
+// are not part of it: they hold whatever was printed.
 type History struct {
 	Record
-	// Proposal is what was planned, and what it rests on; nil for a run that never
-	// came so far, or whose record of it is lost.
+	// Proposal is what was planned, and what it is based on; nil for a run that never got that far,
+	// or whose record of it is lost.
 	Proposal *Proposal
-	// Looks are the times at which the nodes were looked at, in order.
+	// Looks are the times of the inspections, in order.
 	Looks []time.Time
-	// Snapshots are the first look, the last one before each outcome, and the last
-	// of all, in order: a gate may have taken many more.
+	// Snapshots are the first inspection, the last one before each outcome, and the last of all, in
+	// order: a gate may have taken many more.
 	Snapshots []snapshot.Snapshot
 	Backups   []Backup
-	// Notes say in words what the run left to be known or done.
+	// Notes are what the run left to be known or done.
 	Notes []string
-	// Exit is how the last command on the run ended; nil when that is not known.
+	// Exit is how the last command on the run finished; nil if that is unknown.
 	Exit *Exit
-	// Later are runs on the same cluster that were begun afterwards and may have
-	// changed nodes, the newest first.
+	// Later are runs on the same cluster that were begun afterwards and may have changed nodes, the
+	// newest first.
 	Later []Record
-	// StateDir is the directory that commands about the run have to name; empty for
-	// the default one.
+	// StateDir is the directory that commands about the run have to name; empty for the default
+	// one.
 	StateDir string
-	// Unknown says in words which parts of the record are lost.
+	// Unknown lists the lost parts of the record.
 	Unknown []string
 }
 
-// LoadHistory reads the history of a run without touching it. The error says that
-// the journal cannot be read; what else is lost is named in Unknown.
+// LoadHistory reads the history of a run without changing it. The error means that the journal
+// cannot be read; other losses are listed in Unknown.
 func LoadHistory(root, id string) (History, error) {
 	h := History{Record: Read(root, id)}
 	if h.Err != nil {
@@ -65,7 +65,7 @@ func LoadHistory(root, id string) (History, error) {
 func (h *History) propose(root string) {
 	p, err := LoadProposal(root, h.ID)
 	if missing := new(MissingError); errors.As(err, &missing) && !h.State.Requested {
-		return // it never came so far
+		return // it never got that far
 	}
 	h.lost(err)
 	if err != nil {
@@ -76,14 +76,14 @@ func (h *History) propose(root string) {
 	h.lost(err)
 }
 
-// lost notes what cannot be read; nil is nothing.
+// lost records what cannot be read; nil is ignored.
 func (h *History) lost(err error) {
 	if err != nil {
 		h.Unknown = append(h.Unknown, err.Error())
 	}
 }
 
-// look reads when the nodes were looked at, and those snapshots that tell something.
+// look reads the times of the inspections, and the snapshots that matter.
 func (h *History) look() {
 	names, err := snapshotFiles(h.Path)
 	h.lost(err)
@@ -106,8 +106,8 @@ func (h *History) look() {
 	}
 }
 
-// telling picks from looks the first, the last before each line of the journal that
-// ends something, and the last of all, in order.
+// telling picks from looks the first, the last before each line of the journal that completes
+// something, and the last of all, in order.
 func telling(looks []time.Time, entries []Entry) []int {
 	if len(looks) == 0 {
 		return nil
@@ -150,8 +150,7 @@ func snapshotFiles(dir string) ([]string, error) {
 	return out, err
 }
 
-// takenAt reads when a snapshot was taken from the beginning of its file: the rest
-// may be long.
+// takenAt reads the time of a snapshot from the beginning of its file: the rest may be long.
 func takenAt(path string) (time.Time, error) {
 	var at time.Time
 	f, err := os.Open(path)
@@ -171,8 +170,8 @@ func takenAt(path string) (time.Time, error) {
 	}
 }
 
-// Later returns the runs on a cluster that were begun after a run and may have
-// changed nodes, the newest first.
+// Later returns the runs on a cluster that were begun after a run and may have changed nodes, the
+// newest first.
 func Later(root, id, cluster string) ([]Record, error) {
 	records, err := List(root)
 	if err != nil {

@@ -22,7 +22,7 @@ func load(t *testing.T, root, id string) run.History {
 	return h
 }
 
-// What a run has left in its directory comes back, however it ended.
+// Everything that a run has left in its directory is read, however it finished.
 func TestLoadHistory(t *testing.T) {
 	t.Parallel()
 	for name, want := range testruns.All() {
@@ -49,8 +49,8 @@ func TestLoadHistory(t *testing.T) {
 	}
 }
 
-// A gate may look a hundred times: only the last look before something ended is read,
-// and numbers of three digits come after those of two.
+// A gate may inspect a hundred times: only the last inspection before an outcome is read, and
+// numbers of three digits come after those of two.
 func TestLoadHistoryReadsFewSnapshots(t *testing.T) {
 	t.Parallel()
 	h := testruns.FailedGate()
@@ -77,8 +77,8 @@ func TestLoadHistoryReadsFewSnapshots(t *testing.T) {
 	}
 }
 
-// What is lost is named, and the rest is reported all the same; without its journal
-// nothing is known of a run.
+// What is lost is named, and the rest is still reported; without its journal nothing is known about
+// a run.
 func TestLoadHistoryOfADamagedRecord(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -118,8 +118,7 @@ func TestLoadHistoryOfADamagedRecord(t *testing.T) {
 	}
 }
 
-// A run that was refused, or stopped while it looked, has no plan, and nothing is
-// missing.
+// A run that was refused, or stopped during the inspection, has no plan, and nothing is missing.
 func TestLoadHistoryWithoutAPlan(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
@@ -131,7 +130,7 @@ func TestLoadHistoryWithoutAPlan(t *testing.T) {
 	}
 }
 
-// How it ended holds until someone works on the run again.
+// The record of an exit counts until a process works on the run again.
 func TestExit(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -13,31 +13,31 @@ import (
 // JournalSchema is the version of a journal line.
 const JournalSchema = 2
 
-// EntryEvent says what a journal line is about.
+// EntryEvent is the kind of a journal line.
 type EntryEvent string
 
 // The events of a journal.
 const (
-	// Begin: someone began to work on the run; Kind says how.
+	// Begin: a process began to work on the run; Kind is how.
 	Begin EntryEvent = "begin"
-	// Requested: request, plan and snapshot lie on the disk and were approved.
-	// From here on the run can be resumed.
+	// Requested: request, plan and snapshot are on the disk and were approved. From here on the run
+	// can be resumed.
 	Requested EntryEvent = "request"
-	// Intent and Outcome stand before and after each step.
+	// Intent and Outcome are before and after each step.
 	Intent  EntryEvent = "intent"
 	Outcome EntryEvent = "outcome"
-	// End: the work on the run ended in order.
+	// End: the work on the run stopped gracefully.
 	End EntryEvent = "end"
 )
 
-// Kind is what someone does with a run.
+// Kind is what a process does with a run.
 type Kind string
 
 // The kinds, as a begin line has them.
 const (
 	KindRun      Kind = "run"
 	KindRollback Kind = "rollback"
-	// KindResume continues with a run or a rollback in its own directory.
+	// KindResume continues a run or a rollback in its own directory.
 	KindResume Kind = "resume"
 	// KindLook changes no certificate: a diagnosis, a plan, a list of backups.
 	KindLook Kind = "look"
@@ -46,14 +46,14 @@ const (
 // Result of a step or of the work on a run.
 type Result string
 
-// The results. None yet: the step is at work, or the driver died in it.
+// The results. None yet: the step is in progress, or the process died in it.
 const (
 	Done        Result = "done"
 	Failed      Result = "failed"
 	Interrupted Result = "interrupted"
 )
 
-// Steps of the driver's own, which stand in the journal but in no plan.
+// Steps of kscertctl itself, which are in the journal but in no plan.
 const (
 	StepLock   = "lock"
 	StepUnlock = "unlock"
@@ -74,20 +74,20 @@ type Entry struct {
 	// Step and Nodes are set in intents and outcomes.
 	Step  string   `json:"step,omitempty"`
 	Nodes []string `json:"nodes,omitempty"`
-	// Outcome is set in outcome and end lines; Detail says why in words.
+	// Outcome is set in outcome and end lines; Detail is the reason in words.
 	Outcome Result `json:"outcome,omitempty"`
 	Detail  string `json:"detail,omitempty"`
 }
 
-// Journal is what the lines of a journal say.
+// Journal is the content of a journal's lines.
 type Journal struct {
 	Entries []Entry
-	// Torn is how many bytes an unfinished last line has: a driver was killed
-	// while it wrote. What the line would have reported has not been acted upon.
+	// Torn is the size of an unfinished last line, in bytes: a process was killed while it wrote.
+	// What the line would have recorded has not been acted upon.
 	Torn int
 }
 
-// DamagedError says that a file of a run's record is not what was written.
+// DamagedError means that a file of a run's record is not what was written.
 type DamagedError struct {
 	// File is a name below the run directory, Line counts from 1 in a journal.
 	File   string
@@ -102,8 +102,8 @@ func (e *DamagedError) Error() string {
 	return fmt.Sprintf("%s is damaged: %s", e.File, e.Reason)
 }
 
-// ParseJournal reads the journal of a run. An unfinished last line is no error
-// and is left out; anything else that does not belong is a *DamagedError.
+// ParseJournal reads the journal of a run. An unfinished last line is no error and is left out;
+// anything else that does not belong is a *DamagedError.
 func ParseJournal(id string, data []byte) (Journal, error) {
 	var j Journal
 	for len(data) > 0 {
@@ -146,7 +146,7 @@ func parseEntry(id string, seq int, line []byte) (Entry, string) {
 	return e, ""
 }
 
-// State is how far a run has come, as its journal tells.
+// State is how far a run has got, by its journal.
 type State struct {
 	Kind Kind
 	// Of is the run that a rollback undoes.
@@ -154,19 +154,19 @@ type State struct {
 	Began time.Time
 	// Last is when the last line was written.
 	Last time.Time
-	// Requested is true once the plan was approved and lies on the disk.
+	// Requested is true once the plan was approved and is on the disk.
 	Requested bool
-	// Ended is the result of the last work on the run; empty while someone is at
-	// work, and for good when the driver was killed.
+	// Ended is the result of the last work on the run; empty while a process is at work, and for
+	// good if it was killed.
 	Ended  Result
 	Detail string
-	// Steps that have been begun, by ID: their result, or nothing while they are
-	// at work. Order has them in the order they were first begun.
+	// Steps that have been begun, by ID: their result, or nothing while they are in progress. Order
+	// has them in the order they were first begun.
 	Steps map[string]Result
 	Order []string
 }
 
-// State reads how far the run has come.
+// State returns how far the run has got.
 func (j Journal) State() State {
 	s := State{Steps: map[string]Result{}}
 	for _, e := range j.Entries {
@@ -193,10 +193,10 @@ func (j Journal) State() State {
 	return s
 }
 
-// Next is the index of the step to go on at: the first that is not done; the number
-// of steps when all are. Where that is a gate that did not hold, it is the first
-// change of one of its nodes: steps do only what is still due, so doing them again
-// fixes what has gone wrong since, and harms nothing else.
+// Next is the index of the step to continue at: the first that is not done; the number of steps if
+// all are. If that is a gate that did not hold, it is the first change of one of its nodes: steps
+// do only what is still due, so repeating them fixes what has gone wrong since, and harms nothing
+// else.
 func (s State) Next(p plan.Plan) int {
 	i := slices.IndexFunc(p.Steps, func(step plan.Step) bool { return s.Steps[step.ID] != Done })
 	if i < 0 {
@@ -214,8 +214,8 @@ func (s State) Next(p plan.Plan) int {
 	return i
 }
 
-// Begun reports whether a step of the plan was begun: a run that found the cluster
-// locked, or a backup damaged, ended before that.
+// Begun reports whether a step of the plan was begun: a run that found the cluster locked, or a
+// backup damaged, stopped before that.
 func (s State) Begun() bool {
 	return slices.ContainsFunc(s.Order, func(id string) bool { return id != StepLock && id != StepUnlock })
 }
@@ -230,9 +230,8 @@ func (s State) Open() (string, bool) {
 	return "", false
 }
 
-// Touched lists the nodes that the run may have changed, in the order it came to
-// them: those of every step that changes nodes and was begun. A backup alone
-// changes nothing that was there.
+// Touched lists the nodes that the run may have changed, in the order it came to them: those of
+// every step that changes nodes and was begun. A backup alone changes nothing that was there.
 func (s State) Touched(p plan.Plan) []string {
 	var out []string
 	for _, step := range p.Steps {

@@ -38,8 +38,8 @@ func intent(step string) Entry            { return Entry{Event: Intent, Step: st
 func outcome(step string, r Result) Entry { return Entry{Event: Outcome, Step: step, Outcome: r} }
 func end(r Result) Entry                  { return Entry{Event: End, Outcome: r} }
 
-// What a killed driver leaves at the end is tolerated and counted; anything else
-// is named with its line.
+// What a killed process leaves at the end is tolerated and counted; anything else is named with its
+// line.
 func TestParseJournal(t *testing.T) {
 	t.Parallel()
 	whole := journal(begin, requested, intent("01-backup"))
@@ -91,8 +91,8 @@ var threeSteps = plan.Plan{Steps: []plan.Step{
 	{ID: "04-kubelet-bootstrap", Action: plan.KubeletBootstrap, Nodes: []string{"w1"}, Changes: true},
 }}
 
-// At every line where a driver can die, the journal tells what is done, what was
-// at work, which step comes next and which nodes may have changed.
+// At every line where a process can die, the journal shows what is done, what was in progress,
+// which step comes next and which nodes may have changed.
 func TestState(t *testing.T) {
 	t.Parallel()
 	lock := []Entry{begin, requested, intent(StepLock), outcome(StepLock, Done)}
@@ -155,7 +155,7 @@ func TestState(t *testing.T) {
 	}
 }
 
-// A rollback's state says what it undoes, also after it was resumed.
+// A rollback's state names the run it undoes, also after it was resumed.
 func TestStateOfARollback(t *testing.T) {
 	t.Parallel()
 	j, err := ParseJournal(id, []byte(journal(Entry{Event: Begin, Kind: KindRollback, Of: "first"}, requested, resume)))
@@ -181,7 +181,7 @@ func FuzzParseJournal(f *testing.F) {
 		if j.Torn > len(data) {
 			t.Fatalf("%d of %d bytes are torn", j.Torn, len(data))
 		}
-		// What is kept reads the same again: cutting the rest off loses nothing.
+		// What is kept parses the same: cutting the rest off loses nothing.
 		again, err := ParseJournal(id, data[:len(data)-j.Torn])
 		if err != nil || again.Torn != 0 || !reflect.DeepEqual(again.Entries, j.Entries) {
 			t.Fatalf("read again: %+v %v", again, err)
@@ -189,8 +189,8 @@ func FuzzParseJournal(f *testing.F) {
 	})
 }
 
-// A run that is resumed continues its journal; an unfinished line is cut off
-// before anything is written behind it.
+// A run that is resumed continues its journal; an unfinished line is cut off before anything is
+// written after it.
 func TestOpen(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
@@ -318,7 +318,7 @@ func TestList(t *testing.T) {
 	}
 }
 
-// BenchmarkRecord is what one line costs, from the call until it is on the disk.
+// BenchmarkRecord measures one line, from the call until it is on the disk.
 func BenchmarkRecord(b *testing.B) {
 	d, err := Create(b.TempDir(), start)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/shell"
 )
 
-// Owner says who holds the lock of a cluster.
+// Owner is the holder of the lock of a cluster.
 type Owner struct {
 	Schema int    `json:"schema"`
 	User   string `json:"user"`
@@ -34,9 +34,9 @@ func (o Owner) String() string {
 	return fmt.Sprintf("%s on %s (process %d, run %s)", o.User, o.Host, o.PID, o.Run)
 }
 
-// ParseOwner reads the content of a lock, which on a node others may have written: its
-// texts are one line each, and its run is a word of a command. Content that cannot be read
-// belongs to an unknown owner, whose lock holds all the same.
+// ParseOwner reads the content of a lock, which on a node others may have written: its texts are
+// one line each, and its run is a word of a command. Content that cannot be read belongs to an
+// unknown owner, whose lock still counts.
 func ParseOwner(data []byte) (Owner, error) {
 	var o Owner
 	if err := json.Unmarshal(data, &o); err != nil {
@@ -52,8 +52,8 @@ func ParseOwner(data []byte) (Owner, error) {
 	return o, nil
 }
 
-// StaleAfter is how old the heartbeat of a lock may be: five times its interval,
-// so that a slow network costs no one a lock.
+// StaleAfter is how old the heartbeat of a lock may be: five times its interval, so that a slow
+// network does not cost the lock.
 const (
 	Heartbeat  = time.Minute
 	StaleAfter = 5 * Heartbeat
@@ -66,19 +66,19 @@ type Holding struct {
 	Age time.Duration
 }
 
-// Verdict is what a lock means for the one who found it.
+// Verdict is what a lock means for another run.
 type Verdict string
 
 // The verdicts.
 const (
-	// Held: its owner is at work, or cannot be distinguished from one who is.
+	// Held: its owner is at work, or cannot be distinguished from one that is.
 	Held Verdict = "held"
-	// Stale: its owner has died, or has not been heard of for StaleAfter.
+	// Stale: its owner has died, or has sent no heartbeat for StaleAfter.
 	Stale Verdict = "stale"
 )
 
-// Assess tells whether the owner of a lock seems dead. It is when no heartbeat
-// came for StaleAfter, or when it is a process of this machine that is gone.
+// Assess reports whether the owner of a lock seems dead: if no heartbeat came for StaleAfter, or if
+// it is a process of this machine that is gone.
 func (h Holding) Assess(host string, alive func(pid int) bool) Verdict {
 	switch {
 	case h.Age > StaleAfter:
@@ -90,9 +90,9 @@ func (h Holding) Assess(host string, alive func(pid int) bool) Verdict {
 	}
 }
 
-// LockedError says that another run holds the lock of the cluster.
+// LockedError means that another run holds the lock of the cluster.
 type LockedError struct {
-	// Where the lock lies: "this machine", or a node.
+	// Where the lock is: "this machine", or a node.
 	Where string
 	Holding
 	Verdict Verdict
@@ -102,12 +102,12 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("the cluster is locked on %s by %s", e.Where, e.Owner)
 }
 
-// DriverLock keeps two runs on this machine apart. The operating system releases
-// it when the process, and whatever it has handed the lock down to, has ended.
+// DriverLock excludes a second run on this machine. The operating system releases it when the
+// process, and every process that inherited the lock, has exited.
 type DriverLock struct{ file *os.File }
 
-// LockDriver takes the lock of a cluster below root for the owner. The error is
-// a *LockedError when another process holds it.
+// LockDriver takes the lock of a cluster below root for the owner. The error is a *LockedError if
+// another process holds it.
 func LockDriver(root, cluster string, me Owner) (*DriverLock, error) {
 	dir := filepath.Join(root, "locks")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -139,5 +139,5 @@ func LockDriver(root, cluster string, me Owner) (*DriverLock, error) {
 // File holds the lock as Dir.Lock holds a run.
 func (l *DriverLock) File() *os.File { return l.file }
 
-// Unlock gives the lock back.
+// Unlock releases the lock.
 func (l *DriverLock) Unlock() error { return l.file.Close() }

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// An owner is taken for dead only for a reason: a silent heartbeat, or a process
-// of this very machine that is gone.
+// An owner counts as dead only for a reason: a silent heartbeat, or a process of this very machine
+// that is gone.
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	owner := Owner{Schema: OwnerSchema, User: "op", Host: "here", PID: 7, Run: id}
@@ -66,8 +66,8 @@ func TestParseOwner(t *testing.T) {
 	}
 }
 
-// Two runs on one machine: the second one learns who the first is, and can begin
-// when the first has ended. Another cluster is another lock.
+// Two runs on one machine: the second one learns who the first is, and can begin when the first has
+// finished. Another cluster is another lock.
 func TestLockDriver(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
@@ -87,7 +87,7 @@ func TestLockDriver(t *testing.T) {
 	} else if err := other.Unlock(); err != nil {
 		t.Error(err)
 	}
-	// Owner's note gone or garbled: locked all the same.
+	// With the owner's note gone or garbled it is still locked.
 	if err := os.WriteFile(filepath.Join(root, "locks", "cluster.json"), []byte("?"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -11,13 +11,12 @@ type notesDocument struct {
 	Notes  []string `json:"notes"`
 }
 
-// SaveNotes writes down, in words, what is left to be known or done after the run.
+// SaveNotes saves what is left to be known or done after the run.
 func (d *Dir) SaveNotes(notes []string) error {
 	return d.Save(NotesFile, notesDocument{NotesSchema, notes})
 }
 
-// LoadNotes returns what a run wrote down; none of one that had nothing to say, or
-// was stopped before.
+// LoadNotes returns the saved notes of a run; none if it had none, or was stopped before.
 func LoadNotes(root, id string) ([]string, error) {
 	var doc notesDocument
 	if err := loadNoted(root, id, NotesFile, NotesSchema, &doc); err != nil {

@@ -22,8 +22,8 @@ const (
 	snapshotsDir = "snapshots"
 )
 
-// Dir is the directory of a run that this process works on. No other process can
-// open it until Close.
+// Dir is the directory of a run that this process works on. No other process can open it until
+// Close.
 type Dir struct {
 	// ID names the run: its start in UTC and a random part.
 	ID string
@@ -61,18 +61,18 @@ func Create(root string, start time.Time) (*Dir, error) {
 	return d, nil
 }
 
-// BusyError says that another process works on a run: its driver, or an Ansible
-// that has outlived its driver.
+// BusyError means that another process works on a run: kscertctl, or an Ansible that has outlived
+// it.
 type BusyError struct{ Run string }
 
 func (e *BusyError) Error() string {
 	return fmt.Sprintf("another process is working on run %s", e.Run)
 }
 
-// Open opens the directory of an earlier run to continue with it, and returns its
-// journal. An unfinished last line is cut off. The error is a *BusyError while
-// another process works on the run, an *UntrustedError when others may have written
-// its record, a *DamagedError when the journal is not what was written.
+// Open opens the directory of an earlier run to continue it, and returns its journal. An unfinished
+// last line is cut off. The error is a *BusyError while another process works on the run, an
+// *UntrustedError if others may have written its record, a *DamagedError if the journal is not what
+// was written.
 func Open(root, id string) (*Dir, Journal, error) {
 	path, err := filepath.Abs(filepath.Join(root, runsDir, id))
 	if err != nil {
@@ -100,7 +100,7 @@ func Open(root, id string) (*Dir, Journal, error) {
 func (d *Dir) open() error {
 	path := filepath.Join(d.Path, journalFile)
 	var err error
-	// Anyone who lists runs holds the lock for a moment, to see whether it is free.
+	// A process that lists runs holds the lock for a moment, to see whether it is free.
 	if d.lock, err = lockFile(path, time.Second); err != nil {
 		if errors.Is(err, errLocked) {
 			return &BusyError{Run: d.ID}
@@ -113,8 +113,8 @@ func (d *Dir) open() error {
 	return nil
 }
 
-// UntrustedError says why the record of a run is not to be believed: someone else may
-// have written it, and it names commands, files and programs.
+// UntrustedError is why the record of a run must not be trusted: another user may have written it,
+// and it names commands, files and programs.
 type UntrustedError struct {
 	// Path is the directory, Reason what is wrong with it, Next how to correct it.
 	Path, Reason, Next string
@@ -122,9 +122,8 @@ type UntrustedError struct {
 
 func (e *UntrustedError) Error() string { return e.Path + " " + e.Reason }
 
-// Trusted checks that the record and the directory of all records belong to the user who asks
-// and that no one else may write to them. The error is an *UntrustedError, or says why
-// it cannot be checked.
+// Trusted checks that the record and the directory of all records belong to the user who asks and
+// that no one else may write to them. The error is an *UntrustedError, or why it cannot be checked.
 func (r Record) Trusted() error {
 	for _, path := range []string{filepath.Dir(r.Path), r.Path} {
 		info, err := os.Stat(path)
@@ -146,12 +145,12 @@ func (r Record) Trusted() error {
 	return nil
 }
 
-// Lock is the file whose descriptor holds the run: a process that is given it
-// holds the run until it ends.
+// Lock is the file whose descriptor holds the run: a process that inherits it holds the run until
+// it exits.
 func (d *Dir) Lock() *os.File { return d.lock }
 
-// read reads the journal of a run that is continued, and cuts off what a
-// killed driver did not finish.
+// read reads the journal of a run that is continued, and cuts off what a killed process did not
+// finish.
 func (d *Dir) read() (Journal, error) {
 	data, err := os.ReadFile(filepath.Join(d.Path, journalFile))
 	if err != nil {
@@ -181,8 +180,8 @@ func (d *Dir) Events(step string) string { return filepath.Join(d.Path, "steps",
 // Log is the file for Ansible's own output of a step.
 func (d *Dir) Log(step string) string { return filepath.Join(d.Path, "steps", step+".log") }
 
-// Attempt is the name of a step's files: its ID, with a number behind it when the
-// step was begun before. What an earlier attempt left is kept, and not read again.
+// Attempt is the name of a step's files: its ID, with a number after it if the step was begun
+// before. The files of an earlier attempt are kept, and not read again.
 func (d *Dir) Attempt(step string) string {
 	name := step
 	for i := 2; ; i++ {
@@ -219,8 +218,8 @@ func (d *Dir) Record(e Entry) error {
 	return nil
 }
 
-// Save writes a document to another file and renames that, so that a reader finds either
-// the old or the new one, whole.
+// Save writes a document to another file and renames that, so that a reader finds either the old or
+// the new one, whole.
 func (d *Dir) Save(name string, document any) error {
 	return save(filepath.Join(d.Path, name), name, document)
 }
@@ -264,8 +263,7 @@ func saveBytes(path string, data []byte) error {
 	return err
 }
 
-// syncDir puts the names in a directory on the disk: a rename alone may be lost
-// with the power.
+// syncDir puts the names in a directory on the disk: a rename alone may be lost with the power.
 func syncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {
@@ -284,22 +282,21 @@ func (d *Dir) SaveSnapshot(s any) error {
 	return d.Save(name, s)
 }
 
-// Record is an earlier run as its directory tells.
+// Record is an earlier run as its directory records it.
 type Record struct {
 	ID, Path string
 	State    State
-	// Running is true while some process works on the run.
+	// Running is true while a process works on the run.
 	Running bool
 	// Torn is how many bytes of an unfinished last line the journal has.
 	Torn int
-	// Err says why State is not known; nil when it is.
+	// Err is why State is unknown; nil if it is known.
 	Err error
 	// Entries are the whole lines of the journal.
 	Entries []Entry
 }
 
-// Read reads the record of a run without touching it. Its Err is set when the
-// journal cannot be read.
+// Read reads the record of a run without changing it. Its Err is set if the journal cannot be read.
 func Read(root, id string) Record {
 	r := Record{ID: id, Path: filepath.Join(root, runsDir, id)}
 	path := filepath.Join(r.Path, journalFile)
@@ -321,8 +318,7 @@ func Read(root, id string) Record {
 	return r
 }
 
-// List reads the records of all runs below root, the newest first. Without any
-// the list is empty.
+// List reads the records of all runs below root, the newest first. Without any the list is empty.
 func List(root string) ([]Record, error) {
 	entries, err := os.ReadDir(filepath.Join(root, runsDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -337,7 +333,7 @@ func List(root string) ([]Record, error) {
 	return out, nil
 }
 
-// NoRunError says that no run, or more than one, has the name.
+// NoRunError means that no run, or more than one, has the name.
 type NoRunError struct {
 	Name string
 	// Matches are the runs whose names begin so.
@@ -374,15 +370,15 @@ type Status string
 
 // The statuses of a run.
 const (
-	StatusRunning     Status = "running"     // some process works on it
+	StatusRunning     Status = "running"     // a process works on it
 	StatusDone        Status = "done"        // every step is done
 	StatusFailed      Status = "failed"      // a step or a gate stopped it
-	StatusInterrupted Status = "interrupted" // someone stopped it
-	StatusKilled      Status = "killed"      // its driver died
+	StatusInterrupted Status = "interrupted" // it was stopped by a signal or the caller
+	StatusKilled      Status = "killed"      // its process died
 	StatusDamaged     Status = "damaged"     // its journal cannot be read
 )
 
-// Status tells how the run stands.
+// Status returns the status of the run.
 func (r Record) Status() Status {
 	switch {
 	case r.Err != nil:
@@ -396,7 +392,7 @@ func (r Record) Status() Status {
 	}
 }
 
-// Resumable reports whether there is something to continue with.
+// Resumable reports whether there is something to continue.
 func (r Record) Resumable() bool {
 	return r.Err == nil && !r.Running && r.State.Requested && r.State.Ended != Done
 }

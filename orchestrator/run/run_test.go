@@ -27,7 +27,7 @@ func create(t *testing.T) *Dir {
 	return d
 }
 
-// A run directory is no one's business but its owner's.
+// A run directory is for its owner alone.
 func TestModes(t *testing.T) {
 	t.Parallel()
 	d := create(t)
@@ -137,7 +137,7 @@ func TestJournalFromManySides(t *testing.T) {
 	}
 }
 
-// A document is there whole, old or new; a failed write leaves the old one.
+// A document is complete, old or new; a failed write leaves the old one.
 func TestSaveIsAtomic(t *testing.T) {
 	t.Parallel()
 	d := create(t)
@@ -221,7 +221,7 @@ func TestRecordAfterClose(t *testing.T) {
 	}
 }
 
-// A run whose driver was killed is held by what that has started, until it ends.
+// A run whose process was killed is held by its child processes, until they exit.
 func TestLockIsHandedDown(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

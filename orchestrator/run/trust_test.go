@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// The record of a run names programs and files, so one that someone else may have
-// written is not opened.
+// The record of a run names programs and files, so one that another user may have written is not
+// opened.
 func TestOpenTrusts(t *testing.T) {
 	t.Parallel()
 	mode := func(m os.FileMode) func(string) error {

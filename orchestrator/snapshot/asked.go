@@ -17,9 +17,9 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
-// loopback is the name under which an API server was asked for the certificate
-// with which it talks to itself, and the subject that it has (k8s.io/apiserver,
-// pkg/server/options, LoopbackClientServerNameOverride).
+// loopback is the name under which an API server was asked for the certificate of its connections
+// to itself, and the subject of that (k8s.io/apiserver, pkg/server/options,
+// LoopbackClientServerNameOverride).
 const (
 	loopback        = "kube-apiserver-loopback"
 	loopbackSubject = "CN=apiserver-loopback-client"
@@ -34,7 +34,7 @@ type answer struct {
 	connected bool
 	chain     []*x509.Certificate
 	responses []response
-	// words are the client's own, empty when it had nothing to complain of.
+	// words are the client's own messages, empty without an error.
 	words string
 }
 
@@ -60,16 +60,16 @@ func (r response) answered() error {
 	}
 }
 
-// served are the codes with which an API server answers that works: 200, or, where anonymous
-// requests are not allowed, 401 and 403.
+// served are the codes of an API server that works: 200, or, if anonymous requests are not allowed,
+// 401 and 403.
 var served = []int{http.StatusOK, http.StatusUnauthorized, http.StatusForbidden}
 
 var tag = regexp.MustCompile(`<[^>]*>`)
 
-// FromAPIServer returns nil if status and body are what an API server that serves answers to
-// GET /livez or /readyz: 200 with "ok" (k8s.io/apiserver, pkg/server/healthz), or 401 or 403
-// with a Status in JSON (apimachinery, meta/v1), for anonymous requests may be disabled. Anything
-// else behind that port can answer with such a code. The error describes what answered instead.
+// FromAPIServer returns nil if status and body are the answer of a serving API server to GET /livez
+// or /readyz: 200 with "ok" (k8s.io/apiserver, pkg/server/healthz), or 401 or 403 with a Status in
+// JSON (apimachinery, meta/v1), because anonymous requests may be disabled. Anything else behind
+// that port can answer with such a code. The error describes what answered instead.
 func FromAPIServer(status int, body string) error {
 	var object struct {
 		Kind string `json:"kind"`
@@ -89,8 +89,7 @@ func FromAPIServer(status int, body string) error {
 	return fmt.Errorf("the answer is not from an API server: %.200s", text)
 }
 
-// statusLine begins a response. It need not begin a line: the one before may end
-// without.
+// statusLine begins a response. It need not begin a line: the previous one may lack a line break.
 var statusLine = regexp.MustCompile(`HTTP/1\.[01] ([0-9]{3})[^\n]*\n`)
 
 // responses splits what was read from a connection into the responses.
@@ -109,15 +108,15 @@ func responses(text string) []response {
 	return out
 }
 
-// opensslError is a line of OpenSSL's error queue: thread, code, library, function,
-// reason, and where in its source (ERR_print_errors(3)). Older ones put "lib(n)" and
-// "func(n)" for names. The reason is what people want.
+// opensslError is a line of OpenSSL's error queue: thread, code, library, function, reason, and
+// where in its source (ERR_print_errors(3)). Older ones put "lib(n)" and "func(n)" for names. The
+// reason is what matters.
 var opensslError = regexp.MustCompile(`^[0-9A-Fa-f]+:error:[0-9A-Fa-f]+:[^:]*:[^:]*:([^:]+):.*$`)
 
-// inNoTime is reported of what was asked and ended before it had answered.
+// inNoTime is reported for a client that exited before it had an answer.
 const inNoTime = "no answer in time"
 
-// stated separates the client's words, marked with "!", from what it read.
+// stated separates the client's messages, marked with "!", from what it read.
 func stated(text []byte, exit string) (read, words string) {
 	var reported []string
 	var b strings.Builder
@@ -188,8 +187,8 @@ func readResolved(n *reading, f []string, text []byte) error {
 	return nil
 }
 
-// conclude makes probes, etcd's account and the view of the cluster of what was
-// answered. The error wraps ErrTooMuch.
+// conclude makes probes, etcd's state and the view of the cluster from the answers. The error wraps
+// ErrTooMuch.
 func (n *reading) conclude() error {
 	if n.Kubeadm != nil {
 		n.Kubeadm.Path = n.Facts["kubeadm-config"]
@@ -229,7 +228,7 @@ func (n *reading) conclude() error {
 
 var version = regexp.MustCompile(`v?[0-9]+\.[0-9]+\.[0-9]+`)
 
-// probe tells how far the node came with an API endpoint, stage by stage.
+// probe returns how far the node got with an API endpoint, stage by stage.
 func (n *reading) probe(name string, a answer) Probe {
 	p := Probe{Endpoint: a.address}
 	host, _, err := net.SplitHostPort(a.address)
@@ -268,9 +267,9 @@ func (n *reading) probe(name string, a answer) Probe {
 	return p
 }
 
-// etcd reads the member's answers to the requests of the collector, in their
-// order: /version, the member list, /health and the member's status. Numbers come as text (etcd's
-// JSON gateway: 64 bits do not fit JavaScript's).
+// etcd parses the member's answers to the requests of the collector, in their order: /version, the
+// member list, /health and the member's status. Numbers come as text (etcd's JSON gateway: 64 bits
+// do not fit JavaScript's).
 func (n *reading) etcd() *Etcd {
 	port, asked := n.tls["etcd"]
 	if !asked {
@@ -320,7 +319,7 @@ func (n *reading) etcd() *Etcd {
 		e.MemberID = strconv.FormatUint(list.Header.MemberID, 16)
 	}
 	for _, m := range list.Members {
-		if m.ID == 0 { // it could not be read, and then who the members are is not known
+		if m.ID == 0 { // it could not be read, and then the members are unknown
 			e.Members = nil
 			break
 		}
@@ -343,8 +342,7 @@ func (n *reading) etcd() *Etcd {
 	return e
 }
 
-// decode reads the JSON object of a response. What cannot be read stays empty,
-// and so is not known.
+// decode reads the JSON object of a response. What cannot be read stays empty, and so is unknown.
 func (r response) decode(into any) {
 	if at := strings.Index(r.body, "{"); at >= 0 && r.status != 0 {
 		_ = json.NewDecoder(strings.NewReader(r.body[at:])).Decode(into)

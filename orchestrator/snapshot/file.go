@@ -13,7 +13,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/atomicfile"
 )
 
-// FileError says why a snapshot's file cannot be used, and what to do.
+// FileError is why a snapshot's file cannot be used, and what to do.
 type FileError struct {
 	// Path of the file, as it was given.
 	Path string
@@ -26,13 +26,13 @@ type FileError struct {
 func (e *FileError) Error() string { return fmt.Sprintf("snapshot %s: %s", e.Path, e.Detail) }
 func (e *FileError) Unwrap() error { return e.Err }
 
-// maxFile bounds what Load reads: a hundred times what 200 nodes take.
+// maxFile limits what Load reads: a hundred times what 200 nodes take.
 const maxFile = 1 << 30
 
 const saveAgain = "save it again where the nodes are: kscertctl diagnose -i INVENTORY --save-snapshot FILE"
 
-// Load reads a snapshot that Save wrote, such as one from another machine. The
-// error is a *FileError.
+// Load reads a snapshot that Save wrote, such as one from another machine. The error is a
+// *FileError.
 func Load(path string) (Snapshot, error) {
 	fail := func(next string, err error) (Snapshot, error) {
 		return Snapshot{}, &FileError{Path: path, Detail: err.Error(), Next: next, Err: err}
@@ -65,8 +65,7 @@ func Load(path string) (Snapshot, error) {
 	return s, nil
 }
 
-// decode reads the JSON form of a snapshot and checks that it is one; the error
-// lacks a path.
+// decode reads the JSON form of a snapshot and validates it; the error lacks a path.
 func decode(data []byte) (Snapshot, *FileError) {
 	wrong := func(next, format string, args ...any) (Snapshot, *FileError) {
 		return Snapshot{}, &FileError{Detail: fmt.Sprintf(format, args...), Next: next}
@@ -123,8 +122,8 @@ func Writable(path string) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// Save writes a snapshot so that Load finds it whole or not at all, readable by
-// its owner alone. The error is a *FileError.
+// Save writes a snapshot so that Load finds it whole or not at all, readable by its owner alone.
+// The error is a *FileError.
 func Save(path string, s Snapshot) error {
 	if err := Writable(path); err != nil {
 		return err

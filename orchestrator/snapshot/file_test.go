@@ -36,7 +36,7 @@ func TestSaveAndLoad(t *testing.T) {
 	}
 }
 
-// asJSON compares what counts: JSON does not tell an empty map from none.
+// asJSON compares what counts: JSON does not distinguish an empty map from none.
 func asJSON(t *testing.T, s snapshot.Snapshot) string {
 	t.Helper()
 	data, err := json.Marshal(s)
@@ -118,8 +118,8 @@ func wantFileError(t *testing.T, err error, path, detail string) {
 	}
 }
 
-// FuzzLoad: whatever a file holds, it is either a snapshot that survives being
-// saved and read again, or an error that says what to do.
+// FuzzLoad: whatever a file holds, it is either a snapshot that survives being saved and read
+// again, or an error that names what to do.
 func FuzzLoad(f *testing.F) {
 	whole, err := json.Marshal(tc.Healthy(tc.HA()))
 	if err != nil {

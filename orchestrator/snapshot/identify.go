@@ -22,12 +22,12 @@ var folders = map[certs.Base]string{
 	certs.Cilium:  "cilium-dir",
 }
 
-// identify tells of each certificate what it is for, whose signature it bears and
-// whether its key is its own. The error wraps ErrTooMuch.
+// identify sets the purpose of each certificate, its signer and whether its key is its own. The
+// error wraps ErrTooMuch.
 func (n *reading) identify() error {
 	n.checkKubeconfigs()
 	var issuers []certs.Issuer
-	listed := map[string]certs.Authority{} // a CA lies in many places: its signatures are verified once
+	listed := map[string]certs.Authority{} // a CA is in many places: its signatures are verified once
 	issuer := func(a certs.Authority, x *x509.Certificate) {
 		if as, ok := listed[string(x.Raw)]; !ok || a != "" && a != as {
 			listed[string(x.Raw)] = a
@@ -55,7 +55,7 @@ func (n *reading) identify() error {
 	}
 	n.settleKeys()
 	compared := len(issuers) > 0
-	// Who else trusts: what they do, no one has signed for the cluster.
+	// Other trusted CAs: none of them has signed for the cluster.
 	for i, c := range n.Certificates {
 		if c.IsCA && !c.Served && rows[i].Authority == "" {
 			issuer("", n.chains[i][0])
@@ -73,7 +73,7 @@ func (n *reading) identify() error {
 		return names[ca]
 	}
 	for i, row := range rows {
-		// Two CAs may share a key: the one that the place demands counts.
+		// Two CAs may share a key: the one that the place requires counts.
 		mine := slices.Clone(issuers)
 		slices.SortStableFunc(mine, func(a, b certs.Issuer) int {
 			wanted := func(i certs.Issuer) bool { return i.Authority != "" && i.Authority == row.Signer }
@@ -99,7 +99,7 @@ func rank(first bool) int {
 	return 1
 }
 
-// row is that of Node, or the one of what kubeconfigs name.
+// row is that of Node, or the one for files that kubeconfigs name.
 func (n *reading) row(file string) (row certs.Row, keyFile string) {
 	if row, keyFile := n.Node.row(file); row.Kind != "" {
 		return row, keyFile
@@ -111,14 +111,14 @@ func (n *reading) row(file string) (row certs.Row, keyFile string) {
 	return certs.Row{}, ""
 }
 
-// At is what would be known of a certificate at a place from the place alone.
+// At is what the place alone determines about a certificate.
 func (n Node) At(file string) certs.Certificate {
 	row, _ := n.row(file)
 	return certs.Certificate{Kind: cmp.Or(row.Kind, certs.KindUnknown), Path: file}
 }
 
-// row finds the row of the table that a file is in the place of, and the path of
-// its key; a zero row where there is none.
+// row finds the row of the table for a file's place, and the path of its key; a zero row if there
+// is none.
 func (n Node) row(file string) (row certs.Row, keyFile string) {
 	for _, row := range certs.Table() {
 		if row.Base == certs.Setting {
@@ -157,8 +157,8 @@ func (n *reading) keyState(c certs.Certificate, keyFile string) certs.KeyState {
 	}
 }
 
-// settleKeys: of several CAs in a file the key next to it is that of one of them, and says
-// nothing of the others.
+// settleKeys: with several CAs in a file the key next to it belongs to one of them, and proves
+// nothing about the others.
 func (n *reading) settleKeys() {
 	settled := map[string]bool{}
 	for _, c := range n.Certificates {

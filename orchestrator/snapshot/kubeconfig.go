@@ -15,8 +15,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
-// kubeconfigText is a kubeconfig as the collector brings it: YAML or JSON, in which every
-// word that is not known to be public is replaced by a number, the same one each time.
+// kubeconfigText is a kubeconfig as the collector brings it: YAML or JSON, in which every word that
+// is not known to be public is replaced by a number, the same one each time.
 type kubeconfigText struct {
 	CurrentContext string              `yaml:"current-context"`
 	Clusters       []kubeconfigCluster `yaml:"clusters"`
@@ -50,8 +50,8 @@ type kubeconfigUser struct {
 	} `yaml:"user"`
 }
 
-// login is what a user of a kubeconfig logs in with: a certificate in the file, by its
-// index among the node's, or in a file of its own.
+// login is the client certificate of a user in a kubeconfig: in the file, by its index among the
+// node's, or in a file of its own.
 type login struct {
 	certificate int
 	file, key   string
@@ -59,11 +59,11 @@ type login struct {
 	current bool
 }
 
-// notEmbedded says that no certificate is in a kubeconfig itself.
+// notEmbedded means that no certificate is in a kubeconfig itself.
 const notEmbedded = -1
 
-// readKubeconfig: metadata path, with the text. Of what is not understood the reason is
-// kept: identify knows whether it is a kubeconfig at all that belongs there.
+// readKubeconfig: metadata path, with the text. If it is not understood, the reason is kept:
+// identify knows whether the path is for a kubeconfig at all.
 func readKubeconfig(n *reading, f []string, text []byte) error {
 	file, err := metadata(f)
 	if err != nil {
@@ -78,7 +78,7 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 		n.misread[k.Path] = "it is empty"
 		return nil
 	case yaml.Unmarshal(text, &tree) != nil ||
-		lastOfKeys(&tree).Decode(&doc) != nil: // the error may be long, and quotes
+		lastOfKeys(&tree).Decode(&doc) != nil: // the error may be long, and has quotes
 		n.misread[k.Path] = "it is not a kubeconfig: neither YAML nor JSON that can be parsed"
 		return nil
 	}
@@ -115,7 +115,7 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 				return fmt.Errorf("%s: %w", k.Path, err)
 			}
 			if err != nil {
-				if l.current { // another user's is no one's matter here
+				if l.current { // another user's does not matter here
 					n.without[k.Path] = "client-certificate-data: " + err.Error()
 				}
 				continue
@@ -143,8 +143,8 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 	return nil
 }
 
-// lastOfKeys drops from mappings all but the last of several entries with one key: that is the
-// one which kubectl and the components take.
+// lastOfKeys drops from mappings all but the last of several entries with one key: that is the one
+// which kubectl and the components take.
 func lastOfKeys(n *yaml.Node) *yaml.Node {
 	for _, child := range n.Content {
 		lastOfKeys(child)
@@ -166,10 +166,10 @@ func lastOfKeys(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// noCertificate is why nothing is known of how long a kubeconfig can be used.
+// noCertificate is why it is unknown how long a kubeconfig can be used.
 const noCertificate = "its user logs in without a certificate, so its expiry is not known"
 
-// trust notes what a kubeconfig trusts.
+// trust records what a kubeconfig trusts.
 func (k *Kubeconfig) trust(bundle []*x509.Certificate) {
 	for i, x := range bundle {
 		ca := certs.Describe(x)
@@ -182,8 +182,8 @@ func (k *Kubeconfig) trust(bundle []*x509.Certificate) {
 	k.CAFingerprint, k.CANotAfter = k.CAs[0].Fingerprint, k.CAs[0].NotAfter
 }
 
-// current tells of a user whether it is that of the current context, and finds the index
-// of its cluster. Where no context says, both are the first.
+// current returns which user is that of the current context, and the index of its cluster. Without
+// a current context, both are the first.
 func (t kubeconfigText) current() (inUse func(kubeconfigUser) bool, of int) {
 	for _, c := range t.Contexts {
 		if c.Name != t.CurrentContext {
@@ -228,14 +228,14 @@ func (n *reading) fromBase64(s string) ([]*x509.Certificate, error) {
 	return n.chain(data)
 }
 
-// checkKubeconfigs tells of which kubeconfigs that belong to the cluster nothing is
-// understood. Root's own may log in otherwise, and so may a kubelet that joins.
+// checkKubeconfigs reports the cluster's kubeconfigs that could not be understood. Root's own may
+// log in otherwise, and so may a kubelet that joins.
 func (n *reading) checkKubeconfigs() {
 	for _, k := range n.Kubeconfigs {
 		row, _ := n.row(k.Path)
 		others := row.Base == certs.Home || row.Copy
 		switch misread, without := n.misread[k.Path], n.without[k.Path]; {
-		case row.Kind == "": // whatever it is
+		case row.Kind == "": // another file
 		case misread != "" && !n.reported(k.Path):
 			n.unreadable(k.Path, misread)
 		case others:
@@ -251,13 +251,13 @@ func (n *reading) checkKubeconfigs() {
 	}
 }
 
-// reported says whether a file is already reported as one that cannot be read.
+// reported returns whether a file is already reported as one that cannot be read.
 func (n *reading) reported(file string) bool {
 	return slices.ContainsFunc(n.Unreadable, func(u Unreadable) bool { return u.Path == file })
 }
 
-// has reports whether a certificate was read from a file, or why none was. A file may
-// have been listed under another name, where directories are links.
+// has reports whether a certificate was read from a file, or why none was. A file may have been
+// listed under another name, if directories are links.
 func (n *reading) has(file string) bool {
 	same := func(p string) bool { return path.Base(p) == path.Base(file) }
 	return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool { return same(c.Path) }) ||
@@ -276,9 +276,9 @@ func (n *reading) refers(file string) (kubeconfig string, l login, ok bool) {
 	return "", login{}, false
 }
 
-// dropOthers drops what kubeconfigs hold of other clusters: what none of the node's
-// CAs has signed, of users other than that of the current context, and of all
-// in root's own. Without a CA to compare with, all stays.
+// dropOthers drops what kubeconfigs hold for other clusters: what none of the node's CAs has
+// signed, of users other than that of the current context, and of all in root's own. Without a CA
+// to compare with, all stays.
 func (n *reading) dropOthers(compared bool) {
 	other := map[int]bool{}
 	for _, k := range n.Kubeconfigs {
@@ -303,8 +303,8 @@ func (n *reading) dropOthers(compared bool) {
 	n.checkDropped()
 }
 
-// checkDropped tells of which kubeconfigs that belong to the cluster nothing is left but what
-// users without a certificate log in with.
+// checkDropped reports the cluster's kubeconfigs of which nothing is left but users without a
+// certificate.
 func (n *reading) checkDropped() {
 	for _, k := range n.Kubeconfigs {
 		row, _ := n.row(k.Path)

@@ -17,28 +17,28 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 )
 
-// collectorVersion is the version of the collector's output that Parse reads
-// (the role inspect's files/collect.sh).
+// collectorVersion is the version of the collector's output that Parse reads (the role inspect's
+// files/collect.sh).
 const collectorVersion = "3"
 
 // Errors of Parse.
 var (
-	// ErrNotCollector says that the text does not begin as the collector's does.
+	// ErrNotCollector means that the text does not begin like the collector's.
 	ErrNotCollector = errors.New("not the collector's output")
-	// ErrTruncated says that the text stops before its end mark.
+	// ErrTruncated means that the text stops before its end mark.
 	ErrTruncated = errors.New("the collector's output is cut off")
-	// ErrForged says that the text has what the collector never prints: a second
-	// beginning, something after its end, or a record twice.
+	// ErrForged means that the text has what the collector never prints: a second beginning,
+	// something after its end, or a record twice.
 	ErrForged = errors.New("not what the collector prints: something on the node writes into its output")
-	// ErrTooMuch says that the text is longer than that of any node that is known,
-	// so that reading it would take too long.
+	// ErrTooMuch means that the text is longer than that of any real node, so that reading it would
+	// take too long.
 	ErrTooMuch = errors.New(
 		"more than a node has: check the files there, remove what does not belong, and inspect again")
 )
 
-// Bounds of what is read of one node: many times what a node has.
+// Limits for what is read from one node: many times what a node has.
 const (
-	maxRecords      = 1000    // of one kind, where its handler names no other number
+	maxRecords      = 1000    // of one kind, if its handler has no other number
 	maxCertificates = 2000    // of one node, with those of chains
 	maxChain        = 100     // of one record: a bundle of CAs
 	maxSignatures   = 5000    // verified; an RSA key of 8192 bits takes less than 1 ms
@@ -51,9 +51,9 @@ const (
 
 // Parse reads the collector's output of one node.
 //
-// Text before the first record (a login banner, a warning of sudo) is passed
-// over. A record that is not understood is an error: nothing is guessed. So is what
-// the collector never prints (ErrForged), and what would take long (ErrTooMuch).
+// Text before the first record (a login banner, a warning of sudo) is skipped. A record that is not
+// understood is an error: nothing is guessed. So is what the collector never prints (ErrForged),
+// and what would take too long (ErrTooMuch).
 func Parse(node cluster.Node, output []byte) (Node, error) {
 	recs, err := records(output)
 	if err != nil {
@@ -110,19 +110,18 @@ func Parse(node cluster.Node, output []byte) (Node, error) {
 	return n.Node, nil
 }
 
-// reading is a node while its records are read, with what can be checked only
-// when all of them are there.
+// reading is a node while its records are read, with what can be checked only when all of them are
+// there.
 type reading struct {
 	Node
 	// chains are the certificates of n.Certificates by index, as they came.
 	chains [][]*x509.Certificate
 	// trusted are the CAs in kubeconfigs.
 	trusted []*x509.Certificate
-	// keys are the digests of public keys by the path of the private one, or
-	// "unreadable".
+	// keys are the digests of public keys by the path of the private one, or "unreadable".
 	keys map[string][]string
-	// logins are the users of kubeconfigs that have certificates, by path; misread says
-	// why a kubeconfig was not understood, without why none of its users has one.
+	// logins are the users of kubeconfigs that have certificates, by path; misread has the reason
+	// why a kubeconfig was not understood, without the reason why none of its users has one.
 	logins           map[string][]login
 	misread, without map[string]string
 	// parsed is how many certificates were read, with those of chains.
@@ -139,7 +138,7 @@ type record struct {
 	text        []byte // without the leading bars
 }
 
-// farewell is what may stand after the end: ssh's last words on a pty.
+// farewell is what may follow the end: ssh's last messages on a pty.
 var farewell = regexp.MustCompile(`^\s*((Connection|Shared connection) to \S+ closed\.)?\s*$`)
 
 // records splits the output into its records, from "@@KSCERT" to "@@END".
@@ -159,7 +158,7 @@ func records(output []byte) ([]record, error) {
 			tag, fields, _ := strings.Cut(string(line[2:]), " ")
 			switch {
 			case !started && tag != "KSCERT":
-				continue // a banner may draw its frame with these too
+				continue // the frame of a banner may have these too
 			case started && tag == "KSCERT":
 				return nil, fmt.Errorf("a second header: %w", ErrForged)
 			case len(recs) == maxRecords*len(handlers):
@@ -183,18 +182,18 @@ func records(output []byte) ([]record, error) {
 	return recs, nil
 }
 
-// repeats is the key of a record of which a node may have several alike.
+// repeats is the key of a record that a node may have several times.
 const repeats = -1
 
-// handler reads one kind of record. fields is into how many the line is split,
-// min how many it must have: an empty last field is dropped with its blank. key is
-// the field that two records of the kind never share, most how many there may be.
+// handler reads one kind of record. fields is into how many the line is split, min how many it must
+// have: an empty last field is dropped with its blank. key is the field that two records of the
+// kind never share, most how many there may be.
 type handler struct {
 	fields, min, key, most int
 	read                   func(n *reading, f []string, text []byte) error
 }
 
-// handlers by tag; set at the start, for records looks at how many there are.
+// handlers by tag; set in init, because records reads it.
 var handlers map[string]handler
 
 func init() {
@@ -203,7 +202,7 @@ func init() {
 		"FACT":       {2, 1, 0, 0, readFact},
 		"SETTINGS":   {1, 1, 0, 1, readSettings},
 		"USE":        {2, 2, 0, 0, readFact},
-		"DISK":       {4, 4, repeats, 0, readDisk}, // folders may lie on the same one
+		"DISK":       {4, 4, repeats, 0, readDisk}, // directories may share a file system
 		"UNIT":       {5, 5, 0, 0, readUnit},
 		"TIMER":      {2, 2, 0, 1, readTimer},
 		"PROCESS":    {3, 3, 1, 0, readProcess},
@@ -248,11 +247,11 @@ func readHeader(n *reading, f []string, _ []byte) error {
 	return nil
 }
 
-// The first and the last second of the years 1 to 9999: JSON knows no others, and
-// what is beyond them could not be saved.
+// The first and the last second of the years 1 to 9999: JSON has no others, and a time beyond them
+// could not be saved.
 const firstSecond, lastSecond = -62135596800, 253402300799
 
-// moment reads seconds since 1970, which may have a fraction.
+// moment parses seconds since 1970, which may have a fraction.
 func moment(s string) (time.Time, error) {
 	seconds, err := strconv.ParseFloat(s, 64)
 	if err != nil {
@@ -317,8 +316,8 @@ func readTimer(n *reading, f []string, _ []byte) error {
 	return err
 }
 
-// readSettings: lines of a name and a value. The kubeadm configuration's may
-// repeat; the others become facts, the first of several.
+// readSettings: lines of a name and a value. The kubeadm configuration's may repeat; the others
+// become facts, the first of several.
 func readSettings(n *reading, _ []string, text []byte) error {
 	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -399,8 +398,8 @@ func metadata(f []string) (*certs.File, error) {
 	return &certs.File{Mode: fmt.Sprintf("%04o", mode), Owner: f[1], Group: f[2], Size: size, Modified: modified}, nil
 }
 
-// add keeps the first certificate of a chain. A place without one is a fact of
-// the node, not of the parsing.
+// add keeps the first certificate of a chain. A place without one is a fact about the node, not a
+// parse error.
 func (n *reading) add(c certs.Certificate, chain []*x509.Certificate) {
 	described := certs.Describe(chain[0])
 	described.Path, described.Kind, described.Served, described.File = c.Path, c.Kind, c.Served, c.File
@@ -424,8 +423,8 @@ func (n *reading) unreadable(p, reason string) {
 	n.Unreadable = append(n.Unreadable, Unreadable{Path: p, Reason: reason})
 }
 
-// chain reads the certificates of a text. The error wraps ErrTooMuch where they are
-// more than a node has; no other error keeps the node from being known.
+// chain reads the certificates of a text. The error wraps ErrTooMuch if there are more than a node
+// has; with any other error the node is still known.
 func (n *reading) chain(pem []byte) ([]*x509.Certificate, error) {
 	count := bytes.Count(pem, []byte("-----BEGIN CERTIFICATE-----"))
 	n.parsed += count
@@ -492,7 +491,7 @@ func view(results map[string]Result) (*View, error) {
 		NodeLeases:      leases(results["nodes"]),
 		ComponentLeases: leases(results["component-leases"]),
 	}
-	for _, f := range table(results["nodes"], 4, 6, 7) { // of two columns are their leases
+	for _, f := range table(results["nodes"], 4, 6, 7) { // those of two columns are their leases
 		v.Nodes[f[0]] = f[1]
 		v.Versions[f[0]] = NodeVersions{Kubelet: f[2], Runtime: f[3]}
 		if len(f) < 6 {
@@ -520,7 +519,7 @@ func view(results map[string]Result) (*View, error) {
 	return v, nil
 }
 
-// forbidden is how kubectl begins what it says of a request that was not allowed.
+// forbidden is the beginning of kubectl's message about a request that was not allowed.
 const forbidden = "Error from server (Forbidden)"
 
 func leases(r Result) map[string]time.Time {
@@ -533,7 +532,7 @@ func leases(r Result) map[string]time.Time {
 	return out
 }
 
-// table splits tab-separated lines; a line of another number of columns is no row.
+// table splits tab-separated lines; a line with another number of columns is no row.
 func table(r Result, columns ...int) [][]string {
 	if r.Status != 0 {
 		return nil

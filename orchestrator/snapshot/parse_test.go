@@ -26,7 +26,7 @@ import (
 
 var cp1 = cluster.Node{Name: "cp1", KubernetesName: "cp1", Roles: []cluster.Role{cluster.ControlPlane}}
 
-// pki are the certificates that the files in testdata ask for, by name.
+// pki are the certificates that the files in testdata refer to, by name.
 type pki map[string]testpki.Pair
 
 func makePKI(tb testing.TB) pki {
@@ -44,7 +44,7 @@ func makePKI(tb testing.TB) pki {
 	}
 }
 
-// An administrator who may not ask gets words, and they are kept.
+// An administrator without permission gets a message, and it is kept.
 func TestForbidden(t *testing.T) {
 	t.Parallel()
 	const words = `Error from server (Forbidden): nodes is forbidden: User "kubernetes-admin" cannot list resource "nodes" in API group "" at the cluster scope`
@@ -69,7 +69,7 @@ func digest(data []byte) string {
 
 func (p pki) fingerprint(name string) string { return digest(p[name].X509.Raw) }
 
-// output reads what a collector printed, with certificates put in.
+// output reads what a collector printed, with certificates inserted.
 func (p pki) output(tb testing.TB, file string) []byte {
 	tb.Helper()
 	tmpl, err := template.New(file).Funcs(template.FuncMap{
@@ -218,7 +218,7 @@ func TestParseControlPlane(t *testing.T) {
 	equal(t, "file", c.File, &certs.File{Mode: "0644", Owner: "root", Group: "root", Size: 1285, Modified: written})
 }
 
-// What answers in place of an API server is shown, and is none.
+// Another server in place of an API server is shown, and does not count as one.
 func TestAnotherServer(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ livez, readyz, failed, text string }{
@@ -243,8 +243,7 @@ func TestAnotherServer(t *testing.T) {
 	}
 }
 
-// An administrator's client that is killed before it has printed anything is one that got no
-// answer.
+// An administrator's client that is killed before it has printed anything got no answer.
 func TestSilentAdministrator(t *testing.T) {
 	t.Parallel()
 	for words, want := range map[string]string{"": "no answer in time", "|error: Forbidden\n": "error: Forbidden"} {
@@ -279,7 +278,7 @@ func TestParseUnusableAPIServer(t *testing.T) {
 	}
 }
 
-// Of what is served together the first is the certificate, and the earliest end counts.
+// Of several served certificates the first is the leaf, and the earliest expiry counts.
 func TestServedChain(t *testing.T) {
 	t.Parallel()
 	root := testpki.Authority(t, "root")
@@ -297,8 +296,8 @@ func TestServedChain(t *testing.T) {
 	}
 }
 
-// Every CA of a bundle is one of its own, with its place, and signs; of a key next to it one
-// is the owner. A leaf names all that lead from it.
+// Every CA of a bundle is a separate one, with its place, and signs; a key next to it belongs to
+// one of them. A leaf names all that lead from it.
 func TestBundle(t *testing.T) {
 	t.Parallel()
 	old := testpki.Authority(t, "kubernetes")
@@ -337,7 +336,7 @@ func TestBundle(t *testing.T) {
 	equal(t, "signers", n.Certificates[2].Signers, []string{as(next)})
 	equal(t, "the first CA of a kubeconfig", n.Kubeconfigs[0].CAFingerprint, certs.Describe(former.X509).Fingerprint)
 
-	// The former one is in no file, and lasts no longer than the one in ca.crt.
+	// The former one is in no file, and expires no later than the one in ca.crt.
 	s := snapshot.Snapshot{Nodes: []snapshot.Node{n}}
 	if trusts := s.Trusts(n); len(trusts) != 0 {
 		t.Errorf("old is relied on by no one, but is listed: %+v", trusts)
@@ -350,7 +349,7 @@ func TestBundle(t *testing.T) {
 	}
 }
 
-// A size that no database of etcd has is not known.
+// A size that no database of etcd has is unknown.
 func TestEtcdSize(t *testing.T) {
 	t.Parallel()
 	output := string(makePKI(t).output(t, "control-plane.txt"))
@@ -367,7 +366,7 @@ func TestEtcdSize(t *testing.T) {
 	}
 }
 
-// A learner answers /health as the members that vote do, and refuses to list them.
+// A learner answers /health like the voting members, and refuses to list them.
 func TestLearner(t *testing.T) {
 	t.Parallel()
 	lines := strings.Split(string(makePKI(t).output(t, "control-plane.txt")), "\n")
@@ -385,8 +384,8 @@ func TestLearner(t *testing.T) {
 	}
 }
 
-// Ansible's raw runs in a pty, and people's nodes greet every login: neither
-// changes what is read.
+// Ansible's raw runs in a pty, and real nodes print a banner at every login: neither changes what
+// is read.
 func TestParseReadsThroughNoise(t *testing.T) {
 	t.Parallel()
 	plain := makePKI(t).output(t, "control-plane.txt")
@@ -491,7 +490,7 @@ func addresses(count int) string {
 	return out.String()
 }
 
-// membersAnswer is a node's whose etcd lists so many members, each with so many URLs.
+// membersAnswer is the answer of a node whose etcd lists so many members, each with so many URLs.
 func membersAnswer(count, urls int) string {
 	var members []string
 	for i := range count {
@@ -502,8 +501,8 @@ func membersAnswer(count, urls int) string {
 		"|HTTP/1.1 200 OK\n|\n|{\"members\":[" + strings.Join(members, ",") + "]}\n@@END\n"
 }
 
-// Of a list of members with one that cannot be read nothing is believed: a member without an
-// ID would be taken for another one.
+// If one member of a list cannot be read, the whole list is ignored: a member without an ID would
+// be taken for another one.
 func TestMemberWithoutID(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{`7`, `"x"`, `null`, `"-1"`, `{}`} {
@@ -517,7 +516,7 @@ func TestMemberWithoutID(t *testing.T) {
 	}
 }
 
-// A damaged file is a fact about the node, not a reason to know nothing of it.
+// A damaged file is a fact about the node, and the rest of it is still known.
 func TestUnreadablePEM(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
@@ -533,8 +532,7 @@ func TestUnreadablePEM(t *testing.T) {
 	}
 }
 
-// A saved snapshot is the same when it is read again: a maintainer's desk sees
-// what the user's did.
+// A saved snapshot is the same when it is read again: a maintainer sees what the user saw.
 func TestJSONRoundTrip(t *testing.T) {
 	t.Parallel()
 	p := makePKI(t)
@@ -640,8 +638,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzKubeconfig: whatever a kubeconfig says, the node is known, and what is wrong
-// with the file is reported.
+// FuzzKubeconfig: whatever a kubeconfig contains, the node is known, and what is wrong with the
+// file is reported.
 func FuzzKubeconfig(f *testing.F) {
 	p := makePKI(f)
 	data := base64.StdEncoding.EncodeToString(p["ca"].Certificate)

@@ -10,23 +10,22 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
-// Redacted stands where a secret was.
+// Redacted replaces a secret.
 const Redacted = "[redacted]"
 
-// secret is something that must not travel, however it came into a text.
+// secret is something that must not leave a node, however it came into a text.
 type secret struct {
-	// sign is in every text that holds it: most texts need no closer look.
+	// sign is in every text that holds it: most texts need no closer check.
 	sign string
-	// text is what it looks like; what its group "keep" matches stays.
+	// text is its pattern; what its group "keep" matches stays.
 	text *regexp.Regexp
-	// loose is true where a name of a host could look like it too, so that it is
-	// looked for in free text alone.
+	// loose is true if a host name could match it too, so that it is searched in free text alone.
 	loose bool
 }
 
-// secrets that the logs and answers of a node may hold. Forms: RFC 7468 (PEM),
-// RFC 7515 (JWT), RFC 9110 (Authorization), RFC 3986 (user information in URLs),
-// Kubernetes documentation, "Authenticating with Bootstrap Tokens".
+// secrets that the logs and answers of a node may hold. Forms: RFC 7468 (PEM), RFC 7515 (JWT), RFC
+// 9110 (Authorization), RFC 3986 (user information in URLs), Kubernetes documentation,
+// "Authenticating with Bootstrap Tokens".
 func secrets() []secret {
 	return []secret{
 		{sign: "PRIVATE KEY-----",
@@ -52,10 +51,10 @@ func secrets() []secret {
 	}
 }
 
-// Redact returns a copy of the snapshot without the secrets that a node's logs
-// and answers may hold by accident: private keys, tokens and passwords. It goes
-// through every text there is, so that a new field needs no thought; the names
-// and addresses that identify nodes and certificates stay as they are.
+// Redact returns a copy of the snapshot without the secrets that a node's logs and answers may hold
+// by accident: private keys, tokens and passwords. It goes through every text, so that a new field
+// is covered automatically; the names and addresses that identify nodes and certificates stay as
+// they are.
 func Redact(s Snapshot) Snapshot {
 	all := secrets()
 	scrub := func(text string, free bool) string { return redact(all, text, free) }
@@ -63,10 +62,10 @@ func Redact(s Snapshot) Snapshot {
 	return out
 }
 
-// RedactText returns someone's words without the secrets that may be in them.
+// RedactText returns a text without the secrets that may be in it.
 func RedactText(text string) string { return redact(secrets(), text, true) }
 
-// redact: free says whether a text is someone's words rather than a name.
+// redact: free means that a text is free text rather than a name.
 func redact(all []secret, text string, free bool) string {
 	for _, secret := range all {
 		if (secret.loose && !free) || !strings.Contains(text, secret.sign) {
@@ -77,8 +76,8 @@ func redact(all []secret, text string, free bool) string {
 	return text
 }
 
-// names lists the fields that hold names, addresses and paths; "" stands for
-// every field of the type.
+// names lists the fields that hold names, addresses and paths; "" stands for every field of the
+// type.
 func names() map[reflect.Type][]string {
 	return map[reflect.Type][]string{
 		reflect.TypeFor[Snapshot]():          {"Endpoint"},
@@ -101,7 +100,7 @@ type rewriter struct {
 	names map[reflect.Type][]string
 }
 
-// copy: free says whether a text is someone's words rather than a name.
+// copy: free means that a text is free text rather than a name.
 func (r rewriter) copy(v reflect.Value, free bool) reflect.Value {
 	out := reflect.New(v.Type()).Elem()
 	switch v.Kind() {

@@ -16,8 +16,8 @@ import (
 // canary is the part of each planted secret that must not be found again.
 const canary = "c4naryc4naryc4na"
 
-// plants are secrets in the forms in which logs and answers hold them. Those
-// whose form a name could have are looked for in free text alone.
+// plants are secrets in the forms in which logs and answers hold them. Those whose form a name
+// could have are searched in free text alone.
 func plants() map[string]struct {
 	text   string
 	inText bool
@@ -86,8 +86,7 @@ func fill(v reflect.Value, text string, set bool, fields ...string) int {
 	return n
 }
 
-// A secret is planted into every field that exists; a field that is added later
-// is filled too.
+// A secret is planted into every field; a field that is added later is filled too.
 func TestRedactFindsSecretsEverywhere(t *testing.T) {
 	t.Parallel()
 	for name, plant := range plants() {

@@ -1,14 +1,13 @@
-// Package snapshot holds what "inspect" brought back from all nodes at one
-// moment: typed facts, nothing concluded.
+// Package snapshot holds what "inspect" brought back from all nodes at one moment: typed facts,
+// without conclusions.
 //
-// A snapshot is immutable and carries its own time, so that whatever is derived
-// from it can be derived again, on another machine, from the saved JSON. It
-// holds public certificates, digests and log lines, never a private key.
+// A snapshot is immutable and carries its own time, so that whatever is derived from it can be
+// derived again, on another machine, from the saved JSON. It holds public certificates, digests and
+// log lines, never a private key.
 //
-// Orchestrator.Inspect takes one; Load reads one that Save, or a command's
-// --save-snapshot, has written. Its nodes say what each lies, runs and serves; one that
-// could not be looked at has a Failure and nothing else, and is not to be taken for
-// healthy.
+// Orchestrator.Inspect takes one; Load reads one that Save, or a command's --save-snapshot, has
+// written. Its nodes have what each stores, runs and serves; one that could not be inspected has a
+// Failure and nothing else, and must not be taken for healthy.
 package snapshot
 
 import (
@@ -24,43 +23,42 @@ import (
 // Schema is the version of the JSON form of a Snapshot.
 const Schema = 1
 
-// Snapshot is what all nodes looked like at one moment.
+// Snapshot is the state of all nodes at one moment.
 type Snapshot struct {
 	Schema int `json:"schema"`
-	// Taken is the driver's clock when the nodes were asked.
+	// Taken is the control node's clock when the nodes were asked.
 	Taken time.Time `json:"taken"`
-	// Probes are the API endpoints as the driver sees them from outside. A driver
-	// behind a bastion may reach none of them: that alone says nothing.
+	// Probes are the API endpoints as the control node sees them from outside. Behind a bastion it
+	// may reach none of them: that alone means nothing.
 	Probes []Probe `json:"probes,omitempty"`
 	// Endpoint is the load balancer before the API servers; empty without one.
 	Endpoint string `json:"endpoint,omitempty"`
 	// ExternalCA is that of cluster.Cluster.
 	ExternalCA bool `json:"externalCA,omitempty"`
-	// Nodes has one entry for each node of the cluster, in cluster order, also
-	// for those that could not be reached.
+	// Nodes has one entry for each node of the cluster, in cluster order, also for those that could
+	// not be reached.
 	Nodes []Node `json:"nodes"`
 }
 
-// Node is what one node looked like.
+// Node is the state of one node.
 type Node struct {
 	cluster.Node
-	// Failure says why nothing is known of the node; nil when it was inspected.
+	// Failure is why nothing is known about the node; nil if it was inspected.
 	Failure *Failure `json:"failure,omitempty"`
 
 	// Clock is the node's own time, whole seconds.
 	Clock time.Time `json:"clock"`
-	// Facts are single values by name: hostname, pki, pki-real, config-dir,
-	// etcd-dir, kubelet-dir, calico-dir, cilium-dir, home-dir, kubeadm,
-	// kubeadm-config, kubectl, openssl, manifest; runtime (containerd, crio or
-	// docker), runtime-version and kubelet-version ("v1.34.4") where the node itself
-	// was asked; and its own settings under the name of who reads them, such as
-	// "kube-apiserver.etcd-certfile" or "kubelet.server".
+	// Facts are single values by name: hostname, pki, pki-real, config-dir, etcd-dir, kubelet-dir,
+	// calico-dir, cilium-dir, home-dir, kubeadm, kubeadm-config, kubectl, openssl, manifest;
+	// runtime (containerd, crio or docker), runtime-version and kubelet-version ("v1.34.4") if the
+	// node itself was asked; and its own settings under the name of the component that reads them,
+	// such as "kube-apiserver.etcd-certfile" or "kubelet.server".
 	Facts map[string]string `json:"facts,omitempty"`
 	// Units are systemd units that are loaded, by name.
 	Units map[string]Unit `json:"units,omitempty"`
 	// Disks are the file systems that hold what matters, by mount point.
 	Disks map[string]Disk `json:"disks,omitempty"`
-	// Processes are the control plane's, etcd's and the kubelet's, as they run.
+	// Processes are the running ones of the control plane, etcd and the kubelet.
 	Processes []Process `json:"processes,omitempty"`
 	// Certificates found in files, in kubeconfigs and on ports.
 	Certificates []certs.Certificate `json:"certificates,omitempty"`
@@ -68,84 +66,83 @@ type Node struct {
 	Kubeconfigs []Kubeconfig `json:"kubeconfigs,omitempty"`
 	// Unreadable names files that should hold a certificate and do not.
 	Unreadable []Unreadable `json:"unreadable,omitempty"`
-	// Endpoints tells what answered on each port that was asked.
+	// Endpoints has the answer of each port that was asked.
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
-	// Probes are API endpoints as the node sees them: its own API server, and the
-	// one its kubelet talks to.
+	// Probes are API endpoints as the node sees them: its own API server, and the one its kubelet
+	// uses.
 	Probes []Probe `json:"probes,omitempty"`
 	// Kubeadm is what matters of the node's kubeadm configuration; nil without one.
 	Kubeadm *KubeadmConfig `json:"kubeadm,omitempty"`
-	// Etcd is the etcd member that runs on the node; nil where none was asked.
+	// Etcd is the etcd member that runs on the node; nil if none was asked.
 	Etcd *Etcd `json:"etcd,omitempty"`
-	// Digests are SHA-256 sums, hexadecimal, of what must never change: CA
-	// certificates and keys, service account keys, the encryption configuration.
+	// Digests are SHA-256 sums, hexadecimal, of what must never change: CA certificates and keys,
+	// service account keys, the encryption configuration.
 	Digests map[string]string `json:"digests,omitempty"`
-	// Files are SHA-256 sums, hexadecimal, of what else a plan relies on, and what a
-	// change may touch: static pod manifests, the configurations of kubeadm, the
-	// kubelet and etcd.
+	// Files are SHA-256 sums, hexadecimal, of what else a plan relies on, and what a change may
+	// touch: static pod manifests, the configurations of kubeadm, the kubelet and etcd.
 	Files map[string]string `json:"files,omitempty"`
 	// Pods are the namespaces and names, such as "kube-system/etcd", that the kubelet's
 	// manifests have, by path.
 	Pods map[string]string `json:"pods,omitempty"`
 	// Work is what may be changing something on the node at this moment.
 	Work []Work `json:"work,omitempty"`
-	// RenewalTimer is that of Kubespray; nil where none is installed.
+	// RenewalTimer is that of Kubespray; nil if none is installed.
 	RenewalTimer *RenewalTimer `json:"renewalTimer,omitempty"`
-	// Trust is what else trusts CAs: the pods on the node, and, on the control plane that asked
-	// its API server for it, objects of the cluster.
+	// Trust is what else trusts CAs: the pods on the node, and, on the control plane that asked its
+	// API server for it, objects of the cluster.
 	Trust []Trust `json:"trust,omitempty"`
 	// Results are the outcomes of commands by name: kubeadm-version, kubeadm-config, readyz,
-	// kubelet-access, trust (where the API server did not tell all), apiserver-log, kubelet-log,
+	// kubelet-access, trust (if the API server did not report all), apiserver-log, kubelet-log,
 	// etcd-log.
 	Results map[string]Result `json:"results,omitempty"`
-	// View is the cluster as this node's API server tells it; nil when the API
-	// server could not be asked.
+	// View is the cluster as this node's API server reports it; nil if the API server could not be
+	// asked.
 	View *View `json:"view,omitempty"`
 }
 
 // FailureKind classifies why a node could not be inspected.
 type FailureKind string
 
-// The reasons for which nothing is known of a node.
+// The reasons why nothing is known about a node.
 const (
 	Unreachable FailureKind = "unreachable" // no SSH connection
-	Privilege   FailureKind = "privilege"   // connected, but root could not be had
+	Privilege   FailureKind = "privilege"   // connected, but could not become root
 	Garbled     FailureKind = "garbled"     // the answer was cut off or not understood
 	Failed      FailureKind = "failed"      // the collector itself failed
 	Missing     FailureKind = "missing"     // Ansible never asked the node
 )
 
-// Failure is why a node could not be inspected, with Ansible's own words.
+// Failure is why a node could not be inspected, with Ansible's own message.
 type Failure struct {
 	Kind    FailureKind `json:"kind"`
 	Message string      `json:"message"`
 }
 
-// Work is one process that may be changing something on a node: a task of a run
-// of ours, another task of Ansible, or kubeadm. One task may be several processes.
+// Work is one process that may be changing something on a node: a task of a run of ours, another
+// task of Ansible, or kubeadm. One task may be several processes.
 type Work struct {
 	PID int `json:"pid"`
-	// Seconds is for how long it has been running.
+	// Seconds is how long it has been running.
 	Seconds int `json:"seconds"`
 	// What it is, in words, without its arguments: they may be secrets.
 	What string `json:"what"`
 }
 
-// TimerState says whether Kubespray's renewal timer will go off.
+// TimerState is whether Kubespray's renewal timer will fire.
 type TimerState string
 
-// The states of a renewal timer: it will go off, a run holds it back, it will not.
+// The states of a renewal timer: it will fire, a run holds it back, it will not.
 const (
 	TimerOn   TimerState = "on"
 	TimerHeld TimerState = "held"
 	TimerOff  TimerState = "off"
 )
 
-// RenewalTimer is the timer with which Kubespray renews a control plane's certificates and
-// restarts its components (roles/kubernetes/control-plane, auto_renew_certificates).
+// RenewalTimer is the timer with which Kubespray renews a control plane's certificates and restarts
+// its components (roles/kubernetes/control-plane, auto_renew_certificates).
 type RenewalTimer struct {
 	State TimerState `json:"state"`
-	// Next is when it goes off; nil where systemd does not tell.
+	// Next is when it fires; nil if systemd does not report it.
 	Next *time.Time `json:"next,omitempty"`
 }
 
@@ -160,7 +157,7 @@ func (s Snapshot) ActiveRenewalTimers() []string {
 	return nodes
 }
 
-// String says in words when it goes off.
+// String describes when it fires.
 func (t RenewalTimer) String() string {
 	switch {
 	case t.State == TimerHeld:
@@ -179,12 +176,12 @@ type Unit struct {
 	Active   string `json:"active"`
 	Sub      string `json:"sub"`
 	Restarts int    `json:"restarts"`
-	// ActiveSeconds is for how long it has been active.
+	// ActiveSeconds is how long it has been active.
 	ActiveSeconds int `json:"activeSeconds"`
 }
 
-// Steady reports whether the unit runs and is not in a restart loop: systemd
-// calls a unit active in the moments between two crashes too.
+// Steady reports whether the unit runs and is not in a restart loop: systemd calls a unit active in
+// the moments between two crashes too.
 func (u Unit) Steady() bool {
 	return u.Active == "active" && (u.Restarts == 0 || u.ActiveSeconds >= 30)
 }
@@ -192,19 +189,18 @@ func (u Unit) Steady() bool {
 // Kubeconfig is the public part of a kubeconfig file.
 type Kubeconfig struct {
 	Path string `json:"path"`
-	// Server is the API endpoint it points at.
+	// Server is the API endpoint it uses.
 	Server string `json:"server"`
 	// ClientCertificateFile is set when the client certificate is a reference.
 	ClientCertificateFile string `json:"clientCertificateFile,omitempty"`
-	// ClientFingerprint is the SHA-256 of the certificate in it with which the user of its
-	// current context logs in, hexadecimal.
+	// ClientFingerprint is the SHA-256 of the embedded client certificate of its current context's
+	// user, hexadecimal.
 	ClientFingerprint string `json:"clientFingerprint,omitempty"`
 	// CAFingerprint is the SHA-256 of the CA certificate it trusts, hexadecimal.
 	CAFingerprint string `json:"caFingerprint,omitempty"`
-	// CANotAfter is when that CA certificate ends.
+	// CANotAfter is when that CA certificate expires.
 	CANotAfter time.Time `json:"caNotAfter,omitzero"`
-	// CAs are all CA certificates that it trusts, in their order: the two above are of the
-	// first.
+	// CAs are all CA certificates that it trusts, in their order: the two above are of the first.
 	CAs []certs.Certificate `json:"cas,omitempty"`
 }
 
@@ -212,7 +208,7 @@ type Kubeconfig struct {
 type Disk struct {
 	FreeKiB int64 `json:"freeKiB"`
 	SizeKiB int64 `json:"sizeKiB"`
-	// FreeInodes is negative where the file system does not count them.
+	// FreeInodes is negative if the file system does not count them.
 	FreeInodes int64 `json:"freeInodes"`
 }
 
@@ -230,7 +226,7 @@ type Process struct {
 // Stage is one step of asking an API endpoint, in the order they are taken.
 type Stage string
 
-// The stages. Each presumes the one before.
+// The stages. Each requires the one before.
 const (
 	StageResolve Stage = "resolve" // the name has an address
 	StageTCP     Stage = "tcp"     // the port accepts
@@ -240,13 +236,13 @@ const (
 	StageAuth    Stage = "auth"    // the administrator's request is accepted, TLS verified
 )
 
-// Probe is how far one asker came with one API endpoint.
+// Probe is how far one client got with one API endpoint.
 type Probe struct {
 	// Endpoint is "host:port" as it was asked for.
 	Endpoint string `json:"endpoint"`
 	// Addresses the host resolved to.
 	Addresses []string `json:"addresses,omitempty"`
-	// Failed is the first stage that failed; empty when all that were tried held.
+	// Failed is the first stage that failed; empty if all that were tried passed.
 	Failed Stage `json:"failed,omitempty"`
 	// Error is why, in the words of the client or of the server.
 	Error string `json:"error,omitempty"`
@@ -265,30 +261,29 @@ type KubeadmConfig struct {
 	// EncryptionAlgorithm is that of new keys, as kubeadm writes it ("ECDSA-P256").
 	EncryptionAlgorithm string   `json:"encryptionAlgorithm,omitempty"`
 	CertSANs            []string `json:"certSANs,omitempty"`
-	// EtcdEndpoints, and the files the API server authenticates with, where etcd
-	// is external to kubeadm.
+	// EtcdEndpoints, and the files the API server authenticates with, if etcd is external to
+	// kubeadm.
 	EtcdEndpoints []string `json:"etcdEndpoints,omitempty"`
 }
 
-// Etcd is an etcd member as it tells of itself and of its cluster, from its own
-// client port with the node's own credentials.
+// Etcd is an etcd member as it reports itself and its cluster, from its own client port with the
+// node's own credentials.
 type Etcd struct {
-	// Healthy is what /health answered: a linearizable read succeeded, so there
-	// is a quorum.
+	// Healthy is what /health answered: a linearizable read succeeded, so there is a quorum.
 	Healthy bool `json:"healthy"`
-	// Error is why it is not known or not healthy.
+	// Error is why it is unknown or not healthy.
 	Error string `json:"error,omitempty"`
 	// MemberID is this member's own, hexadecimal.
 	MemberID string `json:"memberID,omitempty"`
-	// Learner is true where it reported that it does not vote: it lists no members then, and
-	// what /health answered is what those that do have reported to it.
+	// Learner is true if it reported that it does not vote: it lists no members then, and what
+	// /health answered is what the voting ones have reported to it.
 	Learner bool `json:"learner,omitempty"`
 	// Members is the membership as this member knows it, read without quorum.
 	Members []EtcdMember `json:"members,omitempty"`
 	// Version of etcd, such as "3.5.21".
 	Version string `json:"version,omitempty"`
-	// DBSize is how many bytes its database takes on the disk, which are those of a
-	// snapshot; absent where it is not known.
+	// DBSize is how many bytes its database takes on the disk, which are those of a snapshot;
+	// absent if it is unknown.
 	DBSize int64 `json:"dbSize,omitempty"`
 }
 
@@ -313,7 +308,7 @@ type Endpoint struct {
 	Name string `json:"name"`
 	// Address is "host:port".
 	Address string `json:"address"`
-	// Fingerprint of the certificate it served; empty when none was served.
+	// Fingerprint of the certificate it served; empty if none was served.
 	Fingerprint string `json:"fingerprint,omitempty"`
 	// Error is what the TLS client reported instead.
 	Error string `json:"error,omitempty"`
@@ -325,11 +320,11 @@ type Result struct {
 	Output string `json:"output"`
 }
 
-// View is the cluster as one API server tells it.
+// View is the cluster as one API server reports it.
 type View struct {
 	// Nodes maps a Kubernetes node name to its Ready condition.
 	Nodes map[string]string `json:"nodes"`
-	// Versions maps a Kubernetes node name to what its kubelet reported of itself.
+	// Versions maps a Kubernetes node name to what its kubelet reported about itself.
 	Versions map[string]NodeVersions `json:"versions,omitempty"`
 	// ControlPlanes are the Kubernetes node names that have the label of one.
 	ControlPlanes []string `json:"controlPlanes,omitempty"`
@@ -343,8 +338,8 @@ type View struct {
 	ComponentLeases map[string]time.Time `json:"componentLeases"`
 	// StaticPods are the control plane's mirror pods.
 	StaticPods []StaticPod `json:"staticPods"`
-	// Forbidden are the API server's words where it did not let the administrator ask for
-	// one of these: anybody may ask whether it is ready.
+	// Forbidden are the API server's messages if it did not let the administrator read one of
+	// these: anyone may ask whether it is ready.
 	Forbidden []string `json:"forbidden,omitempty"`
 }
 
@@ -361,10 +356,10 @@ type StaticPod struct {
 	Ready     string `json:"ready"`
 }
 
-// Window is how long before its end a certificate of the node is due, given the window that
-// holds for all others. A kubelet that renews its own does so when 70 to 90 % of their life
-// have passed (client-go, util/certificate): before the last tenth there is nothing to do,
-// and in it the kubelet has failed to.
+// Window is how long before its expiry a certificate of the node is due, given the window for all
+// others. A kubelet that renews its own does so after 70 to 90 % of their lifetime (client-go,
+// util/certificate): before the last tenth there is nothing to do, and in it the kubelet has failed
+// to.
 func (n Node) Window(row certs.Row, c certs.Certificate, others time.Duration) time.Duration {
 	if !n.KubeletRenews(row) {
 		return others
@@ -377,9 +372,9 @@ func (n Node) KubeletRenews(row certs.Row) bool {
 	return row.KubeletRenews && (row.Group != certs.GroupKubeletClient || n.Rotates())
 }
 
-// Rotates reports whether the node's kubelet renews its client certificate by itself, or it is
-// not known whether it does: by the flag, or else by the configuration. What does not stand in
-// a configuration that was read is off (KubeletConfiguration, kubelet.config.k8s.io/v1beta1).
+// Rotates reports whether the node's kubelet renews its client certificate by itself, or that is
+// unknown: by the flag, or else by the configuration. A setting that is missing from a
+// configuration that was read is off (KubeletConfiguration, kubelet.config.k8s.io/v1beta1).
 func (n Node) Rotates() bool {
 	if word := n.Facts["kubelet.rotateCertificates"]; word != "" {
 		return !isFalse(word)
@@ -387,15 +382,14 @@ func (n Node) Rotates() bool {
 	return n.Facts["kubelet.kind"] != "KubeletConfiguration"
 }
 
-// isFalse reports whether a kubelet takes a word for false, as a flag (strconv.ParseBool) or
-// in YAML 1.1.
+// isFalse reports whether a word means false to a kubelet, as a flag (strconv.ParseBool) or in YAML
+// 1.1.
 func isFalse(word string) bool {
 	return slices.Contains([]string{"false", "f", "no", "n", "off", "0", "null", "~"}, strings.ToLower(word))
 }
 
-// Copies reports whether a certificate of that row is on the node a copy of one that lies
-// elsewhere, which no step renews: an administrator's kubeconfig is one but on a control
-// plane.
+// Copies reports whether a certificate of that row is on the node a copy of one elsewhere, which no
+// step renews: an administrator's kubeconfig is one, except on a control plane.
 func (n Node) Copies(row certs.Row) bool {
 	administrator := row.Base == certs.Home || row.Kind == certs.KindAdmin || row.Kind == certs.KindSuperAdmin
 	return row.Copy || administrator && !n.Is(cluster.ControlPlane)
@@ -421,8 +415,8 @@ func (s Snapshot) With(r cluster.Role) []Node {
 	return out
 }
 
-// Observer returns the first control plane that has a view of the cluster: one whose
-// administrator may look, if any may.
+// Observer returns the first control plane that has a view of the cluster: preferably one whose
+// administrator has permission.
 func (s Snapshot) Observer() (Node, bool) {
 	for _, sees := range []func(Node) bool{
 		func(n Node) bool { return n.View != nil && len(n.View.Forbidden) == 0 },
@@ -444,7 +438,7 @@ func (s Snapshot) View() (View, bool) {
 	return *n.View, true
 }
 
-// Kubernetes returns the node that the API server names so.
+// Kubernetes returns the node that has this name in the API.
 func (s Snapshot) Kubernetes(name string) (Node, bool) {
 	i := slices.IndexFunc(s.Nodes, func(n Node) bool { return s.NameOf(n) == name })
 	if i < 0 {
@@ -453,10 +447,10 @@ func (s Snapshot) Kubernetes(name string) (Node, bool) {
 	return s.Nodes[i], true
 }
 
-// NameOf is what a node is called in the API: as its kubelet's certificate has it, which may
-// be another name than the inventory's (--hostname-override, a cloud provider). The word of a
-// node counts where the API server does not know it as the inventory has it, knows the other
-// name, and no other node of the inventory is or says to be called so.
+// NameOf is the name of a node in the API: that in its kubelet's certificate, which may be another
+// name than the inventory's (--hostname-override, a cloud provider). The node's own report counts
+// if the API server does not know the inventory's name, knows the other name, and no other node of
+// the inventory has or reports that name.
 func (s Snapshot) NameOf(n Node) string {
 	own := n.OwnName()
 	if own == "" || own == n.KubernetesName {
@@ -476,12 +470,12 @@ func (s Snapshot) NameOf(n Node) string {
 	return own
 }
 
-// KubeletPair is the file that a kubelet logs in with.
+// KubeletPair is the kubelet's client file.
 const KubeletPair = "kubelet-client-current.pem"
 
-// Unjoined reports whether a worker is none yet: people find that certificates have expired
-// while they add a node. Kubespray starts the kubelet before the node joins, which makes
-// itself a serving certificate and ends for want of kubelet.conf, and it gives the machine
+// Unjoined reports whether a worker has not joined yet: operators find that certificates have
+// expired while they add a node. Kubespray starts the kubelet before the node joins, which makes
+// itself a serving certificate and exits without kubelet.conf, and it gives the machine
 // certificates of etcd's clients.
 func (s Snapshot) Unjoined(n Node) bool {
 	if n.Failure != nil || !n.Is(cluster.Worker) || n.Is(cluster.ControlPlane) || n.Is(cluster.Etcd) {
@@ -505,8 +499,8 @@ func (s Snapshot) Unjoined(n Node) bool {
 		!slices.ContainsFunc(n.Unreadable, func(u Unreadable) bool { return joins(u.Path) })
 }
 
-// OwnName is the name of the node in the subject of its kubelet's client certificate, such
-// as "CN=system:node:cp1,O=system:nodes"; empty for another subject.
+// OwnName is the name of the node in the subject of its kubelet's client certificate, such as
+// "CN=system:node:cp1,O=system:nodes"; empty for another subject.
 func (n Node) OwnName() string {
 	for _, kind := range []certs.Kind{certs.KindKubeletClient, certs.KindKubeletConf} {
 		c, _ := n.Certificate(kind)
@@ -547,8 +541,8 @@ func (n Node) Certificate(k certs.Kind) (certs.Certificate, bool) {
 	return certs.Certificate{}, false
 }
 
-// SignsEtcd reports whether the key of the CA of etcd as a host service lies on
-// the node: the others' certificates are signed where it does.
+// SignsEtcd reports whether the key of the CA of etcd as a host service is on the node: the others'
+// certificates are signed there.
 func (n Node) SignsEtcd() bool { return n.Digests[path.Join(n.Facts["etcd-dir"], "ca-key.pem")] != "" }
 
 // Endpoint returns what a component's port answered.

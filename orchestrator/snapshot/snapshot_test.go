@@ -11,7 +11,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// A kubelet's certificate is due as all others where the kubelet does not renew it.
+// A kubelet's certificate is due like all others if the kubelet does not renew it.
 func TestWindow(t *testing.T) {
 	t.Parallel()
 	row, _ := certs.Lookup(certs.KindKubeletClient)
@@ -27,7 +27,7 @@ func TestWindow(t *testing.T) {
 		{row, true, 30 * tc.Day, 10 * tc.Day},
 		{row, true, 5 * tc.Day, 5 * tc.Day},
 		{row, false, 30 * tc.Day, 30 * tc.Day},
-		{served, false, 30 * tc.Day, 10 * tc.Day}, // another setting is that one's
+		{served, false, 30 * tc.Day, 10 * tc.Day}, // that depends on another setting
 		{admin, true, 30 * tc.Day, 30 * tc.Day},
 	} {
 		n := snapshot.Node{Facts: map[string]string{"kubelet.rotateCertificates": strconv.FormatBool(test.rotates)}}
@@ -37,8 +37,8 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-// A kubelet rotates by what it is configured with, in whichever words it takes. What a configuration
-// that was read does not name is off; of one that was not read nothing is claimed.
+// A kubelet rotates by its configuration, in every spelling that it accepts. A setting missing from
+// a configuration that was read is off; for one that was not read nothing is claimed.
 func TestRotates(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -70,7 +70,7 @@ func TestRotates(t *testing.T) {
 	}
 }
 
-// A worker is taken for one that has not joined only where nothing says that it has.
+// A worker counts as not joined only if nothing shows that it has.
 func TestUnjoined(t *testing.T) {
 	t.Parallel()
 	w1 := func(edit tc.NodeEdit) tc.Edit { return tc.On("w1", edit) }
@@ -103,8 +103,8 @@ func TestUnjoined(t *testing.T) {
 	}
 }
 
-// What a node calls itself counts only where the API server knows no node by the
-// inventory's name and one by the other, which is no one else's.
+// The name that a node reports counts only if the API server knows no node by the inventory's name
+// and one by the other, which is no other node's.
 func TestNameOf(t *testing.T) {
 	t.Parallel()
 	const own = "ip-10-0-0-4.internal"

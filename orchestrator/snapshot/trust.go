@@ -13,10 +13,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 )
 
-// Truster says what trusts CAs, apart from files and kubeconfigs of a node.
+// Truster is what trusts CAs, apart from files and kubeconfigs of a node.
 type Truster string
 
-// Who trusts CAs. The first five trust those of the cluster itself.
+// What trusts CAs. The first five trust those of the cluster itself.
 const (
 	RootCAConfigMap      Truster = "kube-root-ca"            // of a namespace, for its pods
 	ClusterInfo          Truster = "cluster-info"            // for nodes that join
@@ -30,7 +30,7 @@ const (
 	ClusterTrustBundle   Truster = "trust-bundle"
 )
 
-// place is a kind of object in words, and whose CA it trusts; empty where it is one of its own.
+// place describes a kind of object, and the CA that it trusts; empty if that is a separate one.
 type place struct {
 	by    Truster
 	words string
@@ -59,31 +59,31 @@ func (b Truster) place() place {
 	return places[i]
 }
 
-// Of is the kind of the CA that it trusts; empty where it is one of its own, that nothing
-// here has issued.
+// Of is the kind of the CA that it trusts; empty if that is a separate one, which nothing here has
+// issued.
 func (b Truster) Of() certs.Kind { return b.place().ca }
 
 // Trust is what objects of one kind trust that hold the same CAs.
 type Trust struct {
 	By Truster `json:"by"`
-	// In are the names of the objects: a namespace, "namespace/name", or a name; none where
-	// there is only one.
+	// In are the names of the objects: a namespace, "namespace/name", or a name; none if there is
+	// only one.
 	In []string `json:"in,omitempty"`
 	// CAs in their order.
 	CAs []certs.Certificate `json:"cas,omitempty"`
 	// Unreadable is why there are none.
 	Unreadable string `json:"unreadable,omitempty"`
-	// StartedBefore are the pods of which a container has run for longer than the first of
-	// these certificates exists: what it read when it started is another one.
+	// StartedBefore are the pods with a container that started before the first of these
+	// certificates was made: it read an older one.
 	StartedBefore []string `json:"startedBefore,omitempty"`
 }
 
-// Place says in words where it is.
+// Place describes where it is.
 func (t Trust) Place() string {
 	return strings.TrimSpace(t.By.place().words + " " + cluster.Some(t.In, 5))
 }
 
-// RenewedByOthers is how long before its end a CA that is none of the cluster's own counts as
+// RenewedByOthers is how long before its expiry a CA that is none of the cluster's own counts as
 // not renewed: its maker renews it, a month before or later.
 const RenewedByOthers = 7 * 24 * time.Hour
 
@@ -92,15 +92,15 @@ type Trusted struct {
 	certs.Certificate
 	// Node has reported it.
 	Node Node
-	// Own is false for the CA of someone else, which nothing here has issued.
+	// Own is false for the CA of another issuer.
 	Own bool
 }
 
-// TrustedElsewhere are the CAs that objects trust and that are in no file of a node, each once
-// for each node that reports it.
+// TrustedElsewhere are the CAs that objects trust and that are in no file of a node, each once for
+// each node that reports it.
 func (s Snapshot) TrustedElsewhere() []Trusted {
 	if !slices.ContainsFunc(s.Nodes, func(n Node) bool { return len(n.Trust) > 0 }) {
-		return nil // as when a gate looks
+		return nil // as in a gate's inspection
 	}
 	known := map[string]bool{}
 	for _, n := range s.Nodes {
@@ -123,17 +123,17 @@ func (s Snapshot) TrustedElsewhere() []Trusted {
 	return out
 }
 
-// Bounds of what is read of objects that users of the cluster can write: who exceeds them is
-// called unreadable, and the node is not.
+// Limits for what is read of objects that users of the cluster can write: an object that exceeds
+// them is called unreadable, and the node is not.
 const (
 	maxTrusted       = 1000 // CAs of one node
 	maxTrustedBundle = 30   // of one object
 )
 
-// objectName is a name as the API server has them, with the start of a pod behind it.
+// objectName is a name as the API server has them, followed by the start time of a pod.
 var objectName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/-]{0,600}(@[0-9]{1,12})?$`)
 
-// readTrust: who and where, with the certificates.
+// readTrust: kind and names, with the certificates.
 func readTrust(n *reading, f []string, text []byte) error {
 	t := Trust{By: Truster(f[0])}
 	if t.By.place().words == "" {

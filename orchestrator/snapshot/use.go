@@ -9,8 +9,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 )
 
-// Uses reports whether a component of the node uses the certificate's file, as the
-// component's own settings say; known is false where none of them is known.
+// Uses reports whether a component of the node uses the certificate's file, by the component's own
+// settings; known is false if none of them is known.
 func (n Node) Uses(c certs.Certificate) (uses, known bool) {
 	row, _ := certs.Lookup(c.Kind)
 	return n.uses(row, c.Path)
@@ -28,9 +28,9 @@ func (n Node) uses(row certs.Row, file string) (uses, known bool) {
 	return uses, known
 }
 
-// Unused reports whether a certificate on a node is a leftover: its components use other
-// files in its place, they do not run on such a node, or it is of a machine that is gone.
-// Where nothing tells, it is taken for used.
+// Unused reports whether a certificate on a node is a leftover: its components use other files in
+// its place, they do not run on such a node, or it belongs to a machine that is gone. Without
+// evidence, it counts as used.
 func (s Snapshot) Unused(n Node, c certs.Certificate) bool {
 	row, ok := certs.Lookup(c.Kind)
 	uses, known := n.Uses(c)
@@ -48,7 +48,7 @@ func (s Snapshot) Unused(n Node, c certs.Certificate) bool {
 		return false
 	case row.Base == certs.PKI:
 		return !controlPlane && (row.Group != certs.GroupEtcd || !n.Is(cluster.Etcd))
-	case c.Kind == certs.KindKubeletServing: // a kubelet that asks for its certificate serves no other
+	case c.Kind == certs.KindKubeletServing: // a kubelet that requests its certificate serves no other
 		word := n.Facts["kubelet.serverTLSBootstrap"]
 		return word != "" && !isFalse(word)
 	default:
@@ -56,15 +56,15 @@ func (s Snapshot) Unused(n Node, c certs.Certificate) bool {
 	}
 }
 
-// OfCluster reports whether a kubeconfig is one of those that components and administrators
-// of the cluster have on a node. Another one may be for another cluster.
+// OfCluster reports whether a kubeconfig is one of those that components and administrators of the
+// cluster have on a node. Another one may be for another cluster.
 func (n Node) OfCluster(k Kubeconfig) bool {
 	return path.Dir(k.Path) == n.Facts["config-dir"] &&
 		certs.Classify(certs.Config, path.Base(k.Path)) != certs.KindUnknown
 }
 
-// Trusts are the CAs that a kubeconfig of the cluster trusts and that are in no file of CAs
-// on the node, each once.
+// Trusts are the CAs that a kubeconfig of the cluster trusts and that are in no file of CAs on the
+// node, each once.
 func (s Snapshot) Trusts(n Node) []certs.Certificate {
 	var out []certs.Certificate
 	same := func(a certs.Certificate) func(certs.Certificate) bool {
@@ -92,8 +92,8 @@ func (n Node) bundle(file string) []certs.Certificate {
 	return out
 }
 
-// spare reports whether no one would miss a CA in a bundle: it was issued again, and the
-// later one is there, too, or it has signed nothing, and another one lasts longer.
+// spare reports whether a CA in a bundle is not needed: it was issued again, and the later one is
+// there, too, or it has signed nothing, and another one lasts longer.
 func (s Snapshot) spare(c certs.Certificate, bundle []certs.Certificate) bool {
 	later, again := false, false
 	for _, other := range bundle {
@@ -104,8 +104,8 @@ func (s Snapshot) spare(c certs.Certificate, bundle []certs.Certificate) bool {
 	return again || later && c.Key != certs.KeyMatches && s.KnowsSigners() && !s.signs(c)
 }
 
-// KnowsSigners reports whether it is known who has signed what: snapshots of before do not
-// tell.
+// KnowsSigners reports whether it is known who has signed what: snapshots of earlier versions do
+// not have it.
 func (s Snapshot) KnowsSigners() bool {
 	return slices.ContainsFunc(s.Nodes, func(n Node) bool {
 		return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool { return len(c.Signers) > 0 })
@@ -124,9 +124,9 @@ func (s Snapshot) signs(ca certs.Certificate) bool {
 // hostEtcdSettings name the files of etcd's members and of its clients.
 var hostEtcdSettings = []string{"etcd.cert-file", "etcd.peer-cert-file", "kube-apiserver.etcd-certfile"}
 
-// unusedHostEtcd: the directory is of an etcd that no one on the node uses, or the file is that
-// of a host that neither the inventory nor a component knows. What is there of other hosts
-// Kubespray may hand out.
+// unusedHostEtcd: the directory is of an etcd that nothing on the node uses, or the file is that of
+// a host that neither the inventory nor a component knows. Kubespray may distribute files of other
+// hosts there.
 func (s Snapshot) unusedHostEtcd(n Node, row certs.Row, file string) bool {
 	here, elsewhere := false, false
 	for _, setting := range hostEtcdSettings {
@@ -150,8 +150,8 @@ func hostIn(file string) string {
 	return host
 }
 
-// ServedFiles are the certificates on the node from which a component may serve; none where
-// it makes its own. A directory may hold those of all members of etcd: then it is the node's.
+// ServedFiles are the certificates on the node from which a component may serve; none if it makes
+// its own. A directory may hold those of all members of etcd: then it is the node's.
 func (s Snapshot) ServedFiles(n Node, component string) []certs.Certificate {
 	var out []certs.Certificate
 	for _, kind := range certs.Presented(component) {

@@ -34,8 +34,10 @@ stranger() {
 # signed_by CERTIFICATE KEY: the CA's certificate on standard input, for its own key in
 # KEY_OF, as another one signs it.
 signed_by() {
-  openssl x509 -x509toreq -signkey "$KEY_OF" 2>/dev/null | openssl x509 -req -CA "$1" -CAkey "$2" -days 7300 2>/dev/null \
-    -extfile <(printf 'basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,digitalSignature\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n')
+  openssl x509 -x509toreq -signkey "$KEY_OF" 2>/dev/null |
+    openssl x509 -req -CA "$1" -CAkey "$2" -days 7300 2>/dev/null \
+      -extfile <(printf '%s\n' basicConstraints=critical,CA:TRUE keyUsage=critical,keyCertSign,digitalSignature \
+        subjectKeyIdentifier=hash authorityKeyIdentifier=keyid)
 }
 
 # trusts FILE...: the CAs in these become ca.crt, and what administrators trust.

@@ -5,7 +5,8 @@ set -uo pipefail
 cd "$CONF" || exit 1
 mkdir -p /root/naive-backup
 cp -aL ssl ./*.conf /root/naive-backup/
-rm -f ssl/*.crt ssl/*.key ssl/*.pub ./admin.conf ./super-admin.conf ./controller-manager.conf ./kubelet.conf ./scheduler.conf
+rm -f ssl/*.crt ssl/*.key ssl/*.pub ./admin.conf ./super-admin.conf \
+  ./controller-manager.conf ./kubelet.conf ./scheduler.conf
 rm -rf ssl/etcd
 kubeadm init phase certs all --config kubeadm-config.yaml
 kubeadm init phase kubeconfig all --config kubeadm-config.yaml

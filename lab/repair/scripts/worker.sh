@@ -16,5 +16,7 @@ EOF
 openssl x509 -noout -checkend 60 -in /var/lib/kubelet/pki/kubelet.crt >/dev/null ||
   rm -f /var/lib/kubelet/pki/kubelet.crt /var/lib/kubelet/pki/kubelet.key
 systemctl restart kubelet
-until openssl x509 -noout -checkend 60 -in /var/lib/kubelet/pki/kubelet-client-current.pem >/dev/null 2>&1; do sleep 0.2; done
+until openssl x509 -noout -checkend 60 -in /var/lib/kubelet/pki/kubelet-client-current.pem >/dev/null 2>&1; do
+  sleep 0.2
+done
 rm -f bootstrap-kubelet.conf

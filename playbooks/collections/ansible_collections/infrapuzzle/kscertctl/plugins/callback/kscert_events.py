@@ -43,33 +43,33 @@ from ansible.vars.hostvars import HostVars
 
 SCHEMA = 1
 
-# A task with this tag hands its standard output to kscertctl, whole.
+# A task with this tag passes its whole standard output to kscertctl.
 PAYLOAD_TAG = 'kscert_payload'
 
-# What it begins with where it is coded (internal/payload), so that none of the secrets that
-# ansible-core masks since 2.22 can be in it.
+# The beginning of coded output (internal/payload), which cannot contain any of the secrets that
+# ansible-core masks since 2.22.
 CODED = '@@<'
 
 # A play with this tag makes groups: the inventory is reported once they are there.
 GROUPS_TAG = 'kscert_groups'
 
-# How long Ansible sleeps between two looks at whether a host has answered, seconds: each
-# costs a tenth of what Ansible's own millisecond is long.
+# How long Ansible sleeps between two checks whether a host has answered, in seconds. With Ansible's
+# own millisecond each check costs ten times as much.
 POLL = 0.01
 
-# What Ansible would load again in the process of each host, the largest part of what a
-# look costs: plugins of these kinds by name.
+# Plugins by kind and name that Ansible would load again in the process of each host: the largest
+# part of an inspection's cost.
 LOADED_ONCE = (('action', 'ansible.builtin.raw'), ('connection', 'ansible.builtin.ssh'), ('shell', 'ansible.builtin.sh'),
                ('become', 'ansible.builtin.sudo'), ('filter', 'infrapuzzle.kscertctl.kscert_look'))
 
-# What of a failed result says why it failed.
+# The fields of a failed result that show why it failed.
 EVIDENCE = ('msg', 'rc', 'stdout', 'stderr', 'module_stdout', 'module_stderr', 'reason')
 
 # Longest evidence text kept; the middle is cut out.
 CLIP = 8192
 
-# Longest payload handed over, in bytes of the event's line. A longer one is cut
-# off, and its size reported: half of an answer is none.
+# The longest payload, in bytes of the event's line. A longer one is cut off, and its size reported:
+# half an answer is none.
 PAYLOAD_LIMIT = 4 << 20
 
 
@@ -134,12 +134,12 @@ class CallbackModule(CallbackBase):
             line = memoryview((json.dumps(record, default=str) + '\n').encode('utf-8', 'replace'))
             while line:
                 line = line[os.write(self._fd, line):]
-        except Exception as error:  # telling about a play must never disturb it
+        except Exception as error:  # reporting a play must never disturb it
             self._fd = None
             self._display.warning('kscert_events stopped: %s' % error)
 
     def _task(self, task):
-        # The name is the same from wherever a role comes.
+        # The name is the same wherever a role comes from.
         fields = {'name': task.get_name(include_role_fqcn=False), 'action': task.action}
         try:
             fields['path'] = task.get_path()
@@ -155,7 +155,7 @@ class CallbackModule(CallbackBase):
             evidence['censored'] = 'no_log'
         elif status in ('failed', 'unreachable', 'retry'):
             evidence = dict((k, clip(data[k])) for k in EVIDENCE if data.get(k) not in (None, ''))
-            # Since 2.22 an item says by its exception alone that it has failed.
+            # Since 2.22 a failed item is marked by its exception alone.
             items = [i for i in data.get('results') or [] if isinstance(i, dict) and (i.get('failed') or 'exception' in i)]
             if items and not any(i.get('_ansible_no_log') for i in items):
                 evidence['items'] = [clip(i.get('msg', '')) for i in items[:20]]
@@ -177,12 +177,12 @@ class CallbackModule(CallbackBase):
             try:
                 getattr(loader, kind + '_loader').get(name, class_only=True)
             except Exception:
-                pass  # a host that needs it says why
+                pass  # a host that needs it reports why
         try:
             from ansible_collections.infrapuzzle.kscertctl.plugins.filter import kscert
             kscert.collector()
         except Exception:
-            pass  # likewise
+            pass  # as above
 
     def _group(self, inventory):
         """Does what groups.yml does by hand, without a task, and without a play to be read."""
@@ -198,7 +198,7 @@ class CallbackModule(CallbackBase):
             constants.DEFAULT_INTERNAL_POLL_INTERVAL = max(POLL, constants.DEFAULT_INTERNAL_POLL_INTERVAL)
             try:
                 self._group(playbook.get_plays()[0].get_variable_manager()._inventory)
-            except Exception as error:  # without them, group_vars that count are not read
+            except Exception as error:  # without them, group_vars are not read
                 raise SystemExit('kscert_events: the groups of KSCERT_GROUPS: %s' % error)
         self._emit('playbook_start', path=getattr(playbook, '_file_name', None))
 
@@ -208,7 +208,7 @@ class CallbackModule(CallbackBase):
             try:
                 values[name] = templar.template(value)
             except Exception:
-                pass  # facts, say, which no one has gathered
+                pass  # facts, for example, which no one has gathered
 
     def _inventory(self, play):
         """The inventory in the form of "ansible-inventory --list", with expressions rendered."""
@@ -221,7 +221,7 @@ class CallbackModule(CallbackBase):
             known = variables.get_vars(host=host, include_hostvars=False, stage='all')
             hostvars[host.name] = dict((name, known[name]) for name in self._variables if name in known)
             if any(expression(value) for value in hostvars[host.name].values()):
-                # Where the play has no hosts, Ansible has made no hostvars.
+                # For a play without hosts, Ansible has made no hostvars.
                 known = dict(variables.get_vars(play=play, host=host), hostvars=HostVars(inventory, variables, variables._loader))
                 self._render(hostvars[host.name], Templar(loader=variables._loader, variables=known))
         reported['_meta'] = {'hostvars': hostvars}
@@ -232,7 +232,7 @@ class CallbackModule(CallbackBase):
         if self._variables and GROUPS_TAG not in (play.tags or ()):
             try:
                 self._emit('inventory', inventory=self._inventory(play))
-            except Exception as error:  # ansible-inventory tells it too
+            except Exception as error:  # ansible-inventory reports it, too
                 self._display.warning('kscert_events: %s' % error)
             self._variables = []
 
@@ -266,7 +266,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_stats(self, stats):
         self._emit('stats', hosts=dict((h, stats.summarize(h)) for h in stats.processed))
-        # Ansible has nothing left to do but to end, at which Python searches all it
-        # holds for garbage, several times: a tenth of the time that a look takes.
+        # Ansible is about to exit. Python would search all its memory for garbage several times,
+        # which is a tenth of an inspection's time.
         if hasattr(gc, 'freeze'):  # since Python 3.7
             gc.freeze()

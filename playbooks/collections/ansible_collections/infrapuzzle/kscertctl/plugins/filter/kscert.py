@@ -32,10 +32,10 @@ END = ';(exit $kscert_code)'
 
 
 ROLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), 'roles')
-# What looks at a node.
+# What inspects a node.
 COLLECTOR = ('settings/files/kinds.sh', 'settings/files/kubeconfig.sh', 'settings/files/places.sh', 'inspect/files/collect.sh')
 COLLECTED = []
-# What a node is to the collector, by the groups that make it so.
+# The roles of a node for the collector, by the groups that give them.
 OF_GROUPS = (('control-plane', ('kube_control_plane',)), ('worker', ('kube_node', 'calico_rr')), ('etcd', ('etcd',)))
 
 
@@ -76,7 +76,7 @@ def hand_over(printed):
     return CAPTURE + 'if ' + OK + ';then ' + PACK + ';else ' + PRINT + ';fi' + END
 
 
-# A filter takes one value: ansible-lint has others in their place that take no more.
+# A filter takes one value: ansible-lint replaces the others with stubs that take no more.
 
 def kscert_command(script_and_run):
     """What raw runs for a task of a run."""
@@ -112,7 +112,7 @@ def collect(node):
     config_dir, bin_dir, etcd_dir, backup_root, groups, name, trust = node
     settings = {
         'CONFIG_DIR': config_dir, 'BIN_DIR': bin_dir, 'ETCD_DIR': etcd_dir, 'BACKUP_ROOT': backup_root,
-        # Pods are everywhere, and the API is asked for what it trusts on one node.
+        # Every node has pods; the API of one node is asked for what it trusts.
         'TRUST': 'no' if trust is False else 'cluster' if name in trust else 'pods',
         'ROLES': ' '.join(role for role, names in OF_GROUPS if set(names) & set(groups)),
     }

@@ -1,8 +1,8 @@
-# Copies what may be changed into the run's backup folder and reads it back. A
-# folder without COMPLETE is no backup.
+# Copies everything that may be changed into the run's backup directory and reads it back. A
+# directory without COMPLETE is no backup.
 dir=$KSCERT_BACKUP_DIR
 
-pki_or_default >/dev/null # where that directory cannot be determined, nor can what is to be backed up
+pki_or_default >/dev/null # an unknown certificate directory cannot be backed up
 sweep
 case $(backup_state "$dir") in
 complete)
@@ -17,15 +17,15 @@ unknown) fail "the backup in $dir has another format: $(head -n 1 "$dir/MANIFEST
 missing) [ ! -e "$dir" ] || rmdir "$dir" || fail "$dir is there and is no backup of kscertctl" ;;
 esac
 
-# What was begun and not finished is worth nothing, and takes room.
+# An unfinished backup is worthless and takes space.
 discard() {
   cd /
   rm -rf "$dir"
 }
 [ "$KSCERT_CHECK" = True ] || [ ! -e "$dir" ] || discard
 
-# The room for all of it, before anything is written: for files whole blocks, and some for
-# what else is written.
+# The space for all of it, checked before anything is written: whole blocks for the files, and some
+# for metadata.
 need=$(covered | tr '\n' '\0' | du -sck --exclude "$conf/tmp" --files0-from=- 2>/dev/null |
   awk 'END {print $1 * 2 + 4096}')
 place=$KSCERT_BACKUP_ROOT
@@ -54,14 +54,18 @@ trap discard EXIT
 trap 'exit 130' INT TERM HUP
 printf '%s\n' "$header" >"$dir/MANIFEST"
 
-# copy: what the manifest lists, with owner, mode, times, links, attributes and
-# contexts. Folders come first, and get their times last.
+# copy: what the manifest lists, with owner, mode, times, links, attributes and contexts.
+# Directories come first, and get their times last.
 copy() {
   mkdir "$dir/files" || return 1
-  awk -F '\t' '$1 == "d" {print $10}' "$dir/MANIFEST.new" | while IFS= read -r path; do mkdir -p "$dir/files$path"; done || return 1
+  awk -F '\t' '$1 == "d" {print $10}' "$dir/MANIFEST.new" | while IFS= read -r path; do
+    mkdir -p "$dir/files$path"
+  done || return 1
   awk -F '\t' 'NF == 10 && $1 != "d" {print $10}' "$dir/MANIFEST.new" | tr '\n' '\0' |
     (cd / && xargs -0 -r cp -a --parents -t "$dir/files") || return 1
-  awk -F '\t' '$1 == "d" {print $10}' "$dir/MANIFEST.new" | sort -r | while IFS= read -r path; do like "$path" "$dir/files$path"; done
+  awk -F '\t' '$1 == "d" {print $10}' "$dir/MANIFEST.new" | sort -r | while IFS= read -r path; do
+    like "$path" "$dir/files$path"
+  done
 }
 
 attempt=1
@@ -76,7 +80,7 @@ while :; do
     continue
   fi
   cat "$dir/now" >>"$dir/MANIFEST.new"
-  # Not read while something wrote to it: the same before and after.
+  # Nothing was written while it was read: the same before and after.
   if copy && [ -z "$(covered | describe '' | differences "$dir/MANIFEST.new")" ]; then break; fi
   [ "$attempt" -lt 3 ] || fail "files below $conf change while they are being backed up, or cannot be copied"
   attempt=$((attempt + 1))

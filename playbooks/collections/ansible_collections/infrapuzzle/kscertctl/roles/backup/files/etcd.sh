@@ -1,7 +1,7 @@
-# A snapshot of etcd through its JSON gateway, which needs nothing but openssl.
-# The stream is what "etcdctl snapshot save" writes: the database, then its
-# SHA-256 (etcd, server/etcdserver/api/v3rpc/maintenance.go). It is an addition to
-# the backup: unless it was asked for, the backup is complete without, and says why.
+# A snapshot of etcd through its JSON gateway, with openssl alone. The stream is what "etcdctl
+# snapshot save" writes: the database, then its SHA-256 (etcd,
+# server/etcdserver/api/v3rpc/maintenance.go). The snapshot is optional: unless it was required, the
+# backup is complete without it, and reports why.
 # shellcheck shell=sh disable=SC2034,SC2154
 
 # etcd_post PATH SECONDS: etcd's answer, without its headers.
@@ -26,14 +26,14 @@ etcd_client() {
   [ -f "$etcd_cert" ]
 }
 
-# What a plan of kscertctl reckons with, too (orchestrator/plan/etcdsnapshot.go): MiB a
-# second that are saved, by assumption, and MiB that stay free for what comes after.
+# A plan uses the same numbers (orchestrator/plan/etcdsnapshot.go): MiB saved per second, an
+# estimate, and MiB that stay free for what comes after.
 etcd_pace=20
 etcd_spare=256
 
-# etcd_choose NEED FREE: whether a snapshot is saved, where files need so many KiB of those
-# that are free. $bytes is how large it is, empty for none; $why says what was in the way,
-# and is empty where there is no etcd.
+# etcd_choose NEED FREE: whether a snapshot is saved, when files need so many KiB of those that are
+# free. Leaves its size in $bytes, empty for none, and in $why what prevented it; both are empty if
+# there is no etcd.
 etcd_choose() {
   why='' bytes='' mib=0 took=0
   case $KSCERT_ETCD_SNAPSHOT in
@@ -45,7 +45,7 @@ etcd_choose() {
     why='no snapshot: none was asked for'
     return 0
   fi
-  # A member without a quorum keeps silent for as long as one listens.
+  # A member without a quorum does not answer at all.
   bytes=$(etcd_post /v3/maintenance/status 10 | sed -n 's/.*"dbSize":"\([1-9][0-9]\{0,14\}\)".*/\1/p')
   if [ -z "$bytes" ]; then
     etcd_without "$(etcd_silence)"
@@ -62,7 +62,7 @@ etcd_choose() {
   fi
 }
 
-# etcd_silence: why etcd does not tell how large it is.
+# etcd_silence: why etcd does not report its size.
 etcd_silence() {
   message=$(cat "$root/etc/etcd.env" "$conf/manifests/etcd.yaml" 2>/dev/null || :)
   if printf '%s\n' "$message" | grep -Eq '^ETCD_LISTEN_CLIENT_HTTP_URLS=.|--listen-client-http-urls=.'; then
@@ -74,24 +74,25 @@ etcd_silence() {
   fi
 }
 
-# etcd_without WHY: goes on without a snapshot, unless there has to be one.
+# etcd_without WHY: continues without a snapshot, unless one is required.
 etcd_without() {
   bytes='' why="no snapshot: $1"
   [ "$KSCERT_ETCD_SNAPSHOT" != always ] || fail "no backup without a snapshot of etcd: $1." \
     "Fix that, or allow skipping it with --etcd-snapshot auto (by hand: -e kscert_etcd_snapshot=auto)"
 }
 
-# etcd_save FILE: saves the snapshot that was chosen. Where there has to be one, it may
-# take four times as long as it should, on top of what any may.
+# etcd_save FILE: saves the snapshot that was chosen. A required one may take four times as long as
+# estimated, on top of the limit for any.
 etcd_save() {
   [ -n "$bytes" ] || return 0
   limit=$KSCERT_ETCD_SNAPSHOT_SECONDS
   [ "$KSCERT_ETCD_SNAPSHOT" != always ] || limit=$((limit + 4 * took))
-  # A group in an expression would take sed ten times as long. etcd may have grown, but not
-  # into all that stays free.
+  # A group in the expression would make sed ten times slower. etcd may have grown, but not into all
+  # of the space that stays free.
   etcd_post /v3/maintenance/snapshot "$limit" | sed -n '/"blob":"/{s/.*"blob":"//;s/".*//p;}' | base64 -d 2>/dev/null |
     head -c $((bytes + etcd_spare * 524288)) >"$1.new" || :
-  if [ "$(head -c -32 "$1.new" | sha256sum | cut -d ' ' -f 1)" = "$(tail -c 32 "$1.new" | od -An -v -tx1 | tr -d ' \n')" ]; then
+  if [ "$(head -c -32 "$1.new" | sha256sum | cut -d ' ' -f 1)" = \
+    "$(tail -c 32 "$1.new" | od -An -v -tx1 | tr -d ' \n')" ]; then
     mv "$1.new" "$1"
   else
     rm -f "$1.new"

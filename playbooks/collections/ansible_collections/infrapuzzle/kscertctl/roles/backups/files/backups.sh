@@ -1,11 +1,11 @@
 # Lists, verifies or prunes the backups of this node.
-newest_first() { # the newest first, by the time they were begun
+newest_first() { # by the time they were begun
   for manifest in "$KSCERT_BACKUP_ROOT"/*/MANIFEST; do
     [ ! -f "$manifest" ] || stat -c '%Y %n' "$manifest"
   done | sort -k 1,1rn -k 2,2r | sed 's|^[0-9]* \(.*\)/MANIFEST$|\1|'
 }
 
-# read_back DIR: reads back what is complete.
+# read_back DIR: reads back a complete backup.
 read_back() {
   state=$(backup_state "$1")
   [ "$state" = complete ] || {
@@ -21,7 +21,7 @@ read_back() {
   fi
 }
 
-# prune: counts what is complete and keeps the first.
+# prune: counts complete backups and keeps the first.
 prune() {
   kept=0
   newest_first | while IFS= read -r dir; do
@@ -38,7 +38,7 @@ prune() {
     if [ "$verdict" = pruned ] && checking "remove $dir"; then verdict=kept; fi
     record "$dir" "$verdict"
     [ "$verdict" = pruned ] || continue
-    # It stops being a backup before it stops being there.
+    # It stops being a backup before its files are removed.
     rm -f "$dir/COMPLETE"
     rm -rf "$dir"
     changed "removed $dir"

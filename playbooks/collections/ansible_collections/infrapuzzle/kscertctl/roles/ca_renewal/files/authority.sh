@@ -1,9 +1,9 @@
-# Where CAs lie, and which certificate is one of them re-issued: with its key and its
-# subject, whatever else differs.
+# Finds CAs, and recognizes a re-issued certificate of a CA: the same key and subject, whatever else
+# differs.
 # shellcheck shell=sh disable=SC2034,SC2154
 pki=$(pki_or_default)
 
-# at NAME: leaves in $ca and $ca_key where the certificate and the key of a CA lie.
+# at NAME: leaves in $ca and $ca_key the paths of a CA's certificate and key.
 at() {
   case $1 in
   kubernetes-ca) ca=$pki/ca.crt ca_key=$pki/ca.key ;;
@@ -14,22 +14,27 @@ at() {
   esac
 }
 
-# identity [FILE]: whose certificate it is: public key and subject.
+# identity [FILE]: what identifies a CA: public key and subject.
 identity() { openssl x509 ${1:+-in "$1"} -noout -pubkey -subject_hash 2>/dev/null; }
 
-# public_stage: opens a private directory for what is made and is no secret, which leaves no
-# trace where anything of the node lies.
+# public_stage: opens a private directory for data that is not secret, outside all directories of
+# the node's certificates.
 public_stage() { open_stage /tmp; }
 
-# certificate_files: those that may hold a certificate of a CA, one a line: the places of
-# kubeadm's and Kubespray's PKI, and what manifests and the kubelet name.
+# certificate_files: files that may hold a CA certificate, one per line: those of kubeadm's and
+# Kubespray's PKI, and what manifests and the kubelet name.
 certificate_files() {
-  for file in "$pki"/*.crt "$pki"/etcd/*.crt "$conf"/ssl/*.crt "$conf"/pki/*.crt "$KSCERT_ETCD_DIR"/*.pem "$calico"/*.crt "$cilium"/*.crt; do
+  for file in "$pki"/*.crt "$pki"/etcd/*.crt "$conf"/ssl/*.crt "$conf"/pki/*.crt "$KSCERT_ETCD_DIR"/*.pem \
+    "$calico"/*.crt "$cilium"/*.crt; do
     case $file in *-key.pem) continue ;; esac
     printf '%s\n' "$file"
   done
-  for flag in client-ca-file requestheader-client-ca-file etcd-cafile kubelet-certificate-authority; do named kube-apiserver "$flag"; done
-  for flag in root-ca-file client-ca-file cluster-signing-cert-file requestheader-client-ca-file; do named kube-controller-manager "$flag"; done
+  for flag in client-ca-file requestheader-client-ca-file etcd-cafile kubelet-certificate-authority; do
+    named kube-apiserver "$flag"
+  done
+  for flag in root-ca-file client-ca-file cluster-signing-cert-file requestheader-client-ca-file; do
+    named kube-controller-manager "$flag"
+  done
   of_etcd trusted-ca-file ETCD_TRUSTED_CA_FILE
   of_etcd peer-trusted-ca-file ETCD_PEER_TRUSTED_CA_FILE
   kubelet_says clientCAFile

@@ -1,10 +1,10 @@
-# On a node that holds the key of a CA: makes the CA's next certificate, with the same key,
-# subject and identifier, and prints the one that is there and the new one. Nothing is
-# changed here. What is missing is added: a subject key identifier, and a key usage.
+# Runs on a node that holds a CA's key: makes the CA's next certificate with the same key, subject
+# and identifier, and prints the current one and the new one. It changes nothing on the node. A
+# missing subject key identifier and key usage are added.
 
-# A printout of a name may differ from its bytes, which Go compares (RFC 5280, 7.1, wants the
-# characters): the subject is copied, from certificate to request to certificate.
-# extensions FILE: those of the new certificate.
+# extensions FILE: those of the new certificate. The subject needs none: it is copied, from
+# certificate to request to certificate, because a printed name may differ from its bytes, which Go
+# compares (RFC 5280, 7.1, wants the characters).
 extensions() {
   fields "$1" | awk '
     $1 != "extension" { next }
@@ -23,7 +23,8 @@ extensions() {
       if (own) print "authorityKeyIdentifier = keyid:always"
       print "usage " usage
     }' >"$stage/found"
-  ! grep -q '^unknown none' "$stage/found" || fail "$1 does not say that it is a CA (basicConstraints): it cannot be re-issued as it is"
+  ! grep -q '^unknown none' "$stage/found" ||
+    fail "$1 does not say that it is a CA (basicConstraints): it cannot be re-issued as it is"
   unknown=$(sed -n 's/^unknown //p' "$stage/found")
   [ -z "$unknown" ] || fail "$1 has an extension that is not known here (DER $unknown): re-issue it where it was made"
   grep -v '^usage' "$stage/found"
@@ -35,18 +36,19 @@ extensions() {
   esac
 }
 
-# by_serial FILE: a certificate that this CA has signed names it by its serial number: with
-# another one, OpenSSL would not find the issuer of that certificate.
+# by_serial FILE: a certificate of this CA names it by its serial number. With another one, OpenSSL
+# would not find the issuer of that certificate.
 by_serial() {
   issuer=$(openssl x509 -in "$1" -noout -subject_hash)
   certificate_files | sort -u | while IFS= read -r file; do
     [ "$(openssl x509 -in "$file" -noout -issuer_hash 2>/dev/null)" = "$issuer" ] || continue
-    ! openssl x509 -in "$file" -noout -ext authorityKeyIdentifier 2>/dev/null | grep -qi serial || { echo yes && break; }
+    ! openssl x509 -in "$file" -noout -ext authorityKeyIdentifier 2>/dev/null | grep -qi serial ||
+      { echo yes && break; }
   done
 }
 
-# ends_at FILE: when the new certificate ends: after as long as asked for, as kubeadm's
-# configuration says, or as the old one was made for; never before that one without being asked.
+# ends_at FILE: when the new certificate expires: after the requested time, that of kubeadm's
+# configuration, or the lifetime of the old one; never before the old one unless requested.
 ends_at() {
   now=$(date +%s)
   if [ "$KSCERT_CA_SECONDS" -gt 0 ]; then
@@ -57,7 +59,11 @@ ends_at() {
   lifetime=
   case $1 in
   "$pki"/*) [ ! -f "$config" ] || lifetime=$(top_level caCertificateValidityPeriod | awk '
-    {for (s = 0; match($0, /^[0-9.]+[hms]/); $0 = substr($0, RLENGTH + 1)) s += substr($0, 1, RLENGTH - 1) * (/^[0-9.]+h/ ? 3600 : /^[0-9.]+m/ ? 60 : 1); printf "%.0f\n", s}') ;;
+    {
+      for (s = 0; match($0, /^[0-9.]+[hms]/); $0 = substr($0, RLENGTH + 1))
+        s += substr($0, 1, RLENGTH - 1) * (/^[0-9.]+h/ ? 3600 : /^[0-9.]+m/ ? 60 : 1)
+      printf "%.0f\n", s
+    }') ;;
   esac
   [ "${lifetime:-0}" -gt 0 ] || lifetime=$((was - $(date_of "$1" startdate)))
   if [ $((now + lifetime)) -gt "$was" ]; then echo $((now + lifetime)); else echo "$was"; fi
@@ -69,7 +75,8 @@ reissue() {
   [ -f "$ca_key" ] || fail "$ca_key does not exist: a CA is re-issued where its key is"
   pair "$ca" "$ca_key" || fail "$ca_key does not belong to the first certificate in $ca"
   openssl x509 -in "$ca" -out "$stage/old.pem"
-  [ "$(openssl x509 -in "$stage/old.pem" -noout -subject_hash)" = "$(openssl x509 -in "$stage/old.pem" -noout -issuer_hash)" ] ||
+  [ "$(openssl x509 -in "$stage/old.pem" -noout -subject_hash)" = \
+    "$(openssl x509 -in "$stage/old.pem" -noout -issuer_hash)" ] ||
     fail "$ca is signed by another CA ($(openssl x509 -in "$stage/old.pem" -noout -issuer)): have it re-issued there"
   extensions "$stage/old.pem" >"$stage/extensions"
   quietly openssl x509 -x509toreq -in "$stage/old.pem" -signkey "$ca_key" -out "$stage/request"
@@ -80,8 +87,10 @@ reissue() {
   fi
   end=$(ends_at "$ca")
   sign_dated "$ca_key" $(($(date +%s) - 300)) "$end" -selfsign
-  openssl verify -CAfile "$stage/new.pem" "$stage/new.pem" >/dev/null 2>&1 || fail "the new certificate of $ca does not verify itself"
-  [ "$(identity "$stage/new.pem")" = "$(identity "$stage/old.pem")" ] || fail "the new certificate of $ca has another key or subject"
+  openssl verify -CAfile "$stage/new.pem" "$stage/new.pem" >/dev/null 2>&1 ||
+    fail "the new certificate of $ca does not verify itself"
+  [ "$(identity "$stage/new.pem")" = "$(identity "$stage/old.pem")" ] ||
+    fail "the new certificate of $ca has another key or subject"
 }
 
 public_stage

@@ -1,10 +1,9 @@
-# Puts re-issued certificates of CAs (issue.sh) in the place of those that they follow, in
-# every file and kubeconfig of this node. One follows another that has its key and its
-# subject: what the node does not trust already, it does not come to trust here. Every other
-# certificate of a bundle stays, and every other byte of a file.
+# Replaces CA certificates with their re-issued successors (issue.sh), in every file and kubeconfig
+# of this node. A successor has the same key and subject, so the node comes to trust nothing new.
+# Every other certificate of a bundle stays, and every other byte of a file.
 need_backup
 sweep
-# Kubeconfigs hold keys: what is made of them stays where they are.
+# Kubeconfigs hold keys: their new versions stay in the same directory.
 if [ -d "$conf" ]; then open_stage "$conf"; else open_stage "$(safe_dir "$KSCERT_ETCD_DIR")"; fi
 
 printf '%s\n' "$KSCERT_NEW" | while IFS='|' read -r name data; do
@@ -12,12 +11,14 @@ printf '%s\n' "$KSCERT_NEW" | while IFS='|' read -r name data; do
   at "$name"
   printf '%s' "$data" | base64 -d >"$stage/new.$name" || fail "the new certificate of $name is not base64"
   alone x509 "$stage/new.$name" || fail "the new certificate of $name cannot be read"
-  openssl x509 -in "$stage/new.$name" -noout -text | grep -q 'CA:TRUE' || fail "the new certificate of $name is none of a CA"
-  openssl verify -CAfile "$stage/new.$name" "$stage/new.$name" >/dev/null 2>&1 || fail "the new certificate of $name is not valid here now: check the clock of this node"
+  openssl x509 -in "$stage/new.$name" -noout -text | grep -q 'CA:TRUE' ||
+    fail "the new certificate of $name is none of a CA"
+  openssl verify -CAfile "$stage/new.$name" "$stage/new.$name" >/dev/null 2>&1 ||
+    fail "the new certificate of $name is not valid here now: check the clock of this node"
   identity "$stage/new.$name" >"$stage/whose.$name"
 done
 
-# new_for FILE: which of the new certificates follows the one in FILE, or is that one.
+# new_for FILE: the new certificate that succeeds the one in FILE, or that is in FILE already.
 new_for() {
   whose=$(identity "$1") || return 1
   for new in "$stage"/new.*; do
@@ -28,8 +29,8 @@ new_for() {
   return 1
 }
 
-# renewed FILE: leaves in $stage/renewed FILE with the new certificates, and in $followed of
-# which CAs; fails where there is nothing to replace.
+# renewed FILE: leaves in $stage/renewed FILE with the new certificates, and in $followed their CAs;
+# fails if there is nothing to replace.
 renewed() {
   rm -f "$stage"/block.*
   awk -v to="$stage/block." '
@@ -40,8 +41,11 @@ renewed() {
   for block in "$stage"/block.*; do
     [ -f "$block" ] || return 1
     name=$(new_for "$block") || continue
-    # One that is there already is replaced by itself, and put once.
-    case "$with " in *":$name "*) followed="$followed $name" ;; *) [ "$(fingerprint "$block")" = "$(fingerprint "$stage/new.$name")" ] || followed="$followed $name" ;; esac
+    # A new one that is there already is written once.
+    case "$with " in
+    *":$name "*) followed="$followed $name" ;;
+    *) [ "$(fingerprint "$block")" = "$(fingerprint "$stage/new.$name")" ] || followed="$followed $name" ;;
+    esac
     with="$with ${block##*.}:$name"
   done
   [ -n "$followed" ] || return 1
@@ -58,8 +62,8 @@ renewed() {
     /^-----END CERTIFICATE-----/ { skip = 0 }' "$1" >"$stage/renewed"
 }
 
-# in_kubeconfig FILE: the same of what is embedded in a kubeconfig, or in what kubectl says
-# of one.
+# in_kubeconfig FILE: the same for certificates embedded in a kubeconfig, or in kubectl's JSON of
+# one.
 in_kubeconfig() {
   found=$(runs "$1") || return 1
   rm -f "$stage"/run.*
@@ -78,18 +82,21 @@ END
   followed=$all
 }
 
-# reads_alike FILE: kubectl reads $stage/kubeconfig as FILE but for these certificates.
+# reads_alike FILE: kubectl reads $stage/kubeconfig like FILE, except for these certificates.
 reads_alike() {
   ! as_kubeadm_writes "$1" || return 0
   mv "$stage/kubeconfig" "$stage/written"
-  { as_kubectl "$1" >"$stage/reads" && in_kubeconfig "$stage/reads" && as_kubectl "$stage/written" | cmp -s - "$stage/kubeconfig"; } || return 1
+  {
+    as_kubectl "$1" >"$stage/reads" && in_kubeconfig "$stage/reads" &&
+      as_kubectl "$stage/written" | cmp -s - "$stage/kubeconfig"
+  } || return 1
   mv "$stage/written" "$stage/kubeconfig"
 }
 
 left() { printf 'left: %s: %s\n' "$1" "$2"; }
 
-# take NEW FILE: NEW takes FILE's place. The kubelet reads only once what it trusts in the API
-# server: the mark says that it has to be restarted, until it was.
+# take NEW FILE: NEW replaces FILE. The kubelet reads the CA of the API server only once: the mark
+# requests a restart and stays until then.
 take() {
   ! checking "put the new certificate of$followed into $2" || return 0
   case "$followed " in *' kubernetes-ca '*) [ ! -f "$conf/kubelet.conf" ] || : >"$kubelet/.kscertctl.restart" ;; esac
@@ -103,7 +110,8 @@ done | sort -u >"$stage/files"
 places=$(covered)
 while IFS= read -r file; do
   renewed "$file" || continue
-  if printf '%s\n' "$places" | awk -v file="$file" 'index(file, $0 "/") == 1 || file == $0 {found = 1} END {exit !found}'; then
+  if printf '%s\n' "$places" |
+    awk -v file="$file" 'index(file, $0 "/") == 1 || file == $0 {found = 1} END {exit !found}'; then
     take "$stage/renewed" "$file"
   else
     left "$file" "it holds the old certificate of$followed, and no backup covers it: replace it there"

@@ -1,15 +1,15 @@
-# Renews the leaves and kubeconfigs of a control plane node that are due, with
-# kubeadm and the node's own configuration, without the API server.
+# Renews the leaves and kubeconfigs of a control plane node that are due, with kubeadm and the
+# node's own configuration, without the API server.
 #
-# kubeadm works on copies in a stage next to it; a copy takes its original's place
-# only after it was checked. Authorities, service account keys and everything
-# that is not due stay untouched. kubeadm's renewal keeps user, groups and SANs
-# of what it renews (Kubernetes, cmd/kubeadm/app/phases/certs/renewal), where
+# kubeadm works on copies in a stage next to the originals; a copy replaces its original only after
+# it was checked. CAs, service account keys and everything that is not due stay untouched. kubeadm's
+# renewal keeps user, groups and SANs (Kubernetes, cmd/kubeadm/app/phases/certs/renewal), while
 # "init phase certs" would take them from a configuration that may be older.
 need_backup
 pki=$(pki_dir)
 
-# shared LEAF: a file of its pair is another's, too: renewed, it would not fit that one.
+# shared LEAF: a file of its pair also belongs to another certificate, which would not match a
+# renewed one.
 shared() {
   for mine in "$pki/$1.crt" "$pki/$1.key"; do
     for leaf_too in $leaves; do
@@ -25,7 +25,7 @@ shared() {
   return 1
 }
 
-# unused LEAF: another file is named in its place, or what it is used with is unused.
+# unused LEAF: a setting names another file instead, or the leaf it is used with is unused.
 unused() {
   kind_of "$1"
   case $kind_setting in
@@ -49,17 +49,23 @@ for leaf in $leaves; do
   [ -f "$pki/$leaf.crt" ] || continue
   ! unused "$leaf" || continue
   if ! openssl x509 -in "$pki/$leaf.crt" -noout 2>/dev/null; then
-    refused='no certificate is in it that could be renewed; restore it from a backup, or set it and its key aside and issue them with: kubeadm init phase certs'
+    refused='no certificate is in it that could be renewed; restore it from a backup, or set it and its key aside'
+    refused="$refused and issue them with: kubeadm init phase certs"
     refuse "$pki/$leaf.crt"
     continue
   fi
-  # A pair that does not match is what an interrupted run leaves behind.
-  if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key" || unidentified "$pki/$leaf.crt"; then
-    if led_astray "$pki/$leaf.crt" || led_astray "$pki/$leaf.key" || shared "$leaf"; then refuse "$pki/$leaf.crt"; else due="$due $leaf"; fi
+  # An interrupted run leaves a pair that does not match.
+  if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key" ||
+    unidentified "$pki/$leaf.crt"; then
+    if led_astray "$pki/$leaf.crt" || led_astray "$pki/$leaf.key" || shared "$leaf"; then
+      refuse "$pki/$leaf.crt"
+    else
+      due="$due $leaf"
+    fi
   fi
 done
-# Of others' certificates, which may lie in the same file, nothing is changed; nor is a
-# file that cannot be edited for sure. The node goes on without it.
+# Certificates of others in the same file are not changed, nor is a file that cannot be edited
+# safely. The rest of the node is renewed without it.
 for f in $kubeconfigs "$home"; do
   setting=
   [ "$f" = "$home" ] || { setting=${f#*|} setting=${setting%%|*} f=$conf/${f%%|*}.conf; }
@@ -85,7 +91,7 @@ renew_leaf() {
 
 authority_of() { kind_of "$1" && printf '%s\n' "$kind_ca"; }
 
-# successor_of LEAF|FINGERPRINT: of a certificate of the PKI directory, or in a kubeconfig.
+# successor_of LEAF|FINGERPRINT: of a certificate in the PKI directory, or in a kubeconfig.
 successor_of() { case $1 in *:*) issue_user "$1" ;; *) renew_leaf "$1" ;; esac; }
 
 check_authority ca
@@ -103,7 +109,7 @@ open_stage "$conf"
 stage_config
 stage_users
 
-# First everything is made and checked, then everything is placed.
+# Everything is made and checked first, and placed after that.
 set --
 for item in $due; do
   case $item in

@@ -1,5 +1,5 @@
-# Gives the kubelet of a control plane node a new client certificate without the
-# API server. kubelet.conf keeps pointing at the rotating file, or comes to.
+# Gives the kubelet of a control plane node a new client certificate without the API server.
+# kubelet.conf refers to the rotating file, or is changed to.
 need_backup
 pki=$(pki_dir)
 current=$kubelet/kubelet-client-current.pem
@@ -21,9 +21,10 @@ if [ -n "$due" ] && ! would_renew_kubelet; then
     issue_successor "$stage/old.crt" "$current"
     chain "$stage/old.pem" "$stage/new.crt" "$pki/ca.crt"
   else
-    # None is left that tells its name: that which the kubelet gives itself.
+    # Without a certificate that has the node's name: the name that the kubelet gives itself.
     name=$(sed -n 's/.*--hostname-override=\([^" ]*\).*/\1/p' "$conf/kubelet.env" 2>/dev/null | head -n 1)
-    issue_client "system:node:$(printf '%s' "${name:-$(cat /proc/sys/kernel/hostname)}" | tr '[:upper:]' '[:lower:]')" system:nodes
+    name=$(printf '%s' "${name:-$(cat /proc/sys/kernel/hostname)}" | tr '[:upper:]' '[:lower:]')
+    issue_client "system:node:$name" system:nodes
   fi
   rm -f "$stage/old.pem"
   mkdir -p "$kubelet"

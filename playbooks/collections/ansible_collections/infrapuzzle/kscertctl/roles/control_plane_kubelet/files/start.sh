@@ -1,12 +1,12 @@
-# Starts the kubelet of a control plane node, and with it what was down.
+# Starts the kubelet of a control plane node, and with it the stopped static pods.
 checking "restart the kubelet" && exit 0
 restart_kubelet
 changed "restarted the kubelet"
 
-# A member of etcd that starts asks each of the others, for up to 7 seconds, whether its
-# data are the same (etcd, server/etcdserver/corrupt.go: InitialCheck; kubeadm and
-# Kubespray ask for it). Members that start together all wait for each other, without success: so
-# the next one starts when this one has done with that and talks to others.
+# An etcd member that starts asks each of the others for up to 7 seconds whether its data are the
+# same (etcd, server/etcdserver/corrupt.go: InitialCheck; kubeadm and Kubespray enable it). Members
+# that start together all wait for each other without success, so the next one starts when this one
+# talks to others.
 [ "$KSCERT_TOGETHER" = True ] || exit 0
 peer=$(named etcd listen-peer-urls | sed -n 's#^https://\([^,]*\).*#\1#p')
 [ -n "$peer" ] || exit 0

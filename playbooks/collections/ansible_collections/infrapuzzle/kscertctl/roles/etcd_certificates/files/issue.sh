@@ -1,10 +1,9 @@
-# The leaves of Kubespray's host etcd: what is asked of etcd's authority for a
-# successor, how it signs, and how the successor takes its place. The key of a leaf
-# stays where it is; what travels between nodes is public.
+# The leaves of Kubespray's host etcd: how a successor is requested from etcd's CA, signed, and
+# placed. The key of a leaf stays on its node; only public data travels between nodes.
 # shellcheck shell=sh disable=SC2034,SC2154
 dir=$KSCERT_ETCD_DIR
 
-# check_etcd_authority: its key is here, belongs to it, and it is valid.
+# check_etcd_authority: its key is here and matches, and the certificate is valid.
 check_etcd_authority() {
   [ -f "$dir/ca-key.pem" ] || fail "$dir/ca-key.pem does not exist: etcd certificates must be issued where it is"
   check_issuer "$dir/ca.pem" "$dir/ca-key.pem"
@@ -13,33 +12,35 @@ check_etcd_authority() {
 # request OLD KEY: $stage/request, signed by the key of OLD.
 request() { quietly openssl x509 -x509toreq -in "$1" -signkey "$2" -out "$stage/request"; }
 
-# vouch OLD: who has the key of OLD, which etcd's authority has signed, asks in
-# $stage/request for what OLD is: no more than what they had, whatever they say.
+# vouch OLD: checks that $stage/request comes from who has the key of OLD, which etcd's CA has
+# signed. The successor gets what OLD has, whatever the request names.
 vouch() {
   verify "$dir/ca.pem" "$1" -no_check_time >/dev/null 2>&1 || fail "etcd's CA has not signed the old certificate"
   [ "$(openssl req -in "$stage/request" -noout -pubkey)" = "$(openssl x509 -in "$1" -noout -pubkey)" ] ||
     fail 'the request is for another key than that of the old certificate'
   was=$(names "$1" | sed -n 1p)
-  if [ -z "$was" ] || [ "$(names "$stage/request" | sed -n 1p)" != "$was" ]; then fail 'the request has another subject than the old certificate'; fi
+  if [ -z "$was" ] || [ "$(names "$stage/request" | sed -n 1p)" != "$was" ]; then
+    fail 'the request has another subject than the old certificate'
+  fi
 }
 
-# sign OLD: signs $stage/request to $stage/new.pem: for the names and usages of OLD, and
-# for as long as OLD was.
+# sign OLD: signs $stage/request to $stage/new.pem, with the names, usages and lifetime of OLD.
 sign() {
   {
     echo 'basicConstraints = CA:FALSE'
     echo 'subjectKeyIdentifier = hash'
     echo 'authorityKeyIdentifier = keyid,issuer'
     # As DER, byte by byte: no name can become another line here.
-    fields "$1" | sed -n 's/^extension 551d25 \(.*\)$/extendedKeyUsage = DER:\1/p; s/^extension 551d11 \(.*\)$/subjectAltName = DER:\1/p'
+    fields "$1" | sed -n -e 's/^extension 551d25 \(.*\)$/extendedKeyUsage = DER:\1/p' \
+      -e 's/^extension 551d11 \(.*\)$/subjectAltName = DER:\1/p'
   } >"$stage/extensions"
   lifetime=$(($(date_of "$1" enddate) - $(date_of "$1" startdate)))
   [ "$lifetime" -ge 31536000 ] || lifetime=31536000
   sign_request "$dir/ca.pem" "$dir/ca-key.pem" "$lifetime"
 }
 
-# take OLD KEY: $stage/new.pem takes the place of OLD, and that of the copies that
-# Kubespray makes for network plugins which keep their data in etcd.
+# take OLD KEY: $stage/new.pem replaces OLD, and the copies that Kubespray makes for network plugins
+# which keep their data in etcd.
 take() {
   pair "$stage/new.pem" "$2" || fail "the new $1 does not belong to its key"
   chain "$1" "$stage/new.pem" "$dir/ca.pem"

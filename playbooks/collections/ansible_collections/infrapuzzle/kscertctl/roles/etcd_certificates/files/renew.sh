@@ -1,8 +1,7 @@
-# Renews the leaves of Kubespray's host etcd that are due: same key, subject,
-# names and usages, signed by etcd's own authority, for as long as before. Where the
-# authority's key is not, as on a control plane without an etcd member, KSCERT_ETCD=request
-# prints requests for the node that has it (sign.sh), and what that has signed is taken
-# from KSCERT_ISSUED.
+# Renews the leaves of Kubespray's host etcd that are due: same key, subject, names, usages and
+# lifetime, signed by etcd's own CA. Without the CA's key, as on a control plane without an etcd
+# member, KSCERT_ETCD=request prints requests for the node that has it (sign.sh), and what that has
+# signed is taken from KSCERT_ISSUED.
 [ -f "$dir/ca.pem" ] || exit 0
 here=
 [ ! -f "$dir/ca-key.pem" ] || here=yes
@@ -13,10 +12,11 @@ sweep
 # host FILE: the host in the name of a file.
 host() { host=${1##*/} host=${host#*-} host=${host%.pem}; }
 
-# Of a host that no one knows, and where no one uses an etcd of the host's, it is a leftover
+# A certificate of an unknown host on a node that does not use the host's etcd is a leftover
 # (orchestrator/snapshot, Snapshot.Unused).
 hosts=" ${KSCERT_HOSTS:-} " here_used='' elsewhere=''
-for file in "$(of_etcd cert-file ETCD_CERT_FILE)" "$(of_etcd peer-cert-file ETCD_PEER_CERT_FILE)" "$(named kube-apiserver etcd-certfile)"; do
+for file in "$(of_etcd cert-file ETCD_CERT_FILE)" "$(of_etcd peer-cert-file ETCD_PEER_CERT_FILE)" \
+  "$(named kube-apiserver etcd-certfile)"; do
   [ -n "$file" ] || continue
   host "$file"
   hosts="$hosts$host "
@@ -24,8 +24,8 @@ for file in "$(of_etcd cert-file ETCD_CERT_FILE)" "$(of_etcd peer-cert-file ETCD
 done
 [ -z "$elsewhere" ] || [ -n "$here_used" ] || exit 0
 
-# A name may lead to another, as that of the first control plane's client
-# certificate does on those that joined; each file once, and none elsewhere.
+# A name may be a link to another, such as that of the first control plane's client certificate on
+# nodes that joined. Each file once, and none elsewhere.
 due=
 seen=
 set --
@@ -36,7 +36,10 @@ for name in "$@"; do
   host "$name"
   case "$here_used:$hosts" in yes:*" $host "* | :*) ;; *) continue ;; esac
   cert=$(readlink -f "$name")
-  case $cert in "$(readlink -f "$dir")"/*) ;; *) fail "$name leads to $cert, which is not in $dir: it is left alone" ;; esac
+  case $cert in
+  "$(readlink -f "$dir")"/*) ;;
+  *) fail "$name leads to $cert, which is not in $dir: it is left alone" ;;
+  esac
   case "$seen " in *" $cert "*) continue ;; esac
   seen="$seen $cert"
   if ends_within "$cert" "$seconds" || unidentified "$cert"; then due="$due $name"; fi

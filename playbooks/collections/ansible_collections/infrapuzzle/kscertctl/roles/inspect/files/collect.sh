@@ -1,16 +1,14 @@
-# Prints what a node's certificates and control plane look like, for Go to parse
-# (orchestrator/snapshot). POSIX sh without Python, so that a broken node can
-# still be looked at. It changes nothing and never prints a private key: of PEM
-# files only CERTIFICATE blocks, of a key only the digest of its public half, of
-# kubeconfigs their structure, certificates, addresses and the names of what they
-# refer to. The task puts kinds.sh, kubeconfig.sh and
-# places.sh before it.
+# Prints the state of a node's certificates and control plane, for Go to parse
+# (orchestrator/snapshot). POSIX sh without Python, so that a broken node can still be inspected. It
+# changes nothing and never prints a private key: of PEM files only CERTIFICATE blocks, of a key
+# only the digest of its public half, of kubeconfigs their structure, certificates, addresses and
+# the names of what they refer to. The task puts kinds.sh, kubeconfig.sh and places.sh before it.
 #
 # Settings: KSCERT_CONFIG_DIR, KSCERT_BIN_DIR, KSCERT_ETCD_DIR, KSCERT_BACKUP_ROOT, KSCERT_ROLES;
-# KSCERT_ROOT is put before the places that no setting names (tests).
+# KSCERT_ROOT is a prefix of the places that no setting names (tests).
 #
-# Version 3 of the output. "@@TAG fields" opens a record, "|text" belongs to the
-# record above, "@@END" closes the output: without it the output was cut off.
+# Version 3 of the output. "@@TAG fields" opens a record, "|text" belongs to the record above,
+# "@@END" closes the output: without it the output was cut off.
 #
 #   KSCERT version clock            seconds since 1970
 #   FACT name value
@@ -47,8 +45,8 @@ tab=$(printf '\t')
 
 has_role() { case " $KSCERT_ROLES " in *" $1 "*) ;; *) return 1 ;; esac }
 
-# record FIELDS [TEXT]: prints a record. A line break in a field (of a file's name,
-# a setting) begins no other one.
+# record FIELDS [TEXT]: prints a record. A line break in a field (a file name, a setting) cannot
+# begin another record.
 record() {
   fields=$1
   case $1 in *[[:cntrl:]]*) fields=$(printf '%s' "$1" | tr '[:cntrl:]' '?') ;; esac
@@ -56,8 +54,8 @@ record() {
 }
 fact() { [ -z "$2" ] || record "FACT $1 $2"; }
 
-# awk: that it failed is not lost in a pipe: what it reads of a node would look like all of it.
-# 141 is the signal of what was cut off.
+# awk: a failure inside a pipe is recorded; otherwise a truncated result would pass for a complete
+# one. 141 is SIGPIPE, when its output is cut off.
 awk() { command awk "$@" || [ $? = 141 ] || : >"$tmp/failed"; }
 
 bars() { cut -c1-4000 | sed 's/^/|/'; }
@@ -68,8 +66,8 @@ setting() {
   if [ "$value" = "$settings" ]; then value=$2; else value=${value%%"$nl"*}; fi
 }
 
-# read_settings: the fields of the node's own files that tell where things are.
-# Named one by one: the same files hold tokens. Of a setting that is there twice the last counts.
+# read_settings: those fields of the node's own files that name places. They are listed one by one,
+# because the same files hold tokens. Of a repeated setting the last counts.
 read_settings() {
   set --
   for f in "$conf"/manifests/kube-apiserver.yaml "$conf"/manifests/kube-controller-manager.yaml "$conf"/manifests/kube-scheduler.yaml \
@@ -100,7 +98,7 @@ END
       else if (file != "kube-vip") of_pod(path, value)
       else if (path ~ /\/hostPath\/path$/ && value ~ /([.]conf|config)$/) put("kube-vip.kubeconfig", value)
     }
-    # reported: what the file before has reported.
+    # reported: prints the kubelet settings of the previous file.
     function reported(i) {
       new_file()
       if (file == "etcd.env") for (i = 1; i <= n; i++) put("etcd." names[i], flags[names[i]])
@@ -124,7 +122,7 @@ END
     files ~ /kubelet/ { read_line($0); next }
     FILENAME == kubeadm {
       $0 = plain($0)
-      if (match($0, /^["\047]?[A-Za-z]+["\047]?[ \t]*:/)) { # kubeadm takes a key in quotes, and a blank behind it
+      if (match($0, /^["\047]?[A-Za-z]+["\047]?[ \t]*:/)) { # kubeadm accepts a quoted key, and a blank after it
         key = substr($0, 1, RLENGTH)
         gsub(/["\047 \t]/, "", key)
         $0 = key substr($0, RLENGTH + 1)
@@ -160,7 +158,7 @@ END
     }' "$@"
 }
 
-# given_settings: what the kubelet is given as flags, which count before its configuration.
+# given_settings: the flags of the kubelet, which count before its configuration.
 given_settings() {
   for name in $kubelet_flags; do
     flag "${name%:*}" ''
@@ -168,7 +166,7 @@ given_settings() {
   done
 }
 
-# readable FILE: a file is there; what is there instead is reported.
+# readable FILE: FILE is a file; anything else in its place is reported.
 readable() {
   [ -n "$1" ] && [ ! -f "$1" ] || return 0
   if [ -L "$1" ]; then
@@ -178,22 +176,22 @@ readable() {
   fi
 }
 
-# plain FILE: its name can stand in a record; else that it cannot is reported.
+# plain FILE: its name fits into a record; otherwise that is reported.
 plain() {
   case $1 in *[[:cntrl:]]*) ;; *) return 0 ;; esac
   record "UNREADABLE $1" 'a line break or another control character is in its name'
   return 1
 }
 
-# as_listed FILE: it is in $files, and is called $listed there.
+# as_listed FILE: it is in $files, under the name $listed.
 as_listed() {
   # shellcheck disable=SC3013 # in every sh that a node may have
   for listed in $files; do [ "$1" -ef "$listed" ] && return 0; done
   return 1
 }
 
-# list FILE: adds a file to $files, once, however it is called; where there are very many,
-# by its name alone. A name that would be split is reported instead.
+# list FILE: adds a file to $files, once, whatever its name; beyond very many, names alone are
+# compared. A name that would be split is reported instead.
 list() {
   [ -f "$1" ] && plain "$1" || return 0
   case $files$nl in *"$nl$1$nl"*) return 0 ;; esac
@@ -201,8 +199,8 @@ list() {
   files=$files$nl$1
 }
 
-# list_setting NAME: lists the file that a setting names; one that is listed already, and
-# called otherwise there, is reported under that name.
+# list_setting NAME: lists the file that a setting names. If it is listed already under another
+# name, that name is reported.
 list_setting() {
   setting "$1" ''
   [ -f "$value" ] && plain "$value" || return 0
@@ -213,14 +211,14 @@ list_setting() {
   fi
 }
 
-# metadata FILE...: mode, user, group, size, time and path of each. A user or group of a
-# directory service may have a blank in its name, which would be the end of a field.
+# metadata FILE...: mode, user, group, size, time and path of each. A user or group of a directory
+# service may have a blank in its name, which would end the field.
 metadata() {
   stat -L -c "%a$tab%U$tab%G$tab%s$tab%Y$tab%n" "$@" 2>/dev/null | awk -F '\t' '{ gsub(/ /, "_", $2); gsub(/ /, "_", $3); $1 = $1; print }'
 }
 
-# only_certificates: awk that prints the certificates of a text as lines of a record, and no key
-# that someone has put next to them, or behind one that was cut off.
+# only_certificates: awk that prints the certificates of a text as lines of a record, without any
+# key that is next to them, or after one that was cut off.
 # shellcheck disable=SC2016 # $ is awk's
 only_certificates='
   /-----BEGIN/ { inside = $0 ~ /^-----BEGIN CERTIFICATE-----[ \r]*$/ }
@@ -250,11 +248,11 @@ certificates() {
     END { for (path in meta) print "@@FILE " meta[path] }' - files=1 "$@"
 }
 
-# kubeconfigs: their text, in which every word that is not known to be public is replaced
-# by a number, the same word by the same one: so YAML and JSON of any style stay what they
-# are, and what refers to what, while no name, token, password or key is left. Of a key
-# the public half comes into a file of its own; a key goes from pipe to pipe. The files
-# that they name as certificate or key are listed in $tmp/named.
+# kubeconfigs: their text, in which every word that is not known to be public is replaced by a
+# number, equal words by the same one. So YAML and JSON of any style keep their structure and
+# references, but no name, token, password or key. The public half of a key goes to a separate file;
+# a key itself only from pipe to pipe. Files that are named as certificate or key are listed in
+# $tmp/named.
 kubeconfigs() {
   how_utf16='it is in UTF-16, which is not read here; iconv -f UTF-16 -t UTF-8 FILE writes it as usual'
   how_big='it has a line of more than 300,000 characters, or more than 100,000 lines: it is not read to its end'
@@ -307,7 +305,7 @@ kubeconfigs() {
       }
       return out
     }
-    # as_word TEXT: without what would take it apart, which apart_again() puts back.
+    # as_word TEXT: with the characters replaced that would split it; apart_again() restores them.
     function as_word(w, i) { for (i = 1; i <= apart_n; i++) w = exchanged(w, apart_at[i], apart_as[i]); return w }
     function apart_again(w, i) { for (i = 1; i <= apart_n; i++) w = exchanged(w, apart_as[i], apart_at[i]); return w }
     function exchanged(w, from, to, out, at) {
@@ -317,7 +315,7 @@ kubeconfigs() {
       }
       return out w
     }
-    # whole_files LINE: the name of a file that is there is one word, whatever is in it.
+    # whole_files LINE: the name of an existing file becomes one word, whatever it contains.
     function whole_files(line, out, q, w) {
       while (match(line, /client-(certificate|key)["\047]?[ \t]*:[ \t]*/)) {
         out = out substr(line, 1, RSTART + RLENGTH - 1)
@@ -337,7 +335,7 @@ kubeconfigs() {
       }
       return out line
     }
-    # message WORD: what is reported of it.
+    # message WORD: the replacement that is reported.
     function message(w, head, tail, kept) {
       if (w ~ /^(-|---|[.][.][.]|[|>]([-+]?[1-9]?|[1-9][-+])|<<:?|~)$/ || w == "\\") return w
       for (; w ~ /^[&*#!:?]/; w = substr(w, 2)) head = head substr(w, 1, 1)
@@ -374,8 +372,8 @@ kubeconfigs() {
         close(command)
       }
       found = blocks(text)
-      # What is a certificate and nothing else stays as it is broken into lines: how YAML joins
-      # them decides whether it can be read.
+      # A text that is only a certificate keeps its line breaks: how YAML joins the lines decides
+      # whether it can be read.
       for (i = from; i <= n; i++) if (i in parts) {
         goes_on = substr(out[i], length(out[i])) == "\\" ? "\\" : ""
         if (found == "") out[i] = message(out[i]) goes_on
@@ -412,8 +410,8 @@ kubeconfigs() {
     numbered($0) { print FILENAME >(tmp "/numbered") }
     {
       gsub(/\\["\\]/, "_") # would look like the end of a text
-      $0 = /^%[A-Z]/ && quote == "" && block < 0 ? "" : structured($0) # a directive is no content
-      # Of an address of IPv6 the brackets are no structure.
+      $0 = /^%[A-Z]/ && quote == "" && block < 0 ? "" : structured($0) # a directive is not content
+      # The brackets of an IPv6 address are not structure.
       while (match($0, /https?:\/\/\[[0-9A-Fa-f:.]+\]/))
         $0 = substr($0, 1, RSTART - 1) as_word(substr($0, RSTART, RLENGTH)) substr($0, RSTART + RLENGTH)
       apart(whole_files($0))
@@ -434,8 +432,8 @@ kubeconfigs() {
   done
 }
 
-# keys: the public half of every key, in a file of its own, whose certificate has a place
-# (orchestrator/certs, Table): openssl is started for each.
+# keys: the public half of every key whose certificate has a place (orchestrator/certs, Table), each
+# in a separate file: openssl is started for each.
 keys() {
   files=
   for name in $cas $leaves; do
@@ -452,16 +450,16 @@ keys() {
   n=0
   for f in $files; do
     n=$((n + 1))
-    [ $n -le 1000 ] || break # more certificates are not read, either
+    [ $n -le 1000 ] || break # no more certificates are read, either
     printf '%s %s\n' "$n" "$f"
     openssl pkey -in "$f" -passin pass: -pubout -outform DER -out "$tmp/pub/$n" </dev/null >/dev/null 2>&1
   done >"$tmp/keys.files"
 }
 
-# meant FILE: what the YAML or JSON of an encryption configuration means, in lines of a path and
-# a value: in a sequence the place is a number, so that its order counts, which is that of
-# providers and keys, and the order in a mapping does not. Kubespray writes the file again in
-# another form. Of what is not understood, such as an anchor, the words in their order.
+# meant FILE: the meaning of an encryption configuration in YAML or JSON, as lines of a path and a
+# value. In a sequence the path has the position, because the order of providers and keys counts;
+# the order in a mapping does not. Kubespray rewrites the file in another form. Of what is not
+# understood, such as an anchor, the words in their order.
 meant() {
   awk '
     function put(path, value) { if (path ~ "^/resources(/|$)") line[++lines] = path "=" value }
@@ -480,7 +478,7 @@ meant() {
       P += RLENGTH
       return substr(w, 1, RLENGTH)
     }
-    # node PATH: what begins at P of T.
+    # node PATH: the node that begins at P of T.
     function node(path, c, n, key) {
       blank()
       c = substr(T, P, 1)
@@ -489,7 +487,7 @@ meant() {
         blank()
         if (P > length(T)) odd = 1
         else if (substr(T, P, 1) == (c == "{" ? "}" : "]")) {
-          if (!n && key == "") put(path, c) # an empty one is not nothing
+          if (!n && key == "") put(path, c) # an empty one still counts
           P++
           return
         }
@@ -504,7 +502,7 @@ meant() {
         }
       }
     }
-    # open_ TEXT: so many brackets are open in it, outside of quotes.
+    # open_ TEXT: the number of open brackets in it, outside of quotes.
     function open_(text, n) {
       gsub(/"[^"]*"|\047[^\047]*\047/, "", text)
       if (text ~ /["\047]/) odd = 1
@@ -519,14 +517,14 @@ meant() {
     { sub(/\r$/, ""); sub(/^ *#.*/, "") }
     !/[^ ]/ || /^---$/ && !lines { next }
     {
-      # A remark, unless it is in quotes.
+      # A comment, unless it is in quotes.
       while (match($0, / #[^"\047]*$/)) $0 = substr($0, 1, RSTART - 1)
       sub(/ +$/, "")
       if (T != "") { T = T " " $0; if (!open_(T)) whole(); next }
       match($0, /^ */)
       indent = RLENGTH
       text = substr($0, indent + 1)
-      fresh = !depth || awaited # a value may stand here
+      fresh = !depth || awaited # a value may begin here
       while (text ~ /^-( |$)/) {
         while (depth && (column[depth] > indent || column[depth] == indent && is[depth] == "-")) depth--
         push(indent, "-", name[depth] "/" ++count[name[depth]])
@@ -561,8 +559,8 @@ meant() {
         END { for (i = from ? from : 1; i <= n; i++) print word[i] }'
 }
 
-# digests: of what must never change, and of the public half of every key; of the
-# encryption configuration that of its meaning.
+# digests: of what must never change, and of the public half of every key; of the encryption
+# configuration that of its meaning.
 digests() {
   f=$real/secrets_encryption.yaml
   if [ -s "$f" ]; then
@@ -588,8 +586,8 @@ digests() {
     END { for (name in path) print "@@KEY unreadable " path[name] }' "$tmp"/keys.* sums=1 -
 }
 
-# watched: what a plan relies on in addition to the certificates. Of manifests the kubelet reads
-# every file whose name does not begin with a dot, whatever it ends with.
+# watched: what a plan relies on in addition to the certificates. The kubelet reads every manifest
+# whose name does not begin with a dot, whatever its extension.
 watched() {
   set --
   for f in "$conf"/manifests/*; do
@@ -617,8 +615,8 @@ watched() {
   [ $# = 0 ] || sha256sum "$@" | sed -n 's/^\([0-9a-f]\{64\}\)  /@@WATCH \1 /p'
 }
 
-# own PID: a process of root in the host's own namespaces. What another user's or a
-# pod's says of itself is not believed.
+# own PID: a process of root in the host's own namespaces. Processes of other users or pods can
+# claim anything, so they are ignored.
 own() {
   grep -qs '^Uid:[[:space:]]*0[[:space:]]*0[[:space:]]' "/proc/$1/status" || return 1
   for ns in user pid mnt; do
@@ -632,13 +630,12 @@ run_name() {
   value=$(tr '\0;' '[\n*]' <"$1" | sed -n "s/^ *\(export \)\{0,1\}KSCERT_RUN[=]'\{0,1\}\([A-Za-z0-9._-]\{1,64\}\)'\{0,1\}\$/\2/p" | head -n 1)
 }
 
-# work: who may be changing something here at this moment: tasks of a run, which
-# carry its name; other tasks of Ansible, by how it starts them; kubeadm; what
-# Kubespray's timer starts. All as root.
-# Not those that only look or handle the lock. The text of this script is in
-# command lines, too: no pattern matches itself. Arguments may be secrets.
+# work: what may be changing something here at this moment: tasks of a run, which carry its name;
+# other tasks of Ansible, by how it starts them; kubeadm; what Kubespray's timer starts. All as
+# root. Not those that only inspect or handle the lock. This script's text is in command lines, too,
+# so no pattern matches itself. Arguments may be secrets.
 work() {
-  # Where no one may look at process 1, in a sandbox, this script's own namespaces count.
+  # In a sandbox that hides process 1, this script's own namespaces count.
   first=1
   [ -e /proc/1/ns/mnt ] || first=$$
   {
@@ -668,7 +665,7 @@ work() {
   done 2>/dev/null | head -n 50
 }
 
-# disks: also the one that backups will lie on, whose folder the first one makes.
+# disks: also the one of the backups; the first backup makes their directory.
 disks() {
   backups=$KSCERT_BACKUP_ROOT
   until [ -e "${backups:=/}" ]; do
@@ -682,8 +679,7 @@ disks() {
     done
 }
 
-# units: the systemd units that are loaded, their restarts and for how long they
-# are active.
+# units: the systemd units that are loaded, their restarts and how long they have been active.
 units() {
   timeout 5 systemctl show kubelet.service etcd.service containerd.service crio.service docker.service \
     -p Id -p LoadState -p ActiveState -p SubState -p NRestarts -p ActiveEnterTimestampMonotonic 2>/dev/null |
@@ -700,9 +696,9 @@ units() {
       END { flush() }'
 }
 
-# renewal_timer: of Kubespray's own renewal of certificates (roles/kubernetes/control-plane,
-# auto_renew_certificates, since v2.15.1): whether it is on, when it is next, or that a run
-# of ours holds it back (roles/renewal_timer).
+# renewal_timer: Kubespray's own renewal of certificates (roles/kubernetes/control-plane,
+# auto_renew_certificates, since v2.15.1): whether it is on, when it runs next, or that a run of
+# ours holds it back (roles/renewal_timer).
 renewal_timer() {
   [ -f "$root/etc/systemd/system/k8s-certs-renew.timer" ] || return 0
   state=off next=
@@ -717,20 +713,20 @@ renewal_timer() {
   record "TIMER $state ${next:-0}"
 }
 
-# container_runtime: the unit of the one that the kubelet is set to use, in $runtime.
+# container_runtime: the unit of the runtime that the kubelet is set to use, in $runtime.
 container_runtime() {
   setting kubelet.containerRuntimeEndpoint ''
   case $value in
   *containerd*) runtime=containerd ;;
   *crio*) runtime=crio ;;
-  *) runtime=docker ;; # the kubelet's own, before Kubernetes 1.24, and cri-dockerd
+  *) runtime=docker ;; # built into the kubelet before Kubernetes 1.24, or cri-dockerd
   esac
   case $units in *"UNIT $runtime "*) fact runtime "$runtime" ;; *) runtime= ;; esac
 }
 
-# processes: of the control plane, etcd and the kubelet, since when. Those in
-# another network namespace are pods of users. A hundredth of a second is the
-# kernel's unit here on every architecture (USER_HZ).
+# processes: of the control plane, etcd and the kubelet, and when they started. Those in another
+# network namespace are pods of users. The kernel's unit here is a hundredth of a second on every
+# architecture (USER_HZ).
 processes() {
   cat /proc/[0-9]*/stat 2>/dev/null >"$tmp/stat"
   awk -v now="$now" -v up="$uptime" '
@@ -743,26 +739,26 @@ processes() {
     }' "$tmp/stat" | while read -r name pid started; do
     # shellcheck disable=SC3013 # in every sh that a node may have
     [ "/proc/$pid/ns/net" -ef /proc/1/ns/net ] || continue
-    # Nor is anybody's session, whatever they call their programs.
+    # Nor does a process of a login session count, whatever its name.
     ! grep -qs '/user\.slice' "/proc/$pid/cgroup" || continue
     command=
-    read -r command <"/proc/$pid/cmdline" # NULs between the words are left out
+    read -r command <"/proc/$pid/cmdline" # NULs between the words are dropped
     case $name:$command in
-    *--version) continue ;; # asked by anyone who looks, now
-    kube-controller:*kube-controller-manager*) name=kube-controller-manager ;; # the kernel cuts names after 15 characters
+    *--version) continue ;; # a short query, maybe by this inspection
+    kube-controller:*kube-controller-manager*) name=kube-controller-manager ;; # the kernel truncates names to 15 characters
     kube-controller:*) continue ;;
     esac
     record "PROCESS $name $pid $started"
   done 2>/dev/null | head -n 50
 }
 
-# client OPTION...: a TLS client that trusts no one; reading the authorities
-# of the whole world takes it four times as long as its answer.
+# client OPTION...: a TLS client without trusted CAs; loading those of the system takes four times
+# as long as the answer.
 client() { SSL_CERT_FILE=/dev/null SSL_CERT_DIR=/dev/null timeout 6 openssl s_client "$@"; }
 
-# tls NAME ADDRESS [OPTION...]: asks a port for its certificates. What it reads of
-# a server that stays silent is lost when its time is up, what it says is not:
-# the handshake's states show that there was a connection.
+# tls NAME ADDRESS [OPTION...]: asks a port for its certificates. For a silent server the output is
+# lost at the timeout, but not the messages: the handshake's states show that there was a
+# connection.
 tls() {
   name=$1 address=$2
   shift 2
@@ -771,8 +767,8 @@ tls() {
   printf '%s\n' $? >"$tmp/tls-exit.$name"
 }
 
-# http NAME ADDRESS [OPTION...]: sends the requests on stdin to a port; quietly,
-# for else the session's secrets are printed in between.
+# http NAME ADDRESS [OPTION...]: sends the requests on stdin to a port; quietly, because the
+# session's secrets are printed otherwise.
 http() {
   name=$1 address=$2
   shift 2
@@ -781,7 +777,7 @@ http() {
   printf '%s\n' $? >"$tmp/http-exit.$name"
 }
 
-# plainly NAME ADDRESS: the same to a port without TLS, where there is a bash.
+# plainly NAME ADDRESS: the same to a port without TLS, if there is a bash.
 plainly() {
   printf '%s\n' "$2" >"$tmp/http.$1"
   server=${2%:*} server=${server#\[}
@@ -794,7 +790,7 @@ plainly() {
 # request METHOD PATH CLOSING-HEADER [BODY]
 request() { printf '%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: %s\r\nContent-Length: %s\r\n\r\n%s' "$1" "$2" "$3" "${#4}" "$4"; }
 
-# api NAME ADDRESS: how far one comes with an API server, without a credential.
+# api NAME ADDRESS: how the API server answers without a credential.
 api() {
   tls "$1" "$2" &
   { request GET /livez keep-alive '' && request GET /readyz close ''; } | http "$1" "$2" &
@@ -811,8 +807,8 @@ show() {
   return "$status"
 }
 
-# kubelet_access KUBECTL...: whether the user of the certificate with which the API server
-# goes to kubelets may do what it does there. In these groups it may do everything.
+# kubelet_access KUBECTL...: whether the user of the API server's client certificate for kubelets
+# may do there what the API server does. These groups may do everything.
 kubelet_access() {
   crt=$pki/apiserver-kubelet-client.crt
   [ -n "$openssl" ] && [ -f "$crt" ] || return 0
@@ -831,15 +827,16 @@ END
   show kubelet-access 4 "$@" --as="$user" auth can-i get nodes --subresource=proxy >"$tmp/result.kubelet-access"
 }
 
-# view: the cluster as this node's API server tells its administrator, TLS
-# verified. The client's cache is not left in root's home.
+# view: the cluster as this node's API server shows it to its administrator, with TLS verified. The
+# client's cache is not left in root's home.
 view() {
   set -- kubectl --cache-dir="$tmp/cache" --kubeconfig="$conf/admin.conf" --server="https://$1" --request-timeout=8s
   column='{"\t"}' end='{"\n"}'
   show readyz 9 "$@" get --raw '/readyz?verbose' >"$tmp/result.readyz" || return 0
   kubelet_access "$@" &
-  # A label of a control plane has no value: no jsonpath tells it from none. Nodes and their
-  # leases are asked for together: each kubectl takes as long as all of it asks.
+  # A control plane label has no value, and jsonpath cannot distinguish that from a missing one.
+  # Nodes and their leases are requested together: each kubectl takes as long as all of its
+  # requests.
   # shellcheck disable=SC2016 # $label is kubectl's
   nodes='{{range .items}}{{if eq .kind "Lease"}}{{.metadata.name}}{{"\t"}}{{.spec.renewTime}}{{else}}{{.metadata.name}}{{"\t"}}{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}}{{"\t"}}{{.status.nodeInfo.kubeletVersion}}{{"\t"}}{{.status.nodeInfo.containerRuntimeVersion}}{{"\t"}}{{range $label, $_ := .metadata.labels}}{{if or (eq $label "node-role.kubernetes.io/control-plane") (eq $label "node-role.kubernetes.io/master")}}control-plane {{end}}{{end}}{{"\t"}}{{range .status.addresses}}{{.address}} {{end}}{{"\t"}}{{if .spec.unschedulable}}cordoned{{end}}{{end}}{{"\n"}}{{end}}'
   show nodes 4 "$@" -n kube-node-lease get nodes,leases -o "go-template=$nodes" >"$tmp/result.nodes" &
@@ -849,9 +846,8 @@ view() {
   [ "${KSCERT_TRUST:-no}" != cluster ] || trust "$@" >"$tmp/result.trust"
 }
 
-# trust KUBECTL...: what the objects of the cluster trust: nine requests, however many there
-# are, and the resource types are in the client's cache by now. Of Secrets with tokens, nothing
-# but the CA leaves kubectl.
+# trust KUBECTL...: what the objects of the cluster trust, in nine requests, however many there are;
+# the resource types are cached by now. Of Secrets with tokens, only the CA leaves kubectl.
 trust() {
   # shellcheck disable=SC2016 # $ is kubectl's
   {
@@ -869,11 +865,11 @@ trust() {
   asks bundles "$@" get validatingwebhookconfigurations,mutatingwebhookconfigurations,apiservices,customresourcedefinitions --chunk-size=0 -o "go-template=$bundles" &
   asks published "$@" get clustertrustbundles --chunk-size=0 -o "go-template=$published" &
   wait
-  # A kubeconfig is no list of CAs.
+  # A kubeconfig is not a list of CAs.
   [ ! -s "$tmp/asked.info" ] ||
     sed -n "s/.*certificate-authority-data: *\([A-Za-z0-9+/=]*\).*/cluster-info$tab-$tab\1/p" "$tmp/asked.info" >"$tmp/asked.cluster"
   rm -f "$tmp/asked.info"
-  # The same CAs once, with all that have them.
+  # Each CA once, with all objects that have it.
   cat "$tmp"/asked.* 2>/dev/null | awk -F'\t' '
     !(($1 FS $3) in at) { at[$1 FS $3] = ++n; kind[n] = $1; text[n] = $3 }
     { i = at[$1 FS $3]; if (length(names[i]) < 20000) names[i] = names[i] " " $2 }
@@ -883,7 +879,7 @@ trust() {
     }' >"$tmp/trusted"
   message=$(cat "$tmp"/asked-message.* 2>/dev/null | grep -v -e "the server doesn't have a resource type" -e '^Warning: ' | head -c 1000)
   while IFS="$tab" read -r kind names text; do
-    # Users of the cluster write them: too much of it must not cut off the node's answer.
+    # Users of the cluster write these objects: too many of them must not cut off the node's answer.
     [ "$(wc -c <"$tmp/result.trust")" -lt 600000 ] || kind=more names=
     [ "$kind" != more ] || { message="$message${message:+$nl}there are more CA bundles than are read" && break; }
     record "TRUST $kind $names"
@@ -895,7 +891,7 @@ trust() {
   [ -z "$message" ] || { record 'RESULT trust 1' && printf '%s\n' "$message" | bars; }
 }
 
-# asks NAME KUBECTL...: keeps what it prints and what it says apart.
+# asks NAME KUBECTL...: keeps its output and its errors apart.
 asks() {
   name=$1
   shift
@@ -905,8 +901,8 @@ asks() {
 # public_only: the certificates of a text, as lines of a record.
 public_only() { tr -d '\000\r' | head -c 50000 | cut -c1-200 | awk "$only_certificates"; }
 
-# pods_trust: the CAs in the volumes of the pods on this node, and when the container of each
-# that has run longest was started. A pod's folders have its UID, its logs its name, too.
+# pods_trust: the CAs in the volumes of the pods on this node, and when each pod's longest running
+# container was started. A pod's directories have its UID; its logs have its name, too.
 pods_trust() {
   flag root-dir "$kubelet_home"
   find "$value"/pods/*/volumes/kubernetes.io~projected -mindepth 2 -maxdepth 2 -path '*/kube-api-access-*/ca.crt' 2>/dev/null >"$tmp/pods"
@@ -934,9 +930,9 @@ pods_trust() {
   done
 }
 
-# kubeadm_config: whether kubeadm takes the node's configuration. What it calls invalid it may
-# use all the same, such as an unknown field: then that is asked which reads the file as a
-# renewal does, and changes nothing.
+# kubeadm_config: whether kubeadm accepts the node's configuration. What "validate" rejects, such as
+# an unknown field, a renewal may still accept: then a command that reads the file like a renewal,
+# and changes nothing, decides.
 kubeadm_config() {
   [ -f "$config" ] || return 0
   show kubeadm-config 5 kubeadm config validate --config "$config" >"$tmp/kubeadm-message"
@@ -945,20 +941,20 @@ kubeadm_config() {
   if [ $answer = 1 ]; then
     alpha=
     timeout 2 kubeadm certs --help >/dev/null 2>&1 </dev/null
-    [ $? != 1 ] || alpha=alpha # before v1.20; one that is slow is another matter
+    [ $? != 1 ] || alpha=alpha # before v1.20; a timeout is another matter
     # shellcheck disable=SC2086 # none or one word
     show kubeadm-config 5 kubeadm $alpha certs check-expiration --config "$config" >"$tmp/kubeadm-message"
     answer=$?
     unquoted
   fi
-  # What kubeadm understands, a renewal may not.
+  # A renewal may not understand what kubeadm does.
   [ $answer = 0 ] || return 0
   if says=$(not_plain "$config") || { [ ! -d "$pki" ] && says="$pki, the certificatesDir of $config, does not exist"; }; then
     record 'RESULT kubeadm-config 1' "$says" >"$tmp/result.kubeadm-config"
   fi
 }
 
-# unquoted: what kubeadm reported, without the values that it quotes: a token or a key may be one.
+# unquoted: kubeadm's messages without the values that they quote: a token or a key may be one.
 unquoted() {
   sed -E 's/(Invalid value): "([^"\\]|\\.)*"/\1/g; s/(token) "([^"\\]|\\.)*"/\1/g' "$tmp/kubeadm-message" \
     >"$tmp/result.kubeadm-config"
@@ -973,7 +969,7 @@ ask_control_plane() {
   api=$value
   if [ -n "$openssl" ]; then
     api kube-apiserver "$api"
-    # The certificate with which it talks to itself is in no file.
+    # The certificate for its connections to itself is in no file.
     tls kube-apiserver-loopback "$api" -servername apiserver-loopback-client &
     for component in kube-controller-manager:10257 kube-scheduler:10259; do
       setting "${component%:*}.secure-port" "${component#*:}"
@@ -990,9 +986,8 @@ ask_control_plane() {
   }
 }
 
-# ask_etcd: the member on this node, with the certificate it serves itself. Where it has a
-# port of its own for HTTP, the other one answers none. Last what may be kept waiting where
-# there is no quorum.
+# ask_etcd: the member on this node, with its own serving certificate. If it has a separate port for
+# HTTP, the other port does not answer HTTP. Requests that may hang without a quorum come last.
 ask_etcd() {
   setting etcd.cert-file ''
   crt=$value
@@ -1003,7 +998,7 @@ ask_etcd() {
   peer=$value
   setting etcd.listen-client-urls ''
   if [ -n "$value" ] || has_role etcd; then etcd_at "$value"; fi
-  # A client without a certificate would be answered too, and etcd's log tell of it.
+  # A client without a certificate would be answered too, but etcd's log would report it.
   set --
   [ -f "$crt" ] && [ -f "$key" ] && set -- -cert "$crt" -key "$key"
   [ -z "$peer" ] || tls etcd-peer "$peer" "$@" &
@@ -1028,8 +1023,8 @@ ask_etcd() {
   } | "$@" &
 }
 
-# ask_kubelet: what it serves, and the API endpoint that it talks to, where that
-# is not this node's own API server.
+# ask_kubelet: what it serves, and the API endpoint that it uses, if that is not this node's own API
+# server.
 ask_kubelet() {
   setting kubelet.address ''
   flag node-ip "$value"
@@ -1081,7 +1076,7 @@ answers() {
     /-----END CERTIFICATE-----/ { inside = 0 }' "$@"
 }
 
-# last_words NAME: of the newest container of a static pod: errors before the rest.
+# last_words NAME: log lines of a static pod's newest container, errors first.
 last_words() {
   log=$(find "$root/var/log/pods" -path "*kube-system_$1-*/$1/*.log" -printf '%T@ %p\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p')
   # The runtime's prefix (time, stream, flag) is cut off.
@@ -1090,7 +1085,7 @@ last_words() {
     printf "%s\n" "$words" | grep -E "^([EF][0-9]{4} |Error|panic|fatal)|\"level\":\"(error|fatal|panic|warn)\"" | tail -n 4 | grep . || printf "%s\n" "$words" | tail -n 3' sh "$log"
 }
 
-# logs: why something does not answer, where something does not.
+# logs: why something does not answer, if something does not.
 logs() {
   kubelet_too=
   if [ -f "$tmp/result.readyz" ] && ! grep -q '^@@RESULT readyz 0$' "$tmp/result.readyz"; then
@@ -1106,17 +1101,18 @@ logs() {
   fi
   case $units in *'UNIT kubelet active '*) ;; *'UNIT kubelet '*) kubelet_too=1 ;; esac
   [ -n "$kubelet_too" ] || return 0
-  # Where all is well the API tells, and a kubelet takes longer to tell than all the rest.
+  # In a healthy cluster the API reports the version, and asking the kubelet takes longer than all
+  # the rest.
   [ -z "$runtime" ] || show runtime-version 5 "$runtime" --version
   [ -z "$(command -v kubelet)" ] || show kubelet-version 5 kubelet --version
-  # A manifest that cannot be read is reported again every 20 s: what was reported before
-  # the files last changed (which no copy with an old time hides) is over.
+  # A manifest that cannot be read is reported again every 20 s: reports from before the last change
+  # of the files (the change time, which a copy with an old time does not hide) are obsolete.
   changed=$(stat -c %Z "$conf"/manifests "$conf"/manifests/* 2>/dev/null | sort -n | tail -n 1)
   minute=$((${now%.*} - 60))
-  # In the second of a change the file was perhaps half written.
+  # In the second of a change the file may have been half written.
   changed=$((${changed:-0} + 1))
   [ "$changed" -gt "$minute" ] || changed=$minute
-  # What follows from the missing API server is left out: it says nothing new.
+  # Consequences of the missing API server are left out: they add nothing.
   # shellcheck disable=SC2016 # $0 is awk's, $1 the inner shell's
   show kubelet-log 4 sh -c '{
     journalctl -u kubelet --since -10min -o cat --no-pager | grep -v "parse as pod"
@@ -1137,8 +1133,8 @@ collect() {
   pki=$value
   real=$(readlink -f "$pki" 2>/dev/null || printf '%s' "$pki")
 
-  # What takes longest first: openssl for the keys, then the network. While it answers,
-  # the other files are read. Names are split at newlines and taken as they are.
+  # The slowest first: openssl for the keys, then the network. While it answers, the other files are
+  # read. Names are split at newlines and not expanded.
   IFS=$nl
   if [ -n "$openssl" ]; then keys & fi
   kubeconfigs >"$tmp/kubeconfigs" &

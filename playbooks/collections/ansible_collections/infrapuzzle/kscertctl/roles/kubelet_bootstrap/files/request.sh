@@ -1,7 +1,7 @@
-# Tells whether the kubelet of this node needs a client certificate that it cannot ask
-# for by itself, and makes a key and a request for one. The key stays here; what travels
-# to a control plane is public: the request, the old certificate, and the old key's
-# signature of the request, which proves who asks.
+# Prints whether this node's kubelet needs a client certificate that it cannot request by itself,
+# and makes a key and a request for one. The key stays here; what travels to a control plane is
+# public: the request, the old certificate, and a signature of the request by the old key, which
+# proves who asks.
 need_backup
 current=$kubelet/kubelet-client-current.pem
 kubeletconf=$conf/kubelet.conf
@@ -9,7 +9,7 @@ kubeletconf=$conf/kubelet.conf
 
 sweep
 renew_serving_pair
-# Removed, and the kubelet not restarted since: it still serves the old one.
+# It was removed, and the kubelet not restarted since: it still serves the old one.
 if [ ! -f "$kubelet/kubelet.crt" ] && [ ! -e "$kubelet/kubelet-server-current.pem" ] && ! serves_other; then
   checking 'restart the kubelet' || changed 'the kubelet has no serving certificate until it is restarted'
 fi
@@ -22,7 +22,9 @@ if [ -z "$due" ] && refer_due && ! checking "let $kubeletconf refer to $current"
   refer_to_current
   rm -rf "$stage"
 fi
-if restart_due; then checking 'restart the kubelet' || changed 'the kubelet has not been restarted since it got a certificate'; fi
+if restart_due; then
+  checking 'restart the kubelet' || changed 'the kubelet has not been restarted since it got a certificate'
+fi
 [ -n "$due" ] || exit 0
 checking 'give the kubelet a new client certificate' && exit 0
 
@@ -30,7 +32,7 @@ mkdir -p "$kubelet"
 stage=$kubelet/.kscertctl.request
 mkdir "$stage"
 quietly openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$stage/key"
-# Who asks is known from the inventory and the old certificate: whatever stands here.
+# The inventory and the old certificate decide whose certificate it is, not this subject.
 quietly openssl req -new -key "$stage/key" -subj /CN=kubelet -out "$stage/request"
 kubelet_pair >"$stage/old.pem"
 old='' proof=''

@@ -1,9 +1,9 @@
-# On a control plane: signs the client certificates that kubelets need, from requests
-# that their nodes have made (request.sh), and prints them. Of a request nothing counts but
-# its key: who it is for says the inventory. Where the old certificate names another node
-# (--hostname-override), that counts when its key has signed the request and the
-# inventory has no other host of that name. Usages and lifetime are those that
-# kube-controller-manager would give (Kubernetes, pkg/controller/certificates/signer).
+# Runs on a control plane: signs client certificates for kubelets from the requests of their nodes
+# (request.sh), and prints them. Only the key of a request counts; the inventory decides whose
+# certificate it is. If the old certificate names another node (--hostname-override), that name
+# counts when its key has signed the request and the inventory has no other host of that name.
+# Usages and lifetime are those of kube-controller-manager (Kubernetes,
+# pkg/controller/certificates/signer).
 pki=$(pki_dir)
 check_authority ca
 open_stage "$conf"
@@ -12,15 +12,21 @@ basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = clientAuth
 CONF
-# An authority of before Kubernetes 1.19 has no identifier, and openssl would stop there.
+# A CA from before Kubernetes 1.19 has no identifier, and openssl would stop there.
 if issuing "$pki/ca.crt" "$pki/ca.key" | openssl x509 -noout -text | grep -q 'X509v3 Subject Key Identifier'; then
   echo 'authorityKeyIdentifier = keyid' >>"$stage/extensions"
 fi
-lifetime=$(for flag_of in cluster-signing-duration experimental-cluster-signing-duration; do named kube-controller-manager $flag_of; done | head -n 1 |
-  awk '{for (s = 0; match($0, /^[0-9]+[hms]/); $0 = substr($0, RLENGTH + 1)) s += substr($0, 1, RLENGTH - 1) * (/^[0-9]+h/ ? 3600 : /^[0-9]+m/ ? 60 : 1); print s}')
+lifetime=$(for flag_of in cluster-signing-duration experimental-cluster-signing-duration; do
+  named kube-controller-manager $flag_of
+done | head -n 1 | awk '
+  {
+    for (s = 0; match($0, /^[0-9]+[hms]/); $0 = substr($0, RLENGTH + 1))
+      s += substr($0, 1, RLENGTH - 1) * (/^[0-9]+h/ ? 3600 : /^[0-9]+m/ ? 60 : 1)
+    print s
+  }')
 [ "${lifetime:-0}" -gt 0 ] || lifetime=31536000
 
-# subject_for NAME: leaves in $node which node the certificate is for.
+# subject_for NAME: leaves in $node the node that the certificate is for.
 subject_for() {
   node=$1
   [ -s "$stage/old.pem" ] || return 0
@@ -34,18 +40,24 @@ subject_for() {
     ;;
   esac
   case $was in *[!a-z0-9.-]*) fail 'its old certificate names no node' ;; esac
-  case " $KSCERT_NAMES " in *" $was "*) fail "its old certificate is that of $was, which is another host of the inventory" ;; esac
+  case " $KSCERT_NAMES " in
+  *" $was "*) fail "its old certificate is that of $was, which is another host of the inventory" ;;
+  esac
   openssl x509 -in "$stage/old.pem" -noout -pubkey >"$stage/old.pub" 2>/dev/null
   { verify "$pki/ca.crt" "$stage/old.pem" -no_check_time &&
-    openssl dgst -sha256 -verify "$stage/old.pub" -signature "$stage/proof" "$stage/request"; } >/dev/null 2>&1 || fail "its old certificate names the node $was, and nothing proves that it is its own: set kube_override_hostname to that name in the inventory"
+    openssl dgst -sha256 -verify "$stage/old.pub" -signature "$stage/proof" "$stage/request"; } >/dev/null 2>&1 ||
+    fail "its old certificate names the node $was, and nothing proves that it is its own:" \
+      "set kube_override_hostname to that name in the inventory"
   node=$was
 }
 
 # sign HOST NAME REQUEST OLD PROOF
 sign() {
   case $2 in '' | *[!a-z0-9.-]*) fail "$2 is not a name of a node" ;; esac
-  [ "$(printf '%s\n' "$KSCERT_NAMES" | tr ' ' '\n' | grep -Fxc -e "$2")" = 1 ] || fail "the inventory has more than one host that is the node $2"
-  { printf '%s' "$3" | base64 -d >"$stage/request" && printf '%s' "$4" | base64 -d >"$stage/old.pem" && printf '%s' "$5" | base64 -d >"$stage/proof"; } ||
+  [ "$(printf '%s\n' "$KSCERT_NAMES" | tr ' ' '\n' | grep -Fxc -e "$2")" = 1 ] ||
+    fail "the inventory has more than one host that is the node $2"
+  { printf '%s' "$3" | base64 -d >"$stage/request" && printf '%s' "$4" | base64 -d >"$stage/old.pem" &&
+    printf '%s' "$5" | base64 -d >"$stage/proof"; } ||
     fail 'its request is not base64'
   alone req "$stage/request" || fail 'its request cannot be read'
   [ ! -s "$stage/old.pem" ] || alone x509 "$stage/old.pem" || fail 'its old certificate cannot be read'
@@ -60,7 +72,7 @@ while IFS='|' read -r host name request old proof; do
   if why=$(sign "$host" "$name" "$request" "$old" "$proof" 2>&1); then
     printf 'issued: %s|%s\n' "$host" "$(one_line <"$stage/new.pem")"
   else
-    # Its node fails for it; the others need not.
+    # Only its own node fails.
     printf 'refused: %s|%s\n' "$host" "$(printf '%s' "${why#kscertctl: }" | one_line)"
   fi
 done <"$stage/requests"

@@ -1,5 +1,5 @@
-# Takes the client certificate that a control plane has signed for this node's kubelet
-# (sign.sh), and restarts the kubelet with it.
+# Installs the client certificate that a control plane has signed for this node's kubelet (sign.sh),
+# and restarts the kubelet with it.
 need_backup
 current=$kubelet/kubelet-client-current.pem
 kubeletconf=$conf/kubelet.conf
@@ -7,18 +7,24 @@ stage=$kubelet/.kscertctl.request
 if [ -d "$stage" ]; then
   trap 'rm -rf "$stage"' EXIT
   trap 'exit 130' INT TERM HUP
-  [ -z "$KSCERT_REFUSED" ] || fail "no client certificate was signed for this kubelet: $(printf '%s' "$KSCERT_REFUSED" | base64 -d)"
-  [ -n "$KSCERT_ISSUED" ] || fail "no control plane has signed a client certificate for this kubelet: with --limit, name the first control plane there, too"
+  [ -z "$KSCERT_REFUSED" ] ||
+    fail "no client certificate was signed for this kubelet: $(printf '%s' "$KSCERT_REFUSED" | base64 -d)"
+  [ -n "$KSCERT_ISSUED" ] || fail "no control plane has signed a client certificate for this kubelet:" \
+    "with --limit, name the first control plane there, too"
   printf '%s' "$KSCERT_ISSUED" | base64 -d >"$stage/new.pem"
-  pair "$stage/new.pem" "$stage/key" || fail 'the new client certificate does not belong to the key that was made for it'
-  # The authority that the kubelet trusts in the API server is the one that signs kubelets.
+  pair "$stage/new.pem" "$stage/key" ||
+    fail 'the new client certificate does not belong to the key that was made for it'
+  # The kubelet trusts the API server's CA, which is also the one that signs kubelets.
   embedded_authorities "$kubeletconf" >"$stage/ca.pem"
-  file=$(sed -n 's/^.*certificate-authority["'"'"']\{0,1\}: *["'"'"']\{0,1\}\([^"'"'"', }]*\).*/\1/p' "$kubeletconf" | head -n 1)
+  file=$(sed -n 's/^.*certificate-authority["'"'"']\{0,1\}: *["'"'"']\{0,1\}\([^"'"'"', }]*\).*/\1/p' "$kubeletconf" |
+    head -n 1)
   [ -s "$stage/ca.pem" ] || cat "${file:-$conf/ssl/ca.crt}" >"$stage/ca.pem"
   chain "$stage/old.chain" "$stage/new.pem" "$stage/ca.pem"
-  ! invalid "$stage/ca.pem" "$stage/new.pem" || fail "the new client certificate is not valid under the CA in $kubeletconf: $why"
+  ! invalid "$stage/ca.pem" "$stage/new.pem" ||
+    fail "the new client certificate is not valid under the CA in $kubeletconf: $why"
   if [ -s "$stage/old.crt" ] && [ "$(names "$stage/old.crt")" != "$(names "$stage/new.pem")" ]; then
-    changed "the kubelet was $(names "$stage/old.crt" | sed -n '1s/^subject=//p'), and is $(names "$stage/new.pem" | sed -n '1s/^subject=//p')"
+    changed "the kubelet was $(names "$stage/old.crt" | sed -n '1s/^subject=//p')," \
+      "and is $(names "$stage/new.pem" | sed -n '1s/^subject=//p')"
   fi
   cat "$stage/new.pem" "$stage/key" >"$stage/pair"
   : >"$kubelet/.kscertctl.restart"

@@ -1,5 +1,5 @@
-# Tells whether the kubelet of this node has to ask for its serving certificate
-# (serverTLSBootstrap), and has none that is good for long.
+# Prints whether this node's kubelet has to request its serving certificate (serverTLSBootstrap),
+# and has none that stays valid for long.
 current=$kubelet/kubelet-server-current.pem
 asks_to_serve || exit 0
 [ ! -f "$current" ] || ends_within "$current" "$seconds" || exit 0

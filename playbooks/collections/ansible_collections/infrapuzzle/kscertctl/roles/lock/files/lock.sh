@@ -1,6 +1,6 @@
-# The lock of a cluster: a file that exists while a run is at work, holds its
-# owner as one line of JSON, and whose time is the owner's last sign of life. Of
-# two who try to take it at the same moment one succeeds.
+# The lock of a cluster: a file that exists while a run is at work. It holds the owner as one line
+# of JSON, and its time is the owner's last heartbeat. Of two runs that try to take it at the same
+# moment one succeeds.
 #
 # Prints "@@LOCK STATE AGE JSON" and "@@END"; see docs/reference/lock.md.
 set -u
@@ -16,7 +16,7 @@ fail() {
 # run_of FILE: the run that a lock names.
 run_of() { sed -n 's/.*"run": *"\([^"]*\)".*/\1/p' "$1" 2>/dev/null | head -n 1; }
 
-# tell STATE [FILE]: the state, and the lock if there is one.
+# tell STATE [FILE]: prints the state, and the lock if there is one.
 tell() {
   age=0 text=-
   if [ -n "${2:-}" ] && text=$(head -n 1 "$2" 2>/dev/null); then
@@ -41,7 +41,7 @@ case $cluster in
 esac
 lock=$KSCERT_STATE_DIR/lock-$cluster
 
-# take: puts the lock there with its content, in one step; fails if there is one.
+# take: creates the lock with its content in one step; fails if there is one.
 take() {
   new=$(mktemp "$KSCERT_STATE_DIR/.lock-XXXXXX") || fail "cannot write below $KSCERT_STATE_DIR"
   trap 'rm -f "$new"' EXIT
@@ -51,7 +51,7 @@ take() {
   return 1
 }
 
-# remove RUN: takes the lock away if it names the run (any, if empty).
+# remove RUN: removes the lock if it names the run (any, if empty).
 remove() {
   [ -e "$lock" ] || return 1
   [ -z "$1" ] || [ "$(run_of "$lock")" = "$1" ] || return 1
@@ -61,7 +61,7 @@ remove() {
 
 case $KSCERT_LOCK_ACTION in
 acquire | release | break)
-  # Anyone who looks and then acts does so alone.
+  # Reading and changing the lock happen under a mutex.
   mkdir -p "$KSCERT_STATE_DIR" || fail "cannot make $KSCERT_STATE_DIR"
   exec 9>"$KSCERT_STATE_DIR/.mutex" || fail "cannot write below $KSCERT_STATE_DIR"
   flock -w 10 9 || fail "another command handles the lock in $KSCERT_STATE_DIR at this moment"
@@ -76,7 +76,9 @@ acquire)
   tell held "$lock"
   ;;
 heartbeat)
-  if [ -n "$KSCERT_LOCK_RUN" ] && [ "$(run_of "$lock")" = "$KSCERT_LOCK_RUN" ] && touch -c "$lock"; then tell beaten "$lock"; fi
+  if [ -n "$KSCERT_LOCK_RUN" ] && [ "$(run_of "$lock")" = "$KSCERT_LOCK_RUN" ] && touch -c "$lock"; then
+    tell beaten "$lock"
+  fi
   tell lost "$lock"
   ;;
 release | break)

@@ -1,17 +1,16 @@
-# Holds back the timer with which Kubespray renews and restarts everything on a control
-# plane (roles/kubernetes/control-plane, auto_renew_certificates), or lets it go again.
-# Should no one let it go, a timer of systemd's does so after a day, and so does a reboot:
-# nothing of ours is left to be forgotten.
+# Holds back the timer with which Kubespray renews and restarts everything on a control plane
+# (roles/kubernetes/control-plane, auto_renew_certificates), or releases it. If no one releases it,
+# a transient systemd timer does after a day, and so does a reboot: nothing of ours stays behind.
 theirs=k8s-certs-renew.timer
 ours=kscertctl-release-timer
 
 case $KSCERT_TIMER_ACTION in
 hold)
-  # One that is held back already is so for a day from now.
+  # A timer that is held back already stays so for a day from now.
   systemctl is-active --quiet "$theirs" || systemctl is-active --quiet "$ours.timer" || exit 0
   ! checking "hold back $theirs" || exit 0
   systemctl stop "$ours.timer" 2>/dev/null || :
-  # One that failed to let it go is in the way of the next.
+  # A release that failed would block the next one.
   systemctl reset-failed "$ours.service" 2>/dev/null || :
   message=$(systemd-run --quiet --unit="$ours" --on-active=1d systemctl start "$theirs" 2>&1 </dev/null) || {
     systemctl start "$theirs" 2>/dev/null || : # it may have been held back already

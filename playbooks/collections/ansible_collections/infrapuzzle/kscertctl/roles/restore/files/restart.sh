@@ -1,25 +1,26 @@
-# Lets the kubelet and the control plane use what was put back: whatever started
-# before that is restarted. What was restored may have expired; then the kubelet
-# does not come up, and nothing is stopped that it would have to start again.
+# Makes the kubelet and the control plane use the restored files: whatever started earlier is
+# restarted. Restored certificates may have expired; then the kubelet does not start, and nothing is
+# stopped that it would have to start again.
 systemctl cat kubelet >/dev/null 2>&1 || exit 0
 
 property() { systemctl show kubelet -p "$1" | cut -d = -f 2; }
 # shellcheck disable=SC2086 # words
-of_kubelet=$(newest "$conf/kubelet.conf" "$kubelet/kubelet-client-current.pem" "$kubelet/kubelet-server-current.pem" "$kubelet/kubelet.crt" \
-  "$conf/kubelet.env" $kubelet_configs)
+of_kubelet=$(newest "$conf/kubelet.conf" "$kubelet/kubelet-client-current.pem" "$kubelet/kubelet-server-current.pem" \
+  "$kubelet/kubelet.crt" "$conf/kubelet.env" $kubelet_configs)
 of_others=$(newest "$conf"/*.conf "$pki"/*.crt "$pki"/etcd/*.crt "$KSCERT_ETCD_DIR"/*.pem)
-[ -n "$of_kubelet$of_others" ] || exit 0 # nothing was put back
+[ -n "$of_kubelet$of_others" ] || exit 0 # nothing was restored
 
 started=$(property ActiveEnterTimestampMonotonic)
 if ! systemctl is-active --quiet kubelet ||
-  awk -v boot="$boot" -v started="${started:-0}" -v put="${of_kubelet:-0}" 'BEGIN {exit !(boot + started / 1000000 <= put + 0.05)}'; then
+  awk -v boot="$boot" -v started="${started:-0}" -v put="${of_kubelet:-0}" '
+    BEGIN {exit !(boot + started / 1000000 <= put + 0.05)}'; then
   checking 'restart the kubelet' || {
     restart_kubelet
     changed 'restarted the kubelet'
   }
 fi
 
-# What has expired ends it in a moment, again and again.
+# With an expired certificate it exits within a moment, again and again.
 restarts=$(property NRestarts)
 for _ in 1 2 3 4 5 6 7 8 9 10; do
   if ! systemctl is-active --quiet kubelet || [ "$(property NRestarts)" != "$restarts" ]; then

@@ -1,14 +1,16 @@
-# Puts back what the backup holds and the node has no longer, or differently, and
-# removes what has appeared since. Done again after an interruption, it goes on
-# with what still differs.
+# Restores what is missing or different on the node from the backup, and removes what has appeared
+# since. After an interruption it continues with what still differs.
 need_backup
 from=$KSCERT_BACKUP_ROOT/$KSCERT_RESTORE_RUN
 manifest=$from/MANIFEST
 copy=$from/files
 sweep
 
-# differing WHAT: the paths of which that holds, parents first.
-differing() { roots "$manifest" | describe '' | differences "$manifest" | awk -F '\t' -v what="$1" 'index(what, $1) {print $2}' | LC_ALL=C sort; }
+# differing WHAT: the paths with this difference, parents first.
+differing() {
+  roots "$manifest" | describe '' | differences "$manifest" |
+    awk -F '\t' -v what="$1" 'index(what, $1) {print $2}' | LC_ALL=C sort
+}
 
 restore=$(differing 'missing differs')
 remove=$(differing extra)
@@ -26,7 +28,7 @@ printf '%s\n' "$restore" | while IFS= read -r path; do
     mkdir -p "$path"
     continue
   fi
-  # What was no folder is one now: it lies in the backup of what is there now.
+  # A directory has replaced something else here; the backup of the current state has it.
   if [ -d "$path" ] && [ ! -L "$path" ]; then rm -rf "$path"; fi
   mkdir -p "${path%/*}"
   next=$(successor_path "$path") || exit
@@ -36,8 +38,8 @@ printf '%s\n' "$restore" | while IFS= read -r path; do
   }
   settle "$next" "$path"
 done
-# What has appeared, looked for again: a path from before may lead elsewhere now,
-# where a link is back in its place. What is in a folder goes before the folder.
+# What has appeared is searched again, because a path may now go through a restored link. The
+# content of a directory goes before the directory.
 differing extra | LC_ALL=C sort -r | while IFS= read -r path; do
   if [ -d "$path" ] && [ ! -L "$path" ]; then rmdir "$path"; else rm -f "$path"; fi
 done

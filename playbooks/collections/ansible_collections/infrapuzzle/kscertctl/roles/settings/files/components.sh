@@ -1,13 +1,13 @@
-# The control plane's containers: which run, since when, with which credentials;
-# stopping those that hold an old one, and waiting for them to come back.
+# The control plane's containers: which run, since when, with which credentials; stopping those with
+# an old one, and waiting for them to come back.
 # shellcheck shell=sh disable=SC2034,SC2154
 pki=$(pki_or_default)
 deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
 ticks=$(getconf CLK_TCK)
-# When the node booted, to a hundredth of a second: btime in /proc/stat is whole.
+# When the node booted, to a hundredth of a second: btime in /proc/stat has whole seconds.
 boot=$(awk -v now="$(date +%s.%N)" '{printf "%.2f", now - $1}' /proc/uptime)
 
-# cri COMMAND...: crictl, at the kubelet's own endpoint: its configuration may name a runtime
+# cri COMMAND...: crictl at the kubelet's own endpoint: crictl's configuration may name a runtime
 # that is gone.
 endpoint=$(kubelet_says containerRuntimeEndpoint)
 cri() { crictl ${endpoint:+"--runtime-endpoint=$endpoint" "--image-endpoint=$endpoint"} "$@"; }
@@ -15,32 +15,36 @@ cri() { crictl ${endpoint:+"--runtime-endpoint=$endpoint" "--image-endpoint=$end
 # containers NAME: full IDs of the component's running containers.
 containers() {
   if command -v crictl >/dev/null; then
-    cri ps --quiet --no-trunc --state Running --label io.kubernetes.pod.namespace=kube-system --label "io.kubernetes.container.name=$1"
+    cri ps --quiet --no-trunc --state Running --label io.kubernetes.pod.namespace=kube-system \
+      --label "io.kubernetes.container.name=$1"
   else
-    docker ps --quiet --no-trunc --filter status=running --filter label=io.kubernetes.pod.namespace=kube-system --filter "label=io.kubernetes.container.name=$1"
+    docker ps --quiet --no-trunc --filter status=running --filter label=io.kubernetes.pod.namespace=kube-system \
+      --filter "label=io.kubernetes.container.name=$1"
   fi
 }
 
-# need_runtime: it is asked once for itself, for one that does not answer would look like a
+# need_runtime: asked once by itself, because a runtime that does not answer would look like a
 # component that does not run.
-need_runtime() { containers kube-apiserver >/dev/null || fail 'the container runtime cannot be asked for its containers'; }
+need_runtime() {
+  containers kube-apiserver >/dev/null || fail 'the container runtime cannot be asked for its containers'
+}
 
-# stop ID: a component gets few seconds: an API server with open watches would
-# use up all it is given, answering no one.
+# stop ID: a component gets few seconds: an API server with open watches would use all that it is
+# given without answering anyone.
 stop() {
   if command -v crictl >/dev/null; then quietly cri stop --timeout 3 "$1"; else quietly docker stop --time 3 "$1"; fi
 }
 
-# started ID: when the first process of the container, or unit, started, seconds since
-# 1970.
+# started ID: when the first process of the container, or unit, started, in seconds since 1970.
 started() {
   grep -ls -e "$1" /proc/[0-9]*/cgroup | while IFS= read -r cgroup; do
-    # The fields behind the name, which may hold blanks: field 20 is starttime.
-    sed 's/.*) //' "${cgroup%/cgroup}/stat" 2>/dev/null | awk -v boot="$boot" -v ticks="$ticks" '{printf "%.2f\n", boot + $20 / ticks}'
+    # The fields after the name, which may hold blanks: field 20 is starttime.
+    sed 's/.*) //' "${cgroup%/cgroup}/stat" 2>/dev/null |
+      awk -v boot="$boot" -v ticks="$ticks" '{printf "%.2f\n", boot + $20 / ticks}'
   done | sort -n | head -n 1
 }
 
-# older FILE...: one of $running has run since before a file was written.
+# older FILE...: one of $running started before a file was written.
 older() {
   written=$(newest "$@")
   [ -n "$written" ] || return 1
@@ -50,9 +54,9 @@ older() {
   return 1
 }
 
-# newest FILE...: when the last of them was written; nothing if none was. A restored
-# file, or link, is as old as it was: after a restore the change time counts, of
-# what changed since the backup before it.
+# newest FILE...: when the last of them was written; nothing if none was. A restored file, or link,
+# keeps its old time: after a restore the change time counts, for what has changed since the backup
+# before it.
 newest() {
   for f in "$@"; do
     [ -e "$f" ] || continue
@@ -65,18 +69,21 @@ newest() {
   done | awk -v since="$since" '$1 >= since' | sort -rn | head -n 1
 }
 since=0
-[ "${KSCERT_CREDENTIAL_TIME:-modified}" = modified ] || since=$(stat -c %.2Y "$KSCERT_BACKUP_DIR/COMPLETE" 2>/dev/null || echo 0)
+[ "${KSCERT_CREDENTIAL_TIME:-modified}" = modified ] ||
+  since=$(stat -c %.2Y "$KSCERT_BACKUP_DIR/COMPLETE" 2>/dev/null || echo 0)
 
-served() { client 6 -connect "$1" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256 2>/dev/null || true; }
+served() {
+  client 6 -connect "$1" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256 2>/dev/null || true
+}
 
-# reads FLAG FILE: what the API server uses in the place of a file: that, or another.
+# reads FLAG FILE: the file that the API server uses in place of FILE: that, or another.
 reads() {
   file=$(named kube-apiserver "$1")
   if other "$2" "$file" && [ -f "$file" ]; then printf '%s\n' "$file"; else printf '%s\n' "$2"; fi
 }
 api_file=$(reads tls-cert-file "$pki/apiserver.crt")
 
-# of_credentials COMMAND NAME: the command, for the files that a component reads.
+# of_credentials COMMAND NAME: runs the command for the files that a component reads.
 of_credentials() {
   check=$1 component=$2
   set --
@@ -93,32 +100,34 @@ of_credentials() {
   "$check" "$@"
 }
 
-# distrusts NAME: while CAs are renewed, it has run since before a CA's certificate was
-# written that it reads only once: the API server and etcd that of etcd's CA, others what
-# their kubeconfigs trust and, for kube-controller-manager, what it publishes.
+# distrusts NAME: while CAs are renewed, it started before the write of a CA certificate that it
+# reads only once: for the API server and etcd that of etcd's CA, for others what their kubeconfigs
+# trust and, for kube-controller-manager, what it publishes.
 distrusts() {
   [ -n "${KSCERT_CA_RENEWAL:-}" ] || return 1
   case $1 in
-  etcd) older "$(of_etcd trusted-ca-file ETCD_TRUSTED_CA_FILE)" "$(of_etcd peer-trusted-ca-file ETCD_PEER_TRUSTED_CA_FILE)" ;;
+  etcd)
+    older "$(of_etcd trusted-ca-file ETCD_TRUSTED_CA_FILE)" \
+      "$(of_etcd peer-trusted-ca-file ETCD_PEER_TRUSTED_CA_FILE)"
+    ;;
   kube-apiserver) older "$(named kube-apiserver etcd-cafile)" ;;
   kube-controller-manager) older "$(named kube-controller-manager root-ca-file)" ;;
   *) return 1 ;;
   esac
 }
 
-# reloads: this API server takes up by itself what is renewed: what it serves, and
-# with which certificates it asks etcd, kubelets and aggregated servers. All do since
-# Kubernetes 1.20 (kubernetes/kubernetes#92791 was the last); by the image's tag, for
-# what lies on disk may be newer than what runs.
+# reloads: this API server reloads renewed files: its serving certificate and its client
+# certificates for etcd, kubelets and aggregated servers. All do since Kubernetes 1.20
+# (kubernetes/kubernetes#92791 was the last). The image's tag counts, because the files on disk may
+# be newer than the running process.
 reloads() {
   [ "${KSCERT_API_RELOADS:-False}" = True ] || return 1
   minor=$(sed -n 's#.*image: .*/kube-apiserver:v1\.\([0-9]*\).*#\1#p' "$manifest" 2>/dev/null | head -n 1)
   [ "${minor:-0}" -ge 20 ]
 }
 
-# serves_new: the API server serves what lies on disk. It reads it again at once, or
-# after a minute where it was not notified of the change (apiserver,
-# server/dynamiccertificates).
+# serves_new: the API server serves the certificate on disk. It reloads at once, or after a minute
+# if it was not notified of the change (apiserver, server/dynamiccertificates).
 serves_new() {
   patience=70
   [ "$KSCERT_WAIT_SECONDS" -ge "$patience" ] || patience=$KSCERT_WAIT_SECONDS
@@ -129,19 +138,19 @@ serves_new() {
   done
 }
 
-# loopback_ends: the certificate that the API server made for itself when it started,
-# for a year or 14 months, ends soon; only a restart makes a new one
-# (kubernetes/kubernetes#86552).
+# loopback_ends: the certificate that the API server makes for itself when it starts, for a year or
+# 14 months, expires soon; only a restart makes a new one (kubernetes/kubernetes#86552).
 loopback_ends() {
-  own=$(client 6 -connect "$api" -servername apiserver-loopback-client </dev/null 2>/dev/null | openssl x509 2>/dev/null) || return 1
+  own=$(client 6 -connect "$api" -servername apiserver-loopback-client </dev/null 2>/dev/null |
+    openssl x509 2>/dev/null) || return 1
   case $(printf '%s\n' "$own" | openssl x509 -noout -subject) in
   *apiserver-loopback-client*) ! printf '%s\n' "$own" | openssl x509 -noout -checkend "$seconds" >/dev/null ;;
   *) return 1 ;;
   esac
 }
 
-# would_be_new FILE...: in check mode, a role before this one would have renewed one.
-# KSCERT_WOULD is their output.
+# would_be_new FILE...: in check mode, an earlier role would have renewed one of them. KSCERT_WOULD
+# is the output of those roles.
 would_be_new() {
   for f in "$@"; do
     case ${KSCERT_WOULD:-} in *"would renew $f, "*) return 0 ;; esac
@@ -149,8 +158,8 @@ would_be_new() {
   return 1
 }
 
-# stale NAME: it holds an old credential, or would. What reads files once, does so when
-# it runs since before they were written.
+# stale NAME: it holds an old credential, or would. A component that reads files once does if it
+# started before they were written.
 stale() {
   running=$(containers "$1")
   [ -n "$running" ] || return 1
@@ -166,7 +175,7 @@ stale() {
   of_credentials older "$1"
 }
 
-# back NAME: it runs, and not as one of the containers that were stopped.
+# back NAME: it runs, and not in one of the containers that were stopped.
 stopped=
 back() {
   running=$(containers "$1")
@@ -176,8 +185,8 @@ back() {
   done
 }
 
-# etcd reads its certificates at every handshake: it is restarted only when what
-# it serves shows that this one does not.
+# etcd reads its certificates at every handshake: it is restarted only if what it serves shows that
+# this one does not.
 etcd_file=$(named etcd cert-file)
 [ -f "$etcd_file" ] || etcd_file=$pki/etcd/server.crt
 etcd_unit=
@@ -189,8 +198,8 @@ fi
 etcd_at "$(of_etcd listen-client-urls ETCD_LISTEN_CLIENT_URLS)"
 etcd_address=$value
 
-# etcd_older: it has run since before its certificate was written, or the unit does not
-# run. One that has not yet found a quorum keeps everybody waiting who asks what it serves.
+# etcd_older: it started before its certificate was written, or the unit does not run. A member
+# without a quorum yet does not answer when asked what it serves.
 etcd_older() {
   running=${etcd_unit:-$(containers etcd)}
   older "$etcd_file"
@@ -201,7 +210,7 @@ etcd_distrusts() {
 }
 etcd_serves() { [ ! -f "$etcd_file" ] || [ "$(served "$etcd_address")" = "$(fingerprint "$etcd_file")" ]; }
 
-# etcd_back: it serves what lies on disk, and trusts it.
+# etcd_back: it serves the certificate on disk, and trusts it.
 etcd_back() {
   if etcd_distrusts; then
     echo 'etcd has not been restarted since its CA was renewed'
@@ -212,7 +221,7 @@ etcd_back() {
   return 1
 }
 
-# restart_etcd: unless it serves what lies on disk, or will.
+# restart_etcd: unless it serves the certificate on disk, or will.
 restart_etcd() {
   etcd_distrusts || { etcd_older && ! etcd_serves; } || return 0
   ! checking "restart etcd" || return 0
@@ -238,20 +247,19 @@ restart() {
   changed "restarted $1"
 }
 
-# Where this node's own API server listens.
+# The address of this node's own API server.
 manifest=$conf/manifests/kube-apiserver.yaml
 api_at "$(named kube-apiserver advertise-address)" "$(named kube-apiserver secure-port)"
 api=$value
 
-# wait_for CONDITION: the function prints what is missing and fails, or succeeds.
-# With no time to wait, a later step does: several control planes may need each
-# other to come back.
+# wait_for CONDITION: the function prints what is missing and fails, or succeeds. Without time to
+# wait, a later step waits: several control planes may need each other to come back.
 wait_for() {
   [ "$KSCERT_CHECK" != True ] && [ "$KSCERT_WAIT_SECONDS" -gt 0 ] || return 0
   hurry=$(($(date +%s) + 20))
   while ! missing=$("$1"); do
-    # A kubelet waits longer before each restart of what was restarted often, up to
-    # five minutes, and forgets it when it is restarted itself.
+    # A kubelet waits longer before each restart of a container that restarted often, up to five
+    # minutes; restarting the kubelet resets that.
     case $missing in
     *' does not run')
       if [ "$hurry" -gt 0 ] && [ "$(date +%s)" -ge "$hurry" ]; then
@@ -262,7 +270,9 @@ wait_for() {
       ;;
     esac
     if [ "$(date +%s)" -ge "$deadline" ]; then
-      log=$(find /var/log/pods -path '*kube-system_kube-apiserver-*/kube-apiserver/*.log' -printf '%T@ %p\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p')
+      log=$(find /var/log/pods -path '*kube-system_kube-apiserver-*/kube-apiserver/*.log' \
+        -printf '%T@ %p\n' 2>/dev/null |
+        sort -rn | sed -n '1s/^[^ ]* //p')
       [ -z "$log" ] || tail -n 5 "$log" >&2
       fail "after $KSCERT_WAIT_SECONDS seconds: $missing"
     fi
@@ -277,7 +287,8 @@ api_ready() {
     echo 'kube-apiserver does not run'
   elif [ "$(served "$api")" != "$(fingerprint "$api_file")" ]; then
     echo "the API server does not serve $api_file on $api"
-  elif ! kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s get --raw /readyz 2>&1 </dev/null; then
+  elif ! kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s \
+    get --raw /readyz 2>&1 </dev/null; then
     echo ' (the answer of /readyz)'
   else
     return 0
@@ -285,16 +296,18 @@ api_ready() {
   return 1
 }
 
-# ask_kubelet: has the API server ask this node's kubelet. The first connection that it
-# makes to any kubelet after its certificate for them was renewed, it closes at once,
-# with all others (client-go, transport/cert_rotation.go): better under our request
-# than under someone's kubectl logs. Whether kubelets can be reached, others check.
+# ask_kubelet: makes the API server ask this node's kubelet. Once its client certificate for
+# kubelets is renewed, the API server closes the first new connection to any kubelet, and all others
+# with it (client-go, transport/cert_rotation.go): better under our request than under someone's
+# kubectl logs. Whether kubelets can be reached is checked elsewhere.
 ask_kubelet() {
   [ "$KSCERT_CHECK" != True ] && [ "$KSCERT_WAIT_SECONDS" -gt 0 ] || return 0
-  name=$(openssl x509 -in "$kubelet/kubelet-client-current.pem" -noout -subject -nameopt multiline 2>/dev/null | sed -n 's/^ *commonName *= system:node://p')
+  name=$(openssl x509 -in "$kubelet/kubelet-client-current.pem" -noout -subject -nameopt multiline 2>/dev/null |
+    sed -n 's/^ *commonName *= system:node://p')
   for _ in 1 2 3; do
     [ -n "$name" ] || return 0
-    ! kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s get --raw "/api/v1/nodes/$name/proxy/healthz" >/dev/null 2>&1 </dev/null || return 0
+    ! kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s \
+      get --raw "/api/v1/nodes/$name/proxy/healthz" >/dev/null 2>&1 </dev/null || return 0
     sleep 0.5
   done
 }
@@ -308,16 +321,17 @@ components_back() {
   done
 }
 
-# lease NAME: version, time of renewal, lifetime in seconds and holder of the lease by which
-# a component leads; nothing where it is not held.
+# lease NAME: version, time of renewal, lifetime in seconds and holder of the lease by which a
+# component leads; nothing if no one holds it.
 lease() {
   kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s -n kube-system get lease "$1" \
-    -o 'jsonpath={.metadata.resourceVersion} {.spec.renewTime} {.spec.leaseDurationSeconds} {.spec.holderIdentity}' 2>/dev/null </dev/null | awk 'NF == 4'
+    -o 'jsonpath={.metadata.resourceVersion} {.spec.renewTime} {.spec.leaseDurationSeconds} {.spec.holderIdentity}' \
+    2>/dev/null </dev/null | awk 'NF == 4'
 }
 
-# note_leases: leaves in $noted the leases that no one renews any more: after an outage
-# no one leads, and who would waits once more for as long as a lease lasts (client-go,
-# tools/leaderelection), 15 seconds.
+# note_leases: leaves in $noted the leases that no one renews any more: after an outage there is no
+# leader, and candidates wait once more for the lifetime of a lease, 15 seconds (client-go,
+# tools/leaderelection).
 noted=
 note_leases() {
   [ "$KSCERT_CHECK" != True ] && [ "$KSCERT_WAIT_SECONDS" -gt 0 ] || return 0
@@ -333,9 +347,9 @@ note_leases() {
   noted_at=$(date +%s)
 }
 
-# gone NAME AT HOLDER: the holder was a process of this host (client-go's users name
-# themselves HOSTNAME_UUID), and all that run here have started since its last sign of
-# life, which bears the time of this host's own clock.
+# gone NAME AT HOLDER: the holder was a process of this host (client-go's users name themselves
+# HOSTNAME_UUID), and all that run here have started since its last renewal, whose time is from this
+# host's own clock.
 gone() {
   case $3 in "$(uname -n)_"*) ;; *) return 1 ;; esac
   running=$(containers "$1" </dev/null) || return 1
@@ -345,16 +359,15 @@ gone() {
   done
 }
 
-# silent AGE LASTS: it has given no sign of life for a minute longer than it may, by the
-# clocks of two hosts, nor since the lease was noted: a holder that lives renews every
-# 2 seconds, whatever the clocks say.
+# silent AGE LASTS: it is overdue by a minute, by the clocks of two hosts, and has not renewed since
+# the lease was noted: a live holder renews every 2 seconds, whatever the clocks show.
 silent() {
   [ "$1" -gt $(($2 + 60)) ] || return 1
   while [ $(($(date +%s) - noted_at)) -lt 4 ]; do sleep 0.2; done
 }
 
-# release_leases CONDITION: of those that were noted, the ones that have not changed since
-# and whose holder is gone, or silent. The API server refuses when one has changed after all.
+# release_leases CONDITION: of the noted leases, those that have not changed since and whose holder
+# is gone, or silent. The API server refuses if one has changed after all.
 release_leases() {
   printf '%s' "$noted" | while read -r name age lasts at held; do
     [ "$(lease "$name")" = "$held" ] || continue
@@ -362,8 +375,10 @@ release_leases() {
     gone) gone "$name" "$at" "${held##* }" || continue ;;
     silent) silent "$age" "$lasts" || continue ;;
     esac
-    kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s -n kube-system patch lease "$name" --type=merge \
-      -p "{\"metadata\":{\"resourceVersion\":\"${held%% *}\"},\"spec\":{\"holderIdentity\":\"\"}}" >/dev/null 2>&1 </dev/null || continue
+    kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s -n kube-system \
+      patch lease "$name" --type=merge \
+      -p "{\"metadata\":{\"resourceVersion\":\"${held%% *}\"},\"spec\":{\"holderIdentity\":\"\"}}" \
+      >/dev/null 2>&1 </dev/null || continue
     changed "released the lease of the $name that led before the outage"
   done
 }

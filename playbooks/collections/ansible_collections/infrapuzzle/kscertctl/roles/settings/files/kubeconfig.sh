@@ -1,12 +1,12 @@
-# What kubeconfigs are read and edited by, whatever their YAML or JSON looks like. No
-# parser of YAML is on a node, so their text is taken apart by its characters alone, and
-# whose an embedded certificate or key is, is known by its content, not by where it stands.
+# Reads and edits kubeconfigs in any style of YAML or JSON. Nodes have no YAML parser, so the text
+# is split by its characters alone. The owner of an embedded certificate or key is recognized by its
+# content, not by its position.
 # shellcheck shell=sh disable=SC2034
 
-# structure: awk that tells what may be structure in a line of YAML or JSON from what is
-# text. structured() gives the line without its remark, and with nothing in its quoted and
-# block texts that could be taken for a key, an anchor or an indicator: a secret may look
-# like any of them. The caller sets quote to "" and block to -1 where a file begins.
+# structure: awk that separates the structure in a line of YAML or JSON from text. structured()
+# returns the line without its comment; in quoted and block texts everything is masked that could
+# pass for a key, an anchor or an indicator: a secret may look like any of them. The caller sets
+# quote to "" and block to -1 at the beginning of a file.
 # shellcheck disable=SC2016 # $ is awk's
 structure='
   function structured(line, message, part, c, before) {
@@ -20,7 +20,7 @@ structure='
       c = substr(line, RSTART, 1)
       if (part != "") before = substr(part, length(part))
       line = substr(line, RSTART + 1)
-      if (quote == "\047" && substr(line, 1, 1) == quote) { # an apostrophe within
+      if (quote == "\047" && substr(line, 1, 1) == quote) { # an apostrophe inside the text
         message = message masked(part) "_"
         line = substr(line, 2)
         continue
@@ -45,7 +45,7 @@ structure='
     }
     return message
   }
-  # opens TEXT BEFORE: a quote may begin a text there: within plain text it is a character.
+  # opens TEXT BEFORE: a quote there may begin a text: within plain text it is a character.
   function opens(message, before) {
     message = substr(message, 1, length(message) - 1)
     sub(/[ \t]+$/, "", message)
@@ -59,10 +59,12 @@ structure='
     sub(/^[&*#!:?|>~<-]+/, "\003", text)
     return text
   }
-  # public_server, public_file VALUE: it may be printed: it looks like nothing else.
-  function public_server(w) { return w ~ /^https?:\/\/[A-Za-z0-9._-]*(\[[0-9A-Fa-f:.]*\])?(:[0-9]*)?[\/A-Za-z0-9._-]*$/ }
-  # there FILE DIRECTORY: a file of an odd name is there, so that it is no secret. Its name is not
-  # given to the shell as an argument, which others see. The caller sets tmp to a directory.
+  # public_server, public_file VALUE: it may be printed, because it looks like nothing else.
+  function public_server(w) {
+    return w ~ /^https?:\/\/[A-Za-z0-9._-]*(\[[0-9A-Fa-f:.]*\])?(:[0-9]*)?[\/A-Za-z0-9._-]*$/
+  }
+  # there FILE DIRECTORY: a file with an unusual name exists, so the name is not a secret. It is not
+  # passed to the shell as an argument, which others see. The caller sets tmp to a directory.
   function there(w, dir, command, said) {
     if (length(w) > 255 || w !~ /[.\/]/) return 0
     command = "IFS= read -r f; [ -f \"$f\" ]; echo $? >" tmp "/there"
@@ -75,9 +77,9 @@ structure='
   function public_file(w) { return length(w) < 256 && w ~ /^[A-Za-z0-9.\/_~-]+[.](pem|crt|cer|cert|key)$/ }
 '
 
-# plainly: awk that gives a line of kubeadm's configuration as kubeadm writes it: plain()
-# without a byte order mark, a carriage return and the blanks that a whole document is
-# indented by. of_cluster(): the line begins the settings of the cluster.
+# plainly: awk that reads a line of kubeadm's configuration as kubeadm writes it. plain() removes a
+# byte order mark, a carriage return and the indentation of a whole document. of_cluster(): the line
+# begins the settings of the cluster.
 plainly='
   function plain(line) {
     if (FNR == 1) {
@@ -90,10 +92,12 @@ plainly='
     else if (margin < 0 && line !~ /^ *(#|$)/) margin = RLENGTH
     return margin > 0 && RLENGTH >= margin ? substr(line, margin + 1) : line
   }
-  function of_cluster(line) { return line ~ /^["\047]?kind["\047]?[ \t]*:[ \t]+["\047]?ClusterConfiguration["\047]?[ \t]*(#.*)?$/ }
+  function of_cluster(line) {
+    return line ~ /^["\047]?kind["\047]?[ \t]*:[ \t]+["\047]?ClusterConfiguration["\047]?[ \t]*(#.*)?$/
+  }
 '
-# not_plain FILE: why a configuration is not understood. YAML can have a value on the next
-# line, in a block, with an anchor or a tag: of a directory that is not taken for a path.
+# not_plain FILE: why a configuration is not understood. YAML can have a value on the next line, in
+# a block, with an anchor or a tag: for a directory, none of these is taken for a path.
 not_plain() {
   # shellcheck disable=SC2016 # $0 is awk's
   not_said=$(awk "$plainly"'
@@ -102,11 +106,12 @@ not_plain() {
     /^["\047]?certificatesDir["\047]?[ \t]*:/ && !/:[ \t]+["\047]?\// {odd = 1}
     END {if (!found) print "kind: ClusterConfiguration"; else if (odd) print "certificatesDir: and a path"}' "$1")
   [ -n "$not_said" ] &&
-    printf '%s\n' "no line of $1 says $not_said. Written as kubeadm does it is with: kubeadm config migrate --old-config $1 --new-config NEW"
+    printf '%s %s\n' "no line of $1 says $not_said. Written as kubeadm does it is with:" \
+      "kubeadm config migrate --old-config $1 --new-config NEW"
 }
 
-# numbered: awk that tells a line in which characters of base64, or of what a field is called,
-# are written by their numbers, which no one does: it is not read.
+# numbered: awk that finds a line with characters of base64, or of a field's name, written by their
+# numbers, which no tool does: it is not read.
 numbered='
   function numbered(line, h) {
     if (line !~ /\\[xuU][0-9A-Fa-f]/) return 0
@@ -118,12 +123,13 @@ numbered='
     return 0
   }
 '
-how_numbered='characters of its base64, or of a field, are written by their numbers (\x.., \u....), which is not read here; kubectl config view --raw --kubeconfig FILE writes it as usual'
+how_numbered='characters of its base64, or of a field, are written by their numbers (\x.., \u....),'
+how_numbered="$how_numbered which is not read here; kubectl config view --raw --kubeconfig FILE writes it as usual"
 
-# reader: awk that reads YAML and JSON of any style, as far as settings of components have it:
+# reader: awk that reads YAML and JSON of any style, as far as settings of components need it:
 # read_line() gets the lines of a file and calls leaf(path, value) for each scalar, as in
-# leaf("spec/containers/0/command/1", "--secure-port=6443"), and once a line for a text of several.
-# An alias stays unresolved. The caller writes leaf(), and calls new_file() before a file.
+# leaf("spec/containers/0/command/1", "--secure-port=6443"), and once per line for a text with
+# several. Aliases stay unresolved. The caller defines leaf(), and calls new_file() before a file.
 reader='
   function new_file() { depth = 0; flow = "" }
   function read_line(line, at, key, rest) {
@@ -181,7 +187,7 @@ reader='
     }
     return out line
   }
-  # in_flow LINE: a collection in brackets is read when its last one is there.
+  # in_flow LINE: a bracketed collection is read once its last bracket is there.
   function in_flow(line, bare, base, c) {
     flow = flow line " "
     bare = flow
@@ -210,10 +216,9 @@ reader='
   }
 '
 
-# static_pod: awk that tells what a static pod of a manifest is given, however it is written:
-# of_pod() gets its leaves; given(COMPONENT) leaves in flags those of the container that is
-# called so, whatever stands next to it, or of the first: of a flag that is given twice the
-# last, and files as they are called on the host.
+# static_pod: awk that finds the arguments of a static pod in a manifest of any style. of_pod() gets
+# its leaves. given(COMPONENT) leaves in flags those of the container with that name, whatever is
+# next to it, or of the first one: of a repeated flag the last, and files by their name on the host.
 static_pod='
   function of_pod(path, value, part) {
     if (split(path, part, "/") < 4 || part[1] != "spec") return
@@ -248,7 +253,7 @@ static_pod='
     split("", argument); split("", arguments); split("", mount); split("", mounts)
     last = 0
   }
-  # words_of CONTAINER PART N: the words of its command or arguments come into word_of, behind N
+  # words_of CONTAINER PART N: puts the words of its command or arguments into word_of, after N
   # others; a line for a shell has several.
   function words_of(c, part, n, i, j, m, line) {
     for (i = 1; i <= arguments[c, part]; i++) {
@@ -260,7 +265,7 @@ static_pod='
     }
     return n
   }
-  # on_host CONTAINER FILE: as it is called on the host; anything else stays as it is.
+  # on_host CONTAINER FILE: its name on the host; anything else stays as it is.
   function on_host(c, file, i, at, best, below) {
     if (file !~ /^\//) return file
     for (i = 0; i < mounts[c]; i++) {
@@ -277,7 +282,7 @@ static_pod='
   }
 '
 
-# of_kubelet: awk that tells a setting of the kubelet by its leaf.
+# of_kubelet: awk that finds a setting of the kubelet by its leaf.
 of_kubelet='
   function setting_of_kubelet(path) {
     if (path == "authentication/x509/clientCAFile") return "clientCAFile"
@@ -287,21 +292,21 @@ of_kubelet='
   }
 '
 
-# apart: awk that hands on a line of text in order, every byte once: word() is what may be
-# a key or a value, gap() what stands between. Words of base64 with nothing but white space
-# between them may be one value on several lines: begins() comes before the first of them,
-# part() for each, and ran() gets them joined. The caller writes these five.
+# apart: awk that passes a line of text on in order, every byte once: word() gets what may be a key
+# or a value, gap() the text between. Words of base64 with only white space between them may be one
+# value on several lines: begins() is called before the first of them, part() for each, and ran()
+# with all of them joined. The caller defines these five.
 apart='
   function apart(line, g, w, b) {
     while (match(line, /[^][ \t\r"\047{},]+/)) {
       g = substr(line, 1, RSTART - 1)
-      # Behind a key in quotes its colon may have no blank.
+      # After a quoted key the colon may follow without a blank.
       if (RLENGTH > 1 && g ~ /["\047]$/ && substr(line, RSTART, 1) == ":") RLENGTH = 1
       w = substr(line, RSTART, RLENGTH)
       line = substr(line, RSTART + RLENGTH)
       between(g)
-      # A line that goes on within double quotes ends with a backslash; there, a line break is
-      # written with one. No slash is in the base64 of PEM.
+      # A line that continues within double quotes ends with a backslash; a line break there is
+      # written with one. The base64 of PEM has no slash, which JSON may escape.
       b = substr(w, length(w)) == "\\" ? substr(w, 1, length(w) - 1) : w
       if (index(b, "\\")) gsub(/\\[nr]/, "", b)
       if (b !~ /^[A-Za-z0-9+\/]+=*$/) { ended(); word(w); if (w ~ /^#/) remark = 1; continue }
@@ -310,7 +315,7 @@ apart='
       run = run b
     }
     between(line)
-    if (remark) ended() # its words are none of what stands on the next line
+    if (remark) ended() # its words do not belong to the next line
     remark = 0
   }
   function between(g) { if (g ~ /[^ \t\r]/) ended(); gap(g) }

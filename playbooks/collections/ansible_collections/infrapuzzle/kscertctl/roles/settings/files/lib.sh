@@ -4,7 +4,7 @@ set -eu
 umask 077
 LC_ALL=C
 PATH=$PATH:$KSCERT_BIN_DIR:/usr/local/bin:/opt/bin:/usr/sbin:/sbin
-# What scripts print is read by programs, though it may go through a terminal.
+# Programs read the output, though it may go through a terminal.
 TERM=dumb NO_COLOR=1 SYSTEMD_COLORS=0 SYSTEMD_PAGER=
 export LC_ALL PATH TERM NO_COLOR SYSTEMD_COLORS SYSTEMD_PAGER
 
@@ -22,26 +22,26 @@ find_kubelet
 case $kubelet in /*) ;; *) fail "$kubelet, the --cert-dir of the kubelet, is no absolute path" ;; esac
 case $kubelet_home/ in "$kubelet"/*) fail "$kubelet, the --cert-dir of the kubelet, holds more than its certificates" ;; esac
 
-# No one types here, although raw has a terminal.
+# No one types here, although the raw module may have a terminal.
 exec </dev/null
 setsid=$(command -v setsid || :)
 
-# openssl: without the system's authorities. It would read all of them each time, which
-# takes five times as long as what it is asked for, and nothing here is verified by them.
-# And without a terminal, on which it would ask for a passphrase and wait.
+# openssl: without the system's CAs: reading all of them each time takes five times as long as the
+# request, and nothing here is verified with them. And without a terminal, on which it would ask for
+# a passphrase and wait.
 openssl() { SSL_CERT_FILE=/dev/null SSL_CERT_DIR=/dev/null ${setsid:-command} openssl "$@"; }
 
-# client SECONDS OPTION...: openssl s_client, in the same way, for so long.
+# client SECONDS OPTION...: openssl s_client, in the same way, with a timeout.
 client() {
   limit=$1
   shift
   SSL_CERT_FILE=/dev/null SSL_CERT_DIR=/dev/null timeout "$limit" openssl s_client "$@"
 }
 
-# changed WHAT: a line that tells Ansible, and the reader, what was changed.
+# changed WHAT: prints for Ansible and the reader what was changed.
 changed() { printf 'changed: %s\n' "$*"; }
 
-# refuse FILE: a line about what was not changed, for the reason in $refused.
+# refuse FILE: prints that FILE was not changed, for the reason in $refused.
 refuse() { printf 'refused: %s stays as it is: %s\n' "$1" "$refused"; }
 
 # checking WHAT: true in check mode, after it has printed what would be done.
@@ -50,7 +50,7 @@ checking() {
   printf 'changed: would %s\n' "$*"
 }
 
-# would_renew FILE: the same for a certificate or kubeconfig, with the time it ends.
+# would_renew FILE: the same for a certificate or kubeconfig, with its expiry.
 would_renew() {
   case $1 in
   *.pem | *.crt) end=$(openssl x509 -in "$1" -noout -enddate) ;;
@@ -68,7 +68,7 @@ need_backup() {
     fail "there is no verified backup in $KSCERT_BACKUP_DIR: run the backup role first"
 }
 
-# kind_of LEAF: what kinds.sh has of it, as kind_ca, kind_setting and kind_with.
+# kind_of LEAF: its row in kinds.sh, as kind_ca, kind_setting and kind_with.
 kind_of() {
   for kind in $leaves; do
     [ "${kind%%|*}" = "$1" ] || continue
@@ -80,14 +80,14 @@ kind_of() {
   fail "no kind of certificate is called $1"
 }
 
-# pki_dir: the real folder of kubeadm's certificatesDir, which is there.
+# pki_dir: the real path of kubeadm's certificatesDir, which must exist.
 pki_dir() {
   named_dir=$(certificates_dir) || exit 1
   [ -d "$named_dir" ] || fail "$named_dir, the certificatesDir of $config, does not exist"
   printf '%s\n' "$named_dir"
 }
 
-# certificates_dir: the same, there or not: a restore makes it.
+# certificates_dir: the same, but it need not exist: a restore makes it.
 certificates_dir() {
   [ -f "$config" ] || fail "$config does not exist: without it kubeadm would lose SANs, directories and external etcd"
   ! refused=$(not_plain "$config") || fail "$refused"
@@ -95,7 +95,7 @@ certificates_dir() {
   readlink -f "$value" || fail "$value, the certificatesDir of $config, does not exist"
 }
 
-# pki_or_default: the same, on a node without kubeadm's configuration, too.
+# pki_or_default: the same, also on a node without kubeadm's configuration.
 pki_or_default() {
   if [ -f "$config" ]; then
     certificates_dir
@@ -105,9 +105,9 @@ pki_or_default() {
   fi
 }
 
-# covered: the places that a change of ours, of kubeadm or of Kubespray may touch,
-# one a line, and what they lead to if they are links. None lies below another.
-# A place is listed whether or not something is there.
+# covered: the places that a change of ours, of kubeadm or of Kubespray may touch, one per line, and
+# their targets if they are links. None is below another. A place is listed whether or not it
+# exists.
 covered() {
   for path in "$conf" "$(pki_or_default)" "$kubelet" "$kubelet_home/config.yaml" "$kubelet_home/kubeadm-flags.env" \
     "$KSCERT_ETCD_DIR" "${KSCERT_ETCD_DIR%/*}/openssl.conf" "$root/etc/etcd.env" "$calico" "$cilium" "$home"; do
@@ -116,8 +116,8 @@ covered() {
   done | LC_ALL=C sort -u | awk '{for (i = 1; i <= n; i++) if (index($0 "/", kept[i] "/") == 1) next; kept[++n] = $0; print}'
 }
 
-# named POD FLAG: what a static pod is given so, a file as it is called on the host; nothing
-# where it is given none.
+# named POD FLAG: the value of a static pod's flag, a file by its name on the host; nothing if the
+# flag is not given.
 named() {
   [ ! -f "$conf/manifests/$1.yaml" ] || awk -v pod="$1" -v flag="$2" "$reader$static_pod"'
     function leaf(path, value) { of_pod(path, value) }
@@ -126,12 +126,12 @@ named() {
     END { given(pod); if (flags[flag] != "") print flags[flag] }' "$conf/manifests/$1.yaml"
 }
 
-# same A B: both are one file, however they are called.
+# same A B: both are one file, whatever their names.
 # shellcheck disable=SC3013 # in every sh that a node may have
 same() { [ "$1" -ef "$2" ]; }
 
-# other FILE NAMED: what is named is another file: then no one uses the first
-# (orchestrator/snapshot, Snapshot.Unused).
+# other FILE NAMED: NAMED is another file, so no one uses FILE (orchestrator/snapshot,
+# Snapshot.Unused).
 other() { [ -n "$2" ] && ! same "$1" "$2"; }
 
 # of_etcd FLAG SETTING: the file that a member here names so, as a static pod or as a unit.
@@ -142,21 +142,21 @@ of_etcd() {
 }
 
 # etcd_env NAME: a setting of etcd as a unit: of several the last, without the quotes and blanks
-# that systemd takes away.
+# that systemd removes.
 etcd_env() {
   sed -n "s/^[[:space:]]*$1=//p" "$root/etc/etcd.env" 2>/dev/null | tail -n 1 |
     sed "s/[[:space:]]*\$//; s/^\"\(.*\)\"\$/\1/; s/^'\(.*\)'\$/\1/"
 }
 
-# ends_within FILE SECONDS: a certificate of a PEM file ends so soon, or has not
-# begun, as one that was issued while a clock was wrong.
+# ends_within FILE SECONDS: a certificate of a PEM file expires so soon, or is not valid yet, as
+# after issuing with a wrong clock.
 ends_within() { ! lasts "$2" <"$1"; }
 
-# unidentified FILE: while CAs are renewed, it lacks an identifier of its CA's key, without
-# which strict clients refuse it; a new one has it, once the CA has one of its own.
+# unidentified FILE: while CAs are renewed, it lacks an identifier of its CA's key, without which
+# strict clients refuse it; a new one has it, once the CA itself has an identifier.
 unidentified() { [ -n "${KSCERT_CA_RENEWAL:-}" ] && [ -z "$(fields "$1" | sed -n '/^extension 551d23 /p')" ]; }
 
-# certificates [FILE]: those of a PEM file, without what stands around them.
+# certificates [FILE]: those of a PEM file, without the text around them.
 certificates() { sed -n '/^-----BEGIN CERTIFICATE-----/,/^-----END CERTIFICATE-----/p' "$@"; }
 
 # lasts SECONDS: the certificates on standard input are valid now, and for so long.
@@ -174,8 +174,8 @@ lasts() {
   done
 }
 
-# chain OLD NEW CA: behind the certificate in NEW come those that stood behind the one in OLD
-# and still lead from NEW's to its authorities; of the authority itself what is in CA.
+# chain OLD NEW CA: appends to NEW the certificates after the first one in OLD that still lead from
+# NEW's to its CAs. A CA that is in the file CA, too, is taken from there.
 chain() {
   [ "$(grep -c '^-----BEGIN CERTIFICATE-----' "$1")" -gt 1 ] || return 0
   openssl x509 -in "$2" -out "$2.chain"
@@ -196,9 +196,9 @@ chain() {
   mv -f "$2.chain" "$2"
 }
 
-# with_each FILE COMMAND...: COMMAND for each certificate of a file, which it has in $one, until
-# it succeeds with one. A file of CAs may hold several; openssl reads the first one alone, and of
-# several with one name takes one, no matter which has signed.
+# with_each FILE COMMAND...: runs COMMAND for each certificate of a file, in $one, until it
+# succeeds. A CA file may hold several; openssl reads only the first, and among several with the
+# same name it takes one, no matter which has signed.
 with_each() {
   cas=$(certificates "$1")
   shift
@@ -212,7 +212,8 @@ with_each() {
 # has_key: $one has the public key in $wanted_key.
 has_key() { [ "$(printf '%s\n' "$one" | openssl x509 -noout -pubkey)" = "$wanted_key" ]; }
 
-# later: it has, and ends later than what is in $issuer. Fails, so that all are seen.
+# later: $one has the key, and expires later than the one in $issuer. It fails, so that all are
+# tried.
 later() {
   has_key || return 1
   end=$(date -d "$(printf '%s\n' "$one" | openssl x509 -noout -enddate | cut -d= -f2)" +%s)
@@ -220,8 +221,8 @@ later() {
   return 1
 }
 
-# issuing CA KEY: of the certificates in CA the one that belongs to KEY, of several the one
-# that ends last; nothing, and failure, where none does.
+# issuing CA KEY: the certificate in CA that belongs to KEY, of several the one that expires last;
+# fails if there is none.
 issuing() {
   wanted_key=$(openssl pkey -in "$2" -pubout) || return 1
   issuer='' issuer_ends=''
@@ -235,8 +236,8 @@ check_issuer() {
   printf '%s\n' "$issuer" | lasts 0 || fail "$1 has expired: what it signs is not trusted"
 }
 
-# kubelet_says SETTING: what the kubelet is configured with: by a flag, which counts before its
-# configuration, or by that.
+# kubelet_says SETTING: the kubelet's value of a setting: from a flag, which counts first, or from
+# its configuration.
 kubelet_says() {
   field=$1
   for of_kubelet_flag in $kubelet_flags; do
@@ -252,23 +253,21 @@ kubelet_says() {
     END { if (message != "") print message }'
 }
 
-# is_false WORD: it is false to the kubelet, as a flag (Go, strconv.ParseBool) or in YAML 1.1
+# is_false WORD: it means false to the kubelet, as a flag (Go, strconv.ParseBool) or in YAML 1.1
 # (orchestrator/snapshot, isFalse).
 is_false() {
   case $(printf '%s' "$1" | tr '[:upper:]' '[:lower:]') in false | f | no | n | off | 0 | null | '~') ;; *) return 1 ;; esac
 }
 
-# rotates: the kubelet renews its client certificate by itself, or it is not known whether it
-# does: what does not stand in a configuration that was read is off (orchestrator/snapshot,
-# Node.Rotates).
+# rotates: the kubelet renews its client certificate by itself, or that is unknown: a setting that
+# is missing from a configuration that was read is off (orchestrator/snapshot, Node.Rotates).
 rotates() {
   message=$(kubelet_says rotateCertificates)
   if [ -z "$message" ]; then [ "$(kubelet_says kind)" != KubeletConfiguration ]; else ! is_false "$message" || return 1; fi
 }
 
-# client_due FILE: the kubelet's client certificate is due. A running kubelet that renews it
-# does so when 70 to 90 % of its life have passed: in the last tenth it has failed to
-# (orchestrator/snapshot, Node.Window).
+# client_due FILE: the kubelet's client certificate is due. A running kubelet renews it after 70 to
+# 90 % of its lifetime: in the last tenth it has failed to (orchestrator/snapshot, Node.Window).
 client_due() {
   within=$seconds
   if rotates; then
@@ -286,17 +285,17 @@ one_line() { base64 | tr -d '\n'; }
 # date_of FILE startdate|enddate: seconds since 1970.
 date_of() { date -d "$(openssl x509 -in "$1" -noout "-$2" | cut -d= -f2)" +%s; }
 
-# fields FILE: of a certificate or a certification request, what its DER says (RFC 5280,
-# 4.1; RFC 2986, 4), one a line: "rdn OID:TAG:VALUE+..." of the subject, "san TAG VALUE",
-# "extension OID VALUE"; all of it hexadecimal. A printout cannot be taken apart: a name
-# may hold a line break. Nothing, and failure, where the structure is another.
+# fields FILE: the content of a certificate or certification request from its DER (RFC 5280, 4.1;
+# RFC 2986, 4), one field per line: "rdn OID:TAG:VALUE+..." of the subject, "san TAG VALUE",
+# "extension OID VALUE", all hexadecimal. Printed text cannot be parsed, because a name may hold a
+# line break. Prints nothing and fails for any other structure.
 fields() {
   case $(sed -n '/^-----BEGIN/{p;q;}' "$1") in
   *REQUEST*) openssl req -in "$1" -outform DER ;;
   *) openssl x509 -in "$1" -outform DER ;;
   esac | od -An -v -tx1 | awk '
     function number(h) { return (index("0123456789abcdef", substr(h, 1, 1)) - 1) * 16 + index("0123456789abcdef", substr(h, 2, 1)) - 1 }
-    # open P: reads the head at P, leaves its tag in T, its content from V up to before E.
+    # open P: reads the header at P; leaves its tag in T, and its content from V up to before E.
     function open(p, size, i) {
       if (p + 1 >= n) wrong()
       T = b[p]; size = number(b[p + 1]); V = p + 2
@@ -361,21 +360,21 @@ fields() {
     }'
 }
 
-# plain FILE: it is lines of PEM from its first one on, without headers: nothing for which
-# openssl would ask for a passphrase.
+# plain FILE: it is lines of PEM from the first one on, without headers: nothing for which openssl
+# would ask for a passphrase.
 plain() {
   case $(head -n 1 "$1" | tr -d '\0') in '-----BEGIN '*) ;; *) return 1 ;; esac
   ! grep -aEvq '^(-----(BEGIN|END) (NEW )?CERTIFICATE( REQUEST)?-----|[A-Za-z0-9+/=]*)$' "$1"
 }
 
-# alone req|x509 FILE: FILE becomes the request or certificate that openssl finds in it,
-# and nothing else. In a text with several blocks, or with long lines, sed, openssl and
-# Go find different ones: what was checked would not be what is used.
+# alone req|x509 FILE: reduces FILE to the request or certificate that openssl finds in it. In a
+# text with several blocks, or with long lines, sed, openssl and Go find different ones: what was
+# checked would not be what is used.
 alone() { plain "$2" && openssl "$1" -in "$2" -out "$2.alone" 2>/dev/null </dev/null && mv -fT "$2.alone" "$2"; }
 
-# names FILE: the same for people: the subject, then the SANs with their types, one a
-# line. What is not plain text is escaped as in URLs, so that a line is one name. Nothing
-# where FILE is no certificate and no request.
+# names FILE: the same for people: the subject, then the SANs with their types, one per line. All
+# but plain text is escaped as in URLs, so that a line is one name. Nothing if FILE is neither a
+# certificate nor a request.
 names() {
   fields "$1" | awk '
     function text(h, tag, keep, out, i, c) {
@@ -413,15 +412,15 @@ names() {
     }'
 }
 
-# attributes: of what names() prints, those of the subject, one a line: in which order and
-# grouping a certificate has them is nothing that Kubernetes reads.
+# attributes: the attributes of the subject in the output of names(), one per line: Kubernetes
+# ignores their order and grouping.
 attributes() { awk 'NR == 1 {sub(/^subject=/, ""); gsub(/[,+]/, "\n"); print}' | sort -u; }
 
-# unread: what no component reads of a subject. A user is the CN, its groups are the Os.
+# unread: attributes of a subject that no component reads. A user is the CN, its groups are the Os.
 unread='^(C|ST|L|OU|DC|street|postalCode|serialNumber|emailAddress)='
 
-# sign_dated KEY FROM UNTIL OPTION...: $stage/request, signed to $stage/new.pem with what
-# $stage/extensions says and the serial number in $stage/serial; seconds since 1970.
+# sign_dated KEY FROM UNTIL OPTION...: signs $stage/request to $stage/new.pem with the extensions in
+# $stage/extensions and the serial number in $stage/serial; times in seconds since 1970.
 sign_dated() {
   cat >"$stage/ca.cnf" <<CONF
 [ca]
@@ -444,11 +443,11 @@ CONF
     -startdate "$from_date" -enddate "$to_date" -extfile "$stage/extensions" "$@"
 }
 
-# sign_request CA KEY SECONDS [SUBJECT]: $stage/request, signed to $stage/new.pem with
-# what $stage/extensions says and nothing that the request asks for in addition to its key and,
-# without SUBJECT, its own. From five minutes ago, as kubeadm and kube-controller-manager
-# have it, for clocks that are behind; of less than 8 hours, these minutes are no part
-# (Kubernetes, pkg/controller/certificates/authority). Never beyond the authority's end.
+# sign_request CA KEY SECONDS [SUBJECT]: signs $stage/request to $stage/new.pem with
+# $stage/extensions. Of the request only the key counts, and its subject if SUBJECT is missing.
+# Valid from five minutes ago, like kubeadm and kube-controller-manager, for clocks that are slow; a
+# lifetime below 8 hours does not include them (Kubernetes, "pkg/controller/certificates/authority").
+# It never expires after the CA.
 sign_request() {
   issuing "$1" "$2" >"$stage/issuer.pem" || fail "$2 does not belong to $1"
   openssl rand -hex 15 >"$stage/serial"
@@ -466,13 +465,13 @@ sign_request() {
 # pair CERTIFICATE KEY: the key belongs to the certificate.
 pair() { public=$(openssl x509 -in "$1" -noout -pubkey) && [ "$public" = "$(openssl pkey -in "$2" -pubout)" ]; }
 
-# accepted_loss NAME: this name may be lost, with
-# or without the type that openssl writes before it.
+# accepted_loss NAME: the operator accepts the loss of this name, with or without the type that
+# openssl prints before it.
 accepted_loss() { printf '%s\n' "${KSCERT_ACCEPT_SAN_LOSS:-}" | tr ' ' '\n' | grep -Fxiq -e "$1" -e "${1#*:}"; }
 
-# verify CA FILE [OPTION...]: the certificate in FILE, with what stands behind it there, is one
-# of an authority, which need not have signed itself: an intermediate one is trusted as such. Of
-# several in CA each is tried by itself; what openssl says is of the one that came furthest.
+# verify CA FILE [OPTION...]: verifies the certificate in FILE, with those after it, against a CA.
+# An intermediate CA is trusted as such. Several in CA are tried one by one; the printed error of
+# openssl is that of the one that got furthest.
 verify() {
   tried=$1 message=''
   shift
@@ -481,7 +480,7 @@ verify() {
   return 1
 }
 
-# verify_one FILE [OPTION...]: the same, of the authority in $one.
+# verify_one FILE [OPTION...]: the same, against the CA in $one.
 verify_one() {
   of=$1
   shift
@@ -493,18 +492,18 @@ CA
   return 1
 }
 
-# invalid CA FILE: a certificate is not valid under an authority, as $why says: openssl's
-# line of the error, before which it names the certificate and after which that it failed.
+# invalid CA FILE: a certificate is not valid under a CA. Leaves openssl's error in $why, without
+# the lines before and after it, which name the certificate and the failure.
 invalid() {
   why=$(verify "$1" "$2" 2>&1) && return 1
   error=$(printf '%s\n' "$why" | grep '^error [0-9]* at ' | head -n 1)
   why=${error:-$why}
 }
 
-# check_successor OLD NEW CA [WHAT]: the new certificate may take the old one's place, which
-# is that of WHAT: issued by the same authority, valid now, of the same user in the same
-# groups, no name lost but those that may be. kubeadm keeps CN and O, DNS names and
-# addresses, and no others; and in a kubeconfig CN and O alone.
+# check_successor OLD NEW CA [WHAT]: the new certificate may replace the old one, of WHAT: issued by
+# the same CA, valid now, for the same user in the same groups, without losing a name except
+# accepted ones. kubeadm keeps CN and O, DNS names and addresses, and no others; in a kubeconfig CN
+# and O alone.
 check_successor() {
   what=${4:-$1}
   ! invalid "$3" "$2" || fail "the new $what is not valid under $3: $why"
@@ -526,7 +525,7 @@ check_successor() {
   lost='' accepted='' flags=''
   while IFS= read -r name; do
     [ -n "$name" ] || continue
-    case $name in *[!A-Za-z0-9._:@/%-]*) flag="'$name'" ;; *) flag=$name ;; esac # no apostrophe is in one
+    case $name in *[!A-Za-z0-9._:@/%-]*) flag="'$name'" ;; *) flag=$name ;; esac # it contains no apostrophe
     if accepted_loss "$name"; then accepted="$accepted $name"; else lost="$lost $name" flags="$flags --accept-san-loss $flag"; fi
   done <<END
 $(sed 1d "$stage/names-old" | grep -Fxv -f "$stage/names-new")
@@ -544,8 +543,8 @@ restart_kubelet() {
   rm -f "$kubelet/.kscertctl.restart"
 }
 
-# safe_dir DIR: DIR, or the nearest one above it in which only root can put something:
-# where a successor is made, no one else may place a link meanwhile.
+# safe_dir DIR: DIR, or its nearest parent in which only root can create entries: no one else may
+# place a link where a successor is made.
 safe_dir() {
   safe=$(readlink -f "$1")
   while [ "$safe" != / ] && [ "$(id -u)" = 0 ]; do
@@ -559,23 +558,23 @@ safe_dir() {
   printf '%s\n' "${safe%/}"
 }
 
-# successor_path PATH: where PATH's successor is made. The kubelet takes no file whose
-# name begins with a dot for a manifest.
+# successor_path PATH: where PATH's successor is made. The kubelet does not read a file whose name
+# begins with a dot as a manifest.
 successor_path() {
   safe_place=$(safe_dir "${1%/*}") || exit 1
   printf '%s/.kscertctl.%s\n' "$safe_place" "${1##*/}"
 }
 
-# led_astray FILE: it is a link that leads out of what backups cover. Every other link is
-# followed, as kubeadm does.
+# led_astray FILE: it is a link that leads out of what backups cover. Other links are followed, as
+# by kubeadm.
 led_astray() {
   [ -L "$1" ] || return 1
   refused="it leads to $(readlink -f "$1"), of which there is no backup"
   ! covered | awk -v file="$(readlink -f "$1")" 'index(file, $0 "/") == 1 || file == $0 {found = 1} END {exit !found}'
 }
 
-# successor NEW OLD: leaves in $next, next to OLD, a file with NEW's content and OLD's
-# owner, mode, attributes and context. If not, why is in $message.
+# successor NEW OLD: leaves in $next, next to OLD, a file with NEW's content and OLD's owner, mode,
+# attributes and context. On failure the reason is in $message.
 successor() {
   next=$(successor_path "$2") || exit 1
   rm -f "$next"
@@ -584,11 +583,11 @@ successor() {
   return 1
 }
 
-# settled NEW OLD: NEW, made next to OLD, has taken OLD's place, on the disk first. If not, why
-# is in $message.
+# settled NEW OLD: NEW, made next to OLD, has replaced OLD, and is synced first. On failure the
+# reason is in $message.
 settled() { message=$({ { [ -L "$1" ] || sync "$1"; } && mv -fT "$1" "$2" && sync "${2%/*}"; } 2>&1); }
 
-# settle NEW OLD: the same, or not at all.
+# settle NEW OLD: the same, or stops the script.
 settle() {
   if settled "$1" "$2"; then
     placed="$placed $2"
@@ -598,15 +597,14 @@ settle() {
   unwritten "$2"
 }
 
-# unwritten FILE [WITH]: FILE, and what belongs to it, could not be replaced, for what is in
-# $message; what has been until then is in $placed.
+# unwritten FILE [WITH]: stops because FILE, and what belongs to it, could not be replaced, with the
+# reason in $message, and what has been replaced so far in $placed.
 unwritten() {
   fail "$1 cannot be written; it is as it was${2:+, and so is $2}${message:+ ($message)}." \
     "${placed:+Replaced before it:}${placed:-No file was replaced before it}"
 }
 
-# place NEW OLD: NEW's content takes OLD's place in one step. Of a link it is what the
-# link leads to.
+# place NEW OLD: NEW's content replaces OLD's in one step. If OLD is a link, its target is replaced.
 place() {
   ! led_astray "$2" || fail "$2 stays as it is: $refused"
   real=$(readlink -f "$2")
@@ -614,7 +612,7 @@ place() {
   settle "$next" "$real"
 }
 
-# place_pair NEW OLD: the same NEW.crt and NEW.key, both or neither.
+# place_pair NEW OLD: the same with NEW.crt and NEW.key, both or neither.
 place_pair() {
   for f in "$2.crt" "$2.key"; do ! led_astray "$f" || fail "$f stays as it is: $refused"; done
   crt=$(readlink -f "$2.crt") key=$(readlink -f "$2.key")
@@ -636,15 +634,15 @@ place_pair() {
   esac
 }
 
-# restart_due: the kubelet has to be restarted for what lies there now, and is not yet; the
-# mark stays until it was. No file that is there at another time tells.
+# restart_due: the kubelet still has to be restarted for the current files. The mark stays until
+# then; the times of files do not show it.
 restart_due() { [ -e "$kubelet/.kscertctl.restart" ]; }
 
-# sweep: removes what an interrupted run may have left in addition to what it was making:
-# stages and successors that never took their place. Some of it holds keys.
+# sweep: removes what an interrupted run may have left in addition to what it was making: stages and
+# successors that were not placed. Some of it holds keys.
 sweep() {
   [ "$KSCERT_CHECK" != True ] || return 0
-  # The pair of a kubelet that was made, but that nothing refers to yet.
+  # A kubelet's new pair to which nothing refers yet.
   left=$(readlink "$kubelet/.kscertctl.link" || :)
   case $left in
   "$kubelet"/kubelet-client-*.pem) [ "$(readlink "$kubelet/kubelet-client-current.pem")" = "$left" ] || rm -f "$left" ;;
@@ -658,12 +656,12 @@ sweep() {
   done
 }
 
-# place_kubelet_pair FILE: certificate and key in FILE become the pair that the kubelet
-# logs in with, under the name that the kubelet would give them.
+# place_kubelet_pair FILE: certificate and key in FILE become the kubelet's client pair, under the
+# name that the kubelet would give it.
 place_kubelet_pair() {
   target=$kubelet/kubelet-client-$(date -u +%Y-%m-%d-%H-%M-%S).pem
-  # The link names the pair before it exists: by it, sweep finds a pair that an
-  # interrupted run made and nothing refers to.
+  # The link names the pair before it exists: through it, sweep finds a pair of an interrupted run
+  # to which nothing refers.
   ln -s "$target" "$kubelet/.kscertctl.link"
   cat "$1" >"$target"
   pair "$target" "$target" || fail "the new client certificate of the kubelet does not belong to its key"
@@ -672,7 +670,7 @@ place_kubelet_pair() {
   changed "$current"
 }
 
-# usable FILE: a certificate and its key are in a file.
+# usable FILE: it has a certificate and its key.
 usable() { [ -s "$1" ] && pair "$1" "$1" 2>/dev/null; }
 
 # elsewhere: kubelet.conf names other files than the rotating one, $own_crt and $own_key.
@@ -681,7 +679,7 @@ elsewhere() {
   [ -n "$own_crt$own_key" ] && [ "$own_crt $own_key" != "$current $current" ]
 }
 
-# in_kubelet_conf FIELD: the file that kubelet.conf names so.
+# in_kubelet_conf FIELD: the file in this field of kubelet.conf.
 in_kubelet_conf() {
   awk -v field="$1" "$reader"'
     function leaf(path, value) { if (file == "" && path ~ "^users/[0-9]+/user/" field "$") file = value }
@@ -690,9 +688,8 @@ in_kubelet_conf() {
     END { if (file != "") print file }' "$kubeletconf" | sed "s|^[^/]|$conf/&|"
 }
 
-# kubelet_pair: the pair of this node's kubelet, expired or not: of the files that it has of
-# its own, of the rotating file, of kubelet.conf, or the newest that was rotated. Nothing
-# where none is left.
+# kubelet_pair: the client pair of this node's kubelet, expired or not: from its own files, the
+# rotating file, kubelet.conf, or the newest rotated file. Nothing if none is left.
 kubelet_pair() {
   if elsewhere && pair "$own_crt" "$own_key" 2>/dev/null; then
     certificates "$own_crt"
@@ -715,11 +712,10 @@ kubelet_pair() {
   [ -z "$last" ] || cat "$last"
 }
 
-# kubelet_due: the kubelet needs a client certificate that it cannot ask for: the one in
-# the rotating file, or in those that kubelet.conf names instead, has expired, or is none,
-# which a kubelet does not start with; or the file is not there, and kubelet.conf has none
-# that it could begin with. A link to nothing
-# is fixed, too: no one else would tell why it is there.
+# kubelet_due: the kubelet needs a client certificate that it cannot request. The one in the
+# rotating file, or in the files that kubelet.conf names instead, has expired or is invalid, and the
+# kubelet does not start with it; or the file is missing, and kubelet.conf has none to begin with. A
+# dangling link is fixed, too.
 kubelet_due() {
   if elsewhere; then
     own_due && ! { usable "$current" && ! client_due "$current"; }
@@ -733,20 +729,21 @@ kubelet_due() {
 # own_due: the files that kubelet.conf names instead are due, or are no pair.
 own_due() { elsewhere && { ! pair "$own_crt" "$own_key" 2>/dev/null || client_due "$own_crt"; }; }
 
-# would_renew_kubelet: would_renew, of whatever the kubelet has.
+# would_renew_kubelet: would_renew for the kubelet's current certificate.
 would_renew_kubelet() {
   if usable "$current"; then would_renew "$current"; else checking 'give the kubelet a new client certificate'; fi
 }
 
-# refer_due: kubelet.conf holds, or names, a certificate of its own that is due, which the
-# kubelet does not rotate there.
+# refer_due: kubelet.conf holds, or names, a certificate of its own that is due, which the kubelet
+# does not rotate there.
 refer_due() {
   ! own_due || return 0
   embedded=$(embedded_pair "$kubeletconf")
   [ -n "$embedded" ] && ! printf '%s\n' "$embedded" | lasts "$seconds"
 }
 
-# refers_elsewhere: with a new pair in the rotating file, kubelet.conf has to come to refer to it.
+# refers_elsewhere: with a new pair in the rotating file, kubelet.conf must be changed to refer to
+# it.
 refers_elsewhere() { elsewhere || [ -n "$(embedded_pair "$kubeletconf")" ]; }
 
 # refer_to_current: kubelet.conf refers to the rotating file instead. Needs $stage.
@@ -766,18 +763,18 @@ refer_to_current() {
   changed "$kubeletconf"
 }
 
-# asks_to_serve: the kubelet asks for the certificate that it serves.
+# asks_to_serve: the kubelet requests its serving certificate.
 asks_to_serve() {
   message=$(kubelet_says serverTLSBootstrap)
   [ -n "$message" ] && ! is_false "$message"
 }
 
-# serves_other: the kubelet is given another certificate to serve, or asks for one.
+# serves_other: the kubelet is given another serving certificate, or requests one.
 serves_other() { [ -n "$(kubelet_says tlsCertFile)" ] || asks_to_serve; }
 
-# renew_serving_pair: removes the kubelet's self-signed serving pair when it is due
-# or no pair at all: the kubelet makes it again when it starts and finds neither file.
-# With one of them, or an empty one that a full disk leaves, it would not start.
+# renew_serving_pair: removes the kubelet's self-signed serving pair if it is due or not a pair: a
+# kubelet that starts without both files makes them again. With only one of them, or an empty one
+# after a full disk, it would not start.
 renew_serving_pair() {
   certificate=$kubelet/kubelet.crt
   key=$kubelet/kubelet.key
@@ -797,7 +794,7 @@ renew_serving_pair() {
   changed "$certificate"
 }
 
-# open_stage DIR: a private folder for what is being made, gone at the end.
+# open_stage DIR: a private directory for what is being made, removed at exit.
 open_stage() {
   stage=$(mktemp -d "$1/.kscertctl.XXXXXX")
   # shellcheck disable=SC2086 # words
@@ -805,15 +802,15 @@ open_stage() {
   trap 'exit 130' INT TERM HUP
 }
 
-# in_stage DIR COMMAND...: the command, in a process of its own whose $stage is DIR.
+# in_stage DIR COMMAND...: runs the command in a process of its own whose $stage is DIR.
 in_stage() {
   stage=$1
   shift
   "$@"
 }
 
-# together COMMAND ITEM...: COMMAND for each item, as many at a time as the node has
-# processors, each with a $stage of its own. Ends where one of them fails.
+# together COMMAND ITEM...: runs COMMAND for each item, as many at a time as the node has
+# processors, each with a $stage of its own. Stops after a failure.
 at_work=
 together() {
   command=$1 common=$stage most=$(nproc) || most=1
@@ -839,15 +836,14 @@ together() {
   done
 }
 
-# stage_config: a copy of the node's own kubeadm configuration whose folder of
-# certificates is in the stage, with the authorities linked, not copied. Needs
-# $pki and $stage, which is $staged from then on.
+# stage_config: a copy of the node's own kubeadm configuration whose certificate directory is in the
+# stage, with the CAs linked, not copied. Needs $pki and $stage, which becomes $staged.
 stage_config() {
   staged=$stage
   mkdir -p "$stage/pki/etcd" "$stage/conf"
   for f in ca front-proxy-ca etcd/ca; do
     [ ! -f "$pki/$f.key" ] || ln -s "$pki/$f.key" "$stage/pki/$f.key"
-    # kubeadm signs with the first of several, whose key it may not be.
+    # kubeadm signs with the first of several, which may not match the key.
     if [ ! -f "$pki/$f.key" ] || ! issuing "$pki/$f.crt" "$pki/$f.key" >"$stage/pki/$f.crt"; then
       rm -f "$stage/pki/$f.crt"
       [ ! -f "$pki/$f.crt" ] || ln -s "$pki/$f.crt" "$stage/pki/$f.crt"
@@ -863,7 +859,7 @@ stage_config() {
   kubeadm certs --help >/dev/null 2>&1 || alpha=alpha
 }
 
-# check_authority NAME: certificate and key are there, belong together, valid. Asked once.
+# check_authority NAME: certificate and key exist, belong together, and are valid. Checked once.
 sound=
 check_authority() {
   case " $sound " in *" $1 "*) return 0 ;; esac
@@ -873,13 +869,13 @@ check_authority() {
   sound="$sound $1"
 }
 
-# quietly COMMAND...: its output is shown only when it fails.
+# quietly COMMAND...: shows its output only if it fails.
 quietly() {
   message=$("$@" 2>&1 </dev/null) || fail "$* failed: $message"
 }
 
-# issuable NAMES: of a certificate that names() has printed into this file, kubeadm can make a
-# client certificate again: for one user, in any groups, without SANs. It takes groups as CSV.
+# issuable NAMES: kubeadm can issue this client certificate, printed by names() into the file,
+# again: for one user, in any groups, without SANs. It takes groups as CSV.
 issuable() {
   attributes <"$1" >"$stage/subject"
   [ "$(wc -l <"$1")" = 1 ] && [ "$(grep -c '^CN=' "$stage/subject")" = 1 ] &&
@@ -887,8 +883,8 @@ issuable() {
 }
 
 # issue_client NAME [GROUPS]: a client certificate and a new key, from kubeadm, as PEM in
-# $stage/new.crt and as kubeconfigs have it in $stage/new.crt.64 and $stage/new.key.64.
-# GROUPS are one a line. Keys go from file to file only.
+# $stage/new.crt and in a kubeconfig's form in $stage/new.crt.64 and $stage/new.key.64. GROUPS are
+# one per line. Keys go from file to file only.
 issue_client() {
   for_name=$1 groups=${2:-}
   set --
@@ -914,10 +910,10 @@ issue_successor() {
   check_successor "$1" "$stage/new.crt" "$pki/ca.crt" "$2"
 }
 
-# --- kubeconfigs, with what stands in kubeconfig.sh ---------------------------------
+# --- kubeconfigs, with the functions of kubeconfig.sh --------------------------------
 
-# runs FILE: offset and length of what may be a certificate or a key in a kubeconfig, and
-# its base64 in one word.
+# runs FILE: offset and length of what may be a certificate or a key in a kubeconfig, and its base64
+# in one word.
 runs() {
   awk "$apart"'
     function begins() { from = at }
@@ -930,14 +926,14 @@ runs() {
     END { ended() }' "$1"
 }
 
-# text_of BASE64: what it stands for. printf is the shell's own: no process gets it.
+# text_of BASE64: decodes it. printf is built into the shell: no process gets it as an argument.
 text_of() { printf '%s' "$1" | base64 -d 2>/dev/null; }
 
-# public_half: of what openssl says, the public key in one word.
+# public_half: the public key in openssl's output, in one word.
 public_half() { awk '/^-----END PUBLIC/ {exit} on {printf "%s", $0} /^-----BEGIN PUBLIC/ {on = 1}'; }
 
-# parts FILE: the certificates and keys in a kubeconfig, one a line: offset, length, public
-# half, fingerprint, base64; a key has "key" instead of a fingerprint.
+# parts FILE: the certificates and keys in a kubeconfig, one per line: offset, length, public half,
+# fingerprint, base64; a key has "key" instead of a fingerprint.
 parts() {
   all=$(runs "$1") || fail "$1 cannot be read"
   while read -r from length run; do
@@ -959,15 +955,14 @@ $all
 END
 }
 
-# ours_and_due TEXT: a client's certificate, with what stands behind it, which this cluster's
-# authority has signed and which is due, by itself or with those. Of no one else's is
-# anything changed.
+# ours_and_due TEXT: a client certificate, with those after it, that this cluster's CA has signed
+# and of which one is due. Certificates of others are never changed.
 ours_and_due() {
   ! printf '%s\n' "$1" | lasts "$seconds" && with_each "$pki/ca.crt" signed_here "$1" &&
     ! printf '%s\n' "$1" | openssl x509 -noout -text | grep -q 'CA:TRUE'
 }
 
-# signed_here TEXT: the same, of the authority in $one alone.
+# signed_here TEXT: the same, with the CA in $one alone.
 signed_here() {
   openssl verify -partial_chain -no_check_time -CAfile /dev/fd/4 -untrusted /dev/fd/3 >/dev/null 2>&1 4<<CA 3<<CHAIN <<CERTIFICATE
 $one
@@ -978,8 +973,8 @@ $1
 CERTIFICATE
 }
 
-# due_in FILE: leaves in $known the parts of a kubeconfig, in $due_users the fingerprints of
-# such certificates, each once, and in $ends when the first of them ends.
+# due_in FILE: leaves in $known the parts of a kubeconfig, in $due_users the fingerprints of such
+# certificates, each once, and in $ends when the first of them expires.
 due_in() {
   due_users='' ends='' before=''
   known=$(parts "$1") || exit 1
@@ -995,8 +990,8 @@ $known
 END
 }
 
-# sift FILE: the same, and in $refused why others cannot be put in their place there. Keeps
-# in $sifted the file and its parts, and in $users the file and those that are due.
+# sift FILE: the same, and in $refused why they cannot be replaced there. Keeps in $sifted the file
+# and its parts, and in $users the file and those that are due.
 sifted='' users=''
 sift() {
   due_in "$1"
@@ -1020,13 +1015,13 @@ sift() {
   done
 }
 
-# as_kubeadm_writes FILE: a kubeconfig of nothing but plain keys and values, which reads in
-# one way only.
+# as_kubeadm_writes FILE: a kubeconfig of nothing but plain keys and values, which can be read in
+# only one way.
 as_kubeadm_writes() { ! grep -Evq "^ *((- )?[A-Za-z-]+:( (\{\}|[^][ &*!|>{}\"#%@\`,'][^][ &*!|>{}\"#%\`,']*))?)?\$" "$1"; }
 
-# unfit FINGERPRINT: why, of what is in $known, that certificate and its key cannot be distinguished
-# from others. Keys can be more than certificates: that of someone whose certificate is a
-# file, or is written in a way that hides it here.
+# unfit FINGERPRINT: why that certificate and its key, in $known, cannot be distinguished from
+# others. There can be more keys than certificates: those of users whose certificate is a file, or
+# is written in a form that hides it here.
 unfit() {
   printf '%s\n' "$known" | awk -v due="$1" '
     { public[NR] = $3; of[NR] = $4; if ($4 == due) its = $3 }
@@ -1038,8 +1033,8 @@ unfit() {
     }'
 }
 
-# embedded_pair FILE: the first certificate in a kubeconfig whose key is in it, too, with what
-# stands behind it, and that key.
+# embedded_pair FILE: the first certificate in a kubeconfig whose key is in it, too, with those
+# after it, and that key.
 embedded_pair() {
   known=$(parts "$1") || exit 1
   runs_of_pair=$(printf '%s\n' "$known" | awk '
@@ -1062,9 +1057,9 @@ embedded_authorities() {
 # as_kubectl FILE: a kubeconfig as kubectl understands it. Its errors may quote a secret.
 as_kubectl() { timeout 60 kubectl config view --raw -o json --kubeconfig "$1" 2>/dev/null </dev/null; }
 
-# stage_users: what sift has kept becomes files: for each certificate that is due, once,
-# $stage/users/FINGERPRINT.crt, and for those of which kubeadm makes no successor the
-# reason in FINGERPRINT.not.
+# stage_users: turns what sift has kept into files: for each certificate that is due, once,
+# $stage/users/FINGERPRINT.crt, and for those that kubeadm cannot issue the reason in
+# FINGERPRINT.not.
 stage_users() {
   mkdir "$stage/users"
   printf '%s\n' "$sifted" >"$stage/parts"
@@ -1078,7 +1073,7 @@ stage_users() {
   done
 }
 
-# issue_user FINGERPRINT: the successor of such a certificate, as kubeconfigs have it.
+# issue_user FINGERPRINT: the successor of such a certificate, in a kubeconfig's form.
 issue_user() {
   issue_successor "$staged/users/$1.crt" "$(cat "$staged/users/$1.of")"
   chain "$staged/users/$1.whole" "$stage/new.crt" "$pki/ca.crt"
@@ -1086,8 +1081,8 @@ issue_user() {
   mv "$stage/new.key.64" "$staged/users/$1.key.64"
 }
 
-# splice FILE DIRECTORY: FILE with other bytes in some places, which are on standard input in
-# their order: where, how many bytes, and the name of what stands there instead.
+# splice FILE DIRECTORY: FILE with some bytes replaced. Standard input lists the replacements in
+# order: offset, number of bytes, and the name of the file with the new text.
 splice() {
   done=0
   while read -r from length by; do
@@ -1097,8 +1092,8 @@ splice() {
   tail -c +$((done + 1)) "$1"
 }
 
-# exchange FILE USER...: what kubectl or a kubeconfig says, whose parts are on standard
-# input, with new pairs in place of those of these users. Every other byte stays.
+# exchange FILE USER...: kubectl's JSON or a kubeconfig, whose parts are on standard input, with new
+# pairs for these users. Every other byte stays.
 exchange() {
   exchanged=$1
   shift
@@ -1112,8 +1107,8 @@ exchange() {
   splice "$exchanged" "$stage/users" <"$stage/exchanges"
 }
 
-# renew_kubeconfig OLD NEW: NEW is OLD with new pairs in place of those that are due, and
-# reads for kubectl as OLD does but for these. Where that cannot be, $refused says why.
+# renew_kubeconfig OLD NEW: NEW is OLD with new pairs for those that are due, and kubectl reads it
+# like OLD except for these. If that is impossible, $refused has the reason.
 renew_kubeconfig() {
   old_file=$1 new_file=$2 refused=''
   # shellcheck disable=SC2046 # words

@@ -1,13 +1,12 @@
-# Describing what lies in some places, and comparing it with a description made
-# before: what backups, their verification and rollbacks have in common. The
-# format is in docs/reference/backup-format.md.
+# Describes the content of some places, and compares it with an earlier description: shared by
+# backups, their verification and rollbacks. The format is in docs/reference/backup-format.md.
 # shellcheck shell=sh disable=SC2034,SC2154
 format=1
 header=kscertctl-backup$tab$format
 
-# describe PREFIX: one line for each entry in the places that standard input
-# names, looked for behind PREFIX, sorted by path. It fails when something cannot
-# be read or has a name that no manifest can hold, and has a line for that, too.
+# describe PREFIX: one line for each entry in the places that standard input names, searched below
+# PREFIX and sorted by path. It fails if something cannot be read or has a name that no manifest can
+# hold, and prints a line for that, too.
 describe() {
   prefix=$1
   context=-
@@ -18,14 +17,15 @@ describe() {
     place=$line
     if [ -e "$prefix$place" ] || [ -L "$prefix$place" ]; then set -- "$@" "$prefix$place"; fi
   done
-  # No place at all is none that is not there: anyone who was to name them has failed.
+  # An empty list is not an empty node: the command that should name the places has failed.
   [ -n "$place" ] || { printf 'unreadable\tthe places\n' && return 1; }
   [ $# -gt 0 ] || return 0
   {
-    # What ours left behind is no part of a node, nor are kubeadm's own copies.
-    # In a pipe an error is lost: it is a line that is not understood.
+    # Our own leftovers are not part of a node, nor are kubeadm's copies. A pipe loses errors, so
+    # each becomes a line that is not understood.
     { find "$@" \( -name '.kscertctl.*' -o -path "$prefix$conf/tmp" \) -prune -o \
-      -printf "E\t%y\t%m\t%U\t%G\t%s\t%T@\t%l\t$context\t%p\n" || echo 'not all files were found'; } | sort -t "$tab" -k 10
+      -printf "E\t%y\t%m\t%U\t%G\t%s\t%T@\t%l\t$context\t%p\n" ||
+      echo 'not all files were found'; } | sort -t "$tab" -k 10
     { find "$@" \( -name '.kscertctl.*' -o -path "$prefix$conf/tmp" \) -prune -o -type f -exec sha256sum {} + ||
       echo 'not all files were read'; } | sed "s/^\([0-9a-f]*\)  /D$tab\1$tab/"
     if command -v getfattr >/dev/null; then
@@ -39,8 +39,7 @@ describe() {
     $1 == "D" && NF == 3 {digest[$3] = $2; next}
     $1 == "A" && $2 == "?" {unknown = 1; next}
     $1 == "A" && index($2, "# file: ") == 1 {of = substr($2, 9); next}
-    # Contexts have their own column; what the kernel writes of a file itself is
-    # different for each copy.
+    # Contexts have their own column; attributes that the kernel sets differ for each copy.
     $1 == "A" && ($2 == "" || $2 ~ /^security\.(selinux|ima|evm)=/) {next}
     $1 == "A" {names = attributes[of]; attributes[of] = names (names == "" ? "" : ",") $2; next}
     $1 == "END" {whole = 1; next}
@@ -52,8 +51,8 @@ describe() {
           if (!(path[i] in digest)) {bad[++faults] = path[i]; continue}
           content = digest[path[i]]
         }
-        print type, field[i, 3], field[i, 4], field[i, 5], (type == "f" ? field[i, 6] : "-"), field[i, 7], content, field[i, 9],
-          (unknown ? "?" : path[i] in attributes ? attributes[path[i]] : "-"), substr(path[i], cut + 1)
+        print type, field[i, 3], field[i, 4], field[i, 5], (type == "f" ? field[i, 6] : "-"), field[i, 7], content,
+          field[i, 9], (unknown ? "?" : path[i] in attributes ? attributes[path[i]] : "-"), substr(path[i], cut + 1)
       }
       if (!whole || !n) bad[++faults] = "the end"
       for (i = 1; i <= faults; i++) print "unreadable", bad[i]
@@ -61,8 +60,8 @@ describe() {
     }'
 }
 
-# differences MANIFEST: how what standard input describes differs from MANIFEST,
-# one line each: missing, extra, differs or unreadable; the path; what of it.
+# differences MANIFEST: how the description on standard input differs from MANIFEST, one line each:
+# missing, extra, differs or unreadable; the path; what differs.
 differences() {
   awk -F '\t' -v OFS='\t' '
     BEGIN {split("type mode owner group size time content context attributes", name, " ")}
@@ -90,14 +89,14 @@ roots() { sed -n "s/^root$tab//p" "$1"; }
 
 sha256() { sha256sum "$1" | cut -d ' ' -f 1; }
 
-# value KEY DIR: what the backup in DIR says of itself.
+# value KEY DIR: a value in the COMPLETE file of the backup in DIR.
 value() { sed -n "s/^$1 //p" "$2/COMPLETE"; }
 
-# ours DIR: a folder that was begun as a backup.
+# ours DIR: a directory that was begun as a backup.
 ours() { [ "$(head -n 1 "$1/MANIFEST" 2>/dev/null | cut -f 1)" = kscertctl-backup ]; }
 
-# backup_state DIR: missing, incomplete, unknown (of another format), or complete,
-# which is not yet verified.
+# backup_state DIR: missing, incomplete, unknown (of another format), or complete, which does not
+# mean verified.
 backup_state() {
   if [ ! -d "$1" ] || ! ours "$1"; then
     echo missing
@@ -110,15 +109,18 @@ backup_state() {
   fi
 }
 
-# wrong_with DIR: in words, what is not as it was when the backup was taken.
-# Nothing for a backup that holds.
+# wrong_with DIR: in words, what has changed since the backup was taken; nothing for an intact
+# backup.
 wrong_with() {
   [ "$(sha256 "$1/MANIFEST")" = "$(value manifest "$1")" ] || echo "differs $1/MANIFEST (content)"
   roots "$1/MANIFEST" | describe "$1/files" | differences "$1/MANIFEST" | in_words
   saved=$(value etcd-snapshot "$1")
   case $saved in
   '- '*) ;;
-  *) [ -f "$1/etcd-snapshot.db" ] && [ "$(sha256 "$1/etcd-snapshot.db")" = "${saved% *}" ] || echo "differs $1/etcd-snapshot.db (content)" ;;
+  *)
+    [ -f "$1/etcd-snapshot.db" ] && [ "$(sha256 "$1/etcd-snapshot.db")" = "${saved% *}" ] ||
+      echo "differs $1/etcd-snapshot.db (content)"
+    ;;
   esac
 }
 
@@ -133,13 +135,13 @@ record() {
   fi
 }
 
-# to_disk DIR: files and folders below are on the disk when it returns.
+# to_disk DIR: syncs the files and directories below.
 to_disk() { find "$1" \( -type f -o -type d \) -exec sync {} +; }
 
 bars() { sed 's/^/|/'; }
 
-# like A B: the directory B gets owner, mode, attributes, context and times of A: from
-# within, since who owns the directory above may put a link in its place meanwhile.
+# like A B: the directory B gets owner, mode, attributes, context and times of A. It works from
+# within B, because the owner of the parent may put a link in its place meanwhile.
 like() (
   # shellcheck disable=SC3013 # in every sh that a node may have
   if ! cd "$2" || [ -L "$2" ] || ! [ . -ef "$2" ]; then fail "$2 is no directory any more"; fi

@@ -1,7 +1,7 @@
-# Where things of a node are: one set of rules, for the collector and for the scripts of the roles.
-# The task puts it behind kinds.sh and kubeconfig.sh, and before them.
+# Where things of a node are: one set of rules for the collector and for the scripts of the roles.
+# The task puts it after kinds.sh and kubeconfig.sh, and before them. For tests: KSCERT_ROOT is a
+# prefix of the paths that no setting names.
 # shellcheck shell=sh disable=SC2034,SC2154
-# For tests: what is before the paths that no setting names.
 root=${KSCERT_ROOT-}
 conf=$KSCERT_CONFIG_DIR
 config=$conf/kubeadm-config.yaml
@@ -24,9 +24,9 @@ top_level() {
     }' "$config"
 }
 
-# find_pki: leaves in $value the directory of certificates, as the node calls it: kubeadm's
-# certificatesDir or its default, unless only that of Kubespray is there; without a configuration
-# of kubeadm, as on a worker, that of Kubespray or else of kubeadm.
+# find_pki: leaves in $value the certificate directory by the node's own name for it: kubeadm's
+# certificatesDir or its default, unless only that of Kubespray exists. Without a configuration of
+# kubeadm, as on a worker, that of Kubespray or else of kubeadm.
 find_pki() {
   if [ -f "$config" ]; then
     value=$(top_level certificatesDir)
@@ -40,9 +40,9 @@ find_pki() {
   fi
 }
 
-# find_kubelet: leaves in $words what the kubelet is given as flags, in $kubelet_configs the files
-# of its configuration, in $kubelet the directory of its certificates, and in $kubelet_conf its
-# kubeconfig.
+# find_kubelet: leaves the kubelet's flags in $words, the files of its configuration in
+# $kubelet_configs, the directory of its certificates in $kubelet, and its kubeconfig in
+# $kubelet_conf.
 find_kubelet() {
   kubelet_words "$kubelet_home/kubeadm-flags.env" "$conf/kubelet.env"
   kubelet_configs=$(kubelet_configs)
@@ -52,8 +52,8 @@ find_kubelet() {
   kubelet=${value%/}
 }
 
-# kubelet_words FILE...: leaves in $words what environment files give the kubelet, each word
-# between blanks (systemd.exec(5), EnvironmentFile).
+# kubelet_words FILE...: leaves in $words what environment files give the kubelet, each word between
+# blanks (systemd.exec(5), EnvironmentFile).
 kubelet_words() {
   words=' ' odd=$(printf '\t\r"')
   for of_words; do
@@ -68,8 +68,8 @@ kubelet_words() {
   done
 }
 
-# flag NAME DEFAULT: what the kubelet is given by $words, of several the last, in $value. One
-# without a value is true.
+# flag NAME DEFAULT: the kubelet's flag in $words, of several the last, in $value. One without a
+# value is true.
 flag() {
   value=$2
   case $words in *" --$1="* | *" --$1 "*) value=${words##*" --$1"} ;; *) return ;; esac
@@ -77,10 +77,9 @@ flag() {
   case $value in '' | --*) value=true ;; *) value=${value%% *} ;; esac
 }
 
-# kubelet_configs: the files of the kubelet's configuration that are there, one a line: of what
-# two of them set the last counts. It is the file that $words name, or else where kubeadm and
-# Kubespray have it; behind it come the drop-ins of --config-dir (kubelet, cmd/kubelet/app:
-# mergeKubeletConfigurations).
+# kubelet_configs: the existing files of the kubelet's configuration, one per line; of a setting in
+# two of them the last counts. The file that $words name, or else kubeadm's and Kubespray's, then
+# the drop-ins of --config-dir (kubelet, cmd/kubelet/app: mergeKubeletConfigurations).
 kubelet_configs() {
   flag config ''
   if [ -n "$value" ]; then set -- "$value"; else set -- "$kubelet_home/config.yaml" "$conf/kubelet-config.yaml"; fi
@@ -94,12 +93,12 @@ kubelet_flags='tls-cert-file:tlsCertFile tls-private-key-file:tlsPrivateKeyFile 
 rotate-certificates:rotateCertificates rotate-server-certificates:serverTLSBootstrap
 authorization-mode:authorization.mode container-runtime-endpoint:containerRuntimeEndpoint'
 
-# own_host ADDRESS: where a server that is bound there is reached, in $value.
+# own_host ADDRESS: where to reach a server that is bound to it, in $value.
 own_host() {
   case $1 in '' | 0.0.0.0 | :: | '[::]') value=127.0.0.1 ;; \[*) value=$1 ;; *:*) value="[$1]" ;; *) value=$1 ;; esac
 }
 
-# url LIST: the host:port of a URL in a list, of this machine's own before others.
+# url LIST: the host:port of a URL in a list, preferably one of this machine.
 url() {
   value=
   list=$1,
@@ -114,13 +113,13 @@ url() {
   [ -z "$1" ] && value= || value=$value:$port
 }
 
-# api_at ADVERTISED PORT: where this node's own API server is reached, in $value: what it is given
-# as --advertise-address and --secure-port, or nothing.
+# api_at ADVERTISED PORT: where to reach this node's own API server, from its --advertise-address
+# and --secure-port or nothing, in $value.
 api_at() {
   own_host "$1"
   value=$value:${2:-6443}
 }
 
-# etcd_at URLS: where this node's own member is reached, in $value: what it is given as
-# listen-client-urls, or nothing.
+# etcd_at URLS: where to reach this node's own member, from its listen-client-urls or nothing, in
+# $value.
 etcd_at() { url "${1:-https://127.0.0.1:2379}"; }
