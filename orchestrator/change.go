@@ -448,8 +448,8 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 		}
 	})
 	// Of the nodes of the step, and of the control plane that approves for them.
-	for _, node := range slices.Sorted(maps.Keys(outcome.Payloads)) {
-		for _, what := range leftAlone(outcome.Payloads[node]) {
+	for _, node := range slices.Sorted(maps.Keys(outcome.Answers)) {
+		for _, what := range toBeKnown(node, outcome.Answers[node]) {
 			s.left = append(s.left, what)
 			s.tell(Event{Kind: EventNotice, Step: &step, Message: what})
 		}
@@ -467,11 +467,18 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	return err
 }
 
-// leftAlone is what a playbook reports as left alone, with the reasons.
-func leftAlone(payload string) (out []string) {
-	for line := range strings.Lines(payload) {
-		if what, ok := strings.CutPrefix(strings.TrimSpace(line), "left: "); ok {
-			out = append(out, "left unchanged: "+snapshot.RedactText(what))
+// toBeKnown is what the playbooks report of a node that the operator has to know: what they
+// have left alone, and why, and what a new certificate has lost.
+func toBeKnown(node string, answers []string) (out []string) {
+	for _, answer := range answers {
+		for line := range strings.Lines(answer) {
+			kind, what, _ := strings.Cut(strings.TrimSpace(line), ": ")
+			switch kind {
+			case "left":
+				out = append(out, "left unchanged: "+snapshot.RedactText(what))
+			case "refused", "noted":
+				out = append(out, node+": "+snapshot.RedactText(what))
+			}
 		}
 	}
 	return out

@@ -100,12 +100,17 @@ func TestKubeconfigsBesideTheInventory(t *testing.T) {
 	}
 }
 
-// What a playbook leaves unchanged is reported immediately, and again at the end.
+// What a playbook leaves unchanged, and what a new certificate has lost, is reported
+// immediately, and again at the end: of every task of a playbook, not of the last alone.
 func TestWhatIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	c := newRefreshCluster(t)
 	c.renews(t)
-	c.write(t, "renew-certs.yml", fakeansible.Says(t, "changed: approved csr-2, the serving certificate of node cp1\nleft: csr-1, under the name of node cp1: its signer is x\n"))
+	c.write(t, "renew-certs.yml", fakeansible.Says(t,
+		"refused: /etc/kubernetes/scheduler.conf stays as it is: kubectl cannot read it\n"+
+			"noted: /etc/kubernetes/admin.conf loses C=DE of its subject\nchanged: /etc/kubernetes/admin.conf\n")+
+		fakeansible.Says(t, "changed: approved csr-2, the serving certificate of node cp1\n"+
+			"left: csr-1, under the name of node cp1: its signer is x\n"))
 	opts := c.options()
 	opts.GateTimeout = time.Minute
 	var stated []string
@@ -115,7 +120,11 @@ func TestWhatIsLeftAlone(t *testing.T) {
 		}
 	}
 	r, err := c.run(t, opts)
-	want := []string{"left unchanged: csr-1, under the name of node cp1: its signer is x"}
+	want := []string{
+		"cp1: /etc/kubernetes/scheduler.conf stays as it is: kubectl cannot read it",
+		"cp1: /etc/kubernetes/admin.conf loses C=DE of its subject",
+		"left unchanged: csr-1, under the name of node cp1: its signer is x",
+	}
 	if err != nil || !slices.Equal(r.Notes, want) || !slices.Equal(stated, want) {
 		t.Errorf("%v: notes %q, events %q", err, r.Notes, stated)
 	}

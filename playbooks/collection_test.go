@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -446,5 +447,49 @@ func TestArgumentSpecs(t *testing.T) {
 		if got, err := os.ReadFile(dir + "/README.md"); err != nil || string(got) != readme {
 			t.Errorf("%s/README.md: %v; run UPDATE_DOCS=1 go test ./playbooks", dir, err)
 		}
+	}
+}
+
+// TestRefusalsAreHandedOver: a task whose script refuses a file, or notes what a certificate has
+// lost, hands over what it prints: of raw, Ansible shows nothing.
+func TestRefusalsAreHandedOver(t *testing.T) {
+	t.Parallel()
+	says := regexp.MustCompile(`(?m)\b(refuse|noted) "|\b(refer_to_current|check_successor|issue_successor)\b`)
+	scripts := regexp.MustCompile(`lookup\('ansible.builtin.file', '([a-z]+\.sh)'\)`)
+	found := 0
+	files, err := filepath.Glob(playbooks.Collection + "/roles/*/tasks/*.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		var tasks []map[string]any
+		data, err := os.ReadFile(file)
+		if err == nil {
+			err = yaml.Unmarshal(data, &tasks)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range tasks {
+			raw, _ := task["ansible.builtin.raw"].(string)
+			m := scripts.FindStringSubmatch(raw)
+			if m == nil {
+				continue
+			}
+			script, err := os.ReadFile(filepath.Join(filepath.Dir(file), "../files", m[1]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !says.Match(script) {
+				continue
+			}
+			found++
+			if !strings.Contains(raw, "kscert_payload") || fmt.Sprint(task["tags"]) != "[kscert_payload]" {
+				t.Errorf("%s: %v: what it refuses is not shown", file, task["name"])
+			}
+		}
+	}
+	if found < 3 {
+		t.Errorf("%d tasks whose script refuses something", found)
 	}
 }

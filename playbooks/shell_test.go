@@ -171,7 +171,7 @@ func TestCheckSuccessor(t *testing.T) {
 		{"lost names, where parts of them are named", ca.Issue(t, fewer), "example.com api DNS 10.0.0.0 . .*", "would lose these SANs: DNS:api.example.com IPAddress:10.0.0.1. ", ""},
 		{"what is named is not lost", ca.Issue(t, old), "api.example.com", "", ""},
 		{"another subject", ca.Issue(t, subject), "api.example.com", "would have another subject: subject=CN=someone instead of CN=kube-apiserver. It stays as it is. Where this subject is right: --accept-subject-change OLD (by hand", ""},
-		{"another subject, which may be", ca.Issue(t, subject), "subject", "", "changed: OLD has another subject: subject=CN=someone instead of CN=kube-apiserver, as was accepted\n"},
+		{"another subject, which may be", ca.Issue(t, subject), "subject", "", "noted: OLD has another subject: subject=CN=someone instead of CN=kube-apiserver, as was accepted\n"},
 		{"another authority of the same name", other.Issue(t, old), "", "/ca.crt: error ", ""},
 		{"expired already", ca.Issue(t, ended), "", "/ca.crt: error 10 at 0 depth", ""},
 		{"not begun yet, by a clock that is ahead", ca.Issue(t, early), "", "/ca.crt: error 9 at 0 depth", ""},

@@ -41,7 +41,7 @@ func userOf(c certs.Certificate) string {
 // other.
 func (n *node) saysOfSubject(out, what, loses string) {
 	n.t.Helper()
-	says := regexp.MustCompile(`(?m)^changed: (.*) loses (.*) of its subject`).FindStringSubmatch(out)
+	says := regexp.MustCompile(`(?m)^noted: (.*) loses (.*) of its subject`).FindStringSubmatch(out)
 	switch {
 	case loses == "" && says != nil, loses != "" && (says == nil || says[1] != what || says[2] != loses):
 		n.t.Errorf("says %q, want that %s loses %q:\n%s", says, what, loses, out)

@@ -323,8 +323,10 @@ type Outcome struct {
 	Stats map[string]Stats
 	// Failures are the results that failed or found a host unreachable.
 	Failures []Event
-	// Payloads are the outputs of payload tasks by host.
+	// Payloads are the outputs of payload tasks by host: of several the last.
 	Payloads map[string]string
+	// Answers are all of them, in their order.
+	Answers map[string][]string
 	// Oversize are the sizes, in bytes, of those that were longer than MaxPayload.
 	Oversize map[string]int
 	// Unread is, by host, why a payload could not be decoded: errors of internal/payload, with the
@@ -400,7 +402,8 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 		return Outcome{}, err
 	}
 	defer h.end()
-	outcome := Outcome{Payloads: map[string]string{}, Oversize: map[string]int{}, Unread: map[string]error{}}
+	outcome := Outcome{Payloads: map[string]string{}, Answers: map[string][]string{}, Oversize: map[string]int{},
+		Unread: map[string]error{}}
 	mask := r.opts.mask()
 	ctx, heard, stop := bounded(ctx, p.Silence)
 	defer stop()
@@ -489,6 +492,7 @@ func (o *Outcome) add(e Event) {
 		}
 		if e.Payload != "" {
 			o.Payloads[e.Host] = e.Payload
+			o.Answers[e.Host] = append(o.Answers[e.Host], e.Payload)
 		}
 		if e.PayloadSize > 0 {
 			o.Oversize[e.Host] = e.PayloadSize

@@ -40,6 +40,9 @@ func apiState(n snapshot.Node) APIState {
 		text  string
 		state APIState
 	}{
+		// kubectl asks for a name, and finds no one there, where admin.conf has no user that it
+		// could log in with: of the API server that says nothing.
+		{"Please enter Username", APIUnknown},
 		{"certificate has expired or is not yet valid", APIExpired},
 		{"certificate signed by unknown authority", APIUntrusted},
 		{"certificate is valid for", APIUntrusted},

@@ -427,6 +427,15 @@ func situations() []situation {
 			due:     map[string][]certs.Kind{"cp1": {certs.KindKubeletClient}},
 		},
 		{
+			name: "admin.conf is empty: kubectl asks for a user, which says nothing of the API server", of: single,
+			edits: []tc.Edit{tc.On("cp1", tc.Unusable(1, "Please enter Username: error: EOF"), func(n *snapshot.Node) {
+				n.Unreadable = []snapshot.Unreadable{{Path: "/etc/kubernetes/admin.conf", Reason: "it is empty"}}
+			})},
+			route: diagnosis.Refuse, verdict: "the certificate or key cannot be parsed (cp1, /etc/kubernetes/admin.conf)",
+			reasons: []diagnosis.Reason{diagnosis.CertificateUnreadable, diagnosis.APIUnusable},
+			states:  map[string]diagnosis.APIState{"cp1": diagnosis.APIUnknown},
+		},
+		{
 			name: "every certificate is fresh and nothing listens", of: single,
 			edits: []tc.Edit{tc.On("cp1", tc.Refused())},
 			route: diagnosis.Refuse, verdict: "no expired certificate explains it",

@@ -23,7 +23,7 @@ if [ -d "$stage" ]; then
   ! invalid "$stage/ca.pem" "$stage/new.pem" ||
     fail "the new client certificate is not valid under the CA in $kubeletconf: $why"
   if [ -s "$stage/old.crt" ] && [ "$(names "$stage/old.crt")" != "$(names "$stage/new.pem")" ]; then
-    changed "the kubelet was $(names "$stage/old.crt" | sed -n '1s/^subject=//p')," \
+    noted "the kubelet was $(names "$stage/old.crt" | sed -n '1s/^subject=//p')," \
       "and is $(names "$stage/new.pem" | sed -n '1s/^subject=//p')"
   fi
   cat "$stage/new.pem" "$stage/key" >"$stage/pair"

@@ -41,6 +41,9 @@ client() {
 # changed WHAT: prints for Ansible and the reader what was changed.
 changed() { printf 'changed: %s\n' "$*"; }
 
+# noted WHAT: prints for the reader of the run what is not as it was.
+noted() { printf 'noted: %s\n' "$*"; }
+
 # refuse FILE: prints that FILE was not changed, for the reason in $refused.
 refuse() { printf 'refused: %s stays as it is: %s\n' "$1" "$refused"; }
 
@@ -515,13 +518,13 @@ check_successor() {
   if { grep -Fxv -f "$stage/subject-new" "$stage/subject-old" | grep -Ev "$unread" || grep -Fxv -f "$stage/subject-old" "$stage/subject-new"; } >/dev/null; then
     other_subject="another subject: $(head -n 1 "$stage/names-new") instead of $(sed -n '1s/^subject=//p' "$stage/names-old")"
     case " ${KSCERT_ACCEPT_SUBJECT_CHANGE:-} " in
-    *" $what "*) changed "$what has $other_subject, as was accepted" ;;
+    *" $what "*) noted "$what has $other_subject, as was accepted" ;;
     *) fail "the new $what would have $other_subject. It stays as it is. Where this subject is right: --accept-subject-change $what" \
       "(by hand: -e kscert_accept_subject_change=FILE). To keep it, have a certificate issued where this one came from and put it in its place" ;;
     esac
   fi
   lost=$(grep -Fxv -f "$stage/subject-new" "$stage/subject-old" | grep -E "$unread" | tr '\n' ',')
-  [ -z "$lost" ] || changed "$what loses ${lost%,} of its subject, which kubeadm does not keep and nothing reads"
+  [ -z "$lost" ] || noted "$what loses ${lost%,} of its subject, which kubeadm does not keep and nothing reads"
   lost='' accepted='' flags=''
   while IFS= read -r name; do
     [ -n "$name" ] || continue
