@@ -40,8 +40,8 @@ func apiState(n snapshot.Node) APIState {
 		text  string
 		state APIState
 	}{
-		// kubectl asks for a name, and finds no one there, where admin.conf has no user that it
-		// could log in with: of the API server that says nothing.
+		// kubectl asks for a name if admin.conf has no user to log in with: that is nothing about
+		// the API server.
 		{"Please enter Username", APIUnknown},
 		{"certificate has expired or is not yet valid", APIExpired},
 		{"certificate signed by unknown authority", APIUntrusted},
