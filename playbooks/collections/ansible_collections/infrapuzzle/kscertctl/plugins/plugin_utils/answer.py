@@ -26,6 +26,9 @@ from ansible_collections.infrapuzzle.kscertctl.plugins.plugin_utils.kinds import
 VERSION = '3'
 
 # Many times what a node has: reading more would take long.
+MAX_LENGTH = 4 << 20
+MAX_RECORDS = 1000  # of one kind
+MAX_KUBECONFIGS = 1 << 20  # characters of all
 MAX_CERTIFICATES = 2000
 MAX_CHAIN = 100
 MAX_SIGNATURES = 5000
@@ -303,7 +306,7 @@ def certificates(text):
     return found
 
 
-class Loader(yaml.SafeLoader):
+class Loader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):
     """Reads every word as text: kubeconfigs have no numbers, and a name such as "on" is one."""
 
     yaml_implicit_resolvers = {'<': [('tag:yaml.org,2002:merge', re.compile('<<'))]}
@@ -338,15 +341,18 @@ class Reading(object):
         self.node = {'facts': {}, 'units': {}, 'disks': {}, 'processes': [], 'kubeconfigs': [], 'certificates': [], 'unreadable': []}
         self.chains, self.trusted, self.keys = [], [], {}
         self.logins, self.misread, self.without = {}, {}, {}
-        self.count = 0
+        self.count = self.length = 0
 
     # --- records ---
 
     def read(self, text):
-        seen = set()
+        seen, counts = set(), dict.fromkeys(RECORDS, 0)
         for tag, line, lines in records(text):
             if tag not in RECORDS:
                 raise AnswerError('unknown record %r of the collector' % tag)
+            counts[tag] += 1
+            if counts[tag] > MAX_RECORDS:
+                raise AnswerError('more than %d records %r' % (MAX_RECORDS, tag))
             most, least, key = RECORDS[tag]
             fields = line.split(' ', most - 1)
             if len(fields) < least:
@@ -445,6 +451,9 @@ class Reading(object):
         path, meta = fields[5], self.metadata(fields)
         config = {'path': path, 'server': ''}
         self.node['kubeconfigs'].append(config)
+        self.length += len(lines)
+        if self.length > MAX_KUBECONFIGS:
+            raise AnswerError('kubeconfigs of more than %d characters' % MAX_KUBECONFIGS)
         if not meta['size']:
             self.misread[path] = 'it is empty'
             return
@@ -708,4 +717,6 @@ class Reading(object):
 
 def read(text):
     """The facts of a node, from what the collector has printed of it; AnswerError if it cannot have printed that."""
+    if len(text) > MAX_LENGTH:
+        raise AnswerError('%d characters are more than a node has' % len(text))
     return Reading().read(text)
