@@ -1,7 +1,6 @@
 # Starts the kubelet of a control plane node, and with it what was down.
 checking "restart the kubelet" && exit 0
-restart_kubelet
-changed "restarted the kubelet"
+begin_again
 
 # A member of etcd that starts asks each of the others, for up to 7 seconds, whether its
 # data are the same (etcd, server/etcdserver/corrupt.go: InitialCheck; kubeadm and
