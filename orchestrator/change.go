@@ -364,7 +364,7 @@ func (s *session) step(ctx, soft context.Context, step plan.Step, w work,
 			return s.play(during, step, w)
 		}
 		check := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: w.Snapshot, Thresholds: s.opts.Thresholds,
-			StableFor: s.opts.StableFor}
+			StableFor: s.opts.StableFor, Rollback: w.Plan.Undoes != ""}
 		if err := s.mayChange(w, step, &check); err != nil {
 			return err
 		}

@@ -120,6 +120,41 @@ func TestKubeletSigned(t *testing.T) {
 	}
 }
 
+// A kubelet that runs, and whose kubelet.conf is refused, is not restarted: with the expired
+// certificate in it, it would not start. One that does not run is.
+func TestKubeletThatWouldNotStart(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	old := ca.Issue(t, testpki.Leaf{CommonName: "system:node:w1", Organization: "system:nodes",
+		NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(-time.Hour)})
+	b64 := base64.StdEncoding.EncodeToString
+	embeds := []byte(`{"users": [{"name": "w1", "user": {"client-certificate-data": "` + b64(old.Certificate) +
+		`", "client-key-data": "` + b64(old.Key) + `"}}]}`)
+	for state, want := range map[string]string{
+		"active":   "noted: the kubelet is not restarted: with the expired certificate of ",
+		"inactive": "changed: restarted the kubelet\n",
+	} {
+		n := worker(t, ca, "w1")
+		fresh := ca.Issue(t, testpki.Leaf{CommonName: "system:node:w1", Organization: "system:nodes",
+			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0)})
+		n.write(n.pair(), slices.Concat(fresh.Certificate, fresh.Key), 0o600)
+		n.write(n.conf+"/kubelet.conf", embeds, 0o600)
+		n.write(n.bin+"/systemctl", []byte("#!/bin/sh\ncase $1 in is-active) [ "+state+" = active ] ;; "+
+			"restart) echo restarted >>"+n.root()+"/called ;; esac\n"), 0o700)
+		out, errs, err := n.kubelet("request.sh", "")
+		if err != nil || !strings.Contains(out, "refused: "+n.conf+"/kubelet.conf stays as it is: ") {
+			t.Fatalf("%s: %v: %s%s", state, err, out, errs)
+		}
+		out, errs, err = n.kubelet("take.sh", "KSCERT_REFUSED= KSCERT_ISSUED=")
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("%s: %v: %s%s", state, err, out, errs)
+		}
+		if _, err := os.Stat(n.root() + "/called"); (err == nil) != (state == "inactive") {
+			t.Errorf("%s: restarted: %v", state, err == nil)
+		}
+	}
+}
+
 // What a worker claims does not decide whose certificate it gets.
 func TestKubeletSignerRefuses(t *testing.T) {
 	t.Parallel()

@@ -109,6 +109,29 @@ func TestAPIServerIsRestarted(t *testing.T) {
 	}
 }
 
+// A component that runs is not restarted with a kubeconfig that cannot be read: it would not start.
+func TestComponentThatWouldNotStart(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"users: []\n":         "stopped\nchanged: restarted kube-scheduler\n",
+		"users: \"\\/\"\n":    "noted: kube-scheduler is not restarted: it would not start with CONF/scheduler.conf, which kubectl cannot read\n",
+		"users: \"not closed": "noted: kube-scheduler is not restarted: it would not start with CONF/scheduler.conf, which kubectl cannot read\n",
+	} {
+		n := newNode(t)
+		n.write(n.conf+"/scheduler.conf", []byte(text), 0o600)
+		n.write(n.bin+"/kubectl", []byte("#!/bin/sh\n! grep -qe '/' -e 'not closed' \"$7\"\n"), 0o700)
+		out, err := n.command(lib(t) + role(t, "settings/files/components.sh") + `
+stale() { :; }
+containers() { echo 0123abcd; }
+stop() { echo stopped; }
+restart kube-scheduler
+`).Output()
+		if got := strings.ReplaceAll(string(out), n.conf, "CONF"); err != nil || got != want {
+			t.Errorf("%q: %v: %q, want %q", text, err, got, want)
+		}
+	}
+}
+
 // A lease is released if its holder was a process of this host that is gone, or if no one has
 // renewed it for long and no one renews it now.
 func TestLeasesAreReleased(t *testing.T) {

@@ -68,6 +68,8 @@ type Check struct {
 	Later   []string
 	// Restored is the snapshot whose CA certificates a node may have instead, each its own.
 	Restored snapshot.Snapshot
+	// Rollback renews nothing: what is about to expire may be what it was.
+	Rollback bool
 
 	// found is what Before shows, lasting what of it is fixed by no step.
 	found, lasting []diagnosis.Finding
@@ -375,7 +377,7 @@ func (c Check) certificate(n, before snapshot.Node, cert certs.Certificate, add 
 	same := slices.ContainsFunc(before.Certificates,
 		func(b certs.Certificate) bool { return b.Fingerprint == cert.Fingerprint })
 	s := cert.StatusAt(n.Clock, n.Window(row, cert, c.Thresholds.RenewBefore))
-	if s != certs.Valid && (s != certs.Expiring || same) {
+	if s != certs.Valid && (s != certs.Expiring || same && !c.Rollback) {
 		add(n.Name, cert.Path+" must hold a fresh certificate",
 			fmt.Sprintf("it is %s: it expires at %s", s, cert.Ends().Format(time.RFC3339)))
 	}

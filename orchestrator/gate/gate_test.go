@@ -720,6 +720,32 @@ func TestRenewedCAs(t *testing.T) {
 	}
 }
 
+// TestRollbackAsksForNothingFresh: what a rollback left alone is still about to expire, as before;
+// what has expired is no proof of anything.
+func TestRollbackAsksForNothingFresh(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		rollback bool
+		left     time.Duration
+		want     string
+	}{
+		"a renewal":                  {left: 2 * tc.Day, want: "scheduler.conf must hold a fresh certificate (it is expiring"},
+		"a rollback":                 {rollback: true, left: 2 * tc.Day},
+		"a rollback, and it expired": {rollback: true, left: -tc.Day, want: "scheduler.conf must hold a fresh certificate (it is expired"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ends := tc.On("cp1", tc.EndsIn(row.left, certs.KindSchedulerConf))
+			c := gate.Check{Gate: plan.ClusterGate, Nodes: []string{"cp1"}, Thresholds: diagnosis.DefaultThresholds(),
+				Before: tc.Healthy(tc.Single(), ends), Rollback: row.rollback}
+			got := strings.Join(unmet(c, tc.Healthy(tc.Single(), tc.Later(later), ends)), "; ")
+			if (got == "") != (row.want == "") || !strings.Contains(got, row.want) {
+				t.Errorf("unmet: %q, want %q", got, row.want)
+			}
+		})
+	}
+}
+
 // TestMixedCAsAreRestored: a rollback gives each node back the certificate that it had, also
 // where not all had the same.
 func TestMixedCAsAreRestored(t *testing.T) {

@@ -131,5 +131,4 @@ done
 
 { [ -f "$conf/kubelet.conf" ] && restart_due; } || exit 0
 ! checking 'restart the kubelet' || exit 0
-restart_kubelet
-changed 'restarted the kubelet'
+begin_again

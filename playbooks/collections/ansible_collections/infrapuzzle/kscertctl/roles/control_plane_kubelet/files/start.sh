@@ -1,7 +1,6 @@
 # Starts the kubelet of a control plane node, and with it the stopped static pods.
 checking "restart the kubelet" && exit 0
-restart_kubelet
-changed "restarted the kubelet"
+begin_again
 
 # An etcd member that starts asks each of the others for up to 7 seconds whether its data are the
 # same (etcd, server/etcdserver/corrupt.go: InitialCheck; kubeadm and Kubespray enable it). Members

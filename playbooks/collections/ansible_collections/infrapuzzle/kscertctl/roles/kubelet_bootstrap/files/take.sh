@@ -31,5 +31,4 @@ if [ -d "$stage" ]; then
   place_kubelet_pair "$stage/pair"
   if refers_elsewhere; then refer_to_current; fi
 fi
-restart_kubelet
-changed 'restarted the kubelet'
+begin_again

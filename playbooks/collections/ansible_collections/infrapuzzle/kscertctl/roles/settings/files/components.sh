@@ -236,9 +236,23 @@ restart_etcd() {
   done
 }
 
-# restart NAME: unless it has its new credentials already.
+# unread FILE...: kubectl cannot read one of these kubeconfigs, so no component can; which
+# stays in $unreadable.
+unread() {
+  [ -n "$(command -v kubectl)" ] || return 1
+  for unreadable in "$@"; do
+    case $unreadable in "$conf"/*.conf) [ ! -f "$unreadable" ] || as_kubectl "$unreadable" >/dev/null || return 0 ;; esac
+  done
+  return 1
+}
+
+# restart NAME: unless it has its new credentials already, or would not start with what is there.
 restart() {
   stale "$1" || return 0
+  if of_credentials unread "$1"; then
+    noted "$1 is not restarted: it would not start with $unreadable, which kubectl cannot read"
+    return 0
+  fi
   checking "restart $1" && return 0
   for id in $(containers "$1"); do
     stopped="$stopped $id"

@@ -539,11 +539,35 @@ END
   [ -z "$accepted" ] || changed "$what loses$accepted, as was accepted"
 }
 
+# would_not_start: kubelet.conf holds, or names, a certificate that has expired. A kubelet runs on
+# with what it has rotated, but does not start so (Kubernetes, pkg/kubelet/certificate/bootstrap).
+would_not_start() {
+  kubeletconf=$conf/kubelet.conf current=$kubelet/kubelet-client-current.pem
+  [ -f "$kubeletconf" ] || return 1
+  if elsewhere; then
+    [ -f "$own_crt" ] && ! lasts 0 <"$own_crt"
+    return
+  fi
+  embedded=$(embedded_pair "$kubeletconf")
+  [ -n "$embedded" ] && ! printf '%s\n' "$embedded" | lasts 0
+}
+
 # restart_kubelet: also one that systemd has given up.
 restart_kubelet() {
   systemctl reset-failed kubelet 2>/dev/null || true
   systemctl restart kubelet || fail "the kubelet does not start: $(journalctl -u kubelet -n 5 -o cat --no-pager)"
   rm -f "$kubelet/.kscertctl.restart"
+}
+
+# begin_again: restarts the kubelet, but none that runs and would not start.
+begin_again() {
+  if systemctl is-active --quiet kubelet && would_not_start; then
+    rm -f "$kubelet/.kscertctl.restart"
+    noted "the kubelet is not restarted: with the expired certificate of $kubeletconf it would not start"
+  else
+    restart_kubelet
+    changed 'restarted the kubelet'
+  fi
 }
 
 # safe_dir DIR: DIR, or its nearest parent in which only root can create entries: no one else may
