@@ -70,8 +70,9 @@ setting() {
 # because the same files hold tokens. Of a repeated setting the last counts.
 read_settings() {
   set --
-  for f in "$conf"/manifests/kube-apiserver.yaml "$conf"/manifests/kube-controller-manager.yaml "$conf"/manifests/kube-scheduler.yaml \
-    "$conf"/manifests/etcd.yaml "$conf"/manifests/kube-vip.y*ml "$root/etc/etcd.env" "$config" "$kubelet_conf"; do
+  for f in "$conf"/manifests/kube-apiserver.yaml "$conf"/manifests/kube-controller-manager.yaml \
+    "$conf"/manifests/kube-scheduler.yaml "$conf"/manifests/etcd.yaml "$conf"/manifests/kube-vip.y*ml \
+    "$root/etc/etcd.env" "$config" "$kubelet_conf"; do
     [ -f "$f" ] && set -- "$@" "$f"
   done
   while IFS= read -r f; do
@@ -87,10 +88,11 @@ END
     }
     BEGIN {
       n = split("advertise-address bind-address secure-port tls-cert-file tls-private-key-file client-ca-file " \
-        "kubelet-client-certificate kubelet-client-key proxy-client-cert-file proxy-client-key-file requestheader-client-ca-file " \
-        "etcd-cafile etcd-certfile etcd-keyfile etcd-servers kubeconfig cert-file key-file trusted-ca-file " \
-        "peer-cert-file peer-key-file peer-trusted-ca-file root-ca-file cluster-signing-cert-file listen-client-urls listen-client-http-urls " \
-        "enable-grpc-gateway listen-peer-urls data-dir name", names, " ")
+        "kubelet-client-certificate kubelet-client-key proxy-client-cert-file proxy-client-key-file " \
+        "requestheader-client-ca-file etcd-cafile etcd-certfile etcd-keyfile etcd-servers kubeconfig cert-file " \
+        "key-file trusted-ca-file peer-cert-file peer-key-file peer-trusted-ca-file root-ca-file " \
+        "cluster-signing-cert-file listen-client-urls listen-client-http-urls enable-grpc-gateway listen-peer-urls " \
+        "data-dir name", names, " ")
       for (i = 1; i <= n; i++) wanted[names[i]] = 1
     }
     function leaf(path, value) {
@@ -128,9 +130,12 @@ END
         $0 = key substr($0, RLENGTH + 1)
       }
       if ($0 ~ /^[A-Za-z-]/) top = $1
-      if ($0 ~ /^(kubernetesVersion|controlPlaneEndpoint|certificatesDir|encryptionAlgorithm):/) put("kubeadm." substr($1, 1, length($1) - 1), $2)
-      else if (top == "featureGates:" && $1 == "PublicKeysECDSA:" && $2 ~ /true/) put("kubeadm.encryptionAlgorithm", "ECDSA-P256")
-      else if ((top == "apiServer:" && $1 == "certSANs:") || (top == "etcd:" && $1 == "endpoints:")) list = substr($1, 1, length($1) - 1)
+      if ($0 ~ /^(kubernetesVersion|controlPlaneEndpoint|certificatesDir|encryptionAlgorithm):/)
+        put("kubeadm." substr($1, 1, length($1) - 1), $2)
+      else if (top == "featureGates:" && $1 == "PublicKeysECDSA:" && $2 ~ /true/)
+        put("kubeadm.encryptionAlgorithm", "ECDSA-P256")
+      else if ((top == "apiServer:" && $1 == "certSANs:") || (top == "etcd:" && $1 == "endpoints:"))
+        list = substr($1, 1, length($1) - 1)
       else if (list != "" && $1 == "-") put("kubeadm." list, $2)
       else list = ""
       next
@@ -138,7 +143,8 @@ END
     FILENAME == kubeconfig {
       $0 = structured($0)
       gsub(/["\047\r]/, "")
-      if ($1 == "server:" && public_server($2) || $1 ~ /^client-(certificate|key):$/ && (public_file($2) || $2 ~ /^\// && there($2, "")))
+      if ($1 == "server:" && public_server($2) ||
+        $1 ~ /^client-(certificate|key):$/ && (public_file($2) || $2 ~ /^\// && there($2, "")))
         put("kubelet." substr($1, 1, length($1) - 1), $2)
       next
     }
@@ -214,7 +220,8 @@ list_setting() {
 # metadata FILE...: mode, user, group, size, time and path of each. A user or group of a directory
 # service may have a blank in its name, which would end the field.
 metadata() {
-  stat -L -c "%a$tab%U$tab%G$tab%s$tab%Y$tab%n" "$@" 2>/dev/null | awk -F '\t' '{ gsub(/ /, "_", $2); gsub(/ /, "_", $3); $1 = $1; print }'
+  stat -L -c "%a$tab%U$tab%G$tab%s$tab%Y$tab%n" "$@" 2>/dev/null |
+    awk -F '\t' '{ gsub(/ /, "_", $2); gsub(/ /, "_", $3); $1 = $1; print }'
 }
 
 # only_certificates: awk that prints the certificates of a text as lines of a record, without any
@@ -229,7 +236,8 @@ only_certificates='
 # certificates: of every file that may hold one, with owner, mode, size and time.
 certificates() {
   files=
-  for f in "$pki"/*.crt "$pki"/etcd/*.crt "$kubelet"/*.crt "$kubelet"/*-current.pem "$etcd"/*.pem "$calico"/*.crt "$cilium"/*.crt; do
+  for f in "$pki"/*.crt "$pki"/etcd/*.crt "$kubelet"/*.crt "$kubelet"/*-current.pem "$etcd"/*.pem \
+    "$calico"/*.crt "$cilium"/*.crt; do
     case $f in *-key.pem) ;; *) readable "$f" && list "$f" ;; esac
   done
   for name in $file_settings kube-apiserver.client-ca-file kube-apiserver.requestheader-client-ca-file \
@@ -265,9 +273,10 @@ kubeconfigs() {
   set -- $files
   [ $# = 0 ] || metadata "$@" | awk -v tmp="$tmp" -v openssl="$openssl" "$structure$apart$numbered"'
     BEGIN {
-      n = split("apiVersion v1 kind Config preferences extensions extension clusters cluster contexts context current-context users user name " \
-        "server certificate-authority certificate-authority-data insecure-skip-tls-verify tls-server-name proxy-url disable-compression namespace " \
-        "client-certificate client-certificate-data client-key client-key-data token tokenFile username password exec auth-provider " \
+      n = split("apiVersion v1 kind Config preferences extensions extension clusters cluster contexts context " \
+        "current-context users user name server certificate-authority certificate-authority-data " \
+        "insecure-skip-tls-verify tls-server-name proxy-url disable-compression namespace client-certificate " \
+        "client-certificate-data client-key client-key-data token tokenFile username password exec auth-provider " \
         "as as-uid as-groups as-user-extra true false null str binary map seq", names, " ")
       for (i = 1; i <= n; i++) public[names[i]] = 1
       apart_n = split("[ ] { } , \047", apart_at, " ")
@@ -283,7 +292,8 @@ kubeconfigs() {
     }
     function decode(s, i, out) {
       for (i = 1; i < length(s); i += 4) {
-        v = ((digit[substr(s, i, 1)] * 64 + digit[substr(s, i + 1, 1)]) * 64 + digit[substr(s, i + 2, 1)]) * 64 + digit[substr(s, i + 3, 1)]
+        v = ((digit[substr(s, i, 1)] * 64 + digit[substr(s, i + 1, 1)]) * 64 + digit[substr(s, i + 2, 1)]) * 64 + \
+          digit[substr(s, i + 3, 1)]
         out = out char[int(v / 65536)] char[int(v / 256) % 256] char[v % 256]
       }
       return out
@@ -292,7 +302,8 @@ kubeconfigs() {
       while (length(s) % 3) s = s "\n"
       for (i = 1; i <= length(s); i += 3) {
         v = (byte[substr(s, i, 1)] * 256 + byte[substr(s, i + 1, 1)]) * 256 + byte[substr(s, i + 2, 1)]
-        out = out substr(code, int(v / 262144) + 1, 1) substr(code, int(v / 4096) % 64 + 1, 1) substr(code, int(v / 64) % 64 + 1, 1) substr(code, v % 64 + 1, 1)
+        out = out substr(code, int(v / 262144) + 1, 1) substr(code, int(v / 4096) % 64 + 1, 1) \
+          substr(code, int(v / 64) % 64 + 1, 1) substr(code, v % 64 + 1, 1)
       }
       return out
     }
@@ -300,7 +311,8 @@ kubeconfigs() {
     function blocks(text, out, b) {
       while (b = index(text, "-----BEGIN CERTIFICATE-----")) {
         text = substr(text, b)
-        if (match(text, /^-----BEGIN CERTIFICATE-----[A-Za-z0-9+\/=\r\n]*-----END CERTIFICATE-----/)) out = out substr(text, 1, RLENGTH) "\n"
+        if (match(text, /^-----BEGIN CERTIFICATE-----[A-Za-z0-9+\/=\r\n]*-----END CERTIFICATE-----/))
+          out = out substr(text, 1, RLENGTH) "\n"
         text = substr(text, 28)
       }
       return out
@@ -367,7 +379,8 @@ kubeconfigs() {
       if (text ~ /PRIVATE KEY-----/ && openssl != "") {
         pub = "kubeconfig." ++pubs
         print pub " " file >(tmp "/keys.kubeconfigs")
-        command = "base64 -d 2>/dev/null | openssl pkey -passin pass: -pubout -outform DER -out " tmp "/pub/" pub " 2>/dev/null"
+        command = "base64 -d 2>/dev/null | openssl pkey -passin pass: -pubout -outform DER -out " tmp "/pub/" \
+          pub " 2>/dev/null"
         print run | command
         close(command)
       }
@@ -428,7 +441,8 @@ kubeconfigs() {
     case $f in "$kubelet"/*) continue ;; esac
     n=$((n + 1))
     printf 'named.%s %s\n' "$n" "$f" >>"$tmp/keys.named"
-    [ -z "$openssl" ] || openssl pkey -in "$f" -passin pass: -pubout -outform DER -out "$tmp/pub/named.$n" </dev/null >/dev/null 2>&1
+    [ -z "$openssl" ] ||
+      openssl pkey -in "$f" -passin pass: -pubout -outform DER -out "$tmp/pub/named.$n" </dev/null >/dev/null 2>&1
   done
 }
 
@@ -442,7 +456,9 @@ keys() {
   for name in $etcd_leaves; do
     for f in "$etcd/${name%%|*}"-*-key.pem; do list "$f"; done
   done
-  for f in "$kubelet/kubelet.key" "$kubelet"/*-current.pem "$etcd"/ca-key.pem "$calico/key.pem" "$cilium/key.pem"; do list "$f"; done
+  for f in "$kubelet/kubelet.key" "$kubelet"/*-current.pem "$etcd"/ca-key.pem "$calico/key.pem" "$cilium/key.pem"; do
+    list "$f"
+  done
   for name in $key_settings; do
     setting "$name" ''
     list "$value"
@@ -568,8 +584,9 @@ digests() {
     printf '@@DIGEST %s %s\n' "${sum%% *}" "$f"
   fi
   set --
-  for f in "$real"/ca.crt "$real"/ca.key "$real"/sa.key "$real"/sa.pub "$real"/front-proxy-ca.crt "$real"/front-proxy-ca.key \
-    "$real"/etcd/ca.crt "$real"/etcd/ca.key "$etcd"/ca.pem "$etcd"/ca-key.pem "$tmp"/pub/*; do
+  for f in "$real"/ca.crt "$real"/ca.key "$real"/sa.key "$real"/sa.pub "$real"/front-proxy-ca.crt \
+    "$real"/front-proxy-ca.key "$real"/etcd/ca.crt "$real"/etcd/ca.key "$etcd"/ca.pem "$etcd"/ca-key.pem \
+    "$tmp"/pub/*; do
     [ ! -s "$f" ] || set -- "$@" "$f"
   done
   : >"$tmp/keys.none"
@@ -627,7 +644,8 @@ own() {
 
 # run_name FILE: the run that an environment or a command line names, in $value.
 run_name() {
-  value=$(tr '\0;' '[\n*]' <"$1" | sed -n "s/^ *\(export \)\{0,1\}KSCERT_RUN[=]'\{0,1\}\([A-Za-z0-9._-]\{1,64\}\)'\{0,1\}\$/\2/p" | head -n 1)
+  value=$(tr '\0;' '[\n*]' <"$1" |
+    sed -n "s/^ *\(export \)\{0,1\}KSCERT_RUN[=]'\{0,1\}\([A-Za-z0-9._-]\{1,64\}\)'\{0,1\}\$/\2/p" | head -n 1)
 }
 
 # work: what may be changing something here at this moment: tasks of a run, which carry its name;
@@ -641,7 +659,8 @@ work() {
   {
     grep -lsz '^KSCERT_RUN=' /proc/[0-9]*/environ
     grep -lsE "export KSCERT_RUN[=]|AnsiballZ[_]|BECOME-SUCCESS[-]|python[0-9.]* && sleep[ ]0" /proc/[0-9]*/cmdline
-    sed -n -e 's|^\([0-9]*\) (kubeadm) .*|/proc/\1/comm|p' -e 's|^\([0-9]*\) (k8s-certs-renew) .*|/proc/\1/timer|p' "$tmp/stat"
+    sed -n -e 's|^\([0-9]*\) (kubeadm) .*|/proc/\1/comm|p' \
+      -e 's|^\([0-9]*\) (k8s-certs-renew) .*|/proc/\1/timer|p' "$tmp/stat"
   } | awk -F/ '!seen[$3]++' | while IFS=/ read -r _ _ pid file; do
     own "$pid" || continue
     case $file in
@@ -656,7 +675,9 @@ work() {
       ;;
     comm)
       what="kubeadm $(tr '\0' '\n' <"/proc/$pid/cmdline" | sed -n '2,3s/^[a-z][a-z-]*$/&/p' | tr '\n' ' ')"
-      case $what in 'kubeadm version '* | 'kubeadm config validate ' | 'kubeadm certs check-expiration ') continue ;; esac
+      case $what in
+      'kubeadm version '* | 'kubeadm config validate ' | 'kubeadm certs check-expiration ') continue ;;
+      esac
       ;;
     timer) what="Kubespray's renewal of certificates" ;;
     esac
@@ -745,7 +766,8 @@ processes() {
     read -r command <"/proc/$pid/cmdline" # NULs between the words are dropped
     case $name:$command in
     *--version) continue ;; # a short query, maybe by this inspection
-    kube-controller:*kube-controller-manager*) name=kube-controller-manager ;; # the kernel truncates names to 15 characters
+    # The kernel truncates names to 15 characters.
+    kube-controller:*kube-controller-manager*) name=kube-controller-manager ;;
     kube-controller:*) continue ;;
     esac
     record "PROCESS $name $pid $started"
@@ -788,7 +810,10 @@ plainly() {
 }
 
 # request METHOD PATH CLOSING-HEADER [BODY]
-request() { printf '%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: %s\r\nContent-Length: %s\r\n\r\n%s' "$1" "$2" "$3" "${#4}" "$4"; }
+request() {
+  printf '%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: %s\r\nContent-Length: %s\r\n\r\n%s' \
+    "$1" "$2" "$3" "${#4}" "$4"
+}
 
 # api NAME ADDRESS: how the API server answers without a credential.
 api() {
@@ -838,10 +863,22 @@ view() {
   # Nodes and their leases are requested together: each kubectl takes as long as all of its
   # requests.
   # shellcheck disable=SC2016 # $label is kubectl's
-  nodes='{{range .items}}{{if eq .kind "Lease"}}{{.metadata.name}}{{"\t"}}{{.spec.renewTime}}{{else}}{{.metadata.name}}{{"\t"}}{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}}{{"\t"}}{{.status.nodeInfo.kubeletVersion}}{{"\t"}}{{.status.nodeInfo.containerRuntimeVersion}}{{"\t"}}{{range $label, $_ := .metadata.labels}}{{if or (eq $label "node-role.kubernetes.io/control-plane") (eq $label "node-role.kubernetes.io/master")}}control-plane {{end}}{{end}}{{"\t"}}{{range .status.addresses}}{{.address}} {{end}}{{"\t"}}{{if .spec.unschedulable}}cordoned{{end}}{{end}}{{"\n"}}{{end}}'
+  {
+    nodes='{{range .items}}{{if eq .kind "Lease"}}{{.metadata.name}}{{"\t"}}{{.spec.renewTime}}{{else}}'
+    nodes=$nodes'{{.metadata.name}}{{"\t"}}'
+    nodes=$nodes'{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}}{{"\t"}}'
+    nodes=$nodes'{{.status.nodeInfo.kubeletVersion}}{{"\t"}}{{.status.nodeInfo.containerRuntimeVersion}}{{"\t"}}'
+    nodes=$nodes'{{range $label, $_ := .metadata.labels}}{{if or (eq $label "node-role.kubernetes.io/control-plane")'
+    nodes=$nodes' (eq $label "node-role.kubernetes.io/master")}}control-plane {{end}}{{end}}{{"\t"}}'
+    nodes=$nodes'{{range .status.addresses}}{{.address}} {{end}}{{"\t"}}'
+    nodes=$nodes'{{if .spec.unschedulable}}cordoned{{end}}{{end}}{{"\n"}}{{end}}'
+  }
   show nodes 4 "$@" -n kube-node-lease get nodes,leases -o "go-template=$nodes" >"$tmp/result.nodes" &
-  show component-leases 4 "$@" -n kube-system get leases kube-controller-manager kube-scheduler --ignore-not-found -o "jsonpath={range .items[*]}{.metadata.name}$column{.spec.renewTime}$end{end}" >"$tmp/result.component-leases" &
-  show static-pods 4 "$@" -n kube-system get pods -l tier=control-plane -o "jsonpath={range .items[*]}{.metadata.labels.component}$column{.spec.nodeName}$column{.status.conditions[?(@.type==\"Ready\")].status}$end{end}" >"$tmp/result.static-pods" &
+  show component-leases 4 "$@" -n kube-system get leases kube-controller-manager kube-scheduler --ignore-not-found \
+    -o "jsonpath={range .items[*]}{.metadata.name}$column{.spec.renewTime}$end{end}" >"$tmp/result.component-leases" &
+  pods="{range .items[*]}{.metadata.labels.component}$column{.spec.nodeName}"
+  pods="$pods$column{.status.conditions[?(@.type==\"Ready\")].status}$end{end}"
+  show static-pods 4 "$@" -n kube-system get pods -l tier=control-plane -o "jsonpath=$pods" >"$tmp/result.static-pods" &
   wait
   [ "${KSCERT_TRUST:-no}" != cluster ] || trust "$@" >"$tmp/result.trust"
 }
@@ -851,23 +888,40 @@ view() {
 trust() {
   # shellcheck disable=SC2016 # $ is kubectl's
   {
-    roots='{{range .items}}kube-root-ca{{"\t"}}{{.metadata.namespace}}{{"\t"}}{{with .data}}{{with index . "ca.crt"}}{{printf "%q" .}}{{end}}{{end}}{{"\n"}}{{end}}'
-    tokens='{{range .items}}service-account-token{{"\t"}}{{.metadata.namespace}}/{{.metadata.name}}{{"\t"}}{{with .data}}{{with index . "ca.crt"}}{{.}}{{end}}{{end}}{{"\n"}}{{end}}'
+    roots='{{range .items}}kube-root-ca{{"\t"}}{{.metadata.namespace}}{{"\t"}}'
+    roots=$roots'{{with .data}}{{with index . "ca.crt"}}{{printf "%q" .}}{{end}}{{end}}{{"\n"}}{{end}}'
+    tokens='{{range .items}}service-account-token{{"\t"}}{{.metadata.namespace}}/{{.metadata.name}}{{"\t"}}'
+    tokens=$tokens'{{with .data}}{{with index . "ca.crt"}}{{.}}{{end}}{{end}}{{"\n"}}{{end}}'
     info='{{with .data}}{{.kubeconfig}}{{end}}'
-    proxy='{{with .data}}client-ca{{"\t"}}-{{"\t"}}{{with index . "client-ca-file"}}{{printf "%q" .}}{{end}}{{"\n"}}requestheader-client-ca{{"\t"}}-{{"\t"}}{{with index . "requestheader-client-ca-file"}}{{printf "%q" .}}{{end}}{{"\n"}}{{end}}'
-    published='{{range .items}}trust-bundle{{"\t"}}{{.metadata.name}}{{"\t"}}{{printf "%q" .spec.trustBundle}}{{"\n"}}{{end}}'
-    bundles='{{range .items}}{{$name := .metadata.name}}{{if eq .kind "APIService"}}{{with .spec.caBundle}}api-service{{"\t"}}{{$name}}{{"\t"}}{{.}}{{"\n"}}{{end}}{{else if eq .kind "CustomResourceDefinition"}}{{with .spec.conversion}}{{with .webhook}}{{with .clientConfig}}{{with .caBundle}}conversion{{"\t"}}{{$name}}{{"\t"}}{{.}}{{"\n"}}{{end}}{{end}}{{end}}{{end}}{{else}}{{range .webhooks}}{{$hook := .name}}{{with .clientConfig}}{{with .caBundle}}webhook{{"\t"}}{{$name}}/{{$hook}}{{"\t"}}{{.}}{{"\n"}}{{end}}{{end}}{{end}}{{end}}{{end}}'
+    proxy='{{with .data}}client-ca{{"\t"}}-{{"\t"}}{{with index . "client-ca-file"}}{{printf "%q" .}}{{end}}{{"\n"}}'
+    proxy=$proxy'requestheader-client-ca{{"\t"}}-{{"\t"}}'
+    proxy=$proxy'{{with index . "requestheader-client-ca-file"}}{{printf "%q" .}}{{end}}{{"\n"}}{{end}}'
+    published='{{range .items}}trust-bundle{{"\t"}}{{.metadata.name}}{{"\t"}}'
+    published=$published'{{printf "%q" .spec.trustBundle}}{{"\n"}}{{end}}'
+    bundles='{{range .items}}{{$name := .metadata.name}}{{if eq .kind "APIService"}}'
+    bundles=$bundles'{{with .spec.caBundle}}api-service{{"\t"}}{{$name}}{{"\t"}}{{.}}{{"\n"}}{{end}}'
+    bundles=$bundles'{{else if eq .kind "CustomResourceDefinition"}}'
+    bundles=$bundles'{{with .spec.conversion}}{{with .webhook}}{{with .clientConfig}}{{with .caBundle}}'
+    bundles=$bundles'conversion{{"\t"}}{{$name}}{{"\t"}}{{.}}{{"\n"}}{{end}}{{end}}{{end}}{{end}}'
+    bundles=$bundles'{{else}}{{range .webhooks}}{{$hook := .name}}{{with .clientConfig}}{{with .caBundle}}'
+    bundles=$bundles'webhook{{"\t"}}{{$name}}/{{$hook}}{{"\t"}}{{.}}{{"\n"}}{{end}}{{end}}{{end}}{{end}}{{end}}'
   }
-  asks roots "$@" get configmaps -A --chunk-size=0 --field-selector metadata.name=kube-root-ca.crt -o "go-template=$roots" &
-  asks tokens "$@" get secrets -A --chunk-size=0 --field-selector type=kubernetes.io/service-account-token -o "go-template=$tokens" &
+  asks roots "$@" get configmaps -A --chunk-size=0 --field-selector metadata.name=kube-root-ca.crt \
+    -o "go-template=$roots" &
+  asks tokens "$@" get secrets -A --chunk-size=0 --field-selector type=kubernetes.io/service-account-token \
+    -o "go-template=$tokens" &
   asks info "$@" -n kube-public get configmap cluster-info --ignore-not-found -o "go-template=$info" &
-  asks proxy "$@" -n kube-system get configmap extension-apiserver-authentication --ignore-not-found -o "go-template=$proxy" &
-  asks bundles "$@" get validatingwebhookconfigurations,mutatingwebhookconfigurations,apiservices,customresourcedefinitions --chunk-size=0 -o "go-template=$bundles" &
+  asks proxy "$@" -n kube-system get configmap extension-apiserver-authentication --ignore-not-found \
+    -o "go-template=$proxy" &
+  asks bundles "$@" get \
+    validatingwebhookconfigurations,mutatingwebhookconfigurations,apiservices,customresourcedefinitions \
+    --chunk-size=0 -o "go-template=$bundles" &
   asks published "$@" get clustertrustbundles --chunk-size=0 -o "go-template=$published" &
   wait
   # A kubeconfig is not a list of CAs.
   [ ! -s "$tmp/asked.info" ] ||
-    sed -n "s/.*certificate-authority-data: *\([A-Za-z0-9+/=]*\).*/cluster-info$tab-$tab\1/p" "$tmp/asked.info" >"$tmp/asked.cluster"
+    sed -n "s/.*certificate-authority-data: *\([A-Za-z0-9+/=]*\).*/cluster-info$tab-$tab\1/p" "$tmp/asked.info" \
+      >"$tmp/asked.cluster"
   rm -f "$tmp/asked.info"
   # Each CA once, with all objects that have it.
   cat "$tmp"/asked.* 2>/dev/null | awk -F'\t' '
@@ -877,7 +931,8 @@ trust() {
       for (i = 1; i <= n && i <= 300; i++) print kind[i] "\t" substr(names[i], 2) "\t" text[i]
       if (n > 300) print "more"
     }' >"$tmp/trusted"
-  message=$(cat "$tmp"/asked-message.* 2>/dev/null | grep -v -e "the server doesn't have a resource type" -e '^Warning: ' | head -c 1000)
+  message=$(cat "$tmp"/asked-message.* 2>/dev/null |
+    grep -v -e "the server doesn't have a resource type" -e '^Warning: ' | head -c 1000)
   while IFS="$tab" read -r kind names text; do
     # Users of the cluster write these objects: too many of them must not cut off the node's answer.
     [ "$(wc -c <"$tmp/result.trust")" -lt 600000 ] || kind=more names=
@@ -905,7 +960,8 @@ public_only() { tr -d '\000\r' | head -c 50000 | cut -c1-200 | awk "$only_certif
 # container was started. A pod's directories have its UID; its logs have its name, too.
 pods_trust() {
   flag root-dir "$kubelet_home"
-  find "$value"/pods/*/volumes/kubernetes.io~projected -mindepth 2 -maxdepth 2 -path '*/kube-api-access-*/ca.crt' 2>/dev/null >"$tmp/pods"
+  find "$value"/pods/*/volumes/kubernetes.io~projected -mindepth 2 -maxdepth 2 \
+    -path '*/kube-api-access-*/ca.crt' 2>/dev/null >"$tmp/pods"
   [ -s "$tmp/pods" ] || return 0
   {
     find "$root/var/log/pods" -mindepth 1 -maxdepth 1 -printf 'name %f\n' 2>/dev/null
@@ -913,15 +969,26 @@ pods_trust() {
     tr '\n' '\0' <"$tmp/pods" | xargs -0 sha256sum 2>/dev/null
   } | awk -v dir="$value/pods/" '
     function uid(path) { path = substr(path, length(dir) + 1); sub(/\/.*/, "", path); return path }
-    $1 == "name" { id = $2; sub(/.*_/, "", id); name[id] = substr($2, 1, length($2) - length(id) - 1); sub(/_/, "/", name[id]); next }
+    $1 == "name" {
+      id = $2
+      sub(/.*_/, "", id)
+      name[id] = substr($2, 1, length($2) - length(id) - 1)
+      sub(/_/, "/", name[id])
+      next
+    }
     $1 == "start" { if ($2 + 0 > last[$3] + 0) last[$3] = $2 + 0; next }
-    { if (!($1 in file)) { file[$1] = $2; order[++n] = $1 }; id = uid($2); if (!((id, $1) in seen)) { seen[id, $1] = 1; pods[$1] = pods[$1] " " id } }
+    {
+      if (!($1 in file)) { file[$1] = $2; order[++n] = $1 }
+      id = uid($2)
+      if (!((id, $1) in seen)) { seen[id, $1] = 1; pods[$1] = pods[$1] " " id }
+    }
     END {
       for (c in last) { id = uid(c); if (!(id in start) || last[c] < start[id]) start[id] = last[c] }
       for (i = 1; i <= n && i <= 100; i++) {
         line = ""
         k = split(pods[order[i]], ids, " ")
-        for (j = 1; j <= k; j++) line = line " " (ids[j] in name ? name[ids[j]] : ids[j]) "@" sprintf("%d", start[ids[j]])
+        for (j = 1; j <= k; j++)
+          line = line " " (ids[j] in name ? name[ids[j]] : ids[j]) "@" sprintf("%d", start[ids[j]])
         print file[order[i]] "\t" substr(line, 2)
       }
     }' | while IFS="$tab" read -r file names; do
@@ -949,7 +1016,8 @@ kubeadm_config() {
   fi
   # A renewal may not understand what kubeadm does.
   [ $answer = 0 ] || return 0
-  if says=$(not_plain "$config") || { [ ! -d "$pki" ] && says="$pki, the certificatesDir of $config, does not exist"; }; then
+  if says=$(not_plain "$config") ||
+    { [ ! -d "$pki" ] && says="$pki, the certificatesDir of $config, does not exist"; }; then
     record 'RESULT kubeadm-config 1' "$says" >"$tmp/result.kubeadm-config"
   fi
 }
@@ -1043,7 +1111,9 @@ ask_kubelet() {
   case $endpoint in
   \[*) ;;
   *[!0-9.:]*)
-    { record "RESOLVED ${endpoint%:*}" && timeout 5 getent ahosts "${endpoint%:*}" 2>&1 | bars; } >"$tmp/result.resolved" &
+    {
+      record "RESOLVED ${endpoint%:*}" && timeout 5 getent ahosts "${endpoint%:*}" 2>&1 | bars
+    } >"$tmp/result.resolved" &
     ;;
   esac
 }
@@ -1066,7 +1136,8 @@ answers() {
     kind ~ /-exit$/ { code = $0; connected = 0; next }
     kind ~ /-message$/ {
       if ($0 ~ /^SSL_connect:/) { if (!connected++) print "|CONNECTED"; next }
-      if ($0 !~ /^depth=|^verify|^Can.t use SSL_get_servername|^DONE$|^SSL3 alert [a-z]+:warning/) print "|!" substr($0, 1, 1000)
+      if ($0 !~ /^depth=|^verify|^Can.t use SSL_get_servername|^DONE$|^SSL3 alert [a-z]+:warning/)
+        print "|!" substr($0, 1, 1000)
       next
     }
     FNR == 1 { print "@@" toupper(kind) " " name " " code " " $0; next }
@@ -1078,11 +1149,13 @@ answers() {
 
 # last_words NAME: log lines of a static pod's newest container, errors first.
 last_words() {
-  log=$(find "$root/var/log/pods" -path "*kube-system_$1-*/$1/*.log" -printf '%T@ %p\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p')
+  log=$(find "$root/var/log/pods" -path "*kube-system_$1-*/$1/*.log" -printf '%T@ %p\n' 2>/dev/null |
+    sort -rn | sed -n '1s/^[^ ]* //p')
   # The runtime's prefix (time, stream, flag) is cut off.
   # shellcheck disable=SC2016 # $1 is the inner shell's
   [ -z "$log" ] || show "${1#kube-}-log" 3 sh -c 'words=$(tail -n 300 "$1" | cut -d" " -f4-)
-    printf "%s\n" "$words" | grep -E "^([EF][0-9]{4} |Error|panic|fatal)|\"level\":\"(error|fatal|panic|warn)\"" | tail -n 4 | grep . || printf "%s\n" "$words" | tail -n 3' sh "$log"
+    printf "%s\n" "$words" | grep -E "^([EF][0-9]{4} |Error|panic|fatal)|\"level\":\"(error|fatal|panic|warn)\"" |
+      tail -n 4 | grep . || printf "%s\n" "$words" | tail -n 3' sh "$log"
 }
 
 # logs: why something does not answer, if something does not.
@@ -1162,7 +1235,9 @@ collect() {
   fact kubeadm "$(command -v kubeadm)"
   fact kubectl "$(command -v kubectl)"
   fact openssl "$openssl"
-  if has_role control-plane; then fact manifest "$([ -f "$conf/manifests/kube-apiserver.yaml" ] && echo present || echo missing)"; fi
+  if has_role control-plane; then
+    fact manifest "$([ -f "$conf/manifests/kube-apiserver.yaml" ] && echo present || echo missing)"
+  fi
   printf '@@SETTINGS%s' "$settings"
   disks
   units=$(units)

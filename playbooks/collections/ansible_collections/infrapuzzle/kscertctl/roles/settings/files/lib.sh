@@ -20,7 +20,9 @@ fail() {
 find_kubelet
 # All of it is backed up, and what a run leaves there is removed.
 case $kubelet in /*) ;; *) fail "$kubelet, the --cert-dir of the kubelet, is no absolute path" ;; esac
-case $kubelet_home/ in "$kubelet"/*) fail "$kubelet, the --cert-dir of the kubelet, holds more than its certificates" ;; esac
+case $kubelet_home/ in
+"$kubelet"/*) fail "$kubelet, the --cert-dir of the kubelet, holds more than its certificates" ;;
+esac
 
 # No one types here, although the raw module may have a terminal.
 exec </dev/null
@@ -116,7 +118,8 @@ covered() {
     "$KSCERT_ETCD_DIR" "${KSCERT_ETCD_DIR%/*}/openssl.conf" "$root/etc/etcd.env" "$calico" "$cilium" "$home"; do
     printf '%s\n' "$path"
     readlink -f "$path" || :
-  done | LC_ALL=C sort -u | awk '{for (i = 1; i <= n; i++) if (index($0 "/", kept[i] "/") == 1) next; kept[++n] = $0; print}'
+  done | LC_ALL=C sort -u |
+    awk '{for (i = 1; i <= n; i++) if (index($0 "/", kept[i] "/") == 1) next; kept[++n] = $0; print}'
 }
 
 # named POD FLAG: the value of a static pod's flag, a file by its name on the host; nothing if the
@@ -259,14 +262,21 @@ kubelet_says() {
 # is_false WORD: it means false to the kubelet, as a flag (Go, strconv.ParseBool) or in YAML 1.1
 # (orchestrator/snapshot, isFalse).
 is_false() {
-  case $(printf '%s' "$1" | tr '[:upper:]' '[:lower:]') in false | f | no | n | off | 0 | null | '~') ;; *) return 1 ;; esac
+  case $(printf '%s' "$1" | tr '[:upper:]' '[:lower:]') in
+  false | f | no | n | off | 0 | null | '~') ;;
+  *) return 1 ;;
+  esac
 }
 
 # rotates: the kubelet renews its client certificate by itself, or that is unknown: a setting that
 # is missing from a configuration that was read is off (orchestrator/snapshot, Node.Rotates).
 rotates() {
   message=$(kubelet_says rotateCertificates)
-  if [ -z "$message" ]; then [ "$(kubelet_says kind)" != KubeletConfiguration ]; else ! is_false "$message" || return 1; fi
+  if [ -z "$message" ]; then
+    [ "$(kubelet_says kind)" != KubeletConfiguration ]
+  else
+    ! is_false "$message" || return 1
+  fi
 }
 
 # client_due FILE: the kubelet's client certificate is due. A running kubelet renews it after 70 to
@@ -297,7 +307,9 @@ fields() {
   *REQUEST*) openssl req -in "$1" -outform DER ;;
   *) openssl x509 -in "$1" -outform DER ;;
   esac | od -An -v -tx1 | awk '
-    function number(h) { return (index("0123456789abcdef", substr(h, 1, 1)) - 1) * 16 + index("0123456789abcdef", substr(h, 2, 1)) - 1 }
+    function number(h) {
+      return (index("0123456789abcdef", substr(h, 1, 1)) - 1) * 16 + index("0123456789abcdef", substr(h, 2, 1)) - 1
+    }
     # open P: reads the header at P; leaves its tag in T, and its content from V up to before E.
     function open(p, size, i) {
       if (p + 1 >= n) wrong()
@@ -389,13 +401,22 @@ names() {
       return out
     }
     function address(h, i, out) {
-      if (length(h) == 8) for (i = 1; i < 9; i += 2) out = out (i > 1 ? "." : "") (index("0123456789abcdef", substr(h, i, 1)) - 1) * 16 + index("0123456789abcdef", substr(h, i + 1, 1)) - 1
-      else for (i = 1; i < length(h); i += 4) { g = substr(h, i, 4); sub(/^0+/, "", g); out = out (i > 1 ? ":" : "") (g == "" ? "0" : toupper(g)) }
+      if (length(h) == 8) {
+        for (i = 1; i < 9; i += 2)
+          out = out (i > 1 ? "." : "") (index("0123456789abcdef", substr(h, i, 1)) - 1) * 16 + \
+            index("0123456789abcdef", substr(h, i + 1, 1)) - 1
+      } else {
+        for (i = 1; i < length(h); i += 4) {
+          g = substr(h, i, 4)
+          sub(/^0+/, "", g)
+          out = out (i > 1 ? ":" : "") (g == "" ? "0" : toupper(g))
+        }
+      }
       return out
     }
     BEGIN {
-      split("550403 CN 55040a O 55040b OU 550406 C 550408 ST 550407 L 550405 serialNumber 550409 street 550411 postalCode " \
-        "2a864886f70d010901 emailAddress 0992268993f22c640119 DC", word, " ")
+      split("550403 CN 55040a O 55040b OU 550406 C 550408 ST 550407 L 550405 serialNumber 550409 street " \
+        "550411 postalCode 2a864886f70d010901 emailAddress 0992268993f22c640119 DC", word, " ")
       for (i = 1; i in word; i += 2) short[word[i]] = word[i + 1]
       type["81"] = "email:"; type["82"] = "DNS:"; type["86"] = "URI:"; type["87"] = "IPAddress:"
     }
@@ -403,11 +424,15 @@ names() {
       parts = split(substr($0, 5), part, "+")
       for (i = 1; i <= parts; i++) {
         split(part[i], f, ":")
-        subject = subject (i > 1 ? "+" : subject == "" ? "" : ",") (f[1] in short ? short[f[1]] : f[1]) "=" text(f[3], f[2], "[^,+=%]")
+        subject = subject (i > 1 ? "+" : subject == "" ? "" : ",") \
+          (f[1] in short ? short[f[1]] : f[1]) "=" text(f[3], f[2], "[^,+=%]")
       }
       next
     }
-    $1 == "san" { san[++n] = ($2 in type ? type[$2] : "other" $2 ":") ($2 == "87" ? address($3) : text($3, $2, "[A-Za-z0-9._:@/*?#&=~-]")) }
+    $1 == "san" {
+      san[++n] = ($2 in type ? type[$2] : "other" $2 ":") \
+        ($2 == "87" ? address($3) : text($3, $2, "[A-Za-z0-9._:@/*?#&=~-]"))
+    }
     END {
       if (!NR) exit
       print "subject=" subject
@@ -442,8 +467,9 @@ CONF
   with_key=$1
   from_date=$(date -u -d "@$2" +%Y%m%d%H%M%SZ) to_date=$(date -u -d "@$3" +%Y%m%d%H%M%SZ)
   shift 3
-  quietly openssl ca -batch -notext -preserveDN -config "$stage/ca.cnf" -keyfile "$with_key" -in "$stage/request" -out "$stage/new.pem" \
-    -startdate "$from_date" -enddate "$to_date" -extfile "$stage/extensions" "$@"
+  quietly openssl ca -batch -notext -preserveDN -config "$stage/ca.cnf" -keyfile "$with_key" \
+    -in "$stage/request" -out "$stage/new.pem" -startdate "$from_date" -enddate "$to_date" \
+    -extfile "$stage/extensions" "$@"
 }
 
 # sign_request CA KEY SECONDS [SUBJECT]: signs $stage/request to $stage/new.pem with
@@ -515,12 +541,18 @@ check_successor() {
   names "$2" >"$stage/names-new"
   attributes <"$stage/names-old" >"$stage/subject-old"
   attributes <"$stage/names-new" >"$stage/subject-new"
-  if { grep -Fxv -f "$stage/subject-new" "$stage/subject-old" | grep -Ev "$unread" || grep -Fxv -f "$stage/subject-old" "$stage/subject-new"; } >/dev/null; then
-    other_subject="another subject: $(head -n 1 "$stage/names-new") instead of $(sed -n '1s/^subject=//p' "$stage/names-old")"
+  if { grep -Fxv -f "$stage/subject-new" "$stage/subject-old" | grep -Ev "$unread" ||
+    grep -Fxv -f "$stage/subject-old" "$stage/subject-new"; } >/dev/null; then
+    other_subject="another subject: $(head -n 1 "$stage/names-new") instead of"
+    other_subject="$other_subject $(sed -n '1s/^subject=//p' "$stage/names-old")"
     case " ${KSCERT_ACCEPT_SUBJECT_CHANGE:-} " in
     *" $what "*) noted "$what has $other_subject, as was accepted" ;;
-    *) fail "the new $what would have $other_subject. It stays as it is. Where this subject is right: --accept-subject-change $what" \
-      "(by hand: -e kscert_accept_subject_change=FILE). To keep it, have a certificate issued where this one came from and put it in its place" ;;
+    *)
+      fail "the new $what would have $other_subject. It stays as it is." \
+        "Where this subject is right: --accept-subject-change $what" \
+        "(by hand: -e kscert_accept_subject_change=FILE). To keep it, have a certificate issued" \
+        "where this one came from and put it in its place"
+      ;;
     esac
   fi
   lost=$(grep -Fxv -f "$stage/subject-new" "$stage/subject-old" | grep -E "$unread" | tr '\n' ',')
@@ -529,13 +561,18 @@ check_successor() {
   while IFS= read -r name; do
     [ -n "$name" ] || continue
     case $name in *[!A-Za-z0-9._:@/%-]*) flag="'$name'" ;; *) flag=$name ;; esac # it contains no apostrophe
-    if accepted_loss "$name"; then accepted="$accepted $name"; else lost="$lost $name" flags="$flags --accept-san-loss $flag"; fi
+    if accepted_loss "$name"; then
+      accepted="$accepted $name"
+    else
+      lost="$lost $name" flags="$flags --accept-san-loss $flag"
+    fi
   done <<END
 $(sed 1d "$stage/names-old" | grep -Fxv -f "$stage/names-new")
 END
-  [ -z "$lost" ] || fail "the new $what would lose these SANs:$lost. It stays unchanged. If they are not needed, accept the loss with:$flags" \
-    "(by hand: -e kscert_accept_san_loss=NAME). To keep them, have a certificate with these names issued where this one came from" \
-    "and put it in its place: what is not due is left alone"
+  [ -z "$lost" ] || fail "the new $what would lose these SANs:$lost. It stays unchanged." \
+    "If they are not needed, accept the loss with:$flags" \
+    "(by hand: -e kscert_accept_san_loss=NAME). To keep them, have a certificate with these names issued" \
+    "where this one came from and put it in its place: what is not due is left alone"
   [ -z "$accepted" ] || changed "$what loses$accepted, as was accepted"
 }
 
@@ -575,7 +612,8 @@ begin_again() {
 safe_dir() {
   safe=$(readlink -f "$1")
   while [ "$safe" != / ] && [ "$(id -u)" = 0 ]; do
-    others=$(find "$safe" -prune \( ! -user 0 -o -perm /022 \)) || fail "cannot find out who can write in $safe: nothing is placed there"
+    others=$(find "$safe" -prune \( ! -user 0 -o -perm /022 \)) ||
+      fail "cannot find out who can write in $safe: nothing is placed there"
     [ -n "$others" ] || break
     safe=$(dirname "$safe")
   done
@@ -812,7 +850,8 @@ renew_serving_pair() {
   fi
   ! checking "renew $certificate" || return 0
   old=$(successor_path "$certificate") || exit 1
-  message=$({ [ ! -e "$certificate" ] || mv -fT "$certificate" "$old"; } 2>&1) || unwritten "$certificate" "its key $key"
+  message=$({ [ ! -e "$certificate" ] || mv -fT "$certificate" "$old"; } 2>&1) ||
+    unwritten "$certificate" "its key $key"
   message=$(rm -f "$key" 2>&1) || {
     [ ! -e "$old" ] || mv -fT "$old" "$certificate"
     unwritten "$key" "its certificate $certificate"
@@ -921,7 +960,8 @@ issue_client() {
 $groups
 END
   # shellcheck disable=SC2086 # none or one word
-  timeout 60 kubeadm $alpha kubeconfig user --client-name="$for_name" "$@" --config "$staged/kubeadm.yaml" >"$stage/user.conf" 2>"$stage/message" </dev/null ||
+  timeout 60 kubeadm $alpha kubeconfig user --client-name="$for_name" "$@" --config "$staged/kubeadm.yaml" \
+    >"$stage/user.conf" 2>"$stage/message" </dev/null ||
     fail "kubeadm kubeconfig user for $for_name failed: $(cat "$stage/message")"
   awk '$1=="client-certificate-data:" {printf "%s", $2}' "$stage/user.conf" >"$stage/new.crt.64"
   awk '$1=="client-key-data:" {printf "%s", $2}' "$stage/user.conf" >"$stage/new.key.64"
@@ -991,7 +1031,8 @@ ours_and_due() {
 
 # signed_here TEXT: the same, with the CA in $one alone.
 signed_here() {
-  openssl verify -partial_chain -no_check_time -CAfile /dev/fd/4 -untrusted /dev/fd/3 >/dev/null 2>&1 4<<CA 3<<CHAIN <<CERTIFICATE
+  openssl verify -partial_chain -no_check_time -CAfile /dev/fd/4 -untrusted /dev/fd/3 \
+    >/dev/null 2>&1 4<<CA 3<<CHAIN <<CERTIFICATE
 $one
 CA
 $1
@@ -1044,7 +1085,9 @@ sift() {
 
 # as_kubeadm_writes FILE: a kubeconfig of nothing but plain keys and values, which can be read in
 # only one way.
-as_kubeadm_writes() { ! grep -Evq "^ *((- )?[A-Za-z-]+:( (\{\}|[^][ &*!|>{}\"#%@\`,'][^][ &*!|>{}\"#%\`,']*))?)?\$" "$1"; }
+as_kubeadm_writes() {
+  ! grep -Evq "^ *((- )?[A-Za-z-]+:( (\{\}|[^][ &*!|>{}\"#%@\`,'][^][ &*!|>{}\"#%\`,']*))?)?\$" "$1"
+}
 
 # unfit FINGERPRINT: why that certificate and its key, in $known, cannot be distinguished from
 # others. There can be more keys than certificates: those of users whose certificate is a file, or
@@ -1053,7 +1096,11 @@ unfit() {
   printf '%s\n' "$known" | awk -v due="$1" '
     { public[NR] = $3; of[NR] = $4; if ($4 == due) its = $3 }
     END {
-      for (i = 1; i <= NR; i++) if (public[i] == its) { if (of[i] == "key") keys++; else if (of[i] == due) certificates++; else others++ }
+      for (i = 1; i <= NR; i++) if (public[i] == its) {
+        if (of[i] == "key") keys++
+        else if (of[i] == due) certificates++
+        else others++
+      }
       if (others) print "one key belongs to two certificates in it"
       else if (keys > certificates) print "its key is also there for another user"
       else if (!keys) print "the key of its certificate stands elsewhere"
@@ -1096,7 +1143,8 @@ stage_users() {
     text_of "$(awk -v user="$user" '$5 == user {print $6; exit}' "$stage/parts")" >"$stage/users/$user.whole"
     openssl x509 -in "$stage/users/$user.whole" >"$stage/users/$user.crt"
     names "$stage/users/$user.crt" >"$stage/names-old"
-    issuable "$stage/names-old" || printf 'kubeadm makes no certificate for %s\n' "$(tr '\n' ' ' <"$stage/names-old")" >"$stage/users/$user.not"
+    issuable "$stage/names-old" ||
+      printf 'kubeadm makes no certificate for %s\n' "$(tr '\n' ' ' <"$stage/names-old")" >"$stage/users/$user.not"
   done
 }
 
@@ -1147,7 +1195,8 @@ renew_kubeconfig() {
   awk -v file="$old_file" '$1 == file {print $2, $3, $4, $5}' "$stage/parts" | exchange "$old_file" "$@" >"$new_file" ||
     fail "$old_file cannot be copied"
   ! as_kubeadm_writes "$old_file" || return 0
-  if ! as_kubectl "$old_file" >"$stage/reads" || ! parts "$stage/reads" | exchange "$stage/reads" "$@" >"$stage/reads-new" ||
+  if ! as_kubectl "$old_file" >"$stage/reads" ||
+    ! parts "$stage/reads" | exchange "$stage/reads" "$@" >"$stage/reads-new" ||
     ! as_kubectl "$new_file" | cmp -s - "$stage/reads-new"; then
     refused='with a new certificate it would read differently'
     rm -f "$new_file"
