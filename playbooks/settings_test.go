@@ -363,3 +363,20 @@ func TestKubeletOwnFilesOfAnyStyle(t *testing.T) {
 		}
 	}
 }
+
+// Durations are Go's, with fractions and beyond 2^31 seconds, whatever awk a node has.
+func TestDurations(t *testing.T) {
+	t.Parallel()
+	for _, awk := range []string{"awk", "busybox awk", "original-awk"} {
+		n := newNode(t)
+		if awk != "awk" {
+			n.write(n.bin+"/awk", []byte("#!/bin/sh\nexec "+awk+" \"$@\"\n"), 0o700)
+		}
+		out, errs, err := n.sh(lib(t) + `
+printf '%s\n' 8760h0m0s 1.5h 500ms 876000h 1h30m10s 4m x '' | seconds_of_duration
+`)
+		if want := "31536000\n5400\n0\n3153600000\n5410\n240\n0\n0\n"; err != nil || out != want {
+			t.Errorf("%s: %v: %s%q, want %q", awk, err, errs, out, want)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import base64
 import binascii
 import datetime
 import hashlib
+import json
 import posixpath
 import re
 
@@ -28,7 +29,7 @@ VERSION = '3'
 # Many times what a node has: reading more would take long.
 MAX_LENGTH = 4 << 20
 MAX_RECORDS = 1000  # of one kind
-MAX_KUBECONFIGS = 1 << 20  # characters of all
+MAX_KUBECONFIGS = 1 << 18  # characters of all
 MAX_CERTIFICATES = 2000
 MAX_CHAIN = 100
 MAX_SIGNATURES = 5000
@@ -306,10 +307,31 @@ def certificates(text):
     return found
 
 
-class Loader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):
-    """Reads every word as text: kubeconfigs have no numbers, and a name such as "on" is one."""
+class Loader(yaml.SafeLoader):
+    """Reads every word as text: kubeconfigs have no numbers, and a name such as "on" is one.
+
+    CSafeLoader is faster, but rejects keys in quotes without a blank behind them.
+    """
 
     yaml_implicit_resolvers = {'<': [('tag:yaml.org,2002:merge', re.compile('<<'))]}
+
+    def compose_node(self, parent, index):
+        """Takes an anchor again that occurred before, as YAML allows (1.2.2, 7.1) and PyYAML does not."""
+        event = self.peek_event()
+        if not isinstance(event, yaml.AliasEvent):
+            self.anchors.pop(getattr(event, 'anchor', None), None)
+        return super(Loader, self).compose_node(parent, index)
+
+
+def document(text):
+    """A kubeconfig in YAML or JSON; PyYAML rejects JSON with tabs."""
+    text = text.lstrip(u'\ufeff')
+    if text.lstrip().startswith('{'):
+        try:
+            return json.loads(text)
+        except ValueError:
+            pass  # flow style
+    return yaml.load(text, Loader=Loader)
 
 
 def part(value, kind):
@@ -324,6 +346,8 @@ def part(value, kind):
 def word(value):
     if isinstance(value, bytes):
         return value.decode('utf-8', 'replace')
+    if isinstance(value, (bool, int, float)):  # of JSON
+        return json.dumps(value)
     return part(value, str)
 
 
@@ -458,7 +482,7 @@ class Reading(object):
             self.misread[path] = 'it is empty'
             return
         try:
-            server, trusted, users = self.parts(yaml.load(lines, Loader=Loader))
+            server, trusted, users = self.parts(document(lines))
         except Exception:  # whatever a node has there
             self.misread[path] = 'it is not a kubeconfig: neither YAML nor JSON that can be parsed'
             return
@@ -497,7 +521,7 @@ class Reading(object):
         if BEGIN in text:
             return self.chain(text)
         try:
-            text = base64.b64decode(''.join(text.split()).encode('ascii'), validate=True).decode('utf-8', 'replace')
+            text = base64.b64decode(text.strip().replace('\n', '').replace('\r', '').encode('ascii'), validate=True).decode('utf-8', 'replace')
         except (ValueError, binascii.Error) as error:
             raise ValueError('decoding base64: %s' % error)
         return self.chain(text)
@@ -514,15 +538,15 @@ class Reading(object):
         self.chains.append(chain)
 
     @staticmethod
-    def parts(document):
+    def parts(config):
         """The server, the CAs and the users of a kubeconfig, that of the current context first."""
-        document = part(document, dict)
-        lists = dict((name, [part(entry, dict) for entry in part(document.get(name), list)]) for name in ('clusters', 'contexts', 'users'))
+        config = part(config, dict)
+        lists = dict((name, [part(entry, dict) for entry in part(config.get(name), list)]) for name in ('clusters', 'contexts', 'users'))
 
         def inner(entry, name):
             return part(entry.get(name), dict)
         entries, users = lists['clusters'], lists['users']
-        context = next((inner(c, 'context') for c in lists['contexts'] if word(c.get('name')) == word(document.get('current-context'))), None)
+        context = next((inner(c, 'context') for c in lists['contexts'] if word(c.get('name')) == word(config.get('current-context'))), None)
         if context is None:
             current = word(users[0].get('name')) if users else ''
             of = entries[0] if entries else {}

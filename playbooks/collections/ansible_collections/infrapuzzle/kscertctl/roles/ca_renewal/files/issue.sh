@@ -58,12 +58,7 @@ ends_at() {
   was=$(date_of "$1" enddate)
   lifetime=
   case $1 in
-  "$pki"/*) [ ! -f "$config" ] || lifetime=$(top_level caCertificateValidityPeriod | awk '
-    {
-      for (s = 0; match($0, /^[0-9.]+[hms]/); $0 = substr($0, RLENGTH + 1))
-        s += substr($0, 1, RLENGTH - 1) * (/^[0-9.]+h/ ? 3600 : /^[0-9.]+m/ ? 60 : 1)
-      printf "%.0f\n", s
-    }') ;;
+  "$pki"/*) [ ! -f "$config" ] || lifetime=$(top_level caCertificateValidityPeriod | seconds_of_duration) ;;
   esac
   [ "${lifetime:-0}" -gt 0 ] || lifetime=$((was - $(date_of "$1" startdate)))
   if [ $((now + lifetime)) -gt "$was" ]; then echo $((now + lifetime)); else echo "$was"; fi

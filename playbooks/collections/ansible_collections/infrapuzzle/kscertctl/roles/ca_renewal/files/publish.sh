@@ -34,7 +34,7 @@ END
   awk '
     BEGIN { printf "{\"data\":{\"kubeconfig\":\"" }
     {
-      gsub(/\\/, "\\\\")
+      gsub(/\\/, "&&") # awks differ in what "\\\\" is
       gsub(/"/, "\\\"")
       gsub(/\t/, "\\t")
       gsub(/\r/, "\\r")

@@ -18,12 +18,7 @@ if issuing "$pki/ca.crt" "$pki/ca.key" | openssl x509 -noout -text | grep -q 'X5
 fi
 lifetime=$(for flag_of in cluster-signing-duration experimental-cluster-signing-duration; do
   named kube-controller-manager $flag_of
-done | head -n 1 | awk '
-  {
-    for (s = 0; match($0, /^[0-9]+[hms]/); $0 = substr($0, RLENGTH + 1))
-      s += substr($0, 1, RLENGTH - 1) * (/^[0-9]+h/ ? 3600 : /^[0-9]+m/ ? 60 : 1)
-    print s
-  }')
+done | head -n 1 | seconds_of_duration)
 [ "${lifetime:-0}" -gt 0 ] || lifetime=31536000
 
 # subject_for NAME: leaves in $node the node that the certificate is for.

@@ -40,6 +40,20 @@ client() {
   SSL_CERT_FILE=/dev/null SSL_CERT_DIR=/dev/null timeout "$limit" openssl s_client "$@"
 }
 
+# seconds_of_duration: the whole seconds of each duration on stdin, as Go writes it (time.ParseDuration),
+# such as 8760h0m0s or 1.5h.
+seconds_of_duration() {
+  awk '
+    {
+      for (s = 0; match($0, /^[0-9.]+(h|m|s|ms|us|ns)/); $0 = substr($0, RLENGTH + 1)) {
+        unit = substr($0, 1, RLENGTH)
+        sub(/^[0-9.]+/, "", unit)
+        s += substr($0, 1, RLENGTH - length(unit)) * (unit == "h" ? 3600 : unit == "m" ? 60 : unit == "s" ? 1 : 0)
+      }
+      printf "%.0f\n", s
+    }'
+}
+
 # changed WHAT: prints for Ansible and the reader what was changed.
 changed() { printf 'changed: %s\n' "$*"; }
 
