@@ -467,19 +467,36 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	return err
 }
 
+// Bounds of what is shown of a node, which may print any number of lines.
+const (
+	maxKnown       = 50  // lines of a playbook
+	maxKnownLength = 500 // characters
+)
+
 // toBeKnown is what the playbooks report of a node that the operator has to know: what they
 // have left alone, and why, and what a new certificate has lost.
 func toBeKnown(node string, answers []string) (out []string) {
+	more := 0
 	for _, answer := range answers {
 		for line := range strings.Lines(answer) {
 			kind, what, _ := strings.Cut(strings.TrimSpace(line), ": ")
 			switch kind {
 			case "left":
-				out = append(out, "left unchanged: "+snapshot.RedactText(what))
+				what = "left unchanged: " + what
 			case "refused", "noted":
-				out = append(out, node+": "+snapshot.RedactText(what))
+				what = node + ": " + what
+			default:
+				continue
 			}
+			if len(out) == maxKnown {
+				more++
+				continue
+			}
+			out = append(out, fmt.Sprintf("%.*s", maxKnownLength, snapshot.RedactText(what)))
 		}
+	}
+	if more > 0 {
+		out = append(out, fmt.Sprintf("%s: %d more lines of this kind, in Ansible's events of the run", node, more))
 	}
 	return out
 }
