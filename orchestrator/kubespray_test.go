@@ -261,8 +261,8 @@ func ofRun(s *session) []string {
 	return out
 }
 
-// Five seconds after a playbook of Kubespray is cancelled, no process of it is left, not even
-// one that ignores signals; and it can run again.
+// Soon after a playbook of Kubespray is cancelled, no process of it is left, not even one that
+// ignores signals; and it can run again.
 func TestCancelKubespray(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -271,6 +271,7 @@ func TestCancelKubespray(t *testing.T) {
     - name: Hear nothing, the first time
       ansible.builtin.raw: "[ ! -e MARK ] || exit 0; trap '' INT TERM HUP; (trap '' INT TERM HUP; setsid sleep 61) & touch MARK; sleep 60; sleep 60"
 `, func(*Options) {})
+	const soon = 15 * time.Second // five where nothing else runs
 	start := time.Now()
 	cancel()
 	select {
@@ -281,10 +282,10 @@ func TestCancelKubespray(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("the step did not return")
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > soon {
 		t.Errorf("it took %s to stop", took)
 	}
-	for time.Since(start) < 5*time.Second && len(ofRun(s)) > 0 {
+	for time.Since(start) < soon && len(ofRun(s)) > 0 {
 		time.Sleep(20 * time.Millisecond)
 	}
 	if left := ofRun(s); len(left) > 0 {
