@@ -310,7 +310,7 @@ def certificates(text):
 class Loader(yaml.SafeLoader):
     """Reads every word as text: kubeconfigs have no numbers, and a name such as "on" is one.
 
-    CSafeLoader is faster, but rejects keys in quotes without a blank behind them.
+    CSafeLoader is faster, but its composer, which rejects an anchor that occurs twice, cannot be changed.
     """
 
     yaml_implicit_resolvers = {'<': [('tag:yaml.org,2002:merge', re.compile('<<'))]}
