@@ -32,7 +32,7 @@ class ActionModule(ActionBase):
         del tmp
         node = [self._setting(name, task_vars) for name in SETTINGS]
         node += [task_vars.get('group_names', []), task_vars.get('inventory_hostname', ''), False]
-        done = self._low_level_execute_command(kscert.collect(node) + kscert.RUN_IT, executable=False)
+        done = self._low_level_execute_command(kscert.line(kscert.LOOK, *kscert.collect(node)) + kscert.RUN_IT, executable=False)
         if done.get('rc') != 0:
             words = '%s\n%s' % (done.get('stdout', ''), done.get('stderr', ''))
             result.update(failed=True, rc=done.get('rc'), msg='the node could not be inspected: %s' % words.strip()[-CLIP:])

@@ -117,12 +117,17 @@ def collect(node):
         'ROLES': ' '.join(role for role, names in OF_GROUPS if set(names) & set(groups)),
     }
     first = ''.join('KSCERT_%s=%s\n' % (name, shlex.quote(str(value))) for name, value in sorted(settings.items()))
-    return line(LOOK, first, collector())
+    return first, collector()
+
+
+def look(first, rest):
+    """What raw runs to inspect a node: no work on it, by its mark."""
+    return line(LOOK, first, rest) + hand_over(printed=False)
 
 
 def kscert_look(node):
-    """The same for the collector, which is no work on a node, by its mark."""
-    return collect(node) + hand_over(printed=False)
+    """The same for the collector."""
+    return look(*collect(node))
 
 
 def kscert_lock(script):
