@@ -3,6 +3,7 @@ package playbooks_test
 import (
 	"archive/tar"
 	"compress/gzip"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,6 +69,7 @@ func TestCollection(t *testing.T) {
 				{"is documented", place.isDocumented},
 				{"runs", place.runs},
 				{"reads facts", place.readsFacts},
+				{"renders no fact", place.rendersNoFact},
 				{"is not taken for another", place.isNotTaken},
 			} {
 				t.Run(part.name, func(t *testing.T) {
@@ -267,6 +269,27 @@ func (p place) readsFacts() {
 		if before[path] != after[path] {
 			t.Errorf("%s was changed", path)
 		}
+	}
+}
+
+// A directory may be a fact, and so the choice of a node: what looks like a template is not rendered.
+func (p place) rendersNoFact() {
+	t := p.t
+	rendered := t.TempDir() + "/rendered"
+	template := "{{ lookup('ansible.builtin.pipe', 'touch " + rendered + "') }}"
+	book := []string{
+		"- name: Read facts", "  hosts: all", "  gather_facts: false", "  tasks:",
+		"    - name: Answer with a template", "      ansible.builtin.raw: echo " + base64.StdEncoding.EncodeToString([]byte(template)) + "|base64 -d", "      register: answer",
+		"    - name: Take it for a fact", "      ansible.builtin.set_fact:",
+		`        kscert_config_dir: "{{ answer.stdout | trim }}"`, `        kscert_bin_dir: "{{ answer.stdout | trim }}"`,
+		"    - name: Read the certificates", "      infrapuzzle.kscertctl.certificates:",
+	}
+	if err := os.WriteFile(p.dir+"/rendered.yml", []byte(strings.Join(book, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := p.run("ansible-playbook", "-v", "-i", "cp1,", "-e", "ansible_connection=local", "rendered.yml")
+	if _, err := os.Stat(rendered); err == nil || strings.Count(out, `"pki": "{{ lookup(`) != 1 {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

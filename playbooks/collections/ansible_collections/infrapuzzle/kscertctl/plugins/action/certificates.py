@@ -46,6 +46,8 @@ class ActionModule(ActionBase):
         return result
 
     def _setting(self, name, task_vars):
-        """A variable of the role settings, or its default there."""
-        default = self._loader.load_from_file(DEFAULTS)[name]
-        return self._templar.template(trust_as_template(str(task_vars.get(name, default))))
+        """A variable of the role settings, or its default there. Only the default is a template in any case: a variable
+        may be a fact, which a node chooses."""
+        if name in task_vars:
+            return self._templar.template(task_vars[name])
+        return self._templar.template(trust_as_template(self._loader.load_from_file(DEFAULTS)[name]))
