@@ -3,10 +3,13 @@ package testfacts_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/infrapuzzle/kscertctl/internal/testfacts"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
@@ -30,6 +33,33 @@ func TestPluginIsBounded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			testfacts.Compare(t, []byte("@@KSCERT 3 1\n"+records+"@@END\n"), snapshot.Node{}, errors.New("too much"))
+		})
+	}
+}
+
+// Certificates of odd kinds (testdata, named after what is odd) are the same for the plugin as for
+// kscertctl: what one of them cannot read is reported of that file, and the node is known.
+func TestOddCertificates(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/*.pem")
+	if err != nil || len(files) < 20 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".pem"), func(t *testing.T) {
+			t.Parallel()
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := "|" + strings.ReplaceAll(strings.TrimSpace(string(data)), "\n", "\n|") + "\n"
+			output := []byte("@@KSCERT 3 1\n@@FACT pki /pki\n@@FILE 600 root root 1 1 /pki/apiserver.crt\n" + text +
+				"@@TLS kube-apiserver 0 10.0.0.1:6443\n|CONNECTED\n" + text + "@@END\n")
+			n, err := snapshot.Parse(cluster.Node{Name: "cp1"}, output)
+			if err != nil {
+				t.Fatal(err)
+			}
+			testfacts.Compare(t, output, n, nil)
 		})
 	}
 }

@@ -58,7 +58,14 @@ FOLDERS = {'pki': 'pki', 'config': 'config-dir', 'kubelet': 'kubelet-dir', 'etcd
            'calico': 'calico-dir', 'cilium': 'cilium-dir'}
 SETTING, NAMED = 'setting', 'named'
 
+# What Go verifies and reads (crypto/x509).
+CURVES = ('secp224r1', 'secp256r1', 'secp384r1', 'secp521r1')
+HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 USAGES = {'2.5.29.37.0': 'any', '1.3.6.1.5.5.7.3.1': 'server auth', '1.3.6.1.5.5.7.3.2': 'client auth'}
+for _number in range(3, 10):
+    USAGES['1.3.6.1.5.5.7.3.%d' % _number] = 'usage %d' % _number
+USAGES.update({'1.3.6.1.4.1.311.10.3.3': 'usage 10', '2.16.840.1.113730.4.1': 'usage 11', '1.3.6.1.4.1.311.2.1.22': 'usage 12',
+               '1.3.6.1.4.1.311.61.1.1': 'usage 13'})
 
 NO_CERTIFICATE = 'its user logs in without a certificate, so its expiry is not known'
 
@@ -110,7 +117,7 @@ def records(text):
 
 
 def elements(der):
-    """The elements of a sequence of DER, each with its header."""
+    """The elements of a sequence or set of DER, each with its header."""
     def header(at):
         length, begin = der[at + 1], at + 2
         if length & 0x80:
@@ -120,8 +127,34 @@ def elements(der):
     at, end = header(0)
     while at < end:
         following = header(at)[1]
+        if following > end:
+            raise ValueError('an element is longer than its sequence')
         yield der[at:following]
         at = following
+
+
+def content(element):
+    """The content of an element of DER."""
+    return element[2 + (element[1] & 0x7f if element[1] & 0x80 else 0):]
+
+
+# The kinds of text that a name may have, by their tag: those that Go reads. cryptography reads others.
+PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?*&-]*\Z")
+COMMON_NAME, ORGANIZATION = b'\x55\x04\x03', b'\x55\x04\x0a'
+TEXTS = {0x0c: 'utf-8', 0x12: 'ascii', 0x13: 'ascii', 0x14: 'latin-1', 0x16: 'ascii', 0x1e: 'utf-16-be'}
+
+
+def attributes(name):
+    """The attributes of a name in DER, each as its type and its value."""
+    for together in elements(name):
+        for attribute in elements(together):
+            kind, value = list(elements(attribute))
+            if value[0] not in TEXTS:
+                raise ValueError('a name has a value of type %d' % value[0])
+            text = content(value).decode(TEXTS[value[0]])
+            if value[0] == 0x13 and not PRINTABLE.match(text) or value[0] == 0x12 and text.strip(' 0123456789'):
+                raise ValueError('a name has a letter that its type does not have')
+            yield content(kind), text
 
 
 class X509(object):
@@ -139,6 +172,15 @@ class X509(object):
         self.is_ca = bool(self.constraints and self.constraints.ca)
         self.subject_key_id = self.identifier(x509.SubjectKeyIdentifier, 'digest')
         self.authority_key_id = self.identifier(x509.AuthorityKeyIdentifier, 'key_identifier')
+        if self.parsed.serial_number < 0:
+            raise ValueError('the serial number is negative')
+        try:
+            self.public_key = self.parsed.public_key()
+        except UnsupportedAlgorithm:
+            self.public_key = None
+        if isinstance(self.public_key, ec.EllipticCurvePublicKey) and self.public_key.curve.name not in CURVES:
+            raise ValueError('the curve %s is not supported' % self.public_key.curve.name)
+        self.description = self.describe()  # here, since names and times are parsed no earlier, and may be wrong
 
     def extension(self, kind):
         try:
@@ -150,9 +192,6 @@ class X509(object):
         found = getattr(self.extension(kind), attribute, None)
         return binascii.hexlify(found).decode() if found else ''
 
-    def named(self, oid):
-        return [a.value for a in self.parsed.subject.get_attributes_for_oid(oid)]
-
     def moments(self):
         """From when and until when it is valid."""
         for name in ('not_valid_before', 'not_valid_after'):
@@ -163,18 +202,28 @@ class X509(object):
         names = self.extension(x509.SubjectAlternativeName)
         if names is None:
             return []
+        if any(not hasattr(ip, 'packed') for ip in names.get_values_for_type(x509.IPAddress)):
+            raise ValueError('an address has a mask')
         addresses = [getattr(ip, 'ipv4_mapped', None) or ip for ip in names.get_values_for_type(x509.IPAddress)]
-        return (names.get_values_for_type(x509.DNSName) + [str(ip) for ip in addresses] +
-                names.get_values_for_type(x509.RFC822Name) + names.get_values_for_type(x509.UniformResourceIdentifier))
+        texts = [names.get_values_for_type(kind) for kind in (x509.DNSName, x509.RFC822Name, x509.UniformResourceIdentifier)]
+        for name in sum(texts, []):
+            name.encode('ascii')
+        return texts[0] + [str(ip) for ip in addresses] + texts[1] + texts[2]
 
     def usages(self):
-        return [USAGES.get(u.dotted_string, u.dotted_string) for u in self.extension(x509.ExtendedKeyUsage) or []]
+        oids = [usage.dotted_string for usage in self.extension(x509.ExtendedKeyUsage) or []]
+        return [USAGES[oid] for oid in oids if oid in USAGES] + [oid for oid in oids if oid not in USAGES]
 
     def described(self):
+        return dict(self.description)
+
+    def describe(self):
         begins, ends = self.moments()
+        list(attributes(self.issuer))
+        named = list(attributes(self.subject))
         out = {
-            'commonName': (self.named(x509.NameOID.COMMON_NAME) or [''])[-1],
-            'organizations': self.named(x509.NameOID.ORGANIZATION_NAME),
+            'commonName': ([''] + [value for kind, value in named if kind == COMMON_NAME])[-1],
+            'organizations': [value for kind, value in named if kind == ORGANIZATION],
             'serialNumber': '%x' % self.parsed.serial_number,
             'sans': self.sans(),
             'notBefore': rfc3339(begins),
@@ -190,20 +239,17 @@ class X509(object):
 
     def key(self):
         """Its public key, if a verification with it takes little time."""
-        try:
-            key = self.parsed.public_key()
-        except (ValueError, UnsupportedAlgorithm):
-            return None
+        key = self.public_key
         if isinstance(key, rsa.RSAPublicKey) and (key.key_size > MAX_RSA_BITS or key.public_numbers().e > MAX_RSA_EXPONENT):
             return None
         return key
 
     def verifies(self, other):
-        """Whether its key made the signature of another certificate. SHA-1 and MD5 prove nothing."""
+        """Whether its key made the signature of a certificate. Of another one, SHA-1 proves nothing."""
         key, signature, signed = self.key(), other.parsed.signature, other.parsed.tbs_certificate_bytes
         try:
             algorithm = other.parsed.signature_hash_algorithm
-            if isinstance(algorithm, (hashes.SHA1, hashes.MD5)):
+            if algorithm is not None and not isinstance(algorithm, HASHES + ((hashes.SHA1,) if other is self else ())):
                 return False
             if isinstance(key, rsa.RSAPublicKey):
                 scheme = getattr(other.parsed, 'signature_algorithm_parameters', padding.PKCS1v15())  # since cryptography 41
