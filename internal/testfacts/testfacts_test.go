@@ -16,14 +16,27 @@ import (
 // What a node can make long is refused by the plugin, too, before it costs the control node much.
 func TestPluginIsBounded(t *testing.T) {
 	t.Parallel()
-	var files, many strings.Builder
+	var files, many, kubeconfigs strings.Builder
+	for i := range 101 {
+		fmt.Fprintf(&kubeconfigs, "@@KUBECONFIG 600 root root 0 1 /x%d\n", i)
+	}
 	for i := range 1001 {
 		fmt.Fprintf(&files, "@@FILE 600 root root 1 1 /x%d\n|x\n", i)
 	}
 	for i := range 30 {
 		fmt.Fprintf(&many, "@@FILE 600 root root 1 1 /x%d\n%s", i, strings.Repeat("|-----BEGIN CERTIFICATE-----\n", 90))
 	}
+	fields := "|a0: &a0 {a: b}\n"
+	for i := range 20 {
+		fields += fmt.Sprintf("|a%d: &a%d {<<: [*a%d, *a%d]}\n", i+1, i+1, i, i)
+	}
+	alias := "|users: [{name: a, user: &u {client-certificate-data: " + strings.Repeat("A", 1<<16) + "}}" +
+		strings.Repeat(", {name: a, user: *u}", 1<<8) + "]\n"
 	for name, records := range map[string]string{
+		"aliases":      "@@KUBECONFIG 600 root root 1 1 /x\n" + alias,
+		"merge keys":   "@@KUBECONFIG 600 root root 1 1 /x\n" + fields,
+		"a fact":       "@@FACT x " + strings.Repeat("x", 1<<15) + "\n",
+		"kubeconfigs":  kubeconfigs.String(),
 		"files":        files.String(),
 		"certificates": many.String(),
 		"a chain":      "@@FILE 600 root root 1 1 /x\n" + strings.Repeat("|-----BEGIN CERTIFICATE-----\n", 101),

@@ -218,6 +218,10 @@ func (n *reading) lists(file string, c *x509.Certificate) bool {
 }
 
 func (n *reading) fromBase64(s string) ([]*x509.Certificate, error) {
+	n.encoded += len(s)
+	if err := bounded("certificates in kubeconfigs", n.encoded, maxEncoded); err != nil {
+		return nil, err
+	}
 	if strings.Contains(s, "-----BEGIN CERTIFICATE-----") { // decoded already, as !!binary
 		return n.chain([]byte(s))
 	}

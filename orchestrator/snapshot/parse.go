@@ -47,6 +47,7 @@ const (
 	maxRows         = 20000   // of what the API server lists
 	maxNames        = 1000    // in the kubeadm configuration, or addresses of one
 	maxValue        = 1 << 14 // bytes of a fact or setting
+	maxEncoded      = 1 << 24 // bytes of certificates in kubeconfigs, with those that aliases of YAML repeat
 )
 
 // Parse reads the collector's output of one node.
@@ -126,6 +127,8 @@ type reading struct {
 	misread, without map[string]string
 	// parsed is how many certificates were read, with those of chains.
 	parsed int
+	// encoded is how much of kubeconfigs was decoded for certificates.
+	encoded int
 	// trusting is how many CAs objects of the cluster have.
 	trusting int
 	// tls and http are what ports answered, by name; resolved are addresses by host.

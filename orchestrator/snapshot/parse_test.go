@@ -456,11 +456,15 @@ func TestParseErrors(t *testing.T) {
 		{"a fact without end", "@@KSCERT 3 1\n@@FACT hostname " + strings.Repeat("x", 1<<15) + "\n@@END\n", snapshot.ErrTooMuch, `"hostname": 32768`},
 		{"a file in use without end", "@@KSCERT 3 1\n@@USE kubelet " + strings.Repeat("x", 1<<15) + "\n@@END\n", snapshot.ErrTooMuch, `"kubelet": 32768`},
 		{"a setting without end", "@@KSCERT 3 1\n@@SETTINGS\n|etcd.listen-peer-urls " + strings.Repeat("//a,", 1<<13) + "\n@@END\n", snapshot.ErrTooMuch, `"etcd.listen-peer-urls": 32768`},
+		{"an alias without end", "@@KSCERT 3 1\n@@KUBECONFIG 600 root root 1 1 /x\n|users: [{name: a, user: &u {client-certificate-data: " +
+			strings.Repeat("A", 1<<16) + "}}" + strings.Repeat(", {name: a, user: *u}", 1<<8) + "]\n@@END\n", snapshot.ErrTooMuch, "/x: "},
 		{"names without end", "@@KSCERT 3 1\n@@SETTINGS\n" + strings.Repeat("|kubeadm.certSANs x\n", 1001) + "@@END\n", snapshot.ErrTooMuch, "1001, more than 1000"},
 		{"addresses without end", "@@KSCERT 3 1\n@@RESOLVED lb\n" + addresses(1001) + "@@END\n", snapshot.ErrTooMuch, `"addresses of lb": 1001`},
 		{"members without end", membersAnswer(51, 1), snapshot.ErrTooMuch, "51, more than 50"},
 		{"a member's URLs without end", membersAnswer(1, 51), snapshot.ErrTooMuch, "51, more than 50"},
 		{"nodes without end", "@@KSCERT 3 1\n@@RESULT readyz 0\n@@RESULT nodes 0\n" + strings.Repeat("|n\tTrue\t\t\n", 20002) + "@@END\n", snapshot.ErrTooMuch, `"nodes": 20001`},
+		{"a number with an underscore", "@@KSCERT 3 1\n@@DISK 1_0 1 1 /\n@@END\n", nil, `record "DISK"`},
+		{"a number without end", "@@KSCERT 3 1\n@@DISK " + strings.Repeat("9", 1<<12) + " 1 1 /\n@@END\n", nil, `record "DISK"`},
 		{"a process with a word for its start", "@@KSCERT 3 1\n@@PROCESS etcd 1 x\n@@END\n", nil, `record "PROCESS"`},
 	} {
 		t.Run(row.name, func(t *testing.T) {

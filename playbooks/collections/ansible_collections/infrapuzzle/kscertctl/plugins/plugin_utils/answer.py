@@ -28,8 +28,11 @@ VERSION = '3'
 
 # Many times what a node has: reading more would take long.
 MAX_LENGTH = 4 << 20
-MAX_RECORDS = 1000  # of one kind
+MAX_RECORDS = 1000  # of one kind, if MOST has no other number
+MAX_VALUE = 1 << 14  # bytes of a fact or setting
 MAX_KUBECONFIGS = 1 << 18  # characters of all
+MAX_FIELDS = 100000  # of one kubeconfig, with those that merge keys repeat
+MAX_ENCODED = 16 << 20  # characters of certificates in kubeconfigs, with those that aliases repeat
 MAX_CERTIFICATES = 2000
 MAX_CHAIN = 100
 MAX_SIGNATURES = 5000
@@ -46,7 +49,10 @@ RECORDS = {
     'HTTP': (3, 3, 0), 'TRUST': (2, 2, None),
 }
 
+MOST = {'TIMER': 1, 'RESOLVED': 1, 'TLS': 50, 'HTTP': 50, 'WORK': 100, 'RESULT': 100, 'KUBECONFIG': 100, 'TRUST': 500}
+
 FAREWELL = re.compile(r'\s*((Connection|Shared connection) to \S+ closed\.)?\s*\Z')
+NUMBER = re.compile(r'[-+]?[0-9]{1,19}\Z')
 MARK = re.compile(r'-----(BEGIN|END) ([^-]+)-----\s*\Z')
 BEGIN = '-----BEGIN CERTIFICATE-----'
 RELEASE = re.compile(r'v?[0-9]+\.[0-9]+\.[0-9]+')
@@ -81,6 +87,19 @@ def moment(seconds):
     except (ValueError, OverflowError):
         raise AnswerError('%.40r is not a time' % seconds)
     return rfc3339(at)
+
+
+def number(text):
+    """A whole number as Go parses it: no other digits, and no underscores between them."""
+    if not NUMBER.match(text) or not -(1 << 63) <= int(text) < 1 << 63:
+        raise ValueError('%.40r is not a number' % text)
+    return int(text)
+
+
+def bounded(value):
+    if len(value.encode('utf-8', 'surrogateescape')) > MAX_VALUE:
+        raise ValueError('a value of more than %d bytes' % MAX_VALUE)
+    return value
 
 
 def rfc3339(at):
@@ -360,6 +379,13 @@ class Loader(yaml.SafeLoader):
     """
 
     yaml_implicit_resolvers = {'<': [('tag:yaml.org,2002:merge', re.compile('<<'))]}
+    fields = 0
+
+    def flatten_mapping(self, node):
+        super(Loader, self).flatten_mapping(node)
+        self.fields += len(node.value)
+        if self.fields > MAX_FIELDS:
+            raise AnswerError('a kubeconfig with more than %d fields' % MAX_FIELDS)
 
     def compose_node(self, parent, index):
         """Takes an anchor again that occurred before, as YAML allows (1.2.2, 7.1) and PyYAML does not."""
@@ -411,7 +437,8 @@ class Reading(object):
         self.node = {'facts': {}, 'units': {}, 'disks': {}, 'processes': [], 'kubeconfigs': [], 'certificates': [], 'unreadable': []}
         self.chains, self.trusted, self.keys = [], [], {}
         self.logins, self.misread, self.without = {}, {}, {}
-        self.count = self.length = 0
+        self.reasons, self.referred = set(), {}
+        self.count = self.length = self.encoded = 0
 
     # --- records ---
 
@@ -421,8 +448,8 @@ class Reading(object):
             if tag not in RECORDS:
                 raise AnswerError('unknown record %r of the collector' % tag)
             counts[tag] += 1
-            if counts[tag] > MAX_RECORDS:
-                raise AnswerError('more than %d records %r' % (MAX_RECORDS, tag))
+            if counts[tag] > MOST.get(tag, MAX_RECORDS):
+                raise AnswerError('more than %d records %r' % (MOST.get(tag, MAX_RECORDS), tag))
             most, least, key = RECORDS[tag]
             fields = line.split(' ', most - 1)
             if len(fields) < least:
@@ -447,28 +474,29 @@ class Reading(object):
 
     def read_fact(self, fields, _lines):
         if len(fields) == 2 and fields[1]:
-            self.node['facts'][fields[0]] = fields[1]
+            self.node['facts'][fields[0]] = bounded(fields[1])
 
     read_use = read_fact
 
     def read_settings(self, _fields, lines):
         for line in lines.splitlines():
             name, _blank, value = line.strip().partition(' ')
+            bounded(value)
             if not name.startswith('kubeadm.'):
                 self.node['facts'][name] = self.node['facts'].get(name) or value
 
     def read_result(self, fields, lines):
-        int(fields[1])
+        number(fields[1])
         release = RELEASE.search(lines)
         if fields[0] in ('kubelet-version', 'runtime-version') and release:
             self.node['facts'][fields[0]] = release.group()
 
     def read_disk(self, fields, _lines):
-        free, size, inodes = [int(f) for f in fields[:3]]
+        free, size, inodes = [number(f) for f in fields[:3]]
         self.node['disks'][fields[3]] = {'freeKiB': free, 'sizeKiB': size, 'freeInodes': inodes}
 
     def read_unit(self, fields, _lines):
-        self.node['units'][fields[0]] = {'active': fields[1], 'sub': fields[2], 'restarts': int(fields[3]), 'activeSeconds': int(fields[4])}
+        self.node['units'][fields[0]] = {'active': fields[1], 'sub': fields[2], 'restarts': number(fields[3]), 'activeSeconds': number(fields[4])}
 
     def read_timer(self, fields, _lines):
         if fields[0] not in ('on', 'held', 'off'):
@@ -478,11 +506,11 @@ class Reading(object):
             self.node['renewalTimer']['next'] = moment(fields[1])
 
     def read_process(self, fields, _lines):
-        self.node['processes'].append({'name': fields[0], 'pid': int(fields[1]), 'started': moment(fields[2])})
+        self.node['processes'].append({'name': fields[0], 'pid': number(fields[1]), 'started': moment(fields[2])})
 
     @staticmethod
     def read_work(fields, _lines):
-        int(fields[0]), int(fields[1])
+        number(fields[0]), number(fields[1])
 
     def read_key(self, fields, _lines):
         self.keys.setdefault(fields[1], []).append(fields[0])
@@ -529,6 +557,8 @@ class Reading(object):
             return
         try:
             server, trusted, users = self.parts(document(lines))
+        except AnswerError:
+            raise
         except Exception:  # whatever a node has there
             self.misread[path] = 'it is not a kubeconfig: neither YAML nor JSON that can be parsed'
             return
@@ -546,15 +576,16 @@ class Reading(object):
 
     @staticmethod
     def metadata(fields):
-        return {'mode': '%04o' % int(fields[0], 8), 'owner': fields[1], 'group': fields[2], 'size': int(fields[3]),
+        return {'mode': '%04o' % int(fields[0], 8), 'owner': fields[1], 'group': fields[2], 'size': number(fields[3]),
                 'modified': moment(fields[4])}
 
     def unreadable(self, path, reason):
         if not self.reported(path):
+            self.reasons.add(path)
             self.node['unreadable'].append({'path': path, 'reason': reason})
 
     def reported(self, path):
-        return any(u['path'] == path for u in self.node['unreadable'])
+        return path in self.reasons
 
     def chain(self, text):
         count = text.count(BEGIN)
@@ -564,6 +595,9 @@ class Reading(object):
         return certificates(text)
 
     def from_base64(self, text):
+        self.encoded += len(text)
+        if self.encoded > MAX_ENCODED:
+            raise AnswerError('more than %d characters of certificates in kubeconfigs' % MAX_ENCODED)
         if BEGIN in text:
             return self.chain(text)
         try:
@@ -678,18 +712,13 @@ class Reading(object):
         return {}, ''
 
     def refers(self, path):
-        for config in self.node['kubeconfigs']:
-            for login in self.logins.get(config['path'], ()):
-                if login.path == path:
-                    return config['path'], login
-        return '', None
-
-    def has(self, path):
-        def same(other):
-            return posixpath.basename(other) == posixpath.basename(path)
-        return any(same(c['path']) for c in self.node['certificates']) or self.reported(path)
+        return self.referred.get(path, ('', None))
 
     def check_kubeconfigs(self):
+        for config in self.node['kubeconfigs']:
+            for login in self.logins.get(config['path'], ()):
+                self.referred.setdefault(login.path, (config['path'], login))
+        names = set(posixpath.basename(c['path']) for c in self.node['certificates'])
         for config in self.node['kubeconfigs']:
             path = config['path']
             row = self.row(path)[0]
@@ -704,7 +733,7 @@ class Reading(object):
                 self.unreadable(path, self.without[path])
             elif row['kind'] != 'kubelet.conf':
                 for login in self.logins.get(path, ()):
-                    if login.path and login.current and not self.has(login.path):
+                    if login.path and login.current and posixpath.basename(login.path) not in names and not self.reported(login.path):
                         self.unreadable(path, 'it refers to %s, in which no certificate was found' % login.path)
 
     def key_state(self, cert, path):
