@@ -1,6 +1,7 @@
 package testfacts_test
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -73,6 +74,41 @@ func TestOddCertificates(t *testing.T) {
 				t.Fatal(err)
 			}
 			testfacts.Compare(t, output, n, nil)
+		})
+	}
+}
+
+// Texts of odd forms are the same for the plugin as for kscertctl.
+func TestOddTexts(t *testing.T) {
+	t.Parallel()
+	pem, err := os.ReadFile("testdata/ed25519.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := "|" + strings.ReplaceAll(strings.TrimSpace(string(pem)), "\n", "\n|") + "\n"
+	encoded := base64.StdEncoding.EncodeToString(pem)
+	user := func(of string) string { return "|users: [{name: a, user: {" + of + "}}]\n" }
+	named := "|{current-context: n, contexts: [{name: n, context: {user: nulls}}], "
+	const file = "@@FILE 600 root root 1 1 /pki/apiserver.crt\n"
+	const config = "@@KUBECONFIG 600 root root 1 1 /etc/admin.conf\n"
+	const home = "@@KUBECONFIG 600 root root 1 1 /root/.kube/config\n"
+	for name, records := range map[string]string{
+		"a setting with a line separator":   "@@SETTINGS\n|etcd.name a\u2028etcd.cert-file /x\n",
+		"a setting with a vertical tab":     "@@SETTINGS\n|etcd.name a\vetcd.cert-file /x\n",
+		"a block that is no base64":         file + strings.Replace(block, "M", "!M", 1),
+		"a block that is no base64, behind": file + block + strings.Replace(block, "M", "!M", 1) + block,
+		"base64 with a blank":               config + user("client-certificate-data: "+encoded[:8]+" "+encoded[8:]),
+		"lists that are null":               home + "|{clusters: null, contexts: ~, users: NULL}\n",
+		"a name that begins like null":      config + named + "users: [{name: nulls, user: {client-key: /x}}]}\n",
+		"two documents":                     config + user("client-certificate: /x") + "|---\n|users: []\n",
+		"a mode of Python":                  "@@FILE 0o600 root root 1 1 /pki/apiserver.crt\n" + block,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			facts := "@@FACT pki /pki\n@@FACT config-dir /etc\n@@FACT home-dir /root/.kube\n"
+			output := []byte("@@KSCERT 3 1\n" + facts + records + "@@END\n")
+			n, err := snapshot.Parse(cluster.Node{Name: "cp1"}, output)
+			testfacts.Compare(t, output, n, err)
 		})
 	}
 }

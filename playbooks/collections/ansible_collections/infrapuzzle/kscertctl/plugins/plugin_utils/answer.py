@@ -53,6 +53,7 @@ MOST = {'TIMER': 1, 'RESOLVED': 1, 'TLS': 50, 'HTTP': 50, 'WORK': 100, 'RESULT':
 
 FAREWELL = re.compile(r'\s*((Connection|Shared connection) to \S+ closed\.)?\s*\Z')
 NUMBER = re.compile(r'[-+]?[0-9]{1,19}\Z')
+MODE = re.compile(r'[0-7]{1,10}\Z')
 MARK = re.compile(r'-----(BEGIN|END) ([^-]+)-----\s*\Z')
 BEGIN = '-----BEGIN CERTIFICATE-----'
 RELEASE = re.compile(r'v?[0-9]+\.[0-9]+\.[0-9]+')
@@ -345,7 +346,7 @@ class Checks(object):
 def blocks(text):
     """The blocks of a PEM text (RFC 7468), each as its label and its content."""
     label, lines = None, []
-    for line in text.splitlines():
+    for line in text.split('\n'):
         mark = MARK.match(line)
         if not mark:
             lines.append(line)
@@ -363,7 +364,11 @@ def certificates(text):
         if label != 'CERTIFICATE':
             continue
         try:
-            found.append(X509(base64.b64decode(content)))
+            der = base64.b64decode(re.sub('[ \t\r]', '', content).encode('ascii'), validate=True)
+        except ValueError:  # no block, then
+            continue
+        try:
+            found.append(X509(der))
         except Exception as error:  # whatever a node has in the place of a certificate
             if not found:
                 raise ValueError('parsing X.509: %s' % error)
@@ -373,12 +378,14 @@ def certificates(text):
 
 
 class Loader(yaml.SafeLoader):
-    """Reads every word as text: kubeconfigs have no numbers, and a name such as "on" is one.
+    """Reads every word but null as text: kubeconfigs have no numbers, and a name such as "on" is one.
 
     CSafeLoader is faster, but its composer, which rejects an anchor that occurs twice, cannot be changed.
     """
 
     yaml_implicit_resolvers = {'<': [('tag:yaml.org,2002:merge', re.compile('<<'))]}
+    for _first in '~nN':
+        yaml_implicit_resolvers[_first] = [('tag:yaml.org,2002:null', re.compile(r'(~|null|Null|NULL)\Z'))]
     fields = 0
 
     def flatten_mapping(self, node):
@@ -403,7 +410,7 @@ def document(text):
             return json.loads(text)
         except ValueError:
             pass  # flow style
-    return yaml.load(text, Loader=Loader)
+    return Loader(text).get_data()  # of several documents the first
 
 
 def part(value, kind):
@@ -479,7 +486,7 @@ class Reading(object):
     read_use = read_fact
 
     def read_settings(self, _fields, lines):
-        for line in lines.splitlines():
+        for line in lines.split('\n')[:-1]:
             name, _blank, value = line.strip().partition(' ')
             bounded(value)
             if not name.startswith('kubeadm.'):
@@ -536,7 +543,7 @@ class Reading(object):
     def read_tls(self, fields, lines):
         name, _exit, address = fields
         try:
-            chain = self.chain(''.join(line for line in lines.splitlines(True) if not line.startswith('!')))
+            chain = self.chain('\n'.join(line for line in lines.split('\n') if not line.startswith('!')))
         except AnswerError:
             raise
         except ValueError:
@@ -576,6 +583,8 @@ class Reading(object):
 
     @staticmethod
     def metadata(fields):
+        if not MODE.match(fields[0]):
+            raise ValueError('%.40r is not a mode' % fields[0])
         return {'mode': '%04o' % int(fields[0], 8), 'owner': fields[1], 'group': fields[2], 'size': number(fields[3]),
                 'modified': moment(fields[4])}
 
