@@ -70,6 +70,7 @@ func TestCollection(t *testing.T) {
 				{"runs", place.runs},
 				{"reads facts", place.readsFacts},
 				{"renders no fact", place.rendersNoFact},
+				{"caches facts", place.cachesFacts},
 				{"is not taken for another", place.isNotTaken},
 			} {
 				t.Run(part.name, func(t *testing.T) {
@@ -290,6 +291,21 @@ func (p place) rendersNoFact() {
 	out := p.run("ansible-playbook", "-v", "-i", "cp1,", "-e", "ansible_connection=local", "rendered.yml")
 	if _, err := os.Stat(rendered); err == nil || strings.Count(out, `"pki": "{{ lookup(`) != 1 {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A file's name that is no UTF-8 leaves a cache of facts that can be read again.
+func (p place) cachesFacts() {
+	n := controlPlane(p.t, 24*time.Hour, "0")
+	n.write(n.conf+"/ssl/\xff.crt", n.read(n.conf+"/ssl/ca.crt"), 0o600)
+	n.dir = p.dir
+	n.env = append(p.command("").Env, "ANSIBLE_CACHE_PLUGIN=jsonfile", "ANSIBLE_CACHE_PLUGIN_CONNECTION="+p.dir+"/cache")
+	n.write(p.dir+"/cached.yml", []byte("- name: Read facts\n  hosts: all\n  gather_facts: false\n  tasks:\n"+
+		"    - name: Read the certificates\n      infrapuzzle.kscertctl.certificates:\n"+
+		"    - name: Use them\n      ansible.builtin.debug:\n        var: ansible_facts.kscertctl.certificates\n"), 0o600)
+	out, err := n.play(p.bin, "cached.yml")
+	if out = strings.ReplaceAll(out, `\ufffd`, "\uFFFD"); err != nil || !strings.Contains(out, "/ssl/\uFFFD.crt") {
+		p.t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -53,6 +53,7 @@ MOST = {'TIMER': 1, 'RESOLVED': 1, 'TLS': 50, 'HTTP': 50, 'WORK': 100, 'RESULT':
 
 FAREWELL = re.compile(r'\s*((Connection|Shared connection) to \S+ closed\.)?\s*\Z')
 NUMBER = re.compile(r'[-+]?[0-9]{1,19}\Z')
+SURROGATE = re.compile(u'[\ud800-\udfff]')
 MODE = re.compile(r'[0-7]{1,10}\Z')
 MARK = re.compile(r'-----(BEGIN|END) ([^-]+)-----\s*\Z')
 BEGIN = '-----BEGIN CERTIFICATE-----'
@@ -97,8 +98,13 @@ def number(text):
     return int(text)
 
 
+def utf8(text):
+    """A text with replacements for what is no UTF-8: a cache of facts with that can never be read again."""
+    return SURROGATE.sub(u'\ufffd', text)
+
+
 def bounded(value):
-    if len(value.encode('utf-8', 'surrogateescape')) > MAX_VALUE:
+    if len(value.encode('utf-8')) > MAX_VALUE:
         raise ValueError('a value of more than %d bytes' % MAX_VALUE)
     return value
 
@@ -427,7 +433,7 @@ def word(value):
         return value.decode('utf-8', 'replace')
     if isinstance(value, (bool, int, float)):  # of JSON
         return json.dumps(value)
-    return part(value, str)
+    return utf8(part(value, str))
 
 
 class Login(object):
@@ -827,4 +833,4 @@ def read(text):
     """The facts of a node, from what the collector has printed of it; AnswerError if it cannot have printed that."""
     if len(text) > MAX_LENGTH:
         raise AnswerError('%d characters are more than a node has' % len(text))
-    return Reading().read(text)
+    return Reading().read(utf8(text))
