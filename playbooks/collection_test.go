@@ -71,6 +71,7 @@ func TestCollection(t *testing.T) {
 				{"reads facts", place.readsFacts},
 				{"renders no fact", place.rendersNoFact},
 				{"caches facts", place.cachesFacts},
+				{"has no option", place.hasNoOption},
 				{"is not taken for another", place.isNotTaken},
 			} {
 				t.Run(part.name, func(t *testing.T) {
@@ -291,6 +292,14 @@ func (p place) rendersNoFact() {
 	out := p.run("ansible-playbook", "-v", "-i", "cp1,", "-e", "ansible_connection=local", "rendered.yml")
 	if _, err := os.Stat(rendered); err == nil || strings.Count(out, `"pki": "{{ lookup(`) != 1 {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// An option is refused: there is none.
+func (p place) hasNoOption() {
+	cmd := p.command("ansible", "-i", "cp1,", "-e", "ansible_connection=local", "cp1", "-m", "infrapuzzle.kscertctl.certificates", "-a", "dir=/x")
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "there are no options, but these are set: dir") {
+		p.t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -30,6 +30,9 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super(ActionModule, self).run(tmp, task_vars)
         del tmp
+        if self._task.args:
+            result.update(failed=True, msg='there are no options, but these are set: %s' % ', '.join(sorted(self._task.args)))
+            return result
         node = [self._setting(name, task_vars) for name in SETTINGS]
         node += [task_vars.get('group_names', []), task_vars.get('inventory_hostname', ''), False]
         done = self._low_level_execute_command(kscert.line(kscert.LOOK, *kscert.collect(node)) + kscert.RUN_IT, executable=False)
