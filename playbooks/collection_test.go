@@ -252,7 +252,7 @@ func (p place) readsFacts() {
 	t := p.t
 	examples, _ := p.documents("module", "infrapuzzle.kscertctl.certificates")["infrapuzzle.kscertctl.certificates"]["examples"].(string)
 	n := controlPlane(t, 24*time.Hour, "0")
-	n.dir, n.env = p.dir, p.command("").Env
+	n.dir, n.env = p.dir, append(p.command("").Env, "ANSIBLE_INJECT_FACT_VARS=False") // as of ansible-core 2.24
 	tasks := strings.ReplaceAll("    "+strings.ReplaceAll(strings.TrimSpace(examples), "\n", "\n    "), "become: true", "register: found")
 	n.write(p.dir+"/facts.yml", []byte("- name: Read facts\n  hosts: all\n  gather_facts: false\n  tasks:\n"+tasks+"\n"), 0o600)
 	before := n.files()

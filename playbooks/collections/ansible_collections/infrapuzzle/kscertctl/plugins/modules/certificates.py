@@ -12,7 +12,8 @@ version_added: 0.1.0
 author:
   - The kscertctl maintainers (@infrapuzzle)
 description:
-  - Inspects a node as C(kscertctl check-expiration) does, in one round trip, and sets the fact C(kscertctl).
+  - Inspects a node as C(kscertctl check-expiration) does, in one round trip, and sets the fact C(kscertctl),
+    which is C(ansible_facts.kscertctl).
   - Changes nothing, also in check mode. The node needs no Python. No private key, token or password leaves it.
   - Directories are those of the variables C(kscert_config_dir), C(kscert_bin_dir) and C(kscert_etcd_cert_dir), by default
     the inventory's C(kube_config_dir), C(bin_dir) and C(etcd_cert_dir), as in the role C(infrapuzzle.kscertctl.settings).
@@ -32,7 +33,7 @@ EXAMPLES = r'''
   ansible.builtin.assert:
     that: item.notAfter > limit
     fail_msg: "{{ item.path }} expires at {{ item.notAfter }}"
-  loop: "{{ kscertctl.certificates }}"
+  loop: "{{ ansible_facts.kscertctl.certificates }}"
   loop_control:
     label: "{{ item.path }}"
   vars:
