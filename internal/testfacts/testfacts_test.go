@@ -51,6 +51,17 @@ func TestPluginIsBounded(t *testing.T) {
 	}
 }
 
+// A name that Ansible takes for its own would make a cache of facts useless, for all hosts.
+func TestPluginRefusesNamesOfAnsible(t *testing.T) {
+	t.Parallel()
+	for _, record := range []string{
+		"@@FACT __ansible_type x", "@@USE __ansible_type x", "@@SETTINGS\n|__ansible_type x",
+		"@@UNIT __ansible_type active running 0 1", "@@DISK 1 1 1 __ansible_type",
+	} {
+		testfacts.Compare(t, []byte("@@KSCERT 3 1\n"+record+"\n@@END\n"), snapshot.Node{}, errors.New("not a name"))
+	}
+}
+
 // Certificates of odd kinds (testdata, named after what is odd) are the same for the plugin as for
 // kscertctl: what one of them cannot read is reported of that file, and the node is known.
 func TestOddCertificates(t *testing.T) {

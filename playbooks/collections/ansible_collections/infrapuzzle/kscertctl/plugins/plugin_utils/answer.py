@@ -103,6 +103,14 @@ def utf8(text):
     return SURROGATE.sub(u'\ufffd', text)
 
 
+def named(name):
+    """A name that becomes a key of a fact. Ansible takes some for its own: a cache of facts with the key
+    __ansible_type cannot be read again. The collector prints none that begins with an underscore."""
+    if name.startswith('_'):
+        raise ValueError('%.40r is not a name' % name)
+    return name
+
+
 def bounded(value):
     if len(value.encode('utf-8')) > MAX_VALUE:
         raise ValueError('a value of more than %d bytes' % MAX_VALUE)
@@ -487,7 +495,7 @@ class Reading(object):
 
     def read_fact(self, fields, _lines):
         if len(fields) == 2 and fields[1]:
-            self.node['facts'][fields[0]] = bounded(fields[1])
+            self.node['facts'][named(fields[0])] = bounded(fields[1])
 
     read_use = read_fact
 
@@ -496,7 +504,7 @@ class Reading(object):
             name, _blank, value = line.strip().partition(' ')
             bounded(value)
             if not name.startswith('kubeadm.'):
-                self.node['facts'][name] = self.node['facts'].get(name) or value
+                self.node['facts'][named(name)] = self.node['facts'].get(name) or value
 
     def read_result(self, fields, lines):
         number(fields[1])
@@ -506,10 +514,10 @@ class Reading(object):
 
     def read_disk(self, fields, _lines):
         free, size, inodes = [number(f) for f in fields[:3]]
-        self.node['disks'][fields[3]] = {'freeKiB': free, 'sizeKiB': size, 'freeInodes': inodes}
+        self.node['disks'][named(fields[3])] = {'freeKiB': free, 'sizeKiB': size, 'freeInodes': inodes}
 
     def read_unit(self, fields, _lines):
-        self.node['units'][fields[0]] = {'active': fields[1], 'sub': fields[2], 'restarts': number(fields[3]), 'activeSeconds': number(fields[4])}
+        self.node['units'][named(fields[0])] = {'active': fields[1], 'sub': fields[2], 'restarts': number(fields[3]), 'activeSeconds': number(fields[4])}
 
     def read_timer(self, fields, _lines):
         if fields[0] not in ('on', 'held', 'off'):
