@@ -72,6 +72,7 @@ func TestCollection(t *testing.T) {
 				{"renders no fact", place.rendersNoFact},
 				{"caches facts", place.cachesFacts},
 				{"has no option", place.hasNoOption},
+				{"needs root", place.needsRoot},
 				{"is not taken for another", place.isNotTaken},
 			} {
 				t.Run(part.name, func(t *testing.T) {
@@ -289,9 +290,29 @@ func (p place) rendersNoFact() {
 	if err := os.WriteFile(p.dir+"/rendered.yml", []byte(strings.Join(book, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out := p.run("ansible-playbook", "-v", "-i", "cp1,", "-e", "ansible_connection=local", "rendered.yml")
-	if _, err := os.Stat(rendered); err == nil || strings.Count(out, `"pki": "{{ lookup(`) != 1 {
+	n := newNode(t)
+	n.write(n.bin+"/id", []byte("#!/bin/sh\necho 0\n"), 0o700) // as for root, who need not run this test
+	cmd := p.command("ansible-playbook", "-v", "-i", "cp1,", "-e", "ansible_connection=local", "rendered.yml")
+	cmd.Env = append(cmd.Env, "PATH="+n.bin+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	if _, wrong := os.Stat(rendered); err != nil || wrong == nil || strings.Count(string(out), `"pki": "{{ lookup(`) != 1 {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// Another user than root reads no certificate, or only some: that is no healthy node.
+func (p place) needsRoot() {
+	n := controlPlane(p.t, 24*time.Hour, "0")
+	n.write(n.bin+"/id", []byte("#!/bin/sh\necho 1000\n"), 0o700)
+	n.dir, n.env = p.dir, p.command("").Env
+	n.write(p.dir+"/root.yml", []byte("- name: Read facts\n  hosts: all\n  gather_facts: false\n  tasks:\n"+
+		"    - name: Read the certificates\n      infrapuzzle.kscertctl.certificates:\n"), 0o600)
+	if out, err := n.play(p.bin, "root.yml"); err != nil || !strings.Contains(strings.Join(strings.Fields(out), " "), "only root can read") {
+		p.t.Errorf("%v\n%s", err, out)
+	}
+	n.conf, n.etcd = n.conf+"/none", n.etcd+"/none"
+	if out, err := n.play(p.bin, "root.yml", "-e", "kscert_bin_dir="+n.bin); err == nil || !strings.Contains(out, "without root: set become") {
+		p.t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -19,6 +19,8 @@ except ImportError:  # before 2.19 every text of a file is a template
 
 DEFAULTS = os.path.join(kscert.ROLES, 'settings', 'defaults', 'main.yml')
 SETTINGS = ('kscert_config_dir', 'kscert_bin_dir', 'kscert_etcd_cert_dir', 'kscert_backup_root')
+# Prints the number of the user, before the answer.
+WHO = 'id -u;'
 # How much of what a node reports of a failure is repeated.
 CLIP = 2000
 
@@ -35,7 +37,8 @@ class ActionModule(ActionBase):
             return result
         node = [self._setting(name, task_vars) for name in SETTINGS]
         node += [task_vars.get('group_names', []), task_vars.get('inventory_hostname', ''), False]
-        done = self._low_level_execute_command(kscert.line(kscert.LOOK, *kscert.collect(node)) + kscert.RUN_IT, executable=False)
+        command = kscert.line(kscert.LOOK, *kscert.collect(node)) + WHO + kscert.RUN_IT
+        done = self._low_level_execute_command(command, executable=False)
         if done.get('rc') != 0:
             words = '%s\n%s' % (done.get('stdout', ''), done.get('stderr', ''))
             result.update(failed=True, rc=done.get('rc'), msg='the node could not be inspected: %s' % words.strip()[-CLIP:])
@@ -45,6 +48,13 @@ class ActionModule(ActionBase):
         except answer.AnswerError as error:
             result.update(failed=True, msg="the node's answer cannot be read: %.*s" % (CLIP, error))
             return result
+        user = done['stdout'].partition('@@KSCERT')[0].split()[-1:]
+        if user and user[0].isdigit() and user[0] != '0':
+            # What only root may read is missing without a word.
+            if not facts['certificates']:
+                result.update(failed=True, msg='no certificate can be read without root: set become')
+                return result
+            result['warnings'] = ['certificates may be missing that only root can read: set become']
         result.update(changed=False, ansible_facts={'kscertctl': facts})
         return result
 

@@ -19,7 +19,8 @@ description:
     the inventory's C(kube_config_dir), C(bin_dir) and C(etcd_cert_dir), as in the role C(infrapuzzle.kscertctl.settings).
     Which components a node has follows from its groups C(kube_control_plane), C(kube_node) and C(etcd).
 notes:
-  - Set C(become), since certificates and kubeconfigs are readable by root only.
+  - Set C(become), since certificates and kubeconfigs are readable by root only. Without root, the action fails if it can read
+    no certificate, and warns otherwise.
   - Fails if a node cannot be inspected, or if its answer is not what the collector prints.
 options: {}
 '''
