@@ -19,7 +19,7 @@ func known(t *testing.T, name string, into any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	d := yaml.NewDecoder(f)
 	d.KnownFields(true)
 	if err := d.Decode(into); err != nil {

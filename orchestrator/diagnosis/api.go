@@ -159,7 +159,8 @@ func (d *Diagnosis) certificateCause(s snapshot.Snapshot, n snapshot.Node) (Reas
 		case status != certs.Expired:
 		case row.CA:
 			for _, leaf := range certs.Table() {
-				if leaf.Signer == row.Authority && leaf.Outage != certs.OutageKubelet { // which the kubelet's start needs
+				// Which the kubelet's start needs.
+				if leaf.Signer == row.Authority && leaf.Outage != certs.OutageKubelet {
 					ended[leaf.Outage] = CAExpired
 				}
 			}
