@@ -21,6 +21,7 @@ description:
 notes:
   - Set C(become), since certificates and kubeconfigs are readable by root only. Without root, the action fails if it can read
     no certificate, and warns otherwise.
+  - Set C(timeout) on the task to give up a node that hangs.
   - Fails if a node cannot be inspected, or if its answer is not what the collector prints.
 options: {}
 '''
