@@ -234,8 +234,8 @@ var table = []meaning{
 	{CertificateUnreadable, Files, Critical, false, "the certificate or key cannot be parsed",
 		"a kubelet-client-current.pem is issued again by kscertctl run; check any other certificate: openssl x509 " +
 			"-noout -text -in FILE, a kubeconfig: kubectl config view --kubeconfig FILE, and restore it from a " +
-			"backup: kscertctl backup list -i INVENTORY; without one, move a kubeconfig away and issue it with: kubeadm init " +
-			"phase kubeconfig NAME --config kubeadm-config.yaml"},
+			"backup: kscertctl backup list -i INVENTORY; without one, move a kubeconfig away and issue it with: " +
+			"kubeadm init phase kubeconfig NAME --config kubeadm-config.yaml"},
 
 	{CertificateBeginsLater, Expiry, Critical, false, "the certificate is not valid yet, and every clock agrees",
 		renewIt},
