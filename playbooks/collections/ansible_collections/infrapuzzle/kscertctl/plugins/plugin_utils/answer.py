@@ -312,20 +312,21 @@ class Checks(object):
     def __init__(self):
         self.left = MAX_SIGNATURES
 
-    def signed(self, cert, by):
-        if cert.issuer != by.subject or by.key() is None:
-            return False
+    def take(self):
         self.left -= 1
         if self.left < 0:
             raise AnswerError('more than %d signatures to verify' % MAX_SIGNATURES)
+
+    def signed(self, cert, by):
+        if cert.issuer != by.subject or by.key() is None:
+            return False
+        self.take()
         return by.may_sign() and by.verifies(cert)
 
     def itself(self, cert):
         if cert.issuer != cert.subject or cert.key() is None:
             return False
-        self.left -= 1
-        if self.left < 0:
-            raise AnswerError('more than %d signatures to verify' % MAX_SIGNATURES)
+        self.take()
         return cert.verifies(cert)
 
     def signer(self, cert, issuers):
@@ -374,11 +375,11 @@ def blocks(text):
 def certificates(text):
     """The certificates of a PEM text, at least one; what is no X.509 behind the first one is skipped."""
     found = []
-    for label, content in blocks(text):
+    for label, body in blocks(text):
         if label != 'CERTIFICATE':
             continue
         try:
-            der = base64.b64decode(re.sub('[ \t\r]', '', content).encode('ascii'), validate=True)
+            der = base64.b64decode(re.sub('[ \t\r]', '', body).encode('ascii'), validate=True)
         except ValueError:  # no block, then
             continue
         try:
@@ -625,7 +626,7 @@ class Reading(object):
             return self.chain(text)
         try:
             text = base64.b64decode(text.strip().replace('\n', '').replace('\r', '').encode('ascii'), validate=True).decode('utf-8', 'replace')
-        except (ValueError, binascii.Error) as error:
+        except ValueError as error:
             raise ValueError('decoding base64: %s' % error)
         return self.chain(text)
 
