@@ -271,7 +271,7 @@ kubeconfigs() {
   for name in $login_settings; do list_setting "$name"; done
   # shellcheck disable=SC2086 # split at newlines
   set -- $files
-  [ $# = 0 ] || metadata "$@" | awk -v tmp="$tmp" -v openssl="$openssl" "$structure$apart$numbered"'
+  [ $# = 0 ] || metadata "$@" | awk -v tmp="$tmp" -v openssl="$openssl" "$structure$apart$misspelt"'
     BEGIN {
       n = split("apiVersion v1 kind Config preferences extensions extension clusters cluster contexts context " \
         "current-context users user name server certificate-authority certificate-authority-data " \
@@ -420,7 +420,7 @@ kubeconfigs() {
     }
     big { next }
     length($0) > 300000 || FNR > 100000 { big = 1; print FILENAME >(tmp "/big"); next }
-    numbered($0) { print FILENAME >(tmp "/numbered") }
+    how = misspelt($0) { print how, FILENAME >(tmp "/misspelt") }
     {
       gsub(/\\["\\]/, "_") # would look like the end of a text
       $0 = /^%[A-Z]/ && quote == "" && block < 0 ? "" : structured($0) # a directive is not content
@@ -436,7 +436,9 @@ kubeconfigs() {
     }' - files=1 "$@"
   [ ! -f "$tmp/big" ] || while read -r f; do record "UNREADABLE $f" "$how_big"; done <"$tmp/big"
   [ ! -f "$tmp/utf16" ] || while read -r f; do record "UNREADABLE $f" "$how_utf16"; done <"$tmp/utf16"
-  [ ! -f "$tmp/numbered" ] || sort -u "$tmp/numbered" | while read -r f; do record "UNREADABLE $f" "$how_numbered"; done
+  [ ! -f "$tmp/misspelt" ] || sort -u "$tmp/misspelt" | while IFS=' ' read -r how f; do
+    record "UNREADABLE $f" "$(how_misspelt "$how")"
+  done
   [ ! -f "$tmp/named" ] || sort -u "$tmp/named" | sed -n 's/^client-key //p' | while read -r f; do
     case $f in "$kubelet"/*) continue ;; esac
     n=$((n + 1))

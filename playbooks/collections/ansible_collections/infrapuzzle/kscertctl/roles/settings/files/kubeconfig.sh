@@ -110,9 +110,15 @@ not_plain() {
       "kubeadm config migrate --old-config $1 --new-config NEW"
 }
 
-# numbered: awk that finds a line with characters of base64, or of a field's name, written by their
-# numbers, which no tool does: it is not read.
-numbered='
+# misspelt: awk that finds in a line of a kubeconfig what is not read as it is meant: characters of
+# base64, or of a field's name, written by their numbers, which no tool does, and the escaped slash
+# of JSON, for which kubectl and the components have no escape (YAML 1.1). misspelt() returns which
+# of the two: "number", "slash", or "".
+misspelt='
+  function misspelt(line) {
+    if (line ~ /"([^"\\]|\\.)*\\\/([^"\\]|\\.)*"/) return "slash"
+    return numbered(line) ? "number" : ""
+  }
   function numbered(line, h) {
     if (line !~ /\\[xuU][0-9A-Fa-f]/) return 0
     if (line ~ /"[^"]*\\[xuU][0-9A-Fa-f][^"]*"[ \t]*:/ || line ~ /^[ \t-]*[?][ \t]/) return 1
@@ -123,8 +129,15 @@ numbered='
     return 0
   }
 '
-how_numbered='characters of its base64, or of a field, are written by their numbers (\x.., \u....),'
-how_numbered="$how_numbered which is not read here; kubectl config view --raw --kubeconfig FILE writes it as usual"
+
+# how_misspelt HOW: the same in words.
+how_misspelt() {
+  case $1 in
+  slash) printf '%s\n' 'a slash is written as \/, which kubectl and the components cannot read' ;;
+  number) printf '%s %s\n' 'characters of its base64, or of a field, are written by their numbers (\x.., \u....),' \
+    'which is not read here; kubectl config view --raw --kubeconfig FILE writes it as usual' ;;
+  esac
+}
 
 # reader: awk that reads YAML and JSON of any style, as far as settings of components need it:
 # read_line() gets the lines of a file and calls leaf(path, value) for each scalar, as in

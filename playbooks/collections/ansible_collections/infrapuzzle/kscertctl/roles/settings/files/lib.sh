@@ -1066,7 +1066,9 @@ due_in() {
     found=$(text_of "$run")
     ours_and_due "$found" || continue
     due_users="$due_users $of"
-    [ -n "$ends" ] || ends=$(printf '%s\n' "$found" | openssl x509 -noout -enddate)
+    end_of_one=$(printf '%s\n' "$found" | openssl x509 -noout -enddate)
+    end_at=$(date -d "${end_of_one#*=}" +%s)
+    [ -n "$ends" ] && [ "$end_at" -ge "$first_end" ] || ends=$end_of_one first_end=$end_at
   done <<END
 $known
 END
@@ -1078,7 +1080,9 @@ sifted='' users=''
 sift() {
   due_in "$1"
   refused=''
-  [ -n "$due_users" ] || ! awk "$numbered"'numbered($0) { found = 1 } END { exit !found }' "$1" || refused=$how_numbered
+  how=$(awk "$misspelt"'how = misspelt($0) { print how; exit }' "$1")
+  # What is due may be hidden by numbers, and be found beside a slash.
+  case $how,$due_users in number, | slash,?*) refused=$(how_misspelt "$how") ;; esac
   for user in $due_users; do
     [ -n "$refused" ] || refused=$(unfit "$user")
   done
