@@ -380,3 +380,35 @@ printf '%s\n' 8760h0m0s 1.5h 500ms 876000h 1h30m10s 4m x '' | seconds_of_duratio
 		}
 	}
 }
+
+// A node whose admin.conf is empty or gone still has an administrator: the API server is asked with
+// super-admin.conf.
+func TestAdministrator(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ name, admin, super, want string }{
+		{"both", "a", "s", "/admin.conf"},
+		{"an empty admin.conf", "", "s", "/super-admin.conf"},
+		{"no admin.conf", "-", "s", "/super-admin.conf"},
+		{"an empty admin.conf alone", "", "-", "/admin.conf"},
+		{"both empty", "", "", "/admin.conf"},
+		{"neither", "-", "-", "/admin.conf"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			for name, text := range map[string]string{"admin": row.admin, "super-admin": row.super} {
+				if text != "-" {
+					n.write(n.conf+"/"+name+".conf", []byte(text), 0o600)
+				}
+			}
+			if out, errs, err := n.run("printf %s \"$administrator\"\n"); err != nil || out != n.conf+row.want {
+				t.Errorf("%q, want %q: %v %s", out, n.conf+row.want, err, errs)
+			}
+			n.write(n.bin+"/kubectl", []byte("#!/bin/sh\ncase $* in *'--kubeconfig="+n.conf+row.want+" '*/readyz*) echo ok ;; *) exit 1 ;; esac\n"), 0o755)
+			n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("kind: Pod\nspec:\n  containers:\n  - command: [kube-apiserver, --secure-port=6443, --advertise-address=127.0.0.1]\n"), 0o600)
+			if got := n.look().Results["readyz"]; got.Status != 0 || got.Output == "" {
+				t.Errorf("the API server was asked otherwise: %+v", got)
+			}
+		})
+	}
+}

@@ -857,7 +857,7 @@ END
 # view: the cluster as this node's API server shows it to its administrator, with TLS verified. The
 # client's cache is not left in root's home.
 view() {
-  set -- kubectl --cache-dir="$tmp/cache" --kubeconfig="$conf/admin.conf" --server="https://$1" --request-timeout=8s
+  set -- kubectl --cache-dir="$tmp/cache" --kubeconfig="$administrator" --server="https://$1" --request-timeout=8s
   column='{"\t"}' end='{"\n"}'
   show readyz 9 "$@" get --raw '/readyz?verbose' >"$tmp/result.readyz" || return 0
   kubelet_access "$@" &

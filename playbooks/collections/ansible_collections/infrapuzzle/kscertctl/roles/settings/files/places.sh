@@ -10,6 +10,11 @@ home=$root/root/.kube/config
 calico=$root/etc/calico/certs
 cilium=$root/etc/cilium/certs
 
+# The kubeconfig of the cluster's administrator: super-admin.conf, where admin.conf is empty, as a
+# full disk leaves it, or missing.
+administrator=$conf/admin.conf
+[ -s "$administrator" ] || [ ! -s "$conf/super-admin.conf" ] || administrator=$conf/super-admin.conf
+
 # top_level FIELD: the value of a field of kubeadm's configuration, quoted or not.
 top_level() {
   awk -v field="$1" "$plainly"'
