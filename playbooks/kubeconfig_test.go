@@ -502,6 +502,8 @@ func TestKubeconfigRefused(t *testing.T) {
 		{name: "two certificates of one key", text: plain + "- name: again\n  user:\n    client-certificate-data: " + b64(ca.Again(t, admin).Certificate) + "\n", refusal: "one key belongs to two certificates in it"},
 		{name: "names that kubeadm does not give", text: string(kubeconfig(ca, named, "")), refusal: "kubeadm makes no certificate for subject=CN=jane DNS:jane"},
 		{name: "no YAML", text: plain + "- 'name: x\n", refusal: "kubectl cannot read it"},
+		{name: "slashes of JSON", refusal: `a slash is written as \/`,
+			text: strings.ReplaceAll(shapes()[slices.IndexFunc(shapes(), func(s shape) bool { return s.name == "JSON on one line" })].render(ca, []user{{"a", admin}}), "/", `\/`)},
 		{name: "quoted, without kubectl", text: quoted, kubectl: "none", refusal: "it is written in another way than kubeadm writes it"},
 		{name: "plain, without kubectl", text: plain, kubectl: "none"},
 		{name: "a kubectl that reads the new one differently", text: quoted, kubectl: "#!/bin/sh\nmktemp -u x.XXXXXX\n", refusal: "with a new certificate it would read differently"},
@@ -522,6 +524,7 @@ func TestKubeconfigRefused(t *testing.T) {
 			n.write(home, []byte(row.text), 0o600)
 			if row.kubectl == "" {
 				n.write(conf, []byte(plain), 0o600)
+				n.ok(os.RemoveAll(n.conf + "/ssl/front-proxy-ca.key")) // it issues nothing that is due
 			}
 			out, errs, err := n.run(script)
 			changed := !bytes.Equal(n.read(home), []byte(row.text))

@@ -94,8 +94,9 @@ authority_of() { kind_of "$1" && printf '%s\n' "$kind_ca"; }
 # successor_of LEAF|FINGERPRINT: of a certificate in the PKI directory, or in a kubeconfig.
 successor_of() { case $1 in *:*) issue_user "$1" ;; *) renew_leaf "$1" ;; esac; }
 
-check_authority ca
-check_authority front-proxy-ca
+for item in $due; do
+  case $item in /*) check_authority ca ;; *) check_authority "$(authority_of "$item")" ;; esac
+done
 if [ "$KSCERT_CHECK" = True ]; then
   for item in $due; do
     case $item in
@@ -112,13 +113,7 @@ stage_users
 # Everything is made and checked first, and placed after that.
 set --
 for item in $due; do
-  case $item in
-  /*) ;;
-  *)
-    check_authority "$(authority_of "$item")"
-    set -- "$@" "$item"
-    ;;
-  esac
+  case $item in /*) ;; *) set -- "$@" "$item" ;; esac
 done
 for user in $(printf '%s' "$users" | awk '!message[$2]++ {print $2}'); do
   [ -e "$stage/users/$user.not" ] || set -- "$@" "$user"
