@@ -185,13 +185,14 @@ func (k *Kubeconfig) trust(bundle []*x509.Certificate) {
 }
 
 // current returns which user is that of the current context, and the index of its cluster. Without
-// one, both are the first, and unused says why kubectl and the components use neither.
+// one, both are the first, and unused is why kubectl and the components use neither.
 func (t kubeconfigText) current() (inUse func(kubeconfigUser) bool, of int, unused string) {
 	var user string
 	switch at := slices.IndexFunc(t.Contexts, func(c kubeconfigContext) bool { return c.Name == t.CurrentContext }); {
 	case at >= 0:
+		cluster := t.Contexts[at].Context.Cluster
 		user = t.Contexts[at].Context.User
-		of = slices.IndexFunc(t.Clusters, func(c kubeconfigCluster) bool { return c.Name == t.Contexts[at].Context.Cluster })
+		of = slices.IndexFunc(t.Clusters, func(c kubeconfigCluster) bool { return c.Name == cluster })
 		if !slices.ContainsFunc(t.Users, func(u kubeconfigUser) bool { return u.Name == user }) {
 			unused = "the user of its current context does not exist"
 		}

@@ -1081,7 +1081,7 @@ sift() {
   due_in "$1"
   refused=''
   how=$(awk "$misspelt"'how = misspelt($0) { print how; exit }' "$1")
-  # What is due may be hidden by numbers, and be found beside a slash.
+  # What is due may be hidden by numbers, but not by a slash.
   case $how,$due_users in number, | slash,?*) refused=$(how_misspelt "$how") ;; esac
   for user in $due_users; do
     [ -n "$refused" ] || refused=$(unfit "$user")
