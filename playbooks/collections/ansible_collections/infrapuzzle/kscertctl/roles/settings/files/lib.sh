@@ -81,6 +81,26 @@ would_renew() {
   checking "renew $1, which expires ${end#notAfter=}"
 }
 
+# need_tools: the tools that do more here than POSIX asks for can do that. Others would fail in the
+# middle of a change, or be wrong about times.
+need_tools() {
+  lacking=$(
+    exec 2>/dev/null
+    at=2111604495
+    [ "$(date -d 'Nov 29 20:48:15 2036 GMT' +%s) $(TZ=X-2 date -d "@$at" +%s)" = "$at $at" ] || printf ' date'
+    find / -maxdepth 0 -printf '' || printf ' find'
+    for options in '-aT --parents --preserve=all --attributes-only' '-fT'; do
+      case $options in *T) tool=mv ;; *) tool=cp ;; esac
+      # shellcheck disable=SC2086 # words
+      "$tool" $options --help >/dev/null || printf ' %s' "$tool"
+    done
+    printf '/dev/null\0' | du -sck --exclude x --files0-from=- >/dev/null || printf ' du'
+    df -k --output=avail / >/dev/null || printf ' df'
+  )
+  [ -z "$lacking" ] || fail "these tools of this node cannot do what is needed:$lacking. Nothing was changed." \
+    'Those of GNU can, and uutils coreutils 0.12'
+}
+
 # Nothing is changed on a node before a verified backup of it exists.
 need_backup() {
   [ -f "$KSCERT_BACKUP_DIR/COMPLETE" ] || [ "$KSCERT_CHECK" = True ] ||

@@ -3,6 +3,13 @@
 # prefix of the paths that no setting names.
 # shellcheck shell=sh disable=SC2034,SC2154
 root=${KSCERT_ROOT-}
+
+# Times are computed in seconds, in 64 bits as in POSIX's long. With those of mksh, nothing that
+# expires after 2038 would be right.
+[ $((2147483647 + 1)) -gt 0 ] || {
+  echo "kscertctl: the sh of this node computes with 32 bits: use another for it, such as dash or bash" >&2
+  exit 1
+}
 conf=$KSCERT_CONFIG_DIR
 config=$conf/kubeadm-config.yaml
 kubelet_home=$root/var/lib/kubelet
