@@ -54,6 +54,22 @@ seconds_of_duration() {
     }'
 }
 
+# seconds_of_date: seconds since 1970 of each date on stdin, as openssl prints it: "notAfter=Nov  8
+# 19:17:43 2027 GMT". Not with date -d: that of uutils ends one day before RFC 5280's date for a
+# certificate that never expires.
+seconds_of_date() {
+  awk '
+    /^not[A-Za-z]*=[A-Z][a-z][a-z] +[0-9]+ [0-9:.]+ [0-9]+ GMT$/ {
+      sub(/^[^=]*=/, "")
+      month = (index("JanFebMarAprMayJunJulAugSepOctNovDec", $1) + 2) / 3
+      split($3, time, ":")
+      year = $4 - (month < 3) # that begins in March, so that the leap day is its last
+      days = 365 * year + int(year / 4) - int(year / 100) + int(year / 400) + \
+        int((153 * (month + (month < 3 ? 9 : -3)) + 2) / 5) + $2 - 719469
+      printf "%.0f\n", ((days * 24 + time[1]) * 60 + time[2]) * 60 + time[3]
+    }'
+}
+
 # changed WHAT: prints for Ansible and the reader what was changed.
 changed() { printf 'changed: %s\n' "$*"; }
 
@@ -86,8 +102,7 @@ would_renew() {
 need_tools() {
   lacking=$(
     exec 2>/dev/null
-    at=2111604495
-    [ "$(date -d 'Nov 29 20:48:15 2036 GMT' +%s) $(TZ=X-2 date -d "@$at" +%s)" = "$at $at" ] || printf ' date'
+    [ "$(date -u -d @2111604495 +%Y%m%d%H%M%SZ)" = 20361129204815Z ] || printf ' date'
     find / -maxdepth 0 -printf '' || printf ' find'
     for options in '-aT --parents --preserve=all --attributes-only' '-fT'; do
       case $options in *T) tool=mv ;; *) tool=cp ;; esac
@@ -204,8 +219,7 @@ lasts() {
   blocks=$(certificates) first=yes
   while :; do
     if begins=$(printf '%s\n' "$blocks" | openssl x509 -noout -startdate -checkend "$1" 2>/dev/null); then
-      begins=$(printf '%s\n' "$begins" | sed -n 's/^notBefore=//p')
-      [ "$(date -d "$begins" +%s)" -le "$(date +%s)" ] || return 1
+      [ "$(printf '%s\n' "$begins" | seconds_of_date)" -le "$(date +%s)" ] || return 1
     elif [ -n "$first" ] || printf '%s\n' "$blocks" | openssl x509 -noout 2>/dev/null; then
       return 1
     fi
@@ -256,7 +270,7 @@ has_key() { [ "$(printf '%s\n' "$one" | openssl x509 -noout -pubkey)" = "$wanted
 # tried.
 later() {
   has_key || return 1
-  end=$(date -d "$(printf '%s\n' "$one" | openssl x509 -noout -enddate | cut -d= -f2)" +%s)
+  end=$(printf '%s\n' "$one" | openssl x509 -noout -enddate | seconds_of_date)
   [ -n "$issuer" ] && [ "$end" -le "$issuer_ends" ] || issuer=$one issuer_ends=$end
   return 1
 }
@@ -330,7 +344,7 @@ fingerprint() { openssl x509 -in "$1" -noout -fingerprint -sha256; }
 one_line() { base64 | tr -d '\n'; }
 
 # date_of FILE startdate|enddate: seconds since 1970.
-date_of() { date -d "$(openssl x509 -in "$1" -noout "-$2" | cut -d= -f2)" +%s; }
+date_of() { openssl x509 -in "$1" -noout "-$2" | seconds_of_date; }
 
 # fields FILE: the content of a certificate or certification request from its DER (RFC 5280, 4.1;
 # RFC 2986, 4), one field per line: "rdn OID:TAG:VALUE+..." of the subject, "san TAG VALUE",
@@ -1087,7 +1101,7 @@ due_in() {
     ours_and_due "$found" || continue
     due_users="$due_users $of"
     end_of_one=$(printf '%s\n' "$found" | openssl x509 -noout -enddate)
-    end_at=$(date -d "${end_of_one#*=}" +%s)
+    end_at=$(printf '%s\n' "$end_of_one" | seconds_of_date)
     [ -n "$ends" ] && [ "$end_at" -ge "$first_end" ] || ends=$end_of_one first_end=$end_at
   done <<END
 $known
