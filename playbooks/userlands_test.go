@@ -40,7 +40,7 @@ const onEachUserland = "TestBackup|TestBackupRefusesNames|TestTamperedBackup|Tes
 func TestUserlands(t *testing.T) {
 	dir := os.Getenv("KSCERTCTL_TRY_USERLANDS")
 	if dir == "" {
-		t.Skip("KSCERTCTL_TRY_USERLANDS is not set: task test:userlands")
+		t.Skip("KSCERTCTL_TRY_USERLANDS is not set: task test:userlands:all")
 	}
 	run := onEachUserland
 	if testing.Short() {
