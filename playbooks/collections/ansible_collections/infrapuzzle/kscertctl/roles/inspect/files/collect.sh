@@ -245,7 +245,7 @@ certificates() {
     list_setting "$name"
   done
   [ ! -f "$tmp/named" ] || while read -r f; do
-    case $f in 'client-certificate '*) readable "${f#* }" && list "${f#* }" ;; esac
+    case $f in 'client-certificate '*) tidy "${f#* }" && readable "$value" && list "$value" ;; esac
   done <"$tmp/named"
   # shellcheck disable=SC2086 # split at newlines
   set -- $files
@@ -438,6 +438,8 @@ kubeconfigs() {
   [ ! -f "$tmp/utf16" ] || while read -r f; do record "UNREADABLE $f" "$how_utf16"; done <"$tmp/utf16"
   [ ! -f "$tmp/numbered" ] || sort -u "$tmp/numbered" | while read -r f; do record "UNREADABLE $f" "$how_numbered"; done
   [ ! -f "$tmp/named" ] || sort -u "$tmp/named" | sed -n 's/^client-key //p' | while read -r f; do
+    tidy "$f"
+    f=$value
     case $f in "$kubelet"/*) continue ;; esac
     n=$((n + 1))
     printf 'named.%s %s\n' "$n" "$f" >>"$tmp/keys.named"

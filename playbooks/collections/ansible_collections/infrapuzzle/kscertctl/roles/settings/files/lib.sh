@@ -21,7 +21,7 @@ find_kubelet
 # All of it is backed up, and what a run leaves there is removed.
 case $kubelet in /*) ;; *) fail "$kubelet, the --cert-dir of the kubelet, is no absolute path" ;; esac
 case $kubelet_home/ in
-"$kubelet"/*) fail "$kubelet, the --cert-dir of the kubelet, holds more than its certificates" ;;
+"${kubelet%/}"/*) fail "$kubelet, the --cert-dir of the kubelet, holds more than its certificates" ;;
 esac
 
 # No one types here, although the raw module may have a terminal.
