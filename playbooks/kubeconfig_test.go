@@ -886,6 +886,24 @@ func TestRenewalRefusesByName(t *testing.T) {
 			n.write(dir+"apiserver.crt", nil, 0o644)
 			n.write(dir+"apiserver.key", server.Key, 0o600)
 		}},
+		{"a certificate that is a link to nothing", "/ssl/apiserver.crt", func(n *node, dir string) {
+			n.ok(os.Symlink("gone.crt", dir+"apiserver.crt"))
+			n.write(dir+"apiserver.key", server.Key, 0o600)
+		}},
+		{"a certificate without its key", "/ssl/apiserver.crt", func(n *node, dir string) { n.write(dir+"apiserver.crt", server.Certificate, 0o644) }},
+		{"a certificate without its key, which is not due", "/ssl/apiserver.crt", func(n *node, dir string) {
+			n.write(dir+"apiserver.crt", ca.Issue(t, testpki.Leaf{CommonName: "kube-apiserver"}).Certificate, 0o644)
+			n.ok(os.Symlink("gone.key", dir+"apiserver.key"))
+		}},
+		{"a certificate for any use", "/ssl/apiserver.crt", func(n *node, dir string) {
+			any := ended(testpki.Leaf{CommonName: "kube-apiserver", Usages: []x509.ExtKeyUsage{}})
+			n.write(dir+"apiserver.crt", any.Certificate, 0o644)
+			n.write(dir+"apiserver.key", any.Key, 0o600)
+		}},
+		{"a certificate with a negative serial number, which Go does not read", "/ssl/apiserver.crt", func(n *node, dir string) {
+			openssl(t, dir, "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "apiserver.key", "-subj", "/CN=kube-apiserver", "-addext", "extendedKeyUsage=serverAuth", "-out", "request")
+			openssl(t, dir, "x509", "-req", "-in", "request", "-copy_extensions", "copy", "-CA", "ca.crt", "-CAkey", "ca.key", "-set_serial", "-5", "-days", "1", "-out", "apiserver.crt")
+		}},
 		{"a user without a name", "/scheduler.conf", func(n *node, _ string) {
 			n.write(n.conf+"/scheduler.conf", kubeconfig(ca, ended(testpki.Leaf{Subject: []string{"CN="}}), ""), 0o600)
 		}},
@@ -898,12 +916,12 @@ func TestRenewalRefusesByName(t *testing.T) {
 			n := issuer(t, ca)
 			row.prepare(n, n.conf+"/ssl/")
 			n.write(n.conf+"/admin.conf", kubeconfig(ca, ended(testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters"}), ""), 0o600)
-			was := n.read(n.conf + row.refused)
+			was, _ := os.ReadFile(n.conf + row.refused) // of a link to nothing there is none
 			out, errs, err := n.run(renewal(t))
 			if err != nil || !strings.Contains(out, "refused: "+n.conf+row.refused) || !strings.Contains(out, "changed: "+n.conf+"/admin.conf") {
 				t.Errorf("%v\n%s%s", err, out, errs)
 			}
-			if !bytes.Equal(n.read(n.conf+row.refused), was) {
+			if is, _ := os.ReadFile(n.conf + row.refused); !bytes.Equal(is, was) {
 				t.Error("it was changed all the same")
 			}
 		})

@@ -42,22 +42,35 @@ unused() {
   fi
 }
 
+# instead: what else helps with a pair that cannot be renewed.
+instead='restore it from a backup, or set it and its key aside and issue them with: kubeadm init phase certs'
+
+# unrenewable LEAF: kubeadm makes no successor of it, for the reason in $refused.
+unrenewable() {
+  if [ ! -f "$pki/$1.key" ]; then
+    refused="its key $pki/$1.key does not exist; $instead"
+  elif ! fields "$pki/$1.crt" | grep -q '^extension 551d25 '; then
+    refused="kubeadm renews none without an extended key usage; $instead"
+  else
+    return 1
+  fi
+}
+
 sweep
 due=
 for leaf in $leaves; do
   leaf=${leaf%%|*}
-  [ -f "$pki/$leaf.crt" ] || continue
+  [ -e "$pki/$leaf.crt" ] || [ -L "$pki/$leaf.crt" ] || continue
   ! unused "$leaf" || continue
   if ! openssl x509 -in "$pki/$leaf.crt" -noout 2>/dev/null; then
-    refused='no certificate is in it that could be renewed; restore it from a backup, or set it and its key aside'
-    refused="$refused and issue them with: kubeadm init phase certs"
+    refused="no certificate is in it that could be renewed; $instead"
     refuse "$pki/$leaf.crt"
     continue
   fi
   # An interrupted run leaves a pair that does not match.
-  if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key" ||
+  if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key" 2>/dev/null ||
     unidentified "$pki/$leaf.crt"; then
-    if led_astray "$pki/$leaf.crt" || led_astray "$pki/$leaf.key" || shared "$leaf"; then
+    if led_astray "$pki/$leaf.crt" || led_astray "$pki/$leaf.key" || shared "$leaf" || unrenewable "$leaf"; then
       refuse "$pki/$leaf.crt"
     else
       due="$due $leaf"
@@ -77,13 +90,22 @@ for f in $kubeconfigs "$home"; do
 done
 [ -n "$due" ] || exit 0
 
-# renew_leaf LEAF: its successor is in $staged/pki.
+# renew_leaf LEAF: its successor is in $staged/pki. Of one that Go does not read, as with a negative
+# serial number, $staged/pki/LEAF.not has kubeadm's reason.
 renew_leaf() {
   cp "$pki/$1.crt" "$staged/pki/$1.crt"
   cp "$pki/$1.key" "$staged/pki/$1.key"
   case $1 in etcd/*) name=etcd-${1#etcd/} ;; *) name=$1 ;; esac
   # shellcheck disable=SC2086 # none or one word
-  quietly timeout 60 kubeadm $alpha certs renew "$name" --config "$staged/kubeadm.yaml"
+  why=$(timeout 60 kubeadm $alpha certs renew "$name" --config "$staged/kubeadm.yaml" 2>&1 </dev/null) ||
+    case $why in
+    *'failed to load existing certificate'*)
+      printf 'kubeadm cannot read it (%s); %s\n' "$(printf '%s\n' "$why" | sed -n 's/.*\.crt: //p' | head -n 1)" \
+        "$instead" >"$staged/pki/$1.not"
+      return
+      ;;
+    *) fail "kubeadm certs renew $name failed: $why" ;;
+    esac
   chain "$pki/$1.crt" "$staged/pki/$1.crt" "$pki/$(authority_of "$1").crt"
   pair "$staged/pki/$1.crt" "$staged/pki/$1.key" || fail "kubeadm made a $1 whose key does not match"
   check_successor "$pki/$1.crt" "$staged/pki/$1.crt" "$pki/$(authority_of "$1").crt"
@@ -139,6 +161,11 @@ for item in $due; do
     place "$stage/conf/${item##*/}" "$item"
     ;;
   *)
+    if [ -e "$stage/pki/$item.not" ]; then
+      refused=$(cat "$stage/pki/$item.not")
+      refuse "$pki/$item.crt"
+      continue
+    fi
     place_pair "$stage/pki/$item" "$pki/$item"
     ;;
   esac
