@@ -161,7 +161,7 @@ func TestRenewalLeavesWhatNobodyUses(t *testing.T) {
 }
 
 // The directory of an etcd member has pairs of others, too. Those of the inventory's hosts are
-// renewed; that of a removed member is left, and its missing key stops nothing.
+// renewed; that of a removed member is left, and so is one without a key that no component names.
 func TestEtcdLeavesWhatNobodyUses(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "etcd-ca")
@@ -169,10 +169,10 @@ func TestEtcdLeavesWhatNobodyUses(t *testing.T) {
 	n.verified()
 	n.write(n.etcd+"/ca.pem", ca.Certificate, 0o600)
 	n.write(n.etcd+"/ca-key.pem", ca.Key, 0o600)
-	for _, host := range []string{"cp1", "cp2", "gone"} {
+	for _, host := range []string{"cp1", "cp2", "w1", "gone"} {
 		p := ca.Issue(t, testpki.Leaf{CommonName: "etcd-member-" + host, NotAfter: time.Now().Add(time.Hour)})
 		n.write(n.etcd+"/member-"+host+".pem", p.Certificate, 0o600)
-		if host != "gone" {
+		if strings.HasPrefix(host, "cp") {
 			n.write(n.etcd+"/member-"+host+"-key.pem", p.Key, 0o600)
 		}
 	}

@@ -101,6 +101,12 @@ func inUse() []fault {
 			route: diagnosis.Renew, causes: one(diagnosis.EtcdExpired),
 		},
 		{
+			name: "another member's certificate and an administrator's, without their keys", of: ha,
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", usual), tc.On("cp1", lies(certs.KindEtcdMember, tc.EtcdPKI+"/member-cp2.pem", -1), key(certs.KeyMissing, certs.KindEtcdAdmin), tc.Expired(certs.KindEtcdAdmin),
+				func(n *snapshot.Node) { n.Certificates[len(n.Certificates)-1].Key = certs.KeyMissing })},
+			route: diagnosis.None,
+		},
+		{
 			name: "what the host's etcd left behind next to kubeadm's", of: single,
 			edits: []tc.Edit{tc.On("cp1", kubeadmEtcd, uses("kube-apiserver.etcd-certfile "+tc.PKI+"/apiserver-etcd-client.crt", "etcd.cert-file "+tc.PKI+"/etcd/server.crt"),
 				lies(certs.KindEtcdHostCA, tc.EtcdPKI+"/ca.pem", -1), lies(certs.KindEtcdNode, tc.EtcdPKI+"/node-cp1.pem", -1))},

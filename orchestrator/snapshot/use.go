@@ -41,7 +41,7 @@ func (s Snapshot) Unused(n Node, c certs.Certificate) bool {
 	case !ok || c.Served || row.Own() || uses:
 		return false
 	case row.Base == certs.EtcdPKI:
-		return s.unusedHostEtcd(n, row, c.Path)
+		return s.unusedHostEtcd(n, row, c)
 	case known:
 		return true
 	case row.CA:
@@ -124,10 +124,10 @@ func (s Snapshot) signs(ca certs.Certificate) bool {
 // hostEtcdSettings name the files of etcd's members and of its clients.
 var hostEtcdSettings = []string{"etcd.cert-file", "etcd.peer-cert-file", "kube-apiserver.etcd-certfile"}
 
-// unusedHostEtcd: the directory is of an etcd that nothing on the node uses, or the file is that of
-// a host that neither the inventory nor a component knows. Kubespray may distribute files of other
-// hosts there.
-func (s Snapshot) unusedHostEtcd(n Node, row certs.Row, file string) bool {
+// unusedHostEtcd: the directory is of an etcd that nothing on the node uses, or the file is one that
+// no component names and that has no key, or is that of a host that neither the inventory nor a
+// component knows. Kubespray may distribute files of other hosts there.
+func (s Snapshot) unusedHostEtcd(n Node, row certs.Row, c certs.Certificate) bool {
 	here, elsewhere := false, false
 	for _, setting := range hostEtcdSettings {
 		below := strings.HasPrefix(n.Facts[setting], n.Facts["etcd-dir"]+"/")
@@ -137,7 +137,10 @@ func (s Snapshot) unusedHostEtcd(n Node, row certs.Row, file string) bool {
 	if !here || row.CA {
 		return elsewhere && !here
 	}
-	host := hostIn(file)
+	if c.Key == certs.KeyMissing {
+		return true
+	}
+	host := hostIn(c.Path)
 	return !slices.ContainsFunc(s.Nodes, func(n Node) bool {
 		return n.Name == host || n.KubernetesName == host ||
 			slices.ContainsFunc(hostEtcdSettings, func(setting string) bool { return hostIn(n.Facts[setting]) == host })
