@@ -580,6 +580,8 @@ var brokenPairs = map[string]func(n *node, path string){
 	},
 	"dangling": func(n *node, path string) { n.ok(os.Symlink("gone.pem", path)) },
 	"gone":     func(*node, string) {},
+	// A container runtime makes it where a file to mount is missing.
+	"a folder": func(n *node, path string) { n.ok(os.MkdirAll(path, 0o700)) },
 }
 
 // Even if nothing is left of the rotating file, the kubelet of a control plane gets a new pair for
@@ -679,6 +681,21 @@ func TestKubeletWithSeparateFiles(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// A pair that cannot be put in its place is not left behind.
+func TestKubeletPairThatCannotBePlaced(t *testing.T) {
+	t.Parallel()
+	n := issuer(t, testpki.Authority(t, "kubernetes"))
+	n.write(n.pair()+"/something", nil, 0o600)
+	n.write(n.conf+"/kubelet.conf", []byte("users:\n- user:\n    client-certificate: "+n.pair()+"\n    client-key: "+n.pair()+"\n"), 0o600)
+	out, errs, err := n.run(role(t, "control_plane_kubelet/files/kubelet.sh"))
+	if err == nil || out != "" || !strings.Contains(errs, n.pair()+" cannot be written; it is as it was") {
+		t.Errorf("%v: %s%s", err, out, errs)
+	}
+	if left, _ := filepath.Glob(filepath.Dir(n.pair()) + "/*"); len(left) != 1 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 

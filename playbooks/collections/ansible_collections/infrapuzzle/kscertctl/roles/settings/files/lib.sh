@@ -745,7 +745,13 @@ place_kubelet_pair() {
   cat "$1" >"$target"
   pair "$target" "$target" || fail "the new client certificate of the kubelet does not belong to its key"
   sync "$target"
-  settle "$kubelet/.kscertctl.link" "$current"
+  # As a container runtime makes where a file to mount is missing.
+  [ -L "$current" ] || [ ! -d "$current" ] || rmdir "$current" 2>/dev/null || :
+  settled "$kubelet/.kscertctl.link" "$current" || {
+    rm -f "$kubelet/.kscertctl.link" "$target"
+    unwritten "$current"
+  }
+  placed="$placed $current"
   changed "$current"
 }
 
