@@ -160,6 +160,28 @@ func TestRenewalLeavesWhatNobodyUses(t *testing.T) {
 	}
 }
 
+// Without the API server's manifest, the etcd on the node decides about its client certificate.
+func TestEtcdDecidesAboutItsClient(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	old := testpki.Authority(t, "etcd-ca").Issue(t, testpki.Leaf{CommonName: "kube-apiserver-etcd-client", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(-time.Hour)})
+	for _, ofHost := range []bool{true, false} {
+		n := issuer(t, ca)
+		n.write(n.conf+"/ssl/apiserver-etcd-client.crt", old.Certificate, 0o600)
+		n.write(n.conf+"/ssl/apiserver-etcd-client.key", old.Key, 0o600)
+		if ofHost {
+			n.write(n.root()+"/etc/etcd.env", []byte("ETCD_CERT_FILE="+n.etcd+"/member-cp1.pem\n"), 0o600)
+		}
+		out, errs, err := n.run(renewal(t))
+		if ofHost && (err != nil || out != "") {
+			t.Errorf("%v: %s%s", err, out, errs)
+		}
+		if !ofHost && !strings.Contains(out+errs, "apiserver-etcd-client") && !strings.Contains(errs, "etcd/ca.crt does not exist") {
+			t.Errorf("it is passed over without a reason: %v: %s%s", err, out, errs)
+		}
+	}
+}
+
 // The directory of an etcd member has pairs of others, too. Those of the inventory's hosts are
 // renewed; that of a removed member is left, and so is one without a key that no component names.
 func TestEtcdLeavesWhatNobodyUses(t *testing.T) {

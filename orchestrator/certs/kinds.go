@@ -129,7 +129,8 @@ type Row struct {
 	Settings string
 	// Reader is a component that reads the file, in addition to those of Settings.
 	Reader string
-	// With is the kind whose use decides whether this one is used, if no setting does.
+	// With is the kind whose use decides whether this one is used, if no setting does. Two may be
+	// used with each other: either's component may be gone.
 	With Kind
 }
 
@@ -191,7 +192,7 @@ func ownPlaces() []Row {
 			Settings: "kube-apiserver.proxy-client-cert-file"},
 		{Kind: KindAPIServerEtcdClient, Name: "apiserver-etcd-client", Base: PKI, Path: "apiserver-etcd-client.crt",
 			Key: "apiserver-etcd-client.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd,
-			Settings: "kube-apiserver.etcd-certfile"},
+			Settings: "kube-apiserver.etcd-certfile", With: KindEtcdServer},
 		{Kind: KindEtcdServer, Name: "etcd-server", Base: PKI, Path: "etcd/server.crt", Key: "etcd/server.key",
 			Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd, Settings: "etcd.cert-file",
 			With: KindAPIServerEtcdClient},

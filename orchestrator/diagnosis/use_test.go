@@ -91,6 +91,14 @@ func inUse() []fault {
 			route: diagnosis.Refuse, causes: one(diagnosis.APICrashing),
 		},
 		{
+			name: "leftovers of kubeadm's etcd that have expired, and no manifest of the API server", of: single,
+			edits: []tc.Edit{tc.On("cp1", usual, kubeadmsEtcd, tc.Refused(), func(n *snapshot.Node) {
+				delete(n.Facts, "kube-apiserver.etcd-certfile")
+				n.Facts["manifest"] = "missing"
+			})},
+			route: diagnosis.Refuse, causes: one(diagnosis.ManifestMissing), follow: follow{diagnosis.APIServerRefused: diagnosis.ManifestMissing},
+		},
+		{
 			name: "the pairs of a member that was removed", of: single,
 			edits: []tc.Edit{tc.On("cp1", usual, lies(certs.KindEtcdMember, tc.EtcdPKI+"/member-gone.pem", -1), lies(certs.KindEtcdAdmin, tc.EtcdPKI+"/admin-gone.pem", -1))},
 			route: diagnosis.None,

@@ -16,14 +16,14 @@ func (n Node) Uses(c certs.Certificate) (uses, known bool) {
 	return n.uses(row, c.Path)
 }
 
-func (n Node) uses(row certs.Row, file string) (uses, known bool) {
+func (n Node) uses(row certs.Row, file string, asked ...certs.Kind) (uses, known bool) {
 	for setting := range strings.FieldsSeq(row.Settings) {
 		if named := n.Facts[setting]; named != "" {
 			uses, known = uses || named == file, true
 		}
 	}
-	if with, ok := certs.Lookup(row.With); ok && !known {
-		return n.uses(with, path.Join(n.Facts["pki"], with.Path))
+	if with, ok := certs.Lookup(row.With); ok && !known && !slices.Contains(asked, with.Kind) {
+		return n.uses(with, path.Join(n.Facts["pki"], with.Path), append(asked, row.Kind)...)
 	}
 	return uses, known
 }

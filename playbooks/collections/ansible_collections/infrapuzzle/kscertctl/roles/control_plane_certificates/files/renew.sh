@@ -25,7 +25,8 @@ shared() {
   return 1
 }
 
-# unused LEAF: a setting names another file instead, or the leaf it is used with is unused.
+# unused LEAF [ASKED]: a setting names another file instead, or the leaf it is used with is unused,
+# if that is not among those in ASKED already.
 unused() {
   kind_of "$1"
   case $kind_setting in
@@ -35,11 +36,10 @@ unused() {
   esac
   if [ -n "$used" ]; then
     other "$pki/$1.crt" "$used"
-  elif [ -n "$kind_with" ]; then
-    unused "$kind_with"
-  else
-    return 1
+    return
   fi
+  case " ${2:-} " in *" $kind_with "*) kind_with= ;; esac
+  [ -n "$kind_with" ] && unused "$kind_with" "${2:-} $1"
 }
 
 # instead: what else helps with a pair that cannot be renewed.

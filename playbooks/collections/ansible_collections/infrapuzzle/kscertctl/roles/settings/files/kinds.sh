@@ -8,7 +8,7 @@ etcd/ca'
 leaves='apiserver|ca|kube-apiserver.tls-cert-file|
 apiserver-kubelet-client|ca|kube-apiserver.kubelet-client-certificate|
 front-proxy-client|front-proxy-ca|kube-apiserver.proxy-client-cert-file|
-apiserver-etcd-client|etcd/ca|kube-apiserver.etcd-certfile|
+apiserver-etcd-client|etcd/ca|kube-apiserver.etcd-certfile|etcd/server
 etcd/server|etcd/ca|etcd.cert-file|apiserver-etcd-client
 etcd/peer|etcd/ca|etcd.peer-cert-file|apiserver-etcd-client
 etcd/healthcheck-client|etcd/ca||etcd/server'
