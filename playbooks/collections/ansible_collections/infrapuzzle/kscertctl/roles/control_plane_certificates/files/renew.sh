@@ -45,15 +45,10 @@ unused() {
 # instead: what else helps with a pair that cannot be renewed.
 instead='restore it from a backup, or set it and its key aside and issue them with: kubeadm init phase certs'
 
-# unrenewable LEAF: kubeadm makes no successor of it, for the reason in $refused.
-unrenewable() {
-  if [ ! -f "$pki/$1.key" ]; then
-    refused="its key $pki/$1.key does not exist; $instead"
-  elif ! fields "$pki/$1.crt" | grep -q '^extension 551d25 '; then
-    refused="kubeadm renews none without an extended key usage; $instead"
-  else
-    return 1
-  fi
+# keyless LEAF: its key is not there to be replaced.
+keyless() {
+  refused="its key $pki/$1.key does not exist; $instead"
+  [ ! -f "$pki/$1.key" ]
 }
 
 sweep
@@ -70,7 +65,7 @@ for leaf in $leaves; do
   # An interrupted run leaves a pair that does not match.
   if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key" 2>/dev/null ||
     unidentified "$pki/$leaf.crt"; then
-    if led_astray "$pki/$leaf.crt" || led_astray "$pki/$leaf.key" || shared "$leaf" || unrenewable "$leaf"; then
+    if led_astray "$pki/$leaf.crt" || led_astray "$pki/$leaf.key" || shared "$leaf" || keyless "$leaf"; then
       refuse "$pki/$leaf.crt"
     else
       due="$due $leaf"
@@ -90,8 +85,8 @@ for f in $kubeconfigs "$home"; do
 done
 [ -n "$due" ] || exit 0
 
-# renew_leaf LEAF: its successor is in $staged/pki. Of one that Go does not read, as with a negative
-# serial number, $staged/pki/LEAF.not has kubeadm's reason.
+# renew_leaf LEAF: its successor is in $staged/pki. If kubeadm renews none of its kind, as with a
+# negative serial number or without extended key usages, $staged/pki/LEAF.not has the reason.
 renew_leaf() {
   cp "$pki/$1.crt" "$staged/pki/$1.crt"
   cp "$pki/$1.key" "$staged/pki/$1.key"
@@ -99,8 +94,8 @@ renew_leaf() {
   # shellcheck disable=SC2086 # none or one word
   why=$(timeout 60 kubeadm $alpha certs renew "$name" --config "$staged/kubeadm.yaml" 2>&1 </dev/null) ||
     case $why in
-    *'failed to load existing certificate'*)
-      printf 'kubeadm cannot read it (%s); %s\n' "$(printf '%s\n' "$why" | sed -n 's/.*\.crt: //p' | head -n 1)" \
+    *'failed to load existing certificate'* | *'must specify at least one ExtKeyUsage'*)
+      printf 'kubeadm says: %s; %s\n' "$(printf '%s\n' "$why" | sed -n "s|$staged/pki|$pki|; s/^error: //p")" \
         "$instead" >"$staged/pki/$1.not"
       return
       ;;
