@@ -109,6 +109,52 @@ func TestCollectorTellsOfFlags(t *testing.T) {
 	}
 }
 
+// A file that a setting names is reported if it is not there or a link to nothing: the component
+// does not start again. One in the directory of kubeadm is reported by its role.
+func TestCollectorTellsWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
+	own := n.root() + "/own"
+	n.ok(os.MkdirAll(own+"/folder.pem", 0o700))
+	n.ok(os.Symlink("gone.crt", own+"/link.crt"))
+	n.apiServerPod([]string{"--tls-cert-file=/certs/link.crt", "--etcd-certfile=/certs/gone.pem", "--etcd-cafile=/certs/folder.pem", "--proxy-client-cert-file=" + n.conf + "/ssl/front-proxy-client.crt"}, "/certs "+own)
+	n.write(n.root()+"/var/lib/kubelet/config.yaml", []byte("kind: KubeletConfiguration\ntlsCertFile: certs/gone.crt\n"), 0o600)
+	n.write(n.root()+"/etc/etcd.env", []byte("ETCD_CERT_FILE="+own+"/of-a-member-that-was-here.pem\n"), 0o600)
+	want := map[string]string{
+		own + "/link.crt":   "a link to nothing",
+		own + "/folder.pem": "not a file",
+		own + "/gone.pem":   "it does not exist, and kube-apiserver.etcd-certfile names it",
+		n.root() + "/var/lib/kubelet/certs/gone.crt": "it does not exist, and kubelet.tlsCertFile names it",
+	}
+	for _, u := range n.look().Unreadable {
+		if want[u.Path] != u.Reason {
+			t.Errorf("%s: %s", u.Path, u.Reason)
+		}
+		delete(want, u.Path)
+	}
+	if len(want) > 0 {
+		t.Errorf("not reported: %v", want)
+	}
+}
+
+// A name in the kubelet's configuration is relative to that.
+func TestKubeletFilesNextToItsConfiguration(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	n := newNode(t)
+	p, dir := ca.Issue(t, testpki.Leaf{CommonName: "w1"}), n.root()+"/var/lib/kubelet"
+	n.write(dir+"/config.yaml", []byte("kind: KubeletConfiguration\ntlsCertFile: certs/tls.crt\ntlsPrivateKeyFile: \"certs/tls.key\"\n"), 0o600)
+	n.write(dir+"/certs/tls.crt", p.Certificate, 0o600)
+	n.write(dir+"/certs/tls.key", p.Key, 0o600)
+	if c, ok := n.look().Certificate(certs.KindKubeletServingFile); !ok || c.Path != dir+"/certs/tls.crt" || c.Key != certs.KeyMatches {
+		t.Errorf("the kubelet's own certificate is %+v", c)
+	}
+	if out, errs, err := n.run("kubelet_says tlsCertFile"); err != nil || out != dir+"/certs/tls.crt\n" {
+		t.Errorf("the roles take %q: %v %s", out, err, errs)
+	}
+}
+
 // An unused file is left as it is, whatever is wrong with it, and stops nothing: the files of
 // kubeadm's own etcd next to the host's, an apiserver.crt next to one of the user's own.
 func TestRenewalLeavesWhatNobodyUses(t *testing.T) {

@@ -96,7 +96,7 @@ END
       for (i = 1; i <= n; i++) wanted[names[i]] = 1
     }
     function leaf(path, value) {
-      if (files ~ /kubelet/) { if ((path = setting_of_kubelet(path)) != "") of[path] = value }
+      if (files ~ /kubelet/) { if ((path = setting_of_kubelet(path)) != "") of[path] = from_there(path, value) }
       else if (file != "kube-vip") of_pod(path, value)
       else if (path ~ /\/hostPath\/path$/ && value ~ /([.]conf|config)$/) put("kube-vip.kubeconfig", value)
     }
@@ -209,6 +209,14 @@ list() {
 # name, that name is reported.
 list_setting() {
   setting "$1" ''
+  readable "$value"
+  # What a member of etcd has left is not used.
+  case $1:$value in
+  kube-apiserver.*:"$pki"/* | kube-apiserver.*:"$real"/*) ;;
+  kube-apiserver.*:/* | kubelet.tlsCertFile:/*)
+    [ -e "$value" ] || [ -L "$value" ] || record "UNREADABLE $value" "it does not exist, and $1 names it"
+    ;;
+  esac
   [ -f "$value" ] && plain "$value" || return 0
   if ! as_listed "$value"; then
     files=$files$nl$value

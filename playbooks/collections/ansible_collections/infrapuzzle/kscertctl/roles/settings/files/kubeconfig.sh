@@ -282,8 +282,15 @@ static_pod='
   }
 '
 
-# of_kubelet: awk that finds a setting of the kubelet by its leaf.
+# of_kubelet: awk that finds a setting of the kubelet by its leaf, and the place of a file that it
+# names: relative to the configuration (kubelet, kubeletconfig/configfiles).
 of_kubelet='
+  function from_there(setting, value, dir) {
+    if (setting !~ /File$/ || value !~ /^[^\/]/) return value
+    dir = FILENAME
+    sub(/[^\/]*$/, "", dir)
+    return dir value
+  }
   function setting_of_kubelet(path) {
     if (path == "authentication/x509/clientCAFile") return "clientCAFile"
     if (path == "authorization/mode") return "authorization.mode"

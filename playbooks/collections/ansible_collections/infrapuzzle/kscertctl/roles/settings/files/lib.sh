@@ -267,7 +267,7 @@ kubelet_says() {
   done
   # shellcheck disable=SC2016 # $0 is awk's
   printf '%s' "$kubelet_configs" | tr '\n' '\0' | xargs -0 -r awk -v field="$field" "$reader$of_kubelet"'
-    function leaf(path, value) { if (setting_of_kubelet(path) == field) message = value }
+    function leaf(path, value) { if (setting_of_kubelet(path) == field) message = from_there(field, value) }
     FNR == 1 { new_file() }
     FNR <= 5000 { read_line($0) }
     END { if (message != "") print message }'
