@@ -101,7 +101,7 @@ func (s Snapshot) spare(c certs.Certificate, bundle []certs.Certificate) bool {
 			later, again = true, again || other.SignsAs() == c.SignsAs()
 		}
 	}
-	return again || later && c.Key != certs.KeyMatches && s.KnowsSigners() && !s.signs(c)
+	return again || later && c.Key != certs.KeyMatches && s.KnowsSigners() && !s.signs(c, bundle)
 }
 
 // KnowsSigners reports whether it is known who has signed what: snapshots of earlier versions do
@@ -112,12 +112,21 @@ func (s Snapshot) KnowsSigners() bool {
 	})
 }
 
-// signs reports whether a certificate that the cluster uses is from a CA.
-func (s Snapshot) signs(ca certs.Certificate) bool {
+// signs reports whether a certificate that the cluster uses needs a CA of a bundle: it leads to none
+// that comes before, is in the bundle too, and lasts longer. An intermediate CA in a bundle is
+// trusted without its root.
+func (s Snapshot) signs(ca certs.Certificate, bundle []certs.Certificate) bool {
 	name := ca.SignsAs()
+	trusted := func(signer string) bool {
+		return slices.ContainsFunc(bundle,
+			func(other certs.Certificate) bool { return other.SignsAs() == signer && other.NotAfter.After(ca.NotAfter) })
+	}
 	return slices.ContainsFunc(s.Nodes, func(n Node) bool {
-		return slices.ContainsFunc(n.Certificates,
-			func(c certs.Certificate) bool { return slices.Contains(c.Signers, name) })
+		return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
+			path := append([]string{c.SignsAs()}, c.Signers...)
+			at := slices.Index(path, name)
+			return at > 0 && !slices.ContainsFunc(path[:at], trusted)
+		})
 	})
 }
 
