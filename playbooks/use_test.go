@@ -138,6 +138,33 @@ func TestCollectorTellsWhatIsMissing(t *testing.T) {
 	}
 }
 
+// The API server's certificates for other names (--tls-sni-cert-key) are reported, the first of them
+// as what it is.
+func TestCollectorReadsCertificatesForNames(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "company")
+	n := newNode(t)
+	own := n.root() + "/own"
+	want := map[string]certs.Kind{}
+	for name, kind := range map[string]certs.Kind{"a": "apiserver-sni-file", "b": certs.KindUnknown, "c": certs.KindUnknown} {
+		p := ca.Issue(t, testpki.Leaf{CommonName: name})
+		n.write(own+"/"+name+".crt", p.Certificate, 0o600)
+		n.write(own+"/"+name+".key", p.Key, 0o600)
+		want[own+"/"+name+".crt"] = kind
+	}
+	n.apiServerPod([]string{"--tls-sni-cert-key=/certs/a.crt,/certs/a.key:api.example.com,*.example.com", "--tls-sni-cert-key", "/certs/b.crt,/certs/b.key",
+		"'--tls-sni-cert-key=/certs/c.crt,/certs/c.key:c'"}, "/certs "+own)
+	for _, c := range n.look().Certificates {
+		if c.Kind != want[c.Path] || c.Kind != certs.KindUnknown && c.Key != certs.KeyMatches {
+			t.Errorf("%s is %s, its key %q", c.Path, c.Kind, c.Key)
+		}
+		delete(want, c.Path)
+	}
+	if len(want) > 0 {
+		t.Errorf("not read: %v", want)
+	}
+}
+
 // A name in the kubelet's configuration is relative to that.
 func TestKubeletFilesNextToItsConfiguration(t *testing.T) {
 	t.Parallel()

@@ -153,6 +153,11 @@ func inUse() []fault {
 			follow: follow{diagnosis.APIServerUntrusted: diagnosis.OwnInvalid},
 		},
 		{
+			name: "an API server's certificate for another name that has ended", of: single,
+			edits: []tc.Edit{tc.On("cp1", usual, uses("kube-apiserver.sni-cert-file "+own), lies("apiserver-sni-file", own, -1))},
+			route: diagnosis.Refuse, causes: one(diagnosis.OwnInvalid),
+		},
+		{
 			name: "a kubelet with a certificate of its own that has ended, as has the one next to it", of: single,
 			edits: []tc.Edit{tc.On("w1", uses("kubelet.tlsCertFile "+own), lies(certs.KindKubeletServingFile, own, -1), tc.Expired(certs.KindKubeletServing))},
 			route: diagnosis.Refuse, causes: one(diagnosis.OwnInvalid),

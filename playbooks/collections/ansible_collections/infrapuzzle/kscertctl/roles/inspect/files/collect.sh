@@ -92,7 +92,7 @@ END
         "requestheader-client-ca-file etcd-cafile etcd-certfile etcd-keyfile etcd-servers kubeconfig cert-file " \
         "key-file trusted-ca-file peer-cert-file peer-key-file peer-trusted-ca-file root-ca-file " \
         "cluster-signing-cert-file listen-client-urls listen-client-http-urls enable-grpc-gateway listen-peer-urls " \
-        "data-dir name", names, " ")
+        "data-dir name sni-cert-file sni-private-key-file sni-cert-file-2 sni-cert-file-3 sni-cert-file-4", names, " ")
       for (i = 1; i <= n; i++) wanted[names[i]] = 1
     }
     function leaf(path, value) {
@@ -249,7 +249,8 @@ certificates() {
     case $f in *-key.pem) ;; *) readable "$f" && list "$f" ;; esac
   done
   for name in $file_settings kube-apiserver.client-ca-file kube-apiserver.requestheader-client-ca-file \
-    kube-controller-manager.root-ca-file kube-controller-manager.cluster-signing-cert-file kubelet.clientCAFile; do
+    kube-controller-manager.root-ca-file kube-controller-manager.cluster-signing-cert-file kubelet.clientCAFile \
+    kube-apiserver.sni-cert-file-2 kube-apiserver.sni-cert-file-3 kube-apiserver.sni-cert-file-4; do
     list_setting "$name"
   done
   [ ! -f "$tmp/named" ] || while read -r f; do

@@ -22,6 +22,7 @@ node|kube-apiserver'
 file_settings='kubelet.client-certificate
 kubelet.tlsCertFile
 kube-apiserver.tls-cert-file
+kube-apiserver.sni-cert-file
 kube-apiserver.kubelet-client-certificate
 kube-apiserver.proxy-client-cert-file
 kube-apiserver.etcd-cafile
@@ -33,6 +34,7 @@ etcd.peer-cert-file'
 key_settings='kubelet.client-key
 kubelet.tlsPrivateKeyFile
 kube-apiserver.tls-private-key-file
+kube-apiserver.sni-private-key-file
 kube-apiserver.kubelet-client-key
 kube-apiserver.proxy-client-key-file
 kube-apiserver.etcd-keyfile
