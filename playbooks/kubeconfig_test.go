@@ -571,6 +571,32 @@ func TestRenewalFollowsLinks(t *testing.T) {
 	}
 }
 
+// So does a kubeconfig, such as root's own that leads to admin.conf.
+func TestKubeconfigRenewalFollowsLinks(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	admin := ca.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(-time.Hour)})
+	text := kubeconfig(ca, admin, "")
+	for _, row := range []struct{ link, target, answered string }{
+		{"/root/.kube/config", "/kubernetes/admin.conf", "changed: ROOT/kubernetes/admin.conf\nchanged: ROOT/root/.kube/config\n"},
+		{"/kubernetes/admin.conf", "/kubernetes/users/admin.conf", "changed: ROOT/kubernetes/admin.conf\n"},
+		{"/kubernetes/admin.conf", "/own/admin.conf", "refused: ROOT/kubernetes/admin.conf stays as it is: it leads to ROOT/own/admin.conf, of which there is no backup\n"},
+	} {
+		n := issuer(t, ca)
+		n.write(n.root()+row.target, text, 0o600)
+		n.ok(os.MkdirAll(filepath.Dir(n.root()+row.link), 0o700))
+		n.ok(os.Symlink(n.root()+row.target, n.root()+row.link))
+		out, errs, err := n.run(renewal(t))
+		if want := strings.ReplaceAll(row.answered, "ROOT", n.root()); err != nil || out != want {
+			t.Errorf("%v: %s%s, want %s", err, out, errs, want)
+		}
+		link, err := os.Readlink(n.root() + row.link)
+		if kept := bytes.Equal(n.read(n.root()+row.target), text); err != nil || link != n.root()+row.target || kept != strings.HasPrefix(row.answered, "refused") {
+			t.Errorf("%s leads to %q, which is as it was: %t", row.link, link, kept)
+		}
+	}
+}
+
 // brokenPairs are possible states of a damaged kubelet client file.
 var brokenPairs = map[string]func(n *node, path string){
 	"empty":          func(n *node, path string) { n.write(path, nil, 0o600) },

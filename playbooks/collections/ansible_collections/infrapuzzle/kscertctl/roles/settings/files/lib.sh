@@ -644,12 +644,14 @@ successor_path() {
   printf '%s/.kscertctl.%s\n' "$safe_place" "${1##*/}"
 }
 
-# led_astray FILE: it is a link that leads out of what backups cover. Other links are followed, as
-# by kubeadm.
+# led_astray FILE: it is a link that leads out of what backups cover, which $refused says. Other
+# links are followed, as by kubeadm.
 led_astray() {
   [ -L "$1" ] || return 1
-  refused="it leads to $(readlink -f "$1"), of which there is no backup"
-  ! covered | awk -v file="$(readlink -f "$1")" 'index(file, $0 "/") == 1 || file == $0 {found = 1} END {exit !found}'
+  leads_to=$(readlink -f "$1") || leads_to='nothing that is there'
+  ! covered | awk -v file="$leads_to" 'index(file, $0 "/") == 1 || file == $0 {found = 1} END {exit !found}' ||
+    return 1
+  refused="it leads to $leads_to, of which there is no backup"
 }
 
 # successor NEW OLD: leaves in $next, next to OLD, a file with NEW's content and OLD's owner, mode,
