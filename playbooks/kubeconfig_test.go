@@ -939,11 +939,11 @@ func TestRenewalRefusesByName(t *testing.T) {
 			n.ok(os.Symlink("gone.key", dir+"apiserver.key"))
 		}},
 		{"a certificate for any use", "/ssl/apiserver.crt", func(n *node, dir string) {
-			any := ended(testpki.Leaf{CommonName: "kube-apiserver", Usages: []x509.ExtKeyUsage{}})
-			n.write(dir+"apiserver.crt", any.Certificate, 0o644)
-			n.write(dir+"apiserver.key", any.Key, 0o600)
+			p := ended(testpki.Leaf{CommonName: "kube-apiserver", Usages: []x509.ExtKeyUsage{}})
+			n.write(dir+"apiserver.crt", p.Certificate, 0o644)
+			n.write(dir+"apiserver.key", p.Key, 0o600)
 		}},
-		{"a certificate with a negative serial number, which Go does not read", "/ssl/apiserver.crt", func(n *node, dir string) {
+		{"a certificate with a negative serial number, which Go does not read", "/ssl/apiserver.crt", func(_ *node, dir string) {
 			openssl(t, dir, "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "apiserver.key", "-subj", "/CN=kube-apiserver", "-addext", "extendedKeyUsage=serverAuth", "-out", "request")
 			openssl(t, dir, "x509", "-req", "-in", "request", "-copy_extensions", "copy", "-CA", "ca.crt", "-CAkey", "ca.key", "-set_serial", "-5", "-days", "1", "-out", "apiserver.crt")
 		}},

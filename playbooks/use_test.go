@@ -122,9 +122,9 @@ func TestCollectorTellsWhatIsMissing(t *testing.T) {
 	n.write(n.root()+"/var/lib/kubelet/config.yaml", []byte("kind: KubeletConfiguration\ntlsCertFile: certs/gone.crt\n"), 0o600)
 	n.write(n.root()+"/etc/etcd.env", []byte("ETCD_CERT_FILE="+own+"/of-a-member-that-was-here.pem\n"), 0o600)
 	want := map[string]string{
-		own + "/link.crt":   "a link to nothing",
-		own + "/folder.pem": "not a file",
-		own + "/gone.pem":   "it does not exist, and kube-apiserver.etcd-certfile names it",
+		own + "/link.crt":                            "a link to nothing",
+		own + "/folder.pem":                          "not a file",
+		own + "/gone.pem":                            "it does not exist, and kube-apiserver.etcd-certfile names it",
 		n.root() + "/var/lib/kubelet/certs/gone.crt": "it does not exist, and kubelet.tlsCertFile names it",
 	}
 	for _, u := range n.look().Unreadable {

@@ -74,7 +74,8 @@ func ExpiryNagios(w io.Writer, r expiry.Report) error {
 	}
 	perf := ""
 	if i := slices.IndexFunc(r.Certificates, func(c expiry.Row) bool { return c.Status != expiry.Unused }); i >= 0 {
-		perf = fmt.Sprintf("'next_expiry'=%ds;%d:;%d: ", r.Certificates[i].ResidualSeconds, r.WarnSeconds, r.CritSeconds)
+		next := r.Certificates[i].ResidualSeconds
+		perf = fmt.Sprintf("'next_expiry'=%ds;%d:;%d: ", next, r.WarnSeconds, r.CritSeconds)
 	}
 	perf += fmt.Sprintf("'certificates'=%d;;;0 'warning'=%d;;;0 'critical'=%d;;;0 'not_yet_valid'=%d;;;0 "+
 		"'expired'=%d;;;0 'unreadable'=%d;;;0 'unknown_nodes'=%d;;;0",

@@ -118,8 +118,9 @@ func (s Snapshot) KnowsSigners() bool {
 func (s Snapshot) signs(ca certs.Certificate, bundle []certs.Certificate) bool {
 	name := ca.SignsAs()
 	trusted := func(signer string) bool {
-		return slices.ContainsFunc(bundle,
-			func(other certs.Certificate) bool { return other.SignsAs() == signer && other.NotAfter.After(ca.NotAfter) })
+		return slices.ContainsFunc(bundle, func(other certs.Certificate) bool {
+			return other.SignsAs() == signer && other.NotAfter.After(ca.NotAfter)
+		})
 	}
 	return slices.ContainsFunc(s.Nodes, func(n Node) bool {
 		return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
