@@ -317,10 +317,8 @@ date_of() { date -d "$(openssl x509 -in "$1" -noout "-$2" | cut -d= -f2)" +%s; }
 # "extension OID VALUE", all hexadecimal. Printed text cannot be parsed, because a name may hold a
 # line break. Prints nothing and fails for any other structure.
 fields() {
-  case $(sed -n '/^-----BEGIN/{p;q;}' "$1") in
-  *REQUEST*) openssl req -in "$1" -outform DER ;;
-  *) openssl x509 -in "$1" -outform DER ;;
-  esac | od -An -v -tx1 | awk '
+  case $(sed -n '/^-----BEGIN/{p;q;}' "$1") in *REQUEST*) form=req ;; *) form=x509 ;; esac
+  openssl "$form" -in "$1" -outform DER | od -An -v -tx1 | awk -v form="$form" '
     function number(h) {
       return (index("0123456789abcdef", substr(h, 1, 1)) - 1) * 16 + index("0123456789abcdef", substr(h, 2, 1)) - 1
     }
@@ -375,9 +373,8 @@ fields() {
     END {
       open(0); open(V); end = E; p = V
       open(p)
-      if (T == "a0") { # a certificate: version, serialNumber, signature, issuer, validity
-        for (i = 0; i < 5; i++) { open(p); p = E }
-      } else p = E # a request: version
+      # Of a certificate version, unless it is 1, serialNumber, signature, issuer, validity; of a request version.
+      for (i = form == "req" ? 1 : T == "a0" ? 5 : 4; i > 0; i--) { open(p); p = E }
       open(p); subject(V, E); open(p); p = E
       open(p); p = E # subjectPublicKeyInfo
       for (; p < end; p = at) {
