@@ -769,7 +769,15 @@ func TestKubeletConfEmbedsExpired(t *testing.T) {
 	if out, errs, err := n.kubelet("request.sh", ""); err != nil || out != "changed: the kubelet has no serving certificate until it is restarted\n" && out != "" {
 		t.Errorf("a second run does something: %v: %s%s", err, out, errs)
 	}
-	// If it is not written as kubeadm does, it is left alone and named.
+	// One that leads to where no backup covers it is left alone and named.
+	n.write(n.root()+"/own/kubelet.conf", embedding, 0o600)
+	n.ok(os.Remove(n.conf + "/kubelet.conf"))
+	n.ok(os.Symlink(n.root()+"/own/kubelet.conf", n.conf+"/kubelet.conf"))
+	if out, errs, err := n.kubelet("request.sh", ""); err != nil || !strings.Contains(out, "refused: "+n.conf+"/kubelet.conf stays as it is: it leads to "+n.root()+"/own/kubelet.conf") {
+		t.Errorf("%v: %s%s", err, out, errs)
+	}
+	n.ok(os.Remove(n.conf + "/kubelet.conf"))
+	// So is one that is not written as kubeadm does.
 	n.write(n.conf+"/kubelet.conf", bytes.ReplaceAll(embedding, []byte("client-key-data: "), []byte("'client-key-data': ")), 0o600)
 	if out, errs, err := n.kubelet("request.sh", ""); err != nil || !strings.Contains(out, "refused: "+n.conf+"/kubelet.conf stays as it is: ") {
 		t.Errorf("%v: %s%s", err, out, errs)

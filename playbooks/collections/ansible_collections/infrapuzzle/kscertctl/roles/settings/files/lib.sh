@@ -832,6 +832,10 @@ refers_elsewhere() { elsewhere || [ -n "$(embedded_pair "$kubeletconf")" ]; }
 
 # refer_to_current: kubelet.conf refers to the rotating file instead. Needs $stage.
 refer_to_current() {
+  if led_astray "$kubeletconf"; then
+    refuse "$kubeletconf"
+    return 0
+  fi
   awk -v f="$current" '
     /^ +client-(certificate|key)(-data: [A-Za-z0-9+\/]+=*|: [^ ]+)( +#.*)?\r?$/ {
       if (/^ +client-certificate/) n++; else m++
