@@ -95,7 +95,7 @@ renew_leaf() {
   why=$(timeout 60 kubeadm $alpha certs renew "$name" --config "$staged/kubeadm.yaml" 2>&1 </dev/null) ||
     case $why in
     *'failed to load existing certificate'* | *'must specify at least one ExtKeyUsage'*)
-      printf 'kubeadm says: %s; %s\n' "$(printf '%s\n' "$why" | sed -n "s|$staged/pki|$pki|; s/^error: //p")" \
+      printf 'kubeadm reports: %s; %s\n' "$(printf '%s\n' "$why" | sed -n "s|$staged/pki|$pki|; s/^error: //p")" \
         "$instead" >"$staged/pki/$1.not"
       return
       ;;

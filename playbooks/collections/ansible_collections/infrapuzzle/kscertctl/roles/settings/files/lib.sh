@@ -641,8 +641,8 @@ successor_path() {
   printf '%s/.kscertctl.%s\n' "$safe_place" "${1##*/}"
 }
 
-# led_astray FILE: it is a link that leads out of what backups cover, which $refused says. Other
-# links are followed, as by kubeadm.
+# led_astray FILE: it is a link that leads out of what backups cover, with the reason in $refused.
+# Other links are followed, as by kubeadm.
 led_astray() {
   [ -L "$1" ] || return 1
   leads_to=$(readlink -f "$1") || leads_to='nothing that is there'
