@@ -587,6 +587,32 @@ func TestRenewalFollowsLinks(t *testing.T) {
 	}
 }
 
+// So does a kubeconfig, such as root's own that leads to admin.conf.
+func TestKubeconfigRenewalFollowsLinks(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	admin := ca.Issue(t, testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(-time.Hour)})
+	text := kubeconfig(ca, admin, "")
+	for _, row := range []struct{ link, target, answered string }{
+		{"/root/.kube/config", "/kubernetes/admin.conf", "changed: ROOT/kubernetes/admin.conf\nchanged: ROOT/root/.kube/config\n"},
+		{"/kubernetes/admin.conf", "/kubernetes/users/admin.conf", "changed: ROOT/kubernetes/admin.conf\n"},
+		{"/kubernetes/admin.conf", "/own/admin.conf", "refused: ROOT/kubernetes/admin.conf stays as it is: it leads to ROOT/own/admin.conf, of which there is no backup\n"},
+	} {
+		n := issuer(t, ca)
+		n.write(n.root()+row.target, text, 0o600)
+		n.ok(os.MkdirAll(filepath.Dir(n.root()+row.link), 0o700))
+		n.ok(os.Symlink(n.root()+row.target, n.root()+row.link))
+		out, errs, err := n.run(renewal(t))
+		if want := strings.ReplaceAll(row.answered, "ROOT", n.root()); err != nil || out != want {
+			t.Errorf("%v: %s%s, want %s", err, out, errs, want)
+		}
+		link, err := os.Readlink(n.root() + row.link)
+		if kept := bytes.Equal(n.read(n.root()+row.target), text); err != nil || link != n.root()+row.target || kept != strings.HasPrefix(row.answered, "refused") {
+			t.Errorf("%s leads to %q, which is as it was: %t", row.link, link, kept)
+		}
+	}
+}
+
 // brokenPairs are possible states of a damaged kubelet client file.
 var brokenPairs = map[string]func(n *node, path string){
 	"empty":          func(n *node, path string) { n.write(path, nil, 0o600) },
@@ -596,6 +622,8 @@ var brokenPairs = map[string]func(n *node, path string){
 	},
 	"dangling": func(n *node, path string) { n.ok(os.Symlink("gone.pem", path)) },
 	"gone":     func(*node, string) {},
+	// A container runtime makes it where a file to mount is missing.
+	"a folder": func(n *node, path string) { n.ok(os.MkdirAll(path, 0o700)) },
 }
 
 // Even if nothing is left of the rotating file, the kubelet of a control plane gets a new pair for
@@ -698,6 +726,21 @@ func TestKubeletWithSeparateFiles(t *testing.T) {
 	}
 }
 
+// A pair that cannot be put in its place is not left behind.
+func TestKubeletPairThatCannotBePlaced(t *testing.T) {
+	t.Parallel()
+	n := issuer(t, testpki.Authority(t, "kubernetes"))
+	n.write(n.pair()+"/something", nil, 0o600)
+	n.write(n.conf+"/kubelet.conf", []byte("users:\n- user:\n    client-certificate: "+n.pair()+"\n    client-key: "+n.pair()+"\n"), 0o600)
+	out, errs, err := n.run(role(t, "control_plane_kubelet/files/kubelet.sh"))
+	if err == nil || out != "" || !strings.Contains(errs, n.pair()+" cannot be written; it is as it was") {
+		t.Errorf("%v: %s%s", err, out, errs)
+	}
+	if left, _ := filepath.Glob(filepath.Dir(n.pair()) + "/*"); len(left) != 1 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 // The same on a worker: it requests a pair, with its old certificate if one is left.
 func TestWorkerWithoutItsPair(t *testing.T) {
 	t.Parallel()
@@ -742,7 +785,15 @@ func TestKubeletConfEmbedsExpired(t *testing.T) {
 	if out, errs, err := n.kubelet("request.sh", ""); err != nil || out != "changed: the kubelet has no serving certificate until it is restarted\n" && out != "" {
 		t.Errorf("a second run does something: %v: %s%s", err, out, errs)
 	}
-	// If it is not written as kubeadm does, it is left alone and named.
+	// One that leads to where no backup covers it is left alone and named.
+	n.write(n.root()+"/own/kubelet.conf", embedding, 0o600)
+	n.ok(os.Remove(n.conf + "/kubelet.conf"))
+	n.ok(os.Symlink(n.root()+"/own/kubelet.conf", n.conf+"/kubelet.conf"))
+	if out, errs, err := n.kubelet("request.sh", ""); err != nil || !strings.Contains(out, "refused: "+n.conf+"/kubelet.conf stays as it is: it leads to "+n.root()+"/own/kubelet.conf") {
+		t.Errorf("%v: %s%s", err, out, errs)
+	}
+	n.ok(os.Remove(n.conf + "/kubelet.conf"))
+	// So is one that is not written as kubeadm does.
 	n.write(n.conf+"/kubelet.conf", bytes.ReplaceAll(embedding, []byte("client-key-data: "), []byte("'client-key-data': ")), 0o600)
 	if out, errs, err := n.kubelet("request.sh", ""); err != nil || !strings.Contains(out, "refused: "+n.conf+"/kubelet.conf stays as it is: ") {
 		t.Errorf("%v: %s%s", err, out, errs)
@@ -902,6 +953,24 @@ func TestRenewalRefusesByName(t *testing.T) {
 			n.write(dir+"apiserver.crt", nil, 0o644)
 			n.write(dir+"apiserver.key", server.Key, 0o600)
 		}},
+		{"a certificate that is a link to nothing", "/ssl/apiserver.crt", func(n *node, dir string) {
+			n.ok(os.Symlink("gone.crt", dir+"apiserver.crt"))
+			n.write(dir+"apiserver.key", server.Key, 0o600)
+		}},
+		{"a certificate without its key", "/ssl/apiserver.crt", func(n *node, dir string) { n.write(dir+"apiserver.crt", server.Certificate, 0o644) }},
+		{"a certificate without its key, which is not due", "/ssl/apiserver.crt", func(n *node, dir string) {
+			n.write(dir+"apiserver.crt", ca.Issue(t, testpki.Leaf{CommonName: "kube-apiserver"}).Certificate, 0o644)
+			n.ok(os.Symlink("gone.key", dir+"apiserver.key"))
+		}},
+		{"a certificate for any use", "/ssl/apiserver.crt", func(n *node, dir string) {
+			p := ended(testpki.Leaf{CommonName: "kube-apiserver", Usages: []x509.ExtKeyUsage{}})
+			n.write(dir+"apiserver.crt", p.Certificate, 0o644)
+			n.write(dir+"apiserver.key", p.Key, 0o600)
+		}},
+		{"a certificate with a negative serial number, which Go does not read", "/ssl/apiserver.crt", func(_ *node, dir string) {
+			openssl(t, dir, "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "apiserver.key", "-subj", "/CN=kube-apiserver", "-addext", "extendedKeyUsage=serverAuth", "-out", "request")
+			openssl(t, dir, "x509", "-req", "-in", "request", "-copy_extensions", "copy", "-CA", "ca.crt", "-CAkey", "ca.key", "-set_serial", "-5", "-days", "1", "-out", "apiserver.crt")
+		}},
 		{"a user without a name", "/scheduler.conf", func(n *node, _ string) {
 			n.write(n.conf+"/scheduler.conf", kubeconfig(ca, ended(testpki.Leaf{Subject: []string{"CN="}}), ""), 0o600)
 		}},
@@ -914,12 +983,15 @@ func TestRenewalRefusesByName(t *testing.T) {
 			n := issuer(t, ca)
 			row.prepare(n, n.conf+"/ssl/")
 			n.write(n.conf+"/admin.conf", kubeconfig(ca, ended(testpki.Leaf{CommonName: "kubernetes-admin", Organization: "system:masters"}), ""), 0o600)
-			was := n.read(n.conf + row.refused)
+			was, _ := os.ReadFile(n.conf + row.refused) // of a link to nothing there is none
 			out, errs, err := n.run(renewal(t))
 			if err != nil || !strings.Contains(out, "refused: "+n.conf+row.refused) || !strings.Contains(out, "changed: "+n.conf+"/admin.conf") {
 				t.Errorf("%v\n%s%s", err, out, errs)
 			}
-			if !bytes.Equal(n.read(n.conf+row.refused), was) {
+			if strings.Contains(row.name, "Go does not read") && !strings.Contains(out, "error reading "+n.conf+"/ssl/apiserver.crt: x509: negative serial number; restore it from a backup, ") {
+				t.Errorf("it does not say why: %s", out)
+			}
+			if is, _ := os.ReadFile(n.conf + row.refused); !bytes.Equal(is, was) {
 				t.Error("it was changed all the same")
 			}
 		})

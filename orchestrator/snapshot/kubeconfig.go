@@ -209,10 +209,14 @@ func (t kubeconfigText) current() (inUse func(kubeconfigUser) bool, of int, unus
 
 // relativeTo is the path of a file that a kubeconfig names, which may be relative to its own.
 func relativeTo(kubeconfig, file string) string {
-	if file == "" || path.IsAbs(file) {
-		return file
+	switch {
+	case file == "":
+		return ""
+	case path.IsAbs(file):
+		return path.Clean(file)
+	default:
+		return path.Join(path.Dir(kubeconfig), file)
 	}
-	return path.Join(path.Dir(kubeconfig), file)
 }
 
 // lists reports whether a certificate in a kubeconfig is listed already.

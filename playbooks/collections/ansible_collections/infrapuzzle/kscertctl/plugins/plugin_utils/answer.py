@@ -691,7 +691,8 @@ class Reading(object):
 
         def of(name):
             named = user.get(name) or ''
-            return posixpath.normpath(posixpath.join(posixpath.dirname(path), named)) if named and not named.startswith('/') else named
+            file = posixpath.normpath(posixpath.join(posixpath.dirname(path), named)) if named else ''
+            return file[1:] if file.startswith('//') else file  # which POSIX permits
         login = Login(None, of('client-certificate'), '' if user.get('client-key-data') else of('client-key'), current)
         embedded = user.get('client-certificate-data')
         if current and not embedded and login.path and 'clientCertificateFile' not in config:

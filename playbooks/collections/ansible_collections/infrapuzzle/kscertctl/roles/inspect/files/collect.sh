@@ -92,11 +92,11 @@ END
         "requestheader-client-ca-file etcd-cafile etcd-certfile etcd-keyfile etcd-servers kubeconfig cert-file " \
         "key-file trusted-ca-file peer-cert-file peer-key-file peer-trusted-ca-file root-ca-file " \
         "cluster-signing-cert-file listen-client-urls listen-client-http-urls enable-grpc-gateway listen-peer-urls " \
-        "data-dir name", names, " ")
+        "data-dir name sni-cert-file sni-private-key-file sni-cert-file-2 sni-cert-file-3 sni-cert-file-4", names, " ")
       for (i = 1; i <= n; i++) wanted[names[i]] = 1
     }
     function leaf(path, value) {
-      if (files ~ /kubelet/) { if ((path = setting_of_kubelet(path)) != "") of[path] = value }
+      if (files ~ /kubelet/) { if ((path = setting_of_kubelet(path)) != "") of[path] = from_there(path, value) }
       else if (file != "kube-vip") of_pod(path, value)
       else if (path ~ /\/hostPath\/path$/ && value ~ /([.]conf|config)$/) put("kube-vip.kubeconfig", value)
     }
@@ -209,6 +209,14 @@ list() {
 # name, that name is reported.
 list_setting() {
   setting "$1" ''
+  readable "$value"
+  # What a member of etcd has left is not used.
+  case $1:$value in
+  kube-apiserver.*:"$pki"/* | kube-apiserver.*:"$real"/*) ;;
+  kube-apiserver.*:/* | kubelet.tlsCertFile:/*)
+    [ -e "$value" ] || [ -L "$value" ] || record "UNREADABLE $value" "it does not exist, and $1 names it"
+    ;;
+  esac
   [ -f "$value" ] && plain "$value" || return 0
   if ! as_listed "$value"; then
     files=$files$nl$value
@@ -241,11 +249,12 @@ certificates() {
     case $f in *-key.pem) ;; *) readable "$f" && list "$f" ;; esac
   done
   for name in $file_settings kube-apiserver.client-ca-file kube-apiserver.requestheader-client-ca-file \
-    kube-controller-manager.root-ca-file kube-controller-manager.cluster-signing-cert-file kubelet.clientCAFile; do
+    kube-controller-manager.root-ca-file kube-controller-manager.cluster-signing-cert-file kubelet.clientCAFile \
+    kube-apiserver.sni-cert-file-2 kube-apiserver.sni-cert-file-3 kube-apiserver.sni-cert-file-4; do
     list_setting "$name"
   done
   [ ! -f "$tmp/named" ] || while read -r f; do
-    case $f in 'client-certificate '*) readable "${f#* }" && list "${f#* }" ;; esac
+    case $f in 'client-certificate '*) tidy "${f#* }" && readable "$value" && list "$value" ;; esac
   done <"$tmp/named"
   # shellcheck disable=SC2086 # split at newlines
   set -- $files
@@ -440,6 +449,8 @@ kubeconfigs() {
     record "UNREADABLE $f" "$(how_misspelt "$how")"
   done
   [ ! -f "$tmp/named" ] || sort -u "$tmp/named" | sed -n 's/^client-key //p' | while read -r f; do
+    tidy "$f"
+    f=$value
     case $f in "$kubelet"/*) continue ;; esac
     n=$((n + 1))
     printf 'named.%s %s\n' "$n" "$f" >>"$tmp/keys.named"

@@ -248,7 +248,7 @@ static_pod='
       mounts[part[3]] = part[5] + 1
     }
   }
-  function given(component, c, i, n, at, name) {
+  function given(component, c, i, n, at, name, snis) {
     split("", flags)
     c = 0
     for (i = 1; i <= last; i++) if (called[i] == component && called[0] != component) c = i
@@ -261,6 +261,12 @@ static_pod='
       gsub(/_/, "-", name)
       if (at <= length(word_of[i])) flags[name] = on_host(c, substr(word_of[i], at + 1))
       else if (i < n && word_of[i + 1] !~ /^-/) flags[name] = on_host(c, word_of[i + 1])
+      # CERTIFICATE,KEY or CERTIFICATE,KEY:NAMES, each counts.
+      if (name == "tls-sni-cert-key" && (at = index(flags[name], ","))) {
+        sub(/:.*/, "", flags[name])
+        flags["sni-cert-file" (++snis > 1 ? "-" snis : "")] = substr(flags[name], 1, at - 1)
+        flags["sni-private-key-file" (snis > 1 ? "-" snis : "")] = on_host(c, substr(flags[name], at + 1))
+      }
     }
     split("", volume); split("", on_disk); split("", host_path); split("", called)
     split("", argument); split("", arguments); split("", mount); split("", mounts)
@@ -295,8 +301,15 @@ static_pod='
   }
 '
 
-# of_kubelet: awk that finds a setting of the kubelet by its leaf.
+# of_kubelet: awk that finds a setting of the kubelet by its leaf, and the place of a file that it
+# names: relative to the configuration (kubelet, kubeletconfig/configfiles).
 of_kubelet='
+  function from_there(setting, value, dir) {
+    if (setting !~ /File$/ || value !~ /^[^\/]/) return value
+    dir = FILENAME
+    sub(/[^\/]*$/, "", dir)
+    return dir value
+  }
   function setting_of_kubelet(path) {
     if (path == "authentication/x509/clientCAFile") return "clientCAFile"
     if (path == "authorization/mode") return "authorization.mode"

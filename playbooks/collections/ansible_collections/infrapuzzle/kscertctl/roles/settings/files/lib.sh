@@ -21,7 +21,7 @@ find_kubelet
 # All of it is backed up, and what a run leaves there is removed.
 case $kubelet in /*) ;; *) fail "$kubelet, the --cert-dir of the kubelet, is no absolute path" ;; esac
 case $kubelet_home/ in
-"$kubelet"/*) fail "$kubelet, the --cert-dir of the kubelet, holds more than its certificates" ;;
+"${kubelet%/}"/*) fail "$kubelet, the --cert-dir of the kubelet, holds more than its certificates" ;;
 esac
 
 # No one types here, although the raw module may have a terminal.
@@ -301,7 +301,7 @@ kubelet_says() {
   done
   # shellcheck disable=SC2016 # $0 is awk's
   printf '%s' "$kubelet_configs" | tr '\n' '\0' | xargs -0 -r awk -v field="$field" "$reader$of_kubelet"'
-    function leaf(path, value) { if (setting_of_kubelet(path) == field) message = value }
+    function leaf(path, value) { if (setting_of_kubelet(path) == field) message = from_there(field, value) }
     FNR == 1 { new_file() }
     FNR <= 5000 { read_line($0) }
     END { if (message != "") print message }'
@@ -351,10 +351,8 @@ date_of() { openssl x509 -in "$1" -noout "-$2" | seconds_of_date; }
 # "extension OID VALUE", all hexadecimal. Printed text cannot be parsed, because a name may hold a
 # line break. Prints nothing and fails for any other structure.
 fields() {
-  case $(sed -n '/^-----BEGIN/{p;q;}' "$1") in
-  *REQUEST*) openssl req -in "$1" -outform DER ;;
-  *) openssl x509 -in "$1" -outform DER ;;
-  esac | od -An -v -tx1 | awk '
+  case $(sed -n '/^-----BEGIN/{p;q;}' "$1") in *REQUEST*) form=req ;; *) form=x509 ;; esac
+  openssl "$form" -in "$1" -outform DER | od -An -v -tx1 | awk -v form="$form" '
     function number(h) {
       return (index("0123456789abcdef", substr(h, 1, 1)) - 1) * 16 + index("0123456789abcdef", substr(h, 2, 1)) - 1
     }
@@ -409,9 +407,8 @@ fields() {
     END {
       open(0); open(V); end = E; p = V
       open(p)
-      if (T == "a0") { # a certificate: version, serialNumber, signature, issuer, validity
-        for (i = 0; i < 5; i++) { open(p); p = E }
-      } else p = E # a request: version
+      # Of a certificate version, unless it is 1, serialNumber, signature, issuer, validity; of a request version.
+      for (i = form == "req" ? 1 : T == "a0" ? 5 : 4; i > 0; i--) { open(p); p = E }
       open(p); subject(V, E); open(p); p = E
       open(p); p = E # subjectPublicKeyInfo
       for (; p < end; p = at) {
@@ -678,12 +675,14 @@ successor_path() {
   printf '%s/.kscertctl.%s\n' "$safe_place" "${1##*/}"
 }
 
-# led_astray FILE: it is a link that leads out of what backups cover. Other links are followed, as
-# by kubeadm.
+# led_astray FILE: it is a link that leads out of what backups cover, with the reason in $refused.
+# Other links are followed, as by kubeadm.
 led_astray() {
   [ -L "$1" ] || return 1
-  refused="it leads to $(readlink -f "$1"), of which there is no backup"
-  ! covered | awk -v file="$(readlink -f "$1")" 'index(file, $0 "/") == 1 || file == $0 {found = 1} END {exit !found}'
+  leads_to=$(readlink -f "$1") || leads_to='nothing that is there'
+  ! covered | awk -v file="$leads_to" 'index(file, $0 "/") == 1 || file == $0 {found = 1} END {exit !found}' ||
+    return 1
+  refused="it leads to $leads_to, of which there is no backup"
 }
 
 # successor NEW OLD: leaves in $next, next to OLD, a file with NEW's content and OLD's owner, mode,
@@ -779,7 +778,13 @@ place_kubelet_pair() {
   cat "$1" >"$target"
   pair "$target" "$target" || fail "the new client certificate of the kubelet does not belong to its key"
   sync "$target"
-  settle "$kubelet/.kscertctl.link" "$current"
+  # As a container runtime makes where a file to mount is missing.
+  [ -L "$current" ] || [ ! -d "$current" ] || rmdir "$current" 2>/dev/null || :
+  settled "$kubelet/.kscertctl.link" "$current" || {
+    rm -f "$kubelet/.kscertctl.link" "$target"
+    unwritten "$current"
+  }
+  placed="$placed $current"
   changed "$current"
 }
 
@@ -861,6 +866,10 @@ refers_elsewhere() { elsewhere || [ -n "$(embedded_pair "$kubeletconf")" ]; }
 
 # refer_to_current: kubelet.conf refers to the rotating file instead. Needs $stage.
 refer_to_current() {
+  if led_astray "$kubeletconf"; then
+    refuse "$kubeletconf"
+    return 0
+  fi
   awk -v f="$current" '
     /^ +client-(certificate|key)(-data: [A-Za-z0-9+\/]+=*|: [^ ]+)( +#.*)?\r?$/ {
       if (/^ +client-certificate/) n++; else m++
