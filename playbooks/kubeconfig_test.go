@@ -967,9 +967,10 @@ func TestRenewalRefusesByName(t *testing.T) {
 			n.write(dir+"apiserver.crt", p.Certificate, 0o644)
 			n.write(dir+"apiserver.key", p.Key, 0o600)
 		}},
-		{"a certificate with a negative serial number, which Go does not read", "/ssl/apiserver.crt", func(_ *node, dir string) {
-			openssl(t, dir, "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "apiserver.key", "-subj", "/CN=kube-apiserver", "-addext", "extendedKeyUsage=serverAuth", "-out", "request")
-			openssl(t, dir, "x509", "-req", "-in", "request", "-copy_extensions", "copy", "-CA", "ca.crt", "-CAkey", "ca.key", "-set_serial", "-5", "-days", "1", "-out", "apiserver.crt")
+		{"a certificate with a negative serial number, which Go does not read", "/ssl/apiserver.crt", func(n *node, dir string) {
+			n.write(dir+"usage", []byte("extendedKeyUsage=serverAuth\n"), 0o600)
+			openssl(n.t, dir, "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "apiserver.key", "-subj", "/CN=kube-apiserver", "-out", "request")
+			openssl(n.t, dir, "x509", "-req", "-in", "request", "-extfile", "usage", "-CA", "ca.crt", "-CAkey", "ca.key", "-set_serial", "-5", "-days", "1", "-out", "apiserver.crt")
 		}},
 		{"a user without a name", "/scheduler.conf", func(n *node, _ string) {
 			n.write(n.conf+"/scheduler.conf", kubeconfig(ca, ended(testpki.Leaf{Subject: []string{"CN="}}), ""), 0o600)
