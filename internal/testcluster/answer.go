@@ -88,8 +88,9 @@ func ControlPlaneAnswer(tb testing.TB, a Answering) string {
 			}
 			fmt.Fprintf(&out, "@@KEY %x /pki/%s\n", public, row.KeyFile(row.Path))
 		} else {
-			fmt.Fprintf(&out, "@@KUBECONFIG 600 root root 1 1 /etc/kubernetes/%s\n|{%s,\n|clusters: [{name: c, cluster: "+
-				"{certificate-authority-data: %s}}],\n|users: [{name: u, user: {client-certificate-data: %s}}]}\n", row.Path,
+			fmt.Fprintf(&out, "@@KUBECONFIG 600 root root 1 1 /etc/kubernetes/%s\n|{%s,\n"+
+				"|clusters: [{name: c, cluster: {certificate-authority-data: %s}}],\n"+
+				"|users: [{name: u, user: {client-certificate-data: %s}}]}\n", row.Path,
 				strings.ReplaceAll(inUse, "\n", ",\n"), b64(a.CA.Certificate), b64(pair.Certificate))
 			fmt.Fprintf(&out, "@@KEY %x /etc/kubernetes/%s\n", public, row.Path)
 		}
