@@ -85,7 +85,7 @@ func TestUserlands(t *testing.T) {
 			}
 			fmt.Fprintf(&table, "| %s | %s | %s |\n", row.name, strings.TrimSpace(string(version)), outcome)
 		})
-		if !strings.Contains(string(text), "| "+row.name+" |") {
+		if os.Getenv("UPDATE_DOCS") == "" && !strings.Contains(string(text), "| "+row.name+" |") {
 			t.Errorf("%s has no row for %s: UPDATE_DOCS=1", page, row.name)
 		}
 	}
