@@ -117,11 +117,7 @@ func TestRenewCAs(t *testing.T) {
 		},
 		{
 			name: "etcd's of three members that kubeadm runs", of: tc.HA(), policy: plan.Policy{RenewCAs: []plan.CA{plan.EtcdCA}}, steps: ofMembers,
-			edits: []tc.Edit{tc.On("cp1,cp2,cp3", func(n *snapshot.Node) {
-				ca := tc.CA(certs.KindEtcdCA, "")
-				ca.Path, ca.Key = tc.PKI+"/etcd/ca.crt", certs.KeyMatches
-				n.Certificates = append(n.Certificates, ca)
-			})},
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", kubeadmEtcdCA)},
 		},
 		{
 			name: "etcd's of two members, neither of which can be spared", of: cluster.Cluster{Nodes: tc.HA().Nodes[1:]}, policy: plan.Policy{RenewCAs: []plan.CA{plan.EtcdCA}},
