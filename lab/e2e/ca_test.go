@@ -124,7 +124,7 @@ func drain(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	for _, n := range c.ControlPlanes() {
 		was := apiServers(ctx, t, c)
-		shellOutput(ctx, t, c, n.Name, "sed -i 's/^    - kube-apiserver$/&\n    - --shutdown-delay-duration=8s/' /etc/kubernetes/manifests/kube-apiserver.yaml; grep -q shutdown-delay /etc/kubernetes/manifests/kube-apiserver.yaml")
+		shellOutput(ctx, t, c, n.Name, "sed -i 's/^    - kube-apiserver$/&\\n    - --shutdown-delay-duration=8s/' /etc/kubernetes/manifests/kube-apiserver.yaml; grep -q shutdown-delay /etc/kubernetes/manifests/kube-apiserver.yaml")
 		if err := cluster.Poll(ctx, 2*time.Minute, time.Second, "the API server to be another", func(context.Context) error {
 			if now := apiServers(ctx, t, c); slices.Equal(now, was) || slices.Contains(now, "") {
 				return errors.New("it is the same, or none")
