@@ -202,8 +202,8 @@ func TestCALapsed(t *testing.T) {
 }
 
 // TestCARenewStopped kills renewals of CAs while some control planes have the new certificates
-// and others do not. Each can be resumed and be rolled back. Another renewal can follow, and
-// its rollback gives each node back the certificate that it had.
+// and others do not. Each can be resumed and be rolled back. Once the lock is broken, another
+// renewal can follow, and its rollback gives each node back the certificate that it had.
 func TestCARenewStopped(t *testing.T) { //nolint:tparallel // its trials build on each other
 	t.Parallel()
 	ctx := testContext(t, 40*time.Minute)
@@ -249,6 +249,7 @@ func TestCARenewStopped(t *testing.T) { //nolint:tparallel // its trials build o
 		if len(before.Diff(mixed)) == 0 {
 			t.Fatal("nothing was changed before it was killed")
 		}
+		kscertctl(ctx, t, "unlock", "-i", c.Inventory(), "--yes").want(t, 0, "Unlocked: run ")
 		second := t.TempDir()
 		g.retryWhileLocked(ctx, t, second, renew...).want(t, 0, "After:   healthy")
 		one := map[string]string{}
