@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -113,8 +114,37 @@ func TestCARenewUnnoticed(t *testing.T) {
 			if test.spec.EtcdNodes > 0 {
 				shellOutput(ctx, t, c, "cp1", "openssl x509 -in /etc/ssl/etcd/ssl/node-cp1.pem -noout -ext authorityKeyIdentifier | grep Identifier:")
 			}
+			if test.spec.ControlPlanes == 1 && test.spec.EtcdNodes == 0 {
+				rejoin(ctx, t, c, pin)
+			}
 			wantHealthy(ctx, t, c)
 		})
+	}
+}
+
+// rejoin has a worker leave the cluster, and join it as a new machine does: it trusts what
+// cluster-info publishes only if the CA there has this hash.
+func rejoin(ctx context.Context, t *testing.T, c *cluster.Cluster, pin string) {
+	t.Helper()
+	w := c.Workers()[0].Name
+	const leave = `systemctl stop kubelet
+rm -rf /etc/kubernetes/kubelet.conf /etc/kubernetes/bootstrap-kubelet.conf /etc/kubernetes/ssl/ca.crt /var/lib/kubelet/pki
+`
+	const join = `cd /etc/kubernetes
+sed 's/unsafeSkipCAVerification: true/caCertHashes: ["%s"]/' kubeadm-client.conf >/root/join.yaml
+grep -q '"sha256:' /root/join.yaml
+timeout %d kubeadm join --config /root/join.yaml --skip-phases=preflight 2>&1`
+	shellOutput(ctx, t, c, w, leave)
+	if _, err := c.Kubectl(ctx, "delete", "node", w); err != nil {
+		t.Fatal(err)
+	}
+	other := "sha256:" + strings.Repeat("0", 64)
+	if out, err := c.Shell(ctx, w, fmt.Sprintf(join, other, 10)); err == nil {
+		t.Errorf("it joined with the hash of another key: %s", out)
+	}
+	shellOutput(ctx, t, c, w, leave+fmt.Sprintf(join, pin, 100))
+	if err := settle(ctx, c); err != nil {
+		t.Errorf("the node that joined again: %v", err)
 	}
 }
 
