@@ -297,6 +297,39 @@ func TestCARenewStopped(t *testing.T) { //nolint:tparallel // its trials build o
 	wantHealthy(ctx, t, c)
 }
 
+// TestCAKilled kills runs that re-issue CAs at each line of their journals: a renewal, and a
+// recovery from expired CAs. Each can be resumed until every gate holds, and be rolled back.
+func TestCAKilled(t *testing.T) {
+	t.Parallel()
+	for i, state := range []changeState{
+		{
+			name: "expired", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, restart: true, kubeletsKept: true, casRenewed: true,
+			breaks: func(ctx context.Context, t *testing.T, c *cluster.Cluster) {
+				t.Helper()
+				if err := expire.Authorities(ctx, c, time.Now().Add(-time.Hour), "kubernetes", "front-proxy-ca", "etcd-ca"); err != nil {
+					t.Fatal(err)
+				}
+			},
+		},
+		{
+			name: "renewed", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, kubeletsKept: true, casRenewed: true,
+			command: []string{"ca", "renew"}, breaks: func(context.Context, *testing.T, *cluster.Cluster) {},
+		},
+	} {
+		t.Run(state.name, func(t *testing.T) {
+			t.Parallel()
+			ctx := testContext(t, 90*time.Minute)
+			spec := state.spec
+			spec.Name = fmt.Sprintf("e2e-ca-kill-%d", i+1)
+			g := newTrials(ctx, t, state, newCluster(ctx, t, spec))
+			killed := blows()[0]
+			for _, m := range killed.moments(g.journal, g.tasks) {
+				t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) { g.try(ctx, t, killed, m) })
+			}
+		})
+	}
+}
+
 // authorityFingerprints are those of the CA certificates, by node and file.
 func authorityFingerprints(ctx context.Context, t *testing.T, c *cluster.Cluster) map[string]string {
 	t.Helper()
