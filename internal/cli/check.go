@@ -141,7 +141,8 @@ func (f *checkFlags) run(cmd *cobra.Command, s Streams) error {
 		return err
 	}
 	if f.from != "" && f.opts.ClusterSecrets && !slices.ContainsFunc(snap.Nodes, readSecrets) {
-		return usage(cmd, fmt.Errorf("--cluster-secrets: %s has no certificates of Secrets; save one with this flag", f.from))
+		return usage(cmd,
+			fmt.Errorf("--cluster-secrets: %s has no certificates of Secrets; save one with this flag", f.from))
 	}
 	r := expiry.Of(snap, t)
 	var out bytes.Buffer

@@ -143,7 +143,7 @@ func refuseQuorum(s snapshot.Snapshot, q Quorum, all []authority) error {
 	}
 	if len(without(on, q.Down)) == 0 {
 		return &UnsupportedError{fmt.Sprintf(
-			"etcd's CA has expired on %s only, and the other members have their quorum with a newer certificate of it: "+
+			"etcd's CA has expired on %s only, and the others have their quorum with a newer certificate of it: "+
 				"copy that file there, restart etcd there, and run this again", strings.Join(on, ", "))}
 	}
 	return &UnsupportedError{

@@ -33,7 +33,9 @@ var secretName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}/[a-z0-9][a-z0-9.-]
 
 // ofCalico are the Secrets of Calico's Typha and API server that are made once, by Kubespray or by
 // hand.
-var ofCalico = []string{"kube-system/typha-server", "kube-system/typha-client", "calico-apiserver/calico-apiserver-certs"}
+var ofCalico = []string{
+	"kube-system/typha-server", "kube-system/typha-client", "calico-apiserver/calico-apiserver-certs",
+}
 
 // RenewedByOthers reports whether something in the cluster renews it, as a rule.
 func (s Secret) RenewedByOthers() bool {
