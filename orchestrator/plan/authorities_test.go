@@ -215,3 +215,23 @@ func TestRollbackOfRenewedCAs(t *testing.T) {
 		t.Errorf("%v: %q, want %q", err, ids(p), want)
 	}
 }
+
+// Where another run had left control planes with different certificates of a CA, none of them is
+// what the cluster must publish again.
+func TestRollbackToDifferentCAs(t *testing.T) {
+	t.Parallel()
+	before := tc.Healthy(tc.HA(), tc.On("cp1", tc.Bundle(certs.KindCA, tc.Again, tc.Again)))
+	undo := plan.Undo{
+		Run: "r", Touched: []string{"cp1", "cp2", "cp3", "w1"}, Before: before, Published: true, Now: tc.Now.Add(time.Hour),
+		Diagnosis: diagnosis.Diagnose(before, diagnosis.DefaultThresholds()),
+	}
+	p, err := plan.Rollback(tc.HA(), undo)
+	if got := ids(p); err != nil || slices.Contains(got, "10-ca-publish-cp1") || !slices.Contains(got, "10-gate-cluster") {
+		t.Errorf("%v: %q", err, got)
+	}
+	undo.Before = tc.Healthy(tc.HA())
+	p, err = plan.Rollback(tc.HA(), undo)
+	if got := ids(p); err != nil || !slices.Contains(got, "10-ca-publish-cp1") {
+		t.Errorf("%v: %q", err, got)
+	}
+}
