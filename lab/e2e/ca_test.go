@@ -114,7 +114,7 @@ func TestCARenewUnnoticed(t *testing.T) {
 			if test.spec.EtcdNodes > 0 {
 				shellOutput(ctx, t, c, "cp1", "openssl x509 -in /etc/ssl/etcd/ssl/node-cp1.pem -noout -ext authorityKeyIdentifier | grep Identifier:")
 			}
-			if test.spec.ControlPlanes == 1 && test.spec.EtcdNodes == 0 {
+			if test.spec.ControlPlanes == 1 {
 				rejoin(ctx, t, c, pin)
 			}
 			wantHealthy(ctx, t, c)
