@@ -364,7 +364,7 @@ func (s *session) step(ctx, soft context.Context, step plan.Step, w work,
 			return s.play(during, step, w)
 		}
 		check := gate.Check{Gate: step.Gate, Nodes: step.Nodes, Before: w.Snapshot, Thresholds: s.opts.Thresholds,
-			StableFor: s.opts.StableFor, Rollback: w.Plan.Undoes != ""}
+			StableFor: s.opts.StableFor, Rollback: w.Plan.Undoes != "", Refused: s.refused}
 		if err := s.mayChange(w, step, &check); err != nil {
 			return err
 		}
@@ -449,6 +449,7 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	})
 	// Of the nodes of the step, and of the control plane that approves for them.
 	for _, node := range slices.Sorted(maps.Keys(outcome.Answers)) {
+		s.refused[node] = append(s.refused[node], refusedFiles(outcome.Answers[node])...)
 		for _, what := range toBeKnown(node, outcome.Answers[node]) {
 			s.left = append(s.left, what)
 			s.tell(Event{Kind: EventNotice, Step: &step, Message: what})
@@ -499,6 +500,19 @@ func toBeKnown(node string, answers []string) (out []string) {
 		out = append(out, fmt.Sprintf("%s: %d more lines of this kind, in Ansible's events of the run", node, more))
 	}
 	return out
+}
+
+// refusedFiles are the files that the playbooks have refused to change (lib.sh, refuse).
+func refusedFiles(answers []string) (files []string) {
+	for _, answer := range answers {
+		for line := range strings.Lines(answer) {
+			what, ok := strings.CutPrefix(line, "refused: ")
+			if file, _, found := strings.Cut(what, " stays as it is: "); ok && found {
+				files = append(files, file)
+			}
+		}
+	}
+	return files
 }
 
 // backupsIn is a node's report of its backups.

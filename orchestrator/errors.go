@@ -237,7 +237,7 @@ func stepError(err error, step plan.Step, changed bool) *Error {
 		e.Evidence = late.Doing
 		e.Next = "allow more time with --step-timeout; " + e.Next
 	case errors.As(err, &timeout):
-		e.Summary = fmt.Sprintf("step %s: the gate did not pass within %s", step.ID, timeout.Timeout)
+		e.Summary = fmt.Sprintf("step %s: the gate %s", step.ID, timeout.How())
 		lines := make([]string, len(timeout.Unmet))
 		for i, u := range timeout.Unmet {
 			lines[i] = u.String()

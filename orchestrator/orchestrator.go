@@ -168,6 +168,8 @@ type session struct {
 	held []*os.File
 	// left is what playbooks have left alone, in words.
 	left []string
+	// refused are the files of each node that playbooks have refused to change.
+	refused map[string][]string
 	// demands is what a playbook of the checkout needs.
 	demands
 }
@@ -276,7 +278,7 @@ func ignoredINI(inventories []string) string {
 // open makes the run directory unless there is one, writes the playbooks into it, and begins its
 // journal with the first entry.
 func (o *Orchestrator) open(dir *run.Dir, first run.Entry, write func(dir string) error) (*session, error) {
-	s := &session{Orchestrator: o, start: time.Now(), dir: dir}
+	s := &session{Orchestrator: o, start: time.Now(), dir: dir, refused: map[string][]string{}}
 	var all *multierror.Error
 	var err error
 	if dir == nil {

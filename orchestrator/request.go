@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -22,25 +23,9 @@ func (o *Orchestrator) request() (run.Request, error) {
 	opts := o.opts
 	opts.Anchor(dir)
 	a := opts.Ansible
-	r := run.Request{
-		Schema: run.RequestSchema, Dir: dir, User: a.User, Forks: a.Forks, Become: a.Become,
-		Tags: opts.Tags, SkipTags: opts.SkipTags, StepTimeout: opts.StepTimeout,
-		Limit: opts.Limit, SkipPhases: opts.SkipPhases, UntilPhase: opts.UntilPhase, Serial: opts.Serial,
-		MaxUnavailable: opts.MaxUnavailable, StableFor: opts.StableFor,
-		Playbook: opts.Playbook, Thresholds: opts.Thresholds, GateTimeout: opts.GateTimeout,
-		BackupRoot:   opts.BackupRoot,
-		EtcdSnapshot: opts.EtcdSnapshot, BinDir: a.BinDir, PrivateKey: a.PrivateKey, KubesprayDir: opts.KubesprayDir,
-		Inventories: a.Inventories, VaultIDs: a.VaultIDs, VaultPasswordFiles: a.VaultPasswordFiles,
-		BecomeMethod: a.BecomeMethod, BecomeUser: a.BecomeUser, Connection: a.Connection, Timeout: a.Timeout,
-		AskPass: a.AskPass, AskBecomePass: a.AskBecomePass, AskVaultPass: a.AskVaultPass,
-		AcceptSANLoss:          opts.AcceptSANLoss,
-		AcceptSubjectChange:    opts.AcceptSubjectChange,
-		AllowNotInInventory:    opts.AllowNotInInventory,
-		RefreshKubeconfigs:     opts.RefreshKubeconfigs,
-		RenewCAs:               opts.RenewCAs,
-		CAValidity:             opts.CAValidity,
-		ConnectionPasswordFile: a.ConnectionPasswordFile, BecomePasswordFile: a.BecomePasswordFile,
-		Withheld: withheld(a),
+	r := run.Request{Schema: run.RequestSchema, Dir: dir, Withheld: withheld(a)}
+	for _, row := range recorded() {
+		row.of(&r).Set(row.in(&opts))
 	}
 	for _, v := range a.ExtraVars {
 		if strings.HasPrefix(v, "@") {
@@ -90,64 +75,106 @@ func (o *Options) Recall(r run.Request) error {
 	if err := forgotten(r, *a); err != nil {
 		return err
 	}
-	recall(&a.Inventories, r.Inventories)
-	recall(&a.ExtraVars, r.ExtraVars)
-	a.AskVaultPass = a.AskVaultPass || (r.AskVaultPass && len(a.VaultIDs)+len(a.VaultPasswordFiles) == 0)
-	recall(&a.VaultIDs, r.VaultIDs)
-	recall(&a.VaultPasswordFiles, r.VaultPasswordFiles)
-	recall(&o.Tags, r.Tags)
-	recall(&o.SkipTags, r.SkipTags)
-	recall(&o.AcceptSANLoss, r.AcceptSANLoss)
-	recall(&o.AcceptSubjectChange, r.AcceptSubjectChange)
-	recall(&o.AllowNotInInventory, r.AllowNotInInventory)
-	recall(&o.RefreshKubeconfigs, r.RefreshKubeconfigs)
+	if len(a.ExtraVars) == 0 {
+		a.ExtraVars = r.ExtraVars
+	}
 	// One source of a password replaces the other.
+	if len(a.VaultIDs)+len(a.VaultPasswordFiles) == 0 {
+		a.AskVaultPass = a.AskVaultPass || r.AskVaultPass
+	}
 	if !a.AskPass && a.ConnectionPasswordFile == "" {
 		a.AskPass, a.ConnectionPasswordFile = r.AskPass, r.ConnectionPasswordFile
 	}
 	if !a.AskBecomePass && a.BecomePasswordFile == "" {
 		a.AskBecomePass, a.BecomePasswordFile = r.AskBecomePass, r.BecomePasswordFile
 	}
-	for _, f := range []struct {
-		to   *string
-		from string
-	}{
-		{&a.BinDir, r.BinDir},
-		{&a.User, r.User},
-		{&a.PrivateKey, r.PrivateKey},
-		{&o.KubesprayDir, r.KubesprayDir},
-		{&o.BackupRoot, r.BackupRoot},
-		{&o.Serial, r.Serial},
-		{&a.BecomeMethod, r.BecomeMethod},
-		{&a.BecomeUser, r.BecomeUser},
-		{&a.Connection, r.Connection},
-	} {
-		if *f.to == "" {
-			*f.to = f.from
-		}
+	for _, row := range recorded() {
+		row.take(row.recall, o, &r)
 	}
-	if a.Forks == 0 {
-		a.Forks = r.Forks
-	}
-	if a.Timeout == 0 {
-		a.Timeout = r.Timeout
-	}
-	if o.GateTimeout == 0 {
-		o.GateTimeout = r.GateTimeout
-	}
-	if o.StableFor == 0 {
-		o.StableFor = r.StableFor
-	}
-	if o.StepTimeout == 0 {
-		o.StepTimeout = r.StepTimeout
-	}
-	o.EtcdSnapshot = cmp.Or(o.EtcdSnapshot, r.EtcdSnapshot)
-	a.Become = a.Become || r.Become
-	// What the plan was made from cannot be chosen again.
-	o.Playbook, o.Thresholds = r.Playbook, r.Thresholds
-	o.Limit, o.SkipPhases, o.UntilPhase = r.Limit, r.SkipPhases, r.UntilPhase
-	o.RenewCAs, o.CAValidity = r.RenewCAs, r.CAValidity
 	return nil
+}
+
+// taken is when an option gets the recorded value.
+type taken int
+
+const (
+	never taken = iota
+	ifAbsent
+	always
+)
+
+// recordedOption is an option that requests record in a field of the same name.
+type recordedOption struct {
+	name string
+	// recall is for a command that continues a run, follow for one that carries out a plan file.
+	recall, follow taken
+}
+
+// recorded are the options that requests record. What reaches nodes, or names a file, a program or a
+// place, is not followed: a plan file may come from others. What a plan was made from is not chosen
+// again.
+func recorded() []recordedOption {
+	return []recordedOption{
+		{"Inventories", ifAbsent, never},
+		{"BinDir", ifAbsent, never},
+		{"User", ifAbsent, never},
+		{"PrivateKey", ifAbsent, never},
+		{"Forks", ifAbsent, never},
+		{"Become", ifAbsent, never},
+		{"BecomeMethod", ifAbsent, never},
+		{"BecomeUser", ifAbsent, never},
+		{"Connection", ifAbsent, never},
+		{"Timeout", ifAbsent, never},
+		{"AskPass", never, never}, // Recall: with the file that takes its place
+		{"AskBecomePass", never, never},
+		{"AskVaultPass", never, never},
+		{"ConnectionPasswordFile", never, never},
+		{"BecomePasswordFile", never, never},
+		{"VaultIDs", ifAbsent, never},
+		{"VaultPasswordFiles", ifAbsent, never},
+		{"KubesprayDir", ifAbsent, never},
+		{"Tags", ifAbsent, never},
+		{"SkipTags", ifAbsent, never},
+		{"AcceptSANLoss", ifAbsent, never},
+		{"AcceptSubjectChange", ifAbsent, never},
+		{"AllowNotInInventory", ifAbsent, never},
+		{"RefreshKubeconfigs", ifAbsent, never},
+		{"BackupRoot", ifAbsent, never},
+		{"Playbook", always, always},
+		{"Thresholds", always, always},
+		{"Limit", always, always},
+		{"SkipPhases", always, always},
+		{"UntilPhase", always, always},
+		{"MaxUnavailable", never, always},
+		{"RenewCAs", always, never},
+		{"CAValidity", always, never},
+		{"Serial", ifAbsent, ifAbsent},
+		{"EtcdSnapshot", ifAbsent, ifAbsent},
+		{"GateTimeout", ifAbsent, ifAbsent},
+		{"StableFor", ifAbsent, ifAbsent},
+		{"StepTimeout", ifAbsent, ifAbsent},
+	}
+}
+
+// in is the option among others, and of its field in a request.
+func (r recordedOption) in(o *Options) reflect.Value {
+	if of := reflect.ValueOf(&o.Ansible).Elem().FieldByName(r.name); of.IsValid() {
+		return of
+	}
+	return reflect.ValueOf(o).Elem().FieldByName(r.name)
+}
+
+func (r recordedOption) of(request *run.Request) reflect.Value {
+	return reflect.ValueOf(request).Elem().FieldByName(r.name)
+}
+
+// take sets the option to the recorded value, when it is to be taken.
+func (r recordedOption) take(when taken, o *Options, request *run.Request) {
+	to := r.in(o)
+	absent := to.IsZero() || to.Kind() == reflect.Slice && to.Len() == 0
+	if when == always || when == ifAbsent && absent {
+		to.Set(r.of(request))
+	}
 }
 
 // forgotten returns which options of a request are in no record and not given now; nil for none.
@@ -216,17 +243,8 @@ func (o *Options) Follow(r run.Request) error {
 			Next: "see: kscertctl apply --help",
 		}
 	}
-	o.Playbook, o.Thresholds, o.MaxUnavailable = r.Playbook, r.Thresholds, r.MaxUnavailable
-	o.Limit, o.SkipPhases, o.UntilPhase = r.Limit, r.SkipPhases, r.UntilPhase
-	o.Serial, o.EtcdSnapshot = cmp.Or(o.Serial, r.Serial), cmp.Or(o.EtcdSnapshot, r.EtcdSnapshot)
-	o.GateTimeout = cmp.Or(o.GateTimeout, r.GateTimeout)
-	o.StableFor = cmp.Or(o.StableFor, r.StableFor)
-	o.StepTimeout = cmp.Or(o.StepTimeout, r.StepTimeout)
-	return nil
-}
-
-func recall(to *[]string, from []string) {
-	if len(*to) == 0 {
-		*to = from
+	for _, row := range recorded() {
+		row.take(row.follow, o, &r)
 	}
+	return nil
 }

@@ -2,11 +2,13 @@ package orchestrator
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
 // Paths on the control node are made absolute, and nothing else.
@@ -88,5 +90,29 @@ func TestRecall(t *testing.T) {
 	now := Options{Ansible: ansible.Options{BecomePasswordFile: "/b", AskPass: true, VaultPasswordFiles: []string{"/v"}}}
 	if err := now.Recall(request); err != nil || now.Ansible.AskBecomePass || now.Ansible.AskVaultPass || now.Ansible.ConnectionPasswordFile != "" {
 		t.Errorf("%v: %+v", err, now.Ansible)
+	}
+}
+
+// Every option with a field of its name in a request is in the table, once, with the same type; and
+// every field of a request is an option's, or is filled in another way.
+func TestRecordedOptions(t *testing.T) {
+	t.Parallel()
+	other := []string{"Schema", "Dir", "Kubespray", "ExtraVars", "WithheldVars", "Withheld"}
+	var o Options
+	var request run.Request
+	names := map[string]bool{}
+	for _, row := range recorded() {
+		if names[row.name] {
+			t.Errorf("%s is there twice", row.name)
+		}
+		names[row.name] = true
+		if in, of := row.in(&o), row.of(&request); !in.IsValid() || !of.IsValid() || in.Type() != of.Type() {
+			t.Errorf("%s is no option and field of one type", row.name)
+		}
+	}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[run.Request]()) {
+		if names[f.Name] == slices.Contains(other, f.Name) {
+			t.Errorf("%s of a request is filled by the table: %t", f.Name, names[f.Name])
+		}
 	}
 }

@@ -120,6 +120,28 @@ func TestKubeletSigned(t *testing.T) {
 	}
 }
 
+// The CA may be a file, whose name is relative to kubelet.conf.
+func TestKubeletTrustsAFile(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	cp := signer(t, ca)
+	for _, file := range []string{"CONF/own/ca.crt", "own/ca.crt", `"./own/ca.crt"`} {
+		n := worker(t, ca, "w1")
+		conf := strings.Replace(string(n.read(n.conf+"/kubelet.conf")), "certificate-authority-data: "+base64.StdEncoding.EncodeToString(ca.Certificate),
+			"certificate-authority: "+strings.ReplaceAll(file, "CONF", n.conf), 1)
+		n.write(n.conf+"/kubelet.conf", []byte(conf), 0o600)
+		n.write(n.conf+"/own/ca.crt", ca.Certificate, 0o600)
+		signed, errs, err := cp.kubelet("sign.sh", "KSCERT_NAMES='cp1 w1' KSCERT_REQUESTS='host1|w1|"+n.asksKubelet()+"'")
+		if err != nil {
+			t.Fatal(err, errs)
+		}
+		out, errs, err := n.kubelet("take.sh", "KSCERT_REFUSED= KSCERT_ISSUED='"+words(signed, "issued: host1|")+"'")
+		if err != nil || !strings.Contains(out, "changed: restarted the kubelet\n") {
+			t.Errorf("%s: %v: %s%s", file, err, out, errs)
+		}
+	}
+}
+
 // A kubelet that runs, and whose kubelet.conf is refused, is not restarted: with the expired
 // certificate in it, it would not start. One that does not run is.
 func TestKubeletThatWouldNotStart(t *testing.T) {

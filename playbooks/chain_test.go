@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
 // chained are certificates in one file.
@@ -219,5 +220,33 @@ func TestCollectorReadsChains(t *testing.T) {
 	}
 	if seen != 2 {
 		t.Errorf("%d of two certificates are seen: %s", seen, base64.StdEncoding.EncodeToString(in.Certificate))
+	}
+}
+
+// An intermediate CA in ca.crt is trusted by itself: the root after it is not needed, and may have
+// expired. If the intermediate one has, it is needed, whatever comes after it.
+func TestRootAfterAnIntermediate(t *testing.T) {
+	t.Parallel()
+	soon, late := time.Now().Add(-time.Hour), time.Now().AddDate(5, 0, 0)
+	for _, row := range []struct {
+		root, between time.Time
+		unused        int // position in ca.crt
+	}{{soon, late, 2}, {late, soon, 0}, {late, late.Add(-time.Hour), 0}} {
+		root := testpki.AuthorityUntil(t, "root", row.root)
+		ca := root.Intermediate(t, "kubernetes", row.between)
+		leaf := ca.Issue(t, testpki.Leaf{CommonName: "kube-apiserver"})
+		n := newNode(t)
+		n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
+		n.write(n.conf+"/ssl/ca.crt", chained(ca, root), 0o600)
+		n.write(n.conf+"/ssl/ca.key", ca.Key, 0o600)
+		n.write(n.conf+"/ssl/apiserver.crt", chained(leaf, ca), 0o600)
+		n.write(n.conf+"/ssl/front-proxy-client.crt", leaf.Certificate, 0o600)
+		got := n.look()
+		s := snapshot.Snapshot{Nodes: []snapshot.Node{got}}
+		for _, c := range got.Certificates {
+			if unused := s.Unused(got, c); c.Position > 0 && unused != (c.Position == row.unused) {
+				t.Errorf("the root ends at %s, the other at %s: %s %d is unused: %t", row.root, row.between, c.Path, c.Position, unused)
+			}
+		}
 	}
 }

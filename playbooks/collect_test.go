@@ -680,6 +680,12 @@ clusters:
     certificate-authority-data: ` + b64(ca.Certificate) + `
     server: https://10.0.0.1:6443
   name: kubernetes
+contexts:
+- context:
+    cluster: kubernetes
+    user: someone
+  name: someone
+current-context: someone
 users:
 - name: someone
   user:

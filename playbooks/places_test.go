@@ -72,6 +72,7 @@ func TestBothFindThePKI(t *testing.T) {
 	for name, row := range map[string]struct{ config, want string }{
 		"named":                     {"kind: ClusterConfiguration\ncertificatesDir: CONF/own\n", "CONF/own"},
 		"named in quotes":           {"kind: ClusterConfiguration\n\"certificatesDir\": 'CONF/own' # here\n", "CONF/own"},
+		"with slashes and dots":     {"kind: ClusterConfiguration\ncertificatesDir: CONF//.././kubernetes/own/\n", "CONF/own"},
 		"kubeadm's default":         {"kind: ClusterConfiguration\n", "ROOT/etc/kubernetes/pki"},
 		"no kubeadm configuration ": {"", "CONF/ssl"},
 	} {
@@ -91,6 +92,50 @@ func TestBothFindThePKI(t *testing.T) {
 		if seen := n.look().Facts["pki"]; err != nil || strings.TrimSpace(out) != text(row.want) || seen != text(row.want) {
 			t.Errorf("%s: the collector finds %s, the roles %s%s: %v", name, seen, out, errs, err)
 		}
+	}
+}
+
+// Directories with a slash at their end, with two in a row or with dots are the same directories:
+// keys are found next to their certificates, and a backup covers each place once.
+func TestUntidyNames(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	n := newNode(t)
+	n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/../kubernetes//ssl/\n"), 0o600)
+	p := ca.Issue(t, testpki.Leaf{CommonName: "p"})
+	kubelet, own := n.root()+"/kubelet/pki", n.root()+"/own/p"
+	for _, file := range []string{n.conf + "/ssl/apiserver.crt", n.conf + "/ssl/etcd/server.crt", n.etcd + "/member-cp1.pem", kubelet + "/kubelet.crt", own + ".crt"} {
+		n.write(file, p.Certificate, 0o644)
+	}
+	for _, file := range []string{n.conf + "/ssl/apiserver.key", n.conf + "/ssl/etcd/server.key", n.etcd + "/member-cp1-key.pem", kubelet + "/kubelet.key", own + ".key"} {
+		n.write(file, p.Key, 0o600)
+	}
+	n.write(n.conf+"/kubelet.env", []byte("KUBELET_ARGS=\"--cert-dir="+n.root()+"/./kubelet//pki/\"\n"), 0o600)
+	n.write(n.conf+"/admin.conf", []byte("users:\n- user: {client-certificate: ./..//own/p.crt, client-key: "+n.conf+"/.././own//p.key}\n"), 0o600)
+	plain := *n
+	n.conf, n.etcd = n.conf+"//", n.root()+"/./etcd/"
+	got := n.look()
+	want := map[certs.Kind]string{
+		certs.KindAPIServer: plain.conf + "/ssl/apiserver.crt", certs.KindEtcdServer: plain.conf + "/ssl/etcd/server.crt",
+		certs.KindEtcdMember: plain.etcd + "/member-cp1.pem", certs.KindKubeletServing: kubelet + "/kubelet.crt", certs.KindKubeconfigFile: own + ".crt",
+	}
+	for _, c := range got.Certificates {
+		if c.Path != want[c.Kind] || c.Key != certs.KeyMatches {
+			t.Errorf("%s is %s, its key %q", c.Path, c.Kind, c.Key)
+		}
+		delete(want, c.Kind)
+	}
+	if len(want) > 0 {
+		t.Errorf("not found: %v", want)
+	}
+	covered, errs, err := n.run("covered")
+	for place := range strings.Lines(covered) {
+		if place = strings.TrimSpace(place); place != filepath.Clean(place) {
+			t.Errorf("a backup covers %s", place)
+		}
+	}
+	if err != nil || !strings.Contains(covered, plain.etcd+"\n") {
+		t.Errorf("%v: a backup covers %s%s", err, covered, errs)
 	}
 }
 

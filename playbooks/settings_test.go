@@ -380,3 +380,60 @@ printf '%s\n' 8760h0m0s 1.5h 500ms 876000h 1h30m10s 4m x '' | seconds_of_duratio
 		}
 	}
 }
+
+// The dates of certificates are Go's, from any awk: also the last one that RFC 5280 has.
+func TestDates(t *testing.T) {
+	t.Parallel()
+	var dates, want strings.Builder
+	for _, s := range []string{"1950-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "2000-02-29T23:59:59Z", "2024-02-29T12:00:00Z", "2026-11-08T07:17:43Z",
+		"2038-01-19T03:14:08Z", "2049-12-31T23:59:59Z", "2100-02-28T23:59:59Z", "2100-03-01T00:00:00Z", "2125-06-01T00:00:00Z", "9999-12-31T23:59:59Z"} {
+		at, err := time.Parse(time.RFC3339, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dates.WriteString("notAfter=" + at.Format("Jan _2 15:04:05 2006 ") + "GMT\n")
+		fmt.Fprintln(&want, at.Unix())
+	}
+	for _, awk := range []string{"awk", "busybox awk", "original-awk"} {
+		n := newNode(t)
+		if awk != "awk" {
+			n.write(n.bin+"/awk", []byte("#!/bin/sh\nexec "+awk+" \"$@\"\n"), 0o700)
+		}
+		out, errs, err := n.sh(lib(t) + "seconds_of_date <<'END'\n" + dates.String() + "notAfter=Bad time value\nEND\n")
+		if err != nil || out != want.String() {
+			t.Errorf("%s: %v: %s%q, want %q", awk, err, errs, out, want.String())
+		}
+	}
+}
+
+// A node whose admin.conf is empty or gone still has an administrator: the API server is asked with
+// super-admin.conf.
+func TestAdministrator(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ name, admin, super, want string }{
+		{"both", "a", "s", "/admin.conf"},
+		{"an empty admin.conf", "", "s", "/super-admin.conf"},
+		{"no admin.conf", "-", "s", "/super-admin.conf"},
+		{"an empty admin.conf alone", "", "-", "/admin.conf"},
+		{"both empty", "", "", "/admin.conf"},
+		{"neither", "-", "-", "/admin.conf"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			for name, text := range map[string]string{"admin": row.admin, "super-admin": row.super} {
+				if text != "-" {
+					n.write(n.conf+"/"+name+".conf", []byte(text), 0o600)
+				}
+			}
+			if out, errs, err := n.run("printf %s \"$administrator\"\n"); err != nil || out != n.conf+row.want {
+				t.Errorf("%q, want %q: %v %s", out, n.conf+row.want, err, errs)
+			}
+			n.write(n.bin+"/kubectl", []byte("#!/bin/sh\ncase $* in *'--kubeconfig="+n.conf+row.want+" '*/readyz*) echo ok ;; *) exit 1 ;; esac\n"), 0o755)
+			n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte("kind: Pod\nspec:\n  containers:\n  - command: [kube-apiserver, --secure-port=6443, --advertise-address=127.0.0.1]\n"), 0o600)
+			if got := n.look().Results["readyz"]; got.Status != 0 || got.Output == "" {
+				t.Errorf("the API server was asked otherwise: %+v", got)
+			}
+		})
+	}
+}

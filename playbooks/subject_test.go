@@ -142,3 +142,29 @@ func TestSubjectOfKubelet(t *testing.T) {
 		t.Errorf("it is for %s", x.Subject)
 	}
 }
+
+// A certificate of X.509 version 1, as "openssl x509 -req" makes it without extensions, has a
+// subject like any other: in a kubeconfig it is renewed.
+func TestSubjectOfVersionOne(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	n := issuer(t, ca)
+	dir := n.conf + "/ssl"
+	openssl(t, dir, "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "jane.key", "-subj", "/O=ops/CN=jane", "-out", "request")
+	openssl(t, dir, "x509", "-req", "-in", "request", "-CA", "ca.crt", "-CAkey", "ca.key", "-set_serial", "5", "-days", "1", "-out", "jane.pem")
+	if out, errs, err := n.run(`names "$conf/ssl/jane.pem"; names "$conf/ssl/request"`); err != nil || out != "subject=O=ops,CN=jane\nsubject=O=ops,CN=jane\n" {
+		t.Errorf("%v: %q %s", err, out, errs)
+	}
+	conf := n.conf + "/admin.conf"
+	n.write(conf, kubeconfig(ca, testpki.Pair{Certificate: n.read(dir + "/jane.pem"), Key: n.read(dir + "/jane.key")}, ""), 0o600)
+	if c, ok := n.look().Certificate(certs.KindAdmin); !ok || c.CommonName != "jane" || c.Key != certs.KeyMatches || c.SignedBy != certs.KubernetesCA {
+		t.Errorf("the collector reads %+v", c)
+	}
+	out, errs, err := n.run(renewal(t))
+	if err != nil || out != "changed: "+conf+"\n" {
+		t.Fatalf("%v: %s%s", err, out, errs)
+	}
+	if got := parsed(t, decoded(t, entries(t, n.read(conf))["someone"].Certificate)); got.Subject.String() != "CN=jane,O=ops" {
+		t.Errorf("the new one is of %s", got.Subject)
+	}
+}

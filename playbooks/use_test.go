@@ -109,6 +109,79 @@ func TestCollectorTellsOfFlags(t *testing.T) {
 	}
 }
 
+// A file that a setting names is reported if it is not there or a link to nothing: the component
+// does not start again. One in the directory of kubeadm is reported by its role.
+func TestCollectorTellsWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
+	own := n.root() + "/own"
+	n.ok(os.MkdirAll(own+"/folder.pem", 0o700))
+	n.ok(os.Symlink("gone.crt", own+"/link.crt"))
+	n.apiServerPod([]string{"--tls-cert-file=/certs/link.crt", "--etcd-certfile=/certs/gone.pem", "--etcd-cafile=/certs/folder.pem", "--proxy-client-cert-file=" + n.conf + "/ssl/front-proxy-client.crt"}, "/certs "+own)
+	n.write(n.root()+"/var/lib/kubelet/config.yaml", []byte("kind: KubeletConfiguration\ntlsCertFile: certs/gone.crt\n"), 0o600)
+	n.write(n.root()+"/etc/etcd.env", []byte("ETCD_CERT_FILE="+own+"/of-a-member-that-was-here.pem\n"), 0o600)
+	want := map[string]string{
+		own + "/link.crt":                            "a link to nothing",
+		own + "/folder.pem":                          "not a file",
+		own + "/gone.pem":                            "it does not exist, and kube-apiserver.etcd-certfile names it",
+		n.root() + "/var/lib/kubelet/certs/gone.crt": "it does not exist, and kubelet.tlsCertFile names it",
+	}
+	for _, u := range n.look().Unreadable {
+		if want[u.Path] != u.Reason {
+			t.Errorf("%s: %s", u.Path, u.Reason)
+		}
+		delete(want, u.Path)
+	}
+	if len(want) > 0 {
+		t.Errorf("not reported: %v", want)
+	}
+}
+
+// The API server's certificates for other names (--tls-sni-cert-key) are reported, the first of them
+// as what it is.
+func TestCollectorReadsCertificatesForNames(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "company")
+	n := newNode(t)
+	own := n.root() + "/own"
+	want := map[string]certs.Kind{}
+	for name, kind := range map[string]certs.Kind{"a": "apiserver-sni-file", "b": certs.KindUnknown, "c": certs.KindUnknown} {
+		p := ca.Issue(t, testpki.Leaf{CommonName: name})
+		n.write(own+"/"+name+".crt", p.Certificate, 0o600)
+		n.write(own+"/"+name+".key", p.Key, 0o600)
+		want[own+"/"+name+".crt"] = kind
+	}
+	n.apiServerPod([]string{"--tls-sni-cert-key=/certs/a.crt,/certs/a.key:api.example.com,*.example.com", "--tls-sni-cert-key", "/certs/b.crt,/certs/b.key",
+		"'--tls-sni-cert-key=/certs/c.crt,/certs/c.key:c'"}, "/certs "+own)
+	for _, c := range n.look().Certificates {
+		if c.Kind != want[c.Path] || c.Kind != certs.KindUnknown && c.Key != certs.KeyMatches {
+			t.Errorf("%s is %s, its key %q", c.Path, c.Kind, c.Key)
+		}
+		delete(want, c.Path)
+	}
+	if len(want) > 0 {
+		t.Errorf("not read: %v", want)
+	}
+}
+
+// A name in the kubelet's configuration is relative to that.
+func TestKubeletFilesNextToItsConfiguration(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	n := newNode(t)
+	p, dir := ca.Issue(t, testpki.Leaf{CommonName: "w1"}), n.root()+"/var/lib/kubelet"
+	n.write(dir+"/config.yaml", []byte("kind: KubeletConfiguration\ntlsCertFile: certs/tls.crt\ntlsPrivateKeyFile: \"certs/tls.key\"\n"), 0o600)
+	n.write(dir+"/certs/tls.crt", p.Certificate, 0o600)
+	n.write(dir+"/certs/tls.key", p.Key, 0o600)
+	if c, ok := n.look().Certificate(certs.KindKubeletServingFile); !ok || c.Path != dir+"/certs/tls.crt" || c.Key != certs.KeyMatches {
+		t.Errorf("the kubelet's own certificate is %+v", c)
+	}
+	if out, errs, err := n.run("kubelet_says tlsCertFile"); err != nil || out != dir+"/certs/tls.crt\n" {
+		t.Errorf("the roles take %q: %v %s", out, err, errs)
+	}
+}
+
 // An unused file is left as it is, whatever is wrong with it, and stops nothing: the files of
 // kubeadm's own etcd next to the host's, an apiserver.crt next to one of the user's own.
 func TestRenewalLeavesWhatNobodyUses(t *testing.T) {
@@ -160,8 +233,30 @@ func TestRenewalLeavesWhatNobodyUses(t *testing.T) {
 	}
 }
 
+// Without the API server's manifest, the etcd on the node decides about its client certificate.
+func TestEtcdDecidesAboutItsClient(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	old := testpki.Authority(t, "etcd-ca").Issue(t, testpki.Leaf{CommonName: "kube-apiserver-etcd-client", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(-time.Hour)})
+	for _, ofHost := range []bool{true, false} {
+		n := issuer(t, ca)
+		n.write(n.conf+"/ssl/apiserver-etcd-client.crt", old.Certificate, 0o600)
+		n.write(n.conf+"/ssl/apiserver-etcd-client.key", old.Key, 0o600)
+		if ofHost {
+			n.write(n.root()+"/etc/etcd.env", []byte("ETCD_CERT_FILE="+n.etcd+"/member-cp1.pem\n"), 0o600)
+		}
+		out, errs, err := n.run(renewal(t))
+		if ofHost && (err != nil || out != "") {
+			t.Errorf("%v: %s%s", err, out, errs)
+		}
+		if !ofHost && !strings.Contains(out+errs, "apiserver-etcd-client") && !strings.Contains(errs, "etcd/ca.crt does not exist") {
+			t.Errorf("it is passed over without a reason: %v: %s%s", err, out, errs)
+		}
+	}
+}
+
 // The directory of an etcd member has pairs of others, too. Those of the inventory's hosts are
-// renewed; that of a removed member is left, and its missing key stops nothing.
+// renewed; that of a removed member is left, and so is one without a key that no component names.
 func TestEtcdLeavesWhatNobodyUses(t *testing.T) {
 	t.Parallel()
 	ca := testpki.Authority(t, "etcd-ca")
@@ -169,10 +264,10 @@ func TestEtcdLeavesWhatNobodyUses(t *testing.T) {
 	n.verified()
 	n.write(n.etcd+"/ca.pem", ca.Certificate, 0o600)
 	n.write(n.etcd+"/ca-key.pem", ca.Key, 0o600)
-	for _, host := range []string{"cp1", "cp2", "gone"} {
+	for _, host := range []string{"cp1", "cp2", "w1", "gone"} {
 		p := ca.Issue(t, testpki.Leaf{CommonName: "etcd-member-" + host, NotAfter: time.Now().Add(time.Hour)})
 		n.write(n.etcd+"/member-"+host+".pem", p.Certificate, 0o600)
-		if host != "gone" {
+		if strings.HasPrefix(host, "cp") {
 			n.write(n.etcd+"/member-"+host+"-key.pem", p.Key, 0o600)
 		}
 	}

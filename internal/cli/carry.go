@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/infrapuzzle/kscertctl/internal/trace"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
@@ -143,6 +144,11 @@ func (r *results) prepare(cmd *cobra.Command) error {
 // carried carries something out, and delivers the result everywhere but to standard output.
 func (r *results) carried(ctx context.Context, s Streams, opts orchestrator.Options,
 	do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) (orchestrator.Result, error) {
+	exported, err := export(ctx, s, &opts)
+	if err != nil {
+		return orchestrator.Result{}, err
+	}
+	defer exported()
 	telling := r.notify.begin(ctx, s, &opts, r.asks)
 	o, err := orchestrator.New(opts)
 	if err != nil {
@@ -158,4 +164,26 @@ func (r *results) carried(ctx context.Context, s Streams, opts orchestrator.Opti
 		err = errors.Join(err, unwritten)
 	}
 	return result, err
+}
+
+// export lets the events in opts become a trace, where OpenTelemetry's variables ask for one; ended
+// exports the rest of it. That it cannot be exported does not change the run's result.
+func export(ctx context.Context, s Streams, opts *orchestrator.Options) (ended func(), err error) {
+	t, err := trace.Begin(ctx, built().Version)
+	if err != nil {
+		return nil, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err,
+			Next: "nothing was changed; correct the variable, or export no traces: OTEL_TRACES_EXPORTER=none"}
+	}
+	next := opts.Observe
+	opts.Observe = func(e orchestrator.Event) { // t may be nil
+		t.Event(e)
+		if next != nil {
+			next(e)
+		}
+	}
+	return func() {
+		if err := t.End(ctx); err != nil {
+			_, _ = fmt.Fprintf(s.Err, "warning: the trace is incomplete: %v\n", err)
+		}
+	}, nil
 }

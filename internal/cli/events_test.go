@@ -1,13 +1,16 @@
 package cli_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -119,4 +122,26 @@ func TestNotifiedMoments(t *testing.T) {
 	}
 	want("approval running, end failed")
 	p.command(t, append(mine, "--yes", "--notify-on", "never")...).want(t, 64, "never must be one of begin, approval, stuck, end")
+}
+
+// Where OpenTelemetry's variables name a receiver, it gets the run as a trace. That no one answers
+// there changes no result, and a variable that is wrong stops the run before anything is done.
+func TestRunIsTraced(t *testing.T) {
+	var exported atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if body, err := io.ReadAll(r.Body); err == nil && bytes.Contains(body, []byte("gate api-server")) {
+			exported.Add(1)
+		}
+	}))
+	p := fake(t, "")
+	mine := []string{"run", "-i", "cp1,", "--ansible-bin", p.dir, "--gate-timeout", "2s", "--yes"}
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.URL)
+	if shown := p.command(t, mine...); strings.Contains(shown.err, "trace") || exported.Load() != 1 {
+		t.Errorf("%d exports with a gate\n%s", exported.Load(), shown.err)
+	}
+	server.Close()
+	t.Setenv("OTEL_BSP_EXPORT_TIMEOUT", "100")
+	p.command(t, mine...).want(t, 8, "warning: the trace is incomplete: ")
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
+	p.command(t, mine...).want(t, 64, `OTEL_EXPORTER_OTLP_PROTOCOL: "http/json" is neither`, "OTEL_TRACES_EXPORTER=none")
 }

@@ -51,6 +51,12 @@ clusters:
   cluster:
     certificate-authority-data: %s
     server: https://127.0.0.1:6443
+contexts:
+- name: user@cluster.local
+  context:
+    cluster: cluster.local
+    user: user
+current-context: user@cluster.local
 users:
 - name: user
   user:

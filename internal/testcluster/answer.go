@@ -88,9 +88,10 @@ func ControlPlaneAnswer(tb testing.TB, a Answering) string {
 			}
 			fmt.Fprintf(&out, "@@KEY %x /pki/%s\n", public, row.KeyFile(row.Path))
 		} else {
-			fmt.Fprintf(&out, "@@KUBECONFIG 600 root root 1 1 /etc/kubernetes/%s\n|{clusters: [{cluster: "+
-				"{certificate-authority-data: %s}}],\n|users: [{user: {client-certificate-data: %s}}]}\n", row.Path,
-				b64(a.CA.Certificate), b64(pair.Certificate))
+			fmt.Fprintf(&out, "@@KUBECONFIG 600 root root 1 1 /etc/kubernetes/%s\n|{%s,\n"+
+				"|clusters: [{name: c, cluster: {certificate-authority-data: %s}}],\n"+
+				"|users: [{name: u, user: {client-certificate-data: %s}}]}\n", row.Path,
+				strings.ReplaceAll(inUse, "\n", ",\n"), b64(a.CA.Certificate), b64(pair.Certificate))
 			fmt.Fprintf(&out, "@@KEY %x /etc/kubernetes/%s\n", public, row.Path)
 		}
 	}
@@ -132,11 +133,15 @@ func WorkerAnswer(tb testing.TB, ca testpki.Pair, name string, left time.Duratio
 %s
 @@KEY %x /var/lib/kubelet/pki/kubelet-client-current.pem
 @@KUBECONFIG 600 root root 1 1 /etc/kubernetes/kubelet.conf
-|clusters: [{cluster: {certificate-authority-data: %s}}]
-|users: [{user: {client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem}}]
+|%s
+|clusters: [{name: c, cluster: {certificate-authority-data: %s}}]
+|users: [{name: u, user: {client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem}}]
 @@END
-`, time.Now().Unix(), name, Bars(ca), Bars(pair), public, base64.StdEncoding.EncodeToString(ca.Certificate))
+`, time.Now().Unix(), name, Bars(ca), Bars(pair), public, inUse, base64.StdEncoding.EncodeToString(ca.Certificate))
 }
+
+// inUse names the user u and the cluster c of a kubeconfig, as the collector prints it.
+const inUse = "contexts: [{name: x, context: {cluster: c, user: u}}]\n|current-context: x"
 
 // Bars returns a certificate's lines as the collector prints them.
 func Bars(p testpki.Pair) string {

@@ -130,7 +130,8 @@ type Row struct {
 	Settings string
 	// Reader is a component that reads the file, in addition to those of Settings.
 	Reader string
-	// With is the kind whose use decides whether this one is used, if no setting does.
+	// With is the kind whose use decides whether this one is used, if no setting does. Two may be
+	// used with each other: either's component may be gone.
 	With Kind
 }
 
@@ -192,7 +193,7 @@ func ownPlaces() []Row {
 			Settings: "kube-apiserver.proxy-client-cert-file"},
 		{Kind: KindAPIServerEtcdClient, Name: "apiserver-etcd-client", Base: PKI, Path: "apiserver-etcd-client.crt",
 			Key: "apiserver-etcd-client.key", Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd,
-			Settings: "kube-apiserver.etcd-certfile"},
+			Settings: "kube-apiserver.etcd-certfile", With: KindEtcdServer},
 		{Kind: KindEtcdServer, Name: "etcd-server", Base: PKI, Path: "etcd/server.crt", Key: "etcd/server.key",
 			Signer: EtcdCA, Group: GroupEtcd, Outage: OutageEtcd, Settings: "etcd.cert-file",
 			With: KindAPIServerEtcdClient},
@@ -260,6 +261,9 @@ func settingPlaces() []Row {
 		// The user's own files, in other places than a renewal handles.
 		{Kind: KindAPIServerFile, Name: "the API server's own certificate", Base: Setting,
 			Path: "kube-apiserver.tls-cert-file", Key: "kube-apiserver.tls-private-key-file", Signer: KubernetesCA,
+			Group: GroupServing, Copy: true},
+		{Kind: "apiserver-sni-file", Name: "the API server's certificate for other names", Base: Setting,
+			Path: "kube-apiserver.sni-cert-file", Key: "kube-apiserver.sni-private-key-file", Signer: KubernetesCA,
 			Group: GroupServing, Copy: true},
 		{Kind: "apiserver-kubelet-client-file", Name: "the API server's client certificate for kubelets", Base: Setting,
 			Path: "kube-apiserver.kubelet-client-certificate", Key: "kube-apiserver.kubelet-client-key",

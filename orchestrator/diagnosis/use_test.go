@@ -91,6 +91,14 @@ func inUse() []fault {
 			route: diagnosis.Refuse, causes: one(diagnosis.APICrashing),
 		},
 		{
+			name: "leftovers of kubeadm's etcd that have expired, and no manifest of the API server", of: single,
+			edits: []tc.Edit{tc.On("cp1", usual, kubeadmsEtcd, tc.Refused(), func(n *snapshot.Node) {
+				delete(n.Facts, "kube-apiserver.etcd-certfile")
+				n.Facts["manifest"] = "missing"
+			})},
+			route: diagnosis.Refuse, causes: one(diagnosis.ManifestMissing), follow: follow{diagnosis.APIServerRefused: diagnosis.ManifestMissing},
+		},
+		{
 			name: "the pairs of a member that was removed", of: single,
 			edits: []tc.Edit{tc.On("cp1", usual, lies(certs.KindEtcdMember, tc.EtcdPKI+"/member-gone.pem", -1), lies(certs.KindEtcdAdmin, tc.EtcdPKI+"/admin-gone.pem", -1))},
 			route: diagnosis.None,
@@ -99,6 +107,12 @@ func inUse() []fault {
 			name: "another member's pair, which Kubespray may hand out", of: ha,
 			edits: []tc.Edit{tc.On("cp1,cp2,cp3", usual), tc.On("cp1", lies(certs.KindEtcdMember, tc.EtcdPKI+"/member-cp2.pem", -1))},
 			route: diagnosis.Renew, causes: one(diagnosis.EtcdExpired),
+		},
+		{
+			name: "another member's certificate and an administrator's, without their keys", of: ha,
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", usual), tc.On("cp1", lies(certs.KindEtcdMember, tc.EtcdPKI+"/member-cp2.pem", -1), key(certs.KeyMissing, certs.KindEtcdAdmin), tc.Expired(certs.KindEtcdAdmin),
+				func(n *snapshot.Node) { n.Certificates[len(n.Certificates)-1].Key = certs.KeyMissing })},
+			route: diagnosis.None,
 		},
 		{
 			name: "what the host's etcd left behind next to kubeadm's", of: single,
@@ -137,6 +151,11 @@ func inUse() []fault {
 			edits: []tc.Edit{tc.On("cp1", ownServing(-1), tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired))},
 			route: diagnosis.Refuse, causes: one(diagnosis.OwnInvalid),
 			follow: follow{diagnosis.APIServerUntrusted: diagnosis.OwnInvalid},
+		},
+		{
+			name: "an API server's certificate for another name that has ended", of: single,
+			edits: []tc.Edit{tc.On("cp1", usual, uses("kube-apiserver.sni-cert-file "+own), lies("apiserver-sni-file", own, -1))},
+			route: diagnosis.Refuse, causes: one(diagnosis.OwnInvalid),
 		},
 		{
 			name: "a kubelet with a certificate of its own that has ended, as has the one next to it", of: single,

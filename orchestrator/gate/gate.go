@@ -70,6 +70,9 @@ type Check struct {
 	Restored snapshot.Snapshot
 	// Rollback renews nothing: what is about to expire may be what it was.
 	Rollback bool
+	// Refused are the files of each node that a playbook has refused to change. The gate waits for
+	// none of them, and does not pass either while one is due.
+	Refused map[string][]string
 
 	// found is what Before shows, lasting what of it is fixed by no step.
 	found, lasting []diagnosis.Finding
@@ -378,15 +381,26 @@ func (c Check) certificate(n, before snapshot.Node, cert certs.Certificate, add 
 		func(b certs.Certificate) bool { return b.Fingerprint == cert.Fingerprint })
 	s := cert.StatusAt(n.Clock, n.Window(row, cert, c.Thresholds.RenewBefore))
 	if s != certs.Valid && (s != certs.Expiring || same && !c.Rollback) {
-		add(n.Name, cert.Path+" must hold a fresh certificate",
+		add(n.Name, cert.Path+" "+mustBeFresh,
 			fmt.Sprintf("it is %s: it expires at %s", s, cert.Ends().Format(time.RFC3339)))
 	}
 }
 
-// TimeoutError means that a gate did not hold before its deadline.
+const mustBeFresh = "must hold a fresh certificate"
+
+// refuses reports whether waiting does not help: a playbook has refused to renew that file.
+func (c Check) refuses(u Unmet) bool {
+	file, ok := strings.CutSuffix(u.What, " "+mustBeFresh)
+	return ok && slices.Contains(c.Refused[u.Node], file)
+}
+
+// TimeoutError means that a gate did not hold before its deadline, or that waiting until then would
+// not have helped.
 type TimeoutError struct {
 	Gate    plan.Gate
 	Timeout time.Duration
+	// Refused: all that did not hold are files that a playbook has refused to change.
+	Refused bool
 	// Unmet is what did not hold when time ran out.
 	Unmet []Unmet
 }
@@ -396,11 +410,20 @@ func (e *TimeoutError) Error() string {
 	for i, u := range e.Unmet {
 		lines[i] = u.String()
 	}
-	return fmt.Sprintf("gate %s did not pass within %s: %s", e.Gate, e.Timeout, strings.Join(lines, "; "))
+	return fmt.Sprintf("gate %s %s: %s", e.Gate, e.How(), strings.Join(lines, "; "))
+}
+
+// How is how the gate failed, in words.
+func (e *TimeoutError) How() string {
+	if e.Refused {
+		return "cannot pass, since files were not changed"
+	}
+	return fmt.Sprintf("did not pass within %s", e.Timeout)
 }
 
 // Wait takes snapshots until the gate holds and has held for StableFor, or until it does
-// not hold when timeout has passed: what holds then may still have its time. Between two
+// not hold when timeout has passed, or nothing but Refused is left to wait for: what holds
+// then may still have its time. Between two
 // of them it pauses at least as long as the last one took: nodes that are busy coming
 // back are not kept busy being looked at. It returns the last snapshot taken; each
 // evaluation is handed to observe, and while the gate holds and not for long enough, how
@@ -431,8 +454,9 @@ func (c Check) Wait(ctx context.Context, timeout, pause time.Duration,
 		if len(unmet) == 0 {
 			return s, nil
 		}
-		if !holds && !time.Now().Add(pause).Before(deadline) {
-			return s, &TimeoutError{Gate: c.Gate, Timeout: timeout, Unmet: unmet}
+		refused := !holds && !slices.ContainsFunc(unmet, func(u Unmet) bool { return !c.refuses(u) })
+		if refused || !holds && !time.Now().Add(pause).Before(deadline) {
+			return s, &TimeoutError{Gate: c.Gate, Timeout: timeout, Refused: refused, Unmet: unmet}
 		}
 		select {
 		case <-time.After(pause):

@@ -567,6 +567,32 @@ func TestWaitGivesUpAtItsDeadline(t *testing.T) {
 	})
 }
 
+// What a playbook has refused to change does not come true by waiting: the gate fails at once, but
+// not before all else holds.
+func TestWaitIsNotForRefusedFiles(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		due := tc.On("cp1", tc.Expired(certs.KindSchedulerConf))
+		file := tc.Healthy(tc.Single()).Nodes[0].Facts["config-dir"] + "/scheduler.conf"
+		l := &looks{snaps: []snapshot.Snapshot{renewed(due, tc.On("cp1", tc.Refused())), renewed(due)}}
+		c := check(plan.ClusterGate, "cp1")
+		c.Refused = map[string][]string{"cp1": {file}, "w1": {"/etc/kubernetes/kubelet.conf"}}
+		c.StableFor = time.Minute
+		start := time.Now()
+		_, err := c.Wait(t.Context(), time.Hour, 10*time.Second, l.take, func([]gate.Unmet) {})
+		var timeout *gate.TimeoutError
+		if !errors.As(err, &timeout) || !timeout.Refused || len(timeout.Unmet) != 1 {
+			t.Fatalf("error is %v", err)
+		}
+		if want := "gate cluster cannot pass, since files were not changed: cp1: " + file + " must hold a fresh certificate"; !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("error is %q, want %q", err, want)
+		}
+		if took := time.Since(start); l.count != 2 || took != 10*time.Second {
+			t.Errorf("looked %d times in %s", l.count, took)
+		}
+	})
+}
+
 // A deadline in the past still allows one look: the gate may hold already.
 func TestWaitLooksAtLeastOnce(t *testing.T) {
 	t.Parallel()

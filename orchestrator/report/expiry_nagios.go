@@ -62,14 +62,20 @@ func ExpiryNagios(w io.Writer, r expiry.Report) error {
 		answered = append(answered, fmt.Sprintf("%d of %d nodes unknown", n, len(r.Nodes)))
 	}
 	if len(answered) == 0 {
-		answered = []string{fmt.Sprintf("%d certificates on %d nodes are valid", len(r.Certificates), len(r.Nodes))}
+		answered = []string{fmt.Sprintf("%d certificates on %d nodes are valid",
+			len(r.Certificates)-r.Counts[expiry.Unused], len(r.Nodes))}
 	}
 	text := strings.Join(answered, ", ")
-	perf := ""
-	if c, ok := r.Worst(); ok {
+	// A certificate that is as bad comes before a file without one, and that before milder ones.
+	if c, ok := r.Worst(); len(r.Unreadable) > 0 && (!ok || c.Status.Level() < expiry.LevelCritical) {
+		text += fmt.Sprintf("; first: %s on %s: %s", r.Unreadable[0].Path, r.Unreadable[0].Node, r.Unreadable[0].Reason)
+	} else if ok {
 		text += fmt.Sprintf("; first: %s on %s %s", c.Name, c.Node, sentence(c))
-		perf = fmt.Sprintf("'next_expiry'=%ds;%d:;%d: ", r.Certificates[0].ResidualSeconds, r.WarnSeconds,
-			r.CritSeconds)
+	}
+	perf := ""
+	if i := slices.IndexFunc(r.Certificates, func(c expiry.Row) bool { return c.Status != expiry.Unused }); i >= 0 {
+		next := r.Certificates[i].ResidualSeconds
+		perf = fmt.Sprintf("'next_expiry'=%ds;%d:;%d: ", next, r.WarnSeconds, r.CritSeconds)
 	}
 	perf += fmt.Sprintf("'certificates'=%d;;;0 'warning'=%d;;;0 'critical'=%d;;;0 'not_yet_valid'=%d;;;0 "+
 		"'expired'=%d;;;0 'unreadable'=%d;;;0 'unknown_nodes'=%d;;;0",

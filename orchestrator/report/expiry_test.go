@@ -113,7 +113,7 @@ func TestExpiryWriteErrors(t *testing.T) {
 // The states for a healthy cluster and for an unknown one.
 func TestExpiryNagiosStates(t *testing.T) {
 	t.Parallel()
-	unreadable := tc.Healthy(tc.Single(), tc.On("w1", func(n *snapshot.Node) { n.Unreadable = []snapshot.Unreadable{{Path: "/x"}} }))
+	unreadable := tc.Healthy(tc.Single(), tc.On("w1", func(n *snapshot.Node) { n.Unreadable = []snapshot.Unreadable{{Path: "/x", Reason: "it is empty"}} }))
 	for _, row := range []struct {
 		name  string
 		in    expiry.Report
@@ -131,7 +131,10 @@ func TestExpiryNagiosStates(t *testing.T) {
 			`^KSCERTCTL CRITICAL - 1 not-yet-valid, 1 warning; first: scheduler.conf on cp1 not valid before [0-9TZ:-]+ \| 'next_expiry'=1728000s;.*\nnot-yet-valid: .*\nwarning: `},
 		{"nothing", nothing(), report.NagiosUnknown, `^KSCERTCTL UNKNOWN - 2 of 2 nodes unknown \| 'certificates'=0`},
 		{"no node at all", expiry.Of(snapshot.Snapshot{}, expiry.DefaultThresholds()), report.NagiosUnknown, `^KSCERTCTL UNKNOWN - `},
-		{"a file without a certificate", expiry.Of(unreadable, expiry.DefaultThresholds()), report.NagiosCritical, `^KSCERTCTL CRITICAL - 1 unreadable;`},
+		{"a file without a certificate", expiry.Of(unreadable, expiry.DefaultThresholds()), report.NagiosCritical, `^KSCERTCTL CRITICAL - 1 unreadable; first: /x on w1: it is empty \|`},
+		{"a leftover that has expired", expiry.Of(tc.Healthy(tc.Single(), tc.On("cp1", tc.Expired(certs.KindAPIServer), func(n *snapshot.Node) {
+			n.Facts["kube-apiserver.tls-cert-file"] = "/own.crt"
+		})), expiry.DefaultThresholds()), report.NagiosOK, `^KSCERTCTL OK - 20 certificates on 2 nodes are valid; first: .* expires in 355d \| 'next_expiry'=30672000s;2592000:;604800: 'certificates'=21`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

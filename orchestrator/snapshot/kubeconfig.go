@@ -82,7 +82,7 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 		n.misread[k.Path] = "it is not a kubeconfig: neither YAML nor JSON that can be parsed"
 		return nil
 	}
-	inUse, of := doc.current()
+	inUse, of, unused := doc.current()
 	if of >= 0 && of < len(doc.Clusters) {
 		c := doc.Clusters[of].Cluster
 		k.Server = c.Server
@@ -139,6 +139,8 @@ func readKubeconfig(n *reading, f []string, text []byte) error {
 		n.without[k.Path] = "it names no user"
 	case len(n.logins[k.Path]) == 0:
 		n.without[k.Path] = noCertificate
+	case unused != "":
+		n.without[k.Path] = unused
 	}
 	return nil
 }
@@ -183,28 +185,38 @@ func (k *Kubeconfig) trust(bundle []*x509.Certificate) {
 }
 
 // current returns which user is that of the current context, and the index of its cluster. Without
-// a current context, both are the first.
-func (t kubeconfigText) current() (inUse func(kubeconfigUser) bool, of int) {
-	for _, c := range t.Contexts {
-		if c.Name != t.CurrentContext {
-			continue
+// one, both are the first, and unused is why kubectl and the components use neither.
+func (t kubeconfigText) current() (inUse func(kubeconfigUser) bool, of int, unused string) {
+	var user string
+	switch at := slices.IndexFunc(t.Contexts, func(c kubeconfigContext) bool { return c.Name == t.CurrentContext }); {
+	case at >= 0:
+		cluster := t.Contexts[at].Context.Cluster
+		user = t.Contexts[at].Context.User
+		of = slices.IndexFunc(t.Clusters, func(c kubeconfigCluster) bool { return c.Name == cluster })
+		if !slices.ContainsFunc(t.Users, func(u kubeconfigUser) bool { return u.Name == user }) {
+			unused = "the user of its current context does not exist"
 		}
-		of = slices.IndexFunc(t.Clusters, func(e kubeconfigCluster) bool { return e.Name == c.Context.Cluster })
-		return func(u kubeconfigUser) bool { return u.Name == c.Context.User }, of
+	case t.CurrentContext == "":
+		unused = "it names no current context, so none of its users is used"
+	default:
+		unused = "its current context does not exist, so none of its users is used"
 	}
-	var first string
-	if len(t.Users) > 0 {
-		first = t.Users[0].Name
+	if unused != "" && user == "" && len(t.Users) > 0 {
+		user = t.Users[0].Name
 	}
-	return func(u kubeconfigUser) bool { return u.Name == first }, 0
+	return func(u kubeconfigUser) bool { return u.Name == user }, of, unused
 }
 
 // relativeTo is the path of a file that a kubeconfig names, which may be relative to its own.
 func relativeTo(kubeconfig, file string) string {
-	if file == "" || path.IsAbs(file) {
-		return file
+	switch {
+	case file == "":
+		return ""
+	case path.IsAbs(file):
+		return path.Clean(file)
+	default:
+		return path.Join(path.Dir(kubeconfig), file)
 	}
-	return path.Join(path.Dir(kubeconfig), file)
 }
 
 // lists reports whether a certificate in a kubeconfig is listed already.
@@ -237,9 +249,12 @@ func (n *reading) fromBase64(s string) ([]*x509.Certificate, error) {
 func (n *reading) checkKubeconfigs() {
 	for _, k := range n.Kubeconfigs {
 		row, _ := n.row(k.Path)
+		if row.Kind == "" { // another file, read only to see what it is
+			n.Unreadable = slices.DeleteFunc(n.Unreadable, func(u Unreadable) bool { return u.Path == k.Path })
+			continue
+		}
 		others := row.Base == certs.Home || row.Copy
 		switch misread, without := n.misread[k.Path], n.without[k.Path]; {
-		case row.Kind == "": // another file
 		case misread != "" && !n.reported(k.Path):
 			n.unreadable(k.Path, misread)
 		case others:

@@ -16,14 +16,14 @@ func (n Node) Uses(c certs.Certificate) (uses, known bool) {
 	return n.uses(row, c.Path)
 }
 
-func (n Node) uses(row certs.Row, file string) (uses, known bool) {
+func (n Node) uses(row certs.Row, file string, asked ...certs.Kind) (uses, known bool) {
 	for setting := range strings.FieldsSeq(row.Settings) {
 		if named := n.Facts[setting]; named != "" {
 			uses, known = uses || named == file, true
 		}
 	}
-	if with, ok := certs.Lookup(row.With); ok && !known {
-		return n.uses(with, path.Join(n.Facts["pki"], with.Path))
+	if with, ok := certs.Lookup(row.With); ok && !known && !slices.Contains(asked, with.Kind) {
+		return n.uses(with, path.Join(n.Facts["pki"], with.Path), append(asked, row.Kind)...)
 	}
 	return uses, known
 }
@@ -41,7 +41,7 @@ func (s Snapshot) Unused(n Node, c certs.Certificate) bool {
 	case !ok || c.Served || row.Own() || uses:
 		return false
 	case row.Base == certs.EtcdPKI:
-		return s.unusedHostEtcd(n, row, c.Path)
+		return s.unusedHostEtcd(n, row, c)
 	case known:
 		return true
 	case row.CA:
@@ -101,7 +101,7 @@ func (s Snapshot) spare(c certs.Certificate, bundle []certs.Certificate) bool {
 			later, again = true, again || other.SignsAs() == c.SignsAs()
 		}
 	}
-	return again || later && c.Key != certs.KeyMatches && s.KnowsSigners() && !s.signs(c)
+	return again || later && c.Key != certs.KeyMatches && s.KnowsSigners() && !s.signs(c, bundle)
 }
 
 // KnowsSigners reports whether it is known who has signed what: snapshots of earlier versions do
@@ -112,22 +112,32 @@ func (s Snapshot) KnowsSigners() bool {
 	})
 }
 
-// signs reports whether a certificate that the cluster uses is from a CA.
-func (s Snapshot) signs(ca certs.Certificate) bool {
+// signs reports whether a certificate that the cluster uses needs a CA of a bundle: it leads to none
+// that comes before, is in the bundle too, and lasts longer. An intermediate CA in a bundle is
+// trusted without its root.
+func (s Snapshot) signs(ca certs.Certificate, bundle []certs.Certificate) bool {
 	name := ca.SignsAs()
+	trusted := func(signer string) bool {
+		return slices.ContainsFunc(bundle, func(other certs.Certificate) bool {
+			return other.SignsAs() == signer && other.NotAfter.After(ca.NotAfter)
+		})
+	}
 	return slices.ContainsFunc(s.Nodes, func(n Node) bool {
-		return slices.ContainsFunc(n.Certificates,
-			func(c certs.Certificate) bool { return slices.Contains(c.Signers, name) })
+		return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
+			path := append([]string{c.SignsAs()}, c.Signers...)
+			at := slices.Index(path, name)
+			return at > 0 && !slices.ContainsFunc(path[:at], trusted)
+		})
 	})
 }
 
 // hostEtcdSettings name the files of etcd's members and of its clients.
 var hostEtcdSettings = []string{"etcd.cert-file", "etcd.peer-cert-file", "kube-apiserver.etcd-certfile"}
 
-// unusedHostEtcd: the directory is of an etcd that nothing on the node uses, or the file is that of
-// a host that neither the inventory nor a component knows. Kubespray may distribute files of other
-// hosts there.
-func (s Snapshot) unusedHostEtcd(n Node, row certs.Row, file string) bool {
+// unusedHostEtcd: the directory is of an etcd that nothing on the node uses, or the file is one that
+// no component names and that has no key, or is that of a host that neither the inventory nor a
+// component knows. Kubespray may distribute files of other hosts there.
+func (s Snapshot) unusedHostEtcd(n Node, row certs.Row, c certs.Certificate) bool {
 	here, elsewhere := false, false
 	for _, setting := range hostEtcdSettings {
 		below := strings.HasPrefix(n.Facts[setting], n.Facts["etcd-dir"]+"/")
@@ -137,7 +147,10 @@ func (s Snapshot) unusedHostEtcd(n Node, row certs.Row, file string) bool {
 	if !here || row.CA {
 		return elsewhere && !here
 	}
-	host := hostIn(file)
+	if c.Key == certs.KeyMissing {
+		return true
+	}
+	host := hostIn(c.Path)
 	return !slices.ContainsFunc(s.Nodes, func(n Node) bool {
 		return n.Name == host || n.KubernetesName == host ||
 			slices.ContainsFunc(hostEtcdSettings, func(setting string) bool { return hostIn(n.Facts[setting]) == host })

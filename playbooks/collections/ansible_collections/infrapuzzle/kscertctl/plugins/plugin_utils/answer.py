@@ -578,7 +578,7 @@ class Reading(object):
             self.misread[path] = 'it is empty'
             return
         try:
-            server, trusted, users = self.parts(document(lines))
+            server, trusted, users, unused = self.parts(document(lines))
         except AnswerError:
             raise
         except Exception:  # whatever a node has there
@@ -593,6 +593,8 @@ class Reading(object):
             self.without[path] = 'it names no user'
         elif path not in self.without and not logins:
             self.without[path] = NO_CERTIFICATE
+        elif path not in self.without and unused:
+            self.without[path] = unused
 
     # --- parts of records ---
 
@@ -643,25 +645,32 @@ class Reading(object):
 
     @staticmethod
     def parts(config):
-        """The server, the CAs and the users of a kubeconfig, that of the current context first."""
+        """The server, the CAs and the users of a kubeconfig, that of the current context first, and why that is not used."""
         config = part(config, dict)
         lists = dict((name, [part(entry, dict) for entry in part(config.get(name), list)]) for name in ('clusters', 'contexts', 'users'))
 
         def inner(entry, name):
             return part(entry.get(name), dict)
         entries, users = lists['clusters'], lists['users']
-        context = next((inner(c, 'context') for c in lists['contexts'] if word(c.get('name')) == word(config.get('current-context'))), None)
-        if context is None:
-            current = word(users[0].get('name')) if users else ''
-            of = entries[0] if entries else {}
-        else:
+        named, unused, current = word(config.get('current-context')), '', ''
+        context = next((inner(c, 'context') for c in lists['contexts'] if word(c.get('name')) == named), None)
+        if context is not None:
             current = word(context.get('user'))
             of = next((c for c in entries if word(c.get('name')) == word(context.get('cluster'))), {})
+            if all(word(u.get('name')) != current for u in users):
+                unused = 'the user of its current context does not exist'
+        else:
+            of = entries[0] if entries else {}
+            unused = 'its current context does not exist, so none of its users is used'
+            if not named:
+                unused = 'it names no current context, so none of its users is used'
+        if unused and not current and users:
+            current = word(users[0].get('name'))
         of = inner(of, 'cluster')
         ranked = [(word(u.get('name')) == current, dict((k, word(v) if k.startswith('client-') else v) for k, v in inner(u, 'user').items()))
                   for u in users]
         ranked.sort(key=lambda user: not user[0])
-        return word(of.get('server')), word(of.get('certificate-authority-data')), ranked
+        return word(of.get('server')), word(of.get('certificate-authority-data')), ranked, unused
 
     def trust(self, config, trusted):
         if not trusted:
@@ -682,7 +691,8 @@ class Reading(object):
 
         def of(name):
             named = user.get(name) or ''
-            return posixpath.normpath(posixpath.join(posixpath.dirname(path), named)) if named and not named.startswith('/') else named
+            file = posixpath.normpath(posixpath.join(posixpath.dirname(path), named)) if named else ''
+            return file[1:] if file.startswith('//') else file  # which POSIX permits
         login = Login(None, of('client-certificate'), '' if user.get('client-key-data') else of('client-key'), current)
         embedded = user.get('client-certificate-data')
         if current and not embedded and login.path and 'clientCertificateFile' not in config:
@@ -746,7 +756,9 @@ class Reading(object):
         for config in self.node['kubeconfigs']:
             path = config['path']
             row = self.row(path)[0]
-            if not row:
+            if not row:  # another file, read only to see what it is
+                self.reasons.discard(path)
+                self.node['unreadable'] = [u for u in self.node['unreadable'] if u['path'] != path]
                 continue
             others = row['base'] == 'home' or row['copy']
             if path in self.misread:

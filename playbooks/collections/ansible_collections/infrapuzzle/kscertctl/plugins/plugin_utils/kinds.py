@@ -37,6 +37,7 @@ KINDS = (
     {'kind': 'cilium-etcd-ca', 'base': 'cilium', 'path': 'ca_cert.crt', 'key': '', 'signer': 'self-signed', 'authority': '', 'copy': True},
     {'kind': 'cilium-etcd-client', 'base': 'cilium', 'path': 'cert.crt', 'key': 'key.pem', 'signer': 'etcd-host-ca', 'authority': '', 'copy': True},
     {'kind': 'apiserver-file', 'base': 'setting', 'path': 'kube-apiserver.tls-cert-file', 'key': 'kube-apiserver.tls-private-key-file', 'signer': 'kubernetes-ca', 'authority': '', 'copy': True},
+    {'kind': 'apiserver-sni-file', 'base': 'setting', 'path': 'kube-apiserver.sni-cert-file', 'key': 'kube-apiserver.sni-private-key-file', 'signer': 'kubernetes-ca', 'authority': '', 'copy': True},
     {'kind': 'apiserver-kubelet-client-file', 'base': 'setting', 'path': 'kube-apiserver.kubelet-client-certificate', 'key': 'kube-apiserver.kubelet-client-key', 'signer': 'kubernetes-ca', 'authority': '', 'copy': True},
     {'kind': 'front-proxy-client-file', 'base': 'setting', 'path': 'kube-apiserver.proxy-client-cert-file', 'key': 'kube-apiserver.proxy-client-key-file', 'signer': 'front-proxy-ca', 'authority': '', 'copy': True},
     {'kind': 'controller-manager-kubeconfig', 'base': 'setting', 'path': 'kube-controller-manager.kubeconfig', 'key': '', 'signer': 'kubernetes-ca', 'authority': '', 'copy': True},

@@ -2,6 +2,7 @@
 # directory without COMPLETE is no backup.
 dir=$KSCERT_BACKUP_DIR
 
+need_tools
 pki_or_default >/dev/null # an unknown certificate directory cannot be backed up
 sweep
 case $(backup_state "$dir") in

@@ -3,7 +3,7 @@
 # kube-root-ca.crt of every namespace. Waits until all have it.
 pki=$(pki_dir)
 deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
-kubectl_() { kubectl --kubeconfig "$conf/admin.conf" --request-timeout=20s "$@"; }
+kubectl_() { kubectl --kubeconfig "$administrator" --request-timeout=20s "$@"; }
 openssl x509 -in "$pki/ca.crt" -noout || fail "$pki/ca.crt holds no certificate"
 public_stage
 

@@ -25,7 +25,8 @@ shared() {
   return 1
 }
 
-# unused LEAF: a setting names another file instead, or the leaf it is used with is unused.
+# unused LEAF [ASKED]: a setting names another file instead, or the leaf it is used with is unused,
+# if that is not among those in ASKED already.
 unused() {
   kind_of "$1"
   case $kind_setting in
@@ -35,29 +36,36 @@ unused() {
   esac
   if [ -n "$used" ]; then
     other "$pki/$1.crt" "$used"
-  elif [ -n "$kind_with" ]; then
-    unused "$kind_with"
-  else
-    return 1
+    return
   fi
+  case " ${2:-} " in *" $kind_with "*) kind_with= ;; esac
+  [ -n "$kind_with" ] && unused "$kind_with" "${2:-} $1"
+}
+
+# instead: what else helps with a pair that cannot be renewed.
+instead='restore it from a backup, or set it and its key aside and issue them with: kubeadm init phase certs'
+
+# keyless LEAF: its key is not there to be replaced.
+keyless() {
+  refused="its key $pki/$1.key does not exist; $instead"
+  [ ! -f "$pki/$1.key" ]
 }
 
 sweep
 due=
 for leaf in $leaves; do
   leaf=${leaf%%|*}
-  [ -f "$pki/$leaf.crt" ] || continue
+  [ -e "$pki/$leaf.crt" ] || [ -L "$pki/$leaf.crt" ] || continue
   ! unused "$leaf" || continue
   if ! openssl x509 -in "$pki/$leaf.crt" -noout 2>/dev/null; then
-    refused='no certificate is in it that could be renewed; restore it from a backup, or set it and its key aside'
-    refused="$refused and issue them with: kubeadm init phase certs"
+    refused="no certificate is in it that could be renewed; $instead"
     refuse "$pki/$leaf.crt"
     continue
   fi
   # An interrupted run leaves a pair that does not match.
-  if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key" ||
+  if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key" 2>/dev/null ||
     unidentified "$pki/$leaf.crt"; then
-    if led_astray "$pki/$leaf.crt" || led_astray "$pki/$leaf.key" || shared "$leaf"; then
+    if led_astray "$pki/$leaf.crt" || led_astray "$pki/$leaf.key" || shared "$leaf" || keyless "$leaf"; then
       refuse "$pki/$leaf.crt"
     else
       due="$due $leaf"
@@ -77,13 +85,22 @@ for f in $kubeconfigs "$home"; do
 done
 [ -n "$due" ] || exit 0
 
-# renew_leaf LEAF: its successor is in $staged/pki.
+# renew_leaf LEAF: its successor is in $staged/pki. If kubeadm renews none of its kind, as with a
+# negative serial number or without extended key usages, $staged/pki/LEAF.not has the reason.
 renew_leaf() {
   cp "$pki/$1.crt" "$staged/pki/$1.crt"
   cp "$pki/$1.key" "$staged/pki/$1.key"
   case $1 in etcd/*) name=etcd-${1#etcd/} ;; *) name=$1 ;; esac
   # shellcheck disable=SC2086 # none or one word
-  quietly timeout 60 kubeadm $alpha certs renew "$name" --config "$staged/kubeadm.yaml"
+  why=$(timeout 60 kubeadm $alpha certs renew "$name" --config "$staged/kubeadm.yaml" 2>&1 </dev/null) ||
+    case $why in
+    *'failed to load existing certificate'* | *'must specify at least one ExtKeyUsage'*)
+      printf 'kubeadm reports: %s; %s\n' "$(printf '%s\n' "$why" | sed -n "s|$staged/pki|$pki|; s/^error: //p")" \
+        "$instead" >"$staged/pki/$1.not"
+      return
+      ;;
+    *) fail "kubeadm certs renew $name failed: $why" ;;
+    esac
   chain "$pki/$1.crt" "$staged/pki/$1.crt" "$pki/$(authority_of "$1").crt"
   pair "$staged/pki/$1.crt" "$staged/pki/$1.key" || fail "kubeadm made a $1 whose key does not match"
   check_successor "$pki/$1.crt" "$staged/pki/$1.crt" "$pki/$(authority_of "$1").crt"
@@ -94,8 +111,9 @@ authority_of() { kind_of "$1" && printf '%s\n' "$kind_ca"; }
 # successor_of LEAF|FINGERPRINT: of a certificate in the PKI directory, or in a kubeconfig.
 successor_of() { case $1 in *:*) issue_user "$1" ;; *) renew_leaf "$1" ;; esac; }
 
-check_authority ca
-check_authority front-proxy-ca
+for item in $due; do
+  case $item in /*) check_authority ca ;; *) check_authority "$(authority_of "$item")" ;; esac
+done
 if [ "$KSCERT_CHECK" = True ]; then
   for item in $due; do
     case $item in
@@ -112,13 +130,7 @@ stage_users
 # Everything is made and checked first, and placed after that.
 set --
 for item in $due; do
-  case $item in
-  /*) ;;
-  *)
-    check_authority "$(authority_of "$item")"
-    set -- "$@" "$item"
-    ;;
-  esac
+  case $item in /*) ;; *) set -- "$@" "$item" ;; esac
 done
 for user in $(printf '%s' "$users" | awk '!message[$2]++ {print $2}'); do
   [ -e "$stage/users/$user.not" ] || set -- "$@" "$user"
@@ -139,6 +151,11 @@ for item in $due; do
     place "$stage/conf/${item##*/}" "$item"
     ;;
   *)
+    if [ -e "$stage/pki/$item.not" ]; then
+      refused=$(cat "$stage/pki/$item.not")
+      refuse "$pki/$item.crt"
+      continue
+    fi
     place_pair "$stage/pki/$item" "$pki/$item"
     ;;
   esac

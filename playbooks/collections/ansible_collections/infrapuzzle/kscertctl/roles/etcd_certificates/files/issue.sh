@@ -9,8 +9,11 @@ check_etcd_authority() {
   check_issuer "$dir/ca.pem" "$dir/ca-key.pem"
 }
 
-# request OLD KEY: $stage/request, signed by the key of OLD.
-request() { quietly openssl x509 -x509toreq -in "$1" -signkey "$2" -out "$stage/request"; }
+# request OLD KEY: $stage/request, signed by the key of OLD. OpenSSL 1.1.1 writes text before it.
+request() {
+  quietly openssl x509 -x509toreq -in "$1" -signkey "$2" -out "$stage/request.text"
+  quietly openssl req -in "$stage/request.text" -out "$stage/request"
+}
 
 # vouch OLD: checks that $stage/request comes from who has the key of OLD, which etcd's CA has
 # signed. The successor gets what OLD has, whatever the request names.

@@ -12,14 +12,20 @@ sweep
 # host FILE: the host in the name of a file.
 host() { host=${1##*/} host=${host#*-} host=${host%.pem}; }
 
-# A certificate of an unknown host on a node that does not use the host's etcd is a leftover
-# (orchestrator/snapshot, Snapshot.Unused).
-hosts=" ${KSCERT_HOSTS:-} " here_used='' elsewhere=''
+# nameless FILE: no component names it.
+nameless() {
+  printf '%s' "$in_use" | while IFS= read -r file; do if same "$1" "$file"; then exit 1; fi; done
+}
+
+# A certificate of an unknown host on a node that does not use the host's etcd is a leftover, and so
+# is one without a key that no component names (orchestrator/snapshot, Snapshot.Unused).
+hosts=" ${KSCERT_HOSTS:-} " here_used='' elsewhere='' in_use=''
 for file in "$(of_etcd cert-file ETCD_CERT_FILE)" "$(of_etcd peer-cert-file ETCD_PEER_CERT_FILE)" \
   "$(named kube-apiserver etcd-certfile)"; do
   [ -n "$file" ] || continue
   host "$file"
-  hosts="$hosts$host "
+  hosts="$hosts$host " in_use="$in_use$file
+"
   if same "${file%/*}" "$dir"; then here_used=yes; else elsewhere=yes; fi
 done
 [ -z "$elsewhere" ] || [ -n "$here_used" ] || exit 0
@@ -35,6 +41,7 @@ for name in "$@"; do
   [ -f "$name" ] || continue
   host "$name"
   case "$here_used:$hosts" in yes:*" $host "* | :*) ;; *) continue ;; esac
+  if [ -n "$here_used" ] && [ ! -f "${name%.pem}-key.pem" ] && nameless "$name"; then continue; fi
   cert=$(readlink -f "$name")
   case $cert in
   "$(readlink -f "$dir")"/*) ;;

@@ -92,11 +92,11 @@ END
         "requestheader-client-ca-file etcd-cafile etcd-certfile etcd-keyfile etcd-servers kubeconfig cert-file " \
         "key-file trusted-ca-file peer-cert-file peer-key-file peer-trusted-ca-file root-ca-file " \
         "cluster-signing-cert-file listen-client-urls listen-client-http-urls enable-grpc-gateway listen-peer-urls " \
-        "data-dir name", names, " ")
+        "data-dir name sni-cert-file sni-private-key-file sni-cert-file-2 sni-cert-file-3 sni-cert-file-4", names, " ")
       for (i = 1; i <= n; i++) wanted[names[i]] = 1
     }
     function leaf(path, value) {
-      if (files ~ /kubelet/) { if ((path = setting_of_kubelet(path)) != "") of[path] = value }
+      if (files ~ /kubelet/) { if ((path = setting_of_kubelet(path)) != "") of[path] = from_there(path, value) }
       else if (file != "kube-vip") of_pod(path, value)
       else if (path ~ /\/hostPath\/path$/ && value ~ /([.]conf|config)$/) put("kube-vip.kubeconfig", value)
     }
@@ -209,6 +209,14 @@ list() {
 # name, that name is reported.
 list_setting() {
   setting "$1" ''
+  readable "$value"
+  # What a member of etcd has left is not used.
+  case $1:$value in
+  kube-apiserver.*:"$pki"/* | kube-apiserver.*:"$real"/*) ;;
+  kube-apiserver.*:/* | kubelet.tlsCertFile:/*)
+    [ -e "$value" ] || [ -L "$value" ] || record "UNREADABLE $value" "it does not exist, and $1 names it"
+    ;;
+  esac
   [ -f "$value" ] && plain "$value" || return 0
   if ! as_listed "$value"; then
     files=$files$nl$value
@@ -241,11 +249,12 @@ certificates() {
     case $f in *-key.pem) ;; *) readable "$f" && list "$f" ;; esac
   done
   for name in $file_settings kube-apiserver.client-ca-file kube-apiserver.requestheader-client-ca-file \
-    kube-controller-manager.root-ca-file kube-controller-manager.cluster-signing-cert-file kubelet.clientCAFile; do
+    kube-controller-manager.root-ca-file kube-controller-manager.cluster-signing-cert-file kubelet.clientCAFile \
+    kube-apiserver.sni-cert-file-2 kube-apiserver.sni-cert-file-3 kube-apiserver.sni-cert-file-4; do
     list_setting "$name"
   done
   [ ! -f "$tmp/named" ] || while read -r f; do
-    case $f in 'client-certificate '*) readable "${f#* }" && list "${f#* }" ;; esac
+    case $f in 'client-certificate '*) tidy "${f#* }" && readable "$value" && list "$value" ;; esac
   done <"$tmp/named"
   # shellcheck disable=SC2086 # split at newlines
   set -- $files
@@ -271,7 +280,7 @@ kubeconfigs() {
   for name in $login_settings; do list_setting "$name"; done
   # shellcheck disable=SC2086 # split at newlines
   set -- $files
-  [ $# = 0 ] || metadata "$@" | awk -v tmp="$tmp" -v openssl="$openssl" "$structure$apart$numbered"'
+  [ $# = 0 ] || metadata "$@" | awk -v tmp="$tmp" -v openssl="$openssl" "$structure$apart$misspelt"'
     BEGIN {
       n = split("apiVersion v1 kind Config preferences extensions extension clusters cluster contexts context " \
         "current-context users user name server certificate-authority certificate-authority-data " \
@@ -420,7 +429,7 @@ kubeconfigs() {
     }
     big { next }
     length($0) > 300000 || FNR > 100000 { big = 1; print FILENAME >(tmp "/big"); next }
-    numbered($0) { print FILENAME >(tmp "/numbered") }
+    how = misspelt($0) { print how, FILENAME >(tmp "/misspelt") }
     {
       gsub(/\\["\\]/, "_") # would look like the end of a text
       $0 = /^%[A-Z]/ && quote == "" && block < 0 ? "" : structured($0) # a directive is not content
@@ -436,8 +445,12 @@ kubeconfigs() {
     }' - files=1 "$@"
   [ ! -f "$tmp/big" ] || while read -r f; do record "UNREADABLE $f" "$how_big"; done <"$tmp/big"
   [ ! -f "$tmp/utf16" ] || while read -r f; do record "UNREADABLE $f" "$how_utf16"; done <"$tmp/utf16"
-  [ ! -f "$tmp/numbered" ] || sort -u "$tmp/numbered" | while read -r f; do record "UNREADABLE $f" "$how_numbered"; done
+  [ ! -f "$tmp/misspelt" ] || sort -u "$tmp/misspelt" | while IFS=' ' read -r how f; do
+    record "UNREADABLE $f" "$(how_misspelt "$how")"
+  done
   [ ! -f "$tmp/named" ] || sort -u "$tmp/named" | sed -n 's/^client-key //p' | while read -r f; do
+    tidy "$f"
+    f=$value
     case $f in "$kubelet"/*) continue ;; esac
     n=$((n + 1))
     printf 'named.%s %s\n' "$n" "$f" >>"$tmp/keys.named"
@@ -855,7 +868,7 @@ END
 # view: the cluster as this node's API server shows it to its administrator, with TLS verified. The
 # client's cache is not left in root's home.
 view() {
-  set -- kubectl --cache-dir="$tmp/cache" --kubeconfig="$conf/admin.conf" --server="https://$1" --request-timeout=8s
+  set -- kubectl --cache-dir="$tmp/cache" --kubeconfig="$administrator" --server="https://$1" --request-timeout=8s
   column='{"\t"}' end='{"\n"}'
   show readyz 9 "$@" get --raw '/readyz?verbose' >"$tmp/result.readyz" || return 0
   kubelet_access "$@" &

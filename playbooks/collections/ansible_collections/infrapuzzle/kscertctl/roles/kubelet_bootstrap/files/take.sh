@@ -17,7 +17,7 @@ if [ -d "$stage" ]; then
   # The kubelet trusts the API server's CA, which is also the one that signs kubelets.
   embedded_authorities "$kubeletconf" >"$stage/ca.pem"
   file=$(sed -n 's/^.*certificate-authority["'"'"']\{0,1\}: *["'"'"']\{0,1\}\([^"'"'"', }]*\).*/\1/p' "$kubeletconf" |
-    head -n 1)
+    head -n 1 | sed "s|^[^/]|$conf/&|")
   [ -s "$stage/ca.pem" ] || cat "${file:-$conf/ssl/ca.crt}" >"$stage/ca.pem"
   chain "$stage/old.chain" "$stage/new.pem" "$stage/ca.pem"
   ! invalid "$stage/ca.pem" "$stage/new.pem" ||

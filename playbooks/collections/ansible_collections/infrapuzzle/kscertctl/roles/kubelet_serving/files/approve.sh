@@ -4,7 +4,7 @@
 # and the Node object, which the node writes (Kubernetes documentation, "Certificate signing
 # requests", kubelet-serving). Anything else pending under the node's name is left alone and
 # reported with the reason.
-kubectl_() { kubectl --kubeconfig "$conf/admin.conf" --request-timeout=10s "$@"; }
+kubectl_() { kubectl --kubeconfig "$administrator" --request-timeout=10s "$@"; }
 left() { printf 'left: %s\n' "$*" | tr -cd '[:print:]\n'; }
 
 # canonical: addresses on standard input as openssl writes them, for IPv6 in eight groups without

@@ -314,7 +314,7 @@ api_ready() {
     echo 'kube-apiserver does not run'
   elif [ "$(served "$api")" != "$(fingerprint "$api_file")" ]; then
     echo "the API server does not serve $api_file on $api"
-  elif ! kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s \
+  elif ! kubectl --kubeconfig "$administrator" --server "https://$api" --request-timeout=5s \
     get --raw /readyz 2>&1 </dev/null; then
     echo ' (the answer of /readyz)'
   else
@@ -333,7 +333,7 @@ ask_kubelet() {
     sed -n 's/^ *commonName *= system:node://p')
   for _ in 1 2 3; do
     [ -n "$name" ] || return 0
-    ! kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s \
+    ! kubectl --kubeconfig "$administrator" --server "https://$api" --request-timeout=5s \
       get --raw "/api/v1/nodes/$name/proxy/healthz" >/dev/null 2>&1 </dev/null || return 0
     sleep 0.5
   done
@@ -351,7 +351,7 @@ components_back() {
 # lease NAME: version, time of renewal, lifetime in seconds and holder of the lease by which a
 # component leads; nothing if no one holds it.
 lease() {
-  kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s -n kube-system get lease "$1" \
+  kubectl --kubeconfig "$administrator" --server "https://$api" --request-timeout=5s -n kube-system get lease "$1" \
     -o 'jsonpath={.metadata.resourceVersion} {.spec.renewTime} {.spec.leaseDurationSeconds} {.spec.holderIdentity}' \
     2>/dev/null </dev/null | awk 'NF == 4'
 }
@@ -402,7 +402,7 @@ release_leases() {
     gone) gone "$name" "$at" "${held##* }" || continue ;;
     silent) silent "$age" "$lasts" || continue ;;
     esac
-    kubectl --kubeconfig "$conf/admin.conf" --server "https://$api" --request-timeout=5s -n kube-system \
+    kubectl --kubeconfig "$administrator" --server "https://$api" --request-timeout=5s -n kube-system \
       patch lease "$name" --type=merge \
       -p "{\"metadata\":{\"resourceVersion\":\"${held%% *}\"},\"spec\":{\"holderIdentity\":\"\"}}" \
       >/dev/null 2>&1 </dev/null || continue

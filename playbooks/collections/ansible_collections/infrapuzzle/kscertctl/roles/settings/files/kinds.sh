@@ -8,7 +8,7 @@ etcd/ca'
 leaves='apiserver|ca|kube-apiserver.tls-cert-file|
 apiserver-kubelet-client|ca|kube-apiserver.kubelet-client-certificate|
 front-proxy-client|front-proxy-ca|kube-apiserver.proxy-client-cert-file|
-apiserver-etcd-client|etcd/ca|kube-apiserver.etcd-certfile|
+apiserver-etcd-client|etcd/ca|kube-apiserver.etcd-certfile|etcd/server
 etcd/server|etcd/ca|etcd.cert-file|apiserver-etcd-client
 etcd/peer|etcd/ca|etcd.peer-cert-file|apiserver-etcd-client
 etcd/healthcheck-client|etcd/ca||etcd/server'
@@ -22,6 +22,7 @@ node|kube-apiserver'
 file_settings='kubelet.client-certificate
 kubelet.tlsCertFile
 kube-apiserver.tls-cert-file
+kube-apiserver.sni-cert-file
 kube-apiserver.kubelet-client-certificate
 kube-apiserver.proxy-client-cert-file
 kube-apiserver.etcd-cafile
@@ -33,6 +34,7 @@ etcd.peer-cert-file'
 key_settings='kubelet.client-key
 kubelet.tlsPrivateKeyFile
 kube-apiserver.tls-private-key-file
+kube-apiserver.sni-private-key-file
 kube-apiserver.kubelet-client-key
 kube-apiserver.proxy-client-key-file
 kube-apiserver.etcd-keyfile

@@ -110,9 +110,15 @@ not_plain() {
       "kubeadm config migrate --old-config $1 --new-config NEW"
 }
 
-# numbered: awk that finds a line with characters of base64, or of a field's name, written by their
-# numbers, which no tool does: it is not read.
-numbered='
+# misspelt: awk that finds in a line of a kubeconfig what is not read as it is meant: characters of
+# base64, or of a field's name, written by their numbers, which no tool does, and the escaped slash
+# of JSON, for which kubectl and the components have no escape (YAML 1.1). misspelt() returns which
+# of the two: "number", "slash", or "".
+misspelt='
+  function misspelt(line) {
+    if (line ~ /"([^"\\]|\\.)*\\\/([^"\\]|\\.)*"/) return "slash"
+    return numbered(line) ? "number" : ""
+  }
   function numbered(line, h) {
     if (line !~ /\\[xuU][0-9A-Fa-f]/) return 0
     if (line ~ /"[^"]*\\[xuU][0-9A-Fa-f][^"]*"[ \t]*:/ || line ~ /^[ \t-]*[?][ \t]/) return 1
@@ -123,8 +129,15 @@ numbered='
     return 0
   }
 '
-how_numbered='characters of its base64, or of a field, are written by their numbers (\x.., \u....),'
-how_numbered="$how_numbered which is not read here; kubectl config view --raw --kubeconfig FILE writes it as usual"
+
+# how_misspelt HOW: the same in words.
+how_misspelt() {
+  case $1 in
+  slash) printf '%s\n' 'a slash is written as \/, which kubectl and the components cannot read' ;;
+  number) printf '%s %s\n' 'characters of its base64, or of a field, are written by their numbers (\x.., \u....),' \
+    'which is not read here; kubectl config view --raw --kubeconfig FILE writes it as usual' ;;
+  esac
+}
 
 # reader: awk that reads YAML and JSON of any style, as far as settings of components need it:
 # read_line() gets the lines of a file and calls leaf(path, value) for each scalar, as in
@@ -235,7 +248,7 @@ static_pod='
       mounts[part[3]] = part[5] + 1
     }
   }
-  function given(component, c, i, n, at, name) {
+  function given(component, c, i, n, at, name, snis) {
     split("", flags)
     c = 0
     for (i = 1; i <= last; i++) if (called[i] == component && called[0] != component) c = i
@@ -248,6 +261,12 @@ static_pod='
       gsub(/_/, "-", name)
       if (at <= length(word_of[i])) flags[name] = on_host(c, substr(word_of[i], at + 1))
       else if (i < n && word_of[i + 1] !~ /^-/) flags[name] = on_host(c, word_of[i + 1])
+      # CERTIFICATE,KEY or CERTIFICATE,KEY:NAMES, each counts.
+      if (name == "tls-sni-cert-key" && (at = index(flags[name], ","))) {
+        sub(/:.*/, "", flags[name])
+        flags["sni-cert-file" (++snis > 1 ? "-" snis : "")] = substr(flags[name], 1, at - 1)
+        flags["sni-private-key-file" (snis > 1 ? "-" snis : "")] = on_host(c, substr(flags[name], at + 1))
+      }
     }
     split("", volume); split("", on_disk); split("", host_path); split("", called)
     split("", argument); split("", arguments); split("", mount); split("", mounts)
@@ -282,8 +301,15 @@ static_pod='
   }
 '
 
-# of_kubelet: awk that finds a setting of the kubelet by its leaf.
+# of_kubelet: awk that finds a setting of the kubelet by its leaf, and the place of a file that it
+# names: relative to the configuration (kubelet, kubeletconfig/configfiles).
 of_kubelet='
+  function from_there(setting, value, dir) {
+    if (setting !~ /File$/ || value !~ /^[^\/]/) return value
+    dir = FILENAME
+    sub(/[^\/]*$/, "", dir)
+    return dir value
+  }
   function setting_of_kubelet(path) {
     if (path == "authentication/x509/clientCAFile") return "clientCAFile"
     if (path == "authorization/mode") return "authorization.mode"

@@ -21,7 +21,7 @@ find_kubelet
 # All of it is backed up, and what a run leaves there is removed.
 case $kubelet in /*) ;; *) fail "$kubelet, the --cert-dir of the kubelet, is no absolute path" ;; esac
 case $kubelet_home/ in
-"$kubelet"/*) fail "$kubelet, the --cert-dir of the kubelet, holds more than its certificates" ;;
+"${kubelet%/}"/*) fail "$kubelet, the --cert-dir of the kubelet, holds more than its certificates" ;;
 esac
 
 # No one types here, although the raw module may have a terminal.
@@ -54,6 +54,22 @@ seconds_of_duration() {
     }'
 }
 
+# seconds_of_date: seconds since 1970 of each date on stdin, as openssl prints it: "notAfter=Nov  8
+# 19:17:43 2027 GMT". Not with date -d: that of uutils ends one day before RFC 5280's date for a
+# certificate that never expires.
+seconds_of_date() {
+  awk '
+    /^not[A-Za-z]*=[A-Z][a-z][a-z] +[0-9]+ [0-9:.]+ [0-9]+ GMT$/ {
+      sub(/^[^=]*=/, "")
+      month = (index("JanFebMarAprMayJunJulAugSepOctNovDec", $1) + 2) / 3
+      split($3, time, ":")
+      year = $4 - (month < 3) # that begins in March, so that the leap day is its last
+      days = 365 * year + int(year / 4) - int(year / 100) + int(year / 400) + \
+        int((153 * (month + (month < 3 ? 9 : -3)) + 2) / 5) + $2 - 719469
+      printf "%.0f\n", ((days * 24 + time[1]) * 60 + time[2]) * 60 + time[3]
+    }'
+}
+
 # changed WHAT: prints for Ansible and the reader what was changed.
 changed() { printf 'changed: %s\n' "$*"; }
 
@@ -79,6 +95,25 @@ would_renew() {
     ;;
   esac
   checking "renew $1, which expires ${end#notAfter=}"
+}
+
+# need_tools: the tools that do more here than POSIX asks for can do that. Others would fail in the
+# middle of a change, or be wrong about times.
+need_tools() {
+  lacking=$(
+    exec 2>/dev/null
+    [ "$(date -u -d @2111604495 +%Y%m%d%H%M%SZ)" = 20361129204815Z ] || printf ' date'
+    find / -maxdepth 0 -printf '' || printf ' find'
+    for options in '-aT --parents --preserve=all --attributes-only' '-fT'; do
+      case $options in *T) tool=mv ;; *) tool=cp ;; esac
+      # shellcheck disable=SC2086 # words
+      "$tool" $options --help >/dev/null || printf ' %s' "$tool"
+    done
+    printf '/dev/null\0' | du -sck --exclude x --files0-from=- >/dev/null || printf ' du'
+    df -k --output=avail / >/dev/null || printf ' df'
+  )
+  [ -z "$lacking" ] || fail "these tools of this node cannot do what is needed:$lacking. Nothing was changed." \
+    'Those of GNU can, and uutils coreutils 0.12'
 }
 
 # Nothing is changed on a node before a verified backup of it exists.
@@ -184,8 +219,7 @@ lasts() {
   blocks=$(certificates) first=yes
   while :; do
     if begins=$(printf '%s\n' "$blocks" | openssl x509 -noout -startdate -checkend "$1" 2>/dev/null); then
-      begins=$(printf '%s\n' "$begins" | sed -n 's/^notBefore=//p')
-      [ "$(date -d "$begins" +%s)" -le "$(date +%s)" ] || return 1
+      [ "$(printf '%s\n' "$begins" | seconds_of_date)" -le "$(date +%s)" ] || return 1
     elif [ -n "$first" ] || printf '%s\n' "$blocks" | openssl x509 -noout 2>/dev/null; then
       return 1
     fi
@@ -236,7 +270,7 @@ has_key() { [ "$(printf '%s\n' "$one" | openssl x509 -noout -pubkey)" = "$wanted
 # tried.
 later() {
   has_key || return 1
-  end=$(date -d "$(printf '%s\n' "$one" | openssl x509 -noout -enddate | cut -d= -f2)" +%s)
+  end=$(printf '%s\n' "$one" | openssl x509 -noout -enddate | seconds_of_date)
   [ -n "$issuer" ] && [ "$end" -le "$issuer_ends" ] || issuer=$one issuer_ends=$end
   return 1
 }
@@ -267,7 +301,7 @@ kubelet_says() {
   done
   # shellcheck disable=SC2016 # $0 is awk's
   printf '%s' "$kubelet_configs" | tr '\n' '\0' | xargs -0 -r awk -v field="$field" "$reader$of_kubelet"'
-    function leaf(path, value) { if (setting_of_kubelet(path) == field) message = value }
+    function leaf(path, value) { if (setting_of_kubelet(path) == field) message = from_there(field, value) }
     FNR == 1 { new_file() }
     FNR <= 5000 { read_line($0) }
     END { if (message != "") print message }'
@@ -310,17 +344,15 @@ fingerprint() { openssl x509 -in "$1" -noout -fingerprint -sha256; }
 one_line() { base64 | tr -d '\n'; }
 
 # date_of FILE startdate|enddate: seconds since 1970.
-date_of() { date -d "$(openssl x509 -in "$1" -noout "-$2" | cut -d= -f2)" +%s; }
+date_of() { openssl x509 -in "$1" -noout "-$2" | seconds_of_date; }
 
 # fields FILE: the content of a certificate or certification request from its DER (RFC 5280, 4.1;
 # RFC 2986, 4), one field per line: "rdn OID:TAG:VALUE+..." of the subject, "san TAG VALUE",
 # "extension OID VALUE", all hexadecimal. Printed text cannot be parsed, because a name may hold a
 # line break. Prints nothing and fails for any other structure.
 fields() {
-  case $(sed -n '/^-----BEGIN/{p;q;}' "$1") in
-  *REQUEST*) openssl req -in "$1" -outform DER ;;
-  *) openssl x509 -in "$1" -outform DER ;;
-  esac | od -An -v -tx1 | awk '
+  case $(sed -n '/^-----BEGIN/{p;q;}' "$1") in *REQUEST*) form=req ;; *) form=x509 ;; esac
+  openssl "$form" -in "$1" -outform DER | od -An -v -tx1 | awk -v form="$form" '
     function number(h) {
       return (index("0123456789abcdef", substr(h, 1, 1)) - 1) * 16 + index("0123456789abcdef", substr(h, 2, 1)) - 1
     }
@@ -375,9 +407,8 @@ fields() {
     END {
       open(0); open(V); end = E; p = V
       open(p)
-      if (T == "a0") { # a certificate: version, serialNumber, signature, issuer, validity
-        for (i = 0; i < 5; i++) { open(p); p = E }
-      } else p = E # a request: version
+      # Of a certificate version, unless it is 1, serialNumber, signature, issuer, validity; of a request version.
+      for (i = form == "req" ? 1 : T == "a0" ? 5 : 4; i > 0; i--) { open(p); p = E }
       open(p); subject(V, E); open(p); p = E
       open(p); p = E # subjectPublicKeyInfo
       for (; p < end; p = at) {
@@ -644,12 +675,14 @@ successor_path() {
   printf '%s/.kscertctl.%s\n' "$safe_place" "${1##*/}"
 }
 
-# led_astray FILE: it is a link that leads out of what backups cover. Other links are followed, as
-# by kubeadm.
+# led_astray FILE: it is a link that leads out of what backups cover, with the reason in $refused.
+# Other links are followed, as by kubeadm.
 led_astray() {
   [ -L "$1" ] || return 1
-  refused="it leads to $(readlink -f "$1"), of which there is no backup"
-  ! covered | awk -v file="$(readlink -f "$1")" 'index(file, $0 "/") == 1 || file == $0 {found = 1} END {exit !found}'
+  leads_to=$(readlink -f "$1") || leads_to='nothing that is there'
+  ! covered | awk -v file="$leads_to" 'index(file, $0 "/") == 1 || file == $0 {found = 1} END {exit !found}' ||
+    return 1
+  refused="it leads to $leads_to, of which there is no backup"
 }
 
 # successor NEW OLD: leaves in $next, next to OLD, a file with NEW's content and OLD's owner, mode,
@@ -745,7 +778,13 @@ place_kubelet_pair() {
   cat "$1" >"$target"
   pair "$target" "$target" || fail "the new client certificate of the kubelet does not belong to its key"
   sync "$target"
-  settle "$kubelet/.kscertctl.link" "$current"
+  # As a container runtime makes where a file to mount is missing.
+  [ -L "$current" ] || [ ! -d "$current" ] || rmdir "$current" 2>/dev/null || :
+  settled "$kubelet/.kscertctl.link" "$current" || {
+    rm -f "$kubelet/.kscertctl.link" "$target"
+    unwritten "$current"
+  }
+  placed="$placed $current"
   changed "$current"
 }
 
@@ -827,6 +866,10 @@ refers_elsewhere() { elsewhere || [ -n "$(embedded_pair "$kubeletconf")" ]; }
 
 # refer_to_current: kubelet.conf refers to the rotating file instead. Needs $stage.
 refer_to_current() {
+  if led_astray "$kubeletconf"; then
+    refuse "$kubeletconf"
+    return 0
+  fi
   awk -v f="$current" '
     /^ +client-(certificate|key)(-data: [A-Za-z0-9+\/]+=*|: [^ ]+)( +#.*)?\r?$/ {
       if (/^ +client-certificate/) n++; else m++
@@ -1066,7 +1109,9 @@ due_in() {
     found=$(text_of "$run")
     ours_and_due "$found" || continue
     due_users="$due_users $of"
-    [ -n "$ends" ] || ends=$(printf '%s\n' "$found" | openssl x509 -noout -enddate)
+    end_of_one=$(printf '%s\n' "$found" | openssl x509 -noout -enddate)
+    end_at=$(printf '%s\n' "$end_of_one" | seconds_of_date)
+    [ -n "$ends" ] && [ "$end_at" -ge "$first_end" ] || ends=$end_of_one first_end=$end_at
   done <<END
 $known
 END
@@ -1078,7 +1123,9 @@ sifted='' users=''
 sift() {
   due_in "$1"
   refused=''
-  [ -n "$due_users" ] || ! awk "$numbered"'numbered($0) { found = 1 } END { exit !found }' "$1" || refused=$how_numbered
+  how=$(awk "$misspelt"'how = misspelt($0) { print how; exit }' "$1")
+  # What is due may be hidden by numbers, but not by a slash.
+  case $how,$due_users in number, | slash,?*) refused=$(how_misspelt "$how") ;; esac
   for user in $due_users; do
     [ -n "$refused" ] || refused=$(unfit "$user")
   done

@@ -3,12 +3,52 @@
 # prefix of the paths that no setting names.
 # shellcheck shell=sh disable=SC2034,SC2154
 root=${KSCERT_ROOT-}
-conf=$KSCERT_CONFIG_DIR
+
+# Times are computed in seconds, in 64 bits as in POSIX's long. With those of mksh, nothing that
+# expires after 2038 would be right.
+[ $((2147483647 + 1)) -gt 0 ] || {
+  echo "kscertctl: the sh of this node computes with 32 bits: use another for it, such as dash or bash" >&2
+  exit 1
+}
+
+# tidy PATH: leaves in $value the same name without double and trailing slashes and dots, as Go and
+# Ansible write it (path.Clean): names of one file are compared.
+tidy() {
+  value=$1
+  while :; do
+    case $value in
+    *//*) value=${value%%//*}/${value#*//} ;;
+    */./*) value=${value%%/./*}/${value#*/./} ;;
+    */.) value=${value%.} ;;
+    ?*/) value=${value%/} ;;
+    /../*) value=${value#/..} ;;
+    /*/../* | /*/..)
+      tidied=$value/ tidied=${tidied%%/../*}
+      value=${tidied%/*}${value#"$tidied"/..}
+      value=${value:-/}
+      ;;
+    *) break ;;
+    esac
+  done
+  # Through a link to a directory it may be another place.
+  # shellcheck disable=SC3013 # in every sh that a node may have
+  case $1/ in */../*) [ "$value" -ef "$1" ] || value=$1 ;; esac
+}
+
+tidy "$KSCERT_CONFIG_DIR"
+conf=$value
+tidy "$KSCERT_ETCD_DIR"
+KSCERT_ETCD_DIR=$value
 config=$conf/kubeadm-config.yaml
 kubelet_home=$root/var/lib/kubelet
 home=$root/root/.kube/config
 calico=$root/etc/calico/certs
 cilium=$root/etc/cilium/certs
+
+# The kubeconfig of the cluster's administrator: super-admin.conf, where admin.conf is empty, as a
+# full disk leaves it, or missing.
+administrator=$conf/admin.conf
+[ -s "$administrator" ] || [ ! -s "$conf/super-admin.conf" ] || administrator=$conf/super-admin.conf
 
 # top_level FIELD: the value of a field of kubeadm's configuration, quoted or not.
 top_level() {
@@ -29,7 +69,7 @@ top_level() {
 # kubeadm, as on a worker, that of Kubespray or else of kubeadm.
 find_pki() {
   if [ -f "$config" ]; then
-    value=$(top_level certificatesDir)
+    tidy "$(top_level certificatesDir)"
     if [ -z "$value" ]; then
       value=$root/etc/kubernetes/pki
       [ -d "$value" ] || [ ! -d "$conf/ssl" ] || value=$conf/ssl
@@ -49,7 +89,8 @@ find_kubelet() {
   flag kubeconfig "$conf/kubelet.conf"
   kubelet_conf=$value
   flag cert-dir "$kubelet_home/pki"
-  kubelet=${value%/}
+  tidy "$value"
+  kubelet=$value
 }
 
 # kubelet_words FILE...: leaves in $words what environment files give the kubelet, each word between
