@@ -303,7 +303,7 @@ func TestCAKilled(t *testing.T) {
 	t.Parallel()
 	for i, state := range []changeState{
 		{
-			name: "expired", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, restart: true, kubeletsKept: true, casRenewed: true,
+			name: "lapsed", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, restart: true, kubeletsKept: true, casRenewed: true,
 			breaks: func(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 				t.Helper()
 				if err := expire.Authorities(ctx, c, time.Now().Add(-time.Hour), "kubernetes", "front-proxy-ca", "etcd-ca"); err != nil {
