@@ -104,11 +104,8 @@ need_tools() {
     exec 2>/dev/null
     [ "$(date -u -d @2111604495 +%Y%m%d%H%M%SZ)" = 20361129204815Z ] || printf ' date'
     find / -maxdepth 0 -printf '' || printf ' find'
-    for options in '-aT --parents --preserve=all --attributes-only' '-fT'; do
-      case $options in *T) tool=mv ;; *) tool=cp ;; esac
-      # shellcheck disable=SC2086 # words
-      "$tool" $options --help >/dev/null || printf ' %s' "$tool"
-    done
+    cp -aT --parents --preserve=all --attributes-only --help >/dev/null || printf ' cp'
+    mv -fT --help >/dev/null || printf ' mv'
     printf '/dev/null\0' | du -sck --exclude x --files0-from=- >/dev/null || printf ' du'
     df -k --output=avail / >/dev/null || printf ' df'
   )
