@@ -130,6 +130,9 @@ func (s *session) ask(ctx context.Context, start time.Time, nodes []string, prob
 	p.Looks, p.Silence = true, lookSilence
 	if nodes == nil { // gates do not use it
 		p.Vars["kscert_trust"] = true
+		if s.opts.ClusterSecrets {
+			p.Vars["kscert_cluster_secrets"] = true
+		}
 	}
 	if nodes == nil {
 		p.Variables = cluster.Variables

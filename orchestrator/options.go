@@ -83,6 +83,8 @@ type Options struct {
 	// that and nothing else. CAValidity is their lifetime; as before if zero.
 	RenewCAs   []plan.CA
 	CAValidity time.Duration
+	// ClusterSecrets has Inspect read certificates in Secrets of the cluster, too (snapshot.Secret).
+	ClusterSecrets bool
 	// RefreshKubeconfigs are kubeconfigs on this machine, copies of the cluster's admin.conf or
 	// super-admin.conf, that get its new client certificate and key once the result is proved;
 	// their old versions stay next to them.
@@ -309,6 +311,11 @@ func WithRenewedCAs(validity time.Duration, cas ...plan.CA) Option {
 // certificate and key at the end of Run: a private key leaves its node for that.
 func WithRefreshedKubeconfigs(paths ...string) Option {
 	return setting(func(o *Options) { o.RefreshKubeconfigs = paths })
+}
+
+// WithClusterSecrets has Inspect read certificates in Secrets of the cluster, too.
+func WithClusterSecrets() Option {
+	return setting(func(o *Options) { o.ClusterSecrets = true })
 }
 
 // WithStableFor sets how long a gate must hold, without interruption, before the next step; not at

@@ -572,6 +572,79 @@ esac
 	}
 }
 
+// Certificates in Secrets are read on demand, each once, and nothing next to them leaves the node.
+// What is not reported is known to be unknown.
+func TestCollectorReadsSecrets(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	leaf, other := ca.Issue(t, testpki.Leaf{CommonName: "web"}), ca.Issue(t, testpki.Leaf{CommonName: "other"})
+	quoted := func(text ...[]byte) string { return strconv.Quote(string(slices.Concat(text...))) }
+	for _, row := range []struct {
+		name, readyz, failing string
+		secrets               bool
+		want                  []string
+		status                int // -1 for none
+		message               string
+	}{
+		{"not asked for", "true", "", false, nil, -1, ""},
+		{"all", "true", "", true, []string{
+			"Secret a/web, c/copy: CN=web +1 ", "Secret b/junk: there is no certificate in it",
+			"Secret calico-apiserver/calico-apiserver-certs: CN=other +0 ",
+		}, 0, ""},
+		{"an API server that cannot be used", "false", "", true, nil, 1, "cannot be asked"},
+		{"a list that fails", "true", "typha-certs", true, []string{
+			"Secret a/web, c/copy: CN=web +1 ", "Secret b/junk: there is no certificate in it",
+			"Secret calico-apiserver/calico-apiserver-certs: CN=other +0 ",
+		}, 1, "metadata.name=typha-certs has failed"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			n.write(n.bin+"/tls", []byte("a/web\t"+quoted(leaf.Certificate, leaf.Key, ca.Certificate)+"\nb/junk\t"+quoted([]byte("junk"), leaf.Key)+
+				"\nb/pending\t\nc/copy\t"+quoted(leaf.Certificate, leaf.Key, ca.Certificate)+"\n"), 0o600)
+			n.write(n.bin+"/calico", []byte("calico-apiserver/calico-apiserver-certs\t"+quoted(other.Certificate, other.Key)+"\n"), 0o600)
+			n.write(n.bin+"/kubectl", []byte(`#!/bin/sh
+case $* in
+*readyz*) `+row.readyz+` ;;
+*secrets*"${FAILING:-none}"*) exit 1 ;;
+*'get secrets -A --chunk-size=500 --field-selector type=kubernetes.io/tls'*) cat "${0%/*}/tls" ;;
+*'get secrets -A --chunk-size=500 --field-selector metadata.name=calico-apiserver-certs'*) cat "${0%/*}/calico" ;;
+esac
+`), 0o755)
+			n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte(ofPod+"    - --advertise-address=127.0.0.1\n    - --secure-port=1\n"), 0o600)
+			out, errs, err := n.sh("export FAILING=" + row.failing + "\nKSCERT_SECRETS=" + map[bool]string{true: "yes", false: "no"}[row.secrets] + "\n" + collector(t))
+			if err != nil {
+				t.Fatalf("%v\n%s", err, errs)
+			}
+			for _, key := range [][]byte{leaf.Key, other.Key} {
+				if strings.Contains(out, string(bytes.Split(key, []byte("\n"))[1])) {
+					t.Errorf("a key has left the node")
+				}
+			}
+			got, err := snapshot.Parse(cluster.Node{Name: "cp1"}, []byte(out))
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			var held []string
+			for _, s := range got.Secrets {
+				if s.Certificate == nil {
+					held = append(held, s.Place()+": "+s.Unreadable)
+				} else {
+					held = append(held, fmt.Sprintf("%s: %s +%d %s", s.Place(), s.Certificate.Subject, s.Certificate.Chain, s.Unreadable))
+				}
+			}
+			slices.Sort(held)
+			if !slices.Equal(held, row.want) {
+				t.Errorf("%q, want %q", held, row.want)
+			}
+			r, asked := got.Results[snapshot.ResultSecrets]
+			if asked != (row.status >= 0) || asked && r.Status != row.status || !strings.Contains(r.Output, row.message) {
+				t.Errorf("%t, %+v", asked, r)
+			}
+		})
+	}
+}
+
 // The collector checks whether kubelets let the API server in, as the user of its certificate,
 // unless the certificate's groups already answer that.
 func TestCollectorAsksForTheKubeletClient(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -311,6 +312,50 @@ esac
 			asked, _ := os.ReadFile(n.bin + "/asked")
 			if got := strings.Count(string(asked), "s_client -connect 10.0.0.11:2380\n"); got != row.asked {
 				t.Errorf("the member was asked %d times, want %d: %s", got, row.asked, asked)
+			}
+		})
+	}
+}
+
+// An API server that works may serve on, unready, as long as its flag has it: load balancers turn to
+// others meanwhile. One that cannot be used is not waited for, nor is any for longer than two
+// minutes.
+func TestAPIServerDrains(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name, component, flag string
+		worked                bool
+		wait                  int
+		want                  string
+	}{
+		{"no flag", "kube-apiserver", "", true, 90, "3"},
+		{"a flag", "kube-apiserver", "    - --shutdown-delay-duration=1m10s\n", true, 90, "73"},
+		{"a long time", "kube-apiserver", "    - --shutdown-delay-duration=1h\n", true, 90, "123"},
+		{"no time", "kube-apiserver", "    - --shutdown-delay-duration=never\n", true, 90, "3"},
+		{"one that could not be used", "kube-apiserver", "    - --shutdown-delay-duration=70s\n", false, 90, "3"},
+		{"one that needs others to come back", "kube-apiserver", "    - --shutdown-delay-duration=70s\n", true, 0, "3"},
+		{"another component", "kube-scheduler", "    - --shutdown-delay-duration=70s\n", true, 90, "3"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte(ofPod+row.flag), 0o600)
+			n.write(n.conf+"/ssl/apiserver.crt", []byte("new"), 0o600)
+			n.write(n.conf+"/scheduler.conf", []byte("users: []\n"), 0o600)
+			n.write(n.bin+"/crictl", []byte("#!/bin/sh\nif [ \"$1\" = ps ]; then echo 0123abcd; else echo \"$*\" >>"+n.bin+"/asked; fi\n"), 0o700)
+			script := role(t, "settings/files/components.sh") + "\nbefore=$deadline\nstale() { true; }\nrestart " + row.component + "\necho $((deadline - before))"
+			cmd := n.command(lib(t) + script)
+			cmd.Env = append(cmd.Env, "KSCERT_API_RELOADS="+map[bool]string{true: "True", false: "False"}[row.worked], fmt.Sprintf("KSCERT_WAIT_SECONDS=%d", row.wait))
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if got := string(n.read(n.bin + "/asked")); got != "stop --timeout "+row.want+" 0123abcd\n" {
+				t.Errorf("it was asked %q, want %s seconds", got, row.want)
+			}
+			want, _ := strconv.Atoi(row.want)
+			if !strings.HasSuffix(string(out), fmt.Sprintf("\n%d\n", want-3)) {
+				t.Errorf("the deadline did not move by %d: %s", want-3, out)
 			}
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
 // checkFlags are the flags of check-expiration, in addition to those of every inspection.
@@ -74,9 +75,17 @@ With -o nagios the exit code is that of a monitoring plugin instead: 0 OK,
 	}
 	flags.inspectFlags.register(cmd)
 	flags.registerSnapshot(cmd)
+	cmd.Flags().BoolVar(&flags.opts.ClusterSecrets, "cluster-secrets", false,
+		"also list certificates in Secrets of type kubernetes.io/tls and of Calico; their keys stay where they are")
 	flags.outputFlags.register(cmd, checkFormats)
 	flags.levelFlags.register(cmd)
 	return cmd
+}
+
+// readSecrets reports whether a node was asked for certificates in Secrets.
+func readSecrets(n snapshot.Node) bool {
+	_, asked := n.Results[snapshot.ResultSecrets]
+	return asked
 }
 
 // outputFlags choose the format of a report, and where it is written.
@@ -130,6 +139,10 @@ func (f *checkFlags) run(cmd *cobra.Command, s Streams) error {
 	snap, err := f.snapshot(cmd, s)
 	if err != nil {
 		return err
+	}
+	if f.from != "" && f.opts.ClusterSecrets && !slices.ContainsFunc(snap.Nodes, readSecrets) {
+		return usage(cmd,
+			fmt.Errorf("--cluster-secrets: %s has no certificates of Secrets; save one with this flag", f.from))
 	}
 	r := expiry.Of(snap, t)
 	var out bytes.Buffer

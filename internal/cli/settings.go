@@ -75,6 +75,7 @@ func settings() []setting {
 			{name: "warn", time: true},
 			{name: "crit", time: true},
 			{name: "due-before"},
+			{name: "cluster-secrets"},
 			{name: "playbook", values: names(plan.Choices())},
 			{name: "kubespray-dir", path: anchor.Whole, recorded: true},
 			{name: "tags", recorded: true},

@@ -11,6 +11,8 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -39,12 +41,16 @@ func TestCARenewUnnoticed(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		spec cluster.Spec
+		// drains: API servers serve on after SIGTERM, unready, for longer than the load
+		// balancer needs to notice. Others close connections that wait for them, one at most as
+		// each of them stops.
+		drains bool
 	}{
-		{"host-etcd", cluster.Spec{Name: "e2e-ca-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost, Like: cluster.LikeKubespray}},
-		{"kubeadm-etcd", cluster.Spec{Name: "e2e-ca-2", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}},
-		{"three-host-etcd", cluster.Spec{Name: "e2e-ca-3", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdHost, Like: cluster.LikeKubespray, LoadBalancer: true}},
-		{"three-kubeadm-etcd", cluster.Spec{Name: "e2e-ca-4", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm, LoadBalancer: true}},
-		{"etcd-nodes", cluster.Spec{Name: "e2e-ca-5", ControlPlanes: 1, Workers: 1, EtcdNodes: 3}},
+		{"host-etcd", cluster.Spec{Name: "e2e-ca-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost, Like: cluster.LikeKubespray}, false},
+		{"kubeadm-etcd", cluster.Spec{Name: "e2e-ca-2", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}, false},
+		{"three-host-etcd", cluster.Spec{Name: "e2e-ca-3", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdHost, Like: cluster.LikeKubespray, LoadBalancer: true}, false},
+		{"three-kubeadm-etcd", cluster.Spec{Name: "e2e-ca-4", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm, LoadBalancer: true}, true},
+		{"etcd-nodes", cluster.Spec{Name: "e2e-ca-5", ControlPlanes: 1, Workers: 1, EtcdNodes: 3}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -55,6 +61,9 @@ func TestCARenewUnnoticed(t *testing.T) {
 			}
 			if test.spec.EtcdNodes > 0 {
 				unname(ctx, t, c)
+			}
+			if test.drains {
+				drain(ctx, t, c)
 			}
 			w := plant(ctx, t, c)
 			w.KubeletsKept, w.CAsRenewed = true, true
@@ -92,7 +101,7 @@ func TestCARenewUnnoticed(t *testing.T) {
 			lb, balanced := c.LoadBalancer()
 			for who, what := range failures {
 				t.Logf("%s failed %d times, first: %s", who, len(what), what[0])
-				if balanced && who == asking("https://"+lb.Address()) {
+				if balanced && who == asking("https://"+lb.Address()) && (test.drains || len(what) > test.spec.ControlPlanes) {
 					t.Errorf("through the load balancer: %q", what)
 				}
 			}
@@ -105,8 +114,58 @@ func TestCARenewUnnoticed(t *testing.T) {
 			if test.spec.EtcdNodes > 0 {
 				shellOutput(ctx, t, c, "cp1", "openssl x509 -in /etc/ssl/etcd/ssl/node-cp1.pem -noout -ext authorityKeyIdentifier | grep Identifier:")
 			}
+			if test.spec.ControlPlanes == 1 {
+				rejoin(ctx, t, c, pin)
+			}
 			wantHealthy(ctx, t, c)
 		})
+	}
+}
+
+// rejoin has a worker leave the cluster, and join it as a new machine does: it trusts what
+// cluster-info publishes only if the CA there has this hash.
+func rejoin(ctx context.Context, t *testing.T, c *cluster.Cluster, pin string) {
+	t.Helper()
+	w := c.Workers()[0].Name
+	const leave = `systemctl stop kubelet
+rm -rf /etc/kubernetes/kubelet.conf /etc/kubernetes/bootstrap-kubelet.conf /etc/kubernetes/ssl/ca.crt /var/lib/kubelet/pki
+`
+	const join = `cd /etc/kubernetes
+sed 's/unsafeSkipCAVerification: true/caCertHashes: ["%s"]/' kubeadm-client.conf >/root/join.yaml
+grep -q '"sha256:' /root/join.yaml
+timeout %d kubeadm join --config /root/join.yaml --skip-phases=preflight 2>&1`
+	shellOutput(ctx, t, c, w, leave)
+	if _, err := c.Kubectl(ctx, "delete", "node", w); err != nil {
+		t.Fatal(err)
+	}
+	other := "sha256:" + strings.Repeat("0", 64)
+	if out, err := c.Shell(ctx, w, fmt.Sprintf(join, other, 10)); err == nil {
+		t.Errorf("it joined with the hash of another key: %s", out)
+	}
+	shellOutput(ctx, t, c, w, leave+fmt.Sprintf(join, pin, 100))
+	if err := settle(ctx, c); err != nil {
+		t.Errorf("the node that joined again: %v", err)
+	}
+}
+
+// drain has API servers serve on, unready, for 8 seconds after SIGTERM: longer than
+// the lab's load balancer takes to notice.
+func drain(ctx context.Context, t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	for _, n := range c.ControlPlanes() {
+		was := apiServers(ctx, t, c)
+		shellOutput(ctx, t, c, n.Name, "sed -i 's/^    - kube-apiserver$/&\\n    - --shutdown-delay-duration=8s/' /etc/kubernetes/manifests/kube-apiserver.yaml; grep -q shutdown-delay /etc/kubernetes/manifests/kube-apiserver.yaml")
+		if err := cluster.Poll(ctx, 2*time.Minute, time.Second, "the API server to be another", func(context.Context) error {
+			if now := apiServers(ctx, t, c); slices.Equal(now, was) || slices.Contains(now, "") {
+				return errors.New("it is the same, or none")
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := settle(ctx, c); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -126,7 +185,13 @@ func TestCALapsed(t *testing.T) {
 		{"host-etcd/etcd", cluster.Spec{Name: "e2e-ca-old-3", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, []string{"etcd-ca"}, false},
 		{"host-etcd/all", cluster.Spec{Name: "e2e-ca-old-4", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, []string{"kubernetes", "front-proxy-ca", "etcd-ca"}, false},
 		{"host-etcd/all-and-leaves", cluster.Spec{Name: "e2e-ca-old-5", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, []string{"kubernetes", "front-proxy-ca", "etcd-ca"}, true},
+		{"kubeadm-etcd/etcd", cluster.Spec{Name: "e2e-ca-old-7", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}, []string{"etcd-ca"}, false},
+		{"kubeadm-etcd/all", cluster.Spec{Name: "e2e-ca-old-8", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdKubeadm}, []string{"kubernetes", "front-proxy-ca", "etcd-ca"}, false},
 		{"three-host-etcd/all", cluster.Spec{Name: "e2e-ca-old-6", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdHost}, []string{"kubernetes", "front-proxy-ca", "etcd-ca"}, false},
+		{"three-kubeadm-etcd/etcd", cluster.Spec{Name: "e2e-ca-old-9", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm}, []string{"etcd-ca"}, false},
+		{"three-kubeadm-etcd/all", cluster.Spec{Name: "e2e-ca-old-10", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdKubeadm}, []string{"kubernetes", "front-proxy-ca", "etcd-ca"}, false},
+		{"etcd-nodes/etcd", cluster.Spec{Name: "e2e-ca-old-11", ControlPlanes: 1, Workers: 1, EtcdNodes: 3}, []string{"etcd-ca"}, false},
+		{"etcd-nodes/all-and-leaves", cluster.Spec{Name: "e2e-ca-old-12", ControlPlanes: 1, Workers: 1, EtcdNodes: 3}, []string{"kubernetes", "front-proxy-ca", "etcd-ca"}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -167,8 +232,8 @@ func TestCALapsed(t *testing.T) {
 }
 
 // TestCARenewStopped kills renewals of CAs while some control planes have the new certificates
-// and others do not. Each can be resumed and be rolled back. Another renewal can follow, and
-// its rollback gives each node back the certificate that it had.
+// and others do not. Each can be resumed and be rolled back. Once the lock is broken, another
+// renewal can follow, and its rollback gives each node back the certificate that it had.
 func TestCARenewStopped(t *testing.T) { //nolint:tparallel // its trials build on each other
 	t.Parallel()
 	ctx := testContext(t, 40*time.Minute)
@@ -214,6 +279,7 @@ func TestCARenewStopped(t *testing.T) { //nolint:tparallel // its trials build o
 		if len(before.Diff(mixed)) == 0 {
 			t.Fatal("nothing was changed before it was killed")
 		}
+		kscertctl(ctx, t, "unlock", "-i", c.Inventory(), "--yes").want(t, 0, "Unlocked: run ")
 		second := t.TempDir()
 		g.retryWhileLocked(ctx, t, second, renew...).want(t, 0, "After:   healthy")
 		one := map[string]string{}
@@ -229,6 +295,39 @@ func TestCARenewStopped(t *testing.T) { //nolint:tparallel // its trials build o
 	})
 	g.wantWhole(ctx, t)
 	wantHealthy(ctx, t, c)
+}
+
+// TestCAKilled kills runs that re-issue CAs at each line of their journals: a renewal, and a
+// recovery from expired CAs. Each can be resumed until every gate holds, and be rolled back.
+func TestCAKilled(t *testing.T) {
+	t.Parallel()
+	for i, state := range []changeState{
+		{
+			name: "lapsed", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, restart: true, kubeletsKept: true, casRenewed: true,
+			breaks: func(ctx context.Context, t *testing.T, c *cluster.Cluster) {
+				t.Helper()
+				if err := expire.Authorities(ctx, c, time.Now().Add(-time.Hour), "kubernetes", "front-proxy-ca", "etcd-ca"); err != nil {
+					t.Fatal(err)
+				}
+			},
+		},
+		{
+			name: "renewed", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, kubeletsKept: true, casRenewed: true,
+			command: []string{"ca", "renew"}, breaks: func(context.Context, *testing.T, *cluster.Cluster) {},
+		},
+	} {
+		t.Run(state.name, func(t *testing.T) {
+			t.Parallel()
+			ctx := testContext(t, 90*time.Minute)
+			spec := state.spec
+			spec.Name = fmt.Sprintf("e2e-ca-kill-%d", i+1)
+			g := newTrials(ctx, t, state, newCluster(ctx, t, spec))
+			killed := blows()[0]
+			for _, m := range killed.moments(g.journal, g.tasks) {
+				t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) { g.try(ctx, t, killed, m) })
+			}
+		})
+	}
 }
 
 // authorityFingerprints are those of the CA certificates, by node and file.

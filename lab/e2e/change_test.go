@@ -61,6 +61,10 @@ type changeState struct {
 	restart bool
 	// kubeletsKept: some kubelets do not get a new certificate.
 	kubeletsKept bool
+	// casRenewed: CAs get new certificates.
+	casRenewed bool
+	// command is what changes the nodes; run if empty.
+	command []string
 }
 
 func changeStates() []changeState {
@@ -102,7 +106,7 @@ type trials struct {
 func newTrials(ctx context.Context, t *testing.T, state changeState, c *cluster.Cluster) *trials {
 	t.Helper()
 	g := &trials{state: state, c: c, w: plant(ctx, t, c), tasks: map[string]int{}}
-	g.w.KubeletsKept = state.kubeletsKept
+	g.w.KubeletsKept, g.w.CAsRenewed = state.kubeletsKept, state.casRenewed
 	state.breaks(ctx, t, c)
 	before := filesDigest(ctx, t, c)
 	o := kscertctl(ctx, t, g.run()...)
@@ -119,7 +123,11 @@ func newTrials(ctx context.Context, t *testing.T, state changeState, c *cluster.
 }
 
 func (g *trials) run() []string {
-	return []string{"run", "-i", g.c.Inventory(), "--yes", "--gate-timeout", "90s"}
+	command := g.state.command
+	if len(command) == 0 {
+		command = []string{"run"}
+	}
+	return slices.Concat(command, []string{"-i", g.c.Inventory(), "--yes", "--gate-timeout", "90s"})
 }
 
 // subtest names a trial so that -run can select the sample.
@@ -293,6 +301,9 @@ func (g *trials) wantAsBefore(ctx context.Context, t *testing.T, before witness.
 
 func (g *trials) wantWhole(ctx context.Context, t *testing.T) {
 	t.Helper()
+	if g.state.restart && g.state.casRenewed { // pods could not reach the API server before
+		g.must(t, "waiting for the workload", g.w.AwaitWorkload(ctx))
+	}
 	if err := g.w.Verify(ctx); err != nil {
 		t.Fatalf("verification failed: %v", err)
 	}

@@ -36,6 +36,7 @@ func TestTrust(t *testing.T) {
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-trust", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost, Like: cluster.LikeKubespray})
 	plant(ctx, t, c) // its pods trust a CA
 	encoded := base64.StdEncoding.EncodeToString(authorityUntil(t, "old", time.Now().Add(-time.Hour)))
+	canary := canaryKey(t)
 	var text strings.Builder
 	for i := range 60 {
 		fmt.Fprintf(&text, "apiVersion: v1\nkind: Namespace\nmetadata: {name: n%d}\n---\n", i)
@@ -85,7 +86,30 @@ spec:
   serviceAccountName: witness
   automountServiceAccountToken: true
   containers: [{name: trusting, image: %[2]q, imagePullPolicy: Never}]
-`, encoded, image.WitnessRef)
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: calico-apiserver}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: calico-apiserver-certs, namespace: calico-apiserver}
+data: {apiserver.crt: %[3]s, apiserver.key: %[4]s}
+---
+apiVersion: v1
+kind: Secret
+type: kubernetes.io/tls
+metadata: {name: typha-server, namespace: kube-system}
+data: {tls.crt: %[3]s, tls.key: %[4]s}
+---
+apiVersion: v1
+kind: Secret
+type: kubernetes.io/tls
+metadata: {name: web, namespace: n1}
+data: {tls.crt: %[1]s, tls.key: %[4]s}
+`, encoded, image.WitnessRef,
+		base64.StdEncoding.EncodeToString(authorityUntil(t, "typha", time.Now().Add(20*24*time.Hour))),
+		base64.StdEncoding.EncodeToString(canary))
 	if out, err := c.KubectlOn(ctx, "cp1", strings.NewReader(text.String()), "apply", "-f", "-"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -154,7 +178,27 @@ spec:
 			t.Errorf("%s: %d, want %d; of all %v", by, found[by], want, found)
 		}
 	}
-	kscertctl(ctx, t, "check-expiration", "-i", c.Inventory()).want(t, 3, "caBundle of")
+	o = kscertctl(ctx, t, "check-expiration", "-i", c.Inventory())
+	o.want(t, 3, "caBundle of")
+	if strings.Contains(o.stdout, "Secret ") {
+		t.Errorf("Secrets were read without being asked for:\n%s", o.stdout)
+	}
+	before = requests(ctx, t, c)
+	o = kscertctl(ctx, t, "check-expiration", "-i", c.Inventory(), "--cluster-secrets", "-o", "wide", "--save-snapshot", file)
+	o.want(t, 3, "Secret n1/web", "Secret calico-apiserver/calico-apiserver-certs, kube-system/typha-server")
+	if asked := requests(ctx, t, c) - before; asked > 20 {
+		t.Errorf("%d requests with those for Secrets, want at most 20", asked)
+	}
+	wantNoKeys(ctx, t, c, o)
+	data, err = os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{strings.Split(string(canary), "\n")[1], base64.StdEncoding.EncodeToString(canary)[60:120]} {
+		if strings.Contains(o.stdout+o.stderr+string(data), key) {
+			t.Error("the key in a Secret has left the cluster")
+		}
+	}
 
 	// The one namespace whose pods get another CA.
 	other := authorityUntil(t, "kubernetes", time.Now().Add(time.Hour*24*365))
@@ -193,6 +237,20 @@ func authorityUntil(t *testing.T, name string, end time.Time) []byte {
 		t.Fatal(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// canaryKey makes a private key, in PEM.
+func canaryKey(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
 // counter is what an API server has been asked, but for the probes of its health and its metrics.

@@ -82,6 +82,7 @@ const (
 	KindKubeconfigFile         Kind = "kubeconfig-client-file"
 	KindKubeconfigCA           Kind = "kubeconfig-ca" // a CA that a kubeconfig trusts; it has no row
 	KindTrusted                Kind = "trusted-ca"    // a CA that an object of the cluster trusts; it has no row
+	KindSecret                 Kind = "secret"        // in a Secret of the cluster; it has no row
 	KindKubeletClient          Kind = "kubelet-client"
 	KindKubeletServing         Kind = "kubelet-serving"
 	KindKubeletServer          Kind = "kubelet-server"

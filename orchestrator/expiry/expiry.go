@@ -179,8 +179,7 @@ func Of(s snapshot.Snapshot, t Thresholds) Report {
 			if s.Unused(n, n.At(u.Path)) {
 				continue
 			}
-			r.Unreadable = append(r.Unreadable, Unreadable{Node: n.Name, Path: u.Path, Reason: u.Reason})
-			r.Complete = false
+			r.unreadable(n, u.Path, u.Reason)
 		}
 		all := n.Certificates
 		if node.Known {
@@ -201,6 +200,7 @@ func Of(s snapshot.Snapshot, t Thresholds) Report {
 		}
 		r.Certificates = append(r.Certificates, row(s, ca.Node, ca.Certificate, within))
 	}
+	r.addSecrets(s, t, others)
 	slices.SortStableFunc(r.Certificates, func(a, b Row) int {
 		return cmp.Or(a.Ends().Compare(b.Ends()), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Name, b.Name),
 			cmp.Compare(a.Path, b.Path))
@@ -216,6 +216,32 @@ func Of(s snapshot.Snapshot, t Thresholds) Report {
 		}
 	}
 	return r
+}
+
+// addSecrets adds what Secrets of the cluster hold, where that was asked for.
+func (r *Report) addSecrets(s snapshot.Snapshot, t, others Thresholds) {
+	for _, n := range s.Nodes {
+		for _, secret := range n.Secrets {
+			if secret.Certificate == nil {
+				r.unreadable(n, secret.Place(), secret.Unreadable)
+				continue
+			}
+			within := t
+			if secret.RenewedByOthers() {
+				within = others
+			}
+			r.Certificates = append(r.Certificates, row(s, n, *secret.Certificate, within))
+		}
+		if result, asked := n.Results[snapshot.ResultSecrets]; asked && result.Status != 0 {
+			r.unreadable(n, "Secrets of the cluster", result.Output)
+		}
+	}
+}
+
+// unreadable adds what should be known, and is not.
+func (r *Report) unreadable(n snapshot.Node, place, reason string) {
+	r.Unreadable = append(r.Unreadable, Unreadable{Node: n.Name, Path: place, Reason: reason})
+	r.Complete = false
 }
 
 // known reports whether the certificates of a node were seen.

@@ -350,3 +350,36 @@ func TestBundles(t *testing.T) {
 		})
 	}
 }
+
+// What Secrets hold has rows. What others renew is a warning late; what no one renews, and what was
+// asked for and is not known, is not overlooked.
+func TestSecrets(t *testing.T) {
+	t.Parallel()
+	held := func(name string, left time.Duration) snapshot.Secret {
+		c := certs.Certificate{Kind: certs.KindSecret, Path: "Secret " + name, NotBefore: tc.Now.Add(-tc.Day), NotAfter: tc.Now.Add(left), Fingerprint: name}
+		return snapshot.Secret{In: []string{name}, Certificate: &c}
+	}
+	with := func(status int, secrets ...snapshot.Secret) expiry.Report {
+		return expiry.Of(tc.Healthy(tc.Single(), tc.On("cp1", func(n *snapshot.Node) {
+			n.Secrets = secrets
+			n.Results[snapshot.ResultSecrets] = snapshot.Result{Status: status, Output: "a page is missing"}
+		})), expiry.DefaultThresholds())
+	}
+	r := with(0, held("a/web", 20*tc.Day), held("b/web", 3*tc.Day), held("c/web", -tc.Day), held("kube-system/typha-server", 20*tc.Day))
+	got := map[string]expiry.Status{}
+	for _, c := range r.Certificates {
+		if c.Kind == certs.KindSecret {
+			got[c.Name] = c.Status
+		}
+	}
+	want := map[string]expiry.Status{
+		"Secret a/web": expiry.Valid, "Secret b/web": expiry.Warning, "Secret c/web": expiry.Expired, "Secret kube-system/typha-server": expiry.Warning,
+	}
+	if !maps.Equal(got, want) || !r.Complete {
+		t.Errorf("%v, want %v; complete: %t", got, want, r.Complete)
+	}
+	r = with(1, snapshot.Secret{In: []string{"d/junk"}, Unreadable: "there is no certificate in it"})
+	if r.Complete || len(r.Unreadable) != 2 || r.Unreadable[0].Path != "Secret d/junk" || r.Unreadable[1].Reason != "a page is missing" || r.Level() != expiry.LevelCritical {
+		t.Errorf("%+v, complete: %t", r.Unreadable, r.Complete)
+	}
+}

@@ -122,33 +122,35 @@ func reissuable(s snapshot.Snapshot, all []authority) error {
 	return nil
 }
 
-// byHand is what to do about an expired CA of etcd that this version does not re-issue.
-const byHand = "re-issue it by hand with its own key (openssl x509 -req, with the subject and the extensions that " +
-	"it has), put it on every node, " +
-	"restart etcd there, and run this again: kscertctl run -i INVENTORY"
-
-// triedExpired refuses clusters for which the re-issue of an expired CA of etcd is untested.
-func triedExpired(s snapshot.Snapshot, q Quorum, all []authority) error {
-	members := s.With(cluster.Etcd)
-	switch {
-	case len(members) > 1 && slices.ContainsFunc(all, func(a authority) bool { return a.name == certs.EtcdCA }):
-		return &UnsupportedError{
-			"this version re-issues a CA of etcd that has expired, where kubeadm runs etcd as static pods, only if " +
-				"it has one member: " + byHand}
-	case !has(all, EtcdCA) || len(members) < 2:
+// refuseQuorum refuses to re-issue an expired CA of etcd whose members still have their quorum: over
+// connections from before, which a member would lose as soon as it comes back with the new
+// certificate.
+func refuseQuorum(s snapshot.Snapshot, q Quorum, all []authority) error {
+	if !has(all, EtcdCA) || q.Members < 2 || !q.Holds() {
 		return nil
-	case slices.ContainsFunc(members, func(n snapshot.Node) bool { return !n.Is(cluster.ControlPlane) }):
-		return &UnsupportedError{
-			"this version re-issues a CA of etcd that has expired only where etcd is on control planes: " + byHand}
-	case q.Holds():
-		// Each would refuse the first one that comes back with the new certificate.
-		return &UnsupportedError{
-			"etcd's CA has expired, and its members still have their quorum, over connections from before, which " +
-				"this version does not re-issue it under: " +
-				"make a snapshot of etcd, restart it on all of them (systemctl restart etcd, or the static pod), and " +
-				"run this again"}
 	}
-	return nil
+	expired := func(n snapshot.Node) bool {
+		return slices.ContainsFunc(all, func(a authority) bool {
+			c, ok := n.Authority(a.name)
+			return a.ca == EtcdCA && ok && c.StatusAt(n.Clock, 0) == certs.Expired
+		})
+	}
+	var on []string
+	for _, n := range s.With(cluster.Etcd) {
+		if expired(n) {
+			on = append(on, n.Name)
+		}
+	}
+	if len(without(on, q.Down)) == 0 {
+		return &UnsupportedError{fmt.Sprintf(
+			"etcd's CA has expired on %s only, and the others have their quorum with a newer certificate of it: "+
+				"copy that file there, restart etcd there, and run this again", strings.Join(on, ", "))}
+	}
+	return &UnsupportedError{
+		"etcd's CA has expired, and its members still have their quorum, over connections from before, which " +
+			"this version does not re-issue it under: " +
+			"make a snapshot of etcd, restart it on all of them (systemctl restart etcd, or the static pod), and " +
+			"run this again"}
 }
 
 // unidentified reports whether a node has certificates of Kubespray's etcd that a renewal of CAs
@@ -414,7 +416,7 @@ func (p Policy) expiredCAs(s snapshot.Snapshot, d diagnosis.Diagnosis) ([]author
 		return nil, nil
 	}
 	all := ended(s)
-	if err := cmp.Or(reissuable(s, all), triedExpired(s, p.quorum(s), all)); err != nil {
+	if err := cmp.Or(reissuable(s, all), refuseQuorum(s, p.quorum(s), all)); err != nil {
 		return nil, err
 	}
 	if len(all) > 0 && p.selects() {

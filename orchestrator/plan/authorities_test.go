@@ -117,11 +117,7 @@ func TestRenewCAs(t *testing.T) {
 		},
 		{
 			name: "etcd's of three members that kubeadm runs", of: tc.HA(), policy: plan.Policy{RenewCAs: []plan.CA{plan.EtcdCA}}, steps: ofMembers,
-			edits: []tc.Edit{tc.On("cp1,cp2,cp3", func(n *snapshot.Node) {
-				ca := tc.CA(certs.KindEtcdCA, "")
-				ca.Path, ca.Key = tc.PKI+"/etcd/ca.crt", certs.KeyMatches
-				n.Certificates = append(n.Certificates, ca)
-			})},
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", kubeadmEtcdCA)},
 		},
 		{
 			name: "etcd's of two members, neither of which can be spared", of: cluster.Cluster{Nodes: tc.HA().Nodes[1:]}, policy: plan.Policy{RenewCAs: []plan.CA{plan.EtcdCA}},
@@ -217,5 +213,25 @@ func TestRollbackOfRenewedCAs(t *testing.T) {
 	p, err := plan.Rollback(tc.Single(), undo)
 	if err != nil || !slices.Equal(ids(p), want) {
 		t.Errorf("%v: %q, want %q", err, ids(p), want)
+	}
+}
+
+// Where another run had left control planes with different certificates of a CA, none of them is
+// what the cluster must publish again.
+func TestRollbackToDifferentCAs(t *testing.T) {
+	t.Parallel()
+	before := tc.Healthy(tc.HA(), tc.On("cp1", tc.Bundle(certs.KindCA, tc.Again, tc.Again)))
+	undo := plan.Undo{
+		Run: "r", Touched: []string{"cp1", "cp2", "cp3", "w1"}, Before: before, Published: true, Now: tc.Now.Add(time.Hour),
+		Diagnosis: diagnosis.Diagnose(before, diagnosis.DefaultThresholds()),
+	}
+	p, err := plan.Rollback(tc.HA(), undo)
+	if got := ids(p); err != nil || slices.Contains(got, "10-ca-publish-cp1") || !slices.Contains(got, "10-gate-cluster") {
+		t.Errorf("%v: %q", err, got)
+	}
+	undo.Before = tc.Healthy(tc.HA())
+	p, err = plan.Rollback(tc.HA(), undo)
+	if got := ids(p); err != nil || !slices.Contains(got, "10-ca-publish-cp1") {
+		t.Errorf("%v: %q", err, got)
 	}
 }

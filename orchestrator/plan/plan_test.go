@@ -35,6 +35,11 @@ var (
 		ca.Path, ca.Key = tc.EtcdPKI+"/ca.pem", certs.KeyMissing
 		n.Certificates = append(n.Certificates, ca)
 	}
+	kubeadmEtcdCA = func(n *snapshot.Node) {
+		ca := tc.CA(certs.KindEtcdCA, "")
+		ca.Path, ca.Key = tc.PKI+"/etcd/ca.crt", certs.KeyMatches
+		n.Certificates = append(n.Certificates, ca)
+	}
 	outCrashes = tc.On("cp1", tc.Expired(certs.KindKubeletClient), tc.CrashLoop(), tc.Refused())
 )
 
@@ -114,7 +119,24 @@ func rows() []row {
 				tc.On("cp1", tc.EtcdClient, etcdCA, tc.Expired(certs.KindEtcdHostCA), tc.Refused()),
 				tc.On("etcd1,etcd2,etcd3", tc.Expired(certs.KindEtcdHostCA), tc.NoQuorum),
 			},
-			unsupported: "only where etcd is on control planes",
+			steps: []string{
+				"~01-backup [cp1 etcd1 etcd2 etcd3]", "02-ca-issue-etcd1 [etcd1]", "~03-ca-renew [cp1 etcd1 etcd2 etcd3] 4 at once",
+				"~04-etcd-certificates [etcd1 etcd2 etcd3] without waiting 3 at once", "05-gate-etcd [etcd1 etcd2 etcd3]",
+				"~06-pre-phase-cp1 [cp1]", "07-gate-api-server-cp1 [cp1]", "08-gate-cluster [cp1 w1 etcd1 etcd2 etcd3]",
+			},
+		},
+		{
+			name: "etcd's CA has expired on the one member that is down, and the others have a newer certificate", of: ha, choice: plan.Auto,
+			edits:       []tc.Edit{tc.On("cp3", tc.Expired(certs.KindEtcdHostCA), tc.Refused(), tc.NoQuorum)},
+			unsupported: "expired on cp3 only",
+		},
+		{
+			name: "the CA of etcd has expired that kubeadm runs on three control planes", of: ha, choice: plan.Auto,
+			edits: []tc.Edit{tc.On("cp1,cp2,cp3", kubeadmEtcdCA, tc.Expired(certs.KindEtcdCA), tc.Refused(), tc.NoQuorum)},
+			steps: []string{
+				"~01-backup [cp1 cp2 cp3]", "02-ca-issue-cp1 [cp1]", "~03-ca-renew [cp1 cp2 cp3] 3 at once",
+				"~04-pre-phase [cp1 cp2 cp3] 3 at once", "05-gate-api-server [cp1 cp2 cp3]", "06-gate-cluster [cp1 cp2 cp3 w1]",
+			},
 		},
 		{
 			name: "the CA of the front proxy explains no API server that is out", of: single,

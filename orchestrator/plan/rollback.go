@@ -79,7 +79,7 @@ func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 				Why: "it was healthy before the run"})
 		}
 	}
-	if sound && u.Published && len(u.Only) == 0 {
+	if sound && u.Published && len(u.Only) == 0 && oneCA(u.Before) {
 		b.publish(c)
 	}
 	if sound {
@@ -93,6 +93,28 @@ func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 	p.Steps = numbered(append([]Step{first}, b.steps...))
 	p.Warnings = endedAlready(u, names)
 	return p, nil
+}
+
+// oneCA reports whether all control planes have the same certificates of the cluster's CA. If not,
+// what the cluster publishes is that of the kube-controller-manager that leads.
+func oneCA(s snapshot.Snapshot) bool {
+	var first []certs.Certificate
+	for i, n := range s.With(cluster.ControlPlane) {
+		var now []certs.Certificate
+		for _, c := range n.Certificates {
+			if c.Kind == certs.KindCA && !c.Served {
+				now = append(now, c)
+			}
+		}
+		if i == 0 {
+			first = now
+		}
+		if !slices.EqualFunc(now, first,
+			func(a, b certs.Certificate) bool { return a.Fingerprint == b.Fingerprint }) {
+			return false
+		}
+	}
+	return true
 }
 
 // endedAlready warns about restored certificates that have expired already.

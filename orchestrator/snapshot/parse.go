@@ -129,8 +129,9 @@ type reading struct {
 	parsed int
 	// encoded is how much of kubeconfigs was decoded for certificates.
 	encoded int
-	// trusting is how many CAs objects of the cluster have.
-	trusting int
+	// trusting is how many CAs objects of the cluster have, and secrets how many certificates its
+	// Secrets.
+	trusting, secrets int
 	// tls and http are what ports answered, by name; resolved are addresses by host.
 	tls, http map[string]answer
 	resolved  map[string][]string
@@ -222,6 +223,7 @@ func init() {
 		"HTTP":       {3, 3, 0, 50, readHTTP},
 		"RESULT":     {2, 2, 0, 100, readResult},
 		"TRUST":      {2, 2, repeats, 500, readTrust},
+		"SECRET":     {1, 1, repeats, 0, readSecret},
 	}
 }
 
@@ -404,6 +406,12 @@ func metadata(f []string) (*certs.File, error) {
 // add keeps the first certificate of a chain. A place without one is a fact about the node, not a
 // parse error.
 func (n *reading) add(c certs.Certificate, chain []*x509.Certificate) {
+	n.Certificates = append(n.Certificates, describe(c, chain))
+	n.chains = append(n.chains, chain)
+}
+
+// describe describes the first certificate of a chain, at the place of c.
+func describe(c certs.Certificate, chain []*x509.Certificate) certs.Certificate {
 	described := certs.Describe(chain[0])
 	described.Path, described.Kind, described.Served, described.File = c.Path, c.Kind, c.Served, c.File
 	described.Position = c.Position
@@ -415,8 +423,7 @@ func (n *reading) add(c certs.Certificate, chain []*x509.Certificate) {
 			}
 		}
 	}
-	n.Certificates = append(n.Certificates, described)
-	n.chains = append(n.chains, chain)
+	return described
 }
 
 func (n *reading) unreadable(p, reason string) {

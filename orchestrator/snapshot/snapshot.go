@@ -91,9 +91,12 @@ type Node struct {
 	// Trust is what else trusts CAs: the pods on the node, and, on the control plane that asked its
 	// API server for it, objects of the cluster.
 	Trust []Trust `json:"trust,omitempty"`
+	// Secrets are the certificates in Secrets of the cluster, on the control plane that asked its
+	// API server for them. Results has whether it reported all.
+	Secrets []Secret `json:"secrets,omitempty"`
 	// Results are the outcomes of commands by name: kubeadm-version, kubeadm-config, readyz,
-	// kubelet-access, trust (if the API server did not report all), apiserver-log, kubelet-log,
-	// etcd-log.
+	// kubelet-access, trust (if the API server did not report all), secrets, apiserver-log,
+	// kubelet-log, etcd-log.
 	Results map[string]Result `json:"results,omitempty"`
 	// View is the cluster as this node's API server reports it; nil if the API server could not be
 	// asked.

@@ -105,15 +105,18 @@ LOOK = 'KSCERT_ROLES='
 
 
 def collect(node):
-    """The collector for a node, from its directories, groups and name, and those that ask the API what it trusts.
+    """The collector for a node, from its directories, groups and name, and those that ask the API what it trusts, and
+    for certificates in Secrets.
 
     It is put together here, since each template costs a node's worker more than this.
     """
-    config_dir, bin_dir, etcd_dir, backup_root, groups, name, trust = node
+    config_dir, bin_dir, etcd_dir, backup_root, groups, name, trust = node[:7]
+    secrets = node[7] if len(node) > 7 else []
     settings = {
         'CONFIG_DIR': config_dir, 'BIN_DIR': bin_dir, 'ETCD_DIR': etcd_dir, 'BACKUP_ROOT': backup_root,
         # Every node has pods; the API of one node is asked for what it trusts.
         'TRUST': 'no' if trust is False else 'cluster' if name in trust else 'pods',
+        'SECRETS': 'yes' if name in secrets else 'no',
         'ROLES': ' '.join(role for role, names in OF_GROUPS if set(names) & set(groups)),
     }
     first = ''.join('KSCERT_%s=%s\n' % (name, shlex.quote(str(value))) for name, value in sorted(settings.items()))

@@ -46,7 +46,7 @@ RECORDS = {
     'UNREADABLE': (1, 1, None), 'KEY': (2, 2, None), 'TLS': (3, 3, 0), 'RESULT': (2, 2, 0),
     # What is no fact.
     'DIGEST': (2, 2, 1), 'WATCH': (2, 2, 1), 'POD': (2, 2, 1), 'WORK': (3, 3, 0), 'RESOLVED': (1, 1, 0),
-    'HTTP': (3, 3, 0), 'TRUST': (2, 2, None),
+    'HTTP': (3, 3, 0), 'TRUST': (2, 2, None), 'SECRET': (1, 1, None),
 }
 
 MOST = {'TIMER': 1, 'RESOLVED': 1, 'TLS': 50, 'HTTP': 50, 'WORK': 100, 'RESULT': 100, 'KUBECONFIG': 100, 'TRUST': 500}

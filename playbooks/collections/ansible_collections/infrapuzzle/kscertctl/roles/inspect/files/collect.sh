@@ -893,7 +893,11 @@ view() {
   pods="$pods$column{.status.conditions[?(@.type==\"Ready\")].status}$end{end}"
   show static-pods 4 "$@" -n kube-system get pods -l tier=control-plane -o "jsonpath=$pods" >"$tmp/result.static-pods" &
   wait
+  if [ "${KSCERT_SECRETS:-no}" = yes ]; then
+    { secrets "$@" >"$tmp/secrets" && mv "$tmp/secrets" "$tmp/result.secrets"; } &
+  fi
   [ "${KSCERT_TRUST:-no}" != cluster ] || trust "$@" >"$tmp/result.trust"
+  wait
 }
 
 # trust KUBECTL...: what the objects of the cluster trust, in nine requests, however many there are;
@@ -957,6 +961,53 @@ trust() {
     esac | public_only
   done <"$tmp/trusted"
   [ -z "$message" ] || { record 'RESULT trust 1' && printf '%s\n' "$message" | bars; }
+}
+
+# secrets KUBECTL...: the certificates in Secrets of type kubernetes.io/tls, and in those of Calico's
+# Typha and API server, which are of no type: by the names that Kubespray's and Calico's own
+# installation give them. kubectl reads Secrets in pages of 500 and prints nothing but their names
+# and certificates.
+secrets() {
+  {
+    held='{{range .items}}{{.metadata.namespace}}/{{.metadata.name}}{{"\t"}}{{with .data}}'
+    held=$held'{{with index . "tls.crt"}}{{base64decode . | printf "%q"}}{{else}}'
+    held=$held'{{with index . "apiserver.crt"}}{{base64decode . | printf "%q"}}{{end}}{{end}}{{end}}{{"\n"}}{{end}}'
+  }
+  for which in type=kubernetes.io/tls metadata.name=calico-apiserver-certs metadata.name=typha-certs \
+    metadata.name=node-certs; do
+    timeout 30 "$@" get secrets -A --chunk-size=500 --field-selector "$which" -o "go-template=$held" \
+      >"$tmp/held.${which##*[=/]}" 2>"$tmp/held-message.${which##*[=/]}" </dev/null ||
+      echo "kubectl get secrets -A --field-selector $which has failed" >>"$tmp/held-message.${which##*[=/]}" &
+  done
+  wait
+  # Each certificate once, with all Secrets that hold it. Users of the cluster write Secrets.
+  cat "$tmp"/held.* | awk -F'\t' -v limit="$tmp/held-message.more" '
+    length($2) < 3 || ($1 in seen) { next }
+    { seen[$1]; $2 = substr($2, 1, 50000) }
+    !($2 in at) { at[$2] = ++n; text[n] = $2 }
+    { i = at[$2]; if (length(names[i]) < 20000) names[i] = names[i] " " $1 }
+    END {
+      for (i = 1; i <= n; i++) {
+        if (i > 1000 || size > 1500000) {
+          print "there are more certificates in Secrets than are read" >limit
+          exit
+        }
+        print "@@SECRET" names[i]
+        inside = 0
+        lines = split(substr(text[i], 2, length(text[i]) - 2), line, /\\n/)
+        for (j = 1; j <= lines; j++) {
+          gsub(/\\r/, "", line[j])
+          if (line[j] ~ /^-----BEGIN/) inside = line[j] ~ /^-----BEGIN CERTIFICATE----- *$/
+          if (inside && line[j] ~ /^([A-Za-z0-9+\/=]+|-----(BEGIN|END) CERTIFICATE-----) *$/) {
+            print "|" line[j]
+            size += length(line[j]) + 2
+          }
+          if (line[j] ~ /^-----END/) inside = 0
+        }
+      }
+    }'
+  message=$(cat "$tmp"/held-message.* | grep -v '^Warning: ' | head -c 1000)
+  if [ -z "$message" ]; then record 'RESULT secrets 0'; else record 'RESULT secrets 1' && printf '%s\n' "$message" | bars; fi
 }
 
 # asks NAME KUBECTL...: keeps its output and its errors apart.
@@ -1060,6 +1111,8 @@ ask_control_plane() {
       tls "${component%:*}" "$value:$port" &
     done
   fi
+  [ "${KSCERT_SECRETS:-no}" != yes ] ||
+    record 'RESULT secrets 1' '|the API server of this node cannot be asked' >"$tmp/result.secrets"
   [ -z "$(command -v kubectl)" ] || view "$api" &
   [ -z "$(command -v kubeadm)" ] || {
     show kubeadm-version 8 kubeadm version -o short >"$tmp/result.kubeadm-version" &

@@ -29,10 +29,22 @@ need_runtime() {
   containers kube-apiserver >/dev/null || fail 'the container runtime cannot be asked for its containers'
 }
 
-# stop ID: a component gets few seconds: an API server with open watches would use all that it is
-# given without answering anyone.
+# stop ID [SECONDS]: a component gets few seconds: an API server with open watches would use all
+# that it is given without answering anyone. Before them, it may need some to serve on.
 stop() {
-  if command -v crictl >/dev/null; then quietly cri stop --timeout 3 "$1"; else quietly docker stop --time 3 "$1"; fi
+  set -- "$1" $((3 + ${2:-0}))
+  if command -v crictl >/dev/null; then quietly cri stop --timeout "$2" "$1"; else quietly docker stop --time "$2" "$1"; fi
+}
+
+# drains NAME: for how many seconds a component serves on after SIGTERM while it reports that it
+# is not ready, so that load balancers turn to others first: an API server that works, with its flag
+# shutdown-delay-duration.
+drains() {
+  delay=0
+  if [ "$1" = kube-apiserver ] && [ "${KSCERT_API_RELOADS:-False}" = True ] && [ "$KSCERT_WAIT_SECONDS" -gt 0 ]; then
+    delay=$(named kube-apiserver shutdown-delay-duration | seconds_of_duration)
+  fi
+  if [ "${delay:-0}" -le 120 ]; then echo "${delay:-0}"; else echo 120; fi
 }
 
 # started ID: when the first process of the container, or unit, started, in seconds since 1970.
@@ -254,9 +266,10 @@ restart() {
     return 0
   fi
   checking "restart $1" && return 0
+  drained=$(drains "$1") deadline=$((deadline + drained))
   for id in $(containers "$1"); do
     stopped="$stopped $id"
-    stop "$id"
+    stop "$id" "$drained"
   done
   changed "restarted $1"
 }
