@@ -21,7 +21,7 @@ var userlands = []struct {
 	blind   bool
 }{
 	{name: "uutils coreutils, newest", dir: "uutils", version: "date --version"},
-	{name: "uutils coreutils of Debian 13", dir: "uutils-0.0.30", version: "date --version", refuses: "or cannot be copied"},
+	{name: "uutils coreutils of Debian 13", dir: "uutils-0.0.30", version: "date --version", refuses: "change while they are being backed up, or cannot be copied"},
 	{name: "BusyBox", dir: "busybox", version: "busybox", refuses: "these tools of this node cannot do what is needed: find cp mv du df."},
 	{name: "bash as sh", sh: "bash", version: "bash --version"},
 	{name: "mksh as sh", dir: "mksh", sh: "mksh", version: "mksh -c 'echo $KSH_VERSION'", blind: true, refuses: "the sh of this node computes with 32 bits"},
@@ -81,7 +81,7 @@ func TestUserlands(t *testing.T) {
 				if err != nil || passed < 10 {
 					t.Errorf("%v: %s%s", err, version, out)
 				}
-				outcome = fmt.Sprintf("%d passed", passed)
+				outcome = "passes"
 			}
 			fmt.Fprintf(&table, "| %s | %s | %s |\n", row.name, strings.TrimSpace(string(version)), outcome)
 		})
