@@ -53,19 +53,9 @@ func readSecret(n *reading, f []string, text []byte) error {
 	if len(s.In) == 0 {
 		return errors.New("a Secret without a name")
 	}
-	count := strings.Count(string(text), "-----BEGIN CERTIFICATE-----")
-	if n.secrets += count; count > maxTrustedBundle || n.secrets > maxCertificates {
-		s.Unreadable = fmt.Sprintf("%d certificates are more than are read", count)
-		n.Secrets = append(n.Secrets, s)
-		return nil
-	}
-	chain, err := certs.ParseChain(text)
-	switch {
-	case errors.Is(err, certs.ErrNoCertificate):
-		s.Unreadable = "there is no certificate in it"
-	case err != nil:
-		s.Unreadable = err.Error()
-	default:
+	chain, unreadable := bundle(text, &n.secrets, maxCertificates)
+	s.Unreadable = unreadable
+	if len(chain) > 0 {
 		c := describe(certs.Certificate{Kind: certs.KindSecret, Path: s.Place()}, chain)
 		s.Certificate = &c
 	}

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"regexp"
@@ -153,19 +154,8 @@ func readTrust(n *reading, f []string, text []byte) error {
 		}
 		t.In = append(t.In, name)
 	}
-	count := strings.Count(string(text), "-----BEGIN CERTIFICATE-----")
-	if n.trusting += count; count > maxTrustedBundle || n.trusting > maxTrusted {
-		t.Unreadable = fmt.Sprintf("%d certificates are more than are read", count)
-		n.Trust = append(n.Trust, t)
-		return nil
-	}
-	chain, err := certs.ParseChain(text)
-	switch {
-	case errors.Is(err, certs.ErrNoCertificate):
-		t.Unreadable = "there is no certificate in it"
-	case err != nil:
-		t.Unreadable = err.Error()
-	}
+	chain, unreadable := bundle(text, &n.trusting, maxTrusted)
+	t.Unreadable = unreadable
 	for i, x := range chain {
 		ca := certs.Describe(x)
 		ca.Kind, ca.Path = certs.KindTrusted, t.Place()
@@ -181,4 +171,21 @@ func readTrust(n *reading, f []string, text []byte) error {
 	}
 	n.Trust = append(n.Trust, t)
 	return nil
+}
+
+// bundle reads certificates that users of the cluster write, or returns why there are none. It counts
+// them in total: those of a bundle, and all of a kind, are limited.
+func bundle(text []byte, total *int, most int) (chain []*x509.Certificate, unreadable string) {
+	count := strings.Count(string(text), "-----BEGIN CERTIFICATE-----")
+	if *total += count; count > maxTrustedBundle || *total > most {
+		return nil, fmt.Sprintf("%d certificates are more than are read", count)
+	}
+	chain, err := certs.ParseChain(text)
+	switch {
+	case errors.Is(err, certs.ErrNoCertificate):
+		return nil, "there is no certificate in it"
+	case err != nil:
+		return nil, err.Error()
+	}
+	return chain, ""
 }
