@@ -243,7 +243,7 @@ func TestAnotherAwk(t *testing.T) {
 		}
 	}
 	for _, awk := range awks {
-		n.write(n.bin+"/awk", []byte("#!/bin/sh\nexec "+awk+" \"$@\"\n"), 0o700)
+		n.use(awk)
 		if got := reads(); got != want {
 			t.Errorf("%s reads\n%s\nwant\n%s", awk, got, want)
 		}
@@ -364,14 +364,21 @@ func TestKubeletOwnFilesOfAnyStyle(t *testing.T) {
 	}
 }
 
+// use makes this program the node's awk, one of BusyBox as "busybox awk".
+func (n *node) use(awk string) {
+	n.t.Helper()
+	program, applet, _ := strings.Cut(awk, " ")
+	installed, err := exec.LookPath(program)
+	n.ok(err)
+	n.write(n.bin+"/awk", fmt.Appendf(nil, "#!/bin/sh\nexec %s %s \"$@\"\n", installed, applet), 0o700)
+}
+
 // Durations are Go's, with fractions and beyond 2^31 seconds, whatever awk a node has.
 func TestDurations(t *testing.T) {
 	t.Parallel()
 	for _, awk := range []string{"awk", "busybox awk", "original-awk"} {
 		n := newNode(t)
-		if awk != "awk" {
-			n.write(n.bin+"/awk", []byte("#!/bin/sh\nexec "+awk+" \"$@\"\n"), 0o700)
-		}
+		n.use(awk)
 		out, errs, err := n.sh(lib(t) + `
 printf '%s\n' 8760h0m0s 1.5h 500ms 876000h 1h30m10s 4m x '' | seconds_of_duration
 `)
@@ -396,9 +403,7 @@ func TestDates(t *testing.T) {
 	}
 	for _, awk := range []string{"awk", "busybox awk", "original-awk"} {
 		n := newNode(t)
-		if awk != "awk" {
-			n.write(n.bin+"/awk", []byte("#!/bin/sh\nexec "+awk+" \"$@\"\n"), 0o700)
-		}
+		n.use(awk)
 		out, errs, err := n.sh(lib(t) + "seconds_of_date <<'END'\n" + dates.String() + "notAfter=Bad time value\nEND\n")
 		if err != nil || out != want.String() {
 			t.Errorf("%s: %v: %s%q, want %q", awk, err, errs, out, want.String())
