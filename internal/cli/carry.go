@@ -172,7 +172,7 @@ func export(ctx context.Context, s Streams, opts *orchestrator.Options) (ended f
 	t, err := trace.Begin(ctx, built().Version)
 	if err != nil {
 		return nil, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err,
-			Next: "nothing was changed; correct the variable, or export no traces: OTEL_TRACES_EXPORTER=none"}
+			Next: "nothing was changed; correct this variable, or export no traces with OTEL_TRACES_EXPORTER=none"}
 	}
 	next := opts.Observe
 	opts.Observe = func(e orchestrator.Event) { // t may be nil
