@@ -322,19 +322,27 @@ esac
 // minutes.
 func TestAPIServerDrains(t *testing.T) {
 	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	loopback := ca.Issue(t, testpki.Leaf{CommonName: "apiserver-loopback-client@1"})
+	valid := apiServer(t, loopback, ca.Issue(t, testpki.Leaf{CommonName: "kube-apiserver"}))
+	expired := apiServer(t, loopback, ca.Issue(t, testpki.Leaf{CommonName: "kube-apiserver", NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().Add(-time.Hour)}))
+	const renewal, outage, restore = "KSCERT_API_RELOADS=True", "KSCERT_API_RELOADS=False", "KSCERT_OTHER=1"
 	for _, row := range []struct {
 		name, component, flag string
-		worked                bool
+		of                    string // what runs the script
 		wait                  int
 		want                  string
 	}{
-		{"no flag", "kube-apiserver", "", true, 90, "3"},
-		{"a flag", "kube-apiserver", "    - --shutdown-delay-duration=1m10s\n", true, 90, "73"},
-		{"a long time", "kube-apiserver", "    - --shutdown-delay-duration=1h\n", true, 90, "123"},
-		{"no time", "kube-apiserver", "    - --shutdown-delay-duration=never\n", true, 90, "3"},
-		{"one that could not be used", "kube-apiserver", "    - --shutdown-delay-duration=70s\n", false, 90, "3"},
-		{"one that needs others to come back", "kube-apiserver", "    - --shutdown-delay-duration=70s\n", true, 0, "3"},
-		{"another component", "kube-scheduler", "    - --shutdown-delay-duration=70s\n", true, 90, "3"},
+		{"no flag", "kube-apiserver", "", renewal, 90, "3"},
+		{"a flag", "kube-apiserver", "    - --shutdown-delay-duration=1m10s\n", renewal, 90, "73"},
+		{"a long time", "kube-apiserver", "    - --shutdown-delay-duration=1h\n", renewal, 90, "123"},
+		{"no time", "kube-apiserver", "    - --shutdown-delay-duration=never\n", renewal, 90, "3"},
+		{"one that could not be used", "kube-apiserver", "    - --shutdown-delay-duration=70s\n", outage, 90, "3"},
+		{"one that needs others to come back", "kube-apiserver", "    - --shutdown-delay-duration=70s\n", renewal, 0, "3"},
+		{"a restore of one that serves", "kube-apiserver", "    - --shutdown-delay-duration=70s\n    - --advertise-address=127.0.0.1\n    - --secure-port=" + valid + "\n", restore, 90, "73"},
+		{"a restore of one whose certificate has expired", "kube-apiserver", "    - --shutdown-delay-duration=70s\n    - --advertise-address=127.0.0.1\n    - --secure-port=" + expired + "\n", restore, 90, "3"},
+		{"a restore of one that does not run", "kube-apiserver", "    - --shutdown-delay-duration=70s\n    - --advertise-address=127.0.0.1\n    - --secure-port=1\n", restore, 90, "3"},
+		{"another component", "kube-scheduler", "    - --shutdown-delay-duration=70s\n", renewal, 90, "3"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -345,7 +353,7 @@ func TestAPIServerDrains(t *testing.T) {
 			n.write(n.bin+"/crictl", []byte("#!/bin/sh\nif [ \"$1\" = ps ]; then echo 0123abcd; else echo \"$*\" >>"+n.bin+"/asked; fi\n"), 0o700)
 			script := role(t, "settings/files/components.sh") + "\nbefore=$deadline\nstale() { true; }\nrestart " + row.component + "\necho $((deadline - before))"
 			cmd := n.command(lib(t) + script)
-			cmd.Env = append(cmd.Env, "KSCERT_API_RELOADS="+map[bool]string{true: "True", false: "False"}[row.worked], fmt.Sprintf("KSCERT_WAIT_SECONDS=%d", row.wait))
+			cmd.Env = append(cmd.Env, row.of, fmt.Sprintf("KSCERT_WAIT_SECONDS=%d", row.wait))
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v: %s", err, out)

@@ -41,10 +41,19 @@ stop() {
 # shutdown-delay-duration.
 drains() {
   delay=0
-  if [ "$1" = kube-apiserver ] && [ "${KSCERT_API_RELOADS:-False}" = True ] && [ "$KSCERT_WAIT_SECONDS" -gt 0 ]; then
+  if [ "$1" = kube-apiserver ] && [ "$KSCERT_WAIT_SECONDS" -gt 0 ] && works; then
     delay=$(named kube-apiserver shutdown-delay-duration | seconds_of_duration)
   fi
   if [ "${delay:-0}" -le 120 ]; then echo "${delay:-0}"; else echo 120; fi
+}
+
+# works: clients can use the API server. A renewal knows it; a restore, which may come at any time,
+# sees whether the certificate that is served has expired.
+works() {
+  case ${KSCERT_API_RELOADS:-} in
+  '') client 6 -connect "$api" </dev/null 2>/dev/null | openssl x509 -noout -checkend 0 >/dev/null 2>&1 ;;
+  *) [ "$KSCERT_API_RELOADS" = True ] ;;
+  esac
 }
 
 # started ID: when the first process of the container, or unit, started, in seconds since 1970.
