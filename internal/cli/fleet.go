@@ -27,7 +27,8 @@ docs/how-to/fleets.md and the schema docs/reference/schemas/fleet-v1.json.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newFleetCheck(s), newFleetPlan(s), newFleetRun(s), newFleetStatus(s))
+	cmd.AddCommand(newFleetCheck(s), newFleetPlan(s), newFleetRun(s), newFleetStatus(s), newFleetSubmit(s),
+		newFleetWork(s))
 	return cmd
 }
 

@@ -278,7 +278,19 @@ is no failure.`,
   kscertctl fleet run -f fleet.yaml --yes --wait 12h
   kscertctl fleet run --resume 20260301T110000Z-abcdef --yes`,
 		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, names []string) error { return flags.run(cmd, s, names) },
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if err := flags.check(cmd); err != nil {
+				return err
+			}
+			doc, err := flags.run(cmd, s, names)
+			if doc == nil {
+				return err
+			}
+			if err := fleetOutput(s, flags.output, *doc); err != nil {
+				return err
+			}
+			return err
+		},
 	}
 	flags.fleetFlags.register(cmd, 1)
 	fl := cmd.Flags()
@@ -291,72 +303,67 @@ is no failure.`,
 	return cmd
 }
 
-func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) error {
+// run works on the clusters, and returns the document once the work has begun.
+func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) (*report.FleetRun, error) {
 	wait, err := config.ParseTime(f.wait)
 	if err != nil {
-		return usage(cmd, fmt.Errorf("--wait: %w", err))
+		return nil, usage(cmd, fmt.Errorf("--wait: %w", err))
 	}
 	if f.stopAfter < 0 {
-		return usage(cmd, fmt.Errorf("--stop-after-failures %d: must be 0 or more", f.stopAfter))
-	}
-	if err := f.check(cmd); err != nil {
-		return err
+		return nil, usage(cmd, fmt.Errorf("--stop-after-failures %d: must be 0 or more", f.stopAfter))
 	}
 	var earlier *report.FleetRun
 	if f.resume != "" {
 		if earlier, names, err = f.earlier(cmd, names); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	c, err := f.choose(cmd, s, names)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	all, doc, err := c.members(cmd)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if earlier != nil {
 		recall(all, doc, earlier)
 	}
 	for _, m := range all { // errors in settings are reported before anything is done
 		if _, to, err := m.options(s, ""); err != nil {
-			return err
+			return nil, err
 		} else if err := to.prepare(cmd); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	unlock, err := orchestrator.LockFleet(f.state, c.path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = unlock() }()
 	var opts orchestrator.Options
 	ctx, done := stopsInOrder(cmd, s, &opts)
 	defer done()
 	if err := f.approve(cmd.Context(), s, all, doc); err != nil {
-		return err
+		return nil, err
 	}
 	w, err := f.begin(cmd.Context(), doc, all)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	w.work(ctx, s, fleet.Policy{Parallel: f.parallel, PerDomain: c.PerDomain, StopAfter: f.stopAfter},
 		doc.Began.Add(wait))
 	if err := w.close(); err != nil {
-		return err
-	}
-	if err := fleetOutput(s, f.output, *doc); err != nil {
-		return err
+		return nil, err
 	}
 	next := fmt.Sprintf("see the runs of the clusters, and continue: kscertctl fleet run --resume %s -f %s", doc.Fleet,
 		f.file)
 	err = verdictOf("failed", c, all, next)
 	if cmd.Context().Err() != nil &&
 		orchestrator.Worst(orchestrator.Code(err), orchestrator.ExitInterrupted) == orchestrator.ExitInterrupted {
-		return &orchestrator.Error{Code: orchestrator.ExitInterrupted, Summary: "interrupted", Next: next, Err: err}
+		err = &orchestrator.Error{Code: orchestrator.ExitInterrupted, Summary: "interrupted", Next: next, Err: err}
 	}
-	return err
+	return doc, err
 }
 
 // earlier reads the record of the fleet run that is resumed, and changes to the directory that it
@@ -710,21 +717,36 @@ func (w *fleetWork) close() error {
 }
 
 func newFleetStatus(s Streams) *cobra.Command {
-	var flags recordFlags
+	var (
+		flags   recordFlags
+		cluster managementFlags
+	)
 	cmd := &cobra.Command{
 		Use:   "status [FLEET-RUN]",
 		Short: "Show the progress of a fleet run",
 		Long: `status shows the progress of a fleet run, by default the newest, from its record on
 this machine: which clusters are done, at work, waiting, held or failed, and their runs.
-It connects to no node. "kscertctl status RUN" shows a run on one cluster.`,
+It connects to no node. "kscertctl status RUN" shows a run on one cluster.
+
+With --kubeconfig or --context it shows what "fleet submit" has submitted to a
+management cluster, from its Jobs and Pods.`,
 		Example: `  kscertctl fleet status
-  kscertctl fleet status 20260301T110000Z-abcdef -o json`,
+  kscertctl fleet status 20260301T110000Z-abcdef -o json
+  kscertctl fleet status --kubeconfig mgmt.conf --namespace monitoring`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := flags.check(cmd); err != nil {
 				return err
 			}
-			r, err := orchestrator.FindFleet(flags.state, strings.Join(args, ""))
+			name := strings.Join(args, "")
+			if cluster.named() {
+				at, err := cluster.status(cmd.Context(), name)
+				if err != nil {
+					return err
+				}
+				return fleetOutput(s, flags.output, at.doc)
+			}
+			r, err := orchestrator.FindFleet(flags.state, name)
 			if err != nil {
 				return err
 			}
@@ -736,5 +758,6 @@ It connects to no node. "kscertctl status RUN" shows a run on one cluster.`,
 		},
 	}
 	flags.register(cmd)
+	cluster.register(cmd)
 	return cmd
 }

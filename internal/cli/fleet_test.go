@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/cli"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
 // fleetOf is a directory with a fleet file of fake clusters; each is called before its playbooks,
@@ -292,6 +293,67 @@ func TestFleetRunIsStopped(t *testing.T) {
 			again.want(t, "done", 0, "a done 0, b done 0")
 			if again.Clusters[0].Run != d.Clusters[0].Run {
 				t.Errorf("run %s was begun again as %s", d.Clusters[0].Run, again.Clusters[0].Run)
+			}
+		})
+	}
+}
+
+// What a Pod leaves after a change, the next one resumes, however it ended.
+func TestFleetWorkGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name, hook string
+		killed     bool
+	}{
+		{"stopped", "[ $1 != renew-certs.yml ] || { [ -e go ] && cp renewed inspect.yml || exit 3; }", false},
+		{"killed", slow, true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			p, dirs := fleetOf(t, "", [3]string{"other", renews, ""}, [3]string{"a", row.hook, ""})
+			work := []string{"fleet", "work", "other", "a", "--index", "1", "--state-dir", filepath.Join(p.dir, "state"), "--result-file", filepath.Join(p.dir, "result")}
+			result := func() (c report.FleetCluster) {
+				data, err := os.ReadFile(filepath.Join(p.dir, "result"))
+				if err == nil {
+					err = json.Unmarshal(data, &c)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				return c
+			}
+			a := tried{dir: dirs["a"]}
+			var first string
+			if row.killed {
+				running := p.again(t, work...)
+				a.until(t, "begun")
+				if err := running.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+				running.code(t)
+				a.keep(t, "go", "")
+				a.until(t, "finished")
+				runs, err := os.ReadDir(filepath.Join(p.dir, "state", "a", "runs"))
+				if err != nil || len(runs) != 1 {
+					t.Fatalf("%v: %v", err, runs)
+				}
+				first = runs[0].Name()
+			} else {
+				p.command(t, work...).want(t, 8, "a: exit code 8: ")
+				if c := result(); c.State != report.FleetFailed || c.ExitCode != 8 || c.Run == "" {
+					t.Fatalf("%+v", c)
+				}
+				first = result().Run
+				a.keep(t, "go", "")
+			}
+			p.command(t, work...).want(t, 0)
+			if c := result(); c.State != report.FleetDone || c.Run != first {
+				t.Errorf("%+v, want run %s", c, first)
+			}
+			// Once it is done, there is nothing to resume, and nothing to do.
+			p.command(t, work...).want(t, 0)
+			if c := result(); c.State != report.FleetDone || c.Steps != 0 || renewed(t, dirs["other"]) {
+				t.Errorf("%+v", c)
 			}
 		})
 	}

@@ -17,12 +17,13 @@ const (
 	reach    = "Inventory and connection, as in ansible-playbook"
 	planning = "Plan"
 	gating   = "Gates"
+	engine   = "Management cluster"
 	telling  = "Output and records"
 	other    = "Other"
 )
 
 // headings are all of them.
-func headings() []string { return []string{fleets, reach, planning, gating, telling, other} }
+func headings() []string { return []string{fleets, engine, reach, planning, gating, telling, other} }
 
 // helpWidth is the width of the help if that of the terminal is unknown.
 const helpWidth = 100
@@ -32,6 +33,9 @@ func groupOf(name string) string {
 	switch name {
 	case "file", "fleet", "selector", "parallel-clusters", "stop-after-failures", "wait", "resume":
 		return fleets
+	case "kubeconfig", "context", "namespace", "name", "schedule", "time-zone", "print", "follow", "check", "index",
+		"result-file":
+		return engine
 	case "from-snapshot":
 		return reach
 	case "yes", "discard-changes", "digest", "node", "keep", "ca", "validity":

@@ -54,7 +54,7 @@ func TestFromEnvironmentProblems(t *testing.T) {
 		{"refused", []string{"KSCERTCTL_YES=1"}, []string{"KSCERTCTL_YES: this cannot be set: say it each time"}, nil},
 		{"misspelt", []string{"KSCERTCTL_INVENTROY=a.ini"}, []string{"KSCERTCTL_INVENTROY: unknown setting; did you mean KSCERTCTL_INVENTORY?"}, nil},
 		{"several, sorted by name", []string{"KSCERTCTL_YES=1", "KSCERTCTL_FORKS=x"}, []string{"KSCERTCTL_FORKS: must be a whole number, 0 or more", "KSCERTCTL_YES: this cannot be set: say it each time"}, nil},
-		{"another program's", []string{"KSCERTCTL_VERSION=v1.2.3", "KSCERTCTL_IMAGE=kscertctl:v1"}, nil, []string{"KSCERTCTL_IMAGE: unknown setting", "KSCERTCTL_VERSION: unknown setting"}},
+		{"another program's", []string{"KSCERTCTL_VERSION=v1.2.3", "KSCERTCTL_REGISTRY=kscertctl:v1"}, nil, []string{"KSCERTCTL_REGISTRY: unknown setting", "KSCERTCTL_VERSION: unknown setting"}},
 		{"the file", []string{"KSCERTCTL_CONFIG=k.yaml"}, nil, nil},
 		{"variables of the Services kscertctl and kscertctl-exporter", []string{
 			"KSCERTCTL_SERVICE_HOST=10.0.0.1", "KSCERTCTL_SERVICE_PORT=9995", "KSCERTCTL_SERVICE_PORT_HTTP=9995", "KSCERTCTL_PORT=tcp://10.0.0.1:9995",

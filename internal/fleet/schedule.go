@@ -1,6 +1,10 @@
 package fleet
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
 // State is how far the work on a cluster has come.
 type State string
@@ -98,4 +102,34 @@ func (p Policy) Why(jobs []Job, i int, now time.Time) Reason {
 		return InDomain
 	}
 	return Free
+}
+
+// InWaves are the clusters that are not held, by wave in their order.
+func InWaves(clusters []Cluster) (waves [][]Cluster) {
+	var all []Cluster
+	for _, c := range clusters {
+		if c.Hold == "" {
+			all = append(all, c)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Cluster) int { return cmp.Compare(a.Wave, b.Wave) })
+	for i, c := range all {
+		if i == 0 || c.Wave != all[i-1].Wave {
+			waves = append(waves, nil)
+		}
+		waves[len(waves)-1] = append(waves[len(waves)-1], c)
+	}
+	return waves
+}
+
+// AtOnce is how many of the clusters may be worked on at the same time, whichever these are, so that
+// never more than perDomain are of one failure domain; perDomain is 0 for any number.
+func AtOnce(clusters []Cluster, perDomain int) int {
+	of := map[string]int{}
+	for _, c := range clusters {
+		if of[c.Domain]++; perDomain > 0 && c.Domain != "" && of[c.Domain] > perDomain {
+			return perDomain
+		}
+	}
+	return len(clusters)
 }

@@ -148,7 +148,7 @@ func TestStatesCoverFaults(t *testing.T) {
 // writes it.
 func TestStatesAreDocumented(t *testing.T) {
 	t.Parallel()
-	const page = "../../docs/evidence/diagnosed-states.md"
+	const page = "testdata/diagnosed-states.md"
 	unusable := "`" + strings.Join(apiDown, "`, `") + "`"
 	var lists strings.Builder
 	fmt.Fprintf(&lists, "*API server down* stands for any of %s.\n\n", unusable)

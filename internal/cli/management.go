@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrapuzzle/kscertctl/internal/fleetjob"
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+)
+
+// managementFlags say how kubectl reaches the management cluster: it knows every way of logging in.
+type managementFlags struct {
+	kubeconfig, context, namespace string
+}
+
+func (f *managementFlags) register(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig of the management cluster")
+	fl.StringVar(&f.context, "context", "", "context in the kubeconfig")
+	fl.StringVar(&f.namespace, "namespace", "", "namespace in the management cluster")
+}
+
+// named reports whether a management cluster is named.
+func (f *managementFlags) named() bool {
+	return f.kubeconfig != "" || f.context != "" || f.namespace != ""
+}
+
+// kubectl is a command of kubectl on the management cluster.
+func (f *managementFlags) kubectl(ctx context.Context, args ...string) *exec.Cmd {
+	for _, flag := range [][2]string{{"kubeconfig", f.kubeconfig}, {"context", f.context}, {"namespace", f.namespace}} {
+		if flag[1] != "" {
+			args = append(args, "--"+flag[0]+"="+flag[1])
+		}
+	}
+	return exec.CommandContext(ctx, "kubectl", args...)
+}
+
+// ask runs kubectl and returns its output.
+func (f *managementFlags) ask(ctx context.Context, input []byte, args ...string) ([]byte, error) {
+	cmd := f.kubectl(ctx, args...)
+	var out, said bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &said
+	err := cmd.Run()
+	switch {
+	case err == nil:
+		return out.Bytes(), nil
+	case ctx.Err() != nil:
+		return nil, &orchestrator.Error{Code: orchestrator.ExitInterrupted, Summary: "interrupted", Err: ctx.Err(),
+			Next: "what was submitted goes on; see: kscertctl fleet status --kubeconfig FILE"}
+	case errors.Is(err, exec.ErrNotFound):
+		return nil, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "kubectl is not in PATH", Err: err,
+			Next: "have kubectl in PATH: it asks the management cluster"}
+	default:
+		return nil, &orchestrator.Error{Code: orchestrator.ExitUnreachable, Err: err,
+			Summary:  fmt.Sprintf("the management cluster: kubectl %s: %v", args[0], err),
+			Evidence: strings.TrimSpace(said.String()),
+			Next:     "nothing was changed by this command; see that it works: kubectl auth can-i create jobs"}
+	}
+}
+
+// submitted is what the management cluster has of it.
+type submitted struct {
+	doc  report.FleetRun
+	jobs []fleetjob.Job
+	pods []fleetjob.Pod
+}
+
+// status asks for what was submitted last, or as name.
+func (f *managementFlags) status(ctx context.Context, name string) (at submitted, err error) {
+	out, err := f.ask(ctx, nil, "get", "jobs", "--selector="+fleetjob.Selector, "--output=json")
+	if err != nil {
+		return at, err
+	}
+	if at.jobs, err = fleetjob.Newest(out, name); err != nil {
+		return at, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err,
+			Next: "name its namespace with --namespace; all of them: kubectl get jobs --selector=" + fleetjob.Selector}
+	}
+	if out, err = f.ask(ctx, nil, "get", "pods", "--selector="+fleetjob.Selector, "--output=json"); err != nil {
+		return at, err
+	}
+	if at.pods, err = fleetjob.Pods(out); err == nil {
+		at.doc, err = fleetjob.Status(at.jobs, at.pods)
+	}
+	if err != nil {
+		return at, &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: err.Error(), Err: err,
+			Next: "see: kubectl get jobs --output=json --selector=" + fleetjob.Selector}
+	}
+	return at, nil
+}

@@ -1,0 +1,149 @@
+package fleetjob_test
+
+import (
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/infrapuzzle/kscertctl/internal/fleetjob"
+)
+
+func spec() fleetjob.Spec {
+	return fleetjob.Spec{
+		Name: "night", Submission: "night", Wave: "canary", File: "/home/op/fleet.yaml", Image: "registry.example.com/kscertctl:0.1.0",
+		Clusters: []string{"fra1", "fra_2"}, Parallel: 2, StopAfter: 1, Retries: 3, Files: []string{"secret/fleet", "configmap/inventories"},
+	}
+}
+
+// The manifest is what is in the documentation.
+func TestManifest(t *testing.T) {
+	t.Parallel()
+	got, err := spec().Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path = "testdata/job.json"
+	if os.Getenv("UPDATE_DOCS") != "" {
+		if err := os.WriteFile(path, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("UPDATE_DOCS=1 writes it anew:\n%s", got)
+	}
+}
+
+// job is what the tests look at.
+type job struct {
+	Completions      int  `json:"completions"`
+	MaxFailedIndexes *int `json:"maxFailedIndexes"`
+	PodFailurePolicy struct {
+		Rules []struct {
+			OnExitCodes struct {
+				Values []int `json:"values"`
+			} `json:"onExitCodes"`
+		} `json:"rules"`
+	} `json:"podFailurePolicy"`
+	Template struct {
+		Spec struct {
+			Containers []struct {
+				Args []string `json:"args"`
+			} `json:"containers"`
+			Volumes []struct {
+				Claim *struct {
+					ClaimName string `json:"claimName"`
+				} `json:"persistentVolumeClaim"`
+			} `json:"volumes"`
+		} `json:"spec"`
+	} `json:"template"`
+}
+
+func read[T any](t *testing.T, s fleetjob.Spec) (v T) {
+	t.Helper()
+	data, err := s.Manifest()
+	if err == nil {
+		err = json.Unmarshal(data, &v)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestManifestFollowsFlags(t *testing.T) {
+	t.Parallel()
+	type jobs struct {
+		Spec job `json:"spec"`
+	}
+	codes := func(j job) []int { return j.PodFailurePolicy.Rules[1].OnExitCodes.Values }
+
+	s := spec()
+	j := read[jobs](t, s).Spec
+	for _, retried := range []int{0, 1, 4, 6, 8, 130, 137} {
+		if slices.Contains(codes(j), retried) {
+			t.Errorf("exit code %d would not be tried again: %v", retried, codes(j))
+		}
+	}
+	s.StopAfter, s.Claim, s.Check, s.Wait = 0, "records", true, "12h"
+	j = read[jobs](t, s).Spec
+	if j.MaxFailedIndexes != nil {
+		t.Error("it stops after failures, which it was not to")
+	}
+	if !slices.Contains(codes(j), 2) || !slices.Contains(codes(j), 3) {
+		t.Errorf("what a check finds is tried again: %v", codes(j))
+	}
+	args := strings.Join(j.Template.Spec.Containers[0].Args, " ")
+	if want := "--check --wait=12h -- fra1 fra_2"; !strings.HasSuffix(args, want) {
+		t.Errorf("%q does not end with %q", args, want)
+	}
+	if c := j.Template.Spec.Volumes[1].Claim; c == nil || c.ClaimName != "records" {
+		t.Errorf("the volume is not there: %+v", c)
+	}
+
+	s.Schedule, s.Zone, s.Queue, s.Namespace = "15 2 * * *", "Europe/Berlin", "nightly", "monitoring"
+	cron := read[struct {
+		Kind     string `json:"kind"`
+		Metadata struct {
+			Namespace string            `json:"namespace"`
+			Labels    map[string]string `json:"labels"`
+		} `json:"metadata"`
+		Spec struct {
+			Schedule          string `json:"schedule"`
+			TimeZone          string `json:"timeZone"`
+			ConcurrencyPolicy string `json:"concurrencyPolicy"`
+			JobTemplate       struct {
+				Metadata struct {
+					Labels map[string]string `json:"labels"`
+				} `json:"metadata"`
+				Spec job `json:"spec"`
+			} `json:"jobTemplate"`
+		} `json:"spec"`
+	}](t, s)
+	if cron.Kind != "CronJob" || cron.Spec.Schedule != s.Schedule || cron.Spec.TimeZone != s.Zone || cron.Spec.ConcurrencyPolicy != "Forbid" ||
+		cron.Metadata.Namespace != s.Namespace || cron.Spec.JobTemplate.Spec.Completions != 2 ||
+		cron.Spec.JobTemplate.Metadata.Labels["kueue.x-k8s.io/queue-name"] != s.Queue {
+		t.Errorf("%+v", cron)
+	}
+}
+
+func TestManifestRefuses(t *testing.T) {
+	t.Parallel()
+	for _, files := range []string{"", "fleet", "secret/", "secret/Fleet", "pod/fleet", "secret/a/b", "/etc/passwd"} {
+		s := spec()
+		s.Files = []string{files}
+		if _, err := s.Manifest(); err == nil || !strings.Contains(err.Error(), "must be secret/NAME or configmap/NAME") {
+			t.Errorf("%q: %v", files, err)
+		}
+	}
+	for _, name := range []string{"", "Night", "a_b", "-a", "a-", strings.Repeat("a", 51), "a\nb"} {
+		if err := fleetjob.Check("name", name); err == nil {
+			t.Errorf("%q was accepted", name)
+		}
+	}
+}
