@@ -45,8 +45,8 @@ func (f *managementFlags) kubectl(ctx context.Context, args ...string) *exec.Cmd
 // ask runs kubectl and returns its output.
 func (f *managementFlags) ask(ctx context.Context, input []byte, args ...string) ([]byte, error) {
 	cmd := f.kubectl(ctx, args...)
-	var out, said bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &said
+	var out, complaint bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &complaint
 	err := cmd.Run()
 	switch {
 	case err == nil:
@@ -60,7 +60,7 @@ func (f *managementFlags) ask(ctx context.Context, input []byte, args ...string)
 	default:
 		return nil, &orchestrator.Error{Code: orchestrator.ExitUnreachable, Err: err,
 			Summary:  fmt.Sprintf("the management cluster: kubectl %s: %v", args[0], err),
-			Evidence: strings.TrimSpace(said.String()),
+			Evidence: strings.TrimSpace(complaint.String()),
 			Next:     "nothing was changed by this command; see that it works: kubectl auth can-i create jobs"}
 	}
 }

@@ -296,20 +296,20 @@ func known(code int) bool {
 
 // left takes over what the Pod itself reports, as far as it may: not the name, nor the exit code.
 func (p *Pod) left(message string, c *report.FleetCluster) {
-	var told report.FleetCluster
+	var answer report.FleetCluster
 	d := json.NewDecoder(bytes.NewReader([]byte(message)))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&told); err != nil || told.Name != c.Name {
+	if err := d.Decode(&answer); err != nil || answer.Name != c.Name {
 		return // the exit code is there
 	}
-	told.ExitCode, told.Plan, told.StateDir = c.ExitCode, nil, ""
-	if told.Labels == nil {
-		told.Labels = map[string]string{}
+	answer.ExitCode, answer.Plan, answer.StateDir = c.ExitCode, nil, ""
+	if answer.Labels == nil {
+		answer.Labels = map[string]string{}
 	}
-	if c.State == report.FleetFailed || told.State != report.FleetHeld && told.State != report.FleetWaiting {
-		told.State = c.State
+	if c.State == report.FleetFailed || answer.State != report.FleetHeld && answer.State != report.FleetWaiting {
+		answer.State = c.State
 	}
-	*c = told
+	*c = answer
 }
 
 // indices reads a list such as 1,3-5, and returns what is in it.
