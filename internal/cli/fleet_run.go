@@ -34,6 +34,8 @@ type member struct {
 
 	at  *report.FleetCluster
 	err error
+	// alone: there is no other cluster.
+	alone bool
 	// shown is the plan that was approved; nil if every plan is.
 	shown *plan.Plan
 }
@@ -70,7 +72,9 @@ func (m *member) options(s Streams, resumed string) (opts orchestrator.Options, 
 		}
 	}
 	opts.Ansible.Ask = m.base.ask
-	opts.Output, opts.Observe = nil, nil // with several at the same time the output would be mixed
+	if !m.alone {
+		opts.Output, opts.Observe = nil, nil // with several at the same time the output would be mixed
+	}
 	return opts, to, err
 }
 
@@ -120,7 +124,7 @@ func (c chosen) members(cmd *cobra.Command) ([]*member, *report.FleetRun, error)
 		if at.Labels == nil {
 			at.Labels = map[string]string{}
 		}
-		all[i] = &member{Cluster: of, typed: cmd, base: c, at: at}
+		all[i] = &member{Cluster: of, typed: cmd, base: c, at: at, alone: len(c.clusters) == 1}
 		all[i].window(now)
 		if of.Hold != "" {
 			at.State, at.Reason = report.FleetHeld, of.Hold
@@ -673,7 +677,11 @@ func (w *fleetWork) cluster(ctx context.Context, s Streams, m *member) {
 	var result orchestrator.Result
 	if err == nil {
 		opts.Stop, opts.Approve = w.stop, m.approver()
+		next := opts.Observe
 		opts.Observe = func(e orchestrator.Event) {
+			if next != nil {
+				next(e)
+			}
 			if e.Kind == orchestrator.EventBegin { // nothing has been changed yet
 				w.note(func() { m.at.Run, m.at.StateDir = e.Run, filepath.Dir(filepath.Dir(e.Message)) })
 			}

@@ -197,8 +197,8 @@ func (j Job) clusters(pods []Pod) (out []report.FleetCluster, err error) {
 		case failed(i), ended && j.Ended():
 			c.State, c.ExitCode = report.FleetFailed, cmp.Or(c.ExitCode, int(orchestrator.ExitUnexpected))
 		case ended:
-			c.State = report.FleetWaiting
-			c.Reason = fmt.Sprintf("its Pod ended with exit code %d; another follows", c.ExitCode)
+			was := cmp.Or(c.Error, fmt.Sprintf("exit code %d", c.ExitCode))
+			c.State, c.Error, c.Reason = report.FleetWaiting, "", "another Pod follows one that ended with: "+was
 		case j.Ended():
 			c.State, c.Reason = report.FleetWaiting, "the Job has ended before"
 		case j.Spec.Suspend && c.State == report.FleetWaiting:
@@ -272,7 +272,7 @@ func (p *Pod) describe(c *report.FleetCluster) {
 			c.ExitCode = t.ExitCode
 			if !known(t.ExitCode) { // as after a signal
 				c.ExitCode = int(orchestrator.ExitUnexpected)
-				c.Error = fmt.Sprintf("its Pod %s ended with exit code %d", p.Metadata.Name, t.ExitCode)
+				c.Error = fmt.Sprintf("Pod %s has exit code %d", p.Metadata.Name, t.ExitCode)
 			}
 			p.left(t.Message, c)
 		}

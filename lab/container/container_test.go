@@ -1,9 +1,6 @@
 //go:build e2e
 
-// Package container builds the project's container image and runs it. No registry takes
-// part: the base is made of Debian's packages, as the lab's nodes are, and the engine is
-// the lab's.
-package container
+package container_test
 
 import (
 	"archive/tar"
@@ -19,25 +16,26 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/lab/container"
 	"github.com/infrapuzzle/kscertctl/lab/engine"
-	"github.com/infrapuzzle/kscertctl/lab/host"
-	"github.com/infrapuzzle/kscertctl/lab/internal/cache"
-	"github.com/infrapuzzle/kscertctl/lab/internal/sh"
 )
 
-const (
-	root  = "../.."
-	base  = "kscertctl-lab/debian:bookworm"
-	image = "kscertctl-lab/kscertctl:test"
-)
+const image = "kscertctl-lab/kscertctl:test"
 
 // TestContainer checks that the Containerfile's image has kscertctl and an Ansible that it can
 // use, runs as an arbitrary user with a read-only file system, and contains no key.
 func TestContainer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	e := start(ctx, t)
-	build(ctx, t, e)
+	e, err := container.Build(ctx, "../..", image, t.TempDir(), t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		docker(context.WithoutCancel(ctx), t, e, "rmi", image)
+	})
+	size := docker(ctx, t, e, "image", "inspect", "--format", "{{.Size}}", image)
+	t.Logf("%s bytes", bytes.TrimSpace(size))
 
 	t.Run("configuration", func(t *testing.T) {
 		const want = `10001:10001 /work ["tini","--","kscertctl"] {"/var/lib/kscertctl":{}}`
@@ -96,60 +94,6 @@ func TestContainer(t *testing.T) {
 			t.Errorf("private keys in %q, of %d files", keys, files)
 		}
 	})
-}
-
-// start returns an engine. Without one the image cannot be tested, so the test fails instead
-// of passing silently.
-func start(ctx context.Context, t *testing.T) *engine.Engine {
-	t.Helper()
-	dir, err := cache.Dir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := host.EnsureTools(ctx, t.Output()); err != nil {
-		t.Fatal(err)
-	}
-	e := engine.Find(ctx, dir)
-	if e == nil {
-		if err := host.EnsureEngineTools(ctx, t.Output()); err != nil {
-			t.Fatal(err)
-		}
-		if e, err = engine.Ensure(ctx, dir); err != nil {
-			t.Fatalf("NOT TESTED: the image can only be built where a container engine runs or can be started: %v", err)
-		}
-	}
-	have, err := e.HasImage(ctx, base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !have {
-		rootfs := filepath.Join(t.TempDir(), "rootfs.tar")
-		if _, err := sh.Run(ctx, sh.Command{Args: []string{"mmdebstrap", "--variant=minbase", "bookworm", rootfs}}); err != nil {
-			t.Fatal(err)
-		}
-		docker(ctx, t, e, "import", "--change", "LABEL "+engine.LabelKey+"=image", rootfs, base)
-	}
-	return e
-}
-
-// build builds the image like a user who has the program in a directory, except for the base.
-// apt-get uses the machine's network: the lab's engine may have none.
-func build(ctx context.Context, t *testing.T, e *engine.Engine) {
-	t.Helper()
-	dir := t.TempDir()
-	if _, err := sh.Run(ctx, sh.Command{
-		Args: []string{"go", "build", "-trimpath", "-o", filepath.Join(dir, "kscertctl"), "./cmd/kscertctl"},
-		Dir:  root, Env: []string{"CGO_ENABLED=0"},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	docker(ctx, t, e, "build", "--network", "host", "--build-arg", "BASE="+base, "--label", engine.LabelKey+"=image",
-		"--file", filepath.Join(root, "Containerfile"), "--tag", image, dir)
-	t.Cleanup(func() {
-		docker(context.WithoutCancel(ctx), t, e, "rmi", image)
-	})
-	size := docker(ctx, t, e, "image", "inspect", "--format", "{{.Size}}", image)
-	t.Logf("%s bytes", bytes.TrimSpace(size))
 }
 
 func docker(ctx context.Context, t *testing.T, e *engine.Engine, args ...string) []byte {
