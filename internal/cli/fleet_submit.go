@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/infrapuzzle/kscertctl/internal/config"
 	"github.com/infrapuzzle/kscertctl/internal/fleet"
 	"github.com/infrapuzzle/kscertctl/internal/fleetjob"
 	"github.com/infrapuzzle/kscertctl/internal/printable"
@@ -156,6 +158,9 @@ func (f *fleetSubmitFlags) specs(c chosen) ([]fleetjob.Spec, error) {
 	}
 	if err := fleetjob.Check("name", base.Name); err != nil {
 		return nil, err
+	}
+	if _, err := config.ParseTime(cmp.Or(base.Wait, "0")); err != nil {
+		return nil, fmt.Errorf("--wait: %w", err)
 	}
 	switch {
 	case base.Image == "":

@@ -302,7 +302,7 @@ func (p *Pod) left(message string, c *report.FleetCluster) {
 	if err := d.Decode(&answer); err != nil || answer.Name != c.Name {
 		return // the exit code is there
 	}
-	answer.ExitCode, answer.Plan, answer.StateDir = c.ExitCode, nil, ""
+	answer.ExitCode, answer.Plan, answer.StateDir, answer.Wave = c.ExitCode, nil, "", c.Wave
 	if answer.Labels == nil {
 		answer.Labels = map[string]string{}
 	}

@@ -37,7 +37,7 @@ const (
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	left := func(name string, state report.FleetState) string {
-		return string(fleetjob.Result(report.FleetCluster{Name: name, Labels: map[string]string{"env": "prod"}, State: state, Route: "renew", Run: "R", Reason: "why", ExitCode: 0}))
+		return string(fleetjob.Result(report.FleetCluster{Name: name, Labels: map[string]string{"env": "prod"}, State: state, Wave: "another", Route: "renew", Run: "R", Reason: "why", ExitCode: 0}))
 	}
 	for _, row := range []struct {
 		name, job string
@@ -79,7 +79,7 @@ func TestStatus(t *testing.T) {
 				t.Fatalf("%v: %+v", err, doc)
 			}
 			c := doc.Clusters[0]
-			if c.Name != "fra1" || c.State != row.state || c.ExitCode != row.code || !strings.Contains(c.Reason+c.Run, row.tells) {
+			if c.Name != "fra1" || c.Wave != "" || c.State != row.state || c.ExitCode != row.code || !strings.Contains(c.Reason+c.Run, row.tells) {
 				t.Errorf("%+v, want %s, exit code %d and %q", c, row.state, row.code, row.tells)
 			}
 		})
