@@ -67,7 +67,7 @@ that. --schedule makes a CronJob. kubectl must be in PATH.`,
 	fl.IntVar(&flags.spec.Retries, "retries", 3, "how many Pods may follow for a cluster")
 	fl.StringVar(&flags.spec.Wait, "wait", "", "how long a Pod waits for windows to open, such as 12h")
 	fl.BoolVar(&flags.spec.Check, "check", false, "only check the certificates")
-	fl.StringVar(&flags.spec.Schedule, "schedule", "", "make a CronJob with this schedule, such as \"15 2 * * *\"")
+	fl.StringVar(&flags.spec.Schedule, "schedule", "", "make a CronJob with this schedule, such as \"15 3 * * *\"")
 	fl.StringVar(&flags.spec.Zone, "time-zone", "", "time zone of --schedule, such as Europe/Berlin")
 	fl.StringVar(&flags.spec.Queue, "queue", "", "local queue of Kueue")
 	fl.BoolVar(&flags.print, "print", false, "print the manifests and submit nothing")

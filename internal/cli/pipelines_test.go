@@ -286,6 +286,21 @@ func TestRenewalsExcludeEachOther(t *testing.T) {
 	}
 }
 
+// A renewal begins once each night: in no hour that a change of the clocks skips or repeats, which are
+// those before three.
+func TestRenewalsBeginOnceANight(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string]string{
+		"kubernetes-renew.yaml":         `(?m)^  schedule: "\d+ (\d+) \* \* \*"`,
+		"systemd/kscertctl-renew.timer": `(?m)^OnCalendar=\*-\*-\* 0?(\d+):\d+ `,
+	} {
+		hour := regexp.MustCompile(at).FindStringSubmatch(read(t, filepath.Join("examples/pipelines", name)))
+		if hour == nil || len(hour[1]) == 1 && hour[1] < "3" {
+			t.Errorf("%s begins at %q", name, hour)
+		}
+	}
+}
+
 func timer(t *testing.T, text string) []string {
 	t.Helper()
 	u := systemdSections(t, text, "Unit", "Timer", "Install")

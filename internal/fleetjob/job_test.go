@@ -106,7 +106,7 @@ func TestManifestFollowsFlags(t *testing.T) {
 		t.Errorf("the volume is not there: %+v", c)
 	}
 
-	s.Schedule, s.Zone, s.Queue, s.Namespace = "15 2 * * *", "Europe/Berlin", "nightly", "monitoring"
+	s.Schedule, s.Zone, s.Queue, s.Namespace = "15 3 * * *", "Europe/Berlin", "nightly", "monitoring"
 	cron := read[struct {
 		Kind     string `json:"kind"`
 		Metadata struct {
