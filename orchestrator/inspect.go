@@ -83,7 +83,7 @@ func (s *session) covers(nodes []string) bool {
 }
 
 // inspectNodes inspects some nodes again. The other nodes in the snapshot are from the last
-// inspection of them, whose time their clocks show.
+// inspection of them, whose time they have.
 func (s *session) inspectNodes(ctx context.Context, nodes []string) (snapshot.Snapshot, error) {
 	start := time.Now()
 	probing := make(chan func() []snapshot.Probe, 1)
@@ -165,6 +165,7 @@ func (s *session) assemble(ctx context.Context, start time.Time, o ansible.Outco
 	var reading sync.WaitGroup
 	for i, n := range s.cluster.Nodes {
 		if last, ok := s.latest.Node(n.Name); ok && asked != nil && !slices.Contains(asked, n.Name) {
+			last.Taken = s.latest.Asked(last)
 			snap.Nodes[i] = last
 			continue
 		}

@@ -15,6 +15,7 @@ func TestLookAtSomeNodes(t *testing.T) {
 	t.Parallel()
 	s := &session{cluster: tc.Single(), latest: tc.Healthy(tc.Single())}
 	worker, _ := s.latest.Node("w1")
+	before := s.latest.Taken
 	for _, row := range []struct {
 		asked []string
 		// failed are the nodes without an answer.
@@ -30,6 +31,9 @@ func TestLookAtSomeNodes(t *testing.T) {
 				t.Errorf("%v were asked: %s has failed: %t", row.asked, n.Name, failed)
 			} else if !failed && !n.Clock.Equal(worker.Clock) {
 				t.Errorf("%v were asked: %s is as of %s, want %s", row.asked, n.Name, n.Clock, worker.Clock)
+			}
+			if at := got.Asked(n); at.Equal(before) == row.failed[n.Name] || row.failed[n.Name] && !at.Equal(got.Taken) {
+				t.Errorf("%v were asked: %s was at %s", row.asked, n.Name, at)
 			}
 		}
 	}

@@ -58,8 +58,8 @@ func leftBehind(h run.History, p plan.Plan, name string) (snapshot.Node, bool) {
 	}
 	for _, s := range slices.Backward(h.Snapshots) {
 		n, ok := s.Node(name)
-		if ok && n.Failure == nil && !from.IsZero() && s.Taken.After(from) &&
-			(until.IsZero() || s.Taken.Before(until)) {
+		if at := s.Asked(n); ok && n.Failure == nil && !from.IsZero() && at.After(from) &&
+			(until.IsZero() || at.Before(until)) {
 			return n, true
 		}
 	}

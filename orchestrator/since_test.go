@@ -113,11 +113,13 @@ func TestLeftBehind(t *testing.T) {
 	for _, row := range []struct {
 		name    string
 		entries []run.Entry
-		looks   []int
-		want    int // time of the inspection; 0 for none
+		looks   []int // negative: of other nodes, while this one stays as it was seen before
+		want    int   // time of the inspection; 0 for none
 	}{
 		{"the last before the end", ended, []int{1, 5, 7, 8}, 8},
 		{"none after the change", ended, []int{1, 3}, 0},
+		{"the last look at this node", ended, []int{1, 5, 6, -7, -8}, 6},
+		{"no look at this node after the change", ended, []int{1, -5, -8}, 0},
 		{"resumed later", resumed, []int{1, 7, 25}, 7},
 		{"no inspection before a later resume", resumed, []int{1, 25}, 0},
 		{"the driver was killed in the change", changed[:2], []int{1, 3}, 0},
@@ -127,7 +129,11 @@ func TestLeftBehind(t *testing.T) {
 		h := run.History{Record: run.Record{Entries: row.entries}}
 		for _, minute := range row.looks {
 			s := tc.Healthy(tc.Single())
-			s.Taken, s.Nodes[0].Clock = at(minute), at(minute)
+			if s.Taken, s.Nodes[0].Clock = at(minute), at(minute); minute < 0 {
+				before := h.Snapshots[len(h.Snapshots)-1]
+				s.Taken, s.Nodes[0] = at(-minute), before.Nodes[0]
+				s.Nodes[0].Taken = before.Asked(s.Nodes[0])
+			}
 			h.Snapshots = append(h.Snapshots, s)
 		}
 		n, ok := leftBehind(h, p, "cp1")

@@ -260,23 +260,35 @@ func asked(r run.Request) *Asked {
 }
 
 // lookAfterLastChange is the last inspection, unless a node may have changed since: one before the
-// last change does not show the current state.
+// last change does not show the current state. Neither does a node that it has from an earlier one.
 func (b *runBuilder) lookAfterLastChange() *snapshot.Snapshot {
 	changes := map[string]bool{}
 	for _, step := range b.steps {
 		changes[step.ID] = step.Changes && step.Action != plan.Backup
 	}
 	var last time.Time
+	of := map[string]time.Time{}
 	for _, e := range b.h.Entries {
 		if changes[e.Step] {
 			last = e.Time
+			for _, name := range e.Nodes {
+				of[name] = e.Time
+			}
 		}
 	}
 	n := len(b.h.Snapshots)
 	if n == 0 || last.IsZero() || b.h.Snapshots[n-1].Taken.Before(last) {
 		return nil
 	}
-	return &b.h.Snapshots[n-1]
+	after := b.h.Snapshots[n-1]
+	after.Nodes = slices.Clone(after.Nodes)
+	for i, node := range after.Nodes {
+		if after.Asked(node).Before(of[node.Name]) {
+			after.Nodes[i] = snapshot.Node{Node: node.Node, Failure: &snapshot.Failure{Kind: snapshot.Missing,
+				Message: "it was not inspected after the last change of it"}}
+		}
+	}
+	return &after
 }
 
 // seenBefore is what the plan was made for.

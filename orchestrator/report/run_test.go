@@ -279,6 +279,15 @@ func TestRunChanges(t *testing.T) {
 	kubelet := func(edit tc.NodeEdit) func(*run.History) {
 		return func(h *run.History) { tc.On("w1", edit)(&h.Snapshots[len(h.Snapshots)-1]) }
 	}
+	// asked: the worker was asked at the beginning only, and these nodes are changed.
+	asked := func(changed ...string) func(*run.History) {
+		return func(h *run.History) {
+			kubelet(func(n *snapshot.Node) { n.Taken = h.Entries[0].Time })(h)
+			for i := range h.Entries {
+				h.Entries[i].Nodes = changed
+			}
+		}
+	}
 	drop := func(n *snapshot.Node) {
 		n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool { return c.Kind == certs.KindKubeletServing })
 	}
@@ -291,6 +300,8 @@ func TestRunChanges(t *testing.T) {
 		{"another", kubelet(tc.Renewed(certs.KindKubeletServing)), report.Renewed},
 		{"gone", kubelet(drop), report.Removed},
 		{"not there before", func(h *run.History) { tc.On("w1", drop)(&h.Proposal.Snapshot) }, report.Added},
+		{"its node was asked before it was changed", asked("cp1", "w1"), report.NotSeen},
+		{"its node was asked before another was changed", asked("cp1"), report.Unchanged},
 		{"its node does not answer any more", kubelet(tc.Unknown(snapshot.Unreachable, "gone")), report.NotSeen},
 	} {
 		h := testruns.FailedGate()

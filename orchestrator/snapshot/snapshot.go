@@ -40,12 +40,23 @@ type Snapshot struct {
 	Nodes []Node `json:"nodes"`
 }
 
+// Asked is when a node was asked: when the snapshot was taken, or before.
+func (s Snapshot) Asked(n Node) time.Time {
+	if n.Taken.IsZero() {
+		return s.Taken
+	}
+	return n.Taken
+}
+
 // Node is the state of one node.
 type Node struct {
 	cluster.Node
 	// Failure is why nothing is known about the node; nil if it was inspected.
 	Failure *Failure `json:"failure,omitempty"`
 
+	// Taken is when the node was asked, by the control node's clock, if not for this snapshot but for
+	// an earlier one: gates ask only the nodes that they are about. Zero otherwise.
+	Taken time.Time `json:"taken,omitzero"`
 	// Clock is the node's own time, whole seconds.
 	Clock time.Time `json:"clock"`
 	// Facts are single values by name: hostname, pki, pki-real, config-dir, etcd-dir, kubelet-dir,
