@@ -185,15 +185,15 @@ func worst(all []*member) orchestrator.ExitCode {
 }
 
 // verdictOf is the error of work on a fleet; nil if all succeeded.
-func verdictOf(what string, c chosen, all []*member, next string) error {
-	errs := make([]error, len(all))
-	for i, m := range all {
-		errs[i] = m.err
-		if m.err == nil && m.at.ExitCode != 0 { // of an earlier process
-			errs[i] = &orchestrator.Error{Code: orchestrator.ExitCode(m.at.ExitCode), Summary: m.at.Error}
+func verdictOf(what string, clusters []report.FleetCluster, next string) error {
+	names, errs := make([]string, len(clusters)), make([]error, len(clusters))
+	for i, c := range clusters {
+		names[i] = c.Name
+		if c.ExitCode != 0 {
+			errs[i] = &orchestrator.Error{Code: orchestrator.ExitCode(c.ExitCode), Summary: c.Error, Next: c.Next}
 		}
 	}
-	return summed(what, c.names(), errs, next)
+	return summed(what, names, errs, next)
 }
 
 // fleetOutput writes the document of work on a fleet.
@@ -237,7 +237,7 @@ The exit code is the worst of all clusters.`,
 			if err := fleetOutput(s, output.output, *doc); err != nil {
 				return err
 			}
-			return verdictOf("there is no plan", c, all, "to see why: kscertctl diagnose -i INVENTORY")
+			return verdictOf("there is no plan", doc.Clusters, "to see why: kscertctl diagnose -i INVENTORY")
 		},
 	}
 	flags.register(cmd, 8)
@@ -287,13 +287,7 @@ is no failure.`,
 				return err
 			}
 			doc, err := flags.run(cmd, s, names)
-			if doc == nil {
-				return err
-			}
-			if err := fleetOutput(s, flags.output, *doc); err != nil {
-				return err
-			}
-			return err
+			return flags.written(s, doc, err)
 		},
 	}
 	flags.fleetFlags.register(cmd, 1)
@@ -305,6 +299,16 @@ is no failure.`,
 	fl.BoolVar(&flags.yes, "yes", false, "carry out the plans without asking")
 	flags.recordFlags.register(cmd)
 	return cmd
+}
+
+// written writes the document of the work, unless it has not begun, and returns the error of the work.
+func (f *fleetRunFlags) written(s Streams, doc *report.FleetRun, err error) error {
+	if doc != nil {
+		if failed := fleetOutput(s, f.output, *doc); failed != nil {
+			return failed
+		}
+	}
+	return err
 }
 
 // run works on the clusters, and returns the document once the work has begun.
@@ -362,7 +366,7 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) (*rep
 	}
 	next := fmt.Sprintf("see the runs of the clusters, and continue: kscertctl fleet run --resume %s -f %s", doc.Fleet,
 		f.file)
-	err = verdictOf("failed", c, all, next)
+	err = verdictOf("failed", doc.Clusters, next)
 	if cmd.Context().Err() != nil &&
 		orchestrator.Worst(orchestrator.Code(err), orchestrator.ExitInterrupted) == orchestrator.ExitInterrupted {
 		err = &orchestrator.Error{Code: orchestrator.ExitInterrupted, Summary: "interrupted", Next: next, Err: err}

@@ -135,19 +135,11 @@ func (f *fleetSubmitFlags) ended(s Streams, doc report.FleetRun, left []fleetjob
 	if err := fleetOutput(s, f.output, doc); err != nil {
 		return err
 	}
-	var names []string
-	errs := make([]error, len(doc.Clusters))
-	for i, c := range doc.Clusters {
-		names = append(names, c.Name)
-		if c.ExitCode != 0 {
-			errs[i] = &orchestrator.Error{Code: orchestrator.ExitCode(c.ExitCode), Summary: c.Error}
-		}
-	}
 	next := "see the logs: kubectl logs --selector=" + fleetjob.Selector
 	if len(left) > 0 {
 		next += "; the waves after it were not begun"
 	}
-	return summed("failed", names, errs, next)
+	return verdictOf("failed", doc.Clusters, next)
 }
 
 // specs are the Jobs: one for each wave, in their order.
@@ -156,7 +148,7 @@ func (f *fleetSubmitFlags) specs(c chosen) ([]fleetjob.Spec, error) {
 	if base.Name == "" {
 		base.Name = "kscertctl-" + time.Now().UTC().Format("20060102-150405")
 	}
-	if err := fleetjob.Check("name", base.Name); err != nil {
+	if err := fleetjob.CheckName(base.Name); err != nil {
 		return nil, err
 	}
 	if _, err := config.ParseTime(cmp.Or(base.Wait, "0")); err != nil {

@@ -74,12 +74,7 @@ func (f *fleetWorkFlags) work(cmd *cobra.Command, s Streams, name string) error 
 			_, _ = fmt.Fprintf(s.Err, "warning: the result is not in --result-file: %v\n", err)
 		}
 	}
-	if doc != nil {
-		if err := fleetOutput(s, f.run.output, *doc); err != nil {
-			return err
-		}
-	}
-	return err
+	return f.run.written(s, doc, err)
 }
 
 // do returns the document of the work; nil for a check, or if the work has not begun.
@@ -92,19 +87,19 @@ func (f *fleetWorkFlags) do(cmd *cobra.Command, s Streams, name string) (*report
 	// Each cluster has its records in a directory of its own: so the newest one is that of this cluster.
 	f.run.state = filepath.Join(f.run.state, name)
 	r, err := orchestrator.FindFleet(f.run.state, "")
-	if err != nil {
+	if err != nil { // there is none
 		return f.run.run(cmd, s, []string{name})
 	}
 	earlier, err := readFleet(r)
 	if err != nil {
 		return nil, err
 	}
+	names := []string{name}
 	for i := range earlier.Clusters {
 		m := member{at: &earlier.Clusters[i]}
 		if m.at.Name == name && m.at.State != report.FleetDone && m.resumable() != "" {
-			f.run.resume = r.ID
-			return f.run.run(cmd, s, nil)
+			f.run.resume, names = r.ID, nil
 		}
 	}
-	return f.run.run(cmd, s, []string{name})
+	return f.run.run(cmd, s, names)
 }

@@ -28,18 +28,21 @@ func (f *managementFlags) register(cmd *cobra.Command) {
 }
 
 // named reports whether a management cluster is named.
-func (f *managementFlags) named() bool {
-	return f.kubeconfig != "" || f.context != "" || f.namespace != ""
-}
+func (f *managementFlags) named() bool { return len(f.flags()) > 0 }
 
-// kubectl is a command of kubectl on the management cluster.
-func (f *managementFlags) kubectl(ctx context.Context, args ...string) *exec.Cmd {
+// flags are those of kubectl.
+func (f *managementFlags) flags() (args []string) {
 	for _, flag := range [][2]string{{"kubeconfig", f.kubeconfig}, {"context", f.context}, {"namespace", f.namespace}} {
 		if flag[1] != "" {
 			args = append(args, "--"+flag[0]+"="+flag[1])
 		}
 	}
-	return exec.CommandContext(ctx, "kubectl", args...)
+	return args
+}
+
+// kubectl is a command of kubectl on the management cluster.
+func (f *managementFlags) kubectl(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "kubectl", append(args, f.flags()...)...)
 }
 
 // ask runs kubectl and returns its output.

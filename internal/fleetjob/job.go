@@ -65,15 +65,18 @@ type Spec struct {
 	Queue string
 }
 
-// names are what the API server accepts as the name of an object that Pods get their names from
-// (RFC 1123, and 63 characters with what is appended).
-var names = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+// jobName matches what the API server accepts as the name of an object that Pods get their names
+// from (RFC 1123; 63 characters with what is appended), and sourceName as that of a Secret.
+var (
+	jobName    = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+	sourceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)
+)
 
-// Check returns what is wrong with a name of a Job, with its flag.
-func Check(flag, name string) error {
-	if len(name) > 50 || !names.MatchString(name) {
-		return fmt.Errorf("--%s %q: must be up to 50 lower-case letters, digits and '-', with a letter or digit at "+
-			"both ends", flag, name)
+// CheckName returns what is wrong with the name of a Job.
+func CheckName(name string) error {
+	if len(name) > 50 || !jobName.MatchString(name) {
+		return fmt.Errorf("--name %q: must be up to 50 lower-case letters, digits and '-', with a letter or digit at "+
+			"both ends", name)
 	}
 	return nil
 }
@@ -82,7 +85,7 @@ func Check(flag, name string) error {
 func source(file string) (object, error) {
 	kind, name, _ := strings.Cut(file, "/")
 	field, ok := map[string]string{"secret": "secret", "configmap": "configMap"}[kind]
-	if !ok || !regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`).MatchString(name) {
+	if !ok || !sourceName.MatchString(name) {
 		return nil, fmt.Errorf("--files %q: must be secret/NAME or configmap/NAME", file)
 	}
 	return object{field: object{"name": name}}, nil

@@ -142,7 +142,7 @@ func TestManifestRefuses(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"", "Night", "a_b", "-a", "a-", strings.Repeat("a", 51), "a\nb"} {
-		if err := fleetjob.Check("name", name); err == nil {
+		if err := fleetjob.CheckName(name); err == nil {
 			t.Errorf("%q was accepted", name)
 		}
 	}

@@ -47,7 +47,6 @@ type meta struct {
 type condition struct {
 	Type    string `json:"type"`
 	Status  string `json:"status"`
-	Reason  string `json:"reason"`
 	Message string `json:"message"`
 }
 
@@ -274,7 +273,7 @@ func (p *Pod) describe(c *report.FleetCluster) {
 				c.ExitCode = int(orchestrator.ExitUnexpected)
 				c.Error = fmt.Sprintf("Pod %s has exit code %d", p.Metadata.Name, t.ExitCode)
 			}
-			p.left(t.Message, c)
+			left(t.Message, c)
 		}
 	}
 	for _, of := range p.Status.Conditions {
@@ -294,8 +293,8 @@ func known(code int) bool {
 	return false
 }
 
-// left takes over what the Pod itself reports, as far as it may: not the name, nor the exit code.
-func (p *Pod) left(message string, c *report.FleetCluster) {
+// left takes over what a Pod itself reports, as far as it may: not the name, nor the exit code.
+func left(message string, c *report.FleetCluster) {
 	var answer report.FleetCluster
 	d := json.NewDecoder(bytes.NewReader([]byte(message)))
 	d.DisallowUnknownFields()

@@ -59,8 +59,7 @@ func startOf(ctx context.Context, t *testing.T, binary, stateDir string, args ..
 	t.Helper()
 	d := &driver{stateDir: stateDir, ended: make(chan struct{})}
 	d.cmd = exec.CommandContext(ctx, binary, append(args, "--state-dir", stateDir)...)
-	// The lab's own settings are none of kscertctl, which warns of them.
-	d.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KSCERTCTL_LAB_") })
+	d.cmd.Env = environment()
 	d.cmd.Stdout, d.cmd.Stderr = &d.out, &d.errs
 	d.cmd.Cancel = func() error { return d.cmd.Process.Signal(os.Interrupt) }
 	// Ansible may outlive a killed driver and keeps its output open.
@@ -73,6 +72,11 @@ func startOf(ctx context.Context, t *testing.T, binary, stateDir string, args ..
 		_ = d.cmd.Wait()
 	}()
 	return d
+}
+
+// environment is that of kscertctl: the lab's own settings are none of it, and it warns of them.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KSCERTCTL_LAB_") })
 }
 
 // wait returns the result.

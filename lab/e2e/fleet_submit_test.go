@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -210,7 +209,7 @@ func management(ctx context.Context, t *testing.T, c *cluster.Cluster) func(args
 	}
 	return func(args ...string) outcome {
 		cmd := exec.CommandContext(ctx, binary(t), append(args, "--kubeconfig", kubeconfig)...)
-		cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KSCERTCTL_LAB_") }), "PATH="+dir+":"+os.Getenv("PATH"))
+		cmd.Env = append(environment(), "PATH="+dir+":"+os.Getenv("PATH"))
 		var out, errs strings.Builder
 		cmd.Stdout, cmd.Stderr = &out, &errs
 		if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
