@@ -45,8 +45,13 @@ func (s *session) finish(r *Result, err *error) {
 	if *err != nil {
 		end.Detail = (*err).Error()
 	}
+	release := s.release
+	if release == nil {
+		release = func(end func() error) error { return end() }
+	}
+	jerr := release(func() error { return s.dir.Record(end) })
 	s.tell(Event{Kind: EventEnd, Status: string(end.Outcome), Message: end.Detail, Seconds: r.Seconds})
-	if jerr := s.dir.Record(end); jerr != nil && *err == nil {
+	if jerr != nil && *err == nil {
 		*err = &Error{Code: ExitUnexpected, Summary: jerr.Error(), Err: jerr,
 			Next: "check the disk that holds --state-dir"}
 	}
@@ -87,6 +92,10 @@ type work struct {
 	state run.State
 	// replaces is the run whose lock is replaced, because its owner is dead.
 	replaces string
+	// recalled: its record comes from another machine, so that its owner may live.
+	recalled bool
+	// recalledNow: the copies on control planes have been compared.
+	recalledNow bool
 }
 
 // carryOut locks the cluster, checks that it still is what the plan was made for, and takes the
@@ -95,12 +104,14 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 	soft, cancel := s.stoppable(ctx)
 	defer cancel()
 	r.Plan = w.Plan
-	h, err := s.lock(ctx, w.Cluster, w.replaces)
+	if err := s.keep(w); err != nil {
+		return err
+	}
+	h, err := s.lock(ctx, w)
 	if err != nil {
 		return err
 	}
-	release := h.release
-	defer func() { release(ctx) }()
+	s.release = func(end func() error) error { return h.release(ctx, end) }
 	if w.Plan.Undoes == "" {
 		if err := s.refreshable(&w.Snapshot); err != nil {
 			return err
@@ -110,13 +121,24 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 	if err != nil {
 		return err
 	}
+	if len(w.state.Order) > 0 {
+		// It may have been continued elsewhere: that is noticed before anything is begun.
+		if err := s.keepNow(ctx); err != nil {
+			return s.stepError(err, plan.Step{ID: run.StepLock}, false)
+		}
+	}
+	if w.recalled && w.Plan.Undoes == "" {
+		if err := s.provenAuthorities(snap); err != nil {
+			return err
+		}
+	}
 	// The current state counts: a timer may have been switched on since the plan was made.
 	letGo, err := s.holdTimers(soft, snap)
 	if err != nil {
 		return err
 	}
 	if letGo != nil {
-		release = func(ctx context.Context) { letGo(ctx); h.release(ctx) }
+		s.release = func(end func() error) error { letGo(ctx); return h.release(ctx, end) }
 		if snap, err = s.inspect(soft); err != nil { // it may have fired before it was held
 			return err
 		}
@@ -137,7 +159,7 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 		if err != nil {
 			var late *StepTimeoutError
 			if step.Changes && (ctx.Err() != nil || errors.As(err, &late)) {
-				release = func(context.Context) { h.abandon() } // a command may still be running there
+				s.release = func(end func() error) error { h.abandon(); return end() } // a command may still run there
 			}
 			return s.stepError(err, step, changed)
 		}
@@ -423,6 +445,9 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 		}
 		p.Vars["kscert_ca_certificates"] = renewed
 	case step.Playbook != "":
+		if err := s.keepNow(ctx); err != nil {
+			return err
+		}
 		s.theirs(&p, step)
 	case step.Action == plan.RestoreBackup:
 		manifests, err := run.LoadManifests(s.opts.StateDir, w.Plan.Undoes)
@@ -434,6 +459,8 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	var progress ansible.Progress
 	if step.Playbook != "" {
 		progress.Plays = s.plays
+	} else if err := s.keeps(ctx, &p); err != nil {
+		return err
 	}
 	outcome, err := s.runner.Run(ctx, p, func(e ansible.Event) {
 		done, total := progress.Add(e)
@@ -447,17 +474,8 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 				Seconds: e.Seconds})
 		}
 	})
-	// Of the nodes of the step, and of the control plane that approves for them.
-	for _, node := range slices.Sorted(maps.Keys(outcome.Answers)) {
-		s.refused[node] = append(s.refused[node], refusedFiles(outcome.Answers[node])...)
-		for _, what := range toBeKnown(node, outcome.Answers[node]) {
-			s.left = append(s.left, what)
-			s.tell(Event{Kind: EventNotice, Step: &step, Message: what})
-		}
-	}
-	for _, node := range slices.Sorted(maps.Keys(outcome.Unread)) {
-		s.tell(Event{Kind: EventNotice, Step: &step,
-			Message: fmt.Sprintf("the output of %s could not be read: %v", node, outcome.Unread[node])})
+	if ahead := s.heard(&step, outcome); ahead != nil {
+		return ahead
 	}
 	if err == nil && step.Action == plan.Backup {
 		err = s.noteBackups(step, outcome)
@@ -466,6 +484,23 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 		err = s.noteAuthorities(step, w.Snapshot, outcome)
 	}
 	return err
+}
+
+// heard passes on what nodes print for the operator: those of a step, the control plane that approves
+// for them, and those that keep the record. The error is that of keptBy.
+func (s *session) heard(step *plan.Step, outcome ansible.Outcome) error {
+	for _, node := range slices.Sorted(maps.Keys(outcome.Answers)) {
+		s.refused[node] = append(s.refused[node], refusedFiles(outcome.Answers[node])...)
+		for _, what := range toBeKnown(node, outcome.Answers[node]) {
+			s.left = append(s.left, what)
+			s.tell(Event{Kind: EventNotice, Step: step, Message: what})
+		}
+	}
+	for _, node := range slices.Sorted(maps.Keys(outcome.Unread)) {
+		s.tell(Event{Kind: EventNotice, Step: step,
+			Message: fmt.Sprintf("the output of %s could not be read: %v", node, outcome.Unread[node])})
+	}
+	return s.keptBy(outcome)
 }
 
 // Bounds of what is shown of a node, which may print any number of lines.

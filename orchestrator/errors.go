@@ -203,6 +203,9 @@ func (s *session) stepError(err error, step plan.Step, changed bool) *Error {
 		e.Next = fmt.Sprintf("%s: %s\nor roll back: %s\nbackups on each node: %s",
 			e.Next, s.command("resume", s.dir.ID), s.command("rollback", s.dir.ID), s.backups())
 	}
+	if _, elsewhere := errors.AsType[*ContinuedError](err); elsewhere {
+		e.Next = "see how far it is, then resume it from there: " + s.command("resume", s.dir.ID, "-i", "INVENTORY")
+	}
 	e.Next += "\nrecord of the run: " + s.dir.Path
 	return e
 }

@@ -58,7 +58,8 @@ func findRun(state, id string, want func(run.Record) bool) (run.Record, error) {
 	}
 	r, err := run.Find(records, id)
 	if err != nil {
-		e := &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Next: "see: kscertctl runs list"}
+		e := &Error{Code: ExitUsage, Summary: err.Error(), Err: err,
+			Next: "see: kscertctl runs list; with -i INVENTORY also what control planes keep of runs"}
 		if id == "" {
 			e.Summary = "no run has been recorded here"
 		}

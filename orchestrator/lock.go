@@ -79,9 +79,15 @@ func (s *session) lockAction(ctx context.Context, action, id string, vars map[st
 	p := s.playbook(id, playbooks.Lock, []string{node})
 	p.Vars["kscert_lock_action"] = action
 	maps.Copy(p.Vars, vars)
+	if action == "release" {
+		_ = s.keeps(ctx, &p) // the run has finished
+	}
 	outcome, err := s.runner.Run(ctx, p, nil)
 	if err != nil {
 		return "", run.Holding{}, err
+	}
+	if action == "release" {
+		_ = s.heard(nil, outcome) // the run has finished
 	}
 	if action == "heartbeat" { // one per minute, which no one reads
 		_ = errors.Join(os.Remove(p.Events), os.Remove(p.Log))
@@ -126,23 +132,34 @@ type hold struct {
 }
 
 // lock takes the cluster's lock on this machine and on the first control plane. It replaces a
-// lock of the run "replaces", whose owner the caller knows to be dead. The error is an *Error.
-func (s *session) lock(ctx context.Context, id, replaces string) (*hold, error) {
-	me := s.owner()
+// lock of the run that the work replaces: its owner is dead, or seems so if its record is recalled.
+// The error is an *Error.
+func (s *session) lock(ctx context.Context, w work) (*hold, error) {
+	me, id := s.owner(), w.Cluster
 	driver, err := run.LockDriver(s.opts.StateDir, lockName(id), me)
 	if err != nil {
 		return nil, s.lockError(err)
 	}
 	s.held = append(s.held, driver.File())
 	err = s.recordStep(run.StepLock, []string{s.lockNode()}, func() error {
-		state, holding, err := s.lockAction(ctx, "acquire", run.StepLock, map[string]any{
-			"kscert_lock_cluster": lockName(id), "kscert_lock_run": s.dir.ID, "kscert_lock_owner": me,
-			"kscert_lock_replace": replaces,
-		})
-		if err == nil && state != lockAcquired {
-			err = &run.LockedError{Where: s.lockNode(), Holding: holding, Verdict: holding.Assess(me.Host, alive)}
+		replaces := w.replaces
+		if w.recalled {
+			replaces = ""
 		}
-		return err
+		for {
+			state, holding, err := s.lockAction(ctx, "acquire", run.StepLock, map[string]any{
+				"kscert_lock_cluster": lockName(id), "kscert_lock_run": s.dir.ID, "kscert_lock_owner": me,
+				"kscert_lock_replace": replaces,
+			})
+			if err != nil || state == lockAcquired {
+				return err
+			}
+			held := &run.LockedError{Where: s.lockNode(), Holding: holding, Verdict: holding.Assess(me.Host, alive)}
+			if replaces == w.replaces || held.Verdict != run.Stale || holding.Owner.Run != w.replaces {
+				return held
+			}
+			replaces = w.replaces
+		}
 	})
 	if err != nil {
 		return nil, errors.Join(s.lockError(err), driver.Unlock())
@@ -180,7 +197,8 @@ func (h *hold) beat(ctx context.Context) {
 }
 
 func (h *hold) vars() map[string]any {
-	return map[string]any{"kscert_lock_cluster": lockName(h.id), "kscert_lock_run": h.s.dir.ID}
+	return map[string]any{"kscert_lock_cluster": lockName(h.id), "kscert_lock_run": h.s.dir.ID,
+		"kscert_lock_owner": h.s.owner()}
 }
 
 // releaseTime limits each cleanup at the end of a run; the shorter one applies when the user
@@ -199,20 +217,23 @@ func ending(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), timeout)
 }
 
-// release releases the lock. A failure is only reported: others detect that this process is
-// dead.
-func (h *hold) release(ctx context.Context) {
+// release records with end that the work has stopped, and releases the lock: the next owner
+// finds the whole record. That it cannot be released is only reported: others detect that this
+// process is dead. The error is that of end.
+func (h *hold) release(ctx context.Context, end func() error) (failed error) {
 	h.stop()
 	<-h.beats
 	ctx, cancel := ending(ctx)
 	defer cancel()
 	err := h.s.recordStep(run.StepUnlock, []string{h.s.lockNode()}, func() error {
+		failed = end()
 		_, _, err := h.s.lockAction(ctx, "release", run.StepUnlock, h.vars())
 		return err
 	})
 	if err = errors.Join(err, h.driver.Unlock()); err != nil {
 		h.s.tell(Event{Kind: EventNotice, Message: "the lock of the cluster could not be released: " + err.Error()})
 	}
+	return failed
 }
 
 // abandon keeps the lock on the node: something may still be running there.
@@ -256,7 +277,8 @@ func (s *session) lockError(err error) *Error {
 	}
 	id := locked.Owner.Run
 	e.Evidence += "; its owner appears to be dead"
-	e.Next = fmt.Sprintf("nothing was changed. On %s, resume that run: %s\nor roll it back: %s\nor break its lock: %s",
+	e.Next = fmt.Sprintf("nothing was changed. On %s, or elsewhere with -i INVENTORY, resume that run: %s\nor roll it "+
+		"back: %s\nor break its lock: %s",
 		locked.Owner.Host, s.command("resume", id), s.command("rollback", id), s.command("unlock", "-i", "INVENTORY"))
 	if id == "" {
 		e.Next = "nothing was changed. If no one works on the cluster: " + s.command("unlock", "-i", "INVENTORY")

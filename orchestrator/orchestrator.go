@@ -170,6 +170,11 @@ type session struct {
 	left []string
 	// refused are the files of each node that playbooks have refused to change.
 	refused map[string][]string
+	// keeping is what control planes keep of the run.
+	keeping keeping
+	// release records that the work has stopped, with the function that it gets, and gives the lock
+	// back; nil without a lock.
+	release func(end func() error) error
 	// demands is what a playbook of the checkout needs.
 	demands
 }

@@ -237,7 +237,7 @@ func TestRunStopsAtAGate(t *testing.T) {
 			t.Fatalf("journal:\n  %s\nwant it to begin with\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
 		}
 	}
-	if end := got[len(got)-3:]; !slices.Equal(end, []string{"intent unlock", "outcome unlock done", "end  failed"}) {
+	if end := got[len(got)-3:]; !slices.Equal(end, []string{"intent unlock", "end  failed", "outcome unlock done"}) {
 		t.Errorf("the journal ends with %q", end)
 	}
 }

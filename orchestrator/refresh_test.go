@@ -227,7 +227,7 @@ func TestRefreshKubeconfigAfterARenewal(t *testing.T) {
 	if got, _ := os.ReadFile(file); err != nil || string(got) != adminConf(c.CA, c.Admin) || len(r.Notes) != 1 {
 		t.Errorf("%v: %q\n%s", err, r.Notes, got)
 	}
-	if ran := ranPlaybooks(c.ran); strings.Join(ran, " ") != "backup.yml renew-certs.yml kubeconfig.yml kubeconfig.yml" {
+	if ran := ranPlaybooks(c.ran); strings.Join(ran, " ") != "backup.yml renew-certs.yml kubeconfig.yml record.yml kubeconfig.yml" {
 		t.Errorf("ran %q", ran)
 	}
 }

@@ -40,21 +40,20 @@ func (o *Orchestrator) request() (run.Request, error) {
 // withheld are the flags whose values are never recorded: an argument of ssh can be a command with
 // a password in it (ProxyCommand=sshpass -p …).
 func withheld(a ansible.Options) (flags []string) {
-	for _, f := range []struct {
-		flag  string
-		given bool
-	}{
-		{"--ssh-common-args", a.SSHCommonArgs != ""},
-		{"--ssh-extra-args", a.SSHExtraArgs != ""},
-		{"--sftp-extra-args", a.SFTPExtraArgs != ""},
-		{"--scp-extra-args", a.SCPExtraArgs != ""},
-		{"options after --", len(a.Args) > 0},
-	} {
-		if f.given {
-			flags = append(flags, f.flag)
+	given := []bool{a.SSHCommonArgs != "", a.SSHExtraArgs != "", a.SFTPExtraArgs != "", a.SCPExtraArgs != "",
+		len(a.Args) > 0}
+	for i, flag := range withholdable() {
+		if given[i] {
+			flags = append(flags, flag)
 		}
 	}
 	return flags
+}
+
+// withholdable are all flags of this kind.
+func withholdable() []string {
+	return []string{"--ssh-common-args", "--ssh-extra-args", "--sftp-extra-args", "--scp-extra-args",
+		"options after --"}
 }
 
 // Anchor makes the paths on the control node absolute: a relative one is below dir. Call it before
@@ -70,10 +69,23 @@ func (o *Options) Anchor(dir string) {
 // Recall fills the empty options from the request of an earlier command. It returns an *Error if
 // that had extra variables or arguments of ssh that are not in the record, since they may be
 // passwords, and none are given now.
+//
+// Of a record that comes from control planes it takes only what was planned: what reaches nodes, or
+// names a file, a program or a place, has to be set already.
 func (o *Options) Recall(r run.Request) error {
 	a := &o.Ansible
 	if err := forgotten(r, *a); err != nil {
 		return err
+	}
+	if strange(r) {
+		if missing := o.lacking(run.Request{BackupRoot: r.BackupRoot}); len(missing) > 0 {
+			return &Error{Code: ExitUsage,
+				Summary: "the record of the run comes from control planes, which do not name where to work; pass the " +
+					"same as for the run: " + strings.Join(missing, ", "),
+				Next: "nothing was changed; see: kscertctl resume --help"}
+		}
+		o.adopt(r)
+		return nil
 	}
 	if len(a.ExtraVars) == 0 {
 		a.ExtraVars = r.ExtraVars
@@ -106,53 +118,54 @@ const (
 // recordedOption is an option that requests record in a field of the same name.
 type recordedOption struct {
 	name string
-	// recall is for a command that continues a run, follow for one that carries out a plan file.
-	recall, follow taken
+	// recall is for a command that continues a run, follow for one that carries out a plan file, adopt
+	// for one that continues a run whose record comes from control planes.
+	recall, follow, adopt taken
 }
 
 // recorded are the options that requests record. What reaches nodes, or names a file, a program or a
-// place, is not followed: a plan file may come from others. What a plan was made from is not chosen
-// again.
+// place, is neither followed nor adopted: a plan file may come from others, and what a control plane
+// keeps from an attacker there. What a plan was made from is not chosen again.
 func recorded() []recordedOption {
 	return []recordedOption{
-		{"Inventories", ifAbsent, never},
-		{"BinDir", ifAbsent, never},
-		{"User", ifAbsent, never},
-		{"PrivateKey", ifAbsent, never},
-		{"Forks", ifAbsent, never},
-		{"Become", ifAbsent, never},
-		{"BecomeMethod", ifAbsent, never},
-		{"BecomeUser", ifAbsent, never},
-		{"Connection", ifAbsent, never},
-		{"Timeout", ifAbsent, never},
-		{"AskPass", never, never}, // Recall: with the file that takes its place
-		{"AskBecomePass", never, never},
-		{"AskVaultPass", never, never},
-		{"ConnectionPasswordFile", never, never},
-		{"BecomePasswordFile", never, never},
-		{"VaultIDs", ifAbsent, never},
-		{"VaultPasswordFiles", ifAbsent, never},
-		{"KubesprayDir", ifAbsent, never},
-		{"Tags", ifAbsent, never},
-		{"SkipTags", ifAbsent, never},
-		{"AcceptSANLoss", ifAbsent, never},
-		{"AcceptSubjectChange", ifAbsent, never},
-		{"AllowNotInInventory", ifAbsent, never},
-		{"RefreshKubeconfigs", ifAbsent, never},
-		{"BackupRoot", ifAbsent, never},
-		{"Playbook", always, always},
-		{"Thresholds", always, always},
-		{"Limit", always, always},
-		{"SkipPhases", always, always},
-		{"UntilPhase", always, always},
-		{"MaxUnavailable", never, always},
-		{"RenewCAs", always, never},
-		{"CAValidity", always, never},
-		{"Serial", ifAbsent, ifAbsent},
-		{"EtcdSnapshot", ifAbsent, ifAbsent},
-		{"GateTimeout", ifAbsent, ifAbsent},
-		{"StableFor", ifAbsent, ifAbsent},
-		{"StepTimeout", ifAbsent, ifAbsent},
+		{"Inventories", ifAbsent, never, never},
+		{"BinDir", ifAbsent, never, never},
+		{"User", ifAbsent, never, never},
+		{"PrivateKey", ifAbsent, never, never},
+		{"Forks", ifAbsent, never, never},
+		{"Become", ifAbsent, never, never},
+		{"BecomeMethod", ifAbsent, never, never},
+		{"BecomeUser", ifAbsent, never, never},
+		{"Connection", ifAbsent, never, never},
+		{"Timeout", ifAbsent, never, never},
+		{"AskPass", never, never, never}, // Recall: with the file that takes its place
+		{"AskBecomePass", never, never, never},
+		{"AskVaultPass", never, never, never},
+		{"ConnectionPasswordFile", never, never, never},
+		{"BecomePasswordFile", never, never, never},
+		{"VaultIDs", ifAbsent, never, never},
+		{"VaultPasswordFiles", ifAbsent, never, never},
+		{"KubesprayDir", ifAbsent, never, never},
+		{"Tags", ifAbsent, never, never},
+		{"SkipTags", ifAbsent, never, never},
+		{"AcceptSANLoss", ifAbsent, never, never},
+		{"AcceptSubjectChange", ifAbsent, never, never},
+		{"AllowNotInInventory", ifAbsent, never, never},
+		{"RefreshKubeconfigs", ifAbsent, never, never},
+		{"BackupRoot", ifAbsent, never, never},
+		{"Playbook", always, always, always},
+		{"Thresholds", always, always, always},
+		{"Limit", always, always, always},
+		{"SkipPhases", always, always, always},
+		{"UntilPhase", always, always, always},
+		{"MaxUnavailable", never, always, always},
+		{"RenewCAs", always, never, always},
+		{"CAValidity", always, never, always},
+		{"Serial", ifAbsent, ifAbsent, never},
+		{"EtcdSnapshot", ifAbsent, ifAbsent, always},
+		{"GateTimeout", ifAbsent, ifAbsent, never},
+		{"StableFor", ifAbsent, ifAbsent, never},
+		{"StepTimeout", ifAbsent, ifAbsent, never},
 	}
 }
 
@@ -174,6 +187,13 @@ func (r recordedOption) take(when taken, o *Options, request *run.Request) {
 	absent := to.IsZero() || to.Kind() == reflect.Slice && to.Len() == 0
 	if when == always || when == ifAbsent && absent {
 		to.Set(r.of(request))
+	}
+}
+
+// adopt takes what a plan was made from.
+func (o *Options) adopt(r run.Request) {
+	for _, row := range recorded() {
+		row.take(row.adopt, o, &r)
 	}
 }
 
@@ -207,7 +227,23 @@ func forgotten(r run.Request, a ansible.Options) error {
 // The error is an *Error that names what the plan was made with and has to be given again:
 // inventory, checkout, names that may be lost, tags, directory of backups.
 func (o *Options) Follow(r run.Request) error {
-	var missing []string
+	missing := o.lacking(r)
+	if len(missing) > 0 {
+		return &Error{
+			Code: ExitUsage,
+			Summary: "kscertctl does not take commands from a plan file; pass the same as for the plan: " +
+				strings.Join(missing, ", "),
+			Next: "see: kscertctl apply --help",
+		}
+	}
+	for _, row := range recorded() {
+		row.take(row.follow, o, &r)
+	}
+	return nil
+}
+
+// lacking are the flags with which a plan was made and that have to be given again.
+func (o *Options) lacking(r run.Request) (missing []string) {
 	if len(o.Ansible.Inventories) == 0 {
 		missing = append(missing, "-i")
 	}
@@ -235,16 +271,5 @@ func (o *Options) Follow(r run.Request) error {
 	if cmp.Or(o.BackupRoot, DefaultBackupRoot) != r.BackupRoot {
 		missing = append(missing, "--backup-root")
 	}
-	if len(missing) > 0 {
-		return &Error{
-			Code: ExitUsage,
-			Summary: "kscertctl does not take commands from a plan file; pass the same as for the plan: " +
-				strings.Join(missing, ", "),
-			Next: "see: kscertctl apply --help",
-		}
-	}
-	for _, row := range recorded() {
-		row.take(row.follow, o, &r)
-	}
-	return nil
+	return missing
 }

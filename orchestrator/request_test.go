@@ -97,7 +97,7 @@ func TestRecall(t *testing.T) {
 // every field of a request is an option's, or is filled in another way.
 func TestRecordedOptions(t *testing.T) {
 	t.Parallel()
-	other := []string{"Schema", "Dir", "Kubespray", "ExtraVars", "WithheldVars", "Withheld"}
+	other := []string{"Schema", "Dir", "Kubespray", "ExtraVars", "WithheldVars", "Withheld", "Recalled"}
 	var o Options
 	var request run.Request
 	names := map[string]bool{}

@@ -128,13 +128,15 @@ func (o *Orchestrator) resume(ctx context.Context, id string) (r Result, err err
 	if !state.Requested {
 		err = fmt.Errorf("run %s was not approved, so there is nothing to resume", id)
 	}
-	if err == nil && state.Ended != run.Done {
+	// A process that died while it released the lock has left that to be done.
+	done := state.Ended == run.Done && (!state.Unlocking() || strange(p.Request))
+	if err == nil && !done {
 		err = o.refuseSuperseded(id, p.Cluster)
 	}
 	if err != nil {
 		return r, errors.Join(recordError(err), dir.Close())
 	}
-	if state.Ended == run.Done {
+	if done {
 		r.Schema, r.RunID, r.Dir, r.Before, r.After, r.Snapshot = ResultSchema, id, dir.Path, p.Diagnosis, p.Diagnosis,
 			p.Snapshot
 		return r, dir.Close()
@@ -154,11 +156,19 @@ func (o *Orchestrator) resume(ctx context.Context, id string) (r Result, err err
 	}
 	r.Before, r.After, r.Snapshot = p.Diagnosis, p.Diagnosis, p.Snapshot
 	s.tell(Event{Kind: EventPlan, Plan: &p.Plan})
-	replaces := id // we hold the journal, so the process that held the lock for this run is dead
-	if err := s.carryOut(ctx, work{Proposal: p, state: state, replaces: replaces}, &r); err != nil {
-		return r, err
+	// We hold the journal, so the process that held the lock for this run is dead, if it was one of this
+	// machine.
+	w := work{state: state, replaces: id, recalled: p.Request.Recalled != nil,
+		recalledNow: strange(p.Request)}
+	if strange(p.Request) {
+		soft, cancel := o.stoppable(ctx)
+		defer cancel()
+		if p, err = s.takeOver(soft, p, state); err != nil {
+			return r, err
+		}
 	}
-	return r, nil
+	w.Proposal = p
+	return r, s.carryOut(ctx, w, &r)
 }
 
 // refuseSuperseded refuses to resume a run if a later one changed the same cluster: the plan may no

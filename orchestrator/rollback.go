@@ -56,11 +56,7 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 	p := run.Proposal{Schema: run.ProposalSchema, Made: time.Now().UTC(), Cluster: was.Cluster, Diagnosis: d,
 		Snapshot: now}
 	if p.Request, err = s.request(); err == nil {
-		p.Plan, err = plan.Rollback(s.cluster, plan.Undo{
-			Run: id, Touched: state.Touched(was.Plan), Only: nodes, Before: was.Snapshot, Diagnosis: was.Diagnosis,
-			Now:       now.Taken,
-			Published: published(was.Plan, state),
-		})
+		p.Plan, err = plan.Rollback(s.cluster, undo(id, was, state, nodes, now))
 	}
 	if err != nil {
 		return r, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
@@ -89,7 +85,7 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 		}
 	}
 	// Also if nothing is to be restored: the lock of a dead owner is cleared.
-	return r, s.launch(ctx, work{Proposal: p, replaces: id}, &r)
+	return r, s.launch(ctx, work{Proposal: p, replaces: id, recalled: was.Request.Recalled != nil}, &r)
 }
 
 // published reports whether a run has reached the step where the cluster publishes CA certificates,

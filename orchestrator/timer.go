@@ -22,7 +22,13 @@ func (s *session) holdTimers(ctx context.Context, snap snapshot.Snapshot) (letGo
 	handle := func(ctx context.Context, action string) error {
 		p := s.playbook("timer-"+action, playbooks.RenewalTimer, nodes)
 		p.Vars["kscert_timer_action"] = action
-		_, err := s.runner.Run(ctx, p, nil)
+		if err := s.keeps(ctx, &p); err != nil {
+			return err
+		}
+		outcome, err := s.runner.Run(ctx, p, nil)
+		if ahead := s.heard(nil, outcome); ahead != nil {
+			return ahead
+		}
 		return err
 	}
 	where := strings.Join(nodes, ", ")

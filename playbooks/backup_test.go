@@ -648,9 +648,14 @@ func TestPrune(t *testing.T) {
 	begun("resumable", true, 5*time.Hour)
 	begun("abandoned", false, 6*time.Hour)
 	n.write(filepath.Dir(n.backup)+"/precious/file", nil, 0o600)
-	prune := "KSCERT_BACKUP_ACTION=prune KSCERT_BACKUP_RUN= KSCERT_BACKUP_KEEP=2 KSCERT_BACKUP_PROTECT='other resumable'\n" + backupsScript(t)
+	// Records go after them, by the same rule.
+	records := n.root() + "/state/runs/"
+	for _, run := range []string{"3", "2", "1", "newer", "old", "other"} { // of the newest by their names, "other" and "old"
+		n.write(records+run+"/journal.jsonl", nil, 0o600)
+	}
+	prune := "KSCERT_BACKUP_ACTION=prune KSCERT_BACKUP_RUN= KSCERT_BACKUP_KEEP=2 KSCERT_BACKUP_PROTECT='1 resumable' KSCERT_STATE_DIR='" + n.root() + "/state'\n" + backupsScript(t)
 	n.check = "True"
-	if out := n.good(prune); strings.Contains(out, " pruned ") || strings.Count(out, "changed: would remove ") != 2 {
+	if out := n.good(prune); strings.Contains(out, " pruned ") || strings.Count(out, "changed: would remove ") != 4 || !exists(records+"2") {
 		t.Errorf("in check mode it says %q", out)
 	}
 	n.check = "False"
@@ -662,6 +667,11 @@ func TestPrune(t *testing.T) {
 	}
 	if !exists(filepath.Dir(n.backup) + "/precious/file") {
 		t.Error("a folder of someone else was removed")
+	}
+	for run, kept := range map[string]bool{"other": true, "old": true, "newer": true, "1": true, "2": false, "3": false} {
+		if exists(records+run) != kept {
+			t.Errorf("the record of run %s: kept is not %t:\n%s", run, kept, out)
+		}
 	}
 }
 

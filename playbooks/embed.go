@@ -45,6 +45,8 @@ const (
 	CAIssue          = "ca-issue.yml"
 	CARenew          = "ca-renew.yml"
 	CAPublish        = "ca-publish.yml"
+	Record           = "record.yml"
+	Recall           = "recall.yml"
 )
 
 // Collection is the directory, below the playbooks, of the collection infrapuzzle.kscertctl: its

@@ -87,6 +87,27 @@ func TestLock(t *testing.T) {
 	}
 }
 
+// Another machine may have resumed a run, and has its lock then: what distinguishes them is the owner
+// that kscertctl writes.
+func TestLockOfAnotherMachine(t *testing.T) {
+	t.Parallel()
+	l := locker{t, t.TempDir()}
+	owner := func(pid string) string { return `KSCERT_LOCK_OWNER={"host": "h", "pid": ` + pid + `, "run": "a"}` }
+	l.do("acquire", "a", owner("1"))
+	for i, row := range []struct{ action, pid, replace, state string }{
+		{"heartbeat", "1", "", "beaten"},
+		{"acquire", "2", "a", "acquired"},
+		{"heartbeat", "1", "", "lost"},
+		{"release", "1", "", "held"},
+		{"heartbeat", "2", "", "beaten"},
+		{"release", "2", "", "released"},
+	} {
+		if state, _ := l.do(row.action, "a", owner(row.pid), "KSCERT_LOCK_REPLACE="+row.replace); state != row.state {
+			t.Errorf("row %d: %s by %s: %s, want %s", i, row.action, row.pid, state, row.state)
+		}
+	}
+}
+
 // A node that is not given the lock's name derives it from the public key of its CA, like
 // run.ClusterID; it stays when the CA is re-issued.
 func TestLockByTheNode(t *testing.T) {

@@ -33,7 +33,7 @@ var userlands = []struct {
 // onEachUserland are tests of what scripts do on a node: backup, renewal, restore, lock, inspection.
 const onEachUserland = "TestBackup|TestBackupRefusesNames|TestTamperedBackup|TestVerifiedBackup|TestPrune|TestRestore|" +
 	"TestReissue|TestPlaceCA|TestCollectorFollowsLinks|TestEtcdSignedElsewhere|TestEtcdRenewal|TestKubeletWithoutItsPair|" +
-	"TestLock|TestLockAge|TestLockRefuses|TestRenewalFollowsLinks|TestPlace|TestPlacePair|TestCheckSuccessor|" +
+	"TestLock|TestLockAge|TestLockRefuses|TestKeep|TestKeepIsNoCondition|TestRecall|TestRenewalFollowsLinks|TestPlace|TestPlacePair|TestCheckSuccessor|" +
 	"TestRenewServingPair|TestDurations|TestLeasesAreReleased|TestManifestsOfAnyStyle|TestRenewalRefusesByName|TestAdministrator"
 
 // The scripts do the same with other tools, shells and versions of OpenSSL.

@@ -100,7 +100,7 @@ func completeRuns(cmd *cobra.Command, args []string, _ string) ([]cobra.Completi
 
 // completeNodes are the nodes of the named run, or of the newest.
 func completeNodes(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	_, p, err := earlier(cmd, stateFlag(cmd), args)
+	_, p, err := recorded(cmd, stateFlag(cmd), strings.Join(args, ""))
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}

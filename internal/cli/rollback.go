@@ -29,12 +29,15 @@ rolled back. Every backup is verified before anything is changed.
 
 Files that others have changed since the run are listed, because those changes are
 lost. A yes on the terminal approves that; --yes does so only with
---discard-changes.`,
+--discard-changes.
+
+With -i, and where no record is found here, the copies on the control planes count,
+as for resume.`,
 		Example: `  kscertctl rollback
   kscertctl rollback 20260301T110000Z-abcdef --node cp2 --yes`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			of, p, err := earlier(cmd, flags.opts.StateDir, args)
+			of, p, err := earlier(cmd, s, &flags.inspectFlags, args)
 			if err != nil {
 				return err
 			}
@@ -50,6 +53,7 @@ lost. A yes on the terminal approves that; --yes does so only with
 		},
 	}
 	flags.useRecord(cmd)
+	recordedBackupRoot(cmd, &flags.opts)
 	cmd.Flags().StringSliceVar(&nodes, "node", nil, "only this node; may be repeated")
 	cmd.Flags().BoolVar(&yes, "yes", false, "roll back without asking")
 	cmd.Flags().BoolVar(&lose, "discard-changes", false,

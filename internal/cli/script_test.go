@@ -1,6 +1,8 @@
 package cli_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/internal/cli"
 	"github.com/infrapuzzle/kscertctl/internal/testruns"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
 // TestMain lets the scripts call kscertctl: this test binary runs the real Main in a separate
@@ -29,6 +32,11 @@ func TestScripts(t *testing.T) {
 	for _, h := range testruns.All() {
 		testruns.Write(t, runs, h)
 	}
+	// What a control plane keeps of a run whose machine is gone.
+	kept, gone, h := t.TempDir(), t.TempDir(), testruns.Killed()
+	replaceIn(t, h.Proposal, run.ClusterID(h.Proposal.Snapshot), h.Proposal.Cluster) // its CA's key names the cluster
+	testruns.Write(t, gone, h)
+	testruns.Keep(t, kept, gone, h)
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {
@@ -48,6 +56,7 @@ func TestScripts(t *testing.T) {
 				env.Setenv(key, abs)
 			}
 			env.Setenv("RUNS", runs)
+			env.Setenv("KEPT", kept)
 			// No state and no settings of the user who runs the tests.
 			for key, value := range map[string]string{
 				"HOME": env.WorkDir, "XDG_STATE_HOME": filepath.Join(env.WorkDir, "state"), "ANSIBLE_CONFIG": config,
@@ -60,4 +69,16 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
+}
+
+// replaceIn replaces a text everywhere in a document.
+func replaceIn(t *testing.T, document any, old, text string) {
+	t.Helper()
+	data, err := json.Marshal(document)
+	if err == nil {
+		err = json.Unmarshal(bytes.ReplaceAll(data, []byte(old), []byte(text)), document)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -88,7 +88,7 @@ func settings() []setting {
 			{name: "accept-san-loss", recorded: true},
 			{name: "accept-subject-change", recorded: true},
 			{name: "allow-not-in-inventory", recorded: true},
-			{name: "backup-root"},
+			{name: "backup-root", recorded: true},
 			{name: "etcd-snapshot", values: names(plan.EtcdSnapshots()), recorded: true},
 		}),
 		grouped(gating, []setting{
@@ -358,6 +358,25 @@ func settle(cmd *cobra.Command) ([]effective, elsewhere, error) {
 		}
 	}
 	return all, from, nil
+}
+
+// settleRecorded sets the flags of a command that goes by a record from the settings elsewhere, too:
+// there may be no record here.
+func settleRecorded(cmd *cobra.Command) error {
+	from, err := readElsewhere(cmd.Root(), configFlag(cmd))
+	if err != nil {
+		return err
+	}
+	for _, e := range settingsOf(cmd) {
+		v, ok := from.values[e.name]
+		if !ok || e.flag.Changed || !e.recorded || !goesByRecord(cmd) {
+			continue
+		}
+		if err := e.set(v); err != nil {
+			return usage(cmd, fmt.Errorf("%s: %w", v.Origin, err))
+		}
+	}
+	return nil
 }
 
 // applySettings settles a command that is about to run, and prints warnings.

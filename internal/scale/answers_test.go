@@ -230,6 +230,7 @@ func TestHostileAnswers(t *testing.T) {
 		{[]string{"run"}, 7, "", false},
 		{[]string{"backup", "list"}, 7, "", false}, // of all nodes or of none
 		{[]string{"backup", "verify"}, 7, "", false},
+		{[]string{"runs", "list"}, 4, "", false}, // the only control plane answers like the collector
 	} {
 		t.Run(strings.Join(row.args[:min(2, len(row.args))], " "), func(t *testing.T) {
 			t.Parallel()

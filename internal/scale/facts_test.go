@@ -207,7 +207,7 @@ var byHand = map[string][]string{
 	"inspect": nil, "backup": nil, "pre-phase": nil, "renew-certs": nil, "kubelet-bootstrap": {"kscert_serial=1"},
 	"etcd-certificates": nil, "kubeconfig": {"kubeconfig_dest=kubeconfig"},
 	// Answers of a node for these are refused as invalid choices of an argument: it is not asked.
-	"lock": {"kscert_lock_action=show"}, "backups": {"kscert_backup_action=list"},
+	"lock": {"kscert_lock_action=show"}, "backups": {"kscert_backup_action=list"}, "recall": nil, "record": {"kscert_record_hosts=kube_node"},
 	"rollback": {"kscert_restore_run=20260101T000000Z-abcdef"},
 }
 

@@ -2,6 +2,7 @@ package testruns
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -59,4 +60,40 @@ func Write(tb testing.TB, root string, h run.History) string {
 	// A killed driver does not write these.
 	ok(os.WriteFile(journal, append(lines.Bytes(), strings.Repeat("{", h.Torn)...), 0o600))
 	return path
+}
+
+// Keep writes what a control plane keeps of the run, whose directory is below root, into its
+// directory of records.
+func Keep(tb testing.TB, state, root string, h run.History) {
+	tb.Helper()
+	ok := func(err error) {
+		tb.Helper()
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	d, _, err := run.Open(root, h.ID)
+	ok(err)
+	defer func() { ok(d.Close()) }()
+	parcel, err := d.Pack(*h.Proposal)
+	ok(err)
+	to := filepath.Join(state, "runs", h.ID)
+	ok(os.MkdirAll(to, 0o700))
+	var plan []byte
+	for _, path := range parcel.Pieces {
+		piece, err := os.ReadFile(path)
+		ok(err)
+		data, err := base64.StdEncoding.DecodeString(string(piece))
+		ok(err)
+		plan = append(plan, data...)
+	}
+	if run.Digest(plan) != parcel.Plan {
+		tb.Fatal("the pieces are not the plan")
+	}
+	ok(os.WriteFile(filepath.Join(to, "plan.json.gz"), plan, 0o600)) //nolint:gosec // a directory of the test
+	for _, path := range d.Kept() {
+		data, err := os.ReadFile(path)
+		ok(err)
+		ok(os.WriteFile(filepath.Join(to, filepath.Base(path)), data, 0o600)) //nolint:gosec // as above
+	}
 }

@@ -24,6 +24,10 @@ type blow struct {
 	fix func(context.Context, *struck) error
 	// reboots: the node's workloads restart.
 	reboots bool
+	// lost: what the run has recorded here is gone; another machine continues with the inventory alone.
+	lost bool
+	// only is the state that it is tried in; empty for all.
+	only string
 }
 
 // timing selects when a fault is injected.
@@ -107,6 +111,11 @@ func blows() []blow {
 		{
 			name: "machine gone", what: "SIGKILL to kscertctl and all that it has started, at once",
 			strikes: middle, sample: []string{"recover/in 02-pre-phase-cp1"},
+			hit: func(_ context.Context, s *struck) error { return s.driver.killTree() },
+		},
+		{
+			name: "machine lost", what: "the same at a line of the journal, and its record is removed",
+			strikes: boundary, lost: true, only: "recover", sample: []string{"recover/outcome 01-backup"},
 			hit: func(_ context.Context, s *struck) error { return s.driver.killTree() },
 		},
 		{name: "interrupted", what: "Ctrl-C once", strikes: inControlPlane, hit: signalled(syscall.SIGINT)},

@@ -28,10 +28,15 @@ func TestChange(t *testing.T) {
 			name  string
 			holds func(blow) bool
 		}{
-			{"kills", func(b blow) bool { return b.strikes == boundary }},
+			{"kills", func(b blow) bool { return b.strikes == boundary && !b.lost }},
+			{"losses", func(b blow) bool { return b.lost }},
 			{"ends", func(b blow) bool { return b.strikes == middle || b.strikes == inControlPlane }},
 			{"faults", func(b blow) bool { return b.strikes == before }},
 		} {
+			holds := func(b blow) bool { return part.holds(b) && (b.only == "" || b.only == state.name) }
+			if !slices.ContainsFunc(blows(), holds) {
+				continue
+			}
 			t.Run(state.name+"-"+part.name, func(t *testing.T) {
 				t.Parallel()
 				ctx := testContext(t, 100*time.Minute)
@@ -39,7 +44,7 @@ func TestChange(t *testing.T) {
 				spec.Name = fmt.Sprintf("e2e-change-%d%d", i+1, j+1)
 				g := newTrials(ctx, t, state, newCluster(ctx, t, spec))
 				for _, b := range blows() {
-					if part.holds(b) {
+					if holds(b) {
 						for _, m := range b.moments(g.journal, g.tasks) {
 							t.Run(b.subtest(state.name, m), func(t *testing.T) { g.try(ctx, t, b, m) })
 						}
@@ -201,7 +206,11 @@ func (g *trials) try(ctx context.Context, t *testing.T, b blow, m moment) {
 			fix()
 		}
 		began := time.Now()
-		*how.stated = how.after(ctx, t, stateDir, before, b)
+		if b.lost {
+			*how.stated = g.elsewhere(ctx, t, stateDir, how.name, before)
+		} else {
+			*how.stated = how.after(ctx, t, stateDir, before, b)
+		}
 		t.Logf("%s: %s in %.1fs", how.name, *how.stated, time.Since(began).Seconds())
 	}
 }
@@ -254,6 +263,49 @@ func (g *trials) resume(ctx context.Context, t *testing.T, stateDir string, befo
 	g.wantWhole(ctx, t)
 	g.goBack(ctx, t, stateDir, before)
 	return "healthy"
+}
+
+// elsewhere removes all that a run has recorded here, and resumes it, or rolls it back, from a state
+// directory that has nothing but the inventory.
+func (g *trials) elsewhere(ctx context.Context, t *testing.T, stateDir, how string, before witness.Digest) string {
+	t.Helper()
+	id, lines := filepath.Base(runDirs(stateDir)[0]), journal(runDirs(stateDir)[0])
+	g.must(t, "losing the machine", os.RemoveAll(stateDir))
+	other := t.TempDir()
+	inventory := []string{"-i", g.c.Inventory()}
+	in := func(args ...string) outcome {
+		t.Helper()
+		return g.retryWhileLocked(ctx, t, other, append(args, inventory...)...)
+	}
+	listed := in("runs", "list", "-o", "json")
+	listed.want(t, 0)
+	if !strings.Contains(listed.stdout, `"run": "`+id+`"`) {
+		// The record comes before the first change, and so with the first step.
+		if slices.ContainsFunc(lines, func(l journalLine) bool { return l.Event == "outcome" && strings.HasPrefix(l.Step, "01-") }) {
+			t.Errorf("no control plane keeps run %s:\n%s", id, listed.stdout)
+		}
+		in(how, "--yes").want(t, 64)
+		in("unlock", "--yes").want(t, 0)
+		g.wantAsBefore(ctx, t, before)
+		return "nothing begun"
+	}
+	in("status").want(t, 0, id)
+	stated := "as before"
+	if how == "resume" {
+		stated = "healthy"
+		o := in("resume", id, "--yes")
+		o.want(t, 0)
+		if strings.Contains(o.stdout, "is done") { // its process may not have come to releasing the lock
+			in("unlock", "--yes").want(t, 0)
+		}
+		g.wantWhole(ctx, t)
+	}
+	in("rollback", id, "--yes").want(t, 0)
+	g.wantAsBefore(ctx, t, before)
+	if g.state.restart {
+		g.must(t, "restarting", g.c.Restart(ctx, g.c.Nodes()...))
+	}
+	return stated
 }
 
 // back rolls the run back.

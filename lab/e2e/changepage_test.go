@@ -67,7 +67,7 @@ func TestChangeIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	total := 0
-	for _, part := range []string{"recover kills", "recover ends", "recover faults", "renew kills", "renew ends", "renew faults"} {
+	for _, part := range []string{"recover kills", "recover losses", "recover ends", "recover faults", "renew kills", "renew ends", "renew faults"} {
 		state, of, _ := strings.Cut(part, " ")
 		m := between(state, of).FindSubmatch(data)
 		if m == nil {

@@ -497,7 +497,7 @@ func (o *Outcome) add(e Event) {
 		if e.PayloadSize > 0 {
 			o.Oversize[e.Host] = e.PayloadSize
 		}
-		if e.Status == "unreachable" || (e.Status == "failed" && !e.Ignored) {
+		if (e.Status == "unreachable" || e.Status == "failed") && !e.Ignored {
 			e.Payload = ""
 			o.Failures = append(o.Failures, e)
 			o.failed = append(o.failed, o.play)

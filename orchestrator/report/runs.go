@@ -123,7 +123,7 @@ type RunLine struct {
 	Resumable bool `json:"resumable"`
 	// Detail is why it stopped.
 	Detail string `json:"detail,omitempty"`
-	// Dir is its directory on this machine.
+	// Dir is its directory on this machine; empty if only control planes keep the run.
 	Dir string `json:"dir"`
 }
 

@@ -13,6 +13,7 @@
 //	steps/ID.events.jsonl   Ansible's events of a step
 //	steps/ID.log            Ansible's own output of a step
 //	playbooks/              the playbooks that were run
+//	kept/                   the plan, as control planes keep it next to the journal
 //
 // Programs read these records through package orchestrator (Runs, FindRun, LoadRun, History) and
 // get the types of this one; what writes them is for orchestrator itself.

@@ -101,6 +101,17 @@ type Request struct {
 	// RenewCAs are the CAs to be re-issued, and CAValidity their lifetime.
 	RenewCAs   []plan.CA     `json:"renewCAs,omitempty"`
 	CAValidity time.Duration `json:"caValidity,omitempty"`
+	// Recalled is set if the record comes from control planes.
+	Recalled *Recalled `json:"recalled,omitempty"`
+}
+
+// Recalled is where a record comes from that was not written on this machine.
+type Recalled struct {
+	// Nodes had the copy that counts.
+	Nodes []string `json:"nodes"`
+	// Approved is true once the plan was approved here: then the rest of the request is that of this
+	// machine.
+	Approved bool `json:"approved,omitempty"`
 }
 
 // Policy is the policy of the request for a plan.

@@ -220,6 +220,12 @@ func (s State) Begun() bool {
 	return slices.ContainsFunc(s.Order, func(id string) bool { return id != StepLock && id != StepUnlock })
 }
 
+// Unlocking reports whether the run is done and its process died while it released the lock.
+func (s State) Unlocking() bool {
+	released, begun := s.Steps[StepUnlock]
+	return s.Ended == Done && begun && released == ""
+}
+
 // Open returns the step that was begun and has no outcome.
 func (s State) Open() (string, bool) {
 	for _, id := range s.Order {

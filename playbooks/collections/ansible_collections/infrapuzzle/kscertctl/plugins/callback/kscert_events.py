@@ -256,7 +256,8 @@ class CallbackModule(CallbackBase):
         self._result(result, 'failed', ignored=True if ignore_errors else None)
 
     def v2_runner_on_unreachable(self, result):
-        self._result(result, 'unreachable')
+        ignored = getattr(attribute(result, 'task'), 'ignore_unreachable', None)
+        self._result(result, 'unreachable', ignored=True if ignored is True else None)
 
     def v2_runner_on_skipped(self, result):
         self._result(result, 'skipped')

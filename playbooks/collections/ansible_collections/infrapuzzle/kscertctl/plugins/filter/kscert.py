@@ -138,6 +138,32 @@ def kscert_lock(script):
     return line('KSCERT_LOCK_ACTION=', '', packed(script)) + hand_over(printed=True)
 
 
+# Linux has no argument of 128 KiB (MAX_ARG_STRLEN).
+LONGEST = 120000
+TOO_LONG = 'echo "noted: the record of the run is not kept here: it is too long"'
+
+
+def kscert_keep(script_run_and_files):
+    """What raw runs to keep files of the control node on a node, each as the script's function "put" takes it.
+
+    They are read here: no template is looked for in them.
+    """
+    script, run, paths = script_run_and_files
+    names = [os.path.basename(path) for path in paths]
+    for name, path in zip(names, paths):
+        with io.open(path, encoding='utf-8') as text:
+            script += '\nput %s %s' % (shlex.quote(name), shlex.quote(text.read().rstrip('\n')))
+    # The journal makes a record.
+    out = kscert_payload((script + ('\nkeep\n' if 'journal.jsonl' in names else '\n'), run))
+    return out if len(out) < LONGEST else kscert_payload((TOO_LONG, run))
+
+
+def kscert_recall(script):
+    """What raw runs to read records on a node: no work on it."""
+    return look('', packed(script))
+
+
 class FilterModule(object):
     def filters(self):
-        return {'kscert_command': kscert_command, 'kscert_payload': kscert_payload, 'kscert_look': kscert_look, 'kscert_lock': kscert_lock}
+        return {'kscert_command': kscert_command, 'kscert_payload': kscert_payload, 'kscert_look': kscert_look, 'kscert_lock': kscert_lock,
+                'kscert_keep': kscert_keep, 'kscert_recall': kscert_recall}

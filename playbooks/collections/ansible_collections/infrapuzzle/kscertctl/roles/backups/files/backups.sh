@@ -45,6 +45,18 @@ prune() {
   done
 }
 
+# prune_records: what is kept here of runs, by the same rule: also as long as the backup.
+prune_records() {
+  kept=0
+  find "$KSCERT_STATE_DIR/runs" -mindepth 1 -maxdepth 1 -type d 2>/dev/null | sort -r | while IFS= read -r dir; do
+    kept=$((kept + 1))
+    [ "$kept" -gt "$KSCERT_BACKUP_KEEP" ] || continue
+    [ ! -e "$KSCERT_BACKUP_ROOT/${dir##*/}" ] || continue
+    case " $KSCERT_BACKUP_PROTECT " in *" ${dir##*/} "*) continue ;; esac
+    checking "remove $dir" || { rm -rf "$dir" && changed "removed $dir"; }
+  done
+}
+
 case $KSCERT_BACKUP_RUN in */* | .*) fail "kscert_backup_run is $KSCERT_BACKUP_RUN: it is the name of a run" ;; esac
 case $KSCERT_BACKUP_ACTION in
 list | verify)
@@ -56,6 +68,7 @@ list | verify)
 prune)
   case $KSCERT_BACKUP_KEEP in '' | *[!0-9]*) fail "kscert_backup_keep is $KSCERT_BACKUP_KEEP: it is a number" ;; esac
   prune
+  prune_records
   ;;
 *) fail "kscert_backup_action is $KSCERT_BACKUP_ACTION: use list, verify or prune" ;;
 esac

@@ -59,6 +59,13 @@ remove() {
   rm -f "$lock"
 }
 
+# ours: the lock names the run and, if kscertctl holds it, this owner: another machine may have
+# resumed the run.
+ours() {
+  [ "$(run_of "$lock")" = "$KSCERT_LOCK_RUN" ] || return 1
+  case $KSCERT_LOCK_OWNER in *'"pid"'*) [ "$(head -n 1 "$lock")" = "$KSCERT_LOCK_OWNER" ] ;; esac
+}
+
 case $KSCERT_LOCK_ACTION in
 acquire | release | break)
   # Reading and changing the lock happen under a mutex.
@@ -76,7 +83,7 @@ acquire)
   tell held "$lock"
   ;;
 heartbeat)
-  if [ -n "$KSCERT_LOCK_RUN" ] && [ "$(run_of "$lock")" = "$KSCERT_LOCK_RUN" ] && touch -c "$lock"; then
+  if [ -n "$KSCERT_LOCK_RUN" ] && ours && touch -c "$lock"; then
     tell beaten "$lock"
   fi
   tell lost "$lock"
@@ -84,7 +91,7 @@ heartbeat)
 release | break)
   [ "$KSCERT_LOCK_ACTION" = break ] || [ -n "$KSCERT_LOCK_RUN" ] || fail 'release needs kscert_lock_run'
   [ -e "$lock" ] || tell absent
-  if remove "$KSCERT_LOCK_RUN"; then
+  if { [ "$KSCERT_LOCK_ACTION" = break ] || ours; } && remove "$KSCERT_LOCK_RUN"; then
     state=released
     [ "$KSCERT_LOCK_ACTION" = release ] || state=broken
     printf '@@LOCK %s 0 %s\n@@END\n' "$state" "$was"

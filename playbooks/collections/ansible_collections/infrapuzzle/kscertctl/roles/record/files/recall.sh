@@ -1,0 +1,53 @@
+# Prints what this node keeps of runs, the newest first: the journals, and of the named run and those
+# after it, or of the newest, everything. Of a rollback, also the run that it undoes.
+#
+# Prints locks as lock.sh does, "@@KEPT RUN FILE" with the file in base64, and "@@END"; see
+# docs/reference/run-directory.md.
+set -u
+LC_ALL=C
+export LC_ALL
+
+runs=$KSCERT_STATE_DIR/runs
+named=$KSCERT_RECORD_RUN
+whole=''
+
+# file RUN NAME: prints a file.
+file() {
+  [ -f "$runs/$1/$2" ] || return 0
+  printf '@@KEPT %s %s\n' "$1" "$2"
+  base64 <"$runs/$1/$2"
+}
+
+# all RUN: prints all but the journal, once, and that of the run that it undoes.
+all() {
+  case " $whole " in *" $1 "*) return 0 ;; esac
+  whole="$whole $1"
+  for name in plan.json.gz backups.json authorities.json; do file "$1" "$name"; done
+  of=$(sed -n '1s/.*"of":"\([0-9TZa-f-]*\)".*/\1/p' "$runs/$1/journal.jsonl" 2>/dev/null)
+  [ -z "$of" ] || all "$of"
+}
+
+# from RUN: the named run or a later one; without a name, the newest.
+from() {
+  if [ -z "$named" ]; then [ -z "$whole" ]; else
+    [ "$(printf '%s\n' "$named" "$1" | sort | head -n 1)" = "$named" ]
+  fi
+}
+
+# names: the names of runs here.
+names() {
+  cd "$runs" 2>/dev/null || return 0
+  for name in *; do
+    case $name in *[!0-9TZa-f-]*) ;; *) printf '%s\n' "$name" ;; esac
+  done
+}
+
+for lock in "$KSCERT_STATE_DIR"/lock-*; do
+  [ ! -f "$lock" ] ||
+    printf '@@LOCK held %s %s\n' "$(($(date +%s) - $(stat -c %Y "$lock")))" "$(head -n 1 "$lock")"
+done
+for run in $(names | sort -r | head -n 50); do
+  file "$run" journal.jsonl
+  ! from "$run" || all "$run"
+done
+echo '@@END'
