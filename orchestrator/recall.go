@@ -73,14 +73,40 @@ func (o *Orchestrator) Recall(ctx context.Context, id string) (records []run.Rec
 	for name, err := range broken {
 		records = append(records, run.Record{ID: name, Err: unusable(err)})
 	}
-	host, _ := os.Hostname()
-	for i, r := range records {
-		records[i].Running = r.Err == nil && slices.ContainsFunc(holding, func(h run.Holding) bool {
-			return h.Owner.Run == r.ID && h.Assess(host, alive) == run.Held
-		})
-	}
+	records = s.withHolders(records, holding, id)
 	slices.SortFunc(records, func(a, b run.Record) int { return cmp.Compare(b.ID, a.ID) })
 	return records, nil
+}
+
+// withHolders marks the runs that hold the lock and whose owners seem to live, and adds those among
+// the chosen ones that no one knows: they have not come to a change.
+func (s *session) withHolders(records []run.Record, holding []run.Holding, chosen string) []run.Record {
+	host, _ := os.Hostname()
+	for _, h := range holding {
+		id, verdict := h.Owner.Run, h.Assess(host, alive)
+		i := slices.IndexFunc(records, func(r run.Record) bool { return r.ID == id })
+		switch {
+		case i >= 0:
+			records[i].Running = records[i].Err == nil && verdict == run.Held
+		case id != "" && strings.HasPrefix(id, chosen) && !s.hasRun(id):
+			e := &Error{Code: ExitLocked, Summary: fmt.Sprintf("%s has locked the cluster, and no control plane that "+
+				"answers keeps its record", h.Owner)}
+			e.Next = "nothing was changed; wait until that run has finished"
+			if verdict == run.Stale {
+				e.Next = fmt.Sprintf("nothing was changed. Its owner appears to have died before a change; break its lock: %s\n"+
+					"or, if %s still has the record, resume it there: %s", s.command("unlock", "-i", "INVENTORY"),
+					h.Owner.Host, s.command("resume", id))
+			}
+			records = append(records, run.Record{ID: id, Running: verdict == run.Held, Err: e})
+		}
+	}
+	return records
+}
+
+// hasRun reports whether this machine has a record of the run.
+func (s *session) hasRun(id string) bool {
+	_, err := FindRun(s.opts.StateDir, id)
+	return err == nil
 }
 
 // unusable explains why no copy of a run can be used; nil stays nil.

@@ -71,6 +71,7 @@ if sys.argv[1] == 'keep':
     shutil.copytree('node/runs', 'kept/%%03d' %% len(os.listdir('kept')))
 else:
     out = sh(head + open(role + 'recall.sh').read())
+    if os.path.exists('held'): out = open('held').read() + out
     events = [{'v': 1, 'event': 'result', 'status': 'ok', 'host': 'cp1', 'task': {'name': 'Tell'}, 'payload': out}, {'v': 1, 'event': 'stats', 'hosts': {'cp1': {'ok': 1}}}]
     open('recall.yml', 'w').write(''.join(json.dumps(e) + '\n' for e in events))
 `
@@ -467,6 +468,51 @@ func TestRecalledLock(t *testing.T) {
 				if _, err := o.Resume(t.Context(), r.RunID); Code(err) != row.want {
 					t.Errorf("once more: %v", err)
 				}
+			}
+		})
+	}
+}
+
+// A machine that was lost between the lock and the first change leaves a lock without a record. No
+// older run is taken for that one.
+func TestRecallLockWithoutRecord(t *testing.T) {
+	t.Parallel()
+	const id = "20300101T000000Z-abcdef"
+	for _, row := range []struct {
+		name, chosen string
+		age          int
+		running      bool
+		next         string // empty if the holder is not among the answer
+	}{
+		{"dead", "", 1000, false, "break its lock: kscertctl unlock -i INVENTORY"},
+		{"alive", "", 10, true, "wait until that run has finished"},
+		{"by its name", id, 1000, false, "if burnt still has the record, resume it there: kscertctl resume " + id},
+		{"another is asked for", "20200101", 1000, false, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			c := newKeepingCluster(t)
+			if _, err := c.machine(t).Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			c.write(t, "held", fmt.Sprintf(`@@LOCK held %d {"schema":1,"user":"anna","host":"burnt","pid":7,"run":"%s"}`+"\n", row.age, id))
+			records, err := c.machine(t).Recall(t.Context(), row.chosen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first := records[0]
+			if (first.ID == id) != (row.next != "") {
+				t.Fatalf("the newest is %s: %v", first.ID, first.Err)
+			}
+			if row.next == "" {
+				return
+			}
+			e, ok := errors.AsType[*Error](first.Err)
+			if !ok || e.Code != ExitLocked || !strings.Contains(e.Next, row.next) || first.Running != row.running {
+				t.Errorf("%+v, running %t", first.Err, first.Running)
+			}
+			if records[1].Err != nil {
+				t.Errorf("the run before it: %v", records[1].Err)
 			}
 		})
 	}

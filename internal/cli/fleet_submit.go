@@ -43,7 +43,8 @@ cluster has failed for good with exit code 5, 7, 9, 10 or 64.
 
 The Pods find the fleet file, under its name here, the inventories and keys in Secrets
 and ConfigMaps that you have made: --files names them. Records of runs lie in the volume
-of --volume-claim; without one they are lost with the Pod.
+of --volume-claim; without one they are lost with the Pod, except for what the clusters'
+control planes keep, which is enough to resume.
 
 Of several waves each is a Job, begun when the one before it is done: --follow waits for
 that. --schedule makes a CronJob. kubectl must be in PATH.`,
@@ -197,16 +198,8 @@ func (f *fleetSubmitFlags) approve(ctx context.Context, s Streams, specs []fleet
 	for _, spec := range specs {
 		_, _ = fmt.Fprintf(s.Err, "%s: %d at once of %s\n", spec.Name, spec.Parallel, strings.Join(spec.Clusters, ", "))
 	}
-	yes, err := ask(ctx, s, f.yes, "Have these clusters recovered or renewed, without asking again?")
-	if err == nil && !yes {
-		err = errors.New("only yes is one")
-	}
-	if err != nil {
-		return &orchestrator.Error{Code: orchestrator.ExitNotApproved, Err: err,
-			Summary: "it was not approved: " + err.Error(),
-			Next:    "nothing was submitted; to see what would be done: kscertctl fleet plan"}
-	}
-	return nil
+	return approved(ctx, s, f.yes, "Have these clusters recovered or renewed, without asking again?", "it was",
+		"nothing was submitted; to see what would be done: kscertctl fleet plan")
 }
 
 // watcher shows how far the Jobs have got, and their logs.
