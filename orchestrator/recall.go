@@ -93,9 +93,9 @@ func (s *session) withHolders(records []run.Record, holding []run.Holding, chose
 				"answers keeps its record", h.Owner)}
 			e.Next = "nothing was changed; wait until that run has finished"
 			if verdict == run.Stale {
-				e.Next = fmt.Sprintf("nothing was changed. Its owner appears to have died before a change; break its lock: %s\n"+
-					"or, if %s still has the record, resume it there: %s", s.command("unlock", "-i", "INVENTORY"),
-					h.Owner.Host, s.command("resume", id))
+				e.Next = fmt.Sprintf("nothing was changed. Its owner appears to have died before a change; break "+
+					"its lock: %s\nor, if %s still has the record, resume it there: %s",
+					s.command("unlock", "-i", "INVENTORY"), h.Owner.Host, s.command("resume", id))
 			}
 			records = append(records, run.Record{ID: id, Running: verdict == run.Held, Err: e})
 		}

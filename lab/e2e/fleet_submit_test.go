@@ -21,7 +21,7 @@ import (
 )
 
 // TestFleetSubmitted has one lab cluster recover and renew two others, by Pods of the project's own
-// image. The first Pod is killed in the middle, and the next one goes on with what the control plane
+// image. The first Pod is killed in the middle, and the next one continues what the control plane
 // keeps of the run: there is no volume.
 func TestFleetSubmitted(t *testing.T) {
 	t.Parallel()
