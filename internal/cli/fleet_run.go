@@ -736,6 +736,9 @@ func (w *fleetWork) cluster(ctx context.Context, s Streams, m *member) {
 // earlier Pod of the same Job wrote it, at most a window before.
 const recallWithin = 24 * time.Hour
 
+// clockSkew is how far the clock of the machine of an earlier Pod may be ahead of this one's.
+const clockSkew = 10 * time.Minute
+
 // recalled is the newest run that the cluster's control planes keep, if it was stopped after its
 // approval and not long ago; empty for none. Its record is here then.
 func (w *fleetWork) recalled(ctx context.Context, s Streams, m *member) (string, error) {
@@ -748,18 +751,29 @@ func (w *fleetWork) recalled(ctx context.Context, s Streams, m *member) (string,
 		return "", err
 	}
 	records, err := o.Recall(ctx, "")
-	if err != nil || len(records) == 0 {
+	if err != nil {
 		return "", err
 	}
-	r := records[0]
-	if r.Err != nil {
-		return "", r.Err
+	for _, r := range records { // the newest first
+		if len(r.Entries) == 0 { // its copies cannot be read, or it only holds the lock
+			if orchestrator.Code(r.Err) == orchestrator.ExitLocked {
+				return "", r.Err
+			}
+			continue
+		}
+		age := time.Since(r.Entries[len(r.Entries)-1].Time)
+		switch {
+		case age < -clockSkew: // no Pod wrote that
+			continue
+		case age > recallWithin, r.State.Kind == run.KindRollback, r.State.Ended == run.Done:
+			return "", nil
+		case r.Err != nil || !r.Resumable():
+			return "", r.Err
+		}
+		w.note(func() { m.at.Run, m.at.StateDir = r.ID, opts.StateDir })
+		return r.ID, nil
 	}
-	if !r.Resumable() || time.Since(r.Entries[len(r.Entries)-1].Time) > recallWithin {
-		return "", nil
-	}
-	w.note(func() { m.at.Run, m.at.StateDir = r.ID, opts.StateDir })
-	return r.ID, nil
+	return "", nil
 }
 
 // close ends the record.
