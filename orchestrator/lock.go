@@ -134,8 +134,7 @@ type hold struct {
 
 // lock takes the cluster's lock on this machine and on the first control plane. It replaces a
 // lock of the run that the work replaces if its owner is dead: exactly the lock that was seen, since
-// another machine may be replacing it, too.
-// The error is an *Error.
+// another machine may be replacing it, too. The error is an *Error.
 func (s *session) lock(ctx context.Context, w work) (*hold, error) {
 	me, id := s.owner(), w.Cluster
 	driver, err := run.LockDriver(s.opts.StateDir, lockName(id), me)

@@ -89,9 +89,8 @@ func (s *session) withHolders(records []run.Record, holding []run.Holding, chose
 		case i >= 0:
 			records[i].Running = records[i].Err == nil && verdict == run.Held
 		case id != "" && strings.HasPrefix(id, chosen) && !s.hasRun(id):
-			e := &Error{Code: ExitLocked, Summary: fmt.Sprintf("%s has locked the cluster, and no control plane that "+
-				"answers keeps its record", h.Owner)}
-			e.Next = "nothing was changed; wait until that run has finished"
+			e := s.lockError(&run.LockedError{Where: s.lockNode(), Holding: h, Verdict: verdict})
+			e.Summary += ", and no control plane that answers keeps its record"
 			if verdict == run.Stale {
 				e.Next = fmt.Sprintf("nothing was changed. Its owner appears to have died before a change; break "+
 					"its lock: %s\nor, if %s still has the record, resume it there: %s",

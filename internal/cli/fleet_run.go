@@ -472,9 +472,9 @@ func (m *member) resumable() string {
 	return r.ID
 }
 
-// approved asks for a yes, unless it was given. The error, an *Error with the next step, is that there
+// requireYes asks for a yes, unless it was given. The error, an *Error with the next step, is that there
 // was none: what is "the plans were" or the like.
-func approved(ctx context.Context, s Streams, given bool, question, what, next string) error {
+func requireYes(ctx context.Context, s Streams, given bool, question, what, next string) error {
 	yes, err := ask(ctx, s, given, question)
 	if ctx.Err() != nil {
 		return &orchestrator.Error{Code: orchestrator.ExitInterrupted, Summary: "interrupted before any change",
@@ -495,12 +495,12 @@ func (f *fleetRunFlags) approve(ctx context.Context, s Streams, all []*member, d
 	if f.yes {
 		return nil
 	}
-	given := func(question string) error {
-		return approved(ctx, s, false, question, "the plans were",
+	require := func(question string) error {
+		return requireYes(ctx, s, false, question, "the plans were",
 			"nothing was changed; to approve without being asked: kscertctl fleet run --yes")
 	}
 	if !s.Terminal { // before clusters are inspected
-		return given("")
+		return require("")
 	}
 	var open []*member
 	for _, m := range all {
@@ -512,7 +512,7 @@ func (f *fleetRunFlags) approve(ctx context.Context, s Streams, all []*member, d
 	if err := doc.Text(s.Err); err != nil {
 		return err
 	}
-	if err := given("Carry out these plans?"); err != nil {
+	if err := require("Carry out these plans?"); err != nil {
 		return err
 	}
 	for _, m := range open {
@@ -754,14 +754,24 @@ func (w *fleetWork) recalled(ctx context.Context, s Streams, m *member) (string,
 	if err != nil {
 		return "", err
 	}
-	for _, r := range records { // the newest first
+	id, err := leftByPod(records, time.Now())
+	if id != "" {
+		w.note(func() { m.at.Run, m.at.StateDir = id, opts.StateDir })
+	}
+	return id, err
+}
+
+// leftByPod is the run that an earlier Pod left, of what control planes keep, the newest first; empty
+// for none. The error is why it cannot be used.
+func leftByPod(records []run.Record, now time.Time) (string, error) {
+	for _, r := range records {
 		if len(r.Entries) == 0 { // its copies cannot be read, or it only holds the lock
 			if orchestrator.Code(r.Err) == orchestrator.ExitLocked {
 				return "", r.Err
 			}
 			continue
 		}
-		age := time.Since(r.Entries[len(r.Entries)-1].Time)
+		age := now.Sub(r.Entries[len(r.Entries)-1].Time)
 		switch {
 		case age < -clockSkew: // no Pod wrote that
 			continue
@@ -770,7 +780,6 @@ func (w *fleetWork) recalled(ctx context.Context, s Streams, m *member) (string,
 		case r.Err != nil || !r.Resumable():
 			return "", r.Err
 		}
-		w.note(func() { m.at.Run, m.at.StateDir = r.ID, opts.StateDir })
 		return r.ID, nil
 	}
 	return "", nil

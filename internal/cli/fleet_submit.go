@@ -198,7 +198,7 @@ func (f *fleetSubmitFlags) approve(ctx context.Context, s Streams, specs []fleet
 	for _, spec := range specs {
 		_, _ = fmt.Fprintf(s.Err, "%s: %d at once of %s\n", spec.Name, spec.Parallel, strings.Join(spec.Clusters, ", "))
 	}
-	return approved(ctx, s, f.yes, "Have these clusters recovered or renewed, without asking again?", "it was",
+	return requireYes(ctx, s, f.yes, "Have these clusters recovered or renewed, without asking again?", "it was",
 		"nothing was submitted; to see what would be done: kscertctl fleet plan")
 }
 
