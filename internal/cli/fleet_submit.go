@@ -149,7 +149,8 @@ func (f *fleetSubmitFlags) specs(c chosen) ([]fleetjob.Spec, error) {
 	if base.Name == "" {
 		base.Name = "kscertctl-" + time.Now().UTC().Format("20060102-150405")
 	}
-	if err := fleetjob.CheckName(base.Name); err != nil {
+	base.Namespace, base.Submission, base.File = f.namespace, base.Name, c.path
+	if err := base.Validate(); err != nil {
 		return nil, err
 	}
 	if _, err := config.ParseTime(cmp.Or(base.Wait, "0")); err != nil {
@@ -165,7 +166,6 @@ func (f *fleetSubmitFlags) specs(c chosen) ([]fleetjob.Spec, error) {
 	case base.Schedule != "" && f.follow:
 		return nil, errors.New("--follow is for a Job, and --schedule makes a CronJob")
 	}
-	base.Namespace, base.Submission, base.File = f.namespace, base.Name, c.path
 	var specs []fleetjob.Spec
 	for _, wave := range fleet.InWaves(c.clusters) {
 		spec := base
@@ -179,8 +179,9 @@ func (f *fleetSubmitFlags) specs(c chosen) ([]fleetjob.Spec, error) {
 	switch {
 	case len(specs) == 0:
 		return nil, errors.New("every cluster is held: there is nothing to submit")
-	case len(specs) > 1 && !f.follow && !f.print && !base.Check:
-		return nil, errors.New("the clusters are of several waves: wait for each with --follow, or choose those of one")
+	case len(specs) > 1 && (f.print || !f.follow) && !base.Check:
+		return nil, errors.New("the clusters are of several waves, and nothing would wait for one before the next: " +
+			"submit them with --follow, or choose those of one wave")
 	}
 	for i := range specs {
 		if len(specs) > 1 {
