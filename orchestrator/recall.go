@@ -44,7 +44,9 @@ func (o *Orchestrator) Recall(ctx context.Context, id string) (records []run.Rec
 	for _, c := range copies {
 		k, err := c.Read()
 		if err == nil && k.Proposal != nil {
-			err = s.ofCluster(*k.Proposal)
+			if err = s.ofCluster(*k.Proposal); err != nil {
+				err = fmt.Errorf("%s: run %s: %w", c.Node, c.Run, err)
+			}
 		}
 		if err != nil { // one node does not decide about the others
 			s.tell(Event{Kind: EventNotice, Message: "a copy of a run's record cannot be used: " + err.Error()})
@@ -66,12 +68,12 @@ func (o *Orchestrator) Recall(ctx context.Context, id string) (records []run.Rec
 			chosen[name] = k
 		}
 		record := k.Record()
-		record.Err = unusable(err)
+		record.Err = s.unusable(name, err)
 		records = append(records, record)
 		delete(broken, name)
 	}
 	for name, err := range broken {
-		records = append(records, run.Record{ID: name, Err: unusable(err)})
+		records = append(records, run.Record{ID: name, Err: s.unusable(name, err)})
 	}
 	records = s.withHolders(records, holding, id)
 	slices.SortFunc(records, func(a, b run.Record) int { return cmp.Compare(b.ID, a.ID) })
@@ -109,11 +111,17 @@ func (s *session) hasRun(id string) bool {
 }
 
 // unusable explains why no copy of a run can be used; nil stays nil.
-func unusable(err error) error {
+func (s *session) unusable(id string, err error) error {
 	if _, explained := errors.AsType[*Error](err); err == nil || explained {
 		return err
 	}
-	return recordError(err)
+	e := recordError(err)
+	if e.Code == ExitNotBegun {
+		e.Next = fmt.Sprintf("nothing was changed; use the version of kscertctl that wrote the record, or, if none did, "+
+			"move /var/lib/kscertctl/runs/%s away on the node. Other runs: %s", id,
+			s.command("runs", "list", "-i", "INVENTORY"))
+	}
+	return e
 }
 
 // copies reads what each control plane keeps, and the locks there.
@@ -361,7 +369,7 @@ func (s *session) takeOver(ctx context.Context, p run.Proposal, state run.State)
 			return p, &Error{Code: ExitUsage,
 				Summary: "kscertctl takes from control planes only what was planned; pass the same as for the run: " +
 					strings.Join(missing, ", "),
-				Next: "nothing was changed; see: kscertctl resume --help"}
+				Next: "nothing was changed; run the command again with " + strings.Join(missing, ", ")}
 		}
 		p, err = s.own(p)
 	} else if p.Request, err = s.request(); err != nil {

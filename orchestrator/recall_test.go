@@ -518,6 +518,42 @@ func TestRecallLockWithoutRecord(t *testing.T) {
 	}
 }
 
+// A copy that cannot be used, or is of other nodes, is named with its node and its place; the run
+// before it is still found.
+func TestRecallNamesWhatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	const later = "20300101T000000Z-abcdef"
+	c := newKeepingCluster(t)
+	r, err := c.machine(t).Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := func(found run.Record, id, summary string) {
+		t.Helper()
+		e, ok := errors.AsType[*Error](found.Err)
+		if !ok || found.ID != id || e.Code != ExitNotBegun || !strings.Contains(e.Summary, "cp1: run "+id+": "+summary) ||
+			!strings.Contains(e.Next, "move /var/lib/kscertctl/runs/"+id+" away on the node") ||
+			!strings.Contains(e.Next, "kscertctl runs list -i INVENTORY") {
+			t.Errorf("%s: %+v", found.ID, found.Err)
+		}
+	}
+	if err := os.MkdirAll(c.bin+"/node/runs/"+later, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c.write(t, "node/runs/"+later+"/journal.jsonl", "nonsense\n")
+	records, err := c.machine(t).Recall(t.Context(), "")
+	if err != nil || len(records) != 2 || records[1].ID != r.RunID || records[1].Err != nil {
+		t.Fatalf("%v, %+v", err, records)
+	}
+	wrong(records[0], later, "journal.jsonl is damaged")
+
+	c.write(t, "inventory", `{"kube_control_plane": {"hosts": ["cp1"]}, "kube_node": {"hosts": ["cp1"]}}`)
+	if records, err = c.machine(t).Recall(t.Context(), r.RunID); err != nil || len(records) != 2 {
+		t.Fatalf("%v, %+v", err, records)
+	}
+	wrong(records[1], r.RunID, "its plan is for a node")
+}
+
 // What is kept on nodes holds no secret of this machine, not even packed.
 func TestKeptHoldsNoSecret(t *testing.T) {
 	t.Parallel()

@@ -366,8 +366,8 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) (*rep
 	if err := w.close(); err != nil {
 		return nil, err
 	}
-	next := fmt.Sprintf("see the runs of the clusters, and continue: kscertctl fleet run --resume %s -f %s", doc.Fleet,
-		f.file)
+	next := "see the runs of the clusters, and continue: " +
+		orchestrator.Command(f.state, "fleet", "run", "--resume", doc.Fleet, "-f", f.file)
 	err = verdictOf("failed", doc.Clusters, next)
 	if cmd.Context().Err() != nil &&
 		orchestrator.Worst(orchestrator.Code(err), orchestrator.ExitInterrupted) == orchestrator.ExitInterrupted {
