@@ -178,7 +178,7 @@ func management(ctx context.Context, t *testing.T, c *cluster.Cluster) func(args
 	if err != nil {
 		t.Fatal(err)
 	}
-	built, err := kubebuild.Build(ctx, env.CacheDir, c.Spec.KubernetesVersion, t.Output(), nil)
+	built, err := kubebuild.Build(ctx, env.CacheDir, c.Spec.Versions(), t.Output(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
