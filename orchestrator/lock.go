@@ -2,6 +2,8 @@ package orchestrator
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -110,7 +112,7 @@ func lockName(id string) string { return id[:min(16, len(id))] }
 
 // owner describes this process as a lock's owner.
 func (s *session) owner() run.Owner {
-	o := run.Owner{Schema: run.OwnerSchema, PID: os.Getpid(), Run: s.dir.ID,
+	o := run.Owner{Schema: run.OwnerSchema, PID: os.Getpid(), Space: processSpace(), Run: s.dir.ID,
 		Started: s.start.UTC().Truncate(time.Second), User: "uid " + strconv.Itoa(os.Getuid())}
 	if u, err := user.Current(); err == nil {
 		o.User = u.Username
@@ -119,6 +121,18 @@ func (s *session) owner() run.Owner {
 		o.Host = host
 	}
 	return o
+}
+
+// processSpace is run.Owner.Space of this process. The number of a PID namespace is unique only while a
+// machine runs, and the number of a boot is no one else's business.
+func processSpace() string {
+	namespace, err := os.Readlink("/proc/self/ns/pid")
+	boot, berr := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil || berr != nil {
+		return ""
+	}
+	sum := sha256.Sum256(append(boot, namespace...))
+	return hex.EncodeToString(sum[:8])
 }
 
 // hold is a cluster's lock while a session holds it.
@@ -152,9 +166,9 @@ func (s *session) lock(ctx context.Context, w work) (*hold, error) {
 			if err != nil || state == lockAcquired {
 				return err
 			}
-			held := &run.LockedError{Where: s.lockNode(), Holding: holding, Verdict: holding.Assess(me.Host, alive)}
-			// Here the lock of this machine proves that the owner is dead; elsewhere its silence does.
-			here := !w.recalled && holding.Owner.Host == me.Host
+			held := &run.LockedError{Where: s.lockNode(), Holding: holding, Verdict: holding.Assess(me, alive)}
+			// Of who held the lock of this machine, having that proves the death; of others, their silence does.
+			here := !w.recalled && holding.Owner == driver.Before
 			if seen != "" || w.replaces == "" || holding.Owner.Run != w.replaces ||
 				!here && held.Verdict != run.Stale {
 				return held

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -83,9 +82,9 @@ func (o *Orchestrator) Recall(ctx context.Context, id string) (records []run.Rec
 // withHolders marks the runs that hold the lock and whose owners seem to live, and adds those among
 // the chosen ones that no one knows: they have not come to a change.
 func (s *session) withHolders(records []run.Record, holding []run.Holding, chosen string) []run.Record {
-	host, _ := os.Hostname()
+	me := s.owner()
 	for _, h := range holding {
-		id, verdict := h.Owner.Run, h.Assess(host, alive)
+		id, verdict := h.Owner.Run, h.Assess(me, alive)
 		i := slices.IndexFunc(records, func(r run.Record) bool { return r.ID == id })
 		switch {
 		case i >= 0:

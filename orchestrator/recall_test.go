@@ -422,18 +422,76 @@ func TestResumeIsAhead(t *testing.T) {
 	}
 }
 
+// The first machine does not continue what another one has rolled back, or has changed since: only the
+// nodes know of that.
+func TestResumeIsOvertaken(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name  string
+		other func(o *Orchestrator, id string) (Result, error)
+		want  string
+	}{
+		{"rolled back", func(o *Orchestrator, id string) (Result, error) { return o.Rollback(t.Context(), id, nil) }, "has rolled it back"},
+		{"another run", func(o *Orchestrator, _ string) (Result, error) { return o.Run(t.Context()) }, "has worked on the cluster since"},
+		{"nothing", func(*Orchestrator, string) (Result, error) { return Result{}, nil }, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			c := newKeepingCluster(t)
+			c.write(t, "fails", "")
+			first := c.machine(t)
+			r, err := first.Run(t.Context())
+			if Code(err) != ExitStopped {
+				t.Fatal(err)
+			}
+			if err := os.Remove(c.bin + "/fails"); err != nil {
+				t.Fatal(err)
+			}
+			second := c.machine(t)
+			if _, err := second.Recall(t.Context(), ""); err != nil {
+				t.Fatal(err)
+			}
+			other, err := row.other(second, r.RunID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := len(ranPlaybooks(c.ran))
+			_, err = first.Resume(t.Context(), r.RunID)
+			if row.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			var e *Error
+			if !errors.As(err, &e) || e.Code != ExitNotBegun || !strings.Contains(e.Summary, "cp1 keeps its record: cannot resume run "+r.RunID+": run "+other.RunID+" "+row.want) ||
+				!strings.Contains(e.Next, "kscertctl status "+other.RunID+" -i INVENTORY") {
+				t.Errorf("%+v", err)
+			}
+			if ran := ranPlaybooks(c.ran)[before:]; len(ran) > 0 {
+				t.Errorf("ran %q", ran)
+			}
+		})
+	}
+}
+
 // The lock of another machine counts although the record is here: while its owner seems to live,
 // nothing is done; then it is replaced.
 func TestRecalledLock(t *testing.T) {
 	t.Parallel()
+	here, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, row := range []struct {
-		name, id string
-		age      int
-		want     ExitCode
+		name, id, host string
+		age            int
+		want           ExitCode
 	}{
-		{"alive", "", 10, ExitLocked},
-		{"silent for long", "", 1000, 0},
-		{"silent for long, of another run", "20200101T000000Z-abcdef", 1000, ExitLocked},
+		{"alive", "", "burnt", 10, ExitLocked},
+		{"alive, in a container with the name of this machine", "", here, 10, ExitLocked},
+		{"silent for long", "", "burnt", 1000, 0},
+		{"silent for long, of another run", "20200101T000000Z-abcdef", "burnt", 1000, ExitLocked},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -455,7 +513,7 @@ func TestRecalledLock(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.write(t, "acquired", string(acquired))
-			c.write(t, "lock.yml", fakeansible.Says(t, fmt.Sprintf(`@@LOCK held %d {"schema":1,"user":"anna","host":"burnt","pid":7,"run":"%s"}`+"\n@@END\n", row.age, id)))
+			c.write(t, "lock.yml", fakeansible.Says(t, fmt.Sprintf(`@@LOCK held %d {"schema":1,"user":"anna","host":"%s","pid":4194304,"run":"%s"}`+"\n@@END\n", row.age, row.host, id)))
 			o := c.machine(t)
 			if _, err := o.Recall(t.Context(), ""); err != nil {
 				t.Fatal(err)

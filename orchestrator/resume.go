@@ -160,12 +160,16 @@ func (o *Orchestrator) resume(ctx context.Context, id string) (r Result, err err
 	// machine.
 	w := work{state: state, replaces: id, recalled: p.Request.Recalled != nil,
 		recalledNow: strange(p.Request)}
-	if strange(p.Request) {
-		soft, cancel := o.stoppable(ctx)
-		defer cancel()
-		if p, err = s.takeOver(soft, p, state); err != nil {
-			return r, err
-		}
+	soft, cancel := o.stoppable(ctx)
+	defer cancel()
+	switch {
+	case strange(p.Request):
+		p, err = s.takeOver(soft, p, state)
+	case state.Begun():
+		err = s.refuseOvertaken(soft)
+	}
+	if err != nil {
+		return r, err
 	}
 	w.Proposal = p
 	return r, s.carryOut(ctx, w, &r)
@@ -178,9 +182,42 @@ func (o *Orchestrator) refuseSuperseded(id, cluster string) error {
 	if err != nil || len(all) == 0 {
 		return err
 	}
-	later, what := all[0], "has worked on the cluster since"
-	if strings.HasPrefix(later.State.Of, id) {
+	return superseded(id, all[0].ID, all[0].State)
+}
+
+// superseded is why a run is not resumed after a later one.
+func superseded(id, later string, state run.State) error {
+	what := "has worked on the cluster since"
+	if strings.HasPrefix(state.Of, id) {
 		what = "has rolled it back"
 	}
-	return fmt.Errorf("cannot resume run %s: run %s %s", id, later.ID, what)
+	return fmt.Errorf("cannot resume run %s: run %s %s", id, later, what)
+}
+
+// refuseOvertaken is refuseSuperseded for runs of other machines, which the control planes keep. The
+// error is an *Error.
+func (s *session) refuseOvertaken(ctx context.Context) error {
+	copies, _, err := s.copies(ctx, s.dir.ID)
+	if err != nil {
+		return err
+	}
+	for _, c := range copies {
+		if c.Run == s.dir.ID || s.hasRun(c.Run) { // of these the record here counts
+			continue
+		}
+		k, err := c.Read()
+		if err != nil {
+			s.tell(Event{Kind: EventNotice, Message: "a copy of a run's record cannot be used: " + err.Error()})
+			continue
+		}
+		state := k.Journal.State()
+		after := k.Run > s.dir.ID || state.Of == s.dir.ID
+		if after && state.Begun() && (k.Proposal == nil || len(state.Touched(k.Proposal.Plan)) > 0) {
+			e := recordError(fmt.Errorf("%s keeps its record: %w", k.Node, superseded(s.dir.ID, k.Run, state)))
+			e.Next = fmt.Sprintf("nothing was changed now; what that run did: %s; what is left to do: %s",
+				s.command("status", k.Run, "-i", "INVENTORY"), s.command("diagnose", "-i", "INVENTORY"))
+			return e
+		}
+	}
+	return nil
 }

@@ -2,7 +2,6 @@ package orchestrator
 
 import (
 	"context"
-	"os"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
@@ -29,8 +28,7 @@ func (o *Orchestrator) Unlock(ctx context.Context,
 	if state == lockAbsent {
 		return nil, nil //nolint:nilnil // no lock is no error
 	}
-	host, _ := os.Hostname() // without one, no owner is taken for a dead process of this machine
-	yes, err := confirm(soft, holding, holding.Assess(host, alive))
+	yes, err := confirm(soft, holding, holding.Assess(s.owner(), alive))
 	switch {
 	case soft.Err() != nil:
 		return &holding, &Error{Code: ExitInterrupted, Summary: "interrupted; the lock is unchanged",

@@ -19,6 +19,9 @@ type Owner struct {
 	User   string `json:"user"`
 	Host   string `json:"host"`
 	PID    int    `json:"pid"`
+	// Space identifies the processes among which PID is a number: those of one boot and PID namespace;
+	// empty where that is unknown. Containers and cloned machines share a host name.
+	Space string `json:"space,omitempty"`
 	// Run is the run it is held for.
 	Run     string    `json:"run"`
 	Started time.Time `json:"started"`
@@ -80,12 +83,12 @@ const (
 )
 
 // Assess reports whether the owner of a lock seems dead: if no heartbeat came for StaleAfter, or if
-// it is a process of this machine that is gone.
-func (h Holding) Assess(host string, alive func(pid int) bool) Verdict {
+// it is a process that this one, me, would see, and that is gone.
+func (h Holding) Assess(me Owner, alive func(pid int) bool) Verdict {
 	switch {
 	case h.Age > StaleAfter:
 		return Stale
-	case h.Owner.Run != "" && h.Owner.Host == host && !alive(h.Owner.PID):
+	case h.Owner.Run != "" && h.Owner.Host == me.Host && h.Owner.Space == me.Space && !alive(h.Owner.PID):
 		return Stale
 	default:
 		return Held
@@ -106,7 +109,12 @@ func (e *LockedError) Error() string {
 
 // DriverLock excludes a second run on this machine. The operating system releases it when the
 // process, and every process that inherited the lock, has exited.
-type DriverLock struct{ file *os.File }
+type DriverLock struct {
+	// Before is who held it before: a process that has exited. Its Run is empty if that is unknown.
+	Before Owner
+
+	file *os.File
+}
 
 // LockDriver takes the lock of a cluster below root for the owner. The error is a *LockedError if
 // another process holds it.
@@ -128,14 +136,21 @@ func LockDriver(root, cluster string, me Owner) (*DriverLock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("locking the cluster on this machine: %w", err)
 	}
-	data, err := json.Marshal(me)
+	before := Owner{}
+	data, err := os.ReadFile(path)
+	if err == nil {
+		if owner, err := ParseOwner(data); err == nil {
+			before = owner
+		}
+		data, err = json.Marshal(me)
+	}
 	if err == nil {
 		err = os.WriteFile(path, append(data, '\n'), 0o600)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("locking the cluster on this machine: %w", err), f.Close())
 	}
-	return &DriverLock{file: f}, nil
+	return &DriverLock{Before: before, file: f}, nil
 }
 
 // File holds the lock as Dir.Lock holds a run.

@@ -13,9 +13,9 @@ import (
 // that is gone.
 func TestJudge(t *testing.T) {
 	t.Parallel()
-	owner := Owner{Schema: OwnerSchema, User: "op", Host: "here", PID: 7, Run: id}
-	elsewhere := owner
-	elsewhere.Host = "there"
+	owner := Owner{Schema: OwnerSchema, User: "op", Host: "here", PID: 7, Space: "a", Run: id}
+	elsewhere, contained, older := owner, owner, owner
+	elsewhere.Host, contained.Space, older.Space = "there", "b", ""
 	for _, row := range []struct {
 		name  string
 		owner Owner
@@ -26,6 +26,9 @@ func TestJudge(t *testing.T) {
 		{name: "at work here", owner: owner, alive: true, want: Held},
 		{name: "its process is gone", owner: owner, want: Stale},
 		{name: "at work on another machine, whose processes no one can see", owner: elsewhere, want: Held},
+		{name: "at work in a container of the same name", owner: contained, want: Held},
+		{name: "silent in a container of the same name", owner: contained, age: time.Hour, want: Stale},
+		{name: "of a version that did not note it", owner: older, want: Held},
 		{name: "a heartbeat was missed", owner: elsewhere, age: 2 * Heartbeat, want: Held},
 		{name: "at the very end", owner: elsewhere, age: StaleAfter, want: Held},
 		{name: "not heard of any more", owner: elsewhere, age: StaleAfter + time.Second, want: Stale},
@@ -33,7 +36,7 @@ func TestJudge(t *testing.T) {
 		{name: "an owner that cannot be read", owner: Owner{}, want: Held},
 		{name: "an owner that cannot be read, long ago", owner: Owner{}, age: time.Hour, want: Stale},
 	} {
-		got := Holding{Owner: row.owner, Age: row.age}.Assess("here", func(pid int) bool { return pid == 7 && row.alive })
+		got := Holding{Owner: row.owner, Age: row.age}.Assess(Owner{Host: "here", Space: "a"}, func(pid int) bool { return pid == 7 && row.alive })
 		if got != row.want {
 			t.Errorf("%s: %s, want %s", row.name, got, row.want)
 		}
@@ -74,8 +77,8 @@ func TestLockDriver(t *testing.T) {
 	first := Owner{Schema: OwnerSchema, User: "a", Host: "here", PID: 1, Run: "first"}
 	second := Owner{Schema: OwnerSchema, User: "b", Host: "here", PID: 2, Run: "second"}
 	l, err := LockDriver(root, "cluster", first)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || l.Before != (Owner{}) {
+		t.Fatalf("%v, after %+v", err, l)
 	}
 	var locked *LockedError
 	if _, err := LockDriver(root, "cluster", second); !errors.As(err, &locked) || locked.Owner != first || locked.Verdict != Held {
@@ -97,11 +100,13 @@ func TestLockDriver(t *testing.T) {
 	if err := l.Unlock(); err != nil {
 		t.Fatal(err)
 	}
-	l, err = LockDriver(root, "cluster", second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Unlock(); err != nil {
-		t.Fatal(err)
+	for _, before := range []Owner{{}, second} {
+		l, err = LockDriver(root, "cluster", second)
+		if err != nil || l.Before != before {
+			t.Fatalf("%v, after %+v", err, l)
+		}
+		if err := l.Unlock(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
