@@ -197,6 +197,19 @@ func (o *Options) adopt(r run.Request) {
 	}
 }
 
+// Unlike returns the names of the options with which a request chose something else than these: those
+// that decide what a plan may do, without thresholds, which time changes.
+func (o Options) Unlike(r run.Request) (names []string) {
+	for _, row := range recorded() {
+		own, its := row.in(&o), row.of(&r)
+		empty := own.Kind() == reflect.Slice && own.Len() == 0 && its.Len() == 0
+		if row.adopt == always && row.name != "Thresholds" && !empty && !reflect.DeepEqual(own.Interface(), its.Interface()) {
+			names = append(names, row.name)
+		}
+	}
+	return names
+}
+
 // forgotten returns which options of a request are in no record and not given now; nil for none.
 func forgotten(r run.Request, a ansible.Options) error {
 	var what, flags []string

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/fleet"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
 func TestDueWithin(t *testing.T) {
@@ -24,15 +25,33 @@ func TestDueWithin(t *testing.T) {
 	}
 }
 
-// What is not renewed in this window is valid until the next one, and a week.
+// What is due is the same before a window and in it: what does not live until the next one.
 func TestUntilNextRun(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 3, 7, 23, 0, 0, 0, time.UTC) // a Saturday
-	weekly := fleet.Windows{{Days: []time.Weekday{time.Saturday}, From: 22 * 60, To: 4 * 60, Zone: time.UTC}}
-	if got, want := untilNextRun(weekly, now), 14*24*time.Hour-time.Hour; got != want {
-		t.Errorf("%s, want %s", got, want)
+	saturdays := fleet.Windows{{Days: []time.Weekday{time.Saturday}, From: 2 * 60, To: 5 * 60, Zone: time.UTC}}
+	open := time.Date(2026, 3, 7, 2, 0, 0, 0, time.UTC)
+	const week = 7 * 24 * time.Hour
+	for _, row := range []struct {
+		name string
+		w    fleet.Windows
+		now  time.Time
+		want time.Duration
+	}{
+		{"no windows", nil, open, 0},
+		{"in the window", saturdays, open.Add(time.Hour), week - time.Hour + reserve},
+		{"the day before", saturdays, open.Add(-24 * time.Hour), week + 24*time.Hour + reserve},
+		{"after it", saturdays, open.Add(4 * time.Hour), 2*week - 4*time.Hour + reserve},
+	} {
+		if got := untilNextRun(row.w, row.now); got != row.want {
+			t.Errorf("%s: %s, want %s", row.name, got, row.want)
+		}
 	}
-	if got := untilNextRun(nil, now); got != 0 {
-		t.Errorf("%s without windows", got)
+}
+
+// A Pod waits while any run seems to be at work on its cluster.
+func TestRunning(t *testing.T) {
+	t.Parallel()
+	if running(nil) || running([]run.Record{{ID: "b"}, {ID: "a"}}) || !running([]run.Record{{ID: "b"}, {ID: "a", Running: true}}) {
+		t.Error("a run at work is not found")
 	}
 }

@@ -38,6 +38,8 @@ type member struct {
 	alone bool
 	// shown is the plan that was approved; nil if every plan is.
 	shown *plan.Plan
+	// begun: a run on it was stopped after a change. That is continued whatever the windows are.
+	begun bool
 }
 
 // options are those of the work on the cluster: of a new run, or of one that is resumed.
@@ -82,10 +84,14 @@ func (m *member) options(s Streams, resumed string) (opts orchestrator.Options, 
 // window is not used.
 const reserve = 7 * 24 * time.Hour
 
-// untilNextRun is how long a certificate must be valid that is not renewed now: until the next
-// window, plus the reserve; zero without windows.
+// untilNextRun is how long a certificate must be valid that is not renewed in this window, or, if
+// none is open, in the next one: until the window after that, plus the reserve; zero without windows.
 func untilNextRun(w fleet.Windows, now time.Time) time.Duration {
-	next := w.Next(now)
+	this := now
+	if !w.Open(now) {
+		this = w.Next(now)
+	}
+	next := w.Next(this)
 	if next.IsZero() {
 		return 0
 	}
@@ -136,7 +142,7 @@ func (c chosen) members(cmd *cobra.Command) ([]*member, *report.FleetRun, error)
 // window records when the cluster may be changed, if that is not now.
 func (m *member) window(now time.Time) {
 	m.at.Opens, m.at.Reason = time.Time{}, ""
-	if !m.Windows.Open(now) {
+	if !m.begun && !m.Windows.Open(now) {
 		m.at.Opens = m.Windows.Next(now).UTC()
 		m.at.Reason = "its next window opens at " + m.at.Opens.Format(time.RFC3339)
 	}
@@ -362,12 +368,12 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) (*rep
 		return nil, err
 	}
 	w.work(ctx, s, fleet.Policy{Parallel: f.parallel, PerDomain: c.PerDomain, StopAfter: f.stopAfter},
-		doc.Began.Add(wait))
+		time.Now().Add(wait))
 	if err := w.close(); err != nil {
 		return nil, err
 	}
 	next := "see the runs of the clusters, and continue: " +
-		orchestrator.Command(f.state, "fleet", "run", "--resume", doc.Fleet, "-f", f.file)
+		orchestrator.Command(f.state, "fleet", "run", "--resume", doc.Fleet, "-f", c.path)
 	err = verdictOf("failed", doc.Clusters, next)
 	if cmd.Context().Err() != nil &&
 		orchestrator.Worst(orchestrator.Code(err), orchestrator.ExitInterrupted) == orchestrator.ExitInterrupted {
@@ -450,23 +456,47 @@ func recall(all []*member, doc, earlier *report.FleetRun) {
 	for _, m := range all {
 		i := slices.IndexFunc(earlier.Clusters, func(c report.FleetCluster) bool { return c.Name == m.Name })
 		was := earlier.Clusters[i]
-		switch {
-		case was.State == report.FleetDone:
+		if was.State == report.FleetDone {
 			*m.at = was
-		case m.at.State == report.FleetHeld:
-		default:
-			m.at.Run, m.at.StateDir = was.Run, was.StateDir
+			continue
 		}
+		m.at.Run, m.at.StateDir = was.Run, was.StateDir
+		m.left(was)
 	}
 }
 
-// resumable is the run on the cluster that was stopped after its approval; empty for none.
-func (m *member) resumable() string {
+// left takes over that a run on the cluster was stopped after a change, if it was: until that is
+// continued, its exit code is that of the cluster.
+func (m *member) left(was report.FleetCluster) {
+	r, ok := m.stopped()
+	if !ok || !r.State.Begun() {
+		return
+	}
+	m.begun = true
+	m.at.ExitCode, m.at.Error, m.at.Next = was.ExitCode, was.Error, was.Next
+	if m.at.ExitCode == 0 { // its process was killed
+		m.ended(&orchestrator.Error{Code: orchestrator.ExitStopped,
+			Summary: fmt.Sprintf("run %s was stopped after a change", r.ID),
+			Next:    "continue it: " + orchestrator.Command(m.at.StateDir, "resume", r.ID)})
+	}
+	if m.at.State == report.FleetWaiting {
+		m.window(time.Now())
+	}
+}
+
+// stopped is the run on the cluster that was stopped after its approval, if there is one.
+func (m *member) stopped() (run.Record, bool) {
 	if m.at.Run == "" {
-		return ""
+		return run.Record{}, false
 	}
 	r, err := orchestrator.FindRun(m.at.StateDir, m.at.Run)
-	if err != nil || !r.Resumable() {
+	return r, err == nil && r.Resumable()
+}
+
+// resumable is its name; empty for none.
+func (m *member) resumable() string {
+	r, ok := m.stopped()
+	if !ok {
 		return ""
 	}
 	return r.ID
@@ -603,6 +633,9 @@ func (w *fleetWork) jobs() (jobs []fleet.Job, of []*member) {
 			continue
 		}
 		j := fleet.Job{State: fleet.Waiting, Wave: m.Wave, Domain: m.Domain, Windows: m.Windows}
+		if m.begun {
+			j.Windows = nil
+		}
 		if s, ok := states[m.at.State]; ok {
 			j.State = s
 		}
@@ -618,6 +651,11 @@ func (w *fleetWork) work(ctx context.Context, s Streams, p fleet.Policy, deadlin
 	ended := make(chan struct{}, len(w.all))
 	stop := w.stop
 	running := 0
+	if w.recall {
+		for _, m := range w.all {
+			w.lookBack(ctx, s, m)
+		}
+	}
 	for {
 		w.mu.Lock()
 		jobs, of := w.jobs()
@@ -691,36 +729,19 @@ func (w *fleetWork) why(p fleet.Policy) {
 // cluster works on one cluster.
 func (w *fleetWork) cluster(ctx context.Context, s Streams, m *member) {
 	var (
-		opts   orchestrator.Options
-		to     results
 		result orchestrator.Result
 		err    error
 	)
-	resumed := m.resumable()
+	resumed, recalled := m.resumable(), false
 	if resumed == "" && w.recall {
 		resumed, err = w.recalled(ctx, s, m)
+		recalled = resumed != ""
 	}
 	if err == nil {
-		opts, to, err = m.options(s, resumed)
+		result, err = w.carry(ctx, s, m, resumed)
 	}
-	if err == nil {
-		opts.Stop, opts.Approve = w.stop, m.approver()
-		next := opts.Observe
-		opts.Observe = func(e orchestrator.Event) {
-			if next != nil {
-				next(e)
-			}
-			if e.Kind == orchestrator.EventBegin { // nothing has been changed yet
-				w.note(func() { m.at.Run, m.at.StateDir = e.Run, filepath.Dir(filepath.Dir(e.Message)) })
-			}
-		}
-		result, err = to.carried(ctx, s, opts,
-			func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
-				if resumed != "" {
-					return o.Resume(ctx, resumed)
-				}
-				return o.Run(ctx)
-			})
+	if err == nil && recalled { // a copy may leave out what is due
+		result, err = w.carry(ctx, s, m, "")
 	}
 	w.note(func() {
 		m.ended(err)
@@ -732,12 +753,55 @@ func (w *fleetWork) cluster(ctx context.Context, s Streams, m *member) {
 	})
 }
 
+// carry carries out a new run on a cluster, or continues one.
+func (w *fleetWork) carry(ctx context.Context, s Streams, m *member, resumed string) (orchestrator.Result, error) {
+	opts, to, err := m.options(s, resumed)
+	if err != nil {
+		return orchestrator.Result{}, err
+	}
+	opts.Stop, opts.Approve = w.stop, m.approver()
+	next := opts.Observe
+	opts.Observe = func(e orchestrator.Event) {
+		if next != nil {
+			next(e)
+		}
+		if e.Kind == orchestrator.EventBegin { // nothing has been changed yet
+			w.note(func() { m.at.Run, m.at.StateDir = e.Run, filepath.Dir(filepath.Dir(e.Message)) })
+		}
+	}
+	return to.carried(ctx, s, opts,
+		func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+			if resumed != "" {
+				return o.Resume(ctx, resumed)
+			}
+			return o.Run(ctx)
+		})
+}
+
+// lookBack asks a cluster whose window is closed for a run that an earlier Pod left: once begun, it is
+// finished. While a window is open, that is asked when the work begins.
+func (w *fleetWork) lookBack(ctx context.Context, s Streams, m *member) {
+	if m.at.State != report.FleetWaiting || m.Windows.Open(time.Now()) || m.resumable() != "" {
+		return
+	}
+	_, err := w.recalled(ctx, s, m)
+	w.note(func() {
+		if m.left(*m.at); err != nil {
+			m.ended(err)
+			m.at.State, m.at.Ended = report.FleetFailed, time.Now().UTC()
+		}
+	})
+}
+
 // recallWithin is how old the last line of a journal may be for "fleet work" to continue that run: an
 // earlier Pod of the same Job wrote it, at most a window before.
 const recallWithin = 24 * time.Hour
 
 // clockSkew is how far the clock of the machine of an earlier Pod may be ahead of this one's.
 const clockSkew = 10 * time.Minute
+
+// podPatience is how long an earlier Pod's lock is waited for: until it is stale, if that Pod is dead.
+const podPatience = run.StaleAfter + run.Heartbeat
 
 // recalled is the newest run that the cluster's control planes keep, if it was stopped after its
 // approval and not long ago; empty for none. Its record is here then.
@@ -751,14 +815,39 @@ func (w *fleetWork) recalled(ctx context.Context, s Streams, m *member) (string,
 		return "", err
 	}
 	records, err := o.Recall(ctx, "")
+	for until := time.Now().Add(podPatience); err == nil && running(records) && time.Now().Before(until); {
+		newProgress(s).line("%s: run %s is at work, or its Pod was killed: waiting for its lock", m.Name, records[0].ID)
+		select {
+		case <-w.stop:
+			return "", &orchestrator.Error{Code: orchestrator.ExitInterrupted, Summary: "interrupted"}
+		case <-time.After(run.Heartbeat / 2):
+			records, err = o.Recall(ctx, "")
+		}
+	}
 	if err != nil {
 		return "", err
 	}
 	id, err := leftByPod(records, time.Now())
-	if id != "" {
-		w.note(func() { m.at.Run, m.at.StateDir = id, opts.StateDir })
+	if id == "" || err != nil {
+		return "", err
 	}
-	return id, err
+	p, err := orchestrator.LoadRun(opts.StateDir, id)
+	if err != nil {
+		return "", err
+	}
+	if unlike := opts.Unlike(p.Request); len(unlike) > 0 { // no one has approved that
+		return "", &orchestrator.Error{Code: orchestrator.ExitNotApproved,
+			Summary: fmt.Sprintf("run %s was stopped on the cluster, and was begun with other options than these: %s", id,
+				strings.Join(unlike, ", ")),
+			Next: "nothing was changed now; see its plan and continue it: kscertctl resume " + id + " -i INVENTORY"}
+	}
+	w.note(func() { m.at.Run, m.at.StateDir = id, opts.StateDir })
+	return id, nil
+}
+
+// running reports whether one of the runs seems to be at work.
+func running(records []run.Record) bool {
+	return slices.ContainsFunc(records, func(r run.Record) bool { return r.Running })
 }
 
 // leftByPod is the run that an earlier Pod left, of what control planes keep, the newest first; empty
@@ -791,7 +880,7 @@ func (w *fleetWork) close() error {
 	switch {
 	case w.stopped():
 		result = run.Interrupted
-	case slices.ContainsFunc(w.all, func(m *member) bool { return m.at.State == report.FleetFailed }):
+	case worst(w.all) != orchestrator.ExitDone:
 		result = run.Failed
 	}
 	w.note(func() { w.doc.Status, w.doc.ExitCode = run.Status(result), int(worst(w.all)) })

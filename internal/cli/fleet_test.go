@@ -252,6 +252,34 @@ func TestFleetRunStopsAndResumes(t *testing.T) {
 	}
 }
 
+// What has begun is finished, also after the window has closed. On a cluster that is held it is not, and
+// its exit code stays that of the run that was stopped.
+func TestFleetFinishesWhatHasBegun(t *testing.T) {
+	t.Parallel()
+	const fails = "[ $1 != renew-certs.yml ] || { [ -e go ] && cp renewed inspect.yml || exit 3; }"
+	p, dirs := fleetOf(t, "", [3]string{"a", fails, ""})
+	path := filepath.Join(p.dir, "fleet.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(more string) {
+		p.keep(t, "fleet.yaml", strings.TrimSuffix(string(text), "}\n")+", "+more+"}\n")
+	}
+	first := readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json").want(t, 8).out)
+	resume := []string{"fleet", "run", "--yes", "-o", "json", "--resume", first.Fleet}
+	with("hold: until June")
+	held := readDoc(t, p.command(t, resume...).want(t, 8, "a: exit code 8: ").out)
+	held.want(t, "failed", 8, "a held 8")
+	with(closed())
+	readDoc(t, p.command(t, resume...).want(t, 8).out).want(t, "failed", 8, "a failed 8")
+	tried{dir: dirs["a"]}.keep(t, "go", "")
+	done := readDoc(t, p.command(t, resume...).want(t, 0).out)
+	if done.want(t, "done", 0, "a done 0"); done.Clusters[0].Run != first.Clusters[0].Run {
+		t.Errorf("%+v", done)
+	}
+}
+
 // After the first signal the clusters at work finish their step; two runs of one fleet file never
 // work at the same time; a killed run is detected, and resumed.
 func TestFleetRunIsStopped(t *testing.T) {

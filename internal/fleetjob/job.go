@@ -193,7 +193,9 @@ func (s Spec) job(sources []object) object {
 		}},
 		"template": object{"metadata": object{"labels": object{managedBy: manager}}, "spec": s.pod(sources)},
 	}
-	if s.StopAfter > 0 {
+	// A level that a check finds is no reason to check no other cluster; a limit above the number of
+	// indices is refused.
+	if s.StopAfter > 0 && s.StopAfter <= len(s.Clusters) && !s.Check {
 		spec["maxFailedIndexes"] = s.StopAfter - 1
 	}
 	return spec

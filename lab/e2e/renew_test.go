@@ -60,10 +60,14 @@ func renewsUnnoticed(ctx context.Context, t *testing.T, c *cluster.Cluster) (ask
 
 	u := use(ctx, t, c)
 	// An open connection to a control plane's kubelet, as after someone's kubectl logs: only a new
-	// one makes the API server use its renewed certificate for all.
+	// one makes the API server use its renewed certificate for all. The first one with the certificate
+	// that is due breaks for the same reason.
 	for _, n := range c.ControlPlanes() {
 		path := "/api/v1/nodes/" + n.KubernetesName + "/proxy/healthz"
-		if _, err := c.KubectlOn(ctx, n.Name, nil, "get", "--raw", path); err != nil {
+		if err := cluster.Poll(ctx, 10*time.Second, time.Second, "a connection to a kubelet", func(ctx context.Context) error {
+			_, err := c.KubectlOn(ctx, n.Name, nil, "get", "--raw", path)
+			return err
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -34,8 +34,11 @@ func TestVersions(t *testing.T) {
 	crictl := shellOutput(ctx, t, c, "cp1", "crictl --version")
 	var took time.Duration
 	var asked, failed, faults int
-	t.Run("recover", func(t *testing.T) { took = recovers(ctx, t, c, expire.Options{Restart: true}) })
-	t.Run("renew", func(t *testing.T) { asked, failed = renewsUnnoticed(ctx, t, c) })
+	// Each begins with what the one before it leaves.
+	if !t.Run("recover", func(t *testing.T) { took = recovers(ctx, t, c, expire.Options{Restart: true}) }) ||
+		!t.Run("renew", func(t *testing.T) { asked, failed = renewsUnnoticed(ctx, t, c) }) {
+		return
+	}
 	group := states()[0]
 	for _, s := range group.states {
 		if s.sample {
