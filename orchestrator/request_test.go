@@ -116,3 +116,23 @@ func TestRecordedOptions(t *testing.T) {
 		}
 	}
 }
+
+// What decides what a plan may do is compared; what reaches nodes is not, and times pass.
+func TestUnlike(t *testing.T) {
+	t.Parallel()
+	var o Options
+	o.Thresholds.RenewBefore, o.SkipPhases = time.Hour, []plan.Phase{}
+	for _, row := range []struct {
+		request run.Request
+		want    []string
+	}{
+		{run.Request{}, nil},
+		{run.Request{Inventories: []string{"/x"}, BackupRoot: "/y"}, nil},
+		{run.Request{Limit: []string{"w1"}, RenewCAs: []plan.CA{plan.ClusterCA}}, []string{"Limit", "RenewCAs"}},
+		{run.Request{Playbook: plan.UpgradeCluster}, []string{"Playbook"}},
+	} {
+		if got := o.Unlike(row.request); !slices.Equal(got, row.want) {
+			t.Errorf("%+v: %q, want %q", row.request, got, row.want)
+		}
+	}
+}

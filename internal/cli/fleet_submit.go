@@ -107,6 +107,9 @@ func (f *fleetSubmitFlags) run(cmd *cobra.Command, s Streams, names []string) er
 	if err := f.approve(cmd.Context(), s, specs); err != nil {
 		return err
 	}
+	if err := f.unused(cmd.Context(), specs); err != nil {
+		return err
+	}
 	watching := watcher{managementFlags: f.managementFlags, says: newProgress(s), shown: map[string]string{},
 		logs: map[string]bool{}}
 	for i, spec := range specs {
@@ -124,7 +127,7 @@ func (f *fleetSubmitFlags) run(cmd *cobra.Command, s Streams, names []string) er
 		if err != nil {
 			return err
 		}
-		if i == len(specs)-1 || unfinished(doc) {
+		if i == len(specs)-1 || !spec.Check && unfinished(doc) {
 			return f.ended(s, doc, specs[i+1:])
 		}
 	}
@@ -136,11 +139,30 @@ func (f *fleetSubmitFlags) ended(s Streams, doc report.FleetRun, left []fleetjob
 	if err := fleetOutput(s, f.output, doc); err != nil {
 		return err
 	}
-	next := "see the logs: kubectl logs --selector=" + fleetjob.Selector
-	if len(left) > 0 {
-		next += "; the waves after it were not begun"
+	for _, spec := range left {
+		_, _ = fmt.Fprintf(s.Err, "%s was not begun, since a cluster of the wave before it is not done: %s\n", spec.Name,
+			strings.Join(spec.Clusters, ", "))
 	}
-	return verdictOf("failed", doc.Clusters, next)
+	return verdictOf("failed", doc.Clusters, "see the logs: kubectl logs --selector="+fleetjob.Selector)
+}
+
+// unused checks that there is no Job with these names: applied again, one that has ended would be taken
+// for a new one. A CronJob may be replaced.
+func (f *fleetSubmitFlags) unused(ctx context.Context, specs []fleetjob.Spec) error {
+	if f.spec.Schedule != "" {
+		return nil
+	}
+	args := []string{"get", "jobs"}
+	for _, spec := range specs {
+		args = append(args, spec.Name)
+	}
+	there, err := f.ask(ctx, nil, append(args, "--ignore-not-found", "--output=name")...)
+	if err != nil || len(there) == 0 {
+		return err
+	}
+	names := printable.Line(strings.Join(strings.Fields(string(there)), " "))
+	return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "there is already " + names,
+		Next: "nothing was submitted; choose another --name, or remove it: kubectl delete " + names}
 }
 
 // specs are the Jobs: one for each wave, in their order.

@@ -372,14 +372,18 @@ type Cluster struct {
 
 // Clusters finds the inventories that patterns stand for and returns the clusters in their
 // order; dir is the absolute directory of the file, below the root of the file system. A
-// cluster that a pattern finds and that has an entry of its own is that of the entry. An
-// error is of type config.SettingErrors.
+// cluster that a pattern finds and that has an entry of its own, by its name or its inventory, is
+// that of the entry. An error is of type config.SettingErrors.
 func (f File) Clusters(root fs.FS, dir string) ([]Cluster, error) {
 	var out []Cluster
 	var problems config.SettingErrors
 	where := map[string]config.Origin{}
-	own := func(name string) bool {
-		return slices.ContainsFunc(f.Entries, func(e Entry) bool { return e.Name == name })
+	own := func(c Cluster) bool {
+		return slices.ContainsFunc(f.Entries, func(e Entry) bool {
+			return e.Name == c.Name || e.Name != "" && slices.ContainsFunc(e.Inventories, func(inventory string) bool {
+				return !isPattern(inventory) && below(dir, inventory) == c.Inventories[0]
+			})
+		})
 	}
 	for _, e := range f.Entries {
 		fault := func(format string, args ...any) {
@@ -392,7 +396,7 @@ func (f File) Clusters(root fs.FS, dir string) ([]Cluster, error) {
 		for _, c := range found {
 			first, there := where[c.Name]
 			switch wrong := wrongName(c.Name); {
-			case e.Name == "" && own(c.Name):
+			case e.Name == "" && own(c):
 				continue
 			case wrong != "":
 				fault("%s, which its inventory %s would give to a cluster", wrong, c.Inventories[0])
@@ -452,16 +456,19 @@ func each(root fs.FS, dir, pattern string) ([]Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	all := path.Base(pattern) == "*"
 	wild := strings.Split(path.Clean(pattern), "/") // from the first wildcard on
 	wild = wild[slices.IndexFunc(wild, isPattern):]
 	var out []Cluster
 	for _, p := range paths {
 		parts := strings.Split(p, "/")
 		name := parts[len(parts)-len(wild)]
+		if strings.HasPrefix(name, ".") || strings.HasPrefix(path.Base(p), ".") || all && ignored(p) {
+			continue
+		}
 		if len(wild) == 1 { // an inventory itself
-			if name = strings.TrimSuffix(name, path.Ext(name)); name == "" ||
-				slices.Contains([]string{"group_vars", "host_vars"}, name) {
-				continue // hidden, or what Ansible reads next to an inventory
+			if name = strings.TrimSuffix(name, path.Ext(name)); slices.Contains([]string{"group_vars", "host_vars"}, name) {
+				continue // what Ansible reads next to an inventory
 			}
 		}
 		out = append(out, Cluster{Name: name, Inventories: []string{p}})
@@ -470,6 +477,13 @@ func each(root fs.FS, dir, pattern string) ([]Cluster, error) {
 		return nil, fmt.Errorf("%s finds no inventory", pattern)
 	}
 	return out, nil
+}
+
+// ignored reports whether Ansible ignores such a file in a directory of inventories
+// (INVENTORY_IGNORE_EXTS of ansible-core 2.19, without .ini): an editor's, or one with text.
+func ignored(file string) bool {
+	return strings.HasSuffix(file, "~") || slices.Contains([]string{".pyc", ".pyo", ".swp", ".bak", ".rpm", ".md", ".txt",
+		".rst", ".orig", ".cfg", ".retry"}, path.Ext(file))
 }
 
 // glob returns the paths that a pattern finds, sorted; at least one.

@@ -144,6 +144,7 @@ func TestClusters(t *testing.T) {
 	for _, name := range []string{
 		"d/inv/a.ini", "d/inv/b.yaml", "d/inv/c/hosts", "d/inv/group_vars/all.yml", "d/inv/.hidden", "d/deep/x/prod/hosts", "d/deep/y/prod/hosts",
 		"odd [dir]/a.ini", "d/bad/a b.ini", "d/one/hosts.ini",
+		"d/inv/.a.ini.swp", "d/inv/b.yaml~", "d/inv/README.md", "d/inv/.git/hosts", "d/text/a.txt",
 	} {
 		root[name] = &fstest.MapFile{}
 	}
@@ -155,6 +156,8 @@ func TestClusters(t *testing.T) {
 		{"a directory", "/d", "inv", []string{"a /d/inv/a.ini", "b /d/inv/b.yaml", "c /d/inv/c"}, ""},
 		{"a directory above", "/d/one", "../inv/", []string{"a /d/inv/a.ini", "b /d/inv/b.yaml", "c /d/inv/c"}, ""},
 		{"files", "/d", "inv/*.ini", []string{"a /d/inv/a.ini"}, ""},
+		{"what is asked for", "/d", "text/*.txt", []string{"a /d/text/a.txt"}, ""},
+		{"hidden directories", "/d", "inv/*/hosts", []string{"c /d/inv/c/hosts"}, ""},
 		{"the first wildcard names", "/d", "deep/*/prod/*", []string{"x /d/deep/x/prod/hosts", "y /d/deep/y/prod/hosts"}, ""},
 		{"an absolute pattern", "/x", "/d/inv/?.ini", []string{"a /d/inv/a.ini"}, ""},
 		{"no pattern but a place", "/odd [dir]", "*.ini", []string{"a /odd [dir]/a.ini"}, ""},
@@ -179,6 +182,28 @@ func TestClusters(t *testing.T) {
 		if row.wrong != "" && !strings.HasPrefix(problems(t, err)[0], row.wrong) {
 			t.Errorf("%s: %v, want %s", row.name, err, row.wrong)
 		}
+	}
+}
+
+// A cluster that a pattern finds is not there a second time next to its entry, which may hold it: by its name or its inventory.
+func TestOwnEntries(t *testing.T) {
+	t.Parallel()
+	root := fstest.MapFS{"d/inv/fra1.ini": {}, "d/inv/ber1.ini": {}, "d/inv/common.ini": {}, "d/inv/new.ini": {}}
+	f, err := fleet.Parse("f", []byte(`clusters:
+- {name: fra1, inventories: elsewhere.ini}
+- {name: berlin, inventories: [./inv/ber1.ini, /d/inv/common.ini], hold: frozen}
+- each: inv
+`), known())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := f.Clusters(root, "/d")
+	var got []string
+	for _, c := range all {
+		got = append(got, c.Name)
+	}
+	if want := []string{"fra1", "berlin", "new"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v %v, want %v", got, err, want)
 	}
 }
 

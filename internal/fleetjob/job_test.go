@@ -96,6 +96,22 @@ func TestManifestFollowsFlags(t *testing.T) {
 	if j.MaxFailedIndexes != nil {
 		t.Error("it stops after failures, which it was not to")
 	}
+	// The API server refuses a limit above the number of indices; a check checks all.
+	for _, row := range []struct {
+		stopAfter int
+		check     bool
+		want      int // -1 for no limit
+	}{{1, false, 0}, {2, false, 1}, {3, false, -1}, {9, false, -1}, {1, true, -1}} {
+		limited := spec()
+		limited.StopAfter, limited.Check = row.stopAfter, row.check
+		got := -1
+		if most := read[jobs](t, limited).Spec.MaxFailedIndexes; most != nil {
+			got = *most
+		}
+		if got != row.want {
+			t.Errorf("--stop-after-failures %d, --check %t: maxFailedIndexes %d, want %d", row.stopAfter, row.check, got, row.want)
+		}
+	}
 	if !slices.Contains(codes(j), 2) || !slices.Contains(codes(j), 3) {
 		t.Errorf("what a check finds is tried again: %v", codes(j))
 	}
