@@ -40,6 +40,8 @@ type member struct {
 	shown *plan.Plan
 	// begun: a run on it was stopped after a change. That is continued whatever the windows are.
 	begun bool
+	// recalled: the record of that run comes from control planes, which may leave out what is due.
+	recalled bool
 }
 
 // options are those of the work on the cluster: of a new run, or of one that is resumed.
@@ -732,15 +734,14 @@ func (w *fleetWork) cluster(ctx context.Context, s Streams, m *member) {
 		result orchestrator.Result
 		err    error
 	)
-	resumed, recalled := m.resumable(), false
+	resumed := m.resumable()
 	if resumed == "" && w.recall {
 		resumed, err = w.recalled(ctx, s, m)
-		recalled = resumed != ""
 	}
 	if err == nil {
 		result, err = w.carry(ctx, s, m, resumed)
 	}
-	if err == nil && recalled { // a copy may leave out what is due
+	if err == nil && m.recalled {
 		result, err = w.carry(ctx, s, m, "")
 	}
 	w.note(func() {
@@ -841,7 +842,7 @@ func (w *fleetWork) recalled(ctx context.Context, s Streams, m *member) (string,
 				strings.Join(unlike, ", ")),
 			Next: "nothing was changed now; see its plan and continue it: kscertctl resume " + id + " -i INVENTORY"}
 	}
-	w.note(func() { m.at.Run, m.at.StateDir = id, opts.StateDir })
+	w.note(func() { m.at.Run, m.at.StateDir, m.recalled = id, opts.StateDir, true })
 	return id, nil
 }
 
