@@ -265,7 +265,9 @@ sed -i 's/- --secure-port=/- --no-such-flag=1\n    - --secure-port=/' $apiserver
 		{
 			Name: "manifest-no-yaml", Node: "cp1", What: "the API server's manifest is not YAML",
 			Break: "sed -i 's/^spec:/spec: [broken/' $apiserver", Repair: againAPIServer,
-			Shows: "! api >/dev/null && journal_says kubelet 'parse as pod'",
+			// In the second of the change the kubelet may have read half of it: what it reports then does not
+			// count; it reports again after 20 s.
+			Shows: "! api >/dev/null && journalctl -u kubelet --since \"@$(($(stat -c %Z $apiserver) + 1))\" | grep 'parse as pod' >/dev/null",
 		},
 		{
 			Name: "manifest-removed", Node: "cp1", What: "the API server's manifest is missing",
