@@ -116,8 +116,8 @@ func (s *session) unusable(id string, err error) error {
 	}
 	e := recordError(err)
 	if e.Code == ExitNotBegun {
-		e.Next = fmt.Sprintf("nothing was changed; use the version of kscertctl that wrote the record, or, if none did, "+
-			"move /var/lib/kscertctl/runs/%s away on the node. Other runs: %s", id,
+		e.Next = fmt.Sprintf("nothing was changed; use the version of kscertctl that wrote the record, or, if none "+
+			"did, move /var/lib/kscertctl/runs/%s away on the node. Other runs: %s", id,
 			s.command("runs", "list", "-i", "INVENTORY"))
 	}
 	return e

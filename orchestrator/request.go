@@ -203,7 +203,8 @@ func (o Options) Unlike(r run.Request) (names []string) {
 	for _, row := range recorded() {
 		own, its := row.in(&o), row.of(&r)
 		empty := own.Kind() == reflect.Slice && own.Len() == 0 && its.Len() == 0
-		if row.adopt == always && row.name != "Thresholds" && !empty && !reflect.DeepEqual(own.Interface(), its.Interface()) {
+		same := empty || reflect.DeepEqual(own.Interface(), its.Interface())
+		if row.adopt == always && row.name != "Thresholds" && !same {
 			names = append(names, row.name)
 		}
 	}

@@ -838,8 +838,8 @@ func (w *fleetWork) recalled(ctx context.Context, s Streams, m *member) (string,
 	}
 	if unlike := opts.Unlike(p.Request); len(unlike) > 0 { // no one has approved that
 		return "", &orchestrator.Error{Code: orchestrator.ExitNotApproved,
-			Summary: fmt.Sprintf("run %s was stopped on the cluster, and was begun with other options than these: %s", id,
-				strings.Join(unlike, ", ")),
+			Summary: fmt.Sprintf("run %s was stopped on the cluster, and was begun with other options than these: %s",
+				id, strings.Join(unlike, ", ")),
 			Next: "nothing was changed now; see its plan and continue it: kscertctl resume " + id + " -i INVENTORY"}
 	}
 	w.note(func() { m.at.Run, m.at.StateDir, m.recalled = id, opts.StateDir, true })

@@ -140,8 +140,8 @@ func (f *fleetSubmitFlags) ended(s Streams, doc report.FleetRun, left []fleetjob
 		return err
 	}
 	for _, spec := range left {
-		_, _ = fmt.Fprintf(s.Err, "%s was not begun, since a cluster of the wave before it is not done: %s\n", spec.Name,
-			strings.Join(spec.Clusters, ", "))
+		_, _ = fmt.Fprintf(s.Err, "%s was not begun, since a cluster of the wave before it is not done: %s\n",
+			spec.Name, strings.Join(spec.Clusters, ", "))
 	}
 	return verdictOf("failed", doc.Clusters, "see the logs: kubectl logs --selector="+fleetjob.Selector)
 }

@@ -467,7 +467,8 @@ func each(root fs.FS, dir, pattern string) ([]Cluster, error) {
 			continue
 		}
 		if len(wild) == 1 { // an inventory itself
-			if name = strings.TrimSuffix(name, path.Ext(name)); slices.Contains([]string{"group_vars", "host_vars"}, name) {
+			name = strings.TrimSuffix(name, path.Ext(name))
+			if slices.Contains([]string{"group_vars", "host_vars"}, name) {
 				continue // what Ansible reads next to an inventory
 			}
 		}
@@ -482,8 +483,8 @@ func each(root fs.FS, dir, pattern string) ([]Cluster, error) {
 // ignored reports whether Ansible ignores such a file in a directory of inventories
 // (INVENTORY_IGNORE_EXTS of ansible-core 2.19, without .ini): an editor's, or one with text.
 func ignored(file string) bool {
-	return strings.HasSuffix(file, "~") || slices.Contains([]string{".pyc", ".pyo", ".swp", ".bak", ".rpm", ".md", ".txt",
-		".rst", ".orig", ".cfg", ".retry"}, path.Ext(file))
+	return strings.HasSuffix(file, "~") || slices.Contains([]string{".pyc", ".pyo", ".swp", ".bak", ".rpm", ".md",
+		".txt", ".rst", ".orig", ".cfg", ".retry"}, path.Ext(file))
 }
 
 // glob returns the paths that a pattern finds, sorted; at least one.

@@ -89,7 +89,8 @@ func (s Spec) Validate() error {
 		{"--queue", s.Queue, sourceName, 63, "lower-case letters, digits, '-' and '.'"}, // it becomes a label
 		{"--volume-claim", s.Claim, sourceName, 253, "lower-case letters, digits, '-' and '.'"},
 	} {
-		if (name.value != "" || name.flag == "--name") && (len(name.value) > name.longest || !name.pattern.MatchString(name.value)) {
+		wrong := len(name.value) > name.longest || !name.pattern.MatchString(name.value)
+		if wrong && (name.value != "" || name.flag == "--name") {
 			return fmt.Errorf("%s %q: must be up to %d %s, with a letter or digit at both ends", name.flag, name.value,
 				name.longest, name.what)
 		}
@@ -98,7 +99,8 @@ func (s Spec) Validate() error {
 		return errors.New("--time-zone is for --schedule")
 	}
 	// Kubernetes refuses a zone within the schedule, and the zone Local.
-	if _, err := cron.ParseStandard(s.Schedule); s.Schedule != "" && (err != nil || strings.Contains(s.Schedule, "TZ")) {
+	_, err := cron.ParseStandard(s.Schedule)
+	if s.Schedule != "" && (err != nil || strings.Contains(s.Schedule, "TZ")) {
 		return fmt.Errorf("--schedule %q: must have five fields, such as \"15 3 * * *\", or be one such as @daily",
 			s.Schedule)
 	}

@@ -136,14 +136,8 @@ func LockDriver(root, cluster string, me Owner) (*DriverLock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("locking the cluster on this machine: %w", err)
 	}
-	before := Owner{}
-	data, err := os.ReadFile(path)
-	if err == nil {
-		if owner, err := ParseOwner(data); err == nil {
-			before = owner
-		}
-		data, err = json.Marshal(me)
-	}
+	before := lastOwner(path)
+	data, err := json.Marshal(me)
 	if err == nil {
 		err = os.WriteFile(path, append(data, '\n'), 0o600)
 	}
@@ -151,6 +145,19 @@ func LockDriver(root, cluster string, me Owner) (*DriverLock, error) {
 		return nil, errors.Join(fmt.Errorf("locking the cluster on this machine: %w", err), f.Close())
 	}
 	return &DriverLock{Before: before, file: f}, nil
+}
+
+// lastOwner is who is noted in a lock; no one if that cannot be read.
+func lastOwner(path string) Owner {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Owner{}
+	}
+	owner, err := ParseOwner(data)
+	if err != nil {
+		return Owner{}
+	}
+	return owner
 }
 
 // File holds the lock as Dir.Lock holds a run.
