@@ -788,8 +788,7 @@ func (w *fleetWork) lookBack(ctx context.Context, s Streams, m *member) {
 	_, err := w.recalled(ctx, s, m)
 	w.note(func() {
 		if m.left(*m.at); err != nil {
-			m.ended(err)
-			m.at.State, m.at.Ended = report.FleetFailed, time.Now().UTC()
+			m.ended(err) // it is asked again when its window opens
 		}
 	})
 }
