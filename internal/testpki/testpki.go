@@ -111,6 +111,17 @@ func authority(name string, end time.Time) *x509.Certificate {
 // Issue signs a certificate with a new key.
 func (p Pair) Issue(tb testing.TB, l Leaf) Pair {
 	tb.Helper()
+	return p.sign(tb, l.template(tb))
+}
+
+// For signs a certificate with the key of another one.
+func (p Pair) For(tb testing.TB, of Pair, l Leaf) Pair {
+	tb.Helper()
+	return p.signFor(tb, l.template(tb), of.key)
+}
+
+func (l Leaf) template(tb testing.TB) *x509.Certificate {
+	tb.Helper()
 	template := &x509.Certificate{
 		Subject: pkix.Name{CommonName: l.CommonName}, DNSNames: l.DNSNames, ExtKeyUsage: l.Usages,
 		NotBefore: l.NotBefore, NotAfter: l.NotAfter, BasicConstraintsValid: true,
@@ -130,7 +141,7 @@ func (p Pair) Issue(tb testing.TB, l Leaf) Pair {
 	if template.NotAfter.IsZero() {
 		template.NotAfter = time.Now().AddDate(1, 0, 0)
 	}
-	return p.sign(tb, template)
+	return template
 }
 
 // attributes maps attribute names to their object identifiers (RFC 4519).

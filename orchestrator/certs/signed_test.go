@@ -1,0 +1,153 @@
+package certs_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+)
+
+// issued is a certificate with its key, in PEM too.
+type issued struct {
+	Certificate, Key []byte
+	X509             *x509.Certificate
+	key              *ecdsa.PrivateKey
+}
+
+// issue signs a certificate with a new key; by itself without an issuer.
+func issue(t *testing.T, by *issued, template *x509.Certificate) issued {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent, signer := template, key
+	if by != nil {
+		parent, signer = by.X509, by.key
+	}
+	template.SerialNumber, template.BasicConstraintsValid = big.NewInt(time.Now().UnixNano()), true
+	template.NotBefore = time.Now().Add(-time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issued{pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), x, key}
+}
+
+// authority is a CA, signed by another one or by itself.
+func authority(t *testing.T, by *issued, name string) issued {
+	t.Helper()
+	return issue(t, by, &x509.Certificate{Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().AddDate(5, 0, 0), IsCA: true, KeyUsage: x509.KeyUsageCertSign})
+}
+
+// What a CA returns is read in any order: one leaf, and what leads from it.
+func TestParseSigned(t *testing.T) {
+	t.Parallel()
+	root, stranger := authority(t, nil, "kubernetes"), authority(t, nil, "kubernetes")
+	upper := authority(t, &root, "upper")
+	lower := authority(t, &upper, "lower")
+	named := func(name string) *x509.Certificate {
+		return &x509.Certificate{Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().AddDate(1, 0, 0)}
+	}
+	leaf, other := issue(t, &lower, named("leaf")), issue(t, &root, named("other"))
+	all := func(pairs ...issued) []byte {
+		var out []byte
+		for _, p := range pairs {
+			out = append(out, p.Certificate...)
+		}
+		return out
+	}
+	for name, row := range map[string]struct {
+		text []byte
+		want []string
+		err  string
+	}{
+		"alone":                         {text: all(leaf), want: []string{"leaf"}},
+		"with its chain":                {text: all(leaf, lower, upper), want: []string{"leaf", "lower", "upper"}},
+		"the root first":                {text: all(root, upper, lower, leaf), want: []string{"leaf", "lower", "upper"}},
+		"twice, and another CA":         {text: all(leaf, stranger, leaf, lower), want: []string{"leaf", "lower"}},
+		"with text before it":           {text: append([]byte("Certificate:\n  Data:\n"), all(leaf)...), want: []string{"leaf"}},
+		"with CRLF":                     {text: bytes.ReplaceAll(all(leaf), []byte("\n"), []byte("\r\n")), want: []string{"leaf"}},
+		"two leaves":                    {text: all(leaf, other), err: "each into its own file"},
+		"only a CA":                     {text: all(root), err: "only certificates of CAs"},
+		"with a key":                    {text: append(all(leaf), leaf.Key...), err: `a PEM block "PRIVATE KEY"`},
+		"nothing":                       {err: "no PEM certificate block"},
+		"DER":                           {text: leaf.X509.Raw, err: "no PEM certificate block"},
+		"no certificate in the block":   {text: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("garbage")}), err: "block 1 is no X.509 certificate"},
+		"more blocks than a chain has":  {text: bytes.Repeat(all(leaf), 11), err: "more than 10 PEM blocks"},
+		"a certificate signing request": {text: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: []byte{1}}), err: "CERTIFICATE REQUEST"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			chain, err := certs.ParseSigned(row.text)
+			var got []string
+			for _, x := range chain {
+				got = append(got, x.Subject.CommonName)
+			}
+			if !slices.Equal(got, row.want) || (err == nil) != (row.err == "") || err != nil && !strings.Contains(err.Error(), row.err) {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
+}
+
+// What is signed must be what was requested, for a time that makes sense.
+func TestCheckSigned(t *testing.T) {
+	t.Parallel()
+	ca, now := authority(t, nil, "kubernetes"), time.Now()
+	of := func(end time.Time) *x509.Certificate {
+		return &x509.Certificate{Subject: pkix.Name{CommonName: "kube-apiserver", Organization: []string{"a"}}, DNSNames: []string{"cp1", "localhost"}, IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1)},
+			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, NotAfter: end}
+	}
+	old := issue(t, &ca, of(now.Add(24*time.Hour)))
+	for name, row := range map[string]struct {
+		edit func(*x509.Certificate)
+		err  string
+	}{
+		"the same":               {func(*x509.Certificate) {}, ""},
+		"with more usages":       {func(x *x509.Certificate) { x.ExtKeyUsage = append(x.ExtKeyUsage, x509.ExtKeyUsageClientAuth) }, ""},
+		"names in another order": {func(x *x509.Certificate) { x.DNSNames = []string{"localhost", "cp1"} }, ""},
+		"without a usage":        {func(x *x509.Certificate) { x.ExtKeyUsage = nil }, "it is not for server auth"},
+		"for a client":           {func(x *x509.Certificate) { x.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, "it is not for server auth, as requested: its usages are client auth"},
+		"of another user":        {func(x *x509.Certificate) { x.Subject.CommonName = "admin" }, "its subject is"},
+		"in another group":       {func(x *x509.Certificate) { x.Subject.Organization = []string{"a", "system:masters"} }, "its subject is"},
+		"without a name":         {func(x *x509.Certificate) { x.DNSNames = x.DNSNames[:1] }, "its names are cp1, 10.0.0.1, and were requested as cp1, localhost, 10.0.0.1"},
+		"with a name more":       {func(x *x509.Certificate) { x.DNSNames = append(x.DNSNames, "evil") }, "its names are"},
+		"not valid yet":          {func(x *x509.Certificate) { x.NotBefore = now.Add(time.Hour) }, "it is not valid before"},
+		"expired":                {func(x *x509.Certificate) { x.NotAfter = now.Add(-time.Second) }, "it expired at"},
+		"shorter than before":    {func(x *x509.Certificate) { x.NotAfter = now.Add(time.Hour) }, "the one in place later"},
+		"a CA":                   {func(x *x509.Certificate) { x.IsCA = true }, "the certificate of a CA"},
+		"that may not sign":      {func(x *x509.Certificate) { x.KeyUsage = x509.KeyUsageKeyEncipherment }, "it may not sign"},
+		"for another key":        {func(x *x509.Certificate) { x.RawSubjectPublicKeyInfo = []byte{1} }, "it is for another key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x := *issue(t, &ca, of(now.AddDate(1, 0, 0))).X509
+			x.RawSubjectPublicKeyInfo = old.X509.RawSubjectPublicKeyInfo
+			row.edit(&x)
+			err := certs.CheckSigned(certs.Describe(old.X509), &x, now)
+			if (err == nil) != (row.err == "") || err != nil && !strings.Contains(err.Error(), row.err) {
+				t.Errorf("%v, want %q", err, row.err)
+			}
+		})
+	}
+}
