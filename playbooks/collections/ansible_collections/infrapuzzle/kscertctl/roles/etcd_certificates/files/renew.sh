@@ -1,10 +1,12 @@
 # Renews the leaves of Kubespray's host etcd that are due: same key, subject, names, usages and
 # lifetime, signed by etcd's own CA. Without the CA's key, as on a control plane without an etcd
 # member, KSCERT_ETCD=request prints requests for the node that has it (sign.sh), and what that has
-# signed is taken from KSCERT_ISSUED.
+# signed is taken from KSCERT_ISSUED. With certificates from outside nothing is requested, and what is due
+# and not among them is signed only where the key is.
 [ -f "$dir/ca.pem" ] || exit 0
 here=
 [ ! -f "$dir/ca-key.pem" ] || here=yes
+! from_outside || [ "$KSCERT_ETCD" != request ] || exit 0
 [ "$KSCERT_ETCD" != request ] || { [ -z "$here" ] && [ "$KSCERT_CHECK" != True ]; } || exit 0
 need_backup
 sweep
@@ -49,7 +51,11 @@ for name in "$@"; do
   esac
   case "$seen " in *" $cert "*) continue ;; esac
   seen="$seen $cert"
-  if ends_within "$cert" "$seconds" || unidentified "$cert"; then due="$due $name"; fi
+  if from_outside && [ -n "$(signed_for <"$cert")" ]; then
+    due="$due $name"
+  elif { [ -n "$here" ] || ! from_outside; } && { ends_within "$cert" "$seconds" || unidentified "$cert"; }; then
+    due="$due $name"
+  fi
 done
 [ -n "$due" ] || exit 0
 
@@ -69,7 +75,11 @@ for name in $due; do
     printf 'request: %s|%s|%s\n' "$id" "$(openssl x509 -in "$cert" | one_line)" "$(one_line <"$stage/request")"
     continue
   fi
-  if [ -n "$here" ]; then
+  rm -f "$stage/new.pem"
+  ! from_outside || signed_for <"$cert" >"$stage/new.pem"
+  if [ -s "$stage/new.pem" ]; then
+    :
+  elif [ -n "$here" ]; then
     request "$cert" "$key"
     sign "$cert"
   else

@@ -7,6 +7,7 @@ stage=$kubelet/.kscertctl.request
 if [ -d "$stage" ]; then
   trap 'rm -rf "$stage"' EXIT
   trap 'exit 130' INT TERM HUP
+  ! from_outside || KSCERT_ISSUED=$(signed_for <"$stage/old.crt" | one_line)
   [ -z "$KSCERT_REFUSED" ] ||
     fail "no client certificate was signed for this kubelet: $(printf '%s' "$KSCERT_REFUSED" | base64 -d)"
   [ -n "$KSCERT_ISSUED" ] || fail "no control plane has signed a client certificate for this kubelet:" \
@@ -19,7 +20,7 @@ if [ -d "$stage" ]; then
   file=$(sed -n 's/^.*certificate-authority["'"'"']\{0,1\}: *["'"'"']\{0,1\}\([^"'"'"', }]*\).*/\1/p' "$kubeletconf" |
     head -n 1 | sed "s|^[^/]|$conf/&|")
   [ -s "$stage/ca.pem" ] || cat "${file:-$conf/ssl/ca.crt}" >"$stage/ca.pem"
-  chain "$stage/old.chain" "$stage/new.pem" "$stage/ca.pem"
+  from_outside || chain "$stage/old.chain" "$stage/new.pem" "$stage/ca.pem"
   ! invalid "$stage/ca.pem" "$stage/new.pem" ||
     fail "the new client certificate is not valid under the CA in $kubeletconf: $why"
   if [ -s "$stage/old.crt" ] && [ "$(names "$stage/old.crt")" != "$(names "$stage/new.pem")" ]; then

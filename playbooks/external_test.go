@@ -1,0 +1,255 @@
+package playbooks_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/internal/testansible"
+	"github.com/infrapuzzle/kscertctl/internal/testpki"
+)
+
+// outside is a CA whose key is no longer on the node.
+type outside struct {
+	cert *x509.Certificate
+	key  any
+}
+
+// takeOut removes the keys of the node's CAs, and returns them by the names of their files.
+func (n *node) takeOut() map[string]outside {
+	n.t.Helper()
+	out := map[string]outside{}
+	for name, files := range map[string][2]string{
+		"ca": {n.conf + "/ssl/ca.crt", n.conf + "/ssl/ca.key"}, "front-proxy-ca": {n.conf + "/ssl/front-proxy-ca.crt", n.conf + "/ssl/front-proxy-ca.key"},
+		"etcd": {n.etcd + "/ca.pem", n.etcd + "/ca-key.pem"},
+	} {
+		block, _ := pem.Decode(n.read(files[1]))
+		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		n.ok(err)
+		out[name] = outside{parsed(n.t, n.read(files[0])), key}
+		n.ok(os.Remove(files[1]))
+	}
+	return out
+}
+
+// by names the CA that signs for a subject.
+func by(subject string) string {
+	switch {
+	case strings.Contains(subject, "front-proxy"):
+		return "front-proxy-ca"
+	case strings.Contains(subject, "etcd"):
+		return "etcd"
+	default:
+		return "ca"
+	}
+}
+
+// sign does what the CA outside does: it signs a request, for as long as given.
+func (o outside) sign(t *testing.T, r *x509.CertificateRequest, life time.Duration) []byte {
+	t.Helper()
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: serial, RawSubject: r.RawSubject, ExtraExtensions: r.Extensions, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(life)}
+	der, err := x509.CreateCertificate(rand.Reader, template, o.cert, r.PublicKey, o.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// requests are those that a script or playbook has printed.
+func requests(t *testing.T, text string) (out []*x509.CertificateRequest) {
+	t.Helper()
+	for line := range strings.Lines(words(text, "request: ")) {
+		_, data, _ := strings.Cut(strings.TrimSpace(line), "|")
+		text, err := base64.StdEncoding.DecodeString(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(text)
+		r, err := x509.ParseCertificateRequest(block.Bytes)
+		if err == nil {
+			err = r.CheckSignature()
+		}
+		if err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// line is what the playbooks get of a certificate.
+func line(certificate []byte) string {
+	block, _ := pem.Decode(certificate)
+	x, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return err.Error()
+	}
+	b64 := base64.StdEncoding.EncodeToString
+	return b64(x.RawSubjectPublicKeyInfo) + "|" + b64(certificate)
+}
+
+// Certificates of CAs whose keys are elsewhere are requested, checked and placed by the playbooks:
+// each for its own key, and no other file changes.
+func TestExternalCA(t *testing.T) {
+	t.Parallel()
+	for _, bin := range testansible.Bins(t) {
+		for _, way := range []struct {
+			playbook, kubelet string
+			left              time.Duration
+		}{{"renew-certs.yml", "0", 24 * time.Hour}, {"pre-phase.yml", "0", -time.Hour}} {
+			t.Run(way.playbook+", "+bin, func(t *testing.T) {
+				t.Parallel()
+				n := controlPlane(t, way.left, way.kubelet)
+				cas := n.takeOut()
+				before := n.files()
+				answer, errs, err := n.run(external(t, "request.sh", "KSCERT_REQUESTS_ALL=True"))
+				if err != nil {
+					t.Fatal(err, errs)
+				}
+				play := func(playbook string, args ...string) {
+					t.Helper()
+					if out, err := n.play(bin, playbook, args...); err != nil {
+						t.Fatalf("%v\n%s", err, out)
+					}
+				}
+				play("ca-csr.yml")
+				if after := n.files(); !equalFiles(before, after) {
+					t.Error("to request certificates changes the node")
+				}
+				var subjects, signed []string
+				for _, r := range requests(t, answer) {
+					subjects = append(subjects, r.Subject.String())
+					signed = append(signed, line(cas[by(r.Subject.String())].sign(t, r, 90*24*time.Hour)))
+					if len(r.DNSNames) != 1 || r.DNSNames[0] != "cp1" {
+						t.Errorf("%s is requested for %q", r.Subject, r.DNSNames)
+					}
+				}
+				slices.Sort(subjects)
+				want := []string{"CN=admin", "CN=etcd-node-cp1", "CN=front-proxy-client", "CN=kube-apiserver", "CN=scheduler", "CN=system:node:cp1,O=system:nodes"}
+				if !slices.Equal(subjects, want) {
+					t.Fatalf("it requests %q, want %q", subjects, want)
+				}
+				vars, err := json.Marshal(map[string]any{"kscert_signed": map[string][]string{"cp1": signed}})
+				n.ok(err)
+				play("ca-check.yml", "-e", string(vars))
+				play(way.playbook, "-e", string(vars))
+				for path, text := range n.files() {
+					switch renewed := before[path] != text; {
+					case strings.HasPrefix(path, filepath.Dir(n.backup)), strings.HasSuffix(path, "/called"), strings.HasSuffix(path, "/state"):
+					case strings.HasSuffix(path, "/kubelet.conf"), strings.Contains(path, "kubelet-client-"):
+						if renewed != (way.playbook == "pre-phase.yml") && before[path] != "" {
+							t.Errorf("%s has changed: %t", path, renewed)
+						}
+					case strings.HasSuffix(path, "apiserver.crt"), strings.HasSuffix(path, "front-proxy-client.crt"), strings.HasSuffix(path, "node-cp1.pem"),
+						strings.HasSuffix(path, "/admin.conf"), strings.HasSuffix(path, "/scheduler.conf"):
+						if !renewed {
+							t.Errorf("%s is as it was", path)
+						}
+					default:
+						if renewed && before[path] != "" {
+							t.Errorf("%s has changed", path)
+						}
+					}
+				}
+				if _, err := tls.X509KeyPair(n.read(n.conf+"/ssl/apiserver.crt"), n.read(n.conf+"/ssl/apiserver.key")); err != nil {
+					t.Error(err)
+				}
+				entry := entries(t, n.read(n.conf+"/admin.conf"))[""]
+				if _, err := tls.X509KeyPair(decoded(t, entry.Certificate), decoded(t, entry.Key)); err != nil {
+					t.Errorf("admin.conf: %v", err)
+				}
+				// Once more, it changes nothing.
+				placed := n.files()
+				play(way.playbook, "-e", string(vars))
+				for path, text := range n.files() {
+					if placed[path] != text && !strings.HasPrefix(path, filepath.Dir(n.backup)) && !strings.HasSuffix(path, "/called") {
+						t.Errorf("the second time, %s has changed", path)
+					}
+				}
+			})
+		}
+	}
+}
+
+func equalFiles(a, b map[string]string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for path := range a {
+		if a[path] != b[path] {
+			return false
+		}
+	}
+	return true
+}
+
+// external is a script of the role.
+func external(t *testing.T, file string, settings ...string) string {
+	t.Helper()
+	return strings.Join(settings, "\n") + "\n" + script(t, "external_ca/files/leaves.sh", "external_ca/files/"+file)
+}
+
+// A request has the subject, the key, the names and the usages of the certificate, byte for byte,
+// whatever they are.
+func TestExternalRequest(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	dns := make([]string, 40)
+	for i := range dns {
+		dns[i] = fmt.Sprintf("name-%d.example.org", i)
+	}
+	for name, leaf := range map[string]testpki.Leaf{
+		"without names":   {CommonName: "kubernetes"},
+		"with many names": {CommonName: "kubernetes", DNSNames: dns, IPs: []string{"10.0.0.1", "fd00::1"}, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}},
+		"with a subject of several parts": {Subject: []string{"O=system:masters", "O=käse", "OU=a/b", "CN=kubernetes, or not"},
+			Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			p := ca.Issue(t, leaf)
+			n.write(n.conf+"/ssl/apiserver.crt", p.Certificate, 0o644)
+			n.write(n.conf+"/ssl/apiserver.key", p.Key, 0o600)
+			n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
+			sum := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(strings.TrimSpace(openssl(t, n.conf, "x509", "-in", "ssl/apiserver.crt", "-noout", "-fingerprint", "-sha256")), "sha256 Fingerprint="), ":", ""))
+			out, errs, err := n.run(external(t, "request.sh", "KSCERT_REQUESTS_ALL=False KSCERT_REQUESTED="+sum))
+			got := requests(t, out)
+			if err != nil || len(got) != 1 {
+				t.Fatalf("%v: %s%s", err, out, errs)
+			}
+			r := got[0]
+			if !bytes.Equal(r.RawSubject, p.X509.RawSubject) || !bytes.Equal(r.RawSubjectPublicKeyInfo, p.X509.RawSubjectPublicKeyInfo) {
+				t.Errorf("it is for %s", r.Subject)
+			}
+			for _, e := range p.X509.Extensions {
+				is := slices.ContainsFunc(r.Extensions, func(o pkix.Extension) bool {
+					return o.Id.Equal(e.Id) && bytes.Equal(o.Value, e.Value) && o.Critical == e.Critical
+				})
+				if wanted := slices.Contains([]string{"2.5.29.17", "2.5.29.15", "2.5.29.37"}, e.Id.String()); is != wanted {
+					t.Errorf("extension %s is requested: %t", e.Id, is)
+				}
+			}
+			if left, _ := filepath.Glob(n.conf + "/.kscertctl*"); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
