@@ -194,8 +194,10 @@ func plannable(p *run.Proposal, policy plan.Policy) error {
 	if unknown := selectionError(err); unknown != nil {
 		return unknown
 	}
-	if refused := refusal(p.Diagnosis, p.Plan, err == nil); refused != nil {
-		return refused
+	if d, cannot := policy.Effective(p.Snapshot, p.Diagnosis); cannot == nil {
+		if refused := refusal(d, p.Plan, err == nil); refused != nil {
+			return refused
+		}
 	}
 	if err == nil && len(p.Plan.Steps) > 0 && p.Cluster == "" {
 		err = errors.New("no control plane has a CA certificate to identify the cluster by")

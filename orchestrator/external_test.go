@@ -1,0 +1,216 @@
+package orchestrator
+
+import (
+	"cmp"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// What is due is requested once, whatever files hold it; and never what a node might only pretend to
+// need.
+func TestRequestable(t *testing.T) {
+	t.Parallel()
+	due := []certs.Kind{certs.KindAPIServer, certs.KindAdmin, certs.KindEtcdMember, certs.KindKubeletClient}
+	named := tc.Files(func(c *certs.Certificate) { c.CommonName, c.Organizations = "system:node:w1", []string{"system:nodes"} }, certs.KindKubeletClient)
+	for name, row := range map[string]struct {
+		edits []tc.Edit
+		want  []string
+		odd   string
+	}{
+		"nothing": {},
+		"some": {
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { delete(n.Digests, tc.EtcdPKI+"/ca-key.pem") }, tc.EndsIn(tc.Day, due[:3]...)), tc.On("w1", tc.EndsIn(tc.Day, certs.KindKubeletClient), named)},
+			want:  []string{"cp1/apiserver.csr", "cp1/admin.conf.csr", "cp1/member-cp1.csr", "w1/kubelet-client.csr"},
+		},
+		"a copy": {
+			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin), func(n *snapshot.Node) {
+				c, _ := n.Certificate(certs.KindAdmin)
+				c.Kind, c.Path = "root-kubeconfig", "/root/.kube/config"
+				n.Certificates = append(n.Certificates, c)
+			})},
+			want: []string{"cp1/admin.conf.csr"},
+		},
+		"of another CA": {
+			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAPIServer), tc.Files(func(c *certs.Certificate) { c.SignedBy = "" }, certs.KindAPIServer))},
+			odd:   "cp1: /etc/kubernetes/ssl/apiserver.crt is due and is not requested: the kubernetes-ca of that node has not signed it",
+		},
+		"a kubelet with more rights": {
+			edits: []tc.Edit{tc.On("w1", tc.EndsIn(tc.Day, certs.KindKubeletClient), named, tc.Files(func(c *certs.Certificate) { c.Organizations = []string{"system:masters"} }, certs.KindKubeletClient))},
+			odd:   "and not for that node",
+		},
+		"a kubelet with the name of another node": {
+			edits: []tc.Edit{tc.On("w1", tc.EndsIn(tc.Day, certs.KindKubeletClient), named, tc.Files(func(c *certs.Certificate) { c.CommonName = "system:node:cp1" }, certs.KindKubeletClient))},
+			odd:   "and not for that node",
+		},
+		"a name that is no file's": {
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { delete(n.Digests, tc.EtcdPKI+"/ca-key.pem") }, tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.Files(func(c *certs.Certificate) { c.Path = "/etc/ssl/etcd/ssl/member-\x1b[2J.pem" }, certs.KindEtcdMember))},
+			odd:   "its name cannot be that of a file",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := tc.Healthy(tc.Single(), row.edits...)
+			asked, odd := requestable(s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), diagnosis.DefaultThresholds())
+			var got []string
+			for _, r := range asked {
+				got = append(got, r.Request)
+				if r.CA == "" || r.CAFingerprint == "" || r.NotAfter.IsZero() || r.Certificate != strings.TrimSuffix(r.Request, ".csr")+".crt" {
+					t.Errorf("%+v", r)
+				}
+			}
+			if !slices.Equal(got, row.want) || (len(odd) == 0) != (row.odd == "") || !strings.Contains(strings.Join(odd, "\n"), row.odd) {
+				t.Errorf("%q, want %q; %q", got, row.want, odd)
+			}
+		})
+	}
+}
+
+// A request is written only if it is for what the node has; the index names all of them, and nothing
+// in the directory is a secret.
+func TestWriteRequests(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := pkix.Name{CommonName: "kube-apiserver"}
+	request := func(edit func(*x509.CertificateRequest)) string {
+		r := &x509.CertificateRequest{Subject: subject, DNSNames: []string{"cp1"},
+			ExtraExtensions: []pkix.Extension{{Id: []int{2, 5, 29, 37}, Value: []byte{0x30, 0x0a, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 1}}}}
+		edit(r)
+		der, err := x509.CreateCertificateRequest(rand.Reader, r, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "request: abc|" + base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})) + "\n"
+	}
+	same := func(*x509.CertificateRequest) {}
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := certs.Describe(&x509.Certificate{RawSubjectPublicKeyInfo: spki, PublicKey: key.Public(), SerialNumber: testpki.Authority(t, "a").X509.SerialNumber}).PublicKey
+	wanted := []plan.Request{{Node: "cp1", Files: []string{"/pki/apiserver.crt"}, Kind: certs.KindAPIServer, Request: "cp1/apiserver.csr", Certificate: "cp1/apiserver.crt",
+		Subject: "CN=kube-apiserver", SANs: []string{"cp1"}, Usages: []string{"server auth"}, CA: certs.KubernetesCA, PublicKey: public, Fingerprint: "abc", NotAfter: tc.Now}}
+	good := request(same)
+	for name, row := range map[string]struct{ answer, err string }{
+		"as asked":          {answer: "noted: something\n" + good},
+		"none":              {answer: "refused: /pki/apiserver.crt stays as it is: no key\n"},
+		"another user":      {answer: request(func(r *x509.CertificateRequest) { r.Subject.Organization = []string{"system:masters"} }), err: "it is for CN=kube-apiserver,O=system:masters"},
+		"another name":      {answer: request(func(r *x509.CertificateRequest) { r.DNSNames = []string{"evil"} }), err: `it is for the names ["evil"]`},
+		"another usage":     {answer: request(func(r *x509.CertificateRequest) { r.ExtraExtensions = nil }), err: "and the usages []"},
+		"no base64":         {answer: "request: abc|???\n", err: "it cannot be read"},
+		"no PEM":            {answer: "request: abc|QUJD\n", err: "it is not PEM"},
+		"another signature": {answer: strings.Replace(good, good[len(good)-60:len(good)-56], "AAAA", 1), err: "cp1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "requests")
+			all, err := writeRequests(dir, wanted, map[string]string{"cp1": row.answer}, plan.Requests{Schema: plan.RequestsSchema, Made: time.Now()})
+			if row.err != "" {
+				if err == nil || !strings.Contains(err.Error(), row.err) {
+					t.Errorf("%v, want %q", err, row.err)
+				}
+				if _, err := os.Stat(dir); err == nil {
+					t.Error("something was written")
+				}
+				return
+			}
+			if err != nil || (len(all) == 1) != (name == "as asked") {
+				t.Fatalf("%v, %v", all, err)
+			}
+			if len(all) == 0 {
+				return
+			}
+			var index plan.Requests
+			data, err := os.ReadFile(filepath.Join(dir, plan.RequestsFile))
+			if err == nil {
+				err = json.Unmarshal(data, &index)
+			}
+			if err != nil || len(index.Requests) != 1 || index.Requests[0].Subject != "CN=kube-apiserver" {
+				t.Errorf("%v: %s", err, data)
+			}
+			info, err := os.Stat(filepath.Join(dir, "cp1", "apiserver.csr"))
+			if err != nil || info.Mode().Perm() != 0o644 {
+				t.Errorf("%v: %v", info, err)
+			}
+			if err := writableDir(dir, false); Code(err) != ExitUsage {
+				t.Errorf("another command writes there: %v", err)
+			}
+			if err := writableDir(dir, true); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// What is in the directory may be anything: an error names the file.
+func TestReadSigned(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	leaf := ca.Issue(t, testpki.Leaf{CommonName: "leaf"})
+	for name, row := range map[string]struct {
+		prepare func(t *testing.T, dir string) error
+		want    []string
+		ignored []string
+		err     string
+	}{
+		"one": {prepare: func(_ *testing.T, dir string) error {
+			return os.WriteFile(dir+"/cp1/a.crt", append(slices.Clone(leaf.Certificate), ca.Certificate...), 0o600)
+		}, want: []string{"cp1/a.crt"}},
+		"none": {prepare: func(*testing.T, string) error { return nil }, err: "has no certificate"},
+		"with other files": {prepare: func(_ *testing.T, dir string) error {
+			return cmp.Or(os.WriteFile(dir+"/cp1/a.crt", leaf.Certificate, 0o600), os.WriteFile(dir+"/cp1/a.csr", nil, 0o600), os.WriteFile(dir+"/cp1/a.srl", nil, 0o600),
+				os.WriteFile(dir+"/README", nil, 0o600), os.WriteFile(dir+"/requests.json", nil, 0o600))
+		}, want: []string{"cp1/a.crt"}, ignored: []string{"README", "cp1/a.srl"}},
+		"a link":             {prepare: func(_ *testing.T, dir string) error { return os.Symlink("/etc/passwd", dir+"/cp1/a.crt") }, err: "cp1/a.crt: it is not a regular file"},
+		"a linked directory": {prepare: func(_ *testing.T, dir string) error { return os.Symlink(dir+"/cp1", dir+"/cp2") }, ignored: []string{"cp2"}, err: "has no certificate"},
+		"a directory":        {prepare: func(_ *testing.T, dir string) error { return os.Mkdir(dir+"/cp1/a.crt", 0o700) }, err: "cp1/a.crt: it is not a regular file"},
+		"one that is large": {prepare: func(_ *testing.T, dir string) error {
+			return os.WriteFile(dir+"/cp1/a.crt", append(slices.Clone(leaf.Certificate), make([]byte, 64<<10)...), 0o600)
+		}, err: "more than any certificate"},
+		"garbage": {prepare: func(_ *testing.T, dir string) error { return os.WriteFile(dir+"/cp1/a.crt", []byte("\x1b[2J"), 0o600) }, err: "cp1/a.crt: no PEM certificate block"},
+		"with its key": {prepare: func(_ *testing.T, dir string) error {
+			return os.WriteFile(dir+"/cp1/a.crt", append(slices.Clone(leaf.Key), leaf.Certificate...), 0o600)
+		}, err: `a PEM block "PRIVATE KEY"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if err := cmp.Or(os.Mkdir(dir+"/cp1", 0o700), row.prepare(t, dir)); err != nil {
+				t.Fatal(err)
+			}
+			all, ignored, err := ReadSigned(dir)
+			var got []string
+			for _, given := range all {
+				got = append(got, given.File)
+				if given.Node != "cp1" || given.Certificate != string(leaf.Certificate) {
+					t.Errorf("%+v", given)
+				}
+			}
+			if err == nil && !slices.Equal(got, row.want) || !slices.Equal(ignored, row.ignored) || (err == nil) != (row.err == "") ||
+				err != nil && (!strings.Contains(err.Error(), row.err) || Code(err) != ExitUsage) {
+				t.Errorf("%q, ignored %q, %v", got, ignored, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,183 @@
+package plan_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// outside is a cluster whose CA has its key elsewhere, with certificates of some kinds that expire
+// after a time, and what the CA has signed for their keys.
+type outside struct {
+	snapshot snapshot.Snapshot
+	signed   map[string]plan.Signed // by node and kind
+}
+
+func newOutside(t *testing.T, c cluster.Cluster, left time.Duration, kinds map[string][]certs.Kind, edits ...tc.Edit) outside {
+	t.Helper()
+	ca := testpki.Authority(t, "kubernetes")
+	o := outside{signed: map[string]plan.Signed{}}
+	o.snapshot = tc.Healthy(c, func(s *snapshot.Snapshot) { s.ExternalCA = true })
+	for i := range o.snapshot.Nodes {
+		n := &o.snapshot.Nodes[i]
+		for j := range n.Certificates {
+			c := &n.Certificates[j]
+			if c.Served || !slices.Contains(kinds[n.Name], c.Kind) {
+				continue
+			}
+			old := ca.Issue(t, testpki.Leaf{CommonName: string(c.Kind), NotBefore: tc.Now.AddDate(-1, 0, 0), NotAfter: tc.Now.Add(left)})
+			is := certs.Describe(old.X509)
+			is.Kind, is.Path, is.Key, is.SignedBy, is.File = c.Kind, c.Path, c.Key, c.SignedBy, c.File
+			again := ca.For(t, old, testpki.Leaf{CommonName: string(c.Kind), NotBefore: tc.Now.Add(-time.Hour), NotAfter: tc.Now.AddDate(1, 0, 0)})
+			o.signed[n.Name+" "+string(c.Kind)] = plan.Signed{Node: n.Name, File: n.Name + "/" + string(c.Kind) + ".crt", Certificate: string(again.Certificate)}
+			*c = is
+		}
+	}
+	for _, edit := range edits {
+		edit(&o.snapshot)
+	}
+	return o
+}
+
+func (o outside) of(names ...string) (out []plan.Signed) {
+	for _, name := range names {
+		out = append(out, o.signed[name])
+	}
+	return out
+}
+
+// Signed certificates are checked on their nodes, and then placed in the steps of a renewal, or of a
+// recovery.
+func TestSigned(t *testing.T) {
+	t.Parallel()
+	all := map[string][]certs.Kind{"cp1": {certs.KindAPIServer, certs.KindAdmin}, "w1": {certs.KindKubeletClient}}
+	out := tc.On("cp1", tc.Unusable(1, tc.SaysExpired))
+	for _, r := range []struct {
+		name  string
+		left  time.Duration
+		edits []tc.Edit
+		// give are the certificates that are at hand, edit changes them.
+		give        []string
+		edit        func([]plan.Signed) []plan.Signed
+		policy      plan.Policy
+		route       diagnosis.Route
+		steps       []string
+		warning     string
+		unsupported string
+		selection   string
+	}{
+		{
+			name: "all", left: 24 * time.Hour, give: []string{"cp1 apiserver", "cp1 admin.conf", "w1 kubelet-client"}, route: diagnosis.Renew,
+			steps: []string{"01-ca-check [cp1 w1] 2 at once", "~02-backup [cp1 w1]", "~03-renew-certs-cp1 [cp1]", "04-gate-api-server-cp1 [cp1]",
+				"~05-kubelet-bootstrap-w1 [w1]", "06-gate-kubelets-w1 [w1]", "07-gate-cluster [cp1 w1]"},
+		},
+		{
+			name: "a part", left: 24 * time.Hour, give: []string{"cp1 apiserver"}, route: diagnosis.Renew,
+			steps:   []string{"01-ca-check-cp1 [cp1]", "~02-backup-cp1 [cp1]", "~03-renew-certs-cp1 [cp1]", "04-gate-api-server-cp1 [cp1]"},
+			warning: "not in this plan: cp1 (due: admin.conf)",
+		},
+		{
+			name: "what is not due", left: 300 * 24 * time.Hour, give: []string{"cp1 apiserver"}, route: diagnosis.Renew,
+			steps: []string{"01-ca-check-cp1 [cp1]", "~02-backup-cp1 [cp1]", "~03-renew-certs-cp1 [cp1]", "04-gate-api-server-cp1 [cp1]", "05-gate-cluster [cp1 w1]"},
+		},
+		{
+			name: "of an outage", left: -time.Hour, edits: []tc.Edit{out}, give: []string{"cp1 apiserver", "cp1 admin.conf", "w1 kubelet-client"}, route: diagnosis.Recover,
+			steps: []string{"01-ca-check [cp1 w1] 2 at once", "~02-backup [cp1 w1]", "~03-pre-phase-cp1 [cp1]", "04-gate-api-server-cp1 [cp1]",
+				"~05-kubelet-bootstrap-w1 [w1]", "06-gate-kubelets-w1 [w1]", "07-gate-cluster [cp1 w1]"},
+		},
+		{name: "too few for an outage", left: -time.Hour, edits: []tc.Edit{out}, give: []string{"cp1 admin.conf"}, unsupported: "would not come back without /etc/kubernetes/ssl/apiserver.crt"},
+		{
+			name: "on some nodes", left: 24 * time.Hour, give: []string{"cp1 apiserver"}, policy: plan.Policy{Limit: []string{"cp1"}},
+			unsupported: "omit --limit",
+		},
+		{
+			name: "of a host that there is not", left: 24 * time.Hour, give: []string{"cp1 apiserver"},
+			edit: func(all []plan.Signed) []plan.Signed { all[0].Node = "cp9"; return all }, selection: "cp1/apiserver.crt: the inventory has no host cp9",
+		},
+		{
+			name: "for a key of another node", left: 24 * time.Hour, give: []string{"cp1 apiserver"},
+			edit: func(all []plan.Signed) []plan.Signed { all[0].Node = "w1"; return all }, unsupported: "for a key that no certificate in use on w1 has",
+		},
+		{
+			name: "twice", left: 24 * time.Hour, give: []string{"cp1 apiserver", "cp1 apiserver"}, unsupported: "are for the same key",
+		},
+		{
+			name: "garbage", left: 24 * time.Hour, give: []string{"cp1 apiserver"},
+			edit: func(all []plan.Signed) []plan.Signed { all[0].Certificate = "garbage"; return all }, unsupported: "cp1/apiserver.crt cannot be used: no PEM",
+		},
+		{
+			name: "that expires before the one in place", left: 700 * 24 * time.Hour, give: []string{"cp1 apiserver"},
+			unsupported: "cp1/apiserver.crt cannot replace /etc/kubernetes/ssl/apiserver.crt of cp1: it expires at",
+		},
+		{
+			name: "of a node that cannot be inspected", left: 24 * time.Hour, edits: []tc.Edit{tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route"))},
+			give: []string{"w1 kubelet-client"}, unsupported: "nothing is known of w1 (no route), for which w1/kubelet-client.crt is",
+		},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			o := newOutside(t, tc.Single(), r.left, all, r.edits...)
+			r.policy.Signed = o.of(r.give...)
+			if r.edit != nil {
+				r.policy.Signed = r.edit(r.policy.Signed)
+			}
+			d := diagnosis.Diagnose(o.snapshot, diagnosis.DefaultThresholds())
+			p, err := plan.Make(tc.Single(), o.snapshot, d, r.policy)
+			var unsupported *plan.UnsupportedError
+			var selection *plan.SelectionError
+			switch {
+			case r.unsupported != "":
+				if !errors.As(err, &unsupported) || !strings.Contains(err.Error(), r.unsupported) || len(p.Steps) > 0 {
+					t.Errorf("%v, want an UnsupportedError with %q; steps %v", err, r.unsupported, p.Steps)
+				}
+				return
+			case r.selection != "":
+				if !errors.As(err, &selection) || err.Error() != r.selection {
+					t.Errorf("%v, want a SelectionError %q", err, r.selection)
+				}
+				return
+			case err != nil:
+				t.Fatal(err)
+			}
+			if got := lines(p); !slices.Equal(got, r.steps) || p.Route != r.route {
+				t.Errorf("route %s, steps are\n  %s\nwant\n  %s", p.Route, strings.Join(got, "\n  "), strings.Join(r.steps, "\n  "))
+			}
+			if !strings.Contains(strings.Join(p.Warnings, "\n"), r.warning) {
+				t.Errorf("%q", p.Warnings)
+			}
+			for _, step := range p.Steps {
+				vars := step.Variables(plan.Settings{Signed: r.policy.Signed})
+				if _, has := vars["kscert_signed"]; has != (step.Gate == "" && step.Action != plan.Backup) {
+					t.Errorf("%s gets the certificates: %t", step.ID, has)
+				}
+			}
+			// What is in place is nothing to do.
+			for i := range o.snapshot.Nodes {
+				o.snapshot.Nodes[i].Endpoints = nil // nor is an older one served
+				for j, c := range o.snapshot.Nodes[i].Certificates {
+					if given, ok := o.signed[o.snapshot.Nodes[i].Name+" "+string(c.Kind)]; ok && slices.Contains(r.policy.Signed, given) && !c.Served {
+						is, _ := certs.ParsePEM([]byte(given.Certificate))
+						is.Kind, is.Path, is.SignedBy, is.Key = c.Kind, c.Path, c.SignedBy, c.Key
+						o.snapshot.Nodes[i].Certificates[j] = is
+					}
+				}
+			}
+			if r.route == diagnosis.Renew {
+				p, err = plan.Make(tc.Single(), o.snapshot, diagnosis.Diagnose(o.snapshot, diagnosis.DefaultThresholds()), r.policy)
+				if err != nil || len(p.Steps) > 0 {
+					t.Errorf("once more: %v, %v", err, p.Steps)
+				}
+			}
+		})
+	}
+}
