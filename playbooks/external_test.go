@@ -3,6 +3,7 @@ package playbooks_test
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -229,7 +230,7 @@ func TestExternalRequest(t *testing.T) {
 			n.write(n.conf+"/ssl/apiserver.crt", p.Certificate, 0o644)
 			n.write(n.conf+"/ssl/apiserver.key", p.Key, 0o600)
 			n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
-			sum := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(strings.TrimSpace(openssl(t, n.conf, "x509", "-in", "ssl/apiserver.crt", "-noout", "-fingerprint", "-sha256")), "sha256 Fingerprint="), ":", ""))
+			sum := fmt.Sprintf("%x", sha256.Sum256(p.X509.Raw))
 			out, errs, err := n.run(external(t, "request.sh", "KSCERT_REQUESTS_ALL=False KSCERT_REQUESTED="+sum))
 			got := requests(t, out)
 			if err != nil || len(got) != 1 {
@@ -249,6 +250,70 @@ func TestExternalRequest(t *testing.T) {
 			}
 			if left, _ := filepath.Glob(n.conf + "/.kscertctl*"); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+// Keys of kubeadm are RSA by default.
+func TestExternalRequestOfRSA(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
+	n.ok(os.Mkdir(n.conf+"/ssl", 0o700))
+	openssl(t, n.conf+"/ssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "apiserver.key", "-out", "apiserver.crt", "-subj", "/O=a/CN=kube-apiserver", "-days", "3", "-addext", "subjectAltName=DNS:cp1")
+	out, errs, err := n.run(external(t, "request.sh", "KSCERT_REQUESTS_ALL=True"))
+	if got := requests(t, out); err != nil || len(got) != 1 || got[0].SignatureAlgorithm != x509.SHA256WithRSA || !slices.Equal(got[0].DNSNames, []string{"cp1"}) {
+		t.Fatalf("%v: %s%s", err, out, errs)
+	}
+	n.write(n.conf+"/ssl/apiserver.key", testpki.Authority(t, "other").Key, 0o600)
+	if out, errs, err = n.run(external(t, "request.sh", "KSCERT_REQUESTS_ALL=True")); err != nil || out != "refused: "+n.conf+"/ssl/apiserver.crt stays as it is: its key is not there, or belongs to another certificate: nothing can be requested for it\n" {
+		t.Errorf("%v: %s%s", err, out, errs)
+	}
+}
+
+// What was signed is compared on its node with the key, and with the CAs of those who verify it.
+func TestExternalCheck(t *testing.T) {
+	t.Parallel()
+	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
+	middle := ca.Intermediate(t, "middle", time.Now().AddDate(1, 0, 0))
+	of := testpki.Leaf{CommonName: "kubernetes-admin", Organization: "kubeadm:cluster-admins"}
+	old := ca.Issue(t, of)
+	for name, row := range map[string]struct {
+		signed  []byte
+		prepare func(n *node)
+		want    string
+	}{
+		"right":                      {signed: ca.For(t, old, of).Certificate},
+		"in place already":           {signed: old.Certificate},
+		"with a CA between":          {signed: slices.Concat(middle.For(t, old, of).Certificate, middle.Certificate)},
+		"without the CA between":     {signed: middle.For(t, old, of).Certificate, want: "the new CONF/admin.conf is not valid under CONF/ssl/ca.crt: error 20"},
+		"by a CA of the same name":   {signed: other.For(t, old, of).Certificate, want: "the new CONF/admin.conf is not valid under CONF/ssl/ca.crt: error "},
+		"for another user":           {signed: ca.For(t, old, testpki.Leaf{CommonName: "other"}).Certificate, want: "the new CONF/admin.conf would have another subject"},
+		"for a key that is not here": {signed: ca.Issue(t, of).Certificate, want: "one is for a key that no certificate of this node has now"},
+		"that API servers do not trust": {signed: ca.For(t, old, of).Certificate, prepare: func(n *node) {
+			n.write(n.conf+"/clients.crt", other.Certificate, 0o644)
+			n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte(ofPod+"    - --client-ca-file="+n.conf+"/clients.crt\n"), 0o600)
+		}, want: "the new CONF/admin.conf is not valid under CONF/clients.crt: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
+			n.write(n.conf+"/ssl/ca.crt", ca.Certificate, 0o644)
+			b64 := base64.StdEncoding.EncodeToString
+			n.write(n.conf+"/admin.conf", fmt.Appendf(nil, "clusters: []\nusers:\n- user:\n    client-certificate-data: %s\n    client-key-data: %s\n", b64(old.Certificate), b64(old.Key)), 0o600)
+			if row.prepare != nil {
+				row.prepare(n)
+			}
+			before := n.files()
+			out, errs, err := n.run(external(t, "check.sh", "KSCERT_SIGNED='signed:\n"+line(row.signed)+"'"))
+			want := strings.ReplaceAll(row.want, "CONF", n.conf)
+			if (err == nil) != (want == "") || !strings.Contains(errs, want) || strings.Contains(out, "PRIVATE") {
+				t.Errorf("%v: %s%s, want %q", err, out, errs, want)
+			}
+			if !equalFiles(before, n.files()) {
+				t.Error("the node was changed")
 			}
 		})
 	}
