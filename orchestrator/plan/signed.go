@@ -222,9 +222,12 @@ func (p Policy) installation(c cluster.Cluster, all, d diagnosis.Diagnosis, step
 }
 
 // signedFor are the signed certificates of nodes in the form of the playbooks: the public key, and the
-// PEM text, in base64.
+// PEM text, in base64. A node without any is listed, too: there, nothing is issued either.
 func signedFor(all []Signed, nodes []string) map[string][]string {
 	out := map[string][]string{}
+	for _, name := range nodes {
+		out[name] = []string{}
+	}
 	for _, given := range all {
 		if !slices.Contains(nodes, given.Node) {
 			continue

@@ -157,6 +157,9 @@ func TestSigned(t *testing.T) {
 			}
 			for _, step := range p.Steps {
 				vars := step.Variables(plan.Settings{Signed: r.policy.Signed})
+				if given, ok := vars["kscert_signed"].(map[string][]string); ok && len(given) != len(step.Nodes) {
+					t.Errorf("%s: %d nodes get certificates: the others would issue some", step.ID, len(given))
+				}
 				if _, has := vars["kscert_signed"]; has != (step.Gate == "" && step.Action != plan.Backup) {
 					t.Errorf("%s gets the certificates: %t", step.ID, has)
 				}
