@@ -37,7 +37,11 @@ type outsideCA struct {
 }
 
 // keyFiles are the keys of CAs on a node, but for that of host etcd, which Kubespray keeps there.
-const keyFiles = `$(ls /etc/kubernetes/ssl/ca.key /etc/kubernetes/ssl/front-proxy-ca.key /etc/kubernetes/ssl/etcd/ca.key 2>/dev/null)`
+const keyFiles = `files=
+for file in /etc/kubernetes/ssl/ca.key /etc/kubernetes/ssl/front-proxy-ca.key /etc/kubernetes/ssl/etcd/ca.key; do
+  [ ! -f "$file" ] || files="$files $file"
+done
+`
 
 // unsigning has kube-controller-manager sign nothing any more, as kubeadm configures it where the
 // keys are outside, and returns when it does.
@@ -89,7 +93,7 @@ func moveOut(ctx context.Context, t *testing.T, c *cluster.Cluster) outside {
 		o.cas[ca] = outsideCA{x, key}
 	}
 	for _, n := range c.Nodes() {
-		o.archive[n.Name] = shellOutput(ctx, t, c, n.Name, "files="+keyFiles+`; [ -z "$files" ] || { tar -czP $files | base64 -w 0 && rm -f $files; }`)
+		o.archive[n.Name] = shellOutput(ctx, t, c, n.Name, keyFiles+`[ -z "$files" ] || { tar -czP $files | base64 -w 0 && rm -f $files; }`)
 	}
 	if err := os.WriteFile(o.inventory, []byte("[all:vars]\nkube_external_ca_mode=true\n"), 0o600); err != nil {
 		t.Fatal(err)
