@@ -318,3 +318,47 @@ func TestExternalCheck(t *testing.T) {
 		})
 	}
 }
+
+// The kubelet of a worker, which has no file of kubeadm, requests a certificate for the key that it has,
+// and gets that.
+func TestExternalKubelet(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	n := worker(t, ca, "w1")
+	old := n.read(n.pair())
+	out, errs, err := n.run(external(t, "request.sh", "KSCERT_REQUESTS_ALL=True"))
+	asked := requests(t, out)
+	if err != nil || len(asked) != 1 || asked[0].Subject.String() != "CN=system:node:w1,O=system:nodes" {
+		t.Fatalf("%v: %s%s", err, out, errs)
+	}
+	block, _ := pem.Decode(ca.Key)
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	n.ok(err)
+	certificate := outside{ca.X509, key}.sign(t, asked[0], 90*24*time.Hour)
+	signed := "KSCERT_SIGNED='signed:\n" + line(certificate) + "'"
+	if out, errs, err := n.run(external(t, "check.sh", signed)); err != nil {
+		t.Fatalf("%v: %s%s", err, out, errs)
+	}
+	if out, errs, err := n.kubelet("request.sh", signed); err != nil || !strings.HasSuffix(out, "signed: the client certificate of the kubelet\n") || strings.Contains(out, "request: ") {
+		t.Fatalf("%v: %s%s", err, out, errs)
+	}
+	if out, errs, err := n.kubelet("take.sh", signed+"\nKSCERT_REFUSED= KSCERT_ISSUED="); err != nil || !strings.HasSuffix(out, "changed: restarted the kubelet\n") {
+		t.Fatalf("%v: %s%s", err, out, errs)
+	}
+	pair := n.read(n.pair())
+	was, err := tls.X509KeyPair(old, old)
+	n.ok(err)
+	is, err := tls.X509KeyPair(pair, pair)
+	n.ok(err)
+	if !bytes.Equal(is.Leaf.Raw, parsed(t, certificate).Raw) || !bytes.Equal(is.Leaf.RawSubjectPublicKeyInfo, was.Leaf.RawSubjectPublicKeyInfo) {
+		t.Errorf("it has the certificate of %s", is.Leaf.Subject)
+	}
+	if out, errs, err := n.kubelet("request.sh", signed); err != nil || strings.Contains(out, "signed: ") {
+		t.Errorf("once more: %v: %s%s", err, out, errs)
+	}
+	// Without one for its key, its certificate stays, although it is due.
+	other := worker(t, ca, "w2")
+	if out, errs, err := other.kubelet("request.sh", signed); err != nil || strings.Contains(out, "signed: ") || strings.Contains(out, "request: ") {
+		t.Errorf("of another: %v: %s%s", err, out, errs)
+	}
+}
