@@ -4,10 +4,11 @@ pki=$(pki_or_default)
 current=$kubelet/kubelet-client-current.pem
 kubeletconf=$conf/kubelet.conf
 
-# private_stage: opens a directory that may hold a copy of a key, next to the node's own keys.
+# private_stage: opens a directory that may hold a copy of a key, in memory: nothing else of the node
+# changes, not even the time of a directory. In tests, and where there is none, next to the node's keys.
 private_stage() {
-  for place in "$conf" "$KSCERT_ETCD_DIR" "$kubelet"; do
-    [ -d "$place" ] || continue
+  for place in /run "$conf" "$KSCERT_ETCD_DIR" "$kubelet"; do
+    if [ ! -d "$place" ] || { [ "$place" = /run ] && { [ -n "$root" ] || [ ! -w /run ]; }; }; then continue; fi
     open_stage "$(safe_dir "$place")"
     return 0
   done
