@@ -23,11 +23,9 @@ func History(state, id string) (run.History, error) {
 	h, err := run.LoadHistory(state, r.ID)
 	if err != nil {
 		return h, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err,
-			Next: "its record is in " + r.Path + "; the others: kscertctl runs list"}
+			Next: "its record is in " + r.Path + "; the others: " + Command(state, "runs", "list")}
 	}
-	if dir, err := stateDir(); err != nil || dir != state {
-		h.StateDir = state
-	}
+	h.StateDir = OtherStateDir(state)
 	return h, nil
 }
 
@@ -59,7 +57,8 @@ func findRun(state, id string, want func(run.Record) bool) (run.Record, error) {
 	r, err := run.Find(records, id)
 	if err != nil {
 		e := &Error{Code: ExitUsage, Summary: err.Error(), Err: err,
-			Next: "see: kscertctl runs list; with -i INVENTORY also what control planes keep of runs"}
+			Next: "see: " + Command(state, "runs", "list") +
+				"; with -i INVENTORY also what control planes keep of runs"}
 		if id == "" {
 			e.Summary = "no run has been recorded here"
 		}

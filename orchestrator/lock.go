@@ -69,7 +69,8 @@ func parseLock(payload string) (lockState, run.Holding, error) {
 	if err != nil {
 		owner = run.Owner{}
 	}
-	return lockState(f[0]), run.Holding{Owner: owner, Age: time.Duration(seconds) * time.Second}, nil
+	return lockState(f[0]), run.Holding{Owner: owner, Age: time.Duration(seconds) * time.Second,
+		Seen: run.Digest([]byte(f[2] + "\n"))}, nil
 }
 
 // lockAction runs the lock playbook on the first control plane.
@@ -132,8 +133,8 @@ type hold struct {
 }
 
 // lock takes the cluster's lock on this machine and on the first control plane. It replaces a
-// lock of the run that the work replaces: its owner is dead, or seems so if its record is recalled.
-// The error is an *Error.
+// lock of the run that the work replaces if its owner is dead: exactly the lock that was seen, since
+// another machine may be replacing it, too. The error is an *Error.
 func (s *session) lock(ctx context.Context, w work) (*hold, error) {
 	me, id := s.owner(), w.Cluster
 	driver, err := run.LockDriver(s.opts.StateDir, lockName(id), me)
@@ -142,23 +143,23 @@ func (s *session) lock(ctx context.Context, w work) (*hold, error) {
 	}
 	s.held = append(s.held, driver.File())
 	err = s.recordStep(run.StepLock, []string{s.lockNode()}, func() error {
-		replaces := w.replaces
-		if w.recalled {
-			replaces = ""
-		}
+		var replaces, seen string
 		for {
 			state, holding, err := s.lockAction(ctx, "acquire", run.StepLock, map[string]any{
 				"kscert_lock_cluster": lockName(id), "kscert_lock_run": s.dir.ID, "kscert_lock_owner": me,
-				"kscert_lock_replace": replaces,
+				"kscert_lock_replace": replaces, "kscert_lock_seen": seen,
 			})
 			if err != nil || state == lockAcquired {
 				return err
 			}
 			held := &run.LockedError{Where: s.lockNode(), Holding: holding, Verdict: holding.Assess(me.Host, alive)}
-			if replaces == w.replaces || held.Verdict != run.Stale || holding.Owner.Run != w.replaces {
+			// Here the lock of this machine proves that the owner is dead; elsewhere its silence does.
+			here := !w.recalled && holding.Owner.Host == me.Host
+			if seen != "" || w.replaces == "" || holding.Owner.Run != w.replaces ||
+				!here && held.Verdict != run.Stale {
 				return held
 			}
-			replaces = w.replaces
+			replaces, seen = w.replaces, holding.Seen
 		}
 	})
 	if err != nil {

@@ -113,11 +113,23 @@ func stateOr(dir string) (string, error) {
 }
 
 // command is the command to type next, for the same runs.
-func (o *Orchestrator) command(args ...string) string {
-	if dir, err := stateDir(); err != nil || dir != o.opts.StateDir {
-		args = append(args, "--state-dir", o.opts.StateDir)
+func (o *Orchestrator) command(args ...string) string { return Command(o.opts.StateDir, args...) }
+
+// Command is the command of kscertctl to type, with the arguments args, for the runs in a state
+// directory; empty is the default one.
+func Command(state string, args ...string) string {
+	if dir := OtherStateDir(state); dir != "" {
+		args = append(args, "--state-dir", dir)
 	}
 	return "kscertctl " + shell.Join(args)
+}
+
+// OtherStateDir is the state directory that commands have to name; empty for the default one.
+func OtherStateDir(state string) string {
+	if dir, err := stateDir(); err == nil && dir == state {
+		return ""
+	}
+	return state
 }
 
 // stateDir follows the XDG Base Directory Specification.

@@ -44,7 +44,9 @@ func (o *Orchestrator) Recall(ctx context.Context, id string) (records []run.Rec
 	for _, c := range copies {
 		k, err := c.Read()
 		if err == nil && k.Proposal != nil {
-			err = s.ofCluster(*k.Proposal)
+			if err = s.ofCluster(*k.Proposal); err != nil {
+				err = fmt.Errorf("%s: run %s: %w", c.Node, c.Run, err)
+			}
 		}
 		if err != nil { // one node does not decide about the others
 			s.tell(Event{Kind: EventNotice, Message: "a copy of a run's record cannot be used: " + err.Error()})
@@ -66,29 +68,60 @@ func (o *Orchestrator) Recall(ctx context.Context, id string) (records []run.Rec
 			chosen[name] = k
 		}
 		record := k.Record()
-		record.Err = unusable(err)
+		record.Err = s.unusable(name, err)
 		records = append(records, record)
 		delete(broken, name)
 	}
 	for name, err := range broken {
-		records = append(records, run.Record{ID: name, Err: unusable(err)})
+		records = append(records, run.Record{ID: name, Err: s.unusable(name, err)})
 	}
-	host, _ := os.Hostname()
-	for i, r := range records {
-		records[i].Running = r.Err == nil && slices.ContainsFunc(holding, func(h run.Holding) bool {
-			return h.Owner.Run == r.ID && h.Assess(host, alive) == run.Held
-		})
-	}
+	records = s.withHolders(records, holding, id)
 	slices.SortFunc(records, func(a, b run.Record) int { return cmp.Compare(b.ID, a.ID) })
 	return records, nil
 }
 
+// withHolders marks the runs that hold the lock and whose owners seem to live, and adds those among
+// the chosen ones that no one knows: they have not come to a change.
+func (s *session) withHolders(records []run.Record, holding []run.Holding, chosen string) []run.Record {
+	host, _ := os.Hostname()
+	for _, h := range holding {
+		id, verdict := h.Owner.Run, h.Assess(host, alive)
+		i := slices.IndexFunc(records, func(r run.Record) bool { return r.ID == id })
+		switch {
+		case i >= 0:
+			records[i].Running = records[i].Err == nil && verdict == run.Held
+		case id != "" && strings.HasPrefix(id, chosen) && !s.hasRun(id):
+			e := s.lockError(&run.LockedError{Where: s.lockNode(), Holding: h, Verdict: verdict})
+			e.Summary += ", and no control plane that answers keeps its record"
+			if verdict == run.Stale {
+				e.Next = fmt.Sprintf("nothing was changed. Its owner appears to have died before a change; break "+
+					"its lock: %s\nor, if %s still has the record, resume it there: %s",
+					s.command("unlock", "-i", "INVENTORY"), h.Owner.Host, s.command("resume", id))
+			}
+			records = append(records, run.Record{ID: id, Running: verdict == run.Held, Err: e})
+		}
+	}
+	return records
+}
+
+// hasRun reports whether this machine has a record of the run.
+func (s *session) hasRun(id string) bool {
+	_, err := FindRun(s.opts.StateDir, id)
+	return err == nil
+}
+
 // unusable explains why no copy of a run can be used; nil stays nil.
-func unusable(err error) error {
+func (s *session) unusable(id string, err error) error {
 	if _, explained := errors.AsType[*Error](err); err == nil || explained {
 		return err
 	}
-	return recordError(err)
+	e := recordError(err)
+	if e.Code == ExitNotBegun {
+		e.Next = fmt.Sprintf("nothing was changed; use the version of kscertctl that wrote the record, or, if none did, "+
+			"move /var/lib/kscertctl/runs/%s away on the node. Other runs: %s", id,
+			s.command("runs", "list", "-i", "INVENTORY"))
+	}
+	return e
 }
 
 // copies reads what each control plane keeps, and the locks there.
@@ -336,7 +369,7 @@ func (s *session) takeOver(ctx context.Context, p run.Proposal, state run.State)
 			return p, &Error{Code: ExitUsage,
 				Summary: "kscertctl takes from control planes only what was planned; pass the same as for the run: " +
 					strings.Join(missing, ", "),
-				Next: "nothing was changed; see: kscertctl resume --help"}
+				Next: "nothing was changed; run the command again with " + strings.Join(missing, ", ")}
 		}
 		p, err = s.own(p)
 	} else if p.Request, err = s.request(); err != nil {

@@ -71,6 +71,7 @@ if sys.argv[1] == 'keep':
     shutil.copytree('node/runs', 'kept/%%03d' %% len(os.listdir('kept')))
 else:
     out = sh(head + open(role + 'recall.sh').read())
+    if os.path.exists('held'): out = open('held').read() + out
     events = [{'v': 1, 'event': 'result', 'status': 'ok', 'host': 'cp1', 'task': {'name': 'Tell'}, 'payload': out}, {'v': 1, 'event': 'stats', 'hosts': {'cp1': {'ok': 1}}}]
     open('recall.yml', 'w').write(''.join(json.dumps(e) + '\n' for e in events))
 `
@@ -332,7 +333,7 @@ func TestResumeOfAnOlderRecord(t *testing.T) {
 	if found, err := first.Recall(t.Context(), ""); err != nil || len(found) != 1 || found[0].Err != nil || found[0].State.Ended != run.Done {
 		t.Fatalf("%v: %+v", err, found)
 	}
-	if got, err := first.Resume(t.Context(), r.RunID); err != nil || got.RunID != r.RunID || len(ranPlaybooks(c.ran)) != before+1 {
+	if got, err := first.Resume(t.Context(), r.RunID); err != nil || got.RunID != r.RunID || len(ranPlaybooks(c.ran)) != before {
 		t.Errorf("what is done elsewhere is done again: %v, %v", err, ranPlaybooks(c.ran)[before:])
 	}
 }
@@ -470,6 +471,87 @@ func TestRecalledLock(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A machine that was lost between the lock and the first change leaves a lock without a record. No
+// older run is taken for that one.
+func TestRecallLockWithoutRecord(t *testing.T) {
+	t.Parallel()
+	const id = "20300101T000000Z-abcdef"
+	for _, row := range []struct {
+		name, chosen string
+		age          int
+		running      bool
+		next         string // empty if the holder is not among the answer
+	}{
+		{"dead", "", 1000, false, "break its lock: kscertctl unlock -i INVENTORY"},
+		{"alive", "", 10, true, "wait until that run has finished"},
+		{"by its name", id, 1000, false, "if burnt still has the record, resume it there: kscertctl resume " + id},
+		{"another is asked for", "20200101", 1000, false, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			c := newKeepingCluster(t)
+			if _, err := c.machine(t).Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			c.write(t, "held", fmt.Sprintf(`@@LOCK held %d {"schema":1,"user":"anna","host":"burnt","pid":7,"run":"%s"}`+"\n", row.age, id))
+			records, err := c.machine(t).Recall(t.Context(), row.chosen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first := records[0]
+			if (first.ID == id) != (row.next != "") {
+				t.Fatalf("the newest is %s: %v", first.ID, first.Err)
+			}
+			if row.next == "" {
+				return
+			}
+			e, ok := errors.AsType[*Error](first.Err)
+			if !ok || e.Code != ExitLocked || !strings.Contains(e.Next, row.next) || first.Running != row.running {
+				t.Errorf("%+v, running %t", first.Err, first.Running)
+			}
+			if records[1].Err != nil {
+				t.Errorf("the run before it: %v", records[1].Err)
+			}
+		})
+	}
+}
+
+// A copy that cannot be used, or is of other nodes, is named with its node and its place; the run
+// before it is still found.
+func TestRecallNamesWhatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	const later = "20300101T000000Z-abcdef"
+	c := newKeepingCluster(t)
+	r, err := c.machine(t).Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := func(found run.Record, id, summary string) {
+		t.Helper()
+		e, ok := errors.AsType[*Error](found.Err)
+		if !ok || found.ID != id || e.Code != ExitNotBegun || !strings.Contains(e.Summary, "cp1: run "+id+": "+summary) ||
+			!strings.Contains(e.Next, "move /var/lib/kscertctl/runs/"+id+" away on the node") ||
+			!strings.Contains(e.Next, "kscertctl runs list -i INVENTORY") {
+			t.Errorf("%s: %+v", found.ID, found.Err)
+		}
+	}
+	if err := os.MkdirAll(c.bin+"/node/runs/"+later, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c.write(t, "node/runs/"+later+"/journal.jsonl", "nonsense\n")
+	records, err := c.machine(t).Recall(t.Context(), "")
+	if err != nil || len(records) != 2 || records[1].ID != r.RunID || records[1].Err != nil {
+		t.Fatalf("%v, %+v", err, records)
+	}
+	wrong(records[0], later, "journal.jsonl is damaged")
+
+	c.write(t, "inventory", `{"kube_control_plane": {"hosts": ["cp1"]}, "kube_node": {"hosts": ["cp1"]}}`)
+	if records, err = c.machine(t).Recall(t.Context(), r.RunID); err != nil || len(records) != 2 {
+		t.Fatalf("%v, %+v", err, records)
+	}
+	wrong(records[1], r.RunID, "its plan is for a node")
 }
 
 // What is kept on nodes holds no secret of this machine, not even packed.

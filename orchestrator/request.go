@@ -82,7 +82,7 @@ func (o *Options) Recall(r run.Request) error {
 			return &Error{Code: ExitUsage,
 				Summary: "the record of the run comes from control planes, which do not name where to work; pass the " +
 					"same as for the run: " + strings.Join(missing, ", "),
-				Next: "nothing was changed; see: kscertctl resume --help"}
+				Next: "nothing was changed; run the command again with " + strings.Join(missing, ", ")}
 		}
 		o.adopt(r)
 		return nil

@@ -41,7 +41,7 @@ func FindRunOf(state string, inventories []string) (run.Record, error) {
 	if err != nil {
 		return r, &Error{Code: ExitUsage, Err: err,
 			Summary: "no run of the inventory " + strings.Join(inventories, ", ") + " has been recorded here",
-			Next:    "name the run: see kscertctl runs list"}
+			Next:    "name the run: see " + Command(state, "runs", "list")}
 	}
 	return r, nil
 }

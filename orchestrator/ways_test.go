@@ -232,7 +232,7 @@ func made(e ast.Expr) bool {
 	ast.Inspect(e, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.CallExpr:
-			by = by || slices.Contains([]string{"command", "ApplyCommand", "anotherAnsible"}, typeName(n.Fun))
+			by = by || slices.Contains([]string{"command", "Command", "ApplyCommand", "anotherAnsible"}, typeName(n.Fun))
 		case *ast.SelectorExpr:
 			by = by || n.Sel.Name == "Next"
 		}

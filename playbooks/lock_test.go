@@ -2,6 +2,7 @@ package playbooks_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -40,7 +41,7 @@ func (l locker) try(action, run string, vars ...string) (string, error) {
 	cmd := exec.Command("/bin/sh", "-c", role(l.t, "lock/files/lock.sh"))
 	cmd.Env = append(os.Environ(),
 		"KSCERT_STATE_DIR="+l.dir, "KSCERT_CONFIG_DIR=/nowhere", "KSCERT_LOCK_CLUSTER=0123456789abcdef", "KSCERT_LOCK_ACTION="+action,
-		"KSCERT_LOCK_RUN="+run, "KSCERT_LOCK_REPLACE=", fmt.Sprintf(`KSCERT_LOCK_OWNER={"user":"\"run\":\"x\"","run":"%s"}`, run))
+		"KSCERT_LOCK_RUN="+run, "KSCERT_LOCK_REPLACE=", "KSCERT_LOCK_SEEN=", fmt.Sprintf(`KSCERT_LOCK_OWNER={"user":"\"run\":\"x\"","run":"%s"}`, run))
 	cmd.Env = append(cmd.Env, vars...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -83,6 +84,20 @@ func TestLock(t *testing.T) {
 		named := row.owner == "" && lock == "-" || row.owner != "" && strings.HasSuffix(lock, `"run":"`+row.owner+`"}`)
 		if state != row.state || !named {
 			t.Errorf("row %d: %s %s: %s %s, want %s %q", i, row.action, row.run, state, lock, row.state, row.owner)
+		}
+	}
+}
+
+// Of two machines that saw the same dead owner, one gets the lock.
+func TestLockReplacedOnce(t *testing.T) {
+	t.Parallel()
+	l := locker{t, t.TempDir()}
+	owner := func(pid string) string { return `KSCERT_LOCK_OWNER={"host": "h", "pid": ` + pid + `, "run": "a"}` }
+	_, line := l.do("acquire", "a", owner("1"))
+	seen := fmt.Sprintf("KSCERT_LOCK_SEEN=%x", sha256.Sum256([]byte(line+"\n")))
+	for _, row := range []struct{ pid, state string }{{"2", "acquired"}, {"3", "held"}} {
+		if state, _ := l.do("acquire", "a", owner(row.pid), "KSCERT_LOCK_REPLACE=a", seen); state != row.state {
+			t.Errorf("%s: %s, want %s", row.pid, state, row.state)
 		}
 	}
 }

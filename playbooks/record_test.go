@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/infrapuzzle/kscertctl/internal/testansible"
@@ -99,8 +101,8 @@ func (k *keeper) recall(named string) map[string][]string {
 	if err != nil {
 		k.t.Fatalf("%v: %s", err, out)
 	}
-	if _, err := run.ParseCopies("cp1", out); err != nil {
-		k.t.Errorf("%v: %s", err, out)
+	if _, err := run.ParseCopies("cp1", out); err != nil || len(out) > 1<<20 {
+		k.t.Errorf("%v: %d bytes: %.1000s", err, len(out), out)
 	}
 	found := map[string][]string{}
 	for line := range strings.Lines(out) {
@@ -247,6 +249,18 @@ func TestRecall(t *testing.T) {
 		if got := k.recall(row.named); !maps.EqualFunc(got, row.want, func(a, b []string) bool { return slices.Equal(slices.Sorted(slices.Values(a)), b) }) {
 			t.Errorf("%q: %v, want %v", row.named, got, row.want)
 		}
+	}
+
+	// What kscertctl does not write keeps no one from reading the rest: a journal without end is
+	// printed as an empty one, and a pipe is none.
+	at := func(run string) string { return filepath.Join(k.state, "runs", run, itsJournal) }
+	err := errors.Join(os.Truncate(at(aLaterRun), 1<<30), os.Remove(at(aRollback)), syscall.Mkfifo(at(aRollback), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := k.recall(aRollback)
+	if want := []string{"plan.json.gz"}; !slices.Equal(got[aRollback], want) || !slices.Equal(got[aRun], short) || !slices.Contains(got[aLaterRun], itsJournal) {
+		t.Errorf("%v", got)
 	}
 }
 

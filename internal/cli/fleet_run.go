@@ -254,6 +254,8 @@ type fleetRunFlags struct {
 	resume    string
 	stopAfter int
 	wait      string
+	// recall: what the control planes keep counts where this machine knows of no run.
+	recall bool
 }
 
 func newFleetRun(s Streams) *cobra.Command {
@@ -364,8 +366,8 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) (*rep
 	if err := w.close(); err != nil {
 		return nil, err
 	}
-	next := fmt.Sprintf("see the runs of the clusters, and continue: kscertctl fleet run --resume %s -f %s", doc.Fleet,
-		f.file)
+	next := "see the runs of the clusters, and continue: " +
+		orchestrator.Command(f.state, "fleet", "run", "--resume", doc.Fleet, "-f", f.file)
 	err = verdictOf("failed", doc.Clusters, next)
 	if cmd.Context().Err() != nil &&
 		orchestrator.Worst(orchestrator.Code(err), orchestrator.ExitInterrupted) == orchestrator.ExitInterrupted {
@@ -470,15 +472,35 @@ func (m *member) resumable() string {
 	return r.ID
 }
 
+// requireYes asks for a yes, unless it was given. The error, an *Error with the next step, is that there
+// was none: what is "the plans were" or the like.
+func requireYes(ctx context.Context, s Streams, given bool, question, what, next string) error {
+	yes, err := ask(ctx, s, given, question)
+	if ctx.Err() != nil {
+		return &orchestrator.Error{Code: orchestrator.ExitInterrupted, Summary: "interrupted before any change",
+			Err: ctx.Err()}
+	}
+	if err == nil && !yes {
+		err = errors.New("only yes is one")
+	}
+	if err != nil {
+		return &orchestrator.Error{Code: orchestrator.ExitNotApproved, Err: err,
+			Summary: what + " not approved: " + err.Error(), Next: next}
+	}
+	return nil
+}
+
 // approve shows the plans of all clusters and asks for a yes, unless it was given.
 func (f *fleetRunFlags) approve(ctx context.Context, s Streams, all []*member, doc *report.FleetRun) error {
 	if f.yes {
 		return nil
 	}
-	if !s.Terminal {
-		return &orchestrator.Error{Code: orchestrator.ExitNotApproved,
-			Summary: "the plans were not approved: stdin is not a terminal: pass --yes to approve",
-			Next:    "nothing was changed; see: kscertctl fleet plan"}
+	require := func(question string) error {
+		return requireYes(ctx, s, false, question, "the plans were",
+			"nothing was changed; to approve without being asked: kscertctl fleet run --yes")
+	}
+	if !s.Terminal { // before clusters are inspected
+		return require("")
 	}
 	var open []*member
 	for _, m := range all {
@@ -490,18 +512,8 @@ func (f *fleetRunFlags) approve(ctx context.Context, s Streams, all []*member, d
 	if err := doc.Text(s.Err); err != nil {
 		return err
 	}
-	yes, err := ask(ctx, s, false, "Carry out these plans?")
-	if ctx.Err() != nil {
-		return &orchestrator.Error{Code: orchestrator.ExitInterrupted, Summary: "interrupted before any change",
-			Err: ctx.Err()}
-	}
-	if err == nil && !yes {
-		err = errors.New("only yes is one")
-	}
-	if err != nil {
-		return &orchestrator.Error{Code: orchestrator.ExitNotApproved,
-			Summary: "the plans were not approved: " + err.Error(), Err: err,
-			Next: "nothing was changed; to approve without being asked: kscertctl fleet run --yes"}
+	if err := require("Carry out these plans?"); err != nil {
+		return err
 	}
 	for _, m := range open {
 		m.ended(nil)
@@ -531,6 +543,8 @@ type fleetWork struct {
 	// stop stops the work gracefully, and halt triggers that.
 	stop <-chan struct{}
 	halt func()
+	// recall: see fleetRunFlags.
+	recall bool
 
 	// mu guards the document, and lost, the error of writing it.
 	mu   sync.Mutex
@@ -540,7 +554,7 @@ type fleetWork struct {
 // begin opens the record. When the context is done, the work stops gracefully.
 func (f *fleetRunFlags) begin(ctx context.Context, doc *report.FleetRun, all []*member) (w *fleetWork, err error) {
 	ctx, halt := context.WithCancel(ctx)
-	w = &fleetWork{doc: doc, all: all, stop: ctx.Done(), halt: halt}
+	w = &fleetWork{doc: doc, all: all, stop: ctx.Done(), halt: halt, recall: f.recall}
 	if doc.Fleet == "" {
 		w.dir, err = orchestrator.CreateFleet(f.state)
 	} else {
@@ -676,9 +690,19 @@ func (w *fleetWork) why(p fleet.Policy) {
 
 // cluster works on one cluster.
 func (w *fleetWork) cluster(ctx context.Context, s Streams, m *member) {
+	var (
+		opts   orchestrator.Options
+		to     results
+		result orchestrator.Result
+		err    error
+	)
 	resumed := m.resumable()
-	opts, to, err := m.options(s, resumed)
-	var result orchestrator.Result
+	if resumed == "" && w.recall {
+		resumed, err = w.recalled(ctx, s, m)
+	}
+	if err == nil {
+		opts, to, err = m.options(s, resumed)
+	}
 	if err == nil {
 		opts.Stop, opts.Approve = w.stop, m.approver()
 		next := opts.Observe
@@ -706,6 +730,59 @@ func (w *fleetWork) cluster(ctx context.Context, s Streams, m *member) {
 			m.at.State = report.FleetFailed
 		}
 	})
+}
+
+// recallWithin is how old the last line of a journal may be for "fleet work" to continue that run: an
+// earlier Pod of the same Job wrote it, at most a window before.
+const recallWithin = 24 * time.Hour
+
+// clockSkew is how far the clock of the machine of an earlier Pod may be ahead of this one's.
+const clockSkew = 10 * time.Minute
+
+// recalled is the newest run that the cluster's control planes keep, if it was stopped after its
+// approval and not long ago; empty for none. Its record is here then.
+func (w *fleetWork) recalled(ctx context.Context, s Streams, m *member) (string, error) {
+	opts, _, err := m.options(s, "")
+	if err != nil {
+		return "", err
+	}
+	o, err := orchestrator.New(opts)
+	if err != nil {
+		return "", err
+	}
+	records, err := o.Recall(ctx, "")
+	if err != nil {
+		return "", err
+	}
+	id, err := leftByPod(records, time.Now())
+	if id != "" {
+		w.note(func() { m.at.Run, m.at.StateDir = id, opts.StateDir })
+	}
+	return id, err
+}
+
+// leftByPod is the run that an earlier Pod left, of what control planes keep, the newest first; empty
+// for none. The error is why it cannot be used.
+func leftByPod(records []run.Record, now time.Time) (string, error) {
+	for _, r := range records {
+		if len(r.Entries) == 0 { // its copies cannot be read, or it only holds the lock
+			if orchestrator.Code(r.Err) == orchestrator.ExitLocked {
+				return "", r.Err
+			}
+			continue
+		}
+		age := now.Sub(r.Entries[len(r.Entries)-1].Time)
+		switch {
+		case age < -clockSkew: // no Pod wrote that
+			continue
+		case age > recallWithin, r.State.Kind == run.KindRollback, r.State.Ended == run.Done:
+			return "", nil
+		case r.Err != nil || !r.Resumable():
+			return "", r.Err
+		}
+		return r.ID, nil
+	}
+	return "", nil
 }
 
 // close ends the record.

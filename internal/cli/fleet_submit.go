@@ -43,7 +43,8 @@ cluster has failed for good with exit code 5, 7, 9, 10 or 64.
 
 The Pods find the fleet file, under its name here, the inventories and keys in Secrets
 and ConfigMaps that you have made: --files names them. Records of runs lie in the volume
-of --volume-claim; without one they are lost with the Pod.
+of --volume-claim; without one they are lost with the Pod, except for what the clusters'
+control planes keep, which is enough to resume.
 
 Of several waves each is a Job, begun when the one before it is done: --follow waits for
 that. --schedule makes a CronJob. kubectl must be in PATH.`,
@@ -148,7 +149,8 @@ func (f *fleetSubmitFlags) specs(c chosen) ([]fleetjob.Spec, error) {
 	if base.Name == "" {
 		base.Name = "kscertctl-" + time.Now().UTC().Format("20060102-150405")
 	}
-	if err := fleetjob.CheckName(base.Name); err != nil {
+	base.Namespace, base.Submission, base.File = f.namespace, base.Name, c.path
+	if err := base.Validate(); err != nil {
 		return nil, err
 	}
 	if _, err := config.ParseTime(cmp.Or(base.Wait, "0")); err != nil {
@@ -164,7 +166,6 @@ func (f *fleetSubmitFlags) specs(c chosen) ([]fleetjob.Spec, error) {
 	case base.Schedule != "" && f.follow:
 		return nil, errors.New("--follow is for a Job, and --schedule makes a CronJob")
 	}
-	base.Namespace, base.Submission, base.File = f.namespace, base.Name, c.path
 	var specs []fleetjob.Spec
 	for _, wave := range fleet.InWaves(c.clusters) {
 		spec := base
@@ -178,8 +179,9 @@ func (f *fleetSubmitFlags) specs(c chosen) ([]fleetjob.Spec, error) {
 	switch {
 	case len(specs) == 0:
 		return nil, errors.New("every cluster is held: there is nothing to submit")
-	case len(specs) > 1 && !f.follow && !f.print && !base.Check:
-		return nil, errors.New("the clusters are of several waves: wait for each with --follow, or choose those of one")
+	case len(specs) > 1 && (f.print || !f.follow) && !base.Check:
+		return nil, errors.New("the clusters are of several waves, and nothing would wait for one before the next: " +
+			"submit them with --follow, or choose those of one wave")
 	}
 	for i := range specs {
 		if len(specs) > 1 {
@@ -197,16 +199,8 @@ func (f *fleetSubmitFlags) approve(ctx context.Context, s Streams, specs []fleet
 	for _, spec := range specs {
 		_, _ = fmt.Fprintf(s.Err, "%s: %d at once of %s\n", spec.Name, spec.Parallel, strings.Join(spec.Clusters, ", "))
 	}
-	yes, err := ask(ctx, s, f.yes, "Have these clusters recovered or renewed, without asking again?")
-	if err == nil && !yes {
-		err = errors.New("only yes is one")
-	}
-	if err != nil {
-		return &orchestrator.Error{Code: orchestrator.ExitNotApproved, Err: err,
-			Summary: "it was not approved: " + err.Error(),
-			Next:    "nothing was submitted; to see what would be done: kscertctl fleet plan"}
-	}
-	return nil
+	return requireYes(ctx, s, f.yes, "Have these clusters recovered or renewed, without asking again?", "it was",
+		"nothing was submitted; to see what would be done: kscertctl fleet plan")
 }
 
 // watcher shows how far the Jobs have got, and their logs.

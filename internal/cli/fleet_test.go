@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/cli"
+	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
@@ -333,11 +334,11 @@ func TestFleetWorkGoesOn(t *testing.T) {
 				running.code(t)
 				a.keep(t, "go", "")
 				a.until(t, "finished")
-				runs, err := os.ReadDir(filepath.Join(p.dir, "state", "a", "runs"))
-				if err != nil || len(runs) != 1 {
-					t.Fatalf("%v: %v", err, runs)
+				r, err := orchestrator.FindRun(filepath.Join(p.dir, "state", "a"), "")
+				if err != nil {
+					t.Fatal(err)
 				}
-				first = runs[0].Name()
+				first = r.ID
 			} else {
 				p.command(t, work...).want(t, 8, "a: exit code 8: ")
 				if c := result(); c.State != report.FleetFailed || c.ExitCode != 8 || c.Run == "" {

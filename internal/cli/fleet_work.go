@@ -23,14 +23,15 @@ type fleetWorkFlags struct {
 }
 
 func newFleetWork(s Streams) *cobra.Command {
-	flags := fleetWorkFlags{run: fleetRunFlags{yes: true}}
+	flags := fleetWorkFlags{run: fleetRunFlags{yes: true, recall: true}}
 	flags.run.parallel = 1
 	cmd := &cobra.Command{
 		Use:   "work CLUSTER... -f FILE --index 0",
 		Short: "Work on one cluster of a fleet, as a Pod of \"fleet submit\"",
 		Long: `work is the command in the Pods of what "fleet submit" submits. On the cluster with
 this index among those that are named it does what "fleet run --yes" does. A run there
-that an earlier Pod left after a change is resumed, never begun again.`,
+that an earlier Pod left after a change is resumed, never begun again: its record is in
+--state-dir, or comes from the control planes if it is younger than a day.`,
 		Example: `  kscertctl fleet work fra1 fra2 -f fleet.yaml --index 1 --state-dir /var/lib/kscertctl`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, names []string) error {

@@ -85,7 +85,7 @@ func (f *managementFlags) status(ctx context.Context, name string) (at submitted
 		return at, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err,
 			Next: "name its namespace with --namespace; all of them: kubectl get jobs --selector=" + fleetjob.Selector}
 	}
-	if out, err = f.ask(ctx, nil, "get", "pods", "--selector="+fleetjob.Selector, "--output=json"); err != nil {
+	if out, err = f.ask(ctx, nil, "get", "pods", "--selector="+fleetjob.PodsOf(at.jobs), "--output=json"); err != nil {
 		return at, err
 	}
 	if at.pods, err = fleetjob.Pods(out); err == nil {

@@ -101,6 +101,8 @@ type notifier struct {
 	notes     chan notify.Note
 	delivered chan struct{}
 	number    int
+	// began makes the IDs of a resumed run others than those before.
+	began time.Time
 	// step is the gate that is waited for, since when, and whether that was notified.
 	step  string
 	since time.Time
@@ -114,7 +116,7 @@ const queued = 64
 // asked for approval.
 func (f *notifyFlags) begin(ctx context.Context, s Streams, opts *orchestrator.Options, asks bool) *notifier {
 	n := &notifier{flags: f, state: opts.StateDir, s: s, notes: make(chan notify.Note, queued),
-		delivered: make(chan struct{})}
+		delivered: make(chan struct{}), began: time.Now()}
 	go func() {
 		defer close(n.delivered)
 		for next := range n.notes {
@@ -173,7 +175,7 @@ func (n *notifier) add(m notify.Moment, at time.Time) {
 	host, _ := os.Hostname()
 	select {
 	case n.notes <- notify.Note{
-		Moment: m, Time: at, Run: n.run, ID: fmt.Sprintf("%s/%s/%d", n.run, m, n.number),
+		Moment: m, Time: at, Run: n.run, ID: fmt.Sprintf("%s/%s/%d-%d", n.run, m, n.began.UnixMilli(), n.number),
 		Source: (&url.URL{Host: cmp.Or(host, "localhost"), Path: "/kscertctl"}).String(), Report: body.Bytes(),
 	}:
 	default:

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -141,7 +143,7 @@ func (f *inspectFlags) recall(cmd *cobra.Command, s Streams, name string, r run.
 		return r, nil
 	}
 	r, err = found(cmd, f.opts.StateDir, name)
-	for _, k := range kept { // the newest first
+	for i, k := range kept { // the newest first
 		switch {
 		case k.ID == r.ID:
 			r.Running = r.Running || k.Running
@@ -149,10 +151,23 @@ func (f *inspectFlags) recall(cmd *cobra.Command, s Streams, name string, r run.
 			continue
 		}
 		if k.Err != nil {
-			return r, k.Err
+			return r, instead(cmd, k.Err, name, kept[i+1:])
 		}
 	}
 	return r, err
+}
+
+// instead names, in the error about the newest run, the one before it that can be used: which of them
+// is meant is not decided here.
+func instead(cmd *cobra.Command, err error, name string, older []run.Record) error {
+	e, explained := errors.AsType[*orchestrator.Error](err)
+	i := slices.IndexFunc(older, func(r run.Record) bool { return r.Err == nil })
+	if name != "" || !explained || i < 0 {
+		return err
+	}
+	out := *e
+	out.Next += fmt.Sprintf(". The newest that can be used: kscertctl %s %s -i INVENTORY", cmd.Name(), older[i].ID)
+	return &out
 }
 
 // kept asks the control planes for the runs that they keep.

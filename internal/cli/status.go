@@ -61,13 +61,15 @@ they were started.`,
 			}
 			if r.Err != nil {
 				return &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: r.Err.Error(), Err: r.Err,
-					Next: "its record is in " + r.Path + "; the others: kscertctl runs list"}
+					Next: "its record is in " + r.Path + "; the others: " +
+						orchestrator.Command(flags.opts.StateDir, "runs", "list")}
 			}
 			p, err := orchestrator.LoadRun(flags.opts.StateDir, r.ID)
 			if err != nil {
 				return err
 			}
 			status := report.Status(r, p)
+			status.StateDir = orchestrator.OtherStateDir(flags.opts.StateDir)
 			if flags.output == "json" {
 				return report.JSON(s.Out, status)
 			}

@@ -95,7 +95,9 @@ func (p tried) until(t *testing.T, file string) string {
 			return strings.TrimSpace(string(text))
 		}
 	}
-	_ = p.Process.Kill()
+	if p.Cmd != nil {
+		_ = p.Process.Kill()
+	}
 	t.Fatalf("there is no file %s in time", file)
 	return ""
 }

@@ -211,7 +211,7 @@ func (r *reader) file(n *yaml.Node) File {
 	var clusters *yaml.Node
 	r.zone = time.UTC
 	r.mapping(n, "a fleet file", []field{
-		{"time-zone", parsed(r, &r.zone, parseZone)},
+		{"time-zone", parsed(r, &r.zone, ParseZone)},
 		{"waves", r.list(&f.Waves, wrongName)},
 		{"failure-domain", func(n *yaml.Node) { r.domain(n, &f) }},
 		{"settings", r.settings(&f.Settings)},
@@ -342,7 +342,7 @@ func (r *reader) windows(n *yaml.Node) (out Windows) {
 			})},
 			{"from", parsed(r, &w.From, parseClock)},
 			{"to", parsed(r, &w.To, parseClock)},
-			{"time-zone", parsed(r, &w.Zone, parseZone)},
+			{"time-zone", parsed(r, &w.Zone, ParseZone)},
 		})
 		if w.From < 0 || w.To < 0 || w.From == 24*60 {
 			r.fault(item, "a window needs from, before 24:00, and to")

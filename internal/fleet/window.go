@@ -96,9 +96,9 @@ func parseDay(s string) (time.Weekday, error) {
 	return time.Weekday(i), nil
 }
 
-// parseZone reads the name of a time zone. "Local" is refused: it means another zone on
+// ParseZone reads the name of a time zone. "Local" is refused: it means another zone on
 // another machine.
-func parseZone(s string) (*time.Location, error) {
+func ParseZone(s string) (*time.Location, error) {
 	zone, err := time.LoadLocation(s)
 	if err != nil || s == "Local" || s == "" {
 		return nil, fmt.Errorf("must be the name of a time zone such as Europe/Berlin or UTC")

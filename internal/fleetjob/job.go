@@ -4,12 +4,16 @@ package fleetjob
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/robfig/cron/v3"
+
+	"github.com/infrapuzzle/kscertctl/internal/fleet"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 )
 
@@ -72,11 +76,36 @@ var (
 	sourceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)
 )
 
-// CheckName returns what is wrong with the name of a Job.
-func CheckName(name string) error {
-	if len(name) > 50 || !jobName.MatchString(name) {
-		return fmt.Errorf("--name %q: must be up to 50 lower-case letters, digits and '-', with a letter or digit at "+
-			"both ends", name)
+// Validate returns what is wrong with what the API server would refuse, or would take and never begin.
+func (s Spec) Validate() error {
+	for _, name := range []struct {
+		flag, value string
+		pattern     *regexp.Regexp
+		longest     int
+		what        string
+	}{
+		{"--name", s.Name, jobName, 50, "lower-case letters, digits and '-'"},
+		{"--namespace", s.Namespace, jobName, 63, "lower-case letters, digits and '-'"},
+		{"--queue", s.Queue, sourceName, 63, "lower-case letters, digits, '-' and '.'"}, // it becomes a label
+		{"--volume-claim", s.Claim, sourceName, 253, "lower-case letters, digits, '-' and '.'"},
+	} {
+		if (name.value != "" || name.flag == "--name") && (len(name.value) > name.longest || !name.pattern.MatchString(name.value)) {
+			return fmt.Errorf("%s %q: must be up to %d %s, with a letter or digit at both ends", name.flag, name.value,
+				name.longest, name.what)
+		}
+	}
+	if s.Zone != "" && s.Schedule == "" {
+		return errors.New("--time-zone is for --schedule")
+	}
+	// Kubernetes refuses a zone within the schedule, and the zone Local.
+	if _, err := cron.ParseStandard(s.Schedule); s.Schedule != "" && (err != nil || strings.Contains(s.Schedule, "TZ")) {
+		return fmt.Errorf("--schedule %q: must have five fields, such as \"15 3 * * *\", or be one such as @daily",
+			s.Schedule)
+	}
+	if s.Zone != "" {
+		if _, err := fleet.ParseZone(s.Zone); err != nil {
+			return fmt.Errorf("--time-zone %q: %w", s.Zone, err)
+		}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package fleetjob_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -141,9 +142,33 @@ func TestManifestRefuses(t *testing.T) {
 			t.Errorf("%q: %v", files, err)
 		}
 	}
-	for _, name := range []string{"", "Night", "a_b", "-a", "a-", strings.Repeat("a", 51), "a\nb"} {
-		if err := fleetjob.CheckName(name); err == nil {
-			t.Errorf("%q was accepted", name)
+	for flag, values := range map[string][]string{
+		"--name":         {"", "Night", "a_b", "-a", "a-", strings.Repeat("a", 51), "a\nb"},
+		"--namespace":    {"A", "a.b", strings.Repeat("a", 64)},
+		"--queue":        {"a/b", "a,b", strings.Repeat("a", 64)},
+		"--volume-claim": {"a b", "A", strings.Repeat("a", 254)},
+		"--schedule":     {"nope", "15 3 * *", "0 15 3 * * *", "60 3 * * *", "@reboot", "TZ=UTC 15 3 * * *", "CRON_TZ=UTC 15 3 * * *"},
+		"--time-zone":    {"Foo", "Local", "+02:00"},
+	} {
+		for _, value := range values {
+			s := spec()
+			s.Schedule = "15 3 * * *"
+			*map[string]*string{"--name": &s.Name, "--namespace": &s.Namespace, "--queue": &s.Queue, "--volume-claim": &s.Claim,
+				"--schedule": &s.Schedule, "--time-zone": &s.Zone}[flag] = value
+			if err := s.Validate(); err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("%s %q: ", flag, value)) {
+				t.Errorf("%s %q: %v", flag, value, err)
+			}
 		}
+	}
+	for _, right := range []fleetjob.Spec{
+		spec(), {Name: "a"}, {Name: "a", Namespace: "b-1", Queue: "team.a", Claim: "a.b", Schedule: "@daily", Zone: "Europe/Berlin"},
+		{Name: "a", Schedule: "*/15 3-5 1,15 jan mon"},
+	} {
+		if err := right.Validate(); err != nil {
+			t.Errorf("%+v: %v", right, err)
+		}
+	}
+	if err := (fleetjob.Spec{Name: "a", Zone: "UTC"}).Validate(); err == nil || !strings.Contains(err.Error(), "--time-zone is for --schedule") {
+		t.Errorf("a zone of nothing: %v", err)
 	}
 }

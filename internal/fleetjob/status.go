@@ -78,6 +78,15 @@ type list[T any] struct {
 	Items []T `json:"items"`
 }
 
+// PodsOf is the label selector of the Pods of Jobs.
+func PodsOf(jobs []Job) string {
+	names := make([]string, len(jobs))
+	for i, j := range jobs {
+		names[i] = j.Metadata.Name
+	}
+	return jobOf + " in (" + strings.Join(names, ",") + ")"
+}
+
 // Pods reads the Pods of a Job from a list as JSON.
 func Pods(data []byte) ([]Pod, error) {
 	l, err := decode[list[Pod]](data)

@@ -33,6 +33,29 @@ const (
 	EtcdKubeadm Etcd = "kubeadm"
 )
 
+// Runtime selects the nodes' container runtime.
+type Runtime string
+
+const (
+	// ContainerdDebian is the containerd of the nodes' Debian release.
+	ContainerdDebian Runtime = "containerd"
+	// Containerd24 is a containerd that is built from its module.
+	Containerd24 Runtime = "containerd-2.4"
+)
+
+// containerdVersions are the versions of containerd to build, by runtime; Debian's is not built.
+var containerdVersions = map[Runtime]string{ContainerdDebian: "", Containerd24: "2.4.2"}
+
+// Runtimes returns the runtimes to choose from.
+func Runtimes() []string {
+	var names []string
+	for r := range containerdVersions {
+		names = append(names, string(r))
+	}
+	slices.Sort(names)
+	return names
+}
+
 // Like names a deployment that the cluster should resemble.
 type Like string
 
@@ -68,6 +91,9 @@ type Spec struct {
 	Like Like
 
 	KubernetesVersion string
+	// EtcdVersion is by default the version of Kubernetes' own client.
+	EtcdVersion string
+	Runtime     Runtime
 	// CertificateValidity, if not zero, is the lifetime of the certificates that kubeadm and
 	// the controller manager issue, for certificates that expire by themselves.
 	CertificateValidity time.Duration
@@ -97,6 +123,8 @@ func (s Spec) withDefaults() (Spec, error) {
 		s.KubernetesVersion = kubebuild.DefaultVersion
 	}
 	s.KubernetesVersion = strings.TrimPrefix(s.KubernetesVersion, "v")
+	s.EtcdVersion = strings.TrimPrefix(s.EtcdVersion, "v")
+	s.Runtime = cmp.Or(s.Runtime, ContainerdDebian)
 	s.AlsoWorkers = s.AlsoWorkers || s.Workers == 0
 	// Kubespray's default without a load balancer.
 	s.LocalProxy = s.LocalProxy || s.Like == LikeKubespray && s.Workers > 0 && !s.LoadBalancer
@@ -119,6 +147,9 @@ func (s Spec) withDefaults() (Spec, error) {
 	case s.LoadBalancer && s.LocalProxy:
 		return s, errors.New("a load balancer and local proxies: want one of the two, as in Kubespray")
 	}
+	if _, ok := containerdVersions[s.Runtime]; !ok {
+		return s, fmt.Errorf("runtime %q: want %s", s.Runtime, strings.Join(Runtimes(), " or "))
+	}
 	for _, dir := range []string{s.BinDir, s.ConfigDir} {
 		if !dirPattern.MatchString(dir) {
 			return s, fmt.Errorf("%q: want the absolute path of a directory, without spaces", dir)
@@ -133,6 +164,11 @@ func (s Spec) withDefaults() (Spec, error) {
 		}
 	}
 	return s, nil
+}
+
+// Versions are the versions to build.
+func (s Spec) Versions() kubebuild.Versions {
+	return kubebuild.Versions{Kubernetes: s.KubernetesVersion, Etcd: s.EtcdVersion}
 }
 
 // Role is a machine's role in a cluster.
@@ -219,13 +255,15 @@ func (e Env) dir(name string) string { return filepath.Join(e.StateDir, name) }
 
 // state is the content of cluster.json.
 type state struct {
-	Spec    Spec
-	Engine  string
-	Image   string
-	Network string
-	Subnet  netip.Prefix
-	Nodes   []Node
-	Created time.Time
+	Spec   Spec
+	Engine string
+	Image  string
+	// EtcdVersion is the version that runs, also if Spec has none.
+	EtcdVersion string
+	Network     string
+	Subnet      netip.Prefix
+	Nodes       []Node
+	Created     time.Time
 	// Ready is false while the cluster is being created.
 	Ready bool
 }

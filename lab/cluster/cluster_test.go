@@ -31,6 +31,7 @@ func TestSpec(t *testing.T) {
 	spec, err := Spec{KubernetesVersion: "v1.32.13"}.withDefaults()
 	want := Spec{
 		Name: "lab", ControlPlanes: 1, AlsoWorkers: true, Etcd: EtcdHost, BinDir: "/usr/local/bin", ConfigDir: "/etc/kubernetes", KubernetesVersion: "1.32.13",
+		Runtime: ContainerdDebian,
 	}
 	if err != nil || !reflect.DeepEqual(spec, want) {
 		t.Errorf("got %+v, %v, want %+v", spec, err, want)
@@ -45,6 +46,7 @@ func TestSpec(t *testing.T) {
 		"etcd nodes":              {EtcdNodes: 2},
 		"stacked and not":         {Etcd: EtcdKubeadm, EtcdNodes: 3},
 		"two ways":                {Workers: 1, LoadBalancer: true, LocalProxy: true},
+		"runtime":                 {Runtime: "rkt"},
 		"relative path":           {BinDir: "opt/bin"},
 		"a directory with spaces": {ConfigDir: "/etc/my cluster"},
 		"a name of no node":       {KubernetesNames: map[string]string{"w1": "x"}},

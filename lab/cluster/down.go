@@ -88,6 +88,8 @@ type Summary struct {
 	Nodes   int
 	Ready   bool
 	Created time.Time
+	// EtcdVersion is empty until it is known.
+	EtcdVersion string
 }
 
 // List returns the clusters on this machine, complete or not.
@@ -101,6 +103,7 @@ func List(ctx context.Context, env Env) ([]Summary, error) {
 		s := Summary{Name: name}
 		if c, err := Load(env, name); err == nil {
 			s.Spec, s.Ready, s.Created, s.Nodes = c.Spec, c.Ready, c.Created, len(c.Machines())
+			s.EtcdVersion = c.state.EtcdVersion
 		} else if !errors.Is(err, ErrNotFound) {
 			return nil, err
 		}

@@ -56,23 +56,31 @@ func Up(ctx context.Context, env Env, spec Spec, opts UpOptions) (*Cluster, erro
 	return b.c, nil
 }
 
-// Prepare builds what every cluster of a Kubernetes version needs, so that Up does not wait
-// for it: packages, the container engine, the node image. It takes minutes the first time, and
-// no time later.
-func Prepare(ctx context.Context, env Env, version string, opts UpOptions) error {
+// Prepare builds what every cluster with the versions and the runtime of spec needs, so that Up
+// does not wait for it: packages, the container engine, the node image. It takes minutes the first
+// time, and no time later.
+func Prepare(ctx context.Context, env Env, spec Spec, opts UpOptions) error {
+	spec, err := spec.withDefaults()
+	if err != nil {
+		return err
+	}
 	b := &builder{c: &Cluster{env: env}, opts: opts}
-	b.c.Spec.KubernetesVersion = version
+	b.c.Spec = spec
 	if err := b.run(ctx, b.preparation()); err != nil {
-		return fmt.Errorf("preparing for Kubernetes %s: %w", version, err)
+		return fmt.Errorf("preparing for Kubernetes %s: %w", spec.KubernetesVersion, err)
 	}
 	return nil
 }
 
-// Build builds what a cluster of a Kubernetes version needs, except for what requires a
-// container engine.
-func Build(ctx context.Context, env Env, version string, opts UpOptions) error {
+// Build builds what a cluster with the versions and the runtime of spec needs, except for what
+// requires a container engine.
+func Build(ctx context.Context, env Env, spec Spec, opts UpOptions) error {
+	spec, err := spec.withDefaults()
+	if err != nil {
+		return err
+	}
 	b := &builder{c: &Cluster{env: env}, opts: opts}
-	b.c.Spec.KubernetesVersion = version
+	b.c.Spec = spec
 	return b.run(ctx, []phase{{"programs and root file system built", time.Hour, b.build}})
 }
 
@@ -90,7 +98,7 @@ type builder struct {
 	r     renderer
 	board *progress.Board
 
-	programs *kubebuild.Result
+	programs image.Programs
 	rootfs   string
 }
 
@@ -162,9 +170,20 @@ func (b *builder) together(ctx context.Context, prepareHost func(context.Context
 		})
 	}
 	job("Kubernetes", func(tell progress.Func) (err error) {
-		b.programs, err = kubebuild.Build(ctx, b.c.env.CacheDir, b.c.Spec.KubernetesVersion, b.opts.Verbose, tell)
+		b.programs.Kubernetes, err = kubebuild.Build(ctx, b.c.env.CacheDir, b.c.Spec.Versions(), b.opts.Verbose, tell)
 		return err
 	})
+	job("crictl", func(tell progress.Func) (err error) {
+		b.programs.Crictl, err = kubebuild.BuildCrictl(
+			ctx, b.c.env.CacheDir, b.c.Spec.KubernetesVersion, b.opts.Verbose, tell)
+		return err
+	})
+	if version := containerdVersions[b.c.Spec.Runtime]; version != "" {
+		job("containerd", func(tell progress.Func) (err error) {
+			b.programs.Containerd, err = kubebuild.BuildContainerd(ctx, b.c.env.CacheDir, version, b.opts.Verbose, tell)
+			return err
+		})
+	}
 	job("Debian", func(tell progress.Func) (err error) {
 		if err := prepareHost(ctx, tell); err != nil {
 			return err
@@ -206,6 +225,7 @@ func (b *builder) prepareHost(ctx context.Context, tell progress.Func) error {
 }
 
 func (b *builder) buildImage(ctx context.Context) (err error) {
+	b.c.state.EtcdVersion = b.programs.Kubernetes.Etcd
 	b.c.state.Image, err = image.Node(ctx, b.c.engine, b.c.env.CacheDir, b.programs, b.rootfs,
 		b.board.Job("node image"))
 	return err

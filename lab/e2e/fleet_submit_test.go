@@ -21,7 +21,8 @@ import (
 )
 
 // TestFleetSubmitted has one lab cluster recover and renew two others, by Pods of the project's own
-// image. The first Pod is killed in the middle, and the next one goes on.
+// image. The first Pod is killed in the middle, and the next one continues what the control plane
+// keeps of the run: there is no volume.
 func TestFleetSubmitted(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 30*time.Minute)
@@ -62,10 +63,8 @@ func TestFleetSubmitted(t *testing.T) {
 	if _, err := manager.Kubectl(ctx, secret...); err != nil {
 		t.Fatal(err)
 	}
-	records(ctx, t, manager)
-
 	call := management(ctx, t, manager)
-	call("fleet", "submit", "-f", file, "--image", image, "--files", "secret/fleet", "--volume-claim", "records", "--name", "night",
+	call("fleet", "submit", "-f", file, "--image", image, "--files", "secret/fleet", "--name", "night",
 		"--parallel-clusters", "1", "--yes").want(t, 0, "job.batch/night serverside-applied")
 	status := func() map[string]string {
 		o := call("fleet", "status", "night")
@@ -78,23 +77,23 @@ func TestFleetSubmitted(t *testing.T) {
 		}
 		return states
 	}
-	until := func(what, script string) {
+	until := func(what string, of *cluster.Cluster, script string) {
 		t.Helper()
 		if err := cluster.Poll(ctx, 5*time.Minute, time.Second, what, func(ctx context.Context) error {
-			_, err := manager.Shell(ctx, "cp1", script)
+			_, err := of.Shell(ctx, "cp1", script)
 			return err
 		}); err != nil {
 			out, _ := manager.Kubectl(ctx, "get", "pods", "-o", "yaml")
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	until("a change", `grep -rqs '"event":"intent".*pre-phase' /var/lib/records/`+lapsed.Name()+`/runs/*/journal.jsonl`)
+	until("a change", lapsed, `grep -qs '"event":"intent".*pre-phase' /var/lib/kscertctl/runs/*/journal.jsonl`)
 	if s := status(); s[lapsed.Name()] != "running" || s[due.Name()] != "waiting" {
 		t.Errorf("in the middle: %v", s)
 	}
 	shellOutput(ctx, t, manager, "cp1", `id=$(crictl ps --quiet --no-trunc --state Running --label io.kubernetes.container.name=kscertctl)
 [ -n "$id" ]; crictl stop --timeout 0 $id`)
-	until("the Job", `kubectl --kubeconfig /etc/kubernetes/admin.conf get job night -o jsonpath='{.status.conditions[*].type}' | grep -q Complete`)
+	until("the Job", manager, `kubectl --kubeconfig /etc/kubernetes/admin.conf get job night -o jsonpath='{.status.conditions[*].type}' | grep -q Complete`)
 
 	if s := status(); s[lapsed.Name()] != "done" || s[due.Name()] != "done" {
 		t.Errorf("at the end: %v", s)
@@ -109,7 +108,7 @@ func TestFleetSubmitted(t *testing.T) {
 			t.Errorf("%d Pods are %q, want %d:\n%s", got, line, want, out)
 		}
 	}
-	if runs := strings.Fields(shellOutput(ctx, t, manager, "cp1", "ls /var/lib/records/"+lapsed.Name()+"/runs")); len(runs) != 1 {
+	if runs := strings.Fields(shellOutput(ctx, t, lapsed, "cp1", "ls /var/lib/kscertctl/runs")); len(runs) != 1 {
 		t.Errorf("the run was begun again: %q", runs)
 	}
 	if err := w.Verify(ctx); err != nil {
@@ -172,20 +171,6 @@ func load(ctx context.Context, t *testing.T, c *cluster.Cluster, image string, o
 	}
 }
 
-// records makes a volume for the records of runs, in a directory of the node.
-func records(ctx context.Context, t *testing.T, c *cluster.Cluster) {
-	t.Helper()
-	shellOutput(ctx, t, c, "cp1", "mkdir -p /var/lib/records; chown 10001:10001 /var/lib/records")
-	const volume = `{"apiVersion": "v1", "kind": "List", "items": [
-{"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "records"}, "spec": {"accessModes": ["ReadWriteMany"],
- "capacity": {"storage": "1Gi"}, "storageClassName": "", "hostPath": {"path": "/var/lib/records"}}},
-{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "records"}, "spec": {"accessModes": ["ReadWriteMany"],
- "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "", "volumeName": "records"}}]}`
-	if _, err := c.KubectlOn(ctx, "cp1", strings.NewReader(volume), "apply", "-f", "-"); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // management returns what runs kscertctl with kubectl in PATH and the flags for a management cluster.
 func management(ctx context.Context, t *testing.T, c *cluster.Cluster) func(args ...string) outcome {
 	t.Helper()
@@ -193,7 +178,7 @@ func management(ctx context.Context, t *testing.T, c *cluster.Cluster) func(args
 	if err != nil {
 		t.Fatal(err)
 	}
-	built, err := kubebuild.Build(ctx, env.CacheDir, c.Spec.KubernetesVersion, t.Output(), nil)
+	built, err := kubebuild.Build(ctx, env.CacheDir, c.Spec.Versions(), t.Output(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

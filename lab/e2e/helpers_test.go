@@ -5,6 +5,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -16,7 +17,6 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/lab/cluster"
 	"github.com/infrapuzzle/kscertctl/lab/expire"
-	"github.com/infrapuzzle/kscertctl/lab/kubebuild"
 	"github.com/infrapuzzle/kscertctl/lab/witness"
 )
 
@@ -27,8 +27,12 @@ const keepEnv = "KSCERTCTL_LAB_KEEP"
 // time while writing a test.
 const useEnv = "KSCERTCTL_LAB_USE"
 
-// versionEnv names another Kubernetes version for all tests.
-const versionEnv = "KSCERTCTL_LAB_KUBERNETES_VERSION"
+// These name other versions and another container runtime for all tests.
+const (
+	versionEnv = "KSCERTCTL_LAB_KUBERNETES_VERSION"
+	etcdEnv    = "KSCERTCTL_LAB_ETCD_VERSION"
+	runtimeEnv = "KSCERTCTL_LAB_RUNTIME"
+)
 
 // tokenTask is where Kubespray's upgrade gets stuck.
 const tokenTask = "Create kubeadm token for joining nodes with 24h expiration (default)"
@@ -40,7 +44,7 @@ func TestMain(m *testing.M) {
 	defer cancel()
 	env, err := cluster.NewEnv(func(line string) { fmt.Println(line) })
 	if err == nil {
-		err = cluster.Prepare(ctx, env, version(), cluster.UpOptions{})
+		err = cluster.Prepare(ctx, env, versions(cluster.Spec{}), cluster.UpOptions{})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "the lab cannot run on this machine, so no test ran:", err)
@@ -61,9 +65,7 @@ func testContext(t *testing.T, timeout time.Duration) context.Context {
 // cluster of that name from an interrupted test.
 func newCluster(ctx context.Context, t *testing.T, spec cluster.Spec) *cluster.Cluster {
 	t.Helper()
-	if spec.KubernetesVersion == "" {
-		spec.KubernetesVersion = version()
-	}
+	spec = versions(spec)
 	env, err := cluster.NewEnv(func(line string) { t.Log(line) })
 	if err != nil {
 		t.Fatal(err)
@@ -117,11 +119,12 @@ func wantQuiet(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 // noisy matches what check-expiration must not print for a healthy cluster.
 var noisy = regexp.MustCompile(`(?i)warn|critical|expir(?:ed|ing|es first)|unknown|unreadable|not[ -]yet|stale|missing|renewal`)
 
-func version() string {
-	if v := os.Getenv(versionEnv); v != "" {
-		return v
-	}
-	return kubebuild.DefaultVersion
+// versions adds what the environment names to spec.
+func versions(spec cluster.Spec) cluster.Spec {
+	spec.KubernetesVersion = cmp.Or(spec.KubernetesVersion, os.Getenv(versionEnv))
+	spec.EtcdVersion = cmp.Or(spec.EtcdVersion, os.Getenv(etcdEnv))
+	spec.Runtime = cmp.Or(spec.Runtime, cluster.Runtime(os.Getenv(runtimeEnv)))
+	return spec
 }
 
 // plant plants the canaries.

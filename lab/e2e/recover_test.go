@@ -54,7 +54,8 @@ func TestRecover(t *testing.T) {
 	}
 }
 
-func recovers(ctx context.Context, t *testing.T, c *cluster.Cluster, opts expire.Options) {
+// recovers lets certificates expire, recovers the cluster, and returns how long that took.
+func recovers(ctx context.Context, t *testing.T, c *cluster.Cluster, opts expire.Options) time.Duration {
 	t.Helper()
 	w := plant(ctx, t, c)
 	expireAll(ctx, t, c, opts)
@@ -73,6 +74,7 @@ func recovers(ctx context.Context, t *testing.T, c *cluster.Cluster, opts expire
 	wantUnchanged(ctx, t, c, func() {
 		kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0, "Nothing to do: healthy")
 	})
+	return o.took
 }
 
 // wantBackups fails the test unless each node's newest backup has exactly the files before the

@@ -31,31 +31,12 @@ func TestRenewUnnoticed(t *testing.T) {
 			t.Parallel()
 			ctx := testContext(t, 20*time.Minute)
 			c := newCluster(ctx, t, test.spec)
-			w := plant(ctx, t, c)
-			soon := expire.Options{NotAfter: time.Now().Add(5 * 24 * time.Hour)}
-			expireAll(ctx, t, c, soon)
-			w.KubeletsKept = true // valid for five days: kubelets renew theirs by themselves
-			running := apiServers(ctx, t, c)
+			renewsUnnoticed(ctx, t, c)
 
+			expireAll(ctx, t, c, dueSoon())
 			u := use(ctx, t, c)
-			o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
-			asked, failures := u.end(ctx, t)
-			o.want(t, 0, "Route:   renew", "After:   healthy")
-			t.Logf("kscertctl: %d requests in %.0f s, failed: %d", asked, o.took.Seconds(), count(failures))
-			for who, what := range failures {
-				t.Errorf("%s failed %d times, first: %s", who, len(what), what[0])
-			}
-			if now := apiServers(ctx, t, c); !slices.Equal(now, running) {
-				t.Errorf("API servers were restarted: %q, were %q", now, running)
-			}
-			if err := w.Verify(ctx); err != nil {
-				t.Errorf("verification failed: %v", err)
-			}
-
-			expireAll(ctx, t, c, soon)
-			u = use(ctx, t, c)
 			renewPlainly(ctx, t, c)
-			asked, failures = u.end(ctx, t)
+			asked, failures := u.end(ctx, t)
 			t.Logf("the plain procedure: %d requests, failed: %d", asked, count(failures))
 			if count(failures) == 0 {
 				t.Error("no client noticed the restart of every API server: they detect nothing")
@@ -64,13 +45,51 @@ func TestRenewUnnoticed(t *testing.T) {
 	}
 }
 
+// dueSoon makes certificates due. They are valid for so long that kubelets renew theirs by
+// themselves.
+func dueSoon() expire.Options { return expire.Options{NotAfter: time.Now().Add(5 * 24 * time.Hour)} }
+
+// renewsUnnoticed renews a cluster's certificates while clients use it, and returns how many
+// requests there were and how many failed.
+func renewsUnnoticed(ctx context.Context, t *testing.T, c *cluster.Cluster) (asked, failed int) {
+	t.Helper()
+	w := plant(ctx, t, c)
+	expireAll(ctx, t, c, dueSoon())
+	w.KubeletsKept = true
+	running := apiServers(ctx, t, c)
+
+	u := use(ctx, t, c)
+	// An open connection to a control plane's kubelet, as after someone's kubectl logs: only a new
+	// one makes the API server use its renewed certificate for all.
+	for _, n := range c.ControlPlanes() {
+		path := "/api/v1/nodes/" + n.KubernetesName + "/proxy/healthz"
+		if _, err := c.KubectlOn(ctx, n.Name, nil, "get", "--raw", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes")
+	asked, failures := u.end(ctx, t)
+	o.want(t, 0, "Route:   renew", "After:   healthy")
+	t.Logf("kscertctl: %d requests in %.0f s, failed: %d", asked, o.took.Seconds(), count(failures))
+	for who, what := range failures {
+		t.Errorf("%s failed %d times, first: %s", who, len(what), what[0])
+	}
+	if now := apiServers(ctx, t, c); !slices.Equal(now, running) {
+		t.Errorf("API servers were restarted: %q, were %q", now, running)
+	}
+	if err := w.Verify(ctx); err != nil {
+		t.Errorf("verification failed: %v", err)
+	}
+	return asked, count(failures)
+}
+
 // TestMemberDown: with one of three etcd members down, due certificates on the other nodes are
 // renewed without restarting a member; nothing changes on the member's node.
 func TestMemberDown(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t, 20*time.Minute)
 	c := newCluster(ctx, t, cluster.Spec{Name: "e2e-member-down", ControlPlanes: 3, Etcd: cluster.EtcdHost})
-	expireAll(ctx, t, c, expire.Options{NotAfter: time.Now().Add(5 * 24 * time.Hour)})
+	expireAll(ctx, t, c, dueSoon())
 	if _, err := c.Exec(ctx, "cp3", "systemctl", "stop", "etcd"); err != nil {
 		t.Fatal(err)
 	}

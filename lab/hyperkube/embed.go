@@ -1,6 +1,6 @@
 // Package hyperkube contains the sources of a lab node's programs that are not Debian's: a
-// multi-call binary around Kubernetes' and etcd's own commands, a small crictl, the pause
-// process and the canary workload.
+// multi-call binary around Kubernetes' and etcd's own commands, the pause process and the canary
+// workload.
 //
 // The sources lie in _src, a directory the go command skips, because they are
 // compiled in a module that is generated for one Kubernetes version (package

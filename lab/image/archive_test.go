@@ -143,19 +143,36 @@ func TestMergeTar(t *testing.T) {
 }
 
 func TestNodeFiles(t *testing.T) {
-	layer, err := nodeFiles(&kubebuild.Result{Version: "1.33.13", Dir: "/programs", Images: []string{"registry.k8s.io/pause:3.10"}})
-	if err != nil {
-		t.Fatal(err)
+	kubernetes := &kubebuild.Result{Version: "1.33.13", Dir: "/programs", Images: []string{"registry.k8s.io/pause:3.10"}}
+	files := func(programs Programs) map[string]Entry {
+		layer, err := nodeFiles(programs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries := map[string]Entry{}
+		for _, e := range layer {
+			entries[e.Path] = e
+		}
+		return entries
 	}
-	entries := map[string]Entry{}
-	for _, e := range layer {
-		entries[e.Path] = e
-	}
+	crictl := &kubebuild.Tool{Programs: []string{"/programs/crictl"}}
+	entries := files(Programs{Kubernetes: kubernetes, Crictl: crictl})
 	if entries["etc/kubernetes/pki"].Symlink != "/etc/kubernetes/ssl" {
 		t.Error("/etc/kubernetes/pki is not a link to ssl as in Kubespray")
 	}
 	if !bytes.Contains(entries["etc/containerd/config.toml"].Data, []byte(`sandbox_image = "registry.k8s.io/pause:3.10"`)) {
 		t.Error("the container runtime has no setting for the pause image of this version")
+	}
+	if _, ok := entries["usr/bin/containerd"]; ok {
+		t.Error("Debian's containerd is replaced")
+	}
+	containerd := &kubebuild.Tool{Programs: []string{"/programs/containerd"}}
+	entries = files(Programs{Kubernetes: kubernetes, Crictl: crictl, Containerd: containerd})
+	if got := entries["usr/bin/containerd"].Source; got != "/programs/containerd" {
+		t.Errorf("containerd is %q, want the built one in the place of Debian's", got)
+	}
+	if !bytes.Contains(entries["etc/containerd/config.toml"].Data, []byte(`sandbox = "registry.k8s.io/pause:3.10"`)) {
+		t.Error("the built containerd has no setting for the pause image of this version")
 	}
 }
 

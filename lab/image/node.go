@@ -124,16 +124,28 @@ func installed(tell progress.Func) func(line string) {
 	}
 }
 
+// Programs are the built programs of a node.
+type Programs struct {
+	Kubernetes *kubebuild.Result
+	Crictl     *kubebuild.Tool
+	// Containerd takes the place of Debian's, if it is not nil.
+	Containerd *kubebuild.Tool
+}
+
 // Node builds the machine image from the built programs and the root file system, or finds it
 // in the engine, and returns its name.
 func Node(
-	ctx context.Context, e *engine.Engine, cacheDir string, build *kubebuild.Result, rootfs string, tell progress.Func,
+	ctx context.Context, e *engine.Engine, cacheDir string, programs Programs, rootfs string, tell progress.Func,
 ) (string, error) {
-	extra, err := nodeFiles(build)
+	build := programs.Kubernetes
+	extra, err := nodeFiles(programs)
 	if err != nil {
 		return "", err
 	}
-	key := [][]byte{[]byte(recipe), []byte(build.Digest), []byte(rootfs)}
+	key := [][]byte{[]byte(recipe), []byte(build.Digest), []byte(programs.Crictl.Digest), []byte(rootfs)}
+	if programs.Containerd != nil {
+		key = append(key, []byte(programs.Containerd.Digest))
+	}
 	for _, f := range extra {
 		key = append(key, []byte(fmt.Sprintf("%s %o %s %v", f.Path, f.Mode, f.Symlink, f.Dir)), f.Data)
 	}
@@ -225,7 +237,11 @@ func mergeTar(w io.Writer, rootfs string, extra Layer) error {
 }
 
 // nodeFiles are the files that turn a Debian machine into a node in Kubespray's layout.
-func nodeFiles(build *kubebuild.Result) (Layer, error) {
+func nodeFiles(programs Programs) (Layer, error) {
+	build, config := programs.Kubernetes, "config.toml.tmpl"
+	if programs.Containerd != nil {
+		config = "config-v3.toml.tmpl"
+	}
 	pause, err := pauseRef(build.Images)
 	if err != nil {
 		return nil, err
@@ -242,7 +258,7 @@ func nodeFiles(build *kubebuild.Result) (Layer, error) {
 		mode         int64
 	}{
 		{"usr/local/sbin/lab-entrypoint", "entrypoint", 0o755},
-		{"etc/containerd/config.toml", "config.toml.tmpl", 0o644},
+		{"etc/containerd/config.toml", config, 0o644},
 		{"etc/crictl.yaml", "crictl.yaml", 0o644},
 		{"etc/systemd/journald.conf.d/lab.conf", "journald.conf", 0o644},
 		{"etc/ssh/sshd_config.d/lab.conf", "sshd.conf", 0o644},
@@ -268,9 +284,15 @@ func nodeFiles(build *kubebuild.Result) (Layer, error) {
 	for _, plugin := range []string{"bridge", "loopback", "host-local", "portmap"} {
 		link("opt/cni/bin/"+plugin, "/usr/lib/cni/"+plugin)
 	}
-	for _, program := range []string{"hyperkube", "crictl"} {
-		layer = append(layer, Entry{Path: "usr/local/bin/" + program, Mode: 0o755,
-			Source: filepath.Join(build.Dir, program)})
+	install := func(dir string, programs ...string) {
+		for _, p := range programs {
+			layer = append(layer, Entry{Path: dir + filepath.Base(p), Mode: 0o755, Source: p})
+		}
+	}
+	install("usr/local/bin/", filepath.Join(build.Dir, "hyperkube"))
+	install("usr/local/bin/", programs.Crictl.Programs...)
+	if programs.Containerd != nil {
+		install("usr/bin/", programs.Containerd.Programs...)
 	}
 	for _, applet := range []string{"kubeadm", "kubelet", "kubectl", "etcd", "etcdctl"} {
 		link("usr/local/bin/"+applet, "hyperkube")

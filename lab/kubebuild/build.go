@@ -3,6 +3,7 @@
 package kubebuild
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"sort"
 	"strings"
 
@@ -26,22 +28,44 @@ import (
 const DefaultVersion = "1.34.4"
 
 // recipe is part of the cache key: increase it when the build changes.
-const recipe = "2"
+const recipe = "3"
 
-// programs are the built binaries, by source directory.
-var programs = []string{"hyperkube", "crictl", "pause", "witness"}
+// programs are the packages of the built binaries.
+var programs = []string{"./hyperkube", "./pause", "./witness"}
 
 // hasty disables inlining and debug information, which the linker drops anyway, for all but
 // the standard library: this saves a sixth of the compile time. The standard library keeps its
 // speed and its shared cache; of two patterns, the later wins.
 var hasty = []string{"-gcflags=all=-l -dwarf=false", "-gcflags=std="}
 
-var versionPattern = regexp.MustCompile(`^1\.\d+\.\d+$`)
+var (
+	versionPattern = regexp.MustCompile(`^1\.\d+\.\d+$`)
+	etcdPattern    = regexp.MustCompile(`^3\.\d+\.\d+$`)
+)
+
+// Versions are the versions to build, without a v.
+type Versions struct {
+	Kubernetes string
+	// Etcd is empty for the version of Kubernetes' own client.
+	Etcd string
+}
+
+func (v Versions) check() error {
+	if !versionPattern.MatchString(v.Kubernetes) {
+		return fmt.Errorf("%q is not a Kubernetes version (want 1.x.y)", v.Kubernetes)
+	}
+	if v.Etcd != "" && !etcdPattern.MatchString(v.Etcd) {
+		return fmt.Errorf("%q is not an etcd version (want 3.x.y)", v.Etcd)
+	}
+	return nil
+}
 
 // Result describes a build.
 type Result struct {
 	Version string
-	// Dir contains hyperkube, crictl, pause and the canary workload.
+	// Etcd is the version of etcd.
+	Etcd string
+	// Dir contains hyperkube, pause and the canary workload.
 	Dir string
 	// Images are the references that kubeadm of this version requires.
 	Images []string
@@ -49,36 +73,40 @@ type Result struct {
 	Digest string
 }
 
-// Build builds the programs of a version (1.33.13, no v), or finds them in the cache. The
-// first build of a version takes minutes; it reports progress to tell, and the go command's
-// output to log if it is not nil.
-func Build(ctx context.Context, cacheDir, version string, log io.Writer, tell progress.Func) (*Result, error) {
-	version = strings.TrimPrefix(version, "v")
-	if !versionPattern.MatchString(version) {
-		return nil, fmt.Errorf("%q is not a Kubernetes version (want 1.x.y)", version)
+// Build builds the programs of the versions, or finds them in the cache. The first build of a
+// version takes minutes; it reports progress to tell, and the go command's output to log if it is
+// not nil.
+func Build(ctx context.Context, cacheDir string, v Versions, log io.Writer, tell progress.Func) (*Result, error) {
+	if err := v.check(); err != nil {
+		return nil, err
 	}
 	source, err := hyperkube.Source()
 	if err != nil {
 		return nil, err
 	}
-	digest, err := sourceDigest(source, version)
+	digest, err := sourceDigest(source, v)
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(cacheDir, "kubernetes", version+"-"+digest)
-	err = cache.Make(ctx, dir, func(tmp string) error { return build(ctx, source, version, tmp, log, tell) })
+	dir := filepath.Join(cacheDir, "kubernetes", v.Kubernetes+"-"+digest)
+	err = cache.Make(ctx, dir, func(tmp string) error { return build(ctx, source, v, tmp, log, tell) })
 	if err != nil {
-		return nil, fmt.Errorf("building Kubernetes %s: %w", version, err)
+		return nil, fmt.Errorf("building Kubernetes %s: %w", v.Kubernetes, err)
 	}
 	images, err := os.ReadFile(filepath.Join(dir, "images"))
 	if err != nil {
 		return nil, err
 	}
-	return &Result{Version: version, Dir: dir, Images: strings.Fields(string(images)), Digest: digest}, nil
+	etcd, err := os.ReadFile(filepath.Join(dir, "etcd-version"))
+	if err != nil {
+		return nil, err
+	}
+	return &Result{Version: v.Kubernetes, Etcd: strings.TrimPrefix(string(etcd), "v"), Dir: dir,
+		Images: strings.Fields(string(images)), Digest: digest}, nil
 }
 
-func sourceDigest(source fs.FS, version string) (string, error) {
-	parts := [][]byte{[]byte(recipe), []byte(version), []byte(runtime.Version())}
+func sourceDigest(source fs.FS, v Versions) (string, error) {
+	parts := [][]byte{[]byte(recipe), []byte(v.Kubernetes), []byte(v.Etcd), []byte(runtime.Version())}
 	var paths []string
 	err := fs.WalkDir(source, ".", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
@@ -100,22 +128,27 @@ func sourceDigest(source fs.FS, version string) (string, error) {
 	return cache.Digest(parts...), nil
 }
 
-func build(ctx context.Context, source fs.FS, version, out string, log io.Writer, tell progress.Func) error {
-	m, err := newModule(ctx, source, version, log, tell)
+func build(ctx context.Context, source fs.FS, v Versions, out string, log io.Writer, tell progress.Func) error {
+	m, err := newModule(ctx, source, v, log, tell)
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(m.dir)
-	packages, err := m.packages(ctx)
-	if err != nil {
-		return fmt.Errorf("looking for what is to be compiled: %w", err)
+	if err := m.build(ctx, out); err != nil {
+		return err
 	}
-	if err := m.compile(ctx, packages, out); err != nil {
-		return fmt.Errorf("compiling: %w", err)
+	etcd, err := sh.Run(ctx, sh.Command{
+		Args: []string{"go", "list", "-m", "-f", "{{.Version}}", etcdServer}, Dir: m.dir, Env: m.env(),
+	})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(out, "etcd-version"), bytes.TrimSpace(etcd), 0o644); err != nil {
+		return err
 	}
 	// kubeadm prints the images, so that no table of etcd and pause tags has to be maintained.
 	images, err := sh.Run(ctx, sh.Command{Args: []string{
-		filepath.Join(out, "hyperkube"), "kubeadm", "config", "images", "list", "--kubernetes-version", "v" + version,
+		filepath.Join(out, "hyperkube"), "kubeadm", "config", "images", "list", "--kubernetes-version", "v" + v.Kubernetes,
 	}})
 	if err != nil {
 		return fmt.Errorf("asking kubeadm for its images: %w", err)
@@ -123,54 +156,78 @@ func build(ctx context.Context, source fs.FS, version, out string, log io.Writer
 	return os.WriteFile(filepath.Join(out, "images"), images, 0o644)
 }
 
-// Fetch downloads all modules of a version without building.
-func Fetch(ctx context.Context, version string, tell progress.Func) error {
+// Fetch downloads all modules of a Kubernetes version and its crictl without building.
+func Fetch(ctx context.Context, v Versions, tell progress.Func) error {
+	if err := v.check(); err != nil {
+		return err
+	}
 	source, err := hyperkube.Source()
 	if err != nil {
 		return err
 	}
-	m, err := newModule(ctx, source, version, nil, tell)
+	m, err := newModule(ctx, source, v, nil, tell)
 	if err != nil {
 		return err
 	}
+	if err := m.fetch(ctx); err != nil {
+		return err
+	}
+	if m, err = crictl.newModule(ctx, crictlVersion(v.Kubernetes), nil, tell); err != nil {
+		return err
+	}
+	return m.fetch(ctx)
+}
+
+// fetch downloads all modules, and removes the generated one.
+func (m *generated) fetch(ctx context.Context) error {
 	defer os.RemoveAll(m.dir)
-	_, err = sh.Run(ctx, sh.Command{Args: []string{"go", "mod", "download"}, Dir: m.dir, Env: m.env()})
+	_, err := sh.Run(ctx, sh.Command{Args: []string{"go", "mod", "download"}, Dir: m.dir, Env: m.env()})
 	return err
 }
 
-// generated is the generated module, with the environment of the go command.
+// generated is a generated module, with what the go command builds there.
 type generated struct {
-	dir, version string
-	log          io.Writer
-	tell         progress.Func
+	dir      string
+	programs []string
+	flags    []string
+	log      io.Writer
+	tell     progress.Func
 }
 
 // newModule generates the module in a temporary directory.
 func newModule(
-	ctx context.Context, source fs.FS, version string, log io.Writer, tell progress.Func,
+	ctx context.Context, source fs.FS, v Versions, log io.Writer, tell progress.Func,
 ) (*generated, error) {
-	m := &generated{version: version, log: log, tell: tell}
+	m := &generated{programs: programs, flags: []string{"-ldflags", linkerFlags(v.Kubernetes)}, log: log, tell: tell}
 	tell.Say("its source is being downloaded")
-	kubernetes, err := downloadKubernetes(ctx, version)
+	kubernetes, err := download(ctx, "k8s.io/kubernetes", v.Kubernetes)
 	if err != nil {
 		return nil, err
 	}
 	if m.dir, err = os.MkdirTemp("", "kscertctl-lab-build-"); err != nil {
 		return nil, err
 	}
-	if err := writeModule(source, kubernetes, version, m.dir); err != nil {
+	if err := writeModule(source, kubernetes, v, m.dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("generating the module: %w", err), os.RemoveAll(m.dir))
 	}
 	return m, nil
 }
 
+// build builds the programs into out.
+func (m *generated) build(ctx context.Context, out string) error {
+	packages, err := m.packages(ctx)
+	if err != nil {
+		return fmt.Errorf("looking for what is to be compiled: %w", err)
+	}
+	if err := m.compile(ctx, packages, out); err != nil {
+		return fmt.Errorf("compiling: %w", err)
+	}
+	return nil
+}
+
 // run calls the go command for the programs, and line for each line of its output.
 func (m *generated) run(ctx context.Context, line func(string), args ...string) ([]byte, error) {
-	args = append(append([]string{"go"}, args...), "-ldflags", linkerFlags(m.version))
-	args = append(args, hasty...)
-	for _, program := range programs {
-		args = append(args, "./"+program)
-	}
+	args = slices.Concat([]string{"go"}, args, m.flags, hasty, m.programs)
 	var log io.Writer = progress.Lines(line)
 	if m.log != nil {
 		log = io.MultiWriter(log, m.log)
@@ -238,14 +295,14 @@ func (m *generated) compile(ctx context.Context, packages map[string]int64, out 
 	return err
 }
 
-// downloadKubernetes downloads the module and returns its directory.
-func downloadKubernetes(ctx context.Context, version string) (string, error) {
+// download downloads a module and returns its directory.
+func download(ctx context.Context, path, version string) (string, error) {
 	out, err := sh.Run(ctx, sh.Command{
-		Args: []string{"go", "mod", "download", "-json", "k8s.io/kubernetes@v" + version},
+		Args: []string{"go", "mod", "download", "-json", path + "@v" + version},
 		Dir:  os.TempDir(), Env: []string{"GOWORK=off", "GOFLAGS="},
 	})
 	if err != nil {
-		return "", fmt.Errorf("downloading the module k8s.io/kubernetes: %w", err)
+		return "", fmt.Errorf("downloading the module %s: %w", path, err)
 	}
 	var info struct{ Dir string }
 	if err := json.Unmarshal(out, &info); err != nil {
@@ -255,7 +312,7 @@ func downloadKubernetes(ctx context.Context, version string) (string, error) {
 }
 
 // writeModule writes the module to build into dir.
-func writeModule(source fs.FS, kubernetes, version, dir string) error {
+func writeModule(source fs.FS, kubernetes string, v Versions, dir string) error {
 	if err := os.CopyFS(dir, source); err != nil {
 		return err
 	}
@@ -266,7 +323,7 @@ func writeModule(source fs.FS, kubernetes, version, dir string) error {
 	if err != nil {
 		return err
 	}
-	mod, err := generateMod(kubernetesMod, version)
+	mod, err := generateMod(kubernetesMod, v)
 	if err != nil {
 		return err
 	}

@@ -11,15 +11,19 @@ import (
 // modulePath is the path of the generated module.
 const modulePath = "kscertctl.lab"
 
+// etcdServer is the module of etcd, and its version that of etcd.
+const etcdServer = "go.etcd.io/etcd/server/v3"
+
 // generateMod writes a go.mod that builds Kubernetes outside its own tree, from Kubernetes'
 // go.mod of that version.
 //
 // Kubernetes replaces its staging modules by directories, which a dependent module does not
 // see. Each is published as the matching v0 version, so each gets a replacement by that. All
 // requirements are repeated, so that the versions are those of the Kubernetes release and
-// nothing has to be resolved. The etcd server and etcdctl get the version of the client.
-// resolved. The etcd server and etcdctl are added at the version of the client.
-func generateMod(kubernetesMod []byte, version string) ([]byte, error) {
+// nothing has to be resolved. The etcd server and etcdctl get the client's version by default; a
+// newer etcd raises the client, too, and what it requires.
+func generateMod(kubernetesMod []byte, v Versions) ([]byte, error) {
+	version := v.Kubernetes
 	in, err := modfile.Parse("kubernetes/go.mod", kubernetesMod, nil)
 	if err != nil {
 		return nil, fmt.Errorf("reading the go.mod of Kubernetes %s: %w", version, err)
@@ -67,7 +71,10 @@ func generateMod(kubernetesMod []byte, version string) ([]byte, error) {
 	if etcd == "" {
 		return nil, fmt.Errorf("the go.mod of Kubernetes %s requires no etcd client", version)
 	}
-	require["go.etcd.io/etcd/server/v3"] = etcd
+	if v.Etcd != "" {
+		etcd = "v" + v.Etcd
+	}
+	require[etcdServer] = etcd
 	require["go.etcd.io/etcd/etcdctl/v3"] = etcd
 
 	var mods []module.Version

@@ -28,7 +28,7 @@ replace (
 `
 
 func TestGenerateMod(t *testing.T) {
-	out, err := generateMod([]byte(kubernetesMod), "1.33.13")
+	out, err := generateMod([]byte(kubernetesMod), Versions{Kubernetes: "1.33.13"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,9 +62,48 @@ func TestGenerateMod(t *testing.T) {
 	if len(replaces) != 2 || replaces["k8s.io/sample-controller"] != "k8s.io/sample-controller v0.33.13" {
 		t.Errorf("replaces %v, want both staging modules by their published versions", replaces)
 	}
-	again, err := generateMod([]byte(kubernetesMod), "1.33.13")
+	again, err := generateMod([]byte(kubernetesMod), Versions{Kubernetes: "1.33.13"})
 	if err != nil || string(again) != string(out) {
 		t.Errorf("a second run gives another file (%v)", err)
+	}
+}
+
+func TestEtcdVersion(t *testing.T) {
+	out, err := generateMod([]byte(kubernetesMod), Versions{Kubernetes: "1.33.13", Etcd: "3.5.23"})
+	if err != nil || !strings.Contains(string(out), "go.etcd.io/etcd/server/v3 v3.5.23\n") {
+		t.Errorf("got %v and\n%s\nwant etcd 3.5.23", err, out)
+	}
+	for _, v := range []Versions{{}, {Kubernetes: "v1.33.13"}, {Kubernetes: "1.33.13", Etcd: "3.5"}} {
+		if err := v.check(); err == nil {
+			t.Errorf("%+v are accepted as versions", v)
+		}
+	}
+}
+
+func TestCrictlVersion(t *testing.T) {
+	for kubernetes, want := range map[string]string{
+		"1.33.13": "1.34.0", "1.34.4": "1.34.0", "1.35.4": "1.34.0", "1.36.3": "1.36.0", "1.38.0": "1.37.0",
+	} {
+		if got := crictlVersion(kubernetes); got != want {
+			t.Errorf("crictl for Kubernetes %s is %s, want %s", kubernetes, got, want)
+		}
+	}
+}
+
+func TestDependentMod(t *testing.T) {
+	in := "module example.org/tool\n\ngo 1.24.1\n\nrequire example.org/lib v1.2.3\n"
+	out, err := dependentMod("example.org/tool", "2.0.1", []byte(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"go 1.24.1\n", "example.org/tool v2.0.1\n", "example.org/lib v1.2.3\n"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	in += "\nreplace example.org/lib => ./lib\n"
+	if out, err := dependentMod("example.org/tool", "2.0.1", []byte(in)); err == nil {
+		t.Errorf("got no error but\n%s", out)
 	}
 }
 
@@ -76,7 +115,7 @@ func TestGenerateModRefuses(t *testing.T) {
 		"no etcd":    {strings.Replace(kubernetesMod, "go.etcd.io/etcd/client/v3", "example.org/x", 1), "1.33.13"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if out, err := generateMod([]byte(test.mod), test.version); err == nil {
+			if out, err := generateMod([]byte(test.mod), Versions{Kubernetes: test.version}); err == nil {
 				t.Errorf("got no error but\n%s", out)
 			}
 		})

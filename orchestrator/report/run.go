@@ -421,11 +421,26 @@ func (b *runBuilder) backups() []run.Backup {
 
 // command is what to type about this run, wherever its record is.
 func (b *runBuilder) command(name string) string {
-	out := "kscertctl " + name + " " + shell.Quote(b.h.ID)
-	if b.h.StateDir != "" {
-		out += " --state-dir " + shell.Quote(b.h.StateDir)
+	var request run.Request
+	if b.h.Proposal != nil {
+		request = b.h.Proposal.Request
 	}
-	return out
+	return command(name, b.h.ID, b.h.StateDir, request)
+}
+
+// command is what to type about a run: state is the directory of its record unless that is the
+// default one. A record that comes from control planes does not name the inventory.
+func command(name, id, state string, r run.Request) string {
+	args := []string{name, id}
+	if r.Recalled != nil && !r.Recalled.Approved {
+		for _, inventory := range r.Inventories {
+			args = append(args, "-i", inventory)
+		}
+	}
+	if state != "" {
+		args = append(args, "--state-dir", state)
+	}
+	return "kscertctl " + shell.Join(args)
 }
 
 // work reads from the journal who has worked on the run.

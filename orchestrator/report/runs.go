@@ -168,7 +168,11 @@ func (l RunList) Text(w io.Writer) error {
 		if r.Of != "" {
 			kind += " of " + r.Of
 		}
-		p.row(r.Run, kind, string(r.Status), r.Began.Format(time.RFC3339))
+		began := "-" // its journal cannot be read
+		if !r.Began.IsZero() {
+			began = r.Began.Format(time.RFC3339)
+		}
+		p.row(r.Run, kind, string(r.Status), began)
 	}
 	if p.err != nil {
 		return p.err
@@ -195,12 +199,16 @@ type RunStatus struct {
 	Touched []string `json:"touched"`
 	// Torn is how many bytes of an unfinished last line the journal has.
 	Torn int `json:"torn,omitempty"`
+	// StateDir is the directory that commands about the run have to name; empty for the default one.
+	StateDir string `json:"-"`
+
+	request run.Request
 }
 
 // Status returns how far a run has got.
 func Status(r run.Record, p run.Proposal) RunStatus {
 	out := RunStatus{Schema: RunsSchema, RunLine: line(r), Cluster: p.Cluster, Steps: []StepLine{},
-		Touched: r.State.Touched(p.Plan), Torn: r.Torn}
+		Touched: r.State.Touched(p.Plan), Torn: r.Torn, request: p.Request}
 	for _, step := range p.Plan.Steps {
 		l := StepLine{Step: step, Status: "to do"}
 		if result, begun := r.State.Steps[step.ID]; begun {
@@ -238,10 +246,10 @@ func (s RunStatus) Text(w io.Writer) error {
 	}
 	p.line("Changed:   %s", touched)
 	if s.Resumable {
-		p.line("Resume:    kscertctl resume %s", shell.Quote(s.Run))
+		p.line("Resume:    %s", command("resume", s.Run, s.StateDir, s.request))
 	}
 	if len(s.Touched) > 0 && s.Status != run.StatusRunning {
-		p.line("Roll back: kscertctl rollback %s", shell.Quote(s.Run))
+		p.line("Roll back: %s", command("rollback", s.Run, s.StateDir, s.request))
 	}
 	p.line("Record:    %s", s.Dir)
 	return p.err

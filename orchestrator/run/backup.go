@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
 // BackupState is a playbook's report of a backup.
@@ -111,7 +113,9 @@ func parseBackup(node string, f []string) (Backup, error) {
 		numbers[i] = n
 	}
 	if numbers[0] > 0 {
-		b.Made = time.Unix(numbers[0], 0).UTC()
+		if b.Made = time.Unix(numbers[0], 0).UTC(); !b.Made.Equal(certs.Bounded(b.Made)) {
+			return Backup{}, fmt.Errorf("%s: %q in a record of a backup is not a time", node, f[2])
+		}
 	}
 	b.Entries, b.KiB, b.EtcdBytes = int(numbers[1]), numbers[2], numbers[3]
 	if f[5] != "-" {

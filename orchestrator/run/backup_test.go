@@ -1,6 +1,7 @@
 package run
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -32,6 +33,8 @@ func TestParseBackups(t *testing.T) {
 		{name: "after the end", text: "@@END\n@@BACKUP a made 1 1 1 x -\n", wrong: "after its end"},
 		{name: "twice", text: "@@BACKUP a made 1 1 1 x -\n@@BACKUP a made 1 1 1 y -\n@@END\n", wrong: "listed twice"},
 		{name: "not a number", text: "@@BACKUP a made soon 1 1 x -\n@@END\n", wrong: `"soon"`},
+		{name: "a time that JSON lacks", text: "@@BACKUP a made 253402300800 1 1 x -\n@@END\n", wrong: "is not a time"},
+		{name: "the last second", text: "@@BACKUP a made 253402300799 1 1 x -\n@@END\n", want: []Backup{{Node: "cp1", Run: "a", State: BackupMade, Made: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), Entries: 1, KiB: 1, Manifest: "x"}}},
 	} {
 		got, err := ParseBackups("cp1", []byte(row.text))
 		if (err == nil) != (row.wrong == "") || (err != nil && !strings.Contains(err.Error(), row.wrong)) || !reflect.DeepEqual(got, row.want) {
@@ -47,6 +50,9 @@ func FuzzParseBackups(f *testing.F) {
 		for _, b := range backups {
 			if err != nil || b.Node != "n" || b.Run == "" || b.Entries < 0 {
 				t.Fatalf("%+v %v", b, err)
+			}
+			if _, err := json.Marshal(b); err != nil {
+				t.Fatalf("%+v: %v", b, err)
 			}
 		}
 	})

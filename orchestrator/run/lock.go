@@ -64,6 +64,8 @@ type Holding struct {
 	Owner Owner
 	// Age is the time since its last heartbeat, by the node's own clock.
 	Age time.Duration
+	// Seen is the SHA-256 of its line, which distinguishes it from a later lock of the same run.
+	Seen string
 }
 
 // Verdict is what a lock means for another run.

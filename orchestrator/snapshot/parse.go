@@ -536,7 +536,7 @@ func leases(r Result) map[string]time.Time {
 	out := map[string]time.Time{}
 	for _, f := range table(r, 2) {
 		if t, err := time.Parse(time.RFC3339Nano, f[1]); err == nil {
-			out[f[0]] = t
+			out[f[0]] = certs.Bounded(t)
 		}
 	}
 	return out

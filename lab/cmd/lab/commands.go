@@ -86,6 +86,7 @@ func upCommand() *cobra.Command {
 		spec    cluster.Spec
 		etcd    string
 		like    string
+		runtime string
 		opts    cluster.UpOptions
 		verbose bool
 		timeout time.Duration
@@ -100,6 +101,7 @@ func upCommand() *cobra.Command {
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			spec.Name, spec.Etcd, spec.Like = name(args), cluster.Etcd(etcd), cluster.Like(like)
+			spec.Runtime = cluster.Runtime(runtime)
 			if verbose {
 				opts.Verbose = cmd.ErrOrStderr()
 			}
@@ -130,7 +132,7 @@ func upCommand() *cobra.Command {
 		"give nodes another name in the API than in the inventory (cp1=alpha,w1=beta)")
 	f.StringVar(&spec.BinDir, "bin-dir", cluster.DefaultBinDir, "Kubespray's bin_dir")
 	f.StringVar(&spec.ConfigDir, "config-dir", cluster.DefaultConfigDir, "Kubespray's kube_config_dir")
-	f.StringVar(&spec.KubernetesVersion, "kubernetes-version", kubebuild.DefaultVersion, "version to build and run")
+	addVersions(cmd, &spec, &runtime)
 	f.DurationVar(&spec.CertificateValidity, "certificate-validity", 0,
 		"issue certificates this short-lived (default: kubeadm's year)")
 	f.BoolVar(&opts.Keep, "keep", false, "leave a cluster that could not be made as it is")
@@ -139,9 +141,19 @@ func upCommand() *cobra.Command {
 	return cmd
 }
 
+// addVersions adds the flags for what is built.
+func addVersions(cmd *cobra.Command, spec *cluster.Spec, runtime *string) {
+	f := cmd.Flags()
+	f.StringVar(&spec.KubernetesVersion, "kubernetes-version", kubebuild.DefaultVersion, "version to build and run")
+	f.StringVar(&spec.EtcdVersion, "etcd-version", "", "version of etcd (default: that of Kubernetes' client)")
+	f.StringVar(runtime, "runtime", string(cluster.ContainerdDebian),
+		"container runtime: "+strings.Join(cluster.Runtimes(), " or "))
+}
+
 func buildCommand() *cobra.Command {
 	var (
-		version string
+		spec    cluster.Spec
+		runtime string
 		fetch   bool
 	)
 	cmd := &cobra.Command{
@@ -154,12 +166,13 @@ func buildCommand() *cobra.Command {
 			ctx, cancel := context.WithTimeout(cmd.Context(), time.Hour)
 			defer cancel()
 			if fetch {
-				return kubebuild.Fetch(ctx, version, nil)
+				return kubebuild.Fetch(ctx, spec.Versions(), nil)
 			}
-			return cluster.Build(ctx, env, version, cluster.UpOptions{})
+			spec.Runtime = cluster.Runtime(runtime)
+			return cluster.Build(ctx, env, spec, cluster.UpOptions{})
 		},
 	}
-	cmd.Flags().StringVar(&version, "kubernetes-version", kubebuild.DefaultVersion, "version to build")
+	addVersions(cmd, &spec, &runtime)
 	cmd.Flags().BoolVar(&fetch, "fetch", false, "only download the modules of Kubernetes")
 	return cmd
 }
@@ -219,14 +232,14 @@ func listCommand() *cobra.Command {
 				return err
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 4, 2, ' ', 0)
-			fmt.Fprintln(w, "NAME\tVERSION\tETCD\tCONTROL PLANES\tWORKERS\tMACHINES\tCOMPLETE\tAGE")
+			fmt.Fprintln(w, "NAME\tVERSION\tETCD\tRUNTIME\tCONTROL PLANES\tWORKERS\tMACHINES\tCOMPLETE\tAGE")
 			for _, s := range list {
 				age := "-"
 				if !s.Created.IsZero() {
 					age = time.Since(s.Created).Round(time.Second).String()
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d/%d\t%t\t%s\n", s.Name, s.Spec.KubernetesVersion, s.Spec.Etcd,
-					s.Spec.ControlPlanes, s.Spec.Workers, s.Running, s.Nodes, s.Ready, age)
+				fmt.Fprintf(w, "%s\t%s\t%s %s\t%s\t%d\t%d\t%d/%d\t%t\t%s\n", s.Name, s.Spec.KubernetesVersion,
+					s.Spec.Etcd, s.EtcdVersion, s.Spec.Runtime, s.Spec.ControlPlanes, s.Spec.Workers, s.Running, s.Nodes, s.Ready, age)
 			}
 			return w.Flush()
 		},
@@ -251,6 +264,8 @@ func statusCommand() *cobra.Command {
 			if err := w.Flush(); err != nil {
 				return err
 			}
+			fmt.Fprintf(cmd.OutOrStdout(), "versions   Kubernetes %s, etcd %s (%s), %s\n", c.Spec.KubernetesVersion,
+				c.EtcdVersion, c.Spec.Etcd, c.Spec.Runtime)
 			fmt.Fprintf(cmd.OutOrStdout(), "inventory  %s\nkubespray  %s\n", c.Inventory(), c.KubesprayDir())
 			if lb, ok := c.LoadBalancer(); ok {
 				fmt.Fprintf(cmd.OutOrStdout(), "endpoint   %s (%s)\n", lb.Address(), lb.Name)

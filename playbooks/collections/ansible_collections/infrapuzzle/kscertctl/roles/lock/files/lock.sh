@@ -66,6 +66,12 @@ ours() {
   case $KSCERT_LOCK_OWNER in *'"pid"'*) [ "$(head -n 1 "$lock")" = "$KSCERT_LOCK_OWNER" ] ;; esac
 }
 
+# seen: the lock is still the one that was seen. So of two machines that resume a run, one gets it.
+seen() {
+  [ -z "$KSCERT_LOCK_SEEN" ] ||
+    [ "$(head -n 1 "$lock" 2>/dev/null | sha256sum | cut -c1-64)" = "$KSCERT_LOCK_SEEN" ]
+}
+
 case $KSCERT_LOCK_ACTION in
 acquire | release | break)
   # Reading and changing the lock happen under a mutex.
@@ -78,7 +84,7 @@ esac
 case $KSCERT_LOCK_ACTION in
 acquire)
   [ -n "$KSCERT_LOCK_RUN" ] || fail 'acquire needs kscert_lock_run'
-  [ -z "$KSCERT_LOCK_REPLACE" ] || remove "$KSCERT_LOCK_REPLACE" || :
+  if [ -n "$KSCERT_LOCK_REPLACE" ] && seen; then remove "$KSCERT_LOCK_REPLACE" || :; fi
   if take; then tell acquired "$lock"; fi
   tell held "$lock"
   ;;

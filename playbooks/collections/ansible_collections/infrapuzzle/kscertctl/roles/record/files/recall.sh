@@ -11,11 +11,14 @@ runs=$KSCERT_STATE_DIR/runs
 named=$KSCERT_RECORD_RUN
 whole=''
 
-# file RUN NAME: prints a file.
+# ours FILE: whether kscertctl can have written it, by its length.
+ours() { [ -f "$1" ] && [ "$(wc -c <"$1")" -le 2097152 ]; }
+
+# file RUN NAME: prints a file, or that it is empty.
 file() {
   [ -f "$runs/$1/$2" ] || return 0
   printf '@@KEPT %s %s\n' "$1" "$2"
-  base64 <"$runs/$1/$2"
+  ! ours "$runs/$1/$2" || base64 <"$runs/$1/$2"
 }
 
 # all RUN: prints all but the journal, once, and that of the run that it undoes.
@@ -23,7 +26,8 @@ all() {
   case " $whole " in *" $1 "*) return 0 ;; esac
   whole="$whole $1"
   for name in plan.json.gz backups.json authorities.json; do file "$1" "$name"; done
-  of=$(sed -n '1s/.*"of":"\([0-9TZa-f-]*\)".*/\1/p' "$runs/$1/journal.jsonl" 2>/dev/null)
+  ours "$runs/$1/journal.jsonl" || return 0
+  of=$(sed -n '1s/.*"of":"\([0-9TZa-f-]*\)".*/\1/p' "$runs/$1/journal.jsonl")
   [ -z "$of" ] || all "$of"
 }
 

@@ -332,16 +332,37 @@ api_ready() {
   return 1
 }
 
+# over_new_connection NODE: the API server asks a kubelet, and reports that it is healthy. A request
+# to upgrade gets a connection of its own, where another would use one that is open. To the kubelet
+# it is a usual request: what it answers is passed on, or, by newer API servers, reported as an error
+# with its code. The second request has the first connection closed.
+over_new_connection() {
+  certificate=$(reads kubelet-client-certificate "$pki/apiserver-kubelet-client.crt")
+  key=$(reads kubelet-client-key "$pki/apiserver-kubelet-client.key")
+  answer=$({
+    printf 'GET /api/v1/nodes/%s/proxy/healthz HTTP/1.1\r\nHost: localhost\r\n' "$1"
+    printf 'Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n'
+    printf 'GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
+  } | client 6 -quiet -cert "$certificate" -key "$key" -connect "$api" 2>/dev/null)
+  case $answer in 'HTTP/1.1 200 '* | *'status code 200'*) ;; *) return 1 ;; esac
+}
+
 # ask_kubelet: makes the API server ask this node's kubelet. Once its client certificate for
 # kubelets is renewed, the API server closes the first new connection to any kubelet, and all others
 # with it (client-go, transport/cert_rotation.go): better under our request than under someone's
-# kubectl logs. Whether kubelets can be reached is checked elsewhere.
+# kubectl logs. A usual request may use an open connection, with which nothing happens; it is made
+# only if the API server does not accept the other. Whether kubelets can be reached is checked
+# elsewhere.
 ask_kubelet() {
   [ "$KSCERT_CHECK" != True ] && [ "$KSCERT_WAIT_SECONDS" -gt 0 ] || return 0
   name=$(openssl x509 -in "$kubelet/kubelet-client-current.pem" -noout -subject -nameopt multiline 2>/dev/null |
     sed -n 's/^ *commonName *= system:node://p')
   for _ in 1 2 3; do
     [ -n "$name" ] || return 0
+    ! over_new_connection "$name" || return 0
+    sleep 0.5
+  done
+  for _ in 1 2 3; do
     ! kubectl --kubeconfig "$administrator" --server "https://$api" --request-timeout=5s \
       get --raw "/api/v1/nodes/$name/proxy/healthz" >/dev/null 2>&1 </dev/null || return 0
     sleep 0.5
