@@ -100,8 +100,7 @@ var fileName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}$`)
 
 // requestable are the certificates that are due and that their node can request, in the order of the
 // nodes, each once, whatever files hold it, without those of etcd whose CA has its key there; and
-// messages about the others. What a node has is not
-// trusted: the CA in force must have signed it, and a kubelet can only be that of its own node.
+// messages about the others. What a node reports is not trusted: plan.Entitled decides.
 func requestable(s snapshot.Snapshot, d diagnosis.Diagnosis, t diagnosis.Thresholds) (out []plan.Request,
 	odd []string) {
 	for _, n := range s.Nodes {
@@ -120,20 +119,12 @@ func requestable(s snapshot.Snapshot, d diagnosis.Diagnosis, t diagnosis.Thresho
 			if strings.Contains(row.Path, "*") {
 				name = strings.TrimSuffix(path.Base(c.Path), path.Ext(c.Path))
 			}
-			ca, _ := n.Authority(row.Signer)
-			kubelet := row.Base == certs.Kubelet || c.Kind == certs.KindKubeletConf
-			why := ""
-			switch {
-			case !fileName.MatchString(n.Name) || !fileName.MatchString(name):
-				why = "its name cannot be that of a file"
-			case c.SignedBy != row.Signer:
-				why = fmt.Sprintf("the %s of that node has not signed it", row.Signer)
-			case kubelet && (c.CommonName != "system:node:"+s.NameOf(n) || !slices.Equal(c.Organizations,
-				[]string{"system:nodes"})):
-				why = "it is for " + c.Subject + ", and not for that node"
+			ca, err := plan.Entitled(s, n, c)
+			if !fileName.MatchString(n.Name) || !fileName.MatchString(name) {
+				err = errors.New("its name cannot be that of a file")
 			}
-			if why != "" {
-				odd = append(odd, fmt.Sprintf("%s: %s is due and is not requested: %s", n.Name, c.Path, why))
+			if err != nil {
+				odd = append(odd, fmt.Sprintf("%s: %s is due and is not requested: %v", n.Name, c.Path, err))
 				continue
 			}
 			seen[c.Fingerprint] = len(out)

@@ -51,7 +51,7 @@ func TestRequestable(t *testing.T) {
 		},
 		"of another CA": {
 			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAPIServer), tc.Files(func(c *certs.Certificate) { c.SignedBy = "" }, certs.KindAPIServer))},
-			odd:   "cp1: /etc/kubernetes/ssl/apiserver.crt is due and is not requested: the kubernetes-ca of that node has not signed it",
+			odd:   "cp1: /etc/kubernetes/ssl/apiserver.crt is due and is not requested: the kubernetes-ca of the control planes has not signed it",
 		},
 		"a kubelet with more rights": {
 			edits: []tc.Edit{tc.On("w1", tc.EndsIn(tc.Day, certs.KindKubeletClient), named, tc.Files(func(c *certs.Certificate) { c.Organizations = []string{"system:masters"} }, certs.KindKubeletClient))},
@@ -60,6 +60,15 @@ func TestRequestable(t *testing.T) {
 		"a kubelet with the name of another node": {
 			edits: []tc.Edit{tc.On("w1", tc.EndsIn(tc.Day, certs.KindKubeletClient), named, tc.Files(func(c *certs.Certificate) { c.CommonName = "system:node:cp1" }, certs.KindKubeletClient))},
 			odd:   "and not for that node",
+		},
+		"a control plane's, on a worker": {
+			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) {
+				file := "/etc/kubernetes/controller-manager.conf"
+				n.Facts["kube-controller-manager.kubeconfig"] = file
+				n.Certificates = append(n.Certificates, certs.Certificate{Kind: certs.KindControllerManagerConf, Path: file, Subject: "O=system:masters", Organizations: []string{"system:masters"},
+					NotAfter: tc.Now.Add(tc.Day), Fingerprint: "f", PublicKey: "k", SignedBy: certs.KubernetesCA, Signers: []string{tc.CA(certs.KindCA, "").SignsAs()}})
+			})},
+			odd: "no node with its roles in the inventory has the certificate controller-manager.conf",
 		},
 		"a name that is no file's": {
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { delete(n.Digests, tc.EtcdPKI+"/ca-key.pem") }, tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.Files(func(c *certs.Certificate) { c.Path = "/etc/ssl/etcd/ssl/member-\x1b[2J.pem" }, certs.KindEtcdMember))},

@@ -73,8 +73,8 @@ func ParseSigned(data []byte) ([]*x509.Certificate, error) {
 
 // CheckSigned returns why what a CA has signed must not replace a certificate; nil if it may. It must
 // be for the same key, user, groups, names and usages, as they were requested, be no CA's, be valid at
-// now, and not expire before the old one. More usages do no harm: who verifies asks for one. What its
-// signature is worth is known only to who has the CA.
+// now, and not expire before the old one. More usages do no harm, except for kubelets: who verifies asks
+// for one. What its signature is worth is known only to who has the CA.
 func CheckSigned(old Certificate, x *x509.Certificate, now time.Time) error {
 	is := Describe(x)
 	switch {
@@ -101,6 +101,9 @@ func CheckSigned(old Certificate, x *x509.Certificate, now time.Time) error {
 		if !slices.Contains(is.Usages, usage) {
 			return fmt.Errorf("it is not for %s, as requested: its usages are %s", usage, listed(is.Usages))
 		}
+	}
+	if row, _ := Lookup(old.Kind); row.Group == GroupKubeletClient && !sameWords(is.Usages, old.Usages) {
+		return fmt.Errorf("its usages are %s, and a kubelet's certificate is for client auth only", listed(is.Usages))
 	}
 	return nil
 }

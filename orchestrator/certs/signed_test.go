@@ -138,13 +138,19 @@ func TestCheckSigned(t *testing.T) {
 		"a CA":                   {func(x *x509.Certificate) { x.IsCA = true }, "the certificate of a CA"},
 		"that may not sign":      {func(x *x509.Certificate) { x.KeyUsage = x509.KeyUsageKeyEncipherment }, "it may not sign"},
 		"for another key":        {func(x *x509.Certificate) { x.RawSubjectPublicKeyInfo = []byte{1} }, "it is for another key"},
+		"of a kubelet":           {func(*x509.Certificate) {}, ""},
+		"of a kubelet, for more": {func(x *x509.Certificate) { x.ExtKeyUsage = append(x.ExtKeyUsage, x509.ExtKeyUsageClientAuth) }, "its usages are server auth, client auth, and a kubelet's"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			x := *issue(t, &ca, of(now.AddDate(1, 0, 0))).X509
 			x.RawSubjectPublicKeyInfo = old.X509.RawSubjectPublicKeyInfo
 			row.edit(&x)
-			err := certs.CheckSigned(certs.Describe(old.X509), &x, now)
+			was := certs.Describe(old.X509)
+			if strings.HasPrefix(name, "of a kubelet") {
+				was.Kind = certs.KindKubeletClient
+			}
+			err := certs.CheckSigned(was, &x, now)
 			if (err == nil) != (row.err == "") || err != nil && !strings.Contains(err.Error(), row.err) {
 				t.Errorf("%v, want %q", err, row.err)
 			}

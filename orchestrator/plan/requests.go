@@ -24,8 +24,8 @@ type Request struct {
 	Subject string   `json:"subject"`
 	SANs    []string `json:"sans,omitempty"`
 	Usages  []string `json:"usages,omitempty"`
-	// CA must sign it; CAFile is its certificate on the node, CASubject and CAFingerprint (SHA-256,
-	// hexadecimal) are of that.
+	// CA must sign it; CAFile is its certificate on a control plane, or on a node of etcd, CASubject and
+	// CAFingerprint (SHA-256, hexadecimal) are of that.
 	CA            certs.Authority `json:"ca"`
 	CAFile        string          `json:"caFile,omitempty"`
 	CASubject     string          `json:"caSubject,omitempty"`

@@ -81,7 +81,11 @@ func (p Policy) placed(s snapshot.Snapshot) (map[string][]certs.Kind, error) {
 			if c.Fingerprint == is.Fingerprint {
 				continue
 			}
-			if err := certs.CheckSigned(c, chain[0], n.Clock); err != nil {
+			_, err := Entitled(s, n, c)
+			if err == nil {
+				err = certs.CheckSigned(c, chain[0], n.Clock)
+			}
+			if err != nil {
 				return nil, &UnsupportedError{fmt.Sprintf("%s cannot replace %s of %s: %v; %s", given.File, c.Path,
 					n.Name, err, requestAgain)}
 			}

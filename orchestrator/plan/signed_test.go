@@ -1,6 +1,8 @@
 package plan_test
 
 import (
+	"cmp"
+	"crypto/x509"
 	"errors"
 	"slices"
 	"strings"
@@ -35,10 +37,15 @@ func newOutside(t *testing.T, c cluster.Cluster, left time.Duration, kinds map[s
 			if c.Served || !slices.Contains(kinds[n.Name], c.Kind) {
 				continue
 			}
-			old := ca.Issue(t, testpki.Leaf{CommonName: string(c.Kind), NotBefore: tc.Now.AddDate(-1, 0, 0), NotAfter: tc.Now.Add(left)})
+			of := testpki.Leaf{CommonName: string(c.Kind), NotBefore: tc.Now.AddDate(-1, 0, 0), NotAfter: tc.Now.Add(left)}
+			if c.Kind == certs.KindKubeletClient {
+				of.CommonName, of.Organization, of.Usages = "system:node:"+n.Name, "system:nodes", []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+			}
+			old := ca.Issue(t, of)
 			is := certs.Describe(old.X509)
-			is.Kind, is.Path, is.Key, is.SignedBy, is.File = c.Kind, c.Path, c.Key, c.SignedBy, c.File
-			again := ca.For(t, old, testpki.Leaf{CommonName: string(c.Kind), NotBefore: tc.Now.Add(-time.Hour), NotAfter: tc.Now.AddDate(1, 0, 0)})
+			is.Kind, is.Path, is.Key, is.SignedBy, is.Signers, is.File = c.Kind, c.Path, c.Key, c.SignedBy, c.Signers, c.File
+			of.NotBefore, of.NotAfter = tc.Now.Add(-time.Hour), tc.Now.AddDate(1, 0, 0)
+			again := ca.For(t, old, of)
 			o.signed[n.Name+" "+string(c.Kind)] = plan.Signed{Node: n.Name, File: n.Name + "/" + string(c.Kind) + ".crt", Certificate: string(again.Certificate)}
 			*c = is
 		}
@@ -120,6 +127,10 @@ func TestSigned(t *testing.T) {
 			unsupported: "cp1/apiserver.crt cannot replace /etc/kubernetes/ssl/apiserver.crt of cp1: it expires at",
 		},
 		{
+			name: "that a node is not entitled to", left: 24 * time.Hour, edits: []tc.Edit{tc.On("w1", tc.Files(func(c *certs.Certificate) { c.Signers = []string{"its own"} }, certs.KindKubeletClient))},
+			give: []string{"w1 kubelet-client"}, unsupported: "w1/kubelet-client.crt cannot replace /var/lib/kubelet/pki/kubelet-client-current.pem of w1: the kubernetes-ca of the control planes has not signed it",
+		},
+		{
 			name: "of a node that cannot be inspected", left: 24 * time.Hour, edits: []tc.Edit{tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route"))},
 			give: []string{"w1 kubelet-client"}, unsupported: "nothing is known of w1 (no route), for which w1/kubelet-client.crt is",
 		},
@@ -170,7 +181,7 @@ func TestSigned(t *testing.T) {
 				for j, c := range o.snapshot.Nodes[i].Certificates {
 					if given, ok := o.signed[o.snapshot.Nodes[i].Name+" "+string(c.Kind)]; ok && slices.Contains(r.policy.Signed, given) && !c.Served {
 						is, _ := certs.ParsePEM([]byte(given.Certificate))
-						is.Kind, is.Path, is.SignedBy, is.Key = c.Kind, c.Path, c.SignedBy, c.Key
+						is.Kind, is.Path, is.SignedBy, is.Signers, is.Key = c.Kind, c.Path, c.SignedBy, c.Signers, c.Key
 						o.snapshot.Nodes[i].Certificates[j] = is
 					}
 				}
@@ -180,6 +191,75 @@ func TestSigned(t *testing.T) {
 				if err != nil || len(p.Steps) > 0 {
 					t.Errorf("once more: %v, %v", err, p.Steps)
 				}
+			}
+		})
+	}
+}
+
+// A node gets only what its roles in the inventory need, under the CAs of the control planes.
+func TestEntitled(t *testing.T) {
+	t.Parallel()
+	ofOther := tc.IssuedBy("other", certs.KindKubeletClient)
+	has := func(kind certs.Kind, path string) tc.Edit {
+		return tc.On("w1", func(n *snapshot.Node) {
+			row, _ := certs.Lookup(kind)
+			for _, ca := range certs.Table() {
+				if ca.CA && !ca.Copy && ca.Authority == row.Signer {
+					n.Certificates = append(n.Certificates, certs.Certificate{Kind: kind, Path: path, Subject: "CN=x", CommonName: "system:node:w1",
+						Organizations: []string{"system:nodes"}, Usages: []string{"client auth"}, SignedBy: row.Signer, Signers: []string{tc.CA(ca.Kind, "").SignsAs()}})
+				}
+			}
+		})
+	}
+	kubelet := func(edit func(*certs.Certificate)) tc.Edit {
+		return tc.On("w1", tc.Files(edit, certs.KindKubeletClient))
+	}
+	role := func(r cluster.Role) tc.Edit {
+		return tc.On("w1", func(n *snapshot.Node) { n.Roles = []cluster.Role{r} })
+	}
+	const foreign = "no node with its roles in the inventory has the certificate "
+	for name, row := range map[string]struct {
+		node  string // w1 if empty
+		kind  certs.Kind
+		edits []tc.Edit
+		err   string
+	}{
+		"a kubelet":                            {kind: certs.KindKubeletClient},
+		"a kubelet of a machine for etcd only": {kind: certs.KindKubeletClient, edits: []tc.Edit{role(cluster.Etcd)}, err: foreign + "kubelet-client-current.pem"},
+		"a kubelet with the names of a server": {kind: certs.KindKubeletClient, edits: []tc.Edit{kubelet(func(c *certs.Certificate) { c.SANs = []string{"kubernetes"} })}, err: `it has the names ["kubernetes"]`},
+		"a kubelet that is a server":           {kind: certs.KindKubeletClient, edits: []tc.Edit{kubelet(func(c *certs.Certificate) { c.Usages = []string{"client auth", "server auth"} })}, err: "client auth only"},
+		"a kubelet for all uses":               {kind: certs.KindKubeletClient, edits: []tc.Edit{kubelet(func(c *certs.Certificate) { c.Usages = nil })}, err: "client auth only"},
+		"a kubelet in another group":           {kind: certs.KindKubeletClient, edits: []tc.Edit{kubelet(func(c *certs.Certificate) { c.Organizations = []string{"system:masters"} })}, err: "and not for that node"},
+		"of a CA that only the node has":       {kind: certs.KindKubeletClient, edits: []tc.Edit{tc.On("w1", tc.Bundle(certs.KindCA, "other", "other"), ofOther)}, err: "the kubernetes-ca of the control planes has not signed it"},
+		"of a CA that one control plane lacks": {kind: certs.KindKubeletClient, edits: []tc.Edit{tc.On("cp1,cp2,w1", tc.Bundle(certs.KindCA, "", "", "other"), ofOther)}, err: "has not signed it"},
+		"of one of several CAs":                {kind: certs.KindKubeletClient, edits: []tc.Edit{tc.Everywhere(tc.Bundle(certs.KindCA, "", "", "other")), tc.On("w1", ofOther)}},
+		"a control plane has another CA":       {kind: certs.KindKubeletClient, edits: []tc.Edit{tc.On("cp2", tc.Bundle(certs.KindCA, "other", "other"))}, err: "the control planes do not agree on the key of the kubernetes-ca"},
+		"a control plane is not inspected":     {kind: certs.KindKubeletClient, edits: []tc.Edit{tc.On("cp2", tc.Unknown(snapshot.Unreachable, "no route"))}},
+		"no control plane is":                  {kind: certs.KindKubeletClient, edits: []tc.Edit{tc.On("cp1,cp2,cp3", tc.Unknown(snapshot.Unreachable, "no route"))}, err: "no control plane has reported the kubernetes-ca"},
+		"a certificate of a control plane": {kind: certs.KindControllerManagerConf, edits: []tc.Edit{has(certs.KindControllerManagerConf, "/etc/kubernetes/controller-manager.conf"),
+			tc.On("w1", func(n *snapshot.Node) {
+				n.Facts["kube-controller-manager.kubeconfig"] = "/etc/kubernetes/controller-manager.conf"
+			})}, err: foreign + "controller-manager.conf"},
+		"an API server":              {kind: certs.KindAPIServer, edits: []tc.Edit{has(certs.KindAPIServer, tc.PKI+"/apiserver.crt")}, err: foreign + "apiserver"},
+		"a member of etcd":           {kind: certs.KindEtcdMember, edits: []tc.Edit{has(certs.KindEtcdMember, tc.EtcdPKI+"/member-w1.pem")}, err: foreign},
+		"a client of etcd":           {kind: certs.KindEtcdNode, edits: []tc.Edit{has(certs.KindEtcdNode, tc.EtcdPKI+"/node-w1.pem")}},
+		"another node's client":      {kind: certs.KindEtcdNode, edits: []tc.Edit{has(certs.KindEtcdNode, tc.EtcdPKI+"/node-cp1.pem")}, err: foreign},
+		"an administrator of etcd":   {kind: certs.KindEtcdAdmin, edits: []tc.Edit{has(certs.KindEtcdAdmin, tc.EtcdPKI+"/admin-w1.pem"), role(cluster.Etcd)}},
+		"etcd's API server":          {kind: certs.KindAPIServerEtcdClient, edits: []tc.Edit{has(certs.KindAPIServerEtcdClient, tc.PKI+"/apiserver-etcd-client.crt"), role(cluster.Etcd)}, err: foreign},
+		"a control plane":            {node: "cp1", kind: certs.KindAPIServer},
+		"a control plane's of no CA": {node: "cp1", kind: certs.KindAPIServer, edits: []tc.Edit{tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.SignedBy = "" }, certs.KindAPIServer))}, err: "has not signed it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := tc.Healthy(tc.HA(), row.edits...)
+			n, _ := s.Node(cmp.Or(row.node, "w1"))
+			c, ok := n.Certificate(row.kind)
+			if !ok {
+				t.Fatal("there is no such certificate")
+			}
+			ca, err := plan.Entitled(s, n, c)
+			if (err == nil) != (row.err == "") || err != nil && !strings.Contains(err.Error(), row.err) || err == nil && !slices.Contains(c.Signers, ca.SignsAs()) {
+				t.Errorf("%v, want %q; %+v", err, row.err, ca)
 			}
 		})
 	}
