@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -234,32 +235,45 @@ func requestIn(answer string, want plan.Request) ([]byte, error) {
 		if !ok {
 			continue
 		}
-		text, err := base64.StdEncoding.DecodeString(data)
+		request, certificate, _ := strings.Cut(data, "|")
+		asked, err := unpacked(request)
 		if err != nil {
-			return nil, fmt.Errorf("it cannot be read: %w", err)
-		}
-		block, _ := pem.Decode(text)
-		if block == nil {
-			return nil, errors.New("it is not PEM")
-		}
-		r, err := x509.ParseCertificateRequest(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("it cannot be read: %w", err)
-		}
-		is, err := certs.DescribeRequest(r)
-		switch {
-		case err != nil:
 			return nil, err
-		case is.PublicKey != want.PublicKey:
-			return nil, errors.New("it is for another key")
-		case is.Subject != want.Subject:
-			return nil, fmt.Errorf("it is for %s", is.Subject)
-		case !slices.Equal(is.SANs, want.SANs) || !slices.Equal(is.Usages, want.Usages):
-			return nil, fmt.Errorf("it is for the names %q and the usages %q", is.SANs, is.Usages)
 		}
-		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: block.Bytes}), nil
+		r, err := x509.ParseCertificateRequest(asked)
+		if err != nil {
+			return nil, fmt.Errorf("it cannot be read: %w", err)
+		}
+		der, err := unpacked(certificate)
+		if err != nil {
+			return nil, fmt.Errorf("its certificate: %w", err)
+		}
+		if fmt.Sprintf("%x", sha256.Sum256(der)) != want.Fingerprint {
+			return nil, errors.New("it is for another certificate")
+		}
+		of, err := x509.ParseCertificate(der)
+		if err == nil {
+			err = certs.CheckRequest(of, r)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: asked}), nil
 	}
 	return nil, nil
+}
+
+// unpacked is the DER in a PEM text in base64.
+func unpacked(data string) ([]byte, error) {
+	text, err := base64.StdEncoding.DecodeString(data)
+	if err != nil {
+		return nil, fmt.Errorf("it cannot be read: %w", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("it is not PEM")
+	}
+	return block.Bytes, nil
 }
 
 // Limits of what is read of a directory, which may come from others.

@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -101,35 +102,51 @@ func TestWriteRequests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	subject := pkix.Name{CommonName: "kube-apiserver"}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "kube-apiserver"}, DNSNames: []string{"cp1"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		NotAfter: tc.Now, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	present, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is := certs.Describe(present)
+	coded := func(kind string, der []byte) string {
+		return base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
 	request := func(edit func(*x509.CertificateRequest)) string {
-		r := &x509.CertificateRequest{Subject: subject, DNSNames: []string{"cp1"},
-			ExtraExtensions: []pkix.Extension{{Id: []int{2, 5, 29, 37}, Value: []byte{0x30, 0x0a, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 1}}}}
+		r := &x509.CertificateRequest{RawSubject: present.RawSubject}
+		for _, e := range present.Extensions {
+			if slices.Contains([]string{"2.5.29.17", "2.5.29.37"}, e.Id.String()) {
+				r.ExtraExtensions = append(r.ExtraExtensions, e)
+			}
+		}
 		edit(r)
 		der, err := x509.CreateCertificateRequest(rand.Reader, r, key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return "request: abc|" + base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})) + "\n"
+		return "request: " + is.Fingerprint + "|" + coded("CERTIFICATE REQUEST", der) + "|" + coded("CERTIFICATE", present.Raw) + "\n"
 	}
 	same := func(*x509.CertificateRequest) {}
-	spki, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	public := certs.Describe(&x509.Certificate{RawSubjectPublicKeyInfo: spki, PublicKey: key.Public(), SerialNumber: testpki.Authority(t, "a").X509.SerialNumber}).PublicKey
 	wanted := []plan.Request{{Node: "cp1", Files: []string{"/pki/apiserver.crt"}, Kind: certs.KindAPIServer, Request: "cp1/apiserver.csr", Certificate: "cp1/apiserver.crt",
-		Subject: "CN=kube-apiserver", SANs: []string{"cp1"}, Usages: []string{"server auth"}, CA: certs.KubernetesCA, PublicKey: public, Fingerprint: "abc", NotAfter: tc.Now}}
+		Subject: is.Subject, SANs: is.SANs, Usages: is.Usages, CA: certs.KubernetesCA, PublicKey: is.PublicKey, Fingerprint: is.Fingerprint, NotAfter: tc.Now}}
 	good := request(same)
 	for name, row := range map[string]struct{ answer, err string }{
-		"as asked":          {answer: "noted: something\n" + good},
-		"none":              {answer: "refused: /pki/apiserver.crt stays as it is: no key\n"},
-		"another user":      {answer: request(func(r *x509.CertificateRequest) { r.Subject.Organization = []string{"system:masters"} }), err: "it is for CN=kube-apiserver,O=system:masters"},
-		"another name":      {answer: request(func(r *x509.CertificateRequest) { r.DNSNames = []string{"evil"} }), err: `it is for the names ["evil"]`},
-		"another usage":     {answer: request(func(r *x509.CertificateRequest) { r.ExtraExtensions = nil }), err: "and the usages []"},
-		"no base64":         {answer: "request: abc|???\n", err: "it cannot be read"},
-		"no PEM":            {answer: "request: abc|QUJD\n", err: "it is not PEM"},
-		"another signature": {answer: strings.Replace(good, good[len(good)-60:len(good)-56], "AAAA", 1), err: "cp1"},
+		"as asked":     {answer: "noted: something\n" + good},
+		"none":         {answer: "refused: /pki/apiserver.crt stays as it is: no key\n"},
+		"another user": {answer: request(func(r *x509.CertificateRequest) { r.RawSubject, r.Subject = nil, pkix.Name{CommonName: "admin"} }), err: "it is for CN=admin, and the certificate for CN=kube-apiserver"},
+		"another name": {answer: request(func(r *x509.CertificateRequest) {
+			r.ExtraExtensions, r.DNSNames = r.ExtraExtensions[:1], []string{"evil"}
+		}), err: `it requests other extensions than the names and usages of the certificate; its names are evil`},
+		"another usage":           {answer: request(func(r *x509.CertificateRequest) { r.ExtraExtensions = r.ExtraExtensions[1:] }), err: "it requests other extensions"},
+		"no base64":               {answer: "request: " + is.Fingerprint + "|???\n", err: "it cannot be read"},
+		"no PEM":                  {answer: "request: " + is.Fingerprint + "|QUJD\n", err: "it is not PEM"},
+		"no certificate":          {answer: good[:strings.LastIndex(good, "|")], err: "its certificate: it is not PEM"},
+		"for another certificate": {answer: good[:strings.LastIndex(good, "|")+1] + coded("CERTIFICATE", testpki.Authority(t, "a").X509.Raw), err: "it is for another certificate"},
+		"another signature":       {answer: strings.Replace(good, "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0", "", 1), err: "cp1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

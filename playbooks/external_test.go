@@ -21,6 +21,7 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/internal/testansible"
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
 // outside is a CA whose key is no longer on the node.
@@ -78,15 +79,18 @@ func (o outside) sign(t *testing.T, r *x509.CertificateRequest, life time.Durati
 func requests(t *testing.T, text string) (out []*x509.CertificateRequest) {
 	t.Helper()
 	for line := range strings.Lines(words(text, "request: ")) {
-		_, data, _ := strings.Cut(strings.TrimSpace(line), "|")
-		text, err := base64.StdEncoding.DecodeString(data)
-		if err != nil {
-			t.Fatal(err)
+		fields := strings.Split(strings.TrimSpace(line), "|")
+		if len(fields) != 3 {
+			t.Fatal(line)
 		}
+		text := decoded(t, fields[1])
 		block, _ := pem.Decode(text)
 		r, err := x509.ParseCertificateRequest(block.Bytes)
-		if err == nil {
-			err = r.CheckSignature()
+		if of := parsed(t, decoded(t, fields[2])); err == nil {
+			if fmt.Sprintf("%x", sha256.Sum256(of.Raw)) != fields[0] {
+				t.Errorf("it is of %s", of.Subject)
+			}
+			err = certs.CheckRequest(of, r)
 		}
 		if err != nil {
 			t.Fatalf("%v: %s", err, text)
@@ -261,7 +265,8 @@ func TestExternalRequestOfRSA(t *testing.T) {
 	n := newNode(t)
 	n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
 	n.ok(os.Mkdir(n.conf+"/ssl", 0o700))
-	openssl(t, n.conf+"/ssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "apiserver.key", "-out", "apiserver.crt", "-subj", "/O=a/CN=kube-apiserver", "-days", "3", "-addext", "subjectAltName=DNS:cp1")
+	n.write(n.conf+"/openssl.cnf", []byte("[req]\ndistinguished_name=d\n[d]\n[e]\nsubjectAltName=DNS:cp1\n"), 0o600)
+	openssl(t, n.conf+"/ssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "apiserver.key", "-out", "apiserver.crt", "-subj", "/O=a/CN=kube-apiserver", "-days", "3", "-config", n.conf+"/openssl.cnf", "-extensions", "e")
 	out, errs, err := n.run(external(t, "request.sh", "KSCERT_REQUESTS_ALL=True"))
 	if got := requests(t, out); err != nil || len(got) != 1 || got[0].SignatureAlgorithm != x509.SHA256WithRSA || !slices.Equal(got[0].DNSNames, []string{"cp1"}) {
 		t.Fatalf("%v: %s%s", err, out, errs)

@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"slices"
 	"strings"
 	"time"
@@ -121,41 +120,106 @@ func listed(words []string) string {
 	return strings.Join(words, ", ")
 }
 
-// DescribeRequest returns what a certificate signing request asks for: subject, key, names and usages,
-// as Describe has them. The error is that its signature, which proves that the key is at hand, is not
-// valid, or that its extensions cannot be read.
-func DescribeRequest(r *x509.CertificateRequest) (Certificate, error) {
+// CheckRequest returns why a certificate signing request must not be signed to replace a certificate; nil
+// if it may. It must be signed with the certificate's key, and be for the same subject, names and usages,
+// byte for byte, and for nothing else. A certificate that is, or may be used as, a CA's, or has names of
+// which nothing is known here, has no such request.
+func CheckRequest(of *x509.Certificate, r *x509.CertificateRequest) error {
 	if err := r.CheckSignature(); err != nil {
-		return Certificate{}, fmt.Errorf("its signature: %w", err)
+		return fmt.Errorf("its signature: %w", err)
 	}
-	x := &x509.Certificate{Subject: r.Subject, RawSubjectPublicKeyInfo: r.RawSubjectPublicKeyInfo,
-		PublicKey: r.PublicKey, PublicKeyAlgorithm: r.PublicKeyAlgorithm, SerialNumber: new(big.Int),
-		DNSNames: r.DNSNames, IPAddresses: r.IPAddresses, EmailAddresses: r.EmailAddresses, URIs: r.URIs}
-	for _, e := range r.Extensions {
-		if !e.Id.Equal(oidExtKeyUsage) {
+	switch {
+	case !bytes.Equal(r.RawSubjectPublicKeyInfo, of.RawSubjectPublicKeyInfo):
+		return errors.New("it is for another key")
+	case !bytes.Equal(r.RawSubject, of.RawSubject):
+		return fmt.Errorf("it is for %s, and the certificate for %s", r.Subject, of.Subject)
+	case of.IsCA || of.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0:
+		return errors.New("its certificate may be used as that of a CA")
+	}
+	if err := plainNames(of); err != nil {
+		return err
+	}
+	want, err := requestInfo(of)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(r.RawTBSCertificateRequest, want) {
+		return fmt.Errorf("it requests other extensions than the names and usages of the certificate; its names are %s",
+			listed(slices.Concat(r.DNSNames, r.EmailAddresses)))
+	}
+	return nil
+}
+
+// plainNames: no SAN is of another type than DNS name, address, email address and URI (RFC 5280,
+// 4.2.1.6): the others are not in Certificate.SANs.
+func plainNames(x *x509.Certificate) error {
+	for _, e := range x.Extensions {
+		if !e.Id.Equal(oidSubjectAltName) {
 			continue
 		}
-		var usages []asn1.ObjectIdentifier
-		if _, err := asn1.Unmarshal(e.Value, &usages); err != nil {
-			return Certificate{}, fmt.Errorf("its usages: %w", err)
+		var names []asn1.RawValue
+		if rest, err := asn1.Unmarshal(e.Value, &names); err != nil || len(rest) > 0 {
+			return errors.New("the names of its certificate cannot be read")
 		}
-		for _, usage := range usages {
-			switch {
-			case usage.Equal(oidServerAuth):
-				x.ExtKeyUsage = append(x.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
-			case usage.Equal(oidClientAuth):
-				x.ExtKeyUsage = append(x.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
-			default:
-				x.UnknownExtKeyUsage = append(x.UnknownExtKeyUsage, usage)
+		for _, name := range names {
+			if name.Class != asn1.ClassContextSpecific || !slices.Contains([]int{1, 2, 6, 7}, name.Tag) {
+				return fmt.Errorf("its certificate has a name of another type ([%d]) than DNS name, address, email "+
+					"address and URI", name.Tag)
 			}
 		}
 	}
-	return Describe(x), nil
+	return nil
 }
 
-// Those of RFC 5280, 4.2.1.12.
+// requestInfo is the CertificationRequestInfo (RFC 2986, 4.1) for the subject and key of a certificate,
+// with its names and usages as the one attribute, extensionRequest (RFC 2985, 5.4.2).
+func requestInfo(of *x509.Certificate) ([]byte, error) {
+	var tbs struct { // RFC 5280, 4.1
+		Version                   asn1.RawValue `asn1:"optional,explicit,tag:0"`
+		Serial, Signature         asn1.RawValue
+		Issuer, Validity, Subject asn1.RawValue
+		Key                       asn1.RawValue
+		IssuerUniqueID            asn1.BitString  `asn1:"optional,tag:1"`
+		SubjectUniqueID           asn1.BitString  `asn1:"optional,tag:2"`
+		Extensions                []asn1.RawValue `asn1:"optional,explicit,tag:3"`
+	}
+	if _, err := asn1.Unmarshal(of.RawTBSCertificate, &tbs); err != nil {
+		return nil, fmt.Errorf("its certificate cannot be read: %w", err)
+	}
+	var wanted []byte
+	for _, e := range tbs.Extensions {
+		var id asn1.ObjectIdentifier
+		if _, err := asn1.Unmarshal(e.Bytes, &id); err != nil {
+			return nil, fmt.Errorf("an extension of its certificate cannot be read: %w", err)
+		}
+		if id.Equal(oidSubjectAltName) || id.Equal(oidKeyUsage) || id.Equal(oidExtKeyUsage) {
+			wanted = append(wanted, e.FullBytes...)
+		}
+	}
+	// wrapped is an element of DER around others.
+	wrapped := func(class, tag int, content ...[]byte) []byte {
+		der, err := asn1.Marshal(asn1.RawValue{Class: class, Tag: tag, IsCompound: true, Bytes: slices.Concat(content...)})
+		if err != nil {
+			panic(err) // a RawValue is marshaled as it is
+		}
+		return der
+	}
+	var attributes []byte
+	if len(wanted) > 0 {
+		extensions := wrapped(asn1.ClassUniversal, asn1.TagSequence, wanted)
+		attributes = wrapped(asn1.ClassUniversal, asn1.TagSequence, oidExtensionRequest,
+			wrapped(asn1.ClassUniversal, asn1.TagSet, extensions))
+	}
+	version := []byte{asn1.TagInteger, 1, 0}
+	return wrapped(asn1.ClassUniversal, asn1.TagSequence, version, of.RawSubject, of.RawSubjectPublicKeyInfo,
+		wrapped(asn1.ClassContextSpecific, 0, attributes)), nil
+}
+
+// Those of RFC 5280, 4.2.1.
 var (
-	oidExtKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 37}
-	oidServerAuth  = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 1}
-	oidClientAuth  = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2}
+	oidKeyUsage       = asn1.ObjectIdentifier{2, 5, 29, 15}
+	oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
+	oidExtKeyUsage    = asn1.ObjectIdentifier{2, 5, 29, 37}
+	// oidExtensionRequest is 1.2.840.113549.1.9.14 in DER.
+	oidExtensionRequest = []byte{asn1.TagOID, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 14}
 )

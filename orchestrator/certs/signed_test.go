@@ -7,10 +7,13 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -152,6 +155,108 @@ func TestCheckSigned(t *testing.T) {
 			}
 			err := certs.CheckSigned(was, &x, now)
 			if (err == nil) != (row.err == "") || err != nil && !strings.Contains(err.Error(), row.err) {
+				t.Errorf("%v, want %q", err, row.err)
+			}
+		})
+	}
+}
+
+// A request is for what a certificate has, byte for byte, and for nothing else.
+func TestCheckRequest(t *testing.T) {
+	t.Parallel()
+	extension := func(oid string, critical bool, value ...byte) pkix.Extension {
+		var id asn1.ObjectIdentifier
+		for part := range strings.SplitSeq(oid, ".") {
+			n, err := strconv.Atoi(part)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id = append(id, n)
+		}
+		return pkix.Extension{Id: id, Critical: critical, Value: value}
+	}
+	add := func(e pkix.Extension) func(*x509.CertificateRequest) {
+		return func(r *x509.CertificateRequest) { r.ExtraExtensions = append(r.ExtraExtensions, e) }
+	}
+	kept := []string{"2.5.29.15", "2.5.29.17", "2.5.29.37"}
+	const others = "it requests other extensions"
+	for name, row := range map[string]struct {
+		certificate func(*x509.Certificate)
+		request     func(*x509.CertificateRequest)
+		another     bool
+		err         string
+	}{
+		"the same":                   {},
+		"of a certificate with none": {certificate: func(x *x509.Certificate) { x.DNSNames, x.IPAddresses, x.ExtKeyUsage, x.KeyUsage = nil, nil, nil, 0 }},
+		"with many names": {certificate: func(x *x509.Certificate) {
+			x.DNSNames = strings.Split(strings.Repeat("a.example.org ", 500), " ")[:500]
+		}},
+		"with long names": {certificate: func(x *x509.Certificate) { x.DNSNames = []string{strings.Repeat("a", 150)} }},
+		"with all types of names": {certificate: func(x *x509.Certificate) {
+			x.EmailAddresses, x.URIs = []string{"a@b"}, []*url.URL{{Scheme: "spiffe", Host: "a"}}
+		}},
+		"for another key":              {another: true, err: "it is for another key"},
+		"to be a CA":                   {request: add(extension("2.5.29.19", true, 0x30, 3, 1, 1, 0xff)), err: others},
+		"to sign certificates":         {request: func(r *x509.CertificateRequest) { r.ExtraExtensions[0] = extension("2.5.29.15", true, 3, 2, 2, 0x04) }, err: others},
+		"less strict":                  {request: func(r *x509.CertificateRequest) { r.ExtraExtensions[0].Critical = false }, err: others},
+		"with a template of Microsoft": {request: add(extension("1.3.6.1.4.1.311.20.2", false, 0x0c, 1, 'a')), err: others},
+		"without usages":               {request: func(r *x509.CertificateRequest) { r.ExtraExtensions = slices.Delete(r.ExtraExtensions, 1, 2) }, err: others},
+		"with another name": {request: func(r *x509.CertificateRequest) {
+			r.ExtraExtensions, r.DNSNames = r.ExtraExtensions[:2], []string{"evil"}
+		}, err: others + " than the names and usages of the certificate; its names are evil"},
+		"with another attribute": {request: func(r *x509.CertificateRequest) {
+			//nolint:staticcheck // one attribute more
+			r.Attributes = []pkix.AttributeTypeAndValueSET{{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 7}, Value: [][]pkix.AttributeTypeAndValue{{{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: "a"}}}}}
+		}, err: others},
+		"with two users": {request: func(r *x509.CertificateRequest) {
+			r.RawSubject, r.Subject = nil, pkix.Name{ExtraNames: []pkix.AttributeTypeAndValue{{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: "admin"}, {Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: "kube-apiserver"}}}
+		}, err: "and the certificate for CN=kube-apiserver"},
+		"with a name of another type": {certificate: func(x *x509.Certificate) {
+			x.DNSNames, x.IPAddresses, x.ExtraExtensions = nil, nil, []pkix.Extension{extension("2.5.29.17", false, 0x30, 5, 0x88, 3, 0x2a, 3, 4)}
+		}, err: "a name of another type ([8])"},
+		"of a CA":                    {certificate: func(x *x509.Certificate) { x.IsCA = true }, err: "may be used as that of a CA"},
+		"of one that may sign lists": {certificate: func(x *x509.Certificate) { x.KeyUsage |= x509.KeyUsageCRLSign }, err: "may be used as that of a CA"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "kube-apiserver"}, DNSNames: []string{"cp1"}, IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1)},
+				KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, NotAfter: time.Now().Add(time.Hour), BasicConstraintsValid: true}
+			if row.certificate != nil {
+				row.certificate(x)
+			}
+			der, err := x509.CreateCertificate(rand.Reader, x, x, key.Public(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if x, err = x509.ParseCertificate(der); err != nil {
+				t.Fatal(err)
+			}
+			r := &x509.CertificateRequest{RawSubject: x.RawSubject}
+			for _, e := range x.Extensions {
+				if slices.Contains(kept, e.Id.String()) {
+					r.ExtraExtensions = append(r.ExtraExtensions, e)
+				}
+			}
+			if row.request != nil {
+				row.request(r)
+			}
+			if row.another {
+				if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if der, err = x509.CreateCertificateRequest(rand.Reader, r, key); err != nil {
+				t.Fatal(err)
+			}
+			asked, err := x509.ParseCertificateRequest(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := certs.CheckRequest(x, asked); (err == nil) != (row.err == "") || err != nil && !strings.Contains(err.Error(), row.err) {
 				t.Errorf("%v, want %q", err, row.err)
 			}
 		})

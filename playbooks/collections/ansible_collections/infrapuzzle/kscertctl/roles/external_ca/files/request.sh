@@ -1,7 +1,7 @@
 # Prints a certificate signing request (PKCS #10, RFC 2986) for certificates of this node, signed with
-# the keys that they have: the same subject and public key, and as requested extensions the names and
-# usages, byte for byte. What else is in a certificate, its CA decides. It changes nothing on the node,
-# and no key leaves it.
+# the keys that they have, and the certificate: the same subject and public key, and as requested
+# extensions the names and usages, byte for byte (orchestrator/certs, CheckRequest). What else is in a
+# certificate, its CA decides. It changes nothing on the node, and no key leaves it.
 
 # request_info: the CertificationRequestInfo for the certificate whose DER encoding is on standard
 # input, in hexadecimal; then, on a line of its own, the algorithm of the signature.
@@ -111,7 +111,7 @@ ask() {
     return 0
   fi
   request
-  printf 'request: %s|%s\n' "$of" "$(one_line <"$stage/request")"
+  printf 'request: %s|%s|%s\n' "$of" "$(one_line <"$stage/request")" "$(openssl x509 -in "$stage/chain.pem" | one_line)"
 }
 
 private_stage
