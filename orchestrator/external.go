@@ -100,7 +100,7 @@ func writableDir(dir string, overwrite bool) error {
 var fileName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}$`)
 
 // requestable are the certificates that are due and that their node can request, in the order of the
-// nodes, each once, whatever files hold it, without those of etcd whose CA has its key there; and
+// nodes, each once, whatever files hold it, without those that are signed in the cluster; and
 // messages about the others. What a node reports is not trusted: plan.Entitled decides.
 func requestable(s snapshot.Snapshot, d diagnosis.Diagnosis, t diagnosis.Thresholds) (out []plan.Request,
 	odd []string) {
@@ -108,7 +108,7 @@ func requestable(s snapshot.Snapshot, d diagnosis.Diagnosis, t diagnosis.Thresho
 		seen := map[string]int{}
 		for _, c := range plan.Replaceable(s, n) {
 			row, _ := certs.Lookup(c.Kind)
-			if row.Signer == certs.EtcdHostCA && n.SignsEtcd() || !slices.Contains(d.Due[n.Name], c.Kind) ||
+			if plan.SignedInside(s, n, c.Kind) || !slices.Contains(d.Due[n.Name], c.Kind) ||
 				c.StatusAt(n.Clock, n.Window(row, c, t.RenewBefore)) == certs.Valid {
 				continue
 			}

@@ -71,6 +71,13 @@ func TestRequestable(t *testing.T) {
 			})},
 			odd: "no node with its roles in the inventory has the certificate controller-manager.conf",
 		},
+		"of etcd, whose CA's key is on another node": {
+			edits: []tc.Edit{tc.On("w1", tc.EtcdClient, tc.EndsIn(tc.Day, certs.KindEtcdNode))},
+		},
+		"of etcd, whose CA's key is outside": {
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { delete(n.Digests, tc.EtcdPKI+"/ca-key.pem") }), tc.On("w1", tc.EtcdClient, tc.EndsIn(tc.Day, certs.KindEtcdNode))},
+			want:  []string{"w1/node-w1.csr"},
+		},
 		"a name that is no file's": {
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { delete(n.Digests, tc.EtcdPKI+"/ca-key.pem") }, tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.Files(func(c *certs.Certificate) { c.Path = "/etc/ssl/etcd/ssl/member-\x1b[2J.pem" }, certs.KindEtcdMember))},
 			odd:   "its name cannot be that of a file",

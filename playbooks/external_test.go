@@ -367,3 +367,30 @@ func TestExternalKubelet(t *testing.T) {
 		t.Errorf("of another: %v: %s%s", err, out, errs)
 	}
 }
+
+// With certificates from outside, etcd's are still signed on the node that has the key of its CA, if a
+// plan names one; otherwise they stay.
+func TestExternalAndHostEtcd(t *testing.T) {
+	t.Parallel()
+	signer, ca, _ := etcdNode(t, 365*24*time.Hour)
+	n, old := client(t, ca, -time.Hour)
+	const none, named = "signed:", "etcd1"
+	for _, how := range []string{"request", "renew"} {
+		if out, errs, err := n.with("renew.sh", "KSCERT_ETCD", how, "KSCERT_SIGNED", none); err != nil || out != "" {
+			t.Errorf("without the key, %s: %v: %s%s", how, err, out, errs)
+		}
+	}
+	given := line(ca.For(t, old, testpki.Leaf{CommonName: "etcd-node-cp2", DNSNames: []string{"localhost", "etcd1"}, IPs: []string{"10.0.0.2", "fd00::2"}}).Certificate)
+	if out, errs, err := n.with("renew.sh", "KSCERT_ETCD", "request", "KSCERT_SIGNED", none+"\n"+given, "KSCERT_ETCD_SIGNER", named); err != nil || out != "" {
+		t.Errorf("what is at hand is requested: %v: %s%s", err, out, errs)
+	}
+	asked, errs, err := n.with("renew.sh", "KSCERT_ETCD", "request", "KSCERT_SIGNED", none, "KSCERT_ETCD_SIGNER", named)
+	signed, errs2, err2 := signer.with("sign.sh", "KSCERT_REQUESTS", "cp2|"+words(asked, "request: "), "KSCERT_SIGNED", none)
+	if err != nil || err2 != nil {
+		t.Fatal(err, errs, err2, errs2)
+	}
+	out, errs, err := n.with("renew.sh", "KSCERT_ETCD", "renew", "KSCERT_ISSUED", words(signed, "issued: cp2|"), "KSCERT_SIGNED", none, "KSCERT_ETCD_SIGNER", named)
+	if err != nil || out != "changed: "+n.etcd+"/node-cp2.pem\n" {
+		t.Fatalf("%v: %s%s", err, out, errs)
+	}
+}

@@ -335,13 +335,30 @@ func signer(s snapshot.Snapshot, needs func(snapshot.Node) bool, nodes []string)
 		if !needs(n) || n.SignsEtcd() {
 			continue
 		}
-		for _, other := range s.With(cluster.Etcd) {
-			if other.SignsEtcd() && acceptsEtcd(n, other) {
-				return other.Name
-			}
+		if other := etcdSigner(s, n); other != "" {
+			return other
 		}
 	}
 	return ""
+}
+
+// etcdSigner is another node that can sign etcd certificates for a node; empty if there is none.
+func etcdSigner(s snapshot.Snapshot, n snapshot.Node) string {
+	for _, other := range s.With(cluster.Etcd) {
+		if other.SignsEtcd() && acceptsEtcd(n, other) {
+			return other.Name
+		}
+	}
+	return ""
+}
+
+// SignedInside reports whether certificates of a kind on a node are signed in the cluster, also where the
+// keys of CAs are kept outside: by the node itself, or with the key of host etcd's CA, which is there or
+// on a node of etcd.
+func SignedInside(s snapshot.Snapshot, n snapshot.Node, k certs.Kind) bool {
+	row, _ := certs.Lookup(k)
+	return row.Signer == certs.SelfSigned ||
+		row.Signer == certs.EtcdHostCA && (n.SignsEtcd() || etcdSigner(s, n) != "")
 }
 
 // ofEtcd reports whether certificates of Kubespray's etcd are due on a node.

@@ -113,18 +113,18 @@ func (p Policy) Effective(s snapshot.Snapshot, d diagnosis.Diagnosis) (diagnosis
 		return d, err
 	}
 	stale := map[string][]string{}
-	for _, given := range p.Signed {
-		n, _ := s.Node(given.Node)
-		// What needs no CA, or one whose key is there, is renewed with it.
-		for _, kind := range d.Due[given.Node] {
+	for _, n := range s.Nodes {
+		gets := slices.ContainsFunc(p.Signed, func(given Signed) bool { return given.Node == n.Name })
+		// What needs no CA is renewed with the others on its node, and host etcd everywhere.
+		for _, kind := range d.Due[n.Name] {
 			row, _ := certs.Lookup(kind)
-			own := row.Signer == certs.SelfSigned || row.Signer == certs.EtcdHostCA && n.SignsEtcd()
-			if own && !slices.Contains(due[given.Node], kind) {
-				due[given.Node] = append(due[given.Node], kind)
+			if (gets || row.Signer == certs.EtcdHostCA) && SignedInside(s, n, kind) &&
+				!slices.Contains(due[n.Name], kind) {
+				due[n.Name] = append(due[n.Name], kind)
 			}
 		}
-		if components := d.Stale[given.Node]; len(components) > 0 {
-			stale[given.Node] = components
+		if components := d.Stale[n.Name]; len(components) > 0 && (gets || len(due[n.Name]) > 0) {
+			stale[n.Name] = components
 		}
 	}
 	return d.Placing(s, due, stale), nil
@@ -157,23 +157,42 @@ func (p Policy) installable(s snapshot.Snapshot, all, d diagnosis.Diagnosis) err
 			"key is; see: kscertctl explain ca-expired"}
 	}
 	lacks := unsigned(all, d)
-	for _, n := range s.With(cluster.ControlPlane) {
-		if d.ControlPlanes[n.Name] == diagnosis.APIUsable {
-			continue
-		}
-		var needs []string
+	// needs are the expired certificates of a node that the plan leaves out, and that cause an outage.
+	needs := func(n snapshot.Node) (out []string) {
 		for _, c := range Replaceable(s, n) {
 			row, _ := certs.Lookup(c.Kind)
 			if row.Outage != certs.NoOutage && slices.Contains(lacks[n.Name], c.Kind) &&
 				c.StatusAt(n.Clock, 0) != certs.Valid {
-				needs = append(needs, c.Path)
+				out = append(out, c.Path)
 			}
 		}
-		if len(needs) > 0 {
-			return &UnsupportedError{fmt.Sprintf("the API server of %s cannot be used, and would not come back "+
-				"without %s: have these signed, too, and put them next to the others; the requests: "+
-				"kscertctl ca csr -i INVENTORY --dir DIR", n.Name, strings.Join(needs, ", "))}
+		return out
+	}
+	const next = "have these signed, too, and put them next to the others; the requests: " +
+		"kscertctl ca csr -i INVENTORY --dir DIR"
+	out := false
+	for _, n := range s.With(cluster.ControlPlane) {
+		if d.ControlPlanes[n.Name] == diagnosis.APIUsable {
+			continue
 		}
+		out = true
+		if files := needs(n); len(files) > 0 {
+			return &UnsupportedError{fmt.Sprintf("the API server of %s cannot be used, and would not come back "+
+				"without %s: %s", n.Name, strings.Join(files, ", "), next)}
+		}
+	}
+	var members int
+	var down []string
+	for _, n := range s.With(cluster.Etcd) {
+		members++
+		if files := needs(n); len(files) > 0 {
+			down = append(down, n.Name+": "+strings.Join(files, ", "))
+		}
+	}
+	q := Quorum{Members: max(members, QuorumOf(s).Members)}
+	if out && len(down) > 0 && q.Members-len(down) < q.Needed() {
+		return &UnsupportedError{fmt.Sprintf("no API server comes back without etcd, which has %d members and would "+
+			"have no quorum without %s: %s", q.Members, strings.Join(down, "; "), next)}
 	}
 	return nil
 }

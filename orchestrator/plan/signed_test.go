@@ -264,3 +264,56 @@ func TestEntitled(t *testing.T) {
 		})
 	}
 }
+
+// Host etcd whose CA's key is in the cluster is renewed with what was signed outside, on all nodes; without
+// it, an API server that is down needs the certificates of a quorum.
+func TestSignedAndHostEtcd(t *testing.T) {
+	t.Parallel()
+	without := func(nodes string) tc.Edit {
+		return tc.On(nodes, func(n *snapshot.Node) { delete(n.Digests, tc.EtcdPKI+"/ca-key.pem") })
+	}
+	client := tc.On("cp1", tc.EtcdClient, tc.EndsIn(tc.Day, certs.KindEtcdNode))
+	members := func(left time.Duration, nodes string) tc.Edit {
+		return tc.On(nodes, tc.EndsIn(left, certs.KindEtcdMember))
+	}
+	out := tc.On("cp1", tc.Unusable(1, tc.SaysExpired))
+	for name, row := range map[string]struct {
+		edits       []tc.Edit
+		steps       []string
+		unsupported string
+	}{
+		"with the key on one node": {
+			edits: []tc.Edit{without("etcd2,etcd3"), client, members(tc.Day, "etcd1,etcd2")},
+			steps: []string{"01-ca-check-cp1 [cp1]", "~02-backup [cp1 etcd1 etcd2]", "~03-etcd-certificates-etcd1 [etcd1]", "04-gate-etcd-etcd1 [etcd1]",
+				"~05-etcd-certificates-etcd2 [etcd2] signed by etcd1", "06-gate-etcd-etcd2 [etcd2]", "~07-renew-certs-cp1 [cp1] signed by etcd1", "08-gate-api-server-cp1 [cp1]", "09-gate-cluster [cp1 w1 etcd1 etcd2 etcd3]"},
+		},
+		"with the key on none": {
+			edits: []tc.Edit{without("etcd1,etcd2,etcd3"), members(tc.Day, "etcd1")},
+			steps: []string{"01-ca-check-cp1 [cp1]", "~02-backup-cp1 [cp1]", "~03-renew-certs-cp1 [cp1]", "04-gate-api-server-cp1 [cp1]", "05-gate-cluster [cp1 w1 etcd2 etcd3]"},
+		},
+		"an outage, and one member of three": {
+			edits: []tc.Edit{without("etcd1,etcd2,etcd3"), members(-tc.Day, "etcd1"), out},
+			steps: []string{"01-ca-check-cp1 [cp1]", "~02-backup-cp1 [cp1]", "~03-pre-phase-cp1 [cp1]", "04-gate-api-server-cp1 [cp1]", "05-gate-cluster [cp1 w1 etcd2 etcd3]"},
+		},
+		"an outage, and two members of three": {
+			edits:       []tc.Edit{without("etcd1,etcd2,etcd3"), members(-tc.Day, "etcd1,etcd2"), out},
+			unsupported: "would have no quorum without etcd1: /etc/ssl/etcd/ssl/member-etcd1.pem; etcd2: /etc/ssl/etcd/ssl/member-etcd2.pem",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOutside(t, tc.EtcdNodes(), -time.Hour, map[string][]certs.Kind{"cp1": {certs.KindAPIServer}}, row.edits...)
+			p, err := plan.Make(tc.EtcdNodes(), o.snapshot, diagnosis.Diagnose(o.snapshot, diagnosis.DefaultThresholds()), plan.Policy{Signed: o.of("cp1 apiserver")})
+			var unsupported *plan.UnsupportedError
+			if row.unsupported != "" {
+				if !errors.As(err, &unsupported) || !strings.Contains(err.Error(), row.unsupported) {
+					t.Errorf("%v, want %q; %q", err, row.unsupported, lines(p))
+				}
+				return
+			}
+			if got := lines(p); err != nil || !slices.Equal(got, row.steps) {
+				t.Errorf("%v, steps are\n  %s\nwant\n  %s", err, strings.Join(got, "\n  "), strings.Join(row.steps, "\n  "))
+			}
+		})
+	}
+}

@@ -57,12 +57,7 @@ type work struct {
 func newWork(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy Policy, cas []authority) *work {
 	q := policy.quorum(s)
 	w := &work{
-		builder: builder{signer: func(nodes []string) string {
-			if len(policy.Signed) > 0 { // nothing is signed here
-				return ""
-			}
-			return signer(s, ofEtcd(d), nodes)
-		}},
+		builder: builder{signer: func(nodes []string) string { return signer(s, ofEtcd(d), nodes) }},
 		cluster: c, snapshot: s, diagnosis: d, policy: policy, quorum: q, cas: cas, targets: affected(c, d),
 		lost: lost(s, q) || has(cas, EtcdCA),
 	}

@@ -47,7 +47,7 @@ sign() {
 take() {
   pair "$stage/new.pem" "$2" || fail "the new $1 does not belong to its key"
   # Of what was signed elsewhere, the chain is known.
-  from_outside || chain "$1" "$stage/new.pem" "$dir/ca.pem"
+  [ -n "$given" ] || chain "$1" "$stage/new.pem" "$dir/ca.pem"
   check_successor "$1" "$stage/new.pem" "$dir/ca.pem"
   copies=
   for copy in "$root/etc/calico/certs/cert.crt" "$root/etc/cilium/certs/cert.crt"; do

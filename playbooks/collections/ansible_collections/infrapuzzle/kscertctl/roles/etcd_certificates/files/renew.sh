@@ -1,12 +1,13 @@
 # Renews the leaves of Kubespray's host etcd that are due: same key, subject, names, usages and
 # lifetime, signed by etcd's own CA. Without the CA's key, as on a control plane without an etcd
 # member, KSCERT_ETCD=request prints requests for the node that has it (sign.sh), and what that has
-# signed is taken from KSCERT_ISSUED. With certificates from outside nothing is requested, and what is due
-# and not among them is signed only where the key is.
+# signed is taken from KSCERT_ISSUED. With certificates from outside, what is due and not among them is
+# renewed only where the key is, or with KSCERT_ETCD_SIGNER, the node that has it.
 [ -f "$dir/ca.pem" ] || exit 0
-here=
+here='' inside=''
 [ ! -f "$dir/ca-key.pem" ] || here=yes
-! from_outside || [ "$KSCERT_ETCD" != request ] || exit 0
+if [ -n "$here" ] || [ -n "${KSCERT_ETCD_SIGNER:-}" ] || ! from_outside; then inside=yes; fi
+[ -n "$inside" ] || [ "$KSCERT_ETCD" != request ] || exit 0
 [ "$KSCERT_ETCD" != request ] || { [ -z "$here" ] && [ "$KSCERT_CHECK" != True ]; } || exit 0
 need_backup
 sweep
@@ -52,8 +53,8 @@ for name in "$@"; do
   case "$seen " in *" $cert "*) continue ;; esac
   seen="$seen $cert"
   if from_outside && [ -n "$(signed_for <"$cert")" ]; then
-    due="$due $name"
-  elif { [ -n "$here" ] || ! from_outside; } && { ends_within "$cert" "$seconds" || unidentified "$cert"; }; then
+    [ "$KSCERT_ETCD" = request ] || due="$due $name"
+  elif [ -n "$inside" ] && { ends_within "$cert" "$seconds" || unidentified "$cert"; }; then
     due="$due $name"
   fi
 done
@@ -76,9 +77,10 @@ for name in $due; do
     continue
   fi
   rm -f "$stage/new.pem"
+  given=
   ! from_outside || signed_for <"$cert" >"$stage/new.pem"
   if [ -s "$stage/new.pem" ]; then
-    :
+    given=yes
   elif [ -n "$here" ]; then
     request "$cert" "$key"
     sign "$cert"
