@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -34,8 +35,9 @@ import (
 // which stays there, and requests the same subject, names and usages. It changes nothing on the nodes.
 //
 // The directory must be empty or not exist, unless overwrite is set: then files of the same names are
-// replaced. The error is an *Error: ExitUsage for the directory, ExitUnreachable, after what the others
-// requested is written, for nodes that could not be inspected.
+// replaced. The error is an *Error: ExitUsage for the directory; and after the others' requests are
+// written, ExitUnreachable for nodes that could not be inspected, and ExitNotBegun for certificates that
+// are due and that are not requested: Missing has both. With any other error, the result is zero.
 func (o *Orchestrator) RequestCertificates(ctx context.Context, dir string, overwrite bool) (all plan.Requests,
 	err error) {
 	if err := writableDir(dir, overwrite); err != nil {
@@ -52,32 +54,51 @@ func (o *Orchestrator) RequestCertificates(ctx context.Context, dir string, over
 	if err != nil {
 		return all, err
 	}
-	all = plan.Requests{Schema: plan.RequestsSchema, Made: time.Now().UTC(), Cluster: run.ClusterID(snap)}
-	wanted, odd := requestable(snap, d, s.opts.Thresholds)
-	for _, text := range odd {
-		s.tell(Event{Kind: EventNotice, Message: text})
-	}
+	wanted, missing := requestable(snap, d, s.opts.Thresholds)
+	var answers map[string]string
 	if len(wanted) > 0 {
-		answers, err := s.requested(soft, wanted)
-		if err != nil {
-			return all, err
-		}
-		if all.Requests, err = writeRequests(dir, wanted, answers, all); err != nil {
+		if answers, err = s.requested(soft, wanted); err != nil {
 			return all, err
 		}
 	}
-	var unknown []string
-	for _, n := range snap.Nodes {
-		if n.Failure != nil {
-			unknown = append(unknown, n.Name)
+	made := plan.Requests{Schema: plan.RequestsSchema, Made: time.Now().UTC(), Cluster: run.ClusterID(snap),
+		Requests: []plan.Request{}, Missing: missing}
+	if all, err = writeRequests(dir, wanted, answers, made); err != nil {
+		return all, err
+	}
+	for _, m := range all.Missing {
+		s.tell(Event{Kind: EventNotice, Message: m.String()})
+	}
+	return all, s.incomplete(all.Missing)
+}
+
+// incomplete is the error about certificates that are not requested; nil if there are none.
+func (s *session) incomplete(missing []plan.Missing) error {
+	if len(missing) == 0 {
+		return nil
+	}
+	e := &Error{Code: ExitNotBegun, Next: "to see why: " + s.command("diagnose", "-i", "INVENTORY")}
+	var unknown, nodes []string
+	for _, m := range missing {
+		if m.File == "" {
+			unknown = append(unknown, m.Node)
+			continue
 		}
+		if !slices.Contains(nodes, m.Node) {
+			nodes = append(nodes, m.Node)
+		}
+	}
+	var parts []string
+	if len(nodes) > 0 {
+		parts = append(parts, "not all that is due is requested on "+strings.Join(nodes, ", "))
 	}
 	if len(unknown) > 0 {
-		return all, &Error{Code: ExitUnreachable,
-			Summary: "nothing is requested for nodes that could not be inspected: " + strings.Join(unknown, ", "),
-			Next:    "to see why: " + s.command("diagnose", "-i", "INVENTORY")}
+		e.Code = ExitUnreachable
+		parts = append(parts,
+			"nothing is requested for nodes that could not be inspected: "+strings.Join(unknown, ", "))
 	}
-	return all, nil
+	e.Summary = strings.Join(parts, "; ")
+	return e
 }
 
 // writableDir refuses a directory that requests cannot be written to. The error is an *Error.
@@ -100,11 +121,14 @@ func writableDir(dir string, overwrite bool) error {
 var fileName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}$`)
 
 // requestable are the certificates that are due and that their node can request, in the order of the
-// nodes, each once, whatever files hold it, without those that are signed in the cluster; and
-// messages about the others. What a node reports is not trusted: plan.Entitled decides.
+// nodes, each once, whatever files hold it, without those that are signed in the cluster; and the others,
+// with the reason. What a node reports is not trusted: plan.Entitled decides.
 func requestable(s snapshot.Snapshot, d diagnosis.Diagnosis, t diagnosis.Thresholds) (out []plan.Request,
-	odd []string) {
+	missing []plan.Missing) {
 	for _, n := range s.Nodes {
+		if n.Failure != nil {
+			missing = append(missing, plan.Missing{Node: n.Name, Reason: n.Failure.Message})
+		}
 		seen := map[string]int{}
 		for _, c := range plan.Replaceable(s, n) {
 			row, _ := certs.Lookup(c.Kind)
@@ -125,7 +149,7 @@ func requestable(s snapshot.Snapshot, d diagnosis.Diagnosis, t diagnosis.Thresho
 				err = errors.New("its name cannot be that of a file")
 			}
 			if err != nil {
-				odd = append(odd, fmt.Sprintf("%s: %s is due and is not requested: %v", n.Name, c.Path, err))
+				missing = append(missing, plan.Missing{Node: n.Name, File: c.Path, Reason: err.Error()})
 				continue
 			}
 			seen[c.Fingerprint] = len(out)
@@ -136,7 +160,7 @@ func requestable(s snapshot.Snapshot, d diagnosis.Diagnosis, t diagnosis.Thresho
 				KeyAlgorithm: c.KeyAlgorithm, NotAfter: c.NotAfter, Fingerprint: c.Fingerprint})
 		}
 	}
-	return out, odd
+	return out, missing
 }
 
 // requested has the nodes make the requests, and returns their output.
@@ -169,9 +193,6 @@ func (s *session) requested(ctx context.Context, wanted []plan.Request) (map[str
 		}
 		return nil, e
 	}
-	if err := s.heard(nil, outcome); err != nil {
-		return nil, err
-	}
 	out := map[string]string{}
 	for _, node := range nodes {
 		if out[node], err = outcome.Payload(node); err != nil {
@@ -182,46 +203,73 @@ func (s *session) requested(ctx context.Context, wanted []plan.Request) (map[str
 	return out, nil
 }
 
-// writeRequests checks the answers of nodes, and writes what they have requested. It returns those
-// that were written.
+// writeRequests checks the answers of nodes, and writes what they have requested. It adds that to all, and
+// what is missing.
 func writeRequests(dir string, wanted []plan.Request, answers map[string]string,
-	all plan.Requests) ([]plan.Request, error) {
-	texts := make([][]byte, len(wanted))
-	for i, r := range wanted {
+	all plan.Requests) (plan.Requests, error) {
+	texts := map[string][]byte{}
+	for _, r := range wanted {
 		text, err := requestIn(answers[r.Node], r)
 		if err != nil {
-			return nil, &Error{Code: ExitNotBegun, Err: err,
+			return plan.Requests{}, &Error{Code: ExitNotBegun, Err: err,
 				Summary: fmt.Sprintf("what %s requests for %s is not used: %v", r.Node, r.Files[0], err),
 				Next:    "nothing was written; see what is on that node: kscertctl diagnose -i INVENTORY"}
 		}
-		texts[i] = text
-	}
-	for i, r := range wanted {
-		if texts[i] == nil {
+		if text == nil {
+			all.Missing = append(all.Missing,
+				plan.Missing{Node: r.Node, File: r.Files[0], Reason: keptBack(answers[r.Node], r)})
 			continue
 		}
+		texts[r.Request] = text
 		all.Requests = append(all.Requests, r)
 	}
+	if len(all.Requests) == 0 {
+		return all, nil
+	}
 	index, err := json.MarshalIndent(all, "", "  ")
-	if err == nil && len(all.Requests) > 0 {
-		err = os.MkdirAll(dir, dirMode)
-	}
-	for i, r := range wanted {
-		if err != nil || texts[i] == nil {
-			continue
-		}
-		file := filepath.Join(dir, filepath.FromSlash(r.Request))
-		if err = os.MkdirAll(filepath.Dir(file), dirMode); err == nil {
-			err = atomicfile.Write(file, texts[i], 0o644)
-		}
-	}
-	if err == nil && len(all.Requests) > 0 {
-		err = atomicfile.Write(filepath.Join(dir, plan.RequestsFile), append(index, '\n'), 0o644)
+	if err == nil {
+		texts[plan.RequestsFile] = append(index, '\n')
+		err = writeAll(dir, texts)
 	}
 	if err != nil {
-		return nil, &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Next: "name another directory with --dir"}
+		return plan.Requests{}, unwritten(err)
 	}
-	return all.Requests, nil
+	return all, nil
+}
+
+func unwritten(err error) *Error {
+	return &Error{Code: ExitUsage, Summary: err.Error(), Err: err,
+		Next: "some of the files may be there: name another directory with --dir, or replace them with --overwrite"}
+}
+
+// writeAll writes files below a directory, the index last.
+func writeAll(dir string, texts map[string][]byte) error {
+	names := slices.Sorted(maps.Keys(texts))
+	if i := slices.Index(names, plan.RequestsFile); i >= 0 {
+		names = append(slices.Delete(names, i, i+1), plan.RequestsFile)
+	}
+	for _, name := range names {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(file), dirMode); err != nil {
+			return err
+		}
+		if err := atomicfile.Write(file, texts[name], 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keptBack is why a node has not requested a certificate, in its own words.
+func keptBack(answer string, r plan.Request) string {
+	for line := range strings.Lines(answer) {
+		for _, file := range r.Files {
+			if why, ok := strings.CutPrefix(strings.TrimSpace(line), "refused: "+file+" stays as it is: "); ok {
+				return fmt.Sprintf("%.*s", maxKnownLength, snapshot.RedactText(why))
+			}
+		}
+	}
+	return "the node has found no certificate with a key there"
 }
 
 // dirMode is that of directories that others read, too: who signs. Nothing in them is secret.

@@ -78,6 +78,7 @@ func TestRequestable(t *testing.T) {
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { delete(n.Digests, tc.EtcdPKI+"/ca-key.pem") }), tc.On("w1", tc.EtcdClient, tc.EndsIn(tc.Day, certs.KindEtcdNode))},
 			want:  []string{"w1/node-w1.csr"},
 		},
+		"a node that is not inspected": {edits: []tc.Edit{tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route"))}, odd: "w1: nothing is requested: no route"},
 		"a name that is no file's": {
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { delete(n.Digests, tc.EtcdPKI+"/ca-key.pem") }, tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.Files(func(c *certs.Certificate) { c.Path = "/etc/ssl/etcd/ssl/member-\x1b[2J.pem" }, certs.KindEtcdMember))},
 			odd:   "its name cannot be that of a file",
@@ -86,8 +87,11 @@ func TestRequestable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := tc.Healthy(tc.Single(), row.edits...)
-			asked, odd := requestable(s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), diagnosis.DefaultThresholds())
-			var got []string
+			asked, missing := requestable(s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), diagnosis.DefaultThresholds())
+			var got, odd []string
+			for _, m := range missing {
+				odd = append(odd, m.String())
+			}
 			for _, r := range asked {
 				got = append(got, r.Request)
 				if r.CA == "" || r.CAFingerprint == "" || r.NotAfter.IsZero() || r.Certificate != strings.TrimSuffix(r.Request, ".csr")+".crt" {
@@ -141,10 +145,11 @@ func TestWriteRequests(t *testing.T) {
 	wanted := []plan.Request{{Node: "cp1", Files: []string{"/pki/apiserver.crt"}, Kind: certs.KindAPIServer, Request: "cp1/apiserver.csr", Certificate: "cp1/apiserver.crt",
 		Subject: is.Subject, SANs: is.SANs, Usages: is.Usages, CA: certs.KubernetesCA, PublicKey: is.PublicKey, Fingerprint: is.Fingerprint, NotAfter: tc.Now}}
 	good := request(same)
-	for name, row := range map[string]struct{ answer, err string }{
-		"as asked":     {answer: "noted: something\n" + good},
-		"none":         {answer: "refused: /pki/apiserver.crt stays as it is: no key\n"},
-		"another user": {answer: request(func(r *x509.CertificateRequest) { r.RawSubject, r.Subject = nil, pkix.Name{CommonName: "admin"} }), err: "it is for CN=admin, and the certificate for CN=kube-apiserver"},
+	for name, row := range map[string]struct{ answer, err, missing string }{
+		"as asked":            {answer: "noted: something\n" + good},
+		"none":                {answer: "refused: /pki/apiserver.crt stays as it is: no key\n", missing: "cp1: /pki/apiserver.crt is due and is not requested: no key"},
+		"none, and no reason": {answer: "refused: /pki/other.crt stays as it is: no key\n", missing: "cp1: /pki/apiserver.crt is due and is not requested: the node has found no certificate with a key there"},
+		"another user":        {answer: request(func(r *x509.CertificateRequest) { r.RawSubject, r.Subject = nil, pkix.Name{CommonName: "admin"} }), err: "it is for CN=admin, and the certificate for CN=kube-apiserver"},
 		"another name": {answer: request(func(r *x509.CertificateRequest) {
 			r.ExtraExtensions, r.DNSNames = r.ExtraExtensions[:1], []string{"evil"}
 		}), err: `it requests other extensions than the names and usages of the certificate; its names are evil`},
@@ -158,7 +163,7 @@ func TestWriteRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "requests")
-			all, err := writeRequests(dir, wanted, map[string]string{"cp1": row.answer}, plan.Requests{Schema: plan.RequestsSchema, Made: time.Now()})
+			all, err := writeRequests(dir, wanted, map[string]string{"cp1": row.answer}, plan.Requests{Schema: plan.RequestsSchema, Made: time.Now(), Requests: []plan.Request{}})
 			if row.err != "" {
 				if err == nil || !strings.Contains(err.Error(), row.err) {
 					t.Errorf("%v, want %q", err, row.err)
@@ -168,10 +173,16 @@ func TestWriteRequests(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || (len(all) == 1) != (name == "as asked") {
+			if err != nil || (len(all.Requests) == 1) != (name == "as asked") || all.Requests == nil {
 				t.Fatalf("%v, %v", all, err)
 			}
-			if len(all) == 0 {
+			if row.missing != "" {
+				if len(all.Missing) != 1 || all.Missing[0].String() != row.missing {
+					t.Errorf("%v is missing, want %q", all.Missing, row.missing)
+				}
+				if _, err := os.Stat(dir); err == nil {
+					t.Error("something was written")
+				}
 				return
 			}
 			var index plan.Requests
@@ -193,6 +204,42 @@ func TestWriteRequests(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// What is not requested is an error, also if nothing else is wrong.
+func TestIncomplete(t *testing.T) {
+	t.Parallel()
+	s := &session{Orchestrator: &Orchestrator{}}
+	if err := s.incomplete(nil); err != nil {
+		t.Error(err)
+	}
+	missing := []plan.Missing{{Node: "cp1", File: "/a", Reason: "no key"}, {Node: "cp1", File: "/b", Reason: "no key"}}
+	if err := s.incomplete(missing); Code(err) != ExitNotBegun || err.Error() != "not all that is due is requested on cp1" {
+		t.Error(err)
+	}
+	if err := s.incomplete(append(missing, plan.Missing{Node: "w1"})); Code(err) != ExitUnreachable ||
+		err.Error() != "not all that is due is requested on cp1; nothing is requested for nodes that could not be inspected: w1" {
+		t.Error(err)
+	}
+}
+
+// If not all can be written, the error names the way out.
+func TestWriteRequestsHalfway(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/w1", nil, 0o600); err != nil { // where a directory must be
+		t.Fatal(err)
+	}
+	err := writeAll(dir, map[string][]byte{"cp1/a.csr": {}, "w1/a.csr": {}, plan.RequestsFile: {}})
+	if err == nil {
+		t.Error("it is written")
+	}
+	if _, err := os.Stat(dir + "/" + plan.RequestsFile); err == nil {
+		t.Error("the index is there without what it names")
+	}
+	if e := unwritten(err); e.Code != ExitUsage || !strings.Contains(e.Next, "--overwrite") {
+		t.Errorf("%+v", e)
 	}
 }
 

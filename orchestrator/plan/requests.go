@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
@@ -47,6 +48,25 @@ type Requests struct {
 	// Cluster identifies the cluster as run.ClusterID does.
 	Cluster  string    `json:"cluster"`
 	Requests []Request `json:"requests"`
+	// Missing are the certificates that are due, or may be, and for which there is no request.
+	Missing []Missing `json:"missing,omitempty"`
+}
+
+// Missing is a certificate for which there is no request.
+type Missing struct {
+	Node string `json:"node"`
+	// File holds the certificate; absent if nothing is known of the node.
+	File string `json:"file,omitempty"`
+	// Reason is in words, which may be the node's.
+	Reason string `json:"reason"`
+}
+
+// String is a line about it.
+func (m Missing) String() string {
+	if m.File == "" {
+		return fmt.Sprintf("%s: nothing is requested: %s", m.Node, m.Reason)
+	}
+	return fmt.Sprintf("%s: %s is due and is not requested: %s", m.Node, m.File, m.Reason)
 }
 
 // RequestsSchema is the version of the JSON form of Requests.

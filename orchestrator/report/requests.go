@@ -13,7 +13,11 @@ import (
 func Requests(w io.Writer, dir string, r plan.Requests) error {
 	if len(r.Requests) == 0 {
 		out := printer{w: w}
-		out.line("No certificate is due that a node can request.")
+		if len(r.Missing) == 0 {
+			out.line("No certificate is due that a node can request.")
+		} else {
+			out.line("No certificate is requested.")
+		}
 		return out.err
 	}
 	tw := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
