@@ -129,7 +129,7 @@ func requestable(s snapshot.Snapshot, d diagnosis.Diagnosis, t diagnosis.Thresho
 		if n.Failure != nil {
 			missing = append(missing, plan.Missing{Node: n.Name, Reason: n.Failure.Message})
 		}
-		seen := map[string]int{}
+		seen, names := map[string]int{}, map[string]bool{}
 		for _, c := range plan.Replaceable(s, n) {
 			row, _ := certs.Lookup(c.Kind)
 			if plan.SignedInside(s, n, c.Kind) || !slices.Contains(d.Due[n.Name], c.Kind) ||
@@ -145,7 +145,8 @@ func requestable(s snapshot.Snapshot, d diagnosis.Diagnosis, t diagnosis.Thresho
 				name = strings.TrimSuffix(path.Base(c.Path), path.Ext(c.Path))
 			}
 			ca, err := plan.Entitled(s, n, c)
-			if !fileName.MatchString(n.Name) || !fileName.MatchString(name) {
+			if !fileName.MatchString(n.Name) || !fileName.MatchString(name) ||
+				strings.EqualFold(n.Name, plan.RequestsFile) {
 				err = errors.New("its name cannot be that of a file")
 			}
 			if err != nil {
@@ -153,6 +154,7 @@ func requestable(s snapshot.Snapshot, d diagnosis.Diagnosis, t diagnosis.Thresho
 				continue
 			}
 			seen[c.Fingerprint] = len(out)
+			name = unique(names, name)
 			out = append(out, plan.Request{Node: n.Name, Files: []string{c.Path}, Kind: c.Kind,
 				Request: n.Name + "/" + name + ".csr", Certificate: n.Name + "/" + name + ".crt",
 				Subject: c.Subject, SANs: c.SANs, Usages: c.Usages, CA: row.Signer, CAFile: ca.Path,
@@ -161,6 +163,15 @@ func requestable(s snapshot.Snapshot, d diagnosis.Diagnosis, t diagnosis.Thresho
 		}
 	}
 	return out, missing
+}
+
+// unique is a name that names does not have yet, in any case, as on file systems that ignore it.
+func unique(names map[string]bool, name string) string {
+	for i, first := 2, name; names[strings.ToLower(name)]; i++ {
+		name = fmt.Sprintf("%s-%d", first, i)
+	}
+	names[strings.ToLower(name)] = true
+	return name
 }
 
 // requested has the nodes make the requests, and returns their output.

@@ -50,6 +50,20 @@ func TestRequestable(t *testing.T) {
 			})},
 			want: []string{"cp1/admin.conf.csr"},
 		},
+		"two users of one kubeconfig": {
+			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) {
+				c, _ := n.Certificate(certs.KindAdmin)
+				for _, again := range []string{"second", "third"} {
+					c.Fingerprint, c.PublicKey = again, again
+					n.Certificates = append(n.Certificates, c)
+				}
+			}, tc.EndsIn(tc.Day, certs.KindAdmin))},
+			want: []string{"cp1/admin.conf.csr", "cp1/admin.conf-2.csr", "cp1/admin.conf-3.csr"},
+		},
+		"a node named like the index": {
+			edits: []tc.Edit{tc.On("w1", tc.EndsIn(tc.Day, certs.KindKubeletClient), named), func(s *snapshot.Snapshot) { s.Nodes[1].Name = "Requests.json" }},
+			odd:   "its name cannot be that of a file",
+		},
 		"of another CA": {
 			edits: []tc.Edit{tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAPIServer), tc.Files(func(c *certs.Certificate) { c.SignedBy = "" }, certs.KindAPIServer))},
 			odd:   "cp1: /etc/kubernetes/ssl/apiserver.crt is due and is not requested: the kubernetes-ca of the control planes has not signed it",
