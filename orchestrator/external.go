@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -36,8 +37,8 @@ import (
 //
 // The directory must be empty or not exist, unless overwrite is set: then files of the same names are
 // replaced. The error is an *Error: ExitUsage for the directory; and after the others' requests are
-// written, ExitUnreachable for nodes that could not be inspected, and ExitNotBegun for certificates that
-// are due and that are not requested: Missing has both. With any other error, the result is zero.
+// written, ExitUnreachable for nodes that could not be inspected or reached, and ExitNotBegun for other
+// certificates that are due and that are not requested: Missing has both. With any other error, the result is zero.
 func (o *Orchestrator) RequestCertificates(ctx context.Context, dir string, overwrite bool) (all plan.Requests,
 	err error) {
 	if err := writableDir(dir, overwrite); err != nil {
@@ -55,29 +56,34 @@ func (o *Orchestrator) RequestCertificates(ctx context.Context, dir string, over
 		return all, err
 	}
 	wanted, missing := requestable(snap, d, s.opts.Thresholds)
-	var answers map[string]string
+	var replies map[string]reply
+	var lost []string
 	if len(wanted) > 0 {
-		if answers, err = s.requested(soft, wanted); err != nil {
+		if replies, lost, err = s.requested(soft, wanted); err != nil {
 			return all, err
 		}
 	}
 	made := plan.Requests{Schema: plan.RequestsSchema, Made: time.Now().UTC(), Cluster: run.ClusterID(snap),
 		Requests: []plan.Request{}, Missing: missing}
-	if all, err = writeRequests(dir, wanted, answers, made); err != nil {
+	if all, err = writeRequests(dir, wanted, replies, made); err != nil {
 		return all, err
 	}
 	for _, m := range all.Missing {
 		s.tell(Event{Kind: EventNotice, Message: m.String()})
 	}
-	return all, s.incomplete(all.Missing)
+	return all, s.incomplete(all.Missing, lost)
 }
 
-// incomplete is the error about certificates that are not requested; nil if there are none.
-func (s *session) incomplete(missing []plan.Missing) error {
+// incomplete is the error about certificates that are not requested, of which nodes are lost; nil if there
+// are none.
+func (s *session) incomplete(missing []plan.Missing, lost []string) error {
 	if len(missing) == 0 {
 		return nil
 	}
 	e := &Error{Code: ExitNotBegun, Next: "to see why: " + s.command("diagnose", "-i", "INVENTORY")}
+	if len(lost) > 0 {
+		e.Code = ExitUnreachable
+	}
 	var unknown, nodes []string
 	for _, m := range missing {
 		if m.File == "" {
@@ -174,8 +180,13 @@ func unique(names map[string]bool, name string) string {
 	return name
 }
 
-// requested has the nodes make the requests, and returns their output.
-func (s *session) requested(ctx context.Context, wanted []plan.Request) (map[string]string, error) {
+// reply is what a node has printed, and why it is not all: empty if it is.
+type reply struct{ text, failed string }
+
+// requested has the nodes make the requests. The others' replies are used if some fail; lost are those that
+// Ansible could not reach.
+func (s *session) requested(ctx context.Context, wanted []plan.Request) (replies map[string]reply, lost []string,
+	err error) {
 	fingerprints := map[string][]string{}
 	var nodes []string
 	for _, r := range wanted {
@@ -189,46 +200,71 @@ func (s *session) requested(ctx context.Context, wanted []plan.Request) (map[str
 	ctx, cancel := context.WithTimeout(ctx, s.stepTimeout(plan.Step{}))
 	defer cancel()
 	outcome, err := s.runner.Run(ctx, p, nil)
-	if err != nil {
-		e := &Error{Code: ExitNotBegun, Summary: "the certificates could not be requested: " + err.Error(), Err: err,
-			Next: "nothing was changed; fix this, then run the command again"}
-		failed, ofNodes := errors.AsType[*ansible.RunError](err)
-		switch {
-		case interrupted(err):
-			e.Code = ExitInterrupted
-		case ofNodes:
-			e.Evidence = taskEvidence(failed)
-			if len(failed.Unreachable) > 0 {
-				e.Code = ExitUnreachable
-			}
+	failed, ofNodes := errors.AsType[*ansible.RunError](err)
+	replies = repliesIn(outcome, nodes)
+	if err == nil || ofNodes && slices.ContainsFunc(nodes, func(n string) bool { return replies[n].failed != "" }) &&
+		outcome.Stats != nil {
+		if ofNodes {
+			lost = failed.Unreachable
 		}
-		return nil, e
+		return replies, lost, nil
 	}
-	out := map[string]string{}
+	e := &Error{Code: ExitNotBegun, Summary: "the certificates could not be requested: " + err.Error(), Err: err,
+		Next: "nothing was changed; fix this, then run the command again"}
+	if interrupted(err) {
+		e.Code = ExitInterrupted
+	} else if ofNodes {
+		e.Evidence = taskEvidence(failed)
+	}
+	return nil, nil, e
+}
+
+// repliesIn are the replies of nodes, as far as they are known.
+func repliesIn(outcome ansible.Outcome, nodes []string) map[string]reply {
+	out := map[string]reply{}
 	for _, node := range nodes {
-		if out[node], err = outcome.Payload(node); err != nil {
-			return nil, &Error{Code: ExitNotBegun, Summary: fmt.Sprintf("%s: %v", node, err), Err: err,
-				Next: "nothing was changed; run the command again"}
+		text, err := outcome.Payload(node)
+		r := reply{text: text}
+		stats, asked := outcome.Stats[node]
+		switch i := slices.IndexFunc(outcome.Failures, func(e ansible.Event) bool { return e.Host == node }); {
+		case err != nil:
+			r.failed = fmt.Sprintf("the output of the node could not be read: %v", err)
+		case outcome.Oversize[node] > 0:
+			r.failed = "the output of the node is too long"
+		case stats.Unreachable > 0:
+			r.failed = "Ansible could not reach the node"
+		case i >= 0:
+			r.failed = "the node has failed: " + shown(evidenceText(outcome.Failures[i].Evidence))
+		case !asked:
+			r.failed = "Ansible has not asked the node"
 		}
+		out[node] = r
 	}
-	return out, nil
+	return out
+}
+
+// shown is text of a node, in one line that is not too long.
+func shown(text string) string {
+	return fmt.Sprintf("%.*s", maxKnownLength, strings.ReplaceAll(snapshot.RedactText(text), "\n", "; "))
 }
 
 // writeRequests checks the answers of nodes, and writes what they have requested. It adds that to all, and
 // what is missing.
-func writeRequests(dir string, wanted []plan.Request, answers map[string]string,
+func writeRequests(dir string, wanted []plan.Request, replies map[string]reply,
 	all plan.Requests) (plan.Requests, error) {
 	texts := map[string][]byte{}
 	for _, r := range wanted {
-		text, err := requestIn(answers[r.Node], r)
-		if err != nil {
-			return plan.Requests{}, &Error{Code: ExitNotBegun, Err: err,
-				Summary: fmt.Sprintf("what %s requests for %s is not used: %v", r.Node, r.Files[0], err),
-				Next:    "nothing was written; see what is on that node: kscertctl diagnose -i INVENTORY"}
+		text, err := requestIn(replies[r.Node].text, r)
+		reason := ""
+		switch {
+		case err != nil:
+			reason = fmt.Sprintf("what the node requests is not used: %v", err)
+		case text == nil:
+			reason = cmp.Or(keptBack(replies[r.Node].text, r), replies[r.Node].failed,
+				"the node has found no certificate with a key there")
 		}
-		if text == nil {
-			all.Missing = append(all.Missing,
-				plan.Missing{Node: r.Node, File: r.Files[0], Reason: keptBack(answers[r.Node], r)})
+		if reason != "" {
+			all.Missing = append(all.Missing, plan.Missing{Node: r.Node, File: r.Files[0], Reason: reason})
 			continue
 		}
 		texts[r.Request] = text
@@ -271,16 +307,16 @@ func writeAll(dir string, texts map[string][]byte) error {
 	return nil
 }
 
-// keptBack is why a node has not requested a certificate, in its own words.
+// keptBack is why a node has not requested a certificate, in its own words; empty if it has none.
 func keptBack(answer string, r plan.Request) string {
 	for line := range strings.Lines(answer) {
 		for _, file := range r.Files {
 			if why, ok := strings.CutPrefix(strings.TrimSpace(line), "refused: "+file+" stays as it is: "); ok {
-				return fmt.Sprintf("%.*s", maxKnownLength, snapshot.RedactText(why))
+				return shown(why)
 			}
 		}
 	}
-	return "the node has found no certificate with a key there"
+	return ""
 }
 
 // dirMode is that of directories that others read, too: who signs. Nothing in them is secret.

@@ -18,8 +18,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
@@ -159,11 +161,21 @@ func TestWriteRequests(t *testing.T) {
 	wanted := []plan.Request{{Node: "cp1", Files: []string{"/pki/apiserver.crt"}, Kind: certs.KindAPIServer, Request: "cp1/apiserver.csr", Certificate: "cp1/apiserver.crt",
 		Subject: is.Subject, SANs: is.SANs, Usages: is.Usages, CA: certs.KubernetesCA, PublicKey: is.PublicKey, Fingerprint: is.Fingerprint, NotAfter: tc.Now}}
 	good := request(same)
-	for name, row := range map[string]struct{ answer, err, missing string }{
-		"as asked":            {answer: "noted: something\n" + good},
-		"none":                {answer: "refused: /pki/apiserver.crt stays as it is: no key\n", missing: "cp1: /pki/apiserver.crt is due and is not requested: no key"},
-		"none, and no reason": {answer: "refused: /pki/other.crt stays as it is: no key\n", missing: "cp1: /pki/apiserver.crt is due and is not requested: the node has found no certificate with a key there"},
-		"another user":        {answer: request(func(r *x509.CertificateRequest) { r.RawSubject, r.Subject = nil, pkix.Name{CommonName: "admin"} }), err: "it is for CN=admin, and the certificate for CN=kube-apiserver"},
+	fields := strings.Split(good, "|")
+	text, err := base64.StdEncoding.DecodeString(fields[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	block.Bytes[len(block.Bytes)-1] ^= 1
+	forged := fields[0] + "|" + coded("CERTIFICATE REQUEST", block.Bytes) + "|" + fields[2]
+	for name, row := range map[string]struct{ answer, failed, err, missing string }{
+		"as asked":                    {answer: "noted: something\n" + good},
+		"none":                        {answer: "refused: /pki/apiserver.crt stays as it is: no key\n", missing: "cp1: /pki/apiserver.crt is due and is not requested: no key"},
+		"from a node that has failed": {failed: "no route", missing: "cp1: /pki/apiserver.crt is due and is not requested: no route"},
+		"as asked, and it has failed": {answer: good, failed: "disk full"},
+		"none, and no reason":         {answer: "refused: /pki/other.crt stays as it is: no key\n", missing: "cp1: /pki/apiserver.crt is due and is not requested: the node has found no certificate with a key there"},
+		"another user":                {answer: request(func(r *x509.CertificateRequest) { r.RawSubject, r.Subject = nil, pkix.Name{CommonName: "admin"} }), err: "it is for CN=admin, and the certificate for CN=kube-apiserver"},
 		"another name": {answer: request(func(r *x509.CertificateRequest) {
 			r.ExtraExtensions, r.DNSNames = r.ExtraExtensions[:1], []string{"evil"}
 		}), err: `it requests other extensions than the names and usages of the certificate; its names are evil`},
@@ -172,26 +184,17 @@ func TestWriteRequests(t *testing.T) {
 		"no PEM":                  {answer: "request: " + is.Fingerprint + "|QUJD\n", err: "it is not PEM"},
 		"no certificate":          {answer: good[:strings.LastIndex(good, "|")], err: "its certificate: it is not PEM"},
 		"for another certificate": {answer: good[:strings.LastIndex(good, "|")+1] + coded("CERTIFICATE", testpki.Authority(t, "a").X509.Raw), err: "it is for another certificate"},
-		"another signature":       {answer: strings.Replace(good, "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0", "", 1), err: "cp1"},
+		"another signature":       {answer: forged, err: "its signature: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "requests")
-			all, err := writeRequests(dir, wanted, map[string]string{"cp1": row.answer}, plan.Requests{Schema: plan.RequestsSchema, Made: time.Now(), Requests: []plan.Request{}})
-			if row.err != "" {
-				if err == nil || !strings.Contains(err.Error(), row.err) {
-					t.Errorf("%v, want %q", err, row.err)
-				}
-				if _, err := os.Stat(dir); err == nil {
-					t.Error("something was written")
-				}
-				return
-			}
-			if err != nil || (len(all.Requests) == 1) != (name == "as asked") || all.Requests == nil {
+			all, err := writeRequests(dir, wanted, map[string]reply{"cp1": {text: row.answer, failed: row.failed}}, plan.Requests{Schema: plan.RequestsSchema, Made: time.Now(), Requests: []plan.Request{}})
+			if err != nil || (len(all.Requests) == 1) != strings.HasPrefix(name, "as asked") || all.Requests == nil {
 				t.Fatalf("%v, %v", all, err)
 			}
-			if row.missing != "" {
-				if len(all.Missing) != 1 || all.Missing[0].String() != row.missing {
+			if row.missing != "" || row.err != "" {
+				if len(all.Missing) != 1 || row.missing != "" && all.Missing[0].String() != row.missing || !strings.Contains(all.Missing[0].Reason, row.err) {
 					t.Errorf("%v is missing, want %q", all.Missing, row.missing)
 				}
 				if _, err := os.Stat(dir); err == nil {
@@ -225,16 +228,80 @@ func TestWriteRequests(t *testing.T) {
 func TestIncomplete(t *testing.T) {
 	t.Parallel()
 	s := &session{Orchestrator: &Orchestrator{}}
-	if err := s.incomplete(nil); err != nil {
+	if err := s.incomplete(nil, nil); err != nil {
 		t.Error(err)
 	}
 	missing := []plan.Missing{{Node: "cp1", File: "/a", Reason: "no key"}, {Node: "cp1", File: "/b", Reason: "no key"}}
-	if err := s.incomplete(missing); Code(err) != ExitNotBegun || err.Error() != "not all that is due is requested on cp1" {
+	if err := s.incomplete(missing, nil); Code(err) != ExitNotBegun || err.Error() != "not all that is due is requested on cp1" {
 		t.Error(err)
 	}
-	if err := s.incomplete(append(missing, plan.Missing{Node: "w1"})); Code(err) != ExitUnreachable ||
+	if err := s.incomplete(missing, []string{"cp1"}); Code(err) != ExitUnreachable {
+		t.Error(err)
+	}
+	if err := s.incomplete(append(missing, plan.Missing{Node: "w1"}), nil); Code(err) != ExitUnreachable ||
 		err.Error() != "not all that is due is requested on cp1; nothing is requested for nodes that could not be inspected: w1" {
 		t.Error(err)
+	}
+}
+
+// A node that fails, or has nothing to request, does not hinder the others; what is missing is in the
+// document. If nothing is known of any node, there is no document.
+func TestRequestCertificates(t *testing.T) {
+	t.Parallel()
+	events := func(all ...ansible.Event) string {
+		var out strings.Builder
+		for _, e := range all {
+			if err := json.NewEncoder(&out).Encode(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return out.String()
+	}
+	for name, row := range map[string]struct {
+		events  string
+		ansible int
+		code    ExitCode
+		reason  string
+	}{
+		"the node prints nothing": {code: ExitNotBegun, reason: "the node has found no certificate with a key there"},
+		"the node refuses":        {code: ExitNotBegun, events: fakeansible.Says(t, "refused: /etc/kubernetes/admin.conf stays as it is: its key is of no known kind\n"), reason: "its key is of no known kind"},
+		"the script fails": {code: ExitNotBegun, ansible: 2, events: events(ansible.Event{V: 1, Event: "result", Status: "failed", Host: "cp1", Evidence: &ansible.Evidence{Stderr: "disk full\nreally"}},
+			ansible.Event{V: 1, Event: "stats", Hosts: map[string]ansible.Stats{"cp1": {Failures: 1}}}), reason: "the node has failed: disk full; really"},
+		"the node is unreachable": {code: ExitUnreachable, ansible: 4, events: events(ansible.Event{V: 1, Event: "result", Status: "unreachable", Host: "cp1"},
+			ansible.Event{V: 1, Event: "stats", Hosts: map[string]ansible.Stats{"cp1": {Unreachable: 1}}}), reason: "Ansible could not reach the node"},
+		"another is asked": {code: ExitNotBegun, events: events(ansible.Event{V: 1, Event: "stats", Hosts: map[string]ansible.Stats{"cp2": {OK: 1}}}), reason: "Ansible has not asked the node"},
+		"Ansible fails":    {code: ExitNotBegun, ansible: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bin, _ := fakeansible.New(t, 24*time.Hour, row.ansible)
+			if row.events != "" {
+				if err := os.WriteFile(filepath.Join(bin, "ca-csr.yml"), []byte(row.events), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var notices []string
+			all, err := fakeOrchestrator(t, bin, func(o *Options) {
+				o.Observe = func(e Event) {
+					if e.Kind == EventNotice {
+						notices = append(notices, e.Message)
+					}
+				}
+			}).RequestCertificates(t.Context(), filepath.Join(t.TempDir(), "requests"), false)
+			if Code(err) != row.code {
+				t.Errorf("code %d: %v", Code(err), err)
+			}
+			if row.reason == "" {
+				if all.Schema != 0 {
+					t.Errorf("%+v", all)
+				}
+				return
+			}
+			line := "cp1: /etc/kubernetes/admin.conf is due and is not requested: " + row.reason
+			if all.Requests == nil || len(all.Missing) != 1 || all.Missing[0].String() != line || !slices.Contains(notices, line) {
+				t.Errorf("%+v; %q, want %q", all, notices, line)
+			}
+		})
 	}
 }
 

@@ -277,6 +277,25 @@ func TestExternalRequestOfRSA(t *testing.T) {
 	}
 }
 
+// A key of another kind is refused, and the other certificates are requested.
+func TestExternalRequestOfOtherKeys(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
+	ca := testpki.Authority(t, "kubernetes")
+	for _, leaf := range []string{"apiserver", "front-proxy-client"} {
+		p := ca.Issue(t, testpki.Leaf{CommonName: leaf})
+		n.write(n.conf+"/ssl/"+leaf+".crt", p.Certificate, 0o644)
+		n.write(n.conf+"/ssl/"+leaf+".key", p.Key, 0o600)
+	}
+	openssl(t, n.conf+"/ssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-keyout", "apiserver.key", "-out", "apiserver.crt", "-subj", "/CN=kube-apiserver", "-days", "3")
+	out, errs, err := n.run(external(t, "request.sh", "KSCERT_REQUESTS_ALL=True seconds=99999999"))
+	refused := "refused: " + n.conf + "/ssl/apiserver.crt stays as it is: its key is neither RSA nor ECDSA\n"
+	if got := requests(t, out); err != nil || len(got) != 1 || got[0].Subject.CommonName != "front-proxy-client" || !strings.Contains(out, refused) {
+		t.Errorf("%v: %s%s", err, out, errs)
+	}
+}
+
 // What was signed is compared on its node with the key, and with the CAs of those who verify it.
 func TestExternalCheck(t *testing.T) {
 	t.Parallel()

@@ -85,7 +85,7 @@ wrap() {
 # request: $stage/request, for the certificate in chain.pem with the key in key.pem.
 request() {
   openssl x509 -in "$stage/chain.pem" -outform DER >"$stage/der"
-  request_info <"$stage/der" >"$stage/info" || fail "$what cannot be requested: its key is neither RSA nor ECDSA"
+  request_info <"$stage/der" >"$stage/info" || fail "its key is neither RSA nor ECDSA"
   info=$(sed -n 1p "$stage/info")
   bytes "$info" >"$stage/info.der"
   quietly openssl dgst -sha256 -sign "$stage/key.pem" -out "$stage/signature" "$stage/info.der"
@@ -110,7 +110,12 @@ ask() {
     refuse "$what"
     return 0
   fi
-  request
+  # One that cannot be requested does not stop the others.
+  if ! why=$(request 2>&1); then
+    refused=$(printf '%s' "${why#kscertctl: }" | tr '\n' ' ')
+    refuse "$what"
+    return 0
+  fi
   printf 'request: %s|%s|%s\n' "$of" "$(one_line <"$stage/request")" "$(openssl x509 -in "$stage/chain.pem" | one_line)"
 }
 
