@@ -301,20 +301,24 @@ func TestExternalCheck(t *testing.T) {
 	t.Parallel()
 	ca, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes")
 	middle := ca.Intermediate(t, "middle", time.Now().AddDate(1, 0, 0))
-	of := testpki.Leaf{CommonName: "kubernetes-admin", Organization: "kubeadm:cluster-admins"}
+	of := testpki.Leaf{CommonName: "kubernetes-admin", Organization: "kubeadm:cluster-admins", Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
 	old := ca.Issue(t, of)
+	servers := ca.IntermediateFor(t, "servers", time.Now().AddDate(1, 0, 0), x509.ExtKeyUsageServerAuth)
+	clients := ca.IntermediateFor(t, "clients", time.Now().AddDate(1, 0, 0), x509.ExtKeyUsageClientAuth)
 	for name, row := range map[string]struct {
 		signed  []byte
 		prepare func(n *node)
 		want    string
 	}{
-		"right":                      {signed: ca.For(t, old, of).Certificate},
-		"in place already":           {signed: old.Certificate},
-		"with a CA between":          {signed: slices.Concat(middle.For(t, old, of).Certificate, middle.Certificate)},
-		"without the CA between":     {signed: middle.For(t, old, of).Certificate, want: "the new CONF/admin.conf is not valid under CONF/ssl/ca.crt: error 20"},
-		"by a CA of the same name":   {signed: other.For(t, old, of).Certificate, want: "the new CONF/admin.conf is not valid under CONF/ssl/ca.crt: error "},
-		"for another user":           {signed: ca.For(t, old, testpki.Leaf{CommonName: "other"}).Certificate, want: "the new CONF/admin.conf would have another subject"},
-		"for a key that is not here": {signed: ca.Issue(t, of).Certificate, want: "one is for a key that no certificate of this node has now"},
+		"right":                         {signed: ca.For(t, old, of).Certificate},
+		"in place already":              {signed: old.Certificate},
+		"with a CA between":             {signed: slices.Concat(middle.For(t, old, of).Certificate, middle.Certificate)},
+		"without the CA between":        {signed: middle.For(t, old, of).Certificate, want: "the new CONF/admin.conf is not valid under CONF/ssl/ca.crt: error 20"},
+		"with a CA for clients between": {signed: slices.Concat(clients.For(t, old, of).Certificate, clients.Certificate)},
+		"with a CA for servers between": {signed: slices.Concat(servers.For(t, old, of).Certificate, servers.Certificate), want: "the new CONF/admin.conf is not valid under CONF/ssl/ca.crt for sslclient: error "},
+		"by a CA of the same name":      {signed: other.For(t, old, of).Certificate, want: "the new CONF/admin.conf is not valid under CONF/ssl/ca.crt: error "},
+		"for another user":              {signed: ca.For(t, old, testpki.Leaf{CommonName: "other"}).Certificate, want: "the new CONF/admin.conf would have another subject"},
+		"for a key that is not here":    {signed: ca.Issue(t, of).Certificate, want: "one is for a key that no certificate of this node has now"},
 		"that API servers do not trust": {signed: ca.For(t, old, of).Certificate, prepare: func(n *node) {
 			n.write(n.conf+"/clients.crt", other.Certificate, 0o644)
 			n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte(ofPod+"    - --client-ca-file="+n.conf+"/clients.crt\n"), 0o600)

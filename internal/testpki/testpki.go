@@ -95,6 +95,14 @@ func (p Pair) Intermediate(tb testing.TB, name string, end time.Time) Pair {
 	return p.sign(tb, authority(name, end))
 }
 
+// IntermediateFor is the same, with extended key usages.
+func (p Pair) IntermediateFor(tb testing.TB, name string, end time.Time, usages ...x509.ExtKeyUsage) Pair {
+	tb.Helper()
+	template := authority(name, end)
+	template.ExtKeyUsage = usages
+	return p.sign(tb, template)
+}
+
 // Once re-issues a CA with the same name and key and another notAfter.
 func (p Pair) Once(tb testing.TB, of Pair, end time.Time) Pair {
 	tb.Helper()

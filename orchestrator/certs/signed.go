@@ -70,11 +70,12 @@ func ParseSigned(data []byte) ([]*x509.Certificate, error) {
 	}
 }
 
-// CheckSigned returns why what a CA has signed must not replace a certificate; nil if it may. It must
-// be for the same key, user, groups, names and usages, as they were requested, be no CA's, be valid at
+// CheckSigned returns why what a CA has signed, as ParseSigned returns it, must not replace a certificate;
+// nil if it may. It must be for the same key, user, groups, names and usages, as they were requested, be no CA's, be valid at
 // now, and not expire before the old one. More usages do no harm, except for kubelets: who verifies asks
 // for one. What its signature is worth is known only to who has the CA.
-func CheckSigned(old Certificate, x *x509.Certificate, now time.Time) error {
+func CheckSigned(old Certificate, chain []*x509.Certificate, now time.Time) error {
+	x := chain[0]
 	is := Describe(x)
 	switch {
 	case is.PublicKey != old.PublicKey:
@@ -103,6 +104,33 @@ func CheckSigned(old Certificate, x *x509.Certificate, now time.Time) error {
 	}
 	if row, _ := Lookup(old.Kind); row.Group == GroupKubeletClient && !sameWords(is.Usages, old.Usages) {
 		return fmt.Errorf("its usages are %s, and a kubelet's certificate is for client auth only", listed(is.Usages))
+	}
+	return verifies(old.Usages, chain)
+}
+
+// verifies returns why Go, and so the components of Kubernetes, would not verify a chain for usages although
+// its signatures are valid (crypto/x509, Certificate.Verify).
+func verifies(usages []string, chain []*x509.Certificate) error {
+	weak := []x509.SignatureAlgorithm{x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1,
+		x509.ECDSAWithSHA1}
+	for i, x := range chain {
+		what := "it"
+		if i > 0 {
+			what = fmt.Sprintf("the CA %q in its file", x.Subject)
+		}
+		switch {
+		case slices.Contains(weak, x.SignatureAlgorithm):
+			return fmt.Errorf("%s is signed with %s, which is not trusted any more", what, x.SignatureAlgorithm)
+		case len(x.UnhandledCriticalExtensions) > 0:
+			return fmt.Errorf("%s has the critical extension %s, which Kubernetes does not know", what,
+				x.UnhandledCriticalExtensions[0])
+		}
+		allowed := Describe(x).Usages
+		for _, usage := range usages {
+			if i > 0 && len(allowed) > 0 && !slices.Contains(allowed, "any") && !slices.Contains(allowed, usage) {
+				return fmt.Errorf("%s may not issue for %s: its usages are %s", what, usage, listed(allowed))
+			}
+		}
 	}
 	return nil
 }

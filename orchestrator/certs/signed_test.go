@@ -122,27 +122,38 @@ func TestCheckSigned(t *testing.T) {
 			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, NotAfter: end}
 	}
 	old := issue(t, &ca, of(now.Add(24*time.Hour)))
+	none := func(*x509.Certificate) {}
 	for name, row := range map[string]struct {
 		edit func(*x509.Certificate)
 		err  string
+		cas  []*x509.Certificate
 	}{
-		"the same":               {func(*x509.Certificate) {}, ""},
-		"with more usages":       {func(x *x509.Certificate) { x.ExtKeyUsage = append(x.ExtKeyUsage, x509.ExtKeyUsageClientAuth) }, ""},
-		"names in another order": {func(x *x509.Certificate) { x.DNSNames = []string{"localhost", "cp1"} }, ""},
-		"without a usage":        {func(x *x509.Certificate) { x.ExtKeyUsage = nil }, "it is not for server auth"},
-		"for a client":           {func(x *x509.Certificate) { x.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, "it is not for server auth, as requested: its usages are client auth"},
-		"of another user":        {func(x *x509.Certificate) { x.Subject.CommonName = "admin" }, "its subject is"},
-		"in another group":       {func(x *x509.Certificate) { x.Subject.Organization = []string{"a", "system:masters"} }, "its subject is"},
-		"without a name":         {func(x *x509.Certificate) { x.DNSNames = x.DNSNames[:1] }, "its names are cp1, 10.0.0.1, and were requested as cp1, localhost, 10.0.0.1"},
-		"with a name more":       {func(x *x509.Certificate) { x.DNSNames = append(x.DNSNames, "evil") }, "its names are"},
-		"not valid yet":          {func(x *x509.Certificate) { x.NotBefore = now.Add(time.Hour) }, "it is not valid before"},
-		"expired":                {func(x *x509.Certificate) { x.NotAfter = now.Add(-time.Second) }, "it expired at"},
-		"shorter than before":    {func(x *x509.Certificate) { x.NotAfter = now.Add(time.Hour) }, "the one in place later"},
-		"a CA":                   {func(x *x509.Certificate) { x.IsCA = true }, "the certificate of a CA"},
-		"that may not sign":      {func(x *x509.Certificate) { x.KeyUsage = x509.KeyUsageKeyEncipherment }, "it may not sign"},
-		"for another key":        {func(x *x509.Certificate) { x.RawSubjectPublicKeyInfo = []byte{1} }, "it is for another key"},
-		"of a kubelet":           {func(*x509.Certificate) {}, ""},
-		"of a kubelet, for more": {func(x *x509.Certificate) { x.ExtKeyUsage = append(x.ExtKeyUsage, x509.ExtKeyUsageClientAuth) }, "its usages are server auth, client auth, and a kubelet's"},
+		"the same":                     {edit: func(*x509.Certificate) {}, err: ""},
+		"with more usages":             {edit: func(x *x509.Certificate) { x.ExtKeyUsage = append(x.ExtKeyUsage, x509.ExtKeyUsageClientAuth) }, err: ""},
+		"names in another order":       {edit: func(x *x509.Certificate) { x.DNSNames = []string{"localhost", "cp1"} }, err: ""},
+		"without a usage":              {edit: func(x *x509.Certificate) { x.ExtKeyUsage = nil }, err: "it is not for server auth"},
+		"for a client":                 {edit: func(x *x509.Certificate) { x.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, err: "it is not for server auth, as requested: its usages are client auth"},
+		"of another user":              {edit: func(x *x509.Certificate) { x.Subject.CommonName = "admin" }, err: "its subject is"},
+		"in another group":             {edit: func(x *x509.Certificate) { x.Subject.Organization = []string{"a", "system:masters"} }, err: "its subject is"},
+		"without a name":               {edit: func(x *x509.Certificate) { x.DNSNames = x.DNSNames[:1] }, err: "its names are cp1, 10.0.0.1, and were requested as cp1, localhost, 10.0.0.1"},
+		"with a name more":             {edit: func(x *x509.Certificate) { x.DNSNames = append(x.DNSNames, "evil") }, err: "its names are"},
+		"not valid yet":                {edit: func(x *x509.Certificate) { x.NotBefore = now.Add(time.Hour) }, err: "it is not valid before"},
+		"expired":                      {edit: func(x *x509.Certificate) { x.NotAfter = now.Add(-time.Second) }, err: "it expired at"},
+		"shorter than before":          {edit: func(x *x509.Certificate) { x.NotAfter = now.Add(time.Hour) }, err: "the one in place later"},
+		"a CA":                         {edit: func(x *x509.Certificate) { x.IsCA = true }, err: "the certificate of a CA"},
+		"that may not sign":            {edit: func(x *x509.Certificate) { x.KeyUsage = x509.KeyUsageKeyEncipherment }, err: "it may not sign"},
+		"for another key":              {edit: func(x *x509.Certificate) { x.RawSubjectPublicKeyInfo = []byte{1} }, err: "it is for another key"},
+		"of a kubelet":                 {edit: func(*x509.Certificate) {}, err: ""},
+		"of a kubelet, for more":       {edit: func(x *x509.Certificate) { x.ExtKeyUsage = append(x.ExtKeyUsage, x509.ExtKeyUsageClientAuth) }, err: "its usages are server auth, client auth, and a kubelet's"},
+		"with SHA-1":                   {edit: func(x *x509.Certificate) { x.SignatureAlgorithm = x509.ECDSAWithSHA1 }, err: "it is signed with ECDSA-SHA1"},
+		"with MD5":                     {edit: func(x *x509.Certificate) { x.SignatureAlgorithm = x509.MD5WithRSA }, err: "it is signed with MD5-RSA"},
+		"with what no one knows":       {edit: func(x *x509.Certificate) { x.UnhandledCriticalExtensions = []asn1.ObjectIdentifier{{1, 2, 3}} }, err: "it has the critical extension 1.2.3"},
+		"by a CA for all":              {edit: none, cas: []*x509.Certificate{{}}},
+		"by a CA for this":             {edit: none, cas: []*x509.Certificate{{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}}},
+		"by a CA for any":              {edit: none, cas: []*x509.Certificate{{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}}},
+		"by a CA for others":           {edit: none, cas: []*x509.Certificate{{}, {Subject: pkix.Name{CommonName: "mail"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageEmailProtection}}}, err: `the CA "CN=mail" in its file may not issue for server auth: its usages are client auth, usage 4`},
+		"by a CA with SHA-1":           {edit: none, cas: []*x509.Certificate{{Subject: pkix.Name{CommonName: "old"}, SignatureAlgorithm: x509.SHA1WithRSA}}, err: `the CA "CN=old" in its file is signed with SHA1-RSA`},
+		"by a CA of what no one knows": {edit: none, cas: []*x509.Certificate{{UnhandledCriticalExtensions: []asn1.ObjectIdentifier{{1, 2, 3}}}}, err: "in its file has the critical extension"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -153,7 +164,7 @@ func TestCheckSigned(t *testing.T) {
 			if strings.HasPrefix(name, "of a kubelet") {
 				was.Kind = certs.KindKubeletClient
 			}
-			err := certs.CheckSigned(was, &x, now)
+			err := certs.CheckSigned(was, append([]*x509.Certificate{&x}, row.cas...), now)
 			if (err == nil) != (row.err == "") || err != nil && !strings.Contains(err.Error(), row.err) {
 				t.Errorf("%v, want %q", err, row.err)
 			}

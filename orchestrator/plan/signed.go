@@ -83,7 +83,7 @@ func (p Policy) placed(s snapshot.Snapshot) (map[string][]certs.Kind, error) {
 			}
 			_, err := Entitled(s, n, c)
 			if err == nil {
-				err = certs.CheckSigned(c, chain[0], n.Clock)
+				err = certs.CheckSigned(c, chain, n.Clock)
 			}
 			if err != nil {
 				return nil, &UnsupportedError{fmt.Sprintf("%s cannot replace %s of %s: %v; %s", given.File, c.Path,

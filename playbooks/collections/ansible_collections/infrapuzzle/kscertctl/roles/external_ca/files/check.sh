@@ -20,6 +20,13 @@ verifiers() {
   printf '%s\n' "$ca"
 }
 
+# purposes: the usages of the certificate in chain.pem, as openssl verify names them.
+purposes() {
+  usages=$(fields "$stage/chain.pem" | sed -n 's/^extension 551d25 //p')
+  case $usages in *06082b06010505070301*) echo sslserver ;; esac
+  case $usages in *06082b06010505070302*) echo sslclient ;; esac
+}
+
 # check: the successor of the certificate in chain.pem, if one was signed.
 check() {
   signed_for <"$stage/chain.pem" >"$stage/new.pem"
@@ -30,6 +37,10 @@ check() {
   while IFS= read -r file; do
     [ -f "$file" ] || continue
     ! invalid "$file" "$stage/new.pem" || fail "the new $what is not valid under $file: $why"
+    for purpose in $(purposes); do
+      ! invalid "$file" "$stage/new.pem" -purpose "$purpose" ||
+        fail "the new $what is not valid under $file for $purpose: $why"
+    done
   done <"$stage/verifiers"
   check_successor "$stage/chain.pem" "$stage/new.pem" "$ca" "$what" >/dev/null
 }

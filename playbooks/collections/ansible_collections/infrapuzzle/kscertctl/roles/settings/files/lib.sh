@@ -577,10 +577,10 @@ CA
   return 1
 }
 
-# invalid CA FILE: a certificate is not valid under a CA. Leaves openssl's error in $why, without
-# the lines before and after it, which name the certificate and the failure.
+# invalid CA FILE [OPTION...]: a certificate is not valid under a CA. Leaves openssl's error in $why,
+# without the lines before and after it, which name the certificate and the failure.
 invalid() {
-  why=$(verify "$1" "$2" 2>&1) && return 1
+  why=$(verify "$@" 2>&1) && return 1
   error=$(printf '%s\n' "$why" | grep '^error [0-9]* at ' | head -n 1)
   why=${error:-$why}
 }
