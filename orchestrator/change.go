@@ -426,7 +426,9 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, late.Timeout, late)
 	defer cancel()
 	p := s.playbook(step.ID, step.Action.Playbook(), step.Nodes)
-	p.Vars = step.Variables(s.opts.settings(s.dir.ID))
+	settings := s.opts.settings(s.dir.ID)
+	settings.Snapshot = s.latest
+	p.Vars = step.Variables(settings)
 	// A backup adds files of its own, and a kubelet that cannot log in has nothing to lose.
 	p.Many = step.Action == plan.Backup || step.Action == plan.KubeletBootstrap || step.Action == plan.CARenew ||
 		step.Action == plan.CACheck

@@ -22,6 +22,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testansible"
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 )
 
 // outside is a CA whose key is no longer on the node.
@@ -191,6 +192,15 @@ func TestExternalCA(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The playbooks pass on each certificate that a plan accepts.
+func TestExternalLimit(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("collections/ansible_collections/infrapuzzle/kscertctl/roles/settings/vars/main.yml")
+	if limit := fmt.Sprintf("[|][A-Za-z0-9+/=]{1,%d}$", base64.StdEncoding.EncodedLen(plan.MaxSigned)); err != nil || !bytes.Contains(text, []byte(limit)) {
+		t.Errorf("%v: there is no %s", err, limit)
 	}
 }
 

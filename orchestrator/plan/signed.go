@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"slices"
@@ -20,6 +21,14 @@ type Signed struct {
 	// Certificate is PEM: the certificate, and after it the CAs that lead to one that is trusted.
 	Certificate string `json:"certificate"`
 }
+
+// Limits of what a node gets in one command, which Linux bounds at 128 KiB (MAX_ARG_STRLEN), as for each of
+// its variables: a certificate with its CAs, in PEM, and all of a node, as signedFor has them, next to a
+// script of up to 45 KB.
+const (
+	MaxSigned     = 48000 // 64,000 in base64: roles/settings, vars/main.yml
+	maxSignedNode = 75000
+)
 
 // requestAgain is what to do about a certificate that cannot be used.
 const requestAgain = "have it signed as it was requested, or request it again: kscertctl ca csr -i INVENTORY --dir DIR"
@@ -50,6 +59,7 @@ func Replaceable(s snapshot.Snapshot, n snapshot.Node) []certs.Certificate {
 func (p Policy) placed(s snapshot.Snapshot) (map[string][]certs.Kind, error) {
 	out := map[string][]certs.Kind{}
 	files := map[string]string{} // of a node and a key
+	sizes := map[string]int{}
 	for _, given := range p.Signed {
 		n, ok := s.Node(given.Node)
 		switch {
@@ -63,6 +73,9 @@ func (p Policy) placed(s snapshot.Snapshot) (map[string][]certs.Kind, error) {
 				given.File)}
 		}
 		chain, err := certs.ParseSigned([]byte(given.Certificate))
+		if err == nil && len(given.Certificate) > MaxSigned {
+			err = fmt.Errorf("it has %d bytes with its CAs, more than %d", len(given.Certificate), MaxSigned)
+		}
 		if err != nil {
 			return nil, &UnsupportedError{fmt.Sprintf("%s cannot be used: %v; %s", given.File, err, requestAgain)}
 		}
@@ -97,8 +110,29 @@ func (p Policy) placed(s snapshot.Snapshot) (map[string][]certs.Kind, error) {
 			return nil, &UnsupportedError{fmt.Sprintf("%s is for a key that no certificate in use on %s has; %s",
 				given.File, n.Name, requestAgain)}
 		}
+		if !inPlace(s, given.Node, chain[0]) {
+			if sizes[given.Node] += len(coded(given, chain)); sizes[given.Node] > maxSignedNode {
+				return nil, &UnsupportedError{fmt.Sprintf("what is signed for %s is more than fits into one command: "+
+					"install it in parts: move some of its files elsewhere first, and put them back for the next "+
+					"command", given.Node)}
+			}
+		}
 	}
 	return out, nil
+}
+
+// inPlace reports whether a node has a certificate already, wherever it belongs.
+func inPlace(s snapshot.Snapshot, node string, x *x509.Certificate) bool {
+	n, _ := s.Node(node)
+	is, found := certs.Describe(x), false
+	for _, c := range Replaceable(s, n) {
+		if c.PublicKey == is.PublicKey {
+			if found = true; c.Fingerprint != is.Fingerprint {
+				return false
+			}
+		}
+	}
+	return found
 }
 
 // Effective is the diagnosis that a plan of this policy is made from: if it places signed
@@ -244,9 +278,9 @@ func (p Policy) installation(c cluster.Cluster, all, d diagnosis.Diagnosis, step
 	return first, kept, warnings
 }
 
-// signedFor are the signed certificates of nodes in the form of the playbooks: the public key, and the
-// PEM text, in base64. A node without any is listed, too: there, nothing is issued either.
-func signedFor(all []Signed, nodes []string) map[string][]string {
+// signedFor are the signed certificates of nodes in the form of the playbooks, without those that are in
+// place in a snapshot. A node without any is listed, too: there, nothing is issued either.
+func signedFor(all []Signed, nodes []string, s snapshot.Snapshot) map[string][]string {
 	out := map[string][]string{}
 	for _, name := range nodes {
 		out[name] = []string{}
@@ -256,12 +290,16 @@ func signedFor(all []Signed, nodes []string) map[string][]string {
 			continue
 		}
 		chain, err := certs.ParseSigned([]byte(given.Certificate))
-		if err != nil {
-			continue // placed refuses it
+		if err != nil || inPlace(s, given.Node, chain[0]) {
+			continue // placed refuses it, or there is nothing to do
 		}
-		b64 := base64.StdEncoding.EncodeToString
-		out[given.Node] = append(out[given.Node],
-			b64(chain[0].RawSubjectPublicKeyInfo)+"|"+b64([]byte(given.Certificate)))
+		out[given.Node] = append(out[given.Node], coded(given, chain))
 	}
 	return out
+}
+
+// coded is a signed certificate in the form of the playbooks: the public key, and the PEM text, in base64.
+func coded(given Signed, chain []*x509.Certificate) string {
+	b64 := base64.StdEncoding.EncodeToString
+	return b64(chain[0].RawSubjectPublicKeyInfo) + "|" + b64([]byte(given.Certificate))
 }

@@ -69,6 +69,7 @@ func TestSigned(t *testing.T) {
 	t.Parallel()
 	all := map[string][]certs.Kind{"cp1": {certs.KindAPIServer, certs.KindAdmin}, "w1": {certs.KindKubeletClient}}
 	out := tc.On("cp1", tc.Unusable(1, tc.SaysExpired))
+	long := strings.Repeat("text before it\n", plan.MaxSigned/15)
 	for _, r := range []struct {
 		name  string
 		left  time.Duration
@@ -127,6 +128,21 @@ func TestSigned(t *testing.T) {
 			unsupported: "cp1/apiserver.crt cannot replace /etc/kubernetes/ssl/apiserver.crt of cp1: it expires at",
 		},
 		{
+			name: "that is too long", left: 24 * time.Hour, give: []string{"cp1 apiserver"},
+			edit:        func(all []plan.Signed) []plan.Signed { all[0].Certificate = long + all[0].Certificate; return all },
+			unsupported: "cp1/apiserver.crt cannot be used: it has ",
+		},
+		{
+			name: "that are too long together", left: 24 * time.Hour, give: []string{"cp1 apiserver", "cp1 admin.conf"},
+			edit: func(all []plan.Signed) []plan.Signed {
+				for i := range all {
+					all[i].Certificate = long[:30000] + "\n" + all[i].Certificate
+				}
+				return all
+			},
+			unsupported: "what is signed for cp1 is more than fits into one command: install it in parts",
+		},
+		{
 			name: "that a node is not entitled to", left: 24 * time.Hour, edits: []tc.Edit{tc.On("w1", tc.Files(func(c *certs.Certificate) { c.Signers = []string{"its own"} }, certs.KindKubeletClient))},
 			give: []string{"w1 kubelet-client"}, unsupported: "w1/kubelet-client.crt cannot replace /var/lib/kubelet/pki/kubelet-client-current.pem of w1: the kubernetes-ca of the control planes has not signed it",
 		},
@@ -183,6 +199,14 @@ func TestSigned(t *testing.T) {
 						is, _ := certs.ParsePEM([]byte(given.Certificate))
 						is.Kind, is.Path, is.SignedBy, is.Signers, is.Key = c.Kind, c.Path, c.SignedBy, c.Signers, c.Key
 						o.snapshot.Nodes[i].Certificates[j] = is
+					}
+				}
+			}
+			for _, step := range p.Steps { // and no node gets it again
+				vars := step.Variables(plan.Settings{Signed: r.policy.Signed, Snapshot: o.snapshot})
+				for _, name := range step.Nodes {
+					if given, ok := vars["kscert_signed"].(map[string][]string); ok && (given[name] == nil || len(given[name]) > 0) {
+						t.Errorf("%s: %s gets %q", step.ID, name, given[name])
 					}
 				}
 			}

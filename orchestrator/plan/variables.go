@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
 // Settings are the common settings of the playbooks of all steps of a plan.
@@ -23,6 +25,8 @@ type Settings struct {
 	AcceptSANLoss, AcceptSubjectChange []string
 	// Signed are the certificates to be placed, if the plan issues none.
 	Signed []Signed
+	// Snapshot is the state of the nodes: what is in place there is not placed again.
+	Snapshot snapshot.Snapshot
 }
 
 // Variables are the extra variables of every playbook of a run, by name.
@@ -58,7 +62,7 @@ func (s Step) Variables(of Settings) map[string]any {
 		vars["kscert_etcd_signer"] = s.Signer
 	}
 	if len(of.Signed) > 0 && s.places() {
-		vars["kscert_signed"] = signedFor(of.Signed, s.Nodes)
+		vars["kscert_signed"] = signedFor(of.Signed, s.Nodes, of.Snapshot)
 	}
 	switch s.Action {
 	case CAIssue:
