@@ -287,6 +287,40 @@ func TestExternalRequestOfRSA(t *testing.T) {
 	}
 }
 
+// What a script has left in memory that was killed is removed, and what others work with is not.
+func TestExternalLeftovers(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{"request": external(t, "request.sh", "KSCERT_REQUESTS_ALL=True"), "sweep": "sweep\n"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			memory := filepath.Dir(n.conf) + "/run"
+			mine := fmt.Sprintf("%s/.kscertctl.%d.abcdef/key.pem", memory, os.Getpid())
+			n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
+			n.write(memory+"/.kscertctl.99999999.abcdef/key.pem", nil, 0o600)
+			n.write(memory+"/.kscertctl.other/key.pem", nil, 0o600)
+			n.write(mine, nil, 0o600)
+			if _, errs, err := n.run(script(t, "external_ca/files/leaves.sh") + "private_stage\n: >\"$stage/key.pem\"\nkill -9 $$\n"); err == nil {
+				t.Fatal("it is not killed", errs)
+			}
+			if left, _ := filepath.Glob(memory + "/.k*/*"); len(left) != 3 {
+				t.Fatalf("there is %q", left)
+			}
+			n.write(memory+"/.kscertctl.99999999.abcdef/key.pem", nil, 0o600)
+			if _, errs, err := n.run(text); err != nil {
+				t.Fatal(err, errs)
+			}
+			left, err := filepath.Glob(memory + "/.k*/*")
+			if want := []string{mine, memory + "/.kscertctl.other/key.pem"}; err != nil || !slices.Equal(left, want) {
+				t.Errorf("there is %q, want %q", left, want)
+			}
+			if left, _ := filepath.Glob(n.conf + "/.kscertctl*"); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
 // A key of another kind is refused, and the other certificates are requested.
 func TestExternalRequestOfOtherKeys(t *testing.T) {
 	t.Parallel()
@@ -379,6 +413,9 @@ func TestExternalKubelet(t *testing.T) {
 	}
 	if out, errs, err := n.kubelet("request.sh", signed); err != nil || !strings.HasSuffix(out, "signed: the client certificate of the kubelet\n") || strings.Contains(out, "request: ") {
 		t.Fatalf("%v: %s%s", err, out, errs)
+	}
+	if left, _ := filepath.Glob(filepath.Dir(n.pair()) + "/.kscertctl*"); len(left) > 0 {
+		t.Errorf("until it is placed, a copy of the key is in %v", left)
 	}
 	if out, errs, err := n.kubelet("take.sh", signed+"\nKSCERT_REFUSED= KSCERT_ISSUED="); err != nil || !strings.HasSuffix(out, "changed: restarted the kubelet\n") {
 		t.Fatalf("%v: %s%s", err, out, errs)

@@ -5,11 +5,13 @@ current=$kubelet/kubelet-client-current.pem
 kubeletconf=$conf/kubelet.conf
 
 # private_stage: opens a directory that may hold a copy of a key, in memory: nothing else of the node
-# changes, not even the time of a directory. In tests, and where there is none, next to the node's keys.
+# changes, not even the time of a directory. Where there is none, next to the node's keys. Its name has
+# the process, so that what one leaves that is killed can be removed.
 private_stage() {
-  for place in /run "$conf" "$KSCERT_ETCD_DIR" "$kubelet"; do
-    if [ ! -d "$place" ] || { [ "$place" = /run ] && { [ -n "$root" ] || [ ! -w /run ]; }; }; then continue; fi
-    open_stage "$(safe_dir "$place")"
+  sweep_memory
+  for place in "$root/run" "$conf" "$KSCERT_ETCD_DIR" "$kubelet"; do
+    if [ ! -d "$place" ] || { [ "$place" = "$root/run" ] && [ ! -w "$place" ]; }; then continue; fi
+    open_stage "$(safe_dir "$place")" $$
     return 0
   done
   fail "this node has neither $conf nor $KSCERT_ETCD_DIR"

@@ -27,18 +27,14 @@ if restart_due; then
 fi
 [ -n "$due" ] || exit 0
 checking 'give the kubelet a new client certificate' && exit 0
+if from_outside; then # for the key that there is: nothing is requested
+  echo 'signed: the client certificate of the kubelet'
+  exit 0
+fi
 
 mkdir -p "$kubelet"
 stage=$kubelet/.kscertctl.request
 mkdir "$stage"
-if from_outside; then # for the key that there is
-  kubelet_pair >"$stage/old.pem"
-  openssl pkey -in "$stage/old.pem" -out "$stage/key"
-  openssl x509 -in "$stage/old.pem" -out "$stage/old.crt"
-  rm -f "$stage/old.pem"
-  echo 'signed: the client certificate of the kubelet'
-  exit 0
-fi
 quietly openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$stage/key"
 # The inventory and the old certificate decide whose certificate it is, not this subject.
 quietly openssl req -new -key "$stage/key" -subj /CN=kubelet -out "$stage/request"

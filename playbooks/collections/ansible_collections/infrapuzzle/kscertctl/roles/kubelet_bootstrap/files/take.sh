@@ -4,10 +4,16 @@ need_backup
 current=$kubelet/kubelet-client-current.pem
 kubeletconf=$conf/kubelet.conf
 stage=$kubelet/.kscertctl.request
+if from_outside && kubelet_due; then mkdir -p "$stage"; fi
 if [ -d "$stage" ]; then
   trap 'rm -rf "$stage"' EXIT
   trap 'exit 130' INT TERM HUP
-  ! from_outside || KSCERT_ISSUED=$(signed_for <"$stage/old.crt" | one_line)
+  if from_outside; then
+    kubelet_pair >"$stage/old.pem"
+    openssl pkey -in "$stage/old.pem" -out "$stage/key"
+    openssl x509 -in "$stage/old.pem" -out "$stage/old.crt"
+    KSCERT_ISSUED=$(signed_for <"$stage/old.crt" | one_line)
+  fi
   [ -z "$KSCERT_REFUSED" ] ||
     fail "no client certificate was signed for this kubelet: $(printf '%s' "$KSCERT_REFUSED" | base64 -d)"
   [ -n "$KSCERT_ISSUED" ] || fail "no control plane has signed a client certificate for this kubelet:" \

@@ -765,6 +765,7 @@ restart_due() { [ -e "$kubelet/.kscertctl.restart" ]; }
 # successors that were not placed. Some of it holds keys.
 sweep() {
   [ "$KSCERT_CHECK" != True ] || return 0
+  sweep_memory
   # A kubelet's new pair to which nothing refers yet.
   left=$(readlink "$kubelet/.kscertctl.link" || :)
   case $left in
@@ -776,6 +777,16 @@ sweep() {
       find "$(safe_dir "$path")/" -maxdepth 1 -name '.kscertctl.*' ! -name .kscertctl.restart -exec rm -rf {} +
     }
     [ ! -d "${path%/*}" ] || rm -f "$(successor_path "$path")"
+  done
+}
+
+# sweep_memory: removes stages in memory (external_ca, private_stage) whose processes are gone.
+sweep_memory() {
+  for left in "$root"/run/.kscertctl.*; do
+    of_process=${left##*/.kscertctl.}
+    of_process=${of_process%%.*}
+    case $of_process in '' | *[!0-9]*) continue ;; esac
+    [ -d "/proc/$of_process" ] || rm -rf "$left"
   done
 }
 
@@ -930,9 +941,9 @@ renew_serving_pair() {
   changed "$certificate"
 }
 
-# open_stage DIR: a private directory for what is being made, removed at exit.
+# open_stage DIR [PID]: a private directory for what is being made, removed at exit.
 open_stage() {
-  stage=$(mktemp -d "$1/.kscertctl.XXXXXX")
+  stage=$(mktemp -d "$1/.kscertctl.${2:+$2.}XXXXXX")
   # shellcheck disable=SC2086 # words
   trap '[ -z "$at_work" ] || kill $at_work; rm -rf "$stage"' EXIT
   trap 'exit 130' INT TERM HUP
