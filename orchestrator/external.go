@@ -24,6 +24,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/atomicfile"
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
@@ -273,7 +274,14 @@ func writeRequests(dir string, wanted []plan.Request, replies map[string]reply,
 	if len(all.Requests) == 0 {
 		return all, nil
 	}
+	old, err := outdated(dir, all.Requests)
+	if err != nil {
+		return plan.Requests{}, err
+	}
 	index, err := json.MarshalIndent(all, "", "  ")
+	if err == nil {
+		err = removeAll(dir, old)
+	}
 	if err == nil {
 		texts[plan.RequestsFile] = append(index, '\n')
 		err = writeAll(dir, texts)
@@ -287,6 +295,66 @@ func writeRequests(dir string, wanted []plan.Request, replies map[string]reply,
 func unwritten(err error) *Error {
 	return &Error{Code: ExitUsage, Summary: err.Error(), Err: err,
 		Next: "some of the files may be there: name another directory with --dir, or replace them with --overwrite"}
+}
+
+// outdated are the requests of an earlier command in a directory, by its index, that are not made again. The
+// error is an *Error: a certificate is there for one of them, and would be read as an answer to the new ones.
+func outdated(dir string, requests []plan.Request) (old []string, err error) {
+	refuse := func(what string, err error) error {
+		return &Error{Code: ExitUsage, Err: err, Summary: fmt.Sprintf("--dir %s: %s", dir, what),
+			Next: "nothing was written; install what is there first (kscertctl ca install), remove it, or name another " +
+				"directory with --dir"}
+	}
+	data, err := os.ReadFile(filepath.Join(dir, plan.RequestsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var was plan.Requests
+	if err == nil {
+		err = json.Unmarshal(data, &was)
+	}
+	if err != nil {
+		return nil, refuse(fmt.Sprintf("%s cannot be read: %v", plan.RequestsFile, err), err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, refuse(err.Error(), err)
+	}
+	defer func() { _ = root.Close() }()
+	var signed []string
+	for _, r := range was.Requests {
+		if slices.ContainsFunc(requests, func(now plan.Request) bool { return now.Request == r.Request }) {
+			continue
+		}
+		if _, err := root.Lstat(r.Certificate); err == nil {
+			signed = append(signed, r.Certificate)
+		}
+		if path.Ext(r.Request) == ".csr" {
+			old = append(old, r.Request)
+		}
+	}
+	if len(signed) > 0 {
+		return nil, refuse("these are no longer requested: "+cluster.Some(signed, 5), nil)
+	}
+	return old, nil
+}
+
+// removeAll removes files below a directory, as far as they are there.
+func removeAll(dir string, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	for _, name := range names {
+		if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // writeAll writes files below a directory, the index last.

@@ -214,6 +214,16 @@ func TestWriteRequests(t *testing.T) {
 			if err != nil || info.Mode().Perm() != 0o644 {
 				t.Errorf("%v: %v", info, err)
 			}
+			earlier := strings.ReplaceAll(string(data), "cp1/apiserver", "cp1/earlier")
+			if err := cmp.Or(os.WriteFile(filepath.Join(dir, plan.RequestsFile), []byte(earlier), 0o600), os.Rename(filepath.Join(dir, "cp1", "apiserver.csr"), filepath.Join(dir, "cp1", "earlier.csr"))); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := writeRequests(dir, wanted, map[string]reply{"cp1": {text: row.answer}}, plan.Requests{}); err != nil {
+				t.Error(err)
+			}
+			if files, _ := filepath.Glob(dir + "/cp1/*"); len(files) != 1 || filepath.Base(files[0]) != "apiserver.csr" {
+				t.Errorf("an earlier request is left: %q", files)
+			}
 			if err := writableDir(dir, false); Code(err) != ExitUsage {
 				t.Errorf("another command writes there: %v", err)
 			}
@@ -321,6 +331,60 @@ func TestWriteRequestsHalfway(t *testing.T) {
 	}
 	if e := unwritten(err); e.Code != ExitUsage || !strings.Contains(e.Next, "--overwrite") {
 		t.Errorf("%+v", e)
+	}
+}
+
+// Of an earlier command, requests that are not made again are removed, and certificates are not: they stop
+// the command. Nothing else is, whatever the index names.
+func TestOutdated(t *testing.T) {
+	t.Parallel()
+	now := []plan.Request{{Request: "cp1/a.csr", Certificate: "cp1/a.crt"}}
+	for name, row := range map[string]struct {
+		index string
+		files []string
+		left  []string
+		err   string
+	}{
+		"nothing":               {},
+		"the same":              {index: `{"requests": [{"request": "cp1/a.csr", "certificate": "cp1/a.crt"}]}`, files: []string{"cp1/a.csr", "cp1/a.crt"}, left: []string{"cp1/a.crt", "cp1/a.csr"}},
+		"another":               {index: `{"requests": [{"request": "cp1/b.csr", "certificate": "cp1/b.crt"}, {"request": "cp1/c.csr"}]}`, files: []string{"cp1/a.csr", "cp1/b.csr", "cp1/d.csr"}, left: []string{"cp1/a.csr", "cp1/d.csr"}},
+		"another is signed":     {index: `{"requests": [{"request": "cp1/b.csr", "certificate": "cp1/b.crt"}]}`, files: []string{"cp1/b.csr", "cp1/b.crt"}, left: []string{"cp1/b.crt", "cp1/b.csr"}, err: "these are no longer requested: cp1/b.crt"},
+		"outside":               {index: `{"requests": [{"request": "../b.csr", "certificate": "../b.crt"}]}`, err: "path escapes"},
+		"no request":            {index: `{"requests": [{"request": "cp1/b.crt"}]}`, files: []string{"cp1/b.crt"}, left: []string{"cp1/b.crt"}},
+		"no index of a command": {index: "garbage", files: []string{"cp1/b.csr"}, left: []string{"cp1/b.csr"}, err: "requests.json cannot be read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			above := t.TempDir()
+			dir := above + "/requests"
+			err := cmp.Or(os.MkdirAll(dir+"/cp1", 0o700), os.WriteFile(above+"/b.csr", nil, 0o600))
+			for _, file := range row.files {
+				err = cmp.Or(err, os.WriteFile(filepath.Join(dir, file), nil, 0o600))
+			}
+			if row.index != "" {
+				err = cmp.Or(err, os.WriteFile(filepath.Join(dir, plan.RequestsFile), []byte(row.index), 0o600))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			old, err := outdated(dir, now)
+			if err == nil {
+				err = removeAll(dir, old)
+			}
+			if (err == nil) != (row.err == "") || err != nil && !strings.Contains(err.Error(), row.err) {
+				t.Errorf("%v, want %q", err, row.err)
+			}
+			left, _ := filepath.Glob(dir + "/*/*")
+			for i := range left {
+				left[i] = strings.TrimPrefix(left[i], dir+"/")
+			}
+			if !slices.Equal(left, row.left) {
+				t.Errorf("there is %q, want %q", left, row.left)
+			}
+			if _, err := os.Stat(above + "/b.csr"); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -114,7 +114,7 @@ func TestSigned(t *testing.T) {
 		},
 		{
 			name: "for a key of another node", left: 24 * time.Hour, give: []string{"cp1 apiserver"},
-			edit: func(all []plan.Signed) []plan.Signed { all[0].Node = "w1"; return all }, unsupported: "for a key that no certificate in use on w1 has",
+			edit: func(all []plan.Signed) []plan.Signed { all[0].Node = "w1"; return all }, unsupported: "for a key that no certificate in use on w1 has; have it signed as it was requested, request it again (kscertctl ca csr -i INVENTORY --dir DIR), or remove the file",
 		},
 		{
 			name: "twice", left: 24 * time.Hour, give: []string{"cp1 apiserver", "cp1 apiserver"}, unsupported: "are for the same key",
