@@ -302,8 +302,8 @@ func unwritten(err error) *Error {
 func outdated(dir string, requests []plan.Request) (old []string, err error) {
 	refuse := func(what string, err error) error {
 		return &Error{Code: ExitUsage, Err: err, Summary: fmt.Sprintf("--dir %s: %s", dir, what),
-			Next: "nothing was written; install what is there first (kscertctl ca install), remove it, or name another " +
-				"directory with --dir"}
+			Next: "nothing was written; install what is there first (kscertctl ca install), remove it, or name " +
+				"another directory with --dir"}
 	}
 	data, err := os.ReadFile(filepath.Join(dir, plan.RequestsFile))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -71,9 +71,10 @@ func ParseSigned(data []byte) ([]*x509.Certificate, error) {
 }
 
 // CheckSigned returns why what a CA has signed, as ParseSigned returns it, must not replace a certificate;
-// nil if it may. It must be for the same key, user, groups, names and usages, as they were requested, be no CA's, be valid at
-// now, and not expire before the old one. More usages do no harm, except for kubelets: who verifies asks
-// for one. What its signature is worth is known only to who has the CA.
+// nil if it may. It must be for the same key, user, groups, names and usages, as they were requested, be no
+// CA's, be valid at now, and not expire before the old one; and Go must verify it. More usages do no harm,
+// except for kubelets: who verifies asks for one. What its signature is worth is known only to who has the
+// CA.
 func CheckSigned(old Certificate, chain []*x509.Certificate, now time.Time) error {
 	x := chain[0]
 	is := Describe(x)
@@ -226,7 +227,8 @@ func requestInfo(of *x509.Certificate) ([]byte, error) {
 	}
 	// wrapped is an element of DER around others.
 	wrapped := func(class, tag int, content ...[]byte) []byte {
-		der, err := asn1.Marshal(asn1.RawValue{Class: class, Tag: tag, IsCompound: true, Bytes: slices.Concat(content...)})
+		value := asn1.RawValue{Class: class, Tag: tag, IsCompound: true, Bytes: slices.Concat(content...)}
+		der, err := asn1.Marshal(value)
 		if err != nil {
 			panic(err) // a RawValue is marshaled as it is
 		}

@@ -31,8 +31,8 @@ const (
 )
 
 // requestAgain is what to do about a certificate that cannot be used.
-const requestAgain = "have it signed as it was requested, request it again (kscertctl ca csr -i INVENTORY --dir DIR), " +
-	"or remove the file"
+const requestAgain = "have it signed as it was requested, request it again " +
+	"(kscertctl ca csr -i INVENTORY --dir DIR), or remove the file"
 
 // Replaceable are the certificates of a node, in its files, that a CA of the cluster signs and a step
 // can replace, without those that no component uses.
