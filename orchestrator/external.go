@@ -136,13 +136,14 @@ func requestable(s snapshot.Snapshot, d diagnosis.Diagnosis, t diagnosis.Thresho
 		if n.Failure != nil {
 			missing = append(missing, plan.Missing{Node: n.Name, Reason: n.Failure.Message})
 		}
-		seen, names := map[string]int{}, map[string]bool{}
+		seen, names, found := map[string]int{}, map[string]bool{}, map[certs.Kind]bool{}
 		for _, c := range plan.Replaceable(s, n) {
 			row, _ := certs.Lookup(c.Kind)
 			if plan.SignedInside(s, n, c.Kind) || !slices.Contains(d.Due[n.Name], c.Kind) ||
 				c.StatusAt(n.Clock, n.Window(row, c, t.RenewBefore)) == certs.Valid {
 				continue
 			}
+			found[c.Kind] = true
 			if i, twice := seen[c.Fingerprint]; twice {
 				out[i].Files = append(out[i].Files, c.Path)
 				continue
@@ -167,6 +168,18 @@ func requestable(s snapshot.Snapshot, d diagnosis.Diagnosis, t diagnosis.Thresho
 				Subject: c.Subject, SANs: c.SANs, Usages: c.Usages, CA: row.Signer, CAFile: ca.Path,
 				CASubject: ca.Subject, CAFingerprint: ca.Fingerprint, PublicKey: c.PublicKey,
 				KeyAlgorithm: c.KeyAlgorithm, NotAfter: c.NotAfter, Fingerprint: c.Fingerprint})
+		}
+		for _, kind := range d.Due[n.Name] {
+			row, _ := certs.Lookup(kind)
+			if found[kind] || plan.SignedInside(s, n, kind) {
+				continue
+			}
+			m := plan.Missing{Node: n.Name, File: cmp.Or(row.Name, row.Path),
+				Reason: "it is lost, or has lost its key: the node must join again"}
+			if _, has := n.Certificate(kind); has && kind == certs.KindKubeletConf {
+				m.Reason = "the kubelet's pair is in " + snapshot.KubeletPair + ": refer to that in the file"
+			}
+			missing = append(missing, m)
 		}
 	}
 	return out, missing

@@ -94,6 +94,20 @@ func TestRequestable(t *testing.T) {
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { delete(n.Digests, tc.EtcdPKI+"/ca-key.pem") }), tc.On("w1", tc.EtcdClient, tc.EndsIn(tc.Day, certs.KindEtcdNode))},
 			want:  []string{"w1/node-w1.csr"},
 		},
+		"a kubelet without its pair": {
+			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) {
+				n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool { return c.Kind == certs.KindKubeletClient })
+			})},
+			odd: "w1: kubelet-client-current.pem is due and is not requested: it is lost",
+		},
+		"a kubelet whose kubeconfig has an old pair": {
+			edits: []tc.Edit{tc.On("w1", func(n *snapshot.Node) {
+				c, _ := n.Certificate(certs.KindKubeletClient)
+				c.Kind, c.Path, c.Fingerprint, c.PublicKey, c.NotAfter = certs.KindKubeletConf, "/etc/kubernetes/kubelet.conf", "old", "old", tc.Now.Add(-tc.Day)
+				n.Certificates = append(n.Certificates, c)
+			})},
+			odd: "w1: kubelet.conf is due and is not requested: the kubelet's pair is in kubelet-client-current.pem",
+		},
 		"a node that is not inspected": {edits: []tc.Edit{tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route"))}, odd: "w1: nothing is requested: no route"},
 		"a name that is no file's": {
 			edits: []tc.Edit{tc.On("cp1", func(n *snapshot.Node) { delete(n.Digests, tc.EtcdPKI+"/ca-key.pem") }, tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.Files(func(c *certs.Certificate) { c.Path = "/etc/ssl/etcd/ssl/member-\x1b[2J.pem" }, certs.KindEtcdMember))},

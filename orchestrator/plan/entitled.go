@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -66,9 +65,12 @@ func belongs(n snapshot.Node, row certs.Row, c certs.Certificate) bool {
 // every node of etcd, too. A node that has none of that name does not count.
 func agreed(s snapshot.Snapshot, name certs.Authority) (map[string]certs.Certificate, error) {
 	var common map[string]certs.Certificate
+	who, ofEtcd := "control planes", name == certs.EtcdCA || name == certs.EtcdHostCA
+	if ofEtcd {
+		who += " and nodes of etcd"
+	}
 	for _, n := range s.Nodes {
-		ofEtcd := n.Is(cluster.Etcd) && (name == certs.EtcdCA || name == certs.EtcdHostCA)
-		if !n.Is(cluster.ControlPlane) && !ofEtcd {
+		if !n.Is(cluster.ControlPlane) && (!ofEtcd || !n.Is(cluster.Etcd)) {
 			continue
 		}
 		has := map[string]certs.Certificate{}
@@ -96,7 +98,7 @@ func agreed(s snapshot.Snapshot, name certs.Authority) (map[string]certs.Certifi
 	case common == nil:
 		return nil, fmt.Errorf("no control plane has reported the %s", name)
 	case len(common) == 0:
-		return nil, errors.New("the control planes do not agree on the key of the " + string(name))
+		return nil, fmt.Errorf("the %s do not agree on the key of the %s", who, name)
 	}
 	return common, nil
 }
