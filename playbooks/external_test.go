@@ -444,6 +444,7 @@ func TestExternalAndHostEtcd(t *testing.T) {
 	t.Parallel()
 	signer, ca, _ := etcdNode(t, 365*24*time.Hour)
 	n, old := client(t, ca, -time.Hour)
+	n.write(n.etcd+"/node-cp2.pem", slices.Concat(old.Certificate, ca.Certificate), 0o640)
 	const none, named = "signed:", "etcd1"
 	for _, how := range []string{"request", "renew"} {
 		if out, errs, err := n.with("renew.sh", "KSCERT_ETCD", how, "KSCERT_SIGNED", none); err != nil || out != "" {
@@ -462,5 +463,8 @@ func TestExternalAndHostEtcd(t *testing.T) {
 	out, errs, err := n.with("renew.sh", "KSCERT_ETCD", "renew", "KSCERT_ISSUED", words(signed, "issued: cp2|"), "KSCERT_SIGNED", none, "KSCERT_ETCD_SIGNER", named)
 	if err != nil || out != "changed: "+n.etcd+"/node-cp2.pem\n" {
 		t.Fatalf("%v: %s%s", err, out, errs)
+	}
+	if text := n.read(n.etcd + "/node-cp2.pem"); !bytes.HasSuffix(text, ca.Certificate) || bytes.Contains(text, old.Certificate) {
+		t.Errorf("it has lost the CA after it:\n%s", text)
 	}
 }
