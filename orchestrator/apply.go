@@ -194,8 +194,10 @@ func plannable(p *run.Proposal, policy plan.Policy) error {
 	if unknown := selectionError(err); unknown != nil {
 		return unknown
 	}
-	if refused := refusal(p.Diagnosis, p.Plan, err == nil); refused != nil {
-		return refused
+	if d, cannot := policy.Effective(p.Snapshot, p.Diagnosis); cannot == nil {
+		if refused := refusal(d, p.Plan, err == nil); refused != nil {
+			return refused
+		}
 	}
 	if err == nil && len(p.Plan.Steps) > 0 && p.Cluster == "" {
 		err = errors.New("no control plane has a CA certificate to identify the cluster by")
@@ -226,8 +228,12 @@ func (s *session) propose(ctx context.Context, r *Result) (run.Proposal, error) 
 		return p, err
 	}
 	p.Cluster = run.ClusterID(p.Snapshot)
-	r.Before, r.After, r.Snapshot = p.Diagnosis, p.Diagnosis, p.Snapshot
-	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &p.Diagnosis})
+	d, err := s.opts.Policy().Effective(p.Snapshot, p.Diagnosis)
+	if err != nil { // the plan explains it
+		d = p.Diagnosis
+	}
+	r.Before, r.After, r.Snapshot = d, d, p.Snapshot
+	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &d})
 	if p.Request, err = s.request(); err != nil {
 		return p, &Error{Code: ExitNotBegun, Summary: err.Error(), Err: err,
 			Next: "nothing was changed; run the command in a directory that can be read"}

@@ -316,8 +316,10 @@ func (s *session) refuseDrift(w work, snap snapshot.Snapshot) error {
 	policy.AllowNotInInventory = slices.Concat(policy.AllowNotInInventory,
 		s.opts.AllowNotInInventory) // what is noticed now
 	again, err := plan.Make(s.cluster, snap, d, policy)
-	if refused := refusal(d, again, err == nil); refused != nil {
-		return refused
+	if d, cannot := policy.Effective(snap, d); cannot == nil {
+		if refused := refusal(d, again, err == nil); refused != nil {
+			return refused
+		}
 	}
 	if err != nil || !slices.EqualFunc(again.Steps, w.Plan.Steps, sameStep) {
 		why := d.Verdict
@@ -424,9 +426,12 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, late.Timeout, late)
 	defer cancel()
 	p := s.playbook(step.ID, step.Action.Playbook(), step.Nodes)
-	p.Vars = step.Variables(s.opts.settings(s.dir.ID))
+	settings := s.opts.settings(s.dir.ID)
+	settings.Snapshot = s.latest
+	p.Vars = step.Variables(settings)
 	// A backup adds files of its own, and a kubelet that cannot log in has nothing to lose.
-	p.Many = step.Action == plan.Backup || step.Action == plan.KubeletBootstrap || step.Action == plan.CARenew
+	p.Many = step.Action == plan.Backup || step.Action == plan.KubeletBootstrap || step.Action == plan.CARenew ||
+		step.Action == plan.CACheck
 	if step.Together() {
 		p.Together = len(step.Nodes)
 	}

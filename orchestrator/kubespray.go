@@ -86,7 +86,7 @@ func (o *Orchestrator) withoutCheckout() *Orchestrator {
 	other := *o
 	other.opts.Playbook, other.opts.Tags, other.opts.SkipTags = plan.Auto, nil, nil
 	other.opts.Limit, other.opts.SkipPhases, other.opts.UntilPhase = nil, nil, ""
-	other.opts.RenewCAs, other.opts.CAValidity = nil, 0
+	other.opts.RenewCAs, other.opts.CAValidity, other.opts.Signed = nil, 0, nil
 	return &other
 }
 

@@ -83,6 +83,9 @@ type Options struct {
 	// that and nothing else. CAValidity is their lifetime; as before if zero.
 	RenewCAs   []plan.CA
 	CAValidity time.Duration
+	// Signed are certificates that CAs outside of the cluster have signed (ReadSigned): then Run places
+	// these, issues none, and does nothing else.
+	Signed []plan.Signed
 	// ClusterSecrets has Inspect read certificates in Secrets of the cluster, too (snapshot.Secret).
 	ClusterSecrets bool
 	// RefreshKubeconfigs are kubeconfigs on this machine, copies of the cluster's admin.conf or
@@ -133,7 +136,7 @@ func (o Options) Policy() plan.Policy {
 	return plan.Policy{
 		Choice: o.Playbook, Limit: o.Limit, Skip: o.SkipPhases, Until: o.UntilPhase, MaxUnavailable: o.MaxUnavailable,
 		AllowNotInInventory: o.AllowNotInInventory, EtcdSnapshot: o.EtcdSnapshot, BackupRoot: o.BackupRoot,
-		RenewCAs: o.RenewCAs, CAValidity: o.CAValidity,
+		RenewCAs: o.RenewCAs, CAValidity: o.CAValidity, Signed: o.Signed,
 	}
 }
 
@@ -146,6 +149,7 @@ func (o Options) settings(id string) plan.Settings {
 		Run: id, BackupRoot: o.BackupRoot, EtcdSnapshot: o.EtcdSnapshot, RenewBefore: o.Thresholds.RenewBefore,
 		Wait:   o.GateTimeout,
 		Serial: o.Serial, AcceptSANLoss: o.AcceptSANLoss, AcceptSubjectChange: o.AcceptSubjectChange,
+		Signed: o.Signed,
 	}
 }
 
@@ -305,6 +309,12 @@ func WithAllowedNotInInventory(names ...string) Option {
 // the same lifetime as before, and do nothing else.
 func WithRenewedCAs(validity time.Duration, cas ...plan.CA) Option {
 	return setting(func(o *Options) { o.RenewCAs, o.CAValidity = cas, validity })
+}
+
+// WithSigned makes Run place certificates that CAs outside of the cluster have signed, issue none, and
+// do nothing else.
+func WithSigned(certificates ...plan.Signed) Option {
+	return setting(func(o *Options) { o.Signed = certificates })
 }
 
 // WithRefreshedKubeconfigs names kubeconfigs on this machine that get the cluster's new client

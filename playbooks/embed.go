@@ -45,6 +45,8 @@ const (
 	CAIssue          = "ca-issue.yml"
 	CARenew          = "ca-renew.yml"
 	CAPublish        = "ca-publish.yml"
+	CACSR            = "ca-csr.yml"
+	CACheck          = "ca-check.yml"
 	Record           = "record.yml"
 	Recall           = "recall.yml"
 )

@@ -91,7 +91,7 @@ func TestWriteTo(t *testing.T) {
 func TestActionsHavePlaybooks(t *testing.T) {
 	t.Parallel()
 	for _, action := range []plan.Action{
-		plan.Backup, plan.PrePhase, plan.Renew, plan.KubeletBootstrap, plan.EtcdCertificates, plan.RestoreBackup, plan.CAIssue, plan.CARenew, plan.CAPublish,
+		plan.Backup, plan.PrePhase, plan.Renew, plan.KubeletBootstrap, plan.EtcdCertificates, plan.RestoreBackup, plan.CAIssue, plan.CARenew, plan.CAPublish, plan.CACheck,
 	} {
 		inCollection, ours := strings.CutPrefix(action.CollectionPlaybook(), "infrapuzzle.kscertctl.")
 		for _, file := range []string{action.Playbook(), playbooks.Collection + "/playbooks/" + inCollection + ".yml"} {

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -12,16 +14,17 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/config"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
 
 func newCA(s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ca",
-		Short: "Renew the CAs of a cluster",
+		Short: "Renew the CAs of a cluster, or use CAs whose keys are kept outside",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newCARenew(s))
+	cmd.AddCommand(newCARenew(s), newCACSR(s), newCAInstall(s))
 	return cmd
 }
 
@@ -82,12 +85,7 @@ resumed and rolled back. It never makes a new key.`,
 	cmd.Flags().StringVar(&validity, "validity", "",
 		"how long the new certificates are valid, such as 10y or 3650d (default: as kubeadm's configuration sets "+
 			"it, or as before, and never shorter than now)")
-	cmd.Flags().DurationVar(&flags.opts.GateTimeout, "gate-timeout", 5*time.Minute,
-		"how long a health gate may take to pass")
-	cmd.Flags().DurationVar(&flags.opts.StableFor, "stable-for", 0,
-		"how long a gate must hold, without interruption, before the next step")
-	stepTimeout(cmd, &flags.opts)
-	allowNotInInventory(cmd, &flags.opts)
+	gated(cmd, &flags.opts)
 	cmd.Flags().StringVar(&flags.opts.Serial, "serial", "",
 		"how many workers get the new certificates at a time: a number, or a percentage of them (default: all at once)")
 	backupRoot(cmd, &flags.opts)
@@ -96,6 +94,130 @@ resumed and rolled back. It never makes a new key.`,
 	rollbackOnFailure(cmd, &back)
 	to.register(cmd)
 	return cmd
+}
+
+// directory is the flag for the requests and certificates of CAs outside of the cluster.
+func directory(cmd *cobra.Command, dir *string, what string) {
+	cmd.Flags().StringVar(dir, "dir", "", what+" (required)")
+}
+
+func newCACSR(s Streams) *cobra.Command {
+	var (
+		flags     inspectFlags
+		verdict   verdictFlags
+		dir       string
+		overwrite bool
+	)
+	cmd := &cobra.Command{
+		Use:   "csr -i INVENTORY --dir DIR",
+		Short: "Request certificates that are due from CAs whose keys are kept outside; changes nothing",
+		Long: `csr has each node make a certificate signing request (PKCS #10) for each of its certificates
+that is due, with the same subject, names, usages and key. No key leaves its node.
+
+It writes DIR/NODE/NAME.csr, and DIR/requests.json: what each is, which CA must sign it,
+and under which name "ca install" expects the certificate. --warn 3650d requests all.`,
+		Example: `  kscertctl ca csr -i inventory.ini --dir requests
+  kscertctl ca csr -i inventory.ini --dir requests --warn 3650d`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts := flags.options(s)
+			var err error
+			if opts.Thresholds, err = verdict.thresholds(cmd); err != nil {
+				return err
+			}
+			if dir == "" {
+				return usage(cmd, errors.New("--dir is required: a new directory for the requests"))
+			}
+			opts.Observe = newProgress(s).event
+			o, err := orchestrator.New(opts)
+			if err != nil {
+				return err
+			}
+			all, err := o.RequestCertificates(cmd.Context(), dir, overwrite)
+			switch {
+			case all.Schema == 0:
+				return err
+			case verdict.output == "json":
+				return errors.Join(err, report.JSON(s.Out, all))
+			}
+			return errors.Join(err, report.Requests(s.Out, dir, all))
+		},
+	}
+	flags.register(cmd)
+	verdict.register(cmd)
+	directory(cmd, &dir, "directory for the requests: a new or empty one")
+	cmd.Flags().BoolVar(&overwrite, "overwrite", false, "replace files of the same names in --dir")
+	return cmd
+}
+
+func newCAInstall(s Streams) *cobra.Command {
+	var (
+		flags     inspectFlags
+		verdict   verdictFlags
+		to        results
+		dir       string
+		yes, back bool
+	)
+	cmd := &cobra.Command{
+		Use:   "install -i INVENTORY --dir DIR",
+		Short: "Put certificates in place that CAs outside of the cluster have signed",
+		Long: `install reads DIR/NODE/*.crt, the answers to the requests of "ca csr", and puts each in the
+place of the certificate with the same key. What else is due stays, and is named.
+
+It checks each certificate first, here and on its node: key, subject, names, usages, dates,
+and whether those who verify it trust its CA. Then it shows the plan, asks on a terminal
+(or takes --yes), backs up each node, and places the certificates as "run" does. A run that
+stops can be resumed and rolled back.`,
+		Example: `  kscertctl ca install -i inventory.ini --dir requests
+  kscertctl ca install -i inventory.ini --dir requests --yes --rollback-on-failure`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts := flags.options(s)
+			var err error
+			if opts.Thresholds, err = verdict.thresholds(cmd); err != nil {
+				return err
+			}
+			if dir == "" {
+				return usage(cmd, errors.New("--dir is required: that of ca csr, with the signed certificates"))
+			}
+			var ignored []string
+			opts.Signed, ignored, err = orchestrator.ReadSigned(dir)
+			for _, name := range ignored {
+				_, _ = fmt.Fprintf(s.Err, "warning: %s is not read: only NODE/NAME.crt is\n", filepath.Join(dir, name))
+			}
+			if err != nil {
+				return err
+			}
+			to.output = verdict.output
+			opts.Observe, opts.Approve, opts.RollbackOnFailure = watch(s), approver(s, yes), back
+			return carry(cmd, s, opts, to,
+				func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+					return o.Run(ctx)
+				})
+		},
+	}
+	flags.opts.Playbook, flags.opts.EtcdSnapshot = plan.Auto, plan.SnapshotAuto
+	flags.register(cmd)
+	verdict.register(cmd)
+	directory(cmd, &dir, "directory of ca csr, with the signed certificates")
+	gated(cmd, &flags.opts)
+	cmd.Flags().StringVar(&flags.opts.Serial, "serial", "",
+		"how many kubelets get a new certificate at a time: a number, or a percentage of them (default: all at once)")
+	backupRoot(cmd, &flags.opts)
+	etcdSnapshot(cmd, &flags.opts, "")
+	cmd.Flags().BoolVar(&yes, "yes", false, "carry out the plan without asking")
+	rollbackOnFailure(cmd, &back)
+	to.register(cmd)
+	return cmd
+}
+
+// gated adds the flags for what a run waits for.
+func gated(cmd *cobra.Command, opts *orchestrator.Options) {
+	cmd.Flags().DurationVar(&opts.GateTimeout, "gate-timeout", 5*time.Minute, "how long a health gate may take to pass")
+	cmd.Flags().DurationVar(&opts.StableFor, "stable-for", 0,
+		"how long a gate must hold, without interruption, before the next step")
+	stepTimeout(cmd, opts)
+	allowNotInInventory(cmd, opts)
 }
 
 // The shortest and the longest lifetime of a CA: less than a month is a mistake, and dates after

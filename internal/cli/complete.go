@@ -53,7 +53,7 @@ func complete(root *cobra.Command) {
 				_ = cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
 			}
 		}
-		for _, flag := range []string{"ansible-bin", "kubespray-dir", "state-dir", "report-dir"} {
+		for _, flag := range []string{"ansible-bin", "kubespray-dir", "state-dir", "report-dir", "dir"} {
 			if cmd.Flags().Lookup(flag) != nil {
 				_ = cmd.MarkFlagDirname(flag)
 			}

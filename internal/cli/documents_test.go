@@ -116,6 +116,14 @@ func documents(t *testing.T) map[string]document {
 			Title: "kscertctl backups, version 1", Version: report.RunsSchema, Value: report.Backups{},
 			Description: "The backups on the nodes: kscertctl backup list, verify and prune with -o json.",
 		}, backups},
+		"requests-v1": {testschema.Document{
+			Title: "kscertctl signing requests, version 1", Version: plan.RequestsSchema, Value: plan.Requests{}, Open: open,
+			Description: "The certificate signing requests in a directory: its requests.json, and kscertctl ca csr -o json.",
+		}, []any{plan.Requests{Schema: plan.RequestsSchema, Made: tc.Now, Cluster: "c4f3", Requests: []plan.Request{{
+			Node: "cp1", Files: []string{"/etc/kubernetes/ssl/apiserver.crt"}, Kind: certs.KindAPIServer, Request: "cp1/apiserver.csr", Certificate: "cp1/apiserver.crt",
+			Subject: "CN=kube-apiserver", SANs: []string{"cp1", "10.0.0.1"}, Usages: []string{"server auth"}, CA: certs.KubernetesCA, CAFile: "/etc/kubernetes/ssl/ca.crt",
+			CASubject: "CN=kubernetes", CAFingerprint: "01ab", PublicKey: "23cd", KeyAlgorithm: "RSA 2048", Fingerprint: "45ef", NotAfter: tc.Now.Add(tc.Day),
+		}}, Missing: []plan.Missing{{Node: "cp1", File: "/etc/kubernetes/admin.conf", Reason: "its key is not there"}, {Node: "w1", Reason: "no route to host"}}}}},
 		"version-v1": {testschema.Document{
 			Title: "kscertctl version, version 1", Version: buildSchema, Value: build{},
 			Description: "What a kscertctl was built from: kscertctl version -o json.",

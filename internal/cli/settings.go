@@ -159,6 +159,8 @@ func invocation() map[string]string {
 		"keep":                "what is removed must be chosen each time",
 		"ca":                  oneCall,
 		"validity":            oneCall,
+		"dir":                 "it is about one set of requests",
+		"overwrite":           oneCall,
 		"kubeconfig":          oneCall,
 		"context":             oneCall,
 		"namespace":           oneCall,

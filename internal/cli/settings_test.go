@@ -150,7 +150,9 @@ func everything() run.Request {
 			f.SetBool(true)
 		case reflect.Slice:
 			f.Set(reflect.MakeSlice(f.Type(), 1, 1))
-			f.Index(0).SetString("recorded")
+			if e := f.Index(0); e.Kind() == reflect.String {
+				e.SetString("recorded")
+			}
 		}
 	}
 	r.WithheldVars, r.Withheld = 0, nil

@@ -95,6 +95,14 @@ func (p Pair) Intermediate(tb testing.TB, name string, end time.Time) Pair {
 	return p.sign(tb, authority(name, end))
 }
 
+// IntermediateFor is the same, with extended key usages.
+func (p Pair) IntermediateFor(tb testing.TB, name string, end time.Time, usages ...x509.ExtKeyUsage) Pair {
+	tb.Helper()
+	template := authority(name, end)
+	template.ExtKeyUsage = usages
+	return p.sign(tb, template)
+}
+
 // Once re-issues a CA with the same name and key and another notAfter.
 func (p Pair) Once(tb testing.TB, of Pair, end time.Time) Pair {
 	tb.Helper()
@@ -110,6 +118,17 @@ func authority(name string, end time.Time) *x509.Certificate {
 
 // Issue signs a certificate with a new key.
 func (p Pair) Issue(tb testing.TB, l Leaf) Pair {
+	tb.Helper()
+	return p.sign(tb, l.template(tb))
+}
+
+// For signs a certificate with the key of another one.
+func (p Pair) For(tb testing.TB, of Pair, l Leaf) Pair {
+	tb.Helper()
+	return p.signFor(tb, l.template(tb), of.key)
+}
+
+func (l Leaf) template(tb testing.TB) *x509.Certificate {
 	tb.Helper()
 	template := &x509.Certificate{
 		Subject: pkix.Name{CommonName: l.CommonName}, DNSNames: l.DNSNames, ExtKeyUsage: l.Usages,
@@ -130,7 +149,7 @@ func (p Pair) Issue(tb testing.TB, l Leaf) Pair {
 	if template.NotAfter.IsZero() {
 		template.NotAfter = time.Now().AddDate(1, 0, 0)
 	}
-	return p.sign(tb, template)
+	return template
 }
 
 // attributes maps attribute names to their object identifiers (RFC 4519).

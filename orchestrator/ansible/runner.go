@@ -3,6 +3,7 @@ package ansible
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -267,8 +268,11 @@ type Playbook struct {
 	Path string
 	// Dir is the working directory; its ansible.cfg counts. Empty for the current one.
 	Dir string
-	// Vars are extra variables; they override the user's. No secrets: they are on the command line.
+	// Vars are extra variables; they override the user's. No secrets: they are on the command line, or, if they
+	// are long, in a file next to the log.
 	Vars map[string]any
+	// varsFile is that file.
+	varsFile string
 	// CommonArgs names the variable from which the playbook takes ssh's common arguments; empty for
 	// none. The user's own value of it counts.
 	CommonArgs string
@@ -397,6 +401,10 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	}
 	defer func() { _ = events.Close() }()
 
+	if err := p.fileLongVars(); err != nil {
+		return Outcome{}, fmt.Errorf("passing on variables: %w", err)
+	}
+	defer p.removeVars()
 	h, err := r.hand(filepath.Dir(p.Log), firstInherited+len(p.Hold))
 	if err != nil {
 		return Outcome{}, err
@@ -450,6 +458,30 @@ func (r *Runner) Run(ctx context.Context, p Playbook, observe func(Event)) (Outc
 	return outcome, nil
 }
 
+// longestVars is how much of a command line variables may take: Linux has no argument of 128 KiB
+// (MAX_ARG_STRLEN).
+const longestVars = 100000
+
+// fileLongVars writes variables that are too long for a command line to a file.
+func (p *Playbook) fileLongVars() error {
+	text, err := json.Marshal(p.Vars)
+	if err != nil || len(text) <= longestVars {
+		return err
+	}
+	path, err := filepath.Abs(p.Log + ".vars")
+	if err != nil {
+		return err
+	}
+	p.varsFile = path
+	return os.WriteFile(path, text, 0o600)
+}
+
+func (p *Playbook) removeVars() {
+	if p.varsFile != "" {
+		_ = os.Remove(p.varsFile)
+	}
+}
+
 // command is the command line for a playbook, with what passes the passwords on.
 func (r *Runner) command(bin string, p Playbook, h handed) execute.Commander {
 	opts := &playbook.AnsiblePlaybookOptions{
@@ -458,6 +490,9 @@ func (r *Runner) command(bin string, p Playbook, h handed) execute.Commander {
 		Timeout:       r.timeout(p),
 		SSHCommonArgs: r.opts.SSHCommonArgs, SSHExtraArgs: r.opts.SSHExtraArgs, SFTPExtraArgs: r.opts.SFTPExtraArgs,
 		SCPExtraArgs: r.opts.SCPExtraArgs,
+	}
+	if p.varsFile != "" {
+		opts.ExtraVars, opts.ExtraVarsFile = nil, []string{"@" + p.varsFile}
 	}
 	if forks := r.forks(p); forks > 0 {
 		opts.Forks = strconv.Itoa(forks)

@@ -3,6 +3,7 @@ package ansible
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -555,6 +556,33 @@ func TestArguments(t *testing.T) {
 	users, ours := strings.Index(out, "--extra-vars=one=1"), strings.Index(out, "kscert_hosts")
 	if users > ours {
 		t.Errorf("the user's variables come after ours:\n%s", out)
+	}
+}
+
+// Variables that no command line takes are in a file for as long as the playbook runs.
+func TestLongVariables(t *testing.T) {
+	t.Parallel()
+	bin := t.TempDir()
+	script(t, bin, "ansible-playbook", `for a; do case $a in --extra-vars=@*) cp "${a#*@}" "$KSCERT_EVENTS.called" && printf %s "${a#*@}" >"$KSCERT_EVENTS.name" ;; esac; done`)
+	r, err := New(Options{Inventories: []string{"a,"}, BinDir: bin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := book(t, "")
+	p.Vars = map[string]any{"long": strings.Repeat("a", 200000)}
+	if _, err := r.Run(t.Context(), p, nil); err == nil {
+		t.Error("a run without events is a success")
+	}
+	called, err := os.ReadFile(p.Events + ".called")
+	if want, _ := json.Marshal(p.Vars); err != nil || !bytes.Equal(called, want) {
+		t.Fatalf("%v: it gets %d bytes", err, len(called))
+	}
+	name, err := os.ReadFile(p.Events + ".name")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(string(name)); !errors.Is(err, os.ErrNotExist) || !filepath.IsAbs(string(name)) {
+		t.Errorf("%s: %v", name, err)
 	}
 }
 

@@ -348,7 +348,8 @@ func Signers(x *x509.Certificate, chain []*x509.Certificate, issuers []Issuer, c
 			return cmp.Or(by, SelfSigned), path
 		}
 		next, authority := signer(x, issuers, checks)
-		along := func(c *x509.Certificate) bool { return SameCA(c, next) }
+		// A leaf that has the name and key of a CA next to it leads nowhere: its node may have made that CA.
+		along := func(c *x509.Certificate) bool { return SameCA(c, next) && mayIssue(c) }
 		if next == nil {
 			along = func(c *x509.Certificate) bool { return signed(x, c, checks) }
 		}
@@ -396,6 +397,12 @@ func keyed(x, by *x509.Certificate) bool {
 
 func signed(x, by *x509.Certificate, checks *int) bool {
 	return bytes.Equal(x.RawIssuer, by.RawSubject) && verifiable(by) && take(checks) && x.CheckSignatureFrom(by) == nil
+}
+
+// mayIssue reports whether a certificate can be that of a CA, as CheckSignatureFrom decides.
+func mayIssue(x *x509.Certificate) bool {
+	ca := x.BasicConstraintsValid && x.IsCA || !x.BasicConstraintsValid && x.Version != 3
+	return ca && (x.KeyUsage == 0 || x.KeyUsage&x509.KeyUsageCertSign != 0)
 }
 
 // verifiable reports whether a verification with its key takes little time.

@@ -234,6 +234,11 @@ func TestSigners(t *testing.T) {
 	again := resign(t, old, &old)
 	leaf := func(by *pair) *x509.Certificate { return sign(t, "leaf", false, by).cert }
 	issuers := []Issuer{{KubernetesCA, old.cert}, {KubernetesCA, next.cert}, {KubernetesCA, root.cert}, {KubernetesCA, between.cert}}
+	// A node has made itself a CA with the name and key of its own certificate.
+	own := sign(t, "node", false, &old)
+	template := *own.cert
+	template.IsCA, template.KeyUsage, template.BasicConstraintsValid = true, x509.KeyUsageCertSign, true
+	made := resign(t, pair{&template, own.key}, &pair{&template, own.key})
 	name := func(p pair) string { return Describe(p.cert).SignsAs() }
 	if name(again) != name(old) || name(cross) != name(next) || again.cert.Equal(old.cert) {
 		t.Error("a CA that is issued again with its key is not the same")
@@ -254,6 +259,7 @@ func TestSigners(t *testing.T) {
 		{"an intermediate itself", between.cert, nil, issuers, []string{name(root)}},
 		{"a CA itself, which was issued again", again.cert, nil, issuers, nil},
 		{"by no one that is known", leaf(&next), nil, issuers[:1], nil},
+		{"by a node, with its own certificate", leaf(&made), []*x509.Certificate{own.cert}, []Issuer{{KubernetesCA, made.cert}, issuers[0]}, []string{name(made)}},
 	} {
 		checks := 100
 		var got []string

@@ -102,11 +102,27 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 		}
 		return ranks[a.Reason] - ranks[b.Reason]
 	})
+	d.conclude(s)
+	return d
+}
+
+// conclude decides the route and the verdict from the findings.
+func (d *Diagnosis) conclude(s snapshot.Snapshot) {
 	d.Route = d.route(s)
+	d.PrimaryReason = ""
 	if f, ok := d.Primary(); ok {
 		d.PrimaryReason = f.Reason
 	}
 	d.Verdict = d.verdict(s)
+}
+
+// Placing is the diagnosis for a plan that places certificates from CAs outside of the cluster: due and
+// stale replace what must be renewed, and that the keys of CAs are elsewhere (ExternalCA) prevents
+// nothing. Route and verdict follow from that.
+func (d Diagnosis) Placing(s snapshot.Snapshot, due map[string][]certs.Kind, stale map[string][]string) Diagnosis {
+	d.Due, d.Stale = due, stale
+	d.Findings = slices.DeleteFunc(slices.Clone(d.Findings), func(f Finding) bool { return f.Reason == ExternalCA })
+	d.conclude(s)
 	return d
 }
 

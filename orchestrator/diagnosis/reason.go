@@ -182,13 +182,12 @@ var table = []meaning{
 		"restore it from a backup (kscertctl backup list -i INVENTORY) or from another control plane node; a new " +
 			"one would break every kubelet and token"},
 	{CAKeyMissing, Authorities, Critical, true, "a CA key is missing",
-		"if it is kept outside the cluster, set kube_external_ca_mode in the inventory, and issue certificates " +
-			"where the key is (requests: kubeadm certs generate-csr --config kubeadm-config.yaml --cert-dir DIR " +
-			"--kubeconfig-dir DIR); if it is lost, restore it from a backup: kscertctl backup list -i INVENTORY"},
+		"if it is kept outside the cluster, set kube_external_ca_mode in the inventory, and request certificates " +
+			"from there: kscertctl ca csr -i INVENTORY --dir DIR; if it is lost, restore it from a backup: " +
+			"kscertctl backup list -i INVENTORY"},
 	{ExternalCA, Authorities, Critical, true, "certificates are due, and the CA keys are kept outside the cluster",
-		"create signing requests on NODE with: kubeadm certs generate-csr --config kubeadm-config.yaml --cert-dir " +
-			"DIR --kubeconfig-dir DIR; have them signed where the keys are, install the certificates, and restart " +
-			"the components that hold the old ones"},
+		"write signing requests with: kscertctl ca csr -i INVENTORY --dir DIR; have them signed where the keys are, " +
+			"and put the certificates in place with: kscertctl ca install -i INVENTORY --dir DIR"},
 	{AuthoritiesDiffer, Authorities, Critical, true, "control planes hold different CAs",
 		"find out which is right with: openssl x509 -noout -subject -dates -fingerprint -in FILE on each; nothing " +
 			"may be issued until they are the same"},

@@ -63,6 +63,9 @@ type Policy struct {
 	RenewCAs []CA
 	// CAValidity is their lifetime; if 0, that of kubeadm's configuration, or as before.
 	CAValidity time.Duration
+	// Signed are certificates that CAs outside of the cluster have signed, and that the plan places:
+	// it issues none, and all keys stay.
+	Signed []Signed
 	// EtcdSnapshot defines which backups hold a snapshot of etcd; SnapshotAuto if empty.
 	EtcdSnapshot EtcdSnapshot
 	// BackupRoot is the directory of the backups on each node; if empty, a plan does not check the
@@ -130,6 +133,7 @@ const (
 	CAIssue          Action = "ca-issue"
 	CARenew          Action = "ca-renew"
 	CAPublish        Action = "ca-publish"
+	CACheck          Action = "ca-check"
 )
 
 // Gate is a health condition that must hold before the next step.
@@ -211,8 +215,9 @@ func (e *UnsupportedError) Error() string { return e.Detail }
 
 // Make plans the way out of a diagnosis. It returns an *UnsupportedError if certificates are due
 // that no step renews, if the policy leaves out what the route needs, if the inventory names less
-// than the cluster has, or if there is no space for a snapshot of etcd that has to be saved, and a
-// *SelectionError for a name that does not exist. The plan of a refused route has no steps.
+// than the cluster has, if a signed certificate cannot be placed, or if there is no space for a snapshot
+// of etcd that has to be saved, and a *SelectionError for a name that does not exist. The plan of a
+// refused route has no steps.
 func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy Policy) (Plan, error) {
 	p := Plan{Schema: Schema, Route: d.Route, Steps: []Step{}, Interruption: "none", Unknown: unknown(s)}
 	if err := policy.Check(c); err != nil {
@@ -221,6 +226,15 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	if len(policy.RenewCAs) > 0 {
 		return policy.caRenewal(c, s, d, p)
 	}
+	found := d
+	d, err := policy.Effective(s, found)
+	if err == nil {
+		err = policy.installable(s, found, d)
+	}
+	if err != nil {
+		return p, err
+	}
+	p.Route = d.Route
 	cas, err := policy.expiredCAs(s, d)
 	if err != nil || d.Route != diagnosis.Renew && d.Route != diagnosis.Recover && len(cas) == 0 {
 		return p, err
@@ -235,6 +249,7 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 		p.Warnings = undone
 		return p, err
 	}
+	checks, steps, unsigned := policy.installation(c, found, d, steps)
 	allowed, err := w.refuses(steps)
 	if err != nil {
 		return p, err
@@ -244,13 +259,15 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	if err != nil {
 		return p, err
 	}
-	p.EtcdSnapshots, p.Steps, p.Interruption = snapshots, numbered(append([]Step{first}, steps...)),
+	p.EtcdSnapshots, p.Steps, p.Interruption = snapshots, numbered(slices.Concat(checks, []Step{first}, steps)),
 		interruption(d, first.Nodes, steps)
 	p.Notes, p.Warnings = policy.notes()
 	notes, silent := reported(snapshots)
-	p.Notes, p.Unknown = slices.Concat(p.Notes, notes, newKeys(d, s, steps), asFound(s, d, steps)),
-		append(p.Unknown, silent...)
-	p.Warnings = slices.Concat(allowed, caWarnings(cas), lasting(d, steps), outlived(s, d, steps), p.Warnings, undone)
+	p.Notes, p.Unknown = slices.Concat(p.Notes, notes, asFound(s, d, steps)), append(p.Unknown, silent...)
+	p.Warnings = slices.Concat(allowed, caWarnings(cas), lasting(d, steps), p.Warnings, undone, unsigned)
+	if len(policy.Signed) == 0 { // it issues certificates
+		p.Notes, p.Warnings = append(p.Notes, newKeys(d, s, steps)...), append(p.Warnings, outlived(s, d, steps)...)
+	}
 	if w.quorum.Members > 1 && len(w.membersOf(steps)) > 0 {
 		p.Notes = append(p.Notes, w.quorum.String())
 	}
@@ -318,13 +335,30 @@ func signer(s snapshot.Snapshot, needs func(snapshot.Node) bool, nodes []string)
 		if !needs(n) || n.SignsEtcd() {
 			continue
 		}
-		for _, other := range s.With(cluster.Etcd) {
-			if other.SignsEtcd() && acceptsEtcd(n, other) {
-				return other.Name
-			}
+		if other := etcdSigner(s, n); other != "" {
+			return other
 		}
 	}
 	return ""
+}
+
+// etcdSigner is another node that can sign etcd certificates for a node; empty if there is none.
+func etcdSigner(s snapshot.Snapshot, n snapshot.Node) string {
+	for _, other := range s.With(cluster.Etcd) {
+		if other.SignsEtcd() && acceptsEtcd(n, other) {
+			return other.Name
+		}
+	}
+	return ""
+}
+
+// SignedInside reports whether certificates of a kind on a node are signed in the cluster, also where the
+// keys of CAs are kept outside: by the node itself, or with the key of host etcd's CA, which is there or
+// on a node of etcd.
+func SignedInside(s snapshot.Snapshot, n snapshot.Node, k certs.Kind) bool {
+	row, _ := certs.Lookup(k)
+	return row.Signer == certs.SelfSigned ||
+		row.Signer == certs.EtcdHostCA && (n.SignsEtcd() || etcdSigner(s, n) != "")
 }
 
 // ofEtcd reports whether certificates of Kubespray's etcd are due on a node.
@@ -470,7 +504,8 @@ func (p Policy) supported(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Di
 					"copy the one that belongs to its --cluster-signing-key-file to a file of its own, and name that "+
 					"with --cluster-signing-cert-file in its manifest, or %s", name, file, exclude)}
 		}
-		if dueKind(d, name, certs.EtcdHostCA) && !n.SignsEtcd() && signer(s, ofEtcd(d), []string{name}) == "" {
+		if len(p.Signed) == 0 && dueKind(d, name, certs.EtcdHostCA) && !n.SignsEtcd() &&
+			signer(s, ofEtcd(d), []string{name}) == "" {
 			return &UnsupportedError{fmt.Sprintf(
 				"etcd certificates are due on %s, but %s/ca-key.pem is neither there nor, for the same CA, "+
 					"on a node of the group etcd: new ones cannot be signed; restore the key on one of them from a "+

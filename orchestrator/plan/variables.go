@@ -1,8 +1,11 @@
 package plan
 
 import (
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
 // Settings are the common settings of the playbooks of all steps of a plan.
@@ -20,6 +23,10 @@ type Settings struct {
 	// AcceptSANLoss and AcceptSubjectChange are what new certificates may lose; if empty, the
 	// inventory's setting counts.
 	AcceptSANLoss, AcceptSubjectChange []string
+	// Signed are the certificates to be placed, if the plan issues none.
+	Signed []Signed
+	// Snapshot is the state of the nodes: what is in place there is not placed again.
+	Snapshot snapshot.Snapshot
 }
 
 // Variables are the extra variables of every playbook of a run, by name.
@@ -54,6 +61,9 @@ func (s Step) Variables(of Settings) map[string]any {
 	if s.Signer != "" {
 		vars["kscert_etcd_signer"] = s.Signer
 	}
+	if len(of.Signed) > 0 && s.places() {
+		vars["kscert_signed"] = signedFor(of.Signed, s.Nodes, of.Snapshot)
+	}
 	switch s.Action {
 	case CAIssue:
 		vars["kscert_cas"], vars["kscert_ca_seconds"] = s.Authorities, int64(s.Validity.Seconds())
@@ -70,6 +80,12 @@ func (s Step) Variables(of Settings) map[string]any {
 	default:
 	}
 	return vars
+}
+
+// places reports whether the step checks or places certificates that were signed elsewhere, in a plan
+// that has some.
+func (s Step) places() bool {
+	return slices.Contains([]Action{CACheck, EtcdCertificates, PrePhase, Renew, KubeletBootstrap}, s.Action)
 }
 
 // Playbook is the file name of the project's own playbook for an action.

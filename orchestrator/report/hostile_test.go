@@ -25,6 +25,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/testruns"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/expiry"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
@@ -90,6 +91,9 @@ func hostileRunOutputs(text string) map[string]func(io.Writer) error {
 		"runs list": report.List([]run.Record{h.Record}).Text,
 		"status":    report.Status(h.Record, *h.Proposal).Text,
 		"backups":   report.Backups{Backups: h.Backups}.Text,
+		"requests": func(w io.Writer) error {
+			return report.Requests(w, text, plan.Requests{Requests: []plan.Request{{Request: text, CA: certs.Authority(text), Subject: text}}})
+		},
 	}
 	for _, f := range report.RunFormats() {
 		name := f.Name

@@ -101,6 +101,8 @@ type Request struct {
 	// RenewCAs are the CAs to be re-issued, and CAValidity their lifetime.
 	RenewCAs   []plan.CA     `json:"renewCAs,omitempty"`
 	CAValidity time.Duration `json:"caValidity,omitempty"`
+	// Signed are certificates from CAs outside of the cluster, to be placed.
+	Signed []plan.Signed `json:"signed,omitempty"`
 	// Recalled is set if the record comes from control planes.
 	Recalled *Recalled `json:"recalled,omitempty"`
 }
@@ -120,6 +122,7 @@ func (r Request) Policy() plan.Policy {
 		Choice: r.Playbook, Kubespray: r.Kubespray, Limit: r.Limit, Skip: r.SkipPhases, Until: r.UntilPhase,
 		MaxUnavailable: r.MaxUnavailable, AllowNotInInventory: r.AllowNotInInventory,
 		EtcdSnapshot: r.EtcdSnapshot, BackupRoot: r.BackupRoot, RenewCAs: r.RenewCAs, CAValidity: r.CAValidity,
+		Signed: r.Signed,
 	}
 }
 

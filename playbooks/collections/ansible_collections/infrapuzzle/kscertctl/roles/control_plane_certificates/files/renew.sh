@@ -51,6 +51,16 @@ keyless() {
   [ ! -f "$pki/$1.key" ]
 }
 
+# leaf_due LEAF: it is to be replaced. An interrupted run leaves a pair that does not match.
+leaf_due() {
+  if from_outside; then
+    [ -n "$(signed_for <"$pki/$1.crt")" ]
+    return
+  fi
+  ends_within "$pki/$1.crt" "$seconds" || ! pair "$pki/$1.crt" "$pki/$1.key" 2>/dev/null ||
+    unidentified "$pki/$1.crt"
+}
+
 sweep
 due=
 for leaf in $leaves; do
@@ -62,9 +72,7 @@ for leaf in $leaves; do
     refuse "$pki/$leaf.crt"
     continue
   fi
-  # An interrupted run leaves a pair that does not match.
-  if ends_within "$pki/$leaf.crt" "$seconds" || ! pair "$pki/$leaf.crt" "$pki/$leaf.key" 2>/dev/null ||
-    unidentified "$pki/$leaf.crt"; then
+  if leaf_due "$leaf"; then
     if led_astray "$pki/$leaf.crt" || led_astray "$pki/$leaf.key" || shared "$leaf" || keyless "$leaf"; then
       refuse "$pki/$leaf.crt"
     else
@@ -84,6 +92,13 @@ for f in $kubeconfigs "$home"; do
   if [ -n "$refused" ]; then refuse "$f"; else due="$due $f"; fi
 done
 [ -n "$due" ] || exit 0
+
+# take_leaf LEAF: what was signed for it elsewhere is its successor, in $staged/pki.
+take_leaf() {
+  signed_for <"$pki/$1.crt" >"$staged/pki/$1.crt"
+  pair "$staged/pki/$1.crt" "$pki/$1.key" || fail "$pki/$1.key is not the key of what was signed for $pki/$1.crt"
+  check_successor "$pki/$1.crt" "$staged/pki/$1.crt" "$pki/$(authority_of "$1").crt"
+}
 
 # renew_leaf LEAF: its successor is in $staged/pki. If kubeadm renews none of its kind, as with a
 # negative serial number or without extended key usages, $staged/pki/LEAF.not has the reason.
@@ -109,9 +124,15 @@ renew_leaf() {
 authority_of() { kind_of "$1" && printf '%s\n' "$kind_ca"; }
 
 # successor_of LEAF|FINGERPRINT: of a certificate in the PKI directory, or in a kubeconfig.
-successor_of() { case $1 in *:*) issue_user "$1" ;; *) renew_leaf "$1" ;; esac; }
+successor_of() {
+  case $1 in
+  *:*) issue_user "$1" ;;
+  *) if from_outside; then take_leaf "$1"; else renew_leaf "$1"; fi ;;
+  esac
+}
 
 for item in $due; do
+  ! from_outside || break
   case $item in /*) check_authority ca ;; *) check_authority "$(authority_of "$item")" ;; esac
 done
 if [ "$KSCERT_CHECK" = True ]; then
@@ -124,7 +145,12 @@ if [ "$KSCERT_CHECK" = True ]; then
   exit 0
 fi
 open_stage "$conf"
-stage_config
+if from_outside; then
+  staged=$stage
+  mkdir -p "$stage/pki/etcd" "$stage/conf"
+else
+  stage_config
+fi
 stage_users
 
 # Everything is made and checked first, and placed after that.
@@ -156,7 +182,11 @@ for item in $due; do
       refuse "$pki/$item.crt"
       continue
     fi
-    place_pair "$stage/pki/$item" "$pki/$item"
+    if from_outside; then
+      place "$stage/pki/$item.crt" "$pki/$item.crt"
+    else
+      place_pair "$stage/pki/$item" "$pki/$item"
+    fi
     ;;
   esac
   changed "$item"

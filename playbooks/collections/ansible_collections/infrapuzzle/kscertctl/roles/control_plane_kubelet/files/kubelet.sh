@@ -13,10 +13,17 @@ if refer_due || { [ -n "$due" ] && refers_elsewhere; }; then refer=yes; fi
 
 [ "$KSCERT_CHECK" = True ] || open_stage "$conf"
 if [ -n "$due" ] && ! would_renew_kubelet; then
-  check_authority ca
-  stage_config
+  if ! from_outside; then
+    check_authority ca
+    stage_config
+  fi
   kubelet_pair >"$stage/old.pem"
-  if [ -s "$stage/old.pem" ]; then
+  if from_outside; then
+    openssl x509 -in "$stage/old.pem" -out "$stage/old.crt"
+    signed_for <"$stage/old.crt" >"$stage/new.crt"
+    check_successor "$stage/old.crt" "$stage/new.crt" "$pki/ca.crt" "$current"
+    openssl pkey -in "$stage/old.pem" | one_line >"$stage/new.key.64"
+  elif [ -s "$stage/old.pem" ]; then
     openssl x509 -in "$stage/old.pem" -out "$stage/old.crt"
     issue_successor "$stage/old.crt" "$current"
     chain "$stage/old.pem" "$stage/new.crt" "$pki/ca.crt"

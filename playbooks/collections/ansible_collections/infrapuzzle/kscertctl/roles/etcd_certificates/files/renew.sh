@@ -1,10 +1,13 @@
 # Renews the leaves of Kubespray's host etcd that are due: same key, subject, names, usages and
 # lifetime, signed by etcd's own CA. Without the CA's key, as on a control plane without an etcd
 # member, KSCERT_ETCD=request prints requests for the node that has it (sign.sh), and what that has
-# signed is taken from KSCERT_ISSUED.
+# signed is taken from KSCERT_ISSUED. With certificates from outside, what is due and not among them is
+# renewed only where the key is, or with KSCERT_ETCD_SIGNER, the node that has it.
 [ -f "$dir/ca.pem" ] || exit 0
-here=
+here='' inside=''
 [ ! -f "$dir/ca-key.pem" ] || here=yes
+if [ -n "$here" ] || [ -n "${KSCERT_ETCD_SIGNER:-}" ] || ! from_outside; then inside=yes; fi
+[ -n "$inside" ] || [ "$KSCERT_ETCD" != request ] || exit 0
 [ "$KSCERT_ETCD" != request ] || { [ -z "$here" ] && [ "$KSCERT_CHECK" != True ]; } || exit 0
 need_backup
 sweep
@@ -49,7 +52,11 @@ for name in "$@"; do
   esac
   case "$seen " in *" $cert "*) continue ;; esac
   seen="$seen $cert"
-  if ends_within "$cert" "$seconds" || unidentified "$cert"; then due="$due $name"; fi
+  if from_outside && [ -n "$(signed_for <"$cert")" ]; then
+    [ "$KSCERT_ETCD" = request ] || due="$due $name"
+  elif [ -n "$inside" ] && { ends_within "$cert" "$seconds" || unidentified "$cert"; }; then
+    due="$due $name"
+  fi
 done
 [ -n "$due" ] || exit 0
 
@@ -69,7 +76,12 @@ for name in $due; do
     printf 'request: %s|%s|%s\n' "$id" "$(openssl x509 -in "$cert" | one_line)" "$(one_line <"$stage/request")"
     continue
   fi
-  if [ -n "$here" ]; then
+  rm -f "$stage/new.pem"
+  given=
+  ! from_outside || signed_for <"$cert" >"$stage/new.pem"
+  if [ -s "$stage/new.pem" ]; then
+    given=yes
+  elif [ -n "$here" ]; then
     request "$cert" "$key"
     sign "$cert"
   else

@@ -4,9 +4,16 @@ need_backup
 current=$kubelet/kubelet-client-current.pem
 kubeletconf=$conf/kubelet.conf
 stage=$kubelet/.kscertctl.request
+if from_outside && kubelet_due; then mkdir -p "$stage"; fi
 if [ -d "$stage" ]; then
   trap 'rm -rf "$stage"' EXIT
   trap 'exit 130' INT TERM HUP
+  if from_outside; then
+    kubelet_pair >"$stage/old.pem"
+    openssl pkey -in "$stage/old.pem" -out "$stage/key"
+    openssl x509 -in "$stage/old.pem" -out "$stage/old.crt"
+    KSCERT_ISSUED=$(signed_for <"$stage/old.crt" | one_line)
+  fi
   [ -z "$KSCERT_REFUSED" ] ||
     fail "no client certificate was signed for this kubelet: $(printf '%s' "$KSCERT_REFUSED" | base64 -d)"
   [ -n "$KSCERT_ISSUED" ] || fail "no control plane has signed a client certificate for this kubelet:" \
@@ -19,7 +26,7 @@ if [ -d "$stage" ]; then
   file=$(sed -n 's/^.*certificate-authority["'"'"']\{0,1\}: *["'"'"']\{0,1\}\([^"'"'"', }]*\).*/\1/p' "$kubeletconf" |
     head -n 1 | sed "s|^[^/]|$conf/&|")
   [ -s "$stage/ca.pem" ] || cat "${file:-$conf/ssl/ca.crt}" >"$stage/ca.pem"
-  chain "$stage/old.chain" "$stage/new.pem" "$stage/ca.pem"
+  from_outside || chain "$stage/old.chain" "$stage/new.pem" "$stage/ca.pem"
   ! invalid "$stage/ca.pem" "$stage/new.pem" ||
     fail "the new client certificate is not valid under the CA in $kubeletconf: $why"
   if [ -s "$stage/old.crt" ] && [ "$(names "$stage/old.crt")" != "$(names "$stage/new.pem")" ]; then

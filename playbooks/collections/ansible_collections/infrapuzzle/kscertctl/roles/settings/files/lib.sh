@@ -204,6 +204,20 @@ etcd_env() {
 # after issuing with a wrong clock.
 ends_within() { ! lasts "$2" <"$1"; }
 
+# from_outside: certificates come from CAs whose keys are elsewhere, and no others are placed:
+# KSCERT_SIGNED has a line for each, its public key and it with the CAs after it, in base64.
+from_outside() { [ -n "${KSCERT_SIGNED:-}" ]; }
+
+# signed_for: what was signed for the key of the certificate on standard input; nothing if there is
+# none, or the certificate is that one already.
+signed_for() {
+  present=$(openssl x509 2>/dev/null) || return 0
+  half=$(printf '%s\n' "$present" | openssl x509 -noout -pubkey | public_half)
+  signed=$(printf '%s\n' "$KSCERT_SIGNED" | sed -n "s#^$half|##p" | head -n 1 | base64 -d)
+  [ -n "$signed" ] || return 0
+  [ "$(printf '%s\n' "$signed" | openssl x509)" = "$present" ] || printf '%s\n' "$signed"
+}
+
 # unidentified FILE: while CAs are renewed, it lacks an identifier of its CA's key, without which
 # strict clients refuse it; a new one has it, once the CA itself has an identifier.
 unidentified() { [ -n "${KSCERT_CA_RENEWAL:-}" ] && [ -z "$(fields "$1" | sed -n '/^extension 551d23 /p')" ]; }
@@ -563,10 +577,10 @@ CA
   return 1
 }
 
-# invalid CA FILE: a certificate is not valid under a CA. Leaves openssl's error in $why, without
-# the lines before and after it, which name the certificate and the failure.
+# invalid CA FILE [OPTION...]: a certificate is not valid under a CA. Leaves openssl's error in $why,
+# without the lines before and after it, which name the certificate and the failure.
 invalid() {
-  why=$(verify "$1" "$2" 2>&1) && return 1
+  why=$(verify "$@" 2>&1) && return 1
   error=$(printf '%s\n' "$why" | grep '^error [0-9]* at ' | head -n 1)
   why=${error:-$why}
 }
@@ -751,6 +765,7 @@ restart_due() { [ -e "$kubelet/.kscertctl.restart" ]; }
 # successors that were not placed. Some of it holds keys.
 sweep() {
   [ "$KSCERT_CHECK" != True ] || return 0
+  sweep_memory
   # A kubelet's new pair to which nothing refers yet.
   left=$(readlink "$kubelet/.kscertctl.link" || :)
   case $left in
@@ -762,6 +777,16 @@ sweep() {
       find "$(safe_dir "$path")/" -maxdepth 1 -name '.kscertctl.*' ! -name .kscertctl.restart -exec rm -rf {} +
     }
     [ ! -d "${path%/*}" ] || rm -f "$(successor_path "$path")"
+  done
+}
+
+# sweep_memory: removes stages in memory (external_ca, private_stage) whose processes are gone.
+sweep_memory() {
+  for left in "$root"/run/.kscertctl.*; do
+    of_process=${left##*/.kscertctl.}
+    of_process=${of_process%%.*}
+    case $of_process in '' | *[!0-9]*) continue ;; esac
+    [ -d "/proc/$of_process" ] || rm -rf "$left"
   done
 }
 
@@ -832,7 +857,9 @@ kubelet_pair() {
 # kubelet does not start with it; or the file is missing, and kubelet.conf has none to begin with. A
 # dangling link is fixed, too.
 kubelet_due() {
-  if elsewhere; then
+  if from_outside; then
+    [ -n "$(kubelet_pair | signed_for)" ]
+  elif elsewhere; then
     own_due && ! { usable "$current" && ! client_due "$current"; }
   elif [ -f "$current" ]; then
     ! usable "$current" || client_due "$current"
@@ -914,9 +941,9 @@ renew_serving_pair() {
   changed "$certificate"
 }
 
-# open_stage DIR: a private directory for what is being made, removed at exit.
+# open_stage DIR [PID]: a private directory for what is being made, removed at exit.
 open_stage() {
-  stage=$(mktemp -d "$1/.kscertctl.XXXXXX")
+  stage=$(mktemp -d "$1/.kscertctl.${2:+$2.}XXXXXX")
   # shellcheck disable=SC2086 # words
   trap '[ -z "$at_work" ] || kill $at_work; rm -rf "$stage"' EXIT
   trap 'exit 130' INT TERM HUP
@@ -1079,6 +1106,10 @@ END
 # ours_and_due TEXT: a client certificate, with those after it, that this cluster's CA has signed
 # and of which one is due. Certificates of others are never changed.
 ours_and_due() {
+  if from_outside; then
+    [ -n "$(printf '%s\n' "$1" | signed_for)" ]
+    return
+  fi
   ! printf '%s\n' "$1" | lasts "$seconds" && with_each "$pki/ca.crt" signed_here "$1" &&
     ! printf '%s\n' "$1" | openssl x509 -noout -text | grep -q 'CA:TRUE'
 }
@@ -1200,6 +1231,7 @@ stage_users() {
     printf '%s\n' "$file" >"$stage/users/$user.of"
     text_of "$(awk -v user="$user" '$5 == user {print $6; exit}' "$stage/parts")" >"$stage/users/$user.whole"
     openssl x509 -in "$stage/users/$user.whole" >"$stage/users/$user.crt"
+    ! from_outside || continue
     names "$stage/users/$user.crt" >"$stage/names-old"
     issuable "$stage/names-old" ||
       printf 'kubeadm makes no certificate for %s\n' "$(tr '\n' ' ' <"$stage/names-old")" >"$stage/users/$user.not"
@@ -1208,10 +1240,15 @@ stage_users() {
 
 # issue_user FINGERPRINT: the successor of such a certificate, in a kubeconfig's form.
 issue_user() {
-  issue_successor "$staged/users/$1.crt" "$(cat "$staged/users/$1.of")"
-  chain "$staged/users/$1.whole" "$stage/new.crt" "$pki/ca.crt"
+  if from_outside; then
+    signed_for <"$staged/users/$1.crt" >"$stage/new.crt"
+    check_successor "$staged/users/$1.crt" "$stage/new.crt" "$pki/ca.crt" "$(cat "$staged/users/$1.of")"
+  else
+    issue_successor "$staged/users/$1.crt" "$(cat "$staged/users/$1.of")"
+    chain "$staged/users/$1.whole" "$stage/new.crt" "$pki/ca.crt"
+    mv "$stage/new.key.64" "$staged/users/$1.key.64"
+  fi
   one_line <"$stage/new.crt" >"$staged/users/$1.crt.64"
-  mv "$stage/new.key.64" "$staged/users/$1.key.64"
 }
 
 # splice FILE DIRECTORY: FILE with some bytes replaced. Standard input lists the replacements in
@@ -1226,15 +1263,16 @@ splice() {
 }
 
 # exchange FILE USER...: kubectl's JSON or a kubeconfig, whose parts are on standard input, with new
-# pairs for these users. Every other byte stays.
+# pairs for these users, or with certificates from outside for their keys. Every other byte stays.
 exchange() {
-  exchanged=$1
+  exchanged=$1 keys=yes
+  ! from_outside || keys=
   shift
-  awk -v users="$*" '
+  awk -v users="$*" -v keys="$keys" '
     BEGIN { n = split(users, list, " "); for (i = 1; i <= n; i++) due[list[i]] }
     { public[NR] = $3; of[NR] = $4; at[NR] = $1 " " $2; if ($4 in due) new[$3] = $4 }
     END {
-      for (i = 1; i <= NR; i++) if (public[i] in new && (of[i] == "key" || of[i] == new[public[i]]))
+      for (i = 1; i <= NR; i++) if (public[i] in new && (of[i] == "key" && keys || of[i] == new[public[i]]))
         print at[i], new[public[i]] (of[i] == "key" ? ".key.64" : ".crt.64")
     }' >"$stage/exchanges"
   splice "$exchanged" "$stage/users" <"$stage/exchanges"
