@@ -77,9 +77,9 @@ func TestFleetSubmitted(t *testing.T) {
 		}
 		return states
 	}
-	until := func(what string, of *cluster.Cluster, script string) {
+	until := func(what string, within time.Duration, of *cluster.Cluster, script string) {
 		t.Helper()
-		if err := cluster.Poll(ctx, 5*time.Minute, time.Second, what, func(ctx context.Context) error {
+		if err := cluster.Poll(ctx, within, time.Second, what, func(ctx context.Context) error {
 			_, err := of.Shell(ctx, "cp1", script)
 			return err
 		}); err != nil {
@@ -87,13 +87,14 @@ func TestFleetSubmitted(t *testing.T) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	until("a change", lapsed, `grep -qs '"event":"intent".*pre-phase' /var/lib/kscertctl/runs/*/journal.jsonl`)
+	until("a change", 5*time.Minute, lapsed, `grep -qs '"event":"intent".*pre-phase' /var/lib/kscertctl/runs/*/journal.jsonl`)
 	if s := status(); s[lapsed.Name()] != "running" || s[due.Name()] != "waiting" {
 		t.Errorf("in the middle: %v", s)
 	}
 	shellOutput(ctx, t, manager, "cp1", `id=$(crictl ps --quiet --no-trunc --state Running --label io.kubernetes.container.name=kscertctl)
 [ -n "$id" ]; crictl stop --timeout 0 $id`)
-	until("the Job", manager, `kubectl --kubeconfig /etc/kubernetes/admin.conf get job night -o jsonpath='{.status.conditions[*].type}' | grep -q Complete`)
+	// The next Pod cannot see that the one before it is dead: it waits until the lock is stale.
+	until("the Job", 15*time.Minute, manager, `kubectl --kubeconfig /etc/kubernetes/admin.conf get job night -o jsonpath='{.status.conditions[*].type}' | grep -q Complete`)
 
 	if s := status(); s[lapsed.Name()] != "done" || s[due.Name()] != "done" {
 		t.Errorf("at the end: %v", s)
