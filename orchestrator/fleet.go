@@ -89,6 +89,9 @@ func LockFleet(state, file string) (unlock func() error, err error) {
 	if state, err = stateOr(state); err != nil {
 		return nil, err
 	}
+	if path, err := filepath.EvalSymlinks(file); err == nil { // it is one file by all its names
+		file = path
+	}
 	sum := sha256.Sum256([]byte(file))
 	me := run.Owner{Schema: run.OwnerSchema, PID: os.Getpid(), Run: "fleet",
 		Started: time.Now().UTC().Truncate(time.Second)}

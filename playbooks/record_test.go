@@ -232,8 +232,16 @@ func TestRecall(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	if err := os.Mkdir(k.state+"/runs/no run", 0o700); err != nil {
-		t.Fatal(err)
+	// What is no run, such as one that was put aside, and one that a full disk left empty.
+	for _, dir := range []string{"no run", aRun + "-bad", "aaaa", "20990101T000000Z-abcdef"} {
+		if err := os.Mkdir(k.state+"/runs/"+dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(dir, "-bad") {
+			if err := os.WriteFile(k.state+"/runs/"+dir+"/"+itsJournal, []byte(beginning), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	short, long := []string{itsJournal}, []string{itsJournal, "plan.json.gz"}
 	for _, row := range []struct {
@@ -278,7 +286,7 @@ func TestPlaybooksKeepTheRecord(t *testing.T) {
 			t.Fatal(err)
 		}
 		before, after, keeps := strings.Cut(string(text), "import_playbook: keep.yml")
-		reads := slices.Contains([]string{"backups.yml", "collect.yml", "groups.yml", "inspect.yml", "keep.yml", "kubeconfig.yml", "recall.yml", "record.yml"}, filepath.Base(book))
+		reads := slices.Contains([]string{"backups.yml", "ca_csr.yml", "collect.yml", "groups.yml", "inspect.yml", "keep.yml", "kubeconfig.yml", "recall.yml", "record.yml"}, filepath.Base(book))
 		if keeps == reads || keeps && (strings.Contains(before, "hosts:") || strings.Contains(after, "import_playbook:")) {
 			t.Errorf("%s keeps the record before all else: %t", book, keeps)
 		}

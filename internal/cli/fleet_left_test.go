@@ -14,12 +14,12 @@ func TestLeftByPod(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	kept := func(age time.Duration, kind run.Kind, ended run.Result) run.Record {
-		return run.Record{ID: "a", State: run.State{Kind: kind, Requested: true, Ended: ended},
+		return run.Record{ID: "a", State: run.State{Kind: kind, Requested: true, Ended: ended, Order: []string{"01-backup"}},
 			Entries: []run.Entry{{Time: now.Add(-age)}}}
 	}
 	stopped, unreadable := kept(time.Hour, run.KindRun, run.Failed), errors.New("damaged")
-	refused := stopped
-	refused.Err = unreadable
+	refused, unbegun := stopped, stopped
+	refused.Err, unbegun.State.Order = unreadable, []string{run.StepLock}
 	locked := &orchestrator.Error{Code: orchestrator.ExitLocked, Summary: "locked"}
 	for _, row := range []struct {
 		name    string
@@ -29,6 +29,7 @@ func TestLeftByPod(t *testing.T) {
 	}{
 		{"nothing", nil, "", nil},
 		{"stopped", []run.Record{stopped}, "a", nil},
+		{"ended before a change", []run.Record{unbegun}, "", nil},
 		{"killed", []run.Record{kept(time.Hour, run.KindRun, "")}, "a", nil},
 		{"done", []run.Record{kept(time.Hour, run.KindRun, run.Done), stopped}, "", nil},
 		{"long ago", []run.Record{kept(25*time.Hour, run.KindRun, run.Failed)}, "", nil},

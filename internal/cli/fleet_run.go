@@ -414,6 +414,15 @@ func (f *fleetRunFlags) earlier(cmd *cobra.Command, names []string) (*report.Fle
 			return nil, nil, fmt.Errorf("finding the working directory: %w", err)
 		}
 	}
+	if config := cmd.Flags().Lookup("config"); config != nil && config.Changed {
+		path, err := filepath.Abs(config.Value.String())
+		if err == nil {
+			err = config.Value.Set(path)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("finding the working directory: %w", err)
+		}
+	}
 	if err := os.Chdir(doc.Dir); err != nil {
 		return nil, nil, &orchestrator.Error{Code: orchestrator.ExitUsage,
 			Summary: "going to the directory the command was run in: " + err.Error(), Err: err,
@@ -438,6 +447,9 @@ func readFleet(r run.Record) (report.FleetRun, error) {
 	if err == nil && doc.Schema != report.FleetRunSchema {
 		err = fmt.Errorf("it has schema %d, this version reads %d", doc.Schema, report.FleetRunSchema)
 	}
+	if err == nil && len(doc.Clusters) == 0 {
+		err = errors.New("it has no clusters")
+	}
 	if err != nil {
 		return doc, &orchestrator.Error{Code: orchestrator.ExitUnexpected,
 			Summary: fmt.Sprintf("fleet run %s: %v", r.ID, err), Err: err,
@@ -457,6 +469,9 @@ func recall(all []*member, doc, earlier *report.FleetRun) {
 	doc.Fleet, doc.Began, doc.Dir = earlier.Fleet, earlier.Began, earlier.Dir
 	for _, m := range all {
 		i := slices.IndexFunc(earlier.Clusters, func(c report.FleetCluster) bool { return c.Name == m.Name })
+		if i < 0 {
+			continue // it was not there
+		}
 		was := earlier.Clusters[i]
 		if was.State == report.FleetDone {
 			*m.at = was
@@ -470,8 +485,11 @@ func recall(all []*member, doc, earlier *report.FleetRun) {
 // left takes over that a run on the cluster was stopped after a change, if it was: until that is
 // continued, its exit code is that of the cluster.
 func (m *member) left(was report.FleetCluster) {
-	r, ok := m.stopped()
-	if !ok || !r.State.Begun() {
+	if m.at.Run == "" {
+		return
+	}
+	r := run.Read(m.at.StateDir, m.at.Run)
+	if r.Err != nil || !r.State.Requested || !r.State.Begun() || r.State.Ended == run.Done {
 		return
 	}
 	m.begun = true
@@ -486,22 +504,29 @@ func (m *member) left(was report.FleetCluster) {
 	}
 }
 
-// stopped is the run on the cluster that was stopped after its approval, if there is one.
-func (m *member) stopped() (run.Record, bool) {
+// continues is the run on the cluster that is to be continued; empty for none, and for one that has
+// ended before a change: its plan may not fit any more. The error, an *orchestrator.Error, is that there
+// is one, and that it cannot be continued now.
+func (m *member) continues() (string, error) {
 	if m.at.Run == "" {
-		return run.Record{}, false
+		return "", nil
 	}
-	r, err := orchestrator.FindRun(m.at.StateDir, m.at.Run)
-	return r, err == nil && r.Resumable()
-}
-
-// resumable is its name; empty for none.
-func (m *member) resumable() string {
-	r, ok := m.stopped()
-	if !ok {
-		return ""
+	r := run.Read(m.at.StateDir, m.at.Run)
+	switch {
+	case r.Err != nil:
+		return "", &orchestrator.Error{Code: orchestrator.ExitNotBegun, Err: r.Err,
+			Summary: "the record of what was begun on the cluster cannot be read: " + r.Err.Error(),
+			Next: "nothing was changed now; check the cluster, then begin another fleet run: kscertctl diagnose " +
+				"-i INVENTORY"}
+	case r.Running:
+		return "", &orchestrator.Error{Code: orchestrator.ExitLocked,
+			Summary: fmt.Sprintf("run %s is still at work on the cluster, or what it has started is", r.ID),
+			Next: "nothing was changed now; wait until it has finished: " +
+				orchestrator.Command(m.at.StateDir, "status", r.ID)}
+	case r.Resumable() && (r.State.Begun() || r.State.Ended == ""):
+		return r.ID, nil
 	}
-	return r.ID
+	return "", nil
 }
 
 // requireYes asks for a yes, unless it was given. The error, an *Error with the next step, is that there
@@ -536,7 +561,7 @@ func (f *fleetRunFlags) approve(ctx context.Context, s Streams, all []*member, d
 	}
 	var open []*member
 	for _, m := range all {
-		if m.at.State == report.FleetWaiting && m.resumable() == "" {
+		if id, err := m.continues(); m.at.State == report.FleetWaiting && id == "" && err == nil {
 			open = append(open, m)
 		}
 	}
@@ -730,12 +755,9 @@ func (w *fleetWork) why(p fleet.Policy) {
 
 // cluster works on one cluster.
 func (w *fleetWork) cluster(ctx context.Context, s Streams, m *member) {
-	var (
-		result orchestrator.Result
-		err    error
-	)
-	resumed := m.resumable()
-	if resumed == "" && w.recall {
+	var result orchestrator.Result
+	resumed, err := m.continues()
+	if resumed == "" && err == nil && w.recall {
 		resumed, err = w.recalled(ctx, s, m)
 	}
 	if err == nil {
@@ -782,10 +804,11 @@ func (w *fleetWork) carry(ctx context.Context, s Streams, m *member, resumed str
 // lookBack asks a cluster whose window is closed for a run that an earlier Pod left: once begun, it is
 // finished. While a window is open, that is asked when the work begins.
 func (w *fleetWork) lookBack(ctx context.Context, s Streams, m *member) {
-	if m.at.State != report.FleetWaiting || m.Windows.Open(time.Now()) || m.resumable() != "" {
+	id, err := m.continues()
+	if m.at.State != report.FleetWaiting || m.Windows.Open(time.Now()) || id != "" || err != nil {
 		return
 	}
-	_, err := w.recalled(ctx, s, m)
+	_, err = w.recalled(ctx, s, m)
 	w.note(func() {
 		if m.left(*m.at); err != nil {
 			m.ended(err) // it is asked again when its window opens
@@ -866,7 +889,7 @@ func leftByPod(records []run.Record, now time.Time) (string, error) {
 			continue
 		case age > recallWithin, r.State.Kind == run.KindRollback, r.State.Ended == run.Done:
 			return "", nil
-		case r.Err != nil || !r.Resumable():
+		case r.Err != nil || !r.Resumable() || !r.State.Begun() && r.State.Ended != "":
 			return "", r.Err
 		}
 		return r.ID, nil

@@ -209,6 +209,9 @@ func (f *fleetSubmitFlags) specs(c chosen) ([]fleetjob.Spec, error) {
 		if len(specs) > 1 {
 			specs[i].Name = fmt.Sprintf("%s-%d", base.Name, i+1)
 		}
+		if err := specs[i].Validate(); err != nil {
+			return nil, err
+		}
 	}
 	return specs, nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/cli"
+	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
@@ -278,6 +279,69 @@ func TestFleetFinishesWhatHasBegun(t *testing.T) {
 	if done.want(t, "done", 0, "a done 0"); done.Clusters[0].Run != first.Clusters[0].Run {
 		t.Errorf("%+v", done)
 	}
+}
+
+// A run that ended before a change is planned anew: another one may have worked on the cluster meanwhile.
+func TestFleetPlansAnewBeforeAChange(t *testing.T) {
+	t.Parallel()
+	p, dirs := fleetOf(t, "", [3]string{"a", renews, ""})
+	lock := filepath.Join(dirs["a"], "lock.yml")
+	free, err := os.ReadFile(lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := fakeansible.Says(t, `@@LOCK held 5 {"schema":1,"user":"anna","host":"elsewhere","pid":7,"run":"20260301T110000Z-abcdef"}`+"\n@@END\n")
+	if err := os.WriteFile(lock, []byte(taken), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first := readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json").want(t, 6, "anna on elsewhere").out)
+	if err := os.WriteFile(lock, free, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	well(t, dirs["a"]) // anna has renewed it
+	readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json", "--resume", first.Fleet).want(t, 0).out).want(t, "done", 0, "a done 0")
+}
+
+// A cluster whose run has begun is never given another one: not while what a killed process has started
+// still works there, and not if its record cannot be read.
+func TestFleetKeepsToTheRunThatHasBegun(t *testing.T) {
+	t.Parallel()
+	p, dirs := fleetOf(t, "", [3]string{"a", slow, ""})
+	a := tried{dir: dirs["a"]}
+	running := p.again(t, "fleet", "run", "--yes")
+	a.until(t, "begun")
+	if err := running.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	running.code(t)
+	killed := readDoc(t, p.command(t, "fleet", "status", "-o", "json").want(t, 0).out)
+	resume := []string{"fleet", "run", "--yes", "-o", "json", "--resume", killed.Fleet}
+	first := killed.Clusters[0].Run
+	wantRun := func(doc fleetDoc) {
+		t.Helper()
+		if doc.Clusters[0].Run != first {
+			t.Errorf("run %s took the place of %s", doc.Clusters[0].Run, first)
+		}
+	}
+	wantRun(readDoc(t, p.command(t, resume...).want(t, 6, "run "+first+" is still at work on the cluster").out))
+	a.keep(t, "go", "")
+	a.until(t, "finished")
+
+	journal := filepath.Join(p.dir, "state", "kscertctl", "runs", first, "journal.jsonl")
+	text, err := os.ReadFile(journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(journal, append([]byte("junk\n"), text...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantRun(readDoc(t, p.command(t, resume...).want(t, 7, "the record of what was begun on the cluster cannot be read").out))
+	if err := os.WriteFile(journal, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := readDoc(t, p.command(t, resume...).want(t, 0).out)
+	done.want(t, "done", 0, "a done 0")
+	wantRun(done)
 }
 
 // After the first signal the clusters at work finish their step; two runs of one fleet file never

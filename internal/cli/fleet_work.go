@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -92,13 +93,19 @@ func (f *fleetWorkFlags) do(cmd *cobra.Command, s Streams, name string) (*report
 		return f.run.run(cmd, s, []string{name})
 	}
 	earlier, err := readFleet(r)
+	if errors.Is(err, fs.ErrNotExist) { // it has begun nothing
+		return f.run.run(cmd, s, []string{name})
+	}
 	if err != nil {
 		return nil, err
 	}
 	names := []string{name}
 	for i := range earlier.Clusters {
 		m := member{at: &earlier.Clusters[i]}
-		if m.at.Name == name && m.at.State != report.FleetDone && m.resumable() != "" {
+		if m.at.Name != name || m.at.State == report.FleetDone {
+			continue
+		}
+		if id, err := m.continues(); id != "" || err != nil {
 			f.run.resume, names = r.ID, nil
 		}
 	}

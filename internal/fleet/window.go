@@ -31,7 +31,21 @@ func (w Window) on(day time.Time) (from, to time.Time, ok bool) {
 	if end <= w.From {
 		end += 24 * 60
 	}
-	return time.Date(y, m, d, 0, w.From, 0, 0, w.Zone), time.Date(y, m, d, 0, end, 0, 0, w.Zone), true
+	from, to = w.at(y, m, d, w.From), w.at(y, m, d, end)
+	return from, to, from.Before(to)
+}
+
+// at is when the clock shows a minute of the day, or, if it skips that, the moment when it is put forward.
+func (w Window) at(y int, m time.Month, d, minute int) time.Time {
+	t := time.Date(y, m, d, 0, minute, 0, 0, w.Zone)
+	const day = 24 * 60
+	switch after := t.Hour()*60 + t.Minute() - minute%day; {
+	case after > 0: // taken as if the clock had not been put forward yet
+		t, _ = t.ZoneBounds()
+	case after < 0:
+		_, t = t.ZoneBounds()
+	}
+	return t
 }
 
 // Windows are all of a cluster; without any it may be changed at any time.

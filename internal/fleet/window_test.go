@@ -7,6 +7,38 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/fleet"
 )
 
+// A window in the hour that a clock skips is what the clock shows of it: from the moment when it is put
+// forward, or nothing.
+func TestWindowInTheSkippedHour(t *testing.T) {
+	t.Parallel()
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := time.Date(2027, 3, 27, 12, 0, 0, 0, berlin) // the clock is put forward from 02:00 to 03:00 on the next day
+	const skipped, usual = "2027-03-28T03:00:00+02:00", "2027-03-29T02:30:00+02:00"
+	for _, row := range []struct {
+		from, to string
+		opens    string
+		lasts    time.Duration
+	}{
+		{"02:30", "03:30", skipped, 30 * time.Minute},
+		{"02:30", "03:00", usual, 30 * time.Minute},
+		{"01:30", "02:30", "2027-03-28T01:30:00+01:00", 30 * time.Minute},
+		{"23:30", "02:30", "2027-03-27T23:30:00+01:00", 150 * time.Minute},
+	} {
+		f, err := fleet.Parse("f", []byte("time-zone: Europe/Berlin\nclusters: [{name: a, inventories: b, windows: [{from: '"+row.from+"', to: '"+row.to+"'}]}]\n"), known())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := f.Entries[0].Windows
+		opens := w.Next(before)
+		if got := opens.Format(time.RFC3339); got != row.opens || !w.Open(opens) || !w.Open(opens.Add(row.lasts-time.Minute)) || w.Open(opens.Add(row.lasts)) {
+			t.Errorf("%s to %s: opens %s, open %t, %t, %t", row.from, row.to, got, w.Open(opens), w.Open(opens.Add(row.lasts-time.Minute)), w.Open(opens.Add(row.lasts)))
+		}
+	}
+}
+
 func TestWindows(t *testing.T) {
 	t.Parallel()
 	berlin, err := time.LoadLocation("Europe/Berlin")

@@ -95,6 +95,14 @@ func (s Spec) Validate() error {
 				name.longest, name.what)
 		}
 	}
+	// The Pods' host names have 63 characters at most; a CronJob appends 11 to the name of a Job.
+	longest := len(s.Name) + len(fmt.Sprintf("-%d", max(len(s.Clusters), 1)-1))
+	if s.Schedule != "" {
+		longest += 11
+	}
+	if longest > 63 {
+		return fmt.Errorf("--name %q: is too long by %d for the names of its Pods", s.Name, longest-63)
+	}
 	if s.Zone != "" && s.Schedule == "" {
 		return errors.New("--time-zone is for --schedule")
 	}

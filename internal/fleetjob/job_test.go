@@ -184,6 +184,17 @@ func TestManifestRefuses(t *testing.T) {
 			t.Errorf("%+v: %v", right, err)
 		}
 	}
+	// NAME-11 with 12 clusters, as a Job and with what a CronJob appends.
+	for _, row := range []struct {
+		name     int
+		schedule string
+		wrong    bool
+	}{{50, "", false}, {49, "@daily", false}, {50, "@daily", true}} {
+		s := fleetjob.Spec{Name: strings.Repeat("n", row.name), Schedule: row.schedule, Clusters: make([]string, 12)}
+		if err := s.Validate(); (err != nil) != row.wrong {
+			t.Errorf("%+v: %v", row, err)
+		}
+	}
 	if err := (fleetjob.Spec{Name: "a", Zone: "UTC"}).Validate(); err == nil || !strings.Contains(err.Error(), "--time-zone is for --schedule") {
 		t.Errorf("a zone of nothing: %v", err)
 	}

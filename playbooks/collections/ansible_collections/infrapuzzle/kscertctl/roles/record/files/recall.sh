@@ -38,11 +38,13 @@ from() {
   fi
 }
 
-# names: the names of runs here.
+# names: the names of runs here. Others may have put other things in the directory, and where a disk was
+# full is a run without a journal.
 names() {
   cd "$runs" 2>/dev/null || return 0
-  for name in *; do
-    case $name in *[!0-9TZa-f-]*) ;; *) printf '%s\n' "$name" ;; esac
+  d='[0-9]' h='[0-9a-f]'
+  for name in $d$d$d$d$d$d$d${d}T$d$d$d$d$d${d}Z-$h$h$h$h$h$h; do
+    [ ! -e "$name/journal.jsonl" ] || printf '%s\n' "$name"
   done
 }
 
