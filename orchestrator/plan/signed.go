@@ -178,6 +178,10 @@ func unsigned(all, d diagnosis.Diagnosis) map[string][]certs.Kind {
 	return out
 }
 
+// signTheseToo is what helps where certificates are missing among those that were signed.
+const signTheseToo = "have these signed, too, and put them next to the others; the requests: " +
+	"kscertctl ca csr -i INVENTORY --dir DIR"
+
 // installable returns why signed certificates cannot be placed; nil if they can. An API server that
 // cannot be used comes back only with all that it needs.
 func (p Policy) installable(s snapshot.Snapshot, all, d diagnosis.Diagnosis) error {
@@ -203,8 +207,6 @@ func (p Policy) installable(s snapshot.Snapshot, all, d diagnosis.Diagnosis) err
 		}
 		return out
 	}
-	const next = "have these signed, too, and put them next to the others; the requests: " +
-		"kscertctl ca csr -i INVENTORY --dir DIR"
 	out := false
 	for _, n := range s.With(cluster.ControlPlane) {
 		if d.ControlPlanes[n.Name] == diagnosis.APIUsable {
@@ -213,7 +215,7 @@ func (p Policy) installable(s snapshot.Snapshot, all, d diagnosis.Diagnosis) err
 		out = true
 		if files := needs(n); len(files) > 0 {
 			return &UnsupportedError{fmt.Sprintf("the API server of %s cannot be used, and would not come back "+
-				"without %s: %s", n.Name, strings.Join(files, ", "), next)}
+				"without %s: %s", n.Name, strings.Join(files, ", "), signTheseToo)}
 		}
 	}
 	var members int
@@ -227,7 +229,7 @@ func (p Policy) installable(s snapshot.Snapshot, all, d diagnosis.Diagnosis) err
 	q := Quorum{Members: max(members, QuorumOf(s).Members)}
 	if out && len(down) > 0 && q.Members-len(down) < q.Needed() {
 		return &UnsupportedError{fmt.Sprintf("no API server comes back without etcd, which has %d members and would "+
-			"have no quorum without %s: %s", q.Members, strings.Join(down, "; "), next)}
+			"have no quorum without %s: %s", q.Members, strings.Join(down, "; "), signTheseToo)}
 	}
 	return nil
 }
