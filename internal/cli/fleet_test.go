@@ -281,7 +281,7 @@ func TestFleetFinishesWhatHasBegun(t *testing.T) {
 	}
 }
 
-// A run that ended before a change is planned anew: another one may have worked on the cluster meanwhile.
+// A run that ended before a change is planned again: another one may have worked on the cluster meanwhile.
 func TestFleetPlansAnewBeforeAChange(t *testing.T) {
 	t.Parallel()
 	p, dirs := fleetOf(t, "", [3]string{"a", renews, ""})
