@@ -11,8 +11,8 @@
 #             0 3 1,15 * 1    "the 1st, the 15th and Mondays"   CronJob 70 times, systemd-cron 6
 #             0 3 1-7 * 0     "the first Sunday", often wanted  CronJob 124, systemd-cron 12
 #             0 3 */2 * 1     every second day of the month     CronJob 211, systemd-cron 27
-#           The last one begins with a star, which Debian's cron counts as "any day": there
-#           the two fields must both match. CronJob does so for a bare star only.
+#           A field with a star in it is no restriction by crontab(5), so in the last one both
+#           must match. CronJob counts only a bare star as none.
 # So        A line that is moved between a crontab, systemd-cron and a CronJob can run six
 #           times a year instead of seventy, and nothing reports it. Restrict one of the two
 #           fields, and test the other one in the job.
@@ -80,10 +80,10 @@ is() {
 
 # on SCHEDULE: how often each runs it in 2027, and how many OnCalendar lines it becomes
 on() {
-	rm -rf units crontab
+	rm -rf units lines
 	mkdir units
-	printf '%s root true\n' "$1" >crontab
-	python3 -W ignore units.py crontab "$t/units"
+	printf '%s root true\n' "$1" >lines
+	python3 -W ignore units.py lines "$t/units"
 	sed -n 's/^OnCalendar=//p' units/*.timer >calendar
 	runs=$(
 		for p in "$t"/root/usr/lib/*-linux-gnu; do export LD_LIBRARY_PATH="$p:$t/root/lib/${p##*/}:$p/systemd"; done
