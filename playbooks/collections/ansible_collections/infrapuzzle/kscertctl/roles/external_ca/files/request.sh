@@ -6,30 +6,7 @@
 # request_info: the CertificationRequestInfo for the certificate whose DER encoding is on standard
 # input, in hexadecimal; then, on a line of its own, the algorithm of the signature.
 request_info() {
-  od -An -v -tx1 | awk '
-    function number(h) {
-      return (index("0123456789abcdef", substr(h, 1, 1)) - 1) * 16 + index("0123456789abcdef", substr(h, 2, 1)) - 1
-    }
-    function wrong() { exit 1 }
-    # open P: reads the header at P; leaves its tag in T, and its content from V up to before E.
-    function open(p, size, i) {
-      if (p + 1 >= n) wrong()
-      T = b[p]; size = number(b[p + 1]); V = p + 2
-      if (size > 127) {
-        i = size - 128; size = 0
-        if (i < 1 || i > 3) wrong()
-        for (; i > 0; i--) size = size * 256 + number(b[V++])
-      }
-      E = V + size
-      if (E > n) wrong()
-    }
-    function hex(from, to, out) { for (out = ""; from < to; from++) out = out b[from]; return out }
-    function der(tag, content, size) {
-      size = length(content) / 2
-      if (size < 128) return tag sprintf("%02x", size) content
-      if (size < 256) return tag "81" sprintf("%02x", size) content
-      return tag "82" sprintf("%04x", size) content
-    }
+  od -An -v -tx1 | awk "$derly"'
     { for (i = 1; i <= NF; i++) b[n++] = $i }
     END {
       open(0); open(V); end = E; p = V
@@ -63,24 +40,12 @@ request_info() {
 # bytes HEX: prints the bytes.
 bytes() {
   # shellcheck disable=SC2059 # nothing but octal escapes
-  printf "$(printf '%s' "$1" | awk '{
-    for (i = 1; i < length($0); i += 2)
-      printf "\\%03o", (index("0123456789abcdef", substr($0, i, 1)) - 1) * 16 + \
-        index("0123456789abcdef", substr($0, i + 1, 1)) - 1
-  }')"
+  printf "$(printf '%s' "$1" | awk "$derly"'
+    { for (i = 1; i < length($0); i += 2) printf "\\%03o", number(substr($0, i, 2)) }')"
 }
 
 # wrap TAG HEX: a DER element with this content.
-wrap() {
-  size=$((${#2} / 2))
-  if [ "$size" -lt 128 ]; then
-    printf '%s%02x%s' "$1" "$size" "$2"
-  elif [ "$size" -lt 256 ]; then
-    printf '%s81%02x%s' "$1" "$size" "$2"
-  else
-    printf '%s82%04x%s' "$1" "$size" "$2"
-  fi
-}
+wrap() { printf '%s\n' "$2" | awk -v tag="$1" "$derly"'{ print der(tag, $0) }'; }
 
 # request: $stage/request, for the certificate in chain.pem with the key in key.pem.
 request() {

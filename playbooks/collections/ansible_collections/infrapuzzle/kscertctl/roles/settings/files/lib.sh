@@ -357,31 +357,41 @@ one_line() { base64 | tr -d '\n'; }
 # date_of FILE startdate|enddate: seconds since 1970.
 date_of() { openssl x509 -in "$1" -noout "-$2" | seconds_of_date; }
 
+# derly: awk for DER (X.690) in hexadecimal, whose bytes are b[0] to b[n - 1]. open(P) reads the header at
+# P; it leaves its tag in T, and its content from V up to before E. der() is an element with this content.
+derly='
+  function number(h) {
+    return (index("0123456789abcdef", substr(h, 1, 1)) - 1) * 16 + index("0123456789abcdef", substr(h, 2, 1)) - 1
+  }
+  function wrong() { exit 1 }
+  function open(p, size, i) {
+    if (p + 1 >= n) wrong()
+    T = b[p]; size = number(b[p + 1]); V = p + 2
+    if (size > 127) {
+      i = size - 128; size = 0
+      if (i < 1 || i > 3) wrong()
+      for (; i > 0; i--) size = size * 256 + number(b[V++])
+    }
+    E = V + size
+    if (E > n) wrong()
+  }
+  function hex(from, to, out) { for (out = ""; from < to; from++) out = out b[from]; return out }
+  function der(tag, content, size) {
+    size = length(content) / 2
+    if (size < 128) return tag sprintf("%02x", size) content
+    if (size < 256) return tag "81" sprintf("%02x", size) content
+    return tag "82" sprintf("%04x", size) content
+  }
+'
+
 # fields FILE: the content of a certificate or certification request from its DER (RFC 5280, 4.1;
 # RFC 2986, 4), one field per line: "rdn OID:TAG:VALUE+..." of the subject, "san TAG VALUE",
 # "extension OID VALUE", all hexadecimal. Printed text cannot be parsed, because a name may hold a
 # line break. Prints nothing and fails for any other structure.
 fields() {
   case $(sed -n '/^-----BEGIN/{p;q;}' "$1") in *REQUEST*) form=req ;; *) form=x509 ;; esac
-  openssl "$form" -in "$1" -outform DER | od -An -v -tx1 | awk -v form="$form" '
-    function number(h) {
-      return (index("0123456789abcdef", substr(h, 1, 1)) - 1) * 16 + index("0123456789abcdef", substr(h, 2, 1)) - 1
-    }
-    # open P: reads the header at P; leaves its tag in T, and its content from V up to before E.
-    function open(p, size, i) {
-      if (p + 1 >= n) wrong()
-      T = b[p]; size = number(b[p + 1]); V = p + 2
-      if (size > 127) {
-        i = size - 128; size = 0
-        if (i < 1 || i > 3) wrong()
-        for (; i > 0; i--) size = size * 256 + number(b[V++])
-      }
-      E = V + size
-      if (E > n) wrong()
-    }
-    function wrong() { exit 1 }
+  openssl "$form" -in "$1" -outform DER | od -An -v -tx1 | awk -v form="$form" "$derly"'
     function put(line) { message = message line "\n" }
-    function hex(from, to, out) { for (out = ""; from < to; from++) out = out b[from]; return out }
     function subject(p, end, set, atv, out, oid) {
       for (; p < end; p = set) {
         open(p); set = E; if (T != "31") wrong()
@@ -447,10 +457,10 @@ alone() { plain "$2" && openssl "$1" -in "$2" -out "$2.alone" 2>/dev/null </dev/
 # but plain text is escaped as in URLs, so that a line is one name. Nothing if FILE is neither a
 # certificate nor a request.
 names() {
-  fields "$1" | awk '
+  fields "$1" | awk "$derly"'
     function text(h, tag, keep, out, i, c) {
       for (i = 1; i < length(h); i += 2) {
-        c = (index("0123456789abcdef", substr(h, i, 1)) - 1) * 16 + index("0123456789abcdef", substr(h, i + 1, 1)) - 1
+        c = number(substr(h, i, 2))
         c = c > 31 && c < 127 ? sprintf("%c", c) : ""
         out = out (c != "" && tag ~ /^(0c|13|16|81|82|86)$/ && c ~ keep ? c : "%" toupper(substr(h, i, 2)))
       }
@@ -458,9 +468,7 @@ names() {
     }
     function address(h, i, out) {
       if (length(h) == 8) {
-        for (i = 1; i < 9; i += 2)
-          out = out (i > 1 ? "." : "") (index("0123456789abcdef", substr(h, i, 1)) - 1) * 16 + \
-            index("0123456789abcdef", substr(h, i + 1, 1)) - 1
+        for (i = 1; i < 9; i += 2) out = out (i > 1 ? "." : "") number(substr(h, i, 2))
       } else {
         for (i = 1; i < length(h); i += 4) {
           g = substr(h, i, 4)
