@@ -115,6 +115,20 @@ func (c keepingCluster) machine(t *testing.T) *Orchestrator {
 	return fakeOrchestrator(t, c.bin, func(o *Options) { o.Approve, o.GateTimeout = yes, time.Second })
 }
 
+// stopped is a run on a machine that a playbook has failed, which it does no more.
+func (c keepingCluster) stopped(t *testing.T, on *Orchestrator) Result {
+	t.Helper()
+	c.write(t, "fails", "")
+	r, err := on.Run(t.Context())
+	if Code(err) != ExitStopped {
+		t.Fatal(err)
+	}
+	if err := os.Remove(c.bin + "/fails"); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // keptStates are the states of the node after each time that a record was kept, and the journal then.
 func (c keepingCluster) keptStates(t *testing.T, id string) (dirs []string, journals [][]run.Entry) {
 	t.Helper()
@@ -266,14 +280,7 @@ func (c keepingCluster) continued(t *testing.T, dir string, r Result, known []ru
 func TestRecalledIsApproved(t *testing.T) {
 	t.Parallel()
 	c := newKeepingCluster(t)
-	c.write(t, "fails", "")
-	r, err := c.machine(t).Run(t.Context())
-	if Code(err) != ExitStopped {
-		t.Fatal(err)
-	}
-	if err := os.Remove(c.bin + "/fails"); err != nil {
-		t.Fatal(err)
-	}
+	r := c.stopped(t, c.machine(t))
 	o := c.machine(t)
 	o.opts.Approve = func(_ context.Context, p Proposal) (bool, error) {
 		if !SamePlan(p.Plan, r.Plan) {
@@ -310,17 +317,10 @@ func TestRecalledIsApproved(t *testing.T) {
 func TestResumeOfAnOlderRecord(t *testing.T) {
 	t.Parallel()
 	c := newKeepingCluster(t)
-	c.write(t, "fails", "")
 	first := c.machine(t)
-	r, err := first.Run(t.Context())
-	if Code(err) != ExitStopped {
-		t.Fatal(err)
-	}
-	if err := os.Remove(c.bin + "/fails"); err != nil {
-		t.Fatal(err)
-	}
+	r := c.stopped(t, first)
 	other := c.machine(t)
-	_, err = other.Recall(t.Context(), "")
+	_, err := other.Recall(t.Context(), "")
 	if err == nil {
 		_, err = other.Resume(t.Context(), r.RunID)
 	}
@@ -438,15 +438,8 @@ func TestResumeIsOvertaken(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			c := newKeepingCluster(t)
-			c.write(t, "fails", "")
 			first := c.machine(t)
-			r, err := first.Run(t.Context())
-			if Code(err) != ExitStopped {
-				t.Fatal(err)
-			}
-			if err := os.Remove(c.bin + "/fails"); err != nil {
-				t.Fatal(err)
-			}
+			r := c.stopped(t, first)
 			second := c.machine(t)
 			if _, err := second.Recall(t.Context(), ""); err != nil {
 				t.Fatal(err)
@@ -496,14 +489,7 @@ func TestRecalledLock(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			c := newKeepingCluster(t)
-			c.write(t, "fails", "")
-			r, err := c.machine(t).Run(t.Context())
-			if Code(err) != ExitStopped {
-				t.Fatal(err)
-			}
-			if err := os.Remove(c.bin + "/fails"); err != nil {
-				t.Fatal(err)
-			}
+			r := c.stopped(t, c.machine(t))
 			id := row.id
 			if id == "" {
 				id = r.RunID

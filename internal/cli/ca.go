@@ -28,14 +28,48 @@ func newCA(s Streams) *cobra.Command {
 	return cmd
 }
 
+// caFlags are those of the commands that change what CAs have to do with.
+type caFlags struct {
+	inspectFlags
+
+	verdict   verdictFlags
+	to        results
+	yes, back bool
+}
+
+func (f *caFlags) register(cmd *cobra.Command) {
+	f.opts.Playbook, f.opts.EtcdSnapshot = plan.Auto, plan.SnapshotAuto
+	f.inspectFlags.register(cmd)
+	f.verdict.register(cmd)
+}
+
+// registerRun adds the flags for how a run is carried out; serial is what workers have done in batches.
+func (f *caFlags) registerRun(cmd *cobra.Command, serial string) {
+	gated(cmd, &f.opts)
+	cmd.Flags().StringVar(&f.opts.Serial, "serial", "",
+		"how many "+serial+" at a time: a number, or a percentage of them (default: all at once)")
+	backupRoot(cmd, &f.opts)
+	etcdSnapshot(cmd, &f.opts, "")
+	cmd.Flags().BoolVar(&f.yes, "yes", false, "carry out the plan without asking")
+	rollbackOnFailure(cmd, &f.back)
+	f.to.register(cmd)
+}
+
+// run carries out a run with these options.
+func (f *caFlags) run(cmd *cobra.Command, s Streams, opts orchestrator.Options) error {
+	f.to.output = f.verdict.output
+	opts.Observe, opts.Approve, opts.RollbackOnFailure = watch(s), approver(s, f.yes), f.back
+	return carry(cmd, s, opts, f.to,
+		func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
+			return o.Run(ctx)
+		})
+}
+
 func newCARenew(s Streams) *cobra.Command {
 	var (
-		flags     inspectFlags
-		verdict   verdictFlags
-		to        results
-		cas       words
-		validity  string
-		yes, back bool
+		flags    caFlags
+		cas      words
+		validity string
 	)
 	cmd := &cobra.Command{
 		Use:   "renew -i INVENTORY",
@@ -56,7 +90,7 @@ resumed and rolled back. It never makes a new key.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opts := flags.options(s)
 			var err error
-			if opts.Thresholds, err = verdict.thresholds(cmd); err != nil {
+			if opts.Thresholds, err = flags.verdict.thresholds(cmd); err != nil {
 				return err
 			}
 			if opts.CAValidity, err = parseValidity(validity); err != nil {
@@ -68,31 +102,17 @@ resumed and rolled back. It never makes a new key.`,
 			if len(opts.RenewCAs) == 0 {
 				opts.RenewCAs = plan.CAs()
 			}
-			to.output = verdict.output
-			opts.Observe, opts.Approve, opts.RollbackOnFailure = watch(s), approver(s, yes), back
-			return carry(cmd, s, opts, to,
-				func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
-					return o.Run(ctx)
-				})
+			return flags.run(cmd, s, opts)
 		},
 	}
-	flags.opts.Playbook, flags.opts.EtcdSnapshot = plan.Auto, plan.SnapshotAuto
 	flags.register(cmd)
-	verdict.register(cmd)
 	cas.only = names(plan.CAs())
 	cmd.Flags().Var(&cas, "ca",
 		"renew this CA: "+strings.Join(cas.only, ", ")+"; separated by commas, may be repeated (default: all)")
 	cmd.Flags().StringVar(&validity, "validity", "",
 		"how long the new certificates are valid, such as 10y or 3650d (default: as kubeadm's configuration sets "+
 			"it, or as before, and never shorter than now)")
-	gated(cmd, &flags.opts)
-	cmd.Flags().StringVar(&flags.opts.Serial, "serial", "",
-		"how many workers get the new certificates at a time: a number, or a percentage of them (default: all at once)")
-	backupRoot(cmd, &flags.opts)
-	etcdSnapshot(cmd, &flags.opts, "")
-	cmd.Flags().BoolVar(&yes, "yes", false, "carry out the plan without asking")
-	rollbackOnFailure(cmd, &back)
-	to.register(cmd)
+	flags.registerRun(cmd, "workers get the new certificates")
 	return cmd
 }
 
@@ -152,11 +172,8 @@ and under which name "ca install" expects the certificate. --warn 3650d requests
 
 func newCAInstall(s Streams) *cobra.Command {
 	var (
-		flags     inspectFlags
-		verdict   verdictFlags
-		to        results
-		dir       string
-		yes, back bool
+		flags caFlags
+		dir   string
 	)
 	cmd := &cobra.Command{
 		Use:   "install -i INVENTORY --dir DIR",
@@ -174,7 +191,7 @@ stops can be resumed and rolled back.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opts := flags.options(s)
 			var err error
-			if opts.Thresholds, err = verdict.thresholds(cmd); err != nil {
+			if opts.Thresholds, err = flags.verdict.thresholds(cmd); err != nil {
 				return err
 			}
 			if dir == "" {
@@ -188,26 +205,12 @@ stops can be resumed and rolled back.`,
 			if err != nil {
 				return err
 			}
-			to.output = verdict.output
-			opts.Observe, opts.Approve, opts.RollbackOnFailure = watch(s), approver(s, yes), back
-			return carry(cmd, s, opts, to,
-				func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
-					return o.Run(ctx)
-				})
+			return flags.run(cmd, s, opts)
 		},
 	}
-	flags.opts.Playbook, flags.opts.EtcdSnapshot = plan.Auto, plan.SnapshotAuto
 	flags.register(cmd)
-	verdict.register(cmd)
 	directory(cmd, &dir, "directory of ca csr, with the signed certificates")
-	gated(cmd, &flags.opts)
-	cmd.Flags().StringVar(&flags.opts.Serial, "serial", "",
-		"how many kubelets get a new certificate at a time: a number, or a percentage of them (default: all at once)")
-	backupRoot(cmd, &flags.opts)
-	etcdSnapshot(cmd, &flags.opts, "")
-	cmd.Flags().BoolVar(&yes, "yes", false, "carry out the plan without asking")
-	rollbackOnFailure(cmd, &back)
-	to.register(cmd)
+	flags.registerRun(cmd, "kubelets get a new certificate")
 	return cmd
 }
 
