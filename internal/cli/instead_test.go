@@ -25,7 +25,7 @@ func TestInstead(t *testing.T) {
 		{"none", "", []run.Record{broken}, "move it away"},
 		{"named", "b", []run.Record{good}, "move it away"},
 	} {
-		err := instead(&cobra.Command{Use: "rollback [RUN]"}, wrong, row.named, row.older)
+		err := instead(&cobra.Command{Use: "rollback [RUN]"}, "", wrong, row.named, row.older)
 		e, ok := errors.AsType[*orchestrator.Error](err)
 		if !ok || e.Code != wrong.Code || e.Next != row.want {
 			t.Errorf("%s: %+v", row.name, err)

@@ -151,7 +151,7 @@ func (f *inspectFlags) recall(cmd *cobra.Command, s Streams, name string, r run.
 			continue
 		}
 		if k.Err != nil {
-			return r, instead(cmd, k.Err, name, kept[i+1:])
+			return r, instead(cmd, f.opts.StateDir, k.Err, name, kept[i+1:])
 		}
 	}
 	return r, err
@@ -159,14 +159,15 @@ func (f *inspectFlags) recall(cmd *cobra.Command, s Streams, name string, r run.
 
 // instead names, in the error about the newest run, the one before it that can be used: which of them
 // is meant is not decided here.
-func instead(cmd *cobra.Command, err error, name string, older []run.Record) error {
+func instead(cmd *cobra.Command, state string, err error, name string, older []run.Record) error {
 	e, explained := errors.AsType[*orchestrator.Error](err)
 	i := slices.IndexFunc(older, func(r run.Record) bool { return r.Err == nil })
 	if name != "" || !explained || i < 0 {
 		return err
 	}
 	out := *e
-	out.Next += fmt.Sprintf(". The newest that can be used: kscertctl %s %s -i INVENTORY", cmd.Name(), older[i].ID)
+	out.Next += ". The newest that can be used: " +
+		orchestrator.Command(state, cmd.Name(), older[i].ID, "-i", "INVENTORY")
 	return &out
 }
 
