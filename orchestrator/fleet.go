@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
@@ -55,17 +56,26 @@ func OpenFleet(state, id string) (*run.Dir, error) {
 	return d, nil
 }
 
-// FindFleet returns the record of the fleet run whose name is id or begins with it; the newest if
-// id is empty. The error is an *Error.
-func FindFleet(state, id string) (run.Record, error) {
+// Fleets lists the fleet runs recorded in a state directory, the newest first. The error is an *Error.
+func Fleets(state string) ([]run.Record, error) {
 	state, err := stateOr(state)
 	if err != nil {
-		return run.Record{}, err
+		return nil, err
 	}
 	records, err := run.List(filepath.Join(state, fleetsDir))
 	if err != nil {
-		return run.Record{}, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err,
+		return nil, &Error{Code: ExitUnexpected, Summary: err.Error(), Err: err,
 			Next: "name the directory of the run records with --state-dir"}
+	}
+	return records, nil
+}
+
+// FindFleet returns the record of the fleet run whose name is id or begins with it; the newest if
+// id is empty. The error is an *Error.
+func FindFleet(state, id string) (run.Record, error) {
+	records, err := Fleets(state)
+	if err != nil {
+		return run.Record{}, err
 	}
 	if id == "" && len(records) > 0 {
 		return records[0], nil
@@ -76,8 +86,12 @@ func FindFleet(state, id string) (run.Record, error) {
 		return r, &Error{Code: ExitUsage, Summary: "no fleet run has been recorded here", Err: err,
 			Next: "name the directory of the run records with --state-dir"}
 	case err != nil:
-		return r, &Error{Code: ExitUsage, Summary: err.Error(), Err: err,
-			Next: "the newest is shown by: kscertctl fleet status"}
+		var there []string
+		for _, r := range records[:min(len(records), 10)] {
+			there = append(there, fmt.Sprintf("%s, %s", r.ID, r.Status()))
+		}
+		return r, &Error{Code: ExitUsage, Summary: err.Error(), Err: err, Evidence: strings.Join(there, "\n"),
+			Next: "name one of the fleet runs that are recorded here; the newest: kscertctl fleet status"}
 	}
 	return r, nil
 }

@@ -94,13 +94,20 @@ func (k *keeper) whole(run, journal string) map[string]string {
 	return map[string]string{itsJournal: journal, "plan-00": code(packed[:10]), "plan-01": code(packed[10:])}
 }
 
-// recall reads what is kept.
-func (k *keeper) recall(named string) map[string][]string {
+// recallText is what is kept, as recall.sh prints it.
+func (k *keeper) recallText(named string) string {
 	k.t.Helper()
 	out, err := k.sh(fmt.Sprintf("KSCERT_STATE_DIR='%s'\nKSCERT_RECORD_RUN='%s'\n%s", k.state, named, role(k.t, "record/files/recall.sh")))
 	if err != nil {
 		k.t.Fatalf("%v: %s", err, out)
 	}
+	return out
+}
+
+// recall reads what is kept.
+func (k *keeper) recall(named string) map[string][]string {
+	k.t.Helper()
+	out := k.recallText(named)
 	if _, err := run.ParseCopies("cp1", out); err != nil || len(out) > 1<<20 {
 		k.t.Errorf("%v: %d bytes: %.1000s", err, len(out), out)
 	}
@@ -256,6 +263,33 @@ func TestRecall(t *testing.T) {
 	} {
 		if got := k.recall(row.named); !maps.EqualFunc(got, row.want, func(a, b []string) bool { return slices.Equal(slices.Sorted(slices.Values(a)), b) }) {
 			t.Errorf("%q: %v, want %v", row.named, got, row.want)
+		}
+	}
+
+	// A run is found by its name however many there are later, and large files are left out after some.
+	for i := range 60 {
+		dir := fmt.Sprintf("%s/runs/20270301T1100%02dZ-abcdef", k.state, i)
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, itsJournal), []byte(beginning), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := k.recall(""); len(got) != 50 || got[aRun] != nil {
+		t.Errorf("%d runs of the newest", len(got))
+	}
+	if got := k.recall(aRun); len(got) != 51 || !slices.Equal(slices.Sorted(slices.Values(got[aRun])), long) {
+		t.Errorf("%d runs, %v of that which is named", len(got), got[aRun])
+	}
+	for i := range 60 {
+		if err := os.Truncate(fmt.Sprintf("%s/runs/20270301T1100%02dZ-abcdef/%s", k.state, i, itsJournal), 2<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out := k.recallText(""); len(out) > 24<<20 || !strings.HasSuffix(out, "@@END\n") {
+		t.Errorf("%d bytes", len(out))
+	}
+	for i := range 60 {
+		if err := os.RemoveAll(fmt.Sprintf("%s/runs/20270301T1100%02dZ-abcdef", k.state, i)); err != nil {
+			t.Fatal(err)
 		}
 	}
 

@@ -10,6 +10,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
 // complete registers the completions of arguments and flags: these values, files where one is
@@ -18,7 +19,9 @@ func complete(root *cobra.Command) {
 	_ = root.MarkPersistentFlagFilename("config", "yaml")
 	for _, cmd := range everyCommand(root) {
 		if strings.Contains(cmd.Use, "[RUN]") {
-			cmd.ValidArgsFunction = completeRuns
+			cmd.ValidArgsFunction = completeRuns(orchestrator.Runs)
+		} else if strings.Contains(cmd.Use, "[FLEET-RUN]") {
+			cmd.ValidArgsFunction = completeRuns(orchestrator.Fleets)
 		} else if cmd.ValidArgsFunction == nil && !strings.Contains(cmd.Use, "FILE") {
 			cmd.ValidArgsFunction = cobra.NoFileCompletions
 		}
@@ -48,10 +51,13 @@ func complete(root *cobra.Command) {
 		}
 		for _, flag := range []string{"user", "extra-vars", "forks", "vault-id", "warn", "crit", "due-before",
 			"gate-timeout", "stable-for", "limit", "serial", "max-unavailable", "backup-root", "interval", "timeout",
-			"selector", "parallel-clusters", "stop-after-failures", "wait", "resume"} {
+			"selector", "parallel-clusters", "stop-after-failures", "wait"} {
 			if cmd.Flags().Lookup(flag) != nil {
 				_ = cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
 			}
+		}
+		if cmd.Flags().Lookup("resume") != nil {
+			_ = cmd.RegisterFlagCompletionFunc("resume", completeRuns(orchestrator.Fleets))
 		}
 		for _, flag := range []string{"ansible-bin", "kubespray-dir", "state-dir", "report-dir", "dir"} {
 			if cmd.Flags().Lookup(flag) != nil {
@@ -80,22 +86,24 @@ func outputs(cmd *cobra.Command) []string {
 }
 
 // completeRuns are the recorded runs, the newest first.
-func completeRuns(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	runs, err := orchestrator.Runs(stateFlag(cmd))
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var out []cobra.Completion
-	for _, r := range runs {
-		if shell.Quote(r.ID) != r.ID { // bash expands the suggestions
-			continue
+func completeRuns(recorded func(state string) ([]run.Record, error)) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		out = append(out, cobra.CompletionWithDesc(r.ID, fmt.Sprintf("%s, %s", r.State.Kind, r.Status())))
+		runs, err := recorded(stateFlag(cmd))
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		var out []cobra.Completion
+		for _, r := range runs {
+			if shell.Quote(r.ID) != r.ID { // bash expands the suggestions
+				continue
+			}
+			out = append(out, cobra.CompletionWithDesc(r.ID, fmt.Sprintf("%s, %s", r.State.Kind, r.Status())))
+		}
+		return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 	}
-	return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 }
 
 // completeNodes are the nodes of the named run, or of the newest.

@@ -88,7 +88,7 @@ and 64 otherwise.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			named := strings.Join(append(args, configFlag(cmd))[:1], "")
-			name, text, err := config.Find(named, os.Getenv)
+			name, text, err := config.Find(cmd.Context(), named, os.Getenv)
 			if err != nil {
 				return settingsError(err)
 			}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -83,14 +82,14 @@ func (f *fleetFlags) choose(cmd *cobra.Command, s Streams, names []string) (c ch
 	if err != nil {
 		return c, usage(cmd, fmt.Errorf("--selector: %w", err))
 	}
-	name, text, err := config.Find(f.file, os.Getenv)
+	text, err := config.Read(cmd.Context(), f.file, "-f", os.Getenv)
 	if err != nil {
 		return c, fleetError(err)
 	}
-	if c.path, err = filepath.Abs(name); err != nil {
+	if c.path, err = filepath.Abs(f.file); err != nil {
 		return c, fmt.Errorf("finding the working directory: %w", err)
 	}
-	if c.File, err = fleet.Parse(name, text, fleetKnown(cmd.Root())); err != nil {
+	if c.File, err = fleet.Parse(f.file, text, fleetKnown(cmd.Root())); err != nil {
 		return c, fleetError(err)
 	}
 	all, err := c.Clusters(os.DirFS("/"), filepath.Dir(c.path))
@@ -100,7 +99,7 @@ func (f *fleetFlags) choose(cmd *cobra.Command, s Streams, names []string) (c ch
 	if c.clusters, err = fleet.Choose(all, selector, names); err != nil {
 		return c, usage(cmd, err)
 	}
-	from, err := readElsewhere(cmd.Root(), configFlag(cmd))
+	from, err := readElsewhere(cmd)
 	c.base, c.ask = from.values, oneAtATime(asker(s))
 	return c, err
 }
@@ -116,13 +115,7 @@ func oneAtATime(ask func(string) (string, error)) func(string) (string, error) {
 }
 
 // fleetError is settingsError for a fleet file.
-func fleetError(err error) error {
-	e := unusable(err, "correct the fleet file; nothing was done")
-	if file, ok := errors.AsType[*config.FileError](err); ok && file.Err != nil {
-		e.Next = "name a fleet file with -f"
-	}
-	return e
-}
+func fleetError(err error) error { return unusable(err, "correct the fleet file; nothing was done") }
 
 // settle sets the flags of a command on one cluster: from the settings for all clusters, the fleet
 // file, and the flags of the fleet command.

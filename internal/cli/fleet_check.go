@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -89,14 +90,10 @@ func (f *fleetCheckFlags) run(cmd *cobra.Command, s Streams, names []string) err
 		if err == nil {
 			m.report, err = &r, expiryError(r, m.fails)
 		}
-		m.err = err
+		m.err, m.inspect = err, nil // frees what an inspection holds
 		p.line("%s: %s", m.Name, outcome(err))
 	})
-	var out bytes.Buffer
-	if err := f.render(&out, fleetReport(taken, all), all); err != nil {
-		return err
-	}
-	if err := writeOutput(s.Out, f.outputFile, out.Bytes()); err != nil {
+	if err := f.write(s.Out, fleetReport(taken, all), all); err != nil {
 		return err
 	}
 	errs := make([]error, len(all))
@@ -105,6 +102,20 @@ func (f *fleetCheckFlags) run(cmd *cobra.Command, s Streams, names []string) err
 	}
 	return summed("not healthy, or unknown", c.names(), errs,
 		"to see one of them: kscertctl fleet check CLUSTER -o wide")
+}
+
+// write renders the report to standard output as it goes, since a large one would be in memory twice, or
+// replaces the output file by it.
+func (f *fleetCheckFlags) write(w io.Writer, r expiry.Fleet, all []checked) error {
+	if f.outputFile == "" {
+		out := bufio.NewWriter(w)
+		return errors.Join(f.render(out, r, all), out.Flush())
+	}
+	var out bytes.Buffer
+	if err := f.render(&out, r, all); err != nil {
+		return err
+	}
+	return writeOutput(w, f.outputFile, out.Bytes())
 }
 
 // names are those of the clusters.

@@ -332,13 +332,17 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) (*rep
 	}
 	var earlier *report.FleetRun
 	if f.resume != "" {
-		if earlier, names, err = f.earlier(cmd, names); err != nil {
+		if earlier, err = f.earlier(cmd, names); err != nil {
 			return nil, err
 		}
+		names = nil
 	}
 	c, err := f.choose(cmd, s, names)
 	if err != nil {
 		return nil, err
+	}
+	if earlier != nil {
+		c.clusters = those(*earlier, c.clusters)
 	}
 	all, doc, err := c.members(cmd)
 	if err != nil {
@@ -348,6 +352,9 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) (*rep
 		recall(all, doc, earlier)
 	}
 	for _, m := range all { // errors in settings are reported before anything is done
+		if m.gone() {
+			continue
+		}
 		if _, to, err := m.options(s, ""); err != nil {
 			return nil, err
 		} else if err := to.prepare(cmd); err != nil {
@@ -371,9 +378,6 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) (*rep
 	}
 	w.work(ctx, s, fleet.Policy{Parallel: f.parallel, PerDomain: c.PerDomain, StopAfter: f.stopAfter},
 		time.Now().Add(wait))
-	if err := w.close(); err != nil {
-		return nil, err
-	}
 	next := "see the runs of the clusters, and continue: " +
 		orchestrator.Command(f.state, "fleet", "run", "--resume", doc.Fleet, "-f", c.path)
 	err = verdictOf("failed", doc.Clusters, next)
@@ -381,14 +385,17 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) (*rep
 		orchestrator.Worst(orchestrator.Code(err), orchestrator.ExitInterrupted) == orchestrator.ExitInterrupted {
 		err = &orchestrator.Error{Code: orchestrator.ExitInterrupted, Summary: "interrupted", Next: next, Err: err}
 	}
+	if err := w.close(orchestrator.Code(err)); err != nil {
+		return nil, err
+	}
 	return doc, err
 }
 
 // earlier reads the record of the fleet run that is resumed, and changes to the directory that it
 // was started in: its ansible.cfg counts.
-func (f *fleetRunFlags) earlier(cmd *cobra.Command, names []string) (*report.FleetRun, []string, error) {
+func (f *fleetRunFlags) earlier(cmd *cobra.Command, names []string) (*report.FleetRun, error) {
 	if len(names) > 0 || f.selector != "" {
-		return nil, nil, usage(cmd,
+		return nil, usage(cmd,
 			errors.New("--resume continues with the clusters of the fleet run: name none, and no --selector"))
 	}
 	r, err := orchestrator.FindFleet(f.state, f.resume)
@@ -396,22 +403,22 @@ func (f *fleetRunFlags) earlier(cmd *cobra.Command, names []string) (*report.Fle
 		err = orchestrator.TrustRun(r)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	doc, err := readFleet(r)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if cmd.Flags().Changed("file") {
 		if f.file, err = filepath.Abs(f.file); err != nil {
-			return nil, nil, fmt.Errorf("finding the working directory: %w", err)
+			return nil, fmt.Errorf("finding the working directory: %w", err)
 		}
 	} else {
 		f.file = doc.File
 	}
 	if f.state != "" {
 		if f.state, err = filepath.Abs(f.state); err != nil {
-			return nil, nil, fmt.Errorf("finding the working directory: %w", err)
+			return nil, fmt.Errorf("finding the working directory: %w", err)
 		}
 	}
 	if config := cmd.Flags().Lookup("config"); config != nil && config.Changed {
@@ -420,19 +427,33 @@ func (f *fleetRunFlags) earlier(cmd *cobra.Command, names []string) (*report.Fle
 			err = config.Value.Set(path)
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("finding the working directory: %w", err)
+			return nil, fmt.Errorf("finding the working directory: %w", err)
 		}
 	}
 	if err := os.Chdir(doc.Dir); err != nil {
-		return nil, nil, &orchestrator.Error{Code: orchestrator.ExitUsage,
+		return nil, &orchestrator.Error{Code: orchestrator.ExitUsage,
 			Summary: "going to the directory the command was run in: " + err.Error(), Err: err,
 			Next: "nothing was changed; see that you may enter it"}
 	}
-	for _, c := range doc.Clusters {
-		names = append(names, c.Name)
-	}
-	return &doc, names, nil
+	return &doc, nil
 }
+
+// those are the clusters of an earlier fleet run, as the fleet file has them now. One that it has no more
+// is held, without inventories: what was begun there is not forgotten.
+func those(earlier report.FleetRun, now []fleet.Cluster) []fleet.Cluster {
+	all := make([]fleet.Cluster, len(earlier.Clusters))
+	for i, was := range earlier.Clusters {
+		all[i] = fleet.Cluster{Name: was.Name, Labels: was.Labels, WaveName: was.Wave,
+			Hold: "it is no longer in the fleet file"}
+		if at := slices.IndexFunc(now, func(c fleet.Cluster) bool { return c.Name == was.Name }); at >= 0 {
+			all[i] = now[at]
+		}
+	}
+	return all
+}
+
+// gone reports whether the fleet file has the cluster no more.
+func (m *member) gone() bool { return len(m.Inventories) == 0 }
 
 // readFleet reads the document in the record of a fleet run.
 func readFleet(r run.Record) (report.FleetRun, error) {
@@ -451,9 +472,9 @@ func readFleet(r run.Record) (report.FleetRun, error) {
 		err = errors.New("it has no clusters")
 	}
 	if err != nil {
-		return doc, &orchestrator.Error{Code: orchestrator.ExitUnexpected,
-			Summary: fmt.Sprintf("fleet run %s: %v", r.ID, err), Err: err,
-			Next: "its record is in " + r.Path + "; the runs of its clusters: kscertctl runs list"}
+		return doc, &orchestrator.Error{Code: orchestrator.ExitNotBegun,
+			Summary: fmt.Sprintf("the record of fleet run %s cannot be used: %v", r.ID, err), Err: err,
+			Next: "nothing was changed; it is in " + r.Path + "; the runs of its clusters: kscertctl runs list"}
 	}
 	doc.Status = r.Status()
 	for i := range doc.Clusters {
@@ -782,7 +803,7 @@ func (w *fleetWork) carry(ctx context.Context, s Streams, m *member, resumed str
 	if err != nil {
 		return orchestrator.Result{}, err
 	}
-	opts.Stop, opts.Approve = w.stop, m.approver()
+	opts.Stop, opts.Approve, to.notify.cluster = w.stop, m.approver(), m.Name
 	next := opts.Observe
 	opts.Observe = func(e orchestrator.Event) {
 		if next != nil {
@@ -897,16 +918,16 @@ func leftByPod(records []run.Record, now time.Time) (string, error) {
 	return "", nil
 }
 
-// close ends the record.
-func (w *fleetWork) close() error {
+// close ends the record with the exit code of the command.
+func (w *fleetWork) close(code orchestrator.ExitCode) error {
 	result := run.Done
 	switch {
 	case w.stopped():
 		result = run.Interrupted
-	case worst(w.all) != orchestrator.ExitDone:
+	case code != orchestrator.ExitDone:
 		result = run.Failed
 	}
-	w.note(func() { w.doc.Status, w.doc.ExitCode = run.Status(result), int(worst(w.all)) })
+	w.note(func() { w.doc.Status, w.doc.ExitCode = run.Status(result), int(code) })
 	w.halt()
 	err := errors.Join(w.lost, w.dir.Record(run.Entry{Event: run.End, Outcome: result}), w.dir.Close())
 	if err != nil {

@@ -183,8 +183,6 @@ func (f *fleetSubmitFlags) specs(c chosen) ([]fleetjob.Spec, error) {
 		return nil, errors.New("--image is missing")
 	case len(base.Files) == 0:
 		return nil, errors.New("--files is missing: the Secret or ConfigMap with the fleet file")
-	case base.StopAfter < 0 || base.Retries < 0:
-		return nil, errors.New("--stop-after-failures and --retries must be 0 or more")
 	case base.Schedule != "" && f.follow:
 		return nil, errors.New("--follow is for a Job, and --schedule makes a CronJob")
 	}

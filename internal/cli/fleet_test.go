@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -274,6 +275,12 @@ func TestFleetFinishesWhatHasBegun(t *testing.T) {
 	held.want(t, "failed", 8, "a held 8")
 	with(closed())
 	readDoc(t, p.command(t, resume...).want(t, 8).out).want(t, "failed", 8, "a failed 8")
+	p.keep(t, "fleet.yaml", strings.Replace(string(text), "name: a,", "name: b,", 1))
+	gone := readDoc(t, p.command(t, resume...).want(t, 8, "a: exit code 8: ").out)
+	if gone.want(t, "failed", 8, "a held 8"); gone.Clusters[0].Reason != "it is no longer in the fleet file" {
+		t.Errorf("%+v", gone.Clusters)
+	}
+	p.keep(t, "fleet.yaml", string(text))
 	tried{dir: dirs["a"]}.keep(t, "go", "")
 	done := readDoc(t, p.command(t, resume...).want(t, 0).out)
 	if done.want(t, "done", 0, "a done 0"); done.Clusters[0].Run != first.Clusters[0].Run {
@@ -389,6 +396,27 @@ func TestFleetRunIsStopped(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A fleet run that is interrupted while it waits for a window has its own exit code in the record, too.
+func TestFleetWaitIsInterrupted(t *testing.T) {
+	t.Parallel()
+	p, _ := fleetOf(t, "", [3]string{"a", renews, ", " + closed()})
+	waiting := p.again(t, "fleet", "run", "--yes", "--wait", "12h")
+	records := filepath.Join(p.dir, "state", "kscertctl", "runs", "fleets", "*", "fleet.json")
+	for deadline := time.Now().Add(stopTime); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if there, _ := filepath.Glob(records); len(there) > 0 {
+			break
+		}
+	}
+	if err := waiting.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := waiting.code(t); code != 130 {
+		t.Errorf("exit code %d", code)
+	}
+	readDoc(t, p.command(t, "fleet", "status", "-o", "json").want(t, 0).out).want(t, "interrupted", 130, "a waiting 0")
+	p.command(t, "fleet", "status", "never").want(t, 64, `there is no run "never"`, ", interrupted", "recorded here")
 }
 
 // What a Pod leaves after a change, the next one resumes, however it ended.

@@ -23,6 +23,8 @@ import (
 type notifyFlags struct {
 	hooks   []notify.Hook
 	options notify.Options
+	// cluster is the name that a fleet has for the cluster; empty outside a fleet.
+	cluster string
 	// on are the moments of notifications; none means when the run stops.
 	on words
 	// wrong is the error of a webhook. The flag's parser does not return it, because pflag would
@@ -34,7 +36,7 @@ func (f *notifyFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.Var(&repeated{add: f.command}, "notify-command",
 		"run this shell command when the run has finished, with its report as JSON on stdin; KSCERT_EVENT has the "+
-			"moment; may be repeated")
+			"moment, KSCERT_CLUSTER the name in a fleet; may be repeated")
 	fl.Var(&repeated{add: f.webhook}, "notify-webhook",
 		"POST the report to this URL, or to the one in @FILE; may be repeated")
 	f.on.only, f.options.Format = names(notify.Moments()), notify.Report
@@ -176,7 +178,8 @@ func (n *notifier) add(m notify.Moment, at time.Time) {
 	select {
 	case n.notes <- notify.Note{
 		Moment: m, Time: at, Run: n.run, ID: fmt.Sprintf("%s/%s/%d-%d", n.run, m, n.began.UnixMilli(), n.number),
-		Source: (&url.URL{Host: cmp.Or(host, "localhost"), Path: "/kscertctl"}).String(), Report: body.Bytes(),
+		Cluster: n.flags.cluster,
+		Source:  (&url.URL{Host: cmp.Or(host, "localhost"), Path: "/kscertctl"}).String(), Report: body.Bytes(),
 	}:
 	default:
 	}

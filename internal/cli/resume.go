@@ -198,7 +198,7 @@ func newest(cmd *cobra.Command, state string) (run.Record, error) {
 // cluster, even if the connection comes from a record.
 func givenInventories(cmd *cobra.Command) ([]string, error) {
 	const name = "inventory"
-	from, err := readElsewhere(cmd.Root(), configFlag(cmd))
+	from, err := readElsewhere(cmd)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -278,9 +279,13 @@ type elsewhere struct {
 }
 
 // readElsewhere reads the named file, or searches for one, and the environment.
-func readElsewhere(root *cobra.Command, named string) (elsewhere, error) {
-	k := known(root)
-	name, text, err := config.Find(named, os.Getenv)
+func readElsewhere(cmd *cobra.Command) (elsewhere, error) {
+	k := known(cmd.Root())
+	ctx := cmd.Root().Context()
+	if ctx == nil { // where the commands are described and not executed
+		ctx = context.Background()
+	}
+	name, text, err := config.Find(ctx, configFlag(cmd), os.Getenv)
 	if err != nil {
 		return elsewhere{}, settingsError(err)
 	}
@@ -304,6 +309,9 @@ func unusable(err error, next string) *orchestrator.Error {
 	e := &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err, Next: next}
 	if file, ok := errors.AsType[*config.FileError](err); ok {
 		e.Next = file.Next
+		if errors.Is(err, context.Canceled) {
+			e.Code, e.Summary, e.Next = orchestrator.ExitInterrupted, "interrupted while reading "+file.Path, ""
+		}
 	}
 	if problems, ok := errors.AsType[config.SettingErrors](err); ok && len(problems) > 1 {
 		var all []string
@@ -340,7 +348,7 @@ func settle(cmd *cobra.Command) ([]effective, elsewhere, error) {
 	if len(all) == 0 {
 		return nil, elsewhere{}, nil
 	}
-	from, err := readElsewhere(cmd.Root(), configFlag(cmd))
+	from, err := readElsewhere(cmd)
 	if err != nil {
 		return nil, from, err
 	}
@@ -365,7 +373,7 @@ func settle(cmd *cobra.Command) ([]effective, elsewhere, error) {
 // settleRecorded sets the flags of a command that goes by a record from the settings elsewhere, too:
 // there may be no record here.
 func settleRecorded(cmd *cobra.Command) error {
-	from, err := readElsewhere(cmd.Root(), configFlag(cmd))
+	from, err := readElsewhere(cmd)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,9 @@ import (
 
 // FileName is the name of a configuration file that is found without being named.
 const FileName = "kscertctl.yaml"
+
+// flagName is that of the flag that names a configuration file.
+const flagName = "--config"
 
 // FileError describes why a file cannot be read, and what to do.
 type FileError struct {
@@ -44,16 +48,17 @@ func Places(getenv func(string) string) []string {
 }
 
 // Find reads the named file; else the one in KSCERTCTL_CONFIG, else the first that exists in
-// Places. The name is empty if there is none. An error is a *FileError.
+// Places. The name is empty if there is none. An error is a *FileError, and wraps that of ctx if it is
+// done first: a pipe may have no writer.
 //
 // A file can name commands to run. So Find refuses a file that belongs to another user than
 // the caller or root, or that others can write or replace. It accepts pipes and devices.
-func Find(named string, getenv func(string) string) (name string, text []byte, err error) {
+func Find(ctx context.Context, named string, getenv func(string) string) (name string, text []byte, err error) {
 	if named == "" {
 		named = getenv(FileVariable)
 	}
 	if named != "" {
-		text, err = read(named, caller(os.Geteuid(), getenv), os.ModeSticky)
+		text, err = Read(ctx, named, flagName, getenv)
 		return named, text, err
 	}
 	for _, place := range Places(getenv) {
@@ -63,9 +68,9 @@ func Find(named string, getenv func(string) string) (name string, text []byte, e
 			// No one named the file: opening a pipe here could block forever.
 			if info, err := os.Stat(place); err == nil && !info.Mode().IsRegular() {
 				return "", nil, &FileError{Path: place, Detail: "it is not a regular file",
-					Next: "remove it, or name the right file: --config FILE"}
+					Next: "remove it, or name the right file: " + flagName + " FILE"}
 			}
-			text, err = read(place, caller(os.Geteuid(), getenv), 0)
+			text, err = source{path: place, flag: flagName, users: caller(os.Geteuid(), getenv)}.text()
 			if err != nil {
 				return "", nil, err
 			}
@@ -100,7 +105,8 @@ const group, everybody = 0o020, 0o002
 
 // trusted refuses a file that another user owns, can write or can replace. In a directory with
 // the mode safe, everyone may write, but not replace the files of others.
-func trusted(path string, info os.FileInfo, users []string, safe os.FileMode) error {
+func (s source) trusted(info os.FileInfo) error {
+	path := s.path
 	refuse := func(detail, next string) error {
 		return &FileError{Path: path, Detail: detail + ", and it can name commands that kscertctl runs", Next: next}
 	}
@@ -109,11 +115,10 @@ func trusted(path string, info os.FileInfo, users []string, safe os.FileMode) er
 		return nil
 	}
 	uid := strconv.FormatUint(uint64(owner.Uid), 10)
-	if !slices.Contains(users, uid) {
+	if !slices.Contains(s.users, uid) {
 		return refuse("it belongs to user "+uid,
 			fmt.Sprintf("if its content is what you want, become its owner: chown %s %s\nor name a copy of your "+
-				"own: --config COPY",
-				users[0], shell.Quote(path)))
+				"own: %s COPY", s.users[0], shell.Quote(path), s.flag))
 	}
 	if !info.Mode().IsRegular() { // a pipe that was named: its owner writes
 		return nil
@@ -129,9 +134,9 @@ func trusted(path string, info os.FileInfo, users []string, safe os.FileMode) er
 	dir := filepath.Dir(path)
 	in, err := os.Stat(dir)
 	if err != nil {
-		return unreadable(path, err)
+		return s.unreadable(err)
 	}
-	if in.Mode().Perm()&everybody != 0 && in.Mode()&safe == 0 && !readOnly(dir) {
+	if in.Mode().Perm()&everybody != 0 && in.Mode()&s.safe == 0 && !readOnly(dir) {
 		return refuse("everyone can write to its directory",
 			"if its content is what you want: chmod o-w "+shell.Quote(dir))
 	}
@@ -148,35 +153,65 @@ func readOnly(path string) bool {
 // maxFile is far more than any configuration needs.
 const maxFile = 1 << 20
 
-// read returns the text of a trusted file.
-func read(path string, users []string, safe os.FileMode) ([]byte, error) {
-	f, err := os.Open(path)
+// Read returns the text of a file that the caller has named with a flag, which errors mention. Find
+// describes errors, and what it refuses.
+func Read(ctx context.Context, path, flag string, getenv func(string) string) ([]byte, error) {
+	s := source{path: path, flag: flag, users: caller(os.Geteuid(), getenv), safe: os.ModeSticky}
+	type result struct {
+		text []byte
+		err  error
+	}
+	read := make(chan result, 1)
+	go func() {
+		text, err := s.text()
+		read <- result{text, err}
+	}()
+	select {
+	case r := <-read:
+		return r.text, r.err
+	case <-ctx.Done():
+		return nil, s.unreadable(ctx.Err())
+	}
+}
+
+// source is a file to read.
+type source struct {
+	// flag names another file.
+	path, flag string
+	// users are those whose files are trusted; safe is for trusted.
+	users []string
+	safe  os.FileMode
+}
+
+// text returns the text of a trusted file.
+func (s source) text() ([]byte, error) {
+	f, err := os.Open(s.path)
 	if err != nil {
-		return nil, unreadable(path, err)
+		return nil, s.unreadable(err)
 	}
 	defer f.Close()
 	info, err := f.Stat() // checks the open file, not what may replace it
 	if err != nil {
-		return nil, unreadable(path, err)
+		return nil, s.unreadable(err)
 	}
-	if err := trusted(path, info, users, safe); err != nil {
+	if err := s.trusted(info); err != nil {
 		return nil, err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return nil, unreadable(path, err)
+		return nil, s.unreadable(err)
 	}
 	if len(text) > maxFile {
-		return nil, &FileError{Path: path, Detail: fmt.Sprintf("it is larger than %d bytes", maxFile),
-			Next: "name a configuration file"}
+		return nil, &FileError{Path: s.path, Detail: fmt.Sprintf("it is larger than %d bytes", maxFile),
+			Next: "name the right file: " + s.flag + " FILE"}
 	}
 	return text, nil
 }
 
-func unreadable(path string, err error) error {
+func (s source) unreadable(err error) error {
 	detail := err.Error()
 	if e, ok := errors.AsType[*os.PathError](err); ok {
 		detail = e.Err.Error() // without the path, which FileError has
 	}
-	return &FileError{Path: path, Detail: detail, Next: "name a readable configuration file", Err: err}
+	return &FileError{Path: s.path, Detail: detail, Next: "name a readable file: " + s.flag + " FILE", Err: err}
 }

@@ -1,9 +1,13 @@
 package config_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/config"
 )
@@ -44,7 +48,7 @@ func TestFind(t *testing.T) {
 	}
 	find := func(named, want string) {
 		t.Helper()
-		if name, text, err := config.Find(named, env); err != nil || name != want || string(text) != want {
+		if name, text, err := config.Find(t.Context(), named, env); err != nil || name != want || string(text) != want {
 			t.Errorf("%q with %q, %v; want %q", name, text, err, want)
 		}
 	}
@@ -68,7 +72,7 @@ func TestFindInXDG(t *testing.T) {
 	put(t, want, "")
 	for dir, want := range map[string]string{dir: want, "relative": ""} {
 		getenv := func(name string) string { return map[string]string{"XDG_CONFIG_HOME": dir}[name] }
-		if name, _, err := config.Find("", getenv); err != nil || name != want {
+		if name, _, err := config.Find(t.Context(), "", getenv); err != nil || name != want {
 			t.Errorf("XDG_CONFIG_HOME=%s: %q %v, want %q", dir, name, err, want)
 		}
 	}
@@ -114,7 +118,7 @@ func TestFindRefuses(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			getenv := home(t)
 			row.given(t)
-			_, _, err := config.Find(row.named, getenv)
+			_, _, err := config.Find(t.Context(), row.named, getenv)
 			file, ok := err.(*config.FileError) //nolint:errorlint // the documentation promises this type, unwrapped
 			if !ok || err.Error() != row.want || file.Next == "" {
 				t.Errorf("%v, want %q and what to do", err, row.want)
@@ -129,11 +133,26 @@ func TestFindTakesWhatIsNamed(t *testing.T) {
 	getenv := home(t)
 	put(t, "kscertctl.yaml", "forks: 1\n")
 	chmod(t, ".", 0o777|os.ModeSticky)
-	if name, _, err := config.Find("kscertctl.yaml", getenv); err != nil || name != "kscertctl.yaml" {
+	if name, _, err := config.Find(t.Context(), "kscertctl.yaml", getenv); err != nil || name != "kscertctl.yaml" {
 		t.Errorf("%q %v", name, err)
 	}
-	if name, text, err := config.Find("/dev/null", getenv); err != nil || name != "/dev/null" || len(text) > 0 {
+	if name, text, err := config.Find(t.Context(), "/dev/null", getenv); err != nil || name != "/dev/null" || len(text) > 0 {
 		t.Errorf("%q %q %v", name, text, err)
+	}
+}
+
+// A pipe without a writer does not keep a command that is interrupted.
+func TestReadIsInterrupted(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "fleet.yaml")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	_, err := config.Read(ctx, pipe, "-f", os.Getenv)
+	file, ok := errors.AsType[*config.FileError](err)
+	if !ok || !errors.Is(err, context.Canceled) || file.Next != "name a readable file: -f FILE" {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -141,7 +160,7 @@ func TestFindTakesWhatIsNamed(t *testing.T) {
 func TestFindWithoutHome(t *testing.T) {
 	home(t)
 	for _, dir := range []string{"", "/dev/null", "/nonexistent"} {
-		if name, _, err := config.Find("", func(name string) string { return map[string]string{"HOME": dir}[name] }); err != nil || name != "" {
+		if name, _, err := config.Find(t.Context(), "", func(name string) string { return map[string]string{"HOME": dir}[name] }); err != nil || name != "" {
 			t.Errorf("HOME=%s: %q %v", dir, name, err)
 		}
 	}

@@ -52,7 +52,7 @@ func TestTrusted(t *testing.T) {
 		{"another user's pipe", entry{1001, 50, 0o666 | os.ModeNamedPipe}, 1000, "", "it belongs to user 1001"},
 	} {
 		users := caller(row.euid, func(string) string { return row.sudo })
-		err := trusted(path, row.file, users, 0)
+		err := source{path: path, flag: flagName, users: users}.trusted(row.file)
 		if (err != nil) != (row.want != "") || err != nil && !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: %v, want %q", row.name, err, row.want)
 		}

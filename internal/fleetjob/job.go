@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"regexp"
 	"slices"
@@ -70,11 +71,17 @@ type Spec struct {
 }
 
 // jobName matches what the API server accepts as the name of an object that Pods get their names
-// from (RFC 1123; 63 characters with what is appended), and sourceName as that of a Secret.
+// from (RFC 1123; 63 characters with what is appended), and sourceName as that of a Secret, whose keys
+// match keyName. An image without spaces is left to the kubelet.
 var (
 	jobName    = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
-	sourceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)
+	sourceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+	keyName    = regexp.MustCompile(`^[-._a-zA-Z0-9]{1,253}$`)
+	imageName  = regexp.MustCompile(`^[!-~]*$`)
 )
+
+// longestName is that of a Secret, ConfigMap or PersistentVolumeClaim.
+const longestName = 253
 
 // Validate returns what is wrong with what the API server would refuse, or would take and never begin.
 func (s Spec) Validate() error {
@@ -87,13 +94,24 @@ func (s Spec) Validate() error {
 		{"--name", s.Name, jobName, 50, "lower-case letters, digits and '-'"},
 		{"--namespace", s.Namespace, jobName, 63, "lower-case letters, digits and '-'"},
 		{"--queue", s.Queue, sourceName, 63, "lower-case letters, digits, '-' and '.'"}, // it becomes a label
-		{"--volume-claim", s.Claim, sourceName, 253, "lower-case letters, digits, '-' and '.'"},
+		{"--volume-claim", s.Claim, sourceName, longestName, "lower-case letters, digits, '-' and '.'"},
 	} {
 		wrong := len(name.value) > name.longest || !name.pattern.MatchString(name.value)
 		if wrong && (name.value != "" || name.flag == "--name") {
 			return fmt.Errorf("%s %q: must be up to %d %s, with a letter or digit at both ends", name.flag, name.value,
 				name.longest, name.what)
 		}
+	}
+	switch {
+	case !imageName.MatchString(s.Image):
+		return fmt.Errorf("--image %q: has characters that no image has", s.Image)
+	case s.Retries < 0 || s.Retries > math.MaxInt32:
+		return fmt.Errorf("--retries %d: must be 0 to %d", s.Retries, math.MaxInt32)
+	case s.StopAfter < 0:
+		return fmt.Errorf("--stop-after-failures %d: must be 0 or more", s.StopAfter)
+	case !keyName.MatchString(path.Base(s.File)):
+		return fmt.Errorf("%q cannot be the name of a file of a Secret, where the Pods look for it: call it fleet.yaml",
+			path.Base(s.File))
 	}
 	// The Pods' host names have 63 characters at most; a CronJob appends 11 to the name of a Job.
 	longest := len(s.Name) + len(fmt.Sprintf("-%d", max(len(s.Clusters), 1)-1))
@@ -124,7 +142,7 @@ func (s Spec) Validate() error {
 func source(file string) (object, error) {
 	kind, name, _ := strings.Cut(file, "/")
 	field, ok := map[string]string{"secret": "secret", "configmap": "configMap"}[kind]
-	if !ok || !sourceName.MatchString(name) {
+	if !ok || len(name) > longestName || !sourceName.MatchString(name) {
 		return nil, fmt.Errorf("--files %q: must be secret/NAME or configmap/NAME", file)
 	}
 	return object{field: object{"name": name}}, nil

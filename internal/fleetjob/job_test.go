@@ -151,7 +151,7 @@ func TestManifestFollowsFlags(t *testing.T) {
 
 func TestManifestRefuses(t *testing.T) {
 	t.Parallel()
-	for _, files := range []string{"", "fleet", "secret/", "secret/Fleet", "pod/fleet", "secret/a/b", "/etc/passwd"} {
+	for _, files := range []string{"", "fleet", "secret/", "secret/Fleet", "pod/fleet", "secret/a/b", "/etc/passwd", "secret/a..b", "secret/" + strings.Repeat("a", 254)} {
 		s := spec()
 		s.Files = []string{files}
 		if _, err := s.Manifest(); err == nil || !strings.Contains(err.Error(), "must be secret/NAME or configmap/NAME") {
@@ -163,23 +163,40 @@ func TestManifestRefuses(t *testing.T) {
 		"--namespace":    {"A", "a.b", strings.Repeat("a", 64)},
 		"--queue":        {"a/b", "a,b", strings.Repeat("a", 64)},
 		"--volume-claim": {"a b", "A", strings.Repeat("a", 254)},
+		"--image":        {" ", "a b", "a\n", "é"},
 		"--schedule":     {"nope", "15 3 * *", "0 15 3 * * *", "60 3 * * *", "@reboot", "TZ=UTC 15 3 * * *", "CRON_TZ=UTC 15 3 * * *"},
 		"--time-zone":    {"Foo", "Local", "+02:00"},
 	} {
 		for _, value := range values {
 			s := spec()
 			s.Schedule = "15 3 * * *"
-			*map[string]*string{"--name": &s.Name, "--namespace": &s.Namespace, "--queue": &s.Queue, "--volume-claim": &s.Claim,
+			*map[string]*string{"--name": &s.Name, "--namespace": &s.Namespace, "--queue": &s.Queue, "--volume-claim": &s.Claim, "--image": &s.Image,
 				"--schedule": &s.Schedule, "--time-zone": &s.Zone}[flag] = value
 			if err := s.Validate(); err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("%s %q: ", flag, value)) {
 				t.Errorf("%s %q: %v", flag, value, err)
 			}
 		}
 	}
+	for _, row := range []struct {
+		change func(*fleetjob.Spec)
+		want   string
+	}{
+		{func(s *fleetjob.Spec) { s.Retries = -1 }, "--retries -1: must be 0 to 2147483647"},
+		{func(s *fleetjob.Spec) { s.Retries = 1 << 31 }, "--retries 2147483648: must be 0 to 2147483647"},
+		{func(s *fleetjob.Spec) { s.StopAfter = -1 }, "--stop-after-failures -1: must be 0 or more"},
+		{func(s *fleetjob.Spec) { s.File = "/etc/my fleet.yaml" }, `"my fleet.yaml" cannot be the name of a file of a Secret`},
+	} {
+		s := spec()
+		row.change(&s)
+		if err := s.Validate(); err == nil || !strings.HasPrefix(err.Error(), row.want) {
+			t.Errorf("%v, want %s", err, row.want)
+		}
+	}
 	for _, right := range []fleetjob.Spec{
 		spec(), {Name: "a"}, {Name: "a", Namespace: "b-1", Queue: "team.a", Claim: "a.b", Schedule: "@daily", Zone: "Europe/Berlin"},
 		{Name: "a", Schedule: "*/15 3-5 1,15 jan mon"},
 	} {
+		right.File = "/home/anna/fleet.yaml"
 		if err := right.Validate(); err != nil {
 			t.Errorf("%+v: %v", right, err)
 		}
@@ -190,12 +207,12 @@ func TestManifestRefuses(t *testing.T) {
 		schedule string
 		wrong    bool
 	}{{50, "", false}, {49, "@daily", false}, {50, "@daily", true}} {
-		s := fleetjob.Spec{Name: strings.Repeat("n", row.name), Schedule: row.schedule, Clusters: make([]string, 12)}
+		s := fleetjob.Spec{Name: strings.Repeat("n", row.name), Schedule: row.schedule, Clusters: make([]string, 12), File: "fleet.yaml"}
 		if err := s.Validate(); (err != nil) != row.wrong {
 			t.Errorf("%+v: %v", row, err)
 		}
 	}
-	if err := (fleetjob.Spec{Name: "a", Zone: "UTC"}).Validate(); err == nil || !strings.Contains(err.Error(), "--time-zone is for --schedule") {
+	if err := (fleetjob.Spec{Name: "a", Zone: "UTC", File: "fleet.yaml"}).Validate(); err == nil || !strings.Contains(err.Error(), "--time-zone is for --schedule") {
 		t.Errorf("a zone of nothing: %v", err)
 	}
 }

@@ -40,6 +40,8 @@ type Note struct {
 	Time   time.Time
 	// Run names the run, and ID this note among all of its.
 	Run, ID string
+	// Cluster is the name that a fleet has for the cluster; empty outside a fleet.
+	Cluster string
 	// Source is where the run is at work, as a reference of RFC 3986.
 	Source string
 	// Report is that of the run as it is then, JSON.
@@ -72,6 +74,7 @@ type event struct {
 	Subject         string          `json:"subject"`
 	Time            string          `json:"time"`
 	DataContentType string          `json:"datacontenttype"`
+	Cluster         string          `json:"cluster,omitempty"` // an extension
 	Data            json.RawMessage `json:"data,omitempty"`
 }
 
@@ -79,7 +82,8 @@ type event struct {
 func (n Note) event() event {
 	return event{
 		SpecVersion: "1.0", ID: n.ID, Source: n.Source, Type: eventType + string(n.Moment), Subject: n.Run,
-		Time: n.Time.UTC().Format(time.RFC3339Nano), DataContentType: "application/json", Data: n.Report,
+		Time: n.Time.UTC().Format(time.RFC3339Nano), DataContentType: "application/json",
+		Cluster: n.Cluster, Data: n.Report,
 	}
 }
 
@@ -92,6 +96,9 @@ func (n Note) request(f Format) (body []byte, headers map[string]string, err err
 		return body, map[string]string{"Content-Type": "application/cloudevents+json; charset=utf-8"}, err
 	case Binary:
 		headers = map[string]string{"Content-Type": e.DataContentType}
+		if e.Cluster != "" {
+			headers["Ce-Cluster"] = headerValue(e.Cluster)
+		}
 		for name, value := range map[string]string{"specversion": e.SpecVersion, "id": e.ID, "source": e.Source,
 			"type": e.Type, "subject": e.Subject, "time": e.Time} {
 			headers["Ce-"+name] = headerValue(value)
@@ -99,7 +106,11 @@ func (n Note) request(f Format) (body []byte, headers map[string]string, err err
 		return n.Report, headers, nil
 	case Report:
 	}
-	return n.Report, map[string]string{"Content-Type": "application/json", "Kscertctl-Event": string(n.Moment)}, nil
+	headers = map[string]string{"Content-Type": "application/json", "Kscertctl-Event": string(n.Moment)}
+	if n.Cluster != "" {
+		headers["Kscertctl-Cluster"] = headerValue(n.Cluster)
+	}
+	return n.Report, headers, nil
 }
 
 // headerValue is an attribute in a header: what is no visible ASCII, a quote or a percent
@@ -152,8 +163,11 @@ func Send(ctx context.Context, hooks []Hook, n Note, o Options) error {
 	return errors.Join(all...)
 }
 
-// MomentVariable is the environment variable in which a command finds the moment.
-const MomentVariable = "KSCERT_EVENT"
+// In these environment variables a command finds the moment and the cluster of a fleet.
+const (
+	MomentVariable  = "KSCERT_EVENT"
+	ClusterVariable = "KSCERT_CLUSTER"
+)
 
 // Command is run by sh, with the report as JSON on its standard input. It has succeeded when
 // it ends with exit code 0.
@@ -174,7 +188,7 @@ const printed = 1000
 func (c Command) tell(ctx context.Context, n Note, _ Format) error {
 	cmd := exec.CommandContext(ctx, "sh", "-c", string(c))
 	var out bytes.Buffer
-	cmd.Env = append(os.Environ(), MomentVariable+"="+string(n.Moment))
+	cmd.Env = append(os.Environ(), MomentVariable+"="+string(n.Moment), ClusterVariable+"="+n.Cluster)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(n.Report), &out, &out
 	// What it has started ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -170,10 +170,13 @@ func TestParseWebhook(t *testing.T) {
 func TestCloudEvents(t *testing.T) {
 	t.Parallel()
 	for _, format := range []Format{Binary, Structured} {
-		for _, odd := range []string{"", "\r\nX-Evil: 1", "\"%é\x00 "} {
+		for i, odd := range []string{"", "\r\nX-Evil: 1", "\"%é\x00 "} {
 			n := Note{
 				Moment: Stuck, Time: time.Date(2026, 3, 1, 12, 0, 0, 5e8, time.FixedZone("", 3600)),
 				Run: "20260301T110000Z-abcdef" + odd, ID: "20260301T110000Z-abcdef/2" + odd, Source: "//control/kscertctl" + odd, Report: []byte(report),
+			}
+			if i > 0 { // of a fleet
+				n.Cluster = "fra1" + odd
 			}
 			got := map[string]string{}
 			var data, contentType string
@@ -222,6 +225,9 @@ func TestCloudEvents(t *testing.T) {
 			}
 			want := map[string]string{
 				"specversion": "1.0", "id": n.ID, "source": n.Source, "subject": n.Run, "type": "com.github.infrapuzzle.kscertctl.run.stuck", "time": "2026-03-01T11:00:00.5Z",
+			}
+			if n.Cluster != "" {
+				want["cluster"] = n.Cluster
 			}
 			if !maps.Equal(got, want) || data != report || contentType != "application/json" {
 				t.Errorf("%s: %v, want %v; %s %s", format, got, want, contentType, data)

@@ -1,5 +1,6 @@
-# Prints what this node keeps of runs, the newest first: the journals, and of the named run and those
-# after it, or of the newest, everything. Of a rollback, also the run that it undoes.
+# Prints what this node keeps of the newest runs and of the named one, the newest first: the journals, and
+# of the named run and those after it, or of the newest, everything. Of a rollback, also the run that it
+# undoes.
 #
 # Prints locks as lock.sh does, "@@KEPT RUN FILE" with the file in base64, and "@@END"; see
 # docs/reference/run-directory.md.
@@ -14,11 +15,16 @@ whole=''
 # ours FILE: whether kscertctl can have written it, by its length.
 ours() { [ -f "$1" ] && [ "$(wc -c <"$1")" -le 2097152 ]; }
 
-# file RUN NAME: prints a file, or that it is empty.
+# left is how many bytes may still be printed: runs keep some thousand each.
+left=16777216
+
+# file RUN NAME: prints a file, or that it cannot be used.
 file() {
   [ -f "$runs/$1/$2" ] || return 0
   printf '@@KEPT %s %s\n' "$1" "$2"
-  ! ours "$runs/$1/$2" || base64 <"$runs/$1/$2"
+  ours "$runs/$1/$2" || return 0
+  left=$((left - $(wc -c <"$runs/$1/$2")))
+  [ "$left" -lt 0 ] || base64 <"$runs/$1/$2"
 }
 
 # all RUN: prints all but the journal, once, and that of the run that it undoes.
@@ -38,13 +44,13 @@ from() {
   fi
 }
 
-# names: the names of runs here. Others may have put other things in the directory, and where a disk was
+# names BEGINNING: the names of runs here that begin so. Others may have put other things in the directory, and where a disk was
 # full is a run without a journal.
 names() {
   cd "$runs" 2>/dev/null || return 0
   d='[0-9]' h='[0-9a-f]'
   for name in $d$d$d$d$d$d$d${d}T$d$d$d$d$d${d}Z-$h$h$h$h$h$h; do
-    [ ! -e "$name/journal.jsonl" ] || printf '%s\n' "$name"
+    case $name in "$1"*) [ ! -e "$name/journal.jsonl" ] || printf '%s\n' "$name" ;; esac
   done
 }
 
@@ -52,7 +58,7 @@ for lock in "$KSCERT_STATE_DIR"/lock-*; do
   [ ! -f "$lock" ] ||
     printf '@@LOCK held %s %s\n' "$(($(date +%s) - $(stat -c %Y "$lock")))" "$(head -n 1 "$lock")"
 done
-for run in $(names | sort -r | head -n 50); do
+for run in $({ names '' | sort -r | head -n 50; [ -z "$named" ] || names "$named"; } | sort -ru); do
   file "$run" journal.jsonl
   ! from "$run" || all "$run"
 done
