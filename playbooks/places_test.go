@@ -50,6 +50,35 @@ func TestAnotherCertDir(t *testing.T) {
 	}
 }
 
+// A kubelet with another --kubeconfig is backed up and renewed there.
+func TestAnotherKubeconfig(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	cp, n := signer(t, ca), worker(t, ca, "w1")
+	usual, conf := n.conf+"/kubelet.conf", n.root()+"/srv/kubelet.kubeconfig"
+	n.write(n.conf+"/kubelet.env", []byte("KUBELET_KUBECONFIG_ARGS=--kubeconfig="+conf+"\n"), 0o600)
+	n.ok(os.MkdirAll(filepath.Dir(conf), 0o700))
+	n.ok(os.Rename(usual, conf))
+	covered, errs, err := n.run("covered")
+	if err != nil || !slices.Contains(strings.Fields(covered), conf) {
+		t.Errorf("a backup covers %s%s: %v", covered, errs, err)
+	}
+	asked := n.asksKubelet()
+	signed, errs, err := cp.kubelet("sign.sh", "KSCERT_NAMES='cp1 w1' KSCERT_REQUESTS='host1|w1|"+asked+"'")
+	if err != nil || asked == "" {
+		t.Fatal(err, errs)
+	}
+	if _, errs, err := n.kubelet("take.sh", "KSCERT_REFUSED= KSCERT_ISSUED='"+words(signed, "issued: host1|")+"'"); err != nil {
+		t.Fatal(err, errs)
+	}
+	if left := time.Until(parsed(t, n.read(n.pair())).NotAfter); left < time.Hour {
+		t.Errorf("the certificate is valid for %s", left)
+	}
+	if _, err := os.Stat(usual); err == nil {
+		t.Errorf("%s exists", usual)
+	}
+}
+
 // A run removes and backs up no more than the kubelet's certificates.
 func TestCertDirThatHoldsMore(t *testing.T) {
 	t.Parallel()

@@ -99,7 +99,7 @@ left() { printf 'left: %s: %s\n' "$1" "$2"; }
 # requests a restart and stays until then.
 take() {
   ! checking "put the new certificate of$followed into $2" || return 0
-  case "$followed " in *' kubernetes-ca '*) [ ! -f "$conf/kubelet.conf" ] || : >"$kubelet/.kscertctl.restart" ;; esac
+  case "$followed " in *' kubernetes-ca '*) [ ! -f "$kubelet_conf" ] || : >"$kubelet/.kscertctl.restart" ;; esac
   place "$1" "$2"
   changed "$2"
 }
@@ -129,6 +129,6 @@ for file in "$conf"/*.conf "$home"; do
   fi
 done
 
-{ [ -f "$conf/kubelet.conf" ] && restart_due; } || exit 0
+{ [ -f "$kubelet_conf" ] && restart_due; } || exit 0
 ! checking 'restart the kubelet' || exit 0
 begin_again

@@ -3,8 +3,7 @@
 need_backup
 pki=$(pki_dir)
 current=$kubelet/kubelet-client-current.pem
-kubeletconf=$conf/kubelet.conf
-[ -f "$kubeletconf" ] || fail "$kubeletconf does not exist"
+[ -f "$kubelet_conf" ] || fail "$kubelet_conf does not exist"
 
 sweep
 due='' refer=''
@@ -38,6 +37,6 @@ if [ -n "$due" ] && ! would_renew_kubelet; then
   { cat "$stage/new.crt" && base64 -d "$stage/new.key.64"; } >"$stage/pair"
   place_kubelet_pair "$stage/pair"
 fi
-if [ -n "$refer" ] && ! checking "let $kubeletconf refer to $current"; then refer_to_current; fi
+if [ -n "$refer" ] && ! checking "let $kubelet_conf refer to $current"; then refer_to_current; fi
 
 renew_serving_pair

@@ -2,7 +2,6 @@
 # shellcheck shell=sh disable=SC2034,SC2154
 pki=$(pki_or_default)
 current=$kubelet/kubelet-client-current.pem
-kubeletconf=$conf/kubelet.conf
 
 # private_stage: opens a directory that may hold a copy of a key, in memory: nothing else of the node
 # changes, not even the time of a directory. Where there is none, next to the node's keys. Its name has
@@ -48,7 +47,7 @@ each_leaf() {
       "$1"
     done <"$stage/pairs"
   done
-  [ -f "$kubeletconf" ] || return 0
+  [ -f "$kubelet_conf" ] || return 0
   kubelet_pair >"$stage/kubelet.pem"
   if [ -s "$stage/kubelet.pem" ]; then
     what=$current leaf_kind=kubelet
@@ -69,7 +68,7 @@ one_leaf() {
 # that signs kubelets.
 trusted_by_kubelet() {
   ca=$stage/kubelet-ca.pem
-  embedded_authorities "$kubeletconf" >"$ca"
+  embedded_authorities "$kubelet_conf" >"$ca"
   [ -s "$ca" ] || ca=$pki/ca.crt
 }
 

@@ -4,8 +4,7 @@
 # proves who asks.
 need_backup
 current=$kubelet/kubelet-client-current.pem
-kubeletconf=$conf/kubelet.conf
-[ -f "$kubeletconf" ] || fail "$kubeletconf does not exist: join the node again instead"
+[ -f "$kubelet_conf" ] || fail "$kubelet_conf does not exist: join the node again instead"
 
 sweep
 renew_serving_pair
@@ -15,7 +14,7 @@ if [ ! -f "$kubelet/kubelet.crt" ] && [ ! -e "$kubelet/kubelet-server-current.pe
 fi
 due=
 if kubelet_due; then due=yes; fi
-if [ -z "$due" ] && refer_due && ! checking "let $kubeletconf refer to $current"; then
+if [ -z "$due" ] && refer_due && ! checking "let $kubelet_conf refer to $current"; then
   stage=$kubelet/.kscertctl.refer
   mkdir "$stage"
   : >"$kubelet/.kscertctl.restart"

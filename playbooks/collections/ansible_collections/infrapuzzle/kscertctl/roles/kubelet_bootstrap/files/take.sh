@@ -2,7 +2,6 @@
 # and restarts the kubelet with it.
 need_backup
 current=$kubelet/kubelet-client-current.pem
-kubeletconf=$conf/kubelet.conf
 stage=$kubelet/.kscertctl.request
 if from_outside && kubelet_due; then mkdir -p "$stage"; fi
 if [ -d "$stage" ]; then
@@ -22,13 +21,13 @@ if [ -d "$stage" ]; then
   pair "$stage/new.pem" "$stage/key" ||
     fail 'the new client certificate does not belong to the key that was made for it'
   # The kubelet trusts the API server's CA, which is also the one that signs kubelets.
-  embedded_authorities "$kubeletconf" >"$stage/ca.pem"
-  file=$(sed -n 's/^.*certificate-authority["'"'"']\{0,1\}: *["'"'"']\{0,1\}\([^"'"'"', }]*\).*/\1/p' "$kubeletconf" |
+  embedded_authorities "$kubelet_conf" >"$stage/ca.pem"
+  file=$(sed -n 's/^.*certificate-authority["'"'"']\{0,1\}: *["'"'"']\{0,1\}\([^"'"'"', }]*\).*/\1/p' "$kubelet_conf" |
     head -n 1 | sed "s|^[^/]|$conf/&|")
   [ -s "$stage/ca.pem" ] || cat "${file:-$conf/ssl/ca.crt}" >"$stage/ca.pem"
   from_outside || chain "$stage/old.chain" "$stage/new.pem" "$stage/ca.pem"
   ! invalid "$stage/ca.pem" "$stage/new.pem" ||
-    fail "the new client certificate is not valid under the CA in $kubeletconf: $why"
+    fail "the new client certificate is not valid under the CA in $kubelet_conf: $why"
   if [ -s "$stage/old.crt" ] && [ "$(names "$stage/old.crt")" != "$(names "$stage/new.pem")" ]; then
     noted "the kubelet was $(names "$stage/old.crt" | sed -n '1s/^subject=//p')," \
       "and is $(names "$stage/new.pem" | sed -n '1s/^subject=//p')"

@@ -5,7 +5,7 @@ systemctl cat kubelet >/dev/null 2>&1 || exit 0
 
 property() { systemctl show kubelet -p "$1" | cut -d = -f 2; }
 # shellcheck disable=SC2086 # words
-of_kubelet=$(newest "$conf/kubelet.conf" "$kubelet/kubelet-client-current.pem" "$kubelet/kubelet-server-current.pem" \
+of_kubelet=$(newest "$kubelet_conf" "$kubelet/kubelet-client-current.pem" "$kubelet/kubelet-server-current.pem" \
   "$kubelet/kubelet.crt" "$conf/kubelet.env" $kubelet_configs)
 of_others=$(newest "$conf"/*.conf "$pki"/*.crt "$pki"/etcd/*.crt "$KSCERT_ETCD_DIR"/*.pem)
 [ -n "$of_kubelet$of_others" ] || exit 0 # nothing was restored

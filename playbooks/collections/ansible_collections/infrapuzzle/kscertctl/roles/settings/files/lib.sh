@@ -160,8 +160,10 @@ pki_or_default() {
 # their targets if they are links. None is below another. A place is listed whether or not it
 # exists.
 covered() {
-  for path in "$conf" "$(pki_or_default)" "$kubelet" "$kubelet_home/config.yaml" "$kubelet_home/kubeadm-flags.env" \
-    "$KSCERT_ETCD_DIR" "${KSCERT_ETCD_DIR%/*}/openssl.conf" "$root/etc/etcd.env" "$calico" "$cilium" "$home"; do
+  for path in "$conf" "${kubelet_conf##"$conf"/*}" "$(pki_or_default)" "$kubelet" "$kubelet_home/config.yaml" \
+    "$kubelet_home/kubeadm-flags.env" "$KSCERT_ETCD_DIR" "${KSCERT_ETCD_DIR%/*}/openssl.conf" "$root/etc/etcd.env" \
+    "$calico" "$cilium" "$home"; do
+    [ -n "$path" ] || continue
     printf '%s\n' "$path"
     readlink -f "$path" || :
   done | LC_ALL=C sort -u |
@@ -643,13 +645,13 @@ END
 # would_not_start: kubelet.conf holds, or names, a certificate that has expired. A kubelet runs on
 # with what it has rotated, but does not start so (Kubernetes, pkg/kubelet/certificate/bootstrap).
 would_not_start() {
-  kubeletconf=$conf/kubelet.conf current=$kubelet/kubelet-client-current.pem
-  [ -f "$kubeletconf" ] || return 1
+  current=$kubelet/kubelet-client-current.pem
+  [ -f "$kubelet_conf" ] || return 1
   if elsewhere; then
     [ -f "$own_crt" ] && ! lasts 0 <"$own_crt"
     return
   fi
-  embedded=$(embedded_pair "$kubeletconf")
+  embedded=$(embedded_pair "$kubelet_conf")
   [ -n "$embedded" ] && ! printf '%s\n' "$embedded" | lasts 0
 }
 
@@ -664,7 +666,7 @@ restart_kubelet() {
 begin_again() {
   if systemctl is-active --quiet kubelet && would_not_start; then
     rm -f "$kubelet/.kscertctl.restart"
-    noted "the kubelet is not restarted: with the expired certificate of $kubeletconf it would not start"
+    noted "the kubelet is not restarted: with the expired certificate of $kubelet_conf it would not start"
   else
     restart_kubelet
     changed 'restarted the kubelet'
@@ -833,7 +835,7 @@ in_kubelet_conf() {
     function leaf(path, value) { if (file == "" && path ~ "^users/[0-9]+/user/" field "$") file = value }
     FNR == 1 { new_file() }
     FNR <= 5000 { read_line($0) }
-    END { if (file != "") print file }' "$kubeletconf" | sed "s|^[^/]|$conf/&|"
+    END { if (file != "") print file }' "$kubelet_conf" | sed "s|^[^/]|${kubelet_conf%/*}/&|"
 }
 
 # kubelet_pair: the client pair of this node's kubelet, expired or not: from its own files, the
@@ -848,7 +850,7 @@ kubelet_pair() {
     cat "$current"
     return 0
   fi
-  embedded=$(embedded_pair "$kubeletconf")
+  embedded=$(embedded_pair "$kubelet_conf")
   if [ -n "$embedded" ]; then
     printf '%s\n' "$embedded"
     return 0
@@ -871,7 +873,7 @@ kubelet_due() {
     own_due && ! { usable "$current" && ! client_due "$current"; }
   elif [ -f "$current" ]; then
     ! usable "$current" || client_due "$current"
-  elif [ ! -L "$current" ] && embedded_pair "$kubeletconf" | lasts "$seconds"; then
+  elif [ ! -L "$current" ] && embedded_pair "$kubelet_conf" | lasts "$seconds"; then
     return 1
   fi
 }
@@ -888,18 +890,18 @@ would_renew_kubelet() {
 # does not rotate there.
 refer_due() {
   ! own_due || return 0
-  embedded=$(embedded_pair "$kubeletconf")
+  embedded=$(embedded_pair "$kubelet_conf")
   [ -n "$embedded" ] && ! printf '%s\n' "$embedded" | lasts "$seconds"
 }
 
 # refers_elsewhere: with a new pair in the rotating file, kubelet.conf must be changed to refer to
 # it.
-refers_elsewhere() { elsewhere || [ -n "$(embedded_pair "$kubeletconf")" ]; }
+refers_elsewhere() { elsewhere || [ -n "$(embedded_pair "$kubelet_conf")" ]; }
 
 # refer_to_current: kubelet.conf refers to the rotating file instead. Needs $stage.
 refer_to_current() {
-  if led_astray "$kubeletconf"; then
-    refuse "$kubeletconf"
+  if led_astray "$kubelet_conf"; then
+    refuse "$kubelet_conf"
     return 0
   fi
   awk -v f="$current" '
@@ -908,13 +910,13 @@ refer_to_current() {
       sub(/(-data)?: [^ \r]*/, ": " f)
     }
     {print}
-    END { exit n != 1 || m != 1 }' "$kubeletconf" >"$stage/kubelet.conf" || {
+    END { exit n != 1 || m != 1 }' "$kubelet_conf" >"$stage/kubelet.conf" || {
     refused="it is to refer to $current, and its user and the one key in it are not where kubeadm writes them"
-    refuse "$kubeletconf"
+    refuse "$kubelet_conf"
     return 0
   }
-  place "$stage/kubelet.conf" "$kubeletconf"
-  changed "$kubeletconf"
+  place "$stage/kubelet.conf" "$kubelet_conf"
+  changed "$kubelet_conf"
 }
 
 # asks_to_serve: the kubelet requests its serving certificate.

@@ -87,6 +87,7 @@ find_kubelet() {
   kubelet_words "$kubelet_home/kubeadm-flags.env" "$conf/kubelet.env"
   kubelet_configs=$(kubelet_configs)
   flag kubeconfig "$conf/kubelet.conf"
+  tidy "$value"
   kubelet_conf=$value
   flag cert-dir "$kubelet_home/pki"
   tidy "$value"
