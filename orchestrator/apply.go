@@ -21,14 +21,14 @@ import (
 // do. The error is of type *Error, also if no route can be taken; the proposal then holds the
 // diagnosis that explains it.
 func (o *Orchestrator) Plan(ctx context.Context) (p run.Proposal, err error) {
-	s, err := o.begin(ctx, run.Entry{Kind: run.KindLook})
+	soft, cancel := o.stoppable(ctx)
+	defer cancel()
+	s, err := o.beginInspecting(ctx, soft, run.Entry{Kind: run.KindLook})
 	if err != nil {
 		return p, err
 	}
 	var r Result
 	defer s.finish(&r, &err)
-	soft, cancel := o.stoppable(ctx)
-	defer cancel()
 	return s.propose(soft, &r)
 }
 
@@ -47,13 +47,13 @@ func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
 	if err := o.refreshable(nil); err != nil {
 		return r, err
 	}
-	s, err := o.begin(ctx, run.Entry{Kind: run.KindRun})
+	soft, cancel := o.stoppable(ctx)
+	defer cancel()
+	s, err := o.beginInspecting(ctx, soft, run.Entry{Kind: run.KindRun})
 	if err != nil {
 		return r, err
 	}
 	defer s.finish(&r, &err)
-	soft, cancel := o.stoppable(ctx)
-	defer cancel()
 	p, err := s.propose(soft, &r)
 	if len(p.Snapshot.Nodes) > 0 { // a refusal is reported, too
 		if kerr := s.saveProposal(p); err == nil {

@@ -45,13 +45,13 @@ func (o *Orchestrator) RequestCertificates(ctx context.Context, dir string, over
 	if err := writableDir(dir, overwrite); err != nil {
 		return all, err
 	}
-	s, err := o.begin(ctx, run.Entry{Kind: run.KindLook})
+	soft, cancel := o.stoppable(ctx)
+	defer cancel()
+	s, err := o.beginInspecting(ctx, soft, run.Entry{Kind: run.KindLook})
 	if err != nil {
 		return all, err
 	}
 	defer s.finish(&Result{}, &err)
-	soft, cancel := o.stoppable(ctx)
-	defer cancel()
 	snap, d, err := s.inspectUntilStarted(soft)
 	if err != nil {
 		return all, err

@@ -21,8 +21,8 @@ import (
 
 // look inspects the nodes of an inventory that is not known yet: the playbook needs no list of
 // nodes to begin with, and reports the inventory when it begins. Starting Ansible is most of the
-// cost of inspecting a few nodes.
-func (s *session) look(ctx context.Context) (snapshot.Snapshot, error) {
+// cost of inspecting a few nodes. With trust also objects of the cluster are read, for what trusts its CAs.
+func (s *session) look(ctx context.Context, trust bool) (snapshot.Snapshot, error) {
 	start := time.Now()
 	playing, stop := context.WithCancel(ctx)
 	defer stop()
@@ -31,7 +31,7 @@ func (s *session) look(ctx context.Context) (snapshot.Snapshot, error) {
 	go func() {
 		all := sync.OnceFunc(func() { close(stated) })
 		defer all()
-		played <- s.ask(playing, start, nil, probing, func(e ansible.Event) {
+		played <- s.ask(playing, start, nil, trust, probing, func(e ansible.Event) {
 			switch e.Event {
 			case "inventory":
 				stated <- e.Inventory
@@ -88,7 +88,7 @@ func (s *session) inspectNodes(ctx context.Context, nodes []string) (snapshot.Sn
 	start := time.Now()
 	probing := make(chan func() []snapshot.Probe, 1)
 	probing <- probeBeside(ctx, s.cluster)
-	return s.seen(ctx, start, s.ask(ctx, start, nodes, probing, nil))
+	return s.seen(ctx, start, s.ask(ctx, start, nodes, false, probing, nil))
 }
 
 // probeGrace is how much longer than Ansible the endpoints may take to answer.
@@ -123,12 +123,12 @@ const lookSilence = 10 * time.Minute
 // ask inspects nodes in one round trip; nil asks all, and passes the inventory to observe. The
 // snapshot is made while Ansible still exits, with the results of probing, which is closed if there
 // is none to be made.
-func (s *session) ask(ctx context.Context, start time.Time, nodes []string, probing <-chan func() []snapshot.Probe,
-	observe func(ansible.Event)) answer {
+func (s *session) ask(ctx context.Context, start time.Time, nodes []string, trust bool,
+	probing <-chan func() []snapshot.Probe, observe func(ansible.Event)) answer {
 	s.looks++
 	p := s.playbook(fmt.Sprintf("inspect-%02d", s.looks), playbooks.Inspect, nodes)
 	p.Looks, p.Silence = true, lookSilence
-	if nodes == nil { // gates do not use it
+	if trust { // gates do not use it
 		p.Vars["kscert_trust"] = true
 		if s.opts.ClusterSecrets {
 			p.Vars["kscert_cluster_secrets"] = true
@@ -229,7 +229,7 @@ const (
 func (s *session) inspectUntilStarted(ctx context.Context) (snapshot.Snapshot, diagnosis.Diagnosis, error) {
 	deadline := time.Now().Add(settleTime)
 	for {
-		snap, err := s.inspect(ctx)
+		snap, err := s.inspectFirst(ctx)
 		if err != nil {
 			return snap, diagnosis.Diagnosis{}, err
 		}
@@ -242,6 +242,15 @@ func (s *session) inspectUntilStarted(ctx context.Context) (snapshot.Snapshot, d
 		case <-ctx.Done(): // the next inspection reports it
 		}
 	}
+}
+
+// inspectFirst is the inspection that the session has begun with, and later a new one.
+func (s *session) inspectFirst(ctx context.Context) (snapshot.Snapshot, error) {
+	if first := s.first; first != nil {
+		s.first = nil
+		return first.snap, first.err
+	}
+	return s.inspect(ctx)
 }
 
 // starting reports whether the deciding finding is an outage that may pass by itself: an API server

@@ -152,7 +152,7 @@ func (o *Orchestrator) Inspect(ctx context.Context) (snapshot.Snapshot, error) {
 		return snapshot.Snapshot{}, err
 	}
 	defer s.close()
-	return s.look(ctx)
+	return s.look(ctx, true)
 }
 
 // Diagnose inspects every node like Inspect and returns what is wrong.
@@ -173,6 +173,8 @@ type session struct {
 	events  *os.File
 	mu      sync.Mutex
 	looks   int
+	// first is the inspection that the session has begun with, until it is used; nil for none.
+	first *inspection
 	// latest is the last snapshot, asked the nodes that were asked for it.
 	latest snapshot.Snapshot
 	asked  []string
@@ -194,6 +196,31 @@ type session struct {
 // begin opens the directory of a new run and its journal with the first entry.
 func (o *Orchestrator) begin(ctx context.Context, first run.Entry) (*session, error) {
 	return o.attach(ctx, nil, first)
+}
+
+// inspection is the result of one.
+type inspection struct {
+	snap snapshot.Snapshot
+	err  error
+}
+
+// beginInspecting is begin for a session that inspects all nodes first. Without a checkout, which has
+// demands to be known before, that reads the inventory, too: a start of Ansible less. It stops with soft.
+func (o *Orchestrator) beginInspecting(ctx, soft context.Context, first run.Entry) (*session, error) {
+	if o.kube.Dir != "" {
+		return o.begin(ctx, first)
+	}
+	s, err := o.open(nil, first, playbooks.WriteTo)
+	if err != nil {
+		return nil, err
+	}
+	snap, err := s.look(soft, false)
+	if s.cluster.Nodes == nil {
+		s.close()
+		return nil, err
+	}
+	s.first = &inspection{snap, err}
+	return s, nil
 }
 
 // attach checks the tools, reads the inventory and opens the directory of an earlier run, or of a
