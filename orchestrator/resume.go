@@ -185,13 +185,25 @@ func (o *Orchestrator) refuseSuperseded(id, cluster string) error {
 	return superseded(id, all[0].ID, all[0].State)
 }
 
-// superseded is why a run is not resumed after a later one.
-func superseded(id, later string, state run.State) error {
+// SupersededError means that a run cannot be resumed, since a later one has changed the cluster: a new
+// plan is needed.
+type SupersededError struct {
+	Run, Later string
+	// RolledBack: the later one has undone it.
+	RolledBack bool
+}
+
+func (e *SupersededError) Error() string {
 	what := "has worked on the cluster since"
-	if strings.HasPrefix(state.Of, id) {
+	if e.RolledBack {
 		what = "has rolled it back"
 	}
-	return fmt.Errorf("cannot resume run %s: run %s %s", id, later, what)
+	return fmt.Sprintf("cannot resume run %s: run %s %s", e.Run, e.Later, what)
+}
+
+// superseded is why a run is not resumed after a later one.
+func superseded(id, later string, state run.State) error {
+	return &SupersededError{Run: id, Later: later, RolledBack: strings.HasPrefix(state.Of, id)}
 }
 
 // refuseOvertaken is refuseSuperseded for runs of other machines, which the control planes keep. The

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -180,7 +181,11 @@ func summed(what string, names []string, errs []error, next string) error {
 		e.Code = orchestrator.Worst(e.Code, orchestrator.Code(err))
 		bad = append(bad, names[i])
 		line, _, _ := strings.Cut(err.Error(), "\n")
-		words = append(words, fmt.Sprintf("%s: exit code %d: %s", names[i], orchestrator.Code(err), line))
+		line = fmt.Sprintf("%s: exit code %d: %s", names[i], orchestrator.Code(err), line)
+		if e, ok := errors.AsType[*orchestrator.Error](err); ok && e.Next != "" {
+			line += "\n  next: " + strings.ReplaceAll(e.Next, "\n", "\n  ")
+		}
+		words = append(words, line)
 	}
 	if len(bad) == 0 {
 		return nil

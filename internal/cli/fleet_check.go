@@ -101,7 +101,7 @@ func (f *fleetCheckFlags) run(cmd *cobra.Command, s Streams, names []string) err
 		errs[i] = m.err
 	}
 	return summed("not healthy, or unknown", c.names(), errs,
-		"to see one of them: kscertctl fleet check CLUSTER -o wide")
+		"to see one of them: "+orchestrator.Command("", "fleet", "check", "CLUSTER", "-f", c.path, "-o", "wide"))
 }
 
 // write renders the report to standard output as it goes, since a large one would be in memory twice, or
@@ -145,7 +145,7 @@ func (c chosen) flagsOf(cmd *cobra.Command, flags *checkFlags, of fleet.Cluster)
 	}
 	t, fails, err := flags.levels(cmd)
 	if e, ok := errors.AsType[*orchestrator.Error](err); ok {
-		e.Summary = fmt.Sprintf("cluster %s: %s", of.Name, e.Summary)
+		e.Summary = fmt.Sprintf("%s: cluster %s: %s", of.Origin, of.Name, e.Summary)
 	}
 	return t, fails, err
 }

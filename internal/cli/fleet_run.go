@@ -111,6 +111,17 @@ func (m *member) ended(err error) {
 	}
 }
 
+// changed reports whether the work on the cluster may have failed after a change.
+func (m *member) changed() bool {
+	switch orchestrator.ExitCode(m.at.ExitCode) {
+	case orchestrator.ExitUnreachable, orchestrator.ExitRefused, orchestrator.ExitLocked, orchestrator.ExitNotBegun,
+		orchestrator.ExitNotApproved, orchestrator.ExitUsage:
+		return m.begun
+	default:
+		return true
+	}
+}
+
 // planned records the plan.
 func (m *member) planned(verdict string, p plan.Plan) {
 	m.at.Verdict, m.at.Route, m.at.Steps = verdict, p.Route, len(p.Steps)
@@ -279,7 +290,7 @@ does not ask.
 A wave begins when all clusters of those before it are done. A cluster is begun only
 while one of its maintenance windows is open, and never while as many of its failure
 domain are being changed as the file allows; one that is held is left alone. After
---stop-after-failures no other is begun.
+--stop-after-failures no other is begun; failures before a change do not count.
 
 The first interrupt lets each cluster finish the step that changes nodes, and begins no
 other; the second stops at once. --resume continues: clusters that are done stay as they
@@ -330,6 +341,11 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) (*rep
 	if f.stopAfter < 0 {
 		return nil, usage(cmd, fmt.Errorf("--stop-after-failures %d: must be 0 or more", f.stopAfter))
 	}
+	if f.state != "" { // commands to type next may be typed elsewhere
+		if f.state, err = filepath.Abs(f.state); err != nil {
+			return nil, fmt.Errorf("finding the working directory: %w", err)
+		}
+	}
 	var earlier *report.FleetRun
 	if f.resume != "" {
 		if earlier, err = f.earlier(cmd, names); err != nil {
@@ -378,8 +394,13 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) (*rep
 	}
 	w.work(ctx, s, fleet.Policy{Parallel: f.parallel, PerDomain: c.PerDomain, StopAfter: f.stopAfter},
 		time.Now().Add(wait))
-	next := "see the runs of the clusters, and continue: " +
-		orchestrator.Command(f.state, "fleet", "run", "--resume", doc.Fleet, "-f", c.path)
+	again := []string{"fleet", "run", "--resume", doc.Fleet, "-f", c.path}
+	for _, name := range []string{"parallel-clusters", "stop-after-failures"} {
+		if flag := cmd.Flags().Lookup(name); flag != nil && flag.Changed {
+			again = append(again, "--"+name, flag.Value.String())
+		}
+	}
+	next := "see the runs of the clusters, and continue: " + orchestrator.Command(f.state, again...)
 	err = verdictOf("failed", doc.Clusters, next)
 	if cmd.Context().Err() != nil &&
 		orchestrator.Worst(orchestrator.Code(err), orchestrator.ExitInterrupted) == orchestrator.ExitInterrupted {
@@ -415,11 +436,6 @@ func (f *fleetRunFlags) earlier(cmd *cobra.Command, names []string) (*report.Fle
 		}
 	} else {
 		f.file = doc.File
-	}
-	if f.state != "" {
-		if f.state, err = filepath.Abs(f.state); err != nil {
-			return nil, fmt.Errorf("finding the working directory: %w", err)
-		}
 	}
 	if config := cmd.Flags().Lookup("config"); config != nil && config.Changed {
 		path, err := filepath.Abs(config.Value.String())
@@ -510,7 +526,7 @@ func (m *member) left(was report.FleetCluster) {
 		return
 	}
 	r := run.Read(m.at.StateDir, m.at.Run)
-	if r.Err != nil || !r.State.Requested || !r.State.Begun() || r.State.Ended == run.Done {
+	if r.Err != nil || !r.State.Requested || !r.State.Begun() || r.State.Ended == run.Done || m.superseded() {
 		return
 	}
 	m.begun = true
@@ -544,10 +560,21 @@ func (m *member) continues() (string, error) {
 			Summary: fmt.Sprintf("run %s is still at work on the cluster, or what it has started is", r.ID),
 			Next: "nothing was changed now; wait until it has finished: " +
 				orchestrator.Command(m.at.StateDir, "status", r.ID)}
-	case r.Resumable() && (r.State.Begun() || r.State.Ended == ""):
+	case r.Resumable() && (r.State.Begun() || r.State.Ended == "") && !m.superseded():
 		return r.ID, nil
 	}
 	return "", nil
+}
+
+// superseded reports whether a later run of this machine has changed the cluster, so that its run cannot be
+// resumed.
+func (m *member) superseded() bool {
+	p, err := orchestrator.LoadRun(m.at.StateDir, m.at.Run)
+	if err != nil {
+		return false
+	}
+	later, err := run.Later(m.at.StateDir, m.at.Run, p.Cluster)
+	return err == nil && len(later) > 0
 }
 
 // requireYes asks for a yes, unless it was given. The error, an *Error with the next step, is that there
@@ -575,7 +602,7 @@ func (f *fleetRunFlags) approve(ctx context.Context, s Streams, all []*member, d
 	}
 	require := func(question string) error {
 		return requireYes(ctx, s, false, question, "the plans were",
-			"nothing was changed; to approve without being asked: kscertctl fleet run --yes")
+			"nothing was changed; to approve without being asked, run the command again with --yes")
 	}
 	if !s.Terminal { // before clusters are inspected
 		return require("")
@@ -596,6 +623,8 @@ func (f *fleetRunFlags) approve(ctx context.Context, s Streams, all []*member, d
 	for _, m := range open {
 		m.ended(nil)
 		m.at.Plan, m.at.State = nil, report.FleetWaiting
+	}
+	for _, m := range all {
 		if m.shown == nil {
 			m.shown = &plan.Plan{} // there was none to approve
 		}
@@ -672,20 +701,21 @@ func (w *fleetWork) stopped() bool {
 	}
 }
 
-// jobs are the clusters for the scheduler, without those that are held.
+// jobs are the clusters for the scheduler. No wave waits for one that is held.
 func (w *fleetWork) jobs() (jobs []fleet.Job, of []*member) {
 	states := map[report.FleetState]fleet.State{report.FleetDone: fleet.Done, report.FleetRunning: fleet.Running,
-		report.FleetFailed: fleet.Failed}
+		report.FleetFailed: fleet.Failed, report.FleetHeld: fleet.Done}
 	for _, m := range w.all {
-		if m.at.State == report.FleetHeld {
-			continue
-		}
-		j := fleet.Job{State: fleet.Waiting, Wave: m.Wave, Domain: m.Domain, Windows: m.Windows}
+		j := fleet.Job{State: fleet.Waiting, Wave: m.Wave, Domain: m.Domain, Windows: m.Windows,
+			Half: m.begun && m.at.State != report.FleetDone}
 		if m.begun {
 			j.Windows = nil
 		}
 		if s, ok := states[m.at.State]; ok {
 			j.State = s
+		}
+		if j.State == fleet.Failed && !m.changed() {
+			j.State = fleet.Refused
 		}
 		jobs, of = append(jobs, j), append(of, m)
 	}
@@ -784,10 +814,27 @@ func (w *fleetWork) cluster(ctx context.Context, s Streams, m *member) {
 	if err == nil {
 		result, err = w.carry(ctx, s, m, resumed)
 	}
-	if err == nil && m.recalled {
+	if overtaken, ok := errors.AsType[*orchestrator.SupersededError](err); ok {
+		newProgress(s).line("%s: %v; it is planned again", m.Name, overtaken)
+		resumed, m.begun = "", false
+		if !m.Windows.Open(time.Now()) {
+			w.note(func() {
+				m.ended(nil)
+				m.at.Run, m.at.StateDir, m.at.State = "", "", report.FleetWaiting
+			})
+			return
+		}
 		result, err = w.carry(ctx, s, m, "")
 	}
+	if err == nil && m.recalled {
+		was, changed := *m.at, result
+		if result, err = w.carry(ctx, s, m, ""); err == nil && len(result.Plan.Steps) == 0 {
+			w.note(func() { m.at.Run, m.at.StateDir = was.Run, was.StateDir }) // the one to roll back
+			result.Plan = changed.Plan
+		}
+	}
 	w.note(func() {
+		m.begun = m.begun || orchestrator.Code(err) == orchestrator.ExitStopped
 		m.ended(err)
 		m.planned(result.After.Verdict, result.Plan)
 		m.at.Ended, m.at.State = time.Now().UTC(), report.FleetDone

@@ -48,7 +48,8 @@ control planes keep, which is enough to resume.
 
 Of several waves each is a Job, begun when the one before it is done: --follow waits for
 that. --schedule makes a CronJob. kubectl must be in PATH.`,
-		Example: `  kubectl create secret generic fleet --from-file=fleet.yaml --from-file=fra1.ini --from-file=key
+		Example: `  kubectl --kubeconfig mgmt.conf create secret generic fleet \
+    --from-file=fleet.yaml --from-file=fra1.ini --from-file=key
   kscertctl fleet submit -f fleet.yaml --image registry.example.com/kscertctl:0.1.0 \
     --files secret/fleet --volume-claim kscertctl --kubeconfig mgmt.conf --follow
   kscertctl fleet status --kubeconfig mgmt.conf`,
@@ -110,14 +111,20 @@ func (f *fleetSubmitFlags) run(cmd *cobra.Command, s Streams, names []string) er
 	if err := f.unused(cmd.Context(), specs); err != nil {
 		return err
 	}
+	if err := f.sourced(cmd.Context(), s); err != nil {
+		return err
+	}
 	watching := watcher{managementFlags: f.managementFlags, says: newProgress(s), shown: map[string]string{},
 		logs: map[string]bool{}}
 	for i, spec := range specs {
 		// A field that another has set is a conflict, and so an error.
 		out, err := f.ask(cmd.Context(), manifests[i], "apply", "--server-side",
 			"--field-manager=kscertctl", "--filename=-")
-		if err != nil {
+		if err != nil && i == 0 {
 			return err
+		}
+		if err != nil {
+			return submittedAlready(err, spec.Submission)
 		}
 		_, _ = fmt.Fprintf(s.Err, "%s\n", printable.Line(strings.TrimSpace(string(out))))
 		if !f.follow {
@@ -125,10 +132,49 @@ func (f *fleetSubmitFlags) run(cmd *cobra.Command, s Streams, names []string) er
 		}
 		doc, err := watching.until(cmd.Context(), spec)
 		if err != nil {
-			return err
+			return submittedAlready(err, spec.Submission)
 		}
 		if i == len(specs)-1 || !spec.Check && unfinished(doc) {
 			return f.ended(s, doc, specs[i+1:])
+		}
+	}
+	return nil
+}
+
+// submittedAlready is an error after a Job was submitted: exit codes that promise that nothing was changed
+// would have a pipeline submit it again.
+func submittedAlready(err error, name string) error {
+	if orchestrator.Code(err) == orchestrator.ExitInterrupted {
+		return err
+	}
+	e := &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: err.Error(), Err: err,
+		Next: "what was submitted goes on; see: kscertctl fleet status " + name + " --kubeconfig FILE"}
+	if cause, ok := errors.AsType[*orchestrator.Error](err); ok {
+		e.Evidence = cause.Evidence
+	}
+	return e
+}
+
+// sourced checks that what the Pods are to find is there: they would wait for it forever. Who may submit
+// may not be allowed to see it.
+func (f *fleetSubmitFlags) sourced(ctx context.Context, s Streams) error {
+	wanted := slices.Clone(f.spec.Files)
+	if f.spec.Claim != "" {
+		wanted = append(wanted, "persistentvolumeclaim/"+f.spec.Claim)
+	}
+	out, err := f.ask(ctx, nil, append(append([]string{"get"}, wanted...), "--ignore-not-found", "--output=name")...)
+	if orchestrator.Code(err) == orchestrator.ExitInterrupted {
+		return err
+	}
+	if err != nil {
+		_, _ = fmt.Fprintf(s.Err, "whether %s exist was not checked: %v\n", strings.Join(wanted, ", "), err)
+		return nil
+	}
+	there := strings.Fields(string(out))
+	for _, name := range wanted {
+		if !slices.Contains(there, name) {
+			return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "the management cluster has no " + name,
+				Next: "nothing was submitted; make it in the namespace of the Job: docs/how-to/fleets.md"}
 		}
 	}
 	return nil
@@ -238,14 +284,14 @@ type watcher struct {
 
 // until watches until a Job has ended.
 func (w *watcher) until(ctx context.Context, spec fleetjob.Spec) (report.FleetRun, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	logging, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var following sync.WaitGroup
 	for failed := 0; ; {
 		at, err := w.status(ctx, spec.Submission)
 		const patience = 30 // a minute: it may be about to come back
 		if failed++; orchestrator.Code(err) == orchestrator.ExitUnreachable && failed < patience {
-			w.says.line("%v", err)
+			w.says.line("%v", withEvidence(err))
 			pause(ctx)
 			continue
 		}
@@ -263,15 +309,27 @@ func (w *watcher) until(ctx context.Context, spec fleetjob.Spec) (report.FleetRu
 		for _, p := range at.pods {
 			if name := p.Metadata.Name; p.Logs(spec.Name) && !w.logs[name] {
 				w.logs[name] = true
-				following.Go(func() { w.follow(ctx, name) })
+				following.Go(func() { w.follow(logging, name) })
 			}
 		}
 		if at.jobs[len(at.jobs)-1].Ended() {
+			defer time.AfterFunc(lastLogs, cancel).Stop()
 			following.Wait()
 			return at.doc, nil
 		}
 		pause(ctx)
 	}
+}
+
+// lastLogs is how long logs are read on when the Job has ended.
+const lastLogs = 10 * time.Second
+
+// withEvidence is an error with what kubectl printed.
+func withEvidence(err error) string {
+	if e, ok := errors.AsType[*orchestrator.Error](err); ok && e.Evidence != "" {
+		return e.Error() + ": " + e.Evidence
+	}
+	return err.Error()
 }
 
 // pause waits before the management cluster is asked again.
@@ -281,6 +339,9 @@ func pause(ctx context.Context) {
 	case <-time.After(2 * time.Second):
 	}
 }
+
+// longestLine is how many bytes of a log are one line at most.
+const longestLine = 64 << 10
 
 // follow shows the logs of a Pod until it ends.
 func (w *watcher) follow(ctx context.Context, pod string) {
@@ -292,8 +353,12 @@ func (w *watcher) follow(ctx context.Context, pod string) {
 	if err != nil {
 		return // the state of the Pod is shown all the same
 	}
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		w.says.line("%s", lines.Text())
+	for lines := bufio.NewReaderSize(out, longestLine); ; { // a longer one is shown in pieces
+		line, _, err := lines.ReadLine()
+		if err != nil {
+			break
+		}
+		w.says.line("%s", string(line))
 	}
 	_ = cmd.Wait()
 }

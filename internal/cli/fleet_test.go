@@ -288,6 +288,36 @@ func TestFleetFinishesWhatHasBegun(t *testing.T) {
 	}
 }
 
+// Where the operator has worked on the cluster since, its run cannot be resumed: it is planned again, and the
+// next wave begins.
+func TestFleetPlansAgainWhatOthersChanged(t *testing.T) {
+	t.Parallel()
+	const fails = "[ $1 != renew-certs.yml ] || { [ -e go ] && cp renewed inspect.yml || exit 3; }"
+	p, dirs := fleetOf(t, "waves: [canary]\n", [3]string{"a", fails, ", wave: canary"}, [3]string{"b", renews, ""})
+	first := readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json").want(t, 8).out)
+	first.want(t, "failed", 8, "a failed 8, b waiting 0")
+	tried{dir: dirs["a"]}.keep(t, "go", "")
+	p.command(t, "run", "-i", "cp1,", "--ansible-bin", dirs["a"], "--yes").want(t, 0)
+	done := readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json", "--resume", first.Fleet).want(t, 0).out)
+	done.want(t, "done", 0, "a done 0, b done 0")
+}
+
+// A cluster that was left half done takes its place in its failure domain; one that was refused before a change
+// keeps no other from being renewed.
+func TestFleetAfterFailures(t *testing.T) {
+	t.Parallel()
+	zones := "failure-domain: {label: zone}\n"
+	p, _ := fleetOf(t, zones, [3]string{"a", "[ $1 != renew-certs.yml ] || exit 3", ", labels: {zone: z1}"},
+		[3]string{"b", renews, ", labels: {zone: z1}"}, [3]string{"c", renews, ", labels: {zone: z2}"})
+	doc := readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json", "--stop-after-failures", "2").want(t, 8).out)
+	if doc.want(t, "failed", 8, "a failed 8, b waiting 0, c done 0"); doc.Clusters[1].Reason != "its failure domain is being worked on" {
+		t.Errorf("%+v", doc.Clusters)
+	}
+	p, _ = fleetOf(t, "", [3]string{"a", "[ $1 != lock.yml ] || exit 3", ""}, [3]string{"b", renews, ""})
+	got := p.command(t, "fleet", "run", "--yes", "-o", "json").want(t, 7, "next: ")
+	readDoc(t, got.out).want(t, "failed", 7, "a failed 7, b done 0")
+}
+
 // A run that ended before a change is planned again: another one may have worked on the cluster meanwhile.
 func TestFleetPlansAnewBeforeAChange(t *testing.T) {
 	t.Parallel()

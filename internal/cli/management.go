@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -45,12 +46,21 @@ func (f *managementFlags) kubectl(ctx context.Context, args ...string) *exec.Cmd
 	return exec.CommandContext(ctx, "kubectl", append(args, f.flags()...)...)
 }
 
+// kubectlTime is how long one request may take, with logging in.
+const kubectlTime = time.Minute
+
 // ask runs kubectl and returns its output.
 func (f *managementFlags) ask(ctx context.Context, input []byte, args ...string) ([]byte, error) {
-	cmd := f.kubectl(ctx, args...)
+	timed, cancel := context.WithTimeout(ctx, kubectlTime)
+	defer cancel()
+	cmd := f.kubectl(timed, args...)
 	var out, complaint bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &complaint
+	cmd.WaitDelay = time.Second // a helper that logs in may outlive it
 	err := cmd.Run()
+	if err != nil && timed.Err() != nil {
+		err = fmt.Errorf("it has not ended within %s", kubectlTime)
+	}
 	switch {
 	case err == nil:
 		return out.Bytes(), nil
@@ -64,7 +74,7 @@ func (f *managementFlags) ask(ctx context.Context, input []byte, args ...string)
 		return nil, &orchestrator.Error{Code: orchestrator.ExitUnreachable, Err: err,
 			Summary:  fmt.Sprintf("the management cluster: kubectl %s: %v", args[0], err),
 			Evidence: strings.TrimSpace(complaint.String()),
-			Next:     "nothing was changed by this command; see that it works: kubectl auth can-i create jobs"}
+			Next:     "nothing was submitted; see that it works: kubectl auth can-i create jobs"}
 	}
 }
 
@@ -81,14 +91,18 @@ func (f *managementFlags) status(ctx context.Context, name string) (at submitted
 	if err != nil {
 		return at, err
 	}
-	if at.jobs, err = fleetjob.Newest(out, name); err != nil {
+	if at.jobs, err = fleetjob.Newest(out, name); errors.Is(err, fleetjob.ErrNone) {
 		return at, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err,
 			Next: "name its namespace with --namespace; all of them: kubectl get jobs --selector=" + fleetjob.Selector}
 	}
-	if out, err = f.ask(ctx, nil, "get", "pods", "--selector="+fleetjob.PodsOf(at.jobs), "--output=json"); err != nil {
-		return at, err
+	if err == nil {
+		out, err = f.ask(ctx, nil, "get", "pods", "--selector="+fleetjob.PodsOf(at.jobs), "--output=json")
+		if err != nil {
+			return at, err
+		}
+		at.pods, err = fleetjob.Pods(out)
 	}
-	if at.pods, err = fleetjob.Pods(out); err == nil {
+	if err == nil {
 		at.doc, err = fleetjob.Status(at.jobs, at.pods)
 	}
 	if err != nil {

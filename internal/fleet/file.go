@@ -208,12 +208,12 @@ func wrongKey(s string) string {
 
 func (r *reader) file(n *yaml.Node) File {
 	var f File
-	var clusters *yaml.Node
+	var clusters, domain *yaml.Node
 	r.zone = time.UTC
 	r.mapping(n, "a fleet file", []field{
 		{"time-zone", parsed(r, &r.zone, ParseZone)},
 		{"waves", r.list(&f.Waves, wrongName)},
-		{"failure-domain", func(n *yaml.Node) { r.domain(n, &f) }},
+		{"failure-domain", func(n *yaml.Node) { domain = n; r.domain(n, &f) }},
 		{"settings", r.settings(&f.Settings)},
 		{"clusters", func(n *yaml.Node) { clusters = n }},
 	})
@@ -227,6 +227,10 @@ func (r *reader) file(n *yaml.Node) File {
 			f.Entries = append(f.Entries, r.entry(item, f.Waves))
 		}
 		r.twice(f.Entries)
+	}
+	inOne := func(e Entry) bool { return e.Labels[f.DomainLabel] != "" }
+	if f.DomainLabel != "" && !slices.ContainsFunc(f.Entries, inOne) {
+		r.fault(domain, "no cluster has the label %q", f.DomainLabel)
 	}
 	return f
 }
@@ -355,7 +359,9 @@ func (r *reader) windows(n *yaml.Node) (out Windows) {
 
 // Cluster is one of a fleet.
 type Cluster struct {
-	Name string
+	// Origin is its entry.
+	Origin config.Origin
+	Name   string
 	// Inventories are paths, absolute or as Ansible knows them, or lists of hosts.
 	Inventories []string
 	Labels      map[string]string
@@ -403,7 +409,7 @@ func (f File) Clusters(root fs.FS, dir string) ([]Cluster, error) {
 			case there:
 				fault("cluster %q is there a second time, after line %d", c.Name, first.Line)
 			}
-			where[c.Name] = e.Origin
+			where[c.Name], c.Origin = e.Origin, e.Origin
 			c.Labels, c.Windows, c.WaveName, c.Hold = e.Labels, e.Windows, e.Wave, e.Hold
 			c.Settings = slices.Concat(f.Settings, e.Settings)
 			if c.Wave = slices.Index(f.Waves, e.Wave); c.Wave < 0 {

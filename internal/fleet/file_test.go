@@ -115,6 +115,7 @@ func TestParseProblems(t *testing.T) {
 		}},
 		{"half a window", "clusters:\n- name: a\n  inventories: b\n  windows: [{from: '22:00'}]\n", []string{"f:4:13: a window needs from, before 24:00, and to"}},
 		{"this machine's zone", "time-zone: Local\n" + c, []string{"f:1:12: must be the name of a time zone such as Europe/Berlin or UTC"}},
+		{"a domain that no cluster is in", "failure-domain: {label: zones}\n" + c, []string{`f:1:17: no cluster has the label "zones"`}},
 		{"a domain", "failure-domain: {at-once: 0}\n" + c, []string{"f:1:27: must be a whole number, 1 or more", "f:1:17: failure-domain has no label"}},
 		{"an alias", "settings: &s {forks: 3}\nclusters:\n- {name: a, inventories: b, settings: *s}\n", []string{`f:3:39: "settings" is an alias: write the value itself`}},
 		{"a pattern", "clusters:\n- {name: a, inventories: '[b'}\n", []string{"f:2:26: is no pattern that can be used: [ has no ]"}},

@@ -15,6 +15,7 @@ const (
 	Running State = "running" // it is at work
 	Done    State = "done"    // it is done, or there was nothing to do
 	Failed  State = "failed"  // it stopped with an error
+	Refused State = "refused" // it stopped with an error, before a change
 )
 
 // Job is the work on one cluster.
@@ -25,6 +26,8 @@ type Job struct {
 	// Domain is its failure domain; empty for none.
 	Domain  string
 	Windows Windows
+	// Half: it was stopped after a change, and takes its place in the domain until it is done.
+	Half bool
 }
 
 // Policy is what limits the work on a fleet.
@@ -33,7 +36,8 @@ type Policy struct {
 	Parallel int
 	// PerDomain is how many of one failure domain are; 0 for any number.
 	PerDomain int
-	// StopAfter is after how many failures none is begun any more; 0 for never.
+	// StopAfter is after how many failures none is begun any more, without those before a change; 0
+	// for never.
 	StopAfter int
 }
 
@@ -86,7 +90,8 @@ func (p Policy) Why(jobs []Job, i int, now time.Time) Reason {
 		if j.State == Failed {
 			failed++
 		}
-		if j.State == Running && j.Domain == jobs[i].Domain {
+		// One that is half done itself waits for none that is.
+		if (j.State == Running || j.Half && !jobs[i].Half) && j.Domain == jobs[i].Domain {
 			inDomain++
 		}
 		before = before || j.Wave < jobs[i].Wave && j.State != Done

@@ -9,11 +9,12 @@ import (
 	"github.com/infrapuzzle/kscertctl/internal/fleet"
 )
 
-// Each job is STATE, wave, domain, and "closed" where its window is not open.
+// Each job is STATE, wave, domain, and "closed" where its window is not open; "half-" where it was stopped
+// after a change.
 func TestSchedule(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 7, 12, 0, 0, 0, time.UTC)
-	states := map[string]fleet.State{"waits": fleet.Waiting, "runs": fleet.Running, "done": fleet.Done, "failed": fleet.Failed}
+	states := map[string]fleet.State{"waits": fleet.Waiting, "runs": fleet.Running, "done": fleet.Done, "failed": fleet.Failed, "refused": fleet.Refused}
 	for _, row := range []struct {
 		name   string
 		policy fleet.Policy
@@ -35,6 +36,9 @@ func TestSchedule(t *testing.T) {
 		{"never two of a domain", fleet.Policy{Parallel: 9, PerDomain: 1}, []string{"waits 0 a", "waits 0 a", "waits 0 b", "waits", "waits"}, []int{0, 2, 3, 4}, false, nil},
 		{"not next to one of its domain", fleet.Policy{Parallel: 9, PerDomain: 1}, []string{"runs 0 a", "waits 0 a"}, nil, false, map[int]fleet.Reason{1: fleet.InDomain}},
 		{"two of a domain where that is allowed", fleet.Policy{Parallel: 9, PerDomain: 2}, []string{"runs 0 a", "waits 0 a", "waits 0 a"}, []int{1}, false, nil},
+		{"not next to one of its domain that is half done", fleet.Policy{Parallel: 9, PerDomain: 1}, []string{"half-failed 0 a", "half-done 0 b", "waits 0 a", "waits 0 b"}, nil, false, map[int]fleet.Reason{2: fleet.InDomain, 3: fleet.InDomain}},
+		{"what is half done first", fleet.Policy{Parallel: 9, PerDomain: 1}, []string{"waits 0 a", "half-waits 0 a", "half-waits 0 a"}, []int{1}, false, nil},
+		{"one that was refused stops no other", fleet.Policy{Parallel: 9, StopAfter: 1}, []string{"refused", "waits", "waits 1"}, []int{1}, false, map[int]fleet.Reason{2: fleet.AfterWave}},
 		{"others while a window is closed", fleet.Policy{Parallel: 9}, []string{"waits 0 - closed", "waits"}, []int{1}, true, nil},
 		{"nothing is left", fleet.Policy{Parallel: 9}, []string{"done", "failed"}, nil, false, nil},
 	} {
@@ -42,7 +46,8 @@ func TestSchedule(t *testing.T) {
 		for _, text := range row.jobs {
 			words := strings.Fields(text)
 			words = append(words, []string{"", "0", "-", "open"}[len(words):]...)
-			j := fleet.Job{State: states[words[0]], Wave: int(words[1][0] - '0'), Domain: strings.Trim(words[2], "-")}
+			state, half := strings.CutPrefix(words[0], "half-")
+			j := fleet.Job{State: states[state], Half: half, Wave: int(words[1][0] - '0'), Domain: strings.Trim(words[2], "-")}
 			if words[3] == "closed" {
 				j.Windows = fleet.Windows{{From: 0, To: 60, Zone: time.UTC}}
 			}

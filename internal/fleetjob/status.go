@@ -93,8 +93,11 @@ func Pods(data []byte) ([]Pod, error) {
 	return l.Items, err
 }
 
+// ErrNone means that nothing was submitted, or nothing of that name.
+var ErrNone = errors.New("no work on a fleet was submitted")
+
 // Newest are the Jobs, one for each wave, of what was submitted last, or as name, from a list as
-// JSON. Of a CronJob it is the last Job.
+// JSON. Of a CronJob it is the last Job. The error is ErrNone, or that the answer cannot be read.
 func Newest(data []byte, name string) ([]Job, error) {
 	l, err := decode[list[Job]](data)
 	if err != nil {
@@ -118,9 +121,9 @@ func Newest(data []byte, name string) ([]Job, error) {
 	slices.Reverse(out)
 	switch {
 	case len(out) == 0 && name == "":
-		return nil, errors.New("no work on a fleet was submitted there")
+		return nil, fmt.Errorf("%w there", ErrNone)
 	case len(out) == 0:
-		return nil, fmt.Errorf("no work on a fleet was submitted as %q there", name)
+		return nil, fmt.Errorf("%w as %q there", ErrNone, name)
 	}
 	return out, nil
 }
@@ -204,6 +207,7 @@ func (j Job) clusters(pods []Pod) (out []report.FleetCluster, err error) {
 			}
 		case failed(i), ended && j.Ended():
 			c.State, c.ExitCode = report.FleetFailed, cmp.Or(c.ExitCode, int(orchestrator.ExitUnexpected))
+		case c.State == report.FleetDone: // it is about to be counted
 		case ended:
 			was := cmp.Or(c.Error, fmt.Sprintf("exit code %d", c.ExitCode))
 			c.State, c.Error, c.Reason = report.FleetWaiting, "", "another Pod follows one that ended with: "+was

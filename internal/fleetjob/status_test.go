@@ -2,6 +2,7 @@ package fleetjob_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -55,6 +56,7 @@ func TestStatus(t *testing.T) {
 		{"killed", running, []string{pod(at1, terminated("Failed", 137, ""))}, report.FleetWaiting, 1, "another Pod follows one that ended with: Pod night-0-x has exit code 137"},
 		{"killed, and the next at work", running, []string{pod(at2, `{"phase": "Running"}`), pod(at1, terminated("Failed", 137, ""))}, report.FleetRunning, 0, ""},
 		{"done", `"status": {"completedIndexes": "0"}`, []string{pod(at1, terminated("Succeeded", 0, left("fra1", report.FleetDone)))}, report.FleetDone, 0, "R"},
+		{"done, and not counted yet", running, []string{pod(at1, terminated("Succeeded", 0, left("fra1", report.FleetDone)))}, report.FleetDone, 0, "R"},
 		{"done, its Pod deleted", `"status": {"completedIndexes": "0-1"}`, nil, report.FleetDone, 0, ""},
 		{"out of its window", `"status": {"completedIndexes": "0"}`, []string{pod(at1, terminated("Succeeded", 0, left("fra1", report.FleetWaiting)))}, report.FleetWaiting, 0, "why"},
 		{"failed for good", `"status": {"failedIndexes": "0"}`, []string{pod(at1, terminated("Failed", 5, left("fra1", report.FleetFailed)))}, report.FleetFailed, 5, "R"},
@@ -102,8 +104,8 @@ func TestNewest(t *testing.T) {
 		t.Errorf("%v: %+v", err, doc)
 	}
 	for name, wrong := range map[string]string{"": `{"items": []}`, "other": list, "night": `{`} {
-		if jobs, err := fleetjob.Newest([]byte(wrong), name); err == nil {
-			t.Errorf("%q: %+v", name, jobs)
+		if jobs, err := fleetjob.Newest([]byte(wrong), name); err == nil || errors.Is(err, fleetjob.ErrNone) != (name != "night") {
+			t.Errorf("%q: %v, %+v", name, err, jobs)
 		}
 	}
 	for _, wrong := range []string{`"status": {"failedIndexes": "a"}`, `"status": {"completedIndexes": "1-"}`} {

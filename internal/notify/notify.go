@@ -241,7 +241,13 @@ func (w Webhook) tell(ctx context.Context, n Note, f Format) error {
 		req.Header.Set(name, value)
 	}
 	req.Header.Set("User-Agent", "kscertctl")
-	res, err := http.DefaultClient.Do(req)
+	client := &http.Client{CheckRedirect: func(next *http.Request, _ []*http.Request) error {
+		if next.Method == http.MethodPost {
+			return nil
+		}
+		return http.ErrUseLastResponse // the report would not be sent
+	}}
+	res, err := client.Do(req)
 	if e := (*url.Error)(nil); errors.As(err, &e) {
 		return e.Err // without the URL
 	}

@@ -34,6 +34,8 @@ func TestWebhook(t *testing.T) {
 		{"it stays ill", []int{500}, 3, "it answered 500 Internal Server Error"},
 		{"it does not know us", []int{404}, 1, "it answered 404 Not Found"},
 		{"it sends us elsewhere without saying where", []int{300}, 1, "it answered 300 Multiple Choices"},
+		{"it sends us elsewhere without the report", []int{302}, 1, "it answered 302 Found"},
+		{"it sends us elsewhere with it", []int{307, 200}, 2, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -44,6 +46,7 @@ func TestWebhook(t *testing.T) {
 				if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" || string(body) != report {
 					t.Errorf("%s %s %q", r.Method, r.Header, body)
 				}
+				w.Header().Set("Location", "/elsewhere")
 				w.WriteHeader(tt.answers[min(n, len(tt.answers))-1])
 			}))
 			defer server.Close()
