@@ -816,7 +816,7 @@ func (w *fleetWork) cluster(ctx context.Context, s Streams, m *member) {
 	}
 	if overtaken, ok := errors.AsType[*orchestrator.SupersededError](err); ok {
 		newProgress(s).line("%s: %v; it is planned again", m.Name, overtaken)
-		resumed, m.begun = "", false
+		m.begun = false
 		if !m.Windows.Open(time.Now()) {
 			w.note(func() {
 				m.ended(nil)
