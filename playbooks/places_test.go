@@ -10,6 +10,8 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
 // A kubelet with another --cert-dir is inspected, backed up and renewed there, and nowhere else.
@@ -62,6 +64,17 @@ func TestAnotherKubeconfig(t *testing.T) {
 	covered, errs, err := n.run("covered")
 	if err != nil || !slices.Contains(strings.Fields(covered), conf) {
 		t.Errorf("a backup covers %s%s: %v", covered, errs, err)
+	}
+	seen := n.look()
+	if seen.KubeletConf() != conf || seen.At(conf).Kind != certs.KindKubeletConf || !slices.ContainsFunc(seen.Kubeconfigs,
+		func(k snapshot.Kubeconfig) bool { return k.Path == conf && k.ClientCertificateFile == n.pair() }) {
+		t.Errorf("the collector sees %s: %+v", seen.KubeletConf(), seen.Kubeconfigs)
+	}
+	d := diagnosis.Diagnose(snapshot.Snapshot{Taken: time.Now(), Nodes: []snapshot.Node{seen}}, diagnosis.Thresholds{})
+	for _, f := range d.Findings {
+		if strings.HasSuffix(f.Subject, "kubelet.conf") {
+			t.Errorf("it is missed elsewhere: %+v", f)
+		}
 	}
 	asked := n.asksKubelet()
 	signed, errs, err := cp.kubelet("sign.sh", "KSCERT_NAMES='cp1 w1' KSCERT_REQUESTS='host1|w1|"+asked+"'")

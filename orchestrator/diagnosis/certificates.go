@@ -292,7 +292,7 @@ func (d *Diagnosis) checkAuthorityFiles(n snapshot.Node, file string) {
 // checkKubeletFiles: kubelet.conf, and the certificate it refers to. A kubelet that is about to
 // bootstrap has neither.
 func (d *Diagnosis) checkKubeletFiles(n snapshot.Node) {
-	conf := path.Join(n.Facts["config-dir"], "kubelet.conf")
+	conf := n.KubeletConf()
 	bootstraps := slices.ContainsFunc(n.Kubeconfigs,
 		func(k snapshot.Kubeconfig) bool { return path.Base(k.Path) == "bootstrap-kubelet.conf" })
 	switch {
@@ -324,7 +324,7 @@ func brokenPair(n snapshot.Node) (file string, broken bool) {
 			return u.Path, true
 		}
 	}
-	conf := path.Join(n.Facts["config-dir"], "kubelet.conf")
+	conf := n.KubeletConf()
 	i := slices.IndexFunc(n.Kubeconfigs, func(k snapshot.Kubeconfig) bool {
 		return k.Path == conf && path.Base(k.ClientCertificateFile) == snapshot.KubeletPair
 	})

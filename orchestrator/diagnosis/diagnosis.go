@@ -11,7 +11,6 @@ package diagnosis
 
 import (
 	"fmt"
-	"path"
 	"slices"
 	"time"
 
@@ -179,7 +178,7 @@ func (d *Diagnosis) checkNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds
 		return
 	}
 	if s.Unjoined(n) {
-		d.find(NodeNotJoined, n.Name, "", "it has neither "+path.Join(n.Facts["config-dir"], "kubelet.conf")+
+		d.find(NodeNotJoined, n.Name, "", "it has neither "+n.KubeletConf()+
 			" nor a certificate of the cluster, and no kubelet is running")
 		for _, c := range n.Certificates {
 			if row, ok := certs.Lookup(c.Kind); ok && !c.Served && row.Signer == certs.EtcdHostCA {

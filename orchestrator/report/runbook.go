@@ -333,6 +333,9 @@ func (s *script) tools(n snapshot.Node) {
 // backup copies what may be changed, with owners, modes, times and links, and reads the copy back.
 func backup(n snapshot.Node) script {
 	paths := []string{dir(n, "config-dir"), dir(n, "kubelet-dir")}
+	if conf := n.Facts["kubelet-conf"]; conf != "" { // elsewhere
+		paths = append(paths, conf)
+	}
 	if n.Is(cluster.ControlPlane) {
 		paths = append(paths, dir(n, "pki-real"), path.Join(dir(n, "home-dir"), "config"))
 	}
@@ -768,7 +771,7 @@ func referToPair(n snapshot.Node) script {
 	if _, embedded := n.Certificate(certs.KindKubeletConf); embedded {
 		file := replacement(current(n))
 		s.add("sed -i -e %s -e %s %s", "s|client-certificate-data:.*|client-certificate: "+file+"|",
-			"s|client-key-data:.*|client-key: "+file+"|", path.Join(dir(n, "config-dir"), "kubelet.conf"))
+			"s|client-key-data:.*|client-key: "+file+"|", n.KubeletConf())
 	}
 	return s
 }

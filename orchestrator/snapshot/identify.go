@@ -120,6 +120,10 @@ func (n Node) At(file string) certs.Certificate {
 // row finds the row of the table for a file's place, and the path of its key; a zero row if there
 // is none.
 func (n Node) row(file string) (row certs.Row, keyFile string) {
+	if file == n.KubeletConf() {
+		row, _ := certs.Lookup(certs.KindKubeletConf)
+		return row, file
+	}
 	for _, row := range certs.Table() {
 		if row.Base == certs.Setting {
 			if n.Facts[row.Path] == file {

@@ -11,6 +11,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
@@ -484,6 +485,11 @@ func (s Snapshot) NameOf(n Node) string {
 	return own
 }
 
+// KubeletConf is the kubelet's kubeconfig: Kubespray's, unless its --kubeconfig names another.
+func (n Node) KubeletConf() string {
+	return cmp.Or(n.Facts["kubelet-conf"], path.Join(n.Facts["config-dir"], "kubelet.conf"))
+}
+
 // KubeletPair is the kubelet's client file.
 const KubeletPair = "kubelet-client-current.pem"
 
@@ -505,8 +511,8 @@ func (s Snapshot) Unjoined(n Node) bool {
 		}
 	}
 	joins := func(file string) bool {
-		return slices.Contains([]string{"kubelet.conf", "bootstrap-kubelet.conf", "ca.crt", KubeletPair},
-			path.Base(file))
+		return file == n.KubeletConf() ||
+			slices.Contains([]string{"bootstrap-kubelet.conf", "ca.crt", KubeletPair}, path.Base(file))
 	}
 	return !slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool { return !c.Served && joins(c.Path) }) &&
 		!slices.ContainsFunc(n.Kubeconfigs, func(k Kubeconfig) bool { return joins(k.Path) }) &&

@@ -720,6 +720,8 @@ class Reading(object):
     def row(self, path):
         """The row of the table for a file, and the file of its key."""
         facts = self.node['facts']
+        if path == (facts.get('kubelet-conf') or posixpath.join(facts.get('config-dir', ''), 'kubelet.conf')):
+            return next(r for r in KINDS if r['kind'] == 'kubelet.conf'), path
         for row in KINDS:
             if row['base'] == SETTING:
                 if facts.get(row['path']) == path:

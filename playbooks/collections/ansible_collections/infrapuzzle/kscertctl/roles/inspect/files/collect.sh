@@ -274,8 +274,8 @@ kubeconfigs() {
   how_utf16='it is in UTF-16, which is not read here; iconv -f UTF-16 -t UTF-8 FILE writes it as usual'
   how_big='it has a line of more than 300,000 characters, or more than 100,000 lines: it is not read to its end'
   files='' n=0
-  for f in "$conf"/*.conf "$home" "$root"/etc/cni/net.d/*kubeconfig*; do
-    case $f in */kubeadm-client.conf) ;; *) readable "$f" && list "$f" ;; esac
+  for f in "$conf"/*.conf "${kubelet_conf##"$conf"/*.conf}" "$home" "$root"/etc/cni/net.d/*kubeconfig*; do
+    case $f in '' | */kubeadm-client.conf) ;; *) readable "$f" && list "$f" ;; esac
   done
   for name in $login_settings; do list_setting "$name"; done
   # shellcheck disable=SC2086 # split at newlines
@@ -1294,6 +1294,7 @@ collect() {
   fact config-dir "$conf"
   fact etcd-dir "$etcd"
   fact kubelet-dir "$kubelet"
+  [ "$kubelet_conf" = "$conf/kubelet.conf" ] || fact kubelet-conf "$kubelet_conf"
   fact calico-dir "$calico"
   fact cilium-dir "$cilium"
   fact home-dir "${home%/*}"
