@@ -6,10 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/infrapuzzle/kscertctl/internal/notify"
 	"github.com/infrapuzzle/kscertctl/internal/shell"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
-	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
@@ -25,20 +23,21 @@ func complete(root *cobra.Command) {
 		} else if cmd.ValidArgsFunction == nil && !strings.Contains(cmd.Use, "FILE") {
 			cmd.ValidArgsFunction = cobra.NoFileCompletions
 		}
-		for flag, values := range map[string][]string{
-			"output":        outputs(cmd),
-			"playbook":      names(plan.Choices()),
-			"skip-phases":   names(plan.Phases()),
-			"until-phase":   names(plan.Phases()),
-			"fail-on":       failOn(),
-			"notify-on":     names(notify.Moments()),
-			"notify-format": names(notify.Formats()),
-			"etcd-snapshot": names(plan.EtcdSnapshots()),
+		for _, of := range settings() {
+			of.complete(cmd)
+		}
+		for flag, values := range map[string]cobra.CompletionFunc{
+			"output":              cobra.FixedCompletions(outputs(cmd), cobra.ShellCompDirectiveNoFileComp),
+			"selector":            cobra.NoFileCompletions,
+			"parallel-clusters":   cobra.NoFileCompletions,
+			"stop-after-failures": cobra.NoFileCompletions,
+			"wait":                cobra.NoFileCompletions,
+			"resume":              completeRuns(orchestrator.Fleets),
+			"node":                completeNodes,
 		} {
-			if cmd.Flags().Lookup(flag) != nil {
+			if cmd.Flags().Lookup(flag) != nil && (flag != "node" || cmd.Name() == "rollback") {
 				// An error would mean that the flag does not exist.
-				_ = cmd.RegisterFlagCompletionFunc(flag,
-					cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+				_ = cmd.RegisterFlagCompletionFunc(flag, values)
 			}
 		}
 		for _, flag := range []string{"file", "fleet"} {
@@ -46,24 +45,23 @@ func complete(root *cobra.Command) {
 				_ = cmd.MarkFlagFilename(flag, "yaml", "yml")
 			}
 		}
-		if cmd.Name() == "rollback" {
-			_ = cmd.RegisterFlagCompletionFunc("node", completeNodes)
+		if cmd.Flags().Lookup("dir") != nil {
+			_ = cmd.MarkFlagDirname("dir")
 		}
-		for _, flag := range []string{"user", "extra-vars", "forks", "vault-id", "warn", "crit", "due-before",
-			"gate-timeout", "stable-for", "limit", "serial", "max-unavailable", "backup-root", "interval", "timeout",
-			"selector", "parallel-clusters", "stop-after-failures", "wait"} {
-			if cmd.Flags().Lookup(flag) != nil {
-				_ = cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
-			}
-		}
-		if cmd.Flags().Lookup("resume") != nil {
-			_ = cmd.RegisterFlagCompletionFunc("resume", completeRuns(orchestrator.Fleets))
-		}
-		for _, flag := range []string{"ansible-bin", "kubespray-dir", "state-dir", "report-dir", "dir"} {
-			if cmd.Flags().Lookup(flag) != nil {
-				_ = cmd.MarkFlagDirname(flag)
-			}
-		}
+	}
+}
+
+// complete registers the completions of the setting's values: those it can have, files or directories where
+// it names one, else nothing.
+func (s setting) complete(cmd *cobra.Command) {
+	switch flag := cmd.Flags().Lookup(s.name); {
+	case flag == nil:
+	case s.values != nil:
+		_ = cmd.RegisterFlagCompletionFunc(s.name, cobra.FixedCompletions(s.values, cobra.ShellCompDirectiveNoFileComp))
+	case s.directory:
+		_ = cmd.MarkFlagDirname(s.name)
+	case s.path == nil && flag.Value.Type() != "bool":
+		_ = cmd.RegisterFlagCompletionFunc(s.name, cobra.NoFileCompletions)
 	}
 }
 

@@ -27,6 +27,8 @@ type setting struct {
 	group string
 	// path finds the file or directory of this machine in a value; nil if there is none.
 	path anchor.Finder
+	// directory is true if path is that of a directory.
+	directory bool
 	// values are the only valid ones; nil for any, or if the flag itself checks.
 	values []string
 	// time is true for a duration that may be in days.
@@ -70,7 +72,7 @@ func settings() []setting {
 			{name: "vault-id", path: anchor.VaultID, recorded: true},
 			{name: "vault-password-file", path: anchor.Whole, recorded: true},
 			{name: "verbose"},
-			{name: "ansible-bin", path: anchor.Whole, recorded: true},
+			{name: "ansible-bin", path: anchor.Whole, directory: true, recorded: true},
 		}),
 		grouped(planning, []setting{
 			{name: "warn", time: true},
@@ -78,7 +80,7 @@ func settings() []setting {
 			{name: "due-before"},
 			{name: "cluster-secrets"},
 			{name: "playbook", values: names(plan.Choices())},
-			{name: "kubespray-dir", path: anchor.Whole, recorded: true},
+			{name: "kubespray-dir", path: anchor.Whole, directory: true, recorded: true},
 			{name: "tags", recorded: true},
 			{name: "skip-tags", recorded: true},
 			{name: "limit"},
@@ -107,8 +109,8 @@ func settings() []setting {
 		}),
 		grouped(telling, []setting{
 			{name: "fail-on", values: failOn()},
-			{name: "state-dir", path: anchor.Whole, but: "exporter"},
-			{name: "report-dir", path: anchor.Whole, but: "report"},
+			{name: "state-dir", path: anchor.Whole, directory: true, but: "exporter"},
+			{name: "report-dir", path: anchor.Whole, directory: true, but: "report"},
 			{name: "refresh-kubeconfig", path: anchor.Whole, recorded: true},
 			{name: "notify-command", show: firstWord},
 			{name: "notify-webhook", path: anchor.AtFile, secret: true, show: onlyFile},
