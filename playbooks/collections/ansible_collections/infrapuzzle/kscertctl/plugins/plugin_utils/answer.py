@@ -62,7 +62,7 @@ LOOPBACK, LOOPBACK_NAME, ENDPOINT = 'kube-apiserver-loopback', 'apiserver-loopba
 
 # The facts that have the directories which paths of kinds are relative to, by their base. Of the base SETTING, facts
 # have the file itself.
-FOLDERS = {'pki': 'pki', 'config': 'config-dir', 'kubelet': 'kubelet-dir', 'etcd': 'etcd-dir', 'home': 'home-dir',
+DIRECTORIES = {'pki': 'pki', 'config': 'config-dir', 'kubelet': 'kubelet-dir', 'etcd': 'etcd-dir', 'home': 'home-dir',
            'calico': 'calico-dir', 'cilium': 'cilium-dir'}
 SETTING, NAMED = 'setting', 'named'
 
@@ -727,11 +727,11 @@ class Reading(object):
                 if facts.get(row['path']) == path:
                     return row, facts.get(row['key']) or path
                 continue
-            folder = facts.get(FOLDERS.get(row['base'], ''))
-            if not folder or not path.startswith(folder + '/'):
+            directory = facts.get(DIRECTORIES.get(row['base'], ''))
+            if not directory or not path.startswith(directory + '/'):
                 continue
             before, star, after = row['path'].partition('*')
-            rel = path[len(folder) + 1:]
+            rel = path[len(directory) + 1:]
             if star:
                 if not (rel.startswith(before) and rel.endswith(after) and len(rel) >= len(before + after)):
                     continue
@@ -741,7 +741,7 @@ class Reading(object):
             elif rel != row['path']:
                 continue
             key = row['key'].replace('*', matched) if star else row['key']
-            return row, posixpath.join(folder, key) if key else path
+            return row, posixpath.join(directory, key) if key else path
         login = self.refers(path)[1]
         if login:
             return next(r for r in KINDS if r['base'] == NAMED), login.key or path
