@@ -821,6 +821,7 @@ func (w *fleetWork) cluster(ctx context.Context, s Streams, m *member) {
 			w.note(func() {
 				m.ended(nil)
 				m.at.Run, m.at.StateDir, m.at.State = "", "", report.FleetWaiting
+				m.err = errors.New("it waits for its window") // no failure
 			})
 			return
 		}

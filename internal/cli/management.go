@@ -74,7 +74,7 @@ func (f *managementFlags) ask(ctx context.Context, input []byte, args ...string)
 		return nil, &orchestrator.Error{Code: orchestrator.ExitUnreachable, Err: err,
 			Summary:  fmt.Sprintf("the management cluster: kubectl %s: %v", args[0], err),
 			Evidence: strings.TrimSpace(complaint.String()),
-			Next:     "nothing was submitted; see that it works: kubectl auth can-i create jobs"}
+			Next:     "nothing was changed by this command; see that it works: kubectl auth can-i create jobs"}
 	}
 }
 
