@@ -49,7 +49,7 @@ func (s *session) look(ctx context.Context, trust bool) (snapshot.Snapshot, erro
 		close(probing)
 		stop()
 		<-played
-		_ = os.RemoveAll(s.dir.Path) // of a run that never began
+		s.neverBegan()
 		return snapshot.Snapshot{}, s.precise(ctx, err)
 	}
 	s.cluster = nodes

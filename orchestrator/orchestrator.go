@@ -3,7 +3,9 @@ package orchestrator
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -173,6 +175,8 @@ type session struct {
 	events  *os.File
 	mu      sync.Mutex
 	looks   int
+	// missing are the directories that were made for its record, the lowest first.
+	missing []string
 	// first is the inspection that the session has begun with, until it is used; nil for none.
 	first *inspection
 	// latest is the last snapshot, asked the nodes that were asked for it.
@@ -326,6 +330,7 @@ func (o *Orchestrator) open(dir *run.Dir, first run.Entry, write func(dir string
 	var all *multierror.Error
 	var err error
 	if dir == nil {
+		s.missing = missing(o.opts.StateDir)
 		if s.dir, err = run.Create(o.opts.StateDir, s.start); err != nil {
 			return nil, &Error{Code: ExitNotBegun, Summary: err.Error(),
 				Next: "name a writable directory with --state-dir", Err: err}
@@ -342,6 +347,28 @@ func (o *Orchestrator) open(dir *run.Dir, first run.Entry, write func(dir string
 			Err: err}
 	}
 	return s, nil
+}
+
+// missing are the directories that are made with a state directory, the lowest first.
+func missing(state string) (dirs []string) {
+	for dir := state; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			return dirs
+		}
+		dirs = append(dirs, dir)
+	}
+}
+
+// neverBegan removes the record of a run that has not begun, and the directories that were made for it,
+// unless others have used them.
+func (s *session) neverBegan() {
+	_ = os.RemoveAll(s.dir.Path)
+	if len(s.missing) > 0 {
+		_ = os.Remove(filepath.Dir(s.dir.Path))
+	}
+	for _, dir := range s.missing {
+		_ = os.Remove(dir)
+	}
 }
 
 func (s *session) close() {
