@@ -174,8 +174,8 @@ func (f *fleetSubmitFlags) sourced(ctx context.Context, s Streams) error {
 	for _, name := range wanted {
 		if !slices.Contains(there, name) {
 			return &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: "the management cluster has no " + name,
-				Next: "nothing was submitted; make it in the namespace of the Job, or name another one; what is there: " +
-					"kubectl get secrets,configmaps,persistentvolumeclaims"}
+				Next: "nothing was submitted; make it in the namespace of the Job, or name another one; what is " +
+					"there: kubectl get secrets,configmaps,persistentvolumeclaims"}
 		}
 	}
 	return nil
