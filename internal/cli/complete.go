@@ -15,6 +15,7 @@ import (
 // named, nothing for the rest.
 func complete(root *cobra.Command) {
 	_ = root.MarkPersistentFlagFilename("config", "yaml")
+	all := settings()
 	for _, cmd := range everyCommand(root) {
 		if strings.Contains(cmd.Use, "[RUN]") {
 			cmd.ValidArgsFunction = completeRuns(orchestrator.Runs)
@@ -23,7 +24,7 @@ func complete(root *cobra.Command) {
 		} else if cmd.ValidArgsFunction == nil && !strings.Contains(cmd.Use, "FILE") {
 			cmd.ValidArgsFunction = cobra.NoFileCompletions
 		}
-		for _, of := range settings() {
+		for _, of := range all {
 			of.complete(cmd)
 		}
 		for flag, values := range map[string]cobra.CompletionFunc{

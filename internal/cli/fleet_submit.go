@@ -120,11 +120,11 @@ func (f *fleetSubmitFlags) run(cmd *cobra.Command, s Streams, names []string) er
 		// A field that another has set is a conflict, and so an error.
 		out, err := f.ask(cmd.Context(), manifests[i], "apply", "--server-side",
 			"--field-manager=kscertctl", "--filename=-")
-		if err != nil && i == 0 {
-			return err
-		}
 		if err != nil {
-			return submittedAlready(err, spec.Submission)
+			if i > 0 {
+				err = submittedAlready(err, spec.Submission)
+			}
+			return err
 		}
 		_, _ = fmt.Fprintf(s.Err, "%s\n", printable.Line(strings.TrimSpace(string(out))))
 		if !f.follow {

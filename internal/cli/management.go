@@ -95,19 +95,23 @@ func (f *managementFlags) status(ctx context.Context, name string) (at submitted
 		return at, &orchestrator.Error{Code: orchestrator.ExitUsage, Summary: err.Error(), Err: err,
 			Next: "name its namespace with --namespace; all of them: kubectl get jobs --selector=" + fleetjob.Selector}
 	}
-	if err == nil {
-		out, err = f.ask(ctx, nil, "get", "pods", "--selector="+fleetjob.PodsOf(at.jobs), "--output=json")
-		if err != nil {
-			return at, err
-		}
-		at.pods, err = fleetjob.Pods(out)
+	if err != nil {
+		return at, unreadable(err)
 	}
-	if err == nil {
+	if out, err = f.ask(ctx, nil, "get", "pods", "--selector="+fleetjob.PodsOf(at.jobs), "--output=json"); err != nil {
+		return at, err
+	}
+	if at.pods, err = fleetjob.Pods(out); err == nil {
 		at.doc, err = fleetjob.Status(at.jobs, at.pods)
 	}
 	if err != nil {
-		return at, &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: err.Error(), Err: err,
-			Next: "see: kubectl get jobs --output=json --selector=" + fleetjob.Selector}
+		return at, unreadable(err)
 	}
 	return at, nil
+}
+
+// unreadable is the error of an answer of the API server that cannot be read.
+func unreadable(err error) error {
+	return &orchestrator.Error{Code: orchestrator.ExitUnexpected, Summary: err.Error(), Err: err,
+		Next: "see: kubectl get jobs --output=json --selector=" + fleetjob.Selector}
 }

@@ -40,7 +40,7 @@ type FleetRun struct {
 	Dir  string `json:"dir"`
 	// Began is when, by the clock of the control node.
 	Began time.Time `json:"began"`
-	// ExitCode is the worst of the clusters.
+	// ExitCode is that of the command: the worst of the clusters, or that of an interrupt.
 	ExitCode int `json:"exitCode"`
 	// Clusters in the order of the file.
 	Clusters []FleetCluster `json:"clusters"`

@@ -63,7 +63,7 @@ LOOPBACK, LOOPBACK_NAME, ENDPOINT = 'kube-apiserver-loopback', 'apiserver-loopba
 # The facts that have the directories which paths of kinds are relative to, by their base. Of the base SETTING, facts
 # have the file itself.
 DIRECTORIES = {'pki': 'pki', 'config': 'config-dir', 'kubelet': 'kubelet-dir', 'etcd': 'etcd-dir', 'home': 'home-dir',
-           'calico': 'calico-dir', 'cilium': 'cilium-dir'}
+               'calico': 'calico-dir', 'cilium': 'cilium-dir'}
 SETTING, NAMED = 'setting', 'named'
 
 # What Go verifies and reads (crypto/x509).

@@ -12,8 +12,8 @@ runs=$KSCERT_STATE_DIR/runs
 named=$KSCERT_RECORD_RUN
 whole=''
 
-# ours FILE: whether kscertctl can have written it, by its length.
-ours() { [ -f "$1" ] && [ "$(wc -c <"$1")" -le 2097152 ]; }
+# ours FILE: whether kscertctl can have written it, by its length, which it leaves in $size.
+ours() { [ -f "$1" ] && size=$(wc -c <"$1") && [ "$size" -le 2097152 ]; }
 
 # left is how many bytes may still be printed: runs keep some thousand each.
 left=16777216
@@ -23,7 +23,7 @@ file() {
   [ -f "$runs/$1/$2" ] || return 0
   printf '@@KEPT %s %s\n' "$1" "$2"
   ours "$runs/$1/$2" || return 0
-  left=$((left - $(wc -c <"$runs/$1/$2")))
+  left=$((left - size))
   [ "$left" -lt 0 ] || base64 <"$runs/$1/$2"
 }
 
@@ -44,8 +44,8 @@ from() {
   fi
 }
 
-# names BEGINNING: the names of runs here that begin so. Others may have put other things in the directory, and where a disk was
-# full is a run without a journal.
+# names BEGINNING: the names of runs here that begin so. Others may have put other things in the
+# directory, and where a disk was full is a run without a journal.
 names() {
   cd "$runs" 2>/dev/null || return 0
   d='[0-9]' h='[0-9a-f]'
