@@ -1,6 +1,7 @@
 # Kinds of certificates: TestKinds writes them from orchestrator/certs (UPDATE_DOCS=1 go test ./playbooks).
 # cas and leaves: name, its CA, setting of the file in use, leaf it is used with; kubeconfigs: name, setting,
-# another reader; etcd_leaves: name, reader; settings that name certificates, keys and kubeconfigs elsewhere.
+# another reader; etcd_leaves: name, reader; settings that name certificates, keys and kubeconfigs elsewhere;
+# verifiers: setting with the CAs, leaves that are verified by it (roles/external_ca/files/leaves.sh).
 # shellcheck shell=sh disable=SC2034
 cas='ca
 front-proxy-ca
@@ -43,3 +44,9 @@ etcd.peer-key-file'
 login_settings='kube-vip.kubeconfig
 kube-controller-manager.kubeconfig
 kube-scheduler.kubeconfig'
+verifiers='kube-apiserver.client-ca-file|kubeconfig,kubelet
+kubelet.clientCAFile|apiserver-kubelet-client
+kube-apiserver.requestheader-client-ca-file|front-proxy-client
+kube-apiserver.etcd-cafile|etcd/server,etcd-host-member
+etcd.peer-trusted-ca-file|etcd/peer,etcd-host-member
+etcd.trusted-ca-file|apiserver-etcd-client,etcd/server,etcd/healthcheck-client,etcd-host-member,etcd-host-admin,etcd-host-node'
