@@ -53,15 +53,26 @@ func kindsScript(t *testing.T) string {
 			hosts = append(hosts, prefix+"|"+component)
 		}
 	}
-	var verifiers []string
+	settings := slices.Concat(files, keys, logins)
+	var verifiers, flags []string
 	for _, v := range certs.Verifiers() {
+		settings = append(settings, v.Setting)
 		verifiers = append(verifiers, v.Setting+"|"+strings.Join(verified(t, v), ","))
+	}
+	for _, row := range certs.Table() {
+		settings = append(settings, strings.Fields(row.Settings)...)
+	}
+	for _, setting := range settings {
+		if component, flag, _ := strings.Cut(setting, "."); component != "kubelet" && !slices.Contains(flags, flag) {
+			flags = append(flags, flag)
+		}
 	}
 	var out strings.Builder
 	out.WriteString(`# Kinds of certificates: TestKinds writes them from orchestrator/certs (UPDATE_DOCS=1 go test ./playbooks).
 # cas and leaves: name, its CA, setting of the file in use, leaf it is used with; kubeconfigs: name, setting,
 # another reader; etcd_leaves: name, reader; settings that name certificates, keys and kubeconfigs elsewhere;
-# verifiers: setting with the CAs, leaves that are verified by it (roles/external_ca/files/leaves.sh).
+# verifiers: setting with the CAs, leaves that are verified by it (roles/external_ca/files/leaves.sh); file_flags:
+# all flags of static pods and of etcd's unit among these settings.
 # shellcheck shell=sh disable=SC2034
 `)
 	for _, list := range []struct {
@@ -70,7 +81,7 @@ func kindsScript(t *testing.T) string {
 	}{
 		{"cas", cas}, {"leaves", leaves}, {"kubeconfigs", kubeconfigs}, {"etcd_leaves", hosts},
 		{"file_settings", files}, {"key_settings", keys}, {"login_settings", logins},
-		{"verifiers", verifiers},
+		{"verifiers", verifiers}, {"file_flags", []string{strings.Join(flags, " ")}},
 	} {
 		fmt.Fprintf(&out, "%s='%s'\n", list.name, strings.Join(list.values, "\n"))
 	}

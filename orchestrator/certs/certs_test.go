@@ -514,3 +514,20 @@ func TestEveryLeafIsVerified(t *testing.T) {
 		t.Errorf("of %d verifiers only these have something to verify: %v", len(Verifiers()), verifies)
 	}
 }
+
+// What a component reads follows from the table.
+func TestReadBy(t *testing.T) {
+	t.Parallel()
+	for component, want := range map[string][]Kind{
+		"kube-apiserver":          {KindAPIServer, KindAPIServerKubeletClient, KindFrontProxyClient, KindAPIServerEtcdClient, KindEtcdNode},
+		"kube-controller-manager": {KindControllerManagerConf},
+		"kube-scheduler":          {KindSchedulerConf},
+		"kube-vip":                {KindAdmin, KindSuperAdmin},
+		"etcd":                    {KindEtcdServer, KindEtcdPeer, KindEtcdMember},
+		"kube-proxy":              nil,
+	} {
+		if got := ReadBy(component); !slices.Equal(got, want) {
+			t.Errorf("%s reads %q", component, got)
+		}
+	}
+}

@@ -29,15 +29,6 @@ var served = []struct {
 	{apiServer, true}, {"etcd", true}, {"etcd-peer", false}, {"kubelet", false},
 }
 
-// heldBy lists components that read their kubeconfig once, when they start.
-var heldBy = []struct {
-	component string
-	kind      certs.Kind
-}{
-	{"kube-controller-manager", certs.KindControllerManagerConf},
-	{"kube-scheduler", certs.KindSchedulerConf},
-}
-
 // checkInUse compares files on disk with what is served and held.
 func (d *Diagnosis) checkInUse(s snapshot.Snapshot, n snapshot.Node, t Thresholds) {
 	for _, row := range served {
@@ -47,15 +38,19 @@ func (d *Diagnosis) checkInUse(s snapshot.Snapshot, n snapshot.Node, t Threshold
 			}
 		}
 	}
-	for _, row := range heldBy {
-		c, ok := n.Certificate(row.kind)
-		p, runs := n.Process(row.component)
+	for _, row := range certs.Table() {
+		component, reads := strings.CutSuffix(row.Settings, ".kubeconfig")
+		if !reads { // its kubeconfig once, when it starts
+			continue
+		}
+		c, ok := n.Certificate(row.Kind)
+		p, runs := n.Process(component)
 		// A second: a process has read what is written at the moment it starts.
 		if ok && !s.Unused(n, c) && runs && c.File != nil && !p.Started.IsZero() &&
 			c.File.Modified.Sub(p.Started) > time.Second {
-			d.find(CredentialStale, n.Name, row.component, fmt.Sprintf("process %d started at %s, %s was written at %s",
+			d.find(CredentialStale, n.Name, component, fmt.Sprintf("process %d started at %s, %s was written at %s",
 				p.PID, p.Started.Format(time.RFC3339), c.Path, c.File.Modified.Format(time.RFC3339)))
-			d.stale(n, row.component)
+			d.stale(n, component)
 		}
 	}
 	for _, c := range n.Certificates {

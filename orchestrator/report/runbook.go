@@ -664,12 +664,11 @@ func (b *book) restart(n snapshot.Node) script {
 		out   bool // restarted whenever the API server is down
 		kinds []certs.Kind
 	}{
-		{"etcd", false, nil},
-		{apiServer, true, []certs.Kind{certs.KindAPIServer, certs.KindAPIServerKubeletClient,
-			certs.KindFrontProxyClient, certs.KindAPIServerEtcdClient, certs.KindEtcdNode}},
-		{"kube-controller-manager", false, []certs.Kind{certs.KindControllerManagerConf}},
-		{"kube-scheduler", false, []certs.Kind{certs.KindSchedulerConf}},
-		{"kube-vip", false, []certs.Kind{certs.KindAdmin, "super-admin.conf"}},
+		{"etcd", false, nil}, // it reads renewed files at each handshake
+		{apiServer, true, certs.ReadBy(apiServer)},
+		{"kube-controller-manager", false, certs.ReadBy("kube-controller-manager")},
+		{"kube-scheduler", false, certs.ReadBy("kube-scheduler")},
+		{"kube-vip", false, certs.ReadBy("kube-vip")},
 	} {
 		_, runs := n.Process(component.name)
 		stale := slices.Contains(b.d.Stale[n.Name], component.name)
