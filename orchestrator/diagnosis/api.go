@@ -208,32 +208,56 @@ func passedOver(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate) bool 
 // are not valid, and are issued again, that the others are no quorum: then every API server is
 // down, also one on a node whose own certificates are valid.
 func (d *Diagnosis) quorumCause(s snapshot.Snapshot) (Reason, bool) {
-	valid := 0
+	invalid := 0
 	because := CertificateBeginsLater
 	members := s.With(cluster.Etcd)
 	for _, n := range members {
 		if n.Etcd != nil && n.Etcd.Healthy {
 			return "", false
 		}
-		holds := true
-		for _, c := range n.Certificates {
-			if c.Served || passedOver(s, n, c) ||
-				!slices.Contains([]certs.Kind{certs.KindEtcdMember, certs.KindEtcdServer, certs.KindEtcdPeer}, c.Kind) {
-				continue
-			}
-			switch c.StatusAt(n.Clock, 0) {
-			case certs.Expired:
-				holds, because = false, EtcdExpired
-			case certs.NotYetValid:
-				holds = holds && !slices.Contains(d.Due[n.Name], c.Kind)
-			case certs.Valid, certs.Expiring:
-			}
+		reason, is := d.memberCause(s, n)
+		if is {
+			invalid++
 		}
-		if holds {
-			valid++
+		if reason == EtcdExpired {
+			because = reason
 		}
 	}
-	return because, valid < len(members)/2+1
+	return because, len(members)-invalid < len(members)/2+1
+}
+
+// memberCause is why other members of etcd do not trust the one on a node: its certificates are not
+// valid, and are issued again.
+func (d *Diagnosis) memberCause(s snapshot.Snapshot, n snapshot.Node) (because Reason, is bool) {
+	for _, c := range n.Certificates {
+		if c.Served || passedOver(s, n, c) ||
+			!slices.Contains([]certs.Kind{certs.KindEtcdMember, certs.KindEtcdServer, certs.KindEtcdPeer}, c.Kind) {
+			continue
+		}
+		switch c.StatusAt(n.Clock, 0) {
+		case certs.Expired:
+			return EtcdExpired, true
+		case certs.NotYetValid:
+			if slices.Contains(d.Due[n.Name], c.Kind) {
+				because, is = CertificateBeginsLater, true
+			}
+		case certs.Valid, certs.Expiring:
+		}
+	}
+	return because, is
+}
+
+// LostQuorum reports whether etcd has lost its quorum because of certificates of its members that are
+// not valid, and not merely due.
+func (d *Diagnosis) LostQuorum(s snapshot.Snapshot) bool {
+	_, lost := d.quorumCause(s)
+	return lost
+}
+
+// LostMember reports whether the other members of etcd do not trust the one on a node for that reason.
+func (d *Diagnosis) LostMember(s snapshot.Snapshot, n snapshot.Node) bool {
+	_, lost := d.memberCause(s, n)
+	return lost
 }
 
 // stales reports whether a node's component serves an older certificate.
