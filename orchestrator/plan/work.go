@@ -47,9 +47,9 @@ type work struct {
 	// cas are the expired CAs that are re-issued first.
 	cas []authority
 	// lost: no member of etcd and no API server serves anyone, because certificates have expired, so
-	// members need not be handled one after another. Nor can they be with an expired CA of etcd: members that started with it
-	// continue over their open connections, and refuse one that comes back with the new
-	// certificate, until they have it, too.
+	// members need not be handled one after another. Nor can they be with an expired CA of etcd:
+	// members that started with it continue over their open connections, and refuse one that comes
+	// back with the new certificate, until they have it, too.
 	lost bool
 	// atOnce is how many control planes may be renewed between two gates, and bound the reason why
 	// it is fewer than requested.
