@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -256,15 +257,21 @@ func (b *runBuilder) run() Run {
 	return r
 }
 
+// asked fills each field from that of the same name in a request; a duration has its unit in its name.
 func asked(r run.Request) *Asked {
-	return &Asked{
-		Inventories: r.Inventories, KubesprayDir: r.KubesprayDir, Playbook: r.Playbook, WithheldVars: r.WithheldVars,
-		Withheld: r.Withheld, BackupRoot: r.BackupRoot, EtcdSnapshot: r.EtcdSnapshot,
-		Limit: r.Limit, SkipPhases: r.SkipPhases, UntilPhase: r.UntilPhase, Serial: r.Serial,
-		StableForSeconds:   int64(r.StableFor / time.Second),
-		RenewBeforeSeconds: int64(r.Thresholds.RenewBefore / time.Second),
-		GateTimeoutSeconds: int64(r.GateTimeout / time.Second),
+	var out Asked
+	to, from := reflect.ValueOf(&out).Elem(), reflect.ValueOf(r)
+	for _, f := range reflect.VisibleFields(to.Type()) {
+		of := from.FieldByName(strings.TrimSuffix(f.Name, "Seconds"))
+		if f.Name == "RenewBeforeSeconds" {
+			of = reflect.ValueOf(r.Thresholds.RenewBefore)
+		}
+		if d, is := reflect.TypeAssert[time.Duration](of); is {
+			of = reflect.ValueOf(int64(d / time.Second))
+		}
+		to.FieldByIndex(f.Index).Set(of)
 	}
+	return &out
 }
 
 // lookAfterLastChange is the last inspection, unless a node may have changed since: one before the

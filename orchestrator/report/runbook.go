@@ -238,7 +238,7 @@ func (b *book) approve(names []string) {
 	for _, name := range names {
 		n, _ := b.s.Node(name)
 		c, has := n.Certificate(certs.KindKubeletServer)
-		if n.AsksToServe() && !(has && c.StatusAt(n.Clock, b.hand.Settings.RenewBefore) == certs.Valid) {
+		if n.AsksToServe() && (!has || c.StatusAt(n.Clock, b.hand.Settings.RenewBefore) != certs.Valid) {
 			nodes = append(nodes, b.s.NameOf(n))
 		}
 	}
@@ -577,7 +577,8 @@ func (b *book) signEtcd(n snapshot.Node, signer string) script {
 			s.add("  %s", by)
 		} else {
 			s.add("# The key of etcd's CA is not here. Carry request.new and extensions.new to")
-			s.add("# %s, sign there, and bring certificate.new back:", code(cmp.Or(signer, "a node of etcd that has it")))
+			s.add("# %s, sign there, and bring certificate.new back:",
+				code(cmp.Or(signer, "a node of etcd that has it")))
 			s.add("#   %s \\", sign)
 			s.add("#   %s", by)
 			s.add("until [ -s certificate.new ]; do sleep 1; done")
