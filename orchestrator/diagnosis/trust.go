@@ -229,7 +229,7 @@ func (d *Diagnosis) checkBundles(s snapshot.Snapshot, t Thresholds) {
 			within = min(within, snapshot.RenewedByOthers)
 		}
 		if ca.StatusAt(ca.Node.Clock, within) != certs.Valid {
-			d.find(CABundleExpiring, ca.Node.Name, ca.Label(), fmt.Sprintf("%s (%s) is valid from %s until %s",
+			d.add(CABundleExpiring, ca.Node.Name, ca.Label(), fmt.Sprintf("%s (%s) is valid from %s until %s",
 				short(ca.Fingerprint), ca.Subject, ca.NotBefore.Format(time.RFC3339),
 				ca.NotAfter.Format(time.RFC3339)))
 		}
@@ -360,7 +360,7 @@ func (d *Diagnosis) unknown(node, subject, evidence string) {
 	if !slices.ContainsFunc(d.Findings, func(f Finding) bool {
 		return f.Reason == UnknownAuthority && f.Node == node && f.Subject == subject
 	}) {
-		d.find(UnknownAuthority, node, subject, evidence)
+		d.add(UnknownAuthority, node, subject, evidence)
 	}
 }
 
@@ -464,7 +464,7 @@ func (d *Diagnosis) checkRotation(s snapshot.Snapshot, ca certs.Row, by, others 
 	if node == "" && len(by) > 0 {
 		node = by[0].node
 	}
-	d.find(RotationUnfinished, node, ca.Name, strings.Join(words, "; "))
+	d.add(RotationUnfinished, node, ca.Name, strings.Join(words, "; "))
 }
 
 // signsLeaf reports whether a leaf is signed by a CA.

@@ -206,7 +206,7 @@ func OfRun(h run.History) Run {
 	} else if n := len(h.Snapshots); n > 0 {
 		b.before, b.thresholds = &h.Snapshots[n-1], diagnosis.DefaultThresholds()
 	}
-	b.after = b.lookAfterLastChange()
+	b.after = b.inspectionAfterLastChange()
 	return b.run()
 }
 
@@ -274,9 +274,9 @@ func asked(r run.Request) *Asked {
 	return &out
 }
 
-// lookAfterLastChange is the last inspection, unless a node may have changed since: one before the
+// inspectionAfterLastChange is the last inspection, unless a node may have changed since: one before the
 // last change does not show the current state. Neither does a node that it has from an earlier one.
-func (b *runBuilder) lookAfterLastChange() *snapshot.Snapshot {
+func (b *runBuilder) inspectionAfterLastChange() *snapshot.Snapshot {
 	changes := map[string]bool{}
 	for _, step := range b.steps {
 		changes[step.ID] = step.Alters()

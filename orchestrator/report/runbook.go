@@ -41,7 +41,7 @@ func Runbook(w io.Writer, s snapshot.Snapshot, a Assessment, hand ByHand) error 
 	}
 	switch {
 	case len(a.Plan.Steps) == 0 || a.Route == diagnosis.NewCA: // the playbooks re-issue a CA
-		b.look()
+		b.listFindings()
 	case a.Route == diagnosis.Renew:
 		b.renewal(a.Plan)
 	default:
@@ -877,9 +877,9 @@ func prove(n snapshot.Node) script {
 	return s
 }
 
-// look lists the findings if no plan has steps for them, with commands that show more and change
+// listFindings lists the findings if no plan has steps for them, with commands that show more and change
 // nothing.
-func (b *book) look() {
+func (b *book) listFindings() {
 	b.line("")
 	if b.d.Route == diagnosis.None {
 		b.line("Nothing is due, so there is nothing to type.")
