@@ -31,7 +31,7 @@ unused() {
   kind_of "$1"
   case $kind_setting in
   '') used= ;;
-  etcd.*) used=$(of_etcd "${kind_setting#etcd.}" "ETCD_$(printf '%s' "${kind_setting#etcd.}" | tr 'a-z-' 'A-Z_')") ;;
+  etcd.*) used=$(of_etcd "${kind_setting#etcd.}") ;;
   *) used=$(named "${kind_setting%%.*}" "${kind_setting#*.}") ;;
   esac
   if [ -n "$used" ]; then

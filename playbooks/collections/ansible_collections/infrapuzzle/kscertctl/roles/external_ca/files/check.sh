@@ -9,12 +9,12 @@ verifiers() {
   kubeconfig | kubelet) named kube-apiserver client-ca-file ;;
   apiserver-kubelet-client) kubelet_says clientCAFile ;;
   front-proxy-client) named kube-apiserver requestheader-client-ca-file ;;
-  etcd/server) named kube-apiserver etcd-cafile && of_etcd trusted-ca-file ETCD_TRUSTED_CA_FILE ;;
-  etcd/peer) of_etcd peer-trusted-ca-file ETCD_PEER_TRUSTED_CA_FILE ;;
-  apiserver-etcd-client | etcd/healthcheck-client) of_etcd trusted-ca-file ETCD_TRUSTED_CA_FILE ;;
+  etcd/server) named kube-apiserver etcd-cafile && of_etcd trusted-ca-file ;;
+  etcd/peer) of_etcd peer-trusted-ca-file ;;
+  apiserver-etcd-client | etcd/healthcheck-client) of_etcd trusted-ca-file ;;
   etcd-host)
-    of_etcd trusted-ca-file ETCD_TRUSTED_CA_FILE
-    of_etcd peer-trusted-ca-file ETCD_PEER_TRUSTED_CA_FILE
+    of_members trusted-ca-file
+    of_members peer-trusted-ca-file
     ;;
   esac
   printf '%s\n' "$ca"

@@ -72,7 +72,7 @@ read_settings() {
   set --
   for f in "$conf"/manifests/kube-apiserver.yaml "$conf"/manifests/kube-controller-manager.yaml \
     "$conf"/manifests/kube-scheduler.yaml "$conf"/manifests/etcd.yaml "$conf"/manifests/kube-vip.y*ml \
-    "$root/etc/etcd.env" "$config" "$kubelet_conf"; do
+    $(env_files) "$config" "$kubelet_conf"; do
     [ -f "$f" ] && set -- "$@" "$f"
   done
   while IFS= read -r f; do
@@ -89,8 +89,8 @@ END
     BEGIN {
       n = split("advertise-address bind-address secure-port tls-cert-file tls-private-key-file client-ca-file " \
         "kubelet-client-certificate kubelet-client-key proxy-client-cert-file proxy-client-key-file " \
-        "requestheader-client-ca-file etcd-cafile etcd-certfile etcd-keyfile etcd-servers kubeconfig cert-file " \
-        "key-file trusted-ca-file peer-cert-file peer-key-file peer-trusted-ca-file root-ca-file " \
+        "requestheader-client-ca-file etcd-cafile etcd-certfile etcd-keyfile etcd-servers etcd-servers-overrides kubeconfig " \
+        "cert-file key-file trusted-ca-file peer-cert-file peer-key-file peer-trusted-ca-file root-ca-file " \
         "cluster-signing-cert-file listen-client-urls listen-client-http-urls enable-grpc-gateway listen-peer-urls " \
         "data-dir name sni-cert-file sni-private-key-file sni-cert-file-2 sni-cert-file-3 sni-cert-file-4", names, " ")
       for (i = 1; i <= n; i++) wanted[names[i]] = 1
@@ -103,7 +103,7 @@ END
     # reported: prints the kubelet settings of the previous file.
     function reported(i) {
       new_file()
-      if (file == "etcd.env") for (i = 1; i <= n; i++) put("etcd." names[i], flags[names[i]])
+      if (sub(/[.]env$/, "", file)) for (i = 1; i <= n; i++) put(file "." names[i], flags[names[i]])
       else if (file != "") {
         given(file)
         for (i = 1; i <= n; i++) put(file "." names[i], flags[names[i]])
@@ -148,7 +148,7 @@ END
         put("kubelet." substr($1, 1, length($1) - 1), $2)
       next
     }
-    file == "etcd.env" {
+    file ~ /[.]env$/ {
       sub(/^[ \t]+/, "")
       eq = index($0, "=")
       if ($0 !~ /^ETCD_/ || eq == 0) next
@@ -639,7 +639,7 @@ watched() {
     }
     within && !margin && match(line, /^ +[^ ]/) { margin = RLENGTH - 1 }
     END { reported() }' "$@"
-  for f in "$config" "$root/etc/etcd.env" "$conf/kubelet.env" $kubelet_configs; do
+  for f in "$config" $(env_files) "$conf/kubelet.env" $kubelet_configs; do
     [ ! -f "$f" ] || ! plain "$f" || set -- "$@" "$f"
   done
   [ $# = 0 ] || sha256sum "$@" | sed -n 's/^\([0-9a-f]\{64\}\)  /@@WATCH \1 /p'
@@ -705,7 +705,8 @@ disks() {
   until [ -e "${backups:=/}" ]; do
     case $backups in */*) backups=${backups%/*} ;; *) backups=/ ;; esac
   done
-  set -- "$conf" "$root/var/lib/kubelet" /var/lib/etcd /var/lib/containerd /var "$backups"
+  set -- "$conf" "$root/var/lib/kubelet" /var/lib/containerd /var "$backups"
+  for name in $etcd_clusters; do set -- "$@" "/var/lib/${name%|*}"; done
   timeout 3 df -k --output=avail,size,iavail,target "$@" 2>/dev/null |
     while read -r free size inodes mount; do
       [ "$inodes" != - ] || inodes=-1
@@ -715,7 +716,9 @@ disks() {
 
 # units: the systemd units that are loaded, their restarts and how long they have been active.
 units() {
-  timeout 5 systemctl show kubelet.service etcd.service containerd.service crio.service docker.service \
+  set --
+  for name in $etcd_clusters; do set -- "$@" "${name%|*}.service"; done
+  timeout 5 systemctl show kubelet.service "$@" containerd.service crio.service docker.service \
     -p Id -p LoadState -p ActiveState -p SubState -p NRestarts -p ActiveEnterTimestampMonotonic 2>/dev/null |
     awk -F= -v up="$uptime" '
       function flush() {
@@ -782,9 +785,23 @@ processes() {
     # The kernel truncates names to 15 characters.
     kube-controller:*kube-controller-manager*) name=kube-controller-manager ;;
     kube-controller:*) continue ;;
+    etcd:*) etcd_process "/proc/$pid" ;;
     esac
     record "PROCESS $name $pid $started"
   done 2>/dev/null | head -n 50
+}
+
+# etcd_process DIRECTORY: leaves in $name the cluster of a process of etcd: that of its unit, or of its
+# data, which a unit that starts a container gives it.
+etcd_process() {
+  for cluster in $etcd_clusters; do
+    cluster=${cluster%|*}
+    setting "$cluster.data-dir" ''
+    if grep -qs "/$cluster\.service" "$1/cgroup" ||
+      { [ -n "$value" ] && tr '\0' '\n' 2>/dev/null <"$1/environ" | grep -qxF "ETCD_DATA_DIR=$value"; }; then
+      name=$cluster
+    fi
+  done
 }
 
 # client OPTION...: a TLS client without trusted CAs; loading those of the system takes four times
@@ -1120,33 +1137,35 @@ ask_control_plane() {
   }
 }
 
-# ask_etcd: the member on this node, with its own serving certificate. If it has a separate port for
-# HTTP, the other port does not answer HTTP. Requests that may hang without a quorum come last.
+# ask_etcd NAME PORT: the member on this node, with its own serving certificate. If it has a separate
+# port for HTTP, the other port does not answer HTTP. Requests that may hang without a quorum come
+# last.
 ask_etcd() {
-  setting etcd.cert-file ''
+  etcd_name=$1
+  setting "$1.cert-file" ''
   crt=$value
-  setting etcd.key-file ''
+  setting "$1.key-file" ''
   key=$value
-  setting etcd.listen-peer-urls ''
+  setting "$1.listen-peer-urls" ''
   url "$value"
   peer=$value
-  setting etcd.listen-client-urls ''
-  if [ -n "$value" ] || has_role etcd; then etcd_at "$value"; fi
+  setting "$1.listen-client-urls" ''
+  if [ -n "$value" ] || { [ "$1" = etcd ] && has_role etcd; }; then etcd_at "$value" "$2"; fi
   # A client without a certificate would be answered too, but etcd's log would report it.
   set --
   [ -f "$crt" ] && [ -f "$key" ] && set -- -cert "$crt" -key "$key"
-  [ -z "$peer" ] || tls etcd-peer "$peer" "$@" &
+  [ -z "$peer" ] || tls "$etcd_name-peer" "$peer" "$@" &
   [ -n "$value" ] || return 0
-  tls etcd "$value" "$@" &
+  tls "$etcd_name" "$value" "$@" &
   client=$value
-  setting etcd.listen-client-http-urls "https://$client"
+  setting "$etcd_name.listen-client-http-urls" "https://$client"
   urls=$value
   url "$urls"
   case $urls in
-  http://*) set -- plainly etcd "$value" ;;
+  http://*) set -- plainly "$etcd_name" "$value" ;;
   *)
     [ $# != 0 ] || return 0
-    set -- http etcd "$value" "$@"
+    set -- http "$etcd_name" "$value" "$@"
     ;;
   esac
   {
@@ -1231,13 +1250,16 @@ logs() {
     last_words kube-apiserver
     kubelet_too=1
   fi
-  if [ -f "$tmp/http.etcd" ] && ! grep -q '"health":"true"' "$tmp/http.etcd"; then
-    if [ -f "$conf/manifests/etcd.yaml" ]; then
+  for member in $etcd_clusters; do
+    member=${member%|*}
+    if [ ! -f "$tmp/http.$member" ] || grep -q '"health":"true"' "$tmp/http.$member"; then
+      continue
+    elif [ "$member" = etcd ] && [ -f "$conf/manifests/etcd.yaml" ]; then
       last_words etcd
     else
-      show etcd-log 3 journalctl -u etcd -n 8 -o cat --no-pager
+      show "$member-log" 3 journalctl -u "$member" -n 8 -o cat --no-pager
     fi
-  fi
+  done
   case $units in *'UNIT kubelet active '*) ;; *'UNIT kubelet '*) kubelet_too=1 ;; esac
   [ -n "$kubelet_too" ] || return 0
   # In a healthy cluster the API reports the version, and asking the kubelet takes longer than all
@@ -1281,7 +1303,9 @@ collect() {
   unset IFS
   api=
   if has_role control-plane; then ask_control_plane; fi
-  if [ -n "$openssl" ]; then ask_etcd; fi
+  for member in $etcd_clusters; do
+    [ -z "$openssl" ] || ask_etcd "${member%|*}" "${member#*|}"
+  done
   if has_role control-plane || has_role worker; then
     ask_kubelet
     [ "${KSCERT_TRUST:-no}" = no ] || pods_trust >"$tmp/result.pods" &

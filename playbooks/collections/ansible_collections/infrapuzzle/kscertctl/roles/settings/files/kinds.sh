@@ -1,6 +1,7 @@
 # Kinds of certificates: TestKinds writes them from orchestrator/certs (UPDATE_DOCS=1 go test ./playbooks).
 # cas and leaves: name, its CA, setting of the file in use, leaf it is used with; kubeconfigs: name, setting,
-# another reader; etcd_leaves: name, reader; settings that name certificates, keys and kubeconfigs elsewhere.
+# another reader; etcd_leaves: name, reader; etcd_clusters: name, port for clients; settings that name
+# certificates, keys and kubeconfigs elsewhere.
 # shellcheck shell=sh disable=SC2034
 cas='ca
 front-proxy-ca
@@ -19,6 +20,8 @@ scheduler|kube-scheduler.kubeconfig|'
 etcd_leaves='member|etcd
 admin|
 node|kube-apiserver'
+etcd_clusters='etcd|2379
+etcd-events|2381'
 file_settings='kubelet.client-certificate
 kubelet.tlsCertFile
 kube-apiserver.tls-cert-file
@@ -30,7 +33,11 @@ kube-apiserver.etcd-certfile
 etcd.trusted-ca-file
 etcd.peer-trusted-ca-file
 etcd.cert-file
-etcd.peer-cert-file'
+etcd.peer-cert-file
+etcd-events.trusted-ca-file
+etcd-events.peer-trusted-ca-file
+etcd-events.cert-file
+etcd-events.peer-cert-file'
 key_settings='kubelet.client-key
 kubelet.tlsPrivateKeyFile
 kube-apiserver.tls-private-key-file
@@ -39,7 +46,9 @@ kube-apiserver.kubelet-client-key
 kube-apiserver.proxy-client-key-file
 kube-apiserver.etcd-keyfile
 etcd.key-file
-etcd.peer-key-file'
+etcd.peer-key-file
+etcd-events.key-file
+etcd-events.peer-key-file'
 login_settings='kube-vip.kubeconfig
 kube-controller-manager.kubeconfig
 kube-scheduler.kubeconfig'

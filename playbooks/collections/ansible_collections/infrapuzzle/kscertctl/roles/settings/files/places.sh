@@ -162,6 +162,9 @@ api_at() {
   value=$value:${2:-6443}
 }
 
-# etcd_at URLS: where to reach this node's own member, from its listen-client-urls or nothing, in
+# etcd_at URLS PORT: where to reach this node's own member, from its listen-client-urls or nothing, in
 # $value.
-etcd_at() { url "${1:-https://127.0.0.1:2379}"; }
+etcd_at() { url "${1:-https://127.0.0.1:$2}"; }
+
+# env_files: the environment files of the units of etcd, one per line.
+env_files() { for name in $etcd_clusters; do printf '%s\n' "$root/etc/${name%|*}.env"; done; }
