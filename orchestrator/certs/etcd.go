@@ -1,5 +1,10 @@
 package certs
 
+import (
+	"fmt"
+	"strings"
+)
+
 // EtcdCluster is one etcd cluster whose members Kubespray sets up. They share the nodes of the group
 // etcd, the CA and the certificates; adding one is adding a row.
 type EtcdCluster struct {
@@ -27,24 +32,44 @@ func EtcdClusters() []EtcdCluster {
 // EnvFile is the environment file of a member's unit.
 func (e EtcdCluster) EnvFile() string { return "/etc/" + e.Name + ".env" }
 
+// Client is what precedes etcdctl in a shell on a member's node: Kubespray writes its credentials, with
+// the address of the main cluster, into that cluster's environment file only.
+func (e EtcdCluster) Client() string {
+	out := "set -a; . " + EtcdClusters()[0].EnvFile() + "; "
+	if !e.Main() {
+		out += fmt.Sprintf("ETCDCTL_ENDPOINTS=https://127.0.0.1:%d; ", e.Port)
+	}
+	return out
+}
+
 // Peer is the name under which the port for other members is reported.
 func (e EtcdCluster) Peer() string { return e.Name + "-peer" }
 
 // Main reports whether it is the main cluster, without which no API server works.
 func (e EtcdCluster) Main() bool { return e.Name == MainEtcd }
 
+// Endpoints are the members' URLs, separated by commas, in the value of the setting Servers: an
+// override is "group/resource#URL;URL" (kube-apiserver, --etcd-servers-overrides).
+func (e EtcdCluster) Endpoints(value string) string {
+	var out []string
+	for part := range strings.SplitSeq(value, ",") {
+		if _, urls, override := strings.Cut(part, "#"); override {
+			part = urls
+		}
+		out = append(out, strings.Split(part, ";")...)
+	}
+	return strings.Join(out, ",")
+}
+
 // ofEtcd joins a setting of each cluster's members, for Row.Settings.
 func ofEtcd(settings ...string) string {
-	out := ""
+	var out []string
 	for _, e := range EtcdClusters() {
 		for _, s := range settings {
-			if out != "" {
-				out += " "
-			}
-			out += e.Name + "." + s
+			out = append(out, e.Name+"."+s)
 		}
 	}
-	return out
+	return strings.Join(out, " ")
 }
 
 // etcdPlaces are the files that settings of etcd's members name, elsewhere than kubeadm and Kubespray
@@ -52,16 +77,24 @@ func ofEtcd(settings ...string) string {
 func etcdPlaces() []Row {
 	var out []Row
 	for _, e := range EtcdClusters() {
-		kind := func(s string) Kind { return Kind(e.Name + "-other-" + s) }
-		out = append(out,
-			Row{Kind: kind("member-ca"), Name: e.Name + "'s own CA", Base: Setting, Path: e.Name + ".trusted-ca-file",
-				Signer: SelfSigned, Group: GroupEtcd, Authority: EtcdOtherCA, Copy: true},
-			Row{Kind: kind("peer-ca"), Name: e.Name + "'s peer CA", Base: Setting, Path: e.Name + ".peer-trusted-ca-file",
-				Signer: SelfSigned, Group: GroupEtcd, Authority: EtcdOtherCA, Copy: true},
-			Row{Kind: kind("server"), Name: e.Name + "'s server certificate", Base: Setting, Path: e.Name + ".cert-file",
-				Key: e.Name + ".key-file", Signer: EtcdOtherCA, Group: GroupEtcd, Copy: true},
-			Row{Kind: kind("peer"), Name: e.Name + "'s peer certificate", Base: Setting, Path: e.Name + ".peer-cert-file",
-				Key: e.Name + ".peer-key-file", Signer: EtcdOtherCA, Group: GroupEtcd, Copy: true})
+		own := e.Name + "."
+		row := func(as, name string) Row {
+			return Row{Kind: Kind(e.Name + "-other-" + as), Name: e.Name + "'s " + name, Base: Setting,
+				Group: GroupEtcd, Copy: true}
+		}
+		ca := func(as, name, file string) Row {
+			r := row(as, name)
+			r.Path, r.Signer, r.Authority = own+file, SelfSigned, EtcdOtherCA
+			return r
+		}
+		leaf := func(as, name, file, key string) Row {
+			r := row(as, name)
+			r.Path, r.Key, r.Signer = own+file, own+key, EtcdOtherCA
+			return r
+		}
+		out = append(out, ca("member-ca", "own CA", "trusted-ca-file"), ca("peer-ca", "peer CA", "peer-trusted-ca-file"),
+			leaf("server", "server certificate", "cert-file", "key-file"),
+			leaf("peer", "peer certificate", "peer-cert-file", "peer-key-file"))
 	}
 	return out
 }

@@ -88,7 +88,9 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 	d.checkStrictness(s)
 	d.checkIdentities(s)
 	d.checkNames(s)
-	d.checkEtcd(s)
+	for _, e := range s.EtcdClusters() {
+		d.checkEtcd(s.OfEtcd(e), e)
+	}
 	d.checkAPIServers(s)
 	d.checkEndpoints(s)
 	d.checkDriversView(s)

@@ -268,10 +268,10 @@ var table = []meaning{
 		"read: systemctl status SUBJECT; journalctl -u SUBJECT"},
 	{KubeletDown, Components, Critical, false, "the kubelet is not running", "read: journalctl -u kubelet"},
 	{EtcdMemberDown, Components, Critical, false, "the etcd member is not running",
-		"read: journalctl -u etcd, or where etcd is a static pod: crictl ps -a --name etcd; start it: systemctl " +
-			"start etcd"},
+		"read: journalctl -u SUBJECT, or where etcd is a static pod: crictl ps -a --name etcd; start it: systemctl " +
+			"start SUBJECT"},
 	{EtcdNoQuorum, Components, Critical, false, "etcd has no quorum",
-		"bring back enough members before anything else: systemctl start etcd, or where etcd is a static pod, " +
+		"bring back enough members before anything else: systemctl start SUBJECT, or where etcd is a static pod, " +
 			"systemctl start kubelet; restore a snapshot only when they are lost"},
 
 	{NameResolutionFailed, API, Critical, false, "the node cannot resolve the name of the API endpoint",
@@ -349,7 +349,7 @@ var table = []meaning{
 		"find out what uses it (grep -rl SUBJECT /etc/kubernetes /etc/systemd on NODE), and have its issuer issue a " +
 			"new one, or remove the file; kscertctl does not renew it"},
 	{EtcdMemberSilent, Advice, Warning, false, "the etcd member runs, but does not answer a read, while others do",
-		"read its log: journalctl -u etcd, or where etcd is a static pod: crictl logs $(crictl ps -a -q --name " +
+		"read its log: journalctl -u SUBJECT, or where etcd is a static pod: crictl logs $(crictl ps -a -q --name " +
 			"'^etcd$' | head -n 1); kscertctl restarts no other member that the quorum needs meanwhile"},
 	{NodeUnschedulable, Advice, Warning, false, "the node is cordoned",
 		"an interrupted upgrade leaves nodes cordoned; if that is not intended: kubectl uncordon SUBJECT"},

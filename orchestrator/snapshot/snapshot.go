@@ -87,6 +87,9 @@ type Node struct {
 	Kubeadm *KubeadmConfig `json:"kubeadm,omitempty"`
 	// Etcd is the etcd member that runs on the node; nil if none was asked.
 	Etcd *Etcd `json:"etcd,omitempty"`
+	// OtherEtcd are its members of other etcd clusters, by the name of the cluster, such as
+	// "etcd-events".
+	OtherEtcd map[string]*Etcd `json:"otherEtcd,omitempty"`
 	// Digests are SHA-256 sums, hexadecimal, of what must never change: CA certificates and keys,
 	// service account keys, the encryption configuration.
 	Digests map[string]string `json:"digests,omitempty"`
@@ -108,7 +111,7 @@ type Node struct {
 	Secrets []Secret `json:"secrets,omitempty"`
 	// Results are the outcomes of commands by name: kubeadm-version, kubeadm-config, readyz,
 	// kubelet-access, trust (if the API server did not report all), secrets, apiserver-log,
-	// kubelet-log, etcd-log.
+	// kubelet-log, etcd-log, and the log of another etcd cluster's member.
 	Results map[string]Result `json:"results,omitempty"`
 	// View is the cluster as this node's API server reports it; nil if the API server could not be
 	// asked.
@@ -231,7 +234,7 @@ type Disk struct {
 // pod or a unit, not a pod of a user.
 type Process struct {
 	// Name of the component: kube-apiserver, kube-controller-manager,
-	// kube-scheduler, etcd, kubelet, kube-vip.
+	// kube-scheduler, etcd, kubelet, kube-vip, or that of another etcd cluster.
 	Name string `json:"name"`
 	PID  int    `json:"pid"`
 	// Started is when it began, to a hundredth of a second.
