@@ -92,7 +92,8 @@ func etcdPlaces() []Row {
 			r.Path, r.Key, r.Signer = own+file, own+key, EtcdOtherCA
 			return r
 		}
-		out = append(out, ca("member-ca", "own CA", "trusted-ca-file"), ca("peer-ca", "peer CA", "peer-trusted-ca-file"),
+		out = append(out, ca("member-ca", "own CA", "trusted-ca-file"),
+			ca("peer-ca", "peer CA", "peer-trusted-ca-file"),
 			leaf("server", "server certificate", "cert-file", "key-file"),
 			leaf("peer", "peer certificate", "peer-cert-file", "peer-key-file"))
 	}
