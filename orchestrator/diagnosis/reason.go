@@ -174,7 +174,8 @@ var table = []meaning{
 	{KubeadmConfigRefused, Ground, Critical, true,
 		"kubeadm rejects the node's configuration, and certificates that it issues are due",
 		"for an old API version: kubeadm config migrate --old-config SUBJECT --new-config NEW, with the kubeadm " +
-			"that the evidence names or the oldest that still reads it; remove a feature gate that kubeadm no " +
+			"that the evidence names or the oldest that still reads it; for one that is experimental there, write " +
+			"kubeadm.k8s.io/v1beta4, which has the same fields except mergeMethod; remove a feature gate that kubeadm no " +
 			"longer knows; set kubernetesVersion to that of the cluster, with a kubeadm of its minor version or the " +
 			"next; then check: kubeadm config validate --config SUBJECT"},
 

@@ -272,7 +272,9 @@ type Probe struct {
 
 // KubeadmConfig is the public part of a kubeadm ClusterConfiguration.
 type KubeadmConfig struct {
-	Path                 string `json:"path"`
+	Path string `json:"path"`
+	// APIVersion is that of the document, such as "kubeadm.k8s.io/v1beta4".
+	APIVersion           string `json:"apiVersion,omitempty"`
 	KubernetesVersion    string `json:"kubernetesVersion,omitempty"`
 	ControlPlaneEndpoint string `json:"controlPlaneEndpoint,omitempty"`
 	CertificatesDir      string `json:"certificatesDir,omitempty"`

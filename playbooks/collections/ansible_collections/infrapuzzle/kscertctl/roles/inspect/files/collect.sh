@@ -81,7 +81,7 @@ read_settings() {
 $kubelet_configs
 END
   [ $# = 0 ] || awk -v tmp="$tmp" -v kubeadm="$config" -v kubeconfig="$kubelet_conf" \
-    "$structure$plainly$reader$static_pod$of_kubelet"'
+    "$structure$reader$static_pod$of_kubelet$of_kubeadm"'
     function put(name, value) {
       gsub(/["\047\r]/, "", value)
       if (value != "") print "|" name " " value
@@ -96,12 +96,22 @@ END
       for (i = 1; i <= n; i++) wanted[names[i]] = 1
     }
     function leaf(path, value) {
-      if (files ~ /kubelet/) { if ((path = setting_of_kubelet(path)) != "") of[path] = from_there(path, value) }
+      if (FILENAME == kubeadm) of_document(path, value)
+      else if (files ~ /kubelet/) { if ((path = setting_of_kubelet(path)) != "") of[path] = from_there(path, value) }
       else if (file != "kube-vip") of_pod(path, value)
       else if (path ~ /\/hostPath\/path$/ && value ~ /([.]conf|config)$/) put("kube-vip.kubeconfig", value)
     }
-    # reported: prints the kubelet settings of the previous file.
+    function cluster_setting(path, value) {
+      if (path ~ /^(apiVersion|kubernetesVersion|controlPlaneEndpoint|certificatesDir|encryptionAlgorithm)$/)
+        put("kubeadm." path, value)
+      else if (path == "featureGates/PublicKeysECDSA" && value ~ /true/)
+        put("kubeadm.encryptionAlgorithm", "ECDSA-P256")
+      else if (path ~ /^apiServer\/certSANs(\/[0-9]+)?$/) put("kubeadm.certSANs", value)
+      else if (path ~ /^etcd\/external\/endpoints(\/[0-9]+)?$/) put("kubeadm.endpoints", value)
+    }
+    # reported: prints the settings of the previous file.
     function reported(i) {
+      document_ended()
       new_file()
       if (sub(/[.]env$/, "", file)) for (i = 1; i <= n; i++) put(file "." names[i], flags[names[i]])
       else if (file != "") {
@@ -112,7 +122,7 @@ END
     }
     FNR == 1 {
       reported()
-      file = top = list = quote = ""
+      file = quote = ""
       block = -1
       if (files == "" && FILENAME != kubeadm && FILENAME != kubeconfig) {
         file = FILENAME
@@ -122,24 +132,7 @@ END
     }
     FNR > 5000 { next }
     files ~ /kubelet/ { read_line($0); next }
-    FILENAME == kubeadm {
-      $0 = plain($0)
-      if (match($0, /^["\047]?[A-Za-z]+["\047]?[ \t]*:/)) { # kubeadm accepts a quoted key, and a blank after it
-        key = substr($0, 1, RLENGTH)
-        gsub(/["\047 \t]/, "", key)
-        $0 = key substr($0, RLENGTH + 1)
-      }
-      if ($0 ~ /^[A-Za-z-]/) top = $1
-      if ($0 ~ /^(kubernetesVersion|controlPlaneEndpoint|certificatesDir|encryptionAlgorithm):/)
-        put("kubeadm." substr($1, 1, length($1) - 1), $2)
-      else if (top == "featureGates:" && $1 == "PublicKeysECDSA:" && $2 ~ /true/)
-        put("kubeadm.encryptionAlgorithm", "ECDSA-P256")
-      else if ((top == "apiServer:" && $1 == "certSANs:") || (top == "etcd:" && $1 == "endpoints:"))
-        list = substr($1, 1, length($1) - 1)
-      else if (list != "" && $1 == "-") put("kubeadm." list, $2)
-      else list = ""
-      next
-    }
+    FILENAME == kubeadm { read_document($0); next }
     FILENAME == kubeconfig {
       $0 = structured($0)
       gsub(/["\047\r]/, "")
