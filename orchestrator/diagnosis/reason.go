@@ -174,10 +174,10 @@ var table = []meaning{
 	{KubeadmConfigRefused, Ground, Critical, true,
 		"kubeadm rejects the node's configuration, and certificates that it issues are due",
 		"for an old API version: kubeadm config migrate --old-config SUBJECT --new-config NEW, with the kubeadm " +
-			"that the evidence names or the oldest that still reads it; for one that is experimental there, write " +
-			"kubeadm.k8s.io/v1beta4, which has the same fields except mergeMethod; remove a feature gate that kubeadm no " +
-			"longer knows; set kubernetesVersion to that of the cluster, with a kubeadm of its minor version or the " +
-			"next; then check: kubeadm config validate --config SUBJECT"},
+			"that the evidence names or the oldest that still reads it; for an experimental one: write " +
+			"kubeadm.k8s.io/v1beta4, whose fields are the same; remove an unknown feature gate; set " +
+			"kubernetesVersion to that of the cluster, with a kubeadm of its minor version or the next; then check: " +
+			"kubeadm config validate --config SUBJECT"},
 
 	{CAMissing, Authorities, Critical, true, "a CA certificate is missing",
 		"restore it from a backup (kscertctl backup list -i INVENTORY) or from another control plane node; a new " +
