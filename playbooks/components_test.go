@@ -251,7 +251,8 @@ func TestEtcdIsRestarted(t *testing.T) {
 	}
 }
 
-// Of each etcd cluster the unit that serves something older is restarted, and waited for.
+// Of each etcd cluster the unit that serves something older is restarted. Only that of the main cluster
+// is waited for: another one may get its quorum when other nodes have their certificates.
 func TestEachMemberIsRestarted(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -265,8 +266,10 @@ func TestEachMemberIsRestarted(t *testing.T) {
 served() { case $1 in *:2379) fingerprint "$etcd_file" ;; esac; }
 started() { echo 1; }
 restart_etcd
+etcd_back && echo back
+served() { :; }
 etcd_back || :`).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "etcd-events does not serve "+n.etcd+"/member-cp1.pem on 127.0.0.1:2381") {
+	if err != nil || !strings.HasSuffix(string(out), "back\netcd does not serve "+n.etcd+"/member-cp1.pem on 127.0.0.1:2379\n") {
 		t.Errorf("%v: %s", err, out)
 	}
 	if got := strings.TrimSpace(string(n.read(n.bin + "/asked"))); got != "restart --no-block etcd-events" {

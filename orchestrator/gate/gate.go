@@ -194,10 +194,11 @@ func (c Check) members(n snapshot.Node, add func(node, what, evidence string)) {
 
 // member: an etcd member answers a read with quorum and serves what is on disk. Until
 // it does, a restart of another one may cost the quorum. One that could not be asked
-// when the run began, for another reason than its certificates, proves nothing now.
+// when the run began, for another reason than its certificates, proves nothing now; a cluster
+// without which API servers work is waited for once all its members have their certificates.
 func (c Check) member(n snapshot.Node, e certs.EtcdCluster, add func(node, what, evidence string)) {
 	if before, _ := c.Before.Node(n.Name); !n.Is(cluster.Etcd) || n.Etcd == nil && !answered(before) ||
-		!answered(before) && !etcdInvalid(c.Before, before) {
+		!answered(before) && (!etcdInvalid(c.Before, before) || !e.Main() && c.Gate != plan.ClusterGate) {
 		return
 	}
 	switch {

@@ -242,13 +242,14 @@ member_serves() { [ ! -f "$etcd_file" ] || [ "$(served "$etcd_address")" = "$(fi
 member_trusts() { ! member_distrusts; }
 etcd_distrusts() { ! each_member member_trusts; }
 
-# member_back: it serves the certificate on disk, and trusts it.
+# member_back: it serves the certificate on disk, and trusts it. Whether another cluster than the main
+# one has its quorum, without which a member serves nothing, a gate waits for.
 member_back() {
   if member_distrusts; then
     echo "$etcd has not been restarted since its CA was renewed"
     return 1
   fi
-  member_serves && return 0
+  [ "$etcd" = etcd ] && ! member_serves || return 0
   echo "$etcd does not serve $etcd_file on $etcd_address"
   return 1
 }
