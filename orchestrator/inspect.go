@@ -140,7 +140,7 @@ func (s *session) ask(ctx context.Context, start time.Time, nodes []string, trus
 	a := answer{playbook: p}
 	a.playbook.OnStats = func(o ansible.Outcome) {
 		if probed, ok := <-probing; ok {
-			a.snap = s.assemble(ctx, start, o, probed(), nodes)
+			a.snap = s.leaveOut(s.assemble(ctx, start, o, probed(), nodes))
 			s.latest, s.asked = a.snap, nodes
 			if nodes == nil {
 				s.asked = cluster.Names(s.cluster.Nodes)
@@ -150,6 +150,15 @@ func (s *session) ask(ctx context.Context, start time.Time, nodes []string, trus
 	}
 	a.outcome, a.err = s.runner.Run(ctx, a.playbook, observe)
 	return a
+}
+
+// leaveOut leaves out the nodes that cannot be reached and that may be: from then on, the session has
+// the others alone.
+func (s *session) leaveOut(snap snapshot.Snapshot) snapshot.Snapshot {
+	snap.Gone = s.latest.Gone
+	snap = snap.WithoutGone(s.opts.AllowUnreachable)
+	s.cluster.Nodes = snap.Cluster().Nodes
+	return snap
 }
 
 // assemble makes a snapshot from the answers. A node that failed is recorded in it, and so is one

@@ -101,6 +101,14 @@ func EtcdEvents(s *snapshot.Snapshot) {
 	}
 }
 
+// Gone leaves out nodes (comma-separated) that cannot be reached.
+func Gone(names string) Edit {
+	return func(s *snapshot.Snapshot) {
+		On(names, Unknown(snapshot.Unreachable, "No route to host"))(s)
+		*s = s.WithoutGone(strings.Split(names, ","))
+	}
+}
+
 // EtcdClient gives a node an etcd client certificate, without the CA's key.
 func EtcdClient(n *snapshot.Node) {
 	add(n, certs.KindEtcdNode, EtcdPKI+"/node-"+n.Name+".pem")

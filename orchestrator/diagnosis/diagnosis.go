@@ -79,6 +79,9 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 	for _, n := range s.Nodes {
 		d.checkNode(s, n, t)
 	}
+	for _, n := range s.Gone {
+		d.find(NodeLeftOut, n.Name, "", n.Failure.Message)
+	}
 	d.checkExternalCA(s)
 	d.checkKubeadmConfigs(s)
 	d.compareControlPlanes(s)
@@ -89,7 +92,7 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 	d.checkIdentities(s)
 	d.checkNames(s)
 	for _, e := range s.EtcdClusters() {
-		d.checkEtcd(s.OfEtcd(e), e)
+		d.checkEtcd(s.WithGone().OfEtcd(e), e)
 	}
 	d.checkAPIServers(s)
 	d.checkEndpoints(s)

@@ -843,6 +843,19 @@ func faults() []fault {
 			follow: follow{diagnosis.EtcdNoQuorum: diagnosis.EtcdMemberDown, diagnosis.APICrashing: diagnosis.EtcdMemberDown},
 		},
 		{
+			name: "a worker is gone for good, and left out", of: ha, edits: []tc.Edit{tc.Gone("w1")},
+			route: diagnosis.None, causes: one(diagnosis.NodeLeftOut),
+		},
+		{
+			name: "a control plane is gone for good, and left out", of: ha,
+			edits: []tc.Edit{tc.EtcdEvents, tc.Gone("cp1"), tc.On("cp2", tc.EndsIn(tc.Day, certs.KindAdmin))},
+			route: diagnosis.Renew, causes: []diagnosis.Reason{diagnosis.CertificateExpiring, diagnosis.NodeLeftOut},
+		},
+		{
+			name: "the only control plane cannot be left out", of: single, edits: []tc.Edit{tc.Gone("cp1")},
+			route: diagnosis.Refuse, causes: one(diagnosis.NodeUnreachable),
+		},
+		{
 			name: "a second etcd cluster for events, all is well", of: ha, edits: []tc.Edit{tc.EtcdEvents},
 			route: diagnosis.None,
 		},

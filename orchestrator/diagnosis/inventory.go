@@ -38,6 +38,7 @@ type Stranger struct {
 // lists, then members that etcd lists. What was not reported is unknown: without an API server that
 // answers there are no nodes among them.
 func Strangers(s snapshot.Snapshot) []Stranger {
+	s = s.WithGone()
 	out := strangeNodes(s)
 	for _, e := range s.EtcdClusters() {
 		out = append(out, strangeMembers(s.OfEtcd(e), e)...)
@@ -100,6 +101,7 @@ type Member struct {
 // Members are those of etcd, each with its node: by its own ID, the host of the peer URL, or else
 // by name. A node is one member at most. None if no member reported.
 func Members(s snapshot.Snapshot) []Member {
+	s = s.WithGone()
 	members := membership(s)
 	taken := map[string]bool{}
 	for _, matches := range []func(n snapshot.Node, m Member) bool{

@@ -125,6 +125,7 @@ const (
 	OtherExpiring               Reason = "other-certificate-expiring"
 	EtcdMemberSilent            Reason = "etcd-member-silent"
 	NodeUnschedulable           Reason = "node-unschedulable"
+	NodeLeftOut                 Reason = "node-left-out"
 	SANPending                  Reason = "san-pending"
 	AuthorityNotStrict          Reason = "authority-not-strict"
 	CABundleExpiring            Reason = "ca-bundle-expiring"
@@ -149,7 +150,8 @@ const renewIt = "renew it: kscertctl run"
 // finding is also the one that forbids a change. In next, NODE and SUBJECT stand for the finding's.
 var table = []meaning{
 	{NodeUnreachable, Looking, Critical, true, "the node cannot be reached",
-		"check address, SSH user and key with: ansible -i INVENTORY NODE -m ansible.builtin.raw -a true"},
+		"check address, SSH user and key with: ansible -i INVENTORY NODE -m ansible.builtin.raw -a true; to " +
+			"leave it out: --allow-unreachable NODE"},
 	{PrivilegeMissing, Looking, Critical, true, "cannot become root on the node",
 		"let the SSH user become root without a password, or pass the password with --ask-become-pass (-K) or as " +
 			"ansible_become_password in a vault; check it with: ansible -i INVENTORY NODE --become -m " +
@@ -354,6 +356,9 @@ var table = []meaning{
 			"'^etcd$' | head -n 1); kscertctl restarts no other member that the quorum needs meanwhile"},
 	{NodeUnschedulable, Advice, Warning, false, "the node is cordoned",
 		"an interrupted upgrade leaves nodes cordoned; if that is not intended: kubectl uncordon SUBJECT"},
+	{NodeLeftOut, Advice, Warning, false, "the node cannot be reached and is left out",
+		"when it is back, run again; if it is gone for good, remove it from cluster and inventory (Kubespray: " +
+			"remove-node.yml)"},
 	{SANPending, Advice, Warning, false, "kubeadm's configuration has a name that the API server's certificate lacks",
 		"no client is seen using it; the certificate gets it when it is issued again from the configuration, not " +
 			"when it is renewed"},

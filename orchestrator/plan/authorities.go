@@ -317,7 +317,7 @@ func (p Policy) caRenewal(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Di
 	if err := cmp.Or(reissuable(s, all), identifiable(s)); err != nil {
 		return made, err
 	}
-	for _, n := range s.Nodes {
+	for _, n := range s.WithGone().Nodes {
 		if n.Failure != nil {
 			return made, &UnsupportedError{fmt.Sprintf(
 				"nothing is known of %s (%s): a CA is renewed on all nodes; see why with kscertctl diagnose -i "+

@@ -218,6 +218,9 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 		return p, err
 	}
 	checks, steps, unsigned := policy.installation(c, found, d, steps)
+	if err := spared(s, steps); err != nil {
+		return p, err
+	}
 	allowed, err := w.refuses(steps)
 	if err != nil {
 		return p, err

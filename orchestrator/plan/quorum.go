@@ -31,6 +31,7 @@ type Quorum struct {
 // QuorumOf reads the membership of the main etcd cluster from a snapshot. Learners do not vote and do
 // not count; nor does a node of the group etcd that is not a member, if the members list all of them.
 func QuorumOf(s snapshot.Snapshot) Quorum {
+	s = s.WithGone()
 	members := diagnosis.Members(s)
 	learners := diagnosis.Learners(s, members)
 	voters := slices.DeleteFunc(slices.Clone(members), func(m diagnosis.Member) bool { return m.Learner })

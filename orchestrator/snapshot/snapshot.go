@@ -39,6 +39,37 @@ type Snapshot struct {
 	// Nodes has one entry for each node of the cluster, in cluster order, also for those that could
 	// not be reached.
 	Nodes []Node `json:"nodes"`
+	// Gone are the nodes that could not be reached and that are left out for that, each with its
+	// failure: they count where members and nodes of the cluster do, and nothing is done there.
+	Gone []Node `json:"gone,omitempty"`
+}
+
+// WithGone is the snapshot in which the nodes that are left out are among the others.
+func (s Snapshot) WithGone() Snapshot {
+	s.Nodes, s.Gone = slices.Concat(s.Nodes, s.Gone), nil
+	return s
+}
+
+// WithoutGone is the snapshot in which those of these nodes that could not be reached are left out,
+// unless no control plane would stay.
+func (s Snapshot) WithoutGone(names []string) Snapshot {
+	was := s
+	gone := func(n Node) bool {
+		return n.Failure != nil && n.Failure.Kind == Unreachable && slices.Contains(names, n.Name)
+	}
+	var stay []Node
+	for _, n := range s.Nodes {
+		if gone(n) {
+			s.Gone = append(slices.Clone(s.Gone), n)
+		} else {
+			stay = append(stay, n)
+		}
+	}
+	s.Nodes = stay
+	if len(s.With(cluster.ControlPlane)) == 0 {
+		return was
+	}
+	return s
 }
 
 // Asked is when a node was asked: when the snapshot was taken, or before.
