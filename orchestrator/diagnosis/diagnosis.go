@@ -183,8 +183,11 @@ func (d *Diagnosis) checkNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds
 		return
 	}
 	if s.Unjoined(n) {
-		d.find(NodeNotJoined, n.Name, "", "it has neither "+n.KubeletConf()+
-			" nor a certificate of the cluster, and no kubelet is running")
+		evidence := "it has neither " + n.KubeletConf() + " nor a certificate of the cluster, and no kubelet is running"
+		if v, reported := s.View(); reported && len(v.Nodes) > 0 && len(n.Kubeconfigs) > 0 {
+			evidence = "the API server has no node " + s.NameOf(n) + ", and no kubelet is running"
+		}
+		d.find(NodeNotJoined, n.Name, "", evidence)
 		for _, c := range n.Certificates {
 			if row, ok := certs.Lookup(c.Kind); ok && !c.Served && row.Signer == certs.EtcdHostCA {
 				d.checkCertificate(s, n, c, t)

@@ -58,7 +58,7 @@ func TestNodesLeftOut(t *testing.T) {
 			if !strings.Contains(strings.Join(p.Unknown, "\n"), row.gone+": left out with --allow-unreachable") {
 				t.Errorf("the plan does not name %s: %q", row.gone, p.Unknown)
 			}
-			if slices.ContainsFunc(diagnosis.Strangers(s), func(st diagnosis.Stranger) bool { return true }) {
+			if slices.ContainsFunc(diagnosis.Strangers(s), func(diagnosis.Stranger) bool { return true }) {
 				t.Errorf("not in the inventory: %v", diagnosis.Strangers(s))
 			}
 			for _, step := range p.Steps {

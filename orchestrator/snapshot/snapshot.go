@@ -529,8 +529,9 @@ func (n Node) KubeletConf() string {
 // KubeletPair is the kubelet's client file.
 const KubeletPair = "kubelet-client-current.pem"
 
-// Unjoined reports whether a worker has not joined yet: operators find that certificates have
-// expired while they add a node. Kubespray starts the kubelet before the node joins, which makes
+// Unjoined reports whether a worker has not joined yet, or was removed: no kubelet runs there, and it has
+// no credentials, or the API server does not know it and its kubelet is stopped. Operators find that certificates have expired
+// while they add a node, and a removed one must not come back. Kubespray starts the kubelet before the node joins, which makes
 // itself a serving certificate and exits without kubelet.conf, and it gives the machine
 // certificates of etcd's clients.
 func (s Snapshot) Unjoined(n Node) bool {
@@ -544,6 +545,9 @@ func (s Snapshot) Unjoined(n Node) bool {
 	if v, reported := s.View(); reported {
 		if _, known := v.Nodes[s.NameOf(n)]; known {
 			return false
+		}
+		if len(v.Nodes) > 0 && (!unit || kubelet.Active == "inactive") { // removed, or never there
+			return true
 		}
 	}
 	joins := func(file string) bool {
