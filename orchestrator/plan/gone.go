@@ -35,8 +35,9 @@ func spared(s snapshot.Snapshot, steps []Step) error {
 			return !slices.Contains(names, n.Name) || len(listed) > 0 && !slices.ContainsFunc(listed, isMember)
 		})
 		if left := q.Members - len(gone); len(gone) > 0 && left < q.Needed() {
-			return &UnsupportedError{fmt.Sprintf("%s has %d members, and without %s no quorum is left: bring back one "+
-				"of them, or restore etcd from a snapshot first", e.Name, q.Members,
+			return &UnsupportedError{fmt.Sprintf("%s has %d members, and without %s no quorum is left: bring one of "+
+				"them back (systemctl start %[1]s), and run this again; or, if they are gone for good, restore etcd from "+
+				"a snapshot with the members that are left (etcdctl snapshot restore)", e.Name, q.Members,
 				strings.Join(cluster.Names(snapshot.Snapshot{Nodes: gone}.Cluster().Nodes), ", "))}
 		}
 	}
