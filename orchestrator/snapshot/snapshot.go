@@ -530,10 +530,10 @@ func (n Node) KubeletConf() string {
 const KubeletPair = "kubelet-client-current.pem"
 
 // Unjoined reports whether a worker has not joined yet, or was removed: no kubelet runs there, and it has
-// no credentials, or the API server does not know it and its kubelet is stopped. Operators find that certificates have expired
-// while they add a node, and a removed one must not come back. Kubespray starts the kubelet before the node joins, which makes
-// itself a serving certificate and exits without kubelet.conf, and it gives the machine
-// certificates of etcd's clients.
+// no credentials, or the API server does not know it and its kubelet is stopped. Operators find that
+// certificates have expired while they add a node, and a removed one must not come back. Kubespray starts
+// the kubelet before the node joins, which makes itself a serving certificate and exits without
+// kubelet.conf, and it gives the machine certificates of etcd's clients.
 func (s Snapshot) Unjoined(n Node) bool {
 	if n.Failure != nil || !n.Is(cluster.Worker) || n.Is(cluster.ControlPlane) || n.Is(cluster.Etcd) {
 		return false
