@@ -153,12 +153,31 @@ func (s *session) ask(ctx context.Context, start time.Time, nodes []string, trus
 }
 
 // leaveOut leaves out the nodes that cannot be reached and that may be: from then on, the session has
-// the others alone.
+// the others alone. Once there is a lock, the plan has decided which.
 func (s *session) leaveOut(snap snapshot.Snapshot) snapshot.Snapshot {
-	snap.Gone = s.latest.Gone
+	snap.Gone = s.gone
+	if s.settled {
+		return snap
+	}
 	snap = snap.WithoutGone(s.opts.AllowUnreachable)
-	s.cluster.Nodes = snap.Cluster().Nodes
+	s.without(snap.Gone)
 	return snap
+}
+
+// leaveOutAsPlanned leaves out what the plan of a work has left out, also if that is resumed.
+func (s *session) leaveOutAsPlanned(w work) {
+	if len(w.Snapshot.Gone) > 0 {
+		s.without(w.Snapshot.Gone)
+	}
+	s.settled = true
+}
+
+// without leaves out nodes.
+func (s *session) without(gone []snapshot.Node) {
+	s.gone = gone
+	s.cluster.Nodes = slices.DeleteFunc(slices.Clone(s.cluster.Nodes), func(n cluster.Node) bool {
+		return slices.ContainsFunc(gone, func(g snapshot.Node) bool { return g.Name == n.Name })
+	})
 }
 
 // assemble makes a snapshot from the answers. A node that failed is recorded in it, and so is one

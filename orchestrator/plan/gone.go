@@ -36,8 +36,8 @@ func spared(s snapshot.Snapshot, steps []Step) error {
 		})
 		if left := q.Members - len(gone); len(gone) > 0 && left < q.Needed() {
 			return &UnsupportedError{fmt.Sprintf("%s has %d members, and without %s no quorum is left: bring one of "+
-				"them back (systemctl start %[1]s), and run this again; or, if they are gone for good, restore etcd from "+
-				"a snapshot with the members that are left (etcdctl snapshot restore)", e.Name, q.Members,
+				"them back (systemctl start %[1]s), and run this again; or, if they are gone for good, restore etcd "+
+				"from a snapshot with the members that are left (etcdctl snapshot restore)", e.Name, q.Members,
 				strings.Join(cluster.Names(snapshot.Snapshot{Nodes: gone}.Cluster().Nodes), ", "))}
 		}
 	}
