@@ -184,6 +184,32 @@ func TestQuorumIsKept(t *testing.T) {
 	}
 }
 
+// A member for events that the inventory does not name is named with its cluster, removed there, and
+// may be allowed.
+func TestStrangeMemberForEvents(t *testing.T) {
+	t.Parallel()
+	s := tc.Healthy(tc.EtcdNodes(), tc.EtcdEvents, tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember)), tc.Everywhere(func(n *snapshot.Node) {
+		if e := n.OtherEtcd["etcd-events"]; e != nil {
+			e.Members = append(e.Members, snapshot.EtcdMember{ID: "e4", Name: "etcd4-events", PeerURLs: []string{"https://10.0.0.4:2382"}})
+		}
+	}))
+	all := diagnosis.Strangers(s)
+	if len(all) != 1 || all[0].Etcd.Name != "etcd-events" || !strings.HasPrefix(all[0].Evidence, "etcd-events on etcd1 lists the member") {
+		t.Fatalf("%+v", all)
+	}
+	p, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{})
+	warnings := strings.Join(p.Warnings, "\n")
+	if err != nil || !strings.Contains(warnings, "not in the inventory: etcd4-events (etcd member at https://10.0.0.4:2382)") ||
+		!strings.Contains(warnings, "ETCDCTL_ENDPOINTS=https://127.0.0.1:2381; etcdctl member remove e4") {
+		t.Errorf("%v: %s", err, warnings)
+	}
+	p, err = plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{AllowNotInInventory: []string{"etcd4-events"}})
+	notes := strings.Join(p.Notes, "\n")
+	if err != nil || !strings.Contains(notes, "etcd: 3 of 3 members healthy, quorum is 2\netcd-events: 3 of 4 members healthy, quorum is 3; 1 not in the inventory's group etcd; 1 of these assumed to be healthy") {
+		t.Errorf("%v: %s", err, notes)
+	}
+}
+
 // Removing a member that does not vote makes no quorum larger: no refusal suggests it.
 func TestQuorumIsNotKeptByLearners(t *testing.T) {
 	t.Parallel()
