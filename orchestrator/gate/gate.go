@@ -95,16 +95,14 @@ func (c Check) Evaluate(now snapshot.Snapshot) []Unmet {
 		c.identity(n, add)
 		switch c.Gate {
 		case plan.EtcdGate:
-			c.member(n, add)
+			c.members(n, add)
 		case plan.APIServerGate:
-			c.member(n, add)
+			c.members(n, add)
 			apiServer(now, n, add)
 		case plan.KubeletGate:
 			c.kubelet(n, now, add)
 		case plan.ClusterGate:
-			if _, runs := n.Process("etcd"); runs { // else it is a finding
-				c.member(n, add)
-			}
+			c.members(n, add)
 			if n.Is(cluster.ControlPlane) {
 				apiServer(now, n, add)
 			}
@@ -179,34 +177,50 @@ func orNone(s string) string {
 	return s
 }
 
+// members: each etcd member on a node, of whatever cluster.
+func (c Check) members(n snapshot.Node, add func(node, what, evidence string)) {
+	for _, e := range c.Before.EtcdClusters() {
+		if !n.HasMember(e) {
+			continue
+		}
+		of := c
+		of.Before = c.Before.OfEtcd(e)
+		m := n.OfEtcd(e)
+		if _, runs := m.Process(certs.MainEtcd); runs || c.Gate != plan.ClusterGate { // else it is a finding
+			of.member(m, e, add)
+		}
+	}
+}
+
 // member: an etcd member answers a read with quorum and serves what is on disk. Until
 // it does, a restart of another one may cost the quorum. One that could not be asked
-// when the run began, for another reason than its certificates, proves nothing now.
-func (c Check) member(n snapshot.Node, add func(node, what, evidence string)) {
+// when the run began, for another reason than its certificates, proves nothing now; a cluster
+// without which API servers work is waited for once all its members have their certificates.
+func (c Check) member(n snapshot.Node, e certs.EtcdCluster, add func(node, what, evidence string)) {
 	if before, _ := c.Before.Node(n.Name); !n.Is(cluster.Etcd) || n.Etcd == nil && !answered(before) ||
-		!answered(before) && !etcdInvalid(c.Before, before) {
+		!answered(before) && (!etcdInvalid(c.Before, before) || !e.Main() && c.Gate != plan.ClusterGate) {
 		return
 	}
 	switch {
 	case n.Etcd == nil:
-		add(n.Name, "the etcd member must answer a read with quorum", "it could not be asked")
+		add(n.Name, "the "+e.Name+" member must answer a read with quorum", "it could not be asked")
 	case !n.Etcd.Healthy:
-		add(n.Name, "the etcd member must answer a read with quorum", orNone(n.Etcd.Error))
+		add(n.Name, "the "+e.Name+" member must answer a read with quorum", orNone(n.Etcd.Error))
 	}
-	e, asked := n.Endpoint("etcd")
+	port, asked := n.Endpoint(certs.MainEtcd)
 	if !asked {
 		return
 	}
 	for _, c := range n.Certificates {
-		if !c.Served && c.Fingerprint == e.Fingerprint {
+		if !c.Served && c.Fingerprint == port.Fingerprint {
 			return
 		}
 	}
 	what := "serves a certificate that is in none of its files"
-	if e.Fingerprint == "" {
-		what = "serves none: " + e.Error
+	if port.Fingerprint == "" {
+		what = "serves none: " + port.Error
 	}
-	add(n.Name, "the etcd member must serve the certificate on disk", e.Address+" "+what)
+	add(n.Name, "the "+e.Name+" member must serve the certificate on disk", port.Address+" "+what)
 }
 
 func answered(n snapshot.Node) bool { return n.Etcd != nil && n.Etcd.Healthy }

@@ -420,6 +420,18 @@ func TestEtcdNodeIsOnlyReached(t *testing.T) {
 	}
 }
 
+// events makes the member for events on etcd2 answer so, and serve a certificate unless it is empty.
+func events(e snapshot.Etcd, served string) tc.Edit {
+	return tc.On("etcd2", func(n *snapshot.Node) {
+		n.OtherEtcd["etcd-events"] = &e
+		for i := range n.Endpoints {
+			if n.Endpoints[i].Name == "etcd-events" && served != "" {
+				n.Endpoints[i].Fingerprint = served
+			}
+		}
+	})
+}
+
 // An etcd member is waited for as long as its answer matters.
 func TestEtcdMember(t *testing.T) {
 	t.Parallel()
@@ -445,6 +457,12 @@ func TestEtcdMember(t *testing.T) {
 		{"it fell out meanwhile", nil, []tc.Edit{tc.On("etcd2", tc.NoQuorum)},
 			[]string{"etcd2: the etcd member must answer a read with quorum (context deadline exceeded)"}},
 		{"it could not be asked before, and what has expired is of a machine that is gone", []tc.Edit{leftover, tc.On("etcd2", tc.NoQuorum)}, []tc.Edit{leftover, tc.On("etcd2", tc.NoQuorum)}, nil},
+		{"the one for events has no quorum", []tc.Edit{tc.EtcdEvents}, []tc.Edit{tc.EtcdEvents, events(snapshot.Etcd{Error: "no leader"}, "")},
+			[]string{"etcd2: the etcd-events member must answer a read with quorum (no leader)"}},
+		{"the one for events serves the old certificate", []tc.Edit{tc.EtcdEvents}, []tc.Edit{tc.EtcdEvents, events(snapshot.Etcd{Healthy: true}, "old")},
+			[]string{"etcd2: the etcd-events member must serve the certificate on disk (127.0.0.1:2381 serves a certificate that is in none of its files)"}},
+		{"the one for events could not be asked before", []tc.Edit{tc.EtcdEvents, events(snapshot.Etcd{Error: "no leader"}, "")},
+			[]tc.Edit{tc.EtcdEvents, events(snapshot.Etcd{Error: "no leader"}, "")}, nil},
 		{"it could not be asked before, for another reason", []tc.Edit{tc.On("etcd2", tc.NoQuorum)}, []tc.Edit{tc.On("etcd2", tc.NoQuorum)}, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
