@@ -83,7 +83,7 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 		d.checkNode(s, n, t)
 	}
 	for _, n := range s.Gone {
-		d.find(NodeLeftOut, n.Name, "", n.Failure.Message)
+		d.add(NodeLeftOut, n.Name, "", n.Failure.Message)
 	}
 	d.checkExternalCA(s)
 	d.checkKubeadmConfigs(s)
@@ -109,12 +109,12 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 		}
 		return ranks[a.Reason] - ranks[b.Reason]
 	})
-	d.conclude(s)
+	d.decide(s)
 	return d
 }
 
-// conclude decides the route and the verdict from the findings.
-func (d *Diagnosis) conclude(s snapshot.Snapshot) {
+// decide sets the route and the verdict from the findings.
+func (d *Diagnosis) decide(s snapshot.Snapshot) {
 	d.Route = d.route(s)
 	d.PrimaryReason = ""
 	if f, ok := d.Primary(); ok {
@@ -129,7 +129,7 @@ func (d *Diagnosis) conclude(s snapshot.Snapshot) {
 func (d Diagnosis) Placing(s snapshot.Snapshot, due map[string][]certs.Kind, stale map[string][]string) Diagnosis {
 	d.Due, d.Stale = due, stale
 	d.Findings = slices.DeleteFunc(slices.Clone(d.Findings), func(f Finding) bool { return f.Reason == ExternalCA })
-	d.conclude(s)
+	d.decide(s)
 	return d
 }
 
@@ -169,7 +169,8 @@ func (d Diagnosis) Primary() (Finding, bool) {
 	return Finding{}, false
 }
 
-func (d *Diagnosis) find(r Reason, node, subject, evidence string) {
+// add adds a finding.
+func (d *Diagnosis) add(r Reason, node, subject, evidence string) {
 	d.Findings = append(d.Findings, Finding{Reason: r, Node: node, Subject: subject, Evidence: evidence})
 }
 
@@ -182,7 +183,7 @@ func (d *Diagnosis) on(node string, rs ...Reason) bool {
 // checkNode finds what is wrong on one node by itself.
 func (d *Diagnosis) checkNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds) {
 	if n.Failure != nil {
-		d.find(failureReasons[n.Failure.Kind], n.Name, "", n.Failure.Message)
+		d.add(failureReasons[n.Failure.Kind], n.Name, "", n.Failure.Message)
 		return
 	}
 	if s.Unjoined(n) {
@@ -190,7 +191,7 @@ func (d *Diagnosis) checkNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds
 		if v, reported := s.View(); reported && len(v.Nodes) > 0 && len(n.Kubeconfigs) > 0 {
 			evidence = "the API server has no node " + s.NameOf(n) + ", and no kubelet is running"
 		}
-		d.find(NodeNotJoined, n.Name, "", evidence)
+		d.add(NodeNotJoined, n.Name, "", evidence)
 		for _, c := range n.Certificates {
 			if row, ok := certs.Lookup(c.Kind); ok && !c.Served && row.Signer == certs.EtcdHostCA {
 				d.checkCertificate(s, n, c, t)
@@ -201,7 +202,7 @@ func (d *Diagnosis) checkNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds
 	d.checkGround(n, s.Taken, t)
 	for _, u := range n.Unreadable {
 		if !s.Unused(n, n.At(u.Path)) {
-			d.find(CertificateUnreadable, n.Name, u.Path, u.Reason)
+			d.add(CertificateUnreadable, n.Name, u.Path, u.Reason)
 		}
 	}
 	for _, c := range n.Certificates {

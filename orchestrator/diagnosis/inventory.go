@@ -49,7 +49,7 @@ func Strangers(s snapshot.Snapshot) []Stranger {
 // checkInventory finds what the inventory does not name.
 func (d *Diagnosis) checkInventory(s snapshot.Snapshot) {
 	for _, st := range Strangers(s) {
-		d.find(NotInInventory, st.By, st.Name, st.Evidence)
+		d.add(NotInInventory, st.By, st.Name, st.Evidence)
 	}
 }
 
