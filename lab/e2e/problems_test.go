@@ -42,7 +42,7 @@ func TestNodeProblems(t *testing.T) {
 		kscertctl(ctx, t, run...).want(t, 4, "the node cannot be reached (w3)", "--allow-unreachable w3")
 		run = append(run, "--allow-unreachable", "w3")
 		o := kscertctl(ctx, t, run...)
-		o.want(t, 0, "Route:   renew", "w3: left out with --allow-unreachable", "the node is not Ready (w2", "the node has not joined the cluster (w4)", "the node is cordoned")
+		o.want(t, 0, "Route:   renew", "w3: left out with --allow-unreachable", "the node is not Ready (w2", "w4: the node has not joined the cluster", "w1: the node is cordoned")
 		wantFresh(ctx, t, c, "cp1", "w1", "w2")
 		if out := shellOutput(ctx, t, c, "cp1", kubectl+"get nodes -o name"); strings.Contains(out, "w4") {
 			t.Errorf("the node that was removed is back:\n%s", out)

@@ -298,9 +298,21 @@ func (c Check) kubelet(n snapshot.Node, now snapshot.Snapshot, add func(node, wh
 	case !lease.After(before.Clock):
 		add(n.Name, "the kubelet must renew its lease", "not renewed since the run started")
 	}
-	if ready := view.Nodes[now.NameOf(n)]; ready != "True" && whole {
+	if ready := view.Nodes[now.NameOf(n)]; ready != "True" && whole && !c.ownReason(n, ready) {
 		add(n.Name, "the node must be Ready", "its Ready condition is "+orNone(ready))
 	}
+}
+
+// settled is how long a kubelet of a worker may take, from its start, until its node is Ready.
+const settled = 2 * time.Minute
+
+// ownReason reports whether a worker is not Ready for another reason than its credentials, maybe since
+// before an outage, in which no API server could tell: its kubelet, whose lease is fresh, reports that
+// itself, long after it has started.
+func (c Check) ownReason(n snapshot.Node, ready string) bool {
+	_, known := c.Before.View()
+	up := time.Duration(n.Units["kubelet"].ActiveSeconds) * time.Second
+	return !known && ready == "False" && !n.Is(cluster.ControlPlane) && up >= settled
 }
 
 // observer returns a view of the cluster and the clock of the node it is from.

@@ -432,6 +432,38 @@ func events(e snapshot.Etcd, served string) tc.Edit {
 	})
 }
 
+// After an outage, in which no API server could tell which nodes were Ready, a worker that reports
+// itself not Ready is waited for until its kubelet has run for a while.
+func TestNotReadySinceBeforeAnOutage(t *testing.T) {
+	t.Parallel()
+	up := func(node string, seconds int) tc.Edit {
+		return tc.On(node, func(n *snapshot.Node) {
+			n.Units["kubelet"] = snapshot.Unit{Active: "active", Sub: "running", ActiveSeconds: seconds}
+		})
+	}
+	notReady := func(node, as string) tc.Edit { return tc.View(func(v *snapshot.View) { v.Nodes[node] = as }) }
+	outage := tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Refused())
+	for _, row := range []struct {
+		name   string
+		before tc.Edit
+		after  []tc.Edit
+		want   []string
+	}{
+		{"its kubelet runs for long", outage, []tc.Edit{up("w1", 200), notReady("w1", "False")}, nil},
+		{"its kubelet has just started", outage, []tc.Edit{up("w1", 20), notReady("w1", "False")}, []string{"w1: the node must be Ready (its Ready condition is False)"}},
+		{"it does not report", outage, []tc.Edit{up("w1", 200), notReady("w1", "Unknown")}, []string{"w1: the node must be Ready (its Ready condition is Unknown)"}},
+		{"a control plane", outage, []tc.Edit{up("cp1", 200), notReady("cp1", "False")}, []string{"cp1: the node must be Ready (its Ready condition is False)"}},
+		{"it was Ready before", tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAPIServer)), []tc.Edit{up("w1", 200), notReady("w1", "False")},
+			[]string{"w1: the node must be Ready (its Ready condition is False)"}},
+	} {
+		c := check(plan.ClusterGate, "cp1", "w1")
+		c.Before = tc.Healthy(tc.Single(), row.before)
+		if got := unmet(c, renewed(row.after...)); !slices.Equal(got, row.want) {
+			t.Errorf("%s: unmet %q, want %q", row.name, got, row.want)
+		}
+	}
+}
+
 // An etcd member is waited for as long as its answer matters.
 func TestEtcdMember(t *testing.T) {
 	t.Parallel()
