@@ -47,6 +47,7 @@ const (
 	CAPublish        = "ca-publish.yml"
 	CACSR            = "ca-csr.yml"
 	CACheck          = "ca-check.yml"
+	CARotate         = "ca-rotate.yml"
 	Record           = "record.yml"
 	Recall           = "recall.yml"
 )

@@ -22,8 +22,12 @@ func kindsScript(t *testing.T) string {
 	leaf := func(path string) string { return strings.TrimSuffix(strings.TrimSuffix(path, ".crt"), ".pem") }
 	for _, row := range certs.Table() {
 		if row.CA && row.Base == certs.PKI {
-			authorities[row.Authority] = leaf(row.Path)
-			cas = append(cas, leaf(row.Path))
+			if !row.Copy {
+				authorities[row.Authority] = leaf(row.Path)
+			}
+			if row.Key != "" {
+				cas = append(cas, leaf(row.Path))
+			}
 		}
 	}
 	for _, row := range certs.Table() {
