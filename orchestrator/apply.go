@@ -21,6 +21,9 @@ import (
 // do. The error is of type *Error, also if no route can be taken; the proposal then holds the
 // diagnosis that explains it.
 func (o *Orchestrator) Plan(ctx context.Context) (p run.Proposal, err error) {
+	if err := o.opts.renewable(); err != nil {
+		return p, err
+	}
 	soft, cancel := o.stoppable(ctx)
 	defer cancel()
 	s, err := o.beginInspecting(ctx, soft, run.Entry{Kind: run.KindLook})
@@ -44,6 +47,9 @@ func (o *Orchestrator) Run(ctx context.Context) (Result, error) {
 }
 
 func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
+	if err := o.opts.renewable(); err != nil {
+		return r, err
+	}
 	if err := o.refreshable(nil); err != nil {
 		return r, err
 	}

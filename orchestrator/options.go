@@ -186,6 +186,19 @@ func (o Options) check() error {
 	return nil
 }
 
+// renewable reports, before any node is asked, that what would be renewed would be due again at once.
+func (o Options) renewable() error {
+	days := func(d time.Duration) int { return int(d / (24 * time.Hour)) }
+	if o.Thresholds.RenewBefore <= plan.LongestRenewBefore {
+		return nil
+	}
+	return &Error{Code: ExitUsage,
+		Summary: fmt.Sprintf("all that expires within %d days is to be renewed, but new certificates are valid for a year",
+			days(o.Thresholds.RenewBefore)),
+		Next: fmt.Sprintf("nothing was changed; name at most %d days with --warn or --due-before",
+			days(plan.LongestRenewBefore))}
+}
+
 // WithInventory names the cluster: files, directories or scripts of an Ansible inventory, or host
 // lists ("a,b,"), as ansible-playbook takes them with -i.
 func WithInventory(inventories ...string) Option {

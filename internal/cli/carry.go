@@ -152,11 +152,11 @@ func (r *results) carried(ctx context.Context, s Streams, opts orchestrator.Opti
 	telling := r.notify.begin(ctx, s, &opts, r.asks)
 	o, err := orchestrator.New(opts)
 	if err != nil {
-		telling.ended("")
+		telling.ended("", err)
 		return orchestrator.Result{}, err
 	}
 	result, err := do(ctx, o)
-	telling.ended(result.RunID)
+	telling.ended(result.RunID, err)
 	if result.RunID == "" {
 		return result, err
 	}

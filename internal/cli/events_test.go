@@ -112,6 +112,10 @@ func TestNotifiedMoments(t *testing.T) {
 	want("begin running, stuck running, end failed")
 	p.command(t, append(mine, "--yes", "--limit", "absent")...).want(t, 64)
 	want("end failed")
+	p.command(t, append(mine, "--yes", "-i", "absent.ini")...).want(t, 64) // it never has a record
+	want("end failed")
+	p.command(t, append(mine, "--yes", "--warn", "400d", "--notify-on", "begin,stuck")...).want(t, 64, "within 400 days", "at most 364 days")
+	want("")
 
 	// The operator is asked, and declines.
 	var out, answered strings.Builder
@@ -142,6 +146,9 @@ func TestRunIsTraced(t *testing.T) {
 	server.Close()
 	t.Setenv("OTEL_BSP_EXPORT_TIMEOUT", "100")
 	p.command(t, mine...).want(t, 8, "warning: the trace is incomplete: ")
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")
+	p.command(t, mine...).want(t, 64, "OTEL_EXPORTER_OTLP_ENDPOINT: not a URL such as http://localhost:4318")
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.URL)
 	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
 	p.command(t, mine...).want(t, 64, `OTEL_EXPORTER_OTLP_PROTOCOL: "http/json" is neither`, "OTEL_TRACES_EXPORTER=none")
 }

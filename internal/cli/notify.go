@@ -159,17 +159,28 @@ func (n *notifier) event(e orchestrator.Event, patience time.Duration) {
 
 // add queues a moment that was requested.
 func (n *notifier) add(m notify.Moment, at time.Time) {
-	wanted := slices.Contains(n.flags.on.values, string(m)) || m == notify.End && len(n.flags.on.values) == 0
-	if len(n.flags.hooks) == 0 || n.run == "" || !wanted {
+	if n.run == "" || !n.wanted(m) {
 		return
 	}
 	// The report as it is now, whenever it is sent.
 	h, err := orchestrator.History(n.state, n.run)
-	var body bytes.Buffer
-	if err == nil {
-		err = report.JSON(&body, report.OfRun(h))
-	}
 	if err != nil {
+		n.warn(err)
+		return
+	}
+	n.send(m, at, report.OfRun(h))
+}
+
+// wanted reports whether someone is to be notified at that moment.
+func (n *notifier) wanted(m notify.Moment) bool {
+	on := n.flags.on.values
+	return len(n.flags.hooks) > 0 && (slices.Contains(on, string(m)) || m == notify.End && len(on) == 0)
+}
+
+// send queues a report.
+func (n *notifier) send(m notify.Moment, at time.Time, r report.Run) {
+	var body bytes.Buffer
+	if err := report.JSON(&body, r); err != nil {
 		n.warn(err)
 		return
 	}
@@ -185,11 +196,19 @@ func (n *notifier) add(m notify.Moment, at time.Time) {
 	}
 }
 
-// ended notifies how the run finished, and waits until all are notified.
-func (n *notifier) ended(run string) {
-	if n.run = run; run != "" {
-		n.add(notify.End, time.Now())
+// ended notifies how the run finished, and waits until all are notified. A run that failed before it had
+// a record has no name.
+func (n *notifier) ended(run string, err error) {
+	n.run = run
+	if run == "" && err != nil && n.wanted(notify.End) {
+		now, code := time.Now().UTC(), int(orchestrator.Code(err))
+		o := report.Outcome{Summary: "nothing was changed", Detail: err.Error(), ExitCode: &code}
+		if e, ok := errors.AsType[*orchestrator.Error](err); ok {
+			o.Next = e.Next
+		}
+		n.send(notify.End, now, report.NotBegun(now, o))
 	}
+	n.add(notify.End, time.Now())
 	close(n.notes)
 	<-n.delivered
 }

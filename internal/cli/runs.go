@@ -65,7 +65,7 @@ func merged(here, kept []run.Record) []run.Record {
 		case i < 0:
 			here = append(here, k)
 		case k.Err != nil || len(k.Entries) > len(here[i].Entries):
-			k.Path = here[i].Path
+			k.Path, k.Inventories = here[i].Path, here[i].Inventories
 			here[i] = k
 		default:
 			here[i].Running = here[i].Running || k.Running

@@ -212,7 +212,12 @@ func (r *reader) file(n *yaml.Node) File {
 	r.zone = time.UTC
 	r.mapping(n, "a fleet file", []field{
 		{"time-zone", parsed(r, &r.zone, ParseZone)},
-		{"waves", r.list(&f.Waves, wrongName)},
+		{"waves", r.list(&f.Waves, func(s string) string {
+			if slices.Contains(f.Waves, s) {
+				return fmt.Sprintf("wave %q is there a second time", s)
+			}
+			return wrongName(s)
+		})},
 		{"failure-domain", func(n *yaml.Node) { domain = n; r.domain(n, &f) }},
 		{"settings", r.settings(&f.Settings)},
 		{"clusters", func(n *yaml.Node) { clusters = n }},

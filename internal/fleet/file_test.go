@@ -95,6 +95,7 @@ func TestParseProblems(t *testing.T) {
 		{"another document", c + "---\na: b\n", []string{"f:4:1: a second document starts here: only one is allowed"}},
 		{"no clusters", "clusters: []\n", []string{"f:1:11: must be a list of clusters"}},
 		{"unknown field", c + "wave: x\n", []string{`f:3:1: "wave" is unknown in a fleet file: it has time-zone, waves, failure-domain, settings, clusters`}},
+		{"a wave twice", c + "waves: [x, y, x]\n", []string{`f:3:15: wave "x" is there a second time`}},
 		{"twice", c + "waves: x\nwaves: y\n", []string{`f:4:1: "waves" is set a second time, after line 3`}},
 		{"unknown setting", "settings: {froks: 3}\n" + c, []string{`f:1:12: unknown setting "froks"; did you mean "forks"?`}},
 		{"refused setting", "clusters:\n- name: a\n  inventories: b\n  settings: {inventory: c}\n", []string{`f:4:14: "inventory" cannot be set: name it in inventories`}},

@@ -71,7 +71,7 @@ type event struct {
 	ID              string          `json:"id"`
 	Source          string          `json:"source"`
 	Type            string          `json:"type"`
-	Subject         string          `json:"subject"`
+	Subject         string          `json:"subject,omitempty"` // absent for a run without a record
 	Time            string          `json:"time"`
 	DataContentType string          `json:"datacontenttype"`
 	Cluster         string          `json:"cluster,omitempty"` // an extension
@@ -96,12 +96,11 @@ func (n Note) request(f Format) (body []byte, headers map[string]string, err err
 		return body, map[string]string{"Content-Type": "application/cloudevents+json; charset=utf-8"}, err
 	case Binary:
 		headers = map[string]string{"Content-Type": e.DataContentType}
-		if e.Cluster != "" {
-			headers["Ce-Cluster"] = headerValue(e.Cluster)
-		}
 		for name, value := range map[string]string{"specversion": e.SpecVersion, "id": e.ID, "source": e.Source,
-			"type": e.Type, "subject": e.Subject, "time": e.Time} {
-			headers["Ce-"+name] = headerValue(value)
+			"type": e.Type, "subject": e.Subject, "time": e.Time, "cluster": e.Cluster} {
+			if value != "" {
+				headers["Ce-"+name] = headerValue(value)
+			}
 		}
 		return n.Report, headers, nil
 	case Report:

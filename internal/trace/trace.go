@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -55,6 +56,9 @@ func Begin(ctx context.Context, version string) (*Trace, error) {
 	if protocol == "" {
 		name, protocol = "OTEL_EXPORTER_OTLP_PROTOCOL", os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL")
 	}
+	if err := checkEndpoint(); err != nil {
+		return nil, err
+	}
 	var client otlptrace.Client
 	switch protocol {
 	case "", "http/protobuf":
@@ -86,9 +90,29 @@ func Begin(ctx context.Context, version string) (*Trace, error) {
 // wanted reports whether traces are to be exported with OTLP.
 func wanted() bool {
 	exporters := strings.Split(cmp.Or(os.Getenv("OTEL_TRACES_EXPORTER"), "otlp"), ",")
-	endpoint := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"))
+	_, endpoint := endpoint()
 	return endpoint != "" && slices.Contains(exporters, "otlp") &&
 		!strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true")
+}
+
+// endpoint is where traces go, with the name of the variable; empty for nowhere.
+func endpoint() (name, value string) {
+	const traces, all = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
+	if value = os.Getenv(traces); value != "" {
+		return traces, value
+	}
+	return all, os.Getenv(all)
+}
+
+// checkEndpoint reports an endpoint that is no URL, for which the exporter would use another address
+// (https://opentelemetry.io/docs/specs/otel/protocol/exporter/). It does not repeat it: it may hold a password.
+func checkEndpoint() error {
+	name, value := endpoint()
+	u, err := url.Parse(value)
+	if err != nil || u.Host == "" && u.Scheme != "unix" {
+		return fmt.Errorf("%s: not a URL such as http://localhost:4318", name)
+	}
+	return nil
 }
 
 // Event adds what happened to the trace.

@@ -4,10 +4,13 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,7 +80,7 @@ func typeRunbook(ctx context.Context, t *testing.T, c *cluster.Cluster, runbook 
 }
 
 // TestRunbook: an operator who follows the output of diagnose --runbook recovers or renews the
-// cluster as kscertctl would, with nothing left due.
+// cluster as kscertctl does, with the same certificates, and nothing left due.
 func TestRunbook(t *testing.T) {
 	t.Parallel()
 	soon := expire.Options{NotAfter: time.Now().Add(5 * 24 * time.Hour)}
@@ -96,7 +99,7 @@ func TestRunbook(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			ctx := testContext(t, 15*time.Minute)
+			ctx := testContext(t, 25*time.Minute)
 			c := newCluster(ctx, t, test.spec)
 			w := plant(ctx, t, c)
 			expireAll(ctx, t, c, test.opts)
@@ -114,6 +117,60 @@ func TestRunbook(t *testing.T) {
 				t.Errorf("verification after the runbook failed: %v", err)
 			}
 			kscertctl(ctx, t, "diagnose", "-i", c.Inventory()).want(t, 0, "Route:   none")
+
+			byHand := issued(ctx, t, c)
+			expireAll(ctx, t, c, test.opts)
+			kscertctl(ctx, t, "run", "-i", c.Inventory(), "--yes").want(t, 0)
+			if byRun := issued(ctx, t, c); !slices.Equal(byHand, byRun) {
+				t.Errorf("the runbook issued\n%s\nand run\n%s", strings.Join(byHand, "\n"), strings.Join(byRun, "\n"))
+			}
 		})
 	}
+}
+
+// issued describes each leaf certificate on the nodes by all that its issuer has chosen, with the
+// owner and mode of its file.
+func issued(ctx context.Context, t *testing.T, c *cluster.Cluster) (out []string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "snapshot.json")
+	kscertctl(ctx, t, "check-expiration", "-i", c.Inventory(), "--save-snapshot", file).want(t, 0)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s struct {
+		Nodes []struct {
+			Name         string
+			Certificates []struct {
+				Path, Subject, Issuer, KeyAlgorithm, SignedBy, Key string
+				SANs, Usages, NotStrict                            []string
+				Chain                                              int
+				Served, IsCA                                       bool
+				NotBefore, NotAfter                                time.Time
+				File                                               struct{ Mode, Owner, Group string }
+			}
+		}
+	}
+	if err := json.Unmarshal(data, &s); err != nil {
+		t.Fatal(err)
+	}
+	const day = 24 * time.Hour
+	for _, n := range s.Nodes {
+		for _, c := range n.Certificates {
+			if c.Served || c.IsCA {
+				continue
+			}
+			c.NotAfter, c.NotBefore = time.Unix(int64(c.NotAfter.Sub(c.NotBefore).Round(day)/time.Second), 0), time.Time{}
+			line, err := json.Marshal(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, n.Name+" "+string(line))
+		}
+	}
+	slices.Sort(out)
+	if len(out) < 8 {
+		t.Fatalf("few certificates: %q", out)
+	}
+	return out
 }

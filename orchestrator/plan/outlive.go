@@ -12,6 +12,9 @@ import (
 // newLife is the lifetime of a new leaf: kubeadm and kube-controller-manager give a year.
 const newLife = 365 * 24 * time.Hour
 
+// LongestRenewBefore is the longest Thresholds.RenewBefore with which a new certificate is not due at once.
+const LongestRenewBefore = newLife - 24*time.Hour
+
 // outlived warns of each CA that expires before what a plan makes it sign: that is renewed again
 // before, or not trusted.
 func outlived(s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []string {

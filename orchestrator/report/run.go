@@ -209,6 +209,14 @@ func OfRun(h run.History) Run {
 	return b.run()
 }
 
+// NotBegun makes the report of a run that failed at that time, before it had a record: it has no name.
+func NotBegun(at time.Time, o Outcome) Run {
+	o.Status, o.Changed = run.StatusFailed, []string{}
+	o.Detail, o.Next = snapshot.RedactText(o.Detail), snapshot.RedactText(o.Next)
+	return Run{Schema: RunSchema, Kind: run.KindRun, Last: at, Outcome: o, Work: []Work{}, Steps: []RunStep{},
+		Certificates: []Lifetime{}, Backups: []run.Backup{}, Commands: []Command{}}
+}
+
 // runBuilder is what a report of a run is made from.
 type runBuilder struct {
 	h          run.History

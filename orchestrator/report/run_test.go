@@ -33,6 +33,8 @@ import (
 // format.
 func runReports() map[string]report.Run {
 	out := map[string]report.Run{"evil": report.OfRun(evilRun()), "begun": report.OfRun(begunRun()), "at-work": report.OfRun(atWork())}
+	code := 64
+	out["never-begun"] = report.NotBegun(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), report.Outcome{Summary: "nothing was changed", Detail: "inventory x: it does not exist", Next: "name an existing one", ExitCode: &code})
 	for name, h := range testruns.All() {
 		out[name] = report.OfRun(h)
 	}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -123,6 +124,8 @@ type RunLine struct {
 	Resumable bool `json:"resumable"`
 	// Detail is why it stopped.
 	Detail string `json:"detail,omitempty"`
+	// Inventories are those of the cluster; absent if no plan was made, or only control planes keep the run.
+	Inventories []string `json:"inventories,omitempty"`
 	// Dir is its directory on this machine; empty if only control planes keep the run.
 	Dir string `json:"dir"`
 }
@@ -130,7 +133,7 @@ type RunLine struct {
 func line(r run.Record) RunLine {
 	l := RunLine{
 		Run: r.ID, Kind: r.State.Kind, Of: r.State.Of, Status: r.Status(), Began: r.State.Began, Last: r.State.Last,
-		Resumable: r.Resumable(), Detail: r.State.Detail, Dir: r.Path,
+		Resumable: r.Resumable(), Detail: r.State.Detail, Inventories: r.Inventories, Dir: r.Path,
 	}
 	if r.Err != nil {
 		l.Detail = r.Err.Error()
@@ -162,7 +165,7 @@ func (l RunList) Text(w io.Writer) error {
 	}
 	tw := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
 	p := printer{w: tw}
-	p.row("RUN", "KIND", "STATUS", "BEGAN")
+	p.row("RUN", "KIND", "STATUS", "BEGAN", "INVENTORY")
 	for _, r := range l.Runs {
 		kind := string(r.Kind)
 		if r.Of != "" {
@@ -172,12 +175,22 @@ func (l RunList) Text(w io.Writer) error {
 		if !r.Began.IsZero() {
 			began = r.Began.Format(time.RFC3339)
 		}
-		p.row(r.Run, kind, string(r.Status), began)
+		p.row(r.Run, kind, string(r.Status), began, inventories(r.Inventories))
 	}
 	if p.err != nil {
 		return p.err
 	}
 	return tw.Flush()
+}
+
+// inventories names a cluster in a line: a list of hosts may be long.
+func inventories(all []string) string {
+	const shown = 60
+	text := []rune(strings.Join(all, " "))
+	if len(text) > shown {
+		text = append(text[:shown-1], '…')
+	}
+	return cmp.Or(string(text), "-")
 }
 
 // StepLine is the state of one step of a run.
@@ -230,6 +243,9 @@ func (s RunStatus) Text(w io.Writer) error {
 		what += " of " + s.Of
 	}
 	p.line("Run %s (%s): %s", s.Run, what, s.Status)
+	if len(s.Inventories) > 0 {
+		p.line("Inventory: %s", inventories(s.Inventories))
+	}
 	p.line("Started %s, last entry %s", s.Began.Format(time.RFC3339), s.Last.Format(time.RFC3339))
 	for _, step := range s.Steps {
 		p.line("  %-11s %s  %s  [%s]", step.Status, step.ID[:2], step.Title, few(step.Nodes))

@@ -294,6 +294,9 @@ type Record struct {
 	Err error
 	// Entries are the whole lines of the journal.
 	Entries []Entry
+	// Inventories are those of the cluster. None are known where no plan was made, and of a run that only
+	// control planes keep.
+	Inventories []string
 }
 
 // Read reads the record of a run without changing it. Its Err is set if the journal cannot be read.
@@ -312,6 +315,10 @@ func Read(root, id string) Record {
 		return r
 	}
 	r.State, r.Torn, r.Entries = j.State(), j.Torn, j.Entries
+	var asked Request
+	if found, err := load(r.Path, RequestFile, RequestSchema, decode, &asked); found && err == nil {
+		r.Inventories = asked.Inventories
+	}
 	if r.Running {
 		r.Torn = 0 // it is being written
 	}
