@@ -231,10 +231,10 @@ func (s *session) sameCluster(ctx context.Context, w work) (snapshot.Snapshot, e
 	if err != nil {
 		return snap, err
 	}
-	if id := run.ClusterID(snap); id != w.Cluster {
+	if !w.Is(snap) {
 		return snap, &Error{Code: ExitNotBegun,
 			Summary:  "this is not the cluster that the plan was made for: its CA differs",
-			Evidence: fmt.Sprintf("SHA-256 was %s, is %s", w.Cluster, id),
+			Evidence: fmt.Sprintf("SHA-256 was %s, is %s", w.Cluster, run.ClusterID(snap)),
 			Next: "nothing was changed; name the inventory of the cluster that the plan was made for with " +
 				"--inventory (-i)"}
 	}
@@ -431,7 +431,7 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	p.Vars = step.Variables(settings)
 	// A backup adds files of its own, and a kubelet that cannot log in has nothing to lose.
 	p.Many = step.Action == plan.Backup || step.Action == plan.KubeletBootstrap || step.Action == plan.CARenew ||
-		step.Action == plan.CACheck
+		step.Action == plan.CACheck || step.Action == plan.CARotate
 	if step.Together() {
 		p.Together = len(step.Nodes)
 	}

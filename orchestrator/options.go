@@ -83,6 +83,9 @@ type Options struct {
 	// that and nothing else. CAValidity is their lifetime; as before if zero.
 	RenewCAs   []plan.CA
 	CAValidity time.Duration
+	// RotateCAs are the CAs of which Run takes one stage of the rotation to a new key, and nothing else.
+	RotateCAs   []plan.CA
+	RotateStage diagnosis.Stage
 	// Signed are certificates that CAs outside of the cluster have signed (ReadSigned): then Run places
 	// these, issues none, and does nothing else.
 	Signed []plan.Signed
@@ -136,7 +139,8 @@ func (o Options) Policy() plan.Policy {
 	return plan.Policy{
 		Choice: o.Playbook, Limit: o.Limit, Skip: o.SkipPhases, Until: o.UntilPhase, MaxUnavailable: o.MaxUnavailable,
 		AllowNotInInventory: o.AllowNotInInventory, EtcdSnapshot: o.EtcdSnapshot, BackupRoot: o.BackupRoot,
-		RenewCAs: o.RenewCAs, CAValidity: o.CAValidity, Signed: o.Signed,
+		RenewCAs: o.RenewCAs, CAValidity: o.CAValidity, Signed: o.Signed, RotateCAs: o.RotateCAs,
+		RotateStage: o.RotateStage,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
@@ -71,6 +72,11 @@ func (s Step) Variables(of Settings) map[string]any {
 		if s.Offline {
 			vars["kscert_ca_offline"] = true
 		} else if s.AtOnce > 1 && of.Serial != "" {
+			vars["kscert_max_unavailable"] = of.Serial
+		}
+	case CARotate:
+		s.rotationVariables(vars)
+		if s.AtOnce > 1 && of.Serial != "" && s.Stage != diagnosis.StageMake && s.Stage != diagnosis.StageFinish {
 			vars["kscert_max_unavailable"] = of.Serial
 		}
 	case KubeletBootstrap:

@@ -34,7 +34,7 @@ done
 for name in $rotating; do
   rotated "$name"
   ! checking "remove $base-former.crt" || continue
-  pair "$ca" "$ca_key" && [ "$(fingerprint "$ca")" = "$(fingerprint "$stage/next.$name")" ] ||
+  { pair "$ca" "$ca_key" && [ "$(fingerprint "$ca")" = "$(fingerprint "$stage/next.$name")" ]; } ||
     fail "$ca is not the next $name with its key"
   rm -f "$base-cross.crt" "$base-former.crt" "$base-next.key" "$base-next.crt"
   changed "$base-next.crt"

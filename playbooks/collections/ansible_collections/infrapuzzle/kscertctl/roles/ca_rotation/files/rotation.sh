@@ -11,7 +11,7 @@ rotated() {
 
 # create NEW LIKE FILE: FILE gets NEW's content, and owner and mode of LIKE.
 create() {
-  cp --preserve=all --attributes-only "$(readlink -f "$2")" "$stage/created" && cat "$1" >"$stage/created" ||
+  { cp --preserve=all --attributes-only "$(readlink -f "$2")" "$stage/created" && cat "$1" >"$stage/created"; } ||
     fail "$3 cannot be written"
   settle "$stage/created" "$3"
   changed "$3"
@@ -33,7 +33,7 @@ given() {
       alone x509 "$of" || fail "the ${part%%|*} certificate of $name cannot be read"
       identity "$of" >"$stage/whose.${part%%|*}.$name"
     done
-    [ -s "$stage/next.$name" ] && [ -s "$stage/former.$name" ] || fail "the certificates of $name are missing"
+    { [ -s "$stage/next.$name" ] && [ -s "$stage/former.$name" ]; } || fail "the certificates of $name are missing"
     openssl x509 -in "$stage/next.$name" -noout -text | grep -q 'CA:TRUE' || fail "the next $name is no CA"
     openssl verify -CAfile "$stage/next.$name" "$stage/next.$name" >/dev/null 2>&1 ||
       fail "the next $name is not valid here now: check the clock of this node"
