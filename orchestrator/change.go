@@ -153,8 +153,7 @@ func (s *session) carryOut(ctx context.Context, w work, r *Result) error {
 		if err := s.mayGoOn(soft, h, step, changed); err != nil {
 			return err
 		}
-		// A backup adds files of its own and changes none of the node's.
-		changed = changed || (step.Changes && step.Action != plan.Backup)
+		changed = changed || step.Alters()
 		snap, err := s.step(ctx, soft, step, w, last)
 		if err != nil {
 			var late *StepTimeoutError
@@ -429,9 +428,7 @@ func (s *session) play(ctx context.Context, step plan.Step, w work) error {
 	settings := s.opts.settings(s.dir.ID)
 	settings.Snapshot = s.latest
 	p.Vars = step.Variables(settings)
-	// A backup adds files of its own, and a kubelet that cannot log in has nothing to lose.
-	p.Many = step.Action == plan.Backup || step.Action == plan.KubeletBootstrap || step.Action == plan.CARenew ||
-		step.Action == plan.CACheck || step.Action == plan.CARotate
+	p.Many = step.Action.Row().Many
 	if step.Together() {
 		p.Together = len(step.Nodes)
 	}

@@ -29,27 +29,16 @@ var files embed.FS
 //go:embed collections/ansible_collections/infrapuzzle/kscertctl/roles/settings
 var look embed.FS
 
-// The playbooks, by file name.
+// The playbooks that are no step of a plan, by file name. Those of steps are named by plan.Action.
 const (
-	Inspect          = "inspect.yml"
-	Backup           = "backup.yml"
-	PrePhase         = "pre-phase.yml"
-	RenewCerts       = "renew-certs.yml"
-	KubeletBootstrap = "kubelet-bootstrap.yml"
-	EtcdCertificates = "etcd-certificates.yml"
-	Backups          = "backups.yml"
-	Rollback         = "rollback.yml"
-	Lock             = "lock.yml"
-	RenewalTimer     = "renewal-timer.yml"
-	Kubeconfig       = "kubeconfig.yml"
-	CAIssue          = "ca-issue.yml"
-	CARenew          = "ca-renew.yml"
-	CAPublish        = "ca-publish.yml"
-	CACSR            = "ca-csr.yml"
-	CACheck          = "ca-check.yml"
-	CARotate         = "ca-rotate.yml"
-	Record           = "record.yml"
-	Recall           = "recall.yml"
+	Inspect      = "inspect.yml"
+	Backups      = "backups.yml"
+	Lock         = "lock.yml"
+	RenewalTimer = "renewal-timer.yml"
+	Kubeconfig   = "kubeconfig.yml"
+	CACSR        = "ca-csr.yml"
+	Record       = "record.yml"
+	Recall       = "recall.yml"
 )
 
 // Collection is the directory, below the playbooks, of the collection infrapuzzle.kscertctl: its

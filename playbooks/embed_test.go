@@ -65,7 +65,7 @@ func TestWriteTo(t *testing.T) {
 	if err != nil || count < 20 {
 		t.Errorf("%d files compared, %v", count, err)
 	}
-	for _, name := range []string{playbooks.Inspect, playbooks.Backup, playbooks.PrePhase, playbooks.RenewCerts, playbooks.KubeletBootstrap, playbooks.EtcdCertificates, playbooks.Backups, playbooks.Rollback, playbooks.Lock, playbooks.CallbackDir + "/kscert_events.py", playbooks.SSH} {
+	for _, name := range []string{playbooks.Inspect, playbooks.Backups, playbooks.Lock, playbooks.CallbackDir + "/kscert_events.py", playbooks.SSH} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			t.Error(err)
 		}
@@ -74,7 +74,7 @@ func TestWriteTo(t *testing.T) {
 	if err := playbooks.WriteToLook(look); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]bool{playbooks.Inspect: true, playbooks.SSH: true, playbooks.Collection + "/roles/inspect/files/collect.sh": true, playbooks.Backup: false} {
+	for name, want := range map[string]bool{playbooks.Inspect: true, playbooks.SSH: true, playbooks.Collection + "/roles/inspect/files/collect.sh": true, plan.Backup.Playbook(): false} {
 		if _, err := os.Stat(filepath.Join(look, name)); (err == nil) != want {
 			t.Errorf("to look, %s is there: %t", name, err == nil)
 		}
@@ -87,17 +87,32 @@ func TestWriteTo(t *testing.T) {
 	}
 }
 
-// Every action of a plan has its playbook, here and in the collection.
+// Every playbook is that of an action, or one of those that are no step of a plan; and every action
+// has its playbook, here and in the collection, which keeps the record first and takes the variables
+// of its row.
 func TestActionsHavePlaybooks(t *testing.T) {
 	t.Parallel()
-	for _, action := range []plan.Action{
-		plan.Backup, plan.PrePhase, plan.Renew, plan.KubeletBootstrap, plan.EtcdCertificates, plan.RestoreBackup, plan.CAIssue, plan.CARenew, plan.CAPublish, plan.CACheck,
-	} {
-		inCollection, ours := strings.CutPrefix(action.CollectionPlaybook(), "infrapuzzle.kscertctl.")
-		for _, file := range []string{action.Playbook(), playbooks.Collection + "/playbooks/" + inCollection + ".yml"} {
-			if _, err := os.Stat(file); err != nil || !ours {
-				t.Errorf("%s: %v", action, err)
-			}
+	books, err := filepath.Glob("*.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	noSteps := []string{"groups.yml", playbooks.Inspect, playbooks.Backups, playbooks.Lock, playbooks.RenewalTimer, playbooks.Kubeconfig, playbooks.CACSR, playbooks.Record, playbooks.Recall}
+	for _, row := range plan.Actions() {
+		if row.Kubespray {
+			continue
 		}
+		inCollection, ours := strings.CutPrefix(row.Action.CollectionPlaybook(), "infrapuzzle.kscertctl.")
+		text, err := os.ReadFile(playbooks.Collection + "/playbooks/" + inCollection + ".yml")
+		if err != nil || !ours || !slices.Contains(books, row.Action.Playbook()) {
+			t.Errorf("%s has no playbook: %v", row.Action, err)
+		}
+		if row.Serial != "" && !strings.Contains(string(text), "serial: \"{{ "+row.Serial+" |") {
+			t.Errorf("the playbook of %s does not take %s", row.Action, row.Serial)
+		}
+		books = slices.DeleteFunc(books, func(file string) bool { return file == row.Action.Playbook() })
+	}
+	slices.Sort(noSteps)
+	if !slices.Equal(books, noSteps) {
+		t.Errorf("playbooks without a row: %q, and no step are %q", books, noSteps)
 	}
 }

@@ -57,7 +57,7 @@ func TestCheckDiagnosisAndPlanAgree(t *testing.T) {
 			}
 			for node, kinds := range d.Due {
 				if works && !slices.ContainsFunc(p.Steps, func(step plan.Step) bool {
-					return step.Changes && step.Action != plan.Backup && slices.Contains(step.Nodes, node)
+					return step.Alters() && slices.Contains(step.Nodes, node)
 				}) {
 					t.Errorf("%v are due on %s, and no step is there", kinds, node)
 				}

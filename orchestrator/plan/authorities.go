@@ -228,7 +228,6 @@ func (b *builder) issue(all []authority, validity time.Duration) {
 			}
 		}
 		b.step(Step{Action: CAIssue, Nodes: []string{signer}, Authorities: names, Validity: validity,
-			Title: "Re-issue CA certificates with their own keys",
 			Why: fmt.Sprintf("for %s; the keys stay there, and each new certificate is checked on this machine: "+
 				"same key, same subject", strings.Join(files, ", "))})
 	}
@@ -239,8 +238,7 @@ func (b *builder) caPlan(c cluster.Cluster, s snapshot.Snapshot, q Quorum, all [
 	b.issue(all, validity)
 	names, on := authorityNames(all), holders(s, all)
 	step := func(nodes []string, why string) Step {
-		return Step{Action: CARenew, Nodes: nodes, AtOnce: several(nodes), Authorities: names,
-			Title: "Put the new CA certificates in place", Why: why, Changes: true}
+		return Step{Action: CARenew, Nodes: nodes, AtOnce: several(nodes), Authorities: names, Why: why}
 	}
 	var controlPlanes, etcd, others []string
 	for _, name := range on {
@@ -264,7 +262,7 @@ func (b *builder) caPlan(c cluster.Cluster, s snapshot.Snapshot, q Quorum, all [
 	for i, name := range controlPlanes {
 		now := controlPlanes[i : i+1]
 		b.step(step(now, "what trusts the CA restarts there, once"))
-		b.step(apiServers(now))
+		b.step(Step{Gate: APIServerGate, Nodes: now})
 		if n, _ := c.Node(name); has(all, EtcdCA) && n.Is(cluster.Etcd) && i+1 < len(controlPlanes) {
 			b.step(wait)
 		}
@@ -272,8 +270,7 @@ func (b *builder) caPlan(c cluster.Cluster, s snapshot.Snapshot, q Quorum, all [
 	if len(others) > 0 {
 		b.step(step(others, "kubelets read what they trust only when they start"))
 		if has(all, ClusterCA) {
-			b.step(Step{Gate: KubeletGate, Nodes: others, Title: "Wait for the kubelets",
-				Why: "each must renew its lease"})
+			b.step(Step{Gate: KubeletGate, Nodes: others})
 		}
 	}
 	if has(all, ClusterCA) {
@@ -284,10 +281,13 @@ func (b *builder) caPlan(c cluster.Cluster, s snapshot.Snapshot, q Quorum, all [
 // publish makes the cluster publish the new certificate of its CA.
 func (b *builder) publish(c cluster.Cluster) {
 	b.step(Step{Action: CAPublish, Nodes: cluster.Names(c.With(cluster.ControlPlane))[:1],
-		Title: "Wait until the cluster has published the CA certificate",
 		Why: "kube-root-ca.crt of every namespace, by which pods trust the API server; and " +
-			"kube-public/cluster-info, by which nodes join", Changes: true})
+			"kube-public/cluster-info, by which nodes join"})
 }
+
+// proofOfCAs is what the last gate checks after CAs were renewed.
+const proofOfCAs = "every node has the new CA certificates, with the same keys; every certificate valid, all nodes " +
+	"Ready with fresh leases"
 
 // caRenewal plans the renewal of CAs in a cluster that works.
 func (p Policy) caRenewal(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, made Plan) (Plan, error) {
@@ -323,9 +323,7 @@ func (p Policy) caRenewal(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Di
 	q := p.quorum(s)
 	b := builder{signer: func(nodes []string) string { return signer(s, unidentified(s), nodes) }}
 	b.caPlan(c, s, q, all, p.CAValidity)
-	b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Title: "Prove the result",
-		Why: "every node has the new CA certificates, with the same keys; every certificate valid, all nodes Ready " +
-			"with fresh leases"})
+	b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Why: proofOfCAs})
 	var restart []string
 	if has(all, EtcdCA) {
 		restart = cluster.Names(c.With(cluster.Etcd))
@@ -338,15 +336,10 @@ func (p Policy) caRenewal(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Di
 	if err != nil {
 		return made, err
 	}
-	first := backup(c, b.steps)
-	snapshots, err := p.snapshots(s, first.Nodes)
-	if err != nil {
+	if err := p.complete(&made, c, s, nil, b.steps); err != nil {
 		return made, err
 	}
-	made.EtcdSnapshots, made.Steps = snapshots, numbered(append([]Step{first}, b.steps...))
-	made.Interruption = p.caInterruption(all, c)
-	notes, silent := reported(snapshots)
-	made.Notes, made.Unknown = slices.Concat(made.Notes, caNotes(all), notes), append(made.Unknown, silent...)
+	made.Interruption, made.Notes = p.caInterruption(all, c), slices.Concat(caNotes(all), made.Notes)
 	made.Warnings = slices.Concat(allowed, p.shortened(s, all))
 	if len(restart) > 0 && q.Members > 1 {
 		made.Notes = append(made.Notes, q.String())
@@ -435,10 +428,8 @@ func (b *builder) replace(s snapshot.Snapshot, cas []authority) {
 	b.issue(cas, 0)
 	on := holders(s, cas)
 	b.step(Step{Action: CARenew, Nodes: on, AtOnce: several(on), Authorities: authorityNames(cas), Offline: true,
-		Title: "Put the new CA certificates in place",
 		Why: "nothing trusts an expired CA, so no node waits for another; what the CA has signed becomes " +
-			"valid again",
-		Changes: true})
+			"valid again"})
 }
 
 // trusting adds the control planes and members of etcd that have to load a renewed CA.

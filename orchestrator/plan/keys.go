@@ -20,7 +20,7 @@ const kubeadmDefault = "RSA-2048"
 func newKeys(d diagnosis.Diagnosis, s snapshot.Snapshot, steps []Step) []string {
 	var changes grouped
 	for _, n := range s.Nodes {
-		if n.Kubeadm == nil || !taken(steps, n.Name, Renew, PrePhase) {
+		if n.Kubeadm == nil || !issued(steps, n.Name, IssuesKubeadm) {
 			continue
 		}
 		name := cmp.Or(n.Kubeadm.EncryptionAlgorithm, kubeadmDefault)

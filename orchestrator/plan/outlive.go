@@ -21,7 +21,7 @@ func outlived(s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []string
 	var out []string
 	reported := map[certs.Authority]bool{}
 	for _, n := range s.Nodes {
-		if !taken(steps, n.Name, EtcdCertificates, PrePhase, Renew, KubeletBootstrap) {
+		if !issued(steps, n.Name, IssuesEtcd, IssuesKubeadm, IssuesKubelet) {
 			continue
 		}
 		for _, kind := range d.Due[n.Name] {

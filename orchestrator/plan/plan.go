@@ -121,36 +121,6 @@ func (p Policy) Runs() bool {
 	return p.Choice == UpgradeCluster || (p.Choice == RenewCerts && p.Kubespray != nil && p.Kubespray.Renew != "")
 }
 
-// Action is what a playbook step does.
-type Action string
-
-// The actions. Each is named like its playbook.
-const (
-	Backup           Action = "backup"
-	PrePhase         Action = "pre-phase"
-	Renew            Action = "renew-certs"
-	KubeletBootstrap Action = "kubelet-bootstrap"
-	EtcdCertificates Action = "etcd-certificates"
-	Upgrade          Action = "upgrade-cluster"
-	RestoreBackup    Action = "rollback"
-	CAIssue          Action = "ca-issue"
-	CARenew          Action = "ca-renew"
-	CAPublish        Action = "ca-publish"
-	CACheck          Action = "ca-check"
-	CARotate         Action = "ca-rotate"
-)
-
-// Gate is a health condition that must hold before the next step.
-type Gate string
-
-// The gates.
-const (
-	EtcdGate      Gate = "etcd"
-	APIServerGate Gate = "api-server"
-	KubeletGate   Gate = "kubelets"
-	ClusterGate   Gate = "cluster"
-)
-
 // Step is one playbook run or one gate; exactly one of Action and Gate is set.
 type Step struct {
 	// ID is unique in the plan and sorts in order: "02-pre-phase-cp1".
@@ -186,10 +156,6 @@ type Step struct {
 	// Validity is the lifetime of re-issued CAs; absent for the same as before.
 	Validity time.Duration `json:"validity,omitempty"`
 }
-
-// Together reports whether the step's nodes come back together or not at all: etcd has no quorum
-// before most of them have new certificates, so none is waited for before all have them.
-func (s Step) Together() bool { return s.NoWait || s.Action == PrePhase && s.AtOnce > 1 }
 
 // Plan is the ordered steps of a route.
 type Plan struct {
@@ -264,17 +230,13 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	if err != nil {
 		return p, err
 	}
-	first := backup(c, steps)
-	snapshots, err := policy.snapshots(s, first.Nodes)
-	if err != nil {
+	if err := policy.complete(&p, c, s, checks, steps); err != nil {
 		return p, err
 	}
-	p.EtcdSnapshots, p.Steps, p.Interruption = snapshots, numbered(slices.Concat(checks, []Step{first}, steps)),
-		interruption(d, first.Nodes, steps)
-	p.Notes, p.Warnings = policy.notes()
-	notes, silent := reported(snapshots)
-	p.Notes, p.Unknown = slices.Concat(p.Notes, notes, asFound(s, d, steps)), append(p.Unknown, silent...)
-	p.Warnings = slices.Concat(allowed, caWarnings(cas), lasting(d, steps), p.Warnings, undone, unsigned)
+	p.Interruption = interruption(d, steps)
+	notes, warnings := policy.notes()
+	p.Notes = slices.Concat(notes, p.Notes, asFound(s, d, steps))
+	p.Warnings = slices.Concat(allowed, caWarnings(cas), lasting(d, steps), warnings, undone, unsigned)
 	if len(policy.Signed) == 0 { // it issues certificates
 		p.Notes, p.Warnings = append(p.Notes, newKeys(d, s, steps)...), append(p.Warnings, outlived(s, d, steps)...)
 	}
@@ -287,9 +249,28 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	return p, nil
 }
 
-// interruption is what the steps of a plan cost the users of the cluster; nodes are those that are
-// changed.
-func interruption(d diagnosis.Diagnosis, nodes []string, steps []Step) string {
+// complete fills in the steps of a plan: checks, a backup of every node that is changed, and the
+// others. The error is an *UnsupportedError if there is no space for a snapshot of etcd.
+func (p Policy) complete(made *Plan, c cluster.Cluster, s snapshot.Snapshot, checks, steps []Step) error {
+	first := Step{Action: Backup, Nodes: changing(c, steps),
+		Why: "nothing is changed on a node before it has a verified copy"}
+	snapshots, err := p.snapshots(s, first.Nodes)
+	if err != nil {
+		return err
+	}
+	notes, silent := reported(snapshots)
+	made.EtcdSnapshots, made.Steps = snapshots, numbered(slices.Concat(checks, []Step{first}, steps))
+	made.Notes, made.Unknown = append(made.Notes, notes...), append(made.Unknown, silent...)
+	return nil
+}
+
+// changing are the nodes that steps change, in the order of the cluster.
+func changing(c cluster.Cluster, steps []Step) []string {
+	return slices.DeleteFunc(cluster.Names(c.Nodes), func(name string) bool { return !changed(steps, name) })
+}
+
+// interruption is what the steps of a plan cost the users of the cluster.
+func interruption(d diagnosis.Diagnosis, steps []Step) string {
 	var out string
 	switch d.Route {
 	case diagnosis.Recover:
@@ -298,9 +279,9 @@ func interruption(d diagnosis.Diagnosis, nodes []string, steps []Step) string {
 		out = "clients refuse the expired CA already; what it has signed becomes valid again, because its key stays; " +
 			"kubelets, API servers and etcd may restart; running pods are not touched"
 	default:
-		out = renewalInterruption(d, nodes)
+		out = renewalInterruption(d, steps)
 	}
-	if slices.ContainsFunc(steps, func(s Step) bool { return s.Action == Upgrade }) {
+	if slices.ContainsFunc(steps, func(s Step) bool { return s.Action.Row().Kubespray }) {
 		// kubectl drain --force --delete-emptydir-data (Kubespray, roles/upgrade/pre-upgrade).
 		out += "; upgrade-cluster.yml then drains one node after another: data in emptyDir volumes and pods without " +
 			"a controller are lost"
@@ -308,15 +289,15 @@ func interruption(d diagnosis.Diagnosis, nodes []string, steps []Step) string {
 	return out
 }
 
-// renewalInterruption is what a renewal of nodes costs the users of a healthy cluster. An API
+// renewalInterruption is what a renewal costs the users of a healthy cluster. An API
 // server reloads renewed files by itself since Kubernetes 1.20 (kubernetes/kubernetes#92791 closed
 // the last gap); only its loopback certificate needs a restart.
-func renewalInterruption(d diagnosis.Diagnosis, nodes []string) string {
+func renewalInterruption(d diagnosis.Diagnosis, steps []Step) string {
 	var restart []string
 	for _, f := range d.Findings {
 		loopback := f.Reason == diagnosis.LoopbackCertificateExpired ||
 			f.Reason == diagnosis.LoopbackCertificateExpiring
-		if loopback && slices.Contains(nodes, f.Node) {
+		if loopback && changed(steps, f.Node) {
 			restart = append(restart, f.Node)
 		}
 	}
@@ -391,18 +372,10 @@ func acceptsEtcd(n, signer snapshot.Node) bool {
 	})
 }
 
-// backup covers every node that a step changes.
-func backup(c cluster.Cluster, steps []Step) Step {
-	changed := slices.DeleteFunc(cluster.Names(c.Nodes), func(name string) bool {
-		return !changed(steps, name)
-	})
-	return Step{Action: Backup, Nodes: changed, Title: "Back up the PKI, kubeconfigs and manifests",
-		Why: "nothing is changed on a node before it has a verified copy", Changes: true}
-}
-
-// numbered gives the steps their IDs.
+// numbered completes the steps and gives them their IDs.
 func numbered(steps []Step) []Step {
 	for i := range steps {
+		steps[i] = steps[i].filled()
 		name := string(steps[i].Action)
 		if steps[i].Gate != "" {
 			name = "gate-" + string(steps[i].Gate)

@@ -95,11 +95,8 @@ var rereads = []int{3, 4}
 func restarted(s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []string {
 	var out []string
 	for _, n := range s.With(cluster.Etcd) {
-		theirs := slices.ContainsFunc(steps, func(step Step) bool {
-			return (step.Action == Upgrade || step.Playbook != "") && slices.Contains(step.Nodes, n.Name)
-		})
 		holds := slices.Contains(d.Stale[n.Name], "etcd") || etcdDue(d, n.Name) && old(n)
-		if theirs || holds && taken(steps, n.Name, EtcdCertificates, PrePhase, Renew) {
+		if taken(steps, n.Name, Step.theirs) || holds && issued(steps, n.Name, IssuesEtcd) {
 			out = append(out, n.Name)
 		}
 	}
@@ -163,7 +160,7 @@ func keepsQuorum(q Quorum, s snapshot.Snapshot, worked, restart []string, otherw
 // work there would start it, and wait for it without success. In an outage it may do so.
 func startsNone(c cluster.Cluster, d diagnosis.Diagnosis, s snapshot.Snapshot, steps []Step) error {
 	for _, f := range d.Lasting() {
-		works := taken(steps, f.Node, EtcdCertificates, PrePhase, Renew)
+		works := issued(steps, f.Node, IssuesEtcd)
 		if d.Route != diagnosis.Renew || f.Reason != diagnosis.EtcdMemberDown || !works {
 			continue
 		}

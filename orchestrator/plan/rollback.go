@@ -65,14 +65,14 @@ func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 	for _, n := range nodes {
 		b.step(Step{Action: RestoreBackup, Nodes: []string{n.Name}, Title: "Restore the backup of run " + u.Run,
 			Why: "that run changed it; every file is restored with its owner, mode and times, and what the run " +
-				"added is removed", Changes: true})
+				"added is removed"})
 		switch {
 		case n.Is(cluster.ControlPlane) && u.Diagnosis.ControlPlanes[n.Name] != diagnosis.APIUsable:
 			p.Interruption = "the API server will be as unusable as it was before the run; running pods are not touched"
 		case n.Is(cluster.ControlPlane):
 			p.Interruption = "each API server restarts once: with a single API server, a few seconds without an " +
 				"answer; running pods are not touched"
-			b.step(Step{Gate: APIServerGate, Nodes: []string{n.Name}, Title: "Wait for the API server",
+			b.step(Step{Gate: APIServerGate, Nodes: []string{n.Name},
 				Why: "it could be used before the run"})
 		case n.Is(cluster.Worker) && sound:
 			b.step(Step{Gate: KubeletGate, Nodes: []string{n.Name}, Title: "Wait for the kubelet",
@@ -83,13 +83,12 @@ func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 		b.publish(c)
 	}
 	if sound {
-		b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Title: "Prove the result",
+		b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes),
 			Why: "the cluster was healthy before the run, so it must be healthy again"})
 	}
 	names := cluster.Names(nodes)
 	first := Step{Action: Backup, Nodes: names, Title: "Back up what is there now",
-		Why:     "nothing is changed on a node before it has a verified copy; this rollback can be rolled back too",
-		Changes: true}
+		Why: "nothing is changed on a node before it has a verified copy; this rollback can be rolled back too"}
 	p.Steps = numbered(append([]Step{first}, b.steps...))
 	p.Warnings = endedAlready(u, names)
 	return p, nil

@@ -46,21 +46,16 @@ func (p Policy) rotation(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Dia
 	}
 	b := builder{signer: func([]string) string { return "" }}
 	b.rotate(c, s, all, p)
-	b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Title: "Prove the result", Why: proofs[p.RotateStage]})
+	b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Why: proofs[p.RotateStage]})
 	allowed, err := p.knowsEnough(c, s, b.steps, false)
 	if err != nil {
 		return made, err
 	}
-	first := backup(c, b.steps)
-	snapshots, err := p.snapshots(s, first.Nodes)
-	if err != nil {
+	if err := p.complete(&made, c, s, nil, b.steps); err != nil {
 		return made, err
 	}
-	made.EtcdSnapshots, made.Steps = snapshots, numbered(append([]Step{first}, b.steps...))
 	made.Interruption = "no API server restarts, and no pod; a kubelet that restarts cuts kubectl exec, port-forward " +
 		"and logs -f"
-	notes, silent := reported(snapshots)
-	made.Notes, made.Unknown = slices.Concat(made.Notes, notes), append(made.Unknown, silent...)
 	made.Warnings = slices.Concat(allowed, rotationWarnings(s, all, p.RotateStage))
 	return made, nil
 }
@@ -188,7 +183,7 @@ func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis
 	}
 	step := func(stage diagnosis.Stage, nodes []string, title, why string) Step {
 		return Step{Action: CARotate, Stage: stage, Nodes: nodes, AtOnce: several(nodes), Authorities: names, Next: next,
-			Title: title, Why: why, Changes: stage != diagnosis.StageProve}
+			Title: title, Why: why}
 	}
 	controlPlanes := cluster.Names(c.With(cluster.ControlPlane))
 	if p.RotateStage == diagnosis.StageMake {
@@ -210,11 +205,11 @@ func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis
 	}[p.RotateStage]
 	for _, name := range controlPlanes {
 		b.step(step(p.RotateStage, []string{name}, what[0], what[1]))
-		b.step(apiServers([]string{name}))
+		b.step(Step{Gate: APIServerGate, Nodes: []string{name}})
 	}
 	if others := rotatedElsewhere(c, s, all, p.RotateStage); len(others) > 0 {
 		b.step(step(p.RotateStage, others, what[0], "kubelets restart"))
-		b.step(Step{Gate: KubeletGate, Nodes: others, Title: "Wait for the kubelets", Why: "each must renew its lease"})
+		b.step(Step{Gate: KubeletGate, Nodes: others})
 	}
 	if ofCluster && p.RotateStage != diagnosis.StageClients {
 		b.publish(c)
@@ -258,8 +253,7 @@ func rotatedElsewhere(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis.Ro
 func (p Plan) Rotates() ([]certs.Authority, diagnosis.Stage) {
 	for _, step := range p.Steps {
 		if step.Action == CARotate {
-			stage := step.Stage
-			return step.Authorities, stage
+			return step.Authorities, step.Stage
 		}
 	}
 	return nil, ""

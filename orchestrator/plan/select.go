@@ -12,18 +12,6 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 )
 
-// Phase is a part of a plan: the steps that do the same, by the name of their action or of their
-// gate.
-type Phase string
-
-// Phases are all that a plan may have, those that change nodes before their gates.
-func Phases() []Phase {
-	return []Phase{
-		Phase(Backup), Phase(EtcdCertificates), Phase(EtcdGate), Phase(PrePhase), Phase(Renew), Phase(APIServerGate),
-		Phase(KubeletBootstrap), Phase(KubeletGate), Phase(Upgrade), Phase(ClusterGate),
-	}
-}
-
 // Phase is the one that the step belongs to.
 func (s Step) Phase() Phase { return Phase(cmp.Or(string(s.Action), string(s.Gate))) }
 
@@ -148,20 +136,6 @@ func (p Policy) end(steps []Step) (int, error) {
 	return end, nil
 }
 
-// worksFor are the actions whose nodes a gate waits for.
-func worksFor(g Gate) []Action {
-	switch g {
-	case EtcdGate:
-		return []Action{EtcdCertificates}
-	case APIServerGate:
-		return []Action{PrePhase, Renew}
-	case KubeletGate:
-		return []Action{KubeletBootstrap}
-	default:
-		return nil
-	}
-}
-
 // restrict keeps the remaining nodes of each step. A gate stays for the nodes that were worked on;
 // the proof for those on which nothing stays due.
 func (s *selection) restrict(end int) {
@@ -187,7 +161,7 @@ func (s *selection) restrict(end int) {
 			}
 		default:
 			step.Nodes = slices.DeleteFunc(step.Nodes,
-				func(n string) bool { return !taken(s.kept[:i], n, worksFor(step.Gate)...) })
+				func(n string) bool { return !taken(s.kept[:i], n, step.Gate.waitsFor) })
 		}
 	}
 }
@@ -203,7 +177,7 @@ func (s *selection) unbacked() string {
 // cutsUpgrade: Kubespray's playbook handles the whole cluster.
 func (s *selection) cutsUpgrade() string {
 	if len(s.Limit) == 0 || !slices.ContainsFunc(s.kept,
-		func(step Step) bool { return step.Action == Upgrade && len(step.Nodes) > 0 }) {
+		func(step Step) bool { return step.Action.Row().Kubespray && len(step.Nodes) > 0 }) {
 		return ""
 	}
 	return "--limit with --playbook upgrade-cluster: that playbook of Kubespray works on every node; omit --limit, " +
@@ -245,14 +219,12 @@ func (s *selection) withoutAPI() string {
 		if len(step.Nodes) == 0 {
 			continue
 		}
-		needs := map[Action][]string{
-			KubeletBootstrap: cluster.Names(s.cluster.With(cluster.ControlPlane)),
-			Upgrade:          cluster.Names(s.cluster.With(cluster.ControlPlane)),
-			Renew:            step.Nodes,
-		}[step.Action]
+		needs := map[API][]string{
+			NeedsAllAPIs: cluster.Names(s.cluster.With(cluster.ControlPlane)), NeedsOwnAPI: step.Nodes,
+		}[step.Action.Row().API]
 		for _, name := range needs {
 			state := s.diagnosis.ControlPlanes[name]
-			if state == diagnosis.APIUsable || taken(s.kept[:i], name, PrePhase) {
+			if state == diagnosis.APIUsable || taken(s.kept[:i], name, Step.restoresAPI) {
 				continue
 			}
 			instead := fmt.Sprintf("keep the phase %s", PrePhase)
@@ -274,7 +246,7 @@ func (s *selection) ungated() string {
 			continue
 		}
 		for _, name := range without(step.Nodes, s.kept[i].Nodes) {
-			if taken(s.kept[:i], name, worksFor(step.Gate)...) {
+			if taken(s.kept[:i], name, step.Gate.waitsFor) {
 				later := s.kept[i+next]
 				return fmt.Sprintf("--skip-phases %s: %s of %s starts only when %s is known "+
 					"to be back; keep that phase",
@@ -315,7 +287,7 @@ func (s *selection) undone() []string {
 			out = append(out, "not in this plan: upgrade-cluster.yml")
 		}
 		unseen := slices.DeleteFunc(without(s.all[i].Nodes, step.Nodes),
-			func(n string) bool { return !taken(s.kept[:i], n, worksFor(step.Gate)...) })
+			func(n string) bool { return !taken(s.kept[:i], n, step.Gate.waitsFor) })
 		if len(unseen) > 0 {
 			out = append(out, fmt.Sprintf(
 				"nothing waits for the gate %s of %s: check yourself that it is healthy again", step.Gate,
@@ -327,8 +299,7 @@ func (s *selection) undone() []string {
 
 // left is what stays due on a node; empty for nothing.
 func (s *selection) left(name string) string {
-	issued := taken(s.kept, name, EtcdCertificates, PrePhase, Renew)
-	bootstrapped := taken(s.kept, name, PrePhase, KubeletBootstrap)
+	issued, bootstrapped := issued(s.kept, name, IssuesEtcd), issued(s.kept, name, IssuesKubelet)
 	stays := diagnosis.Diagnosis{Due: map[string][]certs.Kind{}, Stale: map[string][]string{}}
 	for _, k := range s.diagnosis.Due[name] {
 		if isKubelet(k) && !bootstrapped || !isKubelet(k) && !issued {
@@ -346,17 +317,6 @@ func (s *selection) left(name string) string {
 		parts = append(parts, due(stays, name))
 	}
 	return strings.Join(parts, "; ")
-}
-
-// taken reports whether one of steps does one of actions on a node.
-func taken(steps []Step, node string, actions ...Action) bool {
-	return slices.ContainsFunc(steps,
-		func(s Step) bool { return slices.Contains(actions, s.Action) && slices.Contains(s.Nodes, node) })
-}
-
-// changed reports whether one of the steps changes a node.
-func changed(steps []Step, node string) bool {
-	return slices.ContainsFunc(steps, func(s Step) bool { return s.Changes && slices.Contains(s.Nodes, node) })
 }
 
 // limitWithout is the argument of --limit that leaves out a node.

@@ -250,8 +250,7 @@ func (p Policy) installation(c cluster.Cluster, all, d diagnosis.Diagnosis, step
 	}
 	if len(nodes) > 0 {
 		first = []Step{{Action: CACheck, Nodes: nodes, AtOnce: several(nodes),
-			Title: "Check the signed certificates on their nodes",
-			Why:   "each must belong to the key there, and be valid under the CA by which others trust it"}}
+			Why: "each must belong to the key there, and be valid under the CA by which others trust it"}}
 	}
 	left := unsigned(all, d)
 	var by grouped

@@ -1,11 +1,9 @@
 package plan
 
 import (
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
@@ -62,42 +60,20 @@ func (s Step) Variables(of Settings) map[string]any {
 	if s.Signer != "" {
 		vars["kscert_etcd_signer"] = s.Signer
 	}
-	if len(of.Signed) > 0 && s.places() {
+	row := s.Action.Row()
+	if len(of.Signed) > 0 && row.Signed {
 		vars["kscert_signed"] = signedFor(of.Signed, s.Nodes, of.Snapshot)
 	}
-	switch s.Action {
-	case CAIssue:
+	if s.Action == CAIssue {
 		vars["kscert_cas"], vars["kscert_ca_seconds"] = s.Authorities, int64(s.Validity.Seconds())
-	case CARenew:
-		if s.Offline {
-			vars["kscert_ca_offline"] = true
-		} else if s.AtOnce > 1 && of.Serial != "" {
-			vars["kscert_max_unavailable"] = of.Serial
-		}
-	case CARotate:
+	}
+	if s.Action == CARotate {
 		s.rotationVariables(vars)
-		if s.AtOnce > 1 && of.Serial != "" && s.Stage != diagnosis.StageMake && s.Stage != diagnosis.StageFinish {
-			vars["kscert_max_unavailable"] = of.Serial
-		}
-	case KubeletBootstrap:
-		if of.Serial != "" {
-			vars["kscert_serial"] = of.Serial
-		}
-	default:
+	}
+	if s.Offline {
+		vars["kscert_ca_offline"] = true
+	} else if row.Serial != "" && of.Serial != "" {
+		vars[row.Serial] = of.Serial
 	}
 	return vars
-}
-
-// places reports whether the step checks or places certificates that were signed elsewhere, in a plan
-// that has some.
-func (s Step) places() bool {
-	return slices.Contains([]Action{CACheck, EtcdCertificates, PrePhase, Renew, KubeletBootstrap}, s.Action)
-}
-
-// Playbook is the file name of the project's own playbook for an action.
-func (a Action) Playbook() string { return string(a) + ".yml" }
-
-// CollectionPlaybook is the name of the same in the collection.
-func (a Action) CollectionPlaybook() string {
-	return "infrapuzzle.kscertctl." + strings.ReplaceAll(string(a), "-", "_")
 }

@@ -17,18 +17,21 @@ type builder struct {
 	signer func(nodes []string) string
 }
 
+// step adds a step.
 func (b *builder) step(s Step) {
-	switch s.Action {
-	case EtcdCertificates, PrePhase, Renew, CARenew:
-		if s.Offline { // it issues nothing
-			break
-		}
+	s = s.filled()
+	if s.issues(IssuesEtcd) {
 		if s.Signer = b.signer(s.Nodes); s.Signer != "" {
 			s.Why += fmt.Sprintf("; %s, which has the key of etcd's CA, signs", s.Signer)
 		}
-	default:
 	}
 	b.steps = append(b.steps, s)
+}
+
+// gated adds a step, and the gate of its action.
+func (b *builder) gated(s Step) {
+	b.step(s)
+	b.step(Step{Gate: s.Action.Row().Gate, Nodes: s.Nodes})
 }
 
 // work has the parts of the plan of a renewal or recovery.
@@ -77,7 +80,7 @@ func (w *work) members() []string {
 // membersOf are the members whose certificates steps renew.
 func (w *work) membersOf(steps []Step) []string {
 	return slices.DeleteFunc(w.members(),
-		func(name string) bool { return !taken(steps, name, EtcdCertificates, PrePhase, Renew) })
+		func(name string) bool { return !issued(steps, name, IssuesEtcd) })
 }
 
 // plan adds the groups of steps in their order. The last step of each is a gate, except where the
@@ -112,9 +115,8 @@ func (w *work) renewEtcd(nodes []string) {
 	}
 	for _, nodes := range steps(members, w.lost) {
 		step := Step{Action: EtcdCertificates, Nodes: nodes, AtOnce: several(nodes), NoWait: w.lost,
-			Title: "Renew the certificates of etcd members", Why: due(w.diagnosis, nodes...), Changes: true}
-		gate := Step{Gate: EtcdGate, Nodes: nodes, Title: "Wait for the etcd member",
-			Why: "it answers a read with quorum, and serves the certificate on disk, before another one is touched"}
+			Why: due(w.diagnosis, nodes...)}
+		gate := Step{Gate: EtcdGate, Nodes: nodes}
 		if w.lost {
 			step.Why = "etcd has no quorum until most members trust each other again, so no step waits for one yet; " +
 				step.Why
@@ -126,7 +128,7 @@ func (w *work) renewEtcd(nodes []string) {
 	}
 	if len(clients) > 0 {
 		w.step(Step{Action: EtcdCertificates, Nodes: clients, Title: "Renew the certificates of etcd's clients",
-			Why: due(w.diagnosis, clients...), Changes: true})
+			Why: due(w.diagnosis, clients...)})
 	}
 }
 
@@ -144,11 +146,9 @@ func (w *work) recoverTogether(nodes []string) {
 	if len(nodes) == 0 {
 		return
 	}
-	w.step(Step{Action: PrePhase, Nodes: nodes, AtOnce: several(nodes),
-		Title: "Re-issue expired certificates without the API server",
+	w.gated(Step{Action: PrePhase, Nodes: nodes, AtOnce: several(nodes),
 		Why: "etcd has no quorum until most members trust each other again, so they are handled at the same time; " +
-			due(w.diagnosis, nodes...), Changes: true})
-	w.step(apiServers(nodes))
+			due(w.diagnosis, nodes...)})
 }
 
 // renewControlPlanes renews certificates if the API server can be used, and re-issues them offline
@@ -161,17 +161,15 @@ func (w *work) renewControlPlanes(nodes []string) {
 			now = nodes[:len(now)+1]
 		}
 		step := Step{Action: Renew, Playbook: w.playbook(), Nodes: now, AtOnce: several(now),
-			Title: "Renew the certificates of the control plane", Why: due(w.diagnosis, now...), Changes: true}
+			Why: due(w.diagnosis, now...)}
 		switch {
 		case !usable(now[0]):
-			step.Action, step.Playbook, step.Title = PrePhase, "",
-				"Re-issue expired certificates without the API server"
+			step.Action, step.Playbook = PrePhase, ""
 			step.Why = fmt.Sprintf("its API server is unusable (%s); %s", w.diagnosis.ControlPlanes[now[0]], step.Why)
 		case step.Playbook != "":
 			step.Title = "Run the checkout's own renew-certs playbook"
 		}
-		w.step(step)
-		w.step(apiServers(now))
+		w.gated(step)
 		nodes = nodes[len(now):]
 	}
 }
@@ -188,11 +186,9 @@ func (w *work) bootstrapKubelets(nodes []string) {
 	if len(nodes) == 0 {
 		return
 	}
-	w.step(Step{Action: KubeletBootstrap, Nodes: nodes, Title: "Give kubelets a new client certificate",
+	w.gated(Step{Action: KubeletBootstrap, Nodes: nodes,
 		Why: "these kubelets have not renewed their own, and cannot request one with a certificate " +
-			"that is not valid; " +
-			"upgrade-cluster.yml never fixes it", Changes: true})
-	w.step(Step{Gate: KubeletGate, Nodes: nodes, Title: "Wait for the kubelets", Why: "each must renew its lease"})
+			"that is not valid; upgrade-cluster.yml never fixes it"})
 }
 
 // runPlaybook runs the user's choice, at the end.
@@ -200,8 +196,7 @@ func (w *work) runPlaybook() {
 	switch w.policy.Choice {
 	case UpgradeCluster:
 		step := Step{Action: Upgrade, Nodes: cluster.Names(w.cluster.Nodes),
-			Title: "Run Kubespray's upgrade-cluster.yml",
-			Why:   "requested; at an unchanged version it reconciles and renews nothing by itself", Changes: true}
+			Why: "requested; at an unchanged version it reconciles and renews nothing by itself"}
 		if w.policy.Kubespray != nil {
 			step.Playbook = w.policy.Kubespray.Upgrade
 		}
@@ -211,22 +206,21 @@ func (w *work) runPlaybook() {
 		if theirs || w.diagnosis.Route != diagnosis.Renew { // something may be left
 			w.step(Step{Action: Renew, Nodes: cluster.Names(w.cluster.With(cluster.ControlPlane)),
 				Title: "Renew what is still due",
-				Why:   "requested; what was due has been issued again, so nothing should be left", Changes: true})
+				Why:   "requested; what was due has been issued again, so nothing should be left"})
 		}
 	case Auto, NoPlaybook:
 	}
 }
 
 func (w *work) prove() {
-	proof := "every certificate valid, CAs unchanged, all nodes Ready with fresh leases"
+	_, proof := ClusterGate.words()
 	if len(w.cas) > 0 {
-		proof = "every node has the new CA certificates, with the same keys; every certificate valid, all nodes " +
-			"Ready with fresh leases"
+		proof = proofOfCAs
 	}
 	if w.policy.Choice == UpgradeCluster {
 		proof += "; what upgrade-cluster.yml should have renewed is verified too"
 	}
-	w.step(Step{Gate: ClusterGate, Nodes: cluster.Names(w.cluster.Nodes), Title: "Prove the result", Why: proof})
+	w.step(Step{Gate: ClusterGate, Nodes: cluster.Names(w.cluster.Nodes), Why: proof})
 }
 
 // refuses returns why steps would not be safe, or else warnings about assumptions.
@@ -238,12 +232,6 @@ func (w *work) refuses(steps []Step) (warnings []string, err error) {
 	}
 	return warnings, cmp.Or(keepsQuorum(w.quorum, w.snapshot, w.membersOf(steps), restart, restartFirst),
 		startsNone(w.cluster, w.diagnosis, w.snapshot, steps))
-}
-
-// apiServers is the gate after the work on control planes.
-func apiServers(nodes []string) Step {
-	return Step{Gate: APIServerGate, Nodes: nodes, Title: "Wait for the API server",
-		Why: "readyz with verified TLS, and the served certificate is the one on disk"}
 }
 
 // steps are the nodes of one step each, or of one for all of them.

@@ -272,7 +272,7 @@ func asked(r run.Request) *Asked {
 func (b *runBuilder) lookAfterLastChange() *snapshot.Snapshot {
 	changes := map[string]bool{}
 	for _, step := range b.steps {
-		changes[step.ID] = step.Changes && step.Action != plan.Backup
+		changes[step.ID] = step.Alters()
 	}
 	var last time.Time
 	of := map[string]time.Time{}

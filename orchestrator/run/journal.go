@@ -204,7 +204,7 @@ func (s State) Next(p plan.Plan) int {
 	}
 	if gate := p.Steps[i]; gate.Gate != "" && s.Steps[gate.ID] == Failed {
 		changes := func(step plan.Step) bool {
-			return step.Changes && step.Action != plan.Backup &&
+			return step.Alters() &&
 				slices.ContainsFunc(step.Nodes, func(n string) bool { return slices.Contains(gate.Nodes, n) })
 		}
 		if again := slices.IndexFunc(p.Steps[:i], changes); again >= 0 {
@@ -241,7 +241,7 @@ func (s State) Open() (string, bool) {
 func (s State) Touched(p plan.Plan) []string {
 	var out []string
 	for _, step := range p.Steps {
-		if _, begun := s.Steps[step.ID]; !begun || !step.Changes || step.Action == plan.Backup {
+		if _, begun := s.Steps[step.ID]; !begun || !step.Alters() {
 			continue
 		}
 		for _, n := range step.Nodes {
