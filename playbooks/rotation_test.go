@@ -223,4 +223,3 @@ func TestSuperseded(t *testing.T) {
 		}
 	}
 }
-

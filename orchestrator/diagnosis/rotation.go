@@ -295,10 +295,12 @@ func (r *Rotation) Lacks(s snapshot.Snapshot, stage Stage) []string {
 		default:
 			continue
 		}
-		if done {
-			r.begun = true
-		} else {
+		switch {
+		case !done:
+
 			out = append(out, fmt.Sprintf("%s: %s %s", c.Node, c.Place, what))
+		case stage != StageTrust || !c.Signs: // one that signs with one CA always has
+			r.begun = true
 		}
 	}
 	return out

@@ -75,6 +75,12 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 	unsupported := func(format string, args ...any) error {
 		return &UnsupportedError{fmt.Sprintf(format, args...)}
 	}
+	for _, n := range s.Nodes {
+		if n.Failure != nil {
+			return unsupported("nothing is known of %s (%s): a CA is rotated on all nodes; see why with kscertctl "+
+				"diagnose -i INVENTORY", n.Name, n.Failure.Message)
+		}
+	}
 	switch {
 	case p.selects():
 		return unsupported("a CA is rotated on every node that trusts it: omit --limit, --skip-phases and --until-phase")
@@ -87,12 +93,6 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 	case d.Route != diagnosis.None:
 		return unsupported("a CA is rotated only in a healthy cluster; recover it first (kscertctl run -i INVENTORY): %s",
 			d.Verdict)
-	}
-	for _, n := range s.Nodes {
-		if n.Failure != nil {
-			return unsupported("nothing is known of %s (%s): a CA is rotated on all nodes; see why with kscertctl "+
-				"diagnose -i INVENTORY", n.Name, n.Failure.Message)
-		}
 	}
 	if len(all) == 0 {
 		return unsupported("the next stage is %q, and not %q: see kscertctl ca status -i INVENTORY",

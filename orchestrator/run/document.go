@@ -10,8 +10,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
