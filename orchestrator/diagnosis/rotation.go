@@ -21,7 +21,7 @@ type Stage string
 const (
 	// StageMake: the next CA is next to the present one on each control plane, and unused.
 	StageMake Stage = "make"
-	// StageTrust: whoever trusts the present CA trusts both.
+	// StageTrust: what trusts the present CA trusts both.
 	StageTrust Stage = "trust"
 	// StageProve is a step of StageTrust: certificates of the next CA are accepted everywhere.
 	StageProve Stage = "prove"
