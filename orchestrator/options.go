@@ -328,6 +328,12 @@ func WithRenewedCAs(validity time.Duration, cas ...plan.CA) Option {
 	return setting(func(o *Options) { o.RenewCAs, o.CAValidity = cas, validity })
 }
 
+// WithRotatedCAs makes Run take one stage of the rotation of CAs to new keys, and do nothing else. The
+// lifetime counts when they are made; if it is 0, it is that of kubeadm's configuration, or as before.
+func WithRotatedCAs(stage diagnosis.Stage, validity time.Duration, cas ...plan.CA) Option {
+	return setting(func(o *Options) { o.RotateCAs, o.RotateStage, o.CAValidity = cas, stage, validity })
+}
+
 // WithSigned makes Run place certificates that CAs outside of the cluster have signed, issue none, and
 // do nothing else.
 func WithSigned(certificates ...plan.Signed) Option {
