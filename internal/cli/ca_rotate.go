@@ -74,7 +74,8 @@ before "servers" be rolled back.`,
 	cmd.Flags().Var(&until, "until",
 		"take all stages up to this one: "+strings.Join(stages, ", ")+" (default: the next stage alone, except drop)")
 	cmd.Flags().StringVar(&validity, "validity", "",
-		"how long the new CAs are valid, such as 10y or 3650d (default: as kubeadm's configuration sets it, or as before)")
+		"how long the new CAs are valid, such as 10y or 3650d (default: as kubeadm's configuration sets it, or as "+
+			"before)")
 	flags.registerRun(cmd, "workers change")
 	return cmd
 }

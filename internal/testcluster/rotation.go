@@ -62,7 +62,8 @@ func Rotating(ca certs.Kind, stages int) NodeEdit {
 			var kinds []certs.Kind
 			for _, c := range n.Certificates {
 				leaf, _ := certs.Lookup(c.Kind)
-				if !c.Served && !leaf.CA && !leaf.Copy && leaf.Signer == row.Authority && (leaf.Group == certs.GroupServing) == of.server {
+				if !c.Served && !leaf.CA && !leaf.Copy && leaf.Signer == row.Authority &&
+					(leaf.Group == certs.GroupServing) == of.server {
 					kinds = append(kinds, c.Kind)
 				}
 			}

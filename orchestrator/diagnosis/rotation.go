@@ -279,7 +279,8 @@ func (r *Rotation) Lacks(s snapshot.Snapshot, stage Stage) []string {
 	}
 	for _, c := range r.consumers(s) {
 		trusts := func(ca string) bool { return slices.Contains(c.Trusts, ca) }
-		what, done := "", false
+		var what string
+		var done bool
 		switch {
 		case stage == StageTrust && len(c.Trusts) > 0 && !c.Elsewhere:
 			what, done = "does not trust the next CA", trusts(NextCA)

@@ -41,7 +41,7 @@ func (p Policy) rotation(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Dia
 			all = append(all, r)
 		}
 	}
-	if err := cmp.Or(p.rotatable(s, d, all), cutOff(s, all, p.RotateStage)); err != nil {
+	if err := cmp.Or(p.rotatable(s, d, all), cutOff(all, p.RotateStage)); err != nil {
 		return made, err
 	}
 	b := builder{signer: func([]string) string { return "" }}
@@ -72,51 +72,65 @@ var proofs = map[diagnosis.Stage]string{
 
 // rotatable returns why the stage of a rotation cannot be planned; nil if it can.
 func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diagnosis.Rotation) error {
-	unsupported := func(format string, args ...any) error {
-		return &UnsupportedError{fmt.Sprintf(format, args...)}
-	}
 	for _, n := range s.Nodes {
 		if n.Failure != nil {
-			return unsupported("nothing is known of %s (%s): a CA is rotated on all nodes; see why with kscertctl "+
-				"diagnose -i INVENTORY", n.Name, n.Failure.Message)
+			return &UnsupportedError{fmt.Sprintf(
+				"nothing is known of %s (%s): a CA is rotated on all nodes; see why with kscertctl diagnose -i "+
+					"INVENTORY", n.Name, n.Failure.Message)}
 		}
 	}
 	switch {
 	case p.selects():
-		return unsupported("a CA is rotated on every node that trusts it: omit --limit, --skip-phases and --until-phase")
+		return &UnsupportedError{
+			"a CA is rotated on every node that trusts it: omit --limit, --skip-phases and --until-phase"}
 	case slices.Contains(p.RotateCAs, EtcdCA):
-		return unsupported("the CA of etcd is not rotated by this version: use --ca cluster,front-proxy")
+		return &UnsupportedError{
+			"the CA of etcd is not rotated by this version: name the others (--ca cluster,front-proxy)"}
 	case s.ExternalCA:
-		return unsupported("the inventory sets kube_external_ca_mode: rotate the CA where its key is, then use ca csr")
+		return &UnsupportedError{
+			"the inventory sets kube_external_ca_mode: rotate the CA where its key is, then have certificates issued " +
+				"(kscertctl ca csr -i INVENTORY --dir DIR)"}
 	case d.Route == diagnosis.Renew:
-		return unsupported("certificates are due: renew these first (kscertctl run -i INVENTORY), then rotate the CAs")
+		return &UnsupportedError{
+			"certificates are due: renew these first (kscertctl run -i INVENTORY), then rotate the CAs"}
 	case d.Route != diagnosis.None:
-		return unsupported("a CA is rotated only in a healthy cluster; recover it first (kscertctl run -i INVENTORY): %s",
-			d.Verdict)
-	}
-	if len(all) == 0 {
-		return unsupported("the next stage is %q, and not %q: see kscertctl ca status -i INVENTORY",
-			NextStage(s, p.RotateCAs), p.RotateStage)
+		return &UnsupportedError{
+			"a CA is rotated only in a healthy cluster; recover it first (kscertctl run -i INVENTORY): " + d.Verdict}
+	case len(all) == 0:
+		return &UnsupportedError{fmt.Sprintf("the next stage is %q, and not %q: see kscertctl ca status -i INVENTORY",
+			NextStage(s, p.RotateCAs), p.RotateStage)}
+	case p.RotateStage != diagnosis.StageMake:
+		return nil
 	}
 	for _, r := range all {
 		for _, n := range s.With(cluster.ControlPlane) {
-			ca, ok := n.Authority(r.CA)
-			several := slices.ContainsFunc(n.Certificates,
-				func(o certs.Certificate) bool { return !o.Served && o.Path == ca.Path && o.Position > 1 })
-			switch {
-			case p.RotateStage != diagnosis.StageMake:
-			case !ok || ca.Key != certs.KeyMatches:
-				return unsupported("the key of %s is not on %s: put it there from another control plane, or rotate the "+
-					"CA where its key is", r.CA, n.Name)
-			case several:
-				return unsupported("%s on %s holds several certificates: finish that rotation by hand first", ca.Path, n.Name)
-			}
-			if file := n.Facts[signingFact]; r.CA == certs.KubernetesCA && p.RotateStage == diagnosis.StageMake &&
-				file != ca.Path {
-				return unsupported("kube-controller-manager on %s signs with %s, and not with %s: this version does not "+
-					"rotate that", n.Name, cmp.Or(file, "no file"), ca.Path)
+			if err := replaceable(n, r.CA); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+// replaceable returns why the CA of a control plane cannot be replaced by another one; nil if it can.
+func replaceable(n snapshot.Node, name certs.Authority) error {
+	ca, ok := n.Authority(name)
+	several := slices.ContainsFunc(n.Certificates,
+		func(o certs.Certificate) bool { return !o.Served && o.Path == ca.Path && o.Position > 1 })
+	file := n.Facts[signingFact]
+	switch {
+	case !ok || ca.Key != certs.KeyMatches:
+		return &UnsupportedError{fmt.Sprintf(
+			"the key of %s is not on %s: put it there from another control plane, or rotate the CA where its key is",
+			name, n.Name)}
+	case several:
+		return &UnsupportedError{fmt.Sprintf(
+			"%s on %s holds several certificates: leave only the one that signs there, once nothing needs the others "+
+				"(kscertctl ca status -i INVENTORY)", ca.Path, n.Name)}
+	case name == certs.KubernetesCA && file != ca.Path:
+		return &UnsupportedError{fmt.Sprintf(
+			"kube-controller-manager on %s signs with %s, and not with %s, which this version does not rotate: have "+
+				"it sign with the cluster's CA first", n.Name, cmp.Or(file, "no file"), ca.Path)}
 	}
 	return nil
 }
@@ -125,13 +139,14 @@ const signingFact = "kube-controller-manager.cluster-signing-cert-file"
 
 // cutOff returns who would be cut off by a stage; nil if no one would: what presents a certificate that no
 // stage replaces, and what trusts only the CA that is dropped.
-func cutOff(s snapshot.Snapshot, all []diagnosis.Rotation, stage diagnosis.Stage) error {
+func cutOff(all []diagnosis.Rotation, stage diagnosis.Stage) error {
 	var lines []string
 	for _, r := range all {
 		for _, c := range r.Consumers {
 			switch {
 			case c.Elsewhere && c.Presents == diagnosis.PresentCA && c.Server:
-				lines = append(lines, fmt.Sprintf("%s: %s is a serving certificate that no stage issues again", c.Node, c.Place))
+				lines = append(lines, fmt.Sprintf("%s: %s is a serving certificate that no stage issues again",
+					c.Node, c.Place))
 			case stage != diagnosis.StageDrop:
 			case c.Elsewhere && c.Presents == diagnosis.PresentCA:
 				lines = append(lines, fmt.Sprintf("%s: %s is of the CA that is dropped", c.Node, c.Place))
@@ -143,7 +158,8 @@ func cutOff(s snapshot.Snapshot, all []diagnosis.Rotation, stage diagnosis.Stage
 	if len(lines) == 0 {
 		return nil
 	}
-	return &UnsupportedError{"these would be cut off: replace them first: " + strings.Join(lines, "; ")}
+	return &UnsupportedError{"replace these first, which would be cut off (kscertctl ca status -i INVENTORY): " +
+		strings.Join(lines, "; ")}
 }
 
 // rotationWarnings are what the approver of a stage has to know.
@@ -152,15 +168,16 @@ func rotationWarnings(s snapshot.Snapshot, all []diagnosis.Rotation, stage diagn
 	for _, r := range all {
 		switch {
 		case stage == diagnosis.StageServers:
-			out = append(out, fmt.Sprintf("after this stage the key of %s is another one, and no rollback leads behind it",
-				r.CA))
+			out = append(out, fmt.Sprintf("after this stage the key of %s is another one, and no rollback leads "+
+				"behind it", r.CA))
 		case stage == diagnosis.StageDrop && r.CA == certs.KubernetesCA:
-			out = append(out, "users' kubeconfigs and client certificates of the former CA work no more after this stage")
+			out = append(out, "users' kubeconfigs and client certificates of the former CA work no more after this "+
+				"stage")
 			for _, n := range s.Nodes {
 				for _, t := range n.Trust {
 					if t.By == snapshot.Pod && len(t.StartedBefore) > 0 {
-						out = append(out, fmt.Sprintf("restart these pods on %s before, unless they read their CA again "+
-							"while they run (as client-go from Kubernetes 1.36 on): %s", n.Name,
+						out = append(out, fmt.Sprintf("restart these pods on %s before, unless they read their CA "+
+							"again while they run (as client-go from Kubernetes 1.36 on): %s", n.Name,
 							cluster.Some(t.StartedBefore, 10)))
 					}
 				}
@@ -182,14 +199,14 @@ func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis
 		}
 	}
 	step := func(stage diagnosis.Stage, nodes []string, title, why string) Step {
-		return Step{Action: CARotate, Stage: stage, Nodes: nodes, AtOnce: several(nodes), Authorities: names, Next: next,
-			Title: title, Why: why}
+		return Step{Action: CARotate, Stage: stage, Nodes: nodes, AtOnce: several(nodes), Authorities: names,
+			Next: next, Title: title, Why: why}
 	}
 	controlPlanes := cluster.Names(c.With(cluster.ControlPlane))
 	if p.RotateStage == diagnosis.StageMake {
 		made := step(p.RotateStage, controlPlanes, "Make the next CAs",
-			"with new keys and other names, on "+controlPlanes[0]+"; the keys reach the other control planes encrypted "+
-				"to each. Nothing uses them yet")
+			"with new keys and other names, on "+controlPlanes[0]+"; the keys reach the other control planes "+
+				"encrypted to each. Nothing uses them yet")
 		made.Validity = p.CAValidity
 		b.step(made)
 		return
@@ -201,7 +218,8 @@ func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis
 			"components, administrators and the kubelet; kube-controller-manager signs with the next CA"},
 		diagnosis.StageServers: {"Serve certificates of the next CA",
 			"the CA and its key are replaced; the API server reloads its certificate"},
-		diagnosis.StageDrop: {"Trust the next CA alone", "files and kubeconfigs; what reads a CA only when it starts restarts"},
+		diagnosis.StageDrop: {"Trust the next CA alone",
+			"files and kubeconfigs; what reads a CA only when it starts restarts"},
 	}[p.RotateStage]
 	for _, name := range controlPlanes {
 		b.step(step(p.RotateStage, []string{name}, what[0], what[1]))
@@ -227,7 +245,8 @@ func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis
 }
 
 // rotatedElsewhere are the nodes that are no control planes and have something that a stage changes.
-func rotatedElsewhere(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis.Rotation, stage diagnosis.Stage) []string {
+func rotatedElsewhere(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis.Rotation,
+	stage diagnosis.Stage) []string {
 	var out []string
 	for _, n := range c.Nodes {
 		seen, _ := s.Node(n.Name)

@@ -23,9 +23,9 @@ func Rotations(w io.Writer, all diagnosis.Rotations) error {
 			stage = "the rotation has reached the stage " + cmp.Or(string(r.Stage), "none")
 		}
 		out.line("%s: %s", r.CA, stage)
-		out.line("  present: %s, expires at %s", shell.Quote(r.Present.Subject), r.Present.NotAfter.UTC().Format(time.RFC3339))
+		out.line("  present: %s", caNamed(r.Present))
 		if r.Next != nil {
-			out.line("  next:    %s, expires at %s", shell.Quote(r.Next.Subject), r.Next.NotAfter.UTC().Format(time.RFC3339))
+			out.line("  next:    %s", caNamed(*r.Next))
 		}
 		for _, what := range r.Missing {
 			out.line("  missing: %s", what)
@@ -51,6 +51,10 @@ func Rotations(w io.Writer, all diagnosis.Rotations) error {
 		out.line("Nothing is known of: %s", strings.Join(all.Unknown, ", "))
 	}
 	return out.err
+}
+
+func caNamed(ca diagnosis.CAName) string {
+	return shell.Quote(ca.Subject) + ", expires at " + ca.NotAfter.UTC().Format(time.RFC3339)
 }
 
 // presented is the CA of what a consumer presents, or signs with.
