@@ -176,6 +176,35 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// TestChainOfARotation: a renewal between servers and drop keeps what serves clients of the former CA.
+func TestChainOfARotation(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "kubernetes")
+	n := caNode(t, ca)
+	n.write(n.conf+"/ssl/front-proxy-ca.crt", ca.Certificate, 0o644)
+	n.write(n.conf+"/ssl/front-proxy-ca.key", ca.Key, 0o600)
+	n.rotation("make", "KSCERT_RECEIVERS=")
+	next, cross := n.read(n.conf+"/ssl/ca-next.crt"), n.read(n.conf+"/ssl/ca-cross.crt")
+	out, errs, err := n.run(fmt.Sprintf(`pki=%s
+umask 077
+leaf() {
+  stage=%[2]s
+  quietly openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$stage/key"
+  quietly openssl req -new -key "$stage/key" -subj /CN=kube-apiserver -out "$stage/request"
+  echo 'basicConstraints = critical, CA:FALSE' >"$stage/extensions"
+  sign_request "$pki/ca-next.crt" "$pki/ca-next.key" 86400
+}
+leaf
+cat "$stage/new.pem" "$pki/ca-cross.crt" >"$stage/old.crt"
+leaf
+cat "$pki/ca-next.crt" "$pki/ca-former.crt" >"$stage/ca.crt"
+chain "$stage/old.crt" "$stage/new.pem" "$stage/ca.crt"
+certificates "$stage/new.pem"`, n.conf+"/ssl", t.TempDir()))
+	if err != nil || !strings.HasSuffix(out, string(cross)) || strings.Contains(out, string(next)) {
+		t.Errorf("%v: %s%s", err, out, errs)
+	}
+}
+
 // TestRotationRefuses: what is not the agreed CA is not placed, and nothing is without its stage.
 func TestRotationRefuses(t *testing.T) {
 	t.Parallel()

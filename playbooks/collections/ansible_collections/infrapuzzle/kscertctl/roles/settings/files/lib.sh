@@ -270,7 +270,8 @@ lasts() {
 }
 
 # chain OLD NEW CA: appends to NEW the certificates after the first one in OLD that still lead from
-# NEW's to its CAs. A CA that is in the file CA, too, is taken from there.
+# NEW's to its CAs. A CA that is in the file CA, too, is taken from there, but not the same key as another
+# CA has signed it (ca_rotation).
 chain() {
   [ "$(grep -c '^-----BEGIN CERTIFICATE-----' "$1")" -gt 1 ] || return 0
   openssl x509 -in "$2" -out "$2.chain"
@@ -282,7 +283,8 @@ chain() {
     printf '%s\n' "$blocks" | openssl x509 -out "$2.next" 2>/dev/null || continue
     [ "$(openssl x509 -in "$2.next" -noout -subject_hash)" = "$wanted" ] || continue
     wanted_key=$(openssl x509 -in "$2.next" -noout -pubkey)
-    ! with_each "$3" has_key || printf '%s\n' "$one" >"$2.next"
+    wanted_issuer=$(openssl x509 -in "$2.next" -noout -issuer_hash)
+    ! with_each "$3" has_key_and_issuer || printf '%s\n' "$one" >"$2.next"
     openssl x509 -in "$2.next" -noout -checkend 0 >/dev/null || break
     cat "$2.next" >>"$2.chain"
     wanted=$(openssl x509 -in "$2.next" -noout -issuer_hash)
@@ -306,6 +308,11 @@ with_each() {
 
 # has_key: $one has the public key in $wanted_key.
 has_key() { [ "$(printf '%s\n' "$one" | openssl x509 -noout -pubkey)" = "$wanted_key" ]; }
+
+# has_key_and_issuer: the same, and the issuer in $wanted_issuer.
+has_key_and_issuer() {
+  has_key && [ "$(printf '%s\n' "$one" | openssl x509 -noout -issuer_hash)" = "$wanted_issuer" ]
+}
 
 # later: $one has the key, and expires later than the one in $issuer. It fails, so that all are
 # tried.
