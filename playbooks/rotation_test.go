@@ -5,10 +5,14 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/infrapuzzle/kscertctl/internal/testansible"
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
@@ -250,5 +254,64 @@ func TestSuperseded(t *testing.T) {
 		if want := row.due + "\n" + n.conf + "/ssl/" + row.signs + "\n"; err != nil || out != want {
 			t.Errorf("%+v: %v: %s%s", row, err, out, errs)
 		}
+	}
+}
+
+// TestRotationPlays has Ansible carry what nodes print from one to the other: the next CA and its encrypted
+// key between control planes, and the certificates to a worker.
+func TestRotationPlays(t *testing.T) {
+	t.Parallel()
+	ca, proxy := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "front-proxy-ca")
+	root := t.TempDir()
+	var inventory strings.Builder
+	nodes := map[string]*node{}
+	for _, name := range []string{"cp1", "cp2", "w1"} {
+		n := newNode(t)
+		n.write(n.conf+"/ssl/ca.crt", ca.Certificate, 0o644)
+		if name != "w1" {
+			n.write(n.conf+"/ssl/ca.key", ca.Key, 0o600)
+			n.write(n.conf+"/ssl/front-proxy-ca.crt", proxy.Certificate, 0o644)
+			n.write(n.conf+"/ssl/front-proxy-ca.key", proxy.Key, 0o600)
+		}
+		nodes[name] = n
+		fmt.Fprintf(&inventory, "[all]\n%s kscert_config_dir=%s kscert_etcd_cert_dir=%s kscert_bin_dir=%s kscert_backup_root=%s\n", name, n.conf, n.etcd, n.bin, filepath.Dir(n.backup))
+	}
+	inventory.WriteString("[kube_control_plane]\ncp1\ncp2\n[kube_node]\nw1\n")
+	cp1, cp2, w1 := nodes["cp1"], nodes["cp2"], nodes["w1"]
+	cp1.write(root+"/hosts", []byte(inventory.String()), 0o600)
+	play := func(stage string, args ...string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), filepath.Join(testansible.Bins(t)[0], "ansible-playbook"), append([]string{
+			"-i", root + "/hosts", "ca-rotate.yml", "-e", "ansible_connection=local", "-e", "ansible_become=false", "-e", "ansible_python_interpreter={{ ansible_playbook_python }}",
+			"-e", "kscert_run=" + stage, "-e", "kscert_wait_seconds=0", "-e", "kscert_etcd_snapshot=never", "-e", "kscert_ca_stage=" + stage,
+			"-e", `{"kscert_cas": ["kubernetes-ca", "front-proxy-ca"]}`,
+		}, args...)...)
+		cmd.Env = append(os.Environ(), "KSCERT_ROOT="+root, "ANSIBLE_NOCOLOR=True")
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	out, err := play("make", "-e", "kscert_hosts=kube_control_plane")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, file := range []string{"ca-next.crt", "ca-next.key", "ca-cross.crt", "front-proxy-ca-next.key"} {
+		if !bytes.Equal(cp1.read(cp1.conf+"/ssl/"+file), cp2.read(cp2.conf+"/ssl/"+file)) {
+			t.Errorf("%s differs", file)
+		}
+	}
+	for line := range strings.Lines(string(cp1.read(cp1.conf + "/ssl/ca-next.key"))) {
+		if strings.Contains(out, strings.TrimSpace(line)) {
+			t.Fatal("the output has the key")
+		}
+	}
+	next := cp1.read(cp1.conf + "/ssl/ca-next.crt")
+	want := certs.Describe(parsed(t, next)).Fingerprint
+	if out, err := play("trust", "-e", "kscert_hosts=w1", "-e", `{"kscert_ca_want": {"kubernetes-ca": "`+strings.Repeat("0", 64)+`"}}`); err == nil {
+		t.Errorf("another CA than the agreed one is taken: %s", out)
+	}
+	if out, err := play("trust", "-e", "kscert_hosts=w1", "-e", `{"kscert_ca_want": {"kubernetes-ca": "`+want+`"}}`); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if got := w1.read(w1.conf + "/ssl/ca.crt"); !bytes.Equal(got, append(slices.Clone(ca.Certificate), next...)) {
+		t.Errorf("the worker trusts\n%s", got)
 	}
 }
