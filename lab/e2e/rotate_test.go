@@ -128,7 +128,7 @@ func wantNowhere(ctx context.Context, t *testing.T, c *cluster.Cluster, certific
 	find := strings.Join(patterns, "|")
 	find = strings.ReplaceAll(find, "+", "[+]")
 	for _, n := range c.Nodes() {
-		out := shellOutput(ctx, t, c, n.Name, fmt.Sprintf("grep -rlE '%s' /etc /root /var/lib/kubelet /var/lib/kscertctl 2>/dev/null || :", find))
+		out := shellOutput(ctx, t, c, n.Name, fmt.Sprintf("grep -rlE -D skip '%s' /etc /root /var/lib/kubelet /var/lib/kscertctl 2>/dev/null || :", find))
 		if out != "" {
 			t.Errorf("%s: the former CA is in %s", n.Name, out)
 		}
