@@ -197,7 +197,7 @@ func (o Options) renewable() error {
 		return nil
 	}
 	return &Error{Code: ExitUsage,
-		Summary: fmt.Sprintf("all that expires within %d days is to be renewed, but new certificates are valid for a year",
+		Summary: fmt.Sprintf("what expires within %d days is to be renewed, and new certificates are valid for a year",
 			days(o.Thresholds.RenewBefore)),
 		Next: fmt.Sprintf("nothing was changed; name at most %d days with --warn or --due-before",
 			days(plan.LongestRenewBefore))}

@@ -55,9 +55,14 @@ func (f *fleetFlags) choosing(cmd *cobra.Command, parallel int) {
 // fleetKnown are the settings that a cluster of a fleet may have.
 func fleetKnown(root *cobra.Command) config.Known {
 	k := known(root)
-	const inventory = "inventory"
-	k.Settings = slices.DeleteFunc(k.Settings, func(s config.Setting) bool { return s.Name == inventory })
-	k.Refused[inventory] = "a fleet file names them in \"inventories\" or \"each\""
+	refused := map[string]string{"inventory": "a fleet file names them in \"inventories\" or \"each\""}
+	for _, s := range settings() {
+		if s.whole {
+			refused[s.name] = "it is no setting of a cluster: use the flag, the environment or " + config.FileName
+		}
+	}
+	maps.Copy(k.Refused, refused)
+	k.Settings = slices.DeleteFunc(k.Settings, func(s config.Setting) bool { return refused[s.Name] != "" })
 	return k
 }
 
@@ -65,8 +70,9 @@ func fleetKnown(root *cobra.Command) config.Known {
 type chosen struct {
 	fleet.File
 	// path is that of the file, absolute.
-	path     string
-	clusters []fleet.Cluster
+	path string
+	// all are the clusters of the file, clusters those that were chosen.
+	all, clusters []fleet.Cluster
 	// base has the settings from elsewhere for all clusters.
 	base map[string]config.Value
 	// ask asks for a password, once for all clusters.
@@ -93,11 +99,10 @@ func (f *fleetFlags) choose(cmd *cobra.Command, s Streams, names []string) (c ch
 	if c.File, err = fleet.Parse(f.file, text, fleetKnown(cmd.Root())); err != nil {
 		return c, fleetError(err)
 	}
-	all, err := c.Clusters(os.DirFS("/"), filepath.Dir(c.path))
-	if err != nil {
+	if c.all, err = c.Clusters(os.DirFS("/"), filepath.Dir(c.path)); err != nil {
 		return c, fleetError(err)
 	}
-	if c.clusters, err = fleet.Choose(all, selector, names); err != nil {
+	if c.clusters, err = fleet.Choose(c.all, selector, names); err != nil {
 		return c, usage(cmd, err)
 	}
 	from, err := readElsewhere(cmd)

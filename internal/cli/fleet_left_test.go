@@ -36,6 +36,8 @@ func TestLeftByPod(t *testing.T) {
 		{"a rollback", []run.Record{kept(time.Hour, run.KindRollback, run.Failed), stopped}, "", nil},
 		{"after one from the future", []run.Record{kept(-time.Hour, run.KindRun, run.Failed), stopped}, "a", nil},
 		{"after one that cannot be read", []run.Record{{ID: "b", Err: unreadable}, stopped}, "a", nil},
+		{"after one of today that cannot be read", []run.Record{{ID: "20260301T110000Z-abcdef", Err: unreadable}, stopped}, "", unreadable},
+		{"after one of last week that cannot be read", []run.Record{{ID: "20260222T110000Z-abcdef", Err: unreadable}, stopped}, "a", nil},
 		{"it cannot be used", []run.Record{refused}, "", unreadable},
 		{"another holds the lock", []run.Record{{ID: "b", Err: locked}, stopped}, "", locked},
 	} {

@@ -40,6 +40,8 @@ type member struct {
 	shown *plan.Plan
 	// begun: a run on it was stopped after a change. That is continued whatever the windows are.
 	begun bool
+	// half: a run on it was stopped after a change, and may be left alone now.
+	half bool
 	// recalled: the record of that run comes from control planes, which may leave out what is due.
 	recalled bool
 }
@@ -358,7 +360,7 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) (*rep
 		return nil, err
 	}
 	if earlier != nil {
-		c.clusters = those(*earlier, c.clusters)
+		c.clusters = c.those(*earlier)
 	}
 	all, doc, err := c.members(cmd)
 	if err != nil {
@@ -392,7 +394,11 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) (*rep
 	if err != nil {
 		return nil, err
 	}
-	w.work(ctx, s, fleet.Policy{Parallel: f.parallel, PerDomain: c.PerDomain, StopAfter: f.stopAfter},
+	half, err := f.halfDone(c, all)
+	if err != nil {
+		return nil, err
+	}
+	w.work(ctx, s, fleet.Policy{Parallel: f.parallel, PerDomain: c.PerDomain, Half: half, StopAfter: f.stopAfter},
 		time.Now().Add(wait))
 	again := []string{"fleet", "run", "--resume", doc.Fleet, "-f", c.path}
 	for _, name := range []string{"parallel-clusters", "stop-after-failures"} {
@@ -402,7 +408,8 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) (*rep
 	}
 	next := "see the runs of the clusters, and continue: " + orchestrator.Command(f.state, again...)
 	err = verdictOf("failed", doc.Clusters, next)
-	if cmd.Context().Err() != nil &&
+	left := func(m *member) bool { return m.at.State == report.FleetWaiting }
+	if cmd.Context().Err() != nil && slices.ContainsFunc(all, left) &&
 		orchestrator.Worst(orchestrator.Code(err), orchestrator.ExitInterrupted) == orchestrator.ExitInterrupted {
 		err = &orchestrator.Error{Code: orchestrator.ExitInterrupted, Summary: "interrupted", Next: next, Err: err}
 	}
@@ -454,15 +461,50 @@ func (f *fleetRunFlags) earlier(cmd *cobra.Command, names []string) (*report.Fle
 	return &doc, nil
 }
 
+// halfDone marks the clusters that an earlier fleet run of this machine has left half done, and counts others of
+// the file by failure domain.
+func (f *fleetRunFlags) halfDone(c chosen, all []*member) (map[string]int, error) {
+	if c.PerDomain == 0 {
+		return nil, nil
+	}
+	records, err := orchestrator.Fleets(f.state)
+	if err != nil {
+		return nil, err
+	}
+	others, seen := map[string]int{}, map[string]bool{}
+	for _, r := range records { // the newest first
+		doc, err := readFleet(r)
+		if err != nil || doc.File != c.path {
+			continue
+		}
+		for _, was := range doc.Clusters {
+			if was.Run == "" || seen[was.Name] {
+				continue
+			}
+			seen[was.Name] = true
+			m := member{at: &was}
+			if m.left(was); !m.begun {
+				continue
+			}
+			if i := slices.IndexFunc(all, func(m *member) bool { return m.Name == was.Name }); i >= 0 {
+				all[i].half = true
+			} else if domain := was.Labels[c.DomainLabel]; domain != "" {
+				others[domain]++
+			}
+		}
+	}
+	return others, nil
+}
+
 // those are the clusters of an earlier fleet run, as the fleet file has them now. One that it has no more
 // is held, without inventories: what was begun there is not forgotten.
-func those(earlier report.FleetRun, now []fleet.Cluster) []fleet.Cluster {
+func (c chosen) those(earlier report.FleetRun) []fleet.Cluster {
 	all := make([]fleet.Cluster, len(earlier.Clusters))
 	for i, was := range earlier.Clusters {
 		all[i] = fleet.Cluster{Name: was.Name, Labels: was.Labels, WaveName: was.Wave,
-			Hold: "it is no longer in the fleet file"}
-		if at := slices.IndexFunc(now, func(c fleet.Cluster) bool { return c.Name == was.Name }); at >= 0 {
-			all[i] = now[at]
+			Domain: was.Labels[c.DomainLabel], Hold: "it is no longer in the fleet file"}
+		if at := slices.IndexFunc(c.clusters, func(c fleet.Cluster) bool { return c.Name == was.Name }); at >= 0 {
+			all[i] = c.clusters[at]
 		}
 	}
 	return all
@@ -707,7 +749,7 @@ func (w *fleetWork) jobs() (jobs []fleet.Job, of []*member) {
 		report.FleetFailed: fleet.Failed, report.FleetHeld: fleet.Done}
 	for _, m := range w.all {
 		j := fleet.Job{State: fleet.Waiting, Wave: m.Wave, Domain: m.Domain, Windows: m.Windows,
-			Half: m.begun && m.at.State != report.FleetDone}
+			Half: (m.begun || m.half) && m.at.State != report.FleetDone}
 		if m.begun {
 			j.Windows = nil
 		}
@@ -785,7 +827,7 @@ func (w *fleetWork) why(p fleet.Policy) {
 	now := time.Now()
 	words := map[fleet.Reason]string{
 		fleet.AfterStop: "too many clusters have failed", fleet.AfterWave: "a wave before it is not done",
-		fleet.InDomain: "its failure domain is being worked on",
+		fleet.InDomain: "its failure domain is being worked on, or was left half done",
 	}
 	w.note(func() {
 		jobs, of := w.jobs()
@@ -852,6 +894,9 @@ func (w *fleetWork) carry(ctx context.Context, s Streams, m *member, resumed str
 		return orchestrator.Result{}, err
 	}
 	opts.Stop, opts.Approve, to.notify.cluster = w.stop, m.approver(), m.Name
+	if w.recall { // no other Pod may follow this one
+		opts.Stop, opts.Observe = untilChange(w.stop, resumed != "", opts.Observe)
+	}
 	next := opts.Observe
 	opts.Observe = func(e orchestrator.Event) {
 		if next != nil {
@@ -868,6 +913,38 @@ func (w *fleetWork) carry(ctx context.Context, s Streams, m *member, resumed str
 			}
 			return o.Run(ctx)
 		})
+}
+
+// untilChange returns a channel that is closed with stop, unless nodes are being changed by then: that is
+// finished. changing is true if they are from the beginning. The function observes it, and calls next.
+func untilChange(stop <-chan struct{}, changing bool, next func(orchestrator.Event)) (<-chan struct{},
+	func(orchestrator.Event)) {
+	before, changes := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	change := func() { once.Do(func() { close(changes) }) }
+	if changing {
+		change()
+	}
+	go func() {
+		select {
+		case <-changes:
+			return
+		case <-stop:
+		}
+		select {
+		case <-changes:
+		default:
+			close(before)
+		}
+	}()
+	return before, func(e orchestrator.Event) {
+		if e.Kind == orchestrator.EventStepBegin && e.Step != nil && e.Step.Alters() {
+			change()
+		}
+		if next != nil {
+			next(e)
+		}
+	}
 }
 
 // lookBack asks a cluster whose window is closed for a run that an earlier Pod left: once begun, it is
@@ -947,7 +1024,8 @@ func running(records []run.Record) bool {
 func leftByPod(records []run.Record, now time.Time) (string, error) {
 	for _, r := range records {
 		if len(r.Entries) == 0 { // its copies cannot be read, or it only holds the lock
-			if orchestrator.Code(r.Err) == orchestrator.ExitLocked {
+			if fresh := now.Sub(run.Named(r.ID)) < recallWithin; r.Err != nil &&
+				(fresh || orchestrator.Code(r.Err) == orchestrator.ExitLocked) {
 				return "", r.Err
 			}
 			continue

@@ -313,7 +313,11 @@ func (w *watcher) until(ctx context.Context, spec fleetjob.Spec) (report.FleetRu
 				following.Go(func() { w.follow(logging, name) })
 			}
 		}
-		if at.jobs[len(at.jobs)-1].Ended() {
+		i := slices.IndexFunc(at.jobs, func(j fleetjob.Job) bool { return j.Metadata.Name == spec.Name })
+		if i < 0 {
+			return at.doc, fmt.Errorf("the Job %s is no longer there: its clusters may be half done", spec.Name)
+		}
+		if at.jobs[i].Ended() {
 			defer time.AfterFunc(lastLogs, cancel).Stop()
 			following.Wait()
 			return at.doc, nil

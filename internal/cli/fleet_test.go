@@ -3,6 +3,7 @@ package cli_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -309,10 +310,24 @@ func TestFleetAfterFailures(t *testing.T) {
 	zones := "failure-domain: {label: zone}\n"
 	p, _ := fleetOf(t, zones, [3]string{"a", "[ $1 != renew-certs.yml ] || exit 3", ", labels: {zone: z1}"},
 		[3]string{"b", renews, ", labels: {zone: z1}"}, [3]string{"c", renews, ", labels: {zone: z2}"})
-	doc := readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json", "--stop-after-failures", "2").want(t, 8).out)
-	if doc.want(t, "failed", 8, "a failed 8, b waiting 0, c done 0"); doc.Clusters[1].Reason != "its failure domain is being worked on" {
+	first := readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json", "--stop-after-failures", "2").want(t, 8).out)
+	doc := first
+	if doc.want(t, "failed", 8, "a failed 8, b waiting 0, c done 0"); doc.Clusters[1].Reason != "its failure domain is being worked on, or was left half done" {
 		t.Errorf("%+v", doc.Clusters)
 	}
+	// The next fleet run does not forget that, whichever clusters it is about.
+	doc = readDoc(t, p.command(t, "fleet", "run", "b", "--yes", "-o", "json").want(t, 0).out)
+	doc.want(t, "done", 0, "b waiting 0")
+	file := filepath.Join(p.dir, "fleet.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, regexp.MustCompile(`(?m)^- \{name: a,.*\n`).ReplaceAll(text, nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Nor does one that is resumed without the cluster.
+	readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json", "--resume", first.Fleet).want(t, 8).out).want(t, "failed", 8, "a held 8, b waiting 0, c done 0")
 	p, _ = fleetOf(t, "", [3]string{"a", "[ $1 != lock.yml ] || exit 3", ""}, [3]string{"b", renews, ""})
 	got := p.command(t, "fleet", "run", "--yes", "-o", "json").want(t, 7, "next: ")
 	readDoc(t, got.out).want(t, "failed", 7, "a failed 7, b done 0")
@@ -508,6 +523,25 @@ func TestFleetWorkGoesOn(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A Pod that gets SIGTERM finishes a cluster that it has begun to change: no other Pod may follow.
+func TestFleetWorkFinishesWhatItChanges(t *testing.T) {
+	t.Parallel()
+	p, dirs := fleetOf(t, "", [3]string{"a", slow, ""})
+	running := p.again(t, "fleet", "work", "a", "--index", "0", "--state-dir", filepath.Join(p.dir, "state"), "-o", "json")
+	a := tried{dir: dirs["a"]}
+	a.until(t, "begun")
+	if err := running.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	a.keep(t, "go", "")
+	out, err := io.ReadAll(running.out)
+	if code := running.code(t); code != 0 || err != nil {
+		t.Fatalf("exit code %d, %v: %s", code, err, out)
+	}
+	readDoc(t, string(out)).want(t, "interrupted", 0, "a done 0")
 }
 
 // onTerminal is an operator who types an answer; before that, something else happens.

@@ -40,6 +40,8 @@ type setting struct {
 	// recorded is true for what the record of a run holds. Commands that use a record take it from
 	// there or from a flag: a run continues as it was begun.
 	recorded bool
+	// whole is true if it is about a command as a whole, not about one cluster: no fleet file has it.
+	whole bool
 	// but is a command in which the flag means something else, and cannot be set elsewhere.
 	but string
 }
@@ -101,11 +103,11 @@ func settings() []setting {
 			{name: "rollback-on-failure"},
 		}),
 		grouped(engine, []setting{
-			{name: "image"},
-			{name: "files"},
-			{name: "volume-claim"},
-			{name: "retries"},
-			{name: "queue"},
+			{name: "image", whole: true},
+			{name: "files", whole: true},
+			{name: "volume-claim", whole: true},
+			{name: "retries", whole: true},
+			{name: "queue", whole: true},
 		}),
 		grouped(telling, []setting{
 			{name: "fail-on", values: failOn()},
@@ -118,9 +120,9 @@ func settings() []setting {
 			{name: "notify-format", values: names(notify.Formats())},
 			{name: "notify-timeout"},
 			{name: "notify-tries"},
-			{name: "interval"},
-			{name: "web.listen-address"},
-			{name: "web.config.file", path: anchor.Whole},
+			{name: "interval", whole: true},
+			{name: "web.listen-address", whole: true},
+			{name: "web.config.file", path: anchor.Whole, whole: true},
 		}),
 	)
 }

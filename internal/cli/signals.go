@@ -84,6 +84,6 @@ func stopsInOrder(cmd *cobra.Command, s Streams, opts *orchestrator.Options) (ct
 	}
 	return hard, context.AfterFunc(soft, func() {
 		_, _ = fmt.Fprintln(s.Err,
-			"interrupted: a step that changes nodes is finished first; interrupt again to stop at once")
+			"interrupted: what is changing nodes is finished first; interrupt again to stop at once")
 	})
 }

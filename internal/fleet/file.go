@@ -383,17 +383,26 @@ type Cluster struct {
 
 // Clusters finds the inventories that patterns stand for and returns the clusters in their
 // order; dir is the absolute directory of the file, below the root of the file system. A
-// cluster that a pattern finds and that has an entry of its own, by its name or its inventory, is
+// cluster that a pattern finds and that has an entry of its own, by its name or an inventory, is
 // that of the entry. An error is of type config.SettingErrors.
 func (f File) Clusters(root fs.FS, dir string) ([]Cluster, error) {
 	var out []Cluster
 	var problems config.SettingErrors
 	where := map[string]config.Origin{}
+	named := map[string]bool{}
+	var places []string // of the inventories of named entries
+	for _, e := range f.Entries {
+		if e.Name == "" {
+			continue
+		}
+		named[e.Name] = true
+		if found, err := e.find(root, dir); err == nil { // it is reported below
+			places = append(places, found[0].Inventories...)
+		}
+	}
 	own := func(c Cluster) bool {
-		return slices.ContainsFunc(f.Entries, func(e Entry) bool {
-			return e.Name == c.Name || e.Name != "" && slices.ContainsFunc(e.Inventories, func(inventory string) bool {
-				return !isPattern(inventory) && below(dir, inventory) == c.Inventories[0]
-			})
+		return named[c.Name] || slices.ContainsFunc(places, func(p string) bool {
+			return p == c.Inventories[0] || within(p, c.Inventories[0]) || within(c.Inventories[0], p)
 		})
 	}
 	for _, e := range f.Entries {
@@ -516,6 +525,9 @@ func glob(root fs.FS, dir, pattern string) ([]string, error) {
 	}
 	return paths, nil
 }
+
+// within reports whether a path is below a directory.
+func within(p, dir string) bool { return strings.HasPrefix(p, strings.TrimSuffix(dir, "/")+"/") }
 
 func isPattern(s string) bool { return strings.ContainsAny(s, `*?[\`) }
 

@@ -209,6 +209,26 @@ func TestOwnEntries(t *testing.T) {
 	}
 }
 
+// The same where the entry names its inventory by a pattern or a directory.
+func TestOwnEntriesByPattern(t *testing.T) {
+	t.Parallel()
+	root := fstest.MapFS{"d/inv/fra1/hosts.yaml": {}, "d/inv/ber1/hosts.yaml": {}, "d/inv/new/hosts.yaml": {}}
+	for _, inventory := range []string{"inv/fra1/*.yaml", "inv/fra1", "inv/fra1/hosts.yaml", "/d/inv/fra1/"} {
+		f, err := fleet.Parse("f", fmt.Appendf(nil, "clusters:\n- {name: frankfurt, inventories: %q, hold: frozen}\n- each: inv/*/hosts.yaml\n", inventory), known())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := f.Clusters(root, "/d")
+		var got []string
+		for _, c := range all {
+			got = append(got, c.Name+c.Hold)
+		}
+		if want := []string{"frankfurtfrozen", "ber1", "new"}; err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %v %v, want %v", inventory, got, err, want)
+		}
+	}
+}
+
 func TestChoose(t *testing.T) {
 	t.Parallel()
 	all := []fleet.Cluster{{Name: "a", Labels: map[string]string{"env": "prod"}}, {Name: "b"}}

@@ -36,6 +36,8 @@ type Policy struct {
 	Parallel int
 	// PerDomain is how many of one failure domain are; 0 for any number.
 	PerDomain int
+	// Half is how many other clusters of a failure domain were stopped after a change.
+	Half map[string]int
 	// StopAfter is after how many failures none is begun any more, without those before a change; 0
 	// for never.
 	StopAfter int
@@ -74,7 +76,7 @@ func (p Policy) Next(jobs []Job, now time.Time) (start []int, opens time.Time) {
 				start = append(start, i)
 			}
 		case OutOfWindow:
-			if next := j.Windows.Next(now); opens.IsZero() || next.Before(opens) {
+			if next := j.Windows.Next(now); !next.IsZero() && (opens.IsZero() || next.Before(opens)) {
 				opens = next
 			}
 		case AfterStop, AfterWave, InDomain:
@@ -86,11 +88,13 @@ func (p Policy) Next(jobs []Job, now time.Time) (start []int, opens time.Time) {
 // Why returns what keeps a job that waits from being begun.
 func (p Policy) Why(jobs []Job, i int, now time.Time) Reason {
 	failed, inDomain, before := 0, 0, false
+	if !jobs[i].Half { // one that is half done itself waits for none that is
+		inDomain = p.Half[jobs[i].Domain]
+	}
 	for _, j := range jobs {
 		if j.State == Failed {
 			failed++
 		}
-		// One that is half done itself waits for none that is.
 		if (j.State == Running || j.Half && !jobs[i].Half) && j.Domain == jobs[i].Domain {
 			inDomain++
 		}

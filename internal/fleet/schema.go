@@ -63,7 +63,8 @@ func JSONSchema(known config.Known) any {
 		"required":             []string{"clusters"},
 		"properties": object{
 			"time-zone": zone,
-			"waves": object{"anyOf": []object{name, {"type": "array", "minItems": 1, "items": name, "uniqueItems": true}},
+			"waves": object{"anyOf": []object{name,
+				{"type": "array", "minItems": 1, "items": name, "uniqueItems": true}},
 				"description": "The waves in their order: one begins when those before it are done."},
 			"failure-domain": object{
 				"type": "object", "additionalProperties": false, "required": []string{"label"},

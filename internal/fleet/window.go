@@ -67,7 +67,7 @@ func (all Windows) Open(now time.Time) bool {
 // Next returns when the next one opens, after now; zero without any.
 func (all Windows) Next(now time.Time) (next time.Time) {
 	for _, w := range all {
-		for ahead := range 9 { // a week, and both days that it begins and ends in
+		for ahead := range 16 { // two weeks, and a day: one may lie in an hour that the clock skips
 			from, _, ok := w.on(w.day(now, ahead))
 			if ok && from.After(now) {
 				if next.IsZero() || from.Before(next) {

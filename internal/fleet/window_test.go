@@ -68,6 +68,7 @@ func TestWindows(t *testing.T) {
 		{"before summer time", fleet.Windows{night}, "2026-03-29T01:59:59Z", true, "2026-04-04T20:00:00Z"},
 		{"in summer time", fleet.Windows{night}, "2026-03-29T02:00:00Z", false, "2026-04-04T20:00:00Z"},
 		{"a whole day", fleet.Windows{allDay}, "2026-03-09T23:59:59Z", true, "2026-03-16T00:00:00Z"},
+		{"an hour that the clock skips this week", fleet.Windows{{Days: []time.Weekday{time.Sunday}, From: 120, To: 180, Zone: berlin}}, "2026-03-24T12:00:00Z", false, "2026-04-05T00:00:00Z"},
 		{"the first of two", fleet.Windows{night, noon}, "2026-03-07T14:00:00Z", false, "2026-03-07T21:00:00Z"},
 		{"one of two", fleet.Windows{night, noon}, "2026-03-08T12:10:00Z", true, "2026-03-09T12:00:00Z"},
 	} {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
@@ -318,6 +319,10 @@ func left(message string, c *report.FleetCluster) {
 	if answer.Labels == nil {
 		answer.Labels = map[string]string{}
 	}
+	if !slices.Contains(diagnosis.Routes(), answer.Route) {
+		answer.Route = ""
+	}
+	answer.Steps = max(answer.Steps, 0)
 	if c.State == report.FleetFailed || answer.State != report.FleetHeld && answer.State != report.FleetWaiting {
 		answer.State = c.State
 	}

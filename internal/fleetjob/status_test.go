@@ -64,6 +64,7 @@ func TestStatus(t *testing.T) {
 		{"ended before it began", `"status": {"conditions": [{"type": "Failed", "status": "True"}]}`, nil, report.FleetWaiting, 0, "ended before"},
 		{"a Pod that tells of success", `"status": {"failedIndexes": "0"}`, []string{pod(at1, terminated("Failed", 7, left("fra1", report.FleetDone)))}, report.FleetFailed, 7, ""},
 		{"a Pod that tells of another", `"status": {"completedIndexes": "0"}`, []string{pod(at1, terminated("Succeeded", 0, left("fra2", report.FleetHeld)))}, report.FleetDone, 0, ""},
+		{"a Pod that tells of no route", `"status": {"completedIndexes": "0"}`, []string{pod(at1, terminated("Succeeded", 0, strings.Replace(left("fra1", report.FleetDone), `"renew"`, `"bogus","steps":-1`, 1)))}, report.FleetDone, 0, "R"},
 		{"a Pod that tells nonsense", `"status": {"completedIndexes": "0"}`, []string{pod(at1, terminated("Succeeded", 0, `{"name": "fra1", "state": 7}`))}, report.FleetDone, 0, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -81,6 +82,9 @@ func TestStatus(t *testing.T) {
 				t.Fatalf("%v: %+v", err, doc)
 			}
 			c := doc.Clusters[0]
+			if c.Route != "" && c.Route != "renew" || c.Steps < 0 {
+				t.Errorf("route %q, %d steps", c.Route, c.Steps)
+			}
 			if c.Name != "fra1" || c.Wave != "" || c.State != row.state || c.ExitCode != row.code || !strings.Contains(c.Reason+c.Run, row.tells) {
 				t.Errorf("%+v, want %s, exit code %d and %q", c, row.state, row.code, row.tells)
 			}

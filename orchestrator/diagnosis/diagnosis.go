@@ -33,6 +33,9 @@ const (
 	RenewCAs Route = "renew-ca"
 )
 
+// Routes are all of them.
+func Routes() []Route { return []Route{None, Renew, Recover, NewCA, Refuse, RenewCAs} }
+
 // Thresholds define when a certificate is due.
 type Thresholds struct {
 	// RenewBefore: a certificate that expires within it is due for renewal.

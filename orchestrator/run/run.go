@@ -38,13 +38,26 @@ type Dir struct {
 	snapshots int
 }
 
+// idTime is the time that the name of a run begins with.
+const idTime = "20060102T150405Z"
+
+// Named returns when a run got its name; zero if that is no name of a run.
+func Named(id string) time.Time {
+	text, _, _ := strings.Cut(id, "-")
+	at, err := time.Parse(idTime, text)
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
 // Create makes the directory of a new run below root.
 func Create(root string, start time.Time) (*Dir, error) {
 	random := make([]byte, 3)
 	if _, err := rand.Read(random); err != nil {
 		return nil, fmt.Errorf("naming the run: %w", err)
 	}
-	id := start.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(random)
+	id := start.UTC().Format(idTime) + "-" + hex.EncodeToString(random)
 	path, err := filepath.Abs(filepath.Join(root, runsDir, id))
 	if err != nil {
 		return nil, fmt.Errorf("finding the run directory: %w", err)
