@@ -306,8 +306,8 @@ func (p Policy) caRenewal(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Di
 	for _, r := range rotations(s, p.RenewCAs) {
 		if r.Next != nil {
 			return made, &UnsupportedError{fmt.Sprintf(
-				"%s is being rotated, which gives it a new certificate anyway: finish that (kscertctl ca rotate -i INVENTORY)",
-				r.CA)}
+				"%s is being rotated, which gives it a new certificate anyway: finish that (kscertctl ca rotate -i "+
+					"INVENTORY)", r.CA)}
 		}
 	}
 	all := asked(s, p.RenewCAs)
