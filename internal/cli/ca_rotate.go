@@ -39,7 +39,6 @@ minutes or for months, on this machine or another. It never drops the former CA 
 "--until drop". Each stage is a run with a plan, a backup and gates, that can be resumed, and
 before "servers" be rolled back.`,
 		Example: `  kscertctl ca rotate -i inventory.ini
-  kscertctl ca rotate -i inventory.ini --until clients --yes
   kscertctl ca rotate -i inventory.ini --until drop --stable-for 10m`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -72,10 +71,9 @@ before "servers" be rolled back.`,
 	cmd.Flags().Var(&cas, "ca",
 		"rotate this CA: "+strings.Join(rotates, ", ")+"; separated by commas, may be repeated (default: both)")
 	cmd.Flags().Var(&until, "until",
-		"take all stages up to this one: "+strings.Join(stages, ", ")+" (default: the next stage alone, except drop)")
+		"last stage: "+strings.Join(stages, ", ")+" (default: the next one, except drop)")
 	cmd.Flags().StringVar(&validity, "validity", "",
-		"how long the new CAs are valid, such as 10y or 3650d (default: as kubeadm's configuration sets it, or as "+
-			"before)")
+		"lifetime of the new CAs, such as 10y (default: kubeadm's setting, or as before)")
 	flags.registerRun(cmd, "workers change")
 	return cmd
 }
