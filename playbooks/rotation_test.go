@@ -315,3 +315,73 @@ func TestRotationPlays(t *testing.T) {
 		t.Errorf("the worker trusts\n%s", got)
 	}
 }
+
+// TestPublishRotation: cluster-info gets what ca.crt holds while it has one of its CAs, and the former CA
+// leaves extension-apiserver-authentication, where others stay.
+func TestPublishRotation(t *testing.T) {
+	t.Parallel()
+	ca, next, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes-202601010000"), testpki.Authority(t, "other")
+	join := func(all ...testpki.Pair) []byte {
+		var out []byte
+		for _, p := range all {
+			out = append(out, p.Certificate...)
+		}
+		return out
+	}
+	n := caNode(t, ca)
+	n.write(n.conf+"/admin.conf", nil, 0o600)
+	n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
+	n.write(n.bin+"/kubectl", fmt.Appendf(nil, `#!/bin/sh
+dir=%s
+case $* in
+*'get configmap cluster-info'*) cat $dir/info ;;
+*'get configmap extension-apiserver-authentication'*client-ca-file*requestheader*) ;;
+*'get configmap extension-apiserver-authentication'*'"requestheader'*) ;;
+*'get configmap extension-apiserver-authentication'*) cat $dir/field ;;
+*'get namespaces'*) ;;
+*' patch '*) for f; do :; done; cp "$f" $dir/patch; [ ! -e $dir/field ] || cp $dir/purged $dir/field ;;
+esac
+`, n.root()), 0o700)
+	info := func(all ...testpki.Pair) []byte {
+		return fmt.Appendf(nil, "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: %s\n    server: https://10.0.0.1:6443\n", base64.StdEncoding.EncodeToString(join(all...)))
+	}
+	for name, row := range map[string]struct{ has, file, want []testpki.Pair }{
+		"trust":              {[]testpki.Pair{ca}, []testpki.Pair{ca, next}, []testpki.Pair{ca, next}},
+		"servers":            {[]testpki.Pair{ca, next}, []testpki.Pair{next, ca}, []testpki.Pair{next, ca}},
+		"drop":               {[]testpki.Pair{next, ca}, []testpki.Pair{next}, []testpki.Pair{next}},
+		"rolled back":        {[]testpki.Pair{ca, next}, []testpki.Pair{ca}, []testpki.Pair{ca}},
+		"as it is":           {[]testpki.Pair{ca, next}, []testpki.Pair{ca, next}, nil},
+		"of another cluster": {[]testpki.Pair{other}, []testpki.Pair{ca, next}, nil},
+	} {
+		_ = os.Remove(n.root() + "/patch")
+		n.write(n.root()+"/info", info(row.has...), 0o600)
+		n.write(n.conf+"/ssl/ca.crt", join(row.file...), 0o644)
+		out, errs, err := n.run("KSCERT_WAIT_SECONDS=5\n" + script(t, "ca_renewal/files/authority.sh", "ca_renewal/files/publish.sh"))
+		if refused := name == "of another cluster"; (err != nil) != refused || refused != strings.Contains(errs, "names a CA with another key") {
+			t.Errorf("%s: %v: %s%s", name, err, out, errs)
+		}
+		patch, _ := os.ReadFile(n.root() + "/patch")
+		if want := base64.StdEncoding.EncodeToString(join(row.want...)); (row.want == nil) != (patch == nil) || !bytes.Contains(patch, []byte(want)) {
+			t.Errorf("%s: the patch is %s", name, patch)
+		}
+	}
+
+	n.write(n.conf+"/ssl/ca.crt", next.Certificate, 0o644)
+	n.write(n.conf+"/ssl/ca.key", next.Key, 0o600)
+	for _, file := range []string{"ca-next.crt", "ca-next.key", "ca-former.crt"} {
+		n.write(n.conf+"/ssl/"+file, nil, 0o600)
+	}
+	n.write(n.root()+"/field", join(ca, other, next), 0o600)
+	n.write(n.root()+"/purged", join(next, other), 0o600)
+	b64 := base64.StdEncoding.EncodeToString
+	out, errs, err := n.run("KSCERT_WAIT_SECONDS=20\nKSCERT_NEXT='kubernetes-ca|" + b64(next.Certificate) + "|" + b64(ca.Certificate) + "|'\n" +
+		script(t, "ca_renewal/files/authority.sh", "ca_rotation/files/rotation.sh", "ca_rotation/files/finish.sh"))
+	patch, _ := os.ReadFile(n.root() + "/patch")
+	want := `{"data":{"client-ca-file":"` + strings.ReplaceAll(string(join(next, other)), "\n", `\n`) + `"}}` + "\n"
+	if err != nil || string(patch) != want {
+		t.Errorf("%v: %s%s\nthe patch is %s\nwant %s", err, out, errs, patch, want)
+	}
+	if left, _ := filepath.Glob(n.conf + "/ssl/*-*"); len(left) > 0 {
+		t.Errorf("left behind: %s", left)
+	}
+}
