@@ -285,7 +285,7 @@ func TestRotationPlays(t *testing.T) {
 			"-e", "kscert_run=" + stage, "-e", "kscert_wait_seconds=0", "-e", "kscert_etcd_snapshot=never", "-e", "kscert_ca_stage=" + stage,
 			"-e", `{"kscert_cas": ["kubernetes-ca", "front-proxy-ca"]}`,
 		}, args...)...)
-		cmd.Env = append(os.Environ(), "KSCERT_ROOT="+root, "ANSIBLE_NOCOLOR=True")
+		cmd.Env = append(os.Environ(), "PATH="+w1.bin+":"+os.Getenv("PATH"), "KSCERT_ROOT="+root, "ANSIBLE_NOCOLOR=True")
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
@@ -313,6 +313,21 @@ func TestRotationPlays(t *testing.T) {
 	}
 	if got := w1.read(w1.conf + "/ssl/ca.crt"); !bytes.Equal(got, append(slices.Clone(ca.Certificate), next...)) {
 		t.Errorf("the worker trusts\n%s", got)
+	}
+
+	// The kubelet's certificate is requested on the worker and signed on a control plane.
+	current := root + "/var/lib/kubelet/pki/kubelet-client-current.pem"
+	pair := ca.Issue(t, testpki.Leaf{CommonName: "system:node:w1", Organization: "system:nodes"})
+	w1.write(current, slices.Concat(pair.Certificate, pair.Key), 0o600)
+	w1.write(w1.conf+"/kubelet.conf", fmt.Appendf(nil, "clusters:\n- cluster:\n    certificate-authority: %s\nusers:\n- user:\n    client-certificate: %s\n    client-key: %[2]s\n", w1.conf+"/ssl/ca.crt", current), 0o600)
+	w1.write(w1.bin+"/systemctl", []byte("#!/bin/sh\n"), 0o700)
+	cp1.write(cp1.conf+"/ssl/ca.crt", append(slices.Clone(ca.Certificate), next...), 0o644) // as after trust
+	cp1.write(cp1.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+cp1.conf+"/ssl\n"), 0o600)
+	if out, err := play("clients", "-e", "kscert_hosts=w1"); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if err := parsed(t, w1.read(current)).CheckSignatureFrom(parsed(t, next)); err != nil {
+		t.Errorf("the kubelet's certificate is not of the next CA: %v", err)
 	}
 }
 
