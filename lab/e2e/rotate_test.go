@@ -115,8 +115,8 @@ func wantStage(ctx context.Context, t *testing.T, c *cluster.Cluster, stage stri
 	}
 }
 
-// wantNowhere fails the test if a certificate is in a file of a node, except in backups, or in an object
-// of the cluster: as PEM, or in base64 once more, wherever in that it begins.
+// wantNowhere fails the test if a certificate is in a file of a node, except in backups of ours and of
+// Kubespray (*.old), or in an object of the cluster: as PEM, or in base64 once more, wherever in that it begins.
 func wantNowhere(ctx context.Context, t *testing.T, c *cluster.Cluster, certificate string) {
 	t.Helper()
 	line := strings.Split(certificate, "\n")[5] // of its own key
@@ -128,7 +128,7 @@ func wantNowhere(ctx context.Context, t *testing.T, c *cluster.Cluster, certific
 	find := strings.Join(patterns, "|")
 	find = strings.ReplaceAll(find, "+", "[+]")
 	for _, n := range c.Nodes() {
-		out := shellOutput(ctx, t, c, n.Name, fmt.Sprintf("grep -rlE -D skip '%s' /etc /root /var/lib/kubelet /var/lib/kscertctl 2>/dev/null || :", find))
+		out := shellOutput(ctx, t, c, n.Name, fmt.Sprintf("grep -rlE -D skip --exclude='*.conf.old' '%s' /etc /root /var/lib/kubelet /var/lib/kscertctl 2>/dev/null || :", find))
 		if out != "" {
 			t.Errorf("%s: the former CA is in %s", n.Name, out)
 		}
@@ -147,6 +147,10 @@ func wantRefused(ctx context.Context, t *testing.T, c *cluster.Cluster, old *tls
 	t.Helper()
 	config := old.Clone()
 	config.InsecureSkipVerify = true // it does not know the new CA
+	// Go sends only certificates of CAs that the server names.
+	config.Certificates, config.GetClientCertificate = nil, func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		return &old.Certificates[0], nil
+	}
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: config}}
 	for _, n := range c.ControlPlanes() {
 		err := get(ctx, &client, fmt.Sprintf("https://%s:6443/api/v1/nodes", n.IP))
