@@ -43,7 +43,7 @@ func (o *Orchestrator) Plan(ctx context.Context) (p run.Proposal, err error) {
 // the run got.
 func (o *Orchestrator) Run(ctx context.Context) (Result, error) {
 	r, err := o.run(ctx)
-	return o.ended(o.rollBackIfAsked(ctx, r, err))
+	return o.recordExit(o.rollBackIfAsked(ctx, r, err))
 }
 
 func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
@@ -92,7 +92,7 @@ func (o *Orchestrator) run(ctx context.Context) (r Result, err error) {
 // from the options, or if the nodes have changed since, naming node and file.
 func (o *Orchestrator) Apply(ctx context.Context, p run.Proposal) (Result, error) {
 	r, err := o.apply(ctx, p)
-	return o.ended(o.rollBackIfAsked(ctx, r, err))
+	return o.recordExit(o.rollBackIfAsked(ctx, r, err))
 }
 
 func (o *Orchestrator) apply(ctx context.Context, p run.Proposal) (r Result, err error) {

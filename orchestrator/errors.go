@@ -36,32 +36,49 @@ const (
 	ExitInterrupted ExitCode = 130 // a signal or the caller stopped it
 )
 
-// ExitCodes returns every exit code with its meaning, in order.
-func ExitCodes() []struct {
+// ExitMeaning is what an exit code means.
+type ExitMeaning struct {
 	Code    ExitCode
 	Meaning string
-} {
-	return []struct {
-		Code    ExitCode
-		Meaning string
-	}{
-		{ExitDone, "done, or nothing to do"},
-		{ExitUnexpected, "unexpected error"},
+	// Untouched: the command has changed nothing.
+	Untouched bool
+	// Final: the same command would end the same again; others can be tried again, and what was stopped
+	// after a change is resumed then.
+	Final bool
+}
+
+// ExitCodes returns every exit code with its meaning, in order.
+func ExitCodes() []ExitMeaning {
+	return []ExitMeaning{
+		{ExitDone, "done, or nothing to do", false, false},
+		{ExitUnexpected, "unexpected error", false, false},
 		{ExitWarning, "a certificate expires within the warning threshold; `plan --detailed-exitcode`: there is " +
-			"something to do"},
-		{ExitCritical, "a certificate has expired, is not yet valid or expires within the critical threshold"},
-		{ExitUnreachable, "nodes could not be reached; nothing was changed"},
+			"something to do", false, false},
+		{ExitCritical, "a certificate has expired, is not yet valid or expires within the critical threshold", false,
+			false},
+		{ExitUnreachable, "nodes could not be reached; nothing was changed", true, false},
 		{ExitRefused, "refused: it is not a certificate problem, or a change would destroy something; nothing " +
-			"was changed"},
-		{ExitLocked, "another run holds the lock of the cluster, or died while it held it; nothing was changed"},
-		{ExitNotBegun, "stopped before any change: a precondition is not met"},
-		{ExitStopped, "stopped after a change: continue with `resume`, or roll back with `rollback`"},
+			"was changed", true, true},
+		{ExitLocked, "another run holds the lock of the cluster, or died while it held it; nothing was changed", true,
+			false},
+		{ExitNotBegun, "stopped before any change: a precondition is not met", true, true},
+		{ExitStopped, "stopped after a change: continue with `resume`, or roll back with `rollback`", false, false},
 		{ExitRolledBack, "failed after a change and rolled back, as `--rollback-on-failure` asks for; the nodes are " +
-			"as they were"},
-		{ExitNotApproved, "the plan was not approved; nothing was changed"},
-		{ExitUsage, "flags, settings, inventory or checkout are wrong; nothing was changed"},
-		{ExitInterrupted, "interrupted by a signal"},
+			"as they were", false, true},
+		{ExitNotApproved, "the plan was not approved; nothing was changed", true, true},
+		{ExitUsage, "flags, settings, inventory or checkout are wrong; nothing was changed", true, true},
+		{ExitInterrupted, "interrupted by a signal", false, false},
 	}
+}
+
+// Means is what the code means; of one that is not kscertctl's, nothing is known.
+func (c ExitCode) Means() (ExitMeaning, bool) {
+	for _, m := range ExitCodes() {
+		if m.Code == c {
+			return m, true
+		}
+	}
+	return ExitMeaning{Code: c}, false
 }
 
 // worse are the exit codes by how much they matter for several clusters: first those that need no

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +51,30 @@ func TestExitCodesStayWhatTheyAre(t *testing.T) {
 		if int(code) != want {
 			t.Errorf("%d was %d", code, want)
 		}
+	}
+}
+
+// What a code means follows from its row, as its text has it.
+func TestExitCodesMean(t *testing.T) {
+	t.Parallel()
+	var final []ExitCode
+	for _, m := range ExitCodes() {
+		says := strings.HasSuffix(m.Meaning, "nothing was changed") || strings.Contains(m.Meaning, "before any change")
+		if says != m.Untouched {
+			t.Errorf("%d: untouched is %t: %s", m.Code, m.Untouched, m.Meaning)
+		}
+		if got, is := m.Code.Means(); got != m || !is {
+			t.Errorf("%d: %+v", m.Code, got)
+		}
+		if m.Final {
+			final = append(final, m.Code)
+		}
+	}
+	if want := []ExitCode{ExitRefused, ExitNotBegun, ExitRolledBack, ExitNotApproved, ExitUsage}; !slices.Equal(final, want) {
+		t.Errorf("final are %v", final)
+	}
+	if m, is := ExitCode(42).Means(); is || m.Untouched || m.Final {
+		t.Errorf("an unknown code: %+v", m)
 	}
 }
 

@@ -67,8 +67,8 @@ func findRun(state, id string, want func(run.Record) bool) (run.Record, error) {
 	return r, nil
 }
 
-// ended records how a command on a run finished, and returns both.
-func (o *Orchestrator) ended(r Result, err error) (Result, error) {
+// recordExit records how a command on a run finished, and returns both.
+func (o *Orchestrator) recordExit(r Result, err error) (Result, error) {
 	if r.RunID == "" {
 		return r, err
 	}

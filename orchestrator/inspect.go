@@ -19,10 +19,10 @@ import (
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
-// look inspects the nodes of an inventory that is not known yet: the playbook needs no list of
+// inspectInventory inspects the nodes of an inventory that is not known yet: the playbook needs no list of
 // nodes to begin with, and reports the inventory when it begins. Starting Ansible is most of the
 // cost of inspecting a few nodes. With trust also objects of the cluster are read, for what trusts its CAs.
-func (s *session) look(ctx context.Context, trust bool) (snapshot.Snapshot, error) {
+func (s *session) inspectInventory(ctx context.Context, trust bool) (snapshot.Snapshot, error) {
 	start := time.Now()
 	playing, stop := context.WithCancel(ctx)
 	defer stop()

@@ -135,14 +135,7 @@ func resolve(options []Option) Options {
 }
 
 // Policy is what the options request from a plan, without a checkout of Kubespray.
-func (o Options) Policy() plan.Policy {
-	return plan.Policy{
-		Choice: o.Playbook, Limit: o.Limit, Skip: o.SkipPhases, Until: o.UntilPhase, MaxUnavailable: o.MaxUnavailable,
-		AllowNotInInventory: o.AllowNotInInventory, EtcdSnapshot: o.EtcdSnapshot, BackupRoot: o.BackupRoot,
-		RenewCAs: o.RenewCAs, CAValidity: o.CAValidity, Signed: o.Signed, RotateCAs: o.RotateCAs,
-		RotateStage: o.RotateStage,
-	}
-}
+func (o Options) Policy() plan.Policy { return o.recorded().Policy() }
 
 // Settings are the settings of the playbooks in a run of that ID, with defaults for what the
 // options leave out.

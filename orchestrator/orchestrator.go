@@ -154,7 +154,7 @@ func (o *Orchestrator) Inspect(ctx context.Context) (snapshot.Snapshot, error) {
 		return snapshot.Snapshot{}, err
 	}
 	defer s.close()
-	return s.look(ctx, true)
+	return s.inspectInventory(ctx, true)
 }
 
 // Diagnose inspects every node like Inspect and returns what is wrong.
@@ -218,7 +218,7 @@ func (o *Orchestrator) beginInspecting(ctx, soft context.Context, first run.Entr
 	if err != nil {
 		return nil, err
 	}
-	snap, err := s.look(soft, false)
+	snap, err := s.inspectInventory(soft, false)
 	if s.cluster.Nodes == nil {
 		s.close()
 		return nil, err

@@ -23,10 +23,8 @@ func (o *Orchestrator) request() (run.Request, error) {
 	opts := o.opts
 	opts.Anchor(dir)
 	a := opts.Ansible
-	r := run.Request{Schema: run.RequestSchema, Dir: dir, Withheld: withheld(a)}
-	for _, row := range recorded() {
-		row.of(&r).Set(row.in(&opts))
-	}
+	r := opts.recorded()
+	r.Schema, r.Dir, r.Withheld = run.RequestSchema, dir, withheld(a)
 	for _, v := range a.ExtraVars {
 		if strings.HasPrefix(v, "@") {
 			r.ExtraVars = append(r.ExtraVars, v)
@@ -35,6 +33,14 @@ func (o *Orchestrator) request() (run.Request, error) {
 		}
 	}
 	return r, nil
+}
+
+// recorded are the options that a request records, in one.
+func (o Options) recorded() (r run.Request) {
+	for _, row := range recorded() {
+		row.of(&r).Set(row.in(&o))
+	}
+	return r
 }
 
 // withheld are the flags whose values are never recorded: an argument of ssh can be a command with

@@ -117,6 +117,64 @@ func TestRecordedOptions(t *testing.T) {
 	}
 }
 
+// fill gives a value, and everything in it, something that is not empty.
+func fill(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString("set")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(int64(time.Hour))
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0))
+	case reflect.Struct:
+		for _, f := range v.Fields() {
+			fill(f)
+		}
+	default:
+		panic(v.Kind())
+	}
+}
+
+// What is recorded is recalled: each option alone, by a command that has none.
+func TestRecordedMeansRecalled(t *testing.T) {
+	t.Parallel()
+	// What a run has planned is in the nodes of its steps.
+	planned := []string{"MaxUnavailable"}
+	for _, row := range recorded() {
+		var given, again Options
+		fill(row.in(&given))
+		request, err := (&Orchestrator{opts: given}).request()
+		if err != nil {
+			t.Fatal(err)
+		}
+		given.Anchor(request.Dir)
+		if err := again.Recall(request); err != nil {
+			t.Fatal(err)
+		}
+		if same := reflect.DeepEqual(again, given); same == slices.Contains(planned, row.name) {
+			t.Errorf("%s is recalled: %t, as %v", row.name, same, row.in(&again))
+		}
+	}
+}
+
+// Each field of a policy comes from an option of the record, except the checkout.
+func TestPolicyIsOfTheRecord(t *testing.T) {
+	t.Parallel()
+	var all Options
+	for _, row := range recorded() {
+		fill(row.in(&all))
+	}
+	policy := reflect.ValueOf(all.Policy())
+	for _, f := range reflect.VisibleFields(policy.Type()) {
+		if policy.FieldByIndex(f.Index).IsZero() != (f.Name == "Kubespray") {
+			t.Errorf("%s of a policy comes from no option", f.Name)
+		}
+	}
+}
+
 // What decides what a plan may do is compared; what reaches nodes is not, and times pass.
 func TestUnlike(t *testing.T) {
 	t.Parallel()

@@ -115,7 +115,7 @@ func recordError(err error) *Error {
 // step, or at the change before a gate that failed. It refuses with ExitLocked while another
 // process works on the run or on the cluster. It does not change a completed run.
 func (o *Orchestrator) Resume(ctx context.Context, id string) (Result, error) {
-	return o.ended(o.resume(ctx, id))
+	return o.recordExit(o.resume(ctx, id))
 }
 
 func (o *Orchestrator) resume(ctx context.Context, id string) (r Result, err error) {

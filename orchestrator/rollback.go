@@ -24,7 +24,7 @@ import (
 // the Proposal that Approve is asked about. Before the first change all backups are verified; one
 // that is missing or was changed is refused with ExitNotBegun, naming the file.
 func (o *Orchestrator) Rollback(ctx context.Context, id string, nodes []string) (Result, error) {
-	return o.ended(o.rollback(ctx, id, nodes))
+	return o.recordExit(o.rollback(ctx, id, nodes))
 }
 
 func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) (r Result, err error) {

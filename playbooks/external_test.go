@@ -391,6 +391,57 @@ func TestExternalCheck(t *testing.T) {
 	}
 }
 
+// Each leaf is compared with the CAs of each component that verifies it, as the table of kinds has them.
+func TestExternalVerifiers(t *testing.T) {
+	t.Parallel()
+	ca, other := testpki.Authority(t, "ca"), testpki.Authority(t, "ca")
+	of := testpki.Leaf{CommonName: "leaf", Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}}
+	old := ca.Issue(t, of)
+	signed := "KSCERT_SIGNED='signed:\n" + line(ca.For(t, old, of).Certificate) + "'"
+	for _, v := range certs.Verifiers() {
+		component, flag, _ := strings.Cut(v.Setting, ".")
+		for _, leaf := range verified(t, v) {
+			if leaf == "kubelet" {
+				continue // where kubeconfigs are verified: its pair is read by others, see TestExternalKubelet
+			}
+			t.Run(v.Setting+"/"+leaf, func(t *testing.T) {
+				t.Parallel()
+				n := newNode(t)
+				file := n.conf + "/trusted.crt"
+				n.write(file, other.Certificate, 0o644)
+				n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
+				for _, path := range []string{n.conf + "/ssl/ca.crt", n.conf + "/ssl/front-proxy-ca.crt", n.conf + "/ssl/etcd/ca.crt", n.etcd + "/ca.pem"} {
+					n.write(path, ca.Certificate, 0o644)
+				}
+				path, key := n.conf+"/ssl/"+leaf+".crt", n.conf+"/ssl/"+leaf+".key"
+				if kind, host := strings.CutPrefix(leaf, "etcd-host-"); host {
+					path, key = n.etcd+"/"+kind+"-cp1.pem", n.etcd+"/"+kind+"-cp1-key.pem"
+				}
+				if leaf == "kubeconfig" {
+					n.write(n.conf+"/admin.conf", kubeconfig(ca, old, ""), 0o600)
+				} else {
+					n.write(path, old.Certificate, 0o644)
+					n.write(key, old.Key, 0o600)
+				}
+				if out, errs, err := n.run(external(t, "check.sh", signed)); err != nil {
+					t.Fatalf("without the setting: %v: %s%s", err, out, errs)
+				}
+				switch component {
+				case "kube-apiserver":
+					n.apiServerPod([]string{"--" + flag + "=" + file}, n.conf+" "+n.conf)
+				case "etcd":
+					n.write(n.root()+"/etc/etcd.env", []byte("ETCD_"+strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))+"="+file+"\n"), 0o600)
+				case "kubelet":
+					n.write(n.root()+"/var/lib/kubelet/config.yaml", []byte("authentication:\n  x509:\n    clientCAFile: "+file+"\n"), 0o600)
+				}
+				if out, errs, err := n.run(external(t, "check.sh", signed)); err == nil || !strings.Contains(errs, "is not valid under "+file+": ") {
+					t.Errorf("%v: %s%s", err, out, errs)
+				}
+			})
+		}
+	}
+}
+
 // The kubelet of a worker, which has no file of kubeadm, requests a certificate for the key that it has,
 // and gets that.
 func TestExternalKubelet(t *testing.T) {

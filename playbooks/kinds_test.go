@@ -57,10 +57,26 @@ func kindsScript(t *testing.T) string {
 			hosts = append(hosts, prefix+"|"+component)
 		}
 	}
+	settings := slices.Concat(files, keys, logins)
+	var verifiers, flags []string
+	for _, v := range certs.Verifiers() {
+		settings = append(settings, v.Setting)
+		verifiers = append(verifiers, v.Setting+"|"+strings.Join(verified(t, v), ","))
+	}
+	for _, row := range certs.Table() {
+		settings = append(settings, strings.Fields(row.Settings)...)
+	}
+	for _, setting := range settings {
+		if component, flag, _ := strings.Cut(setting, "."); component != "kubelet" && !slices.Contains(flags, flag) {
+			flags = append(flags, flag)
+		}
+	}
 	var out strings.Builder
 	out.WriteString(`# Kinds of certificates: TestKinds writes them from orchestrator/certs (UPDATE_DOCS=1 go test ./playbooks).
 # cas and leaves: name, its CA, setting of the file in use, leaf it is used with; kubeconfigs: name, setting,
-# another reader; etcd_leaves: name, reader; settings that name certificates, keys and kubeconfigs elsewhere.
+# another reader; etcd_leaves: name, reader; settings that name certificates, keys and kubeconfigs elsewhere;
+# verifiers: setting with the CAs, leaves that are verified by it (roles/external_ca/files/leaves.sh); file_flags:
+# all flags of static pods and of etcd's unit among these settings.
 # shellcheck shell=sh disable=SC2034
 `)
 	for _, list := range []struct {
@@ -69,10 +85,43 @@ func kindsScript(t *testing.T) string {
 	}{
 		{"cas", cas}, {"leaves", leaves}, {"kubeconfigs", kubeconfigs}, {"etcd_leaves", hosts},
 		{"file_settings", files}, {"key_settings", keys}, {"login_settings", logins},
+		{"verifiers", verifiers}, {"file_flags", []string{strings.Join(flags, " ")}},
 	} {
 		fmt.Fprintf(&out, "%s='%s'\n", list.name, strings.Join(list.values, "\n"))
 	}
 	return out.String()
+}
+
+// verified are the names of the leaves that a verifier verifies, as roles/external_ca knows them. All
+// kubeconfigs have one name, and so have all files of kubelets.
+func verified(t *testing.T, v certs.Verifier) (names []string) {
+	t.Helper()
+	kubeconfigs := map[bool]bool{}
+	for _, row := range certs.Table() {
+		if row.CA || row.Copy || row.Approved || row.Signer == certs.SelfSigned {
+			continue
+		}
+		name := row.Path
+		switch row.Base {
+		case certs.PKI:
+			name = strings.TrimSuffix(row.Path, ".crt")
+		case certs.Kubelet:
+			name = "kubelet"
+		case certs.EtcdPKI:
+			name = "etcd-host-" + strings.TrimSuffix(row.Path, "-*.pem")
+		case certs.Config, certs.Home:
+			name, kubeconfigs[v.Verifies(row)] = "kubeconfig", true
+		default:
+			t.Errorf("%s: roles/external_ca has no name for it", row.Kind)
+		}
+		if v.Verifies(row) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if len(kubeconfigs) != 1 {
+		t.Errorf("%s verifies some kubeconfigs and others not", v.Setting)
+	}
+	return names
 }
 
 // kindsPlugin is the table of certs as the plugin that reads facts has it.

@@ -152,15 +152,15 @@ func (r *results) carried(ctx context.Context, s Streams, opts orchestrator.Opti
 	telling := r.notify.begin(ctx, s, &opts, r.asks)
 	o, err := orchestrator.New(opts)
 	if err != nil {
-		telling.ended("", err)
+		telling.notifyEnd("", err)
 		return orchestrator.Result{}, err
 	}
 	result, err := do(ctx, o)
-	telling.ended(result.RunID, err)
+	telling.notifyEnd(result.RunID, err)
 	if result.RunID == "" {
 		return result, err
 	}
-	if unwritten := r.reports.ended(s, opts.StateDir, result.RunID); unwritten != nil {
+	if unwritten := r.reports.writeAll(s, opts.StateDir, result.RunID); unwritten != nil {
 		err = errors.Join(err, unwritten)
 	}
 	return result, err

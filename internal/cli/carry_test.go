@@ -42,7 +42,7 @@ func TestReportsOfARolledBackRun(t *testing.T) {
 		testruns.Write(t, state, h)
 	}
 	s := Streams{Out: io.Discard, Err: io.Discard}
-	if err := dir.ended(s, state, testruns.FailedGateID); err != nil {
+	if err := dir.writeAll(s, state, testruns.FailedGateID); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{testruns.FailedGateID, testruns.RolledBackID} {

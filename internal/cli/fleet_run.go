@@ -115,13 +115,8 @@ func (m *member) ended(err error) {
 
 // changed reports whether the work on the cluster may have failed after a change.
 func (m *member) changed() bool {
-	switch orchestrator.ExitCode(m.at.ExitCode) {
-	case orchestrator.ExitUnreachable, orchestrator.ExitRefused, orchestrator.ExitLocked, orchestrator.ExitNotBegun,
-		orchestrator.ExitNotApproved, orchestrator.ExitUsage:
-		return m.begun
-	default:
-		return true
-	}
+	means, _ := orchestrator.ExitCode(m.at.ExitCode).Means()
+	return m.begun || !means.Untouched
 }
 
 // planned records the plan.

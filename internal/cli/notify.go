@@ -196,9 +196,9 @@ func (n *notifier) send(m notify.Moment, at time.Time, r report.Run) {
 	}
 }
 
-// ended notifies how the run finished, and waits until all are notified. A run that failed before it had
+// notifyEnd notifies how the run finished, and waits until all are notified. A run that failed before it had
 // a record has no name.
-func (n *notifier) ended(run string, err error) {
+func (n *notifier) notifyEnd(run string, err error) {
 	n.run = run
 	if run == "" && err != nil && n.wanted(notify.End) {
 		now, code := time.Now().UTC(), int(orchestrator.Code(err))

@@ -75,8 +75,8 @@ func (d reportDir) write(s Streams, r report.Run) error {
 	return nil
 }
 
-// ended writes the reports of a run that has finished, and of its rollback.
-func (d reportDir) ended(s Streams, state, id string) error {
+// writeAll writes the reports of a run that has finished, and of its rollback.
+func (d reportDir) writeAll(s Streams, state, id string) error {
 	if d == "" {
 		return nil
 	}
@@ -87,7 +87,7 @@ func (d reportDir) ended(s Streams, state, id string) error {
 	err = d.write(s, report.OfRun(h))
 	for _, later := range h.Later {
 		if err == nil && later.State.Of == id {
-			err = d.ended(s, state, later.ID)
+			err = d.writeAll(s, state, later.ID)
 		}
 	}
 	return err

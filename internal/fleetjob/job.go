@@ -150,14 +150,7 @@ func source(file string) (object, error) {
 
 type object = map[string]any
 
-// endings are what an exit code means for an index: it has failed for good. Others are tried again:
-// what was stopped after a change is resumed then.
-var endings = []orchestrator.ExitCode{
-	orchestrator.ExitRefused, orchestrator.ExitNotBegun, orchestrator.ExitRolledBack, orchestrator.ExitNotApproved,
-	orchestrator.ExitUsage,
-}
-
-// endingsOfCheck are those of a check: levels are its results, not faults.
+// endingsOfCheck are final, too, for a check: levels are its results, not faults.
 var endingsOfCheck = []orchestrator.ExitCode{orchestrator.ExitWarning, orchestrator.ExitCritical}
 
 // Manifest is the Job, or the CronJob, as JSON. An error is one in the flags.
@@ -206,7 +199,12 @@ func (s Spec) Manifest() ([]byte, error) {
 // job is the specification of the Job: an index each cluster (Kubernetes, concepts/workloads/
 // controllers/job: completion mode, backoff limit per index, Pod failure policy).
 func (s Spec) job(sources []object) object {
-	forGood := slices.Clone(endings)
+	var forGood []orchestrator.ExitCode // an index has failed; others are tried again
+	for _, m := range orchestrator.ExitCodes() {
+		if m.Final {
+			forGood = append(forGood, m.Code)
+		}
+	}
 	if s.Check {
 		forGood = append(forGood, endingsOfCheck...)
 	}

@@ -299,12 +299,8 @@ func (p *Pod) describe(c *report.FleetCluster) {
 
 // known reports whether an exit code is one of kscertctl's.
 func known(code int) bool {
-	for _, e := range orchestrator.ExitCodes() {
-		if int(e.Code) == code {
-			return true
-		}
-	}
-	return false
+	_, is := orchestrator.ExitCode(code).Means()
+	return is
 }
 
 // left takes over what a Pod itself reports, as far as it may: not the name, nor the exit code.

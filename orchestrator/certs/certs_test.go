@@ -491,3 +491,43 @@ func FuzzParsePEM(f *testing.F) {
 		}
 	})
 }
+
+// Every leaf that is renewed has someone who verifies it: a component by a setting, or those who have a
+// kubeconfig. A component that verifies nothing is a mistake in the table.
+func TestEveryLeafIsVerified(t *testing.T) {
+	t.Parallel()
+	verifies := map[string]int{}
+	for _, row := range Table() {
+		by := 0
+		for _, v := range Verifiers() {
+			if v.Verifies(row) && !row.CA {
+				by++
+				verifies[v.Setting]++
+			}
+		}
+		leaf := !row.CA && !row.Copy && row.Group != GroupServing && row.Group != GroupKubeletServing
+		if leaf && by == 0 {
+			t.Errorf("no one verifies %s", row.Kind)
+		}
+	}
+	if len(verifies) != len(Verifiers()) {
+		t.Errorf("of %d verifiers only these have something to verify: %v", len(Verifiers()), verifies)
+	}
+}
+
+// What a component reads follows from the table.
+func TestReadBy(t *testing.T) {
+	t.Parallel()
+	for component, want := range map[string][]Kind{
+		"kube-apiserver":          {KindAPIServer, KindAPIServerKubeletClient, KindFrontProxyClient, KindAPIServerEtcdClient, KindEtcdNode},
+		"kube-controller-manager": {KindControllerManagerConf},
+		"kube-scheduler":          {KindSchedulerConf},
+		"kube-vip":                {KindAdmin, KindSuperAdmin},
+		"etcd":                    {KindEtcdServer, KindEtcdPeer, KindEtcdMember},
+		"kube-proxy":              nil,
+	} {
+		if got := ReadBy(component); !slices.Equal(got, want) {
+			t.Errorf("%s reads %q", component, got)
+		}
+	}
+}

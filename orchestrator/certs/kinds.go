@@ -154,6 +154,19 @@ func Presented(component string) []Kind {
 	}[component]
 }
 
+// ReadBy lists the kinds that a component reads, in their own places: those that its settings name, and
+// those that it reads without.
+func ReadBy(component string) []Kind {
+	var out []Kind
+	for _, r := range ownPlaces() {
+		if !r.CA && !r.Copy && (r.Reader == component || slices.ContainsFunc(strings.Fields(r.Settings),
+			func(s string) bool { return strings.HasPrefix(s, component+".") })) {
+			out = append(out, r.Kind)
+		}
+	}
+	return out
+}
+
 // Outage is the way in which an expired certificate makes the API server unusable.
 type Outage string
 

@@ -93,7 +93,7 @@ func (d *Diagnosis) checkAPIServers(s snapshot.Snapshot) {
 			continue
 		}
 		if n.Facts["manifest"] == "missing" {
-			d.find(ManifestMissing, n.Name, apiServer,
+			d.add(ManifestMissing, n.Name, apiServer,
 				n.Facts["config-dir"]+"/manifests/kube-apiserver.yaml does not exist")
 		}
 		d.checkManifests(n)
@@ -108,7 +108,7 @@ func (d *Diagnosis) checkAPIServers(s snapshot.Snapshot) {
 		if p, ok := n.Process(apiServer); ok && reason == APIBlocked {
 			evidence = fmt.Sprintf("process %d started at %s\n%s", p.PID, p.Started.Format(time.RFC3339), evidence)
 		}
-		d.find(reason, n.Name, string(state), evidence)
+		d.add(reason, n.Name, string(state), evidence)
 	}
 }
 
@@ -124,7 +124,7 @@ func (d *Diagnosis) checkAdministrator(n snapshot.Node) {
 		path = c.Path
 		evidence = "the subject of its certificate is " + c.Subject + "\n" + evidence
 	}
-	d.find(AdministratorForbidden, n.Name, path, evidence)
+	d.add(AdministratorForbidden, n.Name, path, evidence)
 }
 
 // invalidManifest is the kubelet's log line about a file that is no pod, since Kubernetes 1.10:
@@ -137,7 +137,7 @@ func (d *Diagnosis) checkManifests(n snapshot.Node) {
 	for _, m := range invalidManifest.FindAllStringSubmatch(n.Results["kubelet-log"].Output, -1) {
 		if !stated[m[1]] {
 			stated[m[1]] = true
-			d.find(ManifestInvalid, n.Name, m[1], m[0])
+			d.add(ManifestInvalid, n.Name, m[1], m[0])
 		}
 	}
 }
@@ -208,32 +208,56 @@ func passedOver(s snapshot.Snapshot, n snapshot.Node, c certs.Certificate) bool 
 // are not valid, and are issued again, that the others are no quorum: then every API server is
 // down, also one on a node whose own certificates are valid.
 func (d *Diagnosis) quorumCause(s snapshot.Snapshot) (Reason, bool) {
-	valid := 0
+	invalid := 0
 	because := CertificateBeginsLater
 	members := s.With(cluster.Etcd)
 	for _, n := range members {
 		if n.Etcd != nil && n.Etcd.Healthy {
 			return "", false
 		}
-		holds := true
-		for _, c := range n.Certificates {
-			if c.Served || passedOver(s, n, c) ||
-				!slices.Contains([]certs.Kind{certs.KindEtcdMember, certs.KindEtcdServer, certs.KindEtcdPeer}, c.Kind) {
-				continue
-			}
-			switch c.StatusAt(n.Clock, 0) {
-			case certs.Expired:
-				holds, because = false, EtcdExpired
-			case certs.NotYetValid:
-				holds = holds && !slices.Contains(d.Due[n.Name], c.Kind)
-			case certs.Valid, certs.Expiring:
-			}
+		reason, is := d.memberCause(s, n)
+		if is {
+			invalid++
 		}
-		if holds {
-			valid++
+		if reason == EtcdExpired {
+			because = reason
 		}
 	}
-	return because, valid < len(members)/2+1
+	return because, len(members)-invalid < len(members)/2+1
+}
+
+// memberCause is why other members of etcd do not trust the one on a node: its certificates are not
+// valid, and are issued again.
+func (d *Diagnosis) memberCause(s snapshot.Snapshot, n snapshot.Node) (because Reason, is bool) {
+	for _, c := range n.Certificates {
+		if c.Served || passedOver(s, n, c) ||
+			!slices.Contains([]certs.Kind{certs.KindEtcdMember, certs.KindEtcdServer, certs.KindEtcdPeer}, c.Kind) {
+			continue
+		}
+		switch c.StatusAt(n.Clock, 0) {
+		case certs.Expired:
+			return EtcdExpired, true
+		case certs.NotYetValid:
+			if slices.Contains(d.Due[n.Name], c.Kind) {
+				because, is = CertificateBeginsLater, true
+			}
+		case certs.Valid, certs.Expiring:
+		}
+	}
+	return because, is
+}
+
+// LostQuorum reports whether etcd has lost its quorum because of certificates of its members that are
+// not valid, and not merely due.
+func (d *Diagnosis) LostQuorum(s snapshot.Snapshot) bool {
+	_, lost := d.quorumCause(s)
+	return lost
+}
+
+// LostMember reports whether the other members of etcd do not trust the one on a node for that reason.
+func (d *Diagnosis) LostMember(s snapshot.Snapshot, n snapshot.Node) bool {
+	_, lost := d.memberCause(s, n)
+	return lost
 }
 
 // stales reports whether a node's component serves an older certificate.
@@ -323,11 +347,11 @@ func (d *Diagnosis) checkEndpoints(s snapshot.Snapshot) {
 			owner, direct := ownerOf(s, hostOf(p.Endpoint))
 			switch {
 			case p.Failed == snapshot.StageResolve:
-				d.find(NameResolutionFailed, n.Name, p.Endpoint, evidence)
+				d.add(NameResolutionFailed, n.Name, p.Endpoint, evidence)
 			case direct && d.ControlPlanes[owner.Name] == APIUsable:
-				d.find(APIBlocked, n.Name, p.Endpoint, evidence)
+				d.add(APIBlocked, n.Name, p.Endpoint, evidence)
 			case !direct && d.anyUsable():
-				d.find(LoadBalancer, n.Name, p.Endpoint, evidence)
+				d.add(LoadBalancer, n.Name, p.Endpoint, evidence)
 			}
 		}
 	}
@@ -356,9 +380,9 @@ func (d *Diagnosis) checkDriversView(s snapshot.Snapshot) {
 			evidence := fmt.Sprintf(
 				"asked from the control node, %s presents %s, which expires at %s, and no API server serves it",
 				p.Endpoint, short(p.Fingerprint), p.NotAfter.Format(time.RFC3339))
-			d.find(LoadBalancer, "", p.Endpoint, evidence)
+			d.add(LoadBalancer, "", p.Endpoint, evidence)
 		case p.Endpoint == s.Endpoint && p.Failed != "" && p.Failed != snapshot.StageResolve && direct && d.anyUsable():
-			d.find(LoadBalancer, "", p.Endpoint,
+			d.add(LoadBalancer, "", p.Endpoint,
 				fmt.Sprintf("asked from the control node, %s failed at %s: %s", p.Endpoint, p.Failed, p.Error))
 		}
 	}
@@ -419,18 +443,18 @@ func (d *Diagnosis) checkView(s snapshot.Snapshot) {
 		name := s.NameOf(n)
 		switch ready, known := v.Nodes[name]; {
 		case !known:
-			d.find(NodeNotRegistered, n.Name, name, "the API server has no node of this name")
+			d.add(NodeNotRegistered, n.Name, name, "the API server has no node of this name")
 		case ready != "True":
-			d.find(NodeNotReady, n.Name, name, "its Ready condition is "+ready)
+			d.add(NodeNotReady, n.Name, name, "its Ready condition is "+ready)
 		}
 		if slices.Contains(v.Unschedulable, name) {
-			d.find(NodeUnschedulable, n.Name, name, "it is cordoned")
+			d.add(NodeUnschedulable, n.Name, name, "it is cordoned")
 		}
 	}
 	for _, p := range v.StaticPods {
 		n, _ := s.Kubernetes(p.Node)
 		if p.Ready != "True" && !justStarted(n, p.Component) {
-			d.find(StaticPodNotReady, cmp.Or(n.Name, p.Node), p.Component, "its Ready condition is "+p.Ready)
+			d.add(StaticPodNotReady, cmp.Or(n.Name, p.Node), p.Component, "its Ready condition is "+p.Ready)
 		}
 	}
 }

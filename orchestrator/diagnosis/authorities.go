@@ -64,7 +64,7 @@ func (d *Diagnosis) compareControlPlanes(s snapshot.Snapshot) {
 			for content, nodes := range holders {
 				same := content == usual || row.key && bytes[content] == bytes[usual]
 				if !same && slices.Contains(nodes, n.Name) && !row.trusted(content, usual, sets) {
-					d.find(row.reason, n.Name, row.file,
+					d.add(row.reason, n.Name, row.file,
 						fmt.Sprintf("%s differs from the file on %s", row.file, strings.Join(holders[usual], ", ")))
 				}
 			}
@@ -121,7 +121,7 @@ func (d *Diagnosis) checkExternalCA(s snapshot.Snapshot) {
 			}
 		}
 		if len(due) > 0 {
-			d.find(ExternalCA, n.Name, "",
+			d.add(ExternalCA, n.Name, "",
 				fmt.Sprintf("the inventory sets kube_external_ca_mode, and these are due on %s: %s", n.Name,
 					strings.Join(due, ", ")))
 		}
@@ -147,10 +147,10 @@ func (d *Diagnosis) checkLifetimes(s snapshot.Snapshot, t Thresholds) {
 		for _, ca := range s.Trusts(n) {
 			switch ca.StatusAt(n.Clock, t.RenewBefore) {
 			case certs.Expired:
-				d.find(CAExpired, n.Name, ca.Label(),
+				d.add(CAExpired, n.Name, ca.Label(),
 					fmt.Sprintf("%s expired at %s", ca.Label(), ca.Ends().Format(time.RFC3339)))
 			case certs.Expiring:
-				d.find(CAExpiring, n.Name, ca.Label(),
+				d.add(CAExpiring, n.Name, ca.Label(),
 					fmt.Sprintf("%s expires at %s", ca.Label(), ca.Ends().Format(time.RFC3339)))
 			case certs.Valid, certs.NotYetValid:
 			}
@@ -197,7 +197,7 @@ func (d *Diagnosis) checkLifetime(n snapshot.Node, ca certs.Certificate, leaves 
 	for _, c := range leaves {
 		soon, ever := ca.NotAfter.Before(n.Clock.Add(caHorizon)), ca.NotAfter.Before(n.Clock.Add(caLife))
 		if ca.NotAfter.Before(c.NotAfter) && (soon || ever && ca.NotAfter.Before(c.NotAfter.Add(-renewal))) {
-			d.find(CAExpiresFirst, n.Name, ca.Label(), fmt.Sprintf("%s expires at %s, %s at %s",
+			d.add(CAExpiresFirst, n.Name, ca.Label(), fmt.Sprintf("%s expires at %s, %s at %s",
 				ca.Path, ca.NotAfter.Format(time.RFC3339), c.Path, c.NotAfter.Format(time.RFC3339)))
 			return
 		}

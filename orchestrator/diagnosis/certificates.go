@@ -22,10 +22,10 @@ func (d *Diagnosis) checkCertificate(s snapshot.Snapshot, n snapshot.Node, c cer
 		switch status := c.StatusAt(n.Clock, t.RenewBefore); status {
 		case certs.Valid:
 		case certs.NotYetValid:
-			d.find(OtherExpiring, n.Name, c.Path,
+			d.add(OtherExpiring, n.Name, c.Path,
 				fmt.Sprintf("%s is valid from %s", c.Path, c.NotBefore.Format(time.RFC3339)))
 		case certs.Expired, certs.Expiring:
-			d.find(OtherExpiring, n.Name, c.Path,
+			d.add(OtherExpiring, n.Name, c.Path,
 				fmt.Sprintf("%s expires at %s", c.Path, c.Ends().Format(time.RFC3339)))
 		}
 		return
@@ -41,11 +41,11 @@ func (d *Diagnosis) checkCertificate(s snapshot.Snapshot, n snapshot.Node, c cer
 	}
 	switch c.Key {
 	case certs.KeyMismatch:
-		d.find(KeyMismatch, n.Name, c.Label(),
+		d.add(KeyMismatch, n.Name, c.Label(),
 			fmt.Sprintf("the private key of %s does not match the public key of the certificate (%s)", c.Path,
 				short(c.PublicKey)))
 	case certs.KeyUnreadable:
-		d.find(CertificateUnreadable, n.Name, c.Label(), "the private key of "+c.Path+" cannot be read")
+		d.add(CertificateUnreadable, n.Name, c.Label(), "the private key of "+c.Path+" cannot be read")
 	case certs.KeyMatches, certs.KeyMissing:
 	}
 	ended := fmt.Sprintf("%s expired at %s", c.Path, c.Ends().Format(time.RFC3339))
@@ -61,21 +61,21 @@ func (d *Diagnosis) checkCertificate(s snapshot.Snapshot, n snapshot.Node, c cer
 			reason = CertificateBeginsLater
 			d.Due[n.Name] = append(d.Due[n.Name], c.Kind)
 		}
-		d.find(reason, n.Name, c.Label(), fmt.Sprintf("%s is valid from %s, the node's clock is at %s",
+		d.add(reason, n.Name, c.Label(), fmt.Sprintf("%s is valid from %s, the node's clock is at %s",
 			c.Path, c.NotBefore.Format(time.RFC3339), n.Clock.Format(time.RFC3339)))
 	case row.Approved && status == certs.Expired:
-		d.find(CertificateUnapproved, n.Name, c.Label(), ended)
+		d.add(CertificateUnapproved, n.Name, c.Label(), ended)
 	case row.Approved:
-		d.find(CertificateUnapproved, n.Name, c.Label(), ends)
+		d.add(CertificateUnapproved, n.Name, c.Label(), ends)
 	case status == certs.Expired && row.CA:
-		d.find(CAExpired, n.Name, c.Label(), ended)
+		d.add(CAExpired, n.Name, c.Label(), ended)
 	case status == certs.Expired:
-		d.find(expired[row.Group], n.Name, c.Label(), ended)
+		d.add(expired[row.Group], n.Name, c.Label(), ended)
 		d.Due[n.Name] = append(d.Due[n.Name], c.Kind)
 	case row.CA:
-		d.find(CAExpiring, n.Name, c.Label(), ends)
+		d.add(CAExpiring, n.Name, c.Label(), ends)
 	default:
-		d.find(CertificateExpiring, n.Name, c.Label(), ends)
+		d.add(CertificateExpiring, n.Name, c.Label(), ends)
 		d.Due[n.Name] = append(d.Due[n.Name], c.Kind)
 	}
 }
@@ -125,16 +125,16 @@ func (d *Diagnosis) checkOwn(n snapshot.Node, c certs.Certificate, status certs.
 	switch status {
 	case certs.Valid:
 	case certs.Expiring:
-		d.find(OwnExpiring, n.Name, c.Path, evidence)
+		d.add(OwnExpiring, n.Name, c.Path, evidence)
 	default:
-		d.find(OwnInvalid, n.Name, c.Path, evidence)
+		d.add(OwnInvalid, n.Name, c.Path, evidence)
 	}
 }
 
 // checkCopy: another program's copy of a file is still that file's certificate, and valid.
 func (d *Diagnosis) checkCopy(n snapshot.Node, c certs.Certificate, status certs.Status) {
 	if status != certs.Valid {
-		d.find(CopyStale, n.Name, c.Label(),
+		d.add(CopyStale, n.Name, c.Label(),
 			fmt.Sprintf("%s is %s: it expires at %s", c.Path, status, c.Ends().Format(time.RFC3339)))
 		return
 	}
@@ -150,7 +150,7 @@ func (d *Diagnosis) checkCopy(n snapshot.Node, c certs.Certificate, status certs
 		original = o
 	}
 	if original.Path != "" {
-		d.find(CopyStale, n.Name, c.Label(),
+		d.add(CopyStale, n.Name, c.Label(),
 			fmt.Sprintf("%s (%s) is no longer %s (%s)", c.Path, short(c.Fingerprint), original.Path,
 				short(original.Fingerprint)))
 	}
@@ -198,7 +198,7 @@ func (d *Diagnosis) checkFiles(s snapshot.Snapshot, n snapshot.Node) {
 	for _, c := range n.Certificates {
 		if row, known := certs.Lookup(c.Kind); known && c.Key == certs.KeyMissing && !c.Served && !s.Unused(n, c) &&
 			(slices.Contains(required, c.Kind) || row.Outage != certs.NoOutage) {
-			d.find(FileMissing, n.Name, "the key of "+c.Label(), "the private key of "+c.Path+" does not exist")
+			d.add(FileMissing, n.Name, "the key of "+c.Label(), "the private key of "+c.Path+" does not exist")
 		}
 	}
 	if _, ok := n.Certificate(certs.KindCA); !ok {
@@ -224,7 +224,7 @@ func (d *Diagnosis) checkFiles(s snapshot.Snapshot, n snapshot.Node) {
 		}
 		file := path.Join(dir, row.Path)
 		if uses, known := n.Uses(certs.Certificate{Kind: kind, Path: file}); !has(n, kind, file) && (uses || !known) {
-			d.find(FileMissing, n.Name, file, file+" does not exist")
+			d.add(FileMissing, n.Name, file, file+" does not exist")
 		}
 	}
 	if n.Is(cluster.ControlPlane) || n.Is(cluster.Worker) {
@@ -232,7 +232,7 @@ func (d *Diagnosis) checkFiles(s snapshot.Snapshot, n snapshot.Node) {
 	}
 	if member := path.Join(n.Facts["etcd-dir"], "member-"+n.Name+".pem"); n.Is(cluster.Etcd) && !has(n, "", member) {
 		if c, others := n.Certificate(certs.KindEtcdMember); others && strings.HasPrefix(path.Base(c.Path), "member-") {
-			d.find(FileMissing, n.Name, member, member+" does not exist, but that of another member does")
+			d.add(FileMissing, n.Name, member, member+" does not exist, but that of another member does")
 		}
 	}
 }
@@ -265,9 +265,9 @@ func (d *Diagnosis) checkManifestFolder(n snapshot.Node) {
 		digest, pod := n.Files[file], n.Pods[file]
 		switch same := cmp.Or(original[digest], original[pod]); {
 		case !slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(file)):
-			d.find(ManifestCopy, n.Name, file, file+" is read as a manifest, under any name")
+			d.add(ManifestCopy, n.Name, file, file+" is read as a manifest, under any name")
 		case same != "":
-			d.find(ManifestCopy, n.Name, file, file+" defines the same pod as "+same)
+			d.add(ManifestCopy, n.Name, file, file+" defines the same pod as "+same)
 		default:
 			original[digest] = file
 			if pod != "" {
@@ -283,9 +283,9 @@ func (d *Diagnosis) checkAuthorityFiles(n snapshot.Node, file string) {
 	_, key := n.Digests[file+".key"]
 	switch {
 	case !cert:
-		d.find(CAMissing, n.Name, name, file+".crt does not exist")
+		d.add(CAMissing, n.Name, name, file+".crt does not exist")
 	case !key:
-		d.find(CAKeyMissing, n.Name, name, file+".key does not exist")
+		d.add(CAKeyMissing, n.Name, name, file+".key does not exist")
 	}
 }
 
@@ -300,7 +300,7 @@ func (d *Diagnosis) checkKubeletFiles(n snapshot.Node) {
 	case bootstraps:
 		return
 	default:
-		d.find(FileMissing, n.Name, conf, conf+" does not exist")
+		d.add(FileMissing, n.Name, conf, conf+" does not exist")
 		return
 	}
 	file, broken := brokenPair(n)
@@ -308,7 +308,7 @@ func (d *Diagnosis) checkKubeletFiles(n snapshot.Node) {
 		return
 	}
 	if !has(n, certs.KindKubeletClient, file) { // else there is a finding why it cannot be read
-		d.find(CertificateUnreadable, n.Name, file, conf+" refers to "+file+", which does not exist")
+		d.add(CertificateUnreadable, n.Name, file, conf+" refers to "+file+", which does not exist")
 	}
 	d.Due[n.Name] = append(d.Due[n.Name], certs.KindKubeletClient)
 }

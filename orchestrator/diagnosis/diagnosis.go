@@ -104,12 +104,12 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 		}
 		return ranks[a.Reason] - ranks[b.Reason]
 	})
-	d.conclude(s)
+	d.decide(s)
 	return d
 }
 
-// conclude decides the route and the verdict from the findings.
-func (d *Diagnosis) conclude(s snapshot.Snapshot) {
+// decide sets the route and the verdict from the findings.
+func (d *Diagnosis) decide(s snapshot.Snapshot) {
 	d.Route = d.route(s)
 	d.PrimaryReason = ""
 	if f, ok := d.Primary(); ok {
@@ -124,7 +124,7 @@ func (d *Diagnosis) conclude(s snapshot.Snapshot) {
 func (d Diagnosis) Placing(s snapshot.Snapshot, due map[string][]certs.Kind, stale map[string][]string) Diagnosis {
 	d.Due, d.Stale = due, stale
 	d.Findings = slices.DeleteFunc(slices.Clone(d.Findings), func(f Finding) bool { return f.Reason == ExternalCA })
-	d.conclude(s)
+	d.decide(s)
 	return d
 }
 
@@ -164,7 +164,8 @@ func (d Diagnosis) Primary() (Finding, bool) {
 	return Finding{}, false
 }
 
-func (d *Diagnosis) find(r Reason, node, subject, evidence string) {
+// add adds a finding.
+func (d *Diagnosis) add(r Reason, node, subject, evidence string) {
 	d.Findings = append(d.Findings, Finding{Reason: r, Node: node, Subject: subject, Evidence: evidence})
 }
 
@@ -177,11 +178,11 @@ func (d *Diagnosis) on(node string, rs ...Reason) bool {
 // checkNode finds what is wrong on one node by itself.
 func (d *Diagnosis) checkNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds) {
 	if n.Failure != nil {
-		d.find(failureReasons[n.Failure.Kind], n.Name, "", n.Failure.Message)
+		d.add(failureReasons[n.Failure.Kind], n.Name, "", n.Failure.Message)
 		return
 	}
 	if s.Unjoined(n) {
-		d.find(NodeNotJoined, n.Name, "", "it has neither "+n.KubeletConf()+
+		d.add(NodeNotJoined, n.Name, "", "it has neither "+n.KubeletConf()+
 			" nor a certificate of the cluster, and no kubelet is running")
 		for _, c := range n.Certificates {
 			if row, ok := certs.Lookup(c.Kind); ok && !c.Served && row.Signer == certs.EtcdHostCA {
@@ -193,7 +194,7 @@ func (d *Diagnosis) checkNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds
 	d.checkGround(n, s.Taken, t)
 	for _, u := range n.Unreadable {
 		if !s.Unused(n, n.At(u.Path)) {
-			d.find(CertificateUnreadable, n.Name, u.Path, u.Reason)
+			d.add(CertificateUnreadable, n.Name, u.Path, u.Reason)
 		}
 	}
 	for _, c := range n.Certificates {

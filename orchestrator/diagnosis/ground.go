@@ -20,16 +20,16 @@ const leastFree = 64 << 10 // KiB
 // checkGround checks the basics: the clock, the disks, the tools and the configuration.
 func (d *Diagnosis) checkGround(n snapshot.Node, taken time.Time, t Thresholds) {
 	if skew := n.Clock.Sub(taken); skewed(n, taken, t) {
-		d.find(ClockSkew, n.Name, "", fmt.Sprintf("its clock is at %s, the control node's at %s: %s apart",
+		d.add(ClockSkew, n.Name, "", fmt.Sprintf("its clock is at %s, the control node's at %s: %s apart",
 			n.Clock.Format(time.RFC3339), taken.UTC().Format(time.RFC3339), skew.Abs().Round(time.Second)))
 	}
 	for _, mount := range slices.Sorted(maps.Keys(n.Disks)) {
 		switch disk := n.Disks[mount]; {
 		case disk.SizeKiB > 0 && disk.FreeKiB < leastFree:
-			d.find(DiskFull, n.Name, mount,
+			d.add(DiskFull, n.Name, mount,
 				fmt.Sprintf("%s has %d of %d MiB left", mount, disk.FreeKiB>>10, disk.SizeKiB>>10))
 		case disk.FreeInodes == 0:
-			d.find(DiskFull, n.Name, mount, mount+" has no free inode left")
+			d.add(DiskFull, n.Name, mount, mount+" has no free inode left")
 		}
 	}
 	if !n.Is(cluster.ControlPlane) {
@@ -37,11 +37,11 @@ func (d *Diagnosis) checkGround(n snapshot.Node, taken time.Time, t Thresholds) 
 	}
 	for _, tool := range []string{"kubeadm", "kubectl", "openssl"} {
 		if n.Facts[tool] == "" {
-			d.find(ToolMissing, n.Name, tool, "neither in the node's PATH nor in bin_dir")
+			d.add(ToolMissing, n.Name, tool, "neither in the node's PATH nor in bin_dir")
 		}
 	}
 	if n.Facts["kubeadm-config"] == "" {
-		d.find(KubeadmConfigMissing, n.Name, "kubeadm-config.yaml",
+		d.add(KubeadmConfigMissing, n.Name, "kubeadm-config.yaml",
 			n.Facts["config-dir"]+"/kubeadm-config.yaml does not exist")
 	}
 }
@@ -62,7 +62,7 @@ func (d *Diagnosis) checkKubeadmConfigs(s snapshot.Snapshot) {
 			!slices.ContainsFunc(d.Due[n.Name], byKubeadm) {
 			continue
 		}
-		d.find(KubeadmConfigRefused, n.Name, n.Facts["kubeadm-config"], says)
+		d.add(KubeadmConfigRefused, n.Name, n.Facts["kubeadm-config"], says)
 	}
 }
 
@@ -93,14 +93,14 @@ func (d *Diagnosis) checkUnits(n snapshot.Node) {
 		}
 		// Of several that are installed one is enough: docker uses containerd.
 		if len(down) > 0 && !up {
-			d.find(ContainerRuntimeDown, n.Name, down[0], unitEvidence(n.Units[down[0]], snapshot.Result{}))
+			d.add(ContainerRuntimeDown, n.Name, down[0], unitEvidence(n.Units[down[0]], snapshot.Result{}))
 		}
 	}
 	if u, ok := n.Units["kubelet"]; ok && !u.Steady() {
-		d.find(KubeletDown, n.Name, "kubelet.service", unitEvidence(u, n.Results["kubelet-log"]))
+		d.add(KubeletDown, n.Name, "kubelet.service", unitEvidence(u, n.Results["kubelet-log"]))
 	}
 	if t := n.RenewalTimer; t != nil && t.State == snapshot.TimerOn {
-		d.find(RenewalTimerOn, n.Name, "k8s-certs-renew.timer", t.String())
+		d.add(RenewalTimerOn, n.Name, "k8s-certs-renew.timer", t.String())
 	}
 }
 
@@ -134,7 +134,7 @@ func (d *Diagnosis) checkEtcd(s snapshot.Snapshot) {
 			if !slices.Contains(learners, n.Name) {
 				down = append(down, n)
 			}
-			d.find(EtcdMemberDown, n.Name, "etcd", etcdEvidence(n))
+			d.add(EtcdMemberDown, n.Name, "etcd", etcdEvidence(n))
 		case n.Etcd != nil && n.Etcd.Healthy:
 			quorum = true // a linearizable read succeeded
 		case n.Etcd != nil && answered(n):
@@ -150,13 +150,13 @@ func (d *Diagnosis) checkEtcd(s snapshot.Snapshot) {
 	switch {
 	case quorum:
 		for _, n := range silent {
-			d.find(EtcdMemberSilent, n.Name, "etcd", etcdEvidence(n))
+			d.add(EtcdMemberSilent, n.Name, "etcd", etcdEvidence(n))
 		}
 	case len(down) > (members-1)/2:
-		d.find(EtcdNoQuorum, down[0].Name, "etcd",
+		d.add(EtcdNoQuorum, down[0].Name, "etcd",
 			fmt.Sprintf("%d of %s are not running: %s", len(down), plural(members, "member"), names(down)))
 	case len(waiting) > 0:
-		d.find(EtcdNoQuorum, waiting[0].Name, "etcd", etcdEvidence(waiting[0]))
+		d.add(EtcdNoQuorum, waiting[0].Name, "etcd", etcdEvidence(waiting[0]))
 	}
 }
 

@@ -64,7 +64,7 @@ func (d *Diagnosis) checkIdentities(s snapshot.Snapshot) {
 
 func (d *Diagnosis) checkIdentity(s snapshot.Snapshot, n snapshot.Node, p place) {
 	if lacks := p.demand.Lacks(p.c); len(lacks) > 0 {
-		d.find(IdentityWrong, n.Name, p.file, fmt.Sprintf("%s is for %s, but its place needs one for %s",
+		d.add(IdentityWrong, n.Name, p.file, fmt.Sprintf("%s is for %s, but its place needs one for %s",
 			p.file, strings.Join(p.c.Usages, ", "), strings.Join(lacks, ", ")))
 		return
 	}
@@ -77,12 +77,12 @@ func (d *Diagnosis) checkIdentity(s snapshot.Snapshot, n snapshot.Node, p place)
 	switch {
 	case ofNode && p.demand.Of(name) == p.c.CommonName && p.c.In(p.demand.Groups):
 		if namedOtherwise(s, n, name) {
-			d.find(IdentityWrong, n.Name, p.file, evidence)
+			d.add(IdentityWrong, n.Name, p.file, evidence)
 		}
 	case p.c.BuiltIn():
-		d.find(IdentityWrong, n.Name, p.file, evidence)
+		d.add(IdentityWrong, n.Name, p.file, evidence)
 	case !p.demand.Granted:
-		d.find(IdentityUnusual, n.Name, p.file, evidence)
+		d.add(IdentityUnusual, n.Name, p.file, evidence)
 	}
 }
 
@@ -124,7 +124,7 @@ func (d *Diagnosis) checkKubeletAccess(n snapshot.Node) {
 	if !ok || answer.Status == 0 || last != "no" && !strings.HasPrefix(last, "no - ") {
 		return
 	}
-	d.find(KubeletAccessForbidden, n.Name, c.Path,
+	d.add(KubeletAccessForbidden, n.Name, c.Path,
 		fmt.Sprintf("%s is of %s; asked whether it may get nodes/proxy, the API server answers: %s",
 			c.Path, whose(c.CommonName, c.Organizations), answer.Output))
 }

@@ -29,15 +29,6 @@ var served = []struct {
 	{apiServer, true}, {"etcd", true}, {"etcd-peer", false}, {"kubelet", false},
 }
 
-// heldBy lists components that read their kubeconfig once, when they start.
-var heldBy = []struct {
-	component string
-	kind      certs.Kind
-}{
-	{"kube-controller-manager", certs.KindControllerManagerConf},
-	{"kube-scheduler", certs.KindSchedulerConf},
-}
-
 // checkInUse compares files on disk with what is served and held.
 func (d *Diagnosis) checkInUse(s snapshot.Snapshot, n snapshot.Node, t Thresholds) {
 	for _, row := range served {
@@ -47,15 +38,19 @@ func (d *Diagnosis) checkInUse(s snapshot.Snapshot, n snapshot.Node, t Threshold
 			}
 		}
 	}
-	for _, row := range heldBy {
-		c, ok := n.Certificate(row.kind)
-		p, runs := n.Process(row.component)
+	for _, row := range certs.Table() {
+		component, reads := strings.CutSuffix(row.Settings, ".kubeconfig")
+		if !reads { // its kubeconfig once, when it starts
+			continue
+		}
+		c, ok := n.Certificate(row.Kind)
+		p, runs := n.Process(component)
 		// A second: a process has read what is written at the moment it starts.
 		if ok && !s.Unused(n, c) && runs && c.File != nil && !p.Started.IsZero() &&
 			c.File.Modified.Sub(p.Started) > time.Second {
-			d.find(CredentialStale, n.Name, row.component, fmt.Sprintf("process %d started at %s, %s was written at %s",
+			d.add(CredentialStale, n.Name, component, fmt.Sprintf("process %d started at %s, %s was written at %s",
 				p.PID, p.Started.Format(time.RFC3339), c.Path, c.File.Modified.Format(time.RFC3339)))
-			d.stale(n, row.component)
+			d.markStale(n, component)
 		}
 	}
 	for _, c := range n.Certificates {
@@ -64,13 +59,13 @@ func (d *Diagnosis) checkInUse(s snapshot.Snapshot, n snapshot.Node, t Threshold
 		}
 		switch c.StatusAt(n.Clock, t.RenewBefore) {
 		case certs.Expired:
-			d.find(LoopbackCertificateExpired, n.Name, apiServer,
+			d.add(LoopbackCertificateExpired, n.Name, apiServer,
 				fmt.Sprintf("what %s presents to itself expired at %s", c.Path, c.NotAfter.Format(time.RFC3339)))
 		case certs.Expiring:
-			d.find(LoopbackCertificateExpiring, n.Name, apiServer,
+			d.add(LoopbackCertificateExpiring, n.Name, apiServer,
 				fmt.Sprintf("what %s presents to itself expires at %s", c.Path, c.NotAfter.Format(time.RFC3339)))
 		case certs.NotYetValid:
-			d.find(LoopbackCertificateExpiring, n.Name, apiServer,
+			d.add(LoopbackCertificateExpiring, n.Name, apiServer,
 				fmt.Sprintf("what %s presents to itself is valid from %s", c.Path, c.NotBefore.Format(time.RFC3339)))
 		case certs.Valid:
 		}
@@ -93,14 +88,14 @@ func (d *Diagnosis) checkServed(n snapshot.Node, e snapshot.Endpoint, of []certs
 	if c, ok := servedCertificate(n, e); ok {
 		evidence += fmt.Sprintf(": %s, which expires at %s", short(c.Fingerprint), c.NotAfter.Format(time.RFC3339))
 	}
-	d.find(ServedCertificateStale, n.Name, e.Name, evidence)
+	d.add(ServedCertificateStale, n.Name, e.Name, evidence)
 	if restarts {
-		d.stale(n, e.Name)
+		d.markStale(n, e.Name)
 	}
 }
 
-// stale records a component that a renewal restarts: those of control planes, and etcd.
-func (d *Diagnosis) stale(n snapshot.Node, component string) {
+// markStale records a component that a renewal restarts: those of control planes, and etcd.
+func (d *Diagnosis) markStale(n snapshot.Node, component string) {
 	if (n.Is(cluster.ControlPlane) || component == "etcd" && n.Is(cluster.Etcd)) &&
 		!slices.Contains(d.Stale[n.Name], component) {
 		d.Stale[n.Name] = append(d.Stale[n.Name], component)
@@ -142,7 +137,7 @@ func (d *Diagnosis) checkNames(s snapshot.Snapshot) {
 		for _, u := range uses {
 			if (u.of == "" || u.of == n.Name) && !covers(c.SANs, u.host) && !slices.Contains(stated, u.host) {
 				stated = append(stated, u.host)
-				d.find(SANMissing, n.Name, u.host,
+				d.add(SANMissing, n.Name, u.host,
 					fmt.Sprintf("%s is for %s; %s uses %s", c.Path, strings.Join(c.SANs, ", "), u.by, u.host))
 			}
 		}
@@ -151,7 +146,7 @@ func (d *Diagnosis) checkNames(s snapshot.Snapshot) {
 		}
 		for _, name := range n.Kubeadm.CertSANs {
 			if !covers(c.SANs, name) && !slices.Contains(stated, name) && !elsewhere[canonical(name)] {
-				d.find(SANPending, n.Name, name,
+				d.add(SANPending, n.Name, name,
 					fmt.Sprintf("certSANs of %s name it, %s is for %s", n.Kubeadm.Path, c.Path,
 						strings.Join(c.SANs, ", ")))
 			}

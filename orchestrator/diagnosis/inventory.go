@@ -39,7 +39,7 @@ func Strangers(s snapshot.Snapshot) []Stranger { return append(strangeNodes(s), 
 // checkInventory finds what the inventory does not name.
 func (d *Diagnosis) checkInventory(s snapshot.Snapshot) {
 	for _, st := range Strangers(s) {
-		d.find(NotInInventory, st.By, st.Name, st.Evidence)
+		d.add(NotInInventory, st.By, st.Name, st.Evidence)
 	}
 }
 

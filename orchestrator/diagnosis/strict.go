@@ -41,7 +41,7 @@ func (d *Diagnosis) checkStrictness(s snapshot.Snapshot) {
 					lacks = append(lacks, "no "+certs.LacksAuthorityKeyID+" is in "+some(leaves))
 				}
 				if len(lacks) > 0 {
-					d.find(AuthorityNotStrict, n.Name, ca.Label(), strings.Join(lacks, "; "))
+					d.add(AuthorityNotStrict, n.Name, ca.Label(), strings.Join(lacks, "; "))
 				}
 			}
 		}

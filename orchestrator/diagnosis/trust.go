@@ -13,30 +13,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// verifiers are those that verify the leaves of a cluster, and what they trust: the file of their
-// setting, or else the file of the CA that issues such leaves. The serving certificate of the API
-// server is verified with the kubeconfigs.
-var verifiers = []struct {
-	groups  []certs.Group
-	kinds   []certs.Kind
-	on      cluster.Role // empty: on every node
-	setting string
-}{
-	{groups: []certs.Group{certs.GroupClient, certs.GroupKubeletClient}, on: cluster.ControlPlane,
-		setting: "kube-apiserver.client-ca-file"},
-	{groups: []certs.Group{certs.GroupAPIToKubelet}, setting: "kubelet.clientCAFile"},
-	{groups: []certs.Group{certs.GroupFrontProxy}, on: cluster.ControlPlane,
-		setting: "kube-apiserver.requestheader-client-ca-file"},
-	{kinds: []certs.Kind{certs.KindEtcdServer, certs.KindEtcdMember}, on: cluster.ControlPlane,
-		setting: "kube-apiserver.etcd-cafile"},
-	{kinds: []certs.Kind{certs.KindEtcdPeer, certs.KindEtcdMember}, on: cluster.Etcd,
-		setting: "etcd.peer-trusted-ca-file"},
-	{
-		kinds: []certs.Kind{certs.KindAPIServerEtcdClient, certs.KindEtcdNode, certs.KindEtcdAdmin,
-			certs.KindEtcdMember, "etcd-healthcheck-client"},
-		on: cluster.Etcd, setting: "etcd.trusted-ca-file",
-	},
-}
+// rolesOf are the roles of the nodes that a verifier is on; it is on every node without one.
+var rolesOf = map[string]cluster.Role{"kube-apiserver": cluster.ControlPlane, "etcd": cluster.Etcd}
 
 // issuers are the issuing CAs of leaves, by the kind of their certificate.
 var issuers = []certs.Kind{certs.KindCA, certs.KindFrontProxyCA, certs.KindEtcdCA, certs.KindEtcdHostCA}
@@ -129,7 +107,7 @@ func (d *Diagnosis) checkTrust(s snapshot.Snapshot) {
 		s := d.without(s, ca)
 		issue := next(s, kind)
 		var all []trust
-		for _, v := range verifiers {
+		for _, v := range certs.Verifiers() {
 			var of []presented
 			for _, n := range s.Nodes {
 				if !verified(n) {
@@ -140,8 +118,7 @@ func (d *Diagnosis) checkTrust(s snapshot.Snapshot) {
 					row, _ := certs.Lookup(c.Kind)
 					// Without such a CA, it is unknown who has signed.
 					if (held || len(c.Signers) > 0) &&
-						(slices.Contains(v.groups, row.Group) || slices.Contains(v.kinds, row.Kind)) &&
-						!s.Unused(n, c) {
+						v.Verifies(row) && !s.Unused(n, c) {
 						of = append(of, present(n, c))
 					}
 				}
@@ -149,7 +126,7 @@ func (d *Diagnosis) checkTrust(s snapshot.Snapshot) {
 			if len(of) == 0 {
 				continue
 			}
-			by := trusts(s, v.on, v.setting, kind)
+			by := trusts(s, rolesOf[v.Component()], v.Setting, kind)
 			all = append(all, by...)
 			d.compareTrust(append(of, issue...), by)
 		}
@@ -252,7 +229,7 @@ func (d *Diagnosis) checkBundles(s snapshot.Snapshot, t Thresholds) {
 			within = min(within, snapshot.RenewedByOthers)
 		}
 		if ca.StatusAt(ca.Node.Clock, within) != certs.Valid {
-			d.find(CABundleExpiring, ca.Node.Name, ca.Label(), fmt.Sprintf("%s (%s) is valid from %s until %s",
+			d.add(CABundleExpiring, ca.Node.Name, ca.Label(), fmt.Sprintf("%s (%s) is valid from %s until %s",
 				short(ca.Fingerprint), ca.Subject, ca.NotBefore.Format(time.RFC3339),
 				ca.NotAfter.Format(time.RFC3339)))
 		}
@@ -383,7 +360,7 @@ func (d *Diagnosis) unknown(node, subject, evidence string) {
 	if !slices.ContainsFunc(d.Findings, func(f Finding) bool {
 		return f.Reason == UnknownAuthority && f.Node == node && f.Subject == subject
 	}) {
-		d.find(UnknownAuthority, node, subject, evidence)
+		d.add(UnknownAuthority, node, subject, evidence)
 	}
 }
 
@@ -487,7 +464,7 @@ func (d *Diagnosis) checkRotation(s snapshot.Snapshot, ca certs.Row, by, others 
 	if node == "" && len(by) > 0 {
 		node = by[0].node
 	}
-	d.find(RotationUnfinished, node, ca.Name, strings.Join(words, "; "))
+	d.add(RotationUnfinished, node, ca.Name, strings.Join(words, "; "))
 }
 
 // signsLeaf reports whether a leaf is signed by a CA.

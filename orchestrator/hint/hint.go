@@ -61,6 +61,10 @@ var table = []struct {
 		"(ansible_become_exe=sudo.ws) or a user that becomes root without one; else the node hangs, or its name " +
 		"service is slow (try sudo -v there)"},
 		regexp.MustCompile(`waiting for privilege escalation prompt|waiting for become success or become password prompt`)},
+	{Hint{"answer-cut", "a part of what the node printed is missing: if sudo there is an old sudo-rs (ssh NODE " +
+		"sudo --version; 0.2.5 does it, 0.2.15 does not), it loses the end of long output: write Defaults !use_pty " +
+		"into its sudoers, or use the original sudo (ansible_become_exe=sudo.ws)"},
+		regexp.MustCompile(`the answer was damaged on its way`)},
 	{Hint{"vault-password", "something is encrypted with ansible-vault, and none of the given passwords decrypts " +
 		"it: pass the right one with --vault-password-file or --vault-id"},
 		regexp.MustCompile(`no vault secrets (?:were )?found|Decryption failed|vault password file .* was not found`)},

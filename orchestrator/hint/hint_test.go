@@ -31,6 +31,7 @@ var printed = []struct{ name, text string }{
 	{"sudoers", "Sorry, user deploy is not allowed to execute '/bin/sh -c echo' as root on node1."},
 	{"become-prompt", "Timeout (12s) waiting for privilege escalation prompt: "},
 	// sudo-rs 0.2.15: ansible-core before 2.22 does not recognize its prompt.
+	{"answer-cut", "the answer was damaged on its way: it has no beginning, or no end"},
 	{"become-prompt", "Task failed: Timeout (5s) waiting for privilege escalation prompt:"},
 	{"become-prompt", "Task failed: Timed out waiting for become success or become password prompt.\n>>> Standard Error\n[sudo: [sudo via ansible, key=zyiuhxrq] password:] Password:"},
 	{"sudo-password", "sudo: interactive authentication is required\n"},

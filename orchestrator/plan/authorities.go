@@ -90,8 +90,8 @@ func asked(s snapshot.Snapshot, cas []CA) []authority {
 	return authoritiesOf(s, func(ca CA, _ snapshot.Node, _ certs.Certificate) bool { return slices.Contains(cas, ca) })
 }
 
-// ended are the CAs that have expired.
-func ended(s snapshot.Snapshot) []authority {
+// expiredAuthorities are the CAs that have expired.
+func expiredAuthorities(s snapshot.Snapshot) []authority {
 	return authoritiesOf(s, func(_ CA, n snapshot.Node,
 		c certs.Certificate) bool {
 		return c.StatusAt(n.Clock, 0) == certs.Expired
@@ -415,7 +415,7 @@ func (p Policy) expiredCAs(s snapshot.Snapshot, d diagnosis.Diagnosis) ([]author
 	if d.Route != diagnosis.NewCA {
 		return nil, nil
 	}
-	all := ended(s)
+	all := expiredAuthorities(s)
 	if err := cmp.Or(reissuable(s, all), refuseQuorum(s, p.quorum(s), all)); err != nil {
 		return nil, err
 	}

@@ -312,10 +312,11 @@ func renewalInterruption(d diagnosis.Diagnosis, steps []Step) string {
 }
 
 // lost reports whether etcd's members cannot be waited for one by one: no member answers with a
-// quorum, and no API server that is ready has asked one.
-func lost(s snapshot.Snapshot, q Quorum) bool {
+// quorum, no API server that is ready has asked one, and the reason is certificates that have expired.
+// If they are merely due, something else is wrong, which each gate shows.
+func lost(s snapshot.Snapshot, d diagnosis.Diagnosis, q Quorum) bool {
 	_, usable := s.Observer()
-	return !q.Holds() && !usable
+	return !q.Holds() && !usable && d.LostQuorum(s)
 }
 
 // signer is a node that can sign etcd certificates for those of nodes that need it and do not have
@@ -421,20 +422,20 @@ func affected(c cluster.Cluster, d diagnosis.Diagnosis) (t targets) {
 }
 
 // needEachOther lists the control planes that can only come back together if etcd has no quorum:
-// more than one is down, and etcd certificates are due on some of them. One member with new
+// more than one is down, and etcd certificates of some of them have expired. One member with new
 // certificates among expired ones has no quorum either, and an API server waits for etcd without
 // success. If there is a quorum, members whose certificates have expired continue over their open
 // connections, and each comes back by itself. With an expired CA of etcd all members are down,
 // whatever their API servers still report.
-func needEachOther(c cluster.Cluster, d diagnosis.Diagnosis, expired bool) []string {
+func needEachOther(s snapshot.Snapshot, d diagnosis.Diagnosis, expired bool) []string {
 	var out []string
 	etcd := expired
-	for _, n := range c.With(cluster.ControlPlane) {
+	for _, n := range s.With(cluster.ControlPlane) {
 		if d.ControlPlanes[n.Name] == diagnosis.APIUsable && (!expired || !n.Is(cluster.Etcd)) {
 			continue
 		}
 		out = append(out, n.Name)
-		etcd = etcd || n.Is(cluster.Etcd) && (dueKind(d, n.Name, certs.EtcdCA) || dueKind(d, n.Name, certs.EtcdHostCA))
+		etcd = etcd || n.Is(cluster.Etcd) && d.LostMember(s, n)
 	}
 	if len(out) < 2 || !etcd {
 		return nil

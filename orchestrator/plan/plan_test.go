@@ -60,6 +60,10 @@ type row struct {
 
 func rows() []row {
 	single, ha, nodes := tc.Single(), tc.HA(), tc.EtcdNodes()
+	eachBehindItsGate := []string{
+		"~01-backup [cp1 cp2 cp3]", "~02-pre-phase-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "~04-pre-phase-cp2 [cp2]", "05-gate-api-server-cp2 [cp2]",
+		"~06-pre-phase-cp3 [cp3]", "07-gate-api-server-cp3 [cp3]", "08-gate-cluster [cp1 cp2 cp3 w1]",
+	}
 	return []row{
 		// --- routes without steps ------------------------------------------------
 		{name: "healthy", of: single, choice: plan.Auto},
@@ -337,6 +341,31 @@ func rows() []row {
 			},
 		},
 		{
+			name: "etcd has no quorum, and its certificates are merely due: each behind its gate", of: ha,
+			edits:  []tc.Edit{tc.On("cp1,cp2,cp3", tc.Expired(certs.KindAPIServer), tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.Unusable(1, tc.SaysExpired), tc.NoQuorum)},
+			choice: plan.Auto, steps: eachBehindItsGate,
+		},
+		{
+			name: "nor has it lost its quorum for one that has expired", of: ha,
+			edits: []tc.Edit{
+				tc.On("cp1,cp2,cp3", tc.Expired(certs.KindAPIServer), tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.Unusable(1, tc.SaysExpired), tc.NoQuorum),
+				tc.On("cp2", tc.Expired(certs.KindEtcdMember)),
+			},
+			choice: plan.Auto, steps: eachBehindItsGate,
+		},
+		{
+			name: "two have expired: all at the same time", of: ha,
+			edits: []tc.Edit{
+				tc.On("cp1,cp2,cp3", tc.Expired(certs.KindAPIServer), tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.Unusable(1, tc.SaysExpired), tc.NoQuorum),
+				tc.On("cp2,cp3", tc.Expired(certs.KindEtcdMember)),
+			},
+			choice: plan.Auto,
+			steps: []string{
+				"~01-backup [cp1 cp2 cp3]", "~02-pre-phase [cp1 cp2 cp3] 3 at once",
+				"03-gate-api-server [cp1 cp2 cp3]", "04-gate-cluster [cp1 cp2 cp3 w1]",
+			},
+		},
+		{
 			name: "the third is served through connections from before: its members are asked without success, and it is not", of: ha,
 			edits:  []tc.Edit{tc.On("cp1,cp2", tc.Expired(certs.KindAPIServer, certs.KindEtcdMember), tc.Unusable(1, tc.SaysExpired), tc.NoQuorum)},
 			choice: plan.Auto,
@@ -396,6 +425,21 @@ func rows() []row {
 				"~02-etcd-certificates [etcd1 etcd2 etcd3] without waiting 3 at once", "03-gate-etcd [etcd1 etcd2 etcd3]",
 				"~04-pre-phase-cp1 [cp1] signed by etcd1", "05-gate-api-server-cp1 [cp1]",
 				"06-gate-cluster [cp1 w1 etcd1 etcd2 etcd3]",
+			},
+		},
+		{
+			name: "members without a quorum whose certificates are merely due, each behind its gate", of: nodes,
+			edits: []tc.Edit{
+				tc.On("etcd1,etcd2,etcd3", tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.NoQuorum),
+				tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired)),
+			}, choice: plan.Auto,
+			steps: []string{
+				"~01-backup [cp1 etcd1 etcd2 etcd3]",
+				"~02-etcd-certificates-etcd1 [etcd1]", "03-gate-etcd-etcd1 [etcd1]",
+				"~04-etcd-certificates-etcd2 [etcd2]", "05-gate-etcd-etcd2 [etcd2]",
+				"~06-etcd-certificates-etcd3 [etcd3]", "07-gate-etcd-etcd3 [etcd3]",
+				"~08-pre-phase-cp1 [cp1]", "09-gate-api-server-cp1 [cp1]",
+				"10-gate-cluster [cp1 w1 etcd1 etcd2 etcd3]",
 			},
 		},
 		{

@@ -46,10 +46,10 @@ type work struct {
 	targets   targets
 	// cas are the expired CAs that are re-issued first.
 	cas []authority
-	// lost: no member of etcd and no API server serves anyone, so members need not be handled one
-	// after another. Nor can they be with an expired CA of etcd: members that started with it
-	// continue over their open connections, and refuse one that comes back with the new
-	// certificate, until they have it, too.
+	// lost: no member of etcd and no API server serves anyone, because certificates have expired, so
+	// members need not be handled one after another. Nor can they be with an expired CA of etcd:
+	// members that started with it continue over their open connections, and refuse one that comes
+	// back with the new certificate, until they have it, too.
 	lost bool
 	// atOnce is how many control planes may be renewed between two gates, and bound the reason why
 	// it is fewer than requested.
@@ -62,7 +62,7 @@ func newWork(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, poli
 	w := &work{
 		builder: builder{signer: func(nodes []string) string { return signer(s, ofEtcd(d), nodes) }},
 		cluster: c, snapshot: s, diagnosis: d, policy: policy, quorum: q, cas: cas, targets: affected(c, d),
-		lost: lost(s, q) || has(cas, EtcdCA),
+		lost: lost(s, d, q) || has(cas, EtcdCA),
 	}
 	w.targets.trusting(c, s, cas)
 	w.atOnce, w.bound = policy.atOnce(c, q, w.members())
@@ -137,7 +137,7 @@ func (w *work) together() []string {
 	if !w.lost {
 		return nil
 	}
-	return needEachOther(w.cluster, w.diagnosis, has(w.cas, EtcdCA))
+	return needEachOther(w.snapshot, w.diagnosis, has(w.cas, EtcdCA))
 }
 
 // recoverTogether re-issues the certificates of control planes at the same time. No one is served

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -205,7 +206,7 @@ func OfRun(h run.History) Run {
 	} else if n := len(h.Snapshots); n > 0 {
 		b.before, b.thresholds = &h.Snapshots[n-1], diagnosis.DefaultThresholds()
 	}
-	b.after = b.lookAfterLastChange()
+	b.after = b.inspectionAfterLastChange()
 	return b.run()
 }
 
@@ -256,20 +257,26 @@ func (b *runBuilder) run() Run {
 	return r
 }
 
+// asked fills each field from that of the same name in a request; a duration has its unit in its name.
 func asked(r run.Request) *Asked {
-	return &Asked{
-		Inventories: r.Inventories, KubesprayDir: r.KubesprayDir, Playbook: r.Playbook, WithheldVars: r.WithheldVars,
-		Withheld: r.Withheld, BackupRoot: r.BackupRoot, EtcdSnapshot: r.EtcdSnapshot,
-		Limit: r.Limit, SkipPhases: r.SkipPhases, UntilPhase: r.UntilPhase, Serial: r.Serial,
-		StableForSeconds:   int64(r.StableFor / time.Second),
-		RenewBeforeSeconds: int64(r.Thresholds.RenewBefore / time.Second),
-		GateTimeoutSeconds: int64(r.GateTimeout / time.Second),
+	var out Asked
+	to, from := reflect.ValueOf(&out).Elem(), reflect.ValueOf(r)
+	for _, f := range reflect.VisibleFields(to.Type()) {
+		of := from.FieldByName(strings.TrimSuffix(f.Name, "Seconds"))
+		if f.Name == "RenewBeforeSeconds" {
+			of = reflect.ValueOf(r.Thresholds.RenewBefore)
+		}
+		if d, is := reflect.TypeAssert[time.Duration](of); is {
+			of = reflect.ValueOf(int64(d / time.Second))
+		}
+		to.FieldByIndex(f.Index).Set(of)
 	}
+	return &out
 }
 
-// lookAfterLastChange is the last inspection, unless a node may have changed since: one before the
+// inspectionAfterLastChange is the last inspection, unless a node may have changed since: one before the
 // last change does not show the current state. Neither does a node that it has from an earlier one.
-func (b *runBuilder) lookAfterLastChange() *snapshot.Snapshot {
+func (b *runBuilder) inspectionAfterLastChange() *snapshot.Snapshot {
 	changes := map[string]bool{}
 	for _, step := range b.steps {
 		changes[step.ID] = step.Alters()

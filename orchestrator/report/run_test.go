@@ -492,3 +492,32 @@ func TestRunTellsWhatIsWithheld(t *testing.T) {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }
+
+// Each field of a request is in the report of its run, or is left out for a reason.
+func TestAskedIsOfTheRequest(t *testing.T) {
+	t.Parallel()
+	leftOut := map[string]string{
+		"Schema": "of the record", "Dir": "of the record", "Recalled": "of the record", "Thresholds": "RenewBeforeSeconds",
+		"AskPass": reaches, "AskBecomePass": reaches, "AskVaultPass": reaches, "ConnectionPasswordFile": reaches, "BecomePasswordFile": reaches,
+		"ExtraVars": reaches, "VaultIDs": reaches, "VaultPasswordFiles": reaches, "BinDir": reaches, "User": reaches, "PrivateKey": reaches, "Forks": reaches,
+		"Become": reaches, "BecomeMethod": reaches, "BecomeUser": reaches, "Connection": reaches, "Timeout": reaches,
+		"Kubespray": "in the plan's notes", "Tags": inCommands, "SkipTags": inCommands, "AcceptSANLoss": inCommands, "AcceptSubjectChange": inCommands,
+		"AllowNotInInventory": inCommands, "RefreshKubeconfigs": "in the run's notes", "MaxUnavailable": "in the plan's steps", "StepTimeout": inCommands,
+		"RenewCAs": "in the plan's steps", "CAValidity": "in the plan's steps", "Signed": "in the plan's steps",
+	}
+	asked := map[string]bool{}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[report.Asked]()) {
+		asked[strings.TrimSuffix(f.Name, "Seconds")] = true
+	}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[run.Request]()) {
+		if asked[f.Name] == (leftOut[f.Name] != "") {
+			t.Errorf("%s of a request is in the report: %t, and left out because it is %q", f.Name, asked[f.Name], leftOut[f.Name])
+		}
+	}
+}
+
+// Why fields of a request are not in a report.
+const (
+	reaches    = "how nodes are reached"
+	inCommands = "in the record, from which a command takes it"
+)

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net"
@@ -40,7 +41,7 @@ func Runbook(w io.Writer, s snapshot.Snapshot, a Assessment, hand ByHand) error 
 	}
 	switch {
 	case len(a.Plan.Steps) == 0 || a.Route == diagnosis.NewCA: // the playbooks re-issue a CA
-		b.look()
+		b.listFindings()
 	case a.Route == diagnosis.Renew:
 		b.renewal(a.Plan)
 	default:
@@ -70,6 +71,8 @@ type book struct {
 	d        diagnosis.Diagnosis
 	hand     ByHand
 	sections int
+	// issued are the control planes whose certificates an earlier step issues.
+	issued []string
 }
 
 // script is what is typed on a node, line by line.
@@ -189,16 +192,23 @@ func (b *book) step(step plan.Step) {
 		b.on(step.Nodes, "a verified copy", backup)
 	case step.Action == plan.EtcdCertificates:
 		b.heading(step)
-		b.on(step.Nodes, "new certificates, which etcd reloads by itself", b.signEtcd)
-	case step.Action == plan.PrePhase:
+		b.on(step.Nodes, "new certificates, which etcd reloads by itself",
+			func(n snapshot.Node) script { return b.signEtcd(n, step.Signer) })
+	case step.Action == plan.PrePhase, step.Action == plan.Renew:
 		b.heading(step)
-		b.on(step.Nodes, "new certificates", b.issue)
-		b.on(step.Nodes, "the kubelet", b.startKubelet)
-		b.on(step.Nodes, "restart what holds an old credential", b.restart)
-	case step.Action == plan.Renew:
-		b.heading(step)
-		b.on(step.Nodes, "new certificates", b.issue)
-		b.on(step.Nodes, "restart what holds an old credential", b.restart)
+		nodes := slices.DeleteFunc(slices.Clone(step.Nodes),
+			func(name string) bool { return slices.Contains(b.issued, name) })
+		b.issued = append(b.issued, nodes...)
+		if len(nodes) == 0 {
+			b.line("")
+			b.line("Nothing is left to be typed for it.")
+		}
+		b.on(nodes, "new certificates", func(n snapshot.Node) script { return b.issue(n, step.Signer) })
+		if step.Action == plan.PrePhase {
+			b.on(nodes, "the kubelet", b.startKubelet)
+		}
+		b.on(nodes, "restart what holds an old credential", b.restart)
+		b.approve(nodes)
 	case step.Action == plan.KubeletBootstrap:
 		b.heading(step)
 		needy := slices.DeleteFunc(slices.Clone(step.Nodes), func(name string) bool {
@@ -217,7 +227,45 @@ func (b *book) step(step plan.Step) {
 				func(cp snapshot.Node) script { return b.signFor(cp, needy) })
 		}
 		b.on(step.Nodes, "the kubelet", b.takeKubelet)
+		b.approve(step.Nodes)
 	}
+}
+
+// approve writes how to approve the serving certificates that kubelets of nodes request (the role
+// kubelet_serving).
+func (b *book) approve(names []string) {
+	var nodes []string
+	for _, name := range names {
+		n, _ := b.s.Node(name)
+		c, has := n.Certificate(certs.KindKubeletServer)
+		if n.AsksToServe() && (!has || c.StatusAt(n.Clock, b.hand.Settings.RenewBefore) != certs.Valid) {
+			nodes = append(nodes, b.s.NameOf(n))
+		}
+	}
+	if len(nodes) == 0 {
+		return
+	}
+	b.line("")
+	b.wrapped("", "These kubelets request their serving certificates. Type `yes` only for names and addresses that "+
+		"the inventory has for the node, too.")
+	b.on(b.controlPlanes()[:1], "approve the serving certificates of "+md(strings.Join(nodes, ", ")),
+		func(n snapshot.Node) script {
+			var s script
+			s.tools(n)
+			s.add("for node in %s; do", nodes)
+			s.add("  pending() { %s get csr --field-selector spec.signerName=kubernetes.io/kubelet-serving -o "+
+				`"jsonpath={range .items[?(@.spec.username=='system:node:$node')]}{.metadata.name}{' '}`+
+				`{.status.conditions[*].type}{'\n'}{end}" | sed -n 's/ *$//; / /!p'; }`, kubectl(n))
+			s.add(`  timeout=60; until [ -n "$(pending)" ] || [ $((timeout -= 1)) = 0 ]; do sleep 1; done`)
+			s.add("  for name in $(pending); do")
+			s.add(`    %s get csr "$name" -o 'jsonpath={.spec.request}' | base64 -d | openssl req -noout -text -verify`,
+				kubectl(n))
+			s.add(`    printf 'node %%s: approve %%s? ' "$node" "$name"; read -r answer`)
+			s.add(`    [ "$answer" != yes ] || %s certificate approve "$name"`, kubectl(n))
+			s.add("  done")
+			s.add("done")
+			return s
+		})
 }
 
 func (b *book) heading(step plan.Step) {
@@ -363,11 +411,11 @@ func outermost(paths []string) []string {
 
 // issue issues what is due on a control plane again, from the CAs that are there and without the
 // API server.
-func (b *book) issue(n snapshot.Node) script {
+func (b *book) issue(n snapshot.Node, signer string) script {
 	var s script
 	s.tools(n)
 	head := len(s)
-	s = append(s, b.signEtcd(n)...)
+	s = append(s, b.signEtcd(n, signer)...)
 	s = append(s, b.renew(n)...)
 	if len(s) == head {
 		return nil
@@ -474,19 +522,27 @@ func replacement(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `|`, `\|`, `&`, `\&`).Replace(s)
 }
 
+// minor is the minor version of Kubernetes on a node; 0 if it is not known.
+func minor(n snapshot.Node) int {
+	m := regexp.MustCompile(`^v1\.(\d+)\.`).FindStringSubmatch(strings.TrimSpace(n.Results["kubeadm-version"].Output))
+	if m == nil {
+		return 0
+	}
+	out, _ := strconv.Atoi(m[1])
+	return out
+}
+
 // kubeadm is its command: what is used here was "alpha" before v1.20.
 func kubeadm(n snapshot.Node) code {
-	m := regexp.MustCompile(`^v1\.(\d+)\.`).FindStringSubmatch(strings.TrimSpace(n.Results["kubeadm-version"].Output))
-	if m != nil {
-		if minor, err := strconv.Atoi(m[1]); err == nil && minor < 20 {
-			return "kubeadm alpha"
-		}
+	if v := minor(n); v > 0 && v < 20 {
+		return "kubeadm alpha"
 	}
 	return "kubeadm"
 }
 
 // signEtcd signs the leaves of host etcd that are due again: same key, subject, names and usages.
-func (b *book) signEtcd(n snapshot.Node) script {
+// signer is the node that signs for one without the key of etcd's CA.
+func (b *book) signEtcd(n snapshot.Node, signer string) script {
 	var s script
 	for _, c := range n.Certificates {
 		row, _ := certs.Lookup(c.Kind)
@@ -520,8 +576,9 @@ func (b *book) signEtcd(n snapshot.Node) script {
 			s.add("%s \\", sign)
 			s.add("  %s", by)
 		} else {
-			s.add("# The key of etcd's CA is not here. Carry request.new and extensions.new to a")
-			s.add("# node of etcd that has it, sign there, and bring certificate.new back:")
+			s.add("# The key of etcd's CA is not here. Carry request.new and extensions.new to")
+			s.add("# %s, sign there, and bring certificate.new back:",
+				code(cmp.Or(signer, "a node of etcd that has it")))
 			s.add("#   %s \\", sign)
 			s.add("#   %s", by)
 			s.add("until [ -s certificate.new ]; do sleep 1; done")
@@ -664,16 +721,22 @@ func (b *book) restart(n snapshot.Node) script {
 		out   bool // restarted whenever the API server is down
 		kinds []certs.Kind
 	}{
-		{"etcd", false, nil},
-		{apiServer, true, []certs.Kind{certs.KindAPIServer, certs.KindAPIServerKubeletClient,
-			certs.KindFrontProxyClient, certs.KindAPIServerEtcdClient, certs.KindEtcdNode}},
-		{"kube-controller-manager", false, []certs.Kind{certs.KindControllerManagerConf}},
-		{"kube-scheduler", false, []certs.Kind{certs.KindSchedulerConf}},
-		{"kube-vip", false, []certs.Kind{certs.KindAdmin, "super-admin.conf"}},
+		{"etcd", false, nil}, // it reads renewed files at each handshake
+		{apiServer, true, certs.ReadBy(apiServer)},
+		{"kube-controller-manager", false, certs.ReadBy("kube-controller-manager")},
+		{"kube-scheduler", false, certs.ReadBy("kube-scheduler")},
+		{"kube-vip", false, certs.ReadBy("kube-vip")},
 	} {
 		_, runs := n.Process(component.name)
 		stale := slices.Contains(b.d.Stale[n.Name], component.name)
-		if stale || (component.out && out) || (b.has(n, component.kinds...) && (runs || component.name != "kube-vip")) {
+		// An API server that works reloads renewed files since Kubernetes 1.20, and is restarted only for
+		// the certificate that it makes for itself.
+		due := b.has(n, component.kinds...) && (runs || component.name != "kube-vip") &&
+			(component.name != apiServer || minor(n) < 20)
+		if component.name == apiServer {
+			due = due || b.loopback(n)
+		}
+		if stale || (component.out && out) || due {
 			s = append(s, stop(n, component.name)...)
 		}
 		if component.name == apiServer {
@@ -687,6 +750,14 @@ func (b *book) restart(n snapshot.Node) script {
 		s.add("timeout 600 sh -c %s", "until "+string(list)+" | grep .; do sleep 2; done")
 	}
 	return s
+}
+
+// loopback reports whether the certificate that an API server has made for itself is about to expire.
+func (b *book) loopback(n snapshot.Node) bool {
+	return slices.ContainsFunc(b.d.Findings, func(f diagnosis.Finding) bool {
+		return f.Node == n.Name && (f.Reason == diagnosis.LoopbackCertificateExpired ||
+			f.Reason == diagnosis.LoopbackCertificateExpiring)
+	})
 }
 
 // apiServer is the component that the others wait for.
@@ -806,9 +877,9 @@ func prove(n snapshot.Node) script {
 	return s
 }
 
-// look lists the findings if no plan has steps for them, with commands that show more and change
+// listFindings lists the findings if no plan has steps for them, with commands that show more and change
 // nothing.
-func (b *book) look() {
+func (b *book) listFindings() {
 	b.line("")
 	if b.d.Route == diagnosis.None {
 		b.line("Nothing is due, so there is nothing to type.")

@@ -193,6 +193,48 @@ func TestRunbookLeavesTheRest(t *testing.T) {
 	}
 }
 
+// By hand, too, an API server that works is not restarted for files that it reloads, what was issued is not
+// issued again, serving certificates are approved, and who signs for etcd is named.
+func TestRunbookDoesWhatRunDoes(t *testing.T) {
+	t.Parallel()
+	version := func(v string) tc.NodeEdit {
+		return func(n *snapshot.Node) { n.Results["kubeadm-version"] = snapshot.Result{Output: v} }
+	}
+	asks := func(n *snapshot.Node) { n.Facts["kubelet.serverTLSBootstrap"] = "true" }
+	out := []tc.Edit{joined, tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired)), tc.On("cp2", tc.EndsIn(tc.Day, certs.KindAPIServer))}
+	stop := "label io.kubernetes.container.name=kube-apiserver"
+	for name, row := range map[string]struct {
+		edits  []tc.Edit
+		choice plan.Choice
+		count  map[string]int
+	}{
+		"one that reloads":          {append(out, tc.On("cp2", version("v1.34.4"))), plan.Auto, map[string]int{stop: 1, "approve": 0}},
+		"one that does not":         {append(out, tc.On("cp2", version("v1.19.4"))), plan.Auto, map[string]int{stop: 2}},
+		"one of an unknown version": {append(out, tc.On("cp2", version(""))), plan.Auto, map[string]int{stop: 2}},
+		"what was issued":           {append(out, tc.On("cp1,cp2,cp3", version("v1.34.4"))), plan.RenewCerts, map[string]int{stop: 1, "for name in apiserver;": 2}},
+		"serving certificates": {append(out, tc.On("cp1,w1", asks), tc.On("w1", tc.Expired(certs.KindKubeletClient))), plan.Auto,
+			map[string]int{"certificate approve": 2, "for node in cp1; do\n  pending()": 1, "for node in w1; do\n  pending()": 1}},
+		"the signer": {[]tc.Edit{joined, tc.On("cp1,cp2,cp3", tc.Expired(certs.KindEtcdMember), tc.Refused(), tc.NoQuorum), tc.On("cp1", keyless)}, plan.Auto,
+			map[string]int{"# cp2, sign there": 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := tc.Healthy(tc.HA(), row.edits...)
+			a := assess(s)
+			var err error
+			a.Plan, err = plan.Make(s.Cluster(), s, a.Diagnosis, plan.Policy{Choice: row.choice})
+			ok(t, err)
+			var out bytes.Buffer
+			ok(t, report.Runbook(&out, s, a, hand))
+			for text, want := range row.count {
+				if got := strings.Count(out.String(), text); got != want {
+					t.Errorf("%q is there %d times, not %d:\n%s", text, got, want, out.String())
+				}
+			}
+		})
+	}
+}
+
 // Kubespray's own renewal is held meanwhile, as in a run.
 func TestRunbookHoldsTimers(t *testing.T) {
 	t.Parallel()

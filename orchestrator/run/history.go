@@ -49,66 +49,66 @@ func LoadHistory(root, id string) (History, error) {
 	if h.Err != nil {
 		return h, h.Err
 	}
-	h.propose(root)
+	h.readProposal(root)
 	var err error
 	h.Backups, err = LoadBackups(root, id)
-	h.lost(err)
+	h.noteUnread(err)
 	h.Notes, err = LoadNotes(root, id)
-	h.lost(err)
+	h.noteUnread(err)
 	h.Exit, err = loadExit(h.Path, len(h.Entries))
-	h.lost(err)
-	h.look()
+	h.noteUnread(err)
+	h.readInspections()
 	return h, nil
 }
 
-// propose reads what was planned, and which runs came after it.
-func (h *History) propose(root string) {
+// readProposal reads what was planned, and which runs came after it.
+func (h *History) readProposal(root string) {
 	p, err := LoadProposal(root, h.ID)
 	if missing := new(MissingError); errors.As(err, &missing) && !h.State.Requested {
 		return // it never got that far
 	}
-	h.lost(err)
+	h.noteUnread(err)
 	if err != nil {
 		return
 	}
 	h.Proposal = &p
 	h.Later, err = Later(root, h.ID, p.Cluster)
-	h.lost(err)
+	h.noteUnread(err)
 }
 
-// lost records what cannot be read; nil is ignored.
-func (h *History) lost(err error) {
+// noteUnread records what cannot be read; nil is ignored.
+func (h *History) noteUnread(err error) {
 	if err != nil {
 		h.Unknown = append(h.Unknown, err.Error())
 	}
 }
 
-// look reads the times of the inspections, and the snapshots that matter.
-func (h *History) look() {
+// readInspections reads the times of the inspections, and the snapshots that matter.
+func (h *History) readInspections() {
 	names, err := snapshotFiles(h.Path)
-	h.lost(err)
+	h.noteUnread(err)
 	var files []string
 	for _, name := range names {
 		at, err := takenAt(filepath.Join(h.Path, name))
 		if err != nil {
-			h.lost(fmt.Errorf("the record of run %s: %w", h.ID, &DamagedError{File: name, Reason: err.Error()}))
+			h.noteUnread(fmt.Errorf("the record of run %s: %w", h.ID, &DamagedError{File: name, Reason: err.Error()}))
 			continue
 		}
 		h.Looks, files = append(h.Looks, at), append(files, name)
 	}
-	for _, i := range telling(h.Looks, h.Entries) {
+	for _, i := range selected(h.Looks, h.Entries) {
 		s, err := snapshot.Load(filepath.Join(h.Path, files[i]))
 		if err != nil {
-			h.lost(fmt.Errorf("the record of run %s: %w", h.ID, err))
+			h.noteUnread(fmt.Errorf("the record of run %s: %w", h.ID, err))
 			continue
 		}
 		h.Snapshots = append(h.Snapshots, s)
 	}
 }
 
-// telling picks from looks the first, the last before each line of the journal that completes
+// selected picks from looks the first, the last before each line of the journal that completes
 // something, and the last of all, in order.
-func telling(looks []time.Time, entries []Entry) []int {
+func selected(looks []time.Time, entries []Entry) []int {
 	if len(looks) == 0 {
 		return nil
 	}

@@ -187,9 +187,9 @@ func readResolved(n *reading, f []string, text []byte) error {
 	return nil
 }
 
-// conclude makes probes, etcd's state and the view of the cluster from the answers. The error wraps
+// derive makes probes, etcd's state and the view of the cluster from the answers. The error wraps
 // ErrTooMuch.
-func (n *reading) conclude() error {
+func (n *reading) derive() error {
 	if n.Kubeadm != nil {
 		n.Kubeadm.Path = n.Facts["kubeadm-config"]
 	}

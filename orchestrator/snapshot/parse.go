@@ -105,7 +105,7 @@ func Parse(node cluster.Node, output []byte) (Node, error) {
 	if err := n.identify(); err != nil {
 		return Node{}, err
 	}
-	if err := n.conclude(); err != nil {
+	if err := n.derive(); err != nil {
 		return Node{}, err
 	}
 	return n.Node, nil

@@ -49,11 +49,16 @@ func (s Snapshot) Unused(n Node, c certs.Certificate) bool {
 	case row.Base == certs.PKI:
 		return !controlPlane && (row.Group != certs.GroupEtcd || !n.Is(cluster.Etcd))
 	case c.Kind == certs.KindKubeletServing: // a kubelet that requests its certificate serves no other
-		word := n.Facts["kubelet.serverTLSBootstrap"]
-		return word != "" && !isFalse(word)
+		return n.AsksToServe()
 	default:
 		return !controlPlane && row.Settings != ""
 	}
+}
+
+// AsksToServe reports whether the kubelet requests its serving certificate, which someone has to approve.
+func (n Node) AsksToServe() bool {
+	word := n.Facts["kubelet.serverTLSBootstrap"]
+	return word != "" && !isFalse(word)
 }
 
 // OfCluster reports whether a kubeconfig is one of those that components and administrators of the

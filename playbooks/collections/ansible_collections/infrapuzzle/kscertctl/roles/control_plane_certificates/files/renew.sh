@@ -29,11 +29,7 @@ shared() {
 # if that is not among those in ASKED already.
 unused() {
   kind_of "$1"
-  case $kind_setting in
-  '') used= ;;
-  etcd.*) used=$(of_etcd "${kind_setting#etcd.}" "ETCD_$(printf '%s' "${kind_setting#etcd.}" | tr 'a-z-' 'A-Z_')") ;;
-  *) used=$(named "${kind_setting%%.*}" "${kind_setting#*.}") ;;
-  esac
+  used=$(of_setting "$kind_setting")
   if [ -n "$used" ]; then
     other "$pki/$1.crt" "$used"
     return

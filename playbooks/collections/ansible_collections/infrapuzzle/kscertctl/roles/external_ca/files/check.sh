@@ -2,21 +2,12 @@
 # node: each must be for the key of a certificate that is here, valid under the CA by which those who
 # verify it trust it, and for the same user and names. It changes nothing.
 
-# verifiers: the files with the CAs of those who verify the certificate in chain.pem, by the settings of
+# verifying: the files with the CAs of those who verify the certificate in chain.pem, by the settings of
 # the components; $ca if none has one.
-verifiers() {
-  case $leaf_kind in
-  kubeconfig | kubelet) named kube-apiserver client-ca-file ;;
-  apiserver-kubelet-client) kubelet_says clientCAFile ;;
-  front-proxy-client) named kube-apiserver requestheader-client-ca-file ;;
-  etcd/server) named kube-apiserver etcd-cafile && of_etcd trusted-ca-file ETCD_TRUSTED_CA_FILE ;;
-  etcd/peer) of_etcd peer-trusted-ca-file ETCD_PEER_TRUSTED_CA_FILE ;;
-  apiserver-etcd-client | etcd/healthcheck-client) of_etcd trusted-ca-file ETCD_TRUSTED_CA_FILE ;;
-  etcd-host)
-    of_etcd trusted-ca-file ETCD_TRUSTED_CA_FILE
-    of_etcd peer-trusted-ca-file ETCD_PEER_TRUSTED_CA_FILE
-    ;;
-  esac
+verifying() {
+  for verifier in $verifiers; do
+    case ",${verifier#*|}," in *",$leaf_kind,"*) of_setting "${verifier%%|*}" ;; esac
+  done
   printf '%s\n' "$ca"
 }
 
@@ -33,7 +24,7 @@ check() {
   [ -s "$stage/new.pem" ] || return 0
   pair "$stage/new.pem" "$stage/key.pem" 2>/dev/null ||
     fail "what was signed for $what is not for its key, or that key is not there"
-  verifiers | sort -u >"$stage/verifiers"
+  verifying | sort -u >"$stage/verifiers"
   while IFS= read -r file; do
     [ -f "$file" ] || continue
     ! invalid "$file" "$stage/new.pem" || fail "the new $what is not valid under $file: $why"

@@ -27,11 +27,14 @@ each_leaf() {
     what=$pki/$leaf.crt ca=$pki/$kind_ca.crt leaf_kind=$leaf
     one_leaf "$what" "$pki/$leaf.key" "$1"
   done
-  for file in "$KSCERT_ETCD_DIR"/member-*.pem "$KSCERT_ETCD_DIR"/admin-*.pem "$KSCERT_ETCD_DIR"/node-*.pem; do
-    case $file in *-key.pem) continue ;; esac
-    [ -f "$file" ] || continue
-    what=$file ca=$KSCERT_ETCD_DIR/ca.pem leaf_kind=etcd-host
-    one_leaf "$file" "${file%.pem}-key.pem" "$1"
+  for leaf in $etcd_leaves; do
+    leaf=${leaf%%|*}
+    for file in "$KSCERT_ETCD_DIR/$leaf"-*.pem; do
+      case $file in *-key.pem) continue ;; esac
+      [ -f "$file" ] || continue
+      what=$file ca=$KSCERT_ETCD_DIR/ca.pem leaf_kind=etcd-host-$leaf
+      one_leaf "$file" "${file%.pem}-key.pem" "$1"
+    done
   done
   for file in $kubeconfigs "$home"; do
     [ "$file" = "$home" ] || file=$conf/${file%%|*}.conf

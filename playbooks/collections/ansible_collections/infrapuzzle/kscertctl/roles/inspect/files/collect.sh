@@ -80,19 +80,16 @@ read_settings() {
   done <<END
 $kubelet_configs
 END
-  [ $# = 0 ] || awk -v tmp="$tmp" -v kubeadm="$config" -v kubeconfig="$kubelet_conf" \
+  [ $# = 0 ] || awk -v tmp="$tmp" -v kubeadm="$config" -v kubeconfig="$kubelet_conf" -v flags_of_files="$file_flags" \
     "$structure$plainly$reader$static_pod$of_kubelet"'
     function put(name, value) {
       gsub(/["\047\r]/, "", value)
       if (value != "") print "|" name " " value
     }
     BEGIN {
-      n = split("advertise-address bind-address secure-port tls-cert-file tls-private-key-file client-ca-file " \
-        "kubelet-client-certificate kubelet-client-key proxy-client-cert-file proxy-client-key-file " \
-        "requestheader-client-ca-file etcd-cafile etcd-certfile etcd-keyfile etcd-servers kubeconfig cert-file " \
-        "key-file trusted-ca-file peer-cert-file peer-key-file peer-trusted-ca-file root-ca-file " \
+      n = split(flags_of_files " advertise-address bind-address secure-port etcd-servers root-ca-file " \
         "cluster-signing-cert-file listen-client-urls listen-client-http-urls enable-grpc-gateway listen-peer-urls " \
-        "data-dir name sni-cert-file sni-private-key-file sni-cert-file-2 sni-cert-file-3 sni-cert-file-4", names, " ")
+        "data-dir name sni-cert-file-2 sni-cert-file-3 sni-cert-file-4", names, " ")
       for (i = 1; i <= n; i++) wanted[names[i]] = 1
     }
     function leaf(path, value) {

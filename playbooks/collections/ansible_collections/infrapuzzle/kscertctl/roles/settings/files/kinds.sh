@@ -1,6 +1,8 @@
 # Kinds of certificates: TestKinds writes them from orchestrator/certs (UPDATE_DOCS=1 go test ./playbooks).
 # cas and leaves: name, its CA, setting of the file in use, leaf it is used with; kubeconfigs: name, setting,
-# another reader; etcd_leaves: name, reader; settings that name certificates, keys and kubeconfigs elsewhere.
+# another reader; etcd_leaves: name, reader; settings that name certificates, keys and kubeconfigs elsewhere;
+# verifiers: setting with the CAs, leaves that are verified by it (roles/external_ca/files/leaves.sh); file_flags:
+# all flags of static pods and of etcd's unit among these settings.
 # shellcheck shell=sh disable=SC2034
 cas='ca
 front-proxy-ca
@@ -45,3 +47,10 @@ etcd.peer-key-file'
 login_settings='kube-vip.kubeconfig
 kube-controller-manager.kubeconfig
 kube-scheduler.kubeconfig'
+verifiers='kube-apiserver.client-ca-file|kubeconfig,kubelet
+kubelet.clientCAFile|apiserver-kubelet-client
+kube-apiserver.requestheader-client-ca-file|front-proxy-client
+kube-apiserver.etcd-cafile|etcd/server,etcd-host-member
+etcd.peer-trusted-ca-file|etcd/peer,etcd-host-member
+etcd.trusted-ca-file|apiserver-etcd-client,etcd/server,etcd/healthcheck-client,etcd-host-member,etcd-host-admin,etcd-host-node'
+file_flags='tls-cert-file sni-cert-file kubelet-client-certificate proxy-client-cert-file etcd-cafile etcd-certfile trusted-ca-file peer-trusted-ca-file cert-file peer-cert-file tls-private-key-file sni-private-key-file kubelet-client-key proxy-client-key-file etcd-keyfile key-file peer-key-file kubeconfig client-ca-file requestheader-client-ca-file'

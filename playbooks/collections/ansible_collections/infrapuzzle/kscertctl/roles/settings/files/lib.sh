@@ -355,6 +355,17 @@ kubelet_says() {
     END { if (message != "") print message }'
 }
 
+# of_setting COMPONENT.SETTING: its value on this node, as the table of kinds names settings; nothing for
+# an empty one.
+of_setting() {
+  case $1 in
+  '') ;;
+  kubelet.*) kubelet_says "${1#*.}" ;;
+  etcd.*) of_etcd "${1#*.}" "ETCD_$(printf '%s' "${1#*.}" | tr 'a-z-' 'A-Z_')" ;;
+  *) named "${1%%.*}" "${1#*.}" ;;
+  esac
+}
+
 # is_false WORD: it means false to the kubelet, as a flag (Go, strconv.ParseBool) or in YAML 1.1
 # (orchestrator/snapshot, isFalse).
 is_false() {
