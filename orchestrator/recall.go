@@ -40,6 +40,7 @@ func (o *Orchestrator) Recall(ctx context.Context, id string) (records []run.Rec
 	}
 	byRun := map[string][]run.Kept{}
 	broken := map[string]error{}
+	of := map[string]run.Record{} // as far as their journals can be read
 	for _, c := range copies {
 		k, err := c.Read()
 		if err == nil && k.Proposal != nil {
@@ -49,7 +50,7 @@ func (o *Orchestrator) Recall(ctx context.Context, id string) (records []run.Rec
 		}
 		if err != nil { // one node does not decide about the others
 			s.tell(Event{Kind: EventNotice, Message: "a copy of a run's record cannot be used: " + err.Error()})
-			broken[c.Run] = errors.Join(broken[c.Run], err)
+			broken[c.Run], of[c.Run] = errors.Join(broken[c.Run], err), k.Record()
 			continue
 		}
 		byRun[c.Run] = append(byRun[c.Run], k)
@@ -72,7 +73,9 @@ func (o *Orchestrator) Recall(ctx context.Context, id string) (records []run.Rec
 		delete(broken, name)
 	}
 	for name, err := range broken {
-		records = append(records, run.Record{ID: name, Err: s.unusable(name, err)})
+		r := of[name]
+		r.ID, r.Err = name, s.unusable(name, err)
+		records = append(records, r)
 	}
 	records = s.withHolders(records, holding, id)
 	slices.SortFunc(records, func(a, b run.Record) int { return cmp.Compare(b.ID, a.ID) })

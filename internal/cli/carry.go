@@ -144,12 +144,13 @@ func (r *results) prepare(cmd *cobra.Command) error {
 // carried carries something out, and delivers the result everywhere but to standard output.
 func (r *results) carried(ctx context.Context, s Streams, opts orchestrator.Options,
 	do func(context.Context, *orchestrator.Orchestrator) (orchestrator.Result, error)) (orchestrator.Result, error) {
+	telling := r.notify.begin(ctx, s, &opts, r.asks)
 	exported, err := export(ctx, s, &opts)
 	if err != nil {
+		telling.notifyEnd("", err)
 		return orchestrator.Result{}, err
 	}
 	defer exported()
-	telling := r.notify.begin(ctx, s, &opts, r.asks)
 	o, err := orchestrator.New(opts)
 	if err != nil {
 		telling.notifyEnd("", err)

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/fleet"
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 )
 
@@ -44,6 +46,40 @@ func TestUntilNextRun(t *testing.T) {
 	} {
 		if got := untilNextRun(row.w, row.now); got != row.want {
 			t.Errorf("%s: %s, want %s", row.name, got, row.want)
+		}
+	}
+}
+
+// A Pod stops when it is asked to, unless nodes are being changed by then.
+func TestUntilChange(t *testing.T) {
+	t.Parallel()
+	change := orchestrator.Event{Kind: orchestrator.EventStepBegin, Step: &plan.Step{Action: plan.Renew, Changes: true}}
+	look := orchestrator.Event{Kind: orchestrator.EventStepBegin, Step: &plan.Step{Action: plan.Backup, Changes: true}}
+	for _, row := range []struct {
+		name     string
+		changing bool
+		events   []orchestrator.Event
+		stops    bool
+	}{{"at once", false, nil, true}, {"after a backup", false, []orchestrator.Event{look}, true}, {"in a change", false, []orchestrator.Event{look, change, look}, false}, {"resumed", true, nil, false}} {
+		asked := make(chan struct{})
+		seen := 0
+		stop, observe := untilChange(asked, row.changing, func(orchestrator.Event) { seen++ })
+		for _, e := range row.events {
+			observe(e)
+		}
+		close(asked)
+		select {
+		case <-stop:
+			if !row.stops {
+				t.Errorf("%s: it stops", row.name)
+			}
+		case <-time.After(200 * time.Millisecond):
+			if row.stops {
+				t.Errorf("%s: it does not stop", row.name)
+			}
+		}
+		if seen != len(row.events) {
+			t.Errorf("%s: %d events are passed on", row.name, seen)
 		}
 	}
 }

@@ -94,6 +94,9 @@ func TestNotifiedMoments(t *testing.T) {
 			t.Errorf("%v of %+v", r.Header, body)
 		}
 		moment := strings.TrimPrefix(r.Header.Get("Ce-Type"), "com.github.infrapuzzle.kscertctl.run.") + r.Header.Get("Kscertctl-Event")
+		if body.Run == "" {
+			moment += " without a record"
+		}
 		got = append(got, moment+" "+body.Outcome.Status)
 	}))
 	defer server.Close()
@@ -113,6 +116,8 @@ func TestNotifiedMoments(t *testing.T) {
 	p.command(t, append(mine, "--yes", "--limit", "absent")...).want(t, 64)
 	want("end failed")
 	p.command(t, append(mine, "--yes", "-i", "absent.ini")...).want(t, 64) // it never has a record
+	want("end without a record failed")
+	p.command(t, "resume", "--ansible-bin", filepath.Join(p.dir, "nowhere"), "--notify-webhook", server.URL).want(t, 7) // what it continues is not forgotten
 	want("end failed")
 	p.command(t, append(mine, "--yes", "--warn", "400d", "--notify-on", "begin,stuck")...).want(t, 64, "within 400 days", "at most 364 days")
 	want("")

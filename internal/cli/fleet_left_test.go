@@ -19,6 +19,8 @@ func TestLeftByPod(t *testing.T) {
 	}
 	stopped, unreadable := kept(time.Hour, run.KindRun, run.Failed), errors.New("damaged")
 	refused, unbegun := stopped, stopped
+	done := kept(time.Hour, run.KindRun, run.Done)
+	done.Err = unreadable
 	refused.Err, unbegun.State.Order = unreadable, []string{run.StepLock}
 	locked := &orchestrator.Error{Code: orchestrator.ExitLocked, Summary: "locked"}
 	for _, row := range []struct {
@@ -37,6 +39,8 @@ func TestLeftByPod(t *testing.T) {
 		{"after one from the future", []run.Record{kept(-time.Hour, run.KindRun, run.Failed), stopped}, "a", nil},
 		{"after one that cannot be read", []run.Record{{ID: "b", Err: unreadable}, stopped}, "a", nil},
 		{"after one of today that cannot be read", []run.Record{{ID: "20260301T110000Z-abcdef", Err: unreadable}, stopped}, "", unreadable},
+		{"after one of the future that cannot be read", []run.Record{{ID: "20990301T110000Z-abcdef", Err: unreadable}, stopped}, "a", nil},
+		{"after one that is done, and whose plan cannot be used", []run.Record{done, stopped}, "", nil},
 		{"after one of last week that cannot be read", []run.Record{{ID: "20260222T110000Z-abcdef", Err: unreadable}, stopped}, "a", nil},
 		{"it cannot be used", []run.Record{refused}, "", unreadable},
 		{"another holds the lock", []run.Record{{ID: "b", Err: locked}, stopped}, "", locked},

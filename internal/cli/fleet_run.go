@@ -393,8 +393,12 @@ func (f *fleetRunFlags) run(cmd *cobra.Command, s Streams, names []string) (*rep
 	if err != nil {
 		return nil, err
 	}
-	w.work(ctx, s, fleet.Policy{Parallel: f.parallel, PerDomain: c.PerDomain, Half: half, StopAfter: f.stopAfter},
-		time.Now().Add(wait))
+	policy := fleet.Policy{Parallel: f.parallel, PerDomain: c.PerDomain, Half: map[string]int{}, StopAfter: f.stopAfter}
+	for domain, names := range half {
+		policy.Half[domain] = len(names)
+	}
+	w.half = half
+	w.work(ctx, s, policy, time.Now().Add(wait))
 	again := []string{"fleet", "run", "--resume", doc.Fleet, "-f", c.path}
 	for _, name := range []string{"parallel-clusters", "stop-after-failures"} {
 		if flag := cmd.Flags().Lookup(name); flag != nil && flag.Changed {
@@ -456,9 +460,9 @@ func (f *fleetRunFlags) earlier(cmd *cobra.Command, names []string) (*report.Fle
 	return &doc, nil
 }
 
-// halfDone marks the clusters that an earlier fleet run of this machine has left half done, and counts others of
-// the file by failure domain.
-func (f *fleetRunFlags) halfDone(c chosen, all []*member) (map[string]int, error) {
+// halfDone marks the clusters that an earlier fleet run of this machine has left half done, and returns others
+// by failure domain.
+func (f *fleetRunFlags) halfDone(c chosen, all []*member) (map[string][]string, error) {
 	if c.PerDomain == 0 {
 		return nil, nil
 	}
@@ -466,29 +470,57 @@ func (f *fleetRunFlags) halfDone(c chosen, all []*member) (map[string]int, error
 	if err != nil {
 		return nil, err
 	}
-	others, seen := map[string]int{}, map[string]bool{}
+	others, seen := map[string][]string{}, map[string]bool{}
 	for _, r := range records { // the newest first
 		doc, err := readFleet(r)
-		if err != nil || doc.File != c.path {
+		if err != nil || !sameFile(doc.File, c.path) {
 			continue
 		}
 		for _, was := range doc.Clusters {
-			if was.Run == "" || seen[was.Name] {
+			half, known := leftHalf(was)
+			if !known || seen[was.Name] {
 				continue
 			}
 			seen[was.Name] = true
-			m := member{at: &was}
-			if m.left(was); !m.begun {
-				continue
-			}
-			if i := slices.IndexFunc(all, func(m *member) bool { return m.Name == was.Name }); i >= 0 {
+			i := slices.IndexFunc(all, func(m *member) bool { return m.Name == was.Name })
+			switch domain := was.Labels[c.DomainLabel]; {
+			case !half:
+			case i >= 0 && all[i].at.State != report.FleetDone:
 				all[i].half = true
-			} else if domain := was.Labels[c.DomainLabel]; domain != "" {
-				others[domain]++
+			case domain != "":
+				others[domain] = append(others[domain], was.Name)
 			}
 		}
 	}
 	return others, nil
+}
+
+// leftHalf reports whether the last run that has changed a cluster, since an earlier fleet run, was stopped. It
+// is not known if that fleet run has begun no change there.
+func leftHalf(was report.FleetCluster) (half, known bool) {
+	if was.Run == "" {
+		return false, false
+	}
+	r := run.Read(was.StateDir, was.Run)
+	if r.Err != nil || !r.State.Begun() && r.State.Ended != run.Done {
+		return false, false
+	}
+	if p, err := orchestrator.LoadRun(was.StateDir, was.Run); err == nil {
+		if later, err := run.Later(was.StateDir, was.Run, p.Cluster); err == nil && len(later) > 0 {
+			r = later[0]
+		}
+	}
+	return r.State.Ended != run.Done, true
+}
+
+// sameFile reports whether two paths lead to one file, as far as they are there.
+func sameFile(a, b string) bool {
+	if a == b {
+		return true
+	}
+	one, err := os.Stat(a)
+	other, err2 := os.Stat(b)
+	return err == nil && err2 == nil && os.SameFile(one, other)
 }
 
 // those are the clusters of an earlier fleet run, as the fleet file has them now. One that it has no more
@@ -689,6 +721,8 @@ type fleetWork struct {
 	halt func()
 	// recall: see fleetRunFlags.
 	recall bool
+	// half are other clusters that were left half done, by failure domain.
+	half map[string][]string
 
 	// mu guards the document, and lost, the error of writing it.
 	mu   sync.Mutex
@@ -822,7 +856,7 @@ func (w *fleetWork) why(p fleet.Policy) {
 	now := time.Now()
 	words := map[fleet.Reason]string{
 		fleet.AfterStop: "too many clusters have failed", fleet.AfterWave: "a wave before it is not done",
-		fleet.InDomain: "its failure domain is being worked on, or was left half done",
+		fleet.InDomain: "a cluster of its failure domain was left half done",
 	}
 	w.note(func() {
 		jobs, of := w.jobs()
@@ -834,8 +868,14 @@ func (w *fleetWork) why(p fleet.Policy) {
 			if m.window(now); m.at.Reason == "" || reason != fleet.OutOfWindow {
 				m.at.Reason = words[reason]
 			}
-			if w.stopped() {
+			switch {
+			case w.stopped():
 				m.at.Reason = "the fleet run was interrupted"
+			case reason == fleet.InDomain: // nothing will change that by itself
+				m.ended(&orchestrator.Error{Code: orchestrator.ExitNotBegun,
+					Summary: strings.TrimSpace(m.at.Reason + " " + strings.Join(w.half[m.Domain], ", ")),
+					Next: "nothing was changed; see what stopped that one, and finish it first: " +
+						"kscertctl fleet status"})
 			}
 		}
 	})
@@ -864,7 +904,7 @@ func (w *fleetWork) cluster(ctx context.Context, s Streams, m *member) {
 		}
 		result, err = w.carry(ctx, s, m, "")
 	}
-	if err == nil && m.recalled {
+	if err == nil && m.recalled && !w.stopped() {
 		was, changed := *m.at, result
 		if result, err = w.carry(ctx, s, m, ""); err == nil && len(result.Plan.Steps) == 0 {
 			w.note(func() { m.at.Run, m.at.StateDir = was.Run, was.StateDir }) // the one to roll back
@@ -890,7 +930,8 @@ func (w *fleetWork) carry(ctx context.Context, s Streams, m *member, resumed str
 	}
 	opts.Stop, opts.Approve, to.notify.cluster = w.stop, m.approver(), m.Name
 	if w.recall { // no other Pod may follow this one
-		opts.Stop, opts.Observe = untilChange(w.stop, resumed != "", opts.Observe)
+		opts.Stop, opts.Observe = untilChange(w.stop, resumed != "" &&
+			run.Read(opts.StateDir, resumed).State.Begun(), opts.Observe)
 	}
 	next := opts.Observe
 	opts.Observe = func(e orchestrator.Event) {
@@ -1019,8 +1060,9 @@ func running(records []run.Record) bool {
 func leftByPod(records []run.Record, now time.Time) (string, error) {
 	for _, r := range records {
 		if len(r.Entries) == 0 { // its copies cannot be read, or it only holds the lock
-			if fresh := now.Sub(run.Named(r.ID)) < recallWithin; r.Err != nil &&
-				(fresh || orchestrator.Code(r.Err) == orchestrator.ExitLocked) {
+			age := now.Sub(run.Named(r.ID))
+			fresh := age > -clockSkew && age < recallWithin
+			if r.Err != nil && (fresh || orchestrator.Code(r.Err) == orchestrator.ExitLocked) {
 				return "", r.Err
 			}
 			continue

@@ -15,6 +15,7 @@ import (
 
 	"github.com/infrapuzzle/kscertctl/internal/cli"
 	"github.com/infrapuzzle/kscertctl/internal/fakeansible"
+	"github.com/infrapuzzle/kscertctl/internal/testcommand"
 	"github.com/infrapuzzle/kscertctl/orchestrator"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 )
@@ -308,16 +309,40 @@ func TestFleetPlansAgainWhatOthersChanged(t *testing.T) {
 func TestFleetAfterFailures(t *testing.T) {
 	t.Parallel()
 	zones := "failure-domain: {label: zone}\n"
-	p, _ := fleetOf(t, zones, [3]string{"a", "[ $1 != renew-certs.yml ] || exit 3", ", labels: {zone: z1}"},
+	p, dirs := fleetOf(t, zones, [3]string{"a", "[ $1 != renew-certs.yml ] || exit 3", ", labels: {zone: z1}"},
 		[3]string{"b", renews, ", labels: {zone: z1}"}, [3]string{"c", renews, ", labels: {zone: z2}"})
 	first := readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json", "--stop-after-failures", "2").want(t, 8).out)
 	doc := first
-	if doc.want(t, "failed", 8, "a failed 8, b waiting 0, c done 0"); doc.Clusters[1].Reason != "its failure domain is being worked on, or was left half done" {
+	if doc.want(t, "failed", 8, "a failed 8, b waiting 7, c done 0"); doc.Clusters[1].Reason != "a cluster of its failure domain was left half done" {
 		t.Errorf("%+v", doc.Clusters)
 	}
 	// The next fleet run does not forget that, whichever clusters it is about.
-	doc = readDoc(t, p.command(t, "fleet", "run", "b", "--yes", "-o", "json").want(t, 0).out)
-	doc.want(t, "done", 0, "b waiting 0")
+	left := func(file string) {
+		t.Helper()
+		got := p.command(t, "fleet", "run", "b", "-f", file, "--yes", "-o", "json").want(t, 7, "a cluster of its failure domain was left half done a")
+		readDoc(t, got.out).want(t, "failed", 7, "b waiting 7")
+	}
+	left("fleet.yaml")
+	if err := os.Symlink("fleet.yaml", filepath.Join(p.dir, "link.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	left("link.yaml")
+	// Nor if others have tried it since, without success.
+	lock := filepath.Join(dirs["a"], "hook")
+	hook, err := os.ReadFile(lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := testcommand.Write(lock, strings.Replace(string(hook), "renew-certs.yml", "lock.yml", 1)); err != nil {
+		t.Fatal(err)
+	}
+	p.command(t, "fleet", "run", "a", "--yes").want(t, 7)
+	left("fleet.yaml")
+	if err := testcommand.Write(lock, string(hook)); err != nil {
+		t.Fatal(err)
+	}
+	p.command(t, "run", "-i", "cp1,", "--ansible-bin", dirs["a"], "--yes").want(t, 8)
+	left("fleet.yaml")
 	file := filepath.Join(p.dir, "fleet.yaml")
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -327,7 +352,7 @@ func TestFleetAfterFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Nor does one that is resumed without the cluster.
-	readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json", "--resume", first.Fleet).want(t, 8).out).want(t, "failed", 8, "a held 8, b waiting 0, c done 0")
+	readDoc(t, p.command(t, "fleet", "run", "--yes", "-o", "json", "--resume", first.Fleet).want(t, 7).out).want(t, "failed", 7, "a held 0, b waiting 7, c done 0")
 	p, _ = fleetOf(t, "", [3]string{"a", "[ $1 != lock.yml ] || exit 3", ""}, [3]string{"b", renews, ""})
 	got := p.command(t, "fleet", "run", "--yes", "-o", "json").want(t, 7, "next: ")
 	readDoc(t, got.out).want(t, "failed", 7, "a failed 7, b done 0")

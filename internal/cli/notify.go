@@ -25,6 +25,8 @@ type notifyFlags struct {
 	options notify.Options
 	// cluster is the name that a fleet has for the cluster; empty outside a fleet.
 	cluster string
+	// of is the run that is continued or rolled back; empty for a new one.
+	of string
 	// on are the moments of notifications; none means when the run stops.
 	on words
 	// wrong is the error of a webhook. The flag's parser does not return it, because pflag would
@@ -186,9 +188,10 @@ func (n *notifier) send(m notify.Moment, at time.Time, r report.Run) {
 	}
 	n.number++
 	host, _ := os.Hostname()
+	id := fmt.Sprintf("%s/%s/%d-%d", cmp.Or(n.run, n.flags.cluster), m, n.began.UnixMilli(), n.number)
 	select {
 	case n.notes <- notify.Note{
-		Moment: m, Time: at, Run: n.run, ID: fmt.Sprintf("%s/%s/%d-%d", n.run, m, n.began.UnixMilli(), n.number),
+		Moment: m, Time: at, Run: n.run, ID: id,
 		Cluster: n.flags.cluster,
 		Source:  (&url.URL{Host: cmp.Or(host, "localhost"), Path: "/kscertctl"}).String(), Report: body.Bytes(),
 	}:
@@ -197,10 +200,10 @@ func (n *notifier) send(m notify.Moment, at time.Time, r report.Run) {
 }
 
 // notifyEnd notifies how the run finished, and waits until all are notified. A run that failed before it had
-// a record has no name.
+// a record has no name; of one that cannot be continued now, the report is as it was.
 func (n *notifier) notifyEnd(run string, err error) {
-	n.run = run
-	if run == "" && err != nil && n.wanted(notify.End) {
+	n.run = cmp.Or(run, n.flags.of)
+	if n.run == "" && err != nil && n.wanted(notify.End) {
 		now, code := time.Now().UTC(), int(orchestrator.Code(err))
 		o := report.Outcome{Summary: "nothing was changed", Detail: err.Error(), ExitCode: &code}
 		if e, ok := errors.AsType[*orchestrator.Error](err); ok {

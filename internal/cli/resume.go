@@ -59,7 +59,7 @@ are reached: pass the flags of the run again. The plan is shown and approved aga
 			if err != nil {
 				return err
 			}
-			opts.Approve, flags.asks = approver(s, yes), recalled && s.Terminal && !yes
+			opts.Approve, flags.asks, flags.notify.of = approver(s, yes), recalled && s.Terminal && !yes, r.ID
 			return carry(cmd, s, opts, flags.results,
 				func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
 					return o.Resume(ctx, r.ID)

@@ -45,7 +45,7 @@ as for resume.`,
 			if err != nil {
 				return err
 			}
-			opts.Approve, flags.asks = undoer(s, yes, lose), s.Terminal && !yes
+			opts.Approve, flags.asks, flags.notify.of = undoer(s, yes, lose), s.Terminal && !yes, of.ID
 			return carry(cmd, s, opts, flags.results,
 				func(ctx context.Context, o *orchestrator.Orchestrator) (orchestrator.Result, error) {
 					return o.Rollback(ctx, of.ID, nodes)

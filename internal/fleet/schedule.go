@@ -26,7 +26,8 @@ type Job struct {
 	// Domain is its failure domain; empty for none.
 	Domain  string
 	Windows Windows
-	// Half: it was stopped after a change, and takes its place in the domain until it is done.
+	// Half: it was stopped after a change, and takes its place in the domain until it is done. It waits for no
+	// wave: what has begun is finished.
 	Half bool
 }
 
@@ -88,7 +89,7 @@ func (p Policy) Next(jobs []Job, now time.Time) (start []int, opens time.Time) {
 // Why returns what keeps a job that waits from being begun.
 func (p Policy) Why(jobs []Job, i int, now time.Time) Reason {
 	failed, inDomain, before := 0, 0, false
-	if !jobs[i].Half { // one that is half done itself waits for none that is
+	if !jobs[i].Half { // one that is half done itself waits for none that is, nor for a wave
 		inDomain = p.Half[jobs[i].Domain]
 	}
 	for _, j := range jobs {
@@ -98,7 +99,7 @@ func (p Policy) Why(jobs []Job, i int, now time.Time) Reason {
 		if (j.State == Running || j.Half && !jobs[i].Half) && j.Domain == jobs[i].Domain {
 			inDomain++
 		}
-		before = before || j.Wave < jobs[i].Wave && j.State != Done
+		before = before || j.Wave < jobs[i].Wave && j.State != Done && !jobs[i].Half
 	}
 	switch {
 	case p.StopAfter > 0 && failed >= p.StopAfter:

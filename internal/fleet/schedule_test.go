@@ -38,6 +38,7 @@ func TestSchedule(t *testing.T) {
 		{"two of a domain where that is allowed", fleet.Policy{Parallel: 9, PerDomain: 2}, []string{"runs 0 a", "waits 0 a", "waits 0 a"}, []int{1}, false, nil},
 		{"not next to one of its domain that is half done", fleet.Policy{Parallel: 9, PerDomain: 1}, []string{"half-failed 0 a", "half-done 0 b", "waits 0 a", "waits 0 b"}, nil, false, map[int]fleet.Reason{2: fleet.InDomain, 3: fleet.InDomain}},
 		{"not next to one of its domain that another fleet run left half done", fleet.Policy{Parallel: 9, PerDomain: 1, Half: map[string]int{"a": 1}}, []string{"waits 0 a", "waits 0 b", "half-waits 0 a"}, []int{1, 2}, false, map[int]fleet.Reason{0: fleet.InDomain}},
+		{"what is half done, before the canary of its domain", fleet.Policy{Parallel: 9, PerDomain: 1}, []string{"waits 0 a", "half-waits 1 a", "waits 1 b"}, []int{1}, false, map[int]fleet.Reason{0: fleet.InDomain, 2: fleet.AfterWave}},
 		{"what is half done first", fleet.Policy{Parallel: 9, PerDomain: 1}, []string{"waits 0 a", "half-waits 0 a", "half-waits 0 a"}, []int{1}, false, nil},
 		{"one that was refused stops no other", fleet.Policy{Parallel: 9, StopAfter: 1}, []string{"refused", "waits", "waits 1"}, []int{1}, false, map[int]fleet.Reason{2: fleet.AfterWave}},
 		{"others while a window is closed", fleet.Policy{Parallel: 9}, []string{"waits 0 - closed", "waits"}, []int{1}, true, nil},
