@@ -129,6 +129,12 @@ func (s *session) mayChange(w work, step plan.Step, check *gate.Check) error {
 		check.Restored = was.Snapshot
 		return nil
 	}
+	if cas, stage := w.Plan.Rotates(); len(cas) > 0 {
+		check.Rotated = cas
+		if step.ID == w.Plan.Steps[len(w.Plan.Steps)-1].ID {
+			check.Stage = stage
+		}
+	}
 	if len(w.Plan.Authorities()) == 0 {
 		return nil
 	}

@@ -230,10 +230,10 @@ func (s *session) sameCluster(ctx context.Context, w work) (snapshot.Snapshot, e
 	if err != nil {
 		return snap, err
 	}
-	if id := run.ClusterID(snap); id != w.Cluster {
+	if !w.Is(snap) {
 		return snap, &Error{Code: ExitNotBegun,
 			Summary:  "this is not the cluster that the plan was made for: its CA differs",
-			Evidence: fmt.Sprintf("SHA-256 was %s, is %s", w.Cluster, id),
+			Evidence: fmt.Sprintf("SHA-256 was %s, is %s", w.Cluster, run.ClusterID(snap)),
 			Next: "nothing was changed; name the inventory of the cluster that the plan was made for with " +
 				"--inventory (-i)"}
 	}

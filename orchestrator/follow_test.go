@@ -147,7 +147,7 @@ func TestApplyOfAnEditedFile(t *testing.T) {
 		r := &p.Request
 		r.Schema, r.Playbook, r.Thresholds, r.Limit, r.SkipPhases, r.UntilPhase = was.Schema, was.Playbook, was.Thresholds, nil, nil, ""
 		r.Kubespray, r.AcceptSANLoss, r.AcceptSubjectChange, r.AllowNotInInventory, r.AllowUnreachable, r.Tags, r.SkipTags, r.BackupRoot, r.Serial = nil, nil, nil, nil, nil, nil, nil, was.BackupRoot, ""
-		r.RenewCAs, r.CAValidity, r.Signed = nil, 0, nil // another plan
+		r.RenewCAs, r.CAValidity, r.Signed, r.RotateCAs, r.RotateStage = nil, 0, nil, nil, "" // another plan
 		r.MaxUnavailable, r.StepTimeout, r.EtcdSnapshot = 0, 0, ""
 	})
 	reached := ansible.Options{Inventories: []string{"cp1,"}, BinDir: bin, User: "me"}

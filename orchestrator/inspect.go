@@ -128,7 +128,7 @@ func (s *session) ask(ctx context.Context, start time.Time, nodes []string, trus
 	s.looks++
 	p := s.playbook(fmt.Sprintf("inspect-%02d", s.looks), playbooks.Inspect, nodes)
 	p.Looks, p.Silence = true, lookSilence
-	if trust { // gates do not use it
+	if trust || len(s.opts.RotateCAs) > 0 { // other gates do not use it
 		p.Vars["kscert_trust"] = true
 		if s.opts.ClusterSecrets {
 			p.Vars["kscert_cluster_secrets"] = true

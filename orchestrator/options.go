@@ -86,6 +86,9 @@ type Options struct {
 	// that and nothing else. CAValidity is their lifetime; as before if zero.
 	RenewCAs   []plan.CA
 	CAValidity time.Duration
+	// RotateCAs are the CAs of which Run takes one stage of the rotation to a new key, and nothing else.
+	RotateCAs   []plan.CA
+	RotateStage diagnosis.Stage
 	// Signed are certificates that CAs outside of the cluster have signed (ReadSigned): then Run places
 	// these, issues none, and does nothing else.
 	Signed []plan.Signed
@@ -324,6 +327,12 @@ func WithAllowedUnreachable(names ...string) Option {
 // the same lifetime as before, and do nothing else.
 func WithRenewedCAs(validity time.Duration, cas ...plan.CA) Option {
 	return setting(func(o *Options) { o.RenewCAs, o.CAValidity = cas, validity })
+}
+
+// WithRotatedCAs makes Run take one stage of the rotation of CAs to new keys, and do nothing else. The
+// lifetime counts when they are made; if it is 0, it is that of kubeadm's configuration, or as before.
+func WithRotatedCAs(stage diagnosis.Stage, validity time.Duration, cas ...plan.CA) Option {
+	return setting(func(o *Options) { o.RotateCAs, o.RotateStage, o.CAValidity = cas, stage, validity })
 }
 
 // WithSigned makes Run place certificates that CAs outside of the cluster have signed, issue none, and

@@ -168,6 +168,8 @@ func recorded() []recordedOption {
 		{"MaxUnavailable", never, always, always},
 		{"RenewCAs", always, never, always},
 		{"CAValidity", always, never, always},
+		{"RotateCAs", always, never, always},
+		{"RotateStage", always, never, always},
 		{"Signed", always, never, always},
 		{"Serial", ifAbsent, ifAbsent, never},
 		{"EtcdSnapshot", ifAbsent, ifAbsent, always},

@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
@@ -48,6 +50,9 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 	defer cancel()
 	now, err := s.inspect(soft)
 	if err != nil {
+		return r, err
+	}
+	if err := otherKey(id, was.Snapshot, now); err != nil {
 		return r, err
 	}
 	d := diagnosis.Diagnose(now, o.opts.Thresholds)
@@ -88,12 +93,30 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 	return r, s.launch(ctx, work{Proposal: p, replaces: id, recalled: was.Request.Recalled != nil}, &r)
 }
 
+// otherKey refuses to restore the key of a CA that has been rotated since: what it has signed is not
+// there any more. A rotation back is a rotation.
+func otherKey(id string, was, now snapshot.Snapshot) error {
+	for _, n := range now.With(cluster.ControlPlane) {
+		before, _ := was.Node(n.Name)
+		for _, name := range []string{"ca.key", "front-proxy-ca.key"} {
+			file := n.Facts["pki-real"] + "/" + name
+			if had, has := before.Digests[file], n.Digests[file]; had != "" && has != "" && had != has {
+				return &Error{Code: ExitNotBegun,
+					Summary: fmt.Sprintf("the CA has another key than before run %s: %s on %s", id, file, n.Name),
+					Next: "nothing was changed; a stopped run is resumed (kscertctl resume), and the way back is " +
+						"another rotation: kscertctl ca rotate -i INVENTORY"}
+			}
+		}
+	}
+	return nil
+}
+
 // published reports whether a run has reached the step where the cluster publishes CA certificates,
 // or a component that does has restarted with them.
 func published(p plan.Plan, state run.State) bool {
 	return slices.ContainsFunc(p.Steps, func(step plan.Step) bool {
 		_, begun := state.Steps[step.ID]
-		return begun && (step.Action == plan.CARenew || step.Action == plan.CAPublish) &&
+		return begun && slices.Contains([]plan.Action{plan.CARenew, plan.CARotate, plan.CAPublish}, step.Action) &&
 			slices.ContainsFunc(p.Steps, func(s plan.Step) bool { return s.Action == plan.CAPublish })
 	})
 }

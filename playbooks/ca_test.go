@@ -30,7 +30,11 @@ func caNode(t *testing.T, ca testpki.Pair) *node {
 // caScript is a script of the role with settings before it.
 func caScript(t *testing.T, file string, settings ...string) string {
 	t.Helper()
-	return strings.Join(settings, "\n") + "\n" + script(t, "ca_renewal/files/authority.sh", "ca_renewal/files/"+file)
+	paths := []string{"ca_renewal/files/authority.sh", "ca_renewal/files/" + file}
+	if file == "place.sh" {
+		paths = append(paths, "ca_renewal/files/replace.sh")
+	}
+	return strings.Join(settings, "\n") + "\n" + script(t, paths...)
 }
 
 // reissue re-issues the cluster's CA and returns the new certificate.

@@ -20,11 +20,11 @@ import (
 func newCA(s Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ca",
-		Short: "Renew the CAs of a cluster, or use CAs whose keys are kept outside",
+		Short: "Renew or rotate the CAs of a cluster, or use CAs whose keys are kept outside",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newCARenew(s), newCACSR(s), newCAInstall(s))
+	cmd.AddCommand(newCARenew(s), newCARotate(s), newCAStatus(s), newCACSR(s), newCAInstall(s))
 	return cmd
 }
 

@@ -124,6 +124,10 @@ func documents(t *testing.T) map[string]document {
 			Subject: "CN=kube-apiserver", SANs: []string{"cp1", "10.0.0.1"}, Usages: []string{"server auth"}, CA: certs.KubernetesCA, CAFile: "/etc/kubernetes/ssl/ca.crt",
 			CASubject: "CN=kubernetes", CAFingerprint: "01ab", PublicKey: "23cd", KeyAlgorithm: "RSA 2048", Fingerprint: "45ef", NotAfter: tc.Now.Add(tc.Day),
 		}}, Missing: []plan.Missing{{Node: "cp1", File: "/etc/kubernetes/admin.conf", Reason: "its key is not there"}, {Node: "w1", Reason: "no route to host"}}}}},
+		"rotations-v1": {testschema.Document{
+			Title: "kscertctl rotations of CAs, version 1", Version: diagnosis.RotationSchema, Value: diagnosis.Rotations{}, Open: open,
+			Description: "How far the rotations of CAs are, and who trusts and presents which CA: kscertctl ca status -o json.",
+		}, rotations()},
 		"version-v1": {testschema.Document{
 			Title: "kscertctl version, version 1", Version: buildSchema, Value: build{},
 			Description: "What a kscertctl was built from: kscertctl version -o json.",
@@ -293,4 +297,14 @@ func TestSchemasAreNamed(t *testing.T) {
 			t.Errorf("no page has %s", link)
 		}
 	}
+}
+
+// rotations are a cluster before a rotation and in the midst of one.
+func rotations() []any {
+	var out []any
+	for stages := range 3 {
+		s := tc.Healthy(tc.HA(), tc.Everywhere(tc.Signing("ca.crt"), tc.Rotating(certs.KindCA, stages)), tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route")))
+		out = append(out, diagnosis.RotationsOf(s))
+	}
+	return out
 }

@@ -164,6 +164,7 @@ func invocation() map[string]string {
 		"node":                oneCall,
 		"keep":                "what is removed must be chosen each time",
 		"ca":                  oneCall,
+		"until":               oneCall,
 		"validity":            oneCall,
 		"dir":                 "it is about one set of requests",
 		"overwrite":           oneCall,

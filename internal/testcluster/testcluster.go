@@ -369,7 +369,7 @@ func IssuedBy(variant string, kinds ...certs.Kind) NodeEdit {
 		Files(func(c *certs.Certificate) {
 			row, _ := certs.Lookup(c.Kind)
 			for _, ca := range certs.Table() {
-				if ca.CA && ca.Authority == row.Signer {
+				if ca.CA && !ca.Copy && ca.Authority == row.Signer {
 					c.Signers = []string{CA(ca.Kind, variant).SignsAs()}
 				}
 			}

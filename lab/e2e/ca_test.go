@@ -315,6 +315,18 @@ func TestCAKilled(t *testing.T) {
 			name: "renewed", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, kubeletsKept: true, casRenewed: true,
 			command: []string{"ca", "renew"}, breaks: func(context.Context, *testing.T, *cluster.Cluster) {},
 		},
+		{
+			name: "made", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, kubeletsKept: true,
+			command: []string{"ca", "rotate"}, breaks: func(context.Context, *testing.T, *cluster.Cluster) {},
+		},
+		{
+			name: "trusted", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, kubeletsKept: true, casRenewed: true,
+			command: []string{"ca", "rotate"}, breaks: rotatedUntil("make"),
+		},
+		{
+			name: "clients", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, kubeletsKept: true, casRenewed: true,
+			command: []string{"ca", "rotate"}, breaks: rotatedUntil("trust"),
+		},
 	} {
 		t.Run(state.name, func(t *testing.T) {
 			t.Parallel()
@@ -327,6 +339,14 @@ func TestCAKilled(t *testing.T) {
 				t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) { g.try(ctx, t, killed, m) })
 			}
 		})
+	}
+}
+
+// rotatedUntil takes a cluster through the stages of a rotation up to one.
+func rotatedUntil(stage string) func(context.Context, *testing.T, *cluster.Cluster) {
+	return func(ctx context.Context, t *testing.T, c *cluster.Cluster) {
+		t.Helper()
+		kscertctl(ctx, t, "ca", "rotate", "-i", c.Inventory(), "--until", stage, "--yes").want(t, 0, "After:   healthy")
 	}
 }
 

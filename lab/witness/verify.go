@@ -136,13 +136,20 @@ func (w *Witness) verifyKept(ctx context.Context) error {
 			case is == digest:
 			case is == "":
 				errs = append(errs, fmt.Errorf("node %s: %s is gone", node, path))
-			case isCA && w.CAsRenewed:
+			case isCA && w.CAsRenewed, w.CAsRotated && rotated(path):
 			default:
 				errs = append(errs, fmt.Errorf("node %s: %s has changed", node, path))
 			}
 		}
 	}
 	return sorted(errs)
+}
+
+// rotated reports whether a path is of a CA that can be rotated.
+func rotated(path string) bool {
+	path = strings.TrimSuffix(path, keyOf)
+	return !strings.Contains(path, "etcd") && slices.ContainsFunc([]string{"/ca.crt", "/ca.key", "/front-proxy-ca.crt",
+		"/front-proxy-ca.key"}, func(name string) bool { return strings.HasSuffix(path, name) })
 }
 
 // verifyCertificates checks that whatever was there is there again, within its

@@ -44,6 +44,9 @@ type Witness struct {
 	// CAsRenewed: CA certificates may be other ones than before, for the
 	// same keys.
 	CAsRenewed bool
+	// CAsRotated: those of the cluster and of the front proxy may have other
+	// keys, too.
+	CAsRotated bool
 
 	c *cluster.Cluster
 }

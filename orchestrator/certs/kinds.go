@@ -70,6 +70,10 @@ const (
 	KindFrontProxyCA           Kind = "front-proxy-ca"
 	KindEtcdCA                 Kind = "etcd-ca"
 	KindEtcdHostCA             Kind = "etcd-host-ca"
+	KindCANext                 Kind = "ca-next"
+	KindCAFormer               Kind = "ca-former"
+	KindFrontProxyCANext       Kind = "front-proxy-ca-next"
+	KindFrontProxyCAFormer     Kind = "front-proxy-ca-former"
 	KindAPIServer              Kind = "apiserver"
 	KindAPIServerEtcdClient    Kind = "apiserver-etcd-client"
 	KindAPIServerKubeletClient Kind = "apiserver-kubelet-client"
@@ -201,6 +205,17 @@ func ownPlaces() []Row {
 			Group: GroupAuthority, CA: true, Authority: EtcdCA, Settings: etcdAuthorities},
 		{Kind: KindEtcdHostCA, Name: "etcd host CA", Base: EtcdPKI, Path: "ca.pem", Key: "ca-key.pem",
 			Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: EtcdHostCA, Settings: etcdAuthorities},
+
+		// While a CA is rotated: the next one and the former one, each alone in a file.
+		{Kind: KindCANext, Name: "ca-next", Base: PKI, Path: "ca-next.crt", Key: "ca-next.key", Signer: SelfSigned,
+			Group: GroupAuthority, CA: true, Authority: KubernetesCA, Copy: true},
+		{Kind: KindCAFormer, Name: "ca-former", Base: PKI, Path: "ca-former.crt", Signer: SelfSigned,
+			Group: GroupAuthority, CA: true, Authority: KubernetesCA, Copy: true},
+		{Kind: KindFrontProxyCANext, Name: "front-proxy-ca-next", Base: PKI, Path: "front-proxy-ca-next.crt",
+			Key: "front-proxy-ca-next.key", Signer: SelfSigned, Group: GroupAuthority, CA: true,
+			Authority: FrontProxyCA, Copy: true},
+		{Kind: KindFrontProxyCAFormer, Name: "front-proxy-ca-former", Base: PKI, Path: "front-proxy-ca-former.crt",
+			Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: FrontProxyCA, Copy: true},
 
 		{Kind: KindAPIServer, Name: "apiserver", Base: PKI, Path: "apiserver.crt", Key: "apiserver.key",
 			Signer: KubernetesCA, Group: GroupServing, Outage: OutageTLS, Settings: "kube-apiserver.tls-cert-file"},

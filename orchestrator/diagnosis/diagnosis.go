@@ -34,7 +34,7 @@ const (
 )
 
 // Routes are all of them.
-func Routes() []Route { return []Route{None, Renew, Recover, NewCA, Refuse, RenewCAs} }
+func Routes() []Route { return []Route{None, Renew, Recover, NewCA, Refuse, RenewCAs, RotateCAs} }
 
 // Thresholds define when a certificate is due.
 type Thresholds struct {

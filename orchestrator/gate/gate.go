@@ -66,6 +66,10 @@ type Check struct {
 	// one, instead of that from before; but for the nodes that get them Later.
 	Renewed map[certs.Authority]string
 	Later   []string
+	// Rotated are CAs whose certificates and keys may become others, and Stage the one that their
+	// rotations must have reached; any if empty.
+	Rotated []certs.Authority
+	Stage   diagnosis.Stage
 	// Restored is the snapshot whose CA certificates a node may have instead, each its own.
 	Restored snapshot.Snapshot
 	// Rollback renews nothing: what is about to expire may be what it was.
@@ -114,7 +118,42 @@ func (c Check) Evaluate(now snapshot.Snapshot) []Unmet {
 	if c.Gate == plan.ClusterGate {
 		c.whole(now, add)
 	}
+	if c.Stage != "" {
+		c.rotated(now, add)
+	}
 	return unmet
+}
+
+// rotated: all consumers of the rotated CAs have reached the stage. At the last one nothing holds the
+// former CA any more, so that what it was is in the snapshot from before.
+func (c Check) rotated(now snapshot.Snapshot, add func(node, what, evidence string)) {
+	for _, ca := range c.Rotated {
+		r := diagnosis.RotationOf(c.Before, ca)
+		if r.Next == nil {
+			r = diagnosis.RotationOf(now, ca)
+		}
+		var lacks []string
+		switch {
+		case r.Next == nil:
+			lacks = []string{"no control plane has the next one"}
+		case c.Stage == diagnosis.StageDrop:
+			lacks = r.Holds(now)
+		default:
+			lacks = r.Lacks(now, c.Stage)
+		}
+		for _, what := range lacks {
+			add("", fmt.Sprintf("the rotation of %s must have reached the stage %q", ca, c.Stage), what)
+		}
+	}
+}
+
+// rotates reports whether the file of a node at a path is of a CA that is rotated.
+func (c Check) rotates(n snapshot.Node, path string) bool {
+	return slices.ContainsFunc(certs.Table(), func(row certs.Row) bool {
+		dir := n.Facts["pki-real"] + "/"
+		return row.CA && row.Base == certs.PKI && slices.Contains(c.Rotated, row.Authority) &&
+			(path == dir+row.Path || path == dir+row.Key)
+	})
 }
 
 // Asks returns the nodes that a snapshot must have asked again for Evaluate: of others it
@@ -162,7 +201,8 @@ func (c Check) identity(n snapshot.Node, add func(node, what, evidence string)) 
 				add(n.Name, p+" must be the renewed CA",
 					"it is another certificate, which expires at "+ca.NotAfter.Format(time.RFC3339))
 			}
-		case before.Digests[p] == n.Digests[p], ca.Fingerprint != "" && ca.Fingerprint == was.Fingerprint:
+		case before.Digests[p] == n.Digests[p], ca.Fingerprint != "" && ca.Fingerprint == was.Fingerprint,
+			c.rotates(n, p):
 		default:
 			add(n.Name, p+" must not change",
 				fmt.Sprintf("SHA-256 was %s, is %s", orNone(before.Digests[p]), orNone(n.Digests[p])))

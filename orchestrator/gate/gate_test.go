@@ -861,3 +861,47 @@ func TestMixedCAsAreRestored(t *testing.T) {
 		})
 	}
 }
+
+// TestRotatedCAs: while CAs are rotated, their certificates and keys may change, and nothing else; the last
+// gate of a stage holds once everything has reached it.
+func TestRotatedCAs(t *testing.T) {
+	t.Parallel()
+	at := func(stages int, edits ...tc.Edit) snapshot.Snapshot {
+		other := tc.On("cp1", func(n *snapshot.Node) {
+			if stages > 3 {
+				n.Digests[tc.PKI+"/ca.key"], n.Digests[tc.PKI+"/ca.crt"] = "next", "next"
+			}
+		})
+		return tc.Healthy(tc.Single(), append([]tc.Edit{tc.Everywhere(tc.Signing("ca.crt"), tc.Rotating(certs.KindCA, stages)), other, tc.Later(later * time.Duration(stages))}, edits...)...)
+	}
+	finished := tc.Everywhere(func(n *snapshot.Node) {
+		n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool {
+			return c.Kind == certs.KindCANext || c.Kind == certs.KindCAFormer
+		})
+	})
+	for name, row := range map[string]struct {
+		before, now snapshot.Snapshot
+		stage       diagnosis.Stage
+		rotated     []certs.Authority
+		unmet       string
+	}{
+		"made":                   {at(0), at(1), diagnosis.StageMake, []certs.Authority{certs.KubernetesCA}, ""},
+		"not made":               {at(0), at(0, tc.Later(later)), diagnosis.StageMake, []certs.Authority{certs.KubernetesCA}, "no control plane has the next one"},
+		"servers":                {at(3), at(4), diagnosis.StageServers, []certs.Authority{certs.KubernetesCA}, ""},
+		"servers of another CA":  {at(3), at(4), "", []certs.Authority{certs.FrontProxyCA}, "/ca.key must not change"},
+		"servers, one step":      {at(3), at(4), "", []certs.Authority{certs.KubernetesCA}, ""},
+		"trust, not by a worker": {at(1), at(2, tc.On("w1", tc.Trusting("", ""))), diagnosis.StageTrust, []certs.Authority{certs.KubernetesCA}, "w1: /etc/kubernetes/kubelet.conf does not trust the next CA"},
+		"service account keys":   {at(1), at(2, tc.On("cp1", func(n *snapshot.Node) { n.Digests[tc.PKI+"/sa.key"] = "another" })), "", []certs.Authority{certs.KubernetesCA}, "/sa.key must not change"},
+		"dropped, with files":    {at(4), at(5), diagnosis.StageDrop, []certs.Authority{certs.KubernetesCA}, "ca-next.crt is still there"},
+		"dropped":                {at(4), at(5, finished), diagnosis.StageDrop, []certs.Authority{certs.KubernetesCA}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := gate.Check{Gate: plan.ClusterGate, Nodes: []string{"cp1", "w1"}, Thresholds: diagnosis.DefaultThresholds(), Before: row.before, Rotated: row.rotated, Stage: row.stage}
+			got := strings.Join(unmet(c, row.now), "\n")
+			if (got == "") != (row.unmet == "") || !strings.Contains(got, row.unmet) {
+				t.Errorf("unmet:\n%s\nwant %q", got, row.unmet)
+			}
+		})
+	}
+}

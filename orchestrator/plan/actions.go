@@ -22,6 +22,7 @@ const (
 	CARenew          Action = "ca-renew"
 	CAPublish        Action = "ca-publish"
 	CACheck          Action = "ca-check"
+	CARotate         Action = "ca-rotate"
 )
 
 // Effect is what an action does to its nodes.
@@ -91,6 +92,8 @@ func Actions() []Row {
 		{Action: CAIssue, Title: "Re-issue CA certificates with their own keys", Effect: Reads},
 		{Action: CARenew, Title: "Put the new CA certificates in place", Effect: Alters, Issues: []Issued{IssuesEtcd},
 			Many: true, Serial: "kscert_max_unavailable"},
+		{Action: CARotate, Title: "Take a stage of the rotation of CAs", Effect: Alters, Many: true,
+			Serial: "kscert_max_unavailable"},
 		{Action: EtcdCertificates, Title: "Renew the certificates of etcd members", Effect: Alters, Phase: true,
 			Gate: EtcdGate, Issues: []Issued{IssuesEtcd}, Signed: true},
 		{Action: PrePhase, Title: "Re-issue expired certificates without the API server", Effect: Alters, Phase: true,

@@ -307,6 +307,13 @@ func (p Policy) caRenewal(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Di
 		return made, &UnsupportedError{
 			"a CA is renewed only in a healthy cluster; recover it first (kscertctl run -i INVENTORY): " + d.Verdict}
 	}
+	for _, r := range rotations(s, p.RenewCAs) {
+		if r.Next != nil {
+			return made, &UnsupportedError{fmt.Sprintf(
+				"%s is being rotated, which gives it a new certificate anyway: finish that (kscertctl ca rotate -i "+
+					"INVENTORY)", r.CA)}
+		}
+	}
 	all := asked(s, p.RenewCAs)
 	for _, ca := range p.RenewCAs {
 		if !has(all, ca) {

@@ -146,6 +146,9 @@ func TestRenewCAs(t *testing.T) {
 			steps: []string{"~01-backup-cp1 [cp1]", "02-ca-issue-cp1 [cp1]", "~03-ca-renew-cp1 [cp1]", "04-gate-api-server-cp1 [cp1]", "05-gate-cluster [cp1 w1]"},
 		},
 		{
+			name: "while it is rotated", of: tc.Single(), edits: []tc.Edit{rotating(2)}, policy: plan.Policy{RenewCAs: plan.CAs()}, unsupported: "is being rotated",
+		},
+		{
 			name: "while certificates are due", of: tc.Single(), edits: []tc.Edit{due}, policy: plan.Policy{RenewCAs: plan.CAs()}, unsupported: "renew these first",
 		},
 		{

@@ -61,6 +61,9 @@ type Policy struct {
 	AllowNotInInventory []string
 	// RenewCAs are the CAs to re-issue with their own keys; none in any other plan.
 	RenewCAs []CA
+	// RotateCAs are the CAs to take through one stage of their rotation; none in any other plan.
+	RotateCAs   []CA
+	RotateStage diagnosis.Stage
 	// CAValidity is their lifetime; if 0, that of kubeadm's configuration, or as before.
 	CAValidity time.Duration
 	// Signed are certificates that CAs outside of the cluster have signed, and that the plan places:
@@ -146,6 +149,9 @@ type Step struct {
 	Signer string `json:"signer,omitempty"`
 	// Authorities are the CAs that a step re-issues, or places.
 	Authorities []certs.Authority `json:"authorities,omitempty"`
+	// Stage is that of a rotation of CAs, and Next the fingerprints of the next ones.
+	Stage diagnosis.Stage            `json:"stage,omitempty"`
+	Next  map[certs.Authority]string `json:"next,omitempty"`
 	// Offline places CAs and leaves the restart of what trusts them to later steps.
 	Offline bool `json:"offline,omitempty"`
 	// Validity is the lifetime of re-issued CAs; absent for the same as before.
@@ -193,6 +199,9 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	}
 	if len(policy.RenewCAs) > 0 {
 		return policy.caRenewal(c, s, d, p)
+	}
+	if len(policy.RotateCAs) > 0 {
+		return policy.rotation(c, s, d, p)
 	}
 	found := d
 	d, err := policy.Effective(s, found)

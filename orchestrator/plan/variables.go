@@ -67,6 +67,9 @@ func (s Step) Variables(of Settings) map[string]any {
 	if s.Action == CAIssue {
 		vars["kscert_cas"], vars["kscert_ca_seconds"] = s.Authorities, int64(s.Validity.Seconds())
 	}
+	if s.Action == CARotate {
+		s.rotationVariables(vars)
+	}
 	if s.Offline {
 		vars["kscert_ca_offline"] = true
 	} else if row.Serial != "" && of.Serial != "" {

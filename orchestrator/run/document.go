@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
@@ -103,6 +104,9 @@ type Request struct {
 	// RenewCAs are the CAs to be re-issued, and CAValidity their lifetime.
 	RenewCAs   []plan.CA     `json:"renewCAs,omitempty"`
 	CAValidity time.Duration `json:"caValidity,omitempty"`
+	// RotateCAs are the CAs of a rotation, and RotateStage the stage that is taken.
+	RotateCAs   []plan.CA       `json:"rotateCAs,omitempty"`
+	RotateStage diagnosis.Stage `json:"rotateStage,omitempty"`
 	// Signed are certificates from CAs outside of the cluster, to be placed.
 	Signed []plan.Signed `json:"signed,omitempty"`
 	// Recalled is set if the record comes from control planes.
@@ -124,7 +128,7 @@ func (r Request) Policy() plan.Policy {
 		Choice: r.Playbook, Kubespray: r.Kubespray, Limit: r.Limit, Skip: r.SkipPhases, Until: r.UntilPhase,
 		MaxUnavailable: r.MaxUnavailable, AllowNotInInventory: r.AllowNotInInventory,
 		EtcdSnapshot: r.EtcdSnapshot, BackupRoot: r.BackupRoot, RenewCAs: r.RenewCAs, CAValidity: r.CAValidity,
-		Signed: r.Signed,
+		Signed: r.Signed, RotateCAs: r.RotateCAs, RotateStage: r.RotateStage,
 	}
 }
 
@@ -146,14 +150,36 @@ type Proposal struct {
 }
 
 // ClusterID identifies a cluster: the SHA-256 of its CA's public key, hexadecimal, from the first
-// control plane that could be asked; empty if none has one. A CA that is re-issued keeps its key.
+// control plane that could be asked; empty if none has one. A CA that is re-issued keeps its key. While a
+// CA is rotated the older one counts, until it is dropped.
 func ClusterID(s snapshot.Snapshot) string {
 	for _, n := range s.With(cluster.ControlPlane) {
-		if ca, ok := n.Certificate(certs.KindCA); ok {
-			return ca.PublicKey
+		var oldest certs.Certificate
+		for _, c := range n.Certificates {
+			if c.Kind == certs.KindCA && !c.Served && (oldest.PublicKey == "" || c.NotBefore.Before(oldest.NotBefore)) {
+				oldest = c
+			}
+		}
+		if oldest.PublicKey != "" {
+			return oldest.PublicKey
 		}
 	}
 	return ""
+}
+
+// Is reports whether a snapshot is of the cluster of a proposal: the same, or one whose CA the plan
+// replaces.
+func (p Proposal) Is(s snapshot.Snapshot) bool {
+	id := ClusterID(s)
+	if cas, _ := p.Plan.Rotates(); id == p.Cluster || !slices.Contains(cas, certs.KubernetesCA) {
+		return id == p.Cluster
+	}
+	r := diagnosis.RotationOf(p.Snapshot, certs.KubernetesCA)
+	return r.Next != nil && slices.ContainsFunc(s.With(cluster.ControlPlane), func(n snapshot.Node) bool {
+		return slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
+			return c.Kind == certs.KindCA && !c.Served && c.Fingerprint == r.Next.Fingerprint
+		})
+	})
 }
 
 // Digest is the SHA-256 of a plan file, hexadecimal: it binds the whole file, also what does not

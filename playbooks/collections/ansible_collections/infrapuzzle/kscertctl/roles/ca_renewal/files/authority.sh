@@ -39,3 +39,18 @@ certificate_files() {
   of_members peer-trusted-ca-file
   kubelet_says clientCAFile
 }
+
+# lasts_for FILE: the lifetime in seconds of the next certificate: as requested, that of kubeadm's
+# configuration, or that of the old one.
+lasts_for() {
+  if [ "$KSCERT_CA_SECONDS" -gt 0 ]; then
+    echo "$KSCERT_CA_SECONDS"
+    return 0
+  fi
+  lifetime=
+  case $1 in
+  "$pki"/*) [ ! -f "$config" ] || lifetime=$(top_level caCertificateValidityPeriod | seconds_of_duration) ;;
+  esac
+  [ "${lifetime:-0}" -gt 0 ] || lifetime=$(($(date_of "$1" enddate) - $(date_of "$1" startdate)))
+  echo "$lifetime"
+}

@@ -47,21 +47,10 @@ by_serial() {
   done
 }
 
-# ends_at FILE: when the new certificate expires: after the requested time, that of kubeadm's
-# configuration, or the lifetime of the old one; never before the old one unless requested.
+# ends_at FILE: when the new certificate expires; never before the old one unless requested.
 ends_at() {
-  now=$(date +%s)
-  if [ "$KSCERT_CA_SECONDS" -gt 0 ]; then
-    echo $((now + KSCERT_CA_SECONDS))
-    return 0
-  fi
-  was=$(date_of "$1" enddate)
-  lifetime=
-  case $1 in
-  "$pki"/*) [ ! -f "$config" ] || lifetime=$(top_level caCertificateValidityPeriod | seconds_of_duration) ;;
-  esac
-  [ "${lifetime:-0}" -gt 0 ] || lifetime=$((was - $(date_of "$1" startdate)))
-  if [ $((now + lifetime)) -gt "$was" ]; then echo $((now + lifetime)); else echo "$was"; fi
+  until=$(($(date +%s) + $(lasts_for "$1"))) was=$(date_of "$1" enddate)
+  if [ "$KSCERT_CA_SECONDS" -gt 0 ] || [ "$until" -gt "$was" ]; then echo "$until"; else echo "$was"; fi
 }
 
 # reissue: the next certificate of the CA in $ca, in $stage/new.pem.

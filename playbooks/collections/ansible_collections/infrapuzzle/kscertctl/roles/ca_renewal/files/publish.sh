@@ -7,7 +7,11 @@ kubectl_() { kubectl --kubeconfig "$administrator" --request-timeout=20s "$@"; }
 openssl x509 -in "$pki/ca.crt" -noout || fail "$pki/ca.crt holds no certificate"
 public_stage
 
-# cluster_info: its kubeconfig with the CA of this node; other CAs in it stay.
+# identities FILE: identity() of each certificate, one per line.
+identities() { with_each "$1" one_identity || :; }
+one_identity() { ! printf '%s\n' "$one" | identity | tr -d '\n' | sed 's/$/\n/'; }
+
+# cluster_info: its kubeconfig with what ca.crt of this node holds: several while the CA is rotated.
 cluster_info() {
   kubectl_ -n kube-public get configmap cluster-info -o 'jsonpath={.data.kubeconfig}' \
     >"$stage/info" 2>"$stage/message" </dev/null || {
@@ -24,9 +28,10 @@ cluster_info() {
 $known
 END
   text_of "$run" >"$stage/text"
-  [ "$(identity "$stage/text")" = "$(identity "$pki/ca.crt")" ] ||
+  identities "$stage/text" >"$stage/there"
+  identities "$pki/ca.crt" | grep -Fxqf "$stage/there" ||
     fail 'kube-public/cluster-info names a CA with another key: nothing is changed there'
-  [ "$(fingerprint "$stage/text")" != "$(fingerprint "$pki/ca.crt")" ] || return 0
+  [ "$(certificates "$stage/text")" != "$(certificates "$pki/ca.crt")" ] || return 0
   ! checking 'put the new certificate of the CA into kube-public/cluster-info' || return 0
   one_line <"$pki/ca.crt" >"$stage/ca"
   echo "$from $length ca" | splice "$stage/info" "$stage" >"$stage/kubeconfig"

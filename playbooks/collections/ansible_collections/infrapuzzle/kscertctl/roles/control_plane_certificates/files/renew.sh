@@ -54,7 +54,14 @@ leaf_due() {
     return
   fi
   ends_within "$pki/$1.crt" "$seconds" || ! pair "$pki/$1.crt" "$pki/$1.key" 2>/dev/null ||
-    unidentified "$pki/$1.crt"
+    unidentified "$pki/$1.crt" || follows "$1"
+}
+
+# follows LEAF: CAs are rotated, and it is to be of the next one at this stage.
+follows() {
+  case ${KSCERT_CA_STAGE:-}/$1 in clients/apiserver) return 1 ;; esac
+  kind_of "$1"
+  superseded "$kind_ca" <"$pki/$1.crt"
 }
 
 sweep
@@ -113,6 +120,8 @@ renew_leaf() {
     *) fail "kubeadm certs renew $name failed: $why" ;;
     esac
   chain "$pki/$1.crt" "$staged/pki/$1.crt" "$pki/$(authority_of "$1").crt"
+  # For clients that do not trust the next CA yet.
+  case ${KSCERT_CA_STAGE:-}/$1 in servers/apiserver) [ ! -f "$pki/ca-cross.crt" ] || cat "$pki/ca-cross.crt" >>"$staged/pki/$1.crt" ;; esac
   pair "$staged/pki/$1.crt" "$staged/pki/$1.key" || fail "kubeadm made a $1 whose key does not match"
   check_successor "$pki/$1.crt" "$staged/pki/$1.crt" "$pki/$(authority_of "$1").crt"
 }

@@ -6,6 +6,7 @@
 # pkg/controller/certificates/signer).
 pki=$(pki_dir)
 check_authority ca
+signs=$(issues ca)
 open_stage "$conf"
 cat >"$stage/extensions" <<CONF
 basicConstraints = critical, CA:FALSE
@@ -13,7 +14,7 @@ keyUsage = critical, digitalSignature
 extendedKeyUsage = clientAuth
 CONF
 # A CA from before Kubernetes 1.19 has no identifier, and openssl would stop there.
-if issuing "$pki/ca.crt" "$pki/ca.key" | openssl x509 -noout -text | grep -q 'X509v3 Subject Key Identifier'; then
+if issuing "$signs.crt" "$signs.key" | openssl x509 -noout -text | grep -q 'X509v3 Subject Key Identifier'; then
   echo 'authorityKeyIdentifier = keyid' >>"$stage/extensions"
 fi
 lifetime=$(for flag_of in cluster-signing-duration experimental-cluster-signing-duration; do
@@ -57,7 +58,7 @@ sign() {
   alone req "$stage/request" || fail 'its request cannot be read'
   [ ! -s "$stage/old.pem" ] || alone x509 "$stage/old.pem" || fail 'its old certificate cannot be read'
   subject_for "$2"
-  sign_request "$pki/ca.crt" "$pki/ca.key" "$lifetime" "/O=system:nodes/CN=system:node:$node"
+  sign_request "$signs.crt" "$signs.key" "$lifetime" "/O=system:nodes/CN=system:node:$node"
   ! invalid "$pki/ca.crt" "$stage/new.pem" || fail "what was signed is not valid under $pki/ca.crt: $why"
 }
 

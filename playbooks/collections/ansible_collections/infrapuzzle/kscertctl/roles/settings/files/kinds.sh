@@ -7,7 +7,9 @@
 # shellcheck shell=sh disable=SC2034
 cas='ca
 front-proxy-ca
-etcd/ca'
+etcd/ca
+ca-next
+front-proxy-ca-next'
 leaves='apiserver|ca|kube-apiserver.tls-cert-file|
 apiserver-kubelet-client|ca|kube-apiserver.kubelet-client-certificate|
 front-proxy-client|front-proxy-ca|kube-apiserver.proxy-client-cert-file|

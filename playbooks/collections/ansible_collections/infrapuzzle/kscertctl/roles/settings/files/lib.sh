@@ -225,9 +225,37 @@ signed_for() {
   [ "$(printf '%s\n' "$signed" | openssl x509)" = "$present" ] || printf '%s\n' "$signed"
 }
 
+# issues NAME: the files of the CA that signs now, without their suffix. While CAs are rotated, clients
+# get certificates of the next one before servers do.
+issues() {
+  if [ "${KSCERT_CA_STAGE:-}" = clients ] && [ -n "$(next_ca "$1")" ]; then
+    printf '%s\n' "$pki/$1-next"
+  else
+    printf '%s\n' "$pki/$1"
+  fi
+}
+
+# next_ca NAME: the next certificate of a CA that is rotated: KSCERT_NEXT has a line for each, its name,
+# and the certificate in base64.
+next_ca() {
+  called=$1
+  [ "$called" != ca ] || called=kubernetes-ca
+  printf '%s\n' "${KSCERT_NEXT:-}" | sed -n "s/^$called|\([^|]*\).*/\1/p" | base64 -d
+}
+
+# superseded NAME: certificates of the next CA are issued, and the one on standard input is not one.
+superseded() {
+  case ${KSCERT_CA_STAGE:-} in clients | servers) ;; *) return 1 ;; esac
+  next_one=$(next_ca "$1")
+  [ -n "$next_one" ] || return 1
+  ! openssl verify -partial_chain -no_check_time -CAfile /dev/fd/3 >/dev/null 2>&1 3<<CA
+$next_one
+CA
+}
+
 # unidentified FILE: while CAs are renewed, it lacks an identifier of its CA's key, without which
 # strict clients refuse it; a new one has it, once the CA itself has an identifier.
-unidentified() { [ -n "${KSCERT_CA_RENEWAL:-}" ] && [ -z "$(fields "$1" | sed -n '/^extension 551d23 /p')" ]; }
+unidentified() { [ "${KSCERT_CA_RENEWAL:-}" = yes ] && [ -z "$(fields "$1" | sed -n '/^extension 551d23 /p')" ]; }
 
 # certificates [FILE]: those of a PEM file, without the text around them.
 certificates() { sed -n '/^-----BEGIN CERTIFICATE-----/,/^-----END CERTIFICATE-----/p' "$@"; }
@@ -247,7 +275,8 @@ lasts() {
 }
 
 # chain OLD NEW CA: appends to NEW the certificates after the first one in OLD that still lead from
-# NEW's to its CAs. A CA that is in the file CA, too, is taken from there.
+# NEW's to its CAs. A CA that is in the file CA, too, is taken from there, but not the same key as another
+# CA has signed it (ca_rotation).
 chain() {
   [ "$(grep -c '^-----BEGIN CERTIFICATE-----' "$1")" -gt 1 ] || return 0
   openssl x509 -in "$2" -out "$2.chain"
@@ -259,7 +288,8 @@ chain() {
     printf '%s\n' "$blocks" | openssl x509 -out "$2.next" 2>/dev/null || continue
     [ "$(openssl x509 -in "$2.next" -noout -subject_hash)" = "$wanted" ] || continue
     wanted_key=$(openssl x509 -in "$2.next" -noout -pubkey)
-    ! with_each "$3" has_key || printf '%s\n' "$one" >"$2.next"
+    wanted_issuer=$(openssl x509 -in "$2.next" -noout -issuer_hash)
+    ! with_each "$3" has_key_and_issuer || printf '%s\n' "$one" >"$2.next"
     openssl x509 -in "$2.next" -noout -checkend 0 >/dev/null || break
     cat "$2.next" >>"$2.chain"
     wanted=$(openssl x509 -in "$2.next" -noout -issuer_hash)
@@ -283,6 +313,11 @@ with_each() {
 
 # has_key: $one has the public key in $wanted_key.
 has_key() { [ "$(printf '%s\n' "$one" | openssl x509 -noout -pubkey)" = "$wanted_key" ]; }
+
+# has_key_and_issuer: the same, and the issuer in $wanted_issuer.
+has_key_and_issuer() {
+  has_key && [ "$(printf '%s\n' "$one" | openssl x509 -noout -issuer_hash)" = "$wanted_issuer" ]
+}
 
 # later: $one has the key, and expires later than the one in $issuer. It fails, so that all are
 # tried.
@@ -886,16 +921,18 @@ kubelet_due() {
   if from_outside; then
     [ -n "$(kubelet_pair | signed_for)" ]
   elif elsewhere; then
-    own_due && ! { usable "$current" && ! client_due "$current"; }
+    own_due && ! { usable "$current" && ! client_due "$current" && ! superseded ca <"$current"; }
   elif [ -f "$current" ]; then
-    ! usable "$current" || client_due "$current"
+    ! usable "$current" || client_due "$current" || superseded ca <"$current"
   elif [ ! -L "$current" ] && embedded_pair "$kubelet_conf" | lasts "$seconds"; then
     return 1
   fi
 }
 
 # own_due: the files that kubelet.conf names instead are due, or are no pair.
-own_due() { elsewhere && { ! pair "$own_crt" "$own_key" 2>/dev/null || client_due "$own_crt"; }; }
+own_due() {
+  elsewhere && { ! pair "$own_crt" "$own_key" 2>/dev/null || client_due "$own_crt" || superseded ca <"$own_crt"; }
+}
 
 # would_renew_kubelet: would_renew for the kubelet's current certificate.
 would_renew_kubelet() {
@@ -907,7 +944,9 @@ would_renew_kubelet() {
 refer_due() {
   ! own_due || return 0
   embedded=$(embedded_pair "$kubelet_conf")
-  [ -n "$embedded" ] && ! printf '%s\n' "$embedded" | lasts "$seconds"
+  [ -n "$embedded" ] && {
+    ! printf '%s\n' "$embedded" | lasts "$seconds" || printf '%s\n' "$embedded" | superseded ca
+  }
 }
 
 # refers_elsewhere: with a new pair in the rotating file, kubelet.conf must be changed to refer to
@@ -1015,11 +1054,12 @@ stage_config() {
   staged=$stage
   mkdir -p "$stage/pki/etcd" "$stage/conf"
   for f in ca front-proxy-ca etcd/ca; do
-    [ ! -f "$pki/$f.key" ] || ln -s "$pki/$f.key" "$stage/pki/$f.key"
+    with=$(issues "$f")
+    [ ! -f "$with.key" ] || ln -s "$with.key" "$stage/pki/$f.key"
     # kubeadm signs with the first of several, which may not match the key.
-    if [ ! -f "$pki/$f.key" ] || ! issuing "$pki/$f.crt" "$pki/$f.key" >"$stage/pki/$f.crt"; then
+    if [ ! -f "$with.key" ] || ! issuing "$with.crt" "$with.key" >"$stage/pki/$f.crt"; then
       rm -f "$stage/pki/$f.crt"
-      [ ! -f "$pki/$f.crt" ] || ln -s "$pki/$f.crt" "$stage/pki/$f.crt"
+      [ ! -f "$with.crt" ] || ln -s "$with.crt" "$stage/pki/$f.crt"
     fi
   done
   awk -v dir="$stage/pki" "$plainly"'
@@ -1036,9 +1076,10 @@ stage_config() {
 sound=
 check_authority() {
   case " $sound " in *" $1 "*) return 0 ;; esac
-  [ -f "$pki/$1.crt" ] || fail "$pki/$1.crt does not exist; a new CA is never created here"
-  [ -f "$pki/$1.key" ] || fail "$pki/$1.key does not exist: certificates must be issued where the CA key is"
-  check_issuer "$pki/$1.crt" "$pki/$1.key"
+  with=$(issues "$1")
+  [ -f "$with.crt" ] || fail "$with.crt does not exist; a new CA is never created here"
+  [ -f "$with.key" ] || fail "$with.key does not exist: certificates must be issued where the CA key is"
+  check_issuer "$with.crt" "$with.key"
   sound="$sound $1"
 }
 
@@ -1136,7 +1177,7 @@ ours_and_due() {
     [ -n "$(printf '%s\n' "$1" | signed_for)" ]
     return
   fi
-  ! printf '%s\n' "$1" | lasts "$seconds" && with_each "$pki/ca.crt" signed_here "$1" &&
+  ! { printf '%s\n' "$1" | lasts "$seconds" && ! printf '%s\n' "$1" | superseded ca; } && with_each "$pki/ca.crt" signed_here "$1" &&
     ! printf '%s\n' "$1" | openssl x509 -noout -text | grep -q 'CA:TRUE'
 }
 

@@ -1,0 +1,145 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/report"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+func newCARotate(s Streams) *cobra.Command {
+	var (
+		flags           caFlags
+		cas, until      words
+		validity        string
+		stages, rotates = names(diagnosis.Stages()), names(plan.RotatableCAs())
+	)
+	cmd := &cobra.Command{
+		Use:   "rotate -i INVENTORY",
+		Short: "Replace CAs by ones with new keys, stage by stage, and cut no one off",
+		Long: `rotate replaces CAs of a healthy cluster by ones with a new key and another name, in stages:
+
+  make     the next CA is made, next to the present one; its key leaves the control
+           planes never, and reaches each of them encrypted
+  trust    files, kubeconfigs, ConfigMaps and pods trust both
+  clients  clients get certificates of the next CA
+  servers  API servers, too; the next CA takes the place of the former
+  drop     no one trusts the former CA any more
+
+Without --until it takes the next stage, as found on the nodes, and stops there: for
+minutes or for months, on this machine or another. It never drops the former CA without
+"--until drop". Each stage is a run with a plan, a backup and gates, that can be resumed, and
+before "servers" be rolled back.`,
+		Example: `  kscertctl ca rotate -i inventory.ini
+  kscertctl ca rotate -i inventory.ini --until drop --stable-for 10m`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts := flags.options(s)
+			var err error
+			if opts.Thresholds, err = flags.verdict.thresholds(cmd); err != nil {
+				return err
+			}
+			if opts.CAValidity, err = parseValidity(validity); err != nil {
+				return usage(cmd, err)
+			}
+			for _, name := range cas.values {
+				opts.RotateCAs = append(opts.RotateCAs, plan.CA(name))
+			}
+			if len(opts.RotateCAs) == 0 {
+				opts.RotateCAs = plan.RotatableCAs()
+			}
+			if len(until.values) > 1 {
+				return usage(cmd, errors.New("--until names one stage"))
+			}
+			snap, err := flags.snapshot(cmd, s)
+			if err != nil {
+				return err
+			}
+			return flags.rotate(cmd, s, opts, plan.NextStage(snap, opts.RotateCAs), strings.Join(until.values, ""))
+		},
+	}
+	flags.register(cmd)
+	cas.only, until.only = rotates, stages
+	cmd.Flags().Var(&cas, "ca",
+		"rotate this CA: "+strings.Join(rotates, ", ")+"; separated by commas, may be repeated (default: both)")
+	cmd.Flags().Var(&until, "until",
+		"last stage: "+strings.Join(stages, ", ")+" (default: the next one, except drop)")
+	cmd.Flags().StringVar(&validity, "validity", "",
+		"lifetime of the new CAs, such as 10y (default: kubeadm's setting, or as before)")
+	flags.registerRun(cmd, "workers change")
+	return cmd
+}
+
+// rotate takes the stages from one to another, each in a run; the first alone if that is empty.
+func (f *caFlags) rotate(cmd *cobra.Command, s Streams, opts orchestrator.Options, from diagnosis.Stage,
+	until string) error {
+	all := diagnosis.Stages()
+	first, last := slices.Index(all, from), slices.Index(all, diagnosis.Stage(until))
+	switch {
+	case until == "" && from == diagnosis.StageDrop:
+		_, err := fmt.Fprintln(s.Out, "Only the last stage is left: kscertctl ca rotate -i INVENTORY --until drop")
+		return err
+	case until == "":
+		last = first
+	case last < first:
+		_, err := fmt.Fprintf(s.Out, "The stage %q is behind: the next one is %q.\n", until, from)
+		return err
+	}
+	for _, stage := range all[first : last+1] {
+		opts.RotateStage = stage
+		if err := f.run(cmd, s, opts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newCAStatus(s Streams) *cobra.Command {
+	var (
+		flags  inspectFlags
+		output textOutput
+	)
+	cmd := &cobra.Command{
+		Use:   "status -i INVENTORY",
+		Short: "Show which CA each part of a cluster trusts and presents; changes nothing",
+		Long: `status shows the stage of a rotation of CAs, and for each file, kubeconfig, port and object
+of the cluster which CA it trusts, or which has signed what it presents: the present one or
+the next.`,
+		Example: `  kscertctl ca status -i inventory.ini
+  kscertctl ca status -i inventory.ini -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := output.check(cmd); err != nil {
+				return err
+			}
+			snap, err := flags.snapshot(cmd, s)
+			if err != nil {
+				return err
+			}
+			all := diagnosis.RotationsOf(snap)
+			if output.output == "json" {
+				err = report.JSON(s.Out, all)
+			} else {
+				err = report.Rotations(s.Out, all)
+			}
+			if err == nil && slices.ContainsFunc(snap.Nodes, func(n snapshot.Node) bool { return n.Failure != nil }) {
+				return &orchestrator.Error{Code: orchestrator.ExitUnreachable,
+					Summary: "not every node could be inspected: what is not known is not shown",
+					Next:    "see why: kscertctl diagnose -i INVENTORY"}
+			}
+			return err
+		},
+	}
+	flags.register(cmd)
+	output.register(cmd)
+	flags.registerSnapshot(cmd)
+	return cmd
+}

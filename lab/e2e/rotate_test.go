@@ -1,0 +1,161 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/cluster"
+)
+
+// TestCARotateUnnoticed replaces the CAs of the cluster and of the front proxy by ones with new keys,
+// under the eyes of clients that know only the former one until it is dropped: none of them fails, and
+// no API server restarts. In the end nothing holds the former CA, and what it has signed is refused.
+func TestCARotateUnnoticed(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		spec cluster.Spec
+	}{
+		{"host-etcd", cluster.Spec{Name: "e2e-rot-1", ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost, Like: cluster.LikeKubespray}},
+		{"three-host-etcd", cluster.Spec{Name: "e2e-rot-3", ControlPlanes: 3, Workers: 1, Etcd: cluster.EtcdHost, Like: cluster.LikeKubespray, LoadBalancer: true}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			ctx := testContext(t, 40*time.Minute)
+			c := newCluster(ctx, t, test.spec)
+			w := plant(ctx, t, c)
+			w.CAsRenewed, w.CAsRotated = true, true
+			running := apiServers(ctx, t, c)
+			before := authorityFingerprints(ctx, t, c)
+			former := [2]string{}
+			for i, file := range authorityFiles[:2] {
+				former[i] = shellOutput(ctx, t, c, "cp1", "cat "+file)
+			}
+			old, err := credentials(ctx, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rotate := func(until string) outcome {
+				t.Helper()
+				o := kscertctl(ctx, t, "ca", "rotate", "-i", c.Inventory(), "--until", until, "--yes")
+				o.want(t, 0, "After:   healthy")
+				t.Logf("%s: %.0f s", until, o.took.Seconds())
+				return o
+			}
+			unnoticed := func(u *clients, during string) {
+				t.Helper()
+				asked, failures := u.end(ctx, t)
+				t.Logf("%s: %d requests, failed: %d", during, asked, count(failures))
+				for who, what := range failures {
+					t.Errorf("%s: %s failed %d times, first: %s", during, who, len(what), what[0])
+				}
+				if now := apiServers(ctx, t, c); !slices.Equal(now, running) {
+					t.Errorf("%s: API servers were restarted: %q, were %q", during, now, running)
+				}
+			}
+
+			u := use(ctx, t, c)
+			wantNoKeys(ctx, t, c, rotate("make"))
+			wantRenewed(ctx, t, c, before)
+			for _, stage := range []string{"trust", "clients", "servers"} {
+				wantNoKeys(ctx, t, c, rotate(stage))
+				wantStage(ctx, t, c, stage)
+			}
+			unnoticed(u, "from make to servers")
+			kscertctl(ctx, t, "ca", "rotate", "-i", c.Inventory(), "--yes").want(t, 0, "--until drop")
+			if err := w.Verify(ctx); err != nil {
+				t.Errorf("the witness is not content: %v", err)
+			}
+
+			u = use(ctx, t, c)
+			wantNoKeys(ctx, t, c, rotate("drop"))
+			unnoticed(u, "drop")
+			wantStage(ctx, t, c, "")
+			wantRenewed(ctx, t, c, before, "/ca.crt", "/front-proxy-ca.crt")
+			for _, ca := range former {
+				wantNowhere(ctx, t, c, ca)
+			}
+			wantRefused(ctx, t, c, old)
+			if err := w.Verify(ctx); err != nil {
+				t.Errorf("the witness is not content: %v", err)
+			}
+			wantStrict(ctx, t, c, "kubernetes")
+			if test.spec.ControlPlanes == 1 {
+				rejoin(ctx, t, c, discoveryHash(ctx, t, c))
+			}
+			wantHealthy(ctx, t, c)
+		})
+	}
+}
+
+// wantStage fails the test unless ca status finds the rotations of both CAs at a stage.
+func wantStage(ctx context.Context, t *testing.T, c *cluster.Cluster, stage string) {
+	t.Helper()
+	o := kscertctl(ctx, t, "ca", "status", "-i", c.Inventory(), "-o", "json")
+	o.want(t, 0)
+	var status struct{ CAs []struct{ CA, Stage string } }
+	if err := json.Unmarshal([]byte(o.stdout), &status); err != nil || len(status.CAs) != 2 {
+		t.Fatalf("%v: %s", err, o.stdout)
+	}
+	for _, ca := range status.CAs {
+		if ca.Stage != stage {
+			t.Errorf("%s has reached %q, want %q", ca.CA, ca.Stage, stage)
+			t.Log(kscertctl(ctx, t, "ca", "status", "-i", c.Inventory()).stdout)
+		}
+	}
+}
+
+// wantNowhere fails the test if a certificate is in a file of a node, except in backups of ours and of
+// Kubespray (*.old), or in an object of the cluster: as PEM, or in base64 once more, wherever in that it begins.
+func wantNowhere(ctx context.Context, t *testing.T, c *cluster.Cluster, certificate string) {
+	t.Helper()
+	line := strings.Split(certificate, "\n")[5] // of its own key
+	patterns := []string{line}
+	for shift := range 3 {
+		coded := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", shift) + line))
+		patterns = append(patterns, coded[4:len(coded)-4])
+	}
+	find := strings.Join(patterns, "|")
+	find = strings.ReplaceAll(find, "+", "[+]")
+	for _, n := range c.Nodes() {
+		out := shellOutput(ctx, t, c, n.Name, fmt.Sprintf("grep -rlE -D skip --exclude='*.conf.old' '%s' /etc /root /var/lib/kubelet /var/lib/kscertctl 2>/dev/null || :", find))
+		if out != "" {
+			t.Errorf("%s: the former CA is in %s", n.Name, out)
+		}
+	}
+	out := shellOutput(ctx, t, c, "cp1", fmt.Sprintf(`export KUBECONFIG=/etc/kubernetes/admin.conf
+for kind in configmaps secrets validatingwebhookconfigurations mutatingwebhookconfigurations apiservices customresourcedefinitions; do
+  kubectl get $kind -A -o yaml | grep -E -c '%s' | sed "s/^[1-9].*/$kind/; /^0/d"
+done || :`, find))
+	if out != "" {
+		t.Errorf("the former CA is in %s", out)
+	}
+}
+
+// wantRefused fails the test unless API servers refuse a client of the former CA.
+func wantRefused(ctx context.Context, t *testing.T, c *cluster.Cluster, old *tls.Config) {
+	t.Helper()
+	config := old.Clone()
+	config.InsecureSkipVerify = true // it does not know the new CA
+	// Go sends only certificates of CAs that the server names.
+	config.Certificates, config.GetClientCertificate = nil, func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		return &old.Certificates[0], nil
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: config}}
+	for _, n := range c.ControlPlanes() {
+		err := get(ctx, &client, fmt.Sprintf("https://%s:6443/api/v1/nodes", n.IP))
+		if err == nil || !strings.Contains(err.Error(), "401") {
+			t.Errorf("%s answers a client of the former CA with: %v", n.Name, err)
+		}
+	}
+}

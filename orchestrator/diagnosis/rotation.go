@@ -1,0 +1,349 @@
+package diagnosis
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// RotateCAs is the route of a plan that takes a stage of the rotation of CAs; no diagnosis has it.
+const RotateCAs Route = "rotate-ca"
+
+// Stage is a part of the rotation of a CA: of its replacement by one with a new key.
+type Stage string
+
+// The stages in their order. Between two of them a cluster can stay as it is for as long as both CAs
+// are valid.
+const (
+	// StageMake: the next CA is next to the present one on each control plane, and unused.
+	StageMake Stage = "make"
+	// StageTrust: what trusts the present CA trusts both.
+	StageTrust Stage = "trust"
+	// StageProve is a step of StageTrust: certificates of the next CA are accepted everywhere.
+	StageProve Stage = "prove"
+	// StageClients: clients have certificates of the next CA, which signs what is requested.
+	StageClients Stage = "clients"
+	// StageServers: API servers, too; the next CA and its key are in the place of the former.
+	StageServers Stage = "servers"
+	// StageDrop: no one trusts the former CA.
+	StageDrop Stage = "drop"
+	// StageFinish is a step of StageDrop: the files of the rotation are removed.
+	StageFinish Stage = "finish"
+)
+
+// Stages are those that a cluster can be in, in their order.
+func Stages() []Stage { return []Stage{StageMake, StageTrust, StageClients, StageServers, StageDrop} }
+
+// RotationSchema is the version of the JSON form of Rotations.
+const RotationSchema = 1
+
+// Rotations are the states of the CAs that can be rotated.
+type Rotations struct {
+	Schema int       `json:"schema"`
+	Taken  time.Time `json:"taken"`
+	// CAs has one for each CA.
+	CAs []Rotation `json:"cas"`
+	// Unknown are the nodes that could not be inspected.
+	Unknown []string `json:"unknown,omitempty"`
+}
+
+// Rotation is how far the rotation of a CA is.
+type Rotation struct {
+	CA certs.Authority `json:"ca"`
+	// Stage is the last one that all consumers have reached; absent if no rotation is under way.
+	Stage Stage `json:"stage,omitempty"`
+	// Present is the CA in its place, and the one that a rotation replaces. Next is the one that follows,
+	// while a rotation is under way.
+	Present CAName  `json:"present"`
+	Next    *CAName `json:"next,omitempty"`
+	// Consumers are what trusts the CA and what presents its certificates.
+	Consumers []Consumer `json:"consumers"`
+	// Missing is what the stage after Stage needs that has begun already.
+	Missing []string `json:"missing,omitempty"`
+
+	begun bool
+}
+
+// CAName identifies a CA.
+type CAName struct {
+	Subject     string    `json:"subject"`
+	Fingerprint string    `json:"fingerprint"`
+	NotAfter    time.Time `json:"notAfter"`
+
+	signsAs string
+}
+
+// Consumer is what trusts a CA, or presents a certificate that it has signed.
+type Consumer struct {
+	// Node has, or has reported, it.
+	Node string `json:"node"`
+	// Place is a file, an object of the cluster, or an address.
+	Place string `json:"place"`
+	// Trusts are the CAs that it trusts: "present", "next", or the fingerprint of another.
+	Trusts []string `json:"trusts,omitempty"`
+	// Presents is the CA of the certificate that it presents, in the same way.
+	Presents string `json:"presents,omitempty"`
+	// Server: it is presented to clients.
+	Server bool `json:"server,omitempty"`
+	// Signs: it is the CA that signs what is requested.
+	Signs bool `json:"signs,omitempty"`
+	// Elsewhere: no stage changes it: something else keeps it up to date.
+	Elsewhere bool `json:"elsewhere,omitempty"`
+}
+
+// Names of the two CAs of a rotation.
+const (
+	PresentCA = "present"
+	NextCA    = "next"
+)
+
+// rotating are the kinds of CAs that can be rotated: the CA, the next one, and the former one.
+var rotating = []struct {
+	authority        certs.Authority
+	ca, next, former certs.Kind
+	settings         []string // files of verifiers on control planes
+}{
+	{certs.KubernetesCA, certs.KindCA, certs.KindCANext, certs.KindCAFormer,
+		[]string{"kube-apiserver.client-ca-file", rootCA}},
+	{certs.FrontProxyCA, certs.KindFrontProxyCA, certs.KindFrontProxyCANext, certs.KindFrontProxyCAFormer,
+		[]string{"kube-apiserver.requestheader-client-ca-file"}},
+}
+
+// RotationsOf returns how far the rotations of CAs are. Objects of the cluster are among the consumers if
+// the inspection has read them.
+func RotationsOf(s snapshot.Snapshot) Rotations {
+	out := Rotations{Schema: RotationSchema, Taken: s.Taken, CAs: []Rotation{}}
+	for _, n := range s.Nodes {
+		if n.Failure != nil {
+			out.Unknown = append(out.Unknown, n.Name)
+		}
+	}
+	for _, row := range rotating {
+		out.CAs = append(out.CAs, RotationOf(s, row.authority))
+	}
+	return out
+}
+
+// RotationOf is the same for one CA.
+func RotationOf(s snapshot.Snapshot, ca certs.Authority) Rotation {
+	r := Rotation{CA: ca, Consumers: []Consumer{}}
+	for _, row := range rotating {
+		if row.authority != ca {
+			continue
+		}
+		for _, n := range s.With(cluster.ControlPlane) {
+			if next, ok := n.Certificate(row.next); ok && r.Next == nil {
+				r.Next = named(next)
+			}
+			if former, ok := n.Certificate(row.former); ok && r.Present.Subject == "" {
+				r.Present = *named(former)
+			}
+		}
+		for _, n := range s.With(cluster.ControlPlane) {
+			if c, ok := n.Certificate(row.ca); ok && r.Present.Subject == "" {
+				r.Present = *named(c)
+			}
+		}
+	}
+	r.Consumers = append(r.Consumers, r.consumers(s)...)
+	if r.Next == nil {
+		return r
+	}
+	for _, stage := range Stages() {
+		if r.Missing = r.Lacks(s, stage); len(r.Missing) > 0 {
+			if !r.begun { // it has not begun
+				r.Missing = nil
+			}
+			return r
+		}
+		r.Stage = stage
+	}
+	return r
+}
+
+func named(c certs.Certificate) *CAName {
+	return &CAName{Subject: c.Subject, Fingerprint: c.Fingerprint, NotAfter: c.NotAfter, signsAs: c.SignsAs()}
+}
+
+// is names one of the two CAs, or another one by its fingerprint.
+func (r Rotation) is(signsAs, fingerprint string) string {
+	switch {
+	case r.Next != nil && signsAs == r.Next.signsAs:
+		return NextCA
+	case signsAs == r.Present.signsAs:
+		return PresentCA
+	case fingerprint == "":
+		return "another"
+	default:
+		return short(fingerprint)
+	}
+}
+
+// consumers are what trusts and presents on nodes, and what the cluster's objects trust.
+func (r Rotation) consumers(s snapshot.Snapshot) []Consumer {
+	var out []Consumer
+	seen := map[string]bool{}
+	trusting := func(elsewhere bool, all ...trust) {
+		for _, t := range all {
+			if seen[t.node+" "+t.place] {
+				continue
+			}
+			seen[t.node+" "+t.place] = true
+			c := Consumer{Node: t.node, Place: t.place, Elsewhere: elsewhere}
+			for _, ca := range t.cas {
+				c.Trusts = append(c.Trusts, r.is(ca.SignsAs(), ca.Fingerprint))
+			}
+			c.Trusts = slices.Compact(c.Trusts)
+			out = append(out, c)
+		}
+	}
+	for _, row := range rotating {
+		if row.authority != r.CA {
+			continue
+		}
+		for _, setting := range row.settings {
+			trusting(false, trusts(s, cluster.ControlPlane, setting, row.ca)...)
+		}
+		if row.ca == certs.KindCA {
+			trusting(false, trusts(s, "", "kubelet.clientCAFile", row.ca)...)
+			trusting(false, kubeconfigTrusts(s, snapshot.Node.OfCluster)...)
+		}
+		trusting(false, trusts(s, "", "", row.ca)...)
+		trusting(false, objectTrusts(s, row.ca)...)
+		trusting(true, r.others(s)...)
+	}
+	for _, n := range s.Nodes {
+		out = append(out, r.presenters(s, n)...)
+	}
+	return out
+}
+
+// others are what trusts one of the CAs and is kept up to date by something else: kubeconfigs of network
+// plugins, and caBundles.
+func (r Rotation) others(s snapshot.Snapshot) []trust {
+	all := objectTrusts(s, "")
+	if r.CA == certs.KubernetesCA {
+		all = append(all, kubeconfigTrusts(s, ofNetworkPlugin)...)
+	}
+	return slices.DeleteFunc(all, func(t trust) bool {
+		return !slices.ContainsFunc(t.cas, func(c certs.Certificate) bool {
+			return slices.Contains([]string{PresentCA, NextCA}, r.is(c.SignsAs(), c.Fingerprint))
+		})
+	})
+}
+
+// presenters are the leaves of a node that the CA has signed, and the CA with which
+// kube-controller-manager signs.
+func (r Rotation) presenters(s snapshot.Snapshot, n snapshot.Node) []Consumer {
+	var out []Consumer
+	for _, c := range n.Certificates {
+		row, known := certs.Lookup(c.Kind)
+		by := signersOf(n, c)
+		switch {
+		case c.IsCA || len(by) == 0 || s.Unused(n, c):
+			continue
+		case c.Served && !slices.Contains([]string{PresentCA, NextCA}, r.is(by[0], "")):
+			continue
+		case !c.Served && (!known || row.CA || row.Signer != r.CA):
+			continue
+		}
+		out = append(out, Consumer{
+			Node: n.Name, Place: c.Path, Presents: r.is(by[0], ""),
+			Server:    c.Served || row.Group == certs.GroupServing || row.Group == certs.GroupKubeletServing,
+			Elsewhere: !c.Served && (n.Copies(row) || row.Approved),
+		})
+	}
+	if file := n.Facts[signingCA]; r.CA == certs.KubernetesCA && n.Is(cluster.ControlPlane) && file != "" {
+		c := Consumer{Node: n.Name, Place: file, Signs: true}
+		for i, ca := range fileOf(n, file) {
+			if c.Presents = r.is(ca.SignsAs(), ca.Fingerprint); i > 0 {
+				c.Presents = "several"
+			}
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// Lacks is what keeps a stage from being reached; nothing if it is. It reads the consumers of that
+// snapshot, so that a rotation of which no file is left can be checked to the end.
+func (r *Rotation) Lacks(s snapshot.Snapshot, stage Stage) []string {
+	var out []string
+	r.begun = false
+	for _, n := range s.With(cluster.ControlPlane) {
+		out = append(out, r.lacksFiles(n, stage)...)
+	}
+	for _, c := range r.consumers(s) {
+		trusts := func(ca string) bool { return slices.Contains(c.Trusts, ca) }
+		var what string
+		var done bool
+		switch {
+		case stage == StageTrust && len(c.Trusts) > 0 && !c.Elsewhere:
+			what, done = "does not trust the next CA", trusts(NextCA)
+		case stage == StageTrust && c.Signs:
+			what, done = "holds several certificates, and kube-controller-manager signs with one alone",
+				c.Presents != "several"
+		case stage == StageClients && c.Presents != "" && !c.Server && !c.Elsewhere:
+			what, done = "is not of the next CA", c.Presents == NextCA
+		case stage == StageServers && c.Presents != "" && c.Server && !c.Elsewhere:
+			what, done = "is not of the next CA", c.Presents == NextCA
+		case stage == StageDrop && len(c.Trusts) > 0:
+			what, done = "still trusts the former CA", !trusts(PresentCA)
+		default:
+			continue
+		}
+		switch {
+		case !done:
+
+			out = append(out, fmt.Sprintf("%s: %s %s", c.Node, c.Place, what))
+		case stage != StageTrust || !c.Signs: // one that signs with one CA always has
+			r.begun = true
+		}
+	}
+	return out
+}
+
+// lacksFiles is what a control plane lacks for a stage in the files of the CA itself.
+func (r *Rotation) lacksFiles(n snapshot.Node, stage Stage) []string {
+	for _, row := range rotating {
+		next, _ := n.Certificate(row.next)
+		switch {
+		case row.authority != r.CA || n.Failure != nil:
+		case stage == StageMake && (next.Fingerprint != r.Next.Fingerprint || next.Key != certs.KeyMatches):
+			return []string{fmt.Sprintf("%s: it does not have the next %s with its key", n.Name, row.ca)}
+		case stage == StageMake:
+			r.begun = true
+		case stage == StageServers && !slices.ContainsFunc(bundleOf(n, row.ca), func(c certs.Certificate) bool {
+			return c.Key == certs.KeyMatches && c.SignsAs() == r.Next.signsAs
+		}):
+			return []string{fmt.Sprintf("%s: the key of %s is not that of the next CA", n.Name, row.ca)}
+		}
+	}
+	return nil
+}
+
+// Holds names what on nodes and in the cluster still has the former CA, or a file of the rotation, after
+// its last stage.
+func (r Rotation) Holds(s snapshot.Snapshot) []string {
+	out := r.Lacks(s, StageDrop)
+	for _, n := range s.Nodes {
+		for _, c := range n.Certificates {
+			row, _ := certs.Lookup(c.Kind)
+			if !c.Served && (c.SignsAs() == r.Present.signsAs || row.CA && row.Copy && row.Authority == r.CA) {
+				out = append(out, n.Name+": "+c.Path+" is still there")
+			}
+		}
+	}
+	return out
+}
+
+// After is the stage that follows the present one; the last one follows itself, because its end removes
+// the files by which a rotation is known.
+func (r Rotation) After() Stage {
+	all := Stages()
+	return all[min(slices.Index(all, r.Stage)+1, len(all)-1)]
+}

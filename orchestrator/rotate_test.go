@@ -1,0 +1,63 @@
+package orchestrator
+
+import (
+	"strings"
+	"testing"
+
+	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
+	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
+	"github.com/infrapuzzle/kscertctl/orchestrator/run"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// No rollback restores the key of a CA that another one has replaced.
+func TestNoRollbackOfAnotherKey(t *testing.T) {
+	t.Parallel()
+	was := tc.Healthy(tc.HA())
+	now := tc.Healthy(tc.HA(), tc.On("cp2", func(n *snapshot.Node) { n.Digests[tc.PKI+"/front-proxy-ca.key"] = "another" }))
+	if err := otherKey("r", was, was); err != nil {
+		t.Error(err)
+	}
+	if err := otherKey("r", was, now); Code(err) != ExitNotBegun || !strings.Contains(err.Error(), "front-proxy-ca.key on cp2") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A cluster is the same one through all stages of the rotation of its CA, also to a run that drops the
+// former one.
+func TestRotatedClusterIsTheSame(t *testing.T) {
+	t.Parallel()
+	at := func(stages int) snapshot.Snapshot {
+		return tc.Healthy(tc.HA(), tc.Everywhere(tc.Signing("ca.crt"), tc.Rotating(certs.KindCA, stages),
+			func(n *snapshot.Node) { // the next one is younger
+				for i := range n.Certificates {
+					if c := &n.Certificates[i]; c.Kind == certs.KindCA && strings.HasSuffix(c.Fingerprint, tc.Next) {
+						c.NotBefore = tc.Now
+					}
+				}
+			}))
+	}
+	id := run.ClusterID(at(0))
+	for stages := range 5 {
+		if is := run.ClusterID(at(stages)); is != id {
+			t.Errorf("after %d stages it is %s", stages, is)
+		}
+	}
+	s := at(4)
+	p, err := plan.Make(tc.HA(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: []plan.CA{plan.ClusterCA}, RotateStage: diagnosis.StageDrop})
+	if err != nil {
+		t.Fatal(err)
+	}
+	drop := run.Proposal{Cluster: id, Plan: p, Snapshot: s}
+	if run.ClusterID(at(5)) == id || !drop.Is(at(4)) || !drop.Is(at(5)) {
+		t.Error("a run that drops the former CA does not recognize its cluster")
+	}
+	if drop.Plan.Steps = nil; drop.Is(at(5)) {
+		t.Error("any run takes it for the same cluster")
+	}
+	if other := tc.Healthy(tc.HA(), tc.Everywhere(tc.Bundle(certs.KindCA, "other", "other"))); drop.Is(other) {
+		t.Error("another cluster is taken for the same")
+	}
+}

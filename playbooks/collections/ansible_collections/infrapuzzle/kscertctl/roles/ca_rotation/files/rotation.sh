@@ -1,0 +1,98 @@
+# The files of a rotation are next to those of the CA: the next certificate and its key, the former
+# certificate, and the next one as the former CA has signed it.
+# shellcheck shell=sh disable=SC2034,SC2154
+
+# rotated NAME: leaves in $ca and $ca_key what at() does, and in $base where the other files begin.
+rotated() {
+  case $1 in kubernetes-ca | front-proxy-ca) ;; *) fail "$1 is no CA that is rotated here" ;; esac
+  at "$1"
+  base=${ca%.crt}
+}
+
+# create NEW LIKE FILE: FILE gets NEW's content, and owner and mode of LIKE.
+create() {
+  { cp --preserve=all --attributes-only "$(readlink -f "$2")" "$stage/created" && cat "$1" >"$stage/created"; } ||
+    fail "$3 cannot be written"
+  settle "$stage/created" "$3"
+  changed "$3"
+}
+
+# given: the CAs of this rotation from KSCERT_NEXT, "NAME|next|former|cross" in base64: files in $stage,
+# and their names in $rotating. A certificate that is not the one that the control planes agree on
+# (KSCERT_CA_WANT, "NAME|SHA-256") is refused.
+given() {
+  rotating=
+  printf '%s\n' "$KSCERT_NEXT" >"$stage/given"
+  while IFS='|' read -r name new old cross _; do
+    [ -n "$name" ] || continue
+    rotated "$name"
+    for part in "next|$new" "former|$old" "cross|$cross"; do
+      of=$stage/${part%%|*}.$name
+      printf '%s' "${part#*|}" | base64 -d >"$of" || fail "the ${part%%|*} certificate of $name is not base64"
+      [ -s "$of" ] || continue
+      alone x509 "$of" || fail "the ${part%%|*} certificate of $name cannot be read"
+      identity "$of" >"$stage/whose.${part%%|*}.$name"
+    done
+    { [ -s "$stage/next.$name" ] && [ -s "$stage/former.$name" ]; } || fail "the certificates of $name are missing"
+    openssl x509 -in "$stage/next.$name" -noout -text | grep -q 'CA:TRUE' || fail "the next $name is no CA"
+    openssl verify -CAfile "$stage/next.$name" "$stage/next.$name" >/dev/null 2>&1 ||
+      fail "the next $name is not valid here now: check the clock of this node"
+    wanted=$(printf '%s\n' "${KSCERT_CA_WANT:-}" | sed -n "s/^$name|//p")
+    [ -z "$wanted" ] ||
+      [ "$wanted" = "$(openssl x509 -in "$stage/next.$name" -outform DER | sha256sum | cut -c1-64)" ] ||
+      fail "the next $name is not the one that the control planes have"
+    rotating="$rotating $name"
+  done <"$stage/given"
+  [ -n "$rotating" ] || fail 'no control plane has printed a next CA: run the stage "make" first'
+}
+
+# renewed FILE: with what this stage has, in $stage/target.NAME, where FILE has the former or the next
+# certificate of a CA. Chains of leaves stay.
+renewed() {
+  case $1 in "$pki"/*-next.crt | "$pki"/*-former.crt | "$pki"/*-cross.crt) return 1 ;; esac
+  rm -f "$stage"/block.*
+  awk -v to="$stage/block." '
+    /^-----BEGIN CERTIFICATE-----/ { n++; on = 1 }
+    on { print >(to n) }
+    /^-----END CERTIFICATE-----/ { on = 0; close(to n) }' "$1"
+  [ -f "$stage/block.1" ] || return 1
+  followed='' with=''
+  for block in "$stage"/block.*; do
+    name=$(which_ca "$block") || continue
+    with="$with ${block##*.}:$name"
+    case "$followed " in *" $name "*) ;; *) followed="$followed $name" ;; esac
+  done
+  case "$with " in *' 1:'*) ;; *) return 1 ;; esac
+  awk -v with="$with" -v new="$stage/target." '
+    BEGIN { n = split(with, all, " "); for (i = 1; i <= n; i++) { split(all[i], of, ":"); by[of[1]] = of[2] } }
+    /^-----BEGIN CERTIFICATE-----/ {
+      k++
+      if (k in by) {
+        skip = 1
+        if (!(by[k] in put)) { put[by[k]]; while ((getline line <(new by[k])) > 0) print line; close(new by[k]) }
+      }
+    }
+    !skip
+    /^-----END CERTIFICATE-----/ { skip = 0 }' "$1" >"$stage/renewed"
+  ! cmp -s "$1" "$stage/renewed"
+}
+
+# which_ca FILE: the CA that is rotated whose former or next certificate FILE has; of a former one that
+# was issued again, too.
+which_ca() {
+  whose=$(identity "$1") || return 1
+  for name in $rotating; do
+    if [ "$whose" = "$(cat "$stage/whose.next.$name")" ] || [ "$whose" = "$(cat "$stage/whose.former.$name")" ]; then
+      echo "$name"
+      return 0
+    fi
+  done
+  return 1
+}
+
+# targets FORMER-OR-NEXT...: what files get in place of either, in this order.
+targets() {
+  for name in $rotating; do
+    for part; do openssl x509 -in "$stage/$part.$name"; done >"$stage/target.$name"
+  done
+}
