@@ -63,7 +63,7 @@ func TestFollow(t *testing.T) {
 	follows := []string{"Playbook", "Thresholds", "MaxUnavailable", "Limit", "SkipPhases", "UntilPhase", "Serial", "EtcdSnapshot",
 		"GateTimeout", "StableFor", "StepTimeout"}
 	again := map[string]string{
-		"Kubespray": "", "AcceptSANLoss": "--accept-san-loss", "AcceptSubjectChange": "--accept-subject-change", "AllowNotInInventory": "--allow-not-in-inventory", "Tags": "--tags", "SkipTags": "--skip-tags", "BackupRoot": "--backup-root",
+		"Kubespray": "", "AcceptSANLoss": "--accept-san-loss", "AcceptSubjectChange": "--accept-subject-change", "AllowNotInInventory": "--allow-not-in-inventory", "AllowUnreachable": "--allow-unreachable", "Tags": "--tags", "SkipTags": "--skip-tags", "BackupRoot": "--backup-root",
 	}
 	for field := range reflect.TypeFor[run.Request]().Fields() {
 		r := run.Request{BackupRoot: DefaultBackupRoot}
@@ -146,7 +146,7 @@ func TestApplyOfAnEditedFile(t *testing.T) {
 		p.Request = edited()
 		r := &p.Request
 		r.Schema, r.Playbook, r.Thresholds, r.Limit, r.SkipPhases, r.UntilPhase = was.Schema, was.Playbook, was.Thresholds, nil, nil, ""
-		r.Kubespray, r.AcceptSANLoss, r.AcceptSubjectChange, r.AllowNotInInventory, r.Tags, r.SkipTags, r.BackupRoot, r.Serial = nil, nil, nil, nil, nil, nil, was.BackupRoot, ""
+		r.Kubespray, r.AcceptSANLoss, r.AcceptSubjectChange, r.AllowNotInInventory, r.AllowUnreachable, r.Tags, r.SkipTags, r.BackupRoot, r.Serial = nil, nil, nil, nil, nil, nil, nil, was.BackupRoot, ""
 		r.RenewCAs, r.CAValidity, r.Signed, r.RotateCAs, r.RotateStage = nil, 0, nil, nil, "" // another plan
 		r.MaxUnavailable, r.StepTimeout, r.EtcdSnapshot = 0, 0, ""
 	})

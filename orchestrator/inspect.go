@@ -140,7 +140,7 @@ func (s *session) ask(ctx context.Context, start time.Time, nodes []string, trus
 	a := answer{playbook: p}
 	a.playbook.OnStats = func(o ansible.Outcome) {
 		if probed, ok := <-probing; ok {
-			a.snap = s.assemble(ctx, start, o, probed(), nodes)
+			a.snap = s.leaveOut(s.assemble(ctx, start, o, probed(), nodes))
 			s.latest, s.asked = a.snap, nodes
 			if nodes == nil {
 				s.asked = cluster.Names(s.cluster.Nodes)
@@ -150,6 +150,34 @@ func (s *session) ask(ctx context.Context, start time.Time, nodes []string, trus
 	}
 	a.outcome, a.err = s.runner.Run(ctx, a.playbook, observe)
 	return a
+}
+
+// leaveOut leaves out the nodes that cannot be reached and that may be: from then on, the session has
+// the others alone. Once there is a lock, the plan has decided which.
+func (s *session) leaveOut(snap snapshot.Snapshot) snapshot.Snapshot {
+	snap.Gone = s.gone
+	if s.settled {
+		return snap
+	}
+	snap = snap.WithoutGone(s.opts.AllowUnreachable)
+	s.without(snap.Gone)
+	return snap
+}
+
+// leaveOutAsPlanned leaves out what the plan of a work has left out, also if that is resumed.
+func (s *session) leaveOutAsPlanned(w work) {
+	if len(w.Snapshot.Gone) > 0 {
+		s.without(w.Snapshot.Gone)
+	}
+	s.settled = true
+}
+
+// without leaves out nodes.
+func (s *session) without(gone []snapshot.Node) {
+	s.gone = gone
+	s.cluster.Nodes = slices.DeleteFunc(slices.Clone(s.cluster.Nodes), func(n cluster.Node) bool {
+		return slices.ContainsFunc(gone, func(g snapshot.Node) bool { return g.Name == n.Name })
+	})
 }
 
 // assemble makes a snapshot from the answers. A node that failed is recorded in it, and so is one

@@ -146,11 +146,12 @@ type hold struct {
 	lost chan struct{}
 }
 
-// lock takes the cluster's lock on this machine and on the first control plane. It replaces a
-// lock of the run that the work replaces if its owner is dead: exactly the lock that was seen, since
-// another machine may be replacing it, too. The error is an *Error.
+// lock takes the cluster's lock on this machine and on the first control plane that the plan has not
+// left out. It replaces a lock of the run that the work replaces if its owner is dead: exactly the lock
+// that was seen, since another machine may be replacing it, too. The error is an *Error.
 func (s *session) lock(ctx context.Context, w work) (*hold, error) {
 	me, id := s.owner(), w.Cluster
+	s.leaveOutAsPlanned(w)
 	driver, err := run.LockDriver(s.opts.StateDir, lockName(id), me)
 	if err != nil {
 		return nil, s.lockError(err)

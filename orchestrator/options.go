@@ -79,6 +79,9 @@ type Options struct {
 	// AllowNotInInventory names control planes and etcd members that may be missing from the
 	// inventory, as in the error of a plan that is refused for them: each is assumed to be healthy.
 	AllowNotInInventory []string
+	// AllowUnreachable names nodes that may be left out if they cannot be reached: nothing is done
+	// there, and others are worked on as far as etcd keeps its quorum.
+	AllowUnreachable []string
 	// RenewCAs are the CAs to re-issue with their own keys (plan.Policy.RenewCAs): then Run does
 	// that and nothing else. CAValidity is their lifetime; as before if zero.
 	RenewCAs   []plan.CA
@@ -173,7 +176,7 @@ func (o Options) check() error {
 		flag  string
 		names []string
 	}{{"--accept-san-loss", o.AcceptSANLoss}, {"--accept-subject-change", o.AcceptSubjectChange},
-		{"--allow-not-in-inventory", o.AllowNotInInventory}} {
+		{"--allow-not-in-inventory", o.AllowNotInInventory}, {"--allow-unreachable", o.AllowUnreachable}} {
 		if i := slices.IndexFunc(given.names,
 			func(name string) bool { return len(strings.Fields(name)) != 1 }); i >= 0 {
 			return &Error{Code: ExitUsage, Summary: fmt.Sprintf("%s %q is not a name", given.flag, given.names[i]),
@@ -313,6 +316,11 @@ func WithAcceptedSubjectChange(files ...string) Option {
 // plane and no etcd member is worked on.
 func WithAllowedNotInInventory(names ...string) Option {
 	return setting(func(o *Options) { o.AllowNotInInventory = names })
+}
+
+// WithAllowedUnreachable names nodes that may be left out if they cannot be reached.
+func WithAllowedUnreachable(names ...string) Option {
+	return setting(func(o *Options) { o.AllowUnreachable = names })
 }
 
 // WithRenewedCAs makes Run re-issue CAs with their own keys, with a lifetime or, if that is 0, with

@@ -181,7 +181,10 @@ type session struct {
 	first *inspection
 	// latest is the last snapshot, asked the nodes that were asked for it.
 	latest snapshot.Snapshot
-	asked  []string
+	// gone are nodes that are left out; settled: no other will be.
+	gone    []snapshot.Node
+	settled bool
+	asked   []string
 	// held are the locks that every started Ansible holds, too.
 	held []*os.File
 	// left is what playbooks have left alone, in words.

@@ -325,7 +325,7 @@ func (s *session) importRun(k run.Kept, copies []run.Kept) error {
 	// What has to be passed again.
 	own.Kubespray, own.Tags, own.SkipTags, own.BackupRoot = was.Kubespray, was.Tags, was.SkipTags, was.BackupRoot
 	own.AcceptSANLoss, own.AcceptSubjectChange = was.AcceptSANLoss, was.AcceptSubjectChange
-	own.AllowNotInInventory = was.AllowNotInInventory
+	own.AllowNotInInventory, own.AllowUnreachable = was.AllowNotInInventory, was.AllowUnreachable
 	own.WithheldVars = max(was.WithheldVars, 0) + len(was.ExtraVars)
 	own.ExtraVars, own.Withheld = nil, nil
 	for _, flag := range withholdable() {

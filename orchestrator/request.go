@@ -157,6 +157,7 @@ func recorded() []recordedOption {
 		{"AcceptSANLoss", ifAbsent, never, never},
 		{"AcceptSubjectChange", ifAbsent, never, never},
 		{"AllowNotInInventory", ifAbsent, never, never},
+		{"AllowUnreachable", ifAbsent, never, never},
 		{"RefreshKubeconfigs", ifAbsent, never, never},
 		{"BackupRoot", ifAbsent, never, never},
 		{"Playbook", always, always, always},
@@ -280,6 +281,7 @@ func (o *Options) lacking(r run.Request) (missing []string) {
 		{"--accept-san-loss", r.AcceptSANLoss, o.AcceptSANLoss},
 		{"--accept-subject-change", r.AcceptSubjectChange, o.AcceptSubjectChange},
 		{"--allow-not-in-inventory", r.AllowNotInInventory, o.AllowNotInInventory},
+		{"--allow-unreachable", r.AllowUnreachable, o.AllowUnreachable},
 	} {
 		if slices.ContainsFunc(names.was, func(name string) bool { return !slices.Contains(names.has, name) }) {
 			missing = append(missing, names.flag)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
@@ -73,7 +74,9 @@ func backedUp(n snapshot.Node, file string) bool {
 	switch {
 	case path.Dir(file) == kubelet && strings.HasSuffix(file, "-current.pem"):
 		return false
-	case file == "/etc/etcd.env", file == path.Join(path.Dir(kubelet), "config.yaml"):
+	case slices.ContainsFunc(certs.EtcdClusters(), func(e certs.EtcdCluster) bool { return e.EnvFile() == file }):
+		return true
+	case file == path.Join(path.Dir(kubelet), "config.yaml"):
 		return true
 	}
 	folders := []string{

@@ -417,6 +417,48 @@ func TestEtcdAskedElsewhere(t *testing.T) {
 	}
 }
 
+// The member of each etcd cluster is asked, by the settings of its own unit.
+func TestEachEtcdIsAsked(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	pair := testpki.Authority(t, "etcd-ca").Issue(t, testpki.Leaf{CommonName: "etcd"})
+	n.write(n.etcd+"/member-cp1.pem", pair.Certificate, 0o600)
+	n.write(n.etcd+"/member-cp1-key.pem", pair.Key, 0o600)
+	n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte(ofPod+"    - --etcd-servers-overrides=/events#https://10.0.0.1:2381;https://10.0.0.2:2381\n"), 0o600)
+	for i, e := range certs.EtcdClusters() {
+		s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/v3/cluster/member/list" {
+				_, _ = fmt.Fprintf(w, `{"header":{"member_id":"%d"},"members":[{"ID":"%[1]d","name":"%s","peerURLs":["https://10.0.0.1:2380"]}]}`, i+1, e.Name)
+				return
+			}
+			_, _ = w.Write([]byte(`{"health":"true"}`))
+		}))
+		t.Cleanup(s.Close)
+		n.write(n.root()+e.EnvFile(), []byte("ETCD_NAME="+e.Name+"\nETCD_LISTEN_CLIENT_URLS="+s.URL+
+			"\nETCD_CERT_FILE="+n.etcd+"/member-cp1.pem\nETCD_KEY_FILE="+n.etcd+"/member-cp1-key.pem\n"), 0o600)
+	}
+	got := n.look()
+	of := snapshot.Snapshot{Nodes: []snapshot.Node{got}}
+	if len(of.EtcdClusters()) != len(certs.EtcdClusters()) {
+		t.Errorf("clusters: %v", of.EtcdClusters())
+	}
+	for _, e := range certs.EtcdClusters() {
+		m := got.OfEtcd(e)
+		if m.Etcd == nil || !m.Etcd.Healthy || len(m.Etcd.Members) != 1 || m.Etcd.Members[0].Name != e.Name || m.Facts["etcd.name"] != e.Name {
+			t.Errorf("%s: %+v %v", e.Name, m.Etcd, m.Facts)
+		}
+		if p, _ := m.Endpoint("etcd"); p.Fingerprint == "" {
+			t.Errorf("%s serves nothing: %+v", e.Name, m.Endpoints)
+		}
+		if got.Files[n.root()+e.EnvFile()] == "" {
+			t.Errorf("%s: its environment file is not watched: %v", e.Name, got.Files)
+		}
+	}
+	if want := "https://10.0.0.1:2381,https://10.0.0.2:2381"; got.OfEtcd(certs.EtcdClusters()[1]).Facts["kube-apiserver.etcd-servers"] != want {
+		t.Errorf("the API server asks for events at %v, want %s", got.Facts, want)
+	}
+}
+
 // However much is on a node, at most 4 MiB come back, without the end record.
 func TestCollectorIsCutOff(t *testing.T) {
 	t.Parallel()

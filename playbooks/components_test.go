@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 )
 
 // apiServer presents one certificate after the other, one per handshake, and then stays with the
@@ -247,6 +248,32 @@ func TestEtcdIsRestarted(t *testing.T) {
 				t.Errorf("restarted %t, want %t: %s", !row.stale, row.stale, out)
 			}
 		})
+	}
+}
+
+// Of each etcd cluster the unit that serves something older is restarted. Only that of the main cluster
+// is waited for: another one may get its quorum when other nodes have their certificates.
+func TestEachMemberIsRestarted(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	member := testpki.Authority(t, "etcd-ca").Issue(t, testpki.Leaf{CommonName: "etcd"})
+	n.write(n.etcd+"/member-cp1.pem", member.Certificate, 0o600)
+	for _, e := range certs.EtcdClusters() {
+		n.write(n.root()+e.EnvFile(), []byte("ETCD_CERT_FILE="+n.etcd+"/member-cp1.pem\n"), 0o600)
+	}
+	n.write(n.bin+"/systemctl", []byte("#!/bin/sh\n[ \"$1\" = cat ] || echo \"$*\" >>"+n.bin+"/asked\n"), 0o700)
+	out, err := n.command(lib(t) + role(t, "settings/files/components.sh") + `
+served() { case $1 in *:2379) fingerprint "$etcd_file" ;; esac; }
+started() { echo 1; }
+restart_etcd
+etcd_back && echo back
+served() { :; }
+etcd_back || :`).CombinedOutput()
+	if err != nil || !strings.HasSuffix(string(out), "back\netcd does not serve "+n.etcd+"/member-cp1.pem on 127.0.0.1:2379\n") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if got := strings.TrimSpace(string(n.read(n.bin + "/asked"))); got != "restart --no-block etcd-events" {
+		t.Errorf("systemctl was asked to %q", got)
 	}
 }
 

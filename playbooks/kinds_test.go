@@ -57,6 +57,10 @@ func kindsScript(t *testing.T) string {
 			hosts = append(hosts, prefix+"|"+component)
 		}
 	}
+	var clusters []string
+	for _, e := range certs.EtcdClusters() {
+		clusters = append(clusters, fmt.Sprintf("%s|%d", e.Name, e.Port))
+	}
 	settings := slices.Concat(files, keys, logins)
 	var verifiers, flags []string
 	for _, v := range certs.Verifiers() {
@@ -74,16 +78,17 @@ func kindsScript(t *testing.T) string {
 	var out strings.Builder
 	out.WriteString(`# Kinds of certificates: TestKinds writes them from orchestrator/certs (UPDATE_DOCS=1 go test ./playbooks).
 # cas and leaves: name, its CA, setting of the file in use, leaf it is used with; kubeconfigs: name, setting,
-# another reader; etcd_leaves: name, reader; settings that name certificates, keys and kubeconfigs elsewhere;
-# verifiers: setting with the CAs, leaves that are verified by it (roles/external_ca/files/leaves.sh); file_flags:
-# all flags of static pods and of etcd's unit among these settings.
+# another reader; etcd_leaves: name, reader; etcd_clusters: name, port for clients; settings that name
+# certificates, keys and kubeconfigs elsewhere; verifiers: setting with the CAs, leaves that are verified by it
+# (roles/external_ca/files/leaves.sh); file_flags: all flags of static pods and of etcd's unit among these
+# settings.
 # shellcheck shell=sh disable=SC2034
 `)
 	for _, list := range []struct {
 		name   string
 		values []string
 	}{
-		{"cas", cas}, {"leaves", leaves}, {"kubeconfigs", kubeconfigs}, {"etcd_leaves", hosts},
+		{"cas", cas}, {"leaves", leaves}, {"kubeconfigs", kubeconfigs}, {"etcd_leaves", hosts}, {"etcd_clusters", clusters},
 		{"file_settings", files}, {"key_settings", keys}, {"login_settings", logins},
 		{"verifiers", verifiers}, {"file_flags", []string{strings.Join(flags, " ")}},
 	} {

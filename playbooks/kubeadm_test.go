@@ -4,12 +4,82 @@ import (
 	"crypto/x509"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
+
+// Each version of the configuration is read whole, in every style, by the collector and by the roles; one
+// that is not known is refused, with the way to migrate it.
+func TestKubeadmVersions(t *testing.T) {
+	t.Parallel()
+	const block = `certificatesDir: DIR
+controlPlaneEndpoint: "lb.example.org:6443"
+kubernetesVersion: v1.34.4
+apiServer:
+  extraArgs: ARGS
+  certSANs:
+  # the load balancer
+  - lb.example.org
+
+  - "10.0.0.1" # an address
+etcd:
+  external:
+    endpoints:
+      - https://10.0.0.1:2379
+`
+	const flow = `certificatesDir: 'DIR'
+controlPlaneEndpoint: lb.example.org:6443
+kubernetesVersion: v1.34.4
+apiServer: {extraArgs: ARGS, certSANs: [lb.example.org, "10.0.0.1"]}
+etcd: {external: {endpoints: ["https://10.0.0.1:2379"]}}
+`
+	const others = "apiVersion: kubeadm.k8s.io/VERSION\nkind: InitConfiguration\ncertificatesDir: /not/of/the/cluster\n---\n"
+	for version, row := range map[string]struct {
+		args, algorithm, want string
+		refused               bool
+	}{
+		"v1beta2":  {args: "{v: '2'}"},
+		"v1beta3":  {args: "{v: '2'}", algorithm: "featureGates:\n  PublicKeysECDSA: true\n", want: "ECDSA-P256"},
+		"v1beta4":  {args: "[{name: v, value: '2'}]", algorithm: "encryptionAlgorithm: RSA-4096\n", want: "RSA-4096"},
+		"v1":       {args: "[{name: v, value: '2', mergeMethod: append}]", algorithm: "encryptionAlgorithm: RSA-4096\n", want: "RSA-4096"},
+		"v2":       {args: "[]", refused: true},
+		"v1alpha3": {args: "{}", refused: true},
+	} {
+		for style, body := range map[string]string{"block": block, "flow": flow} {
+			t.Run(version+" "+style, func(t *testing.T) {
+				t.Parallel()
+				n := newNode(t)
+				n.ok(os.MkdirAll(n.conf+"/own", 0o700))
+				// Sorted, as kubeadm prints it: the kind comes after other fields.
+				text := others + row.algorithm + strings.ReplaceAll(body, "ARGS", row.args) +
+					"kind: ClusterConfiguration\napiVersion: kubeadm.k8s.io/VERSION\n"
+				n.write(n.conf+"/kubeadm-config.yaml", []byte(strings.NewReplacer("VERSION", version, "DIR", n.conf+"/own").Replace(text)), 0o600)
+				got := n.look().Kubeadm
+				want := &snapshot.KubeadmConfig{
+					Path: n.conf + "/kubeadm-config.yaml", APIVersion: "kubeadm.k8s.io/" + version, KubernetesVersion: "v1.34.4",
+					ControlPlaneEndpoint: "lb.example.org:6443", CertificatesDir: n.conf + "/own", EncryptionAlgorithm: row.want,
+					CertSANs: []string{"lb.example.org", "10.0.0.1"}, EtcdEndpoints: []string{"https://10.0.0.1:2379"},
+				}
+				if !reflect.DeepEqual(got, want) {
+					t.Errorf("read as %+v, want %+v", got, want)
+				}
+				out, errs, err := n.run("pki_dir")
+				if row.refused {
+					if err == nil || !strings.Contains(errs, "is of kubeadm.k8s.io/"+version+", which is not read here") || !strings.Contains(errs, "kubeadm config migrate") {
+						t.Errorf("%v: %s%s", err, out, errs)
+					}
+				} else if err != nil || strings.TrimSpace(out) != n.conf+"/own" {
+					t.Errorf("%v: the roles use %q: %s", err, out, errs)
+				}
+			})
+		}
+	}
+}
 
 // kubeadm is asked whether it accepts the node's configuration. A mere warning is not reported; a
 // rejection is, with kubeadm's message.

@@ -195,7 +195,7 @@ func TestBothFindTheAddresses(t *testing.T) {
 		n.write(n.conf+"/manifests/kube-apiserver.yaml", []byte(ofPod+row.api), 0o600)
 		n.write(n.root()+"/etc/etcd.env", []byte(row.etcd), 0o600)
 		script := role(t, "settings/files/components.sh")
-		out, errs, err := n.run(script + "\n" + `printf '%s %s' "$api" "$etcd_address"`)
+		out, errs, err := n.run(script + "\n" + `each_member true; printf "%s %s" "$api" "$etcd_address"`)
 		if want := row.wantAPI + " " + row.wantEtcd; err != nil || out != want {
 			t.Errorf("%s: the roles ask %q, want %q: %v %s", name, out, want, err, errs)
 		}

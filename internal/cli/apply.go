@@ -73,6 +73,7 @@ plan.`,
 		"refuse the file unless this is its SHA-256, as printed by \"plan --out\"")
 	acceptLosses(cmd, &flags.opts)
 	allowNotInInventory(cmd, &flags.opts)
+	allowUnreachable(cmd, &flags.opts)
 	serial(cmd, &flags.opts, "as planned")
 	tags(cmd, &flags.opts)
 	backupRoot(cmd, &flags.opts)

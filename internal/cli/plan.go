@@ -42,6 +42,7 @@ func (f *planFlags) register(cmd *cobra.Command) {
 	stepTimeout(cmd, &f.inspect.opts)
 	acceptLosses(cmd, &f.inspect.opts)
 	allowNotInInventory(cmd, &f.inspect.opts)
+	allowUnreachable(cmd, &f.inspect.opts)
 	f.skip.only = names(plan.Phases())
 	cmd.Flags().VarP(&f.limit, "limit", "l",
 		"work on these nodes only: names of nodes, or a group such as kube_node; separated by commas, may be repeated")
@@ -101,6 +102,12 @@ func allowNotInInventory(cmd *cobra.Command, opts *orchestrator.Options) {
 	cmd.Flags().StringArrayVar(&opts.AllowNotInInventory, "allow-not-in-inventory", nil,
 		"change control planes although this control plane or etcd member is not in the inventory; it is assumed to "+
 			"be healthy; may be repeated")
+}
+
+// allowUnreachable takes names, too: each has been found to be down.
+func allowUnreachable(cmd *cobra.Command, opts *orchestrator.Options) {
+	cmd.Flags().StringArrayVar(&opts.AllowUnreachable, "allow-unreachable", nil,
+		"leave this node out if it cannot be reached; may be repeated")
 }
 
 // options returns the options from the flags.

@@ -69,6 +69,7 @@ are reached: pass the flags of the run again. The plan is shown and approved aga
 	flags.useRecord(cmd)
 	acceptLosses(cmd, &flags.opts)
 	allowNotInInventory(cmd, &flags.opts)
+	allowUnreachable(cmd, &flags.opts)
 	serial(cmd, &flags.opts, "as before")
 	tags(cmd, &flags.opts)
 	recordedBackupRoot(cmd, &flags.opts)

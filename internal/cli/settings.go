@@ -93,6 +93,7 @@ func settings() []setting {
 			{name: "accept-san-loss", recorded: true},
 			{name: "accept-subject-change", recorded: true},
 			{name: "allow-not-in-inventory", recorded: true},
+			{name: "allow-unreachable", recorded: true},
 			{name: "backup-root", recorded: true},
 			{name: "etcd-snapshot", values: names(plan.EtcdSnapshots()), recorded: true},
 		}),

@@ -4,6 +4,7 @@ package testcluster
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -67,6 +68,46 @@ func EtcdNodes() cluster.Cluster {
 // NoQuorum is the state of a running etcd member that cannot answer: the others are down or no
 // longer trust it.
 func NoQuorum(n *snapshot.Node) { n.Etcd = &snapshot.Etcd{Error: "context deadline exceeded"} }
+
+// EtcdEvents gives each node of etcd a member of the cluster for events.
+func EtcdEvents(s *snapshot.Snapshot) {
+	e := certs.EtcdClusters()[1]
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		if n.Is(cluster.ControlPlane) {
+			n.Facts[e.Servers] = "/events#https://10.0.0.1:2381"
+		}
+		if !n.Is(cluster.Etcd) {
+			continue
+		}
+		member := EtcdPKI + "/member-" + n.Name + ".pem"
+		maps.Copy(n.Facts, map[string]string{
+			e.Name + ".listen-client-urls": "https://10.0.0.1:2381", e.Name + ".cert-file": member,
+			e.Name + ".peer-cert-file": member, "etcd.cert-file": member, "etcd.peer-cert-file": member,
+		})
+		listen(n, e.Name, "127.0.0.1:2381", certs.KindEtcdMember)
+		listen(n, e.Peer(), "10.0.0.1:2382", certs.KindEtcdMember)
+		n.Units[e.Name] = snapshot.Unit{Active: "active", Sub: "running", ActiveSeconds: 3600}
+		run(n, e.Name)
+		events := *n.Etcd
+		events.Members = slices.Clone(events.Members)
+		for j := range events.Members {
+			events.Members[j].ID += " for events"
+			events.Members[j].Name += "-events"
+			events.Members[j].PeerURLs = []string{"https://" + n.Etcd.Members[j].Name + ":2382"}
+		}
+		events.MemberID += " for events"
+		n.OtherEtcd = map[string]*snapshot.Etcd{e.Name: &events}
+	}
+}
+
+// Gone leaves out nodes (comma-separated) that cannot be reached.
+func Gone(names string) Edit {
+	return func(s *snapshot.Snapshot) {
+		On(names, Unknown(snapshot.Unreachable, "No route to host"))(s)
+		*s = s.WithoutGone(strings.Split(names, ","))
+	}
+}
 
 // EtcdClient gives a node an etcd client certificate, without the CA's key.
 func EtcdClient(n *snapshot.Node) {
@@ -384,8 +425,10 @@ func Stopped(component string) NodeEdit {
 		}
 		n.Certificates = slices.DeleteFunc(n.Certificates,
 			func(c certs.Certificate) bool { return c.Served && c.Kind == certs.Kind(component) })
-		if component == "etcd" {
+		if component == certs.MainEtcd {
 			n.Etcd = &snapshot.Etcd{Error: "connect: Connection refused"}
+		} else if n.OtherEtcd[component] != nil {
+			n.OtherEtcd[component] = &snapshot.Etcd{Error: "connect: Connection refused"}
 		}
 	}
 }

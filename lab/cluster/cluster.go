@@ -73,6 +73,8 @@ type Spec struct {
 	// EtcdNodes is the number of machines that run only etcd, as members of Kubespray's group
 	// etcd and no other; 0 puts etcd on the control planes.
 	EtcdNodes int
+	// EtcdEvents adds Kubespray's second etcd cluster, for events, to the members of host etcd.
+	EtcdEvents bool
 	// AlsoWorkers adds the control planes to kube_node and removes their taints. Without
 	// workers this is always the case.
 	AlsoWorkers bool
@@ -142,6 +144,8 @@ func (s Spec) withDefaults() (Spec, error) {
 		return s, fmt.Errorf("%d etcd nodes: etcd wants an odd number up to 9", s.EtcdNodes)
 	case s.EtcdNodes != 0 && s.Etcd != EtcdHost:
 		return s, fmt.Errorf("etcd %s runs on the control planes: etcd nodes want %s", s.Etcd, EtcdHost)
+	case s.EtcdEvents && s.Etcd != EtcdHost:
+		return s, fmt.Errorf("a second etcd for events wants the first one as %s", EtcdHost)
 	case s.Like != "" && s.Like != LikeKubespray:
 		return s, fmt.Errorf("like %q: want %s", s.Like, LikeKubespray)
 	case s.LoadBalancer && s.LocalProxy:
@@ -164,6 +168,14 @@ func (s Spec) withDefaults() (Spec, error) {
 		}
 	}
 	return s, nil
+}
+
+// EtcdUnits are the units of etcd on a member, if it is the host's.
+func (s Spec) EtcdUnits() []string {
+	if s.EtcdEvents {
+		return []string{"etcd", "etcd-events"}
+	}
+	return []string{"etcd"}
 }
 
 // Versions are the versions to build.

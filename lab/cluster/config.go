@@ -76,9 +76,13 @@ func (r renderer) render(name string, node Node) ([]byte, error) {
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 		cgroups = "systemd"
 	}
-	var etcdCluster []string
+	var etcdCluster, eventsCluster, eventsServers []string
 	for _, n := range c.EtcdMembers() {
 		etcdCluster = append(etcdCluster, fmt.Sprintf("etcd-%s=https://%s:2380", n.Name, n.IP))
+		eventsCluster = append(eventsCluster, fmt.Sprintf("etcd-%s-events=https://%s:2382", n.Name, n.IP))
+		if c.Spec.EtcdEvents {
+			eventsServers = append(eventsServers, fmt.Sprintf("https://%s:2381", n.IP))
+		}
 	}
 	members := map[string]bool{}
 	for _, n := range c.EtcdMembers() {
@@ -102,7 +106,8 @@ func (r renderer) render(name string, node Node) ([]byte, error) {
 		"Balanced": balanced, "Balancer": balancer, "BalancerPort": balancerPort,
 		"LocalProxy": c.Spec.LocalProxy, "ProxyListen": proxyListen, "ProxyImage": image.WitnessRef,
 		"Validity": duration(c.Spec.CertificateValidity), "HostEtcd": c.Spec.Etcd == EtcdHost, "EtcdType": c.Spec.Etcd,
-		"EtcdCluster": strings.Join(etcdCluster, ","), "CgroupDriver": cgroups, "KeyFile": c.KeyFile(),
+		"EtcdCluster": strings.Join(etcdCluster, ","), "EventsCluster": strings.Join(eventsCluster, ","),
+		"EventsServers": strings.Join(eventsServers, ";"), "EtcdEvents": c.Spec.EtcdEvents, "CgroupDriver": cgroups, "KeyFile": c.KeyFile(),
 		"Token": r.secrets.Token, "CertificateKey": r.secrets.CertificateKey, "EncryptionKey": r.secrets.EncryptionKey,
 	}
 	text, err := templates.ReadFile("templates/" + name)
@@ -194,6 +199,11 @@ func (r renderer) nodeFiles(n Node, sshKey []byte) ([]File, error) {
 			spec{"etcd.env", "/etc/etcd.env", 0o640, ""},
 			spec{"etcd.service", "/etc/systemd/system/etcd.service", 0o644, ""},
 			spec{"etcd-openssl.conf", "/etc/ssl/etcd/openssl.conf", 0o644, ""})
+		if r.c.Spec.EtcdEvents {
+			list = append(list,
+				spec{"etcd-events.env", "/etc/etcd-events.env", 0o640, ""},
+				spec{"etcd-events.service", "/etc/systemd/system/etcd-events.service", 0o644, ""})
+		}
 	}
 	files := []File{{Path: "/home/kubespray/.ssh/authorized_keys", Data: sshKey, Mode: 0o600, Owner: "kubespray",
 		Group: "kubespray"}}

@@ -12,10 +12,10 @@ import (
 const restartKubernetes = `systemctl stop kubelet
 ids=$(crictl ps -q --label io.kubernetes.pod.namespace=kube-system)
 [ -z "$ids" ] || crictl stop -t 2 $ids >/dev/null
-[ ! -e /etc/etcd.env ] || ` + restartEtcd + `
+` + restartEtcd + `
 systemctl start kubelet`
 
-const restartEtcd = `systemctl restart --no-block etcd`
+const restartEtcd = `for e in etcd etcd-events; do [ ! -e /etc/$e.env ] || systemctl restart --no-block $e; done`
 
 // Restart restarts the kubelet, the static pods and etcd on the given nodes in parallel, like
 // a reboot.

@@ -462,7 +462,8 @@ func (b *builder) startEtcd(ctx context.Context) error {
 	}
 	// A member is only ready when a majority runs, so all must start at the same time.
 	return Each(ctx, b.c.EtcdMembers(), func(ctx context.Context, n Node) error {
-		_, err := b.c.Shell(ctx, n.Name, "systemctl --quiet enable etcd; systemctl start etcd")
+		units := strings.Join(b.c.Spec.EtcdUnits(), " ")
+		_, err := b.c.Shell(ctx, n.Name, "systemctl --quiet enable "+units+"; systemctl start "+units)
 		return err
 	})
 }

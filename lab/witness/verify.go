@@ -45,6 +45,7 @@ func (w *Witness) Verify(ctx context.Context) error {
 	if unusable == nil {
 		checks = append(checks,
 			check{"nodes", func(ctx context.Context) error { return w.verifyNodes(ctx, began) }},
+			check{"events", w.verifyEvents},
 			check{"secret", w.verifySecret},
 			check{"service account token", w.verifyToken},
 			check{"root's kubeconfig", w.verifyRootKubeconfig},
@@ -275,6 +276,10 @@ func (w *Witness) verifyServed(ctx context.Context) error {
 	for _, n := range w.c.EtcdMembers() {
 		add(n, "2379", n.IP.String())
 		add(n, "2380", n.IP.String())
+		if w.c.Spec.EtcdEvents {
+			add(n, "2381", n.IP.String())
+			add(n, "2382", n.IP.String())
+		}
 	}
 	for _, n := range w.c.KubernetesNodes() {
 		add(n, "10250", "")
@@ -312,9 +317,37 @@ func (w *Witness) verifyEtcd(ctx context.Context) error {
 	return cluster.Each(ctx, w.c.EtcdMembers(), func(ctx context.Context, n cluster.Node) error {
 		return cluster.Poll(ctx, patience, time.Second, "the member to be healthy", func(ctx context.Context) error {
 			_, err := w.etcdctl(ctx, n, "endpoint", "health", "--command-timeout=3s")
+			if err == nil && w.c.Spec.EtcdEvents {
+				_, err = w.c.Shell(ctx, n.Name, ofEvents+"endpoint health --command-timeout=3s")
+			}
 			return err
 		})
 	})
+}
+
+// verifyEvents stores an event, and finds it in the etcd for events alone.
+func (w *Witness) verifyEvents(ctx context.Context) error {
+	if !w.c.Spec.EtcdEvents {
+		return nil
+	}
+	const event = `{"apiVersion":"v1","kind":"Event","metadata":{"generateName":"witness-","namespace":"default"},` +
+		`"involvedObject":{"kind":"Namespace","name":"default","namespace":"default"},"reason":"Witness","type":"Normal"}`
+	name, err := w.c.KubectlOn(ctx, w.c.ControlPlanes()[0].Name, strings.NewReader(event), "create", "-f", "-",
+		"-o", "jsonpath={.metadata.name}")
+	if err != nil {
+		return fmt.Errorf("creating an event: %w", err)
+	}
+	const find = "get --keys-only /registry/events/default/"
+	member := w.c.EtcdMembers()[0].Name
+	here, err := w.c.Shell(ctx, member, ofEvents+find+string(name))
+	if err != nil || len(bytes.TrimSpace(here)) == 0 {
+		return fmt.Errorf("event %s is not in the etcd for events: %w", name, err)
+	}
+	there, err := w.c.Shell(ctx, member, "set -a; . /etc/etcd.env; etcdctl "+find+string(name))
+	if err != nil || len(bytes.TrimSpace(there)) > 0 {
+		return fmt.Errorf("event %s is in the main etcd: %s %w", name, there, err)
+	}
+	return nil
 }
 
 // served returns the certificates a port serves. Whether the handshake goes on

@@ -194,9 +194,12 @@ else
   d=` + w.c.Spec.ConfigDir + `/ssl/etcd
   export ETCDCTL_ENDPOINTS=https://127.0.0.1:2379 ETCDCTL_CACERT=$d/ca.crt ETCDCTL_CERT=$d/healthcheck-client.crt ETCDCTL_KEY=$d/healthcheck-client.key
 fi
-etcdctl `
-	return w.c.Shell(ctx, n.Name, script+strings.Join(args, " "))
+`
+	return w.c.Shell(ctx, n.Name, script+"etcdctl "+strings.Join(args, " "))
 }
+
+// ofEvents has etcdctl ask the member for events, with the credentials of the first one.
+const ofEvents = "set -a; . /etc/etcd.env; ETCDCTL_ENDPOINTS=https://127.0.0.1:2381; etcdctl "
 
 func (w *Witness) secretValue(ctx context.Context) (string, error) {
 	out, err := w.c.Kubectl(ctx, "-n", namespace, "get", "secret", namespace, "-o", "jsonpath={.data.value}")

@@ -146,10 +146,16 @@ func (r Row) Own() bool { return r.Base == Setting || r.Base == Named }
 // Presented lists the kinds of files that a component may serve on its port, by the name under
 // which the port was asked. Other components serve certificates that they make in memory.
 func Presented(component string) []Kind {
+	for _, e := range EtcdClusters() {
+		switch component {
+		case e.Name:
+			return []Kind{KindEtcdServer, KindEtcdMember, Kind(e.Name + "-other-server")}
+		case e.Peer():
+			return []Kind{KindEtcdPeer, KindEtcdMember, Kind(e.Name + "-other-peer")}
+		}
+	}
 	return map[string][]Kind{
 		"kube-apiserver": {KindAPIServer, KindAPIServerFile},
-		"etcd":           {KindEtcdServer, KindEtcdMember, "etcd-other-server"},
-		"etcd-peer":      {KindEtcdPeer, KindEtcdMember, "etcd-other-peer"},
 		"kubelet":        {KindKubeletServer, KindKubeletServing, KindKubeletServingFile},
 	}[component]
 }
@@ -186,7 +192,7 @@ const (
 // Table lists every kind of certificate on a Kubespray node. Places: Kubernetes documentation "PKI
 // certificates and requirements"; Kubespray v2.10 to v2.31, roles/etcd,
 // roles/kubernetes/control-plane and roles/network_plugin.
-func Table() []Row { return slices.Concat(ownPlaces(), settingPlaces()) }
+func Table() []Row { return slices.Concat(ownPlaces(), settingPlaces(), etcdPlaces()) }
 
 // ownPlaces are the fixed places of kubeadm, Kubespray and network plugins.
 func ownPlaces() []Row {
@@ -266,7 +272,7 @@ func ownPlaces() []Row {
 			Key: "kubelet.tlsPrivateKeyFile", Signer: KubernetesCA, Group: GroupKubeletServing, Copy: true},
 
 		{Kind: KindEtcdMember, Base: EtcdPKI, Path: "member-*.pem", Key: "member-*-key.pem", Signer: EtcdHostCA,
-			Group: GroupEtcd, Outage: OutageEtcd, Settings: "etcd.cert-file etcd.peer-cert-file"},
+			Group: GroupEtcd, Outage: OutageEtcd, Settings: ofEtcd("cert-file", "peer-cert-file")},
 		{Kind: KindEtcdAdmin, Base: EtcdPKI, Path: "admin-*.pem", Key: "admin-*-key.pem", Signer: EtcdHostCA,
 			Group: GroupEtcd},
 		{Kind: KindEtcdNode, Base: EtcdPKI, Path: "node-*.pem", Key: "node-*-key.pem", Signer: EtcdHostCA,
@@ -304,26 +310,17 @@ func settingPlaces() []Row {
 		{Kind: "scheduler-kubeconfig", Name: "the scheduler's kubeconfig", Base: Setting,
 			Path: "kube-scheduler.kubeconfig", Signer: KubernetesCA, Group: GroupClient, Copy: true},
 
-		// An etcd that is neither kubeadm's nor Kubespray's, from the settings of the API server
-		// and etcd itself.
+		// An etcd that is neither kubeadm's nor Kubespray's, from the settings of the API server.
 		{Kind: "etcd-other-ca", Name: "etcd's CA", Base: Setting, Path: "kube-apiserver.etcd-cafile",
 			Signer: SelfSigned, Group: GroupEtcd, Authority: EtcdOtherCA, Copy: true},
 		{Kind: "etcd-other-client", Name: "the API server's etcd client", Base: Setting,
 			Path: "kube-apiserver.etcd-certfile", Key: "kube-apiserver.etcd-keyfile", Signer: EtcdOtherCA,
 			Group: GroupEtcd, Copy: true},
-		{Kind: "etcd-other-member-ca", Name: "etcd's own CA", Base: Setting, Path: "etcd.trusted-ca-file",
-			Signer: SelfSigned, Group: GroupEtcd, Authority: EtcdOtherCA, Copy: true},
-		{Kind: "etcd-other-peer-ca", Name: "etcd's peer CA", Base: Setting, Path: "etcd.peer-trusted-ca-file",
-			Signer: SelfSigned, Group: GroupEtcd, Authority: EtcdOtherCA, Copy: true},
-		{Kind: "etcd-other-server", Name: "etcd's server certificate", Base: Setting, Path: "etcd.cert-file",
-			Key: "etcd.key-file", Signer: EtcdOtherCA, Group: GroupEtcd, Copy: true},
-		{Kind: "etcd-other-peer", Name: "etcd's peer certificate", Base: Setting, Path: "etcd.peer-cert-file",
-			Key: "etcd.peer-key-file", Signer: EtcdOtherCA, Group: GroupEtcd, Copy: true},
 	}
 }
 
 // etcdAuthorities are the settings that name the CA of an etcd.
-const etcdAuthorities = "kube-apiserver.etcd-cafile etcd.trusted-ca-file etcd.peer-trusted-ca-file"
+var etcdAuthorities = "kube-apiserver.etcd-cafile " + ofEtcd("trusted-ca-file", "peer-trusted-ca-file")
 
 // KeyFile returns the path of the private key, below Base, of the certificate at rel; empty if the
 // row names none.

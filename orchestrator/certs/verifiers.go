@@ -19,15 +19,19 @@ type Verifier struct {
 // member of etcd presents its serving certificate to itself, too: its gateway is a client of it
 // (etcd, server/embed), and so is an inspection.
 func Verifiers() []Verifier {
-	return []Verifier{
+	out := []Verifier{
 		{Setting: "kube-apiserver.client-ca-file", Groups: []Group{GroupClient, GroupKubeletClient}},
 		{Setting: "kubelet.clientCAFile", Groups: []Group{GroupAPIToKubelet}},
 		{Setting: "kube-apiserver.requestheader-client-ca-file", Groups: []Group{GroupFrontProxy}},
 		{Setting: "kube-apiserver.etcd-cafile", Kinds: []Kind{KindEtcdServer, KindEtcdMember}},
-		{Setting: "etcd.peer-trusted-ca-file", Kinds: []Kind{KindEtcdPeer, KindEtcdMember}},
-		{Setting: "etcd.trusted-ca-file", Kinds: []Kind{KindAPIServerEtcdClient, KindEtcdNode, KindEtcdAdmin,
-			KindEtcdMember, KindEtcdServer, "etcd-healthcheck-client"}},
 	}
+	for _, e := range EtcdClusters() {
+		out = append(out,
+			Verifier{Setting: e.Name + ".peer-trusted-ca-file", Kinds: []Kind{KindEtcdPeer, KindEtcdMember}},
+			Verifier{Setting: e.Name + ".trusted-ca-file", Kinds: []Kind{KindAPIServerEtcdClient, KindEtcdNode,
+				KindEtcdAdmin, KindEtcdMember, KindEtcdServer, "etcd-healthcheck-client"}})
+	}
+	return out
 }
 
 // Component is whose setting it is.

@@ -452,6 +452,9 @@ func (d *Diagnosis) checkView(s snapshot.Snapshot) {
 		}
 	}
 	for _, p := range v.StaticPods {
+		if _, gone := (snapshot.Snapshot{Nodes: s.Gone}).Kubernetes(p.Node); gone {
+			continue
+		}
 		n, _ := s.Kubernetes(p.Node)
 		if p.Ready != "True" && !justStarted(n, p.Component) {
 			d.add(StaticPodNotReady, cmp.Or(n.Name, p.Node), p.Component, "its Ready condition is "+p.Ready)

@@ -82,6 +82,9 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 	for _, n := range s.Nodes {
 		d.checkNode(s, n, t)
 	}
+	for _, n := range s.Gone {
+		d.add(NodeLeftOut, n.Name, "", n.Failure.Message)
+	}
 	d.checkExternalCA(s)
 	d.checkKubeadmConfigs(s)
 	d.compareControlPlanes(s)
@@ -91,7 +94,9 @@ func Diagnose(s snapshot.Snapshot, t Thresholds) Diagnosis {
 	d.checkStrictness(s)
 	d.checkIdentities(s)
 	d.checkNames(s)
-	d.checkEtcd(s)
+	for _, e := range s.EtcdClusters() {
+		d.checkEtcd(s.WithGone().OfEtcd(e), e)
+	}
 	d.checkAPIServers(s)
 	d.checkEndpoints(s)
 	d.checkDriversView(s)
@@ -182,8 +187,11 @@ func (d *Diagnosis) checkNode(s snapshot.Snapshot, n snapshot.Node, t Thresholds
 		return
 	}
 	if s.Unjoined(n) {
-		d.add(NodeNotJoined, n.Name, "", "it has neither "+n.KubeletConf()+
-			" nor a certificate of the cluster, and no kubelet is running")
+		evidence := "it has neither " + n.KubeletConf() + " nor a certificate of the cluster, and no kubelet is running"
+		if v, reported := s.View(); reported && len(v.Nodes) > 0 && len(n.Kubeconfigs) > 0 {
+			evidence = "the API server has no node " + s.NameOf(n) + ", and no kubelet is running"
+		}
+		d.add(NodeNotJoined, n.Name, "", evidence)
 		for _, c := range n.Certificates {
 			if row, ok := certs.Lookup(c.Kind); ok && !c.Served && row.Signer == certs.EtcdHostCA {
 				d.checkCertificate(s, n, c, t)

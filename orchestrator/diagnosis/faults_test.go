@@ -843,6 +843,41 @@ func faults() []fault {
 			follow: follow{diagnosis.EtcdNoQuorum: diagnosis.EtcdMemberDown, diagnosis.APICrashing: diagnosis.EtcdMemberDown},
 		},
 		{
+			name: "a worker is gone for good, and left out", of: ha, edits: []tc.Edit{tc.Gone("w1")},
+			route: diagnosis.None, causes: one(diagnosis.NodeLeftOut),
+		},
+		{
+			name: "a control plane is gone for good, and left out", of: ha,
+			edits: []tc.Edit{tc.EtcdEvents, tc.Gone("cp1"), tc.On("cp2", tc.EndsIn(tc.Day, certs.KindAdmin))},
+			route: diagnosis.Renew, causes: []diagnosis.Reason{diagnosis.CertificateExpiring, diagnosis.NodeLeftOut},
+		},
+		{
+			name: "the only control plane cannot be left out", of: single, edits: []tc.Edit{tc.Gone("cp1")},
+			route: diagnosis.Refuse, causes: one(diagnosis.NodeUnreachable),
+		},
+		{
+			name: "a second etcd cluster for events, all is well", of: ha, edits: []tc.Edit{tc.EtcdEvents},
+			route: diagnosis.None,
+		},
+		{
+			name: "of the etcd for events two of three members are down", of: ha,
+			edits: []tc.Edit{tc.EtcdEvents, tc.On("cp1,cp2", tc.Stopped("etcd-events"), tc.Stopped("etcd-events-peer")),
+				tc.On("cp3", func(n *snapshot.Node) { e := n.OtherEtcd["etcd-events"]; e.Healthy, e.Error = false, "no leader" })},
+			route: diagnosis.Refuse, causes: slices.Repeat(one(diagnosis.EtcdMemberDown), 2),
+			follow: follow{diagnosis.EtcdNoQuorum: diagnosis.EtcdMemberDown},
+		},
+		{
+			name: "the etcd for events serves what was renewed long ago", of: single,
+			edits: []tc.Edit{tc.EtcdEvents, tc.On("cp1", func(n *snapshot.Node) {
+				for i := range n.Endpoints {
+					if n.Endpoints[i].Name == "etcd-events" {
+						n.Endpoints[i].Fingerprint = "old"
+					}
+				}
+			})},
+			route: diagnosis.Renew, causes: one(diagnosis.ServedCertificateStale),
+		},
+		{
 			name: "one of three etcd members is down, and nothing is due", of: ha,
 			edits: []tc.Edit{tc.On("cp2", tc.Stopped("etcd"), tc.Stopped("etcd-peer")), tc.On("cp1", tc.Renewed(certs.KindAPIServer), tc.Serving("kube-apiserver", certs.KindAPIServer))},
 			route: diagnosis.Refuse, causes: one(diagnosis.EtcdMemberDown),

@@ -117,8 +117,9 @@ func lastLines(s string, n int) string {
 	return strings.TrimSpace(strings.Join(lines[max(0, len(lines)-n):], "\n"))
 }
 
-// checkEtcd: which members run, and whether enough of them do.
-func (d *Diagnosis) checkEtcd(s snapshot.Snapshot) {
+// checkEtcd: which members of an etcd cluster run, and whether enough of them do; in the snapshot in
+// which it is the main one.
+func (d *Diagnosis) checkEtcd(s snapshot.Snapshot, e certs.EtcdCluster) {
 	listed := Members(s)
 	learners := Learners(s, listed)
 	nodes := s.With(cluster.Etcd)
@@ -134,7 +135,7 @@ func (d *Diagnosis) checkEtcd(s snapshot.Snapshot) {
 			if !slices.Contains(learners, n.Name) {
 				down = append(down, n)
 			}
-			d.add(EtcdMemberDown, n.Name, "etcd", etcdEvidence(n))
+			d.add(EtcdMemberDown, n.Name, e.Name, etcdEvidence(n))
 		case n.Etcd != nil && n.Etcd.Healthy:
 			quorum = true // a linearizable read succeeded
 		case n.Etcd != nil && answered(n):
@@ -145,18 +146,18 @@ func (d *Diagnosis) checkEtcd(s snapshot.Snapshot) {
 		}
 	}
 	for _, n := range s.With(cluster.ControlPlane) {
-		quorum = quorum || n.View != nil // an API server that is ready has asked etcd
+		quorum = quorum || e.Main() && n.View != nil // an API server that is ready has asked it
 	}
 	switch {
 	case quorum:
 		for _, n := range silent {
-			d.add(EtcdMemberSilent, n.Name, "etcd", etcdEvidence(n))
+			d.add(EtcdMemberSilent, n.Name, e.Name, etcdEvidence(n))
 		}
 	case len(down) > (members-1)/2:
-		d.add(EtcdNoQuorum, down[0].Name, "etcd",
+		d.add(EtcdNoQuorum, down[0].Name, e.Name,
 			fmt.Sprintf("%d of %s are not running: %s", len(down), plural(members, "member"), names(down)))
 	case len(waiting) > 0:
-		d.add(EtcdNoQuorum, waiting[0].Name, "etcd", etcdEvidence(waiting[0]))
+		d.add(EtcdNoQuorum, waiting[0].Name, e.Name, etcdEvidence(waiting[0]))
 	}
 }
 

@@ -20,18 +20,25 @@ const (
 	loopback  = "kube-apiserver-loopback"
 )
 
-// served lists the ports that serve a file. restarts: a renewal restarts the component if what it
-// serves is not what is on disk.
-var served = []struct {
+// server is a port that serves a file. restarts: a renewal restarts the component if what it serves
+// is not what is on disk.
+type server struct {
 	component string
 	restarts  bool
-}{
-	{apiServer, true}, {"etcd", true}, {"etcd-peer", false}, {"kubelet", false},
+}
+
+// servers lists them, in the order of findings.
+func servers() []server {
+	out := []server{{apiServer, true}}
+	for _, e := range certs.EtcdClusters() {
+		out = append(out, server{e.Name, true}, server{e.Peer(), false})
+	}
+	return append(out, server{"kubelet", false})
 }
 
 // checkInUse compares files on disk with what is served and held.
 func (d *Diagnosis) checkInUse(s snapshot.Snapshot, n snapshot.Node, t Thresholds) {
-	for _, row := range served {
+	for _, row := range servers() {
 		for _, e := range n.Endpoints {
 			if e.Name == row.component {
 				d.checkServed(n, e, s.ServedFiles(n, row.component), row.restarts)
@@ -96,7 +103,8 @@ func (d *Diagnosis) checkServed(n snapshot.Node, e snapshot.Endpoint, of []certs
 
 // markStale records a component that a renewal restarts: those of control planes, and etcd.
 func (d *Diagnosis) markStale(n snapshot.Node, component string) {
-	if (n.Is(cluster.ControlPlane) || component == "etcd" && n.Is(cluster.Etcd)) &&
+	isEtcd := func(e certs.EtcdCluster) bool { return e.Name == component }
+	if (n.Is(cluster.ControlPlane) || n.Is(cluster.Etcd) && slices.ContainsFunc(certs.EtcdClusters(), isEtcd)) &&
 		!slices.Contains(d.Stale[n.Name], component) {
 		d.Stale[n.Name] = append(d.Stale[n.Name], component)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
@@ -22,6 +23,8 @@ type Stranger struct {
 	Role cluster.Role
 	// Learner is true for an etcd member that does not vote.
 	Learner bool
+	// Etcd is the etcd cluster of a member.
+	Etcd certs.EtcdCluster
 	// MemberID and PeerURLs are those of an etcd member, if a member reported them.
 	MemberID string
 	PeerURLs []string
@@ -34,7 +37,14 @@ type Stranger struct {
 // Strangers returns what the inventory of a snapshot does not name: nodes that the API server
 // lists, then members that etcd lists. What was not reported is unknown: without an API server that
 // answers there are no nodes among them.
-func Strangers(s snapshot.Snapshot) []Stranger { return append(strangeNodes(s), strangeMembers(s)...) }
+func Strangers(s snapshot.Snapshot) []Stranger {
+	s = s.WithGone()
+	out := strangeNodes(s)
+	for _, e := range s.EtcdClusters() {
+		out = append(out, strangeMembers(s.OfEtcd(e), e)...)
+	}
+	return out
+}
 
 // checkInventory finds what the inventory does not name.
 func (d *Diagnosis) checkInventory(s snapshot.Snapshot) {
@@ -91,6 +101,7 @@ type Member struct {
 // Members are those of etcd, each with its node: by its own ID, the host of the peer URL, or else
 // by name. A node is one member at most. None if no member reported.
 func Members(s snapshot.Snapshot) []Member {
+	s = s.WithGone()
 	members := membership(s)
 	taken := map[string]bool{}
 	for _, matches := range []func(n snapshot.Node, m Member) bool{
@@ -129,10 +140,10 @@ func Learners(s snapshot.Snapshot, members []Member) []string {
 }
 
 // strangeMembers are the members of etcd that no node of the inventory is.
-func strangeMembers(s snapshot.Snapshot) []Stranger {
+func strangeMembers(s snapshot.Snapshot, e certs.EtcdCluster) []Stranger {
 	members := Members(s)
 	if len(members) == 0 {
-		return strangeServers(s)
+		return strangeServers(s, e)
 	}
 	var out []Stranger
 	for _, m := range members {
@@ -144,9 +155,9 @@ func strangeMembers(s snapshot.Snapshot) []Stranger {
 			name = m.ID
 		}
 		out = append(out, Stranger{
-			Name: name, Role: cluster.Etcd, Learner: m.Learner, MemberID: m.ID, PeerURLs: m.PeerURLs, By: m.By,
-			Evidence: fmt.Sprintf("etcd on %s lists the %s %q, ID %s, peer URL %s",
-				m.By, map[bool]string{true: "learner", false: "member"}[m.Learner], m.Name, m.ID,
+			Name: name, Role: cluster.Etcd, Etcd: e, Learner: m.Learner, MemberID: m.ID, PeerURLs: m.PeerURLs, By: m.By,
+			Evidence: fmt.Sprintf("%s on %s lists the %s %q, ID %s, peer URL %s",
+				e.Name, m.By, map[bool]string{true: "learner", false: "member"}[m.Learner], m.Name, m.ID,
 				strings.Join(m.PeerURLs, ", ")),
 		})
 	}
@@ -181,7 +192,7 @@ func membership(s snapshot.Snapshot) []Member {
 // strangeServers are the addresses of etcd in the settings of API servers that no node of the
 // inventory has: the only source if no member reports. A name may stand for several, and an etcd
 // node that is not asked cannot report: both prove nothing.
-func strangeServers(s snapshot.Snapshot) []Stranger {
+func strangeServers(s snapshot.Snapshot, e certs.EtcdCluster) []Stranger {
 	if slices.ContainsFunc(s.Nodes, func(n snapshot.Node) bool { return runsEtcd(n) && n.Failure != nil }) {
 		return nil
 	}
@@ -198,9 +209,9 @@ func strangeServers(s snapshot.Snapshot) []Stranger {
 				continue
 			}
 			out = append(out, Stranger{
-				Name: host, Role: cluster.Etcd, By: by.Name,
-				Evidence: fmt.Sprintf("the API server on %s is set to ask etcd at %s; "+
-					"no etcd member listed its members", by.Name, host),
+				Name: host, Role: cluster.Etcd, Etcd: e, By: by.Name,
+				Evidence: fmt.Sprintf("the API server on %s is set to ask %s at %s; "+
+					"no etcd member listed its members", by.Name, e.Name, host),
 			})
 		}
 	}

@@ -125,6 +125,7 @@ const (
 	OtherExpiring               Reason = "other-certificate-expiring"
 	EtcdMemberSilent            Reason = "etcd-member-silent"
 	NodeUnschedulable           Reason = "node-unschedulable"
+	NodeLeftOut                 Reason = "node-left-out"
 	SANPending                  Reason = "san-pending"
 	AuthorityNotStrict          Reason = "authority-not-strict"
 	CABundleExpiring            Reason = "ca-bundle-expiring"
@@ -149,7 +150,8 @@ const renewIt = "renew it: kscertctl run"
 // finding is also the one that forbids a change. In next, NODE and SUBJECT stand for the finding's.
 var table = []meaning{
 	{NodeUnreachable, Looking, Critical, true, "the node cannot be reached",
-		"check address, SSH user and key with: ansible -i INVENTORY NODE -m ansible.builtin.raw -a true"},
+		"check address, SSH user and key with: ansible -i INVENTORY NODE -m ansible.builtin.raw -a true; to " +
+			"leave it out: --allow-unreachable NODE"},
 	{PrivilegeMissing, Looking, Critical, true, "cannot become root on the node",
 		"let the SSH user become root without a password, or pass the password with --ask-become-pass (-K) or as " +
 			"ansible_become_password in a vault; check it with: ansible -i INVENTORY NODE --become -m " +
@@ -174,9 +176,10 @@ var table = []meaning{
 	{KubeadmConfigRefused, Ground, Critical, true,
 		"kubeadm rejects the node's configuration, and certificates that it issues are due",
 		"for an old API version: kubeadm config migrate --old-config SUBJECT --new-config NEW, with the kubeadm " +
-			"that the evidence names or the oldest that still reads it; remove a feature gate that kubeadm no " +
-			"longer knows; set kubernetesVersion to that of the cluster, with a kubeadm of its minor version or the " +
-			"next; then check: kubeadm config validate --config SUBJECT"},
+			"that the evidence names or the oldest that still reads it; for an experimental one: write " +
+			"kubeadm.k8s.io/v1beta4, whose fields are the same; remove an unknown feature gate; set " +
+			"kubernetesVersion to that of the cluster, with a kubeadm of its minor version or the next; then check: " +
+			"kubeadm config validate --config SUBJECT"},
 
 	{CAMissing, Authorities, Critical, true, "a CA certificate is missing",
 		"restore it from a backup (kscertctl backup list -i INVENTORY) or from another control plane node; a new " +
@@ -268,10 +271,10 @@ var table = []meaning{
 		"read: systemctl status SUBJECT; journalctl -u SUBJECT"},
 	{KubeletDown, Components, Critical, false, "the kubelet is not running", "read: journalctl -u kubelet"},
 	{EtcdMemberDown, Components, Critical, false, "the etcd member is not running",
-		"read: journalctl -u etcd, or where etcd is a static pod: crictl ps -a --name etcd; start it: systemctl " +
-			"start etcd"},
+		"read: journalctl -u SUBJECT, or where etcd is a static pod: crictl ps -a --name etcd; start it: systemctl " +
+			"start SUBJECT"},
 	{EtcdNoQuorum, Components, Critical, false, "etcd has no quorum",
-		"bring back enough members before anything else: systemctl start etcd, or where etcd is a static pod, " +
+		"bring back enough members before anything else: systemctl start SUBJECT, or where etcd is a static pod, " +
 			"systemctl start kubelet; restore a snapshot only when they are lost"},
 
 	{NameResolutionFailed, API, Critical, false, "the node cannot resolve the name of the API endpoint",
@@ -349,10 +352,13 @@ var table = []meaning{
 		"find out what uses it (grep -rl SUBJECT /etc/kubernetes /etc/systemd on NODE), and have its issuer issue a " +
 			"new one, or remove the file; kscertctl does not renew it"},
 	{EtcdMemberSilent, Advice, Warning, false, "the etcd member runs, but does not answer a read, while others do",
-		"read its log: journalctl -u etcd, or where etcd is a static pod: crictl logs $(crictl ps -a -q --name " +
+		"read its log: journalctl -u SUBJECT, or where etcd is a static pod: crictl logs $(crictl ps -a -q --name " +
 			"'^etcd$' | head -n 1); kscertctl restarts no other member that the quorum needs meanwhile"},
 	{NodeUnschedulable, Advice, Warning, false, "the node is cordoned",
 		"an interrupted upgrade leaves nodes cordoned; if that is not intended: kubectl uncordon SUBJECT"},
+	{NodeLeftOut, Advice, Warning, false, "the node cannot be reached and is left out",
+		"when it is back, run again; if it is gone for good, remove it from cluster and inventory (Kubespray: " +
+			"remove-node.yml)"},
 	{SANPending, Advice, Warning, false, "kubeadm's configuration has a name that the API server's certificate lacks",
 		"no client is seen using it; the certificate gets it when it is issued again from the configuration, not " +
 			"when it is renewed"},

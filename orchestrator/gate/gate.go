@@ -99,16 +99,14 @@ func (c Check) Evaluate(now snapshot.Snapshot) []Unmet {
 		c.identity(n, add)
 		switch c.Gate {
 		case plan.EtcdGate:
-			c.member(n, add)
+			c.members(n, add)
 		case plan.APIServerGate:
-			c.member(n, add)
+			c.members(n, add)
 			apiServer(now, n, add)
 		case plan.KubeletGate:
 			c.kubelet(n, now, add)
 		case plan.ClusterGate:
-			if _, runs := n.Process("etcd"); runs { // else it is a finding
-				c.member(n, add)
-			}
+			c.members(n, add)
 			if n.Is(cluster.ControlPlane) {
 				apiServer(now, n, add)
 			}
@@ -219,34 +217,50 @@ func orNone(s string) string {
 	return s
 }
 
+// members: each etcd member on a node, of whatever cluster.
+func (c Check) members(n snapshot.Node, add func(node, what, evidence string)) {
+	for _, e := range c.Before.EtcdClusters() {
+		if !n.HasMember(e) {
+			continue
+		}
+		of := c
+		of.Before = c.Before.OfEtcd(e)
+		m := n.OfEtcd(e)
+		if _, runs := m.Process(certs.MainEtcd); runs || c.Gate != plan.ClusterGate { // else it is a finding
+			of.member(m, e, add)
+		}
+	}
+}
+
 // member: an etcd member answers a read with quorum and serves what is on disk. Until
 // it does, a restart of another one may cost the quorum. One that could not be asked
-// when the run began, for another reason than its certificates, proves nothing now.
-func (c Check) member(n snapshot.Node, add func(node, what, evidence string)) {
+// when the run began, for another reason than its certificates, proves nothing now; a cluster
+// without which API servers work is waited for once all its members have their certificates.
+func (c Check) member(n snapshot.Node, e certs.EtcdCluster, add func(node, what, evidence string)) {
 	if before, _ := c.Before.Node(n.Name); !n.Is(cluster.Etcd) || n.Etcd == nil && !answered(before) ||
-		!answered(before) && !etcdInvalid(c.Before, before) {
+		!answered(before) && (!etcdInvalid(c.Before, before) || !e.Main() && c.Gate != plan.ClusterGate) {
 		return
 	}
 	switch {
 	case n.Etcd == nil:
-		add(n.Name, "the etcd member must answer a read with quorum", "it could not be asked")
+		add(n.Name, "the "+e.Name+" member must answer a read with quorum", "it could not be asked")
 	case !n.Etcd.Healthy:
-		add(n.Name, "the etcd member must answer a read with quorum", orNone(n.Etcd.Error))
+		add(n.Name, "the "+e.Name+" member must answer a read with quorum", orNone(n.Etcd.Error))
 	}
-	e, asked := n.Endpoint("etcd")
+	port, asked := n.Endpoint(certs.MainEtcd)
 	if !asked {
 		return
 	}
 	for _, c := range n.Certificates {
-		if !c.Served && c.Fingerprint == e.Fingerprint {
+		if !c.Served && c.Fingerprint == port.Fingerprint {
 			return
 		}
 	}
 	what := "serves a certificate that is in none of its files"
-	if e.Fingerprint == "" {
-		what = "serves none: " + e.Error
+	if port.Fingerprint == "" {
+		what = "serves none: " + port.Error
 	}
-	add(n.Name, "the etcd member must serve the certificate on disk", e.Address+" "+what)
+	add(n.Name, "the "+e.Name+" member must serve the certificate on disk", port.Address+" "+what)
 }
 
 func answered(n snapshot.Node) bool { return n.Etcd != nil && n.Etcd.Healthy }
@@ -324,9 +338,21 @@ func (c Check) kubelet(n snapshot.Node, now snapshot.Snapshot, add func(node, wh
 	case !lease.After(before.Clock):
 		add(n.Name, "the kubelet must renew its lease", "not renewed since the run started")
 	}
-	if ready := view.Nodes[now.NameOf(n)]; ready != "True" && whole {
+	if ready := view.Nodes[now.NameOf(n)]; ready != "True" && whole && !c.ownReason(n, ready) {
 		add(n.Name, "the node must be Ready", "its Ready condition is "+orNone(ready))
 	}
+}
+
+// settled is how long a kubelet of a worker may take, from its start, until its node is Ready.
+const settled = 2 * time.Minute
+
+// ownReason reports whether a worker is not Ready for another reason than its credentials, maybe since
+// before an outage, in which no API server could tell: its kubelet, whose lease is fresh, reports that
+// itself, long after it has started.
+func (c Check) ownReason(n snapshot.Node, ready string) bool {
+	_, known := c.Before.View()
+	up := time.Duration(n.Units["kubelet"].ActiveSeconds) * time.Second
+	return !known && ready == "False" && !n.Is(cluster.ControlPlane) && up >= settled
 }
 
 // observer returns a view of the cluster and the clock of the node it is from.

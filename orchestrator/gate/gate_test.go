@@ -420,6 +420,50 @@ func TestEtcdNodeIsOnlyReached(t *testing.T) {
 	}
 }
 
+// events makes the member for events on etcd2 answer so, and serve a certificate unless it is empty.
+func events(e snapshot.Etcd, served string) tc.Edit {
+	return tc.On("etcd2", func(n *snapshot.Node) {
+		n.OtherEtcd["etcd-events"] = &e
+		for i := range n.Endpoints {
+			if n.Endpoints[i].Name == "etcd-events" && served != "" {
+				n.Endpoints[i].Fingerprint = served
+			}
+		}
+	})
+}
+
+// After an outage, in which no API server could tell which nodes were Ready, a worker that reports
+// itself not Ready is waited for until its kubelet has run for a while.
+func TestNotReadySinceBeforeAnOutage(t *testing.T) {
+	t.Parallel()
+	up := func(node string, seconds int) tc.Edit {
+		return tc.On(node, func(n *snapshot.Node) {
+			n.Units["kubelet"] = snapshot.Unit{Active: "active", Sub: "running", ActiveSeconds: seconds}
+		})
+	}
+	notReady := func(node, as string) tc.Edit { return tc.View(func(v *snapshot.View) { v.Nodes[node] = as }) }
+	outage := tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Refused())
+	for _, row := range []struct {
+		name   string
+		before tc.Edit
+		after  []tc.Edit
+		want   []string
+	}{
+		{"its kubelet runs for long", outage, []tc.Edit{up("w1", 200), notReady("w1", "False")}, nil},
+		{"its kubelet has just started", outage, []tc.Edit{up("w1", 20), notReady("w1", "False")}, []string{"w1: the node must be Ready (its Ready condition is False)"}},
+		{"it does not report", outage, []tc.Edit{up("w1", 200), notReady("w1", "Unknown")}, []string{"w1: the node must be Ready (its Ready condition is Unknown)"}},
+		{"a control plane", outage, []tc.Edit{up("cp1", 200), notReady("cp1", "False")}, []string{"cp1: the node must be Ready (its Ready condition is False)"}},
+		{"it was Ready before", tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAPIServer)), []tc.Edit{up("w1", 200), notReady("w1", "False")},
+			[]string{"w1: the node must be Ready (its Ready condition is False)"}},
+	} {
+		c := check(plan.ClusterGate, "cp1", "w1")
+		c.Before = tc.Healthy(tc.Single(), row.before)
+		if got := unmet(c, renewed(row.after...)); !slices.Equal(got, row.want) {
+			t.Errorf("%s: unmet %q, want %q", row.name, got, row.want)
+		}
+	}
+}
+
 // An etcd member is waited for as long as its answer matters.
 func TestEtcdMember(t *testing.T) {
 	t.Parallel()
@@ -445,6 +489,12 @@ func TestEtcdMember(t *testing.T) {
 		{"it fell out meanwhile", nil, []tc.Edit{tc.On("etcd2", tc.NoQuorum)},
 			[]string{"etcd2: the etcd member must answer a read with quorum (context deadline exceeded)"}},
 		{"it could not be asked before, and what has expired is of a machine that is gone", []tc.Edit{leftover, tc.On("etcd2", tc.NoQuorum)}, []tc.Edit{leftover, tc.On("etcd2", tc.NoQuorum)}, nil},
+		{"the one for events has no quorum", []tc.Edit{tc.EtcdEvents}, []tc.Edit{tc.EtcdEvents, events(snapshot.Etcd{Error: "no leader"}, "")},
+			[]string{"etcd2: the etcd-events member must answer a read with quorum (no leader)"}},
+		{"the one for events serves the old certificate", []tc.Edit{tc.EtcdEvents}, []tc.Edit{tc.EtcdEvents, events(snapshot.Etcd{Healthy: true}, "old")},
+			[]string{"etcd2: the etcd-events member must serve the certificate on disk (127.0.0.1:2381 serves a certificate that is in none of its files)"}},
+		{"the one for events could not be asked before", []tc.Edit{tc.EtcdEvents, events(snapshot.Etcd{Error: "no leader"}, "")},
+			[]tc.Edit{tc.EtcdEvents, events(snapshot.Etcd{Error: "no leader"}, "")}, nil},
 		{"it could not be asked before, for another reason", []tc.Edit{tc.On("etcd2", tc.NoQuorum)}, []tc.Edit{tc.On("etcd2", tc.NoQuorum)}, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -125,10 +125,12 @@ func reissuable(s snapshot.Snapshot, all []authority) error {
 // refuseQuorum refuses to re-issue an expired CA of etcd whose members still have their quorum: over
 // connections from before, which a member would lose as soon as it comes back with the new
 // certificate.
-func refuseQuorum(s snapshot.Snapshot, q Quorum, all []authority) error {
-	if !has(all, EtcdCA) || q.Members < 2 || !q.Holds() {
+func refuseQuorum(s snapshot.Snapshot, quorums []Quorum, all []authority) error {
+	at := slices.IndexFunc(quorums, func(q Quorum) bool { return q.Members > 1 && q.Holds() })
+	if !has(all, EtcdCA) || at < 0 {
 		return nil
 	}
+	q := quorums[at]
 	expired := func(n snapshot.Node) bool {
 		return slices.ContainsFunc(all, func(a authority) bool {
 			c, ok := n.Authority(a.name)
@@ -144,13 +146,13 @@ func refuseQuorum(s snapshot.Snapshot, q Quorum, all []authority) error {
 	if len(without(on, q.Down)) == 0 {
 		return &UnsupportedError{fmt.Sprintf(
 			"etcd's CA has expired on %s only, and the others have their quorum with a newer certificate of it: "+
-				"copy that file there, restart etcd there, and run this again", strings.Join(on, ", "))}
+				"copy that file there, restart %s there, and run this again", strings.Join(on, ", "), q.of().Name)}
 	}
 	return &UnsupportedError{
 		"etcd's CA has expired, and its members still have their quorum, over connections from before, which " +
 			"this version does not re-issue it under: " +
-			"make a snapshot of etcd, restart it on all of them (systemctl restart etcd, or the static pod), and " +
-			"run this again"}
+			"make a snapshot of etcd, restart it on all of them (systemctl restart " + q.of().Name +
+			", or the static pod), and run this again"}
 }
 
 // unidentified reports whether a node has certificates of Kubespray's etcd that a renewal of CAs
@@ -234,7 +236,9 @@ func (b *builder) issue(all []authority, validity time.Duration) {
 }
 
 // caPlan adds the steps that renew CAs in a cluster that works.
-func (b *builder) caPlan(c cluster.Cluster, s snapshot.Snapshot, q Quorum, all []authority, validity time.Duration) {
+func (b *builder) caPlan(
+	c cluster.Cluster, s snapshot.Snapshot, quorums []Quorum, all []authority, validity time.Duration,
+) {
 	b.issue(all, validity)
 	names, on := authorityNames(all), holders(s, all)
 	step := func(nodes []string, why string) Step {
@@ -254,11 +258,11 @@ func (b *builder) caPlan(c cluster.Cluster, s snapshot.Snapshot, q Quorum, all [
 	// A restarting member must not meet another that is down, for whatever reason.
 	wait := Step{Gate: EtcdGate, Nodes: cluster.Names(c.With(cluster.Etcd)), Title: "Wait for etcd",
 		Why: "every member answers a read with quorum before another one restarts"}
-	for _, name := range downFirst(q, etcd) {
+	for _, name := range downFirst(quorums, etcd) {
 		b.step(step([]string{name}, "etcd reads the certificate of its CA only when it starts"))
 		b.step(wait)
 	}
-	controlPlanes = downFirst(q, controlPlanes)
+	controlPlanes = downFirst(quorums, controlPlanes)
 	for i, name := range controlPlanes {
 		now := controlPlanes[i : i+1]
 		b.step(step(now, "what trusts the CA restarts there, once"))
@@ -320,25 +324,29 @@ func (p Policy) caRenewal(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Di
 	if err := cmp.Or(reissuable(s, all), identifiable(s)); err != nil {
 		return made, err
 	}
-	for _, n := range s.Nodes {
+	for _, n := range s.WithGone().Nodes {
 		if n.Failure != nil {
 			return made, &UnsupportedError{fmt.Sprintf(
 				"nothing is known of %s (%s): a CA is renewed on all nodes; see why with kscertctl diagnose -i "+
 					"INVENTORY", n.Name, n.Failure.Message)}
 		}
 	}
-	q := p.quorum(s)
+	quorums := p.quorums(s)
 	b := builder{signer: func(nodes []string) string { return signer(s, unidentified(s), nodes) }}
-	b.caPlan(c, s, q, all, p.CAValidity)
+	b.caPlan(c, s, quorums, all, p.CAValidity)
 	b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Why: proofOfCAs})
 	var restart []string
 	if has(all, EtcdCA) {
 		restart = cluster.Names(c.With(cluster.Etcd))
 	}
 	allowed, err := p.knowsEnough(c, s, b.steps, len(restart) > 0)
-	if err == nil {
-		err = keepsQuorum(q, s, nil, restart,
-			"renew the other CAs (--ca cluster,front-proxy), and that of etcd when it has a member to spare")
+	for _, q := range quorums {
+		of := s.OfEtcd(q.of())
+		if len(restart) > 0 {
+			restart = cluster.Names(of.Cluster().With(cluster.Etcd))
+		}
+		err = cmp.Or(err, keepsQuorum(q, of, nil, restart,
+			"renew the other CAs (--ca cluster,front-proxy), and that of etcd when it has a member to spare"))
 	}
 	if err != nil {
 		return made, err
@@ -348,8 +356,8 @@ func (p Policy) caRenewal(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Di
 	}
 	made.Interruption, made.Notes = p.caInterruption(all, c), slices.Concat(caNotes(all), made.Notes)
 	made.Warnings = slices.Concat(allowed, p.shortened(s, all))
-	if len(restart) > 0 && q.Members > 1 {
-		made.Notes = append(made.Notes, q.String())
+	if len(restart) > 0 {
+		made.Notes = append(made.Notes, inWords(quorums)...)
 	}
 	return made, nil
 }
@@ -416,7 +424,7 @@ func (p Policy) expiredCAs(s snapshot.Snapshot, d diagnosis.Diagnosis) ([]author
 		return nil, nil
 	}
 	all := expiredAuthorities(s)
-	if err := cmp.Or(reissuable(s, all), refuseQuorum(s, p.quorum(s), all)); err != nil {
+	if err := cmp.Or(reissuable(s, all), refuseQuorum(s, p.quorums(s), all)); err != nil {
 		return nil, err
 	}
 	if len(all) > 0 && p.selects() {

@@ -97,7 +97,7 @@ type Kubespray struct {
 
 // atOnce is how many control planes may be renewed between two gates, and why it is fewer than
 // requested.
-func (p Policy) atOnce(c cluster.Cluster, q Quorum, members []string) (n int, bound string) {
+func (p Policy) atOnce(c cluster.Cluster, all []Quorum, members []string) (n int, bound string) {
 	asked := max(p.MaxUnavailable, 1)
 	n = asked
 	// Members on separate machines come before, each with its gate.
@@ -107,6 +107,7 @@ func (p Policy) atOnce(c cluster.Cluster, q Quorum, members []string) (n int, bo
 	})
 	why := "one control plane always stays untouched"
 	n = min(n, max(len(c.With(cluster.ControlPlane))-1, 1))
+	q := slices.MinFunc(all, func(a, b Quorum) int { return a.Spare() - b.Spare() })
 	if stacked && max(q.Spare(), 1) < n {
 		n, why = max(q.Spare(), 1), q.String()
 	}
@@ -226,6 +227,9 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 		return p, err
 	}
 	checks, steps, unsigned := policy.installation(c, found, d, steps)
+	if err := spared(s, steps); err != nil {
+		return p, err
+	}
 	allowed, err := w.refuses(steps)
 	if err != nil {
 		return p, err
@@ -240,8 +244,8 @@ func Make(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy 
 	if len(policy.Signed) == 0 { // it issues certificates
 		p.Notes, p.Warnings = append(p.Notes, newKeys(d, s, steps)...), append(p.Warnings, outlived(s, d, steps)...)
 	}
-	if w.quorum.Members > 1 && len(w.membersOf(steps)) > 0 {
-		p.Notes = append(p.Notes, w.quorum.String())
+	if len(w.membersOf(steps)) > 0 {
+		p.Notes = append(p.Notes, inWords(w.quorums)...)
 	}
 	if w.bound != "" {
 		p.Notes = append(p.Notes, w.bound)

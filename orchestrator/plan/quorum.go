@@ -16,6 +16,8 @@ import (
 // Quorum is how many members etcd has and how many it can lose (etcd documentation, "Failure
 // tolerance": a cluster of n members needs n/2+1 of them).
 type Quorum struct {
+	// Etcd is the name of the etcd cluster; the main one if empty.
+	Etcd string
 	// Members is the size of the membership as the members know it; 0 if none reported.
 	Members int
 	// Down are the inventory's members that do not answer a read with quorum, by name.
@@ -26,9 +28,10 @@ type Quorum struct {
 	Allowed int
 }
 
-// QuorumOf reads the membership from a snapshot. Learners do not vote and do not count; nor does a
-// node of the group etcd that is not a member, if the members list all of them.
+// QuorumOf reads the membership of the main etcd cluster from a snapshot. Learners do not vote and do
+// not count; nor does a node of the group etcd that is not a member, if the members list all of them.
 func QuorumOf(s snapshot.Snapshot) Quorum {
+	s = s.WithGone()
 	members := diagnosis.Members(s)
 	learners := diagnosis.Learners(s, members)
 	voters := slices.DeleteFunc(slices.Clone(members), func(m diagnosis.Member) bool { return m.Learner })
@@ -54,6 +57,44 @@ func QuorumOf(s snapshot.Snapshot) Quorum {
 	return q
 }
 
+// quorums are those of every etcd cluster, the main one first. Of each, the members that the policy
+// allows to be missing from the inventory are assumed to be healthy.
+func (p Policy) quorums(s snapshot.Snapshot) []Quorum {
+	allowed, _ := p.strangers(s)
+	var out []Quorum
+	for _, e := range s.EtcdClusters() {
+		q := QuorumOf(s.OfEtcd(e))
+		if !e.Main() {
+			q.Etcd = e.Name
+		}
+		for _, st := range allowed {
+			if st.Role == cluster.Etcd && st.Etcd == e && !st.Learner {
+				q.Allowed = min(q.Allowed+1, q.Strangers)
+			}
+		}
+		out = append(out, q)
+	}
+	return out
+}
+
+// inWords are the quorums of clusters with several members.
+func inWords(all []Quorum) []string {
+	var out []string
+	for _, q := range all {
+		if q.Members > 1 {
+			out = append(out, q.String())
+		}
+	}
+	return out
+}
+
+// of is the etcd cluster of a quorum.
+func (q Quorum) of() certs.EtcdCluster {
+	all := certs.EtcdClusters()
+	at := slices.IndexFunc(all, func(e certs.EtcdCluster) bool { return e.Name == q.Etcd })
+	return all[max(at, 0)]
+}
+
 // Healthy is how many members answer, or are assumed to; other strangers do not count.
 func (q Quorum) Healthy() int { return q.Members - q.Strangers + q.Allowed - len(q.Down) }
 
@@ -69,10 +110,10 @@ func (q Quorum) Spare() int { return max(0, q.Healthy()-q.Needed()) }
 
 func (q Quorum) String() string {
 	if q.Members == 0 {
-		return "etcd: the number of members is not known"
+		return q.of().Name + ": the number of members is not known"
 	}
-	parts := []string{fmt.Sprintf("etcd: %d of %d members healthy, quorum is %d", q.Healthy()-q.Allowed, q.Members,
-		q.Needed())}
+	parts := []string{fmt.Sprintf("%s: %d of %d members healthy, quorum is %d", q.of().Name, q.Healthy()-q.Allowed,
+		q.Members, q.Needed())}
 	if len(q.Down) > 0 {
 		parts = append(parts, "down: "+strings.Join(q.Down, ", "))
 	}
@@ -89,13 +130,13 @@ func (q Quorum) String() string {
 // renewed ones need no restart.
 var rereads = []int{3, 4}
 
-// restarted are the members of etcd that steps restart: those that hold an older certificate than
-// the file's although they read it at each handshake, those whose release may not, and whatever
-// Kubespray's own playbooks work on.
-func restarted(s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []string {
+// restarted are the members of an etcd cluster that steps restart, in the snapshot in which it is the
+// main one: those that hold an older certificate than the file's although they read it at each
+// handshake, those whose release may not, and whatever Kubespray's own playbooks work on.
+func restarted(e certs.EtcdCluster, s snapshot.Snapshot, d diagnosis.Diagnosis, steps []Step) []string {
 	var out []string
 	for _, n := range s.With(cluster.Etcd) {
-		holds := slices.Contains(d.Stale[n.Name], "etcd") || etcdDue(d, n.Name) && old(n)
+		holds := slices.Contains(d.Stale[n.Name], e.Name) || etcdDue(d, n.Name) && old(n)
 		if taken(steps, n.Name, Step.theirs) || holds && issued(steps, n.Name, IssuesEtcd) {
 			out = append(out, n.Name)
 		}
@@ -115,13 +156,15 @@ func old(n snapshot.Node) bool {
 
 // restartFirst is what to do if a plan restarts members only because they hold an older certificate
 // than their file, or Kubespray's playbook would.
-const restartFirst = "restart it yourself when etcd may be down for some seconds (systemctl restart etcd), and run " +
-	"without Kubespray's playbook"
+func restartFirst(e certs.EtcdCluster) string {
+	return "restart it yourself when etcd may be down for some seconds (systemctl restart " + e.Name + "), and run " +
+		"without Kubespray's playbook"
+}
 
-// keepsQuorum refuses to restart members of etcd if the quorum cannot lose one more: what is down
-// must be what the plan fixes. Work that restarts none continues behind its gates. worked are the
-// members whose certificates of etcd are due and which steps work on; otherwise is what to do
-// instead.
+// keepsQuorum refuses to restart members of an etcd cluster if the quorum cannot lose one more, in the
+// snapshot in which it is the main one: what is down must be what the plan fixes. Work that restarts
+// none continues behind its gates. worked are the members whose certificates of etcd are due and which
+// steps work on; otherwise is what to do instead.
 func keepsQuorum(q Quorum, s snapshot.Snapshot, worked, restart []string, otherwise string) error {
 	if !q.Holds() || q.Members < 2 || q.Spare() > 0 {
 		return nil // lost, so the order is different; or there is one to spare
@@ -143,17 +186,18 @@ func keepsQuorum(q Quorum, s snapshot.Snapshot, worked, restart []string, otherw
 			"with the commands of: kscertctl diagnose -i INVENTORY --runbook"}
 	}
 	if len(foreign) > 0 {
-		ways = append(ways, fmt.Sprintf("bring back %s first (systemctl start etcd)", strings.Join(foreign, ", ")))
+		ways = append(ways, fmt.Sprintf("bring back %s first (systemctl start %s)", strings.Join(foreign, ", "),
+			q.of().Name))
 	}
 	for _, m := range diagnosis.Members(s) {
 		n, _ := s.Node(m.Node)
 		if !m.Learner && (slices.Contains(foreign, m.Node) || !n.Is(cluster.Etcd) && q.Strangers > q.Allowed) {
-			ways = append(ways, removal(m.PeerURLs, m.Name, m.ID))
+			ways = append(ways, removal(q.of(), m.PeerURLs, m.Name, m.ID))
 		}
 	}
 	return &UnsupportedError{fmt.Sprintf(
-		"%s: the plan restarts etcd on %s, and a restart there would lose the quorum; %s",
-		q, strings.Join(healthy, ", "), strings.Join(ways, "; or "))}
+		"%s: the plan restarts %s on %s, and a restart there would lose the quorum; %s",
+		q, q.of().Name, strings.Join(healthy, ", "), strings.Join(ways, "; or "))}
 }
 
 // startsNone refuses a renewal if a member of etcd is stopped for a reason that no step fixes: the
@@ -164,26 +208,26 @@ func startsNone(c cluster.Cluster, d diagnosis.Diagnosis, s snapshot.Snapshot, s
 		if d.Route != diagnosis.Renew || f.Reason != diagnosis.EtcdMemberDown || !works {
 			continue
 		}
-		id := "ID"
-		for _, m := range diagnosis.Members(s) {
+		id, e := "ID", Quorum{Etcd: f.Subject}.of()
+		for _, m := range diagnosis.Members(s.OfEtcd(e)) {
 			if m.Node == f.Node {
 				id = shell.Quote(m.ID)
 			}
 		}
-		return &UnsupportedError{fmt.Sprintf("etcd on %s is not running, and certificates are due there: "+
-			"the plan would start it and wait for it. Start it (systemctl start etcd); if it stops, see why "+
-			"(journalctl -u etcd); or exclude the node for now: --limit %s; "+
-			"or, if it is gone for good, remove the member, on another node of etcd (set -a; . /etc/etcd.env; "+
-			"etcdctl member remove %s), and remove the node from the group etcd",
-			f.Node, limitWithout(c, f.Node), id)}
+		return &UnsupportedError{fmt.Sprintf("%s on %s is not running, and certificates are due there: "+
+			"the plan would start it and wait for it. Start it (systemctl start %[1]s); if it stops, see why "+
+			"(journalctl -u %[1]s); or exclude the node for now: --limit %[3]s; "+
+			"or, if it is gone for good, remove the member, on another node of etcd (%[4]setcdctl member remove "+
+			"%[5]s), and remove the node from the group etcd",
+			e.Name, f.Node, limitWithout(c, f.Node), e.Client(), id)}
 	}
 	return nil
 }
 
 // removal describes how to remove a member of etcd that is gone for good.
-func removal(peerURLs []string, name, id string) string {
-	return fmt.Sprintf("if the member of %s is gone for good, remove it, on a node of etcd: set -a; . "+
-		"/etc/etcd.env; etcdctl member remove %s", where(peerURLs, name), shell.Quote(id))
+func removal(e certs.EtcdCluster, peerURLs []string, name, id string) string {
+	return fmt.Sprintf("if the member of %s is gone for good, remove it, on a node of etcd: %setcdctl member remove %s",
+		where(peerURLs, name), e.Client(), shell.Quote(id))
 }
 
 // where identifies a member of etcd: by its peer URL, or else its name.
@@ -191,26 +235,30 @@ func where(peerURLs []string, name string) string {
 	return cmp.Or(strings.Join(peerURLs, ", "), name)
 }
 
-// downFirst orders nodes of etcd so that members that are down, which cost nothing, come first.
-func downFirst(q Quorum, names []string) []string {
+// downFirst orders nodes of etcd so that members that are down, which cost nothing, come first; those
+// of the main cluster before others.
+func downFirst(all []Quorum, names []string) []string {
 	out := slices.Clone(names)
-	if !q.Holds() {
-		return out
-	}
-	slices.SortStableFunc(out, func(a, b string) int {
-		rank := func(name string) int {
-			if slices.Contains(q.Down, name) {
-				return 0
-			}
-			return 1
+	for _, q := range slices.Backward(all) {
+		if !q.Holds() {
+			continue
 		}
-		return rank(a) - rank(b)
-	})
+		slices.SortStableFunc(out, func(a, b string) int {
+			rank := func(name string) int {
+				if slices.Contains(q.Down, name) {
+					return 0
+				}
+				return 1
+			}
+			return rank(a) - rank(b)
+		})
+	}
 	return out
 }
 
 // etcdDue reports whether certificates of etcd are due on a node, or served stale.
 func etcdDue(d diagnosis.Diagnosis, name string) bool {
 	return dueKind(d, name, certs.EtcdCA) || dueKind(d, name, certs.EtcdHostCA) ||
-		slices.Contains(d.Stale[name], "etcd")
+		slices.ContainsFunc(certs.EtcdClusters(),
+			func(e certs.EtcdCluster) bool { return slices.Contains(d.Stale[name], e.Name) })
 }

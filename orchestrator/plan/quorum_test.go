@@ -88,6 +88,13 @@ func TestQuorumIsKept(t *testing.T) {
 	t.Parallel()
 	due := tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember))
 	stale := tc.On("etcd1", tc.Renewed(certs.KindEtcdMember)) // and serves the older one
+	staleEvents := tc.On("etcd1", func(n *snapshot.Node) {
+		for i := range n.Endpoints {
+			if n.Endpoints[i].Name == "etcd-events" {
+				n.Endpoints[i].Fingerprint = "older"
+			}
+		}
+	})
 	version := func(v string) tc.Edit { return tc.On("etcd1", func(n *snapshot.Node) { n.Etcd.Version = v }) }
 	pair := tc.EtcdNodes()
 	pair.Nodes = slices.DeleteFunc(pair.Nodes, func(n cluster.Node) bool { return n.Name == "etcd3" })
@@ -148,6 +155,15 @@ func TestQuorumIsKept(t *testing.T) {
 			tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.Stopped("etcd")),
 			tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired)),
 		}, "", ""},
+		{"two clusters, all well", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{tc.EtcdEvents, due}, "", ""},
+		{"a member for events is down", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{tc.EtcdEvents, due, tc.On("etcd2", tc.Stopped("etcd-events"))}, "", "the etcd member is not running (etcd2 etcd-events)"},
+		{"a member for events is down, and another restarts", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{tc.EtcdEvents, tc.On("etcd2", tc.Stopped("etcd-events")), staleEvents},
+			"etcd-events: 2 of 3 members healthy, quorum is 2; down: etcd2: the plan restarts etcd-events on etcd1, and a restart there would lose the quorum; restart it yourself " +
+				"when etcd may be down for some seconds (systemctl restart etcd-events), and run without Kubespray's playbook; or bring back etcd2 first (systemctl start etcd-events); " +
+				"or if the member of https://etcd2:2382 is gone for good, remove it, on a node of etcd: set -a; . /etc/etcd.env; ETCDCTL_ENDPOINTS=https://127.0.0.1:2381; etcdctl member remove 'id of etcd2 for events'", ""},
+		{"a member for events is down, and one of the main cluster restarts", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{stale, tc.EtcdEvents, tc.On("etcd2", tc.Stopped("etcd-events"))}, "", ""},
+		{"a member for events does not run where certificates are due", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{tc.EtcdEvents, tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember), tc.Stopped("etcd-events"))},
+			"etcd-events on etcd1 is not running, and certificates are due there: the plan would start it and wait for it. Start it (systemctl start etcd-events)", ""},
 		{"the one that is down is the one that is due", tc.EtcdNodes(), plan.Policy{}, []tc.Edit{tc.On("etcd1", tc.Expired(certs.KindEtcdMember), tc.NoQuorum)}, "", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -165,6 +181,32 @@ func TestQuorumIsKept(t *testing.T) {
 				t.Errorf("%v, want %q; %d steps", err, row.want, len(p.Steps))
 			}
 		})
+	}
+}
+
+// A member for events that the inventory does not name is named with its cluster, removed there, and
+// may be allowed.
+func TestStrangeMemberForEvents(t *testing.T) {
+	t.Parallel()
+	s := tc.Healthy(tc.EtcdNodes(), tc.EtcdEvents, tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember)), tc.Everywhere(func(n *snapshot.Node) {
+		if e := n.OtherEtcd["etcd-events"]; e != nil {
+			e.Members = append(e.Members, snapshot.EtcdMember{ID: "e4", Name: "etcd4-events", PeerURLs: []string{"https://10.0.0.4:2382"}})
+		}
+	}))
+	all := diagnosis.Strangers(s)
+	if len(all) != 1 || all[0].Etcd.Name != "etcd-events" || !strings.HasPrefix(all[0].Evidence, "etcd-events on etcd1 lists the member") {
+		t.Fatalf("%+v", all)
+	}
+	p, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{})
+	warnings := strings.Join(p.Warnings, "\n")
+	if err != nil || !strings.Contains(warnings, "not in the inventory: etcd4-events (etcd member at https://10.0.0.4:2382)") ||
+		!strings.Contains(warnings, "ETCDCTL_ENDPOINTS=https://127.0.0.1:2381; etcdctl member remove e4") {
+		t.Errorf("%v: %s", err, warnings)
+	}
+	p, err = plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{AllowNotInInventory: []string{"etcd4-events"}})
+	notes := strings.Join(p.Notes, "\n")
+	if err != nil || !strings.Contains(notes, "etcd: 3 of 3 members healthy, quorum is 2\netcd-events: 3 of 4 members healthy, quorum is 3; 1 not in the inventory's group etcd; 1 of these assumed to be healthy") {
+		t.Errorf("%v: %s", err, notes)
 	}
 }
 

@@ -44,7 +44,7 @@ func (p Policy) knowsEnough(
 	var gone strings.Builder
 	for _, st := range others {
 		if st.MemberID != "" {
-			gone.WriteString("; " + removal(st.PeerURLs, st.Name, st.MemberID))
+			gone.WriteString("; " + removal(st.Etcd, st.PeerURLs, st.Name, st.MemberID))
 		}
 	}
 	controlPlane := slices.ContainsFunc(others, func(st diagnosis.Stranger) bool {
@@ -91,17 +91,4 @@ func called(all []diagnosis.Stranger) []string {
 		out[i] = fmt.Sprintf("%s (%s)", st.Name, as)
 	}
 	return out
-}
-
-// quorum is QuorumOf with the members that the policy allows to be missing from the inventory
-// assumed to be healthy.
-func (p Policy) quorum(s snapshot.Snapshot) Quorum {
-	q := QuorumOf(s)
-	allowed, _ := p.strangers(s)
-	for _, st := range allowed {
-		if st.Role == cluster.Etcd && !st.Learner {
-			q.Allowed = min(q.Allowed+1, q.Strangers)
-		}
-	}
-	return q
 }

@@ -15,6 +15,9 @@ import (
 func unknown(s snapshot.Snapshot) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	for _, n := range s.Gone {
+		say("%s: left out with --allow-unreachable, nothing is renewed there (%s)", n.Name, n.Failure.Message)
+	}
 	members, silence := false, ""
 	var etcd []string
 	for _, n := range s.Nodes {

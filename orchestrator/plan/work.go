@@ -42,7 +42,7 @@ type work struct {
 	snapshot  snapshot.Snapshot
 	diagnosis diagnosis.Diagnosis
 	policy    Policy
-	quorum    Quorum
+	quorums   []Quorum // of each etcd cluster, the main one first
 	targets   targets
 	// cas are the expired CAs that are re-issued first.
 	cas []authority
@@ -58,14 +58,14 @@ type work struct {
 }
 
 func newWork(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, policy Policy, cas []authority) *work {
-	q := policy.quorum(s)
+	all := policy.quorums(s)
 	w := &work{
 		builder: builder{signer: func(nodes []string) string { return signer(s, ofEtcd(d), nodes) }},
-		cluster: c, snapshot: s, diagnosis: d, policy: policy, quorum: q, cas: cas, targets: affected(c, d),
-		lost: lost(s, d, q) || has(cas, EtcdCA),
+		cluster: c, snapshot: s, diagnosis: d, policy: policy, quorums: all, cas: cas, targets: affected(c, d),
+		lost: lost(s, d, all[0]) || has(cas, EtcdCA),
 	}
 	w.targets.trusting(c, s, cas)
-	w.atOnce, w.bound = policy.atOnce(c, q, w.members())
+	w.atOnce, w.bound = policy.atOnce(c, all, w.members())
 	return w
 }
 
@@ -86,11 +86,11 @@ func (w *work) membersOf(steps []Step) []string {
 // plan adds the groups of steps in their order. The last step of each is a gate, except where the
 // next group has it.
 func (w *work) plan() {
-	controlPlanes := downFirst(w.quorum, w.targets.controlPlanes)
+	controlPlanes := downFirst(w.quorums, w.targets.controlPlanes)
 	together := w.together()
 
 	w.replace(w.snapshot, w.cas)
-	w.renewEtcd(downFirst(w.quorum, w.targets.etcd))
+	w.renewEtcd(downFirst(w.quorums, w.targets.etcd))
 	w.recoverTogether(together)
 	w.renewControlPlanes(without(controlPlanes, together))
 	w.bootstrapKubelets(w.targets.kubelets)
@@ -225,13 +225,19 @@ func (w *work) prove() {
 
 // refuses returns why steps would not be safe, or else warnings about assumptions.
 func (w *work) refuses(steps []Step) (warnings []string, err error) {
-	restart := restarted(w.snapshot, w.diagnosis, steps)
-	warnings, err = w.policy.knowsEnough(w.cluster, w.snapshot, steps, !w.quorum.Holds() || len(restart) > 0)
+	risk := !w.quorums[0].Holds()
+	var lost error
+	for _, q := range w.quorums {
+		of := w.snapshot.OfEtcd(q.of())
+		restart := restarted(q.of(), of, w.diagnosis, steps)
+		risk = risk || len(restart) > 0
+		lost = cmp.Or(lost, keepsQuorum(q, of, w.membersOf(steps), restart, restartFirst(q.of())))
+	}
+	warnings, err = w.policy.knowsEnough(w.cluster, w.snapshot, steps, risk)
 	if err != nil {
 		return nil, err
 	}
-	return warnings, cmp.Or(keepsQuorum(w.quorum, w.snapshot, w.membersOf(steps), restart, restartFirst),
-		startsNone(w.cluster, w.diagnosis, w.snapshot, steps))
+	return warnings, cmp.Or(lost, startsNone(w.cluster, w.diagnosis, w.snapshot, steps))
 }
 
 // steps are the nodes of one step each, or of one for all of them.

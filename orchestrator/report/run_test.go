@@ -502,7 +502,7 @@ func TestAskedIsOfTheRequest(t *testing.T) {
 		"ExtraVars": reaches, "VaultIDs": reaches, "VaultPasswordFiles": reaches, "BinDir": reaches, "User": reaches, "PrivateKey": reaches, "Forks": reaches,
 		"Become": reaches, "BecomeMethod": reaches, "BecomeUser": reaches, "Connection": reaches, "Timeout": reaches,
 		"Kubespray": "in the plan's notes", "Tags": inCommands, "SkipTags": inCommands, "AcceptSANLoss": inCommands, "AcceptSubjectChange": inCommands,
-		"AllowNotInInventory": inCommands, "RefreshKubeconfigs": "in the run's notes", "MaxUnavailable": "in the plan's steps", "StepTimeout": inCommands,
+		"AllowNotInInventory": inCommands, "AllowUnreachable": inCommands, "RefreshKubeconfigs": "in the run's notes", "MaxUnavailable": "in the plan's steps", "StepTimeout": inCommands,
 		"RenewCAs": "in the plan's steps", "CAValidity": "in the plan's steps", "Signed": "in the plan's steps",
 	}
 	asked := map[string]bool{}

@@ -388,7 +388,10 @@ func backup(n snapshot.Node) script {
 		paths = append(paths, dir(n, "pki-real"), path.Join(dir(n, "home-dir"), "config"))
 	}
 	if n.Is(cluster.Etcd) || n.Is(cluster.ControlPlane) {
-		paths = append(paths, dir(n, "etcd-dir"), "/etc/etcd.env")
+		paths = append(paths, dir(n, "etcd-dir"))
+		for _, e := range members(n) {
+			paths = append(paths, e.EnvFile())
+		}
 	}
 	var s script
 	s.add("backup=/var/backups/kscertctl/manual-$(date -u +%%Y%%m%%dT%%H%%M%%SZ)")
@@ -655,7 +658,9 @@ func (b *book) startKubelet(n snapshot.Node) script {
 	s.add("systemctl reset-failed kubelet || true")
 	s.add("systemctl restart kubelet")
 	if n.Is(cluster.Etcd) && (b.due(n, certs.EtcdHostCA) || b.due(n, certs.EtcdCA)) {
-		s = append(s, stop(n, "etcd")...)
+		for _, e := range members(n) {
+			s = append(s, stop(n, e.Name)...)
+		}
 	}
 	return s
 }
@@ -698,6 +703,13 @@ func stop(n snapshot.Node, component string) script {
 	return s
 }
 
+// members are the etcd clusters of which a node may have a member: one that kubeadm keeps on a control
+// plane is of the main one.
+func members(n snapshot.Node) []certs.EtcdCluster {
+	return slices.DeleteFunc(certs.EtcdClusters(),
+		func(e certs.EtcdCluster) bool { return !e.Main() && !n.HasMember(e) })
+}
+
 // containers are the commands that list a component's running containers and that stop one.
 func containers(n snapshot.Node, component string) (list, end code) {
 	if n.Facts["runtime"] == "docker" {
@@ -716,12 +728,16 @@ func (b *book) restart(n snapshot.Node) script {
 	var s script
 	s.tools(n)
 	out := b.d.ControlPlanes[n.Name] != diagnosis.APIUsable
+	for _, e := range members(n) {
+		if slices.Contains(b.d.Stale[n.Name], e.Name) {
+			s = append(s, stop(n, e.Name)...)
+		}
+	}
 	for _, component := range []struct {
 		name  string
 		out   bool // restarted whenever the API server is down
 		kinds []certs.Kind
 	}{
-		{"etcd", false, nil}, // it reads renewed files at each handshake
 		{apiServer, true, certs.ReadBy(apiServer)},
 		{"kube-controller-manager", false, certs.ReadBy("kube-controller-manager")},
 		{"kube-scheduler", false, certs.ReadBy("kube-scheduler")},
@@ -923,8 +939,10 @@ func words(n snapshot.Node) script {
 	s.tools(n)
 	s.add("df -h /etc /var || true")
 	units := []string{"kubelet"}
-	if _, ok := n.Units["etcd"]; ok {
-		units = append(units, "etcd")
+	for _, e := range members(n) {
+		if _, ok := n.Units[e.Name]; ok {
+			units = append(units, e.Name)
+		}
 	}
 	for _, unit := range units {
 		s.add("systemctl --no-pager status %s || true", unit)

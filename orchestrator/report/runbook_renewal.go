@@ -106,7 +106,9 @@ func (b *book) gate(step plan.Step) {
 	}
 	healthy := func(n snapshot.Node) (s script) {
 		s.tools(n)
-		s.add("set -a; . /etc/etcd.env; "+wait, "until etcdctl endpoint health; do sleep 2; done")
+		for _, e := range members(n) {
+			s.add(e.Client()+wait, "until etcdctl endpoint health; do sleep 2; done")
+		}
 		return s
 	}
 	switch step.Gate {

@@ -253,3 +253,26 @@ func TestRunbookHoldsTimers(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// Each etcd cluster of a node is backed up, restarted and waited for by its own name.
+func TestRunbookOfTwoEtcds(t *testing.T) {
+	t.Parallel()
+	stale := tc.Everywhere(func(n *snapshot.Node) {
+		for i := range n.Endpoints {
+			if n.Endpoints[i].Name == "etcd-events" {
+				n.Endpoints[i].Fingerprint = "older"
+			}
+		}
+	})
+	outage := tc.Healthy(tc.Single(), joined, tc.EtcdEvents, tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired)), stale)
+	text := runbook(t, outage) +
+		runbook(t, tc.Healthy(tc.EtcdNodes(), joined, tc.EtcdEvents, tc.On("etcd1", tc.EndsIn(tc.Day, certs.KindEtcdMember))))
+	for _, want := range []string{
+		"/etc/etcd.env /etc/etcd-events.env", "systemctl restart --no-block etcd-events", "set -a; . /etc/etcd.env; timeout 300",
+		"set -a; . /etc/etcd.env; ETCDCTL_ENDPOINTS=https://127.0.0.1:2381; timeout 300",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}

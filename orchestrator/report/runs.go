@@ -79,6 +79,7 @@ func ApplyCommand(file, digest string, r run.Request) string {
 	add("--accept-san-loss", r.AcceptSANLoss...)
 	add("--accept-subject-change", r.AcceptSubjectChange...)
 	add("--allow-not-in-inventory", r.AllowNotInInventory...)
+	add("--allow-unreachable", r.AllowUnreachable...)
 	add("--tags", r.Tags...)
 	add("--skip-tags", r.SkipTags...)
 	if r.BackupRoot != run.DefaultBackupRoot {

@@ -82,6 +82,8 @@ type Request struct {
 	// AllowNotInInventory names control planes and etcd members that may be missing from the
 	// inventory.
 	AllowNotInInventory []string `json:"allowNotInInventory,omitempty"`
+	// AllowUnreachable names nodes that may be left out if they cannot be reached.
+	AllowUnreachable []string `json:"allowUnreachable,omitempty"`
 	// RefreshKubeconfigs are kubeconfigs on the control node to be updated.
 	RefreshKubeconfigs []string    `json:"refreshKubeconfigs,omitempty"`
 	Playbook           plan.Choice `json:"playbook"`

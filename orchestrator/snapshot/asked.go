@@ -203,15 +203,26 @@ func (n *reading) derive() error {
 	if a, ok := n.tls[endpoint]; ok {
 		n.Probes = append(n.Probes, n.probe(endpoint, a))
 	}
-	n.Etcd = n.etcd()
-	if n.Etcd != nil {
+	for _, e := range certs.EtcdClusters() {
+		member := n.etcd(e.Name)
+		if member == nil {
+			continue
+		}
 		urls := 0
-		for _, m := range n.Etcd.Members {
+		for _, m := range member.Members {
 			urls = max(urls, len(m.PeerURLs), len(m.ClientURLs))
 		}
-		if err := bounded("etcd's members and their URLs", max(urls, len(n.Etcd.Members)), maxMembers); err != nil {
+		if err := bounded("etcd's members and their URLs", max(urls, len(member.Members)), maxMembers); err != nil {
 			return err
 		}
+		if e.Main() {
+			n.Etcd = member
+			continue
+		}
+		if n.OtherEtcd == nil {
+			n.OtherEtcd = map[string]*Etcd{}
+		}
+		n.OtherEtcd[e.Name] = member
 	}
 	var err error
 	if n.View, err = view(n.Results); err != nil {
@@ -267,15 +278,15 @@ func (n *reading) probe(name string, a answer) Probe {
 	return p
 }
 
-// etcd parses the member's answers to the requests of the collector, in their order: /version, the
+// etcd parses the answers of a cluster's member to the requests of the collector, in their order: /version, the
 // member list, /health and the member's status. Numbers come as text (etcd's JSON gateway: 64 bits
 // do not fit JavaScript's).
-func (n *reading) etcd() *Etcd {
-	port, asked := n.tls["etcd"]
+func (n *reading) etcd(name string) *Etcd {
+	port, asked := n.tls[name]
 	if !asked {
 		return nil
 	}
-	a, asked := n.http["etcd"]
+	a, asked := n.http[name]
 	if !asked {
 		return &Etcd{Error: "not asked: its certificate or key is not at its configured path"}
 	}
@@ -329,7 +340,7 @@ func (n *reading) etcd() *Etcd {
 		})
 	}
 	switch {
-	case e.Healthy && n.Facts["etcd.enable-grpc-gateway"] == "false":
+	case e.Healthy && n.Facts[name+".enable-grpc-gateway"] == "false":
 		e.Error = "its JSON gateway is switched off (enable-grpc-gateway): members and size are not known"
 	case e.Healthy:
 	case port.chain == nil:

@@ -338,6 +338,8 @@ func readSettings(n *reading, _ []string, text []byte) error {
 			n.Kubeadm = &KubeadmConfig{}
 		}
 		switch field {
+		case "apiVersion":
+			n.Kubeadm.APIVersion = value
 		case "kubernetesVersion":
 			n.Kubeadm.KubernetesVersion = value
 		case "controlPlaneEndpoint":

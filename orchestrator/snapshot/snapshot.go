@@ -39,6 +39,37 @@ type Snapshot struct {
 	// Nodes has one entry for each node of the cluster, in cluster order, also for those that could
 	// not be reached.
 	Nodes []Node `json:"nodes"`
+	// Gone are the nodes that could not be reached and that are left out for that, each with its
+	// failure: they count where members and nodes of the cluster do, and nothing is done there.
+	Gone []Node `json:"gone,omitempty"`
+}
+
+// WithGone is the snapshot in which the nodes that are left out are among the others.
+func (s Snapshot) WithGone() Snapshot {
+	s.Nodes, s.Gone = slices.Concat(s.Nodes, s.Gone), nil
+	return s
+}
+
+// WithoutGone is the snapshot in which those of these nodes that could not be reached are left out,
+// unless no control plane would stay.
+func (s Snapshot) WithoutGone(names []string) Snapshot {
+	was := s
+	gone := func(n Node) bool {
+		return n.Failure != nil && n.Failure.Kind == Unreachable && slices.Contains(names, n.Name)
+	}
+	var stay []Node
+	for _, n := range s.Nodes {
+		if gone(n) {
+			s.Gone = append(slices.Clone(s.Gone), n)
+		} else {
+			stay = append(stay, n)
+		}
+	}
+	s.Nodes = stay
+	if len(s.With(cluster.ControlPlane)) == 0 {
+		return was
+	}
+	return s
 }
 
 // Asked is when a node was asked: when the snapshot was taken, or before.
@@ -87,6 +118,9 @@ type Node struct {
 	Kubeadm *KubeadmConfig `json:"kubeadm,omitempty"`
 	// Etcd is the etcd member that runs on the node; nil if none was asked.
 	Etcd *Etcd `json:"etcd,omitempty"`
+	// OtherEtcd are its members of other etcd clusters, by the name of the cluster, such as
+	// "etcd-events".
+	OtherEtcd map[string]*Etcd `json:"otherEtcd,omitempty"`
 	// Digests are SHA-256 sums, hexadecimal, of what must never change: CA certificates and keys,
 	// service account keys, the encryption configuration.
 	Digests map[string]string `json:"digests,omitempty"`
@@ -108,7 +142,7 @@ type Node struct {
 	Secrets []Secret `json:"secrets,omitempty"`
 	// Results are the outcomes of commands by name: kubeadm-version, kubeadm-config, readyz,
 	// kubelet-access, trust (if the API server did not report all), secrets, apiserver-log,
-	// kubelet-log, etcd-log.
+	// kubelet-log, etcd-log, and the log of another etcd cluster's member.
 	Results map[string]Result `json:"results,omitempty"`
 	// View is the cluster as this node's API server reports it; nil if the API server could not be
 	// asked.
@@ -231,7 +265,7 @@ type Disk struct {
 // pod or a unit, not a pod of a user.
 type Process struct {
 	// Name of the component: kube-apiserver, kube-controller-manager,
-	// kube-scheduler, etcd, kubelet, kube-vip.
+	// kube-scheduler, etcd, kubelet, kube-vip, or that of another etcd cluster.
 	Name string `json:"name"`
 	PID  int    `json:"pid"`
 	// Started is when it began, to a hundredth of a second.
@@ -269,7 +303,9 @@ type Probe struct {
 
 // KubeadmConfig is the public part of a kubeadm ClusterConfiguration.
 type KubeadmConfig struct {
-	Path                 string `json:"path"`
+	Path string `json:"path"`
+	// APIVersion is that of the document, such as "kubeadm.k8s.io/v1beta4".
+	APIVersion           string `json:"apiVersion,omitempty"`
 	KubernetesVersion    string `json:"kubernetesVersion,omitempty"`
 	ControlPlaneEndpoint string `json:"controlPlaneEndpoint,omitempty"`
 	CertificatesDir      string `json:"certificatesDir,omitempty"`
@@ -493,10 +529,11 @@ func (n Node) KubeletConf() string {
 // KubeletPair is the kubelet's client file.
 const KubeletPair = "kubelet-client-current.pem"
 
-// Unjoined reports whether a worker has not joined yet: operators find that certificates have
-// expired while they add a node. Kubespray starts the kubelet before the node joins, which makes
-// itself a serving certificate and exits without kubelet.conf, and it gives the machine
-// certificates of etcd's clients.
+// Unjoined reports whether a worker has not joined yet, or was removed: no kubelet runs there, and it has
+// no credentials, or the API server does not know it and its kubelet is stopped. Operators find that
+// certificates have expired while they add a node, and a removed one must not come back. Kubespray starts
+// the kubelet before the node joins, which makes itself a serving certificate and exits without
+// kubelet.conf, and it gives the machine certificates of etcd's clients.
 func (s Snapshot) Unjoined(n Node) bool {
 	if n.Failure != nil || !n.Is(cluster.Worker) || n.Is(cluster.ControlPlane) || n.Is(cluster.Etcd) {
 		return false
@@ -508,6 +545,9 @@ func (s Snapshot) Unjoined(n Node) bool {
 	if v, reported := s.View(); reported {
 		if _, known := v.Nodes[s.NameOf(n)]; known {
 			return false
+		}
+		if len(v.Nodes) > 0 && (!unit || kubelet.Active == "inactive") { // removed, or never there
+			return true
 		}
 	}
 	joins := func(file string) bool {

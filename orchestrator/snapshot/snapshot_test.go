@@ -90,6 +90,15 @@ func TestUnjoined(t *testing.T) {
 		{"an etcd node alone", w1(func(n *snapshot.Node) { n.Roles = []cluster.Role{cluster.Etcd} }), false},
 		{"the API server knows it", tc.View(func(v *snapshot.View) { v.Nodes["w1"] = "Unknown" }), false},
 		{"it has a kubelet.conf", w1(func(n *snapshot.Node) { n.Kubeconfigs = []snapshot.Kubeconfig{{Path: "/etc/kubernetes/kubelet.conf"}} }), false},
+		{"it was removed, and its kubelet is stopped", func(s *snapshot.Snapshot) {
+			*s = tc.Healthy(tc.Single(), tc.On("w1", tc.Stopped("kubelet")), tc.View(func(v *snapshot.View) { delete(v.Nodes, "w1") }))
+		}, true},
+		{"its kubelet is stopped, and the API server knows it", func(s *snapshot.Snapshot) {
+			*s = tc.Healthy(tc.Single(), tc.On("w1", tc.Stopped("kubelet")))
+		}, false},
+		{"its kubelet is stopped, and no API server answers", func(s *snapshot.Snapshot) {
+			*s = tc.Healthy(tc.Single(), tc.On("w1", tc.Stopped("kubelet")), tc.On("cp1", tc.Refused()))
+		}, false},
 		{"nothing is known of it", w1(tc.Unknown(snapshot.Unreachable, "gone")), false},
 	} {
 		s := tc.Healthy(tc.Single(), tc.Unjoined("w1"))

@@ -137,7 +137,13 @@ func (s Snapshot) signs(ca certs.Certificate, bundle []certs.Certificate) bool {
 }
 
 // hostEtcdSettings name the files of etcd's members and of its clients.
-var hostEtcdSettings = []string{"etcd.cert-file", "etcd.peer-cert-file", "kube-apiserver.etcd-certfile"}
+var hostEtcdSettings = func() []string {
+	out := []string{"kube-apiserver.etcd-certfile"}
+	for _, e := range certs.EtcdClusters() {
+		out = append(out, e.Name+".cert-file", e.Name+".peer-cert-file")
+	}
+	return out
+}()
 
 // unusedHostEtcd: the directory is of an etcd that nothing on the node uses, or the file is one that
 // no component names and that has no key, or is that of a host that neither the inventory nor a

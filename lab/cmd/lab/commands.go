@@ -122,6 +122,8 @@ func upCommand() *cobra.Command {
 		"kubespray: with the inventory, group_vars, owners and files that a deployment leaves")
 	f.IntVar(&spec.EtcdNodes, "etcd-nodes", 0,
 		"number of machines of their own for etcd (odd; default: etcd on the control planes)")
+	f.BoolVar(&spec.EtcdEvents, "etcd-events", false,
+		"run a second etcd cluster for events, as Kubespray does with etcd_events_cluster_setup")
 	f.BoolVar(&spec.AlsoWorkers, "also-workers", false,
 		"make the control planes workers, too (without workers they always are)")
 	f.BoolVar(&spec.LoadBalancer, "load-balancer", false,

@@ -52,4 +52,8 @@ KINDS = (
     {'kind': 'etcd-other-peer-ca', 'base': 'setting', 'path': 'etcd.peer-trusted-ca-file', 'key': '', 'signer': 'self-signed', 'authority': 'etcd-other-ca', 'copy': True},
     {'kind': 'etcd-other-server', 'base': 'setting', 'path': 'etcd.cert-file', 'key': 'etcd.key-file', 'signer': 'etcd-other-ca', 'authority': '', 'copy': True},
     {'kind': 'etcd-other-peer', 'base': 'setting', 'path': 'etcd.peer-cert-file', 'key': 'etcd.peer-key-file', 'signer': 'etcd-other-ca', 'authority': '', 'copy': True},
+    {'kind': 'etcd-events-other-member-ca', 'base': 'setting', 'path': 'etcd-events.trusted-ca-file', 'key': '', 'signer': 'self-signed', 'authority': 'etcd-other-ca', 'copy': True},
+    {'kind': 'etcd-events-other-peer-ca', 'base': 'setting', 'path': 'etcd-events.peer-trusted-ca-file', 'key': '', 'signer': 'self-signed', 'authority': 'etcd-other-ca', 'copy': True},
+    {'kind': 'etcd-events-other-server', 'base': 'setting', 'path': 'etcd-events.cert-file', 'key': 'etcd-events.key-file', 'signer': 'etcd-other-ca', 'authority': '', 'copy': True},
+    {'kind': 'etcd-events-other-peer', 'base': 'setting', 'path': 'etcd-events.peer-cert-file', 'key': 'etcd-events.peer-key-file', 'signer': 'etcd-other-ca', 'authority': '', 'copy': True},
 )

@@ -15,7 +15,7 @@ etcd_post() {
 # etcd_client: finds this node's client certificate for its own etcd.
 etcd_client() {
   pki=$(pki_or_default)
-  etcd_at "$(of_etcd listen-client-urls ETCD_LISTEN_CLIENT_URLS)"
+  etcd_at "$(of_etcd listen-client-urls)" 2379
   etcd_address=$value
   etcd_ca=$KSCERT_ETCD_DIR/ca.pem
   for etcd_cert in "$KSCERT_ETCD_DIR"/admin-*.pem; do

@@ -35,8 +35,8 @@ certificate_files() {
   for flag in root-ca-file client-ca-file cluster-signing-cert-file requestheader-client-ca-file; do
     named kube-controller-manager "$flag"
   done
-  of_etcd trusted-ca-file ETCD_TRUSTED_CA_FILE
-  of_etcd peer-trusted-ca-file ETCD_PEER_TRUSTED_CA_FILE
+  of_members trusted-ca-file
+  of_members peer-trusted-ca-file
   kubelet_says clientCAFile
 }
 

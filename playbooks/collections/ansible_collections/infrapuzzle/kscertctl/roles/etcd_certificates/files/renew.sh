@@ -23,14 +23,17 @@ nameless() {
 # A certificate of an unknown host on a node that does not use the host's etcd is a leftover, and so
 # is one without a key that no component names (orchestrator/snapshot, Snapshot.Unused).
 hosts=" ${KSCERT_HOSTS:-} " here_used='' elsewhere='' in_use=''
-for file in "$(of_etcd cert-file ETCD_CERT_FILE)" "$(of_etcd peer-cert-file ETCD_PEER_CERT_FILE)" \
-  "$(named kube-apiserver etcd-certfile)"; do
+while IFS= read -r file; do
   [ -n "$file" ] || continue
   host "$file"
   hosts="$hosts$host " in_use="$in_use$file
 "
   if same "${file%/*}" "$dir"; then here_used=yes; else elsewhere=yes; fi
-done
+done <<END
+$(of_members cert-file)
+$(of_members peer-cert-file)
+$(named kube-apiserver etcd-certfile)
+END
 [ -z "$elsewhere" ] || [ -n "$here_used" ] || exit 0
 
 # A name may be a link to another, such as that of the first control plane's client certificate on

@@ -72,7 +72,7 @@ read_settings() {
   set --
   for f in "$conf"/manifests/kube-apiserver.yaml "$conf"/manifests/kube-controller-manager.yaml \
     "$conf"/manifests/kube-scheduler.yaml "$conf"/manifests/etcd.yaml "$conf"/manifests/kube-vip.y*ml \
-    "$root/etc/etcd.env" "$config" "$kubelet_conf"; do
+    $(env_files) "$config" "$kubelet_conf"; do
     [ -f "$f" ] && set -- "$@" "$f"
   done
   while IFS= read -r f; do
@@ -81,26 +81,36 @@ read_settings() {
 $kubelet_configs
 END
   [ $# = 0 ] || awk -v tmp="$tmp" -v kubeadm="$config" -v kubeconfig="$kubelet_conf" -v flags_of_files="$file_flags" \
-    "$structure$plainly$reader$static_pod$of_kubelet"'
+    "$structure$reader$static_pod$of_kubelet$of_kubeadm"'
     function put(name, value) {
       gsub(/["\047\r]/, "", value)
       if (value != "") print "|" name " " value
     }
     BEGIN {
-      n = split(flags_of_files " advertise-address bind-address secure-port etcd-servers root-ca-file " \
-        "cluster-signing-cert-file listen-client-urls listen-client-http-urls enable-grpc-gateway listen-peer-urls " \
+      n = split(flags_of_files " advertise-address bind-address secure-port etcd-servers etcd-servers-overrides " \
+        "root-ca-file cluster-signing-cert-file listen-client-urls listen-client-http-urls enable-grpc-gateway listen-peer-urls " \
         "data-dir name sni-cert-file-2 sni-cert-file-3 sni-cert-file-4", names, " ")
       for (i = 1; i <= n; i++) wanted[names[i]] = 1
     }
     function leaf(path, value) {
-      if (files ~ /kubelet/) { if ((path = setting_of_kubelet(path)) != "") of[path] = from_there(path, value) }
+      if (FILENAME == kubeadm) of_document(path, value)
+      else if (files ~ /kubelet/) { if ((path = setting_of_kubelet(path)) != "") of[path] = from_there(path, value) }
       else if (file != "kube-vip") of_pod(path, value)
       else if (path ~ /\/hostPath\/path$/ && value ~ /([.]conf|config)$/) put("kube-vip.kubeconfig", value)
     }
-    # reported: prints the kubelet settings of the previous file.
+    function cluster_setting(path, value) {
+      if (path ~ /^(apiVersion|kubernetesVersion|controlPlaneEndpoint|certificatesDir|encryptionAlgorithm)$/)
+        put("kubeadm." path, value)
+      else if (path == "featureGates/PublicKeysECDSA" && value ~ /true/)
+        put("kubeadm.encryptionAlgorithm", "ECDSA-P256")
+      else if (path ~ /^apiServer\/certSANs(\/[0-9]+)?$/) put("kubeadm.certSANs", value)
+      else if (path ~ /^etcd\/external\/endpoints(\/[0-9]+)?$/) put("kubeadm.endpoints", value)
+    }
+    # reported: prints the settings of the previous file.
     function reported(i) {
+      document_ended()
       new_file()
-      if (file == "etcd.env") for (i = 1; i <= n; i++) put("etcd." names[i], flags[names[i]])
+      if (sub(/[.]env$/, "", file)) for (i = 1; i <= n; i++) put(file "." names[i], flags[names[i]])
       else if (file != "") {
         given(file)
         for (i = 1; i <= n; i++) put(file "." names[i], flags[names[i]])
@@ -109,7 +119,7 @@ END
     }
     FNR == 1 {
       reported()
-      file = top = list = quote = ""
+      file = quote = ""
       block = -1
       if (files == "" && FILENAME != kubeadm && FILENAME != kubeconfig) {
         file = FILENAME
@@ -119,24 +129,7 @@ END
     }
     FNR > 5000 { next }
     files ~ /kubelet/ { read_line($0); next }
-    FILENAME == kubeadm {
-      $0 = plain($0)
-      if (match($0, /^["\047]?[A-Za-z]+["\047]?[ \t]*:/)) { # kubeadm accepts a quoted key, and a blank after it
-        key = substr($0, 1, RLENGTH)
-        gsub(/["\047 \t]/, "", key)
-        $0 = key substr($0, RLENGTH + 1)
-      }
-      if ($0 ~ /^[A-Za-z-]/) top = $1
-      if ($0 ~ /^(kubernetesVersion|controlPlaneEndpoint|certificatesDir|encryptionAlgorithm):/)
-        put("kubeadm." substr($1, 1, length($1) - 1), $2)
-      else if (top == "featureGates:" && $1 == "PublicKeysECDSA:" && $2 ~ /true/)
-        put("kubeadm.encryptionAlgorithm", "ECDSA-P256")
-      else if ((top == "apiServer:" && $1 == "certSANs:") || (top == "etcd:" && $1 == "endpoints:"))
-        list = substr($1, 1, length($1) - 1)
-      else if (list != "" && $1 == "-") put("kubeadm." list, $2)
-      else list = ""
-      next
-    }
+    FILENAME == kubeadm { read_document($0); next }
     FILENAME == kubeconfig {
       $0 = structured($0)
       gsub(/["\047\r]/, "")
@@ -145,7 +138,7 @@ END
         put("kubelet." substr($1, 1, length($1) - 1), $2)
       next
     }
-    file == "etcd.env" {
+    file ~ /[.]env$/ {
       sub(/^[ \t]+/, "")
       eq = index($0, "=")
       if ($0 !~ /^ETCD_/ || eq == 0) next
@@ -636,7 +629,7 @@ watched() {
     }
     within && !margin && match(line, /^ +[^ ]/) { margin = RLENGTH - 1 }
     END { reported() }' "$@"
-  for f in "$config" "$root/etc/etcd.env" "$conf/kubelet.env" $kubelet_configs; do
+  for f in "$config" $(env_files) "$conf/kubelet.env" $kubelet_configs; do
     [ ! -f "$f" ] || ! plain "$f" || set -- "$@" "$f"
   done
   [ $# = 0 ] || sha256sum "$@" | sed -n 's/^\([0-9a-f]\{64\}\)  /@@WATCH \1 /p'
@@ -702,7 +695,8 @@ disks() {
   until [ -e "${backups:=/}" ]; do
     case $backups in */*) backups=${backups%/*} ;; *) backups=/ ;; esac
   done
-  set -- "$conf" "$root/var/lib/kubelet" /var/lib/etcd /var/lib/containerd /var "$backups"
+  set -- "$conf" "$root/var/lib/kubelet" /var/lib/containerd /var "$backups"
+  for name in $etcd_clusters; do set -- "$@" "/var/lib/${name%|*}"; done
   timeout 3 df -k --output=avail,size,iavail,target "$@" 2>/dev/null |
     while read -r free size inodes mount; do
       [ "$inodes" != - ] || inodes=-1
@@ -712,7 +706,9 @@ disks() {
 
 # units: the systemd units that are loaded, their restarts and how long they have been active.
 units() {
-  timeout 5 systemctl show kubelet.service etcd.service containerd.service crio.service docker.service \
+  set --
+  for name in $etcd_clusters; do set -- "$@" "${name%|*}.service"; done
+  timeout 5 systemctl show kubelet.service "$@" containerd.service crio.service docker.service \
     -p Id -p LoadState -p ActiveState -p SubState -p NRestarts -p ActiveEnterTimestampMonotonic 2>/dev/null |
     awk -F= -v up="$uptime" '
       function flush() {
@@ -779,9 +775,23 @@ processes() {
     # The kernel truncates names to 15 characters.
     kube-controller:*kube-controller-manager*) name=kube-controller-manager ;;
     kube-controller:*) continue ;;
+    etcd:*) etcd_process "/proc/$pid" ;;
     esac
     record "PROCESS $name $pid $started"
   done 2>/dev/null | head -n 50
+}
+
+# etcd_process DIRECTORY: leaves in $name the cluster of a process of etcd: that of its unit, or of its
+# data, which a unit that starts a container gives it.
+etcd_process() {
+  for cluster in $etcd_clusters; do
+    cluster=${cluster%|*}
+    setting "$cluster.data-dir" ''
+    if grep -qs "/$cluster\.service" "$1/cgroup" ||
+      { [ -n "$value" ] && tr '\0' '\n' 2>/dev/null <"$1/environ" | grep -qxF "ETCD_DATA_DIR=$value"; }; then
+      name=$cluster
+    fi
+  done
 }
 
 # client OPTION...: a TLS client without trusted CAs; loading those of the system takes four times
@@ -1117,33 +1127,35 @@ ask_control_plane() {
   }
 }
 
-# ask_etcd: the member on this node, with its own serving certificate. If it has a separate port for
-# HTTP, the other port does not answer HTTP. Requests that may hang without a quorum come last.
+# ask_etcd NAME PORT: the member on this node, with its own serving certificate. If it has a separate
+# port for HTTP, the other port does not answer HTTP. Requests that may hang without a quorum come
+# last.
 ask_etcd() {
-  setting etcd.cert-file ''
+  etcd_name=$1
+  setting "$1.cert-file" ''
   crt=$value
-  setting etcd.key-file ''
+  setting "$1.key-file" ''
   key=$value
-  setting etcd.listen-peer-urls ''
+  setting "$1.listen-peer-urls" ''
   url "$value"
   peer=$value
-  setting etcd.listen-client-urls ''
-  if [ -n "$value" ] || has_role etcd; then etcd_at "$value"; fi
+  setting "$1.listen-client-urls" ''
+  if [ -n "$value" ] || { [ "$1" = etcd ] && has_role etcd; }; then etcd_at "$value" "$2"; fi
   # A client without a certificate would be answered too, but etcd's log would report it.
   set --
   [ -f "$crt" ] && [ -f "$key" ] && set -- -cert "$crt" -key "$key"
-  [ -z "$peer" ] || tls etcd-peer "$peer" "$@" &
+  [ -z "$peer" ] || tls "$etcd_name-peer" "$peer" "$@" &
   [ -n "$value" ] || return 0
-  tls etcd "$value" "$@" &
+  tls "$etcd_name" "$value" "$@" &
   client=$value
-  setting etcd.listen-client-http-urls "https://$client"
+  setting "$etcd_name.listen-client-http-urls" "https://$client"
   urls=$value
   url "$urls"
   case $urls in
-  http://*) set -- plainly etcd "$value" ;;
+  http://*) set -- plainly "$etcd_name" "$value" ;;
   *)
     [ $# != 0 ] || return 0
-    set -- http etcd "$value" "$@"
+    set -- http "$etcd_name" "$value" "$@"
     ;;
   esac
   {
@@ -1228,13 +1240,16 @@ logs() {
     last_words kube-apiserver
     kubelet_too=1
   fi
-  if [ -f "$tmp/http.etcd" ] && ! grep -q '"health":"true"' "$tmp/http.etcd"; then
-    if [ -f "$conf/manifests/etcd.yaml" ]; then
+  for member in $etcd_clusters; do
+    member=${member%|*}
+    if [ ! -f "$tmp/http.$member" ] || grep -q '"health":"true"' "$tmp/http.$member"; then
+      continue
+    elif [ "$member" = etcd ] && [ -f "$conf/manifests/etcd.yaml" ]; then
       last_words etcd
     else
-      show etcd-log 3 journalctl -u etcd -n 8 -o cat --no-pager
+      show "$member-log" 3 journalctl -u "$member" -n 8 -o cat --no-pager
     fi
-  fi
+  done
   case $units in *'UNIT kubelet active '*) ;; *'UNIT kubelet '*) kubelet_too=1 ;; esac
   [ -n "$kubelet_too" ] || return 0
   # In a healthy cluster the API reports the version, and asking the kubelet takes longer than all
@@ -1278,7 +1293,9 @@ collect() {
   unset IFS
   api=
   if has_role control-plane; then ask_control_plane; fi
-  if [ -n "$openssl" ]; then ask_etcd; fi
+  for member in $etcd_clusters; do
+    [ -z "$openssl" ] || ask_etcd "${member%|*}" "${member#*|}"
+  done
   if has_role control-plane || has_role worker; then
     ask_kubelet
     [ "${KSCERT_TRUST:-no}" = no ] || pods_trust >"$tmp/result.pods" &

@@ -128,8 +128,7 @@ distrusts() {
   [ -n "${KSCERT_CA_RENEWAL:-}" ] || return 1
   case $1 in
   etcd)
-    older "$(of_etcd trusted-ca-file ETCD_TRUSTED_CA_FILE)" \
-      "$(of_etcd peer-trusted-ca-file ETCD_PEER_TRUSTED_CA_FILE)"
+    older "$(of_etcd trusted-ca-file "$etcd")" "$(of_etcd peer-trusted-ca-file "$etcd")"
     ;;
   kube-apiserver) older "$(named kube-apiserver etcd-cafile)" ;;
   kube-controller-manager) older "$(named kube-controller-manager root-ca-file)" ;;
@@ -206,56 +205,71 @@ back() {
   done
 }
 
-# etcd reads its certificates at every handshake: it is restarted only if what it serves shows that
-# this one does not.
-etcd_file=$(named etcd cert-file)
-[ -f "$etcd_file" ] || etcd_file=$pki/etcd/server.crt
-etcd_unit=
-if systemctl cat etcd >/dev/null 2>&1; then
-  etcd_unit=etcd.service
-  etcd_file=$(etcd_env ETCD_CERT_FILE)
-fi
-
-etcd_at "$(of_etcd listen-client-urls ETCD_LISTEN_CLIENT_URLS)"
-etcd_address=$value
-
-# etcd_older: it started before its certificate was written, or the unit does not run. A member
-# without a quorum yet does not answer when asked what it serves.
-etcd_older() {
-  running=${etcd_unit:-$(containers etcd)}
-  older "$etcd_file"
-}
-etcd_distrusts() {
-  running=${etcd_unit:-$(containers etcd)}
-  [ -n "$running" ] && distrusts etcd
-}
-etcd_serves() { [ ! -f "$etcd_file" ] || [ "$(served "$etcd_address")" = "$(fingerprint "$etcd_file")" ]; }
-
-# etcd_back: it serves the certificate on disk, and trusts it.
-etcd_back() {
-  if etcd_distrusts; then
-    echo 'etcd has not been restarted since its CA was renewed'
-    return 1
-  fi
-  etcd_serves && return 0
-  echo "etcd does not serve $etcd_file on $etcd_address"
-  return 1
-}
-
-# restart_etcd: unless it serves the certificate on disk, or will.
-restart_etcd() {
-  etcd_distrusts || { etcd_older && ! etcd_serves; } || return 0
-  ! checking "restart etcd" || return 0
-  if [ -n "$etcd_unit" ]; then
-    systemctl restart --no-block etcd
-    changed "restarted etcd"
-    return 0
-  fi
-  for id in $(containers etcd); do
-    stop "$id"
-    changed "restarted etcd"
+# each_member COMMAND: for each cluster of etcd with a member here, until one fails: with its name in
+# $etcd, its unit, unless it is a static pod, in $etcd_unit, its certificate in $etcd_file and its
+# address in $etcd_address.
+each_member() {
+  for cluster in $etcd_clusters; do
+    etcd=${cluster%|*} etcd_unit=
+    etcd_file=$(of_etcd cert-file "$etcd")
+    if systemctl cat "$etcd" >/dev/null 2>&1; then
+      etcd_unit=$etcd.service
+      etcd_file=$(etcd_env "$etcd" cert-file)
+    elif [ "$etcd" != etcd ]; then
+      continue
+    fi
+    [ -n "$etcd_unit" ] || [ -f "$etcd_file" ] || etcd_file=$pki/etcd/server.crt
+    etcd_at "$(of_etcd listen-client-urls "$etcd")" "${cluster#*|}"
+    etcd_address=$value
+    "$1" || return 1
   done
 }
+
+# etcd reads its certificates at every handshake: it is restarted only if what it serves shows that
+# this one does not.
+#
+# member_older: it started before its certificate was written, or the unit does not run. A member
+# without a quorum yet does not answer when asked what it serves.
+member_older() {
+  running=${etcd_unit:-$(containers "$etcd")}
+  older "$etcd_file"
+}
+member_distrusts() {
+  running=${etcd_unit:-$(containers "$etcd")}
+  [ -n "$running" ] && distrusts etcd
+}
+member_serves() { [ ! -f "$etcd_file" ] || [ "$(served "$etcd_address")" = "$(fingerprint "$etcd_file")" ]; }
+member_trusts() { ! member_distrusts; }
+etcd_distrusts() { ! each_member member_trusts; }
+
+# member_back: it serves the certificate on disk, and trusts it. Whether another cluster than the main
+# one has its quorum, without which a member serves nothing, a gate waits for.
+member_back() {
+  if member_distrusts; then
+    echo "$etcd has not been restarted since its CA was renewed"
+    return 1
+  fi
+  [ "$etcd" = etcd ] && ! member_serves || return 0
+  echo "$etcd does not serve $etcd_file on $etcd_address"
+  return 1
+}
+etcd_back() { each_member member_back; }
+
+# restart_member: unless it serves the certificate on disk, or will.
+restart_member() {
+  member_distrusts || { member_older && ! member_serves; } || return 0
+  ! checking "restart $etcd" || return 0
+  if [ -n "$etcd_unit" ]; then
+    systemctl restart --no-block "$etcd"
+    changed "restarted $etcd"
+    return 0
+  fi
+  for id in $(containers "$etcd"); do
+    stop "$id"
+    changed "restarted $etcd"
+  done
+}
+restart_etcd() { each_member restart_member; }
 
 # unread FILE...: kubectl cannot read one of these kubeconfigs, so no component can; which
 # stays in $unreadable.

@@ -96,6 +96,24 @@ plainly='
     return line ~ /^["\047]?kind["\047]?[ \t]*:[ \t]+["\047]?ClusterConfiguration["\047]?[ \t]*(#.*)?$/
   }
 '
+# of_kubeadm: awk that finds the settings of the cluster among the documents of a kubeadm configuration,
+# read with reader: kubeadm.k8s.io/v1beta1 to v1beta4 and v1 have those that are read here by the same
+# names (kubernetes, cmd/kubeadm/app/apis/kubeadm). The caller passes each line to read_document(), each
+# leaf to of_document(), and defines cluster_setting(path, value).
+of_kubeadm='
+  function of_document(path, value) { paths[++documented] = path; scalars[documented] = value }
+  function read_document(line) { if (line ~ /^---/) document_ended(); read_line(line) }
+  function document_ended(i, kind, version) {
+    for (i = 1; i <= documented; i++) {
+      if (paths[i] == "kind") kind = scalars[i]
+      if (paths[i] == "apiVersion") version = scalars[i]
+    }
+    if (kind ~ /^(ClusterConfiguration)?$/ && version ~ /^(kubeadm[.]k8s[.]io\/.*)?$/)
+      for (i = 1; i <= documented; i++) cluster_setting(paths[i], scalars[i])
+    documented = 0
+  }
+'
+
 # not_plain FILE: why a configuration is not understood. YAML can have a value on the next line, in
 # a block, with an anchor or a tag: for a directory, none of these is taken for a path.
 not_plain() {
@@ -105,9 +123,17 @@ not_plain() {
     of_cluster($0) {found = 1}
     /^["\047]?certificatesDir["\047]?[ \t]*:/ && !/:[ \t]+["\047]?\// {odd = 1}
     END {if (!found) print "kind: ClusterConfiguration"; else if (odd) print "certificatesDir: and a path"}' "$1")
-  [ -n "$not_said" ] &&
+  if [ -n "$not_said" ]; then
     printf '%s %s\n' "no line of $1 says $not_said. Written as kubeadm does it is with:" \
       "kubeadm config migrate --old-config $1 --new-config NEW"
+    return
+  fi
+  not_said=$(top_level apiVersion)
+  case $not_said in
+  '' | kubeadm.k8s.io/v1beta[1-4] | kubeadm.k8s.io/v1) return 1 ;;
+  esac
+  printf '%s %s\n' "$1 is of $not_said, which is not read here, but kubeadm.k8s.io/v1beta1 to v1beta4 and v1 are." \
+    "With a kubeadm that reads both: kubeadm config migrate --old-config $1 --new-config NEW"
 }
 
 # misspelt: awk that finds in a line of a kubeconfig what is not read as it is meant: characters of

@@ -161,7 +161,7 @@ pki_or_default() {
 # exists.
 covered() {
   for path in "$conf" "${kubelet_conf##"$conf"/*}" "$(pki_or_default)" "$kubelet" "$kubelet_home/config.yaml" \
-    "$kubelet_home/kubeadm-flags.env" "$KSCERT_ETCD_DIR" "${KSCERT_ETCD_DIR%/*}/openssl.conf" "$root/etc/etcd.env" \
+    "$kubelet_home/kubeadm-flags.env" "$KSCERT_ETCD_DIR" "${KSCERT_ETCD_DIR%/*}/openssl.conf" $(env_files) \
     "$calico" "$cilium" "$home"; do
     [ -n "$path" ] || continue
     printf '%s\n' "$path"
@@ -188,17 +188,22 @@ same() { [ "$1" -ef "$2" ]; }
 # Snapshot.Unused).
 other() { [ -n "$2" ] && ! same "$1" "$2"; }
 
-# of_etcd FLAG SETTING: the file that a member here names so, as a static pod or as a unit.
+# of_etcd FLAG [CLUSTER]: what a member here has for a flag, as a static pod of the main cluster or as a
+# unit.
 of_etcd() {
-  file=$(named etcd "$1")
-  [ -n "$file" ] || file=$(etcd_env "$2")
+  file=
+  [ "${2:-etcd}" != etcd ] || file=$(named etcd "$1")
+  [ -n "$file" ] || file=$(etcd_env "${2:-etcd}" "$1")
   printf '%s\n' "$file"
 }
 
-# etcd_env NAME: a setting of etcd as a unit: of several the last, without the quotes and blanks
-# that systemd removes.
+# of_members FLAG: the same of each cluster's member here, one per line.
+of_members() { for cluster in $etcd_clusters; do of_etcd "$1" "${cluster%|*}"; done | sed '/^$/d'; }
+
+# etcd_env CLUSTER FLAG: the same of a unit: of several the last, without the quotes and blanks that
+# systemd removes.
 etcd_env() {
-  sed -n "s/^[[:space:]]*$1=//p" "$root/etc/etcd.env" 2>/dev/null | tail -n 1 |
+  sed -n "s/^[[:space:]]*ETCD_$(printf '%s' "$2" | tr 'a-z-' 'A-Z_')=//p" "$root/etc/$1.env" 2>/dev/null | tail -n 1 |
     sed "s/[[:space:]]*\$//; s/^\"\(.*\)\"\$/\1/; s/^'\(.*\)'\$/\1/"
 }
 
@@ -361,7 +366,7 @@ of_setting() {
   case $1 in
   '') ;;
   kubelet.*) kubelet_says "${1#*.}" ;;
-  etcd.*) of_etcd "${1#*.}" "ETCD_$(printf '%s' "${1#*.}" | tr 'a-z-' 'A-Z_')" ;;
+  etcd.* | etcd-*.*) of_etcd "${1#*.}" "${1%%.*}" ;;
   *) named "${1%%.*}" "${1#*.}" ;;
   esac
 }

@@ -50,18 +50,14 @@ cilium=$root/etc/cilium/certs
 administrator=$conf/admin.conf
 [ -s "$administrator" ] || [ ! -s "$conf/super-admin.conf" ] || administrator=$conf/super-admin.conf
 
-# top_level FIELD: the value of a field of kubeadm's configuration, quoted or not.
+# top_level FIELD: the value of a top-level field of the cluster in kubeadm's configuration.
 top_level() {
-  awk -v field="$1" "$plainly"'
-    { $0 = plain($0) }
-    match($0, "^[\"\047]?" field "[\"\047]?[ \t]*:[ \t]+") {
-      v = substr($0, RLENGTH + 1)
-      sub(/[ \t]+$/, "", v)
-      if (v ~ /^["\047]/) { q = substr(v, 1, 1); v = substr(v, 2); v = substr(v, 1, index(v, q) - 1) }
-      else sub(/[ \t]+#.*/, "", v)
-      print v
-      exit
-    }' "$config"
+  awk -v field="$1" "$reader$of_kubeadm"'
+    function leaf(path, value) { of_document(path, value) }
+    function cluster_setting(path, value) { if (path == field && !found++) print value }
+    FNR == 1 { new_file() }
+    { read_document($0) }
+    END { document_ended() }' "$config"
 }
 
 # find_pki: leaves in $value the certificate directory by the node's own name for it: kubeadm's
@@ -162,6 +158,9 @@ api_at() {
   value=$value:${2:-6443}
 }
 
-# etcd_at URLS: where to reach this node's own member, from its listen-client-urls or nothing, in
+# etcd_at URLS PORT: where to reach this node's own member, from its listen-client-urls or nothing, in
 # $value.
-etcd_at() { url "${1:-https://127.0.0.1:2379}"; }
+etcd_at() { url "${1:-https://127.0.0.1:$2}"; }
+
+# env_files: the environment files of the units of etcd, one per line.
+env_files() { for name in $etcd_clusters; do printf '%s\n' "$root/etc/${name%|*}.env"; done; }
