@@ -429,8 +429,8 @@ func TestExternalVerifiers(t *testing.T) {
 				switch component {
 				case "kube-apiserver":
 					n.apiServerPod([]string{"--" + flag + "=" + file}, n.conf+" "+n.conf)
-				case "etcd":
-					n.write(n.root()+"/etc/etcd.env", []byte("ETCD_"+strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))+"="+file+"\n"), 0o600)
+				default: // a member of an etcd cluster
+					n.write(n.root()+"/etc/"+component+".env", []byte("ETCD_"+strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))+"="+file+"\n"), 0o600)
 				case "kubelet":
 					n.write(n.root()+"/var/lib/kubelet/config.yaml", []byte("authentication:\n  x509:\n    clientCAFile: "+file+"\n"), 0o600)
 				}
