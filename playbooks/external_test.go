@@ -429,10 +429,10 @@ func TestExternalVerifiers(t *testing.T) {
 				switch component {
 				case "kube-apiserver":
 					n.apiServerPod([]string{"--" + flag + "=" + file}, n.conf+" "+n.conf)
-				default: // a member of an etcd cluster
-					n.write(n.root()+"/etc/"+component+".env", []byte("ETCD_"+strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))+"="+file+"\n"), 0o600)
 				case "kubelet":
 					n.write(n.root()+"/var/lib/kubelet/config.yaml", []byte("authentication:\n  x509:\n    clientCAFile: "+file+"\n"), 0o600)
+				default: // a member of an etcd cluster
+					n.write(n.root()+"/etc/"+component+".env", []byte("ETCD_"+strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))+"="+file+"\n"), 0o600)
 				}
 				if out, errs, err := n.run(external(t, "check.sh", signed)); err == nil || !strings.Contains(errs, "is not valid under "+file+": ") {
 					t.Errorf("%v: %s%s", err, out, errs)
