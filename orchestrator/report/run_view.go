@@ -77,6 +77,9 @@ type backupRow struct {
 
 func view(r Run) runView {
 	v := runView{Run: r, Title: "Run " + r.Run, Badge: string(r.Outcome.Status), Facts: facts(r), Caveats: caveats(r)}
+	if r.Run == "" {
+		v.Title = "Run without a record"
+	}
 	if r.Of != "" {
 		v.Title = fmt.Sprintf("Run %s, rollback of run %s", r.Run, r.Of)
 	}
