@@ -88,20 +88,11 @@ resumed and rolled back. It never makes a new key.`,
   kscertctl ca renew -i inventory.ini --ca etcd --validity 10y`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			opts := flags.options(s)
-			var err error
-			if opts.Thresholds, err = flags.verdict.thresholds(cmd); err != nil {
+			opts, err := flags.authorities(cmd, s, validity)
+			if err != nil {
 				return err
 			}
-			if opts.CAValidity, err = parseValidity(validity); err != nil {
-				return usage(cmd, err)
-			}
-			for _, name := range cas.values {
-				opts.RenewCAs = append(opts.RenewCAs, plan.CA(name))
-			}
-			if len(opts.RenewCAs) == 0 {
-				opts.RenewCAs = plan.CAs()
-			}
+			opts.RenewCAs = chosenCAs(cas, plan.CAs())
 			return flags.run(cmd, s, opts)
 		},
 	}
@@ -229,6 +220,30 @@ const (
 	leastValidity = 30 * 24 * time.Hour
 	mostYears     = 200
 )
+
+// authorities returns the options of a command that makes CAs valid for as long as the text states.
+func (f *caFlags) authorities(cmd *cobra.Command, s Streams, validity string) (orchestrator.Options, error) {
+	opts := f.options(s)
+	var err error
+	if opts.Thresholds, err = f.verdict.thresholds(cmd); err != nil {
+		return opts, err
+	}
+	if opts.CAValidity, err = parseValidity(validity); err != nil {
+		return opts, usage(cmd, err)
+	}
+	return opts, nil
+}
+
+// chosenCAs are those that were named, or all.
+func chosenCAs(named words, all []plan.CA) (out []plan.CA) {
+	for _, name := range named.values {
+		out = append(out, plan.CA(name))
+	}
+	if len(out) == 0 {
+		return all
+	}
+	return out
+}
 
 // parseValidity parses a time such as 10y or 3650d; zero for an empty text.
 func parseValidity(text string) (time.Duration, error) {

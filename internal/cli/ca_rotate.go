@@ -42,20 +42,11 @@ before "servers" be rolled back.`,
   kscertctl ca rotate -i inventory.ini --until drop --stable-for 10m`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			opts := flags.options(s)
-			var err error
-			if opts.Thresholds, err = flags.verdict.thresholds(cmd); err != nil {
+			opts, err := flags.authorities(cmd, s, validity)
+			if err != nil {
 				return err
 			}
-			if opts.CAValidity, err = parseValidity(validity); err != nil {
-				return usage(cmd, err)
-			}
-			for _, name := range cas.values {
-				opts.RotateCAs = append(opts.RotateCAs, plan.CA(name))
-			}
-			if len(opts.RotateCAs) == 0 {
-				opts.RotateCAs = plan.RotatableCAs()
-			}
+			opts.RotateCAs = chosenCAs(cas, plan.RotatableCAs())
 			if len(until.values) > 1 {
 				return usage(cmd, errors.New("--until names one stage"))
 			}

@@ -477,8 +477,11 @@ func (f *fleetRunFlags) halfDone(c chosen, all []*member) (map[string][]string, 
 			continue
 		}
 		for _, was := range doc.Clusters {
+			if seen[was.Name] { // that is asked of the disk
+				continue
+			}
 			half, known := leftHalf(was)
-			if !known || seen[was.Name] {
+			if !known {
 				continue
 			}
 			seen[was.Name] = true
