@@ -11,6 +11,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"path/filepath"
 	"net/http"
 	"slices"
 	"strings"
@@ -136,7 +137,7 @@ func (w *Witness) verifyKept(ctx context.Context) error {
 			case is == digest:
 			case is == "":
 				errs = append(errs, fmt.Errorf("node %s: %s is gone", node, path))
-			case isCA && w.CAsRenewed, w.CAsRotated && rotated(path):
+			case isCA && w.CAsRenewed, w.rotated(path):
 			default:
 				errs = append(errs, fmt.Errorf("node %s: %s has changed", node, path))
 			}
@@ -145,11 +146,21 @@ func (w *Witness) verifyKept(ctx context.Context) error {
 	return sorted(errs)
 }
 
-// rotated reports whether a path is of a CA that can be rotated.
-func rotated(path string) bool {
+// rotated reports whether a path is of a CA that was rotated.
+func (w *Witness) rotated(path string) bool {
 	path = strings.TrimSuffix(path, keyOf)
-	return !strings.Contains(path, "etcd") && slices.ContainsFunc([]string{"/ca.crt", "/ca.key", "/front-proxy-ca.crt",
-		"/front-proxy-ca.key"}, func(name string) bool { return strings.HasSuffix(path, name) })
+	allowed := w.CAsRotated
+	if strings.Contains(path, "etcd") {
+		allowed = w.EtcdRotated
+	}
+	return allowed && slices.Contains([]string{"ca.crt", "ca.key", "front-proxy-ca.crt", "front-proxy-ca.key", "ca.pem",
+		"ca-key.pem"}, filepath.Base(path))
+}
+
+// ofRotation reports whether a path is that of the next or the former certificate of a CA.
+func ofRotation(path string) bool {
+	name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	return strings.HasSuffix(name, "-next") || strings.HasSuffix(name, "-former")
 }
 
 // verifyCertificates checks that whatever was there is there again, within its
@@ -186,7 +197,7 @@ func (w *Witness) verifyCertificates(ctx context.Context) error {
 			for _, cert := range list {
 				if err := valid(cert); err != nil {
 					fail("node %s: %s: %w", n.Name, path, err)
-				} else if path != kubeletServing && !signedBy(cert, cas) {
+				} else if path != kubeletServing && !ofRotation(path) && !signedBy(cert, cas) {
 					fail("node %s: %s: %q is not signed by the cluster's CA", n.Name, path, cert.Subject)
 				}
 			}
