@@ -20,7 +20,7 @@ func newCARotate(s Streams) *cobra.Command {
 		flags           caFlags
 		cas, until      words
 		validity        string
-		stages, rotates = names(diagnosis.Stages()), names(plan.RotatableCAs())
+		stages, rotates = names(diagnosis.Stages()), names(plan.CAs())
 	)
 	cmd := &cobra.Command{
 		Use:   "rotate -i INVENTORY",
@@ -46,7 +46,7 @@ before "servers" be rolled back.`,
 			if err != nil {
 				return err
 			}
-			opts.RotateCAs = chosenCAs(cas, plan.RotatableCAs())
+			opts.RotateCAs = chosenCAs(cas, plan.RotatedCAs())
 			if len(until.values) > 1 {
 				return usage(cmd, errors.New("--until names one stage"))
 			}
@@ -60,7 +60,7 @@ before "servers" be rolled back.`,
 	flags.register(cmd)
 	cas.only, until.only = rotates, stages
 	cmd.Flags().Var(&cas, "ca",
-		"rotate this CA: "+strings.Join(rotates, ", ")+"; separated by commas, may be repeated (default: both)")
+		"rotate this CA: "+strings.Join(rotates, ", ")+"; separated by commas, may be repeated (default: cluster,front-proxy)")
 	cmd.Flags().Var(&until, "until",
 		"last stage: "+strings.Join(stages, ", ")+" (default: the next one, except drop)")
 	cmd.Flags().StringVar(&validity, "validity", "",

@@ -13,8 +13,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// RotatableCAs are the CAs that can be rotated.
-func RotatableCAs() []CA { return []CA{ClusterCA, FrontProxyCA} }
+// RotatedCAs are the CAs that are rotated unless others are named: those for which no API server restarts.
+func RotatedCAs() []CA { return []CA{ClusterCA, FrontProxyCA} }
 
 // rotations are the states of the CAs that a user names.
 func rotations(s snapshot.Snapshot, cas []CA) []diagnosis.Rotation {
@@ -44,20 +44,52 @@ func (p Policy) rotation(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Dia
 	if err := cmp.Or(p.rotatable(s, d, all), cutOff(all, p.RotateStage)); err != nil {
 		return made, err
 	}
+	quorums, restarts := p.quorums(s), restartsEtcd(all, p.RotateStage)
 	b := builder{signer: func([]string) string { return "" }}
-	b.rotate(c, s, all, p)
+	b.rotate(c, s, all, p, quorums)
 	b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Why: proofs[p.RotateStage]})
-	allowed, err := p.knowsEnough(c, s, b.steps, false)
+	allowed, err := p.knowsEnough(c, s, b.steps, restarts)
+	for _, q := range quorums {
+		of := s.OfEtcd(q.of())
+		if restarts {
+			err = cmp.Or(err, keepsQuorum(q, of, nil, cluster.Names(of.Cluster().With(cluster.Etcd)),
+				"rotate the other CAs (--ca cluster,front-proxy), and that of etcd when it has a member to spare"))
+		}
+	}
 	if err != nil {
 		return made, err
 	}
 	if err := p.complete(&made, c, s, nil, b.steps); err != nil {
 		return made, err
 	}
-	made.Interruption = "no API server restarts, and no pod; a kubelet that restarts cuts kubectl exec, port-forward " +
-		"and logs -f"
+	made.Interruption = rotationInterruption(all, c, restarts)
 	made.Warnings = slices.Concat(allowed, rotationWarnings(s, all, p.RotateStage))
+	if restarts {
+		made.Notes = append(made.Notes, inWords(quorums)...)
+	}
 	return made, nil
+}
+
+// restartsEtcd reports whether a stage restarts the members of etcd and API servers, which read the CAs
+// that they trust only when they start.
+func restartsEtcd(all []diagnosis.Rotation, stage diagnosis.Stage) bool {
+	return rotatesEtcd(all) && (stage == diagnosis.StageTrust || stage == diagnosis.StageDrop)
+}
+
+func rotatesEtcd(all []diagnosis.Rotation) bool {
+	return slices.ContainsFunc(all, func(r diagnosis.Rotation) bool { return diagnosis.IsOfEtcd(r.CA) })
+}
+
+// rotationInterruption is what users of the cluster notice of a stage.
+func rotationInterruption(all []diagnosis.Rotation, c cluster.Cluster, restarts bool) string {
+	out := "no API server restarts, and no pod"
+	if restarts {
+		out = restartOfEtcd(c) + "; no pod restarts"
+	}
+	if slices.ContainsFunc(all, func(r diagnosis.Rotation) bool { return r.CA == certs.KubernetesCA }) {
+		out += "; a kubelet that restarts cuts kubectl exec, port-forward and logs -f"
+	}
+	return out
 }
 
 // proofs are what the last gate of each stage proves.
@@ -72,7 +104,7 @@ var proofs = map[diagnosis.Stage]string{
 
 // rotatable returns why the stage of a rotation cannot be planned; nil if it can.
 func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diagnosis.Rotation) error {
-	for _, n := range s.Nodes {
+	for _, n := range s.WithGone().Nodes {
 		if n.Failure != nil {
 			return &UnsupportedError{fmt.Sprintf(
 				"nothing is known of %s (%s): a CA is rotated on all nodes; see why with kscertctl diagnose -i "+
@@ -83,10 +115,9 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 	case p.selects():
 		return &UnsupportedError{
 			"a CA is rotated on every node that trusts it: omit --limit, --skip-phases and --until-phase"}
-	case slices.Contains(p.RotateCAs, EtcdCA):
-		return &UnsupportedError{
-			"the CA of etcd is not rotated by this version: name the others (--ca cluster,front-proxy)"}
-	case s.ExternalCA:
+	case slices.Contains(p.RotateCAs, EtcdCA) && !rotatesEtcd(rotations(s, []CA{EtcdCA})):
+		return &UnsupportedError{"--ca etcd: no node has a certificate of that CA; name another one"}
+	case s.ExternalCA && slices.ContainsFunc(p.RotateCAs, func(ca CA) bool { return ca != EtcdCA }):
 		return &UnsupportedError{
 			"the inventory sets kube_external_ca_mode: rotate the CA where its key is, then have certificates issued " +
 				"(kscertctl ca csr -i INVENTORY --dir DIR)"}
@@ -103,7 +134,12 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 		return nil
 	}
 	for _, r := range all {
-		for _, n := range s.With(cluster.ControlPlane) {
+		holders := r.Holders(s)
+		if len(holders) == 0 {
+			return &UnsupportedError{fmt.Sprintf(
+				"the key of %s is on no node: put the key back from a backup, or rotate the CA where its key is", r.CA)}
+		}
+		for _, n := range holders {
 			if err := replaceable(n, r.CA); err != nil {
 				return err
 			}
@@ -112,7 +148,7 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 	return nil
 }
 
-// replaceable returns why the CA of a control plane cannot be replaced by another one; nil if it can.
+// replaceable returns why the CA of a node cannot be replaced by another one; nil if it can.
 func replaceable(n snapshot.Node, name certs.Authority) error {
 	ca, ok := n.Authority(name)
 	several := slices.ContainsFunc(n.Certificates,
@@ -121,7 +157,7 @@ func replaceable(n snapshot.Node, name certs.Authority) error {
 	switch {
 	case !ok || ca.Key != certs.KeyMatches:
 		return &UnsupportedError{fmt.Sprintf(
-			"the key of %s is not on %s: put it there from another control plane, or rotate the CA where its key is",
+			"the key of %s is not on %s: put it there from another node, or rotate the CA where its key is",
 			name, n.Name)}
 	case several:
 		return &UnsupportedError{fmt.Sprintf(
@@ -170,6 +206,9 @@ func rotationWarnings(s snapshot.Snapshot, all []diagnosis.Rotation, stage diagn
 		case stage == diagnosis.StageServers:
 			out = append(out, fmt.Sprintf("after this stage the key of %s is another one, and no rollback leads "+
 				"behind it", r.CA))
+		case stage == diagnosis.StageDrop && diagnosis.IsOfEtcd(r.CA):
+			out = append(out, "other clients of etcd with certificates of the former CA, such as backup jobs, work no "+
+				"more after this stage")
 		case stage == diagnosis.StageDrop && r.CA == certs.KubernetesCA:
 			out = append(out, "users' kubeconfigs and client certificates of the former CA work no more after this "+
 				"stage")
@@ -187,46 +226,85 @@ func rotationWarnings(s snapshot.Snapshot, all []diagnosis.Rotation, stage diagn
 	return out
 }
 
+// stageWords are the title of each stage's steps, and the reason for them on control planes.
+var stageWords = map[diagnosis.Stage][2]string{
+	diagnosis.StageTrust: {"Trust both CAs", "files and kubeconfigs; what reads a CA only when it starts restarts: " +
+		"the kubelet, kube-controller-manager and kube-scheduler"},
+	diagnosis.StageClients: {"Give clients certificates of the next CA",
+		"components, administrators and the kubelet; kube-controller-manager signs with the next CA"},
+	diagnosis.StageServers: {"Serve certificates of the next CA",
+		"the CA and its key are replaced; the API server reloads its certificate"},
+	diagnosis.StageDrop: {"Trust the next CA alone",
+		"files and kubeconfigs; what reads a CA only when it starts restarts"},
+}
+
+// etcdWords are the reasons on nodes of etcd.
+var etcdWords = map[diagnosis.Stage]string{
+	diagnosis.StageTrust:   "etcd and API servers read the CA of etcd only when they start",
+	diagnosis.StageClients: "the API server and etcdctl present them at their next connection to etcd",
+	diagnosis.StageServers: "the CA and its key are replaced; members present them at the next connection",
+	diagnosis.StageDrop:    "etcd and API servers read the CA of etcd only when they start",
+}
+
 // rotate adds the steps of a stage.
-func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis.Rotation, p Policy) {
-	names, next := []certs.Authority{}, map[certs.Authority]string{}
-	ofCluster := false
+func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis.Rotation, p Policy, quorums []Quorum) {
+	names, next, signer := []certs.Authority{}, map[certs.Authority]string{}, ""
+	var keep []string
 	for _, r := range all {
 		names = append(names, r.CA)
-		ofCluster = ofCluster || r.CA == certs.KubernetesCA
 		if r.Next != nil {
 			next[r.CA] = r.Next.Fingerprint
 		}
+		holders := namesOf(r.Holders(s))
+		keep = append(keep, holders...)
+		if r.CA == certs.EtcdHostCA {
+			signer = holders[0]
+		}
 	}
+	inOrder := func(some []string) []string {
+		return slices.DeleteFunc(cluster.Names(c.Nodes), func(n string) bool { return !slices.Contains(some, n) })
+	}
+	ofEtcd, ofOthers := rotatesEtcd(all), slices.ContainsFunc(names, func(ca certs.Authority) bool { return !diagnosis.IsOfEtcd(ca) })
+	ofCluster := slices.Contains(names, certs.KubernetesCA)
 	step := func(stage diagnosis.Stage, nodes []string, title, why string) Step {
 		return Step{Action: CARotate, Stage: stage, Nodes: nodes, AtOnce: several(nodes), Authorities: names,
-			Next: next, Title: title, Why: why}
+			Next: next, Signer: signer, Title: title, Why: why}
 	}
-	controlPlanes := cluster.Names(c.With(cluster.ControlPlane))
-	if p.RotateStage == diagnosis.StageMake {
-		made := step(p.RotateStage, controlPlanes, "Make the next CAs",
-			"with new keys and other names, on "+controlPlanes[0]+"; the keys reach the other control planes "+
+	if keep = inOrder(keep); p.RotateStage == diagnosis.StageMake {
+		made := step(p.RotateStage, keep, "Make the next CAs",
+			"with new keys and other names, on one node; the keys reach the others that have a key of the CA now "+
 				"encrypted to each. Nothing uses them yet")
 		made.Validity = p.CAValidity
 		b.step(made)
 		return
 	}
-	what := map[diagnosis.Stage][2]string{
-		diagnosis.StageTrust: {"Trust both CAs", "files and kubeconfigs; the kubelet, kube-controller-manager and " +
-			"kube-scheduler restart, because they read a CA only when they start"},
-		diagnosis.StageClients: {"Give clients certificates of the next CA",
-			"components, administrators and the kubelet; kube-controller-manager signs with the next CA"},
-		diagnosis.StageServers: {"Serve certificates of the next CA",
-			"the CA and its key are replaced; the API server reloads its certificate"},
-		diagnosis.StageDrop: {"Trust the next CA alone",
-			"files and kubeconfigs; what reads a CA only when it starts restarts"},
-	}[p.RotateStage]
-	for _, name := range controlPlanes {
-		b.step(step(p.RotateStage, []string{name}, what[0], what[1]))
-		b.step(Step{Gate: APIServerGate, Nodes: []string{name}})
+	title, why, controlPlanes := stageWords[p.RotateStage][0], stageWords[p.RotateStage][1], cluster.Names(c.With(cluster.ControlPlane))
+	if !ofOthers {
+		why = etcdWords[p.RotateStage]
 	}
-	if others := rotatedElsewhere(c, s, all, p.RotateStage); len(others) > 0 {
-		b.step(step(p.RotateStage, others, what[0], "kubelets restart"))
+	var members []string // on nodes of their own
+	others := rotatedElsewhere(c, s, all, p.RotateStage)
+	if ofEtcd {
+		members = without(cluster.Names(c.With(cluster.Etcd)), controlPlanes)
+	}
+	wait := Step{Gate: EtcdGate, Nodes: cluster.Names(c.With(cluster.Etcd)), Title: "Wait for etcd",
+		Why: "every member answers a read with quorum before another one restarts"}
+	for _, name := range downFirst(quorums, members) {
+		b.step(step(p.RotateStage, []string{name}, title, etcdWords[p.RotateStage]))
+		b.step(wait)
+	}
+	if ofEtcd {
+		controlPlanes = downFirst(quorums, controlPlanes)
+	}
+	for i, name := range controlPlanes {
+		b.step(step(p.RotateStage, []string{name}, title, why))
+		b.step(Step{Gate: APIServerGate, Nodes: []string{name}})
+		if n, _ := c.Node(name); ofEtcd && n.Is(cluster.Etcd) && i+1 < len(controlPlanes) {
+			b.step(wait)
+		}
+	}
+	if others = without(others, members); len(others) > 0 {
+		b.step(step(p.RotateStage, others, title, "kubelets restart"))
 		b.step(Step{Gate: KubeletGate, Nodes: others})
 	}
 	if ofCluster && p.RotateStage != diagnosis.StageClients {
@@ -234,14 +312,30 @@ func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis
 	}
 	switch p.RotateStage {
 	case diagnosis.StageTrust:
-		b.step(step(diagnosis.StageProve, controlPlanes[:1], "Prove that all servers trust the next CAs",
-			"a certificate of it logs in at each API server and each kubelet"))
+		on, what := []string{}, "a certificate of it logs in at each API server and each kubelet"
+		if ofOthers {
+			on = cluster.Names(c.With(cluster.ControlPlane))[:1]
+		} else {
+			what = "a certificate of it logs in at each member of etcd"
+		}
+		if ofEtcd {
+			on = append(on, keep...)
+		}
+		b.step(step(diagnosis.StageProve, inOrder(on), "Prove that all servers trust the next CAs", what))
 	case diagnosis.StageDrop:
-		b.step(step(diagnosis.StageFinish, controlPlanes, "Remove the former CAs",
+		b.step(step(diagnosis.StageFinish, keep, "Remove the former CAs",
 			"from kube-system/extension-apiserver-authentication, to which API servers only ever add, and the files "+
 				"of the rotation"))
 	default:
 	}
+}
+
+func namesOf(nodes []snapshot.Node) []string {
+	out := make([]string, len(nodes))
+	for i, n := range nodes {
+		out[i] = n.Name
+	}
+	return out
 }
 
 // rotatedElsewhere are the nodes that are no control planes and have something that a stage changes.

@@ -44,10 +44,10 @@ func TestRotate(t *testing.T) {
 		t.Run(string(row.stage), func(t *testing.T) {
 			t.Parallel()
 			s := tc.Healthy(tc.HA(), rotating(i))
-			if next := plan.NextStage(s, plan.RotatableCAs()); next != row.stage {
+			if next := plan.NextStage(s, plan.RotatedCAs()); next != row.stage {
 				t.Errorf("the next stage is %q", next)
 			}
-			p, err := plan.Make(tc.HA(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: plan.RotatableCAs(), RotateStage: row.stage, CAValidity: time.Hour})
+			p, err := plan.Make(tc.HA(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: plan.RotatedCAs(), RotateStage: row.stage, CAValidity: time.Hour})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -106,7 +106,7 @@ func TestRotateRefuses(t *testing.T) {
 			t.Parallel()
 			s := tc.Healthy(tc.HA(), row.edits...)
 			if row.policy.RotateCAs == nil {
-				row.policy.RotateCAs = plan.RotatableCAs()
+				row.policy.RotateCAs = plan.RotatedCAs()
 			}
 			p, err := plan.Make(tc.HA(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), row.policy)
 			var unsupported *plan.UnsupportedError
@@ -117,7 +117,7 @@ func TestRotateRefuses(t *testing.T) {
 	}
 	// A webhook of the former CA is no reason to refuse an earlier stage.
 	s := tc.Healthy(tc.HA(), rotating(3), trusting(snapshot.Webhook, ""))
-	if _, err := plan.Make(tc.HA(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: plan.RotatableCAs(), RotateStage: diagnosis.StageServers}); err != nil {
+	if _, err := plan.Make(tc.HA(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: plan.RotatedCAs(), RotateStage: diagnosis.StageServers}); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,8 +1,8 @@
-# Runs on each control plane when no file of a node has the former CA: takes it out of
+# Runs on each node that has a key of a CA when no file of a node has the former CA: takes it out of
 # extension-apiserver-authentication, to which API servers only ever add, and removes the files of the
 # rotation.
 need_backup
-open_stage "$conf"
+open_own_stage
 given
 targets next
 deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
@@ -25,6 +25,7 @@ purged() {
 
 # An API server that has not reloaded its files yet adds the former CA again.
 calm=0
+case $rotating in *kubernetes-ca* | *front-proxy-ca*) [ -f "$conf/manifests/kube-apiserver.yaml" ] || calm=4 ;; *) calm=4 ;; esac
 while [ "$calm" -lt 4 ] && [ "$KSCERT_CHECK" != True ]; do
   if purged client-ca-file && purged requestheader-client-ca-file; then calm=$((calm + 1)); else calm=0; fi
   [ "$(date +%s)" -lt "$deadline" ] ||
@@ -33,9 +34,10 @@ while [ "$calm" -lt 4 ] && [ "$KSCERT_CHECK" != True ]; do
 done
 for name in $rotating; do
   rotated "$name"
-  ! checking "remove $base-former.crt" || continue
+  [ -e "$ca_next" ] || continue
+  ! checking "remove $ca_former" || continue
   { pair "$ca" "$ca_key" && [ "$(fingerprint "$ca")" = "$(fingerprint "$stage/next.$name")" ]; } ||
     fail "$ca is not the next $name with its key"
-  rm -f "$base-cross.crt" "$base-former.crt" "$base-next.key" "$base-next.crt"
-  changed "$base-next.crt"
+  rm -f "$ca_cross" "$ca_former" "$ca_next_key" "$ca_next"
+  changed "$ca_next"
 done

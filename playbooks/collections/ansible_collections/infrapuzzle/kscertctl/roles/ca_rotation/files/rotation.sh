@@ -2,18 +2,28 @@
 # certificate, and the next one as the former CA has signed it.
 # shellcheck shell=sh disable=SC2034,SC2154
 
-# rotated NAME: leaves in $ca and $ca_key what at() does, and in $base where the other files begin.
+# rotated NAME: leaves in $ca and $ca_key what at() does, and in $ca_next, $ca_next_key, $ca_former and
+# $ca_cross the other files.
 rotated() {
-  case $1 in kubernetes-ca | front-proxy-ca) ;; *) fail "$1 is no CA that is rotated here" ;; esac
   at "$1"
-  base=${ca%.crt}
+  ca_next=${ca%.*}-next.${ca##*.} ca_former=${ca%.*}-former.${ca##*.} ca_cross=${ca%.*}-cross.${ca##*.}
+  case $ca_key in *-key.pem) ca_next_key=${ca_key%-key.pem}-next-key.pem ;; *) ca_next_key=${ca_key%.key}-next.key ;; esac
 }
+
+# home_of_cas: a directory of CAs on this node: of etcd alone on a node of its own.
+home_of_cas() { if [ -d "$pki" ]; then printf '%s\n' "$pki"; else printf '%s\n' "$KSCERT_ETCD_DIR"; fi; }
+received=$(home_of_cas)/.kscertctl.receive
+
+# open_own_stage: a stage where a node has its configuration, or only those CAs.
+open_own_stage() { if [ -d "$conf" ]; then open_stage "$conf"; else open_stage "$(safe_dir "$KSCERT_ETCD_DIR")"; fi; }
 
 # create NEW LIKE FILE: FILE gets NEW's content, and owner and mode of LIKE.
 create() {
-  { cp --preserve=all --attributes-only "$(readlink -f "$2")" "$stage/created" && cat "$1" >"$stage/created"; } ||
+  made=$(successor_path "$3") || exit 1
+  rm -f "$made"
+  { cp --preserve=all --attributes-only "$(readlink -f "$2")" "$made" && cat "$1" >"$made"; } ||
     fail "$3 cannot be written"
-  settle "$stage/created" "$3"
+  settle "$made" "$3"
   changed "$3"
 }
 
@@ -49,7 +59,10 @@ given() {
 # renewed FILE: with what this stage has, in $stage/target.NAME, where FILE has the former or the next
 # certificate of a CA. Chains of leaves stay.
 renewed() {
-  case $1 in "$pki"/*-next.crt | "$pki"/*-former.crt | "$pki"/*-cross.crt) return 1 ;; esac
+  case $1 in
+  "$pki"/*-next.crt | "$pki"/*-former.crt | "$pki"/*-cross.crt) return 1 ;;
+  "$(readlink -f "$KSCERT_ETCD_DIR")"/ca-next.pem | "$(readlink -f "$KSCERT_ETCD_DIR")"/ca-former.pem) return 1 ;;
+  esac
   rm -f "$stage"/block.*
   awk -v to="$stage/block." '
     /^-----BEGIN CERTIFICATE-----/ { n++; on = 1 }

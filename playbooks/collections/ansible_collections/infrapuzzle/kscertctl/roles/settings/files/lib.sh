@@ -238,8 +238,7 @@ issues() {
 # next_ca NAME: the next certificate of a CA that is rotated: KSCERT_NEXT has a line for each, its name,
 # and the certificate in base64.
 next_ca() {
-  called=$1
-  [ "$called" != ca ] || called=kubernetes-ca
+  case $1 in ca) called=kubernetes-ca ;; etcd/ca) called=etcd-ca ;; *) called=$1 ;; esac
   printf '%s\n' "${KSCERT_NEXT:-}" | sed -n "s/^$called|\([^|]*\).*/\1/p" | base64 -d
 }
 
@@ -796,10 +795,10 @@ place() {
   settle "$next" "$real"
 }
 
-# place_pair NEW OLD: the same with NEW.crt and NEW.key, both or neither.
+# place_pair NEW CRT KEY: the same with NEW.crt and NEW.key, both or neither.
 place_pair() {
-  for f in "$2.crt" "$2.key"; do ! led_astray "$f" || fail "$f stays as it is: $refused"; done
-  crt=$(readlink -f "$2.crt") key=$(readlink -f "$2.key")
+  for f in "$2" "$3"; do ! led_astray "$f" || fail "$f stays as it is: $refused"; done
+  crt=$(readlink -f "$2") key=$(readlink -f "$3")
   wrong=
   successor "$1.key" "$key" || unwritten "$key" "its certificate $crt"
   next_key=$next
