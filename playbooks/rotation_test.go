@@ -482,23 +482,36 @@ esac
 		}
 	}
 
-	n.write(n.conf+"/manifests/kube-apiserver.yaml", nil, 0o600)
+	n.write(n.conf+"/ssl/ca-next.crt", next.Certificate, 0o644)
+	n.write(n.conf+"/ssl/ca-former.crt", ca.Certificate, 0o644)
+	for name, row := range map[string]struct{ has, file, want []testpki.Pair }{
+		"drop":        {[]testpki.Pair{ca, other, next}, []testpki.Pair{next}, []testpki.Pair{other, next}},
+		"rolled back": {[]testpki.Pair{ca, next, other}, []testpki.Pair{ca}, []testpki.Pair{ca, other}},
+		"trust":       {[]testpki.Pair{ca, other, next}, []testpki.Pair{ca, next}, nil},
+		"purged":      {[]testpki.Pair{ca, other}, []testpki.Pair{ca}, nil},
+	} {
+		_ = os.Remove(n.root() + "/patch")
+		n.write(n.root()+"/info", info(row.file...), 0o600)
+		n.write(n.conf+"/ssl/ca.crt", join(row.file...), 0o644)
+		n.write(n.root()+"/field", join(row.has...), 0o600)
+		n.write(n.root()+"/purged", join(row.want...), 0o600)
+		out, errs, err := n.run("KSCERT_WAIT_SECONDS=20\n" + script(t, "ca_renewal/files/authority.sh", "ca_renewal/files/publish.sh"))
+		patch, _ := os.ReadFile(n.root() + "/patch")
+		want := ""
+		if row.want != nil {
+			want = `{"data":{"client-ca-file":"` + strings.ReplaceAll(string(join(row.want...)), "\n", `\n`) + `"}}` + "\n"
+		}
+		if err != nil || string(patch) != want {
+			t.Errorf("%s: %v: %s%s\nthe patch is %s\nwant %s", name, err, out, errs, patch, want)
+		}
+	}
+
 	n.write(n.conf+"/ssl/ca.crt", next.Certificate, 0o644)
 	n.write(n.conf+"/ssl/ca.key", next.Key, 0o600)
-	for _, file := range []string{"ca-next.crt", "ca-next.key", "ca-former.crt"} {
-		n.write(n.conf+"/ssl/"+file, nil, 0o600)
-	}
-	n.write(n.root()+"/field", join(ca, other, next), 0o600)
-	n.write(n.root()+"/purged", join(next, other), 0o600)
 	b64 := base64.StdEncoding.EncodeToString
-	out, errs, err := n.run("KSCERT_WAIT_SECONDS=20\nKSCERT_NEXT='kubernetes-ca|" + b64(next.Certificate) + "|" + b64(ca.Certificate) + "|'\n" +
+	out, errs, err := n.run("KSCERT_NEXT='kubernetes-ca|" + b64(next.Certificate) + "|" + b64(ca.Certificate) + "|'\n" +
 		script(t, "ca_renewal/files/authority.sh", "ca_rotation/files/rotation.sh", "ca_rotation/files/finish.sh"))
-	patch, _ := os.ReadFile(n.root() + "/patch")
-	want := `{"data":{"client-ca-file":"` + strings.ReplaceAll(string(join(next, other)), "\n", `\n`) + `"}}` + "\n"
-	if err != nil || string(patch) != want {
-		t.Errorf("%v: %s%s\nthe patch is %s\nwant %s", err, out, errs, patch, want)
-	}
-	if left, _ := filepath.Glob(n.conf + "/ssl/*-*"); len(left) > 0 {
-		t.Errorf("left behind: %s", left)
+	if left, _ := filepath.Glob(n.conf + "/ssl/*-*"); err != nil || len(left) > 0 {
+		t.Errorf("%v: %s%s\nleft behind: %s", err, out, errs, left)
 	}
 }

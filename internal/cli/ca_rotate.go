@@ -37,8 +37,10 @@ func newCARotate(s Streams) *cobra.Command {
 Without --until it takes the next stage, as found on the nodes, and stops there: for
 minutes or for months, on this machine or another. It never drops the former CA without
 "--until drop". Each stage is a run with a plan, a backup and gates, that can be resumed, and
-before "servers" be rolled back.`,
+before "servers" be rolled back. No API server restarts, except for etcd's CA: that restarts
+members of etcd and API servers at "trust" and at "drop", one node at a time.`,
 		Example: `  kscertctl ca rotate -i inventory.ini
+  kscertctl ca rotate -i inventory.ini --ca etcd
   kscertctl ca rotate -i inventory.ini --until drop --stable-for 10m`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -45,9 +47,13 @@ func TestCARotateUnnoticed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			copied := filepath.Join(t.TempDir(), "admin.conf") // an administrator's, on this machine
+			if err := os.WriteFile(copied, []byte(shellOutput(ctx, t, c, "cp1", "cat /etc/kubernetes/admin.conf")), 0o600); err != nil {
+				t.Fatal(err)
+			}
 			rotate := func(until string) outcome {
 				t.Helper()
-				o := kscertctl(ctx, t, "ca", "rotate", "-i", c.Inventory(), "--ca", "cluster,front-proxy", "--until", until, "--yes")
+				o := kscertctl(ctx, t, "ca", "rotate", "-i", c.Inventory(), "--ca", "cluster,front-proxy", "--until", until, "--refresh-kubeconfig", copied, "--yes")
 				o.want(t, 0, "After:   healthy")
 				t.Logf("%s: %.0f s", until, o.took.Seconds())
 				return o
@@ -86,6 +92,7 @@ func TestCARotateUnnoticed(t *testing.T) {
 				wantNowhere(ctx, t, c, ca)
 			}
 			wantRefused(ctx, t, c, old)
+			wantAccepted(ctx, t, c, copied)
 			if err := w.Verify(ctx); err != nil {
 				t.Errorf("the witness is not content: %v", err)
 			}
@@ -242,6 +249,24 @@ for kind in configmaps secrets validatingwebhookconfigurations mutatingwebhookco
 done || :`, find))
 	if out != "" {
 		t.Errorf("the former CA is in %s", out)
+	}
+}
+
+// wantAccepted fails the test unless an API server and the user of a kubeconfig on this machine accept each
+// other.
+func wantAccepted(ctx context.Context, t *testing.T, c *cluster.Cluster, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := credentialsOf(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: config}}
+	if err := get(ctx, &client, fmt.Sprintf("https://%s:6443/api/v1/nodes", c.ControlPlanes()[0].IP)); err != nil {
+		t.Errorf("the user of %s cannot use the cluster any more: %v", file, err)
 	}
 }
 

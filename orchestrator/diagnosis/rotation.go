@@ -388,6 +388,22 @@ func (r Rotation) Holds(s snapshot.Snapshot) []string {
 	return out
 }
 
+// Outside names what no stage changes, and what the last one would cut off: what trusts the present CA, and
+// what it has signed.
+func (r Rotation) Outside() []string {
+	var out []string
+	for _, c := range r.Consumers {
+		switch {
+		case !c.Elsewhere:
+		case c.Presents == PresentCA:
+			out = append(out, fmt.Sprintf("%s: %s is of the CA that is dropped", c.Node, c.Place))
+		case slices.Contains(c.Trusts, PresentCA):
+			out = append(out, fmt.Sprintf("%s: %s still trusts the CA that is dropped", c.Node, c.Place))
+		}
+	}
+	return out
+}
+
 // After is the stage that follows the present one; the last one follows itself, because its end removes
 // the files by which a rotation is known.
 func (r Rotation) After() Stage {

@@ -179,16 +179,13 @@ func cutOff(all []diagnosis.Rotation, stage diagnosis.Stage) error {
 	var lines []string
 	for _, r := range all {
 		for _, c := range r.Consumers {
-			switch {
-			case c.Elsewhere && c.Presents == diagnosis.PresentCA && c.Server:
+			if c.Elsewhere && c.Presents == diagnosis.PresentCA && c.Server {
 				lines = append(lines, fmt.Sprintf("%s: %s is a serving certificate that no stage issues again",
 					c.Node, c.Place))
-			case stage != diagnosis.StageDrop:
-			case c.Elsewhere && c.Presents == diagnosis.PresentCA:
-				lines = append(lines, fmt.Sprintf("%s: %s is of the CA that is dropped", c.Node, c.Place))
-			case c.Elsewhere && slices.Contains(c.Trusts, diagnosis.PresentCA):
-				lines = append(lines, fmt.Sprintf("%s: %s still trusts the CA that is dropped", c.Node, c.Place))
 			}
+		}
+		if stage == diagnosis.StageDrop {
+			lines = append(lines, r.Outside()...)
 		}
 	}
 	if len(lines) == 0 {
@@ -202,6 +199,10 @@ func cutOff(all []diagnosis.Rotation, stage diagnosis.Stage) error {
 func rotationWarnings(s snapshot.Snapshot, all []diagnosis.Rotation, stage diagnosis.Stage) []string {
 	var out []string
 	for _, r := range all {
+		if outside := r.Outside(); stage != diagnosis.StageMake && len(outside) > 0 {
+			out = append(out, fmt.Sprintf("no stage changes these; replace them before %q: %s", diagnosis.StageDrop,
+				cluster.Some(outside, 10)))
+		}
 		switch {
 		case stage == diagnosis.StageServers:
 			out = append(out, fmt.Sprintf("after this stage the key of %s is another one, and no rollback leads "+
@@ -265,7 +266,6 @@ func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis
 		return slices.DeleteFunc(cluster.Names(c.Nodes), func(n string) bool { return !slices.Contains(some, n) })
 	}
 	ofEtcd, ofOthers := rotatesEtcd(all), slices.ContainsFunc(names, func(ca certs.Authority) bool { return !diagnosis.IsOfEtcd(ca) })
-	ofCluster := slices.Contains(names, certs.KubernetesCA)
 	step := func(stage diagnosis.Stage, nodes []string, title, why string) Step {
 		return Step{Action: CARotate, Stage: stage, Nodes: nodes, AtOnce: several(nodes), Authorities: names,
 			Next: next, Signer: signer, Title: title, Why: why}
@@ -307,7 +307,7 @@ func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis
 		b.step(step(p.RotateStage, others, title, "kubelets restart"))
 		b.step(Step{Gate: KubeletGate, Nodes: others})
 	}
-	if ofCluster && p.RotateStage != diagnosis.StageClients {
+	if ofOthers && p.RotateStage != diagnosis.StageClients {
 		b.publish(c)
 	}
 	switch p.RotateStage {
@@ -324,8 +324,7 @@ func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis
 		b.step(step(diagnosis.StageProve, inOrder(on), "Prove that all servers trust the next CAs", what))
 	case diagnosis.StageDrop:
 		b.step(step(diagnosis.StageFinish, keep, "Remove the former CAs",
-			"from kube-system/extension-apiserver-authentication, to which API servers only ever add, and the files "+
-				"of the rotation"))
+			"the files of the rotation"))
 	default:
 	}
 }

@@ -459,7 +459,7 @@ keys() {
   for name in $etcd_leaves; do
     for f in "$etcd/${name%%|*}"-*-key.pem; do list "$f"; done
   done
-  for f in "$kubelet/kubelet.key" "$kubelet"/*-current.pem "$etcd"/ca-key.pem "$calico/key.pem" "$cilium/key.pem"; do
+  for f in "$kubelet/kubelet.key" "$kubelet"/*-current.pem "$etcd"/ca-key.pem "$etcd"/ca-next-key.pem "$calico/key.pem" "$cilium/key.pem"; do
     list "$f"
   done
   for name in $key_settings; do
