@@ -37,8 +37,8 @@ func newCARotate(s Streams) *cobra.Command {
 Without --until it takes the next stage, as found on the nodes, and stops there: for
 minutes or for months, on this machine or another. It never drops the former CA without
 "--until drop". Each stage is a run with a plan, a backup and gates, that can be resumed, and
-before "servers" be rolled back. No API server restarts, except for etcd's CA: that restarts
-members of etcd and API servers at "trust" and at "drop", one node at a time.`,
+before "servers" be rolled back. For etcd's CA, members and API servers restart at "trust"
+and at "drop", one node at a time.`,
 		Example: `  kscertctl ca rotate -i inventory.ini
   kscertctl ca rotate -i inventory.ini --ca etcd
   kscertctl ca rotate -i inventory.ini --until drop --stable-for 10m`,
@@ -62,7 +62,8 @@ members of etcd and API servers at "trust" and at "drop", one node at a time.`,
 	flags.register(cmd)
 	cas.only, until.only = rotates, stages
 	cmd.Flags().Var(&cas, "ca",
-		"rotate this CA: "+strings.Join(rotates, ", ")+"; separated by commas, may be repeated (default: cluster,front-proxy)")
+		"rotate this CA: "+strings.Join(rotates, ", ")+"; separated by commas, may be repeated (default: "+
+			strings.Join(names(plan.RotatedCAs()), ",")+")")
 	cmd.Flags().Var(&until, "until",
 		"last stage: "+strings.Join(stages, ", ")+" (default: the next one, except drop)")
 	cmd.Flags().StringVar(&validity, "validity", "",

@@ -34,8 +34,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 
 func refreshKubeconfigs(cmd *cobra.Command, opts *orchestrator.Options) {
 	cmd.Flags().StringArrayVar(&opts.RefreshKubeconfigs, "refresh-kubeconfig", nil,
-		"at the end, write the new client certificate and key, and CAs that have changed, into this copy of admin.conf "+
-			"on this machine; may be repeated")
+		"at the end, update the certificate, key and CAs in this copy of admin.conf on this machine; may be repeated")
 }
 
 // options returns the options from the flags.

@@ -273,7 +273,7 @@ func (r Rotation) presenters(s snapshot.Snapshot, n snapshot.Node) []Consumer {
 		switch {
 		case c.Served && !ours:
 			continue
-		case !c.Served && (!known || row.CA || row.Signer != r.CA && !(row.Own() && ours)):
+		case !c.Served && (!known || row.CA || row.Signer != r.CA && (!row.Own() || !ours)):
 			continue
 		}
 		out = append(out, Consumer{

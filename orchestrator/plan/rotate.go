@@ -51,10 +51,14 @@ func (p Policy) rotation(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Dia
 	allowed, err := p.knowsEnough(c, s, b.steps, restarts)
 	for _, q := range quorums {
 		of := s.OfEtcd(q.of())
-		if restarts {
-			err = cmp.Or(err, keepsQuorum(q, of, nil, cluster.Names(of.Cluster().With(cluster.Etcd)),
-				"rotate the other CAs (--ca cluster,front-proxy), and that of etcd when it has a member to spare"))
+		var restart []string
+		for _, n := range of.With(cluster.Etcd) {
+			if restarts || rotatesEtcd(all) && p.RotateStage == diagnosis.StageServers && old(n) {
+				restart = append(restart, n.Name)
+			}
 		}
+		err = cmp.Or(err, keepsQuorum(q, of, nil, restart,
+			"rotate the other CAs (--ca cluster,front-proxy), and that of etcd when it has a member to spare"))
 	}
 	if err != nil {
 		return made, err
@@ -247,84 +251,108 @@ var etcdWords = map[diagnosis.Stage]string{
 	diagnosis.StageDrop:    "etcd and API servers read the CA of etcd only when they start",
 }
 
-// rotate adds the steps of a stage.
-func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis.Rotation, p Policy, quorums []Quorum) {
-	names, next, signer := []certs.Authority{}, map[certs.Authority]string{}, ""
-	var keep []string
+// rotated is what a stage works on.
+type rotated struct {
+	names []certs.Authority
+	// next are the fingerprints of the next CAs.
+	next map[certs.Authority]string
+	// holders have the keys, and signer is the one that makes, and signs with, that of Kubespray's etcd.
+	holders []string
+	signer  string
+	// ofEtcd, ofOthers: CAs of etcd are among them, and others.
+	ofEtcd, ofOthers bool
+}
+
+func newRotated(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis.Rotation) rotated {
+	out := rotated{next: map[certs.Authority]string{}}
+	var holders []string
 	for _, r := range all {
-		names = append(names, r.CA)
+		out.names = append(out.names, r.CA)
 		if r.Next != nil {
-			next[r.CA] = r.Next.Fingerprint
+			out.next[r.CA] = r.Next.Fingerprint
 		}
-		holders := namesOf(r.Holders(s))
-		keep = append(keep, holders...)
-		if r.CA == certs.EtcdHostCA {
-			signer = holders[0]
+		have := namesOf(r.Holders(s))
+		if holders = append(holders, have...); r.CA == certs.EtcdHostCA {
+			out.signer = have[0]
 		}
+		of := diagnosis.IsOfEtcd(r.CA)
+		out.ofEtcd, out.ofOthers = out.ofEtcd || of, out.ofOthers || !of
 	}
-	inOrder := func(some []string) []string {
-		return slices.DeleteFunc(cluster.Names(c.Nodes), func(n string) bool { return !slices.Contains(some, n) })
-	}
-	ofEtcd, ofOthers := rotatesEtcd(all), slices.ContainsFunc(names, func(ca certs.Authority) bool { return !diagnosis.IsOfEtcd(ca) })
-	step := func(stage diagnosis.Stage, nodes []string, title, why string) Step {
-		return Step{Action: CARotate, Stage: stage, Nodes: nodes, AtOnce: several(nodes), Authorities: names,
-			Next: next, Signer: signer, Title: title, Why: why}
-	}
-	if keep = inOrder(keep); p.RotateStage == diagnosis.StageMake {
-		made := step(p.RotateStage, keep, "Make the next CAs",
-			"with new keys and other names, on one node; the keys reach the others that have a key of the CA now "+
+	out.holders = ordered(c, holders)
+	return out
+}
+
+// ordered are nodes in the order of the cluster, each once.
+func ordered(c cluster.Cluster, some []string) []string {
+	return slices.DeleteFunc(cluster.Names(c.Nodes), func(name string) bool { return !slices.Contains(some, name) })
+}
+
+// step is a step of a stage.
+func (r rotated) step(stage diagnosis.Stage, nodes []string, title, why string) Step {
+	return Step{Action: CARotate, Stage: stage, Nodes: nodes, AtOnce: several(nodes), Authorities: r.names,
+		Next: r.next, Signer: r.signer, Title: title, Why: why}
+}
+
+// rotate adds the steps of a stage.
+func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis.Rotation, p Policy,
+	quorums []Quorum) {
+	of, stage := newRotated(c, s, all), p.RotateStage
+	controlPlanes := cluster.Names(c.With(cluster.ControlPlane))
+	if stage == diagnosis.StageMake {
+		made := of.step(stage, of.holders, "Make the next CAs",
+			"with new keys and other names, each on one node; the keys reach the others that have the present one, "+
 				"encrypted to each. Nothing uses them yet")
 		made.Validity = p.CAValidity
 		b.step(made)
 		return
 	}
-	title, why, controlPlanes := stageWords[p.RotateStage][0], stageWords[p.RotateStage][1], cluster.Names(c.With(cluster.ControlPlane))
-	if !ofOthers {
-		why = etcdWords[p.RotateStage]
+	title, why := stageWords[stage][0], stageWords[stage][1]
+	if !of.ofOthers {
+		why = etcdWords[stage]
 	}
 	var members []string // on nodes of their own
-	others := rotatedElsewhere(c, s, all, p.RotateStage)
-	if ofEtcd {
-		members = without(cluster.Names(c.With(cluster.Etcd)), controlPlanes)
+	if of.ofEtcd {
+		members = downFirst(quorums, without(cluster.Names(c.With(cluster.Etcd)), controlPlanes))
+		controlPlanes = downFirst(quorums, controlPlanes)
 	}
 	wait := Step{Gate: EtcdGate, Nodes: cluster.Names(c.With(cluster.Etcd)), Title: "Wait for etcd",
 		Why: "every member answers a read with quorum before another one restarts"}
-	for _, name := range downFirst(quorums, members) {
-		b.step(step(p.RotateStage, []string{name}, title, etcdWords[p.RotateStage]))
+	for _, name := range members {
+		b.step(of.step(stage, []string{name}, title, etcdWords[stage]))
 		b.step(wait)
 	}
-	if ofEtcd {
-		controlPlanes = downFirst(quorums, controlPlanes)
-	}
 	for i, name := range controlPlanes {
-		b.step(step(p.RotateStage, []string{name}, title, why))
+		b.step(of.step(stage, []string{name}, title, why))
 		b.step(Step{Gate: APIServerGate, Nodes: []string{name}})
-		if n, _ := c.Node(name); ofEtcd && n.Is(cluster.Etcd) && i+1 < len(controlPlanes) {
+		if n, _ := c.Node(name); of.ofEtcd && n.Is(cluster.Etcd) && i+1 < len(controlPlanes) {
 			b.step(wait)
 		}
 	}
-	if others = without(others, members); len(others) > 0 {
-		b.step(step(p.RotateStage, others, title, "kubelets restart"))
+	if others := without(rotatedElsewhere(c, s, all, stage), members); len(others) > 0 {
+		b.step(of.step(stage, others, title, "kubelets restart"))
 		b.step(Step{Gate: KubeletGate, Nodes: others})
 	}
-	if ofOthers && p.RotateStage != diagnosis.StageClients {
+	if of.ofOthers && stage != diagnosis.StageClients {
 		b.publish(c)
 	}
-	switch p.RotateStage {
+	b.concludeRotation(c, stage, of)
+}
+
+// concludeRotation adds what a stage needs once all nodes have taken it.
+func (b *builder) concludeRotation(c cluster.Cluster, stage diagnosis.Stage, of rotated) {
+	switch stage {
 	case diagnosis.StageTrust:
-		on, what := []string{}, "a certificate of it logs in at each API server and each kubelet"
-		if ofOthers {
-			on = cluster.Names(c.With(cluster.ControlPlane))[:1]
-		} else {
-			what = "a certificate of it logs in at each member of etcd"
+		var on, by []string
+		if of.ofOthers {
+			on, by = cluster.Names(c.With(cluster.ControlPlane))[:1], []string{"each API server", "each kubelet"}
 		}
-		if ofEtcd {
-			on = append(on, keep...)
+		if of.ofEtcd {
+			on, by = append(on, of.holders...), append(by, "each member of etcd")
 		}
-		b.step(step(diagnosis.StageProve, inOrder(on), "Prove that all servers trust the next CAs", what))
+		b.step(of.step(diagnosis.StageProve, ordered(c, on), "Prove that all servers trust the next CAs",
+			"a certificate of it logs in at "+strings.Join(by, ", ")))
 	case diagnosis.StageDrop:
-		b.step(step(diagnosis.StageFinish, keep, "Remove the former CAs",
-			"the files of the rotation"))
+		b.step(of.step(diagnosis.StageFinish, of.holders, "Remove the former CAs", "the files of the rotation"))
 	default:
 	}
 }
