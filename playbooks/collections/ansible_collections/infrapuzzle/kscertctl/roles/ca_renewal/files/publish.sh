@@ -85,7 +85,11 @@ spent() {
     [ ! -s "$of_rotation" ] || identities "$of_rotation"
   done | grep -Fxv -f "$stage/trusted" >"$stage/spent"
 }
-unspent() { printf '%s\n' "$one" >"$stage/one" && identity "$stage/one" | tr -d '\n' | grep -Fxqf "$stage/spent" || cat "$stage/one"; return 1; }
+unspent() {
+  printf '%s\n' "$one" >"$stage/one"
+  if ! identity "$stage/one" | tr -d '\n' | grep -Fxqf "$stage/spent"; then cat "$stage/one"; fi
+  return 1
+}
 
 # purged FIELD FILE: that field of the ConfigMap has none of them; else they are taken out.
 purged() {
