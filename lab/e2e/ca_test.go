@@ -327,6 +327,10 @@ func TestCAKilled(t *testing.T) {
 			name: "clients", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, kubeletsKept: true, casRenewed: true,
 			command: []string{"ca", "rotate"}, breaks: rotatedUntil("trust"),
 		},
+		{
+			name: "etcd-trusted", spec: cluster.Spec{ControlPlanes: 1, Workers: 1, Etcd: cluster.EtcdHost}, kubeletsKept: true, casRenewed: true,
+			command: []string{"ca", "rotate", "--ca", "etcd"}, breaks: rotatedUntil("make", "--ca", "etcd"),
+		},
 	} {
 		t.Run(state.name, func(t *testing.T) {
 			t.Parallel()
@@ -343,10 +347,11 @@ func TestCAKilled(t *testing.T) {
 }
 
 // rotatedUntil takes a cluster through the stages of a rotation up to one.
-func rotatedUntil(stage string) func(context.Context, *testing.T, *cluster.Cluster) {
+func rotatedUntil(stage string, flags ...string) func(context.Context, *testing.T, *cluster.Cluster) {
 	return func(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 		t.Helper()
-		kscertctl(ctx, t, "ca", "rotate", "-i", c.Inventory(), "--until", stage, "--yes").want(t, 0, "After:   healthy")
+		args := append([]string{"ca", "rotate", "-i", c.Inventory(), "--until", stage, "--yes"}, flags...)
+		kscertctl(ctx, t, args...).want(t, 0, "After:   healthy")
 	}
 }
 
