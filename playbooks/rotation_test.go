@@ -244,10 +244,12 @@ func TestSuperseded(t *testing.T) {
 	n := caNode(t, ca)
 	n.write(n.root()+"/old", ca.Issue(t, testpki.Leaf{CommonName: "c"}).Certificate, 0o600)
 	n.write(n.root()+"/new", next.Issue(t, testpki.Leaf{CommonName: "c"}).Certificate, 0o600)
-	line := "KSCERT_NEXT='kubernetes-ca|" + base64.StdEncoding.EncodeToString(next.Certificate) + "|x|'"
+	b64 := base64.StdEncoding.EncodeToString(next.Certificate)
+	line := "KSCERT_NEXT='kubernetes-ca|" + b64 + "|x|\netcd-ca|" + b64 + "|x|'"
 	for _, row := range []struct{ stage, file, name, due, signs string }{
 		{"", "old", "ca", "no", "ca"}, {"trust", "old", "ca", "no", "ca"},
 		{"clients", "old", "ca", "yes", "ca-next"}, {"clients", "new", "ca", "no", "ca-next"}, {"clients", "old", "front-proxy-ca", "no", "front-proxy-ca"},
+		{"clients", "old", "etcd/ca", "yes", "etcd/ca-next"}, {"servers", "new", "etcd/ca", "no", "etcd/ca"}, {"servers", "old", "etcd-host-ca", "no", "etcd-host-ca"},
 		{"servers", "old", "ca", "yes", "ca"}, {"servers", "new", "ca", "no", "ca"}, {"drop", "old", "ca", "no", "ca"},
 	} {
 		out, errs, err := n.run(fmt.Sprintf("%s\nKSCERT_CA_STAGE=%s\npki=%s\nif superseded %s <%s; then echo yes; else echo no; fi\nissues %[4]s", line, row.stage, n.conf+"/ssl", row.name, n.root()+"/"+row.file))
