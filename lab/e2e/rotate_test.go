@@ -71,13 +71,21 @@ func TestCARotateUnnoticed(t *testing.T) {
 			}
 
 			u := use(ctx, t, c)
+			pods := last(ctx, t, c)
 			wantNoKeys(ctx, t, c, rotate("make"))
 			wantRenewed(ctx, t, c, before)
+			var trusted time.Time
 			for _, stage := range []string{"trust", "clients", "servers"} {
 				wantNoKeys(ctx, t, c, rotate(stage))
 				wantStage(ctx, t, c, stage, "kubernetes-ca", "front-proxy-ca")
+				if stage == "trust" {
+					trusted = time.Now()
+				}
 			}
 			unnoticed(u, "from make to servers")
+			time.Sleep(time.Until(trusted.Add(clientGoReads + 30*time.Second)))
+			pods.wantContent(ctx, t, "from make to servers", podBefore, podSince, curlFormer, curlBundle)
+			pods.end(ctx, t, podBefore, curlFormer) // without the next CA until they are started again
 			kscertctl(ctx, t, "ca", "rotate", "-i", c.Inventory(), "--yes").want(t, 0, "--until drop")
 			if err := w.Verify(ctx); err != nil {
 				t.Errorf("the witness is not content: %v", err)
@@ -87,6 +95,7 @@ func TestCARotateUnnoticed(t *testing.T) {
 			wantNoKeys(ctx, t, c, rotate("drop"))
 			unnoticed(u, "drop")
 			wantStage(ctx, t, c, "", "kubernetes-ca", "front-proxy-ca")
+			pods.wantContent(ctx, t, "drop", podSince, curlBundle)
 			wantRenewed(ctx, t, c, before, "/ca.crt", "/front-proxy-ca.crt")
 			for _, ca := range former {
 				wantNowhere(ctx, t, c, ca)
