@@ -89,6 +89,8 @@ type Options struct {
 	// RotateCAs are the CAs of which Run takes one stage of the rotation to a new key, and nothing else.
 	RotateCAs   []plan.CA
 	RotateStage diagnosis.Stage
+	// RestartWorkloads is which workloads are restarted before the cluster's CA is dropped; none if empty.
+	RestartWorkloads plan.Restart
 	// Signed are certificates that CAs outside of the cluster have signed (ReadSigned): then Run places
 	// these, issues none, and does nothing else.
 	Signed []plan.Signed
@@ -170,6 +172,10 @@ func (o Options) check() error {
 	}
 	if all := plan.EtcdSnapshots(); !slices.Contains(all, o.EtcdSnapshot) {
 		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--etcd-snapshot %s: unknown value", o.EtcdSnapshot),
+			Next: fmt.Sprintf("use one of %v", all)}
+	}
+	if all := plan.Restarts(); o.RestartWorkloads != "" && !slices.Contains(all, o.RestartWorkloads) {
+		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--restart-workloads %s: unknown value", o.RestartWorkloads),
 			Next: fmt.Sprintf("use one of %v", all)}
 	}
 	for _, given := range []struct {
@@ -333,6 +339,11 @@ func WithRenewedCAs(validity time.Duration, cas ...plan.CA) Option {
 // lifetime counts when they are made; if it is 0, it is that of kubeadm's configuration, or as before.
 func WithRotatedCAs(stage diagnosis.Stage, validity time.Duration, cas ...plan.CA) Option {
 	return setting(func(o *Options) { o.RotateCAs, o.RotateStage, o.CAValidity = cas, stage, validity })
+}
+
+// WithRestartedWorkloads has workloads restarted before the stage of a rotation that drops the cluster's CA.
+func WithRestartedWorkloads(which plan.Restart) Option {
+	return setting(func(o *Options) { o.RestartWorkloads = which })
 }
 
 // WithSigned makes Run place certificates that CAs outside of the cluster have signed, issue none, and

@@ -165,6 +165,7 @@ func invocation() map[string]string {
 		"keep":                "what is removed must be chosen each time",
 		"ca":                  oneCall,
 		"until":               oneCall,
+		"restart-workloads":   oneCall,
 		"validity":            oneCall,
 		"dir":                 "it is about one set of requests",
 		"overwrite":           oneCall,

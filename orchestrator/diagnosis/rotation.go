@@ -33,6 +33,8 @@ const (
 	StageServers Stage = "servers"
 	// StageDrop: no one trusts the former CA.
 	StageDrop Stage = "drop"
+	// StageRestart is a step of StageDrop: workloads that may know the former CA alone are restarted.
+	StageRestart Stage = "restart"
 	// StageFinish is a step of StageDrop: the files of the rotation are removed.
 	StageFinish Stage = "finish"
 )

@@ -64,6 +64,9 @@ type Policy struct {
 	// RotateCAs are the CAs to take through one stage of their rotation; none in any other plan.
 	RotateCAs   []CA
 	RotateStage diagnosis.Stage
+	// RestartWorkloads is which workloads are restarted before the stage that drops the cluster's CA; none
+	// if empty.
+	RestartWorkloads Restart
 	// CAValidity is their lifetime; if 0, that of kubeadm's configuration, or as before.
 	CAValidity time.Duration
 	// Signed are certificates that CAs outside of the cluster have signed, and that the plan places:
@@ -152,6 +155,8 @@ type Step struct {
 	// Stage is that of a rotation of CAs, and Next the fingerprints of the next ones.
 	Stage diagnosis.Stage            `json:"stage,omitempty"`
 	Next  map[certs.Authority]string `json:"next,omitempty"`
+	// Restart is which workloads a step restarts; absent for none.
+	Restart Restart `json:"restart,omitempty"`
 	// Offline places CAs and leaves the restart of what trusts them to later steps.
 	Offline bool `json:"offline,omitempty"`
 	// Validity is the lifetime of re-issued CAs; absent for the same as before.

@@ -67,7 +67,7 @@ func (p Policy) rotation(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Dia
 		return made, err
 	}
 	made.Interruption = rotationInterruption(all, c, restarts)
-	made.Warnings = slices.Concat(allowed, rotationWarnings(s, all, p.RotateStage))
+	made.Warnings = slices.Concat(allowed, p.rotationWarnings(s, all))
 	if restarts {
 		made.Notes = append(made.Notes, inWords(quorums)...)
 	}
@@ -200,7 +200,8 @@ func cutOff(all []diagnosis.Rotation, stage diagnosis.Stage) error {
 }
 
 // rotationWarnings are what the approver of a stage has to know.
-func rotationWarnings(s snapshot.Snapshot, all []diagnosis.Rotation, stage diagnosis.Stage) []string {
+func (p Policy) rotationWarnings(s snapshot.Snapshot, all []diagnosis.Rotation) []string {
+	stage := p.RotateStage
 	var out []string
 	for _, r := range all {
 		if outside := r.Outside(); stage != diagnosis.StageMake && len(outside) > 0 {
@@ -217,15 +218,7 @@ func rotationWarnings(s snapshot.Snapshot, all []diagnosis.Rotation, stage diagn
 		case stage == diagnosis.StageDrop && r.CA == certs.KubernetesCA:
 			out = append(out, "users' kubeconfigs and client certificates of the former CA work no more after this "+
 				"stage")
-			for _, n := range s.Nodes {
-				for _, t := range n.Trust {
-					if t.By == snapshot.Pod && len(t.StartedBefore) > 0 {
-						out = append(out, fmt.Sprintf("restart these pods on %s before, unless they read their CA "+
-							"again while they run (as client-go from Kubernetes 1.36 on): %s", n.Name,
-							cluster.Some(t.StartedBefore, 10)))
-					}
-				}
-			}
+			out = append(out, formerReaders(s, p.RestartWorkloads)...)
 		}
 	}
 	return out
@@ -309,6 +302,12 @@ func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis
 	title, why := stageWords[stage][0], stageWords[stage][1]
 	if !of.ofOthers {
 		why = etcdWords[stage]
+	}
+	if p.RotateStage == diagnosis.StageDrop && slices.Contains(names, certs.KubernetesCA) && p.RestartWorkloads.asked() {
+		restart := step(diagnosis.StageRestart, controlPlanes[:1], "Restart workloads",
+			"one after another, at the pace of its own controller; the next step waits until the last one has restarted")
+		restart.Restart = p.RestartWorkloads
+		b.step(restart)
 	}
 	var members []string // on nodes of their own
 	if of.ofEtcd {
@@ -403,6 +402,9 @@ func (p Plan) Rotates() ([]certs.Authority, diagnosis.Stage) {
 func (s Step) rotationVariables(vars map[string]any) {
 	vars["kscert_cas"], vars["kscert_ca_stage"] = s.Authorities, s.Stage
 	vars["kscert_ca_seconds"] = int64(s.Validity / time.Second)
+	if s.Restart != "" {
+		vars["kscert_restart_workloads"] = s.Restart
+	}
 	if len(s.Next) > 0 {
 		vars["kscert_ca_want"] = s.Next
 	}

@@ -107,6 +107,8 @@ type Request struct {
 	// RotateCAs are the CAs of a rotation, and RotateStage the stage that is taken.
 	RotateCAs   []plan.CA       `json:"rotateCAs,omitempty"`
 	RotateStage diagnosis.Stage `json:"rotateStage,omitempty"`
+	// RestartWorkloads is which workloads are restarted before the cluster's CA is dropped.
+	RestartWorkloads plan.Restart `json:"restartWorkloads,omitempty"`
 	// Signed are certificates from CAs outside of the cluster, to be placed.
 	Signed []plan.Signed `json:"signed,omitempty"`
 	// Recalled is set if the record comes from control planes.
@@ -129,6 +131,7 @@ func (r Request) Policy() plan.Policy {
 		MaxUnavailable: r.MaxUnavailable, AllowNotInInventory: r.AllowNotInInventory,
 		EtcdSnapshot: r.EtcdSnapshot, BackupRoot: r.BackupRoot, RenewCAs: r.RenewCAs, CAValidity: r.CAValidity,
 		Signed: r.Signed, RotateCAs: r.RotateCAs, RotateStage: r.RotateStage,
+		RestartWorkloads: r.RestartWorkloads,
 	}
 }
 

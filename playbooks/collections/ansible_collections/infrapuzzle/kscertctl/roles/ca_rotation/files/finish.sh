@@ -9,6 +9,6 @@ for name in $rotating; do
   ! checking "remove $ca_former" || continue
   { pair "$ca" "$ca_key" && [ "$(fingerprint "$ca")" = "$(fingerprint "$stage/next.$name")" ]; } ||
     fail "$ca is not the next $name with its key"
-  rm -f "$ca_cross" "$ca_former" "$ca_next_key" "$ca_next"
+  rm -f "$ca_cross" "$ca_former" "$ca_next_key" "$ca_next" "$trusted_since"
   changed "$ca_next"
 done

@@ -89,5 +89,10 @@ for name in $KSCERT_CAS; do
     [ "$(date +%s)" -lt "$deadline" ] || fail "after $KSCERT_WAIT_SECONDS seconds these do not accept a certificate of the next $name: ${missing%, }"
     sleep 2
   done
+  # A container that starts from now on reads both CAs, once its kubelet has followed.
+  [ "$name" != kubernetes-ca ] || [ -e "$trusted_since" ] || {
+    date +%s >"$stage/since"
+    create "$stage/since" "$ca" "$trusted_since"
+  }
   echo "every one of $(grep -c . "$stage/servers") servers accepts a certificate of the next $name"
 done

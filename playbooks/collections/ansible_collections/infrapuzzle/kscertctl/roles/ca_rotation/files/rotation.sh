@@ -7,6 +7,7 @@
 rotated() {
   at "$1"
   ca_next=${ca%.*}-next.${ca##*.} ca_former=${ca%.*}-former.${ca##*.} ca_cross=${ca%.*}-cross.${ca##*.}
+  trusted_since=${ca%.*}-trusted-since
   case $ca_key in *-key.pem) ca_next_key=${ca_key%-key.pem}-next-key.pem ;; *) ca_next_key=${ca_key%.key}-next.key ;; esac
 }
 

@@ -1305,6 +1305,7 @@ collect() {
   fact hostname "$hostname"
   fact pki "$pki"
   fact pki-real "$real"
+  [ ! -f "$real/ca-trusted-since" ] || fact ca-trusted-since "$(head -c 20 "$real/ca-trusted-since" | tr -cd 0-9)"
   fact config-dir "$conf"
   fact etcd-dir "$etcd"
   fact kubelet-dir "$kubelet"

@@ -1,0 +1,41 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
+)
+
+// Restart is which workloads are restarted before a CA is dropped.
+type Restart string
+
+// The choices: none, those with a container that may know the former CA alone, and all that have a CA of
+// the cluster in a volume.
+const (
+	RestartNone   Restart = "none"
+	RestartListed Restart = "listed"
+	RestartAll    Restart = "all"
+)
+
+// Restarts are the choices.
+func Restarts() []Restart { return []Restart{RestartNone, RestartListed, RestartAll} }
+
+// asked reports whether workloads are to be restarted.
+func (r Restart) asked() bool { return r == RestartListed || r == RestartAll }
+
+// formerReaders are warnings of pods that may know the former CA alone.
+func formerReaders(s snapshot.Snapshot, restart Restart) (out []string) {
+	format := "restart these pods on %s before, unless they read their CA again while they run (as client-go from " +
+		"Kubernetes 1.36 on), or have their controllers do it (--restart-workloads listed): %s"
+	if restart.asked() {
+		format = "pods on %s that know only the former CA are restarted by their controllers; those without one, of " +
+			"jobs, or with the update strategy OnDelete are named, and are not: %s"
+	}
+	for _, n := range s.Nodes {
+		if pods := s.ReadFormer(n); len(pods) > 0 {
+			out = append(out, fmt.Sprintf(format, n.Name, cluster.Some(pods, 10)))
+		}
+	}
+	return out
+}
