@@ -29,25 +29,17 @@ const (
 // OpenSSL, with the CAs as they were and with those that the kubelet puts into the pods' volumes.
 type lasting struct{ c *cluster.Cluster }
 
-// lastingPod is one of the pods.
-const lastingPod = `apiVersion: v1
-kind: Pod
-metadata: {name: %[1]s, namespace: witness}
-spec:
-  nodeName: %[2]s
-  hostNetwork: true
-  serviceAccountName: witness
-  terminationGracePeriodSeconds: 1
-  tolerations: [{operator: Exists}]
-  containers:
-  - name: client
-    image: %[3]q
-    imagePullPolicy: Never
-    args: [witness]
-    env:
-    - {name: KUBERNETES_SERVICE_HOST, value: %[4]q}
-    - {name: KUBERNETES_SERVICE_PORT, value: "6443"}
-`
+// lastingPod is the specification of one of the pods, in JSON: node, image and API server.
+const lastingPod = `{"nodeName": %q, "hostNetwork": true, "serviceAccountName": "witness", "terminationGracePeriodSeconds": 1,
+ "tolerations": [{"operator": "Exists"}], "containers": [{"name": "client", "image": %q, "imagePullPolicy": "Never", "args": ["witness"],
+ "env": [{"name": "KUBERNETES_SERVICE_HOST", "value": %q}, {"name": "KUBERNETES_SERVICE_PORT", "value": "6443"}]}]}`
+
+// The pod that never reads its CA again has a controller that can restart it, the other one has none.
+const (
+	lastingAlone    = `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": %q, "namespace": "witness"}, "spec": %s}`
+	lastingWorkload = `{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": %[1]q, "namespace": "witness"}, "spec": {
+ "selector": {"matchLabels": {"app": %[1]q}}, "template": {"metadata": {"labels": {"app": %[1]q}}, "spec": %[2]s}}}`
+)
 
 // The names of the lasting clients.
 const (
@@ -88,7 +80,8 @@ func last(ctx context.Context, t *testing.T, c *cluster.Cluster) *lasting {
 		if _, err := c.ExecInput(ctx, worker, &archive, "ctr", "-n", "k8s.io", "images", "import", "-"); err != nil {
 			t.Fatal(err)
 		}
-		text := fmt.Sprintf(lastingPod, name, worker, ref, server)
+		text := fmt.Sprintf(map[string]string{podBefore: lastingWorkload, podSince: lastingAlone}[name], name,
+			fmt.Sprintf(lastingPod, worker, ref, server))
 		if _, err := c.KubectlOn(ctx, c.ControlPlanes()[0].Name, strings.NewReader(text), "apply", "-f", "-"); err != nil {
 			t.Fatal(err)
 		}
@@ -130,20 +123,8 @@ func (l *lasting) log(ctx context.Context, name string) (string, error) {
 		out, err := l.c.Shell(ctx, l.c.Workers()[0].Name, "cat /run/"+name+".log")
 		return string(out), err
 	}
-	out, err := l.c.Kubectl(ctx, "-n", "witness", "logs", name)
+	out, err := l.c.Kubectl(ctx, "-n", "witness", "logs", map[string]string{podBefore: "deployment/", podSince: "pod/"}[name]+name)
 	return string(out), err
-}
-
-// end stops some of the clients.
-func (l *lasting) end(ctx context.Context, t *testing.T, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		if strings.HasPrefix(name, "curl") {
-			shellOutput(ctx, t, l.c, l.c.Workers()[0].Name, "systemctl stop "+name)
-		} else if _, err := l.c.Kubectl(ctx, "-n", "witness", "delete", "pod", name, "--wait=true"); err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 // wantContent fails the test if a request of one of these clients has failed, or none has been

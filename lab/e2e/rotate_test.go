@@ -51,9 +51,9 @@ func TestCARotateUnnoticed(t *testing.T) {
 			if err := os.WriteFile(copied, []byte(shellOutput(ctx, t, c, "cp1", "cat /etc/kubernetes/admin.conf")), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			rotate := func(until string) outcome {
+			rotate := func(until string, flags ...string) outcome {
 				t.Helper()
-				o := kscertctl(ctx, t, "ca", "rotate", "-i", c.Inventory(), "--ca", "cluster,front-proxy", "--until", until, "--refresh-kubeconfig", copied, "--yes")
+				o := kscertctl(ctx, t, append([]string{"ca", "rotate", "-i", c.Inventory(), "--ca", "cluster,front-proxy", "--until", until, "--refresh-kubeconfig", copied, "--yes"}, flags...)...)
 				o.want(t, 0, "After:   healthy")
 				t.Logf("%s: %.0f s", until, o.took.Seconds())
 				return o
@@ -85,17 +85,19 @@ func TestCARotateUnnoticed(t *testing.T) {
 			unnoticed(u, "from make to servers")
 			time.Sleep(time.Until(trusted.Add(clientGoReads + 30*time.Second)))
 			pods.wantContent(ctx, t, "from make to servers", podBefore, podSince, curlFormer, curlBundle)
-			pods.end(ctx, t, podBefore, curlFormer) // without the next CA until they are started again
+			shellOutput(ctx, t, c, c.Workers()[0].Name, "systemctl stop "+curlFormer) // it never gets the next CA
 			kscertctl(ctx, t, "ca", "rotate", "-i", c.Inventory(), "--yes").want(t, 0, "--until drop")
 			if err := w.Verify(ctx); err != nil {
 				t.Errorf("the witness is not content: %v", err)
 			}
 
 			u = use(ctx, t, c)
-			wantNoKeys(ctx, t, c, rotate("drop"))
+			o := rotate("drop", "--restart-workloads", "listed")
+			o.want(t, 0, "pod witness/"+podSince+", which no Deployment, StatefulSet or DaemonSet restarts")
+			wantNoKeys(ctx, t, c, o)
 			unnoticed(u, "drop")
 			wantStage(ctx, t, c, "", "kubernetes-ca", "front-proxy-ca")
-			pods.wantContent(ctx, t, "drop", podSince, curlBundle)
+			pods.wantContent(ctx, t, "drop", podBefore, podSince, curlBundle)
 			wantRenewed(ctx, t, c, before, "/ca.crt", "/front-proxy-ca.crt")
 			for _, ca := range former {
 				wantNowhere(ctx, t, c, ca)

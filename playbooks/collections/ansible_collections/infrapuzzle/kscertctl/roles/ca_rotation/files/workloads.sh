@@ -75,7 +75,7 @@ while read -r kind namespace name; do
   ! checking "restart $kind $namespace/$name" || continue
   restarted=$(kubectl_ -n "$namespace" get "$kind" "$name" \
     -o 'jsonpath={.spec.template.metadata.annotations.kubectl\.kubernetes\.io/restartedAt}') || restarted=
-  # Its time has the zone of whoever restarted it last.
+  # Its time has the zone of the machine on which it was restarted last.
   restarted=$(date -u -d "${restarted:-1970-01-01}" +%Y-%m-%dT%H:%M:%SZ 2>/dev/null) || restarted=
   if [ "$(printf '%s\n%s\n' "$before" "$restarted" | LC_ALL=C sort | head -n 1)" != "$before" ]; then
     quietly kubectl_ -n "$namespace" rollout restart "$kind/$name"
