@@ -26,7 +26,7 @@ func TestEveryOptionHasAFunction(t *testing.T) {
 	got := resolve([]Option{
 		WithInventory("a"), WithAnsible(ansible.Options{User: "admin"}), WithHooks(Hook{Name: "a"}), WithHooks(Hook{Name: "b"}),
 		WithKubespray("kubespray"), WithTags("tag"), WithSkipTags("tag"), WithStepTimeout(time.Minute), WithPlaybook(plan.NoPlaybook), WithLimit("cp1"), WithSkipPhases("kubelets"), WithUntilPhase("cluster"), WithSerial("20%"), WithMaxUnavailable(2), WithStableFor(time.Second), WithThresholds(diagnosis.Thresholds{RenewBefore: time.Hour}),
-		WithStateDir("state"), WithBackupRoot("/backups"), WithEtcdSnapshot(plan.SnapshotNever), WithGateTimeout(time.Minute), WithAcceptedSANLoss("name"), WithAcceptedSubjectChange("file"), WithAllowedNotInInventory("name"), WithAllowedUnreachable("name"), WithRefreshedKubeconfigs("path"), WithClusterSecrets(), WithRenewedCAs(time.Hour, plan.ClusterCA), WithRotatedCAs(diagnosis.StageMake, time.Hour, plan.ClusterCA), WithSigned(plan.Signed{Node: "cp1"}), WithRollbackOnFailure(), WithStop(t.Context().Done()),
+		WithStateDir("state"), WithBackupRoot("/backups"), WithEtcdSnapshot(plan.SnapshotNever), WithGateTimeout(time.Minute), WithAcceptedSANLoss("name"), WithAcceptedSubjectChange("file"), WithAllowedNotInInventory("name"), WithAllowedUnreachable("name"), WithRefreshedKubeconfigs("path"), WithClusterSecrets(), WithRenewedCAs(time.Hour, plan.ClusterCA), WithRotatedCAs(diagnosis.StageMake, time.Hour, plan.ClusterCA), WithRestartedWorkloads(plan.RestartListed), WithSigned(plan.Signed{Node: "cp1"}), WithRollbackOnFailure(), WithStop(t.Context().Done()),
 		WithApproval(func(context.Context, Proposal) (bool, error) { return true, nil }), WithObserver(func(Event) {}), WithOutput(io.Discard),
 	})
 	v := reflect.ValueOf(got)
