@@ -303,9 +303,10 @@ func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis
 	if !of.ofOthers {
 		why = etcdWords[stage]
 	}
-	if p.RotateStage == diagnosis.StageDrop && slices.Contains(names, certs.KubernetesCA) && p.RestartWorkloads.asked() {
+	drops := p.RotateStage == diagnosis.StageDrop && slices.Contains(names, certs.KubernetesCA)
+	if drops && p.RestartWorkloads.asked() {
 		restart := step(diagnosis.StageRestart, controlPlanes[:1], "Restart workloads",
-			"one after another, at the pace of its own controller; the next step waits until the last one has restarted")
+			"one after another, each at the pace of its own controller, before anything stops to trust the former CA")
 		restart.Restart = p.RestartWorkloads
 		b.step(restart)
 	}
