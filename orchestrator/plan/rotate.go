@@ -303,13 +303,7 @@ func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis
 	if !of.ofOthers {
 		why = etcdWords[stage]
 	}
-	drops := p.RotateStage == diagnosis.StageDrop && slices.Contains(names, certs.KubernetesCA)
-	if drops && p.RestartWorkloads.asked() {
-		restart := step(diagnosis.StageRestart, controlPlanes[:1], "Restart workloads",
-			"one after another, each at the pace of its own controller, before anything stops to trust the former CA")
-		restart.Restart = p.RestartWorkloads
-		b.step(restart)
-	}
+	b.restart(c, of, p)
 	var members []string // on nodes of their own
 	if of.ofEtcd {
 		members = downFirst(quorums, without(cluster.Names(c.With(cluster.Etcd)), controlPlanes))

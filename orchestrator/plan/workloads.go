@@ -2,8 +2,11 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 
+	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
@@ -23,6 +26,18 @@ func Restarts() []Restart { return []Restart{RestartNone, RestartListed, Restart
 
 // asked reports whether workloads are to be restarted.
 func (r Restart) asked() bool { return r == RestartListed || r == RestartAll }
+
+// restart adds the step that restarts workloads before the cluster's CA is dropped, if it is asked for.
+func (b *builder) restart(c cluster.Cluster, of rotated, p Policy) {
+	drops := p.RotateStage == diagnosis.StageDrop && slices.Contains(of.names, certs.KubernetesCA)
+	if !drops || !p.RestartWorkloads.asked() {
+		return
+	}
+	step := of.step(diagnosis.StageRestart, cluster.Names(c.With(cluster.ControlPlane))[:1], "Restart workloads",
+		"one after another, each at the pace of its own controller, before the former CA is dropped")
+	step.Restart = p.RestartWorkloads
+	b.step(step)
+}
 
 // formerReaders are warnings of pods that may know the former CA alone.
 func formerReaders(s snapshot.Snapshot, restart Restart) (out []string) {
