@@ -175,8 +175,9 @@ func (o Options) check() error {
 			Next: fmt.Sprintf("use one of %v", all)}
 	}
 	if all := plan.Restarts(); o.RestartWorkloads != "" && !slices.Contains(all, o.RestartWorkloads) {
-		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--restart-workloads %s: unknown value", o.RestartWorkloads),
-			Next: fmt.Sprintf("use one of %v", all)}
+		return &Error{Code: ExitUsage,
+			Summary: fmt.Sprintf("--restart-workloads %s: unknown value", o.RestartWorkloads),
+			Next:    fmt.Sprintf("use one of %v", all)}
 	}
 	for _, given := range []struct {
 		flag  string

@@ -69,8 +69,8 @@ and at "drop", one node at a time.`,
 	restarts := plan.Restarts()
 	flags.opts.RestartWorkloads = restarts[0]
 	cmd.Flags().Var(oneOf[plan.Restart]{&flags.opts.RestartWorkloads, restarts}, "restart-workloads",
-		"before drop, have controllers restart workloads that may know the former CA alone (listed), or all, one after "+
-			"another: "+strings.Join(names(restarts), ", "))
+		"before drop, have controllers restart workloads that may know the former CA alone (listed), or all, one "+
+			"after another: "+strings.Join(names(restarts), ", "))
 	cmd.Flags().StringVar(&validity, "validity", "",
 		"lifetime of the new CAs, such as 10y (default: kubeadm's setting, or as before)")
 	flags.registerRun(cmd, "workers change")

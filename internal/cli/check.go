@@ -57,8 +57,8 @@ type expiryOutput struct {
 
 // checkFormats are the formats of check-expiration.
 func checkFormats() []format[expiryOutput] {
-	of := func(print func(io.Writer, expiry.Report) error) func(io.Writer, expiryOutput) error {
-		return func(w io.Writer, out expiryOutput) error { return print(w, out.report) }
+	of := func(write func(io.Writer, expiry.Report) error) func(io.Writer, expiryOutput) error {
+		return func(w io.Writer, out expiryOutput) error { return write(w, out.report) }
 	}
 	return []format[expiryOutput]{
 		{"table", func(w io.Writer, out expiryOutput) error { return report.ExpiryTable(w, out.report, out.width) }},

@@ -34,8 +34,8 @@ type fleetExpiry struct {
 
 // fleetCheckFormats are the formats of "fleet check".
 func fleetCheckFormats() []format[fleetExpiry] {
-	of := func(print func(io.Writer, expiry.Fleet) error) func(io.Writer, fleetExpiry) error {
-		return func(w io.Writer, out fleetExpiry) error { return print(w, out.report) }
+	of := func(write func(io.Writer, expiry.Fleet) error) func(io.Writer, fleetExpiry) error {
+		return func(w io.Writer, out fleetExpiry) error { return write(w, out.report) }
 	}
 	return []format[fleetExpiry]{
 		{"table", of(report.FleetTable)},
@@ -44,7 +44,8 @@ func fleetCheckFormats() []format[fleetExpiry] {
 		{"html", of(report.FleetHTML)},
 		{"prometheus", of(report.FleetPrometheus)},
 		{"junit", func(w io.Writer, out fleetExpiry) error {
-			return report.FleetJUnit(w, out.report, func(name string, l expiry.Level) bool { return out.fails[name](l) })
+			return report.FleetJUnit(w, out.report,
+				func(name string, l expiry.Level) bool { return out.fails[name](l) })
 		}},
 		{"ics", of(report.FleetCalendar)},
 	}
