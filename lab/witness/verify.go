@@ -274,15 +274,22 @@ func (w *Witness) verifyServed(ctx context.Context) error {
 		// host is the name or address it must be for; empty for one that is signed
 		// by no one else.
 		host string
+		// local: only the node itself can connect.
+		local bool
 	}
 	var targets []target
 	add := func(n cluster.Node, port, host string) {
-		targets = append(targets, target{n.Name, net.JoinHostPort(n.IP.String(), port), host})
+		targets = append(targets, target{node: n.Name, address: net.JoinHostPort(n.IP.String(), port), host: host})
 	}
 	for _, n := range w.c.ControlPlanes() {
 		add(n, "6443", n.IP.String())
-		add(n, "10257", "")
-		add(n, "10259", "")
+		for _, port := range []string{"10257", "10259"} {
+			if w.c.Spec.Hardened {
+				targets = append(targets, target{node: n.Name, address: "127.0.0.1:" + port, local: true})
+			} else {
+				add(n, port, "")
+			}
+		}
 	}
 	for _, n := range w.c.EtcdMembers() {
 		add(n, "2379", n.IP.String())
@@ -293,17 +300,27 @@ func (w *Witness) verifyServed(ctx context.Context) error {
 		}
 	}
 	for _, n := range w.c.KubernetesNodes() {
-		add(n, "10250", "")
+		host := "" // signed by itself
+		if w.c.Spec.Hardened {
+			host = n.IP.String()
+		}
+		add(n, "10250", host)
 	}
 	if lb, ok := w.c.LoadBalancer(); ok {
-		targets = append(targets, target{lb.Machine.Name, lb.Address(), lb.Name})
+		targets = append(targets, target{node: lb.Machine.Name, address: lb.Address(), host: lb.Name})
 	}
 	errs := make([]error, len(targets))
 	var wg sync.WaitGroup
 	for i, t := range targets {
 		wg.Go(func() {
 			err := cluster.Poll(ctx, patience, 500*time.Millisecond, t.address, func(ctx context.Context) error {
-				chain, err := served(ctx, t.address)
+				ask := served
+				if t.local {
+					ask = func(ctx context.Context, address string) ([]*x509.Certificate, error) {
+						return w.servedThere(ctx, t.node, address)
+					}
+				}
+				chain, err := ask(ctx, t.address)
 				if err != nil {
 					return err
 				}
@@ -382,6 +399,15 @@ func served(ctx context.Context, address string) ([]*x509.Certificate, error) {
 		return chain, nil
 	}
 	return nil, fmt.Errorf("no certificate: %w", err)
+}
+
+// servedThere is served, asked from a node.
+func (w *Witness) servedThere(ctx context.Context, node, address string) ([]*x509.Certificate, error) {
+	text, err := w.c.Shell(ctx, node, "openssl s_client -connect "+address+" </dev/null 2>/dev/null | openssl x509")
+	if err != nil {
+		return nil, err
+	}
+	return parse(text)
 }
 
 func (w *Witness) verifySecret(ctx context.Context) error {
