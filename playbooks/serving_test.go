@@ -289,3 +289,29 @@ func TestServingPlaybook(t *testing.T) {
 		t.Errorf("did not wait for the kubelet\n%s", out)
 	}
 }
+
+// Each playbook that approves notes the time before it restarts a kubelet.
+func TestServingBegins(t *testing.T) {
+	t.Parallel()
+	playbooks, err := filepath.Glob("collections/ansible_collections/infrapuzzle/kscertctl/playbooks/*.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, path := range playbooks {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, _, approves := strings.Cut(string(data), "role: infrapuzzle.kscertctl.kubelet_serving\n")
+		if !approves {
+			continue
+		}
+		if found++; !strings.Contains(first, "tasks_from: begin\n") {
+			t.Errorf("%s counts what was approved before it began", path)
+		}
+	}
+	if found != 3 {
+		t.Errorf("%d playbooks approve, want 3", found)
+	}
+}
