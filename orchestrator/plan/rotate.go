@@ -98,11 +98,11 @@ func rotationInterruption(all []diagnosis.Rotation, c cluster.Cluster, restarts 
 
 // proofs are what the last gate of each stage proves.
 var proofs = map[diagnosis.Stage]string{
-	diagnosis.StageMake: "every control plane has the next CAs with their keys, and nothing else has changed",
+	diagnosis.StageMake: "each node with the key of a CA has the next one with its key, and nothing else has changed",
 	diagnosis.StageTrust: "files, kubeconfigs, pods and every namespace trust both CAs; all nodes Ready with fresh " +
 		"leases",
 	diagnosis.StageClients: "every client has a certificate of the next CA; all nodes Ready with fresh leases",
-	diagnosis.StageServers: "every API server serves a certificate of the next CA, whose key is in place",
+	diagnosis.StageServers: "every server serves a certificate of the next CA, whose key is in place",
 	diagnosis.StageDrop:    "no file, port or object of the cluster has the former CA",
 }
 
