@@ -27,8 +27,8 @@ func newCARotate(s Streams) *cobra.Command {
 		Short: "Replace CAs by ones with new keys, stage by stage, and cut no one off",
 		Long: `rotate replaces CAs of a healthy cluster by ones with a new key and another name, in stages:
 
-  make     the next CA is made, next to the present one; its key leaves the control
-           planes never, and reaches each of them encrypted
+  make     the next CA is made next to the present one; its key reaches only nodes that
+           have the present key, encrypted to each
   trust    files, kubeconfigs, ConfigMaps and pods trust both
   clients  clients get certificates of the next CA
   servers  API servers, too; the next CA takes the place of the former
