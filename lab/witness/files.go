@@ -36,12 +36,13 @@ func certFiles(c *cluster.Cluster) []string {
 	conf := c.Spec.ConfigDir
 	return []string{
 		conf + "/ssl/*.crt", conf + "/ssl/etcd/*.crt", conf + "/*.conf", rootKubeconfig,
-		kubeletClient, kubeletServing, "/var/lib/kubelet/pki/kubelet-server-current.pem", "/etc/ssl/etcd/ssl/*.pem",
+		kubeletClient, kubeletServer, kubeletServing, "/etc/ssl/etcd/ssl/*.pem",
 	}
 }
 
 const (
 	kubeletClient  = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+	kubeletServer  = "/var/lib/kubelet/pki/kubelet-server-current.pem" // requested, with serverTLSBootstrap
 	kubeletServing = "/var/lib/kubelet/pki/kubelet.crt"
 	rootKubeconfig = "/root/.kube/config"
 )
@@ -100,8 +101,10 @@ func (w *Witness) holdings(ctx context.Context, n cluster.Node) (holdings, error
 			continue
 		}
 		name := f.Path
-		if strings.HasPrefix(name, "/var/lib/kubelet/pki/kubelet-client-") {
-			name = kubeletClient // a link to a file with a date in its name
+		for _, link := range []string{kubeletClient, kubeletServer} { // to a file with a date in its name
+			if strings.HasPrefix(name, strings.TrimSuffix(link, "current.pem")) {
+				name = link
+			}
 		}
 		if name == kubeletConf(w.c) {
 			h.kubelet = string(f.Data)
