@@ -289,6 +289,12 @@ func interruption(d diagnosis.Diagnosis, steps []Step) string {
 			"kubelets, API servers and etcd may restart; running pods are not touched"
 	default:
 		out = renewalInterruption(d, steps)
+		if slices.ContainsFunc(steps, func(s Step) bool { return s.Action == KubeletBootstrap }) {
+			// Kubernetes, pkg/kubelet/prober: what probes found is lost. Since 1.35 the last status of a container
+			// counts (feature gate ChangeContainerStatusOnKubeletRestart).
+			out += "; kubelets restart, and before Kubernetes 1.35 report their pods with a readiness probe " +
+				"as not ready for a moment (--serial 1: on one node at a time)"
+		}
 	}
 	if slices.ContainsFunc(steps, func(s Step) bool { return s.Action.Row().Kubespray }) {
 		// kubectl drain --force --delete-emptydir-data (Kubespray, roles/upgrade/pre-upgrade).

@@ -657,7 +657,8 @@ func TestInterruption(t *testing.T) {
 		"renew, and what the API server made for itself ends soon": {
 			[]tc.Edit{due, tc.On("cp1", tc.Loopback(tc.Now.Add(tc.Day)))}, "the API server on cp1 restarts", plan.Policy{},
 		},
-		"recover": {[]tc.Edit{out}, "already unusable", plan.Policy{}},
+		"renew, with a kubelet": {[]tc.Edit{due, tc.On("w1", tc.Expired(certs.KindKubeletClient))}, "report their pods with a readiness probe as not ready for a moment", plan.Policy{}},
+		"recover":               {[]tc.Edit{out}, "already unusable", plan.Policy{}},
 	} {
 		s := tc.Healthy(tc.Single(), row.edits...)
 		p, err := plan.Make(tc.Single(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), row.policy)
