@@ -54,6 +54,9 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 	if err := otherKey(id, was.Snapshot, now); err != nil {
 		return r, err
 	}
+	if err := laterStage(id, was.Plan, now); err != nil {
+		return r, err
+	}
 	d := diagnosis.Diagnose(now, o.opts.Thresholds)
 	r.Before, r.After, r.Snapshot = d, d, now
 	s.tell(Event{Kind: EventDiagnosis, Diagnosis: &d})
@@ -90,6 +93,24 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 	}
 	// Also if nothing is to be restored: the lock of a dead owner is cleared.
 	return r, s.launch(ctx, work{Proposal: p, replaces: id, recalled: was.Request.Recalled != nil}, &r)
+}
+
+// laterStage refuses to undo a stage of a rotation of CAs on which a later one has built: its certificates
+// would be of a CA that no one trusts any more.
+func laterStage(id string, was plan.Plan, now snapshot.Snapshot) error {
+	cas, stage := was.Rotates()
+	for _, ca := range cas {
+		for _, c := range diagnosis.RotationOf(now, ca).Consumers {
+			if stage == diagnosis.StageMake && slices.Contains(c.Trusts, diagnosis.NextCA) ||
+				stage == diagnosis.StageTrust && c.Presents == diagnosis.NextCA {
+				return &Error{Code: ExitNotBegun,
+					Summary: fmt.Sprintf("a later stage than that of run %s has been taken: %s on %s has the next CA", id,
+						c.Place, c.Node),
+					Next: "nothing was changed; roll back the runs of the later stages first: kscertctl runs list"}
+			}
+		}
+	}
+	return nil
 }
 
 // otherKey refuses to restore the key of a CA that has been rotated since: what it has signed is not

@@ -291,6 +291,13 @@ func TestRotationPlays(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
+	// A worker may ask for a key, and gets none.
+	w1.write(w1.conf+"/ssl/ca.key", ca.Key, 0o600)
+	asked, _ := play("make")
+	if left, _ := filepath.Glob(w1.conf + "/ssl/ca-next*"); len(left) > 0 || !strings.Contains(asked, "no control plane has printed a next CA") {
+		t.Errorf("a worker has got %s:\n%s", left, asked)
+	}
+	w1.ok(os.Remove(w1.conf + "/ssl/ca.key"))
 	out, err := play("make", "-e", "kscert_hosts=kube_control_plane")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -1,8 +1,10 @@
 package playbooks_test
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,20 +20,39 @@ func TestRestartWorkloads(t *testing.T) {
 	trusted := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	at := func(d time.Duration) string { return trusted.Add(d).Format(time.RFC3339) }
 	const ca = "kube-root-ca.crt"
+	pod := func(namespace, name, kind, owner, started, mounted string) string {
+		volumes := ""
+		for _, m := range strings.Fields(mounted) {
+			volumes += " " + strconv.Quote(m)
+		}
+		return strings.Join([]string{strconv.Quote(namespace), strconv.Quote(name), strconv.Quote(kind), strconv.Quote(owner), " " + started, volumes, ""}, "\t")
+	}
 	pods := strings.Join([]string{
-		"a web-1|ReplicaSet web-7f|" + at(-time.Hour) + "|" + ca,
-		"a web-2|ReplicaSet web-7f|" + at(time.Hour) + " " + at(-time.Minute) + "|settings " + ca,
-		"a db-0|StatefulSet db|" + at(time.Minute) + "|" + ca, // before its kubelet had followed
-		"b agent-1|DaemonSet agent|" + at(-time.Hour) + "|" + ca,
-		"b hand|DaemonSet hand|" + at(-time.Hour) + "|" + ca,
-		"b job-1|Job job|" + at(-time.Hour) + "|" + ca,
-		"b alone| |" + at(-time.Hour) + "|" + ca,
-		"b late|DaemonSet late|" + at(3*time.Minute) + "|" + ca,
-		"b without|DaemonSet without|" + at(-time.Hour) + "|",
-		"c held|ReplicaSet held-1|" + at(-time.Hour) + "|" + ca,
-		"c begun|ReplicaSet begun-1|" + at(-time.Hour) + "|" + ca,
+		pod("a", "web-1", "ReplicaSet", "web-7f", at(-time.Hour), ca),
+		pod("a", "web-2", "ReplicaSet", "web-7f", at(time.Hour)+" "+at(-time.Minute), "settings "+ca),
+		pod("a", "db-0", "StatefulSet", "db", at(time.Minute), ca), // before its kubelet had followed
+		pod("b", "agent-1", "DaemonSet", "agent", at(-time.Hour), ca),
+		pod("b", "hand", "DaemonSet", "hand", at(-time.Hour), ca),
+		pod("b", "job-1", "Job", "job", at(-time.Hour), ca),
+		pod("b", "alone", "", "", at(-time.Hour), ca),
+		pod("b", "ends", "", "", at(-time.Hour), ca) + "ends",
+		pod("b", "late", "DaemonSet", "late", at(3*time.Minute), ca),
+		pod("b", "without", "DaemonSet", "without", at(-time.Hour), ""),
+		pod("b", "other", "DaemonSet", "other", at(-time.Hour), "my-"+ca),
+		pod("c", "held", "ReplicaSet", "held-1", at(-time.Hour), ca),
+		pod("c", "begun", "ReplicaSet", "begun-1", at(-time.Hour), ca),
+		pod("c", "part", "StatefulSet", "part", at(-time.Hour), ca),
+		// Users of the cluster choose what owns their pods.
+		pod("d", "option", "Deployment", "--kubeconfig=/tmp/evil", at(-time.Hour), ca),
+		pod("d", "lines", "DaemonSet", "x\nb\tlate\tDaemonSet\tlate", at(-time.Hour), ca),
+		pod("d", "set", "ReplicaSet", "forged", at(-time.Hour), ca),
+		pod("d", "kind", "Deployment x -n kube-system", "late", at(-time.Hour), ca),
 	}, "\n") + "\n"
-	sets := "a web-7f|Deployment web\nc held-1|Deployment held\nc begun-1|Deployment begun\n"
+	set := func(namespace, name, kind, owner string) string {
+		return strings.Join([]string{strconv.Quote(namespace), strconv.Quote(name), strconv.Quote(kind), strconv.Quote(owner)}, "\t") + "\n"
+	}
+	sets := set("a", "web-7f", "Deployment", "web") + set("c", "held-1", "Deployment", "held") + set("c", "begun-1", "Deployment", "begun") +
+		set("d", "forged", "Deployment", "--namespace=b")
 	for name, row := range map[string]struct {
 		which, run, since string
 		// restarted and waited are the workloads, in order.
@@ -41,14 +62,14 @@ func TestRestartWorkloads(t *testing.T) {
 		"listed": {which: "listed", since: fmt.Sprint(trusted.Unix()),
 			restarted: []string{"Deployment/web", "StatefulSet/db", "DaemonSet/agent"},
 			waited:    []string{"Deployment/web", "StatefulSet/db", "DaemonSet/agent", "Deployment/begun"},
-			left:      "DaemonSet b/hand: its update strategy is OnDelete|pod b/job-1, which no|pod b/alone, which no|Deployment c/held: its rollout is paused"},
-		"a time that is not known": {which: "listed",
-			restarted: []string{"Deployment/web", "StatefulSet/db", "DaemonSet/agent", "DaemonSet/late", "Deployment/begun"}},
+			left:      "DaemonSet b/hand: its update strategy is OnDelete|pod b/job-1: no Deployment|pod b/alone: no Deployment|Deployment c/held: its rollout is paused|StatefulSet c/part: its partition leaves pods below 2|pod d/option: no Deployment|pod d/lines: no Deployment|pod d/set: no Deployment|pod d/kind: no Deployment|Deployment c/begun: a pod of it still runs"},
+		"a time that is not known": {which: "listed", run: "20260301T120500Z-abcdef",
+			restarted: []string{"Deployment/web", "StatefulSet/db", "DaemonSet/agent", "DaemonSet/late"}},
 		"all": {which: "all", run: "20260301T120500Z-abcdef", since: fmt.Sprint(trusted.Unix()),
 			restarted: []string{"Deployment/web", "StatefulSet/db", "DaemonSet/agent", "DaemonSet/late"}}, // the other was restarted since
-		"one that does not come back": {which: "listed", since: fmt.Sprint(trusted.Unix()), fails: "StatefulSet a/db has not restarted within 5 seconds",
+		"one that does not come back": {which: "listed", since: fmt.Sprint(trusted.Unix()), fails: "StatefulSet a/db does not get on within 5 seconds",
 			restarted: []string{"Deployment/web", "StatefulSet/db"}},
-		"a run of no known time": {which: "all", run: "run", fails: "run does not name a run"},
+		"a run of no known time": {which: "all", run: "run", fails: "the name of the run, run, does not have the time"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -57,18 +78,17 @@ func TestRestartWorkloads(t *testing.T) {
 			n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
 			n.write(n.root()+"/pods", []byte(pods), 0o600)
 			n.write(n.root()+"/sets", []byte(sets), 0o600)
-			if row.since != "" {
-				n.write(n.conf+"/ssl/ca-trusted-since", []byte(row.since+"\n"), 0o600)
-			}
 			n.write(n.bin+"/kubectl", fmt.Appendf(nil, `#!/bin/sh
 dir=%s
 case $* in
 *'get pods -A'*) cat $dir/pods ;;
 *'get replicasets -A'*) cat $dir/sets ;;
-*restartedAt*) case $* in *' begun '*) echo 2026-03-01T14:06:00+02:00 ;; esac ;;
-*'hand -o jsonpath'*) echo 'OnDelete|' ;;
-*'held -o jsonpath'*) echo '|true' ;;
-*updateStrategy*) echo 'RollingUpdate|' ;;
+*restartedAt*) case $* in */begun' '*) echo 2026-03-01T14:06:00+02:00 ;; esac ;;
+*'/hand -o jsonpath'*) echo 'OnDelete||' ;;
+*'/held -o jsonpath'*) echo '|true|' ;;
+*'/part -o jsonpath'*) echo 'RollingUpdate||2' ;;
+*updateStrategy*) echo 'RollingUpdate||' ;;
+*updatedReplicas*) echo 1 1 ;;
 *'rollout restart '*) all=$* && echo "${all##* }" >>$dir/restarted ;;
 *'rollout status '*)
   all=$*
@@ -84,7 +104,7 @@ esac
 			if run == "" {
 				run = "20260301T130000Z-abcdef"
 			}
-			out, errs, err := n.run(fmt.Sprintf("KSCERT_RESTART=%s KSCERT_RUN=%s\n", row.which, run) +
+			out, errs, err := n.run(fmt.Sprintf("KSCERT_RESTART=%s KSCERT_RUN=%s KSCERT_TRUSTED_SINCE=%s\n", row.which, run, cmp.Or(row.since, "0")) +
 				script(t, "ca_renewal/files/authority.sh", "ca_rotation/files/workloads.sh"))
 			if (err != nil) != (row.fails != "") || row.fails != "" && !strings.Contains(errs, row.fails) {
 				t.Fatalf("%v: %s\n%s", err, errs, out)

@@ -362,6 +362,8 @@ func (r *Rotation) lacksFiles(n snapshot.Node, stage Stage) []string {
 		next, _ := n.Certificate(row.next)
 		switch {
 		case row.authority != r.CA || n.Failure != nil:
+		case stage == StageMake && r.finished(bundleOf(n, row.ca)):
+			r.begun = true
 		case stage == StageMake && (next.Fingerprint != r.Next.Fingerprint || next.Key != certs.KeyMatches):
 			return []string{fmt.Sprintf("%s: it does not have the next %s with its key", n.Name, row.ca)}
 		case stage == StageMake:
@@ -373,6 +375,12 @@ func (r *Rotation) lacksFiles(n snapshot.Node, stage Stage) []string {
 		}
 	}
 	return nil
+}
+
+// finished reports whether the file of the CA has the next one alone, with its key: there, the files of the
+// rotation may have been removed already.
+func (r Rotation) finished(file []certs.Certificate) bool {
+	return len(file) == 1 && file[0].SignsAs() == r.Next.signsAs && file[0].Key == certs.KeyMatches
 }
 
 // Holds names what on nodes and in the cluster still has the former CA, or a file of the rotation, after

@@ -157,6 +157,9 @@ type Step struct {
 	Next  map[certs.Authority]string `json:"next,omitempty"`
 	// Restart is which workloads a step restarts; absent for none.
 	Restart Restart `json:"restart,omitempty"`
+	// TrustedSince is when all trusted the next CA: what started before may know the former one alone; absent
+	// if that is not known.
+	TrustedSince time.Time `json:"trustedSince,omitzero"`
 	// Offline places CAs and leaves the restart of what trusts them to later steps.
 	Offline bool `json:"offline,omitempty"`
 	// Validity is the lifetime of re-issued CAs; absent for the same as before.

@@ -134,8 +134,6 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 	case len(all) == 0:
 		return &UnsupportedError{fmt.Sprintf("the next stage is %q, and not %q: see kscertctl ca status -i INVENTORY",
 			NextStage(s, p.RotateCAs), p.RotateStage)}
-	case p.RotateStage != diagnosis.StageMake:
-		return nil
 	}
 	for _, r := range all {
 		holders := r.Holders(s)
@@ -144,7 +142,10 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 				"the key of %s is on no node: put the key back from a backup, or rotate the CA where its key is", r.CA)}
 		}
 		for _, n := range holders {
-			if err := replaceable(n, r.CA); err != nil {
+			if p.RotateStage != diagnosis.StageMake {
+				continue
+			}
+			if err := replaceable(n, r); err != nil {
 				return err
 			}
 		}
@@ -153,7 +154,8 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 }
 
 // replaceable returns why the CA of a node cannot be replaced by another one; nil if it can.
-func replaceable(n snapshot.Node, name certs.Authority) error {
+func replaceable(n snapshot.Node, r diagnosis.Rotation) error {
+	name := r.CA
 	ca, ok := n.Authority(name)
 	several := slices.ContainsFunc(n.Certificates,
 		func(o certs.Certificate) bool { return !o.Served && o.Path == ca.Path && o.Position > 1 })
@@ -163,6 +165,12 @@ func replaceable(n snapshot.Node, name certs.Authority) error {
 		return &UnsupportedError{fmt.Sprintf(
 			"the key of %s is not on %s: put it there from another node, or rotate the CA where its key is",
 			name, n.Name)}
+	case several && r.Next != nil:
+		return &UnsupportedError{fmt.Sprintf(
+			"%s has joined while %s is rotated: copy the files of the rotation (ca-next.crt with its key, ca-former.crt "+
+				"and ca-cross.crt, or those of that CA) from another holder of its key to the directory of %s there, "+
+				"and, if that manifest differs, --cluster-signing-cert-file and its key; then continue (kscertctl ca "+
+				"status -i INVENTORY)", n.Name, name, ca.Path)}
 	case several:
 		return &UnsupportedError{fmt.Sprintf(
 			"%s on %s holds several certificates: leave only the one that signs there, once nothing needs the others "+
@@ -212,6 +220,16 @@ func (p Policy) rotationWarnings(s snapshot.Snapshot, all []diagnosis.Rotation) 
 		case stage == diagnosis.StageServers:
 			out = append(out, fmt.Sprintf("after this stage the key of %s is another one, and no rollback leads "+
 				"behind it", r.CA))
+		case stage == diagnosis.StageClients && diagnosis.IsOfEtcd(r.CA):
+			for _, n := range s.Nodes {
+				if slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
+					row, _ := certs.Lookup(c.Kind)
+					return row.Base == certs.Calico || row.Base == certs.Cilium
+				}) {
+					out = append(out, fmt.Sprintf("restart the network plugin's pod on %s after this stage and before the "+
+						"next: it reads its certificate of etcd, and etcd's CA, only when it starts", n.Name))
+				}
+			}
 		case stage == diagnosis.StageDrop && diagnosis.IsOfEtcd(r.CA):
 			out = append(out, "other clients of etcd with certificates of the former CA, such as backup jobs, work no "+
 				"more after this stage")
@@ -303,7 +321,7 @@ func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis
 	if !of.ofOthers {
 		why = etcdWords[stage]
 	}
-	b.restart(c, of, p)
+	b.restart(c, s, of, p)
 	var members []string // on nodes of their own
 	if of.ofEtcd {
 		members = downFirst(quorums, without(cluster.Names(c.With(cluster.Etcd)), controlPlanes))
@@ -399,6 +417,9 @@ func (s Step) rotationVariables(vars map[string]any) {
 	vars["kscert_ca_seconds"] = int64(s.Validity / time.Second)
 	if s.Restart != "" {
 		vars["kscert_restart_workloads"] = s.Restart
+		if !s.TrustedSince.IsZero() {
+			vars["kscert_trusted_since"] = s.TrustedSince.Unix()
+		}
 	}
 	if len(s.Next) > 0 {
 		vars["kscert_ca_want"] = s.Next

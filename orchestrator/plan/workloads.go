@@ -28,14 +28,14 @@ func Restarts() []Restart { return []Restart{RestartNone, RestartListed, Restart
 func (r Restart) asked() bool { return r == RestartListed || r == RestartAll }
 
 // restart adds the step that restarts workloads before the cluster's CA is dropped, if it is asked for.
-func (b *builder) restart(c cluster.Cluster, of rotated, p Policy) {
+func (b *builder) restart(c cluster.Cluster, s snapshot.Snapshot, of rotated, p Policy) {
 	drops := p.RotateStage == diagnosis.StageDrop && slices.Contains(of.names, certs.KubernetesCA)
 	if !drops || !p.RestartWorkloads.asked() {
 		return
 	}
 	step := of.step(diagnosis.StageRestart, cluster.Names(c.With(cluster.ControlPlane))[:1], "Restart workloads",
 		"one after another, each at the pace of its own controller, before the former CA is dropped")
-	step.Restart = p.RestartWorkloads
+	step.Restart, step.TrustedSince = p.RestartWorkloads, s.TrustedSince()
 	b.step(step)
 }
 

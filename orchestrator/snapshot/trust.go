@@ -131,17 +131,22 @@ const TrustedSinceFact = "ca-trusted-since"
 // sync period and that of its cache (Kubernetes documentation, "ConfigMaps", mounted ones).
 const podsFollow = 2 * time.Minute
 
-// ReadFormer are the pods of a node with a container that started before all of the cluster trusted the
-// next CA of a rotation, so that it may have read the former one alone; all if that time is not known.
-func (s Snapshot) ReadFormer(n Node) (pods []string) {
-	var since time.Time
-	for _, c := range s.Nodes {
-		if seconds, err := strconv.ParseInt(c.Facts[TrustedSinceFact], 10, 64); err == nil {
-			if at := time.Unix(seconds, 0); at.After(since) {
+// TrustedSince is when all of the cluster trusted the next CA of a rotation; zero if that is not known.
+func (s Snapshot) TrustedSince() (since time.Time) {
+	for _, n := range s.Nodes {
+		if seconds, err := strconv.ParseInt(n.Facts[TrustedSinceFact], 10, 64); err == nil && seconds > 0 {
+			if at := time.Unix(seconds, 0).UTC(); at.After(since) && at.Before(s.Taken.Add(time.Hour)) {
 				since = at
 			}
 		}
 	}
+	return since
+}
+
+// ReadFormer are the pods of a node with a container that started before all of the cluster trusted the
+// next CA of a rotation, so that it may have read the former one alone; all if that time is not known.
+func (s Snapshot) ReadFormer(n Node) (pods []string) {
+	since := s.TrustedSince()
 	for _, t := range n.Trust {
 		for _, name := range t.In {
 			if t.By == Pod && (since.IsZero() || t.Started[name].Before(since.Add(podsFollow))) {

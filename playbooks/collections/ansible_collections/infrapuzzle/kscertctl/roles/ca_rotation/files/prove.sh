@@ -20,7 +20,8 @@ ask() {
     printf 'GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n' "$2"
     [ -z "${3:-}" ] || printf '%s\r\n' "$3"
     printf '\r\n'
-  } | client 8 -quiet -cert "$stage/$name.crt" -key "$stage/$name.key" -connect "$1" 2>/dev/null
+  } | client 8 -quiet -cert "$stage/$name.crt" -key "$stage/$name.key" -connect "$1" 2>/dev/null |
+    head -c 65536
 }
 
 # known ANSWER: the user has been recognized, whatever it may do.
@@ -64,7 +65,7 @@ servers() {
   kubectl_ get nodes -o 'jsonpath={range .items[*]}{.status.addresses[?(@.type=="InternalIP")].address}{" "}{.status.daemonEndpoints.kubeletEndpoint.Port}{"\n"}{end}' \
     2>"$stage/message" </dev/null >"$stage/kubelets" || fail "the nodes are not known: $(cat "$stage/message")"
   awk '{ for (i = 1; i < NF; i++) print "api", ($i ~ /:/ ? "[" $i "]" : $i) ":" $NF }' "$stage/api"
-  awk 'NF > 1 { print "kubelet", ($1 ~ /:/ ? "[" $1 "]" : $1) ":" $NF }' "$stage/kubelets"
+  awk 'NF > 1 && $1 ~ /^[0-9a-fA-F.:]+$/ && $NF ~ /^[0-9]+$/ { print "kubelet", ($1 ~ /:/ ? "[" $1 "]" : $1) ":" $NF }' "$stage/kubelets"
 }
 
 for name in $KSCERT_CAS; do

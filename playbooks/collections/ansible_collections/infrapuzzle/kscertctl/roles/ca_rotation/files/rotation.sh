@@ -76,7 +76,9 @@ renewed() {
     with="$with ${block##*.}:$name"
     case "$followed " in *" $name "*) ;; *) followed="$followed $name" ;; esac
   done
-  case "$with " in *' 1:'*) ;; *) return 1 ;; esac
+  [ -n "$with" ] || return 1
+  # A file that begins with another certificate is one of what others trust, too, or the chain of a leaf.
+  case "$with " in *' 1:'*) ;; *) openssl x509 -in "$stage/block.1" -noout -text | grep -q 'CA:TRUE' || return 1 ;; esac
   awk -v with="$with" -v new="$stage/target." '
     BEGIN { n = split(with, all, " "); for (i = 1; i <= n; i++) { split(all[i], of, ":"); by[of[1]] = of[2] } }
     /^-----BEGIN CERTIFICATE-----/ {

@@ -1,88 +1,125 @@
 # Runs on a control plane before the former CA is dropped: has controllers restart the workloads with a
 # pod whose container started before a time, one after another, as "kubectl rollout restart" does, and
-# waits for each. For KSCERT_RESTART "listed" that time is when all trusted the next CA, and two minutes
-# for kubelets to follow; for "all" it is when the run began. So a step that is repeated restarts nothing
-# twice.
-pki=$(pki_dir)
+# waits for each. For KSCERT_RESTART "listed" that time is when all trusted the next CA
+# (KSCERT_TRUSTED_SINCE, seconds since 1970; 0 if it is not known), and two minutes for kubelets to
+# follow; else it is when the run began. So a step that is repeated restarts nothing twice.
+pki_dir >/dev/null
 kubectl_() { kubectl --kubeconfig "$administrator" --request-timeout=30s "$@" </dev/null; }
 public_stage
 
-# since: that time, as the API writes it.
-since() {
-  case $KSCERT_RESTART in
-  listed)
-    at=$(head -c 20 "$pki/ca-trusted-since" 2>/dev/null | tr -cd 0-9)
-    at=$((${at:-$(date +%s)} + 120))
-    [ "$at" -le "$(date +%s)" ] || at=$(date +%s)
-    date -u -d "@$at" +%Y-%m-%dT%H:%M:%SZ
-    ;;
-  *) printf '%s\n' "$KSCERT_RUN" | sed -n 's/^\(....\)\(..\)\(..\)T\(..\)\(..\)\(..\)Z-.*/\1-\2-\3T\4:\5:\6Z/p' ;;
-  esac
+# begun: when the run began, as the API writes a time: the name of a run has it.
+begun() {
+  printf '%s\n' "$KSCERT_RUN" | sed -n 's/^\(.*[^0-9]\)\{0,1\}\([0-9]\{4\}\)\([0-9]\{2\}\)\([0-9]\{2\}\)T\([0-9]\{2\}\)\([0-9]\{2\}\)\([0-9]\{2\}\)Z.*$/\2-\3-\4T\5:\6:\7Z/p'
 }
-before=$(since)
-[ -n "$before" ] || fail "$KSCERT_RUN does not name a run that has begun at a known time"
+before=$(begun)
+[ -n "$before" ] || fail "the name of the run, $KSCERT_RUN, does not have the time at which it began"
+if [ "$KSCERT_RESTART" = listed ] && [ "$KSCERT_TRUSTED_SINCE" -gt 0 ]; then
+  before=$({ printf '%s\n' "$before" && date -u -d "@$((KSCERT_TRUSTED_SINCE + 120))" +%Y-%m-%dT%H:%M:%SZ; } | sort | head -n 1)
+fi
 
-# asked KIND TEMPLATE FILE: of all objects of a kind.
+# asked KIND TEMPLATE FILE: of all objects of a kind, a line for each. Users of the cluster choose names
+# in it: each is quoted, which leaves no tab and no line break in it (Go, strconv.Quote).
 asked() {
-  kubectl_ get "$1" -A --chunk-size=500 -o "jsonpath={range .items[*]}$2{'\n'}{end}" >"$3" 2>"$stage/message" ||
+  kubectl_ get "$1" -A --chunk-size=500 -o "go-template={{range .items}}$2{{\"\\n\"}}{{end}}" >"$3" 2>"$stage/message" ||
     fail "the $1 of the cluster are not known: $(tail -n 1 "$stage/message")"
 }
-owner="{.metadata.ownerReferences[?(@.controller==true)].kind}{' '}{.metadata.ownerReferences[?(@.controller==true)].name}"
-asked pods "{.metadata.namespace}{' '}{.metadata.name}{'|'}$owner{'|'}{.status.containerStatuses[*].state.running.startedAt}{'|'}{.spec.volumes[*].projected.sources[*].configMap.name}" \
-  "$stage/pods"
-asked replicasets "{.metadata.namespace}{' '}{.metadata.name}{'|'}$owner" "$stage/sets"
+# shellcheck disable=SC2016 # $ is kubectl's
+{
+  object='{{printf "%q" .metadata.namespace}}{{"\t"}}{{printf "%q" .metadata.name}}{{"\t"}}'
+  owner='{{$kind := ""}}{{$name := ""}}{{range .metadata.ownerReferences}}{{if .controller}}{{if eq .apiVersion "apps/v1"}}'
+  owner=$owner'{{$kind = .kind}}{{$name = .name}}{{end}}{{end}}{{end}}{{printf "%q" $kind}}{{"\t"}}{{printf "%q" $name}}'
+  started='{{with .state}}{{with .running}} {{.startedAt}}{{end}}{{end}}'
+  started='{{range .status.containerStatuses}}'$started'{{end}}{{range .status.initContainerStatuses}}'$started'{{end}}'
+  mounted='{{range .spec.volumes}}{{with .projected}}{{range .sources}}{{with .configMap}} {{printf "%q" .name}}{{end}}{{end}}'
+  mounted=$mounted'{{end}}{{end}}'
+}
 
-# workloads: KIND NAMESPACE NAME of each controller with such a pod, once; for a pod that none restarts,
-# "none" and why.
-awk -F'|' -v before="$before" '
-  FNR == NR { of[$1] = $2; next }
-  {
-    n = split($3, at, " ")
-    old = 0
-    for (i = 1; i <= n; i++) if (at[i] < before) old = 1
-    if (!old || " " $4 " " !~ / kube-root-ca[.]crt /) next
-    split($1, pod, " ")
-    split($2, by, " ")
-    if (by[1] == "ReplicaSet") split(of[pod[1] " " by[2]], by, " ")
-    if (by[1] !~ /^(Deployment|StatefulSet|DaemonSet)$/) by[1] = "none"
-    line = by[1] == "none" ? "none " pod[1] " " pod[2] : by[1] " " pod[1] " " by[2]
-    if (!(line in seen)) { seen[line]; print line }
-  }' "$stage/sets" "$stage/pods" >"$stage/workloads"
+# old: KIND NAMESPACE NAME of each controller with such a pod, once; "none" with the namespace and name of a
+# pod that none restarts. A name that no object can have is not passed on.
+old() {
+  asked pods "$object$owner{{\"\\t\"}}$started{{\"\\t\"}}$mounted{{\"\\t\"}}{{if .metadata.deletionTimestamp}}ends{{end}}" "$stage/pods"
+  asked replicasets "$object$owner" "$stage/sets"
+  awk -F '\t' -v before="$before" '
+    function plain(name) {
+      return name ~ /^"[a-z0-9]([a-z0-9.-]*[a-z0-9])?"$/ ? substr(name, 2, length(name) - 2) : ""
+    }
+    FNR == NR { kind[$1, $2] = $3; name[$1, $2] = $4; next }
+    {
+      n = split($5, at, " ")
+      is_old = 0
+      for (i = 1; i <= n; i++) if (at[i] < before) is_old = 1
+      if (!is_old || $7 != "" || " " $6 " " !~ / "kube-root-ca[.]crt" /) next
+      k = $3; of = $4
+      if (k == "\"ReplicaSet\"") { of = name[$1, $4]; k = kind[$1, $4] }
+      if (k !~ /^"(Deployment|StatefulSet|DaemonSet)"$/ || plain(of) == "") { k = "\"none\""; of = $2 }
+      if (plain($1) == "" || plain(of) == "") next
+      line = substr(k, 2, length(k) - 2) " " plain($1) " " plain(of)
+      if (!(line in seen)) { seen[line]; print line }
+    }' "$stage/sets" "$stage/pods"
+}
 
-# unrestarted KIND NAMESPACE NAME: why its controller would not restart its pods; nothing if it would.
+# unrestarted NAMESPACE WORKLOAD: why its controller would not restart its pods; nothing if it would.
 unrestarted() {
-  strategy=$(kubectl_ -n "$2" get "$1" "$3" -o 'jsonpath={.spec.updateStrategy.type}|{.spec.paused}' 2>"$stage/message") || {
+  strategy=$(kubectl_ -n "$1" get "$2" -o 'jsonpath={.spec.updateStrategy.type}|{.spec.paused}|{.spec.updateStrategy.rollingUpdate.partition}' \
+    2>"$stage/message") || {
     echo "it cannot be read: $(tail -n 1 "$stage/message")"
     return 0
   }
   case $strategy in
   OnDelete*) echo 'its update strategy is OnDelete: delete its pods' ;;
-  *'|true') echo 'its rollout is paused' ;;
+  *'|true|'*) echo 'its rollout is paused' ;;
+  *'|' | *'|0') ;;
+  *) echo "its partition leaves pods below ${strategy##*|} as they are: delete these" ;;
   esac
 }
 
+# left WHAT WHY: is printed for the reader, once.
+left() {
+  ! grep -Fxq "$1" "$stage/left" || return 0
+  printf '%s\n' "$1" >>"$stage/left"
+  printf 'left: %s: %s\n' "$1" "$2"
+}
+
+# restarted: waits until the workload has restarted, for as long as it gets on.
+restarted() {
+  reached=none
+  while ! message=$(kubectl --kubeconfig "$administrator" -n "$namespace" rollout status "$kind/$name" \
+    --timeout="${KSCERT_WAIT_SECONDS}s" 2>&1 </dev/null); do
+    now=$(kubectl_ -n "$namespace" get "$kind/$name" -o \
+      'jsonpath={.status.updatedReplicas} {.status.readyReplicas} {.status.updatedNumberScheduled} {.status.numberReady}') || now=$reached
+    [ "$now" != "$reached" ] ||
+      fail "$kind $namespace/$name does not get on within $KSCERT_WAIT_SECONDS seconds, so the former CA is not dropped:" \
+        "$(printf '%s\n' "$message" | tail -n 1). Mend it, or go without: --restart-workloads none"
+    reached=$now
+  done
+}
+
+: >"$stage/left"
+old >"$stage/workloads"
 while read -r kind namespace name; do
   if [ "$kind" = none ]; then
-    printf 'left: pod %s/%s, which no Deployment, StatefulSet or DaemonSet restarts: delete it and make it again\n' \
-      "$namespace" "$name"
+    left "pod $namespace/$name" 'no Deployment, StatefulSet or DaemonSet restarts it: delete it and make it again'
     continue
   fi
-  why=$(unrestarted "$kind" "$namespace" "$name")
+  why=$(unrestarted "$namespace" "$kind/$name")
   if [ -n "$why" ]; then
-    printf 'left: %s %s/%s: %s\n' "$kind" "$namespace" "$name" "$why"
+    left "$kind $namespace/$name" "$why"
     continue
   fi
   ! checking "restart $kind $namespace/$name" || continue
-  restarted=$(kubectl_ -n "$namespace" get "$kind" "$name" \
-    -o 'jsonpath={.spec.template.metadata.annotations.kubectl\.kubernetes\.io/restartedAt}') || restarted=
+  asked_at=$(kubectl_ -n "$namespace" get "$kind/$name" \
+    -o 'jsonpath={.spec.template.metadata.annotations.kubectl\.kubernetes\.io/restartedAt}') || asked_at=
   # Its time has the zone of the machine on which it was restarted last.
-  restarted=$(date -u -d "${restarted:-1970-01-01}" +%Y-%m-%dT%H:%M:%SZ 2>/dev/null) || restarted=
-  if [ "$(printf '%s\n%s\n' "$before" "$restarted" | LC_ALL=C sort | head -n 1)" != "$before" ]; then
+  asked_at=$(date -u -d "${asked_at:-1970-01-01}" +%Y-%m-%dT%H:%M:%SZ 2>/dev/null) || asked_at=
+  if [ "$(printf '%s\n%s\n' "$before" "$asked_at" | sort | head -n 1)" != "$before" ]; then
     quietly kubectl_ -n "$namespace" rollout restart "$kind/$name"
     changed "restarted $kind $namespace/$name"
   fi
-  message=$(kubectl --kubeconfig "$administrator" -n "$namespace" rollout status "$kind/$name" \
-    --timeout="${KSCERT_WAIT_SECONDS}s" 2>&1 </dev/null) ||
-    fail "$kind $namespace/$name has not restarted within $KSCERT_WAIT_SECONDS seconds, so the former CA is not" \
-      "dropped: $(printf '%s\n' "$message" | tail -n 1)"
+  restarted
 done <"$stage/workloads"
+[ "$KSCERT_CHECK" != True ] || exit 0
+# What has not restarted after all.
+old | while read -r kind namespace name; do
+  case $kind in none) continue ;; esac
+  left "$kind $namespace/$name" 'a pod of it still runs since before: delete that'
+done

@@ -1,7 +1,11 @@
-# Makes the kubelet and the control plane use the restored files: whatever started earlier is
+# Makes the kubelet, the control plane and etcd use the restored files: whatever started earlier is
 # restarted. Restored certificates may have expired; then the kubelet does not start, and nothing is
 # stopped that it would have to start again.
-systemctl cat kubelet >/dev/null 2>&1 || exit 0
+if ! systemctl cat kubelet >/dev/null 2>&1; then # a node of etcd's own
+  restart_etcd
+  wait_for etcd_back
+  exit 0
+fi
 
 property() { systemctl show kubelet -p "$1" | cut -d = -f 2; }
 # shellcheck disable=SC2086 # words
