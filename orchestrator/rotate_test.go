@@ -61,3 +61,26 @@ func TestRotatedClusterIsTheSame(t *testing.T) {
 		t.Error("another cluster is taken for the same")
 	}
 }
+
+// A stage is not rolled back under a later one.
+func TestNoRollbackUnderALaterStage(t *testing.T) {
+	t.Parallel()
+	at := func(stages int) snapshot.Snapshot {
+		return tc.Healthy(tc.HA(), tc.Everywhere(tc.Signing("ca.crt"), tc.Rotating(certs.KindCA, stages)))
+	}
+	of := func(stage diagnosis.Stage) plan.Plan {
+		return plan.Plan{Steps: []plan.Step{{Action: plan.CARotate, Stage: stage, Authorities: []certs.Authority{certs.KubernetesCA}}}}
+	}
+	for _, row := range []struct {
+		stage   diagnosis.Stage
+		now     int
+		refused bool
+	}{
+		{diagnosis.StageMake, 1, false}, {diagnosis.StageMake, 2, true}, {diagnosis.StageTrust, 2, false},
+		{diagnosis.StageTrust, 3, true}, {diagnosis.StageClients, 3, false},
+	} {
+		if err := laterStage("r", of(row.stage), at(row.now)); (err != nil) != row.refused || err != nil && Code(err) != ExitNotBegun {
+			t.Errorf("%s when %d stages are taken: %v", row.stage, row.now, err)
+		}
+	}
+}

@@ -359,12 +359,11 @@ func (r Rotation) Holders(s snapshot.Snapshot) []snapshot.Node {
 // lacksFiles is what a holder lacks for a stage in the files of the CA itself.
 func (r *Rotation) lacksFiles(n snapshot.Node, stage Stage) []string {
 	for _, row := range rotating {
-		next, _ := n.Certificate(row.next)
 		switch {
 		case row.authority != r.CA || n.Failure != nil:
 		case stage == StageMake && r.finished(bundleOf(n, row.ca)):
 			r.begun = true
-		case stage == StageMake && (next.Fingerprint != r.Next.Fingerprint || next.Key != certs.KeyMatches):
+		case stage == StageMake && !r.MadeOn(n):
 			return []string{fmt.Sprintf("%s: it does not have the next %s with its key", n.Name, row.ca)}
 		case stage == StageMake:
 			r.begun = true
@@ -375,6 +374,17 @@ func (r *Rotation) lacksFiles(n snapshot.Node, stage Stage) []string {
 		}
 	}
 	return nil
+}
+
+// MadeOn reports whether a node has the next CA with its key.
+func (r Rotation) MadeOn(n snapshot.Node) bool {
+	for _, row := range rotating {
+		next, _ := n.Certificate(row.next)
+		if row.authority == r.CA && r.Next != nil {
+			return next.Fingerprint == r.Next.Fingerprint && next.Key == certs.KeyMatches
+		}
+	}
+	return false
 }
 
 // finished reports whether the file of the CA has the next one alone, with its key: there, the files of the

@@ -142,7 +142,7 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 				"the key of %s is on no node: put the key back from a backup, or rotate the CA where its key is", r.CA)}
 		}
 		for _, n := range holders {
-			if p.RotateStage != diagnosis.StageMake {
+			if p.RotateStage != diagnosis.StageMake || r.MadeOn(n) {
 				continue
 			}
 			if err := replaceable(n, r); err != nil {

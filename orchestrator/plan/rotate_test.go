@@ -161,6 +161,11 @@ func TestRotateRefuses(t *testing.T) {
 		"a stage too far":              {[]tc.Edit{rotating(2)}, plan.Policy{RotateStage: diagnosis.StageServers}, `the next stage is "clients", and not "servers"`},
 		"a stage again":                {[]tc.Edit{rotating(3)}, plan.Policy{RotateStage: diagnosis.StageTrust}, `the next stage is "servers"`},
 		"certificates that are due":    {[]tc.Edit{rotating(0), tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.NotAfter = tc.Now.Add(tc.Day) }, certs.KindAPIServer))}, plan.Policy{RotateStage: diagnosis.StageMake}, "certificates are due"},
+		"no key of etcd's CA any more": {[]tc.Edit{tc.Everywhere(tc.Signing("ca.crt"), tc.Rotating(certs.KindEtcdHostCA, 2)), tc.On("cp1,cp2,cp3", tc.Files(func(c *certs.Certificate) { c.Key = certs.KeyMissing }, certs.KindEtcdHostCA))},
+			plan.Policy{RotateCAs: []plan.CA{plan.EtcdCA}, RotateStage: diagnosis.StageClients}, "the key of etcd-host-ca is on no node"},
+		"a control plane that joined between stages": {[]tc.Edit{rotating(3), tc.On("cp3", func(n *snapshot.Node) {
+			n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool { return c.Kind == certs.KindCANext || c.Kind == certs.KindCAFormer })
+		})}, plan.Policy{RotateCAs: []plan.CA{plan.ClusterCA}, RotateStage: diagnosis.StageMake}, "cp3 has joined while kubernetes-ca is rotated: copy the files of the rotation"},
 		"a webhook of the former CA":   {[]tc.Edit{rotating(4), trusting(snapshot.Webhook, "")}, plan.Policy{RotateStage: diagnosis.StageDrop}, "cp1: caBundle of webhook hook still trusts the CA that is dropped"},
 		"a kubelet that serves one": {[]tc.Edit{rotating(0), tc.On("w1", func(n *snapshot.Node) {
 			n.Facts["kubelet.serverTLSBootstrap"] = "true"
@@ -185,5 +190,19 @@ func TestRotateRefuses(t *testing.T) {
 	s := tc.Healthy(tc.HA(), rotating(3), trusting(snapshot.Webhook, ""))
 	if p, err := plan.Make(tc.HA(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: plan.RotatedCAs(), RotateStage: diagnosis.StageServers}); err != nil || !strings.Contains(strings.Join(p.Warnings, "\n"), "cp1: caBundle of webhook hook still trusts the CA that is dropped") {
 		t.Errorf("%v: %q", err, p.Warnings)
+	}
+}
+
+// A rotation whose last step was stopped on some nodes is ended, and does not begin anew.
+func TestRotateFinishes(t *testing.T) {
+	t.Parallel()
+	s := tc.Healthy(tc.HA(), rotating(5), tc.On("cp1", func(n *snapshot.Node) {
+		n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool {
+			row, _ := certs.Lookup(c.Kind)
+			return row.CA && row.Copy
+		})
+	}))
+	if next := plan.NextStage(s, plan.RotatedCAs()); next != diagnosis.StageDrop {
+		t.Errorf("the next stage is %q", next)
 	}
 }
