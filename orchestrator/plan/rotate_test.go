@@ -193,7 +193,7 @@ func TestRotateRefuses(t *testing.T) {
 	}
 }
 
-// A rotation whose last step was stopped on some nodes is ended, and does not begin anew.
+// A rotation whose last step was stopped on some nodes is ended, and does not begin again.
 func TestRotateFinishes(t *testing.T) {
 	t.Parallel()
 	s := tc.Healthy(tc.HA(), rotating(5), tc.On("cp1", func(n *snapshot.Node) {
