@@ -89,6 +89,10 @@ type Options struct {
 	// RotateCAs are the CAs of which Run takes one stage of the rotation to a new key, and nothing else.
 	RotateCAs   []plan.CA
 	RotateStage diagnosis.Stage
+	// RestartWorkloads is whose pods restart after a stage that replaces CAs at once, of those that started
+	// with the former; plan.RestartSystem if empty. PatchCABundles has it change caBundles with the former.
+	RestartWorkloads plan.Restart
+	PatchCABundles   bool
 	// Signed are certificates that CAs outside of the cluster have signed (ReadSigned): then Run places
 	// these, issues none, and does nothing else.
 	Signed []plan.Signed
@@ -333,6 +337,17 @@ func WithRenewedCAs(validity time.Duration, cas ...plan.CA) Option {
 // lifetime counts when they are made; if it is 0, it is that of kubeadm's configuration, or as before.
 func WithRotatedCAs(stage diagnosis.Stage, validity time.Duration, cas ...plan.CA) Option {
 	return setting(func(o *Options) { o.RotateCAs, o.RotateStage, o.CAValidity = cas, stage, validity })
+}
+
+// WithReplacedCAs makes Run replace CAs at once, with diagnosis.StageReplace or StageLiteral, and do nothing
+// else: what trusts the former alone is cut off until it is repaired. restart is whose pods restart, and patch
+// whether caBundles with the former CA are changed.
+func WithReplacedCAs(how diagnosis.Stage, validity time.Duration, restart plan.Restart, patch bool,
+	cas ...plan.CA) Option {
+	return setting(func(o *Options) {
+		o.RotateCAs, o.RotateStage, o.CAValidity = cas, how, validity
+		o.RestartWorkloads, o.PatchCABundles = restart, patch
+	})
 }
 
 // WithSigned makes Run place certificates that CAs outside of the cluster have signed, issue none, and

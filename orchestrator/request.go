@@ -170,6 +170,8 @@ func recorded() []recordedOption {
 		{"CAValidity", always, never, always},
 		{"RotateCAs", always, never, always},
 		{"RotateStage", always, never, always},
+		{"RestartWorkloads", always, never, always},
+		{"PatchCABundles", always, never, always},
 		{"Signed", always, never, always},
 		{"Serial", ifAbsent, ifAbsent, never},
 		{"EtcdSnapshot", ifAbsent, ifAbsent, always},

@@ -35,6 +35,9 @@ func NextStage(s snapshot.Snapshot, cas []CA) diagnosis.Stage {
 // rotation plans one stage of a rotation of CAs.
 func (p Policy) rotation(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, made Plan) (Plan, error) {
 	made.Route = diagnosis.RotateCAs
+	if p.RotateStage.AtOnce() {
+		return p.newCAs(c, s, d, made)
+	}
 	var all []diagnosis.Rotation
 	for _, r := range rotations(s, p.RotateCAs) {
 		if r.After() == p.RotateStage {
@@ -83,13 +86,8 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 	case p.selects():
 		return &UnsupportedError{
 			"a CA is rotated on every node that trusts it: omit --limit, --skip-phases and --until-phase"}
-	case slices.Contains(p.RotateCAs, EtcdCA):
-		return &UnsupportedError{
-			"the CA of etcd is not rotated by this version: name the others (--ca cluster,front-proxy)"}
-	case s.ExternalCA:
-		return &UnsupportedError{
-			"the inventory sets kube_external_ca_mode: rotate the CA where its key is, then have certificates issued " +
-				"(kscertctl ca csr -i INVENTORY --dir DIR)"}
+	case p.notHere(s) != nil:
+		return p.notHere(s)
 	case d.Route == diagnosis.Renew:
 		return &UnsupportedError{
 			"certificates are due: renew these first (kscertctl run -i INVENTORY), then rotate the CAs"}
@@ -112,17 +110,41 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 	return nil
 }
 
+// notHere returns why CAs cannot be replaced on the nodes at all; nil if they can.
+func (p Policy) notHere(s snapshot.Snapshot) error {
+	switch {
+	case slices.Contains(p.RotateCAs, EtcdCA):
+		return &UnsupportedError{
+			"the CA of etcd is not rotated by this version: name the others (--ca cluster,front-proxy)"}
+	case s.ExternalCA:
+		return &UnsupportedError{
+			"the inventory sets kube_external_ca_mode: rotate the CA where its key is, then have certificates issued " +
+				"(kscertctl ca csr -i INVENTORY --dir DIR)"}
+	}
+	return nil
+}
+
 // replaceable returns why the CA of a control plane cannot be replaced by another one; nil if it can.
 func replaceable(n snapshot.Node, name certs.Authority) error {
+	if ca, ok := n.Authority(name); !ok || ca.Key != certs.KeyMatches {
+		return &UnsupportedError{fmt.Sprintf(
+			"the key of %s is not on %s: put it there from another control plane, or rotate the CA where its key is; "+
+				"if it is lost: kscertctl ca rotate -i INVENTORY --strategy offline", name, n.Name)}
+	}
+	return inOnePlace(n, name)
+}
+
+// inOnePlace returns why it is not known which CA of a control plane signs; nil if it is.
+func inOnePlace(n snapshot.Node, name certs.Authority) error {
 	ca, ok := n.Authority(name)
 	several := slices.ContainsFunc(n.Certificates,
 		func(o certs.Certificate) bool { return !o.Served && o.Path == ca.Path && o.Position > 1 })
 	file := n.Facts[signingFact]
 	switch {
-	case !ok || ca.Key != certs.KeyMatches:
+	case !ok:
 		return &UnsupportedError{fmt.Sprintf(
-			"the key of %s is not on %s: put it there from another control plane, or rotate the CA where its key is",
-			name, n.Name)}
+			"%s has no certificate of %s, so that it is not known what trusts it: restore it from a backup (kscertctl "+
+				"backup list -i INVENTORY)", n.Name, name)}
 	case several:
 		return &UnsupportedError{fmt.Sprintf(
 			"%s on %s holds several certificates: leave only the one that signs there, once nothing needs the others "+
@@ -268,14 +290,19 @@ func rotatedElsewhere(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis.Ro
 	return out
 }
 
-// Rotates are the CAs of which a plan takes a stage of the rotation, and the stage.
-func (p Plan) Rotates() ([]certs.Authority, diagnosis.Stage) {
+// Rotates are the CAs of which a plan takes a stage of the rotation, and the stage; that of a policy if it
+// replaces them at once.
+func (p Plan) Rotates() (cas []certs.Authority, stage diagnosis.Stage) {
 	for _, step := range p.Steps {
-		if step.Action == CARotate {
+		switch {
+		case step.Action != CARotate:
+		case step.Stage.AtOnce():
 			return step.Authorities, step.Stage
+		case stage == "":
+			cas, stage = step.Authorities, step.Stage
 		}
 	}
-	return nil, ""
+	return cas, stage
 }
 
 // rotationVariables are the variables of the playbook for a step.
@@ -284,5 +311,8 @@ func (s Step) rotationVariables(vars map[string]any) {
 	vars["kscert_ca_seconds"] = int64(s.Validity / time.Second)
 	if len(s.Next) > 0 {
 		vars["kscert_ca_want"] = s.Next
+	}
+	if s.Stage == diagnosis.StageRepair {
+		vars["kscert_restart_workloads"], vars["kscert_patch_ca_bundles"] = s.Restart, s.PatchBundles
 	}
 }

@@ -7,7 +7,7 @@ given
 case $KSCERT_CA_STAGE in
 trust | clients) targets former next ;;
 servers) targets next former ;;
-drop) targets next ;;
+drop | replace) targets next ;;
 *) fail "$KSCERT_CA_STAGE is no stage that places anything" ;;
 esac
 
@@ -28,13 +28,15 @@ signs_with() {
   changed "$manifest"
 }
 
-# swap: the CA of $name is the next one, with its key; the former one stays trusted.
+# swap: the CA of $name is the next one, with its key; the former one stays trusted, unless this stage
+# drops it.
 swap() {
-  if pair "$ca" "$ca_key" && cmp -s "$ca" "$stage/target.$name"; then return 0; fi
+  if pair "$ca" "$ca_key" 2>/dev/null && cmp -s "$ca" "$stage/target.$name"; then return 0; fi
   ! checking "replace $ca and its key" || return 0
   pair "$base-next.crt" "$base-next.key" || fail "$base-next.key is not the key of $base-next.crt"
   cp "$stage/target.$name" "$stage/pair.crt"
   cp "$base-next.key" "$stage/pair.key"
+  [ -f "$ca_key" ] || create_key "$base-next.key" "$ca_key"
   place_pair "$stage/pair" "$base"
   rm -f "$stage/pair.key"
   changed "$ca"
@@ -69,6 +71,13 @@ if [ -f "$conf/manifests/kube-controller-manager.yaml" ]; then
       swap
     done
     exit 0
+    ;;
+  replace)
+    for name in $rotating; do
+      rotated "$name"
+      swap
+    done
+    case $rotating in *kubernetes-ca*) signs_with ca.crt ca.key ;; esac
     ;;
   drop)
     for name in $rotating; do

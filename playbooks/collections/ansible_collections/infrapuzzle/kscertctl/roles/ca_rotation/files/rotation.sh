@@ -9,10 +9,15 @@ rotated() {
   base=${ca%.crt}
 }
 
-# create NEW LIKE FILE: FILE gets NEW's content, and owner and mode of LIKE.
+# create_key NEW FILE: the same for a key, like that of the CA, which may be lost.
+create_key() {
+  if [ -f "$ca_key" ]; then create "$1" "$ca_key" "$2"; else create "$1" "$ca" "$2" 0600; fi
+}
+
+# create NEW LIKE FILE [MODE]: FILE gets NEW's content, and owner and mode of LIKE.
 create() {
-  { cp --preserve=all --attributes-only "$(readlink -f "$2")" "$stage/created" && cat "$1" >"$stage/created"; } ||
-    fail "$3 cannot be written"
+  { cp --preserve=all --attributes-only "$(readlink -f "$2")" "$stage/created" && cat "$1" >"$stage/created" &&
+    chmod "${4:-u+r}" "$stage/created"; } || fail "$3 cannot be written"
   settle "$stage/created" "$3"
   changed "$3"
 }
@@ -47,7 +52,8 @@ given() {
 }
 
 # renewed FILE: with what this stage has, in $stage/target.NAME, where FILE has the former or the next
-# certificate of a CA. Chains of leaves stay.
+# certificate of a CA. Chains of leaves stay: such a file does not begin with a CA, which does not count
+# if $wherever is "yes".
 renewed() {
   case $1 in "$pki"/*-next.crt | "$pki"/*-former.crt | "$pki"/*-cross.crt) return 1 ;; esac
   rm -f "$stage"/block.*
@@ -62,7 +68,7 @@ renewed() {
     with="$with ${block##*.}:$name"
     case "$followed " in *" $name "*) ;; *) followed="$followed $name" ;; esac
   done
-  case "$with " in *' 1:'*) ;; *) return 1 ;; esac
+  case "${wherever:-}$with " in yes\ * | *' 1:'*) ;; *) return 1 ;; esac
   awk -v with="$with" -v new="$stage/target." '
     BEGIN { n = split(with, all, " "); for (i = 1; i <= n; i++) { split(all[i], of, ":"); by[of[1]] = of[2] } }
     /^-----BEGIN CERTIFICATE-----/ {

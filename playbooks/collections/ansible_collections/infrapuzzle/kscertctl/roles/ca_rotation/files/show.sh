@@ -2,6 +2,8 @@
 # all nodes.
 for name in $KSCERT_CAS; do
   rotated "$name"
+  # After a rollback there are none.
+  [ "${KSCERT_CA_STAGE:-}" != repair ] || [ -s "$base-next.crt" ] || continue
   { [ -s "$base-next.crt" ] && [ -s "$base-former.crt" ]; } ||
     fail "$base-next.crt does not exist: run the stage \"make\" first"
   cross=

@@ -19,7 +19,7 @@ while IFS='|' read -r name _ _ _ key; do
   pair "$stage/next.$name" "$stage/key" 2>/dev/null || fail "the key of the next $name does not belong to it"
   [ ! -s "$stage/cross.$name" ] || create "$stage/cross.$name" "$ca" "$base-cross.crt"
   create "$stage/former.$name" "$ca" "$base-former.crt"
-  create "$stage/key" "$ca_key" "$base-next.key"
+  create_key "$stage/key" "$base-next.key"
   create "$stage/next.$name" "$ca" "$base-next.crt"
   rm -f "$stage/key"
 done <"$stage/given"

@@ -243,9 +243,16 @@ next_ca() {
   printf '%s\n' "${KSCERT_NEXT:-}" | sed -n "s/^$called|\([^|]*\).*/\1/p" | base64 -d
 }
 
+# former_ca NAME: the same for the certificate that it replaces.
+former_ca() {
+  called=$1
+  [ "$called" != ca ] || called=kubernetes-ca
+  printf '%s\n' "${KSCERT_NEXT:-}" | sed -n "s/^$called|[^|]*|\([^|]*\).*/\1/p" | base64 -d
+}
+
 # superseded NAME: certificates of the next CA are issued, and the one on standard input is not one.
 superseded() {
-  case ${KSCERT_CA_STAGE:-} in clients | servers) ;; *) return 1 ;; esac
+  case ${KSCERT_CA_STAGE:-} in clients | servers | replace | enroll) ;; *) return 1 ;; esac
   next_one=$(next_ca "$1")
   [ -n "$next_one" ] || return 1
   ! openssl verify -partial_chain -no_check_time -CAfile /dev/fd/3 >/dev/null 2>&1 3<<CA
@@ -1177,7 +1184,8 @@ ours_and_due() {
     [ -n "$(printf '%s\n' "$1" | signed_for)" ]
     return
   fi
-  ! { printf '%s\n' "$1" | lasts "$seconds" && ! printf '%s\n' "$1" | superseded ca; } && with_each "$pki/ca.crt" signed_here "$1" &&
+  ! { printf '%s\n' "$1" | lasts "$seconds" && ! printf '%s\n' "$1" | superseded ca; } &&
+    { with_each "$pki/ca.crt" signed_here "$1" || formerly_signed "$1"; } &&
     ! printf '%s\n' "$1" | openssl x509 -noout -text | grep -q 'CA:TRUE'
 }
 
@@ -1191,6 +1199,13 @@ $1
 CHAIN
 $1
 CERTIFICATE
+}
+
+# formerly_signed TEXT: the same, with the CA that this run replaces at once.
+formerly_signed() {
+  [ "${KSCERT_CA_STAGE:-}" = replace ] || return 1
+  one=$(former_ca ca)
+  [ -n "$one" ] && signed_here "$1"
 }
 
 # due_in FILE: leaves in $known the parts of a kubeconfig, in $due_users the fingerprints of such
