@@ -91,7 +91,7 @@ func TestCAReplaced(t *testing.T) {
 			discoveryHash(ctx, t, c)
 			wantHealthy(ctx, t, c)
 			if test.name == "literal" {
-				kscertctlIn(ctx, t, stateDir, "rollback", "last", "--yes").want(t, 0, "After:   healthy")
+				kscertctlIn(ctx, t, stateDir, "rollback", "--yes").want(t, 0, "After:   healthy")
 				if diff := before.Diff(filesDigest(ctx, t, c)); len(diff) > 0 {
 					t.Errorf("files differ after the rollback:\n%s", strings.Join(diff, "\n"))
 				}

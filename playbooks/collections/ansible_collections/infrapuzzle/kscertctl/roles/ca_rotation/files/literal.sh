@@ -45,8 +45,7 @@ for leaf in $leaves; do
 done
 for name in $KSCERT_CAS; do
   rotated "$name"
-  place_pair "$stage/pki/${base##*/}" "$base"
-  changed "$ca"
+  replace_ca "$stage/pki/${base##*/}"
 done
 for leaf in $due; do
   place_pair "$stage/pki/$leaf" "$pki/$leaf"

@@ -36,10 +36,8 @@ swap() {
   pair "$base-next.crt" "$base-next.key" || fail "$base-next.key is not the key of $base-next.crt"
   cp "$stage/target.$name" "$stage/pair.crt"
   cp "$base-next.key" "$stage/pair.key"
-  [ -f "$ca_key" ] || create_key "$base-next.key" "$ca_key"
-  place_pair "$stage/pair" "$base"
+  replace_ca "$stage/pair"
   rm -f "$stage/pair.key"
-  changed "$ca"
 }
 
 # unchain: what is served is not followed any more by the next CA as the former one has signed it.

@@ -14,6 +14,13 @@ create_key() {
   if [ -f "$ca_key" ]; then create "$1" "$ca_key" "$2"; else create "$1" "$ca" "$2" 0600; fi
 }
 
+# replace_ca PAIR: the CA and its key become those of PAIR, a path without suffix.
+replace_ca() {
+  [ -f "$ca_key" ] || create_key "$1.key" "$ca_key"
+  place_pair "$1" "$base"
+  changed "$ca"
+}
+
 # create NEW LIKE FILE [MODE]: FILE gets NEW's content, and owner and mode of LIKE.
 create() {
   { cp --preserve=all --attributes-only "$(readlink -f "$2")" "$stage/created" && cat "$1" >"$stage/created" &&
