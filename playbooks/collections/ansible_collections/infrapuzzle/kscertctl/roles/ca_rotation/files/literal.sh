@@ -13,10 +13,10 @@ init() { quietly timeout 300 kubeadm init phase "$@" --config "$stage/kubeadm.ya
 made() { [ -s "$base-next.crt" ] && [ -s "$base-next.key" ] && pair "$base-next.crt" "$base-next.key" 2>/dev/null; }
 
 for file in sa.key sa.pub; do cp "$pki/$file" "$stage/pki/$file"; done
+for name in ca front-proxy-ca; do rm -f "$stage/pki/$name.crt" "$stage/pki/$name.key"; done
 for name in $KSCERT_CAS; do
   rotated "$name"
   own=$stage/pki/${base##*/}
-  rm -f "$own.crt" "$own.key"
   if made; then
     cp "$base-next.crt" "$own.crt"
     cp "$base-next.key" "$own.key"

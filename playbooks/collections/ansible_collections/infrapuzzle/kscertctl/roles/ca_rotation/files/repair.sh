@@ -34,7 +34,7 @@ bundle() {
   renewed "$stage/bundle" || return 0
   if [ "$KSCERT_PATCH_CA_BUNDLES" != True ]; then
     noted "the caBundle of $1 $2 ($3) has the former CA of the cluster, and is not changed: where its server has" \
-      "a certificate of the new CA, replace it there, or run it again with --patch-ca-bundles"
+      "a certificate of the new CA, replace it there (--patch-ca-bundles does)"
     return 0
   fi
   ! checking "put the new CA into the caBundle of $1 $2" || return 0
@@ -129,7 +129,7 @@ while read -r namespace workload; do
 done <"$stage/restart"
 affected >"$stage/left"
 awk '{ print $1 }' "$stage/left" | sort -u | while read -r namespace; do
-  some=$(awk -v of="$namespace" '$1 == of { if (++n <= 10) printf "%s%s", n > 1 ? ", " : "", $2 }
+  some=$(awk -v of="$namespace" '$1 == of { if (++n <= 10) printf "%s%s", (n > 1 ? ", " : ""), $2 }
     END { if (n > 10) printf " and %d more", n - 10 }' "$stage/left")
   noted "pods of $namespace have started with the former CA: restart them, unless they read it again while they" \
     "run (as client-go from Kubernetes 1.36 on): $some"

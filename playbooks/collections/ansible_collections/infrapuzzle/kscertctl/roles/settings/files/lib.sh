@@ -240,14 +240,14 @@ issues() {
 next_ca() {
   called=$1
   [ "$called" != ca ] || called=kubernetes-ca
-  printf '%s\n' "${KSCERT_NEXT:-}" | sed -n "s/^$called|\([^|]*\).*/\1/p" | base64 -d
+  printf '%s\n' "${KSCERT_NEXT:-}" | sed -n "s#^$called|\([^|]*\).*#\1#p" | base64 -d
 }
 
 # former_ca NAME: the same for the certificate that it replaces.
 former_ca() {
   called=$1
   [ "$called" != ca ] || called=kubernetes-ca
-  printf '%s\n' "${KSCERT_NEXT:-}" | sed -n "s/^$called|[^|]*|\([^|]*\).*/\1/p" | base64 -d
+  printf '%s\n' "${KSCERT_NEXT:-}" | sed -n "s#^$called|[^|]*|\([^|]*\).*#\1#p" | base64 -d
 }
 
 # superseded NAME: certificates of the next CA are issued, and the one on standard input is not one.
