@@ -76,7 +76,8 @@ Service account keys and the CA of etcd stay. Pods that started with the former 
 			case len(strategy.values) > 1:
 				return usage(cmd, errors.New("--strategy names one"))
 			case patch || cmd.Flags().Changed("restart-workloads"):
-				return usage(cmd, errors.New("--restart-workloads and --patch-ca-bundles are for --strategy offline or literal"))
+				return usage(cmd,
+					errors.New("--restart-workloads and --patch-ca-bundles are for --strategy offline or literal"))
 			}
 			snap, err := flags.snapshot(cmd, s)
 			if err != nil {

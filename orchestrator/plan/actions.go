@@ -205,7 +205,8 @@ func (g Gate) waitsFor(s Step) bool { return g != "" && s.Action.Row().Gate == g
 // issues reports whether the step issues certificates of a group, if they are due. Offline, it places CAs
 // alone, and so do the stages of a rotation in a healthy cluster.
 func (s Step) issues(what Issued) bool {
-	return !s.Offline && (s.Stage == "" || s.Stage == diagnosis.StageReplace) && slices.Contains(s.Action.Row().Issues, what)
+	return !s.Offline && (s.Stage == "" || s.Stage == diagnosis.StageReplace) &&
+		slices.Contains(s.Action.Row().Issues, what)
 }
 
 // theirs reports whether the step runs a playbook of Kubespray.

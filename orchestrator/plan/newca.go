@@ -66,8 +66,9 @@ func (p Policy) replaceableAtOnce(s snapshot.Snapshot, d diagnosis.Diagnosis, al
 		return p.notHere(s)
 	case literal && len(controlPlanes) > 1:
 		return &UnsupportedError{fmt.Sprintf(
-			"the literal procedure makes CAs of its own on each control plane, and there are %d: the others would be cut "+
-				"off; use kscertctl ca rotate -i INVENTORY, or with --strategy offline if the CA cannot be used any more",
+			"the literal procedure makes CAs of its own on each control plane, and there are %d: the others would be "+
+				"cut off; use kscertctl ca rotate -i INVENTORY, or with --strategy offline if the CA cannot be used "+
+				"any more",
 			len(controlPlanes))}
 	case literal && len(all) < len(RotatableCAs()):
 		return &UnsupportedError{"the literal procedure replaces all of them: leave out --ca"}
@@ -113,8 +114,8 @@ func (p Policy) replaceableAtOnce(s snapshot.Snapshot, d diagnosis.Diagnosis, al
 			n.Name)}
 	}
 	if d.Route == diagnosis.Refuse {
-		return &UnsupportedError{"CAs are replaced only where nothing else is wrong (kscertctl diagnose -i INVENTORY): " +
-			d.Verdict}
+		return &UnsupportedError{
+			"CAs are replaced only where nothing else is wrong (kscertctl diagnose -i INVENTORY): " + d.Verdict}
 	}
 	return cutOff(all, diagnosis.StageMake)
 }
@@ -183,8 +184,8 @@ func (p Policy) repair(node string, names []certs.Authority) Step {
 	return Step{Action: CARotate, Stage: diagnosis.StageRepair, Nodes: []string{node}, Authorities: names,
 		Restart: cmp.Or(p.Restart, RestartSystem), PatchBundles: p.PatchBundles,
 		Title: "Repair what trusts the former CAs",
-		Why: "tokens in Secrets, caBundles, and pods that started with the former CA: restarted by their controllers, " +
-			"or listed"}
+		Why: "tokens in Secrets, caBundles, and pods that started with the former CA: restarted by their " +
+			"controllers, or listed"}
 }
 
 // newCAWarnings are what the approver of such a plan has to know.
@@ -197,19 +198,21 @@ func (p Policy) newCAWarnings(s snapshot.Snapshot, d diagnosis.Diagnosis) []stri
 	if p.RotateStage == diagnosis.StageLiteral {
 		out = append(out, "what the literal procedure does, and kscertctl ca rotate would not: there is no time in "+
 			"which both CAs are trusted; workers, pods and users are cut off at once; names of certificates come from "+
-			"kubeadm's configuration, and a name that would be lost stops the run. Unlike it, the service account keys "+
-			"stay, without which every token would be refused")
+			"kubeadm's configuration, and a name that would be lost stops the run. Unlike it, the service account "+
+			"keys stay, without which every token would be refused")
 	}
 	out = append(out, "users' kubeconfigs and client certificates of the former CA work no more after this run, and "+
 		"nodes join with another --discovery-token-ca-cert-hash")
 	switch cmp.Or(p.Restart, RestartSystem) {
 	case RestartNone:
-		out = append(out, "no pod restarts: kube-proxy, DNS and the network plugin may be cut off until you restart them")
+		out = append(out,
+			"no pod restarts: kube-proxy, DNS and the network plugin may be cut off until you restart them")
 	case RestartSystem:
 		out = append(out, "pods of kube-system restart; others that started with the former CA are listed "+
 			"(--restart-workloads all restarts them, too)")
 	case RestartAll:
-		out = append(out, "all pods that started with the former CA restart, in the order and pace of their controllers")
+		out = append(out,
+			"all pods that started with the former CA restart, in the order and pace of their controllers")
 	}
 	for _, n := range s.Gone {
 		out = append(out, fmt.Sprintf("%s is left out and keeps the former CA: when it is back, join it again "+

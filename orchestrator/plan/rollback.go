@@ -69,8 +69,8 @@ func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 		return p, nil
 	}
 	if replaced && len(u.Only) > 0 {
-		return p, &UnsupportedError{"the run has replaced a CA: a node with the former one would be cut off; leave out " +
-			"--node"}
+		return p, &UnsupportedError{
+			"the run has replaced a CA: a node with the former one would be cut off; leave out --node"}
 	}
 	// What was broken before is broken again: only what held is waited for.
 	sound := (u.Diagnosis.Route == diagnosis.Renew || u.Diagnosis.Route == diagnosis.None) &&

@@ -143,8 +143,8 @@ func inOnePlace(n snapshot.Node, name certs.Authority) error {
 	switch {
 	case !ok:
 		return &UnsupportedError{fmt.Sprintf(
-			"%s has no certificate of %s, so that it is not known what trusts it: restore it from a backup (kscertctl "+
-				"backup list -i INVENTORY)", n.Name, name)}
+			"%s has no certificate of %s, so that it is not known what trusts it: restore it from a backup "+
+				"(kscertctl backup list -i INVENTORY)", n.Name, name)}
 	case several:
 		return &UnsupportedError{fmt.Sprintf(
 			"%s on %s holds several certificates: leave only the one that signs there, once nothing needs the others "+
