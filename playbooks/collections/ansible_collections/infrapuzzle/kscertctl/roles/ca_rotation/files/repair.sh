@@ -119,7 +119,10 @@ esac
 deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
 while read -r namespace workload; do
   ! checking "restart $workload of $namespace" || continue
-  quietly kubectl_ -n "$namespace" rollout restart "$workload"
+  kubectl_ -n "$namespace" rollout restart "$workload" >/dev/null 2>"$stage/message" || {
+    noted "$workload of $namespace is not restarted: $(tail -n 1 "$stage/message")"
+    continue
+  }
   changed "restarted $workload of $namespace"
   left=$((deadline - $(date +%s)))
   [ "$left" -gt 10 ] || left=10
