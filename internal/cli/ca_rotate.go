@@ -100,6 +100,7 @@ Service account keys and the CA of etcd stay. Pods that started with the former 
 		"restart pods that trust only a CA replaced at once: none, system (of kube-system), all (default: system)")
 	cmd.Flags().BoolVar(&patch, "patch-ca-bundles", false,
 		"put the new CA into caBundles that have the one replaced at once")
+	allowUnreachable(cmd, &flags.opts)
 	flags.registerRun(cmd, "workers change")
 	return cmd
 }

@@ -75,7 +75,7 @@ var proofs = map[diagnosis.Stage]string{
 
 // rotatable returns why the stage of a rotation cannot be planned; nil if it can.
 func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diagnosis.Rotation) error {
-	for _, n := range s.Nodes {
+	for _, n := range s.WithGone().Nodes {
 		if n.Failure != nil {
 			return &UnsupportedError{fmt.Sprintf(
 				"nothing is known of %s (%s): a CA is rotated on all nodes; see why with kscertctl diagnose -i "+

@@ -92,6 +92,7 @@ func TestRotateRefuses(t *testing.T) {
 		"a key that one lacks":         {[]tc.Edit{rotating(0), tc.On("cp3", tc.Files(func(c *certs.Certificate) { c.Key = certs.KeyMissing }, certs.KindCA))}, plan.Policy{RotateStage: diagnosis.StageMake}, "is not on cp3"},
 		"another file to sign with":    {[]tc.Edit{rotating(0), tc.Everywhere(tc.Signing("own.crt"))}, plan.Policy{RotateStage: diagnosis.StageMake}, "signs with " + tc.PKI + "/own.crt"},
 		"a node that is not inspected": {[]tc.Edit{rotating(0), tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route"))}, plan.Policy{RotateStage: diagnosis.StageMake}, "nothing is known of w1"},
+		"a node that is left out":      {[]tc.Edit{rotating(0), tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route")), tc.Gone("w1")}, plan.Policy{RotateStage: diagnosis.StageMake}, "nothing is known of w1"},
 		"a stage too far":              {[]tc.Edit{rotating(2)}, plan.Policy{RotateStage: diagnosis.StageServers}, `the next stage is "clients", and not "servers"`},
 		"a stage again":                {[]tc.Edit{rotating(3)}, plan.Policy{RotateStage: diagnosis.StageTrust}, `the next stage is "servers"`},
 		"certificates that are due":    {[]tc.Edit{rotating(0), tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.NotAfter = tc.Now.Add(tc.Day) }, certs.KindAPIServer))}, plan.Policy{RotateStage: diagnosis.StageMake}, "certificates are due"},
