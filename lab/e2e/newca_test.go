@@ -71,7 +71,7 @@ func TestCAReplaced(t *testing.T) {
 			replace := func() outcome {
 				t.Helper()
 				o := kscertctlIn(ctx, t, stateDir, command...)
-				o.want(t, 0, "After:   healthy", "pods of witness have started with the former CA", "writer")
+				o.want(t, 0, "After:   healthy", "pods of witness have started with the former CA", "trusting-")
 				t.Logf("%s: %.0f s", test.name, o.took.Seconds())
 				wantNoKeys(ctx, t, c, o)
 				return o
@@ -140,7 +140,7 @@ func trusting(ctx context.Context, t *testing.T, c *cluster.Cluster) {
 		text += fmt.Sprintf(workloads, of[0], of[1], image.WitnessRef)
 	}
 	text += fmt.Sprintf(hooks, strings.TrimSpace(shellOutput(ctx, t, c, "cp1", "base64 -w0 "+authorityFiles[0])))
-	if _, err := c.KubectlOn(ctx, "cp1", strings.NewReader(text), "apply", "-f", "-"); err != nil {
+	if _, err := c.KubectlOn(ctx, "cp1", strings.NewReader(text), "create", "-f", "-"); err != nil { // apply would keep the caBundle in an annotation
 		t.Fatal(err)
 	}
 	shellOutput(ctx, t, c, "cp1", `export KUBECONFIG=/etc/kubernetes/admin.conf
@@ -183,8 +183,8 @@ kubectl -n witness run scheduled --image=%s --image-pull-policy=Never --restart=
 kubectl -n witness wait pod scheduled --for=condition=Ready --timeout=2m`, image.WitnessRef))
 	err := cluster.Poll(ctx, time.Minute, 2*time.Second, "logs and exec", func(ctx context.Context) error {
 		out, err := c.Shell(ctx, "cp1", `export KUBECONFIG=/etc/kubernetes/admin.conf
-kubectl -n witness logs scheduled | head -n 1
-timeout 5 kubectl -n witness exec scheduled -- /witness | head -n 1`)
+kubectl -n witness logs scheduled --tail=1
+(timeout 5 kubectl -n witness exec scheduled -- /witness || :) | sed -n 1p`)
 		if err == nil && strings.Count(string(out), "witness ") != 2 {
 			err = errors.New(string(out))
 		}

@@ -66,6 +66,43 @@ if [ -n "$KSCERT_NEXT" ]; then
   done
 fi
 
+# --- after a rollback ----------------------------------------------------------------------
+# cleared KEY FILE: that field of extension-apiserver-authentication, to which API servers only ever add, has
+# no CA that is not in FILE; else those of FILE replace it. Other API servers add theirs again.
+cleared() {
+  [ -f "$2" ] || return 0
+  : >"$stage/own"
+  with_each "$2" note_own || :
+  # shellcheck disable=SC2016 # $ is kubectl's
+  asked 'extension-apiserver-authentication' -n kube-system get configmap extension-apiserver-authentication \
+    --ignore-not-found -o "go-template={{with .data}}{{with index . \"$1\"}}{{.}}{{end}}{{end}}" >"$stage/field"
+  with_each "$stage/field" is_other || return 0
+  ! checking 'take other CAs out of extension-apiserver-authentication' || return 0
+  certificates "$2" | awk -v key="$1" \
+    'BEGIN { printf "{\"data\":{\"%s\":\"", key } { printf "%s\\n", $0 } END { print "\"}}" }' >"$stage/patch"
+  quietly kubectl_ -n kube-system patch configmap extension-apiserver-authentication --type=merge \
+    --patch-file "$stage/patch"
+  return 1
+}
+one_fingerprint() { printf '%s\n' "$one" | openssl x509 -noout -fingerprint -sha256; }
+note_own() { ! one_fingerprint >>"$stage/own"; }
+is_other() { ! grep -qxF "$(one_fingerprint)" "$stage/own"; }
+if [ -z "$KSCERT_NEXT" ]; then
+  # An API server that has not reloaded its files yet adds the CA again.
+  calm=0
+  while [ "$calm" -lt 4 ]; do
+    if cleared client-ca-file "$(named kube-apiserver client-ca-file)" &&
+      cleared requestheader-client-ca-file "$(named kube-apiserver requestheader-client-ca-file)"; then
+      calm=$((calm + 1))
+    else
+      calm=0
+    fi
+    [ "$(date +%s)" -lt "$deadline" ] ||
+      fail "after $KSCERT_WAIT_SECONDS seconds, extension-apiserver-authentication still gets another CA"
+    sleep 1
+  done
+fi
+
 # --- pods ----------------------------------------------------------------------------------
 # affected: pods that read the CA of their namespace and started before it was replaced, one per line:
 # namespace, name, kind and name of the owner. Static pods read files.
