@@ -9,7 +9,8 @@ asked() {
   shift
   kubectl_ "$@" 2>"$stage/message" || fail "$asked_for cannot be read: $(cat "$stage/message")"
 }
-open_stage "$conf"
+# Not in $conf, whose times a rollback restores.
+public_stage
 root_ca=$(named kube-controller-manager root-ca-file)
 [ -f "$root_ca" ] || root_ca=$pki/ca.crt
 
