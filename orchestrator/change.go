@@ -186,7 +186,7 @@ func (s *session) finishHere(ctx context.Context, before snapshot.Snapshot, r *R
 	var done []string
 	var err error
 	if proven(r.Plan) {
-		done, err = s.refresh(ctx, r.Snapshot, len(r.Plan.Steps) > 0)
+		done, err = s.refresh(ctx, before, r.Snapshot, len(r.Plan.Steps) > 0)
 	} else {
 		for _, path := range s.opts.RefreshKubeconfigs {
 			done = append(done, path+" was not updated: the plan omits the proof of the result")

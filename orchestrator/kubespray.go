@@ -87,8 +87,8 @@ func (o *Orchestrator) withoutCheckout() *Orchestrator {
 	other.opts.Playbook, other.opts.Tags, other.opts.SkipTags = plan.Auto, nil, nil
 	other.opts.Limit, other.opts.SkipPhases, other.opts.UntilPhase = nil, nil, ""
 	other.opts.RenewCAs, other.opts.CAValidity, other.opts.Signed = nil, 0, nil
-	other.opts.RotateCAs, other.opts.RotateStage = nil, ""
-	other.opts.RestartWorkloads, other.opts.PatchCABundles = "", false
+	other.opts.RotateCAs, other.opts.RotateStage, other.opts.RestartWorkloads = nil, "", ""
+	other.opts.PatchCABundles = false
 	return &other
 }
 

@@ -89,10 +89,11 @@ type Options struct {
 	// RotateCAs are the CAs of which Run takes one stage of the rotation to a new key, and nothing else.
 	RotateCAs   []plan.CA
 	RotateStage diagnosis.Stage
-	// RestartWorkloads is whose pods restart after a stage that replaces CAs at once, of those that started
-	// with the former; plan.RestartSystem if empty. PatchCABundles has it change caBundles with the former.
+	// RestartWorkloads is which workloads are restarted before the cluster's CA is dropped, or after it was
+	// replaced at once; none if empty, or then plan.RestartSystem.
 	RestartWorkloads plan.Restart
-	PatchCABundles   bool
+	// PatchCABundles changes caBundles that have a CA which is replaced at once.
+	PatchCABundles bool
 	// Signed are certificates that CAs outside of the cluster have signed (ReadSigned): then Run places
 	// these, issues none, and does nothing else.
 	Signed []plan.Signed
@@ -175,6 +176,11 @@ func (o Options) check() error {
 	if all := plan.EtcdSnapshots(); !slices.Contains(all, o.EtcdSnapshot) {
 		return &Error{Code: ExitUsage, Summary: fmt.Sprintf("--etcd-snapshot %s: unknown value", o.EtcdSnapshot),
 			Next: fmt.Sprintf("use one of %v", all)}
+	}
+	if all := plan.Restarts(); o.RestartWorkloads != "" && !slices.Contains(all, o.RestartWorkloads) {
+		return &Error{Code: ExitUsage,
+			Summary: fmt.Sprintf("--restart-workloads %s: unknown value", o.RestartWorkloads),
+			Next:    fmt.Sprintf("use one of %v", all)}
 	}
 	for _, given := range []struct {
 		flag  string
@@ -340,14 +346,18 @@ func WithRotatedCAs(stage diagnosis.Stage, validity time.Duration, cas ...plan.C
 }
 
 // WithReplacedCAs makes Run replace CAs at once, with diagnosis.StageReplace or StageLiteral, and do nothing
-// else: what trusts the former alone is cut off until it is repaired. restart is whose pods restart, and patch
-// whether caBundles with the former CA are changed.
-func WithReplacedCAs(how diagnosis.Stage, validity time.Duration, restart plan.Restart, patch bool,
-	cas ...plan.CA) Option {
+// else: what trusts the former alone is cut off until it is repaired. patch is whether caBundles with the
+// former CA are changed.
+func WithReplacedCAs(how diagnosis.Stage, validity time.Duration, patch bool, cas ...plan.CA) Option {
 	return setting(func(o *Options) {
-		o.RotateCAs, o.RotateStage, o.CAValidity = cas, how, validity
-		o.RestartWorkloads, o.PatchCABundles = restart, patch
+		o.RotateCAs, o.RotateStage, o.CAValidity, o.PatchCABundles = cas, how, validity, patch
 	})
+}
+
+// WithRestartedWorkloads has workloads restarted before the stage of a rotation that drops the cluster's CA,
+// or after that was replaced at once.
+func WithRestartedWorkloads(which plan.Restart) Option {
+	return setting(func(o *Options) { o.RestartWorkloads = which })
 }
 
 // WithSigned makes Run place certificates that CAs outside of the cluster have signed, issue none, and

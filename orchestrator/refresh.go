@@ -62,9 +62,9 @@ func (o *Orchestrator) refreshable(snap *snapshot.Snapshot) error {
 
 // refresh updates the named kubeconfigs, and returns a message for each update. The error is
 // an *Error; changed means that nodes were changed before.
-func (s *session) refresh(ctx context.Context, now snapshot.Snapshot, changed bool) (done []string, err error) {
+func (s *session) refresh(ctx context.Context, before, now snapshot.Snapshot, changed bool) (done []string, err error) {
 	for _, path := range s.opts.RefreshKubeconfigs {
-		note, err := s.refreshOne(ctx, path, now)
+		note, err := s.refreshOne(ctx, path, before, now)
 		if err != nil {
 			return done, s.refreshError(err, changed)
 		}
@@ -93,12 +93,12 @@ func (s *session) refreshError(err error, changed bool) *Error {
 }
 
 // refreshOne updates a kubeconfig and returns a message; empty if it is up to date.
-func (s *session) refreshOne(ctx context.Context, path string, now snapshot.Snapshot) (string, error) {
+func (s *session) refreshOne(ctx context.Context, path string, before, now snapshot.Snapshot) (string, error) {
 	data, f, err := readKubeconfig(path)
 	if err != nil {
 		return "", err
 	}
-	from, err := f.Origin(now)
+	from, err := f.OriginSince(before, now)
 	if err != nil {
 		return "", &KubeconfigError{path, err}
 	}
@@ -109,7 +109,11 @@ func (s *session) refreshOne(ctx context.Context, path string, now snapshot.Snap
 	if err != nil {
 		return "", &KubeconfigError{path, err}
 	}
-	text, err := f.With(next)
+	with, cas := f.With, ""
+	if from.CAs {
+		with, cas = f.WithCAs, " and the CAs"
+	}
+	text, err := with(next)
 	if err != nil {
 		return "", &KubeconfigError{path, err}
 	}
@@ -120,8 +124,8 @@ func (s *session) refreshOne(ctx context.Context, path string, now snapshot.Snap
 	if err := atomicfile.Replace(path, text); err != nil {
 		return "", &KubeconfigError{path, err}
 	}
-	return fmt.Sprintf("%s now has the client certificate of %s on %s, valid until %s; its old content is in %s",
-		path, from.Name, from.Node, from.Certificate.NotAfter.UTC().Format(time.DateOnly), backup), nil
+	return fmt.Sprintf("%s now has the client certificate%s of %s on %s, valid until %s; its old content is in %s",
+		path, cas, from.Name, from.Node, from.Certificate.NotAfter.UTC().Format(time.DateOnly), backup), nil
 }
 
 // fetch gets a kubeconfig from a control plane into memory. Ansible writes it to a temporary

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/ansible"
-	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/run"
@@ -98,10 +97,14 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 // otherKey refuses to restore the key of a CA that has been rotated since: what it has signed is not
 // there any more. A rotation back is a rotation.
 func otherKey(id string, was, now snapshot.Snapshot) error {
-	for _, n := range now.With(cluster.ControlPlane) {
+	for _, n := range now.Nodes {
 		before, _ := was.Node(n.Name)
-		for _, name := range []string{"ca.key", "front-proxy-ca.key"} {
-			file := n.Facts["pki-real"] + "/" + name
+		for _, ca := range diagnosis.RotationsOf(now).CAs {
+			files := n.FilesOf(ca.CA)
+			if len(files) == 0 {
+				continue
+			}
+			file := files[1]
 			if had, has := before.Digests[file], n.Digests[file]; had != "" && has != "" && had != has {
 				return &Error{Code: ExitNotBegun,
 					Summary: fmt.Sprintf("the CA has another key than before run %s: %s on %s", id, file, n.Name),

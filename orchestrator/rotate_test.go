@@ -73,7 +73,7 @@ func TestReplacedClusterIsTheSame(t *testing.T) {
 	after := tc.Healthy(tc.HA(), tc.Everywhere(tc.Bundle(certs.KindCA, "other", "other")), keyed("own"))
 	strange := tc.Healthy(tc.HA(), tc.Everywhere(tc.Bundle(certs.KindCA, "other", "other")), keyed("strange"))
 	d := diagnosis.Diagnose(before, diagnosis.DefaultThresholds())
-	p, err := plan.Make(tc.HA(), before, d, plan.Policy{RotateCAs: plan.RotatableCAs(), RotateStage: diagnosis.StageReplace})
+	p, err := plan.Make(tc.HA(), before, d, plan.Policy{RotateCAs: plan.RotatedCAs(), RotateStage: diagnosis.StageReplace})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -579,6 +579,7 @@ esac
 	n.write(root+"/var/lib/kubelet/pods/1-2/containers/main/0", nil, 0o644)
 	n.ok(os.Chtimes(root+"/var/lib/kubelet/pods/1-2/containers/main/0", time.Unix(1e9, 0), time.Unix(1e9, 0)))
 	n.ok(os.MkdirAll(root+"/var/log/pods/default_web_1-2", 0o755))
+	n.write(n.conf+"/ssl/ca-trusted-since", []byte("1772366400\n"), 0o600)
 	for _, trust := range []string{"no", "pods", "cluster"} {
 		out, errs, err := n.sh("KSCERT_TRUST=" + trust + "\n" + collector(t))
 		if err != nil {
@@ -593,10 +594,14 @@ esac
 		}
 		var answered []string
 		for _, of := range got.Trust {
-			answered = append(answered, fmt.Sprintf("%s: %d%s %s", of.Place(), len(of.CAs), of.Unreadable, strings.Join(of.StartedBefore, " ")))
+			line := fmt.Sprintf("%s: %d%s ", of.Place(), len(of.CAs), of.Unreadable)
+			for name, at := range of.Started {
+				line += fmt.Sprint(name, " ", at.Unix())
+			}
+			answered = append(answered, line)
 		}
 		slices.Sort(answered)
-		pod := "pod default/web: 1 default/web"
+		pod := "pod default/web: 1 default/web 1000000000"
 		want := map[string][]string{"pods": {pod}, "cluster": {
 			"ConfigMap kube-public/cluster-info: 1 ", "ConfigMap kube-root-ca.crt of namespace a, c: 1 ", "ConfigMap kube-root-ca.crt of namespace b: 1 ",
 			"ConfigMap kube-root-ca.crt of namespace d: 0there is no certificate in it ",
@@ -610,6 +615,9 @@ esac
 		}
 		if r, failed := got.Results["trust"]; failed {
 			t.Errorf("%s: %+v", trust, r)
+		}
+		if since := got.Facts[snapshot.TrustedSinceFact]; since != "1772366400" {
+			t.Errorf("trusted since %q", since)
 		}
 	}
 }

@@ -277,6 +277,26 @@ etcd_back || :`).CombinedOutput()
 	}
 }
 
+// What reads a CA only when it starts restarts once its file has changed; but not etcd and API servers at the
+// stage of a rotation that changes nothing but the order in the file.
+func TestDistrusts(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ renewal, stage, want string }{
+		{"", "", ""},
+		{"yes", "", "etcd kube-apiserver kube-controller-manager"},
+		{"rotation", "trust", "etcd kube-apiserver kube-controller-manager"},
+		{"rotation", "servers", "kube-controller-manager"},
+		{"rotation", "drop", "etcd kube-apiserver kube-controller-manager"},
+	} {
+		out, errs, err := newNode(t).run(fmt.Sprintf("export KSCERT_CA_RENEWAL=%s KSCERT_CA_STAGE=%s KSCERT_WAIT_SECONDS=0\n", row.renewal, row.stage) + role(t, "settings/files/components.sh") + `
+older() { return 0; }
+for name in etcd kube-apiserver kube-controller-manager kube-scheduler; do ! distrusts $name || printf '%s ' $name; done`)
+		if err != nil || strings.TrimSpace(out) != row.want {
+			t.Errorf("%+v: %v: %s%s", row, err, out, errs)
+		}
+	}
+}
+
 // If an etcd member restarts for its CA, its API server goes first. Otherwise the API server is
 // asked only once.
 func TestAPIServerStopsBeforeItsMember(t *testing.T) {

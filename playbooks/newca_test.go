@@ -39,7 +39,7 @@ func TestReplaceAtOnce(t *testing.T) {
 	if _, errs, err := cp1.run("KSCERT_CAS=kubernetes-ca KSCERT_CA_SECONDS=0 KSCERT_RECEIVERS=\n" + script(t, "ca_renewal/files/authority.sh", "ca_rotation/files/rotation.sh", "ca_rotation/files/make.sh")); err == nil || !strings.Contains(errs, "ca.key does not exist") {
 		t.Errorf("a staged rotation begins without the key: %v %s", err, errs)
 	}
-	receiver := answers(cp2.rotation("receive"), "receiver: ")
+	receiver := answers(cp2.rotation("receive", "KSCERT_CA_OFFLINE=True"), "receiver: ")
 	out := cp1.rotation("make", "KSCERT_CA_OFFLINE=True", "KSCERT_RECEIVERS='cp2|"+receiver+"'")
 	if _, err := os.Stat(cp1.conf + "/ssl/ca-cross.crt"); err == nil {
 		t.Error("the former CA has signed the new one")

@@ -244,10 +244,12 @@ func TestSuperseded(t *testing.T) {
 	n := caNode(t, ca)
 	n.write(n.root()+"/old", ca.Issue(t, testpki.Leaf{CommonName: "c"}).Certificate, 0o600)
 	n.write(n.root()+"/new", next.Issue(t, testpki.Leaf{CommonName: "c"}).Certificate, 0o600)
-	line := "KSCERT_NEXT='kubernetes-ca|" + base64.StdEncoding.EncodeToString(next.Certificate) + "|x|'"
+	b64 := base64.StdEncoding.EncodeToString(next.Certificate)
+	line := "KSCERT_NEXT='kubernetes-ca|" + b64 + "|x|\netcd-ca|" + b64 + "|x|'"
 	for _, row := range []struct{ stage, file, name, due, signs string }{
 		{"", "old", "ca", "no", "ca"}, {"trust", "old", "ca", "no", "ca"},
 		{"clients", "old", "ca", "yes", "ca-next"}, {"clients", "new", "ca", "no", "ca-next"}, {"clients", "old", "front-proxy-ca", "no", "front-proxy-ca"},
+		{"clients", "old", "etcd/ca", "yes", "etcd/ca-next"}, {"servers", "new", "etcd/ca", "no", "etcd/ca"}, {"servers", "old", "etcd-host-ca", "no", "etcd-host-ca"},
 		{"servers", "old", "ca", "yes", "ca"}, {"servers", "new", "ca", "no", "ca"}, {"drop", "old", "ca", "no", "ca"},
 	} {
 		out, errs, err := n.run(fmt.Sprintf("%s\nKSCERT_CA_STAGE=%s\npki=%s\nif superseded %s <%s; then echo yes; else echo no; fi\nissues %[4]s", line, row.stage, n.conf+"/ssl", row.name, n.root()+"/"+row.file))
@@ -331,6 +333,107 @@ func TestRotationPlays(t *testing.T) {
 	}
 }
 
+// TestRotationPlaysOfEtcd takes Kubespray's etcd on nodes of its own through the stages: the next key reaches
+// the member that has the key now, encrypted, and no other node; a node without it has its client
+// certificate signed by a member; members get theirs one stage later.
+func TestRotationPlaysOfEtcd(t *testing.T) {
+	t.Parallel()
+	ca := testpki.Authority(t, "etcd-ca")
+	root := t.TempDir()
+	var inventory strings.Builder
+	nodes := map[string]*node{}
+	for _, name := range []string{"e1", "e2", "e3", "w1"} {
+		n := newNode(t)
+		n.ok(os.RemoveAll(n.conf))
+		n.write(n.etcd+"/ca.pem", ca.Certificate, 0o644)
+		kinds := []string{"member", "admin"}
+		switch name {
+		case "e1", "e2":
+			n.write(n.etcd+"/ca-key.pem", ca.Key, 0o600)
+		case "w1":
+			kinds = []string{"node"}
+		}
+		for _, kind := range kinds {
+			pair := ca.Issue(t, testpki.Leaf{CommonName: kind + "-" + name})
+			n.write(n.etcd+"/"+kind+"-"+name+".pem", pair.Certificate, 0o644)
+			n.write(n.etcd+"/"+kind+"-"+name+"-key.pem", pair.Key, 0o600)
+		}
+		for _, tool := range []string{"systemctl", "crictl"} {
+			n.write(n.bin+"/"+tool, []byte("#!/bin/sh\n[ \"$1\" != cat ]\n"), 0o700)
+		}
+		nodes[name] = n
+		fmt.Fprintf(&inventory, "[all]\n%s kscert_config_dir=%s kscert_etcd_cert_dir=%s kscert_bin_dir=%s kscert_backup_root=%s\n", name, n.conf, n.etcd, n.bin, filepath.Dir(n.backup))
+	}
+	inventory.WriteString("[kube_control_plane]\n[etcd]\ne1\ne2\ne3\n[kube_node]\nw1\n")
+	e1, e2, e3, w1 := nodes["e1"], nodes["e2"], nodes["e3"], nodes["w1"]
+	e1.write(root+"/hosts", []byte(inventory.String()), 0o600)
+	play := func(stage, hosts string, args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), filepath.Join(testansible.Bins(t)[0], "ansible-playbook"), append([]string{
+			"-i", root + "/hosts", "ca-rotate.yml", "-e", "ansible_connection=local", "-e", "ansible_become=false", "-e", "ansible_python_interpreter={{ ansible_playbook_python }}",
+			"-e", "kscert_run=" + stage, "-e", "kscert_wait_seconds=0", "-e", "kscert_etcd_snapshot=never", "-e", "kscert_ca_stage=" + stage,
+			"-e", "kscert_etcd_signer=e1", "-e", "kscert_hosts=" + hosts, "-e", `{"kscert_cas": ["etcd-host-ca"]}`,
+		}, args...)...)
+		cmd.Env = append(os.Environ(), "PATH="+w1.bin+":"+os.Getenv("PATH"), "KSCERT_ROOT="+root, "ANSIBLE_NOCOLOR=True")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", stage, err, out)
+		}
+		return string(out)
+	}
+	out := play("make", "e1,e2,e3")
+	key := e1.read(e1.etcd + "/ca-next-key.pem")
+	if !bytes.Equal(e2.read(e2.etcd+"/ca-next-key.pem"), key) {
+		t.Error("the other member that has the key now has not got the next")
+	}
+	for line := range strings.Lines(string(key)) {
+		if strings.Contains(out, strings.TrimSpace(line)) {
+			t.Fatal("the output has the key")
+		}
+	}
+	if left, _ := filepath.Glob(e3.etcd + "/ca-next*"); len(left) > 0 {
+		t.Errorf("a member without the key has got %s", left)
+	}
+	next := e1.read(e1.etcd + "/ca-next.pem")
+	by := func(stage string, n *node, file string, want []byte) {
+		t.Helper()
+		if err := parsed(t, n.read(n.etcd+"/"+file)).CheckSignatureFrom(parsed(t, want)); err != nil {
+			t.Errorf("%s: %s is of another CA: %v", stage, file, err)
+		}
+	}
+	trusts := func(stage string, cas ...[]byte) {
+		t.Helper()
+		for name, n := range nodes {
+			if got := n.read(n.etcd + "/ca.pem"); !bytes.Equal(got, bytes.Join(cas, nil)) {
+				t.Errorf("%s: %s trusts\n%s", stage, name, got)
+			}
+		}
+	}
+	play("trust", "e1,e2,e3,w1")
+	trusts("trust", ca.Certificate, next)
+	play("clients", "e1,e2,e3,w1")
+	by("clients", w1, "node-w1.pem", next)
+	for _, name := range []string{"e1", "e2", "e3"} {
+		by("clients", nodes[name], "admin-"+name+".pem", next)
+		by("clients", nodes[name], "member-"+name+".pem", ca.Certificate)
+	}
+	play("servers", "e1,e2,e3")
+	for _, name := range []string{"e1", "e2", "e3"} {
+		by("servers", nodes[name], "member-"+name+".pem", next)
+	}
+	if got := e2.read(e2.etcd + "/ca.pem"); !bytes.Equal(got, append(slices.Clone(next), ca.Certificate...)) || !bytes.Equal(e2.read(e2.etcd+"/ca-key.pem"), key) {
+		t.Errorf("servers: the CA of a member is\n%s", got)
+	}
+	play("drop", "e1,e2,e3,w1")
+	trusts("drop", next)
+	play("finish", "e1,e2")
+	for name, n := range nodes {
+		if left, _ := filepath.Glob(n.etcd + "/ca-[nf]*"); len(left) > 0 {
+			t.Errorf("%s: left behind: %s", name, left)
+		}
+	}
+}
+
 // TestPublishRotation: cluster-info gets what ca.crt holds while it has one of its CAs, and the former CA
 // leaves extension-apiserver-authentication, where others stay.
 func TestPublishRotation(t *testing.T) {
@@ -381,22 +484,36 @@ esac
 		}
 	}
 
+	n.write(n.conf+"/ssl/ca-next.crt", next.Certificate, 0o644)
+	n.write(n.conf+"/ssl/ca-former.crt", ca.Certificate, 0o644)
+	for name, row := range map[string]struct{ has, file, want []testpki.Pair }{
+		"drop":        {[]testpki.Pair{ca, other, next}, []testpki.Pair{next}, []testpki.Pair{other, next}},
+		"rolled back": {[]testpki.Pair{ca, next, other}, []testpki.Pair{ca}, []testpki.Pair{ca, other}},
+		"trust":       {[]testpki.Pair{ca, other, next}, []testpki.Pair{ca, next}, nil},
+		"purged":      {[]testpki.Pair{ca, other}, []testpki.Pair{ca}, nil},
+	} {
+		_ = os.Remove(n.root() + "/patch")
+		n.write(n.root()+"/info", info(row.file...), 0o600)
+		n.write(n.conf+"/ssl/ca.crt", join(row.file...), 0o644)
+		n.write(n.root()+"/field", join(row.has...), 0o600)
+		n.write(n.root()+"/purged", join(row.want...), 0o600)
+		out, errs, err := n.run("KSCERT_WAIT_SECONDS=20\n" + script(t, "ca_renewal/files/authority.sh", "ca_renewal/files/publish.sh"))
+		patch, _ := os.ReadFile(n.root() + "/patch")
+		want := ""
+		if row.want != nil {
+			want = `{"data":{"client-ca-file":"` + strings.ReplaceAll(string(join(row.want...)), "\n", `\n`) + `"}}` + "\n"
+		}
+		if err != nil || string(patch) != want {
+			t.Errorf("%s: %v: %s%s\nthe patch is %s\nwant %s", name, err, out, errs, patch, want)
+		}
+	}
+
 	n.write(n.conf+"/ssl/ca.crt", next.Certificate, 0o644)
 	n.write(n.conf+"/ssl/ca.key", next.Key, 0o600)
-	for _, file := range []string{"ca-next.crt", "ca-next.key", "ca-former.crt"} {
-		n.write(n.conf+"/ssl/"+file, nil, 0o600)
-	}
-	n.write(n.root()+"/field", join(ca, other, next), 0o600)
-	n.write(n.root()+"/purged", join(next, other), 0o600)
 	b64 := base64.StdEncoding.EncodeToString
-	out, errs, err := n.run("KSCERT_WAIT_SECONDS=20\nKSCERT_NEXT='kubernetes-ca|" + b64(next.Certificate) + "|" + b64(ca.Certificate) + "|'\n" +
+	out, errs, err := n.run("KSCERT_NEXT='kubernetes-ca|" + b64(next.Certificate) + "|" + b64(ca.Certificate) + "|'\n" +
 		script(t, "ca_renewal/files/authority.sh", "ca_rotation/files/rotation.sh", "ca_rotation/files/finish.sh"))
-	patch, _ := os.ReadFile(n.root() + "/patch")
-	want := `{"data":{"client-ca-file":"` + strings.ReplaceAll(string(join(next, other)), "\n", `\n`) + `"}}` + "\n"
-	if err != nil || string(patch) != want {
-		t.Errorf("%v: %s%s\nthe patch is %s\nwant %s", err, out, errs, patch, want)
-	}
-	if left, _ := filepath.Glob(n.conf + "/ssl/*-*"); len(left) > 0 {
-		t.Errorf("left behind: %s", left)
+	if left, _ := filepath.Glob(n.conf + "/ssl/*-*"); err != nil || len(left) > 0 {
+		t.Errorf("%v: %s%s\nleft behind: %s", err, out, errs, left)
 	}
 }

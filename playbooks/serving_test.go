@@ -102,7 +102,7 @@ esac
 }
 
 // ofW1 is the inventory's line for w1, before the script.
-const ofW1 = "KSCERT_NODES='w1 10.0.0.21 fd00::1:0:21 10.0.0.99' KSCERT_WAIT_SECONDS=0\n"
+const ofW1 = "KSCERT_NODES='w1 10.0.0.21 fd00::1:0:21 10.0.0.99' KSCERT_WAIT_SECONDS=0 KSCERT_ELAPSED_SECONDS=120\n"
 
 // Requests that the node made for itself are approved; all others are left, with the reason.
 func TestApproveServing(t *testing.T) {
@@ -197,7 +197,7 @@ func TestApproveServingAmongOthers(t *testing.T) {
 		"good and bad":             {map[string]asked{"csr-1": evil, "csr-2": honest(), "csr-3": decided("Denied", 0)}, "csr-2", "left: csr-1, under the name of node w1: it names DNS:kubernetes"},
 		"none":                     {nil, "", "left: the kubelet of node w1 has not asked for a serving certificate within 0 seconds"},
 		"another approver":         {map[string]asked{"csr-1": decided("Approved", time.Minute)}, "", ""},
-		"an old one, and none now": {map[string]asked{"csr-1": decided("Approved", time.Hour)}, "", "left: the kubelet of node w1 has not asked"},
+		"an old one, and none now": {map[string]asked{"csr-1": decided("Approved", 3*time.Minute)}, "", "left: the kubelet of node w1 has not asked"},
 	} {
 		n := newNode(t)
 		approved := n.withKubectl(row.requests)
@@ -278,5 +278,40 @@ func TestServingPlaybook(t *testing.T) {
 	out := asks()
 	if approved() != "csr-2" || !strings.Contains(out, `"approved csr-2, the serving certificate of node w1"`) || !strings.Contains(out, "left: csr-1, under the name of node w1: it names DNS:kubernetes") {
 		t.Errorf("approved %q\n%s", approved(), out)
+	}
+
+	// One of a minute ago is not what the kubelet asks for after its restart.
+	before := honest()
+	before.conditions, before.created = "Approved", time.Now().Add(-time.Minute).UTC().Format(time.RFC3339)
+	n.ok(os.RemoveAll(filepath.Dir(n.conf) + "/api"))
+	n.withKubectl(map[string]asked{"csr-0": before})
+	if out := asks(); !strings.Contains(out, "left: the kubelet of node w1 has not asked for a serving certificate") {
+		t.Errorf("did not wait for the kubelet\n%s", out)
+	}
+}
+
+// Each playbook that approves notes the time before it restarts a kubelet.
+func TestServingBegins(t *testing.T) {
+	t.Parallel()
+	playbooks, err := filepath.Glob("collections/ansible_collections/infrapuzzle/kscertctl/playbooks/*.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, path := range playbooks {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, _, approves := strings.Cut(string(data), "role: infrapuzzle.kscertctl.kubelet_serving\n")
+		if !approves {
+			continue
+		}
+		if found++; !strings.Contains(first, "tasks_from: begin\n") {
+			t.Errorf("%s counts what was approved before it began", path)
+		}
+	}
+	if found != 3 {
+		t.Errorf("%d playbooks approve, want 3", found)
 	}
 }

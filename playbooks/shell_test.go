@@ -369,7 +369,7 @@ func TestPlacePair(t *testing.T) {
 				n.ok(os.Symlink("elsewhere/apiserver.crt", ssl+"/apiserver.crt"))
 			}
 			path := strings.TrimSuffix(ssl+"/"+row.file, "/")
-			_, errs, err := n.fix(row.way, path, `place "$conf/stage/apiserver.crt" "$conf/before"; place_pair "$conf/stage/apiserver" "$conf/ssl/apiserver"`)
+			_, errs, err := n.fix(row.way, path, `place "$conf/stage/apiserver.crt" "$conf/before"; place_pair "$conf/stage/apiserver" "$conf/ssl/apiserver.crt" "$conf/ssl/apiserver.key"`)
 			want := "new "
 			if row.way != "" {
 				want = "old "

@@ -52,6 +52,7 @@ func (f *caFlags) registerRun(cmd *cobra.Command, serial string) {
 	etcdSnapshot(cmd, &f.opts, "")
 	cmd.Flags().BoolVar(&f.yes, "yes", false, "carry out the plan without asking")
 	rollbackOnFailure(cmd, &f.back)
+	refreshKubeconfigs(cmd, &f.opts)
 	f.to.register(cmd)
 }
 

@@ -17,11 +17,11 @@ import (
 
 func newCARotate(s Streams) *cobra.Command {
 	var (
-		flags                       caFlags
-		cas, until, strategy, whose words
-		validity                    string
-		patch                       bool
-		stages, rotates             = names(diagnosis.Stages()), names(plan.RotatableCAs())
+		flags                caFlags
+		cas, until, strategy words
+		validity             string
+		patch                bool
+		stages, rotates      = names(diagnosis.Stages()), names(plan.CAs())
 	)
 	cmd := &cobra.Command{
 		Use:   "rotate -i INVENTORY",
@@ -38,7 +38,8 @@ func newCARotate(s Streams) *cobra.Command {
 Without --until it takes the next stage, as found on the nodes, and stops there: for
 minutes or for months, on this machine or another. It never drops the former CA without
 "--until drop". Each stage is a run with a plan, a backup and gates, that can be resumed, and
-before "servers" be rolled back.
+before "servers" be rolled back. For etcd's CA, members and API servers restart at "trust"
+and at "drop", one node at a time.
 
 Where the CA's key is lost or known to others, or no API server can be used, there is no
 time for stages. These strategies replace the CAs at once, in one run, and repair what that
@@ -50,8 +51,10 @@ cuts off:
            and kubeconfigs made by kubeadm init phase
 
 Service account keys and the CA of etcd stay. Pods that started with the former CA restart
-(--restart-workloads) or are listed. Such a run can be rolled back, even after its end.`,
+(--restart-workloads, by default those of kube-system) or are listed. Such a run can be
+rolled back, even after its end.`,
 		Example: `  kscertctl ca rotate -i inventory.ini
+  kscertctl ca rotate -i inventory.ini --ca etcd
   kscertctl ca rotate -i inventory.ini --until drop --stable-for 10m
   kscertctl ca rotate -i inventory.ini --strategy offline --restart-workloads all`,
 		Args: cobra.NoArgs,
@@ -60,7 +63,7 @@ Service account keys and the CA of etcd stay. Pods that started with the former 
 			if err != nil {
 				return err
 			}
-			opts.RotateCAs = chosenCAs(cas, plan.RotatableCAs())
+			opts.RotateCAs = chosenCAs(cas, plan.RotatedCAs())
 			if len(until.values) > 1 {
 				return usage(cmd, errors.New("--until names one stage"))
 			}
@@ -69,15 +72,17 @@ Service account keys and the CA of etcd stay. Pods that started with the former 
 					return usage(cmd, errors.New("--until is for stages, and this strategy has none"))
 				}
 				opts.RotateStage, opts.PatchCABundles = how, patch
-				opts.RestartWorkloads = plan.Restart(strings.Join(whose.values, ""))
+				if !cmd.Flags().Changed("restart-workloads") {
+					opts.RestartWorkloads = plan.RestartSystem
+				}
 				return flags.run(cmd, s, opts)
 			}
 			switch {
 			case len(strategy.values) > 1:
 				return usage(cmd, errors.New("--strategy names one"))
-			case patch || cmd.Flags().Changed("restart-workloads"):
+			case patch || opts.RestartWorkloads == plan.RestartSystem:
 				return usage(cmd,
-					errors.New("--restart-workloads and --patch-ca-bundles are for --strategy offline or literal"))
+					errors.New("--restart-workloads system and --patch-ca-bundles are for --strategy offline or literal"))
 			}
 			snap, err := flags.snapshot(cmd, s)
 			if err != nil {
@@ -87,17 +92,21 @@ Service account keys and the CA of etcd stay. Pods that started with the former 
 		},
 	}
 	flags.register(cmd)
-	cas.only, until.only, whose.only = rotates, stages, names(plan.Restarts())
+	cas.only, until.only = rotates, stages
 	strategy.only = []string{"staged", "offline", "literal"}
 	cmd.Flags().Var(&cas, "ca",
-		"rotate this CA: "+strings.Join(rotates, ", ")+"; separated by commas, may be repeated (default: both)")
+		"rotate this CA: "+strings.Join(rotates, ", ")+"; separated by commas, may be repeated (default: "+
+			strings.Join(names(plan.RotatedCAs()), ",")+")")
 	cmd.Flags().Var(&until, "until",
 		"last stage: "+strings.Join(stages, ", ")+" (default: the next one, except drop)")
+	restarts := plan.Restarts()
+	flags.opts.RestartWorkloads = restarts[0]
+	cmd.Flags().Var(oneOf[plan.Restart]{&flags.opts.RestartWorkloads, restarts}, "restart-workloads",
+		"before drop, or after a CA is replaced at once, have controllers restart workloads that may know the "+
+			"former CA alone (listed, or in kube-system: system), or all, one after another: "+strings.Join(names(restarts), ", "))
 	cmd.Flags().StringVar(&validity, "validity", "",
 		"lifetime of the new CAs, such as 10y (default: kubeadm's setting, or as before)")
 	cmd.Flags().Var(&strategy, "strategy", strings.Join(strategy.only, ", ")+" (default: staged)")
-	cmd.Flags().Var(&whose, "restart-workloads",
-		"restart pods that trust only a CA replaced at once: none, system (of kube-system), all (default: system)")
 	cmd.Flags().BoolVar(&patch, "patch-ca-bundles", false,
 		"put the new CA into caBundles that have the one replaced at once")
 	allowUnreachable(cmd, &flags.opts)

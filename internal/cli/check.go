@@ -32,8 +32,45 @@ var failLevels = map[string]expiry.Level{
 // failOn are the values of --fail-on.
 func failOn() []string { return []string{"warn", "crit", "never"} }
 
-// checkFormats are the values of -o, in the order of the help.
-var checkFormats = []string{"table", "wide", "json", "yaml", "prometheus", "junit", "nagios", "ics"}
+// format is a value of -o: its name, and how it prints a document.
+type format[T any] struct {
+	name  string
+	print func(io.Writer, T) error
+}
+
+// formatNames are the names of formats, in the order of the help.
+func formatNames[T any](all []format[T]) []string {
+	out := make([]string, len(all))
+	for i, f := range all {
+		out[i] = f.name
+	}
+	return out
+}
+
+// expiryOutput is what check-expiration prints: a report, the levels that fail, and how many columns
+// there are.
+type expiryOutput struct {
+	report expiry.Report
+	fails  func(expiry.Level) bool
+	width  int
+}
+
+// checkFormats are the formats of check-expiration.
+func checkFormats() []format[expiryOutput] {
+	of := func(write func(io.Writer, expiry.Report) error) func(io.Writer, expiryOutput) error {
+		return func(w io.Writer, out expiryOutput) error { return write(w, out.report) }
+	}
+	return []format[expiryOutput]{
+		{"table", func(w io.Writer, out expiryOutput) error { return report.ExpiryTable(w, out.report, out.width) }},
+		{"wide", of(report.ExpiryWide)},
+		{"json", func(w io.Writer, out expiryOutput) error { return report.JSON(w, out.report) }},
+		{"yaml", func(w io.Writer, out expiryOutput) error { return report.YAML(w, out.report) }},
+		{"prometheus", of(report.ExpiryPrometheus)},
+		{"junit", func(w io.Writer, out expiryOutput) error { return report.ExpiryJUnit(w, out.report, out.fails) }},
+		{"nagios", of(report.ExpiryNagios)},
+		{"ics", of(report.ExpiryCalendar)},
+	}
+}
 
 func newCheck(s Streams) *cobra.Command {
 	var flags checkFlags
@@ -77,7 +114,7 @@ With -o nagios the exit code is that of a monitoring plugin instead: 0 OK,
 	flags.registerSnapshot(cmd)
 	cmd.Flags().BoolVar(&flags.opts.ClusterSecrets, "cluster-secrets", false,
 		"also list certificates in Secrets of type kubernetes.io/tls and of Calico; their keys stay where they are")
-	flags.outputFlags.register(cmd, checkFormats)
+	flags.outputFlags.register(cmd, formatNames(checkFormats()))
 	flags.levelFlags.register(cmd)
 	return cmd
 }
@@ -96,12 +133,14 @@ func (f *outputFlags) register(cmd *cobra.Command, formats []string) {
 	cmd.Flags().StringVar(&f.outputFile, "output-file", "", "write to this file instead, atomically")
 }
 
-// check validates the format.
-func (f *outputFlags) check(cmd *cobra.Command, formats []string) error {
-	if !slices.Contains(formats, f.output) {
-		return usage(cmd, fmt.Errorf("-o %s: must be one of %s", f.output, strings.Join(formats, ", ")))
+// chosenFormat is the format that was chosen.
+func chosenFormat[T any](cmd *cobra.Command, f outputFlags, all []format[T]) (format[T], error) {
+	i := slices.IndexFunc(all, func(of format[T]) bool { return of.name == f.output })
+	if i < 0 {
+		return format[T]{}, usage(cmd,
+			fmt.Errorf("-o %s: must be one of %s", f.output, strings.Join(formatNames(all), ", ")))
 	}
-	return nil
+	return all[i], nil
 }
 
 // levelFlags define what is a warning and what is critical, and which of them fail.
@@ -129,7 +168,8 @@ func (f *levelFlags) levels(cmd *cobra.Command) (expiry.Thresholds, func(expiry.
 
 // run inspects, writes the report and returns its verdict as an error.
 func (f *checkFlags) run(cmd *cobra.Command, s Streams) error {
-	if err := f.check(cmd, checkFormats); err != nil {
+	as, err := chosenFormat(cmd, f.outputFlags, checkFormats())
+	if err != nil {
 		return err
 	}
 	t, fails, err := f.levels(cmd)
@@ -146,7 +186,7 @@ func (f *checkFlags) run(cmd *cobra.Command, s Streams) error {
 	}
 	r := expiry.Of(snap, t)
 	var out bytes.Buffer
-	if err := f.render(&out, r, fails, s.Columns); err != nil {
+	if err := as.print(&out, expiryOutput{r, fails, s.Columns}); err != nil {
 		return err
 	}
 	if err := writeOutput(s.Out, f.outputFile, out.Bytes()); err != nil {
@@ -156,27 +196,6 @@ func (f *checkFlags) run(cmd *cobra.Command, s Streams) error {
 		return plugin(report.ExpiryNagiosState(r))
 	}
 	return expiryError(r, fails)
-}
-
-func (f *checkFlags) render(w io.Writer, r expiry.Report, fails func(expiry.Level) bool, width int) error {
-	switch f.output {
-	case "wide":
-		return report.ExpiryWide(w, r)
-	case "json":
-		return report.JSON(w, r)
-	case "yaml":
-		return report.YAML(w, r)
-	case "prometheus":
-		return report.ExpiryPrometheus(w, r)
-	case "junit":
-		return report.ExpiryJUnit(w, r, fails)
-	case "nagios":
-		return report.ExpiryNagios(w, r)
-	case "ics":
-		return report.ExpiryCalendar(w, r)
-	default:
-		return report.ExpiryTable(w, r, width)
-	}
 }
 
 // writeOutput writes a report to a file, or to w without one. Others may read the file, because a

@@ -26,8 +26,30 @@ type fleetCheckFlags struct {
 	state string
 }
 
-// fleetCheckFormats are the values of -o, in the order of the help.
-var fleetCheckFormats = []string{"table", "wide", "json", "html", "prometheus", "junit", "ics"}
+// fleetExpiry is what "fleet check" prints: a report, and which levels fail in each cluster.
+type fleetExpiry struct {
+	report expiry.Fleet
+	fails  map[string]func(expiry.Level) bool
+}
+
+// fleetCheckFormats are the formats of "fleet check".
+func fleetCheckFormats() []format[fleetExpiry] {
+	of := func(write func(io.Writer, expiry.Fleet) error) func(io.Writer, fleetExpiry) error {
+		return func(w io.Writer, out fleetExpiry) error { return write(w, out.report) }
+	}
+	return []format[fleetExpiry]{
+		{"table", of(report.FleetTable)},
+		{"wide", of(report.FleetWide)},
+		{"json", of(report.FleetJSON)},
+		{"html", of(report.FleetHTML)},
+		{"prometheus", of(report.FleetPrometheus)},
+		{"junit", func(w io.Writer, out fleetExpiry) error {
+			return report.FleetJUnit(w, out.report,
+				func(name string, l expiry.Level) bool { return out.fails[name](l) })
+		}},
+		{"ics", of(report.FleetCalendar)},
+	}
+}
 
 func newFleetCheck(s Streams) *cobra.Command {
 	var flags fleetCheckFlags
@@ -49,7 +71,7 @@ prometheus the label "cluster" for each cluster.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return flags.run(cmd, s, args) },
 	}
 	flags.fleetFlags.register(cmd, 8)
-	flags.outputFlags.register(cmd, fleetCheckFormats)
+	flags.outputFlags.register(cmd, formatNames(fleetCheckFormats()))
 	flags.levelFlags.register(cmd)
 	cmd.Flags().StringVar(&flags.state, "state-dir", "", stateUsage)
 	return cmd
@@ -69,7 +91,8 @@ type checked struct {
 
 // run inspects the clusters, writes the report and returns the verdict as an error.
 func (f *fleetCheckFlags) run(cmd *cobra.Command, s Streams, names []string) error {
-	if err := f.check(cmd, fleetCheckFormats); err != nil {
+	as, err := chosenFormat(cmd, f.outputFlags, fleetCheckFormats())
+	if err != nil {
 		return err
 	}
 	c, err := f.choose(cmd, s, names)
@@ -93,7 +116,7 @@ func (f *fleetCheckFlags) run(cmd *cobra.Command, s Streams, names []string) err
 		m.err, m.inspect = err, nil // frees what an inspection holds
 		p.line("%s: %s", m.Name, outcome(err))
 	})
-	if err := f.write(s.Out, fleetReport(taken, all), all); err != nil {
+	if err := f.write(s.Out, fleetReport(taken, all), all, as); err != nil {
 		return err
 	}
 	errs := make([]error, len(all))
@@ -106,13 +129,17 @@ func (f *fleetCheckFlags) run(cmd *cobra.Command, s Streams, names []string) err
 
 // write renders the report to standard output as it goes, since a large one would be in memory twice, or
 // replaces the output file by it.
-func (f *fleetCheckFlags) write(w io.Writer, r expiry.Fleet, all []checked) error {
+func (f *fleetCheckFlags) write(w io.Writer, r expiry.Fleet, all []checked, as format[fleetExpiry]) error {
+	what := fleetExpiry{r, map[string]func(expiry.Level) bool{}}
+	for _, m := range all {
+		what.fails[m.Name] = m.fails
+	}
 	if f.outputFile == "" {
 		out := bufio.NewWriter(w)
-		return errors.Join(f.render(out, r, all), out.Flush())
+		return errors.Join(as.print(out, what), out.Flush())
 	}
 	var out bytes.Buffer
-	if err := f.render(&out, r, all); err != nil {
+	if err := as.print(&out, what); err != nil {
 		return err
 	}
 	return writeOutput(w, f.outputFile, out.Bytes())
@@ -188,27 +215,4 @@ func fleetReport(taken time.Time, all []checked) expiry.Fleet {
 		}
 	}
 	return expiry.OfFleet(taken, int(worst), members)
-}
-
-func (f *fleetCheckFlags) render(w io.Writer, r expiry.Fleet, all []checked) error {
-	switch f.output {
-	case "wide":
-		return report.FleetWide(w, r)
-	case "json":
-		return report.FleetJSON(w, r)
-	case "html":
-		return report.FleetHTML(w, r)
-	case "prometheus":
-		return report.FleetPrometheus(w, r)
-	case "junit":
-		fails := map[string]func(expiry.Level) bool{}
-		for _, m := range all {
-			fails[m.Name] = m.fails
-		}
-		return report.FleetJUnit(w, r, func(name string, l expiry.Level) bool { return fails[name](l) })
-	case "ics":
-		return report.FleetCalendar(w, r)
-	default:
-		return report.FleetTable(w, r)
-	}
 }

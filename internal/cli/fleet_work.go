@@ -83,7 +83,7 @@ func (f *fleetWorkFlags) work(cmd *cobra.Command, s Streams, name string) error 
 func (f *fleetWorkFlags) do(cmd *cobra.Command, s Streams, name string) (*report.FleetRun, error) {
 	if f.check {
 		one := fleetCheckFlags{fleetFlags: f.run.fleetFlags}
-		one.output = fleetCheckFormats[0]
+		one.output = fleetCheckFormats()[0].name
 		return nil, one.run(cmd, s, []string{name})
 	}
 	// Each cluster has its records in a directory of its own: so the newest one is that of this cluster.

@@ -37,7 +37,7 @@ func commandsOf(saved, state, text string) [][]string {
 	for _, format := range runFormats() {
 		out = append(out, []string{"report", "-o", format, "--state-dir", state})
 	}
-	for _, format := range checkFormats {
+	for _, format := range formatNames(checkFormats()) {
 		out = append(out, []string{"check", "--from-snapshot", saved, "-o", format})
 	}
 	for _, command := range [][]string{{"diagnose"}, {"diagnose", "--runbook"}, {"diagnose", "-o", "json"}, {"plan"}, {"plan", "-o", "json"}} {

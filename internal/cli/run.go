@@ -28,10 +28,13 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	f.verdict.events = true
 	f.planFlags.register(cmd)
 	rollbackOnFailure(cmd, &f.back)
-	cmd.Flags().StringArrayVar(&f.inspect.opts.RefreshKubeconfigs, "refresh-kubeconfig", nil,
-		"at the end, write the new client certificate and key into this copy of admin.conf on this machine; may "+
-			"be repeated")
+	refreshKubeconfigs(cmd, &f.inspect.opts)
 	f.results.register(cmd)
+}
+
+func refreshKubeconfigs(cmd *cobra.Command, opts *orchestrator.Options) {
+	cmd.Flags().StringArrayVar(&opts.RefreshKubeconfigs, "refresh-kubeconfig", nil,
+		"at the end, update the certificate, key and CAs in this copy of admin.conf on this machine; may be repeated")
 }
 
 // options returns the options from the flags.

@@ -24,26 +24,34 @@ func Signing(file string) NodeEdit {
 	}
 }
 
+// rotated are the files of the CAs that Rotating takes through stages: the next and the former one, and
+// where the present one's directory is.
+var rotated = map[certs.Kind]struct {
+	next, former certs.Kind
+	dir          string
+	on           cluster.Role
+}{
+	certs.KindCA:           {certs.KindCANext, certs.KindCAFormer, PKI, cluster.ControlPlane},
+	certs.KindFrontProxyCA: {certs.KindFrontProxyCANext, certs.KindFrontProxyCAFormer, PKI, cluster.ControlPlane},
+	certs.KindEtcdHostCA:   {certs.KindEtcdHostCANext, certs.KindEtcdHostCAFormer, EtcdPKI, cluster.Etcd},
+}
+
 // Rotating takes the CA of a kind through the stages of a rotation, in their order, up to the one of
-// that number; none if it is 0. It is the cluster's, or that of the front proxy.
+// that number; none if it is 0. It is the cluster's, that of the front proxy, or Kubespray's of etcd.
 func Rotating(ca certs.Kind, stages int) NodeEdit {
-	next, former := certs.KindCANext, certs.KindCAFormer
-	if ca == certs.KindFrontProxyCA {
-		next, former = certs.KindFrontProxyCANext, certs.KindFrontProxyCAFormer
-	}
+	of := rotated[ca]
 	row, _ := certs.Lookup(ca)
 	return func(n *snapshot.Node) {
 		_, has := n.Certificate(ca)
-		controlPlane := n.Is(cluster.ControlPlane)
 		if stages == 0 || !has {
 			return
 		}
-		if controlPlane {
-			for kind, variant := range map[certs.Kind]string{next: Next, former: ""} {
+		if n.Is(of.on) {
+			for kind, variant := range map[certs.Kind]string{of.next: Next, of.former: ""} {
 				file, _ := certs.Lookup(kind)
 				c := CA(ca, variant)
-				c.Kind, c.Path = kind, path.Join(PKI, file.Path)
-				if kind == next {
+				c.Kind, c.Path = kind, path.Join(of.dir, file.Path)
+				if kind == of.next {
 					c.Key = certs.KeyMatches
 				}
 				n.Certificates = append(n.Certificates, c)
@@ -55,19 +63,18 @@ func Rotating(ca certs.Kind, stages int) NodeEdit {
 				Trusting("", variants...)(n)
 			}
 		}
-		for _, of := range []struct {
+		for _, at := range []struct {
 			stage  int
 			server bool
 		}{{3, false}, {4, true}} {
 			var kinds []certs.Kind
 			for _, c := range n.Certificates {
 				leaf, _ := certs.Lookup(c.Kind)
-				if !c.Served && !leaf.CA && !leaf.Copy && leaf.Signer == row.Authority &&
-					(leaf.Group == certs.GroupServing) == of.server {
+				if !c.Served && !leaf.CA && !leaf.Copy && leaf.Signer == row.Authority && leaf.OfServer() == at.server {
 					kinds = append(kinds, c.Kind)
 				}
 			}
-			if stages >= of.stage {
+			if stages >= at.stage {
 				IssuedBy(Next, slices.Compact(kinds)...)(n)
 			}
 		}

@@ -91,6 +91,9 @@ type Spec struct {
 
 	// Like, if set, makes the cluster resemble a deployment.
 	Like Like
+	// Hardened applies Kubespray's hardening page, and runs neighbours: kube-proxy, CoreDNS and
+	// metrics-server. It implies LikeKubespray.
+	Hardened bool
 
 	KubernetesVersion string
 	// EtcdVersion is by default the version of Kubernetes' own client.
@@ -128,6 +131,9 @@ func (s Spec) withDefaults() (Spec, error) {
 	s.EtcdVersion = strings.TrimPrefix(s.EtcdVersion, "v")
 	s.Runtime = cmp.Or(s.Runtime, ContainerdDebian)
 	s.AlsoWorkers = s.AlsoWorkers || s.Workers == 0
+	if s.Hardened {
+		s.Like = cmp.Or(s.Like, LikeKubespray)
+	}
 	// Kubespray's default without a load balancer.
 	s.LocalProxy = s.LocalProxy || s.Like == LikeKubespray && s.Workers > 0 && !s.LoadBalancer
 	s.BinDir, s.ConfigDir = cmp.Or(s.BinDir, DefaultBinDir), cmp.Or(s.ConfigDir, DefaultConfigDir)

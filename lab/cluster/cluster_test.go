@@ -195,6 +195,33 @@ func TestNodeFiles(t *testing.T) {
 	if !strings.Contains(elsewhere["/etc/haproxy/haproxy.cfg"], "bind 127.0.0.1:6443") || elsewhere["/etc/k8s/manifests/haproxy.yml"] == "" {
 		t.Errorf("a worker with a proxy has %v", elsewhere)
 	}
+	hardened := func(etcd Etcd, node string) map[string]string {
+		return files(Spec{ControlPlanes: 3, Workers: 1, Etcd: etcd, Hardened: true}, node)
+	}
+	cp := hardened(EtcdKubeadm, "cp2")
+	for path, wants := range map[string][]string{
+		config: {
+			"name: authentication-config\n", "tls-min-version\n      value: TLS1.3\n", "name: bind-address\n    value: 127.0.0.1\n", "kind: KubeProxyConfiguration\n",
+			"name: audit-policy-file\n", "name: kubelet-certificate-authority\n",
+		},
+		"/etc/kubernetes/kubelet-config.yaml":                      {"serverTLSBootstrap: true\n", "tlsMinVersion: VersionTLS13\n"},
+		"/etc/kubernetes/kubeadm-controlplane.yaml":                {"discovery:\n  file:\n    kubeConfigPath: /etc/kubernetes/cluster-info-discovery-kubeconfig.yaml\n"},
+		"/etc/kubernetes/apiserver-authentication-config.yaml":     {"- path: /readyz\n"},
+		"/etc/kubernetes/audit-policy/apiserver-audit-policy.yaml": {"kind: Policy\n"},
+		"/etc/systemd/system/lab-routes.service":                   {"10.233.64.0/24 via 10.201.7.11\n", "10.233.67.0/24 via 10.201.7.101\n"},
+	} {
+		for _, want := range wants {
+			if !strings.Contains(cp[path], want) {
+				t.Errorf("%q is missing on a hardened control plane in %s:\n%s", want, path, cp[path])
+			}
+		}
+	}
+	if strings.Contains(cp[config], "anonymous-auth") || strings.Contains(cp["/etc/systemd/system/lab-routes.service"], "via 10.201.7.12\n") {
+		t.Errorf("a hardened control plane has\n%s\n%s", cp[config], cp["/etc/systemd/system/lab-routes.service"])
+	}
+	if env := hardened(EtcdHost, "cp1")["/etc/etcd.env"]; !strings.Contains(env, "\nETCD_TLS_MIN_VERSION=TLS1.3\n") {
+		t.Errorf("a hardened member of etcd has\n%s", env)
+	}
 	worker := files(Spec{Workers: 1}, "w1")
 	if worker[config] != "" || strings.Contains(worker["/etc/kubernetes/kubeadm-client.conf"], "controlPlane:") || worker["/etc/kubernetes/ssl/secrets_encryption.yaml"] != "" {
 		t.Errorf("a worker has what only a control plane may have: %v", worker)

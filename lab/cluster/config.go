@@ -108,6 +108,8 @@ func (r renderer) render(name string, node Node) ([]byte, error) {
 		"Validity": duration(c.Spec.CertificateValidity), "HostEtcd": c.Spec.Etcd == EtcdHost, "EtcdType": c.Spec.Etcd,
 		"EtcdCluster": strings.Join(etcdCluster, ","), "EventsCluster": strings.Join(eventsCluster, ","),
 		"EventsServers": strings.Join(eventsServers, ";"), "EtcdEvents": c.Spec.EtcdEvents, "CgroupDriver": cgroups, "KeyFile": c.KeyFile(),
+		"Hardened": c.Spec.Hardened, "KubernetesNodes": c.KubernetesNodes(), "CoreDNS": image.CoreDNSRef,
+		"MetricsServer": image.MetricsServerRef, "Discovery": discoveryFile,
 		"Token": r.secrets.Token, "CertificateKey": r.secrets.CertificateKey, "EncryptionKey": r.secrets.EncryptionKey,
 	}
 	text, err := templates.ReadFile("templates/" + name)
@@ -174,12 +176,20 @@ func (r renderer) nodeFiles(n Node, sshKey []byte) ([]File, error) {
 			spec{"kubelet.env", conf + "/kubelet.env", 0o640, ""},
 			spec{"kubelet.service", "/etc/systemd/system/kubelet.service", 0o644, ""},
 			spec{"cni.conflist", "/etc/cni/net.d/10-lab.conflist", 0o644, ""})
+		if r.c.Spec.Hardened {
+			list = append(list, spec{"hardened/routes.service", "/etc/systemd/system/" + routesUnit, 0o644, ""})
+		}
 	}
 	switch n.Role {
 	case ControlPlane:
 		list = append(list,
 			spec{"kubeadm-config.yaml", conf + "/kubeadm-config.yaml", 0o640, ""},
 			spec{"secrets_encryption.yaml", conf + "/ssl/secrets_encryption.yaml", 0o640, "kube-cert"})
+		if r.c.Spec.Hardened {
+			list = append(list,
+				spec{"hardened/authentication.yaml", conf + "/apiserver-authentication-config.yaml", 0o640, ""},
+				spec{"hardened/audit-policy.yaml", conf + "/audit-policy/apiserver-audit-policy.yaml", 0o640, ""})
+		}
 		if n.Name != r.c.state.Nodes[0].Name {
 			list = append(list, spec{"kubeadm-join.yaml", conf + "/kubeadm-controlplane.yaml", 0o640, ""})
 		}

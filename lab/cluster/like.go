@@ -21,6 +21,9 @@ var deploymentFiles = map[Like]map[string]string{
 	},
 }
 
+// hardening is the path and the template of the variables of Kubespray's hardening page.
+const hardeningVars, hardeningTemplate = "group_vars/all/hardening.yml", "hardened/hardening.yml"
+
 // renewScript is Kubespray's own renewal script, which control planes have even if its timer
 // is off, as by default.
 const renewScript = "k8s-certs-renew.sh"

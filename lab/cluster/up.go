@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -118,6 +119,7 @@ func (b *builder) making() []phase {
 		{"etcd running", 2 * time.Minute, b.startEtcd},
 		{"first control plane made", 5 * time.Minute, b.initFirst},
 		{"nodes joined", 10 * time.Minute, b.joinOthers},
+		{"neighbours running", 5 * time.Minute, b.startNeighbours},
 		{"nodes and control plane ready", 3 * time.Minute, b.waitReady},
 		{"checkout and inventory written", time.Minute, b.writeCheckout},
 	}
@@ -181,6 +183,13 @@ func (b *builder) together(ctx context.Context, prepareHost func(context.Context
 	if version := containerdVersions[b.c.Spec.Runtime]; version != "" {
 		job("containerd", func(tell progress.Func) (err error) {
 			b.programs.Containerd, err = kubebuild.BuildContainerd(ctx, b.c.env.CacheDir, version, b.opts.Verbose, tell)
+			return err
+		})
+	}
+	if b.c.Spec.Hardened {
+		job("neighbours", func(tell progress.Func) (err error) {
+			b.programs.Neighbours, err = kubebuild.BuildNeighbours(
+				ctx, b.c.env.CacheDir, b.c.Spec.KubernetesVersion, b.opts.Verbose, tell)
 			return err
 		})
 	}
@@ -397,6 +406,11 @@ func (b *builder) prepareMachines(ctx context.Context) error {
 			if _, err := b.script(ctx, n, loadImages); err != nil {
 				return fmt.Errorf("loading the images: %w", err)
 			}
+			if b.c.Spec.Hardened {
+				if _, err := b.c.Exec(ctx, n.Name, "systemctl", "--quiet", "enable", "--now", routesUnit); err != nil {
+					return err
+				}
+			}
 		}
 		if n.Role == ControlPlane && b.c.Spec.EtcdNodes > 0 {
 			if _, err := b.script(ctx, n,
@@ -409,11 +423,16 @@ func (b *builder) prepareMachines(ctx context.Context) error {
 }
 
 // script runs a bash script on a node, with variables for what differs between clusters and
-// nodes: directories, and the API server in the node's kubeconfigs.
+// nodes: directories, the API server in the node's kubeconfigs, the phases of kubeadm to skip.
 func (b *builder) script(ctx context.Context, n Node, text string) ([]byte, error) {
 	spec := b.c.Spec
+	// CoreDNS is not kubeadm's in Kubespray either.
+	skip := "addon/coredns"
+	if !spec.Hardened {
+		skip += ",addon/kube-proxy"
+	}
 	return b.c.Shell(ctx, n.Name,
-		fmt.Sprintf("conf=%s\nbin=%s\nserver=%s\n%s", spec.ConfigDir, spec.BinDir, b.c.server(n), text))
+		fmt.Sprintf("conf=%s\nbin=%s\nserver=%s\nskip=%s\n%s", spec.ConfigDir, spec.BinDir, b.c.server(n), skip, text))
 }
 
 // waitSSH waits for the banner of the node's sshd.
@@ -477,7 +496,7 @@ C=kubeadm-config.yaml
 kubeadm init phase certs all --config $C
 kubeadm init phase kubeconfig all --config $C
 ` + componentServers + `
-kubeadm init --config $C --upload-certs --skip-phases=preflight,certs,kubeconfig,addon/coredns,addon/kube-proxy
+kubeadm init --config $C --upload-certs --skip-phases=preflight,certs,kubeconfig,$skip
 ` + adminServer + `
 ` + rootKubeconfig
 
@@ -497,7 +516,7 @@ func (b *builder) initFirst(ctx context.Context) error {
 	if _, err := b.script(ctx, b.c.ControlPlanes()[0], initScript); err != nil {
 		return fmt.Errorf("kubeadm init: %w", err)
 	}
-	return nil
+	return b.withoutAnonymous(ctx)
 }
 
 // linkEtcdClient makes links to a control plane's own client certificate under the names of
@@ -617,7 +636,11 @@ func (b *builder) writeCheckout(ctx context.Context) error {
 	if err := kubespray.Write(c.KubesprayDir()); err != nil {
 		return fmt.Errorf("writing the stand-in checkout: %w", err)
 	}
-	for path, template := range deploymentFiles[c.Spec.Like] {
+	files := maps.Clone(deploymentFiles[c.Spec.Like])
+	if c.Spec.Hardened {
+		files[hardeningVars] = hardeningTemplate
+	}
+	for path, template := range files {
 		path = filepath.Join(c.Dir(), path)
 		text, err := b.r.render(template, Node{})
 		if err != nil {

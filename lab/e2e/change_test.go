@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -105,6 +106,8 @@ type trials struct {
 	endings []ending
 	// spoilt: a failed trial left the cluster in another state.
 	spoilt bool
+	// trusted are the CAs that aggregated API servers trust, in a rotation: API servers only add to them.
+	trusted []string
 }
 
 // newTrials brings the cluster into its state, runs once successfully, and rolls back.
@@ -114,6 +117,9 @@ func newTrials(ctx context.Context, t *testing.T, state changeState, c *cluster.
 	g.w.KubeletsKept, g.w.CAsRenewed = state.kubeletsKept, state.casRenewed
 	state.breaks(ctx, t, c)
 	before := filesDigest(ctx, t, c)
+	if g.rotates() {
+		g.trusted = extensionCAs(ctx, t, c)
+	}
 	o := kscertctl(ctx, t, g.run()...)
 	o.want(t, 0, "After:   healthy")
 	dir := runDirs(o.stateDir)[0]
@@ -125,6 +131,25 @@ func newTrials(ctx context.Context, t *testing.T, state changeState, c *cluster.
 	g.wantWhole(ctx, t)
 	g.goBack(ctx, t, o.stateDir, before)
 	return g
+}
+
+// rotates reports whether CAs are rotated.
+func (g *trials) rotates() bool { return slices.Contains(g.state.command, "rotate") }
+
+// extensionCAs are the certificates that extension-apiserver-authentication holds.
+func extensionCAs(ctx context.Context, t *testing.T, c *cluster.Cluster) []string {
+	t.Helper()
+	out, err := c.Kubectl(ctx, "-n", "kube-system", "get", "configmap", "extension-apiserver-authentication", "-o",
+		`jsonpath={.data.client-ca-file}{"\n"}{.data.requestheader-client-ca-file}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for block, rest := pem.Decode(out); block != nil; block, rest = pem.Decode(rest) {
+		all = append(all, string(pem.EncodeToMemory(block)))
+	}
+	slices.Sort(all)
+	return all
 }
 
 func (g *trials) run() []string {
@@ -352,6 +377,11 @@ func (g *trials) wantAsBefore(ctx context.Context, t *testing.T, before witness.
 	t.Helper()
 	if diff := before.Diff(filesDigest(ctx, t, g.c)); len(diff) > 0 {
 		t.Fatalf("files differ:\n%s", strings.Join(diff, "\n"))
+	}
+	if g.rotates() {
+		if now := extensionCAs(ctx, t, g.c); !slices.Equal(now, g.trusted) {
+			t.Fatalf("aggregated API servers trust %d CAs, and trusted %d:\n%s", len(now), len(g.trusted), strings.Join(now, ""))
+		}
 	}
 	g.wantUnlocked(ctx, t)
 }

@@ -22,8 +22,8 @@ import (
 )
 
 // clients use a cluster during a test: one sends a request to each API server and the load
-// balancer every 50 ms over a new connection, one watches, and a pod writes. All of them
-// verify the server's certificate.
+// balancer every 50 ms over a new connection, one watches, and a pod writes. With neighbours, one
+// more asks for what metrics-server answers. All of them verify the server's certificate.
 type clients struct {
 	c       *cluster.Cluster
 	stop    context.CancelFunc
@@ -90,8 +90,12 @@ func use(ctx context.Context, t *testing.T, c *cluster.Cluster) *clients {
 	}
 	ctx, u.stop = context.WithCancel(ctx)
 	begin := func(server string, config *tls.Config) {
-		u.working.Go(func() { u.ask(ctx, server, config) })
+		u.working.Go(func() { u.ask(ctx, asking(server), server+"/api/v1/namespaces/witness/configmaps/writes", config) })
 		u.working.Go(func() { u.watch(ctx, server, config) })
+		if c.Spec.Hardened {
+			// The API server forwards it, with its certificate for the front proxy.
+			u.working.Go(func() { u.ask(ctx, asking(server)+" for metrics", server+cluster.NodeMetrics, config) })
+		}
 	}
 	for _, n := range c.ControlPlanes() {
 		begin(fmt.Sprintf("https://%s:6443", n.IP), config)
@@ -141,14 +145,13 @@ func (u *clients) failed(who string, err error) {
 func asking(server string) string { return "asking " + server }
 
 // ask sends requests until ctx is done.
-func (u *clients) ask(ctx context.Context, server string, config *tls.Config) {
+func (u *clients) ask(ctx context.Context, who, url string, config *tls.Config) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: config}}
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		err := get(ctx, &client, server+"/api/v1/namespaces/witness/configmaps/writes")
-		if err != nil && ctx.Err() == nil {
-			u.failed(asking(server), err)
+		if err := get(ctx, &client, url); err != nil && ctx.Err() == nil {
+			u.failed(who, err)
 		}
 		u.mu.Lock()
 		u.asked++

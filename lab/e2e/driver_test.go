@@ -157,10 +157,14 @@ type journalLine struct {
 	Nodes                      []string
 }
 
-// runDirs lists the run directories below a state directory, oldest first.
+// runDirs lists the directories of runs below a state directory, oldest first, without inspections: a
+// rotation inspects to find its next stage.
 func runDirs(stateDir string) []string {
 	dirs, _ := filepath.Glob(filepath.Join(stateDir, "runs", "*"))
-	return dirs
+	return slices.DeleteFunc(dirs, func(dir string) bool {
+		lines := journal(dir)
+		return len(lines) > 0 && lines[0].Kind == "look"
+	})
 }
 
 // journal reads the complete lines of a run's journal.

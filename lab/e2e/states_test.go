@@ -125,6 +125,10 @@ func states() []clusterStates {
 // TestStatesCoverFaults: every fault has a state and every state a fault.
 func TestStatesCoverFaults(t *testing.T) {
 	t.Parallel()
+	page, err := os.ReadFile("../../docs/reference/reason-codes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	seen := map[string]bool{}
 	for _, group := range states() {
 		for _, s := range group.states {
@@ -135,6 +139,11 @@ func TestStatesCoverFaults(t *testing.T) {
 				t.Errorf("%s is there twice", s.fault)
 			}
 			seen[s.fault] = true
+			for _, code := range append([]string{s.primary}, s.also...) {
+				if code != "" && !strings.Contains(string(page), "`"+code+"`") {
+					t.Errorf("%s: %s is no reason code", s.fault, code)
+				}
+			}
 		}
 	}
 	for _, f := range fault.All() {

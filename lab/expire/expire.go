@@ -153,8 +153,8 @@ func readLeaves(ctx context.Context, c *cluster.Cluster, n cluster.Node) ([]clus
 	var patterns []string
 	for _, p := range places {
 		pattern := in(c.Spec.ConfigDir, p.pattern)
-		if strings.HasSuffix(pattern, "kubelet-client-*.pem") {
-			pattern = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+		if before, ok := strings.CutSuffix(pattern, "-*.pem"); ok && strings.HasPrefix(pattern, "/var/lib/kubelet/") {
+			pattern = before + "-current.pem"
 		}
 		patterns = append(patterns, pattern)
 	}

@@ -59,6 +59,7 @@ var places = []struct {
 	// Only the current one: kubelet leaves those it has rotated away.
 	{Kubelet, pemFile, "/var/lib/kubelet/pki/kubelet-client-*.pem"},
 	{KubeletServing, selfIssued, "/var/lib/kubelet/pki/kubelet.crt"},
+	{KubeletServing, pemFile, "/var/lib/kubelet/pki/kubelet-server-*.pem"},
 	{Etcd, pemFile, configDir + "/ssl/etcd/server.crt"},
 	{Etcd, pemFile, configDir + "/ssl/etcd/peer.crt"},
 	{Etcd, pemFile, configDir + "/ssl/etcd/healthcheck-client.crt"},

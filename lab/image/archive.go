@@ -9,8 +9,11 @@ import (
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/infrapuzzle/kscertctl/lab/kubebuild"
 )
 
 // An Entry is one file of a layer: given content, the content of a local file, a link, or a
@@ -196,11 +199,20 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 // WitnessRef is the image of the workload that must survive a repair.
 const WitnessRef = "localhost/kscertctl-lab/witness:1"
 
+// The images of neighbours that kubeadm does not name.
+const (
+	CoreDNSRef       = "registry.k8s.io/coredns/coredns:v" + kubebuild.CoreDNSVersion
+	MetricsServerRef = "registry.k8s.io/metrics-server/metrics-server:v" + kubebuild.MetricsServerVersion
+)
+
 // controlPlaneArchive is the archive that a node's runtime loads: every image that kubeadm of
-// that version requires, and the canary workload's. All but pause and the workload's are names
-// for one layer with the multi-call binary. CoreDNS and kube-proxy are included only for
-// kubeadm's pre-pull: they are never started, and not in the binary.
-func controlPlaneArchive(programs string, refs []string) (map[string]Layer, []ArchiveImage, error) {
+// that version requires, the canary workload's, and those of the neighbours, if there are any. All
+// but pause and these are names for one layer with the multi-call binary. kubeadm's CoreDNS, and
+// without neighbours its kube-proxy, are included only for its pre-pull: they are never started,
+// and not in the binary.
+func controlPlaneArchive(
+	programs string, refs []string, neighbours *kubebuild.Neighbours,
+) (map[string]Layer, []ArchiveImage, error) {
 	hyperkube := Layer{{Path: "usr/local/bin/hyperkube", Mode: 0o755, Source: programs + "/hyperkube"}}
 	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd", "etcdctl"} {
 		hyperkube = append(hyperkube, Entry{Path: "usr/local/bin/" + name, Symlink: "hyperkube"})
@@ -214,13 +226,28 @@ func controlPlaneArchive(programs string, refs []string) (map[string]Layer, []Ar
 		"witness":   {{Path: "witness", Mode: 0o755, Source: programs + "/witness"}},
 	}
 	images := []ArchiveImage{{Ref: WitnessRef, Layer: "witness", Entrypoint: []string{"/witness"}}}
+	if neighbours != nil {
+		for _, tool := range neighbours.All() {
+			var layer Layer
+			for _, p := range tool.Programs {
+				layer = append(layer, Entry{Path: "usr/local/bin/" + filepath.Base(p), Mode: 0o755, Source: p})
+			}
+			layers[filepath.Base(tool.Programs[0])] = layer
+		}
+		images = append(images,
+			ArchiveImage{Ref: CoreDNSRef, Layer: "coredns", Entrypoint: []string{"/usr/local/bin/coredns"}},
+			ArchiveImage{Ref: MetricsServerRef, Layer: "metrics-server", Entrypoint: []string{"/usr/local/bin/metrics-server"}})
+	}
 	if _, err := pauseRef(refs); err != nil {
 		return nil, nil, err
 	}
 	for _, ref := range refs {
 		img := ArchiveImage{Ref: ref, Layer: "hyperkube"}
-		if isPause(ref) {
+		switch {
+		case isPause(ref):
 			img.Layer, img.Entrypoint = "pause", []string{"/pause"}
+		case neighbours != nil && strings.Contains(ref, "/kube-proxy:"):
+			img.Layer = "kube-proxy"
 		}
 		images = append(images, img)
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -99,20 +100,34 @@ func TestWriteArchive(t *testing.T) {
 
 func TestControlPlaneArchive(t *testing.T) {
 	refs := []string{"registry.k8s.io/kube-apiserver:v1.33.13", "registry.k8s.io/etcd:3.5.24-0", "registry.k8s.io/pause:3.10"}
-	_, images, err := controlPlaneArchive("/programs", refs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers := map[string]string{}
-	for _, i := range images {
-		layers[i.Ref] = i.Layer
-	}
-	for ref, want := range map[string]string{refs[0]: "hyperkube", refs[1]: "hyperkube", refs[2]: "pause", WitnessRef: "witness"} {
-		if layers[ref] != want {
-			t.Errorf("%s has layer %q, want %q", ref, layers[ref], want)
+	proxy := "registry.k8s.io/kube-proxy:v1.33.13"
+	tool := func(name string) *kubebuild.Tool { return &kubebuild.Tool{Programs: []string{"/built/" + name}} }
+	neighbours := &kubebuild.Neighbours{KubeProxy: tool("kube-proxy"), CoreDNS: tool("coredns"), MetricsServer: tool("metrics-server")}
+	for _, test := range []struct {
+		neighbours *kubebuild.Neighbours
+		want       map[string]string
+	}{
+		{nil, map[string]string{proxy: "hyperkube", CoreDNSRef: "", MetricsServerRef: ""}},
+		{neighbours, map[string]string{proxy: "kube-proxy", CoreDNSRef: "coredns", MetricsServerRef: "metrics-server"}},
+	} {
+		layers, images, err := controlPlaneArchive("/programs", append(refs, proxy), test.neighbours)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]string{}
+		for _, i := range images {
+			if got[i.Ref] = i.Layer; layers[i.Layer] == nil {
+				t.Errorf("%s has layer %q, which there is not", i.Ref, i.Layer)
+			}
+		}
+		maps.Copy(test.want, map[string]string{refs[0]: "hyperkube", refs[1]: "hyperkube", refs[2]: "pause", WitnessRef: "witness"})
+		for ref, want := range test.want {
+			if got[ref] != want {
+				t.Errorf("%s has layer %q, want %q", ref, got[ref], want)
+			}
 		}
 	}
-	if _, _, err := controlPlaneArchive("/programs", refs[:2]); err == nil {
+	if _, _, err := controlPlaneArchive("/programs", refs[:2], nil); err == nil {
 		t.Error("without a pause image no pod can run, yet there is no error")
 	}
 }

@@ -130,6 +130,8 @@ type Programs struct {
 	Crictl     *kubebuild.Tool
 	// Containerd takes the place of Debian's, if it is not nil.
 	Containerd *kubebuild.Tool
+	// Neighbours is nil for clusters without them.
+	Neighbours *kubebuild.Neighbours
 }
 
 // Node builds the machine image from the built programs and the root file system, or finds it
@@ -146,6 +148,11 @@ func Node(
 	if programs.Containerd != nil {
 		key = append(key, []byte(programs.Containerd.Digest))
 	}
+	if programs.Neighbours != nil {
+		for _, tool := range programs.Neighbours.All() {
+			key = append(key, []byte(tool.Digest))
+		}
+	}
 	for _, f := range extra {
 		key = append(key, []byte(fmt.Sprintf("%s %o %s %v", f.Path, f.Mode, f.Symlink, f.Dir)), f.Data)
 	}
@@ -160,7 +167,7 @@ func Node(
 		return ref, err
 	}
 	tell.Say("the control plane's images are being written")
-	archive, err := writeTempArchive(cacheDir, build)
+	archive, err := writeTempArchive(cacheDir, programs)
 	if err != nil {
 		return "", fmt.Errorf("writing the archive of the control plane images: %w", err)
 	}
@@ -182,8 +189,9 @@ func Node(
 	return ref, nil
 }
 
-func writeTempArchive(dir string, build *kubebuild.Result) (path string, err error) {
-	layers, images, err := controlPlaneArchive(build.Dir, build.Images)
+func writeTempArchive(dir string, programs Programs) (path string, err error) {
+	build := programs.Kubernetes
+	layers, images, err := controlPlaneArchive(build.Dir, build.Images, programs.Neighbours)
 	if err != nil {
 		return "", err
 	}

@@ -39,7 +39,7 @@ var programs = []string{"./hyperkube", "./pause", "./witness"}
 var hasty = []string{"-gcflags=all=-l -dwarf=false", "-gcflags=std="}
 
 var (
-	versionPattern = regexp.MustCompile(`^1\.\d+\.\d+$`)
+	versionPattern = regexp.MustCompile(`^1\.\d+\.\d+(-(alpha|beta|rc)\.\d+)?$`)
 	etcdPattern    = regexp.MustCompile(`^3\.\d+\.\d+$`)
 )
 
@@ -52,7 +52,7 @@ type Versions struct {
 
 func (v Versions) check() error {
 	if !versionPattern.MatchString(v.Kubernetes) {
-		return fmt.Errorf("%q is not a Kubernetes version (want 1.x.y)", v.Kubernetes)
+		return fmt.Errorf("%q is not a Kubernetes version (want 1.x.y or 1.x.y-beta.z)", v.Kubernetes)
 	}
 	if v.Etcd != "" && !etcdPattern.MatchString(v.Etcd) {
 		return fmt.Errorf("%q is not an etcd version (want 3.x.y)", v.Etcd)
@@ -238,8 +238,11 @@ func (m *generated) run(ctx context.Context, line func(string), args ...string) 
 // env has the settings of all builds for a demo, so that they share a compiled standard
 // library.
 func (*generated) env() []string {
-	return []string{"CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=mod -trimpath -buildvcs=false"}
+	return []string{"CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=mod -trimpath -buildvcs=false", newerGo}
 }
+
+// newerGo lets the go command fetch, as a module, the Go that a version demands which is newer than this one.
+const newerGo = "GOTOOLCHAIN=auto"
 
 // packages returns the packages to compile, and the size of their source. It downloads the
 // modules.
@@ -299,7 +302,7 @@ func (m *generated) compile(ctx context.Context, packages map[string]int64, out 
 func download(ctx context.Context, path, version string) (string, error) {
 	out, err := sh.Run(ctx, sh.Command{
 		Args: []string{"go", "mod", "download", "-json", path + "@v" + version},
-		Dir:  os.TempDir(), Env: []string{"GOWORK=off", "GOFLAGS="},
+		Dir:  os.TempDir(), Env: []string{"GOWORK=off", "GOFLAGS=", newerGo},
 	})
 	if err != nil {
 		return "", fmt.Errorf("downloading the module %s: %w", path, err)

@@ -1,6 +1,8 @@
 package kubebuild
 
 import (
+	"go/parser"
+	"go/token"
 	"strings"
 	"testing"
 
@@ -104,6 +106,17 @@ func TestDependentMod(t *testing.T) {
 	in += "\nreplace example.org/lib => ./lib\n"
 	if out, err := dependentMod("example.org/tool", "2.0.1", []byte(in)); err == nil {
 		t.Errorf("got no error but\n%s", out)
+	}
+}
+
+func TestCoreDNSMain(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "main.go", corednsMain(), parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A Corefile with a directive that is not compiled in does not start.
+	if len(file.Imports) != len(plugins)+1 || !strings.Contains(corednsMain(), `_ "github.com/coredns/coredns/plugin/kubernetes"`) {
+		t.Errorf("the program is\n%s", corednsMain())
 	}
 }
 

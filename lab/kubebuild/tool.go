@@ -26,15 +26,19 @@ type tool struct {
 	// version is the variable that its own build sets to the version.
 	version string
 	tags    string
+	// main, if set, is the source of the only program, in place of its own.
+	main string
 }
 
 var (
 	crictl = tool{
-		name: "crictl", module: "sigs.k8s.io/cri-tools", programs: []string{"crictl"}, version: "pkg/version.Version",
+		name: "crictl", module: "sigs.k8s.io/cri-tools", programs: []string{"crictl"},
+		version: "sigs.k8s.io/cri-tools/pkg/version.Version",
 	}
 	// runc, which containerd starts, is Debian's: it needs a C compiler.
 	containerd = tool{
-		name: "containerd", module: "github.com/containerd/containerd/v2", version: "version.Version",
+		name: "containerd", module: "github.com/containerd/containerd/v2",
+		version:  "github.com/containerd/containerd/v2/version.Version",
 		programs: []string{"containerd", "containerd-shim-runc-v2", "ctr"},
 		tags:     "no_btrfs,no_devmapper,no_zfs", // the lab uses overlayfs
 	}
@@ -103,11 +107,15 @@ func (t tool) make(
 // newModule generates the module in a temporary directory.
 func (t tool) newModule(ctx context.Context, version string, log io.Writer, tell progress.Func) (*generated, error) {
 	m := &generated{
-		flags: []string{"-tags", t.tags, "-ldflags", fmt.Sprintf("-s -w -X %s/%s=v%s", t.module, t.version, version)},
+		flags: []string{"-tags", t.tags, "-ldflags", fmt.Sprintf("-s -w -X %s=v%s", t.version, version)},
 		log:   log, tell: tell,
 	}
 	for _, program := range t.programs {
-		m.programs = append(m.programs, t.module+"/cmd/"+program)
+		pkg := t.module + "/cmd/" + program
+		if t.main != "" {
+			pkg = "./" + program
+		}
+		m.programs = append(m.programs, pkg)
 	}
 	tell.Say("its source is being downloaded")
 	source, err := download(ctx, t.module, version)
@@ -119,6 +127,11 @@ func (t tool) newModule(ctx context.Context, version string, log io.Writer, tell
 	}
 	if err := writeDependent(t.module, version, source, m.dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("generating the module: %w", err), os.RemoveAll(m.dir))
+	}
+	if t.main != "" {
+		if err := writeFile(filepath.Join(m.dir, t.programs[0], "main.go"), []byte(t.main)); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(m.dir))
+		}
 	}
 	return m, nil
 }

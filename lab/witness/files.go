@@ -36,7 +36,7 @@ func certFiles(c *cluster.Cluster) []string {
 	conf := c.Spec.ConfigDir
 	return []string{
 		conf + "/ssl/*.crt", conf + "/ssl/etcd/*.crt", conf + "/*.conf", rootKubeconfig,
-		kubeletClient, kubeletServing, "/etc/ssl/etcd/ssl/*.pem",
+		kubeletClient, kubeletServing, "/var/lib/kubelet/pki/kubelet-server-current.pem", "/etc/ssl/etcd/ssl/*.pem",
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -136,7 +137,7 @@ func (w *Witness) verifyKept(ctx context.Context) error {
 			case is == digest:
 			case is == "":
 				errs = append(errs, fmt.Errorf("node %s: %s is gone", node, path))
-			case isCA && w.CAsRenewed, w.CAsRotated && rotated(path):
+			case isCA && w.CAsRenewed, w.rotated(path):
 			default:
 				errs = append(errs, fmt.Errorf("node %s: %s has changed", node, path))
 			}
@@ -145,11 +146,21 @@ func (w *Witness) verifyKept(ctx context.Context) error {
 	return sorted(errs)
 }
 
-// rotated reports whether a path is of a CA that can be rotated.
-func rotated(path string) bool {
+// rotated reports whether a path is of a CA that was rotated.
+func (w *Witness) rotated(path string) bool {
 	path = strings.TrimSuffix(path, keyOf)
-	return !strings.Contains(path, "etcd") && slices.ContainsFunc([]string{"/ca.crt", "/ca.key", "/front-proxy-ca.crt",
-		"/front-proxy-ca.key"}, func(name string) bool { return strings.HasSuffix(path, name) })
+	allowed := w.CAsRotated
+	if strings.Contains(path, "etcd") {
+		allowed = w.EtcdRotated
+	}
+	return allowed && slices.Contains([]string{"ca.crt", "ca.key", "front-proxy-ca.crt", "front-proxy-ca.key", "ca.pem",
+		"ca-key.pem"}, filepath.Base(path))
+}
+
+// ofRotation reports whether a path is that of the next or the former certificate of a CA.
+func ofRotation(path string) bool {
+	name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	return strings.HasSuffix(name, "-next") || strings.HasSuffix(name, "-former")
 }
 
 // verifyCertificates checks that whatever was there is there again, within its
@@ -186,7 +197,7 @@ func (w *Witness) verifyCertificates(ctx context.Context) error {
 			for _, cert := range list {
 				if err := valid(cert); err != nil {
 					fail("node %s: %s: %w", n.Name, path, err)
-				} else if path != kubeletServing && !signedBy(cert, cas) {
+				} else if path != kubeletServing && !ofRotation(path) && !signedBy(cert, cas) {
 					fail("node %s: %s: %q is not signed by the cluster's CA", n.Name, path, cert.Subject)
 				}
 			}
@@ -263,15 +274,22 @@ func (w *Witness) verifyServed(ctx context.Context) error {
 		// host is the name or address it must be for; empty for one that is signed
 		// by no one else.
 		host string
+		// local: only the node itself can connect.
+		local bool
 	}
 	var targets []target
 	add := func(n cluster.Node, port, host string) {
-		targets = append(targets, target{n.Name, net.JoinHostPort(n.IP.String(), port), host})
+		targets = append(targets, target{node: n.Name, address: net.JoinHostPort(n.IP.String(), port), host: host})
 	}
 	for _, n := range w.c.ControlPlanes() {
 		add(n, "6443", n.IP.String())
-		add(n, "10257", "")
-		add(n, "10259", "")
+		for _, port := range []string{"10257", "10259"} {
+			if w.c.Spec.Hardened {
+				targets = append(targets, target{node: n.Name, address: "127.0.0.1:" + port, local: true})
+			} else {
+				add(n, port, "")
+			}
+		}
 	}
 	for _, n := range w.c.EtcdMembers() {
 		add(n, "2379", n.IP.String())
@@ -282,17 +300,27 @@ func (w *Witness) verifyServed(ctx context.Context) error {
 		}
 	}
 	for _, n := range w.c.KubernetesNodes() {
-		add(n, "10250", "")
+		host := "" // signed by itself
+		if w.c.Spec.Hardened {
+			host = n.IP.String()
+		}
+		add(n, "10250", host)
 	}
 	if lb, ok := w.c.LoadBalancer(); ok {
-		targets = append(targets, target{lb.Machine.Name, lb.Address(), lb.Name})
+		targets = append(targets, target{node: lb.Machine.Name, address: lb.Address(), host: lb.Name})
 	}
 	errs := make([]error, len(targets))
 	var wg sync.WaitGroup
 	for i, t := range targets {
 		wg.Go(func() {
 			err := cluster.Poll(ctx, patience, 500*time.Millisecond, t.address, func(ctx context.Context) error {
-				chain, err := served(ctx, t.address)
+				ask := served
+				if t.local {
+					ask = func(ctx context.Context, address string) ([]*x509.Certificate, error) {
+						return w.servedThere(ctx, t.node, address)
+					}
+				}
+				chain, err := ask(ctx, t.address)
 				if err != nil {
 					return err
 				}
@@ -371,6 +399,15 @@ func served(ctx context.Context, address string) ([]*x509.Certificate, error) {
 		return chain, nil
 	}
 	return nil, fmt.Errorf("no certificate: %w", err)
+}
+
+// servedThere is served, asked from a node.
+func (w *Witness) servedThere(ctx context.Context, node, address string) ([]*x509.Certificate, error) {
+	text, err := w.c.Shell(ctx, node, "openssl s_client -connect "+address+" </dev/null 2>/dev/null | openssl x509")
+	if err != nil {
+		return nil, err
+	}
+	return parse(text)
 }
 
 func (w *Witness) verifySecret(ctx context.Context) error {

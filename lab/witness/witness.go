@@ -45,8 +45,8 @@ type Witness struct {
 	// same keys.
 	CAsRenewed bool
 	// CAsRotated: those of the cluster and of the front proxy may have other
-	// keys, too.
-	CAsRotated bool
+	// keys, too. EtcdRotated is the same of etcd's.
+	CAsRotated, EtcdRotated bool
 
 	c *cluster.Cluster
 }

@@ -74,6 +74,10 @@ const (
 	KindCAFormer               Kind = "ca-former"
 	KindFrontProxyCANext       Kind = "front-proxy-ca-next"
 	KindFrontProxyCAFormer     Kind = "front-proxy-ca-former"
+	KindEtcdCANext             Kind = "etcd-ca-next"
+	KindEtcdCAFormer           Kind = "etcd-ca-former"
+	KindEtcdHostCANext         Kind = "etcd-host-ca-next"
+	KindEtcdHostCAFormer       Kind = "etcd-host-ca-former"
 	KindAPIServer              Kind = "apiserver"
 	KindAPIServerEtcdClient    Kind = "apiserver-etcd-client"
 	KindAPIServerKubeletClient Kind = "apiserver-kubelet-client"
@@ -143,6 +147,14 @@ type Row struct {
 // in which certificates are renewed: someone else has put it there.
 func (r Row) Own() bool { return r.Base == Setting || r.Base == Named }
 
+// OfServer reports whether a component serves the certificate to its clients, or to other members.
+func (r Row) OfServer() bool {
+	of := slices.ContainsFunc(EtcdClusters(), func(e EtcdCluster) bool {
+		return slices.Contains(Presented(e.Name), r.Kind) || slices.Contains(Presented(e.Peer()), r.Kind)
+	})
+	return of || r.Group == GroupServing || r.Group == GroupKubeletServing
+}
+
 // Presented lists the kinds of files that a component may serve on its port, by the name under
 // which the port was asked. Other components serve certificates that they make in memory.
 func Presented(component string) []Kind {
@@ -192,7 +204,9 @@ const (
 // Table lists every kind of certificate on a Kubespray node. Places: Kubernetes documentation "PKI
 // certificates and requirements"; Kubespray v2.10 to v2.31, roles/etcd,
 // roles/kubernetes/control-plane and roles/network_plugin.
-func Table() []Row { return slices.Concat(ownPlaces(), settingPlaces(), etcdPlaces()) }
+func Table() []Row {
+	return slices.Concat(ownPlaces(), rotationPlaces(), settingPlaces(), etcdPlaces())
+}
 
 // ownPlaces are the fixed places of kubeadm, Kubespray and network plugins.
 func ownPlaces() []Row {
@@ -205,17 +219,6 @@ func ownPlaces() []Row {
 			Group: GroupAuthority, CA: true, Authority: EtcdCA, Settings: etcdAuthorities},
 		{Kind: KindEtcdHostCA, Name: "etcd host CA", Base: EtcdPKI, Path: "ca.pem", Key: "ca-key.pem",
 			Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: EtcdHostCA, Settings: etcdAuthorities},
-
-		// While a CA is rotated: the next one and the former one, each alone in a file.
-		{Kind: KindCANext, Name: "ca-next", Base: PKI, Path: "ca-next.crt", Key: "ca-next.key", Signer: SelfSigned,
-			Group: GroupAuthority, CA: true, Authority: KubernetesCA, Copy: true},
-		{Kind: KindCAFormer, Name: "ca-former", Base: PKI, Path: "ca-former.crt", Signer: SelfSigned,
-			Group: GroupAuthority, CA: true, Authority: KubernetesCA, Copy: true},
-		{Kind: KindFrontProxyCANext, Name: "front-proxy-ca-next", Base: PKI, Path: "front-proxy-ca-next.crt",
-			Key: "front-proxy-ca-next.key", Signer: SelfSigned, Group: GroupAuthority, CA: true,
-			Authority: FrontProxyCA, Copy: true},
-		{Kind: KindFrontProxyCAFormer, Name: "front-proxy-ca-former", Base: PKI, Path: "front-proxy-ca-former.crt",
-			Signer: SelfSigned, Group: GroupAuthority, CA: true, Authority: FrontProxyCA, Copy: true},
 
 		{Kind: KindAPIServer, Name: "apiserver", Base: PKI, Path: "apiserver.crt", Key: "apiserver.key",
 			Signer: KubernetesCA, Group: GroupServing, Outage: OutageTLS, Settings: "kube-apiserver.tls-cert-file"},
@@ -286,6 +289,25 @@ func ownPlaces() []Row {
 			Group: GroupEtcd, Copy: true},
 		{Kind: "cilium-etcd-client", Name: "Cilium's etcd client", Base: Cilium, Path: "cert.crt", Key: "key.pem",
 			Signer: EtcdHostCA, Group: GroupEtcd, Copy: true},
+	}
+}
+
+// rotationPlaces are the files next to a CA while it is rotated: the next one and the former one, each
+// alone in a file.
+func rotationPlaces() []Row {
+	row := func(kind Kind, base Base, path, key string, of Authority) Row {
+		return Row{Kind: kind, Name: string(kind), Base: base, Path: path, Key: key, Signer: SelfSigned,
+			Group: GroupAuthority, CA: true, Authority: of, Copy: true}
+	}
+	return []Row{
+		row(KindCANext, PKI, "ca-next.crt", "ca-next.key", KubernetesCA),
+		row(KindCAFormer, PKI, "ca-former.crt", "", KubernetesCA),
+		row(KindFrontProxyCANext, PKI, "front-proxy-ca-next.crt", "front-proxy-ca-next.key", FrontProxyCA),
+		row(KindFrontProxyCAFormer, PKI, "front-proxy-ca-former.crt", "", FrontProxyCA),
+		row(KindEtcdCANext, PKI, "etcd/ca-next.crt", "etcd/ca-next.key", EtcdCA),
+		row(KindEtcdCAFormer, PKI, "etcd/ca-former.crt", "", EtcdCA),
+		row(KindEtcdHostCANext, EtcdPKI, "ca-next.pem", "ca-next-key.pem", EtcdHostCA),
+		row(KindEtcdHostCAFormer, EtcdPKI, "ca-former.pem", "", EtcdHostCA),
 	}
 }
 

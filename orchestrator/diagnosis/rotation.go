@@ -1,8 +1,10 @@
 package diagnosis
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
@@ -31,6 +33,8 @@ const (
 	StageServers Stage = "servers"
 	// StageDrop: no one trusts the former CA.
 	StageDrop Stage = "drop"
+	// StageRestart is a step of StageDrop: workloads that may know the former CA alone are restarted.
+	StageRestart Stage = "restart"
 	// StageFinish is a step of StageDrop: the files of the rotation are removed.
 	StageFinish Stage = "finish"
 )
@@ -117,17 +121,30 @@ const (
 	NextCA    = "next"
 )
 
-// rotating are the kinds of CAs that can be rotated: the CA, the next one, and the former one.
+// rotating are the CAs that can be rotated, with the kinds of the present, the next and the former one,
+// the nodes that have its files, and the settings that name files of verifiers.
 var rotating = []struct {
 	authority        certs.Authority
 	ca, next, former certs.Kind
-	settings         []string // files of verifiers on control planes
+	on               cluster.Role
+	settings         []string
 }{
-	{certs.KubernetesCA, certs.KindCA, certs.KindCANext, certs.KindCAFormer,
+	{certs.KubernetesCA, certs.KindCA, certs.KindCANext, certs.KindCAFormer, cluster.ControlPlane,
 		[]string{"kube-apiserver.client-ca-file", rootCA}},
 	{certs.FrontProxyCA, certs.KindFrontProxyCA, certs.KindFrontProxyCANext, certs.KindFrontProxyCAFormer,
-		[]string{"kube-apiserver.requestheader-client-ca-file"}},
+		cluster.ControlPlane, []string{"kube-apiserver.requestheader-client-ca-file"}},
+	{certs.EtcdCA, certs.KindEtcdCA, certs.KindEtcdCANext, certs.KindEtcdCAFormer, cluster.ControlPlane, ofEtcd},
+	{certs.EtcdHostCA, certs.KindEtcdHostCA, certs.KindEtcdHostCANext, certs.KindEtcdHostCAFormer, cluster.Etcd,
+		ofEtcd},
 }
+
+// ofEtcd are the settings that name what trusts the CA of an etcd.
+var ofEtcd = strings.Fields(etcdRow.Settings)
+
+var etcdRow, _ = certs.Lookup(certs.KindEtcdHostCA)
+
+// IsOfEtcd reports whether a CA is one of etcd: of its members and their clients.
+func IsOfEtcd(ca certs.Authority) bool { return ca == certs.EtcdCA || ca == certs.EtcdHostCA }
 
 // RotationsOf returns how far the rotations of CAs are. Objects of the cluster are among the consumers if
 // the inspection has read them.
@@ -139,7 +156,10 @@ func RotationsOf(s snapshot.Snapshot) Rotations {
 		}
 	}
 	for _, row := range rotating {
-		out.CAs = append(out.CAs, RotationOf(s, row.authority))
+		// A cluster has either CA of etcd, as a rule.
+		if r := RotationOf(s, row.authority); r.Present.Subject != "" || !IsOfEtcd(r.CA) {
+			out.CAs = append(out.CAs, r)
+		}
 	}
 	return out
 }
@@ -151,7 +171,7 @@ func RotationOf(s snapshot.Snapshot, ca certs.Authority) Rotation {
 		if row.authority != ca {
 			continue
 		}
-		for _, n := range s.With(cluster.ControlPlane) {
+		for _, n := range s.With(row.on) {
 			if next, ok := n.Certificate(row.next); ok && r.Next == nil {
 				r.Next = named(next)
 			}
@@ -159,8 +179,8 @@ func RotationOf(s snapshot.Snapshot, ca certs.Authority) Rotation {
 				r.Present = *named(former)
 			}
 		}
-		for _, n := range s.With(cluster.ControlPlane) {
-			if c, ok := n.Certificate(row.ca); ok && r.Present.Subject == "" {
+		for _, n := range s.With(row.on) {
+			if c, ok := n.Certificate(row.ca); ok && r.Present.Subject == "" && !unusedFile(s, n, c) {
 				r.Present = *named(c)
 			}
 		}
@@ -222,7 +242,9 @@ func (r Rotation) consumers(s snapshot.Snapshot) []Consumer {
 			continue
 		}
 		for _, setting := range row.settings {
-			trusting(false, trusts(s, cluster.ControlPlane, setting, row.ca)...)
+			component, _, _ := strings.Cut(setting, ".")
+			all := trusts(s, cmp.Or(rolesOf[component], row.on), setting, row.ca)
+			trusting(false, slices.DeleteFunc(all, func(t trust) bool { return IsOfEtcd(r.CA) && !r.has(t) })...)
 		}
 		if row.ca == certs.KindCA {
 			trusting(false, trusts(s, "", "kubelet.clientCAFile", row.ca)...)
@@ -245,10 +267,13 @@ func (r Rotation) others(s snapshot.Snapshot) []trust {
 	if r.CA == certs.KubernetesCA {
 		all = append(all, kubeconfigTrusts(s, ofNetworkPlugin)...)
 	}
-	return slices.DeleteFunc(all, func(t trust) bool {
-		return !slices.ContainsFunc(t.cas, func(c certs.Certificate) bool {
-			return slices.Contains([]string{PresentCA, NextCA}, r.is(c.SignsAs(), c.Fingerprint))
-		})
+	return slices.DeleteFunc(all, func(t trust) bool { return !r.has(t) })
+}
+
+// has reports whether something trusts one of the CAs.
+func (r Rotation) has(t trust) bool {
+	return slices.ContainsFunc(t.cas, func(c certs.Certificate) bool {
+		return slices.Contains([]string{PresentCA, NextCA}, r.is(c.SignsAs(), c.Fingerprint))
 	})
 }
 
@@ -259,17 +284,19 @@ func (r Rotation) presenters(s snapshot.Snapshot, n snapshot.Node) []Consumer {
 	for _, c := range n.Certificates {
 		row, known := certs.Lookup(c.Kind)
 		by := signersOf(n, c)
+		if c.IsCA || len(by) == 0 || s.Unused(n, c) {
+			continue
+		}
+		ours := slices.Contains([]string{PresentCA, NextCA}, r.is(by[0], ""))
 		switch {
-		case c.IsCA || len(by) == 0 || s.Unused(n, c):
+		case c.Served && !ours:
 			continue
-		case c.Served && !slices.Contains([]string{PresentCA, NextCA}, r.is(by[0], "")):
-			continue
-		case !c.Served && (!known || row.CA || row.Signer != r.CA):
+		case !c.Served && (!known || row.CA || row.Signer != r.CA && (!row.Own() || !ours)):
 			continue
 		}
 		out = append(out, Consumer{
 			Node: n.Name, Place: c.Path, Presents: r.is(by[0], ""),
-			Server:    c.Served || row.Group == certs.GroupServing || row.Group == certs.GroupKubeletServing,
+			Server:    c.Served || row.OfServer(),
 			Elsewhere: !c.Served && (n.Copies(row) || row.Approved),
 		})
 	}
@@ -290,7 +317,7 @@ func (r Rotation) presenters(s snapshot.Snapshot, n snapshot.Node) []Consumer {
 func (r *Rotation) Lacks(s snapshot.Snapshot, stage Stage) []string {
 	var out []string
 	r.begun = false
-	for _, n := range s.With(cluster.ControlPlane) {
+	for _, n := range r.Holders(s) {
 		out = append(out, r.lacksFiles(n, stage)...)
 	}
 	for _, c := range r.consumers(s) {
@@ -326,7 +353,29 @@ func (r *Rotation) Lacks(s snapshot.Snapshot, stage Stage) []string {
 	return out
 }
 
-// lacksFiles is what a control plane lacks for a stage in the files of the CA itself.
+// Holders are the nodes that must have the key of the CA: all control planes that have the CA, but of
+// Kubespray's etcd those of its nodes that have the key.
+func (r Rotation) Holders(s snapshot.Snapshot) []snapshot.Node {
+	var out []snapshot.Node
+	for _, row := range rotating {
+		if row.authority != r.CA {
+			continue
+		}
+		for _, n := range s.With(row.on) {
+			ca, ok := n.Certificate(row.ca)
+			unused := IsOfEtcd(r.CA) && (!ok || unusedFile(s, n, ca))
+			keyed := slices.ContainsFunc(bundleOf(n, row.ca), func(c certs.Certificate) bool {
+				return c.Key != "" && c.Key != certs.KeyMissing
+			})
+			if !unused && (keyed || r.CA != certs.EtcdHostCA) {
+				out = append(out, n)
+			}
+		}
+	}
+	return out
+}
+
+// lacksFiles is what a holder lacks for a stage in the files of the CA itself.
 func (r *Rotation) lacksFiles(n snapshot.Node, stage Stage) []string {
 	for _, row := range rotating {
 		next, _ := n.Certificate(row.next)
@@ -376,6 +425,22 @@ func (r Rotation) left(s snapshot.Snapshot) []string {
 			if !c.Served && (c.SignsAs() == r.Present.signsAs || row.CA && row.Copy && row.Authority == r.CA) {
 				out = append(out, n.Name+": "+c.Path+" is still there")
 			}
+		}
+	}
+	return out
+}
+
+// Outside names what no stage changes, and what the last one would cut off: what trusts the present CA, and
+// what it has signed.
+func (r Rotation) Outside() []string {
+	var out []string
+	for _, c := range r.Consumers {
+		switch {
+		case !c.Elsewhere:
+		case c.Presents == PresentCA:
+			out = append(out, fmt.Sprintf("%s: %s is of the CA that is dropped", c.Node, c.Place))
+		case slices.Contains(c.Trusts, PresentCA):
+			out = append(out, fmt.Sprintf("%s: %s still trusts the CA that is dropped", c.Node, c.Place))
 		}
 	}
 	return out

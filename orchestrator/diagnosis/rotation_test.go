@@ -29,7 +29,7 @@ func TestRotationOf(t *testing.T) {
 	t.Parallel()
 	stages := append([]diagnosis.Stage{""}, diagnosis.Stages()...)
 	for i, want := range stages {
-		for _, ca := range []certs.Kind{certs.KindCA, certs.KindFrontProxyCA} {
+		for _, ca := range []certs.Kind{certs.KindCA, certs.KindFrontProxyCA, certs.KindEtcdHostCA} {
 			s := tc.Healthy(tc.HA(), tc.Everywhere(tc.Signing("ca.crt"), tc.Rotating(ca, i)))
 			row, _ := certs.Lookup(ca)
 			r := diagnosis.RotationOf(s, row.Authority)
@@ -82,7 +82,7 @@ func TestRotationLacks(t *testing.T) {
 		})
 	}
 	s := tc.Healthy(tc.HA(), at(5), tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route")))
-	if all := diagnosis.RotationsOf(s); !slices.Equal(all.Unknown, []string{"w1"}) || len(all.CAs) != 2 {
+	if all := diagnosis.RotationsOf(s); !slices.Equal(all.Unknown, []string{"w1"}) || len(all.CAs) != 3 {
 		t.Errorf("%+v", all)
 	}
 	was := diagnosis.RotationOf(s, certs.KubernetesCA)

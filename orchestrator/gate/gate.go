@@ -154,11 +154,7 @@ func (c Check) rotated(now snapshot.Snapshot, add func(node, what, evidence stri
 
 // rotates reports whether the file of a node at a path is of a CA that is rotated.
 func (c Check) rotates(n snapshot.Node, path string) bool {
-	return slices.ContainsFunc(certs.Table(), func(row certs.Row) bool {
-		dir := n.Facts["pki-real"] + "/"
-		return row.CA && row.Base == certs.PKI && slices.Contains(c.Rotated, row.Authority) &&
-			(path == dir+row.Path || path == dir+row.Key)
-	})
+	return slices.ContainsFunc(c.Rotated, func(ca certs.Authority) bool { return slices.Contains(n.FilesOf(ca), path) })
 }
 
 // Asks returns the nodes that a snapshot must have asked again for Evaluate: of others it

@@ -3,7 +3,7 @@
 //
 // It does no I/O. Parse reads one, File.Behind explains how it differs from the cluster's
 // current administrator kubeconfigs, File.Origin finds its successor, and File.With replaces
-// its client certificate and key with those of the successor.
+// its client certificate and key with those of the successor, and File.WithCAs its CAs as well.
 package kubeconfig
 
 import (
@@ -35,10 +35,10 @@ type File struct {
 	// the file embeds none.
 	CA string
 
-	client           *x509.Certificate
-	authorities      []*x509.Certificate
-	data             []byte
-	certificate, key place
+	client               *x509.Certificate
+	authorities          []*x509.Certificate
+	data                 []byte
+	certificate, key, ca place // ca is empty for a text that cannot be edited in place
 }
 
 // String names the user.
@@ -93,6 +93,9 @@ func Parse(data []byte) (File, error) {
 			return f, fmt.Errorf("the CA of cluster %q: %w", of, err)
 		}
 		f.CA = certs.Describe(f.authorities[0]).Fingerprint
+		if at, err := locate(data, ca); err == nil {
+			f.ca = at
+		}
 	}
 	return f, nil
 }
@@ -128,15 +131,20 @@ type Origin struct {
 	// Certificate is its client certificate.
 	Certificate certs.Certificate
 	// Current: the file already has the certificate of a control plane, or its own that
-	// expires no earlier.
+	// expires no earlier, of a CA that is not being replaced; and so it is with its CAs.
 	Current bool
+	// CAs: the file trusts CAs of this cluster alone, and others than that kubeconfig does.
+	CAs bool
 }
 
 // Origin finds the kubeconfig to copy a new certificate and key from: of the control planes',
 // the one that expires last. The error describes why there is none: another cluster's CA, or
 // another user.
-func (f File) Origin(s snapshot.Snapshot) (Origin, error) {
-	ours := authorities(s)
+func (f File) Origin(s snapshot.Snapshot) (Origin, error) { return f.OriginSince(s, s) }
+
+// OriginSince is Origin in a snapshot now, where a CA of an earlier one may have been dropped since.
+func (f File) OriginSince(earlier, s snapshot.Snapshot) (Origin, error) {
+	ours := append(authorities(s), authorities(earlier)...)
 	switch {
 	case len(ours) == 0:
 		return Origin{}, errors.New("no control plane shows which CA the cluster has")
@@ -157,24 +165,46 @@ func (f File) Origin(s snapshot.Snapshot) (Origin, error) {
 	}
 	last := slices.MaxFunc(found,
 		func(a, b original) int { return a.NotAfter.Compare(b.NotAfter) }) // the first of several
-	return Origin{
-		Node: last.node, Name: path.Base(last.Path), Certificate: last.Certificate,
-		Current: !f.Certificate.NotAfter.Before(last.NotAfter) ||
-			slices.ContainsFunc(found, func(o original) bool { return o.Fingerprint == f.Certificate.Fingerprint }),
-	}, nil
+	out := Origin{Node: last.node, Name: path.Base(last.Path), Certificate: last.Certificate}
+	// The CA that has signed it may be about to be dropped.
+	same := slices.ContainsFunc(f.authorities, func(ca *x509.Certificate) bool {
+		return f.client.CheckSignatureFrom(ca) == nil && slices.Contains(last.Signers, certs.Describe(ca).SignsAs())
+	})
+	out.CAs = f.trustsOnly(ours) && len(last.trusts) > 0 && !f.trusts(last.trusts)
+	out.Current = !out.CAs && ((same || len(last.Signers) == 0) && !f.Certificate.NotAfter.Before(last.NotAfter) ||
+		slices.ContainsFunc(found, func(o original) bool { return o.Fingerprint == f.Certificate.Fingerprint }))
+	return out, nil
 }
 
 // With returns the text of the file with the client certificate and key of another one for the
 // same user; every other byte stays.
 func (f File) With(next File) ([]byte, error) {
+	return f.with(next, edit{f.certificate, next.certificate}, edit{f.key, next.key})
+}
+
+// WithCAs is With, and with the CAs of the other one, too.
+func (f File) WithCAs(next File) ([]byte, error) {
+	if f.ca == (place{}) || next.ca == (place{}) {
+		return nil, errors.New("its CA is not on one line, so it cannot be edited in place")
+	}
+	return f.with(next, edit{f.certificate, next.certificate}, edit{f.key, next.key}, edit{f.ca, next.ca})
+}
+
+// edit puts the text at a place of another file at one of this.
+type edit struct{ at, by place }
+
+func (f File) with(next File, edits ...edit) ([]byte, error) {
 	if !next.Certificate.SameUser(f.Certificate) {
 		return nil, fmt.Errorf("the new one is for %s, not for %s", next.Certificate.Subject, f.Certificate.Subject)
 	}
 	if err := next.paired(); err != nil {
 		return nil, err
 	}
-	edits := []struct{ at, by place }{{f.certificate, next.certificate}, {f.key, next.key}}
-	slices.SortFunc(edits, func(a, b struct{ at, by place }) int { return cmp.Compare(a.at.from, b.at.from) })
+	ca := f.CA
+	if len(edits) > 2 {
+		ca = next.CA
+	}
+	slices.SortFunc(edits, func(a, b edit) int { return cmp.Compare(a.at.from, b.at.from) })
 	var out []byte
 	done := 0
 	for _, e := range edits {
@@ -184,7 +214,7 @@ func (f File) With(next File) ([]byte, error) {
 	}
 	out = append(out, f.data[done:]...)
 	again, err := Parse(out)
-	if err != nil || again.Certificate.Fingerprint != next.Certificate.Fingerprint || again.CA != f.CA ||
+	if err != nil || again.Certificate.Fingerprint != next.Certificate.Fingerprint || again.CA != ca ||
 		again.paired() != nil {
 		return nil, errors.New("its text cannot be edited in place")
 	}
@@ -209,7 +239,8 @@ func (f File) paired() error {
 // original is an administrator's certificate on a control plane.
 type original struct {
 	certs.Certificate
-	node string
+	node   string
+	trusts []certs.Certificate
 }
 
 // administrators are the kinds of kubeconfigs that users copy.
@@ -221,7 +252,13 @@ func originals(s snapshot.Snapshot, of certs.Certificate) (out []original) {
 	for _, n := range s.With(cluster.ControlPlane) {
 		for _, kind := range administrators {
 			if c, ok := n.Certificate(kind); ok && c.SameUser(of) {
-				out = append(out, original{c, n.Name})
+				o := original{Certificate: c, node: n.Name}
+				for _, k := range n.Kubeconfigs {
+					if k.Path == c.Path {
+						o.trusts = k.CAs
+					}
+				}
+				out = append(out, o)
 			}
 		}
 	}
@@ -244,6 +281,20 @@ func authorities(s snapshot.Snapshot) (out []string) {
 func (f File) trustsOne(of []string) bool {
 	return slices.ContainsFunc(f.authorities,
 		func(x *x509.Certificate) bool { return slices.Contains(of, certs.Describe(x).SignsAs()) })
+}
+
+// trustsOnly reports whether a file trusts no CA but these.
+func (f File) trustsOnly(of []string) bool {
+	return !slices.ContainsFunc(f.authorities,
+		func(x *x509.Certificate) bool { return !slices.Contains(of, certs.Describe(x).SignsAs()) })
+}
+
+// trusts reports whether a file trusts the same certificates.
+func (f File) trusts(cas []certs.Certificate) bool {
+	return len(cas) == len(f.authorities) && !slices.ContainsFunc(f.authorities, func(x *x509.Certificate) bool {
+		return !slices.ContainsFunc(cas,
+			func(c certs.Certificate) bool { return c.Fingerprint == certs.Describe(x).Fingerprint })
+	})
 }
 
 // --- YAML ----------------------------------------------------------------------

@@ -198,6 +198,80 @@ func TestBehindAndOrigin(t *testing.T) {
 	}
 }
 
+// While a CA is rotated, a copy follows admin.conf in what it trusts, to the last stage; CAs of others in it
+// stay, and so does all of it then.
+func TestRotatedCAs(t *testing.T) {
+	t.Parallel()
+	former, next, other := testpki.Authority(t, "kubernetes"), testpki.Authority(t, "kubernetes-202601010000"), testpki.Authority(t, "other")
+	old, renewed := admin(t, former, time.Now().AddDate(1, 0, 0)), admin(t, next, time.Now().AddDate(0, 6, 0))
+	bundle := func(all ...testpki.Pair) (out testpki.Pair) {
+		for _, p := range all {
+			out.Certificate = append(out.Certificate, p.Certificate...)
+		}
+		return out
+	}
+	at := func(user, by testpki.Pair, trusted ...testpki.Pair) snapshot.Snapshot {
+		s := seen(trusted[0], user)
+		n := &s.Nodes[0]
+		for i := range n.Certificates {
+			if c := &n.Certificates[i]; c.Kind == certs.KindAdmin {
+				c.Signers = []string{certs.Describe(by.X509).SignsAs()}
+			}
+		}
+		k := snapshot.Kubeconfig{Path: "/etc/kubernetes/admin.conf"}
+		for i, p := range trusted {
+			c := certs.Describe(p.X509)
+			k.CAs = append(k.CAs, c)
+			if c.Kind = certs.KindCA; i > 0 {
+				n.Certificates = append(n.Certificates, c)
+			}
+		}
+		n.Kubeconfigs = []snapshot.Kubeconfig{k}
+		return s
+	}
+	made, trust := at(old, former, former), at(old, former, former, next)
+	clients, dropped := at(renewed, next, former, next), at(renewed, next, next)
+	for _, row := range []struct {
+		name         string
+		text         string
+		earlier, now snapshot.Snapshot
+		current, cas bool
+		cluster      testpki.Pair // in admin.conf
+		user         testpki.Pair
+	}{
+		{"before trust", kubeconfigOf(former, old), made, made, true, false, former, old},
+		{"trust", kubeconfigOf(former, old), made, trust, false, true, bundle(former, next), old},
+		{"trust again", kubeconfigOf(bundle(former, next), old), trust, trust, true, false, bundle(former, next), old},
+		{"clients", kubeconfigOf(bundle(former, next), old), trust, clients, false, false, bundle(former, next), renewed},
+		{"clients, of one that was left behind", kubeconfigOf(former, old), trust, clients, false, true, bundle(former, next), renewed},
+		{"drop", kubeconfigOf(bundle(former, next), renewed), clients, dropped, false, true, next, renewed},
+		{"after drop", kubeconfigOf(next, renewed), dropped, dropped, true, false, next, renewed},
+		{"with another's CA", kubeconfigOf(bundle(former, other), old), trust, trust, true, false, bundle(former, other), old},
+	} {
+		f, err := kubeconfig.Parse([]byte(row.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := f.OriginSince(row.earlier, row.now)
+		if err != nil || o.Current != row.current || o.CAs != row.cas {
+			t.Errorf("%s: %v, current %t, CAs %t", row.name, err, o.Current, o.CAs)
+			continue
+		}
+		successor, err := kubeconfig.Parse([]byte(kubeconfigOf(row.cluster, row.user)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		with := f.With
+		if o.CAs {
+			with = f.WithCAs
+		}
+		got, err := with(successor)
+		if want := kubeconfigOf(row.cluster, row.user); err != nil || string(got) != want {
+			t.Errorf("%s: %v\n%s\nwant\n%s", row.name, err, got, want)
+		}
+	}
+}
+
 // Any file is either refused, or the result of With can be read again.
 func FuzzParse(f *testing.F) {
 	ca := testpki.Authority(f, "kubernetes")

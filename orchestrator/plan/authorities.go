@@ -370,17 +370,22 @@ func (p Policy) caInterruption(all []authority, c cluster.Cluster) string {
 		parts = append(parts, "every kubelet restarts once, which cuts kubectl exec, port-forward and logs -f; "+
 			"so do kube-controller-manager and kube-scheduler, one control plane at a time")
 	}
-	switch {
-	case !has(all, EtcdCA):
+	if has(all, EtcdCA) {
+		parts = append(parts, restartOfEtcd(c))
+	} else {
 		parts = append(parts, "no API server restarts")
-	case len(c.With(cluster.ControlPlane)) == 1:
-		parts = append(parts, "etcd and the API server restart once: some seconds without an answer, because there "+
-			"is only one API server")
-	default:
-		parts = append(parts, "each member of etcd and each API server restarts once, one node at a time: a client "+
-			"whose API server restarts must try another")
 	}
 	return strings.Join(parts, "; ")
+}
+
+// restartOfEtcd is what the restart of etcd and of API servers, one node at a time, costs users.
+func restartOfEtcd(c cluster.Cluster) string {
+	if len(c.With(cluster.ControlPlane)) == 1 {
+		return "etcd and the API server restart once: some seconds without an answer, because there is only one API " +
+			"server"
+	}
+	return "each member of etcd and each API server restarts once, one node at a time: a client whose API server " +
+		"restarts must try another"
 }
 
 // caNotes list who continues to use the old certificates.

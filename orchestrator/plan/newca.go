@@ -11,19 +11,6 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// Restart is whose pods restart after CAs were replaced at once, of those that started with the former.
-type Restart string
-
-// The values of --restart-workloads.
-const (
-	RestartNone   Restart = "none"
-	RestartSystem Restart = "system" // those of kube-system
-	RestartAll    Restart = "all"
-)
-
-// Restarts in the order they are documented in.
-func Restarts() []Restart { return []Restart{RestartNone, RestartSystem, RestartAll} }
-
 // newCAs plans the replacement of CAs at once: what trusts the former alone is cut off until it is repaired.
 func (p Policy) newCAs(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, made Plan) (Plan, error) {
 	all := rotations(s, p.RotateCAs)
@@ -62,15 +49,20 @@ func (p Policy) replaceableAtOnce(s snapshot.Snapshot, d diagnosis.Diagnosis, al
 	case p.selects():
 		return &UnsupportedError{
 			"a CA is replaced on every node that trusts it: omit --limit, --skip-phases and --until-phase"}
-	case p.notHere(s) != nil:
-		return p.notHere(s)
+	case slices.Contains(p.RotateCAs, EtcdCA):
+		return &UnsupportedError{
+			"the CA of etcd is rotated in stages alone: name the others (--ca cluster,front-proxy)"}
+	case s.ExternalCA:
+		return &UnsupportedError{
+			"the inventory sets kube_external_ca_mode: rotate the CA where its key is, then have certificates issued " +
+				"(kscertctl ca csr -i INVENTORY --dir DIR)"}
 	case literal && len(controlPlanes) > 1:
 		return &UnsupportedError{fmt.Sprintf(
 			"the literal procedure makes CAs of its own on each control plane, and there are %d: the others would be "+
 				"cut off; use kscertctl ca rotate -i INVENTORY, or with --strategy offline if the CA cannot be used "+
 				"any more",
 			len(controlPlanes))}
-	case literal && len(all) < len(RotatableCAs()):
+	case literal && len(all) < len(RotatedCAs()):
 		return &UnsupportedError{"the literal procedure replaces all of them: leave out --ca"}
 	}
 	for _, n := range s.WithGone().Nodes {
@@ -182,7 +174,7 @@ func (w *work) replaceAtOnce(all []diagnosis.Rotation, names []certs.Authority) 
 // repair is the step that repairs what trusts a former CA in the cluster.
 func (p Policy) repair(node string, names []certs.Authority) Step {
 	return Step{Action: CARotate, Stage: diagnosis.StageRepair, Nodes: []string{node}, Authorities: names,
-		Restart: cmp.Or(p.Restart, RestartSystem), PatchBundles: p.PatchBundles,
+		Restart: cmp.Or(p.RestartWorkloads, RestartSystem), PatchBundles: p.PatchBundles,
 		Title: "Repair what trusts the former CAs",
 		Why: "tokens in Secrets, caBundles, and pods that started with the former CA: restarted by their " +
 			"controllers, or listed"}
@@ -203,14 +195,14 @@ func (p Policy) newCAWarnings(s snapshot.Snapshot, d diagnosis.Diagnosis) []stri
 	}
 	out = append(out, "users' kubeconfigs and client certificates of the former CA work no more after this run, and "+
 		"nodes join with another --discovery-token-ca-cert-hash")
-	switch cmp.Or(p.Restart, RestartSystem) {
+	switch cmp.Or(p.RestartWorkloads, RestartSystem) {
 	case RestartNone:
 		out = append(out,
 			"no pod restarts: kube-proxy, DNS and the network plugin may be cut off until you restart them")
 	case RestartSystem:
 		out = append(out, "pods of kube-system restart; others that started with the former CA are listed "+
 			"(--restart-workloads all restarts them, too)")
-	case RestartAll:
+	case RestartListed, RestartAll:
 		out = append(out,
 			"all pods that started with the former CA restart, in the order and pace of their controllers")
 	}

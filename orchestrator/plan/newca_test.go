@@ -52,13 +52,13 @@ func TestReplaceAtOnce(t *testing.T) {
 		warning string
 	}{
 		"healthy":          {nil, plan.Policy{}, "the cluster is healthy: kscertctl ca rotate without --strategy"},
-		"a lost key":       {[]tc.Edit{keysLost()}, plan.Policy{Restart: plan.RestartNone}, "no pod restarts"},
-		"all have expired": {[]tc.Edit{keysLost(), expiredEverywhere()}, plan.Policy{Restart: plan.RestartAll, PatchBundles: true}, "all pods that started"},
+		"a lost key":       {[]tc.Edit{keysLost()}, plan.Policy{RestartWorkloads: plan.RestartNone}, "no pod restarts"},
+		"all have expired": {[]tc.Edit{keysLost(), expiredEverywhere()}, plan.Policy{RestartWorkloads: plan.RestartAll, PatchBundles: true}, "all pods that started"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := tc.Healthy(tc.HA(), append([]tc.Edit{rotating(0)}, row.edits...)...)
-			row.policy.RotateCAs, row.policy.RotateStage, row.policy.CAValidity = plan.RotatableCAs(), diagnosis.StageReplace, time.Hour
+			row.policy.RotateCAs, row.policy.RotateStage, row.policy.CAValidity = plan.RotatedCAs(), diagnosis.StageReplace, time.Hour
 			p, err := plan.Make(tc.HA(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), row.policy)
 			if err != nil {
 				t.Fatal(err)
@@ -89,7 +89,7 @@ func TestReplaceLiterally(t *testing.T) {
 	t.Parallel()
 	c := tc.Single()
 	s := tc.Healthy(c, rotating(0))
-	p, err := plan.Make(c, s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: plan.RotatableCAs(), RotateStage: diagnosis.StageLiteral})
+	p, err := plan.Make(c, s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: plan.RotatedCAs(), RotateStage: diagnosis.StageLiteral})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestReplaceAtOnceRefuses(t *testing.T) {
 		"literally, on three":          {nil, literal, "the others would be cut off"},
 		"on some nodes":                {nil, plan.Policy{Limit: []string{"cp1"}}, "omit --limit"},
 		"a key that is elsewhere":      {[]tc.Edit{func(s *snapshot.Snapshot) { s.ExternalCA = true }}, plan.Policy{}, "kube_external_ca_mode"},
-		"of etcd":                      {nil, plan.Policy{RotateCAs: []plan.CA{plan.EtcdCA}}, "not rotated by this version"},
+		"of etcd":                      {nil, plan.Policy{RotateCAs: []plan.CA{plan.EtcdCA}}, "rotated in stages alone"},
 		"a node that is not inspected": {[]tc.Edit{tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route"))}, plan.Policy{}, "--allow-unreachable w1"},
 		"a control plane left out":     {[]tc.Edit{tc.On("cp3", tc.Unknown(snapshot.Unreachable, "no route")), tc.Gone("cp3")}, plan.Policy{}, "cp3 is left out"},
 		"a rotation under way":         {[]tc.Edit{rotating(3)}, plan.Policy{}, `has reached the stage "clients"`},
@@ -137,7 +137,7 @@ func TestReplaceAtOnceRefuses(t *testing.T) {
 			t.Parallel()
 			s := tc.Healthy(tc.HA(), append([]tc.Edit{rotating(0)}, row.edits...)...)
 			if row.policy.RotateCAs == nil {
-				row.policy.RotateCAs = plan.RotatableCAs()
+				row.policy.RotateCAs = plan.RotatedCAs()
 			}
 			if row.policy.RotateStage == "" {
 				row.policy.RotateStage = diagnosis.StageReplace
@@ -151,7 +151,7 @@ func TestReplaceAtOnceRefuses(t *testing.T) {
 	}
 	// A worker that is left out is named.
 	s := tc.Healthy(tc.HA(), rotating(0), tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route")), tc.Gone("w1"))
-	p, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: plan.RotatableCAs(), RotateStage: diagnosis.StageReplace})
+	p, err := plan.Make(s.Cluster(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: plan.RotatedCAs(), RotateStage: diagnosis.StageReplace})
 	if err != nil || !strings.Contains(strings.Join(p.Warnings, "\n"), "w1 is left out and keeps the former CA") {
 		t.Errorf("%v %q", err, p.Warnings)
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// RotatableCAs are the CAs that can be rotated.
-func RotatableCAs() []CA { return []CA{ClusterCA, FrontProxyCA} }
+// RotatedCAs are the CAs that are rotated unless others are named: those for which no API server restarts.
+func RotatedCAs() []CA { return []CA{ClusterCA, FrontProxyCA} }
 
 // rotations are the states of the CAs that a user names.
 func rotations(s snapshot.Snapshot, cas []CA) []diagnosis.Rotation {
@@ -47,29 +47,65 @@ func (p Policy) rotation(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Dia
 	if err := cmp.Or(p.rotatable(s, d, all), cutOff(all, p.RotateStage)); err != nil {
 		return made, err
 	}
+	quorums, restarts := p.quorums(s), restartsEtcd(all, p.RotateStage)
 	b := builder{signer: func([]string) string { return "" }}
-	b.rotate(c, s, all, p)
+	b.rotate(c, s, all, p, quorums)
 	b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes), Why: proofs[p.RotateStage]})
-	allowed, err := p.knowsEnough(c, s, b.steps, false)
+	allowed, err := p.knowsEnough(c, s, b.steps, restarts)
+	for _, q := range quorums {
+		of := s.OfEtcd(q.of())
+		var restart []string
+		for _, n := range of.With(cluster.Etcd) {
+			if restarts || rotatesEtcd(all) && p.RotateStage == diagnosis.StageServers && old(n) {
+				restart = append(restart, n.Name)
+			}
+		}
+		err = cmp.Or(err, keepsQuorum(q, of, nil, restart,
+			"rotate the other CAs (--ca cluster,front-proxy), and that of etcd when it has a member to spare"))
+	}
 	if err != nil {
 		return made, err
 	}
 	if err := p.complete(&made, c, s, nil, b.steps); err != nil {
 		return made, err
 	}
-	made.Interruption = "no API server restarts, and no pod; a kubelet that restarts cuts kubectl exec, port-forward " +
-		"and logs -f"
-	made.Warnings = slices.Concat(allowed, rotationWarnings(s, all, p.RotateStage))
+	made.Interruption = rotationInterruption(all, c, restarts)
+	made.Warnings = slices.Concat(allowed, p.rotationWarnings(s, all))
+	if restarts {
+		made.Notes = append(made.Notes, inWords(quorums)...)
+	}
 	return made, nil
+}
+
+// restartsEtcd reports whether a stage restarts the members of etcd and API servers, which read the CAs
+// that they trust only when they start.
+func restartsEtcd(all []diagnosis.Rotation, stage diagnosis.Stage) bool {
+	return rotatesEtcd(all) && (stage == diagnosis.StageTrust || stage == diagnosis.StageDrop)
+}
+
+func rotatesEtcd(all []diagnosis.Rotation) bool {
+	return slices.ContainsFunc(all, func(r diagnosis.Rotation) bool { return diagnosis.IsOfEtcd(r.CA) })
+}
+
+// rotationInterruption is what users of the cluster notice of a stage.
+func rotationInterruption(all []diagnosis.Rotation, c cluster.Cluster, restarts bool) string {
+	out := "no API server restarts, and no pod"
+	if restarts {
+		out = restartOfEtcd(c) + "; no pod restarts"
+	}
+	if slices.ContainsFunc(all, func(r diagnosis.Rotation) bool { return r.CA == certs.KubernetesCA }) {
+		out += "; a kubelet that restarts cuts kubectl exec, port-forward and logs -f"
+	}
+	return out
 }
 
 // proofs are what the last gate of each stage proves.
 var proofs = map[diagnosis.Stage]string{
-	diagnosis.StageMake: "every control plane has the next CAs with their keys, and nothing else has changed",
+	diagnosis.StageMake: "each node with the key of a CA has the next one with its key, and nothing else has changed",
 	diagnosis.StageTrust: "files, kubeconfigs, pods and every namespace trust both CAs; all nodes Ready with fresh " +
 		"leases",
 	diagnosis.StageClients: "every client has a certificate of the next CA; all nodes Ready with fresh leases",
-	diagnosis.StageServers: "every API server serves a certificate of the next CA, whose key is in place",
+	diagnosis.StageServers: "every server serves a certificate of the next CA, whose key is in place",
 	diagnosis.StageDrop:    "no file, port or object of the cluster has the former CA",
 }
 
@@ -86,8 +122,12 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 	case p.selects():
 		return &UnsupportedError{
 			"a CA is rotated on every node that trusts it: omit --limit, --skip-phases and --until-phase"}
-	case p.notHere(s) != nil:
-		return p.notHere(s)
+	case slices.Contains(p.RotateCAs, EtcdCA) && !rotatesEtcd(rotations(s, []CA{EtcdCA})):
+		return &UnsupportedError{"--ca etcd: no node has a certificate of that CA; name another one"}
+	case s.ExternalCA && slices.ContainsFunc(p.RotateCAs, func(ca CA) bool { return ca != EtcdCA }):
+		return &UnsupportedError{
+			"the inventory sets kube_external_ca_mode: rotate the CA where its key is, then have certificates issued " +
+				"(kscertctl ca csr -i INVENTORY --dir DIR)"}
 	case d.Route == diagnosis.Renew:
 		return &UnsupportedError{
 			"certificates are due: renew these first (kscertctl run -i INVENTORY), then rotate the CAs"}
@@ -101,7 +141,12 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 		return nil
 	}
 	for _, r := range all {
-		for _, n := range s.With(cluster.ControlPlane) {
+		holders := r.Holders(s)
+		if len(holders) == 0 {
+			return &UnsupportedError{fmt.Sprintf(
+				"the key of %s is on no node: put the key back from a backup, or rotate the CA where its key is", r.CA)}
+		}
+		for _, n := range holders {
 			if err := replaceable(n, r.CA); err != nil {
 				return err
 			}
@@ -110,25 +155,11 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 	return nil
 }
 
-// notHere returns why CAs cannot be replaced on the nodes at all; nil if they can.
-func (p Policy) notHere(s snapshot.Snapshot) error {
-	switch {
-	case slices.Contains(p.RotateCAs, EtcdCA):
-		return &UnsupportedError{
-			"the CA of etcd is not rotated by this version: name the others (--ca cluster,front-proxy)"}
-	case s.ExternalCA:
-		return &UnsupportedError{
-			"the inventory sets kube_external_ca_mode: rotate the CA where its key is, then have certificates issued " +
-				"(kscertctl ca csr -i INVENTORY --dir DIR)"}
-	}
-	return nil
-}
-
-// replaceable returns why the CA of a control plane cannot be replaced by another one; nil if it can.
+// replaceable returns why the CA of a node cannot be replaced by another one; nil if it can.
 func replaceable(n snapshot.Node, name certs.Authority) error {
 	if ca, ok := n.Authority(name); !ok || ca.Key != certs.KeyMatches {
 		return &UnsupportedError{fmt.Sprintf(
-			"the key of %s is not on %s: put it there from another control plane, or rotate the CA where its key is; "+
+			"the key of %s is not on %s: put it there from another node, or rotate the CA where its key is; "+
 				"if it is lost: kscertctl ca rotate -i INVENTORY --strategy offline", name, n.Name)}
 	}
 	return inOnePlace(n, name)
@@ -165,16 +196,13 @@ func cutOff(all []diagnosis.Rotation, stage diagnosis.Stage) error {
 	var lines []string
 	for _, r := range all {
 		for _, c := range r.Consumers {
-			switch {
-			case c.Elsewhere && c.Presents == diagnosis.PresentCA && c.Server:
+			if c.Elsewhere && c.Presents == diagnosis.PresentCA && c.Server {
 				lines = append(lines, fmt.Sprintf("%s: %s is a serving certificate that no stage issues again",
 					c.Node, c.Place))
-			case stage != diagnosis.StageDrop:
-			case c.Elsewhere && c.Presents == diagnosis.PresentCA:
-				lines = append(lines, fmt.Sprintf("%s: %s is of the CA that is dropped", c.Node, c.Place))
-			case c.Elsewhere && slices.Contains(c.Trusts, diagnosis.PresentCA):
-				lines = append(lines, fmt.Sprintf("%s: %s still trusts the CA that is dropped", c.Node, c.Place))
 			}
+		}
+		if stage == diagnosis.StageDrop {
+			lines = append(lines, r.Outside()...)
 		}
 	}
 	if len(lines) == 0 {
@@ -185,85 +213,163 @@ func cutOff(all []diagnosis.Rotation, stage diagnosis.Stage) error {
 }
 
 // rotationWarnings are what the approver of a stage has to know.
-func rotationWarnings(s snapshot.Snapshot, all []diagnosis.Rotation, stage diagnosis.Stage) []string {
+func (p Policy) rotationWarnings(s snapshot.Snapshot, all []diagnosis.Rotation) []string {
+	stage := p.RotateStage
 	var out []string
 	for _, r := range all {
+		if outside := r.Outside(); stage != diagnosis.StageMake && len(outside) > 0 {
+			out = append(out, fmt.Sprintf("no stage changes these; replace them before %q: %s", diagnosis.StageDrop,
+				cluster.Some(outside, 10)))
+		}
 		switch {
 		case stage == diagnosis.StageServers:
 			out = append(out, fmt.Sprintf("after this stage the key of %s is another one, and no rollback leads "+
 				"behind it", r.CA))
+		case stage == diagnosis.StageDrop && diagnosis.IsOfEtcd(r.CA):
+			out = append(out, "other clients of etcd with certificates of the former CA, such as backup jobs, work no "+
+				"more after this stage")
 		case stage == diagnosis.StageDrop && r.CA == certs.KubernetesCA:
 			out = append(out, "users' kubeconfigs and client certificates of the former CA work no more after this "+
 				"stage")
-			for _, n := range s.Nodes {
-				for _, t := range n.Trust {
-					if t.By == snapshot.Pod && len(t.StartedBefore) > 0 {
-						out = append(out, fmt.Sprintf("restart these pods on %s before, unless they read their CA "+
-							"again while they run (as client-go from Kubernetes 1.36 on): %s", n.Name,
-							cluster.Some(t.StartedBefore, 10)))
-					}
-				}
-			}
+			out = append(out, formerReaders(s, p.RestartWorkloads)...)
 		}
 	}
 	return out
 }
 
-// rotate adds the steps of a stage.
-func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis.Rotation, p Policy) {
-	names, next := []certs.Authority{}, map[certs.Authority]string{}
-	ofCluster := false
+// stageWords are the title of each stage's steps, and the reason for them on control planes.
+var stageWords = map[diagnosis.Stage][2]string{
+	diagnosis.StageTrust: {"Trust both CAs", "files and kubeconfigs; what reads a CA only when it starts restarts: " +
+		"the kubelet, kube-controller-manager and kube-scheduler"},
+	diagnosis.StageClients: {"Give clients certificates of the next CA",
+		"components, administrators and the kubelet; kube-controller-manager signs with the next CA"},
+	diagnosis.StageServers: {"Serve certificates of the next CA",
+		"the CA and its key are replaced; the API server reloads its certificate"},
+	diagnosis.StageDrop: {"Trust the next CA alone",
+		"files and kubeconfigs; what reads a CA only when it starts restarts"},
+}
+
+// etcdWords are the reasons on nodes of etcd.
+var etcdWords = map[diagnosis.Stage]string{
+	diagnosis.StageTrust:   "etcd and API servers read the CA of etcd only when they start",
+	diagnosis.StageClients: "the API server and etcdctl present them at their next connection to etcd",
+	diagnosis.StageServers: "the CA and its key are replaced; members present them at the next connection",
+	diagnosis.StageDrop:    "etcd and API servers read the CA of etcd only when they start",
+}
+
+// rotated is what a stage works on.
+type rotated struct {
+	names []certs.Authority
+	// next are the fingerprints of the next CAs.
+	next map[certs.Authority]string
+	// holders have the keys, and signer is the one that makes, and signs with, that of Kubespray's etcd.
+	holders []string
+	signer  string
+	// ofEtcd, ofOthers: CAs of etcd are among them, and others.
+	ofEtcd, ofOthers bool
+}
+
+func newRotated(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis.Rotation) rotated {
+	out := rotated{next: map[certs.Authority]string{}}
+	var holders []string
 	for _, r := range all {
-		names = append(names, r.CA)
-		ofCluster = ofCluster || r.CA == certs.KubernetesCA
+		out.names = append(out.names, r.CA)
 		if r.Next != nil {
-			next[r.CA] = r.Next.Fingerprint
+			out.next[r.CA] = r.Next.Fingerprint
 		}
+		have := namesOf(r.Holders(s))
+		if holders = append(holders, have...); r.CA == certs.EtcdHostCA {
+			out.signer = have[0]
+		}
+		of := diagnosis.IsOfEtcd(r.CA)
+		out.ofEtcd, out.ofOthers = out.ofEtcd || of, out.ofOthers || !of
 	}
-	step := func(stage diagnosis.Stage, nodes []string, title, why string) Step {
-		return Step{Action: CARotate, Stage: stage, Nodes: nodes, AtOnce: several(nodes), Authorities: names,
-			Next: next, Title: title, Why: why}
-	}
+	out.holders = ordered(c, holders)
+	return out
+}
+
+// ordered are nodes in the order of the cluster, each once.
+func ordered(c cluster.Cluster, some []string) []string {
+	return slices.DeleteFunc(cluster.Names(c.Nodes), func(name string) bool { return !slices.Contains(some, name) })
+}
+
+// step is a step of a stage.
+func (r rotated) step(stage diagnosis.Stage, nodes []string, title, why string) Step {
+	return Step{Action: CARotate, Stage: stage, Nodes: nodes, AtOnce: several(nodes), Authorities: r.names,
+		Next: r.next, Signer: r.signer, Title: title, Why: why}
+}
+
+// rotate adds the steps of a stage.
+func (b *builder) rotate(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis.Rotation, p Policy,
+	quorums []Quorum) {
+	of, stage := newRotated(c, s, all), p.RotateStage
 	controlPlanes := cluster.Names(c.With(cluster.ControlPlane))
-	if p.RotateStage == diagnosis.StageMake {
-		made := step(p.RotateStage, controlPlanes, "Make the next CAs",
-			"with new keys and other names, on "+controlPlanes[0]+"; the keys reach the other control planes "+
+	if stage == diagnosis.StageMake {
+		made := of.step(stage, of.holders, "Make the next CAs",
+			"with new keys and other names, each on one node; the keys reach the others that have the present one, "+
 				"encrypted to each. Nothing uses them yet")
 		made.Validity = p.CAValidity
 		b.step(made)
 		return
 	}
-	what := map[diagnosis.Stage][2]string{
-		diagnosis.StageTrust: {"Trust both CAs", "files and kubeconfigs; the kubelet, kube-controller-manager and " +
-			"kube-scheduler restart, because they read a CA only when they start"},
-		diagnosis.StageClients: {"Give clients certificates of the next CA",
-			"components, administrators and the kubelet; kube-controller-manager signs with the next CA"},
-		diagnosis.StageServers: {"Serve certificates of the next CA",
-			"the CA and its key are replaced; the API server reloads its certificate"},
-		diagnosis.StageDrop: {"Trust the next CA alone",
-			"files and kubeconfigs; what reads a CA only when it starts restarts"},
-	}[p.RotateStage]
-	for _, name := range controlPlanes {
-		b.step(step(p.RotateStage, []string{name}, what[0], what[1]))
-		b.step(Step{Gate: APIServerGate, Nodes: []string{name}})
+	title, why := stageWords[stage][0], stageWords[stage][1]
+	if !of.ofOthers {
+		why = etcdWords[stage]
 	}
-	if others := rotatedElsewhere(c, s, all, p.RotateStage); len(others) > 0 {
-		b.step(step(p.RotateStage, others, what[0], "kubelets restart"))
+	b.restart(c, of, p)
+	var members []string // on nodes of their own
+	if of.ofEtcd {
+		members = downFirst(quorums, without(cluster.Names(c.With(cluster.Etcd)), controlPlanes))
+		controlPlanes = downFirst(quorums, controlPlanes)
+	}
+	wait := Step{Gate: EtcdGate, Nodes: cluster.Names(c.With(cluster.Etcd)), Title: "Wait for etcd",
+		Why: "every member answers a read with quorum before another one restarts"}
+	for _, name := range members {
+		b.step(of.step(stage, []string{name}, title, etcdWords[stage]))
+		b.step(wait)
+	}
+	for i, name := range controlPlanes {
+		b.step(of.step(stage, []string{name}, title, why))
+		b.step(Step{Gate: APIServerGate, Nodes: []string{name}})
+		if n, _ := c.Node(name); of.ofEtcd && n.Is(cluster.Etcd) && i+1 < len(controlPlanes) {
+			b.step(wait)
+		}
+	}
+	if others := without(rotatedElsewhere(c, s, all, stage), members); len(others) > 0 {
+		b.step(of.step(stage, others, title, "kubelets restart"))
 		b.step(Step{Gate: KubeletGate, Nodes: others})
 	}
-	if ofCluster && p.RotateStage != diagnosis.StageClients {
+	if of.ofOthers && stage != diagnosis.StageClients {
 		b.publish(c)
 	}
-	switch p.RotateStage {
+	b.concludeRotation(c, stage, of)
+}
+
+// concludeRotation adds what a stage needs once all nodes have taken it.
+func (b *builder) concludeRotation(c cluster.Cluster, stage diagnosis.Stage, of rotated) {
+	switch stage {
 	case diagnosis.StageTrust:
-		b.step(step(diagnosis.StageProve, controlPlanes[:1], "Prove that all servers trust the next CAs",
-			"a certificate of it logs in at each API server and each kubelet"))
+		var on, by []string
+		if of.ofOthers {
+			on, by = cluster.Names(c.With(cluster.ControlPlane))[:1], []string{"each API server", "each kubelet"}
+		}
+		if of.ofEtcd {
+			on, by = append(on, of.holders...), append(by, "each member of etcd")
+		}
+		b.step(of.step(diagnosis.StageProve, ordered(c, on), "Prove that all servers trust the next CAs",
+			"a certificate of it logs in at "+strings.Join(by, ", ")))
 	case diagnosis.StageDrop:
-		b.step(step(diagnosis.StageFinish, controlPlanes, "Remove the former CAs",
-			"from kube-system/extension-apiserver-authentication, to which API servers only ever add, and the files "+
-				"of the rotation"))
+		b.step(of.step(diagnosis.StageFinish, of.holders, "Remove the former CAs", "the files of the rotation"))
 	default:
 	}
+}
+
+func namesOf(nodes []snapshot.Node) []string {
+	out := make([]string, len(nodes))
+	for i, n := range nodes {
+		out[i] = n.Name
+	}
+	return out
 }
 
 // rotatedElsewhere are the nodes that are no control planes and have something that a stage changes.
@@ -309,10 +415,13 @@ func (p Plan) Rotates() (cas []certs.Authority, stage diagnosis.Stage) {
 func (s Step) rotationVariables(vars map[string]any) {
 	vars["kscert_cas"], vars["kscert_ca_stage"] = s.Authorities, s.Stage
 	vars["kscert_ca_seconds"] = int64(s.Validity / time.Second)
+	if s.Restart != "" {
+		vars["kscert_restart_workloads"] = s.Restart
+	}
 	if len(s.Next) > 0 {
 		vars["kscert_ca_want"] = s.Next
 	}
 	if s.Stage == diagnosis.StageRepair {
-		vars["kscert_restart_workloads"], vars["kscert_patch_ca_bundles"] = s.Restart, s.PatchBundles
+		vars["kscert_patch_ca_bundles"] = s.PatchBundles
 	}
 }

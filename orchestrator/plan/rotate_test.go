@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
+	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
@@ -17,6 +19,13 @@ import (
 // rotating is a cluster after so many stages of a rotation of both CAs.
 func rotating(stages int) tc.Edit {
 	return tc.Everywhere(tc.Signing("ca.crt"), tc.Rotating(certs.KindCA, stages), tc.Rotating(certs.KindFrontProxyCA, stages))
+}
+
+// without removes the certificates of a kind.
+func without(kind certs.Kind) tc.NodeEdit {
+	return func(n *snapshot.Node) {
+		n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool { return c.Kind == kind })
+	}
 }
 
 // Each stage of a rotation takes control planes one by one, then workers, and ends with a proof.
@@ -44,10 +53,10 @@ func TestRotate(t *testing.T) {
 		t.Run(string(row.stage), func(t *testing.T) {
 			t.Parallel()
 			s := tc.Healthy(tc.HA(), rotating(i))
-			if next := plan.NextStage(s, plan.RotatableCAs()); next != row.stage {
+			if next := plan.NextStage(s, plan.RotatedCAs()); next != row.stage {
 				t.Errorf("the next stage is %q", next)
 			}
-			p, err := plan.Make(tc.HA(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: plan.RotatableCAs(), RotateStage: row.stage, CAValidity: time.Hour})
+			p, err := plan.Make(tc.HA(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: plan.RotatedCAs(), RotateStage: row.stage, CAValidity: time.Hour})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,6 +81,61 @@ func TestRotate(t *testing.T) {
 	}
 }
 
+// A rotation of etcd's CA restarts members and API servers at two stages, one after another behind the gate
+// of etcd; its next key is made where the present one is.
+func TestRotateEtcd(t *testing.T) {
+	t.Parallel()
+	each := []string{
+		"~02-ca-rotate-cp1 [cp1]", "03-gate-api-server-cp1 [cp1]", "04-gate-etcd [cp1 cp2 cp3]", "~05-ca-rotate-cp2 [cp2]", "06-gate-api-server-cp2 [cp2]",
+		"07-gate-etcd [cp1 cp2 cp3]", "~08-ca-rotate-cp3 [cp3]", "09-gate-api-server-cp3 [cp3]",
+	}
+	apart := []string{
+		"~02-ca-rotate-etcd1 [etcd1]", "03-gate-etcd [etcd1 etcd2 etcd3]", "~04-ca-rotate-etcd2 [etcd2]", "05-gate-etcd [etcd1 etcd2 etcd3]",
+		"~06-ca-rotate-etcd3 [etcd3]", "07-gate-etcd [etcd1 etcd2 etcd3]", "~08-ca-rotate-cp1 [cp1]", "09-gate-api-server-cp1 [cp1]",
+	}
+	lacking := tc.On("etcd3", tc.Files(func(c *certs.Certificate) { c.Key = certs.KeyMissing }, certs.KindEtcdHostCA))
+	for _, row := range []struct {
+		cluster  cluster.Cluster
+		edit     tc.Edit
+		stage    diagnosis.Stage
+		steps    []string
+		restarts bool
+	}{
+		{tc.HA(), nil, diagnosis.StageMake, []string{"~01-backup [cp1 cp2 cp3]", "~02-ca-rotate [cp1 cp2 cp3] 3 at once", "03-gate-cluster [cp1 cp2 cp3 w1]"}, false},
+		{tc.HA(), nil, diagnosis.StageTrust, slices.Concat([]string{"~01-backup [cp1 cp2 cp3]"}, each, []string{"~10-ca-rotate [cp1 cp2 cp3] 3 at once", "11-gate-cluster [cp1 cp2 cp3 w1]"}), true},
+		{tc.HA(), nil, diagnosis.StageClients, slices.Concat([]string{"~01-backup [cp1 cp2 cp3]"}, each, []string{"10-gate-cluster [cp1 cp2 cp3 w1]"}), false},
+		{tc.HA(), nil, diagnosis.StageServers, slices.Concat([]string{"~01-backup [cp1 cp2 cp3]"}, each, []string{"10-gate-cluster [cp1 cp2 cp3 w1]"}), false},
+		{tc.HA(), nil, diagnosis.StageDrop, slices.Concat([]string{"~01-backup [cp1 cp2 cp3]"}, each, []string{"~10-ca-rotate [cp1 cp2 cp3] 3 at once", "11-gate-cluster [cp1 cp2 cp3 w1]"}), true},
+		{tc.EtcdNodes(), lacking, diagnosis.StageMake, []string{"~01-backup [etcd1 etcd2]", "~02-ca-rotate [etcd1 etcd2] 2 at once", "03-gate-cluster [cp1 w1 etcd1 etcd2 etcd3]"}, false},
+		{tc.EtcdNodes(), lacking, diagnosis.StageDrop, slices.Concat([]string{"~01-backup [cp1 etcd1 etcd2 etcd3]"}, apart, []string{"~10-ca-rotate [etcd1 etcd2] 2 at once", "11-gate-cluster [cp1 w1 etcd1 etcd2 etcd3]"}), true},
+	} {
+		t.Run(fmt.Sprintf("%s of %d", row.stage, len(row.cluster.Nodes)), func(t *testing.T) {
+			t.Parallel()
+			before := slices.Index(diagnosis.Stages(), row.stage)
+			s := tc.Healthy(row.cluster, tc.Everywhere(tc.Rotating(certs.KindEtcdHostCA, before)))
+			if row.edit != nil {
+				row.edit(&s)
+			}
+			p, err := plan.Make(row.cluster, s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: []plan.CA{plan.EtcdCA}, RotateStage: row.stage})
+			if err != nil {
+				t.Fatal(err)
+			}
+			signs := " signed by " + row.cluster.With(cluster.Etcd)[0].Name
+			if got := strings.ReplaceAll(strings.Join(lines(p), "\n"), signs, ""); got != strings.Join(row.steps, "\n") {
+				t.Errorf("steps are\n%s\nwant\n%s", got, strings.Join(row.steps, "\n"))
+			}
+			if restarts := !strings.Contains(p.Interruption, "no API server restarts"); restarts != row.restarts {
+				t.Errorf("interruption: %s", p.Interruption)
+			}
+			for _, step := range p.Steps {
+				if vars := step.Variables(plan.Settings{Run: "r"}); step.Action == plan.CARotate && vars["kscert_etcd_signer"] != row.cluster.With(cluster.Etcd)[0].Name {
+					t.Errorf("%s: %v", step.ID, vars)
+				}
+			}
+		})
+	}
+}
+
 // A rotation begins only where it can be finished, takes its stages in order, and cuts no one off.
 func TestRotateRefuses(t *testing.T) {
 	t.Parallel()
@@ -87,7 +151,9 @@ func TestRotateRefuses(t *testing.T) {
 		why    string
 	}{
 		"on some nodes":                {[]tc.Edit{rotating(0)}, plan.Policy{Limit: []string{"cp1"}, RotateStage: diagnosis.StageMake}, "omit --limit"},
-		"of etcd":                      {[]tc.Edit{rotating(0)}, plan.Policy{RotateCAs: []plan.CA{plan.EtcdCA}, RotateStage: diagnosis.StageMake}, "not rotated by this version"},
+		"an etcd of someone else":      {[]tc.Edit{rotating(0), tc.Everywhere(without(certs.KindEtcdHostCA))}, plan.Policy{RotateCAs: []plan.CA{plan.EtcdCA}, RotateStage: diagnosis.StageMake}, "no node has a certificate of that CA"},
+		"etcd's key that is nowhere":   {[]tc.Edit{rotating(0), tc.On("cp1,cp2,cp3", tc.Files(func(c *certs.Certificate) { c.Key = certs.KeyMissing }, certs.KindEtcdHostCA))}, plan.Policy{RotateCAs: []plan.CA{plan.EtcdCA}, RotateStage: diagnosis.StageMake}, "the key of etcd-host-ca is on no node"},
+		"no member to spare":           {[]tc.Edit{tc.Everywhere(tc.Rotating(certs.KindEtcdHostCA, 1)), tc.On("cp3", func(n *snapshot.Node) { n.Etcd.Healthy = false })}, plan.Policy{RotateCAs: []plan.CA{plan.EtcdCA}, RotateStage: diagnosis.StageTrust}, "would lose the quorum"},
 		"a key that is elsewhere":      {[]tc.Edit{rotating(0), func(s *snapshot.Snapshot) { s.ExternalCA = true }}, plan.Policy{RotateStage: diagnosis.StageMake}, "kube_external_ca_mode"},
 		"a key that one lacks":         {[]tc.Edit{rotating(0), tc.On("cp3", tc.Files(func(c *certs.Certificate) { c.Key = certs.KeyMissing }, certs.KindCA))}, plan.Policy{RotateStage: diagnosis.StageMake}, "is not on cp3"},
 		"another file to sign with":    {[]tc.Edit{rotating(0), tc.Everywhere(tc.Signing("own.crt"))}, plan.Policy{RotateStage: diagnosis.StageMake}, "signs with " + tc.PKI + "/own.crt"},
@@ -107,7 +173,7 @@ func TestRotateRefuses(t *testing.T) {
 			t.Parallel()
 			s := tc.Healthy(tc.HA(), row.edits...)
 			if row.policy.RotateCAs == nil {
-				row.policy.RotateCAs = plan.RotatableCAs()
+				row.policy.RotateCAs = plan.RotatedCAs()
 			}
 			p, err := plan.Make(tc.HA(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), row.policy)
 			var unsupported *plan.UnsupportedError
@@ -116,9 +182,9 @@ func TestRotateRefuses(t *testing.T) {
 			}
 		})
 	}
-	// A webhook of the former CA is no reason to refuse an earlier stage.
+	// A webhook of the former CA is no reason to refuse an earlier stage, but named.
 	s := tc.Healthy(tc.HA(), rotating(3), trusting(snapshot.Webhook, ""))
-	if _, err := plan.Make(tc.HA(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: plan.RotatableCAs(), RotateStage: diagnosis.StageServers}); err != nil {
-		t.Error(err)
+	if p, err := plan.Make(tc.HA(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: plan.RotatedCAs(), RotateStage: diagnosis.StageServers}); err != nil || !strings.Contains(strings.Join(p.Warnings, "\n"), "cp1: caBundle of webhook hook still trusts the CA that is dropped") {
+		t.Errorf("%v: %q", err, p.Warnings)
 	}
 }

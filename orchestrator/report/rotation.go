@@ -30,6 +30,11 @@ func Rotations(w io.Writer, all diagnosis.Rotations) error {
 		for _, what := range r.Missing {
 			out.line("  missing: %s", what)
 		}
+		if r.Next != nil {
+			for _, what := range r.Outside() {
+				out.line("  replace: %s", what)
+			}
+		}
 		if out.err != nil {
 			return out.err
 		}

@@ -186,7 +186,7 @@ func (b *book) step(step plan.Step) {
 		b.heading(step)
 		b.on(b.controlPlanes()[:1], "wait for the kubelets",
 			func(n snapshot.Node) script { return b.waitForNodes(n, step.Nodes) })
-	case step.Gate != "": // the block before has waited
+	case step.Gate == plan.EtcdGate, step.Gate == plan.APIServerGate: // the block before has waited
 	case step.Action == plan.Backup:
 		b.heading(step)
 		b.on(step.Nodes, "a verified copy", backup)

@@ -12,6 +12,7 @@ import (
 	tc "github.com/infrapuzzle/kscertctl/internal/testcluster"
 	"github.com/infrapuzzle/kscertctl/orchestrator/certs"
 	"github.com/infrapuzzle/kscertctl/orchestrator/cluster"
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 	"github.com/infrapuzzle/kscertctl/orchestrator/plan"
 	"github.com/infrapuzzle/kscertctl/orchestrator/report"
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
@@ -273,6 +274,39 @@ func TestRunbookOfTwoEtcds(t *testing.T) {
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
+// Every gate of a plan is in its runbook as commands. In a recovery the block before waits for etcd and the
+// API server, because each is stopped or started there.
+func TestEveryGateIsInTheRunbook(t *testing.T) {
+	t.Parallel()
+	gates := map[plan.Gate]bool{plan.ClusterGate: true}
+	for _, row := range plan.Actions() {
+		gates[row.Gate] = row.Gate != ""
+	}
+	waited := map[plan.Gate]bool{plan.EtcdGate: true, plan.APIServerGate: true}
+	for gate, is := range gates {
+		for _, s := range []snapshot.Snapshot{allExpired(tc.Single()), tc.Healthy(tc.Single(), joined, tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin)))} {
+			a := assess(s)
+			if !is || a.Route == diagnosis.Recover && waited[gate] {
+				continue
+			}
+			commands := func(steps ...plan.Step) int {
+				a.Plan.Steps = steps
+				var out bytes.Buffer
+				ok(t, report.Runbook(&out, s, a, hand))
+				n := 0
+				for _, block := range blocks.FindAllStringSubmatch(out.String(), -1) {
+					n += strings.Count(block[1], "\n")
+				}
+				return n
+			}
+			backup := plan.Step{Action: plan.Backup, Nodes: []string{"cp1"}}
+			if commands(backup, plan.Step{Gate: gate, Nodes: []string{"cp1", "w1"}}) < commands(backup)+2 {
+				t.Errorf("route %s: nothing is typed for the gate %s", a.Route, gate)
+			}
 		}
 	}
 }

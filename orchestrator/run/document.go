@@ -107,7 +107,8 @@ type Request struct {
 	// RotateCAs are the CAs of a rotation, and RotateStage the stage that is taken.
 	RotateCAs   []plan.CA       `json:"rotateCAs,omitempty"`
 	RotateStage diagnosis.Stage `json:"rotateStage,omitempty"`
-	// RestartWorkloads and PatchCABundles are for a stage that replaces CAs at once.
+	// RestartWorkloads is which workloads are restarted before the cluster's CA is dropped, or after it was
+	// replaced at once. PatchCABundles is for the latter.
 	RestartWorkloads plan.Restart `json:"restartWorkloads,omitempty"`
 	PatchCABundles   bool         `json:"patchCABundles,omitempty"`
 	// Signed are certificates from CAs outside of the cluster, to be placed.
@@ -132,7 +133,7 @@ func (r Request) Policy() plan.Policy {
 		MaxUnavailable: r.MaxUnavailable, AllowNotInInventory: r.AllowNotInInventory,
 		EtcdSnapshot: r.EtcdSnapshot, BackupRoot: r.BackupRoot, RenewCAs: r.RenewCAs, CAValidity: r.CAValidity,
 		Signed: r.Signed, RotateCAs: r.RotateCAs, RotateStage: r.RotateStage,
-		Restart: r.RestartWorkloads, PatchBundles: r.PatchCABundles,
+		RestartWorkloads: r.RestartWorkloads, PatchBundles: r.PatchCABundles,
 	}
 }
 

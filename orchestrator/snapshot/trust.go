@@ -74,9 +74,8 @@ type Trust struct {
 	CAs []certs.Certificate `json:"cas,omitempty"`
 	// Unreadable is why there are none.
 	Unreadable string `json:"unreadable,omitempty"`
-	// StartedBefore are the pods with a container that started before the first of these
-	// certificates was made: it read an older one.
-	StartedBefore []string `json:"startedBefore,omitempty"`
+	// Started is when the container of a pod that has run for the longest time was started.
+	Started map[string]time.Time `json:"started,omitempty"`
 }
 
 // Place describes where it is.
@@ -124,6 +123,36 @@ func (s Snapshot) TrustedElsewhere() []Trusted {
 	return out
 }
 
+// TrustedSinceFact is when all of the cluster trusted the next CA of a rotation, in seconds since 1970: the
+// file ca-trusted-since of a control plane.
+const TrustedSinceFact = "ca-trusted-since"
+
+// podsFollow is how long a kubelet may take to put a changed ConfigMap into the volumes of its pods: its
+// sync period and that of its cache (Kubernetes documentation, "ConfigMaps", mounted ones).
+const podsFollow = 2 * time.Minute
+
+// ReadFormer are the pods of a node with a container that started before all of the cluster trusted the
+// next CA of a rotation, so that it may have read the former one alone; all if that time is not known.
+func (s Snapshot) ReadFormer(n Node) (pods []string) {
+	var since time.Time
+	for _, c := range s.Nodes {
+		if seconds, err := strconv.ParseInt(c.Facts[TrustedSinceFact], 10, 64); err == nil {
+			if at := time.Unix(seconds, 0); at.After(since) {
+				since = at
+			}
+		}
+	}
+	for _, t := range n.Trust {
+		for _, name := range t.In {
+			if t.By == Pod && (since.IsZero() || t.Started[name].Before(since.Add(podsFollow))) {
+				pods = append(pods, name)
+			}
+		}
+	}
+	slices.Sort(pods)
+	return slices.Compact(pods)
+}
+
 // Limits for what is read of objects that users of the cluster can write: an object that exceeds
 // them is called unreadable, and the node is not.
 const (
@@ -140,7 +169,6 @@ func readTrust(n *reading, f []string, text []byte) error {
 	if t.By.place().words == "" {
 		return fmt.Errorf("not one that trusts CAs: %.40q", f[0])
 	}
-	started := map[string]time.Time{}
 	for name := range strings.FieldsSeq(f[1]) {
 		if name == "-" {
 			continue
@@ -150,7 +178,10 @@ func readTrust(n *reading, f []string, text []byte) error {
 		}
 		name, start, _ := strings.Cut(name, "@")
 		if seconds, err := strconv.ParseInt(start, 10, 64); err == nil && seconds > 0 {
-			started[name] = time.Unix(seconds, 0)
+			if t.Started == nil {
+				t.Started = map[string]time.Time{}
+			}
+			t.Started[name] = time.Unix(seconds, 0).UTC()
 		}
 		t.In = append(t.In, name)
 	}
@@ -163,11 +194,6 @@ func readTrust(n *reading, f []string, text []byte) error {
 			ca.Position = i + 1
 		}
 		t.CAs = append(t.CAs, ca)
-	}
-	for _, name := range t.In {
-		if at, ok := started[name]; ok && len(t.CAs) > 0 && at.Before(t.CAs[0].NotBefore) {
-			t.StartedBefore = append(t.StartedBefore, name)
-		}
 	}
 	n.Trust = append(n.Trust, t)
 	return nil

@@ -150,6 +150,8 @@ func addVersions(cmd *cobra.Command, spec *cluster.Spec, runtime *string) {
 	f.StringVar(&spec.EtcdVersion, "etcd-version", "", "version of etcd (default: that of Kubernetes' client)")
 	f.StringVar(runtime, "runtime", string(cluster.ContainerdDebian),
 		"container runtime: "+strings.Join(cluster.Runtimes(), " or "))
+	f.BoolVar(&spec.Hardened, "hardened", false,
+		"with the settings of Kubespray's hardening page, and with kube-proxy, CoreDNS and metrics-server")
 }
 
 func buildCommand() *cobra.Command {

@@ -1,6 +1,7 @@
 # Runs on a control plane node: publishes the current CA certificate in the cluster: in
 # kube-public/cluster-info, which nodes join with, and, like kube-controller-manager, in
-# kube-root-ca.crt of every namespace. Waits until all have it.
+# kube-root-ca.crt of every namespace. Waits until all have it. Of a CA that is rotated, takes what is not
+# trusted any more out of extension-apiserver-authentication, to which API servers only ever add.
 pki=$(pki_dir)
 deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
 kubectl_() { kubectl --kubeconfig "$administrator" --request-timeout=20s "$@"; }
@@ -76,7 +77,52 @@ published() {
   [ -z "$missing" ]
 }
 
+# spent FILE: leaves in $stage/spent the identities of the next and the former CA of a rotation that are
+# not in FILE: they are trusted no more, or, after a rollback, not yet. Fails if there are none.
+spent() {
+  [ -f "$1" ] || return 1
+  identities "$1" >"$stage/trusted"
+  for of_rotation in "${1%.crt}-next.crt" "${1%.crt}-former.crt"; do
+    [ ! -s "$of_rotation" ] || identities "$of_rotation"
+  done | grep -Fxv -f "$stage/trusted" >"$stage/spent"
+}
+unspent() {
+  printf '%s\n' "$one" >"$stage/one"
+  if ! identity "$stage/one" | tr -d '\n' | grep -Fxqf "$stage/spent"; then cat "$stage/one"; fi
+  return 1
+}
+
+# purged FIELD FILE: that field of the ConfigMap has none of them; else they are taken out.
+purged() {
+  spent "$2" || return 0
+  kubectl_ -n kube-system get configmap extension-apiserver-authentication --ignore-not-found \
+    -o "go-template={{with .data}}{{with index . \"$1\"}}{{.}}{{end}}{{end}}" </dev/null >"$stage/field" || return 1
+  with_each "$stage/field" unspent >"$stage/kept" || :
+  [ "$(certificates "$stage/field")" != "$(cat "$stage/kept")" ] || return 0
+  ! checking "take a CA out of extension-apiserver-authentication" || return 0
+  awk -v key="$1" 'BEGIN { printf "{\"data\":{\"%s\":\"", key } { printf "%s\\n", $0 } END { print "\"}}" }' \
+    "$stage/kept" >"$stage/patch"
+  kubectl_ -n kube-system patch configmap extension-apiserver-authentication --type=merge --patch-file "$stage/patch" \
+    >/dev/null </dev/null || return 1
+  [ -n "${has_purged:-}" ] || changed 'extension-apiserver-authentication'
+  has_purged=yes
+  return 1
+}
+
 cluster_info
+# An API server that has not reloaded its files yet adds them again.
+calm=0
+while [ "$calm" -lt 4 ] && { spent "$pki/ca.crt" || spent "$pki/front-proxy-ca.crt"; }; do
+  if purged client-ca-file "$pki/ca.crt" && purged requestheader-client-ca-file "$pki/front-proxy-ca.crt"; then
+    calm=$((calm + 1))
+  else
+    calm=0
+  fi
+  [ "$KSCERT_CHECK" != True ] || break
+  [ "$(date +%s)" -lt "$deadline" ] ||
+    fail "after $KSCERT_WAIT_SECONDS seconds, extension-apiserver-authentication still gets a CA that ca.crt does not hold"
+  sleep 1
+done
 [ "$KSCERT_CHECK" != True ] || exit 0
 kubectl_ -n kube-system get configmap kube-root-ca.crt >/dev/null 2>"$stage/message" </dev/null || {
   ! grep -qi 'not found' "$stage/message" || exit 0

@@ -10,25 +10,25 @@ stage_config
 init() { quietly timeout 300 kubeadm init phase "$@" --config "$stage/kubeadm.yaml"; }
 
 # made: the next CA of $name is there, from a run that was interrupted.
-made() { [ -s "$base-next.crt" ] && [ -s "$base-next.key" ] && pair "$base-next.crt" "$base-next.key" 2>/dev/null; }
+made() { [ -s "$ca_next" ] && [ -s "$ca_next_key" ] && pair "$ca_next" "$ca_next_key" 2>/dev/null; }
 
 for file in sa.key sa.pub; do cp "$pki/$file" "$stage/pki/$file"; done
 for name in ca front-proxy-ca; do rm -f "$stage/pki/$name.crt" "$stage/pki/$name.key"; done
 for name in $KSCERT_CAS; do
   rotated "$name"
-  own=$stage/pki/${base##*/}
+  own=$stage/pki/$(basename "$ca" .crt)
   if made; then
-    cp "$base-next.crt" "$own.crt"
-    cp "$base-next.key" "$own.key"
+    cp "$ca_next" "$own.crt"
+    cp "$ca_next_key" "$own.key"
     continue
   fi
   [ "$(grep -c '^-----BEGIN CERTIFICATE-----' "$ca")" = 1 ] || fail "$ca does not hold one certificate alone"
-  init certs "${base##*/}"
+  init certs "${own##*/}"
   openssl x509 -in "$ca" -out "$stage/former"
   openssl x509 -in "$own.crt" -out "$stage/next"
-  create "$stage/former" "$ca" "$base-former.crt"
-  create_key "$own.key" "$base-next.key"
-  create "$stage/next" "$ca" "$base-next.crt"
+  create "$stage/former" "$ca" "$ca_former"
+  create_key "$own.key" "$ca_next_key"
+  create "$stage/next" "$ca" "$ca_next"
 done
 init certs all
 init kubeconfig all --kubeconfig-dir "$stage/conf"
@@ -45,10 +45,10 @@ for leaf in $leaves; do
 done
 for name in $KSCERT_CAS; do
   rotated "$name"
-  replace_ca "$stage/pki/${base##*/}"
+  replace_ca "$stage/pki/$(basename "$ca" .crt)"
 done
 for leaf in $due; do
-  place_pair "$stage/pki/$leaf" "$pki/$leaf"
+  place_pair "$stage/pki/$leaf" "$pki/$leaf.crt" "$pki/$leaf.key"
   changed "$pki/$leaf.crt"
 done
 for file in "$stage"/conf/*.conf; do

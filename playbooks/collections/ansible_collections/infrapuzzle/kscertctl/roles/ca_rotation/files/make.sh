@@ -1,7 +1,6 @@
-# Runs on one control plane node: makes the next CA, with a new key and another name, unless it is
+# Runs on one node that has the key of a CA: makes the next CA, with a new key and another name, unless it is
 # there, and prints it for the others (take.sh): its key only as encrypted to each of them.
 need_backup
-sweep
 
 # algorithm: options of genpkey, as kubeadm's configuration sets it (kubeadm, certs: EncryptionAlgorithm).
 algorithm() {
@@ -15,7 +14,7 @@ algorithm() {
 }
 
 # made: the next CA of $name is there.
-made() { [ -s "$base-next.crt" ] && [ -s "$base-next.key" ] && pair "$base-next.crt" "$base-next.key" 2>/dev/null; }
+made() { [ -s "$ca_next" ] && [ -s "$ca_next_key" ] && pair "$ca_next" "$ca_next_key" 2>/dev/null; }
 
 # make: the next CA, with another name: OpenSSL finds the wrong one of two with the same. With both
 # identifiers, which strict clients require; and the same as signed by the former CA, for clients that
@@ -46,14 +45,14 @@ CONF
     ! openssl x509 -in "$stage/former" -noout -text | grep -q 'X509v3 Subject Key Identifier' ||
       echo 'authorityKeyIdentifier = keyid' >>"$stage/extensions"
     sign_request "$ca" "$ca_key" "$lifetime"
-    create "$stage/new.pem" "$ca" "$base-cross.crt"
+    create "$stage/new.pem" "$ca" "$ca_cross"
   fi
-  create "$stage/former" "$ca" "$base-former.crt"
-  create_key "$stage/key" "$base-next.key"
-  create "$stage/next" "$ca" "$base-next.crt"
+  create "$stage/former" "$ca" "$ca_former"
+  create_key "$stage/key" "$ca_next_key"
+  create "$stage/next" "$ca" "$ca_next"
 }
 
-open_stage "$(safe_dir "$pki")"
+open_stage "$(safe_dir "$(home_of_cas)")"
 for name in $KSCERT_CAS; do
   rotated "$name"
   if ! made; then
@@ -61,14 +60,14 @@ for name in $KSCERT_CAS; do
     make
   fi
   cross=
-  [ ! -f "$base-cross.crt" ] || cross=$(one_line <"$base-cross.crt")
-  public="$name|$(one_line <"$base-next.crt")|$(one_line <"$base-former.crt")|$cross"
+  [ ! -f "$ca_cross" ] || cross=$(one_line <"$ca_cross")
+  public="$name|$(one_line <"$ca_next")|$(one_line <"$ca_former")|$cross"
   printf '%s\n' "$KSCERT_RECEIVERS" >"$stage/receivers"
-  while IFS='|' read -r host certificate; do
-    [ -n "$host" ] || continue
+  while IFS='|' read -r host certificate holds; do
+    case ",$holds," in *",$name,"*) ;; *) continue ;; esac
     printf '%s' "$certificate" | base64 -d >"$stage/receiver" || fail "the answer of $host is not base64"
     alone x509 "$stage/receiver" || fail "the answer of $host is no certificate"
-    openssl cms -encrypt -binary -aes256 -in "$base-next.key" -outform DER -out "$stage/encrypted" \
+    openssl cms -encrypt -binary -aes256 -in "$ca_next_key" -outform DER -out "$stage/encrypted" \
       -recip "$stage/receiver" -keyopt rsa_padding_mode:oaep || fail "the key cannot be encrypted for $host"
     printf 'next: %s|%s|%s\n' "$host" "$public" "$(one_line <"$stage/encrypted")"
   done <"$stage/receivers"

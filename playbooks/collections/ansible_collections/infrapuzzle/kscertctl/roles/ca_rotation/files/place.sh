@@ -1,8 +1,7 @@
-# One stage of a rotation in the files of this node: what they trust, and with which CA a control plane
-# signs. Every other certificate of a bundle stays, and every other byte of a file.
+# One stage of a rotation in the files of this node: what they trust, and with which CA it signs. Every other certificate of a bundle stays, and every other byte of a file.
 need_backup
 sweep
-if [ -d "$conf" ]; then open_stage "$conf"; else open_stage "$(safe_dir "$KSCERT_ETCD_DIR")"; fi
+open_own_stage
 given
 case $KSCERT_CA_STAGE in
 trust | clients) targets former next ;;
@@ -10,6 +9,10 @@ servers) targets next former ;;
 drop | replace) targets next ;;
 *) fail "$KSCERT_CA_STAGE is no stage that places anything" ;;
 esac
+
+# mine: this node must have the key of the CA in $ca: each control plane, but that of Kubespray's etcd
+# those that have it.
+mine() { [ -f "$ca_key" ] || { [ "$name" != etcd-host-ca ] && [ -f "$conf/manifests/kube-controller-manager.yaml" ]; }; }
 
 # signs_with CERTIFICATE KEY: kube-controller-manager signs with these files, next to those in its
 # manifest: it takes no bundle there (Kubernetes, pkg/controller/certificates/signer).
@@ -33,9 +36,9 @@ signs_with() {
 swap() {
   if pair "$ca" "$ca_key" 2>/dev/null && cmp -s "$ca" "$stage/target.$name"; then return 0; fi
   ! checking "replace $ca and its key" || return 0
-  pair "$base-next.crt" "$base-next.key" || fail "$base-next.key is not the key of $base-next.crt"
+  pair "$ca_next" "$ca_next_key" || fail "$ca_next_key is not the key of $ca_next"
   cp "$stage/target.$name" "$stage/pair.crt"
-  cp "$base-next.key" "$stage/pair.key"
+  cp "$ca_next_key" "$stage/pair.key"
   replace_ca "$stage/pair"
   rm -f "$stage/pair.key"
 }
@@ -59,39 +62,38 @@ unchain() {
   changed "$pki/apiserver.crt"
 }
 
-if [ -f "$conf/manifests/kube-controller-manager.yaml" ]; then
-  case $KSCERT_CA_STAGE in
-  trust) case $rotating in *kubernetes-ca*) signs_with ca-former.crt ca.key ;; esac ;;
-  clients) case $rotating in *kubernetes-ca*) signs_with ca-next.crt ca-next.key ;; esac ;;
-  servers)
-    for name in $rotating; do
-      rotated "$name"
-      swap
-    done
-    exit 0
-    ;;
-  replace)
-    for name in $rotating; do
-      rotated "$name"
-      swap
-    done
-    case $rotating in *kubernetes-ca*) signs_with ca.crt ca.key ;; esac
-    ;;
-  drop)
-    for name in $rotating; do
-      rotated "$name"
-      pair "$stage/next.$name" "$ca_key" || fail "$ca_key is not the key of the next $name: the stage before is unfinished"
-      ! renewed "$ca" || checking "drop the former CA from $ca" || {
-        place "$stage/renewed" "$ca"
-        changed "$ca"
-      }
-    done
-    case $rotating in
-    *kubernetes-ca*)
-      signs_with ca.crt ca.key
-      unchain
-      ;;
-    esac
-    ;;
-  esac
-fi
+case $KSCERT_CA_STAGE in
+servers)
+  for name in $rotating; do
+    rotated "$name"
+    ! mine || swap
+  done
+  exit 0
+  ;;
+replace)
+  for name in $rotating; do
+    rotated "$name"
+    ! mine || swap
+  done
+  ;;
+drop)
+  for name in $rotating; do
+    rotated "$name"
+    mine || continue
+    pair "$stage/next.$name" "$ca_key" || fail "$ca_key is not the key of the next $name: the stage before is unfinished"
+    ! renewed "$ca" || checking "drop the former CA from $ca" || {
+      place "$stage/renewed" "$ca"
+      changed "$ca"
+    }
+  done
+  ;;
+esac
+case $KSCERT_CA_STAGE$rotating in
+trust*kubernetes-ca*) signs_with ca-former.crt ca.key ;;
+clients*kubernetes-ca*) signs_with ca-next.crt ca-next.key ;;
+replace*kubernetes-ca*) signs_with ca.crt ca.key ;;
+drop*kubernetes-ca*)
+  signs_with ca.crt ca.key
+  unchain
+  ;;
+esac

@@ -146,7 +146,7 @@ affected >"$stage/affected"
 : >"$stage/restart"
 case $KSCERT_RESTART_WORKLOADS in none) ;; *)
   awk '{ print $1, $3, $4 }' "$stage/affected" | sort -u | while read -r namespace kind called; do
-    [ "$KSCERT_RESTART_WORKLOADS" = all ] || [ "$namespace" = kube-system ] || continue
+    [ "$KSCERT_RESTART_WORKLOADS" != system ] || [ "$namespace" = kube-system ] || continue
     owner "$namespace" "$kind" "$called"
   done | sort -u >"$stage/owners"
   # Those on each node come first: without kube-proxy and the network, others do not start.

@@ -2,14 +2,23 @@
 # certificate, and the next one as the former CA has signed it.
 # shellcheck shell=sh disable=SC2034,SC2154
 
-# rotated NAME: leaves in $ca and $ca_key what at() does, and in $base where the other files begin.
+# rotated NAME: leaves in $ca and $ca_key what at() does, and in $ca_next, $ca_next_key, $ca_former and
+# $ca_cross the other files.
 rotated() {
-  case $1 in kubernetes-ca | front-proxy-ca) ;; *) fail "$1 is no CA that is rotated here" ;; esac
   at "$1"
-  base=${ca%.crt}
+  ca_next=${ca%.*}-next.${ca##*.} ca_former=${ca%.*}-former.${ca##*.} ca_cross=${ca%.*}-cross.${ca##*.}
+  trusted_since=${ca%.*}-trusted-since
+  case $ca_key in *-key.pem) ca_next_key=${ca_key%-key.pem}-next-key.pem ;; *) ca_next_key=${ca_key%.key}-next.key ;; esac
 }
 
-# create_key NEW FILE: the same for a key, like that of the CA, which may be lost.
+# home_of_cas: a directory of CAs on this node: of etcd alone on a node of its own.
+home_of_cas() { if [ -d "$pki" ]; then printf '%s\n' "$pki"; else printf '%s\n' "$KSCERT_ETCD_DIR"; fi; }
+received=$(home_of_cas)/.kscertctl.receive
+
+# open_own_stage: a stage where a node has its configuration, or only those CAs.
+open_own_stage() { if [ -d "$conf" ]; then open_stage "$conf"; else open_stage "$(safe_dir "$KSCERT_ETCD_DIR")"; fi; }
+
+# create_key NEW FILE: create for a key, like that of the CA, which may be lost.
 create_key() {
   if [ -f "$ca_key" ]; then create "$1" "$ca_key" "$2"; else create "$1" "$ca" "$2" 0600; fi
 }
@@ -17,15 +26,17 @@ create_key() {
 # replace_ca PAIR: the CA and its key become those of PAIR, a path without suffix.
 replace_ca() {
   [ -f "$ca_key" ] || create_key "$1.key" "$ca_key"
-  place_pair "$1" "$base"
+  place_pair "$1" "$ca" "$ca_key"
   changed "$ca"
 }
 
 # create NEW LIKE FILE [MODE]: FILE gets NEW's content, and owner and mode of LIKE.
 create() {
-  { cp --preserve=all --attributes-only "$(readlink -f "$2")" "$stage/created" && cat "$1" >"$stage/created" &&
-    chmod "${4:-u+r}" "$stage/created"; } || fail "$3 cannot be written"
-  settle "$stage/created" "$3"
+  made=$(successor_path "$3") || exit 1
+  rm -f "$made"
+  { cp --preserve=all --attributes-only "$(readlink -f "$2")" "$made" && cat "$1" >"$made" &&
+    chmod "${4:-u+r}" "$made"; } || fail "$3 cannot be written"
+  settle "$made" "$3"
   changed "$3"
 }
 
@@ -62,7 +73,10 @@ given() {
 # certificate of a CA. Chains of leaves stay: such a file does not begin with a CA, which does not count
 # if $wherever is "yes".
 renewed() {
-  case $1 in "$pki"/*-next.crt | "$pki"/*-former.crt | "$pki"/*-cross.crt) return 1 ;; esac
+  case $1 in
+  "$pki"/*-next.crt | "$pki"/*-former.crt | "$pki"/*-cross.crt) return 1 ;;
+  "$(readlink -f "$KSCERT_ETCD_DIR")"/ca-next.pem | "$(readlink -f "$KSCERT_ETCD_DIR")"/ca-former.pem) return 1 ;;
+  esac
   rm -f "$stage"/block.*
   awk -v to="$stage/block." '
     /^-----BEGIN CERTIFICATE-----/ { n++; on = 1 }

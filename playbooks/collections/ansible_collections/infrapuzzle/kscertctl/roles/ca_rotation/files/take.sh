@@ -1,25 +1,24 @@
-# Runs on the other control planes: puts the next CA next to the present one (make.sh).
+# Runs on the other nodes that have a key of a CA: puts the next CA next to the present one (make.sh).
 need_backup
-received=$pki/.kscertctl.receive
-open_stage "$(safe_dir "$pki")"
+open_stage "$(safe_dir "$(home_of_cas)")"
 trap 'rm -rf "$stage" "$received"' EXIT
 given
 while IFS='|' read -r name _ _ _ key; do
   [ -n "$name" ] || continue
   rotated "$name"
   [ "$(fingerprint "$ca")" = "$(fingerprint "$stage/former.$name")" ] ||
-    fail "$ca is another certificate than on the control plane that has made the next one"
-  if [ -s "$base-next.key" ] && pair "$stage/next.$name" "$base-next.key" 2>/dev/null; then
-    cp "$base-next.key" "$stage/key"
+    fail "$ca is another certificate than on the node that has made the next one"
+  if [ -s "$ca_next_key" ] && pair "$stage/next.$name" "$ca_next_key" 2>/dev/null; then
+    cp "$ca_next_key" "$stage/key"
   else
     printf '%s' "$key" | base64 -d >"$stage/encrypted" || fail "the key of the next $name is not base64"
     quietly openssl cms -decrypt -inform DER -in "$stage/encrypted" -inkey "$received/key" -recip "$received/crt" \
       -out "$stage/key"
   fi
   pair "$stage/next.$name" "$stage/key" 2>/dev/null || fail "the key of the next $name does not belong to it"
-  [ ! -s "$stage/cross.$name" ] || create "$stage/cross.$name" "$ca" "$base-cross.crt"
-  create "$stage/former.$name" "$ca" "$base-former.crt"
-  create_key "$stage/key" "$base-next.key"
-  create "$stage/next.$name" "$ca" "$base-next.crt"
+  [ ! -s "$stage/cross.$name" ] || create "$stage/cross.$name" "$ca" "$ca_cross"
+  create "$stage/former.$name" "$ca" "$ca_former"
+  create_key "$stage/key" "$ca_next_key"
+  create "$stage/next.$name" "$ca" "$ca_next"
   rm -f "$stage/key"
 done <"$stage/given"

@@ -59,7 +59,7 @@ leaf_due() {
 
 # follows LEAF: CAs are rotated, and it is to be of the next one at this stage.
 follows() {
-  case ${KSCERT_CA_STAGE:-}/$1 in clients/apiserver) return 1 ;; esac
+  case ${KSCERT_CA_STAGE:-}/$1 in clients/apiserver | clients/etcd/server | clients/etcd/peer) return 1 ;; esac
   kind_of "$1"
   superseded "$kind_ca" <"$pki/$1.crt"
 }
@@ -190,7 +190,7 @@ for item in $due; do
     if from_outside; then
       place "$stage/pki/$item.crt" "$pki/$item.crt"
     else
-      place_pair "$stage/pki/$item" "$pki/$item"
+      place_pair "$stage/pki/$item" "$pki/$item.crt" "$pki/$item.key"
     fi
     ;;
   esac

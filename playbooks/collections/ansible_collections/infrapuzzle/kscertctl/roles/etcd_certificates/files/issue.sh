@@ -3,10 +3,16 @@
 # shellcheck shell=sh disable=SC2034,SC2154
 dir=$KSCERT_ETCD_DIR
 
+# The CA that signs; while it is rotated, the next one.
+issuer_file=$dir/ca.pem issuer_key=$dir/ca-key.pem
+case ${KSCERT_CA_STAGE:-} in
+clients | servers) [ -z "$(next_ca etcd-host-ca)" ] || issuer_file=$dir/ca-next.pem issuer_key=$dir/ca-next-key.pem ;;
+esac
+
 # check_etcd_authority: its key is here and matches, and the certificate is valid.
 check_etcd_authority() {
-  [ -f "$dir/ca-key.pem" ] || fail "$dir/ca-key.pem does not exist: etcd certificates must be issued where it is"
-  check_issuer "$dir/ca.pem" "$dir/ca-key.pem"
+  [ -f "$issuer_key" ] || fail "$issuer_key does not exist: etcd certificates must be issued where it is"
+  check_issuer "$issuer_file" "$issuer_key"
 }
 
 # request OLD KEY: $stage/request, signed by the key of OLD. OpenSSL 1.1.1 writes text before it.
@@ -39,7 +45,7 @@ sign() {
   } >"$stage/extensions"
   lifetime=$(($(date_of "$1" enddate) - $(date_of "$1" startdate)))
   [ "$lifetime" -ge 31536000 ] || lifetime=31536000
-  sign_request "$dir/ca.pem" "$dir/ca-key.pem" "$lifetime"
+  sign_request "$issuer_file" "$issuer_key" "$lifetime"
 }
 
 # take OLD KEY: $stage/new.pem replaces OLD, and the copies that Kubespray makes for network plugins

@@ -15,6 +15,12 @@ sweep
 # host FILE: the host in the name of a file.
 host() { host=${1##*/} host=${host#*-} host=${host%.pem}; }
 
+# follows NAME: CAs are rotated, and it is to be of the next one at this stage: members' after clients'.
+follows() {
+  case ${KSCERT_CA_STAGE:-}/${1##*/} in clients/member-*) return 1 ;; esac
+  superseded etcd-host-ca <"$1"
+}
+
 # nameless FILE: no component names it.
 nameless() {
   printf '%s' "$in_use" | while IFS= read -r file; do if same "$1" "$file"; then exit 1; fi; done
@@ -57,7 +63,7 @@ for name in "$@"; do
   seen="$seen $cert"
   if from_outside && [ -n "$(signed_for <"$cert")" ]; then
     [ "$KSCERT_ETCD" = request ] || due="$due $name"
-  elif [ -n "$inside" ] && { ends_within "$cert" "$seconds" || unidentified "$cert"; }; then
+  elif [ -n "$inside" ] && { ends_within "$cert" "$seconds" || unidentified "$cert" || follows "$name"; }; then
     due="$due $name"
   fi
 done

@@ -459,7 +459,7 @@ keys() {
   for name in $etcd_leaves; do
     for f in "$etcd/${name%%|*}"-*-key.pem; do list "$f"; done
   done
-  for f in "$kubelet/kubelet.key" "$kubelet"/*-current.pem "$etcd"/ca-key.pem "$calico/key.pem" "$cilium/key.pem"; do
+  for f in "$kubelet/kubelet.key" "$kubelet"/*-current.pem "$etcd"/ca-key.pem "$etcd"/ca-next-key.pem "$calico/key.pem" "$cilium/key.pem"; do
     list "$f"
   done
   for name in $key_settings; do
@@ -1305,6 +1305,7 @@ collect() {
   fact hostname "$hostname"
   fact pki "$pki"
   fact pki-real "$real"
+  [ ! -f "$real/ca-trusted-since" ] || fact ca-trusted-since "$(head -c 20 "$real/ca-trusted-since" | tr -cd 0-9)"
   fact config-dir "$conf"
   fact etcd-dir "$etcd"
   fact kubelet-dir "$kubelet"

@@ -1,5 +1,6 @@
 # Approves the serving certificates that kubelets request, on a control plane node, once they ask.
-# KSCERT_NODES lists the nodes, one per line: "NAME NAMES AND ADDRESSES" as the inventory has them.
+# KSCERT_NODES lists the nodes, one per line: "NAME NAMES AND ADDRESSES" as the inventory has them;
+# KSCERT_ELAPSED_SECONDS ago, none of their kubelets had been restarted.
 # A request is approved if the node itself made it, for names and addresses in both the inventory
 # and the Node object, which the node writes (Kubernetes documentation, "Certificate signing
 # requests", kubelet-serving). Anything else pending under the node's name is left alone and
@@ -133,8 +134,8 @@ approver=$(kubectl_ get deployments,daemonsets -A -l app.kubernetes.io/name=kube
 [ -z "$approver" ] ||
   { left "kubelet serving certificates, to $approver, which approves them in this cluster" && exit 0; }
 # Another approver may have been faster. Requests since the kubelet's restart count: it waits for
-# those.
-since=$(date -u -d "@$(($(date +%s) - 300))" +%Y-%m-%dT%H:%M:%SZ)
+# those, even if an earlier one got a certificate a minute ago.
+since=$(date -u -d "@$(($(date +%s) - KSCERT_ELAPSED_SECONDS))" +%Y-%m-%dT%H:%M:%SZ)
 deadline=$(($(date +%s) + KSCERT_WAIT_SECONDS))
 reported=' '
 while :; do

@@ -126,6 +126,8 @@ of_credentials() {
 # trust and, for kube-controller-manager, what it publishes.
 distrusts() {
   [ -n "${KSCERT_CA_RENEWAL:-}" ] || return 1
+  # Of a rotation, this stage changes the order in the file of etcd's CA alone.
+  case ${KSCERT_CA_STAGE:-}/$1 in servers/etcd | servers/kube-apiserver) return 1 ;; esac
   case $1 in
   etcd)
     older "$(of_etcd trusted-ca-file "$etcd")" "$(of_etcd peer-trusted-ca-file "$etcd")"

@@ -9,7 +9,8 @@ cas='ca
 front-proxy-ca
 etcd/ca
 ca-next
-front-proxy-ca-next'
+front-proxy-ca-next
+etcd/ca-next'
 leaves='apiserver|ca|kube-apiserver.tls-cert-file|
 apiserver-kubelet-client|ca|kube-apiserver.kubelet-client-certificate|
 front-proxy-client|front-proxy-ca|kube-apiserver.proxy-client-cert-file|

@@ -238,16 +238,17 @@ issues() {
 # next_ca NAME: the next certificate of a CA that is rotated: KSCERT_NEXT has a line for each, its name,
 # and the certificate in base64.
 next_ca() {
-  called=$1
-  [ "$called" != ca ] || called=kubernetes-ca
-  printf '%s\n' "${KSCERT_NEXT:-}" | sed -n "s#^$called|\([^|]*\).*#\1#p" | base64 -d
+  printf '%s\n' "${KSCERT_NEXT:-}" | sed -n "s/^$(called "$1")|\([^|]*\).*/\1/p" | base64 -d
 }
 
 # former_ca NAME: the same for the certificate that it replaces.
 former_ca() {
-  called=$1
-  [ "$called" != ca ] || called=kubernetes-ca
-  printf '%s\n' "${KSCERT_NEXT:-}" | sed -n "s#^$called|[^|]*|\([^|]*\).*#\1#p" | base64 -d
+  printf '%s\n' "${KSCERT_NEXT:-}" | sed -n "s/^$(called "$1")|[^|]*|\([^|]*\).*/\1/p" | base64 -d
+}
+
+# called NAME: a CA's name in a rotation.
+called() {
+  case $1 in ca) echo kubernetes-ca ;; etcd/ca) echo etcd-ca ;; *) printf '%s\n' "$1" ;; esac
 }
 
 # superseded NAME: certificates of the next CA are issued, and the one on standard input is not one.
@@ -803,10 +804,10 @@ place() {
   settle "$next" "$real"
 }
 
-# place_pair NEW OLD: the same with NEW.crt and NEW.key, both or neither.
+# place_pair NEW CRT KEY: the same with NEW.crt and NEW.key, both or neither.
 place_pair() {
-  for f in "$2.crt" "$2.key"; do ! led_astray "$f" || fail "$f stays as it is: $refused"; done
-  crt=$(readlink -f "$2.crt") key=$(readlink -f "$2.key")
+  for f in "$2" "$3"; do ! led_astray "$f" || fail "$f stays as it is: $refused"; done
+  crt=$(readlink -f "$2") key=$(readlink -f "$3")
   wrong=
   successor "$1.key" "$key" || unwritten "$key" "its certificate $crt"
   next_key=$next
