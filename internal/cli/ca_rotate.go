@@ -103,7 +103,8 @@ rolled back, even after its end.`,
 	flags.opts.RestartWorkloads = restarts[0]
 	cmd.Flags().Var(oneOf[plan.Restart]{&flags.opts.RestartWorkloads, restarts}, "restart-workloads",
 		"before drop, or after a CA is replaced at once, have controllers restart workloads that may know the "+
-			"former CA alone (listed, or in kube-system: system), or all, one after another: "+strings.Join(names(restarts), ", "))
+			"former CA alone (listed, or in kube-system: system), or all, one after another: "+
+			strings.Join(names(restarts), ", "))
 	cmd.Flags().StringVar(&validity, "validity", "",
 		"lifetime of the new CAs, such as 10y (default: kubeadm's setting, or as before)")
 	cmd.Flags().Var(&strategy, "strategy", strings.Join(strategy.only, ", ")+" (default: staged)")
