@@ -159,14 +159,11 @@ func (w *work) replaceAtOnce(all []diagnosis.Rotation, names []certs.Authority) 
 			"the first control plane signs for exactly that node; kubelets restart, and no pod"))
 		w.step(Step{Gate: KubeletGate, Nodes: others})
 	}
-	if slices.Contains(names, certs.KubernetesCA) {
-		w.publish(w.cluster)
-		w.steps[len(w.steps)-1].Stage = diagnosis.StageReplace
-	}
+	w.publish(w.cluster)
+	w.steps[len(w.steps)-1].Stage = diagnosis.StageReplace
 	w.step(p.repair(controlPlanes[0], names))
 	w.step(step(diagnosis.StageFinish, controlPlanes, "Remove the former CAs",
-		"from kube-system/extension-apiserver-authentication, to which API servers only ever add, and the files "+
-			"of the replacement"))
+		"the files of the replacement"))
 	w.step(Step{Gate: ClusterGate, Nodes: cluster.Names(w.cluster.Nodes),
 		Why: "no file, port or object that kscertctl changes has the former CA; all nodes Ready with fresh leases"})
 }
