@@ -114,7 +114,7 @@ func TestRefusal(t *testing.T) {
 		{"due", tc.On("cp1", tc.EndsIn(tc.Day, certs.KindAdmin)), 0, ""},
 		{"out, explained", tc.On("cp1", tc.Expired(certs.KindAPIServer), tc.Unusable(1, tc.SaysExpired)), 0, ""},
 		{"out, not explained", tc.On("cp1", tc.Refused()), ExitRefused, "find out why it is not started"},
-		{"an expired authority", tc.On("cp1", tc.Expired(certs.KindCA)), ExitRefused, "docs/explanation/certificates.md"},
+		{"an expired authority", tc.On("cp1", tc.Expired(certs.KindCA)), ExitRefused, "--strategy offline"},
 		{"an unreachable node", tc.On("w1", tc.Unknown(snapshot.Unreachable, "gone")), ExitUnreachable, "ansible -i INVENTORY w1"},
 		{"no root", tc.On("w1", tc.Unknown(snapshot.Privilege, "sudo: no")), ExitNotBegun, "ansible_become_password"},
 		{"a garbled answer", tc.On("w1", tc.Unknown(snapshot.Garbled, "cut")), ExitNotBegun, "log of the inspection"},

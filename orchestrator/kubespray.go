@@ -88,6 +88,7 @@ func (o *Orchestrator) withoutCheckout() *Orchestrator {
 	other.opts.Limit, other.opts.SkipPhases, other.opts.UntilPhase = nil, nil, ""
 	other.opts.RenewCAs, other.opts.CAValidity, other.opts.Signed = nil, 0, nil
 	other.opts.RotateCAs, other.opts.RotateStage, other.opts.RestartWorkloads = nil, "", ""
+	other.opts.PatchCABundles = false
 	return &other
 }
 

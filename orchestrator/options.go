@@ -89,8 +89,11 @@ type Options struct {
 	// RotateCAs are the CAs of which Run takes one stage of the rotation to a new key, and nothing else.
 	RotateCAs   []plan.CA
 	RotateStage diagnosis.Stage
-	// RestartWorkloads is which workloads are restarted before the cluster's CA is dropped; none if empty.
+	// RestartWorkloads is which workloads are restarted before the cluster's CA is dropped, or after it was
+	// replaced at once; none if empty, or then plan.RestartSystem.
 	RestartWorkloads plan.Restart
+	// PatchCABundles changes caBundles that have a CA which is replaced at once.
+	PatchCABundles bool
 	// Signed are certificates that CAs outside of the cluster have signed (ReadSigned): then Run places
 	// these, issues none, and does nothing else.
 	Signed []plan.Signed
@@ -342,7 +345,17 @@ func WithRotatedCAs(stage diagnosis.Stage, validity time.Duration, cas ...plan.C
 	return setting(func(o *Options) { o.RotateCAs, o.RotateStage, o.CAValidity = cas, stage, validity })
 }
 
-// WithRestartedWorkloads has workloads restarted before the stage of a rotation that drops the cluster's CA.
+// WithReplacedCAs makes Run replace CAs at once, with diagnosis.StageReplace or StageLiteral, and do nothing
+// else: what trusts the former alone is cut off until it is repaired. patch is whether caBundles with the
+// former CA are changed.
+func WithReplacedCAs(how diagnosis.Stage, validity time.Duration, patch bool, cas ...plan.CA) Option {
+	return setting(func(o *Options) {
+		o.RotateCAs, o.RotateStage, o.CAValidity, o.PatchCABundles = cas, how, validity, patch
+	})
+}
+
+// WithRestartedWorkloads has workloads restarted before the stage of a rotation that drops the cluster's CA,
+// or after that was replaced at once.
 func WithRestartedWorkloads(which plan.Restart) Option {
 	return setting(func(o *Options) { o.RestartWorkloads = which })
 }

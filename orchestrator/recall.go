@@ -303,7 +303,7 @@ func (s *session) undoes(p run.Proposal, of run.Kept) error {
 // undo describes a run that is to be rolled back on some of its nodes.
 func undo(id string, was run.Proposal, state run.State, only []string, now snapshot.Snapshot) plan.Undo {
 	return plan.Undo{Run: id, Touched: state.Touched(was.Plan), Only: only, Before: was.Snapshot,
-		Diagnosis: was.Diagnosis, Now: now.Taken, Published: published(was.Plan, state)}
+		Diagnosis: was.Diagnosis, Now: now.Taken, Published: published(was.Plan, state), Plan: was.Plan}
 }
 
 // importRun makes a copy the record on this machine. Its request is that of this command, with the

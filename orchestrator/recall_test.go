@@ -646,7 +646,7 @@ func TestKeptHoldsNoSecret(t *testing.T) {
 // from. A new field has to be classified here.
 func TestAdopt(t *testing.T) {
 	t.Parallel()
-	adopts := []string{"Playbook", "Thresholds", "MaxUnavailable", "Limit", "SkipPhases", "UntilPhase", "EtcdSnapshot", "RenewCAs", "CAValidity", "Signed", "RotateCAs", "RotateStage", "RestartWorkloads"}
+	adopts := []string{"Playbook", "Thresholds", "MaxUnavailable", "Limit", "SkipPhases", "UntilPhase", "EtcdSnapshot", "RenewCAs", "CAValidity", "Signed", "RotateCAs", "RotateStage", "RestartWorkloads", "PatchCABundles"}
 	again := []string{"BackupRoot", "Withheld", "WithheldVars"}
 	for field := range reflect.TypeFor[run.Request]().Fields() {
 		r := run.Request{BackupRoot: DefaultBackupRoot}

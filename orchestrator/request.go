@@ -171,6 +171,7 @@ func recorded() []recordedOption {
 		{"RotateCAs", always, never, always},
 		{"RotateStage", always, never, always},
 		{"RestartWorkloads", always, never, always},
+		{"PatchCABundles", always, never, always},
 		{"Signed", always, never, always},
 		{"Serial", ifAbsent, ifAbsent, never},
 		{"EtcdSnapshot", ifAbsent, ifAbsent, always},

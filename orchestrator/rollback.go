@@ -51,8 +51,10 @@ func (o *Orchestrator) rollback(ctx context.Context, id string, nodes []string) 
 	if err != nil {
 		return r, err
 	}
-	if err := otherKey(id, was.Snapshot, now); err != nil {
-		return r, err
+	if !was.Plan.ReplacesAtOnce() { // which gives every node its files back
+		if err := otherKey(id, was.Snapshot, now); err != nil {
+			return r, err
+		}
 	}
 	if err := laterStage(id, was.Plan, now); err != nil {
 		return r, err

@@ -84,3 +84,29 @@ func TestNoRollbackUnderALaterStage(t *testing.T) {
 		}
 	}
 }
+
+// A cluster whose CA was replaced at once is known by its service account key, to the run that does it and
+// to the one that takes it back.
+func TestReplacedClusterIsTheSame(t *testing.T) {
+	t.Parallel()
+	keyed := func(key string) tc.Edit {
+		return tc.On("cp1,cp2,cp3", func(n *snapshot.Node) { n.Digests[tc.PKI+"/sa.pub"] = key })
+	}
+	before := tc.Healthy(tc.HA(), tc.Everywhere(tc.Signing("ca.crt")), keyed("own"))
+	after := tc.Healthy(tc.HA(), tc.Everywhere(tc.Bundle(certs.KindCA, "other", "other")), keyed("own"))
+	strange := tc.Healthy(tc.HA(), tc.Everywhere(tc.Bundle(certs.KindCA, "other", "other")), keyed("strange"))
+	d := diagnosis.Diagnose(before, diagnosis.DefaultThresholds())
+	p, err := plan.Make(tc.HA(), before, d, plan.Policy{RotateCAs: plan.RotatedCAs(), RotateStage: diagnosis.StageReplace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := plan.Rollback(tc.HA(), plan.Undo{Run: "r", Plan: p, Touched: []string{"cp1", "w1"}, Before: before, Diagnosis: d, Published: true, Now: tc.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range []run.Proposal{{Cluster: run.ClusterID(before), Plan: p, Snapshot: before}, {Cluster: run.ClusterID(before), Plan: back, Snapshot: after}} {
+		if !of.Is(before) || !of.Is(after) || of.Is(strange) {
+			t.Errorf("its own cluster: %t, %t; another: %t", of.Is(before), of.Is(after), of.Is(strange))
+		}
+	}
+}

@@ -123,3 +123,41 @@ esac
 		})
 	}
 }
+
+// TestRepairRestarts: after a replacement at once, too, users of the cluster choose no argument of kubectl and
+// no workload of others by what owns their pods.
+func TestRepairRestarts(t *testing.T) {
+	t.Parallel()
+	n := caNode(t, testpki.Authority(t, "kubernetes"))
+	n.write(n.conf+"/admin.conf", nil, 0o600)
+	n.write(n.conf+"/kubeadm-config.yaml", []byte("kind: ClusterConfiguration\ncertificatesDir: "+n.conf+"/ssl\n"), 0o600)
+	n.write(n.root()+"/pods", []byte(strings.Join([]string{
+		`a web 2026-01-01T00:00:00Z "ReplicaSet" "web-1"`, `a agent 2026-01-01T00:00:00Z "DaemonSet" "agent"`,
+		`a new 2026-05-01T00:00:00Z "DaemonSet" "new"`, `a alone 2026-01-01T00:00:00Z `,
+		`d option 2026-01-01T00:00:00Z "DaemonSet" "--kubeconfig=/tmp/evil"`, `d set 2026-01-01T00:00:00Z "ReplicaSet" "forged"`,
+		`d lines 2026-01-01T00:00:00Z "DaemonSet" "x\nkube-system y 2026-01-01T00:00:00Z \"DaemonSet\" \"kube-proxy\""`,
+	}, "\n")+"\n"), 0o600)
+	n.write(n.bin+"/kubectl", fmt.Appendf(nil, `#!/bin/sh
+dir=%s
+case $* in
+*'get configmaps -A'*) printf 'a 2026-03-01T00:00:00Z \nd 2026-03-01T00:00:00Z \nkube-system 2026-03-01T00:00:00Z \n' ;;
+*'get pods -A'*) cat $dir/pods ;;
+*'get replicaset web-1'*) echo Deployment/web ;;
+*'get replicaset forged'*) printf 'Deployment/--x\n--kubeconfig=/tmp/evil\nDaemonSet/late -n kube-system\n' ;;
+*updateStrategy*) printf RollingUpdate ;;
+*'rollout restart '*) all=$* && echo "${all##* }" >>$dir/restarted ;;
+esac
+`, n.root()), 0o700)
+	n.write(n.root()+"/restarted", nil, 0o600)
+	out, errs, err := n.run("KSCERT_NEXT= KSCERT_PATCH_CA_BUNDLES=False KSCERT_RESTART_WORKLOADS=listed\n" +
+		script(t, "ca_renewal/files/authority.sh", "ca_rotation/files/rotation.sh", "ca_rotation/files/repair.sh"))
+	if err != nil {
+		t.Fatalf("%v: %s\n%s", err, errs, out)
+	}
+	if got, want := strings.Fields(string(n.read(n.root()+"/restarted"))), []string{"DaemonSet/agent", "Deployment/web"}; !slices.Equal(got, want) {
+		t.Errorf("restarted %q, want %q", got, want)
+	}
+	if !strings.Contains(out, "noted: pods of a have started with the former CA") || !strings.Contains(out, "pods of d") {
+		t.Errorf("not named: %s", out)
+	}
+}

@@ -17,10 +17,11 @@ import (
 
 func newCARotate(s Streams) *cobra.Command {
 	var (
-		flags           caFlags
-		cas, until      words
-		validity        string
-		stages, rotates = names(diagnosis.Stages()), names(plan.CAs())
+		flags                caFlags
+		cas, until, strategy words
+		validity             string
+		patch                bool
+		stages, rotates      = names(diagnosis.Stages()), names(plan.CAs())
 	)
 	cmd := &cobra.Command{
 		Use:   "rotate -i INVENTORY",
@@ -38,10 +39,24 @@ Without --until it takes the next stage, as found on the nodes, and stops there:
 minutes or for months, on this machine or another. It never drops the former CA without
 "--until drop". Each stage is a run with a plan, a backup and gates, that can be resumed, and
 before "servers" be rolled back. For etcd's CA, members and API servers restart at "trust"
-and at "drop", one node at a time.`,
+and at "drop", one node at a time.
+
+Where the CA's key is lost or known to others, or no API server can be used, there is no
+time for stages. These strategies replace the CAs at once, in one run, and repair what that
+cuts off:
+
+  offline  new CAs on one control plane, encrypted to the others; what they sign is issued
+           again on each, and kubelets are enrolled again
+  literal  the procedure of kubeadm's users, on a single control plane: all certificates
+           and kubeconfigs made by kubeadm init phase
+
+Service account keys and the CA of etcd stay. Pods that started with the former CA restart
+(--restart-workloads, by default those of kube-system) or are listed. Such a run can be
+rolled back, even after its end.`,
 		Example: `  kscertctl ca rotate -i inventory.ini
   kscertctl ca rotate -i inventory.ini --ca etcd
-  kscertctl ca rotate -i inventory.ini --until drop --stable-for 10m`,
+  kscertctl ca rotate -i inventory.ini --until drop --stable-for 10m
+  kscertctl ca rotate -i inventory.ini --strategy offline --restart-workloads all`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opts, err := flags.authorities(cmd, s, validity)
@@ -52,6 +67,23 @@ and at "drop", one node at a time.`,
 			if len(until.values) > 1 {
 				return usage(cmd, errors.New("--until names one stage"))
 			}
+			if how, ok := strategies[strings.Join(strategy.values, ",")]; ok {
+				if len(until.values) > 0 {
+					return usage(cmd, errors.New("--until is for stages, and this strategy has none"))
+				}
+				opts.RotateStage, opts.PatchCABundles = how, patch
+				if !cmd.Flags().Changed("restart-workloads") {
+					opts.RestartWorkloads = plan.RestartSystem
+				}
+				return flags.run(cmd, s, opts)
+			}
+			switch {
+			case len(strategy.values) > 1:
+				return usage(cmd, errors.New("--strategy names one"))
+			case patch || opts.RestartWorkloads == plan.RestartSystem:
+				return usage(cmd,
+					errors.New("--restart-workloads system and --patch-ca-bundles are for --strategy offline or literal"))
+			}
 			snap, err := flags.snapshot(cmd, s)
 			if err != nil {
 				return err
@@ -61,6 +93,7 @@ and at "drop", one node at a time.`,
 	}
 	flags.register(cmd)
 	cas.only, until.only = rotates, stages
+	strategy.only = []string{"staged", "offline", "literal"}
 	cmd.Flags().Var(&cas, "ca",
 		"rotate this CA: "+strings.Join(rotates, ", ")+"; separated by commas, may be repeated (default: "+
 			strings.Join(names(plan.RotatedCAs()), ",")+")")
@@ -69,13 +102,21 @@ and at "drop", one node at a time.`,
 	restarts := plan.Restarts()
 	flags.opts.RestartWorkloads = restarts[0]
 	cmd.Flags().Var(oneOf[plan.Restart]{&flags.opts.RestartWorkloads, restarts}, "restart-workloads",
-		"before drop, have controllers restart workloads that may know the former CA alone (listed), or all, one "+
-			"after another: "+strings.Join(names(restarts), ", "))
+		"before drop, or after a CA is replaced at once, have controllers restart workloads that may know the "+
+			"former CA alone (listed, or in kube-system: system), or all, one after another: "+
+			strings.Join(names(restarts), ", "))
 	cmd.Flags().StringVar(&validity, "validity", "",
 		"lifetime of the new CAs, such as 10y (default: kubeadm's setting, or as before)")
+	cmd.Flags().Var(&strategy, "strategy", strings.Join(strategy.only, ", ")+" (default: staged)")
+	cmd.Flags().BoolVar(&patch, "patch-ca-bundles", false,
+		"put the new CA into caBundles that have the one replaced at once")
+	allowUnreachable(cmd, &flags.opts)
 	flags.registerRun(cmd, "workers change")
 	return cmd
 }
+
+// strategies are those that replace CAs at once, by name.
+var strategies = map[string]diagnosis.Stage{"offline": diagnosis.StageReplace, "literal": diagnosis.StageLiteral}
 
 // rotate takes the stages from one to another, each in a run; the first alone if that is empty.
 func (f *caFlags) rotate(cmd *cobra.Command, s Streams, opts orchestrator.Options, from diagnosis.Stage,

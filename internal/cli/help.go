@@ -38,8 +38,8 @@ func groupOf(name string) string {
 		return engine
 	case "from-snapshot":
 		return reach
-	case "yes", "discard-changes", "digest", "node", "keep", "ca", "until", "restart-workloads", "validity", "dir",
-		"overwrite":
+	case "yes", "discard-changes", "digest", "node", "keep", "ca", "until", "strategy", "restart-workloads",
+		"patch-ca-bundles", "validity", "dir", "overwrite":
 		return planning
 	case "config", "help", "version":
 		return other

@@ -133,6 +133,23 @@ func (d Diagnosis) Placing(s snapshot.Snapshot, due map[string][]certs.Kind, sta
 	return d
 }
 
+// Replacing is the diagnosis for a plan that gives the cluster other CAs: that keys of the present ones are
+// missing prevents nothing. Route and verdict follow from that.
+func (d Diagnosis) Replacing(s snapshot.Snapshot, cas []certs.Authority) Diagnosis {
+	without := d
+	without.Findings = slices.DeleteFunc(slices.Clone(d.Findings), func(f Finding) bool {
+		return f.Reason == CAKeyMissing && slices.ContainsFunc(certs.Table(), func(row certs.Row) bool {
+			return row.CA && slices.Contains(cas, row.Authority) && row.Path == f.Subject+".crt"
+		})
+	})
+	without.decide(s)
+	if without.Route != Refuse { // then they explain the verdict, too
+		without.Findings = d.Findings
+		without.Verdict = without.verdict(s)
+	}
+	return without
+}
+
 // Has reports whether any finding has one of the reasons.
 func (d Diagnosis) Has(rs ...Reason) bool {
 	return slices.ContainsFunc(d.Findings, func(f Finding) bool { return slices.Contains(rs, f.Reason) })

@@ -128,7 +128,7 @@ func TestFindingJSON(t *testing.T) {
 	}{
 		{
 			"all fields", Finding{Reason: CAExpired, Node: "cp1", Subject: "ca", Evidence: "ended"},
-			`{"reason":"ca-expired","severity":"critical","node":"cp1","subject":"ca","title":"a CA has expired","evidence":"ended","next":"if its key is on a node, kscertctl run -i INVENTORY re-issues it with that key; if the key is lost or kept elsewhere, everything that it signed must be issued again, which kscertctl never does: see docs/explanation/certificates.md"}`,
+			`{"reason":"ca-expired","severity":"critical","node":"cp1","subject":"ca","title":"a CA has expired","evidence":"ended","next":"if its key is on a node, kscertctl run -i INVENTORY re-issues it with that key; if the key is lost, replace the CA and everything that it signed: kscertctl ca rotate -i INVENTORY --strategy offline"}`,
 		},
 		{
 			"a consequence names its cause, and the next step the node", Finding{Reason: NodeNotReady, Node: "w1", Subject: "worker-1", Because: KubeletDown},

@@ -186,8 +186,8 @@ var table = []meaning{
 			"one would break every kubelet and token"},
 	{CAKeyMissing, Authorities, Critical, true, "a CA key is missing",
 		"if it is kept outside the cluster, set kube_external_ca_mode in the inventory, and request certificates " +
-			"from there: kscertctl ca csr -i INVENTORY --dir DIR; if it is lost, restore it from a backup: " +
-			"kscertctl backup list -i INVENTORY"},
+			"from there: kscertctl ca csr -i INVENTORY --dir DIR; if it is lost, restore it from a backup (kscertctl " +
+			"backup list -i INVENTORY), or replace the CA: kscertctl ca rotate -i INVENTORY --strategy offline"},
 	{ExternalCA, Authorities, Critical, true, "certificates are due, and the CA keys are kept outside the cluster",
 		"write signing requests with: kscertctl ca csr -i INVENTORY --dir DIR; have them signed where the keys are, " +
 			"and put the certificates in place with: kscertctl ca install -i INVENTORY --dir DIR"},
@@ -228,9 +228,8 @@ var table = []meaning{
 			"kubeconfig admin --config kubeadm-config.yaml"},
 
 	{CAExpired, Authorities, Critical, false, "a CA has expired",
-		"if its key is on a node, kscertctl run -i INVENTORY re-issues it with that key; if the key is lost or kept " +
-			"elsewhere, everything that it signed must be issued again, which kscertctl never does: see " +
-			"docs/explanation/certificates.md"},
+		"if its key is on a node, kscertctl run -i INVENTORY re-issues it with that key; if the key is lost, replace " +
+			"the CA and everything that it signed: kscertctl ca rotate -i INVENTORY --strategy offline"},
 	{ManifestCopy, Files, Warning, false, "a copy is in the static pod manifest directory, and the kubelet runs it too",
 		"the kubelet reads every file there that does not begin with a dot; move it elsewhere: mv SUBJECT /root/"},
 	{CertificateUnreadable, Files, Critical, false, "the certificate or key cannot be parsed",

@@ -39,6 +39,22 @@ const (
 	StageFinish Stage = "finish"
 )
 
+// The stages of the replacement of CAs at once, without a time in which both are trusted.
+const (
+	// StageReplace: the next CAs are in the place of the present ones, and nothing else is trusted. As the
+	// stage of a policy, it makes them first.
+	StageReplace Stage = "replace"
+	// StageLiteral is the same with CAs, certificates and kubeconfigs of kubeadm, on a single control plane.
+	StageLiteral Stage = "literal"
+	// StageEnroll is a step of both: kubelets elsewhere get certificates of the new CA.
+	StageEnroll Stage = "enroll"
+	// StageRepair is a step of both: what the cluster's objects and pods trust.
+	StageRepair Stage = "repair"
+)
+
+// AtOnce reports whether the stage of a policy replaces CAs at once.
+func (s Stage) AtOnce() bool { return s == StageReplace || s == StageLiteral }
+
 // Stages are those that a cluster can be in, in their order.
 func Stages() []Stage { return []Stage{StageMake, StageTrust, StageClients, StageServers, StageDrop} }
 
@@ -318,8 +334,11 @@ func (r *Rotation) Lacks(s snapshot.Snapshot, stage Stage) []string {
 			what, done = "is not of the next CA", c.Presents == NextCA
 		case stage == StageServers && c.Presents != "" && c.Server && !c.Elsewhere:
 			what, done = "is not of the next CA", c.Presents == NextCA
-		case stage == StageDrop && len(c.Trusts) > 0:
+		case stage == StageDrop && len(c.Trusts) > 0,
+			stage == StageReplace && len(c.Trusts) > 0 && !c.Elsewhere:
 			what, done = "still trusts the former CA", !trusts(PresentCA)
+		case stage == StageReplace && c.Presents != "" && !c.Elsewhere:
+			what, done = "is not of the new CA", c.Presents == NextCA
 		default:
 			continue
 		}
@@ -393,10 +412,31 @@ func (r Rotation) finished(file []certs.Certificate) bool {
 	return len(file) == 1 && file[0].SignsAs() == r.Next.signsAs && file[0].Key == certs.KeyMatches
 }
 
+// Replaced is the rotation of a CA that was replaced at once, between two snapshots.
+func Replaced(before, now snapshot.Snapshot, ca certs.Authority) Rotation {
+	was, is := RotationOf(before, ca), RotationOf(now, ca)
+	if is.Next == nil && is.Present.signsAs != was.Present.signsAs {
+		was.Next = &is.Present
+	} else {
+		was.Next = is.Next
+	}
+	return was
+}
+
 // Holds names what on nodes and in the cluster still has the former CA, or a file of the rotation, after
 // its last stage.
 func (r Rotation) Holds(s snapshot.Snapshot) []string {
-	out := r.Lacks(s, StageDrop)
+	return append(r.Lacks(s, StageDrop), r.left(s)...)
+}
+
+// Leaves is the same after a replacement at once, apart from what something else keeps up to date.
+func (r Rotation) Leaves(s snapshot.Snapshot) []string {
+	return append(r.Lacks(s, StageReplace), r.left(s)...)
+}
+
+// left are the certificates of the former CA, and the files of the rotation, on nodes.
+func (r Rotation) left(s snapshot.Snapshot) []string {
+	var out []string
 	for _, n := range s.Nodes {
 		for _, c := range n.Certificates {
 			row, _ := certs.Lookup(c.Kind)

@@ -129,7 +129,10 @@ func (c Check) Evaluate(now snapshot.Snapshot) []Unmet {
 func (c Check) rotated(now snapshot.Snapshot, add func(node, what, evidence string)) {
 	for _, ca := range c.Rotated {
 		r := diagnosis.RotationOf(c.Before, ca)
-		if r.Next == nil {
+		switch {
+		case c.Stage.AtOnce():
+			r = diagnosis.Replaced(c.Before, now, ca)
+		case r.Next == nil:
 			r = diagnosis.RotationOf(now, ca)
 		}
 		var lacks []string
@@ -138,6 +141,8 @@ func (c Check) rotated(now snapshot.Snapshot, add func(node, what, evidence stri
 			lacks = []string{"no control plane has the next one"}
 		case c.Stage == diagnosis.StageDrop:
 			lacks = r.Holds(now)
+		case c.Stage.AtOnce():
+			lacks = r.Leaves(now)
 		default:
 			lacks = r.Lacks(now, c.Stage)
 		}
@@ -197,7 +202,8 @@ func (c Check) identity(n snapshot.Node, add func(node, what, evidence string)) 
 				add(n.Name, p+" must be the renewed CA",
 					"it is another certificate, which expires at "+ca.NotAfter.Format(time.RFC3339))
 			}
-		case before.Digests[p] == n.Digests[p], ca.Fingerprint != "" && ca.Fingerprint == was.Fingerprint,
+		case before.Digests[p] == n.Digests[p], restored.Digests[p] != "" && restored.Digests[p] == n.Digests[p],
+			ca.Fingerprint != "" && ca.Fingerprint == was.Fingerprint,
 			c.rotates(n, p):
 		default:
 			add(n.Name, p+" must not change",

@@ -879,6 +879,11 @@ func TestRotatedCAs(t *testing.T) {
 			return c.Kind == certs.KindCANext || c.Kind == certs.KindCAFormer
 		})
 	})
+	trusting := func(by snapshot.Truster) tc.Edit {
+		return tc.On("cp1", func(n *snapshot.Node) {
+			n.Trust = append(n.Trust, snapshot.Trust{By: by, In: []string{"w/t"}, CAs: []certs.Certificate{tc.CA(certs.KindCA, "")}})
+		})
+	}
 	for name, row := range map[string]struct {
 		before, now snapshot.Snapshot
 		stage       diagnosis.Stage
@@ -894,6 +899,13 @@ func TestRotatedCAs(t *testing.T) {
 		"service account keys":   {at(1), at(2, tc.On("cp1", func(n *snapshot.Node) { n.Digests[tc.PKI+"/sa.key"] = "another" })), "", []certs.Authority{certs.KubernetesCA}, "/sa.key must not change"},
 		"dropped, with files":    {at(4), at(5), diagnosis.StageDrop, []certs.Authority{certs.KubernetesCA}, "ca-next.crt is still there"},
 		"dropped":                {at(4), at(5, finished), diagnosis.StageDrop, []certs.Authority{certs.KubernetesCA}, ""},
+		"at once":                {at(0), at(5, finished), diagnosis.StageReplace, []certs.Authority{certs.KubernetesCA}, ""},
+		"at once, literally":     {at(0), at(5, finished), diagnosis.StageLiteral, []certs.Authority{certs.KubernetesCA}, ""},
+		"at once, with files":    {at(0), at(5), diagnosis.StageReplace, []certs.Authority{certs.KubernetesCA}, "ca-former.crt is still there"},
+		"at once, not at all":    {at(0), at(0, tc.Later(later)), diagnosis.StageReplace, []certs.Authority{certs.KubernetesCA}, "no control plane has the next one"},
+		"at once, not a worker":  {at(0), at(5, finished, tc.On("w1", tc.Trusting("", ""))), diagnosis.StageReplace, []certs.Authority{certs.KubernetesCA}, "w1: /etc/kubernetes/kubelet.conf still trusts the former CA"},
+		"at once, but a webhook": {at(0), at(5, finished, trusting(snapshot.Webhook)), diagnosis.StageReplace, []certs.Authority{certs.KubernetesCA}, ""},
+		"at once, but a token":   {at(0), at(5, finished, trusting(snapshot.ServiceAccountToken)), diagnosis.StageReplace, []certs.Authority{certs.KubernetesCA}, "ServiceAccount token w/t still trusts the former CA"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"github.com/infrapuzzle/kscertctl/orchestrator/diagnosis"
 )
 
 // Action is what a playbook step does.
@@ -93,7 +95,7 @@ func Actions() []Row {
 		{Action: CARenew, Title: "Put the new CA certificates in place", Effect: Alters, Issues: []Issued{IssuesEtcd},
 			Many: true, Serial: "kscert_max_unavailable"},
 		{Action: CARotate, Title: "Take a stage of the rotation of CAs", Effect: Alters, Many: true,
-			Serial: "kscert_max_unavailable"},
+			Issues: []Issued{IssuesEtcd, IssuesKubeadm, IssuesKubelet}, Serial: "kscert_max_unavailable"},
 		{Action: EtcdCertificates, Title: "Renew the certificates of etcd members", Effect: Alters, Phase: true,
 			Gate: EtcdGate, Issues: []Issued{IssuesEtcd}, Signed: true},
 		{Action: PrePhase, Title: "Re-issue expired certificates without the API server", Effect: Alters, Phase: true,
@@ -181,7 +183,9 @@ func (s Step) Alters() bool { return s.Changes && s.Action.Row().Effect != Adds 
 
 // Together reports whether the step's nodes come back together or not at all: etcd has no quorum
 // before most of them have new certificates, so none is waited for before all have them.
-func (s Step) Together() bool { return s.NoWait || s.AtOnce > 1 && s.Action.Row().Together }
+func (s Step) Together() bool {
+	return s.NoWait || s.AtOnce > 1 && (s.Action.Row().Together || s.Stage == diagnosis.StageReplace)
+}
 
 // filled is the step with what is known of its action or gate, where it has nothing else.
 func (s Step) filled() Step {
@@ -198,9 +202,11 @@ func (s Step) restoresAPI() bool { return s.Action.Row().API == RestoresAPI }
 // waitsFor reports whether the gate waits for the nodes of a step.
 func (g Gate) waitsFor(s Step) bool { return g != "" && s.Action.Row().Gate == g }
 
-// issues reports whether the step issues certificates of a group. Offline, it places CAs alone.
+// issues reports whether the step issues certificates of a group, if they are due. Offline, it places CAs
+// alone, and so do the stages of a rotation in a healthy cluster.
 func (s Step) issues(what Issued) bool {
-	return !s.Offline && slices.Contains(s.Action.Row().Issues, what)
+	return !s.Offline && (s.Stage == "" || s.Stage == diagnosis.StageReplace) &&
+		slices.Contains(s.Action.Row().Issues, what)
 }
 
 // theirs reports whether the step runs a playbook of Kubespray.

@@ -64,9 +64,11 @@ type Policy struct {
 	// RotateCAs are the CAs to take through one stage of their rotation; none in any other plan.
 	RotateCAs   []CA
 	RotateStage diagnosis.Stage
-	// RestartWorkloads is which workloads are restarted before the stage that drops the cluster's CA; none
-	// if empty.
+	// RestartWorkloads is which workloads are restarted before the stage that drops the cluster's CA, or
+	// after CAs were replaced at once; none if empty, or then RestartSystem.
 	RestartWorkloads Restart
+	// PatchBundles changes caBundles that have a CA which is replaced at once.
+	PatchBundles bool
 	// CAValidity is their lifetime; if 0, that of kubeadm's configuration, or as before.
 	CAValidity time.Duration
 	// Signed are certificates that CAs outside of the cluster have signed, and that the plan places:
@@ -155,12 +157,14 @@ type Step struct {
 	// Stage is that of a rotation of CAs, and Next the fingerprints of the next ones.
 	Stage diagnosis.Stage            `json:"stage,omitempty"`
 	Next  map[certs.Authority]string `json:"next,omitempty"`
-	// Restart is which workloads a step restarts; absent for none.
-	Restart Restart `json:"restart,omitempty"`
+	// Restart is which workloads a step restarts; absent for none. PatchBundles: it changes caBundles, too.
+	Restart      Restart `json:"restart,omitempty"`
+	PatchBundles bool    `json:"patchBundles,omitempty"`
 	// TrustedSince is when all trusted the next CA: what started before may know the former one alone; absent
 	// if that is not known.
 	TrustedSince time.Time `json:"trustedSince,omitzero"`
-	// Offline places CAs and leaves the restart of what trusts them to later steps.
+	// Offline places CAs and leaves the restart of what trusts them to later steps, or makes them without
+	// the key of the former.
 	Offline bool `json:"offline,omitempty"`
 	// Validity is the lifetime of re-issued CAs; absent for the same as before.
 	Validity time.Duration `json:"validity,omitempty"`

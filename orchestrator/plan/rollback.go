@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,6 +26,8 @@ type Undo struct {
 	Diagnosis diagnosis.Diagnosis
 	// Published means that the cluster may have published CA certificates of the run.
 	Published bool
+	// Plan is that of the run.
+	Plan Plan
 	// Now is when it is rolled back.
 	Now time.Time
 }
@@ -42,7 +45,15 @@ func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 		}
 	}
 	var nodes []cluster.Node
-	for _, name := range slices.Backward(u.Touched) {
+	replaced := u.Plan.ReplacesAtOnce()
+	order := slices.Clone(u.Touched)
+	slices.Reverse(order)
+	if replaced { // no kubelet can log in before its API server has the former CA again
+		slices.SortStableFunc(order, func(a, b string) int {
+			return cmp.Compare(controlPlanesFirst(c, a), controlPlanesFirst(c, b))
+		})
+	}
+	for _, name := range order {
 		i := slices.IndexFunc(c.Nodes, func(n cluster.Node) bool { return n.Name == name })
 		switch {
 		case len(u.Only) > 0 && !slices.Contains(u.Only, name):
@@ -57,15 +68,23 @@ func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 	if len(nodes) == 0 {
 		return p, nil
 	}
+	if replaced && len(u.Only) > 0 {
+		return p, &UnsupportedError{
+			"the run has replaced a CA: a node with the former one would be cut off; leave out --node"}
+	}
 	// What was broken before is broken again: only what held is waited for.
 	sound := (u.Diagnosis.Route == diagnosis.Renew || u.Diagnosis.Route == diagnosis.None) &&
 		len(u.Diagnosis.With(diagnosis.Critical)) == 0
 	b := builder{signer: func([]string) string { return "" }}
 	p.Interruption = "none: no API server is restarted, and running pods are not touched"
 	for _, n := range nodes {
-		b.step(Step{Action: RestoreBackup, Nodes: []string{n.Name}, Title: "Restore the backup of run " + u.Run,
+		restore := Step{Action: RestoreBackup, Nodes: []string{n.Name}, Title: "Restore the backup of run " + u.Run,
 			Why: "that run changed it; every file is restored with its owner, mode and times, and what the run " +
-				"added is removed"})
+				"added is removed"}
+		if replaced {
+			restore.Stage = diagnosis.StageReplace
+		}
+		b.step(restore)
 		switch {
 		case n.Is(cluster.ControlPlane) && u.Diagnosis.ControlPlanes[n.Name] != diagnosis.APIUsable:
 			p.Interruption = "the API server will be as unusable as it was before the run; running pods are not touched"
@@ -81,6 +100,11 @@ func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 	}
 	if sound && u.Published && len(u.Only) == 0 && oneCA(u.Before) {
 		b.publish(c)
+		if replaced {
+			b.steps[len(b.steps)-1].Stage = diagnosis.StageReplace
+			b.repairBack(c, u.Plan)
+			p.Interruption += "; what trusts the run's CA alone is cut off, as by the run itself"
+		}
 	}
 	if sound {
 		b.step(Step{Gate: ClusterGate, Nodes: cluster.Names(c.Nodes),
@@ -90,8 +114,34 @@ func Rollback(c cluster.Cluster, u Undo) (Plan, error) {
 	first := Step{Action: Backup, Nodes: names, Title: "Back up what is there now",
 		Why: "nothing is changed on a node before it has a verified copy; this rollback can be rolled back too"}
 	p.Steps = numbered(append([]Step{first}, b.steps...))
-	p.Warnings = endedAlready(u, names)
+	p.Warnings = slices.Concat(endedAlready(u, names), notTakenBack(u.Plan))
 	return p, nil
+}
+
+// controlPlanesFirst sorts control planes before other nodes.
+func controlPlanesFirst(c cluster.Cluster, name string) int {
+	if n, _ := c.Node(name); n.Is(cluster.ControlPlane) {
+		return 0
+	}
+	return 1
+}
+
+// repairBack restarts pods that started with the CA that is gone again, as the run has restarted others.
+func (b *builder) repairBack(c cluster.Cluster, was Plan) {
+	for _, step := range was.Steps {
+		if step.Stage == diagnosis.StageRepair {
+			b.step(Policy{RestartWorkloads: step.Restart}.repair(c.With(cluster.ControlPlane)[0].Name, step.Authorities))
+		}
+	}
+}
+
+// notTakenBack warns about what a rollback leaves of a run that has replaced CAs at once.
+func notTakenBack(was Plan) []string {
+	if !slices.ContainsFunc(was.Steps, func(step Step) bool { return step.PatchBundles }) {
+		return nil
+	}
+	return []string{"caBundles that the run has changed keep its CA: change them back where their servers need it " +
+		"(kscertctl ca status -i INVENTORY)"}
 }
 
 // oneCA reports whether all control planes have the same certificates of the cluster's CA. If not,

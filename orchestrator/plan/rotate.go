@@ -35,6 +35,9 @@ func NextStage(s snapshot.Snapshot, cas []CA) diagnosis.Stage {
 // rotation plans one stage of a rotation of CAs.
 func (p Policy) rotation(c cluster.Cluster, s snapshot.Snapshot, d diagnosis.Diagnosis, made Plan) (Plan, error) {
 	made.Route = diagnosis.RotateCAs
+	if p.RotateStage.AtOnce() {
+		return p.newCAs(c, s, d, made)
+	}
 	var all []diagnosis.Rotation
 	for _, r := range rotations(s, p.RotateCAs) {
 		if r.After() == p.RotateStage {
@@ -155,16 +158,26 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 
 // replaceable returns why the CA of a node cannot be replaced by another one; nil if it can.
 func replaceable(n snapshot.Node, r diagnosis.Rotation) error {
+	if ca, ok := n.Authority(r.CA); !ok || ca.Key != certs.KeyMatches {
+		return &UnsupportedError{fmt.Sprintf(
+			"the key of %s is not on %s: put it there from another node, or rotate the CA where its key is; "+
+				"if it is lost: kscertctl ca rotate -i INVENTORY --strategy offline", r.CA, n.Name)}
+	}
+	return inOnePlace(n, r)
+}
+
+// inOnePlace returns why it is not known which CA of a control plane signs; nil if it is.
+func inOnePlace(n snapshot.Node, r diagnosis.Rotation) error {
 	name := r.CA
 	ca, ok := n.Authority(name)
 	several := slices.ContainsFunc(n.Certificates,
 		func(o certs.Certificate) bool { return !o.Served && o.Path == ca.Path && o.Position > 1 })
 	file := n.Facts[signingFact]
 	switch {
-	case !ok || ca.Key != certs.KeyMatches:
+	case !ok:
 		return &UnsupportedError{fmt.Sprintf(
-			"the key of %s is not on %s: put it there from another node, or rotate the CA where its key is",
-			name, n.Name)}
+			"%s has no certificate of %s, so that it is not known what trusts it: restore it from a backup "+
+				"(kscertctl backup list -i INVENTORY)", n.Name, name)}
 	case several && r.Next != nil:
 		return &UnsupportedError{fmt.Sprintf(
 			"%s has joined while %s is rotated: copy the files of the rotation (ca-next.crt with its key, ca-former.crt "+
@@ -401,14 +414,19 @@ func rotatedElsewhere(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis.Ro
 	return out
 }
 
-// Rotates are the CAs of which a plan takes a stage of the rotation, and the stage.
-func (p Plan) Rotates() ([]certs.Authority, diagnosis.Stage) {
+// Rotates are the CAs of which a plan takes a stage of the rotation, and the stage; that of a policy if it
+// replaces them at once.
+func (p Plan) Rotates() (cas []certs.Authority, stage diagnosis.Stage) {
 	for _, step := range p.Steps {
-		if step.Action == CARotate {
+		switch {
+		case step.Action != CARotate:
+		case step.Stage.AtOnce():
 			return step.Authorities, step.Stage
+		case stage == "":
+			cas, stage = step.Authorities, step.Stage
 		}
 	}
-	return nil, ""
+	return cas, stage
 }
 
 // rotationVariables are the variables of the playbook for a step.
@@ -423,5 +441,8 @@ func (s Step) rotationVariables(vars map[string]any) {
 	}
 	if len(s.Next) > 0 {
 		vars["kscert_ca_want"] = s.Next
+	}
+	if s.Stage == diagnosis.StageRepair {
+		vars["kscert_patch_ca_bundles"] = s.PatchBundles
 	}
 }

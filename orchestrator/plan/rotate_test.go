@@ -158,6 +158,7 @@ func TestRotateRefuses(t *testing.T) {
 		"a key that one lacks":         {[]tc.Edit{rotating(0), tc.On("cp3", tc.Files(func(c *certs.Certificate) { c.Key = certs.KeyMissing }, certs.KindCA))}, plan.Policy{RotateStage: diagnosis.StageMake}, "is not on cp3"},
 		"another file to sign with":    {[]tc.Edit{rotating(0), tc.Everywhere(tc.Signing("own.crt"))}, plan.Policy{RotateStage: diagnosis.StageMake}, "signs with " + tc.PKI + "/own.crt"},
 		"a node that is not inspected": {[]tc.Edit{rotating(0), tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route"))}, plan.Policy{RotateStage: diagnosis.StageMake}, "nothing is known of w1"},
+		"a node that is left out":      {[]tc.Edit{rotating(0), tc.On("w1", tc.Unknown(snapshot.Unreachable, "no route")), tc.Gone("w1")}, plan.Policy{RotateStage: diagnosis.StageMake}, "nothing is known of w1"},
 		"a stage too far":              {[]tc.Edit{rotating(2)}, plan.Policy{RotateStage: diagnosis.StageServers}, `the next stage is "clients", and not "servers"`},
 		"a stage again":                {[]tc.Edit{rotating(3)}, plan.Policy{RotateStage: diagnosis.StageTrust}, `the next stage is "servers"`},
 		"certificates that are due":    {[]tc.Edit{rotating(0), tc.On("cp1", tc.Files(func(c *certs.Certificate) { c.NotAfter = tc.Now.Add(tc.Day) }, certs.KindAPIServer))}, plan.Policy{RotateStage: diagnosis.StageMake}, "certificates are due"},
@@ -166,7 +167,7 @@ func TestRotateRefuses(t *testing.T) {
 		"a control plane that joined between stages": {[]tc.Edit{rotating(3), tc.On("cp3", func(n *snapshot.Node) {
 			n.Certificates = slices.DeleteFunc(n.Certificates, func(c certs.Certificate) bool { return c.Kind == certs.KindCANext || c.Kind == certs.KindCAFormer })
 		})}, plan.Policy{RotateCAs: []plan.CA{plan.ClusterCA}, RotateStage: diagnosis.StageMake}, "cp3 has joined while kubernetes-ca is rotated: copy the files of the rotation"},
-		"a webhook of the former CA":   {[]tc.Edit{rotating(4), trusting(snapshot.Webhook, "")}, plan.Policy{RotateStage: diagnosis.StageDrop}, "cp1: caBundle of webhook hook still trusts the CA that is dropped"},
+		"a webhook of the former CA": {[]tc.Edit{rotating(4), trusting(snapshot.Webhook, "")}, plan.Policy{RotateStage: diagnosis.StageDrop}, "cp1: caBundle of webhook hook still trusts the CA that is dropped"},
 		"a kubelet that serves one": {[]tc.Edit{rotating(0), tc.On("w1", func(n *snapshot.Node) {
 			n.Facts["kubelet.serverTLSBootstrap"] = "true"
 			n.Certificates = append(n.Certificates, certs.Certificate{Kind: certs.KindKubeletServer, Path: tc.KubeletPKI + "/kubelet-server-current.pem",

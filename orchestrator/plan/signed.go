@@ -140,6 +140,9 @@ func inPlace(s snapshot.Snapshot, node string, x *x509.Certificate) bool {
 // certificates, these are due instead of others, and that keys of CAs are elsewhere prevents nothing.
 // The error is that of Make for a certificate that cannot be placed.
 func (p Policy) Effective(s snapshot.Snapshot, d diagnosis.Diagnosis) (diagnosis.Diagnosis, error) {
+	if p.RotateStage.AtOnce() {
+		return d.Replacing(s, authoritiesNamed(rotations(s, p.RotateCAs))), nil
+	}
 	if len(p.Signed) == 0 {
 		return d, nil
 	}

@@ -67,6 +67,9 @@ func (s Step) Variables(of Settings) map[string]any {
 	if s.Action == CAIssue {
 		vars["kscert_cas"], vars["kscert_ca_seconds"] = s.Authorities, int64(s.Validity.Seconds())
 	}
+	if s.Action == CAPublish && s.Stage != "" {
+		vars["kscert_ca_stage"] = s.Stage
+	}
 	if s.Action == CARotate {
 		s.rotationVariables(vars)
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/infrapuzzle/kscertctl/orchestrator/snapshot"
 )
 
-// Restart is which workloads are restarted before a CA is dropped.
+// Restart is which workloads are restarted before a CA is dropped, or after it was replaced at once.
 type Restart string
 
 // The choices: none, those with a container that may know the former CA alone, and all that have a CA of
@@ -19,10 +19,12 @@ const (
 	RestartNone   Restart = "none"
 	RestartListed Restart = "listed"
 	RestartAll    Restart = "all"
+	// RestartSystem, where a CA was replaced at once: those of kube-system that are listed.
+	RestartSystem Restart = "system"
 )
 
 // Restarts are the choices.
-func Restarts() []Restart { return []Restart{RestartNone, RestartListed, RestartAll} }
+func Restarts() []Restart { return []Restart{RestartNone, RestartListed, RestartAll, RestartSystem} }
 
 // asked reports whether workloads are to be restarted.
 func (r Restart) asked() bool { return r == RestartListed || r == RestartAll }

@@ -503,7 +503,7 @@ func TestAskedIsOfTheRequest(t *testing.T) {
 		"Become": reaches, "BecomeMethod": reaches, "BecomeUser": reaches, "Connection": reaches, "Timeout": reaches,
 		"Kubespray": "in the plan's notes", "Tags": inCommands, "SkipTags": inCommands, "AcceptSANLoss": inCommands, "AcceptSubjectChange": inCommands,
 		"AllowNotInInventory": inCommands, "AllowUnreachable": inCommands, "RefreshKubeconfigs": "in the run's notes", "MaxUnavailable": "in the plan's steps", "StepTimeout": inCommands,
-		"RenewCAs": "in the plan's steps", "CAValidity": "in the plan's steps", "RotateCAs": "in the plan's steps", "RotateStage": "in the plan's steps", "RestartWorkloads": "in the plan's steps", "Signed": "in the plan's steps",
+		"RenewCAs": "in the plan's steps", "CAValidity": "in the plan's steps", "RotateCAs": "in the plan's steps", "RotateStage": "in the plan's steps", "RestartWorkloads": "in the plan's steps", "PatchCABundles": "in the plan's steps", "Signed": "in the plan's steps",
 	}
 	asked := map[string]bool{}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[report.Asked]()) {

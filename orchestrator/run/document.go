@@ -107,8 +107,10 @@ type Request struct {
 	// RotateCAs are the CAs of a rotation, and RotateStage the stage that is taken.
 	RotateCAs   []plan.CA       `json:"rotateCAs,omitempty"`
 	RotateStage diagnosis.Stage `json:"rotateStage,omitempty"`
-	// RestartWorkloads is which workloads are restarted before the cluster's CA is dropped.
+	// RestartWorkloads is which workloads are restarted before the cluster's CA is dropped, or after it was
+	// replaced at once. PatchCABundles is for the latter.
 	RestartWorkloads plan.Restart `json:"restartWorkloads,omitempty"`
+	PatchCABundles   bool         `json:"patchCABundles,omitempty"`
 	// Signed are certificates from CAs outside of the cluster, to be placed.
 	Signed []plan.Signed `json:"signed,omitempty"`
 	// Recalled is set if the record comes from control planes.
@@ -131,7 +133,7 @@ func (r Request) Policy() plan.Policy {
 		MaxUnavailable: r.MaxUnavailable, AllowNotInInventory: r.AllowNotInInventory,
 		EtcdSnapshot: r.EtcdSnapshot, BackupRoot: r.BackupRoot, RenewCAs: r.RenewCAs, CAValidity: r.CAValidity,
 		Signed: r.Signed, RotateCAs: r.RotateCAs, RotateStage: r.RotateStage,
-		RestartWorkloads: r.RestartWorkloads,
+		RestartWorkloads: r.RestartWorkloads, PatchBundles: r.PatchCABundles,
 	}
 }
 
@@ -174,6 +176,9 @@ func ClusterID(s snapshot.Snapshot) string {
 // replaces.
 func (p Proposal) Is(s snapshot.Snapshot) bool {
 	id := ClusterID(s)
+	if p.Plan.ReplacesAtOnce() {
+		return id == p.Cluster || sameTokens(p.Snapshot, s)
+	}
 	if cas, _ := p.Plan.Rotates(); id == p.Cluster || !slices.Contains(cas, certs.KubernetesCA) {
 		return id == p.Cluster
 	}
@@ -183,6 +188,20 @@ func (p Proposal) Is(s snapshot.Snapshot) bool {
 			return c.Kind == certs.KindCA && !c.Served && c.Fingerprint == r.Next.Fingerprint
 		})
 	})
+}
+
+// sameTokens reports whether the first control planes of two snapshots verify service account tokens with
+// the same key, which stays when CAs are replaced at once.
+func sameTokens(a, b snapshot.Snapshot) bool {
+	of := func(s snapshot.Snapshot) string {
+		for _, n := range s.With(cluster.ControlPlane) {
+			if digest := n.Digests[n.Facts["pki-real"]+"/sa.pub"]; digest != "" {
+				return digest
+			}
+		}
+		return ""
+	}
+	return of(a) != "" && of(a) == of(b)
 }
 
 // Digest is the SHA-256 of a plan file, hexadecimal: it binds the whole file, also what does not

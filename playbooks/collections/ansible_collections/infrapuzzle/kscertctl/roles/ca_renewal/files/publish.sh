@@ -30,7 +30,8 @@ $known
 END
   text_of "$run" >"$stage/text"
   identities "$stage/text" >"$stage/there"
-  identities "$pki/ca.crt" | grep -Fxqf "$stage/there" ||
+  # A run that replaces the CA at once, or is rolled back, leaves none in common.
+  [ "${KSCERT_CA_STAGE:-}" = replace ] || identities "$pki/ca.crt" | grep -Fxqf "$stage/there" ||
     fail 'kube-public/cluster-info names a CA with another key: nothing is changed there'
   [ "$(certificates "$stage/text")" != "$(certificates "$pki/ca.crt")" ] || return 0
   ! checking 'put the new certificate of the CA into kube-public/cluster-info' || return 0

@@ -71,5 +71,7 @@ for file in "$conf"/*.conf "$home"; do
 done
 
 { [ -f "$kubelet_conf" ] && restart_due; } || exit 0
+# It gets a certificate of the new CA first, and is restarted with that.
+[ "${KSCERT_CA_STAGE:-}" != replace ] || exit 0
 ! checking 'restart the kubelet' || exit 0
 begin_again

@@ -18,11 +18,14 @@ made() { [ -s "$ca_next" ] && [ -s "$ca_next_key" ] && pair "$ca_next" "$ca_next
 
 # make: the next CA, with another name: OpenSSL finds the wrong one of two with the same. With both
 # identifiers, which strict clients require; and the same as signed by the former CA, for clients that
-# do not trust the next one yet.
+# do not trust the next one yet. Where the former one is replaced at once (KSCERT_CA_OFFLINE), its key is
+# not used: it may be lost, or known to others.
 make() {
   [ "$(grep -c '^-----BEGIN CERTIFICATE-----' "$ca")" = 1 ] || fail "$ca does not hold one certificate alone"
-  [ -f "$ca_key" ] || fail "$ca_key does not exist"
-  check_issuer "$ca" "$ca_key"
+  [ "${KSCERT_CA_OFFLINE:-}" = True ] || {
+    [ -f "$ca_key" ] || fail "$ca_key does not exist"
+    check_issuer "$ca" "$ca_key"
+  }
   openssl x509 -in "$ca" -out "$stage/former"
   called=$(names "$stage/former" | attributes | sed -n 's/^CN=//p' | head -n 1 | sed 's/-[0-9]\{12\}$//; s/[^A-Za-z0-9._-]/_/g')
   # shellcheck disable=SC2046 # words
@@ -38,14 +41,14 @@ CONF
   sign_dated "$stage/key" $(($(date +%s) - 300)) $(($(date +%s) + lifetime)) -selfsign
   mv "$stage/new.pem" "$stage/next"
   openssl verify -CAfile "$stage/next" "$stage/next" >/dev/null 2>&1 || fail "the next $name does not verify itself"
-  if [ "$name" = kubernetes-ca ]; then
+  if [ "$name" = kubernetes-ca ] && [ "${KSCERT_CA_OFFLINE:-}" != True ]; then
     ! openssl x509 -in "$stage/former" -noout -text | grep -q 'X509v3 Subject Key Identifier' ||
       echo 'authorityKeyIdentifier = keyid' >>"$stage/extensions"
     sign_request "$ca" "$ca_key" "$lifetime"
     create "$stage/new.pem" "$ca" "$ca_cross"
   fi
   create "$stage/former" "$ca" "$ca_former"
-  create "$stage/key" "$ca_key" "$ca_next_key"
+  create_key "$stage/key" "$ca_next_key"
   create "$stage/next" "$ca" "$ca_next"
 }
 

@@ -6,7 +6,7 @@ given
 case $KSCERT_CA_STAGE in
 trust | clients) targets former next ;;
 servers) targets next former ;;
-drop) targets next ;;
+drop | replace) targets next ;;
 *) fail "$KSCERT_CA_STAGE is no stage that places anything" ;;
 esac
 
@@ -31,16 +31,16 @@ signs_with() {
   changed "$manifest"
 }
 
-# swap: the CA of $name is the next one, with its key; the former one stays trusted.
+# swap: the CA of $name is the next one, with its key; the former one stays trusted, unless this stage
+# drops it.
 swap() {
-  if pair "$ca" "$ca_key" && cmp -s "$ca" "$stage/target.$name"; then return 0; fi
+  if pair "$ca" "$ca_key" 2>/dev/null && cmp -s "$ca" "$stage/target.$name"; then return 0; fi
   ! checking "replace $ca and its key" || return 0
   pair "$ca_next" "$ca_next_key" || fail "$ca_next_key is not the key of $ca_next"
   cp "$stage/target.$name" "$stage/pair.crt"
   cp "$ca_next_key" "$stage/pair.key"
-  place_pair "$stage/pair" "$ca" "$ca_key"
+  replace_ca "$stage/pair"
   rm -f "$stage/pair.key"
-  changed "$ca"
 }
 
 # unchain: what is served is not followed any more by the next CA as the former one has signed it.
@@ -70,6 +70,12 @@ servers)
   done
   exit 0
   ;;
+replace)
+  for name in $rotating; do
+    rotated "$name"
+    ! mine || swap
+  done
+  ;;
 drop)
   for name in $rotating; do
     rotated "$name"
@@ -85,6 +91,7 @@ esac
 case $KSCERT_CA_STAGE$rotating in
 trust*kubernetes-ca*) signs_with ca-former.crt ca.key ;;
 clients*kubernetes-ca*) signs_with ca-next.crt ca-next.key ;;
+replace*kubernetes-ca*) signs_with ca.crt ca.key ;;
 drop*kubernetes-ca*)
   signs_with ca.crt ca.key
   unchain

@@ -18,12 +18,24 @@ received=$(home_of_cas)/.kscertctl.receive
 # open_own_stage: a stage where a node has its configuration, or only those CAs.
 open_own_stage() { if [ -d "$conf" ]; then open_stage "$conf"; else open_stage "$(safe_dir "$KSCERT_ETCD_DIR")"; fi; }
 
-# create NEW LIKE FILE: FILE gets NEW's content, and owner and mode of LIKE.
+# create_key NEW FILE: create for a key, like that of the CA, which may be lost.
+create_key() {
+  if [ -f "$ca_key" ]; then create "$1" "$ca_key" "$2"; else create "$1" "$ca" "$2" 0600; fi
+}
+
+# replace_ca PAIR: the CA and its key become those of PAIR, a path without suffix.
+replace_ca() {
+  [ -f "$ca_key" ] || create_key "$1.key" "$ca_key"
+  place_pair "$1" "$ca" "$ca_key"
+  changed "$ca"
+}
+
+# create NEW LIKE FILE [MODE]: FILE gets NEW's content, and owner and mode of LIKE.
 create() {
   made=$(successor_path "$3") || exit 1
   rm -f "$made"
-  { cp --preserve=all --attributes-only "$(readlink -f "$2")" "$made" && cat "$1" >"$made"; } ||
-    fail "$3 cannot be written"
+  { cp --preserve=all --attributes-only "$(readlink -f "$2")" "$made" && cat "$1" >"$made" &&
+    chmod "${4:-u+r}" "$made"; } || fail "$3 cannot be written"
   settle "$made" "$3"
   changed "$3"
 }
@@ -58,7 +70,8 @@ given() {
 }
 
 # renewed FILE: with what this stage has, in $stage/target.NAME, where FILE has the former or the next
-# certificate of a CA. Chains of leaves stay.
+# certificate of a CA. Chains of leaves stay: such a file does not begin with a CA, which does not count
+# if $wherever is "yes".
 renewed() {
   case $1 in
   "$pki"/*-next.crt | "$pki"/*-former.crt | "$pki"/*-cross.crt) return 1 ;;
@@ -78,7 +91,10 @@ renewed() {
   done
   [ -n "$with" ] || return 1
   # A file that begins with another certificate is one of what others trust, too, or the chain of a leaf.
-  case "$with " in *' 1:'*) ;; *) openssl x509 -in "$stage/block.1" -noout -text | grep -q 'CA:TRUE' || return 1 ;; esac
+  case "${wherever:-}$with " in
+  yes\ * | *' 1:'*) ;;
+  *) openssl x509 -in "$stage/block.1" -noout -text | grep -q 'CA:TRUE' || return 1 ;;
+  esac
   awk -v with="$with" -v new="$stage/target." '
     BEGIN { n = split(with, all, " "); for (i = 1; i <= n; i++) { split(all[i], of, ":"); by[of[1]] = of[2] } }
     /^-----BEGIN CERTIFICATE-----/ {

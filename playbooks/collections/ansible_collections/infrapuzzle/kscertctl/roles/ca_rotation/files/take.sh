@@ -18,7 +18,7 @@ while IFS='|' read -r name _ _ _ key; do
   pair "$stage/next.$name" "$stage/key" 2>/dev/null || fail "the key of the next $name does not belong to it"
   [ ! -s "$stage/cross.$name" ] || create "$stage/cross.$name" "$ca" "$ca_cross"
   create "$stage/former.$name" "$ca" "$ca_former"
-  create "$stage/key" "$ca_key" "$ca_next_key"
+  create_key "$stage/key" "$ca_next_key"
   create "$stage/next.$name" "$ca" "$ca_next"
   rm -f "$stage/key"
 done <"$stage/given"

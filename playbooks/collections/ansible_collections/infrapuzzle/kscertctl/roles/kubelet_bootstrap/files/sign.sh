@@ -40,7 +40,8 @@ subject_for() {
   *" $was "*) fail "its old certificate is that of $was, which is another host of the inventory" ;;
   esac
   openssl x509 -in "$stage/old.pem" -noout -pubkey >"$stage/old.pub" 2>/dev/null
-  { verify "$pki/ca.crt" "$stage/old.pem" -no_check_time &&
+  { cat "$pki/ca.crt" && former_ca ca; } >"$stage/signers"
+  { verify "$stage/signers" "$stage/old.pem" -no_check_time &&
     openssl dgst -sha256 -verify "$stage/old.pub" -signature "$stage/proof" "$stage/request"; } >/dev/null 2>&1 ||
     fail "its old certificate names the node $was, and nothing proves that it is its own:" \
       "set kube_override_hostname to that name in the inventory"

@@ -238,13 +238,22 @@ issues() {
 # next_ca NAME: the next certificate of a CA that is rotated: KSCERT_NEXT has a line for each, its name,
 # and the certificate in base64.
 next_ca() {
-  case $1 in ca) called=kubernetes-ca ;; etcd/ca) called=etcd-ca ;; *) called=$1 ;; esac
-  printf '%s\n' "${KSCERT_NEXT:-}" | sed -n "s/^$called|\([^|]*\).*/\1/p" | base64 -d
+  printf '%s\n' "${KSCERT_NEXT:-}" | sed -n "s/^$(called "$1")|\([^|]*\).*/\1/p" | base64 -d
+}
+
+# former_ca NAME: the same for the certificate that it replaces.
+former_ca() {
+  printf '%s\n' "${KSCERT_NEXT:-}" | sed -n "s/^$(called "$1")|[^|]*|\([^|]*\).*/\1/p" | base64 -d
+}
+
+# called NAME: a CA's name in a rotation.
+called() {
+  case $1 in ca) echo kubernetes-ca ;; etcd/ca) echo etcd-ca ;; *) printf '%s\n' "$1" ;; esac
 }
 
 # superseded NAME: certificates of the next CA are issued, and the one on standard input is not one.
 superseded() {
-  case ${KSCERT_CA_STAGE:-} in clients | servers) ;; *) return 1 ;; esac
+  case ${KSCERT_CA_STAGE:-} in clients | servers | replace | enroll) ;; *) return 1 ;; esac
   next_one=$(next_ca "$1")
   [ -n "$next_one" ] || return 1
   ! openssl verify -partial_chain -no_check_time -CAfile /dev/fd/3 >/dev/null 2>&1 3<<CA
@@ -1176,7 +1185,8 @@ ours_and_due() {
     [ -n "$(printf '%s\n' "$1" | signed_for)" ]
     return
   fi
-  ! { printf '%s\n' "$1" | lasts "$seconds" && ! printf '%s\n' "$1" | superseded ca; } && with_each "$pki/ca.crt" signed_here "$1" &&
+  ! { printf '%s\n' "$1" | lasts "$seconds" && ! printf '%s\n' "$1" | superseded ca; } &&
+    { with_each "$pki/ca.crt" signed_here "$1" || formerly_signed "$1"; } &&
     ! printf '%s\n' "$1" | openssl x509 -noout -text | grep -q 'CA:TRUE'
 }
 
@@ -1190,6 +1200,13 @@ $1
 CHAIN
 $1
 CERTIFICATE
+}
+
+# formerly_signed TEXT: the same, with the CA that this run replaces at once.
+formerly_signed() {
+  [ "${KSCERT_CA_STAGE:-}" = replace ] || return 1
+  one=$(former_ca ca)
+  [ -n "$one" ] && signed_here "$1"
 }
 
 # due_in FILE: leaves in $known the parts of a kubeconfig, in $due_users the fingerprints of such
