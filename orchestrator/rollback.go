@@ -106,8 +106,8 @@ func laterStage(id string, was plan.Plan, now snapshot.Snapshot) error {
 			if stage == diagnosis.StageMake && slices.Contains(c.Trusts, diagnosis.NextCA) ||
 				stage == diagnosis.StageTrust && c.Presents == diagnosis.NextCA {
 				return &Error{Code: ExitNotBegun,
-					Summary: fmt.Sprintf("a later stage than that of run %s has been taken: %s on %s has the next CA", id,
-						c.Place, c.Node),
+					Summary: fmt.Sprintf("a later stage than that of run %s has been taken: %s on %s has the next CA",
+						id, c.Place, c.Node),
 					Next: "nothing was changed; roll back the runs of the later stages first: kscertctl runs list"}
 			}
 		}

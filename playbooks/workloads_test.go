@@ -22,7 +22,7 @@ func TestRestartWorkloads(t *testing.T) {
 	const ca = "kube-root-ca.crt"
 	pod := func(namespace, name, kind, owner, started, mounted string) string {
 		volumes := ""
-		for _, m := range strings.Fields(mounted) {
+		for m := range strings.FieldsSeq(mounted) {
 			volumes += " " + strconv.Quote(m)
 		}
 		return strings.Join([]string{strconv.Quote(namespace), strconv.Quote(name), strconv.Quote(kind), strconv.Quote(owner), " " + started, volumes, ""}, "\t")

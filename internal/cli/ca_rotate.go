@@ -82,7 +82,7 @@ rolled back, even after its end.`,
 				return usage(cmd, errors.New("--strategy names one"))
 			case patch || opts.RestartWorkloads == plan.RestartSystem:
 				return usage(cmd,
-					errors.New("--restart-workloads system and --patch-ca-bundles are for --strategy offline or literal"))
+					errors.New("--restart-workloads system and --patch-ca-bundles need --strategy offline or literal"))
 			}
 			snap, err := flags.snapshot(cmd, s)
 			if err != nil {

@@ -130,7 +130,8 @@ func controlPlanesFirst(c cluster.Cluster, name string) int {
 func (b *builder) repairBack(c cluster.Cluster, was Plan) {
 	for _, step := range was.Steps {
 		if step.Stage == diagnosis.StageRepair {
-			b.step(Policy{RestartWorkloads: step.Restart}.repair(c.With(cluster.ControlPlane)[0].Name, step.Authorities))
+			first := c.With(cluster.ControlPlane)[0].Name
+			b.step(Policy{RestartWorkloads: step.Restart}.repair(first, step.Authorities))
 		}
 	}
 }

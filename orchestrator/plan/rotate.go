@@ -180,10 +180,10 @@ func inOnePlace(n snapshot.Node, r diagnosis.Rotation) error {
 				"(kscertctl backup list -i INVENTORY)", n.Name, name)}
 	case several && r.Next != nil:
 		return &UnsupportedError{fmt.Sprintf(
-			"%s has joined while %s is rotated: copy the files of the rotation (ca-next.crt with its key, ca-former.crt "+
-				"and ca-cross.crt, or those of that CA) from another holder of its key to the directory of %s there, "+
-				"and, if that manifest differs, --cluster-signing-cert-file and its key; then continue (kscertctl ca "+
-				"status -i INVENTORY)", n.Name, name, ca.Path)}
+			"%s has joined while %s is rotated: copy the files of the rotation (ca-next.crt with its key, "+
+				"ca-former.crt and ca-cross.crt, or those of that CA) from another holder of its key to the directory "+
+				"of %s there, and, if that manifest differs, --cluster-signing-cert-file and its key; then continue "+
+				"(kscertctl ca status -i INVENTORY)", n.Name, name, ca.Path)}
 	case several:
 		return &UnsupportedError{fmt.Sprintf(
 			"%s on %s holds several certificates: leave only the one that signs there, once nothing needs the others "+
@@ -234,15 +234,7 @@ func (p Policy) rotationWarnings(s snapshot.Snapshot, all []diagnosis.Rotation) 
 			out = append(out, fmt.Sprintf("after this stage the key of %s is another one, and no rollback leads "+
 				"behind it", r.CA))
 		case stage == diagnosis.StageClients && diagnosis.IsOfEtcd(r.CA):
-			for _, n := range s.Nodes {
-				if slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
-					row, _ := certs.Lookup(c.Kind)
-					return row.Base == certs.Calico || row.Base == certs.Cilium
-				}) {
-					out = append(out, fmt.Sprintf("restart the network plugin's pod on %s after this stage and before the "+
-						"next: it reads its certificate of etcd, and etcd's CA, only when it starts", n.Name))
-				}
-			}
+			out = append(out, pluginReaders(s)...)
 		case stage == diagnosis.StageDrop && diagnosis.IsOfEtcd(r.CA):
 			out = append(out, "other clients of etcd with certificates of the former CA, such as backup jobs, work no "+
 				"more after this stage")

@@ -56,3 +56,18 @@ func formerReaders(s snapshot.Snapshot, restart Restart) (out []string) {
 	}
 	return out
 }
+
+// pluginReaders are warnings of network plugins with etcd as their datastore: their pods read their copies of
+// etcd's certificates only when they start.
+func pluginReaders(s snapshot.Snapshot) (out []string) {
+	for _, n := range s.Nodes {
+		if slices.ContainsFunc(n.Certificates, func(c certs.Certificate) bool {
+			row, _ := certs.Lookup(c.Kind)
+			return row.Base == certs.Calico || row.Base == certs.Cilium
+		}) {
+			out = append(out, fmt.Sprintf("restart the network plugin's pod on %s after this stage and before the "+
+				"next: it reads its certificate of etcd, and etcd's CA, only when it starts", n.Name))
+		}
+	}
+	return out
+}

@@ -61,6 +61,15 @@ func TestRestartWorkloads(t *testing.T) {
 			}
 		})
 	}
+	// A network plugin with etcd as its datastore reads etcd's CA only when it starts.
+	calico := tc.On("w1", func(n *snapshot.Node) {
+		n.Certificates = append(n.Certificates, certs.Certificate{Kind: "calico-etcd-client", Path: "/etc/calico/certs/cert.crt", NotBefore: tc.Now.Add(-tc.Day), NotAfter: tc.Now.Add(365 * tc.Day), SignedBy: certs.EtcdHostCA})
+	})
+	withEtcd := tc.Healthy(tc.HA(), tc.Everywhere(tc.Signing("ca.crt"), tc.Rotating(certs.KindEtcdHostCA, 2)), calico)
+	ofPlugin, err := plan.Make(tc.HA(), withEtcd, diagnosis.Diagnose(withEtcd, diagnosis.DefaultThresholds()), plan.Policy{RotateCAs: []plan.CA{plan.EtcdCA}, RotateStage: diagnosis.StageClients})
+	if err != nil || !strings.Contains(strings.Join(ofPlugin.Warnings, "\n"), "restart the network plugin's pod on w1 after this stage") {
+		t.Errorf("%v: %q", err, ofPlugin.Warnings)
+	}
 	// No other stage restarts any.
 	s := tc.Healthy(tc.HA(), rotating(1), pods)
 	p, err := plan.Make(tc.HA(), s, diagnosis.Diagnose(s, diagnosis.DefaultThresholds()),
