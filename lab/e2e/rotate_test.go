@@ -93,7 +93,7 @@ func TestCARotateUnnoticed(t *testing.T) {
 
 			u = use(ctx, t, c)
 			o := rotate("drop", "--restart-workloads", "listed")
-			o.want(t, 0, "pod witness/"+podSince+", which no Deployment, StatefulSet or DaemonSet restarts")
+			o.want(t, 0, "pod witness/"+podSince+": no Deployment, StatefulSet or DaemonSet restarts it")
 			wantNoKeys(ctx, t, c, o)
 			unnoticed(u, "drop")
 			wantStage(ctx, t, c, "", "kubernetes-ca", "front-proxy-ca")

@@ -411,7 +411,7 @@ func rotatedElsewhere(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis.Ro
 func (p Plan) Rotates() (cas []certs.Authority, stage diagnosis.Stage) {
 	for _, step := range p.Steps {
 		switch {
-		case step.Action != CARotate:
+		case step.Action != CARotate, step.Stage == diagnosis.StageRestart:
 		case step.Stage.AtOnce():
 			return step.Authorities, step.Stage
 		case stage == "":

@@ -53,6 +53,9 @@ func TestRestartWorkloads(t *testing.T) {
 			if (i >= 0) != row.step {
 				t.Fatalf("steps are %q", lines(p))
 			}
+			if _, stage := p.Rotates(); stage != diagnosis.StageDrop { // which the last gate proves
+				t.Errorf("it takes the stage %q", stage)
+			}
 			if row.step {
 				vars := p.Steps[i].Variables(plan.Settings{})
 				if i != 1 || vars["kscert_restart_workloads"] != row.restart || vars["kscert_ca_stage"] != diagnosis.StageRestart {
