@@ -3,13 +3,18 @@ package playbooks_test
 import (
 	"cmp"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"gopkg.in/yaml.v3"
+
 	"github.com/infrapuzzle/kscertctl/internal/testpki"
+	"github.com/infrapuzzle/kscertctl/playbooks"
 )
 
 // TestRestartWorkloads: of the pods whose containers started before all trusted the next CA, each
@@ -159,5 +164,40 @@ esac
 	}
 	if !strings.Contains(out, "noted: pods of a have started with the former CA") || !strings.Contains(out, "pods of d") {
 		t.Errorf("not named: %s", out)
+	}
+}
+
+// TestRotationTasksNameTheirNode: a play for the first control plane and for the node that signs for
+// Kubespray's etcd, which may be no control plane, has each task name its node. What is made has a list of its
+// own for each (ca_rotation_here).
+func TestRotationTasksNameTheirNode(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(playbooks.Collection, "playbooks", "ca_rotate.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plays []struct {
+		Name  string `yaml:"name"`
+		Tasks []struct {
+			Name string `yaml:"name"`
+			When any    `yaml:"when"`
+		} `yaml:"tasks"`
+	}
+	if err := yaml.Unmarshal(text, &plays); err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, play := range plays {
+		if play.Name != "Make the next CAs, and sign for others" {
+			continue
+		}
+		for _, task := range play.Tasks {
+			if seen++; task.Name != "Make" && !strings.Contains(fmt.Sprint(task.When), "inventory_hostname == ") {
+				t.Errorf("%s: %v", task.Name, task.When)
+			}
+		}
+	}
+	if seen < 5 {
+		t.Errorf("%d tasks", seen)
 	}
 }
