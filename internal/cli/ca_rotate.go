@@ -100,7 +100,7 @@ rolled back, even after its end.`,
 	cmd.Flags().Var(&until, "until",
 		"last stage: "+strings.Join(stages, ", ")+" (default: the next one, except drop)")
 	restarts := plan.Restarts()
-	flags.opts.RestartWorkloads = restarts[0]
+	flags.opts.RestartWorkloads = plan.RestartNone
 	cmd.Flags().Var(oneOf[plan.Restart]{&flags.opts.RestartWorkloads, restarts}, "restart-workloads",
 		"before drop, or after a CA is replaced at once, have controllers restart workloads that may know the "+
 			"former CA alone (listed, or in kube-system: system), or all, one after another: "+

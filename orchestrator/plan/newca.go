@@ -53,9 +53,7 @@ func (p Policy) replaceableAtOnce(s snapshot.Snapshot, d diagnosis.Diagnosis, al
 		return &UnsupportedError{
 			"the CA of etcd is rotated in stages alone: name the others (--ca cluster,front-proxy)"}
 	case s.ExternalCA:
-		return &UnsupportedError{
-			"the inventory sets kube_external_ca_mode: rotate the CA where its key is, then have certificates issued " +
-				"(kscertctl ca csr -i INVENTORY --dir DIR)"}
+		return keyOutside()
 	case literal && len(controlPlanes) > 1:
 		return &UnsupportedError{fmt.Sprintf(
 			"the literal procedure makes CAs of its own on each control plane, and there are %d: the others would be "+
@@ -125,10 +123,7 @@ func withoutEtcdKey(s snapshot.Snapshot) (snapshot.Node, bool) {
 // replaceAtOnce adds the steps.
 func (w *work) replaceAtOnce(all []diagnosis.Rotation, names []certs.Authority) {
 	p, controlPlanes := w.policy, cluster.Names(w.cluster.With(cluster.ControlPlane))
-	step := func(stage diagnosis.Stage, nodes []string, title, why string) Step {
-		return Step{Action: CARotate, Stage: stage, Nodes: nodes, AtOnce: several(nodes), Authorities: names,
-			Title: title, Why: why}
-	}
+	step := rotated{names: names}.step
 	if p.RotateStage == diagnosis.StageLiteral {
 		w.step(step(diagnosis.StageLiteral, controlPlanes, "Make new CAs and all that they sign with kubeadm",
 			"kubeadm init phase certs all, and kubeconfig all, for an empty directory; the service account keys and "+

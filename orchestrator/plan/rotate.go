@@ -125,9 +125,7 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 	case slices.Contains(p.RotateCAs, EtcdCA) && !rotatesEtcd(rotations(s, []CA{EtcdCA})):
 		return &UnsupportedError{"--ca etcd: no node has a certificate of that CA; name another one"}
 	case s.ExternalCA && slices.ContainsFunc(p.RotateCAs, func(ca CA) bool { return ca != EtcdCA }):
-		return &UnsupportedError{
-			"the inventory sets kube_external_ca_mode: rotate the CA where its key is, then have certificates issued " +
-				"(kscertctl ca csr -i INVENTORY --dir DIR)"}
+		return keyOutside()
 	case d.Route == diagnosis.Renew:
 		return &UnsupportedError{
 			"certificates are due: renew these first (kscertctl run -i INVENTORY), then rotate the CAs"}
@@ -154,6 +152,13 @@ func (p Policy) rotatable(s snapshot.Snapshot, d diagnosis.Diagnosis, all []diag
 		}
 	}
 	return nil
+}
+
+// keyOutside is why a CA cannot be replaced whose key is kept outside of the cluster.
+func keyOutside() error {
+	return &UnsupportedError{
+		"the inventory sets kube_external_ca_mode: rotate the CA where its key is, then have certificates issued " +
+			"(kscertctl ca csr -i INVENTORY --dir DIR)"}
 }
 
 // replaceable returns why the CA of a node cannot be replaced by another one; nil if it can.
@@ -280,10 +285,9 @@ type rotated struct {
 }
 
 func newRotated(c cluster.Cluster, s snapshot.Snapshot, all []diagnosis.Rotation) rotated {
-	out := rotated{next: map[certs.Authority]string{}}
+	out := rotated{names: authoritiesNamed(all), next: map[certs.Authority]string{}}
 	var holders []string
 	for _, r := range all {
-		out.names = append(out.names, r.CA)
 		if r.Next != nil {
 			out.next[r.CA] = r.Next.Fingerprint
 		}

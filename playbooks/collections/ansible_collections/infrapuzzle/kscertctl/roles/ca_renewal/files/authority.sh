@@ -17,6 +17,15 @@ at() {
 # identity [FILE]: what identifies a CA: public key and subject.
 identity() { openssl x509 ${1:+-in "$1"} -noout -pubkey -subject_hash 2>/dev/null; }
 
+# blocks FILE: each certificate of a file in one of its own: $stage/block.1, and so on.
+blocks() {
+  rm -f "$stage"/block.*
+  awk -v to="$stage/block." '
+    /^-----BEGIN CERTIFICATE-----/ { n++; on = 1 }
+    on { print >(to n) }
+    /^-----END CERTIFICATE-----/ { on = 0; close(to n) }' "$1"
+}
+
 # public_stage: opens a private directory for data that is not secret, outside all directories of
 # the node's certificates.
 public_stage() { open_stage /tmp; }

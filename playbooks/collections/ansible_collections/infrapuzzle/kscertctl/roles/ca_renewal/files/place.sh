@@ -32,11 +32,7 @@ new_for() {
 # renewed FILE: leaves in $stage/renewed FILE with the new certificates, and in $followed their CAs;
 # fails if there is nothing to replace.
 renewed() {
-  rm -f "$stage"/block.*
-  awk -v to="$stage/block." '
-    /^-----BEGIN CERTIFICATE-----/ { n++; on = 1 }
-    on { print >(to n) }
-    /^-----END CERTIFICATE-----/ { on = 0; close(to n) }' "$1"
+  blocks "$1"
   followed='' with=''
   for block in "$stage"/block.*; do
     [ -f "$block" ] || return 1

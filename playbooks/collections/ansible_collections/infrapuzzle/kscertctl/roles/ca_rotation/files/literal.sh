@@ -9,15 +9,12 @@ open_stage "$conf"
 stage_config
 init() { quietly timeout 300 kubeadm init phase "$@" --config "$stage/kubeadm.yaml"; }
 
-# made: the next CA of $name is there, from a run that was interrupted.
-made() { [ -s "$ca_next" ] && [ -s "$ca_next_key" ] && pair "$ca_next" "$ca_next_key" 2>/dev/null; }
-
 for file in sa.key sa.pub; do cp "$pki/$file" "$stage/pki/$file"; done
 for name in ca front-proxy-ca; do rm -f "$stage/pki/$name.crt" "$stage/pki/$name.key"; done
 for name in $KSCERT_CAS; do
   rotated "$name"
   own=$stage/pki/$(basename "$ca" .crt)
-  if made; then
+  if made; then # by a run that was interrupted
     cp "$ca_next" "$own.crt"
     cp "$ca_next_key" "$own.key"
     continue
@@ -26,9 +23,7 @@ for name in $KSCERT_CAS; do
   init certs "${own##*/}"
   openssl x509 -in "$ca" -out "$stage/former"
   openssl x509 -in "$own.crt" -out "$stage/next"
-  create "$stage/former" "$ca" "$ca_former"
-  create_key "$own.key" "$ca_next_key"
-  create "$stage/next" "$ca" "$ca_next"
+  put_next "$stage/former" "$own.key" "$stage/next"
 done
 init certs all
 init kubeconfig all --kubeconfig-dir "$stage/conf"

@@ -13,9 +13,6 @@ algorithm() {
   esac
 }
 
-# made: the next CA of $name is there.
-made() { [ -s "$ca_next" ] && [ -s "$ca_next_key" ] && pair "$ca_next" "$ca_next_key" 2>/dev/null; }
-
 # make: the next CA, with another name: OpenSSL finds the wrong one of two with the same. With both
 # identifiers, which strict clients require; and the same as signed by the former CA, for clients that
 # do not trust the next one yet. Where the former one is replaced at once (KSCERT_CA_OFFLINE), its key is
@@ -47,9 +44,7 @@ CONF
     sign_request "$ca" "$ca_key" "$lifetime"
     create "$stage/new.pem" "$ca" "$ca_cross"
   fi
-  create "$stage/former" "$ca" "$ca_former"
-  create_key "$stage/key" "$ca_next_key"
-  create "$stage/next" "$ca" "$ca_next"
+  put_next "$stage/former" "$stage/key" "$stage/next"
 }
 
 open_stage "$(safe_dir "$(home_of_cas)")"

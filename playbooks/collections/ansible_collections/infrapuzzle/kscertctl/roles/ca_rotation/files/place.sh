@@ -1,4 +1,5 @@
-# One stage of a rotation in the files of this node: what they trust, and with which CA it signs. Every other certificate of a bundle stays, and every other byte of a file.
+# One stage of a rotation in the files of this node: what they trust, and with which CA it signs. Every
+# other certificate of a bundle stays, and every other byte of a file.
 need_backup
 sweep
 open_own_stage
@@ -47,11 +48,7 @@ swap() {
 unchain() {
   [ -s "$stage/cross.kubernetes-ca" ] && [ -f "$pki/apiserver.crt" ] || return 0
   of=$(fingerprint "$stage/cross.kubernetes-ca")
-  rm -f "$stage"/block.*
-  awk -v to="$stage/block." '
-    /^-----BEGIN CERTIFICATE-----/ { n++; on = 1 }
-    on { print >(to n) }
-    /^-----END CERTIFICATE-----/ { on = 0; close(to n) }' "$pki/apiserver.crt"
+  blocks "$pki/apiserver.crt"
   : >"$stage/unchained"
   for block in "$stage"/block.*; do
     [ ! -f "$block" ] || [ "$(fingerprint "$block")" = "$of" ] || cat "$block" >>"$stage/unchained"
@@ -63,18 +60,12 @@ unchain() {
 }
 
 case $KSCERT_CA_STAGE in
-servers)
+servers | replace)
   for name in $rotating; do
     rotated "$name"
     ! mine || swap
   done
-  exit 0
-  ;;
-replace)
-  for name in $rotating; do
-    rotated "$name"
-    ! mine || swap
-  done
+  [ "$KSCERT_CA_STAGE" = replace ] || exit 0
   ;;
 drop)
   for name in $rotating; do

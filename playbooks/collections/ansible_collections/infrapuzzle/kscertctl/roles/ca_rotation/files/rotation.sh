@@ -40,6 +40,17 @@ create() {
   changed "$3"
 }
 
+# made: the next CA is there, with its key.
+made() { [ -s "$ca_next" ] && [ -s "$ca_next_key" ] && pair "$ca_next" "$ca_next_key" 2>/dev/null; }
+
+# put_next FORMER KEY NEXT: the files of the rotation next to those of the CA. The last one shows that all
+# are there.
+put_next() {
+  create "$1" "$ca" "$ca_former"
+  create_key "$2" "$ca_next_key"
+  create "$3" "$ca" "$ca_next"
+}
+
 # given: the CAs of this rotation from KSCERT_NEXT, "NAME|next|former|cross" in base64: files in $stage,
 # and their names in $rotating. A certificate that is not the one that the control planes agree on
 # (KSCERT_CA_WANT, "NAME|SHA-256") is refused.
@@ -77,11 +88,7 @@ renewed() {
   "$pki"/*-next.crt | "$pki"/*-former.crt | "$pki"/*-cross.crt) return 1 ;;
   "$(readlink -f "$KSCERT_ETCD_DIR")"/ca-next.pem | "$(readlink -f "$KSCERT_ETCD_DIR")"/ca-former.pem) return 1 ;;
   esac
-  rm -f "$stage"/block.*
-  awk -v to="$stage/block." '
-    /^-----BEGIN CERTIFICATE-----/ { n++; on = 1 }
-    on { print >(to n) }
-    /^-----END CERTIFICATE-----/ { on = 0; close(to n) }' "$1"
+  blocks "$1"
   [ -f "$stage/block.1" ] || return 1
   followed='' with=''
   for block in "$stage"/block.*; do

@@ -17,8 +17,6 @@ while IFS='|' read -r name _ _ _ key; do
   fi
   pair "$stage/next.$name" "$stage/key" 2>/dev/null || fail "the key of the next $name does not belong to it"
   [ ! -s "$stage/cross.$name" ] || create "$stage/cross.$name" "$ca" "$ca_cross"
-  create "$stage/former.$name" "$ca" "$ca_former"
-  create_key "$stage/key" "$ca_next_key"
-  create "$stage/next.$name" "$ca" "$ca_next"
+  put_next "$stage/former.$name" "$stage/key" "$stage/next.$name"
   rm -f "$stage/key"
 done <"$stage/given"
